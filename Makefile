@@ -1,0 +1,39 @@
+# Two commands for newcomers: `make run` and `make test`. Needs Python >= 3.11 with pip and venv.
+PYTHON ?= python3
+BIN := .venv/bin
+LOAD_USERS ?= 50
+LOAD_SECONDS ?= 20
+
+.PHONY: run test lint types tests load lock
+
+run:
+	@$(PYTHON) tools/install.py requirements.lock
+	@$(BIN)/flask demo --quiet
+	@exec $(BIN)/gunicorn wsgi:app
+
+test: lint types tests
+
+lint: dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: dev
+	@$(BIN)/mypy .
+
+tests: dev
+	@$(PYTHON) tools/browser.py
+	@$(BIN)/pytest -n 2
+
+load: dev
+	@$(BIN)/python -m benchmarks.load --users $(LOAD_USERS) --seconds $(LOAD_SECONDS)
+
+.PHONY: dev
+dev:
+	@$(PYTHON) tools/install.py requirements-dev.lock
+
+# After a change of pyproject.toml: the same versions for running and for testing.
+lock: dev
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
+		--no-header --extra dev pyproject.toml -o requirements-dev.lock
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
+		--no-header -c requirements-dev.lock pyproject.toml -o requirements.lock
