@@ -1,0 +1,194 @@
+"""What the operator decides, read once from the environment into one frozen value."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+
+PROJECT = Path(__file__).resolve().parent
+UNSHARED_CACHE_TTL_SECONDS = 5  # how long two processes may disagree when no Redis joins them
+NEEDED_IN_PRODUCTION = ("database_url", "clerk_publishable_key", "clerk_secret_key", "secret_key")
+
+
+class ConfigError(Exception):
+    """A setting is missing or wrong; the message is one line that names it."""
+
+
+def _split(value: object) -> object:
+    """Read a comma list: trimmed, lower case (addresses and origins ignore it), blanks dropped."""
+    if not isinstance(value, str):
+        return value
+    return frozenset(part.strip().lower() for part in value.split(",") if part.strip())
+
+
+def _require_url(value: str, schemes: tuple[str, ...]) -> str:
+    parts = urlsplit(value)
+    has_place = bool(parts.netloc or parts.query or parts.path.strip("/"))
+    if parts.scheme not in schemes or not has_place:
+        raise ValueError(f"must be a URL starting with {' or '.join(f'{s}://' for s in schemes)}")
+    _ = parts.port  # raises ValueError for a port that is not a number
+    return value.rstrip("/")
+
+
+def _database_url(value: str) -> str:
+    """Accept both spellings of the scheme and name the driver, as SQLAlchemy wants it."""
+    _require_url(value, ("postgresql", "postgres", "postgresql+psycopg2"))
+    return "postgresql+psycopg2://" + value.split("://", 1)[1]
+
+
+def _redis_url(value: str) -> str:
+    return _require_url(value, ("redis", "rediss", "unix"))
+
+
+def _web_url(value: str) -> str:
+    return _require_url(value, ("https", "http"))
+
+
+def _publishable_key(value: str) -> str:
+    _instance_host(value)
+    return value
+
+
+def _support_url(value: str) -> str:
+    if value.startswith("mailto:"):
+        return value
+    return _web_url(value)
+
+
+CommaList = Annotated[frozenset[str], BeforeValidator(_split)]
+WebUrl = Annotated[str, BeforeValidator(_web_url)]
+
+
+SECRET_URL = Field(default=None, repr=False)  # it may hold a password
+
+
+class Config(BaseModel):
+    """Every setting, checked. The names are those of the environment, in lower case."""
+
+    model_config = {"frozen": True, "hide_input_in_errors": True}
+
+    app_env: Literal["development", "production"] = "development"
+    instance_path: Path = PROJECT / "instance"
+    database_url: Annotated[str, BeforeValidator(_database_url)] | None = SECRET_URL
+    redis_url: Annotated[str, BeforeValidator(_redis_url)] | None = SECRET_URL
+    secret_key: SecretStr | None = None
+
+    clerk_publishable_key: Annotated[str, BeforeValidator(_publishable_key)] | None = None
+    clerk_secret_key: SecretStr | None = None
+    clerk_frontend_api_url: WebUrl | None = None
+    clerk_jwks_url: WebUrl | None = None
+    clerk_issuer: str | None = None
+    clerk_authorized_parties: CommaList = frozenset()
+    clerk_sign_in_url: WebUrl | None = None
+
+    admin_emails: CommaList = frozenset()
+    support_url: Annotated[str, BeforeValidator(_support_url)] | None = None
+    enable_auto_create: bool = True
+    enrolment: Literal["open", "invited"] = "open"
+
+    sweep_interval_seconds: int = Field(default=60, ge=1)
+    scheduler: bool = True
+    session_ttl_seconds: int = Field(default=300, ge=1, le=86_400)
+
+    web_concurrency: int = Field(default=1, ge=1)
+    web_threads: int = Field(default=8, ge=1)
+    bind: str = Field(default="127.0.0.1:8000", pattern=r"^(\S+:\d+|unix:\S+)$")
+    trusted_proxies: int = Field(default=0, ge=0)
+    log_format: Literal["json", "console"] | None = None
+
+    @model_validator(mode="after")
+    def _refuse_unsafe_production(self) -> "Config":
+        missing = [name.upper() for name in NEEDED_IN_PRODUCTION if not getattr(self, name)]
+        if self.is_production and missing:
+            raise ValueError(f"APP_ENV=production needs {', '.join(missing)}")
+        return self
+
+    @property
+    def is_production(self) -> bool:
+        """Whether strangers may be on the other side."""
+        return self.app_env == "production"
+
+    @property
+    def uses_local_identity(self) -> bool:
+        """Whether the development stand-in answers for Clerk; never so in production."""
+        return not (self.clerk_publishable_key or self.clerk_jwks_url or self.is_production)
+
+    @property
+    def context_ttl_seconds(self) -> int:
+        """How long a cached request context may live (CONTRACT section 2, SESSION_TTL_SECONDS)."""
+        if self.redis_url or self.web_concurrency == 1:
+            return self.session_ttl_seconds
+        return min(self.session_ttl_seconds, UNSHARED_CACHE_TTL_SECONDS)
+
+    @property
+    def frontend_api_url(self) -> str | None:
+        """The base of Clerk's public keys and handshake: given, or read out of the public key."""
+        if self.clerk_frontend_api_url or not self.clerk_publishable_key:
+            return self.clerk_frontend_api_url
+        return f"https://{_instance_host(self.clerk_publishable_key)}"
+
+    @property
+    def jwks_url(self) -> str | None:
+        """Where the public keys of the issuer are published; None with the stand-in."""
+        return self.clerk_jwks_url or _below(self.frontend_api_url, "/.well-known/jwks.json")
+
+    @property
+    def issuer(self) -> str | None:
+        """The `iss` that a session token must carry; None leaves it unchecked."""
+        return self.clerk_issuer or self.frontend_api_url
+
+    @property
+    def sign_in_url(self) -> str | None:
+        """Where an anonymous browser signs in: given, or Clerk's hosted account portal."""
+        return self.clerk_sign_in_url or _account_portal(self.frontend_api_url)
+
+
+def load_config(environ: Mapping[str, str], dotenv: Path | None = PROJECT / ".env") -> Config:
+    """Read the settings; the environment wins over the `.env` file, a blank value means unset.
+
+    Raises ConfigError with one line naming the first setting that is wrong.
+    """
+    merged = {**(dotenv_values(dotenv) if dotenv else {}), **environ}
+    known = {name: merged.get(name.upper()) for name in Config.model_fields}
+    try:
+        return Config.model_validate({name: v for name, v in known.items() if v and v.strip()})
+    except ValidationError as err:
+        raise ConfigError(_one_line(err)) from err
+
+
+def _one_line(err: ValidationError) -> str:
+    first = err.errors(include_url=False, include_input=False)[0]
+    name = ".".join(str(part) for part in first["loc"]).split(".")[0].upper()
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{name}: {reason}" if name else reason
+
+
+def _instance_host(publishable_key: str) -> str:
+    """Read the instance's host out of the key: `pk_(test|live)_` + base64 of `host$`."""
+    prefix, _, encoded = publishable_key.rpartition("_")
+    try:
+        host = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True).decode("ascii")
+    except (binascii.Error, UnicodeDecodeError):
+        host = ""
+    if prefix not in ("pk_test", "pk_live") or not host.endswith("$") or "." not in host:
+        raise ValueError("is not a Clerk publishable key (pk_test_… or pk_live_…)")
+    return host.removesuffix("$")
+
+
+def _account_portal(frontend_api_url: str | None) -> str | None:
+    """`clerk.example.com` has accounts.example.com; `x.clerk.accounts.dev` has x.accounts.dev."""
+    host = urlsplit(frontend_api_url or "").netloc
+    if host.endswith(".clerk.accounts.dev"):
+        return f"https://{host.removesuffix('.clerk.accounts.dev')}.accounts.dev/sign-in"
+    if host.startswith("clerk."):
+        return f"https://accounts.{host.removeprefix('clerk.')}/sign-in"
+    return None
+
+
+def _below(base: str | None, path: str) -> str | None:
+    return base + path if base else None

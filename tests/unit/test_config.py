@@ -1,0 +1,261 @@
+"""Settings: read once, checked, and refused with one line that names what is wrong."""
+
+import base64
+import re
+import traceback
+from pathlib import Path
+
+import pytest
+
+from config import Config, ConfigError, load_config
+
+HUSHED = "hush-0123456789"
+
+
+def publishable_key(prefix: str, host: str) -> str:
+    return f"{prefix}_{base64.b64encode(f'{host}$'.encode()).decode()}"
+
+
+DEVELOPMENT_KEY = publishable_key("pk_test", "happy-fox-1.clerk.accounts.dev")
+PRODUCTION_KEY = publishable_key("pk_live", "clerk.example.com")
+PRODUCTION = {
+    "APP_ENV": "production",
+    "DATABASE_URL": "postgresql://db.example.com/neon",
+    "CLERK_PUBLISHABLE_KEY": PRODUCTION_KEY,
+    "CLERK_SECRET_KEY": "sk_live_x",
+    "SECRET_KEY": HUSHED,
+}
+
+
+def load(**settings: str) -> Config:
+    return load_config(settings, dotenv=None)
+
+
+def complaint(**settings: str) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        load(**settings)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("app_env", "development"),
+        ("database_url", None),
+        ("redis_url", None),
+        ("secret_key", None),
+        ("clerk_authorized_parties", frozenset()),
+        ("admin_emails", frozenset()),
+        ("support_url", None),
+        ("enable_auto_create", True),
+        ("enrolment", "open"),
+        ("sweep_interval_seconds", 60),
+        ("scheduler", True),
+        ("session_ttl_seconds", 300),
+        ("web_concurrency", 1),
+        ("web_threads", 8),
+        ("bind", "127.0.0.1:8000"),
+        ("trusted_proxies", 0),
+        ("uses_local_identity", True),
+        ("frontend_api_url", None),
+        ("jwks_url", None),
+        ("issuer", None),
+        ("sign_in_url", None),
+    ],
+)
+def test_default_is_the_one_of_the_contract(setting: str, expected: object) -> None:
+    assert getattr(load(), setting) == expected
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
+def test_every_spelling_of_the_database_scheme_names_the_driver(scheme: str) -> None:
+    config = load(DATABASE_URL=f"{scheme}://u:p@h:5432/neon?sslmode=require")
+
+    assert config.database_url == "postgresql+psycopg2://u:p@h:5432/neon?sslmode=require"
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t"])
+def test_blank_value_means_unset(blank: str) -> None:
+    assert load(DATABASE_URL=blank, WEB_THREADS=blank, APP_ENV=blank) == load()
+
+
+def test_env_file_is_read(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("WEB_THREADS=3\n")
+
+    assert load_config({}, dotenv=file).web_threads == 3
+
+
+def test_environment_wins_over_the_env_file(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("WEB_THREADS=3\nWEB_CONCURRENCY=2\n")
+
+    config = load_config({"WEB_THREADS": "5"}, dotenv=file)
+
+    assert (config.web_threads, config.web_concurrency) == (5, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "mysql://db/neon"),
+        ("DATABASE_URL", "postgresql://"),
+        ("DATABASE_URL", "db.example.com/neon"),
+        ("DATABASE_URL", "postgresql://db:99999/neon"),
+        ("REDIS_URL", "memcached://cache"),
+        ("REDIS_URL", "redis://"),
+        ("BIND", "8000"),
+        ("BIND", "127.0.0.1:http"),
+        ("WEB_THREADS", "many"),
+        ("WEB_THREADS", "0"),
+        ("WEB_CONCURRENCY", "1.5"),
+        ("SESSION_TTL_SECONDS", "-1"),
+        ("SWEEP_INTERVAL_SECONDS", "soon"),
+        ("TRUSTED_PROXIES", "-1"),
+        ("SCHEDULER", "maybe"),
+        ("ENABLE_AUTO_CREATE", "perhaps"),
+        ("APP_ENV", "staging"),
+        ("ENROLMENT", "closed"),
+        ("LOG_FORMAT", "xml"),
+        ("CLERK_JWKS_URL", "ftp://keys.example.com"),
+        ("SUPPORT_URL", "javascript:alert(1)"),
+        ("CLERK_PUBLISHABLE_KEY", "pk_test_!!"),
+        ("CLERK_PUBLISHABLE_KEY", DEVELOPMENT_KEY.replace("pk_test", "pk_demo")),
+        ("CLERK_PUBLISHABLE_KEY", DEVELOPMENT_KEY.removeprefix("pk_test_")),
+        ("CLERK_PUBLISHABLE_KEY", "pk_live_" + base64.b64encode(b"clerk.example.com").decode()),
+        ("CLERK_PUBLISHABLE_KEY", publishable_key("pk_live", "localhost")),
+        ("CLERK_PUBLISHABLE_KEY", publishable_key("pk_live", "clérk.example.com")),
+    ],
+)
+def test_wrong_value_is_refused_with_one_line_naming_the_setting(name: str, value: str) -> None:
+    assert re.fullmatch(rf"{name}: [^\n]+", str(complaint(**{name: value})))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", f"mysql://bia:{HUSHED}@db/neon"),
+        ("DATABASE_URL", HUSHED),
+        ("REDIS_URL", f"http://:{HUSHED}@cache"),
+        ("CLERK_PUBLISHABLE_KEY", f"sk_live_{HUSHED}"),
+    ],
+)
+def test_refusal_keeps_the_value_to_itself(name: str, value: str) -> None:
+    refusal = complaint(**{name: value})
+
+    assert HUSHED not in "".join(traceback.format_exception(refusal))
+
+
+def test_complete_production_starts_without_the_stand_in() -> None:
+    config = load(**PRODUCTION)
+
+    assert (config.is_production, config.uses_local_identity) == (True, False)
+
+
+@pytest.mark.parametrize("missing", sorted(PRODUCTION.keys() - {"APP_ENV"}))
+def test_production_names_what_it_misses(missing: str) -> None:
+    refusal = complaint(**{**PRODUCTION, missing: " "})
+
+    assert str(refusal) == f"APP_ENV=production needs {missing}"
+
+
+def test_production_names_everything_it_misses_in_one_line() -> None:
+    (line,) = str(complaint(APP_ENV="production")).splitlines()
+
+    assert all(name in line for name in PRODUCTION)
+
+
+@pytest.mark.parametrize(
+    ("key", "host"),
+    [
+        (DEVELOPMENT_KEY, "happy-fox-1.clerk.accounts.dev"),
+        (DEVELOPMENT_KEY.rstrip("="), "happy-fox-1.clerk.accounts.dev"),
+        (PRODUCTION_KEY, "clerk.example.com"),
+    ],
+    ids=["development", "without padding", "production"],
+)
+def test_publishable_key_tells_the_addresses(key: str, host: str) -> None:
+    config = load(CLERK_PUBLISHABLE_KEY=key)
+
+    assert (config.frontend_api_url, config.issuer) == (f"https://{host}", f"https://{host}")
+    assert config.jwks_url == f"https://{host}/.well-known/jwks.json"
+
+
+@pytest.mark.parametrize(
+    ("key", "sign_in"),
+    [
+        (DEVELOPMENT_KEY, "https://happy-fox-1.accounts.dev/sign-in"),
+        (PRODUCTION_KEY, "https://accounts.example.com/sign-in"),
+    ],
+    ids=["development", "production"],
+)
+def test_publishable_key_tells_the_sign_in_page(key: str, sign_in: str) -> None:
+    assert load(CLERK_PUBLISHABLE_KEY=key).sign_in_url == sign_in
+
+
+def test_publishable_key_replaces_the_stand_in() -> None:
+    assert not load(CLERK_PUBLISHABLE_KEY=DEVELOPMENT_KEY).uses_local_identity
+
+
+@pytest.mark.parametrize(
+    ("setting", "answer"),
+    [
+        ("CLERK_FRONTEND_API_URL", "frontend_api_url"),
+        ("CLERK_JWKS_URL", "jwks_url"),
+        ("CLERK_ISSUER", "issuer"),
+        ("CLERK_SIGN_IN_URL", "sign_in_url"),
+    ],
+)
+def test_given_address_wins_over_the_publishable_key(setting: str, answer: str) -> None:
+    given = {setting: "https://given.example.com"}
+
+    config = load(CLERK_PUBLISHABLE_KEY=DEVELOPMENT_KEY, **given)
+
+    assert getattr(config, answer) == "https://given.example.com"
+
+
+def test_trailing_slash_of_the_frontend_api_is_not_doubled() -> None:
+    config = load(CLERK_FRONTEND_API_URL="https://clerk.example.com/")
+
+    assert config.jwks_url == "https://clerk.example.com/.well-known/jwks.json"
+
+
+def test_frontend_api_of_an_unknown_host_has_no_account_portal() -> None:
+    assert load(CLERK_FRONTEND_API_URL="https://login.example.com").sign_in_url is None
+
+
+def test_admin_addresses_are_trimmed_and_lowered() -> None:
+    config = load(ADMIN_EMAILS=" Dona@Example.com ,, ana@example.com,")
+
+    assert config.admin_emails == {"dona@example.com", "ana@example.com"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"WEB_CONCURRENCY": "1"}, 300),
+        ({"WEB_CONCURRENCY": "2"}, 5),
+        ({"WEB_CONCURRENCY": "2", "SESSION_TTL_SECONDS": "3"}, 3),
+        ({"WEB_CONCURRENCY": "2", "REDIS_URL": "redis://cache"}, 300),
+    ],
+    ids=["one process", "two processes", "two, short anyway", "two with redis"],
+)
+def test_context_lives_briefly_where_processes_share_nothing(
+    settings: dict[str, str], expected: int
+) -> None:
+    assert load(**settings).context_ttl_seconds == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", f"postgresql://bia:{HUSHED}@db/neon"),
+        ("REDIS_URL", f"redis://:{HUSHED}@cache"),
+        ("SECRET_KEY", HUSHED),
+        ("CLERK_SECRET_KEY", HUSHED),
+    ],
+)
+def test_printed_config_shows_no_secret(name: str, value: str) -> None:
+    config = load(**{name: value})
+
+    assert HUSHED not in f"{config!r} {config}"
