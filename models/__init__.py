@@ -1,0 +1,21 @@
+"""Facts and constraints: one file a table, all of them known once this package is imported."""
+
+from models.app_setting import AppSetting
+from models.audit_event import AuditEvent
+from models.feedback import Feedback
+from models.mentorado import Mentorado
+from models.metrica_mensal import MetricaMensal
+from models.provisioning_attempt import ProvisioningAttempt
+from models.sweep_run import SweepRun
+from models.user import User
+
+__all__ = [
+    "AppSetting",
+    "AuditEvent",
+    "Feedback",
+    "Mentorado",
+    "MetricaMensal",
+    "ProvisioningAttempt",
+    "SweepRun",
+    "User",
+]

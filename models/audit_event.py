@@ -1,0 +1,31 @@
+"""audit_events: who changed what, when and why; only ever added to."""
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Identity, Index
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from extensions import Model
+from models.columns import CreatedAt
+
+
+class AuditEvent(Model):
+    """One change. Ids without foreign keys: the record outlives what it tells of."""
+
+    __tablename__ = "audit_events"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    at: Mapped[CreatedAt]
+    event: Mapped[str]
+    entry: Mapped[str]
+    actor_id: Mapped[int | None]
+    user_id: Mapped[int | None]
+    mentorado_id: Mapped[int | None]
+    request_id: Mapped[str | None]
+    details: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+
+    __table_args__ = (
+        Index("audit_events_user_id_idx", "user_id", "id"),
+        Index("audit_events_mentorado_id_idx", "mentorado_id", "id"),
+    )

@@ -1,0 +1,26 @@
+"""The column types that several tables share."""
+
+import enum
+from datetime import datetime
+from typing import Annotated
+
+from sqlalchemy import DateTime, Enum, func, text
+from sqlalchemy.orm import mapped_column
+
+# Times are aware and mean UTC; the server's clock fills the ones nobody gives.
+Time = Annotated[datetime, mapped_column(DateTime(timezone=True))]
+CreatedAt = Annotated[datetime, mapped_column(DateTime(timezone=True), server_default=func.now())]
+Count = Annotated[int, mapped_column(server_default=text("0"))]
+Flag = Annotated[bool, mapped_column(server_default=text("false"))]
+
+
+class SimNao(enum.StrEnum):
+    """The existing installation's yes and no."""
+
+    SIM = "sim"
+    NAO = "nao"
+
+
+def pg_enum(values: type[enum.StrEnum], name: str) -> Enum:
+    """A native PostgreSQL enum that stores the values, not Python's member names."""
+    return Enum(values, name=name, values_callable=lambda members: [m.value for m in members])

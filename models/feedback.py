@@ -1,0 +1,28 @@
+"""feedbacks: the mentor's words on one month of one mentee."""
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index
+from sqlalchemy.orm import Mapped, mapped_column
+
+from extensions import Model
+from models.columns import CreatedAt
+
+
+class Feedback(Model):
+    """One feedback; at most one for each month."""
+
+    __tablename__ = "feedbacks"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    mentorado_id: Mapped[int] = mapped_column(ForeignKey("mentorados.id", ondelete="CASCADE"))
+    ano: Mapped[int]
+    mes: Mapped[int]
+    analise_mes: Mapped[str]
+    foco_proximo_mes: Mapped[str]
+    sugestao_mentor: Mapped[str]
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[CreatedAt]
+
+    __table_args__ = (
+        CheckConstraint("mes BETWEEN 1 AND 12", name="mes"),
+        Index("feedbacks_mentorado_periodo_idx", "mentorado_id", "ano", "mes", unique=True),
+    )

@@ -1,0 +1,65 @@
+"""mentorados: the profiles of the programme, at most one for each user."""
+
+import enum
+
+from sqlalchemy import ForeignKey, Index, String, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from extensions import Model
+from models.columns import CreatedAt, Flag, SimNao, Time, pg_enum
+
+
+class Turma(enum.StrEnum):
+    """The classes of the programme."""
+
+    NEON = "neon"
+
+
+class Mentorado(Model):
+    """A mentee's profile; without `user_id` it is pre-registered and waits for its person."""
+
+    __tablename__ = "mentorados"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+    nome_completo: Mapped[str] = mapped_column(String(255))
+    email: Mapped[str | None] = mapped_column(String(320))
+    foto_url: Mapped[str | None] = mapped_column(String(500))
+    turma: Mapped[Turma] = mapped_column(pg_enum(Turma, "turma"))
+    meta_faturamento: Mapped[int] = mapped_column(server_default=text("16000"))
+    meta_leads: Mapped[int | None] = mapped_column(server_default=text("50"))
+    meta_procedimentos: Mapped[int | None] = mapped_column(server_default=text("10"))
+    meta_posts: Mapped[int | None] = mapped_column(server_default=text("12"))
+    meta_stories: Mapped[int | None] = mapped_column(server_default=text("60"))
+    ativo: Mapped[SimNao] = mapped_column(pg_enum(SimNao, "ativo"), server_default=SimNao.SIM)
+    onboarding_completed: Mapped[SimNao] = mapped_column(
+        pg_enum(SimNao, "sim_nao"), server_default=SimNao.NAO
+    )
+    # Made by the guarantee and not yet edited by a person: such a profile may be folded into a
+    # pre-registered one, provided that no other table refers to it either.
+    created_automatically: Mapped[Flag]
+    edited_at: Mapped[Time | None]
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[CreatedAt]
+
+    __table_args__ = (
+        Index("mentorados_user_id_unique_idx", "user_id", unique=True),
+        Index("mentorados_email_idx", "email"),
+        Index("mentorados_turma_idx", "turma"),
+        Index("mentorados_turma_ativo_idx", "turma", "ativo"),
+        Index(
+            "mentorados_unlinked_email_idx",
+            text("normalized_address(email)"),
+            postgresql_where=text("user_id IS NULL"),
+        ),
+    )
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the programme still counts this mentee in."""
+        return self.ativo is SimNao.SIM
+
+    @property
+    def is_unedited(self) -> bool:
+        """Whether only the guarantee has written this row so far."""
+        return self.created_automatically and self.edited_at is None

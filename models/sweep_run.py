@@ -1,0 +1,57 @@
+"""sweep_runs: every pass over the people without profile, queued, running or past."""
+
+import enum
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from extensions import Model
+from models.columns import Count, CreatedAt, Flag, Time
+
+
+class SweepStatus(enum.StrEnum):
+    """The life of a run."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    ABANDONED = "abandoned"
+
+
+class SweepRun(Model):
+    """One run; the partial unique index lets a single one be queued or running at a time."""
+
+    __tablename__ = "sweep_runs"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    status: Mapped[str]
+    trigger: Mapped[str]
+    dry_run: Mapped[Flag]
+    requested_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+    owner: Mapped[str | None]
+    total: Mapped[Count]
+    scanned: Mapped[Count]
+    created: Mapped[Count]
+    linked: Mapped[Count]
+    existing: Mapped[Count]
+    failed: Mapped[Count]
+    ambiguous: Mapped[Count]
+    created_at: Mapped[CreatedAt]
+    started_at: Mapped[Time | None]
+    heartbeat_at: Mapped[Time | None]
+    finished_at: Mapped[Time | None]
+    error: Mapped[str | None]
+
+    __table_args__ = (
+        CheckConstraint(
+            "status IN ('queued', 'running', 'succeeded', 'failed', 'abandoned')", name="status"
+        ),
+        CheckConstraint("trigger IN ('clock', 'admin', 'cli')", name="trigger"),
+        Index(
+            "sweep_runs_active_idx",
+            text("(true)"),
+            unique=True,
+            postgresql_where=text("status IN ('queued', 'running')"),
+        ),
+    )

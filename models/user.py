@@ -1,0 +1,49 @@
+"""users: the people Clerk has told us about, one row for each Clerk id."""
+
+import enum
+
+from sqlalchemy import Index, String, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from extensions import Model
+from models.columns import CreatedAt, Flag, Time, pg_enum
+
+
+class Role(enum.StrEnum):
+    """What a person may do."""
+
+    USER = "user"
+    ADMIN = "admin"
+
+
+class User(Model):
+    """A person as last known. Lengths are those of the existing installation's columns."""
+
+    __tablename__ = "users"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    clerk_id: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str | None]
+    email: Mapped[str | None] = mapped_column(String(320))
+    # Whether Clerk vouches for `email`; only then may it link a pre-registered profile.
+    email_verified: Mapped[Flag]
+    image_url: Mapped[str | None]
+    login_method: Mapped[str | None] = mapped_column(String(64))
+    role: Mapped[Role] = mapped_column(pg_enum(Role, "role"), server_default=Role.USER)
+    # The role came from ADMIN_EMAILS and goes with it; a granted role has no such mark and stays.
+    admin_by_address: Mapped[Flag]
+    blocked_at: Mapped[Time | None]
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[CreatedAt]
+    last_signed_in: Mapped[CreatedAt]
+
+    __table_args__ = (
+        UniqueConstraint("clerk_id"),
+        Index("users_email_idx", "email"),
+        Index("users_normalized_email_idx", text("normalized_address(email)")),
+    )
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether the administration is open to this person."""
+        return self.role is Role.ADMIN
