@@ -1,0 +1,167 @@
+"""The guarantee itself: after `ensure` commits, the person has exactly one profile."""
+
+import enum
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from models import Mentorado, User
+from models.mentorado import Turma
+from provisioning import audit
+from provisioning.audit import Entry
+from provisioning.errors import Denial, StaleDecisionError
+from provisioning.identity import NAME_LENGTH, URL_LENGTH, Identity
+from provisioning.linking import Action, Decision, Rules, Standing, decide
+from provisioning.people import remember
+from provisioning.standing import find, glimpsed, settled
+
+NAMELESS = "Novo Usuário"
+
+
+class Outcome(enum.StrEnum):
+    """What happened; `denied` comes with a reason."""
+
+    EXISTING = "existing"
+    CREATED = "created"
+    LINKED = "linked"
+    CLAIMED = "claimed"
+    ADMIN = "admin"
+    DENIED = "denied"
+
+
+@dataclass(frozen=True, slots=True)
+class Ensured:
+    """The result for one person; `mentorado` is None only for `admin` and `denied`."""
+
+    outcome: Outcome
+    user: User
+    mentorado: Mentorado | None = None
+    denial: Denial | None = None
+    is_ambiguous: bool = False
+
+
+def ensure(
+    session: Session, identity: Identity, *, entry: Entry, now: datetime, rules: Rules
+) -> Ensured:
+    """Make sure that this person has exactly one profile, in the caller's transaction.
+
+    Safe to call at any time, any number of times, by any number of processes: exactly one caller is
+    told `created`. An owned profile is never given to somebody else and an address that is not
+    verified links nothing (CVE-2025-61783 and its kin). Raises whatever the database raises; a
+    caller that rolls back has written nothing.
+    """
+    # 1. The row lock makes calls for one person queue up; every statement below is a new one under
+    #    READ COMMITTED and so sees what the call before us has committed.
+    user = remember(session, identity, signs_in=entry.is_sign_in, now=now)
+    # 2. What is there already.
+    found = find(session, user, rules)
+    # 3. What waits for this address, held still until the commit.
+    standing = settled(session, user, found.profile)
+    # 4. and 5. Decide, act, record.
+    decision = decide(standing, found.rules)
+    return _carry_out(session, decision, user, found.profile, standing, entry)
+
+
+def foresee(session: Session, clerk_id: str, rules: Rules) -> tuple[Decision, Standing]:
+    """What `ensure` would decide about a known person just now; writes nothing.
+
+    Raises NoResultFound for a person who is not known.
+    """
+    user = session.scalars(select(User).where(User.clerk_id == clerk_id)).one()
+    found = find(session, user, rules)
+    standing = glimpsed(session, user, found.profile)
+    return decide(standing, found.rules), standing
+
+
+def _carry_out(
+    session: Session,
+    decision: Decision,
+    user: User,
+    profile: Mentorado | None,
+    standing: Standing,
+    entry: Entry,
+) -> Ensured:
+    match decision:
+        case Decision(Action.DENY, denial=denial):
+            return Ensured(Outcome.DENIED, user, denial=denial)
+        case Decision(Action.EXEMPT):
+            return Ensured(Outcome.ADMIN, user)
+        case Decision(Action.LINK | Action.CLAIM, mentorado_id=int(waiting)):
+            return _take_over(session, user, waiting, profile, entry)
+        case Decision(Action.CREATE):
+            return _create(session, user, entry, is_ambiguous=standing.is_ambiguous)
+    return _existing(user, profile)
+
+
+def _existing(user: User, profile: Mentorado | None) -> Ensured:
+    if profile is not None and not profile.is_active:
+        return Ensured(Outcome.DENIED, user, profile, Denial.MENTORADO_INACTIVE)
+    return Ensured(Outcome.EXISTING, user, profile)
+
+
+def _take_over(
+    session: Session, user: User, waiting: int, untouched: Mentorado | None, entry: Entry
+) -> Ensured:
+    """Give the waiting profile to the person; an untouched automatic one makes room for it."""
+    outcome, details = Outcome.LINKED, None
+    if untouched is not None:
+        outcome, details = Outcome.CLAIMED, {"folded_mentorado_id": untouched.id}
+        session.execute(delete(Mentorado).where(Mentorado.id == untouched.id))
+    taken = _take_if_still_free(session, user, waiting)
+    audit.record(
+        session,
+        entry,
+        f"mentorado_{outcome}",
+        user_id=user.id,
+        mentorado_id=taken.id,
+        details=details,
+    )
+    return Ensured(outcome, user, taken, None if taken.is_active else Denial.MENTORADO_INACTIVE)
+
+
+def _take_if_still_free(session: Session, user: User, waiting: int) -> Mentorado:
+    # The condition, not what we read before, decides: a program that does not take our lock on the
+    # address may have been faster.
+    taken = session.scalars(
+        update(Mentorado)
+        .where(Mentorado.id == waiting, Mentorado.user_id.is_(None))
+        .values(user_id=user.id, updated_at=func.now())
+        .returning(Mentorado)
+    ).one_or_none()
+    if taken is None:
+        raise StaleDecisionError(f"mentorado {waiting} found an owner meanwhile")
+    return taken
+
+
+def _create(session: Session, user: User, entry: Entry, *, is_ambiguous: bool) -> Ensured:
+    created = session.scalars(
+        insert(Mentorado)
+        .values(**automatic_profile(user))
+        .on_conflict_do_nothing(index_elements=[Mentorado.user_id])
+        .returning(Mentorado)
+    ).one_or_none()
+    if created is None:  # a program that does not take our lock was faster; its row is the profile
+        theirs = select(Mentorado).where(Mentorado.user_id == user.id)
+        return _existing(user, session.scalars(theirs).one())
+    audit.record(session, entry, "mentorado_created", user_id=user.id, mentorado_id=created.id)
+    if is_ambiguous:
+        audit.record(
+            session, entry, "mentorado_link_ambiguous", user_id=user.id, mentorado_id=created.id
+        )
+    return Ensured(Outcome.CREATED, user, created, is_ambiguous=is_ambiguous)
+
+
+def automatic_profile(user: User) -> dict[str, object]:
+    """The values of a profile that nobody filled in; goals are the table's defaults."""
+    photo = user.image_url
+    return {
+        "user_id": user.id,
+        "nome_completo": (user.name or NAMELESS)[:NAME_LENGTH],
+        "email": user.email,
+        "foto_url": photo if photo and len(photo) <= URL_LENGTH else None,
+        "turma": Turma.NEON,
+        "created_automatically": True,
+    }

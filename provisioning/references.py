@@ -1,0 +1,36 @@
+"""What refers to a mentorado, by the database's own account: also tables we do not know."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+REFERENCES = text("""
+    SELECT c.conrelid::regclass::text AS table_name, quote_ident(a.attname) AS column_name
+      FROM pg_constraint c
+      JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
+     WHERE c.confrelid = to_regclass('mentorados') AND c.contype = 'f' AND c.conparentid = 0
+     ORDER BY 1, 2
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A column that holds ids of mentorados; both names are quoted for use in SQL."""
+
+    table_name: str
+    column_name: str
+
+
+def references_to_mentorados(session: Session) -> list[Reference]:
+    """Every foreign key that points at mentorados, in a stable order."""
+    return [Reference(row.table_name, row.column_name) for row in session.execute(REFERENCES)]
+
+
+def is_referenced(session: Session, mentorado_id: int) -> bool:
+    """Whether any row of any table belongs to this mentorado."""
+    found = " OR ".join(
+        f"EXISTS (SELECT 1 FROM {r.table_name} WHERE {r.column_name} = :id)"  # noqa: S608 - quoted
+        for r in references_to_mentorados(session)
+    )
+    return bool(session.scalar(text(f"SELECT {found or 'false'}"), {"id": mentorado_id}))

@@ -1,0 +1,175 @@
+"""The house on real parts: PostgreSQL and Redis of our own, a savepoint for each test, the cast."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from flask_migrate import upgrade
+from sqlalchemy import make_url, text
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import Session
+
+import embedded
+from app import create_app
+from config import Config
+from extensions import cache, db
+from house import EXTENSION, House
+from identity.local import LocalIdentityProvider, Person
+from models import Mentorado, User
+from models.mentorado import Turma
+from tests.cast import ALICE
+from tests.databases import opened
+from tests.fixtures import Browser, Sign
+from tests.serving import Redis, start_redis
+
+
+@pytest.fixture(scope="session")
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL server of this test process, stopped at the end."""
+    folder = tmp_path_factory.mktemp("postgres")
+    yield embedded.start(folder)
+    embedded.leave(folder)
+
+
+@pytest.fixture(scope="session")
+def new_database(server_url: str) -> Callable[[str], str]:
+    """Makes an empty database of that name and returns its URL."""
+
+    def make(name: str) -> str:
+        _run_alone(server_url, f'CREATE DATABASE "{name}"')
+        return make_url(server_url).set(database=name).render_as_string(hide_password=False)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def template_url(
+    new_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """A migrated, empty database that others are copied from."""
+    url = new_database("template")
+    app = create_app(Config(instance_path=tmp_path_factory.mktemp("setup"), database_url=url))
+    with app.app_context():
+        upgrade()
+        db.engine.dispose()
+    return url
+
+
+@pytest.fixture(scope="session")
+def copy_database(server_url: str, template_url: str) -> Iterator[Callable[[str], str]]:
+    """Makes a migrated database of that name, for tests that commit; dropped at the end."""
+    names: list[str] = []
+
+    def make(name: str) -> str:
+        _run_alone(server_url, f'CREATE DATABASE "{name}" TEMPLATE template')
+        names.append(name)
+        return make_url(template_url).set(database=name).render_as_string(hide_password=False)
+
+    yield make
+    for name in names:
+        _run_alone(server_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(scope="session")
+def app(
+    copy_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Flask]:
+    """The app on a database of its own, with the stand-in for Clerk and a fixed clock."""
+    config = Config(
+        instance_path=tmp_path_factory.mktemp("instance"), database_url=copy_database("web")
+    )
+    app = create_app(config)
+    yield app
+    with app.app_context():
+        db.engine.dispose()
+
+
+@pytest.fixture
+def connection(app: Flask) -> Iterator[Connection]:
+    """The one connection of a test: whatever the code commits on it is gone afterwards."""
+    with app.app_context():
+        engines = cast(dict[str | None, Any], db.engines)
+        engine = engines[None]
+        with engine.connect() as connection, connection.begin() as outer:
+            # Flask-SQLAlchemy asks db.engines and ignores a bind, so the connection goes in there.
+            engines[None] = connection
+            cache.clear()
+            try:
+                yield connection
+            finally:
+                engines[None] = engine
+                outer.rollback()
+
+
+@pytest.fixture
+def session(connection: Connection) -> Iterator[Session]:
+    """A session inside the test's transaction."""
+    with Session(connection, join_transaction_mode="create_savepoint") as session:
+        yield session
+
+
+@pytest.fixture
+def house(app: Flask) -> House:
+    """The parts of the app under test."""
+    found = app.extensions[EXTENSION]
+    assert isinstance(found, House)
+    return found
+
+
+@pytest.fixture
+def provider(house: House) -> LocalIdentityProvider:
+    """The stand-in for Clerk, to sign tokens with."""
+    assert house.local is not None
+    return house.local
+
+
+@pytest.fixture
+def sign(provider: LocalIdentityProvider) -> Sign:
+    """The request headers of a person's API client."""
+    return lambda person: {"Authorization": f"Bearer {provider.token(person)}"}
+
+
+@pytest.fixture
+def client(app: Flask, connection: Connection) -> FlaskClient:
+    """A client of the app, inside the test's transaction."""
+    return app.test_client()
+
+
+@pytest.fixture
+def browser_of(app: Flask, connection: Connection, provider: LocalIdentityProvider) -> Browser:
+    """A client that carries a person's session cookie, as a browser would."""
+
+    def make(person: Person) -> FlaskClient:
+        client = app.test_client()
+        client.set_cookie("__session", provider.token(person))
+        return client
+
+    return make
+
+
+@pytest.fixture
+def alice(session: Session) -> Mentorado:
+    """Alice's profile, owned and edited by hand."""
+    user = User(clerk_id=ALICE.clerk_id, name=ALICE.name, email=ALICE.email, email_verified=True)
+    session.add(user)
+    session.flush()  # her profile needs the id
+    profile = Mentorado(
+        user_id=user.id, nome_completo="Alice Prado", email=ALICE.email, turma=Turma.NEON
+    )
+    session.add(profile)
+    session.commit()
+    return profile
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A real Redis server of this test process."""
+    with start_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+def _run_alone(url: str, statement: str) -> None:
+    with opened(url) as connection:
+        connection.execute(text(statement))

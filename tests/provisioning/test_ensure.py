@@ -1,0 +1,346 @@
+"""The guarantee, rule by rule, on real PostgreSQL."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
+
+from identity.local import Person
+from models import AppSetting, AuditEvent, Mentorado, MetricaMensal, User
+from models.columns import SimNao
+from models.mentorado import Turma
+from models.user import Role
+from provisioning.ensure import Ensured, Outcome, ensure, foresee
+from provisioning.errors import Denial, StaleDecisionError
+from provisioning.identity import Identity
+from provisioning.linking import Action, Rules, Standing
+from provisioning.standing import Found
+from tests.cast import ALICE, AT_THE_DOOR, BOB, CHARLIE, NOW, identity
+
+Ensure = Callable[[Identity], Ensured]
+EVE = Person("user_eve", "Eve", "bob@example.com")  # has Bob's address
+
+
+@pytest.fixture
+def ensured(session: Session) -> Ensure:
+    def call(who: Identity, rules: Rules = Rules()) -> Ensured:  # noqa: B008 - frozen
+        return ensure(session, who, entry=AT_THE_DOOR, now=NOW, rules=rules)
+
+    return call
+
+
+def pre_registered(session: Session, email: str, name: str = "Bob Pré") -> Mentorado:
+    profile = Mentorado(nome_completo=name, email=email, turma=Turma.NEON)
+    session.add(profile)
+    session.flush()  # the test compares ids
+    return profile
+
+
+def profiles(session: Session) -> int:
+    return session.scalars(select(func.count()).select_from(Mentorado)).one()
+
+
+def events(session: Session) -> list[str]:
+    return list(session.scalars(select(AuditEvent.event).order_by(AuditEvent.id)))
+
+
+def test_first_login_creates_the_profile(session: Session, ensured: Ensure) -> None:
+    result = ensured(identity(BOB))
+
+    assert result.outcome is Outcome.CREATED
+    assert profiles(session) == 1
+
+
+def test_automatic_profile_has_the_defaults_of_the_contract(ensured: Ensure) -> None:
+    profile = ensured(identity(BOB)).mentorado
+
+    assert profile is not None
+    assert (
+        profile.nome_completo,
+        profile.email,
+        profile.turma,
+        profile.ativo,
+        profile.onboarding_completed,
+        profile.meta_faturamento,
+        profile.meta_leads,
+        profile.meta_procedimentos,
+        profile.meta_posts,
+        profile.meta_stories,
+    ) == (BOB.name, BOB.email, Turma.NEON, SimNao.SIM, SimNao.NAO, 16000, 50, 10, 12, 60)
+
+
+def test_second_login_finds_the_first_profile(session: Session, ensured: Ensure) -> None:
+    first = ensured(identity(BOB))
+
+    second = ensured(identity(BOB))
+
+    assert (second.outcome, second.mentorado) == (Outcome.EXISTING, first.mentorado)
+    assert profiles(session) == 1
+
+
+def test_person_without_name_is_called_novo_usuario(ensured: Ensure) -> None:
+    result = ensured(Identity("user_nobody"))
+
+    assert result.mentorado is not None
+    assert result.mentorado.nome_completo == "Novo Usuário"
+
+
+def test_creation_leaves_an_audit_event_in_the_same_transaction(
+    session: Session, ensured: Ensure
+) -> None:
+    result = ensured(identity(BOB))
+
+    event = session.scalars(select(AuditEvent)).one()
+    assert (event.event, event.entry, event.request_id) == (
+        "mentorado_created",
+        "page",
+        AT_THE_DOOR.request_id,
+    )
+    assert result.mentorado is not None
+    assert (event.user_id, event.mentorado_id) == (result.user.id, result.mentorado.id)
+
+
+def test_login_of_an_existing_person_leaves_no_audit_event(
+    session: Session, alice: Mentorado, ensured: Ensure
+) -> None:
+    ensured(identity(ALICE))
+
+    assert events(session) == []
+
+
+@pytest.mark.parametrize(
+    "stored", ["bob@example.com", "  Bob@Example.COM ", "ｂｏｂ@example.com", "\tbob@example.com\n"]
+)
+def test_verified_address_links_the_pre_registered_profile(
+    session: Session, ensured: Ensure, stored: str
+) -> None:
+    waiting = pre_registered(session, stored)
+
+    result = ensured(identity(BOB))
+
+    assert (result.outcome, result.mentorado) == (Outcome.LINKED, waiting)
+    assert waiting.user_id == result.user.id
+
+
+@pytest.mark.parametrize("verified", [False, None])
+def test_unverified_address_links_nothing(
+    session: Session, ensured: Ensure, verified: bool | None
+) -> None:
+    waiting = pre_registered(session, BOB.email or "")
+
+    result = ensured(identity(BOB, verified=verified))
+
+    assert (result.outcome, waiting.user_id) == (Outcome.CREATED, None)
+
+
+def test_missing_address_links_nothing(session: Session, ensured: Ensure) -> None:
+    waiting = pre_registered(session, "")
+
+    result = ensured(Identity(BOB.clerk_id, BOB.name, None, email_verified=True))
+
+    assert (result.outcome, waiting.user_id) == (Outcome.CREATED, None)
+
+
+def test_owned_profile_never_changes_hands(
+    session: Session, alice: Mentorado, ensured: Ensure
+) -> None:
+    owner = alice.user_id
+
+    result = ensured(replace(identity(CHARLIE), email=ALICE.email))
+
+    session.refresh(alice)
+    assert (result.outcome, alice.user_id) == (Outcome.CREATED, owner)
+
+
+def test_two_profiles_with_the_address_link_none(session: Session, ensured: Ensure) -> None:
+    waiting = [
+        pre_registered(session, "bob@example.com"),
+        pre_registered(session, "BOB@example.com"),
+    ]
+
+    result = ensured(identity(BOB))
+
+    assert (result.outcome, result.is_ambiguous) == (Outcome.CREATED, True)
+    assert [profile.user_id for profile in waiting] == [None, None]
+
+
+def test_ambiguity_is_recorded_for_support(session: Session, ensured: Ensure) -> None:
+    pre_registered(session, "bob@example.com")
+    pre_registered(session, "bob@example.com")
+
+    ensured(identity(BOB))
+
+    assert events(session) == ["mentorado_created", "mentorado_link_ambiguous"]
+
+
+def test_second_person_of_a_shared_address_gets_an_own_profile(
+    session: Session, ensured: Ensure
+) -> None:
+    waiting = pre_registered(session, "bob@example.com")
+    first = ensured(identity(BOB))
+
+    second = ensured(identity(EVE))
+
+    assert (first.mentorado, second.outcome) == (waiting, Outcome.CREATED)
+
+
+def test_untouched_profile_is_folded_into_a_late_pre_registration(
+    session: Session, ensured: Ensure
+) -> None:
+    ensured(identity(BOB))
+    waiting = pre_registered(session, "bob@example.com")
+
+    result = ensured(identity(BOB))
+
+    assert (result.outcome, result.mentorado) == (Outcome.CLAIMED, waiting)
+    assert profiles(session) == 1
+
+
+def test_address_verified_late_finds_its_pre_registration(
+    session: Session, ensured: Ensure
+) -> None:
+    waiting = pre_registered(session, "bob@example.com")
+    ensured(identity(BOB, verified=False))
+
+    result = ensured(identity(BOB))
+
+    assert (result.outcome, result.mentorado) == (Outcome.CLAIMED, waiting)
+
+
+def test_profile_with_a_month_is_kept(session: Session, ensured: Ensure) -> None:
+    own = ensured(identity(BOB)).mentorado
+    assert own is not None
+    session.add(MetricaMensal(mentorado_id=own.id, ano=2026, mes=1))
+    pre_registered(session, "bob@example.com")
+
+    result = ensured(identity(BOB))
+
+    assert (result.outcome, result.mentorado) == (Outcome.EXISTING, own)
+
+
+def test_profile_edited_by_a_person_is_kept(session: Session, ensured: Ensure) -> None:
+    own = ensured(identity(BOB)).mentorado
+    assert own is not None
+    own.edited_at = NOW
+    pre_registered(session, "bob@example.com")
+
+    result = ensured(identity(BOB))
+
+    assert (result.outcome, result.mentorado) == (Outcome.EXISTING, own)
+
+
+def test_profile_that_an_unknown_table_refers_to_is_kept(session: Session, ensured: Ensure) -> None:
+    own = ensured(identity(BOB)).mentorado
+    assert own is not None
+    session.execute(text('CREATE TABLE "Notas" ("Dono" int REFERENCES mentorados (id))'))
+    session.execute(text('INSERT INTO "Notas" VALUES (:id)'), {"id": own.id})
+    pre_registered(session, "bob@example.com")
+
+    assert ensured(identity(BOB)).outcome is Outcome.EXISTING
+
+
+def test_admin_without_profile_is_not_provisioned(session: Session, ensured: Ensure) -> None:
+    result = ensured(replace(identity(BOB), listed_admin=True))
+
+    assert (result.outcome, result.user.role) == (Outcome.ADMIN, Role.ADMIN)
+    assert profiles(session) == 0
+
+
+def test_blocked_person_is_denied_and_gets_nothing(session: Session, ensured: Ensure) -> None:
+    session.add(User(clerk_id=BOB.clerk_id, blocked_at=NOW))
+
+    result = ensured(identity(BOB))
+
+    assert (result.denial, profiles(session)) == (Denial.USER_BLOCKED, 0)
+
+
+def test_inactive_mentorado_is_denied_but_kept(alice: Mentorado, ensured: Ensure) -> None:
+    alice.ativo = SimNao.NAO
+
+    result = ensured(identity(ALICE))
+
+    assert (result.denial, result.mentorado) == (Denial.MENTORADO_INACTIVE, alice)
+
+
+def test_stored_switch_stops_creation_and_leaves_the_person_known(
+    session: Session, ensured: Ensure
+) -> None:
+    session.add(AppSetting(key="auto_create", value=False))
+
+    result = ensured(identity(BOB))
+
+    assert (result.denial, profiles(session)) == (Denial.AUTO_CREATE_DISABLED, 0)
+    assert session.scalars(select(User.clerk_id)).all() == [BOB.clerk_id]
+
+
+def test_switching_on_again_heals(session: Session, ensured: Ensure) -> None:
+    switch = AppSetting(key="auto_create", value=False)
+    session.add(switch)
+    ensured(identity(BOB))
+    switch.value = True
+
+    assert ensured(identity(BOB)).outcome is Outcome.CREATED
+
+
+def test_profile_made_by_another_program_meanwhile_is_the_profile(
+    session: Session, ensured: Ensure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = User(clerk_id=BOB.clerk_id)
+    session.add(user)
+    session.flush()  # its profile needs the id
+    values = {"user_id": user.id, "nome_completo": "Outro", "turma": Turma.NEON}
+    session.add(Mentorado(**values))
+    monkeypatch.setattr("provisioning.ensure.find", lambda *_: Found(None, Rules()))
+
+    result = ensured(identity(BOB))
+
+    assert result.mentorado is not None
+    assert (result.outcome, result.mentorado.nome_completo) == (Outcome.EXISTING, "Outro")
+
+
+def test_forecast_says_what_ensure_would_do_and_writes_nothing(session: Session) -> None:
+    session.add(User(clerk_id=BOB.clerk_id, email=BOB.email, email_verified=True))
+    waiting = pre_registered(session, "bob@example.com")
+
+    decision, standing = foresee(session, BOB.clerk_id, Rules())
+
+    assert (decision.action, decision.mentorado_id) == (Action.LINK, waiting.id)
+    assert (standing.has_profile, waiting.user_id) == (False, None)
+
+
+def test_profile_edited_while_we_waited_for_its_lock_is_kept(
+    session: Session, ensured: Ensure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = ensured(identity(BOB)).mentorado
+    pre_registered(session, "bob@example.com")
+
+    def edit_meanwhile(_: Session, profile: Mentorado) -> None:
+        profile.edited_at = NOW
+
+    monkeypatch.setattr("provisioning.standing._lock_profile", edit_meanwhile)
+
+    assert ensured(identity(BOB)).mentorado == own
+
+
+def test_profile_gone_while_we_waited_for_its_lock_is_decided_on_anew(
+    session: Session, ensured: Ensure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensured(identity(BOB))
+    pre_registered(session, "bob@example.com")
+    gone = Mentorado(id=-1, created_automatically=True)
+    monkeypatch.setattr("provisioning.ensure.find", lambda *_: Found(gone, Rules()))
+
+    with pytest.raises(StaleDecisionError):
+        ensured(identity(BOB))
+
+
+def test_profile_taken_by_another_program_meanwhile_is_decided_on_anew(
+    alice: Mentorado, ensured: Ensure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stale = Standing(matches=(alice.id,))
+    monkeypatch.setattr("provisioning.ensure.settled", lambda *_: stale)
+
+    with pytest.raises(StaleDecisionError):
+        ensured(identity(BOB))

@@ -1,0 +1,65 @@
+"""Races, with threads, a barrier and real commits; the database is counted afterwards."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+from flask import Flask
+
+from house import EXTENSION
+from provisioning.ensure import Ensured, Outcome
+from provisioning.identity import Identity
+from tests.cast import AT_THE_DOOR, BOB, NOW, identity
+from tests.databases import app_on, count, opened
+
+RACERS = 10
+
+
+@pytest.fixture
+def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
+    """A database of the test's own."""
+    return copy_database(f"race_{tmp_path.name}")
+
+
+@pytest.fixture
+def track(url: str, tmp_path: Path) -> Iterator[Flask]:
+    """An app on that database, with a connection for every racer."""
+    with app_on(tmp_path, url, web_threads=RACERS) as app:
+        yield app
+
+
+def race(app: Flask, identities: list[Identity]) -> list[Ensured]:
+    """Ensure all of them in the same moment."""
+    guarantee = app.extensions[EXTENSION].guarantee
+    start = Barrier(len(identities))
+
+    def run(who: Identity) -> Ensured:
+        with app.app_context():
+            start.wait(timeout=10)
+            result: Ensured = guarantee.ensure(who, entry=AT_THE_DOOR, now=NOW)
+            return result
+
+    with ThreadPoolExecutor(len(identities)) as pool:
+        return list(pool.map(run, identities))
+
+
+def test_one_of_many_simultaneous_first_logins_creates(track: Flask, url: str) -> None:
+    results = race(track, [identity(BOB)] * RACERS)
+
+    assert sorted(r.outcome for r in results) == [Outcome.CREATED] + [Outcome.EXISTING] * 9
+    assert count(url, "SELECT count(*) FROM mentorados") == 1
+
+
+def test_one_of_many_with_the_same_address_gets_the_waiting_profile(track: Flask, url: str) -> None:
+    with opened(url) as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO mentorados (nome_completo, email, turma)"
+            " VALUES ('Eva', 'eva@example.com', 'neon')"
+        )
+
+    results = race(track, [Identity(f"u{i}", None, "eva@example.com", True) for i in range(RACERS)])
+
+    assert sorted(r.outcome for r in results) == [Outcome.CREATED] * 9 + [Outcome.LINKED]
+    assert count(url, "SELECT count(*) FROM mentorados WHERE user_id IS NOT NULL") == RACERS
