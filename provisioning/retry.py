@@ -1,0 +1,81 @@
+"""Which database errors can pass by themselves? A pure decision, and the patience for them."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import backoff
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from provisioning.errors import StaleDecisionError
+
+Result = TypeVar("Result")
+
+# PostgreSQL, appendix A. What is not here is permanent: trying again would only repeat it.
+TRANSIENT_SQLSTATES = {
+    "40001": "serialization_failure",
+    "40P01": "deadlock_detected",
+    "55P03": "lock_not_available",
+    "57P01": "admin_shutdown",
+    "57P02": "crash_shutdown",
+    "57P03": "cannot_connect_now",
+}
+CONNECTION_CLASS = "08"
+STATEMENT_TIMEOUT = "57014"  # the try took all the time there was, so there is none for another
+
+
+def transient_reason(error: BaseException) -> str | None:
+    """Name why this error can pass, or None for one that would only come again."""
+    if isinstance(error, PoolTimeoutError):
+        return "pool_timeout"
+    if isinstance(error, StaleDecisionError):
+        return "stale_decision"
+    if not isinstance(error, DBAPIError):
+        return None
+    sqlstate = getattr(error.orig, "pgcode", None)
+    if sqlstate is None:
+        return "connection_lost" if is_connection_lost(error) else None
+    if sqlstate.startswith(CONNECTION_CLASS):
+        return "connection_lost"
+    return TRANSIENT_SQLSTATES.get(sqlstate)
+
+
+def is_connection_lost(error: BaseException) -> bool:
+    """Whether the server could not be reached, or went away under the statement.
+
+    libpq gives such errors no SQLSTATE; SQLAlchemy then marks the connection as invalidated, or the
+    connection was never made and there is no statement.
+    """
+    return isinstance(error, DBAPIError) and (
+        error.connection_invalidated or (error.statement is None and _is_operational(error))
+    )
+
+
+def is_too_slow(error: BaseException) -> bool:
+    """Whether the statement was stopped by its timeout."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", "") == STATEMENT_TIMEOUT
+
+
+def _is_operational(error: DBAPIError) -> bool:
+    return type(error.orig).__name__ == "OperationalError"
+
+
+def patiently(
+    work: Callable[[], Result], *, budget_seconds: float, on_retry: Callable[[str], None]
+) -> Result:
+    """Run the whole unit of work again while its error can pass and the budget lasts.
+
+    Full jitter spreads those who failed together (AWS Architecture Blog, «Exponential Backoff And
+    Jitter»). Raises the last error.
+    """
+    retrying = backoff.on_exception(
+        backoff.expo,
+        (DBAPIError, PoolTimeoutError, StaleDecisionError),
+        factor=0.05,
+        max_time=budget_seconds,
+        giveup=lambda error: transient_reason(error) is None,
+        on_backoff=lambda details: on_retry(transient_reason(details["exception"]) or ""),
+        jitter=backoff.full_jitter,
+        logger=None,
+    )
+    return retrying(work)()

@@ -1,0 +1,197 @@
+"""Which database errors can pass, and how patiently they are waited for."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import OperationalError as WrappedOperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from provisioning.errors import StaleDecisionError
+from provisioning.retry import is_connection_lost, is_too_slow, patiently, transient_reason
+
+DEADLOCK = "40P01"
+UNIQUE_VIOLATION = "23505"
+
+
+class OperationalError(Exception):
+    """Stands for psycopg2's, whose `pgcode` only the driver itself can set."""
+
+    pgcode: str | None = None
+
+
+class InterfaceError(Exception):
+    """Stands for psycopg2's error about its own misuse, which has no `pgcode` either."""
+
+
+def failed(sqlstate: str | None) -> DBAPIError:
+    """A statement that the server answered with this SQLSTATE."""
+    original = OperationalError()
+    original.pgcode = sqlstate
+    return WrappedOperationalError("SELECT 1", None, original)
+
+
+NEVER_CONNECTED = WrappedOperationalError(None, None, OperationalError())
+WENT_AWAY = DBAPIError("SELECT 1", None, InterfaceError(), connection_invalidated=True)
+MISUSED = DBAPIError(None, None, InterfaceError())
+
+
+class Clock:
+    """Time that passes only by pausing; the dice always ask for the longest pause."""
+
+    def __init__(self) -> None:
+        self.pauses: list[float] = []
+        self.throws: list[tuple[float, float]] = []
+
+    def now(self) -> datetime:
+        return datetime(2026, 3, 10, tzinfo=UTC) + timedelta(seconds=sum(self.pauses))
+
+    def throw(self, low: float, high: float) -> float:
+        self.throws.append((low, high))
+        return high
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("backoff._sync.time", SimpleNamespace(sleep=clock.pauses.append))
+    monkeypatch.setattr("backoff._sync.datetime", SimpleNamespace(datetime=clock))
+    monkeypatch.setattr("backoff._jitter.random", SimpleNamespace(uniform=clock.throw))
+    return clock
+
+
+def work_that(*errors: Exception) -> Callable[[], str]:
+    """Fails with each of the errors in turn, then succeeds."""
+    left = iter(errors)
+
+    def work() -> str:
+        for error in left:
+            raise error
+        return "done"
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        pytest.param(failed("40001"), "serialization_failure", id="40001"),
+        pytest.param(failed("40P01"), "deadlock_detected", id="40P01"),
+        pytest.param(failed("55P03"), "lock_not_available", id="55P03"),
+        pytest.param(failed("57P01"), "admin_shutdown", id="57P01"),
+        pytest.param(failed("57P02"), "crash_shutdown", id="57P02"),
+        pytest.param(failed("57P03"), "cannot_connect_now", id="57P03"),
+        pytest.param(failed("08000"), "connection_lost", id="08000"),
+        pytest.param(failed("08006"), "connection_lost", id="08006"),
+        pytest.param(NEVER_CONNECTED, "connection_lost", id="never connected"),
+        pytest.param(WENT_AWAY, "connection_lost", id="went away"),
+        pytest.param(PoolTimeoutError(), "pool_timeout", id="pool timeout"),
+        pytest.param(StaleDecisionError(), "stale_decision", id="stale decision"),
+        pytest.param(IntegrityError("", None, failed(UNIQUE_VIOLATION)), None, id="integrity"),
+        pytest.param(failed("23505"), None, id="23505 unique_violation"),
+        pytest.param(failed("22021"), None, id="22021 character_not_in_repertoire"),
+        pytest.param(failed("42P01"), None, id="42P01 undefined_table"),
+        pytest.param(failed("57014"), None, id="57014 query_canceled"),
+        pytest.param(failed("40002"), None, id="40002 neighbour of a transient one"),
+        pytest.param(failed(None), None, id="statement failed without SQLSTATE"),
+        pytest.param(MISUSED, None, id="driver misused"),
+        pytest.param(ConnectionError(), None, id="no database error"),
+    ],
+)
+def test_only_what_can_pass_has_a_reason(error: Exception, reason: str | None) -> None:
+    assert transient_reason(error) == reason
+
+
+@pytest.mark.parametrize(
+    ("error", "is_lost"),
+    [
+        pytest.param(NEVER_CONNECTED, True, id="never connected"),
+        pytest.param(WENT_AWAY, True, id="went away"),
+        pytest.param(failed(None), False, id="statement failed"),
+        pytest.param(MISUSED, False, id="driver misused"),
+        pytest.param(PoolTimeoutError(), False, id="pool timeout"),
+        pytest.param(ConnectionError(), False, id="no database error"),
+    ],
+)
+def test_connection_is_lost_when_it_broke_or_never_was(error: Exception, is_lost: bool) -> None:
+    assert is_connection_lost(error) is is_lost
+
+
+@pytest.mark.parametrize(
+    ("error", "is_slow"),
+    [
+        pytest.param(failed("57014"), True, id="57014"),
+        pytest.param(failed("55P03"), False, id="55P03"),
+        pytest.param(failed(None), False, id="without SQLSTATE"),
+        pytest.param(MISUSED, False, id="without pgcode"),
+        pytest.param(TimeoutError(), False, id="no database error"),
+    ],
+)
+def test_statement_is_too_slow_when_its_timeout_stopped_it(error: Exception, is_slow: bool) -> None:
+    assert is_too_slow(error) is is_slow
+
+
+def test_work_that_succeeds_is_done_once_and_in_silence(clock: Clock) -> None:
+    reasons: list[str] = []
+
+    assert patiently(work_that(), budget_seconds=1.2, on_retry=reasons.append) == "done"
+    assert (reasons, clock.pauses) == ([], [])
+
+
+def test_work_is_done_again_until_it_succeeds_and_each_reason_is_told() -> None:
+    reasons: list[str] = []
+    work = work_that(failed(DEADLOCK), PoolTimeoutError(), StaleDecisionError())
+
+    assert patiently(work, budget_seconds=1.2, on_retry=reasons.append) == "done"
+    assert reasons == ["deadlock_detected", "pool_timeout", "stale_decision"]
+
+
+def test_permanent_error_is_raised_at_once(clock: Clock) -> None:
+    error = failed(UNIQUE_VIOLATION)
+
+    with pytest.raises(DBAPIError) as caught:
+        patiently(work_that(error), budget_seconds=1.2, on_retry=pytest.fail)
+
+    assert (caught.value, clock.pauses) == (error, [])
+
+
+def test_permanent_error_after_a_passing_one_ends_the_patience() -> None:
+    reasons: list[str] = []
+    work = work_that(failed(DEADLOCK), failed(UNIQUE_VIOLATION))
+
+    with pytest.raises(DBAPIError):
+        patiently(work, budget_seconds=1.2, on_retry=reasons.append)
+
+    assert reasons == ["deadlock_detected"]
+
+
+def test_foreign_error_is_not_caught(clock: Clock) -> None:
+    with pytest.raises(LookupError):
+        patiently(work_that(LookupError()), budget_seconds=1.2, on_retry=pytest.fail)
+
+    assert clock.pauses == []
+
+
+def test_patience_ends_with_the_budget_and_raises_the_last_error(clock: Clock) -> None:
+    errors = [failed(DEADLOCK) for _ in range(99)]
+
+    with pytest.raises(DBAPIError) as caught:
+        patiently(work_that(*errors), budget_seconds=1.2, on_retry=lambda _: None)
+
+    assert sum(clock.pauses) == pytest.approx(1.2)
+    assert caught.value is errors[len(clock.pauses)]
+
+
+def test_without_budget_there_is_one_try() -> None:
+    with pytest.raises(DBAPIError):
+        patiently(work_that(failed(DEADLOCK)), budget_seconds=0, on_retry=pytest.fail)
+
+
+def test_dice_choose_each_pause_below_a_growing_bound(clock: Clock) -> None:
+    work = work_that(*[failed(DEADLOCK)] * 4)
+
+    patiently(work, budget_seconds=1.2, on_retry=lambda _: None)
+
+    assert clock.throws == [(0, 0.05), (0, 0.1), (0, 0.2), (0, 0.4)]
