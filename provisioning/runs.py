@@ -1,0 +1,138 @@
+"""The life of a sweep run in the database: one at a time in the whole installation.
+
+Leases are compared on the database's clock, because the hosts' own may disagree.
+"""
+
+from datetime import timedelta
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from models import SweepRun
+from models.sweep_run import SweepStatus
+
+LEASE = timedelta(seconds=15)  # without a sign of life for so long, the owner counts as dead
+ACTIVE = (SweepStatus.QUEUED, SweepStatus.RUNNING)
+
+
+class SweepRunningError(Exception):
+    """Another run is queued or running; `run_id` is its id."""
+
+    def __init__(self, run_id: int) -> None:
+        super().__init__(f"sweep run {run_id} is active")
+        self.run_id = run_id
+
+
+class LeaseLostError(Exception):
+    """The run was given to somebody else; its former owner must stop at once."""
+
+
+def queue(session: Session, *, dry_run: bool, requested_by: int | None) -> SweepRun:
+    """Leave a run for the next clock to pick up; raises SweepRunningError while one is active."""
+    return _insert(
+        session,
+        status=SweepStatus.QUEUED,
+        trigger="admin",
+        dry_run=dry_run,
+        requested_by=requested_by,
+    )
+
+
+def start(session: Session, *, trigger: str, dry_run: bool, owner: str) -> SweepRun:
+    """Begin a run at once; raises SweepRunningError while one is active."""
+    return _insert(
+        session,
+        status=SweepStatus.RUNNING,
+        trigger=trigger,
+        dry_run=dry_run,
+        owner=owner,
+        started_at=func.now(),
+        heartbeat_at=func.now(),
+    )
+
+
+def is_due(session: Session, interval: timedelta) -> bool:
+    """Whether no clock, of whatever process, has begun a run for nearly an interval."""
+    recent = SweepRun.created_at > func.now() - interval * 0.9
+    clock_runs = select(SweepRun.id).where(SweepRun.trigger == "clock", recent)
+    return session.scalars(clock_runs.limit(1)).one_or_none() is None
+
+
+def take_queued(session: Session, *, owner: str) -> SweepRun | None:
+    """Make the queued run ours, if there is one and nobody was faster."""
+    return session.scalars(
+        update(SweepRun)
+        .where(SweepRun.status == SweepStatus.QUEUED)
+        .values(
+            status=SweepStatus.RUNNING,
+            owner=owner,
+            started_at=func.now(),
+            heartbeat_at=func.now(),
+        )
+        .returning(SweepRun)
+    ).one_or_none()
+
+
+def take_over(session: Session, *, owner: str) -> SweepRun | None:
+    """Mark the run of a dead owner abandoned and begin its successor, in one step."""
+    dead = session.scalars(
+        update(SweepRun)
+        .where(
+            SweepRun.status == SweepStatus.RUNNING,
+            or_(SweepRun.heartbeat_at.is_(None), SweepRun.heartbeat_at < func.now() - LEASE),
+        )
+        .values(status=SweepStatus.ABANDONED, finished_at=func.now())
+        .returning(SweepRun)
+    ).one_or_none()
+    if dead is None:
+        return None
+    return start(session, trigger=dead.trigger, dry_run=dead.dry_run, owner=owner)
+
+
+def report(session: Session, run_id: int, *, owner: str, counts: dict[str, int]) -> None:
+    """Write progress and a sign of life; raises LeaseLostError when the run is no longer ours."""
+    _change_own(session, run_id, owner, **counts, heartbeat_at=func.now())
+
+
+def finish(
+    session: Session,
+    run_id: int,
+    *,
+    owner: str,
+    counts: dict[str, int],
+    error: str | None = None,
+) -> None:
+    """Close the run; raises LeaseLostError when it is no longer ours."""
+    status = SweepStatus.FAILED if error else SweepStatus.SUCCEEDED
+    _change_own(
+        session,
+        run_id,
+        owner,
+        **counts,
+        status=status,
+        error=error,
+        heartbeat_at=func.now(),
+        finished_at=func.now(),
+    )
+
+
+def _insert(session: Session, **values: object) -> SweepRun:
+    """Insert an active run; the partial unique index decides who is the one."""
+    run = session.scalars(
+        insert(SweepRun).values(**values).on_conflict_do_nothing().returning(SweepRun)
+    ).one_or_none()
+    if run is not None:
+        return run
+    active = session.scalars(select(SweepRun.id).where(SweepRun.status.in_(ACTIVE))).one_or_none()
+    raise SweepRunningError(active or 0)
+
+
+def _change_own(session: Session, run_id: int, owner: str, **values: object) -> None:
+    ours = (SweepRun.id == run_id, SweepRun.owner == owner)
+    running = SweepRun.status == SweepStatus.RUNNING
+    found = session.scalars(
+        update(SweepRun).where(*ours, running).values(**values).returning(SweepRun.id)
+    ).one_or_none()
+    if found is None:
+        raise LeaseLostError(f"sweep run {run_id} belongs to somebody else")

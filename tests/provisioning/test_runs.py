@@ -1,0 +1,134 @@
+"""Sweep runs: one at a time, leased, and taken over from the dead."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from models import SweepRun
+from models.sweep_run import SweepStatus
+from provisioning import runs
+
+MINE, THEIRS = "host:1:a", "host:2:b"
+
+
+def started(session: Session, owner: str = MINE, trigger: str = "clock") -> SweepRun:
+    return runs.start(session, trigger=trigger, dry_run=False, owner=owner)
+
+
+def silence(session: Session, run: SweepRun, seconds: int) -> None:
+    """Let the owner have been silent for so long."""
+    past = func.now() - timedelta(seconds=seconds)
+    session.execute(update(SweepRun).where(SweepRun.id == run.id).values(heartbeat_at=past))
+
+
+def test_second_run_is_refused_while_one_is_active(session: Session) -> None:
+    first = started(session)
+
+    with pytest.raises(runs.SweepRunningError) as refusal:
+        runs.queue(session, dry_run=False, requested_by=None)
+
+    assert refusal.value.run_id == first.id
+
+
+def test_finished_run_makes_room_for_the_next(session: Session) -> None:
+    first = started(session)
+    runs.finish(session, first.id, owner=MINE, counts={"created": 2})
+
+    second = started(session)
+
+    assert (second.id > first.id, second.status) == (True, SweepStatus.RUNNING)
+
+
+def test_queued_run_is_taken_by_one(session: Session) -> None:
+    queued = runs.queue(session, dry_run=True, requested_by=None)
+
+    taken = runs.take_queued(session, owner=MINE)
+
+    assert taken is not None
+    assert (taken.id, taken.dry_run, runs.take_queued(session, owner=THEIRS)) == (
+        queued.id,
+        True,
+        None,
+    )
+
+
+def test_run_of_a_dead_owner_is_abandoned_and_begun_anew(session: Session) -> None:
+    dead = started(session, THEIRS)
+    silence(session, dead, 16)
+
+    successor = runs.take_over(session, owner=MINE)
+
+    assert successor is not None
+    assert (successor.owner, successor.trigger) == (MINE, "clock")
+    session.refresh(dead)
+    assert dead.status == SweepStatus.ABANDONED
+
+
+def test_living_owner_is_left_alone(session: Session) -> None:
+    run = started(session, THEIRS)
+    silence(session, run, 14)
+
+    assert runs.take_over(session, owner=MINE) is None
+
+
+@pytest.mark.parametrize("owner", [THEIRS, ""])
+def test_nobody_reports_for_another_owner(session: Session, owner: str) -> None:
+    run = started(session, MINE)
+
+    with pytest.raises(runs.LeaseLostError):
+        runs.report(session, run.id, owner=owner, counts={"scanned": 1})
+
+
+def test_abandoned_run_can_no_longer_be_finished(session: Session) -> None:
+    run = started(session, THEIRS)
+    silence(session, run, 60)
+    runs.take_over(session, owner=MINE)
+
+    with pytest.raises(runs.LeaseLostError):
+        runs.finish(session, run.id, owner=THEIRS, counts={})
+
+
+def test_progress_is_visible_while_it_runs(session: Session) -> None:
+    run = started(session)
+
+    runs.report(session, run.id, owner=MINE, counts={"total": 9, "scanned": 4})
+
+    session.refresh(run)
+    assert (run.status, run.total, run.scanned) == (SweepStatus.RUNNING, 9, 4)
+
+
+def test_failed_run_says_why(session: Session) -> None:
+    run = started(session)
+
+    runs.finish(session, run.id, owner=MINE, counts={}, error="OperationalError")
+
+    session.refresh(run)
+    assert (run.status, run.error) == (SweepStatus.FAILED, "OperationalError")
+
+
+def test_clock_is_due_only_after_an_interval(session: Session) -> None:
+    minute = timedelta(minutes=1)
+    before = runs.is_due(session, minute)
+    started(session)
+
+    after = runs.is_due(session, minute)
+
+    assert (before, after) == (True, False)
+
+
+def test_admin_s_run_does_not_delay_the_clock(session: Session) -> None:
+    started(session, trigger="admin")
+
+    assert runs.is_due(session, timedelta(minutes=1)) is True
+
+
+def test_table_itself_lets_one_run_be_active(session: Session) -> None:
+    started(session)
+    active = select(func.count()).where(SweepRun.status.in_(runs.ACTIVE))
+
+    with pytest.raises(runs.SweepRunningError):
+        started(session, THEIRS)
+
+    assert session.scalars(active).one() == 1
