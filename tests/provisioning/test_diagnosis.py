@@ -1,0 +1,59 @@
+"""The diagnosis: facts about one person, and nothing about anybody else."""
+
+import pytest
+from sqlalchemy.orm import Session
+
+from models import Mentorado, ProvisioningAttempt, User
+from models.mentorado import Turma
+from provisioning.diagnosis import diagnose
+from tests.cast import ALICE, BOB, NOW
+
+
+def known(session: Session, *, verified: bool = True) -> None:
+    session.add(User(clerk_id=BOB.clerk_id, email=BOB.email, email_verified=verified))
+    session.flush()  # diagnose() reads it
+
+
+def waiting(session: Session, count: int) -> None:
+    for _ in range(count):
+        session.add(Mentorado(nome_completo="Bob", email=BOB.email, turma=Turma.NEON))
+    session.flush()  # diagnose() reads them
+
+
+def test_person_with_profile_is_linked(session: Session, alice: Mentorado) -> None:
+    diagnosis = diagnose(session, ALICE.clerk_id)
+
+    assert (diagnosis.linked, diagnosis.pending_attempt) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(0, (False, False)), (1, (True, False)), (2, (True, True))]
+)
+def test_matches_of_a_verified_address_are_counted(
+    session: Session, count: int, expected: tuple[bool, bool]
+) -> None:
+    known(session)
+    waiting(session, count)
+
+    diagnosis = diagnose(session, BOB.clerk_id)
+
+    assert (diagnosis.unlinked_match, diagnosis.multiple_matches) == expected
+
+
+def test_unverified_address_is_told_nothing_about_pre_registrations(session: Session) -> None:
+    known(session, verified=False)
+    waiting(session, 2)
+
+    diagnosis = diagnose(session, BOB.clerk_id)
+
+    assert (diagnosis.unlinked_match, diagnosis.multiple_matches) == (False, False)
+
+
+def test_failed_attempt_shows(session: Session) -> None:
+    known(session)
+    times = {"next_attempt_at": NOW, "first_failed_at": NOW, "last_failed_at": NOW}
+    facts = {"state": "pending", "attempts": 1, "error_class": "OperationalError"}
+    session.add(ProvisioningAttempt(clerk_id=BOB.clerk_id, **facts, **times))
+    session.flush()  # diagnose() reads it
+
+    assert diagnose(session, BOB.clerk_id).pending_attempt is True
