@@ -1,0 +1,1 @@
+"""What the mentorado sees: months, goals, score. Numbers and rules, no web."""
