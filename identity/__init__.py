@@ -1,0 +1,1 @@
+"""Who is asking: the only package that knows Clerk."""

@@ -1,0 +1,97 @@
+"""The issuer's public keys, fetched when needed, never so often that it hurts the issuer."""
+
+import json
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jwt
+import structlog
+from jwt import PyJWK
+from jwt.exceptions import PyJWTError
+
+from identity.errors import InvalidTokenError, KeysUnavailableError
+
+log = structlog.get_logger(__name__)
+
+FETCH_TIMEOUT_SECONDS = 1.0  # twice this (connect, read) still leaves a first login its two seconds
+REFETCH_COOLDOWN_SECONDS = 60.0  # CONTRACT section 3: an unknown `kid` asks at most once a minute
+RETRY_COOLDOWN_SECONDS = 2.0  # while no key is known at all, waiting longer would only hurt us
+LARGEST_ANSWER_BYTES = 1_000_000
+
+KeySource = Callable[[], Mapping[str, Any]]
+
+
+def published_at(url: str) -> KeySource:
+    """A source that reads a JSON Web Key Set (RFC 7517) over HTTP."""
+
+    def fetch() -> Mapping[str, Any]:
+        with urllib.request.urlopen(url, timeout=FETCH_TIMEOUT_SECONDS) as answer:  # noqa: S310 - config.py allows http(s) only
+            document = json.loads(answer.read(LARGEST_ANSWER_BYTES))
+        if not isinstance(document, dict):
+            raise ValueError("not a JSON Web Key Set")  # noqa: TRY004 - bad data, not a bad call
+        return document
+
+    return fetch
+
+
+class KeySet:
+    """The keys known so far. Safe to share between threads; one of them fetches, the rest wait."""
+
+    def __init__(self, source: KeySource, clock: Callable[[], float] = time.monotonic) -> None:
+        self._source = source
+        self._clock = clock
+        self._keys: dict[str, PyJWK] = {}
+        self._asked_at: float | None = None
+        self._lock = threading.Lock()
+
+    def key(self, kid: str) -> PyJWK:
+        """The key of that id; an unknown one is asked for, within the cool-down.
+
+        Raises InvalidTokenError for a key the issuer does not publish, KeysUnavailableError when
+        nothing is known because the issuer never answered.
+        """
+        if kid not in self._keys:
+            with self._lock:
+                if kid not in self._keys and self._may_ask():
+                    self._refetch()
+        if kid in self._keys:
+            return self._keys[kid]
+        if not self._keys:
+            raise KeysUnavailableError("the issuer's keys are not known")
+        raise InvalidTokenError("unknown key id")
+
+    def _may_ask(self) -> bool:
+        if self._asked_at is None:
+            return True
+        pause = REFETCH_COOLDOWN_SECONDS if self._keys else RETRY_COOLDOWN_SECONDS
+        return self._clock() - self._asked_at >= pause
+
+    def _refetch(self) -> None:
+        """Replace the keys; while the issuer cannot be reached the old ones stay in force."""
+        try:
+            fetched = _usable_keys(self._source())
+        except (OSError, ValueError) as err:
+            log.warning("identity_provider_unavailable", call="jwks", error=type(err).__name__)
+            fetched = {}
+        self._asked_at = self._clock()
+        self._keys = fetched or self._keys
+
+
+def _usable_keys(document: Mapping[str, Any]) -> dict[str, PyJWK]:
+    entries = document.get("keys")
+    candidates = [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
+    return {kid: key for entry in candidates for kid, key in _rsa_key(entry)}
+
+
+def _rsa_key(entry: dict[str, Any]) -> list[tuple[str, PyJWK]]:
+    """The key of one entry, or nothing: a strange entry must not hide the good ones beside it."""
+    kid = entry.get("kid")
+    if not isinstance(kid, str) or entry.get("kty") != "RSA" or entry.get("use", "sig") != "sig":
+        return []
+    try:
+        return [(kid, jwt.PyJWK(entry, algorithm="RS256"))]
+    except (PyJWTError, ValueError, TypeError):
+        return []

@@ -1,0 +1,288 @@
+"""The issuer's keys: asked for when needed, seldom enough, and kept while it is away."""
+
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Thread, get_ident
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
+
+from identity.errors import InvalidTokenError, KeysUnavailableError
+from identity.keys import KeySet, published_at
+
+CROWD = 8
+
+Publish = Callable[[object], str]
+
+
+@functools.cache
+def public_half() -> dict[str, Any]:
+    """A public key, made once; the tests tell keys apart by their ids alone."""
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return RSAAlgorithm.to_jwk(private.public_key(), as_dict=True)
+
+
+def entry(kid: str) -> dict[str, Any]:
+    return {**public_half(), "kid": kid}
+
+
+class Issuer:
+    """Publishes keys, counts how often it is asked, can be away and can be slow."""
+
+    def __init__(self) -> None:
+        self.published: object = [entry("k1")]
+        self.asked = 0
+        self.away: Exception | None = None
+        self.answers_after = Event()
+        self.answers_after.set()
+
+    def __call__(self) -> Mapping[str, Any]:
+        self.asked += 1
+        self.answers_after.wait(timeout=10)
+        if self.away:
+            raise self.away
+        return {"keys": self.published}
+
+
+class Clock:
+    """Seconds that pass only when told to; it starts anywhere, as a monotonic clock does."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def outcome(keys: KeySet, kid: str) -> str:
+    """The id of the key that was found, or the name of the error."""
+    try:
+        return str(keys.key(kid).key_id)
+    except (InvalidTokenError, KeysUnavailableError) as err:
+        return type(err).__name__
+
+
+class Roll(str):
+    """A key id that notices which threads have looked for it."""
+
+    def __init__(self, kid: str) -> None:
+        self.seen: set[int] = set()
+        self.is_complete = Event()
+
+    def __hash__(self) -> int:
+        self.seen.add(get_ident())
+        if len(self.seen) == CROWD:
+            self.is_complete.set()
+        return super().__hash__()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def issuer() -> Issuer:
+    return Issuer()
+
+
+@pytest.fixture
+def keys(issuer: Issuer, clock: Clock) -> KeySet:
+    """Asks the issuer by the clock, and knows nothing yet."""
+    return KeySet(issuer, clock)
+
+
+@pytest.fixture
+def known(keys: KeySet) -> KeySet:
+    """The same, with `k1` already known."""
+    keys.key("k1")
+    return keys
+
+
+def test_nothing_is_asked_before_the_first_token(keys: KeySet, issuer: Issuer) -> None:
+    assert issuer.asked == 0
+
+
+def test_published_keys_are_asked_for_once(keys: KeySet, issuer: Issuer) -> None:
+    issuer.published = [entry("k1"), entry("k2")]
+
+    found = [outcome(keys, kid) for kid in ("k1", "k2", "k1")]
+
+    assert (found, issuer.asked) == (["k1", "k2", "k1"], 1)
+
+
+def test_key_that_is_not_published_makes_the_token_invalid(keys: KeySet) -> None:
+    assert outcome(keys, "k2") == "InvalidTokenError"
+
+
+@pytest.mark.parametrize(("pause", "asked"), [(0, 1), (59.9, 1), (60, 2), (600, 2)])
+def test_unknown_key_asks_again_at_most_once_a_minute(
+    known: KeySet, issuer: Issuer, clock: Clock, pause: float, asked: int
+) -> None:
+    clock.seconds += pause
+
+    found = [outcome(known, kid) for kid in ("k2", "k3")]
+
+    assert (found, issuer.asked) == (["InvalidTokenError"] * 2, asked)
+
+
+def test_rotated_key_is_found_after_the_pause_and_the_old_one_gone(
+    known: KeySet, issuer: Issuer, clock: Clock
+) -> None:
+    issuer.published = [entry("k2")]
+    clock.seconds += 60
+
+    assert [outcome(known, kid) for kid in ("k2", "k1")] == ["k2", "InvalidTokenError"]
+
+
+@pytest.mark.parametrize("trouble", [OSError(), TimeoutError(), ValueError()], ids=repr)
+def test_known_keys_stay_while_the_issuer_is_away(
+    known: KeySet, issuer: Issuer, clock: Clock, trouble: Exception
+) -> None:
+    issuer.away = trouble
+    clock.seconds += 60
+
+    assert [outcome(known, kid) for kid in ("k2", "k1")] == ["InvalidTokenError", "k1"]
+
+
+def test_issuer_that_is_away_is_asked_once_a_minute_too(
+    known: KeySet, issuer: Issuer, clock: Clock
+) -> None:
+    issuer.away = OSError()
+    clock.seconds += 60
+
+    found = [outcome(known, "k2") for _ in range(3)]
+
+    assert (found, issuer.asked) == (["InvalidTokenError"] * 3, 2)
+
+
+@pytest.mark.parametrize("trouble", [OSError(), ValueError()], ids=repr)
+def test_nothing_can_be_told_while_no_key_was_ever_known(
+    keys: KeySet, issuer: Issuer, trouble: Exception
+) -> None:
+    issuer.away = trouble
+
+    assert outcome(keys, "k1") == "KeysUnavailableError"
+
+
+@pytest.mark.parametrize(
+    ("pause", "expected"), [(1.9, ("KeysUnavailableError", 1)), (2, ("k1", 2))]
+)
+def test_issuer_never_reached_is_asked_again_after_two_seconds(
+    keys: KeySet, issuer: Issuer, clock: Clock, pause: float, expected: tuple[str, int]
+) -> None:
+    issuer.away = OSError()
+    outcome(keys, "k1")
+
+    issuer.away = None
+    clock.seconds += pause
+
+    assert (outcome(keys, "k1"), issuer.asked) == expected
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        "k2",
+        None,
+        ["k2"],
+        {},
+        {"kid": "k2", "kty": "RSA"},
+        {"kid": "k2", "kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"},
+        {"kid": "k2", "kty": "RSA", "n": "!", "e": "AQAB"},
+        {"kid": "k2", "kty": "RSA", "n": 7, "e": []},
+    ],
+    ids=str,
+)
+def test_strange_entry_does_not_hide_the_good_one_beside_it(
+    keys: KeySet, issuer: Issuer, strange: object
+) -> None:
+    issuer.published = [strange, entry("k1")]
+
+    assert [outcome(keys, kid) for kid in ("k1", "k2")] == ["k1", "InvalidTokenError"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"use": "enc"}, {"kty": "EC"}, {"kty": "oct"}, {"kty": None}, {"kid": 1}], ids=str
+)
+def test_key_of_another_kind_is_no_key(
+    keys: KeySet, issuer: Issuer, change: dict[str, object]
+) -> None:
+    issuer.published = [{**entry("k1"), **change}]
+
+    assert outcome(keys, "k1") == "KeysUnavailableError"
+
+
+@pytest.mark.parametrize("published", [None, {}, [], "k1"], ids=str)
+def test_answer_without_keys_does_not_forget_the_known_ones(
+    known: KeySet, issuer: Issuer, clock: Clock, published: object
+) -> None:
+    issuer.published = published
+    clock.seconds += 60
+
+    assert [outcome(known, kid) for kid in ("k2", "k1")] == ["InvalidTokenError", "k1"]
+
+
+def test_crowd_at_the_start_asks_once(keys: KeySet, issuer: Issuer) -> None:
+    kid = Roll("k1")
+    issuer.answers_after = kid.is_complete
+
+    with ThreadPoolExecutor(CROWD) as pool:
+        found = list(pool.map(lambda _: outcome(keys, kid), range(CROWD)))
+
+    assert (found, issuer.asked) == (["k1"] * CROWD, 1)
+
+
+@pytest.fixture
+def publish(monkeypatch: pytest.MonkeyPatch) -> Iterator[Publish]:
+    """Publishes one document on a real HTTP server and returns its address."""
+    body = bytearray()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/jwks.json" else 404)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+
+        def publish(document: object) -> str:
+            body[:] = json.dumps(document).encode()
+            return f"http://127.0.0.1:{server.server_port}/jwks.json"
+
+        yield publish
+        server.shutdown()
+        thread.join()
+
+
+def test_published_keys_are_read_over_http(publish: Publish) -> None:
+    url = publish({"keys": [entry("k1")]})
+
+    assert outcome(KeySet(published_at(url)), "k1") == "k1"
+
+
+@pytest.mark.parametrize("document", [["k1"], "k1", None, 7], ids=repr)
+def test_published_document_that_is_no_object_is_refused(
+    publish: Publish, document: object
+) -> None:
+    fetch = published_at(publish(document))
+
+    with pytest.raises(ValueError, match="not a JSON Web Key Set"):
+        fetch()
+
+
+def test_page_that_is_not_there_counts_as_an_issuer_away(publish: Publish) -> None:
+    url = publish({"keys": [entry("k1")]}).replace("jwks", "gone")
+
+    assert outcome(KeySet(published_at(url)), "k1") == "KeysUnavailableError"
