@@ -1,0 +1,176 @@
+"""The development stand-in for Clerk: its keys, its people, its tokens; never in production."""
+
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
+
+import instance
+
+ISSUER = "https://clerk.local.invalid"  # never resolved: the keys are read from the folder
+TOKEN_LIFETIME_SECONDS = 12 * 3600
+SESSION_CATEGORY = "cl_B7d4PD111AAA"
+ADMIN_EMAIL = "admin@example.com"
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody who can sign in at the stand-in, with what Clerk would know of them."""
+
+    clerk_id: str
+    name: str | None = None
+    email: str | None = None
+    email_verified: bool = True
+    image_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A member of the cast on the sign-in page; `title` and `story` are shown."""
+
+    key: str
+    title: str
+    story: str
+    person: Person
+
+
+CAST = (
+    Role(
+        "nova",
+        "Bia Nunes",
+        "Alguém que nunca entrou: o perfil nasce neste login.",
+        Person("", "Bia Nunes", "bia.{tag}@example.com"),
+    ),
+    Role(
+        "recorrente",
+        "Alice Prado",
+        "Já tem perfil, metas e meses registrados.",
+        Person("user_local_alice", "Alice Prado", "alice@example.com"),
+    ),
+    Role(
+        "convidada",
+        "Eva Melo",
+        "Pré-cadastrada pela equipe, com o e-mail verificado.",
+        Person("user_local_eva", "Eva Melo", "eva@example.com"),
+    ),
+    Role(
+        "impostora",
+        "Eva, sem verificação",
+        "Usa o e-mail de um pré-cadastro, mas não o verificou.",
+        Person("user_local_impostora", "Eva Melo", "fabio@example.com", email_verified=False),
+    ),
+    Role(
+        "sem_email",
+        "Caio Reis",
+        "Entrou por um provedor que não informa e-mail.",
+        Person("user_local_sem_email", "Caio Reis"),
+    ),
+    Role(
+        "admin",
+        "Dona Admin",
+        "Cuida do programa e não precisa de perfil.",
+        Person("user_local_admin", "Dona Admin", ADMIN_EMAIL),
+    ),
+)
+
+
+class LocalIdentityProvider:
+    """Signs tokens as Clerk does, with a key of its own that is made at the first start."""
+
+    def __init__(self, folder: Path) -> None:
+        self._people = folder / "people"
+        pem = instance.keep(folder / "signing_key.pem", _new_private_key)
+        self._key = cast(rsa.RSAPrivateKey, serialization.load_pem_private_key(pem, password=None))
+        self._public = RSAAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
+        self._kid = "ins_" + hashlib.sha256(str(self._public["n"]).encode()).hexdigest()[:24]
+
+    @property
+    def secret_key(self) -> str:
+        """What a caller of the stand-in's Backend API must present; different on every machine."""
+        digest = hashlib.sha256(self._key.private_numbers().d.to_bytes(256)).hexdigest()
+        return f"sk_test_{digest[:40]}"
+
+    def key_set(self) -> Mapping[str, Any]:
+        """The public half, as a JSON Web Key Set (RFC 7517)."""
+        return {"keys": [{**self._public, "kid": self._kid, "use": "sig", "alg": "RS256"}]}
+
+    def token(self, person: Person, *, lifetime_seconds: int = TOKEN_LIFETIME_SECONDS) -> str:
+        """A session token for that person, with all the optional claims of CONTRACT section 3."""
+        now = int(time.time())
+        claims: dict[str, Any] = {
+            "sub": person.clerk_id,
+            "iss": ISSUER,
+            "iat": now,
+            "nbf": now - 5,
+            "exp": now + lifetime_seconds,
+            "sid": f"sess_{secrets.token_hex(12)}",
+        }
+        if person.email is not None:
+            claims |= {"email": person.email, "email_verified": person.email_verified}
+        optional = {"name": person.name, "image_url": person.image_url}
+        claims |= {name: value for name, value in optional.items() if value is not None}
+        headers = {"kid": self._kid, "cat": SESSION_CATEGORY}
+        return jwt.encode(claims, self._key, algorithm="RS256", headers=headers)
+
+    def welcome(self, person: Person) -> str:
+        """Remember the person, as Clerk would, and return a session token for them."""
+        content = json.dumps(asdict(person)).encode()
+        instance.write_whole(self._file(person.clerk_id), content)
+        return self.token(person)
+
+    def find(self, clerk_id: str) -> Person | None:
+        """The person of that id, if they ever signed in here."""
+        file = self._file(clerk_id)
+        return Person(**json.loads(file.read_bytes())) if file.exists() else None
+
+    def _file(self, clerk_id: str) -> Path:
+        digest = hashlib.sha256(clerk_id.encode("utf-8", "surrogatepass")).hexdigest()
+        return self._people / f"{digest}.json"
+
+
+def cast_member(key: str) -> Person | None:
+    """The person behind a button of the sign-in page; a newcomer is another one every time."""
+    role = next((role for role in CAST if role.key == key), None)
+    if role is None or role.person.clerk_id:
+        return role.person if role else None
+    return newcomer(role.person)
+
+
+def newcomer(person: Person) -> Person:
+    """The same description under an id, and where it asks for one an address, never used before."""
+    tag = secrets.token_hex(6)
+    email = person.email.replace("{tag}", tag) if person.email else None
+    return replace(person, clerk_id=f"user_local_{tag}", email=email)
+
+
+def clerk_user(person: Person) -> dict[str, Any]:
+    """The person as Clerk's Backend API describes a user (GET /v1/users/{id})."""
+    first, _, last = (person.name or "").partition(" ")
+    status = "verified" if person.email_verified else "unverified"
+    address = {"id": "idn_1", "email_address": person.email, "verification": {"status": status}}
+    return {
+        "object": "user",
+        "id": person.clerk_id,
+        "first_name": first or None,
+        "last_name": last or None,
+        "image_url": person.image_url,
+        "primary_email_address_id": "idn_1" if person.email else None,
+        "email_addresses": [address] if person.email else [],
+    }
+
+
+def _new_private_key() -> bytes:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
