@@ -1,0 +1,138 @@
+"""The one way from every door to the guarantee: patience, transaction, log, cache."""
+
+import time
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+import session_context
+from extensions import transaction
+from flights import Flights
+from provisioning.audit import Entry
+from provisioning.ensure import Ensured, Outcome, ensure
+from provisioning.errors import (
+    DatabaseUnavailableError,
+    ProvisioningError,
+    ProvisioningUnavailableError,
+    StaleDecisionError,
+)
+from provisioning.identity import Identity
+from provisioning.linking import Rules
+from provisioning.retry import is_connection_lost, is_too_slow, patiently, transient_reason
+from session_context import Context, context_of
+
+log = structlog.get_logger(__name__)
+
+REQUEST_BUDGET_SECONDS = 1.2  # the answer comes within two seconds, whatever is slow
+SHORTEST_TRY_SECONDS = 0.2
+LONGEST_TRY_SECONDS = 0.6  # half of the budget: a lock that is gone by then leaves time for a try
+CHANGES = {Outcome.CREATED, Outcome.LINKED, Outcome.CLAIMED}
+
+
+@dataclass(frozen=True, slots=True)
+class Guarantee:
+    """Makes sure of profiles under the operator's rules; one for an app, shared by its threads."""
+
+    rules: Rules
+    context_ttl_seconds: int
+    flights: Flights[Context] = field(default_factory=Flights, repr=False)
+
+    def provide(
+        self, identity: Identity, *, entry: Entry, now: datetime, generation: str = ""
+    ) -> Context:
+        """Ensure the person's profile and return the context of their request.
+
+        `generation` is the cache's, looked up before this call; with none the person's cached
+        context is invalidated in any case. Simultaneous requests of one person share one way to the
+        database, and only one of them is told `created`. Raises ProvisioningUnavailableError when
+        an error that can pass did not pass in time, ProvisioningError when it will not pass.
+        """
+        started = time.monotonic()  # waiting for the flight before ours counts as well
+
+        def ask() -> Context:
+            ensured = self._ensure(identity, entry, now, started)
+            return self._remember(ensured, generation)
+
+        context, is_ours = self.flights.share((identity, bool(generation)), ask)
+        return context if is_ours else replace(context, outcome=_told_to_others(context.outcome))
+
+    def ensure(self, identity: Identity, *, entry: Entry, now: datetime) -> Ensured:
+        """Ensure somebody who is not there in person; their next request finds the result.
+
+        Raises as `provide` does.
+        """
+        ensured = self._ensure(identity, entry, now, time.monotonic())
+        if ensured.outcome in CHANGES:
+            session_context.renew(identity.clerk_id)
+        return ensured
+
+    def _ensure(self, identity: Identity, entry: Entry, now: datetime, started: float) -> Ensured:
+        """Run `ensure` in a transaction of its own, again while its error can pass; then log."""
+
+        def attempt() -> Ensured:
+            timeout = max(SHORTEST_TRY_SECONDS, min(LONGEST_TRY_SECONDS, _time_left(started)))
+            with transaction(timeout) as session:
+                return ensure(session, identity, entry=entry, now=now, rules=self.rules)
+
+        try:
+            ensured = patiently(
+                attempt, budget_seconds=max(0, _time_left(started)), on_retry=_log_retry
+            )
+        except (SQLAlchemyError, StaleDecisionError) as err:
+            raise _as_provisioning_error(err, entry) from err
+        _log_change(ensured, entry, started)
+        return ensured
+
+    def _remember(self, ensured: Ensured, generation: str) -> Context:
+        """Bring the cache in line with what is committed now."""
+        context, clerk_id = context_of(ensured), ensured.user.clerk_id
+        if ensured.outcome in CHANGES or not generation:
+            generation = session_context.renew(clerk_id)
+            log.info("session_invalidated", user_id=ensured.user.id)
+        session_context.keep(clerk_id, context, generation, self.context_ttl_seconds)
+        return context
+
+
+def _time_left(started: float) -> float:
+    return REQUEST_BUDGET_SECONDS - (time.monotonic() - started)
+
+
+def _told_to_others(outcome: str) -> str:
+    return Outcome.EXISTING if outcome in CHANGES else outcome
+
+
+def _log_retry(reason: str) -> None:
+    log.warning("mentorado_ensure_retried", reason=reason)
+
+
+def _log_change(ensured: Ensured, entry: Entry, started: float) -> None:
+    if ensured.outcome not in CHANGES or ensured.mentorado is None:
+        return
+    facts = {
+        "user_id": ensured.user.id,
+        "mentorado_id": ensured.mentorado.id,
+        "entry": entry.door,
+        "duration_ms": round((time.monotonic() - started) * 1000, 1),
+    }
+    log.info(f"mentorado_{ensured.outcome}", **facts)
+    if ensured.is_ambiguous:
+        log.warning("mentorado_link_ambiguous", **facts)
+
+
+def _as_provisioning_error(err: Exception, entry: Entry) -> ProvisioningError:
+    """Say in the domain's words what the database's error means, and leave a trace of it."""
+    is_retryable = bool(transient_reason(err)) or is_too_slow(err)
+    log.error(
+        "mentorado_creation_failed",
+        error=type(err).__name__,
+        sqlstate=getattr(getattr(err, "orig", None), "pgcode", None),
+        retryable=is_retryable,
+        entry=entry.door,
+    )
+    if is_connection_lost(err):
+        return DatabaseUnavailableError("the database did not answer")
+    if is_retryable:
+        return ProvisioningUnavailableError("the database was too busy")
+    return ProvisioningError(f"permanent failure: {type(err).__name__}")

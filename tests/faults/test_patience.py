@@ -1,0 +1,162 @@
+"""Errors that can pass are waited out within the budget; the others are not tried again."""
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from sqlalchemy import text
+from structlog.testing import capture_logs
+
+from extensions import transaction
+from guarantee import Guarantee
+from house import EXTENSION
+from provisioning.ensure import Outcome
+from provisioning.errors import (
+    DatabaseUnavailableError,
+    ProvisioningError,
+    ProvisioningUnavailableError,
+)
+from provisioning.standing import ADDRESS_LOCKS
+from tests.cast import AT_THE_DOOR, BOB, NOW, identity
+from tests.databases import app_on, count, locking, opened
+
+POISON = """
+CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'poisoned' USING ERRCODE = '23514'; END $$;
+CREATE TRIGGER poison BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION poison();
+"""
+USERS_LOCKED = "SELECT 1 FROM users FOR UPDATE"
+CUT_OFF = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+ WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+
+@pytest.fixture
+def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
+    """A database of the test's own."""
+    return copy_database(f"patience_{tmp_path.name}")
+
+
+@pytest.fixture
+def app(url: str, tmp_path: Path) -> Iterator[Flask]:
+    """An app on that database."""
+    with app_on(tmp_path, url) as app:
+        yield app
+
+
+@pytest.fixture
+def guarantee(app: Flask) -> Guarantee:
+    """The guarantee of that app."""
+    found = app.extensions[EXTENSION].guarantee
+    assert isinstance(found, Guarantee)
+    return found
+
+
+def outcome(guarantee: Guarantee) -> Outcome:
+    return guarantee.ensure(identity(BOB), entry=AT_THE_DOOR, now=NOW).outcome
+
+
+def test_lock_that_goes_away_is_waited_out(
+    guarantee: Guarantee, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome(guarantee)
+    reasons: list[str] = []
+    with locking(url, USERS_LOCKED) as blocker:
+
+        def let_go(reason: str) -> None:
+            reasons.append(reason)
+            blocker.rollback()
+
+        monkeypatch.setattr("guarantee._log_retry", let_go)
+
+        assert outcome(guarantee) is Outcome.EXISTING
+
+    assert reasons == ["lock_not_available"]
+
+
+def test_lock_that_stays_is_given_up_on(guarantee: Guarantee, url: str) -> None:
+    outcome(guarantee)
+
+    with locking(url, USERS_LOCKED), pytest.raises(ProvisioningUnavailableError):
+        outcome(guarantee)
+
+
+def test_lock_on_one_person_leaves_the_others_alone(guarantee: Guarantee, url: str) -> None:
+    with opened(url) as other:
+        other.execute(text("INSERT INTO users (clerk_id) VALUES ('user_stuck')"))
+
+    with locking(url, USERS_LOCKED):
+        assert outcome(guarantee) is Outcome.CREATED
+
+
+def test_connections_that_died_in_the_pool_are_replaced(guarantee: Guarantee, url: str) -> None:
+    outcome(guarantee)
+
+    cut = count(url, CUT_OFF)
+
+    assert (cut, outcome(guarantee)) == (1, Outcome.EXISTING)
+
+
+def test_transaction_replaces_a_connection_that_died_in_the_pool(app: Flask, url: str) -> None:
+    with transaction() as session:
+        session.execute(text("SELECT 1"))
+    cut = count(url, CUT_OFF)
+
+    with transaction() as session:
+        answer = session.scalar(text("SELECT 1"))
+
+    assert (cut, answer) == (1, 1)
+
+
+def test_permanent_error_is_not_tried_again_and_writes_nothing(
+    guarantee: Guarantee, url: str
+) -> None:
+    with opened(url) as other:
+        other.exec_driver_sql(POISON)
+
+    with capture_logs() as logs, pytest.raises(ProvisioningError):
+        outcome(guarantee)
+
+    assert [line["event"] for line in logs] == ["mentorado_creation_failed"]
+    assert count(url, "SELECT count(*) FROM users") == 0
+
+
+def test_failure_is_logged_with_class_and_state_and_without_the_person(
+    guarantee: Guarantee, url: str
+) -> None:
+    with opened(url) as other:
+        other.exec_driver_sql(POISON)
+
+    with capture_logs() as logs, pytest.raises(ProvisioningError):
+        outcome(guarantee)
+
+    [line] = logs
+    assert (line["error"], line["sqlstate"], line["retryable"]) == (
+        "IntegrityError",
+        "23514",
+        False,
+    )
+    assert str(BOB.email) not in str(line)
+
+
+def test_absent_database_is_told_apart(tmp_path: Path) -> None:
+    nowhere = "postgresql://nobody@127.0.0.1:1/none"
+
+    with app_on(tmp_path, nowhere) as app, pytest.raises(DatabaseUnavailableError):
+        outcome(app.extensions[EXTENSION].guarantee)
+
+
+@pytest.mark.parametrize(
+    ("verified", "expected"), [(True, ProvisioningUnavailableError), (False, None)]
+)
+def test_login_takes_turns_with_whoever_works_on_its_verified_address(
+    guarantee: Guarantee, url: str, verified: bool, expected: type[Exception] | None
+) -> None:
+    address_lock = f"SELECT pg_advisory_xact_lock({ADDRESS_LOCKS}, hashtext('{BOB.email}'))"
+    who = identity(BOB, verified=verified)
+
+    with locking(url, address_lock), pytest.raises(expected) if expected else nullcontext():
+        guarantee.ensure(who, entry=AT_THE_DOOR, now=NOW)
