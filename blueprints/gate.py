@@ -1,0 +1,176 @@
+"""The gate: who is asking, which profile is theirs, and may they enter here?
+
+Runs before every view. What it guarantees is committed before the view starts, so that a view that
+fails cannot undo it. A view that does not state who may enter (blueprints/stance.py) is closed.
+"""
+
+import re
+import uuid
+from urllib.parse import urlsplit
+
+import structlog
+from flask import Response, current_app, flash, g, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+
+import session_context
+from blueprints.errors import (
+    CsrfError,
+    ForbiddenError,
+    ProfileRequiredError,
+    UnauthenticatedError,
+    UnsupportedMediaTypeError,
+    is_api_path,
+)
+from blueprints.stance import Access, Stance, stance_of
+from house import house
+from identity.errors import InvalidTokenError
+from identity.people import identity_of
+from identity.tokens import SessionClaims
+from provisioning.audit import Entry
+from provisioning.ensure import Outcome
+from session_context import READY, Context
+
+log = structlog.get_logger(__name__)
+
+SESSION_COOKIE = "__session"
+REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+
+
+def admit() -> ResponseReturnValue | None:
+    """Before every request: name it, find out who asks, guarantee their profile, let them in."""
+    g.request_id = _request_id()
+    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+    if request.endpoint is None:
+        return None  # no such route: the router's own 404 or 405 follows
+    stance = stance_of(current_app.view_functions[request.endpoint])
+    if stance is None:
+        log.error("view_without_stance", endpoint=request.endpoint)
+        raise ForbiddenError("this view does not state who may enter")
+    _check_body_type()
+    _check_origin()
+    return None if stance.access is Access.PUBLIC else _admit_person(stance)
+
+
+def dismiss(response: Response) -> Response:
+    """After every request: the answer carries its id, and is not kept where it is personal."""
+    response.headers["X-Request-ID"] = g.get("request_id", "")
+    if "context" in g:  # somebody's own: neither a proxy nor the back button may show it to others
+        response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def forget(_: BaseException | None) -> None:
+    """At the very end: the next request of this thread starts with a clean sheet."""
+    structlog.contextvars.clear_contextvars()
+
+
+def renew_context() -> None:
+    """Ensure the person's profile anew, past the cache, and put the result on `g.context`."""
+    g.context = _context(Stance(Access.SIGNED_IN, fresh=True))
+
+
+def session_token() -> str | None:
+    """The session token of this request: the bearer's, or else the cookie's."""
+    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip() or None
+    return _cookie_token()
+
+
+def _admit_person(stance: Stance) -> ResponseReturnValue | None:
+    try:
+        g.context = _context(stance)
+    except UnauthenticatedError:
+        if _is_page_visit():
+            return redirect(url_for("auth.login", next=_here()))
+        raise
+    _announce(g.context)
+    _enforce(stance.access, g.context)
+    return None
+
+
+def _context(stance: Stance) -> Context:
+    claims = _authenticate()
+    identity = identity_of(claims, house().admin_emails)
+    structlog.contextvars.bind_contextvars(clerk_id=identity.clerk_id)
+    generation = ""
+    if not stance.fresh:
+        glance = session_context.look_up(identity.clerk_id)
+        if glance.context is not None:
+            return glance.context
+        generation = glance.generation
+    entry = Entry("api" if is_api_path(request.path) else "page", g.request_id)
+    return house().guarantee.provide(
+        identity, entry=entry, now=house().now(), generation=generation
+    )
+
+
+def _authenticate() -> SessionClaims:
+    token = session_token()
+    if token is None:
+        raise UnauthenticatedError("no session token")
+    try:
+        return house().verifier.verify(token)
+    except InvalidTokenError as err:
+        log.info("session_refused", reason=str(err))
+        raise UnauthenticatedError("the session token is not valid") from err
+
+
+def _enforce(access: Access, context: Context) -> None:
+    if access is Access.MENTORADO and context.status != READY:
+        raise ProfileRequiredError(context.status)
+    if access is Access.ADMIN and not context.is_admin:
+        raise ForbiddenError("for admins only")
+
+
+def _announce(context: Context) -> None:
+    """Tell the person once, on their first page, that their profile is there."""
+    is_new = context.outcome in (Outcome.CREATED, Outcome.LINKED, Outcome.CLAIMED)
+    if is_new and context.status == READY and not _is_bearer():
+        flash("Perfil criado!")
+
+
+def _check_origin() -> None:
+    """Refuse a write that another site made the browser send along with our cookie."""
+    if request.method in SAFE_METHODS or _is_bearer() or _cookie_token() is None:
+        return
+    origin = request.headers.get("Origin")
+    if origin is not None:
+        is_ours = origin == request.host_url.rstrip("/")
+    else:
+        is_ours = request.headers.get("Sec-Fetch-Site") == "same-origin"
+    if not is_ours:
+        raise CsrfError("a cookie alone does not prove who wrote this")
+
+
+def _check_body_type() -> None:
+    has_body = bool(request.content_length) or "Transfer-Encoding" in request.headers
+    if has_body and is_api_path(request.path) and not request.is_json:
+        raise UnsupportedMediaTypeError("the API reads JSON only")
+
+
+def _cookie_token() -> str | None:
+    """Clerk's cookie, under its plain name or with the suffix of the instance."""
+    if request.cookies.get(SESSION_COOKIE):
+        return request.cookies[SESSION_COOKIE]
+    suffixed = (v for k, v in request.cookies.items() if k.startswith(f"{SESSION_COOKIE}_") and v)
+    return next(suffixed, None)
+
+
+def _is_bearer() -> bool:
+    return request.headers.get("Authorization", "").lower().startswith("bearer ")
+
+
+def _is_page_visit() -> bool:
+    return request.method in ("GET", "HEAD") and not is_api_path(request.path)
+
+
+def _here() -> str:
+    parts = urlsplit(request.full_path)
+    return parts.path + (f"?{parts.query}" if parts.query else "")
+
+
+def _request_id() -> str:
+    given = request.headers.get("X-Request-ID", "")
+    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

@@ -1,0 +1,63 @@
+"""Who may enter? Every view states it with one of these decorators."""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+class Access(enum.Enum):
+    """Who may enter."""
+
+    PUBLIC = "public"
+    SIGNED_IN = "signed_in"
+    MENTORADO = "mentorado_required"
+    ADMIN = "admin_required"
+
+
+@dataclass(frozen=True, slots=True)
+class Stance:
+    """What a view states about itself; `fresh` passes the cache by."""
+
+    access: Access
+    fresh: bool = False
+
+
+_stances: dict[Callable[..., Any], Stance] = {}
+
+
+def public(view: View) -> View:
+    """Anybody may enter; nobody is asked who they are."""
+    return _state(view, Stance(Access.PUBLIC))
+
+
+def signed_in(view: View) -> View:
+    """Whoever has a session may enter, with or without a profile."""
+    return _state(view, Stance(Access.SIGNED_IN))
+
+
+def signed_in_fresh(view: View) -> View:
+    """As `signed_in`, but the person's profile is ensured anew and the cache invalidated."""
+    return _state(view, Stance(Access.SIGNED_IN, fresh=True))
+
+
+def mentorado_required(view: View) -> View:
+    """Only somebody with a usable profile may enter; it is on `g.context.mentorado`."""
+    return _state(view, Stance(Access.MENTORADO))
+
+
+def admin_required(view: View) -> View:
+    """Only admins may enter."""
+    return _state(view, Stance(Access.ADMIN))
+
+
+def stance_of(view: Callable[..., Any]) -> Stance | None:
+    """What a view has stated, if anything."""
+    return _stances.get(view)
+
+
+def _state(view: View, stance: Stance) -> View:
+    _stances[view] = stance
+    return view

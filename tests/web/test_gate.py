@@ -1,0 +1,229 @@
+"""The gate: who is let in, who is sent away, and that a refusal leaves no trace."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import jwt
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from identity.local import LocalIdentityProvider, Person
+from models import AuditEvent, Mentorado, User
+from models.columns import SimNao
+from models.user import Role
+from tests.cast import ALICE, BOB, NOW
+from tests.fixtures import Browser, Sign
+
+PROFILE_ROUTES = ["/dashboard", "/api/mentorados/me", "/api/mentorados/me/overview"]
+
+
+def code_of(answer: object) -> str:
+    return str(answer.json["code"])  # type: ignore[attr-defined] # a TestResponse
+
+
+def rows(session: Session) -> tuple[int, ...]:
+    tables = (User, Mentorado, AuditEvent)
+    return tuple(session.scalars(select(func.count()).select_from(t)).one() for t in tables)
+
+
+BAD_TOKENS: dict[str, Callable[[LocalIdentityProvider], str]] = {
+    "none at all": lambda provider: "",
+    "garbage": lambda provider: "abc.def.ghi",
+    "expired": lambda provider: provider.token(BOB, lifetime_seconds=-60),
+    "blank subject": lambda provider: provider.token(Person("")),
+    "sentinel subject": lambda provider: provider.token(Person("undefined")),
+    "subject with NUL": lambda provider: provider.token(Person("user_\x00bob")),
+    "subject of 10 kB": lambda provider: provider.token(Person("u" * 10_000)),
+    "unsigned": lambda provider: jwt.encode({"sub": "user_bob"}, "", algorithm="none"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TOKENS)
+@pytest.mark.parametrize("path", ["/api/auth/me", "/api/mentorados/me"])
+def test_bad_token_is_a_401_and_nothing_is_written(
+    client: FlaskClient, session: Session, provider: LocalIdentityProvider, name: str, path: str
+) -> None:
+    token = BAD_TOKENS[name](provider)
+
+    answer = client.get(path, headers={"Authorization": f"Bearer {token}"})
+
+    assert (answer.status_code, code_of(answer)) == (401, "unauthenticated")
+    assert rows(session) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("name", BAD_TOKENS)
+def test_page_sends_a_bad_session_to_sign_in(
+    client: FlaskClient, provider: LocalIdentityProvider, name: str
+) -> None:
+    cookie = f"__session={BAD_TOKENS[name](provider)}"
+
+    answer = client.get("/dashboard?mes=3", headers={"Cookie": cookie})
+
+    assert (answer.status_code, answer.location) == (302, "/login?next=/dashboard?mes%3D3")
+
+
+def test_anonymous_visitor_is_sent_to_sign_in(client: FlaskClient) -> None:
+    answer = client.get("/dashboard")
+
+    assert (answer.status_code, answer.location) == (302, "/login?next=/dashboard")
+
+
+@pytest.mark.parametrize("path", PROFILE_ROUTES)
+def test_profile_is_there_before_the_view_runs(
+    client: FlaskClient, session: Session, sign: Sign, path: str
+) -> None:
+    answer = client.get(path, headers=sign(BOB))
+
+    assert answer.status_code == 200
+    assert session.scalars(select(func.count()).select_from(Mentorado)).one() == 1
+
+
+def test_cookie_of_an_instance_with_suffix_is_read(
+    app: Flask, client: FlaskClient, provider: LocalIdentityProvider
+) -> None:
+    client.set_cookie("__session_1a2B3c4d", provider.token(BOB))
+
+    assert client.get("/dashboard").status_code == 200
+
+
+def test_over_long_values_are_cut_or_dropped(client: FlaskClient, sign: Sign) -> None:
+    photo = "https://x/" * 200
+    person = Person("user_long", "\x00" + "N" * 2_000, "a" * 400 + "@x.com", image_url=photo)
+
+    answer = client.get("/api/mentorados/me", headers=sign(person))
+
+    assert answer.json is not None
+    assert (answer.json["nome_completo"], answer.json["email"], answer.json["foto_url"]) == (
+        "N" * 255,
+        None,
+        None,
+    )
+
+
+@pytest.mark.parametrize("path", PROFILE_ROUTES)
+@pytest.mark.parametrize(
+    ("facts", "status", "code"),
+    [
+        ({"blocked_at": NOW}, 403, "user_blocked"),
+        ({"role": Role.ADMIN}, 403, "mentorado_required"),
+    ],
+)
+def test_each_cause_has_one_answer_on_every_profile_route(
+    client: FlaskClient,
+    session: Session,
+    sign: Sign,
+    path: str,
+    facts: dict[str, object],
+    status: int,
+    code: str,
+) -> None:
+    session.add(User(clerk_id=BOB.clerk_id, **facts))
+    session.commit()
+
+    answer = client.get(path, headers=sign(BOB))
+
+    assert answer.status_code == status
+    assert code in (answer.get_data(as_text=True) if path == "/dashboard" else code_of(answer))
+
+
+def test_inactive_mentorado_is_told_so(
+    client: FlaskClient, session: Session, alice: Mentorado, sign: Sign
+) -> None:
+    alice.ativo = SimNao.NAO
+    session.commit()
+
+    answer = client.get("/api/mentorados/me", headers=sign(ALICE))
+
+    assert (answer.status_code, code_of(answer)) == (403, "mentorado_inactive")
+
+
+def test_block_holds_at_the_next_request_of_an_uncached_person(
+    client: FlaskClient, session: Session, alice: Mentorado, sign: Sign
+) -> None:
+    session.execute(update(User).values(blocked_at=NOW))
+    session.commit()
+
+    me = client.get("/api/auth/me", headers=sign(ALICE)).json
+
+    assert me is not None
+    assert (me["status"], me["mentorado"]) == ("user_blocked", None)
+
+
+@pytest.mark.parametrize("person", [ALICE, BOB])
+def test_mentees_are_kept_out_of_the_administration(
+    client: FlaskClient, alice: Mentorado, sign: Sign, person: Person
+) -> None:
+    answer = client.get("/api/admin/sweeps", headers=sign(person))
+
+    assert (answer.status_code, code_of(answer)) == (403, "forbidden")
+
+
+def test_view_that_states_nothing_is_closed(app: Flask, client: FlaskClient, sign: Sign) -> None:
+    rule = app.url_map.iter_rules("pages.home")
+    endpoint = next(rule).endpoint
+    view, app.view_functions[endpoint] = app.view_functions[endpoint], lambda: "open"
+
+    answer = client.get("/", headers=sign(BOB))
+
+    app.view_functions[endpoint] = view
+    assert answer.status_code == 403
+
+
+ORIGINS: dict[str, tuple[dict[str, str], int]] = {
+    "own origin": ({"Origin": "http://localhost"}, 200),
+    "same-origin fetch": ({"Sec-Fetch-Site": "same-origin"}, 200),
+    "nothing": ({}, 403),
+    "null origin": ({"Origin": "null"}, 403),
+    "another site": ({"Origin": "https://evil.example"}, 403),
+    "same-site fetch": ({"Sec-Fetch-Site": "same-site"}, 403),
+    "foreign origin that claims to be same": (
+        {"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"},
+        403,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ORIGINS)
+def test_cookie_writes_need_our_own_origin(
+    alice: Mentorado, browser_of: Browser, name: str
+) -> None:
+    headers, status = ORIGINS[name]
+
+    answer = browser_of(ALICE).post("/api/auth/ensure", headers=headers)
+
+    assert answer.status_code == status
+
+
+def test_bearer_writes_need_no_origin(client: FlaskClient, sign: Sign) -> None:
+    assert client.post("/api/auth/ensure", headers=sign(BOB)).status_code == 201
+
+
+def test_well_formed_request_id_is_kept(client: FlaskClient) -> None:
+    answer = client.get("/healthz", headers={"X-Request-ID": "abc-12345678"})
+
+    assert answer.headers["X-Request-ID"] == "abc-12345678"
+
+
+@pytest.mark.parametrize("given", ["", "with space 123", "a" * 129, "x;drop-table", "<b>"])
+def test_ill_formed_request_id_is_replaced(client: FlaskClient, given: str) -> None:
+    answer = client.get("/healthz", headers={"X-Request-ID": given})
+
+    assert answer.headers["X-Request-ID"] != given
+    assert len(answer.headers["X-Request-ID"]) == 32
+
+
+def test_person_seen_with_another_name_is_updated(
+    client: FlaskClient, alice: Mentorado, sign: Sign
+) -> None:
+    renamed = replace(ALICE, name="Alice P. Souza")
+
+    me = client.get("/api/auth/me", headers=sign(renamed)).json
+
+    assert me is not None
+    assert (me["user"]["name"], me["mentorado"]["nome_completo"]) == (
+        "Alice P. Souza",
+        "Alice Prado",
+    )
