@@ -1,0 +1,194 @@
+"""What went wrong becomes an answer: a problem document for programs, a page for people."""
+
+from typing import Any
+
+import structlog
+from flask import Flask, Response, g, jsonify, render_template, request
+from flask.typing import ResponseReturnValue
+from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.exceptions import HTTPException, InternalServerError
+
+from blueprints.problems import PROBLEMS, Problem
+from house import house
+from identity.errors import KeysUnavailableError
+from provisioning.errors import (
+    DatabaseUnavailableError,
+    ProvisioningError,
+    ProvisioningUnavailableError,
+)
+from provisioning.retry import is_connection_lost, is_too_slow, transient_reason
+from provisioning.runs import SweepRunningError
+from session_context import NOT_REQUIRED
+
+log = structlog.get_logger(__name__)
+
+API_PREFIXES = ("/api/", "/webhooks/")
+RETRY_AFTER_SECONDS = 2
+
+
+class DoorError(Exception):
+    """Something a door refuses; `code` is the public one of CONTRACT section 4.3."""
+
+    code = "internal"
+
+
+class UnauthenticatedError(DoorError):
+    """There is no valid session."""
+
+    code = "unauthenticated"
+
+
+class ForbiddenError(DoorError):
+    """Signed in, but not allowed here."""
+
+    code = "forbidden"
+
+
+class CsrfError(DoorError):
+    """A write that may come from another site."""
+
+    code = "csrf_failed"
+
+
+class NotFoundError(DoorError):
+    """There is nothing under this id."""
+
+    code = "not_found"
+
+
+class UnsupportedMediaTypeError(DoorError):
+    """A body that is not JSON."""
+
+    code = "unsupported_media_type"
+
+
+class InvalidInputError(DoorError):
+    """A body that breaks the rules; `errors` names each field with its message in pt-BR."""
+
+    code = "invalid_input"
+
+    def __init__(self, errors: list[dict[str, str]]) -> None:
+        super().__init__("invalid input")
+        self.errors = errors
+
+
+class ProfileRequiredError(DoorError):
+    """Signed in without a usable profile; `code` tells why there is none."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(status)
+        self.code = "mentorado_required" if status == NOT_REQUIRED else status
+
+
+# Werkzeug's statuses that have a code of their own; any other refusal of input is a 422.
+HTTP_CODES = {
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "payload_too_large",
+    415: "unsupported_media_type",
+}
+
+
+def register_errors(app: Flask) -> None:
+    """Answer every error of the app from the table; nothing technical ever reaches a person."""
+    app.register_error_handler(DoorError, _answer_door)
+    app.register_error_handler(ProvisioningError, _answer_provisioning)
+    app.register_error_handler(KeysUnavailableError, _answer_no_keys)
+    app.register_error_handler(SweepRunningError, _answer_sweep_running)
+    app.register_error_handler(SQLAlchemyError, _answer_database)
+    app.register_error_handler(HTTPException, _answer_http)
+
+
+def is_api_path(path: str) -> bool:
+    """Whether a program is asking, so that it is answered with documents instead of pages."""
+    return path.startswith(API_PREFIXES)
+
+
+def answer(code: str, **members: Any) -> ResponseReturnValue:
+    """Answer a code of the table, with further members for the problem document."""
+    problem = PROBLEMS[code]
+    if is_api_path(request.path):
+        response = _document(code, problem, members)
+    else:
+        page = render_template("error.html", code=code, problem=problem, reference=_reference())
+        response = Response(page)
+    response.status_code = problem.status
+    response.headers["Cache-Control"] = "no-store"
+    if problem.can_retry:
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
+
+
+def _document(code: str, problem: Problem, members: dict[str, Any]) -> Response:
+    """A problem document (RFC 9457) in the shape of CONTRACT section 4.3."""
+    document = {
+        "type": f"urn:neon-dashboard:problem:{code}",
+        "title": problem.title,
+        "status": problem.status,
+        "code": code,
+        "detail": problem.detail,
+        "request_id": _reference(),
+        **members,
+    }
+    if problem.can_retry:
+        document["retry_after_ms"] = RETRY_AFTER_SECONDS * 1000
+    response = jsonify(document)
+    response.mimetype = "application/problem+json"
+    return response
+
+
+def _answer_door(err: DoorError) -> ResponseReturnValue:
+    if isinstance(err, InvalidInputError):
+        return answer(err.code, errors=err.errors)
+    return answer(err.code)
+
+
+def _answer_provisioning(err: ProvisioningError) -> ResponseReturnValue:
+    if isinstance(err, DatabaseUnavailableError):
+        return answer("database_unavailable")
+    if isinstance(err, ProvisioningUnavailableError):
+        return answer("provisioning_unavailable")
+    return answer("provisioning_needs_attention")
+
+
+def _answer_no_keys(_: KeysUnavailableError) -> ResponseReturnValue:
+    return answer("provisioning_unavailable")
+
+
+def _answer_sweep_running(err: SweepRunningError) -> ResponseReturnValue:
+    return answer("sweep_running", id=err.run_id)
+
+
+def _answer_database(err: SQLAlchemyError) -> ResponseReturnValue:
+    """A database error in a view: passing ones may be tried again, the others are ours to mend."""
+    if is_connection_lost(err) or is_too_slow(err) or transient_reason(err):
+        log.warning("database_unavailable", error=type(err).__name__)
+        return answer("database_unavailable")
+    log.error("unexpected_error", exc_info=err)
+    return answer("internal")
+
+
+def _answer_http(err: HTTPException) -> ResponseReturnValue:
+    status = err.code or 500
+    if isinstance(err, InternalServerError):
+        log.error("unexpected_error", exc_info=err.original_exception or err)
+        return answer("internal")
+    if status < 400 or status >= 500:
+        return err.get_response()
+    return answer(HTTP_CODES.get(status, "invalid_input"))
+
+
+def support_link() -> str | None:
+    """Where a person finds help, with the reference code of this answer appended."""
+    url = house().config.support_url
+    if not url:
+        return None
+    if url.startswith("mailto:"):
+        return f"{url}{'&' if '?' in url else '?'}subject=Refer%C3%AAncia%20{_reference()}"
+    return f"{url}{'&' if '?' in url else '?'}ref={_reference()}"
+
+
+def _reference() -> str:
+    """The request's id; empty for what went wrong before the gate could name the request."""
+    return str(g.get("request_id", ""))
