@@ -1,0 +1,128 @@
+"""Signing in and out, and the explicit way to the guarantee."""
+
+from urllib.parse import urlencode, urljoin, urlsplit
+
+from flask import Blueprint, g, redirect, request, session, url_for
+from flask.typing import ResponseReturnValue
+
+from blueprints.errors import ProfileRequiredError, answer
+from blueprints.gate import SESSION_COOKIE
+from blueprints.stance import public, signed_in, signed_in_fresh
+from extensions import transaction
+from house import house
+from provisioning.diagnosis import Diagnosis, diagnose
+from provisioning.ensure import Outcome
+from session_context import NOT_REQUIRED, READY, Context
+
+auth = Blueprint("auth", __name__)
+
+LINKED = (Outcome.LINKED, Outcome.CLAIMED)
+
+
+@auth.get("/login")
+@public
+def login() -> ResponseReturnValue:
+    """Send the browser to where it can sign in, and from there to `next`."""
+    target = local_path(request.args.get("next"))
+    if house().local is not None:
+        return redirect(url_for("local_clerk.sign_in", redirect_url=target))
+    sign_in_url = house().config.sign_in_url
+    if sign_in_url is None:
+        return answer("not_configured")
+    query = urlencode({"redirect_url": urljoin(request.host_url, target)})
+    return redirect(f"{sign_in_url}{'&' if '?' in sign_in_url else '?'}{query}")
+
+
+@auth.post("/logout")
+@public
+def logout() -> ResponseReturnValue:
+    """End the session in this browser; nothing of this person stays behind in it."""
+    session.clear()
+    response = redirect(url_for("auth.login"), code=303)
+    for name in request.cookies:
+        if name.startswith((SESSION_COOKIE, "__client_uat")):
+            response.delete_cookie(name)
+    return response
+
+
+@auth.get("/api/auth/me")
+@signed_in
+def me() -> ResponseReturnValue:
+    """Who is signed in, their profile, and if it is not usable, the code that says why."""
+    context: Context = g.context
+    return {"user": context.user, "mentorado": context.mentorado, "status": context.status}
+
+
+@auth.post("/api/auth/ensure")
+@signed_in_fresh
+def ensure() -> ResponseReturnValue:
+    """Make sure of the profile now; 201 for the one call that created it."""
+    context: Context = g.context
+    if context.status not in (READY, NOT_REQUIRED):
+        raise ProfileRequiredError(context.status)
+    is_created, is_linked = context.outcome == Outcome.CREATED, context.outcome in LINKED
+    body = {
+        "status": context.status,
+        "outcome": Outcome.LINKED if is_linked else context.outcome,
+        "created": is_created,
+        "linked": is_linked,
+        "mentorado": context.mentorado,
+        "request_id": g.request_id,
+    }
+    return body, 201 if is_created else 200
+
+
+@auth.get("/api/auth/diagnostic")
+@signed_in_fresh
+def diagnostic() -> ResponseReturnValue:
+    """The person's own state in facts and in advice, for support to be read out to."""
+    context: Context = g.context
+    with transaction() as db_session:
+        diagnosis = diagnose(db_session, context.user["clerk_id"])
+    return {
+        "user": context.user,
+        "mentorado": context.mentorado,
+        "status": {
+            "linked": diagnosis.linked,
+            "unlinked_match": diagnosis.unlinked_match,
+            "multiple_matches": diagnosis.multiple_matches,
+            "pending_attempt": diagnosis.pending_attempt,
+        },
+        "advice": _advice(context, diagnosis),
+        "request_id": g.request_id,
+    }
+
+
+def local_path(target: str | None) -> str:
+    """A path of this site, or the dashboard: an open redirect would lend our name to a phisher."""
+    fallback = url_for("pages.dashboard")
+    if not target or not target.isprintable() or "\\" in target:
+        return fallback
+    parts = urlsplit(target)
+    is_local = not parts.scheme and not parts.netloc and target.startswith("/")
+    return target if is_local and not target.startswith("//") else fallback
+
+
+def _advice(context: Context, diagnosis: Diagnosis) -> list[str]:
+    """What the person can do or expect, in plain words."""
+    cases = {
+        "Seu perfil está pronto.": context.status == READY,
+        "Sua conta é de administração e não precisa de perfil.": context.status == NOT_REQUIRED,
+        "Sua conta não informa um e-mail. Adicione um para encontrarmos seu pré-cadastro.": (
+            not diagnosis.has_email
+        ),
+        "Confirme seu e-mail para que possamos encontrar seu pré-cadastro.": (
+            diagnosis.has_email and not diagnosis.email_verified
+        ),
+        "Há mais de um pré-cadastro com seu e-mail. Fale com a equipe para unificá-los.": (
+            diagnosis.multiple_matches
+        ),
+        "Há um pré-cadastro com seu e-mail. Fale com a equipe para uni-lo ao seu perfil.": (
+            diagnosis.linked and diagnosis.unlinked_match and not diagnosis.multiple_matches
+        ),
+        "Estamos tentando criar seu perfil de novo automaticamente.": diagnosis.pending_attempt,
+        "Fale com a equipe da mentoria para liberar seu acesso.": (
+            context.status not in (READY, NOT_REQUIRED)
+        ),
+    }
+    return [sentence for sentence, applies in cases.items() if applies]
