@@ -1,0 +1,24 @@
+"""The pages of a mentee, complete as the server sends them."""
+
+from flask import Blueprint, g, redirect, render_template, url_for
+from flask.typing import ResponseReturnValue
+
+from blueprints.own import own_overview
+from blueprints.stance import mentorado_required, public
+
+pages = Blueprint("pages", __name__)
+
+
+@pages.get("/")
+@public
+def home() -> ResponseReturnValue:
+    """To the dashboard; whoever has no session is sent on from there."""
+    return redirect(url_for("pages.dashboard"))
+
+
+@pages.get("/dashboard")
+@mentorado_required
+def dashboard() -> ResponseReturnValue:
+    """The mentee's own dashboard, usable at the very first request."""
+    overview = own_overview()
+    return render_template("dashboard.html", mentorado=g.context.mentorado, overview=overview)

@@ -1,0 +1,89 @@
+"""How pages write numbers, months and names in Brazilian Portuguese."""
+
+import pytest
+from flask import Flask, render_template_string
+
+from blueprints.words import (
+    first_name,
+    initials,
+    month_name,
+    number,
+    percent,
+    reais,
+    register_words,
+    short_month,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(0, "0"), (999, "999"), (1000, "1.000"), (1234567, "1.234.567"), (-1000, "-1.000")],
+)
+def test_thousands_are_set_off_by_points(value: int, written: str) -> None:
+    assert number(value) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(0, "R$\u00a00"), (16000, "R$\u00a016.000"), (-16000, "-R$\u00a016.000")],
+)
+def test_money_has_its_sign_first_and_a_space_that_does_not_break(value: int, written: str) -> None:
+    assert reais(value) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(12, "+12%"), (-12, "-12%"), (0, "0%"), (100, "+100%"), (None, "n/d")],
+)
+def test_growth_is_written_with_its_direction(value: int | None, written: str) -> None:
+    assert percent(value) == written
+
+
+@pytest.mark.parametrize(
+    ("mes", "written"),
+    [(1, "janeiro de 2026"), (3, "março de 2026"), (12, "dezembro de 2026")],
+)
+def test_month_is_written_out(mes: int, written: str) -> None:
+    assert month_name(mes, 2026) == written
+
+
+@pytest.mark.parametrize(
+    ("mes", "written"), [(1, "jan. 2026"), (5, "maio 2026"), (12, "dez. 2026")]
+)
+def test_long_month_is_shortened(mes: int, written: str) -> None:
+    assert short_month(mes, 2026) == written
+
+
+@pytest.mark.parametrize(
+    ("name", "first"), [("Bia Nunes", "Bia"), (" Bia ", "Bia"), ("Bia", "Bia"), ("", "")]
+)
+def test_first_name_greets(name: str, first: str) -> None:
+    assert first_name(name) == first
+
+
+@pytest.mark.parametrize(
+    ("name", "letters"),
+    [("Bia dos Santos Nunes", "BN"), ("bia nunes", "BN"), ("Érica", "É"), ("", "?"), (" ", "?")],
+)
+def test_initials_are_those_of_the_first_and_the_last_name(name: str, letters: str) -> None:
+    assert initials(name) == letters
+
+
+@pytest.mark.parametrize(
+    ("expression", "written"),
+    [
+        ("1000|reais", "R$\u00a01.000"),
+        ("1000|number", "1.000"),
+        ("1|percent", "+1%"),
+        ("1|month_name(2026)", "janeiro de 2026"),
+        ("1|short_month(2026)", "jan. 2026"),
+        ("'Bia Nunes'|first_name", "Bia"),
+        ("'Bia Nunes'|initials", "BN"),
+    ],
+)
+def test_templates_know_every_word(expression: str, written: str) -> None:
+    app = Flask(__name__)
+    register_words(app)
+
+    with app.app_context():
+        assert render_template_string("{{ " + expression + " }}") == written
