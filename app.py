@@ -1,0 +1,144 @@
+"""Where the parts meet: create_app turns a Config into an app that can serve."""
+
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import Flask
+from flask_bootstrap import Bootstrap5
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+import cli
+import embedded
+import instance
+import models  # noqa: F401 - importing the package makes all tables known
+from blueprints import gate
+from blueprints.admin import admin
+from blueprints.auth import auth
+from blueprints.errors import register_errors, support_link
+from blueprints.local_clerk import local_clerk
+from blueprints.mentorados import mentorados
+from blueprints.ops import ops
+from blueprints.pages import pages
+from blueprints.stance import public
+from blueprints.words import register_words
+from config import Config
+from extensions import cache, db, migrate
+from guarantee import Guarantee
+from house import EXTENSION, House
+from identity.keys import KeySet, published_at
+from identity.local import ADMIN_EMAIL, ISSUER, LocalIdentityProvider
+from identity.tokens import TokenVerifier
+from provisioning.linking import Rules
+
+BODY_LIMIT = 64 * 1024
+CONNECTION_LIMIT = 20  # CONTRACT section 8, for each process
+BACKGROUND_CONNECTIONS = 3  # the clock, beside one connection for each request thread
+CACHE_TIMEOUT_SECONDS = 0.1  # a hanging Redis must cost less than the question it spares
+CACHE_ENTRIES = 50_000
+
+
+def create_app(config: Config) -> Flask:
+    """Build the app; starts the embedded database when no other is given.
+
+    Raises OSError when the instance folder cannot be written.
+    """
+    app = Flask(__name__, instance_path=str(config.instance_path))
+    app.config.from_mapping(_flask_settings(config))
+    app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    app.wsgi_app = _behind_proxies(app, config)  # type: ignore[method-assign] # as Flask documents
+    for extension in (db, cache, Bootstrap5()):
+        extension.init_app(app)
+    migrate.init_app(app)
+    app.extensions[EXTENSION] = _house(config)
+    _open_doors(app, config)
+    cli.register(app)
+    return app
+
+
+def _flask_settings(config: Config) -> dict[str, Any]:
+    return {
+        "SECRET_KEY": _secret_key(config),
+        "MAX_CONTENT_LENGTH": BODY_LIMIT,
+        "SESSION_COOKIE_SECURE": config.is_production,
+        "SESSION_COOKIE_SAMESITE": "Lax",
+        "SQLALCHEMY_DATABASE_URI": config.database_url or embedded.start(config.instance_path),
+        "SQLALCHEMY_ENGINE_OPTIONS": _engine_options(config),
+        "BOOTSTRAP_SERVE_LOCAL": True,
+        **_cache_settings(config),
+    }
+
+
+def _engine_options(config: Config) -> dict[str, Any]:
+    return {
+        "pool_size": min(config.web_threads + BACKGROUND_CONNECTIONS, CONNECTION_LIMIT),
+        "max_overflow": 0,
+        "pool_timeout": 1.0,
+        "connect_args": {"connect_timeout": 2, "application_name": "neon-dashboard"},
+    }
+
+
+def _cache_settings(config: Config) -> dict[str, Any]:
+    if config.redis_url is None:
+        return {"CACHE_TYPE": "SimpleCache", "CACHE_THRESHOLD": CACHE_ENTRIES}
+    return {
+        "CACHE_TYPE": "RedisCache",
+        "CACHE_REDIS_URL": config.redis_url,
+        "CACHE_KEY_PREFIX": "neon:",
+        "CACHE_OPTIONS": {
+            "socket_timeout": CACHE_TIMEOUT_SECONDS,
+            "socket_connect_timeout": CACHE_TIMEOUT_SECONDS,
+        },
+    }
+
+
+def _house(config: Config) -> House:
+    local = (
+        LocalIdentityProvider(config.instance_path / "identity")
+        if config.uses_local_identity
+        else None
+    )
+    rules = Rules(config.enable_auto_create, config.enrolment == "invited")
+    return House(
+        config=config,
+        verifier=_verifier(config, local),
+        guarantee=Guarantee(rules, config.context_ttl_seconds),
+        now=lambda: datetime.now(UTC),
+        admin_emails=config.admin_emails | ({ADMIN_EMAIL} if local else set()),
+        local=local,
+    )
+
+
+def _verifier(config: Config, local: LocalIdentityProvider | None) -> TokenVerifier:
+    if local is not None:
+        return TokenVerifier(KeySet(local.key_set), ISSUER, config.clerk_authorized_parties)
+    source = published_at(config.jwks_url or "")
+    return TokenVerifier(KeySet(source), config.issuer, config.clerk_authorized_parties)
+
+
+def _open_doors(app: Flask, config: Config) -> None:
+    for blueprint in (auth, pages, mentorados, admin, ops):
+        app.register_blueprint(blueprint)
+    if config.uses_local_identity:
+        app.register_blueprint(local_clerk)
+    for endpoint in ("static", "bootstrap.static"):
+        public(app.view_functions[endpoint])
+    app.before_request(gate.admit)
+    app.after_request(gate.dismiss)
+    app.teardown_request(gate.forget)
+    app.context_processor(lambda: {"support_link": support_link})
+    register_errors(app)
+    register_words(app)
+
+
+def _behind_proxies(app: Flask, config: Config) -> Any:
+    hops = config.trusted_proxies
+    return ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops) if hops else app.wsgi_app
+
+
+def _secret_key(config: Config) -> str:
+    if config.secret_key is not None:
+        return config.secret_key.get_secret_value()
+    path = config.instance_path / "secret_key"
+    return instance.keep(path, lambda: secrets.token_hex(32).encode()).decode()

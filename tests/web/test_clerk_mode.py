@@ -1,0 +1,92 @@
+"""With Clerk's keys set: tokens of the issuer's published keys, and no stand-in anywhere."""
+
+import json
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from flask.testing import FlaskClient
+from jwt.algorithms import RSAAlgorithm
+
+from tests.databases import app_on
+
+PUBLISHABLE_KEY = "pk_test_aGFwcHktZm94LTEuY2xlcmsuYWNjb3VudHMuZGV2JA"
+ISSUER = "https://happy-fox-1.clerk.accounts.dev"
+KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+class KeyServer(BaseHTTPRequestHandler):
+    """Publishes the public half of KEY."""
+
+    def do_GET(self) -> None:
+        public = RSAAlgorithm.to_jwk(KEY.public_key(), as_dict=True)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"keys": [{**public, "kid": "ins_1", "use": "sig"}]}).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def jwks_url() -> Iterator[str]:
+    """Where the issuer publishes its keys."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), KeyServer) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/jwks.json"
+        server.shutdown()
+
+
+@pytest.fixture
+def client(tmp_path: Path, template_url: str, jwks_url: str) -> Iterator[FlaskClient]:
+    """A client of an app that trusts Clerk; requests here never get as far as the database."""
+    settings = {"clerk_publishable_key": PUBLISHABLE_KEY, "clerk_jwks_url": jwks_url}
+    with app_on(tmp_path, template_url, **settings) as app:
+        yield app.test_client()
+
+
+def bearer(**claims: Any) -> dict[str, str]:
+    now = int(time.time())
+    values = {"sub": "user_1", "iss": ISSUER, "iat": now, "exp": now + 60, **claims}
+    token = jwt.encode(values, KEY, algorithm="RS256", headers={"kid": "ins_1"})
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_token_of_the_issuer_passes_the_gate(client: FlaskClient) -> None:
+    answer = client.get("/api/admin/sweeps", headers=bearer(sub="user_2"))
+
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("claims", [{"iss": "https://evil.example"}, {"exp": 1}, {"sub": "null"}])
+def test_other_tokens_do_not(client: FlaskClient, claims: dict[str, Any]) -> None:
+    assert client.get("/api/admin/sweeps", headers=bearer(**claims)).status_code == 401
+
+
+def test_anonymous_browser_is_sent_to_the_account_portal(client: FlaskClient) -> None:
+    answer = client.get("/login?next=/dashboard")
+
+    assert answer.location == (
+        "https://happy-fox-1.accounts.dev/sign-in?redirect_url=http%3A%2F%2Flocalhost%2Fdashboard"
+    )
+
+
+def test_stand_in_is_not_in_service(client: FlaskClient) -> None:
+    assert client.get("/local-clerk/sign-in").status_code == 404
+
+
+def test_issuer_that_was_never_reached_is_a_503(tmp_path: Path, template_url: str) -> None:
+    settings = {
+        "clerk_publishable_key": PUBLISHABLE_KEY,
+        "clerk_jwks_url": "http://127.0.0.1:1/jwks.json",
+    }
+    with app_on(tmp_path, template_url, **settings) as app:
+        answer = app.test_client().get("/api/auth/me", headers=bearer())
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")

@@ -1,0 +1,16 @@
+"""The front door: what gunicorn and the flask command open."""
+
+import os
+import sys
+
+from config import ConfigError, load_config
+from launch import build_app
+from logs import configure_logs
+
+try:
+    config = load_config(os.environ)
+except ConfigError as err:
+    sys.exit(f"neon-dashboard: {err}")
+
+configure_logs(config.log_format, is_production=config.is_production)
+app = build_app(config)
