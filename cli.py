@@ -1,0 +1,109 @@
+"""The flask commands: thin handles on what the program can do."""
+
+import json
+import threading
+from dataclasses import asdict
+from datetime import timedelta
+
+import click
+from flask import Flask
+from flask.cli import ScriptInfo
+from flask_migrate import upgrade
+from sqlalchemy import update
+
+import demo
+from extensions import background_transaction
+from house import house
+from identity.local import LocalIdentityProvider, Person
+from identity.tokens import LONGEST_SUBJECT
+from models import User
+from models.user import Role
+from provisioning.audit import Entry, record
+from provisioning.identity import Identity
+from provisioning.people import remember
+from provisioning.runs import SweepRunningError
+from provisioning.sweep import BATCH_SIZE, Counts
+from scheduler import build_sweeper, start_clock
+
+
+def register(app: Flask) -> None:
+    """Make the commands known to `flask`."""
+    for command in (sweep, scheduler, fill_demo, token):
+        app.cli.add_command(command)
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Count only; write nothing about anybody.")
+@click.option("--batch-size", default=BATCH_SIZE, type=click.IntRange(1, 10_000), show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="End with the counts as one JSON line.")
+def sweep(dry_run: bool, batch_size: int, as_json: bool) -> None:
+    """Give a profile to everybody who is due one, now."""
+    with click.progressbar(length=1, label="Varredura") as bar:
+
+        def show(counts: Counts) -> None:
+            bar.length = max(counts.total, 1)
+            bar.update(counts.scanned - bar.pos)
+
+        sweeper = build_sweeper(house().guarantee, batch_size=batch_size, on_progress=show)
+        try:
+            counts = sweeper.start("cli", dry_run=dry_run)
+        except SweepRunningError as err:
+            raise click.ClickException(f"sweep {err.run_id} is queued or running") from err
+    if as_json:
+        click.echo(json.dumps(asdict(counts)))
+    else:
+        click.echo(", ".join(f"{name} {value}" for name, value in asdict(counts).items()))
+
+
+@click.command()
+@click.pass_context
+def scheduler(context: click.Context) -> None:
+    """Run the clock of the sweep in a process of its own (set SCHEDULER=off in the others)."""
+    app = context.ensure_object(ScriptInfo).load_app()
+    interval = timedelta(seconds=house().config.sweep_interval_seconds)
+    start_clock(app, house().guarantee, interval)
+    click.echo(f"sweeping every {interval.total_seconds():.0f} s; Ctrl-C stops")
+    threading.Event().wait()
+
+
+@click.command("demo")
+@click.option("--quiet", is_flag=True, help="Say nothing when the data is there already.")
+def fill_demo(quiet: bool) -> None:
+    """Set up a development database and fill it with demo people."""
+    _stand_in()
+    upgrade()
+    with background_transaction() as session:
+        is_new = demo.fill(session, house().now())
+    if is_new or not quiet:
+        click.echo("demo data written" if is_new else "the demo data is there already")
+
+
+@click.command()
+@click.argument("subject")
+@click.option("--email", help="Primary address; counts as verified.")
+@click.option("--unverified", is_flag=True, help="The address is not verified.")
+@click.option("--name", help="Full name.")
+@click.option("--admin", is_flag=True, help="Grant the admin role first.")
+def token(subject: str, email: str | None, unverified: bool, name: str | None, admin: bool) -> None:
+    """Print a session token of the local identity provider, for curl."""
+    provider = _stand_in()
+    if not 0 < len(subject) <= LONGEST_SUBJECT:
+        raise click.BadParameter(f"1 to {LONGEST_SUBJECT} characters", param_hint="SUBJECT")
+    if admin:
+        _grant_admin(subject)
+    click.echo(provider.welcome(Person(subject, name, email, email_verified=not unverified)))
+
+
+def _grant_admin(clerk_id: str) -> None:
+    with background_transaction() as session:
+        user = remember(session, Identity(clerk_id), signs_in=False, now=house().now())
+        role = {"role": Role.ADMIN, "admin_by_address": False}
+        session.execute(update(User).where(User.id == user.id).values(**role))
+        record(session, Entry("cli"), "admin_action", user_id=user.id, details={"granted": "admin"})
+
+
+def _stand_in() -> LocalIdentityProvider:
+    provider = house().local
+    if provider is None:
+        raise click.ClickException("only with the local identity provider, never in production")
+    return provider

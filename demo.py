@@ -1,0 +1,71 @@
+"""Demo data for the first look: somebody with history, and two who are expected."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from models import Feedback, Mentorado, MetricaMensal, User
+from models.mentorado import Turma
+
+ALICE = "user_local_alice"
+REVENUES = (9_800, 11_200, 10_400, 12_900, 13_500, 15_800, 14_900, 17_600)
+EXPECTED = (("Eva Melo", "eva@example.com"), ("Fabio Nery", "fabio@example.com"))
+
+
+def fill(session: Session, now: datetime) -> bool:
+    """Write the demo data once; False when it is there already."""
+    if session.scalars(select(User.id).where(User.clerk_id == ALICE)).one_or_none() is not None:
+        return False
+    _add_alice(session, now)
+    session.add_all(
+        Mentorado(nome_completo=name, email=email, turma=Turma.NEON) for name, email in EXPECTED
+    )
+    return True
+
+
+def _add_alice(session: Session, now: datetime) -> None:
+    user = User(clerk_id=ALICE, name="Alice Prado", email="alice@example.com", email_verified=True)
+    session.add(user)
+    session.flush()  # her profile needs the id
+    alice = Mentorado(
+        user_id=user.id, nome_completo="Alice Prado", email=user.email, turma=Turma.NEON
+    )
+    session.add(alice)
+    session.flush()  # her months need the id
+    months = _months_before(now, len(REVENUES))
+    for (ano, mes), revenue in zip(months, REVENUES, strict=True):
+        session.execute(insert(MetricaMensal).values(_month(alice.id, ano, mes, revenue)))
+    ano, mes = months[-1]
+    session.add(
+        Feedback(
+            mentorado_id=alice.id,
+            ano=ano,
+            mes=mes,
+            analise_mes="Seu melhor mês até aqui: a agenda cheia veio das indicações.",
+            foco_proximo_mes="Transformar metade dos leads em consultas.",
+            sugestao_mentor="Reserve a manhã de segunda para responder a todos os leads.",
+        )
+    )
+
+
+def _month(mentorado_id: int, ano: int, mes: int, revenue: int) -> dict[str, int]:
+    return {
+        "mentorado_id": mentorado_id,
+        "ano": ano,
+        "mes": mes,
+        "faturamento": revenue,
+        "lucro": revenue * 2 // 5,
+        "leads": revenue // 320,
+        "procedimentos": revenue // 1_700,
+        "posts_feed": 6 + revenue // 3_000,
+        "stories": 30 + revenue // 700,
+    }
+
+
+def _months_before(now: datetime, count: int) -> list[tuple[int, int]]:
+    """The last `count` months up to the current one, ascending."""
+    this = now.astimezone(UTC).year * 12 + now.month - 1
+    indexes = range(this - count + 1, this + 1)
+    return [(index // 12, index % 12 + 1) for index in indexes]

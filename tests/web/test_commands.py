@@ -1,0 +1,112 @@
+"""The flask commands, as an operator types them."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jwt
+import pytest
+from flask import Flask
+from flask.testing import FlaskCliRunner
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from models import AuditEvent, Mentorado, SweepRun, User
+from models.user import Role
+from tests.databases import app_on, count
+
+
+@pytest.fixture
+def runner(app: Flask, session: Session) -> FlaskCliRunner:
+    """Runs commands inside the test's transaction."""
+    return app.test_cli_runner()
+
+
+@pytest.fixture
+def production(tmp_path: Path, template_url: str) -> Iterator[FlaskCliRunner]:
+    """Runs commands where strangers may be on the other side."""
+    settings = {
+        "app_env": "production",
+        "secret_key": "s",
+        "clerk_publishable_key": "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k",
+        "clerk_secret_key": "sk_live_x",
+    }
+    with app_on(tmp_path, template_url, **settings) as app:
+        yield app.test_cli_runner()
+
+
+def test_sweep_ends_with_its_counts_as_json(runner: FlaskCliRunner, session: Session) -> None:
+    session.add(User(clerk_id="user_x"))
+    session.commit()
+
+    output = runner.invoke(args=["sweep", "--json"]).output
+
+    counts = json.loads(output.splitlines()[-1])
+    assert (counts["total"], counts["created"]) == (1, 1)
+
+
+def test_dry_sweep_writes_no_profile(runner: FlaskCliRunner, session: Session) -> None:
+    session.add(User(clerk_id="user_x"))
+    session.commit()
+
+    runner.invoke(args=["sweep", "--dry-run"])
+
+    assert session.scalars(select(func.count()).select_from(Mentorado)).one() == 0
+
+
+def test_sweep_beside_another_is_refused_in_one_line(
+    runner: FlaskCliRunner, session: Session
+) -> None:
+    session.add(SweepRun(status="queued", trigger="admin"))
+    session.commit()
+
+    result = runner.invoke(args=["sweep"])
+
+    assert (result.exit_code, "is queued or running" in result.output) == (1, True)
+
+
+def test_token_is_one_for_that_person(runner: FlaskCliRunner) -> None:
+    args = ["token", "user_x", "--email", "x@example.com", "--name", "Xis", "--unverified"]
+
+    token = runner.invoke(args=args).output.strip()
+
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert (claims["sub"], claims["email"], claims["email_verified"], claims["name"]) == (
+        "user_x",
+        "x@example.com",
+        False,
+        "Xis",
+    )
+
+
+def test_admin_token_grants_the_role_and_records_it(
+    runner: FlaskCliRunner, session: Session
+) -> None:
+    runner.invoke(args=["token", "user_x", "--admin"])
+
+    user = session.scalars(select(User)).one()
+    assert (user.role, user.admin_by_address) == (Role.ADMIN, False)
+    assert session.scalars(select(AuditEvent.entry)).all() == ["cli"]
+
+
+@pytest.mark.parametrize("subject", ["", "u" * 65])
+def test_token_for_an_impossible_subject_is_refused(runner: FlaskCliRunner, subject: str) -> None:
+    assert runner.invoke(args=["token", subject]).exit_code == 2
+
+
+@pytest.mark.parametrize("command", [["token", "user_x"], ["demo"]])
+def test_development_commands_are_refused_in_production(
+    production: FlaskCliRunner, command: list[str]
+) -> None:
+    result = production.invoke(args=command)
+
+    assert (result.exit_code, "never in production" in result.output) == (1, True)
+
+
+def test_demo_data_is_written_once(tmp_path: Path, copy_database: Callable[[str], str]) -> None:
+    url = copy_database("demo")
+    with app_on(tmp_path, url) as app:
+        outputs = [app.test_cli_runner().invoke(args=["demo"]).output for _ in range(2)]
+
+    assert ("written" in outputs[0], "already" in outputs[1]) == (True, True)
+    assert count(url, "SELECT count(*) FROM metricas_mensais") == 8
