@@ -1,0 +1,61 @@
+"""How the front door is served: `gunicorn wsgi:app` reads this by itself."""
+
+import os
+import sys
+from datetime import timedelta
+from typing import Any
+
+import launch
+import scheduler
+from config import ConfigError, load_config
+from house import EXTENSION
+from logs import configure_logs
+
+try:
+    settings = load_config(os.environ)
+except ConfigError as err:
+    sys.exit(f"neon-dashboard: {err}")
+
+bind = settings.bind
+workers = settings.web_concurrency
+threads = settings.web_threads
+worker_class = "gthread"
+loglevel = "warning"
+timeout = 30
+graceful_timeout = 10
+keepalive = 15
+limit_request_field_size = 32_768  # the program itself refuses over-long tokens, with a 401
+# gunicorn believes X-Forwarded-Proto from 127.0.0.1 unless told otherwise; ProxyFix alone decides,
+# by the number of proxies in TRUSTED_PROXIES.
+forwarded_allow_ips = ""
+control_socket_disable = True
+
+_clocks: dict[int, Any] = {}
+
+
+def on_starting(server: Any) -> None:
+    """In the master, before anything else: one clear line for what cannot work."""
+    configure_logs(settings.log_format, is_production=settings.is_production)
+    launch.refuse_busy_ports(server.cfg.address)
+    launch.prepare_database(settings)
+
+
+def when_ready(server: Any) -> None:
+    """In the master, as soon as the port is open."""
+    launch.welcome(settings, server.cfg.address)
+
+
+def post_worker_init(worker: Any) -> None:
+    """In each worker, after the fork and with its app: start the clock."""
+    if settings.scheduler:
+        app = worker.app.wsgi()
+        interval = timedelta(seconds=settings.sweep_interval_seconds)
+        guarantee = app.extensions[EXTENSION].guarantee
+        _clocks[worker.pid] = scheduler.start_clock(app, guarantee, interval)
+
+
+def worker_exit(_: Any, worker: Any) -> None:
+    """In each worker, at its end: the clock must not keep it alive."""
+    clock = _clocks.pop(worker.pid, None)
+    if clock is not None:
+        clock.stop()

@@ -1,0 +1,78 @@
+"""What happens once, before the workers start: the port, the database, a word of welcome."""
+
+import socket
+import sys
+from collections.abc import Iterable
+
+from flask import Flask
+from flask_migrate import upgrade
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from app import create_app
+from config import Config
+from extensions import db
+from identity.local import CAST
+
+Address = tuple[str, int] | str
+
+HAS_TABLES = text("SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = current_schema())")
+
+
+def refuse_busy_ports(addresses: Iterable[Address]) -> None:
+    """End with one clear line when somebody else already listens there."""
+    for address in addresses:
+        if isinstance(address, tuple) and _is_busy(address):
+            host, port = address
+            sys.exit(f"neon-dashboard: {host}:{port} is in use; stop that program or set BIND")
+
+
+def build_app(config: Config) -> Flask:
+    """create_app for the doors: ends with one clear line where the folder cannot be written."""
+    try:
+        return create_app(config)
+    except OSError as err:
+        sys.exit(f"neon-dashboard: cannot write {config.instance_path}: {err.strerror}")
+
+
+def prepare_database(config: Config) -> None:
+    """Start the embedded database and bring it up to date.
+
+    A database of the operator's own is migrated by `flask db upgrade` alone, but for one case: in
+    development an empty one is set up, because there is nothing in it that could be harmed.
+    """
+    with build_app(config).app_context():
+        if config.database_url is None or (not config.is_production and _is_empty()):
+            upgrade()
+        db.engine.dispose()  # the workers fork from here and open their own connections
+
+
+def welcome(config: Config, addresses: Iterable[Address]) -> None:
+    """Tell a developer where to go and who can sign in."""
+    if not config.uses_local_identity:
+        return
+    for address in addresses:
+        place = f"http://{address[0]}:{address[1]}" if isinstance(address, tuple) else address
+        print(f"\n  Neon Dashboard  {place}\n", flush=True)
+    print("  Who can sign in:", flush=True)
+    for role in CAST:
+        print(f"    {role.title:<22} {role.story}", flush=True)
+    print(flush=True)
+
+
+def _is_busy(address: tuple[str, int]) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError:
+            return True
+    return False
+
+
+def _is_empty() -> bool:
+    try:
+        with db.engine.connect() as connection:
+            return not connection.scalar(HAS_TABLES)
+    except OperationalError:
+        return False  # serve all the same: /readyz says what is wrong until the database is there

@@ -1,0 +1,127 @@
+"""Starting and stopping: one clear line for what cannot work, and nothing left running."""
+
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.serving import PROJECT, child_environment, served
+from tools import install
+
+Attempt = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture
+def busy_port() -> Iterator[int]:
+    """A port on which somebody else listens."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        yield other.getsockname()[1]
+
+
+def attempt(module: str, *args: str, folder: Path, **settings: str) -> Attempt:
+    """Run one of the program's commands until it gives up by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *args],
+        cwd=PROJECT,
+        env=child_environment({"INSTANCE_PATH": str(folder), **settings}),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def serve(folder: Path, **settings: str) -> Attempt:
+    """Try to serve."""
+    return attempt("gunicorn", "wsgi:app", folder=folder, **settings)
+
+
+def test_busy_port_gives_one_clear_line(tmp_path: Path, busy_port: int) -> None:
+    failed = serve(tmp_path, BIND=f"127.0.0.1:{busy_port}")
+
+    assert failed.returncode == 1
+    assert failed.stderr == (
+        f"neon-dashboard: 127.0.0.1:{busy_port} is in use; stop that program or set BIND\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("DATABASE_URL", "mysql://x/y"), ("SWEEP_INTERVAL_SECONDS", "soon"), ("BIND", "8000")],
+)
+def test_bad_setting_gives_one_line_that_names_it(tmp_path: Path, name: str, value: str) -> None:
+    failed = serve(tmp_path, **{name: value})
+
+    assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
+    assert failed.stderr.startswith(f"neon-dashboard: {name}: ")
+
+
+def test_flask_commands_name_a_bad_setting_too(tmp_path: Path) -> None:
+    failed = attempt("flask", "sweep", folder=tmp_path, ENROLMENT="closed")
+
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("neon-dashboard: ENROLMENT: ")
+
+
+@pytest.mark.parametrize("command", [("gunicorn", "wsgi:app"), ("flask", "sweep")])
+def test_unwritable_folder_gives_one_clear_line(command: tuple[str, str]) -> None:
+    failed = attempt(*command, folder=Path("/proc/nowhere"))
+
+    assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
+    assert failed.stderr.startswith("neon-dashboard: cannot write /proc/nowhere: ")
+
+
+def test_production_without_its_settings_does_not_start(tmp_path: Path) -> None:
+    failed = serve(tmp_path, APP_ENV="production")
+
+    assert failed.returncode == 1
+    assert "DATABASE_URL, CLERK_PUBLISHABLE_KEY, CLERK_SECRET_KEY, SECRET_KEY" in failed.stderr
+
+
+def test_ctrl_c_stops_everything_the_database_included(tmp_path: Path) -> None:
+    with served(tmp_path) as app:
+        pid = int((tmp_path / "postgres" / "postmaster.pid").read_text().split()[0])
+        server, was_running = psutil.Process(pid), psutil.pid_exists(pid)
+        os.kill(app.process.pid, signal.SIGINT)
+        app.process.wait(timeout=20)
+
+    assert (was_running, app.process.returncode) == (True, 0)
+    assert not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
+
+
+def test_embedded_database_is_ready_at_the_first_start(tmp_path: Path) -> None:
+    with served(tmp_path) as app:
+        output = app.log.read_text()
+
+    assert f"Neon Dashboard  {app.url}" in output
+    assert "Dona Admin" in output
+
+
+def test_missing_venv_module_gives_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+
+    with pytest.raises(SystemExit, match="Python's venv module is missing"):
+        install.refuse_unfit_machine()
+
+
+def test_old_python_gives_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install, "OLDEST", (99, 0))
+
+    with pytest.raises(SystemExit, match="or newer is needed"):
+        install.refuse_unfit_machine()
+
+
+def test_folder_that_cannot_be_written_gives_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(install, "VENV", Path("/proc/nowhere/.venv"))
+
+    with pytest.raises(SystemExit, match="cannot be written"):
+        install.refuse_unfit_machine()
