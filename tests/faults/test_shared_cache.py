@@ -1,0 +1,58 @@
+"""With Redis, what one process knows the others know, and what one changes holds in all."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+import session_context
+from house import EXTENSION
+from tests.cast import AT_THE_DOOR, BOB, NOW, identity
+from tests.databases import app_on
+from tests.serving import Redis
+
+
+@pytest.fixture
+def two_apps(
+    copy_database: Callable[[str], str], tmp_path: Path, redis: Redis
+) -> Iterator[tuple[Flask, Flask]]:
+    """Two apps, as two processes would have them, on one database and one Redis."""
+    url = copy_database(f"shared_{tmp_path.name}")
+    with ExitStack() as stack:
+        settings = {"redis_url": redis.url}
+        first = stack.enter_context(app_on(tmp_path / "1", url, **settings))
+        second = stack.enter_context(app_on(tmp_path / "2", url, **settings))
+        yield first, second
+
+
+def provide(app: Flask) -> session_context.Context:
+    with app.app_context():
+        guarantee = app.extensions[EXTENSION].guarantee
+        context: session_context.Context = guarantee.provide(
+            identity(BOB), entry=AT_THE_DOOR, now=NOW
+        )
+        return context
+
+
+def test_context_of_one_process_serves_the_other(two_apps: tuple[Flask, Flask]) -> None:
+    first, second = two_apps
+    known = provide(first)
+
+    with second.app_context():
+        found = session_context.look_up(BOB.clerk_id).context
+
+    assert found is not None
+    assert (found.user, found.mentorado) == (known.user, known.mentorado)
+
+
+def test_renewal_in_one_process_holds_in_the_other(two_apps: tuple[Flask, Flask]) -> None:
+    first, second = two_apps
+    provide(first)
+
+    with second.app_context():
+        session_context.renew(BOB.clerk_id)
+
+    with first.app_context():
+        assert session_context.look_up(BOB.clerk_id).context is None
