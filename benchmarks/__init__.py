@@ -1,0 +1,1 @@
+"""Loads and measurements: each starts an app of its own, and stops it."""
