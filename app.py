@@ -9,6 +9,7 @@ from flask_bootstrap import Bootstrap5
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import cli
+import deadlines
 import embedded
 import instance
 import models  # noqa: F401 - importing the package makes all tables known
@@ -23,16 +24,18 @@ from blueprints.pages import pages
 from blueprints.stance import public
 from blueprints.words import register_words
 from config import Config
-from extensions import cache, db, migrate
+from extensions import cache, db, migrate, watch_for_outages
 from guarantee import Guarantee
 from house import EXTENSION, House
 from identity.keys import KeySet, published_at
 from identity.local import ADMIN_EMAIL, ISSUER, LocalIdentityProvider
 from identity.tokens import TokenVerifier
+from outage import Outage
 from provisioning.linking import Rules
 
 BODY_LIMIT = 64 * 1024
 CONNECTION_LIMIT = 20  # CONTRACT section 8, for each process
+POOL_TIMEOUT_SECONDS = 0.4  # fits into the patience of a request more than once
 BACKGROUND_CONNECTIONS = 3  # the clock, beside one connection for each request thread
 CACHE_TIMEOUT_SECONDS = 0.1  # a hanging Redis must cost less than the question it spares
 CACHE_ENTRIES = 50_000
@@ -43,6 +46,7 @@ def create_app(config: Config) -> Flask:
 
     Raises OSError when the instance folder cannot be written.
     """
+    deadlines.watch()
     app = Flask(__name__, instance_path=str(config.instance_path))
     app.config.from_mapping(_flask_settings(config))
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
@@ -51,7 +55,8 @@ def create_app(config: Config) -> Flask:
     for extension in (db, cache, Bootstrap5()):
         extension.init_app(app)
     migrate.init_app(app)
-    app.extensions[EXTENSION] = _house(config)
+    with app.app_context():
+        app.extensions[EXTENSION] = _house(config, watch_for_outages(db.engine))
     _open_doors(app, config)
     cli.register(app)
     return app
@@ -74,8 +79,8 @@ def _engine_options(config: Config) -> dict[str, Any]:
     return {
         "pool_size": min(config.web_threads + BACKGROUND_CONNECTIONS, CONNECTION_LIMIT),
         "max_overflow": 0,
-        "pool_timeout": 1.0,
-        "connect_args": {"connect_timeout": 2, "application_name": "neon-dashboard"},
+        "pool_timeout": POOL_TIMEOUT_SECONDS,
+        "connect_args": {"application_name": "neon-dashboard"},
     }
 
 
@@ -93,7 +98,7 @@ def _cache_settings(config: Config) -> dict[str, Any]:
     }
 
 
-def _house(config: Config) -> House:
+def _house(config: Config, outage: Outage) -> House:
     local = (
         LocalIdentityProvider(config.instance_path / "identity")
         if config.uses_local_identity
@@ -103,7 +108,7 @@ def _house(config: Config) -> House:
     return House(
         config=config,
         verifier=_verifier(config, local),
-        guarantee=Guarantee(rules, config.context_ttl_seconds),
+        guarantee=Guarantee(rules, config.context_ttl_seconds, outage),
         now=lambda: datetime.now(UTC),
         admin_emails=config.admin_emails | ({ADMIN_EMAIL} if local else set()),
         local=local,

@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING
 from flask_caching import Cache
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import MetaData, Text, func, select, text
+from sqlalchemy import Engine, MetaData, Select, Text, event, func, select, text
+from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session, registry
 from sqlalchemy.sql.functions import Function
+
+import deadlines
+from deadlines import DeadlineError
+from outage import Outage
 
 # PostgreSQL's own default names, so that an existing installation already follows the convention.
 NAMING = {
@@ -22,6 +27,8 @@ NAMING = {
 }
 STATEMENT_TIMEOUT_SECONDS = 0.9  # early enough for a coded answer within two seconds
 BACKGROUND_TIMEOUT_SECONDS = 60.0  # sweeps and commands: nobody waits, but nothing hangs for ever
+# What a server that runs gets on top, to say by itself that the time was up.
+GRACE_SECONDS = 0.15
 # A wait for a lock ends before its statement would, so that the error says which of the two it was.
 LOCK_SHARE = 0.75
 
@@ -50,11 +57,12 @@ else:
 def transaction(timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS) -> Iterator[Session]:
     """One unit of work: commits at the end, rolls back on any error, leaves nothing idle behind.
 
-    Each statement and each wait for a lock is bounded by the timeout, set for this transaction
-    only, so that it holds through a transaction-mode pooler. Raises what SQLAlchemy raises, also
-    when it commits.
+    The whole of it is bounded by the timeout: by the server for each statement and each wait for a
+    lock, set for this transaction only, so that it holds through a transaction-mode pooler; and by
+    our own clock, for a server that has stopped answering. Raises what SQLAlchemy raises, also when
+    it commits.
     """
-    with _begun(timeout_seconds) as session:
+    with deadlines.within(timeout_seconds + GRACE_SECONDS), _begun(timeout_seconds) as session:
         yield session
         session.commit()
 
@@ -62,8 +70,24 @@ def transaction(timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS) -> Iterator[
 @contextmanager
 def background_transaction() -> Iterator[Session]:
     """A unit of work that nobody waits for: the same guarantees, with time to finish."""
-    with transaction(BACKGROUND_TIMEOUT_SECONDS) as session:
+    with (
+        deadlines.beyond(BACKGROUND_TIMEOUT_SECONDS + GRACE_SECONDS),
+        transaction(BACKGROUND_TIMEOUT_SECONDS) as session,
+    ):
         yield session
+
+
+def watch_for_outages(engine: Engine) -> Outage:
+    """Have every attempt to connect noted; the result knows whether the server is away."""
+    outage = Outage()
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Dialect, _: object, args: list[str], kwargs: dict[str, str]) -> object:
+        with outage.connecting():
+            connection: DBAPIConnection = dialect.connect(*args, **kwargs)
+            return connection
+
+    return outage
 
 
 def _begun(timeout_seconds: float) -> Session:
@@ -76,24 +100,26 @@ def _begun(timeout_seconds: float) -> Session:
         _limit("statement_timeout", timeout_seconds),
         _limit("lock_timeout", timeout_seconds * LOCK_SHARE),
     )
-    session = _session()
     try:
-        session.execute(limits)
+        return _session_after(limits)
     except DBAPIError as err:
-        session.close()
-        if not err.connection_invalidated:
+        if not err.connection_invalidated or isinstance(err.orig, DeadlineError):
             raise
-        session = _session()
-        session.execute(limits)
+        return _session_after(limits)
+
+
+def _session_after(statement: Select[str, str]) -> Session:
+    # A session of its own instead of db.session: what one unit of work has read never leaks into
+    # the next. create_savepoint only matters where a test has already opened the transaction.
+    session = Session(db.engine, expire_on_commit=False, join_transaction_mode="create_savepoint")
+    try:
+        session.execute(statement)
+    except BaseException:
+        session.close()
+        raise
     return session
 
 
 def _limit(name: str, seconds: float) -> Function[str]:
     for_this_transaction_only = text("true")
     return func.set_config(name, f"{seconds * 1000:.0f}ms", for_this_transaction_only)
-
-
-def _session() -> Session:
-    # A session of its own instead of db.session: what one unit of work has read never leaks into
-    # the next. create_savepoint only matters where a test has already opened the transaction.
-    return Session(db.engine, expire_on_commit=False, join_transaction_mode="create_savepoint")

@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 import session_context
 from extensions import transaction
 from flights import Flights
+from outage import Outage
 from provisioning.audit import Entry
 from provisioning.ensure import Ensured, Outcome, ensure
 from provisioning.errors import (
@@ -27,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 REQUEST_BUDGET_SECONDS = 1.2  # the answer comes within two seconds, whatever is slow
 SHORTEST_TRY_SECONDS = 0.2
-LONGEST_TRY_SECONDS = 0.6  # half of the budget: a lock that is gone by then leaves time for a try
+LONGEST_TRY_SECONDS = 0.45  # with its grace half of the budget, so that there is time for another
 CHANGES = {Outcome.CREATED, Outcome.LINKED, Outcome.CLAIMED}
 
 
@@ -37,6 +38,7 @@ class Guarantee:
 
     rules: Rules
     context_ttl_seconds: int
+    outage: Outage = field(default_factory=Outage, repr=False)
     flights: Flights[Context] = field(default_factory=Flights, repr=False)
 
     def provide(
@@ -78,12 +80,21 @@ class Guarantee:
 
         try:
             ensured = patiently(
-                attempt, budget_seconds=max(0, _time_left(started)), on_retry=_log_retry
+                attempt, budget_seconds=self._patience_seconds(started), on_retry=_log_retry
             )
         except (SQLAlchemyError, StaleDecisionError) as err:
             raise _as_provisioning_error(err, entry) from err
         _log_change(ensured, entry, started)
         return ensured
+
+    def _patience_seconds(self, started: float) -> float:
+        """How long to try again: the last try still fits into the budget.
+
+        An outage's first seconds are worth waiting for; whoever comes into a longer one is told so
+        at once, or all threads would be waiting and the next answer would come too late.
+        """
+        gone = max(time.monotonic() - started, self.outage.seconds)
+        return max(0.0, REQUEST_BUDGET_SECONDS - SHORTEST_TRY_SECONDS - gone)
 
     def _remember(self, ensured: Ensured, generation: str) -> Context:
         """Bring the cache in line with what is committed now."""

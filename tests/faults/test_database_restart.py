@@ -1,0 +1,56 @@
+"""PostgreSQL crashes in the middle of a hundred first logins and comes back."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import requests
+
+from identity.local import Person
+from tests.databases import count
+from tests.faults.crowds import ask, few_at_a_time, is_served, is_told_to_wait, newcomers
+from tests.serving import Postgres, Served, eventually, served, start_postgres, workers
+
+PEOPLE = newcomers(100)
+WITNESS = PEOPLE[40]
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[Postgres]:
+    """A server that may crash."""
+    with start_postgres(tmp_path / "database") as server:
+        yield server
+
+
+@pytest.fixture
+def app(postgres: Postgres, tmp_path: Path) -> Iterator[Served]:
+    """The app in two worker processes on that server."""
+    with served(tmp_path, DATABASE_URL=postgres.url, WEB_CONCURRENCY="2") as app:
+        yield app
+
+
+def sign_in(app: Served, postgres: Postgres, person: Person) -> requests.Response:
+    """Sign in; the witness does so while there is no database, and again when it is back."""
+    if person != WITNESS:
+        return ask(app, person)
+    postgres.crash()
+    answer = ask(app, person)
+    postgres.start()
+    assert eventually(lambda: is_served(ask(app, person)), seconds=4)
+    return answer
+
+
+def test_database_that_crashes_and_returns_costs_nobody_their_profile(
+    app: Served, postgres: Postgres
+) -> None:
+    before = workers(app)
+
+    answers = few_at_a_time(partial(sign_in, app, postgres), PEOPLE)
+    later = few_at_a_time(partial(ask, app), PEOPLE)
+
+    refused = [answer for answer in answers if not is_served(answer)]
+    assert answers[PEOPLE.index(WITNESS)] in refused
+    assert [answer.text for answer in refused if not is_told_to_wait(answer)] == []
+    assert (sum(map(is_served, later)), workers(app)) == (len(PEOPLE), before)
+    assert count(postgres.url, "SELECT count(user_id) FROM mentorados") == len(PEOPLE)
