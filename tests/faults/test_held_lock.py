@@ -1,0 +1,44 @@
+"""Another program holds on to one person's row: they are told to wait, and nobody else is."""
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
+
+from tests.cast import BOB
+from tests.databases import count, locking, opened
+from tests.faults.crowds import (
+    ask,
+    at_once,
+    is_served,
+    is_told_to_wait,
+    newcomers,
+    queue_length,
+)
+from tests.serving import Served, eventually
+
+OTHERS = newcomers(20)
+PROFILES = "SELECT count(user_id) FROM mentorados"
+
+
+@pytest.fixture
+def bobs_row(url: str) -> str:
+    """The query that locks the row of Bob, whom the database knows but who has no profile yet."""
+    with opened(url) as connection:
+        connection.exec_driver_sql(f"INSERT INTO users (clerk_id) VALUES ('{BOB.clerk_id}')")
+    return f"SELECT 1 FROM users WHERE clerk_id = '{BOB.clerk_id}' FOR UPDATE"
+
+
+def test_lock_on_one_person_is_a_wait_for_them_and_nothing_for_the_others(
+    app: Served, url: str, bobs_row: str
+) -> None:
+    with ThreadPoolExecutor(1) as pool, locking(url, bobs_row):
+        bob = pool.submit(ask, app, BOB)
+        assert eventually(lambda: queue_length(url) == 1)
+        others = at_once(partial(ask, app), OTHERS)
+        refusal = bob.result()
+    later = ask(app, BOB)
+
+    assert is_told_to_wait(refusal)
+    assert (sum(map(is_served, others)), later.status_code) == (len(OTHERS), 201)
+    assert count(url, PROFILES) == len(OTHERS) + 1

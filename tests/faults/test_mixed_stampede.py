@@ -1,0 +1,37 @@
+"""A hundred requests of one new person at once, by every way in, the explicit one included."""
+
+from functools import partial
+
+import requests
+
+from tests.cast import BOB
+from tests.databases import count
+from tests.faults.crowds import ask, at_once, held_up, is_served
+from tests.serving import Served
+
+WAYS_IN = [
+    ("/dashboard", "GET"),
+    ("/api/auth/me", "GET"),
+    ("/api/auth/ensure", "POST"),
+    ("/api/mentorados/me/overview", "GET"),
+]
+NO_NEW_USERS = "LOCK TABLE users IN SHARE MODE"
+CREATIONS = "SELECT count(*) FROM audit_events WHERE event = 'mentorado_created'"
+
+
+def enter(app: Served, url: str, ways: list[tuple[str, str]]) -> list[requests.Response]:
+    """Let Bob in by all these ways at once, and hold the door until two are there."""
+    crowd = partial(at_once, lambda way: ask(app, BOB, *way), ways)
+    return held_up(url, NO_NEW_USERS, crowd, waiting=2)
+
+
+def test_every_way_in_leads_a_hundred_requests_at_once_to_the_same_profile(
+    app: Served, url: str
+) -> None:
+    answers = enter(app, url, WAYS_IN * 25)
+
+    bodies = [answer.json() for answer in answers if "/api/auth/" in answer.url]
+    assert [answer.text for answer in answers if not is_served(answer)] == []
+    assert len({body["mentorado"]["id"] for body in bodies}) == 1
+    assert sum(body.get("created", False) for body in bodies) <= 1
+    assert count(url, "SELECT count(*) FROM mentorados") == count(url, CREATIONS) == 1

@@ -1,0 +1,56 @@
+"""Whoever is being served when a worker or a whole server is told to stop still gets an answer."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import psutil
+import pytest
+import requests
+
+from identity.local import Person
+from tests.databases import count, locking
+from tests.faults.crowds import ask, at_once, is_served, newcomers, queue_length
+from tests.serving import Served, eventually, served, workers
+
+PEOPLE = newcomers(100)
+MESSENGER = PEOPLE[0]
+EARLY, LATE = PEOPLE[:4], PEOPLE[4:8]
+PROFILES = "SELECT count(user_id) FROM mentorados"
+
+
+@pytest.fixture
+def second_app(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Another server on the same database."""
+    with served(tmp_path_factory.mktemp("second"), DATABASE_URL=url) as app:
+        yield app
+
+
+def test_worker_that_is_told_to_stop_answers_everybody_in_a_stampede_first(
+    app: Served, url: str
+) -> None:
+    def sign_in(person: Person) -> requests.Response:
+        answer = ask(app, person)
+        if person == MESSENGER:
+            workers(app)[0].terminate()
+        return answer
+
+    answers = at_once(sign_in, PEOPLE)
+
+    assert [answer.text for answer in answers if not is_served(answer)] == []
+    assert count(url, PROFILES) == len(PEOPLE)
+
+
+def test_server_that_is_told_to_stop_finishes_and_the_other_goes_on(
+    app: Served, second_app: Served, url: str, turnstile: str
+) -> None:
+    with ThreadPoolExecutor(1) as pool, locking(url, turnstile):
+        early = pool.submit(at_once, partial(ask, app), EARLY)
+        assert eventually(lambda: queue_length(url) == len(EARLY))
+        app.process.terminate()
+        assert eventually(lambda: not psutil.Process(app.process.pid).net_connections())
+    late = at_once(partial(ask, second_app), LATE)
+
+    assert sum(map(is_served, early.result() + late)) == len(EARLY + LATE)
+    assert app.process.wait(timeout=20) == 0
+    assert count(url, PROFILES) == len(EARLY + LATE)
