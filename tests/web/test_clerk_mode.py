@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -44,10 +44,12 @@ def jwks_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def client(tmp_path: Path, template_url: str, jwks_url: str) -> Iterator[FlaskClient]:
-    """A client of an app that trusts Clerk; requests here never get as far as the database."""
+def client(
+    tmp_path: Path, copy_database: Callable[[str], str], jwks_url: str
+) -> Iterator[FlaskClient]:
+    """A client of an app that trusts Clerk, on a database of its own."""
     settings = {"clerk_publishable_key": PUBLISHABLE_KEY, "clerk_jwks_url": jwks_url}
-    with app_on(tmp_path, template_url, **settings) as app:
+    with app_on(tmp_path, copy_database(f"clerk_{tmp_path.name}"), **settings) as app:
         yield app.test_client()
 
 
