@@ -6,6 +6,8 @@ from typing import Any
 
 from flask import Flask
 from flask_bootstrap import Bootstrap5
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import cli
@@ -24,6 +26,7 @@ from blueprints.pages import pages
 from blueprints.stance import public
 from blueprints.words import register_words
 from config import Config
+from context_cache import ContextCache
 from extensions import cache, db, migrate, watch_for_outages
 from guarantee import Guarantee
 from house import EXTENSION, House
@@ -94,6 +97,8 @@ def _cache_settings(config: Config) -> dict[str, Any]:
         "CACHE_OPTIONS": {
             "socket_timeout": CACHE_TIMEOUT_SECONDS,
             "socket_connect_timeout": CACHE_TIMEOUT_SECONDS,
+            # redis-py would try ten times more, each with that timeout and a pause.
+            "retry": Retry(NoBackoff(), retries=0),
         },
     }
 
@@ -108,7 +113,7 @@ def _house(config: Config, outage: Outage) -> House:
     return House(
         config=config,
         verifier=_verifier(config, local),
-        guarantee=Guarantee(rules, config.context_ttl_seconds, outage),
+        guarantee=Guarantee(rules, ContextCache(config.context_ttl_seconds), outage),
         now=lambda: datetime.now(UTC),
         admin_emails=config.admin_emails | ({ADMIN_EMAIL} if local else set()),
         local=local,

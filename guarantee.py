@@ -7,7 +7,8 @@ from datetime import datetime
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-import session_context
+import metrics
+from context_cache import ContextCache
 from extensions import transaction
 from flights import Flights
 from outage import Outage
@@ -37,12 +38,12 @@ class Guarantee:
     """Makes sure of profiles under the operator's rules; one for an app, shared by its threads."""
 
     rules: Rules
-    context_ttl_seconds: int
+    contexts: ContextCache
     outage: Outage = field(default_factory=Outage, repr=False)
     flights: Flights[Context] = field(default_factory=Flights, repr=False)
 
     def provide(
-        self, identity: Identity, *, entry: Entry, now: datetime, generation: str = ""
+        self, identity: Identity, *, entry: Entry, now: datetime, generation: int | None = None
     ) -> Context:
         """Ensure the person's profile and return the context of their request.
 
@@ -54,10 +55,11 @@ class Guarantee:
         started = time.monotonic()  # waiting for the flight before ours counts as well
 
         def ask() -> Context:
+            before = generation or self.contexts.generation(identity.clerk_id)
             ensured = self._ensure(identity, entry, now, started)
-            return self._remember(ensured, generation)
+            return self._remember(identity, ensured, before, is_fresh=generation is None)
 
-        context, is_ours = self.flights.share((identity, bool(generation)), ask)
+        context, is_ours = self.flights.share((identity, generation is None), ask)
         return context if is_ours else replace(context, outcome=_told_to_others(context.outcome))
 
     def ensure(self, identity: Identity, *, entry: Entry, now: datetime) -> Ensured:
@@ -67,7 +69,7 @@ class Guarantee:
         """
         ensured = self._ensure(identity, entry, now, time.monotonic())
         if ensured.outcome in CHANGES:
-            session_context.renew(identity.clerk_id)
+            self.contexts.renew(identity.clerk_id)
         return ensured
 
     def _ensure(self, identity: Identity, entry: Entry, now: datetime, started: float) -> Ensured:
@@ -96,13 +98,16 @@ class Guarantee:
         gone = max(time.monotonic() - started, self.outage.seconds)
         return max(0.0, REQUEST_BUDGET_SECONDS - SHORTEST_TRY_SECONDS - gone)
 
-    def _remember(self, ensured: Ensured, generation: str) -> Context:
+    def _remember(
+        self, identity: Identity, ensured: Ensured, before: int | None, *, is_fresh: bool
+    ) -> Context:
         """Bring the cache in line with what is committed now."""
-        context, clerk_id = context_of(ensured), ensured.user.clerk_id
-        if ensured.outcome in CHANGES or not generation:
-            generation = session_context.renew(clerk_id)
+        generation = before
+        if is_fresh or ensured.outcome in CHANGES:
+            generation = self.contexts.renew(identity.clerk_id, since=before)
             log.info("session_invalidated", user_id=ensured.user.id)
-        session_context.keep(clerk_id, context, generation, self.context_ttl_seconds)
+        context = replace(context_of(ensured), generation=generation)
+        self.contexts.keep(identity, context)
         return context
 
 
@@ -115,6 +120,7 @@ def _told_to_others(outcome: str) -> str:
 
 
 def _log_retry(reason: str) -> None:
+    metrics.ENSURE_RETRIES.labels(reason).inc()
     log.warning("mentorado_ensure_retried", reason=reason)
 
 

@@ -13,7 +13,6 @@ from flask import Response, current_app, flash, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 import deadlines
-import session_context
 from blueprints.errors import (
     CsrfError,
     ForbiddenError,
@@ -98,9 +97,9 @@ def _context(stance: Stance) -> Context:
     claims = _authenticate()
     identity = identity_of(claims, house().admin_emails)
     structlog.contextvars.bind_contextvars(clerk_id=identity.clerk_id)
-    generation = ""
+    generation = None
     if not stance.fresh:
-        glance = session_context.look_up(identity.clerk_id)
+        glance = house().guarantee.contexts.look_up(identity)
         if glance.context is not None:
             return glance.context
         generation = glance.generation

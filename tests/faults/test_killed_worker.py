@@ -11,7 +11,8 @@ import requests
 from tests.cast import BOB
 from tests.databases import count, locking
 from tests.faults.crowds import ask, queue_length
-from tests.serving import Redis, Served, eventually, frozen, served, workers
+from tests.faults.relay import Relay, relayed
+from tests.serving import Served, eventually, served, workers
 
 PROFILES = "SELECT count(*) FROM mentorados"
 ROWS = "SELECT (SELECT count(*) FROM users) + (SELECT count(*) FROM mentorados)"
@@ -23,10 +24,16 @@ SELECT count(*) FROM pg_stat_activity
 
 
 @pytest.fixture
-def app(url: str, tmp_path: Path, redis: Redis) -> Iterator[Served]:
+def relay(url: str) -> Iterator[Relay]:
+    """The wire between the app and its database."""
+    with relayed(url) as relay:
+        yield relay
+
+
+@pytest.fixture
+def app(relay: Relay, tmp_path: Path) -> Iterator[Served]:
     """The app in one worker process, without the sweep that would mend what it leaves."""
-    settings = {"DATABASE_URL": url, "REDIS_URL": redis.url, "SCHEDULER": "off"}
-    with served(tmp_path, **settings) as app:
+    with served(tmp_path, DATABASE_URL=relay.url, SCHEDULER="off") as app:
         yield app
 
 
@@ -60,10 +67,11 @@ def test_worker_killed_between_user_and_profile_leaves_nothing_and_the_next_make
 
 
 def test_profile_of_a_worker_killed_before_it_answered_is_found_and_not_made_again(
-    app: Served, worker: psutil.Process, url: str, redis: Redis
+    app: Served, worker: psutil.Process, url: str, relay: Relay
 ) -> None:
-    with frozen(redis.process):  # after its commit the worker waits for the cache
-        lost = lose(app, worker, until=lambda: count(url, PROFILES) == 1)
+    relay.withholds.set()
+    lost = lose(app, worker, until=relay.has_withheld.is_set)
+    relay.withholds.clear()
 
     answer = ask(app, BOB)
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-import session_context
+from context_cache import ContextCache
 from house import EXTENSION
+from session_context import Context
 from tests.cast import AT_THE_DOOR, BOB, NOW, identity
 from tests.databases import app_on
 from tests.serving import Redis
@@ -27,12 +28,15 @@ def two_apps(
         yield first, second
 
 
-def provide(app: Flask) -> session_context.Context:
+def contexts(app: Flask) -> ContextCache:
+    found: ContextCache = app.extensions[EXTENSION].guarantee.contexts
+    return found
+
+
+def provide(app: Flask) -> Context:
     with app.app_context():
         guarantee = app.extensions[EXTENSION].guarantee
-        context: session_context.Context = guarantee.provide(
-            identity(BOB), entry=AT_THE_DOOR, now=NOW
-        )
+        context: Context = guarantee.provide(identity(BOB), entry=AT_THE_DOOR, now=NOW)
         return context
 
 
@@ -41,7 +45,7 @@ def test_context_of_one_process_serves_the_other(two_apps: tuple[Flask, Flask]) 
     known = provide(first)
 
     with second.app_context():
-        found = session_context.look_up(BOB.clerk_id).context
+        found = contexts(second).look_up(identity(BOB)).context
 
     assert found is not None
     assert (found.user, found.mentorado) == (known.user, known.mentorado)
@@ -52,7 +56,7 @@ def test_renewal_in_one_process_holds_in_the_other(two_apps: tuple[Flask, Flask]
     provide(first)
 
     with second.app_context():
-        session_context.renew(BOB.clerk_id)
+        contexts(second).renew(BOB.clerk_id)
 
     with first.app_context():
-        assert session_context.look_up(BOB.clerk_id).context is None
+        assert contexts(first).look_up(identity(BOB)).context is None

@@ -22,9 +22,14 @@ ARROWS = {
     "provisioning": {"extensions", "models"},
     "dashboard": {"extensions", "models"},
     "identity": {"instance", "provisioning"},
-    "session_context": {"extensions", "models", "provisioning"},
+    "metrics": set(),
+    "session_context": {"models", "provisioning"},
+    "context_cache": {"extensions", "provisioning", "session_context"},
     "flights": set(),
-    "guarantee": {"extensions", "flights", "outage", "provisioning", "session_context"},
+    "guarantee": {
+        *("context_cache", "extensions", "flights", "metrics", "outage", "provisioning"),
+        "session_context",
+    },
     "house": {"config", "guarantee", "identity"},
     "scheduler": {"extensions", "guarantee", "provisioning"},
     "blueprints": {
@@ -33,8 +38,8 @@ ARROWS = {
     },
     "cli": {"demo", "extensions", "house", "identity", "models", "provisioning", "scheduler"},
     "app": {
-        *("blueprints", "cli", "config", "deadlines", "embedded", "extensions", "guarantee"),
-        *("house", "identity", "instance", "models", "outage", "provisioning"),
+        *("blueprints", "cli", "config", "context_cache", "deadlines", "embedded", "extensions"),
+        *("guarantee", "house", "identity", "instance", "models", "outage", "provisioning"),
     },
     "launch": {"app", "config", "extensions", "identity"},
     "wsgi": {"config", "launch", "logs"},

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 
 import pytest
 from flask.testing import FlaskClient
@@ -10,11 +11,19 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
-import session_context
+import context_cache
+from context_cache import SMALLEST_START, ContextCache
 from extensions import cache
+from house import House
+from identity.local import ADMIN_EMAIL
+from identity.people import identity_of
+from identity.tokens import SessionClaims
 from models import Mentorado, User
-from tests.cast import ALICE, BOB
+from session_context import Context, mentorado_shape
+from tests.cast import ALICE, BOB, identity
 from tests.fixtures import Sign
+
+SELF = identity(ALICE)
 
 
 @pytest.fixture
@@ -28,6 +37,19 @@ def statements(connection: Connection) -> Iterator[list[str]]:
     event.listen(Engine, "before_cursor_execute", note)
     yield seen
     event.remove(Engine, "before_cursor_execute", note)
+
+
+@pytest.fixture
+def contexts(house: House, connection: Connection) -> ContextCache:
+    """The cache of the app under test, empty."""
+    return house.guarantee.contexts
+
+
+@pytest.fixture
+def alices_context(alice: Mentorado) -> Context:
+    """What her requests carry along."""
+    user = {"id": 1, "clerk_id": ALICE.clerk_id, "name": None, "email": None, "role": "user"}
+    return Context(user, mentorado_shape(alice), "ready")  # type: ignore[arg-type] # a UserShape
 
 
 def test_second_request_asks_the_database_nothing(
@@ -50,12 +72,12 @@ def test_cached_and_uncached_answers_are_the_same(
 
 
 def test_renewal_sends_the_next_request_to_the_database(
-    client: FlaskClient, session: Session, alice: Mentorado, sign: Sign
+    client: FlaskClient, session: Session, alice: Mentorado, sign: Sign, contexts: ContextCache
 ) -> None:
     client.get("/api/auth/me", headers=sign(ALICE))
     alice.nome_completo = "Alice Nova"
     session.commit()
-    session_context.renew(ALICE.clerk_id)
+    contexts.renew(ALICE.clerk_id)
 
     me = client.get("/api/mentorados/me", headers=sign(ALICE)).json
 
@@ -63,44 +85,71 @@ def test_renewal_sends_the_next_request_to_the_database(
     assert me["nome_completo"] == "Alice Nova"
 
 
-def test_renewal_of_everybody_reaches_each_person(
+def test_late_fill_of_a_slow_reader_lands_on_a_dead_key(
+    contexts: ContextCache, alices_context: Context
+) -> None:
+    slow = contexts.look_up(SELF)
+    contexts.renew(ALICE.clerk_id)  # a change is committed while the reader is on its way
+
+    contexts.keep(SELF, replace(alices_context, generation=slow.generation))
+
+    assert contexts.look_up(SELF).context is None
+
+
+def test_change_that_nobody_overtook_may_keep_what_it_read(contexts: ContextCache) -> None:
+    before = contexts.generation(ALICE.clerk_id)
+
+    moved = contexts.renew(ALICE.clerk_id, since=before)
+
+    assert moved == contexts.generation(ALICE.clerk_id)
+
+
+def test_change_that_was_overtaken_keeps_nothing(
+    contexts: ContextCache, alices_context: Context
+) -> None:
+    before = contexts.generation(ALICE.clerk_id)
+    contexts.renew(ALICE.clerk_id)  # another change, committed and told in the meantime
+
+    moved = contexts.renew(ALICE.clerk_id, since=before)
+    contexts.keep(SELF, replace(alices_context, generation=moved))
+
+    assert (moved, contexts.look_up(SELF).context) == (None, None)
+
+
+def test_lost_generation_starts_far_from_where_it_was(contexts: ContextCache) -> None:
+    before = contexts.generation(ALICE.clerk_id)
+    cache.clear()
+
+    contexts.renew(ALICE.clerk_id)
+
+    after = contexts.generation(ALICE.clerk_id) or 0
+    assert after >= SMALLEST_START
+    assert after not in (before, (before or 0) + 1)
+
+
+def test_new_claims_in_the_token_pass_the_cache_by(
     client: FlaskClient, alice: Mentorado, sign: Sign, statements: list[str]
 ) -> None:
     client.get("/api/auth/me", headers=sign(ALICE))
-    session_context.renew_everybody()
     statements.clear()
 
-    client.get("/api/auth/me", headers=sign(ALICE))
+    client.get("/api/auth/me", headers=sign(replace(ALICE, email_verified=False)))
 
     assert statements != []
 
 
-def test_late_fill_of_a_slow_reader_lands_on_a_dead_key(
-    client: FlaskClient, alice: Mentorado, sign: Sign
-) -> None:
-    slow = session_context.look_up(ALICE.clerk_id)
-    stale = session_context.Context(
-        {"id": 1, "clerk_id": ALICE.clerk_id, "name": None, "email": None, "role": "admin"},
-        session_context.mentorado_shape(alice),
-        "ready",
-    )
-    session_context.renew(ALICE.clerk_id)
-
-    session_context.keep(ALICE.clerk_id, stale, slow.generation, 300)
-
-    assert session_context.look_up(ALICE.clerk_id).context is None
-
-
-def plant_entry_without_mentorado() -> None:
-    generation = session_context.look_up(BOB.clerk_id).generation
-    entry = {"generation": generation, "user": {"id": 7}, "mentorado": None}
+def plant_entry_without_mentorado(contexts: ContextCache) -> None:
+    generation = contexts.generation(BOB.clerk_id)
+    who = identity_of(SessionClaims(BOB.clerk_id, asdict(BOB)), frozenset({ADMIN_EMAIL}))
+    fingerprint = context_cache._fingerprint(who)
+    entry = {"generation": generation, "identity": fingerprint, "user": {"id": 7}}
     cache.set(f"context:{BOB.clerk_id}", json.dumps(entry))
 
 
 def test_hit_without_mentorado_heals_itself(
-    client: FlaskClient, session: Session, sign: Sign
+    client: FlaskClient, session: Session, sign: Sign, contexts: ContextCache
 ) -> None:
-    plant_entry_without_mentorado()
+    plant_entry_without_mentorado(contexts)
 
     answer = client.get("/api/mentorados/me", headers=sign(BOB))
 
@@ -108,8 +157,10 @@ def test_hit_without_mentorado_heals_itself(
     assert session.scalars(select(func.count()).select_from(Mentorado)).one() == 1
 
 
-def test_hit_without_mentorado_is_logged(client: FlaskClient, sign: Sign) -> None:
-    plant_entry_without_mentorado()
+def test_hit_without_mentorado_is_logged(
+    client: FlaskClient, sign: Sign, contexts: ContextCache
+) -> None:
+    plant_entry_without_mentorado(contexts)
 
     with capture_logs() as logs:
         client.get("/api/mentorados/me", headers=sign(BOB))
@@ -135,16 +186,75 @@ def test_absence_is_never_cached(client: FlaskClient, session: Session, sign: Si
     assert cache.get(f"context:{BOB.clerk_id}") is None
 
 
-def test_broken_cache_changes_no_answer(
-    client: FlaskClient, alice: Mentorado, sign: Sign, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Clock:
+    """Time that passes when it is told to."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(contexts: ContextCache, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(contexts, "clock", clock)
+    monkeypatch.setattr(contexts, "_silent_until", 0.0)
+    return clock
+
+
+@pytest.fixture
+def breakdown(clock: Clock) -> Iterator[pytest.MonkeyPatch]:
+    """The cache refuses everything, until this is undone."""
+
     def refuse(*_: object, **__: object) -> None:
         raise ConnectionError
 
-    for call in ("get", "get_many", "set", "add"):
-        monkeypatch.setattr(cache, call, refuse)
+    with pytest.MonkeyPatch.context() as patch:
+        for call in ("get", "get_many", "set", "add"):
+            patch.setattr(cache, call, refuse)
+        patch.setattr(cache.cache, "inc", refuse)
+        yield patch
 
+
+@pytest.mark.usefixtures("breakdown")
+def test_broken_cache_changes_no_answer(client: FlaskClient, alice: Mentorado, sign: Sign) -> None:
     assert client.get("/api/mentorados/me", headers=sign(ALICE)).status_code == 200
+
+
+@pytest.mark.usefixtures("breakdown")
+def test_broken_cache_is_left_alone_for_a_moment(contexts: ContextCache) -> None:
+    with capture_logs() as logs:
+        contexts.look_up(SELF)
+        contexts.look_up(SELF)
+
+    assert [line["event"] for line in logs] == ["cache_error"]
+
+
+def test_change_that_the_cache_missed_is_told_when_it_is_back(
+    contexts: ContextCache, clock: Clock, alices_context: Context, breakdown: pytest.MonkeyPatch
+) -> None:
+    breakdown.undo()
+    generation = contexts.generation(ALICE.clerk_id)
+    contexts.keep(SELF, replace(alices_context, generation=generation))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contexts, "_silent_until", clock.now + 1)
+        contexts.renew(ALICE.clerk_id)
+
+    found = contexts.look_up(SELF).context
+
+    assert (found, contexts.owed) == (None, {})
+
+
+def test_person_whose_change_is_owed_is_asked_about_in_the_database(
+    contexts: ContextCache, alices_context: Context
+) -> None:
+    generation = contexts.generation(ALICE.clerk_id)
+    contexts.keep(SELF, replace(alices_context, generation=generation))
+    contexts.owed[ALICE.clerk_id] = object()
+    contexts.owed = {"somebody": object(), **contexts.owed}
+
+    assert contexts.look_up(SELF).context is None
 
 
 def test_profile_deleted_behind_the_cache_is_made_anew(

@@ -1,0 +1,7 @@
+"""What is counted, under the names of CONTRACT section 6."""
+
+from prometheus_client import Counter
+
+ENSURE_RETRIES = Counter(
+    "mentorado_ensure_retries_total", "Units of work tried again, by what went wrong.", ["reason"]
+)
