@@ -1,7 +1,7 @@
 """Where the parts meet: create_app turns a Config into an app that can serve."""
 
 import secrets
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flask import Flask
@@ -34,6 +34,7 @@ from identity.keys import KeySet, published_at
 from identity.local import ADMIN_EMAIL, ISSUER, LocalIdentityProvider
 from identity.tokens import TokenVerifier
 from outage import Outage
+from provisioning.attempts import RetryPolicy
 from provisioning.linking import Rules
 
 BODY_LIMIT = 64 * 1024
@@ -109,14 +110,23 @@ def _house(config: Config, outage: Outage) -> House:
         if config.uses_local_identity
         else None
     )
-    rules = Rules(config.enable_auto_create, config.enrolment == "invited")
     return House(
         config=config,
         verifier=_verifier(config, local),
-        guarantee=Guarantee(rules, ContextCache(config.context_ttl_seconds), outage),
+        guarantee=_guarantee(config, outage),
         now=lambda: datetime.now(UTC),
         admin_emails=config.admin_emails | ({ADMIN_EMAIL} if local else set()),
         local=local,
+    )
+
+
+def _guarantee(config: Config, outage: Outage) -> Guarantee:
+    interval = timedelta(seconds=config.sweep_interval_seconds)
+    return Guarantee(
+        Rules(config.enable_auto_create, config.enrolment == "invited"),
+        ContextCache(config.context_ttl_seconds),
+        RetryPolicy(config.provisioning_max_attempts, first_pause=interval),
+        outage,
     )
 
 

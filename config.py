@@ -92,6 +92,7 @@ class Config(BaseModel):
     enrolment: Literal["open", "invited"] = "open"
 
     sweep_interval_seconds: int = Field(default=60, ge=1)
+    provisioning_max_attempts: int = Field(default=8, ge=1)
     scheduler: bool = True
     session_ttl_seconds: int = Field(default=300, ge=1, le=86_400)
 

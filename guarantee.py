@@ -1,5 +1,6 @@
 """The one way from every door to the guarantee: patience, transaction, log, cache."""
 
+import random
 import time
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -11,11 +12,15 @@ import metrics
 from context_cache import ContextCache
 from extensions import transaction
 from flights import Flights
+from models import ProvisioningAttempt
+from models.provisioning_attempt import AttemptState
 from outage import Outage
+from provisioning.attempts import Failure, RetryPolicy, record_failure
 from provisioning.audit import Entry
 from provisioning.ensure import Ensured, Outcome, ensure
 from provisioning.errors import (
     DatabaseUnavailableError,
+    NeedsAttentionError,
     ProvisioningError,
     ProvisioningUnavailableError,
     StaleDecisionError,
@@ -39,6 +44,7 @@ class Guarantee:
 
     rules: Rules
     contexts: ContextCache
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
     outage: Outage = field(default_factory=Outage, repr=False)
     flights: Flights[Context] = field(default_factory=Flights, repr=False)
 
@@ -50,7 +56,8 @@ class Guarantee:
         `generation` is the cache's, looked up before this call; with none the person's cached
         context is invalidated in any case. Simultaneous requests of one person share one way to the
         database, and only one of them is told `created`. Raises ProvisioningUnavailableError when
-        an error that can pass did not pass in time, ProvisioningError when it will not pass.
+        it could not be done just now and the background goes on trying, NeedsAttentionError when
+        that has given up as well, DatabaseUnavailableError when there was no database to ask.
         """
         started = time.monotonic()  # waiting for the flight before ours counts as well
 
@@ -85,7 +92,7 @@ class Guarantee:
                 attempt, budget_seconds=self._patience_seconds(started), on_retry=_log_retry
             )
         except (SQLAlchemyError, StaleDecisionError) as err:
-            raise _as_provisioning_error(err, entry) from err
+            raise self._give_up(err, identity.clerk_id, entry, now) from err
         _log_change(ensured, entry, started)
         return ensured
 
@@ -97,6 +104,48 @@ class Guarantee:
         """
         gone = max(time.monotonic() - started, self.outage.seconds)
         return max(0.0, REQUEST_BUDGET_SECONDS - SHORTEST_TRY_SECONDS - gone)
+
+    def _give_up(
+        self, err: Exception, clerk_id: str, entry: Entry, now: datetime
+    ) -> ProvisioningError:
+        """Leave a durable trace, and say in the domain's words what the database's error means."""
+        failure = Failure(type(err).__name__, getattr(getattr(err, "orig", None), "pgcode", None))
+        attempt = None if is_connection_lost(err) else self._record(clerk_id, failure, entry, now)
+        log.error(
+            "mentorado_creation_failed",
+            error=failure.error_class,
+            sqlstate=failure.error_code,
+            attempt=attempt.attempts if attempt else None,
+            retryable=bool(transient_reason(err)) or is_too_slow(err),
+            entry=entry.door,
+        )
+        if is_connection_lost(err):
+            return DatabaseUnavailableError("the database did not answer")
+        if attempt and attempt.state == AttemptState.DEAD:
+            return NeedsAttentionError("the background has given up")
+        return ProvisioningUnavailableError("not just now")
+
+    def _record(
+        self, clerk_id: str, failure: Failure, entry: Entry, now: datetime
+    ) -> ProvisioningAttempt | None:
+        dice = random.random()  # noqa: S311 - it spreads retries
+        try:
+            with transaction(SHORTEST_TRY_SECONDS) as session:
+                attempt = record_failure(
+                    session,
+                    clerk_id,
+                    failure,
+                    entry=entry,
+                    now=now,
+                    policy=self.policy,
+                    dice=dice,
+                )
+        except SQLAlchemyError as err:
+            log.warning("attempt_not_recorded", error=type(err).__name__)
+            return None
+        if attempt.attempts == self.policy.max_attempts and entry.is_background:
+            log.error("provisioning_dead_letter", attempt_id=attempt.id, attempts=attempt.attempts)
+        return attempt
 
     def _remember(
         self, identity: Identity, ensured: Ensured, before: int | None, *, is_fresh: bool
@@ -136,20 +185,3 @@ def _log_change(ensured: Ensured, entry: Entry, started: float) -> None:
     log.info(f"mentorado_{ensured.outcome}", **facts)
     if ensured.is_ambiguous:
         log.warning("mentorado_link_ambiguous", **facts)
-
-
-def _as_provisioning_error(err: Exception, entry: Entry) -> ProvisioningError:
-    """Say in the domain's words what the database's error means, and leave a trace of it."""
-    is_retryable = bool(transient_reason(err)) or is_too_slow(err)
-    log.error(
-        "mentorado_creation_failed",
-        error=type(err).__name__,
-        sqlstate=getattr(getattr(err, "orig", None), "pgcode", None),
-        retryable=is_retryable,
-        entry=entry.door,
-    )
-    if is_connection_lost(err):
-        return DatabaseUnavailableError("the database did not answer")
-    if is_retryable:
-        return ProvisioningUnavailableError("the database was too busy")
-    return ProvisioningError(f"permanent failure: {type(err).__name__}")

@@ -5,7 +5,9 @@ from datetime import UTC, datetime
 from typing import TypedDict
 
 from models import Mentorado, User
+from models.user import Role
 from provisioning.ensure import Ensured, Outcome
+from provisioning.identity import Identity
 
 READY = "ready"
 NOT_REQUIRED = "not_required"
@@ -14,7 +16,7 @@ NOT_REQUIRED = "not_required"
 class UserShape(TypedDict):
     """A user as the API shows them (CONTRACT section 4.4)."""
 
-    id: int
+    id: int | None  # None while the database has never heard of this person
     clerk_id: str
     name: str | None
     email: str | None
@@ -70,6 +72,20 @@ def context_of(ensured: Ensured) -> Context:
         status = NOT_REQUIRED
     shape = mentorado_shape(mentorado) if mentorado else None
     return Context(user_shape(ensured.user), shape, status, ensured.outcome)
+
+
+def context_without_profile(user: User | None, identity: Identity, status: str) -> Context:
+    """What somebody's requests carry along when the guarantee could not be kept just now."""
+    if user is not None:
+        return Context(user_shape(user), None, status, Outcome.DENIED)
+    stranger: UserShape = {
+        "id": None,
+        "clerk_id": identity.clerk_id,
+        "name": identity.name,
+        "email": identity.email,
+        "role": Role.USER,
+    }
+    return Context(stranger, None, status, Outcome.DENIED)
 
 
 def user_shape(user: User) -> UserShape:

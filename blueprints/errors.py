@@ -13,8 +13,8 @@ from house import house
 from identity.errors import KeysUnavailableError
 from provisioning.errors import (
     DatabaseUnavailableError,
+    NeedsAttentionError,
     ProvisioningError,
-    ProvisioningUnavailableError,
 )
 from provisioning.retry import is_connection_lost, is_too_slow, transient_reason
 from provisioning.runs import SweepRunningError
@@ -145,11 +145,16 @@ def _answer_door(err: DoorError) -> ResponseReturnValue:
 
 
 def _answer_provisioning(err: ProvisioningError) -> ResponseReturnValue:
+    return answer(provisioning_code(err))
+
+
+def provisioning_code(err: ProvisioningError) -> str:
+    """The code for a guarantee that could not be kept."""
     if isinstance(err, DatabaseUnavailableError):
-        return answer("database_unavailable")
-    if isinstance(err, ProvisioningUnavailableError):
-        return answer("provisioning_unavailable")
-    return answer("provisioning_needs_attention")
+        return "database_unavailable"
+    if isinstance(err, NeedsAttentionError):
+        return "provisioning_needs_attention"
+    return "provisioning_unavailable"
 
 
 def _answer_no_keys(_: KeysUnavailableError) -> ResponseReturnValue:

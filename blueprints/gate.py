@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import structlog
 from flask import Response, current_app, flash, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
+from sqlalchemy import select
 
 import deadlines
 from blueprints.errors import (
@@ -20,21 +21,27 @@ from blueprints.errors import (
     UnauthenticatedError,
     UnsupportedMediaTypeError,
     is_api_path,
+    provisioning_code,
 )
 from blueprints.stance import Access, Stance, stance_of
+from extensions import transaction
 from house import house
 from identity.errors import InvalidTokenError
 from identity.people import identity_of
 from identity.tokens import SessionClaims
+from models import User
 from provisioning.audit import Entry
 from provisioning.ensure import Outcome
-from session_context import READY, Context
+from provisioning.errors import DatabaseUnavailableError, ProvisioningError
+from provisioning.identity import Identity
+from session_context import READY, Context, context_without_profile
 
 log = structlog.get_logger(__name__)
 
 REQUEST_SECONDS = 1.9  # whatever is slow, a coded answer comes within two (CONTRACT section 8)
 SESSION_COOKIE = "__session"
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+UNDECIDED = {"provisioning_unavailable", "provisioning_needs_attention"}
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
@@ -104,9 +111,21 @@ def _context(stance: Stance) -> Context:
             return glance.context
         generation = glance.generation
     entry = Entry("api" if is_api_path(request.path) else "page", g.request_id)
-    return house().guarantee.provide(
-        identity, entry=entry, now=house().now(), generation=generation
-    )
+    try:
+        return house().guarantee.provide(
+            identity, entry=entry, now=house().now(), generation=generation
+        )
+    except DatabaseUnavailableError:
+        raise
+    except ProvisioningError as err:
+        return _unprovided(identity, provisioning_code(err))
+
+
+def _unprovided(identity: Identity, code: str) -> Context:
+    """The context of somebody whose profile is not there just now: the same on every route."""
+    with transaction() as session:
+        user = session.scalars(select(User).where(User.clerk_id == identity.clerk_id)).one_or_none()
+    return context_without_profile(user, identity, code)
 
 
 def _authenticate() -> SessionClaims:
@@ -124,6 +143,8 @@ def _enforce(access: Access, context: Context) -> None:
     if access is Access.MENTORADO and context.status != READY:
         raise ProfileRequiredError(context.status)
     if access is Access.ADMIN and not context.is_admin:
+        if context.status in UNDECIDED:  # who they are is not known either
+            raise ProfileRequiredError(context.status)
         raise ForbiddenError("for admins only")
 
 

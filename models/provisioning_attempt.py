@@ -19,6 +19,7 @@ class AttemptState(enum.StrEnum):
 class ProvisioningAttempt(Model):
     """What went wrong for one person, kept until a later pass finds the profile.
 
+    `attempts` counts the background's tries; at 0 only the person has tried so far.
     Keyed by Clerk id without a foreign key: the row must be writable when the user's row is not.
     """
 
@@ -38,6 +39,6 @@ class ProvisioningAttempt(Model):
     __table_args__ = (
         UniqueConstraint("clerk_id"),
         CheckConstraint("state IN ('pending', 'dead')", name="state"),
-        CheckConstraint("attempts > 0", name="attempts"),
+        CheckConstraint("attempts >= 0", name="attempts"),
         Index("provisioning_attempts_state_next_attempt_at_idx", "state", "next_attempt_at"),
     )

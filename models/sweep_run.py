@@ -1,8 +1,10 @@
 """sweep_runs: every pass over the people without profile, queued, running or past."""
 
 import enum
+from typing import Any
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from extensions import Model
@@ -42,6 +44,8 @@ class SweepRun(Model):
     heartbeat_at: Mapped[Time | None]
     finished_at: Mapped[Time | None]
     error: Mapped[str | None]
+    # What a dry run would do to the first people it found: [{"user_id", "outcome"}].
+    sample: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
 
     __table_args__ = (
         CheckConstraint(

@@ -25,6 +25,11 @@ class Entry:
         """Whether the person is there in person."""
         return self.door in ("page", "api")
 
+    @property
+    def is_background(self) -> bool:
+        """Whether nobody waits for the answer."""
+        return self.door == "sweep"
+
 
 def record(
     session: Session,

@@ -13,27 +13,30 @@ from provisioning.standing import waiting_for
 class Diagnosis:
     """Facts about one person's profile; matches count only for an address that is verified."""
 
-    linked: bool
-    unlinked_match: bool
-    multiple_matches: bool
-    pending_attempt: bool
-    has_email: bool
-    email_verified: bool
+    linked: bool = False
+    unlinked_match: bool = False
+    multiple_matches: bool = False
+    pending_attempt: bool = False
+    has_email: bool = False
+    email_verified: bool = False
 
 
 def diagnose(session: Session, clerk_id: str) -> Diagnosis:
-    """Look at one person; reads only. Raises NoResultFound for a person who is not known."""
-    user = session.scalars(select(User).where(User.clerk_id == clerk_id)).one()
-    matches = waiting_for(session, user) if user.email and user.email_verified else ()
-    profile = session.scalars(select(Mentorado.id).where(Mentorado.user_id == user.id))
+    """Look at one person; reads only. Somebody who never got in is known by their attempt alone."""
+    user = session.scalars(select(User).where(User.clerk_id == clerk_id)).one_or_none()
     attempt = session.scalars(
         select(ProvisioningAttempt.id).where(ProvisioningAttempt.clerk_id == clerk_id)
     )
+    is_pending = attempt.one_or_none() is not None
+    if user is None:
+        return Diagnosis(pending_attempt=is_pending)
+    matches = waiting_for(session, user) if user.email and user.email_verified else ()
+    profile = session.scalars(select(Mentorado.id).where(Mentorado.user_id == user.id))
     return Diagnosis(
         linked=profile.one_or_none() is not None,
         unlinked_match=bool(matches),
         multiple_matches=len(matches) > 1,
-        pending_attempt=attempt.one_or_none() is not None,
+        pending_attempt=is_pending,
         has_email=user.email is not None,
         email_verified=user.email_verified,
     )

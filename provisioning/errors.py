@@ -20,6 +20,10 @@ class ProvisioningUnavailableError(ProvisioningError):
     """An error that can pass did not pass in time; asking again is right."""
 
 
+class NeedsAttentionError(ProvisioningError):
+    """All attempts have failed; now a person must look (CONTRACT section 4.3)."""
+
+
 class StaleDecisionError(ProvisioningUnavailableError):
     """What was decided on changed under the decision; deciding again is right."""
 

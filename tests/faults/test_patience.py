@@ -2,19 +2,24 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from flask import Flask
+from prometheus_client import REGISTRY
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from extensions import transaction
 from guarantee import Guarantee
 from house import EXTENSION
+from provisioning.attempts import RetryPolicy
+from provisioning.audit import Entry
 from provisioning.ensure import Outcome
 from provisioning.errors import (
     DatabaseUnavailableError,
+    NeedsAttentionError,
     ProvisioningError,
     ProvisioningUnavailableError,
 )
@@ -140,6 +145,44 @@ def test_failure_is_logged_with_class_and_state_and_without_the_person(
         False,
     )
     assert str(BOB.email) not in str(line)
+
+
+def test_giving_up_leaves_a_record_that_outlives_the_rollback(
+    guarantee: Guarantee, url: str
+) -> None:
+    with opened(url) as other:
+        other.exec_driver_sql(POISON)
+
+    with pytest.raises(ProvisioningUnavailableError):
+        outcome(guarantee)
+
+    record = "SELECT count(*) FROM provisioning_attempts WHERE error_code = '23514'"
+    assert (count(url, record), count(url, "SELECT count(*) FROM users")) == (1, 0)
+
+
+def test_background_that_gives_up_for_good_says_so(guarantee: Guarantee, url: str) -> None:
+    with opened(url) as other:
+        other.exec_driver_sql(POISON)
+    last_chance = replace(guarantee, policy=RetryPolicy(max_attempts=1))
+
+    with capture_logs() as logs, pytest.raises(NeedsAttentionError):
+        last_chance.ensure(identity(BOB), entry=Entry("sweep"), now=NOW)
+
+    assert "provisioning_dead_letter" in [line["event"] for line in logs]
+
+
+def test_each_retry_is_counted_by_its_reason(
+    guarantee: Guarantee, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome(guarantee)
+    labels = {"reason": "lock_not_available"}
+    before = REGISTRY.get_sample_value("mentorado_ensure_retries_total", labels) or 0
+
+    with locking(url, USERS_LOCKED), pytest.raises(ProvisioningUnavailableError):
+        outcome(guarantee)
+
+    after = REGISTRY.get_sample_value("mentorado_ensure_retries_total", labels) or 0
+    assert after > before
 
 
 def test_absent_database_is_told_apart(tmp_path: Path) -> None:

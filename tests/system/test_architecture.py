@@ -27,8 +27,8 @@ ARROWS = {
     "context_cache": {"extensions", "provisioning", "session_context"},
     "flights": set(),
     "guarantee": {
-        *("context_cache", "extensions", "flights", "metrics", "outage", "provisioning"),
-        "session_context",
+        *("context_cache", "extensions", "flights", "metrics", "models", "outage"),
+        *("provisioning", "session_context"),
     },
     "house": {"config", "guarantee", "identity"},
     "scheduler": {"extensions", "guarantee", "provisioning"},

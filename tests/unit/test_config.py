@@ -50,6 +50,7 @@ def complaint(**settings: str) -> ConfigError:
         ("enable_auto_create", True),
         ("enrolment", "open"),
         ("sweep_interval_seconds", 60),
+        ("provisioning_max_attempts", 8),
         ("scheduler", True),
         ("session_ttl_seconds", 300),
         ("web_concurrency", 1),

@@ -6,7 +6,7 @@ from flask.testing import FlaskClient
 from psycopg2.errors import OperationalError as DriverError
 from sqlalchemy.exc import OperationalError
 
-from provisioning.errors import ProvisioningError, ProvisioningUnavailableError
+from provisioning.errors import NeedsAttentionError, ProvisioningUnavailableError
 from tests.cast import BOB
 from tests.fixtures import Browser, Sign
 
@@ -69,11 +69,11 @@ def test_passing_failure_is_a_503_that_says_when_to_try_again(
     )
 
 
-def test_permanent_failure_goes_to_support(
+def test_failure_that_the_background_gave_up_on_goes_to_support(
     client: FlaskClient, sign: Sign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise ProvisioningError
+        raise NeedsAttentionError
 
     monkeypatch.setattr("guarantee.Guarantee.provide", fail)
 
