@@ -41,6 +41,14 @@ class Glance:
     generation: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class LastGood:
+    """What a person saw last: who they were then, and their overview as it was written down."""
+
+    context: Context
+    overview: str
+
+
 @dataclass(slots=True)
 class ContextCache:
     """One for an app, shared by its threads; every method answers, whatever the cache does.
@@ -127,7 +135,7 @@ class ContextCache:
             key = _last_good(context.user["clerk_id"])
             self._store(key, json.dumps(entry), LAST_GOOD_TTL_SECONDS)
 
-    def last_good(self, clerk_id: str) -> tuple[Context, str] | None:
+    def last_good(self, clerk_id: str) -> LastGood | None:
         """What this person saw last, unless something has changed since."""
         try:
             generation, entry = self._ask(
@@ -138,7 +146,7 @@ class ContextCache:
         found = _read(entry)
         if clerk_id in self.owed or generation is None or found.get("generation") != generation:
             return None
-        return Context(found["user"], found["mentorado"], READY), found["overview"]
+        return LastGood(Context(found["user"], found["mentorado"], READY), found["overview"])
 
     def _store(self, key: str, value: str, ttl_seconds: int) -> None:
         try:

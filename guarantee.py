@@ -27,7 +27,7 @@ from provisioning.errors import (
 )
 from provisioning.identity import Identity
 from provisioning.linking import Rules
-from provisioning.retry import is_connection_lost, is_too_slow, patiently, transient_reason
+from provisioning.retry import is_connection_lost, is_unavailable, patiently
 from session_context import Context, context_of
 
 log = structlog.get_logger(__name__)
@@ -116,7 +116,7 @@ class Guarantee:
             error=failure.error_class,
             sqlstate=failure.error_code,
             attempt=attempt.attempts if attempt else None,
-            retryable=bool(transient_reason(err)) or is_too_slow(err),
+            retryable=is_unavailable(err),
             entry=entry.door,
         )
         if is_connection_lost(err):

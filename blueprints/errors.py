@@ -16,7 +16,7 @@ from provisioning.errors import (
     NeedsAttentionError,
     ProvisioningError,
 )
-from provisioning.retry import is_connection_lost, is_too_slow, transient_reason
+from provisioning.retry import is_unavailable
 from provisioning.runs import SweepRunningError
 from session_context import NOT_REQUIRED
 
@@ -167,7 +167,7 @@ def _answer_sweep_running(err: SweepRunningError) -> ResponseReturnValue:
 
 def _answer_database(err: SQLAlchemyError) -> ResponseReturnValue:
     """A database error in a view: passing ones may be tried again, the others are ours to mend."""
-    if is_connection_lost(err) or is_too_slow(err) or transient_reason(err):
+    if is_unavailable(err):
         log.warning("database_unavailable", error=type(err).__name__)
         return answer("database_unavailable")
     log.error("unexpected_error", exc_info=err)

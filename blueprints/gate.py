@@ -116,7 +116,10 @@ def _context(stance: Stance) -> Context:
             identity, entry=entry, now=house().now(), generation=generation
         )
     except DatabaseUnavailableError:
-        raise
+        kept = house().guarantee.contexts.last_good(identity.clerk_id)
+        if kept is None or stance.fresh or request.method not in SAFE_METHODS:
+            raise
+        return kept.context  # whoever only reads is still who they were
     except ProvisioningError as err:
         return _unprovided(identity, provisioning_code(err))
 

@@ -1,9 +1,12 @@
 """How templates write numbers and months in Brazilian Portuguese."""
 
+from datetime import datetime, timedelta, timezone
+
 from flask import Flask
 
 MONTHS = "janeiro fevereiro março abril maio junho julho agosto setembro outubro novembro dezembro"
 MISSING = "n/d"
+BRASILIA = timezone(timedelta(hours=-3))  # no summer time since 2019 (Decreto 9.772)
 
 
 def register_words(app: Flask) -> None:
@@ -13,6 +16,7 @@ def register_words(app: Flask) -> None:
     app.add_template_filter(percent)
     app.add_template_filter(month_name)
     app.add_template_filter(short_month)
+    app.add_template_filter(moment)
     app.add_template_filter(first_name)
     app.add_template_filter(initials)
 
@@ -42,6 +46,11 @@ def short_month(mes: int, ano: int) -> str:
     """3, 2026 → «mar. 2026»; «maio» needs no shortening."""
     name = MONTHS.split()[mes - 1]
     return f"{name if len(name) <= 4 else name[:3] + '.'} {ano}"
+
+
+def moment(value: datetime) -> str:
+    """«10/03/2026, às 09h00», by the clocks of Brasília."""
+    return value.astimezone(BRASILIA).strftime("%d/%m/%Y, às %Hh%M")
 
 
 def first_name(name: str) -> str:

@@ -38,12 +38,23 @@ class Month:
 
 
 @dataclass(frozen=True, slots=True)
+class MonthFeedback:
+    """The mentor's words on one month."""
+
+    ano: int
+    mes: int
+    analise_mes: str
+    foco_proximo_mes: str
+    sugestao_mentor: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Everything the overview is made of; `months` ascend and are twelve at the most."""
 
     months: tuple[Month, ...]
     goals: Goals
-    feedback: Feedback | None
+    feedback: MonthFeedback | None
 
 
 def read_report(session: Session, mentorado_id: int) -> Report:
@@ -59,13 +70,8 @@ def read_report(session: Session, mentorado_id: int) -> Report:
         .order_by(MetricaMensal.ano.desc(), MetricaMensal.mes.desc())
         .limit(WINDOW_MONTHS)
     )
-    feedback = session.scalars(
-        select(Feedback)
-        .where(Feedback.mentorado_id == mentorado_id)
-        .order_by(Feedback.ano.desc(), Feedback.mes.desc())
-        .limit(1)
-    ).one_or_none()
-    return Report(_ascending(_month(row, own) for row in rows), own, feedback)
+    months = _ascending(_month(row, own) for row in rows)
+    return Report(months, own, _newest_feedback(session, mentorado_id))
 
 
 def own_goals(mentorado: Mentorado) -> Goals:
@@ -76,6 +82,20 @@ def own_goals(mentorado: Mentorado) -> Goals:
         procedimentos=mentorado.meta_procedimentos or 0,
         posts=mentorado.meta_posts or 0,
         stories=mentorado.meta_stories or 0,
+    )
+
+
+def _newest_feedback(session: Session, mentorado_id: int) -> MonthFeedback | None:
+    row = session.scalars(
+        select(Feedback)
+        .where(Feedback.mentorado_id == mentorado_id)
+        .order_by(Feedback.ano.desc(), Feedback.mes.desc())
+        .limit(1)
+    ).one_or_none()
+    if row is None:
+        return None
+    return MonthFeedback(
+        row.ano, row.mes, row.analise_mes, row.foco_proximo_mes, row.sugestao_mentor
     )
 
 

@@ -6,10 +6,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from dashboard.months import Goals, Month, Report, read_report
+from dashboard.months import Goals, Month, MonthFeedback, Report, read_report
 from dashboard.numbers import growth_percent, half_up, mean, percent_of_goal
 from dashboard.score import score
-from models import Feedback
 
 GOAL_LABELS = {
     "faturamento": "Faturamento",
@@ -42,7 +41,7 @@ class Overview:
     growth_percent: int | None
     score: int
     goals: tuple[Goal, ...]
-    feedback: Feedback | None
+    feedback: MonthFeedback | None
     as_of: datetime
     read_only: bool = False
 
@@ -87,7 +86,7 @@ def overview_shape(overview: Overview) -> dict[str, Any]:
         },
         "score": overview.score,
         "goals": [asdict(goal) for goal in overview.goals],
-        "feedback": _feedback_shape(overview.feedback),
+        "feedback": asdict(overview.feedback) if overview.feedback else None,
         "as_of": overview.as_of.isoformat().replace("+00:00", "Z"),
         "read_only": overview.read_only,
     }
@@ -115,16 +114,4 @@ def _chart_point(month: Month) -> dict[str, int]:
         "procedimentos": month.procedimentos,
         "postsFeed": month.posts,
         "stories": month.stories,
-    }
-
-
-def _feedback_shape(feedback: Feedback | None) -> dict[str, Any] | None:
-    if feedback is None:
-        return None
-    return {
-        "ano": feedback.ano,
-        "mes": feedback.mes,
-        "analise_mes": feedback.analise_mes,
-        "foco_proximo_mes": feedback.foco_proximo_mes,
-        "sugestao_mentor": feedback.sugestao_mentor,
     }

@@ -57,6 +57,11 @@ def is_too_slow(error: BaseException) -> bool:
     return isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", "") == STATEMENT_TIMEOUT
 
 
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the database, not the question, is the reason that there is no answer just now."""
+    return is_connection_lost(error) or is_too_slow(error) or transient_reason(error) is not None
+
+
 def patiently(
     work: Callable[[], Result], *, budget_seconds: float, on_retry: Callable[[str], None]
 ) -> Result:

@@ -72,6 +72,15 @@ class Postgres:
         """Start it again, after a crash."""
         embedded.start(self.folder)
 
+    @contextmanager
+    def back(self) -> Iterator[None]:
+        """Start it again, and crash it once more afterwards."""
+        self.start()
+        try:
+            yield
+        finally:
+            self.crash()
+
     def _postmaster(self) -> psutil.Process:
         pid_file = self.folder / "postgres" / "postmaster.pid"
         return psutil.Process(int(pid_file.read_text().split()[0]))

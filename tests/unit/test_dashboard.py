@@ -1,5 +1,6 @@
 """The dashboard's arithmetic, checked against the numbers of CONTRACT section 4.4."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
 
@@ -7,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard.months import Goals, Month, Report
+from dashboard.months import Goals, Month, MonthFeedback, Report
 from dashboard.numbers import growth_percent, half_up, mean, percent_of_goal
 from dashboard.overview import Overview, compute_overview, overview_shape
 from dashboard.score import score
-from models import Feedback
+from dashboard.snapshot import read_again, written
 from tests.cast import NOW
 
 USUAL = Goals(faturamento=16000, leads=50, procedimentos=10, posts=12, stories=60)
@@ -45,7 +46,9 @@ def month(
     return Month(2026, mes, faturamento, lucro, leads, procedimentos, posts, stories, goals)
 
 
-def overview_of(*months: Month, own: Goals = USUAL, feedback: Feedback | None = None) -> Overview:
+def overview_of(
+    *months: Month, own: Goals = USUAL, feedback: MonthFeedback | None = None
+) -> Overview:
     return compute_overview(Report(months, own, feedback), now=NOW)
 
 
@@ -219,7 +222,7 @@ def test_chart_shows_each_month_under_its_public_names() -> None:
 
 def test_feedback_is_shown_with_its_month_and_without_ids() -> None:
     words = {"analise_mes": "Bom.", "foco_proximo_mes": "Leads.", "sugestao_mentor": "Siga."}
-    feedback = Feedback(id=1, mentorado_id=2, ano=2026, mes=2, **words)
+    feedback = MonthFeedback(2026, 2, **words)
 
     shown = overview_shape(overview_of(feedback=feedback))
 
@@ -232,3 +235,10 @@ def test_as_of_is_the_given_time_in_utc() -> None:
     shown = overview_shape(compute_overview(Report((), USUAL, None), now=now))
 
     assert shown["as_of"] == "2026-03-10T12:30:00Z"
+
+
+def test_overview_that_was_written_down_is_read_again_as_it_was() -> None:
+    feedback = MonthFeedback(2026, 2, "Bom mês.", "Leads.", "Ligue mais.")
+    overview = overview_of(month(9_000), month(8_000, mes=2), feedback=feedback)
+
+    assert read_again(written(overview)) == replace(overview, read_only=True)

@@ -1,11 +1,14 @@
 """How pages write numbers, months and names in Brazilian Portuguese."""
 
+from datetime import UTC, datetime
+
 import pytest
 from flask import Flask, render_template_string
 
 from blueprints.words import (
     first_name,
     initials,
+    moment,
     month_name,
     number,
     percent,
@@ -87,3 +90,7 @@ def test_templates_know_every_word(expression: str, written: str) -> None:
 
     with app.app_context():
         assert render_template_string("{{ " + expression + " }}") == written
+
+
+def test_moment_is_told_by_the_clocks_of_brasilia() -> None:
+    assert moment(datetime(2026, 3, 11, 1, 5, tzinfo=UTC)) == "10/03/2026, às 22h05"

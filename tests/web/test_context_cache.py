@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
 import context_cache
-from context_cache import SMALLEST_START, ContextCache
+from context_cache import SMALLEST_START, ContextCache, LastGood
 from extensions import cache
 from house import House
 from identity.local import ADMIN_EMAIL
@@ -184,6 +184,19 @@ def test_absence_is_never_cached(client: FlaskClient, session: Session, sign: Si
     client.get("/api/auth/me", headers=sign(BOB))
 
     assert cache.get(f"context:{BOB.clerk_id}") is None
+
+
+def test_what_was_seen_last_is_kept_until_something_changes(
+    contexts: ContextCache, alices_context: Context
+) -> None:
+    generation = contexts.generation(ALICE.clerk_id)
+    contexts.keep_last_good(replace(alices_context, generation=generation), "numbers")
+    before = contexts.last_good(ALICE.clerk_id)
+
+    contexts.renew(ALICE.clerk_id)  # she has been blocked, say
+
+    assert before == LastGood(alices_context, "numbers")
+    assert contexts.last_good(ALICE.clerk_id) is None
 
 
 class Clock:
