@@ -30,7 +30,7 @@ def diagnose(session: Session, clerk_id: str) -> Diagnosis:
     is_pending = attempt.one_or_none() is not None
     if user is None:
         return Diagnosis(pending_attempt=is_pending)
-    matches = waiting_for(session, user) if user.email and user.email_verified else ()
+    matches = waiting_for(session, user.email) if user.email and user.email_verified else ()
     profile = session.scalars(select(Mentorado.id).where(Mentorado.user_id == user.id))
     return Diagnosis(
         linked=profile.one_or_none() is not None,

@@ -42,8 +42,8 @@ def settled(session: Session, user: User, profile: Mentorado | None) -> Standing
     """
     matches: tuple[int, ...] = ()
     if _may_match(user, profile):
-        _lock_address(session, user)
-        matches = waiting_for(session, user)
+        lock_address(session, str(user.email))
+        matches = waiting_for(session, str(user.email))
     if matches and profile is not None:
         _lock_profile(session, profile)
     return _standing(session, user, profile, matches)
@@ -51,15 +51,30 @@ def settled(session: Session, user: User, profile: Mentorado | None) -> Standing
 
 def glimpsed(session: Session, user: User, profile: Mentorado | None) -> Standing:
     """The facts as they are just now, for a forecast: locks nothing and waits for nobody."""
-    matches = waiting_for(session, user) if _may_match(user, profile) else ()
+    matches = waiting_for(session, str(user.email)) if _may_match(user, profile) else ()
     return _standing(session, user, profile, matches)
 
 
-def waiting_for(session: Session, user: User) -> tuple[int, ...]:
-    """Ids of at most two profiles that nobody owns and that have the person's address."""
-    same_address = func.normalized_address(Mentorado.email) == func.normalized_address(user.email)
+def lock_address(session: Session, address: str) -> None:
+    """Take turns with pre-registration and with others of this address.
+
+    A lock of the transaction, not of the session, so that a pooler may sit between. Whoever locks
+    people's rows as well does so before, and profiles after: in one order nobody waits in a circle.
+    """
+    key = func.hashtext(func.normalized_address(address))
+    session.execute(select(func.pg_advisory_xact_lock(ADDRESS_LOCKS, key)))
+
+
+def waiting_for(session: Session, address: str) -> tuple[int, ...]:
+    """Ids of at most two profiles that nobody owns and that have this address."""
+    same_address = func.normalized_address(Mentorado.email) == func.normalized_address(address)
     unlinked = select(Mentorado.id).where(Mentorado.user_id.is_(None), same_address)
     return tuple(session.scalars(unlinked.order_by(Mentorado.id).limit(2)))
+
+
+def is_untouched(session: Session, profile: Mentorado) -> bool:
+    """Whether the profile was made automatically, no person edited it and nothing refers to it."""
+    return profile.is_unedited and not is_referenced(session, profile.id)
 
 
 def _standing(
@@ -69,7 +84,7 @@ def _standing(
         is_blocked=user.blocked_at is not None,
         is_admin=user.is_admin,
         has_profile=profile is not None,
-        is_untouched=bool(matches) and profile is not None and _is_untouched(session, profile),
+        is_untouched=bool(matches) and profile is not None and is_untouched(session, profile),
         matches=matches,
     )
 
@@ -80,21 +95,8 @@ def _may_match(user: User, profile: Mentorado | None) -> bool:
     return is_free and bool(user.email) and user.email_verified
 
 
-def _lock_address(session: Session, user: User) -> None:
-    """Take turns with pre-registration and with others of this address.
-
-    A lock of the transaction, not of the session, so that a pooler may sit between.
-    """
-    address = func.hashtext(func.normalized_address(user.email))
-    session.execute(select(func.pg_advisory_xact_lock(ADDRESS_LOCKS, address)))
-
-
 def _lock_profile(session: Session, profile: Mentorado) -> None:
     """Let a month being saved meanwhile either show up here or fail on its foreign key."""
     this = select(Mentorado).where(Mentorado.id == profile.id).with_for_update()
     if session.scalars(this, execution_options={"populate_existing": True}).one_or_none() is None:
         raise StaleDecisionError(f"mentorado {profile.id} has gone meanwhile")
-
-
-def _is_untouched(session: Session, profile: Mentorado) -> bool:
-    return profile.is_unedited and not is_referenced(session, profile.id)

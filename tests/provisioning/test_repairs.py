@@ -1,0 +1,158 @@
+"""What admins change: once, recorded, and never behind somebody's back."""
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
+
+from models import AuditEvent, Mentorado, MetricaMensal, User
+from models.mentorado import Turma
+from provisioning import repairs
+from provisioning.audit import Entry
+from provisioning.ensure import Outcome, ensure
+from provisioning.errors import Denial
+from provisioning.linking import Rules
+from provisioning.repairs import ConflictError, UnknownMentoradoError, UnknownPersonError
+from tests.cast import ALICE, AT_THE_DOOR, BOB, NOW, identity
+
+ADMIN = Entry("admin", "req-1", actor_id=1)
+NOBODY = 2_000_000_000
+
+
+@pytest.fixture
+def bob(session: Session) -> User:
+    """Bob, signed in once: his profile is automatic and untouched."""
+    ensured = ensure(session, identity(BOB), entry=AT_THE_DOOR, now=NOW, rules=Rules())
+    return ensured.user
+
+
+@pytest.fixture
+def waiting(session: Session) -> Mentorado:
+    """A profile without owner."""
+    profile = Mentorado(nome_completo="Eva", email="eva@example.com", turma=Turma.NEON)
+    session.add(profile)
+    session.flush()  # the tests need its id
+    return profile
+
+
+def owner(session: Session, profile: Mentorado) -> int | None:
+    return session.scalars(select(Mentorado.user_id).where(Mentorado.id == profile.id)).one()
+
+
+def actions(session: Session) -> list[str]:
+    details = session.scalars(select(AuditEvent.details).where(AuditEvent.event == "admin_action"))
+    return [detail["action"] for detail in details if detail]
+
+
+def test_blocked_person_is_denied(session: Session, bob: User) -> None:
+    repairs.block(session, bob.id, entry=ADMIN, now=NOW)
+
+    ensured = ensure(session, identity(BOB), entry=AT_THE_DOOR, now=NOW, rules=Rules())
+
+    assert (ensured.outcome, ensured.denial) == (Outcome.DENIED, Denial.USER_BLOCKED)
+
+
+def test_person_who_is_allowed_again_is_served(session: Session, bob: User) -> None:
+    repairs.block(session, bob.id, entry=ADMIN, now=NOW)
+    repairs.allow(session, bob.id, entry=ADMIN)
+
+    ensured = ensure(session, identity(BOB), entry=AT_THE_DOOR, now=NOW, rules=Rules())
+
+    assert ensured.outcome is Outcome.EXISTING
+
+
+def test_what_is_done_twice_is_recorded_once(session: Session, bob: User) -> None:
+    for _ in range(2):
+        repairs.block(session, bob.id, entry=ADMIN, now=NOW)
+    for _ in range(2):
+        repairs.allow(session, bob.id, entry=ADMIN)
+
+    assert actions(session) == ["block", "allow"]
+
+
+def test_link_gives_a_free_profile_and_folds_the_untouched_one(
+    session: Session, bob: User, waiting: Mentorado
+) -> None:
+    concerned = repairs.link(session, waiting.id, bob.id, entry=ADMIN, now=NOW)
+
+    owned = session.scalars(select(func.count()).where(Mentorado.user_id == bob.id)).one()
+    assert (owner(session, waiting), owned, concerned) == (bob.id, 1, [BOB.clerk_id])
+
+
+def test_link_does_not_take_a_profile_from_its_owner(
+    session: Session, bob: User, alice: Mentorado
+) -> None:
+    with pytest.raises(ConflictError):
+        repairs.link(session, alice.id, bob.id, entry=ADMIN, now=NOW)
+
+
+def test_link_does_not_throw_a_used_profile_away(
+    session: Session, alice: Mentorado, waiting: Mentorado
+) -> None:
+    session.add(MetricaMensal(mentorado_id=alice.id, ano=2026, mes=1))
+    assert alice.user_id is not None
+
+    with pytest.raises(ConflictError):
+        repairs.link(session, waiting.id, alice.user_id, entry=ADMIN, now=NOW)
+
+
+def test_link_that_stands_already_changes_nothing(session: Session, alice: Mentorado) -> None:
+    assert alice.user_id is not None
+
+    repairs.link(session, alice.id, alice.user_id, entry=ADMIN, now=NOW)
+
+    assert actions(session) == []
+
+
+def test_unlinked_profile_waits_again(session: Session, alice: Mentorado) -> None:
+    concerned = repairs.unlink(session, alice.id, entry=ADMIN, now=NOW)
+    again = repairs.unlink(session, alice.id, entry=ADMIN, now=NOW)
+
+    assert (owner(session, alice), concerned, again) == (None, [ALICE.clerk_id], [])
+
+
+def test_unlinked_automatic_profile_is_not_folded_away_later(session: Session, bob: User) -> None:
+    profile = session.scalars(select(Mentorado).where(Mentorado.user_id == bob.id)).one()
+
+    repairs.unlink(session, profile.id, entry=ADMIN, now=NOW)
+
+    assert profile.is_unedited is False
+
+
+def test_removed_profile_is_not_made_again(session: Session, alice: Mentorado) -> None:
+    concerned = repairs.remove(session, alice.id, entry=ADMIN, now=NOW)
+
+    ensured = ensure(session, identity(ALICE), entry=AT_THE_DOOR, now=NOW, rules=Rules())
+
+    assert (concerned, ensured.denial) == ([ALICE.clerk_id], Denial.USER_BLOCKED)
+    assert session.scalars(select(func.count()).select_from(Mentorado)).one() == 0
+
+
+def test_profile_without_owner_is_removed_as_well(session: Session, waiting: Mentorado) -> None:
+    assert repairs.remove(session, waiting.id, entry=ADMIN, now=NOW) == []
+
+
+def test_profile_that_another_table_holds_on_to_stays(session: Session, alice: Mentorado) -> None:
+    session.execute(text("CREATE TABLE contratos (m integer NOT NULL REFERENCES mentorados (id))"))
+    session.execute(text("INSERT INTO contratos VALUES (:id)"), {"id": alice.id})
+
+    with pytest.raises(ConflictError):
+        repairs.remove(session, alice.id, entry=ADMIN, now=NOW)
+
+
+CALLS: dict[str, tuple[Callable[[Session], object], type[Exception]]] = {
+    "block": (lambda s: repairs.block(s, NOBODY, entry=ADMIN, now=NOW), UnknownPersonError),
+    "allow": (lambda s: repairs.allow(s, NOBODY, entry=ADMIN), UnknownPersonError),
+    "link": (lambda s: repairs.link(s, 1, NOBODY, entry=ADMIN, now=NOW), UnknownPersonError),
+    "unlink": (lambda s: repairs.unlink(s, NOBODY, entry=ADMIN, now=NOW), UnknownMentoradoError),
+    "remove": (lambda s: repairs.remove(s, NOBODY, entry=ADMIN, now=NOW), UnknownMentoradoError),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_unknown_ids_are_told_apart(session: Session, name: str) -> None:
+    call, error = CALLS[name]
+
+    with pytest.raises(error):
+        call(session)
