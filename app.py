@@ -16,7 +16,10 @@ import embedded
 import instance
 import models  # noqa: F401 - importing the package makes all tables known
 from blueprints import gate
-from blueprints.admin import admin
+from blueprints.admin_mentorados import admin_mentorados
+from blueprints.admin_provisioning import admin_provisioning
+from blueprints.admin_sweeps import admin_sweeps
+from blueprints.admin_users import admin_users
 from blueprints.auth import auth
 from blueprints.errors import register_errors, support_link
 from blueprints.local_clerk import local_clerk
@@ -43,6 +46,7 @@ POOL_TIMEOUT_SECONDS = 0.4  # fits into the patience of a request more than once
 BACKGROUND_CONNECTIONS = 3  # the clock, beside one connection for each request thread
 CACHE_TIMEOUT_SECONDS = 0.1  # a hanging Redis must cost less than the question it spares
 CACHE_ENTRIES = 50_000
+ADMINISTRATION = (admin_sweeps, admin_mentorados, admin_users, admin_provisioning)
 
 
 def create_app(config: Config) -> Flask:
@@ -138,7 +142,7 @@ def _verifier(config: Config, local: LocalIdentityProvider | None) -> TokenVerif
 
 
 def _open_doors(app: Flask, config: Config) -> None:
-    for blueprint in (auth, pages, mentorados, admin, ops):
+    for blueprint in (auth, pages, mentorados, ops, *ADMINISTRATION):
         app.register_blueprint(blueprint)
     if config.uses_local_identity:
         app.register_blueprint(local_clerk)

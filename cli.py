@@ -6,6 +6,7 @@ from dataclasses import asdict
 from datetime import timedelta
 
 import click
+import structlog
 from flask import Flask
 from flask.cli import ScriptInfo
 from flask_migrate import upgrade
@@ -18,6 +19,7 @@ from identity.local import LocalIdentityProvider, Person
 from identity.tokens import LONGEST_SUBJECT
 from models import User
 from models.user import Role
+from provisioning import switch
 from provisioning.audit import Entry, record
 from provisioning.identity import Identity
 from provisioning.people import remember
@@ -25,10 +27,12 @@ from provisioning.runs import SweepRunningError
 from provisioning.sweep import BATCH_SIZE, Counts
 from scheduler import build_sweeper, start_clock
 
+log = structlog.get_logger(__name__)
+
 
 def register(app: Flask) -> None:
     """Make the commands known to `flask`."""
-    for command in (sweep, scheduler, fill_demo, token):
+    for command in (sweep, scheduler, auto_create, fill_demo, token):
         app.cli.add_command(command)
 
 
@@ -66,6 +70,21 @@ def scheduler(context: click.Context) -> None:
     threading.Event().wait()
 
 
+@click.command("auto-create")
+@click.argument("wanted", type=click.Choice(["on", "off", "status"]))
+def auto_create(wanted: str) -> None:
+    """Turn the automatic creation of profiles on or off, everywhere and at once, or show it."""
+    with background_transaction() as session:
+        if wanted != "status":
+            switch.turn(session, on=wanted == "on", entry=Entry("cli"), now=house().now())
+        is_on = switch.is_on(session)
+    if wanted != "status":
+        log.warning("auto_create_changed", enabled=is_on, entry="cli")
+    is_forced_off = not house().config.enable_auto_create
+    note = " (ENABLE_AUTO_CREATE=false keeps it off all the same)" if is_forced_off else ""
+    click.echo(f"auto-create is {'on' if is_on else 'off'}{note}")
+
+
 @click.command("demo")
 @click.option("--quiet", is_flag=True, help="Say nothing when the data is there already.")
 def fill_demo(quiet: bool) -> None:
@@ -91,6 +110,7 @@ def token(subject: str, email: str | None, unverified: bool, name: str | None, a
         raise click.BadParameter(f"1 to {LONGEST_SUBJECT} characters", param_hint="SUBJECT")
     if admin:
         _grant_admin(subject)
+        house().guarantee.contexts.renew(subject)
     click.echo(provider.welcome(Person(subject, name, email, email_verified=not unverified)))
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from models import Mentorado, User
 from models.user import Role
@@ -72,6 +72,18 @@ def context_of(ensured: Ensured) -> Context:
         status = NOT_REQUIRED
     shape = mentorado_shape(mentorado) if mentorado else None
     return Context(user_shape(ensured.user), shape, status, ensured.outcome)
+
+
+def outcome_shape(context: Context) -> dict[str, Any]:
+    """What ensuring somebody came to (CONTRACT section 4.2); a folded profile counts as linked."""
+    is_linked = context.outcome in (Outcome.LINKED, Outcome.CLAIMED)
+    return {
+        "status": context.status,
+        "outcome": Outcome.LINKED if is_linked else context.outcome,
+        "created": context.outcome == Outcome.CREATED,
+        "linked": is_linked,
+        "mentorado": context.mentorado,
+    }
 
 
 def context_without_profile(user: User | None, identity: Identity, status: str) -> Context:

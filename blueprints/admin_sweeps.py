@@ -1,4 +1,4 @@
-"""What admins may ask of the program, as JSON."""
+"""Sweeps by request of an admin, and how the latest ones went."""
 
 from typing import Any
 
@@ -8,16 +8,14 @@ from sqlalchemy import select
 
 from blueprints.bodies import Body, read_body
 from blueprints.errors import NotFoundError
+from blueprints.lists import ID, LONGEST_LIST
 from blueprints.stance import admin_required
 from extensions import transaction
 from models import SweepRun
 from provisioning import runs
 from session_context import iso_utc
 
-admin = Blueprint("admin", __name__, url_prefix="/api/admin")
-
-LONGEST_LIST = 200
-LARGEST_ID = 2_147_483_647
+admin_sweeps = Blueprint("admin_sweeps", __name__, url_prefix="/api/admin/sweeps")
 
 
 class SweepRequest(Body):
@@ -26,18 +24,18 @@ class SweepRequest(Body):
     dry_run: bool = False
 
 
-@admin.post("/sweeps")
+@admin_sweeps.post("")
 @admin_required
 def queue_sweep() -> ResponseReturnValue:
     """Queue a sweep for the clock, which picks it up within a second."""
     wanted = read_body(SweepRequest)
     with transaction() as session:
         run = runs.queue(session, dry_run=wanted.dry_run, requested_by=g.context.user["id"])
-    location = url_for("admin.show_sweep", run_id=run.id)
+    location = url_for("admin_sweeps.show_sweep", run_id=run.id)
     return {"id": run.id, "status": run.status}, 202, {"Location": location}
 
 
-@admin.get("/sweeps")
+@admin_sweeps.get("")
 @admin_required
 def list_sweeps() -> ResponseReturnValue:
     """The latest runs, newest first."""
@@ -46,12 +44,12 @@ def list_sweeps() -> ResponseReturnValue:
         return jsonify({"items": [sweep_shape(run) for run in session.scalars(newest)]})
 
 
-@admin.get("/sweeps/<int:run_id>")
+@admin_sweeps.get(f"/<{ID}:run_id>")
 @admin_required
 def show_sweep(run_id: int) -> ResponseReturnValue:
     """One run, with its progress while it is on."""
     with transaction() as session:
-        run = session.get(SweepRun, run_id) if run_id <= LARGEST_ID else None
+        run = session.get(SweepRun, run_id)
     if run is None:
         raise NotFoundError(f"there is no sweep run {run_id}")
     return jsonify(sweep_shape(run))

@@ -11,12 +11,9 @@ from blueprints.stance import public, signed_in, signed_in_fresh
 from extensions import transaction
 from house import house
 from provisioning.diagnosis import Diagnosis, diagnose
-from provisioning.ensure import Outcome
-from session_context import NOT_REQUIRED, READY, Context
+from session_context import NOT_REQUIRED, READY, Context, outcome_shape
 
 auth = Blueprint("auth", __name__)
-
-LINKED = (Outcome.LINKED, Outcome.CLAIMED)
 
 
 @auth.get("/login")
@@ -60,16 +57,8 @@ def ensure() -> ResponseReturnValue:
     context: Context = g.context
     if context.status not in (READY, NOT_REQUIRED):
         raise ProfileRequiredError(context.status)
-    is_created, is_linked = context.outcome == Outcome.CREATED, context.outcome in LINKED
-    body = {
-        "status": context.status,
-        "outcome": Outcome.LINKED if is_linked else context.outcome,
-        "created": is_created,
-        "linked": is_linked,
-        "mentorado": context.mentorado,
-        "request_id": g.request_id,
-    }
-    return body, 201 if is_created else 200
+    body = {**outcome_shape(context), "request_id": g.request_id}
+    return body, 201 if body["created"] else 200
 
 
 @auth.get("/api/auth/diagnostic")

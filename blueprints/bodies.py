@@ -1,12 +1,15 @@
 """Reading JSON bodies: what does not fit is named, field by field, in the reader's language."""
 
 import json
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Annotated, TypeVar
 
 from flask import request
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from blueprints.errors import InvalidInputError
+from provisioning.identity import clean_email, clean_name, clean_url
 
 MESSAGES = {
     "missing": "Campo obrigatório.",
@@ -14,6 +17,12 @@ MESSAGES = {
     "bool_type": "Informe verdadeiro ou falso.",
     "int_type": "Informe um número inteiro.",
     "string_type": "Informe um texto.",
+    "name": "Informe um nome com até 255 caracteres.",
+    "email": "Informe um e-mail válido, com até 320 caracteres.",
+    "url": "Informe um endereço que comece com http:// ou https://, com até 500 caracteres.",
+    "literal_error": "Escolha um dos valores permitidos.",
+    "greater_than_equal": "Informe zero ou um número maior.",
+    "less_than_equal": "Informe no máximo 2.147.483.647.",
     "model_type": "Envie um objeto JSON.",
 }
 NOT_JSON = [{"field": "", "message": "O conteúdo não é um JSON válido."}]
@@ -24,6 +33,22 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
+
+def _checked(clean: Callable[[object], str | None], kind: str) -> AfterValidator:
+    """Accept what survives its cleaning unchanged, but for blanks around it."""
+
+    def check(value: str) -> str:
+        if clean(value) != value.strip():
+            raise PydanticCustomError(kind, kind)
+        return value.strip()
+
+    return AfterValidator(check)
+
+
+Name = Annotated[str, _checked(clean_name, "name")]
+Email = Annotated[str, _checked(clean_email, "email")]
+WebAddress = Annotated[str, _checked(clean_url, "url")]
+Amount = Annotated[int, Field(ge=0, le=2_147_483_647)]
 
 BodyType = TypeVar("BodyType", bound=Body)
 

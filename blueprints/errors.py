@@ -1,5 +1,6 @@
 """What went wrong becomes an answer: a problem document for programs, a page for people."""
 
+from functools import partial
 from typing import Any
 
 import structlog
@@ -11,11 +12,14 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from blueprints.problems import PROBLEMS, Problem
 from house import house
 from identity.errors import KeysUnavailableError
+from provisioning.attempts import UnknownAttemptError
 from provisioning.errors import (
     DatabaseUnavailableError,
     NeedsAttentionError,
     ProvisioningError,
 )
+from provisioning.registration import MentoradoExistsError
+from provisioning.repairs import ConflictError, UnknownMentoradoError, UnknownPersonError
 from provisioning.retry import is_unavailable
 from provisioning.runs import SweepRunningError
 from session_context import NOT_REQUIRED
@@ -90,12 +94,24 @@ HTTP_CODES = {
 }
 
 
+# Errors of the rules that need no more than their code.
+PLAIN_CODES: dict[type[Exception], str] = {
+    UnknownPersonError: "not_found",
+    UnknownMentoradoError: "not_found",
+    UnknownAttemptError: "not_found",
+    ConflictError: "conflict",
+}
+
+
 def register_errors(app: Flask) -> None:
     """Answer every error of the app from the table; nothing technical ever reaches a person."""
     app.register_error_handler(DoorError, _answer_door)
     app.register_error_handler(ProvisioningError, _answer_provisioning)
     app.register_error_handler(KeysUnavailableError, _answer_no_keys)
     app.register_error_handler(SweepRunningError, _answer_sweep_running)
+    app.register_error_handler(MentoradoExistsError, _answer_mentorado_exists)
+    for error, code in PLAIN_CODES.items():
+        app.register_error_handler(error, partial(_answer_plainly, code))
     app.register_error_handler(SQLAlchemyError, _answer_database)
     app.register_error_handler(HTTPException, _answer_http)
 
@@ -163,6 +179,14 @@ def _answer_no_keys(_: KeysUnavailableError) -> ResponseReturnValue:
 
 def _answer_sweep_running(err: SweepRunningError) -> ResponseReturnValue:
     return answer("sweep_running", id=err.run_id)
+
+
+def _answer_mentorado_exists(err: MentoradoExistsError) -> ResponseReturnValue:
+    return answer("mentorado_exists", mentorado_id=err.mentorado_id)
+
+
+def _answer_plainly(code: str, _: Exception) -> ResponseReturnValue:
+    return answer(code)
 
 
 def _answer_database(err: SQLAlchemyError) -> ResponseReturnValue:

@@ -42,6 +42,9 @@ PROBLEMS = {
     "method_not_allowed": Problem(
         405, "Método não permitido", "Este endereço não aceita esse tipo de pedido."
     ),
+    "mentorado_exists": Problem(
+        409, "Mentorado já existe", "Já existe um mentorado ou uma pessoa com este e-mail."
+    ),
     "sweep_running": Problem(
         409, "Varredura em andamento", "Já existe uma varredura na fila ou em andamento."
     ),

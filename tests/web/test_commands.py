@@ -110,3 +110,24 @@ def test_demo_data_is_written_once(tmp_path: Path, copy_database: Callable[[str]
 
     assert ("written" in outputs[0], "already" in outputs[1]) == (True, True)
     assert count(url, "SELECT count(*) FROM metricas_mensais") == 8
+
+
+def test_switch_turned_off_stays_off_and_is_recorded(
+    runner: FlaskCliRunner, session: Session
+) -> None:
+    runner.invoke(args=["auto-create", "off"])
+
+    shown = runner.invoke(args=["auto-create", "status"]).output
+    recorded = session.scalars(select(AuditEvent.details)).all()
+    assert (shown, recorded) == ("auto-create is off\n", [{"enabled": False}])
+
+
+def test_switch_is_on_until_somebody_turns_it(runner: FlaskCliRunner) -> None:
+    assert runner.invoke(args=["auto-create", "status"]).output == "auto-create is on\n"
+
+
+def test_switch_says_when_the_environment_overrules_it(tmp_path: Path, template_url: str) -> None:
+    with app_on(tmp_path, template_url, enable_auto_create=False) as app:
+        shown = app.test_cli_runner().invoke(args=["auto-create", "status"]).output
+
+    assert "ENABLE_AUTO_CREATE=false keeps it off" in shown

@@ -1,0 +1,307 @@
+"""The administration's API: who may, what it answers, and when it holds."""
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from werkzeug.routing import Rule
+
+from models import AuditEvent, Mentorado, ProvisioningAttempt, User
+from models.user import Role
+from tests.cast import ALICE, BOB, CHARLIE, NOW
+from tests.fixtures import Sign
+
+EVA = {"nome_completo": "Eva Melo", "email": "eva@example.com", "meta_leads": 70}
+NOBODY = 2_147_483_647
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+@pytest.fixture
+def admin(session: Session, sign: Sign) -> dict[str, str]:
+    """The headers of an admin."""
+    session.add(User(clerk_id=CHARLIE.clerk_id, role=Role.ADMIN))
+    session.commit()
+    return sign(CHARLIE)
+
+
+@pytest.fixture
+def letter(session: Session) -> ProvisioningAttempt:
+    """Bob could not be helped, and the background has given up."""
+    letter = ProvisioningAttempt(
+        clerk_id=BOB.clerk_id,
+        state="dead",
+        attempts=8,
+        next_attempt_at=NOW,
+        error_class="IntegrityError",
+        error_code="23514",
+        first_failed_at=NOW,
+        last_failed_at=NOW,
+    )
+    session.add(letter)
+    session.commit()
+    return letter
+
+
+def of_administration(app: Flask) -> list[tuple[str, str]]:
+    rules: list[Rule] = [
+        rule for rule in app.url_map.iter_rules() if rule.rule.startswith("/api/admin")
+    ]
+    return [
+        (method, rule.build(dict.fromkeys(rule.arguments, "1"))[1])  # type: ignore[index]
+        for rule in rules
+        for method in METHODS
+        if method in (rule.methods or ())
+    ]
+
+
+def test_every_door_of_the_administration_is_closed_to_others(
+    app: Flask, client: FlaskClient, alice: Mentorado, sign: Sign
+) -> None:
+    doors = of_administration(app)
+
+    anonymous = {client.open(path, method=method).status_code for method, path in doors}
+    mentee = {
+        client.open(path, method=method, headers=sign(ALICE)).status_code for method, path in doors
+    }
+
+    assert len(doors) >= 14
+    assert (anonymous, mentee) == ({401}, {403})
+
+
+def test_mentee_is_pre_registered(client: FlaskClient, admin: dict[str, str]) -> None:
+    answer = client.post("/api/admin/mentorados", headers=admin, json=EVA)
+
+    assert answer.json is not None
+    assert (answer.status_code, answer.json["user_id"], answer.json["meta_leads"]) == (
+        201,
+        None,
+        70,
+    )
+
+
+def test_second_registration_names_the_first(client: FlaskClient, admin: dict[str, str]) -> None:
+    first = client.post("/api/admin/mentorados", headers=admin, json=EVA).json or {}
+
+    second = client.post("/api/admin/mentorados", headers=admin, json=EVA).json or {}
+
+    assert (second["status"], second["code"]) == (409, "mentorado_exists")
+    assert second["mentorado_id"] == first["id"]
+
+
+def test_registration_of_somebody_with_an_untouched_profile_shows_at_their_next_request(
+    client: FlaskClient, admin: dict[str, str], sign: Sign
+) -> None:
+    client.get("/api/mentorados/me", headers=sign(BOB))
+    named = {"nome_completo": "Roberto Lima", "email": BOB.email}
+
+    answer = client.post("/api/admin/mentorados", headers=admin, json=named)
+
+    me = client.get("/api/mentorados/me", headers=sign(BOB)).json or {}
+    assert (answer.status_code, me["nome_completo"]) == (200, "Roberto Lima")
+
+
+BAD_BODIES: dict[str, tuple[dict[str, object], str]] = {
+    "no name": ({"email": "eva@example.com"}, "nome_completo"),
+    "blank name": ({"nome_completo": "  "}, "nome_completo"),
+    "over-long name": ({"nome_completo": "N" * 256}, "nome_completo"),
+    "no address": ({**EVA, "email": "eva"}, "email"),
+    "photo that is no web address": ({**EVA, "foto_url": "javascript:alert(1)"}, "foto_url"),
+    "unknown class": ({**EVA, "turma": "argon"}, "turma"),
+    "negative goal": ({**EVA, "meta_posts": -1}, "meta_posts"),
+    "goal beyond the column": ({**EVA, "meta_posts": 2_147_483_648}, "meta_posts"),
+    "goal as text": ({**EVA, "meta_posts": "12"}, "meta_posts"),
+    "unknown field": ({**EVA, "user_id": 1}, "user_id"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_BODIES)
+def test_bad_registration_is_refused_by_field_and_writes_nothing(
+    client: FlaskClient, session: Session, admin: dict[str, str], name: str
+) -> None:
+    body, field = BAD_BODIES[name]
+
+    answer = client.post("/api/admin/mentorados", headers=admin, json=body)
+
+    errors = (answer.json or {}).get("errors", [])
+    assert (answer.status_code, [error["field"] for error in errors]) == (422, [field])
+    assert session.scalars(select(Mentorado.id)).all() == []
+
+
+def test_block_holds_at_the_next_request_and_allow_lifts_it(
+    client: FlaskClient, admin: dict[str, str], alice: Mentorado, sign: Sign
+) -> None:
+    client.get("/dashboard", headers=sign(ALICE))
+
+    client.post(f"/api/admin/users/{alice.user_id}/block", headers=admin)
+    blocked = client.get("/api/mentorados/me", headers=sign(ALICE))
+    client.post(f"/api/admin/users/{alice.user_id}/allow", headers=admin)
+    allowed = client.get("/api/mentorados/me", headers=sign(ALICE))
+
+    assert (blocked.json or {})["code"] == "user_blocked"
+    assert allowed.status_code == 200
+
+
+def test_deleted_profile_s_person_is_blocked_until_allowed(
+    client: FlaskClient, admin: dict[str, str], alice: Mentorado, sign: Sign
+) -> None:
+    client.get("/dashboard", headers=sign(ALICE))
+    user_id = alice.user_id
+
+    answer = client.delete(f"/api/admin/mentorados/{alice.id}", headers=admin)
+    after = client.get("/api/mentorados/me", headers=sign(ALICE)).json or {}
+    client.post(f"/api/admin/users/{user_id}/allow", headers=admin)
+    again = client.get("/api/auth/me", headers=sign(ALICE)).json or {}
+
+    assert (answer.status_code, after["code"]) == (204, "user_blocked")
+    assert (again["status"], again["mentorado"]["user_id"]) == ("ready", user_id)
+
+
+def test_link_and_unlink_hold_at_the_next_request(
+    client: FlaskClient, session: Session, admin: dict[str, str], sign: Sign
+) -> None:
+    bob = client.get("/api/auth/me", headers=sign(BOB)).json or {}
+    eva = client.post("/api/admin/mentorados", headers=admin, json=EVA).json or {}
+    path = f"/api/admin/mentorados/{eva['id']}"
+
+    client.post(f"{path}/link", headers=admin, json={"user_id": bob["user"]["id"]})
+    linked = client.get("/api/mentorados/me", headers=sign(BOB)).json or {}
+    client.post(f"{path}/unlink", headers=admin)
+    unlinked = client.get("/api/mentorados/me", headers=sign(BOB)).json or {}
+
+    assert (linked["id"], unlinked["id"] != eva["id"]) == (eva["id"], True)
+
+
+def test_link_to_somebody_with_a_used_profile_is_a_conflict(
+    client: FlaskClient, admin: dict[str, str], alice: Mentorado
+) -> None:
+    eva = client.post("/api/admin/mentorados", headers=admin, json=EVA).json or {}
+
+    answer = client.post(
+        f"/api/admin/mentorados/{eva['id']}/link", headers=admin, json={"user_id": alice.user_id}
+    )
+
+    assert (answer.status_code, (answer.json or {})["code"]) == (409, "conflict")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", f"/api/admin/users/{NOBODY}/block"),
+        ("POST", f"/api/admin/users/{NOBODY}/retry"),
+        ("DELETE", f"/api/admin/mentorados/{NOBODY}"),
+        ("POST", f"/api/admin/dead-letters/{NOBODY}/discard"),
+        ("POST", "/api/admin/users/99999999999999999999/block"),
+    ],
+)
+def test_unknown_ids_are_not_found(
+    client: FlaskClient, admin: dict[str, str], method: str, path: str
+) -> None:
+    answer = client.open(path, method=method, headers=admin)
+
+    assert (answer.status_code, (answer.json or {})["code"]) == (404, "not_found")
+
+
+def test_retry_ensures_the_person_now(
+    client: FlaskClient, session: Session, admin: dict[str, str]
+) -> None:
+    bob = User(clerk_id=BOB.clerk_id)
+    session.add(bob)
+    session.commit()
+
+    answer = client.post(f"/api/admin/users/{bob.id}/retry", headers=admin).json or {}
+
+    assert (answer["status"], answer["created"], answer["mentorado"]["user_id"]) == (
+        "ready",
+        True,
+        bob.id,
+    )
+
+
+def test_dead_letters_are_listed(
+    client: FlaskClient, admin: dict[str, str], letter: ProvisioningAttempt
+) -> None:
+    answer = client.get("/api/admin/dead-letters", headers=admin).json or {}
+
+    [item] = answer["items"]
+    assert (item["id"], item["clerk_id"], item["attempts"], item["error_code"]) == (
+        letter.id,
+        BOB.clerk_id,
+        8,
+        "23514",
+    )
+
+
+def test_dead_letters_come_in_pages(
+    client: FlaskClient, session: Session, admin: dict[str, str], letter: ProvisioningAttempt
+) -> None:
+    session.add(
+        ProvisioningAttempt(
+            clerk_id="another",
+            state="dead",
+            attempts=8,
+            next_attempt_at=NOW,
+            error_class="X",
+            first_failed_at=NOW,
+            last_failed_at=NOW,
+        )
+    )
+    session.commit()
+
+    first = client.get("/api/admin/dead-letters?limit=1", headers=admin).json or {}
+    rest = f"/api/admin/dead-letters?cursor={first['next_cursor']}"
+    second = client.get(rest, headers=admin).json or {}
+
+    assert first["items"][0]["clerk_id"] == BOB.clerk_id
+    assert ([i["clerk_id"] for i in second["items"]], second["next_cursor"]) == (["another"], None)
+
+
+@pytest.mark.parametrize("query", ["limit=x", "cursor=-1", "limit=201", "cursor=9999999999"])
+def test_page_that_makes_no_sense_is_refused(
+    client: FlaskClient, admin: dict[str, str], query: str
+) -> None:
+    answer = client.get(f"/api/admin/dead-letters?{query}", headers=admin)
+
+    assert (answer.status_code, (answer.json or {})["code"]) == (422, "invalid_input")
+
+
+def test_retried_letter_that_works_is_left_to_the_sweep(
+    client: FlaskClient, session: Session, admin: dict[str, str], letter: ProvisioningAttempt
+) -> None:
+    answer = client.post(f"/api/admin/dead-letters/{letter.id}/retry", headers=admin).json or {}
+
+    session.refresh(letter)
+    assert (answer["status"], letter.state) == ("ready", "pending")
+
+
+def test_discarded_letter_is_gone_and_recorded(
+    client: FlaskClient, session: Session, admin: dict[str, str], letter: ProvisioningAttempt
+) -> None:
+    answer = client.post(f"/api/admin/dead-letters/{letter.id}/discard", headers=admin)
+
+    left = session.scalars(select(ProvisioningAttempt.id)).all()
+    details = session.scalars(select(AuditEvent.details)).one() or {}
+    assert (answer.status_code, left) == (200, [])
+    assert (details["action"], details["clerk_id"]) == ("discard", BOB.clerk_id)
+
+
+def test_switch_stops_creation_and_starts_it_again(
+    client: FlaskClient, admin: dict[str, str], sign: Sign
+) -> None:
+    path = "/api/admin/settings/auto-create"
+
+    off = client.put(path, headers=admin, json={"enabled": False}).json or {}
+    refused = client.get("/api/mentorados/me", headers=sign(BOB)).json or {}
+    on = client.put(path, headers=admin, json={"enabled": True}).json or {}
+    healed = client.get("/api/mentorados/me", headers=sign(BOB))
+
+    assert (off["enabled"], refused["code"]) == (False, "auto_create_disabled")
+    assert (on["enabled"], healed.status_code) == (True, 200)
+
+
+def test_switch_off_leaves_existing_profiles_in_peace(
+    client: FlaskClient, admin: dict[str, str], alice: Mentorado, sign: Sign
+) -> None:
+    client.put("/api/admin/settings/auto-create", headers=admin, json={"enabled": False})
+
+    assert client.get("/dashboard", headers=sign(ALICE)).status_code == 200
