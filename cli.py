@@ -1,6 +1,7 @@
 """The flask commands: thin handles on what the program can do."""
 
 import json
+import signal
 import threading
 from dataclasses import asdict
 from datetime import timedelta
@@ -21,10 +22,11 @@ from models import User
 from models.user import Role
 from provisioning import switch
 from provisioning.audit import Entry, record
+from provisioning.counts import Counts
 from provisioning.identity import Identity
 from provisioning.people import remember
 from provisioning.runs import SweepRunningError
-from provisioning.sweep import BATCH_SIZE, Counts
+from provisioning.sweep import BATCH_SIZE
 from scheduler import build_sweeper, start_clock
 
 log = structlog.get_logger(__name__)
@@ -54,9 +56,12 @@ def sweep(dry_run: bool, batch_size: int, as_json: bool) -> None:
         except SweepRunningError as err:
             raise click.ClickException(f"sweep {err.run_id} is queued or running") from err
     if as_json:
-        click.echo(json.dumps(asdict(counts)))
-    else:
-        click.echo(", ".join(f"{name} {value}" for name, value in asdict(counts).items()))
+        found = asdict(counts) if dry_run else counts.numbers()
+        click.echo(json.dumps(found))
+        return
+    click.echo(", ".join(f"{name} {value}" for name, value in counts.numbers().items()))
+    for person in counts.sample:
+        click.echo(f"  user {person['user_id']}: {person['outcome']}")
 
 
 @click.command()
@@ -65,9 +70,13 @@ def scheduler(context: click.Context) -> None:
     """Run the clock of the sweep in a process of its own (set SCHEDULER=off in the others)."""
     app = context.ensure_object(ScriptInfo).load_app()
     interval = timedelta(seconds=house().config.sweep_interval_seconds)
-    start_clock(app, house().guarantee, interval)
+    asked_to_stop = threading.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda *_: asked_to_stop.set())
+    clock = start_clock(app, house().guarantee, interval)
     click.echo(f"sweeping every {interval.total_seconds():.0f} s; Ctrl-C stops")
-    threading.Event().wait()
+    asked_to_stop.wait()
+    clock.stop()  # a run that is on goes back to the queue
 
 
 @click.command("auto-create")

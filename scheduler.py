@@ -18,14 +18,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from extensions import background_transaction
 from guarantee import Guarantee
 from provisioning.audit import Entry
+from provisioning.counts import Counts
 from provisioning.ensure import Ensured
 from provisioning.identity import Identity
 from provisioning.runs import LeaseLostError, SweepRunningError
-from provisioning.sweep import BATCH_SIZE, Counts, Sweeper, SweepStoppedError
+from provisioning.sweep import BATCH_SIZE, Sweeper, SweepStoppedError
 
 log = structlog.get_logger(__name__)
 
-PICK_UP_SECONDS = 1  # an admin's request starts within a second
+PICK_UP = timedelta(seconds=1)  # an admin's request starts within a second
 
 
 class Clock(BackgroundScheduler):  # type: ignore[misc] # APScheduler 3 has no types
@@ -51,35 +52,34 @@ def start_clock(app: Flask, guarantee: Guarantee, interval: timedelta) -> Clock:
     """
     clock = Clock(executors={"default": ThreadPoolExecutor(1)}, timezone=UTC, daemon=True)
     sweeper = replace(build_sweeper(guarantee), should_stop=clock.stopping.is_set)
+    _tick(clock, app, interval, lambda: sweeper.start_if_due(interval))
+    _tick(clock, app, PICK_UP, sweeper.pick_up)
+    _tick(clock, app, PICK_UP, guarantee.contexts.settle)
+    clock.start()
+    return clock
+
+
+def _tick(clock: Clock, app: Flask, interval: timedelta, job: Callable[[], object]) -> None:
+    """Call the job at every interval; what was missed while another one ran is made up for once."""
     clock.add_job(
-        _in_app(app, lambda: sweeper.start_if_due(interval)),
+        _in_app(app, job),
         "interval",
         seconds=interval.total_seconds(),
         coalesce=True,
         misfire_grace_time=None,
     )
-    clock.add_job(
-        _in_app(app, sweeper.pick_up),
-        "interval",
-        seconds=PICK_UP_SECONDS,
-        coalesce=True,
-        misfire_grace_time=None,
-    )
-    clock.start()
-    return clock
 
 
 def build_sweeper(
     guarantee: Guarantee,
     *,
-    door: str = "sweep",
     batch_size: int = BATCH_SIZE,
     on_progress: Callable[[Counts], None] | None = None,
 ) -> Sweeper:
     """A sweeper for this process, working through the same guarantee as every other door."""
 
     def provide(clerk_id: str) -> Ensured:
-        return guarantee.ensure(Identity(clerk_id), entry=Entry(door), now=datetime.now(UTC))
+        return guarantee.ensure(Identity(clerk_id), entry=Entry("sweep"), now=_now())
 
     return Sweeper(
         owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
@@ -87,9 +87,14 @@ def build_sweeper(
         provide=provide,
         rules=guarantee.rules,
         monotonic=time.monotonic,
+        now=_now,
         batch_size=batch_size,
         on_progress=on_progress,
     )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _in_app(app: Flask, job: Callable[[], object]) -> Callable[[], None]:

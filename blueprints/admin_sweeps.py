@@ -56,7 +56,7 @@ def show_sweep(run_id: int) -> ResponseReturnValue:
 
 
 def sweep_shape(run: SweepRun) -> dict[str, Any]:
-    """A run as the API shows it (CONTRACT section 4.2)."""
+    """A run as the API shows it (CONTRACT section 4.2); a dry one with a sample."""
     counts = ("total", "scanned", "created", "linked", "existing", "failed", "ambiguous")
     times = {name: getattr(run, name) for name in ("started_at", "finished_at", "heartbeat_at")}
     return {
@@ -67,4 +67,5 @@ def sweep_shape(run: SweepRun) -> dict[str, Any]:
         **{name: getattr(run, name) for name in counts},
         **{name: iso_utc(moment) if moment else None for name, moment in times.items()},
         "error": run.error,
+        **({"sample": run.sample or []} if run.dry_run else {}),
     }

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -98,17 +98,19 @@ def forget_the_helped(session: Session) -> int:
     return len(session.scalars(helped.returning(ProvisioningAttempt.id)).all())
 
 
-def due(
-    session: Session, now: datetime | None, *, after_id: int, limit: int
-) -> list[tuple[int, str]]:
+def due(session: Session, now: datetime | None, after_id: int, limit: int) -> list[tuple[int, str]]:
     """Ids and Clerk ids of people to try again, in key order; without `now` also those not due."""
     waiting = select(ProvisioningAttempt.id, ProvisioningAttempt.clerk_id).where(
-        ProvisioningAttempt.id > after_id, ProvisioningAttempt.state == AttemptState.PENDING
+        *_is_due(now), ProvisioningAttempt.id > after_id
     )
-    if now is not None:
-        waiting = waiting.where(ProvisioningAttempt.next_attempt_at <= now)
     rows = session.execute(waiting.order_by(ProvisioningAttempt.id).limit(limit))
     return [(row.id, row.clerk_id) for row in rows]
+
+
+def count_due(session: Session, now: datetime | None) -> int:
+    """How many `due` would come to."""
+    waiting = select(func.count()).select_from(ProvisioningAttempt).where(*_is_due(now))
+    return session.scalars(waiting).one()
 
 
 def dead_letters(
@@ -143,6 +145,13 @@ def revive(session: Session, clerk_id: str, now: datetime) -> None:
     ).one_or_none()
     if attempt is not None:
         attempt.state, attempt.attempts, attempt.next_attempt_at = AttemptState.PENDING, 0, now
+
+
+def _is_due(now: datetime | None) -> tuple[ColumnElement[bool], ...]:
+    is_pending = ProvisioningAttempt.state == AttemptState.PENDING
+    return (
+        (is_pending,) if now is None else (is_pending, ProvisioningAttempt.next_attempt_at <= now)
+    )
 
 
 def _state_after(attempt: ProvisioningAttempt, policy: RetryPolicy) -> AttemptState:

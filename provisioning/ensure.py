@@ -5,20 +5,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import delete, func, select, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from models import Mentorado, User
-from models.mentorado import Turma
 from provisioning import audit
 from provisioning.audit import Entry
+from provisioning.automatic import automatic_profiles
 from provisioning.errors import Denial, StaleDecisionError
-from provisioning.identity import NAME_LENGTH, URL_LENGTH, Identity
+from provisioning.identity import Identity
 from provisioning.linking import Action, Decision, Rules, Standing, decide
 from provisioning.people import remember
 from provisioning.standing import find, glimpsed, settled
-
-NAMELESS = "Novo Usuário"
 
 
 class Outcome(enum.StrEnum):
@@ -43,6 +40,15 @@ class Ensured:
     is_ambiguous: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What would be decided about a person, and on which facts."""
+
+    user_id: int
+    decision: Decision
+    standing: Standing
+
+
 def ensure(
     session: Session, identity: Identity, *, entry: Entry, now: datetime, rules: Rules
 ) -> Ensured:
@@ -65,7 +71,7 @@ def ensure(
     return _carry_out(session, decision, user, found.profile, standing, entry)
 
 
-def foresee(session: Session, clerk_id: str, rules: Rules) -> tuple[Decision, Standing]:
+def foresee(session: Session, clerk_id: str, rules: Rules) -> Foreseen:
     """What `ensure` would decide about a known person just now; writes nothing.
 
     Raises NoResultFound for a person who is not known.
@@ -73,7 +79,7 @@ def foresee(session: Session, clerk_id: str, rules: Rules) -> tuple[Decision, St
     user = session.scalars(select(User).where(User.clerk_id == clerk_id)).one()
     found = find(session, user, rules)
     standing = glimpsed(session, user, found.profile)
-    return decide(standing, found.rules), standing
+    return Foreseen(user.id, decide(standing, found.rules), standing)
 
 
 def _carry_out(
@@ -137,12 +143,8 @@ def _take_if_still_free(session: Session, user: User, waiting: int) -> Mentorado
 
 
 def _create(session: Session, user: User, entry: Entry, *, is_ambiguous: bool) -> Ensured:
-    created = session.scalars(
-        insert(Mentorado)
-        .values(**automatic_profile(user))
-        .on_conflict_do_nothing(index_elements=[Mentorado.user_id])
-        .returning(Mentorado)
-    ).one_or_none()
+    them = select(User).where(User.id == user.id).subquery()
+    created = session.scalars(automatic_profiles(them).returning(Mentorado)).one_or_none()
     if created is None:  # a program that does not take our lock was faster; its row is the profile
         theirs = select(Mentorado).where(Mentorado.user_id == user.id)
         return _existing(user, session.scalars(theirs).one())
@@ -152,16 +154,3 @@ def _create(session: Session, user: User, entry: Entry, *, is_ambiguous: bool) -
             session, entry, "mentorado_link_ambiguous", user_id=user.id, mentorado_id=created.id
         )
     return Ensured(Outcome.CREATED, user, created, is_ambiguous=is_ambiguous)
-
-
-def automatic_profile(user: User) -> dict[str, object]:
-    """The values of a profile that nobody filled in; goals are the table's defaults."""
-    photo = user.image_url
-    return {
-        "user_id": user.id,
-        "nome_completo": (user.name or NAMELESS)[:NAME_LENGTH],
-        "email": user.email,
-        "foto_url": photo if photo and len(photo) <= URL_LENGTH else None,
-        "turma": Turma.NEON,
-        "created_automatically": True,
-    }

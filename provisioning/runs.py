@@ -4,6 +4,7 @@ Leases are compared on the database's clock, because the hosts' own may disagree
 """
 
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -95,12 +96,26 @@ def report(session: Session, run_id: int, *, owner: str, counts: dict[str, int])
     _change_own(session, run_id, owner, **counts, heartbeat_at=func.now())
 
 
+def release(session: Session, run_id: int, *, owner: str) -> None:
+    """Give the run back to the queue, for another process to take up within a second."""
+    _change_own(
+        session,
+        run_id,
+        owner,
+        status=SweepStatus.QUEUED,
+        owner=None,
+        started_at=None,
+        heartbeat_at=None,
+    )
+
+
 def finish(
     session: Session,
     run_id: int,
     *,
     owner: str,
     counts: dict[str, int],
+    sample: list[dict[str, Any]] | None = None,
     error: str | None = None,
 ) -> None:
     """Close the run; raises LeaseLostError when it is no longer ours."""
@@ -112,6 +127,7 @@ def finish(
         **counts,
         status=status,
         error=error,
+        sample=sample,
         heartbeat_at=func.now(),
         finished_at=func.now(),
     )
@@ -128,8 +144,8 @@ def _insert(session: Session, **values: object) -> SweepRun:
     raise SweepRunningError(active or 0)
 
 
-def _change_own(session: Session, run_id: int, owner: str, **values: object) -> None:
-    ours = (SweepRun.id == run_id, SweepRun.owner == owner)
+def _change_own(session: Session, run_id: int, our_name: str, **values: object) -> None:
+    ours = (SweepRun.id == run_id, SweepRun.owner == our_name)
     running = SweepRun.status == SweepStatus.RUNNING
     found = session.scalars(
         update(SweepRun).where(*ours, running).values(**values).returning(SweepRun.id)

@@ -1,64 +1,44 @@
-"""The sweep: computes who has no profile and closes the difference, through the same `ensure`."""
+"""The sweep: closes the difference between who is due a profile and who has one.
+
+Level-triggered: each run computes the difference anew and ends in the same guarantee as a login.
+Whoever needs no decision is provided for a batch at a time, in one statement; whoever might link,
+and whoever has failed before, one by one. Nobody keeps the others waiting.
+"""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
-from sqlalchemy import ColumnElement, exists, func, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from extensions import Transaction
-from models import Mentorado, SweepRun, User
-from models.user import Role
-from provisioning import runs
-from provisioning.ensure import Ensured, Outcome, foresee
-from provisioning.errors import ProvisioningError
-from provisioning.linking import Action, Rules
+from models import SweepRun
+from provisioning import attempts, runs
+from provisioning.closing import Closing
+from provisioning.counts import Counts
+from provisioning.ensure import Ensured
+from provisioning.forecast import Forecast
+from provisioning.linking import Rules
+from provisioning.worklist import Worklist
 
 log = structlog.get_logger(__name__)
 
-BATCH_SIZE = 200
-BEAT_SECONDS = 3.0  # far below the lease, however slow each person is
+BATCH_SIZE = 1_000
+BEAT_SECONDS = 1.0  # far below the lease, and often enough to watch
 
 
 class SweepStoppedError(Exception):
-    """The process was asked to stop in the middle of a run; the next run does the rest."""
-
-
-@dataclass(slots=True)
-class Counts:
-    """How far a run has come, in people."""
-
-    total: int = 0
-    scanned: int = 0
-    created: int = 0
-    linked: int = 0
-    existing: int = 0
-    failed: int = 0
-    ambiguous: int = 0
-
-    def add(self, outcome: Outcome | None, *, is_ambiguous: bool) -> None:
-        """Count one person; no outcome means that it failed."""
-        self.scanned += 1
-        self.ambiguous += is_ambiguous
-        match outcome:
-            case None:
-                self.failed += 1
-            case Outcome.CREATED:
-                self.created += 1
-            case Outcome.LINKED | Outcome.CLAIMED:
-                self.linked += 1
-            case Outcome.EXISTING:
-                self.existing += 1
+    """The process was asked to stop in the middle of a run; another one takes it up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sweeper:
     """Runs sweeps for one process, known to the others as `owner`.
 
-    `provide` ensures one person, by Clerk id, in a transaction of its own and tells the cache;
-    `monotonic` is a clock in seconds.
+    `provide` ensures one person, by Clerk id, in a transaction of its own, tells the cache, and
+    records a failure; `monotonic` is a clock in seconds, `now` the time of day.
     """
 
     owner: str
@@ -66,6 +46,7 @@ class Sweeper:
     provide: Callable[[str], Ensured]
     rules: Rules
     monotonic: Callable[[], float]
+    now: Callable[[], datetime]
     batch_size: int = BATCH_SIZE
     on_progress: Callable[[Counts], None] | None = None
     should_stop: Callable[[], bool] = lambda: False
@@ -99,69 +80,64 @@ class Sweeper:
         except runs.LeaseLostError:
             log.warning("sweep_lost", sweep_id=run.id)
             raise
-        except Exception as err:
+        except SweepStoppedError:
+            self._release(run)
+            raise
+        except BaseException as err:  # Ctrl-C as well: the next run must not wait for the lease
             self._finish(run, counts, error=type(err).__name__)
             raise
         self._finish(run, counts)
         return counts
 
     def _sweep(self, run: SweepRun, counts: Counts) -> None:
-        counts.total = self._count_missing()
+        worklist = Worklist(
+            self.transaction, self.batch_size, self.now() if run.trigger == "clock" else None
+        )
+        if not run.dry_run:
+            self._forget_the_helped()
+        missing = worklist.count_missing()
+        counts.total = missing + worklist.count_once_failed()
         self._beat(run, counts)
         told_at = self.monotonic()
-        for clerk_id in self._missing():
+        for step in _steps(worklist, self._hands(run, counts), is_anybody_missing=missing > 0):
             if self.should_stop():
                 raise SweepStoppedError("this process is stopping")
-            outcome, is_ambiguous = (self._foresee if run.dry_run else self._ensure)(clerk_id)
-            counts.add(outcome, is_ambiguous=is_ambiguous)
+            step()
             if self.monotonic() - told_at > BEAT_SECONDS:
                 self._beat(run, counts)
-                log.info("sweep_progress", sweep_id=run.id, **asdict(counts))
+                log.info("sweep_progress", sweep_id=run.id, **counts.numbers())
                 told_at = self.monotonic()
 
-    def _count_missing(self) -> int:
+    def _hands(self, run: SweepRun, counts: Counts) -> Closing | Forecast:
+        if run.dry_run:
+            return Forecast(self.transaction, self.rules, counts)
+        report = partial(self._report, run.id)
+        return Closing(self.transaction, self.provide, self.rules, counts, report)
+
+    def _report(self, run_id: int, session: Session, counts: Counts) -> None:
+        runs.report(session, run_id, owner=self.owner, counts=counts.numbers())
+
+    def _forget_the_helped(self) -> None:
         with self.transaction() as session:
-            missing = select(func.count()).select_from(User).where(*_without_profile())
-            return session.scalars(missing).one()
-
-    def _missing(self) -> Iterator[str]:
-        """Clerk ids of people without profile, in key order, a batch in memory at a time."""
-        last_id = 0
-        while True:
-            with self.transaction() as session:
-                batch = session.execute(
-                    select(User.id, User.clerk_id)
-                    .where(User.id > last_id, *_without_profile())
-                    .order_by(User.id)
-                    .limit(self.batch_size)
-                ).all()
-            if not batch:
-                return
-            yield from (row.clerk_id for row in batch)
-            last_id = batch[-1].id
-
-    def _ensure(self, clerk_id: str) -> tuple[Outcome | None, bool]:
-        """Ensure one person; whoever cannot be helped now must not keep the others waiting."""
-        try:
-            ensured = self.provide(clerk_id)
-        except (ProvisioningError, SQLAlchemyError):
-            return None, False
-        return ensured.outcome, ensured.is_ambiguous
-
-    def _foresee(self, clerk_id: str) -> tuple[Outcome | None, bool]:
-        with self.transaction() as session:
-            decision, standing = foresee(session, clerk_id, self.rules)
-        return FORESEEN[decision.action], standing.is_ambiguous
+            attempts.forget_the_helped(session)
 
     def _beat(self, run: SweepRun, counts: Counts) -> None:
         with self.transaction() as session:
-            runs.report(session, run.id, owner=self.owner, counts=asdict(counts))
+            self._report(run.id, session, counts)
         self._show(counts)
 
-    def _finish(self, run: SweepRun, counts: Counts, error: str | None = None) -> None:
+    def _release(self, run: SweepRun) -> None:
         with self.transaction() as session:
-            runs.finish(session, run.id, owner=self.owner, counts=asdict(counts), error=error)
-        log.info("sweep_finished", sweep_id=run.id, error=error, **asdict(counts))
+            runs.release(session, run.id, owner=self.owner)
+        log.info("sweep_released", sweep_id=run.id)
+
+    def _finish(self, run: SweepRun, counts: Counts, error: str | None = None) -> None:
+        numbers, sample = counts.numbers(), counts.sample if run.dry_run else None
+        with self.transaction() as session:
+            runs.finish(
+                session, run.id, owner=self.owner, counts=numbers, sample=sample, error=error
+            )
+        log.info("sweep_finished", sweep_id=run.id, error=error, **numbers)
         self._show(counts)
 
     def _show(self, counts: Counts) -> None:
@@ -169,17 +145,11 @@ class Sweeper:
             self.on_progress(counts)
 
 
-FORESEEN = {
-    Action.KEEP: Outcome.EXISTING,
-    Action.CLAIM: Outcome.CLAIMED,
-    Action.LINK: Outcome.LINKED,
-    Action.CREATE: Outcome.CREATED,
-    Action.EXEMPT: Outcome.ADMIN,
-    Action.DENY: Outcome.DENIED,
-}
-
-
-def _without_profile() -> tuple[ColumnElement[bool], ...]:
-    """Who is due a profile: not blocked, no admin, and nothing links to them."""
-    has_profile = exists().where(Mentorado.user_id == User.id)
-    return (User.role == Role.USER, User.blocked_at.is_(None), ~has_profile)
+def _steps(
+    worklist: Worklist, hands: Closing | Forecast, *, is_anybody_missing: bool
+) -> Iterator[Callable[[], None]]:
+    """The work of a pass, a piece at a time, each short enough to stop after it."""
+    yield from (partial(hands.one, clerk_id) for clerk_id in worklist.who_might_link())
+    yield from (partial(hands.one, clerk_id) for clerk_id in worklist.once_failed())
+    if is_anybody_missing:
+        yield from (partial(hands.many, people) for people in worklist.ranges())

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from models import AppSetting
 from provisioning import audit
 from provisioning.audit import Entry
+from provisioning.linking import Rules
 from provisioning.standing import AUTO_CREATE
 
 
@@ -16,6 +17,11 @@ def is_on(session: Session) -> bool:
     """What is stored; on until somebody has turned it off."""
     stored = session.scalars(select(AppSetting.value).where(AppSetting.key == AUTO_CREATE))
     return stored.one_or_none() is not False
+
+
+def may_create(session: Session, rules: Rules) -> bool:
+    """Whether somebody for whom nothing waits gets a profile: the settings and what is stored."""
+    return rules.auto_create and not rules.invited_only and is_on(session)
 
 
 def turn(session: Session, *, on: bool, entry: Entry, now: datetime) -> None:

@@ -94,8 +94,8 @@ def test_next_attempt_is_later_each_time(session: Session) -> None:
 def test_only_what_is_due_is_due(session: Session) -> None:
     attempt = fail(session)
 
-    before = attempts.due(session, NOW, after_id=0, limit=9)
-    then = attempts.due(session, NOW + 2 * MINUTE, after_id=0, limit=9)
+    before = attempts.due(session, NOW, 0, 9)
+    then = attempts.due(session, NOW + 2 * MINUTE, 0, 9)
 
     assert (before, then) == ([], [(attempt.id, BOB.clerk_id)])
 
@@ -103,13 +103,13 @@ def test_only_what_is_due_is_due(session: Session) -> None:
 def test_whoever_sweeps_by_hand_tries_also_what_is_not_due(session: Session) -> None:
     attempt = fail(session)
 
-    assert attempts.due(session, None, after_id=0, limit=9) == [(attempt.id, BOB.clerk_id)]
+    assert attempts.due(session, None, 0, 9) == [(attempt.id, BOB.clerk_id)]
 
 
 def test_dead_letters_are_not_tried_again_by_themselves(session: Session) -> None:
     fail(session, times=3)
 
-    assert attempts.due(session, None, after_id=0, limit=9) == []
+    assert attempts.due(session, None, 0, 9) == []
 
 
 def test_record_goes_when_the_profile_is_found(session: Session, alice: Mentorado) -> None:
@@ -153,4 +153,4 @@ def test_revived_letter_is_due_at_once_and_counts_anew(session: Session) -> None
     attempts.revive(session, BOB.clerk_id, NOW)
 
     assert (dead.state, dead.attempts) == ("pending", 0)
-    assert attempts.due(session, NOW, after_id=0, limit=9) == [(dead.id, BOB.clerk_id)]
+    assert attempts.due(session, NOW, 0, 9) == [(dead.id, BOB.clerk_id)]

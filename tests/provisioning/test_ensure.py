@@ -304,10 +304,10 @@ def test_forecast_says_what_ensure_would_do_and_writes_nothing(session: Session)
     session.add(User(clerk_id=BOB.clerk_id, email=BOB.email, email_verified=True))
     waiting = pre_registered(session, "bob@example.com")
 
-    decision, standing = foresee(session, BOB.clerk_id, Rules())
+    foreseen = foresee(session, BOB.clerk_id, Rules())
 
-    assert (decision.action, decision.mentorado_id) == (Action.LINK, waiting.id)
-    assert (standing.has_profile, waiting.user_id) == (False, None)
+    assert (foreseen.decision.action, foreseen.decision.mentorado_id) == (Action.LINK, waiting.id)
+    assert (foreseen.standing.has_profile, waiting.user_id) == (False, None)
 
 
 def test_profile_edited_while_we_waited_for_its_lock_is_kept(

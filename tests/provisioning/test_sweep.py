@@ -5,22 +5,32 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
 from extensions import background_transaction
 from house import House
-from models import AuditEvent, Mentorado, SweepRun, User
+from models import AuditEvent, Mentorado, ProvisioningAttempt, SweepRun, User
 from models.columns import SimNao
 from models.mentorado import Turma
 from models.user import Role
-from provisioning.errors import ProvisioningError
+from provisioning import switch
+from provisioning.audit import Entry
+from provisioning.counts import SAMPLE_SIZE
 from provisioning.linking import Rules
 from provisioning.runs import LeaseLostError, SweepRunningError
 from provisioning.sweep import Sweeper, SweepStoppedError
 from scheduler import build_sweeper
 from tests.cast import NOW
+
+POISON = """
+CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN IF NEW.user_id IN ({ids}) THEN
+    RAISE EXCEPTION 'poisoned' USING ERRCODE = '23514';
+END IF; RETURN NEW; END $$;
+CREATE TRIGGER poison BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION poison();
+"""
 
 
 @pytest.fixture
@@ -36,8 +46,30 @@ def add_people(session: Session, count: int, **facts: object) -> list[User]:
     return people
 
 
+def add_expected(session: Session, count: int) -> list[User]:
+    """People for each of whom a profile waits, so that they are looked at one by one."""
+    people = [
+        User(clerk_id=f"user_{index}", email=f"{index}@example.com", email_verified=True)
+        for index in range(count)
+    ]
+    session.add_all(people)
+    session.add_all(
+        Mentorado(nome_completo="X", email=person.email, turma=Turma.NEON) for person in people
+    )
+    session.commit()
+    return people
+
+
+def add_others(session: Session) -> list[User]:
+    """Somebody nobody expects."""
+    other = User(clerk_id="other")
+    session.add(other)
+    session.commit()
+    return [other]
+
+
 def profiles(session: Session) -> int:
-    return session.scalars(select(func.count()).select_from(Mentorado)).one()
+    return session.scalars(select(func.count(Mentorado.user_id))).one()
 
 
 def test_everybody_without_profile_gets_one(session: Session, sweeper: Sweeper) -> None:
@@ -100,17 +132,92 @@ def test_audit_says_that_the_sweep_did_it(session: Session, sweeper: Sweeper) ->
     assert session.scalars(select(AuditEvent.entry)).all() == ["sweep"]
 
 
-def test_person_who_fails_does_not_hold_up_the_others(session: Session, sweeper: Sweeper) -> None:
-    add_people(session, 5)
+def poison(session: Session, *people: User) -> None:
+    """Let the database refuse a profile to these people, as a trigger or a bad value would."""
+    ids = ", ".join(str(person.id) for person in people)
+    session.execute(text(POISON.format(ids=ids)))
+    session.commit()
 
-    def provide(clerk_id: str) -> object:
-        if clerk_id == "user_2":
-            raise ProvisioningError("poisoned")
-        return sweeper.provide(clerk_id)
 
-    counts = replace(sweeper, provide=provide).start("cli")  # type: ignore[arg-type] # raises
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
+def test_poisoned_people_do_not_hold_up_the_others(
+    session: Session, house: House, batch_size: int
+) -> None:
+    people = add_people(session, 9)
+    poison(session, people[2], people[7])
 
-    assert (counts.created, counts.failed, counts.scanned) == (4, 1, 5)
+    counts = build_sweeper(house.guarantee, batch_size=batch_size).start("cli")
+
+    assert (counts.created, counts.failed, counts.scanned) == (7, 2, 9)
+    assert profiles(session) == 7
+
+
+def test_poisoned_person_becomes_an_attempt_that_the_clock_leaves_in_peace(
+    session: Session, sweeper: Sweeper
+) -> None:
+    poison(session, add_people(session, 3)[1])
+    sweeper.start("clock")
+
+    again = sweeper.start("clock")
+
+    attempt = session.scalars(select(ProvisioningAttempt)).one()
+    assert (attempt.clerk_id, attempt.attempts, attempt.error_code) == ("user_1", 1, "23514")
+    assert (again.scanned, again.total) == (0, 0)
+
+
+def test_sweep_by_hand_tries_whom_the_clock_would_leave_in_peace(
+    session: Session, sweeper: Sweeper
+) -> None:
+    poison(session, add_people(session, 1)[0])
+    sweeper.start("clock")
+    session.execute(text("DROP TRIGGER poison ON mentorados"))
+    session.commit()
+
+    counts = sweeper.start("admin")
+
+    assert (counts.created, profiles(session)) == (1, 1)
+
+
+def test_record_outlives_the_cure_until_a_later_pass_finds_the_profile(
+    session: Session, sweeper: Sweeper
+) -> None:
+    poison(session, add_people(session, 1)[0])
+    sweeper.start("clock")
+    session.execute(text("DROP TRIGGER poison ON mentorados"))
+    session.commit()
+    records = select(func.count()).select_from(ProvisioningAttempt)
+
+    sweeper.start("admin")
+    after_the_cure = session.scalars(records).one()
+    sweeper.start("clock")
+
+    assert (after_the_cure, session.scalars(records).one()) == (1, 0)
+
+
+def test_person_whom_only_a_record_knows_is_provided_for(
+    session: Session, sweeper: Sweeper
+) -> None:
+    attempt = {"attempts": 0, "error_class": "X", "state": "pending", "next_attempt_at": NOW}
+    times = {"first_failed_at": NOW, "last_failed_at": NOW}
+    session.add(ProvisioningAttempt(clerk_id="stranger", **attempt, **times))
+    session.commit()
+
+    counts = sweeper.start("clock")
+
+    assert (counts.created, profiles(session)) == (1, 1)
+
+
+def test_late_registration_is_folded_in_without_a_login(session: Session, sweeper: Sweeper) -> None:
+    [user] = add_people(session, 1, email="eva@example.com", email_verified=True)
+    sweeper.start("clock")
+    waiting = Mentorado(nome_completo="Eva", email="eva@example.com", turma=Turma.NEON)
+    session.add(waiting)
+    session.commit()
+
+    counts = sweeper.start("clock")
+
+    session.refresh(waiting)
+    assert (counts.linked, waiting.user_id, profiles(session)) == (1, user.id, 1)
 
 
 def test_dry_run_counts_and_writes_nothing(session: Session, sweeper: Sweeper) -> None:
@@ -123,7 +230,62 @@ def test_dry_run_counts_and_writes_nothing(session: Session, sweeper: Sweeper) -
     counts = sweeper.start("cli", dry_run=True)
 
     assert (counts.created, counts.linked, counts.scanned) == (3, 1, 4)
-    assert profiles(session) == 1
+    assert profiles(session) == 0
+
+
+def test_dry_run_keeps_a_sample_of_what_it_found(session: Session, sweeper: Sweeper) -> None:
+    [user] = add_expected(session, 1)
+    [other] = add_others(session)
+
+    sweeper.start("cli", dry_run=True)
+
+    assert session.scalars(select(SweepRun.sample)).one() == [
+        {"user_id": user.id, "outcome": "linked"},
+        {"user_id": other.id, "outcome": "created"},
+    ]
+
+
+def test_sample_stays_small(session: Session, house: House) -> None:
+    add_people(session, SAMPLE_SIZE + 5)
+
+    counts = build_sweeper(house.guarantee).start("cli", dry_run=True)
+
+    assert (counts.created, len(counts.sample)) == (SAMPLE_SIZE + 5, SAMPLE_SIZE)
+
+
+def test_switch_that_is_off_holds_for_the_sweep_and_its_forecast(
+    session: Session, sweeper: Sweeper
+) -> None:
+    add_people(session, 3)
+    switch.turn(session, on=False, entry=Entry("cli"), now=NOW)
+    session.commit()
+
+    foreseen, done = sweeper.start("cli", dry_run=True), sweeper.start("cli")
+
+    assert (foreseen.scanned, foreseen.created, done.scanned, done.created) == (3, 0, 3, 0)
+
+
+def test_switch_turned_on_heals_at_the_next_sweep(session: Session, sweeper: Sweeper) -> None:
+    add_people(session, 3)
+    switch.turn(session, on=False, entry=Entry("cli"), now=NOW)
+    session.commit()
+    sweeper.start("cli")
+    switch.turn(session, on=True, entry=Entry("cli"), now=NOW)
+    session.commit()
+
+    assert sweeper.start("cli").created == 3
+
+
+def test_only_the_invited_are_provided_for_where_only_they_may_come(
+    session: Session, house: House
+) -> None:
+    add_expected(session, 1)
+    add_others(session)
+    strict = replace(house.guarantee, rules=Rules(invited_only=True))
+
+    counts = build_sweeper(strict).start("cli")
+
+    assert (counts.linked, counts.created, profiles(session)) == (1, 0, 1)
 
 
 def test_rules_hold_for_the_sweep_too(session: Session, house: House) -> None:
@@ -146,7 +308,7 @@ def test_run_row_tells_the_whole_story(session: Session, sweeper: Sweeper) -> No
 
 
 def test_unexpected_error_closes_the_run_as_failed(session: Session, sweeper: Sweeper) -> None:
-    add_people(session, 1)
+    add_expected(session, 1)
 
     def provide(clerk_id: str) -> object:
         raise RuntimeError(clerk_id)
@@ -159,7 +321,7 @@ def test_unexpected_error_closes_the_run_as_failed(session: Session, sweeper: Sw
 
 
 def test_owner_who_lost_the_lease_stops(session: Session, sweeper: Sweeper) -> None:
-    add_people(session, 4)
+    add_expected(session, 4)
     hours = iter(range(0, 3600, 60))
 
     def provide(clerk_id: str) -> object:
@@ -219,19 +381,48 @@ def test_inactive_profile_is_not_made_again(session: Session, sweeper: Sweeper) 
     assert sweeper.start("cli").scanned == 0
 
 
-def test_process_that_stops_leaves_the_run_closed(session: Session, sweeper: Sweeper) -> None:
-    add_people(session, 3)
+def test_process_that_stops_gives_the_run_back_to_the_queue(
+    session: Session, sweeper: Sweeper
+) -> None:
+    add_expected(session, 3)
     asked = iter([False, True])
 
     with pytest.raises(SweepStoppedError):
         replace(sweeper, should_stop=lambda: next(asked)).start("clock")
 
-    assert profiles(session) == 1
-    assert session.scalars(select(SweepRun.status)).one() == "failed"
+    run = session.scalars(select(SweepRun)).one()
+    assert (profiles(session), run.status, run.owner) == (1, "queued", None)
+
+
+def test_run_that_was_given_back_is_finished_by_another_process(
+    session: Session, sweeper: Sweeper
+) -> None:
+    add_people(session, 3)
+    with pytest.raises(SweepStoppedError):
+        replace(sweeper, should_stop=lambda: True).start("clock")
+
+    counts = replace(sweeper, owner="another").pick_up()
+
+    statuses = session.scalars(select(SweepRun.status)).all()
+    assert counts is not None
+    assert (counts.created, statuses) == (3, ["succeeded"])
+
+
+def test_ctrl_c_closes_the_run(session: Session, sweeper: Sweeper) -> None:
+    add_expected(session, 1)
+
+    def provide(clerk_id: str) -> object:
+        raise KeyboardInterrupt(clerk_id)
+
+    with pytest.raises(KeyboardInterrupt):
+        replace(sweeper, provide=provide).start("cli")  # type: ignore[arg-type] # raises
+
+    run = session.scalars(select(SweepRun)).one()
+    assert (run.status, run.error) == ("failed", "KeyboardInterrupt")
 
 
 def test_person_helped_meanwhile_counts_as_existing(session: Session, sweeper: Sweeper) -> None:
-    add_people(session, 1)
+    add_expected(session, 1)
 
     def provide(clerk_id: str) -> object:
         sweeper.provide(clerk_id)
@@ -243,11 +434,11 @@ def test_person_helped_meanwhile_counts_as_existing(session: Session, sweeper: S
 
 
 def test_long_sweep_tells_how_far_it_is(session: Session, sweeper: Sweeper) -> None:
-    add_people(session, 2)
+    add_expected(session, 2)
     minutes = iter(range(0, 3600, 60))
 
     with capture_logs() as logs:
         replace(sweeper, monotonic=lambda: float(next(minutes))).start("cli")
 
     progress = [line["scanned"] for line in logs if line["event"] == "sweep_progress"]
-    assert progress == [1, 2]
+    assert progress[:2] == [1, 2]

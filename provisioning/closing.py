@@ -1,0 +1,85 @@
+"""How the difference is closed: in batches where nothing is to be decided, else one by one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from extensions import Transaction
+from provisioning import difference
+from provisioning.counts import Counts
+from provisioning.difference import Range
+from provisioning.ensure import Ensured
+from provisioning.errors import DatabaseUnavailableError, ProvisioningError
+from provisioning.linking import Rules
+from provisioning.retry import is_connection_lost, patiently
+from provisioning.switch import may_create
+
+log = structlog.get_logger(__name__)
+
+PATIENCE_SECONDS = 3.0  # for a batch whose error can pass
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """Provides for the people it is handed, and counts them.
+
+    `provide` ensures one person in a transaction of its own and records a failure; `report` writes
+    progress inside a batch's transaction and raises where the run is no longer ours.
+    """
+
+    transaction: Transaction
+    provide: Callable[[str], Ensured]
+    rules: Rules
+    counts: Counts
+    report: Callable[[Session, Counts], None]
+
+    def one(self, clerk_id: str) -> None:
+        """Ensure one person; whoever cannot be helped now must not keep the others waiting."""
+        try:
+            ensured = self.provide(clerk_id)
+        except DatabaseUnavailableError:
+            raise  # nobody can be helped now
+        except ProvisioningError:
+            self.counts.add(None)
+        else:
+            self.counts.add(ensured.outcome, is_ambiguous=ensured.is_ambiguous)
+
+    def many(self, people: Range) -> None:
+        """Provide for a range in one statement; where somebody in it is poisoned, find them."""
+        try:
+            patiently(
+                lambda: self._at_once(people),
+                budget_seconds=PATIENCE_SECONDS,
+                on_retry=lambda reason: log.warning("sweep_batch_retried", reason=reason),
+            )
+        except SQLAlchemyError as err:
+            if is_connection_lost(err):
+                raise
+            log.warning("sweep_batch_split", after_id=people[0], last_id=people[1])
+            self._halves(people)
+
+    def _at_once(self, people: Range) -> None:
+        """The batch and the progress it means stand or fall together."""
+        ahead = replace(self.counts)
+        with self.transaction() as session:
+            if may_create(session, self.rules):
+                ahead.add_batch(*difference.provide_range(session, people))
+            else:
+                ahead.add_refused(difference.count_range(session, people))
+            self.report(session, ahead)
+        self.counts.become(ahead)
+
+    def _halves(self, people: Range) -> None:
+        low, high = people
+        if high - low > 1:
+            middle = (low + high) // 2
+            self.many((low, middle))
+            self.many((middle, high))
+            return
+        with self.transaction() as session:
+            alone = difference.clerk_ids(session, people)
+        for clerk_id in alone:
+            self.one(clerk_id)

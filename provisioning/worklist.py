@@ -1,0 +1,59 @@
+"""In which order a pass goes through the people it finds: linkable, once failed, the rest."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from extensions import Transaction
+from provisioning import attempts, difference
+from provisioning.difference import Range
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True)
+class Worklist:
+    """The work of one pass, read a batch at a time, so that memory does not grow with the people.
+
+    Who might link comes first: afterwards nobody is left to whom the set-based step would give an
+    automatic profile although another one waits. `due_at` is when records count as due; None takes
+    them all, for somebody who sweeps by hand has mended something and wants to see.
+    """
+
+    transaction: Transaction
+    batch_size: int
+    due_at: datetime | None
+
+    def count_missing(self) -> int:
+        """How many are due a profile and have no record of failure."""
+        return self._read(difference.count_missing)
+
+    def count_once_failed(self) -> int:
+        """How many have a record that is due."""
+        return self._read(attempts.count_due, self.due_at)
+
+    def who_might_link(self) -> Iterator[str]:
+        """Clerk ids of people for whom a profile waits."""
+        after = 0
+        while waiting := self._read(difference.next_waiting, after, self.batch_size):
+            yield from self._read(difference.who_might_link, waiting)
+            after = waiting[1]
+
+    def ranges(self) -> Iterator[Range]:
+        """Ranges of user ids that together hold everybody."""
+        after = 0
+        while people := self._read(difference.next_range, after, self.batch_size):
+            yield people
+            after = people[1]
+
+    def once_failed(self) -> Iterator[str]:
+        """Clerk ids of those whose record is due."""
+        after = 0
+        while batch := self._read(attempts.due, self.due_at, after, self.batch_size):
+            yield from (clerk_id for _, clerk_id in batch)
+            after = batch[-1][0]
+
+    def _read(self, question: Callable[..., Found], *values: object) -> Found:
+        with self.transaction() as session:
+            return question(session, *values)
