@@ -23,9 +23,16 @@ def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def app(url: str, tmp_path: Path) -> Iterator[Served]:
+def settings() -> dict[str, str]:
+    """What a test wants otherwise than usual."""
+    return {}
+
+
+@pytest.fixture
+def app(url: str, tmp_path: Path, settings: dict[str, str]) -> Iterator[Served]:
     """The app in two worker processes."""
-    with served(tmp_path, DATABASE_URL=url, WEB_CONCURRENCY="2", WEB_THREADS="8") as app:
+    usual = {"DATABASE_URL": url, "WEB_CONCURRENCY": "2", "WEB_THREADS": "8"}
+    with served(tmp_path, **{**usual, **settings}) as app:
         yield app
 
 

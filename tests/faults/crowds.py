@@ -9,11 +9,12 @@ from typing import TypeVar
 
 import requests
 
-from identity.local import LocalIdentityProvider, Person
+from identity.local import ADMIN_EMAIL, LocalIdentityProvider, Person
 from tests.databases import count, opened
 from tests.serving import Served, eventually
 
 LONGEST_ANSWER_SECONDS = 30
+ADMIN = Person("user_admin", "Dona Admin", ADMIN_EMAIL)
 
 WAIT_CODES = {"provisioning_unavailable", "database_unavailable"}
 WAITING_FOR_A_LOCK = """
@@ -47,12 +48,23 @@ def newcomers(number: int) -> list[Person]:
 
 
 def ask(
-    app: Served, person: Person, path: str = "/api/auth/ensure", method: str = "POST"
+    app: Served,
+    person: Person,
+    path: str = "/api/auth/ensure",
+    method: str = "POST",
+    body: object = None,
 ) -> requests.Response:
     """Ask as that person, over a connection of its own; by default, to be sure of the profile."""
     token = _provider(app.instance).token(person)
     headers = {"Authorization": f"Bearer {token}", "Connection": "close"}
-    return requests.request(method, app.url + path, headers=headers, timeout=LONGEST_ANSWER_SECONDS)
+    return requests.request(
+        method, app.url + path, json=body, headers=headers, timeout=LONGEST_ANSWER_SECONDS
+    )
+
+
+def code_of(answer: requests.Response) -> object:
+    """The code of a problem document, or nothing."""
+    return answer.json().get("code")
 
 
 def at_once(call: Callable[[Guest], Answer], guests: Sequence[Guest]) -> list[Answer]:

@@ -1,0 +1,153 @@
+"""Sweeps in several processes at once, whose owners die, among people who sign in meanwhile."""
+
+from collections.abc import Callable
+from functools import partial
+
+import psutil
+import pytest
+import requests
+
+from identity.local import Person
+from tests.databases import count, locking, opened
+from tests.faults.crowds import (
+    ADMIN,
+    ask,
+    at_once,
+    few_at_a_time,
+    is_served,
+    newcomers,
+    queue_length,
+)
+from tests.serving import Served, eventually
+
+ABSENT = """
+INSERT INTO users (clerk_id, name, email, email_verified)
+SELECT 'user_' || i, 'Pessoa ' || i, 'pessoa' || i || '@example.com', {verified}
+  FROM generate_series(0, {people} - 1) AS i
+"""
+EXPECTED = """
+INSERT INTO mentorados (nome_completo, email, turma)
+SELECT name, email, 'neon' FROM users
+"""
+POISON = """
+CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN IF NEW.nome_completo ~ '^Pessoa (0|1|500|998|999)$' THEN
+    RAISE EXCEPTION 'poisoned' USING ERRCODE = '23514';
+END IF; RETURN NEW; END $$;
+CREATE TRIGGER poison BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION poison();
+"""
+CROWD = [Person(f"user_new_{i}", f"Nova {i}", f"nova{i}@example.com") for i in range(60)]
+PROFILES = "SELECT count(user_id) FROM mentorados"
+CREATIONS = "SELECT count(*) FROM audit_events WHERE event = 'mentorado_created'"
+RUNNING = "SELECT count(*) FROM sweep_runs WHERE status = 'running'"
+AT_WORK = "SELECT count(*) FROM sweep_runs WHERE status = 'running' AND linked > 0"
+BY_STATUS = "SELECT count(*) FROM sweep_runs WHERE status = '{status}' AND scanned > 0"
+
+
+def fill(url: str, people: int, *, expected: bool = False) -> None:
+    """People whom the database knows without a profile; if expected, one waits for each."""
+    with opened(url) as connection:
+        connection.exec_driver_sql(ABSENT.format(people=people, verified=expected))
+        if expected:
+            connection.exec_driver_sql(EXPECTED)
+
+
+def sweep(app: Served, _: object = None) -> requests.Response:
+    return ask(app, ADMIN, "/api/admin/sweeps")
+
+
+def latest(app: Served) -> dict[str, object]:
+    runs: list[dict[str, object]] = ask(app, ADMIN, "/api/admin/sweeps", "GET").json()["items"]
+    return runs[0]
+
+
+def owner(url: str) -> psutil.Process:
+    """The process that runs the sweep."""
+    with opened(url) as connection:
+        name = connection.exec_driver_sql(
+            "SELECT owner FROM sweep_runs WHERE status = 'running'"
+        ).scalar_one()
+    return psutil.Process(int(name.split(":")[1]))
+
+
+def runs_with(url: str, status: str) -> int:
+    return count(url, BY_STATUS.format(status=status))
+
+
+@pytest.mark.parametrize("settings", [{"WEB_CONCURRENCY": "4", "SWEEP_INTERVAL_SECONDS": "1"}])
+def test_ten_requests_and_the_clocks_of_four_processes_make_one_run(
+    app: Served, url: str, turnstile: str
+) -> None:
+    with locking(url, turnstile):
+        fill(url, people=50)
+        answers = at_once(partial(sweep, app), range(10))
+        assert eventually(lambda: queue_length(url) == 1)
+    assert eventually(lambda: count(url, PROFILES) == 50)
+
+    ids = {answer.json()["id"] for answer in answers}
+    accepted = [answer for answer in answers if answer.status_code == 202]
+    assert (len(ids), len(accepted) <= 1) == (1, True)
+    assert eventually(lambda: runs_with(url, "succeeded") == 1)
+    assert count(url, CREATIONS) == 50
+
+
+def test_run_of_a_killed_owner_is_abandoned_and_another_process_finishes_the_work(
+    app: Served, url: str, turnstile: str
+) -> None:
+    fill(url, people=50)
+    with locking(url, turnstile):
+        sweep(app)
+        assert eventually(lambda: queue_length(url) == 1)
+        owner(url).kill()
+
+    assert eventually(lambda: latest(app)["status"] == "succeeded", seconds=30)
+
+    abandoned = count(url, "SELECT count(*) FROM sweep_runs WHERE status = 'abandoned'")
+    assert (abandoned, count(url, PROFILES), count(url, CREATIONS)) == (1, 50, 50)
+
+
+def test_run_of_a_stopping_owner_goes_on_in_another_process_and_nobody_sees_an_error(
+    app: Served, url: str
+) -> None:
+    fill(url, people=600, expected=True)
+    sweep(app)
+    assert eventually(lambda: count(url, AT_WORK) == 1)
+
+    def sign_in(person: Person) -> requests.Response:
+        if person == CROWD[0]:
+            owner(url).terminate()
+        return ask(app, person)
+
+    answers = at_once(sign_in, CROWD)
+
+    assert [answer.text for answer in answers if not is_served(answer)] == []
+    assert eventually(lambda: count(url, RUNNING) == 0 and latest(app)["status"] == "succeeded")
+    assert (runs_with(url, "succeeded"), count(url, PROFILES)) == (1, 600 + len(CROWD))
+
+
+def test_five_poisoned_people_among_a_thousand_stop_nobody_else(app: Served, url: str) -> None:
+    fill(url, people=1000)
+    with opened(url) as connection:
+        connection.exec_driver_sql(POISON)
+
+    sweep(app)
+
+    assert eventually(lambda: latest(app)["status"] == "succeeded", seconds=30)
+    assert (latest(app)["created"], latest(app)["failed"]) == (995, 5)
+    assert count(url, PROFILES) == 995
+    assert count(url, "SELECT count(*) FROM provisioning_attempts WHERE attempts = 1") == 5
+
+
+def test_people_who_sign_in_while_they_are_swept_have_one_profile_each(
+    app: Served, url: str
+) -> None:
+    people = newcomers(300)
+    fill(url, people=300, expected=False)
+    calls: list[Callable[[], requests.Response]] = [partial(ask, app, one) for one in people]
+    calls.insert(8, partial(sweep, app))
+
+    answers = few_at_a_time(lambda call: call(), calls)
+
+    assert eventually(lambda: latest(app)["status"] == "succeeded")
+    assert [a.text for a in answers if not is_served(a) and a.status_code != 202] == []
+    assert count(url, PROFILES) == count(url, CREATIONS) == len(people)
