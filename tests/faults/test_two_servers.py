@@ -1,0 +1,120 @@
+"""Two servers on one database and one Redis: what one of them changes holds in the other."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import pytest
+import redis as client
+import requests
+
+from identity.local import Person
+from tests.cast import ALICE
+from tests.databases import count
+from tests.faults.crowds import ADMIN, ask, code_of, newcomers
+from tests.serving import PROJECT, Redis, Served, child_environment, eventually, frozen, served
+
+SWITCH = "/api/admin/settings/auto-create"
+VISITOR, *STRANGERS = newcomers(3)
+
+
+class Pair(NamedTuple):
+    """The server where admins work, and the one where people sign in."""
+
+    here: Served
+    there: Served
+
+
+@pytest.fixture
+def pair(url: str, redis: Redis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Both, knowing the same stand-in for Clerk."""
+    folder = tmp_path_factory.mktemp("pair")
+    settings = {"DATABASE_URL": url, "REDIS_URL": redis.url}
+    with ExitStack() as stack:
+        yield Pair(*(stack.enter_context(served(folder, **settings)) for _ in range(2)))
+
+
+def own(server: Served, person: Person) -> dict[str, object]:
+    answer: dict[str, object] = ask(server, person, "/api/auth/me", "GET").json()
+    return answer
+
+
+def act(server: Served, path: str, body: object = None, method: str = "POST") -> requests.Response:
+    return ask(server, ADMIN, f"/api/admin/{path}", method, body)
+
+
+def ids(me: dict[str, object]) -> tuple[int, int]:
+    """The ids of somebody's user and mentorado."""
+    return me["user"]["id"], me["mentorado"]["id"]  # type: ignore[index] # as JSON has it
+
+
+def generation_of(redis: Redis, person: Person) -> object:
+    """What decides whether anything that is kept of this person may be believed."""
+    with client.Redis.from_url(redis.url) as store:
+        return store.get(f"neon:generation:{person.clerk_id}")
+
+
+def test_changes_by_an_admin_hold_at_the_next_request_in_the_other_server(pair: Pair) -> None:
+    user_id, own_id = ids(own(pair.there, ALICE))
+    waiting_id = act(pair.here, "mentorados", {"nome_completo": "Alice"}).json()["id"]
+    steps: list[object] = []
+
+    for path in (f"users/{user_id}/block", f"users/{user_id}/allow"):
+        act(pair.here, path)
+        steps.append(own(pair.there, ALICE)["status"])
+    act(pair.here, f"mentorados/{waiting_id}/link", {"user_id": user_id})
+    steps.append(ids(own(pair.there, ALICE)) == (user_id, waiting_id))
+    act(pair.here, f"mentorados/{waiting_id}", method="DELETE")
+    steps.append(own(pair.there, ALICE)["status"])
+
+    assert steps == ["user_blocked", "ready", True, "user_blocked"]
+    assert own_id != waiting_id
+
+
+def test_role_that_an_operator_grants_holds_at_the_next_request(
+    pair: Pair, url: str, redis: Redis
+) -> None:
+    before = own(pair.there, ALICE)["user"]["role"]  # type: ignore[index] # as JSON has it
+
+    settings = {
+        "DATABASE_URL": url,
+        "REDIS_URL": redis.url,
+        "INSTANCE_PATH": str(pair.here.instance),
+    }
+    command = [sys.executable, "-m", "flask", "token", ALICE.clerk_id, "--admin"]
+    subprocess.run(command, cwd=PROJECT, env=child_environment(settings), check=True)
+
+    after = own(pair.there, ALICE)["user"]["role"]  # type: ignore[index] # as JSON has it
+    assert (before, after) == ("user", "admin")
+
+
+def test_switch_holds_at_once_everywhere_and_heals_when_it_is_turned_on(
+    pair: Pair, url: str
+) -> None:
+    act(pair.here, "settings/auto-create", {"enabled": False}, "PUT")
+    refused = [code_of(ask(server, STRANGERS[0])) for server in pair]
+    act(pair.there, "settings/auto-create", {"enabled": True}, "PUT")
+    healed = [
+        ask(server, person).status_code for server, person in zip(pair, STRANGERS, strict=True)
+    ]
+
+    assert (refused, healed) == (["auto_create_disabled"] * 2, [201, 201])
+    assert count(url, "SELECT count(*) FROM mentorados") == 2
+
+
+def test_hanging_redis_changes_no_answer_and_what_it_missed_it_is_told(
+    pair: Pair, redis: Redis
+) -> None:
+    user_id, _ = ids(own(pair.there, ALICE))
+    generation = generation_of(redis, ALICE)
+
+    with frozen(redis.process):
+        newcomer = ask(pair.there, VISITOR).status_code
+        before = own(pair.there, ALICE)["status"]
+        act(pair.here, f"users/{user_id}/block")
+        during = [own(server, ALICE)["status"] for server in pair]
+
+    assert (newcomer, before, during) == (201, "ready", ["user_blocked"] * 2)
+    assert eventually(lambda: generation_of(redis, ALICE) != generation)
