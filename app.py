@@ -85,6 +85,7 @@ def _flask_settings(config: Config) -> dict[str, Any]:
 
 def _engine_options(config: Config) -> dict[str, Any]:
     return {
+        "hide_parameters": True,  # they hold names and addresses, and errors are logged
         "pool_size": min(config.web_threads + BACKGROUND_CONNECTIONS, CONNECTION_LIMIT),
         "max_overflow": 0,
         "pool_timeout": POOL_TIMEOUT_SECONDS,
