@@ -7,6 +7,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
+from redis import StrictRedis
 from sqlalchemy import make_url, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
@@ -163,9 +164,17 @@ def alice(session: Session) -> Mentorado:
     return profile
 
 
+@pytest.fixture
+def redis(redis_server: Redis) -> Redis:
+    """A real Redis, empty: what another test's database knew must not be believed here."""
+    with StrictRedis.from_url(redis_server.url) as store:
+        store.flushall()
+    return redis_server
+
+
 @pytest.fixture(scope="session")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    """A real Redis server of this test process."""
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """The Redis server of this test process."""
     with start_redis(tmp_path_factory.mktemp("redis")) as server:
         yield server
 

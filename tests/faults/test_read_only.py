@@ -7,13 +7,23 @@ import pytest
 import redis as client
 import requests
 
-from tests.cast import ALICE, BOB
+from tests.cast import ALICE, BOB, CHARLIE
 from tests.databases import count
-from tests.faults.crowds import ask, is_served, is_told_to_wait
-from tests.serving import Postgres, Redis, Served, eventually, served, start_postgres, workers
+from tests.faults.crowds import ask, is_served, is_told_to_wait, newcomers
+from tests.serving import (
+    Postgres,
+    Redis,
+    Served,
+    eventually,
+    served,
+    start_postgres,
+    start_redis,
+    workers,
+)
 
 BANNER = "por enquanto não dá para alterar nada"
 OVERVIEW = "/api/mentorados/me/overview"
+[NEWCOMER] = newcomers(1)
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +40,13 @@ def postgres(folder: Path) -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="module")
+def redis(folder: Path) -> Iterator[Redis]:
+    """The cache of both processes."""
+    with start_redis(folder) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
 def app(postgres: Postgres, redis: Redis, folder: Path) -> Iterator[Served]:
     """The app in two worker processes, with contexts that live for one second."""
     settings = {"DATABASE_URL": postgres.url, "REDIS_URL": redis.url, "WEB_CONCURRENCY": "2"}
@@ -40,7 +57,9 @@ def app(postgres: Postgres, redis: Redis, folder: Path) -> Iterator[Served]:
 @pytest.fixture(scope="module")
 def numbers(app: Served, postgres: Postgres, redis: Redis) -> object:
     """What Alice saw last before the database went away, long after her context has expired."""
-    ask(app, ALICE)
+    for person in (ALICE, CHARLIE):
+        ask(app, person)
+        visit(app, person)
     seen = ask(app, ALICE, OVERVIEW, "GET").json()
     postgres.crash()
     with client.Redis.from_url(redis.url) as store:
@@ -83,8 +102,8 @@ def test_service_is_whole_again_while_the_database_is_back(app: Served, postgres
     before = workers(app)
 
     with postgres.back():
-        assert eventually(lambda: is_served(visit(app, BOB)), seconds=4)
-        banners = BANNER in visit(app, ALICE).text
+        assert eventually(lambda: is_served(visit(app, NEWCOMER)), seconds=4)
+        banners = BANNER in visit(app, CHARLIE).text
         profiles = count(postgres.url, "SELECT count(user_id) FROM mentorados")
 
-    assert (banners, profiles, workers(app)) == (False, 2, before)
+    assert (banners, profiles, workers(app)) == (False, 3, before)

@@ -42,7 +42,9 @@ def own(server: Served, person: Person) -> dict[str, object]:
 
 
 def act(server: Served, path: str, body: object = None, method: str = "POST") -> requests.Response:
-    return ask(server, ADMIN, f"/api/admin/{path}", method, body)
+    answer = ask(server, ADMIN, f"/api/admin/{path}", method, body)
+    assert answer.ok, answer.text
+    return answer
 
 
 def ids(me: dict[str, object]) -> tuple[int, int]:
