@@ -21,7 +21,7 @@ types: dev
 	@$(BIN)/mypy .
 
 tests: dev
-	@$(PYTHON) tools/browser.py
+	@$(PYTHON) tools/machine.py
 	@$(BIN)/pytest -n 2
 
 load: dev

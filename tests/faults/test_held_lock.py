@@ -1,4 +1,4 @@
-"""Another program holds on to one person's row: they are told to wait, and nobody else is."""
+"""Another program holds one person's row for ten seconds: they are told to wait, nobody else."""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -32,11 +32,14 @@ def bobs_row(url: str) -> str:
 def test_lock_on_one_person_is_a_wait_for_them_and_nothing_for_the_others(
     app: Served, url: str, bobs_row: str
 ) -> None:
-    with ThreadPoolExecutor(1) as pool, locking(url, bobs_row):
+    with ThreadPoolExecutor(2) as pool, locking(url, bobs_row) as holder:
+        held = pool.submit(holder.exec_driver_sql, "SELECT pg_sleep(10)")
         bob = pool.submit(ask, app, BOB)
         assert eventually(lambda: queue_length(url) == 1)
         others = at_once(partial(ask, app), OTHERS)
         refusal = bob.result()
+        assert not held.done()
+        held.result()
     later = ask(app, BOB)
 
     assert is_told_to_wait(refusal)

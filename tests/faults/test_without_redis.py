@@ -1,0 +1,26 @@
+"""Two processes without Redis: they may disagree, but no longer than the contract allows."""
+
+from functools import partial
+
+from tests.cast import ALICE
+from tests.faults.crowds import ADMIN, ask, at_once
+from tests.serving import Served, eventually, logged, workers
+
+LOOKS = range(24)
+
+
+def statuses(app: Served) -> set[object]:
+    """How Alice stands, asked so often at once that both processes answer."""
+    look = partial(ask, app, ALICE, "/api/auth/me", "GET")
+    return {answer.json()["status"] for answer in at_once(lambda _: look(), LOOKS)}
+
+
+def test_block_holds_in_every_process_within_five_seconds(app: Served) -> None:
+    statuses(app)
+    user_id = ask(app, ALICE, "/api/auth/me", "GET").json()["user"]["id"]
+
+    ask(app, ADMIN, f"/api/admin/users/{user_id}/block")
+
+    assert eventually(lambda: statuses(app) == {"user_blocked"}, seconds=7)
+    assert statuses(app) == {"user_blocked"}
+    assert {line["pid"] for line in logged(app, "cache_miss")} == {w.pid for w in workers(app)}
