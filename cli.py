@@ -12,6 +12,7 @@ from flask import Flask
 from flask.cli import ScriptInfo
 from flask_migrate import upgrade
 from sqlalchemy import update
+from sqlalchemy.exc import SQLAlchemyError
 
 import demo
 from extensions import background_transaction
@@ -23,9 +24,10 @@ from models.user import Role
 from provisioning import switch
 from provisioning.audit import Entry, record
 from provisioning.counts import Counts
+from provisioning.errors import ProvisioningError
 from provisioning.identity import Identity
 from provisioning.people import remember
-from provisioning.runs import SweepRunningError
+from provisioning.runs import LeaseLostError, SweepRunningError
 from provisioning.sweep import BATCH_SIZE
 from scheduler import build_sweeper, start_clock
 
@@ -55,6 +57,8 @@ def sweep(dry_run: bool, batch_size: int, as_json: bool) -> None:
             counts = sweeper.start("cli", dry_run=dry_run)
         except SweepRunningError as err:
             raise click.ClickException(f"sweep {err.run_id} is queued or running") from err
+        except (SQLAlchemyError, ProvisioningError, LeaseLostError) as err:
+            raise click.ClickException(f"the sweep did not finish: {type(err).__name__}") from err
     if as_json:
         found = asdict(counts) if dry_run else counts.numbers()
         click.echo(json.dumps(found))

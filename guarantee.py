@@ -62,7 +62,7 @@ class Guarantee:
         started = time.monotonic()  # waiting for the flight before ours counts as well
 
         def ask() -> Context:
-            before = generation or self.contexts.generation(identity.clerk_id)
+            before = generation or self.contexts.generations.of(identity.clerk_id)
             ensured = self._ensure(identity, entry, now, started)
             return self._remember(identity, ensured, before, is_fresh=generation is None)
 
@@ -153,7 +153,7 @@ class Guarantee:
         """Bring the cache in line with what is committed now."""
         generation = before
         if is_fresh or ensured.outcome in CHANGES:
-            generation = self.contexts.renew(identity.clerk_id, since=before)
+            generation = self.contexts.generations.move_on(identity.clerk_id, since=before)
             log.info("session_invalidated", user_id=ensured.user.id)
         context = replace(context_of(ensured), generation=generation)
         self.contexts.keep(identity, context)

@@ -54,7 +54,7 @@ def start_clock(app: Flask, guarantee: Guarantee, interval: timedelta) -> Clock:
     sweeper = replace(build_sweeper(guarantee), should_stop=clock.stopping.is_set)
     _tick(clock, app, interval, lambda: sweeper.start_if_due(interval))
     _tick(clock, app, PICK_UP, sweeper.pick_up)
-    _tick(clock, app, PICK_UP, guarantee.contexts.settle)
+    _tick(clock, app, PICK_UP, guarantee.contexts.generations.settle)
     clock.start()
     return clock
 

@@ -65,19 +65,19 @@ def record_failure(
         "request_id": entry.request_id,
         "last_failed_at": now,
     }
+    first = {
+        "clerk_id": clerk_id,
+        "state": AttemptState.PENDING,
+        "attempts": counted,
+        "next_attempt_at": now + policy.pause_after(0, dice),
+        "first_failed_at": now,
+    }
+    once_more = {"attempts": ProvisioningAttempt.attempts + counted}
     attempt = session.scalars(
         insert(ProvisioningAttempt)
-        .values(
-            clerk_id=clerk_id,
-            state=AttemptState.PENDING,
-            attempts=counted,
-            next_attempt_at=now + policy.pause_after(0, dice),
-            first_failed_at=now,
-            **last,
-        )
+        .values(**first, **last)
         .on_conflict_do_update(
-            index_elements=[ProvisioningAttempt.clerk_id],
-            set_={"attempts": ProvisioningAttempt.attempts + counted, **last},
+            index_elements=[ProvisioningAttempt.clerk_id], set_={**once_more, **last}
         )
         .returning(ProvisioningAttempt),
         execution_options={"populate_existing": True},

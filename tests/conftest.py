@@ -97,6 +97,7 @@ def connection(app: Flask) -> Iterator[Connection]:
             # Flask-SQLAlchemy asks db.engines and ignores a bind, so the connection goes in there.
             engines[None] = connection
             cache.clear()
+            app.extensions[EXTENSION].guarantee.contexts.generations.owed.clear()
             try:
                 yield connection
             finally:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.databases import opened
-from tests.serving import Served, served
+from tests.serving import Postgres, Served, served, start_postgres
 
 TURNSTILE = """
 CREATE FUNCTION pass_the_turnstile() RETURNS trigger LANGUAGE plpgsql AS
@@ -20,6 +20,13 @@ CREATE TRIGGER turnstile BEFORE INSERT ON mentorados
 def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
     """A database of the test's own."""
     return copy_database(f"faults_{tmp_path.name}")
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[Postgres]:
+    """A server of the test's own, which may crash or hang."""
+    with start_postgres(tmp_path / "database") as server:
+        yield server
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """PostgreSQL crashes in the middle of a hundred first logins and comes back."""
 
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 import requests
@@ -10,24 +8,16 @@ import requests
 from identity.local import Person
 from tests.databases import count
 from tests.faults.crowds import ask, few_at_a_time, is_served, is_told_to_wait, newcomers
-from tests.serving import Postgres, Served, eventually, served, start_postgres, workers
+from tests.serving import Postgres, Served, eventually, workers
 
 PEOPLE = newcomers(100)
 WITNESS = PEOPLE[40]
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[Postgres]:
-    """A server that may crash."""
-    with start_postgres(tmp_path / "database") as server:
-        yield server
-
-
-@pytest.fixture
-def app(postgres: Postgres, tmp_path: Path) -> Iterator[Served]:
-    """The app in two worker processes on that server."""
-    with served(tmp_path, DATABASE_URL=postgres.url, WEB_CONCURRENCY="2") as app:
-        yield app
+def url(postgres: Postgres) -> str:
+    """A database on a server that may crash."""
+    return postgres.url
 
 
 def sign_in(app: Served, postgres: Postgres, person: Person) -> requests.Response:

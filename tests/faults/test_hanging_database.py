@@ -1,30 +1,20 @@
 """PostgreSQL stops in its tracks: connections stay open, and nothing is answered on them."""
 
-from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from tests.databases import count
 from tests.faults.crowds import ask, at_once, is_served, is_told_to_wait, newcomers
-from tests.serving import Postgres, Served, served, start_postgres
+from tests.serving import Postgres, Served
 
 EARLY, LATE = newcomers(40)[:20], newcomers(40)[20:]
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[Postgres]:
-    """A server that may stop in its tracks."""
-    with start_postgres(tmp_path / "database") as server:
-        yield server
-
-
-@pytest.fixture
-def app(postgres: Postgres, tmp_path: Path) -> Iterator[Served]:
-    """The app in two worker processes on that server."""
-    with served(tmp_path, DATABASE_URL=postgres.url, WEB_CONCURRENCY="2") as app:
-        yield app
+def url(postgres: Postgres) -> str:
+    """A database on a server that may stop in its tracks."""
+    return postgres.url
 
 
 def test_hanging_database_is_waited_for_within_bounds_and_costs_nobody_their_profile(

@@ -24,7 +24,8 @@ ARROWS = {
     "identity": {"instance", "provisioning"},
     "metrics": set(),
     "session_context": {"models", "provisioning"},
-    "context_cache": {"extensions", "provisioning", "session_context"},
+    "generations": {"extensions"},
+    "context_cache": {"extensions", "generations", "provisioning", "session_context"},
     "flights": set(),
     "guarantee": {
         *("context_cache", "extensions", "flights", "metrics", "models", "outage"),

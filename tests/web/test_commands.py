@@ -7,13 +7,15 @@ from pathlib import Path
 import jwt
 import pytest
 from flask import Flask
-from flask.testing import FlaskCliRunner
+from flask.testing import FlaskClient, FlaskCliRunner
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models import AuditEvent, Mentorado, SweepRun, User
 from models.user import Role
+from tests.cast import ALICE
 from tests.databases import app_on, count
+from tests.fixtures import Sign
 
 
 @pytest.fixture
@@ -131,3 +133,24 @@ def test_switch_says_when_the_environment_overrules_it(tmp_path: Path, template_
         shown = app.test_cli_runner().invoke(args=["auto-create", "status"]).output
 
     assert "ENABLE_AUTO_CREATE=false keeps it off" in shown
+
+
+def test_sweep_without_database_ends_with_one_line(tmp_path: Path) -> None:
+    with app_on(tmp_path, "postgresql+psycopg2://nobody@127.0.0.1:1/none") as app:
+        result = app.test_cli_runner().invoke(args=["sweep"])
+
+    assert (result.exit_code, result.output.splitlines()[-1]) == (
+        1,
+        "Error: the sweep did not finish: OperationalError",
+    )
+
+
+def test_granted_role_holds_at_the_next_request(
+    runner: FlaskCliRunner, client: FlaskClient, alice: Mentorado, sign: Sign
+) -> None:
+    client.get("/api/auth/me", headers=sign(ALICE))
+
+    runner.invoke(args=["token", ALICE.clerk_id, "--admin"])
+
+    me = client.get("/api/auth/me", headers=sign(ALICE)).json or {}
+    assert me["user"]["role"] == "admin"

@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
 import context_cache
-from context_cache import SMALLEST_START, ContextCache, LastGood
+from context_cache import ContextCache, LastGood
 from extensions import cache
+from generations import SMALLEST_START
 from house import House
 from identity.local import ADMIN_EMAIL
 from identity.people import identity_of
@@ -97,32 +98,32 @@ def test_late_fill_of_a_slow_reader_lands_on_a_dead_key(
 
 
 def test_change_that_nobody_overtook_may_keep_what_it_read(contexts: ContextCache) -> None:
-    before = contexts.generation(ALICE.clerk_id)
+    before = contexts.generations.of(ALICE.clerk_id)
 
-    moved = contexts.renew(ALICE.clerk_id, since=before)
+    moved = contexts.generations.move_on(ALICE.clerk_id, since=before)
 
-    assert moved == contexts.generation(ALICE.clerk_id)
+    assert moved == contexts.generations.of(ALICE.clerk_id)
 
 
 def test_change_that_was_overtaken_keeps_nothing(
     contexts: ContextCache, alices_context: Context
 ) -> None:
-    before = contexts.generation(ALICE.clerk_id)
+    before = contexts.generations.of(ALICE.clerk_id)
     contexts.renew(ALICE.clerk_id)  # another change, committed and told in the meantime
 
-    moved = contexts.renew(ALICE.clerk_id, since=before)
+    moved = contexts.generations.move_on(ALICE.clerk_id, since=before)
     contexts.keep(SELF, replace(alices_context, generation=moved))
 
     assert (moved, contexts.look_up(SELF).context) == (None, None)
 
 
 def test_lost_generation_starts_far_from_where_it_was(contexts: ContextCache) -> None:
-    before = contexts.generation(ALICE.clerk_id)
+    before = contexts.generations.of(ALICE.clerk_id)
     cache.clear()
 
     contexts.renew(ALICE.clerk_id)
 
-    after = contexts.generation(ALICE.clerk_id) or 0
+    after = contexts.generations.of(ALICE.clerk_id) or 0
     assert after >= SMALLEST_START
     assert after not in (before, (before or 0) + 1)
 
@@ -139,7 +140,7 @@ def test_new_claims_in_the_token_pass_the_cache_by(
 
 
 def plant_entry_without_mentorado(contexts: ContextCache) -> None:
-    generation = contexts.generation(BOB.clerk_id)
+    generation = contexts.generations.of(BOB.clerk_id)
     who = identity_of(SessionClaims(BOB.clerk_id, asdict(BOB)), frozenset({ADMIN_EMAIL}))
     fingerprint = context_cache._fingerprint(who)
     entry = {"generation": generation, "identity": fingerprint, "user": {"id": 7}}
@@ -189,7 +190,7 @@ def test_absence_is_never_cached(client: FlaskClient, session: Session, sign: Si
 def test_what_was_seen_last_is_kept_until_something_changes(
     contexts: ContextCache, alices_context: Context
 ) -> None:
-    generation = contexts.generation(ALICE.clerk_id)
+    generation = contexts.generations.of(ALICE.clerk_id)
     contexts.keep_last_good(replace(alices_context, generation=generation), "numbers")
     before = contexts.last_good(ALICE.clerk_id)
 
@@ -211,8 +212,8 @@ class Clock:
 @pytest.fixture
 def clock(contexts: ContextCache, monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(contexts, "clock", clock)
-    monkeypatch.setattr(contexts, "_silent_until", 0.0)
+    monkeypatch.setattr(contexts.generations, "clock", clock)
+    monkeypatch.setattr(contexts.generations, "_silent_until", 0.0)
     return clock
 
 
@@ -245,27 +246,26 @@ def test_broken_cache_is_left_alone_for_a_moment(contexts: ContextCache) -> None
 
 
 def test_change_that_the_cache_missed_is_told_when_it_is_back(
-    contexts: ContextCache, clock: Clock, alices_context: Context, breakdown: pytest.MonkeyPatch
+    contexts: ContextCache, clock: Clock, alices_context: Context
 ) -> None:
-    breakdown.undo()
-    generation = contexts.generation(ALICE.clerk_id)
+    generation = contexts.generations.of(ALICE.clerk_id)
     contexts.keep(SELF, replace(alices_context, generation=generation))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contexts, "_silent_until", clock.now + 1)
+        patch.setattr(contexts.generations, "_silent_until", clock.now + 1)
         contexts.renew(ALICE.clerk_id)
 
     found = contexts.look_up(SELF).context
 
-    assert (found, contexts.owed) == (None, {})
+    assert (found, contexts.generations.owed) == (None, {})
 
 
-def test_person_whose_change_is_owed_is_asked_about_in_the_database(
-    contexts: ContextCache, alices_context: Context
+def test_nothing_is_believed_of_a_person_whose_change_is_owed(
+    contexts: ContextCache, alices_context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generation = contexts.generation(ALICE.clerk_id)
+    generation = contexts.generations.of(ALICE.clerk_id)
     contexts.keep(SELF, replace(alices_context, generation=generation))
-    contexts.owed[ALICE.clerk_id] = object()
-    contexts.owed = {"somebody": object(), **contexts.owed}
+    monkeypatch.setitem(contexts.generations.owed, ALICE.clerk_id, object())
+    monkeypatch.setattr("generations.SETTLED_AT_ONCE", 0)
 
     assert contexts.look_up(SELF).context is None
 

@@ -10,11 +10,14 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from house import EXTENSION, House
 from identity.local import LocalIdentityProvider, Person
 from models import AuditEvent, Mentorado, User
 from models.columns import SimNao
+from models.mentorado import Turma
 from models.user import Role
-from tests.cast import ALICE, BOB, NOW
+from provisioning.linking import Rules
+from tests.cast import ALICE, BOB, CHARLIE, NOW
 from tests.fixtures import Browser, Sign
 
 PROFILE_ROUTES = ["/dashboard", "/api/mentorados/me", "/api/mentorados/me/overview"]
@@ -227,3 +230,23 @@ def test_person_seen_with_another_name_is_updated(
         "Alice P. Souza",
         "Alice Prado",
     )
+
+
+def test_only_the_invited_enter_where_only_they_may(
+    app: Flask,
+    client: FlaskClient,
+    session: Session,
+    house: House,
+    sign: Sign,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    strict = replace(house.guarantee, rules=Rules(invited_only=True))
+    monkeypatch.setitem(app.extensions, EXTENSION, replace(house, guarantee=strict))
+    session.add(Mentorado(nome_completo="Bob", email=BOB.email, turma=Turma.NEON))
+    session.commit()
+
+    stranger = client.get("/api/mentorados/me", headers=sign(CHARLIE))
+    expected = client.get("/api/mentorados/me", headers=sign(BOB))
+
+    assert (stranger.status_code, code_of(stranger)) == (403, "not_invited")
+    assert (expected.status_code, (expected.json or {})["nome_completo"]) == (200, "Bob")
