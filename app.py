@@ -6,8 +6,6 @@ from typing import Any
 
 from flask import Flask
 from flask_bootstrap import Bootstrap5
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import cli
@@ -103,8 +101,6 @@ def _cache_settings(config: Config) -> dict[str, Any]:
         "CACHE_OPTIONS": {
             "socket_timeout": CACHE_TIMEOUT_SECONDS,
             "socket_connect_timeout": CACHE_TIMEOUT_SECONDS,
-            # redis-py would try ten times more, each with that timeout and a pause.
-            "retry": Retry(NoBackoff(), retries=0),
         },
     }
 

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from extensions import transaction
 from guarantee import Guarantee
 from house import EXTENSION
+from outage import Outage
 from provisioning.attempts import RetryPolicy
 from provisioning.audit import Entry
 from provisioning.ensure import Outcome
@@ -183,6 +184,32 @@ def test_each_retry_is_counted_by_its_reason(
 
     after = REGISTRY.get_sample_value("mentorado_ensure_retries_total", labels) or 0
     assert after > before
+
+
+class LongOutage(Outage):
+    """The server is known to be away for a while."""
+
+    @property
+    def seconds(self) -> float:
+        return 60.0
+
+
+@pytest.mark.parametrize(("outage", "is_patient"), [(Outage(), True), (LongOutage(), False)])
+def test_outage_is_waited_out_only_at_its_beginning(
+    guarantee: Guarantee, url: str, outage: Outage, is_patient: bool
+) -> None:
+    outcome(guarantee)
+    waiting = replace(guarantee, outage=outage)
+
+    with (
+        capture_logs() as logs,
+        locking(url, USERS_LOCKED),
+        pytest.raises(ProvisioningUnavailableError),
+    ):
+        outcome(waiting)
+
+    retries = [line for line in logs if line["event"] == "mentorado_ensure_retried"]
+    assert bool(retries) is is_patient
 
 
 def test_absent_database_is_told_apart(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """With Redis, what one process knows the others know, and what one changes holds in all."""
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from context_cache import ContextCache
+from context_cache import ContextCache, Glance
 from house import EXTENSION
 from session_context import Context
 from tests.cast import AT_THE_DOOR, BOB, NOW, identity
@@ -60,3 +61,17 @@ def test_renewal_in_one_process_holds_in_the_other(two_apps: tuple[Flask, Flask]
 
     with first.app_context():
         assert contexts(first).look_up(identity(BOB)).context is None
+
+
+def test_silent_redis_is_asked_once_and_then_left_alone(tmp_path: Path, template_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        silent.setblocking(False)
+        address = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        with app_on(tmp_path, template_url, redis_url=address) as app:
+            glances = [contexts(app).look_up(identity(BOB)) for _ in range(3)]
+            callers = [silent.accept()[0]]
+            with pytest.raises(BlockingIOError):
+                silent.accept()
+
+    callers[0].close()
+    assert glances == [Glance(None, None)] * 3

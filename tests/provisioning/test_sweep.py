@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
@@ -325,7 +325,7 @@ def test_owner_who_lost_the_lease_stops(session: Session, sweeper: Sweeper) -> N
     hours = iter(range(0, 3600, 60))
 
     def provide(clerk_id: str) -> object:
-        session.execute(SweepRun.__table__.update().values(owner="another"))  # type: ignore[attr-defined] # a Table
+        session.execute(update(SweepRun).values(owner="another"))
         session.commit()
         return sweeper.provide(clerk_id)
 
@@ -334,6 +334,21 @@ def test_owner_who_lost_the_lease_stops(session: Session, sweeper: Sweeper) -> N
         slow.start("cli")
 
     assert profiles(session) == 1
+
+
+def test_batch_of_an_owner_who_lost_the_lease_is_not_written(
+    session: Session, sweeper: Sweeper
+) -> None:
+    add_people(session, 4)
+
+    def steal(_: object) -> None:
+        session.execute(update(SweepRun).values(owner="another"))
+        session.commit()
+
+    with pytest.raises(LeaseLostError):
+        replace(sweeper, on_progress=steal).start("cli")
+
+    assert profiles(session) == 0
 
 
 def test_clock_does_not_start_twice_in_an_interval(session: Session, sweeper: Sweeper) -> None:

@@ -1,0 +1,79 @@
+"""Who waits for whom: registrations, logins and the set-based step of the sweep take turns."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from sqlalchemy.exc import OperationalError
+
+from extensions import transaction
+from provisioning import difference
+from provisioning.audit import Entry
+from provisioning.registration import pre_register
+from provisioning.standing import ADDRESS_LOCKS
+from tests.cast import NOW
+from tests.databases import app_on, count, locking, opened
+
+EVA = {"nome_completo": "Eva Melo", "email": "eva@example.com"}
+PEOPLE = """
+INSERT INTO users (clerk_id, email, email_verified)
+VALUES ('eva', 'eva@example.com', true), ('dora', 'dora@example.com', false)
+"""
+# What a login of hers holds, and what a profile holds that the sweep is just inserting for her.
+ADDRESS = f"SELECT pg_advisory_xact_lock({ADDRESS_LOCKS}, hashtext('eva@example.com'))"
+KEY_SHARE = "SELECT 1 FROM users WHERE clerk_id = 'eva' FOR KEY SHARE"
+EVERYBODY = (0, 1_000)
+
+
+@pytest.fixture
+def app(url: str, tmp_path: Path) -> Iterator[Flask]:
+    """An app on a database that knows two people."""
+    with opened(url) as connection:
+        connection.exec_driver_sql(PEOPLE)
+    with app_on(tmp_path, url) as app:
+        yield app
+
+
+def register() -> None:
+    with transaction(0.3) as session:
+        pre_register(session, EVA, entry=Entry("admin"), now=NOW)
+
+
+@pytest.mark.parametrize("held", [ADDRESS, KEY_SHARE])
+@pytest.mark.usefixtures("app")
+def test_registration_waits_for_whoever_is_providing_for_that_person(url: str, held: str) -> None:
+    with locking(url, held), pytest.raises(OperationalError, match="lock timeout"):
+        register()
+
+    register()
+
+    assert count(url, "SELECT count(*) FROM mentorados") == 1
+
+
+@pytest.mark.usefixtures("app")
+def test_sweep_passes_over_whom_an_admin_is_working_on(url: str) -> None:
+    held = "SELECT 1 FROM users WHERE clerk_id = 'eva' FOR UPDATE"
+    with locking(url, held), transaction(0.3) as session:
+        provided = difference.provide_range(session, EVERYBODY)
+
+    assert (provided, count(url, "SELECT count(*) FROM mentorados")) == ((1, 1), 1)
+
+
+@pytest.mark.usefixtures("app")
+def test_sweep_does_not_wait_for_somebody_who_is_just_signing_in(url: str) -> None:
+    held = "UPDATE users SET name = 'Eva' WHERE clerk_id = 'eva'"
+    with locking(url, held), transaction(0.3) as session:
+        provided = difference.provide_range(session, EVERYBODY)
+
+    assert provided == (2, 2)
+
+
+@pytest.mark.usefixtures("app")
+def test_set_based_step_leaves_alone_for_whom_a_profile_waits(url: str) -> None:
+    register()
+
+    with transaction() as session:
+        provided = difference.provide_range(session, EVERYBODY)
+
+    assert (provided, count(url, "SELECT count(user_id) FROM mentorados")) == ((1, 1), 1)
