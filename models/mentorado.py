@@ -8,6 +8,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from extensions import Model
 from models.columns import CreatedAt, Flag, SimNao, Time, pg_enum
 
+ONE_EACH = "mentorados_user_id_unique_idx"  # what keeps a person from having two profiles
+
 
 class Turma(enum.StrEnum):
     """The classes of the programme."""
@@ -43,7 +45,7 @@ class Mentorado(Model):
     updated_at: Mapped[CreatedAt]
 
     __table_args__ = (
-        Index("mentorados_user_id_unique_idx", "user_id", unique=True),
+        Index(ONE_EACH, "user_id", unique=True),
         Index("mentorados_email_idx", "email"),
         Index("mentorados_turma_idx", "turma"),
         Index("mentorados_turma_ativo_idx", "turma", "ativo"),

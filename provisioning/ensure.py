@@ -4,10 +4,13 @@ import enum
 from dataclasses import dataclass
 from datetime import datetime
 
+from psycopg2.errors import UniqueViolation
 from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from models import Mentorado, User
+from models.mentorado import ONE_EACH
 from provisioning import audit
 from provisioning.audit import Entry
 from provisioning.automatic import automatic_profiles
@@ -131,12 +134,19 @@ def _take_over(
 def _take_if_still_free(session: Session, user: User, waiting: int) -> Mentorado:
     # The condition, not what we read before, decides: a program that does not take our lock on the
     # address may have been faster.
-    taken = session.scalars(
+    take = (
         update(Mentorado)
         .where(Mentorado.id == waiting, Mentorado.user_id.is_(None))
         .values(user_id=user.id, updated_at=func.now())
         .returning(Mentorado)
-    ).one_or_none()
+    )
+    try:
+        taken = session.scalars(take).one_or_none()
+    except IntegrityError as err:
+        if not isinstance(err.orig, UniqueViolation) or err.orig.diag.constraint_name != ONE_EACH:
+            raise
+        # A sweep that had not seen the address proven. Deciding again finds its profile untouched.
+        raise StaleDecisionError(f"user {user.id} was given a profile meanwhile") from err
     if taken is None:
         raise StaleDecisionError(f"mentorado {waiting} found an owner meanwhile")
     return taken

@@ -1,6 +1,7 @@
 """Who waits for whom: registrations, logins and the set-based step of the sweep take turns."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,17 @@ from flask import Flask
 from sqlalchemy.exc import OperationalError
 
 from extensions import transaction
+from house import EXTENSION, House
+from identity.local import Person
 from provisioning import difference
 from provisioning.audit import Entry
+from provisioning.ensure import Outcome
 from provisioning.registration import pre_register
 from provisioning.standing import ADDRESS_LOCKS
-from tests.cast import NOW
+from tests.cast import AT_THE_DOOR, NOW, identity
 from tests.databases import app_on, count, locking, opened
+from tests.faults.crowds import queue_length
+from tests.serving import eventually
 
 EVA = {"nome_completo": "Eva Melo", "email": "eva@example.com"}
 PEOPLE = """
@@ -24,6 +30,14 @@ VALUES ('eva', 'eva@example.com', true), ('dora', 'dora@example.com', false)
 ADDRESS = f"SELECT pg_advisory_xact_lock({ADDRESS_LOCKS}, hashtext('eva@example.com'))"
 KEY_SHARE = "SELECT 1 FROM users WHERE clerk_id = 'eva' FOR KEY SHARE"
 EVERYBODY = (0, 1_000)
+DORA = Person("dora", "Dora Luz", "dora@example.com")
+EXPECTED = """
+INSERT INTO mentorados (nome_completo, email, turma) VALUES ('Dora Luz', 'dora@example.com', 'neon')
+"""
+SWEPT = """
+INSERT INTO mentorados (user_id, nome_completo, email, turma, created_automatically)
+SELECT id, 'Dora', email, 'neon', true FROM users WHERE clerk_id = 'dora'
+"""
 
 
 @pytest.fixture
@@ -77,3 +91,24 @@ def test_set_based_step_leaves_alone_for_whom_a_profile_waits(url: str) -> None:
         provided = difference.provide_range(session, EVERYBODY)
 
     assert (provided, count(url, "SELECT count(user_id) FROM mentorados")) == ((1, 1), 1)
+
+
+def test_profile_swept_in_the_moment_of_linking_is_folded_into_the_one_that_waits(
+    app: Flask, url: str
+) -> None:
+    with opened(url) as connection:
+        connection.exec_driver_sql(EXPECTED)
+
+    def sign_in() -> Outcome:
+        with app.app_context():
+            house: House = app.extensions[EXTENSION]
+            return house.guarantee.ensure(identity(DORA), entry=AT_THE_DOOR, now=NOW).outcome
+
+    with locking(url, SWEPT) as sweep, ThreadPoolExecutor(1) as pool:
+        signing_in = pool.submit(sign_in)
+        assert eventually(lambda: queue_length(url) == 1)
+        sweep.commit()
+
+        assert signing_in.result() is Outcome.CLAIMED
+
+    assert count(url, "SELECT count(*) FROM mentorados") == 1

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from sqlalchemy import func, select, text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from identity.local import Person
@@ -340,6 +341,29 @@ def test_profile_taken_by_another_program_meanwhile_is_decided_on_anew(
     alice: Mentorado, ensured: Ensure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stale = Standing(matches=(alice.id,))
+    monkeypatch.setattr("provisioning.ensure.settled", lambda *_: stale)
+
+    with pytest.raises(StaleDecisionError):
+        ensured(identity(BOB))
+
+
+def test_link_that_the_table_refuses_is_no_matter_of_timing(
+    session: Session, ensured: Ensure
+) -> None:
+    pre_registered(session, "bob@example.com")
+    nobody = "ALTER TABLE mentorados ADD CONSTRAINT nobody CHECK (user_id IS NULL)"
+    session.execute(text(nobody))
+
+    with pytest.raises(IntegrityError, match="nobody"):
+        ensured(identity(BOB))
+
+
+def test_profile_given_meanwhile_is_decided_on_anew(
+    session: Session, ensured: Ensure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensured(identity(BOB))
+    stale = Standing(matches=(pre_registered(session, "bob@example.com").id,))
+    monkeypatch.setattr("provisioning.ensure.find", lambda *_: Found(None, Rules()))
     monkeypatch.setattr("provisioning.ensure.settled", lambda *_: stale)
 
     with pytest.raises(StaleDecisionError):
