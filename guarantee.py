@@ -150,9 +150,12 @@ class Guarantee:
     def _remember(
         self, identity: Identity, ensured: Ensured, before: int | None, *, is_fresh: bool
     ) -> Context:
-        """Bring the cache in line with what is committed now."""
+        """Bring the cache in line with what is committed now.
+
+        Somebody who is denied may have been shut out by a process whose cache we do not share.
+        """
         generation = before
-        if is_fresh or ensured.outcome in CHANGES:
+        if is_fresh or ensured.outcome in CHANGES or ensured.denial:
             generation = self.contexts.generations.move_on(identity.clerk_id, since=before)
             log.info("session_invalidated", user_id=ensured.user.id)
         context = replace(context_of(ensured), generation=generation)

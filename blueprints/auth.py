@@ -98,7 +98,7 @@ def _advice(context: Context, diagnosis: Diagnosis) -> list[str]:
         "Seu perfil está pronto.": context.status == READY,
         "Sua conta é de administração e não precisa de perfil.": context.status == NOT_REQUIRED,
         "Sua conta não informa um e-mail. Adicione um para encontrarmos seu pré-cadastro.": (
-            not diagnosis.has_email
+            diagnosis.is_known and not diagnosis.has_email
         ),
         "Confirme seu e-mail para que possamos encontrar seu pré-cadastro.": (
             diagnosis.has_email and not diagnosis.email_verified
@@ -109,7 +109,9 @@ def _advice(context: Context, diagnosis: Diagnosis) -> list[str]:
         "Há um pré-cadastro com seu e-mail. Fale com a equipe para uni-lo ao seu perfil.": (
             diagnosis.linked and diagnosis.unlinked_match and not diagnosis.multiple_matches
         ),
-        "Estamos tentando criar seu perfil de novo automaticamente.": diagnosis.pending_attempt,
+        "Estamos tentando criar seu perfil de novo automaticamente.": (
+            diagnosis.pending_attempt and not diagnosis.linked
+        ),
         "Fale com a equipe da mentoria para liberar seu acesso.": (
             context.status not in (READY, NOT_REQUIRED)
         ),

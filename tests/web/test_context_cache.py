@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import Engine, event, func, select
+from sqlalchemy import Engine, event, func, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
@@ -21,7 +21,7 @@ from identity.people import identity_of
 from identity.tokens import SessionClaims
 from models import Mentorado, User
 from session_context import Context, mentorado_shape
-from tests.cast import ALICE, BOB, identity
+from tests.cast import ALICE, BOB, NOW, identity
 from tests.fixtures import Sign
 
 SELF = identity(ALICE)
@@ -198,6 +198,19 @@ def test_what_was_seen_last_is_kept_until_something_changes(
 
     assert before == LastGood(alices_context, "numbers")
     assert contexts.last_good(ALICE.clerk_id) is None
+
+
+def test_what_was_seen_last_ends_when_its_person_is_denied(
+    client: FlaskClient, session: Session, alice: Mentorado, sign: Sign, contexts: ContextCache
+) -> None:
+    client.get("/dashboard", headers=sign(ALICE))
+    session.execute(update(User).values(blocked_at=NOW))  # by a process of another cache
+    session.commit()
+    cache.delete(f"context:{ALICE.clerk_id}")  # its time is over
+
+    answer = client.get("/dashboard", headers=sign(ALICE))
+
+    assert (answer.status_code, contexts.last_good(ALICE.clerk_id)) == (403, None)
 
 
 class Clock:

@@ -131,12 +131,37 @@ def test_diagnostic_tells_that_it_is_tried_again(client: FlaskClient, sign: Sign
     }
 
 
+def test_diagnostic_promises_no_further_try_once_dead(
+    client: FlaskClient, session: Session, sign: Sign
+) -> None:
+    remember(session, "dead")
+
+    told = client.get("/api/auth/diagnostic", headers=sign(BOB)).json
+
+    assert told is not None
+    assert told["status"]["pending_attempt"] is False
+    assert told["advice"] == ["Fale com a equipe da mentoria para liberar seu acesso."]
+
+
 def test_administration_does_not_turn_away_whom_it_could_not_look_up(
     client: FlaskClient, sign: Sign
 ) -> None:
     answer = client.get("/api/admin/sweeps", headers=sign(BOB))
 
     assert (answer.status_code, code_of(answer)) == (503, "provisioning_unavailable")
+
+
+def test_diagnostic_of_the_cured_speaks_of_no_further_try(
+    client: FlaskClient, session: Session, sign: Sign
+) -> None:
+    remember(session, "pending")
+    session.execute(text("DROP TRIGGER poison ON mentorados"))
+    session.commit()
+
+    told = client.get("/api/auth/diagnostic", headers=sign(BOB)).json
+
+    assert told is not None
+    assert told["advice"] == ["Seu perfil está pronto."]
 
 
 def test_cure_is_felt_at_the_next_request(
