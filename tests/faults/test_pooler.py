@@ -71,4 +71,4 @@ def test_stampede_and_sweep_share_three_connections_of_a_transaction_pooler(
 
     assert [answer.text for answer in answers if not is_served(answer)] == []
     assert eventually(lambda: count(url, "SELECT count(user_id) FROM mentorados") == 560)
-    assert count(url, LEFT_BEHIND) == 0
+    assert eventually(lambda: count(url, LEFT_BEHIND) == 0)  # the clock may just be at work
