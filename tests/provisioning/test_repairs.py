@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from models import AuditEvent, Mentorado, MetricaMensal, User
@@ -156,3 +156,28 @@ def test_unknown_ids_are_told_apart(session: Session, name: str) -> None:
 
     with pytest.raises(error):
         call(session)
+
+
+def test_link_gives_a_profile_to_somebody_who_has_none(
+    session: Session, waiting: Mentorado
+) -> None:
+    user = User(clerk_id="user_without")
+    session.add(user)
+    session.flush()  # the call needs its id
+
+    repairs.link(session, waiting.id, user.id, entry=ADMIN, now=NOW)
+
+    assert owner(session, waiting) == user.id
+
+
+def test_profile_that_changes_hands_between_two_looks_is_left_alone(
+    session: Session, alice: Mentorado, bob: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lock_late(session: Session, user_id: int) -> User:
+        session.execute(update(Mentorado).where(Mentorado.id == alice.id).values(user_id=None))
+        return session.get_one(User, user_id)
+
+    monkeypatch.setattr(repairs, "_locked_user", lock_late)
+
+    with pytest.raises(ConflictError, match="changed hands"):
+        repairs.unlink(session, alice.id, entry=ADMIN, now=NOW)
