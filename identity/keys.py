@@ -64,6 +64,7 @@ class KeySet:
         raise InvalidTokenError("unknown key id")
 
     def _may_ask(self) -> bool:
+        """The first keys are asked for until there are some; later ones at most once a minute."""
         if self._asked_at is None:
             return True
         pause = REFETCH_COOLDOWN_SECONDS if self._keys else RETRY_COOLDOWN_SECONDS
@@ -72,15 +73,17 @@ class KeySet:
     def _refetch(self) -> None:
         """Replace the keys; while the issuer cannot be reached the old ones stay in force."""
         try:
-            fetched = _usable_keys(self._source())
+            fetched = usable_keys(self._source())
         except (OSError, ValueError) as err:
             log.warning("identity_provider_unavailable", call="jwks", error=type(err).__name__)
             fetched = {}
-        self._asked_at = self._clock()
+        # The first keys were not asked for because one was missing among them.
+        self._asked_at = self._clock() if self._keys or not fetched else None
         self._keys = fetched or self._keys
 
 
-def _usable_keys(document: Mapping[str, Any]) -> dict[str, PyJWK]:
+def usable_keys(document: Mapping[str, Any]) -> dict[str, PyJWK]:
+    """The RSA signing keys of a JSON Web Key Set, by their id; strange entries are passed over."""
     entries = document.get("keys")
     candidates = [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
     return {kid: key for entry in candidates for kid, key in _rsa_key(entry)}

@@ -3,17 +3,22 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jwt
-from jwt.exceptions import PyJWTError
+from jwt.exceptions import ExpiredSignatureError, ImmatureSignatureError, PyJWTError
+from jwt.types import Options
 
-from identity.errors import InvalidTokenError
+from identity.errors import InvalidTokenError, KeysUnavailableError, UntimelyTokenError
 from identity.keys import KeySet
 
 LEEWAY_SECONDS = 5
 LONGEST_TOKEN = 16_384  # characters; more than any browser or server lets through in one header
+# An answer is read at once; that our clock is a little behind must send nobody round and round.
+OF_AN_ANSWER = {"verify_iss": False, "verify_iat": False, "verify_nbf": False}
 LONGEST_SUBJECT = 64  # users.clerk_id
+SESSION_ID = re.compile(r"[A-Za-z0-9_]{1,100}")  # it becomes part of an address
+MACHINE = "mch_"  # Clerk's machine tokens are signed with the same key
 SENTINELS = {"null", "none", "undefined", "nil"}  # what broken clients send instead of an id
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\s]")
 
@@ -41,45 +46,84 @@ class TokenVerifier:
     def verify(self, token: str) -> SessionClaims:
         """Return what a valid token says.
 
-        Raises InvalidTokenError for every other one, whatever is wrong with it, and
-        KeysUnavailableError when it cannot be told.
+        Raises InvalidTokenError for every other one, whatever is wrong with it (UntimelyTokenError
+        if it is nothing but the time), and KeysUnavailableError when it cannot be told.
         """
+        claims = self._decode(token, require=["exp", "sub"])
+        self._check_party(claims.get("azp"))
+        if claims.get("sts") == "pending":  # signed in, but with tasks of Clerk's left to do
+            raise InvalidTokenError("an unfinished session")
+        return SessionClaims(checked_subject(claims.get("sub")), claims)
+
+    def directives(self, handshake: str) -> list[str]:
+        """The cookies to set that a handshake token carries; raises as `verify` does.
+
+        Signed by the issuer and of the session's class: a token of another class could carry what
+        somebody else has written into it.
+        """
+        directives = self._decode(handshake, **OF_AN_ANSWER).get("handshake")
+        if not isinstance(directives, list):
+            raise InvalidTokenError("not a handshake")
+        return [directive for directive in directives if isinstance(directive, str)]
+
+    def session_id(self, token: str) -> str | None:
+        """Which session a token of ours belonged to, whatever its time; None for any other."""
+        timeless = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
+        try:
+            sid = self._decode(token, require=["sid"], **timeless)["sid"]
+        except (InvalidTokenError, KeysUnavailableError):
+            return None
+        return sid if isinstance(sid, str) and SESSION_ID.fullmatch(sid) else None
+
+    def _decode(self, token: str, **options: Any) -> dict[str, Any]:
         if len(token) > LONGEST_TOKEN:
             raise InvalidTokenError("too long")
         try:
-            claims = self._decode(token)
+            return self._decoded(token, options)
+        except ExpiredSignatureError as err:
+            raise UntimelyTokenError("session-token-expired") from err
+        except ImmatureSignatureError as err:
+            raise UntimelyTokenError(self._early_reason(token, options)) from err
         except (PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as err:
             # PyJWT lets some malformed input escape as a plain ValueError (advisories of 2026).
             raise InvalidTokenError(type(err).__name__) from err
-        self._check_party(claims.get("azp"))
-        return SessionClaims(_checked_subject(claims.get("sub")), claims)
 
-    def _decode(self, token: str) -> dict[str, Any]:
+    def _early_reason(self, token: str, options: Mapping[str, Any]) -> str:
+        """PyJWT has one error for a token that is valid later and for one written later."""
+        try:
+            self._decoded(token, {**options, "verify_iat": False})
+        except ImmatureSignatureError:
+            return "session-token-nbf"
+        return "session-token-iat-in-the-future"
+
+    def _decoded(self, token: str, options: Mapping[str, Any]) -> dict[str, Any]:
         header = jwt.get_unverified_header(token)
         if header.get("cat") not in SESSION_CATEGORIES or header.get("typ", "JWT") != "JWT":
             raise InvalidTokenError("a token of another class")
         key = self.keys.key(str(header.get("kid")))
+        usual = {"verify_aud": False, "verify_iss": self.issuer is not None}
         return jwt.decode(
             token,
             key.key,
             algorithms=["RS256"],
             issuer=self.issuer,
             leeway=LEEWAY_SECONDS,
-            options={
-                "require": ["exp", "sub"],
-                "verify_iss": self.issuer is not None,
-                "verify_aud": False,
-            },
+            options=cast(Options, {**usual, **options}),
         )
 
     def _check_party(self, party: object) -> None:
-        if party and self.authorized_parties and party not in self.authorized_parties:
+        if party is None or not self.authorized_parties:
+            return
+        if not isinstance(party, str) or party not in self.authorized_parties:
             raise InvalidTokenError("another authorized party")
 
 
-def _checked_subject(subject: object) -> str:
+def checked_subject(subject: object) -> str:
+    """The id of a person; raises InvalidTokenError for what cannot be one (CONTRACT section 3)."""
     if not isinstance(subject, str) or not 0 < len(subject) <= LONGEST_SUBJECT:
         raise InvalidTokenError("unusable subject")
     if subject.lower() in SENTINELS or CONTROL.search(subject):
         raise InvalidTokenError("unusable subject")
+    if subject.startswith(MACHINE):
+        raise InvalidTokenError("a machine, not a person")
     return subject
