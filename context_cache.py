@@ -42,6 +42,9 @@ class ContextCache:
     """One for an app, shared by its threads; every method answers, whatever the cache does."""
 
     ttl_seconds: int
+    edition: str = (
+        ""  # what is kept under other rules, such as another ADMIN_EMAILS, is not believed
+    )
     generations: Generations = field(default_factory=Generations)
 
     def look_up(self, identity: Identity) -> Glance:
@@ -54,12 +57,12 @@ class ContextCache:
             generation, entry = self.generations.with_entry(clerk_id, _context(clerk_id))
         except CacheDownError:
             return Glance(None, None)
-        return Glance(_believed(entry, generation, identity), generation)
+        return Glance(self._believed(entry, generation, identity), generation)
 
     def keep(self, identity: Identity, context: Context) -> None:
         """Keep a usable context under the generation it carries."""
         if context.status == READY and context.generation is not None:
-            entry = _entry(context, identity=_fingerprint(identity))
+            entry = _entry(context, identity=self._fingerprint(identity))
             self._store(_context(identity.clerk_id), entry, self.ttl_seconds)
 
     def renew(self, clerk_id: str) -> None:
@@ -89,18 +92,22 @@ class ContextCache:
         except CacheDownError:
             return  # what is not kept will be read again
 
+    def _believed(self, entry: Any, generation: int, identity: Identity) -> Context | None:
+        """Read an entry; one of another generation, or without a profile, counts as none."""
+        found = _read(entry)
+        is_same = found.get("identity") == self._fingerprint(identity)
+        if found.get("generation") != generation or not is_same:
+            log.info("cache_miss")
+            return None
+        if not found.get("mentorado"):
+            log.warning("cache_hit_no_mentorado", user_id=found.get("user", {}).get("id"))
+            return None
+        log.debug("cache_hit", user_id=found["user"]["id"])
+        return Context(found["user"], found["mentorado"], READY, generation=generation)
 
-def _believed(entry: Any, generation: int, identity: Identity) -> Context | None:
-    """Read an entry; one of another generation, or without a profile, counts as none."""
-    found = _read(entry)
-    if found.get("generation") != generation or found.get("identity") != _fingerprint(identity):
-        log.info("cache_miss")
-        return None
-    if not found.get("mentorado"):
-        log.warning("cache_hit_no_mentorado", user_id=found.get("user", {}).get("id"))
-        return None
-    log.debug("cache_hit", user_id=found["user"]["id"])
-    return Context(found["user"], found["mentorado"], READY, generation=generation)
+    def _fingerprint(self, identity: Identity) -> str:
+        said = f"{self.edition}|{identity!r}".encode("utf-8", "surrogatepass")
+        return blake2b(said, digest_size=12).hexdigest()
 
 
 def _entry(context: Context, **more: str) -> dict[str, Any]:
@@ -119,10 +126,6 @@ def _read(entry: Any) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _fingerprint(identity: Identity) -> str:
-    return blake2b(repr(identity).encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
 def _context(clerk_id: str) -> str:

@@ -1,28 +1,31 @@
 """Who a verified token speaks of, in the guarantee's terms."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from identity.tokens import SessionClaims
 from provisioning.identity import Identity, clean_email, clean_name, clean_url
 
 
-def identity_of(claims: SessionClaims, admin_emails: frozenset[str]) -> Identity:
+def identity_of(claims: SessionClaims) -> Identity:
     """Read the optional claims; whatever is missing or unusable is «not known».
 
     Only the boolean `true` verifies an address (CONTRACT section 3): `"true"`, `1` and the like are
-    an address that is known not to be verified.
+    an address that is known not to be verified. A token with a name, an address and a verdict on it
+    spares the question to the Backend API.
     """
     values = claims.values
-    email = clean_email(values.get("email"))
+    name, email = clean_name(values.get("name")), clean_email(values.get("email"))
     is_verified = _verdict(values) if email else None
     return Identity(
         clerk_id=claims.subject,
-        name=clean_name(values.get("name")),
+        name=name,
         email=email,
         email_verified=is_verified,
         image_url=clean_url(values.get("image_url")),
-        listed_admin=_is_listed(email, admin_emails, is_verified=is_verified),
+        is_complete=None not in (name, email, is_verified),
+        as_of=_issued_at(values),
     )
 
 
@@ -30,9 +33,7 @@ def _verdict(values: Mapping[str, Any]) -> bool | None:
     return values["email_verified"] is True if "email_verified" in values else None
 
 
-def _is_listed(
-    email: str | None, admin_emails: frozenset[str], *, is_verified: bool | None
-) -> bool | None:
-    if email is None or is_verified is None:
-        return None
-    return is_verified and email.lower() in admin_emails
+def _issued_at(values: Mapping[str, Any]) -> datetime | None:
+    """When the token was written, by the issuer's clock."""
+    issued_at = values.get("iat")
+    return datetime.fromtimestamp(issued_at, UTC) if isinstance(issued_at, int | float) else None

@@ -8,6 +8,7 @@ from models.metrica_mensal import MetricaMensal
 from models.provisioning_attempt import ProvisioningAttempt
 from models.sweep_run import SweepRun
 from models.user import User
+from models.webhook_message import WebhookMessage
 
 __all__ = [
     "AppSetting",
@@ -18,4 +19,5 @@ __all__ = [
     "ProvisioningAttempt",
     "SweepRun",
     "User",
+    "WebhookMessage",
 ]

@@ -33,6 +33,12 @@ class User(Model):
     # The role came from ADMIN_EMAILS and goes with it; a granted role has no such mark and stays.
     admin_by_address: Mapped[Flag]
     blocked_at: Mapped[Time | None]
+    # Clerk has deleted the account: none of its sessions counts any longer.
+    deleted_at: Mapped[Time | None]
+    # Of when the newest news about this person is, by Clerk's clock; older ones change nothing.
+    identity_as_of: Mapped[Time | None]
+    # When everything that Clerk knows of this person was last heard; until then it is asked for.
+    identity_completed_at: Mapped[Time | None]
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[CreatedAt]
     last_signed_in: Mapped[CreatedAt]
@@ -41,6 +47,7 @@ class User(Model):
         UniqueConstraint("clerk_id"),
         Index("users_email_idx", "email"),
         Index("users_normalized_email_idx", text("normalized_address(email)")),
+        Index("users_incomplete_idx", "id", postgresql_where=text("identity_completed_at IS NULL")),
     )
 
     @property

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import CTE, Subquery, case, func, literal, true
 from sqlalchemy.dialects.postgresql import Insert, insert
 
-from models import Mentorado
+from models import Mentorado, User
 from models.mentorado import Turma
 from provisioning.identity import NAME_LENGTH, URL_LENGTH
 
@@ -32,3 +32,13 @@ def automatic_profiles(people: CTE | Subquery) -> Insert:
         .from_select(list(values), people.select().with_only_columns(*values.values()))
         .on_conflict_do_nothing(index_elements=[Mentorado.user_id])
     )
+
+
+def fill_gaps(profile: Mentorado, user: User) -> None:
+    """Let an automatic profile have what its person's identity did not tell at first."""
+    if profile.nome_completo == NAMELESS and user.name:
+        profile.nome_completo = user.name[:NAME_LENGTH]
+    if profile.email is None:
+        profile.email = user.email
+    if profile.foto_url is None and len(user.image_url or "") <= URL_LENGTH:
+        profile.foto_url = user.image_url

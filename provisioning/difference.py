@@ -1,6 +1,7 @@
 """Who is due a profile and has none: computed each time from what is there, never remembered."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, and_, exists, func, insert, literal, or_, select, text
 from sqlalchemy.orm import Session, aliased
@@ -24,6 +25,12 @@ def count_missing(session: Session) -> int:
     session.execute(NO_NESTED_LOOP)
     missing = select(func.count()).select_from(User).where(*_is_due())
     return session.scalars(missing).one()
+
+
+def oldest_missing(session: Session) -> datetime | None:
+    """Since when the first of them has been known; None when nobody is."""
+    session.execute(NO_NESTED_LOOP)
+    return session.scalars(select(func.min(User.created_at)).where(*_is_due())).one()
 
 
 def next_range(session: Session, after_id: int, size: int) -> Range | None:
@@ -109,9 +116,14 @@ def _waits_for_an_address() -> tuple[ColumnElement[bool], ...]:
 
 
 def _may_have_one() -> tuple[ColumnElement[bool], ...]:
-    """Neither an admin nor blocked, and not a case for the attempts."""
+    """Neither an admin nor shut out, and not a case for the attempts."""
     has_record = exists().where(ProvisioningAttempt.clerk_id == User.clerk_id)
-    return (User.role == Role.USER, User.blocked_at.is_(None), ~has_record)
+    return (
+        User.role == Role.USER,
+        User.blocked_at.is_(None),
+        User.deleted_at.is_(None),
+        ~has_record,
+    )
 
 
 def _is_due() -> tuple[ColumnElement[bool], ...]:

@@ -13,11 +13,12 @@ from models import Mentorado, User
 from models.mentorado import ONE_EACH
 from provisioning import audit
 from provisioning.audit import Entry
-from provisioning.automatic import automatic_profiles
+from provisioning.automatic import automatic_profiles, fill_gaps
 from provisioning.errors import Denial, StaleDecisionError
 from provisioning.identity import Identity
 from provisioning.linking import Action, Decision, Rules, Standing, decide
 from provisioning.people import remember
+from provisioning.roles import follow_list
 from provisioning.standing import find, glimpsed, settled
 
 
@@ -65,6 +66,7 @@ def ensure(
     # 1. The row lock makes calls for one person queue up; every statement below is a new one under
     #    READ COMMITTED and so sees what the call before us has committed.
     user = remember(session, identity, signs_in=entry.is_sign_in, now=now)
+    follow_list(session, user, rules.admin_emails, entry=entry)
     # 2. What is there already.
     found = find(session, user, rules)
     # 3. What waits for this address, held still until the commit.
@@ -106,6 +108,8 @@ def _carry_out(
 
 
 def _existing(user: User, profile: Mentorado | None) -> Ensured:
+    if profile is not None and profile.is_unedited:
+        fill_gaps(profile, user)
     if profile is not None and not profile.is_active:
         return Ensured(Outcome.DENIED, user, profile, Denial.MENTORADO_INACTIVE)
     return Ensured(Outcome.EXISTING, user, profile)

@@ -6,6 +6,7 @@ import enum
 class Denial(enum.StrEnum):
     """Why a person has no usable profile although nothing went wrong (CONTRACT section 4.3)."""
 
+    USER_DELETED = "unauthenticated"  # their sessions no longer count
     USER_BLOCKED = "user_blocked"
     MENTORADO_INACTIVE = "mentorado_inactive"
     AUTO_CREATE_DISABLED = "auto_create_disabled"
@@ -26,6 +27,10 @@ class NeedsAttentionError(ProvisioningError):
 
 class StaleDecisionError(ProvisioningUnavailableError):
     """What was decided on changed under the decision; deciding again is right."""
+
+
+class IdentityUnavailableError(ProvisioningError):
+    """The identity provider cannot be asked about anybody just now."""
 
 
 class DatabaseUnavailableError(ProvisioningUnavailableError):

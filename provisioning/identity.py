@@ -2,7 +2,8 @@
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
 NAME_LENGTH = 255  # mentorados.nome_completo
 EMAIL_LENGTH = 320  # users.email, mentorados.email
@@ -20,7 +21,10 @@ class Identity:
     """A person as the identity provider describes them; None always means «not known».
 
     `email` is the primary address only. `email_verified` is True only when the provider vouches for
-    that address. `listed_admin` tells whether the verified address stands in ADMIN_EMAILS.
+    that address; a verdict without an address says that there is none any longer. `is_complete`
+    tells that there is nothing more to be learned by asking. `as_of` is the moment of which this
+    speaks, by the provider's clock; it is no part of what is said, so that each token of a person
+    says the same.
     """
 
     clerk_id: str
@@ -29,7 +33,30 @@ class Identity:
     email_verified: bool | None = None
     image_url: str | None = None
     login_method: str | None = None
-    listed_admin: bool | None = None
+    is_complete: bool = False
+    as_of: datetime | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the provider was asked and knows nobody of that id."""
+        return self == Identity(self.clerk_id, is_complete=True)
+
+    def completed_by(self, told: "Identity") -> "Identity":
+        """This identity with what the provider has told when it was asked; its word counts more.
+
+        An address and the verdict on it are one word: a verdict never moves to another address.
+        """
+        word = told if told.email_verified is not None else self
+        return Identity(
+            self.clerk_id,
+            told.name or self.name,
+            word.email,
+            word.email_verified,
+            told.image_url or self.image_url,
+            told.login_method or self.login_method,
+            told.is_complete,
+            told.as_of,
+        )
 
 
 def clean_name(value: object) -> str | None:

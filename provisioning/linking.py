@@ -19,10 +19,13 @@ class Action(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the operator allows: ENABLE_AUTO_CREATE with the stored switch, and ENROLMENT."""
+    """What the operator decides: ENABLE_AUTO_CREATE with the stored switch, ENROLMENT, and who is
+    an admin by address.
+    """
 
     auto_create: bool = True
     invited_only: bool = False
+    admin_emails: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class Standing:
     `is_untouched` tells of an automatic profile that no person edited and nothing refers to.
     """
 
+    is_deleted: bool = False
     is_blocked: bool = False
     is_admin: bool = False
     has_profile: bool = False
@@ -61,6 +65,8 @@ class Decision:
 
 def decide(standing: Standing, rules: Rules) -> Decision:
     """Apply DESIGN section 3, steps 2 to 4, in their order; the first rule that fits wins."""
+    if standing.is_deleted:
+        return Decision(Action.DENY, denial=Denial.USER_DELETED)
     if standing.is_blocked:
         return Decision(Action.DENY, denial=Denial.USER_BLOCKED)
     if standing.has_profile:

@@ -3,31 +3,39 @@
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import select, text
+from sqlalchemy import exists, select, text, update
 from sqlalchemy.orm import Session
 
-from models import User
+from models import ProvisioningAttempt, User
 from provisioning.identity import Identity
 
-# What is not known never overwrites what is. An address without a word about its verification keeps
-# the old verdict only while it stays the same address. A role from ADMIN_EMAILS comes and goes with
-# the list; a granted one is not its business.
-CHANGES = """
-    name = coalesce(:name, users.name),
-    email = coalesce(:email, users.email),
+# What is not known never overwrites what is, and older news only fills gaps (`as_of` is None for
+# somebody who just comes by: that is always news).
+IS_NEWS = "(CAST(:as_of AS timestamptz) < users.identity_as_of) IS NOT TRUE"
+
+
+def _merged(column: str) -> str:
+    return f"""{column} = CASE WHEN {IS_NEWS} THEN coalesce(:{column}, users.{column})
+        ELSE coalesce(users.{column}, :{column}) END"""
+
+
+# An address without a word about its verification keeps the old verdict only while it stays the
+# same address; a verdict without an address says that there is none any longer.
+CHANGES = f"""
+    {_merged("name")},
+    {_merged("image_url")},
+    {_merged("login_method")},
+    email = CASE WHEN {IS_NEWS} THEN coalesce(:email, users.email) ELSE users.email END,
     email_verified = CASE
-        WHEN :email IS NULL THEN users.email_verified
+        WHEN NOT ({IS_NEWS}) THEN users.email_verified
+        WHEN :email IS NULL THEN
+            users.email_verified AND coalesce(CAST(:email_verified AS boolean), true)
         ELSE coalesce(CAST(:email_verified AS boolean), users.email_verified
             AND normalized_address(users.email) = normalized_address(:email)) END,
-    image_url = coalesce(:image_url, users.image_url),
-    login_method = coalesce(:login_method, users.login_method),
-    role = CASE
-        WHEN CAST(:listed_admin AS boolean) THEN 'admin'
-        WHEN users.admin_by_address AND NOT CAST(:listed_admin AS boolean) THEN 'user'
-        ELSE users.role END,
-    admin_by_address = CASE
-        WHEN CAST(:listed_admin AS boolean) IS NULL THEN users.admin_by_address
-        ELSE CAST(:listed_admin AS boolean) AND (users.role = 'user' OR users.admin_by_address) END,
+    identity_as_of = CASE WHEN :is_complete
+        THEN greatest(CAST(:as_of AS timestamptz), users.identity_as_of)
+        ELSE users.identity_as_of END,
+    identity_completed_at = CASE WHEN :is_complete THEN :now ELSE users.identity_completed_at END,
     updated_at = :now,
     last_signed_in = CASE WHEN :signs_in THEN :now ELSE users.last_signed_in END
 """
@@ -38,18 +46,52 @@ UPSERT = text(f"""
     WITH known AS (
         UPDATE users SET {CHANGES} WHERE clerk_id = :clerk_id RETURNING *
     ), fresh AS (
-        INSERT INTO users (clerk_id, name, email, email_verified, image_url, login_method, role,
-                           admin_by_address, created_at, updated_at, last_signed_in)
+        INSERT INTO users (clerk_id, name, email, email_verified, image_url, login_method,
+                           identity_as_of, identity_completed_at,
+                           created_at, updated_at, last_signed_in)
         SELECT :clerk_id, :name, :email, coalesce(CAST(:email_verified AS boolean), false),
                :image_url, :login_method,
-               CAST(CASE WHEN CAST(:listed_admin AS boolean) THEN 'admin' ELSE 'user' END AS role),
-               coalesce(CAST(:listed_admin AS boolean), false), :now, :now, :now
+               CASE WHEN :is_complete THEN CAST(:as_of AS timestamptz) END,
+               CASE WHEN :is_complete THEN CAST(:now AS timestamptz) END, :now, :now, :now
          WHERE NOT EXISTS (SELECT 1 FROM known)
         ON CONFLICT (clerk_id) DO UPDATE SET {CHANGES}
         RETURNING *
     )
     SELECT * FROM known UNION ALL SELECT * FROM fresh
 """)  # noqa: S608 - built from constants of this file only
+
+
+def is_complete(session: Session, clerk_id: str) -> bool:
+    """Whether everything the provider knows of this person has been heard."""
+    heard = select(User.id).where(
+        User.clerk_id == clerk_id, User.identity_completed_at.is_not(None)
+    )
+    return session.scalars(heard).one_or_none() is not None
+
+
+def note_heard(session: Session, clerk_id: str, now: datetime) -> None:
+    """Note that there is nothing more to be heard of this person."""
+    session.execute(update(User).where(User.clerk_id == clerk_id).values(identity_completed_at=now))
+
+
+def incomplete(session: Session, limit: int) -> list[str]:
+    """Clerk ids of people to ask the provider about, the newest first: they are waiting.
+
+    Who has a record of failure is a case for the attempts.
+    """
+    has_record = exists().where(ProvisioningAttempt.clerk_id == User.clerk_id)
+    waiting = select(User.clerk_id).where(
+        User.identity_completed_at.is_(None), User.deleted_at.is_(None), ~has_record
+    )
+    return list(session.scalars(waiting.order_by(User.id.desc()).limit(limit)))
+
+
+def not_yet_complete(session: Session, clerk_ids: list[str]) -> set[str]:
+    """Those among them of whom not everything has been heard, or nothing at all."""
+    heard = select(User.clerk_id).where(
+        User.clerk_id.in_(clerk_ids), User.identity_completed_at.is_not(None)
+    )
+    return set(clerk_ids) - set(session.scalars(heard))
 
 
 def remember(session: Session, identity: Identity, *, signs_in: bool, now: datetime) -> User:

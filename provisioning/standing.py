@@ -81,6 +81,7 @@ def _standing(
     session: Session, user: User, profile: Mentorado | None, matches: tuple[int, ...]
 ) -> Standing:
     return Standing(
+        is_deleted=user.deleted_at is not None,
         is_blocked=user.blocked_at is not None,
         is_admin=user.is_admin,
         has_profile=profile is not None,

@@ -203,7 +203,7 @@ class Programme(RuleBasedStateMachine):
 
     def _identity(self, person: Person) -> Identity:
         claims = self.house.verifier.verify(self._token(person))
-        return identity_of(claims, self.house.admin_emails)
+        return identity_of(claims)
 
     def _picked(self, table: str, pick: int) -> list[int]:
         rows = self._query(f"SELECT id FROM {table} ORDER BY id")
@@ -225,7 +225,7 @@ def programme(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[type[Programme]]:
     """The machine on an app and a database of its own, and with little patience for faults."""
-    monkeypatch.setattr("guarantee.REQUEST_BUDGET_SECONDS", 0.25)
+    monkeypatch.setattr("perseverance.REQUEST_BUDGET_SECONDS", 0.25)
     with opened(url) as database, app_on(tmp_path, url) as app:
         database.exec_driver_sql(PREPARED)
         yield type("ThisProgramme", (Programme,), {"app": app, "database": database})

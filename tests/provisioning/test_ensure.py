@@ -20,7 +20,7 @@ from provisioning.linking import Action, Rules, Standing
 from provisioning.standing import Found
 from tests.cast import ALICE, AT_THE_DOOR, BOB, CHARLIE, NOW, identity
 
-Ensure = Callable[[Identity], Ensured]
+Ensure = Callable[..., Ensured]
 EVE = Person("user_eve", "Eve", "bob@example.com")  # has Bob's address
 
 
@@ -86,6 +86,46 @@ def test_person_without_name_is_called_novo_usuario(ensured: Ensure) -> None:
 
     assert result.mentorado is not None
     assert result.mentorado.nome_completo == "Novo Usuário"
+
+
+def test_automatic_profile_gets_what_is_learned_later(ensured: Ensure) -> None:
+    ensured(Identity(BOB.clerk_id))
+
+    later = replace(identity(BOB), image_url="https://x.example.com/b.png")
+    profile = ensured(later).mentorado
+
+    assert profile is not None
+    assert (profile.nome_completo, profile.email) == (BOB.name, BOB.email)
+    assert profile.foto_url == "https://x.example.com/b.png"
+
+
+def test_image_address_that_does_not_fit_is_left_out(ensured: Ensure) -> None:
+    ensured(Identity(BOB.clerk_id))
+
+    profile = ensured(Identity(BOB.clerk_id, image_url=f"https://x.example.com/{500 * 'x'}"))
+
+    assert profile.mentorado is not None
+    assert profile.mentorado.foto_url is None
+
+
+def test_what_is_learned_later_replaces_nothing(session: Session, ensured: Ensure) -> None:
+    ensured(identity(BOB))
+
+    profile = ensured(replace(identity(BOB), name="Roberto", email="r@example.com")).mentorado
+
+    assert profile is not None
+    assert (profile.nome_completo, profile.email) == (BOB.name, BOB.email)
+
+
+def test_profile_that_a_person_edited_keeps_its_gaps(session: Session, ensured: Ensure) -> None:
+    profile = ensured(Identity(BOB.clerk_id)).mentorado
+    assert profile is not None
+    profile.edited_at = NOW
+    session.flush()
+
+    ensured(identity(BOB))
+
+    assert profile.nome_completo == "Novo Usuário"
 
 
 def test_creation_leaves_an_audit_event_in_the_same_transaction(
@@ -243,7 +283,7 @@ def test_profile_that_an_unknown_table_refers_to_is_kept(session: Session, ensur
 
 
 def test_admin_without_profile_is_not_provisioned(session: Session, ensured: Ensure) -> None:
-    result = ensured(replace(identity(BOB), listed_admin=True))
+    result = ensured(identity(BOB), Rules(admin_emails=frozenset({"bob@example.com"})))
 
     assert (result.outcome, result.user.role) == (Outcome.ADMIN, Role.ADMIN)
     assert profiles(session) == 0

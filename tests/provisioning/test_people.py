@@ -3,14 +3,12 @@
 from dataclasses import replace
 from datetime import timedelta
 
-import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from models import User
-from models.user import Role
 from provisioning.identity import Identity
-from provisioning.people import remember
+from provisioning.people import incomplete, is_complete, not_yet_complete, remember
 from tests.cast import BOB, NOW, identity
 
 
@@ -83,25 +81,62 @@ def test_only_a_login_moves_the_last_login(session: Session) -> None:
     assert (user.last_signed_in, user.updated_at) == (NOW, later)
 
 
-def test_listed_address_makes_an_admin_and_leaving_the_list_ends_it(session: Session) -> None:
-    listed = seen(session, replace(identity(BOB), listed_admin=True)).role
+def test_older_news_fills_gaps_only(session: Session) -> None:
+    seen(session, replace(identity(BOB), is_complete=True, as_of=NOW))
 
-    unlisted = seen(session, replace(identity(BOB), listed_admin=False)).role
+    older = Identity(
+        BOB.clerk_id, "Roberto", "old@example.com", True, "https://x.example.com/b.png",
+        is_complete=True, as_of=NOW - timedelta(seconds=1),
+    )  # fmt: skip
+    user = seen(session, older)
 
-    assert (listed, unlisted) == (Role.ADMIN, Role.USER)
-
-
-@pytest.mark.parametrize("listed", [True, False, None])
-def test_granted_role_is_not_the_list_s_business(session: Session, listed: bool | None) -> None:
-    session.add(User(clerk_id=BOB.clerk_id, role=Role.ADMIN))
-    seen(session, replace(identity(BOB), listed_admin=listed))
-
-    user = seen(session, replace(identity(BOB), listed_admin=False))
-
-    assert user.role is Role.ADMIN
+    assert (user.name, user.email) == (BOB.name, BOB.email)
+    assert user.image_url == "https://x.example.com/b.png"
 
 
-def test_unknown_listing_leaves_the_role_alone(session: Session) -> None:
-    seen(session, replace(identity(BOB), listed_admin=True))
+def test_news_of_the_same_moment_counts(session: Session) -> None:
+    seen(session, replace(identity(BOB), is_complete=True, as_of=NOW))
 
-    assert seen(session, Identity(BOB.clerk_id)).role is Role.ADMIN
+    user = seen(session, Identity(BOB.clerk_id, "Roberto", as_of=NOW))
+
+    assert user.name == "Roberto"
+
+
+def test_whoever_says_nothing_is_no_older_news(session: Session) -> None:
+    seen(session, replace(identity(BOB), is_complete=True, as_of=NOW))
+
+    assert seen(session, Identity(BOB.clerk_id, "Roberto")).name == "Roberto"
+
+
+def test_address_that_the_provider_has_dropped_is_no_longer_proven(session: Session) -> None:
+    seen(session, identity(BOB))
+
+    user = seen(session, Identity(BOB.clerk_id, email_verified=False, is_complete=True))
+
+    assert (user.email, user.email_verified) == (BOB.email, False)
+
+
+def test_provider_that_knows_nobody_takes_nothing_back(session: Session) -> None:
+    seen(session, identity(BOB))
+
+    user = seen(session, Identity(BOB.clerk_id, is_complete=True))
+
+    assert (user.email, user.email_verified) == (BOB.email, True)
+
+
+def test_completeness_is_remembered(session: Session) -> None:
+    seen(session, Identity(BOB.clerk_id))
+    before = is_complete(session, BOB.clerk_id)
+
+    seen(session, Identity(BOB.clerk_id, is_complete=True))
+
+    assert (before, is_complete(session, BOB.clerk_id)) == (False, True)
+
+
+def test_newest_of_the_incomplete_come_first(session: Session) -> None:
+    for clerk_id in ("first", "second", "third"):
+        seen(session, Identity(clerk_id))
+    seen(session, Identity("second", is_complete=True))
+
+    assert incomplete(session, 2) == ["third", "first"]
+    assert not_yet_complete(session, ["first", "second", "new"]) == {"first", "new"}

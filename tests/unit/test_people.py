@@ -1,16 +1,16 @@
 """Who a verified token speaks of: what it says is believed to the letter, the rest not known."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from identity.people import identity_of
 from identity.tokens import SessionClaims
 from provisioning.identity import Identity
 
-ADMINS = frozenset({"dona@example.com"})
-
 
 def speaks_of(**claims: object) -> Identity:
-    return identity_of(SessionClaims("user_bia", claims), ADMINS)
+    return identity_of(SessionClaims("user_bia", claims))
 
 
 def test_every_claim_is_taken_over() -> None:
@@ -21,7 +21,7 @@ def test_every_claim_is_taken_over() -> None:
     )
 
     assert person == Identity(
-        "user_bia", "Bia Nunes", "bia@example.com", True, image, listed_admin=False
+        "user_bia", "Bia Nunes", "bia@example.com", True, image, is_complete=True
     )
 
 
@@ -35,36 +35,32 @@ def test_missing_claims_are_not_known() -> None:
 def test_only_the_boolean_true_verifies_an_address(verdict: object) -> None:
     person = speaks_of(email="dona@example.com", email_verified=verdict)
 
-    assert (person.email_verified, person.listed_admin) == (False, False)
+    assert person.email_verified is False
 
 
 def test_address_without_a_verdict_is_known_but_not_its_verification() -> None:
     person = speaks_of(email="dona@example.com")
 
-    known = (person.email, person.email_verified, person.listed_admin)
-    assert known == ("dona@example.com", None, None)
+    assert (person.email, person.email_verified) == ("dona@example.com", None)
 
 
 @pytest.mark.parametrize("email", [None, "", "bia", "bia@x@y", "bia\x00@example.com", 7, ["b@c"]])
 def test_verdict_on_an_unusable_address_is_not_known_either(email: object) -> None:
     person = speaks_of(email=email, email_verified=True)
 
-    assert (person.email, person.email_verified, person.listed_admin) == (None, None, None)
+    assert (person.email, person.email_verified) == (None, None)
 
 
-@pytest.mark.parametrize(
-    ("email", "is_listed"),
-    [
-        ("dona@example.com", True),
-        ("Dona@Example.COM", True),
-        (" dona@example.com ", True),
-        ("bia@example.com", False),
-        ("dona@example.com.br", False),
-        ("xdona@example.com", False),
-    ],
-)
-def test_verified_address_is_looked_up_whole_and_in_any_case(email: str, is_listed: bool) -> None:
-    assert speaks_of(email=email, email_verified=True).listed_admin is is_listed
+@pytest.mark.parametrize("missing", ["name", "email", "email_verified"])
+def test_token_that_leaves_something_out_is_not_the_whole_story(missing: str) -> None:
+    claims = {"name": "Bia Nunes", "email": "bia@example.com", "email_verified": False}
+    del claims[missing]
+
+    assert not speaks_of(**claims).is_complete
+
+
+def test_token_speaks_of_the_moment_it_was_written() -> None:
+    assert speaks_of(iat=1_773_144_000).as_of == datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("claim", ["name", "image_url"])

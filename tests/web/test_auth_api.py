@@ -162,8 +162,11 @@ def test_diagnostic_of_a_ready_person_says_so(
 @pytest.mark.parametrize(
     ("person", "word"),
     [
-        (Person("user_x", "X", None), "não informa um e-mail"),
-        (Person("user_x", "X", "x@example.com", email_verified=False), "Confirme seu e-mail"),
+        (Person("user_of_few_words", "X", None), "não informa um e-mail"),
+        (
+            Person("user_of_few_words", "X", "x@example.com", email_verified=False),
+            "Confirme seu e-mail",
+        ),
     ],
 )
 def test_diagnostic_advises_on_the_address(

@@ -11,12 +11,10 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
-import context_cache
 from context_cache import ContextCache, LastGood
 from extensions import cache
 from generations import SMALLEST_START
 from house import House
-from identity.local import ADMIN_EMAIL
 from identity.people import identity_of
 from identity.tokens import SessionClaims
 from models import Mentorado, User
@@ -141,8 +139,8 @@ def test_new_claims_in_the_token_pass_the_cache_by(
 
 def plant_entry_without_mentorado(contexts: ContextCache) -> None:
     generation = contexts.generations.of(BOB.clerk_id)
-    who = identity_of(SessionClaims(BOB.clerk_id, asdict(BOB)), frozenset({ADMIN_EMAIL}))
-    fingerprint = context_cache._fingerprint(who)
+    who = identity_of(SessionClaims(BOB.clerk_id, asdict(BOB)))
+    fingerprint = contexts._fingerprint(who)
     entry = {"generation": generation, "identity": fingerprint, "user": {"id": 7}}
     cache.set(f"context:{BOB.clerk_id}", json.dumps(entry))
 

@@ -1,0 +1,19 @@
+"""webhook_messages: what has been heard from Clerk, so that a message told twice acts once."""
+
+from sqlalchemy import Index, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from extensions import Model
+from models.columns import CreatedAt
+
+
+class WebhookMessage(Model):
+    """A message that was applied, or found to be of no concern; kept as long as it may return."""
+
+    __tablename__ = "webhook_messages"
+
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    event: Mapped[str]
+    received_at: Mapped[CreatedAt]
+
+    __table_args__ = (Index("webhook_messages_received_at_idx", "received_at"),)

@@ -1,0 +1,83 @@
+"""Who is an admin: whoever the operator lists by address, and whoever was granted it by hand."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from models import User
+from models.user import Role
+from provisioning import audit
+from provisioning.audit import Entry
+
+
+class Change(Protocol):
+    """What `grant` and `revoke` have in common."""
+
+    def __call__(self, session: Session, email: str, *, entry: Entry) -> list[str]:
+        """Change the role of an address's people; returns their Clerk ids."""
+        ...
+
+
+class NobodyFoundError(Exception):
+    """Nobody with that verified address has ever been here."""
+
+
+def follow_list(
+    session: Session, user: User, admin_emails: frozenset[str], *, entry: Entry
+) -> None:
+    """Bring a person's role in line with ADMIN_EMAILS (CONTRACT section 2).
+
+    The role comes with the verified primary address and goes with it, be it that the address or the
+    list has changed. A granted role is not the list's business.
+    """
+    is_listed = user.email_verified and _lowered(user.email) in admin_emails
+    if is_listed and not user.is_admin:
+        user.role, user.admin_by_address = Role.ADMIN, True
+        _record(session, user, entry, "listed")
+    elif user.admin_by_address and not is_listed:
+        user.role, user.admin_by_address = Role.USER, False
+        _record(session, user, entry, "unlisted")
+
+
+def grant(session: Session, email: str, *, entry: Entry) -> list[str]:
+    """Make everybody who has proven this address an admin, for good; returns their Clerk ids.
+
+    Raises NobodyFoundError.
+    """
+    people = _with_proven_address(session, email)
+    for user in people:
+        user.role, user.admin_by_address = Role.ADMIN, False
+        _record(session, user, entry, "grant")
+    return [user.clerk_id for user in people]
+
+
+def revoke(session: Session, email: str, *, entry: Entry) -> list[str]:
+    """Take the role from everybody who has proven this address; returns their Clerk ids.
+
+    Whoever is listed in ADMIN_EMAILS has it again at their next request. Raises NobodyFoundError.
+    """
+    people = _with_proven_address(session, email)
+    for user in people:
+        user.role, user.admin_by_address = Role.USER, False
+        _record(session, user, entry, "revoke")
+    return [user.clerk_id for user in people]
+
+
+def _with_proven_address(session: Session, email: str) -> Sequence[User]:
+    same = func.normalized_address(User.email) == func.normalized_address(email)
+    found = session.scalars(
+        select(User).where(User.email_verified, same).order_by(User.id).with_for_update()
+    ).all()
+    if not found:
+        raise NobodyFoundError("nobody with that verified address has signed in yet")
+    return found
+
+
+def _lowered(email: str | None) -> str | None:
+    return None if email is None else email.strip().lower()
+
+
+def _record(session: Session, user: User, entry: Entry, action: str) -> None:
+    audit.record(session, entry, "admin_action", user_id=user.id, details={"action": action})
