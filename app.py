@@ -1,6 +1,7 @@
 """Where the parts meet: create_app turns a Config into an app that can serve."""
 
 import secrets
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ import deadlines
 import embedded
 import instance
 import models  # noqa: F401 - importing the package makes all tables known
+import support
 from blueprints import gate
 from blueprints.admin_mentorados import admin_mentorados
 from blueprints.admin_provisioning import admin_provisioning
@@ -25,16 +27,25 @@ from blueprints.mentorados import mentorados
 from blueprints.ops import ops
 from blueprints.pages import pages
 from blueprints.stance import public
+from blueprints.webhooks import webhooks
 from blueprints.words import register_words
 from config import Config
 from context_cache import ContextCache
 from extensions import cache, db, migrate, watch_for_outages
 from guarantee import Guarantee
 from house import EXTENSION, House
+from identity.clerk_api import ClerkApi
+from identity.cookies import suffix_of
+from identity.directory import Directory, Source
+from identity.handshake import Handshakes
 from identity.keys import KeySet, published_at
-from identity.local import ADMIN_EMAIL, ISSUER, LocalIdentityProvider
+from identity.local import ADMIN_EMAIL, ISSUER, PUBLISHABLE_KEY, LocalIdentityProvider
+from identity.local_sessions import LocalSessions
+from identity.returns import Returns
+from identity.throttle import DEVELOPMENT, PRODUCTION, Throttle
 from identity.tokens import TokenVerifier
 from outage import Outage
+from perseverance import Perseverance
 from provisioning.attempts import RetryPolicy
 from provisioning.linking import Rules
 
@@ -65,6 +76,7 @@ def create_app(config: Config) -> Flask:
         app.extensions[EXTENSION] = _house(config, watch_for_outages(db.engine))
     _open_doors(app, config)
     cli.register(app)
+    support.register(app)
     return app
 
 
@@ -106,28 +118,56 @@ def _cache_settings(config: Config) -> dict[str, Any]:
 
 
 def _house(config: Config, outage: Outage) -> House:
-    local = (
-        LocalIdentityProvider(config.instance_path / "identity")
-        if config.uses_local_identity
-        else None
-    )
+    local = sessions = None
+    if config.uses_local_identity:
+        local = LocalIdentityProvider(config.instance_path / "identity")
+        sessions = LocalSessions(local)
+    api = _clerk_api(config)
+    verifier = _verifier(config, local)
     return House(
         config=config,
-        verifier=_verifier(config, local),
-        guarantee=_guarantee(config, outage),
+        verifier=verifier,
+        handshakes=_handshakes(config, verifier, api),
+        guarantee=_guarantee(config, outage, _directory(config, local or api)),
+        clerk_api=api,
         now=lambda: datetime.now(UTC),
-        admin_emails=config.admin_emails | ({ADMIN_EMAIL} if local else set()),
         local=local,
+        local_sessions=sessions,
     )
 
 
-def _guarantee(config: Config, outage: Outage) -> Guarantee:
+def _clerk_api(config: Config) -> ClerkApi | None:
+    """Clerk's Backend API, where a key for it is given."""
+    if config.clerk_secret_key is None or config.uses_local_identity:
+        return None
+    return ClerkApi(config.clerk_secret_key.get_secret_value(), config.clerk_api_url)
+
+
+def _handshakes(config: Config, verifier: TokenVerifier, api: ClerkApi | None) -> Handshakes:
+    key = PUBLISHABLE_KEY if config.uses_local_identity else config.clerk_publishable_key
+    returns = Returns(
+        verifier,
+        suffix_of(key) if key else None,
+        config.is_development_instance,
+        api.handshake if api else None,
+    )
+    return Handshakes(verifier, returns, time.time)
+
+
+def _directory(config: Config, source: Source | None) -> Directory | None:
+    """Whom to ask about people, if anybody."""
+    budget = DEVELOPMENT if config.is_development_instance else PRODUCTION
+    return Directory(source, Throttle(budget)) if source else None
+
+
+def _guarantee(config: Config, outage: Outage, directory: Directory | None) -> Guarantee:
     interval = timedelta(seconds=config.sweep_interval_seconds)
+    admins = config.admin_emails | ({ADMIN_EMAIL} if config.uses_local_identity else set())
     return Guarantee(
-        Rules(config.enable_auto_create, config.enrolment == "invited"),
-        ContextCache(config.context_ttl_seconds),
-        RetryPolicy(config.provisioning_max_attempts, first_pause=interval),
-        outage,
+        Rules(config.enable_auto_create, config.enrolment == "invited", admins),
+        ContextCache(config.context_ttl_seconds, edition=",".join(sorted(admins))),
+        Perseverance(RetryPolicy(config.provisioning_max_attempts, first_pause=interval), outage),
+        directory,
     )
 
 
@@ -139,7 +179,7 @@ def _verifier(config: Config, local: LocalIdentityProvider | None) -> TokenVerif
 
 
 def _open_doors(app: Flask, config: Config) -> None:
-    for blueprint in (auth, pages, mentorados, ops, *ADMINISTRATION):
+    for blueprint in (auth, pages, mentorados, ops, webhooks, *ADMINISTRATION):
         app.register_blueprint(blueprint)
     if config.uses_local_identity:
         app.register_blueprint(local_clerk)

@@ -8,7 +8,15 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 PROJECT = Path(__file__).resolve().parent
 UNSHARED_CACHE_TTL_SECONDS = 5  # how long two processes may disagree when no Redis joins them
@@ -54,6 +62,18 @@ def _publishable_key(value: str) -> str:
     return value
 
 
+def _webhook_secret(value: SecretStr) -> SecretStr:
+    """Refuse at the start what would refuse every message: svix reads base64 behind the prefix."""
+    prefix, _, encoded = value.get_secret_value().partition("_")
+    try:
+        base64.b64decode(encoded, validate=True)
+    except binascii.Error:
+        encoded = ""
+    if prefix != "whsec" or not encoded:
+        raise ValueError("is not a signing secret (whsec_…)")
+    return value
+
+
 def _support_url(value: str) -> str:
     if value.startswith("mailto:"):
         return value
@@ -81,10 +101,12 @@ class Config(BaseModel):
     clerk_publishable_key: Annotated[str, BeforeValidator(_publishable_key)] | None = None
     clerk_secret_key: SecretStr | None = None
     clerk_frontend_api_url: WebUrl | None = None
+    clerk_api_url: WebUrl = "https://api.clerk.com"
     clerk_jwks_url: WebUrl | None = None
     clerk_issuer: str | None = None
     clerk_authorized_parties: CommaList = frozenset()
     clerk_sign_in_url: WebUrl | None = None
+    clerk_webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = None
 
     admin_emails: CommaList = frozenset()
     support_url: Annotated[str, BeforeValidator(_support_url)] | None = None
@@ -132,6 +154,11 @@ class Config(BaseModel):
         if self.clerk_frontend_api_url or not self.clerk_publishable_key:
             return self.clerk_frontend_api_url
         return f"https://{_instance_host(self.clerk_publishable_key)}"
+
+    @property
+    def is_development_instance(self) -> bool:
+        """Whether Clerk's instance is one for development, whose cookies cannot cross sites."""
+        return not (self.clerk_publishable_key or "").startswith("pk_live_")
 
     @property
     def jwks_url(self) -> str | None:

@@ -1,51 +1,49 @@
-"""The one way from every door to the guarantee: patience, transaction, log, cache."""
+"""The one way from every door to the guarantee: knowledge, patience, transaction, log, cache."""
 
-import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TypeVar
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
-import metrics
+from acquaintance import learned
 from context_cache import ContextCache
-from extensions import transaction
 from flights import Flights
-from models import ProvisioningAttempt
-from models.provisioning_attempt import AttemptState
-from outage import Outage
-from provisioning.attempts import Failure, RetryPolicy, record_failure
+from identity.directory import Directory
+from identity.errors import ProviderUnavailableError
+from models import User
+from perseverance import Perseverance
+from provisioning import messages, people
 from provisioning.audit import Entry
+from provisioning.departure import depart
 from provisioning.ensure import Ensured, Outcome, ensure
-from provisioning.errors import (
-    DatabaseUnavailableError,
-    NeedsAttentionError,
-    ProvisioningError,
-    ProvisioningUnavailableError,
-    StaleDecisionError,
-)
+from provisioning.errors import IdentityUnavailableError
 from provisioning.identity import Identity
 from provisioning.linking import Rules
-from provisioning.retry import is_connection_lost, is_unavailable, patiently
 from session_context import Context, context_of
 
 log = structlog.get_logger(__name__)
 
-REQUEST_BUDGET_SECONDS = 1.2  # the answer comes within two seconds, whatever is slow
-SHORTEST_TRY_SECONDS = 0.2
-LONGEST_TRY_SECONDS = 0.45  # with its grace half of the budget, so that there is time for another
 CHANGES = {Outcome.CREATED, Outcome.LINKED, Outcome.CLAIMED}
+
+Message = tuple[str, str]  # its id and what it is about
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Guarantee:
-    """Makes sure of profiles under the operator's rules; one for an app, shared by its threads."""
+    """Makes sure of profiles under the operator's rules; one for an app, shared by its threads.
+
+    Every method raises what `Perseverance.see_through` raises.
+    """
 
     rules: Rules
     contexts: ContextCache
-    policy: RetryPolicy = field(default_factory=RetryPolicy)
-    outage: Outage = field(default_factory=Outage, repr=False)
+    perseverance: Perseverance = field(default_factory=Perseverance)
+    directory: Directory | None = field(default=None, repr=False)
     flights: Flights[Context] = field(default_factory=Flights, repr=False)
 
     def provide(
@@ -55,97 +53,94 @@ class Guarantee:
 
         `generation` is the cache's, looked up before this call; with none the person's cached
         context is invalidated in any case. Simultaneous requests of one person share one way to the
-        database, and only one of them is told `created`. Raises ProvisioningUnavailableError when
-        it could not be done just now and the background goes on trying, NeedsAttentionError when
-        that has given up as well, DatabaseUnavailableError when there was no database to ask.
+        database, and only one of them is told `created`.
         """
         started = time.monotonic()  # waiting for the flight before ours counts as well
 
         def ask() -> Context:
             before = generation or self.contexts.generations.of(identity.clerk_id)
-            ensured = self._ensure(identity, entry, now, started)
+            ensured = self._ensure(learned(self.directory, identity), entry, now, started)
             return self._remember(identity, ensured, before, is_fresh=generation is None)
 
         context, is_ours = self.flights.share((identity, generation is None), ask)
         return context if is_ours else replace(context, outcome=_told_to_others(context.outcome))
 
     def ensure(self, identity: Identity, *, entry: Entry, now: datetime) -> Ensured:
-        """Ensure somebody who is not there in person; their next request finds the result.
-
-        Raises as `provide` does.
-        """
+        """Ensure somebody who is not there in person; their next request finds the result."""
         ensured = self._ensure(identity, entry, now, time.monotonic())
         if ensured.outcome in CHANGES:
             self.contexts.renew(identity.clerk_id)
         return ensured
 
-    def _ensure(self, identity: Identity, entry: Entry, now: datetime, started: float) -> Ensured:
-        """Run `ensure` in a transaction of its own, again while its error can pass; then log."""
+    def complete(self, clerk_id: str, *, entry: Entry, now: datetime) -> Ensured | None:
+        """Ask the provider about somebody and ensure them with what it tells.
 
-        def attempt() -> Ensured:
-            timeout = max(SHORTEST_TRY_SECONDS, min(LONGEST_TRY_SECONDS, _time_left(started)))
-            with transaction(timeout) as session:
-                return ensure(session, identity, entry=entry, now=now, rules=self.rules)
-
+        Returns None where it knows nobody of that id. Raises IdentityUnavailableError as well, when
+        it cannot be asked.
+        """
+        if self.directory is None:
+            raise IdentityUnavailableError("there is no provider to ask")
         try:
-            ensured = patiently(
-                attempt, budget_seconds=self._patience_seconds(started), on_retry=_log_retry
-            )
-        except (SQLAlchemyError, StaleDecisionError) as err:
-            raise self._give_up(err, identity.clerk_id, entry, now) from err
-        _log_change(ensured, entry, started)
+            identity = self.directory.look_up(clerk_id, is_probe=True)
+        except ProviderUnavailableError as err:
+            raise IdentityUnavailableError(str(err)) from err
+        if identity.is_unknown:
+            self._heard(lambda s: people.note_heard(s, clerk_id, now), clerk_id, entry, now)
+            return None
+        return self.take_word(identity, entry=entry, now=now)
+
+    def take_word(self, identity: Identity, *, entry: Entry, now: datetime) -> Ensured:
+        """Ensure somebody of whom the provider has told everything; it may have changed a lot."""
+        ensured = self._ensure(identity, entry, now, time.monotonic())
+        self.contexts.renew(identity.clerk_id)
         return ensured
 
-    def _patience_seconds(self, started: float) -> float:
-        """How long to try again: the last try still fits into the budget.
+    def hear(self, message: Message, identity: Identity, *, entry: Entry, now: datetime) -> bool:
+        """Take the word of a message; returns whether it was not heard before."""
+        started = time.monotonic()
 
-        An outage's first seconds are worth waiting for; whoever comes into a longer one is told so
-        at once, or all threads would be waiting and the next answer would come too late.
-        """
-        gone = max(time.monotonic() - started, self.outage.seconds)
-        return max(0.0, REQUEST_BUDGET_SECONDS - SHORTEST_TRY_SECONDS - gone)
+        def work(session: Session) -> Ensured | None:
+            if not messages.is_new(session, *message):
+                return None
+            return ensure(session, identity, entry=entry, now=now, rules=self.rules)
 
-    def _give_up(
-        self, err: Exception, clerk_id: str, entry: Entry, now: datetime
-    ) -> ProvisioningError:
-        """Leave a durable trace, and say in the domain's words what the database's error means."""
-        failure = Failure(type(err).__name__, getattr(getattr(err, "orig", None), "pgcode", None))
-        attempt = None if is_connection_lost(err) else self._record(clerk_id, failure, entry, now)
-        log.error(
-            "mentorado_creation_failed",
-            error=failure.error_class,
-            sqlstate=failure.error_code,
-            attempt=attempt.attempts if attempt else None,
-            retryable=is_unavailable(err),
-            entry=entry.door,
+        ensured = self._heard(work, identity.clerk_id, entry, now)
+        if ensured is not None:
+            _log_change(ensured, entry, started)
+        return ensured is not None
+
+    def hear_of_departure(
+        self, message: Message, identity: Identity, *, entry: Entry, now: datetime
+    ) -> bool:
+        """Let somebody go whose account is deleted; returns whether it was not heard before."""
+
+        def work(session: Session) -> User | None:
+            if not messages.is_new(session, *message):
+                return None
+            return depart(session, identity.clerk_id, entry=entry, now=now)
+
+        return self._heard(work, identity.clerk_id, entry, now) is not None
+
+    def _heard(
+        self, work: Callable[[Session], Result], clerk_id: str, entry: Entry, now: datetime
+    ) -> Result:
+        """Do the work, the note of its message with it; the person's next request sees it."""
+        result = self.perseverance.see_through(
+            work, clerk_id, entry=entry, now=now, started=time.monotonic()
         )
-        if is_connection_lost(err):
-            return DatabaseUnavailableError("the database did not answer")
-        if attempt and attempt.state == AttemptState.DEAD:
-            return NeedsAttentionError("the background has given up")
-        return ProvisioningUnavailableError("not just now")
+        self.contexts.renew(clerk_id)
+        return result
 
-    def _record(
-        self, clerk_id: str, failure: Failure, entry: Entry, now: datetime
-    ) -> ProvisioningAttempt | None:
-        dice = random.random()  # noqa: S311 - it spreads retries
-        try:
-            with transaction(SHORTEST_TRY_SECONDS) as session:
-                attempt = record_failure(
-                    session,
-                    clerk_id,
-                    failure,
-                    entry=entry,
-                    now=now,
-                    policy=self.policy,
-                    dice=dice,
-                )
-        except SQLAlchemyError as err:
-            log.warning("attempt_not_recorded", error=type(err).__name__)
-            return None
-        if attempt.attempts == self.policy.max_attempts and entry.is_background:
-            log.error("provisioning_dead_letter", attempt_id=attempt.id, attempts=attempt.attempts)
-        return attempt
+    def _ensure(self, identity: Identity, entry: Entry, now: datetime, started: float) -> Ensured:
+        ensured = self.perseverance.see_through(
+            lambda session: ensure(session, identity, entry=entry, now=now, rules=self.rules),
+            identity.clerk_id,
+            entry=entry,
+            now=now,
+            started=started,
+        )
+        _log_change(ensured, entry, started)
+        return ensured
 
     def _remember(
         self, identity: Identity, ensured: Ensured, before: int | None, *, is_fresh: bool
@@ -163,17 +158,8 @@ class Guarantee:
         return context
 
 
-def _time_left(started: float) -> float:
-    return REQUEST_BUDGET_SECONDS - (time.monotonic() - started)
-
-
 def _told_to_others(outcome: str) -> str:
     return Outcome.EXISTING if outcome in CHANGES else outcome
-
-
-def _log_retry(reason: str) -> None:
-    metrics.ENSURE_RETRIES.labels(reason).inc()
-    log.warning("mentorado_ensure_retried", reason=reason)
 
 
 def _log_change(ensured: Ensured, entry: Entry, started: float) -> None:

@@ -81,10 +81,14 @@ def build_sweeper(
     def provide(clerk_id: str) -> Ensured:
         return guarantee.ensure(Identity(clerk_id), entry=Entry("sweep"), now=_now())
 
+    def complete(clerk_id: str) -> Ensured | None:
+        return guarantee.complete(clerk_id, entry=Entry("sweep"), now=_now())
+
     return Sweeper(
         owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
         transaction=background_transaction,
         provide=provide,
+        complete=complete,
         rules=guarantee.rules,
         monotonic=time.monotonic,
         now=_now,

@@ -11,8 +11,12 @@ from extensions import Transaction
 from provisioning import difference
 from provisioning.counts import Counts
 from provisioning.difference import Range
-from provisioning.ensure import Ensured
-from provisioning.errors import DatabaseUnavailableError, ProvisioningError
+from provisioning.ensure import Ensured, Outcome
+from provisioning.errors import (
+    DatabaseUnavailableError,
+    IdentityUnavailableError,
+    ProvisioningError,
+)
 from provisioning.linking import Rules
 from provisioning.retry import is_connection_lost, patiently
 from provisioning.switch import may_create
@@ -27,7 +31,8 @@ class Closing:
     """Provides for the people it is handed, and counts them.
 
     `provide` ensures one person in a transaction of its own and records a failure; `report` writes
-    progress inside a batch's transaction and raises where the run is no longer ours.
+    progress inside a batch's transaction and raises where the run is no longer ours. `complete`
+    asks the identity provider about one person and ensures them with what it tells.
     """
 
     transaction: Transaction
@@ -35,6 +40,7 @@ class Closing:
     rules: Rules
     counts: Counts
     report: Callable[[Session, Counts], None]
+    complete: Callable[[str], Ensured | None]
 
     def one(self, clerk_id: str) -> None:
         """Ensure one person; whoever cannot be helped now must not keep the others waiting."""
@@ -45,6 +51,20 @@ class Closing:
         except ProvisioningError:
             self.counts.add(None)
         else:
+            self.counts.add(ensured.outcome, is_ambiguous=ensured.is_ambiguous)
+
+    def learn(self, clerk_id: str) -> None:
+        """Complete one person; counted only where it changed something, for they have a profile.
+
+        Raises IdentityUnavailableError when nobody can be asked about.
+        """
+        try:
+            ensured = self.complete(clerk_id)
+        except (DatabaseUnavailableError, IdentityUnavailableError):
+            raise
+        except ProvisioningError:
+            return  # it is recorded, and the attempts will see to it
+        if ensured and ensured.outcome in (Outcome.CREATED, Outcome.LINKED, Outcome.CLAIMED):
             self.counts.add(ensured.outcome, is_ambiguous=ensured.is_ambiguous)
 
     def many(self, people: Range) -> None:

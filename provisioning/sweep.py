@@ -15,10 +15,11 @@ from sqlalchemy.orm import Session
 
 from extensions import Transaction
 from models import SweepRun
-from provisioning import attempts, runs
+from provisioning import attempts, messages, runs
 from provisioning.closing import Closing
 from provisioning.counts import Counts
 from provisioning.ensure import Ensured
+from provisioning.errors import IdentityUnavailableError
 from provisioning.forecast import Forecast
 from provisioning.linking import Rules
 from provisioning.worklist import Worklist
@@ -26,6 +27,8 @@ from provisioning.worklist import Worklist
 log = structlog.get_logger(__name__)
 
 BATCH_SIZE = 1_000
+Step = Callable[[], None]
+
 BEAT_SECONDS = 1.0  # far below the lease, and often enough to watch
 
 
@@ -38,12 +41,14 @@ class Sweeper:
     """Runs sweeps for one process, known to the others as `owner`.
 
     `provide` ensures one person, by Clerk id, in a transaction of its own, tells the cache, and
-    records a failure; `monotonic` is a clock in seconds, `now` the time of day.
+    records a failure; `complete` asks the identity provider about them before. `monotonic` is a
+    clock in seconds, `now` the time of day.
     """
 
     owner: str
     transaction: Transaction
     provide: Callable[[str], Ensured]
+    complete: Callable[[str], Ensured | None]
     rules: Rules
     monotonic: Callable[[], float]
     now: Callable[[], datetime]
@@ -94,12 +99,29 @@ class Sweeper:
             self.transaction, self.batch_size, self.now() if run.trigger == "clock" else None
         )
         if not run.dry_run:
-            self._forget_the_helped()
+            self._tidy_up()
         missing = worklist.count_missing()
         counts.total = missing + worklist.count_once_failed()
         self._beat(run, counts)
+        steps = partial(_steps, worklist, is_anybody_missing=missing > 0)
+        if run.dry_run:
+            self._take(steps(Forecast(self.transaction, self.rules, counts)), run, counts)
+            return
+        closing = self._closing(run, counts)
+        self._take(steps(closing), run, counts)
+        try:
+            self._take((partial(closing.learn, who) for who in worklist.incomplete()), run, counts)
+        except IdentityUnavailableError as err:
+            log.info("completion_put_off", sweep_id=run.id, reason=str(err))
+
+    def _closing(self, run: SweepRun, counts: Counts) -> Closing:
+        report = partial(self._report, run.id)
+        return Closing(self.transaction, self.provide, self.rules, counts, report, self.complete)
+
+    def _take(self, steps: Iterator[Step], run: SweepRun, counts: Counts) -> None:
+        """Take one step after the other, with a sign of life in between."""
         told_at = self.monotonic()
-        for step in _steps(worklist, self._hands(run, counts), is_anybody_missing=missing > 0):
+        for step in steps:
             if self.should_stop():
                 raise SweepStoppedError("this process is stopping")
             step()
@@ -108,18 +130,13 @@ class Sweeper:
                 log.info("sweep_progress", sweep_id=run.id, **counts.numbers())
                 told_at = self.monotonic()
 
-    def _hands(self, run: SweepRun, counts: Counts) -> Closing | Forecast:
-        if run.dry_run:
-            return Forecast(self.transaction, self.rules, counts)
-        report = partial(self._report, run.id)
-        return Closing(self.transaction, self.provide, self.rules, counts, report)
-
     def _report(self, run_id: int, session: Session, counts: Counts) -> None:
         runs.report(session, run_id, owner=self.owner, counts=counts.numbers())
 
-    def _forget_the_helped(self) -> None:
+    def _tidy_up(self) -> None:
         with self.transaction() as session:
             attempts.forget_the_helped(session)
+            messages.forget_old(session, self.now())
 
     def _beat(self, run: SweepRun, counts: Counts) -> None:
         with self.transaction() as session:
@@ -147,7 +164,7 @@ class Sweeper:
 
 def _steps(
     worklist: Worklist, hands: Closing | Forecast, *, is_anybody_missing: bool
-) -> Iterator[Callable[[], None]]:
+) -> Iterator[Step]:
     """The work of a pass, a piece at a time, each short enough to stop after it."""
     yield from (partial(hands.one, clerk_id) for clerk_id in worklist.who_might_link())
     yield from (partial(hands.one, clerk_id) for clerk_id in worklist.once_failed())

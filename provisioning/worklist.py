@@ -6,8 +6,10 @@ from datetime import datetime
 from typing import TypeVar
 
 from extensions import Transaction
-from provisioning import attempts, difference
+from provisioning import attempts, difference, people
 from provisioning.difference import Range
+
+COMPLETED_PER_RUN = 100  # the provider counts our questions, and nobody waits for the answers
 
 Found = TypeVar("Found")
 
@@ -53,6 +55,10 @@ class Worklist:
         while batch := self._read(attempts.due, self.due_at, after, self.batch_size):
             yield from (clerk_id for _, clerk_id in batch)
             after = batch[-1][0]
+
+    def incomplete(self) -> list[str]:
+        """Clerk ids of some of those of whom the provider has not told everything yet."""
+        return self._read(people.incomplete, COMPLETED_PER_RUN)
 
     def _read(self, question: Callable[..., Found], *values: object) -> Found:
         with self.transaction() as session:

@@ -15,6 +15,7 @@ from extensions import transaction
 from guarantee import Guarantee
 from house import EXTENSION
 from outage import Outage
+from perseverance import Perseverance
 from provisioning.attempts import RetryPolicy
 from provisioning.audit import Entry
 from provisioning.ensure import Outcome
@@ -76,7 +77,7 @@ def test_lock_that_goes_away_is_waited_out(
             reasons.append(reason)
             blocker.rollback()
 
-        monkeypatch.setattr("guarantee._log_retry", let_go)
+        monkeypatch.setattr("perseverance._log_retry", let_go)
 
         assert outcome(guarantee) is Outcome.EXISTING
 
@@ -164,7 +165,7 @@ def test_giving_up_leaves_a_record_that_outlives_the_rollback(
 def test_background_that_gives_up_for_good_says_so(guarantee: Guarantee, url: str) -> None:
     with opened(url) as other:
         other.exec_driver_sql(POISON)
-    last_chance = replace(guarantee, policy=RetryPolicy(max_attempts=1))
+    last_chance = replace(guarantee, perseverance=Perseverance(RetryPolicy(max_attempts=1)))
 
     with capture_logs() as logs, pytest.raises(NeedsAttentionError):
         last_chance.ensure(identity(BOB), entry=Entry("sweep"), now=NOW)
@@ -199,7 +200,7 @@ def test_outage_is_waited_out_only_at_its_beginning(
     guarantee: Guarantee, url: str, outage: Outage, is_patient: bool
 ) -> None:
     outcome(guarantee)
-    waiting = replace(guarantee, outage=outage)
+    waiting = replace(guarantee, perseverance=Perseverance(outage=outage))
 
     with (
         capture_logs() as logs,

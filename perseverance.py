@@ -1,0 +1,133 @@
+"""How long a person's profile is tried for, and what is left behind when it is given up."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+import metrics
+from extensions import transaction
+from models import ProvisioningAttempt
+from models.provisioning_attempt import AttemptState
+from outage import Outage
+from provisioning.attempts import Failure, RetryPolicy, record_failure
+from provisioning.audit import Entry
+from provisioning.errors import (
+    DatabaseUnavailableError,
+    NeedsAttentionError,
+    ProvisioningError,
+    ProvisioningUnavailableError,
+    StaleDecisionError,
+)
+from provisioning.retry import is_connection_lost, is_unavailable, patiently
+
+log = structlog.get_logger(__name__)
+
+REQUEST_BUDGET_SECONDS = 1.2  # the answer comes within two seconds, whatever is slow
+SHORTEST_TRY_SECONDS = 0.2
+LONGEST_TRY_SECONDS = 0.45  # with its grace half of the budget, so that there is time for another
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Perseverance:
+    """Tries units of work for one person after the other; shared by an app's threads."""
+
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    outage: Outage = field(default_factory=Outage, repr=False)
+
+    def see_through(
+        self,
+        work: Callable[[Session], Result],
+        clerk_id: str,
+        *,
+        entry: Entry,
+        now: datetime,
+        started: float,
+    ) -> Result:
+        """Do the work in a transaction of its own, again while its error can pass.
+
+        `started` is when waiting began, on the monotonic clock. Raises DatabaseUnavailableError
+        when there was no database to ask; when the work was given up otherwise, a record stays and
+        ProvisioningUnavailableError or, once the background has given up too, NeedsAttentionError
+        is raised.
+        """
+
+        def attempt() -> Result:
+            timeout = max(SHORTEST_TRY_SECONDS, min(LONGEST_TRY_SECONDS, _time_left(started)))
+            with transaction(timeout) as session:
+                return work(session)
+
+        try:
+            return patiently(
+                attempt, budget_seconds=self._patience_seconds(started), on_retry=_log_retry
+            )
+        except (SQLAlchemyError, StaleDecisionError) as err:
+            raise self._give_up(err, clerk_id, entry, now) from err
+
+    def _patience_seconds(self, started: float) -> float:
+        """How long to try again: the last try still fits into the budget.
+
+        An outage's first seconds are worth waiting for; whoever comes into a longer one is told so
+        at once, or all threads would be waiting and the next answer would come too late.
+        """
+        gone = max(time.monotonic() - started, self.outage.seconds)
+        return max(0.0, REQUEST_BUDGET_SECONDS - SHORTEST_TRY_SECONDS - gone)
+
+    def _give_up(
+        self, err: Exception, clerk_id: str, entry: Entry, now: datetime
+    ) -> ProvisioningError:
+        """Leave a durable trace, and say in the domain's words what the database's error means."""
+        failure = Failure(type(err).__name__, getattr(getattr(err, "orig", None), "pgcode", None))
+        attempt = None if is_connection_lost(err) else self._record(clerk_id, failure, entry, now)
+        log.error(
+            "mentorado_creation_failed",
+            error=failure.error_class,
+            sqlstate=failure.error_code,
+            attempt=attempt.attempts if attempt else None,
+            retryable=is_unavailable(err),
+            entry=entry.door,
+        )
+        if is_connection_lost(err):
+            return DatabaseUnavailableError("the database did not answer")
+        if attempt and attempt.state == AttemptState.DEAD:
+            return NeedsAttentionError("the background has given up")
+        return ProvisioningUnavailableError("not just now")
+
+    def _record(
+        self, clerk_id: str, failure: Failure, entry: Entry, now: datetime
+    ) -> ProvisioningAttempt | None:
+        dice = random.random()  # noqa: S311 - it spreads retries
+        try:
+            with transaction(SHORTEST_TRY_SECONDS) as session:
+                attempt = record_failure(
+                    session,
+                    clerk_id,
+                    failure,
+                    entry=entry,
+                    now=now,
+                    policy=self.policy,
+                    dice=dice,
+                )
+        except SQLAlchemyError as err:
+            log.warning("attempt_not_recorded", error=type(err).__name__)
+            return None
+        if attempt.attempts == self.policy.max_attempts and entry.is_background:
+            log.error("provisioning_dead_letter", attempt_id=attempt.id, attempts=attempt.attempts)
+        return attempt
+
+
+def _time_left(started: float) -> float:
+    return REQUEST_BUDGET_SECONDS - (time.monotonic() - started)
+
+
+def _log_retry(reason: str) -> None:
+    metrics.ENSURE_RETRIES.labels(reason).inc()
+    log.warning("mentorado_ensure_retried", reason=reason)

@@ -1,0 +1,135 @@
+"""Tokens that say nothing about their person, and a provider that has its own troubles."""
+
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import requests
+
+from identity.local import Person
+from identity.throttle import FIRST_PAUSE_SECONDS
+from tests.clerk import Clerk, Trouble, clerk_in
+from tests.databases import count, opened
+from tests.faults.crowds import at_once, few_at_a_time, is_served, newcomers
+from tests.serving import Served, eventually, served
+
+EVA = Person("user_eva", "Eva Melo", "eva@example.com")
+EXPECTED = """
+INSERT INTO mentorados (nome_completo, email, turma, meta_leads)
+VALUES ('Eva Pré', 'eva@example.com', 'neon', 77)
+"""
+PROFILES = "SELECT count(*) FROM mentorados WHERE user_id IS NOT NULL"
+NAMED = "SELECT count(*) FROM mentorados WHERE nome_completo = :name"
+LINKED = "SELECT count(*) FROM mentorados WHERE meta_leads = 77 AND user_id IS NOT NULL"
+DOWN = Trouble("500 Internal Server Error")
+
+
+@pytest.fixture
+def clerk(tmp_path: Path) -> Iterator[Clerk]:
+    """A Clerk of the test's own."""
+    with clerk_in(tmp_path / "clerk") as clerk:
+        yield clerk
+
+
+@pytest.fixture
+def app(url: str, tmp_path: Path, clerk: Clerk, settings: dict[str, str]) -> Iterator[Served]:
+    """The app as a customer of that Clerk; its clock sweeps every second."""
+    usual = {"DATABASE_URL": url, "SWEEP_INTERVAL_SECONDS": "1"}
+    with served(tmp_path, **clerk.settings, **usual, **settings) as app:
+        yield app
+
+
+def visit(app: Served, clerk: Clerk, person: Person) -> requests.Response:
+    headers = clerk.bearer(person)
+    return requests.get(f"{app.url}/api/mentorados/me", headers=headers, timeout=30)
+
+
+def test_fifty_first_requests_of_one_person_ask_once(app: Served, clerk: Clerk, url: str) -> None:
+    headers = clerk.bearer(EVA)
+    ask = partial(requests.get, headers=headers, timeout=30)
+
+    answers = at_once(ask, [f"{app.url}/api/mentorados/me"] * 50)
+
+    assert [answer.text for answer in answers if not is_served(answer)] == []
+    assert {answer.json()["nome_completo"] for answer in answers} == {"Eva Melo"}
+    assert (clerk.calls, count(url, PROFILES)) == (["/local-clerk/v1/users/user_eva"], 1)
+
+
+def test_first_login_finds_what_waits_for_the_address_that_only_clerk_knows(
+    app: Served, clerk: Clerk, url: str
+) -> None:
+    with opened(url) as connection:
+        connection.exec_driver_sql(EXPECTED)
+
+    answer = visit(app, clerk, EVA)
+
+    assert (answer.json()["meta_leads"], count(url, PROFILES)) == (77, 1)
+
+
+def test_outage_at_the_first_login_is_made_good_without_the_person(
+    app: Served, clerk: Clerk, url: str
+) -> None:
+    with opened(url) as connection:
+        connection.exec_driver_sql(EXPECTED)
+    clerk.trouble = DOWN
+    first = visit(app, clerk, EVA)
+    assert (first.status_code, first.json()["nome_completo"]) == (200, "Novo Usuário")
+
+    clerk.trouble = None
+
+    assert eventually(lambda: count(url, LINKED) == 1, seconds=20)
+    assert (count(url, PROFILES), visit(app, clerk, EVA).json()["meta_leads"]) == (1, 77)
+
+
+@pytest.mark.parametrize("settings", [{"SCHEDULER": "off"}])
+def test_outage_costs_nothing_per_request(app: Served, clerk: Clerk, url: str) -> None:
+    clerk.trouble = DOWN
+    began = time.monotonic()
+
+    answers = few_at_a_time(partial(visit, app, clerk), newcomers(40))
+
+    # Eight come before the first failure is known, then one a second finds out whether it is over.
+    questions = 8 + (time.monotonic() - began) / FIRST_PAUSE_SECONDS
+    assert [answer.text for answer in answers if not is_served(answer)] == []
+    assert (len(clerk.calls) <= questions, count(url, PROFILES)) == (True, 40)
+
+
+@pytest.mark.parametrize("settings", [{"SCHEDULER": "off"}])
+def test_provider_that_asks_for_rest_is_left_alone(app: Served, clerk: Clerk, url: str) -> None:
+    clerk.trouble = Trouble("429 Too Many Requests", [("Retry-After", "60")])
+
+    answers = [visit(app, clerk, person) for person in newcomers(10)]
+
+    assert [answer.text for answer in answers if not is_served(answer)] == []
+    assert (len(clerk.calls), count(url, PROFILES)) == (1, 10)
+
+
+def test_provider_that_says_nothing_keeps_nobody_waiting(
+    app: Served, clerk: Clerk, url: str
+) -> None:
+    clerk.trouble = Trouble(silence=threading.Event())
+    began = time.monotonic()
+
+    answer = visit(app, clerk, EVA)
+
+    assert (answer.status_code, time.monotonic() - began < 2.0) == (200, True)
+    assert clerk.trouble.silence is not None
+    clerk.trouble.silence.set()
+    assert eventually(lambda: count(url, NAMED, name="Eva Melo") == 1, seconds=20)
+
+
+def test_rotated_keys_turn_nobody_away(app: Served, clerk: Clerk, url: str) -> None:
+    def visit_in_the_midst_of_it(person: Person) -> list[requests.Response]:
+        headers = clerk.bearer(person)
+        if person.clerk_id == "user_20":
+            clerk.provider.rotate()
+        ask = partial(requests.get, f"{app.url}/api/mentorados/me", headers=headers, timeout=30)
+        return [ask(), ask()]
+
+    answers = few_at_a_time(visit_in_the_midst_of_it, newcomers(40))
+
+    assert [a.text for pair in answers for a in pair if not is_served(a)] == []
+    assert count(url, PROFILES) == 40

@@ -1,0 +1,227 @@
+"""Clerk's Backend API over a real connection: what is asked, and how each answer is read."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any, get_origin
+
+import pytest
+from clerk_backend_api.models import EmailAddress, Otp, User
+from pydantic import BaseModel
+
+from identity.clerk_api import DEFAULT_WAIT_SECONDS, ClerkApi
+from identity.errors import ProviderUnavailableError, RateLimitedError, UnknownUserError
+from identity.local import clerk_user
+from tests.cast import ALICE, BOB
+
+# Clerk's client warns of parameters of its own that nobody has used.
+pytestmark = pytest.mark.filterwarnings("ignore:warning.+DEPRECATED:DeprecationWarning")
+
+SECRET_KEY = "sk_test_of_these_tests"
+COOKIE = "__session=abc; Path=/"
+NOT_FOUND = {"errors": [{"message": "not found", "long_message": "-", "code": "not_found"}]}
+NO_OBJECTS: list[object] = [b"", b"<html>", b'{"id":', [], None, BOB.clerk_id, 7]
+EMPTY: dict[object, object] = {list: [], dict: {}, bool: False, int: 1}
+WAITS = {"7": 7, "0": 0, "-7": 0, "Wed, 21 Oct 2015 07:28:00 GMT": 0} | dict.fromkeys(
+    ("in a while", "", None), DEFAULT_WAIT_SECONDS
+)
+
+Call = Callable[[ClerkApi], object]
+ASKED: dict[str, tuple[Call, str]] = {
+    "user": (lambda api: api.user("user_bob"), "GET /v1/users/user_bob"),
+    "users": (lambda api: api.users(4, 2), "GET /v1/users?limit=2&offset=4&order_by=%2Bcreated_at"),
+    "end": (lambda api: api.end("sess_1"), "POST /v1/sessions/sess_1/revoke"),
+    "nonce": (lambda api: api.handshake("a/b"), "GET /v1/clients/handshake_payload?nonce=a%2Fb"),
+}
+every_call = pytest.mark.parametrize("call", [call for call, _ in ASKED.values()], ids=ASKED)
+
+
+def blank(model: type[BaseModel], **values: object) -> dict[str, Any]:
+    """Whatever Clerk's client insists on, left empty but for these values."""
+    wanted = {name: f.annotation for name, f in model.model_fields.items() if f.is_required()}
+    return {name: EMPTY.get(get_origin(kind) or kind) for name, kind in wanted.items()} | values
+
+
+PROOF = blank(Otp, object="verification_otp", status="verified", strategy="email_code")
+ADDRESS = blank(EmailAddress, object="email_address", email_address=ALICE.email, verification=PROOF)
+MINIMAL = clerk_user(BOB)
+FULL = blank(User, object="user", id=ALICE.clerk_id, email_addresses=[ADDRESS])
+
+
+class Clerk(ThreadingHTTPServer):
+    """Answers as it was told to, and remembers what it was asked."""
+
+    def will_say(self, document: object, status: int = 200, **headers: str) -> None:
+        self.body = document if isinstance(document, bytes) else json.dumps(document).encode()
+        self.status, self.headers = status, {"Content-Type": "application/json", **headers}
+        self.asked: list[str] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Clerk
+
+    def do_GET(self) -> None:
+        question = self.requestline.removesuffix(" HTTP/1.1")
+        self.server.asked.append(f"{question} {self.headers['Authorization']}")
+        self.send_response(self.server.status)
+        for header in self.server.headers.items():
+            self.send_header(*header)
+        self.end_headers()
+        self.wfile.write(self.server.body)
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+
+@pytest.fixture(scope="module")
+def clerk() -> Iterator[Clerk]:
+    with pytest.MonkeyPatch.context() as patch, Clerk(("127.0.0.1", 0), Handler) as server:
+        patch.setenv("no_proxy", "127.0.0.1")
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def api(clerk: Clerk) -> ClerkApi:
+    return ClerkApi(SECRET_KEY, f"http://127.0.0.1:{clerk.server_port}/")
+
+
+@pytest.mark.parametrize(("call", "question"), ASKED.values(), ids=ASKED)
+def test_question_bears_the_key(api: ClerkApi, clerk: Clerk, call: Call, question: str) -> None:
+    clerk.will_say([])
+
+    with suppress(ProviderUnavailableError):
+        call(api)
+
+    assert clerk.asked == [f"{question} Bearer {SECRET_KEY}"]
+
+
+def test_user_that_passes_clerks_own_client_arrives_whole(api: ClerkApi, clerk: Clerk) -> None:
+    clerk.will_say(FULL)
+
+    found = api.user(ALICE.clerk_id)
+
+    assert found.items() >= FULL.items()
+    assert User.model_validate(FULL)
+
+
+def test_user_that_clerks_own_client_refuses_arrives_as_sent(api: ClerkApi, clerk: Clerk) -> None:
+    clerk.will_say(MINIMAL)
+
+    found = api.user(BOB.clerk_id)
+
+    assert found == MINIMAL
+    with pytest.raises(ValueError, match="discriminator"):
+        User.model_validate(MINIMAL)
+
+
+def test_user_that_is_not_found_is_unknown(api: ClerkApi, clerk: Clerk) -> None:
+    clerk.will_say(NOT_FOUND, 404)
+
+    with pytest.raises(UnknownUserError):
+        api.user(BOB.clerk_id)
+
+
+@pytest.mark.parametrize("document", [b"<html>", b"", b"[]", b"{}"], ids=str)
+def test_address_that_is_not_there_says_nothing_about_a_user(
+    api: ClerkApi, clerk: Clerk, document: bytes
+) -> None:
+    clerk.will_say(document, 404)
+
+    with pytest.raises(ProviderUnavailableError):
+        api.user(BOB.clerk_id)
+
+
+@pytest.mark.parametrize(("told", "seconds"), WAITS.items())
+def test_wait_is_read_from_the_answer(
+    api: ClerkApi, clerk: Clerk, told: str | None, seconds: float
+) -> None:
+    clerk.will_say(NOT_FOUND, 429, **({} if told is None else {"Retry-After": told}))
+
+    assert seconds_to_wait(api) == seconds
+
+
+def test_wait_may_be_told_as_a_moment(api: ClerkApi, clerk: Clerk) -> None:
+    moment = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+
+    clerk.will_say(NOT_FOUND, 429, **{"Retry-After": moment})
+
+    assert seconds_to_wait(api) == pytest.approx(60, abs=10)
+
+
+def seconds_to_wait(api: ClerkApi) -> float:
+    with pytest.raises(RateLimitedError) as caught:
+        api.user(BOB.clerk_id)
+    return caught.value.seconds
+
+
+@every_call
+@pytest.mark.parametrize("status", [302, 401, 429, 500, 503])
+def test_trouble_is_told_after_a_single_question(
+    api: ClerkApi, clerk: Clerk, call: Call, status: int
+) -> None:
+    clerk.will_say(NOT_FOUND, status)
+
+    with pytest.raises(ProviderUnavailableError):
+        call(api)
+
+    assert len(clerk.asked) == 1
+
+
+@every_call
+def test_refused_connection_is_trouble_too(call: Call) -> None:
+    with pytest.raises(ProviderUnavailableError):
+        call(ClerkApi(SECRET_KEY, "http://127.0.0.1:1"))
+
+
+@pytest.mark.parametrize("call", [ASKED["user"][0], ASKED["nonce"][0]], ids=["user", "nonce"])
+@pytest.mark.parametrize("document", NO_OBJECTS, ids=repr)
+def test_answer_that_is_no_object_is_trouble(
+    api: ClerkApi, clerk: Clerk, call: Call, document: object
+) -> None:
+    clerk.will_say(document)
+
+    with pytest.raises(ProviderUnavailableError):
+        call(api)
+
+
+@pytest.mark.parametrize("answer", [[FULL], [FULL, MINIMAL], []], ids=["full", "mixed", "none"])
+def test_users_are_listed(api: ClerkApi, clerk: Clerk, answer: list[dict[str, Any]]) -> None:
+    clerk.will_say(answer)
+
+    assert [user["id"] for user in api.users(0, 2)] == [user["id"] for user in answer]
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"), [([COOKIE, 7], [COOKIE]), ([], []), (None, []), (COOKIE, [])]
+)
+def test_nonce_brings_cookies(api: ClerkApi, clerk: Clerk, told: object, kept: list[str]) -> None:
+    clerk.will_say({"directives": told})
+
+    assert api.handshake("nonce_1") == kept
+
+
+@pytest.mark.parametrize("document", [{}, None, "users", 7], ids=str)
+def test_list_that_is_none_is_not_the_end_of_the_directory(
+    api: ClerkApi, clerk: Clerk, document: object
+) -> None:
+    clerk.will_say(document)
+
+    with pytest.raises(ProviderUnavailableError):
+        api.users(0, 2)
+
+
+def test_odd_id_stays_one_part_of_the_address(api: ClerkApi, clerk: Clerk) -> None:
+    clerk.will_say(NOT_FOUND, 404)
+
+    with pytest.raises(UnknownUserError):
+        api.user("../a?b#c")
+
+    assert clerk.asked[-1].startswith("GET /v1/users/..%2Fa%3Fb%23c")
