@@ -6,10 +6,11 @@ from flask import Blueprint, g, redirect, request, session, url_for
 from flask.typing import ResponseReturnValue
 
 from blueprints.errors import ProfileRequiredError, answer
-from blueprints.gate import SESSION_COOKIE
+from blueprints.session import end_session
 from blueprints.stance import public, signed_in, signed_in_fresh
 from extensions import transaction
 from house import house
+from identity.cookies import CLIENT_UAT, SESSION
 from provisioning.diagnosis import Diagnosis, diagnose
 from session_context import NOT_REQUIRED, READY, Context, outcome_shape
 
@@ -33,11 +34,12 @@ def login() -> ResponseReturnValue:
 @auth.post("/logout")
 @public
 def logout() -> ResponseReturnValue:
-    """End the session in this browser; nothing of this person stays behind in it."""
+    """End the session, at Clerk and in this browser; nothing of this person stays behind in it."""
+    end_session()
     session.clear()
     response = redirect(url_for("auth.login"), code=303)
     for name in request.cookies:
-        if name.startswith((SESSION_COOKIE, "__client_uat")):
+        if name.startswith((SESSION, CLIENT_UAT)):
             response.delete_cookie(name)
     return response
 

@@ -42,6 +42,12 @@ class UnauthenticatedError(DoorError):
     code = "unauthenticated"
 
 
+class SessionLoopError(UnauthenticatedError):
+    """Fresh cookies were fetched again and again, and none of them counts."""
+
+    code = "session_loop"
+
+
 class ForbiddenError(DoorError):
     """Signed in, but not allowed here."""
 

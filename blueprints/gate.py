@@ -15,34 +15,32 @@ from sqlalchemy import select
 
 import deadlines
 from blueprints.errors import (
-    CsrfError,
     ForbiddenError,
     ProfileRequiredError,
+    SessionLoopError,
     UnauthenticatedError,
     UnsupportedMediaTypeError,
     is_api_path,
     provisioning_code,
 )
+from blueprints.session import SAFE_METHODS, arrive, check_origin, hand_out_cookies, is_bearer
 from blueprints.stance import Access, Stance, stance_of
 from extensions import transaction
 from house import house
-from identity.errors import InvalidTokenError
 from identity.people import identity_of
 from identity.tokens import SessionClaims
 from models import User
 from provisioning.audit import Entry
 from provisioning.ensure import Outcome
-from provisioning.errors import DatabaseUnavailableError, ProvisioningError
+from provisioning.errors import DatabaseUnavailableError, Denial, ProvisioningError
 from provisioning.identity import Identity
 from session_context import READY, Context, context_without_profile
 
 log = structlog.get_logger(__name__)
 
 REQUEST_SECONDS = 1.9  # whatever is slow, a coded answer comes within two (CONTRACT section 8)
-SESSION_COOKIE = "__session"
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 UNDECIDED = {"provisioning_unavailable", "provisioning_needs_attention"}
-SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
 def admit() -> ResponseReturnValue | None:
@@ -57,14 +55,17 @@ def admit() -> ResponseReturnValue | None:
         log.error("view_without_stance", endpoint=request.endpoint)
         raise ForbiddenError("this view does not state who may enter")
     _check_body_type()
-    _check_origin()
+    check_origin()
     return None if stance.access is Access.PUBLIC else _admit_person(stance)
 
 
 def dismiss(response: Response) -> Response:
     """After every request: the answer carries its id, and is not kept where it is personal."""
     response.headers["X-Request-ID"] = g.get("request_id", "")
-    if "context" in g:  # somebody's own: neither a proxy nor the back button may show it to others
+    hand_out_cookies(response)
+    # Somebody's own: neither a proxy nor the back button may show it to others, and a browser that
+    # keeps a detour would go round for ever.
+    if "context" in g or response.status_code == 307:
         response.headers["Cache-Control"] = "no-store"
     return response
 
@@ -77,22 +78,18 @@ def forget(_: BaseException | None) -> None:
 
 def renew_context() -> None:
     """Ensure the person's profile anew, past the cache, and put the result on `g.context`."""
-    g.context = _context(Stance(Access.SIGNED_IN, fresh=True))
-
-
-def session_token() -> str | None:
-    """The session token of this request: the bearer's, or else the cookie's."""
-    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return value.strip() or None
-    return _cookie_token()
+    g.context = _known_context(g.claims, Stance(Access.SIGNED_IN, fresh=True))
 
 
 def _admit_person(stance: Stance) -> ResponseReturnValue | None:
     try:
-        g.context = _context(stance)
-    except UnauthenticatedError:
-        if _is_page_visit():
+        arrived = arrive()
+        if isinstance(arrived, str):
+            return redirect(arrived, code=307)
+        g.claims = arrived
+        g.context = _known_context(arrived, stance)
+    except UnauthenticatedError as err:
+        if _is_page_visit() and not isinstance(err, SessionLoopError):
             return redirect(url_for("auth.login", next=_here()))
         raise
     _announce(g.context)
@@ -100,9 +97,15 @@ def _admit_person(stance: Stance) -> ResponseReturnValue | None:
     return None
 
 
-def _context(stance: Stance) -> Context:
-    claims = _authenticate()
-    identity = identity_of(claims, house().admin_emails)
+def _known_context(claims: SessionClaims, stance: Stance) -> Context:
+    context = _context(claims, stance)
+    if context.status == Denial.USER_DELETED:
+        raise UnauthenticatedError("the account has been deleted")
+    return context
+
+
+def _context(claims: SessionClaims, stance: Stance) -> Context:
+    identity = identity_of(claims)
     structlog.contextvars.bind_contextvars(clerk_id=identity.clerk_id)
     generation = None
     if not stance.fresh:
@@ -131,17 +134,6 @@ def _unprovided(identity: Identity, code: str) -> Context:
     return context_without_profile(user, identity, code)
 
 
-def _authenticate() -> SessionClaims:
-    token = session_token()
-    if token is None:
-        raise UnauthenticatedError("no session token")
-    try:
-        return house().verifier.verify(token)
-    except InvalidTokenError as err:
-        log.info("session_refused", reason=str(err))
-        raise UnauthenticatedError("the session token is not valid") from err
-
-
 def _enforce(access: Access, context: Context) -> None:
     if access is Access.MENTORADO and context.status != READY:
         raise ProfileRequiredError(context.status)
@@ -154,39 +146,14 @@ def _enforce(access: Access, context: Context) -> None:
 def _announce(context: Context) -> None:
     """Tell the person once, on their first page, that their profile is there."""
     is_new = context.outcome in (Outcome.CREATED, Outcome.LINKED, Outcome.CLAIMED)
-    if is_new and context.status == READY and not _is_bearer():
+    if is_new and context.status == READY and not is_bearer():
         flash("Perfil criado!")
-
-
-def _check_origin() -> None:
-    """Refuse a write that another site made the browser send along with our cookie."""
-    if request.method in SAFE_METHODS or _is_bearer() or _cookie_token() is None:
-        return
-    origin = request.headers.get("Origin")
-    if origin is not None:
-        is_ours = origin == request.host_url.rstrip("/")
-    else:
-        is_ours = request.headers.get("Sec-Fetch-Site") == "same-origin"
-    if not is_ours:
-        raise CsrfError("a cookie alone does not prove who wrote this")
 
 
 def _check_body_type() -> None:
     has_body = bool(request.content_length) or "Transfer-Encoding" in request.headers
     if has_body and is_api_path(request.path) and not request.is_json:
         raise UnsupportedMediaTypeError("the API reads JSON only")
-
-
-def _cookie_token() -> str | None:
-    """Clerk's cookie, under its plain name or with the suffix of the instance."""
-    if request.cookies.get(SESSION_COOKIE):
-        return request.cookies[SESSION_COOKIE]
-    suffixed = (v for k, v in request.cookies.items() if k.startswith(f"{SESSION_COOKIE}_") and v)
-    return next(suffixed, None)
-
-
-def _is_bearer() -> bool:
-    return request.headers.get("Authorization", "").lower().startswith("bearer ")
 
 
 def _is_page_visit() -> bool:

@@ -1,33 +1,36 @@
-"""The stand-in's face: its sign-in page, its keys and its users, over HTTP. Development only."""
+"""The stand-in's face: its sign-in page, its keys, users and handshakes, over HTTP.
+
+Development only. What it answers is what Clerk answers, so that the same code meets both.
+"""
 
 from secrets import compare_digest
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from flask import Blueprint, jsonify, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
 from blueprints.auth import local_path
 from blueprints.errors import NotFoundError, UnauthenticatedError
-from blueprints.gate import SESSION_COOKIE
 from blueprints.stance import public
 from house import house
-from identity.local import (
-    CAST,
-    TOKEN_LIFETIME_SECONDS,
-    LocalIdentityProvider,
-    Person,
-    cast_member,
-    clerk_user,
-    newcomer,
-)
+from identity.cookies import DEV_BROWSER, SESSION
+from identity.errors import InvalidTokenError, UnknownUserError
+from identity.local import CAST, LocalIdentityProvider, Person, cast_member, newcomer
+from identity.local_sessions import Browser, LocalSessions
+from identity.people import identity_of
+from identity.visits import HANDSHAKE
 
 local_clerk = Blueprint("local_clerk", __name__, url_prefix="/local-clerk")
+
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}  # where apps under development live
+LONGEST_PAGE = 500
 
 
 @local_clerk.get("/sign-in")
 @public
 def sign_in() -> ResponseReturnValue:
     """The cast, one button each, and a form for anybody else."""
-    target = local_path(request.args.get("redirect_url"))
+    target = _target(request.args.get("redirect_url"))
     return render_template("sign_in.html", cast=CAST, redirect_url=target)
 
 
@@ -36,16 +39,28 @@ def sign_in() -> ResponseReturnValue:
 def enter() -> ResponseReturnValue:
     """Sign that person in and send the browser back to where it wanted to go."""
     person = cast_member(request.form.get("pessoa", "")) or _described()
-    response = redirect(local_path(request.form.get("redirect_url")), code=303)
-    response.set_cookie(
-        SESSION_COOKIE,
-        _provider().welcome(person),
-        max_age=TOKEN_LIFETIME_SECONDS,
-        httponly=True,
-        secure=request.is_secure,
-        samesite="Lax",
-    )
+    browser = _sessions().sign_in(_own_browser(), person)
+    target = _target(request.form.get("redirect_url"))
+    if urlsplit(target).netloc:  # another site, which knows its browsers by this mark
+        target = _with(target, DEV_BROWSER, browser.id)
+    response = redirect(target, code=303)
+    for directive in _sessions().directives(browser, request.host_url.rstrip("/")):
+        response.headers.add("Set-Cookie", directive)
     return response
+
+
+@local_clerk.get("/v1/client/handshake")
+@public
+def handshake() -> ResponseReturnValue:
+    """Send the browser back with fresh cookies for the site that it came from."""
+    parts = urlsplit(request.args.get("redirect_url", ""))
+    if parts.scheme not in ("http", "https") or not _is_known(parts.hostname):
+        raise NotFoundError("a handshake ends on a site under development")
+    browser = _sessions().browser(request.args.get(DEV_BROWSER))
+    if browser.clerk_id is None and parts.netloc == request.host:
+        browser = _adopted(browser)
+    answer = _sessions().answer(browser, f"{parts.scheme}://{parts.netloc}")
+    return redirect(_with(parts.geturl(), HANDSHAKE, answer), code=307)
 
 
 @local_clerk.get("/.well-known/jwks.json")
@@ -55,17 +70,61 @@ def jwks() -> ResponseReturnValue:
     return jsonify(_provider().key_set())
 
 
+@local_clerk.get("/v1/users")
+@public
+def users() -> ResponseReturnValue:
+    """Everybody who ever signed in, as the Backend API lists them."""
+    _check_secret()
+    offset = request.args.get("offset", 0, type=int)
+    limit = request.args.get("limit", 10, type=int)
+    return jsonify(_provider().users(max(0, offset), min(limit, LONGEST_PAGE)))
+
+
 @local_clerk.get("/v1/users/<clerk_id>")
 @public
 def user(clerk_id: str) -> ResponseReturnValue:
-    """A user as the Backend API describes them; needs the stand-in's secret key."""
+    """A user as the Backend API describes them."""
+    _check_secret()
+    try:
+        return jsonify(_provider().user(clerk_id))
+    except UnknownUserError as err:
+        return jsonify({"errors": [{"code": "resource_not_found", "message": str(err)}]}), 404
+
+
+@local_clerk.post("/v1/sessions/<session_id>/revoke")
+@public
+def revoke(session_id: str) -> ResponseReturnValue:
+    """End a session, as the Backend API does it."""
+    _check_secret()
+    try:
+        _sessions().end(session_id)
+    except UnknownUserError as err:
+        raise NotFoundError(str(err)) from err
+    return jsonify({"object": "session", "id": session_id, "status": "revoked"})
+
+
+def _check_secret() -> None:
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not compare_digest(key, _provider().secret_key):
         raise UnauthenticatedError("the stand-in's secret key is needed")
-    person = _provider().find(clerk_id)
-    if person is None:
-        raise NotFoundError("nobody of that id has signed in here")
-    return jsonify(clerk_user(person))
+
+
+def _own_browser() -> Browser:
+    return _sessions().browser(request.cookies.get(DEV_BROWSER))
+
+
+def _adopted(browser: Browser) -> Browser:
+    """Somebody who brings a good token of ours, as `flask token` makes them, is signed in by it."""
+    try:
+        claims = house().verifier.verify(request.cookies.get(SESSION, ""))
+    except InvalidTokenError:
+        return browser
+    told = identity_of(claims)
+    known = _provider().find(told.clerk_id)
+    described = Person(
+        told.clerk_id, told.name, told.email, bool(told.email_verified), told.image_url
+    )
+    return _sessions().sign_in(browser, described if told.email or not known else known)
 
 
 def _described() -> Person:
@@ -79,6 +138,30 @@ def _described() -> Person:
             email_verified="verificado" in form,
         )
     )
+
+
+def _target(address: str | None) -> str:
+    """A path of this site, or a page of another one under development on this machine."""
+    if address and urlsplit(address).netloc and _is_known(urlsplit(address).hostname):
+        return address
+    return local_path(address)
+
+
+def _is_known(host: str | None) -> bool:
+    return host in LOOPBACK or host == urlsplit(request.host_url).hostname
+
+
+def _with(url: str, name: str, value: str) -> str:
+    parts = urlsplit(url)
+    query = [*parse_qsl(parts.query, keep_blank_values=True), (name, value)]
+    return urlunsplit(parts._replace(query=urlencode(query)))
+
+
+def _sessions() -> LocalSessions:
+    sessions = house().local_sessions
+    if sessions is None:
+        raise NotFoundError("the stand-in is not in service")
+    return sessions
 
 
 def _provider() -> LocalIdentityProvider:

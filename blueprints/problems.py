@@ -14,7 +14,16 @@ class Problem:
 
 
 PROBLEMS = {
+    "invalid_signature": Problem(
+        400, "Assinatura inválida", "A assinatura ou o horário da mensagem não confere."
+    ),
     "unauthenticated": Problem(401, "Entre na sua conta", "Sua sessão não é válida ou expirou."),
+    "session_loop": Problem(
+        401,
+        "Não conseguimos renovar sua sessão",
+        "Confira se a data e a hora do seu aparelho estão certas e se o navegador aceita cookies. "
+        "Depois, tente novamente.",
+    ),
     "forbidden": Problem(403, "Acesso não permitido", "Sua conta não tem acesso a esta página."),
     "csrf_failed": Problem(
         403, "Pedido recusado", "Este pedido não veio do nosso site. Recarregue a página."

@@ -1,10 +1,12 @@
 """The development stand-in for Clerk: its keys, its people, its tokens; never in production."""
 
+import base64
 import hashlib
+import hmac
 import json
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -15,8 +17,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 import instance
+from identity.errors import UnknownUserError
 
-ISSUER = "https://clerk.local.invalid"  # never resolved: the keys are read from the folder
+HOST = "clerk.local.invalid"  # never resolved: the keys are read from the folder
+ISSUER = f"https://{HOST}"
+PUBLISHABLE_KEY = f"pk_test_{base64.b64encode(f'{HOST}$'.encode()).decode()}"
 TOKEN_LIFETIME_SECONDS = 12 * 3600
 SESSION_CATEGORY = "cl_B7d4PD111AAA"
 ADMIN_EMAIL = "admin@example.com"
@@ -86,51 +91,91 @@ CAST = (
 class LocalIdentityProvider:
     """Signs tokens as Clerk does, with a key of its own that is made at the first start."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+        self.folder = folder
+        self.clock = clock
         self._people = folder / "people"
         pem = instance.keep(folder / "signing_key.pem", _new_private_key)
-        self._key = cast(rsa.RSAPrivateKey, serialization.load_pem_private_key(pem, password=None))
-        self._public = RSAAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
-        self._kid = "ins_" + hashlib.sha256(str(self._public["n"]).encode()).hexdigest()[:24]
+        self._retired: list[dict[str, Any]] = []
+        self._use(pem)
 
     @property
     def secret_key(self) -> str:
         """What a caller of the stand-in's Backend API must present; different on every machine."""
-        digest = hashlib.sha256(self._key.private_numbers().d.to_bytes(256)).hexdigest()
-        return f"sk_test_{digest[:40]}"
+        return f"sk_test_{self._derived('backend')[:40]}"
+
+    @property
+    def webhook_secret(self) -> str:
+        """What the stand-in signs its messages with."""
+        return f"whsec_{base64.b64encode(bytes.fromhex(self._derived('webhooks'))).decode()}"
+
+    def rotate(self) -> None:
+        """Sign with a new key from now on; the old one stays published, as Clerk does it."""
+        self._retired = list(self.key_set()["keys"])
+        self._use(_new_private_key())
 
     def key_set(self) -> Mapping[str, Any]:
-        """The public half, as a JSON Web Key Set (RFC 7517)."""
-        return {"keys": [{**self._public, "kid": self._kid, "use": "sig", "alg": "RS256"}]}
+        """The public halves, as a JSON Web Key Set (RFC 7517)."""
+        current = {**self._public, "kid": self._kid, "use": "sig", "alg": "RS256"}
+        return {"keys": [current, *self._retired]}
 
     def token(self, person: Person, *, lifetime_seconds: int = TOKEN_LIFETIME_SECONDS) -> str:
         """A session token for that person, with all the optional claims of CONTRACT section 3."""
-        now = int(time.time())
-        claims: dict[str, Any] = {
-            "sub": person.clerk_id,
-            "iss": ISSUER,
-            "iat": now,
-            "nbf": now - 5,
-            "exp": now + lifetime_seconds,
-            "sid": f"sess_{secrets.token_hex(12)}",
-        }
+        claims: dict[str, Any] = {"sub": person.clerk_id, "sid": f"sess_{secrets.token_hex(12)}"}
         if person.email is not None:
             claims |= {"email": person.email, "email_verified": person.email_verified}
         optional = {"name": person.name, "image_url": person.image_url}
         claims |= {name: value for name, value in optional.items() if value is not None}
+        return self.sign(claims, lifetime_seconds)
+
+    def sign(self, claims: Mapping[str, Any], lifetime_seconds: int) -> str:
+        """A token of the session's class that says this, and is valid for so long."""
+        now = int(self.clock())
+        times = {"iss": ISSUER, "iat": now, "nbf": now - 5, "exp": now + lifetime_seconds}
         headers = {"kid": self._kid, "cat": SESSION_CATEGORY}
-        return jwt.encode(claims, self._key, algorithm="RS256", headers=headers)
+        return jwt.encode({**claims, **times}, self._key, algorithm="RS256", headers=headers)
+
+    def _use(self, pem: bytes) -> None:
+        self._key = cast(rsa.RSAPrivateKey, serialization.load_pem_private_key(pem, password=None))
+        self._public = RSAAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
+        self._kid = "ins_" + hashlib.sha256(str(self._public["n"]).encode()).hexdigest()[:24]
+
+    def _derived(self, purpose: str) -> str:
+        """A secret of this folder, for one purpose."""
+        key = instance.keep(self.folder / "secret", lambda: secrets.token_bytes(32))
+        return hmac.new(key, purpose.encode(), hashlib.sha256).hexdigest()
 
     def welcome(self, person: Person) -> str:
         """Remember the person, as Clerk would, and return a session token for them."""
+        self.remember(person)
+        return self.token(person)
+
+    def remember(self, person: Person) -> None:
+        """Know this person from now on, as they are now."""
         content = json.dumps(asdict(person)).encode()
         instance.write_whole(self._file(person.clerk_id), content)
-        return self.token(person)
+
+    def forget(self, clerk_id: str) -> None:
+        """Delete the account."""
+        self._file(clerk_id).unlink(missing_ok=True)
 
     def find(self, clerk_id: str) -> Person | None:
         """The person of that id, if they ever signed in here."""
         file = self._file(clerk_id)
         return Person(**json.loads(file.read_bytes())) if file.exists() else None
+
+    def user(self, clerk_id: str) -> Mapping[str, Any]:
+        """The person in the words of the Backend API; raises UnknownUserError."""
+        person = self.find(clerk_id)
+        if person is None:
+            raise UnknownUserError("nobody of that id has signed in here")
+        return clerk_user(person)
+
+    def users(self, offset: int, limit: int) -> list[Mapping[str, Any]]:
+        """Everybody who ever signed in here, a page at a time."""
+        files = sorted(self._people.glob("*.json"), key=lambda f: (f.stat().st_mtime, f.name))
+        page = files[offset : offset + limit]
+        return [clerk_user(Person(**json.loads(file.read_bytes()))) for file in page]
 
     def _file(self, clerk_id: str) -> Path:
         digest = hashlib.sha256(clerk_id.encode("utf-8", "surrogatepass")).hexdigest()

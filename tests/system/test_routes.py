@@ -12,10 +12,14 @@ PUBLIC = {
     "pages.home",
     "ops.healthz",
     "ops.readyz",
+    "webhooks.clerk",
     "local_clerk.sign_in",
     "local_clerk.enter",
     "local_clerk.jwks",
     "local_clerk.user",
+    "local_clerk.users",
+    "local_clerk.handshake",
+    "local_clerk.revoke",
 }
 
 

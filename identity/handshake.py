@@ -1,0 +1,149 @@
+"""Is this browser signed in? What its cookies say, and when Clerk has to be asked (the handshake).
+
+Session tokens live for a minute, so that whoever comes back brings an expired one. A page visit is
+then sent to Clerk's frontend API, which answers with fresh cookies on the way back. The states and
+their names are those of Clerk's SDKs for a primary domain (clerk/javascript, packages/backend).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from urllib.parse import urlencode
+
+import structlog
+
+from identity.cookies import (
+    DEV_BROWSER,
+    SessionCookies,
+    any_session,
+    number,
+    session_cookies,
+    unverified,
+)
+from identity.errors import InvalidTokenError, UntimelyTokenError
+from identity.returns import Returns, jar_after, spent
+from identity.tokens import TokenVerifier
+from identity.visits import Verdict, Visit, gone
+
+log = structlog.get_logger(__name__)
+
+API_VERSION = "2026-05-12"  # of Clerk's API whose answers we read
+ROUNDS = "__clerk_redirect_count"
+MOST_ROUNDS = 3
+ROUNDS_TTL_SECONDS = 10  # a loop goes round faster, a person who tries again does not
+UNTIMELY = {"session-token-expired", "session-token-nbf", "session-token-iat-in-the-future"}
+
+
+@dataclass(frozen=True, slots=True)
+class Handshakes:
+    """Judges visits to one instance; `clock` is the time of day in seconds."""
+
+    verifier: TokenVerifier
+    returns: Returns
+    clock: Callable[[], float]
+
+    def judge(self, visit: Visit, frontend_api: str | None) -> Verdict:
+        """Decide about a visit that brings no bearer token.
+
+        Without a frontend API, and for programs, there is no detour: a token counts or does not.
+        Raises KeysUnavailableError when no token can be checked.
+        """
+        if frontend_api is None or not visit.is_for_a_document:
+            return self._judge_program(visit)
+        directives = self.returns.directives(visit)
+        if directives is None:
+            return self._judge_page(visit, frontend_api, visit.cookies)
+        if self.returns.is_development:
+            return Verdict("handshake-returned", None, visit.clean_url, directives)
+        # In production the answer came in a cookie, and what it sets counts at once.
+        verdict = self._judge_page(visit, frontend_api, jar_after(visit.cookies, directives))
+        return verdict.after((*directives, *spent(visit.cookies)))
+
+    def _cookies(self, jar: Mapping[str, str]) -> SessionCookies:
+        own = self.returns
+        issuer = self.verifier.issuer
+        return session_cookies(
+            jar, own.suffix, issuer, is_development=own.is_development, now=self.clock()
+        )
+
+    def _judge_program(self, visit: Visit) -> Verdict:
+        """A program brings one good token; only a later sign-out or sign-in ends it."""
+        cookies = self._cookies(visit.cookies)
+        if not cookies.session:
+            cookies = replace(cookies, session=any_session(visit.cookies))
+        if not cookies.session:
+            return Verdict("session-token-and-uat-missing")
+        if cookies.client_uat and not 0 < cookies.signed_in_since <= _issued_at(cookies):
+            return Verdict("session-token-iat-before-client-uat")
+        return self._judge_token(cookies)
+
+    def _judge_page(self, visit: Visit, frontend_api: str, jar: Mapping[str, str]) -> Verdict:
+        cookies = self._cookies(jar)
+        reason = self._dev_browser_reason(visit, cookies) or _session_reason(cookies)
+        if reason is not None:
+            return self._ask(visit, frontend_api, cookies, reason)
+        verdict = self._judge_token(cookies)
+        if verdict.reason in UNTIMELY:
+            return self._ask(visit, frontend_api, cookies, verdict.reason)
+        return verdict.after((gone(ROUNDS),) if ROUNDS in visit.cookies else ())
+
+    def _dev_browser_reason(self, visit: Visit, cookies: SessionCookies) -> str | None:
+        """A development instance, on another site than ours, knows browsers by a mark of ours."""
+        if not self.returns.is_development:
+            return None
+        if DEV_BROWSER in visit.query:
+            return "dev-browser-sync"
+        return None if cookies.dev_browser else "dev-browser-missing"
+
+    def _judge_token(self, cookies: SessionCookies) -> Verdict:
+        if not cookies.session:
+            return Verdict("session-token-and-uat-missing")
+        try:
+            return Verdict(claims=self.verifier.verify(cookies.session))
+        except UntimelyTokenError as err:
+            return Verdict(err.reason)
+        except InvalidTokenError as err:
+            return Verdict(f"token-invalid: {err}")
+
+    def _ask(
+        self, visit: Visit, frontend_api: str, cookies: SessionCookies, reason: str
+    ) -> Verdict:
+        """Send the browser to Clerk, unless it has just been sent there again and again."""
+        rounds = _rounds(visit)
+        if rounds >= MOST_ROUNDS:
+            log.warning("handshake_loop", reason=reason)
+            return Verdict(reason, set_cookies=(gone(ROUNDS),), is_loop=True)
+        question = {
+            "redirect_url": visit.clean_url,
+            "__clerk_api_version": API_VERSION,
+            "suffixed_cookies": str(cookies.are_suffixed).lower(),
+            "__clerk_hs_reason": reason,
+        }
+        browser = visit.query.get(DEV_BROWSER) or cookies.dev_browser
+        if self.returns.is_development and browser:
+            question[DEV_BROWSER] = browser
+        count = (
+            f"{ROUNDS}={rounds + 1}; Path=/; Max-Age={ROUNDS_TTL_SECONDS}; HttpOnly; SameSite=Lax"
+        )
+        location = f"{frontend_api.rstrip('/')}/v1/client/handshake?{urlencode(question)}"
+        return Verdict(reason, location=location, set_cookies=(count,))
+
+
+def _session_reason(cookies: SessionCookies) -> str | None:
+    """Why the two cookies of a session do not go together; None where they do."""
+    since, token = cookies.signed_in_since, cookies.session
+    if token and not since:
+        return "session-token-but-no-client-uat"
+    if since and not token:
+        return "client-uat-but-no-session-token"
+    if token and unverified(token) and _issued_at(cookies) < since:
+        return "session-token-iat-before-client-uat"
+    return None
+
+
+def _issued_at(cookies: SessionCookies) -> float:
+    return number(unverified(cookies.session).get("iat"))
+
+
+def _rounds(visit: Visit) -> int:
+    counted = visit.cookies.get(ROUNDS, "")
+    return int(counted) if counted in map(str, range(1, MOST_ROUNDS + 1)) else 0
