@@ -1,0 +1,33 @@
+"""The same messages many times at once, to several processes, while their person signs in."""
+
+import json
+
+import pytest
+import requests
+
+from identity.local import Person, clerk_user
+from tests.clerk import send_webhook
+from tests.databases import count
+from tests.faults.crowds import ask, at_once, is_served
+from tests.serving import Served
+
+SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+EVA = Person("user_eva", "Eva Melo", "eva@example.com")
+HEARD = "SELECT count(*) FROM webhook_messages"
+CREATIONS = "SELECT count(*) FROM audit_events WHERE event = 'mentorado_created'"
+
+
+@pytest.mark.parametrize("settings", [{"CLERK_WEBHOOK_SECRET": SECRET}])
+def test_storm_of_messages_and_requests_ends_with_one_profile(app: Served, url: str) -> None:
+    body = json.dumps({"type": "user.created", "data": clerk_user(EVA)})
+
+    def come(number: int) -> requests.Response:
+        if number % 2:
+            return ask(app, EVA)
+        return send_webhook(app.url, SECRET, body, f"msg_{number % 4}")
+
+    answers = at_once(come, range(40))
+
+    assert [answer.text for answer in answers if not is_served(answer)] == []
+    assert (count(url, HEARD), count(url, CREATIONS)) == (2, 1)
+    assert count(url, "SELECT count(*) FROM mentorados") == 1
