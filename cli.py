@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 import demo
 from extensions import background_transaction
 from house import house
+from identity.errors import ProviderUnavailableError
 from identity.local import LocalIdentityProvider, Person
 from identity.tokens import LONGEST_SUBJECT
 from models import User
@@ -29,6 +30,7 @@ from provisioning.identity import Identity
 from provisioning.people import remember
 from provisioning.runs import LeaseLostError, SweepRunningError
 from provisioning.sweep import BATCH_SIZE
+from roll_call import call_the_roll
 from scheduler import build_sweeper, start_clock
 
 log = structlog.get_logger(__name__)
@@ -44,8 +46,11 @@ def register(app: Flask) -> None:
 @click.option("--dry-run", is_flag=True, help="Count only; write nothing about anybody.")
 @click.option("--batch-size", default=BATCH_SIZE, type=click.IntRange(1, 10_000), show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="End with the counts as one JSON line.")
-def sweep(dry_run: bool, batch_size: int, as_json: bool) -> None:
+@click.option("--directory", is_flag=True, help="First take in everybody whom Clerk knows.")
+def sweep(dry_run: bool, batch_size: int, as_json: bool, directory: bool) -> None:
     """Give a profile to everybody who is due one, now."""
+    if directory and not dry_run:
+        _call_the_roll()
     with click.progressbar(length=1, label="Varredura") as bar:
 
         def show(counts: Counts) -> None:
@@ -59,13 +64,28 @@ def sweep(dry_run: bool, batch_size: int, as_json: bool) -> None:
             raise click.ClickException(f"sweep {err.run_id} is queued or running") from err
         except (SQLAlchemyError, ProvisioningError, LeaseLostError) as err:
             raise click.ClickException(f"the sweep did not finish: {type(err).__name__}") from err
+    _say(counts, as_json=as_json, is_dry=dry_run)
+
+
+def _say(counts: Counts, *, as_json: bool, is_dry: bool) -> None:
     if as_json:
-        found = asdict(counts) if dry_run else counts.numbers()
-        click.echo(json.dumps(found))
+        click.echo(json.dumps(asdict(counts) if is_dry else counts.numbers()))
         return
     click.echo(", ".join(f"{name} {value}" for name, value in counts.numbers().items()))
     for person in counts.sample:
         click.echo(f"  user {person['user_id']}: {person['outcome']}")
+
+
+def _call_the_roll() -> None:
+    """People who signed in while there was no database are known to their provider alone."""
+    guarantee = house().guarantee
+    if guarantee.directory is None:
+        raise click.ClickException("set CLERK_SECRET_KEY: there is no directory to read")
+    try:
+        counts = call_the_roll(guarantee, guarantee.directory, house().now)
+    except (ProviderUnavailableError, ProvisioningError, SQLAlchemyError) as err:
+        raise click.ClickException(f"the directory was not read: {type(err).__name__}") from err
+    click.echo(f"directory: {counts.read} read, {counts.ensured} taken in, {counts.failed} failed")
 
 
 @click.command()

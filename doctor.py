@@ -1,0 +1,64 @@
+"""What `flask doctor` looks at: each part that this installation stands on, in one line each."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+import health
+from extensions import background_transaction
+from house import House
+from provisioning import backlog, difference
+
+LONGEST_WAIT = 5  # sweep intervals; whoever waits longer is not being helped
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found about one part; `detail` tells what to do where it is not well."""
+
+    part: str
+    is_well: bool
+    detail: str
+
+
+def examine(house: House) -> Iterator[Finding]:
+    """Look at everything but Clerk, which `identity/checkup.py` looks at."""
+    database = health.database()
+    yield Finding("database", database != "down", "unreachable" if database == "down" else "ok")
+    if database == "down":
+        return
+    is_behind = database == "behind_on_migrations"
+    yield Finding("migrations", not is_behind, "run: flask db upgrade" if is_behind else "at head")
+    redis = health.redis(is_configured=house.config.redis_url is not None)
+    yield Finding("redis", redis != "down", redis.replace("_", " "))
+    if not is_behind:
+        yield _asked("duplicates", _duplicates)
+        interval = timedelta(seconds=house.config.sweep_interval_seconds)
+        yield _asked("backlog", lambda session: _backlog(session, interval, house.now()))
+
+
+def _asked(part: str, question: Callable[[Session], tuple[bool, str]]) -> Finding:
+    try:
+        with background_transaction() as session:
+            return Finding(part, *question(session))
+    except SQLAlchemyError as err:
+        return Finding(part, is_well=False, detail=type(err).__name__)
+
+
+def _duplicates(session: Session) -> tuple[bool, str]:
+    doubled = backlog.count_doubled_people(session)
+    ambiguous = backlog.count_ambiguous_addresses(session)
+    detail = f"{doubled} people with two profiles, {ambiguous} addresses with two waiting profiles"
+    return not doubled, detail
+
+
+def _backlog(session: Session, interval: timedelta, now: datetime) -> tuple[bool, str]:
+    missing, since = difference.count_missing(session), difference.oldest_missing(session)
+    dead = backlog.count_dead_letters(session)
+    incomplete = backlog.count_incomplete(session)
+    waits_too_long = since is not None and now - since > interval * LONGEST_WAIT
+    detail = f"{missing} without profile, {dead} dead letters, {incomplete} incomplete identities"
+    return not dead and not waits_too_long, detail

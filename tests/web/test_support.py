@@ -1,0 +1,190 @@
+"""What support types: who is an admin, who is missing, and is everything well."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskCliRunner
+from sqlalchemy.orm import Session
+
+from house import EXTENSION, House
+from identity.local import Person
+from models import ProvisioningAttempt, User
+from tests.cast import ALICE, BOB, NOW
+from tests.clerk import Clerk, Trouble, clerk_in
+from tests.databases import app_on, count
+from tests.fixtures import Sign
+
+
+@pytest.fixture
+def runner(app: Flask, session: Session) -> FlaskCliRunner:
+    """Runs commands inside the test's transaction."""
+    return app.test_cli_runner()
+
+
+@pytest.fixture
+def clerk(tmp_path: Path) -> Iterator[Clerk]:
+    """A Clerk of the test's own."""
+    with clerk_in(tmp_path / "clerk") as clerk:
+        yield clerk
+
+
+@pytest.fixture
+def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
+    """A database of the test's own."""
+    return copy_database(f"support_{tmp_path.name}")
+
+
+def settings_of(clerk: Clerk, **changed: object) -> dict[str, object]:
+    return {**{name.lower(): value for name, value in clerk.settings.items()}, **changed}
+
+
+def lines(runner: FlaskCliRunner, *command: str) -> tuple[int, dict[str, str]]:
+    """The exit code, and what was found about each part."""
+    result = runner.invoke(args=[*command])
+    found = {line[6:20].strip(): line[:4].strip() for line in result.output.splitlines()}
+    return result.exit_code, found
+
+
+def test_granted_admin_enters_at_the_next_request(
+    app: Flask, runner: FlaskCliRunner, sign: Sign
+) -> None:
+    client = app.test_client()
+    before = client.get("/api/admin/sweeps", headers=sign(ALICE)).status_code
+
+    runner.invoke(args=["admin", "grant", "ALICE@example.com"])
+
+    after = client.get("/api/admin/sweeps", headers=sign(ALICE)).status_code
+    assert (before, after) == (403, 200)
+
+
+def test_revoked_admin_is_out_at_the_next_request(
+    app: Flask, runner: FlaskCliRunner, sign: Sign
+) -> None:
+    client = app.test_client()
+    client.get("/api/auth/me", headers=sign(ALICE))
+    runner.invoke(args=["admin", "grant", "alice@example.com"])
+
+    runner.invoke(args=["admin", "revoke", "alice@example.com"])
+
+    assert client.get("/api/admin/sweeps", headers=sign(ALICE)).status_code == 403
+
+
+@pytest.mark.parametrize("command", ["grant", "revoke"])
+def test_address_that_nobody_proved_is_told_in_one_line(
+    runner: FlaskCliRunner, command: str
+) -> None:
+    result = runner.invoke(args=["admin", command, "nobody@example.com"])
+
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+
+
+def test_healthy_development_has_nothing_to_complain_about(runner: FlaskCliRunner) -> None:
+    exit_code, found = lines(runner, "doctor")
+
+    assert exit_code == 0
+    assert found == dict.fromkeys(
+        ["database", "migrations", "redis", "duplicates", "backlog", "clerk"], "ok"
+    )
+
+
+def test_somebody_left_waiting_is_found(runner: FlaskCliRunner, session: Session) -> None:
+    session.add(User(clerk_id="user_waiting", created_at=NOW))
+    session.commit()
+
+    exit_code, found = lines(runner, "doctor")
+
+    assert (exit_code, found["backlog"]) == (1, "FAIL")
+
+
+def test_dead_letter_is_found(runner: FlaskCliRunner, session: Session) -> None:
+    times = {"first_failed_at": NOW, "last_failed_at": NOW, "next_attempt_at": NOW}
+    session.add(
+        ProvisioningAttempt(clerk_id="x", state="dead", attempts=8, error_class="E", **times)
+    )
+    session.commit()
+
+    assert lines(runner, "doctor")[1]["backlog"] == "FAIL"
+
+
+def test_database_behind_on_migrations_is_found(
+    tmp_path: Path, new_database: Callable[[str], str]
+) -> None:
+    with app_on(tmp_path, new_database(f"empty_{tmp_path.name}")) as app:
+        exit_code, found = lines(app.test_cli_runner(), "doctor")
+
+    assert (exit_code, found["database"], found["migrations"]) == (1, "ok", "FAIL")
+
+
+def test_database_that_is_away_is_found(tmp_path: Path) -> None:
+    with app_on(tmp_path, "postgresql://127.0.0.1:1/none") as app:
+        exit_code, found = lines(app.test_cli_runner(), "doctor")
+
+    assert (exit_code, found["database"]) == (1, "FAIL")
+
+
+def test_clerk_that_is_set_up_well_is_told_so(tmp_path: Path, url: str, clerk: Clerk) -> None:
+    with app_on(tmp_path, url, **settings_of(clerk)) as app:
+        exit_code, found = lines(app.test_cli_runner(), "doctor")
+
+    parts = ["keys", "jwks", "api", "sign-in", "origins", "webhook"]
+    assert [found[f"clerk {part}"] for part in parts] == ["ok"] * 6
+    assert (exit_code, found["clock"]) == (0, "ok")
+
+
+@pytest.mark.parametrize(
+    ("changed", "part"),
+    [
+        ({"clerk_secret_key": None}, "clerk keys"),
+        ({"clerk_secret_key": None}, "clerk api"),
+        ({"clerk_secret_key": "sk_live_x"}, "clerk keys"),
+        ({"clerk_secret_key": "sk_test_wrong"}, "clerk api"),
+        ({"clerk_jwks_url": "http://127.0.0.1:1/jwks.json"}, "clerk jwks"),
+        ({"clerk_sign_in_url": None, "clerk_frontend_api_url": "http://x"}, "clerk sign-in"),
+    ],
+)
+def test_what_is_set_up_wrong_is_named(
+    tmp_path: Path, url: str, clerk: Clerk, changed: dict[str, object], part: str
+) -> None:
+    with app_on(tmp_path, url, **settings_of(clerk, **changed)) as app:
+        exit_code, found = lines(app.test_cli_runner(), "doctor")
+
+    assert (exit_code, found[part]) == (1, "FAIL")
+
+
+def test_directory_brings_in_whom_the_database_has_never_seen(
+    tmp_path: Path, url: str, clerk: Clerk
+) -> None:
+    for person in (ALICE, BOB, Person("user_eva", "Eva", "eva@example.com")):
+        clerk.provider.remember(person)
+
+    with app_on(tmp_path, url, **settings_of(clerk)) as app:
+        output = app.test_cli_runner().invoke(args=["sweep", "--directory"]).output
+
+    assert "directory: 3 read, 3 taken in, 0 failed" in output
+    assert count(url, "SELECT count(user_id) FROM mentorados WHERE nome_completo <> 'X'") == 3
+
+
+def test_directory_passes_over_whom_it_has_heard_of(tmp_path: Path, url: str, clerk: Clerk) -> None:
+    clerk.provider.remember(ALICE)
+
+    with app_on(tmp_path, url, **settings_of(clerk)) as app:
+        app.test_cli_runner().invoke(args=["sweep", "--directory"])
+        again = app.test_cli_runner().invoke(args=["sweep", "--directory"]).output
+
+    assert "directory: 1 read, 0 taken in, 0 failed" in again
+
+
+def test_directory_that_cannot_be_read_is_told_in_one_line(
+    tmp_path: Path, url: str, clerk: Clerk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backoff._sync.time.sleep", lambda _: None)
+    clerk.trouble = Trouble("500 Internal Server Error")
+
+    with app_on(tmp_path, url, **settings_of(clerk)) as app:
+        house: House = app.extensions[EXTENSION]
+        assert house.guarantee.directory is not None
+        result = app.test_cli_runner().invoke(args=["sweep", "--directory"])
+
+    assert (result.exit_code, "ProviderUnavailableError" in result.output) == (1, True)
