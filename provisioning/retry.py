@@ -16,12 +16,12 @@ TRANSIENT_SQLSTATES = {
     "40001": "serialization_failure",
     "40P01": "deadlock_detected",
     "55P03": "lock_not_available",
+    "57014": "statement_timeout",  # ours: it ends a try early enough for another
     "57P01": "admin_shutdown",
     "57P02": "crash_shutdown",
     "57P03": "cannot_connect_now",
 }
 CONNECTION_CLASS = "08"
-STATEMENT_TIMEOUT = "57014"  # the try took all the time there was, so there is none for another
 
 
 def transient_reason(error: BaseException) -> str | None:
@@ -52,14 +52,9 @@ def is_connection_lost(error: BaseException) -> bool:
     )
 
 
-def is_too_slow(error: BaseException) -> bool:
-    """Whether the statement was stopped by its timeout."""
-    return isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", "") == STATEMENT_TIMEOUT
-
-
 def is_unavailable(error: BaseException) -> bool:
     """Whether the database, not the question, is the reason that there is no answer just now."""
-    return is_connection_lost(error) or is_too_slow(error) or transient_reason(error) is not None
+    return is_connection_lost(error) or transient_reason(error) is not None
 
 
 def patiently(

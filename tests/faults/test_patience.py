@@ -34,6 +34,13 @@ CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION 'poisoned' USING ERRCODE = '23514'; END $$;
 CREATE TRIGGER poison BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION poison();
 """
+# A sequence goes on whatever becomes of the transaction, so that only the first call is slow.
+SLOW_ONCE = """
+CREATE SEQUENCE calls;
+CREATE FUNCTION slow_once() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN IF nextval('calls') = 1 THEN PERFORM pg_sleep(30); END IF; RETURN NEW; END $$;
+CREATE TRIGGER slow_once BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION slow_once();
+"""
 USERS_LOCKED = "SELECT 1 FROM users FOR UPDATE"
 CUT_OFF = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -82,6 +89,14 @@ def test_lock_that_goes_away_is_waited_out(
         assert outcome(guarantee) is Outcome.EXISTING
 
     assert reasons == ["lock_not_available"]
+
+
+def test_statement_that_is_slow_once_is_tried_again(guarantee: Guarantee, url: str) -> None:
+    with opened(url) as other:
+        other.exec_driver_sql(SLOW_ONCE)
+
+    assert outcome(guarantee) is Outcome.CREATED
+    assert count(url, "SELECT count(*) FROM provisioning_attempts") == 0
 
 
 def test_lock_that_stays_is_given_up_on(guarantee: Guarantee, url: str) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError as WrappedOperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from provisioning.errors import StaleDecisionError
-from provisioning.retry import is_connection_lost, is_too_slow, patiently, transient_reason
+from provisioning.retry import is_connection_lost, patiently, transient_reason
 
 DEADLOCK = "40P01"
 UNIQUE_VIOLATION = "23505"
@@ -80,6 +80,7 @@ def work_that(*errors: Exception) -> Callable[[], str]:
         pytest.param(failed("40001"), "serialization_failure", id="40001"),
         pytest.param(failed("40P01"), "deadlock_detected", id="40P01"),
         pytest.param(failed("55P03"), "lock_not_available", id="55P03"),
+        pytest.param(failed("57014"), "statement_timeout", id="57014"),
         pytest.param(failed("57P01"), "admin_shutdown", id="57P01"),
         pytest.param(failed("57P02"), "crash_shutdown", id="57P02"),
         pytest.param(failed("57P03"), "cannot_connect_now", id="57P03"),
@@ -93,7 +94,6 @@ def work_that(*errors: Exception) -> Callable[[], str]:
         pytest.param(failed("23505"), None, id="23505 unique_violation"),
         pytest.param(failed("22021"), None, id="22021 character_not_in_repertoire"),
         pytest.param(failed("42P01"), None, id="42P01 undefined_table"),
-        pytest.param(failed("57014"), None, id="57014 query_canceled"),
         pytest.param(failed("40002"), None, id="40002 neighbour of a transient one"),
         pytest.param(failed(None), None, id="statement failed without SQLSTATE"),
         pytest.param(MISUSED, None, id="driver misused"),
@@ -117,20 +117,6 @@ def test_only_what_can_pass_has_a_reason(error: Exception, reason: str | None) -
 )
 def test_connection_is_lost_when_it_broke_or_never_was(error: Exception, is_lost: bool) -> None:
     assert is_connection_lost(error) is is_lost
-
-
-@pytest.mark.parametrize(
-    ("error", "is_slow"),
-    [
-        pytest.param(failed("57014"), True, id="57014"),
-        pytest.param(failed("55P03"), False, id="55P03"),
-        pytest.param(failed(None), False, id="without SQLSTATE"),
-        pytest.param(MISUSED, False, id="without pgcode"),
-        pytest.param(TimeoutError(), False, id="no database error"),
-    ],
-)
-def test_statement_is_too_slow_when_its_timeout_stopped_it(error: Exception, is_slow: bool) -> None:
-    assert is_too_slow(error) is is_slow
 
 
 def test_work_that_succeeds_is_done_once_and_in_silence(clock: Clock) -> None:
