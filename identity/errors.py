@@ -13,6 +13,10 @@ class UntimelyTokenError(InvalidTokenError):
         self.reason = reason
 
 
+class UnknownKeyError(InvalidTokenError):
+    """A token under a key that the issuer does not publish, or no longer."""
+
+
 class KeysUnavailableError(Exception):
     """No token can be checked: the issuer's keys were never seen and it does not answer."""
 

@@ -19,7 +19,7 @@ from identity.cookies import (
     session_cookies,
     unverified,
 )
-from identity.errors import InvalidTokenError, UntimelyTokenError
+from identity.errors import InvalidTokenError, UnknownKeyError, UntimelyTokenError
 from identity.returns import Returns, jar_after, spent
 from identity.tokens import TokenVerifier
 from identity.visits import Verdict, Visit, gone
@@ -84,6 +84,8 @@ class Handshakes:
         verdict = self._judge_token(cookies)
         if verdict.reason in UNTIMELY:
             return self._ask(visit, frontend_api, cookies, verdict.reason)
+        if cookies.session and verdict.claims is None:
+            return _counted(visit, verdict)  # Clerk would only send them back with the same token
         return verdict.after((gone(ROUNDS),) if ROUNDS in visit.cookies else ())
 
     def _dev_browser_reason(self, visit: Visit, cookies: SessionCookies) -> str | None:
@@ -101,17 +103,17 @@ class Handshakes:
             return Verdict(claims=self.verifier.verify(cookies.session))
         except UntimelyTokenError as err:
             return Verdict(err.reason)
+        except UnknownKeyError:
+            # Keys are rotated while people are away; what is over anyway can only be renewed.
+            is_over = 0 < number(unverified(cookies.session).get("exp")) < self.clock()
+            return Verdict("session-token-expired" if is_over else "jwk-kid-mismatch")
         except InvalidTokenError as err:
             return Verdict(f"token-invalid: {err}")
 
     def _ask(
         self, visit: Visit, frontend_api: str, cookies: SessionCookies, reason: str
     ) -> Verdict:
-        """Send the browser to Clerk, unless it has just been sent there again and again."""
-        rounds = _rounds(visit)
-        if rounds >= MOST_ROUNDS:
-            log.warning("handshake_loop", reason=reason)
-            return Verdict(reason, set_cookies=(gone(ROUNDS),), is_loop=True)
+        """Send the browser to Clerk, to come back with what it lacks."""
         question = {
             "redirect_url": visit.clean_url,
             "__clerk_api_version": API_VERSION,
@@ -121,11 +123,18 @@ class Handshakes:
         browser = visit.query.get(DEV_BROWSER) or cookies.dev_browser
         if self.returns.is_development and browser:
             question[DEV_BROWSER] = browser
-        count = (
-            f"{ROUNDS}={rounds + 1}; Path=/; Max-Age={ROUNDS_TTL_SECONDS}; HttpOnly; SameSite=Lax"
-        )
         location = f"{frontend_api.rstrip('/')}/v1/client/handshake?{urlencode(question)}"
-        return Verdict(reason, location=location, set_cookies=(count,))
+        return _counted(visit, Verdict(reason, location=location))
+
+
+def _counted(visit: Visit, verdict: Verdict) -> Verdict:
+    """The verdict, unless the browser has just been sent away again and again."""
+    rounds = _rounds(visit)
+    if rounds >= MOST_ROUNDS:
+        log.warning("handshake_loop", reason=verdict.reason)
+        return Verdict(verdict.reason, set_cookies=(gone(ROUNDS),), is_loop=True)
+    count = f"{ROUNDS}={rounds + 1}; Path=/; Max-Age={ROUNDS_TTL_SECONDS}; HttpOnly; SameSite=Lax"
+    return verdict.after((count,))
 
 
 def _session_reason(cookies: SessionCookies) -> str | None:

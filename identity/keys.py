@@ -12,7 +12,7 @@ import structlog
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
-from identity.errors import InvalidTokenError, KeysUnavailableError
+from identity.errors import KeysUnavailableError, UnknownKeyError
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +50,7 @@ class KeySet:
     def key(self, kid: str) -> PyJWK:
         """The key of that id; an unknown one is asked for, within the cool-down.
 
-        Raises InvalidTokenError for a key the issuer does not publish, KeysUnavailableError when
+        Raises UnknownKeyError for a key the issuer does not publish, KeysUnavailableError when
         nothing is known because the issuer never answered.
         """
         if kid not in self._keys:
@@ -61,7 +61,7 @@ class KeySet:
             return self._keys[kid]
         if not self._keys:
             raise KeysUnavailableError("the issuer's keys are not known")
-        raise InvalidTokenError("unknown key id")
+        raise UnknownKeyError("unknown key id")
 
     def _may_ask(self) -> bool:
         """The first keys are asked for until there are some; later ones at most once a minute."""

@@ -117,7 +117,7 @@ def test_published_keys_are_asked_for_once(keys: KeySet, issuer: Issuer) -> None
 
 
 def test_key_that_is_not_published_makes_the_token_invalid(keys: KeySet) -> None:
-    assert outcome(keys, "k2") == "InvalidTokenError"
+    assert outcome(keys, "k2") == "UnknownKeyError"
 
 
 def test_key_that_was_rotated_right_after_the_start_is_found(known: KeySet, issuer: Issuer) -> None:
@@ -135,7 +135,7 @@ def test_unknown_key_asks_again_at_most_once_a_minute(
 
     found = [outcome(known, kid) for kid in ("k2", "k3")]
 
-    assert (found, issuer.asked) == (["InvalidTokenError"] * 2, asked)
+    assert (found, issuer.asked) == (["UnknownKeyError"] * 2, asked)
 
 
 def test_rotated_key_is_found_after_the_pause_and_the_old_one_gone(
@@ -144,7 +144,7 @@ def test_rotated_key_is_found_after_the_pause_and_the_old_one_gone(
     issuer.published = [entry("k2")]
     clock.seconds += 60
 
-    assert [outcome(known, kid) for kid in ("k2", "k1")] == ["k2", "InvalidTokenError"]
+    assert [outcome(known, kid) for kid in ("k2", "k1")] == ["k2", "UnknownKeyError"]
 
 
 @pytest.mark.parametrize("trouble", [OSError(), TimeoutError(), ValueError()], ids=repr)
@@ -154,7 +154,7 @@ def test_known_keys_stay_while_the_issuer_is_away(
     issuer.away = trouble
     clock.seconds += 60
 
-    assert [outcome(known, kid) for kid in ("k2", "k1")] == ["InvalidTokenError", "k1"]
+    assert [outcome(known, kid) for kid in ("k2", "k1")] == ["UnknownKeyError", "k1"]
 
 
 def test_issuer_that_is_away_is_asked_once_a_minute_too(
@@ -165,7 +165,7 @@ def test_issuer_that_is_away_is_asked_once_a_minute_too(
 
     found = [outcome(known, "k2") for _ in range(3)]
 
-    assert (found, issuer.asked) == (["InvalidTokenError"] * 3, 2)
+    assert (found, issuer.asked) == (["UnknownKeyError"] * 3, 2)
 
 
 @pytest.mark.parametrize("trouble", [OSError(), ValueError()], ids=repr)
@@ -211,7 +211,7 @@ def test_strange_entry_does_not_hide_the_good_one_beside_it(
 ) -> None:
     issuer.published = [strange, entry("k1")]
 
-    assert [outcome(keys, kid) for kid in ("k1", "k2")] == ["k1", "InvalidTokenError"]
+    assert [outcome(keys, kid) for kid in ("k1", "k2")] == ["k1", "UnknownKeyError"]
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_answer_without_keys_does_not_forget_the_known_ones(
     issuer.published = published
     clock.seconds += 60
 
-    assert [outcome(known, kid) for kid in ("k2", "k1")] == ["InvalidTokenError", "k1"]
+    assert [outcome(known, kid) for kid in ("k2", "k1")] == ["UnknownKeyError", "k1"]
 
 
 def test_crowd_at_the_start_asks_once(keys: KeySet, issuer: Issuer) -> None:

@@ -225,3 +225,11 @@ def test_success_forgets_the_rounds(brought: dict[str, str], after: tuple[str, .
     verdict = judges("production").judge(page({**jar(token(), SINCE), **brought}), ISSUER)
 
     assert (outcome(verdict), verdict.set_cookies) == ("signed in", after)
+
+
+def test_token_that_clerk_would_only_send_back_ends_in_an_explanation_too() -> None:
+    elsewhere = {**jar(token(azp="https://elsewhere.example.com"), SINCE), **THREE_ROUNDS}
+
+    verdict = judges("production").judge(page(elsewhere), ISSUER)
+
+    assert (verdict.is_loop, verdict.set_cookies) == (True, (FORGOTTEN,))
