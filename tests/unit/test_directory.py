@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
-from threading import Barrier, Event, get_ident
+from threading import Barrier, Event
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from identity.local import clerk_user
 from identity.throttle import Budget, Throttle
 from provisioning.identity import Identity
 from tests.cast import ALICE, BOB, identity
-from tests.unit.test_keys import Clock
+from tests.unit.crowding import Clock, Roll
 
 CROWD = 30
 AWAY, LIMITED = ProviderUnavailableError("status 500"), RateLimitedError(7)
@@ -51,20 +51,6 @@ class Source:
         self.answers_after.wait(timeout=10)
         if self.trouble:
             raise self.trouble
-
-
-class Roll(str):
-    """An id that notices which threads have looked for it."""
-
-    def __init__(self, clerk_id: str) -> None:
-        self.seen: set[int] = set()
-        self.is_complete = Event()
-
-    def __hash__(self) -> int:
-        self.seen.add(get_ident())
-        if len(self.seen) == CROWD:
-            self.is_complete.set()
-        return super().__hash__()
 
 
 @pytest.fixture
@@ -108,7 +94,7 @@ def test_answer_about_another_is_none(directory: Directory, source: Source, told
 
 
 def test_crowd_shares_one_question(directory: Directory, source: Source) -> None:
-    bob, start = Roll(BOB.clerk_id), Barrier(CROWD)
+    bob, start = Roll(BOB.clerk_id, crowd=CROWD), Barrier(CROWD)
     source.answers_after = bob.is_complete
 
     with ThreadPoolExecutor(CROWD) as pool:

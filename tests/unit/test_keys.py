@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread, get_ident
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from jwt.algorithms import RSAAlgorithm
 
 from identity.errors import InvalidTokenError, KeysUnavailableError
 from identity.keys import KeySet, published_at
+from tests.unit.crowding import Clock, Roll
 
 CROWD = 8
 
@@ -49,36 +50,12 @@ class Issuer:
         return {"keys": self.published}
 
 
-class Clock:
-    """Seconds that pass only when told to; it starts anywhere, as a monotonic clock does."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
 def outcome(keys: KeySet, kid: str) -> str:
     """The id of the key that was found, or the name of the error."""
     try:
         return str(keys.key(kid).key_id)
     except (InvalidTokenError, KeysUnavailableError) as err:
         return type(err).__name__
-
-
-class Roll(str):
-    """A key id that notices which threads have looked for it."""
-
-    def __init__(self, kid: str) -> None:
-        self.seen: set[int] = set()
-        self.is_complete = Event()
-
-    def __hash__(self) -> int:
-        self.seen.add(get_ident())
-        if len(self.seen) == CROWD:
-            self.is_complete.set()
-        return super().__hash__()
 
 
 @pytest.fixture
@@ -236,7 +213,7 @@ def test_answer_without_keys_does_not_forget_the_known_ones(
 
 
 def test_crowd_at_the_start_asks_once(keys: KeySet, issuer: Issuer) -> None:
-    kid = Roll("k1")
+    kid = Roll("k1", crowd=CROWD)
     issuer.answers_after = kid.is_complete
 
     with ThreadPoolExecutor(CROWD) as pool:

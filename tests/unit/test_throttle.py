@@ -6,7 +6,7 @@ import pytest
 
 from identity.errors import ProviderUnavailableError
 from identity.throttle import DEVELOPMENT, PRODUCTION, Budget, Throttle
-from tests.unit.test_keys import Clock
+from tests.unit.crowding import Clock
 
 BURST = 5
 
