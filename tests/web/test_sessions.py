@@ -27,12 +27,19 @@ def clerk(tmp_path: Path) -> Iterator[Clerk]:
 
 
 @pytest.fixture
+def proxies() -> int:
+    """How many stand in front."""
+    return 0
+
+
+@pytest.fixture
 def client(
-    tmp_path: Path, copy_database: Callable[[str], str], clerk: Clerk
+    tmp_path: Path, copy_database: Callable[[str], str], clerk: Clerk, proxies: int
 ) -> Iterator[FlaskClient]:
     """A browser of an app with production keys."""
     settings = {name.lower(): value for name, value in clerk.settings.items()}
-    live = {**settings, "clerk_publishable_key": LIVE_KEY, "clerk_secret_key": "sk_live_x"}
+    keys = {"clerk_publishable_key": LIVE_KEY, "clerk_secret_key": "sk_live_x"}
+    live = {**settings, **keys, "trusted_proxies": proxies}
     with app_on(tmp_path, copy_database(f"sessions_{tmp_path.name}"), **live) as app:
         yield app.test_client()
 
@@ -118,3 +125,18 @@ def test_browser_that_signed_out_elsewhere_goes_to_the_sign_in_page(
     answer = client.get("/dashboard", headers=PAGE)
 
     assert (answer.status_code, answer.location) == (302, "/login?next=/dashboard")
+
+
+@pytest.mark.parametrize(
+    ("proxies", "address"),
+    [(0, "http://localhost/dashboard"), (1, "https://app.example.com/dashboard")],
+)
+def test_way_back_is_the_address_that_the_browser_sees(
+    client: FlaskClient, clerk: Clerk, address: str
+) -> None:
+    hold(client, __session=session(clerk, -60), __client_uat="1")
+    behind = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "app.example.com"}
+
+    answer = client.get("/dashboard", headers=PAGE | behind)
+
+    assert asked(answer)["redirect_url"] == [address]
