@@ -155,10 +155,6 @@ class LocalIdentityProvider:
         content = json.dumps(asdict(person)).encode()
         instance.write_whole(self._file(person.clerk_id), content)
 
-    def forget(self, clerk_id: str) -> None:
-        """Delete the account."""
-        self._file(clerk_id).unlink(missing_ok=True)
-
     def find(self, clerk_id: str) -> Person | None:
         """The person of that id, if they ever signed in here."""
         file = self._file(clerk_id)

@@ -12,6 +12,13 @@ from app import create_app
 from config import Config
 from extensions import db
 
+# From now on no profile can be written, for a reason that does not pass.
+POISON = """
+CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'poisoned' USING ERRCODE = '23514'; END $$;
+CREATE TRIGGER poison BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION poison();
+"""
+
 
 @contextmanager
 def opened(url: str) -> Iterator[Connection]:

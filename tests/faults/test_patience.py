@@ -27,13 +27,8 @@ from provisioning.errors import (
 )
 from provisioning.standing import ADDRESS_LOCKS
 from tests.cast import AT_THE_DOOR, BOB, NOW, identity
-from tests.databases import app_on, count, locking, opened
+from tests.databases import POISON, app_on, count, locking, opened
 
-POISON = """
-CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS
-$$ BEGIN RAISE EXCEPTION 'poisoned' USING ERRCODE = '23514'; END $$;
-CREATE TRIGGER poison BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION poison();
-"""
 # A sequence goes on whatever becomes of the transaction, so that only the first call is slow.
 SLOW_ONCE = """
 CREATE SEQUENCE calls;

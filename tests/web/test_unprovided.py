@@ -10,13 +10,9 @@ from werkzeug.test import TestResponse
 
 from models import ProvisioningAttempt, User
 from tests.cast import BOB
+from tests.databases import POISON
 from tests.fixtures import Sign
 
-POISON = """
-CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS
-$$ BEGIN RAISE EXCEPTION 'poisoned' USING ERRCODE = '23514'; END $$;
-CREATE TRIGGER poison BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION poison();
-"""
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 CAUSES = pytest.mark.parametrize(
     ("state", "status", "code"),

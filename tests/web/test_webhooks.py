@@ -15,17 +15,12 @@ from werkzeug.test import TestResponse
 from house import EXTENSION, House
 from identity.local import Person, clerk_user
 from tests.cast import BOB
-from tests.databases import app_on, count, opened
+from tests.databases import POISON, app_on, count, opened
 
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 MOMENT = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 NAME = "SELECT count(*) FROM users WHERE name = :name"
 PROFILES = "SELECT count(*) FROM mentorados"
-POISON = """
-CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS
-$$ BEGIN RAISE EXCEPTION 'poisoned' USING ERRCODE = '23514'; END $$;
-CREATE TRIGGER poison BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION poison();
-"""
 
 
 @pytest.fixture
