@@ -1,6 +1,7 @@
 """Reading JSON bodies: what does not fit is named, field by field, in the reader's language."""
 
 import json
+import unicodedata
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 
@@ -24,7 +25,12 @@ MESSAGES = {
     "greater_than_equal": "Informe zero ou um número maior.",
     "less_than_equal": "Informe no máximo 2.147.483.647.",
     "model_type": "Envie um objeto JSON.",
+    "note": "Escreva até 5.000 caracteres, sem caracteres de controle.",
+    "numeral": "Informe um número inteiro, como 12.500.",
+    "cents": "Informe um valor inteiro, sem centavos.",
+    "nothing": "Informe ao menos um campo.",
 }
+LONGEST_NOTE = 5_000
 NOT_JSON = [{"field": "", "message": "O conteúdo não é um JSON válido."}]
 
 
@@ -45,10 +51,23 @@ def _checked(clean: Callable[[object], str | None], kind: str) -> AfterValidator
     return AfterValidator(check)
 
 
+def _note(value: str) -> str | None:
+    """Plain text of several lines, as browsers and programs send them; blanks alone are nothing."""
+    text = value.replace("\r\n", "\n").strip()
+    if len(text) > LONGEST_NOTE or any(_is_control(character) for character in text):
+        raise PydanticCustomError("note", "note")
+    return text or None
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t"
+
+
 Name = Annotated[str, _checked(clean_name, "name")]
 Email = Annotated[str, _checked(clean_email, "email")]
 WebAddress = Annotated[str, _checked(clean_url, "url")]
 Amount = Annotated[int, Field(ge=0, le=2_147_483_647)]
+Note = Annotated[str, AfterValidator(_note)]
 
 BodyType = TypeVar("BodyType", bound=Body)
 
@@ -58,8 +77,13 @@ def read_body(model: type[BodyType]) -> BodyType:
 
     Raises InvalidInputError naming every field that does not fit.
     """
+    return checked(model, _json())
+
+
+def checked(model: type[BodyType], content: object, manner: str | None = None) -> BodyType:
+    """Validate what was sent; fields may heed the manner of it. Raises as `read_body` does."""
     try:
-        return model.model_validate(_json())
+        return model.model_validate(content, context=manner)
     except ValidationError as err:
         raise InvalidInputError(
             [

@@ -1,8 +1,12 @@
 """The dashboard numbers of whoever is signed in."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import structlog
 from flask import g
 from sqlalchemy.exc import NoResultFound, SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from blueprints.errors import ProfileRequiredError
 from blueprints.gate import renew_context
@@ -15,6 +19,23 @@ from session_context import READY
 
 log = structlog.get_logger(__name__)
 
+Result = TypeVar("Result")
+
+
+def with_own_profile(work: Callable[[Session, int], Result]) -> Result:
+    """Do the work in a transaction, with the id of the profile of the person at the gate.
+
+    A profile that went away behind the cache's back is ensured anew instead of being missed. Raises
+    ProfileRequiredError for one that has gone for good, and what the work raises.
+    """
+    try:
+        return _done(work)
+    except NoResultFound:
+        renew_context()
+    if g.context.status != READY:
+        raise ProfileRequiredError(g.context.status)
+    return _done(work)
+
 
 def own_overview() -> Overview:
     """Read the overview of the person at the gate; without database, what they saw last.
@@ -22,8 +43,9 @@ def own_overview() -> Overview:
     Raises ProfileRequiredError for a profile that has gone for good, and what the database raises
     where there is nothing to fall back on.
     """
+    now = house().now()
     try:
-        overview = _current()
+        overview = with_own_profile(lambda s, own: read_overview(s, own, now=now))
     except SQLAlchemyError as err:
         if not is_unavailable(err):
             raise
@@ -32,15 +54,9 @@ def own_overview() -> Overview:
     return overview
 
 
-def _current() -> Overview:
-    """A profile that went away behind the cache's back is ensured anew instead of being missed."""
-    try:
-        return _read(g.context.mentorado["id"])
-    except NoResultFound:
-        renew_context()
-    if g.context.status != READY:
-        raise ProfileRequiredError(g.context.status)
-    return _read(g.context.mentorado["id"])
+def _done(work: Callable[[Session, int], Result]) -> Result:
+    with transaction() as session:
+        return work(session, g.context.mentorado["id"])
 
 
 def _last_seen(err: SQLAlchemyError) -> Overview:
@@ -49,8 +65,3 @@ def _last_seen(err: SQLAlchemyError) -> Overview:
         raise err
     log.warning("read_only_answer", error=type(err).__name__)
     return snapshot.read_again(kept.overview)
-
-
-def _read(mentorado_id: int) -> Overview:
-    with transaction() as session:
-        return read_overview(session, mentorado_id, now=house().now())

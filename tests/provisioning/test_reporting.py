@@ -1,0 +1,96 @@
+"""Months under concurrency: simultaneous saves of different fields are all kept."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+from flask import Flask
+from sqlalchemy.exc import NoResultFound
+from sqlalchemy.orm import Session
+
+from dashboard.periods import Period
+from dashboard.reporting import FIGURES, reported_month, save_month
+from extensions import transaction
+from house import EXTENSION
+from tests.cast import AT_THE_DOOR, BOB, NOW, identity
+from tests.databases import app_on, count, opened
+from tests.serving import eventually
+
+MARCH = Period(2026, 3)
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+
+
+@pytest.fixture
+def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
+    """A database of the test's own."""
+    return copy_database(f"report_{tmp_path.name}")
+
+
+@pytest.fixture
+def app(url: str, tmp_path: Path) -> Iterator[Flask]:
+    """An app on that database, with a connection for every field."""
+    with app_on(tmp_path, url, web_threads=len(FIGURES)) as app:
+        yield app
+
+
+@pytest.fixture
+def bobs(app: Flask) -> int:
+    """The id of Bob's profile."""
+    ensured = app.extensions[EXTENSION].guarantee.ensure(identity(BOB), entry=AT_THE_DOOR, now=NOW)
+    assert ensured.mentorado is not None
+    return int(ensured.mentorado.id)
+
+
+def test_simultaneous_saves_of_different_fields_are_all_kept(app: Flask, bobs: int) -> None:
+    start = Barrier(len(FIGURES))
+
+    def save(field: str) -> None:
+        with app.app_context():
+            start.wait(timeout=10)
+            with transaction() as session:
+                save_month(session, bobs, MARCH, {field: 7}, now=NOW)
+
+    with ThreadPoolExecutor(len(FIGURES)) as pool:
+        list(pool.map(save, FIGURES))
+
+    with transaction() as session:
+        month = reported_month(session, bobs, MARCH)
+    assert [getattr(month, field) for field in FIGURES] == [7] * len(FIGURES)
+
+
+def test_month_of_nobody_is_refused(session: Session) -> None:
+    with pytest.raises(NoResultFound):
+        save_month(session, 2_147_483_647, MARCH, {"lucro": 1}, now=NOW)
+
+
+def test_profile_that_is_being_deleted_is_waited_for_and_missed(
+    app: Flask, bobs: int, url: str
+) -> None:
+    def save() -> None:
+        with app.app_context(), transaction() as session:
+            save_month(session, bobs, MARCH, {"lucro": 1}, now=NOW)
+
+    with ThreadPoolExecutor(1) as pool, opened(url) as connection:
+        with connection.execution_options(isolation_level="READ COMMITTED").begin():
+            connection.exec_driver_sql("DELETE FROM mentorados")
+            saved = pool.submit(save)
+            assert eventually(lambda: count(url, WAITING) == 1, seconds=2)
+        with pytest.raises(NoResultFound):
+            saved.result(timeout=10)
+
+
+def test_month_that_is_being_saved_holds_a_deletion_up(app: Flask, bobs: int, url: str) -> None:
+    def delete() -> None:
+        with opened(url) as connection:
+            connection.exec_driver_sql("DELETE FROM mentorados")
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction() as session:
+            save_month(session, bobs, MARCH, {"lucro": 1}, now=NOW)
+            deleted = pool.submit(delete)
+            assert eventually(lambda: count(url, WAITING) == 1, seconds=2)
+        deleted.result(timeout=10)
+
+    assert count(url, "SELECT count(*) FROM metricas_mensais") == 0

@@ -1,0 +1,217 @@
+"""Months by the API: any of their fields, exact types, and nothing half written."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+from werkzeug.test import TestResponse
+
+from house import EXTENSION, House
+from identity.local import ADMIN_EMAIL, Person
+from models import Mentorado, MetricaMensal
+from tests.cast import ALICE, BOB, NOW
+from tests.fixtures import Sign
+
+MONTHS = "/api/mentorados/me/metricas"
+MARCH = f"{MONTHS}/2026/3"
+ADMIN = Person("user_admin", "Dona Admin", ADMIN_EMAIL)
+ZEROS = {
+    "faturamento": 0,
+    "lucro": 0,
+    "posts_feed": 0,
+    "stories": 0,
+    "leads": 0,
+    "procedimentos": 0,
+    "observacoes": None,
+}
+
+
+@pytest.fixture(autouse=True)
+def in_march(app: Flask, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the tenth of March 2026."""
+    monkeypatch.setitem(app.extensions, EXTENSION, replace(house, now=lambda: NOW))
+
+
+def months_in(session: Session) -> int:
+    return session.scalars(select(func.count()).select_from(MetricaMensal)).one()
+
+
+def errors_of(answer: TestResponse) -> Any:
+    return (answer.json or {}).get("errors")
+
+
+def test_month_that_is_reported_comes_back_whole(client: FlaskClient, sign: Sign) -> None:
+    answer = client.put(MARCH, json={"faturamento": 12_500, "leads": 7}, headers=sign(BOB))
+
+    told = dict(answer.json or {})
+    assert told.pop("updated_at") == "2026-03-10T12:00:00Z"
+    assert told == {**ZEROS, "ano": 2026, "mes": 3, "faturamento": 12_500, "leads": 7}
+
+
+def test_fields_that_are_left_out_stay(client: FlaskClient, sign: Sign) -> None:
+    client.put(MARCH, json={"faturamento": 12_500, "observacoes": "Bom"}, headers=sign(BOB))
+
+    answer = client.put(MARCH, json={"faturamento": 0, "lucro": 3_000}, headers=sign(BOB))
+
+    told = answer.json or {}
+    assert [told[f] for f in ("faturamento", "lucro", "observacoes")] == [0, 3_000, "Bom"]
+
+
+def test_note_is_taken_away_by_null_or_blanks(client: FlaskClient, sign: Sign) -> None:
+    notes = []
+    for words in ("Bom\r\nmês", None, "  Ótimo ", "  "):
+        answer = client.put(MARCH, json={"observacoes": words}, headers=sign(BOB))
+        notes.append((answer.json or {})["observacoes"])
+
+    assert notes == ["Bom\nmês", None, "Ótimo", None]
+
+
+def test_months_are_listed_newest_first(client: FlaskClient, sign: Sign) -> None:
+    for period in ("2026/1", "2025/12", "2026/3"):
+        client.put(f"{MONTHS}/{period}", json={"lucro": 1}, headers=sign(BOB))
+
+    listed = (client.get(MONTHS, headers=sign(BOB)).json or {})["items"]
+
+    assert [(m["ano"], m["mes"]) for m in listed] == [(2026, 3), (2026, 1), (2025, 12)]
+
+
+def test_reported_month_is_on_the_dashboard_at_once(client: FlaskClient, sign: Sign) -> None:
+    client.get("/api/mentorados/me/overview", headers=sign(BOB))
+    client.put(MARCH, json={"faturamento": 16_000}, headers=sign(BOB))
+
+    overview = client.get("/api/mentorados/me/overview", headers=sign(BOB)).json or {}
+
+    assert (overview["financials"]["totalRevenue"], overview["score"]) == (16_000, 40)
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "message"),
+    [
+        ({"faturamento": -1}, "faturamento", "Informe zero ou um número maior."),
+        ({"faturamento": 2_147_483_648}, "faturamento", "Informe no máximo 2.147.483.647."),
+        ({"leads": "12"}, "leads", "Informe um número inteiro."),
+        ({"leads": 1.5}, "leads", "Informe um número inteiro."),
+        ({"leads": None}, "leads", "Informe um número inteiro."),
+        ({"leads": True}, "leads", "Informe um número inteiro."),
+        ({"meta_faturamento": 9}, "meta_faturamento", "Campo desconhecido."),
+        ({"mes": 2}, "mes", "Campo desconhecido."),
+        (
+            {"observacoes": "x" * 5_001},
+            "observacoes",
+            "Escreva até 5.000 caracteres, sem caracteres de controle.",
+        ),
+        (
+            {"observacoes": "a\x00b"},
+            "observacoes",
+            "Escreva até 5.000 caracteres, sem caracteres de controle.",
+        ),
+        ({"observacoes": 5}, "observacoes", "Informe um texto."),
+        (
+            {"observacoes": "\ud800"},
+            "observacoes",
+            "Escreva até 5.000 caracteres, sem caracteres de controle.",
+        ),
+        ({}, "", "Informe ao menos um campo."),
+        ([], "", "Envie um objeto JSON."),
+    ],
+)
+def test_what_does_not_fit_is_named_and_nothing_is_written(
+    client: FlaskClient, sign: Sign, session: Session, body: object, field: str, message: str
+) -> None:
+    headers = {**sign(BOB), "Content-Type": "application/json"}
+
+    answer = client.put(MARCH, data=json.dumps(body), headers=headers)
+
+    assert (answer.status_code, months_in(session)) == (422, 0)
+    assert errors_of(answer) == [{"field": field, "message": message}]
+
+
+def test_one_wrong_field_keeps_the_good_ones_from_being_written(
+    client: FlaskClient, sign: Sign, session: Session
+) -> None:
+    answer = client.put(MARCH, json={"lucro": 5, "leads": -1}, headers=sign(BOB))
+
+    assert (answer.status_code, months_in(session)) == (422, 0)
+
+
+@pytest.mark.parametrize(
+    ("period", "field", "message"),
+    [
+        ("2026/4", "mes", "Este mês ainda não começou."),
+        ("2026/13", "mes", "Informe um mês de 1 a 12."),
+        ("2026/0", "mes", "Informe um mês de 1 a 12."),
+        ("1999/12", "ano", "Informe um ano a partir de 2000."),
+    ],
+)
+def test_months_that_cannot_be_reported_are_refused(
+    client: FlaskClient, sign: Sign, period: str, field: str, message: str
+) -> None:
+    answer = client.put(f"{MONTHS}/{period}", json={"lucro": 1}, headers=sign(BOB))
+
+    assert (answer.status_code, errors_of(answer)) == (422, [{"field": field, "message": message}])
+
+
+@pytest.mark.parametrize("period", ["2026/100", "10000/1", "99999999999999999999/1", "x/1"])
+def test_addresses_of_no_month_are_not_found(client: FlaskClient, sign: Sign, period: str) -> None:
+    assert client.put(f"{MONTHS}/{period}", json={}, headers=sign(BOB)).status_code == 404
+
+
+def test_goals_that_are_set_for_a_mentee_fabricate_no_month(
+    client: FlaskClient, sign: Sign, session: Session
+) -> None:
+    goals = {"nome_completo": "Eva", "email": "eva@example.com", "meta_leads": 5}
+    client.post("/api/admin/mentorados", json=goals, headers=sign(ADMIN))
+    eva = Person("user_eva", "Eva", "eva@example.com")
+
+    listed = client.get(MONTHS, headers=sign(eva)).json
+
+    assert (listed, months_in(session)) == ({"items": []}, 0)
+
+
+def test_profile_that_went_away_meanwhile_is_made_anew_before_the_month_is_written(
+    client: FlaskClient, sign: Sign, session: Session
+) -> None:
+    gone = (client.get("/api/mentorados/me", headers=sign(BOB)).json or {})["id"]
+    session.delete(session.get_one(Mentorado, gone))
+    session.commit()
+
+    answer = client.put(MARCH, json={"lucro": 5}, headers=sign(BOB))
+
+    owner = session.scalars(select(MetricaMensal.mentorado_id)).one()
+    assert (answer.status_code, owner != gone) == (200, True)
+
+
+@pytest.mark.parametrize("path", ["", "/overview"])
+def test_own_profile_is_shown_by_its_number_too(
+    client: FlaskClient, sign: Sign, alice: Mentorado, path: str
+) -> None:
+    by_number = client.get(f"/api/mentorados/{alice.id}{path}", headers=sign(ALICE)).json or {}
+
+    own = client.get(f"/api/mentorados/me{path}", headers=sign(ALICE)).json or {}
+    assert by_number == own
+
+
+@pytest.mark.parametrize("path", ["", "/overview"])
+def test_profile_of_somebody_else_is_for_admins_only(
+    client: FlaskClient, sign: Sign, alice: Mentorado, path: str
+) -> None:
+    address = f"/api/mentorados/{alice.id}{path}"
+
+    statuses = [client.get(address, headers=sign(who)).status_code for who in (BOB, ADMIN)]
+
+    assert statuses == [403, 200]
+
+
+@pytest.mark.parametrize("path", ["", "/overview"])
+@pytest.mark.parametrize(("who", "status"), [(ADMIN, 404), (BOB, 403)])
+def test_number_of_nobody_tells_a_mentee_nothing(
+    client: FlaskClient, sign: Sign, path: str, who: Person, status: int
+) -> None:
+    answer = client.get(f"/api/mentorados/2147483647{path}", headers=sign(who))
+
+    assert answer.status_code == status
