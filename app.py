@@ -15,20 +15,7 @@ import embedded
 import instance
 import models  # noqa: F401 - importing the package makes all tables known
 import support
-from blueprints import gate
-from blueprints.admin_mentorados import admin_mentorados
-from blueprints.admin_provisioning import admin_provisioning
-from blueprints.admin_sweeps import admin_sweeps
-from blueprints.admin_users import admin_users
-from blueprints.auth import auth
-from blueprints.errors import register_errors, support_link
-from blueprints.local_clerk import local_clerk
-from blueprints.mentorados import mentorados
-from blueprints.ops import ops
-from blueprints.pages import pages
-from blueprints.stance import public
-from blueprints.webhooks import webhooks
-from blueprints.words import register_words
+from blueprints.doors import open_doors
 from config import Config
 from context_cache import ContextCache
 from extensions import cache, db, migrate, watch_for_outages
@@ -55,7 +42,6 @@ POOL_TIMEOUT_SECONDS = 0.4  # fits into the patience of a request more than once
 BACKGROUND_CONNECTIONS = 3  # the clock, beside one connection for each request thread
 CACHE_TIMEOUT_SECONDS = 0.1  # a hanging Redis must cost less than the question it spares
 CACHE_ENTRIES = 50_000
-ADMINISTRATION = (admin_sweeps, admin_mentorados, admin_users, admin_provisioning)
 
 
 def create_app(config: Config) -> Flask:
@@ -74,7 +60,7 @@ def create_app(config: Config) -> Flask:
     migrate.init_app(app)
     with app.app_context():
         app.extensions[EXTENSION] = _house(config, watch_for_outages(db.engine))
-    _open_doors(app, config)
+    open_doors(app, config)
     cli.register(app)
     support.register(app)
     return app
@@ -176,21 +162,6 @@ def _verifier(config: Config, local: LocalIdentityProvider | None) -> TokenVerif
         return TokenVerifier(KeySet(local.key_set), ISSUER, config.clerk_authorized_parties)
     source = published_at(config.jwks_url or "")
     return TokenVerifier(KeySet(source), config.issuer, config.clerk_authorized_parties)
-
-
-def _open_doors(app: Flask, config: Config) -> None:
-    for blueprint in (auth, pages, mentorados, ops, webhooks, *ADMINISTRATION):
-        app.register_blueprint(blueprint)
-    if config.uses_local_identity:
-        app.register_blueprint(local_clerk)
-    for endpoint in ("static", "bootstrap.static"):
-        public(app.view_functions[endpoint])
-    app.before_request(gate.admit)
-    app.after_request(gate.dismiss)
-    app.teardown_request(gate.forget)
-    app.context_processor(lambda: {"support_link": support_link})
-    register_errors(app)
-    register_words(app)
 
 
 def _behind_proxies(app: Flask, config: Config) -> Any:

@@ -1,16 +1,14 @@
 """What went wrong becomes an answer: a problem document for programs, a page for people."""
 
 from functools import partial
-from typing import Any
 
 import structlog
-from flask import Flask, Response, g, jsonify, render_template, request
+from flask import Flask
 from flask.typing import ResponseReturnValue
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from blueprints.problems import PROBLEMS, Problem
-from house import house
+from blueprints.answers import answer
 from identity.errors import KeysUnavailableError
 from provisioning.attempts import UnknownAttemptError
 from provisioning.errors import (
@@ -25,9 +23,6 @@ from provisioning.runs import SweepRunningError
 from session_context import NOT_REQUIRED
 
 log = structlog.get_logger(__name__)
-
-API_PREFIXES = ("/api/", "/webhooks/")
-RETRY_AFTER_SECONDS = 2
 
 
 class DoorError(Exception):
@@ -58,6 +53,12 @@ class CsrfError(DoorError):
     """A write that may come from another site."""
 
     code = "csrf_failed"
+
+
+class OtherPersonError(DoorError):
+    """A form that somebody else had opened in this browser."""
+
+    code = "conflict"
 
 
 class NotFoundError(DoorError):
@@ -122,44 +123,6 @@ def register_errors(app: Flask) -> None:
     app.register_error_handler(HTTPException, _answer_http)
 
 
-def is_api_path(path: str) -> bool:
-    """Whether a program is asking, so that it is answered with documents instead of pages."""
-    return path.startswith(API_PREFIXES)
-
-
-def answer(code: str, **members: Any) -> ResponseReturnValue:
-    """Answer a code of the table, with further members for the problem document."""
-    problem = PROBLEMS[code]
-    if is_api_path(request.path):
-        response = _document(code, problem, members)
-    else:
-        page = render_template("error.html", code=code, problem=problem, reference=_reference())
-        response = Response(page)
-    response.status_code = problem.status
-    response.headers["Cache-Control"] = "no-store"
-    if problem.can_retry:
-        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    return response
-
-
-def _document(code: str, problem: Problem, members: dict[str, Any]) -> Response:
-    """A problem document (RFC 9457) in the shape of CONTRACT section 4.3."""
-    document = {
-        "type": f"urn:neon-dashboard:problem:{code}",
-        "title": problem.title,
-        "status": problem.status,
-        "code": code,
-        "detail": problem.detail,
-        "request_id": _reference(),
-        **members,
-    }
-    if problem.can_retry:
-        document["retry_after_ms"] = RETRY_AFTER_SECONDS * 1000
-    response = jsonify(document)
-    response.mimetype = "application/problem+json"
-    return response
-
-
 def _answer_door(err: DoorError) -> ResponseReturnValue:
     if isinstance(err, InvalidInputError):
         return answer(err.code, errors=err.errors)
@@ -212,18 +175,3 @@ def _answer_http(err: HTTPException) -> ResponseReturnValue:
     if status < 400 or status >= 500:
         return err.get_response()
     return answer(HTTP_CODES.get(status, "invalid_input"))
-
-
-def support_link() -> str | None:
-    """Where a person finds help, with the reference code of this answer appended."""
-    url = house().config.support_url
-    if not url:
-        return None
-    if url.startswith("mailto:"):
-        return f"{url}{'&' if '?' in url else '?'}subject=Refer%C3%AAncia%20{_reference()}"
-    return f"{url}{'&' if '?' in url else '?'}ref={_reference()}"
-
-
-def _reference() -> str:
-    """The request's id; empty for what went wrong before the gate could name the request."""
-    return str(g.get("request_id", ""))

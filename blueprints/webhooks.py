@@ -4,7 +4,8 @@ import structlog
 from flask import Blueprint, g, request
 from flask.typing import ResponseReturnValue
 
-from blueprints.errors import answer, provisioning_code
+from blueprints.answers import answer
+from blueprints.errors import provisioning_code
 from blueprints.stance import public
 from house import house
 from identity.errors import InvalidSignatureError

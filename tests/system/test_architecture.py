@@ -40,8 +40,8 @@ ARROWS = {
     "support": {"doctor", "extensions", "house", "identity", "provisioning"},
     "scheduler": {"extensions", "guarantee", "provisioning"},
     "blueprints": {
-        *("dashboard", "deadlines", "extensions", "health", "house", "identity", "models"),
-        *("provisioning", "session_context"),
+        *("config", "dashboard", "deadlines", "extensions", "health", "house", "identity"),
+        *("models", "provisioning", "session_context"),
     },
     "cli": {
         *("demo", "extensions", "house", "identity", "models", "provisioning", "roll_call"),

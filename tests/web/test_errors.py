@@ -115,7 +115,7 @@ def test_support_link_carries_the_reference(
 ) -> None:
     house = app.extensions["house"]
     config = house.config.model_copy(update={"support_url": "https://ajuda.example/?a=1"})
-    monkeypatch.setattr("blueprints.errors.house", lambda: type("H", (), {"config": config}))
+    monkeypatch.setattr("blueprints.answers.house", lambda: type("H", (), {"config": config}))
 
     answer = client.get("/nada", headers={"X-Request-ID": "ref-12345678"})
 

@@ -1,0 +1,104 @@
+"""How a code of the table is told: a problem document for programs, a page for people."""
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Response, g, jsonify, render_template, request
+from flask.typing import ResponseReturnValue
+
+from blueprints.problems import PROBLEMS, Problem, Way
+from house import house
+
+API_PREFIXES = ("/api/", "/webhooks/")
+RETRY_AFTER_SECONDS = 2
+ATTEMPTS = 3  # of the preparing page, after the request that has brought it
+ATTEMPT = "tentativa"  # counts them in the address, for browsers without JavaScript
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """Where a browser without JavaScript stands; `pause_seconds` before it asks for `next_url`."""
+
+    next_url: str
+    pause_seconds: int
+    toast: str
+
+
+def is_api_path(path: str) -> bool:
+    """Whether a program is asking, so that it is answered with documents instead of pages."""
+    return path.startswith(API_PREFIXES)
+
+
+def answer(code: str, **members: Any) -> ResponseReturnValue:
+    """Answer a code of the table, with further members for the problem document."""
+    problem = PROBLEMS[code]
+    if is_api_path(request.path):
+        response = _document(code, problem, members)
+    else:
+        response = Response(_page(code, problem, members.get("errors", [])))
+    response.status_code = problem.status
+    response.headers["Cache-Control"] = "no-store"
+    if problem.can_retry:
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
+
+
+def support_link() -> str | None:
+    """Where a person finds help, with the reference code of this answer appended."""
+    url = house().config.support_url
+    if not url:
+        return None
+    if url.startswith("mailto:"):
+        return f"{url}{'&' if '?' in url else '?'}subject=Refer%C3%AAncia%20{reference()}"
+    return f"{url}{'&' if '?' in url else '?'}ref={reference()}"
+
+
+def reference() -> str:
+    """The request's id; empty for what went wrong before the gate could name the request."""
+    return str(g.get("request_id", ""))
+
+
+def _document(code: str, problem: Problem, members: dict[str, Any]) -> Response:
+    """A problem document (RFC 9457) in the shape of CONTRACT section 4.3."""
+    document = {
+        "type": f"urn:neon-dashboard:problem:{code}",
+        "title": problem.title,
+        "status": problem.status,
+        "code": code,
+        "detail": problem.detail,
+        "request_id": reference(),
+        **members,
+    }
+    if problem.can_retry:
+        document["retry_after_ms"] = RETRY_AFTER_SECONDS * 1000
+    response = jsonify(document)
+    response.mimetype = "application/problem+json"
+    return response
+
+
+def _page(code: str, problem: Problem, errors: list[dict[str, str]]) -> str:
+    is_visit = request.method in ("GET", "HEAD")
+    if code == "provisioning_unavailable" and is_visit:
+        return render_template("preparing.html", preparation=_preparation(), attempts=ATTEMPTS)
+    return render_template(
+        "error.html", code=code, problem=problem, errors=errors, kept=_kept(problem)
+    )
+
+
+def _preparation() -> Preparation | None:
+    """What comes next without JavaScript: as with it, ever longer pauses, and then an end."""
+    made = request.args.get(ATTEMPT, 0, type=int)
+    if not 0 <= made < ATTEMPTS:
+        return None
+    pause = max(RETRY_AFTER_SECONDS, 2**made) + random.randint(0, 1)  # noqa: S311 - spreads them
+    toast = "Erro, tentando novamente…" if made else "Preparando seu perfil…"
+    return Preparation(f"{request.path}?{ATTEMPT}={made + 1}", pause, toast)
+
+
+def _kept(problem: Problem) -> list[tuple[str, str]] | None:
+    """What a form has sent, to be sent again by one click; None where that would not help."""
+    can_help = problem.way in (Way.RETRY, Way.SIGN_IN)
+    if request.method != "POST" or not can_help:
+        return None
+    return list(request.form.items(multi=True))

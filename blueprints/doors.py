@@ -1,0 +1,40 @@
+"""All doors of the house: which blueprints, hooks, headers and words an app gets."""
+
+from flask import Flask
+
+from blueprints import gate
+from blueprints.admin_mentorados import admin_mentorados
+from blueprints.admin_provisioning import admin_provisioning
+from blueprints.admin_sweeps import admin_sweeps
+from blueprints.admin_users import admin_users
+from blueprints.answers import reference, support_link
+from blueprints.auth import auth
+from blueprints.errors import register_errors
+from blueprints.local_clerk import local_clerk
+from blueprints.mentorados import mentorados
+from blueprints.ops import ops
+from blueprints.pages import pages
+from blueprints.stance import public
+from blueprints.webhooks import webhooks
+from blueprints.words import register_words
+from config import Config
+
+FOR_EVERYBODY = (auth, ops, webhooks)
+FOR_MENTEES = (pages, mentorados)
+FOR_ADMINS = (admin_sweeps, admin_mentorados, admin_users, admin_provisioning)
+
+
+def open_doors(app: Flask, config: Config) -> None:
+    """Register everything that answers requests, and the gate before it."""
+    for blueprint in (*FOR_EVERYBODY, *FOR_MENTEES, *FOR_ADMINS):
+        app.register_blueprint(blueprint)
+    if config.uses_local_identity:
+        app.register_blueprint(local_clerk)
+    for endpoint in ("static", "bootstrap.static"):
+        public(app.view_functions[endpoint])
+    app.before_request(gate.admit)
+    app.after_request(gate.dismiss)
+    app.teardown_request(gate.forget)
+    app.context_processor(lambda: {"support_link": support_link, "reference": reference})
+    register_errors(app)
+    register_words(app)
