@@ -2,10 +2,11 @@
 
 from urllib.parse import urlencode, urljoin, urlsplit
 
-from flask import Blueprint, g, redirect, request, session, url_for
+from flask import Blueprint, g, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
 
-from blueprints.errors import ProfileRequiredError, answer
+from blueprints.answers import answer
+from blueprints.errors import ProfileRequiredError
 from blueprints.session import end_session
 from blueprints.stance import public, signed_in, signed_in_fresh
 from extensions import transaction
@@ -42,6 +43,13 @@ def logout() -> ResponseReturnValue:
         if name.startswith((SESSION, CLIENT_UAT)):
             response.delete_cookie(name)
     return response
+
+
+@auth.get("/session")
+@signed_in
+def renewed() -> ResponseReturnValue:
+    """An empty page for a hidden frame: on its way here the browser has renewed its session."""
+    return render_template("renewed.html")
 
 
 @auth.get("/api/auth/me")

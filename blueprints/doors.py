@@ -15,6 +15,7 @@ from blueprints.mentorados import mentorados
 from blueprints.ops import ops
 from blueprints.pages import pages
 from blueprints.stance import public
+from blueprints.toasts import told
 from blueprints.webhooks import webhooks
 from blueprints.words import register_words
 from config import Config
@@ -35,6 +36,8 @@ def open_doors(app: Flask, config: Config) -> None:
     app.before_request(gate.admit)
     app.after_request(gate.dismiss)
     app.teardown_request(gate.forget)
-    app.context_processor(lambda: {"support_link": support_link, "reference": reference})
+    app.context_processor(
+        lambda: {"support_link": support_link, "reference": reference, "told": told}
+    )
     register_errors(app)
     register_words(app)

@@ -9,22 +9,23 @@ import uuid
 from urllib.parse import urlsplit
 
 import structlog
-from flask import Response, current_app, flash, g, redirect, request, url_for
+from flask import Response, current_app, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 
 import deadlines
+from blueprints.answers import is_api_path, reference
 from blueprints.errors import (
     ForbiddenError,
     ProfileRequiredError,
     SessionLoopError,
     UnauthenticatedError,
     UnsupportedMediaTypeError,
-    is_api_path,
     provisioning_code,
 )
 from blueprints.session import SAFE_METHODS, arrive, check_origin, hand_out_cookies, is_bearer
 from blueprints.stance import Access, Stance, stance_of
+from blueprints.toasts import tell
 from extensions import transaction
 from house import house
 from identity.people import identity_of
@@ -61,7 +62,7 @@ def admit() -> ResponseReturnValue | None:
 
 def dismiss(response: Response) -> Response:
     """After every request: the answer carries its id, and is not kept where it is personal."""
-    response.headers["X-Request-ID"] = g.get("request_id", "")
+    response.headers["X-Request-ID"] = reference()
     hand_out_cookies(response)
     # Somebody's own: neither a proxy nor the back button may show it to others, and a browser that
     # keeps a detour would go round for ever.
@@ -89,7 +90,7 @@ def _admit_person(stance: Stance) -> ResponseReturnValue | None:
         g.claims = arrived
         g.context = _known_context(arrived, stance)
     except UnauthenticatedError as err:
-        if _is_page_visit() and not isinstance(err, SessionLoopError):
+        if _is_page_visit() and not _is_framed() and not isinstance(err, SessionLoopError):
             return redirect(url_for("auth.login", next=_here()))
         raise
     _announce(g.context)
@@ -147,7 +148,7 @@ def _announce(context: Context) -> None:
     """Tell the person once, on their first page, that their profile is there."""
     is_new = context.outcome in (Outcome.CREATED, Outcome.LINKED, Outcome.CLAIMED)
     if is_new and context.status == READY and not is_bearer():
-        flash("Perfil criado!")
+        tell("Perfil criado!")
 
 
 def _check_body_type() -> None:
@@ -158,6 +159,11 @@ def _check_body_type() -> None:
 
 def _is_page_visit() -> bool:
     return request.method in ("GET", "HEAD") and not is_api_path(request.path)
+
+
+def _is_framed() -> bool:
+    """Whether the page is for a frame, where no sign-in page would be shown."""
+    return request.headers.get("Sec-Fetch-Dest") == "iframe"
 
 
 def _here() -> str:

@@ -1,0 +1,137 @@
+"""When a profile cannot be made at once: pages that prepare it, and an end to the waiting."""
+
+import html
+import re
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from identity.local import LocalIdentityProvider
+from models import Mentorado
+from tests.cast import ALICE, BOB
+from tests.databases import POISON
+from tests.fixtures import Browser
+
+OURS = {"Origin": "http://localhost"}
+NEXT = re.compile(r'http-equiv="refresh" content="(\d+); url=([^"]+)"')
+
+
+@pytest.fixture
+def browser(session: Session, browser_of: Browser) -> FlaskClient:
+    """Bob's; no profile can be written."""
+    session.execute(text(POISON))
+    session.commit()
+    return browser_of(BOB)
+
+
+def page_of(client: FlaskClient, path: str = "/dashboard") -> str:
+    return client.get(path).get_data(as_text=True)
+
+
+def test_profile_that_is_not_there_yet_is_being_prepared(browser: FlaskClient) -> None:
+    answer = browser.get("/dashboard")
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+    assert "Preparando seu perfil…" in answer.get_data(as_text=True)
+
+
+def test_browser_without_javascript_is_led_through_three_attempts_to_an_end(
+    browser: FlaskClient,
+) -> None:
+    path, pauses = "/dashboard", []
+    while found := NEXT.search(page_of(browser, path)):
+        pauses.append(int(found[1]))
+        path = html.unescape(found[2])
+
+    assert path == "/dashboard?tentativa=3"
+    assert all(least <= pause <= least + 1 for pause, least in zip(pauses, (2, 2, 4), strict=True))
+    assert "Perfil não encontrado" in page_of(browser, path)
+
+
+def test_each_attempt_after_the_first_is_announced_as_another_one(browser: FlaskClient) -> None:
+    toasts = [page_of(browser, f"/dashboard?tentativa={n}") for n in (0, 1)]
+
+    assert ["Erro, tentando novamente…" in page for page in toasts] == [False, True]
+
+
+@pytest.mark.parametrize("attempt", ["4", "-1", "x"])
+def test_attempts_that_were_never_offered_go_round_no_longer(
+    browser: FlaskClient, attempt: str
+) -> None:
+    found = NEXT.search(page_of(browser, f"/dashboard?tentativa={attempt}"))
+
+    assert found is None or found[2].endswith("tentativa=1")
+
+
+def test_profile_that_is_there_at_the_next_attempt_is_announced(
+    browser: FlaskClient, session: Session
+) -> None:
+    browser.get("/dashboard")
+    session.execute(text("DROP TRIGGER poison ON mentorados"))
+    session.commit()
+
+    page = page_of(browser, "/dashboard?tentativa=1")
+
+    assert "Perfil criado!" in page
+    assert "Boas-vindas, Bob!" in page
+
+
+def test_message_for_one_person_is_not_shown_to_the_next(
+    alice: Mentorado, browser_of: Browser, provider: LocalIdentityProvider
+) -> None:
+    browser = browser_of(BOB)
+    browser.post("/api/auth/ensure", headers=OURS)
+    browser.set_cookie("__session", provider.token(ALICE))
+
+    assert "Perfil criado!" not in page_of(browser)
+
+
+def test_form_that_cannot_be_saved_just_now_is_kept_to_be_sent_again(
+    browser: FlaskClient,
+) -> None:
+    sent = {"lucro": "5", "observacoes": 'a\r\n"b"<c>'}
+
+    answer = browser.post("/metricas/2026/1", data=sent, headers=OURS)
+    page = answer.get_data(as_text=True)
+
+    assert answer.status_code == 503
+    assert '<form method="post" action="/metricas/2026/1">' in page
+    assert 'name="lucro" value="5"' in page
+    assert "a\r\n&#34;b&#34;&lt;c&gt;" in page
+
+
+def test_form_of_an_expired_session_is_kept_while_the_session_is_renewed(
+    client: FlaskClient, provider: LocalIdentityProvider
+) -> None:
+    client.set_cookie("__session", provider.token(BOB, lifetime_seconds=-60))
+
+    answer = client.post("/metricas/2026/1", data={"lucro": "5"}, headers=OURS)
+    page = answer.get_data(as_text=True)
+
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (401, "no-store")
+    assert 'name="lucro" value="5"' in page
+    assert '<iframe class="visually-hidden" src="/session"' in page
+
+
+def test_refused_form_is_not_offered_again(client: FlaskClient, browser_of: Browser) -> None:
+    answer = browser_of(BOB).post(
+        "/metricas/2026/1", data={"lucro": "5"}, headers={"Origin": "https://evil.example"}
+    )
+
+    assert answer.status_code == 403
+    assert 'name="lucro"' not in answer.get_data(as_text=True)
+
+
+def test_frame_that_renews_a_session_never_shows_a_sign_in_page(client: FlaskClient) -> None:
+    client.set_cookie("__clerk_db_jwt", "dvb_known")
+
+    answer = client.get("/session", headers={"Sec-Fetch-Dest": "iframe"})
+
+    assert (answer.status_code, answer.headers["X-Frame-Options"]) == (401, "SAMEORIGIN")
+
+
+def test_renewed_session_says_so(app: Flask, browser_of: Browser) -> None:
+    assert "Sua sessão está em dia." in page_of(browser_of(BOB), "/session")
