@@ -12,6 +12,7 @@ from blueprints.auth import auth
 from blueprints.errors import register_errors
 from blueprints.local_clerk import local_clerk
 from blueprints.mentorados import mentorados
+from blueprints.metricas import metricas
 from blueprints.ops import ops
 from blueprints.pages import pages
 from blueprints.stance import public
@@ -21,7 +22,7 @@ from blueprints.words import register_words
 from config import Config
 
 FOR_EVERYBODY = (auth, ops, webhooks)
-FOR_MENTEES = (pages, mentorados)
+FOR_MENTEES = (pages, metricas, mentorados)
 FOR_ADMINS = (admin_sweeps, admin_mentorados, admin_users, admin_provisioning)
 
 

@@ -20,7 +20,10 @@ from provisioning.linking import Rules
 from tests.cast import ALICE, BOB, CHARLIE, NOW
 from tests.fixtures import Browser, Sign
 
-PROFILE_ROUTES = ["/dashboard", "/api/mentorados/me", "/api/mentorados/me/overview"]
+PROFILE_ROUTES = [
+    *("/dashboard", "/metricas/2026/1", "/api/mentorados/me", "/api/mentorados/me/overview"),
+    "/api/mentorados/me/metricas",
+]
 
 
 def code_of(answer: object) -> str:
@@ -129,7 +132,7 @@ def test_each_cause_has_one_answer_on_every_profile_route(
     answer = client.get(path, headers=sign(BOB))
 
     assert answer.status_code == status
-    assert code in (answer.get_data(as_text=True) if path == "/dashboard" else code_of(answer))
+    assert code in (code_of(answer) if answer.is_json else answer.get_data(as_text=True))
 
 
 def test_inactive_mentorado_is_told_so(
