@@ -5,6 +5,9 @@ from flask.typing import ResponseReturnValue
 
 from blueprints.own import own_overview
 from blueprints.stance import mentorado_required, public
+from dashboard.chart import draw_chart
+from dashboard.periods import current_period
+from house import house
 
 pages = Blueprint("pages", __name__)
 
@@ -21,4 +24,10 @@ def home() -> ResponseReturnValue:
 def dashboard() -> ResponseReturnValue:
     """The mentee's own dashboard, usable at the very first request."""
     overview = own_overview()
-    return render_template("dashboard.html", mentorado=g.context.mentorado, overview=overview)
+    return render_template(
+        "dashboard.html",
+        mentorado=g.context.mentorado,
+        overview=overview,
+        chart=draw_chart(overview.months) if overview.months else None,
+        this_month=current_period(house().now()),
+    )

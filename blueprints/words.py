@@ -1,24 +1,33 @@
 """How templates write numbers and months in Brazilian Portuguese."""
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 
 from flask import Flask
 
+from dashboard.chart import Bar
+from dashboard.periods import BRASILIA
+
 MONTHS = "janeiro fevereiro março abril maio junho julho agosto setembro outubro novembro dezembro"
 MISSING = "n/d"
-BRASILIA = timezone(timedelta(hours=-3))  # no summer time since 2019 (Decreto 9.772)
+LARGEST_PERCENT = 999  # beyond, a figure says more about its first month than about growth
+NO_SCORE = ("none", "sem pontos ainda")
+# From how many points on which tone and word: every goal met makes 80, and 120 is the most.
+SCORES = (
+    (100, "top", "mês excepcional"),
+    (80, "good", "ótimo mês"),
+    (60, "near", "bom mês"),
+    (30, "going", "no caminho"),
+    (1, "start", "no começo"),
+)
 
 
 def register_words(app: Flask) -> None:
     """Give the templates their filters."""
-    app.add_template_filter(reais)
-    app.add_template_filter(number)
-    app.add_template_filter(percent)
-    app.add_template_filter(month_name)
-    app.add_template_filter(short_month)
-    app.add_template_filter(moment)
-    app.add_template_filter(first_name)
-    app.add_template_filter(initials)
+    for word in (
+        *(reais, compact_reais, number, percent, month_name, short_month, month_letters, moment),
+        *(bar_text, first_name, initials, score_tone, score_word),
+    ):
+        app.add_template_filter(word)
 
 
 def number(value: int) -> str:
@@ -26,15 +35,29 @@ def number(value: int) -> str:
     return f"{value:,}".replace(",", ".")
 
 
-def reais(value: int) -> str:
-    """16000 → «R$ 16.000», with a space that does not break."""
+def reais(value: int | None) -> str:
+    """16000 → «R$ 16.000», with a space that does not break; None → «n/d»."""
+    if value is None:
+        return MISSING
     sign = "-" if value < 0 else ""
     return f"{sign}R$\u00a0{number(abs(value))}"
 
 
+def compact_reais(value: int) -> str:
+    """2500 → «R$ 2,5 mil», for the few round amounts beside a chart."""
+    for size, name in ((1_000_000_000, "bi"), (1_000_000, "mi"), (1_000, "mil")):
+        if value >= size:
+            return f"R$\u00a0{value / size:g}\u00a0{name}".replace(".", ",")
+    return reais(value)
+
+
 def percent(value: int | None) -> str:
-    """12 → «+12%», None → «n/d»."""
-    return MISSING if value is None else f"{value:+d}%".replace("+0", "0")
+    """12 → «+12%», None → «n/d», 1599900 → «acima de 999%»."""
+    if value is None:
+        return MISSING
+    if value > LARGEST_PERCENT:
+        return f"acima de {LARGEST_PERCENT}%"
+    return f"{value:+d}%" if value else "0%"
 
 
 def month_name(mes: int, ano: int) -> str:
@@ -46,6 +69,19 @@ def short_month(mes: int, ano: int) -> str:
     """3, 2026 → «mar. 2026»; «maio» needs no shortening."""
     name = MONTHS.split()[mes - 1]
     return f"{name if len(name) <= 4 else name[:3] + '.'} {ano}"
+
+
+def month_letters(mes: int) -> str:
+    """3 → «mar», where there is no room for more."""
+    return MONTHS.split()[mes - 1][:3]
+
+
+def bar_text(bar: Bar) -> str:
+    """«março de 2026: faturamento R$ 17.600, lucro R$ 7.040»."""
+    name = month_name(bar.period.mes, bar.period.ano)
+    if bar.month is None:
+        return f"{name}: sem registro"
+    return f"{name}: faturamento {reais(bar.month.faturamento)}, lucro {reais(bar.month.lucro)}"
 
 
 def moment(value: datetime) -> str:
@@ -62,3 +98,17 @@ def initials(name: str) -> str:
     """«Bia dos Santos Nunes» → «BN»."""
     words = name.split() or ["?"]
     return (words[0][0] + (words[-1][0] if len(words) > 1 else "")).upper()
+
+
+def score_tone(score: int) -> str:
+    """Which colour a score has, by the name of its style."""
+    return _score(score)[0]
+
+
+def score_word(score: int) -> str:
+    """80 → «ótimo mês»."""
+    return _score(score)[1]
+
+
+def _score(score: int) -> tuple[str, str]:
+    return next(((tone, word) for least, tone, word in SCORES if score >= least), NO_SCORE)

@@ -50,6 +50,16 @@ class Overview:
         """The last reported month."""
         return self.months[-1] if self.months else None
 
+    @property
+    def gain(self) -> int | None:
+        """What came in above the first month of the window, added up, in whole reais.
+
+        It is what the mentorship has brought so far, without a guess at its price. None with fewer
+        than two months.
+        """
+        count = len(self.months)
+        return self.total_revenue - count * self.months[0].faturamento if count > 1 else None
+
 
 def read_overview(session: Session, mentorado_id: int, *, now: datetime) -> Overview:
     """Read and compute one mentee's overview; raises NoResultFound for an unknown id."""

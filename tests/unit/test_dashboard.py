@@ -176,6 +176,17 @@ def test_growth_compares_the_last_month_with_the_first(
     assert overview.growth_percent == expected
 
 
+@pytest.mark.parametrize(
+    ("revenues", "expected"),
+    [((), None), ((100,), None), ((0, 100), 100), ((100, 130, 90), 20), ((100, 50), -50)],
+    ids=str,
+)
+def test_gain_is_what_came_in_above_the_first_month(
+    revenues: tuple[int, ...], expected: int | None
+) -> None:
+    assert overview_of(*(month(revenue) for revenue in revenues)).gain == expected
+
+
 def test_score_and_goals_speak_of_the_newest_month() -> None:
     newest = month(8000, 6, 30, 25, 5, mes=2)
 

@@ -6,6 +6,8 @@ import pytest
 from flask import Flask, render_template_string
 
 from blueprints.words import (
+    bar_text,
+    compact_reais,
     first_name,
     initials,
     moment,
@@ -14,8 +16,13 @@ from blueprints.words import (
     percent,
     reais,
     register_words,
+    score_tone,
+    score_word,
     short_month,
 )
+from dashboard.chart import Bar
+from dashboard.months import Goals, Month
+from dashboard.periods import Period
 
 
 @pytest.mark.parametrize(
@@ -28,18 +35,63 @@ def test_thousands_are_set_off_by_points(value: int, written: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "written"),
-    [(0, "R$\u00a00"), (16000, "R$\u00a016.000"), (-16000, "-R$\u00a016.000")],
+    [
+        *((0, "R$\u00a00"), (16000, "R$\u00a016.000"), (-16000, "-R$\u00a016.000")),
+        (None, "n/d"),
+    ],
 )
-def test_money_has_its_sign_first_and_a_space_that_does_not_break(value: int, written: str) -> None:
+def test_money_has_its_sign_first_and_a_space_that_does_not_break(
+    value: int | None, written: str
+) -> None:
     assert reais(value) == written
 
 
 @pytest.mark.parametrize(
     ("value", "written"),
-    [(12, "+12%"), (-12, "-12%"), (0, "0%"), (100, "+100%"), (None, "n/d")],
+    [
+        *((12, "+12%"), (-12, "-12%"), (0, "0%"), (100, "+100%"), (None, "n/d")),
+        *((999, "+999%"), (1_000, "acima de 999%"), (1_599_900, "acima de 999%"), (-100, "-100%")),
+    ],
 )
 def test_growth_is_written_with_its_direction(value: int | None, written: str) -> None:
     assert percent(value) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        *((0, "R$\u00a00"), (500, "R$\u00a0500"), (1_000, "R$\u00a01\u00a0mil")),
+        *((2_500, "R$\u00a02,5\u00a0mil"), (1_000_000, "R$\u00a01\u00a0mi")),
+        (2_500_000_000, "R$\u00a02,5\u00a0bi"),
+    ],
+)
+def test_money_beside_a_chart_is_short(value: int, written: str) -> None:
+    assert compact_reais(value) == written
+
+
+@pytest.mark.parametrize(
+    ("score", "tone", "word"),
+    [
+        *((0, "none", "sem pontos ainda"), (1, "start", "no começo")),
+        *((29, "start", "no começo"), (30, "going", "no caminho"), (59, "going", "no caminho")),
+        *((60, "near", "bom mês"), (80, "good", "ótimo mês"), (100, "top", "mês excepcional")),
+        (120, "top", "mês excepcional"),
+    ],
+)
+def test_score_has_a_tone_and_a_word(score: int, tone: str, word: str) -> None:
+    assert (score_tone(score), score_word(score)) == (tone, word)
+
+
+def test_bar_tells_its_month() -> None:
+    march = Month(2026, 3, 17_600, 7_040, 0, 0, 0, 0, Goals(0, 0, 0, 0, 0))
+
+    told = bar_text(Bar(Period(2026, 3), march, 0, 0))
+
+    assert told == "março de 2026: faturamento R$\u00a017.600, lucro R$\u00a07.040"
+
+
+def test_bar_of_a_month_that_was_not_reported_says_so() -> None:
+    assert bar_text(Bar(Period(2026, 3), None, 0, 0)) == "março de 2026: sem registro"
 
 
 @pytest.mark.parametrize(
@@ -82,6 +134,10 @@ def test_initials_are_those_of_the_first_and_the_last_name(name: str, letters: s
         ("1|short_month(2026)", "jan. 2026"),
         ("'Bia Nunes'|first_name", "Bia"),
         ("'Bia Nunes'|initials", "BN"),
+        ("5000|compact_reais", "R$\u00a05\u00a0mil"),
+        ("3|month_letters", "mar"),
+        ("80|score_tone", "good"),
+        ("80|score_word", "ótimo mês"),
     ],
 )
 def test_templates_know_every_word(expression: str, written: str) -> None:
