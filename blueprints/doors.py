@@ -8,8 +8,10 @@ from blueprints.admin_provisioning import admin_provisioning
 from blueprints.admin_sweeps import admin_sweeps
 from blueprints.admin_users import admin_users
 from blueprints.answers import reference, support_link
+from blueprints.assets import register_assets
 from blueprints.auth import auth
 from blueprints.errors import register_errors
+from blueprints.headers import register_headers
 from blueprints.local_clerk import local_clerk
 from blueprints.mentorados import mentorados
 from blueprints.metricas import metricas
@@ -40,5 +42,7 @@ def open_doors(app: Flask, config: Config) -> None:
     app.context_processor(
         lambda: {"support_link": support_link, "reference": reference, "told": told}
     )
+    register_assets(app)
+    register_headers(app, config)
     register_errors(app)
     register_words(app)
