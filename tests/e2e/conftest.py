@@ -2,11 +2,16 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
 
+import demo
+from tests.e2e.looking import DESK, Visitors
 from tests.serving import Served, served
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -17,8 +22,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PHONE = {"width": 390, "height": 844}
-DESK = {"width": 1280, "height": 900}
+SUPPORT = "https://ajuda.example/contato"
 
 
 @pytest.fixture(scope="session")
@@ -33,30 +37,35 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def site(
-    copy_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Served]:
+def site_url(copy_database: Callable[[str], str]) -> str:
+    """The database of the site, with the demo people in it."""
+    url = copy_database("site")
+    engine = create_engine(url)
+    with Session(engine) as session:
+        demo.fill(session, datetime.now(UTC))
+        session.commit()
+    engine.dispose()
+    return url
+
+
+@pytest.fixture(scope="session")
+def site(site_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The app as a developer runs it."""
     folder: Path = tmp_path_factory.mktemp("site")
-    with served(folder, DATABASE_URL=copy_database("site")) as site:
+    with served(folder, DATABASE_URL=site_url, SUPPORT_URL=SUPPORT) as site:
         yield site
 
 
 @pytest.fixture
-def page(chromium: Browser, site: Served) -> Iterator[Page]:
-    """A brand-new browser profile; whatever it complains about fails the test."""
-    context = chromium.new_context(base_url=site.url, viewport=DESK, locale="pt-BR")  # type: ignore[arg-type] # a ViewportSize
-    context.set_default_timeout(10_000)
-    page = context.new_page()
-    complaints: list[str] = []
+def visitors(chromium: Browser) -> Iterator[Visitors]:
+    """Opens browser profiles; whatever their pages complain about fails the test."""
+    visitors = Visitors(chromium)
+    yield visitors
+    visitors.leave()
+    assert visitors.complaints == []
 
-    def listen(message: ConsoleMessage) -> None:
-        is_answer = message.location["url"] == page.url  # a 403 page is no fault of the page
-        if message.type == "error" and not is_answer:
-            complaints.append(message.text)
 
-    page.on("console", listen)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    yield page
-    context.close()
-    assert complaints == []
+@pytest.fixture
+def page(visitors: Visitors, site: Served) -> Page:
+    """A brand-new browser profile at the desk."""
+    return visitors.come_to(site.url, viewport=DESK)

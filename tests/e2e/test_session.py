@@ -95,7 +95,7 @@ def test_clock_that_is_wrong_ends_in_an_explanation_and_a_way_on(
         visitor.goto("/dashboard")
         expect(visitor.get_by_role("heading", name="Não conseguimos renovar")).to_be_visible()
 
-    visitor.get_by_role("link", name="Tentar novamente").click()
+    visitor.get_by_role("button", name="Tentar novamente").click()
 
     expect(visitor.get_by_role("heading", name="Quem está entrando?")).to_be_visible()
 

@@ -1,0 +1,107 @@
+"""The dashboard of somebody with history, as it is looked at, read out, tabbed through, printed."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.looking import PHONE, Visitors, grave_issues, is_too_wide, sign_in
+from tests.serving import Served
+
+MONTH = re.compile(r"^\w+ de \d{4}: faturamento R\$\s[\d.]+, lucro R\$\s[\d.]+$")
+CARDS = ["Faturamento do mês", "Lucro do mês", "Crescimento", "Retorno da mentoria"]
+
+
+@pytest.fixture
+def alices(page: Page) -> Page:
+    """Alice's dashboard."""
+    sign_in(page, "Alice Prado")
+    expect(page.get_by_role("heading", name="Alice Prado")).to_be_visible()
+    return page
+
+
+def test_numbers_of_the_month_stand_in_cards(alices: Page) -> None:
+    cards = alices.locator(".figure")
+
+    assert cards.locator("h2").all_inner_texts() == CARDS
+    assert cards.locator("p").all_inner_texts() == [
+        *("R$\u00a017.600", "R$\u00a07.040", "+80%", "R$\u00a027.700"),
+    ]
+
+
+def test_month_of_the_chart_is_told_to_whoever_points_at_it(alices: Page) -> None:
+    bar = alices.locator(".bar").nth(2)
+    expect(bar.locator(".readout")).to_be_hidden()
+
+    bar.hover()
+
+    expect(bar.locator(".readout")).to_be_visible()
+    assert MONTH.match(bar.locator(".readout").inner_text())
+
+
+def test_month_of_the_chart_is_told_to_whoever_comes_by_keyboard(alices: Page) -> None:
+    bars = alices.locator(".bar")
+    bars.first.focus()
+
+    alices.keyboard.press("Tab")
+
+    expect(bars.nth(1)).to_be_focused()
+    expect(bars.nth(1).locator(".readout")).to_be_visible()
+    expect(bars.first.locator(".readout")).to_be_hidden()
+
+
+def test_chart_and_table_are_read_out(alices: Page) -> None:
+    bars = alices.get_by_role("group", name="Faturamento e lucro").get_by_role("img")
+
+    names = [bar.get_attribute("aria-label") or "" for bar in bars.all()]
+    rows = alices.get_by_role("table").get_by_role("row")
+
+    assert len(names) == 8
+    assert all(MONTH.match(name) for name in names)
+    expect(rows).to_have_count(9)
+
+
+def test_first_key_leads_past_the_header(alices: Page) -> None:
+    alices.keyboard.press("Tab")
+    skip = alices.get_by_role("link", name="Ir para o conteúdo")
+    expect(skip).to_be_focused()
+
+    alices.keyboard.press("Enter")
+
+    expect(alices.locator("main")).to_be_focused()
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+def test_dashboard_fits_and_can_be_used_by_all(
+    visitors: Visitors, site: Served, scheme: str, width: int
+) -> None:
+    page = visitors.come_to(site.url, color_scheme=scheme, viewport={"width": width, "height": 800})
+
+    sign_in(page, "Alice Prado")
+    expect(page.get_by_role("heading", name="Alice Prado")).to_be_visible()
+
+    assert not is_too_wide(page)
+    assert grave_issues(page) == []
+
+
+def test_photo_that_cannot_be_loaded_leaves_the_initials(alices: Page) -> None:
+    expect(alices.locator(".portrait")).to_have_text("AP")
+
+
+def test_print_shows_the_numbers_and_no_buttons(alices: Page) -> None:
+    alices.emulate_media(media="print", color_scheme="dark")
+
+    expect(alices.get_by_role("button", name="Sair")).to_be_hidden()
+    expect(alices.locator(".figure").first).to_be_visible()
+    background = alices.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert background == "rgb(255, 255, 255)"
+
+
+def test_whoever_wants_no_motion_gets_none(visitors: Visitors, site: Served) -> None:
+    page = visitors.come_to(site.url, reduced_motion="reduce", viewport=PHONE)
+    sign_in(page, "Bia Nunes")
+
+    lasts = page.locator(".toast-note").evaluate("e => getComputedStyle(e).animationDuration")
+
+    assert lasts == "0.001s"

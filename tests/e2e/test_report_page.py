@@ -1,0 +1,123 @@
+"""Reporting a month in a real browser, also when it takes longer than a session token lives."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.clerk import Clerk, clerk_in
+from tests.e2e.looking import PHONE, Visitors, grave_issues, is_too_wide, sign_in, sign_in_as
+from tests.serving import Served, eventually, served
+
+SAVED = re.compile(r"Métricas de \w+ de \d{4} salvas!")
+
+
+def open_form(page: Page) -> None:
+    page.get_by_role("link", name="Métricas", exact=True).click()
+    expect(page.get_by_role("heading", name="Métricas de")).to_be_visible()
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
+def test_first_month_fills_the_dashboard(
+    visitors: Visitors, site: Served, *, javascript: bool
+) -> None:
+    page = visitors.come_to(site.url, javascript=javascript, viewport=PHONE)
+    sign_in_as(page, "Rute Alves")
+    open_form(page)
+
+    page.get_by_label("Faturamento (R$)").fill("R$ 9.500,00")
+    page.get_by_label("Leads").fill("31")
+    page.get_by_role("button", name="Salvar").click()
+
+    expect(page.get_by_role("status").first).to_contain_text(SAVED)
+    expect(page.locator(".figure").first).to_contain_text("R$\u00a09.500")
+    expect(page.locator(".bar")).to_have_count(1)
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_mistakes_are_told_beside_their_fields_and_can_be_reached(
+    visitors: Visitors, site: Served, scheme: str
+) -> None:
+    page = visitors.come_to(site.url, color_scheme=scheme, viewport=PHONE)
+    sign_in(page, "Alice Prado")
+    open_form(page)
+    before = grave_issues(page)
+
+    page.get_by_label("Lucro (R$)").fill("12,5")
+    page.get_by_role("button", name="Salvar").click()
+    page.get_by_role("alert").get_by_role("link", name="Lucro (R$)").click()
+
+    expect(page.get_by_label("Lucro (R$)")).to_be_focused()
+    expect(page.get_by_label("Lucro (R$)")).to_have_accessible_description(
+        re.compile("sem centavos")
+    )
+    assert (before, grave_issues(page), is_too_wide(page)) == ([], [], False)
+
+
+def test_month_before_stands_beside_each_field(page: Page) -> None:
+    sign_in(page, "Alice Prado")
+
+    open_form(page)
+
+    expect(page.get_by_label("Faturamento (R$)")).to_have_value("17.600")
+    expect(page.get_by_label("Faturamento (R$)")).to_have_accessible_description(
+        re.compile(r"^\w+ de \d{4}: R\$\s14\.900$")
+    )
+
+
+def test_late_form_has_its_session_renewed_first(page: Page) -> None:
+    framed: list[str] = []
+    page.on("request", lambda r: framed.append(r.url) if r.frame.parent_frame else None)
+    page.clock.install()
+    sign_in_as(page, "Rute Alves")
+    open_form(page)
+    page.get_by_label("Leads").fill("31")
+
+    page.clock.fast_forward(45_000)
+    page.get_by_role("button", name="Salvar").click()
+
+    expect(page.get_by_role("status").first).to_contain_text(SAVED)
+    assert [url.removeprefix(page.url.removesuffix("/dashboard")) for url in framed] == ["/session"]
+
+
+@pytest.fixture(scope="module")
+def clerk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clerk]:
+    """A Clerk on a site of its own, whose tokens end almost at once."""
+    with clerk_in(tmp_path_factory.mktemp("clerk")) as clerk:
+        clerk.sessions.token_seconds = -3
+        yield clerk
+
+
+@pytest.fixture(scope="module")
+def customer(
+    clerk: Clerk, copy_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """The app with that Clerk's keys."""
+    folder: Path = tmp_path_factory.mktemp("customer")
+    with served(folder, DATABASE_URL=copy_database("late"), **clerk.settings) as app:
+        yield app
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
+def test_form_of_an_expired_session_is_kept_and_continued(
+    visitors: Visitors, customer: Served, *, javascript: bool
+) -> None:
+    elsewhere = customer.url.replace("127.0.0.1", "localhost")  # shares no cookies with Clerk
+    page = visitors.come_to(elsewhere, javascript=javascript)
+    page.goto("/dashboard")
+    page.get_by_role("button", name="Bia Nunes").click()
+    open_form(page)
+    page.get_by_label("Observações").fill("Primeira linha\n“segunda” linha")
+    assert eventually(lambda: page.request.get("/api/auth/me").status == 401, seconds=20)
+
+    with page.expect_response("**/session"):
+        page.get_by_role("button", name="Salvar").click()
+    expect(page.get_by_text("Nada do que você preencheu se perdeu")).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    page.get_by_role("button", name="Continuar").click()
+
+    expect(page.get_by_role("status").first).to_contain_text(SAVED)
+    open_form(page)
+    expect(page.get_by_label("Observações")).to_have_value("Primeira linha\n“segunda” linha")
