@@ -1,17 +1,22 @@
 """How a code of the table is told: a problem document for programs, a page for people."""
 
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from flask import Response, g, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
 
-from blueprints.problems import PROBLEMS, Problem, Way
+from blueprints.origin import is_from_our_pages
+from blueprints.problems import PROBLEMS, Problem
 from house import house
 
 API_PREFIXES = ("/api/", "/webhooks/")
 RETRY_AFTER_SECONDS = 2
+WORTH_ANOTHER_TRY = {
+    *("unauthenticated", "provisioning_unavailable", "database_unavailable", "internal"),
+}
 ATTEMPTS = 3  # of the preparing page, after the request that has brought it
 ATTEMPT = "tentativa"  # counts them in the address, for browsers without JavaScript
 
@@ -36,7 +41,7 @@ def answer(code: str, **members: Any) -> ResponseReturnValue:
     if is_api_path(request.path):
         response = _document(code, problem, members)
     else:
-        response = Response(_page(code, problem, members.get("errors", [])))
+        response = Response(_page(code, problem, members.get("errors", ())))
     response.status_code = problem.status
     response.headers["Cache-Control"] = "no-store"
     if problem.can_retry:
@@ -77,12 +82,12 @@ def _document(code: str, problem: Problem, members: dict[str, Any]) -> Response:
     return response
 
 
-def _page(code: str, problem: Problem, errors: list[dict[str, str]]) -> str:
+def _page(code: str, problem: Problem, errors: Sequence[Mapping[str, str]]) -> str:
     is_visit = request.method in ("GET", "HEAD")
     if code == "provisioning_unavailable" and is_visit:
         return render_template("preparing.html", preparation=_preparation(), attempts=ATTEMPTS)
     return render_template(
-        "error.html", code=code, problem=problem, errors=errors, kept=_kept(problem)
+        "error.html", code=code, problem=problem, errors=errors, kept=_kept(code)
     )
 
 
@@ -96,9 +101,12 @@ def _preparation() -> Preparation | None:
     return Preparation(f"{request.path}?{ATTEMPT}={made + 1}", pause, toast)
 
 
-def _kept(problem: Problem) -> list[tuple[str, str]] | None:
-    """What a form has sent, to be sent again by one click; None where that would not help."""
-    can_help = problem.way in (Way.RETRY, Way.SIGN_IN)
-    if request.method != "POST" or not can_help:
+def _kept(code: str) -> list[tuple[str, str]] | None:
+    """What a form has sent, to be sent again by one click; None where that would not help.
+
+    Only for a form of our own: what another site has made the browser send must not be one click
+    away from being sent by us.
+    """
+    if request.method != "POST" or code not in WORTH_ANOTHER_TRY or not is_from_our_pages():
         return None
     return list(request.form.items(multi=True))

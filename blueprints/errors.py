@@ -1,5 +1,6 @@
 """What went wrong becomes an answer: a problem document for programs, a page for people."""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -25,10 +26,16 @@ from session_context import NOT_REQUIRED
 log = structlog.get_logger(__name__)
 
 
+OTHER_ACCOUNT = "Este formulário foi aberto por outra conta. Abra a página de novo para usar a sua."
+
+Errors = Sequence[Mapping[str, str]]  # each with its `field` and its `message` in pt-BR
+
+
 class DoorError(Exception):
     """Something a door refuses; `code` is the public one of CONTRACT section 4.3."""
 
     code = "internal"
+    errors: Errors = ()
 
 
 class UnauthenticatedError(DoorError):
@@ -60,6 +67,10 @@ class OtherPersonError(DoorError):
 
     code = "conflict"
 
+    def __init__(self) -> None:
+        super().__init__("the form was opened by somebody else")
+        self.errors = [{"field": "", "message": OTHER_ACCOUNT}]
+
 
 class NotFoundError(DoorError):
     """There is nothing under this id."""
@@ -78,7 +89,7 @@ class InvalidInputError(DoorError):
 
     code = "invalid_input"
 
-    def __init__(self, errors: list[dict[str, str]]) -> None:
+    def __init__(self, errors: Errors) -> None:
         super().__init__("invalid input")
         self.errors = errors
 
@@ -124,9 +135,7 @@ def register_errors(app: Flask) -> None:
 
 
 def _answer_door(err: DoorError) -> ResponseReturnValue:
-    if isinstance(err, InvalidInputError):
-        return answer(err.code, errors=err.errors)
-    return answer(err.code)
+    return answer(err.code, **({"errors": err.errors} if err.errors else {}))
 
 
 def _answer_provisioning(err: ProvisioningError) -> ResponseReturnValue:

@@ -5,9 +5,9 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
 from blueprints.bodies import MESSAGES
-from blueprints.errors import InvalidInputError, OtherPersonError
+from blueprints.errors import Errors, InvalidInputError, OtherPersonError
 from blueprints.month_bodies import MONTH, YEAR, asked_period, changes_of
-from blueprints.month_form import LABELS, Errors, Shown, fresh_fields, is_blank, typed_fields
+from blueprints.month_form import LABELS, Shown, fresh_fields, is_blank, typed_fields
 from blueprints.own import with_own_profile
 from blueprints.stance import mentorado_required
 from blueprints.toasts import tell
@@ -48,7 +48,7 @@ def _check_owner() -> None:
     """A form that was opened before somebody else signed in must not write into their profile."""
     own = str(g.context.mentorado["id"])
     if request.form.get(OWNER, own) != own:
-        raise OtherPersonError("the form was opened by somebody else")
+        raise OtherPersonError
 
 
 def _changes() -> dict[str, int | str | None]:

@@ -1,8 +1,9 @@
 """What the form of a month shows: what is saved or was typed, the month before, what is wrong."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from blueprints.errors import Errors
 from blueprints.month_bodies import FIELDS, SEEN
 from blueprints.words import number, reais
 from dashboard.reporting import ReportedMonth
@@ -19,8 +20,6 @@ LABELS = {
     NOTE: "Observações",
 }
 NOT_REPORTED = "sem registro"
-
-Errors = Sequence[Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import structlog
 from flask import Response, g, request
 
 from blueprints.errors import CsrfError, SessionLoopError, UnauthenticatedError
+from blueprints.origin import is_from_our_pages
 from house import house
 from identity.cookies import SESSION
 from identity.errors import InvalidTokenError, ProviderUnavailableError, UnknownUserError
@@ -63,12 +64,7 @@ def check_origin() -> None:
     """Refuse a write that another site made the browser send along with our cookie."""
     if request.method in SAFE_METHODS or is_bearer() or not _holds_session():
         return
-    origin = request.headers.get("Origin")
-    if origin is not None:
-        is_ours = origin == request.host_url.rstrip("/")
-    else:
-        is_ours = request.headers.get("Sec-Fetch-Site") == "same-origin"
-    if not is_ours:
+    if not is_from_our_pages():
         raise CsrfError("a cookie alone does not prove who wrote this")
 
 

@@ -10,8 +10,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from identity.local import LocalIdentityProvider
-from models import Mentorado
-from tests.cast import ALICE, BOB
+from models import Mentorado, User
+from tests.cast import ALICE, BOB, NOW
 from tests.databases import POISON
 from tests.fixtures import Browser
 
@@ -114,6 +114,28 @@ def test_form_of_an_expired_session_is_kept_while_the_session_is_renewed(
     assert (answer.status_code, answer.headers["Cache-Control"]) == (401, "no-store")
     assert 'name="lucro" value="5"' in page
     assert '<iframe class="visually-hidden" src="/session"' in page
+
+
+@pytest.mark.parametrize("origin", [{}, {"Origin": "https://evil.example"}, {"Origin": "null"}])
+def test_form_that_another_site_has_sent_is_never_one_click_away_from_being_ours(
+    client: FlaskClient, origin: dict[str, str]
+) -> None:
+    answer = client.post("/metricas/2026/1", data={"lucro": "5"}, headers=origin)
+
+    assert answer.status_code == 401
+    assert 'name="lucro"' not in answer.get_data(as_text=True)
+
+
+def test_form_of_a_blocked_person_is_not_offered_again(
+    browser_of: Browser, session: Session
+) -> None:
+    session.add(User(clerk_id=BOB.clerk_id, blocked_at=NOW))
+    session.commit()
+
+    answer = browser_of(BOB).post("/metricas/2026/1", data={"lucro": "5"}, headers=OURS)
+
+    assert answer.status_code == 403
+    assert 'name="lucro"' not in answer.get_data(as_text=True)
 
 
 def test_refused_form_is_not_offered_again(client: FlaskClient, browser_of: Browser) -> None:

@@ -190,6 +190,7 @@ def test_form_of_whoever_was_signed_in_before_writes_into_no_other_profile(
     answer = browser_of(BOB).post("/metricas/2026/1", data=sent, headers=OURS)
 
     assert answer.status_code == 409
+    assert "foi aberto por outra conta" in answer.get_data(as_text=True)
     assert {m.mes for m in session.scalars(select(MetricaMensal))} == {2, 3}
 
 
