@@ -33,7 +33,12 @@ from identity.tokens import SessionClaims
 from models import User
 from provisioning.audit import Entry
 from provisioning.ensure import Outcome
-from provisioning.errors import DatabaseUnavailableError, Denial, ProvisioningError
+from provisioning.errors import (
+    DatabaseUnavailableError,
+    Denial,
+    NeedsAttentionError,
+    ProvisioningError,
+)
 from provisioning.identity import Identity
 from session_context import READY, Context, context_without_profile
 
@@ -119,13 +124,22 @@ def _context(claims: SessionClaims, stance: Stance) -> Context:
         return house().guarantee.provide(
             identity, entry=entry, now=house().now(), generation=generation
         )
-    except DatabaseUnavailableError:
-        kept = house().guarantee.contexts.last_good(identity.clerk_id)
-        if kept is None or stance.fresh or request.method not in SAFE_METHODS:
-            raise
-        return kept.context  # whoever only reads is still who they were
     except ProvisioningError as err:
+        kept = _last_good(err, identity, stance)
+        if kept is not None:
+            return kept
+        if isinstance(err, DatabaseUnavailableError):
+            raise
         return _unprovided(identity, provisioning_code(err))
+
+
+def _last_good(err: ProvisioningError, identity: Identity, stance: Stance) -> Context | None:
+    """Whoever only reads is still who they were, as long as the trouble is one that passes."""
+    is_reading = request.method in SAFE_METHODS and not stance.fresh
+    if not is_reading or isinstance(err, NeedsAttentionError):
+        return None
+    kept = house().guarantee.contexts.last_good(identity.clerk_id)
+    return kept.context if kept else None
 
 
 def _unprovided(identity: Identity, code: str) -> Context:

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from tests.cast import BOB
+from tests.cast import ALICE, BOB
 from tests.databases import count, locking, opened
 from tests.faults.crowds import (
     ask,
@@ -15,9 +15,10 @@ from tests.faults.crowds import (
     newcomers,
     queue_length,
 )
-from tests.serving import Served, eventually
+from tests.serving import Served, eventually, logged
 
 OTHERS = newcomers(20)
+FORGETFUL = {"WEB_CONCURRENCY": "1", "SESSION_TTL_SECONDS": "1"}
 PROFILES = "SELECT count(user_id) FROM mentorados"
 
 
@@ -45,3 +46,17 @@ def test_lock_on_one_person_is_a_wait_for_them_and_nothing_for_the_others(
     assert is_told_to_wait(refusal)
     assert (sum(map(is_served, others)), later.status_code) == (len(OTHERS), 201)
     assert count(url, PROFILES) == len(OTHERS) + 1
+
+
+@pytest.mark.parametrize("settings", [FORGETFUL])
+def test_lock_keeps_nobody_who_was_here_from_their_dashboard(app: Served, url: str) -> None:
+    statuses = [ask(app, ALICE, "/dashboard", "GET").status_code]
+
+    def has_given_up() -> bool:
+        statuses.append(ask(app, ALICE, "/dashboard", "GET").status_code)
+        return bool(logged(app, "mentorado_creation_failed"))
+
+    with locking(url, "SELECT 1 FROM users FOR UPDATE"):
+        assert eventually(has_given_up)
+
+    assert set(statuses) == {200}
