@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 import demo
+from tests.clerk import Clerk, clerk_in
 from tests.e2e.looking import DESK, Visitors
 from tests.serving import Served, served
 
@@ -22,6 +24,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+PAST_ITS_END = -3  # seconds; with the leeway of five a token counts for two more
 SUPPORT = "https://ajuda.example/contato"
 
 
@@ -54,6 +57,25 @@ def site(site_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     folder: Path = tmp_path_factory.mktemp("site")
     with served(folder, DATABASE_URL=site_url, SUPPORT_URL=SUPPORT) as site:
         yield site
+
+
+@pytest.fixture(scope="session")
+def clerk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clerk]:
+    """A Clerk on a site of its own, whose tokens end almost at once."""
+    with clerk_in(tmp_path_factory.mktemp("clerk")) as clerk:
+        clerk.sessions.token_seconds = PAST_ITS_END
+        yield clerk
+
+
+@pytest.fixture(scope="session")
+def customer(
+    clerk: Clerk, copy_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """The app with that Clerk's keys."""
+    folder: Path = tmp_path_factory.mktemp("customer")
+    with served(folder, DATABASE_URL=copy_database("customer"), **clerk.settings) as app:
+        # Another host than Clerk is on, so that they share no cookies.
+        yield replace(app, url=app.url.replace("127.0.0.1", "localhost"))
 
 
 @pytest.fixture

@@ -1,15 +1,12 @@
 """Reporting a month in a real browser, also when it takes longer than a session token lives."""
 
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.clerk import Clerk, clerk_in
 from tests.e2e.looking import PHONE, Visitors, grave_issues, is_too_wide, sign_in, sign_in_as
-from tests.serving import Served, eventually, served
+from tests.serving import Served, eventually
 
 SAVED = re.compile(r"Métricas de \w+ de \d{4} salvas!")
 
@@ -82,30 +79,11 @@ def test_late_form_has_its_session_renewed_first(page: Page) -> None:
     assert [url.removeprefix(page.url.removesuffix("/dashboard")) for url in framed] == ["/session"]
 
 
-@pytest.fixture(scope="module")
-def clerk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clerk]:
-    """A Clerk on a site of its own, whose tokens end almost at once."""
-    with clerk_in(tmp_path_factory.mktemp("clerk")) as clerk:
-        clerk.sessions.token_seconds = -3
-        yield clerk
-
-
-@pytest.fixture(scope="module")
-def customer(
-    clerk: Clerk, copy_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Served]:
-    """The app with that Clerk's keys."""
-    folder: Path = tmp_path_factory.mktemp("customer")
-    with served(folder, DATABASE_URL=copy_database("late"), **clerk.settings) as app:
-        yield app
-
-
 @pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
 def test_form_of_an_expired_session_is_kept_and_continued(
     visitors: Visitors, customer: Served, *, javascript: bool
 ) -> None:
-    elsewhere = customer.url.replace("127.0.0.1", "localhost")  # shares no cookies with Clerk
-    page = visitors.come_to(elsewhere, javascript=javascript)
+    page = visitors.come_to(customer.url, javascript=javascript)
     page.goto("/dashboard")
     page.get_by_role("button", name="Bia Nunes").click()
     open_form(page)

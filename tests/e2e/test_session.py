@@ -1,46 +1,22 @@
 """Session tokens live for a minute, people do not: what a browser with an old one goes through."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from identity.local import LocalIdentityProvider, Person
-from tests.clerk import Clerk, clerk_in
-from tests.serving import Served, eventually, served
-
-PAST_ITS_END = -3  # seconds; with the leeway of five it counts for two more
-
-
-@pytest.fixture(scope="module")
-def clerk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clerk]:
-    """A Clerk on a site of its own, whose tokens end almost at once."""
-    with clerk_in(tmp_path_factory.mktemp("clerk")) as clerk:
-        clerk.sessions.token_seconds = PAST_ITS_END
-        yield clerk
-
-
-@pytest.fixture(scope="module")
-def customer(
-    clerk: Clerk, copy_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Served]:
-    """The app with that Clerk's keys."""
-    folder: Path = tmp_path_factory.mktemp("customer")
-    with served(folder, DATABASE_URL=copy_database("customer"), **clerk.settings) as app:
-        yield app
+from tests.clerk import Clerk
+from tests.e2e.looking import Visitors
+from tests.serving import Served, eventually
 
 
 @pytest.fixture
-def visitor(chromium: Browser, customer: Served) -> Iterator[Page]:
-    """A new browser; the app is on another host than Clerk is, so that they share no cookies."""
-    base_url = customer.url.replace("127.0.0.1", "localhost")
-    context = chromium.new_context(base_url=base_url, locale="pt-BR")
-    context.set_default_timeout(10_000)
-    yield context.new_page()
-    context.close()
+def visitor(visitors: Visitors, customer: Served) -> Page:
+    """A new browser on the site of a customer of Clerk's."""
+    return visitors.come_to(customer.url)
 
 
 @contextmanager
