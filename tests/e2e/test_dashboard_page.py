@@ -1,14 +1,19 @@
 """The dashboard of somebody with history, as it is looked at, read out, tabbed through, printed."""
 
+import base64
 import re
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from identity.local import LocalIdentityProvider, Person
 from tests.e2e.looking import PHONE, Visitors, grave_issues, is_too_wide, sign_in
 from tests.serving import Served
 
 MONTH = re.compile(r"^\w+ de \d{4}: faturamento R\$\s[\d.]+, lucro R\$\s[\d.]+$")
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
 CARDS = ["Faturamento do mês", "Lucro do mês", "Crescimento", "Retorno da mentoria"]
 
 
@@ -85,8 +90,23 @@ def test_dashboard_fits_and_can_be_used_by_all(
     assert grave_issues(page) == []
 
 
-def test_photo_that_cannot_be_loaded_leaves_the_initials(alices: Page) -> None:
-    expect(alices.locator(".portrait")).to_have_text("AP")
+@pytest.mark.parametrize(("content", "width"), [(PIXEL, 1), (b"no picture", 0)])
+def test_photo_lies_over_the_initials_which_stay_if_it_cannot_be_shown(
+    page: Page, site: Served, content: bytes, width: int
+) -> None:
+    stand_in = LocalIdentityProvider(site.instance / "identity")
+    iara = Person(f"user_{width}", "Iara Luz", None, image_url="https://fotos.example/iara.png")
+    page.context.add_cookies(
+        [{"name": "__session", "value": stand_in.token(iara), "url": site.url}]
+    )
+    page.route(
+        "https://fotos.example/**", lambda r: r.fulfill(body=content, content_type="image/png")
+    )
+
+    page.goto("/dashboard")
+
+    expect(page.locator(".portrait")).to_have_text("IL")
+    assert page.locator(".portrait img").evaluate("image => image.naturalWidth") == width
 
 
 def test_print_shows_the_numbers_and_no_buttons(alices: Page) -> None:

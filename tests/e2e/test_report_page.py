@@ -94,6 +94,7 @@ def test_form_of_an_expired_session_is_kept_and_continued(
         page.get_by_role("button", name="Salvar").click()
     expect(page.get_by_text("Nada do que você preencheu se perdeu")).to_be_visible()
     page.wait_for_load_state("networkidle")
+    assert not javascript or grave_issues(page) == []
     page.get_by_role("button", name="Continuar").click()
 
     expect(page.get_by_role("status").first).to_contain_text(SAVED)

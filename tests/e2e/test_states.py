@@ -199,6 +199,7 @@ def test_without_database_newcomers_wait_and_regulars_read(
 
     check_page(newcomer, "Voltamos já", "a página volta sozinha", javascript=javascript)
     expect(regular.get_by_text("por enquanto não dá para alterar nada")).to_be_visible()
+    assert not javascript or grave_issues(regular) == []
     with postgres.back():
         expect(newcomer.get_by_text("Boas-vindas, Rute!")).to_be_visible(timeout=30_000)
 
