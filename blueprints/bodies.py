@@ -67,7 +67,15 @@ Name = Annotated[str, _checked(clean_name, "name")]
 Email = Annotated[str, _checked(clean_email, "email")]
 WebAddress = Annotated[str, _checked(clean_url, "url")]
 Amount = Annotated[int, Field(ge=0, le=2_147_483_647)]
+Id = Annotated[int, Field(ge=1, le=2_147_483_647)]
 Note = Annotated[str, AfterValidator(_note)]
+
+
+class Because(Body):
+    """An admin's change may say why; the reason goes on record."""
+
+    reason: Note | None = None
+
 
 BodyType = TypeVar("BodyType", bound=Body)
 

@@ -3,6 +3,7 @@
 from flask import Flask
 
 from blueprints import gate
+from blueprints.admin_audit import admin_audit
 from blueprints.admin_mentorados import admin_mentorados
 from blueprints.admin_provisioning import admin_provisioning
 from blueprints.admin_sweeps import admin_sweeps
@@ -25,7 +26,7 @@ from config import Config
 
 FOR_EVERYBODY = (auth, ops, webhooks)
 FOR_MENTEES = (pages, metricas, mentorados)
-FOR_ADMINS = (admin_sweeps, admin_mentorados, admin_users, admin_provisioning)
+FOR_ADMINS = (admin_sweeps, admin_mentorados, admin_users, admin_provisioning, admin_audit)
 
 
 def open_doors(app: Flask, config: Config) -> None:

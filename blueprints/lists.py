@@ -10,6 +10,8 @@ from blueprints.errors import InvalidInputError
 
 LONGEST_LIST = 200
 LARGEST_ID = 2_147_483_647
+LARGEST_EVENT_ID = 9_223_372_036_854_775_807  # the record grows faster than any other table
+LONGEST_NUMBER = len(str(LARGEST_EVENT_ID))
 ID = f"int(max={LARGEST_ID})"  # the router's own 404 for what no column could hold
 
 Row = TypeVar("Row")
@@ -29,19 +31,25 @@ class Page:
         return {"items": items, "next_cursor": str(items[-1]["id"]) if is_full else None}
 
 
-def asked_page() -> Page:
+def asked_page(*, most: int = LARGEST_ID) -> Page:
     """Read `cursor` and `limit`; raises InvalidInputError for what is no number in range."""
     return Page(
-        _number("cursor", default=0, most=LARGEST_ID),
+        _number("cursor", default=0, most=most),
         max(1, _number("limit", default=LONGEST_LIST, most=LONGEST_LIST)),
     )
+
+
+def asked_text(name: str) -> str | None:
+    """A text to search for; blanks, and what no column can hold, ask for nothing."""
+    return request.args.get(name, "").replace("\x00", "").strip() or None
 
 
 def _number(name: str, *, default: int, most: int) -> int:
     text = request.args.get(name, "")
     if not text:
         return default
-    if not (text.isascii() and text.isdecimal()) or int(text[:12]) > most:
+    is_number = text.isascii() and text.isdecimal() and len(text) <= LONGEST_NUMBER
+    if not is_number or int(text) > most:
         raise InvalidInputError(
             [{"field": name, "message": f"Informe um número inteiro de até {most}."}]
         )

@@ -1,6 +1,7 @@
 """Facts and constraints: one file a table, all of them known once this package is imported."""
 
 from models.app_setting import AppSetting
+from models.archived_row import ArchivedRow
 from models.audit_event import AuditEvent
 from models.feedback import Feedback
 from models.mentorado import Mentorado
@@ -12,6 +13,7 @@ from models.webhook_message import WebhookMessage
 
 __all__ = [
     "AppSetting",
+    "ArchivedRow",
     "AuditEvent",
     "Feedback",
     "Mentorado",

@@ -28,4 +28,5 @@ class AuditEvent(Model):
     __table_args__ = (
         Index("audit_events_user_id_idx", "user_id", "id"),
         Index("audit_events_mentorado_id_idx", "mentorado_id", "id"),
+        Index("audit_events_request_id_idx", "request_id"),
     )

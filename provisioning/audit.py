@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import insert, or_, select
 from sqlalchemy.orm import Session
 
 from models import AuditEvent
@@ -13,12 +13,14 @@ from models import AuditEvent
 class Entry:
     """The door through which a change came: `page api webhook sweep admin cli`.
 
-    `request_id` joins the record to the logs; `actor_id` is the admin who acts, if one does.
+    `request_id` joins the record to the logs; `actor_id` is the admin who acts, if one does, and
+    `reason` why.
     """
 
     door: str
     request_id: str | None = None
     actor_id: int | None = None
+    reason: str | None = None
 
     @property
     def is_sign_in(self) -> bool:
@@ -41,6 +43,8 @@ def record(
     details: dict[str, Any] | None = None,
 ) -> None:
     """Add one event; it stands or falls with the transaction."""
+    if entry.reason:
+        details = {**(details or {}), "reason": entry.reason}
     session.execute(
         insert(AuditEvent).values(
             event=event,
@@ -52,3 +56,26 @@ def record(
             details=details,
         )
     )
+
+
+def events(
+    session: Session,
+    *,
+    before_id: int | None = None,
+    limit: int,
+    user_id: int | None = None,
+    mentorado_id: int | None = None,
+) -> list[AuditEvent]:
+    """The newest events, newest first: of a person, of a profile, of either, or of everybody."""
+    found = select(AuditEvent).order_by(AuditEvent.id.desc()).limit(limit)
+    if before_id is not None:
+        found = found.where(AuditEvent.id < before_id)
+    concerned = [
+        column == number
+        for column, number in (
+            (AuditEvent.user_id, user_id),
+            (AuditEvent.mentorado_id, mentorado_id),
+        )
+        if number is not None
+    ]
+    return list(session.scalars(found.where(or_(*concerned)) if concerned else found))

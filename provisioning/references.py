@@ -6,25 +6,36 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 REFERENCES = text("""
-    SELECT c.conrelid::regclass::text AS table_name, quote_ident(a.attname) AS column_name
+    SELECT c.conrelid::regclass::text AS table_name,
+           quote_ident(a.attname) AS column_name,
+           f.attname AS target_name
       FROM pg_constraint c
       JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
-     WHERE c.confrelid = to_regclass('mentorados') AND c.contype = 'f' AND c.conparentid = 0
+      JOIN pg_attribute f ON f.attrelid = c.confrelid AND f.attnum = c.confkey[1]
+     WHERE c.confrelid = to_regclass(:target) AND c.contype = 'f' AND c.conparentid = 0
      ORDER BY 1, 2
 """)
+MENTORADOS = "mentorados"
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A column that holds ids of mentorados; both names are quoted for use in SQL."""
+    """A column that points at another table's `target_name`; the others are quoted for SQL."""
 
     table_name: str
     column_name: str
+    target_name: str
+
+
+def references_to(session: Session, table_name: str) -> list[Reference]:
+    """Every foreign key that points at the table, whose name is quoted, in a stable order."""
+    rows = session.execute(REFERENCES, {"target": table_name})
+    return [Reference(row.table_name, row.column_name, row.target_name) for row in rows]
 
 
 def references_to_mentorados(session: Session) -> list[Reference]:
     """Every foreign key that points at mentorados, in a stable order."""
-    return [Reference(row.table_name, row.column_name) for row in session.execute(REFERENCES)]
+    return references_to(session, MENTORADOS)
 
 
 def is_referenced(session: Session, mentorado_id: int) -> bool:

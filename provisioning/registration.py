@@ -45,7 +45,8 @@ def pre_register(
     Raises MentoradoExistsError where another one would be one too many. A login of the same person
     at the same time comes either before or after, never in between.
     """
-    owned = _owned_profile(session, values.get("email"))
+    address = values.get("email")
+    owned = settle_address(session, address) if isinstance(address, str) else None
     if owned is None:
         return _write_new(session, values, entry, now)
     profile, owner = owned
@@ -54,6 +55,27 @@ def pre_register(
     profile.edited_at = profile.updated_at = now
     _record(session, "take_over", profile, entry)
     return Registered(profile, owner.clerk_id)
+
+
+def settle_address(
+    session: Session, address: str, *, apart_from: int | None = None
+) -> tuple[Mentorado, User] | None:
+    """The untouched profile of the address's person, with its owner; None where there is none.
+
+    Whoever has this address is held still until the commit. Raises MentoradoExistsError for any
+    other profile that has it, but for the one whose id is `apart_from`.
+    """
+    _hold_still(session, address)
+    waiting = [found for found in waiting_for(session, address) if found != apart_from]
+    if waiting:
+        raise MentoradoExistsError(waiting[0])
+    owned = _with_owners(session, address, apart_from)
+    if not owned:
+        return None
+    profile, owner, is_proven = owned[0]
+    if len(owned) > 1 or not is_proven or not is_untouched(session, profile):
+        raise MentoradoExistsError(profile.id)
+    return profile, owner
 
 
 def _write_new(
@@ -67,23 +89,6 @@ def _write_new(
     return Registered(profile)
 
 
-def _owned_profile(session: Session, address: object) -> tuple[Mentorado, User] | None:
-    """The untouched profile of the address's person; raises where any other one has it."""
-    if not isinstance(address, str):
-        return None
-    _hold_still(session, address)
-    waiting = waiting_for(session, address)
-    if waiting:
-        raise MentoradoExistsError(waiting[0])
-    owned = _with_owners(session, address)
-    if not owned:
-        return None
-    profile, owner, is_proven = owned[0]
-    if len(owned) > 1 or not is_proven or not is_untouched(session, profile):
-        raise MentoradoExistsError(profile.id)
-    return profile, owner
-
-
 def _hold_still(session: Session, address: str) -> None:
     """Let nobody of this address sign in or be swept until we are done.
 
@@ -95,7 +100,9 @@ def _hold_still(session: Session, address: str) -> None:
     lock_address(session, address)
 
 
-def _with_owners(session: Session, address: str) -> list[tuple[Mentorado, User, bool]]:
+def _with_owners(
+    session: Session, address: str, apart_from: int | None
+) -> list[tuple[Mentorado, User, bool]]:
     """Profiles that carry this address as their own, or whose owner proved it (told in the third).
 
     An automatic profile has copied its owner's address. Where that is not proven it counts for
@@ -111,7 +118,7 @@ def _with_owners(session: Session, address: str) -> list[tuple[Mentorado, User, 
     rows = session.execute(
         select(Mentorado, User, proven)
         .join(User, User.id == Mentorado.user_id)
-        .where(Mentorado.id.in_(found))
+        .where(Mentorado.id.in_(found), Mentorado.id.is_distinct_from(apart_from))
         .order_by(Mentorado.id)
         .limit(2)
         .with_for_update(of=Mentorado),

@@ -31,19 +31,19 @@ class ConflictError(Exception):
 
 def block(session: Session, user_id: int, *, entry: Entry, now: datetime) -> list[str]:
     """Refuse this person from their next request on; the sweep leaves them alone as well."""
-    user = _locked_user(session, user_id)
+    user = locked_user(session, user_id)
     if user.blocked_at is None:
         user.blocked_at = now
-        _record(session, entry, "block", user=user)
+        record_action(session, entry, "block", user=user)
     return [user.clerk_id]
 
 
 def allow(session: Session, user_id: int, *, entry: Entry) -> list[str]:
     """Let a blocked person in again; their next request is provisioned as any other."""
-    user = _locked_user(session, user_id)
+    user = locked_user(session, user_id)
     if user.blocked_at is not None:
         user.blocked_at = None
-        _record(session, entry, "allow", user=user)
+        record_action(session, entry, "allow", user=user)
     return [user.clerk_id]
 
 
@@ -55,26 +55,26 @@ def link(
     Raises ConflictError for a profile that has another owner, and for a person whose own profile
     has been used.
     """
-    user = _locked_user(session, user_id)
-    profile = _locked_profile(session, mentorado_id)
+    user = locked_user(session, user_id)
+    profile = locked_profile(session, mentorado_id)
     if profile.user_id == user.id:
         return [user.clerk_id]
     if profile.user_id is not None:
         raise ConflictError("the profile has another owner")
     folded = _make_room(session, user)
     profile.user_id, profile.edited_at, profile.updated_at = user.id, now, now
-    _record(session, entry, "link", user=user, profile=profile, folded_mentorado_id=folded)
+    record_action(session, entry, "link", user=user, profile=profile, folded_mentorado_id=folded)
     return [user.clerk_id]
 
 
 def unlink(session: Session, mentorado_id: int, *, entry: Entry, now: datetime) -> list[str]:
     """Take a profile out of its owner's hands; it waits for whoever proves its address."""
-    owner = _locked_owner(session, mentorado_id)
-    profile = _locked_profile(session, mentorado_id)
+    owner = locked_owner(session, mentorado_id)
+    profile = locked_profile(session, mentorado_id)
     if owner is None:
         return []
     profile.user_id, profile.edited_at, profile.updated_at = None, now, now
-    _record(session, entry, "unlink", user=owner, profile=profile)
+    record_action(session, entry, "unlink", user=owner, profile=profile)
     return [owner.clerk_id]
 
 
@@ -83,15 +83,70 @@ def remove(session: Session, mentorado_id: int, *, entry: Entry, now: datetime) 
 
     Raises ConflictError where a table that we do not know holds on to it.
     """
-    owner = _locked_owner(session, mentorado_id)
-    profile = _locked_profile(session, mentorado_id)
-    _record(session, entry, "delete", user=owner, profile=profile, email=profile.email)
+    owner = locked_owner(session, mentorado_id)
+    profile = locked_profile(session, mentorado_id)
+    record_action(session, entry, "delete", user=owner, profile=profile, email=profile.email)
     try:
         session.delete(profile)
         session.flush()  # so that a table that refers to it is heard here
     except IntegrityError as err:
         raise ConflictError("something still refers to the profile") from err
     return [] if owner is None else block(session, owner.id, entry=entry, now=now)
+
+
+def locked_user(session: Session, user_id: int) -> User:
+    """The person, held still until the commit; raises UnknownPersonError."""
+    user = session.scalars(
+        select(User).where(User.id == user_id).with_for_update(),
+        execution_options={"populate_existing": True},
+    ).one_or_none()
+    if user is None:
+        raise UnknownPersonError(f"there is no user {user_id}")
+    return user
+
+
+def locked_profile(session: Session, mentorado_id: int) -> Mentorado:
+    """The profile, held still until the commit; raises UnknownMentoradoError."""
+    profile = session.scalars(
+        select(Mentorado).where(Mentorado.id == mentorado_id).with_for_update(),
+        execution_options={"populate_existing": True},
+    ).one_or_none()
+    if profile is None:
+        raise UnknownMentoradoError(f"there is no mentorado {mentorado_id}")
+    return profile
+
+
+def locked_owner(session: Session, mentorado_id: int) -> User | None:
+    """The profile's owner, if it has one, whose lock comes before the profile's own.
+
+    Raises ConflictError where the profile changes hands between the two looks.
+    """
+    owner_of = select(Mentorado.user_id).where(Mentorado.id == mentorado_id)
+    owner_id = session.scalars(owner_of).one_or_none()
+    owner = None if owner_id is None else locked_user(session, owner_id)
+    if session.scalars(owner_of).one_or_none() != owner_id:
+        raise ConflictError("the profile has just changed hands")
+    return owner
+
+
+def record_action(
+    session: Session,
+    entry: Entry,
+    action: str,
+    *,
+    user: User | None = None,
+    profile: Mentorado | None = None,
+    **details: Any,
+) -> None:
+    """Add what an admin did to the record."""
+    audit.record(
+        session,
+        entry,
+        "admin_action",
+        user_id=user.id if user else None,
+        mentorado_id=profile.id if profile else None,
+        details={"action": action, **details},
+    )
 
 
 def _make_room(session: Session, user: User) -> int | None:
@@ -105,55 +160,3 @@ def _make_room(session: Session, user: User) -> int | None:
     session.delete(own)
     session.flush()  # its place must be free before the other one takes it
     return own.id
-
-
-def _locked_user(session: Session, user_id: int) -> User:
-    user = session.scalars(
-        select(User).where(User.id == user_id).with_for_update(),
-        execution_options={"populate_existing": True},
-    ).one_or_none()
-    if user is None:
-        raise UnknownPersonError(f"there is no user {user_id}")
-    return user
-
-
-def _locked_profile(session: Session, mentorado_id: int) -> Mentorado:
-    profile = session.scalars(
-        select(Mentorado).where(Mentorado.id == mentorado_id).with_for_update(),
-        execution_options={"populate_existing": True},
-    ).one_or_none()
-    if profile is None:
-        raise UnknownMentoradoError(f"there is no mentorado {mentorado_id}")
-    return profile
-
-
-def _locked_owner(session: Session, mentorado_id: int) -> User | None:
-    """The profile's owner, whose lock comes before the profile's own.
-
-    Raises ConflictError where the profile changes hands between the two looks.
-    """
-    owner_of = select(Mentorado.user_id).where(Mentorado.id == mentorado_id)
-    owner_id = session.scalars(owner_of).one_or_none()
-    owner = None if owner_id is None else _locked_user(session, owner_id)
-    if session.scalars(owner_of).one_or_none() != owner_id:
-        raise ConflictError("the profile has just changed hands")
-    return owner
-
-
-def _record(
-    session: Session,
-    entry: Entry,
-    action: str,
-    *,
-    user: User | None = None,
-    profile: Mentorado | None = None,
-    **details: Any,
-) -> None:
-    audit.record(
-        session,
-        entry,
-        "admin_action",
-        user_id=user.id if user else None,
-        mentorado_id=profile.id if profile else None,
-        details={"action": action, **details},
-    )

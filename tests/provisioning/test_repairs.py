@@ -177,7 +177,7 @@ def test_profile_that_changes_hands_between_two_looks_is_left_alone(
         session.execute(update(Mentorado).where(Mentorado.id == alice.id).values(user_id=None))
         return session.get_one(User, user_id)
 
-    monkeypatch.setattr(repairs, "_locked_user", lock_late)
+    monkeypatch.setattr(repairs, "locked_user", lock_late)
 
     with pytest.raises(ConflictError, match="changed hands"):
         repairs.unlink(session, alice.id, entry=ADMIN, now=NOW)

@@ -1,0 +1,30 @@
+"""archived_rows: rows that had to make room for others, as they were."""
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Identity, Index
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from extensions import Model
+from models.columns import CreatedAt
+
+
+class ArchivedRow(Model):
+    """One row of any table. Ids without foreign keys: the archive outlives what it tells of."""
+
+    __tablename__ = "archived_rows"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    at: Mapped[CreatedAt]
+    reason: Mapped[str]
+    table_name: Mapped[str]
+    content: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    mentorado_id: Mapped[int]
+    kept_mentorado_id: Mapped[int]
+    request_id: Mapped[str | None]
+
+    __table_args__ = (
+        Index("archived_rows_mentorado_id_idx", "mentorado_id"),
+        Index("archived_rows_kept_mentorado_id_idx", "kept_mentorado_id"),
+    )

@@ -1,0 +1,123 @@
+"""Merging by the API: shown first, done once, and seen by the mentee at their next request."""
+
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from models import Mentorado, MetricaMensal, User
+from models.mentorado import Turma
+from models.user import Role
+from tests.cast import ALICE, BOB, CHARLIE
+from tests.fixtures import Sign
+
+
+@pytest.fixture
+def admin(session: Session, sign: Sign) -> dict[str, str]:
+    """The headers of an admin."""
+    session.add(User(clerk_id=CHARLIE.clerk_id, role=Role.ADMIN))
+    session.commit()
+    return sign(CHARLIE)
+
+
+@pytest.fixture
+def old(session: Session, alice: Mentorado) -> Mentorado:
+    """A second profile of Alice's, with January and February; she has reported January herself."""
+    profile = Mentorado(nome_completo="Alice (2025)", turma=Turma.NEON)
+    session.add(profile)
+    session.flush()  # the months need the id
+    for owner, mes, revenue in ((profile, 1, 100), (profile, 2, 150), (alice, 1, 200)):
+        session.add(MetricaMensal(mentorado_id=owner.id, ano=2026, mes=mes, faturamento=revenue))
+    session.commit()
+    return profile
+
+
+def merge(
+    client: FlaskClient, admin: dict[str, str], old: Mentorado, **wanted: object
+) -> dict[str, Any]:
+    path = f"/api/admin/mentorados/{old.id}/merge"
+    answer = client.post(path, headers=admin, json=wanted)
+    return {"status": answer.status_code, **(answer.json or {})}
+
+
+def months_of(client: FlaskClient, sign: Sign) -> dict[int, int]:
+    items = (client.get("/api/mentorados/me/metricas", headers=sign(ALICE)).json or {})["items"]
+    return {item["mes"]: item["faturamento"] for item in items}
+
+
+def test_dry_run_shows_what_would_move_and_what_would_clash(
+    client: FlaskClient, admin: dict[str, str], old: Mentorado, alice: Mentorado, sign: Sign
+) -> None:
+    told = merge(client, admin, old, into=alice.id, dry_run=True)
+
+    [conflict] = told["conflicts"]
+    assert (told["status"], told["dry_run"], told["moved"]) == (200, True, {"metricas_mensais": 1})
+    assert (conflict["kept"]["faturamento"], conflict["archived"]["faturamento"]) == (200, 100)
+    assert months_of(client, sign) == {1: 200}
+
+
+@pytest.mark.parametrize(("prefer", "january"), [("into", 200), ("from", 100)])
+def test_merge_is_seen_by_the_mentee_at_once(
+    client: FlaskClient,
+    admin: dict[str, str],
+    old: Mentorado,
+    alice: Mentorado,
+    sign: Sign,
+    prefer: str,
+    january: int,
+) -> None:
+    client.get("/api/auth/me", headers=sign(ALICE))
+
+    merge(client, admin, old, into=alice.id, prefer=prefer)
+
+    assert months_of(client, sign) == {1: january, 2: 150}
+
+
+def test_second_click_finds_nothing_left_to_do(
+    client: FlaskClient, admin: dict[str, str], old: Mentorado, alice: Mentorado
+) -> None:
+    statuses = [merge(client, admin, old, into=alice.id)["status"] for _ in range(2)]
+
+    assert statuses == [200, 404]
+
+
+def test_profiles_of_two_people_are_a_conflict(
+    client: FlaskClient,
+    admin: dict[str, str],
+    old: Mentorado,
+    alice: Mentorado,
+    session: Session,
+    sign: Sign,
+) -> None:
+    bobs = (client.get("/api/mentorados/me", headers=sign(BOB)).json or {})["id"]
+
+    told = merge(client, admin, alice, into=bobs)
+
+    assert (told["status"], told["code"]) == (409, "conflict")
+    assert len(session.scalars(select(MetricaMensal)).all()) == 3
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field"),
+    [
+        ({}, "into"),
+        ({"into": "1"}, "into"),
+        ({"into": 0}, "into"),
+        ({"into": 2**31}, "into"),
+        ({"into": 1, "dry_run": "yes"}, "dry_run"),
+        ({"into": 1, "prefer": "me"}, "prefer"),
+    ],
+)
+def test_request_that_does_not_fit_is_named(
+    client: FlaskClient,
+    admin: dict[str, str],
+    old: Mentorado,
+    wanted: dict[str, object],
+    field: str,
+) -> None:
+    told = merge(client, admin, old, **wanted)
+
+    assert told["status"] == 422
+    assert [error["field"] for error in told["errors"]] == [field]
