@@ -25,7 +25,7 @@ admin_users = Blueprint("admin_users", __name__, url_prefix="/api/admin/users")
 @admin_required
 def list_people() -> ResponseReturnValue:
     """People in key order: of one state, or found by name, address, Clerk id or reference code."""
-    page, state = asked_page(), _asked_state()
+    page, state = asked_page(), asked_state()
     with transaction() as session:
         found = people(
             session,
@@ -77,6 +77,19 @@ def person_shape(row: PersonRow) -> dict[str, Any]:
     }
 
 
+def asked_state() -> PersonState | None:
+    """Read `state`; raises InvalidInputError for one that there is not."""
+    given = request.args.get("state")
+    if not given:
+        return None
+    try:
+        return PersonState(given)
+    except ValueError as err:
+        known = ", ".join(PersonState)
+        message = f"Escolha um destes: {known}."
+        raise InvalidInputError([{"field": "state", "message": message}]) from err
+
+
 def provide_again(clerk_id: str) -> dict[str, Any]:
     """Ensure somebody at an admin's request; a record of theirs is left to the next sweep.
 
@@ -87,15 +100,3 @@ def provide_again(clerk_id: str) -> dict[str, Any]:
     with transaction() as session:
         attempts.revive(session, clerk_id, now)
     return {**outcome_shape(context_of(ensured)), "request_id": g.request_id}
-
-
-def _asked_state() -> PersonState | None:
-    given = request.args.get("state")
-    if not given:
-        return None
-    try:
-        return PersonState(given)
-    except ValueError as err:
-        known = ", ".join(PersonState)
-        message = f"Escolha um destes: {known}."
-        raise InvalidInputError([{"field": "state", "message": message}]) from err

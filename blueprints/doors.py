@@ -11,6 +11,12 @@ from blueprints.admin_users import admin_users
 from blueprints.answers import reference, support_link
 from blueprints.assets import register_assets
 from blueprints.auth import auth
+from blueprints.desk import desk
+from blueprints.desk_changes import desk_changes
+from blueprints.desk_mentees import desk_mentees
+from blueprints.desk_people import desk_people
+from blueprints.desk_sweeps import desk_sweeps
+from blueprints.desk_words import register_desk_words
 from blueprints.errors import register_errors
 from blueprints.headers import register_headers
 from blueprints.local_clerk import local_clerk
@@ -26,12 +32,13 @@ from config import Config
 
 FOR_EVERYBODY = (auth, ops, webhooks)
 FOR_MENTEES = (pages, metricas, mentorados)
+FOR_SUPPORT = (desk, desk_people, desk_mentees, desk_sweeps, desk_changes)
 FOR_ADMINS = (admin_sweeps, admin_mentorados, admin_users, admin_provisioning, admin_audit)
 
 
 def open_doors(app: Flask, config: Config) -> None:
     """Register everything that answers requests, and the gate before it."""
-    for blueprint in (*FOR_EVERYBODY, *FOR_MENTEES, *FOR_ADMINS):
+    for blueprint in (*FOR_EVERYBODY, *FOR_MENTEES, *FOR_ADMINS, *FOR_SUPPORT):
         app.register_blueprint(blueprint)
     if config.uses_local_identity:
         app.register_blueprint(local_clerk)
@@ -47,3 +54,4 @@ def open_doors(app: Flask, config: Config) -> None:
     register_headers(app, config)
     register_errors(app)
     register_words(app)
+    register_desk_words(app)

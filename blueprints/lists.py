@@ -31,11 +31,11 @@ class Page:
         return {"items": items, "next_cursor": str(items[-1]["id"]) if is_full else None}
 
 
-def asked_page(*, most: int = LARGEST_ID) -> Page:
+def asked_page(*, most: int = LARGEST_ID, longest: int = LONGEST_LIST) -> Page:
     """Read `cursor` and `limit`; raises InvalidInputError for what is no number in range."""
     return Page(
         _number("cursor", default=0, most=most),
-        max(1, _number("limit", default=LONGEST_LIST, most=LONGEST_LIST)),
+        max(1, _number("limit", default=longest, most=longest)),
     )
 
 

@@ -24,7 +24,8 @@ PERIOD_MESSAGES = {
 }
 
 
-def _as_written(value: object, info: ValidationInfo) -> object:
+def as_written(value: object, info: ValidationInfo) -> object:
+    """Read what a person has typed as a whole number; what a program sends stays as it is."""
     if info.context != BY_HAND or not isinstance(value, str):
         return value
     try:
@@ -33,7 +34,7 @@ def _as_written(value: object, info: ValidationInfo) -> object:
         raise PydanticCustomError(err.kind, err.kind) from err
 
 
-Figure = Annotated[Amount, BeforeValidator(_as_written)]
+Figure = Annotated[Amount, BeforeValidator(as_written)]
 
 
 class MonthReport(Body):

@@ -10,6 +10,7 @@ from dashboard.periods import BRASILIA
 MONTHS = "janeiro fevereiro março abril maio junho julho agosto setembro outubro novembro dezembro"
 MISSING = "n/d"
 LARGEST_PERCENT = 999  # beyond, a figure says more about its first month than about growth
+PRECISE = 10  # seconds; up to there a tenth matters
 NO_SCORE = ("none", "sem pontos ainda")
 # From how many points on which tone and word: every goal met makes 80, and 120 is the most.
 SCORES = (
@@ -25,6 +26,7 @@ def register_words(app: Flask) -> None:
     """Give the templates their filters."""
     for word in (
         *(reais, compact_reais, number, percent, month_name, short_month, month_letters, moment),
+        seconds,
         *(bar_text, first_name, initials, score_tone, score_word),
     ):
         app.add_template_filter(word)
@@ -87,6 +89,16 @@ def bar_text(bar: Bar) -> str:
 def moment(value: datetime) -> str:
     """«10/03/2026, às 09h00», by the clocks of Brasília."""
     return value.astimezone(BRASILIA).strftime("%d/%m/%Y, às %Hh%M")
+
+
+def seconds(value: float | None) -> str:
+    """How long something lasted, as precisely as one would say it: «0,3 s», «4 min», «2 dias»."""
+    if value is None:
+        return MISSING
+    for size, name in ((86_400, "dias"), (3_600, "h"), (60, "min")):
+        if value >= 2 * size:
+            return f"{value // size:.0f} {name}"
+    return f"{value:.1f} s".replace(".", ",") if value < PRECISE else f"{value:.0f} s"
 
 
 def first_name(name: str) -> str:

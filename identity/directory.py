@@ -67,6 +67,11 @@ class Directory:
         self._lock = threading.Lock()
         self._callers = ThreadPoolExecutor(CALLERS, thread_name_prefix="directory")
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether this process has heard well of the provider when it last asked."""
+        return self._throttle.is_open
+
     def look_up(
         self, clerk_id: str, *, wait_seconds: float = TIMEOUT_SECONDS, is_probe: bool = False
     ) -> Identity:

@@ -42,6 +42,12 @@ class Throttle:
         self._rests_until = 0.0  # because the provider wants it
         self._lock = threading.Lock()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the latest question was answered, and the provider does not want to rest."""
+        with self._lock:
+            return not self._failures and self._clock() >= self._rests_until
+
     def admit(self, *, is_probe: bool = False) -> None:
         """Let one question through, or raise ProviderUnavailableError.
 

@@ -29,4 +29,5 @@ class AuditEvent(Model):
         Index("audit_events_user_id_idx", "user_id", "id"),
         Index("audit_events_mentorado_id_idx", "mentorado_id", "id"),
         Index("audit_events_request_id_idx", "request_id"),
+        Index("audit_events_at_idx", "at", postgresql_using="brin"),  # rows come in this order
     )

@@ -48,6 +48,7 @@ class Mentorado(Model):
         Index(ONE_EACH, "user_id", unique=True),
         Index("mentorados_email_idx", "email"),
         Index("mentorados_turma_idx", "turma"),
+        Index("mentorados_created_at_idx", "created_at"),
         Index("mentorados_turma_ativo_idx", "turma", "ativo"),
         Index(
             "mentorados_unlinked_email_idx",

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from models import Mentorado, ProvisioningAttempt, User
 from models.provisioning_attempt import AttemptState
 from provisioning.audit import Entry
+from provisioning.repairs import locked_user, record_action
 
 DOUBLINGS = 20  # far beyond any cap, and a day count that timedelta can still hold
 
@@ -145,6 +146,19 @@ def revive(session: Session, clerk_id: str, now: datetime) -> None:
     ).one_or_none()
     if attempt is not None:
         attempt.state, attempt.attempts, attempt.next_attempt_at = AttemptState.PENDING, 0, now
+
+
+def forget(session: Session, user_id: int, *, entry: Entry) -> list[str]:
+    """Drop the record of this person, if there is one, with a note of what it said.
+
+    Returns the Clerk ids of those it concerns. Raises UnknownPersonError.
+    """
+    user = locked_user(session, user_id)
+    gone = delete(ProvisioningAttempt).where(ProvisioningAttempt.clerk_id == user.clerk_id)
+    attempt = session.scalars(gone.returning(ProvisioningAttempt)).one_or_none()
+    if attempt is not None:
+        record_action(session, entry, "discard", user=user, error=attempt.error_class)
+    return []
 
 
 def _is_due(now: datetime | None) -> tuple[ColumnElement[bool], ...]:

@@ -11,7 +11,7 @@ from models import Mentorado, User
 from provisioning.audit import Entry
 from provisioning.moving import Clash, Journey, archive, move_rows
 from provisioning.references import MENTORADOS, is_referenced, references_to_mentorados
-from provisioning.repairs import ConflictError, locked_profile, locked_user, record_action
+from provisioning.repairs import Conflict, ConflictError, locked_profile, locked_user, record_action
 
 GAPS = ("email", "foto_url")  # what the kept profile takes over where it has nothing itself
 
@@ -69,7 +69,7 @@ def preview(session: Session, journey: Journey, *, entry: Entry, now: datetime) 
 def _locked_pair(session: Session, journey: Journey) -> tuple[Mentorado, Mentorado]:
     """Both profiles, held still with their owners: people first, each kind by its ids."""
     if journey.from_id == journey.into_id:
-        raise ConflictError("a profile cannot be merged into itself")
+        raise ConflictError(Conflict.ITSELF)
     ids = sorted((journey.from_id, journey.into_id))
     owners = select(Mentorado.user_id).where(Mentorado.id.in_(ids), Mentorado.user_id.is_not(None))
     before = sorted(filter(None, session.scalars(owners)))
@@ -77,9 +77,9 @@ def _locked_pair(session: Session, journey: Journey) -> tuple[Mentorado, Mentora
         locked_user(session, user_id)
     profiles = {mentorado_id: locked_profile(session, mentorado_id) for mentorado_id in ids}
     if sorted(p.user_id for p in profiles.values() if p.user_id is not None) != before:
-        raise ConflictError("a profile has just changed hands")
+        raise ConflictError(Conflict.CHANGED_HANDS)
     if len(before) > 1:
-        raise ConflictError("both profiles have an owner")
+        raise ConflictError(Conflict.TWO_OWNERS)
     return profiles[journey.from_id], profiles[journey.into_id]
 
 
@@ -95,7 +95,7 @@ def _move_everything(session: Session, journey: Journey) -> tuple[dict[str, int]
 
 def _remove(session: Session, source: Mentorado, journey: Journey) -> None:
     if is_referenced(session, source.id):
-        raise ConflictError("something still refers to the profile")
+        raise ConflictError(Conflict.HELD)
     archive(session, MENTORADOS, _content(session, source), journey)
     session.delete(source)
     session.flush()  # its owner must be free before the other profile takes them

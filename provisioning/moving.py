@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from models import ArchivedRow
 from provisioning.references import Reference, references_to
-from provisioning.repairs import ConflictError
+from provisioning.repairs import Conflict, ConflictError
 
 # The columns of a unique index; none of one that is made of expressions.
 KEY_COLUMNS = text("""
@@ -143,7 +143,7 @@ def _rival(session: Session, reference: Reference, journey: Journey, row: Row, i
     )
     found = session.execute(query, {"place": row.place, "into": journey.into_id}).all()
     if not columns or len(found) != 1:
-        raise ConflictError(f"{index} keeps two rows apart in a way that cannot be told")
+        raise ConflictError(Conflict.UNTOLD_RULE, index)
     return Row(found[0].place, found[0].content)
 
 
@@ -151,7 +151,7 @@ def _give_way(session: Session, reference: Reference, journey: Journey, row: Row
     for child in references_to(session, reference.table_name):
         held = _sql("SELECT EXISTS (SELECT 1 FROM {table} WHERE {column}::text = :value)", child)
         if session.scalar(held, {"value": str(row.content[child.target_name])}):
-            raise ConflictError(f"{child.table_name} refers to a row that would have to make room")
+            raise ConflictError(Conflict.HELD_ROW, child.table_name)
     archive(session, reference.table_name, row.content, journey)
     gone = _sql("DELETE FROM {table} WHERE ctid = CAST(:place AS tid)", reference)
     session.execute(gone, {"place": row.place})

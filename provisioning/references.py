@@ -38,6 +38,20 @@ def references_to_mentorados(session: Session) -> list[Reference]:
     return references_to(session, MENTORADOS)
 
 
+def count_references(session: Session, mentorado_id: int) -> dict[str, int]:
+    """How many rows of each table that refers to mentorados belong to this one."""
+    references = references_to_mentorados(session)
+    counted = ", ".join(
+        f"(SELECT count(*) FROM {r.table_name} WHERE {r.column_name} = :id)"  # noqa: S608 - quoted
+        for r in references
+    )
+    row = session.execute(text(f"SELECT {counted}"), {"id": mentorado_id}).one()
+    counts: dict[str, int] = {}
+    for reference, count in zip(references, row, strict=True):
+        counts[reference.table_name] = counts.get(reference.table_name, 0) + count
+    return counts
+
+
 def is_referenced(session: Session, mentorado_id: int) -> bool:
     """Whether any row of any table belongs to this mentorado."""
     found = " OR ".join(

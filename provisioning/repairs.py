@@ -4,6 +4,7 @@ Whoever locks does so in one order, as a login does: the person's row first, the
 Each function returns the Clerk ids of those whose next request must see the change.
 """
 
+import enum
 from datetime import datetime
 from typing import Any
 
@@ -25,8 +26,26 @@ class UnknownMentoradoError(Exception):
     """There is no mentorado of that id."""
 
 
+class Conflict(enum.Enum):
+    """Why a change does not fit what is there."""
+
+    ITSELF = "a profile cannot be merged into itself"
+    CHANGED_HANDS = "a profile has just changed hands"
+    OWNED = "the profile has another owner"
+    HAS_OWN = "the person has a profile of their own"
+    TWO_OWNERS = "both profiles have an owner"
+    HELD = "something still refers to the profile"
+    UNTOLD_RULE = "two rows are kept apart in a way that cannot be told"
+    HELD_ROW = "something refers to a row that would have to make room"
+    NOT_AS_SHOWN = "what would happen is no longer what was confirmed"
+
+
 class ConflictError(Exception):
-    """The change does not fit what is there; nothing was written."""
+    """The change does not fit what is there; nothing was written. `about`: what is in the way."""
+
+    def __init__(self, kind: Conflict, about: str = "") -> None:
+        super().__init__(f"{kind.value}: {about}" if about else kind.value)
+        self.kind = kind
 
 
 def block(session: Session, user_id: int, *, entry: Entry, now: datetime) -> list[str]:
@@ -60,7 +79,7 @@ def link(
     if profile.user_id == user.id:
         return [user.clerk_id]
     if profile.user_id is not None:
-        raise ConflictError("the profile has another owner")
+        raise ConflictError(Conflict.OWNED)
     folded = _make_room(session, user)
     profile.user_id, profile.edited_at, profile.updated_at = user.id, now, now
     record_action(session, entry, "link", user=user, profile=profile, folded_mentorado_id=folded)
@@ -90,7 +109,7 @@ def remove(session: Session, mentorado_id: int, *, entry: Entry, now: datetime) 
         session.delete(profile)
         session.flush()  # so that a table that refers to it is heard here
     except IntegrityError as err:
-        raise ConflictError("something still refers to the profile") from err
+        raise ConflictError(Conflict.HELD) from err
     return [] if owner is None else block(session, owner.id, entry=entry, now=now)
 
 
@@ -125,7 +144,7 @@ def locked_owner(session: Session, mentorado_id: int) -> User | None:
     owner_id = session.scalars(owner_of).one_or_none()
     owner = None if owner_id is None else locked_user(session, owner_id)
     if session.scalars(owner_of).one_or_none() != owner_id:
-        raise ConflictError("the profile has just changed hands")
+        raise ConflictError(Conflict.CHANGED_HANDS)
     return owner
 
 
@@ -156,7 +175,7 @@ def _make_room(session: Session, user: User) -> int | None:
     if own is None:
         return None
     if not is_untouched(session, own):
-        raise ConflictError("the person has a profile of their own")
+        raise ConflictError(Conflict.HAS_OWN)
     session.delete(own)
     session.flush()  # its place must be free before the other one takes it
     return own.id

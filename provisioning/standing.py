@@ -11,6 +11,7 @@ from provisioning.linking import Rules, Standing
 from provisioning.references import is_referenced
 
 AUTO_CREATE = "auto_create"  # key of the stored kill switch in app_settings
+CHOICES = 20  # of one address; more would be a mistake of another kind
 ADDRESS_LOCKS = 20_251  # first half of the advisory keys that stand for an address
 
 
@@ -70,6 +71,13 @@ def waiting_for(session: Session, address: str) -> tuple[int, ...]:
     same_address = func.normalized_address(Mentorado.email) == func.normalized_address(address)
     unlinked = select(Mentorado.id).where(Mentorado.user_id.is_(None), same_address)
     return tuple(session.scalars(unlinked.order_by(Mentorado.id).limit(2)))
+
+
+def waiting_profiles(session: Session, address: str) -> list[Mentorado]:
+    """All profiles that nobody owns and that have this address, for somebody to choose from."""
+    same_address = func.normalized_address(Mentorado.email) == func.normalized_address(address)
+    unlinked = select(Mentorado).where(Mentorado.user_id.is_(None), same_address)
+    return list(session.scalars(unlinked.order_by(Mentorado.id).limit(CHOICES)))
 
 
 def is_untouched(session: Session, profile: Mentorado) -> bool:

@@ -23,8 +23,12 @@ def upgrade() -> None:
     for column in ("mentorado_id", "kept_mentorado_id"):
         op.create_index(f"archived_rows_{column}_idx", "archived_rows", [column])
     op.create_index("audit_events_request_id_idx", "audit_events", ["request_id"])
+    op.create_index("audit_events_at_idx", "audit_events", ["at"], postgresql_using="brin")
+    op.create_index("mentorados_created_at_idx", "mentorados", ["created_at"])
 
 
 def downgrade() -> None:
+    op.drop_index("mentorados_created_at_idx", "mentorados")
+    op.drop_index("audit_events_at_idx", "audit_events")
     op.drop_index("audit_events_request_id_idx", "audit_events")
     op.drop_table("archived_rows")

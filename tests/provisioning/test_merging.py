@@ -173,14 +173,14 @@ def test_profiles_of_two_people_are_not_merged(session: Session, pair: tuple[int
         session.get_one(Mentorado, mentorado_id).user_id = owner
     session.flush()  # before the merge asks who they are
 
-    with pytest.raises(ConflictError, match="both"):
+    with pytest.raises(ConflictError, match="both profiles"):
         join(session, pair)
 
 
 def test_profile_is_not_merged_into_itself_or_into_nothing(
     session: Session, pair: tuple[int, int]
 ) -> None:
-    with pytest.raises(ConflictError, match="itself"):
+    with pytest.raises(ConflictError, match="into itself"):
         join(session, (pair[0], pair[0]))
     with pytest.raises(UnknownMentoradoError):
         join(session, (pair[0], 2_147_483_647))

@@ -1,0 +1,55 @@
+"""The support desk's mentees: listed, and anybody's dashboard to look at."""
+
+from flask import Blueprint, render_template
+from flask.typing import ResponseReturnValue
+
+from blueprints.desk_words import event_name
+from blueprints.errors import NotFoundError
+from blueprints.lists import ID, asked_page, asked_text
+from blueprints.stance import admin_required
+from dashboard.chart import draw_chart
+from dashboard.overview import read_overview
+from extensions import transaction
+from house import house
+from models import Mentorado, User
+from provisioning import audit
+from provisioning.mentees import mentees
+from session_context import mentorado_shape
+
+desk_mentees = Blueprint("desk_mentees", __name__, url_prefix="/admin/mentorados")
+
+PAGE_SIZE = 50
+HISTORY_SIZE = 50
+
+
+@desk_mentees.get("")
+@admin_required
+def index() -> ResponseReturnValue:
+    """Profiles in key order, or those whose name or address has the text in it."""
+    page, wanted = asked_page(longest=PAGE_SIZE), asked_text("q")
+    with transaction() as session:
+        found = mentees(session, wanted=wanted, after_id=page.after_id, limit=page.limit)
+    next_id = found[-1].id if len(found) == page.limit else None
+    return render_template("desk_mentees.html", mentees=found, wanted=wanted or "", next_id=next_id)
+
+
+@desk_mentees.get(f"/<{ID}:mentorado_id>")
+@admin_required
+def show(mentorado_id: int) -> ResponseReturnValue:
+    """One profile with its dashboard, as its mentee sees it, and what has happened to it."""
+    with transaction() as session:
+        profile = session.get(Mentorado, mentorado_id)
+        if profile is None:
+            raise NotFoundError(f"there is no mentorado {mentorado_id}")
+        owner = session.get(User, profile.user_id) if profile.user_id else None
+        overview = read_overview(session, mentorado_id, now=house().now())
+        history = audit.events(session, mentorado_id=mentorado_id, limit=HISTORY_SIZE)
+    return render_template(
+        "desk_mentee.html",
+        mentorado=mentorado_shape(profile),
+        profile=profile,
+        owner=owner,
+        overview=overview,
+        chart=draw_chart(overview.months) if overview.months else None,
+        history=[(event, event_name(event)) for event in history],
+    )

@@ -1,0 +1,106 @@
+"""How the guarantee has fared lately, counted in the database, so that every process agrees."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import extract, func, select
+from sqlalchemy.orm import Session
+
+from models import AuditEvent, Mentorado, ProvisioningAttempt, SweepRun, User
+from models.sweep_run import SweepStatus
+from provisioning import backlog, difference, switch
+
+PROVIDED = ("mentorado_created", "mentorado_linked", "mentorado_claimed")
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why profiles could not be made, and how many in the last hour and day still have none."""
+
+    error: str
+    last_hour: int
+    last_day: int
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """The last day; `success_rate` from 0 to 1 and `p95_seconds` are None where nobody came."""
+
+    provided: int
+    failing: int
+    p95_seconds: float | None
+    reasons: tuple[Reason, ...]
+    missing: int
+    oldest_missing: datetime | None
+    dead_letters: int
+    ambiguous_addresses: int
+    incomplete: int
+    is_switched_on: bool
+    last_sweep: SweepRun | None
+
+    @property
+    def success_rate(self) -> float | None:
+        """Of those who were given a profile or still fail, how many have got one."""
+        everybody = self.provided + self.failing
+        return self.provided / everybody if everybody else None
+
+
+def take_vitals(session: Session, *, now: datetime) -> Vitals:
+    """Count what happened in the day before `now`, and what waits just now."""
+    reasons = _reasons(session, now)
+    return Vitals(
+        provided=_provided(session, now - DAY),
+        failing=sum(reason.last_day for reason in reasons),
+        p95_seconds=_p95_seconds(session, now - DAY),
+        reasons=reasons,
+        missing=difference.count_missing(session),
+        oldest_missing=difference.oldest_missing(session),
+        dead_letters=backlog.count_dead_letters(session),
+        ambiguous_addresses=backlog.count_ambiguous_addresses(session),
+        incomplete=backlog.count_incomplete(session),
+        is_switched_on=switch.is_on(session),
+        last_sweep=_last_sweep(session),
+    )
+
+
+def _provided(session: Session, since: datetime) -> int:
+    told = select(func.count()).where(AuditEvent.event.in_(PROVIDED), AuditEvent.at >= since)
+    return session.scalars(told).one()
+
+
+def _p95_seconds(session: Session, since: datetime) -> float | None:
+    """From when a person was first heard of to their automatic profile; 0 within one request."""
+    waited = extract("epoch", Mentorado.created_at - User.created_at)
+    found = session.scalars(
+        select(func.percentile_cont(0.95).within_group(waited))
+        .select_from(Mentorado)
+        .join(User, User.id == Mentorado.user_id)
+        .where(Mentorado.created_automatically, Mentorado.created_at >= since)
+    ).one()
+    return None if found is None else float(found)
+
+
+def _reasons(session: Session, now: datetime) -> tuple[Reason, ...]:
+    failed_at, code = ProvisioningAttempt.last_failed_at, ProvisioningAttempt.error_code
+    error = func.concat_ws(" ", ProvisioningAttempt.error_class, code)
+    in_the_hour = func.count().filter(failed_at >= now - HOUR)
+    is_helped = (
+        select(Mentorado.id)
+        .join(User, User.id == Mentorado.user_id)
+        .where(User.clerk_id == ProvisioningAttempt.clerk_id)
+        .exists()
+    )
+    rows = session.execute(
+        select(error, in_the_hour, func.count())
+        .where(failed_at >= now - DAY, ~is_helped)
+        .group_by(error)
+        .order_by(func.count().desc(), error)
+    )
+    return tuple(Reason(*row) for row in rows)
+
+
+def _last_sweep(session: Session) -> SweepRun | None:
+    over = SweepRun.status.in_((SweepStatus.SUCCEEDED, SweepStatus.FAILED, SweepStatus.ABANDONED))
+    real = select(SweepRun).where(over, ~SweepRun.dry_run)
+    return session.scalars(real.order_by(SweepRun.id.desc()).limit(1)).one_or_none()
