@@ -7,10 +7,12 @@ from datetime import datetime
 from typing import TypeVar
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from acquaintance import learned
 from context_cache import ContextCache
+from extensions import transaction
 from flights import Flights
 from identity.directory import Directory
 from identity.errors import ProviderUnavailableError
@@ -20,13 +22,18 @@ from provisioning import messages, people
 from provisioning.audit import Entry
 from provisioning.departure import depart
 from provisioning.ensure import Ensured, Outcome, ensure
-from provisioning.errors import IdentityUnavailableError
+from provisioning.errors import (
+    IdentityUnavailableError,
+    NeedsAttentionError,
+    ProvisioningUnavailableError,
+)
 from provisioning.identity import Identity
 from provisioning.linking import Rules
 from session_context import Context, context_of
 
 log = structlog.get_logger(__name__)
 
+INTRODUCTION_SECONDS = 0.2  # beside the record of the failure, and still within the request
 CHANGES = {Outcome.CREATED, Outcome.LINKED, Outcome.CLAIMED}
 
 Message = tuple[str, str]  # its id and what it is about
@@ -132,13 +139,17 @@ class Guarantee:
         return result
 
     def _ensure(self, identity: Identity, entry: Entry, now: datetime, started: float) -> Ensured:
-        ensured = self.perseverance.see_through(
-            lambda session: ensure(session, identity, entry=entry, now=now, rules=self.rules),
-            identity.clerk_id,
-            entry=entry,
-            now=now,
-            started=started,
-        )
+        try:
+            ensured = self.perseverance.see_through(
+                lambda session: ensure(session, identity, entry=entry, now=now, rules=self.rules),
+                identity.clerk_id,
+                entry=entry,
+                now=now,
+                started=started,
+            )
+        except (ProvisioningUnavailableError, NeedsAttentionError):
+            _introduce(identity, now)
+            raise
         _log_change(ensured, entry, started)
         return ensured
 
@@ -156,6 +167,15 @@ class Guarantee:
         context = replace(context_of(ensured), generation=generation)
         self.contexts.keep(identity, context)
         return context
+
+
+def _introduce(identity: Identity, now: datetime) -> None:
+    """What failed was rolled back, the person with it; support shall find them all the same."""
+    try:
+        with transaction(INTRODUCTION_SECONDS) as session:
+            people.introduce(session, identity, now)
+    except SQLAlchemyError as err:
+        log.warning("person_not_introduced", error=type(err).__name__)
 
 
 def _told_to_others(outcome: str) -> str:

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from datetime import datetime
 
 from sqlalchemy import exists, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from models import ProvisioningAttempt, User
@@ -100,3 +101,22 @@ def remember(session: Session, identity: Identity, *, signs_in: bool, now: datet
     statement = select(User).from_statement(UPSERT.bindparams(**values))
     user: User = session.scalars(statement, execution_options={"populate_existing": True}).one()
     return user
+
+
+def introduce(session: Session, identity: Identity, now: datetime) -> None:
+    """Make somebody known who could not be helped, so that support can find them, and no more.
+
+    Somebody who is known already stays as they are.
+    """
+    known = insert(User).values(
+        clerk_id=identity.clerk_id,
+        name=identity.name,
+        email=identity.email,
+        email_verified=bool(identity.email_verified),
+        image_url=identity.image_url,
+        login_method=identity.login_method,
+        created_at=now,
+        updated_at=now,
+        last_signed_in=now,
+    )
+    session.execute(known.on_conflict_do_nothing(index_elements=[User.clerk_id]))

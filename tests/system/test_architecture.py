@@ -30,8 +30,8 @@ ARROWS = {
     "acquaintance": {"extensions", "identity", "provisioning"},
     "perseverance": {"extensions", "metrics", "models", "outage", "provisioning"},
     "guarantee": {
-        *("acquaintance", "context_cache", "flights", "identity", "models", "perseverance"),
-        *("provisioning", "session_context"),
+        *("acquaintance", "context_cache", "extensions", "flights", "identity", "models"),
+        *("perseverance", "provisioning", "session_context"),
     },
     "house": {"config", "guarantee", "identity"},
     "health": {"extensions"},

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
@@ -14,6 +14,7 @@ from tests.databases import POISON
 from tests.fixtures import Sign
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+NO_PEOPLE = "CREATE TRIGGER nobody BEFORE INSERT ON users FOR EACH ROW"
 CAUSES = pytest.mark.parametrize(
     ("state", "status", "code"),
     [
@@ -106,7 +107,21 @@ def test_own_account_is_shown_with_the_code(
     assert (me["status"], me["mentorado"], me["user"]["name"]) == (code, None, "Bob Lima")
 
 
-def test_stranger_s_account_is_what_their_token_says(client: FlaskClient, sign: Sign) -> None:
+def test_person_who_could_not_be_helped_is_known_to_support(
+    client: FlaskClient, sign: Sign, session: Session
+) -> None:
+    client.get("/dashboard", headers=sign(BOB))
+
+    [bob] = session.scalars(select(User))
+    assert (bob.clerk_id, bob.email, bob.email_verified) == (BOB.clerk_id, BOB.email, True)
+
+
+def test_stranger_s_account_is_what_their_token_says(
+    client: FlaskClient, sign: Sign, session: Session
+) -> None:
+    session.execute(text(f"{NO_PEOPLE} EXECUTE FUNCTION poison()"))
+    session.commit()
+
     me = client.get("/api/auth/me", headers=sign(BOB)).json
 
     assert me is not None
