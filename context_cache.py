@@ -18,6 +18,7 @@ from session_context import READY, Context
 
 log = structlog.get_logger(__name__)
 
+SCREEN_TTL_SECONDS = 7 * 86_400  # people write to support within days
 LAST_GOOD_TTL_SECONDS = 86_400  # how long somebody may look at old numbers (DESIGN section 3)
 
 
@@ -86,6 +87,18 @@ class ContextCache:
             return None
         return LastGood(Context(found["user"], found["mentorado"], READY), found["overview"])
 
+    def note_screen(self, reference: str, clerk_id: str) -> None:
+        """Note who was shown this reference code, for support to find them by."""
+        self._store(_screen(reference), {"clerk_id": clerk_id}, SCREEN_TTL_SECONDS)
+
+    def whose_screen(self, reference: str) -> str | None:
+        """The Clerk id of whoever was shown this code lately; None for any other text."""
+        try:
+            entry = self.generations.ask(lambda: cache.get(_screen(reference)))
+        except CacheDownError:
+            return None
+        return _read(entry).get("clerk_id")
+
     def _store(self, key: str, entry: dict[str, Any], ttl_seconds: int) -> None:
         try:
             self.generations.ask(lambda: cache.set(key, json.dumps(entry), timeout=ttl_seconds))
@@ -134,3 +147,8 @@ def _context(clerk_id: str) -> str:
 
 def _last_good(clerk_id: str) -> str:
     return f"last_good:{clerk_id}"
+
+
+def _screen(reference: str) -> str:
+    digest = blake2b(reference.encode("utf-8", "replace"), digest_size=16)
+    return f"screen:{digest.hexdigest()}"  # a code may come from outside, in any length

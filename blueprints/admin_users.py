@@ -30,7 +30,7 @@ def list_people() -> ResponseReturnValue:
         found = people(
             session,
             state=state,
-            wanted=asked_text("q"),
+            wanted=asked_person(),
             after_id=page.after_id,
             limit=page.limit,
         )
@@ -75,6 +75,13 @@ def person_shape(row: PersonRow) -> dict[str, Any]:
         "attempts": row.attempt.attempts if row.attempt else 0,
         **{name: iso_utc(moment) if moment else None for name, moment in times.items()},
     }
+
+
+def asked_person() -> str | None:
+    """Read `q`; the code of a screen stands for whoever was shown it."""
+    wanted = asked_text("q")
+    shown_to = house().guarantee.contexts.whose_screen(wanted) if wanted else None
+    return shown_to or wanted
 
 
 def asked_state() -> PersonState | None:

@@ -38,6 +38,8 @@ def is_api_path(path: str) -> bool:
 def answer(code: str, **members: Any) -> ResponseReturnValue:
     """Answer a code of the table, with further members for the problem document."""
     problem = PROBLEMS[code]
+    if "claims" in g:
+        house().guarantee.contexts.note_screen(reference(), g.claims.subject)
     if is_api_path(request.path):
         response = _document(code, problem, members)
     else:

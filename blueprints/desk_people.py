@@ -4,7 +4,7 @@ from flask import Blueprint, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
-from blueprints.admin_users import asked_state, provide_again
+from blueprints.admin_users import asked_person, asked_state, provide_again
 from blueprints.desk_words import STATES, event_name, forecast
 from blueprints.errors import NotFoundError
 from blueprints.lists import ID, asked_page, asked_text
@@ -29,10 +29,10 @@ HISTORY_SIZE = 100
 @admin_required
 def index() -> ResponseReturnValue:
     """People in key order: of one state, or found by name, address, Clerk id or reference code."""
-    page, state, wanted = asked_page(longest=PAGE_SIZE), asked_state(), asked_text("q")
+    page, state = asked_page(longest=PAGE_SIZE), asked_state()
     with transaction() as session:
         found = people(
-            session, state=state, wanted=wanted, after_id=page.after_id, limit=page.limit
+            session, state=state, wanted=asked_person(), after_id=page.after_id, limit=page.limit
         )
     next_id = found[-1].user.id if len(found) == page.limit else None
     return render_template(
@@ -40,7 +40,7 @@ def index() -> ResponseReturnValue:
         people=found,
         states=STATES,
         state=state,
-        wanted=wanted or "",
+        wanted=asked_text("q") or "",
         next_id=next_id,
     )
 

@@ -132,6 +132,19 @@ def test_person_is_found_by_what_support_is_told(desk: FlaskClient, bob: User, w
     assert f'<a href="/admin/pessoas/{bob.id}">Bob Lima</a>' in page
 
 
+def test_person_is_found_by_the_code_of_any_page_that_refused_them(
+    desk: FlaskClient, alice: Mentorado, browser_of: Browser, session: Session
+) -> None:
+    alice.ativo = SimNao.NAO
+    session.commit()
+    refused = browser_of(ALICE).get("/dashboard")
+
+    page = page_of(desk, f"/admin/pessoas?q={refused.headers['X-Request-ID']}")
+
+    assert refused.status_code == 403
+    assert "Alice Prado" in page
+
+
 def test_person_is_shown_with_reason_forecast_and_history(
     desk: FlaskClient, bob: User, session: Session
 ) -> None:
