@@ -9,6 +9,7 @@ from blueprints.lists import ID, asked_page, asked_text
 from blueprints.stance import admin_required
 from dashboard.chart import draw_chart
 from dashboard.overview import read_overview
+from dashboard.periods import current_period
 from extensions import transaction
 from house import house
 from models import Mentorado, User
@@ -18,6 +19,7 @@ from session_context import mentorado_shape
 
 desk_mentees = Blueprint("desk_mentees", __name__, url_prefix="/admin/mentorados")
 
+OF_ONE = f"/<{ID}:mentorado_id>"
 PAGE_SIZE = 50
 HISTORY_SIZE = 50
 
@@ -33,14 +35,12 @@ def index() -> ResponseReturnValue:
     return render_template("desk_mentees.html", mentees=found, wanted=wanted or "", next_id=next_id)
 
 
-@desk_mentees.get(f"/<{ID}:mentorado_id>")
+@desk_mentees.get(OF_ONE)
 @admin_required
 def show(mentorado_id: int) -> ResponseReturnValue:
     """One profile with its dashboard, as its mentee sees it, and what has happened to it."""
+    profile = the_profile(mentorado_id)
     with transaction() as session:
-        profile = session.get(Mentorado, mentorado_id)
-        if profile is None:
-            raise NotFoundError(f"there is no mentorado {mentorado_id}")
         owner = session.get(User, profile.user_id) if profile.user_id else None
         overview = read_overview(session, mentorado_id, now=house().now())
         history = audit.events(session, mentorado_id=mentorado_id, limit=HISTORY_SIZE)
@@ -50,6 +50,16 @@ def show(mentorado_id: int) -> ResponseReturnValue:
         profile=profile,
         owner=owner,
         overview=overview,
+        this_month=current_period(house().now()),
         chart=draw_chart(overview.months) if overview.months else None,
         history=[(event, event_name(event)) for event in history],
     )
+
+
+def the_profile(mentorado_id: int) -> Mentorado:
+    """The profile of that number; raises NotFoundError."""
+    with transaction() as session:
+        found = session.get(Mentorado, mentorado_id)
+    if found is None:
+        raise NotFoundError(f"there is no mentorado {mentorado_id}")
+    return found

@@ -83,6 +83,9 @@ ACTIONS = {
     "pre_register": "Pré-cadastro feito",
     "take_over": "Perfil automático completado",
     "discard": "Tentativas descartadas",
+    "feedback": "Feedback escrito",
+    "month_goals": "Metas do mês mudadas",
+    "goals_of_all": "Metas de todos mudadas",
 }
 DENIALS = {
     Denial.USER_BLOCKED: "Não entraria: o acesso está bloqueado.",
@@ -137,7 +140,12 @@ def event_words(event: AuditEvent) -> str:
     """Why, and what it was before and after, as far as the record tells."""
     details = event.details or {}
     before, after = details.get("before", {}), details.get("after", {})
-    changes = [f"{FACTS.get(k, k)}: {_value(k, before[k])} → {_value(k, after[k])}" for k in after]
+    changes = [
+        f"{FACTS.get(k, k)}: {_value(k, before[k])} → {_value(k, after[k])}"
+        if k in before
+        else f"{FACTS.get(k, k)}: {_value(k, after[k])}"
+        for k in after
+    ]
     merged = details.get("merged_mentorado_id") or details.get("folded_mentorado_id")
     parts = [
         *([f"Motivo: {details['reason']}"] if "reason" in details else []),

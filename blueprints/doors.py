@@ -14,6 +14,8 @@ from blueprints.auth import auth
 from blueprints.desk import desk
 from blueprints.desk_changes import desk_changes
 from blueprints.desk_enrol import desk_enrol
+from blueprints.desk_feedback import desk_feedback
+from blueprints.desk_goals import desk_goals
 from blueprints.desk_mentees import desk_mentees
 from blueprints.desk_people import desk_people
 from blueprints.desk_sweeps import desk_sweeps
@@ -33,7 +35,16 @@ from config import Config
 
 FOR_EVERYBODY = (auth, ops, webhooks)
 FOR_MENTEES = (pages, metricas, mentorados)
-FOR_SUPPORT = (desk, desk_people, desk_mentees, desk_enrol, desk_sweeps, desk_changes)
+FOR_SUPPORT = (
+    desk,
+    desk_people,
+    desk_mentees,
+    desk_goals,
+    desk_feedback,
+    desk_enrol,
+    desk_sweeps,
+    desk_changes,
+)
 FOR_ADMINS = (admin_sweeps, admin_mentorados, admin_users, admin_provisioning, admin_audit)
 
 

@@ -262,7 +262,8 @@ PAGES = [
     *("/admin", "/admin/pessoas", "/admin/mentorados", "/admin/varreduras", "/admin/pessoas/1"),
     *("/admin/mentorados/1", "/admin/mentorados/novos", "/admin/criacao-automatica"),
     *("/admin/pessoa/1/bloquear", "/admin/mentorado/1/corrigir", "/admin/mentorado/1/unir"),
-    "/admin/mentorado/1/desativar",
+    *("/admin/mentorado/1/desativar", "/admin/metas", "/admin/mentorados/1/feedback/2026/1"),
+    "/admin/mentorados/1/metas/2026/1",
 ]
 
 
