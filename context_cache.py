@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+import metrics
 from extensions import cache
 from generations import CacheDownError, Generations
 from provisioning.identity import Identity
@@ -57,6 +58,7 @@ class ContextCache:
         try:
             generation, entry = self.generations.with_entry(clerk_id, _context(clerk_id))
         except CacheDownError:
+            metrics.CACHE_REQUESTS.labels("error").inc()
             return Glance(None, None)
         return Glance(self._believed(entry, generation, identity), generation)
 
@@ -110,11 +112,14 @@ class ContextCache:
         found = _read(entry)
         is_same = found.get("identity") == self._fingerprint(identity)
         if found.get("generation") != generation or not is_same:
+            metrics.CACHE_REQUESTS.labels("miss").inc()
             log.info("cache_miss")
             return None
         if not found.get("mentorado"):
+            metrics.CACHE_REQUESTS.labels("hit_no_mentorado").inc()
             log.warning("cache_hit_no_mentorado", user_id=found.get("user", {}).get("id"))
             return None
+        metrics.CACHE_REQUESTS.labels("hit").inc()
         log.debug("cache_hit", user_id=found["user"]["id"])
         return Context(found["user"], found["mentorado"], READY, generation=generation)
 

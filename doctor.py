@@ -50,15 +50,17 @@ def _asked(part: str, question: Callable[[Session], tuple[bool, str]]) -> Findin
 
 def _duplicates(session: Session) -> tuple[bool, str]:
     doubled = backlog.count_doubled_people(session)
-    ambiguous = backlog.count_ambiguous_addresses(session)
-    detail = f"{doubled} people with two profiles, {ambiguous} addresses with two waiting profiles"
+    shared = backlog.count_backlog(session).ambiguous_addresses
+    detail = f"{doubled} people with two profiles, {shared} addresses with two waiting profiles"
     return not doubled, detail
 
 
 def _backlog(session: Session, interval: timedelta, now: datetime) -> tuple[bool, str]:
-    missing, since = difference.count_missing(session), difference.oldest_missing(session)
-    dead = backlog.count_dead_letters(session)
-    incomplete = backlog.count_incomplete(session)
+    missing, since = difference.missing_since(session)
+    waiting = backlog.count_backlog(session)
     waits_too_long = since is not None and now - since > interval * LONGEST_WAIT
-    detail = f"{missing} without profile, {dead} dead letters, {incomplete} incomplete identities"
-    return not dead and not waits_too_long, detail
+    letters, incomplete = waiting.dead_letters, waiting.incomplete
+    detail = (
+        f"{missing} without profile, {letters} dead letters, {incomplete} incomplete identities"
+    )
+    return not letters and not waits_too_long, detail

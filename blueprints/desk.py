@@ -4,6 +4,7 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 import health
+import metrics
 from blueprints.acting import admins_entry, log
 from blueprints.bodies import Because, checked
 from blueprints.stance import admin_required
@@ -30,6 +31,7 @@ def overview() -> ResponseReturnValue:
         now=now,
         is_forced_off=not house().config.enable_auto_create,
         redis=health.redis(is_configured=house().config.redis_url is not None),
+        hit_ratio=metrics.cache_hit_ratio(),
         is_clerk_answering=directory is None or directory.is_answering,
     )
 

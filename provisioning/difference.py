@@ -27,10 +27,12 @@ def count_missing(session: Session) -> int:
     return session.scalars(missing).one()
 
 
-def oldest_missing(session: Session) -> datetime | None:
-    """Since when the first of them has been known; None when nobody is."""
+def missing_since(session: Session) -> tuple[int, datetime | None]:
+    """As `count_missing`, and since when the first of them has been known."""
     session.execute(NO_NESTED_LOOP)
-    return session.scalars(select(func.min(User.created_at)).where(*_is_due())).one()
+    counted = select(func.count(), func.min(User.created_at)).select_from(User).where(*_is_due())
+    number, since = session.execute(counted).one()
+    return number, since
 
 
 def next_range(session: Session, after_id: int, size: int) -> Range | None:

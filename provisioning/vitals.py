@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 
 from models import AuditEvent, Mentorado, ProvisioningAttempt, SweepRun, User
 from models.sweep_run import SweepStatus
-from provisioning import backlog, difference, switch
+from provisioning import difference, switch
+from provisioning.backlog import Backlog, count_backlog
 
 PROVIDED = ("mentorado_created", "mentorado_linked", "mentorado_claimed")
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -33,9 +34,7 @@ class Vitals:
     reasons: tuple[Reason, ...]
     missing: int
     oldest_missing: datetime | None
-    dead_letters: int
-    ambiguous_addresses: int
-    incomplete: int
+    backlog: Backlog
     is_switched_on: bool
     last_sweep: SweepRun | None
 
@@ -49,16 +48,15 @@ class Vitals:
 def take_vitals(session: Session, *, now: datetime) -> Vitals:
     """Count what happened in the day before `now`, and what waits just now."""
     reasons = _reasons(session, now)
+    missing, since = difference.missing_since(session)
     return Vitals(
         provided=_provided(session, now - DAY),
         failing=sum(reason.last_day for reason in reasons),
         p95_seconds=_p95_seconds(session, now - DAY),
         reasons=reasons,
-        missing=difference.count_missing(session),
-        oldest_missing=difference.oldest_missing(session),
-        dead_letters=backlog.count_dead_letters(session),
-        ambiguous_addresses=backlog.count_ambiguous_addresses(session),
-        incomplete=backlog.count_incomplete(session),
+        missing=missing,
+        oldest_missing=since,
+        backlog=count_backlog(session),
         is_switched_on=switch.is_on(session),
         last_sweep=_last_sweep(session),
     )

@@ -25,7 +25,7 @@ ARROWS = {
     "identity": {"instance", "metrics", "provisioning"},
     "session_context": {"models", "provisioning"},
     "generations": {"extensions"},
-    "context_cache": {"extensions", "generations", "provisioning", "session_context"},
+    "context_cache": {"extensions", "generations", "metrics", "provisioning", "session_context"},
     "flights": set(),
     "acquaintance": {"extensions", "identity", "provisioning"},
     "perseverance": {"extensions", "metrics", "models", "outage", "provisioning"},
@@ -41,7 +41,7 @@ ARROWS = {
     "scheduler": {"extensions", "guarantee", "provisioning"},
     "blueprints": {
         *("config", "dashboard", "deadlines", "extensions", "health", "house", "identity"),
-        *("models", "provisioning", "session_context"),
+        *("metrics", "models", "provisioning", "session_context"),
     },
     "cli": {
         *("demo", "extensions", "house", "identity", "models", "provisioning", "roll_call"),

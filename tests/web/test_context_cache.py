@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 
 import pytest
 from flask.testing import FlaskClient
+from prometheus_client import REGISTRY
 from sqlalchemy import Engine, event, func, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
@@ -293,3 +294,14 @@ def test_profile_deleted_behind_the_cache_is_made_anew(
 
     assert answer.status_code == 200
     assert session.scalars(select(Mentorado.id)).one() != old_id
+
+
+@pytest.mark.parametrize("result", ["hit", "miss"])
+def test_questions_to_the_cache_are_counted(client: FlaskClient, sign: Sign, result: str) -> None:
+    before = REGISTRY.get_sample_value("session_cache_requests_total", {"result": result})
+
+    for _ in range(2):
+        client.get("/api/auth/me", headers=sign(BOB))
+
+    after = REGISTRY.get_sample_value("session_cache_requests_total", {"result": result})
+    assert (after or 0) - (before or 0) == 1

@@ -1,0 +1,52 @@
+"""A worker that is killed in the middle of a merge has merged nothing; the next one does it all."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+import requests
+
+from tests.databases import count, locking, opened
+from tests.faults.crowds import ADMIN, ask, queue_length
+from tests.serving import Served, eventually, workers
+
+TWO_PROFILES = """
+INSERT INTO mentorados (id, nome_completo, turma) VALUES (1, 'Bia N.', 'neon'), (2, 'Bia', 'neon');
+INSERT INTO metricas_mensais (mentorado_id, ano, mes) VALUES (1, 2026, 1), (1, 2026, 2);
+INSERT INTO feedbacks (mentorado_id, ano, mes, analise_mes, foco_proximo_mes, sugestao_mentor)
+VALUES (1, 2026, 1, 'a', 'b', 'c');
+"""
+LAST_MONTH = "SELECT 1 FROM metricas_mensais WHERE mes = 2 FOR UPDATE"
+MOVED = "SELECT count(*) FROM metricas_mensais WHERE mentorado_id = 2"
+STAYED = """
+SELECT (SELECT count(*) FROM mentorados) + (SELECT count(*) FROM metricas_mensais
+ WHERE mentorado_id = 1) + (SELECT count(*) FROM feedbacks WHERE mentorado_id = 1)
+"""
+ARCHIVED = "SELECT count(*) FROM archived_rows"
+
+
+@pytest.fixture
+def settings() -> dict[str, str]:
+    """One worker, so that we know whom to kill."""
+    return {"WEB_CONCURRENCY": "1"}
+
+
+def merge(app: Served) -> requests.Response:
+    return ask(app, ADMIN, "/api/admin/mentorados/1/merge", body={"into": 2})
+
+
+def test_killed_merge_has_moved_nothing_and_the_next_one_moves_all(app: Served, url: str) -> None:
+    with opened(url) as connection:
+        connection.exec_driver_sql(TWO_PROFILES)
+    ask(app, ADMIN)
+    [worker] = workers(app)
+
+    with locking(url, LAST_MONTH), ThreadPoolExecutor(1) as pool:
+        lost = pool.submit(merge, app)
+        assert eventually(lambda: queue_length(url) == 1)
+        psutil.Process(worker.pid).kill()
+        assert isinstance(lost.exception(), requests.ConnectionError)
+    assert (count(url, STAYED), count(url, ARCHIVED)) == (5, 0)
+
+    assert merge(app).status_code == 200
+    assert (count(url, MOVED), count(url, ARCHIVED)) == (2, 1)
