@@ -1,6 +1,6 @@
 """The support desk's mentees: listed, and anybody's dashboard to look at."""
 
-from flask import Blueprint, render_template
+from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 
 from blueprints.desk_words import event_name
@@ -14,7 +14,7 @@ from extensions import transaction
 from house import house
 from models import Mentorado, User
 from provisioning import audit
-from provisioning.mentees import mentees
+from provisioning.mentees import KINDS, Kind, mentees
 from session_context import mentorado_shape
 
 desk_mentees = Blueprint("desk_mentees", __name__, url_prefix="/admin/mentorados")
@@ -27,12 +27,18 @@ HISTORY_SIZE = 50
 @desk_mentees.get("")
 @admin_required
 def index() -> ResponseReturnValue:
-    """Profiles in key order, or those whose name or address has the text in it."""
-    page, wanted = asked_page(longest=PAGE_SIZE), asked_text("q")
+    """Profiles in key order: of one kind, or those whose name or address has the text in it."""
+    page, wanted, kind = asked_page(longest=PAGE_SIZE), asked_text("q"), _asked_kind()
     with transaction() as session:
-        found = mentees(session, wanted=wanted, after_id=page.after_id, limit=page.limit)
-    next_id = found[-1].id if len(found) == page.limit else None
-    return render_template("desk_mentees.html", mentees=found, wanted=wanted or "", next_id=next_id)
+        found = mentees(session, kind=kind, wanted=wanted, after_id=page.after_id, limit=page.limit)
+    return render_template(
+        "desk_mentees.html",
+        mentees=found,
+        kinds=KINDS,
+        kind=kind,
+        wanted=wanted or "",
+        next_id=found[-1].id if len(found) == page.limit else None,
+    )
 
 
 @desk_mentees.get(OF_ONE)
@@ -63,3 +69,8 @@ def the_profile(mentorado_id: int) -> Mentorado:
     if found is None:
         raise NotFoundError(f"there is no mentorado {mentorado_id}")
     return found
+
+
+def _asked_kind() -> Kind | None:
+    """Read `tipo`; a kind that there is not means all."""
+    return next((kind for kind in Kind if kind == request.args.get("tipo")), None)

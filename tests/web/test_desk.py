@@ -327,6 +327,26 @@ def test_what_is_not_there_is_not_found(desk: FlaskClient, path: str) -> None:
     assert desk.get(path).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("ativos", {"Alice Prado", "Espera"}),
+        ("inativos", {"Fora"}),
+        ("esperando", {"Fora", "Espera"}),
+        ("x", {"Alice Prado", "Espera", "Fora"}),
+    ],
+)
+def test_mentees_are_listed_by_kind(
+    desk: FlaskClient, alice: Mentorado, session: Session, kind: str, expected: set[str]
+) -> None:
+    waiting_profile(session, nome_completo="Espera")
+    waiting_profile(session, nome_completo="Fora", ativo=SimNao.NAO)
+
+    page = page_of(desk, f"/admin/mentorados?tipo={kind}")
+
+    assert set(re.findall(r'<a href="/admin/mentorados/\d+">([^<]+)</a>', page)) == expected
+
+
 def test_deleted_profile_blocks_its_owner(
     desk: FlaskClient, alice: Mentorado, browser_of: Browser
 ) -> None:
