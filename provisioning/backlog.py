@@ -1,6 +1,7 @@
 """What is waiting, and what should not be: the numbers that whoever is on call asks for first."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -8,16 +9,27 @@ from sqlalchemy.orm import Session
 from models import Mentorado, ProvisioningAttempt, User
 from models.provisioning_attempt import AttemptState
 
+# Of a record of failure: whether its person has a profile by now, and only a sweep is missing.
+IS_HELPED = (
+    select(Mentorado.id)
+    .join(User, User.id == Mentorado.user_id)
+    .where(User.clerk_id == ProvisioningAttempt.clerk_id)
+    .exists()
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
     """People the background has given up on, addresses that more than one profile without owner
-    waits for, and people of whom the provider has not told everything yet.
+    waits for, people of whom the provider has not told everything yet, and people who could not be
+    helped so far, with the time of the first failure.
     """
 
     dead_letters: int
     ambiguous_addresses: int
     incomplete: int
+    failing: int
+    failing_since: datetime | None
 
 
 def count_backlog(session: Session) -> Backlog:
@@ -33,7 +45,10 @@ def count_backlog(session: Session) -> Backlog:
     )
     ambiguous = select(func.count()).select_from(shared)
     incomplete = select(func.count()).where(User.identity_completed_at.is_(None))
-    numbers = [query.scalar_subquery() for query in (dead, ambiguous, incomplete)]
+    failing = select(func.count()).where(~IS_HELPED)
+    since = select(func.min(ProvisioningAttempt.first_failed_at)).where(~IS_HELPED)
+    queries = (dead, ambiguous, incomplete, failing, since)
+    numbers = [query.scalar_subquery() for query in queries]
     return Backlog(*session.execute(select(*numbers)).one())
 
 

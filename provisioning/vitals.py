@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from models import AuditEvent, Mentorado, ProvisioningAttempt, SweepRun, User
 from models.sweep_run import SweepStatus
 from provisioning import difference, switch
-from provisioning.backlog import Backlog, count_backlog
+from provisioning.backlog import IS_HELPED, Backlog, count_backlog
 
 PROVIDED = ("mentorado_created", "mentorado_linked", "mentorado_claimed")
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -26,14 +26,17 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """The last day; `success_rate` from 0 to 1 and `p95_seconds` are None where nobody came."""
+    """The last day, and who waits just now, tried already or not.
+
+    `success_rate`, from 0 to 1, and `p95_seconds` are None where nobody came.
+    """
 
     provided: int
     failing: int
     p95_seconds: float | None
     reasons: tuple[Reason, ...]
-    missing: int
-    oldest_missing: datetime | None
+    waiting: int
+    waiting_since: datetime | None
     backlog: Backlog
     is_switched_on: bool
     last_sweep: SweepRun | None
@@ -49,14 +52,15 @@ def take_vitals(session: Session, *, now: datetime) -> Vitals:
     """Count what happened in the day before `now`, and what waits just now."""
     reasons = _reasons(session, now)
     missing, since = difference.missing_since(session)
+    backlog = count_backlog(session)
     return Vitals(
         provided=_provided(session, now - DAY),
         failing=sum(reason.last_day for reason in reasons),
         p95_seconds=_p95_seconds(session, now - DAY),
         reasons=reasons,
-        missing=missing,
-        oldest_missing=since,
-        backlog=count_backlog(session),
+        waiting=missing + backlog.failing,
+        waiting_since=min(filter(None, (since, backlog.failing_since)), default=None),
+        backlog=backlog,
         is_switched_on=switch.is_on(session),
         last_sweep=_last_sweep(session),
     )
@@ -83,15 +87,9 @@ def _reasons(session: Session, now: datetime) -> tuple[Reason, ...]:
     failed_at, code = ProvisioningAttempt.last_failed_at, ProvisioningAttempt.error_code
     error = func.concat_ws(" ", ProvisioningAttempt.error_class, code)
     in_the_hour = func.count().filter(failed_at >= now - HOUR)
-    is_helped = (
-        select(Mentorado.id)
-        .join(User, User.id == Mentorado.user_id)
-        .where(User.clerk_id == ProvisioningAttempt.clerk_id)
-        .exists()
-    )
     rows = session.execute(
         select(error, in_the_hour, func.count())
-        .where(failed_at >= now - DAY, ~is_helped)
+        .where(failed_at >= now - DAY, ~IS_HELPED)
         .group_by(error)
         .order_by(func.count().desc(), error)
     )

@@ -118,6 +118,7 @@ def test_overview_counts_who_fails_and_why(desk: FlaskClient, bob: User) -> None
     page = page_of(desk, "/admin")
 
     assert "IntegrityError 23514" not in page  # it failed longer than a day ago
+    assert re.search(r"Sem perfil agora</h2><p>1</p><small>a mais antiga há \d+ dias", page)
     assert re.search(r"Precisam de atenção</h2><p><a [^>]*>1<", page)
 
 
