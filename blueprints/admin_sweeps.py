@@ -48,11 +48,16 @@ def list_sweeps() -> ResponseReturnValue:
 @admin_required
 def show_sweep(run_id: int) -> ResponseReturnValue:
     """One run, with its progress while it is on."""
+    return jsonify(sweep_shape(the_run(run_id)))
+
+
+def the_run(run_id: int) -> SweepRun:
+    """The run of that number; raises NotFoundError."""
     with transaction() as session:
         run = session.get(SweepRun, run_id)
     if run is None:
         raise NotFoundError(f"there is no sweep run {run_id}")
-    return jsonify(sweep_shape(run))
+    return run
 
 
 def sweep_shape(run: SweepRun) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from flask import Blueprint, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 
-from blueprints.errors import NotFoundError
+from blueprints.admin_sweeps import the_run
 from blueprints.lists import ID
 from blueprints.stance import admin_required
 from blueprints.toasts import tell
@@ -54,10 +54,7 @@ def start() -> ResponseReturnValue:
 @admin_required
 def show(run_id: int) -> ResponseReturnValue:
     """One run: how far it is, and what it did."""
-    with transaction() as session:
-        run = session.get(SweepRun, run_id)
-    if run is None:
-        raise NotFoundError(f"there is no sweep run {run_id}")
+    run = the_run(run_id)
     is_active = run.status in runs.ACTIVE
     return render_template(
         "desk_sweep.html", run=run, is_active=is_active, statuses=STATUSES, triggers=TRIGGERS

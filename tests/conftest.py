@@ -20,7 +20,8 @@ from house import EXTENSION, House
 from identity.local import LocalIdentityProvider, Person
 from models import Mentorado, User
 from models.mentorado import Turma
-from tests.cast import ALICE
+from models.user import Role
+from tests.cast import ALICE, CHARLIE
 from tests.databases import opened
 from tests.fixtures import Browser, Sign
 from tests.serving import Redis, start_redis
@@ -163,6 +164,26 @@ def alice(session: Session) -> Mentorado:
     session.add(profile)
     session.commit()
     return profile
+
+
+@pytest.fixture
+def charlie(session: Session) -> Person:
+    """Charlie, who has been made an admin."""
+    session.add(User(clerk_id=CHARLIE.clerk_id, role=Role.ADMIN))
+    session.commit()
+    return CHARLIE
+
+
+@pytest.fixture
+def admin(charlie: Person, sign: Sign) -> dict[str, str]:
+    """The headers of an admin's program."""
+    return sign(charlie)
+
+
+@pytest.fixture
+def desk(charlie: Person, browser_of: Browser) -> FlaskClient:
+    """The browser of an admin."""
+    return browser_of(charlie)
 
 
 @pytest.fixture

@@ -5,21 +5,12 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models import AuditEvent, Mentorado, User
+from models import AuditEvent, Mentorado
 from models.mentorado import Turma
-from models.user import Role
-from tests.cast import ALICE, BOB, CHARLIE
+from tests.cast import ALICE, BOB
 from tests.fixtures import Sign
 
 NOBODY = 2_147_483_647
-
-
-@pytest.fixture
-def admin(session: Session, sign: Sign) -> dict[str, str]:
-    """The headers of an admin."""
-    session.add(User(clerk_id=CHARLIE.clerk_id, role=Role.ADMIN))
-    session.commit()
-    return sign(CHARLIE)
 
 
 @pytest.fixture

@@ -11,19 +11,10 @@ from models import AuditEvent, Mentorado, ProvisioningAttempt, User
 from models.columns import SimNao
 from models.mentorado import Turma
 from models.user import Role
-from tests.cast import CHARLIE, NOW
-from tests.fixtures import Sign
+from tests.cast import NOW
 
 PEOPLE, PROFILES, AUDIT = "/api/admin/users", "/api/admin/mentorados", "/api/admin/audit"
 STATES = ["admin", "attention", "blocked", "missing", "pending", "ready"]
-
-
-@pytest.fixture
-def admin(session: Session, sign: Sign) -> dict[str, str]:
-    """The headers of an admin."""
-    session.add(User(clerk_id=CHARLIE.clerk_id, name="Charlie", role=Role.ADMIN))
-    session.commit()
-    return sign(CHARLIE)
 
 
 def add(session: Session, name: str, **facts: Any) -> User:

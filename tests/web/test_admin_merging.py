@@ -7,19 +7,10 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models import Mentorado, MetricaMensal, User
+from models import Mentorado, MetricaMensal
 from models.mentorado import Turma
-from models.user import Role
-from tests.cast import ALICE, BOB, CHARLIE
+from tests.cast import ALICE, BOB
 from tests.fixtures import Sign
-
-
-@pytest.fixture
-def admin(session: Session, sign: Sign) -> dict[str, str]:
-    """The headers of an admin."""
-    session.add(User(clerk_id=CHARLIE.clerk_id, role=Role.ADMIN))
-    session.commit()
-    return sign(CHARLIE)
 
 
 @pytest.fixture

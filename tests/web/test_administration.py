@@ -8,21 +8,12 @@ from sqlalchemy.orm import Session
 from werkzeug.routing import Rule
 
 from models import AuditEvent, Mentorado, ProvisioningAttempt, User
-from models.user import Role
-from tests.cast import ALICE, BOB, CHARLIE, NOW
+from tests.cast import ALICE, BOB, NOW
 from tests.fixtures import Sign
 
 EVA = {"nome_completo": "Eva Melo", "email": "eva@example.com", "meta_leads": 70}
 NOBODY = 2_147_483_647
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-
-
-@pytest.fixture
-def admin(session: Session, sign: Sign) -> dict[str, str]:
-    """The headers of an admin."""
-    session.add(User(clerk_id=CHARLIE.clerk_id, role=Role.ADMIN))
-    session.commit()
-    return sign(CHARLIE)
 
 
 @pytest.fixture

@@ -22,14 +22,6 @@ NOBODY = 2_147_483_647
 
 
 @pytest.fixture
-def desk(session: Session, browser_of: Browser) -> FlaskClient:
-    """The browser of an admin."""
-    session.add(User(clerk_id=CHARLIE.clerk_id, role=Role.ADMIN))
-    session.commit()
-    return browser_of(CHARLIE)
-
-
-@pytest.fixture
 def bob(session: Session) -> User:
     """Bob, whom the background has given up on."""
     user = User(clerk_id=BOB.clerk_id, name=BOB.name, email=BOB.email, email_verified=True)

@@ -9,10 +9,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from models import AuditEvent, Mentorado, User
+from models import AuditEvent, Mentorado
 from models.mentorado import Turma
-from models.user import Role
-from tests.cast import ALICE, BOB, CHARLIE
+from tests.cast import ALICE, BOB
 from tests.fixtures import Browser
 
 NEW = "/admin/mentorados/novos"
@@ -29,14 +28,6 @@ Fabio;fabio@example.com
 Mal;sem arroba
 Sem e-mail;
 """
-
-
-@pytest.fixture
-def desk(session: Session, browser_of: Browser) -> FlaskClient:
-    """The browser of an admin."""
-    session.add(User(clerk_id=CHARLIE.clerk_id, role=Role.ADMIN))
-    session.commit()
-    return browser_of(CHARLIE)
 
 
 def rehearse(desk: FlaskClient, content: str) -> str:

@@ -9,24 +9,15 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models import AuditEvent, Feedback, Mentorado, MetricaMensal, User
+from models import AuditEvent, Feedback, Mentorado, MetricaMensal
 from models.columns import SimNao
 from models.mentorado import Turma
-from models.user import Role
-from tests.cast import ALICE, CHARLIE
+from tests.cast import ALICE
 from tests.fixtures import Browser
 
 OURS = {"Origin": "http://localhost"}
 SEEN = re.compile(r'name="visto" value="([^"]*)"')
 WORDS = {"analise_mes": "Bom", "foco_proximo_mes": "Leads\r\nmais", "sugestao_mentor": "<Agenda>"}
-
-
-@pytest.fixture
-def desk(session: Session, browser_of: Browser) -> FlaskClient:
-    """The browser of an admin."""
-    session.add(User(clerk_id=CHARLIE.clerk_id, role=Role.ADMIN))
-    session.commit()
-    return browser_of(CHARLIE)
 
 
 @pytest.fixture
