@@ -42,6 +42,8 @@ SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
  WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
 
+WRITTEN = "SELECT (SELECT count(*) FROM mentorados) + (SELECT count(*) FROM audit_events)"
+
 
 @pytest.fixture
 def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
@@ -128,7 +130,7 @@ def test_transaction_replaces_a_connection_that_died_in_the_pool(app: Flask, url
     assert (cut, answer) == (1, 1)
 
 
-def test_permanent_error_is_not_tried_again_and_writes_nothing(
+def test_permanent_error_is_not_tried_again_and_leaves_no_half_a_profile(
     guarantee: Guarantee, url: str
 ) -> None:
     with opened(url) as other:
@@ -138,7 +140,7 @@ def test_permanent_error_is_not_tried_again_and_writes_nothing(
         outcome(guarantee)
 
     assert [line["event"] for line in logs] == ["mentorado_creation_failed"]
-    assert count(url, "SELECT count(*) FROM users") == 0
+    assert count(url, WRITTEN) == 0
 
 
 def test_failure_is_logged_with_class_and_state_and_without_the_person(
@@ -169,7 +171,18 @@ def test_giving_up_leaves_a_record_that_outlives_the_rollback(
         outcome(guarantee)
 
     record = "SELECT count(*) FROM provisioning_attempts WHERE error_code = '23514'"
-    assert (count(url, record), count(url, "SELECT count(*) FROM users")) == (1, 0)
+    assert (count(url, record), count(url, WRITTEN)) == (1, 0)
+
+
+def test_whoever_could_not_be_helped_is_known_afterwards(guarantee: Guarantee, url: str) -> None:
+    with opened(url) as other:
+        other.exec_driver_sql(POISON)
+
+    for _ in range(2):
+        with pytest.raises(ProvisioningUnavailableError):
+            outcome(guarantee)
+
+    assert count(url, "SELECT count(*) FROM users WHERE email_verified") == 1
 
 
 def test_background_that_gives_up_for_good_says_so(guarantee: Guarantee, url: str) -> None:
