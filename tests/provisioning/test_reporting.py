@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from threading import Barrier
 
@@ -11,11 +12,18 @@ from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
 from dashboard.periods import Period
-from dashboard.reporting import FIGURES, reported_month, save_month
+from dashboard.reporting import (
+    FIGURES,
+    ReportedMonth,
+    reported_month,
+    reported_months,
+    save_month,
+)
 from extensions import transaction
 from house import EXTENSION
+from models import Mentorado
 from tests.cast import AT_THE_DOOR, BOB, NOW, identity
-from tests.databases import app_on, count, opened
+from tests.databases import app_on, count, locking, opened
 from tests.serving import eventually
 
 MARCH = Period(2026, 3)
@@ -60,6 +68,26 @@ def test_simultaneous_saves_of_different_fields_are_all_kept(app: Flask, bobs: i
     assert [getattr(month, field) for field in FIGURES] == [7] * len(FIGURES)
 
 
+def test_month_that_is_saved_again_is_told_as_it_is_then(
+    session: Session, alice: Mentorado
+) -> None:
+    later = NOW + timedelta(hours=1)
+    save_month(session, alice.id, MARCH, {"lucro": 1}, now=NOW)
+
+    again = save_month(session, alice.id, MARCH, {"lucro": 2}, now=later)
+
+    assert (again.lucro, again.updated_at) == (2, later)
+
+
+def test_no_more_months_are_listed_than_asked_for(session: Session, alice: Mentorado) -> None:
+    for mes in (1, 2, 3):
+        save_month(session, alice.id, Period(2026, mes), {"lucro": 1}, now=NOW)
+
+    listed = reported_months(session, alice.id, limit=2)
+
+    assert [month.mes for month in listed] == [3, 2]
+
+
 def test_month_of_nobody_is_refused(session: Session) -> None:
     with pytest.raises(NoResultFound):
         save_month(session, 2_147_483_647, MARCH, {"lucro": 1}, now=NOW)
@@ -94,3 +122,15 @@ def test_month_that_is_being_saved_holds_a_deletion_up(app: Flask, bobs: int, ur
         deleted.result(timeout=10)
 
     assert count(url, "SELECT count(*) FROM metricas_mensais") == 0
+
+
+def test_profile_that_is_being_edited_holds_no_month_up(app: Flask, bobs: int, url: str) -> None:
+    def save() -> ReportedMonth:
+        with app.app_context(), transaction() as session:
+            return save_month(session, bobs, MARCH, {"lucro": 7}, now=NOW)
+
+    edit = "UPDATE mentorados SET nome_completo = 'Bob'"
+    with ThreadPoolExecutor(1) as pool, locking(url, edit):
+        saved = pool.submit(save).result(timeout=5)
+
+    assert saved.lucro == 7

@@ -74,7 +74,8 @@ def test_money_beside_a_chart_is_short(value: int, written: str) -> None:
     [
         *((0, "none", "sem pontos ainda"), (1, "start", "no começo")),
         *((29, "start", "no começo"), (30, "going", "no caminho"), (59, "going", "no caminho")),
-        *((60, "near", "bom mês"), (80, "good", "ótimo mês"), (100, "top", "mês excepcional")),
+        *((60, "near", "bom mês"), (79, "near", "bom mês"), (80, "good", "ótimo mês")),
+        *((99, "good", "ótimo mês"), (100, "top", "mês excepcional")),
         (120, "top", "mês excepcional"),
     ],
 )
@@ -146,6 +147,14 @@ def test_templates_know_every_word(expression: str, written: str) -> None:
 
     with app.app_context():
         assert render_template_string("{{ " + expression + " }}") == written
+
+
+def test_templates_know_the_words_for_bars_and_moments_too() -> None:
+    app = Flask(__name__)
+    register_words(app)
+
+    filters = app.jinja_env.filters
+    assert (filters["bar_text"], filters["moment"]) == (bar_text, moment)
 
 
 def test_moment_is_told_by_the_clocks_of_brasilia() -> None:

@@ -1,10 +1,13 @@
 """Static files: small on the way, kept for long, and never an old one under a new address."""
 
 import re
+from pathlib import Path
 
 import pytest
+from flask import Flask, url_for
 from flask.testing import FlaskClient
 
+from blueprints.assets import register_assets
 from tests.cast import BOB
 from tests.fixtures import Browser
 
@@ -54,6 +57,29 @@ def test_pages_and_styles_are_compressed(
     assert {headers["Content-Encoding"] for headers in told} <= used
 
 
+def test_scripts_are_compressed(client: FlaskClient) -> None:
+    told = headers_of(client, "/static/js/preparing.js", **SMALL)
+
+    assert told["Content-Encoding"] in {"br", "zstd"}
+
+
+def test_version_is_that_of_the_content_and_not_of_the_name(tmp_path: Path) -> None:
+    app = Flask(__name__, static_folder=str(tmp_path), static_url_path="/static")
+    register_assets(app)
+    for name, content in (("a.css", "old"), ("b.css", "old"), ("c.css", "new")):
+        (tmp_path / name).write_text(content)
+
+    with app.test_request_context():
+        a, b, c = (url_for("static", filename=f"{name}.css")[-12:] for name in "abc")
+
+    assert a == b != c
+
+
+def test_file_that_is_not_there_has_no_version(app: Flask) -> None:
+    with app.test_request_context():
+        assert url_for("static", filename="nada.css") == "/static/nada.css"
+
+
 def test_address_with_a_version_is_kept_for_a_year(client: FlaskClient) -> None:
     [_, style, *_] = parts_of(client, "/local-clerk/sign-in")
 
@@ -62,7 +88,13 @@ def test_address_with_a_version_is_kept_for_a_year(client: FlaskClient) -> None:
     assert kept == "public, max-age=31536000, immutable"
 
 
-@pytest.mark.parametrize("path", ["/static/theme.css", "/static/nada.css?v=1", "/nada?v=1"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/static/theme.css", "/static/theme.css?w=1", "/static/nada.css?v=1"),
+        *("/nada?v=1", "/local-clerk/sign-in?v=1"),
+    ],
+)
 def test_nothing_else_is_kept_without_asking(client: FlaskClient, path: str) -> None:
     assert "immutable" not in headers_of(client, path).get("Cache-Control", "")
 

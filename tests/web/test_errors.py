@@ -4,12 +4,13 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from psycopg2.errors import OperationalError as DriverError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from provisioning.errors import NeedsAttentionError, ProvisioningUnavailableError
 from tests.cast import BOB
 from tests.fixtures import Browser, Sign
 
+OVERVIEW = "/api/mentorados/me/overview"
 MEMBERS = {"type", "title", "status", "code", "detail", "request_id"}
 
 
@@ -20,12 +21,23 @@ def gone(*_: object, **__: object) -> None:
     )
 
 
+def broken(*_: object, **__: object) -> None:
+    """The statement is wrong, and will be so at the next attempt."""
+    raise ProgrammingError("SELECT secret", {}, DriverError("no such column"))
+
+
 def test_unknown_api_path_is_a_problem_document(client: FlaskClient) -> None:
     answer = client.get("/api/nada")
 
     assert (answer.status_code, answer.mimetype) == (404, "application/problem+json")
     assert answer.json is not None
     assert set(answer.json) == MEMBERS
+
+
+def test_path_that_only_begins_like_the_api_is_a_page(client: FlaskClient) -> None:
+    answer = client.get("/apis")
+
+    assert (answer.status_code, answer.mimetype) == (404, "text/html")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +95,7 @@ def test_failure_that_the_background_gave_up_on_goes_to_support(
     assert (answer.status_code, answer.json["code"]) == (409, "provisioning_needs_attention")
 
 
-@pytest.mark.parametrize("path", ["/dashboard", "/api/mentorados/me/overview"])
+@pytest.mark.parametrize("path", ["/dashboard", OVERVIEW])
 def test_lost_database_is_a_503_and_shows_no_sql(
     browser_of: Browser, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
@@ -93,6 +105,38 @@ def test_lost_database_is_a_503_and_shows_no_sql(
 
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
     assert "secret" not in answer.get_data(as_text=True)
+
+
+def test_page_without_database_comes_back_by_itself(
+    browser_of: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blueprints.own.read_overview", gone)
+
+    page = browser_of(BOB).get("/dashboard").text
+
+    assert "Voltamos já" in page
+    assert 'http-equiv="refresh"' in page
+
+
+def test_lost_database_leaves_the_numbers_that_were_seen_last(
+    browser_of: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = browser_of(BOB)
+    seen = browser.get(OVERVIEW).json or {}
+    monkeypatch.setattr("blueprints.own.read_overview", gone)
+
+    assert browser.get(OVERVIEW).json == {**seen, "read_only": True}
+    assert "por enquanto não dá para alterar nada" in browser.get("/dashboard").text
+
+
+def test_broken_statement_is_not_hidden_behind_the_numbers_seen_last(
+    browser_of: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = browser_of(BOB)
+    browser.get(OVERVIEW)
+    monkeypatch.setattr("blueprints.own.read_overview", broken)
+
+    assert browser.get(OVERVIEW).status_code == 500
 
 
 def test_unforeseen_error_is_a_500_page_without_a_trace(
@@ -110,13 +154,26 @@ def test_unforeseen_error_is_a_500_page_without_a_trace(
     assert "secret" not in answer.get_data(as_text=True)
 
 
+@pytest.mark.parametrize(
+    ("url", "link"),
+    [
+        ("https://ajuda.example", "https://ajuda.example?ref=ref-12345678"),
+        ("https://ajuda.example/?a=1", "https://ajuda.example/?a=1&amp;ref=ref-12345678"),
+        ("mailto:a@x.com", "mailto:a@x.com?subject=Refer%C3%AAncia%20ref-12345678"),
+        ("mailto:a@x.com?cc=b@x.com", "b@x.com&amp;subject=Refer%C3%AAncia%20ref-12345678"),
+    ],
+)
 def test_support_link_carries_the_reference(
-    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch, url: str, link: str
 ) -> None:
     house = app.extensions["house"]
-    config = house.config.model_copy(update={"support_url": "https://ajuda.example/?a=1"})
+    config = house.config.model_copy(update={"support_url": url})
     monkeypatch.setattr("blueprints.answers.house", lambda: type("H", (), {"config": config}))
 
     answer = client.get("/nada", headers={"X-Request-ID": "ref-12345678"})
 
-    assert "https://ajuda.example/?a=1&amp;ref=ref-12345678" in answer.get_data(as_text=True)
+    assert f'{link}"' in answer.get_data(as_text=True)
+
+
+def test_without_an_address_for_support_there_is_no_link(client: FlaskClient) -> None:
+    assert "data-support" not in client.get("/nada").text

@@ -57,6 +57,19 @@ def test_each_attempt_after_the_first_is_announced_as_another_one(browser: Flask
     assert ["Erro, tentando novamente…" in page for page in toasts] == [False, True]
 
 
+def test_each_page_comes_back_to_itself(browser: FlaskClient) -> None:
+    found = NEXT.search(page_of(browser, "/metricas/2026/1"))
+
+    assert found is not None
+    assert found[2] == "/metricas/2026/1?tentativa=1"
+
+
+def test_browsers_that_wait_do_not_all_come_back_at_once(browser: FlaskClient) -> None:
+    pages = [page_of(browser) for _ in range(30)]
+
+    assert {found[1] for page in pages if (found := NEXT.search(page))} == {"2", "3"}
+
+
 @pytest.mark.parametrize("attempt", ["4", "-1", "x"])
 def test_attempts_that_were_never_offered_go_round_no_longer(
     browser: FlaskClient, attempt: str
@@ -89,6 +102,17 @@ def test_message_for_one_person_is_not_shown_to_the_next(
     assert "Perfil criado!" not in page_of(browser)
 
 
+def test_message_for_somebody_is_not_shown_to_whoever_is_not_signed_in(
+    client: FlaskClient,
+) -> None:
+    with client.session_transaction() as kept:
+        kept["_flashes"] = [(BOB.clerk_id, "Perfil criado!")]
+
+    answer = client.get("/local-clerk/sign-in")
+
+    assert (answer.status_code, "Perfil criado!" in answer.text) == (200, False)
+
+
 def test_form_that_cannot_be_saved_just_now_is_kept_to_be_sent_again(
     browser: FlaskClient,
 ) -> None:
@@ -101,6 +125,13 @@ def test_form_that_cannot_be_saved_just_now_is_kept_to_be_sent_again(
     assert '<form method="post" action="/metricas/2026/1">' in page
     assert 'name="lucro" value="5"' in page
     assert "a\r\n&#34;b&#34;&lt;c&gt;" in page
+
+
+def test_every_value_of_a_kept_form_is_sent_again(browser: FlaskClient) -> None:
+    page = browser.post("/metricas/2026/1", data={"lucro": ["5", "6"]}, headers=OURS).text
+
+    assert 'name="lucro" value="5"' in page
+    assert 'name="lucro" value="6"' in page
 
 
 def test_form_of_an_expired_session_is_kept_while_the_session_is_renewed(

@@ -158,6 +158,19 @@ def test_block_holds_at_the_next_request_of_an_uncached_person(
     assert (me["status"], me["mentorado"]) == ("user_blocked", None)
 
 
+def test_session_of_a_deleted_account_counts_no_longer(
+    client: FlaskClient, session: Session, sign: Sign, browser_of: Browser
+) -> None:
+    session.add(User(clerk_id=BOB.clerk_id, deleted_at=NOW))
+    session.commit()
+
+    me = client.get("/api/auth/me", headers=sign(BOB))
+    page = browser_of(BOB).get("/dashboard")
+
+    assert (me.status_code, code_of(me)) == (401, "unauthenticated")
+    assert (page.status_code, page.location) == (302, "/login?next=/dashboard")
+
+
 @pytest.mark.parametrize("person", [ALICE, BOB])
 def test_mentees_are_kept_out_of_the_administration(
     client: FlaskClient, alice: Mentorado, sign: Sign, person: Person

@@ -7,13 +7,14 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app import create_app
-from blueprints.headers import HEADERS
+from blueprints.headers import HEADERS, register_headers
 from config import Config
 from tests.cast import BOB
 from tests.fixtures import Browser
 
+KEY = "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k"  # of clerk.example.com
 KEYS = {
-    "clerk_publishable_key": "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k",  # of clerk.example.com
+    "clerk_publishable_key": KEY,
     "clerk_secret_key": "sk_live_x",
     "secret_key": "x" * 32,
     "database_url": "postgresql://127.0.0.1:1/none",
@@ -43,6 +44,25 @@ def test_every_route_answers_with_the_headers(app: Flask, client: FlaskClient) -
         assert "default-src 'none'" in sent["Content-Security-Policy"], path
 
 
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("X-Content-Type-Options", "nosniff"),
+        ("Referrer-Policy", "same-origin"),
+        ("Cross-Origin-Opener-Policy", "same-origin"),
+        ("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    ],
+)
+def test_browsers_are_told_to_be_careful(client: FlaskClient, header: str, value: str) -> None:
+    assert client.get("/nada").headers[header] == value
+
+
+def test_photos_may_come_from_anywhere_and_addresses_stay_ours(client: FlaskClient) -> None:
+    policy = policy_of(client, "/nada")
+
+    assert (policy["img-src"], policy["base-uri"]) == ("'self' data: http: https:", "'none'")
+
+
 @pytest.mark.parametrize("directive", ["script-src", "style-src", "connect-src"])
 def test_code_and_styles_come_from_here_alone(client: FlaskClient, directive: str) -> None:
     assert policy_of(client, "/nada")[directive] == "'self'"
@@ -54,6 +74,45 @@ def test_nobody_may_frame_us_but_for_the_renewal_of_a_session(browser_of: Browse
     ancestors = [policy_of(browser, p)["frame-ancestors"] for p in ("/dashboard", "/session")]
 
     assert ancestors == ["'none'", "'self'"]
+
+
+def test_browsers_that_know_no_policy_are_told_about_frames_too(browser_of: Browser) -> None:
+    browser = browser_of(BOB)
+
+    told = [browser.get(p).headers["X-Frame-Options"] for p in ("/dashboard", "/session")]
+
+    assert told == ["DENY", "SAMEORIGIN"]
+
+
+def test_forms_under_development_may_lead_to_this_machine(client: FlaskClient) -> None:
+    ours = "'self' http://127.0.0.1:* http://localhost:*"
+
+    assert policy_of(client, "/nada")["form-action"] == ours
+
+
+@pytest.mark.parametrize(
+    ("settings", "places"),
+    [
+        ({"clerk_jwks_url": "https://keys.example/jwks.json"}, "'self'"),
+        (
+            {"clerk_publishable_key": KEY, "clerk_frontend_api_url": "https://id.example"},
+            "'self' https://id.example",
+        ),
+        (
+            {"clerk_publishable_key": KEY},
+            "'self' https://accounts.example.com https://clerk.example.com",
+        ),
+    ],
+)
+def test_forms_and_frames_may_lead_nowhere_but_to_the_clerk_in_use(
+    settings: dict[str, str], places: str
+) -> None:
+    app = Flask(__name__)
+    register_headers(app, Config.model_validate(settings))
+
+    policy = policy_of(app.test_client(), "/nada")
+
+    assert (policy["form-action"], policy["frame-src"]) == (places, places)
 
 
 def test_forms_and_frames_may_lead_to_clerk(production: FlaskClient) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
+from dashboard.reporting import FIGURES
 from house import EXTENSION, House
 from identity.local import ADMIN_EMAIL, Person
-from models import Mentorado, MetricaMensal
+from models import Mentorado, MetricaMensal, User
 from tests.cast import ALICE, BOB, NOW
 from tests.fixtures import Sign
 
@@ -41,6 +42,10 @@ def months_in(session: Session) -> int:
     return session.scalars(select(func.count()).select_from(MetricaMensal)).one()
 
 
+def code_of(answer: TestResponse) -> object:
+    return (answer.json or {}).get("code")
+
+
 def errors_of(answer: TestResponse) -> Any:
     return (answer.json or {}).get("errors")
 
@@ -51,6 +56,14 @@ def test_month_that_is_reported_comes_back_whole(client: FlaskClient, sign: Sign
     told = dict(answer.json or {})
     assert told.pop("updated_at") == "2026-03-10T12:00:00Z"
     assert told == {**ZEROS, "ano": 2026, "mes": 3, "faturamento": 12_500, "leads": 7}
+
+
+def test_each_figure_comes_back_under_its_own_name(client: FlaskClient, sign: Sign) -> None:
+    figures = {name: value for value, name in enumerate(FIGURES, 1)}
+
+    told = client.put(MARCH, json=figures, headers=sign(BOB)).json or {}
+
+    assert {name: told[name] for name in FIGURES} == figures
 
 
 def test_fields_that_are_left_out_stay(client: FlaskClient, sign: Sign) -> None:
@@ -71,6 +84,22 @@ def test_note_is_taken_away_by_null_or_blanks(client: FlaskClient, sign: Sign) -
     assert notes == ["Bom\nmês", None, "Ótimo", None]
 
 
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("x" * 5_000, "x" * 5_000),
+        (" " + "x" * 5_000 + "\r\n", "x" * 5_000),
+        ("Leads:\t12", "Leads:\t12"),
+        ("Ótimo 👩\u200d⚕\ufe0f", "Ótimo 👩\u200d⚕\ufe0f"),
+    ],
+    ids=["longest", "longest but for blanks", "tab", "joined characters"],
+)
+def test_note_that_fits_is_kept(client: FlaskClient, sign: Sign, sent: str, kept: str) -> None:
+    answer = client.put(MARCH, json={"observacoes": sent}, headers=sign(BOB))
+
+    assert (answer.json or {}).get("observacoes") == kept
+
+
 def test_months_are_listed_newest_first(client: FlaskClient, sign: Sign) -> None:
     for period in ("2026/1", "2025/12", "2026/3"):
         client.put(f"{MONTHS}/{period}", json={"lucro": 1}, headers=sign(BOB))
@@ -78,6 +107,21 @@ def test_months_are_listed_newest_first(client: FlaskClient, sign: Sign) -> None
     listed = (client.get(MONTHS, headers=sign(BOB)).json or {})["items"]
 
     assert [(m["ano"], m["mes"]) for m in listed] == [(2026, 3), (2026, 1), (2025, 12)]
+
+
+def test_more_than_a_year_is_listed(client: FlaskClient, sign: Sign) -> None:
+    for period in (*(f"2025/{mes}" for mes in range(1, 13)), "2026/1"):
+        client.put(f"{MONTHS}/{period}", json={"lucro": 1}, headers=sign(BOB))
+
+    listed = (client.get(MONTHS, headers=sign(BOB)).json or {})["items"]
+
+    assert len(listed) == 13
+
+
+def test_months_of_somebody_else_are_not_listed(client: FlaskClient, sign: Sign) -> None:
+    client.put(MARCH, json={"lucro": 1}, headers=sign(ALICE))
+
+    assert client.get(MONTHS, headers=sign(BOB)).json == {"items": []}
 
 
 def test_reported_month_is_on_the_dashboard_at_once(client: FlaskClient, sign: Sign) -> None:
@@ -107,6 +151,11 @@ def test_reported_month_is_on_the_dashboard_at_once(client: FlaskClient, sign: S
         ),
         (
             {"observacoes": "a\x00b"},
+            "observacoes",
+            "Escreva até 5.000 caracteres, sem caracteres de controle.",
+        ),
+        (
+            {"observacoes": "a\rb"},
             "observacoes",
             "Escreva até 5.000 caracteres, sem caracteres de controle.",
         ),
@@ -184,6 +233,43 @@ def test_profile_that_went_away_meanwhile_is_made_anew_before_the_month_is_writt
 
     owner = session.scalars(select(MetricaMensal.mentorado_id)).one()
     assert (answer.status_code, owner != gone) == (200, True)
+
+
+def test_profile_that_went_away_with_its_person_is_told_by_the_cause(
+    client: FlaskClient, sign: Sign, session: Session
+) -> None:
+    gone = (client.get("/api/mentorados/me", headers=sign(BOB)).json or {})["id"]
+    session.delete(session.get_one(Mentorado, gone))
+    session.execute(update(User).values(blocked_at=NOW))
+    session.commit()
+
+    answer = client.put(MARCH, json={"lucro": 5}, headers=sign(BOB))
+
+    assert (answer.status_code, code_of(answer)) == (403, "user_blocked")
+
+
+def test_whoever_is_blocked_reports_nothing(
+    client: FlaskClient, sign: Sign, session: Session, alice: Mentorado
+) -> None:
+    session.execute(update(User).values(blocked_at=NOW))
+    session.commit()
+
+    answer = client.put(MARCH, json={"lucro": 5}, headers=sign(ALICE))
+
+    assert (answer.status_code, code_of(answer)) == (403, "user_blocked")
+    assert months_in(session) == 0
+
+
+@pytest.mark.parametrize("path", ["", "/overview"])
+def test_whoever_is_blocked_is_told_so_under_their_own_number(
+    client: FlaskClient, sign: Sign, session: Session, alice: Mentorado, path: str
+) -> None:
+    session.execute(update(User).values(blocked_at=NOW))
+    session.commit()
+
+    answer = client.get(f"/api/mentorados/{alice.id}{path}", headers=sign(ALICE))
+
+    assert (answer.status_code, code_of(answer)) == (403, "user_blocked")
 
 
 @pytest.mark.parametrize("path", ["", "/overview"])

@@ -70,6 +70,33 @@ def test_form_of_a_new_month_is_blank(browser: FlaskClient) -> None:
     assert "Dezembro de 2025: sem registro" in page
 
 
+def test_money_of_the_month_before_is_written_as_money(browser: FlaskClient) -> None:
+    assert page_of(browser).count("Fevereiro de 2026: R$") == 2
+
+
+def test_form_shows_nothing_of_another_year(browser: FlaskClient) -> None:
+    assert 'value="15.000"' not in page_of(browser, "/metricas/2025/3")
+
+
+def test_form_shows_nothing_of_another_person(browser: FlaskClient, browser_of: Browser) -> None:
+    assert 'value="15.000"' not in page_of(browser_of(BOB))
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        *(("faturamento", "Faturamento (R$)"), ("lucro", "Lucro (R$)"), ("leads", "Leads")),
+        *(("procedimentos", "Procedimentos"), ("posts_feed", "Posts no feed")),
+        *(("stories", "Stories"), ("observacoes", "Observações")),
+    ],
+)
+def test_every_field_is_there_with_its_label(browser: FlaskClient, name: str, label: str) -> None:
+    page = page_of(browser)
+
+    assert f'<label for="{name}">{label}</label>' in page
+    assert f'id="{name}" name="{name}"' in page
+
+
 def test_months_lead_to_their_neighbours_but_not_into_the_future(browser: FlaskClient) -> None:
     links = ["/metricas/2026/1", "/metricas/2026/3"]
 
@@ -91,12 +118,41 @@ def test_what_is_typed_is_saved_and_the_dashboard_says_so_once(browser: FlaskCli
     ]
 
 
+def test_message_names_the_month_that_was_saved(browser: FlaskClient) -> None:
+    browser.post("/metricas/2026/1", data={**BLANK, "leads": "5"}, headers=OURS)
+
+    assert "Métricas de janeiro de 2026 salvas!" in page_of(browser, "/dashboard")
+
+
+def test_every_figure_may_be_typed_with_a_point(browser_of: Browser, session: Session) -> None:
+    typed = {**BLANK, **dict.fromkeys(FIGURES, "1.000")}
+
+    browser_of(BOB).post(MARCH, data=typed, headers=OURS)
+
+    saved = march_of(session)
+    assert {getattr(saved, field) for field in FIGURES} == {1_000}
+
+
 def test_form_that_nobody_touched_writes_nothing(browser: FlaskClient, session: Session) -> None:
     before = march_of(session).updated_at
 
     answer = browser.post(MARCH, data=inputs_of(browser), headers=OURS)
 
     assert (answer.status_code, march_of(session).updated_at) == (303, before)
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_note_of_several_lines_that_nobody_touched_is_no_change(
+    browser: FlaskClient, session: Session, newline: str
+) -> None:
+    march_of(session).observacoes = "Bom\nmês"
+    session.commit()
+    before = march_of(session).updated_at
+    note = {"observacoes": "Bom\r\nmês", "visto_observacoes": f"Bom{newline}mês"}
+
+    browser.post(MARCH, data={**inputs_of(browser), **note}, headers=OURS)
+
+    assert march_of(session).updated_at == before
 
 
 def test_field_that_somebody_else_has_saved_meanwhile_is_kept(
@@ -138,6 +194,21 @@ def test_new_month_begins_with_the_fields_that_are_known(browser_of: Browser) ->
     assert "jan. 2026" in page_of(bob, "/dashboard")
 
 
+def test_fields_with_blanks_alone_are_left_alone(browser_of: Browser, session: Session) -> None:
+    typed = {**dict.fromkeys(BLANK, " "), "lucro": "5"}
+
+    answer = browser_of(BOB).post(MARCH, data=typed, headers=OURS)
+
+    assert (answer.status_code, march_of(session).lucro) == (303, 5)
+
+
+def test_form_with_blanks_alone_is_blank(browser_of: Browser) -> None:
+    answer = browser_of(BOB).post(MARCH, data=dict.fromkeys(BLANK, " \r\n "), headers=OURS)
+
+    assert answer.status_code == 422
+    assert "Informe ao menos um campo." in answer.text
+
+
 def test_blank_form_fabricates_no_month(browser_of: Browser, session: Session) -> None:
     answer = browser_of(BOB).post(MARCH, data=BLANK, headers=OURS)
 
@@ -168,6 +239,16 @@ def test_what_cannot_be_read_stays_in_its_field_with_a_message(
     assert f'id="lucro-erro">{message}' in page
     assert f'value="{html.escape(typed)}"' in page
     assert march_of(session).leads == 30
+
+
+def test_list_of_what_is_wrong_leads_to_each_field(browser: FlaskClient) -> None:
+    sent = {**inputs_of(browser), "lucro": "abc", "leads": "x"}
+
+    page = browser.post(MARCH, data=sent, headers=OURS).text
+
+    message = "Informe um número inteiro, como 12.500."
+    assert f'<a href="#lucro">Lucro (R$)</a>: {message}' in page
+    assert f'<a href="#leads">Leads</a>: {message}' in page
 
 
 def test_mended_form_saves_what_was_typed_the_first_time_too(
