@@ -4,6 +4,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from flask import Response, g, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
@@ -17,6 +18,8 @@ RETRY_AFTER_SECONDS = 2
 WORTH_ANOTHER_TRY = {
     *("unauthenticated", "provisioning_unavailable", "database_unavailable", "internal"),
 }
+# The longest note twice, as typed and as seen, in characters of several bytes, percent-encoded.
+LARGEST_FORM_BYTES = 256 * 1024
 ATTEMPTS = 3  # of the preparing page, after the request that has brought it
 ATTEMPT = "tentativa"  # counts them in the address, for browsers without JavaScript
 
@@ -56,9 +59,10 @@ def support_link() -> str | None:
     url = house().config.support_url
     if not url:
         return None
-    if url.startswith("mailto:"):
-        return f"{url}{'&' if '?' in url else '?'}subject=Refer%C3%AAncia%20{reference()}"
-    return f"{url}{'&' if '?' in url else '?'}ref={reference()}"
+    parts = urlsplit(url)
+    is_mail = parts.scheme == "mailto"
+    told = f"subject=Refer%C3%AAncia%20{reference()}" if is_mail else f"ref={reference()}"
+    return urlunsplit(parts._replace(query=f"{parts.query}&{told}" if parts.query else told))
 
 
 def reference() -> str:
@@ -111,4 +115,7 @@ def _kept(code: str) -> list[tuple[str, str]] | None:
     """
     if request.method != "POST" or code not in WORTH_ANOTHER_TRY or not is_from_our_pages():
         return None
+    if (request.content_length or 0) > LARGEST_FORM_BYTES:
+        return None
+    request.max_content_length = LARGEST_FORM_BYTES
     return list(request.form.items(multi=True))

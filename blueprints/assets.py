@@ -10,6 +10,7 @@ from flask_compress import Compress
 from werkzeug.security import safe_join
 
 VERSION = "v"
+FOUND = (200, 304)
 ONE_YEAR_SECONDS = 31_536_000
 COMPRESSED = ["text/html", "text/css", "text/javascript", "image/svg+xml"]  # what browsers read
 
@@ -23,19 +24,28 @@ def register_assets(app: Flask) -> None:
 
 
 def _add_version(endpoint: str, values: dict[str, Any]) -> None:
-    folder = _folder(endpoint)
-    if folder and "filename" in values:
-        values.setdefault(VERSION, _version(safe_join(folder, values["filename"])))
+    if "filename" in values:
+        values.setdefault(VERSION, _version_of(endpoint, values["filename"]))
 
 
 def _finish(response: Response) -> Response:
     """What comes from a folder is read at once, or the compression would leave the file open."""
-    if response.status_code == 200 and _folder(request.endpoint or ""):
+    if response.status_code not in FOUND or not _folder(request.endpoint or ""):
+        return response
+    if response.status_code == FOUND[0]:
         response.direct_passthrough = False
         response.make_sequence()
-        if VERSION in request.args:
-            response.headers["Cache-Control"] = f"public, max-age={ONE_YEAR_SECONDS}, immutable"
+    # Only the content that this address stands for: during a deployment an old process is asked
+    # for a new file as well.
+    asked, name = request.args.get(VERSION), (request.view_args or {}).get("filename", "")
+    if asked and asked == _version_of(request.endpoint or "", name):
+        response.headers["Cache-Control"] = f"public, max-age={ONE_YEAR_SECONDS}, immutable"
     return response
+
+
+def _version_of(endpoint: str, filename: str) -> str | None:
+    folder = _folder(endpoint)
+    return _version(safe_join(folder, filename)) if folder else None
 
 
 def _folder(endpoint: str) -> str | None:

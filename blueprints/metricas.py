@@ -4,6 +4,7 @@ from flask import Blueprint, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
+from blueprints.answers import LARGEST_FORM_BYTES
 from blueprints.bodies import MESSAGES
 from blueprints.errors import Errors, InvalidInputError, OtherPersonError
 from blueprints.month_bodies import MONTH, YEAR, asked_period, changes_of
@@ -12,9 +13,10 @@ from blueprints.own import with_own_profile
 from blueprints.stance import mentorado_required
 from blueprints.toasts import tell
 from blueprints.words import month_name
-from dashboard.periods import Period, current_period
+from dashboard.periods import EARLIEST_YEAR, Period, current_period
 from dashboard.reporting import reported_month, save_month
 from house import house
+from models import Mentorado
 
 metricas = Blueprint("metricas", __name__, url_prefix=f"/metricas/<{YEAR}:ano>/<{MONTH}:mes>")
 
@@ -32,6 +34,7 @@ def fill_in(ano: int, mes: int) -> ResponseReturnValue:
 @mentorado_required
 def save(ano: int, mes: int) -> ResponseReturnValue:
     """Save what the person has changed, and go on to the dashboard."""
+    request.max_content_length = LARGEST_FORM_BYTES
     period, now = asked_period(ano, mes), house().now()
     _check_owner()
     try:
@@ -59,6 +62,7 @@ def _changes() -> dict[str, int | str | None]:
 
 def _form(period: Period, errors: Errors = ()) -> str:
     def read(session: Session, own: int) -> Shown:
+        session.get_one(Mentorado, own)  # one that has gone meanwhile is noticed before the work
         return Shown(
             reported_month(session, own, period), reported_month(session, own, period.previous)
         )
@@ -67,6 +71,7 @@ def _form(period: Period, errors: Errors = ()) -> str:
     return render_template(
         "metricas.html",
         period=period,
+        earliest_year=EARLIEST_YEAR,
         this_month=current_period(house().now()),
         mentorado=g.context.mentorado,
         fields=typed_fields(shown, request.form, errors) if errors else fresh_fields(shown),

@@ -31,11 +31,6 @@ class ReportedMonth:
     observacoes: str | None
     updated_at: datetime
 
-    @property
-    def period(self) -> Period:
-        """Which month this is."""
-        return Period(self.ano, self.mes)
-
 
 def save_month(
     session: Session, mentorado_id: int, period: Period, changes: Changes, *, now: datetime

@@ -99,6 +99,21 @@ def test_nothing_else_is_kept_without_asking(client: FlaskClient, path: str) -> 
     assert "immutable" not in headers_of(client, path).get("Cache-Control", "")
 
 
+def test_address_of_another_version_is_not_kept(client: FlaskClient) -> None:
+    kept = headers_of(client, "/static/theme.css?v=000000000000")["Cache-Control"]
+
+    assert kept == "no-cache"
+
+
+def test_unchanged_file_stays_kept_for_a_year(client: FlaskClient) -> None:
+    [_, style, *_] = parts_of(client, "/local-clerk/sign-in")
+    tag = headers_of(client, style)["ETag"]
+
+    again = headers_of(client, style, **{"If-None-Match": tag})
+
+    assert again["Cache-Control"] == "public, max-age=31536000, immutable"
+
+
 def test_unchanged_file_is_not_sent_twice(client: FlaskClient) -> None:
     tag = headers_of(client, "/static/theme.css", **SMALL)["ETag"]
 

@@ -159,6 +159,7 @@ def test_unforeseen_error_is_a_500_page_without_a_trace(
     [
         ("https://ajuda.example", "https://ajuda.example?ref=ref-12345678"),
         ("https://ajuda.example/?a=1", "https://ajuda.example/?a=1&amp;ref=ref-12345678"),
+        ("https://x.example/#faq", "https://x.example/?ref=ref-12345678#faq"),
         ("mailto:a@x.com", "mailto:a@x.com?subject=Refer%C3%AAncia%20ref-12345678"),
         ("mailto:a@x.com?cc=b@x.com", "b@x.com&amp;subject=Refer%C3%AAncia%20ref-12345678"),
     ],

@@ -144,6 +144,7 @@ def test_reported_month_is_on_the_dashboard_at_once(client: FlaskClient, sign: S
         ({"leads": True}, "leads", "Informe um número inteiro."),
         ({"meta_faturamento": 9}, "meta_faturamento", "Campo desconhecido."),
         ({"mes": 2}, "mes", "Campo desconhecido."),
+        ({"\ud800": 2}, "", "Valor inválido."),
         (
             {"observacoes": "x" * 5_001},
             "observacoes",

@@ -297,3 +297,30 @@ def test_form_from_another_site_is_refused(browser: FlaskClient, session: Sessio
     answer = browser.post(MARCH, data={"lucro": "9"}, headers={"Origin": "https://evil.example"})
 
     assert (answer.status_code, march_of(session).lucro) == (403, 0)
+
+
+def test_first_month_of_all_leads_no_further_back(browser: FlaskClient) -> None:
+    assert 'rel="prev"' not in page_of(browser, "/metricas/2000/1")
+
+
+def test_longest_note_can_be_changed_again(browser: FlaskClient, session: Session) -> None:
+    note = "—" * 5_000
+    browser.post(MARCH, data={"observacoes": note}, headers=OURS)
+
+    sent = {"observacoes": f"x{note[1:]}", "visto_observacoes": note}
+    answer = browser.post(MARCH, data=sent, headers=OURS)
+
+    assert (answer.status_code, march_of(session).observacoes) == (303, f"x{note[1:]}")
+
+
+def test_form_of_a_profile_that_went_away_is_that_of_the_new_one(
+    browser: FlaskClient, alice: Mentorado, session: Session
+) -> None:
+    browser.get("/dashboard")
+    gone = alice.id
+    session.delete(alice)
+    session.commit()
+
+    [owner] = re.findall(r'name="mentorado" value="(\d+)"', page_of(browser))
+
+    assert owner != str(gone)
