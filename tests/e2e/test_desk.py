@@ -22,10 +22,16 @@ def stage(site: Served, site_url: str) -> Stage:
     return Stage(site, site_url, f"{uuid.uuid4().hex}@example.com")
 
 
-@pytest.fixture(params=[True, False], ids=["js", "no-js"])
-def desk(request: pytest.FixtureRequest, visitors: Visitors, site: Served) -> Page:
+@pytest.fixture
+def javascript() -> bool:
+    """The desk works without; where it does more with it, a test says so."""
+    return False
+
+
+@pytest.fixture
+def desk(visitors: Visitors, site: Served, *, javascript: bool) -> Page:
     """An admin at the desk."""
-    page = visitors.come_to(site.url, javascript=request.param, viewport=DESK)
+    page = visitors.come_to(site.url, javascript=javascript, viewport=DESK)
     sign_in(page, "Dona Admin")
     page.get_by_role("link", name="Ir para a administração").click()
     return page
@@ -215,6 +221,7 @@ def test_switch_holds_at_the_next_request(desk: Page, visitors: Visitors, stage:
     expect(rute.get_by_text("Boas-vindas, Rute!")).to_be_visible()
 
 
+@pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
 def test_sweep_is_followed_to_its_end(desk: Page) -> None:
     desk.get_by_role("link", name="Varreduras").click()
 
