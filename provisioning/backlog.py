@@ -45,7 +45,7 @@ def count_backlog(session: Session) -> Backlog:
     )
     ambiguous = select(func.count()).select_from(shared)
     incomplete = select(func.count()).where(User.identity_completed_at.is_(None))
-    failing = select(func.count()).where(~IS_HELPED)
+    failing = select(func.count(ProvisioningAttempt.id)).where(~IS_HELPED)
     since = select(func.min(ProvisioningAttempt.first_failed_at)).where(~IS_HELPED)
     queries = (dead, ambiguous, incomplete, failing, since)
     numbers = [query.scalar_subquery() for query in queries]

@@ -115,7 +115,19 @@ def test_overview_counts_who_fails_and_why(desk: FlaskClient, bob: User) -> None
 
 
 def test_overview_of_nobody_divides_by_nothing(desk: FlaskClient) -> None:
-    assert page_of(desk, "/admin").count("<p>n/d</p>") == 2
+    page = page_of(desk, "/admin")
+
+    assert page.count("<p>n/d</p>") == 2
+    assert "Sem perfil agora</h2><p>0</p><small>ninguém esperando" in page
+
+
+def test_whoever_was_helped_meanwhile_waits_no_longer(
+    desk: FlaskClient, bob: User, session: Session
+) -> None:
+    session.add(Mentorado(user_id=bob.id, nome_completo="Bob", turma=Turma.NEON))
+    session.commit()
+
+    assert "Sem perfil agora</h2><p>0</p>" in page_of(desk, "/admin")
 
 
 @pytest.mark.parametrize("wanted", ["bob l", "BOB@example.com", "user_bob", "req-of-bob"])
