@@ -217,6 +217,19 @@ def test_second_click_does_nothing_twice(desk: FlaskClient, bob: User, session: 
     assert (statuses, len(events)) == ([303, 303], 1)
 
 
+def test_second_click_on_a_merge_counts_as_done(
+    desk: FlaskClient, alice: Mentorado, session: Session
+) -> None:
+    path = f"/admin/mentorado/{waiting_profile(session, email=None).id}/unir"
+    told = {"destino": str(alice.id)}
+    shown = html.unescape(desk.post(path, data=told, headers=OURS).get_data(as_text=True))
+    hidden = dict(HIDDEN.findall(shown))
+
+    statuses = [desk.post(path, data=hidden, headers=OURS).status_code for _ in range(2)]
+
+    assert statuses == [303, 303]
+
+
 def test_change_that_is_no_longer_what_was_shown_is_shown_again(
     desk: FlaskClient, alice: Mentorado, session: Session
 ) -> None:
