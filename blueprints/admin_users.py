@@ -30,7 +30,7 @@ def list_people() -> ResponseReturnValue:
         found = people(
             session,
             state=state,
-            wanted=asked_person(),
+            **asked_person(),
             after_id=page.after_id,
             limit=page.limit,
         )
@@ -77,11 +77,14 @@ def person_shape(row: PersonRow) -> dict[str, Any]:
     }
 
 
-def asked_person() -> str | None:
-    """Read `q`; the code of a screen stands for whoever was shown it."""
+def asked_person() -> dict[str, str | None]:
+    """Read `q`, and find out who was shown it, if it is the code of a screen.
+
+    Anybody may choose the id of their own request, so that a code never hides what else it finds.
+    """
     wanted = asked_text("q")
     shown_to = house().guarantee.contexts.whose_screen(wanted) if wanted else None
-    return shown_to or wanted
+    return {"wanted": wanted, "shown_to": shown_to}
 
 
 def asked_state() -> PersonState | None:

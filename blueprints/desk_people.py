@@ -32,7 +32,7 @@ def index() -> ResponseReturnValue:
     page, state = asked_page(longest=PAGE_SIZE), asked_state()
     with transaction() as session:
         found = people(
-            session, state=state, wanted=asked_person(), after_id=page.after_id, limit=page.limit
+            session, state=state, **asked_person(), after_id=page.after_id, limit=page.limit
         )
     next_id = found[-1].user.id if len(found) == page.limit else None
     return render_template(

@@ -57,15 +57,19 @@ def people(
     *,
     state: PersonState | None = None,
     wanted: str | None = None,
+    shown_to: str | None = None,
     after_id: int = 0,
     limit: int,
 ) -> list[PersonRow]:
-    """People in key order: of one state, or found by name, address, Clerk id or reference code."""
+    """People in key order: of one state, or found by name, address, Clerk id or reference code.
+
+    `shown_to` is the Clerk id of whoever was shown `wanted` as a code; they are found as well.
+    """
     found = _everybody().where(User.id > after_id).order_by(User.id).limit(limit)
     if state is not None:
         found = found.where(_is(state))
     if wanted:
-        found = found.where(_matches(wanted))
+        found = found.where(or_(_matches(wanted), User.clerk_id == shown_to))
     return _rows(session, found)
 
 

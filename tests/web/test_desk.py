@@ -150,6 +150,16 @@ def test_person_is_found_by_the_code_of_any_page_that_refused_them(
     assert "Alice Prado" in page
 
 
+def test_nobody_hides_behind_a_code_that_is_somebody_else_s_name(
+    desk: FlaskClient, alice: Mentorado, bob: User, browser_of: Browser
+) -> None:
+    browser_of(BOB).get("/api/mentorados/1", headers={"X-Request-ID": "Alice"})
+
+    page = page_of(desk, "/admin/pessoas?q=Alice")
+
+    assert ("Alice Prado" in page, "Bob Lima" in page) == (True, True)
+
+
 def test_person_is_shown_with_reason_forecast_and_history(
     desk: FlaskClient, bob: User, session: Session
 ) -> None:
