@@ -52,8 +52,10 @@ def turn_switch() -> ResponseReturnValue:
     wanted = request.form.get("ligar") == "sim"
     reason = checked(Because, {"reason": request.form.get("reason", "")}).reason
     with transaction() as session:
-        if switch.is_on(session) != wanted:
+        is_turned = switch.is_on(session) != wanted
+        if is_turned:
             switch.turn(session, on=wanted, entry=admins_entry(reason), now=house().now())
-    log.warning("auto_create_changed", enabled=wanted, entry="admin")
+    if is_turned:  # a second click has changed nothing
+        log.warning("auto_create_changed", enabled=wanted, entry="admin")
     tell("Criação automática ligada." if wanted else "Criação automática desligada.")
     return redirect(url_for(".overview"), code=303)

@@ -17,7 +17,7 @@ from blueprints.words import month_name
 from dashboard.periods import Period
 from extensions import transaction
 from house import house
-from models import Feedback, Mentorado
+from models import Mentorado
 from provisioning import mentoring
 
 desk_feedback = Blueprint("desk_feedback", __name__, url_prefix="/admin/mentorados")
@@ -45,26 +45,36 @@ def edit(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
     """The mentor's feedback on one month."""
     profile, period = the_profile(mentorado_id), asked_period(ano, mes)
     month = (period.ano, period.mes)
-    with transaction() as session:
-        saved = _texts(mentoring.read_feedback(session, mentorado_id, month))
+    saved = _saved(mentorado_id, month)
     if request.method == "GET":
         return _feedback_form(profile, period, saved, saved)
     typed = {name: request.form.get(name, "") for name in WORDS}
-    if request.form.get(SEEN, _mark(saved)) != _mark(saved):
-        return _feedback_form(profile, period, typed, saved, [_fault("", OVERTAKEN)], status=409)
     try:
+        if request.form.get(SEEN, _mark(saved)) != _mark(saved):
+            raise mentoring.OvertakenError
         words = _said(typed)
+        with transaction() as session:
+            mentoring.write_feedback(
+                session,
+                mentorado_id,
+                month,
+                words,
+                instead_of=saved,
+                entry=admins_entry(),
+                now=house().now(),
+            )
+    except mentoring.OvertakenError:
+        saved = _saved(mentorado_id, month)
+        return _feedback_form(profile, period, typed, saved, [_fault("", OVERTAKEN)], status=409)
     except InvalidInputError as err:
         return _feedback_form(profile, period, typed, saved, err.errors, status=422)
-    with transaction() as session:
-        mentoring.write_feedback(
-            session, mentorado_id, month, words, entry=admins_entry(), now=house().now()
-        )
     tell(f"Feedback de {month_name(mes, ano)} salvo.")
     return redirect(url_for("desk_mentees.show", mentorado_id=mentorado_id), code=303)
 
 
-def _texts(found: Feedback | None) -> dict[str, str]:
+def _saved(mentorado_id: int, month: tuple[int, int]) -> dict[str, str]:
+    with transaction() as session:
+        found = mentoring.read_feedback(session, mentorado_id, month)
     return {name: getattr(found, name) if found else "" for name in WORDS}
 
 

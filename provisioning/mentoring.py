@@ -13,6 +13,7 @@ from provisioning.audit import Entry
 from provisioning.repairs import locked_profile, record_action
 
 Month = tuple[int, int]  # year and month
+Words = Mapping[str, str]  # the texts of a feedback by their columns, blank where there is none
 Goals = Mapping[
     str, int | None
 ]  # columns that begin with meta_; of a month, None: the standing one
@@ -20,6 +21,10 @@ Goals = Mapping[
 
 class MonthNotReportedError(Exception):
     """Goals of a month need a month: setting them never fabricates one."""
+
+
+class OvertakenError(Exception):
+    """Somebody has saved meanwhile what is about to be replaced."""
 
 
 def set_month_goals(
@@ -77,13 +82,20 @@ def write_feedback(
     session: Session,
     mentorado_id: int,
     month: Month,
-    words: Mapping[str, str],
+    words: Words,
     *,
+    instead_of: Words,
     entry: Entry,
     now: datetime,
 ) -> None:
-    """Write a month's feedback, in the place of what was there; raises UnknownMentoradoError."""
-    profile = locked_profile(session, mentorado_id)
+    """Write a month's feedback in the place of what was there, as its writer has seen it.
+
+    Raises OvertakenError where it is something else by now, and UnknownMentoradoError.
+    """
+    profile = locked_profile(session, mentorado_id)  # so that two writers take turns
+    found = read_feedback(session, mentorado_id, month)
+    if {name: getattr(found, name) if found else "" for name in words} != dict(instead_of):
+        raise OvertakenError
     key = {"mentorado_id": mentorado_id, "ano": month[0], "mes": month[1]}
     written = insert(Feedback).values(**key, **words, updated_at=now)
     session.execute(

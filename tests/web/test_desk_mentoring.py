@@ -12,7 +12,9 @@ from sqlalchemy.orm import Session
 from models import AuditEvent, Feedback, Mentorado, MetricaMensal
 from models.columns import SimNao
 from models.mentorado import Turma
-from tests.cast import ALICE
+from provisioning.audit import Entry
+from provisioning.mentoring import OvertakenError, write_feedback
+from tests.cast import ALICE, NOW
 from tests.fixtures import Browser
 
 OURS = {"Origin": "http://localhost"}
@@ -140,6 +142,20 @@ def test_feedback_that_somebody_else_has_saved_meanwhile_is_shown_beside(
     [feedback] = session.scalars(select(Feedback))
     assert (status, feedback.analise_mes) == (409, "De outra pessoa")
     assert "Salvo: De outra pessoa" in page
+
+
+def test_writer_who_was_overtaken_in_the_last_moment_replaces_nothing(
+    alice: Mentorado, session: Session
+) -> None:
+    blank = dict.fromkeys(WORDS, "")
+    kept, late = {**WORDS, "analise_mes": "Primeira"}, {**WORDS, "analise_mes": "Segunda"}
+    about: Any = {"instead_of": blank, "entry": Entry("admin"), "now": NOW}
+    write_feedback(session, alice.id, (2026, 1), kept, **about)
+
+    with pytest.raises(OvertakenError):
+        write_feedback(session, alice.id, (2026, 1), late, **about)
+
+    assert session.scalars(select(Feedback.analise_mes)).all() == ["Primeira"]
 
 
 def test_feedback_that_says_nothing_keeps_what_was_typed(
