@@ -50,8 +50,7 @@ def edit(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
         return _feedback_form(profile, period, saved, saved)
     typed = {name: request.form.get(name, "") for name in WORDS}
     try:
-        if request.form.get(SEEN, _mark(saved)) != _mark(saved):
-            raise mentoring.OvertakenError
+        _check_seen(saved)
         words = _said(typed)
         with transaction() as session:
             mentoring.write_feedback(
@@ -70,6 +69,11 @@ def edit(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
         return _feedback_form(profile, period, typed, saved, err.errors, status=422)
     tell(f"Feedback de {month_name(mes, ano)} salvo.")
     return redirect(url_for("desk_mentees.show", mentorado_id=mentorado_id), code=303)
+
+
+def _check_seen(saved: Mapping[str, str]) -> None:
+    if request.form.get(SEEN, _mark(saved)) != _mark(saved):
+        raise mentoring.OvertakenError
 
 
 def _saved(mentorado_id: int, month: tuple[int, int]) -> dict[str, str]:
