@@ -1,5 +1,6 @@
 """The record of what was changed, written in the transaction that changes it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,19 +44,22 @@ def record(
     details: dict[str, Any] | None = None,
 ) -> None:
     """Add one event; it stands or falls with the transaction."""
-    if entry.reason:
-        details = {**(details or {}), "reason": entry.reason}
-    session.execute(
-        insert(AuditEvent).values(
-            event=event,
-            entry=entry.door,
-            actor_id=entry.actor_id,
-            request_id=entry.request_id,
-            user_id=user_id,
-            mentorado_id=mentorado_id,
-            details=details,
-        )
-    )
+    values = _values(entry, event, details)
+    session.execute(insert(AuditEvent).values(user_id=user_id, mentorado_id=mentorado_id, **values))
+
+
+def record_each(
+    session: Session,
+    entry: Entry,
+    event: str,
+    *,
+    mentorado_ids: Iterable[int],
+    details: dict[str, Any] | None = None,
+) -> None:
+    """Add the same event for each of many profiles, in one go."""
+    values = _values(entry, event, details)
+    rows = [{**values, "mentorado_id": mentorado_id} for mentorado_id in mentorado_ids]
+    session.execute(insert(AuditEvent), rows)
 
 
 def events(
@@ -79,3 +83,15 @@ def events(
         if number is not None
     ]
     return list(session.scalars(found.where(or_(*concerned)) if concerned else found))
+
+
+def _values(entry: Entry, event: str, details: dict[str, Any] | None) -> dict[str, Any]:
+    """What an event says apart from whom it concerns."""
+    why = {"reason": entry.reason} if entry.reason else {}
+    return {
+        "event": event,
+        "entry": entry.door,
+        "actor_id": entry.actor_id,
+        "request_id": entry.request_id,
+        "details": {**(details or {}), **why} or None,
+    }

@@ -11,8 +11,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import literal
 
-from models import AuditEvent, Mentorado, User
+from models import Mentorado, User
 from models.mentorado import Turma
+from provisioning import audit
 from provisioning.audit import Entry
 from provisioning.registration import MentoradoExistsError, pre_register
 
@@ -103,15 +104,8 @@ def _write(session: Session, lines: list[Values], entry: Entry, now: datetime) -
     rows = [{"turma": Turma.NEON, "edited_at": now, **line} for line in lines]
     written = insert(Mentorado).returning(Mentorado.id, sort_by_parameter_order=True)
     ids = list(session.scalars(written, rows))
-    details = {"action": "pre_register"} | ({"reason": entry.reason} if entry.reason else {})
-    event = {
-        "event": "admin_action",
-        "entry": entry.door,
-        "actor_id": entry.actor_id,
-        "request_id": entry.request_id,
-        "details": details,
-    }
-    session.execute(insert(AuditEvent), [{**event, "mentorado_id": number} for number in ids])
+    details = {"action": "pre_register"}
+    audit.record_each(session, entry, "admin_action", mentorado_ids=ids, details=details)
     return ids
 
 
