@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
+from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session
 import health
 from extensions import background_transaction
 from house import House
-from provisioning import backlog, difference
+from provisioning import backlog
 
 LONGEST_WAIT = 5  # sweep intervals; whoever waits longer is not being helped
 
@@ -35,9 +36,8 @@ def examine(house: House) -> Iterator[Finding]:
     redis = health.redis(is_configured=house.config.redis_url is not None)
     yield Finding("redis", redis != "down", redis.replace("_", " "))
     if not is_behind:
-        yield _asked("duplicates", _duplicates)
-        interval = timedelta(seconds=house.config.sweep_interval_seconds)
-        yield _asked("backlog", lambda session: _backlog(session, interval, house.now()))
+        yield _asked("duplicates", partial(_duplicates, house))
+        yield _asked("backlog", partial(_backlog, house))
 
 
 def _asked(part: str, question: Callable[[Session], tuple[bool, str]]) -> Finding:
@@ -48,19 +48,20 @@ def _asked(part: str, question: Callable[[Session], tuple[bool, str]]) -> Findin
         return Finding(part, is_well=False, detail=type(err).__name__)
 
 
-def _duplicates(session: Session) -> tuple[bool, str]:
+def _duplicates(house: House, session: Session) -> tuple[bool, str]:
     doubled = backlog.count_doubled_people(session)
-    shared = backlog.count_backlog(session).ambiguous_addresses
+    shared = backlog.count_backlog(session, house.guarantee.rules).ambiguous_addresses
     detail = f"{doubled} people with two profiles, {shared} addresses with two waiting profiles"
     return not doubled, detail
 
 
-def _backlog(session: Session, interval: timedelta, now: datetime) -> tuple[bool, str]:
-    missing, since = difference.missing_since(session)
-    waiting = backlog.count_backlog(session)
-    waits_too_long = since is not None and now - since > interval * LONGEST_WAIT
-    letters, incomplete = waiting.dead_letters, waiting.incomplete
+def _backlog(house: House, session: Session) -> tuple[bool, str]:
+    found = backlog.count_backlog(session, house.guarantee.rules)
+    interval = timedelta(seconds=house.config.sweep_interval_seconds)
+    since = found.waiting_since
+    waits_too_long = since is not None and house.now() - since > interval * LONGEST_WAIT
     detail = (
-        f"{missing} without profile, {letters} dead letters, {incomplete} incomplete identities"
+        f"{found.waiting} without profile, {found.dead_letters} dead letters, "
+        f"{found.incomplete} incomplete identities"
     )
-    return not letters and not waits_too_long, detail
+    return not found.dead_letters and not waits_too_long, detail

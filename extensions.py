@@ -68,11 +68,13 @@ def transaction(timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS) -> Iterator[
 
 
 @contextmanager
-def background_transaction() -> Iterator[Session]:
-    """A unit of work that nobody waits for: the same guarantees, with time to finish."""
+def background_transaction(
+    timeout_seconds: float = BACKGROUND_TIMEOUT_SECONDS,
+) -> Iterator[Session]:
+    """A unit of work that no person waits for: the same guarantees, with time to finish."""
     with (
-        deadlines.beyond(BACKGROUND_TIMEOUT_SECONDS + GRACE_SECONDS),
-        transaction(BACKGROUND_TIMEOUT_SECONDS) as session,
+        deadlines.beyond(timeout_seconds + GRACE_SECONDS),
+        transaction(timeout_seconds) as session,
     ):
         yield session
 

@@ -23,7 +23,7 @@ def overview() -> ResponseReturnValue:
     """How people have fared in the last day, who waits, and how the parts are."""
     now = house().now()
     with transaction() as session:
-        vitals = take_vitals(session, now=now)
+        vitals = take_vitals(session, house().guarantee.rules, now=now)
     directory = house().guarantee.directory
     return render_template(
         "desk.html",

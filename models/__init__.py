@@ -8,6 +8,7 @@ from models.mentorado import Mentorado
 from models.metrica_mensal import MetricaMensal
 from models.provisioning_attempt import ProvisioningAttempt
 from models.sweep_run import SweepRun
+from models.sweep_total import SweepTotal
 from models.user import User
 from models.webhook_message import WebhookMessage
 
@@ -20,6 +21,7 @@ __all__ = [
     "MetricaMensal",
     "ProvisioningAttempt",
     "SweepRun",
+    "SweepTotal",
     "User",
     "WebhookMessage",
 ]

@@ -8,6 +8,8 @@ from sqlalchemy.orm import Session
 
 from models import Mentorado, ProvisioningAttempt, User
 from models.provisioning_attempt import AttemptState
+from provisioning import difference
+from provisioning.linking import Rules
 
 # Of a record of failure: whether its person has a profile by now, and only a sweep is missing.
 IS_HELPED = (
@@ -21,19 +23,19 @@ IS_HELPED = (
 @dataclass(frozen=True, slots=True)
 class Backlog:
     """People the background has given up on, addresses that more than one profile without owner
-    waits for, people of whom the provider has not told everything yet, and people who could not be
-    helped so far, with the time of the first failure.
+    waits for, people of whom the provider has not told everything yet, and people who wait for a
+    profile, tried or not, with the time since when the first of them waits.
     """
 
     dead_letters: int
     ambiguous_addresses: int
     incomplete: int
-    failing: int
-    failing_since: datetime | None
+    waiting: int
+    waiting_since: datetime | None
 
 
-def count_backlog(session: Session) -> Backlog:
-    """Count what waits, in one statement."""
+def count_backlog(session: Session, rules: Rules) -> Backlog:
+    """Count what waits under these rules."""
     dead = select(func.count()).where(ProvisioningAttempt.state == AttemptState.DEAD)
     address = func.normalized_address(Mentorado.email)
     shared = (
@@ -45,11 +47,16 @@ def count_backlog(session: Session) -> Backlog:
     )
     ambiguous = select(func.count()).select_from(shared)
     incomplete = select(func.count()).where(User.identity_completed_at.is_(None))
-    failing = select(func.count(ProvisioningAttempt.id)).where(~IS_HELPED)
+    tried = select(func.count(ProvisioningAttempt.id)).where(~IS_HELPED)
     since = select(func.min(ProvisioningAttempt.first_failed_at)).where(~IS_HELPED)
-    queries = (dead, ambiguous, incomplete, failing, since)
+    queries = (dead, ambiguous, incomplete, tried, since)
     numbers = [query.scalar_subquery() for query in queries]
-    return Backlog(*session.execute(select(*numbers)).one())
+    dead_letters, addresses, unknown, failing, failing_since = session.execute(
+        select(*numbers)
+    ).one()
+    missing, missing_since = difference.missing_since(session, rules)
+    first = min(filter(None, (missing_since, failing_since)), default=None)
+    return Backlog(dead_letters, addresses, unknown, missing + failing, first)
 
 
 def count_doubled_people(session: Session) -> int:

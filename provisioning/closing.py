@@ -32,7 +32,8 @@ class Closing:
 
     `provide` ensures one person in a transaction of its own and records a failure; `report` writes
     progress inside a batch's transaction and raises where the run is no longer ours. `complete`
-    asks the identity provider about one person and ensures them with what it tells.
+    asks the identity provider about one person and ensures them with what it tells. `on_batch`
+    hears how many a batch has given a profile.
     """
 
     transaction: Transaction
@@ -41,6 +42,7 @@ class Closing:
     counts: Counts
     report: Callable[[Session, Counts], None]
     complete: Callable[[str], Ensured | None]
+    on_batch: Callable[[int], None]
 
     def one(self, clerk_id: str) -> None:
         """Ensure one person; whoever cannot be helped now must not keep the others waiting."""
@@ -90,6 +92,7 @@ class Closing:
             else:
                 ahead.add_refused(difference.count_range(session, people))
             self.report(session, ahead)
+        self.on_batch(ahead.created - self.counts.created)
         self.counts.become(ahead)
 
     def _halves(self, people: Range) -> None:

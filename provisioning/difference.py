@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session, aliased
 from models import AuditEvent, Mentorado, ProvisioningAttempt, User
 from models.user import Role
 from provisioning.automatic import automatic_profiles
+from provisioning.linking import Rules
 
 Range = tuple[int, int]  # ids, the first excluded, the last included
 
@@ -27,10 +28,13 @@ def count_missing(session: Session) -> int:
     return session.scalars(missing).one()
 
 
-def missing_since(session: Session) -> tuple[int, datetime | None]:
-    """As `count_missing`, and since when the first of them has been known."""
+def missing_since(session: Session, rules: Rules) -> tuple[int, datetime | None]:
+    """As `count_missing`, of those whom the rules mean to have one, and since when the first of
+    them has been known; the switch may be off for a while, but they wait.
+    """
     session.execute(NO_NESTED_LOOP)
-    counted = select(func.count(), func.min(User.created_at)).select_from(User).where(*_is_due())
+    meant = [*_is_due(), _is_awaited()] if rules.invited_only else _is_due()
+    counted = select(func.count(), func.min(User.created_at)).select_from(User).where(*meant)
     number, since = session.execute(counted).one()
     return number, since
 
@@ -135,8 +139,13 @@ def _is_due() -> tuple[ColumnElement[bool], ...]:
 def _needs_no_decision(people: Range) -> tuple[ColumnElement[bool], ...]:
     """Due, and no waiting profile has their proven address."""
     low, high = people
+    return (User.id > low, User.id <= high, *_is_due(), ~_is_awaited())
+
+
+def _is_awaited() -> ColumnElement[bool]:
+    """Whether a profile without owner has their proven address."""
     waits = exists().where(
         Waiting.user_id.is_(None),
         func.normalized_address(Waiting.email) == func.normalized_address(User.email),
     )
-    return (User.id > low, User.id <= high, *_is_due(), ~and_(User.email_verified, waits))
+    return and_(User.email_verified, waits)

@@ -3,18 +3,20 @@
 Leases are compared on the database's clock, because the hosts' own may disagree.
 """
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from models import SweepRun
+from models import SweepRun, SweepTotal
 from models.sweep_run import SweepStatus
 
 LEASE = timedelta(seconds=15)  # without a sign of life for so long, the owner counts as dead
 ACTIVE = (SweepStatus.QUEUED, SweepStatus.RUNNING)
+KEPT = timedelta(days=30)  # the clock's runs: one a minute, and nobody asks for older ones
 
 
 class SweepRunningError(Exception):
@@ -55,9 +57,9 @@ def start(session: Session, *, trigger: str, dry_run: bool, owner: str) -> Sweep
 
 def is_due(session: Session, interval: timedelta) -> bool:
     """Whether no clock, of whatever process, has begun a run for nearly an interval."""
-    recent = SweepRun.created_at > func.now() - interval * 0.9
-    clock_runs = select(SweepRun.id).where(SweepRun.trigger == "clock", recent)
-    return session.scalars(clock_runs.limit(1)).one_or_none() is None
+    is_recent = SweepRun.created_at > func.now() - interval * 0.9
+    last = select(is_recent).where(SweepRun.trigger == "clock").order_by(SweepRun.id.desc())
+    return not session.scalars(last.limit(1)).one_or_none()
 
 
 def take_queued(session: Session, *, owner: str) -> SweepRun | None:
@@ -88,6 +90,7 @@ def take_over(session: Session, *, owner: str) -> SweepRun | None:
     ).one_or_none()
     if dead is None:
         return None
+    _add_up(session, dead)
     return start(session, trigger=dead.trigger, dry_run=dead.dry_run, owner=owner)
 
 
@@ -120,7 +123,7 @@ def finish(
 ) -> None:
     """Close the run; raises LeaseLostError when it is no longer ours."""
     status = SweepStatus.FAILED if error else SweepStatus.SUCCEEDED
-    _change_own(
+    over = _change_own(
         session,
         run_id,
         owner,
@@ -131,6 +134,13 @@ def finish(
         heartbeat_at=func.now(),
         finished_at=func.now(),
     )
+    _add_up(session, over)
+
+
+def forget_old(session: Session, now: datetime) -> None:
+    """Drop what the clock did long ago; whoever asked for a run finds it for ever."""
+    of_the_clock = (SweepRun.trigger == "clock", SweepRun.created_at < now - KEPT)
+    session.execute(delete(SweepRun).where(*of_the_clock, SweepRun.status.not_in(ACTIVE)))
 
 
 def _insert(session: Session, **values: object) -> SweepRun:
@@ -144,11 +154,42 @@ def _insert(session: Session, **values: object) -> SweepRun:
     raise SweepRunningError(active or 0)
 
 
-def _change_own(session: Session, run_id: int, our_name: str, **values: object) -> None:
+def _change_own(session: Session, run_id: int, our_name: str, **values: object) -> SweepRun:
     ours = (SweepRun.id == run_id, SweepRun.owner == our_name)
     running = SweepRun.status == SweepStatus.RUNNING
     found = session.scalars(
-        update(SweepRun).where(*ours, running).values(**values).returning(SweepRun.id)
+        update(SweepRun).where(*ours, running).values(**values).returning(SweepRun)
     ).one_or_none()
     if found is None:
         raise LeaseLostError(f"sweep run {run_id} belongs to somebody else")
+    return found
+
+
+def _add_up(session: Session, over: SweepRun) -> None:
+    """Count a run that is over, for good."""
+    repaired = 0 if over.dry_run else over.created + over.linked
+    total = insert(SweepTotal).values(
+        trigger=over.trigger, status=over.status, runs=1, repaired=repaired
+    )
+    session.execute(
+        total.on_conflict_do_update(
+            index_elements=[SweepTotal.trigger, SweepTotal.status],
+            set_={
+                "runs": SweepTotal.runs + 1,
+                "repaired": SweepTotal.repaired + total.excluded.repaired,
+            },
+        )
+    )
+
+
+def totals(session: Session) -> Sequence[SweepTotal]:
+    """What all runs that are over came to, by trigger and by how they ended."""
+    by_trigger = select(SweepTotal).order_by(SweepTotal.trigger, SweepTotal.status)
+    return session.scalars(by_trigger).all()
+
+
+def last_success(session: Session) -> datetime | None:
+    """When the last run ended that went well and was not for show."""
+    went_well = (SweepRun.status == SweepStatus.SUCCEEDED, ~SweepRun.dry_run)
+    last = select(SweepRun.finished_at).where(*went_well).order_by(SweepRun.id.desc()).limit(1)
+    return session.scalars(last).one_or_none()

@@ -42,7 +42,7 @@ class Sweeper:
 
     `provide` ensures one person, by Clerk id, in a transaction of its own, tells the cache, and
     records a failure; `complete` asks the identity provider about them before. `monotonic` is a
-    clock in seconds, `now` the time of day.
+    clock in seconds, `now` the time of day. `on_batch` hears how many a batch has given a profile.
     """
 
     owner: str
@@ -54,6 +54,7 @@ class Sweeper:
     now: Callable[[], datetime]
     batch_size: int = BATCH_SIZE
     on_progress: Callable[[Counts], None] | None = None
+    on_batch: Callable[[int], None] = lambda _: None
     should_stop: Callable[[], bool] = lambda: False
 
     def start(self, trigger: str, *, dry_run: bool = False) -> Counts:
@@ -116,7 +117,15 @@ class Sweeper:
 
     def _closing(self, run: SweepRun, counts: Counts) -> Closing:
         report = partial(self._report, run.id)
-        return Closing(self.transaction, self.provide, self.rules, counts, report, self.complete)
+        return Closing(
+            self.transaction,
+            self.provide,
+            self.rules,
+            counts,
+            report,
+            self.complete,
+            self.on_batch,
+        )
 
     def _take(self, steps: Iterator[Step], run: SweepRun, counts: Counts) -> None:
         """Take one step after the other, with a sign of life in between."""
@@ -137,6 +146,7 @@ class Sweeper:
         with self.transaction() as session:
             attempts.forget_the_helped(session)
             messages.forget_old(session, self.now())
+            runs.forget_old(session, self.now())
 
     def _beat(self, run: SweepRun, counts: Counts) -> None:
         with self.transaction() as session:

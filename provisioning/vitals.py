@@ -8,8 +8,9 @@ from sqlalchemy.orm import Session
 
 from models import AuditEvent, Mentorado, ProvisioningAttempt, SweepRun, User
 from models.sweep_run import SweepStatus
-from provisioning import difference, switch
+from provisioning import switch
 from provisioning.backlog import IS_HELPED, Backlog, count_backlog
+from provisioning.linking import Rules
 
 PROVIDED = ("mentorado_created", "mentorado_linked", "mentorado_claimed")
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -26,7 +27,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """The last day, and who waits just now, tried already or not.
+    """The last day, and what waits just now.
 
     `success_rate`, from 0 to 1, and `p95_seconds` are None where nobody came.
     """
@@ -35,8 +36,6 @@ class Vitals:
     failing: int
     p95_seconds: float | None
     reasons: tuple[Reason, ...]
-    waiting: int
-    waiting_since: datetime | None
     backlog: Backlog
     is_switched_on: bool
     last_sweep: SweepRun | None
@@ -48,19 +47,15 @@ class Vitals:
         return self.provided / everybody if everybody else None
 
 
-def take_vitals(session: Session, *, now: datetime) -> Vitals:
+def take_vitals(session: Session, rules: Rules, *, now: datetime) -> Vitals:
     """Count what happened in the day before `now`, and what waits just now."""
     reasons = _reasons(session, now)
-    missing, since = difference.missing_since(session)
-    backlog = count_backlog(session)
     return Vitals(
         provided=_provided(session, now - DAY),
         failing=sum(reason.last_day for reason in reasons),
         p95_seconds=_p95_seconds(session, now - DAY),
         reasons=reasons,
-        waiting=missing + backlog.failing,
-        waiting_since=min(filter(None, (since, backlog.failing_since)), default=None),
-        backlog=backlog,
+        backlog=count_backlog(session, rules),
         is_switched_on=switch.is_on(session),
         last_sweep=_last_sweep(session),
     )
