@@ -15,10 +15,12 @@ import embedded
 import instance
 import models  # noqa: F401 - importing the package makes all tables known
 import support
+from allowance import Allowances
 from blueprints.doors import open_doors
 from config import Config
 from context_cache import ContextCache
 from extensions import cache, db, migrate, watch_for_outages
+from gauges import Gauges
 from guarantee import Guarantee
 from house import EXTENSION, House
 from identity.clerk_api import ClerkApi
@@ -110,16 +112,28 @@ def _house(config: Config, outage: Outage) -> House:
         sessions = LocalSessions(local)
     api = _clerk_api(config)
     verifier = _verifier(config, local)
+    guarantee = _guarantee(config, outage, _directory(config, local or api))
     return House(
         config=config,
         verifier=verifier,
         handshakes=_handshakes(config, verifier, api),
-        guarantee=_guarantee(config, outage, _directory(config, local or api)),
+        guarantee=guarantee,
+        gauges=Gauges(guarantee.rules, _now),
+        allowances=Allowances(
+            config.rate_limit_per_minute,
+            config.ensure_rate_limit_per_minute,
+            redis_url=config.redis_url,
+            ask=guarantee.contexts.generations.ask,
+        ),
         clerk_api=api,
-        now=lambda: datetime.now(UTC),
+        now=_now,
         local=local,
         local_sessions=sessions,
     )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _clerk_api(config: Config) -> ClerkApi | None:

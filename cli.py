@@ -15,6 +15,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 
 import demo
+import metrics
 from extensions import background_transaction
 from house import house
 from identity.errors import ProviderUnavailableError
@@ -93,6 +94,7 @@ def _call_the_roll() -> None:
 def scheduler(context: click.Context) -> None:
     """Run the clock of the sweep in a process of its own (set SCHEDULER=off in the others)."""
     app = context.ensure_object(ScriptInfo).load_app()
+    metrics.count_together(house().config.metrics_path)
     interval = timedelta(seconds=house().config.sweep_interval_seconds)
     asked_to_stop = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):

@@ -118,6 +118,10 @@ class Config(BaseModel):
     scheduler: bool = True
     session_ttl_seconds: int = Field(default=300, ge=1, le=86_400)
 
+    rate_limit_per_minute: int = Field(default=600, ge=1)
+    ensure_rate_limit_per_minute: int = Field(default=60, ge=1)
+    metrics_token: SecretStr | None = None
+
     web_concurrency: int = Field(default=1, ge=1)
     web_threads: int = Field(default=8, ge=1)
     bind: str = Field(default="127.0.0.1:8000", pattern=r"^(\S+:\d+|unix:\S+)$")
@@ -130,6 +134,11 @@ class Config(BaseModel):
         if self.is_production and missing:
             raise ValueError(f"APP_ENV=production needs {', '.join(missing)}")
         return self
+
+    @property
+    def metrics_path(self) -> Path:
+        """The folder in which the processes of this host count together."""
+        return self.instance_path / "metrics"
 
     @property
     def is_production(self) -> bool:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from acquaintance import learned
+from chronicle import CHANGES, told
 from context_cache import ContextCache
 from extensions import transaction
 from flights import Flights
@@ -34,7 +35,6 @@ from session_context import Context, context_of
 log = structlog.get_logger(__name__)
 
 INTRODUCTION_SECONDS = 0.2  # beside the record of the failure, and still within the request
-CHANGES = {Outcome.CREATED, Outcome.LINKED, Outcome.CLAIMED}
 
 Message = tuple[str, str]  # its id and what it is about
 Result = TypeVar("Result")
@@ -111,10 +111,10 @@ class Guarantee:
                 return None
             return ensure(session, identity, entry=entry, now=now, rules=self.rules)
 
-        ensured = self._heard(work, identity.clerk_id, entry, now)
-        if ensured is not None:
-            _log_change(ensured, entry, started)
-        return ensured is not None
+        def hear() -> Ensured | None:
+            return self._heard(work, identity.clerk_id, entry, now)
+
+        return told(entry.door, started, hear) is not None
 
     def hear_of_departure(
         self, message: Message, identity: Identity, *, entry: Entry, now: datetime
@@ -139,19 +139,19 @@ class Guarantee:
         return result
 
     def _ensure(self, identity: Identity, entry: Entry, now: datetime, started: float) -> Ensured:
-        try:
-            ensured = self.perseverance.see_through(
-                lambda session: ensure(session, identity, entry=entry, now=now, rules=self.rules),
-                identity.clerk_id,
-                entry=entry,
-                now=now,
-                started=started,
+        def work(session: Session) -> Ensured:
+            return ensure(session, identity, entry=entry, now=now, rules=self.rules)
+
+        def see_through() -> Ensured:
+            return self.perseverance.see_through(
+                work, identity.clerk_id, entry=entry, now=now, started=started
             )
+
+        try:
+            return told(entry.door, started, see_through)
         except (ProvisioningUnavailableError, NeedsAttentionError):
             _introduce(identity, now)
             raise
-        _log_change(ensured, entry, started)
-        return ensured
 
     def _remember(
         self, identity: Identity, ensured: Ensured, before: int | None, *, is_fresh: bool
@@ -180,17 +180,3 @@ def _introduce(identity: Identity, now: datetime) -> None:
 
 def _told_to_others(outcome: str) -> str:
     return Outcome.EXISTING if outcome in CHANGES else outcome
-
-
-def _log_change(ensured: Ensured, entry: Entry, started: float) -> None:
-    if ensured.outcome not in CHANGES or ensured.mentorado is None:
-        return
-    facts = {
-        "user_id": ensured.user.id,
-        "mentorado_id": ensured.mentorado.id,
-        "entry": entry.door,
-        "duration_ms": round((time.monotonic() - started) * 1000, 1),
-    }
-    log.info(f"mentorado_{ensured.outcome}", **facts)
-    if ensured.is_ambiguous:
-        log.warning("mentorado_link_ambiguous", **facts)

@@ -37,6 +37,7 @@ def on_starting(server: Any) -> None:
     """In the master, before anything else: one clear line for what cannot work."""
     configure_logs(settings.log_format, is_production=settings.is_production)
     launch.refuse_busy_ports(server.cfg.address)
+    launch.begin_counting(settings)
     launch.prepare_database(settings)
 
 

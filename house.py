@@ -7,7 +7,9 @@ from typing import cast
 
 from flask import current_app
 
+from allowance import Allowances
 from config import Config
+from gauges import Gauges
 from guarantee import Guarantee
 from identity.clerk_api import ClerkApi
 from identity.handshake import Handshakes
@@ -27,6 +29,8 @@ class House:
     verifier: TokenVerifier
     handshakes: Handshakes
     guarantee: Guarantee
+    gauges: Gauges
+    allowances: Allowances
     clerk_api: ClerkApi | None
     now: Callable[[], datetime]
     local: LocalIdentityProvider | None

@@ -2,13 +2,15 @@
 
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from flask import Flask
 from flask_migrate import upgrade
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
+import metrics
 from app import create_app
 from config import Config
 from extensions import db
@@ -29,10 +31,15 @@ def refuse_busy_ports(addresses: Iterable[Address]) -> None:
 
 def build_app(config: Config) -> Flask:
     """create_app for the doors: ends with one clear line where the folder cannot be written."""
-    try:
+    with _writing(config):
         return create_app(config)
-    except OSError as err:
-        sys.exit(f"neon-dashboard: cannot write {config.instance_path}: {err.strerror}")
+
+
+def begin_counting(config: Config) -> None:
+    """Have the processes of this host count together, and begin with what none has counted."""
+    with _writing(config):
+        metrics.count_together(config.metrics_path)
+        metrics.forget_the_ended(config.metrics_path)
 
 
 def prepare_database(config: Config) -> None:
@@ -58,6 +65,14 @@ def welcome(config: Config, addresses: Iterable[Address]) -> None:
     for role in CAST:
         print(f"    {role.title:<22} {role.story}", flush=True)
     print(flush=True)
+
+
+@contextmanager
+def _writing(config: Config) -> Iterator[None]:
+    try:
+        yield
+    except OSError as err:
+        sys.exit(f"neon-dashboard: cannot write {config.instance_path}: {err.strerror}")
 
 
 def _is_busy(address: tuple[str, int]) -> bool:

@@ -15,6 +15,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
 
+import metrics
 from extensions import background_transaction
 from guarantee import Guarantee
 from provisioning.audit import Entry
@@ -94,6 +95,7 @@ def build_sweeper(
         now=_now,
         batch_size=batch_size,
         on_progress=on_progress,
+        on_batch=metrics.ENSURES.labels("sweep", "created").inc,
     )
 
 

@@ -38,9 +38,16 @@ def is_api_path(path: str) -> bool:
     return path.startswith(API_PREFIXES)
 
 
-def answer(code: str, **members: Any) -> ResponseReturnValue:
-    """Answer a code of the table, with further members for the problem document."""
+def answer(
+    code: str, *, retry_after_seconds: int = RETRY_AFTER_SECONDS, **members: Any
+) -> ResponseReturnValue:
+    """Answer a code of the table, with further members for the problem document.
+
+    Where waiting helps, the answer says for how long.
+    """
     problem = PROBLEMS[code]
+    if problem.can_retry:
+        members["retry_after_ms"] = retry_after_seconds * 1000
     if "claims" in g:
         house().guarantee.contexts.note_screen(reference(), g.claims.subject)
     if is_api_path(request.path):
@@ -50,7 +57,7 @@ def answer(code: str, **members: Any) -> ResponseReturnValue:
     response.status_code = problem.status
     response.headers["Cache-Control"] = "no-store"
     if problem.can_retry:
-        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        response.headers["Retry-After"] = str(retry_after_seconds)
     return response
 
 
@@ -81,8 +88,6 @@ def _document(code: str, problem: Problem, members: dict[str, Any]) -> Response:
         "request_id": reference(),
         **members,
     }
-    if problem.can_retry:
-        document["retry_after_ms"] = RETRY_AFTER_SECONDS * 1000
     response = jsonify(document)
     response.mimetype = "application/problem+json"
     return response

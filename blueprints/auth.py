@@ -8,7 +8,7 @@ from flask.typing import ResponseReturnValue
 from blueprints.answers import answer
 from blueprints.errors import ProfileRequiredError
 from blueprints.session import end_session
-from blueprints.stance import public, signed_in, signed_in_fresh
+from blueprints.stance import public, public_unlimited, signed_in, signed_in_fresh
 from extensions import transaction
 from house import house
 from identity.cookies import CLIENT_UAT, SESSION
@@ -19,7 +19,7 @@ auth = Blueprint("auth", __name__)
 
 
 @auth.get("/login")
-@public
+@public_unlimited
 def login() -> ResponseReturnValue:
     """Send the browser to where it can sign in, and from there to `next`."""
     target = local_path(request.args.get("next"))

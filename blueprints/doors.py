@@ -23,11 +23,12 @@ from blueprints.desk_words import register_desk_words
 from blueprints.errors import register_errors
 from blueprints.headers import register_headers
 from blueprints.local_clerk import local_clerk
+from blueprints.measuring import register_measuring
 from blueprints.mentorados import mentorados
 from blueprints.metricas import metricas
 from blueprints.ops import ops
 from blueprints.pages import pages
-from blueprints.stance import public
+from blueprints.stance import public_unlimited
 from blueprints.toasts import told
 from blueprints.webhooks import webhooks
 from blueprints.words import register_words
@@ -55,7 +56,8 @@ def open_doors(app: Flask, config: Config) -> None:
     if config.uses_local_identity:
         app.register_blueprint(local_clerk)
     for endpoint in ("static", "bootstrap.static"):
-        public(app.view_functions[endpoint])
+        public_unlimited(app.view_functions[endpoint])
+    register_measuring(app)
     app.before_request(gate.admit)
     app.after_request(gate.dismiss)
     app.teardown_request(gate.forget)

@@ -1,5 +1,6 @@
 """What went wrong becomes an answer: a problem document for programs, a page for people."""
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -48,6 +49,16 @@ class SessionLoopError(UnauthenticatedError):
     """Fresh cookies were fetched again and again, and none of them counts."""
 
     code = "session_loop"
+
+
+class TooManyRequestsError(DoorError):
+    """More than a person, or an address, may ask; `seconds` until they may go on."""
+
+    code = "rate_limited"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"wait {seconds:.1f} s")
+        self.seconds = seconds
 
 
 class ForbiddenError(DoorError):
@@ -124,6 +135,7 @@ PLAIN_CODES: dict[type[Exception], str] = {
 def register_errors(app: Flask) -> None:
     """Answer every error of the app from the table; nothing technical ever reaches a person."""
     app.register_error_handler(DoorError, _answer_door)
+    app.register_error_handler(TooManyRequestsError, _answer_too_many)
     app.register_error_handler(ProvisioningError, _answer_provisioning)
     app.register_error_handler(KeysUnavailableError, _answer_no_keys)
     app.register_error_handler(SweepRunningError, _answer_sweep_running)
@@ -135,7 +147,11 @@ def register_errors(app: Flask) -> None:
 
 
 def _answer_door(err: DoorError) -> ResponseReturnValue:
-    return answer(err.code, **({"errors": err.errors} if err.errors else {}))
+    return answer(err.code, errors=err.errors) if err.errors else answer(err.code)
+
+
+def _answer_too_many(err: TooManyRequestsError) -> ResponseReturnValue:
+    return answer(err.code, retry_after_seconds=math.ceil(err.seconds))
 
 
 def _answer_provisioning(err: ProvisioningError) -> ResponseReturnValue:

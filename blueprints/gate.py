@@ -14,7 +14,9 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 
 import deadlines
+from allowance import Purse
 from blueprints.answers import is_api_path, reference
+from blueprints.charging import charge, charge_address
 from blueprints.errors import (
     ForbiddenError,
     ProfileRequiredError,
@@ -55,6 +57,7 @@ def admit() -> ResponseReturnValue | None:
     g.request_id = _request_id()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
     if request.endpoint is None:
+        charge_address()
         return None  # no such route: the router's own 404 or 405 follows
     stance = stance_of(current_app.view_functions[request.endpoint])
     if stance is None:
@@ -62,7 +65,11 @@ def admit() -> ResponseReturnValue | None:
         raise ForbiddenError("this view does not state who may enter")
     _check_body_type()
     check_origin()
-    return None if stance.access is Access.PUBLIC else _admit_person(stance)
+    if stance.access is not Access.PUBLIC:
+        return _admit_person(stance)
+    if not stance.unlimited:
+        charge_address()
+    return None
 
 
 def dismiss(response: Response) -> Response:
@@ -89,9 +96,10 @@ def renew_context() -> None:
 
 def _admit_person(stance: Stance) -> ResponseReturnValue | None:
     try:
-        arrived = arrive()
+        arrived = _arrive_counted()
         if isinstance(arrived, str):
             return redirect(arrived, code=307)
+        charge(Purse.ENSURE if stance.fresh else Purse.PERSON, arrived.subject)
         g.claims = arrived
         g.context = _known_context(arrived, stance)
     except UnauthenticatedError as err:
@@ -101,6 +109,18 @@ def _admit_person(stance: Stance) -> ResponseReturnValue | None:
     _announce(g.context)
     _enforce(stance.access, g.context)
     return None
+
+
+def _arrive_counted() -> SessionClaims | str:
+    """Who is asking; whoever cannot show a session is counted by their address."""
+    try:
+        arrived = arrive()
+    except UnauthenticatedError:
+        charge_address()
+        raise
+    if isinstance(arrived, str):
+        charge_address()
+    return arrived
 
 
 def _known_context(claims: SessionClaims, stance: Stance) -> Context:

@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 
 from blueprints.auth import local_path
 from blueprints.errors import NotFoundError, UnauthenticatedError
-from blueprints.stance import public
+from blueprints.stance import public_unlimited
 from house import house
 from identity.cookies import DEV_BROWSER, SESSION
 from identity.errors import InvalidTokenError, UnknownUserError
@@ -27,7 +27,7 @@ LONGEST_PAGE = 500
 
 
 @local_clerk.get("/sign-in")
-@public
+@public_unlimited
 def sign_in() -> ResponseReturnValue:
     """The cast, one button each, and a form for anybody else."""
     target = _target(request.args.get("redirect_url"))
@@ -35,7 +35,7 @@ def sign_in() -> ResponseReturnValue:
 
 
 @local_clerk.post("/sign-in")
-@public
+@public_unlimited
 def enter() -> ResponseReturnValue:
     """Sign that person in and send the browser back to where it wanted to go."""
     person = cast_member(request.form.get("pessoa", "")) or _described()
@@ -50,7 +50,7 @@ def enter() -> ResponseReturnValue:
 
 
 @local_clerk.get("/v1/client/handshake")
-@public
+@public_unlimited
 def handshake() -> ResponseReturnValue:
     """Send the browser back with fresh cookies for the site that it came from."""
     parts = urlsplit(request.args.get("redirect_url", ""))
@@ -64,14 +64,14 @@ def handshake() -> ResponseReturnValue:
 
 
 @local_clerk.get("/.well-known/jwks.json")
-@public
+@public_unlimited
 def jwks() -> ResponseReturnValue:
     """The public keys of the stand-in."""
     return jsonify(_provider().key_set())
 
 
 @local_clerk.get("/v1/users")
-@public
+@public_unlimited
 def users() -> ResponseReturnValue:
     """Everybody who ever signed in, as the Backend API lists them."""
     _check_secret()
@@ -81,7 +81,7 @@ def users() -> ResponseReturnValue:
 
 
 @local_clerk.get("/v1/users/<clerk_id>")
-@public
+@public_unlimited
 def user(clerk_id: str) -> ResponseReturnValue:
     """A user as the Backend API describes them."""
     _check_secret()
@@ -92,7 +92,7 @@ def user(clerk_id: str) -> ResponseReturnValue:
 
 
 @local_clerk.post("/v1/sessions/<session_id>/revoke")
-@public
+@public_unlimited
 def revoke(session_id: str) -> ResponseReturnValue:
     """End a session, as the Backend API does it."""
     _check_secret()

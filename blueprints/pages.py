@@ -4,7 +4,7 @@ from flask import Blueprint, g, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 
 from blueprints.own import own_overview
-from blueprints.stance import mentorado_required, public
+from blueprints.stance import mentorado_required, public_unlimited
 from dashboard.chart import draw_chart
 from dashboard.periods import current_period
 from house import house
@@ -13,7 +13,7 @@ pages = Blueprint("pages", __name__)
 
 
 @pages.get("/")
-@public
+@public_unlimited
 def home() -> ResponseReturnValue:
     """To the dashboard; whoever has no session is sent on from there."""
     return redirect(url_for("pages.dashboard"))

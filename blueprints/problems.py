@@ -128,6 +128,14 @@ PROBLEMS = {
         415, "Formato não aceito", "Envie o conteúdo como application/json."
     ),
     "invalid_input": Problem(422, "Dados inválidos", "Confira os campos e tente de novo."),
+    "rate_limited": Problem(
+        429,
+        "Muitos pedidos",
+        "Recebemos muitos pedidos em pouco tempo.",
+        "Aguarde um momento e tente novamente.",
+        Way.RETRY,
+        can_retry=True,
+    ),
     "internal": Problem(
         500,
         "Algo deu errado",

@@ -19,18 +19,24 @@ class Access(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Stance:
-    """What a view states about itself; `fresh` passes the cache by."""
+    """What a view states about itself; `fresh` passes the cache by, `unlimited` counts nobody."""
 
     access: Access
     fresh: bool = False
+    unlimited: bool = False
 
 
 _stances: dict[Callable[..., Any], Stance] = {}
 
 
 def public(view: View) -> View:
-    """Anybody may enter; nobody is asked who they are."""
+    """Anybody may enter; nobody is asked who they are, but their address is counted."""
     return _state(view, Stance(Access.PUBLIC))
+
+
+def public_unlimited(view: View) -> View:
+    """Anybody may enter as often as they like: what costs us next to nothing, and monitors."""
+    return _state(view, Stance(Access.PUBLIC, unlimited=True))
 
 
 def signed_in(view: View) -> View:

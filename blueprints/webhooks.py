@@ -5,8 +5,9 @@ from flask import Blueprint, g, request
 from flask.typing import ResponseReturnValue
 
 from blueprints.answers import answer
+from blueprints.charging import charge_address
 from blueprints.errors import provisioning_code
-from blueprints.stance import public
+from blueprints.stance import public_unlimited
 from house import house
 from identity.errors import InvalidSignatureError
 from identity.webhooks import Message, read_message
@@ -18,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 
 @webhooks.post("/clerk")
-@public
+@public_unlimited
 def clerk() -> ResponseReturnValue:
     """200 once applied, also when it was applied before; anything else is sent again."""
     secret = house().config.clerk_webhook_secret
@@ -27,6 +28,7 @@ def clerk() -> ResponseReturnValue:
     try:
         message = read_message(secret.get_secret_value(), dict(request.headers), request.get_data())
     except InvalidSignatureError as err:
+        charge_address()
         log.warning("webhook_refused", reason=str(err))
         return answer("invalid_signature")
     try:

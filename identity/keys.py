@@ -12,6 +12,7 @@ import structlog
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
+import metrics
 from identity.errors import KeysUnavailableError, UnknownKeyError
 
 log = structlog.get_logger(__name__)
@@ -77,6 +78,7 @@ class KeySet:
         except (OSError, ValueError) as err:
             log.warning("identity_provider_unavailable", call="jwks", error=type(err).__name__)
             fetched = {}
+        metrics.PROVIDER_REQUESTS.labels("jwks", "ok" if fetched else "error").inc()
         # The first keys were not asked for because one was missing among them.
         self._asked_at = self._clock() if self._keys or not fetched else None
         self._keys = fetched or self._keys

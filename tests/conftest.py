@@ -26,6 +26,8 @@ from tests.databases import opened
 from tests.fixtures import Browser, Sign
 from tests.serving import Redis, start_redis
 
+UNLIMITED = 1_000_000
+
 
 @pytest.fixture(scope="session")
 def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -80,7 +82,10 @@ def app(
 ) -> Iterator[Flask]:
     """The app on a database of its own, with the stand-in for Clerk and a fixed clock."""
     config = Config(
-        instance_path=tmp_path_factory.mktemp("instance"), database_url=copy_database("web")
+        instance_path=tmp_path_factory.mktemp("instance"),
+        database_url=copy_database("web"),
+        rate_limit_per_minute=UNLIMITED,  # all tests of a process come from the same few people
+        ensure_rate_limit_per_minute=UNLIMITED,
     )
     app = create_app(config)
     yield app

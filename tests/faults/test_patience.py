@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
-from prometheus_client import REGISTRY
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from extensions import transaction
 from guarantee import Guarantee
 from house import EXTENSION
+from metrics import OURS
 from outage import Outage
 from perseverance import Perseverance
 from provisioning.attempts import RetryPolicy
@@ -201,12 +201,12 @@ def test_each_retry_is_counted_by_its_reason(
 ) -> None:
     outcome(guarantee)
     labels = {"reason": "lock_not_available"}
-    before = REGISTRY.get_sample_value("mentorado_ensure_retries_total", labels) or 0
+    before = OURS.get_sample_value("mentorado_ensure_retries_total", labels) or 0
 
     with locking(url, USERS_LOCKED), pytest.raises(ProvisioningUnavailableError):
         outcome(guarantee)
 
-    after = REGISTRY.get_sample_value("mentorado_ensure_retries_total", labels) or 0
+    after = OURS.get_sample_value("mentorado_ensure_retries_total", labels) or 0
     assert after > before
 
 

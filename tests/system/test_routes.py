@@ -12,6 +12,7 @@ PUBLIC = {
     "pages.home",
     "ops.healthz",
     "ops.readyz",
+    "ops.metrics",
     "webhooks.clerk",
     "local_clerk.sign_in",
     "local_clerk.enter",

@@ -53,6 +53,9 @@ def complaint(**settings: str) -> ConfigError:
         ("provisioning_max_attempts", 8),
         ("scheduler", True),
         ("session_ttl_seconds", 300),
+        ("rate_limit_per_minute", 600),
+        ("ensure_rate_limit_per_minute", 60),
+        ("metrics_token", None),
         ("web_concurrency", 1),
         ("web_threads", 8),
         ("bind", "127.0.0.1:8000"),
@@ -112,6 +115,8 @@ def test_environment_wins_over_the_env_file(tmp_path: Path) -> None:
         ("WEB_CONCURRENCY", "1.5"),
         ("SESSION_TTL_SECONDS", "-1"),
         ("SWEEP_INTERVAL_SECONDS", "soon"),
+        ("RATE_LIMIT_PER_MINUTE", "0"),
+        ("ENSURE_RATE_LIMIT_PER_MINUTE", "many"),
         ("TRUSTED_PROXIES", "-1"),
         ("SCHEDULER", "maybe"),
         ("ENABLE_AUTO_CREATE", "perhaps"),
@@ -254,6 +259,7 @@ def test_context_lives_briefly_where_processes_share_nothing(
         ("REDIS_URL", f"redis://:{HUSHED}@cache"),
         ("SECRET_KEY", HUSHED),
         ("CLERK_SECRET_KEY", HUSHED),
+        ("METRICS_TOKEN", HUSHED),
     ],
 )
 def test_printed_config_shows_no_secret(name: str, value: str) -> None:

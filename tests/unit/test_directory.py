@@ -8,7 +8,6 @@ from threading import Barrier, Event
 from typing import Any
 
 import pytest
-from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from identity.clerk_api import Document
@@ -16,6 +15,7 @@ from identity.directory import Directory, Page
 from identity.errors import ProviderUnavailableError, RateLimitedError, UnknownUserError
 from identity.local import clerk_user
 from identity.throttle import Budget, Throttle
+from metrics import OURS
 from provisioning.identity import Identity
 from tests.cast import ALICE, BOB, identity
 from tests.unit.crowding import Clock, Roll
@@ -75,7 +75,7 @@ def refusal(directory: Directory, clerk_id: str = BOB.clerk_id, **how: Any) -> s
 
 
 def counted(**labels: str) -> float:
-    return REGISTRY.get_sample_value("identity_provider_requests_total", labels) or 0
+    return OURS.get_sample_value("identity_provider_requests_total", labels) or 0
 
 
 def test_unknown_person_leaves_nothing_to_learn(directory: Directory, source: Source) -> None:

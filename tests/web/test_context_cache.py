@@ -6,7 +6,6 @@ from dataclasses import asdict, replace
 
 import pytest
 from flask.testing import FlaskClient
-from prometheus_client import REGISTRY
 from sqlalchemy import Engine, event, func, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
@@ -18,6 +17,7 @@ from generations import SMALLEST_START
 from house import House
 from identity.people import identity_of
 from identity.tokens import SessionClaims
+from metrics import OURS
 from models import Mentorado, User
 from session_context import Context, mentorado_shape
 from tests.cast import ALICE, BOB, NOW, identity
@@ -298,10 +298,10 @@ def test_profile_deleted_behind_the_cache_is_made_anew(
 
 @pytest.mark.parametrize("result", ["hit", "miss"])
 def test_questions_to_the_cache_are_counted(client: FlaskClient, sign: Sign, result: str) -> None:
-    before = REGISTRY.get_sample_value("session_cache_requests_total", {"result": result})
+    before = OURS.get_sample_value("session_cache_requests_total", {"result": result})
 
     for _ in range(2):
         client.get("/api/auth/me", headers=sign(BOB))
 
-    after = REGISTRY.get_sample_value("session_cache_requests_total", {"result": result})
+    after = OURS.get_sample_value("session_cache_requests_total", {"result": result})
     assert (after or 0) - (before or 0) == 1

@@ -1,0 +1,35 @@
+"""Whoever asks too much is told to wait, before anything is done for them."""
+
+import ipaddress
+
+from flask import request
+
+from allowance import Purse
+from blueprints.errors import TooManyRequestsError
+from house import house
+
+IPV6_HOME = 64  # bits; a single home holds more IPv6 addresses than there are of version 4
+
+
+def charge(purse: Purse, who: str) -> None:
+    """Count a request of theirs; raises TooManyRequestsError for one too many."""
+    seconds = house().allowances.charge(purse, who)
+    if seconds > 0:
+        raise TooManyRequestsError(seconds)
+
+
+def charge_address() -> None:
+    """Count a request of somebody who has not shown who they are; raises as `charge` does."""
+    charge(Purse.ADDRESS, _origin(request.remote_addr or ""))
+
+
+def _origin(address: str) -> str:
+    """The address, or for version 6 the network that one household is given."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return "unknown"  # a socket file, or a proxy that says nothing
+    if parsed.version == 4:
+        return address
+    mapped = parsed.ipv4_mapped
+    return str(mapped or ipaddress.ip_network((int(parsed), IPV6_HOME), strict=False))

@@ -1,0 +1,86 @@
+"""Several processes of one host, one sum: whichever of them Prometheus happens to ask."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
+
+from tests.databases import opened
+from tests.faults.crowds import ask, at_once, newcomers
+from tests.serving import PROJECT, Served, child_environment, eventually, served, stop, workers
+
+NEWCOMERS = newcomers(20)
+
+
+@pytest.fixture
+def settings() -> dict[str, str]:
+    return {"SCHEDULER": "off"}
+
+
+def counted(app: Served, name: str, **labels: str) -> float:
+    text_format = requests.get(f"{app.url}/metrics", headers={"Connection": "close"}, timeout=10)
+    families = text_string_to_metric_families(text_format.text)
+    samples = [sample for family in families for sample in family.samples]
+    return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
+
+
+def created(app: Served, door: str = "api") -> float:
+    return counted(app, "mentorado_ensure_total", outcome="created", entry=door)
+
+
+def test_every_process_tells_what_all_have_counted(app: Served) -> None:
+    at_once(lambda person: ask(app, person), NEWCOMERS)
+
+    told = {created(app) for _ in range(20)}
+
+    assert told == {len(NEWCOMERS)}
+
+
+def test_what_a_killed_worker_has_counted_stays(app: Served) -> None:
+    at_once(lambda person: ask(app, person), NEWCOMERS)
+    killed = workers(app)
+    for worker in killed:
+        worker.kill()
+
+    assert eventually(lambda: len({*workers(app)} - {*killed}) == 2)
+    assert created(app) == len(NEWCOMERS)
+
+
+def test_restart_begins_anew_but_not_for_the_sweeps(url: str, tmp_path: Path) -> None:
+    with served(tmp_path, DATABASE_URL=url, SWEEP_INTERVAL_SECONDS="1") as before:
+        ask(before, NEWCOMERS[0])
+        assert eventually(lambda: counted(before, "sweep_runs_total") >= 1, seconds=30)
+
+    with served(tmp_path, DATABASE_URL=url, SCHEDULER="off") as after:
+        assert (created(after), counted(after, "sweep_runs_total") >= 1) == (0, True)
+
+
+def test_clock_in_a_process_of_its_own_counts_with_the_others(app: Served, url: str) -> None:
+    with opened(url) as connection:
+        connection.execute(text("INSERT INTO users (clerk_id) VALUES ('user_forgotten')"))
+
+    with clock_beside(app, url):
+        assert eventually(lambda: created(app, "sweep") == 1, seconds=30)
+
+
+@contextmanager
+def clock_beside(app: Served, url: str) -> Iterator[None]:
+    """`flask scheduler` on the same host."""
+    settings = {"INSTANCE_PATH": str(app.instance), "DATABASE_URL": url}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flask", "scheduler"],
+        cwd=PROJECT,
+        env=child_environment({**settings, "SWEEP_INTERVAL_SECONDS": "1"}),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        stop(process)

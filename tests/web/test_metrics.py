@@ -1,0 +1,248 @@
+"""What Prometheus is told: everything that happens is counted, and nobody is named."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import Session
+
+from gauges import Gauges
+from house import House
+from models import Mentorado, User
+from provisioning.linking import Rules
+from scheduler import build_sweeper
+from tests.cast import ALICE, BOB, NOW
+from tests.databases import POISON, app_on
+from tests.fixtures import Sign
+from tests.serving import eventually
+
+Labels = dict[str, str]
+KEYS = {
+    "clerk_publishable_key": "pk_test_aGFwcHktZm94LTEuY2xlcmsuYWNjb3VudHMuZGV2JA",
+    "clerk_secret_key": "sk_test_x",
+}
+WAITING = """
+DELETE FROM mentorados;
+INSERT INTO mentorados (nome_completo, email, turma)
+SELECT 'Bob', 'bob@example.com', 'neon' FROM generate_series(1, {number})
+"""
+CONTRACT = {
+    "mentorado_ensure_total",
+    "mentorado_ensure_seconds_count",
+    "mentorado_ensure_retries_total",
+    "session_cache_requests_total",
+    "users_without_mentorado",
+    "users_without_mentorado_oldest_seconds",
+    "provisioning_dead_letters",
+    "sweep_runs_total",
+    "sweep_last_success_timestamp_seconds",
+    "sweep_repaired_total",
+    "identity_provider_requests_total",
+    "http_requests_total",
+    "http_request_seconds_count",
+}
+
+
+def samples(client: FlaskClient) -> Iterator[tuple[str, Labels, float]]:
+    for family in text_string_to_metric_families(client.get("/metrics").text):
+        yield from ((s.name, s.labels, s.value) for s in family.samples)
+
+
+def value(client: FlaskClient, name: str, **labels: str) -> float:
+    return sum(
+        number
+        for found, its, number in samples(client)
+        if found == name and labels.items() <= its.items()
+    )
+
+
+@pytest.fixture
+def stranger(session: Session) -> User:
+    """Somebody without a profile, for ninety seconds by now."""
+    user = User(clerk_id="user_stranger", created_at=NOW - timedelta(seconds=90))
+    session.add(user)
+    session.commit()
+    return user
+
+
+@pytest.fixture
+def gauges(client: FlaskClient) -> Gauges:
+    """Gauges that read anew each time, at a fixed hour."""
+    return Gauges(Rules(), now=lambda: NOW)
+
+
+def gauge(gauges: Gauges, name: str) -> float:
+    [metric] = [metric for metric in gauges.collect() if metric.name == name]
+    return metric.samples[0].value
+
+
+def test_first_login_is_counted_once_under_its_door(client: FlaskClient, sign: Sign) -> None:
+    counted = {"entry": "api", "outcome": "created"}
+    before = value(client, "mentorado_ensure_total", **counted)
+
+    for _ in range(2):
+        client.get("/api/auth/me", headers=sign(BOB))
+
+    assert value(client, "mentorado_ensure_total", **counted) - before == 1
+
+
+@pytest.mark.parametrize(
+    ("trouble", "outcome"),
+    [
+        (f"DELETE FROM mentorados; {POISON}", "failed"),
+        ("UPDATE users SET blocked_at = now()", "denied"),
+        ("SELECT 1", "existing"),
+        (WAITING.format(number=2), "ambiguous"),
+        (WAITING.format(number=1), "linked"),
+    ],
+)
+def test_outcome_is_counted(
+    client: FlaskClient, connection: Connection, sign: Sign, trouble: str, outcome: str
+) -> None:
+    client.post("/api/auth/ensure", headers=sign(BOB))
+    connection.execute(text(trouble))
+    before = value(client, "mentorado_ensure_seconds_count", entry="api", outcome=outcome)
+
+    client.post("/api/auth/ensure", headers=sign(BOB))
+
+    after = value(client, "mentorado_ensure_seconds_count", entry="api", outcome=outcome)
+    assert after - before == 1
+
+
+def test_every_name_of_the_contract_is_there(
+    client: FlaskClient, house: House, sign: Sign, stranger: User
+) -> None:
+    client.get("/api/auth/me", headers=sign(BOB))
+    build_sweeper(house.guarantee).start("cli")
+
+    # Nothing was tried again, and nobody was asked.
+    silent = {"mentorado_ensure_retries_total", "identity_provider_requests_total"}
+    assert eventually(lambda: CONTRACT - {name for name, _, _ in samples(client)} <= silent)
+
+
+def test_person_without_profile_is_seen_with_their_wait(gauges: Gauges, stranger: User) -> None:
+    assert gauge(gauges, "users_without_mentorado") == 1
+    assert gauge(gauges, "users_without_mentorado_oldest_seconds") == 90
+
+
+def test_nobody_waits_when_everybody_is_helped(gauges: Gauges, alice: Mentorado) -> None:
+    assert gauge(gauges, "users_without_mentorado") == 0
+    assert gauge(gauges, "users_without_mentorado_oldest_seconds") == 0
+
+
+def test_whoever_is_not_invited_does_not_wait(gauges: Gauges, stranger: User) -> None:
+    gauges.rules = Rules(invited_only=True)
+
+    assert gauge(gauges, "users_without_mentorado") == 0
+
+
+def test_invited_person_waits(gauges: Gauges, stranger: User, session: Session) -> None:
+    gauges.rules = Rules(invited_only=True)
+    stranger.email, stranger.email_verified = "eva@example.com", True
+    session.add(Mentorado(nome_completo="Eva", email="EVA@example.com", turma="neon"))
+    session.commit()
+
+    assert gauge(gauges, "users_without_mentorado") == 1
+
+
+def test_numbers_hold_fifty_times_as_long_as_reading_them_took(client: FlaskClient) -> None:
+    ticks = iter([0.0, 0.0, 2.0, 2.0, 101.9, 102.0, 102.0, 103.0, 103.0])
+    gauges = Gauges(Rules(), now=lambda: NOW, clock=lambda: next(ticks))
+
+    first, kept, anew = gauges.collect(), gauges.collect(), gauges.collect()
+
+    assert first is kept
+    assert anew is not kept
+
+
+def test_sweep_is_counted_with_what_it_repaired(
+    client: FlaskClient, house: House, stranger: User
+) -> None:
+    counted = value(client, "mentorado_ensure_total", entry="sweep", outcome="created")
+
+    build_sweeper(house.guarantee).start("cli")
+
+    gauges = Gauges(Rules(), now=lambda: NOW)
+    assert (gauge(gauges, "sweep_runs"), gauge(gauges, "sweep_repaired")) == (1, 1)
+    after = value(client, "mentorado_ensure_total", entry="sweep", outcome="created")
+    assert after - counted == 1
+
+
+def test_rehearsal_is_counted_but_repairs_nothing_and_is_no_success(
+    gauges: Gauges, house: House, stranger: User
+) -> None:
+    build_sweeper(house.guarantee).start("cli", dry_run=True)
+
+    assert (gauge(gauges, "sweep_runs"), gauge(gauges, "sweep_repaired")) == (1, 0)
+    named = [metric.name for metric in gauges.collect()]
+    assert "sweep_last_success_timestamp_seconds" not in named
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "labels"),
+    [
+        ("GET", "/api/mentorados/4711", {"route": "/api/mentorados/<mentorado_id>"}),
+        ("GET", "/user_alice/secret", {"route": "unknown", "status": "404"}),
+        ("SPY", "/healthz", {"method": "other", "status": "405"}),
+        ("GET", "/static/theme.css", {"route": "/static/<filename>", "status": "200"}),
+    ],
+)
+def test_labels_come_from_our_tables(
+    client: FlaskClient, method: str, path: str, labels: Labels
+) -> None:
+    before = value(client, "http_requests_total", **labels)
+
+    with client.open(path, method=method):
+        pass
+
+    assert value(client, "http_requests_total", **labels) - before == 1
+
+
+def test_nobody_is_named_in_a_label(client: FlaskClient, sign: Sign, alice: Mentorado) -> None:
+    client.get("/api/auth/me", headers=sign(ALICE))
+    client.get(f"/api/mentorados/{alice.id}", headers=sign(ALICE))
+
+    values = {value for _, labels, _ in samples(client) for value in labels.values()}
+
+    assert not {v for v in values if "alice" in v.lower() or v == str(alice.id)}
+
+
+def test_counters_outlive_the_database(tmp_path: Path) -> None:
+    with app_on(tmp_path, "postgresql://nobody@127.0.0.1:1/none") as app:
+        client = app.test_client()
+        client.get("/healthz")
+        named = {name for name, _, _ in samples(client)}
+
+    assert "http_requests_total" in named
+    assert "users_without_mentorado" not in named
+
+
+@pytest.fixture
+def production(tmp_path: Path, template_url: str, token: str | None) -> Iterator[FlaskClient]:
+    """A client of an app that strangers may reach."""
+    settings = {"app_env": "production", "secret_key": "x", "metrics_token": token, **KEYS}
+    with app_on(tmp_path, template_url, **settings) as app:
+        yield app.test_client()
+
+
+@pytest.mark.parametrize(
+    ("token", "shown", "status"),
+    [
+        ("s3cr3t", "Bearer s3cr3t", 200),
+        ("s3cr3t", "Bearer guess", 401),
+        ("s3cr3t", "Bearer é", 401),
+        ("s3cr3t", "s3cr3t", 401),
+        ("s3cr3t", "", 401),
+        (None, "Bearer s3cr3t", 404),
+        (None, "Bearer ", 404),
+    ],
+)
+def test_production_wants_the_token(production: FlaskClient, shown: str, status: int) -> None:
+    answer = production.get("/metrics", headers={"Authorization": shown})
+
+    assert answer.status_code == status
