@@ -118,7 +118,7 @@ def _house(config: Config, outage: Outage) -> House:
         verifier=verifier,
         handshakes=_handshakes(config, verifier, api),
         guarantee=guarantee,
-        gauges=Gauges(guarantee.rules, _now),
+        gauges=Gauges(guarantee.rules, timedelta(seconds=config.sweep_interval_seconds), _now),
         allowances=Allowances(
             config.rate_limit_per_minute,
             config.ensure_rate_limit_per_minute,

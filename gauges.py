@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from prometheus_client import Metric
@@ -34,6 +34,7 @@ class Gauges(Collector):
     """One for an app, shared by its threads; tells nothing while the database is away."""
 
     rules: Rules
+    sweep_interval: timedelta
     now: Callable[[], datetime]
     clock: Callable[[], float] = time.monotonic
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -45,11 +46,16 @@ class Gauges(Collector):
         with self._lock:
             if self.clock() >= self._valid_until:
                 self._read()
-            return self._known
+            return [self._interval(), *self._known]
 
     def describe(self) -> list[Metric]:
         """Nothing: their names are known before the database is asked."""
         return []
+
+    def _interval(self) -> Metric:
+        """What alerts compare waiting with; known without the database."""
+        seconds = self.sweep_interval.total_seconds()
+        return GaugeMetricFamily("sweep_interval_seconds", "From one sweep to the next.", seconds)
 
     def _read(self) -> None:
         started = self.clock()

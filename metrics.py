@@ -1,6 +1,7 @@
 """What a host's processes count, under the names of CONTRACT section 6."""
 
 import os
+from itertools import product
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
@@ -9,6 +10,10 @@ from prometheus_client.registry import Collector
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client looks for it
 OURS = CollectorRegistry()
+
+DOORS = ("page", "api", "webhook", "sweep", "admin", "cli")
+OUTCOMES = ("existing", "created", "linked", "claimed", "ambiguous", "denied", "failed")
+CACHE_RESULTS = ("hit", "miss", "hit_no_mentorado", "error")
 
 ENSURES = Counter(
     "mentorado_ensure_total",
@@ -63,6 +68,7 @@ def count_together(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     os.environ[FOLDER] = str(folder)
     values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
+    _start_at_zero()
 
 
 def forget_the_ended(folder: Path) -> None:
@@ -91,6 +97,16 @@ def cache_hit_ratio() -> float | None:
         if sample.name == "session_cache_requests_total"
     }
     return asked.get("hit", 0.0) / sum(asked.values()) if asked else None
+
+
+def _start_at_zero() -> None:
+    """Have what alerts watch for be there from the start: Prometheus does not see a counter rise
+    that begins with its first case.
+    """
+    for result in CACHE_RESULTS:
+        CACHE_REQUESTS.labels(result)
+    for door, outcome in product(DOORS, OUTCOMES):
+        ENSURES.labels(door, outcome)
 
 
 def _counted() -> Collector:

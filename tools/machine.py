@@ -1,4 +1,4 @@
-"""Make sure that the tests find a browser and a pooler; install Debian's where that is possible."""
+"""Make sure that the tests find what they start; install Debian's packages where we may."""
 
 import os
 import shutil
@@ -9,6 +9,7 @@ import sys
 NEEDED = {
     "chromium": ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
     "pgbouncer": ("pgbouncer", "/usr/sbin/pgbouncer"),
+    "prometheus": ("promtool",),
 }
 
 

@@ -52,6 +52,13 @@ def test_what_a_killed_worker_has_counted_stays(app: Served) -> None:
     assert created(app) == len(NEWCOMERS)
 
 
+def test_what_alerts_watch_for_is_there_before_its_first_case(app: Served) -> None:
+    told = requests.get(f"{app.url}/metrics", timeout=10).text
+
+    assert 'session_cache_requests_total{result="hit_no_mentorado"} 0.0' in told
+    assert 'mentorado_ensure_total{entry="page",outcome="failed"} 0.0' in told
+
+
 def test_restart_begins_anew_but_not_for_the_sweeps(url: str, tmp_path: Path) -> None:
     with served(tmp_path, DATABASE_URL=url, SWEEP_INTERVAL_SECONDS="1") as before:
         ask(before, NEWCOMERS[0])

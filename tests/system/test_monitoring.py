@@ -1,0 +1,102 @@
+"""Alerts and dashboard are understood by Prometheus, and speak of metrics that there are."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.system.test_architecture import PROJECT
+
+PROMETHEUS = PROJECT / "ops" / "prometheus"
+DASHBOARD = json.loads((PROJECT / "ops" / "grafana" / "dashboard.json").read_text())
+RULES = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"][0]["rules"]
+CASES = yaml.safe_load((PROMETHEUS / "alerts_test.yml").read_text())["tests"]
+SOURCES = (PROJECT / "metrics.py").read_text() + (PROJECT / "gauges.py").read_text()
+
+
+def promtool(*arguments: str, folder: Path = PROMETHEUS) -> tuple[int, str]:
+    tool = shutil.which("promtool")
+    assert tool, "python3 tools/machine.py installs it"
+    command = [tool, *arguments]
+    told = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True)
+    return told.returncode, told.stdout + told.stderr
+
+
+def panels() -> Iterator[dict[str, Any]]:
+    yield from (panel for panel in DASHBOARD["panels"] if panel["type"] != "row")
+
+
+def queries() -> list[str]:
+    return [target["expr"] for panel in panels() for target in panel["targets"]]
+
+
+def metrics_in(query: str) -> set[str]:
+    named = re.sub(r"(?s)\{[^{}]*\}|\[[^\]]*\]|\"[^\"]*\"", "", query)
+    return {word for word in re.findall(r"[a-z]+_[a-z_]+", named) if "quantile" not in word}
+
+
+def base(metric: str) -> str:
+    return re.sub(r"_(bucket|sum|count|total)$", "", metric)
+
+
+def test_every_alert_fires_and_clears() -> None:
+    status, told = promtool("test", "rules", "alerts_test.yml")
+
+    assert status == 0, told
+
+
+@pytest.mark.parametrize("alert", [rule["alert"] for rule in RULES])
+def test_alert_is_let_fire_and_clear(alert: str) -> None:
+    checks = [c for case in CASES for c in case["alert_rule_test"] if c["alertname"] == alert]
+
+    assert {bool(check.get("exp_alerts")) for check in checks} == {True, False}
+
+
+def test_configuration_is_valid() -> None:
+    status, told = promtool("check", "config", "--syntax-only", "prometheus.yml")
+
+    assert status == 0, told
+
+
+def test_queries_of_the_dashboard_are_understood(tmp_path: Path) -> None:
+    asked = [query.replace("$__rate_interval", "5m") for query in queries()]
+    rules = [{"record": f"q:{i}", "expr": expr} for i, expr in enumerate(asked)]
+    (tmp_path / "rules.yml").write_text(json.dumps({"groups": [{"name": "q", "rules": rules}]}))
+
+    status, told = promtool("check", "rules", "rules.yml", folder=tmp_path)
+
+    assert status == 0, told
+
+
+@pytest.mark.parametrize("query", [*queries(), *(rule["expr"] for rule in RULES)])
+def test_query_asks_for_what_is_counted(query: str) -> None:
+    unknown = {name for name in metrics_in(query) if base(name) not in SOURCES}
+
+    assert metrics_in(query) != set() or query.startswith("up{")
+    assert unknown == set()
+
+
+def test_dashboard_has_room_for_every_panel() -> None:
+    cells = [
+        (x, y)
+        for panel in DASHBOARD["panels"]
+        for at in [panel["gridPos"]]
+        for x in range(at["x"], at["x"] + at["w"])
+        for y in range(at["y"], at["y"] + at["h"])
+    ]
+
+    assert len(cells) == len(set(cells))
+    assert max(x for x, _ in cells) < 24
+
+
+def test_panels_ask_the_chosen_source() -> None:
+    sources = [target["datasource"]["uid"] for panel in panels() for target in panel["targets"]]
+
+    assert set(sources) == {"${datasource}"}
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
