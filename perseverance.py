@@ -70,7 +70,7 @@ class Perseverance:
                 attempt, budget_seconds=self._patience_seconds(started), on_retry=_log_retry
             )
         except (SQLAlchemyError, StaleDecisionError) as err:
-            raise self._give_up(err, clerk_id, entry, now) from err
+            raise self._give_up(err, clerk_id, entry, now, started) from err
 
     def _patience_seconds(self, started: float) -> float:
         """How long to try again: the last try still fits into the budget.
@@ -82,18 +82,20 @@ class Perseverance:
         return max(0.0, REQUEST_BUDGET_SECONDS - SHORTEST_TRY_SECONDS - gone)
 
     def _give_up(
-        self, err: Exception, clerk_id: str, entry: Entry, now: datetime
+        self, err: Exception, clerk_id: str, entry: Entry, now: datetime, started: float
     ) -> ProvisioningError:
         """Leave a durable trace, and say in the domain's words what the database's error means."""
         failure = Failure(type(err).__name__, getattr(getattr(err, "orig", None), "pgcode", None))
         attempt = None if is_connection_lost(err) else self._record(clerk_id, failure, entry, now)
         log.error(
             "mentorado_creation_failed",
+            clerk_id=clerk_id,
             error=failure.error_class,
             sqlstate=failure.error_code,
             attempt=attempt.attempts if attempt else None,
             retryable=is_unavailable(err),
             entry=entry.door,
+            duration_ms=round((time.monotonic() - started) * 1000, 1),
         )
         if is_connection_lost(err):
             return DatabaseUnavailableError("the database did not answer")
@@ -120,7 +122,12 @@ class Perseverance:
             log.warning("attempt_not_recorded", error=type(err).__name__)
             return None
         if attempt.attempts == self.policy.max_attempts and entry.is_background:
-            log.error("provisioning_dead_letter", attempt_id=attempt.id, attempts=attempt.attempts)
+            log.error(
+                "provisioning_dead_letter",
+                clerk_id=clerk_id,
+                attempt_id=attempt.id,
+                attempts=attempt.attempts,
+            )
         return attempt
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import click
+import structlog
 from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -13,6 +14,8 @@ from house import House, house
 from identity import checkup
 from provisioning import roles
 from provisioning.audit import Entry
+
+log = structlog.get_logger(__name__)
 
 
 def register(app: Flask) -> None:
@@ -30,7 +33,7 @@ def admin() -> None:
 @click.argument("email")
 def grant(email: str) -> None:
     """Make whoever has proven this address an admin, at their next request."""
-    _change(roles.grant, email)
+    _change("grant", roles.grant, email)
     click.echo(f"{email} is an admin")
 
 
@@ -38,7 +41,7 @@ def grant(email: str) -> None:
 @click.argument("email")
 def revoke(email: str) -> None:
     """Take the role from whoever has proven this address, at their next request."""
-    _change(roles.revoke, email)
+    _change("revoke", roles.revoke, email)
     click.echo(f"{email} is no admin any longer")
     if email.strip().lower() in house().config.admin_emails:
         click.echo("but is listed in ADMIN_EMAILS, and will be one again at the next sign-in")
@@ -73,7 +76,7 @@ def _clerk(house: House) -> Iterator[Finding]:
     yield from (Finding(*line) for line in checkup.examine(setup))
 
 
-def _change(change: roles.Change, email: str) -> None:
+def _change(action: str, change: roles.Change, email: str) -> None:
     try:
         with background_transaction() as session:
             concerned = change(session, email, entry=Entry("cli"))
@@ -82,3 +85,4 @@ def _change(change: roles.Change, email: str) -> None:
         raise click.ClickException(reason) from err
     for clerk_id in concerned:
         house().guarantee.contexts.renew(clerk_id)
+    log.info("admin_action", action=action, entry="cli")

@@ -98,8 +98,7 @@ def register() -> ResponseReturnValue:
     values: dict[str, Any] = wanted.model_dump(exclude_unset=True)
     with transaction() as session:
         registered = pre_register(session, values, entry=admins_entry(), now=house().now())
-    if registered.clerk_id is not None:
-        house().guarantee.contexts.renew(registered.clerk_id)
+    make_known("pre_register", [registered.clerk_id] if registered.clerk_id else [])
     return mentorado_shape(registered.mentorado), 201 if registered.is_new else 200
 
 

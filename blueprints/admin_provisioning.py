@@ -7,7 +7,7 @@ from flask import Blueprint, g, jsonify
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
-from blueprints.acting import admins_entry
+from blueprints.acting import admins_entry, note
 from blueprints.admin_users import provide_again
 from blueprints.bodies import Body, read_body
 from blueprints.lists import ID, asked_page
@@ -56,6 +56,7 @@ def discard(attempt_id: int) -> ResponseReturnValue:
         session.delete(letter)
         details = {"action": "discard", "clerk_id": letter.clerk_id, "error": letter.error_class}
         audit.record(session, admins_entry(), "admin_action", details=details)
+    note("discard")
     return {"id": attempt_id, "status": "discarded", "request_id": g.request_id}
 
 

@@ -6,7 +6,7 @@ from hashlib import blake2b
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from blueprints.acting import admins_entry
+from blueprints.acting import admins_entry, note
 from blueprints.bodies import Body, Note, checked
 from blueprints.desk_mentees import OF_ONE, the_profile
 from blueprints.errors import Errors, InvalidInputError
@@ -67,6 +67,7 @@ def edit(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
         return _feedback_form(profile, period, typed, saved, [_fault("", OVERTAKEN)], status=409)
     except InvalidInputError as err:
         return _feedback_form(profile, period, typed, saved, err.errors, status=422)
+    note("feedback")
     tell(f"Feedback de {month_name(mes, ano)} salvo.")
     return redirect(url_for("desk_mentees.show", mentorado_id=mentorado_id), code=303)
 

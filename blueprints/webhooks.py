@@ -36,7 +36,9 @@ def clerk() -> ResponseReturnValue:
     except ProvisioningError as err:
         has_given_up = isinstance(err, NeedsAttentionError)
         return answer("provisioning_unavailable" if has_given_up else provisioning_code(err))
-    log.info("webhook_applied" if is_applied else "webhook_ignored", type=message.event)
+    log.info(
+        "webhook_applied" if is_applied else "webhook_ignored", type=message.event, entry="webhook"
+    )
     return {"status": "applied" if is_applied else "ignored", "request_id": g.request_id}
 
 
@@ -44,6 +46,7 @@ def _apply(message: Message) -> bool:
     """Whether the message was news that concerns us."""
     if message.identity is None:
         return False
+    structlog.contextvars.bind_contextvars(clerk_id=message.identity.clerk_id)
     entry, now = Entry("webhook", g.request_id), house().now()
     hear = house().guarantee.hear_of_departure if message.is_deletion else house().guarantee.hear
     return hear((message.id, message.event), message.identity, entry=entry, now=now)

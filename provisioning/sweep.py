@@ -79,7 +79,7 @@ class Sweeper:
         return self._see_through(run) if run else None
 
     def _see_through(self, run: SweepRun) -> Counts:
-        counts = Counts()
+        counts, started = Counts(), self.monotonic()
         log.info("sweep_started", sweep_id=run.id, trigger=run.trigger, dry_run=run.dry_run)
         try:
             self._sweep(run, counts)
@@ -90,9 +90,9 @@ class Sweeper:
             self._release(run)
             raise
         except BaseException as err:  # Ctrl-C as well: the next run must not wait for the lease
-            self._finish(run, counts, error=type(err).__name__)
+            self._finish(run, counts, started, error=type(err).__name__)
             raise
-        self._finish(run, counts)
+        self._finish(run, counts, started)
         return counts
 
     def _sweep(self, run: SweepRun, counts: Counts) -> None:
@@ -158,13 +158,16 @@ class Sweeper:
             runs.release(session, run.id, owner=self.owner)
         log.info("sweep_released", sweep_id=run.id)
 
-    def _finish(self, run: SweepRun, counts: Counts, error: str | None = None) -> None:
+    def _finish(
+        self, run: SweepRun, counts: Counts, started: float, error: str | None = None
+    ) -> None:
         numbers, sample = counts.numbers(), counts.sample if run.dry_run else None
         with self.transaction() as session:
             runs.finish(
                 session, run.id, owner=self.owner, counts=numbers, sample=sample, error=error
             )
-        log.info("sweep_finished", sweep_id=run.id, error=error, **numbers)
+        lasted = round((self.monotonic() - started) * 1000, 1)
+        log.info("sweep_finished", sweep_id=run.id, error=error, duration_ms=lasted, **numbers)
         self._show(counts)
 
     def _show(self, counts: Counts) -> None:
