@@ -20,6 +20,7 @@ from blueprints.doors import open_doors
 from config import Config
 from context_cache import ContextCache
 from extensions import cache, db, migrate, watch_for_outages
+from flights import Flights
 from gauges import Gauges
 from guarantee import Guarantee
 from house import EXTENSION, House
@@ -125,6 +126,7 @@ def _house(config: Config, outage: Outage) -> House:
             redis_url=config.redis_url,
             ask=guarantee.contexts.generations.ask,
         ),
+        readiness=Flights(),
         clerk_api=api,
         now=_now,
         local=local,

@@ -1,5 +1,6 @@
-"""Are the database and Redis there? For load balancers, and for whoever is on call."""
+"""Are the parts there that we stand on? For load balancers, and for whoever is on call."""
 
+from datetime import timedelta
 from functools import cache as once
 from pathlib import Path
 
@@ -9,9 +10,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from extensions import cache, transaction
+from provisioning import runs
 
 log = structlog.get_logger(__name__)
 
+SILENT_AFTER = 3  # intervals, as the alert SweepSilent has it
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -38,6 +41,19 @@ def redis(*, is_configured: bool) -> str:
         log.warning("cache_error", error=type(err).__name__)
         return "down"
     return "ok"
+
+
+def sweep(interval: timedelta) -> str:
+    """`ok`, `none_yet`, `silent` after three intervals without success, or `unknown`."""
+    try:
+        with transaction() as session:
+            age = runs.since_success(session)
+    except SQLAlchemyError as err:
+        log.warning("database_unavailable", error=type(err).__name__)
+        return "unknown"
+    if age is None:
+        return "none_yet"
+    return "silent" if age > interval * SILENT_AFTER else "ok"
 
 
 @once

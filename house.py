@@ -9,6 +9,7 @@ from flask import current_app
 
 from allowance import Allowances
 from config import Config
+from flights import Flights
 from gauges import Gauges
 from guarantee import Guarantee
 from identity.clerk_api import ClerkApi
@@ -31,6 +32,7 @@ class House:
     guarantee: Guarantee
     gauges: Gauges
     allowances: Allowances
+    readiness: Flights[dict[str, str]]
     clerk_api: ClerkApi | None
     now: Callable[[], datetime]
     local: LocalIdentityProvider | None

@@ -1,5 +1,6 @@
 """Is it alive, is it ready? For load balancers and for whoever is on call."""
 
+from datetime import timedelta
 from hmac import compare_digest
 
 from flask import Blueprint, Response, request
@@ -12,6 +13,8 @@ from blueprints.errors import NotFoundError, UnauthenticatedError
 from blueprints.stance import public_unlimited
 from house import house
 from metrics import exposition
+
+FINE = {"ok", "not_configured", "none_yet"}
 
 ops = Blueprint("ops", __name__)
 
@@ -26,12 +29,34 @@ def healthz() -> ResponseReturnValue:
 @ops.get("/readyz")
 @public_unlimited
 def readyz() -> ResponseReturnValue:
-    """200 when requests can be served; 503 without database or behind on migrations."""
-    is_configured = house().config.redis_url is not None
-    checks = {"database": health.database(), "redis": health.redis(is_configured=is_configured)}
+    """200 when requests can be served, `degraded` when something they can do without is amiss; 503
+    without database or behind on migrations. Simultaneous questions share one answer.
+    """
+    checks, _ = house().readiness.share("checks", _checks)
     if checks["database"] != "ok":
         return {"status": "unavailable", "checks": checks}, 503
-    return {"status": "degraded" if checks["redis"] == "down" else "ok", "checks": checks}
+    is_well = all(found in FINE for found in checks.values())
+    return {"status": "ok" if is_well else "degraded", "checks": checks}
+
+
+def _checks() -> dict[str, str]:
+    config = house().config
+    database = health.database()
+    interval = timedelta(seconds=config.sweep_interval_seconds)
+    return {
+        "database": database,
+        "redis": health.redis(is_configured=config.redis_url is not None),
+        "sweep": health.sweep(interval) if database == "ok" else "unknown",
+        "identity_provider": _identity_provider(),
+    }
+
+
+def _identity_provider() -> str:
+    """As far as this process has heard; nobody is asked for the sake of a check."""
+    directory = house().guarantee.directory
+    if house().verifier.keys.is_missing:
+        return "no_keys"
+    return "ok" if directory is None or directory.is_answering else "not_answering"
 
 
 @ops.get("/metrics")

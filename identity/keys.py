@@ -48,6 +48,11 @@ class KeySet:
         self._asked_at: float | None = None
         self._lock = threading.Lock()
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether the issuer was asked and nobody can be let in, because it has told no key yet."""
+        return self._asked_at is not None and not self._keys
+
     def key(self, kid: str) -> PyJWK:
         """The key of that id; an unknown one is asked for, within the cool-down.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import Select, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -190,6 +190,15 @@ def totals(session: Session) -> Sequence[SweepTotal]:
 
 def last_success(session: Session) -> datetime | None:
     """When the last run ended that went well and was not for show."""
+    return session.scalars(_successes(SweepRun.finished_at)).one_or_none()
+
+
+def since_success(session: Session) -> timedelta | None:
+    """How long ago that was, by the database's clock."""
+    return session.scalars(_successes(func.now() - SweepRun.finished_at)).one_or_none()
+
+
+def _successes(what: Any) -> Select[Any]:
+    """Of the newest real success; found from the end of the table, however long that is."""
     went_well = (SweepRun.status == SweepStatus.SUCCEEDED, ~SweepRun.dry_run)
-    last = select(SweepRun.finished_at).where(*went_well).order_by(SweepRun.id.desc()).limit(1)
-    return session.scalars(last).one_or_none()
+    return select(what).where(*went_well).order_by(SweepRun.id.desc()).limit(1)

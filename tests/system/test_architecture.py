@@ -45,8 +45,8 @@ ARROWS = {
         ),
         *("perseverance", "provisioning", "session_context"),
     },
-    "house": {"allowance", "config", "gauges", "guarantee", "identity"},
-    "health": {"extensions"},
+    "house": {"allowance", "config", "flights", "gauges", "guarantee", "identity"},
+    "health": {"extensions", "provisioning"},
     "doctor": {"extensions", "health", "house", "provisioning"},
     "roll_call": {"extensions", "guarantee", "identity", "provisioning"},
     "support": {"doctor", "extensions", "house", "identity", "provisioning"},
@@ -80,6 +80,7 @@ ARROWS = {
             "extensions",
         ),
         *(
+            "flights",
             "gauges",
             "guarantee",
             "house",
