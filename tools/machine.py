@@ -10,6 +10,7 @@ NEEDED = {
     "chromium": ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
     "pgbouncer": ("pgbouncer", "/usr/sbin/pgbouncer"),
     "prometheus": ("promtool",),
+    "systemd": ("systemd-analyze",),
 }
 
 
