@@ -14,6 +14,7 @@ import deadlines
 import embedded
 import instance
 import models  # noqa: F401 - importing the package makes all tables known
+import shell
 import support
 from allowance import Allowances
 from blueprints.doors import open_doors
@@ -66,6 +67,7 @@ def create_app(config: Config) -> Flask:
     open_doors(app, config)
     cli.register(app)
     support.register(app)
+    shell.register(app)
     return app
 
 

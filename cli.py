@@ -49,7 +49,17 @@ def register(app: Flask) -> None:
 @click.option("--json", "as_json", is_flag=True, help="End with the counts as one JSON line.")
 @click.option("--directory", is_flag=True, help="First take in everybody whom Clerk knows.")
 def sweep(dry_run: bool, batch_size: int, as_json: bool, directory: bool) -> None:
-    """Give a profile to everybody who is due one, now."""
+    """Give a profile to everybody who is due one, now.
+
+    One sweep runs at a time in the whole installation, whoever starts it. Unlike the clock's, this
+    one also tries whoever has failed before and is pausing. Blocked people and admins are left
+    alone. Ends with 1 when another sweep is on, or this one did not finish.
+
+    \b
+      flask sweep --dry-run              who would get one, and how many
+      flask sweep --json | tail -1       the counts, for another program
+      flask sweep --directory            after an outage: also whom only Clerk has seen
+    """
     if directory and not dry_run:
         _call_the_roll()
     with click.progressbar(length=1, label="Varredura") as bar:
@@ -92,7 +102,15 @@ def _call_the_roll() -> None:
 @click.command()
 @click.pass_context
 def scheduler(context: click.Context) -> None:
-    """Run the clock of the sweep in a process of its own (set SCHEDULER=off in the others)."""
+    """Run the clock of the sweep in a process of its own.
+
+    Set SCHEDULER=off for the web processes then. Any number of these may run, on any number of
+    hosts: one sweeps, and another takes over within thirty seconds from one that dies. Ctrl-C or
+    SIGTERM stops it after the person it is at.
+
+    \b
+      SWEEP_INTERVAL_SECONDS=30 flask scheduler
+    """
     app = context.ensure_object(ScriptInfo).load_app()
     metrics.count_together(house().config.metrics_path)
     interval = timedelta(seconds=house().config.sweep_interval_seconds)
@@ -108,7 +126,12 @@ def scheduler(context: click.Context) -> None:
 @click.command("auto-create")
 @click.argument("wanted", type=click.Choice(["on", "off", "status"]))
 def auto_create(wanted: str) -> None:
-    """Turn the automatic creation of profiles on or off, everywhere and at once, or show it."""
+    """Turn the automatic creation of profiles on or off, everywhere and at once, or show it.
+
+    While it is off, new people are told so and wait; pre-registered profiles are still linked.
+    Turned on, the next request or sweep provides for everybody. ENABLE_AUTO_CREATE=false keeps it
+    off whatever is stored.
+    """
     with background_transaction() as session:
         if wanted != "status":
             switch.turn(session, on=wanted == "on", entry=Entry("cli"), now=house().now())
@@ -123,7 +146,10 @@ def auto_create(wanted: str) -> None:
 @click.command("demo")
 @click.option("--quiet", is_flag=True, help="Say nothing when the data is there already.")
 def fill_demo(quiet: bool) -> None:
-    """Set up a development database and fill it with demo people."""
+    """Set up a development database and fill it with demo people.
+
+    Does so once: what is there already is left alone. `make run` does it for you.
+    """
     _stand_in()
     upgrade()
     with background_transaction() as session:
@@ -139,7 +165,15 @@ def fill_demo(quiet: bool) -> None:
 @click.option("--name", help="Full name.")
 @click.option("--admin", is_flag=True, help="Grant the admin role first.")
 def token(subject: str, email: str | None, unverified: bool, name: str | None, admin: bool) -> None:
-    """Print a session token of the local identity provider, for curl."""
+    """Print a session token of the local identity provider, for curl.
+
+    SUBJECT is the Clerk id, such as user_bia; whoever it is becomes known by using the token. Only
+    where the stand-in answers for Clerk, so never in production.
+
+    \b
+      TOKEN=$(flask token user_bia --email bia@example.com --name "Bia Nunes")
+      curl -X POST -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8000/api/auth/ensure
+    """
     provider = _stand_in()
     if not 0 < len(subject) <= LONGEST_SUBJECT:
         raise click.BadParameter(f"1 to {LONGEST_SUBJECT} characters", param_hint="SUBJECT")

@@ -26,7 +26,11 @@ def register(app: Flask) -> None:
 
 @click.group()
 def admin() -> None:
-    """Grant or revoke the admin role; ADMIN_EMAILS is another way, and a list of its own."""
+    """Grant or revoke the admin role, by hand.
+
+    ADMIN_EMAILS is another way, and a list of its own: what is granted here stays until it is
+    revoked here.
+    """
 
 
 @admin.command()
@@ -49,7 +53,12 @@ def revoke(email: str) -> None:
 
 @click.command("doctor")
 def examine() -> None:
-    """Look at every part this installation stands on; exit 1 if any is not well."""
+    """Look at every part this installation stands on; exit 1 if any is not well.
+
+    One line for each: the database and its migrations, Redis, people with two profiles, who waits
+    and for how long, Clerk's keys and addresses. A line that is not well says what to do about it;
+    docs/operations.md says more. Changes nothing, so run it whenever in doubt.
+    """
     is_well = True
     for finding in (*doctor.examine(house()), *_clerk(house())):
         mark = click.style("ok  ", fg="green") if finding.is_well else click.style("FAIL", fg="red")

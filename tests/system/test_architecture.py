@@ -50,6 +50,7 @@ ARROWS = {
     "doctor": {"extensions", "health", "house", "provisioning"},
     "roll_call": {"extensions", "guarantee", "identity", "provisioning"},
     "support": {"doctor", "extensions", "house", "identity", "provisioning"},
+    "shell": {"extensions", "house", "models", "provisioning"},
     "scheduler": {"extensions", "guarantee", "metrics", "provisioning"},
     "blueprints": {
         *(
@@ -90,7 +91,7 @@ ARROWS = {
             "outage",
             "perseverance",
         ),
-        *("provisioning", "support"),
+        *("provisioning", "shell", "support"),
     },
     "launch": {"app", "config", "extensions", "identity", "metrics"},
     "wsgi": {"config", "launch", "logs"},

@@ -11,6 +11,7 @@ from flask.testing import FlaskClient, FlaskCliRunner
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from house import House
 from models import AuditEvent, Mentorado, SweepRun, User
 from models.user import Role
 from tests.cast import ALICE
@@ -154,3 +155,19 @@ def test_granted_role_holds_at_the_next_request(
 
     me = client.get("/api/auth/me", headers=sign(ALICE)).json or {}
     assert me["user"]["role"] == "admin"
+
+
+def test_shell_has_the_tables_and_the_house_at_hand(app: Flask, house: House) -> None:
+    with app.app_context():
+        at_hand = app.make_shell_context()
+
+    assert (at_hand["Mentorado"], at_hand["house"]) == (Mentorado, house)
+
+
+@pytest.mark.parametrize(
+    "command", ["sweep", "scheduler", "doctor", "admin", "auto-create", "demo", "token"]
+)
+def test_help_explains_more_than_the_options(runner: FlaskCliRunner, command: str) -> None:
+    explained, _, _ = runner.invoke(args=[command, "--help"]).output.partition("Options:")
+
+    assert len(explained.split()) > 30
