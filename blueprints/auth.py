@@ -1,10 +1,11 @@
 """Signing in and out, and the explicit way to the guarantee."""
 
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import urlencode, urljoin
 
 from flask import Blueprint, g, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
 
+from blueprints.addresses import taken_apart
 from blueprints.answers import answer
 from blueprints.errors import ProfileRequiredError
 from blueprints.session import end_session
@@ -97,8 +98,8 @@ def local_path(target: str | None) -> str:
     fallback = url_for("pages.dashboard")
     if not target or not target.isprintable() or "\\" in target:
         return fallback
-    parts = urlsplit(target)
-    is_local = not parts.scheme and not parts.netloc and target.startswith("/")
+    parts = taken_apart(target)
+    is_local = not parts.scheme and not parts.netloc and parts.path.startswith("/")
     return target if is_local and not target.startswith("//") else fallback
 
 

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from flask import Blueprint, jsonify, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
+from blueprints.addresses import taken_apart
 from blueprints.auth import local_path
 from blueprints.errors import NotFoundError, UnauthenticatedError
 from blueprints.stance import public_unlimited
@@ -53,7 +54,7 @@ def enter() -> ResponseReturnValue:
 @public_unlimited
 def handshake() -> ResponseReturnValue:
     """Send the browser back with fresh cookies for the site that it came from."""
-    parts = urlsplit(request.args.get("redirect_url", ""))
+    parts = taken_apart(request.args.get("redirect_url", ""))
     if parts.scheme not in ("http", "https") or not _is_known(parts.hostname):
         raise NotFoundError("a handshake ends on a site under development")
     browser = _sessions().browser(request.args.get(DEV_BROWSER))
@@ -105,7 +106,9 @@ def revoke(session_id: str) -> ResponseReturnValue:
 
 def _check_secret() -> None:
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not compare_digest(key, _provider().secret_key):
+    # Compared as bytes: of texts it takes only ASCII, and a stranger may send anything.
+    is_right = compare_digest(key.encode(), _provider().secret_key.encode())
+    if scheme.lower() != "bearer" or not is_right:
         raise UnauthenticatedError("the stand-in's secret key is needed")
 
 
@@ -142,7 +145,7 @@ def _described() -> Person:
 
 def _target(address: str | None) -> str:
     """A path of this site, or a page of another one under development on this machine."""
-    if address and urlsplit(address).netloc and _is_known(urlsplit(address).hostname):
+    if address and _is_known(taken_apart(address).hostname):
         return address
     return local_path(address)
 

@@ -1,0 +1,32 @@
+"""Addresses that came with a request are taken apart only where they can be."""
+
+import pytest
+from flask.testing import FlaskClient
+
+BROKEN = ("//[", "http://[::1", "//\u2100.example", "http://127.0.0.1:99999/", "http://127.0.0.1]/")
+
+
+@pytest.mark.parametrize("address", BROKEN)
+def test_sign_in_leads_to_the_dashboard_instead_of_nowhere(
+    client: FlaskClient, address: str
+) -> None:
+    answer = client.get("/login", query_string={"next": address})
+
+    assert answer.location == "/local-clerk/sign-in?redirect_url=/dashboard"
+
+
+@pytest.mark.parametrize("address", BROKEN)
+def test_stand_in_sends_nobody_to_a_broken_address(client: FlaskClient, address: str) -> None:
+    where = {"redirect_url": address}
+
+    entered = client.post("/local-clerk/sign-in", data={"pessoa": "admin", **where})
+    asked = client.get("/local-clerk/v1/client/handshake", query_string=where)
+
+    assert (entered.status_code, entered.location) == (303, "/dashboard")
+    assert asked.status_code == 404
+
+
+def test_key_of_the_stand_in_may_be_guessed_in_any_alphabet(client: FlaskClient) -> None:
+    answer = client.get("/local-clerk/v1/users", headers={"Authorization": "Bearer ção"})
+
+    assert answer.status_code == 401
