@@ -2,6 +2,8 @@
 
 from urllib.parse import SplitResult, urlsplit
 
+from flask import request
+
 NOWHERE = urlsplit("")
 
 
@@ -13,3 +15,17 @@ def taken_apart(address: str) -> SplitResult:
     except ValueError:
         return NOWHERE
     return parts
+
+
+def is_addressed() -> bool:
+    """Whether the request says by a usable name which server it means (RFC 9112, section 3.2)."""
+    return bool(taken_apart(request.host_url).hostname) and _is_encodable(request.host)
+
+
+def _is_encodable(host: str) -> bool:
+    """Whether the router could take the name for one: it encodes it as a domain."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True

@@ -15,6 +15,7 @@ from house import house
 
 API_PREFIXES = ("/api/", "/webhooks/")
 RETRY_AFTER_SECONDS = 2
+UNADDRESSED = "invalid_host"  # no page could be made: its links would lead nowhere
 WORTH_ANOTHER_TRY = {
     *("unauthenticated", "provisioning_unavailable", "database_unavailable", "internal"),
 }
@@ -50,7 +51,7 @@ def answer(
         members["retry_after_ms"] = retry_after_seconds * 1000
     if "claims" in g:
         house().guarantee.contexts.note_screen(reference(), g.claims.subject)
-    if is_api_path(request.path):
+    if is_api_path(request.path) or code == UNADDRESSED:
         response = _document(code, problem, members)
     else:
         response = Response(_page(code, problem, members.get("errors", ())))

@@ -61,6 +61,12 @@ class TooManyRequestsError(DoorError):
         self.seconds = seconds
 
 
+class UnaddressedError(DoorError):
+    """The request does not say by a usable name which server it means."""
+
+    code = "invalid_host"
+
+
 class ForbiddenError(DoorError):
     """Signed in, but not allowed here."""
 

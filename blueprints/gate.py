@@ -15,12 +15,14 @@ from sqlalchemy import select
 
 import deadlines
 from allowance import Purse
+from blueprints.addresses import is_addressed
 from blueprints.answers import is_api_path, reference
 from blueprints.charging import charge, charge_address
 from blueprints.errors import (
     ForbiddenError,
     ProfileRequiredError,
     SessionLoopError,
+    UnaddressedError,
     UnauthenticatedError,
     UnsupportedMediaTypeError,
     provisioning_code,
@@ -56,6 +58,8 @@ def admit() -> ResponseReturnValue | None:
     deadlines.begin(REQUEST_SECONDS)
     g.request_id = _request_id()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
+    if not is_addressed():
+        raise UnaddressedError("no server has such a name")
     if request.endpoint is None:
         charge_address()
         return None  # no such route: the router's own 404 or 405 follows

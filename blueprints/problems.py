@@ -33,6 +33,9 @@ PROBLEMS = {
     "invalid_signature": Problem(
         400, "Assinatura inválida", "A assinatura ou o horário da mensagem não confere."
     ),
+    "invalid_host": Problem(
+        400, "Endereço inválido", "O pedido não traz um nome de servidor válido (Host)."
+    ),
     "unauthenticated": Problem(
         401,
         "Entre na sua conta",

@@ -1,6 +1,7 @@
 """Addresses that came with a request are taken apart only where they can be."""
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
 BROKEN = ("//[", "http://[::1", "//\u2100.example", "http://127.0.0.1:99999/", "http://127.0.0.1]/")
@@ -30,3 +31,15 @@ def test_key_of_the_stand_in_may_be_guessed_in_any_alphabet(client: FlaskClient)
     answer = client.get("/local-clerk/v1/users", headers={"Authorization": "Bearer ção"})
 
     assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("host", ["[", "a b", "a..b", "a" * 64, "127.0.0.1:99999", ""])
+@pytest.mark.parametrize("path", ["/", "/dashboard", "/nada", "/api/auth/me"])
+def test_host_that_is_none_is_refused_everywhere(app: Flask, path: str, host: str) -> None:
+    client = app.test_client(use_cookies=False)  # a jar would have to know the host
+
+    answer = client.get(path, headers={"Host": host, "Accept": "text/html"})
+
+    assert (answer.status_code, answer.mimetype) == (400, "application/problem+json")
+    assert answer.json is not None
+    assert answer.json["code"] == "invalid_host"
