@@ -7,6 +7,7 @@ import health
 import metrics
 from blueprints.acting import admins_entry, log
 from blueprints.bodies import Because, checked
+from blueprints.errors import InvalidInputError
 from blueprints.stance import admin_required
 from blueprints.toasts import tell
 from extensions import transaction
@@ -15,6 +16,9 @@ from provisioning import switch
 from provisioning.vitals import take_vitals
 
 desk = Blueprint("desk", __name__, url_prefix="/admin")
+
+WANTED = {"sim": True, "nao": False}
+NEITHER = "Diga se é para ligar ou para desligar."
 
 
 @desk.get("")
@@ -49,7 +53,9 @@ def confirm_switch() -> ResponseReturnValue:
 @admin_required
 def turn_switch() -> ResponseReturnValue:
     """Turn the automatic creation of profiles on or off, everywhere at once."""
-    wanted = request.form.get("ligar") == "sim"
+    wanted = WANTED.get(request.form.get("ligar", ""))
+    if wanted is None:  # a form that has lost its field must not turn anything off
+        raise InvalidInputError([{"field": "ligar", "message": NEITHER}])
     reason = checked(Because, {"reason": request.form.get("reason", "")}).reason
     with transaction() as session:
         is_turned = switch.is_on(session) != wanted

@@ -400,6 +400,16 @@ def test_switch_is_turned_after_a_look(desk: FlaskClient, browser_of: Browser) -
     assert "Ligar" in page_of(desk, "/admin/criacao-automatica")
 
 
+@pytest.mark.parametrize("form", [{}, {"ligar": ""}, {"ligar": "\x00"}])
+def test_form_without_its_answer_turns_nothing(
+    desk: FlaskClient, browser_of: Browser, form: dict[str, str]
+) -> None:
+    answer = desk.post("/admin/criacao-automatica", data=form, headers=OURS)
+
+    assert answer.status_code == 422
+    assert browser_of(BOB).get("/dashboard").status_code == 200
+
+
 def test_sweep_is_started_once(desk: FlaskClient, session: Session) -> None:
     first = desk.post("/admin/varreduras", headers=OURS)
     second = desk.post("/admin/varreduras", data={"ensaio": "sim"}, headers=OURS)
