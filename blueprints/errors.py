@@ -7,6 +7,7 @@ from functools import partial
 import structlog
 from flask import Flask
 from flask.typing import ResponseReturnValue
+from gunicorn.http.errors import ParseException
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
@@ -135,6 +136,7 @@ PLAIN_CODES: dict[type[Exception], str] = {
     UnknownMentoradoError: "not_found",
     UnknownAttemptError: "not_found",
     ConflictError: "conflict",
+    ParseException: "invalid_input",  # a body in broken chunks, found out while it is read
 }
 
 

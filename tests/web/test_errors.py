@@ -3,6 +3,7 @@
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from gunicorn.http.errors import InvalidChunkSize
 from psycopg2.errors import OperationalError as DriverError
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
@@ -10,6 +11,7 @@ from provisioning.errors import NeedsAttentionError, ProvisioningUnavailableErro
 from tests.cast import BOB
 from tests.fixtures import Browser, Sign
 
+MARCH = "/api/mentorados/me/metricas/2026/3"
 OVERVIEW = "/api/mentorados/me/overview"
 MEMBERS = {"type", "title", "status", "code", "detail", "request_id"}
 
@@ -61,6 +63,20 @@ def test_each_refusal_has_its_code(
 
     assert answer.json is not None
     assert answer.json["code"] == code
+
+
+def test_body_in_broken_chunks_is_invalid_input(
+    client: FlaskClient, sign: Sign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumble(*_: object, **__: object) -> None:
+        raise InvalidChunkSize(b"zz")
+
+    monkeypatch.setattr("flask.Request.get_data", stumble)
+
+    answer = client.put(MARCH, json={"lucro": 1}, headers=sign(BOB))
+
+    assert answer.json is not None
+    assert (answer.status_code, answer.json["code"]) == (422, "invalid_input")
 
 
 def test_passing_failure_is_a_503_that_says_when_to_try_again(
