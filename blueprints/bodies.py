@@ -31,7 +31,9 @@ MESSAGES = {
     "nothing": "Informe ao menos um campo.",
 }
 LONGEST_NOTE = 5_000
+DEEPEST = 20  # levels; our own bodies have one
 NOT_JSON = [{"field": "", "message": "O conteúdo não é um JSON válido."}]
+TOO_DEEP = [{"field": "", "message": f"O JSON passa de {DEEPEST} níveis."}]
 
 
 class Body(BaseModel):
@@ -109,7 +111,24 @@ def _json() -> object:
     if not content:
         return {}
     try:
-        document: object = json.loads(content)
-    except (ValueError, RecursionError) as err:
+        document: object = json.loads(content, parse_constant=_refuse)
+    except RecursionError as err:
+        raise InvalidInputError(TOO_DEEP) from err
+    except ValueError as err:
         raise InvalidInputError(NOT_JSON) from err
+    if _goes_deeper(document, DEEPEST):
+        raise InvalidInputError(TOO_DEEP)
     return document
+
+
+def _refuse(name: str) -> None:
+    """Python reads NaN and Infinity, which are no JSON (RFC 8259, section 6)."""
+    raise ValueError(name)
+
+
+def _goes_deeper(document: object, levels: int) -> bool:
+    """Whether there are more levels than that."""
+    if not isinstance(document, dict | list):
+        return False
+    inner = document.values() if isinstance(document, dict) else document
+    return levels == 0 or any(_goes_deeper(part, levels - 1) for part in inner)

@@ -50,6 +50,30 @@ def errors_of(answer: TestResponse) -> Any:
     return (answer.json or {}).get("errors")
 
 
+def nested(levels: int) -> str:
+    return '{"leads":' * levels + "1" + "}" * levels
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (nested(20), "Informe um número inteiro."),
+        (nested(21), "O JSON passa de 20 níveis."),
+        ("[" * 65_000, "O JSON passa de 20 níveis."),
+        ('{"leads": ' + "9" * 5_000 + "}", "O conteúdo não é um JSON válido."),
+        ('{"leads": NaN}', "O conteúdo não é um JSON válido."),
+        ("-Infinity", "O conteúdo não é um JSON válido."),
+    ],
+)
+def test_bodies_that_are_bombs_or_no_json_are_told_why(
+    client: FlaskClient, sign: Sign, body: str, message: str
+) -> None:
+    answer = client.put(MARCH, data=body, headers=sign(BOB), content_type="application/json")
+
+    assert answer.status_code == 422
+    assert [error["message"] for error in errors_of(answer)] == [message]
+
+
 def test_month_that_is_reported_comes_back_whole(client: FlaskClient, sign: Sign) -> None:
     answer = client.put(MARCH, json={"faturamento": 12_500, "leads": 7}, headers=sign(BOB))
 
