@@ -17,6 +17,7 @@ import models  # noqa: F401 - importing the package makes all tables known
 import shell
 import support
 from allowance import Allowances
+from blueprints.answers import LARGEST_FORM_BYTES
 from blueprints.doors import open_doors
 from config import Config
 from context_cache import ContextCache
@@ -41,6 +42,7 @@ from provisioning.attempts import RetryPolicy
 from provisioning.linking import Rules
 
 BODY_LIMIT = 64 * 1024
+PARTS_LIMIT = 100  # of a multipart form; our largest has some twenty
 CONNECTION_LIMIT = 20  # CONTRACT section 8, for each process
 POOL_TIMEOUT_SECONDS = 0.4  # fits into the patience of a request more than once
 BACKGROUND_CONNECTIONS = 3  # the clock, beside one connection for each request thread
@@ -75,6 +77,8 @@ def _flask_settings(config: Config) -> dict[str, Any]:
     return {
         "SECRET_KEY": _secret_key(config),
         "MAX_CONTENT_LENGTH": BODY_LIMIT,
+        "MAX_FORM_PARTS": PARTS_LIMIT,
+        "MAX_FORM_MEMORY_SIZE": LARGEST_FORM_BYTES,
         "SESSION_COOKIE_SECURE": config.is_production,
         "SESSION_COOKIE_SAMESITE": "Lax",
         "SQLALCHEMY_DATABASE_URI": config.database_url or embedded.start(config.instance_path),

@@ -21,6 +21,7 @@ WORTH_ANOTHER_TRY = {
 }
 # The longest note twice, as typed and as seen, in characters of several bytes, percent-encoded.
 LARGEST_FORM_BYTES = 256 * 1024
+MOST_FIELDS = 100  # no form of ours has more, and the page would grow with them
 ATTEMPTS = 3  # of the preparing page, after the request that has brought it
 ATTEMPT = "tentativa"  # counts them in the address, for browsers without JavaScript
 
@@ -124,4 +125,5 @@ def _kept(code: str) -> list[tuple[str, str]] | None:
     if (request.content_length or 0) > LARGEST_FORM_BYTES:
         return None
     request.max_content_length = LARGEST_FORM_BYTES
-    return list(request.form.items(multi=True))
+    fields = list(request.form.items(multi=True))
+    return fields if len(fields) <= MOST_FIELDS else None

@@ -31,6 +31,7 @@ MESSAGES = {
     "nothing": "Informe ao menos um campo.",
 }
 LONGEST_NOTE = 5_000
+MOST_FAULTS = 50  # are told; who sends thousands of unknown fields gets no answer of that size
 DEEPEST = 20  # levels; our own bodies have one
 NOT_JSON = [{"field": "", "message": "O conteúdo não é um JSON válido."}]
 TOO_DEEP = [{"field": "", "message": f"O JSON passa de {DEEPEST} níveis."}]
@@ -101,7 +102,7 @@ def checked(model: type[BodyType], content: object, manner: str | None = None) -
                     "field": ".".join(str(part) for part in error["loc"]),
                     "message": MESSAGES.get(error["type"], "Valor inválido."),
                 }
-                for error in err.errors(include_url=False, include_input=False)
+                for error in err.errors(include_url=False, include_input=False)[:MOST_FAULTS]
             ]
         ) from err
 

@@ -126,7 +126,9 @@ PROBLEMS = {
         "Tente novamente. Se continuar assim, fale com o suporte e informe o código abaixo.",
         Way.RETRY,
     ),
-    "payload_too_large": Problem(413, "Conteúdo grande demais", "O envio passa de 64 KiB."),
+    "payload_too_large": Problem(
+        413, "Conteúdo grande demais", "O envio é maior do que o aceito aqui."
+    ),
     "unsupported_media_type": Problem(
         415, "Formato não aceito", "Envie o conteúdo como application/json."
     ),

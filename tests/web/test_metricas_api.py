@@ -74,6 +74,12 @@ def test_bodies_that_are_bombs_or_no_json_are_told_why(
     assert [error["message"] for error in errors_of(answer)] == [message]
 
 
+def test_thousands_of_faults_make_no_answer_of_that_size(client: FlaskClient, sign: Sign) -> None:
+    answer = client.put(MARCH, json=dict.fromkeys(map(str, range(5_000)), 1), headers=sign(BOB))
+
+    assert (answer.status_code, len(errors_of(answer))) == (422, 50)
+
+
 def test_month_that_is_reported_comes_back_whole(client: FlaskClient, sign: Sign) -> None:
     answer = client.put(MARCH, json={"faturamento": 12_500, "leads": 7}, headers=sign(BOB))
 
