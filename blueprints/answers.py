@@ -8,6 +8,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from flask import Response, g, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
+from gunicorn.http.errors import ParseException
+from werkzeug.exceptions import HTTPException
 
 from blueprints.origin import is_from_our_pages
 from blueprints.problems import PROBLEMS, Problem
@@ -125,5 +127,8 @@ def _kept(code: str) -> list[tuple[str, str]] | None:
     if (request.content_length or 0) > LARGEST_FORM_BYTES:
         return None
     request.max_content_length = LARGEST_FORM_BYTES
-    fields = list(request.form.items(multi=True))
+    try:
+        fields = list(request.form.items(multi=True))
+    except (HTTPException, ParseException):
+        return None  # it cannot be read, for a second reason; the first is what is answered
     return fields if len(fields) <= MOST_FIELDS else None

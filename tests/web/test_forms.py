@@ -26,6 +26,16 @@ def test_form_of_more_than_64_kib_is_refused_in_words(client: FlaskClient) -> No
     assert "O envio é maior do que o aceito aqui." in answer.text
 
 
+def test_form_that_cannot_be_read_is_not_kept(client: FlaskClient) -> None:
+    body = SEAM + SEAM.join([PART] * 101) + "--x--\r\n"
+
+    answer = client.post(
+        MONTH, data=body, headers=OURS, content_type="multipart/form-data; boundary=x"
+    )
+
+    assert answer.status_code == 401
+
+
 @pytest.mark.parametrize(("fields", "is_kept"), [(100, True), (101, False)])
 def test_form_is_kept_for_later_unless_it_is_none_of_ours(
     client: FlaskClient, fields: int, *, is_kept: bool
