@@ -8,6 +8,7 @@ from typing import Any
 import launch
 import scheduler
 from config import ConfigError, load_config
+from doorman import Doorman
 from house import EXTENSION
 from logs import GUNICORN, configure_logs
 
@@ -19,11 +20,13 @@ except ConfigError as err:
 bind = settings.bind
 workers = settings.web_concurrency
 threads = settings.web_threads
-worker_class = "gthread"
+worker_class = Doorman
 logconfig_dict = GUNICORN
 timeout = 30
 graceful_timeout = 10
 keepalive = 15
+limit_request_line = 8_190  # as far as gunicorn goes: an answer of Clerk's comes in the address
+limit_request_fields = 100
 limit_request_field_size = 32_768  # the program itself refuses over-long tokens, with a 401
 # gunicorn believes X-Forwarded-Proto from 127.0.0.1 unless told otherwise; ProxyFix alone decides,
 # by the number of proxies in TRUSTED_PROXIES.

@@ -49,6 +49,7 @@ ARROWS = {
     "health": {"extensions", "provisioning"},
     "doctor": {"extensions", "health", "house", "provisioning"},
     "roll_call": {"extensions", "guarantee", "identity", "provisioning"},
+    "doorman": set(),
     "support": {"doctor", "extensions", "house", "identity", "provisioning"},
     "shell": {"extensions", "house", "models", "provisioning"},
     "scheduler": {"extensions", "guarantee", "metrics", "provisioning"},
@@ -95,7 +96,7 @@ ARROWS = {
     },
     "launch": {"app", "config", "extensions", "identity", "metrics"},
     "wsgi": {"config", "launch", "logs"},
-    "gunicorn.conf": {"config", "house", "launch", "logs", "scheduler"},
+    "gunicorn.conf": {"config", "doorman", "house", "launch", "logs", "scheduler"},
 }
 OUTSIDE = {"tests", "benchmarks", "tools", "migrations", "locustfile"}
 
