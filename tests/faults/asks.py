@@ -25,7 +25,7 @@ STRANGE_IDS = (
     "%D9%A1",
     "1%00",
 )
-IDS = (*REAL_IDS * 4, *STRANGE_IDS)
+IDS = (*REAL_IDS * 4, *STRANGE_IDS)  # so that most find something
 YEARS = (
     "2026",
     "2025",

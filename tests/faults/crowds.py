@@ -55,7 +55,7 @@ def ask(
     body: object = None,
 ) -> requests.Response:
     """Ask as that person, over a connection of its own; by default, to be sure of the profile."""
-    token = _provider(app.instance).token(person)
+    token = provider_of(app.instance).token(person)
     headers = {"Authorization": f"Bearer {token}", "Connection": "close"}
     return requests.request(
         method, app.url + path, json=body, headers=headers, timeout=LONGEST_ANSWER_SECONDS
@@ -116,5 +116,6 @@ def queue_length(url: str) -> int:
 
 
 @cache
-def _provider(instance: Path) -> LocalIdentityProvider:
+def provider_of(instance: Path) -> LocalIdentityProvider:
+    """The stand-in for Clerk that a server on this folder believes."""
     return LocalIdentityProvider(instance / "identity")
