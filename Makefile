@@ -16,6 +16,7 @@ test: lint types tests
 lint: dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/bandit -q -c pyproject.toml -r .
 
 types: dev
 	@$(BIN)/mypy .
@@ -26,6 +27,11 @@ tests: dev
 
 load: dev
 	@$(BIN)/python -m benchmarks.load --users $(LOAD_USERS) --seconds $(LOAD_SECONDS)
+
+# Known vulnerabilities of the locked packages; says so where their database is not reachable.
+.PHONY: audit
+audit: dev
+	@$(BIN)/python -m tools.audit
 
 .PHONY: dev
 dev:

@@ -106,7 +106,7 @@ class Perseverance:
     def _record(
         self, clerk_id: str, failure: Failure, entry: Entry, now: datetime
     ) -> ProvisioningAttempt | None:
-        dice = random.random()  # noqa: S311 - it spreads retries
+        dice = random.random()  # nosec B311 # noqa: S311 - it spreads retries
         try:
             with transaction(SHORTEST_TRY_SECONDS) as session:
                 attempt = record_failure(

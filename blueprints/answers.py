@@ -111,7 +111,7 @@ def _preparation() -> Preparation | None:
     made = request.args.get(ATTEMPT, 0, type=int)
     if not 0 <= made < ATTEMPTS:
         return None
-    pause = max(RETRY_AFTER_SECONDS, 2**made) + random.randint(0, 1)  # noqa: S311 - spreads them
+    pause = max(RETRY_AFTER_SECONDS, 2**made) + random.randint(0, 1)  # nosec B311 # noqa: S311 - spreads them
     toast = "Erro, tentando novamente…" if made else "Preparando seu perfil…"
     return Preparation(f"{request.path}?{ATTEMPT}={made + 1}", pause, toast)
 

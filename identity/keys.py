@@ -29,7 +29,7 @@ def published_at(url: str) -> KeySource:
     """A source that reads a JSON Web Key Set (RFC 7517) over HTTP."""
 
     def fetch() -> Mapping[str, Any]:
-        with urllib.request.urlopen(url, timeout=FETCH_TIMEOUT_SECONDS) as answer:  # noqa: S310 - config.py allows http(s) only
+        with urllib.request.urlopen(url, timeout=FETCH_TIMEOUT_SECONDS) as answer:  # nosec B310 # noqa: S310 - config.py allows http(s) only
             document = json.loads(answer.read(LARGEST_ANSWER_BYTES))
         if not isinstance(document, dict):
             raise ValueError("not a JSON Web Key Set")  # noqa: TRY004 - bad data, not a bad call
