@@ -11,6 +11,7 @@ NEEDED = {
     "pgbouncer": ("pgbouncer", "/usr/sbin/pgbouncer"),
     "prometheus": ("promtool",),
     "systemd": ("systemd-analyze",),
+    "nginx": ("nginx", "/usr/sbin/nginx"),
 }
 
 
