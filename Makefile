@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOAD_USERS ?= 50
 LOAD_SECONDS ?= 20
+SOAK_MINUTES ?= 10
 
 .PHONY: run test lint types tests load lock
 
@@ -32,6 +33,11 @@ load: dev
 .PHONY: audit
 audit: dev
 	@$(BIN)/python -m tools.audit
+
+# Ten minutes of load: does memory stay flat, and is every connection given back?
+.PHONY: soak
+soak: dev
+	@$(BIN)/python -m benchmarks.soak --users $(LOAD_USERS) --minutes $(SOAK_MINUTES)
 
 .PHONY: dev
 dev:

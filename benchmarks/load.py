@@ -44,8 +44,8 @@ def main() -> int:
         tempfile.TemporaryDirectory() as folder,
         served(Path(folder), WEB_CONCURRENCY=WORKERS) as app,
     ):
-        is_locust_content = _run_locust(app, wanted.users, wanted.seconds)
-        problems = _look_into_the_database(app.instance) + _errors_logged(app.log)
+        is_locust_content = run_locust(app, wanted.users, wanted.seconds)
+        problems = look_into_the_database(app.instance) + errors_logged(app.log)
     for problem in problems:
         print(f"FAILED: {problem}")
     is_good = is_locust_content and not problems
@@ -53,7 +53,8 @@ def main() -> int:
     return 0 if is_good else 1
 
 
-def _run_locust(app: Served, users: int, seconds: int) -> bool:
+def run_locust(app: Served, users: int, seconds: int) -> bool:
+    """Let the crowd in; whether Locust was content with what it met."""
     command = [sys.executable, "-m", "locust", "-f", "locustfile.py", *HEADLESS]
     crowd = ["-u", str(users), "-r", str(users), "-t", f"{seconds}s", "--host", app.url]
     environment = child_environment({"INSTANCE_PATH": str(app.instance)})
@@ -63,7 +64,8 @@ def _run_locust(app: Served, users: int, seconds: int) -> bool:
     return run.returncode == 0
 
 
-def _look_into_the_database(folder: Path) -> list[str]:
+def look_into_the_database(folder: Path) -> list[str]:
+    """What is wrong in the embedded database that the app has left."""
     url = embedded.start(folder)
     try:
         print(f"{count(url, PROFILES)} profiles in the database")
@@ -73,7 +75,8 @@ def _look_into_the_database(folder: Path) -> list[str]:
     return [f"{number} {name}" for name, number in found.items() if number]
 
 
-def _errors_logged(log: Path) -> list[str]:
+def errors_logged(log: Path) -> list[str]:
+    """What the app itself called an error."""
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     return [f"logged: {line}" for line in lines if line["level"] in ("error", "critical")]
 
