@@ -14,7 +14,9 @@ from typing import Any
 from gunicorn.workers import gthread
 
 HEAD_SECONDS = 5  # for the head of a request, once its first byte is there
-REQUEST_SECONDS = 10  # for its body, and for taking the answer
+REQUEST_SECONDS = 10  # for a small body, and for taking the answer
+SLOWEST_BYTES_PER_SECOND = 64 * 1024  # at which a larger body must arrive
+LARGEST_BODY_BYTES = 4 * 1024 * 1024  # the app reads no larger one
 
 
 class Doorman(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn has no types
@@ -26,7 +28,7 @@ class Doorman(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn has no typ
 
     def enqueue_req(self, conn: Any) -> None:
         """Give the connection a thread; a new one waits for its first byte without."""
-        if conn.initialized or conn.data_ready:
+        if conn.initialized or conn.data_ready or not self.alive:
             super().enqueue_req(conn)
             return
         silent: Future[object] = Future()
@@ -43,8 +45,15 @@ class Doorman(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn has no typ
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Answer a request whose head is complete, in the same thread."""
-        self._patience[conn] = time.monotonic() + REQUEST_SECONDS
+        length = getattr(req.body.reader, "length", 0)
+        self._patience[conn] = time.monotonic() + patience_seconds(length)
         return super().handle_request(req, conn)
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """At the end: wait for silent clients no longer than for those that were served before."""
+        super()._cap_keepalive(deadline)
+        for conn in self.pending_conns:
+            conn.timeout = min(conn.timeout, deadline)
 
     def murder_pending(self) -> None:
         """Once a second, in the main thread: cut the lines of those who have had their time.
@@ -57,3 +66,8 @@ class Doorman(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn has no typ
             if now > until:
                 with suppress(OSError):
                     conn.sock.shutdown(socket.SHUT_RDWR)
+
+
+def patience_seconds(body_bytes: int) -> float:
+    """How long a request may take whose body is said to be that long; only a list takes longer."""
+    return REQUEST_SECONDS + min(body_bytes, LARGEST_BODY_BYTES) / SLOWEST_BYTES_PER_SECOND

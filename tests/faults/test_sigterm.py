@@ -1,8 +1,10 @@
 """Whoever is being served when a worker or a whole server is told to stop still gets an answer."""
 
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -39,6 +41,21 @@ def test_worker_that_is_told_to_stop_answers_everybody_in_a_stampede_first(
 
     assert [answer.text for answer in answers if not is_served(answer)] == []
     assert count(url, PROFILES) == len(PEOPLE)
+
+
+def test_server_that_is_told_to_stop_waits_for_no_silent_client(second_app: Served) -> None:
+    parts = urlsplit(second_app.url)
+    with socket.create_connection((str(parts.hostname), int(parts.port or 0))):
+        assert eventually(lambda: len(lines_of(workers(second_app)[0])) > 1)
+
+        second_app.process.terminate()
+
+        assert second_app.process.wait(timeout=5) == 0
+
+
+def lines_of(process: psutil.Process) -> list[object]:
+    """Where it listens, and to whom it is connected."""
+    return list(process.net_connections(kind="inet"))
 
 
 def test_server_that_is_told_to_stop_finishes_and_the_other_goes_on(
