@@ -16,7 +16,13 @@ from sqlalchemy.engine import Connection
 
 import embedded
 from app import CONNECTION_LIMIT
-from benchmarks.load import WORKERS, errors_logged, look_into_the_database, run_locust
+from benchmarks.load import (
+    WITHOUT_LIMITS,
+    WORKERS,
+    errors_logged,
+    look_into_the_database,
+    run_locust,
+)
 from tests.databases import opened
 from tests.serving import Served, served, start_redis, workers
 
@@ -26,11 +32,6 @@ WINDOW = 0.1  # of the time, whose median counts: single figures jump
 MOST_GROWTH = 0.05
 LONGEST_IDLE_SECONDS = 1.0
 MEGABYTE = 1024 * 1024
-# Locust's crowd has one address and each of its people asks more often than people do.
-WITHOUT_LIMITS = {
-    "RATE_LIMIT_PER_MINUTE": "10000000",
-    "ENSURE_RATE_LIMIT_PER_MINUTE": "10000000",
-}
 IDLE_IN_TRANSACTION = text("""
     SELECT count(*), coalesce(max(extract(epoch FROM clock_timestamp() - state_change)), 0)
       FROM pg_stat_activity

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from app import create_app
 from config import Config, ConfigError, load_config
+from house import EXTENSION
 
 HUSHED = "hush-0123456789"
 
@@ -266,3 +268,19 @@ def test_printed_config_shows_no_secret(name: str, value: str) -> None:
     config = load(**{name: value})
 
     assert HUSHED not in f"{config!r} {config}"
+
+
+def test_printed_house_shows_no_secret(tmp_path: Path) -> None:
+    hushed = {
+        "SECRET_KEY": HUSHED,
+        "CLERK_SECRET_KEY": f"sk_live_{HUSHED}",
+        "DATABASE_URL": f"postgresql://bia:{HUSHED}@127.0.0.1:1/neon",
+        "REDIS_URL": f"redis://:{HUSHED}@127.0.0.1:1",
+        "METRICS_TOKEN": HUSHED,
+        "INSTANCE_PATH": str(tmp_path),
+    }
+    app = create_app(load(**{**PRODUCTION, **hushed}))
+
+    printed = f"{app.extensions[EXTENSION]!r} {app.extensions!r} {app!r}"
+
+    assert HUSHED not in printed
