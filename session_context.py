@@ -2,44 +2,66 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypedDict
+from typing import Annotated
+
+from typing_extensions import TypedDict
 
 from models import Mentorado, User
+from models.columns import SimNao
+from models.mentorado import Turma
 from models.user import Role
 from provisioning.ensure import Ensured, Outcome
+from provisioning.errors import Denial
 from provisioning.identity import Identity
+from shapes import Moment, one_of
 
 READY = "ready"
 NOT_REQUIRED = "not_required"
+# The guarantee could not be kept, and whether somebody should have a profile is open.
+UNDECIDED = ("provisioning_unavailable", "provisioning_needs_attention")
+DENIED = tuple(str(denial) for denial in Denial if denial is not Denial.USER_DELETED)
+
+YesNo = Annotated[str, one_of(SimNao)]
+Status = Annotated[str, one_of((READY, NOT_REQUIRED, *DENIED, *UNDECIDED))]
 
 
 class UserShape(TypedDict):
-    """A user as the API shows them (CONTRACT section 4.4)."""
+    """A user as the API shows them."""
 
     id: int | None  # None while the database has never heard of this person
     clerk_id: str
     name: str | None
     email: str | None
-    role: str
+    role: Annotated[str, one_of(Role)]
 
 
 class MentoradoShape(TypedDict):
-    """A mentorado as the API shows it (CONTRACT section 4.4)."""
+    """A mentorado as the API shows it."""
 
     id: int
     user_id: int | None
     nome_completo: str
     email: str | None
     foto_url: str | None
-    turma: str
-    ativo: str
-    onboarding_completed: str
+    turma: Annotated[str, one_of(Turma)]
+    ativo: YesNo
+    onboarding_completed: YesNo
     meta_faturamento: int
     meta_leads: int | None
     meta_procedimentos: int | None
     meta_posts: int | None
     meta_stories: int | None
-    created_at: str
+    created_at: Moment
+
+
+class OutcomeShape(TypedDict):
+    """What ensuring somebody came to."""
+
+    status: Status
+    outcome: Annotated[str, one_of(o for o in Outcome if o is not Outcome.CLAIMED)]
+    created: bool
+    linked: bool
+    mentorado: MentoradoShape | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +96,7 @@ def context_of(ensured: Ensured) -> Context:
     return Context(user_shape(ensured.user), shape, status, ensured.outcome)
 
 
-def outcome_shape(context: Context) -> dict[str, Any]:
+def outcome_shape(context: Context) -> OutcomeShape:
     """What ensuring somebody came to (CONTRACT section 4.2); a folded profile counts as linked."""
     is_linked = context.outcome in (Outcome.LINKED, Outcome.CLAIMED)
     return {

@@ -1,13 +1,13 @@
 """Profiles in the hands of admins: registered before their person comes, linked, taken away."""
 
-from dataclasses import asdict
 from typing import Any, Literal
 
-from flask import Blueprint, g, jsonify
-from flask.typing import ResponseReturnValue
+from flask import Blueprint, g
+from typing_extensions import TypedDict
 
 from blueprints.acting import admins_entry, apply, make_known
 from blueprints.bodies import (
+    LEFT_OUT_STAYS,
     MESSAGES,
     Amount,
     Because,
@@ -16,19 +16,20 @@ from blueprints.bodies import (
     Id,
     Name,
     WebAddress,
-    read_body,
 )
+from blueprints.described import Done, described
 from blueprints.errors import InvalidInputError
-from blueprints.lists import ID, asked_page, asked_text
+from blueprints.lists import ID, Listed, listed
+from blueprints.queries import Search
 from blueprints.stance import admin_required
 from extensions import transaction
 from house import house
 from models import Mentorado
 from provisioning import editing, merging, repairs
 from provisioning.mentees import mentees
-from provisioning.moving import Journey, Prefer
+from provisioning.moving import Clash, Journey, Prefer
 from provisioning.registration import pre_register
-from session_context import mentorado_shape
+from session_context import MentoradoShape, mentorado_shape
 
 admin_mentorados = Blueprint("admin_mentorados", __name__, url_prefix="/api/admin/mentorados")
 
@@ -49,6 +50,8 @@ class Registration(Body):
 
 class Correction(Because):
     """What is to be written into a profile; what is left out stays."""
+
+    model_config = LEFT_OUT_STAYS
 
     nome_completo: Name = ""
     email: Email | None = None
@@ -80,21 +83,41 @@ class MergeRequest(Because):
     prefer: Literal["into", "from"] = "into"
 
 
+class Owned(TypedDict):
+    """Whose a profile is now."""
+
+    id: int
+    user_id: int | None
+    request_id: str
+
+
+class MergeShape(TypedDict):
+    """What a merge has done, or would do: rows moved by table, and those that met a rival."""
+
+    id: int
+    into: int
+    dry_run: bool
+    moved: dict[str, int]
+    conflicts: list[Clash]
+    mentorado: MentoradoShape
+    request_id: str
+
+
 @admin_mentorados.get("")
 @admin_required
-def list_all() -> ResponseReturnValue:
+@described()
+def list_all(asked: Search) -> Listed[MentoradoShape]:
     """Profiles in key order, or those whose name or address has `q` in it."""
-    page = asked_page()
     with transaction() as session:
-        found = mentees(session, wanted=asked_text("q"), after_id=page.after_id, limit=page.limit)
-    return jsonify(page.answer(found, lambda profile: dict(mentorado_shape(profile))))
+        found = mentees(session, wanted=asked.q, after_id=asked.cursor, limit=asked.limit)
+    return listed(found, mentorado_shape, limit=asked.limit)
 
 
 @admin_mentorados.post("")
 @admin_required
-def register() -> ResponseReturnValue:
+@described("mentorado_exists")
+def register(wanted: Registration) -> tuple[MentoradoShape, Literal[200, 201]]:
     """Pre-register a mentee; 200 where their untouched automatic profile took the data over."""
-    wanted = read_body(Registration)
     values: dict[str, Any] = wanted.model_dump(exclude_unset=True)
     with transaction() as session:
         registered = pre_register(session, values, entry=admins_entry(), now=house().now())
@@ -104,9 +127,9 @@ def register() -> ResponseReturnValue:
 
 @admin_mentorados.patch(f"/<{ID}:mentorado_id>")
 @admin_required
-def correct(mentorado_id: int) -> ResponseReturnValue:
+@described("mentorado_exists")
+def correct(mentorado_id: int, wanted: Correction) -> MentoradoShape:
     """Write into a profile; its person sees it at their next request."""
-    wanted = read_body(Correction)
     changes = wanted.changes()
     if not changes:
         raise InvalidInputError([{"field": "", "message": MESSAGES["nothing"]}])
@@ -115,54 +138,53 @@ def correct(mentorado_id: int) -> ResponseReturnValue:
         found = session.get(Mentorado, mentorado_id)
     if found is None:
         raise repairs.UnknownMentoradoError(f"mentorado {mentorado_id} has just gone")
-    return jsonify(mentorado_shape(found))
+    return mentorado_shape(found)
 
 
 @admin_mentorados.delete(f"/<{ID}:mentorado_id>")
 @admin_required
-def remove(mentorado_id: int) -> ResponseReturnValue:
+@described("conflict")
+def remove(mentorado_id: int, why: Because) -> Done:
     """Delete a profile; its person is blocked until `allow`."""
-    reason = read_body(Because).reason
-    apply(repairs.remove, mentorado_id, now=house().now(), reason=reason)
+    apply(repairs.remove, mentorado_id, now=house().now(), reason=why.reason)
     return "", 204
 
 
 @admin_mentorados.post(f"/<{ID}:mentorado_id>/link")
 @admin_required
-def link(mentorado_id: int) -> ResponseReturnValue:
+@described("conflict")
+def link(mentorado_id: int, wanted: LinkRequest) -> Owned:
     """Give the profile to a person."""
-    wanted = read_body(LinkRequest)
     apply(repairs.link, mentorado_id, wanted.user_id, now=house().now(), reason=wanted.reason)
     return {"id": mentorado_id, "user_id": wanted.user_id, "request_id": g.request_id}
 
 
 @admin_mentorados.post(f"/<{ID}:mentorado_id>/unlink")
 @admin_required
-def unlink(mentorado_id: int) -> ResponseReturnValue:
+@described()
+def unlink(mentorado_id: int, why: Because) -> Owned:
     """Take the profile out of its owner's hands."""
-    apply(repairs.unlink, mentorado_id, now=house().now(), reason=read_body(Because).reason)
+    apply(repairs.unlink, mentorado_id, now=house().now(), reason=why.reason)
     return {"id": mentorado_id, "user_id": None, "request_id": g.request_id}
 
 
 @admin_mentorados.post(f"/<{ID}:mentorado_id>/merge")
 @admin_required
-def merge(mentorado_id: int) -> ResponseReturnValue:
+@described("conflict")
+def merge(mentorado_id: int, wanted: MergeRequest) -> MergeShape:
     """Move everything of the profile into another one; a dry run shows it and takes it back."""
-    wanted = read_body(MergeRequest)
     journey = Journey(mentorado_id, wanted.into, Prefer(wanted.prefer), g.request_id)
     work = merging.preview if wanted.dry_run else merging.merge
     with transaction() as session:
         merged = work(session, journey, entry=admins_entry(wanted.reason), now=house().now())
     if not wanted.dry_run:
         make_known("merge", merged.clerk_ids)
-    return jsonify(
-        {
-            "id": mentorado_id,
-            "into": wanted.into,
-            "dry_run": wanted.dry_run,
-            "moved": merged.moved,
-            "conflicts": [asdict(clash) for clash in merged.clashes],
-            "mentorado": mentorado_shape(merged.mentorado),
-            "request_id": g.request_id,
-        }
-    )
+    return {
+        "id": mentorado_id,
+        "into": wanted.into,
+        "dry_run": wanted.dry_run,
+        "moved": merged.moved,
+        "conflicts": list(merged.clashes),
+        "mentorado": mentorado_shape(merged.mentorado),
+        "request_id": g.request_id,
+    }

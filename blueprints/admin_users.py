@@ -1,14 +1,17 @@
 """People in the hands of admins: blocked, let in again, provisioned once more."""
 
-from typing import Any
+from typing import Annotated
 
-from flask import Blueprint, g, jsonify, request
-from flask.typing import ResponseReturnValue
+from flask import Blueprint, g
+from pydantic import Field
+from sqlalchemy.orm import Session
+from typing_extensions import TypedDict
 
 from blueprints.acting import admins_entry, apply
-from blueprints.bodies import Because, read_body
-from blueprints.errors import InvalidInputError
-from blueprints.lists import ID, asked_page, asked_text
+from blueprints.bodies import Because
+from blueprints.described import described
+from blueprints.lists import ID, Listed, listed
+from blueprints.queries import Search, Text
 from blueprints.stance import admin_required
 from extensions import transaction
 from house import house
@@ -16,46 +19,85 @@ from models import User
 from provisioning import attempts, repairs
 from provisioning.identity import Identity
 from provisioning.states import PersonRow, PersonState, people
-from session_context import context_of, iso_utc, outcome_shape, user_shape
+from session_context import (
+    OutcomeShape,
+    UserShape,
+    context_of,
+    iso_utc,
+    outcome_shape,
+    user_shape,
+)
+from shapes import Moment, one_of
 
 admin_users = Blueprint("admin_users", __name__, url_prefix="/api/admin/users")
 
 
+class PersonShape(UserShape):
+    """A person with their state; times are null where nothing of the kind has happened."""
+
+    state: Annotated[str, one_of(PersonState)]
+    mentorado_id: int | None
+    attempts: int
+    created_at: Moment
+    last_signed_in: Moment
+    blocked_at: Moment | None
+
+
+class Blocked(TypedDict):
+    """Whether a person is refused now."""
+
+    id: int
+    blocked: bool
+    request_id: str
+
+
+class Retried(OutcomeShape):
+    """What one more try has come to."""
+
+    request_id: str
+
+
+class PeopleSearch(Search):
+    """Which people are meant."""
+
+    q: Annotated[
+        Text, Field(description="A part of the name or address, a Clerk id or a reference code")
+    ] = None
+    state: Annotated[PersonState | None, one_of(PersonState)] = None
+
+
 @admin_users.get("")
 @admin_required
-def list_people() -> ResponseReturnValue:
+@described()
+def list_people(asked: PeopleSearch) -> Listed[PersonShape]:
     """People in key order: of one state, or found by name, address, Clerk id or reference code."""
-    page, state = asked_page(), asked_state()
     with transaction() as session:
-        found = people(
-            session,
-            state=state,
-            **asked_person(),
-            after_id=page.after_id,
-            limit=page.limit,
-        )
-    return jsonify(page.answer(found, person_shape))
+        found = asked_people(session, asked)
+    return listed(found, person_shape, limit=asked.limit)
 
 
 @admin_users.post(f"/<{ID}:user_id>/block")
 @admin_required
-def block(user_id: int) -> ResponseReturnValue:
+@described()
+def block(user_id: int, why: Because) -> Blocked:
     """Refuse this person from their next request on."""
-    apply(repairs.block, user_id, now=house().now(), reason=read_body(Because).reason)
+    apply(repairs.block, user_id, now=house().now(), reason=why.reason)
     return {"id": user_id, "blocked": True, "request_id": g.request_id}
 
 
 @admin_users.post(f"/<{ID}:user_id>/allow")
 @admin_required
-def allow(user_id: int) -> ResponseReturnValue:
+@described()
+def allow(user_id: int, why: Because) -> Blocked:
     """Let this person in again."""
-    apply(repairs.allow, user_id, reason=read_body(Because).reason)
+    apply(repairs.allow, user_id, reason=why.reason)
     return {"id": user_id, "blocked": False, "request_id": g.request_id}
 
 
 @admin_users.post(f"/<{ID}:user_id>/retry")
 @admin_required
-def retry(user_id: int) -> ResponseReturnValue:
+@described()
+def retry(user_id: int) -> Retried:
     """Ensure this person's profile now."""
     with transaction() as session:
         user = session.get(User, user_id)
@@ -64,43 +106,36 @@ def retry(user_id: int) -> ResponseReturnValue:
     return provide_again(user.clerk_id)
 
 
-def person_shape(row: PersonRow) -> dict[str, Any]:
-    """A person with their state; times are null where nothing of the kind has happened."""
+def person_shape(row: PersonRow) -> PersonShape:
+    """The person, ready to be told."""
     user = row.user
-    times = {name: getattr(user, name) for name in ("created_at", "last_signed_in", "blocked_at")}
     return {
         **user_shape(user),
         "state": row.state,
         "mentorado_id": row.mentorado.id if row.mentorado else None,
         "attempts": row.attempt.attempts if row.attempt else 0,
-        **{name: iso_utc(moment) if moment else None for name, moment in times.items()},
+        "created_at": iso_utc(user.created_at),
+        "last_signed_in": iso_utc(user.last_signed_in),
+        "blocked_at": iso_utc(user.blocked_at) if user.blocked_at else None,
     }
 
 
-def asked_person() -> dict[str, str | None]:
-    """Read `q`, and find out who was shown it, if it is the code of a screen.
+def asked_people(session: Session, asked: PeopleSearch) -> list[PersonRow]:
+    """The people that are meant, among them who was shown `q`, if it is the code of a screen.
 
     Anybody may choose the id of their own request, so that a code never hides what else it finds.
     """
-    wanted = asked_text("q")
-    shown_to = house().guarantee.contexts.whose_screen(wanted) if wanted else None
-    return {"wanted": wanted, "shown_to": shown_to}
+    return people(
+        session,
+        state=asked.state,
+        wanted=asked.q,
+        shown_to=house().guarantee.contexts.whose_screen(asked.q) if asked.q else None,
+        after_id=asked.cursor,
+        limit=asked.limit,
+    )
 
 
-def asked_state() -> PersonState | None:
-    """Read `state`; raises InvalidInputError for one that there is not."""
-    given = request.args.get("state")
-    if not given:
-        return None
-    try:
-        return PersonState(given)
-    except ValueError as err:
-        known = ", ".join(PersonState)
-        message = f"Escolha um destes: {known}."
-        raise InvalidInputError([{"field": "state", "message": message}]) from err
-
-
-def provide_again(clerk_id: str) -> dict[str, Any]:
+def provide_again(clerk_id: str) -> Retried:
     """Ensure somebody at an admin's request; a record of theirs is left to the next sweep.
 
     Raises ProvisioningError, with the record as it was, when it fails once more.

@@ -1,19 +1,21 @@
 """How a code of the table is told: a problem document for programs, a page for people."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Unpack
 from urllib.parse import urlsplit, urlunsplit
 
 from flask import Response, g, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
 from gunicorn.http.errors import ParseException
+from typing_extensions import TypedDict
 from werkzeug.exceptions import HTTPException
 
 from blueprints.origin import is_from_our_pages
 from blueprints.problems import PROBLEMS, Problem
 from house import house
+from shapes import one_of
 
 API_PREFIXES = ("/api/", "/webhooks/")
 RETRY_AFTER_SECONDS = 2
@@ -37,13 +39,40 @@ class Preparation:
     toast: str
 
 
+class FieldError(TypedDict):
+    """What is wrong with one field; the message is for people, in pt-BR."""
+
+    field: str
+    message: str
+
+
+class Members(TypedDict, total=False):
+    """What a problem may say beside its code: the wrong fields, or the id of what is in the way."""
+
+    errors: Sequence[FieldError]
+    id: int
+    mentorado_id: int
+    retry_after_ms: int
+
+
+class ProblemDocument(Members):
+    """A problem (RFC 9457); `title` and `detail` are for people, in pt-BR."""
+
+    type: str
+    title: str
+    status: int
+    code: Annotated[str, one_of(PROBLEMS)]
+    detail: str
+    request_id: str
+
+
 def is_api_path(path: str) -> bool:
     """Whether a program is asking, so that it is answered with documents instead of pages."""
     return path.startswith(API_PREFIXES)
 
 
 def answer(
-    code: str, *, retry_after_seconds: int = RETRY_AFTER_SECONDS, **members: Any
+    code: str, *, retry_after_seconds: int = RETRY_AFTER_SECONDS, **members: Unpack[Members]
 ) -> ResponseReturnValue:
     """Answer a code of the table, with further members for the problem document.
 
@@ -81,9 +110,9 @@ def reference() -> str:
     return str(g.get("request_id", ""))
 
 
-def _document(code: str, problem: Problem, members: dict[str, Any]) -> Response:
+def _document(code: str, problem: Problem, members: Members) -> Response:
     """A problem document (RFC 9457) in the shape of CONTRACT section 4.3."""
-    document = {
+    document: ProblemDocument = {
         "type": f"urn:neon-dashboard:problem:{code}",
         "title": problem.title,
         "status": problem.status,
@@ -97,7 +126,7 @@ def _document(code: str, problem: Problem, members: dict[str, Any]) -> Response:
     return response
 
 
-def _page(code: str, problem: Problem, errors: Sequence[Mapping[str, str]]) -> str:
+def _page(code: str, problem: Problem, errors: Sequence[FieldError]) -> str:
     is_visit = request.method in ("GET", "HEAD")
     if code == "provisioning_unavailable" and is_visit:
         return render_template("preparing.html", preparation=_preparation(), attempts=ATTEMPTS)

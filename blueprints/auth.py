@@ -1,22 +1,68 @@
 """Signing in and out, and the explicit way to the guarantee."""
 
+from typing import Literal
 from urllib.parse import urlencode, urljoin
 
 from flask import Blueprint, g, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
+from typing_extensions import TypedDict
 
 from blueprints.addresses import taken_apart
 from blueprints.answers import answer
+from blueprints.described import described
 from blueprints.errors import ProfileRequiredError
+from blueprints.refusals import PROFILE_CODES
 from blueprints.session import end_session
 from blueprints.stance import public, public_unlimited, signed_in, signed_in_fresh
 from extensions import transaction
 from house import house
 from identity.cookies import CLIENT_UAT, SESSION
 from provisioning.diagnosis import Diagnosis, diagnose
-from session_context import NOT_REQUIRED, READY, Context, outcome_shape
+from session_context import (
+    NOT_REQUIRED,
+    READY,
+    Context,
+    MentoradoShape,
+    OutcomeShape,
+    Status,
+    UserShape,
+    outcome_shape,
+)
 
 auth = Blueprint("auth", __name__)
+
+
+class Myself(TypedDict):
+    """Who is signed in; the profile is null unless the status is `ready`."""
+
+    user: UserShape
+    mentorado: MentoradoShape | None
+    status: Status
+
+
+class Ensured(OutcomeShape):
+    """What ensuring has come to, with the reference of the request that did it."""
+
+    request_id: str
+
+
+class Findings(TypedDict):
+    """What support would ask first."""
+
+    linked: bool
+    unlinked_match: bool
+    multiple_matches: bool
+    pending_attempt: bool
+
+
+class OwnDiagnostic(TypedDict):
+    """The own state; the advice is for people, in pt-BR."""
+
+    user: UserShape
+    mentorado: MentoradoShape | None
+    status: Findings
+    advice: list[str]
+    request_id: str
 
 
 @auth.get("/login")
@@ -55,7 +101,8 @@ def renewed() -> ResponseReturnValue:
 
 @auth.get("/api/auth/me")
 @signed_in
-def me() -> ResponseReturnValue:
+@described()
+def me() -> Myself:
     """Who is signed in, their profile, and if it is not usable, the code that says why."""
     context: Context = g.context
     return {"user": context.user, "mentorado": context.mentorado, "status": context.status}
@@ -63,18 +110,20 @@ def me() -> ResponseReturnValue:
 
 @auth.post("/api/auth/ensure")
 @signed_in_fresh
-def ensure() -> ResponseReturnValue:
+@described(*PROFILE_CODES)
+def ensure() -> tuple[Ensured, Literal[200, 201]]:
     """Make sure of the profile now; 201 for the one call that created it."""
     context: Context = g.context
     if context.status not in (READY, NOT_REQUIRED):
         raise ProfileRequiredError(context.status)
-    body = {**outcome_shape(context), "request_id": g.request_id}
+    body: Ensured = {**outcome_shape(context), "request_id": g.request_id}
     return body, 201 if body["created"] else 200
 
 
 @auth.get("/api/auth/diagnostic")
 @signed_in_fresh
-def diagnostic() -> ResponseReturnValue:
+@described()
+def diagnostic() -> OwnDiagnostic:
     """The person's own state in facts and in advice, for support to be read out to."""
     context: Context = g.context
     with transaction() as db_session:

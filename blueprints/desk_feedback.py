@@ -7,6 +7,7 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from blueprints.acting import admins_entry, note
+from blueprints.answers import FieldError
 from blueprints.bodies import Body, Note, checked
 from blueprints.desk_mentees import OF_ONE, the_profile
 from blueprints.errors import Errors, InvalidInputError
@@ -116,5 +117,5 @@ def _mark(saved: Mapping[str, str]) -> str:
     return blake2b("\0".join(saved.values()).encode(), digest_size=8).hexdigest()
 
 
-def _fault(field: str, message: str) -> dict[str, str]:
+def _fault(field: str, message: str) -> FieldError:
     return {"field": field, "message": message}

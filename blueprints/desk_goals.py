@@ -7,6 +7,7 @@ from flask.typing import ResponseReturnValue
 from pydantic import BeforeValidator
 
 from blueprints.acting import admins_entry, make_known
+from blueprints.answers import FieldError
 from blueprints.bodies import MESSAGES, Amount, Body, checked
 from blueprints.desk_mentees import OF_ONE, the_profile
 from blueprints.desk_words import FACTS
@@ -127,5 +128,5 @@ def _goals_form(
     return page, 422 if errors else 200
 
 
-def _fault(field: str, message: str) -> dict[str, str]:
+def _fault(field: str, message: str) -> FieldError:
     return {"field": field, "message": message}

@@ -1,11 +1,15 @@
 """The support desk's mentees: listed, and anybody's dashboard to look at."""
 
-from flask import Blueprint, render_template, request
+from typing import Annotated
+
+from flask import Blueprint, render_template
 from flask.typing import ResponseReturnValue
+from pydantic import BeforeValidator, Field
 
 from blueprints.desk_words import event_name
 from blueprints.errors import NotFoundError
-from blueprints.lists import ID, asked_page, asked_text
+from blueprints.lists import ID
+from blueprints.queries import Digits, Search, read_query
 from blueprints.stance import admin_required
 from dashboard.chart import draw_chart
 from dashboard.overview import read_overview
@@ -24,20 +28,34 @@ PAGE_SIZE = 50
 HISTORY_SIZE = 50
 
 
+def _kind(text: str) -> Kind | None:
+    """A kind that there is not means all."""
+    return next((kind for kind in Kind if kind == text), None)
+
+
+class MenteesPage(Search):
+    """Which profiles are meant."""
+
+    limit: Annotated[int, Field(ge=1, le=PAGE_SIZE), Digits] = PAGE_SIZE
+    tipo: Annotated[Kind | None, BeforeValidator(_kind)] = None
+
+
 @desk_mentees.get("")
 @admin_required
 def index() -> ResponseReturnValue:
     """Profiles in key order: of one kind, or those whose name or address has the text in it."""
-    page, wanted, kind = asked_page(longest=PAGE_SIZE), asked_text("q"), _asked_kind()
+    asked = read_query(MenteesPage)
     with transaction() as session:
-        found = mentees(session, kind=kind, wanted=wanted, after_id=page.after_id, limit=page.limit)
+        found = mentees(
+            session, kind=asked.tipo, wanted=asked.q, after_id=asked.cursor, limit=asked.limit
+        )
     return render_template(
         "desk_mentees.html",
         mentees=found,
         kinds=KINDS,
-        kind=kind,
-        wanted=wanted or "",
-        next_id=found[-1].id if len(found) == page.limit else None,
+        kind=asked.tipo,
+        wanted=asked.q or "",
+        next_id=found[-1].id if len(found) == asked.limit else None,
     )
 
 
@@ -69,8 +87,3 @@ def the_profile(mentorado_id: int) -> Mentorado:
     if found is None:
         raise NotFoundError(f"there is no mentorado {mentorado_id}")
     return found
-
-
-def _asked_kind() -> Kind | None:
-    """Read `tipo`; a kind that there is not means all."""
-    return next((kind for kind in Kind if kind == request.args.get("tipo")), None)

@@ -1,13 +1,17 @@
 """The support desk's people: found, understood, and provisioned once more."""
 
+from typing import Annotated
+
 from flask import Blueprint, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
+from pydantic import Field
 from sqlalchemy.orm import Session
 
-from blueprints.admin_users import asked_person, asked_state, provide_again
+from blueprints.admin_users import PeopleSearch, asked_people, provide_again
 from blueprints.desk_words import STATES, event_name, forecast
 from blueprints.errors import NotFoundError
-from blueprints.lists import ID, asked_page, asked_text
+from blueprints.lists import ID
+from blueprints.queries import Digits, read_query
 from blueprints.stance import admin_required
 from blueprints.toasts import tell
 from extensions import transaction
@@ -17,7 +21,7 @@ from provisioning import audit
 from provisioning.ensure import foresee
 from provisioning.errors import ProvisioningError
 from provisioning.standing import waiting_profiles
-from provisioning.states import PersonRow, people, person
+from provisioning.states import PersonRow, person
 
 desk_people = Blueprint("desk_people", __name__, url_prefix="/admin/pessoas")
 
@@ -25,22 +29,26 @@ PAGE_SIZE = 50
 HISTORY_SIZE = 100
 
 
+class PeoplePage(PeopleSearch):
+    """Which people are meant, fewer at a time."""
+
+    limit: Annotated[int, Field(ge=1, le=PAGE_SIZE), Digits] = PAGE_SIZE
+
+
 @desk_people.get("")
 @admin_required
 def index() -> ResponseReturnValue:
     """People in key order: of one state, or found by name, address, Clerk id or reference code."""
-    page, state = asked_page(longest=PAGE_SIZE), asked_state()
+    asked = read_query(PeoplePage)
     with transaction() as session:
-        found = people(
-            session, state=state, **asked_person(), after_id=page.after_id, limit=page.limit
-        )
-    next_id = found[-1].user.id if len(found) == page.limit else None
+        found = asked_people(session, asked)
+    next_id = found[-1].user.id if len(found) == asked.limit else None
     return render_template(
         "desk_people.html",
         people=found,
         states=STATES,
-        state=state,
-        wanted=asked_text("q") or "",
+        state=asked.state,
+        wanted=asked.q or "",
         next_id=next_id,
     )
 

@@ -1,7 +1,7 @@
 """What went wrong becomes an answer: a problem document for programs, a page for people."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import structlog
@@ -11,8 +11,8 @@ from gunicorn.http.errors import ParseException
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from blueprints.answers import answer
-from identity.errors import KeysUnavailableError
+from blueprints.answers import FieldError, answer
+from identity.errors import InvalidSignatureError, KeysUnavailableError
 from provisioning.attempts import UnknownAttemptError
 from provisioning.errors import (
     DatabaseUnavailableError,
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 OTHER_ACCOUNT = "Este formulário foi aberto por outra conta. Abra a página de novo para usar a sua."
 
-Errors = Sequence[Mapping[str, str]]  # each with its `field` and its `message` in pt-BR
+Errors = Sequence[FieldError]
 
 
 class DoorError(Exception):
@@ -96,6 +96,12 @@ class NotFoundError(DoorError):
     code = "not_found"
 
 
+class NotConfiguredError(DoorError):
+    """Something that the operator has not set up."""
+
+    code = "not_configured"
+
+
 class UnsupportedMediaTypeError(DoorError):
     """A body that is not JSON."""
 
@@ -137,6 +143,7 @@ PLAIN_CODES: dict[type[Exception], str] = {
     UnknownAttemptError: "not_found",
     ConflictError: "conflict",
     ParseException: "invalid_input",  # a body in broken chunks, found out while it is read
+    InvalidSignatureError: "invalid_signature",
 }
 
 

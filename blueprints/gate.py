@@ -44,13 +44,12 @@ from provisioning.errors import (
     ProvisioningError,
 )
 from provisioning.identity import Identity
-from session_context import READY, Context, context_without_profile
+from session_context import READY, UNDECIDED, Context, context_without_profile
 
 log = structlog.get_logger(__name__)
 
 REQUEST_SECONDS = 1.9  # whatever is slow, a coded answer comes within two (CONTRACT section 8)
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-UNDECIDED = {"provisioning_unavailable", "provisioning_needs_attention"}
 
 
 def admit() -> ResponseReturnValue | None:

@@ -1,43 +1,63 @@
 """A mentee's profile and numbers as JSON: their own, and for admins anybody's."""
 
-from typing import Any
+from flask import Blueprint, g
+from typing_extensions import TypedDict
 
-from flask import Blueprint, g, jsonify
-from flask.typing import ResponseReturnValue
-
-from blueprints.bodies import read_body
+from blueprints.described import described
 from blueprints.errors import ForbiddenError, NotFoundError, ProfileRequiredError
-from blueprints.lists import ID, LONGEST_LIST
-from blueprints.month_bodies import MONTH, YEAR, MonthReport, asked_period
+from blueprints.lists import ID, Items
+from blueprints.month_bodies import MONTH, YEAR, MonthNumber, MonthReport, Year, asked_period
 from blueprints.own import own_overview, with_own_profile
+from blueprints.queries import LONGEST_LIST
+from blueprints.refusals import PROFILE_CODES
 from blueprints.stance import mentorado_required, signed_in
-from dashboard.overview import overview_shape, read_overview
+from dashboard.overview import OverviewShape, overview_shape, read_overview
 from dashboard.reporting import ReportedMonth, reported_months, save_month
 from extensions import transaction
 from house import house
 from models import Mentorado
-from session_context import READY, Context, iso_utc, mentorado_shape
+from session_context import READY, Context, MentoradoShape, iso_utc, mentorado_shape
+from shapes import Moment
 
 mentorados = Blueprint("mentorados", __name__, url_prefix="/api/mentorados")
 
 
+class MonthShape(TypedDict):
+    """A reported month as the API shows it, under the names of its columns."""
+
+    ano: int
+    mes: int
+    faturamento: int
+    lucro: int
+    posts_feed: int
+    stories: int
+    leads: int
+    procedimentos: int
+    observacoes: str | None
+    updated_at: Moment
+
+
 @mentorados.get("/me")
 @mentorado_required
-def me() -> ResponseReturnValue:
+@described()
+def me() -> MentoradoShape:
     """The profile of whoever is signed in."""
-    return jsonify(g.context.mentorado)
+    profile: MentoradoShape = g.context.mentorado
+    return profile
 
 
 @mentorados.get("/me/overview")
 @mentorado_required
-def overview() -> ResponseReturnValue:
-    """The numbers of the own dashboard (CONTRACT section 4.4)."""
-    return jsonify(overview_shape(own_overview()))
+@described()
+def overview() -> OverviewShape:
+    """The numbers of the own dashboard."""
+    return overview_shape(own_overview())
 
 
 @mentorados.get("/me/metricas")
 @mentorado_required
-def metricas() -> ResponseReturnValue:
+@described()
+def metricas() -> Items[MonthShape]:
     """The months that were reported, the newest first."""
     months = with_own_profile(lambda s, own: reported_months(s, own, limit=LONGEST_LIST))
     return {"items": [month_shape(month) for month in months]}
@@ -45,40 +65,42 @@ def metricas() -> ResponseReturnValue:
 
 @mentorados.put(f"/me/metricas/<{YEAR}:ano>/<{MONTH}:mes>")
 @mentorado_required
-def report(ano: int, mes: int) -> ResponseReturnValue:
+@described()
+def report(ano: Year, mes: MonthNumber, wanted: MonthReport) -> MonthShape:
     """Write the given fields of a month; the others stay."""
-    period, now = asked_period(ano, mes), house().now()
-    changes = read_body(MonthReport).changes()
+    period, now, changes = asked_period(ano, mes), house().now(), wanted.changes()
     month = with_own_profile(lambda s, own: save_month(s, own, period, changes, now=now))
     return month_shape(month)
 
 
 @mentorados.get(f"/<{ID}:mentorado_id>")
 @signed_in
-def one(mentorado_id: int) -> ResponseReturnValue:
+@described("forbidden", *PROFILE_CODES)
+def one(mentorado_id: int) -> MentoradoShape:
     """A profile, for its owner and for admins."""
     _check_may_see(mentorado_id)
     with transaction() as session:
         found = session.get(Mentorado, mentorado_id)
     if found is None:
         raise NotFoundError("no such mentorado")
-    return jsonify(mentorado_shape(found))
+    return mentorado_shape(found)
 
 
 @mentorados.get(f"/<{ID}:mentorado_id>/overview")
 @signed_in
-def overview_of_one(mentorado_id: int) -> ResponseReturnValue:
+@described("forbidden", *PROFILE_CODES)
+def overview_of_one(mentorado_id: int) -> OverviewShape:
     """The numbers of a dashboard, for its owner and for admins."""
     _check_may_see(mentorado_id)
     with transaction() as session:
         if session.get(Mentorado, mentorado_id) is None:
             raise NotFoundError("no such mentorado")
         found = read_overview(session, mentorado_id, now=house().now())
-    return jsonify(overview_shape(found))
+    return overview_shape(found)
 
 
-def month_shape(month: ReportedMonth) -> dict[str, Any]:
-    """A reported month as the API shows it, under the names of its columns."""
+def month_shape(month: ReportedMonth) -> MonthShape:
+    """The month, ready to be told."""
     return {
         "ano": month.ano,
         "mes": month.mes,

@@ -3,17 +3,25 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ValidationInfo, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
-from blueprints.bodies import Amount, Body, Note, checked
+from blueprints.bodies import LEFT_OUT_STAYS, Amount, Body, Note, checked
 from blueprints.errors import InvalidInputError
 from blueprints.numerals import NumeralError, whole_number
-from dashboard.periods import Period, PeriodError, reportable_period
+from dashboard.periods import (
+    EARLIEST_YEAR,
+    MONTHS_PER_YEAR,
+    Period,
+    PeriodError,
+    reportable_period,
+)
 from dashboard.reporting import FIGURES
 from house import house
 
 YEAR, MONTH = "int(max=9999)", "int(max=99)"  # beyond them there is no such page
+Year = Annotated[int, Field(ge=EARLIEST_YEAR)]
+MonthNumber = Annotated[int, Field(ge=1, le=MONTHS_PER_YEAR)]
 FIELDS = (*FIGURES, "observacoes")
 SEEN = "visto_"  # the hidden field that tells what a form showed when it was opened
 BY_HAND = "by hand"  # typed by a person, so that numbers are texts
@@ -39,6 +47,8 @@ Figure = Annotated[Amount, BeforeValidator(as_written)]
 
 class MonthReport(Body):
     """Any of a month's fields; what is left out stays as it is."""
+
+    model_config = LEFT_OUT_STAYS
 
     faturamento: Figure = 0
     lucro: Figure = 0

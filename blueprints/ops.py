@@ -1,14 +1,17 @@
 """Is it alive, is it ready? For load balancers and for whoever is on call."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from hmac import compare_digest
+from typing import Literal
 
-from flask import Blueprint, Response, request
-from flask.typing import ResponseReturnValue
+from flask import Blueprint, request
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import SecretStr
+from typing_extensions import TypedDict
 
 import health
+from blueprints.described import described
 from blueprints.errors import NotFoundError, UnauthenticatedError
 from blueprints.stance import public_unlimited
 from house import house
@@ -19,24 +22,40 @@ FINE = {"ok", "not_configured", "none_yet"}
 ops = Blueprint("ops", __name__)
 
 
+class Alive(TypedDict):
+    """The process serves."""
+
+    status: Literal["ok"]
+
+
+class Readiness(TypedDict):
+    """Whether requests can be served, and how each part is."""
+
+    status: Literal["ok", "degraded", "unavailable"]
+    checks: dict[str, str]
+
+
 @ops.get("/healthz")
 @public_unlimited
-def healthz() -> ResponseReturnValue:
+@described()
+def healthz() -> Alive:
     """200 while this process serves; asks nobody else."""
     return {"status": "ok"}
 
 
 @ops.get("/readyz")
 @public_unlimited
-def readyz() -> ResponseReturnValue:
-    """200 when requests can be served, `degraded` when something they can do without is amiss; 503
-    without database or behind on migrations. Simultaneous questions share one answer.
+@described()
+def readyz() -> tuple[Readiness, Literal[200, 503]]:
+    """200 when requests can be served; 503 without database or behind on migrations.
+
+    `degraded` when something they can do without is amiss. Simultaneous questions share one answer.
     """
     checks, _ = house().readiness.share("checks", _checks)
     if checks["database"] != "ok":
         return {"status": "unavailable", "checks": checks}, 503
     is_well = all(found in FINE for found in checks.values())
-    return {"status": "ok" if is_well else "degraded", "checks": checks}
+    return {"status": "ok" if is_well else "degraded", "checks": checks}, 200
 
 
 def _checks() -> dict[str, str]:
@@ -61,14 +80,16 @@ def _identity_provider() -> str:
 
 @ops.get("/metrics")
 @public_unlimited
-def metrics() -> ResponseReturnValue:
+@described("unauthenticated", "not_found")
+def metrics() -> tuple[str, Literal[200], Mapping[str, str]]:
     """What this host's processes have counted and what is true of the whole installation.
 
     In production only for whoever shows METRICS_TOKEN; without one there is no such page.
     """
     if house().config.is_production:
         _check_token(house().config.metrics_token)
-    return Response(exposition(house().gauges), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+    told = exposition(house().gauges).decode()
+    return told, 200, {"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
 
 
 def _check_token(token: SecretStr | None) -> None:

@@ -1,45 +1,61 @@
 """Where Clerk tells what has changed; an accelerator, nothing depends on it."""
 
+from typing import Literal
+
 import structlog
 from flask import Blueprint, g, request
-from flask.typing import ResponseReturnValue
+from typing_extensions import TypedDict
 
-from blueprints.answers import answer
 from blueprints.charging import charge_address
-from blueprints.errors import provisioning_code
+from blueprints.described import described
+from blueprints.errors import NotConfiguredError
 from blueprints.stance import public_unlimited
 from house import house
 from identity.errors import InvalidSignatureError
 from identity.webhooks import Message, read_message
 from provisioning.audit import Entry
-from provisioning.errors import NeedsAttentionError, ProvisioningError
+from provisioning.errors import NeedsAttentionError, ProvisioningUnavailableError
 
 webhooks = Blueprint("webhooks", __name__, url_prefix="/webhooks")
 log = structlog.get_logger(__name__)
 
 
+class Heard(TypedDict):
+    """Whether the message was news."""
+
+    status: Literal["applied", "ignored"]
+    request_id: str
+
+
 @webhooks.post("/clerk")
 @public_unlimited
-def clerk() -> ResponseReturnValue:
-    """200 once applied, also when it was applied before; anything else is sent again."""
-    secret = house().config.clerk_webhook_secret
-    if secret is None:
-        return answer("not_configured")
-    try:
-        message = read_message(secret.get_secret_value(), dict(request.headers), request.get_data())
-    except InvalidSignatureError as err:
-        charge_address()
-        log.warning("webhook_refused", reason=str(err))
-        return answer("invalid_signature")
+@described(
+    *("invalid_signature", "payload_too_large", "not_configured", "rate_limited"),
+    *("database_unavailable", "provisioning_unavailable"),
+)
+def clerk() -> Heard:
+    """Hear a signed message of Clerk: 200 once applied; anything else is sent again."""
+    message = _message()
     try:
         is_applied = _apply(message)
-    except ProvisioningError as err:
-        has_given_up = isinstance(err, NeedsAttentionError)
-        return answer("provisioning_unavailable" if has_given_up else provisioning_code(err))
+    except NeedsAttentionError as err:  # a sender can do nothing about it but send again
+        raise ProvisioningUnavailableError("to be sent again") from err
     log.info(
         "webhook_applied" if is_applied else "webhook_ignored", type=message.event, entry="webhook"
     )
     return {"status": "applied" if is_applied else "ignored", "request_id": g.request_id}
+
+
+def _message() -> Message:
+    secret = house().config.clerk_webhook_secret
+    if secret is None:
+        raise NotConfiguredError("there is no secret to check signatures with")
+    try:
+        return read_message(secret.get_secret_value(), dict(request.headers), request.get_data())
+    except InvalidSignatureError as err:
+        charge_address()
+        log.warning("webhook_refused", reason=str(err))
+        raise
 
 
 def _apply(message: Message) -> bool:

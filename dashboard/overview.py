@@ -1,14 +1,15 @@
 """The overview: what a mentee's dashboard shows, computed from the reported months alone."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy.orm import Session
+from typing_extensions import TypedDict
 
 from dashboard.months import Goals, Month, MonthFeedback, Report, read_report
 from dashboard.numbers import growth_percent, half_up, mean, percent_of_goal
 from dashboard.score import score
+from shapes import Moment
 
 GOAL_LABELS = {
     "faturamento": "Faturamento",
@@ -61,6 +62,40 @@ class Overview:
         return self.total_revenue - count * self.months[0].faturamento if count > 1 else None
 
 
+class ChartPoint(TypedDict):
+    """A month in the chart."""
+
+    ano: int
+    mes: int
+    faturamento: int
+    lucro: int
+    leads: int
+    procedimentos: int
+    postsFeed: int
+    stories: int
+
+
+class Financials(TypedDict):
+    """Money in whole reais; the growth is null with fewer than two months."""
+
+    totalRevenue: int
+    totalProfit: int
+    averageRevenue: int
+    growthPercent: int | None
+    chartData: list[ChartPoint]
+
+
+class OverviewShape(TypedDict):
+    """The overview as the API shows it."""
+
+    financials: Financials
+    score: int
+    goals: list[Goal]
+    feedback: MonthFeedback | None
+    as_of: Moment
+    read_only: bool
+
+
 def read_overview(session: Session, mentorado_id: int, *, now: datetime) -> Overview:
     """Read and compute one mentee's overview; raises NoResultFound for an unknown id."""
     return compute_overview(read_report(session, mentorado_id), now=now)
@@ -84,8 +119,8 @@ def compute_overview(report: Report, *, now: datetime) -> Overview:
     )
 
 
-def overview_shape(overview: Overview) -> dict[str, Any]:
-    """The overview as the API shows it (CONTRACT section 4.4)."""
+def overview_shape(overview: Overview) -> OverviewShape:
+    """The overview, ready to be told."""
     return {
         "financials": {
             "totalRevenue": overview.total_revenue,
@@ -95,8 +130,8 @@ def overview_shape(overview: Overview) -> dict[str, Any]:
             "chartData": [_chart_point(month) for month in overview.months],
         },
         "score": overview.score,
-        "goals": [asdict(goal) for goal in overview.goals],
-        "feedback": asdict(overview.feedback) if overview.feedback else None,
+        "goals": list(overview.goals),
+        "feedback": overview.feedback,
         "as_of": overview.as_of.isoformat().replace("+00:00", "Z"),
         "read_only": overview.read_only,
     }
@@ -114,7 +149,7 @@ def _goal(key: str, value: int, target: int) -> Goal:
     return Goal(key, GOAL_LABELS[key], value, target, half_up(percent_of_goal(value, target)))
 
 
-def _chart_point(month: Month) -> dict[str, int]:
+def _chart_point(month: Month) -> ChartPoint:
     return {
         "ano": month.ano,
         "mes": month.mes,

@@ -217,3 +217,13 @@ def test_cursor_that_is_none_is_refused(
     client: FlaskClient, admin: dict[str, str], cursor: str
 ) -> None:
     assert client.get(f"{AUDIT}?cursor={cursor}", headers=admin).status_code == 422
+
+
+def test_limit_that_is_too_high_is_told_the_highest(
+    client: FlaskClient, admin: dict[str, str]
+) -> None:
+    answer = client.get(f"{PEOPLE}?limit=201", headers=admin)
+
+    assert (answer.json or {})["errors"] == [
+        {"field": "limit", "message": "Informe no máximo 200."}
+    ]

@@ -247,7 +247,9 @@ def test_dead_letters_come_in_pages(
     assert ([i["clerk_id"] for i in second["items"]], second["next_cursor"]) == (["another"], None)
 
 
-@pytest.mark.parametrize("query", ["limit=x", "cursor=-1", "limit=201", "cursor=9999999999"])
+@pytest.mark.parametrize(
+    "query", ["limit=x", "limit=0", "cursor=-1", "limit=201", "cursor=9999999999"]
+)
 def test_page_that_makes_no_sense_is_refused(
     client: FlaskClient, admin: dict[str, str], query: str
 ) -> None:

@@ -1,0 +1,65 @@
+"""Reading query strings: the fields of a model are what may be asked for, and describe it."""
+
+from typing import Annotated, TypeVar
+
+from flask import request
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from blueprints.bodies import checked
+
+LONGEST_LIST = 200
+LARGEST_ID = 2_147_483_647
+LARGEST_EVENT_ID = 2**53 - 1  # the record grows faster than others; as far as JSON can count
+LONGEST_NUMBER = len(str(LARGEST_EVENT_ID))
+
+QueryType = TypeVar("QueryType", bound="Query")
+
+
+class Query(BaseModel):
+    """Base of all queries: what is not asked for by name is not heard."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+def _digits(value: object) -> object:
+    """Only digits are a number here, where Python would also read `+1_0`."""
+    if not isinstance(value, str):
+        return value
+    if not (value.isascii() and value.isdecimal() and len(value) <= LONGEST_NUMBER):
+        raise PydanticCustomError("int_type", "no number")
+    return int(value)
+
+
+def _text(value: str) -> str | None:
+    """Blanks, and what no column can hold, ask for nothing."""
+    return value.replace("\x00", "").strip() or None
+
+
+NEXT = "`next_cursor` of the page before"
+
+Digits = BeforeValidator(_digits)
+Key = Annotated[int, Field(ge=0, le=LARGEST_ID), Digits]
+EventKey = Annotated[int, Field(ge=0, le=LARGEST_EVENT_ID), Digits]
+Text = Annotated[str | None, BeforeValidator(_text), WithJsonSchema({"type": "string"})]
+
+
+class Paging(Query):
+    """How far a list goes: rows after the key `cursor`, `limit` of them."""
+
+    cursor: Annotated[Key, Field(description=NEXT)] = 0
+    limit: Annotated[int, Field(ge=1, le=LONGEST_LIST), Digits] = LONGEST_LIST
+
+
+class Search(Paging):
+    """Those with a text in their name or address."""
+
+    q: Annotated[Text, Field(description="A part of the name or address")] = None
+
+
+def read_query(model: type[QueryType]) -> QueryType:
+    """Read what the query string asks for; of a repeated parameter the first, blank as absent.
+
+    Raises InvalidInputError naming every parameter that does not fit.
+    """
+    return checked(model, {name: text for name, text in request.args.items() if text})
