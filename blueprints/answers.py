@@ -7,7 +7,6 @@ from typing import Annotated, Unpack
 from urllib.parse import urlsplit, urlunsplit
 
 from flask import Response, g, jsonify, render_template, request
-from flask.typing import ResponseReturnValue
 from gunicorn.http.errors import ParseException
 from typing_extensions import TypedDict
 from werkzeug.exceptions import HTTPException
@@ -73,7 +72,7 @@ def is_api_path(path: str) -> bool:
 
 def answer(
     code: str, *, retry_after_seconds: int = RETRY_AFTER_SECONDS, **members: Unpack[Members]
-) -> ResponseReturnValue:
+) -> Response:
     """Answer a code of the table, with further members for the problem document.
 
     Where waiting helps, the answer says for how long.

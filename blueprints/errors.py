@@ -9,7 +9,7 @@ from flask import Flask
 from flask.typing import ResponseReturnValue
 from gunicorn.http.errors import ParseException
 from sqlalchemy.exc import SQLAlchemyError
-from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed
 
 from blueprints.answers import FieldError, answer
 from identity.errors import InvalidSignatureError, KeysUnavailableError
@@ -214,4 +214,7 @@ def _answer_http(err: HTTPException) -> ResponseReturnValue:
         return answer("internal")
     if status < 400 or status >= 500:
         return err.get_response()
-    return answer(HTTP_CODES.get(status, "invalid_input"))
+    response = answer(HTTP_CODES.get(status, "invalid_input"))
+    if isinstance(err, MethodNotAllowed):
+        response.allow.update(err.valid_methods or ())
+    return response

@@ -79,6 +79,12 @@ def test_body_in_broken_chunks_is_invalid_input(
     assert (answer.status_code, answer.json["code"]) == (422, "invalid_input")
 
 
+def test_refused_method_is_told_which_ones_there_are(client: FlaskClient) -> None:
+    answer = client.delete("/api/auth/me")
+
+    assert answer.allow == {"GET", "HEAD", "OPTIONS"}
+
+
 def test_passing_failure_is_a_503_that_says_when_to_try_again(
     client: FlaskClient, sign: Sign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
