@@ -89,7 +89,12 @@ Email = Annotated[
     _like(rf"^\s*{ADDRESS.pattern}\s*$", "At most 320 characters"),
 ]
 WebAddress = Annotated[
-    str, _checked(clean_url, "url"), _like(r"^\s*[Hh][Tt][Tt][Pp]", "At most 500 characters")
+    str,
+    _checked(clean_url, "url"),
+    _like(
+        r"^\s*[Hh][Tt][Tt][Pp][Ss]?://[!#-&(-;=?-\[\]-~]+\s*$",
+        "At most 500 characters",
+    ),
 ]
 Amount = Annotated[int, Field(ge=0, le=2_147_483_647)]
 Id = Annotated[int, Field(ge=1, le=2_147_483_647)]

@@ -9,6 +9,7 @@ from blueprints.admin_provisioning import admin_provisioning
 from blueprints.admin_sweeps import admin_sweeps
 from blueprints.admin_users import admin_users
 from blueprints.answers import reference, support_link
+from blueprints.api_docs import api_docs, register_description
 from blueprints.assets import register_assets
 from blueprints.auth import auth
 from blueprints.desk import desk
@@ -34,7 +35,7 @@ from blueprints.webhooks import webhooks
 from blueprints.words import register_words
 from config import Config
 
-FOR_EVERYBODY = (auth, ops, webhooks)
+FOR_EVERYBODY = (auth, ops, webhooks, api_docs)
 FOR_MENTEES = (pages, metricas, mentorados)
 FOR_SUPPORT = (
     desk,
@@ -69,3 +70,4 @@ def open_doors(app: Flask, config: Config) -> None:
     register_errors(app)
     register_words(app)
     register_desk_words(app)
+    register_description(app)
