@@ -1,11 +1,11 @@
 """What went wrong becomes an answer: a problem document for programs, a page for people."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import structlog
-from flask import Flask
+from flask import Flask, current_app, request
 from flask.typing import ResponseReturnValue
 from gunicorn.http.errors import ParseException
 from sqlalchemy.exc import SQLAlchemyError
@@ -214,7 +214,20 @@ def _answer_http(err: HTTPException) -> ResponseReturnValue:
         return answer("internal")
     if status < 400 or status >= 500:
         return err.get_response()
-    response = answer(HTTP_CODES.get(status, "invalid_input"))
     if isinstance(err, MethodNotAllowed):
-        response.allow.update(err.valid_methods or ())
+        return _answer_method(err.valid_methods or ())
+    return answer(HTTP_CODES.get(status, "invalid_input"))
+
+
+def _answer_method(methods: Iterable[str]) -> ResponseReturnValue:
+    """Tell which methods there are; 404 where it would be none.
+
+    The router counts the methods of every rule that looks like the address, before it asks whether
+    the number in it is within bounds.
+    """
+    router = current_app.create_url_adapter(request)
+    assert router is not None  # there is one for every request
+    there = [method for method in methods if router.test(method=method)]
+    response = answer("method_not_allowed" if there else "not_found")
+    response.allow.update(there)
     return response

@@ -200,3 +200,13 @@ def test_support_link_carries_the_reference(
 
 def test_without_an_address_for_support_there_is_no_link(client: FlaskClient) -> None:
     assert "data-support" not in client.get("/nada").text
+
+
+@pytest.mark.parametrize("number", [0, 2_147_483_648])
+@pytest.mark.parametrize("method", ["DELETE", "PATCH"])
+def test_address_that_cannot_be_is_not_found_by_any_method(
+    client: FlaskClient, method: str, number: int
+) -> None:
+    answer = client.open(f"/api/admin/mentorados/{number}", method=method)
+
+    assert answer.status_code == 404
