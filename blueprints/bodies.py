@@ -163,7 +163,7 @@ def _json() -> object:
     if not content:
         return {}
     try:
-        document: object = json.loads(content, parse_constant=_refuse)
+        document: object = json.loads(content, parse_constant=_refuse, parse_float=_number)
     except RecursionError as err:
         raise InvalidInputError(TOO_DEEP) from err
     except ValueError as err:
@@ -176,6 +176,12 @@ def _json() -> object:
 def _refuse(name: str) -> None:
     """Python reads NaN and Infinity, which are no JSON (RFC 8259, section 6)."""
     raise ValueError(name)
+
+
+def _number(digits: str) -> float:
+    """As JSON Schema counts: `12.0` is a whole number, however it is written."""
+    number = float(digits)
+    return int(number) if number.is_integer() else number
 
 
 def _goes_deeper(document: object, levels: int) -> bool:

@@ -130,6 +130,14 @@ def test_note_that_fits_is_kept(client: FlaskClient, sign: Sign, sent: str, kept
     assert (answer.json or {}).get("observacoes") == kept
 
 
+def test_whole_number_may_be_written_as_a_fraction(client: FlaskClient, sign: Sign) -> None:
+    headers = {**sign(BOB), "Content-Type": "application/json"}
+
+    answer = client.put(MARCH, data='{"leads": 12.0}', headers=headers)
+
+    assert (answer.json or {})["leads"] == 12
+
+
 def test_months_are_listed_newest_first(client: FlaskClient, sign: Sign) -> None:
     for period in ("2026/1", "2025/12", "2026/3"):
         client.put(f"{MONTHS}/{period}", json={"lucro": 1}, headers=sign(BOB))
