@@ -120,8 +120,9 @@ def _parameters(call: Call) -> list[Parameter | Reference]:
 
 
 def _parameter(where: str, name: str, schema: JsonSchema) -> Parameter:
+    manner = {"required": True} if where == "path" else {"allowEmptyValue": True}
     return Parameter.model_validate(
-        {"name": name, "in": where, "required": where == "path", "schema": described_by(schema)}
+        {"name": name, "in": where, "schema": described_by(schema), **manner}
     )
 
 

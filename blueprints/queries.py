@@ -31,9 +31,9 @@ def _digits(value: object) -> object:
     return int(value)
 
 
-def _text(value: str) -> str | None:
+def _text(value: object) -> object:
     """Blanks, and what no column can hold, ask for nothing."""
-    return value.replace("\x00", "").strip() or None
+    return (value.replace("\x00", "").strip() or None) if isinstance(value, str) else value
 
 
 NEXT = "`next_cursor` of the page before"
@@ -58,8 +58,10 @@ class Search(Paging):
 
 
 def read_query(model: type[QueryType]) -> QueryType:
-    """Read what the query string asks for; of a repeated parameter the first, blank as absent.
+    """Read what the query string asks for; a blank parameter counts as absent.
 
-    Raises InvalidInputError naming every parameter that does not fit.
+    Raises InvalidInputError naming every parameter that does not fit, as none does that is there
+    more than once: nobody could tell which one was meant.
     """
-    return checked(model, {name: text for name, text in request.args.items() if text})
+    given = {name: texts for name, texts in request.args.lists() if any(texts)}
+    return checked(model, {n: texts[0] if len(texts) == 1 else texts for n, texts in given.items()})

@@ -227,3 +227,11 @@ def test_limit_that_is_too_high_is_told_the_highest(
     assert (answer.json or {})["errors"] == [
         {"field": "limit", "message": "Informe no máximo 200."}
     ]
+
+
+@pytest.mark.usefixtures("crowd")
+@pytest.mark.parametrize(("query", "status"), [("q=a&q=b", 422), ("state=&q=&cursor=", 200)])
+def test_parameter_is_given_once_or_left_blank(
+    client: FlaskClient, admin: dict[str, str], query: str, status: int
+) -> None:
+    assert client.get(f"{PEOPLE}?{query}", headers=admin).status_code == status
