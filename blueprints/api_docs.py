@@ -4,8 +4,9 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, cast
 
-from flask import Blueprint, Flask, current_app
+from flask import Blueprint, Flask, current_app, render_template
 
+from blueprints.api_page import sections, shapes
 from blueprints.described import described
 from blueprints.openapi import document_of
 from blueprints.stance import public
@@ -28,6 +29,16 @@ def register_description(app: Flask) -> None:
 def openapi() -> Document:
     """This description."""
     return description()
+
+
+@api_docs.get("/docs")
+@public
+def docs() -> str:
+    """The same as a page."""
+    document = description()
+    return render_template(
+        "api_docs.html", sections=list(sections(document)), shapes=list(shapes(document))
+    )
 
 
 def description() -> Document:

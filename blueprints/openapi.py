@@ -50,6 +50,7 @@ SECURITY = {
         }
     ),
 }
+ROLES = {Access.SIGNED_IN: [], Access.MENTORADO: ["mentorado"], Access.ADMIN: ["admin"]}
 TEXT, NUMBER = Schema.model_validate({"type": "string"}), {"type": "integer", "minimum": 1}
 HEADERS = {
     "X-Request-ID": Header(description="The reference code of this request", param_schema=TEXT),
@@ -98,7 +99,7 @@ def _tag(app: Flask, name: str) -> Tag:
 
 
 def _operation(call: Call, schemas: Schemas) -> Operation:
-    is_public = call.access is Access.PUBLIC
+    needed = ROLES.get(call.access)
     return Operation(
         operationId=call.endpoint,
         summary=call.description.summary,
@@ -106,7 +107,7 @@ def _operation(call: Call, schemas: Schemas) -> Operation:
         parameters=_parameters(call) or None,
         requestBody=_body(call, schemas),
         responses={**_answers(call, schemas), **_refusals(call, schemas)},
-        security=[] if is_public else [{name: []} for name in SECURITY],
+        security=[] if needed is None else [{name: needed} for name in SECURITY],
     )
 
 

@@ -26,6 +26,10 @@ class ExactSchema(GenerateJsonSchema):
         """The same for the values that answers are made of."""
         return super().dataclass_schema(schema) | {"additionalProperties": False}
 
+    def normalize_name(self, name: str) -> str:
+        """`Listed[Person]` is a `ListedPerson` wherever brackets are not allowed."""
+        return super().normalize_name(name.replace("[", "").replace("]", ""))
+
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - asked for each
         """A field's name is title enough."""
         return False

@@ -10,6 +10,7 @@ PUBLIC = {
     "auth.login",
     "auth.logout",
     "pages.home",
+    "api_docs.docs",
     "api_docs.openapi",
     "ops.healthz",
     "ops.readyz",
