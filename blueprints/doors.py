@@ -21,7 +21,7 @@ from blueprints.desk_mentees import desk_mentees
 from blueprints.desk_people import desk_people
 from blueprints.desk_sweeps import desk_sweeps
 from blueprints.desk_words import register_desk_words
-from blueprints.errors import register_errors
+from blueprints.error_answers import register_errors
 from blueprints.headers import register_headers
 from blueprints.local_clerk import local_clerk
 from blueprints.measuring import register_measuring
