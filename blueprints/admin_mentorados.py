@@ -6,20 +6,11 @@ from flask import Blueprint, g
 from typing_extensions import TypedDict
 
 from blueprints.acting import admins_entry, apply, make_known
-from blueprints.bodies import (
-    LEFT_OUT_STAYS,
-    MESSAGES,
-    Amount,
-    Because,
-    Body,
-    Email,
-    Id,
-    Name,
-    WebAddress,
-)
+from blueprints.bodies import MESSAGES, Because
 from blueprints.described import Done, described
 from blueprints.errors import InvalidInputError
 from blueprints.lists import ID, Listed, listed
+from blueprints.profile_bodies import Correction, LinkRequest, MergeRequest, Registration
 from blueprints.queries import Search
 from blueprints.stance import admin_required
 from extensions import transaction
@@ -32,55 +23,6 @@ from provisioning.registration import pre_register
 from session_context import MentoradoShape, mentorado_shape
 
 admin_mentorados = Blueprint("admin_mentorados", __name__, url_prefix="/api/admin/mentorados")
-
-
-class Registration(Body):
-    """A profile as the team writes it; what is left out takes the table's default."""
-
-    nome_completo: Name
-    email: Email | None = None
-    foto_url: WebAddress | None = None
-    turma: Literal["neon"] = "neon"
-    meta_faturamento: Amount = 16_000
-    meta_leads: Amount = 50
-    meta_procedimentos: Amount = 10
-    meta_posts: Amount = 12
-    meta_stories: Amount = 60
-
-
-class Correction(Because):
-    """What is to be written into a profile; what is left out stays."""
-
-    model_config = LEFT_OUT_STAYS
-
-    nome_completo: Name = ""
-    email: Email | None = None
-    foto_url: WebAddress | None = None
-    turma: Literal["neon"] = "neon"
-    ativo: Literal["sim", "nao"] = "sim"
-    meta_faturamento: Amount = 0
-    meta_leads: Amount = 0
-    meta_procedimentos: Amount = 0
-    meta_posts: Amount = 0
-    meta_stories: Amount = 0
-
-    def changes(self) -> dict[str, Any]:
-        """The columns that were given, with their new values."""
-        return self.model_dump(exclude_unset=True, exclude={"reason"})
-
-
-class LinkRequest(Because):
-    """Whose the profile shall be."""
-
-    user_id: Id
-
-
-class MergeRequest(Because):
-    """Into which profile; a dry run only shows what would happen."""
-
-    into: Id
-    dry_run: bool = False
-    prefer: Literal["into", "from"] = "into"
 
 
 class Owned(TypedDict):
