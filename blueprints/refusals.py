@@ -13,10 +13,7 @@ from blueprints.stance import Access, Stance
 from session_context import DENIED, UNDECIDED
 
 PROFILE_CODES = ("mentorado_required", *DENIED, *UNDECIDED)
-OF_ANYBODY_KNOWN = (
-    *("unauthenticated", "session_loop"),
-    *("provisioning_unavailable", "database_unavailable"),
-)
+OF_ANYBODY_KNOWN = ("unauthenticated", "provisioning_unavailable", "database_unavailable")
 BY_ACCESS = {
     Access.PUBLIC: (),
     Access.SIGNED_IN: OF_ANYBODY_KNOWN,

@@ -3,6 +3,7 @@
 import structlog
 from flask import Response, g, request
 
+from blueprints.answers import is_api_path
 from blueprints.errors import CsrfError, SessionLoopError, UnauthenticatedError
 from blueprints.origin import is_from_our_pages
 from house import house
@@ -14,6 +15,7 @@ from identity.visits import Verdict, Visit
 log = structlog.get_logger(__name__)
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+PROGRAM = "empty"  # Sec-Fetch-Dest of what is no page
 
 
 def arrive() -> SessionClaims | str:
@@ -87,8 +89,13 @@ def _visit() -> Visit:
         cookies=request.cookies,
         method=request.method,
         accept=request.headers.get("Accept", ""),
-        destination=request.headers.get("Sec-Fetch-Dest", ""),
+        destination=_destination(),
     )
+
+
+def _destination() -> str:
+    """Who waits for the answer; the API is for programs, also where a browser looks at it."""
+    return PROGRAM if is_api_path(request.path) else request.headers.get("Sec-Fetch-Dest", "")
 
 
 def _refusal(verdict: Verdict) -> UnauthenticatedError:

@@ -99,7 +99,7 @@ def test_every_documented_refusal_is_in_the_table(document: Document) -> None:
             "get",
             "/api/admin/sweeps/{run_id}",
             {
-                *("unauthenticated", "session_loop", "forbidden", "not_found", "rate_limited"),
+                *("unauthenticated", "forbidden", "not_found", "rate_limited"),
                 *("provisioning_unavailable", "provisioning_needs_attention"),
                 *("database_unavailable", "internal"),
             },

@@ -106,13 +106,14 @@ def test_fourth_round_in_a_row_is_an_explanation(client: FlaskClient, clerk: Cle
     assert 'data-code="session_loop"' in answers[-1].text
 
 
+@pytest.mark.parametrize("destination", ["empty", "document"])
 @pytest.mark.parametrize("path", ["/api/auth/me", "/api/mentorados/me"])
-def test_program_with_an_old_cookie_is_told_so(
-    client: FlaskClient, clerk: Clerk, path: str
+def test_call_with_an_old_cookie_is_told_so_whoever_makes_it(
+    client: FlaskClient, clerk: Clerk, path: str, destination: str
 ) -> None:
     hold(client, __session=session(clerk, -60), __client_uat="1")
 
-    answer = client.get(path, headers=PAGE | {"Sec-Fetch-Dest": "empty"})
+    answer = client.get(path, headers=PAGE | {"Sec-Fetch-Dest": destination})
 
     assert (answer.status_code, (answer.json or {})["code"]) == (401, "unauthenticated")
 
