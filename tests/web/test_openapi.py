@@ -118,6 +118,21 @@ def test_writes_can_be_too_large_of_another_kind_or_from_elsewhere(document: Doc
     assert told >= {"payload_too_large", "unsupported_media_type", "csrf_failed", "invalid_input"}
 
 
+@pytest.mark.parametrize(
+    ("path", "method", "status", "header"),
+    [
+        ("/api/auth/me", "get", "429", "Retry-After"),
+        ("/api/auth/me", "get", "503", "Retry-After"),
+        ("/api/admin/sweeps", "post", "202", "Location"),
+        ("/healthz", "get", "200", "X-Request-ID"),
+    ],
+)
+def test_headers_that_say_how_to_go_on_are_described(
+    document: Document, path: str, method: str, status: str, header: str
+) -> None:
+    assert header in document["paths"][path][method]["responses"][status]["headers"]
+
+
 def test_only_public_calls_need_no_token(document: Document) -> None:
     open_to_all = {path for (_, path), told in operations(document).items() if not told["security"]}
 
