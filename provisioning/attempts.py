@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -140,12 +140,15 @@ def dead_letter(session: Session, attempt_id: int) -> ProvisioningAttempt:
 
 
 def revive(session: Session, clerk_id: str, now: datetime) -> None:
-    """Have the next sweep look at this person, whatever their record has come to."""
-    attempt = session.scalars(
-        select(ProvisioningAttempt).where(ProvisioningAttempt.clerk_id == clerk_id)
-    ).one_or_none()
-    if attempt is not None:
-        attempt.state, attempt.attempts, attempt.next_attempt_at = AttemptState.PENDING, 0, now
+    """Have the next sweep look at this person, whatever their record has come to.
+
+    One statement, because a sweep or another admin may drop the record at any moment.
+    """
+    session.execute(
+        update(ProvisioningAttempt)
+        .where(ProvisioningAttempt.clerk_id == clerk_id)
+        .values(state=AttemptState.PENDING, attempts=0, next_attempt_at=now)
+    )
 
 
 def forget(session: Session, user_id: int, *, entry: Entry) -> list[str]:

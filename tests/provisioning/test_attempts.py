@@ -3,7 +3,8 @@
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
+from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
 from models import Mentorado, ProvisioningAttempt, User
@@ -154,3 +155,15 @@ def test_revived_letter_is_due_at_once_and_counts_anew(session: Session) -> None
 
     assert (dead.state, dead.attempts) == ("pending", 0)
     assert attempts.due(session, NOW, 0, 9) == [(dead.id, BOB.clerk_id)]
+
+
+def test_letter_that_is_dropped_before_it_is_revived_is_not_missed(
+    session: Session, connection: Connection
+) -> None:
+    fail(session, times=3)
+    attempts.revive(session, BOB.clerk_id, NOW)
+
+    connection.execute(delete(ProvisioningAttempt))
+
+    session.commit()  # as the end of the admin's request does
+    assert attempts.due(session, NOW, 0, 9) == []
