@@ -26,7 +26,7 @@ from openapi_pydantic import (
     Tag,
 )
 
-from blueprints.answers import ProblemDocument, is_api_path
+from blueprints.answers import UNADDRESSED, ProblemDocument, is_api_path
 from blueprints.calls import Call, calls_of
 from blueprints.problems import PROBLEMS
 from blueprints.schemas import JsonSchema, Schemas, described_by, fields_of, number
@@ -160,7 +160,7 @@ def _refusals(call: Call, schemas: Schemas) -> Mapping[str, Response]:
 
 
 def _problem(call: Call, status: int, codes: list[str], schemas: Schemas) -> dict[str, MediaType]:
-    if not is_api_path(call.path):
+    if not is_api_path(call.path) and codes != [UNADDRESSED]:
         return {"text/html": MediaType(media_type_schema=TEXT)}
     these = {"properties": {"status": {"const": status}, "code": {"enum": codes}}}
     said = Schema.model_validate({"allOf": [schemas.of(ProblemDocument), these]})

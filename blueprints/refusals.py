@@ -33,6 +33,7 @@ def refusals(
 
 
 def _codes(description: Description, stance: Stance, method: str, path: str) -> Iterator[str]:
+    yield "invalid_host"  # the first thing that anybody is asked
     yield from description.codes
     yield from BY_ACCESS[stance.access]
     reasons = (

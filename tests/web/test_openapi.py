@@ -93,15 +93,15 @@ def test_every_documented_refusal_is_in_the_table(document: Document) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "expected"),
     [
-        ("get", "/healthz", set()),
-        ("get", "/api/openapi.json", {"internal", "rate_limited"}),
+        ("get", "/healthz", {"invalid_host"}),
+        ("get", "/api/openapi.json", {"invalid_host", "internal", "rate_limited"}),
         (
             "get",
             "/api/admin/sweeps/{run_id}",
             {
                 *("unauthenticated", "forbidden", "not_found", "rate_limited"),
                 *("provisioning_unavailable", "provisioning_needs_attention"),
-                *("database_unavailable", "internal"),
+                *("database_unavailable", "internal", "invalid_host"),
             },
         ),
     ],
