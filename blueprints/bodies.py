@@ -1,11 +1,9 @@
 """Reading JSON bodies: what does not fit is named, field by field, in the reader's language."""
 
-import json
 import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar
 
-from flask import request
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -18,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from blueprints.answers import FieldError
 from blueprints.errors import InvalidInputError
+from blueprints.json_reading import read_json
 from provisioning.identity import ADDRESS, clean_email, clean_name, clean_url
 
 MESSAGES = {
@@ -41,9 +40,6 @@ MESSAGES = {
 }
 LONGEST_NOTE = 5_000
 MOST_FAULTS = 50  # are told; who sends thousands of unknown fields gets no answer of that size
-DEEPEST = 20  # levels; our own bodies have one
-NOT_JSON: list[FieldError] = [{"field": "", "message": "O conteúdo não é um JSON válido."}]
-TOO_DEEP: list[FieldError] = [{"field": "", "message": f"O JSON passa de {DEEPEST} níveis."}]
 
 
 class Body(BaseModel):
@@ -130,7 +126,7 @@ def read_body(model: type[BodyType]) -> BodyType:
 
     Raises InvalidInputError naming every field that does not fit.
     """
-    return checked(model, _json())
+    return checked(model, read_json())
 
 
 def checked(model: type[Model], content: object, manner: str | None = None) -> Model:
@@ -156,37 +152,3 @@ def _message(kind: str, bounds: Mapping[str, Any]) -> str:
 
 def _numeral(number: int) -> str:
     return f"{number:,}".replace(",", ".") if number else "zero"
-
-
-def _json() -> object:
-    content = request.get_data()
-    if not content:
-        return {}
-    try:
-        document: object = json.loads(content, parse_constant=_refuse, parse_float=_number)
-    except RecursionError as err:
-        raise InvalidInputError(TOO_DEEP) from err
-    except ValueError as err:
-        raise InvalidInputError(NOT_JSON) from err
-    if _goes_deeper(document, DEEPEST):
-        raise InvalidInputError(TOO_DEEP)
-    return document
-
-
-def _refuse(name: str) -> None:
-    """Python reads NaN and Infinity, which are no JSON (RFC 8259, section 6)."""
-    raise ValueError(name)
-
-
-def _number(digits: str) -> float:
-    """As JSON Schema counts: `12.0` is a whole number, however it is written."""
-    number = float(digits)
-    return int(number) if number.is_integer() else number
-
-
-def _goes_deeper(document: object, levels: int) -> bool:
-    """Whether there are more levels than that."""
-    if not isinstance(document, dict | list):
-        return False
-    inner = document.values() if isinstance(document, dict) else document
-    return levels == 0 or any(_goes_deeper(part, levels - 1) for part in inner)
