@@ -112,8 +112,7 @@ def _answer_method(methods: Iterable[str]) -> ResponseReturnValue:
     The router counts the methods of every rule that looks like the address, before it asks whether
     the number in it is within bounds.
     """
-    router = current_app.create_url_adapter(request)
-    assert router is not None  # there is one for every request
+    router = current_app.url_map.bind("", path_info=request.path)
     there = [method for method in methods if router.test(method=method)]
     response = answer("method_not_allowed" if there else "not_found")
     response.allow.update(there)
