@@ -3,6 +3,7 @@
 import base64
 import binascii
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from pydantic import (
 
 PROJECT = Path(__file__).resolve().parent
 UNSHARED_CACHE_TTL_SECONDS = 5  # how long two processes may disagree when no Redis joins them
+WEB, REDIS = ("https", "http"), ("redis", "rediss", "unix")
 NEEDED_IN_PRODUCTION = ("database_url", "clerk_publishable_key", "clerk_secret_key", "secret_key")
 
 
@@ -49,14 +51,6 @@ def _database_url(value: str) -> str:
     return "postgresql+psycopg2://" + value.split("://", 1)[1]
 
 
-def _redis_url(value: str) -> str:
-    return _require_url(value, ("redis", "rediss", "unix"))
-
-
-def _web_url(value: str) -> str:
-    return _require_url(value, ("https", "http"))
-
-
 def _publishable_key(value: str) -> str:
     _instance_host(value)
     return value
@@ -77,11 +71,12 @@ def _webhook_secret(value: SecretStr) -> SecretStr:
 def _support_url(value: str) -> str:
     if value.startswith("mailto:"):
         return value
-    return _web_url(value)
+    return _require_url(value, WEB)
 
 
 CommaList = Annotated[frozenset[str], BeforeValidator(_split)]
-WebUrl = Annotated[str, BeforeValidator(_web_url)]
+WebUrl = Annotated[str, BeforeValidator(partial(_require_url, schemes=WEB))]
+RedisUrl = Annotated[str, BeforeValidator(partial(_require_url, schemes=REDIS))]
 
 
 SECRET_URL = Field(default=None, repr=False)  # it may hold a password
@@ -95,7 +90,7 @@ class Config(BaseModel):
     app_env: Literal["development", "production"] = "development"
     instance_path: Path = PROJECT / "instance"
     database_url: Annotated[str, BeforeValidator(_database_url)] | None = SECRET_URL
-    redis_url: Annotated[str, BeforeValidator(_redis_url)] | None = SECRET_URL
+    redis_url: RedisUrl | None = SECRET_URL
     secret_key: SecretStr | None = None
 
     clerk_publishable_key: Annotated[str, BeforeValidator(_publishable_key)] | None = None

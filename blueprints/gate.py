@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 import structlog
 from flask import Response, current_app, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
-from sqlalchemy import select
 
 import deadlines
 from allowance import Purse
+from blueprints.acquainting import known_context
 from blueprints.addresses import is_addressed
 from blueprints.answers import is_api_path, reference
 from blueprints.charging import charge, charge_address
@@ -25,26 +25,13 @@ from blueprints.errors import (
     UnaddressedError,
     UnauthenticatedError,
     UnsupportedMediaTypeError,
-    provisioning_code,
 )
-from blueprints.session import SAFE_METHODS, arrive, check_origin, hand_out_cookies, is_bearer
+from blueprints.session import arrive, check_origin, hand_out_cookies, is_bearer
 from blueprints.stance import Access, Stance, stance_of
 from blueprints.toasts import tell
-from extensions import transaction
-from house import house
-from identity.people import identity_of
 from identity.tokens import SessionClaims
-from models import User
-from provisioning.audit import Entry
 from provisioning.ensure import Outcome
-from provisioning.errors import (
-    DatabaseUnavailableError,
-    Denial,
-    NeedsAttentionError,
-    ProvisioningError,
-)
-from provisioning.identity import Identity
-from session_context import READY, UNDECIDED, Context, context_without_profile
+from session_context import READY, UNDECIDED, Context
 
 log = structlog.get_logger(__name__)
 
@@ -92,11 +79,6 @@ def forget(_: BaseException | None) -> None:
     deadlines.end()
 
 
-def renew_context() -> None:
-    """Ensure the person's profile anew, past the cache, and put the result on `g.context`."""
-    g.context = _known_context(g.claims, Stance(Access.SIGNED_IN, fresh=True))
-
-
 def _admit_person(stance: Stance) -> ResponseReturnValue | None:
     try:
         arrived = _arrive_counted()
@@ -104,7 +86,7 @@ def _admit_person(stance: Stance) -> ResponseReturnValue | None:
             return redirect(arrived, code=307)
         charge(Purse.ENSURE if stance.fresh else Purse.PERSON, arrived.subject)
         g.claims = arrived
-        g.context = _known_context(arrived, stance)
+        g.context = known_context(arrived, is_fresh=stance.fresh)
     except UnauthenticatedError as err:
         if _is_page_visit() and not _is_framed() and not isinstance(err, SessionLoopError):
             return redirect(url_for("auth.login", next=_here()))
@@ -124,52 +106,6 @@ def _arrive_counted() -> SessionClaims | str:
     if isinstance(arrived, str):
         charge_address()
     return arrived
-
-
-def _known_context(claims: SessionClaims, stance: Stance) -> Context:
-    context = _context(claims, stance)
-    if context.status == Denial.USER_DELETED:
-        raise UnauthenticatedError("the account has been deleted")
-    return context
-
-
-def _context(claims: SessionClaims, stance: Stance) -> Context:
-    identity = identity_of(claims)
-    structlog.contextvars.bind_contextvars(clerk_id=identity.clerk_id)
-    generation = None
-    if not stance.fresh:
-        glance = house().guarantee.contexts.look_up(identity)
-        if glance.context is not None:
-            return glance.context
-        generation = glance.generation
-    entry = Entry("api" if is_api_path(request.path) else "page", g.request_id)
-    try:
-        return house().guarantee.provide(
-            identity, entry=entry, now=house().now(), generation=generation
-        )
-    except ProvisioningError as err:
-        kept = _last_good(err, identity, stance)
-        if kept is not None:
-            return kept
-        if isinstance(err, DatabaseUnavailableError):
-            raise
-        return _unprovided(identity, provisioning_code(err))
-
-
-def _last_good(err: ProvisioningError, identity: Identity, stance: Stance) -> Context | None:
-    """Whoever only reads is still who they were, as long as the trouble is one that passes."""
-    is_reading = request.method in SAFE_METHODS and not stance.fresh
-    if not is_reading or isinstance(err, NeedsAttentionError):
-        return None
-    kept = house().guarantee.contexts.last_good(identity.clerk_id)
-    return kept.context if kept else None
-
-
-def _unprovided(identity: Identity, code: str) -> Context:
-    """The context of somebody whose profile is not there just now: the same on every route."""
-    with transaction() as session:
-        user = session.scalars(select(User).where(User.clerk_id == identity.clerk_id)).one_or_none()
-    return context_without_profile(user, identity, code)
 
 
 def _enforce(access: Access, context: Context) -> None:

@@ -8,8 +8,8 @@ from flask import g
 from sqlalchemy.exc import NoResultFound, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from blueprints.acquainting import renew_context
 from blueprints.errors import ProfileRequiredError
-from blueprints.gate import renew_context
 from dashboard import snapshot
 from dashboard.overview import Overview, read_overview
 from extensions import transaction
