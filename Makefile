@@ -24,7 +24,7 @@ types: dev
 
 tests: dev
 	@$(PYTHON) tools/machine.py
-	@$(BIN)/pytest -n 2
+	@$(BIN)/pytest -n 2 --dist worksteal
 
 load: dev
 	@$(BIN)/python -m benchmarks.load --users $(LOAD_USERS) --seconds $(LOAD_SECONDS)

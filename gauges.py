@@ -29,6 +29,15 @@ REST = 50
 LONGEST_READ_SECONDS = 5.0  # Prometheus itself gives up after ten
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the database knew at one moment."""
+
+    backlog: Backlog
+    totals: Sequence[SweepTotal]
+    succeeded_at: datetime | None
+
+
 @dataclass(slots=True, eq=False)
 class Gauges(Collector):
     """One for an app, shared by its threads; tells nothing while the database is away."""
@@ -38,40 +47,39 @@ class Gauges(Collector):
     now: Callable[[], datetime]
     clock: Callable[[], float] = time.monotonic
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _known: list[Metric] = field(default_factory=list)
+    _reading: Reading | None = None
     _valid_until: float = 0.0
 
-    def collect(self) -> list[Metric]:
+    def collect(self) -> Iterator[Metric]:
         """The families of CONTRACT section 6 that no process could count alone."""
-        with self._lock:
-            if self.clock() >= self._valid_until:
-                self._read()
-            return [self._interval(), *self._known]
+        seconds = self.sweep_interval.total_seconds()
+        yield GaugeMetricFamily("sweep_interval_seconds", "From one sweep to the next.", seconds)
+        reading = self.reading()
+        if reading is not None:
+            yield from _waiting(reading.backlog, self.now())
+            yield from _sweeps(reading.totals, reading.succeeded_at)
 
     def describe(self) -> list[Metric]:
         """Nothing: their names are known before the database is asked."""
         return []
 
-    def _interval(self) -> Metric:
-        """What alerts compare waiting with; known without the database."""
-        seconds = self.sweep_interval.total_seconds()
-        return GaugeMetricFamily("sweep_interval_seconds", "From one sweep to the next.", seconds)
+    def reading(self) -> Reading | None:
+        """What holds just now, or held a moment ago; None when the database did not tell."""
+        with self._lock:
+            if self.clock() >= self._valid_until:
+                self._read()
+            return self._reading
 
     def _read(self) -> None:
         started = self.clock()
         try:
-            self._known = self._families()
+            with background_transaction(LONGEST_READ_SECONDS) as session:
+                self._reading = Reading(count_backlog(session, self.rules), *runs.totals(session))
             rest = REST
         except SQLAlchemyError as err:
             log.warning("gauges_not_read", error=type(err).__name__)
-            self._known, rest = [], 1
+            self._reading, rest = None, 1
         self._valid_until = self.clock() + rest * (self.clock() - started)
-
-    def _families(self) -> list[Metric]:
-        with background_transaction(LONGEST_READ_SECONDS) as session:
-            backlog = count_backlog(session, self.rules)
-            totals, succeeded_at = runs.totals(session), runs.last_success(session)
-        return [*_waiting(backlog, self.now()), *_sweeps(totals, succeeded_at)]
 
 
 def _waiting(backlog: Backlog, now: datetime) -> Iterator[Metric]:

@@ -22,7 +22,6 @@ import requests
 from sqlalchemy import text
 
 import embedded
-from benchmarks.load import WITHOUT_LIMITS
 from identity.local import LocalIdentityProvider, Person
 from tests.databases import opened
 from tests.serving import PROJECT, Served, child_environment, served, start_redis, workers
@@ -62,7 +61,7 @@ def _measure_requests(folder: Path, redis_url: str | None) -> None:
     folder.mkdir()
     more = {"REDIS_URL": redis_url} if redis_url else {}
     kind = "Redis" if redis_url else "cache in the process"
-    with served(folder, SCHEDULER="off", **WITHOUT_LIMITS, **more) as app:
+    with served(folder, SCHEDULER="off", **more) as app:
         provider = LocalIdentityProvider(folder / "identity")
         people = [
             Person(f"user_new_{i}", f"Pessoa {i}", f"p{i}@example.com") for i in range(NEWCOMERS)

@@ -12,11 +12,6 @@ from tests.databases import count
 from tests.serving import PROJECT, Served, child_environment, served
 
 WORKERS = "2"
-# Locust's crowd has one address, and each of its people asks more often than people do.
-WITHOUT_LIMITS = {
-    "RATE_LIMIT_PER_MINUTE": "10000000",
-    "ENSURE_RATE_LIMIT_PER_MINUTE": "10000000",
-}
 HEADLESS = ("--headless", "--only-summary", "--stop-timeout", "10s")
 
 PEOPLE_WITHOUT_ONE_PROFILE = """
@@ -47,7 +42,7 @@ def main() -> int:
     wanted = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as folder,
-        served(Path(folder), WEB_CONCURRENCY=WORKERS, **WITHOUT_LIMITS) as app,
+        served(Path(folder), WEB_CONCURRENCY=WORKERS) as app,
     ):
         is_locust_content = run_locust(app, wanted.users, wanted.seconds)
         problems = look_into_the_database(app.instance) + errors_logged(app.log)

@@ -17,7 +17,6 @@ from sqlalchemy.engine import Connection
 import embedded
 from app import CONNECTION_LIMIT
 from benchmarks.load import (
-    WITHOUT_LIMITS,
     WORKERS,
     errors_logged,
     look_into_the_database,
@@ -65,7 +64,7 @@ def main() -> int:
     with (
         tempfile.TemporaryDirectory() as folder,
         start_redis(Path(folder)) as redis,
-        served(Path(folder), WEB_CONCURRENCY=WORKERS, REDIS_URL=redis.url, **WITHOUT_LIMITS) as app,
+        served(Path(folder), WEB_CONCURRENCY=WORKERS, REDIS_URL=redis.url) as app,
         ThreadPoolExecutor(1) as pool,
     ):
         crowd = pool.submit(run_locust, app, wanted.users, seconds)

@@ -13,6 +13,7 @@ from blueprints.toasts import tell
 from extensions import transaction
 from house import house
 from provisioning import switch
+from provisioning.errors import DatabaseUnavailableError
 from provisioning.vitals import take_vitals
 
 desk = Blueprint("desk", __name__, url_prefix="/admin")
@@ -27,11 +28,14 @@ def overview() -> ResponseReturnValue:
     """How people have fared in the last day, who waits, and how the parts are."""
     now = house().now()
     with transaction() as session:
-        vitals = take_vitals(session, house().guarantee.rules, now=now)
-    directory = house().guarantee.directory
+        vitals = take_vitals(session, now=now)
+    reading, directory = house().gauges.reading(), house().guarantee.directory
+    if reading is None:
+        raise DatabaseUnavailableError("who waits could not be counted")
     return render_template(
         "desk.html",
         vitals=vitals,
+        backlog=reading.backlog,
         now=now,
         is_forced_off=not house().config.enable_auto_create,
         redis=health.redis(is_configured=house().config.redis_url is not None),

@@ -182,19 +182,18 @@ def _add_up(session: Session, over: SweepRun) -> None:
     )
 
 
-def totals(session: Session) -> Sequence[SweepTotal]:
-    """What all runs that are over came to, by trigger and by how they ended."""
-    by_trigger = select(SweepTotal).order_by(SweepTotal.trigger, SweepTotal.status)
-    return session.scalars(by_trigger).all()
-
-
-def last_success(session: Session) -> datetime | None:
-    """When the last run ended that went well and was not for show."""
-    return session.scalars(_successes(SweepRun.finished_at)).one_or_none()
+def totals(session: Session) -> tuple[Sequence[SweepTotal], datetime | None]:
+    """What all runs that are over came to, by trigger and by how they ended, and when the last one
+    ended that went well and was not for show.
+    """
+    succeeded_at = _successes(SweepRun.finished_at).scalar_subquery()
+    found = select(SweepTotal, succeeded_at).order_by(SweepTotal.trigger, SweepTotal.status)
+    rows = session.execute(found).all()
+    return [row[0] for row in rows], rows[0][1] if rows else None
 
 
 def since_success(session: Session) -> timedelta | None:
-    """How long ago that was, by the database's clock."""
+    """How long ago the last one ended that went well, by the database's clock."""
     return session.scalars(_successes(func.now() - SweepRun.finished_at)).one_or_none()
 
 

@@ -9,8 +9,7 @@ from sqlalchemy.orm import Session
 from models import AuditEvent, Mentorado, ProvisioningAttempt, SweepRun, User
 from models.sweep_run import SweepStatus
 from provisioning import switch
-from provisioning.backlog import IS_HELPED, Backlog, count_backlog
-from provisioning.linking import Rules
+from provisioning.backlog import IS_HELPED
 
 PROVIDED = ("mentorado_created", "mentorado_linked", "mentorado_claimed")
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -27,7 +26,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """The last day, and what waits just now.
+    """How the last day was.
 
     `success_rate`, from 0 to 1, and `p95_seconds` are None where nobody came.
     """
@@ -36,7 +35,6 @@ class Vitals:
     failing: int
     p95_seconds: float | None
     reasons: tuple[Reason, ...]
-    backlog: Backlog
     is_switched_on: bool
     last_sweep: SweepRun | None
 
@@ -47,35 +45,35 @@ class Vitals:
         return self.provided / everybody if everybody else None
 
 
-def take_vitals(session: Session, rules: Rules, *, now: datetime) -> Vitals:
-    """Count what happened in the day before `now`, and what waits just now."""
+def take_vitals(session: Session, *, now: datetime) -> Vitals:
+    """Count what happened in the day before `now`."""
     reasons = _reasons(session, now)
+    provided, p95_seconds = _provided(session, now - DAY)
     return Vitals(
-        provided=_provided(session, now - DAY),
+        provided=provided,
         failing=sum(reason.last_day for reason in reasons),
-        p95_seconds=_p95_seconds(session, now - DAY),
+        p95_seconds=p95_seconds,
         reasons=reasons,
-        backlog=count_backlog(session, rules),
         is_switched_on=switch.is_on(session),
         last_sweep=_last_sweep(session),
     )
 
 
-def _provided(session: Session, since: datetime) -> int:
+def _provided(session: Session, since: datetime) -> tuple[int, float | None]:
+    """How many were given a profile, and the 95th percentile of what it took.
+
+    From when a person was first heard of to their automatic profile; 0 within one request.
+    """
     told = select(func.count()).where(AuditEvent.event.in_(PROVIDED), AuditEvent.at >= since)
-    return session.scalars(told).one()
-
-
-def _p95_seconds(session: Session, since: datetime) -> float | None:
-    """From when a person was first heard of to their automatic profile; 0 within one request."""
     waited = extract("epoch", Mentorado.created_at - User.created_at)
-    found = session.scalars(
+    p95 = (
         select(func.percentile_cont(0.95).within_group(waited))
         .select_from(Mentorado)
         .join(User, User.id == Mentorado.user_id)
         .where(Mentorado.created_automatically, Mentorado.created_at >= since)
-    ).one()
-    return None if found is None else float(found)
+    )
+    number, seconds = session.execute(select(told.scalar_subquery(), p95.scalar_subquery())).one()
+    return number, None if seconds is None else float(seconds)
 
 
 def _reasons(session: Session, now: datetime) -> tuple[Reason, ...]:

@@ -22,11 +22,9 @@ from models import Mentorado, User
 from models.mentorado import Turma
 from models.user import Role
 from tests.cast import ALICE, CHARLIE
-from tests.databases import opened
+from tests.databases import UNLIMITED, opened
 from tests.fixtures import Browser, Sign
 from tests.serving import Redis, start_redis
-
-UNLIMITED = 1_000_000
 
 
 @pytest.fixture(scope="session")
@@ -84,8 +82,7 @@ def app(
     config = Config(
         instance_path=tmp_path_factory.mktemp("instance"),
         database_url=copy_database("web"),
-        rate_limit_per_minute=UNLIMITED,  # all tests of a process come from the same few people
-        ensure_rate_limit_per_minute=UNLIMITED,
+        **UNLIMITED,
     )
     app = create_app(config)
     yield app

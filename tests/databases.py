@@ -18,6 +18,8 @@ CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION 'poisoned' USING ERRCODE = '23514'; END $$;
 CREATE TRIGGER poison BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION poison();
 """
+# Tests ask again and again until something holds, and all of them as the same few people.
+UNLIMITED = {"rate_limit_per_minute": 1_000_000, "ensure_rate_limit_per_minute": 1_000_000}
 
 
 @contextmanager
@@ -52,7 +54,7 @@ def count(url: str, query: str, **values: object) -> int:
 @contextmanager
 def app_on(folder: Path, url: str, **settings: object) -> Iterator[Flask]:
     """An app of its own whose commits are real; its connections are closed at the end."""
-    values = {"instance_path": folder, "database_url": url, **settings}
+    values = {"instance_path": folder, "database_url": url, **UNLIMITED, **settings}
     app = create_app(Config.model_validate(values))
     with app.app_context():
         yield app

@@ -39,9 +39,7 @@ def settings() -> dict[str, str]:
 def app(url: str, tmp_path: Path, settings: dict[str, str]) -> Iterator[Served]:
     """The app in two worker processes."""
     usual = {"DATABASE_URL": url, "WEB_CONCURRENCY": "2", "WEB_THREADS": "8"}
-    # Tests ask again and again until something holds.
-    patience = {"RATE_LIMIT_PER_MINUTE": "1000000", "ENSURE_RATE_LIMIT_PER_MINUTE": "1000000"}
-    with served(tmp_path, **{**usual, **patience, **settings}) as app:
+    with served(tmp_path, **{**usual, **settings}) as app:
         yield app
 
 

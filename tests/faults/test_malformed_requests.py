@@ -16,12 +16,6 @@ TROUBLE = ("Traceback", '"level": "error"', '"level": "critical"')
 
 
 @pytest.fixture
-def settings() -> dict[str, str]:
-    """So many of one person's requests would meet the limit of their number, and nothing else."""
-    return {"RATE_LIMIT_PER_MINUTE": "10000000", "ENSURE_RATE_LIMIT_PER_MINUTE": "10000000"}
-
-
-@pytest.fixture
 def routes(tmp_path_factory: pytest.TempPathFactory, url: str) -> list[Route]:
     with app_on(tmp_path_factory.mktemp("map"), url) as app:
         return routes_of(app)
