@@ -3,7 +3,7 @@
 from typing import Annotated, TypeVar
 
 from flask import request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from blueprints.bodies import checked
@@ -36,19 +36,25 @@ def _text(value: object) -> object:
     return (value.replace("\x00", "").strip() or None) if isinstance(value, str) else value
 
 
+def _capped(value: int) -> int:
+    return min(value, LONGEST_LIST)
+
+
 NEXT = "`next_cursor` of the page before"
+MOST = f"However many are asked for, no more than {LONGEST_LIST} come"
 
 Digits = BeforeValidator(_digits)
 Key = Annotated[int, Field(ge=0, le=LARGEST_ID), Digits]
 EventKey = Annotated[int, Field(ge=0, le=LARGEST_EVENT_ID), Digits]
+Count = Annotated[int, Field(ge=1, le=LARGEST_ID), Digits]
 Text = Annotated[str | None, BeforeValidator(_text), WithJsonSchema({"type": "string"})]
 
 
 class Paging(Query):
-    """How far a list goes: rows after the key `cursor`, `limit` of them."""
+    """How far a list goes: rows after the key `cursor`, `limit` of them (CONTRACT section 4.2)."""
 
     cursor: Annotated[Key, Field(description=NEXT)] = 0
-    limit: Annotated[int, Field(ge=1, le=LONGEST_LIST), Digits] = LONGEST_LIST
+    limit: Annotated[Count, Field(description=MOST), AfterValidator(_capped)] = LONGEST_LIST
 
 
 class Search(Paging):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from models import AuditEvent, Mentorado, ProvisioningAttempt, User
@@ -219,13 +220,25 @@ def test_cursor_that_is_none_is_refused(
     assert client.get(f"{AUDIT}?cursor={cursor}", headers=admin).status_code == 422
 
 
-def test_limit_that_is_too_high_is_told_the_highest(
+def test_list_is_capped_however_many_are_asked_for(
+    client: FlaskClient, admin: dict[str, str], session: Session
+) -> None:
+    session.execute(insert(User), [{"clerk_id": f"user_{i}"} for i in range(205)])
+    session.commit()
+
+    page = client.get(f"{PEOPLE}?limit=1000", headers=admin).json or {}
+    rest = client.get(f"{PEOPLE}?limit=1000&cursor={page['next_cursor']}", headers=admin).json or {}
+
+    assert (len(page["items"]), len(rest["items"]), rest["next_cursor"]) == (200, 6, None)
+
+
+def test_parameter_that_is_too_high_is_told_the_highest(
     client: FlaskClient, admin: dict[str, str]
 ) -> None:
-    answer = client.get(f"{PEOPLE}?limit=201", headers=admin)
+    answer = client.get(f"{PEOPLE}?cursor=2147483648", headers=admin)
 
     assert (answer.json or {})["errors"] == [
-        {"field": "limit", "message": "Informe no máximo 200."}
+        {"field": "cursor", "message": "Informe no máximo 2.147.483.647."}
     ]
 
 

@@ -249,7 +249,7 @@ def test_dead_letters_come_in_pages(
 
 @pytest.mark.parametrize(
     "query",
-    ["limit=x", "limit=0", "cursor=-1", "limit=201", "cursor=9999999999", "limit=1&limit=2"],
+    ["limit=x", "limit=0", "cursor=-1", "cursor=9999999999", "limit=1&limit=2"],
 )
 def test_page_that_makes_no_sense_is_refused(
     client: FlaskClient, admin: dict[str, str], query: str
