@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import count
 from typing import TypeVar
 
 import structlog
@@ -30,6 +31,7 @@ from provisioning.errors import (
 )
 from provisioning.identity import Identity
 from provisioning.linking import Rules
+from provisioning.recognition import recognised
 from session_context import Context, context_of
 
 log = structlog.get_logger(__name__)
@@ -139,8 +141,11 @@ class Guarantee:
         return result
 
     def _ensure(self, identity: Identity, entry: Entry, now: datetime, started: float) -> Ensured:
+        tries = count()
+
         def work(session: Session) -> Ensured:
-            return ensure(session, identity, entry=entry, now=now, rules=self.rules)
+            ensured = ensure(session, identity, entry=entry, now=now, rules=self.rules)
+            return recognised(session, ensured, entry) if next(tries) else ensured
 
         def see_through() -> Ensured:
             return self.perseverance.see_through(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.databases import opened
+from tests.faults.relay import Relay, relayed
 from tests.serving import Postgres, Served, served, start_postgres
 
 TURNSTILE = """
@@ -41,6 +42,13 @@ def app(url: str, tmp_path: Path, settings: dict[str, str]) -> Iterator[Served]:
     usual = {"DATABASE_URL": url, "WEB_CONCURRENCY": "2", "WEB_THREADS": "8"}
     with served(tmp_path, **{**usual, **settings}) as app:
         yield app
+
+
+@pytest.fixture
+def relay(url: str) -> Iterator[Relay]:
+    """The wire between the app and its database."""
+    with relayed(url) as relay:
+        yield relay
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import requests
 from tests.cast import BOB
 from tests.databases import count, locking
 from tests.faults.crowds import ask, queue_length
-from tests.faults.relay import Relay, relayed
+from tests.faults.relay import Relay
 from tests.serving import Served, eventually, served, workers
 
 PROFILES = "SELECT count(*) FROM mentorados"
@@ -21,13 +21,6 @@ CONNECTIONS = """
 SELECT count(*) FROM pg_stat_activity
  WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
-
-
-@pytest.fixture
-def relay(url: str) -> Iterator[Relay]:
-    """The wire between the app and its database."""
-    with relayed(url) as relay:
-        yield relay
 
 
 @pytest.fixture
