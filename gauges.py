@@ -70,6 +70,10 @@ class Gauges(Collector):
                 self._read()
             return self._reading
 
+    def renew(self) -> None:
+        """Read anew at the next question: somebody has just changed what was read."""
+        self._valid_until = 0.0
+
     def _read(self) -> None:
         started = self.clock()
         try:

@@ -31,6 +31,7 @@ def make_known(action: str, clerk_ids: Iterable[str]) -> None:
     """After the commit: the next request of these people sees the change, and the log tells it."""
     for clerk_id in clerk_ids:
         house().guarantee.contexts.renew(clerk_id)
+    house().gauges.renew()  # whoever repairs wants to see it on the desk
     note(action)
 
 

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from models import Mentorado, ProvisioningAttempt, User
 from models.provisioning_attempt import AttemptState
+from models.user import Role
 from provisioning import difference
 from provisioning.linking import Rules
 
@@ -16,6 +17,13 @@ IS_HELPED = (
     select(Mentorado.id)
     .join(User, User.id == Mentorado.user_id)
     .where(User.clerk_id == ProvisioningAttempt.clerk_id)
+    .exists()
+)
+# Whether it is about somebody who is not meant to have one, however often it failed before.
+IS_NOT_DUE = (
+    select(User.id)
+    .where(User.clerk_id == ProvisioningAttempt.clerk_id)
+    .where(or_(User.blocked_at.is_not(None), User.deleted_at.is_not(None), User.role == Role.ADMIN))
     .exists()
 )
 
@@ -47,8 +55,9 @@ def count_backlog(session: Session, rules: Rules) -> Backlog:
     )
     ambiguous = select(func.count()).select_from(shared)
     incomplete = select(func.count()).where(User.identity_completed_at.is_(None))
-    tried = select(func.count(ProvisioningAttempt.id)).where(~IS_HELPED)
-    since = select(func.min(ProvisioningAttempt.first_failed_at)).where(~IS_HELPED)
+    waits = (~IS_HELPED, ~IS_NOT_DUE)
+    tried = select(func.count(ProvisioningAttempt.id)).where(*waits)
+    since = select(func.min(ProvisioningAttempt.first_failed_at)).where(*waits)
     queries = (dead, ambiguous, incomplete, tried, since)
     numbers = [query.scalar_subquery() for query in queries]
     dead_letters, addresses, unknown, failing, failing_since = session.execute(

@@ -101,6 +101,7 @@ def connection(app: Flask) -> Iterator[Connection]:
             engines[None] = connection
             cache.clear()
             app.extensions[EXTENSION].guarantee.contexts.generations.owed.clear()
+            app.extensions[EXTENSION].gauges.renew()
             try:
                 yield connection
             finally:

@@ -274,8 +274,7 @@ PAGES = [
 ]
 
 
-@pytest.mark.parametrize("scheme", ["dark", "light"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
 def test_desk_fits_and_can_be_used_by_all(
     visitors: Visitors, site: Served, scheme: str, width: int
 ) -> None:

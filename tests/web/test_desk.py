@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from house import House
 from models import AuditEvent, Mentorado, MetricaMensal, ProvisioningAttempt, SweepRun, User
 from models.columns import SimNao
 from models.mentorado import Turma
@@ -422,3 +423,20 @@ def test_sweep_is_started_once(desk: FlaskClient, session: Session) -> None:
 
 def test_admin_at_the_dashboard_is_shown_the_way_to_the_desk(desk: FlaskClient) -> None:
     assert 'href="/admin"' in page_of(desk, "/dashboard")
+
+
+def test_overview_shows_at_once_what_an_admin_has_changed(
+    desk: FlaskClient,
+    admin: dict[str, str],
+    house: House,
+    bob: User,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(house.gauges, "clock", lambda: 0.0)
+    before = page_of(desk, "/admin")
+    house.gauges._valid_until = 60.0  # as if counting had taken a second
+
+    desk.post(f"/api/admin/users/{bob.id}/block", headers=admin)
+
+    assert "Sem perfil agora</h2><p>1</p>" in before
+    assert "Sem perfil agora</h2><p>0</p>" in page_of(desk, "/admin")
