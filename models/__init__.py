@@ -1,5 +1,6 @@
 """Facts and constraints: one file a table, all of them known once this package is imported."""
 
+from models.adoption import Adoption
 from models.app_setting import AppSetting
 from models.archived_row import ArchivedRow
 from models.audit_event import AuditEvent
@@ -13,6 +14,7 @@ from models.user import User
 from models.webhook_message import WebhookMessage
 
 __all__ = [
+    "Adoption",
     "AppSetting",
     "ArchivedRow",
     "AuditEvent",

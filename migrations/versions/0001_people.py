@@ -4,6 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from migrations import adoption
+
 revision = "0001"
 down_revision = None
 
@@ -24,10 +26,24 @@ def _time(name: str) -> sa.Column:
 
 
 def upgrade() -> None:
+    if adoption.is_there("users"):
+        _adopt()
+        return
     for name, values in ENUMS.items():
         postgresql.ENUM(*values, name=name).create(op.get_bind())
     _create_users()
     _create_mentorados()
+
+
+def _adopt() -> None:
+    """Take over what is there; one profile for each person is a matter for later (0009)."""
+    adoption.create_mark()
+    adoption.take_in("users", "mentorados")
+    adoption.note(had_one_profile_each=adoption.is_there("mentorados_user_id_unique_idx"))
+    adoption.add_index("users_email_idx", "users", "email")
+    adoption.add_index("mentorados_email_idx", "mentorados", "email")
+    adoption.add_index("mentorados_turma_idx", "mentorados", "turma")
+    adoption.add_index("mentorados_turma_ativo_idx", "mentorados", "turma, ativo")
 
 
 def _create_users() -> None:
@@ -74,7 +90,18 @@ def _create_mentorados() -> None:
 
 
 def downgrade() -> None:
+    if adoption.is_there("adoptions"):
+        _give_back()
+        return
     op.drop_table("mentorados")
     op.drop_table("users")
     for name in ENUMS:
         op.execute(f"DROP TYPE {name}")
+
+
+def _give_back() -> None:
+    for name in ("mentorados_turma_ativo_idx", "mentorados_turma_idx", "mentorados_email_idx"):
+        adoption.drop_index(name)
+    adoption.drop_index("users_email_idx")
+    adoption.give_back("mentorados", "users")
+    op.drop_table("adoptions")
