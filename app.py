@@ -9,6 +9,7 @@ from flask import Flask
 from flask_bootstrap import Bootstrap5
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+import adopt_command
 import cli
 import deadlines
 import embedded
@@ -70,6 +71,7 @@ def create_app(config: Config) -> Flask:
     cli.register(app)
     support.register(app)
     shell.register(app)
+    adopt_command.register(app)
     return app
 
 

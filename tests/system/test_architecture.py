@@ -52,6 +52,8 @@ ARROWS = {
     "roll_call": {"extensions", "guarantee", "identity", "provisioning"},
     "doorman": set(),
     "support": {"doctor", "extensions", "house", "identity", "provisioning"},
+    "adopting": {"extensions"},
+    "adopt_command": {"adopting"},
     "shell": {"extensions", "house", "models", "provisioning"},
     "scheduler": {"extensions", "guarantee", "metrics", "provisioning"},
     "blueprints": {
@@ -73,6 +75,7 @@ ARROWS = {
     },
     "app": {
         *(
+            "adopt_command",
             "allowance",
             "blueprints",
             "cli",

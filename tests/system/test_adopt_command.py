@@ -1,0 +1,121 @@
+"""`flask adopt` tells what it would change, changes it, and tells the same afterwards."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskCliRunner
+from flask_migrate import upgrade
+
+from tests.databases import app_on, opened
+from tests.system.adopted import NewDatabase, install, rows, schema
+
+REVENUE = 12345 + 15000 + 9000 + 9100 + 9900
+
+
+@pytest.fixture
+def url(new_database: NewDatabase, tmp_path: Path) -> str:
+    return new_database(f"adopt_{tmp_path.name}")
+
+
+@pytest.fixture
+def runner(url: str, tmp_path: Path) -> Iterator[FlaskCliRunner]:
+    with app_on(tmp_path, url) as app:
+        yield app.test_cli_runner()
+
+
+@pytest.fixture
+def legacy(runner: FlaskCliRunner, url: str) -> str:
+    """A database with the other program's tables and rows."""
+    install(url)
+    return url
+
+
+def report(runner: FlaskCliRunner, *options: str) -> Any:
+    return json.loads(runner.invoke(args=["adopt", "--json", *options]).stdout)
+
+
+def test_rehearsal_changes_nothing(runner: FlaskCliRunner, legacy: str) -> None:
+    before = (schema(legacy), rows(legacy))
+
+    report(runner, "--dry-run")
+
+    assert (schema(legacy), rows(legacy)) == before
+
+
+def test_report_before_is_the_report_after_and_later(runner: FlaskCliRunner, legacy: str) -> None:
+    before, after = report(runner, "--dry-run"), report(runner)
+
+    assert before == after == report(runner) == report(runner, "--dry-run")
+
+
+def test_report_says_what_changes_and_why(runner: FlaskCliRunner, legacy: str) -> None:
+    told = report(runner, "--dry-run")
+
+    assert [(d["loser_id"], d["keeper_id"], d["why"]) for d in told["decisions"]] == [
+        (10, 11, "history"),
+        (12, 11, "history"),
+        (14, 13, "older"),
+    ]
+    assert told["moved"] == {"interacoes": 2, "metricas_mensais": 1}
+    assert [(c["table"], c["from"]) for c in told["conflicts"]] == [
+        ("atividade_progress", 10),
+        ("diagnosticos", 10),
+        ("metricas_mensais", 14),
+    ]
+    shared = {"address": "eva@example.com", "mentorado_ids": [15, 16]}
+    assert told["ambiguous_addresses"] == [shared]
+
+
+def test_report_counts_what_is_left_to_do_and_that_nothing_is_lost(
+    runner: FlaskCliRunner, legacy: str
+) -> None:
+    told = report(runner)
+
+    assert told["without_profile"] == {"count": 2, "first": [3, 5]}
+    assert told["pre_registered"] == {"count": 3, "first": [15, 16, 17]}
+    assert told["rows"] == {"users": 5, "mentorados": 8, "metricas_mensais": 5, "feedbacks": 2}
+    assert told["revenue"] == REVENUE
+
+
+def test_people_read_it_line_by_line(runner: FlaskCliRunner, legacy: str) -> None:
+    said = runner.invoke(args=["adopt", "--dry-run"]).output
+
+    assert "person 1: 11 stays, 10 goes, because it has months or feedback" in said
+    assert "eva@example.com: 15, 16" in said
+    assert f"revenue {REVENUE}" in said
+
+
+def test_database_of_our_own_is_not_taken_over(runner: FlaskCliRunner, url: str) -> None:
+    upgrade()
+
+    result = runner.invoke(args=["adopt"])
+
+    assert (result.exit_code, "no other program's installation" in result.output) == (1, True)
+
+
+def test_obstacle_is_told_in_one_line(runner: FlaskCliRunner, legacy: str) -> None:
+    with opened(legacy) as connection:
+        connection.exec_driver_sql(
+            "CREATE UNIQUE INDEX odd ON interacoes (mentorado_id, lower(notas))"
+        )
+
+    result = runner.invoke(args=["adopt"])
+
+    assert result.exit_code == 1
+    assert "nothing was changed: interacoes has a unique index of expressions" in result.output
+
+
+def test_last_rule_that_is_broken_takes_everything_back(
+    runner: FlaskCliRunner, legacy: str
+) -> None:
+    before = (schema(legacy), rows(legacy))
+    with opened(legacy) as connection:
+        connection.exec_driver_sql("CREATE TABLE sweep_totals (id integer)")
+
+    result = runner.invoke(args=["adopt"])
+
+    assert "nothing was changed" in result.output
+    assert rows(legacy) == before[1]
