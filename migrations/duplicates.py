@@ -4,6 +4,9 @@ The keeper is the one with months or feedback, else the one that anything refers
 else the lower id. Everything is set-based and in the migration's own transaction.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -35,6 +38,13 @@ PLAIN_COLUMNS = sa.text("""
        AND NOT attisdropped AND attgenerated = ''
      ORDER BY attnum
 """)
+LEADING_INDEX = sa.text("""
+    SELECT EXISTS (
+        SELECT 1 FROM pg_index i
+          JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+         WHERE i.indrelid = to_regclass(:child) AND quote_ident(a.attname) = :name
+           AND i.indpred IS NULL AND i.indisvalid)
+""")
 PRIMARY_KEY = sa.text("""
     SELECT array_agg(quote_ident(a.attname) ORDER BY a.attnum)
       FROM pg_index i
@@ -52,10 +62,11 @@ def settle() -> None:
     if not op.get_bind().scalar(sa.text("SELECT EXISTS (SELECT 1 FROM losers)")):
         return
     _note_decisions()
-    for child, name in children:
-        _archive_rivals(child, name)
-        _move(child, name)
-    _archive_losers()
+    with _quick_lookups(children):
+        for child, name in children:
+            _archive_rivals(child, name)
+            _move(child, name)
+        _archive_losers()
 
 
 def bring_back() -> None:
@@ -187,6 +198,21 @@ def _key(child: str, name: str) -> list[str] | None:
     """By which columns a row is found again, whoever owns it; None in a table without key."""
     found = op.get_bind().scalar(PRIMARY_KEY, {"child": child})
     return None if found is None else [n for n in found if n != name]
+
+
+@contextmanager
+def _quick_lookups(children: list[tuple[str, str]]) -> Iterator[None]:
+    """For each profile that goes PostgreSQL looks for rows that refer to it: without an index
+    through the whole table, each time. These are gone before the commit.
+    """
+    names = []
+    for number, (child, name) in enumerate(children):
+        if not op.get_bind().scalar(LEADING_INDEX, {"child": child, "name": name}):
+            names.append(f"adoption_lookup_{number}")
+            op.execute(f"CREATE INDEX {names[-1]} ON {child} ({name})")
+    yield
+    for name in names:
+        op.execute(f"DROP INDEX {name}")
 
 
 def _archive_losers() -> None:

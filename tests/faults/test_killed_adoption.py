@@ -1,0 +1,51 @@
+"""A take-over that is killed in the middle has changed nothing, and the next one succeeds."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.databases import locking
+from tests.faults.crowds import queue_length
+from tests.serving import PROJECT, child_environment, eventually
+from tests.system.adopted import install, rows, schema
+
+# By the time these rows are to follow, those of other tables have, and some are archived.
+HELD = "SELECT * FROM interacoes FOR UPDATE"
+
+
+@pytest.fixture
+def legacy(new_database: Callable[[str], str], tmp_path: Path) -> str:
+    url = new_database(f"killed_{tmp_path.name}")
+    install(url)
+    return url
+
+
+def adopt(url: str, folder: Path) -> subprocess.Popen[bytes]:
+    settings = {"DATABASE_URL": url, "INSTANCE_PATH": str(folder)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "flask", "adopt", "--json"],
+        cwd=PROJECT,
+        env=child_environment(settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def test_killed_in_the_middle_it_has_changed_nothing(legacy: str, tmp_path: Path) -> None:
+    before = (schema(legacy), rows(legacy))
+    with locking(legacy, HELD):
+        process = adopt(legacy, tmp_path)
+        assert eventually(lambda: queue_length(legacy) == 1, seconds=30)
+        process.kill()
+        process.communicate()
+
+    after = (schema(legacy), rows(legacy))
+    again = adopt(legacy, tmp_path)
+    report = json.loads(again.communicate()[0])
+
+    assert after == before
+    assert (again.returncode, len(report["decisions"])) == (0, 3)
