@@ -17,8 +17,6 @@ from scheduler import build_sweeper
 from tests.databases import app_on, opened
 from tests.system.adopted import TABLES, NewDatabase, install, rows, scalars, schema
 
-BUSINESS = {"users": 5, "mentorados": 8, "metricas_mensais": 5, "feedbacks": 2}
-REVENUE = 12345 + 15000 + 9000 + 9100 + 9900
 ARCHIVED = "SELECT count(*) FROM archived_rows WHERE reason = 'adoption' AND table_name = '{}'"
 
 
@@ -30,6 +28,19 @@ COMMENTS = """
 CREATE TABLE comments (id serial PRIMARY KEY,
                        metrica_id integer REFERENCES metricas_mensais ON DELETE CASCADE);
 INSERT INTO comments (metrica_id) SELECT id FROM metricas_mensais
+"""
+# Live and archived, which together nobody may have changed.
+ALL_PROFILES = """(
+    SELECT id, user_id FROM mentorados UNION ALL
+    SELECT (content ->> 'id')::int, (content ->> 'user_id')::int FROM archived_rows
+     WHERE reason = 'adoption' AND table_name = 'mentorados')"""
+ALL_MONTHS = """(
+    SELECT mentorado_id, faturamento FROM metricas_mensais UNION ALL
+    SELECT mentorado_id, (content ->> 'faturamento')::int FROM archived_rows
+     WHERE reason = 'adoption' AND table_name = 'metricas_mensais')"""
+BY_PERSON = """
+SELECT user_id || ': ' || sum(faturamento)
+  FROM {profiles} AS p JOIN {months} AS m ON m.mentorado_id = p.id GROUP BY user_id ORDER BY 1
 """
 NOBODY = "SELECT 1 FROM mentorados m WHERE m.user_id = u.id"
 
@@ -135,6 +146,14 @@ def test_rows_of_all_tables_follow_or_are_archived(legacy: str) -> None:
     archived = {table: scalars(legacy, ARCHIVED.format(table))[0] for table in TABLES}
     assert {table: live[table] + archived[table] for table in TABLES} == before
     assert scalars(legacy, "SELECT mentorado_id FROM interacoes ORDER BY id") == [11, 11, 13]
+
+
+def test_every_person_s_revenue_is_as_before(legacy: str) -> None:
+    before = scalars(legacy, BY_PERSON.format(profiles="mentorados", months="metricas_mensais"))
+
+    upgrade()
+
+    assert scalars(legacy, BY_PERSON.format(profiles=ALL_PROFILES, months=ALL_MONTHS)) == before
 
 
 def test_keeper_s_row_wins_and_the_other_tells_where_it_was(legacy: str) -> None:
