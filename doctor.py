@@ -8,6 +8,7 @@ from functools import partial
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+import adopting
 import health
 from extensions import background_transaction
 from house import House
@@ -32,12 +33,17 @@ def examine(house: House) -> Iterator[Finding]:
     if database == "down":
         return
     is_behind = database == "behind_on_migrations"
-    yield Finding("migrations", not is_behind, "run: flask db upgrade" if is_behind else "at head")
+    yield Finding("migrations", not is_behind, _what_to_do() if is_behind else "at head")
     redis = health.redis(is_configured=house.config.redis_url is not None)
     yield Finding("redis", redis != "down", redis.replace("_", " "))
     if not is_behind:
         yield _asked("duplicates", partial(_duplicates, house))
         yield _asked("backlog", partial(_backlog, house))
+
+
+def _what_to_do() -> str:
+    is_foreign = adopting.is_to_be_adopted()
+    return "another program's: flask adopt --dry-run" if is_foreign else "run: flask db upgrade"
 
 
 def _asked(part: str, question: Callable[[Session], tuple[bool, str]]) -> Finding:

@@ -88,6 +88,14 @@ def test_people_read_it_line_by_line(runner: FlaskCliRunner, legacy: str) -> Non
     assert f"revenue {REVENUE}" in said
 
 
+def test_doctor_knows_what_has_to_be_done(runner: FlaskCliRunner, legacy: str) -> None:
+    before = runner.invoke(args=["doctor"]).output
+    runner.invoke(args=["adopt"])
+
+    assert "flask adopt --dry-run" in before
+    assert "migrations     at head" in runner.invoke(args=["doctor"]).output
+
+
 def test_database_of_our_own_is_not_taken_over(runner: FlaskCliRunner, url: str) -> None:
     upgrade()
 

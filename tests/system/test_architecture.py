@@ -48,7 +48,7 @@ ARROWS = {
     },
     "house": {"allowance", "config", "flights", "gauges", "guarantee", "identity"},
     "health": {"extensions", "provisioning"},
-    "doctor": {"extensions", "health", "house", "provisioning"},
+    "doctor": {"adopting", "extensions", "health", "house", "provisioning"},
     "roll_call": {"extensions", "guarantee", "identity", "provisioning"},
     "doorman": set(),
     "support": {"doctor", "extensions", "house", "identity", "provisioning"},
