@@ -62,6 +62,16 @@ def ask(
     )
 
 
+def ask_again(app: Served, person: Person, *what: str) -> requests.Response:
+    """As `ask`, and up to three times more where the answer says to: a machine may be busy."""
+    answer = ask(app, person, *what)
+    for _ in range(3):
+        if not is_told_to_wait(answer):
+            break
+        answer = ask(app, person, *what)
+    return answer
+
+
 def code_of(answer: requests.Response) -> object:
     """The code of a problem document, or nothing."""
     return answer.json().get("code")

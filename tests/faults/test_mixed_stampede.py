@@ -6,7 +6,7 @@ import requests
 
 from tests.cast import BOB
 from tests.databases import count
-from tests.faults.crowds import ask, at_once, held_up, is_served
+from tests.faults.crowds import ask_again, at_once, held_up, is_served
 from tests.serving import Served
 
 WAYS_IN = [
@@ -21,7 +21,7 @@ CREATIONS = "SELECT count(*) FROM audit_events WHERE event = 'mentorado_created'
 
 def enter(app: Served, url: str, ways: list[tuple[str, str]]) -> list[requests.Response]:
     """Let Bob in by all these ways at once, and hold the door until two are there."""
-    crowd = partial(at_once, lambda way: ask(app, BOB, *way), ways)
+    crowd = partial(at_once, lambda way: ask_again(app, BOB, *way), ways)
     return held_up(url, NO_NEW_USERS, crowd, waiting=2)
 
 

@@ -7,7 +7,7 @@ import requests
 
 from identity.local import Person
 from tests.databases import count, opened
-from tests.faults.crowds import ask, at_once, held_up
+from tests.faults.crowds import ask_again, at_once, held_up
 from tests.serving import Served
 
 ADDRESS = "eva@example.com"
@@ -28,7 +28,7 @@ def waiting_id(url: str) -> int:
 
 def claim(app: Served, url: str) -> list[requests.Response]:
     """Let all of them ask at once, and hold the profile until two have got that far."""
-    crowd = partial(at_once, partial(ask, app), CLAIMANTS)
+    crowd = partial(at_once, partial(ask_again, app), CLAIMANTS)
     return held_up(url, HELD, crowd, waiting=2)
 
 
