@@ -71,7 +71,7 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"  {number} rows of {table} follow the profile that stays"
     yield f"{len(report.conflicts)} rows had a rival there and are archived"
     for conflict in report.conflicts:
-        yield "  {table}: a row of {from} in favour of {kept}".format(**conflict)
+        yield "  {table}: row {id} of {from} in favour of {kept}".format(**conflict)
     yield f"{len(report.ambiguous_addresses)} addresses have several profiles that nobody owns"
     for shared in report.ambiguous_addresses:
         yield f"  {shared['address']}: {', '.join(map(str, shared['mentorado_ids']))}"

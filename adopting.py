@@ -31,7 +31,8 @@ TIMES = text("""
 """)
 CONFLICTS = text("""
     SELECT coalesce(jsonb_agg(jsonb_build_object(
-               'table', table_name, 'row', content, 'from', mentorado_id, 'kept', kept_mentorado_id
+               'table', table_name, 'id', content -> 'id',
+               'from', mentorado_id, 'kept', kept_mentorado_id
            ) ORDER BY table_name, mentorado_id, content::text), '[]')
       FROM archived_rows WHERE reason = 'adoption' AND table_name <> 'mentorados'
 """)
@@ -69,7 +70,8 @@ REVENUE = text("""
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What taking over changes; ids and counts, and of rows that make room all they held.
+    """What taking over changes, in ids and counts; what a row holds is in the row, and afterwards
+    in the archive.
 
     `decisions` name the profile that stays and why: `history` (months or feedback), `used`
     (anything else refers to it), `older`, or `first` (the lower id).

@@ -60,10 +60,10 @@ def test_report_says_what_changes_and_why(runner: FlaskCliRunner, legacy: str) -
         (14, 13, "older"),
     ]
     assert told["moved"] == {"interacoes": 2, "metricas_mensais": 1}
-    assert [(c["table"], c["from"]) for c in told["conflicts"]] == [
-        ("atividade_progress", 10),
-        ("diagnosticos", 10),
-        ("metricas_mensais", 14),
+    assert [(c["table"], c["id"], c["from"]) for c in told["conflicts"]] == [
+        ("atividade_progress", 1, 10),
+        ("diagnosticos", 1, 10),
+        ("metricas_mensais", 4, 14),
     ]
     shared = {"address": "eva@example.com", "mentorado_ids": [15, 16]}
     assert told["ambiguous_addresses"] == [shared]
