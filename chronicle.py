@@ -7,12 +7,10 @@ from typing import TypeVar
 import structlog
 
 import metrics
-from provisioning.ensure import Ensured, Outcome
+from provisioning.ensure import CHANGES, Ensured, Outcome
 from provisioning.errors import ProvisioningError
 
 log = structlog.get_logger(__name__)
-
-CHANGES = {Outcome.CREATED, Outcome.LINKED, Outcome.CLAIMED}
 
 Result = TypeVar("Result", Ensured, "Ensured | None")
 

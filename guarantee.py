@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from acquaintance import learned
-from chronicle import CHANGES, told
+from chronicle import told
 from context_cache import ContextCache
 from extensions import transaction
 from flights import Flights
@@ -23,7 +23,7 @@ from perseverance import Perseverance
 from provisioning import messages, people
 from provisioning.audit import Entry
 from provisioning.departure import depart
-from provisioning.ensure import Ensured, Outcome, ensure
+from provisioning.ensure import CHANGES, Ensured, Outcome, ensure
 from provisioning.errors import (
     IdentityUnavailableError,
     NeedsAttentionError,

@@ -30,7 +30,7 @@ from blueprints.session import arrive, check_origin, hand_out_cookies, is_bearer
 from blueprints.stance import Access, Stance, stance_of
 from blueprints.toasts import tell
 from identity.tokens import SessionClaims
-from provisioning.ensure import Outcome
+from provisioning.ensure import CHANGES
 from session_context import READY, UNDECIDED, Context
 
 log = structlog.get_logger(__name__)
@@ -119,7 +119,7 @@ def _enforce(access: Access, context: Context) -> None:
 
 def _announce(context: Context) -> None:
     """Tell the person once, on their first page, that their profile is there."""
-    is_new = context.outcome in (Outcome.CREATED, Outcome.LINKED, Outcome.CLAIMED)
+    is_new = context.outcome in CHANGES
     if is_new and context.status == READY and not is_bearer():
         tell("Perfil criado!")
 

@@ -11,7 +11,7 @@ from extensions import Transaction
 from provisioning import difference
 from provisioning.counts import Counts
 from provisioning.difference import Range
-from provisioning.ensure import Ensured, Outcome
+from provisioning.ensure import CHANGES, Ensured
 from provisioning.errors import (
     DatabaseUnavailableError,
     IdentityUnavailableError,
@@ -66,7 +66,7 @@ class Closing:
             raise
         except ProvisioningError:
             return  # it is recorded, and the attempts will see to it
-        if ensured and ensured.outcome in (Outcome.CREATED, Outcome.LINKED, Outcome.CLAIMED):
+        if ensured and ensured.outcome in CHANGES:
             self.counts.add(ensured.outcome, is_ambiguous=ensured.is_ambiguous)
 
     def many(self, people: Range) -> None:

@@ -33,6 +33,10 @@ class Outcome(enum.StrEnum):
     DENIED = "denied"
 
 
+# After these something is otherwise than before, for caches, logs and people.
+CHANGES = (Outcome.CREATED, Outcome.LINKED, Outcome.CLAIMED)
+
+
 @dataclass(frozen=True, slots=True)
 class Ensured:
     """The result for one person; `mentorado` is None only for `admin` and `denied`."""

@@ -7,9 +7,8 @@ from sqlalchemy.orm import Session
 
 from models import AuditEvent
 from provisioning.audit import Entry
-from provisioning.ensure import Ensured, Outcome
+from provisioning.ensure import CHANGES, Ensured, Outcome
 
-CHANGES = (Outcome.CREATED, Outcome.LINKED, Outcome.CLAIMED)
 EVENTS = {f"mentorado_{outcome}": outcome for outcome in CHANGES}
 
 
