@@ -1,18 +1,17 @@
 """What `flask doctor` looks at: each part that this installation stands on, in one line each."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 import adopting
 import health
 from extensions import background_transaction
 from house import House
 from provisioning import backlog
+from provisioning.backlog import Backlog
 
 LONGEST_WAIT = 5  # sweep intervals; whoever waits longer is not being helped
 
@@ -37,8 +36,7 @@ def examine(house: House) -> Iterator[Finding]:
     redis = health.redis(is_configured=house.config.redis_url is not None)
     yield Finding("redis", redis != "down", redis.replace("_", " "))
     if not is_behind:
-        yield _asked("duplicates", partial(_duplicates, house))
-        yield _asked("backlog", partial(_backlog, house))
+        yield from _waiting(house)
 
 
 def _what_to_do() -> str:
@@ -46,23 +44,22 @@ def _what_to_do() -> str:
     return "another program's: flask adopt --dry-run" if is_foreign else "run: flask db upgrade"
 
 
-def _asked(part: str, question: Callable[[Session], tuple[bool, str]]) -> Finding:
+def _waiting(house: House) -> Iterator[Finding]:
+    """Who waits, and for what; counted once for both lines."""
     try:
         with background_transaction() as session:
-            return Finding(part, *question(session))
+            doubled = backlog.count_doubled_people(session)
+            found = backlog.count_backlog(session, house.guarantee.rules)
     except SQLAlchemyError as err:
-        return Finding(part, is_well=False, detail=type(err).__name__)
-
-
-def _duplicates(house: House, session: Session) -> tuple[bool, str]:
-    doubled = backlog.count_doubled_people(session)
-    shared = backlog.count_backlog(session, house.guarantee.rules).ambiguous_addresses
+        yield Finding("backlog", is_well=False, detail=type(err).__name__)
+        return
+    shared = found.ambiguous_addresses
     detail = f"{doubled} people with two profiles, {shared} addresses with two waiting profiles"
-    return not doubled, detail
+    yield Finding("duplicates", not doubled, detail)
+    yield _backlog(found, house)
 
 
-def _backlog(house: House, session: Session) -> tuple[bool, str]:
-    found = backlog.count_backlog(session, house.guarantee.rules)
+def _backlog(found: Backlog, house: House) -> Finding:
     interval = timedelta(seconds=house.config.sweep_interval_seconds)
     since = found.waiting_since
     waits_too_long = since is not None and house.now() - since > interval * LONGEST_WAIT
@@ -70,4 +67,4 @@ def _backlog(house: House, session: Session) -> tuple[bool, str]:
         f"{found.waiting} without profile, {found.dead_letters} dead letters, "
         f"{found.incomplete} incomplete identities"
     )
-    return not found.dead_letters and not waits_too_long, detail
+    return Finding("backlog", not found.dead_letters and not waits_too_long, detail)

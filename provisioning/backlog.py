@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import and_, func, not_, select
 from sqlalchemy.orm import Session
 
 from models import Mentorado, ProvisioningAttempt, User
 from models.provisioning_attempt import AttemptState
-from models.user import Role
 from provisioning import difference
 from provisioning.linking import Rules
 
@@ -23,7 +22,7 @@ IS_HELPED = (
 IS_NOT_DUE = (
     select(User.id)
     .where(User.clerk_id == ProvisioningAttempt.clerk_id)
-    .where(or_(User.blocked_at.is_not(None), User.deleted_at.is_not(None), User.role == Role.ADMIN))
+    .where(not_(and_(*difference.IS_MEANT_TO_HAVE_ONE)))
     .exists()
 )
 

@@ -16,6 +16,12 @@ Range = tuple[int, int]  # ids, the first excluded, the last included
 Waiting = aliased(Mentorado)  # a profile that nobody owns
 Rival = aliased(Mentorado)  # another one with the same address
 
+# Of a person: neither an admin nor shut out.
+IS_MEANT_TO_HAVE_ONE = (
+    User.role == Role.USER,
+    User.blocked_at.is_(None),
+    User.deleted_at.is_(None),
+)
 # With the table of profiles empty when it was last analysed, PostgreSQL would choose a nested loop
 # that is quadratic in the number of people.
 NO_NESTED_LOOP = text("SELECT set_config('enable_nestloop', 'off', true)")
@@ -122,14 +128,9 @@ def _waits_for_an_address() -> tuple[ColumnElement[bool], ...]:
 
 
 def _may_have_one() -> tuple[ColumnElement[bool], ...]:
-    """Neither an admin nor shut out, and not a case for the attempts."""
+    """Meant to have one, and not a case for the attempts."""
     has_record = exists().where(ProvisioningAttempt.clerk_id == User.clerk_id)
-    return (
-        User.role == Role.USER,
-        User.blocked_at.is_(None),
-        User.deleted_at.is_(None),
-        ~has_record,
-    )
+    return (*IS_MEANT_TO_HAVE_ONE, ~has_record)
 
 
 def _is_due() -> tuple[ColumnElement[bool], ...]:
