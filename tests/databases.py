@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 from app import create_app
 from config import Config
 from extensions import db
+from tests import serving
 
 # From now on no profile can be written, for a reason that does not pass.
 POISON = """
@@ -18,8 +19,7 @@ CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION 'poisoned' USING ERRCODE = '23514'; END $$;
 CREATE TRIGGER poison BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION poison();
 """
-# Tests ask again and again until something holds, and all of them as the same few people.
-UNLIMITED = {"rate_limit_per_minute": 1_000_000, "ensure_rate_limit_per_minute": 1_000_000}
+UNLIMITED = {name.lower(): int(number) for name, number in serving.UNLIMITED.items()}
 
 
 @contextmanager

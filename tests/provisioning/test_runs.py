@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from models import SweepRun
 from models.sweep_run import SweepStatus
 from provisioning import runs
+from tests.cast import NOW
 
 MINE, THEIRS = "host:1:a", "host:2:b"
 
@@ -122,6 +123,67 @@ def test_admin_s_run_does_not_delay_the_clock(session: Session) -> None:
     started(session, trigger="admin")
 
     assert runs.is_due(session, timedelta(minutes=1)) is True
+
+
+def totals(session: Session) -> dict[tuple[str, str], tuple[int, int]]:
+    found, _ = runs.totals(session)
+    return {(t.trigger, t.status): (t.runs, t.repaired) for t in found}
+
+
+def test_what_runs_came_to_is_added_up(session: Session) -> None:
+    for error in (None, None, "OperationalError"):
+        run = started(session)
+        counts = {"created": 2, "linked": 1}
+        runs.finish(session, run.id, owner=MINE, counts=counts, error=error)
+
+    assert totals(session) == {("clock", "succeeded"): (2, 6), ("clock", "failed"): (1, 3)}
+
+
+def test_abandoned_run_counts_with_what_it_had_done(session: Session) -> None:
+    run = started(session, owner=THEIRS)
+    runs.report(session, run.id, owner=THEIRS, counts={"created": 4})
+    silence(session, run, seconds=60)
+
+    runs.take_over(session, owner=MINE)
+
+    assert totals(session) == {("clock", "abandoned"): (1, 4)}
+
+
+@pytest.mark.parametrize(
+    ("trigger", "days", "is_kept"),
+    [("clock", 31, False), ("clock", 29, True), ("admin", 400, True)],
+)
+def test_only_old_runs_of_the_clock_are_forgotten(
+    session: Session, trigger: str, days: int, is_kept: bool
+) -> None:
+    run = SweepRun(status=SweepStatus.SUCCEEDED, trigger=trigger)
+    run.created_at = NOW - timedelta(days=days)
+    session.add(run)
+    session.flush()  # the query that forgets must find it
+
+    runs.forget_old(session, NOW)
+
+    assert bool(session.scalars(select(SweepRun.id)).all()) == is_kept
+
+
+def test_run_that_is_on_is_never_forgotten(session: Session) -> None:
+    run = started(session)
+    ages = update(SweepRun).values(created_at=NOW - timedelta(days=99))
+    session.execute(ages)
+
+    runs.forget_old(session, NOW)
+
+    assert session.scalars(select(SweepRun.id)).all() == [run.id]
+
+
+def test_totals_outlive_the_runs(session: Session) -> None:
+    run = started(session)
+    runs.finish(session, run.id, owner=MINE, counts={"created": 2})
+    session.execute(update(SweepRun).values(created_at=NOW - timedelta(days=99)))
+
+    runs.forget_old(session, NOW)
+
+    assert totals(session) == {("clock", "succeeded"): (1, 2)}
 
 
 def test_table_itself_lets_one_run_be_active(session: Session) -> None:
