@@ -14,6 +14,7 @@ from house import House
 from models import AuditEvent, Mentorado, ProvisioningAttempt, SweepRun, User
 from models.columns import SimNao
 from models.mentorado import Turma
+from models.sweep_run import SweepStatus
 from models.user import Role
 from provisioning import switch
 from provisioning.audit import Entry
@@ -457,3 +458,15 @@ def test_long_sweep_tells_how_far_it_is(session: Session, sweeper: Sweeper) -> N
 
     progress = [line["scanned"] for line in logs if line["event"] == "sweep_progress"]
     assert progress[:2] == [1, 2]
+
+
+def test_sweep_forgets_what_the_clock_did_long_ago(sweeper: Sweeper, session: Session) -> None:
+    old = SweepRun(status=SweepStatus.SUCCEEDED, trigger="clock")
+    old.created_at = sweeper.now() - timedelta(days=31)
+    session.add(old)
+    session.commit()
+    old_id = old.id
+
+    sweeper.start("clock")
+
+    assert old_id not in session.scalars(select(SweepRun.id)).all()

@@ -18,6 +18,12 @@ LEFT_BEHIND = text("""
     UNION ALL SELECT typname FROM pg_type WHERE typnamespace = 'public'::regnamespace
     UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
 """)
+# The rehearsal gave nobody a profile, and the last one is still on.
+RUNS = text("""
+    INSERT INTO sweep_runs (trigger, status, dry_run, created, linked) VALUES
+    ('clock', 'succeeded', false, 2, 1), ('clock', 'succeeded', true, 5, 0),
+    ('clock', 'failed', false, 0, 0), ('clock', 'running', false, 9, 0)
+""")
 UNNAMED = text("""
     SELECT conname FROM pg_constraint JOIN pg_class t ON t.oid = conrelid
      WHERE t.relnamespace = 'public'::regnamespace AND contype IN ('p', 'u', 'f', 'c')
@@ -64,6 +70,19 @@ def test_second_upgrade_changes_nothing(empty: Flask) -> None:
     upgrade()
 
     assert left_behind() == before
+
+
+def test_sweeps_of_before_are_added_up(empty: Flask) -> None:
+    upgrade(revision="0007")
+    with db.engine.begin() as connection:
+        connection.execute(RUNS)
+
+    upgrade()
+
+    with db.engine.connect() as connection:
+        asked = text("SELECT status, runs, repaired FROM sweep_totals WHERE trigger = 'clock'")
+        found = sorted(map(tuple, connection.execute(asked)))
+    assert found == [("failed", 1, 0), ("succeeded", 2, 3)]
 
 
 def test_models_and_migrations_are_equal(empty: Flask) -> None:
