@@ -41,6 +41,7 @@ from outage import Outage
 from perseverance import Perseverance
 from provisioning.attempts import RetryPolicy
 from provisioning.linking import Rules
+from service import Service
 
 BODY_LIMIT = 64 * 1024
 PARTS_LIMIT = 100  # of a multipart form; our largest has some twenty
@@ -57,7 +58,7 @@ def create_app(config: Config) -> Flask:
     Raises OSError when the instance folder cannot be written.
     """
     deadlines.watch()
-    app = Flask(__name__, instance_path=str(config.instance_path))
+    app = Service(__name__, instance_path=str(config.instance_path))
     app.config.from_mapping(_flask_settings(config))
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
     app.json.ensure_ascii = False  # type: ignore[attr-defined]

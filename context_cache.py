@@ -6,6 +6,7 @@ late fill lands on a dead key. Absence of a profile is neither kept nor believed
 
 import json
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -20,6 +21,7 @@ from session_context import READY, Context
 log = structlog.get_logger(__name__)
 
 SCREEN_TTL_SECONDS = 7 * 86_400  # people write to support within days
+REMEMBERED = 4_096  # identities; whoever asks once asks again within the minute
 LAST_GOOD_TTL_SECONDS = 86_400  # how long somebody may look at old numbers (DESIGN section 3)
 
 
@@ -65,7 +67,7 @@ class ContextCache:
     def keep(self, identity: Identity, context: Context) -> None:
         """Keep a usable context under the generation it carries."""
         if context.status == READY and context.generation is not None:
-            entry = _entry(context, identity=self._fingerprint(identity))
+            entry = _entry(context, identity=_fingerprint(self.edition, identity))
             self._store(_context(identity.clerk_id), entry, self.ttl_seconds)
 
     def renew(self, clerk_id: str) -> None:
@@ -110,7 +112,7 @@ class ContextCache:
     def _believed(self, entry: Any, generation: int, identity: Identity) -> Context | None:
         """Read an entry; one of another generation, or without a profile, counts as none."""
         found = _read(entry)
-        is_same = found.get("identity") == self._fingerprint(identity)
+        is_same = found.get("identity") == _fingerprint(self.edition, identity)
         if found.get("generation") != generation or not is_same:
             metrics.CACHE_REQUESTS.labels("miss").inc()
             log.info("cache_miss")
@@ -123,9 +125,11 @@ class ContextCache:
         log.info("cache_hit", user_id=found["user"]["id"])
         return Context(found["user"], found["mentorado"], READY, generation=generation)
 
-    def _fingerprint(self, identity: Identity) -> str:
-        said = f"{self.edition}|{identity!r}".encode("utf-8", "surrogatepass")
-        return blake2b(said, digest_size=12).hexdigest()
+
+@lru_cache(REMEMBERED)
+def _fingerprint(edition: str, identity: Identity) -> str:
+    said = f"{edition}|{identity!r}".encode("utf-8", "surrogatepass")
+    return blake2b(said, digest_size=12).hexdigest()
 
 
 def _entry(context: Context, **more: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """How the program speaks: one JSON object a line, or a readable line on a developer's terminal."""
 
+import json
 import logging
 import os
 import sys
@@ -74,7 +75,8 @@ def _facts() -> list[Processor]:
 
 
 def _json() -> list[Processor]:
-    return [_most_asked_for_first, structlog.processors.JSONRenderer(), _withhold]
+    write = json.JSONEncoder(default=repr).encode  # one for all lines
+    return [_most_asked_for_first, lambda _, __, event: write(event), _withhold]
 
 
 def _console() -> list[Processor]:

@@ -1,9 +1,11 @@
 """Addresses that came with a request: taken apart only where they can be."""
 
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from flask import request
 
+NAMES = 64  # of our server: it has few, and whoever makes some up pays for it
 NOWHERE = urlsplit("")
 
 
@@ -19,7 +21,12 @@ def taken_apart(address: str) -> SplitResult:
 
 def is_addressed() -> bool:
     """Whether the request says by a usable name which server it means (RFC 9112, section 3.2)."""
-    return bool(taken_apart(request.host_url).hostname) and _is_encodable(request.host)
+    return _is_usable(request.host)
+
+
+@lru_cache(NAMES)
+def _is_usable(host: str) -> bool:
+    return bool(taken_apart(f"http://{host}/").hostname) and _is_encodable(host)
 
 
 def _is_encodable(host: str) -> bool:

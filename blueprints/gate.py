@@ -5,7 +5,7 @@ fails cannot undo it. A view that does not state who may enter (blueprints/stanc
 """
 
 import re
-import uuid
+import secrets
 from urllib.parse import urlsplit
 
 import structlog
@@ -146,4 +146,4 @@ def _here() -> str:
 
 def _request_id() -> str:
     given = request.headers.get("X-Request-ID", "")
-    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if REQUEST_ID.fullmatch(given) else secrets.token_hex(16)

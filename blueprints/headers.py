@@ -1,5 +1,6 @@
 """What every answer tells browsers to refuse: foreign code, foreign frames, guessing, leaking."""
 
+from collections.abc import Sequence
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -7,32 +8,41 @@ from flask import Flask, Response, request
 
 from config import Config
 
+Header = tuple[str, str]
+
 LOOPBACK = "http://127.0.0.1:* http://localhost:*"  # where apps under development live
 FRAMED_BY_US = "auth.renewed"  # the only page that we frame ourselves
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    # The Origin of a form must stay: `no-referrer` would make browsers send «null».
-    "Referrer-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
 ONE_YEAR_SECONDS = 31_536_000
+HEADERS: Sequence[Header] = (
+    ("X-Content-Type-Options", "nosniff"),
+    # The Origin of a form must stay: `no-referrer` would make browsers send «null».
+    ("Referrer-Policy", "same-origin"),
+    ("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+)
+HTTPS: Sequence[Header] = (("Strict-Transport-Security", f"max-age={ONE_YEAR_SECONDS}"),)
 
 
 def register_headers(app: Flask, config: Config) -> None:
     """Have every answer carry the headers."""
-    app.after_request(partial(_protect, _policy(config), config.is_production))
+    everywhere = [*HEADERS, *(HTTPS if config.is_production else ())]
+    policy = _policy(config)
+    usual = [*everywhere, *_frames(policy, "'none'", "DENY")]
+    framed = [*everywhere, *_frames(policy, "'self'", "SAMEORIGIN")]
+    app.after_request(partial(_protect, usual, framed))
 
 
-def _protect(policy: str, is_production: bool, response: Response) -> Response:  # noqa: FBT001 - bound by partial
-    is_framed = request.endpoint == FRAMED_BY_US
-    ancestors = "'self'" if is_framed else "'none'"
-    response.headers.update(HEADERS)
-    response.headers["Content-Security-Policy"] = f"{policy}; frame-ancestors {ancestors}"
-    response.headers["X-Frame-Options"] = "SAMEORIGIN" if is_framed else "DENY"
-    if is_production:
-        response.headers["Strict-Transport-Security"] = f"max-age={ONE_YEAR_SECONDS}"
+def _protect(usual: Sequence[Header], framed: Sequence[Header], response: Response) -> Response:
+    response.headers.extend(framed if request.endpoint == FRAMED_BY_US else usual)
     return response
+
+
+def _frames(policy: str, ancestors: str, option: str) -> tuple[Header, Header]:
+    """Who may frame the page, for browsers of today and for older ones."""
+    return (
+        ("Content-Security-Policy", f"{policy}; frame-ancestors {ancestors}"),
+        ("X-Frame-Options", option),
+    )
 
 
 def _policy(config: Config) -> str:

@@ -69,6 +69,10 @@ class KeySet:
             raise KeysUnavailableError("the issuer's keys are not known")
         raise UnknownKeyError("unknown key id")
 
+    def holds(self, key: PyJWK) -> bool:
+        """Whether this very key is still the one of its id."""
+        return self._keys.get(str(key.key_id)) is key
+
     def _may_ask(self) -> bool:
         """The first keys are asked for until there are some; later ones at most once a minute."""
         if self._asked_at is None:

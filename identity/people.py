@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
-from identity.tokens import SessionClaims
+from identity.tokens import REMEMBERED, SessionClaims
 from provisioning.identity import Identity, clean_email, clean_name, clean_url
 
 
+@lru_cache(REMEMBERED)
 def identity_of(claims: SessionClaims) -> Identity:
     """Read the optional claims; whatever is missing or unusable is «not known».
 

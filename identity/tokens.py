@@ -1,11 +1,14 @@
 """Is this a session token of our Clerk instance? Checked to the letter, or refused."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, cast
 
 import jwt
+from jwt import PyJWK
 from jwt.exceptions import ExpiredSignatureError, ImmatureSignatureError, PyJWTError
 from jwt.types import Options
 
@@ -13,6 +16,8 @@ from identity.errors import InvalidTokenError, KeysUnavailableError, UntimelyTok
 from identity.keys import KeySet
 
 LEEWAY_SECONDS = 5
+REMEMBERED = 4_096  # tokens; each of them lives for a minute, and takes some three kilobytes
+HEADERS = 64  # an issuer writes one for each of its keys
 LONGEST_TOKEN = 16_384  # characters; more than any browser or server lets through in one header
 # An answer is read at once; that our clock is a little behind must send nobody round and round.
 OF_AN_ANSWER = {"verify_iss": False, "verify_iat": False, "verify_nbf": False}
@@ -27,7 +32,7 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\s]")
 SESSION_CATEGORIES = {None, "cl_B7d4PD111AAA", "cl_I7d4PD111III"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SessionClaims:
     """What a token says whose signature and times are verified; only this module makes one."""
 
@@ -36,24 +41,43 @@ class SessionClaims:
 
 
 @dataclass(frozen=True, slots=True)
+class Proof:
+    """What a token says, and under which key and until when (seconds of the epoch) that holds."""
+
+    claims: SessionClaims
+    key: PyJWK
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class TokenVerifier:
-    """Checks session tokens of one issuer (CONTRACT section 3)."""
+    """Checks session tokens of one issuer (CONTRACT section 3); `clock` is the time of day in
+    seconds. Threads may share it.
+    """
 
     keys: KeySet
     issuer: str | None
     authorized_parties: frozenset[str] = frozenset()
+    clock: Callable[[], float] = time.time
+    _proven: Any = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_proven", lru_cache(REMEMBERED)(self._prove))
 
     def verify(self, token: str) -> SessionClaims:
         """Return what a valid token says.
 
-        Raises InvalidTokenError for every other one, whatever is wrong with it (UntimelyTokenError
-        if it is nothing but the time), and KeysUnavailableError when it cannot be told.
+        A signature is checked once in a process, its key and its time at every call. Raises
+        InvalidTokenError for every other token, whatever is wrong with it (UntimelyTokenError if it
+        is nothing but the time), and KeysUnavailableError when it cannot be told.
         """
-        claims = self._decode(token, require=["exp", "sub"])
-        self._check_party(claims.get("azp"))
-        if claims.get("sts") == "pending":  # signed in, but with tasks of Clerk's left to do
-            raise InvalidTokenError("an unfinished session")
-        return SessionClaims(checked_subject(claims.get("sub")), claims)
+        proof: Proof = self._proven(token)
+        if not self.keys.holds(proof.key):  # the issuer has published others since
+            self._proven.cache_clear()
+            proof = self._proven(token)
+        if proof.until <= self.clock():
+            raise UntimelyTokenError("session-token-expired")
+        return proof.claims
 
     def directives(self, handshake: str) -> list[str]:
         """The cookies to set that a handshake token carries; raises as `verify` does.
@@ -61,7 +85,7 @@ class TokenVerifier:
         Signed by the issuer and of the session's class: a token of another class could carry what
         somebody else has written into it.
         """
-        directives = self._decode(handshake, **OF_AN_ANSWER).get("handshake")
+        directives = self._decode(handshake, **OF_AN_ANSWER)[0].get("handshake")
         if not isinstance(directives, list):
             raise InvalidTokenError("not a handshake")
         return [directive for directive in directives if isinstance(directive, str)]
@@ -70,12 +94,20 @@ class TokenVerifier:
         """Which session a token of ours belonged to, whatever its time; None for any other."""
         timeless = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
         try:
-            sid = self._decode(token, require=["sid"], **timeless)["sid"]
+            sid = self._decode(token, require=["sid"], **timeless)[0]["sid"]
         except (InvalidTokenError, KeysUnavailableError):
             return None
         return sid if isinstance(sid, str) and SESSION_ID.fullmatch(sid) else None
 
-    def _decode(self, token: str, **options: Any) -> dict[str, Any]:
+    def _prove(self, token: str) -> Proof:
+        claims, key = self._decode(token, require=["exp", "sub"])
+        self._check_party(claims.get("azp"))
+        if claims.get("sts") == "pending":  # signed in, but with tasks of Clerk's left to do
+            raise InvalidTokenError("an unfinished session")
+        until = int(claims["exp"]) + LEEWAY_SECONDS
+        return Proof(SessionClaims(checked_subject(claims.get("sub")), claims), key, until)
+
+    def _decode(self, token: str, **options: Any) -> tuple[dict[str, Any], PyJWK]:
         if len(token) > LONGEST_TOKEN:
             raise InvalidTokenError("too long")
         try:
@@ -96,13 +128,13 @@ class TokenVerifier:
             return "session-token-nbf"
         return "session-token-iat-in-the-future"
 
-    def _decoded(self, token: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        header = jwt.get_unverified_header(token)
+    def _decoded(self, token: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], PyJWK]:
+        header = _header(token.partition(".")[0])
         if header.get("cat") not in SESSION_CATEGORIES or header.get("typ", "JWT") != "JWT":
             raise InvalidTokenError("a token of another class")
         key = self.keys.key(str(header.get("kid")))
         usual = {"verify_aud": False, "verify_iss": self.issuer is not None}
-        return jwt.decode(
+        claims = jwt.decode(
             token,
             key.key,
             algorithms=["RS256"],
@@ -110,12 +142,19 @@ class TokenVerifier:
             leeway=LEEWAY_SECONDS,
             options=cast(Options, {**usual, **options}),
         )
+        return claims, key
 
     def _check_party(self, party: object) -> None:
         if party is None or not self.authorized_parties:
             return
         if not isinstance(party, str) or party not in self.authorized_parties:
             raise InvalidTokenError("another authorized party")
+
+
+@lru_cache(HEADERS)
+def _header(segment: str) -> Mapping[str, Any]:
+    """What the first part of a token says; all tokens under one key have the same."""
+    return jwt.get_unverified_header(f"{segment}..")
 
 
 def checked_subject(subject: object) -> str:

@@ -18,6 +18,7 @@ from tests.serving import Served, eventually, served, workers
 PEOPLE = newcomers(100)
 MESSENGER = PEOPLE[0]
 EARLY, LATE = PEOPLE[:4], PEOPLE[4:8]
+PATIENCE_SECONDS = 10  # gunicorn.conf.py's graceful_timeout, after which it is cut off
 PROFILES = "SELECT count(user_id) FROM mentorados"
 
 
@@ -50,7 +51,7 @@ def test_server_that_is_told_to_stop_waits_for_no_silent_client(second_app: Serv
 
         second_app.process.terminate()
 
-        assert second_app.process.wait(timeout=5) == 0
+        assert second_app.process.wait(timeout=PATIENCE_SECONDS - 1) == 0
 
 
 def lines_of(process: psutil.Process) -> list[object]:
