@@ -67,7 +67,7 @@ class ContextCache:
     def keep(self, identity: Identity, context: Context) -> None:
         """Keep a usable context under the generation it carries."""
         if context.status == READY and context.generation is not None:
-            entry = _entry(context, identity=_fingerprint(self.edition, identity))
+            entry = _entry(context, identity=fingerprint(self.edition, identity))
             self._store(_context(identity.clerk_id), entry, self.ttl_seconds)
 
     def renew(self, clerk_id: str) -> None:
@@ -112,7 +112,7 @@ class ContextCache:
     def _believed(self, entry: Any, generation: int, identity: Identity) -> Context | None:
         """Read an entry; one of another generation, or without a profile, counts as none."""
         found = _read(entry)
-        is_same = found.get("identity") == _fingerprint(self.edition, identity)
+        is_same = found.get("identity") == fingerprint(self.edition, identity)
         if found.get("generation") != generation or not is_same:
             metrics.CACHE_REQUESTS.labels("miss").inc()
             log.info("cache_miss")
@@ -127,7 +127,8 @@ class ContextCache:
 
 
 @lru_cache(REMEMBERED)
-def _fingerprint(edition: str, identity: Identity) -> str:
+def fingerprint(edition: str, identity: Identity) -> str:
+    """A short text that is the same for a person who says the same, under the same rules."""
     said = f"{edition}|{identity!r}".encode("utf-8", "surrogatepass")
     return blake2b(said, digest_size=12).hexdigest()
 

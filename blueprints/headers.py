@@ -1,6 +1,5 @@
 """What every answer tells browsers to refuse: foreign code, foreign frames, guessing, leaking."""
 
-from collections.abc import Sequence
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -8,41 +7,42 @@ from flask import Flask, Response, request
 
 from config import Config
 
-Header = tuple[str, str]
+Headers = dict[str, str]
 
 LOOPBACK = "http://127.0.0.1:* http://localhost:*"  # where apps under development live
 FRAMED_BY_US = "auth.renewed"  # the only page that we frame ourselves
 ONE_YEAR_SECONDS = 31_536_000
-HEADERS: Sequence[Header] = (
-    ("X-Content-Type-Options", "nosniff"),
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
     # The Origin of a form must stay: `no-referrer` would make browsers send «null».
-    ("Referrer-Policy", "same-origin"),
-    ("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
-    ("Cross-Origin-Opener-Policy", "same-origin"),
-)
-HTTPS: Sequence[Header] = (("Strict-Transport-Security", f"max-age={ONE_YEAR_SECONDS}"),)
+    "Referrer-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+HTTPS = {"Strict-Transport-Security": f"max-age={ONE_YEAR_SECONDS}"}
 
 
 def register_headers(app: Flask, config: Config) -> None:
     """Have every answer carry the headers."""
-    everywhere = [*HEADERS, *(HTTPS if config.is_production else ())]
+    everywhere = HEADERS | (HTTPS if config.is_production else {})
     policy = _policy(config)
-    usual = [*everywhere, *_frames(policy, "'none'", "DENY")]
-    framed = [*everywhere, *_frames(policy, "'self'", "SAMEORIGIN")]
+    usual = everywhere | _frames(policy, "'none'", "DENY")
+    framed = everywhere | _frames(policy, "'self'", "SAMEORIGIN")
     app.after_request(partial(_protect, usual, framed))
 
 
-def _protect(usual: Sequence[Header], framed: Sequence[Header], response: Response) -> Response:
+def _protect(usual: Headers, framed: Headers, response: Response) -> Response:
+    # No view sets any of them, so that there is nothing to be replaced.
     response.headers.extend(framed if request.endpoint == FRAMED_BY_US else usual)
     return response
 
 
-def _frames(policy: str, ancestors: str, option: str) -> tuple[Header, Header]:
+def _frames(policy: str, ancestors: str, option: str) -> Headers:
     """Who may frame the page, for browsers of today and for older ones."""
-    return (
-        ("Content-Security-Policy", f"{policy}; frame-ancestors {ancestors}"),
-        ("X-Frame-Options", option),
-    )
+    return {
+        "Content-Security-Policy": f"{policy}; frame-ancestors {ancestors}",
+        "X-Frame-Options": option,
+    }
 
 
 def _policy(config: Config) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
-from context_cache import ContextCache, LastGood
+from context_cache import ContextCache, LastGood, fingerprint
 from extensions import cache
 from generations import SMALLEST_START
 from house import House
@@ -141,8 +141,8 @@ def test_new_claims_in_the_token_pass_the_cache_by(
 def plant_entry_without_mentorado(contexts: ContextCache) -> None:
     generation = contexts.generations.of(BOB.clerk_id)
     who = identity_of(SessionClaims(BOB.clerk_id, asdict(BOB)))
-    fingerprint = contexts._fingerprint(who)
-    entry = {"generation": generation, "identity": fingerprint, "user": {"id": 7}}
+    said = fingerprint(contexts.edition, who)
+    entry = {"generation": generation, "identity": said, "user": {"id": 7}}
     cache.set(f"context:{BOB.clerk_id}", json.dumps(entry))
 
 
