@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from flask import Flask
-from flask.sessions import SecureCookieSessionInterface
+from flask import Flask, Request
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from itsdangerous import URLSafeTimedSerializer
 
 
@@ -13,6 +13,12 @@ class Sessions(SecureCookieSessionInterface):
 
     def __init__(self) -> None:
         self._signer: URLSafeTimedSerializer | None = None
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        """The browser's session, and for whoever sends no such cookie an empty one at once."""
+        if self.get_cookie_name(app) not in request.environ.get("HTTP_COOKIE", ""):
+            return self.session_class()
+        return super().open_session(app, request)
 
     def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
         """The signer; Flask makes a new one for each request, cookie or none."""

@@ -125,9 +125,13 @@ def _announce(context: Context) -> None:
 
 
 def _check_body_type() -> None:
-    has_body = bool(request.content_length) or "Transfer-Encoding" in request.headers
-    if has_body and is_api_path(request.path) and not request.is_json:
+    if _has_body() and is_api_path(request.path) and not request.is_json:
         raise UnsupportedMediaTypeError("the API reads JSON only")
+
+
+def _has_body() -> bool:
+    sent = request.environ
+    return bool(sent.get("CONTENT_LENGTH", "0").strip("0")) or "HTTP_TRANSFER_ENCODING" in sent
 
 
 def _is_page_visit() -> bool:
