@@ -1,8 +1,10 @@
 # Two commands for newcomers: `make run` and `make test`. Needs Python >= 3.11 with pip and venv.
 PYTHON ?= python3
 BIN := .venv/bin
-LOAD_USERS ?= 50
-LOAD_SECONDS ?= 20
+LOAD_USERS ?= 10 50 100
+LOAD_SECONDS ?= 10
+LOAD_SHAPE ?= at-once mixed
+SOAK_USERS ?= 50
 SOAK_MINUTES ?= 10
 
 .PHONY: run test lint types tests load lock
@@ -27,7 +29,8 @@ tests: dev
 	@$(BIN)/pytest -n 2 --dist worksteal
 
 load: dev
-	@$(BIN)/python -m benchmarks.load --users $(LOAD_USERS) --seconds $(LOAD_SECONDS)
+	@$(BIN)/python -m benchmarks.load --users $(LOAD_USERS) --seconds $(LOAD_SECONDS) \
+		--shape $(LOAD_SHAPE)
 
 # Known vulnerabilities of the locked packages; says so where their database is not reachable.
 .PHONY: audit
@@ -37,7 +40,7 @@ audit: dev
 # Ten minutes of load: does memory stay flat, and is every connection given back?
 .PHONY: soak
 soak: dev
-	@$(BIN)/python -m benchmarks.soak --users $(LOAD_USERS) --minutes $(SOAK_MINUTES)
+	@$(BIN)/python -m benchmarks.soak --users $(SOAK_USERS) --minutes $(SOAK_MINUTES)
 
 .PHONY: dev
 dev:

@@ -2,17 +2,25 @@
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import embedded
+from benchmarks.reports import Result, read_result, write_report
+from benchmarks.shapes import SHAPES
 from tests.databases import count
 from tests.serving import PROJECT, Served, child_environment, served
 
 WORKERS = "2"
 HEADLESS = ("--headless", "--only-summary", "--stop-timeout", "10s")
+REPORTS = PROJECT / "instance" / "load"
+STANDARD = ("at-once", "mixed")
 
 PEOPLE_WITHOUT_ONE_PROFILE = """
     SELECT count(*) FROM (
@@ -34,34 +42,98 @@ MUST_BE_ZERO = {
 }
 
 
-def main() -> int:
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What Locust is asked for; without a shape, the usual crowd."""
+
+    users: int
+    seconds: int
+    shape: str | None = None
+    slowest_ms: float | None = None
+    forgiven: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What its report is called."""
+        return f"{self.shape or 'usual'}-{self.users}"
+
+    @property
+    def options(self) -> list[str]:
+        """How Locust is told."""
+        crowd = ["-u", str(self.users), "-r", str(self.users), "-t", f"{self.seconds}s"]
+        asked = {"--shape": self.shape, "--slowest-first-login": self.slowest_ms}
+        told = [f"{option}={value}" for option, value in asked.items() if value is not None]
+        return [*crowd, *told, *(f"--forgive={kind}" for kind in self.forgiven)]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the load and return the exit code: 0 only when every invariant and threshold held."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--users", type=int, default=50, help="how many act at the same time")
-    parser.add_argument("--seconds", type=int, default=20, help="for how long")
-    wanted = parser.parse_args()
+    wanted = _parser().parse_args(arguments)
+    runs = [
+        Run(users, wanted.seconds, shape, wanted.slowest_first_login)
+        for shape in wanted.shape
+        for users in wanted.users
+    ]
     with (
         tempfile.TemporaryDirectory() as folder,
         served(Path(folder), WEB_CONCURRENCY=WORKERS) as app,
     ):
-        is_locust_content = run_locust(app, wanted.users, wanted.seconds)
+        results = [_measure(app, run, wanted.report) for run in runs]
         problems = look_into_the_database(app.instance) + errors_logged(app.log)
-    for problem in problems:
-        print(f"FAILED: {problem}")
-    is_good = is_locust_content and not problems
-    print("load: every invariant and threshold held" if is_good else "load: FAILED")
-    return 0 if is_good else 1
+    return conclude("load", wanted.report, results, problems)
 
 
-def run_locust(app: Served, users: int, seconds: int) -> bool:
+def _parser() -> argparse.ArgumentParser:
+    parser = common_options(__doc__, REPORTS)
+    add = parser.add_argument
+    add("--users", type=int, nargs="+", default=[50], help="how many act at the same time")
+    add("--seconds", type=int, default=10, help="for how long, each time")
+    add("--shape", choices=SHAPES, nargs="+", default=STANDARD, help="who comes when, in turn")
+    return parser
+
+
+def common_options(description: str | None, reports: Path) -> argparse.ArgumentParser:
+    """What everything that lets Locust loose can be asked for."""
+    parser = argparse.ArgumentParser(description=description)
+    add = parser.add_argument
+    add("--report", type=Path, default=reports, help="the folder for what is to be read")
+    add("--slowest-first-login", type=float, help="milliseconds at p95; otherwise the contract's")
+    return parser
+
+
+def _measure(app: Served, run: Run, reports: Path) -> Result:
+    print(f"\n{run.name}, {run.seconds} seconds", flush=True)
+    is_good = run_locust(app, run, reports)
+    return read_result(reports, run.name, is_good=is_good)
+
+
+def run_locust(app: Served, run: Run, reports: Path | None = None) -> bool:
     """Let the crowd in; whether Locust was content with what it met."""
-    command = [sys.executable, "-m", "locust", "-f", "locustfile.py", *HEADLESS]
-    crowd = ["-u", str(users), "-r", str(users), "-t", f"{seconds}s", "--host", app.url]
+    with crowded(app, run, reports) as locust:
+        return locust.wait() == 0
+
+
+@contextmanager
+def crowded(
+    app: Served, run: Run, reports: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Surround what happens while the crowd is there; it is sent home at the end."""
+    command = [sys.executable, "-m", "locust", "-f", "locustfile.py", *HEADLESS, *run.options]
+    if reports:
+        reports.mkdir(parents=True, exist_ok=True)
+        statistics = reports.resolve() / run.name
+        statistics.with_suffix(".json").unlink(missing_ok=True)
+        command += ["--html", f"{statistics}.html", "--json-file", str(statistics)]
     environment = child_environment({"INSTANCE_PATH": str(app.instance)})
-    run = subprocess.run(  # nosec B603 # our own words, no shell
-        [*command, *crowd], cwd=PROJECT, env=environment, check=False
+    locust = subprocess.Popen(  # nosec B603 # our own words, no shell
+        [*command, "--host", app.url], cwd=PROJECT, env=environment
     )
-    return run.returncode == 0
+    try:
+        yield locust
+    finally:
+        if locust.poll() is None:
+            locust.send_signal(signal.SIGINT)
+        locust.wait()
 
 
 def look_into_the_database(folder: Path) -> list[str]:
@@ -75,10 +147,22 @@ def look_into_the_database(folder: Path) -> list[str]:
     return [f"{number} {name}" for name, number in found.items() if number]
 
 
-def errors_logged(log: Path) -> list[str]:
-    """What the app itself called an error."""
+def errors_logged(log: Path, excused: tuple[str, ...] = ()) -> list[str]:
+    """What the app itself called an error, unless it begins with something that is excused."""
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
-    return [f"logged: {line}" for line in lines if line["level"] in ("error", "critical")]
+    errors = [line for line in lines if line["level"] in ("error", "critical")]
+    return [f"logged: {line}" for line in errors if not line["event"].startswith(excused)]
+
+
+def conclude(work: str, reports: Path, results: Sequence[Result], problems: list[str]) -> int:
+    """Tell how it went, in words and in a report, and by the exit code."""
+    failed = [result.name for result in results if not result.is_good]
+    problems += [f"{name}: Locust was not content, and says why" for name in failed]
+    for problem in problems:
+        print(f"FAILED: {problem}")
+    print(f"report: {write_report(reports, results, problems)}")
+    print(f"{work}: FAILED" if problems else f"{work}: every invariant and threshold held")
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

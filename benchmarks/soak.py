@@ -18,6 +18,7 @@ import embedded
 from app import CONNECTION_LIMIT
 from benchmarks.load import (
     WORKERS,
+    Run,
     errors_logged,
     look_into_the_database,
     run_locust,
@@ -67,7 +68,7 @@ def main() -> int:
         served(Path(folder), WEB_CONCURRENCY=WORKERS, REDIS_URL=redis.url) as app,
         ThreadPoolExecutor(1) as pool,
     ):
-        crowd = pool.submit(run_locust, app, wanted.users, seconds)
+        crowd = pool.submit(run_locust, app, Run(wanted.users, seconds))
         looks = list(_look_on(app, seconds, crowd.done))
         complaints = [] if crowd.result() else ["Locust was not content"]
         problems = look_into_the_database(app.instance) + errors_logged(app.log)

@@ -1,23 +1,32 @@
 """The load runs, and ends well, on a program that keeps its promise."""
 
-import subprocess
-import sys
+from pathlib import Path
 
-from tests.serving import PROJECT, child_environment
+import pytest
+
+from benchmarks import load
+from benchmarks.reports import Line, read_result
+
+PEOPLE = 6
+USUAL = (f"--users={PEOPLE}", "--slowest-first-login=60000")  # at any pace
 
 
-def test_short_load_finds_everything_in_order() -> None:
-    command = [sys.executable, "-m", "benchmarks.load", "--users", "10", "--seconds", "2"]
+def lines(report: Path, shape: str) -> dict[str, Line]:
+    result = read_result(report, f"{shape}-{PEOPLE}", is_good=True)
+    return {line.name: line for line in result.lines}
 
-    run = subprocess.run(
-        command,
-        cwd=PROJECT,
-        env=child_environment({}),
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "every invariant and threshold held" in run.stdout
+def test_every_shape_finds_everything_in_order_and_can_be_read_about(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shapes = ("at-once", "class-start", "stampede", "steady-day")
+
+    exit_code = load.main([*USUAL, "--seconds=1", f"--report={tmp_path}", "--shape", *shapes])
+
+    page = (tmp_path / "index.html").read_text()
+    assert exit_code == 0, capfd.readouterr()
+    assert [shape for shape in shapes if f'"{shape}-{PEOPLE}.html"' not in page] == []
+    assert lines(tmp_path, "at-once")[f"first login, {PEOPLE} at once"].times % PEOPLE == 0
+    assert lines(tmp_path, "class-start")["first login"].times == PEOPLE
+    assert lines(tmp_path, "stampede").keys() == {"first login, 10 devices"}
+    assert lines(tmp_path, "steady-day").keys() >= {"first login", "returning"}
