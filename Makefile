@@ -4,6 +4,7 @@ BIN := .venv/bin
 LOAD_USERS ?= 10 50 100
 LOAD_SECONDS ?= 10
 LOAD_SHAPE ?= at-once mixed
+MISHAPS ?= redis connections database worker
 SOAK_USERS ?= 50
 SOAK_MINUTES ?= 10
 
@@ -31,6 +32,12 @@ tests: dev
 load: dev
 	@$(BIN)/python -m benchmarks.load --users $(LOAD_USERS) --seconds $(LOAD_SECONDS) \
 		--shape $(LOAD_SHAPE)
+
+# The same while things break: each by itself, so that nothing is forgiven that it does not excuse.
+.PHONY: mishaps
+mishaps: dev
+	@for mishap in $(MISHAPS); do $(BIN)/python -m benchmarks.mishaps --only $$mishap \
+		--report instance/load/$$mishap || exit 1; done
 
 # Known vulnerabilities of the locked packages; says so where their database is not reachable.
 .PHONY: audit

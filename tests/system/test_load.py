@@ -1,10 +1,10 @@
-"""The load runs, and ends well, on a program that keeps its promise."""
+"""The load runs, and ends well, on a program that keeps its promise; also while things break."""
 
 from pathlib import Path
 
 import pytest
 
-from benchmarks import load
+from benchmarks import load, mishaps
 from benchmarks.reports import Line, read_result
 
 PEOPLE = 6
@@ -30,3 +30,13 @@ def test_every_shape_finds_everything_in_order_and_can_be_read_about(
     assert lines(tmp_path, "class-start")["first login"].times == PEOPLE
     assert lines(tmp_path, "stampede").keys() == {"first login, 10 devices"}
     assert lines(tmp_path, "steady-day").keys() >= {"first login", "returning"}
+
+
+def test_mishaps_are_noticed_and_cost_nobody_their_profile(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    exit_code = mishaps.main([*USUAL, "--seconds=0", f"--report={tmp_path}"])
+
+    said = capfd.readouterr()
+    assert exit_code == 0, said
+    assert [name for name in mishaps.MISHAPS if f"{name}: over" not in said.out] == []
