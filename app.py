@@ -21,6 +21,7 @@ from allowance import Allowances
 from blueprints.answers import LARGEST_FORM_BYTES
 from blueprints.doors import open_doors
 from config import Config
+from connections import LeanConnection, watch_for_hang_ups
 from context_cache import ContextCache
 from extensions import cache, db, migrate, watch_for_outages
 from flights import Flights
@@ -67,6 +68,7 @@ def create_app(config: Config) -> Flask:
         extension.init_app(app)
     migrate.init_app(app)
     with app.app_context():
+        watch_for_hang_ups(db.engine)
         app.extensions[EXTENSION] = _house(config, watch_for_outages(db.engine))
     open_doors(app, config)
     cli.register(app)
@@ -97,7 +99,10 @@ def _engine_options(config: Config) -> dict[str, Any]:
         "pool_size": min(config.web_threads + BACKGROUND_CONNECTIONS, CONNECTION_LIMIT),
         "max_overflow": 0,
         "pool_timeout": POOL_TIMEOUT_SECONDS,
-        "connect_args": {"application_name": "neon-dashboard"},
+        "connect_args": {
+            "application_name": "neon-dashboard",
+            "connection_factory": LeanConnection,
+        },
     }
 
 

@@ -36,6 +36,14 @@ def end() -> None:
     _deadline.set(None)
 
 
+def seconds_left() -> float | None:
+    """How long the database may still be waited for, 0 or less when the time is up; None where
+    nobody has set an end.
+    """
+    moment = _deadline.get()
+    return None if moment is None else moment - time.monotonic()
+
+
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
     """Bound what is asked inside, by these seconds and by the time the request has left."""
@@ -65,10 +73,6 @@ def _wait(connection: extensions.connection) -> None:
     while (state := connection.poll()) != extensions.POLL_OK:
         poll = select.poll()
         poll.register(connection.fileno(), POLLED[state])
-        if not poll.poll(_milliseconds_left()):
+        left = seconds_left()
+        if not poll.poll(None if left is None else max(0.0, left) * 1000):
             raise DeadlineError("the database did not answer in time")
-
-
-def _milliseconds_left() -> float | None:
-    moment = _deadline.get()
-    return None if moment is None else max(0.0, moment - time.monotonic()) * 1000

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 from flask_caching import Cache
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import Engine, MetaData, Select, Text, event, func, select, text
+from sqlalchemy import Engine, MetaData, Text, event
 from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session, registry
-from sqlalchemy.sql.functions import Function
 
 import deadlines
-from deadlines import DeadlineError
+from connections import GRACE_SECONDS
 from outage import Outage
 
 # PostgreSQL's own default names, so that an existing installation already follows the convention.
@@ -27,10 +25,6 @@ NAMING = {
 }
 STATEMENT_TIMEOUT_SECONDS = 0.9  # early enough for a coded answer within two seconds
 BACKGROUND_TIMEOUT_SECONDS = 60.0  # sweeps and commands: nobody waits, but nothing hangs for ever
-# What a server that runs gets on top, to say by itself that the time was up.
-GRACE_SECONDS = 0.15
-# A wait for a lock ends before its statement would, so that the error says which of the two it was.
-LOCK_SHARE = 0.75
 
 Transaction = Callable[[], AbstractContextManager[Session]]
 
@@ -58,11 +52,17 @@ def transaction(timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS) -> Iterator[
     """One unit of work: commits at the end, rolls back on any error, leaves nothing idle behind.
 
     The whole of it is bounded by the timeout: by the server for each statement and each wait for a
-    lock, set for this transaction only, so that it holds through a transaction-mode pooler; and by
-    our own clock, for a server that has stopped answering. Raises what SQLAlchemy raises, also when
-    it commits.
+    lock; and by our own clock, for a server that has stopped answering. Nothing reaches the server
+    before the first statement. Raises what SQLAlchemy raises, also when it commits.
     """
-    with deadlines.within(timeout_seconds + GRACE_SECONDS), _begun(timeout_seconds) as session:
+    # A session of its own instead of db.session: what one unit of work has read never leaks into
+    # the next. create_savepoint only matters where a test has already opened the transaction.
+    with (
+        deadlines.within(timeout_seconds + GRACE_SECONDS),
+        Session(
+            db.engine, expire_on_commit=False, join_transaction_mode="create_savepoint"
+        ) as session,
+    ):
         yield session
         session.commit()
 
@@ -90,38 +90,3 @@ def watch_for_outages(engine: Engine) -> Outage:
             return connection
 
     return outage
-
-
-def _begun(timeout_seconds: float) -> Session:
-    """A session in a transaction whose first statement has already reached the server.
-
-    A connection that died in the pool shows up here, where nothing is lost by taking a new one, so
-    that no round trip is spent on asking beforehand.
-    """
-    limits = select(
-        _limit("statement_timeout", timeout_seconds),
-        _limit("lock_timeout", timeout_seconds * LOCK_SHARE),
-    )
-    try:
-        return _session_after(limits)
-    except DBAPIError as err:
-        if not err.connection_invalidated or isinstance(err.orig, DeadlineError):
-            raise
-        return _session_after(limits)
-
-
-def _session_after(statement: Select[str, str]) -> Session:
-    # A session of its own instead of db.session: what one unit of work has read never leaks into
-    # the next. create_savepoint only matters where a test has already opened the transaction.
-    session = Session(db.engine, expire_on_commit=False, join_transaction_mode="create_savepoint")
-    try:
-        session.execute(statement)
-    except BaseException:
-        session.close()
-        raise
-    return session
-
-
-def _limit(name: str, seconds: float) -> Function[str]:
-    for_this_transaction_only = text("true")
-    return func.set_config(name, f"{seconds * 1000:.0f}ms", for_this_transaction_only)
