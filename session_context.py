@@ -13,6 +13,7 @@ from models.user import Role
 from provisioning.ensure import Ensured, Outcome
 from provisioning.errors import Denial
 from provisioning.identity import Identity
+from provisioning.rows import MentoradoRow, UserRow
 from shapes import Moment, one_of
 
 READY = "ready"
@@ -122,7 +123,7 @@ def context_without_profile(user: User | None, identity: Identity, status: str) 
     return Context(stranger, None, status, Outcome.DENIED)
 
 
-def user_shape(user: User) -> UserShape:
+def user_shape(user: User | UserRow) -> UserShape:
     """The user's public facts."""
     return {
         "id": user.id,
@@ -133,7 +134,7 @@ def user_shape(user: User) -> UserShape:
     }
 
 
-def mentorado_shape(mentorado: Mentorado) -> MentoradoShape:
+def mentorado_shape(mentorado: Mentorado | MentoradoRow) -> MentoradoShape:
     """The profile's public facts."""
     return {
         "id": mentorado.id,

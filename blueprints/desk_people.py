@@ -20,8 +20,8 @@ from models import Mentorado
 from provisioning import audit
 from provisioning.ensure import foresee
 from provisioning.errors import ProvisioningError
-from provisioning.standing import waiting_profiles
 from provisioning.states import PersonRow, person
+from provisioning.waiting import waiting_profiles
 
 desk_people = Blueprint("desk_people", __name__, url_prefix="/admin/pessoas")
 

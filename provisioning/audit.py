@@ -4,10 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert, or_, select
+from sqlalchemy import CTE, Insert, Text, bindparam, func, insert, or_, select, true
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from models import AuditEvent
+
+ENTERED = ("entry", "actor_id", "request_id", "details")  # columns that tell of the door
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ def record(
     details: dict[str, Any] | None = None,
 ) -> None:
     """Add one event; it stands or falls with the transaction."""
-    values = _values(entry, event, details)
+    values = {"event": event, **values_of(entry, details)}
     session.execute(insert(AuditEvent).values(user_id=user_id, mentorado_id=mentorado_id, **values))
 
 
@@ -57,9 +60,34 @@ def record_each(
     details: dict[str, Any] | None = None,
 ) -> None:
     """Add the same event for each of many profiles, in one go."""
-    values = _values(entry, event, details)
+    values = {"event": event, **values_of(entry, details)}
     rows = [{**values, "mentorado_id": mentorado_id} for mentorado_id in mentorado_ids]
     session.execute(insert(AuditEvent), rows)
+
+
+def recording(profiles: CTE) -> Insert:
+    """A statement that records the events of the list `:events` for each of these rows of
+    mentorados; the rest is bound by `values_of`.
+    """
+    event = (
+        func.unnest(bindparam("events", type_=ARRAY(Text))).table_valued("event").render_derived()
+    )
+    facts = [bindparam(name, type_=AuditEvent.__table__.c[name].type) for name in ENTERED]
+    rows = select(event.c.event, profiles.c.user_id, profiles.c.id, *facts).select_from(
+        profiles.join(event, true())
+    )
+    return insert(AuditEvent).from_select(["event", "user_id", "mentorado_id", *ENTERED], rows)
+
+
+def values_of(entry: Entry, details: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What every event says that came through this door."""
+    why = {"reason": entry.reason} if entry.reason else {}
+    return {
+        "entry": entry.door,
+        "actor_id": entry.actor_id,
+        "request_id": entry.request_id,
+        "details": {**(details or {}), **why} or None,
+    }
 
 
 def events(
@@ -83,15 +111,3 @@ def events(
         if number is not None
     ]
     return list(session.scalars(found.where(or_(*concerned)) if concerned else found))
-
-
-def _values(entry: Entry, event: str, details: dict[str, Any] | None) -> dict[str, Any]:
-    """What an event says apart from whom it concerns."""
-    why = {"reason": entry.reason} if entry.reason else {}
-    return {
-        "event": event,
-        "entry": entry.door,
-        "actor_id": entry.actor_id,
-        "request_id": entry.request_id,
-        "details": {**(details or {}), **why} or None,
-    }

@@ -1,13 +1,18 @@
 """The profile that nobody filled in: one definition, for one person at the door and for a batch."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import CTE, Subquery, case, func, literal, true
+from sqlalchemy import CTE, Select, Subquery, bindparam, case, func, literal, select, true
 from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.orm import Session
 
 from models import Mentorado, User
 from models.mentorado import Turma
+from provisioning import audit
+from provisioning.audit import Entry
 from provisioning.identity import NAME_LENGTH, URL_LENGTH
+from provisioning.rows import MENTORADO_COLUMNS, MentoradoRow, UserRow, mentorado_of
 
 NAMELESS = "Novo Usuário"
 
@@ -34,11 +39,37 @@ def automatic_profiles(people: CTE | Subquery) -> Insert:
     )
 
 
-def fill_gaps(profile: Mentorado, user: User) -> None:
-    """Let an automatic profile have what its person's identity did not tell at first."""
+def created_for(
+    session: Session, user_id: int, entry: Entry, events: Sequence[str]
+) -> MentoradoRow | None:
+    """Give a person an automatic profile and record it, in one round trip.
+
+    `events` are those that are recorded with it. None for whoever has a profile by now.
+    """
+    values = audit.values_of(entry) | {"of_user": user_id, "events": events}
+    row = session.execute(CREATE, values).one_or_none()
+    return None if row is None else mentorado_of(row)
+
+
+def gaps_filled(profile: MentoradoRow, user: UserRow) -> dict[str, str]:
+    """What an automatic profile lacks because its person's identity did not tell it at first, and
+    has told since; empty where there is nothing to be filled in.
+    """
+    filled: dict[str, str] = {}
     if profile.nome_completo == NAMELESS and user.name:
-        profile.nome_completo = user.name[:NAME_LENGTH]
-    if profile.email is None:
-        profile.email = user.email
-    if profile.foto_url is None and len(user.image_url or "") <= URL_LENGTH:
-        profile.foto_url = user.image_url
+        filled["nome_completo"] = user.name[:NAME_LENGTH]
+    if profile.email is None and user.email is not None:
+        filled["email"] = user.email
+    if profile.foto_url is None and 0 < len(user.image_url or "") <= URL_LENGTH:
+        filled["foto_url"] = str(user.image_url)
+    return filled
+
+
+def _create() -> Select[Any]:
+    them = select(User).where(User.id == bindparam("of_user")).subquery()
+    made = automatic_profiles(them).returning(*MENTORADO_COLUMNS).cte("made")
+    recorded = audit.recording(made).cte("recorded")
+    return select(made).add_cte(recorded)
+
+
+CREATE = _create()

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from models import Mentorado, ProvisioningAttempt, User
 from models.provisioning_attempt import AttemptState
-from provisioning.standing import waiting_for
+from provisioning.waiting import waiting_for
 
 
 @dataclass(frozen=True, slots=True)

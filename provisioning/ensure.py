@@ -1,25 +1,27 @@
 """The guarantee itself: after `ensure` commits, the person has exactly one profile."""
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from psycopg2.errors import UniqueViolation
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from models import Mentorado, User
+from models import Mentorado
 from models.mentorado import ONE_EACH
 from provisioning import audit
 from provisioning.audit import Entry
-from provisioning.automatic import automatic_profiles, fill_gaps
+from provisioning.automatic import created_for, gaps_filled
+from provisioning.encounter import Encounter, glimpse, meet
 from provisioning.errors import Denial, StaleDecisionError
 from provisioning.identity import Identity
 from provisioning.linking import Action, Decision, Rules, Standing, decide
-from provisioning.people import remember
 from provisioning.roles import follow_list
-from provisioning.standing import find, glimpsed, settled
+from provisioning.rows import MENTORADO_COLUMNS, MentoradoRow, UserRow, mentorado_of
+from provisioning.standing import held, standing_of
 
 
 class Outcome(enum.StrEnum):
@@ -42,8 +44,8 @@ class Ensured:
     """The result for one person; `mentorado` is None only for `admin` and `denied`."""
 
     outcome: Outcome
-    user: User
-    mentorado: Mentorado | None = None
+    user: UserRow
+    mentorado: MentoradoRow | None = None
     denial: Denial | None = None
     is_ambiguous: bool = False
 
@@ -67,17 +69,16 @@ def ensure(
     verified links nothing (CVE-2025-61783 and its kin). Raises whatever the database raises; a
     caller that rolls back has written nothing.
     """
-    # 1. The row lock makes calls for one person queue up; every statement below is a new one under
-    #    READ COMMITTED and so sees what the call before us has committed.
-    user = remember(session, identity, signs_in=entry.is_sign_in, now=now)
-    follow_list(session, user, rules.admin_emails, entry=entry)
-    # 2. What is there already.
-    found = find(session, user, rules)
-    # 3. What waits for this address, held still until the commit.
-    standing = settled(session, user, found.profile)
+    # 1. to 3. The row lock makes calls for one person queue up, and their address has its turn;
+    #    every statement is a new one under READ COMMITTED and so sees what the call before us has
+    #    committed: what is there already, and what waits for this address.
+    met = meet(session, identity, signs_in=entry.is_sign_in, now=now)
+    user = follow_list(session, met.user, rules.admin_emails, entry=entry)
+    met = held(session, replace(met, user=user))
+    standing = standing_of(session, met)
     # 4. and 5. Decide, act, record.
-    decision = decide(standing, found.rules)
-    return _carry_out(session, decision, user, found.profile, standing, entry)
+    decision = decide(standing, met.under(rules))
+    return _carry_out(session, decision, met, standing, entry)
 
 
 def foresee(session: Session, clerk_id: str, rules: Rules) -> Foreseen:
@@ -85,20 +86,15 @@ def foresee(session: Session, clerk_id: str, rules: Rules) -> Foreseen:
 
     Raises NoResultFound for a person who is not known.
     """
-    user = session.scalars(select(User).where(User.clerk_id == clerk_id)).one()
-    found = find(session, user, rules)
-    standing = glimpsed(session, user, found.profile)
-    return Foreseen(user.id, decide(standing, found.rules), standing)
+    met = glimpse(session, clerk_id)
+    standing = standing_of(session, met)
+    return Foreseen(met.user.id, decide(standing, met.under(rules)), standing)
 
 
 def _carry_out(
-    session: Session,
-    decision: Decision,
-    user: User,
-    profile: Mentorado | None,
-    standing: Standing,
-    entry: Entry,
+    session: Session, decision: Decision, met: Encounter, standing: Standing, entry: Entry
 ) -> Ensured:
+    user, profile = met.user, met.profile
     match decision:
         case Decision(Action.DENY, denial=denial):
             return Ensured(Outcome.DENIED, user, denial=denial)
@@ -108,19 +104,26 @@ def _carry_out(
             return _take_over(session, user, waiting, profile, entry)
         case Decision(Action.CREATE):
             return _create(session, user, entry, is_ambiguous=standing.is_ambiguous)
-    return _existing(user, profile)
+    return _existing(session, user, profile)
 
 
-def _existing(user: User, profile: Mentorado | None) -> Ensured:
+def _existing(session: Session, user: UserRow, profile: MentoradoRow | None) -> Ensured:
     if profile is not None and profile.is_unedited:
-        fill_gaps(profile, user)
+        profile = _completed(session, user, profile)
     if profile is not None and not profile.is_active:
         return Ensured(Outcome.DENIED, user, profile, Denial.MENTORADO_INACTIVE)
     return Ensured(Outcome.EXISTING, user, profile)
 
 
+def _completed(session: Session, user: UserRow, profile: MentoradoRow) -> MentoradoRow:
+    filled: dict[str, Any] = gaps_filled(profile, user)
+    if filled:
+        session.execute(update(Mentorado).where(Mentorado.id == profile.id).values(**filled))
+    return replace(profile, **filled)
+
+
 def _take_over(
-    session: Session, user: User, waiting: int, untouched: Mentorado | None, entry: Entry
+    session: Session, user: UserRow, waiting: int, untouched: MentoradoRow | None, entry: Entry
 ) -> Ensured:
     """Give the waiting profile to the person; an untouched automatic one makes room for it."""
     outcome, details = Outcome.LINKED, None
@@ -139,17 +142,17 @@ def _take_over(
     return Ensured(outcome, user, taken, None if taken.is_active else Denial.MENTORADO_INACTIVE)
 
 
-def _take_if_still_free(session: Session, user: User, waiting: int) -> Mentorado:
+def _take_if_still_free(session: Session, user: UserRow, waiting: int) -> MentoradoRow:
     # The condition, not what we read before, decides: a program that does not take our lock on the
     # address may have been faster.
     take = (
         update(Mentorado)
         .where(Mentorado.id == waiting, Mentorado.user_id.is_(None))
         .values(user_id=user.id, updated_at=func.now())
-        .returning(Mentorado)
+        .returning(*MENTORADO_COLUMNS)
     )
     try:
-        taken = session.scalars(take).one_or_none()
+        taken = session.execute(take).one_or_none()
     except IntegrityError as err:
         if not isinstance(err.orig, UniqueViolation) or err.orig.diag.constraint_name != ONE_EACH:
             raise
@@ -157,18 +160,13 @@ def _take_if_still_free(session: Session, user: User, waiting: int) -> Mentorado
         raise StaleDecisionError(f"user {user.id} was given a profile meanwhile") from err
     if taken is None:
         raise StaleDecisionError(f"mentorado {waiting} found an owner meanwhile")
-    return taken
+    return mentorado_of(taken)
 
 
-def _create(session: Session, user: User, entry: Entry, *, is_ambiguous: bool) -> Ensured:
-    them = select(User).where(User.id == user.id).subquery()
-    created = session.scalars(automatic_profiles(them).returning(Mentorado)).one_or_none()
+def _create(session: Session, user: UserRow, entry: Entry, *, is_ambiguous: bool) -> Ensured:
+    events = ["mentorado_created", *(["mentorado_link_ambiguous"] if is_ambiguous else [])]
+    created = created_for(session, user.id, entry, events)
     if created is None:  # a program that does not take our lock was faster; its row is the profile
-        theirs = select(Mentorado).where(Mentorado.user_id == user.id)
-        return _existing(user, session.scalars(theirs).one())
-    audit.record(session, entry, "mentorado_created", user_id=user.id, mentorado_id=created.id)
-    if is_ambiguous:
-        audit.record(
-            session, entry, "mentorado_link_ambiguous", user_id=user.id, mentorado_id=created.id
-        )
+        theirs = select(*MENTORADO_COLUMNS).where(Mentorado.user_id == user.id)
+        return _existing(session, user, mentorado_of(session.execute(theirs).one()))
     return Ensured(Outcome.CREATED, user, created, is_ambiguous=is_ambiguous)

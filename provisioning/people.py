@@ -1,6 +1,6 @@
 """The row of the person: written before anything is decided, and locked until it is."""
 
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import datetime
 
 from sqlalchemy import exists, select, text, update
@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from models import ProvisioningAttempt, User
 from provisioning.identity import Identity
 
+WRITTEN = [field.name for field in fields(Identity)]
 # What is not known never overwrites what is, and older news only fills gaps (`as_of` is None for
 # somebody who just comes by: that is always news).
 IS_NEWS = "(CAST(:as_of AS timestamptz) < users.identity_as_of) IS NOT TRUE"
@@ -43,7 +44,7 @@ CHANGES = f"""
 
 # UPDATE first, because INSERT … ON CONFLICT would use up an id of the 32-bit sequence at every
 # login. Both arms leave the row locked, so that calls for one person queue up here.
-UPSERT = text(f"""
+UPSERT = f"""
     WITH known AS (
         UPDATE users SET {CHANGES} WHERE clerk_id = :clerk_id RETURNING *
     ), fresh AS (
@@ -59,7 +60,7 @@ UPSERT = text(f"""
         RETURNING *
     )
     SELECT * FROM known UNION ALL SELECT * FROM fresh
-""")  # noqa: S608 - built from constants of this file only
+"""  # noqa: S608 - built from constants of this file only
 
 
 def is_complete(session: Session, clerk_id: str) -> bool:
@@ -97,10 +98,16 @@ def not_yet_complete(session: Session, clerk_ids: list[str]) -> set[str]:
 
 def remember(session: Session, identity: Identity, *, signs_in: bool, now: datetime) -> User:
     """Store what the identity knows and return the person's row, locked until the commit."""
-    values = asdict(identity) | {"signs_in": signs_in, "now": now}
-    statement = select(User).from_statement(UPSERT.bindparams(**values))
+    values = written(identity, signs_in=signs_in, now=now)
+    statement = select(User).from_statement(text(UPSERT).bindparams(**values))
     user: User = session.scalars(statement, execution_options={"populate_existing": True}).one()
     return user
+
+
+def written(identity: Identity, *, signs_in: bool, now: datetime) -> dict[str, object]:
+    """The values that `UPSERT` writes."""
+    known = {name: getattr(identity, name) for name in WRITTEN}
+    return {**known, "signs_in": signs_in, "now": now}
 
 
 def introduce(session: Session, identity: Identity, now: datetime) -> None:

@@ -11,7 +11,7 @@ from models import Mentorado, User
 from models.mentorado import Turma
 from provisioning import audit
 from provisioning.audit import Entry
-from provisioning.standing import is_untouched, lock_address, waiting_for
+from provisioning.waiting import is_untouched, lock_address, waiting_for
 
 
 class MentoradoExistsError(Exception):

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from models import Mentorado, User
 from provisioning import audit
 from provisioning.audit import Entry
-from provisioning.standing import is_untouched
+from provisioning.waiting import is_untouched
 
 
 class UnknownPersonError(Exception):

@@ -1,15 +1,17 @@
 """Who is an admin: whoever the operator lists by address, and whoever was granted it by hand."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from models import User
 from models.user import Role
 from provisioning import audit
 from provisioning.audit import Entry
+from provisioning.rows import UserRow
 
 
 class Change(Protocol):
@@ -25,20 +27,19 @@ class NobodyFoundError(Exception):
 
 
 def follow_list(
-    session: Session, user: User, admin_emails: frozenset[str], *, entry: Entry
-) -> None:
-    """Bring a person's role in line with ADMIN_EMAILS (CONTRACT section 2).
+    session: Session, user: UserRow, admin_emails: frozenset[str], *, entry: Entry
+) -> UserRow:
+    """Bring a person's role in line with ADMIN_EMAILS (CONTRACT section 2); returns them with it.
 
     The role comes with the verified primary address and goes with it, be it that the address or the
     list has changed. A granted role is not the list's business.
     """
     is_listed = user.email_verified and _lowered(user.email) in admin_emails
     if is_listed and not user.is_admin:
-        user.role, user.admin_by_address = Role.ADMIN, True
-        _record(session, user, entry, "listed")
-    elif user.admin_by_address and not is_listed:
-        user.role, user.admin_by_address = Role.USER, False
-        _record(session, user, entry, "unlisted")
+        return _listed(session, user, Role.ADMIN, entry)
+    if user.admin_by_address and not is_listed:
+        return _listed(session, user, Role.USER, entry)
+    return user
 
 
 def grant(session: Session, email: str, *, entry: Entry) -> list[str]:
@@ -75,9 +76,17 @@ def _with_proven_address(session: Session, email: str) -> Sequence[User]:
     return found
 
 
+def _listed(session: Session, user: UserRow, role: Role, entry: Entry) -> UserRow:
+    is_admin = role is Role.ADMIN
+    by_address = {"role": role, "admin_by_address": is_admin}
+    session.execute(update(User).where(User.id == user.id).values(**by_address))
+    _record(session, user, entry, "listed" if is_admin else "unlisted")
+    return replace(user, role=role, admin_by_address=is_admin)
+
+
 def _lowered(email: str | None) -> str | None:
     return None if email is None else email.strip().lower()
 
 
-def _record(session: Session, user: User, entry: Entry, action: str) -> None:
+def _record(session: Session, user: User | UserRow, entry: Entry, action: str) -> None:
     audit.record(session, entry, "admin_action", user_id=user.id, details={"action": action})

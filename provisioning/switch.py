@@ -10,7 +10,7 @@ from models import AppSetting
 from provisioning import audit
 from provisioning.audit import Entry
 from provisioning.linking import Rules
-from provisioning.standing import AUTO_CREATE
+from provisioning.waiting import AUTO_CREATE
 
 
 def is_on(session: Session) -> bool:

@@ -25,7 +25,7 @@ from provisioning.errors import (
     ProvisioningError,
     ProvisioningUnavailableError,
 )
-from provisioning.standing import ADDRESS_LOCKS
+from provisioning.waiting import ADDRESS_LOCKS
 from tests.cast import AT_THE_DOOR, BOB, NOW, identity
 from tests.databases import POISON, app_on, count, locking, opened
 

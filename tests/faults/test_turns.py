@@ -15,7 +15,7 @@ from provisioning import difference
 from provisioning.audit import Entry
 from provisioning.ensure import Outcome
 from provisioning.registration import pre_register
-from provisioning.standing import ADDRESS_LOCKS
+from provisioning.waiting import ADDRESS_LOCKS
 from tests.cast import AT_THE_DOOR, NOW, identity
 from tests.databases import app_on, count, locking, opened
 from tests.faults.crowds import queue_length

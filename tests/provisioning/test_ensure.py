@@ -13,11 +13,13 @@ from models import AppSetting, AuditEvent, Mentorado, MetricaMensal, User
 from models.columns import SimNao
 from models.mentorado import Turma
 from models.user import Role
+from provisioning.encounter import Encounter, meet
 from provisioning.ensure import Ensured, Outcome, ensure, foresee
 from provisioning.errors import Denial, StaleDecisionError
 from provisioning.identity import Identity
 from provisioning.linking import Action, Rules, Standing
-from provisioning.standing import Found
+from provisioning.rows import MentoradoRow
+from provisioning.standing import held
 from tests.cast import ALICE, AT_THE_DOOR, BOB, CHARLIE, NOW, identity
 
 Ensure = Callable[..., Ensured]
@@ -41,6 +43,20 @@ def pre_registered(session: Session, email: str, name: str = "Bob Pré") -> Ment
 
 def profiles(session: Session) -> int:
     return session.scalars(select(func.count()).select_from(Mentorado)).one()
+
+
+def got(result: Ensured) -> tuple[Outcome, int | None]:
+    """What happened, and with which profile."""
+    return result.outcome, result.mentorado.id if result.mentorado else None
+
+
+def edit(session: Session, profile: MentoradoRow | None) -> Mentorado:
+    """Note that a person has edited the profile; returns it."""
+    assert profile is not None
+    edited = session.get_one(Mentorado, profile.id)
+    edited.edited_at = NOW
+    session.flush()  # as if it were another request's
+    return edited
 
 
 def events(session: Session) -> list[str]:
@@ -118,13 +134,11 @@ def test_what_is_learned_later_replaces_nothing(session: Session, ensured: Ensur
 
 
 def test_profile_that_a_person_edited_keeps_its_gaps(session: Session, ensured: Ensure) -> None:
-    profile = ensured(Identity(BOB.clerk_id)).mentorado
-    assert profile is not None
-    profile.edited_at = NOW
-    session.flush()
+    profile = edit(session, ensured(Identity(BOB.clerk_id)).mentorado)
 
     ensured(identity(BOB))
 
+    session.refresh(profile)
     assert profile.nome_completo == "Novo Usuário"
 
 
@@ -161,7 +175,8 @@ def test_verified_address_links_the_pre_registered_profile(
 
     result = ensured(identity(BOB))
 
-    assert (result.outcome, result.mentorado) == (Outcome.LINKED, waiting)
+    assert got(result) == (Outcome.LINKED, waiting.id)
+    session.refresh(waiting)
     assert waiting.user_id == result.user.id
 
 
@@ -224,7 +239,7 @@ def test_second_person_of_a_shared_address_gets_an_own_profile(
 
     second = ensured(identity(EVE))
 
-    assert (first.mentorado, second.outcome) == (waiting, Outcome.CREATED)
+    assert (got(first), second.outcome) == ((Outcome.LINKED, waiting.id), Outcome.CREATED)
 
 
 def test_untouched_profile_is_folded_into_a_late_pre_registration(
@@ -235,7 +250,7 @@ def test_untouched_profile_is_folded_into_a_late_pre_registration(
 
     result = ensured(identity(BOB))
 
-    assert (result.outcome, result.mentorado) == (Outcome.CLAIMED, waiting)
+    assert got(result) == (Outcome.CLAIMED, waiting.id)
     assert profiles(session) == 1
 
 
@@ -247,7 +262,7 @@ def test_address_verified_late_finds_its_pre_registration(
 
     result = ensured(identity(BOB))
 
-    assert (result.outcome, result.mentorado) == (Outcome.CLAIMED, waiting)
+    assert got(result) == (Outcome.CLAIMED, waiting.id)
 
 
 def test_profile_with_a_month_is_kept(session: Session, ensured: Ensure) -> None:
@@ -258,18 +273,16 @@ def test_profile_with_a_month_is_kept(session: Session, ensured: Ensure) -> None
 
     result = ensured(identity(BOB))
 
-    assert (result.outcome, result.mentorado) == (Outcome.EXISTING, own)
+    assert got(result) == (Outcome.EXISTING, own.id)
 
 
 def test_profile_edited_by_a_person_is_kept(session: Session, ensured: Ensure) -> None:
-    own = ensured(identity(BOB)).mentorado
-    assert own is not None
-    own.edited_at = NOW
+    own = edit(session, ensured(identity(BOB)).mentorado)
     pre_registered(session, "bob@example.com")
 
     result = ensured(identity(BOB))
 
-    assert (result.outcome, result.mentorado) == (Outcome.EXISTING, own)
+    assert got(result) == (Outcome.EXISTING, own.id)
 
 
 def test_profile_that_an_unknown_table_refers_to_is_kept(session: Session, ensured: Ensure) -> None:
@@ -302,7 +315,7 @@ def test_inactive_mentorado_is_denied_but_kept(alice: Mentorado, ensured: Ensure
 
     result = ensured(identity(ALICE))
 
-    assert (result.denial, result.mentorado) == (Denial.MENTORADO_INACTIVE, alice)
+    assert (result.denial, got(result)[1]) == (Denial.MENTORADO_INACTIVE, alice.id)
 
 
 def test_stored_switch_stops_creation_and_leaves_the_person_known(
@@ -333,7 +346,8 @@ def test_profile_made_by_another_program_meanwhile_is_the_profile(
     session.flush()  # its profile needs the id
     values = {"user_id": user.id, "nome_completo": "Outro", "turma": Turma.NEON}
     session.add(Mentorado(**values))
-    monkeypatch.setattr("provisioning.ensure.find", lambda *_: Found(None, Rules()))
+    not_yet = replace(meet(session, identity(BOB), signs_in=True, now=NOW), profile=None)
+    monkeypatch.setattr("provisioning.ensure.meet", lambda *_, **__: not_yet)
 
     result = ensured(identity(BOB))
 
@@ -357,21 +371,24 @@ def test_profile_edited_while_we_waited_for_its_lock_is_kept(
     own = ensured(identity(BOB)).mentorado
     pre_registered(session, "bob@example.com")
 
-    def edit_meanwhile(_: Session, profile: Mentorado) -> None:
-        profile.edited_at = NOW
+    def edit_meanwhile(_: Session, met: Encounter) -> Encounter:
+        edit(session, met.profile)
+        return held(session, met)
 
-    monkeypatch.setattr("provisioning.standing._lock_profile", edit_meanwhile)
+    monkeypatch.setattr("provisioning.ensure.held", edit_meanwhile)
 
-    assert ensured(identity(BOB)).mentorado == own
+    assert got(ensured(identity(BOB))) == (Outcome.EXISTING, own.id if own else None)
 
 
 def test_profile_gone_while_we_waited_for_its_lock_is_decided_on_anew(
     session: Session, ensured: Ensure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ensured(identity(BOB))
+    own = ensured(identity(BOB)).mentorado
+    assert own is not None
     pre_registered(session, "bob@example.com")
-    gone = Mentorado(id=-1, created_automatically=True)
-    monkeypatch.setattr("provisioning.ensure.find", lambda *_: Found(gone, Rules()))
+    seen = meet(session, identity(BOB), signs_in=True, now=NOW)
+    gone = replace(seen, profile=replace(own, id=-1))
+    monkeypatch.setattr("provisioning.ensure.meet", lambda *_, **__: gone)
 
     with pytest.raises(StaleDecisionError):
         ensured(identity(BOB))
@@ -381,7 +398,7 @@ def test_profile_taken_by_another_program_meanwhile_is_decided_on_anew(
     alice: Mentorado, ensured: Ensure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stale = Standing(matches=(alice.id,))
-    monkeypatch.setattr("provisioning.ensure.settled", lambda *_: stale)
+    monkeypatch.setattr("provisioning.ensure.standing_of", lambda *_: stale)
 
     with pytest.raises(StaleDecisionError):
         ensured(identity(BOB))
@@ -402,9 +419,9 @@ def test_profile_given_meanwhile_is_decided_on_anew(
     session: Session, ensured: Ensure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ensured(identity(BOB))
-    stale = Standing(matches=(pre_registered(session, "bob@example.com").id,))
-    monkeypatch.setattr("provisioning.ensure.find", lambda *_: Found(None, Rules()))
-    monkeypatch.setattr("provisioning.ensure.settled", lambda *_: stale)
+    pre_registered(session, "bob@example.com")
+    not_yet = replace(meet(session, identity(BOB), signs_in=True, now=NOW), profile=None)
+    monkeypatch.setattr("provisioning.ensure.meet", lambda *_, **__: not_yet)
 
     with pytest.raises(StaleDecisionError):
         ensured(identity(BOB))

@@ -30,7 +30,7 @@ def sign_in(
     identity = Identity(who, "Eva", email, verified)
     ensured = ensure(session, identity, entry=AT_THE_DOOR, now=NOW, rules=Rules())
     assert ensured.mentorado is not None
-    return ensured.outcome, ensured.mentorado
+    return ensured.outcome, session.get_one(Mentorado, ensured.mentorado.id)
 
 
 def profiles(session: Session) -> int:

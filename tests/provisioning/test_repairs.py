@@ -24,7 +24,7 @@ NOBODY = 2_000_000_000
 def bob(session: Session) -> User:
     """Bob, signed in once: his profile is automatic and untouched."""
     ensured = ensure(session, identity(BOB), entry=AT_THE_DOOR, now=NOW, rules=Rules())
-    return ensured.user
+    return session.get_one(User, ensured.user.id)
 
 
 @pytest.fixture

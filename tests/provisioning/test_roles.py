@@ -4,12 +4,13 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models import AuditEvent, User
+from models import AuditEvent
 from models.user import Role
 from provisioning.audit import Entry
+from provisioning.encounter import meet
 from provisioning.identity import Identity
-from provisioning.people import remember
 from provisioning.roles import NobodyFoundError, follow_list, grant, revoke
+from provisioning.rows import UserRow
 from tests.cast import AT_THE_DOOR, BOB, NOW, identity
 
 LISTED = frozenset({"bob@example.com"})
@@ -17,11 +18,10 @@ NOBODY: frozenset[str] = frozenset()
 CLI = Entry("cli")
 
 
-def seen(session: Session, who: Identity, listed: frozenset[str] = LISTED) -> User:
-    user = remember(session, who, signs_in=True, now=NOW)
+def seen(session: Session, who: Identity, listed: frozenset[str] = LISTED) -> UserRow:
+    user = meet(session, who, signs_in=True, now=NOW).user
     follow_list(session, user, listed, entry=AT_THE_DOOR)
-    session.flush()
-    return user
+    return meet(session, who, signs_in=True, now=NOW).user
 
 
 def address(email: str, *, verified: bool = True) -> Identity:
