@@ -26,9 +26,9 @@ from models.user import Role
 from provisioning import switch
 from provisioning.audit import Entry, record
 from provisioning.counts import Counts
+from provisioning.encounter import remember
 from provisioning.errors import ProvisioningError
 from provisioning.identity import Identity
-from provisioning.people import remember
 from provisioning.runs import LeaseLostError, SweepRunningError
 from provisioning.sweep import BATCH_SIZE
 from roll_call import call_the_roll

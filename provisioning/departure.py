@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 from models import Mentorado, User
 from provisioning import audit
 from provisioning.audit import Entry
+from provisioning.encounter import remember
 from provisioning.identity import Identity
-from provisioning.people import remember
 
 
 def depart(session: Session, clerk_id: str, *, entry: Entry, now: datetime) -> User:

@@ -1,29 +1,27 @@
 """Meeting a person: written down, held still and known, in one message to the database."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, text
+from sqlalchemy import Column, bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Integer
 
-from models import AppSetting
+from models import AppSetting, Mentorado, User
 from provisioning.identity import Identity
 from provisioning.linking import Rules
-from provisioning.people import UPSERT, written
 from provisioning.rows import (
     MENTORADO_COLUMNS,
     USER_COLUMNS,
-    Columns,
     MentoradoRow,
     UserRow,
     mentorado_of,
     user_of,
 )
-from provisioning.waiting import ADDRESS_LOCKS, AUTO_CREATE
+from provisioning.waiting import ADDRESS_LOCKS, AUTO_CREATE, waiting_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,39 +40,29 @@ class Encounter:
         return replace(rules, auto_create=rules.auto_create and self.is_switched_on)
 
 
-def _listed(table: str, columns: Columns) -> str:
-    return ", ".join(f"{table}.{column.name}" for column in columns)
-
-
-WHO = """
-      FROM users AS person LEFT JOIN mentorados AS profile ON profile.user_id = person.id
-"""
-FACTS = f"""
-    SELECT {_listed("person", USER_COLUMNS)}, {_listed("profile", MENTORADO_COLUMNS)},
-           (SELECT value FROM app_settings WHERE key = '{AUTO_CREATE}'),
-           ARRAY(SELECT waiting.id FROM mentorados AS waiting
-                  WHERE waiting.user_id IS NULL AND person.email_verified AND person.email <> ''
-                    AND normalized_address(waiting.email) = normalized_address(person.email)
-                  ORDER BY waiting.id LIMIT 2)
-    {WHO} WHERE person.clerk_id = :clerk_id
-"""  # noqa: S608 - built from constants alone, as the next
-# Only where a waiting profile could still become theirs: there is none of their own, or one that
-# could make room. Whoever locks people's rows as well does so before, and profiles after.
-TURN = f"""
-    SELECT pg_advisory_xact_lock({ADDRESS_LOCKS}, hashtext(normalized_address(person.email)))
-    {WHO} WHERE person.clerk_id = :clerk_id AND person.email_verified AND person.email <> ''
-            AND (profile.id IS NULL
-                 OR (profile.created_automatically AND profile.edited_at IS NULL))
-"""
 COLUMNS = (
     *USER_COLUMNS,
     *MENTORADO_COLUMNS,
     AppSetting.__table__.c.value,
     Column("matches", ARRAY(Integer)),
 )
-GLIMPSE = text(FACTS).columns(*COLUMNS)
-# Several statements, each of which sees what was committed before it began.
-MEETING = text(f"{UPSERT}; {TURN}; {FACTS}").columns(*COLUMNS)
+# The function is of migration 0010, where every rule of what is stored stands.
+MEETING = text(f"""
+    SELECT {", ".join(f"(met.person).{column.name}" for column in USER_COLUMNS)},
+           {", ".join(f"(met.profile).{column.name}" for column in MENTORADO_COLUMNS)},
+           met.switch, met.matches
+      FROM meet_person(:clerk_id, :name, :email, :email_verified, :image_url, :login_method,
+                       :is_complete, :as_of, :signs_in, :now,
+                       {ADDRESS_LOCKS}, '{AUTO_CREATE}') AS met
+""").columns(*COLUMNS)  # noqa: S608 - names of columns, and constants
+TOLD = [field.name for field in fields(Identity)]
+GLIMPSE = (
+    select(*USER_COLUMNS, *MENTORADO_COLUMNS, AppSetting.value)
+    .select_from(User)
+    .outerjoin(Mentorado, Mentorado.user_id == User.id)
+    .outerjoin(AppSetting, AppSetting.key == AUTO_CREATE)
+    .where(User.clerk_id == bindparam("clerk_id"))
+)
 
 
 def meet(session: Session, identity: Identity, *, signs_in: bool, now: datetime) -> Encounter:
@@ -85,8 +73,15 @@ def meet(session: Session, identity: Identity, *, signs_in: bool, now: datetime)
     pre-registers it, wait.
     """
     session.flush()  # what the caller has changed counts as well, and text does not see to it
-    values = written(identity, signs_in=signs_in, now=now)
-    return _encounter(session.execute(MEETING, values).one())
+    told = {name: getattr(identity, name) for name in TOLD}
+    row = session.execute(MEETING, {**told, "signs_in": signs_in, "now": now}).one()
+    return _encounter(row)
+
+
+def remember(session: Session, identity: Identity, *, signs_in: bool, now: datetime) -> User:
+    """Store what the identity knows and return the person's row, locked as by `meet`."""
+    met = meet(session, identity, signs_in=signs_in, now=now)
+    return session.get_one(User, met.user.id, populate_existing=True)
 
 
 def glimpse(session: Session, clerk_id: str) -> Encounter:
@@ -95,7 +90,10 @@ def glimpse(session: Session, clerk_id: str) -> Encounter:
     Raises NoResultFound for a person who is not known.
     """
     session.flush()  # as above
-    return _encounter(session.execute(GLIMPSE, {"clerk_id": clerk_id}).one())
+    row = session.execute(GLIMPSE, {"clerk_id": clerk_id}).one()
+    seen = _encounter([*row, ()])
+    is_proven = seen.user.email_verified and seen.user.email
+    return replace(seen, matches=waiting_for(session, str(seen.user.email)) if is_proven else ())
 
 
 def _encounter(row: Sequence[Any]) -> Encounter:

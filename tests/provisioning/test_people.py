@@ -7,8 +7,9 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from models import User
+from provisioning.encounter import remember
 from provisioning.identity import Identity
-from provisioning.people import incomplete, is_complete, not_yet_complete, remember
+from provisioning.people import incomplete, is_complete, not_yet_complete
 from tests.cast import BOB, NOW, identity
 
 
