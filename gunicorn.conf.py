@@ -5,6 +5,8 @@ import sys
 from datetime import timedelta
 from typing import Any
 
+from gunicorn.glogging import Logger
+
 import launch
 import scheduler
 from config import ConfigError, load_config
@@ -18,6 +20,15 @@ except ConfigError as err:
     sys.exit(f"neon-dashboard: {err}")
 
 bind = settings.bind
+
+
+class Voice(Logger):  # type: ignore[misc] # gunicorn has no types
+    """Speaks of the server, not of every request: those are counted, and tell what they change."""
+
+    access_log_enabled = False
+
+
+logger_class = Voice
 workers = settings.web_concurrency
 threads = settings.web_threads
 worker_class = Doorman

@@ -1,6 +1,6 @@
 """Static files: an address changes with its content, so that browsers may keep what they have."""
 
-from functools import cache
+from functools import cache, partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,18 @@ COMPRESSED = ["text/html", "text/css", "text/javascript", "image/svg+xml"]  # wh
 def register_assets(app: Flask) -> None:
     """Compress pages and their parts; have static addresses carry their version."""
     app.config["COMPRESS_MIMETYPES"] = COMPRESSED
-    Compress(app)
+    app.config["COMPRESS_REGISTER"] = False  # answers of the API would pay for looking whether to
+    compress = Compress(app)
     app.url_defaults(_add_version)
+    app.after_request(partial(_compress, compress))
     app.after_request(_finish)  # registered last, so that it comes before the compression
+
+
+def _compress(compress: Compress, response: Response) -> Response:
+    if response.mimetype not in COMPRESSED:
+        return response
+    compressed: Response = compress.after_request(response)
+    return compressed
 
 
 def _add_version(endpoint: str, values: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ import time
 from functools import cache
 
 from flask import Flask, Response, g, request
+from prometheus_client import Counter, Histogram
 
 import metrics
 
@@ -25,12 +26,15 @@ def _start() -> None:
 def _count(response: Response) -> Response:
     """Labels come from tables of ours, never from what was sent, of which there is no end."""
     method = request.method if request.method in METHODS else "other"
-    route = _readable(request.url_rule.rule) if request.url_rule else "unknown"
-    metrics.HTTP_REQUESTS.labels(method, route, response.status_code).inc()
-    metrics.HTTP_SECONDS.labels(method, route).observe(time.monotonic() - g.started)
+    rule = request.url_rule.rule if request.url_rule else "unknown"
+    requests, seconds = _counters(method, rule, response.status_code)
+    requests.inc()
+    seconds.observe(time.monotonic() - g.started)
     return response
 
 
 @cache
-def _readable(rule: str) -> str:
-    return CONVERTER.sub(r"<\1>", rule)
+def _counters(method: str, rule: str, status: int) -> tuple[Counter, Histogram]:
+    route = CONVERTER.sub(r"<\1>", rule)
+    requests = metrics.HTTP_REQUESTS.labels(method, route, status)
+    return requests, metrics.HTTP_SECONDS.labels(method, route)
