@@ -1,10 +1,13 @@
 """The months a mentee has reported, as the dashboard reads them."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, bindparam, select, true
+from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.selectable import LateralFromClause
 
 from models import Feedback, Mentorado, MetricaMensal
 
@@ -58,69 +61,26 @@ class Report:
 
 
 def read_report(session: Session, mentorado_id: int) -> Report:
-    """Read a mentee's last twelve reported months, goals and the newest of the mentor's feedback.
+    """Read a mentee's last twelve reported months, goals and the newest of the mentor's feedback,
+    in one statement.
 
     Raises NoResultFound for an id that is not there.
     """
-    mentorado = session.scalars(select(Mentorado).where(Mentorado.id == mentorado_id)).one()
-    own = own_goals(mentorado)
-    rows = session.scalars(
-        select(MetricaMensal)
-        .where(MetricaMensal.mentorado_id == mentorado_id)
-        .order_by(MetricaMensal.ano.desc(), MetricaMensal.mes.desc())
-        .limit(WINDOW_MONTHS)
-    )
-    months = _ascending(_month(row, own) for row in rows)
-    return Report(months, own, _newest_feedback(session, mentorado_id))
+    rows = session.execute(REPORT, {"mentorado": mentorado_id}).all()
+    if not rows:
+        raise NoResultFound(f"no mentorado {mentorado_id}")
+    own = Goals(*(value or 0 for value in rows[0][OWN_GOALS]))
+    months = (_month(row[MONTH], row[GOALS_OF_MONTH], own) for row in rows)
+    feedback = MonthFeedback(*rows[0][FEEDBACK]) if rows[0][FEEDBACK][0] is not None else None
+    return Report(_ascending(month for month in months if month is not None), own, feedback)
 
 
-def own_goals(mentorado: Mentorado) -> Goals:
-    """The mentee's standing goals, which hold where a month sets none."""
-    return Goals(
-        faturamento=mentorado.meta_faturamento,
-        leads=mentorado.meta_leads or 0,
-        procedimentos=mentorado.meta_procedimentos or 0,
-        posts=mentorado.meta_posts or 0,
-        stories=mentorado.meta_stories or 0,
-    )
-
-
-def _newest_feedback(session: Session, mentorado_id: int) -> MonthFeedback | None:
-    row = session.scalars(
-        select(Feedback)
-        .where(Feedback.mentorado_id == mentorado_id)
-        .order_by(Feedback.ano.desc(), Feedback.mes.desc())
-        .limit(1)
-    ).one_or_none()
-    if row is None:
+def _month(facts: Sequence[Any], of_month: Sequence[Any], own: Goals) -> Month | None:
+    """One month; the single row of a mentee who has reported none is empty."""
+    if facts[0] is None:
         return None
-    return MonthFeedback(
-        row.ano, row.mes, row.analise_mes, row.foco_proximo_mes, row.sugestao_mentor
-    )
-
-
-def _month(row: MetricaMensal, own: Goals) -> Month:
-    return Month(
-        ano=row.ano,
-        mes=row.mes,
-        faturamento=row.faturamento,
-        lucro=row.lucro,
-        leads=row.leads,
-        procedimentos=row.procedimentos,
-        posts=row.posts_feed,
-        stories=row.stories,
-        goals=_goals_of_month(row, own),
-    )
-
-
-def _goals_of_month(row: MetricaMensal, own: Goals) -> Goals:
-    return Goals(
-        faturamento=_given(row.meta_faturamento, own.faturamento),
-        leads=_given(row.meta_leads, own.leads),
-        procedimentos=_given(row.meta_procedimentos, own.procedimentos),
-        posts=_given(row.meta_posts, own.posts),
-        stories=_given(row.meta_stories, own.stories),
-    )
+    goals = Goals(*map(_given, of_month, astuple(own)))
+    return Month(*(*facts, goals))
 
 
 def _given(of_month: int | None, own: int) -> int:
@@ -129,3 +89,32 @@ def _given(of_month: int | None, own: int) -> int:
 
 def _ascending(months: Iterable[Month]) -> tuple[Month, ...]:
     return tuple(sorted(months, key=lambda m: (m.ano, m.mes)))
+
+
+def _newest(
+    of: type[MetricaMensal | Feedback], columns: Iterable[str], number: int
+) -> LateralFromClause:
+    rows = select(*(of.__table__.c[name] for name in columns)).where(
+        of.mentorado_id == Mentorado.id
+    )
+    return rows.order_by(of.ano.desc(), of.mes.desc()).limit(number).lateral()
+
+
+def _report() -> Select[Any]:
+    months = _newest(MetricaMensal, [*MONTH_COLUMNS, *GOAL_COLUMNS], WINDOW_MONTHS)
+    feedback = _newest(Feedback, FEEDBACK_COLUMNS, 1)
+    return (
+        select(*(Mentorado.__table__.c[name] for name in GOAL_COLUMNS), months, feedback)
+        .outerjoin_from(Mentorado, months, true())
+        .outerjoin(feedback, true())
+        .where(Mentorado.id == bindparam("mentorado"))
+    )
+
+
+GOAL_COLUMNS = [f"meta_{field.name}" for field in fields(Goals)]
+MONTH_COLUMNS = ["ano", "mes", "faturamento", "lucro", "leads", "procedimentos"]
+MONTH_COLUMNS += ["posts_feed", "stories"]
+FEEDBACK_COLUMNS = [field.name for field in fields(MonthFeedback)]
+# A row for each month, with the mentee's goals before and the feedback behind it.
+REPORT = _report()
+OWN_GOALS, MONTH, GOALS_OF_MONTH, FEEDBACK = slice(0, 5), slice(5, 13), slice(13, 18), slice(18, 23)
