@@ -1,5 +1,6 @@
 """How the front door is served: `gunicorn wsgi:app` reads this by itself."""
 
+import gc
 import os
 import sys
 from datetime import timedelta
@@ -62,6 +63,9 @@ def when_ready(server: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """In each worker, after the fork and with its app: start the clock."""
+    # What is loaded by now stays for good: no use in looking through all of it again and again.
+    gc.collect()
+    gc.freeze()
     if settings.scheduler:
         app = worker.app.wsgi()
         interval = timedelta(seconds=settings.sweep_interval_seconds)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import CTE, Insert, Text, bindparam, func, insert, or_, select, true
+from sqlalchemy import CTE, Insert, Table, Text, bindparam, func, insert, or_, select, true
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
@@ -76,7 +76,8 @@ def recording(profiles: CTE) -> Insert:
     rows = select(event.c.event, profiles.c.user_id, profiles.c.id, *facts).select_from(
         profiles.join(event, true())
     )
-    return insert(AuditEvent).from_select(["event", "user_id", "mentorado_id", *ENTERED], rows)
+    into = ["event", "user_id", "mentorado_id", *ENTERED]
+    return insert(cast(Table, AuditEvent.__table__)).from_select(into, rows)
 
 
 def values_of(entry: Entry, details: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """The profile that nobody filled in: one definition, for one person at the door and for a batch."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import CTE, Select, Subquery, bindparam, case, func, literal, select, true
+from sqlalchemy import CTE, Select, Subquery, Table, bindparam, case, func, literal, select, true
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.orm import Session
 
@@ -33,9 +33,9 @@ def automatic_profiles(people: CTE | Subquery) -> Insert:
         "created_automatically": true(),
     }
     return (
-        insert(Mentorado)
+        insert(cast(Table, Mentorado.__table__))
         .from_select(list(values), people.select().with_only_columns(*values.values()))
-        .on_conflict_do_nothing(index_elements=[Mentorado.user_id])
+        .on_conflict_do_nothing(index_elements=["user_id"])
     )
 
 
@@ -47,7 +47,7 @@ def created_for(
     `events` are those that are recorded with it. None for whoever has a profile by now.
     """
     values = audit.values_of(entry) | {"of_user": user_id, "events": events}
-    row = session.execute(CREATE, values).one_or_none()
+    row = session.connection().execute(CREATE, values).one_or_none()
     return None if row is None else mentorado_of(row)
 
 
@@ -66,7 +66,9 @@ def gaps_filled(profile: MentoradoRow, user: UserRow) -> dict[str, str]:
 
 
 def _create() -> Select[Any]:
-    them = select(User).where(User.id == bindparam("of_user")).subquery()
+    # Of tables, not of objects: whatever is mapped would be looked after at every call.
+    users = User.__table__
+    them = select(users).where(users.c.id == bindparam("of_user")).subquery()
     made = automatic_profiles(them).returning(*MENTORADO_COLUMNS).cte("made")
     recorded = audit.recording(made).cte("recorded")
     return select(made).add_cte(recorded)

@@ -74,8 +74,8 @@ def meet(session: Session, identity: Identity, *, signs_in: bool, now: datetime)
     """
     session.flush()  # what the caller has changed counts as well, and text does not see to it
     told = {name: getattr(identity, name) for name in TOLD}
-    row = session.execute(MEETING, {**told, "signs_in": signs_in, "now": now}).one()
-    return _encounter(row)
+    values = {**told, "signs_in": signs_in, "now": now}
+    return _encounter(session.connection().execute(MEETING, values).one())
 
 
 def remember(session: Session, identity: Identity, *, signs_in: bool, now: datetime) -> User:

@@ -1,5 +1,6 @@
 """Which database errors can pass by themselves? A pure decision, and the patience for them."""
 
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ TRANSIENT_SQLSTATES = {
     "57P03": "cannot_connect_now",
 }
 CONNECTION_CLASS = "08"
+PASSING = (DBAPIError, PoolTimeoutError, StaleDecisionError)  # those among which some can pass
 
 
 def transient_reason(error: BaseException) -> str | None:
@@ -65,14 +67,28 @@ def patiently(
     Full jitter spreads those who failed together (AWS Architecture Blog, «Exponential Backoff And
     Jitter»). Raises the last error.
     """
+    started = time.monotonic()
+    try:
+        return work()
+    except PASSING as err:
+        failure: Exception | None = err
+
+    def again() -> Result:
+        """The first try has failed already: what follows it is set up only for whoever needs it."""
+        nonlocal failure
+        if failure is not None:
+            first, failure = failure, None
+            raise first
+        return work()
+
     retrying = backoff.on_exception(
         backoff.expo,
-        (DBAPIError, PoolTimeoutError, StaleDecisionError),
+        PASSING,
         factor=0.05,
-        max_time=budget_seconds,
+        max_time=max(0.0, budget_seconds - (time.monotonic() - started)),
         giveup=lambda error: transient_reason(error) is None,
         on_backoff=lambda details: on_retry(transient_reason(details["exception"]) or ""),
         jitter=backoff.full_jitter,
         logger=None,
     )
-    return retrying(work)()
+    return retrying(again)()
