@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.databases import opened
-from tests.faults.relay import Relay, relayed
+from tests.relay import Relay, relayed
 from tests.serving import Postgres, Served, served, start_postgres
 
 TURNSTILE = """

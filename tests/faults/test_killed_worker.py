@@ -11,7 +11,7 @@ import requests
 from tests.cast import BOB
 from tests.databases import count, locking
 from tests.faults.crowds import ask, queue_length
-from tests.faults.relay import Relay
+from tests.relay import Relay
 from tests.serving import Served, eventually, served, workers
 
 PROFILES = "SELECT count(*) FROM mentorados"

@@ -9,7 +9,7 @@ import pytest
 from tests.cast import BOB
 from tests.databases import count
 from tests.faults.crowds import ask
-from tests.faults.relay import Relay
+from tests.relay import Relay
 from tests.serving import Served, served
 
 CREATIONS = "SELECT count(*) FROM audit_events WHERE event = 'mentorado_created'"

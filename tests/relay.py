@@ -1,4 +1,4 @@
-"""A wire between the app and PostgreSQL that can keep the word «committed» to itself."""
+"""A wire between the app and PostgreSQL that counts, and can keep «committed» to itself."""
 
 import socket
 from collections.abc import Iterator
@@ -6,6 +6,8 @@ from contextlib import contextmanager, suppress
 from threading import Event, Thread
 
 from sqlalchemy import make_url
+
+from tests.wiretap import Tally, Wiretap
 
 COMMITTED = b"C\x00\x00\x00\x0bCOMMIT\x00"  # CommandComplete, as only the server says it
 
@@ -21,6 +23,7 @@ class Relay:
             .set(host="127.0.0.1", port=self._door.getsockname()[1], query={})
             .render_as_string(hide_password=False)
         )
+        self.tally = Tally()
         self.withholds = Event()
         self.has_withheld = Event()
 
@@ -31,22 +34,33 @@ class Relay:
                 client, _ = self._door.accept()
                 server = socket.socket(socket.AF_UNIX)
                 server.connect(self._server)
-                Thread(target=self._pass_on, args=(client, server), daemon=True).start()
-                Thread(target=self._pass_on, args=(server, client), daemon=True).start()
+                for line in ((client, server, None), (server, client, Wiretap(self.tally))):
+                    Thread(target=self._pass_on, args=line, daemon=True).start()
 
     def close(self) -> None:
         """Let nobody else in."""
         self._door.shutdown(socket.SHUT_RDWR)
         self._door.close()
 
-    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
-        with source, suppress(OSError):
-            while chunk := source.recv(65_536):
-                if self.withholds.is_set() and COMMITTED in chunk:
-                    self.has_withheld.set()
-                    continue
-                target.sendall(chunk)
-            target.shutdown(socket.SHUT_RDWR)
+    def _pass_on(
+        self, source: socket.socket, target: socket.socket, wiretap: Wiretap | None
+    ) -> None:
+        with source:
+            with suppress(OSError):
+                self._pass_on_all(source, target, wiretap)
+            with suppress(OSError):  # however it ended, the other side shall hear of it
+                target.shutdown(socket.SHUT_RDWR)
+
+    def _pass_on_all(
+        self, source: socket.socket, target: socket.socket, wiretap: Wiretap | None
+    ) -> None:
+        while chunk := source.recv(65_536):
+            if wiretap:
+                wiretap.hear(chunk)
+            if self.withholds.is_set() and COMMITTED in chunk:
+                self.has_withheld.set()
+                continue
+            target.sendall(chunk)
 
 
 @contextmanager

@@ -1,0 +1,103 @@
+"""What a request may cost, by counting and not by the clock: trips to the database, and calls.
+
+Whoever makes something cheaper lowers its budget here; whoever makes it dearer has to say so.
+"""
+
+import cProfile
+import pstats
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from house import EXTENSION
+from identity.local import Person
+from tests.cast import BOB, CHARLIE
+from tests.databases import app_on
+from tests.relay import relayed
+from tests.wiretap import Tally
+
+ENSURE, ME, DASHBOARD = "POST /api/auth/ensure", "GET /api/auth/me", "GET /dashboard"
+OVERVIEW = "GET /api/mentorados/me/overview"
+# Round trips and statements, BEGIN, limits and COMMIT among them.
+TRIPS = {
+    ("first", ENSURE): (3, 6),
+    ("first", ME): (3, 6),
+    ("known", ENSURE): (2, 5),
+    ("first", DASHBOARD): (5, 11),
+    ("warm", ME): (0, 0),
+    ("warm", OVERVIEW): (2, 5),
+    ("warm", DASHBOARD): (2, 5),
+}
+# Calls of Python functions, ours and the libraries', that one more such request makes.
+CALLS = {
+    ("first", ENSURE): 3_650,
+    ("known", ENSURE): 2_270,
+    ("warm", ME): 1_560,
+    ("warm", OVERVIEW): 2_750,
+    ("warm", DASHBOARD): 4_450,
+}
+EARLIER = tuple(replace(CHARLIE, clerk_id=f"user_earlier_{number}") for number in range(3))
+SLACK = 1.03  # libraries call a little more or less in their smallest releases
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """An app whose database is listened to, and how to ask it as somebody."""
+
+    client: FlaskClient
+    tally: Tally
+    headers: dict[str, dict[str, str]]
+
+    def ask(self, what: str, who: Person) -> None:
+        """Ask once, with the session token of before; it has to go well."""
+        method, path = what.split()
+        answer = self.client.open(path, method=method, headers=self.headers[who.clerk_id])
+        assert answer.status_code < 300, answer.text
+
+
+@pytest.fixture
+def bench(copy_database: Callable[[str], str], tmp_path: Path) -> Iterator[Bench]:
+    url = copy_database(f"budgets_{tmp_path.name}")
+    with relayed(url) as relay, app_on(tmp_path, relay.url) as app:
+        sign = app.extensions[EXTENSION].local.token
+        headers = {p.clerk_id: {"Authorization": f"Bearer {sign(p)}"} for p in (*EARLIER, BOB)}
+        yield Bench(app.test_client(), relay.tally, headers)
+
+
+def prepare(bench: Bench, state: str, what: str) -> None:
+    """Bring Bob into that state; others went the same way before, so that nothing is new."""
+    for who in EARLIER:
+        come(bench, state, what, who)
+        bench.ask(what, who)
+    come(bench, state, what, BOB)
+
+
+def come(bench: Bench, state: str, what: str, who: Person) -> None:
+    if state != "first":
+        bench.ask(ENSURE, who)
+    if state == "warm":
+        bench.ask(what, who)
+
+
+@pytest.mark.parametrize(("state", "what"), TRIPS, ids=map(" ".join, TRIPS))
+def test_request_goes_to_the_database_no_more_often(bench: Bench, state: str, what: str) -> None:
+    prepare(bench, state, what)
+    bench.tally.clear()
+
+    bench.ask(what, BOB)
+
+    assert (bench.tally.round_trips, bench.tally.statements) == TRIPS[state, what]
+
+
+@pytest.mark.parametrize(("state", "what"), CALLS, ids=map(" ".join, CALLS))
+def test_request_calls_no_more_functions(bench: Bench, state: str, what: str) -> None:
+    prepare(bench, state, what)
+    profile = cProfile.Profile()
+
+    profile.runcall(bench.ask, what, BOB)
+
+    calls = pstats.Stats(profile).total_calls  # type: ignore[attr-defined] # typeshed lacks it
+    assert calls <= CALLS[state, what] * SLACK
