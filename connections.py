@@ -51,7 +51,7 @@ class LeanConnection(extensions.connection):
         self._end("ROLLBACK")
 
     def _end(self, command: str) -> None:
-        if self.closed or _is_in_transaction(self):
+        if _is_in_transaction(self):
             with self.cursor() as cursor:
                 cursor.execute(command)
 
