@@ -61,8 +61,6 @@ def create_app(config: Config) -> Flask:
     deadlines.watch()
     app = Service(__name__, instance_path=str(config.instance_path))
     app.config.from_mapping(_flask_settings(config))
-    app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
-    app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.wsgi_app = _behind_proxies(app, config)  # type: ignore[method-assign] # as Flask documents
     for extension in (db, cache, Bootstrap5()):
         extension.init_app(app)

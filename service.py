@@ -1,11 +1,15 @@
 """Flask, without what it does at every request for programs of another kind."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 from flask import Flask, Request
+from flask.json.provider import DefaultJSONProvider
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from itsdangerous import URLSafeTimedSerializer
+
+COMPACT = {"separators"}
 
 
 class Sessions(SecureCookieSessionInterface):
@@ -27,8 +31,27 @@ class Sessions(SecureCookieSessionInterface):
         return self._signer
 
 
+class Json(DefaultJSONProvider):
+    """Answers as they are read: as they stand, in any script; by one encoder for all of them."""
+
+    sort_keys, ensure_ascii, compact = False, False, True
+
+    def __init__(self, app: Flask) -> None:
+        super().__init__(app)
+        encoder = json.JSONEncoder(
+            ensure_ascii=False, separators=(",", ":"), default=DefaultJSONProvider.default
+        )
+        self._encode = encoder.encode
+
+    def dumps(self, obj: Any, **options: Any) -> str:
+        """Encode; only whoever asks for more than compactness gets an encoder of their own."""
+        return super().dumps(obj, **options) if options.keys() - COMPACT else self._encode(obj)
+
+
 class Service(Flask):
     """The app; its views and hooks are plain functions."""
+
+    json_provider_class = Json
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -21,11 +21,13 @@ def register_assets(app: Flask) -> None:
     app.config["COMPRESS_REGISTER"] = False  # answers of the API would pay for looking whether to
     compress = Compress(app)
     app.url_defaults(_add_version)
-    app.after_request(partial(_compress, compress))
-    app.after_request(_finish)  # registered last, so that it comes before the compression
+    app.after_request(partial(_send, compress))
 
 
-def _compress(compress: Compress, response: Response) -> Response:
+def _send(compress: Compress, response: Response) -> Response:
+    if response.mimetype == "application/json":
+        return response
+    _finish(response)
     if response.mimetype not in COMPRESSED:
         return response
     compressed: Response = compress.after_request(response)
@@ -37,10 +39,10 @@ def _add_version(endpoint: str, values: dict[str, Any]) -> None:
         values.setdefault(VERSION, _version_of(endpoint, values["filename"]))
 
 
-def _finish(response: Response) -> Response:
+def _finish(response: Response) -> None:
     """What comes from a folder is read at once, or the compression would leave the file open."""
     if response.status_code not in FOUND or not _folder(request.endpoint or ""):
-        return response
+        return
     if response.status_code == FOUND[0]:
         response.direct_passthrough = False
         response.make_sequence()
@@ -49,7 +51,6 @@ def _finish(response: Response) -> Response:
     asked, name = request.args.get(VERSION), (request.view_args or {}).get("filename", "")
     if asked and asked == _version_of(request.endpoint or "", name):
         response.headers["Cache-Control"] = f"public, max-age={ONE_YEAR_SECONDS}, immutable"
-    return response
 
 
 def _version_of(endpoint: str, filename: str) -> str | None:

@@ -1,9 +1,11 @@
 """What every answer tells browsers to refuse: foreign code, foreign frames, guessing, leaking."""
 
-from functools import partial
+from collections.abc import Iterable
+from typing import Any
 from urllib.parse import urlsplit
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from flask import Flask, Response, request
+from flask import Flask
 
 from config import Config
 
@@ -28,13 +30,26 @@ def register_headers(app: Flask, config: Config) -> None:
     policy = _policy(config)
     usual = everywhere | _frames(policy, "'none'", "DENY")
     framed = everywhere | _frames(policy, "'self'", "SAMEORIGIN")
-    app.after_request(partial(_protect, usual, framed))
+    ours = {rule.rule for rule in app.url_map.iter_rules() if rule.endpoint == FRAMED_BY_US}
+    protected: Any = _protected(app.wsgi_app, ours, usual, framed)
+    app.wsgi_app = protected  # type: ignore[method-assign] # as Flask documents
 
 
-def _protect(usual: Headers, framed: Headers, response: Response) -> Response:
-    # No view sets any of them, so that there is nothing to be replaced.
-    response.headers.extend(framed if request.endpoint == FRAMED_BY_US else usual)
-    return response
+def _protected(
+    wsgi: WSGIApplication, ours: set[str], usual: Headers, framed: Headers
+) -> WSGIApplication:
+    """Around the app: what is the same for every answer is no matter of any single one."""
+    added, framing = list(usual.items()), list(framed.items())
+
+    def protected(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        more = framing if environ["PATH_INFO"] in ours else added
+
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            return start_response(status, headers + more, *error)
+
+        return wsgi(environ, start)
+
+    return protected
 
 
 def _frames(policy: str, ancestors: str, option: str) -> Headers:
