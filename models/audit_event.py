@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Identity, Index
+from sqlalchemy import BigInteger, Identity, Index, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -28,6 +28,10 @@ class AuditEvent(Model):
     __table_args__ = (
         Index("audit_events_user_id_idx", "user_id", "id"),
         Index("audit_events_mentorado_id_idx", "mentorado_id", "id"),
-        Index("audit_events_request_id_idx", "request_id"),
+        Index(
+            "audit_events_request_id_idx",
+            "request_id",
+            postgresql_where=text("request_id IS NOT NULL"),
+        ),
         Index("audit_events_at_idx", "at", postgresql_using="brin"),  # rows come in this order
     )

@@ -1,0 +1,24 @@
+"""Events without a request, such as those of the sweep, need no place in the index of requests."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0010"
+down_revision = "0009"
+
+NAME = "audit_events_request_id_idx"
+
+
+def upgrade() -> None:
+    op.drop_index(NAME, "audit_events")
+    op.create_index(
+        NAME,
+        "audit_events",
+        ["request_id"],
+        postgresql_where=sa.text("request_id IS NOT NULL"),
+    )
+
+
+def downgrade() -> None:
+    op.drop_index(NAME, "audit_events")
+    op.create_index(NAME, "audit_events", ["request_id"])
