@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import CTE, Insert, Table, Text, bindparam, func, insert, or_, select, true
+from sqlalchemy import CTE, Insert, Table, Text, bindparam, func, insert, literal, or_, select, true
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
@@ -89,6 +89,16 @@ def values_of(entry: Entry, details: dict[str, Any] | None = None) -> dict[str, 
         "request_id": entry.request_id,
         "details": {**(details or {}), **why} or None,
     }
+
+
+def record_of(changed: CTE, event: str) -> Insert:
+    """Add the same event of the sweep for each row of a change, in that change's own statement.
+
+    `changed` has the columns `id` of a profile and `user_id`.
+    """
+    columns = ["event", "entry", "user_id", "mentorado_id"]
+    facts = select(literal(event), literal("sweep"), changed.c.user_id, changed.c.id)
+    return insert(AuditEvent).from_select(columns, facts)
 
 
 def events(

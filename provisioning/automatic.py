@@ -18,7 +18,12 @@ NAMELESS = "Novo Usuário"
 
 
 def automatic_profiles(people: CTE | Subquery) -> Insert:
-    """Insert a profile for each of these rows of users; whoever has one by now keeps it.
+    """Insert a profile for each of these rows of users; whoever has one by now keeps it."""
+    return new_profiles(people).on_conflict_do_nothing(index_elements=["user_id"])
+
+
+def new_profiles(people: CTE | Subquery) -> Insert:
+    """Insert a profile for each of these rows of users; fails for all if one of them has one.
 
     `people` has the columns `id name email image_url`. Goals are the table's defaults, over-long
     values are cut or dropped (CONTRACT section 4.4).
@@ -32,11 +37,8 @@ def automatic_profiles(people: CTE | Subquery) -> Insert:
         "turma": literal(Turma.NEON, Mentorado.turma.type),
         "created_automatically": true(),
     }
-    return (
-        insert(cast(Table, Mentorado.__table__))
-        .from_select(list(values), people.select().with_only_columns(*values.values()))
-        .on_conflict_do_nothing(index_elements=["user_id"])
-    )
+    chosen = people.select().with_only_columns(*values.values())
+    return insert(cast(Table, Mentorado.__table__)).from_select(list(values), chosen)
 
 
 def created_for(

@@ -8,7 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from extensions import Transaction
-from provisioning import difference
+from provisioning import difference, optimistic
 from provisioning.counts import Counts
 from provisioning.difference import Range
 from provisioning.ensure import CHANGES, Ensured
@@ -18,11 +18,13 @@ from provisioning.errors import (
     ProvisioningError,
 )
 from provisioning.linking import Rules
+from provisioning.optimistic import ContendedError
 from provisioning.retry import is_connection_lost, patiently
 from provisioning.switch import may_create
 
 log = structlog.get_logger(__name__)
 
+Provided = tuple[int, int]  # how many were due, and how many of them got a profile
 PATIENCE_SECONDS = 3.0  # for a batch whose error can pass
 
 
@@ -70,10 +72,18 @@ class Closing:
             self.counts.add(ensured.outcome, is_ambiguous=ensured.is_ambiguous)
 
     def many(self, people: Range) -> None:
-        """Provide for a range in one statement; where somebody in it is poisoned, find them."""
+        """Provide for a range in one statement; with care where anything gets in its way."""
+        try:
+            self._at_once(people, _swiftly)
+        except (SQLAlchemyError, ContendedError) as err:
+            log.info("sweep_batch_contended", after_id=people[0], reason=type(err).__name__)
+            self._carefully(people)
+
+    def _carefully(self, people: Range) -> None:
+        """Pass over who is held and who was faster; where somebody is poisoned, find them."""
         try:
             patiently(
-                lambda: self._at_once(people),
+                lambda: self._at_once(people, difference.provide_range),
                 budget_seconds=PATIENCE_SECONDS,
                 on_retry=lambda reason: log.warning("sweep_batch_retried", reason=reason),
             )
@@ -83,12 +93,12 @@ class Closing:
             log.warning("sweep_batch_split", after_id=people[0], last_id=people[1])
             self._halves(people)
 
-    def _at_once(self, people: Range) -> None:
+    def _at_once(self, people: Range, provide: Callable[[Session, Range], Provided]) -> None:
         """The batch and the progress it means stand or fall together."""
         ahead = replace(self.counts)
         with self.transaction() as session:
             if may_create(session, self.rules):
-                ahead.add_batch(*difference.provide_range(session, people))
+                ahead.add_batch(*provide(session, people))
             else:
                 ahead.add_refused(difference.count_range(session, people))
             self.report(session, ahead)
@@ -99,10 +109,15 @@ class Closing:
         low, high = people
         if high - low > 1:
             middle = (low + high) // 2
-            self.many((low, middle))
-            self.many((middle, high))
+            self._carefully((low, middle))
+            self._carefully((middle, high))
             return
         with self.transaction() as session:
             alone = difference.clerk_ids(session, people)
         for clerk_id in alone:
             self.one(clerk_id)
+
+
+def _swiftly(session: Session, people: Range) -> Provided:
+    created = optimistic.provide_range(session, people)
+    return created, created

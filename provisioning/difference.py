@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, func, insert, literal, or_, select, text
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, text
 from sqlalchemy.orm import Session, aliased
 
-from models import AuditEvent, Mentorado, ProvisioningAttempt, User
+from models import Mentorado, ProvisioningAttempt, User
 from models.user import Role
+from provisioning import audit
 from provisioning.automatic import automatic_profiles
 from provisioning.linking import Rules
 
@@ -39,7 +41,7 @@ def missing_since(session: Session, rules: Rules) -> tuple[int, datetime | None]
     them has been known; the switch may be off for a while, but they wait.
     """
     session.execute(NO_NESTED_LOOP)
-    meant = [*_is_due(), _is_awaited()] if rules.invited_only else _is_due()
+    meant = [*_is_due(), is_awaited()] if rules.invited_only else _is_due()
     counted = select(func.count(), func.min(User.created_at)).select_from(User).where(*meant)
     number, since = session.execute(counted).one()
     return number, since
@@ -65,9 +67,7 @@ def provide_range(session: Session, people: Range) -> tuple[int, int]:
         .cte("due")
     )
     made = automatic_profiles(due).returning(Mentorado.id, Mentorado.user_id).cte("made")
-    facts = select(literal("mentorado_created"), literal("sweep"), made.c.user_id, made.c.id)
-    columns = ["event", "entry", "user_id", "mentorado_id"]
-    recorded = insert(AuditEvent).from_select(columns, facts).cte("recorded")
+    recorded = audit.record_of(made, "mentorado_created").cte("recorded")
     counts = [select(func.count()).select_from(cte).scalar_subquery() for cte in (due, made)]
     row = session.execute(select(*counts).add_cte(recorded)).one()
     return row[0], row[1]
@@ -92,7 +92,7 @@ def clerk_ids(session: Session, people: Range) -> Sequence[str]:
 
 def next_waiting(session: Session, after_id: int, size: int) -> Range | None:
     """The ids of the next `size` waiting profiles after that one; None after the last."""
-    ids = select(Waiting.id).where(*_waits_for_an_address(), Waiting.id > after_id)
+    ids = select(Waiting.id).where(*waits_for_an_address(), Waiting.id > after_id)
     page = ids.order_by(Waiting.id).limit(size).subquery()
     last = session.scalars(select(func.max(page.c.id))).one()
     return None if last is None else (after_id, last)
@@ -116,14 +116,15 @@ def who_might_link(session: Session, waiting: Range) -> list[str]:
         .select_from(Waiting)
         .join(User, and_(User.email_verified, is_same))
         .outerjoin(Mentorado, Mentorado.user_id == User.id)
-        .where(Waiting.id > low, Waiting.id <= high, *_waits_for_an_address())
+        .where(Waiting.id > low, Waiting.id <= high, *waits_for_an_address())
         .where(*_may_have_one(), or_(Mentorado.id.is_(None), is_foldable))
         .order_by(Waiting.id, User.id)
     )
     return list(dict.fromkeys(found))
 
 
-def _waits_for_an_address() -> tuple[ColumnElement[bool], ...]:
+def waits_for_an_address() -> tuple[ColumnElement[bool], ...]:
+    """Of a waiting profile: without owner, and with an address to be found by."""
     return (Waiting.user_id.is_(None), Waiting.email.is_not(None))
 
 
@@ -137,13 +138,27 @@ def _is_due() -> tuple[ColumnElement[bool], ...]:
     return (*_may_have_one(), ~exists().where(Mentorado.user_id == User.id))
 
 
+def is_due_within(people: Range) -> tuple[ColumnElement[bool], ...]:
+    """Of a person: in that range, due a profile and without one.
+
+    The range is told of the profiles as well, or each batch would read all of them.
+    """
+    theirs = exists().where(Mentorado.user_id == User.id, *is_within(Mentorado.user_id, people))
+    return (*is_within(User.id, people), *_may_have_one(), ~theirs)
+
+
+def is_within(column: Any, people: Range) -> tuple[ColumnElement[bool], ...]:
+    """Of an id of a user: in that range."""
+    low, high = people
+    return (column > low, column <= high)
+
+
 def _needs_no_decision(people: Range) -> tuple[ColumnElement[bool], ...]:
     """Due, and no waiting profile has their proven address."""
-    low, high = people
-    return (User.id > low, User.id <= high, *_is_due(), ~_is_awaited())
+    return (*is_due_within(people), ~is_awaited())
 
 
-def _is_awaited() -> ColumnElement[bool]:
+def is_awaited() -> ColumnElement[bool]:
     """Whether a profile without owner has their proven address."""
     waits = exists().where(
         Waiting.user_id.is_(None),

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from house import House
 from models import Mentorado, ProvisioningAttempt, SweepRun, User
 from models.mentorado import Turma
-from provisioning import difference
+from provisioning import difference, optimistic
 from provisioning.counts import SAMPLE_SIZE, Counts
 from provisioning.ensure import Ensured, Outcome
 from provisioning.errors import DatabaseUnavailableError
@@ -52,6 +52,7 @@ def test_database_that_goes_away_from_a_batch_ends_the_run(
         lost = OperationalError("", None, psycopg2.OperationalError(), connection_invalidated=True)
         raise lost
 
+    monkeypatch.setattr(optimistic, "provide_range", gone)
     monkeypatch.setattr(difference, "provide_range", gone)
     monkeypatch.setattr("provisioning.closing.PATIENCE_SECONDS", 0)
 
