@@ -24,6 +24,7 @@ from provisioning.ensure import Ensured
 from provisioning.identity import Identity
 from provisioning.runs import LeaseLostError, SweepRunningError
 from provisioning.sweep import BATCH_SIZE, Sweeper, SweepStoppedError
+from provisioning.together import Link
 
 log = structlog.get_logger(__name__)
 
@@ -85,6 +86,17 @@ def build_sweeper(
     def complete(clerk_id: str) -> Ensured | None:
         return guarantee.complete(clerk_id, entry=Entry("sweep"), now=_now())
 
+    def tell(link: Link, seconds: float) -> None:
+        guarantee.contexts.renew(link.clerk_id)
+        metrics.ENSURES.labels("sweep", "linked").inc()
+        log.info(
+            "mentorado_linked",
+            user_id=link.user_id,
+            mentorado_id=link.mentorado_id,
+            entry="sweep",
+            duration_ms=round(seconds * 1000, 1),
+        )
+
     return Sweeper(
         owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
         transaction=background_transaction,
@@ -96,6 +108,7 @@ def build_sweeper(
         batch_size=batch_size,
         on_progress=on_progress,
         on_batch=metrics.ENSURES.labels("sweep", "created").inc,
+        on_link=tell,
     )
 
 

@@ -1,6 +1,6 @@
-"""How the difference is closed: in batches where nothing is to be decided, else one by one."""
+"""How the difference is closed: in batches and groups where that is plain, else one by one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -11,7 +11,7 @@ from extensions import Transaction
 from provisioning import difference, optimistic
 from provisioning.counts import Counts
 from provisioning.difference import Range
-from provisioning.ensure import CHANGES, Ensured
+from provisioning.ensure import CHANGES, Ensured, Outcome
 from provisioning.errors import (
     DatabaseUnavailableError,
     IdentityUnavailableError,
@@ -21,6 +21,7 @@ from provisioning.linking import Rules
 from provisioning.optimistic import ContendedError
 from provisioning.retry import is_connection_lost, patiently
 from provisioning.switch import may_create
+from provisioning.together import Link, link_together
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +36,8 @@ class Closing:
     `provide` ensures one person in a transaction of its own and records a failure; `report` writes
     progress inside a batch's transaction and raises where the run is no longer ours. `complete`
     asks the identity provider about one person and ensures them with what it tells. `on_batch`
-    hears how many a batch has given a profile.
+    hears how many a batch has given a profile, `on_link` of each person who was linked in a group,
+    and in how many seconds by `monotonic`.
     """
 
     transaction: Transaction
@@ -45,6 +47,8 @@ class Closing:
     report: Callable[[Session, Counts], None]
     complete: Callable[[str], Ensured | None]
     on_batch: Callable[[int], None]
+    on_link: Callable[[Link, float], None]
+    monotonic: Callable[[], float]
 
     def one(self, clerk_id: str) -> None:
         """Ensure one person; whoever cannot be helped now must not keep the others waiting."""
@@ -70,6 +74,32 @@ class Closing:
             return  # it is recorded, and the attempts will see to it
         if ensured and ensured.outcome in CHANGES:
             self.counts.add(ensured.outcome, is_ambiguous=ensured.is_ambiguous)
+
+    def together(self, clerk_ids: Sequence[str]) -> None:
+        """Link those of a group who need nothing else; the others are still there to be found."""
+        started = self.monotonic()
+        try:
+            linked = self._link(clerk_ids)
+        except SQLAlchemyError as err:
+            log.warning("sweep_group_split", people=len(clerk_ids), reason=type(err).__name__)
+            if len(clerk_ids) > 1 and not is_connection_lost(err):
+                middle = len(clerk_ids) // 2
+                self.together(clerk_ids[:middle])
+                self.together(clerk_ids[middle:])
+            return
+        seconds = self.monotonic() - started
+        for link in linked:
+            self.on_link(link, seconds)
+
+    def _link(self, clerk_ids: Sequence[str]) -> list[Link]:
+        ahead = replace(self.counts)
+        with self.transaction() as session:
+            linked = link_together(session, clerk_ids, self.rules)
+            for _ in linked:
+                ahead.add(Outcome.LINKED)
+            self.report(session, ahead)
+        self.counts.become(ahead)
+        return linked
 
     def many(self, people: Range) -> None:
         """Provide for a range in one statement; with care where anything gets in its way."""

@@ -34,12 +34,18 @@ def follow_list(
     The role comes with the verified primary address and goes with it, be it that the address or the
     list has changed. A granted role is not the list's business.
     """
-    is_listed = user.email_verified and _lowered(user.email) in admin_emails
+    is_listed = _is_listed(user, admin_emails)
     if is_listed and not user.is_admin:
         return _listed(session, user, Role.ADMIN, entry)
     if user.admin_by_address and not is_listed:
         return _listed(session, user, Role.USER, entry)
     return user
+
+
+def is_in_line(user: User | UserRow, admin_emails: frozenset[str]) -> bool:
+    """Whether `follow_list` has nothing to do."""
+    is_listed = _is_listed(user, admin_emails)
+    return user.is_admin if is_listed else not user.admin_by_address
 
 
 def grant(session: Session, email: str, *, entry: Entry) -> list[str]:
@@ -82,6 +88,10 @@ def _listed(session: Session, user: UserRow, role: Role, entry: Entry) -> UserRo
     session.execute(update(User).where(User.id == user.id).values(**by_address))
     _record(session, user, entry, "listed" if is_admin else "unlisted")
     return replace(user, role=role, admin_by_address=is_admin)
+
+
+def _is_listed(user: User | UserRow, admin_emails: frozenset[str]) -> bool:
+    return user.email_verified and _lowered(user.email) in admin_emails
 
 
 def _lowered(email: str | None) -> str | None:

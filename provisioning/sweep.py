@@ -1,8 +1,9 @@
 """The sweep: closes the difference between who is due a profile and who has one.
 
 Level-triggered: each run computes the difference anew and ends in the same guarantee as a login.
-Whoever needs no decision is provided for a batch at a time, in one statement; whoever might link,
-and whoever has failed before, one by one. Nobody keeps the others waiting.
+Whoever needs no decision is provided for a batch at a time, in one statement; whoever plainly links
+in groups; whoever has failed before, and everybody else, one by one. Nobody keeps the others
+waiting.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from provisioning.ensure import Ensured
 from provisioning.errors import IdentityUnavailableError
 from provisioning.forecast import Forecast
 from provisioning.linking import Rules
+from provisioning.together import GROUP_SIZE, Link
 from provisioning.worklist import Worklist
 
 log = structlog.get_logger(__name__)
@@ -42,7 +44,8 @@ class Sweeper:
 
     `provide` ensures one person, by Clerk id, in a transaction of its own, tells the cache, and
     records a failure; `complete` asks the identity provider about them before. `monotonic` is a
-    clock in seconds, `now` the time of day. `on_batch` hears how many a batch has given a profile.
+    clock in seconds, `now` the time of day. `on_batch` hears how many a batch has given a profile,
+    `on_link` of each person who was linked in a group, and in how many seconds.
     """
 
     owner: str
@@ -55,6 +58,7 @@ class Sweeper:
     batch_size: int = BATCH_SIZE
     on_progress: Callable[[Counts], None] | None = None
     on_batch: Callable[[int], None] = lambda _: None
+    on_link: Callable[[Link, float], None] = lambda *_: None
     should_stop: Callable[[], bool] = lambda: False
 
     def start(self, trigger: str, *, dry_run: bool = False) -> Counts:
@@ -109,6 +113,9 @@ class Sweeper:
             self._take(steps(Forecast(self.transaction, self.rules, counts)), run, counts)
             return
         closing = self._closing(run, counts)
+        groups = worklist.groups(GROUP_SIZE)
+        self._take((partial(closing.together, group) for group in groups), run, counts)
+        # Level-triggered within the run as well: whom no group could help is still to be found.
         self._take(steps(closing), run, counts)
         try:
             self._take((partial(closing.learn, who) for who in worklist.incomplete()), run, counts)
@@ -125,6 +132,8 @@ class Sweeper:
             report,
             self.complete,
             self.on_batch,
+            self.on_link,
+            self.monotonic,
         )
 
     def _take(self, steps: Iterator[Step], run: SweepRun, counts: Counts) -> None:

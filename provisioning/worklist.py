@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import TypeVar
 
 from extensions import Transaction
@@ -41,6 +42,12 @@ class Worklist:
         while waiting := self._read(difference.next_waiting, after, self.batch_size):
             yield from self._read(difference.who_might_link, waiting)
             after = waiting[1]
+
+    def groups(self, size: int) -> Iterator[list[str]]:
+        """The same, so many at a time."""
+        found = self.who_might_link()
+        while group := list(islice(found, size)):
+            yield group
 
     def ranges(self) -> Iterator[Range]:
         """Ranges of user ids that together hold everybody."""

@@ -27,7 +27,7 @@ SELECT 'user_' || i, 'Pessoa ' || i, 'pessoa' || i || '@example.com', {verified}
 """
 EXPECTED = """
 INSERT INTO mentorados (nome_completo, email, turma)
-SELECT name, email, 'neon' FROM users
+SELECT name, email, 'neon' FROM users, generate_series(1, 2)
 """
 POISON = """
 CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS
@@ -40,15 +40,15 @@ CROWD = [Person(f"user_new_{i}", f"Nova {i}", f"nova{i}@example.com") for i in r
 PROFILES = "SELECT count(user_id) FROM mentorados"
 CREATIONS = "SELECT count(*) FROM audit_events WHERE event = 'mentorado_created'"
 RUNNING = "SELECT count(*) FROM sweep_runs WHERE status = 'running'"
-AT_WORK = "SELECT count(*) FROM sweep_runs WHERE status = 'running' AND linked > 0"
+AT_WORK = "SELECT count(*) FROM sweep_runs WHERE status = 'running' AND created > 0"
 BY_STATUS = "SELECT count(*) FROM sweep_runs WHERE status = '{status}' AND scanned > 0"
 
 
-def fill(url: str, people: int, *, expected: bool = False) -> None:
-    """People whom the database knows without a profile; if expected, one waits for each."""
+def fill(url: str, people: int, *, ambiguous: bool = False) -> None:
+    """People whom the database knows without a profile; if ambiguous, two wait for each."""
     with opened(url) as connection:
-        connection.exec_driver_sql(ABSENT.format(people=people, verified=expected))
-        if expected:
+        connection.exec_driver_sql(ABSENT.format(people=people, verified=ambiguous))
+        if ambiguous:
             connection.exec_driver_sql(EXPECTED)
 
 
@@ -109,7 +109,7 @@ def test_run_of_a_killed_owner_is_abandoned_and_another_process_finishes_the_wor
 def test_run_of_a_stopping_owner_goes_on_in_another_process_and_nobody_sees_an_error(
     app: Served, url: str
 ) -> None:
-    fill(url, people=300, expected=True)
+    fill(url, people=300, ambiguous=True)
     sweep(app)
     assert eventually(lambda: count(url, AT_WORK) == 1)
 
@@ -144,7 +144,7 @@ def test_people_who_sign_in_while_they_are_swept_have_one_profile_each(
     app: Served, url: str
 ) -> None:
     people = newcomers(300)
-    fill(url, people=300, expected=False)
+    fill(url, people=300)
     calls: list[Callable[[], requests.Response]] = [partial(ask, app, one) for one in people]
     calls.insert(8, partial(sweep, app))
 

@@ -48,7 +48,7 @@ def add_people(session: Session, count: int, **facts: object) -> list[User]:
 
 
 def add_expected(session: Session, count: int) -> list[User]:
-    """People for each of whom a profile waits, so that they are looked at one by one."""
+    """People for each of whom a profile waits, so that they are linked."""
     people = [
         User(clerk_id=f"user_{index}", email=f"{index}@example.com", email_verified=True)
         for index in range(count)
@@ -59,6 +59,15 @@ def add_expected(session: Session, count: int) -> list[User]:
     )
     session.commit()
     return people
+
+
+def add_ambiguous(session: Session, count: int) -> None:
+    """People for each of whom two profiles wait, so that they are looked at one by one."""
+    people = add_expected(session, count)
+    session.add_all(
+        Mentorado(nome_completo="Y", email=person.email, turma=Turma.NEON) for person in people
+    )
+    session.commit()
 
 
 def add_others(session: Session) -> list[User]:
@@ -309,7 +318,7 @@ def test_run_row_tells_the_whole_story(session: Session, sweeper: Sweeper) -> No
 
 
 def test_unexpected_error_closes_the_run_as_failed(session: Session, sweeper: Sweeper) -> None:
-    add_expected(session, 1)
+    add_ambiguous(session, 1)
 
     def provide(clerk_id: str) -> object:
         raise RuntimeError(clerk_id)
@@ -322,7 +331,7 @@ def test_unexpected_error_closes_the_run_as_failed(session: Session, sweeper: Sw
 
 
 def test_owner_who_lost_the_lease_stops(session: Session, sweeper: Sweeper) -> None:
-    add_expected(session, 4)
+    add_ambiguous(session, 4)
     hours = iter(range(0, 3600, 60))
 
     def provide(clerk_id: str) -> object:
@@ -400,8 +409,8 @@ def test_inactive_profile_is_not_made_again(session: Session, sweeper: Sweeper) 
 def test_process_that_stops_gives_the_run_back_to_the_queue(
     session: Session, sweeper: Sweeper
 ) -> None:
-    add_expected(session, 3)
-    asked = iter([False, True])
+    add_ambiguous(session, 3)
+    asked = iter([False, False, True])  # the first is about the group of all three
 
     with pytest.raises(SweepStoppedError):
         replace(sweeper, should_stop=lambda: next(asked)).start("clock")
@@ -425,7 +434,7 @@ def test_run_that_was_given_back_is_finished_by_another_process(
 
 
 def test_ctrl_c_closes_the_run(session: Session, sweeper: Sweeper) -> None:
-    add_expected(session, 1)
+    add_ambiguous(session, 1)
 
     def provide(clerk_id: str) -> object:
         raise KeyboardInterrupt(clerk_id)
@@ -438,7 +447,7 @@ def test_ctrl_c_closes_the_run(session: Session, sweeper: Sweeper) -> None:
 
 
 def test_person_helped_meanwhile_counts_as_existing(session: Session, sweeper: Sweeper) -> None:
-    add_expected(session, 1)
+    add_ambiguous(session, 1)
 
     def provide(clerk_id: str) -> object:
         sweeper.provide(clerk_id)
@@ -450,14 +459,14 @@ def test_person_helped_meanwhile_counts_as_existing(session: Session, sweeper: S
 
 
 def test_long_sweep_tells_how_far_it_is(session: Session, sweeper: Sweeper) -> None:
-    add_expected(session, 2)
+    add_ambiguous(session, 2)
     minutes = iter(range(0, 3600, 60))
 
     with capture_logs() as logs:
         replace(sweeper, monotonic=lambda: float(next(minutes))).start("cli")
 
     progress = [line["scanned"] for line in logs if line["event"] == "sweep_progress"]
-    assert progress[:2] == [1, 2]
+    assert progress[:3] == [0, 1, 2]  # nobody could be linked in a group
 
 
 def test_sweep_forgets_what_the_clock_did_long_ago(sweeper: Sweeper, session: Session) -> None:

@@ -14,14 +14,13 @@ from house import EXTENSION, House
 from models import Mentorado, User
 from models.mentorado import Turma
 from provisioning import optimistic
-from provisioning.closing import Closing
 from provisioning.counts import Counts
 from provisioning.identity import Identity
 from provisioning.optimistic import ContendedError
-from provisioning.sweep import Sweeper
 from scheduler import build_sweeper
 from tests.cast import AT_THE_DOOR, NOW
 from tests.databases import app_on, count, locking, opened
+from tests.hands import closing_of
 from tests.serving import eventually
 
 # What somebody else commits after the batch has read who is due, and before it looks again.
@@ -46,19 +45,6 @@ EVERYBODY = (0, 2**31 - 1)
 def add_people(session: Session, number: int) -> None:
     session.execute(text(ABSENT.format(people=number)))
     session.commit()
-
-
-def closing_of(sweeper: Sweeper) -> Closing:
-    """The hands of that sweeper, which report to nobody."""
-    return Closing(
-        sweeper.transaction,
-        sweeper.provide,
-        sweeper.rules,
-        Counts(),
-        lambda *_: None,
-        sweeper.complete,
-        sweeper.on_batch,
-    )
 
 
 @pytest.mark.parametrize("few", [0, 1_000])

@@ -30,7 +30,8 @@ def test_database_that_goes_away_from_one_person_ends_the_run(
     session: Session, sweeper: Sweeper
 ) -> None:
     session.add(User(clerk_id="eva", email="eva@example.com", email_verified=True))
-    session.add(Mentorado(nome_completo="Eva", email="eva@example.com", turma=Turma.NEON))
+    for _ in range(2):  # so that she is looked at by herself
+        session.add(Mentorado(nome_completo="Eva", email="eva@example.com", turma=Turma.NEON))
     session.commit()
 
     def gone(clerk_id: str) -> Ensured:
