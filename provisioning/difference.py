@@ -14,6 +14,7 @@ from provisioning.automatic import automatic_profiles
 from provisioning.linking import Rules
 
 Range = tuple[int, int]  # ids, the first excluded, the last included
+Bounds = tuple[Any, Any]  # the same, or what stands for it in a statement
 
 Waiting = aliased(Mentorado)  # a profile that nobody owns
 Rival = aliased(Mentorado)  # another one with the same address
@@ -138,7 +139,7 @@ def _is_due() -> tuple[ColumnElement[bool], ...]:
     return (*_may_have_one(), ~exists().where(Mentorado.user_id == User.id))
 
 
-def is_due_within(people: Range) -> tuple[ColumnElement[bool], ...]:
+def is_due_within(people: Bounds) -> tuple[ColumnElement[bool], ...]:
     """Of a person: in that range, due a profile and without one.
 
     The range is told of the profiles as well, or each batch would read all of them.
@@ -147,7 +148,7 @@ def is_due_within(people: Range) -> tuple[ColumnElement[bool], ...]:
     return (*is_within(User.id, people), *_may_have_one(), ~theirs)
 
 
-def is_within(column: Any, people: Range) -> tuple[ColumnElement[bool], ...]:
+def is_within(column: Any, people: Bounds) -> tuple[ColumnElement[bool], ...]:
     """Of an id of a user: in that range."""
     low, high = people
     return (column > low, column <= high)

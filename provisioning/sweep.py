@@ -23,12 +23,13 @@ from provisioning.ensure import Ensured
 from provisioning.errors import IdentityUnavailableError
 from provisioning.forecast import Forecast
 from provisioning.linking import Rules
+from provisioning.pace import Pace
 from provisioning.together import GROUP_SIZE, Link
 from provisioning.worklist import Worklist
 
 log = structlog.get_logger(__name__)
 
-BATCH_SIZE = 5_000  # larger ones gain little, and a batch stays far below the lease
+BATCH_SIZE = 5_000  # more at a time is no quicker, and logins would wait for its log to be written
 Step = Callable[[], None]
 
 BEAT_SECONDS = 1.0  # far below the lease, and often enough to watch
@@ -108,7 +109,8 @@ class Sweeper:
         missing = worklist.count_missing()
         counts.total = missing + worklist.count_once_failed()
         self._beat(run, counts)
-        steps = partial(_steps, worklist, is_anybody_missing=missing > 0)
+        pace = Pace(self.batch_size, self.monotonic) if missing else None
+        steps = partial(_steps, worklist, pace=pace)
         if run.dry_run:
             self._take(steps(Forecast(self.transaction, self.rules, counts)), run, counts)
             return
@@ -184,11 +186,11 @@ class Sweeper:
             self.on_progress(counts)
 
 
-def _steps(
-    worklist: Worklist, hands: Closing | Forecast, *, is_anybody_missing: bool
-) -> Iterator[Step]:
-    """The work of a pass, a piece at a time, each short enough to stop after it."""
+def _steps(worklist: Worklist, hands: Closing | Forecast, *, pace: Pace | None) -> Iterator[Step]:
+    """The work of a pass, a piece at a time, each short enough to stop after it; without a pace
+    nobody is missing.
+    """
     yield from (partial(hands.one, clerk_id) for clerk_id in worklist.who_might_link())
     yield from (partial(hands.one, clerk_id) for clerk_id in worklist.once_failed())
-    if is_anybody_missing:
-        yield from (partial(hands.many, people) for people in worklist.ranges())
+    if pace:
+        yield from (partial(pace.timed, partial(hands.many, r)) for r in worklist.ranges(pace))

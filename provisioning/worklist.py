@@ -9,6 +9,7 @@ from typing import TypeVar
 from extensions import Transaction
 from provisioning import attempts, difference, people
 from provisioning.difference import Range
+from provisioning.pace import Pace
 
 COMPLETED_PER_RUN = 100  # the provider counts our questions, and nobody waits for the answers
 
@@ -49,10 +50,10 @@ class Worklist:
         while group := list(islice(found, size)):
             yield group
 
-    def ranges(self) -> Iterator[Range]:
-        """Ranges of user ids that together hold everybody."""
+    def ranges(self, pace: Pace) -> Iterator[Range]:
+        """Ranges of user ids that together hold everybody, each as large as the pace then is."""
         after = 0
-        while people := self._read(difference.next_range, after, self.batch_size):
+        while people := self._read(difference.next_range, after, pace.size):
             yield people
             after = people[1]
 
