@@ -67,7 +67,9 @@ class Perseverance:
 
         try:
             return patiently(
-                attempt, budget_seconds=self._patience_seconds(started), on_retry=_log_retry
+                attempt,
+                seconds_left=lambda: self._patience_seconds(started),
+                on_retry=_log_retry,
             )
         except (SQLAlchemyError, StaleDecisionError) as err:
             raise self._give_up(err, clerk_id, entry, now, started) from err

@@ -114,7 +114,7 @@ class Closing:
         try:
             patiently(
                 lambda: self._at_once(people, difference.provide_range),
-                budget_seconds=PATIENCE_SECONDS,
+                seconds_left=lambda: PATIENCE_SECONDS,
                 on_retry=lambda reason: log.warning("sweep_batch_retried", reason=reason),
             )
         except SQLAlchemyError as err:

@@ -1,6 +1,5 @@
 """Which database errors can pass by themselves? A pure decision, and the patience for them."""
 
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -60,21 +59,23 @@ def is_unavailable(error: BaseException) -> bool:
 
 
 def patiently(
-    work: Callable[[], Result], *, budget_seconds: float, on_retry: Callable[[str], None]
+    work: Callable[[], Result],
+    *,
+    seconds_left: Callable[[], float],
+    on_retry: Callable[[str], None],
 ) -> Result:
-    """Run the whole unit of work again while its error can pass and the budget lasts.
+    """Run the whole unit of work again while its error can pass and there is time.
 
+    `seconds_left` is asked after the first failure: nothing is set up for a try that succeeds.
     Full jitter spreads those who failed together (AWS Architecture Blog, «Exponential Backoff And
     Jitter»). Raises the last error.
     """
-    started = time.monotonic()
     try:
         return work()
     except PASSING as err:
         failure: Exception | None = err
 
     def again() -> Result:
-        """The first try has failed already: what follows it is set up only for whoever needs it."""
         nonlocal failure
         if failure is not None:
             first, failure = failure, None
@@ -85,7 +86,7 @@ def patiently(
         backoff.expo,
         PASSING,
         factor=0.05,
-        max_time=max(0.0, budget_seconds - (time.monotonic() - started)),
+        max_time=seconds_left,
         giveup=lambda error: transient_reason(error) is None,
         on_backoff=lambda details: on_retry(transient_reason(details["exception"]) or ""),
         jitter=backoff.full_jitter,
