@@ -7,6 +7,7 @@ LOAD_SHAPE ?= at-once mixed
 MISHAPS ?= redis connections database worker
 SOAK_USERS ?= 50
 SOAK_MINUTES ?= 10
+BENCH_REPETITIONS ?= 5
 
 .PHONY: run test lint types tests load lock
 
@@ -38,6 +39,11 @@ load: dev
 mishaps: dev
 	@for mishap in $(MISHAPS); do $(BIN)/python -m benchmarks.mishaps --only $$mishap \
 		--report instance/load/$$mishap || exit 1; done
+
+# Every target of speed beside its yardstick, in one run (docs/performance.md); take a quiet machine.
+.PHONY: bench
+bench: dev
+	@$(BIN)/python -m benchmarks.bench --repetitions $(BENCH_REPETITIONS)
 
 # Known vulnerabilities of the locked packages; says so where their database is not reachable.
 .PHONY: audit

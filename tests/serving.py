@@ -89,7 +89,7 @@ class Postgres:
 
 
 @contextmanager
-def served(folder: Path, **settings: str) -> Iterator[Served]:
+def served(folder: Path, target: str = "wsgi:app", **settings: str) -> Iterator[Served]:
     """Serve the app from `folder` as an instance folder; ready when entered, stopped when left."""
     bind = f"127.0.0.1:{free_port()}"
     usual = {"INSTANCE_PATH": str(folder), "BIND": bind, **UNLIMITED}
@@ -97,7 +97,7 @@ def served(folder: Path, **settings: str) -> Iterator[Served]:
     log = folder / "gunicorn.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "wsgi:app"],
+            [sys.executable, "-m", "gunicorn", target],
             cwd=PROJECT,
             env=environment,
             stdout=output,

@@ -1,0 +1,71 @@
+"""Every target of speed beside its yardstick, in one run: the tables of docs/performance.md.
+
+    python -m benchmarks.bench --repetitions 5
+
+Prints the tables and writes the figures as JSON; exit code 1 where anything was answered wrongly,
+for a fast wrong answer is worth nothing. A missed target is told, and is no error: machines differ.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import sweep_figures
+from benchmarks.figures import Figure, keep, told
+from benchmarks.growing import measure_growth
+from benchmarks.signing_in import measure_logins, measure_reads
+from benchmarks.standing_costs import cold_start, throughput, trips
+from tests.serving import PROJECT
+
+MOST_SWEEPS = 3  # each takes a minute
+REPORT = PROJECT / "instance" / "bench" / "figures.json"
+PARTS = ("reads", "logins", "sweeps", "growth", "costs")
+
+
+def main() -> int:
+    """Measure what is asked for; the exit code tells whether every answer was right."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--only", choices=PARTS, action="append", help="one or more of the parts")
+    parser.add_argument("--json", type=Path, default=REPORT)
+    wanted = parser.parse_args()
+    parts: Sequence[str] = wanted.only or PARTS
+    with tempfile.TemporaryDirectory() as folder:
+        figures = _measure(Path(folder), parts, wanted.repetitions)
+        if figures:
+            print(told(figures), flush=True)
+            keep(figures, wanted.json)
+        if "costs" in parts:
+            _tell_costs(Path(folder), wanted.repetitions)
+    return 1 if any(figure.wrong for figure in figures) else 0
+
+
+def _measure(folder: Path, parts: Sequence[str], repetitions: int) -> list[Figure]:
+    figures: list[Figure] = []
+    if "reads" in parts:
+        for with_redis in (False, True):
+            place = folder / f"reads-{with_redis}"
+            figures.append(measure_reads(place, repetitions, with_redis=with_redis))
+    if "logins" in parts:
+        figures += measure_logins(folder / "logins", repetitions)
+    if "sweeps" in parts:
+        figures += sweep_figures.measure(min(repetitions, MOST_SWEEPS))
+    if "growth" in parts:
+        figures += measure_growth(folder / "growth", repetitions)
+    return figures
+
+
+def _tell_costs(folder: Path, repetitions: int) -> None:
+    print("\n| request | round trips | statements |\n|---|---|---|")
+    for line in trips(folder / "trips"):
+        print(line, flush=True)
+    print("\n| served by | warm reads | first logins |\n|---|---|---|")
+    for line in throughput(folder / "throughput", repetitions):
+        print(line, flush=True)
+    print(f"\n{cold_start(folder / 'cold', repetitions)}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
