@@ -41,13 +41,17 @@ CHANGES = f"""
 # UPDATE first, because INSERT … ON CONFLICT would use up an id of the 32-bit sequence at every
 # login. Both leave the row locked, so that calls for one person queue up there; as the function is
 # VOLATILE each of its statements sees what was committed before it began.
+#
+# A plan is kept for as long as the connection lives, or until the next ANALYZE: one that was made
+# with few people must serve when there are many. Hence no sequential scans, and no ORDER BY that a
+# walk along the primary key could satisfy; in which order two matches come is nobody's business.
 MEET = f"""
 CREATE FUNCTION meet_person(
     who text, told_name text, told_email text, told_verified boolean, told_image_url text,
     told_login_method text, told_all boolean, told_as_of timestamptz,
     signs_in boolean, moment timestamptz, address_locks integer, switch_key text
 ) RETURNS TABLE (person users, profile mentorados, switch jsonb, matches integer[])
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
 BEGIN
     UPDATE users SET {CHANGES} WHERE users.clerk_id = who RETURNING users.* INTO person;
     IF NOT FOUND THEN
@@ -73,7 +77,7 @@ BEGIN
             SELECT waiting.id FROM mentorados AS waiting
              WHERE waiting.user_id IS NULL
                AND normalized_address(waiting.email) = normalized_address(person.email)
-             ORDER BY waiting.id LIMIT 2);
+             LIMIT 2);
     END IF;
     SELECT stored.value INTO switch FROM app_settings AS stored WHERE stored.key = switch_key;
     RETURN NEXT;
