@@ -11,6 +11,7 @@ from throttled import MemoryStore, RateLimiterType, RedisStore, Throttled, rate_
 from throttled.store import BaseStore
 
 from generations import CacheDownError
+from leases import Leases
 
 REDIS_TIMEOUT_SECONDS = 0.1  # a hanging Redis must not cost more than the limit is worth
 KNOWN_AT_ONCE = 50_000  # people and addresses; the longest silent are forgotten first
@@ -48,9 +49,12 @@ class Allowances:
         self._own = _meters(quotas, MemoryStore(options={"MAX_SIZE": KNOWN_AT_ONCE}))
         self._shared = _meters(quotas, _redis(redis_url)) if redis_url else None
         self._ask = ask
+        self._leases = Leases()
 
     def charge(self, purse: Purse, who: str) -> float:
         """Count one request; returns the seconds to wait, 0 for whoever may go on."""
+        if self._shared is not None and self._leases.spend((purse, who)):
+            return 0.0
         result = self._limit(purse, who)
         return float(result.state.retry_after) if result.limited else 0.0
 
@@ -58,10 +62,20 @@ class Allowances:
         if self._shared is not None and self._ask is not None:
             meter = self._shared[purse]
             try:
-                return self._ask(lambda: meter.limit(who))
+                return self._ask(lambda: self._granted(meter, purse, who))
             except CacheDownError:
                 pass  # each process for itself, until Redis is back
         return self._own[purse].limit(who)
+
+    def _granted(self, meter: Throttled, purse: Purse, who: str) -> Any:
+        """Ask for several requests at once on behalf of the busy; near the limit for just one."""
+        size = self._leases.next_size((purse, who))
+        result = meter.limit(who, size)
+        if result.limited and size > 1:
+            return meter.limit(who)
+        if not result.limited:
+            self._leases.grant((purse, who), size)
+        return result
 
 
 def _meters(quotas: dict[Purse, tuple[int, int]], store: BaseStore) -> dict[Purse, Throttled]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from redis import Redis as Probe
 from werkzeug.wrappers import Response
 
 from house import EXTENSION
@@ -176,6 +177,12 @@ def test_browser_is_shown_a_page(client: FlaskClient, sign: Sign) -> None:
     assert (answer.status_code, "Muitos pedidos" in answer.text) == (429, True)
 
 
+def scripts_run(redis: Redis) -> int:
+    """How often Redis has been asked for an allowance so far."""
+    with Probe.from_url(redis.url) as probe:
+        return int(probe.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"])
+
+
 def test_two_processes_count_in_one_redis(tmp_path: Path, url: str, redis: Redis) -> None:
     settings = {"redis_url": redis.url, **LIMITS}
     with app_on(tmp_path, url, **settings) as one, app_on(tmp_path, url, **settings) as other:
@@ -185,6 +192,29 @@ def test_two_processes_count_in_one_redis(tmp_path: Path, url: str, redis: Redis
         answer = other.test_client().post("/api/auth/ensure", headers=headers)
 
     assert answer.status_code == 429
+
+
+def test_busy_person_is_counted_several_requests_at_a_time(
+    tmp_path: Path, url: str, redis: Redis
+) -> None:
+    with app_on(tmp_path, url, redis_url=redis.url) as app:
+        client, headers = app.test_client(), sign_for(app)(ALICE)
+        before = scripts_run(redis)
+
+        admitted = let_in(lambda: client.get("/api/auth/me", headers=headers), 100)
+
+    assert (admitted, scripts_run(redis) - before < 20) == (100, True)
+
+
+def test_whoever_is_granted_ahead_gets_no_more_than_the_burst(
+    tmp_path: Path, url: str, redis: Redis
+) -> None:
+    with app_on(tmp_path, url, redis_url=redis.url, **LIMITS) as app:
+        client, headers = app.test_client(), sign_for(app)(ALICE)
+
+        admitted = let_in(lambda: client.get("/api/auth/me", headers=headers), 3 * BURST)
+
+    assert BURST <= admitted <= BURST + 2  # a request comes free each second
 
 
 def test_without_redis_each_process_goes_on_counting(tmp_path: Path, url: str) -> None:
