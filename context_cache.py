@@ -5,6 +5,7 @@ late fill lands on a dead key. Absence of a profile is neither kept nor believed
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
@@ -142,10 +143,11 @@ def _entry(context: Context, **more: str) -> dict[str, Any]:
     }
 
 
-def _read(entry: Any) -> dict[str, Any]:
-    """What an entry says; whatever is no entry of ours says nothing."""
+@lru_cache(REMEMBERED)
+def _read(entry: object) -> Mapping[str, Any]:
+    """What an entry says; whatever is no entry of ours says nothing. The same for all who ask."""
     try:
-        found = json.loads(entry or "{}")
+        found = json.loads(entry if isinstance(entry, str | bytes) else "{}")
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
