@@ -68,11 +68,10 @@ BEGIN
     matches := '{{}}';
     -- Only where a waiting profile could still become theirs: there is none of their own, or one
     -- that could make room. Others of this address, and whoever pre-registers it, wait meanwhile.
-    IF person.email_verified AND person.email <> ''
+    IF person.email_verified
        AND (profile.id IS NULL OR (profile.created_automatically AND profile.edited_at IS NULL))
     THEN
         PERFORM pg_advisory_xact_lock(address_locks, hashtext(normalized_address(person.email)));
-        SELECT own.* INTO profile FROM mentorados AS own WHERE own.user_id = person.id;
         matches := ARRAY(
             SELECT waiting.id FROM mentorados AS waiting
              WHERE waiting.user_id IS NULL

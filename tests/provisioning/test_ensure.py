@@ -365,6 +365,23 @@ def test_forecast_says_what_ensure_would_do_and_writes_nothing(session: Session)
     assert (foreseen.standing.has_profile, waiting.user_id) == (False, None)
 
 
+def test_forecast_goes_by_proven_addresses_only(session: Session) -> None:
+    session.add(User(clerk_id=BOB.clerk_id, email=BOB.email))
+    pre_registered(session, "bob@example.com")
+
+    assert foresee(session, BOB.clerk_id, Rules()).decision.action is Action.CREATE
+
+
+def test_forecast_finds_nothing_ambiguous_about_an_edited_profile(
+    session: Session, ensured: Ensure
+) -> None:
+    edit(session, ensured(identity(BOB)).mentorado)
+    for _ in range(2):
+        pre_registered(session, "bob@example.com")
+
+    assert not foresee(session, BOB.clerk_id, Rules()).standing.is_ambiguous
+
+
 def test_profile_edited_while_we_waited_for_its_lock_is_kept(
     session: Session, ensured: Ensure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
