@@ -26,6 +26,8 @@ GUNICORN: dict[str, Any] = {
     "loggers": {"gunicorn.error": {"level": "WARNING", "handlers": [], "propagate": True}},
 }
 
+FIRST = ("request_id", "clerk_id")  # of what is bound to a request (CONTRACT section 5)
+
 
 def configure_logs(log_format: str | None, *, is_production: bool) -> None:
     """Send the logs of this program and of its libraries to standard error in one format.
@@ -82,11 +84,13 @@ def _add_facts(_: object, method: str, event: EventDict) -> EventDict:
 
     What is bound to the request comes first of the rest; the process tells the workers apart.
     """
+    bound = structlog.contextvars.get_contextvars()
     return {
         "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
         "level": "error" if method == "exception" else method,
         "event": event.pop("event"),
-        **structlog.contextvars.get_contextvars(),
+        **{name: bound[name] for name in FIRST if name in bound},
+        **bound,
         **event,
         "pid": os.getpid(),
     }

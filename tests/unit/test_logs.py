@@ -51,6 +51,16 @@ def test_event_is_a_json_object_with_its_facts(said: Said) -> None:
     assert line["timestamp"].endswith("Z")
 
 
+def test_facts_come_in_the_order_in_which_readers_ask(said: Said) -> None:
+    with structlog.contextvars.bound_contextvars(
+        sweep="nightly", clerk_id="user_1", request_id="r1"
+    ):
+        structlog.get_logger("x").info("mentorado_created", user_id=7)
+
+    [line] = said()
+    assert list(line)[:5] == ["timestamp", "level", "event", "request_id", "clerk_id"]
+
+
 def test_libraries_speak_json_as_well(said: Said) -> None:
     logging.getLogger("somebody").warning("it is %s", "late")
 
