@@ -1,16 +1,23 @@
 """The record of what was changed, written in the transaction that changes it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import CTE, Insert, Table, Text, bindparam, func, insert, literal, or_, select, true
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Insert,
+    Table,
+    bindparam,
+    insert,
+    literal,
+    or_,
+    select,
+)
 from sqlalchemy.orm import Session
 
 from models import AuditEvent
-
-ENTERED = ("entry", "actor_id", "request_id", "details")  # columns that tell of the door
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +54,7 @@ def record(
     details: dict[str, Any] | None = None,
 ) -> None:
     """Add one event; it stands or falls with the transaction."""
-    values = {"event": event, **values_of(entry, details)}
+    values = values_of(entry, event, details)
     session.execute(insert(AuditEvent).values(user_id=user_id, mentorado_id=mentorado_id, **values))
 
 
@@ -60,30 +67,16 @@ def record_each(
     details: dict[str, Any] | None = None,
 ) -> None:
     """Add the same event for each of many profiles, in one go."""
-    values = {"event": event, **values_of(entry, details)}
+    values = values_of(entry, event, details)
     rows = [{**values, "mentorado_id": mentorado_id} for mentorado_id in mentorado_ids]
     session.execute(insert(AuditEvent), rows)
 
 
-def recording(profiles: CTE) -> Insert:
-    """A statement that records the events of the list `:events` for each of these rows of
-    mentorados; the rest is bound by `values_of`.
-    """
-    event = (
-        func.unnest(bindparam("events", type_=ARRAY(Text))).table_valued("event").render_derived()
-    )
-    facts = [bindparam(name, type_=AuditEvent.__table__.c[name].type) for name in ENTERED]
-    rows = select(event.c.event, profiles.c.user_id, profiles.c.id, *facts).select_from(
-        profiles.join(event, true())
-    )
-    into = ["event", "user_id", "mentorado_id", *ENTERED]
-    return insert(cast(Table, AuditEvent.__table__)).from_select(into, rows)
-
-
-def values_of(entry: Entry, details: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What every event says that came through this door."""
+def values_of(entry: Entry, event: str, details: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What an event says apart from whom it concerns."""
     why = {"reason": entry.reason} if entry.reason else {}
     return {
+        "event": event,
         "entry": entry.door,
         "actor_id": entry.actor_id,
         "request_id": entry.request_id,
@@ -91,14 +84,19 @@ def values_of(entry: Entry, details: dict[str, Any] | None = None) -> dict[str, 
     }
 
 
-def record_of(changed: CTE, event: str) -> Insert:
-    """Add the same event of the sweep for each row of a change, in that change's own statement.
+def record_of(changed: CTE, said: Mapping[str, ColumnElement[Any]]) -> Insert:
+    """Add an event for each row of a change, in that change's own statement.
 
-    `changed` has the columns `id` of a profile and `user_id`.
+    `changed` has the columns `id` of a profile and `user_id`; `said` is the rest of the event.
     """
-    columns = ["event", "entry", "user_id", "mentorado_id"]
-    facts = select(literal(event), literal("sweep"), changed.c.user_id, changed.c.id)
-    return insert(AuditEvent).from_select(columns, facts)
+    rows = select(*said.values(), changed.c.user_id, changed.c.id)
+    into = [*said, "user_id", "mentorado_id"]
+    return insert(cast(Table, AuditEvent.__table__)).from_select(into, rows)
+
+
+def by_the_sweep(event: str) -> dict[str, ColumnElement[Any]]:
+    """What an event of the sweep says; nobody has asked for it."""
+    return {"event": literal(event), "entry": literal("sweep")}
 
 
 def events(
@@ -122,3 +120,8 @@ def events(
         if number is not None
     ]
     return list(session.scalars(found.where(or_(*concerned)) if concerned else found))
+
+
+_SAID = ("event", "entry", "actor_id", "request_id", "details")
+# What an event says, to be bound when its statement is executed, by `values_of`.
+BOUND = {name: bindparam(name, type_=AuditEvent.__table__.c[name].type) for name in _SAID}

@@ -1,6 +1,5 @@
 """The profile that nobody filled in: one definition, for one person at the door and for a batch."""
 
-from collections.abc import Sequence
 from typing import Any, cast
 
 from sqlalchemy import CTE, Select, Subquery, Table, bindparam, case, func, literal, select, true
@@ -41,14 +40,11 @@ def new_profiles(people: CTE | Subquery) -> Insert:
     return insert(cast(Table, Mentorado.__table__)).from_select(list(values), chosen)
 
 
-def created_for(
-    session: Session, user_id: int, entry: Entry, events: Sequence[str]
-) -> MentoradoRow | None:
-    """Give a person an automatic profile and record it, in one round trip.
-
-    `events` are those that are recorded with it. None for whoever has a profile by now.
+def created_for(session: Session, user_id: int, entry: Entry) -> MentoradoRow | None:
+    """Give a person an automatic profile and record it, in one round trip; None for whoever has a
+    profile by now.
     """
-    values = audit.values_of(entry) | {"of_user": user_id, "events": events}
+    values = audit.values_of(entry, "mentorado_created") | {"of_user": user_id}
     row = session.connection().execute(CREATE, values).one_or_none()
     return None if row is None else mentorado_of(row)
 
@@ -72,7 +68,7 @@ def _create() -> Select[Any]:
     users = User.__table__
     them = select(users).where(users.c.id == bindparam("of_user")).subquery()
     made = automatic_profiles(them).returning(*MENTORADO_COLUMNS).cte("made")
-    recorded = audit.recording(made).cte("recorded")
+    recorded = audit.record_of(made, audit.BOUND).cte("recorded")
     return select(made).add_cte(recorded)
 
 

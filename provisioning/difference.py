@@ -68,7 +68,7 @@ def provide_range(session: Session, people: Range) -> tuple[int, int]:
         .cte("due")
     )
     made = automatic_profiles(due).returning(Mentorado.id, Mentorado.user_id).cte("made")
-    recorded = audit.record_of(made, "mentorado_created").cte("recorded")
+    recorded = audit.record_of(made, audit.by_the_sweep("mentorado_created")).cte("recorded")
     counts = [select(func.count()).select_from(cte).scalar_subquery() for cte in (due, made)]
     row = session.execute(select(*counts).add_cte(recorded)).one()
     return row[0], row[1]

@@ -164,9 +164,12 @@ def _take_if_still_free(session: Session, user: UserRow, waiting: int) -> Mentor
 
 
 def _create(session: Session, user: UserRow, entry: Entry, *, is_ambiguous: bool) -> Ensured:
-    events = ["mentorado_created", *(["mentorado_link_ambiguous"] if is_ambiguous else [])]
-    created = created_for(session, user.id, entry, events)
+    created = created_for(session, user.id, entry)
     if created is None:  # a program that does not take our lock was faster; its row is the profile
         theirs = select(*MENTORADO_COLUMNS).where(Mentorado.user_id == user.id)
         return _existing(session, user, mentorado_of(session.execute(theirs).one()))
+    if is_ambiguous:
+        audit.record(
+            session, entry, "mentorado_link_ambiguous", user_id=user.id, mentorado_id=created.id
+        )
     return Ensured(Outcome.CREATED, user, created, is_ambiguous=is_ambiguous)

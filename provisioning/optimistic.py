@@ -43,7 +43,7 @@ def _insertion() -> Select[int]:
     """Profiles and their records, and how many there are."""
     due = select(User.id, User.name, User.email, User.image_url).where(*is_due_within(BOUNDS))
     made = new_profiles(due.subquery("due")).returning(Mentorado.id, Mentorado.user_id).cte("made")
-    recorded = audit.record_of(made, "mentorado_created").cte("recorded")
+    recorded = audit.record_of(made, audit.by_the_sweep("mentorado_created")).cte("recorded")
     return select(func.count()).select_from(made).add_cte(recorded)
 
 

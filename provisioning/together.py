@@ -112,6 +112,6 @@ def _write(session: Session, chosen: dict[int, User]) -> list[Link]:
         .returning(Mentorado.id, Mentorado.user_id)
         .cte("taken")
     )
-    recorded = audit.record_of(taken, "mentorado_linked").cte("recorded")
+    recorded = audit.record_of(taken, audit.by_the_sweep("mentorado_linked")).cte("recorded")
     rows = session.execute(select(taken.c.id).add_cte(recorded)).scalars()
     return [Link(chosen[row].id, chosen[row].clerk_id, row) for row in rows]
