@@ -1,8 +1,17 @@
-"""The hands of a sweep without the sweep: one batch or group at a time."""
+"""The hands of a sweep without the sweep, one batch or group at a time; and a sweep in a crowd."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+from flask import Flask
+
+from house import EXTENSION
 from provisioning.closing import Closing
 from provisioning.counts import Counts
+from provisioning.identity import Identity
 from provisioning.sweep import Sweeper
+from scheduler import build_sweeper
+from tests.cast import AT_THE_DOOR, NOW
 
 
 def closing_of(sweeper: Sweeper) -> Closing:
@@ -18,3 +27,22 @@ def closing_of(sweeper: Sweeper) -> Closing:
         sweeper.on_link,
         sweeper.monotonic,
     )
+
+
+def sweep_among_logins(app: Flask, people: int, *, doors: int) -> None:
+    """Let `user_1` and so on sign in, through so many doors at once, while a sweep is at them."""
+    guarantee = app.extensions[EXTENSION].guarantee
+    start = Barrier(doors + 1)
+
+    def log_in(first: int) -> None:
+        with app.app_context():
+            start.wait(timeout=10)
+            for number in range(first, people + 1, doors):
+                guarantee.ensure(Identity(f"user_{number}"), entry=AT_THE_DOOR, now=NOW)
+
+    with ThreadPoolExecutor(doors) as pool, app.app_context():
+        logins = [pool.submit(log_in, first) for first in range(1, doors + 1)]
+        start.wait(timeout=10)
+        build_sweeper(guarantee, batch_size=10).start("cli")
+        for login in logins:
+            login.result(timeout=10)

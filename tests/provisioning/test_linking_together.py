@@ -1,9 +1,7 @@
 """Groups of people for whom a profile waits: linked at once, by the rules that hold for one."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
 
 import pytest
 from flask import Flask
@@ -16,14 +14,13 @@ from house import EXTENSION, House
 from models import AuditEvent, Mentorado, ProvisioningAttempt, User
 from models.mentorado import Turma
 from models.user import Role
-from provisioning.identity import Identity
 from provisioning.linking import Rules
 from provisioning.together import link_together
 from provisioning.waiting import ADDRESS_LOCKS
 from scheduler import build_sweeper
-from tests.cast import AT_THE_DOOR, NOW
+from tests.cast import NOW
 from tests.databases import app_on, count, locking, opened
-from tests.hands import closing_of
+from tests.hands import closing_of, sweep_among_logins
 
 CROWD = """
 INSERT INTO users (clerk_id, email, email_verified)
@@ -208,20 +205,7 @@ def test_group_leaves_out_whom_somebody_holds_and_waits_for_nobody(
 def test_logins_while_a_sweep_links_the_same_people(track: Flask, url: str) -> None:
     with opened(url) as connection:
         connection.exec_driver_sql(CROWD.format(people=60))
-    guarantee = track.extensions[EXTENSION].guarantee
-    start = Barrier(4)
 
-    def log_in(first: int) -> None:
-        with track.app_context():
-            start.wait(timeout=10)
-            for number in range(first, 61, 3):
-                guarantee.ensure(Identity(f"user_{number}"), entry=AT_THE_DOOR, now=NOW)
-
-    with ThreadPoolExecutor(3) as pool, track.app_context():
-        logins = [pool.submit(log_in, first) for first in (1, 2, 3)]
-        start.wait(timeout=10)
-        build_sweeper(guarantee).start("cli")
-        for login in logins:
-            login.result(timeout=10)
+    sweep_among_logins(track, 60, doors=3)
 
     assert (count(url, RIGHT), count(url, "SELECT count(*) FROM mentorados")) == (60, 60)

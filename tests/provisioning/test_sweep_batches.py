@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
 
 import pytest
 from flask import Flask
@@ -15,12 +14,10 @@ from models import Mentorado, User
 from models.mentorado import Turma
 from provisioning import optimistic
 from provisioning.counts import Counts
-from provisioning.identity import Identity
 from provisioning.optimistic import ContendedError
 from scheduler import build_sweeper
-from tests.cast import AT_THE_DOOR, NOW
 from tests.databases import app_on, count, locking, opened
-from tests.hands import closing_of
+from tests.hands import closing_of, sweep_among_logins
 from tests.serving import eventually
 
 # What somebody else commits after the batch has read who is due, and before it looks again.
@@ -138,20 +135,7 @@ def test_logins_and_a_sweep_of_the_same_people_make_one_profile_each(
 ) -> None:
     with opened(url) as connection:
         connection.exec_driver_sql(ABSENT.format(people=40))
-    guarantee = track.extensions[EXTENSION].guarantee
-    start = Barrier(5)
 
-    def log_in(first: int) -> None:
-        with track.app_context():
-            start.wait(timeout=10)
-            for number in range(first, 41, 4):
-                guarantee.ensure(Identity(f"user_{number}"), entry=AT_THE_DOOR, now=NOW)
-
-    with ThreadPoolExecutor(4) as pool, track.app_context():
-        logins = [pool.submit(log_in, first) for first in range(1, 5)]
-        start.wait(timeout=10)
-        build_sweeper(guarantee, batch_size=10).start("cli")
-        for login in logins:
-            login.result(timeout=10)
+    sweep_among_logins(track, 40, doors=4)
 
     assert (count(url, PROFILES), count(url, CREATIONS)) == (40, 40)
