@@ -14,6 +14,7 @@ from tests.faults.crowds import ADMIN, ask
 from tests.serving import Postgres, Served, eventually, served, start_postgres
 
 BOTH = pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
+PREPARING = "Preparando seu perfil · Neon Dashboard"
 DEAD = "SELECT count(*) FROM provisioning_attempts WHERE state = 'dead'"
 TECHNICAL = ("Traceback", "SQL", "psycopg", "Error", "Exception", "None", "null", "undefined")
 SUPPORT = "https://ajuda.example/contato?ref="
@@ -22,7 +23,12 @@ SUPPORT = "https://ajuda.example/contato?ref="
 @pytest.fixture
 def stage(site: Served, site_url: str) -> Stage:
     """The site, and an address that nobody has used."""
-    return Stage(site, site_url, f"{uuid.uuid4().hex}@example.com")
+    return Stage(site, site_url, unused_address())
+
+
+def unused_address() -> str:
+    """An address that no other test signs in with."""
+    return f"{uuid.uuid4().hex}@example.com"
 
 
 def check_page(page: Page, heading: str, words: str, *, javascript: bool) -> None:
@@ -140,15 +146,21 @@ def test_person_without_invitation_is_told_what_to_check(
 
 
 @pytest.fixture(scope="module")
-def impatient(
+def impatient_app(
     copy_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Stage]:
-    """An app whose background gives up after one try."""
+) -> Iterator[tuple[Served, str]]:
+    """An app whose background gives up after one try, and its database."""
     folder: Path = tmp_path_factory.mktemp("impatient")
     url = copy_database("impatient")
     patience = {"SWEEP_INTERVAL_SECONDS": "1", "PROVISIONING_MAX_ATTEMPTS": "1"}
     with served(folder, DATABASE_URL=url, SUPPORT_URL=SUPPORT[:-5], **patience) as app:
-        yield Stage(app, url, "rute@example.com")
+        yield app, url
+
+
+@pytest.fixture
+def impatient(impatient_app: tuple[Served, str]) -> Stage:
+    """That app, and an address that nobody has used."""
+    return Stage(*impatient_app, unused_address())
 
 
 @BOTH
@@ -156,12 +168,12 @@ def test_profile_that_the_background_has_given_up_on_is_with_support(
     visitors: Visitors, impatient: Stage, *, javascript: bool
 ) -> None:
     page = visitors.come_to(impatient.app.url, javascript=javascript)
-    given_up = count(impatient.database_url, DEAD)
 
     with poisoned(impatient):
         sign_in_as(page, "Rute Alves", impatient.email)
+        expect(page).to_have_title(PREPARING)
         page.goto("about:blank")  # whoever waits in person has the background wait for longer
-        assert eventually(lambda: count(impatient.database_url, DEAD) > given_up, seconds=30)
+        assert eventually(lambda: count(impatient.database_url, DEAD) == 1, seconds=30)
         page.goto("/dashboard")
         check_page(
             page, "Perfil não encontrado", "Nossa equipe já foi avisada.", javascript=javascript
@@ -169,6 +181,7 @@ def test_profile_that_the_background_has_given_up_on_is_with_support(
 
     page.get_by_role("button", name="Tentar novamente").click()
     expect(page.get_by_text("Boas-vindas, Rute!")).to_be_visible()
+    assert eventually(lambda: count(impatient.database_url, DEAD) == 0, seconds=30)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
-from sqlalchemy.exc import OperationalError
 
 from extensions import transaction
 from house import EXTENSION, House
@@ -49,18 +48,20 @@ def app(url: str, tmp_path: Path) -> Iterator[Flask]:
         yield app
 
 
-def register() -> None:
-    with transaction(0.3) as session:
+def register(app: Flask) -> None:
+    with app.app_context(), transaction() as session:
         pre_register(session, EVA, entry=Entry("admin"), now=NOW)
 
 
 @pytest.mark.parametrize("held", [ADDRESS, KEY_SHARE])
-@pytest.mark.usefixtures("app")
-def test_registration_waits_for_whoever_is_providing_for_that_person(url: str, held: str) -> None:
-    with locking(url, held), pytest.raises(OperationalError, match="lock timeout"):
-        register()
-
-    register()
+def test_registration_waits_for_whoever_is_providing_for_that_person(
+    app: Flask, url: str, held: str
+) -> None:
+    with ThreadPoolExecutor(1) as pool, locking(url, held) as providing:
+        registering = pool.submit(register, app)
+        assert eventually(lambda: queue_length(url) == 1)
+        providing.rollback()
+        registering.result()
 
     assert count(url, "SELECT count(*) FROM mentorados") == 1
 
@@ -68,7 +69,7 @@ def test_registration_waits_for_whoever_is_providing_for_that_person(url: str, h
 @pytest.mark.usefixtures("app")
 def test_sweep_passes_over_whom_an_admin_is_working_on(url: str) -> None:
     held = "SELECT 1 FROM users WHERE clerk_id = 'eva' FOR UPDATE"
-    with locking(url, held), transaction(0.3) as session:
+    with locking(url, held), transaction() as session:
         provided = difference.provide_range(session, EVERYBODY)
 
     assert (provided, count(url, "SELECT count(*) FROM mentorados")) == ((1, 1), 1)
@@ -77,15 +78,14 @@ def test_sweep_passes_over_whom_an_admin_is_working_on(url: str) -> None:
 @pytest.mark.usefixtures("app")
 def test_sweep_does_not_wait_for_somebody_who_is_just_signing_in(url: str) -> None:
     held = "UPDATE users SET name = 'Eva' WHERE clerk_id = 'eva'"
-    with locking(url, held), transaction(0.3) as session:
+    with locking(url, held), transaction() as session:
         provided = difference.provide_range(session, EVERYBODY)
 
     assert provided == (2, 2)
 
 
-@pytest.mark.usefixtures("app")
-def test_set_based_step_leaves_alone_for_whom_a_profile_waits(url: str) -> None:
-    register()
+def test_set_based_step_leaves_alone_for_whom_a_profile_waits(app: Flask, url: str) -> None:
+    register(app)
 
     with transaction() as session:
         provided = difference.provide_range(session, EVERYBODY)
