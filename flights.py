@@ -39,11 +39,16 @@ class Flights(Generic[Answer]):
             del self._boarding[key]
             self._in_the_air[key] = flight
         try:
-            flight.set_result(ask())
+            answer = ask()
         except BaseException as err:
+            self._land(key)
             flight.set_exception(err)
             raise
-        finally:
-            with self._lock:
-                del self._in_the_air[key]
-        return flight.result()
+        self._land(key)
+        flight.set_result(answer)
+        return answer
+
+    def _land(self, key: Hashable) -> None:
+        # Before those who wait are told: the next flight takes this place as soon as it hears.
+        with self._lock:
+            del self._in_the_air[key]

@@ -1,6 +1,9 @@
 """Shared flights: few questions, and no answer older than its question."""
 
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from threading import Event, get_ident
 
 import pytest
@@ -8,6 +11,7 @@ import pytest
 from flights import Flights
 
 PASSENGERS = 20
+DEPARTURES = 20_000
 
 
 def test_lone_caller_asks_for_itself() -> None:
@@ -76,3 +80,28 @@ def test_flight_behind_a_failed_one_takes_off() -> None:
 
     assert isinstance(failed.exception(), LookupError)
     assert second.result() == ("better", True)
+
+
+@contextmanager
+def threads_taking_turns_often() -> Iterator[None]:
+    """Whatever can happen between two lines does happen."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual)
+
+
+def test_landing_leaves_the_flight_behind_it_in_the_air() -> None:
+    flights, in_the_air, most = Flights[int](), list[int](), list[int]()
+
+    def ask() -> int:
+        in_the_air.append(1)
+        most.append(len(in_the_air))
+        return in_the_air.pop()
+
+    with threads_taking_turns_often(), ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: flights.share("key", ask)[0], range(DEPARTURES)))
+
+    assert (sum(answers), max(most)) == (DEPARTURES, 1)
