@@ -36,7 +36,6 @@ class LocalSessions:
     def __init__(self, provider: LocalIdentityProvider) -> None:
         self._provider = provider
         self._folder = provider.folder / "browsers"
-        self.token_seconds = SESSION_TOKEN_SECONDS
 
     def browser(self, browser_id: str | None) -> Browser:
         """The browser of that id, or a new one in which nobody is signed in."""
@@ -82,7 +81,7 @@ class LocalSessions:
         if browser.clerk_id is None:
             return ""
         claims = {"sub": browser.clerk_id, "sid": browser.session_id, "azp": origin}
-        return self._provider.sign(claims, self.token_seconds)
+        return self._provider.sign(claims, SESSION_TOKEN_SECONDS)
 
     def _kept(self, browser: Browser) -> Browser:
         content = {"id": browser.id, "clerk_id": browser.clerk_id, "since": browser.since}

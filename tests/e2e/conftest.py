@@ -24,7 +24,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PAST_ITS_END = -3  # seconds; with the leeway of five a token counts for two more
 SUPPORT = "https://ajuda.example/contato"
 
 
@@ -61,9 +60,8 @@ def site(site_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 @pytest.fixture(scope="session")
 def clerk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clerk]:
-    """A Clerk on a site of its own, whose tokens end almost at once."""
+    """A Clerk on a site of its own."""
     with clerk_in(tmp_path_factory.mktemp("clerk")) as clerk:
-        clerk.sessions.token_seconds = PAST_ITS_END
         yield clerk
 
 

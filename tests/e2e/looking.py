@@ -4,8 +4,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+import jwt
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
+
+from identity.cookies import SESSION
+from identity.local import LocalIdentityProvider
 
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 900}
@@ -63,6 +67,14 @@ def sign_in_as(page: Page, name: str, email: str | None = None) -> None:
     if email:
         page.get_by_label("E-mail", exact=True).fill(email)
     page.get_by_role("button", name="Entrar", exact=True).click()
+
+
+def let_session_expire(page: Page, provider: LocalIdentityProvider) -> None:
+    """Give the browser the session token that it would hold if nobody had touched it for long."""
+    held = [c for c in page.context.cookies() if c["name"].startswith(SESSION)]
+    claims = jwt.decode(held[0]["value"], options={"verify_signature": False})
+    old = provider.sign(claims, -60)
+    page.context.add_cookies([{**cookie, "value": old} for cookie in held])  # type: ignore[typeddict-item] # as they came
 
 
 def grave_issues(page: Page) -> list[str]:

@@ -5,8 +5,17 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.looking import PHONE, Visitors, grave_issues, is_too_wide, sign_in, sign_in_as
-from tests.serving import Served, eventually
+from tests.clerk import Clerk
+from tests.e2e.looking import (
+    PHONE,
+    Visitors,
+    grave_issues,
+    is_too_wide,
+    let_session_expire,
+    sign_in,
+    sign_in_as,
+)
+from tests.serving import Served
 
 SAVED = re.compile(r"Métricas de \w+ de \d{4} salvas!")
 
@@ -81,14 +90,14 @@ def test_late_form_has_its_session_renewed_first(page: Page) -> None:
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
 def test_form_of_an_expired_session_is_kept_and_continued(
-    visitors: Visitors, customer: Served, *, javascript: bool
+    visitors: Visitors, customer: Served, clerk: Clerk, *, javascript: bool
 ) -> None:
     page = visitors.come_to(customer.url, javascript=javascript)
     page.goto("/dashboard")
     page.get_by_role("button", name="Bia Nunes").click()
     open_form(page)
     page.get_by_label("Observações").fill("Primeira linha\n“segunda” linha")
-    assert eventually(lambda: page.request.get("/api/auth/me").status == 401, seconds=20)
+    let_session_expire(page, clerk.provider)
 
     with page.expect_response("**/session"):
         page.get_by_role("button", name="Salvar").click()

@@ -9,8 +9,8 @@ from playwright.sync_api import Page, expect
 
 from identity.local import LocalIdentityProvider, Person
 from tests.clerk import Clerk
-from tests.e2e.looking import Visitors
-from tests.serving import Served, eventually
+from tests.e2e.looking import Visitors, let_session_expire
+from tests.serving import Served
 
 
 @pytest.fixture
@@ -35,19 +35,16 @@ def sign_in(page: Page) -> None:
     expect(page.get_by_role("heading", name="Alice Prado")).to_be_visible()
 
 
-def is_over(page: Page) -> bool:
-    return page.request.get("/api/auth/me").status == 401
-
-
 def test_person_comes_in_through_clerk_and_the_address_stays_clean(visitor: Page) -> None:
     sign_in(visitor)
 
     expect(visitor).to_have_url("/dashboard")
 
 
-def test_person_whose_token_has_expired_stays_signed_in(visitor: Page) -> None:
+def test_person_whose_token_has_expired_stays_signed_in(visitor: Page, clerk: Clerk) -> None:
     sign_in(visitor)
-    assert eventually(lambda: is_over(visitor), seconds=20)
+    let_session_expire(visitor, clerk.provider)
+    assert visitor.request.get("/api/auth/me").status == 401
 
     visitor.reload()
 
@@ -78,11 +75,8 @@ def test_clock_that_is_wrong_ends_in_an_explanation_and_a_way_on(
 
 def test_dashboard_of_a_developer_outlives_its_token(page: Page, site: Served) -> None:
     sign_in(page)
-    stand_in = LocalIdentityProvider(site.instance / "identity")
-    old = stand_in.token(Person("user_local_alice"), lifetime_seconds=-60)
-    held = [c for c in page.context.cookies() if c["name"].startswith("__session")]
+    let_session_expire(page, LocalIdentityProvider(site.instance / "identity"))
 
-    page.context.add_cookies([{**cookie, "value": old} for cookie in held])  # type: ignore[typeddict-item] # as they came
     page.reload()
 
     expect(page.get_by_role("heading", name="Alice Prado")).to_be_visible()
