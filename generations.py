@@ -5,6 +5,7 @@ moment, and what it could not be told is owed to it.
 """
 
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ class Generations:
     clock: Callable[[], float] = time.monotonic
     owed: dict[str, object] = field(default_factory=dict)
     _silent_until: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def of(self, clerk_id: str) -> int | None:
         """The generation of just now, to be read *before* the database; None: keep nothing."""
@@ -66,7 +68,8 @@ class Generations:
         try:
             moved = int(self.ask(lambda: _count_on(clerk_id)))
         except CacheDownError:
-            self.owed[clerk_id] = object()
+            with self._lock:
+                self.owed[clerk_id] = object()
             return None
         return moved if since is not None and moved == since + 1 else None
 
@@ -77,8 +80,9 @@ class Generations:
                 self.ask(partial(_count_on, clerk_id))
             except CacheDownError:
                 return
-            if self.owed.get(clerk_id) is debt:  # another change may have come in between
-                del self.owed[clerk_id]
+            with self._lock:  # another change may have come in between, or somebody else settled it
+                if self.owed.get(clerk_id) is debt:
+                    del self.owed[clerk_id]
 
     def ask(self, question: Callable[[], Any]) -> Any:
         """Ask the cache unless it has just failed; raises CacheDownError, and nothing else."""

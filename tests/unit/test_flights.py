@@ -1,14 +1,12 @@
 """Shared flights: few questions, and no answer older than its question."""
 
-import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from threading import Event, get_ident
+from threading import Event
 
 import pytest
 
 from flights import Flights
+from tests.unit.crowding import Roll, threads_taking_turns_often
 
 PASSENGERS = 20
 DEPARTURES = 20_000
@@ -18,22 +16,8 @@ def test_lone_caller_asks_for_itself() -> None:
     assert Flights[str]().share("key", lambda: "answer") == ("answer", True)
 
 
-class Roll:
-    """A key that notices who has asked for it, which happens under the lock of the flights."""
-
-    def __init__(self) -> None:
-        self.seen: set[int] = set()
-        self.is_complete = Event()
-
-    def __hash__(self) -> int:
-        self.seen.add(get_ident())
-        if len(self.seen) == PASSENGERS:
-            self.is_complete.set()
-        return 1
-
-
 def test_crowd_shares_two_flights() -> None:
-    flights, roll, asked = Flights[int](), Roll(), list[int]()
+    flights, roll, asked = Flights[int](), Roll("key", crowd=PASSENGERS), list[int]()
 
     def ask() -> int:
         asked.append(1)
@@ -80,17 +64,6 @@ def test_flight_behind_a_failed_one_takes_off() -> None:
 
     assert isinstance(failed.exception(), LookupError)
     assert second.result() == ("better", True)
-
-
-@contextmanager
-def threads_taking_turns_often() -> Iterator[None]:
-    """Whatever can happen between two lines does happen."""
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(usual)
 
 
 def test_landing_leaves_the_flight_behind_it_in_the_air() -> None:

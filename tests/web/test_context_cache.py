@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, event, func, select, update
 from sqlalchemy.engine import Connection
@@ -22,8 +23,11 @@ from models import Mentorado, User
 from session_context import Context, mentorado_shape
 from tests.cast import ALICE, BOB, NOW, identity
 from tests.fixtures import Sign
+from tests.serving import eventually
+from tests.unit.crowding import Meddled
 
 SELF = identity(ALICE)
+DELETION = 3  # of the times a debt is looked for: first it is owed, then compared
 
 
 @pytest.fixture
@@ -269,6 +273,28 @@ def test_change_that_the_cache_missed_is_told_when_it_is_back(
     found = contexts.look_up(SELF).context
 
     assert (found, contexts.generations.owed) == (None, {})
+
+
+@pytest.mark.parametrize(("meddling", "owed"), [("settle", 0), ("owe", 1)])
+def test_debt_is_settled_by_one_and_a_new_one_stays(
+    app: Flask, contexts: ContextCache, clock: Clock, meddling: str, owed: int
+) -> None:
+    generations = contexts.generations
+
+    def settle() -> None:
+        with app.app_context():
+            generations.settle()
+
+    def owe() -> None:
+        with app.app_context(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(generations, "_silent_until", clock.now + 1)
+            generations.move_on(ALICE.clerk_id)
+
+    meddle = {"settle": settle, "owe": owe}[meddling]
+    generations.owed[Meddled(ALICE.clerk_id, at=DELETION, meddle=meddle)] = object()
+    settle()
+
+    assert eventually(lambda: len(generations.owed) == owed)
 
 
 def test_nothing_is_believed_of_a_person_whose_change_is_owed(
