@@ -59,12 +59,14 @@ class KeySet:
         Raises UnknownKeyError for a key the issuer does not publish, KeysUnavailableError when
         nothing is known because the issuer never answered.
         """
-        if kid not in self._keys:
+        key = self._keys.get(kid)
+        if key is None:
             with self._lock:
                 if kid not in self._keys and self._may_ask():
                     self._refetch()
-        if kid in self._keys:
-            return self._keys[kid]
+                key = self._keys.get(kid)
+        if key is not None:
+            return key
         if not self._keys:
             raise KeysUnavailableError("the issuer's keys are not known")
         raise UnknownKeyError("unknown key id")

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from identity.errors import InvalidTokenError, KeysUnavailableError
-from identity.keys import KeySet, published_at
-from tests.unit.crowding import Clock, Roll
+from identity.keys import REFETCH_COOLDOWN_SECONDS, KeySet, published_at
+from tests.unit.crowding import Clock, Meddled, Roll
 
 CROWD = 8
 
@@ -270,3 +270,19 @@ def test_page_that_is_not_there_counts_as_an_issuer_away(publish: Publish) -> No
     url = publish({"keys": [entry("k1")]}).replace("jwks", "gone")
 
     assert outcome(KeySet(published_at(url)), "k1") == "KeysUnavailableError"
+
+
+@pytest.mark.parametrize("look", [1, 2, 3])
+def test_key_that_is_taken_back_while_it_is_looked_up_is_known_or_not(
+    clock: Clock, look: int
+) -> None:
+    issuer = Issuer()
+    keys = KeySet(issuer, clock)
+    keys.key("k1")
+
+    def take_back() -> None:
+        issuer.published = [entry("k2")]
+        clock.seconds += REFETCH_COOLDOWN_SECONDS
+        keys.key("k2")
+
+    assert outcome(keys, Meddled("k1", at=look, meddle=take_back)) in ("k1", "UnknownKeyError")
