@@ -48,9 +48,11 @@ class Leases:
             return min(2 * last.size, MOST)
 
     def grant(self, who: Hashable, size: int) -> None:
-        """Note that so many were granted, of which one is used up now."""
+        """Note that so many more were granted, of which one is used up now."""
         with self._lock:
-            self._grants[who] = _Grant(size, size - 1, self._clock() + SECONDS)
+            now, last = self._clock(), self._grants.get(who)
+            kept = last.left if last and last.until > now else 0
+            self._grants[who] = _Grant(size, kept + size - 1, now + SECONDS)
             self._grants.move_to_end(who)
             if len(self._grants) > KNOWN_AT_ONCE:
                 self._grants.popitem(last=False)

@@ -46,6 +46,21 @@ def test_whoever_has_some_left_asks_for_one(leases: Leases) -> None:
     assert leases.next_size(ANA) == 1
 
 
+def test_what_was_granted_to_two_requests_at_once_adds_up(leases: Leases) -> None:
+    leases.grant(ANA, 8)
+    leases.grant(ANA, 8)
+
+    assert spent(leases) == 2 * (8 - 1)
+
+
+def test_grant_that_is_over_adds_nothing(leases: Leases, clock: Clock) -> None:
+    leases.grant(ANA, 8)
+    clock.seconds += SECONDS
+    leases.grant(ANA, 4)
+
+    assert spent(leases) == 4 - 1
+
+
 def test_grant_ends_with_its_time(leases: Leases, clock: Clock) -> None:
     leases.grant(ANA, 8)
     clock.seconds += SECONDS
