@@ -57,7 +57,7 @@ def _publishable_key(value: str) -> str:
 
 
 def _webhook_secret(value: SecretStr) -> SecretStr:
-    """Refuse at the start what would refuse every message: svix reads base64 behind the prefix."""
+    """Refuse at the start what would refuse every message: base64 stands behind the prefix."""
     prefix, _, encoded = value.get_secret_value().partition("_")
     try:
         base64.b64decode(encoded, validate=True)

@@ -1,11 +1,10 @@
 """What Clerk tells of its own accord: messages about users, believed when their signature holds."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from svix.webhooks import Webhook, WebhookVerificationError
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from identity.errors import InvalidSignatureError, UnreadableProfileError
 from identity.profiles import described
@@ -34,17 +33,24 @@ def read_message(secret: str, headers: Mapping[str, str], body: bytes) -> Messag
 
     Raises InvalidSignatureError.
     """
+    named = _standard(headers)
     try:
-        Webhook(secret).verify(body, dict(headers))
-        document = json.loads(body)
+        document = Webhook(secret).verify(body, named)
     except (WebhookVerificationError, ValueError) as err:
         raise InvalidSignatureError(type(err).__name__) from err
     event = document.get("type") if isinstance(document, dict) else None
-    named = {name.lower(): value for name, value in headers.items()}
-    message_id = named.get("svix-id") or named.get("webhook-id", "")
     if not isinstance(event, str):
-        return Message(message_id, "unknown")
-    return Message(message_id, event, _concerned(event, document.get("data")))
+        return Message(named["webhook-id"], "unknown")
+    return Message(named["webhook-id"], event, _concerned(event, document.get("data")))
+
+
+def _standard(headers: Mapping[str, str]) -> dict[str, str]:
+    """What a signature covers, by its standard names; Svix, who sends for Clerk, has its own."""
+    sent = {name.lower(): value for name, value in headers.items()}
+    return {
+        f"webhook-{part}": sent.get(f"svix-{part}") or sent.get(f"webhook-{part}", "")
+        for part in ("id", "timestamp", "signature")
+    }
 
 
 def _concerned(event: str, data: Any) -> Identity | None:
