@@ -76,7 +76,7 @@ def clerk_in(folder: Path) -> Iterator[Clerk]:
     clerk = Clerk("", house.local, house.local_sessions)
     server = make_server("127.0.0.1", 0, _troubled(app.wsgi_app, clerk), threaded=True)
     clerk.url = f"http://127.0.0.1:{server.server_port}/local-clerk"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield clerk

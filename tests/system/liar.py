@@ -73,7 +73,7 @@ LIES: dict[str, Callable[[Question], Answer]] = {
 def lying() -> Iterator[str]:
     """The address under which each lie has its own prefix; its threads end with it."""
     server = _Server(("127.0.0.1", 0), _Liar)
-    thread = Thread(target=server.serve_forever)
+    thread = Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"

@@ -38,7 +38,7 @@ class KeyServer(BaseHTTPRequestHandler):
 def jwks_url() -> Iterator[str]:
     """Where the issuer publishes its keys."""
     with ThreadingHTTPServer(("127.0.0.1", 0), KeyServer) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/jwks.json"
         server.shutdown()
 
