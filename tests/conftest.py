@@ -1,5 +1,6 @@
 """The house on real parts: PostgreSQL and Redis of our own, a savepoint for each test, the cast."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -26,13 +27,20 @@ from tests.databases import UNLIMITED, opened
 from tests.fixtures import Browser, Sign
 from tests.serving import Redis, start_redis
 
+# This server is never cut off from its power; those that are have a folder of their own.
+HASTE = ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+
 
 @pytest.fixture(scope="session")
 def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL server of this test process, stopped at the end."""
+    """A PostgreSQL server of this test process, gone at the end with all that was made in it."""
     folder = tmp_path_factory.mktemp("postgres")
-    yield embedded.start(folder)
+    url = embedded.start(folder)
+    for statement in HASTE:
+        _run_alone(url, statement)
+    yield url
     embedded.leave(folder)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
@@ -60,18 +68,14 @@ def template_url(
 
 
 @pytest.fixture(scope="session")
-def copy_database(server_url: str, template_url: str) -> Iterator[Callable[[str], str]]:
-    """Makes a migrated database of that name, for tests that commit; dropped at the end."""
-    names: list[str] = []
+def copy_database(server_url: str, template_url: str) -> Callable[[str], str]:
+    """Makes a migrated database of that name, for tests that commit."""
 
     def make(name: str) -> str:
         _run_alone(server_url, f'CREATE DATABASE "{name}" TEMPLATE template')
-        names.append(name)
         return make_url(template_url).set(database=name).render_as_string(hide_password=False)
 
-    yield make
-    for name in names:
-        _run_alone(server_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+    return make
 
 
 @pytest.fixture(scope="session")
