@@ -11,6 +11,7 @@ from typing import Any
 from psycopg2 import extensions
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 import deadlines
 
@@ -71,15 +72,22 @@ def opening() -> str:
 def watch_for_hang_ups(engine: Engine) -> None:
     """Have the pool replace connections that the server has closed, without asking it.
 
-    On an idle connection there is nothing to be read, unless the server has said goodbye.
+    On an idle connection there is nothing to be read, unless the server has said goodbye. A new one
+    is not looked at: SQLAlchemy gives up after two, with an error that blames the program. If the
+    server closes that one as well, its first statement says so, as an error that can pass.
     """
 
     @event.listens_for(engine, "checkout")
-    def look(connection: extensions.connection, *_: object) -> None:
-        poll = select.poll()
-        poll.register(connection.fileno(), select.POLLIN)
-        if poll.poll(0):
+    def look(connection: extensions.connection, record: ConnectionPoolEntry, _: object) -> None:
+        if record.info.get("was_used") and _has_something_to_read(connection):
             raise DisconnectionError("the server has hung up")
+        record.info["was_used"] = True  # forgotten with its connection
+
+
+def _has_something_to_read(connection: extensions.connection) -> bool:
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _is_in_transaction(connection: extensions.connection) -> bool:

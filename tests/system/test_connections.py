@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from select import select
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 import deadlines
@@ -128,6 +130,27 @@ def test_connection_that_the_server_has_closed_is_replaced(engine: Engine, url: 
     with engine.begin() as connection:
         connection.execute(ONE)
     assert cut == 1
+
+
+def test_server_that_hangs_up_on_everybody_is_an_outage_and_not_our_mistake(
+    engine: Engine, url: str
+) -> None:
+    @event.listens_for(engine, "connect")
+    def cut(connection: Any, _: object) -> None:
+        count(url, CUT)
+        assert eventually(lambda: is_readable(connection))
+
+    count(url, CUT)
+    assert eventually(lambda: not _is_still_there(url))
+
+    with pytest.raises(DBAPIError) as caught, engine.connect() as connection:
+        connection.execute(ONE)
+    assert caught.value.connection_invalidated
+
+
+def is_readable(connection: Any) -> bool:
+    """Whether the server has said something unasked; what it says at last is goodbye."""
+    return bool(select([connection], [], [], 0)[0])
 
 
 def test_connection_that_is_closed_in_between_says_so(engine: Engine, url: str) -> None:
