@@ -37,8 +37,9 @@ $$ BEGIN IF nextval('calls') = 1 THEN PERFORM pg_sleep(30); END IF; RETURN NEW; 
 CREATE TRIGGER slow_once BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION slow_once();
 """
 USERS_LOCKED = "SELECT 1 FROM users FOR UPDATE"
+# Returns when they are gone, so that their ends of the connections are closed.
 CUT_OFF = """
-SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity
  WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
 
