@@ -25,21 +25,16 @@ from models.user import Role
 from tests.cast import ALICE, CHARLIE
 from tests.databases import UNLIMITED, opened
 from tests.fixtures import Browser, Sign
-from tests.serving import Redis, start_redis
-
-# This server is never cut off from its power; those that are have a folder of their own.
-HASTE = ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+from tests.serving import Postgres, Redis, start_redis
 
 
 @pytest.fixture(scope="session")
 def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A PostgreSQL server of this test process, gone at the end with all that was made in it."""
     folder = tmp_path_factory.mktemp("postgres")
-    url = embedded.start(folder)
-    for statement in HASTE:
-        _run_alone(url, statement)
-    yield url
-    embedded.leave(folder)
+    server = Postgres(embedded.start(folder), folder)
+    yield server.url
+    server.crash()  # or it would write everything to the disk before it is thrown away
     shutil.rmtree(folder)
 
 
