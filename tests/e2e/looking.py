@@ -55,18 +55,26 @@ class Visitors:
 
 
 def sign_in(page: Page, who: str) -> None:
-    """Sign in as one of the cast."""
+    """Sign in as one of the cast; returns when the page is there that this leads to."""
     page.goto("/login")
     page.get_by_role("button", name=who).click()
+    _wait_for_what_follows(page)
 
 
 def sign_in_as(page: Page, name: str, email: str | None = None) -> None:
-    """Sign in as anybody, who has never been here."""
+    """Sign in as anybody, who has never been here; returns as `sign_in` does."""
     page.goto("/login")
     page.get_by_label("Nome").fill(name)
     if email:
         page.get_by_label("E-mail", exact=True).fill(email)
     page.get_by_role("button", name="Entrar", exact=True).click()
+    _wait_for_what_follows(page)
+
+
+def _wait_for_what_follows(page: Page) -> None:
+    # A click may return before the browser has gone on, and whatever is asked of it meanwhile
+    # would meet the old page or end the way to the new one.
+    page.wait_for_url(lambda url: not urlsplit(url).path.endswith("/sign-in"))
 
 
 def let_session_expire(page: Page, provider: LocalIdentityProvider) -> None:
