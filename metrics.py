@@ -1,10 +1,18 @@
 """What a host's processes count, under the names of CONTRACT section 6."""
 
 import os
+from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    Metric,
+    generate_latest,
+    values,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
@@ -59,6 +67,23 @@ HTTP_SECONDS = Histogram(
 )
 
 
+class Together(MultiProcessCollector):
+    """What the processes have counted that count into a folder, while some of them come and go."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Sum up; prometheus_client would fail over a file that is just being made or dropped."""
+        try:
+            return self._sum()
+        except FileNotFoundError:  # a server that starts has dropped what others have left
+            return self._sum()
+
+    def _sum(self) -> Iterable[Metric]:
+        # A file is empty for the moment between its making and its first zero.
+        begun = [str(file) for file in Path(self._path).glob("*.db") if file.stat().st_size]
+        summed: Iterable[Metric] = self.merge(begun)  # type: ignore[no-untyped-call]
+        return summed
+
+
 def count_together(folder: Path) -> None:
     """Have this process and its children count into a folder that the host's others count into too.
 
@@ -111,7 +136,7 @@ def _start_at_zero() -> None:
 
 def _counted() -> Collector:
     is_alone = values.ValueClass is values.MutexValue
-    return OURS if is_alone else MultiProcessCollector(None)  # type: ignore[no-untyped-call]
+    return OURS if is_alone else Together(None)  # type: ignore[no-untyped-call]
 
 
 def _is_running(pid: int) -> bool:
