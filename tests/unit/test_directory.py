@@ -18,7 +18,7 @@ from identity.throttle import Budget, Throttle
 from metrics import OURS
 from provisioning.identity import Identity
 from tests.cast import ALICE, BOB, identity
-from tests.unit.crowding import Clock, Roll
+from tests.crowding import Clock, Roll
 
 CROWD = 30
 AWAY, LIMITED = ProviderUnavailableError("status 500"), RateLimitedError(7)
@@ -51,11 +51,6 @@ class Source:
         self.answers_after.wait(timeout=10)
         if self.trouble:
             raise self.trouble
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

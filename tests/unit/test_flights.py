@@ -6,7 +6,7 @@ from threading import Event
 import pytest
 
 from flights import Flights
-from tests.unit.crowding import Roll, threads_taking_turns_often
+from tests.crowding import Roll, threads_taking_turns_often
 
 PASSENGERS = 20
 DEPARTURES = 20_000

@@ -14,7 +14,7 @@ from jwt.algorithms import RSAAlgorithm
 
 from identity.errors import InvalidTokenError, KeysUnavailableError
 from identity.keys import REFETCH_COOLDOWN_SECONDS, KeySet, published_at
-from tests.unit.crowding import Clock, Meddled, Roll
+from tests.crowding import Clock, Meddled, Roll
 
 CROWD = 8
 
@@ -56,11 +56,6 @@ def outcome(keys: KeySet, kid: str) -> str:
         return str(keys.key(kid).key_id)
     except (InvalidTokenError, KeysUnavailableError) as err:
         return type(err).__name__
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from jwt.algorithms import RSAAlgorithm
 from identity.errors import InvalidTokenError, UntimelyTokenError
 from identity.keys import REFETCH_COOLDOWN_SECONDS, KeySet
 from identity.tokens import LEEWAY_SECONDS, TokenVerifier
-from tests.unit.crowding import Clock
+from tests.crowding import Clock
 from tests.unit.test_tokens import ISSUER, KID, NOW, StoppedClock, key_of, token
 
 LIFETIME_SECONDS = 60

@@ -3,14 +3,9 @@
 import pytest
 
 from leases import KNOWN_AT_ONCE, MOST, SECONDS, Leases
-from tests.unit.crowding import Clock
+from tests.crowding import Clock
 
 ANA = "ana"
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

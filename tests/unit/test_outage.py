@@ -10,20 +10,7 @@ from psycopg2 import OperationalError
 
 from deadlines import DeadlineError
 from outage import KnownOutageError, Outage
-
-
-class Clock:
-    """Time that passes when it is told to."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from tests.crowding import Clock
 
 
 @pytest.fixture
@@ -62,16 +49,16 @@ def test_server_that_was_always_there_is_not_away(outage: Outage) -> None:
 
 def test_outage_lasts_from_the_first_failure_on(outage: Outage, clock: Clock) -> None:
     fail(outage)
-    clock.now += 3
+    clock.seconds += 3
     fail(outage)
-    clock.now += 4
+    clock.seconds += 4
 
     assert outage.seconds == 7
 
 
 def test_first_success_ends_the_outage(outage: Outage, clock: Clock) -> None:
     fail(outage)
-    clock.now += 3
+    clock.seconds += 3
 
     with outage.connecting():
         pass
@@ -96,8 +83,8 @@ def test_only_an_attempt_that_had_its_time_tells_of_an_outage(
     outage: Outage, clock: Clock, taken_seconds: float, is_outage: bool
 ) -> None:
     with suppress(DeadlineError), outage.connecting():
-        clock.now += taken_seconds
+        clock.seconds += taken_seconds
         raise DeadlineError("no time left")
-    clock.now += 1
+    clock.seconds += 1
 
     assert (outage.seconds > 0) is is_outage

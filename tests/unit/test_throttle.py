@@ -6,14 +6,9 @@ import pytest
 
 from identity.errors import ProviderUnavailableError
 from identity.throttle import DEVELOPMENT, PRODUCTION, Budget, Throttle
-from tests.unit.crowding import Clock
+from tests.crowding import Clock
 
 BURST = 5
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ from metrics import OURS
 from models import Mentorado, User
 from session_context import Context, mentorado_shape
 from tests.cast import ALICE, BOB, NOW, identity
+from tests.crowding import Clock, Meddled
 from tests.fixtures import Sign
 from tests.serving import eventually
-from tests.unit.crowding import Meddled
 
 SELF = identity(ALICE)
 DELETION = 3  # of the times a debt is looked for: first it is owed, then compared
@@ -216,15 +216,6 @@ def test_what_was_seen_last_ends_when_its_person_is_denied(
     assert (answer.status_code, contexts.last_good(ALICE.clerk_id)) == (403, None)
 
 
-class Clock:
-    """Time that passes when it is told to."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock(contexts: ContextCache, monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
@@ -267,7 +258,7 @@ def test_change_that_the_cache_missed_is_told_when_it_is_back(
     generation = contexts.generations.of(ALICE.clerk_id)
     contexts.keep(SELF, replace(alices_context, generation=generation))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contexts.generations, "_silent_until", clock.now + 1)
+        patch.setattr(contexts.generations, "_silent_until", clock.seconds + 1)
         contexts.renew(ALICE.clerk_id)
 
     found = contexts.look_up(SELF).context
@@ -287,7 +278,7 @@ def test_debt_is_settled_by_one_and_a_new_one_stays(
 
     def owe() -> None:
         with app.app_context(), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(generations, "_silent_until", clock.now + 1)
+            patch.setattr(generations, "_silent_until", clock.seconds + 1)
             generations.move_on(ALICE.clerk_id)
 
     meddle = {"settle": settle, "owe": owe}[meddling]
