@@ -71,14 +71,14 @@ class Context:
 
     `status` is `ready`, `not_required` or the code that profile-dependent routes answer with;
     `mentorado` is there exactly when it is `ready`. `outcome` tells what this very request did.
-    `generation` is the cache's: what is read for this context may be kept under it, None: nowhere.
+    `version` is `users.context_version` as read with it; None where nothing may be cached.
     """
 
     user: UserShape
     mentorado: MentoradoShape | None
     status: str
     outcome: str = Outcome.EXISTING
-    generation: int | None = None
+    version: int | None = None
 
     @property
     def is_admin(self) -> bool:
@@ -94,7 +94,9 @@ def context_of(ensured: Ensured) -> Context:
     elif mentorado is None:
         status = NOT_REQUIRED
     shape = mentorado_shape(mentorado) if mentorado else None
-    return Context(user_shape(ensured.user), shape, status, ensured.outcome)
+    return Context(
+        user_shape(ensured.user), shape, status, ensured.outcome, ensured.user.context_version
+    )
 
 
 def outcome_shape(context: Context) -> OutcomeShape:

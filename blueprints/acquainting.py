@@ -1,12 +1,13 @@
-"""Which profile is theirs? The context of whoever is at the gate, from the cache or ensured."""
+"""The request context of a signed-in user: from the cache, or by an ensure call."""
 
 import structlog
-from flask import g, request
+from flask import current_app, g, request
 from sqlalchemy import select
 
 from blueprints.answers import is_api_path
 from blueprints.errors import UnauthenticatedError, provisioning_code
 from blueprints.session import SAFE_METHODS
+from blueprints.stance import stance_of
 from extensions import transaction
 from house import house
 from identity.people import identity_of
@@ -16,7 +17,6 @@ from provisioning.audit import Entry
 from provisioning.errors import (
     DatabaseUnavailableError,
     Denial,
-    NeedsAttentionError,
     ProvisioningError,
 )
 from provisioning.identity import Identity
@@ -42,33 +42,29 @@ def known_context(claims: SessionClaims, *, is_fresh: bool) -> Context:
 
 def _context(identity: Identity, *, is_fresh: bool) -> Context:
     structlog.contextvars.bind_contextvars(clerk_id=identity.clerk_id)
-    generation = None
-    if not is_fresh:
-        glance = house().guarantee.contexts.look_up(identity)
-        if glance.context is not None:
-            return glance.context
-        generation = glance.generation
+    guarantee = house().guarantee
     entry = Entry("api" if is_api_path(request.path) else "page", g.request_id)
     try:
-        return house().guarantee.provide(
-            identity, entry=entry, now=house().now(), generation=generation
-        )
-    except ProvisioningError as err:
-        kept = _last_good(err, identity, is_fresh=is_fresh)
-        if kept is not None:
-            return kept
-        if isinstance(err, DatabaseUnavailableError):
+        cached = None if is_fresh else guarantee.contexts.get(identity)
+        if cached is not None:
+            return cached
+        return guarantee.provide(identity, entry=entry, now=house().now(), is_fresh=is_fresh)
+    except DatabaseUnavailableError:
+        copy = _dashboard_copy(identity)
+        if copy is None:
             raise
+        return copy
+    except ProvisioningError as err:
         return _unprovided(identity, provisioning_code(err))
 
 
-def _last_good(err: ProvisioningError, identity: Identity, *, is_fresh: bool) -> Context | None:
-    """Whoever only reads is still who they were, as long as the trouble is one that passes."""
-    is_reading = request.method in SAFE_METHODS and not is_fresh
-    if not is_reading or isinstance(err, NeedsAttentionError):
+def _dashboard_copy(identity: Identity) -> Context | None:
+    """What the user saw last, for reading their own dashboard while there is no database."""
+    policy = stance_of(current_app.view_functions[str(request.endpoint)])
+    if policy is None or not policy.serves_copy or request.method not in SAFE_METHODS:
         return None
-    kept = house().guarantee.contexts.last_good(identity.clerk_id)
-    return kept.context if kept else None
+    copy = house().guarantee.contexts.get_dashboard_copy(identity.clerk_id)
+    return copy.context if copy else None
 
 
 def _unprovided(identity: Identity, code: str) -> Context:
