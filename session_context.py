@@ -111,10 +111,8 @@ def outcome_shape(context: Context) -> OutcomeShape:
     }
 
 
-def context_without_profile(user: User | None, identity: Identity, status: str) -> Context:
-    """What somebody's requests carry along when the guarantee could not be kept just now."""
-    if user is not None:
-        return Context(user_shape(user), None, status, Outcome.DENIED)
+def context_without_profile(identity: Identity, status: str) -> Context:
+    """The context of a user whom the database does not know, because the ensure call failed."""
     stranger: UserShape = {
         "id": None,
         "clerk_id": identity.clerk_id,

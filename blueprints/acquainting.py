@@ -1,8 +1,9 @@
 """The request context of a signed-in user: from the cache, or by an ensure call."""
 
+from dataclasses import replace
+
 import structlog
 from flask import current_app, g, request
-from sqlalchemy import select
 
 from blueprints.answers import is_api_path
 from blueprints.errors import UnauthenticatedError, provisioning_code
@@ -12,15 +13,15 @@ from extensions import transaction
 from house import house
 from identity.people import identity_of
 from identity.tokens import SessionClaims
-from models import User
 from provisioning.audit import Entry
+from provisioning.ensure import Outcome, stored_state
 from provisioning.errors import (
     DatabaseUnavailableError,
     Denial,
     ProvisioningError,
 )
 from provisioning.identity import Identity
-from session_context import Context, context_without_profile
+from session_context import NOT_REQUIRED, READY, Context, context_of, context_without_profile
 
 
 def renew_context() -> None:
@@ -55,7 +56,7 @@ def _context(identity: Identity, *, is_fresh: bool) -> Context:
             raise
         return copy
     except ProvisioningError as err:
-        return _unprovided(identity, provisioning_code(err))
+        return _stored_context(identity, provisioning_code(err), is_fresh=is_fresh)
 
 
 def _dashboard_copy(identity: Identity) -> Context | None:
@@ -67,8 +68,20 @@ def _dashboard_copy(identity: Identity) -> Context | None:
     return copy.context if copy else None
 
 
-def _unprovided(identity: Identity, code: str) -> Context:
-    """The context of somebody whose profile is not there just now: the same on every route."""
+def _stored_context(identity: Identity, code: str, *, is_fresh: bool) -> Context:
+    """The context as the database has it, read without a lock, where an ensure call has failed.
+
+    A denial that is stored holds. A user whose profile is there goes on with it, and an admin
+    without one; for all others, and for a request that asked for a new ensure call, the failure's
+    `code` is the status.
+    """
     with transaction() as session:
-        user = session.scalars(select(User).where(User.clerk_id == identity.clerk_id)).one_or_none()
-    return context_without_profile(user, identity, code)
+        state = stored_state(session, identity.clerk_id)
+    if state is None:
+        return context_without_profile(identity, code)
+    context = context_of(state)
+    is_served = context.status in (READY, NOT_REQUIRED)
+    is_undecided = is_fresh or (state.mentorado is None and not state.user.is_admin)
+    if is_served and is_undecided:
+        return replace(context, mentorado=None, status=code, outcome=Outcome.DENIED, version=None)
+    return replace(context, version=None)

@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg2.errors import UniqueViolation
 from sqlalchemy import delete, func, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, NoResultFound
 from sqlalchemy.orm import Session
 
 from models import Mentorado
@@ -82,6 +82,27 @@ def ensure(
     ensured = _carry_out(session, decision, met, standing, entry)
     is_own_changed = met.profile is not None and ensured.mentorado not in (None, met.profile)
     return _with_current_version(session, ensured) if is_own_changed else ensured
+
+
+def stored_state(session: Session, clerk_id: str) -> Ensured | None:
+    """How a user stands in the database, without a lock and without a change; None if unknown.
+
+    `existing` with a profile that may be used, `admin` without one, `denied` with the reason where
+    access is denied, and `existing` without a profile where there is none.
+    """
+    try:
+        met = glimpse(session, clerk_id)
+    except NoResultFound:
+        return None
+    user, profile = met.user, met.profile
+    if user.deleted_at is not None:
+        return Ensured(Outcome.DENIED, user, denial=Denial.USER_DELETED)
+    if user.blocked_at is not None:
+        return Ensured(Outcome.DENIED, user, denial=Denial.USER_BLOCKED)
+    if profile is not None and not profile.is_active:
+        return Ensured(Outcome.DENIED, user, profile, Denial.MENTORADO_INACTIVE)
+    is_exempt = profile is None and user.is_admin
+    return Ensured(Outcome.ADMIN if is_exempt else Outcome.EXISTING, user, profile)
 
 
 def foresee(session: Session, clerk_id: str, rules: Rules) -> Foreseen:
