@@ -19,6 +19,7 @@ from blueprints.addresses import is_addressed
 from blueprints.answers import is_api_path, reference
 from blueprints.charging import charge, charge_address
 from blueprints.errors import (
+    AccountDeletedError,
     ForbiddenError,
     ProfileRequiredError,
     SessionLoopError,
@@ -37,6 +38,7 @@ from session_context import READY, UNDECIDED, Context
 log = structlog.get_logger(__name__)
 
 REQUEST_SECONDS = 1.9  # whatever is slow, a coded answer comes within two (CONTRACT section 8)
+HOPELESS = (SessionLoopError, AccountDeletedError)  # signing in again would only come back here
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -89,7 +91,7 @@ def _admit_person(stance: Stance) -> ResponseReturnValue | None:
         g.claims = arrived
         g.context = known_context(arrived, is_fresh=stance.fresh)
     except UnauthenticatedError as err:
-        if _is_page_visit() and not _is_framed() and not isinstance(err, SessionLoopError):
+        if _is_page_visit() and not _is_framed() and not isinstance(err, HOPELESS):
             return redirect(url_for("auth.login", next=_here()))
         raise
     _announce(g.context)
@@ -112,12 +114,11 @@ def _arrive_counted() -> SessionClaims | str:
 def _enforce(access: Access, context: Context) -> None:
     if access is Access.MENTORADO and context.status != READY:
         raise ProfileRequiredError(context.status)
-    if access is Access.ADMIN:
-        # A denial comes before a role; of an undecided user the role is not known either.
+    if access is Access.ADMIN and not context.is_admin:
+        # Of an undecided user the role is not known either.
         if context.status in (Denial.USER_BLOCKED, *UNDECIDED):
             raise ProfileRequiredError(context.status)
-        if not context.is_admin:
-            raise ForbiddenError("for admins only")
+        raise ForbiddenError("for admins only")
 
 
 def _announce(context: Context) -> None:
