@@ -27,7 +27,13 @@ from blueprints.errors import (
     UnauthenticatedError,
     UnsupportedMediaTypeError,
 )
-from blueprints.session import arrive, check_origin, hand_out_cookies, is_bearer
+from blueprints.session import (
+    arrive,
+    check_origin,
+    expired_session_id,
+    hand_out_cookies,
+    is_bearer,
+)
 from blueprints.stance import Access, Stance, stance_of
 from blueprints.toasts import tell
 from identity.tokens import SessionClaims
@@ -100,15 +106,27 @@ def _admit_person(stance: Stance) -> ResponseReturnValue | None:
 
 
 def _arrive_counted() -> SessionClaims | str:
-    """Who is asking; whoever cannot show a session is counted by their address."""
+    """The session's claims, or where to send the browser; a request without either is counted.
+
+    A session that has expired is counted by its id, so that neighbours behind one address do not
+    use up each other's limit; anything else by the address.
+    """
     try:
         arrived = arrive()
     except UnauthenticatedError:
-        charge_address()
+        _charge_without_session()
         raise
     if isinstance(arrived, str):
-        charge_address()
+        _charge_without_session()
     return arrived
+
+
+def _charge_without_session() -> None:
+    session_id = expired_session_id()
+    if session_id is None:
+        charge_address()
+    else:
+        charge(Purse.PERSON, session_id)
 
 
 def _enforce(access: Access, context: Context) -> None:
