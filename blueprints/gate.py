@@ -57,7 +57,7 @@ def admit() -> ResponseReturnValue | None:
         raise UnaddressedError("no server has such a name")
     if request.endpoint is None:
         charge_address()
-        return None  # no such route: the router's own 404 or 405 follows
+        return _without_final_slash()  # else no such route: the router's 404 or 405 follows
     stance = stance_of(current_app.view_functions[request.endpoint])
     if stance is None:
         log.error("view_without_stance", endpoint=request.endpoint)
@@ -144,6 +144,16 @@ def _announce(context: Context) -> None:
     is_new = context.outcome in CHANGES
     if is_new and context.status == READY and not is_bearer():
         tell("Perfil criado!")
+
+
+def _without_final_slash() -> ResponseReturnValue | None:
+    """Redirect `/dashboard/` to `/dashboard`, where there is such a route."""
+    path = f"/{request.path.strip('/')}"  # one slash at its beginning: never another host
+    router = current_app.url_map.bind("")
+    if not request.path.endswith("/") or path == "/" or not router.test(path, request.method):
+        return None
+    query = request.query_string.decode("ascii", "ignore")
+    return redirect(f"{path}?{query}" if query else path, code=308)
 
 
 def _check_body_type() -> None:
