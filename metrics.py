@@ -209,8 +209,10 @@ def _start_at_zero() -> None:
 
 
 def _counted() -> Collector:
-    is_alone = values.ValueClass is values.MutexValue or not Path(os.environ[FOLDER]).is_dir()
-    return OURS if is_alone else Together(None)  # type: ignore[no-untyped-call]
+    try:
+        return OURS if values.ValueClass is values.MutexValue else Together(None)  # type: ignore[no-untyped-call]
+    except ValueError:  # the folder has gone
+        return OURS
 
 
 def _is_running(pid: int) -> bool:
