@@ -71,7 +71,6 @@ def test_message_waits_for_a_page_that_is_shown(
         ("/dashboard/?mes=2026-03", "/dashboard?mes=2026-03"),
         ("/admin/mentorados/", "/admin/mentorados"),
         ("/api/auth/me/", "/api/auth/me"),
-        ("http://localhost//dashboard/", "/dashboard"),
     ],
 )
 def test_final_slash_is_redirected(client: FlaskClient, path: str, location: str) -> None:
@@ -80,9 +79,7 @@ def test_final_slash_is_redirected(client: FlaskClient, path: str, location: str
     assert (answer.status_code, answer.location) == (308, location)
 
 
-@pytest.mark.parametrize(
-    "path", ["/nada/", "http://localhost//evil.example.com/", "/\\evil.example.com/"]
-)
+@pytest.mark.parametrize("path", ["/nada/", "/\\evil.example.com/"])
 def test_final_slash_of_an_unknown_page_is_not_found(client: FlaskClient, path: str) -> None:
     assert client.get(path).status_code == 404
 
