@@ -1,4 +1,4 @@
-"""Two writers of one address at the same moment: it is registered once, and nobody gets an error."""
+"""Two writers of one address at the same moment: it is registered once, without an error."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -25,7 +25,7 @@ CREATE TRIGGER turnstile BEFORE INSERT OR UPDATE ON mentorados
    FOR EACH ROW EXECUTE FUNCTION pass_the_turnstile();
 """
 HOLD = "PERFORM pg_advisory_xact_lock(1)"
-# The first write of a profile fails as the victim of a deadlock does; a sequence is not rolled back.
+# The first write of a profile fails as the victim of a deadlock does; sequences do not roll back.
 DEADLOCK = """
 CREATE SEQUENCE tries;
 CREATE FUNCTION fail_once() RETURNS trigger LANGUAGE plpgsql AS
@@ -91,8 +91,13 @@ def race(app: Flask, url: str, *writers: Callable[[Flask], TestResponse]) -> lis
 
 @pytest.mark.parametrize(
     "writers",
-    [(import_list, import_list), (import_list, register), (import_list, correct)]
-    + [(register, register), (register, correct)],
+    [
+        (import_list, import_list),
+        (import_list, register),
+        (import_list, correct),
+        (register, register),
+        (register, correct),
+    ],
     ids=lambda writers: " and ".join(writer.__name__ for writer in writers),
 )
 def test_address_is_registered_by_one_of_two_writers(
@@ -112,7 +117,7 @@ def test_login_that_meets_a_registration_ends_with_one_profile(
 ) -> None:
     race(app, url, write, sign_in)
 
-    assert sign_in(app).json == {}
+    assert sign_in(app).status_code == 200
     assert count(url, WITH_ADDRESS) == 1
 
 
