@@ -45,7 +45,7 @@ from models.admin_job import JobKind
 from outage import Outage
 from perseverance import Perseverance
 from provisioning.attempts import RetryPolicy
-from provisioning.imports import MenteeImport
+from provisioning.imports import mentee_import
 from provisioning.linking import Rules
 from provisioning.mentoring import goals_of_all
 from service import Service
@@ -162,7 +162,7 @@ def _jobs(guarantee: Guarantee, gauges: Gauges) -> JobRunner:
 
     return JobRunner(
         {
-            JobKind.IMPORT: lambda job: MenteeImport(read_list(job.content or ""), _now()),
+            JobKind.IMPORT: lambda job: mentee_import(job, read_list(job.content or ""), _now()),
             JobKind.GOALS: lambda job: goals_of_all(job.options, _now()),
         },
         make_known,

@@ -19,7 +19,6 @@ from typing import Protocol
 
 import structlog
 from flask import Flask
-from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -28,7 +27,7 @@ from extensions import Transaction, background_transaction, transaction
 from models import AdminJob
 from provisioning import jobs
 from provisioning.imports import UnreadableListError
-from provisioning.jobs import LeaseLostError, Step
+from provisioning.jobs import LeaseLostError, NotNowError, Step
 from provisioning.retry import is_connection_lost, is_unavailable, patiently
 
 log = structlog.get_logger(__name__)
@@ -39,9 +38,8 @@ TIDY_SECONDS = 3_600.0
 JOIN_SECONDS = 3.0  # a batch that is on when the process stops takes less
 
 BATCH_SECONDS = 5.0  # of a batch in the background, far below the lease
-# For how long a batch in the background waits for a row that another program holds.
-SHORT_LOCK_WAIT = select(func.set_config("lock_timeout", "1s", text("true")))
-PATIENCE_SECONDS = 3.0  # with an error that can pass, until the batch is halved
+PATIENCE_SECONDS = 3.0  # with an error that can pass, until the batch is split
+PARTS = 4  # into which a batch that fails is split
 SPARE_SECONDS = 0.5  # of a request, for what comes after the job
 SHORTEST_TRY_SECONDS = 0.2
 
@@ -69,7 +67,6 @@ class Bounds:
     transaction: Transaction
     patience: Callable[[], float]
     is_over: Callable[[], bool]
-    is_background: bool
 
 
 class OutOfTimeError(Exception):
@@ -121,7 +118,7 @@ class JobRunner:
 
     def run_now(self, job_id: uuid.UUID) -> None:
         """Do as much of the job as the request has time for, and leave the rest to the thread."""
-        bounds = Bounds(_within_request, _time_left, lambda: not _time_left(), is_background=False)
+        bounds = Bounds(_within_request, _time_left, lambda: not _time_left())
         try:
             self._run_next(bounds, job_id)
         except SQLAlchemyError as err:
@@ -134,7 +131,6 @@ class JobRunner:
             lambda: background_transaction(BATCH_SECONDS),
             lambda: PATIENCE_SECONDS,
             self._stopping.is_set,
-            is_background=True,
         )
         try:
             self._tidy_up()
@@ -168,7 +164,7 @@ class JobRunner:
             held.fail(str(err))
         except LeaseLostError:
             log.warning("job_lost", job_id=str(job.id))
-        except OutOfTimeError:
+        except (OutOfTimeError, NotNowError):
             held.release()
         except Exception as err:
             held.give_up(err, work)
@@ -178,21 +174,22 @@ class JobRunner:
             log.info("job_finished", job_id=str(job.id))
 
     def _work_through(self, held: "_HeldJob", work: Work) -> None:
-        """Do batch after batch; one that fails is halved until the item to blame is alone."""
-        size, is_last = work.batch_size, False
+        """Do batch after batch; one that fails is split until the item to blame is alone."""
+        size, suspects, is_last = work.batch_size, 0, False
         while not is_last:
             try:
                 step = held.batch(work, size)
+                suspects = max(0, suspects - size)
             except SQLAlchemyError as err:
                 if is_connection_lost(err):
                     raise
                 log.warning("job_batch_split", size=size, reason=type(err).__name__)
                 held.beat()
                 if size > 1:
-                    size //= 2
+                    suspects, size = size, max(1, size // PARTS)
                     continue
-                step = held.batch(work, 0)
-            size = min(2 * size, work.batch_size)
+                step, suspects = held.batch(work, 0), 0
+            size = min(size, suspects) or work.batch_size
             self.on_change(work.action, step.clerk_ids)
             is_last = step.is_last
 
@@ -234,8 +231,6 @@ class _HeldJob:
 
     def _attempt(self, work: Work, size: int, tried: list[Step]) -> Step:
         with self.bounds.transaction() as session:
-            if self.bounds.is_background:
-                session.execute(SHORT_LOCK_WAIT)
             job = jobs.hold(session, self.job_id, owner=self.owner)
             if tried and job.position != self.position:
                 step = tried[-1]  # its commit has arrived, although the answer was lost

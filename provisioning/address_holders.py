@@ -9,6 +9,7 @@ from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
     Integer,
+    String,
     Text,
     and_,
     any_,
@@ -22,7 +23,7 @@ from sqlalchemy import (
     true,
     union_all,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, array
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from models import Mentorado, User
@@ -30,6 +31,16 @@ from provisioning.references import referenced_among
 from provisioning.waiting import ADDRESS_LOCKS
 
 IS_UNEDITED = and_(Mentorado.created_automatically, Mentorado.edited_at.is_(None))
+user_key = func.normalized_address(User.email)
+profile_key = func.normalized_address(Mentorado.email)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address as it is written, and its key; two addresses are one when their keys are equal."""
+
+    written: str
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +76,20 @@ class _Found:
         return self.user_id is None
 
 
-def normalized_addresses(session: Session, addresses: Sequence[str]) -> list[str | None]:
-    """Return the key of each address; two addresses are one when their keys are equal."""
-    given = _table_of(addresses)
-    keys = select(func.normalized_address(given.c.address)).order_by(given.c.number)
-    return list(session.scalars(keys))
+def addresses_of(session: Session, written: Sequence[str]) -> list[Address]:
+    """Return the addresses with their keys, which the database makes; in the same order."""
+    if not written:
+        return []
+    sent = func.unnest(literal(list(written), ARRAY(Text)))
+    table = sent.table_valued("address", with_ordinality="number").render_derived(name="sent")
+    keys = select(func.normalized_address(table.c.address)).order_by(table.c.number)
+    return [
+        Address(address, key or "")
+        for address, key in zip(written, session.scalars(keys), strict=True)
+    ]
 
 
-def lock_addresses(session: Session, addresses: Sequence[str]) -> None:
+def lock_addresses(session: Session, addresses: Sequence[Address]) -> None:
     """Exclude every other writer and login of these addresses until the commit.
 
     Locks as a login does: first the rows of users who have proven one of the addresses, by id, then
@@ -82,18 +99,18 @@ def lock_addresses(session: Session, addresses: Sequence[str]) -> None:
     """
     if not addresses:
         return
-    given = _table_of(addresses)
-    proven = select(User.id).join(given, _is_same(User.email, given.c.address))
-    proven = proven.where(User.email_verified).order_by(User.id)
-    session.execute(proven.with_for_update(of=User))
-    key = func.hashtext(func.normalized_address(given.c.address)).label("key")
-    keys = select(key).distinct().order_by(key).subquery()
-    session.execute(select(func.pg_advisory_xact_lock(ADDRESS_LOCKS, keys.c.key)))
+    keys = _array(address.key for address in addresses)
+    # An ORDER BY that the primary key cannot satisfy: a walk along it would read all users.
+    proven = select(User.id).where(User.email_verified, user_key == any_(keys))
+    session.execute(proven.order_by(User.id + 0).with_for_update())
+    lock = func.hashtext(func.unnest(keys).column_valued("key")).label("lock")
+    locks = select(lock).distinct().order_by(lock).subquery()
+    session.execute(select(func.pg_advisory_xact_lock(ADDRESS_LOCKS, locks.c.lock)))
 
 
 def find_holders(
     session: Session,
-    addresses: Sequence[str],
+    addresses: Sequence[Address],
     *,
     apart_from: int | None = None,
     for_update: bool = False,
@@ -103,56 +120,52 @@ def find_holders(
     A profile without owner has its address. One with an owner has the address that its owner has
     proven, and the one that it carries itself, unless that is a copy of an address that its owner
     has *not* proven: otherwise anybody could keep somebody else from being registered. The profile
-    whose id is `apart_from` does not count. Two statements, whatever the number of addresses;
+    whose id is `apart_from` does not count. A few statements, whatever the number of addresses;
     they lock nothing, except that `for_update` locks the profiles that may be taken over, whose
     addresses the caller has locked before.
     """
+    if not addresses:
+        return []
     session.flush()  # what the caller has changed counts as well
-    found: dict[int, dict[int, _Found]] = defaultdict(dict)
-    if addresses:
-        for number, *row in session.execute(_holders(_table_of(addresses), apart_from)):
-            one, known = _Found(*row), found[number].get(row[0])
-            found[number][row[0]] = one if known is None or one.is_proven else known
+    found: dict[str, dict[int, _Found]] = defaultdict(dict)
+    for key, *row in session.execute(_holders(addresses)):
+        one = _Found(*row)
+        known = found[key].get(one.mentorado_id)
+        if one.mentorado_id != apart_from and (known is None or one.is_proven):
+            found[key][one.mentorado_id] = one
     candidates = [c.mentorado_id for each in found.values() if (c := _candidate(each.values()))]
     untouched = _untouched(session, candidates, for_update=for_update)
-    numbers = range(1, len(addresses) + 1)
-    return [_holder(found[number].values(), untouched) for number in numbers]
+    return [_holder(found[address.key].values(), untouched) for address in addresses]
 
 
-def _table_of(addresses: Sequence[str]) -> Any:
-    """A table of the addresses, numbered from 1."""
-    all_of_them = literal(list(addresses), ARRAY(Text))
-    table = func.unnest(all_of_them).table_valued("address", with_ordinality="number")
-    return table.render_derived(name="given")
+def _array(values: Iterable[str]) -> ColumnElement[Any]:
+    return literal(list(values), ARRAY(Text))
 
 
-def _is_same(column: Any, address: Any) -> ColumnElement[bool]:
-    return func.normalized_address(column) == func.normalized_address(address)
+def _holders(addresses: Sequence[Address]) -> CompoundSelect[Any]:
+    """Select every profile that has one of the addresses, with the key of that address.
 
-
-def _holders(given: Any, apart_from: int | None) -> CompoundSelect[Any]:
-    """Select every profile that has one of the addresses; each part reads an index of its own."""
-    profile, key = (given.c.number, Mentorado.id), func.normalized_address(given.c.address)
-    owner = (User.id, User.clerk_id)
-    waiting = (
-        select(*profile, cast(null(), Integer), cast(null(), Text), false(), false())
-        .join_from(given, Mentorado, func.normalized_address(Mentorado.email) == key)
-        .where(Mentorado.user_id.is_(None))
+    The addresses are constants of the statement, not a table to be joined: where the server knows
+    too little about its own tables, the worst that it does is to read one of them once.
+    """
+    keys = _array(address.key for address in addresses)
+    written = _array({text for address in addresses for text in (address.written, address.key)})
+    nobody = (cast(null(), Integer), cast(null(), Text), false(), false())
+    waiting = select(profile_key, Mentorado.id, *nobody).where(
+        Mentorado.user_id.is_(None), profile_key == any_(keys)
     )
     proven = (
-        select(*profile, *owner, true(), IS_UNEDITED)
-        .join_from(given, User, and_(User.email_verified, _is_same(User.email, given.c.address)))
-        .join(Mentorado, Mentorado.user_id == User.id)
-    )
-    is_other = ~_is_same(User.email, given.c.address)
-    carried = (
-        select(*profile, *owner, false(), IS_UNEDITED)
-        .join_from(given, Mentorado, Mentorado.email == any_(array([given.c.address, key])))
+        select(user_key, Mentorado.id, User.id, User.clerk_id, true(), IS_UNEDITED)
         .join(User, User.id == Mentorado.user_id)
-        .where(or_(User.email_verified, is_other, User.email.is_(None)))
+        .where(User.email_verified, user_key == any_(keys))
     )
-    parts = (waiting, proven, carried)
-    return union_all(*(p.where(Mentorado.id.is_distinct_from(apart_from)) for p in parts))
+    carried = (
+        select(profile_key, Mentorado.id, User.id, User.clerk_id, false(), IS_UNEDITED)
+        .join(User, User.id == Mentorado.user_id)
+        .where(Mentorado.email == any_(cast(written, ARRAY(String))))
+        .where(or_(User.email_verified, user_key != profile_key, User.email.is_(None)))
+    )
+    return union_all(waiting, proven, carried)
 
 
 def _candidate(found: Iterable[_Found]) -> _Found | None:

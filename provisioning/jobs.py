@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, delete, exists, func, or_, select, update
+from sqlalchemy import and_, delete, exists, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased, undefer
 
@@ -29,6 +29,9 @@ from provisioning.audit import Entry
 LEASE = timedelta(seconds=15)  # without a heartbeat for so long, the owner counts as dead
 UNCONFIRMED_KEPT = timedelta(days=1)  # the content of a dry run that was not confirmed
 KEPT = timedelta(days=30)
+# For how long a batch waits for a row that another program holds; then it is split, to go on
+# without that row. Far below the lease.
+SHORT_LOCK_WAIT = select(func.set_config("lock_timeout", "1s", text("true")))
 
 
 class UnknownJobError(Exception):
@@ -37,6 +40,10 @@ class UnknownJobError(Exception):
 
 class KeyReusedError(Exception):
     """The key of a form came with another request than before; nothing was done."""
+
+
+class NotNowError(Exception):
+    """The job has to wait for another one; it is to be tried again later."""
 
 
 class LeaseLostError(Exception):

@@ -88,6 +88,7 @@ class GoalsOfAll:
         if not profiles:
             return Step([], is_last=True)
         self.first_tried = profiles[0]
+        session.execute(jobs.SHORT_LOCK_WAIT)
         owners = select(User.id).join(Mentorado, Mentorado.user_id == User.id)
         owners = owners.where(Mentorado.id.in_(profiles)).order_by(User.id)
         session.execute(owners.with_for_update(of=User, key_share=True))

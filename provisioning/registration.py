@@ -1,7 +1,7 @@
 """Pre-registration: the team writes profiles before their users have ever signed in."""
 
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
@@ -13,7 +13,13 @@ from sqlalchemy.orm import Session
 from models import AuditEvent, Mentorado, User
 from models.mentorado import Turma
 from provisioning import audit
-from provisioning.address_holders import Holder, find_holders, lock_addresses
+from provisioning.address_holders import (
+    Address,
+    Holder,
+    addresses_of,
+    find_holders,
+    lock_addresses,
+)
 from provisioning.audit import Entry
 from provisioning.errors import StaleDecisionError
 
@@ -21,6 +27,7 @@ Values = Mapping[str, object]  # checked columns of mentorados; `nome_completo` 
 
 EVENT = "admin_action"
 PRE_REGISTER, TAKE_OVER = "pre_register", "take_over"  # what the audit event says was done
+_Addressed = tuple[Values, Address | None]
 TABLE = cast(Table, Mentorado.__table__)
 
 
@@ -72,7 +79,7 @@ def pre_register(session: Session, values: Values, *, entry: Entry, now: datetim
     MentoradoExistsError where another profile has the address. A login of the same user at the same
     time comes either before or after.
     """
-    [outcome] = register_all(session, [values], entry=entry, now=now)
+    [outcome] = _register(session, _addressed(session, [values]), entry, now)
     if outcome.verdict is Verdict.EXISTS:
         raise MentoradoExistsError(outcome.mentorado_id or 0)
     return _registered(session, outcome.mentorado_id, outcome.clerk_id)
@@ -99,8 +106,7 @@ def registered_by(session: Session, entry: Entry) -> Registered | None:
 
 def preview_all(session: Session, lines: Sequence[Values]) -> list[Outcome]:
     """Return what `register_all` would come to for each line just now; locks nothing."""
-    holders = _holders(session, lines, for_update=False)
-    return [_outcome(holder) for holder in holders]
+    return [_outcome(holder) for holder in _holders(session, _addressed(session, lines))]
 
 
 def register_all(
@@ -113,15 +119,14 @@ def register_all(
 
     1. Read what is there. A line whose address has a profile is refused by what was read.
     2. Lock the addresses of the others, which excludes other writers and logins of them.
-    3. Read again: what was committed before the locks is seen by a new statement.
+    3. Read again: a new statement sees what was committed before the locks were had.
     4. Write what is to be written, and its audit events.
     """
-    outcomes = preview_all(session, lines)
+    addressed = _addressed(session, lines)
+    outcomes = [_outcome(holder) for holder in _holders(session, addressed)]
     writing = [n for n, outcome in enumerate(outcomes) if outcome.verdict is not Verdict.EXISTS]
-    chosen = [lines[number] for number in writing]
-    lock_addresses(session, [a for line in chosen if (a := _address_of(line))])
-    holders = _holders(session, chosen, for_update=True)
-    for number, outcome in zip(writing, _write(session, chosen, holders, entry, now), strict=True):
+    written = _register(session, [addressed[number] for number in writing], entry, now)
+    for number, outcome in zip(writing, written, strict=True):
         outcomes[number] = outcome
     return outcomes
 
@@ -134,8 +139,9 @@ def settle_address(
     Returns None where no profile has it. Raises MentoradoExistsError for any other profile that
     has it, except for the one whose id is `apart_from`.
     """
-    lock_addresses(session, [address])
-    [holder] = find_holders(session, [address], apart_from=apart_from, for_update=True)
+    addresses = addresses_of(session, [address])
+    lock_addresses(session, addresses)
+    [holder] = find_holders(session, addresses, apart_from=apart_from, for_update=True)
     if holder is None:
         return None
     if not holder.can_take_over:
@@ -151,18 +157,36 @@ def _registered(session: Session, mentorado_id: int | None, clerk_id: str | None
     return Registered(profile, clerk_id)
 
 
-def _address_of(line: Values) -> str | None:
-    address = line.get("email")
-    return address if isinstance(address, str) else None
+def _addressed(session: Session, lines: Sequence[Values]) -> list[_Addressed]:
+    """The lines, each with its address, None for one that has none."""
+    written = [email for line in lines if isinstance(email := line.get("email"), str)]
+    addresses = iter(addresses_of(session, written))
+    has_one = [isinstance(line.get("email"), str) for line in lines]
+    return [
+        (line, next(addresses) if has else None) for line, has in zip(lines, has_one, strict=True)
+    ]
 
 
 def _holders(
-    session: Session, lines: Sequence[Values], *, for_update: bool
-) -> Iterator[Holder | None]:
+    session: Session, lines: Sequence[_Addressed], *, for_update: bool = False
+) -> list[Holder | None]:
     """The profile that has a line's address; a line without address has no rival."""
-    addresses = [a for line in lines if (a := _address_of(line))]
+    addresses = [address for _, address in lines if address]
     found = iter(find_holders(session, addresses, for_update=for_update))
-    return iter([next(found) if _address_of(line) else None for line in lines])
+    return [next(found) if address else None for _, address in lines]
+
+
+def _register(
+    session: Session, lines: Sequence[_Addressed], entry: Entry, now: datetime
+) -> list[Outcome]:
+    """Lock the addresses, read who has them, and write what is to be written."""
+    lock_addresses(session, [address for _, address in lines if address])
+    holders = _holders(session, lines, for_update=True)
+    pairs = [(line, holder) for (line, _), holder in zip(lines, holders, strict=True)]
+    new = [line for line, holder in pairs if holder is None]
+    ids = iter(_insert(session, new, entry, now))
+    _take_over(session, [(h, line) for line, h in pairs if h and h.can_take_over], entry, now)
+    return [_outcome(holder) if holder else Outcome(Verdict.NEW, next(ids)) for holder in holders]
 
 
 def _outcome(holder: Holder | None) -> Outcome:
@@ -170,24 +194,6 @@ def _outcome(holder: Holder | None) -> Outcome:
         return Outcome(Verdict.NEW)
     verdict = Verdict.TAKES_OVER if holder.can_take_over else Verdict.EXISTS
     return Outcome(verdict, holder.mentorado_id, holder.clerk_id)
-
-
-def _write(
-    session: Session,
-    lines: Sequence[Values],
-    holders: Iterator[Holder | None],
-    entry: Entry,
-    now: datetime,
-) -> list[Outcome]:
-    pairs = list(zip(lines, holders, strict=True))
-    new = [line for line, holder in pairs if holder is None]
-    taken = [(holder, line) for line, holder in pairs if holder and holder.can_take_over]
-    ids = iter(_insert(session, new, entry, now))
-    _take_over(session, taken, entry, now)
-    return [
-        Outcome(Verdict.NEW, next(ids)) if holder is None else _outcome(holder)
-        for _, holder in pairs
-    ]
 
 
 def _insert(session: Session, lines: Sequence[Values], entry: Entry, now: datetime) -> list[int]:
