@@ -1,5 +1,6 @@
 """Two writers of one address at the same moment: it is registered once, without an error."""
 
+import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -109,6 +110,18 @@ def test_address_is_registered_by_one_of_two_writers(
     refused = [a for a in answers if "exist" in a.get_data(as_text=True) or a.status_code == 409]
     assert len(refused) == 1
     assert {answer.status_code for answer in answers} <= {200, 201, 409}
+
+
+def test_form_that_is_sent_twice_at_once_acts_once(app: Flask, url: str) -> None:
+    form = {"confirmado": "sim", "lista": "nome;e-mail\nSó o nome;", "chave": str(uuid.uuid4())}
+
+    answers = at_once(
+        lambda sent: ask(app, ADMIN, "POST", "/admin/mentorados/novos", data=sent), [form] * 4
+    )
+
+    assert {answer.status_code for answer in answers} == {303}
+    assert len({answer.location for answer in answers}) == 1
+    assert count(url, "SELECT count(*) FROM mentorados WHERE nome_completo = 'Só o nome'") == 1
 
 
 @pytest.mark.parametrize("write", [import_list, register])
