@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +20,7 @@ import shell
 import support
 from allowance import Allowances
 from blueprints.answers import LARGEST_FORM_BYTES
+from blueprints.csv_lists import read_list
 from blueprints.doors import open_doors
 from config import Config
 from connections import LeanConnection, watch_for_hang_ups
@@ -38,10 +40,14 @@ from identity.local_sessions import LocalSessions
 from identity.returns import Returns
 from identity.throttle import DEVELOPMENT, PRODUCTION, Throttle
 from identity.tokens import TokenVerifier
+from job_runner import JobRunner
+from models.admin_job import JobKind
 from outage import Outage
 from perseverance import Perseverance
 from provisioning.attempts import RetryPolicy
+from provisioning.imports import mentee_import
 from provisioning.linking import Rules
+from provisioning.mentoring import goals_of_all
 from service import Service
 
 BODY_LIMIT = 64 * 1024
@@ -126,12 +132,14 @@ def _house(config: Config, outage: Outage) -> House:
     api = _clerk_api(config)
     verifier = _verifier(config, local)
     guarantee = _guarantee(config, outage, _directory(config, local or api))
+    gauges = Gauges(guarantee.rules, timedelta(seconds=config.sweep_interval_seconds), _now)
     return House(
         config=config,
         verifier=verifier,
         handshakes=_handshakes(config, verifier, api),
         guarantee=guarantee,
-        gauges=Gauges(guarantee.rules, timedelta(seconds=config.sweep_interval_seconds), _now),
+        gauges=gauges,
+        jobs=_jobs(guarantee, gauges),
         allowances=Allowances(
             config.rate_limit_per_minute,
             config.ensure_rate_limit_per_minute,
@@ -143,6 +151,20 @@ def _house(config: Config, outage: Outage) -> House:
         now=_now,
         local=local,
         local_sessions=sessions,
+    )
+
+
+def _jobs(guarantee: Guarantee, gauges: Gauges) -> JobRunner:
+    def make_known(_: str, clerk_ids: Iterable[str]) -> None:
+        guarantee.contexts.publish(clerk_ids)
+        gauges.renew()
+
+    return JobRunner(
+        {
+            JobKind.IMPORT: lambda job: mentee_import(job, read_list(job.content or ""), _now()),
+            JobKind.GOALS: lambda job: goals_of_all(job.options, _now()),
+        },
+        make_known,
     )
 
 

@@ -119,9 +119,11 @@ def scheduler(context: click.Context) -> None:
     asked_to_stop = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: asked_to_stop.set())
+    house().jobs.start(app, polls=True)
     clock = start_clock(app, house().guarantee, interval)
     click.echo(f"sweeping every {interval.total_seconds():.0f} s; Ctrl-C stops")
     asked_to_stop.wait()
+    house().jobs.stop()  # as below, with the job that is on
     clock.stop()  # a run that is on goes back to the queue
 
 

@@ -46,6 +46,7 @@ forwarded_allow_ips = ""
 control_socket_disable = True
 
 _clocks: dict[int, Any] = {}
+_runners: dict[int, Any] = {}
 
 
 def on_starting(server: Any) -> None:
@@ -62,19 +63,24 @@ def when_ready(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """In each worker, after the fork and with its app: start the clock."""
+    """In each worker, after the fork and with its app: start the clock and the thread for jobs."""
     # What is loaded by now stays for good: no use in looking through all of it again and again.
     gc.collect()
     gc.freeze()
+    app = worker.app.wsgi()
+    _runners[worker.pid] = app.extensions[EXTENSION].jobs
+    _runners[worker.pid].start(app, polls=settings.scheduler)
     if settings.scheduler:
-        app = worker.app.wsgi()
         interval = timedelta(seconds=settings.sweep_interval_seconds)
         guarantee = app.extensions[EXTENSION].guarantee
         _clocks[worker.pid] = scheduler.start_clock(app, guarantee, interval)
 
 
 def worker_exit(_: Any, worker: Any) -> None:
-    """In each worker, at its end: the clock must not keep it alive."""
+    """In each worker, at its end: neither a job nor the clock must keep it alive."""
+    runner = _runners.pop(worker.pid, None)
+    if runner is not None:
+        runner.stop()
     clock = _clocks.pop(worker.pid, None)
     if clock is not None:
         clock.stop()

@@ -1,5 +1,6 @@
 """What refers to a mentorado, by the database's own account: also tables we do not know."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import text
@@ -52,6 +53,20 @@ def count_references(session: Session, mentorado_id: int) -> dict[str, int]:
     return counts
 
 
+def referenced_among(session: Session, mentorado_ids: Sequence[int]) -> set[int]:
+    """Return those of the profiles that any row of any table refers to, in one statement."""
+    references = references_to_mentorados(session)
+    if not references or not mentorado_ids:
+        return set()
+    found = " OR ".join(
+        f"EXISTS (SELECT 1 FROM {r.table_name} AS r"  # noqa: S608 - quoted
+        f" WHERE r.{r.column_name} = m.{_quoted(r.target_name)})"
+        for r in references
+    )
+    these = f"SELECT m.id FROM mentorados AS m WHERE m.id = ANY(:ids) AND ({found})"  # noqa: S608
+    return set(session.scalars(text(these), {"ids": list(mentorado_ids)}))
+
+
 def is_referenced(session: Session, mentorado_id: int) -> bool:
     """Whether any row of any table belongs to this mentorado."""
     found = " OR ".join(
@@ -59,3 +74,7 @@ def is_referenced(session: Session, mentorado_id: int) -> bool:
         for r in references_to_mentorados(session)
     )
     return bool(session.scalar(text(f"SELECT {found or 'false'}"), {"id": mentorado_id}))
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
