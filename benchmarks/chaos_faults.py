@@ -3,13 +3,14 @@
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from random import Random
 
 import psutil
+from sqlalchemy.exc import DBAPIError
 
-from benchmarks.chaos_operations import look_again
+from benchmarks.chaos_operations import add_backlog, look_again
 from benchmarks.chaos_rules import ADMINISTRATION, Interval
 from benchmarks.chaos_stage import ASSISTANTS, KILL_SECONDS, Stage
 from identity.local import Person
@@ -22,6 +23,7 @@ SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 """
 SWEEPS_OF_COMMANDS = "SELECT count(*) FROM sweep_runs WHERE trigger = 'cli' AND status = 'running'"
 LONGEST_OUTAGE_SECONDS = 3.0
+LONGEST_START_OF_A_SWEEP_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def kill_scheduler(stage: Stage, _: Random) -> None:
 
 def lose_redis(stage: Stage, dice: Random) -> None:
     """Redis is killed with all that it holds, and comes back empty."""
-    with _trouble(stage, "killed"):
+    with noted(stage.seen.redis_trouble, "killed"):
         stage.kill_redis()
         time.sleep(dice.uniform(0, LONGEST_OUTAGE_SECONDS))
         stage.start_redis()
@@ -60,33 +62,35 @@ def lose_redis(stage: Stage, dice: Random) -> None:
 
 def empty_redis(stage: Stage, _: Random) -> None:
     """Somebody empties Redis."""
-    with _trouble(stage, "emptied"), stage.store() as store:
+    with noted(stage.seen.redis_trouble, "emptied"), stage.store() as store:
         store.flushall()
 
 
 def restore_redis(stage: Stage, dice: Random) -> None:
     """Redis is killed and comes back with what it held some time ago."""
-    with _trouble(stage, "restored"):
+    with noted(stage.seen.redis_trouble, "restored"):
         _restore(stage, dice)
 
 
 def restore_redis_and_crash(stage: Stage, dice: Random) -> None:
     """Redis comes back with what it held some time ago, and then the database is away."""
-    with _trouble(stage, "restored"):
+    with noted(stage.seen.redis_trouble, "restored"):
         _restore(stage, dice)
         crash_postgres(stage, dice)
 
 
 def cut_connections(stage: Stage, _: Random) -> None:
     """The database ends every connection of the program, whatever it is doing."""
-    count(stage.postgres.url, CUT)
+    with noted(stage.seen.database_trouble, "cut"):
+        count(stage.postgres.url, CUT)
 
 
 def crash_postgres(stage: Stage, dice: Random) -> None:
     """The database ends as in a power cut, and is started again."""
-    stage.postgres.crash()
-    time.sleep(dice.uniform(0, LONGEST_OUTAGE_SECONDS))
-    stage.postgres.start()
+    with noted(stage.seen.database_trouble, "crashed"):
+        stage.postgres.crash()
+        time.sleep(dice.uniform(0, LONGEST_OUTAGE_SECONDS))
+        stage.postgres.start()
 
 
 def keep_a_snapshot(stage: Stage) -> None:
@@ -128,7 +132,19 @@ def _revoke(stage: Stage, assistant: Person) -> None:
 
 
 def _kill_a_sweep(stage: Stage, dice: Random) -> None:
-    stage.run("sweep", "--json", kill_after=dice.uniform(0.8, 2.5))
+    """A sweep is killed in the middle of its work."""
+    for _ in range(3):
+        add_backlog(stage)
+    pause = dice.uniform(0, LONGEST_START_OF_A_SWEEP_SECONDS)
+
+    def is_on() -> bool:
+        with suppress(DBAPIError):  # the database may be away just now
+            if count(stage.postgres.url, SWEEPS_OF_COMMANDS):
+                time.sleep(pause)
+                return True
+        return False
+
+    stage.run("sweep", "--json", is_to_be_killed=is_on)
 
 
 def _end_worker(stage: Stage, dice: Random, end: Callable[[psutil.Process], None]) -> None:
@@ -149,13 +165,13 @@ def _restore(stage: Stage, dice: Random) -> None:
 
 
 @contextmanager
-def _trouble(stage: Stage, what: str) -> Iterator[None]:
-    """Note for how long Redis was not well."""
+def noted(troubles: list[Interval], what: str) -> Iterator[None]:
+    """Note for how long something was broken."""
     started = time.time()
     try:
         yield
     finally:
-        stage.seen.redis_trouble.append(Interval(what, started, time.time()))
+        troubles.append(Interval(what, started, time.time()))
 
 
 FAULTS = (

@@ -243,13 +243,38 @@ def let_in(asker: Asker) -> None:
 
 
 def link(asker: Asker) -> None:
-    """An admin gives a pre-registered profile to a user."""
-    waiting = asker.stage.known.any_waiting(asker.dice)
-    visitor = asker.stage.known.any_visitor(asker.dice)
-    if waiting and visitor:
-        body = {"user_id": visitor.user_id}
-        asker.admin("POST", f"mentorados/{waiting[0]}/link", body)
+    """An admin gives a pre-registered profile to a user who is active."""
+    visitor, profile_id = signed_in(asker), waiting_profile(asker)
+    if profile_id and visitor.user_id:
+        path, body = f"mentorados/{profile_id}/link", {"user_id": visitor.user_id}
+        at_once(partial(asker.admin, "POST", path, body), partial(look, asker, visitor))
         watch(asker, visitor.person, PROFILE)
+
+
+def link_while_leaving(asker: Asker) -> None:
+    """An admin gives a pre-registered profile to a user whose account is just deleted."""
+    visitor, profile_id = signed_in(asker), waiting_profile(asker)
+    if profile_id and visitor.user_id:
+        path, body = f"mentorados/{profile_id}/link", {"user_id": visitor.user_id}
+        at_once(
+            partial(asker.admin, "POST", path, body),
+            partial(send, asker, visitor.person, "user.deleted", 0),
+        )
+        watch(asker, visitor.person, PROFILE)
+
+
+def signed_in(asker: Asker) -> Visitor:
+    """A user who has just signed in for the first time; without ids where that failed."""
+    visitor = proven_visitor(asker)
+    asker.ensure(visitor)
+    return visitor
+
+
+def waiting_profile(asker: Asker) -> int | None:
+    """The id of a profile that is pre-registered for nobody who comes; None where that failed."""
+    number = asker.stage.known.next_number()
+    profile_id: int | None = register(asker, f"espera{number}@example.com").document.get("id")
+    return profile_id
 
 
 def unlink(asker: Asker) -> None:
@@ -264,9 +289,9 @@ def unlink(asker: Asker) -> None:
 
 def hand_over(asker: Asker) -> None:
     """An admin gives the profile of one user to another one, while the first writes."""
-    before, after = proven_visitor(asker), proven_visitor(asker)
-    asker.ensure(before)
-    asker.ensure(after)
+    before, after = signed_in(asker), signed_in(asker)
+    if not before.mentorado_id or not after.user_id:
+        return
 
     def change_hands() -> None:
         asker.admin("POST", f"mentorados/{before.mentorado_id}/unlink", {})
@@ -278,14 +303,18 @@ def hand_over(asker: Asker) -> None:
 
 
 def merge(asker: Asker) -> None:
-    """An admin merges a pre-registered profile into a user's, or the other way round."""
-    waiting = asker.stage.known.any_waiting(asker.dice)
-    visitor = asker.stage.known.any_visitor(asker.dice)
-    if waiting and visitor and visitor.mentorado_id:
-        pair = [waiting[0], visitor.mentorado_id]
+    """An admin merges a pre-registered profile into a user's, or the other way round, while the
+    user writes.
+    """
+    visitor, profile_id = asker.stage.known.any_visitor(asker.dice), waiting_profile(asker)
+    if visitor and visitor.mentorado_id and profile_id is not None:
+        pair = [profile_id, visitor.mentorado_id]
         asker.dice.shuffle(pair)
-        asker.admin("POST", f"mentorados/{pair[0]}/merge", {"into": pair[1], "dry_run": False})
+        path, body = f"mentorados/{pair[0]}/merge", {"into": pair[1], "dry_run": False}
+        written = partial(write_a_month, asker, visitor)
+        at_once(partial(asker.admin, "POST", path, body), written, written)
         watch(asker, visitor.person, PROFILE)
+        asker.ensure(visitor)
 
 
 def block_an_assistant(asker: Asker) -> None:
@@ -383,8 +412,7 @@ def send_messages(asker: Asker) -> None:
 
 def delete_an_account(asker: Asker) -> None:
     """Clerk tells that an account is deleted, while its user is active and a sweep may be on."""
-    visitor = proven_visitor(asker)
-    asker.ensure(visitor)
+    visitor = signed_in(asker)
     look(asker, visitor)
     at_once(
         partial(send, asker, visitor.person, "user.deleted", 0),
@@ -395,16 +423,16 @@ def delete_an_account(asker: Asker) -> None:
 
 def delete_accounts_of_a_backlog(asker: Asker) -> None:
     """Accounts are deleted while the sweep is giving them their profiles."""
-    first = add_backlog(asker)
+    first = add_backlog(asker.stage)
     for n in range(0, BACKLOG, BACKLOG // 10):
         person = Person(f"chaos_backlog_{first + n}", "Importada")
         send(asker, person, "user.deleted", 0)
 
 
-def add_backlog(asker: Asker) -> int:
+def add_backlog(stage: Stage) -> int:
     """Another program writes users who have no profile; returns the number of the first."""
-    first = asker.stage.known.next_number(BACKLOG)
-    with suppress(DBAPIError), opened(asker.stage.postgres.url) as connection:
+    first = stage.known.next_number(BACKLOG)
+    with suppress(DBAPIError), opened(stage.postgres.url) as connection:
         connection.execute(ADD_BACKLOG, {"first": first, "number": BACKLOG})
     return first
 
@@ -480,6 +508,7 @@ OPERATIONS = (
     Operation("delete", 3, delete),
     Operation("allow", 8, let_in),
     Operation("link", 3, link),
+    Operation("link while leaving", 2, link_while_leaving),
     Operation("unlink", 3, unlink),
     Operation("hand over", 3, hand_over),
     Operation("merge", 3, merge),

@@ -13,13 +13,14 @@ from typing import Any
 
 LONGEST_ANSWER_SECONDS = 2.5
 LONGEST_STALE_SECONDS = 5.0
-# For the read that confirms a context, which began before the bound and ended after it.
-CONFIRMING_SECONDS = 0.5
+ROUNDING_SECONDS = 0.1  # of clocks and of times to live
+RECOVERY_SECONDS = 2.0  # after the database is back, until everything is served again
+UNAVAILABLE = frozenset({"database_unavailable", "provisioning_unavailable"})
 SETTLING_SECONDS = 3.0  # after Redis is back, until every process has noticed
 MEMORY_WARM_UP = 0.4  # of a process's life: pools fill, code is loaded, caches find their size
 MEMORY_WINDOW = 0.2  # of its life, whose median counts: single figures jump
 MOST_MEMORY_GROWTH = 0.1
-LEAST_LIFE_SECONDS = 120.0  # of a process whose memory is judged
+LEAST_LIFE_SECONDS = 300.0  # of a process whose memory is judged
 PROFILE, ADMINISTRATION = "profile", "administration"
 # After these an admin has chosen the owner, whatever the addresses are.
 CHOSEN_BY_AN_ADMIN = frozenset({"link", "merge"})
@@ -129,6 +130,7 @@ class Record:
     changes: Sequence[Change] = ()
     commands: Sequence[Command] = ()
     redis_trouble: Sequence[Interval] = ()
+    database_trouble: Sequence[Interval] = ()
     killed_workers: Sequence[Interval] = ()
     memory: Sequence[Memory] = ()
     leftovers: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -166,11 +168,12 @@ class Standing:
 Timeline = Sequence[Standing]
 
 
-def judge(record: Record) -> list[Violation]:
-    """Apply every rule."""
-    return [Violation(name, detail) for name, rule in RULES.items() for detail in rule(record)] + [
-        Violation(name, detail) for name, rows in record.leftovers.items() for detail in rows
-    ]
+def judge(record: Record, *, is_timed: bool = True) -> list[Violation]:
+    """Apply every rule; those that a busy machine breaks by itself only if `is_timed`."""
+    rules = RULES | TIMED_RULES if is_timed else RULES
+    found: dict[str, Iterable[str]] = {name: rule(record) for name, rule in rules.items()}
+    found |= record.leftovers
+    return [Violation(name, detail) for name, details in found.items() for detail in details]
 
 
 def errors_of_ours(record: Record) -> Iterator[str]:
@@ -194,6 +197,15 @@ def lost_answers(record: Record) -> Iterator[str]:
 def slow_answers(record: Record) -> Iterator[str]:
     """An answer that took longer than 2.5 seconds."""
     return (_told(a) for a in record.answers if a.seconds > LONGEST_ANSWER_SECONDS)
+
+
+def refusals_without_outage(record: Record) -> Iterator[str]:
+    """An answer that calls the database unavailable when it had been there for 2 seconds."""
+    for answer in record.answers:
+        begin = answer.started - RECOVERY_SECONDS
+        is_away = any(t.overlaps(begin, answer.ended) for t in record.database_trouble)
+        if answer.code in UNAVAILABLE and not is_away:
+            yield _told(answer)
 
 
 def answers_for_another_user(record: Record) -> Iterator[str]:
@@ -239,19 +251,19 @@ def profiles_for_denied_users(record: Record) -> Iterator[str]:
 
 def addresses_registered_twice(record: Record) -> Iterator[str]:
     """An address that was written into a second profile while both had never had an owner."""
-    waiting: dict[int, str] = {}
+    waiting: dict[str | None, set[int]] = defaultdict(set)  # profiles that never had an owner
     for change in (c for rows in _transactions(record.changes) for c in rows):
         if change.table != "mentorados":
             continue
         profile_id = (change.new or change.old)["id"]
-        was_waiting = waiting.pop(profile_id, None) is not None or not change.old
-        address = change.new.get("address")
-        if not was_waiting or address is None or change.new["user_id"] is not None:
-            continue
-        others = [other for other, registered in waiting.items() if registered == address]
-        if others:
-            yield f"{address}: mentorados {others} and {profile_id}, {_at(change)}"
-        waiting[profile_id] = address
+        old_address, address = change.old.get("address"), change.new.get("address")
+        was_waiting = not change.old or profile_id in waiting[old_address]
+        waiting[old_address].discard(profile_id)
+        if was_waiting and address is not None and change.new["user_id"] is None:
+            if waiting[address]:
+                others = sorted(waiting[address])
+                yield f"{address}: mentorados {others} and {profile_id}, {_at(change)}"
+            waiting[address].add(profile_id)
 
 
 def changes_behind_the_owner(record: Record) -> Iterator[str]:
@@ -278,7 +290,7 @@ def months_of_another_user(record: Record) -> Iterator[str]:
 def served_too_long(record: Record) -> Iterator[str]:
     """A user who was served although the denial was committed more than 5 seconds before."""
     for answer, timeline in _served(record):
-        begin = answer.started - LONGEST_STALE_SECONDS - CONFIRMING_SECONDS
+        begin = answer.started - LONGEST_STALE_SECONDS - ROUNDING_SECONDS
         if not _is_granted(timeline, answer, begin):
             yield f"{_told(answer)}: {_in_force(timeline, answer.started)}"
 
@@ -301,7 +313,7 @@ def profiles_shown_too_long(record: Record) -> Iterator[str]:
     """An answer with a profile that has not been the user's for more than 5 seconds."""
     for answer, timeline in _served(record):
         shown = answer.shown.mentorado_id
-        begin = answer.started - LONGEST_STALE_SECONDS - CONFIRMING_SECONDS
+        begin = answer.started - LONGEST_STALE_SECONDS - ROUNDING_SECONDS
         if answer.shown.access != PROFILE or shown is None:
             continue
         if shown not in {s.mentorado_id for s in _between(timeline, begin, answer.ended)}:
@@ -326,11 +338,11 @@ def growing_memory(record: Record) -> Iterator[str]:
             yield f"{process} grew by {growth:.1%}"
 
 
-RULES: Mapping[str, Callable[[Record], Iterable[str]]] = {
+Rule = Callable[[Record], Iterable[str]]
+RULES: dict[str, Rule] = {
     "answered with an error of ours": errors_of_ours,
     "refused without a code": refusals_without_code,
     "connection broken without a killed process": lost_answers,
-    "answered later than 2.5 s": slow_answers,
     "shown another user's data": answers_for_another_user,
     "told twice that a profile was created": creations_told_twice,
     "linked without proof of the address": links_without_proof,
@@ -342,52 +354,61 @@ RULES: Mapping[str, Callable[[Record], Iterable[str]]] = {
     "served after an acknowledged denial with Redis well": served_with_redis_well,
     "shown a profile more than 5 s after it was taken away": profiles_shown_too_long,
     "command ended with a traceback": commands_that_broke,
+}
+TIMED_RULES: dict[str, Rule] = {
+    "answered later than 2.5 s": slow_answers,
+    "refused as unavailable with the database well": refusals_without_outage,
     "memory grew": growing_memory,
 }
 
 
+@dataclass(slots=True)
+class _Tables:
+    """The users and profiles of one moment, brought forward change by change."""
+
+    users: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    own: dict[int, Mapping[str, Any]] = field(default_factory=dict)  # profiles by their user's id
+
+    def apply(self, change: Change) -> set[int]:
+        """Take one change in; returns the ids of the users whom it concerns."""
+        if change.table == "users":
+            self.users[change.new["id"]] = change.new
+            return {change.new["id"]}
+        if change.table != "mentorados":
+            return set()
+        concerned: set[int] = set()
+        if (before := change.old.get("user_id")) is not None:
+            concerned.add(before)
+            if self.own.get(before, {}).get("id") == change.old["id"]:
+                del self.own[before]
+        if (after := change.new.get("user_id")) is not None:
+            concerned.add(after)
+            self.own[after] = change.new
+        return concerned
+
+    def standing(self, user_id: int, change: Change) -> Standing:
+        """What a user may see from this change on."""
+        user, own = self.users[user_id], self.own.get(user_id, {})
+        return Standing(
+            since=change.committed,
+            transaction=change.transaction,
+            is_denied=bool(user["blocked"] or user["deleted"]),
+            is_admin=bool(user["is_admin"]),
+            mentorado_id=own.get("id"),
+            is_active=bool(own.get("active")),
+        )
+
+
 def timelines_of(changes: Sequence[Change]) -> dict[str, Timeline]:
     """What each user may see over time, by Clerk id."""
-    users: dict[int, Mapping[str, Any]] = {}
-    profiles: dict[int, Mapping[str, Any]] = {}
+    tables = _Tables()
     timelines: dict[str, list[Standing]] = defaultdict(list)
     for rows in _transactions(changes):
-        concerned = [_follow(row, users, profiles) for row in rows]
-        for user_id in sorted(set().union(*concerned) & users.keys()):
-            standing = _standing(rows[0], users[user_id], profiles)
-            timelines[users[user_id]["clerk_id"]].append(standing)
+        concerned = set().union(*(tables.apply(row) for row in rows))
+        for user_id in sorted(concerned & tables.users.keys()):
+            clerk_id = tables.users[user_id]["clerk_id"]
+            timelines[clerk_id].append(tables.standing(user_id, rows[0]))
     return dict(timelines)
-
-
-def _follow(
-    row: Change, users: dict[int, Mapping[str, Any]], profiles: dict[int, Mapping[str, Any]]
-) -> set[int]:
-    """Bring the tables up to this row; returns the ids of the users whom it concerns."""
-    if row.table == "users" and row.new:
-        users[row.new["id"]] = row.new
-        return {row.new["id"]}
-    if row.table != "mentorados":
-        return set()
-    versions = [version for version in (row.old, row.new) if version]
-    for version in versions:
-        profiles.pop(version["id"], None)
-    if row.new:
-        profiles[row.new["id"]] = row.new
-    return {version["user_id"] for version in versions} - {None}
-
-
-def _standing(
-    row: Change, user: Mapping[str, Any], profiles: Mapping[int, Mapping[str, Any]]
-) -> Standing:
-    own = next((p for p in profiles.values() if p["user_id"] == user["id"]), None)
-    return Standing(
-        since=row.committed,
-        transaction=row.transaction,
-        is_denied=bool(user["blocked"] or user["deleted"]),
-        is_admin=bool(user["is_admin"]),
-        mentorado_id=own["id"] if own else None,
-        is_active=bool(own and own["active"]),
-    )
 
 
 def _transactions(changes: Sequence[Change]) -> Iterator[list[Change]]:

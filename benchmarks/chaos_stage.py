@@ -41,9 +41,10 @@ from tests.serving import (
 )
 
 WEBHOOK_SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"  # noqa: S105 - of this run only
-SWEEP_INTERVAL_SECONDS = "2"
+SWEEP_INTERVAL_SECONDS = "10"
 LONGEST_WAIT_SECONDS = 15  # for an answer; far beyond every bound
 COMMAND_SECONDS = 60
+PAUSE_SECONDS = 0.05
 RECENT = 40  # users and profiles that operations choose from, few enough to meet each other
 KILL_SECONDS = 0.5  # a connection that was accepted just before breaks as well
 DATA_CODE = re.compile(rb'data-code="(\w+)"')
@@ -78,6 +79,7 @@ class Observations:
     answers: list[Answer] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
     redis_trouble: list[Interval] = field(default_factory=list)
+    database_trouble: list[Interval] = field(default_factory=list)
     killed_workers: list[Interval] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
@@ -240,8 +242,8 @@ class Stage:
         instance = {"INSTANCE_PATH": str(self.folder / host)}
         return child_environment({**UNLIMITED, **self.settings, **instance})
 
-    def run(self, *arguments: str, kill_after: float | None = None) -> Command:
-        """Run a flask command on the second host, and kill it after that time if one is given."""
+    def run(self, *arguments: str, is_to_be_killed: Callable[[], bool] | None = None) -> Command:
+        """Run a flask command on the second host, and kill it as soon as that is so."""
         started = time.time()
         process = subprocess.Popen(
             [sys.executable, "-m", "flask", *arguments],
@@ -251,11 +253,11 @@ class Stage:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        try:
-            output, _ = process.communicate(timeout=kill_after or COMMAND_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            output, _ = process.communicate()
+        while is_to_be_killed and process.poll() is None:
+            if is_to_be_killed() or time.time() > started + COMMAND_SECONDS:
+                process.kill()
+            time.sleep(PAUSE_SECONDS)
+        output, _ = process.communicate()
         name = " ".join(arguments[:2])
         command = Command(name, started, time.time(), process.returncode, output)
         self.seen.commands.append(command)
