@@ -10,7 +10,7 @@ from redis.retry import Retry
 from throttled import MemoryStore, RateLimiterType, RedisStore, Throttled, rate_limiter
 from throttled.store import BaseStore
 
-from generations import CacheDownError
+from core.cache import CacheUnavailableError
 from leases import Leases
 
 REDIS_TIMEOUT_SECONDS = 0.1  # a hanging Redis must not cost more than the limit is worth
@@ -28,8 +28,8 @@ class Purse(enum.Enum):
 class Allowances:
     """One for an app, shared by its threads; with Redis shared by all processes.
 
-    `ask` puts a question to Redis unless it has just failed, and raises CacheDownError: each
-    process then counts for itself, so that neither an outage nor an abuser is let through.
+    `ask` puts a question to Redis unless it has just failed, and raises CacheUnavailableError:
+    each process then counts for itself, so that neither an outage nor an abuser is let through.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Allowances:
             meter = self._shared[purse]
             try:
                 return self._ask(lambda: self._granted(meter, purse, who))
-            except CacheDownError:
+            except CacheUnavailableError:
                 pass  # each process for itself, until Redis is back
         return self._own[purse].limit(who)
 

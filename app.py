@@ -106,9 +106,9 @@ def _engine_options(config: Config) -> dict[str, Any]:
 
 def _cache_settings(config: Config) -> dict[str, Any]:
     if config.redis_url is None:
-        return {"CACHE_TYPE": "SimpleCache", "CACHE_THRESHOLD": CACHE_ENTRIES}
+        return {"CACHE_TYPE": "core.cache.LocalStore", "CACHE_THRESHOLD": CACHE_ENTRIES}
     return {
-        "CACHE_TYPE": "RedisCache",
+        "CACHE_TYPE": "core.cache.RedisStore",
         "CACHE_REDIS_URL": config.redis_url,
         "CACHE_KEY_PREFIX": "neon:",
         "CACHE_OPTIONS": {
@@ -136,7 +136,7 @@ def _house(config: Config, outage: Outage) -> House:
             config.rate_limit_per_minute,
             config.ensure_rate_limit_per_minute,
             redis_url=config.redis_url,
-            ask=guarantee.contexts.generations.ask,
+            ask=guarantee.contexts.client.call,
         ),
         readiness=Flights(),
         clerk_api=api,
@@ -179,7 +179,7 @@ def _guarantee(config: Config, outage: Outage, directory: Directory | None) -> G
     admins = config.admin_emails | ({ADMIN_EMAIL} if config.uses_local_identity else set())
     return Guarantee(
         Rules(config.enable_auto_create, config.enrolment == "invited", admins),
-        ContextCache(config.context_ttl_seconds, edition=",".join(sorted(admins))),
+        ContextCache(config.session_ttl_seconds, rules_key=",".join(sorted(admins))),
         Perseverance(RetryPolicy(config.provisioning_max_attempts, first_pause=interval), outage),
         directory,
     )

@@ -33,6 +33,7 @@ from provisioning.runs import LeaseLostError, SweepRunningError
 from provisioning.sweep import BATCH_SIZE
 from roll_call import call_the_roll
 from scheduler import build_sweeper, start_clock
+from support import fail_if_unpublished
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +77,7 @@ def sweep(dry_run: bool, batch_size: int, as_json: bool, directory: bool) -> Non
         except (SQLAlchemyError, ProvisioningError, LeaseLostError) as err:
             raise click.ClickException(f"the sweep did not finish: {type(err).__name__}") from err
     _say(counts, as_json=as_json, is_dry=dry_run)
+    fail_if_unpublished()
 
 
 def _say(counts: Counts, *, as_json: bool, is_dry: bool) -> None:
@@ -179,8 +181,9 @@ def token(subject: str, email: str | None, unverified: bool, name: str | None, a
         raise click.BadParameter(f"1 to {LONGEST_SUBJECT} characters", param_hint="SUBJECT")
     if admin:
         _grant_admin(subject)
-        house().guarantee.contexts.renew(subject)
+        house().guarantee.contexts.publish([subject])
     click.echo(provider.welcome(Person(subject, name, email, email_verified=not unverified)))
+    fail_if_unpublished()
 
 
 def _grant_admin(clerk_id: str) -> None:

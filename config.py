@@ -20,7 +20,6 @@ from pydantic import (
 )
 
 PROJECT = Path(__file__).resolve().parent
-UNSHARED_CACHE_TTL_SECONDS = 5  # how long two processes may disagree when no Redis joins them
 WEB, REDIS = ("https", "http"), ("redis", "rediss", "unix")
 NEEDED_IN_PRODUCTION = ("database_url", "clerk_publishable_key", "clerk_secret_key", "secret_key")
 
@@ -144,13 +143,6 @@ class Config(BaseModel):
     def uses_local_identity(self) -> bool:
         """Whether the development stand-in answers for Clerk; never so in production."""
         return not (self.clerk_publishable_key or self.clerk_jwks_url or self.is_production)
-
-    @property
-    def context_ttl_seconds(self) -> int:
-        """How long a cached request context may live (CONTRACT section 2, SESSION_TTL_SECONDS)."""
-        if self.redis_url or self.web_concurrency == 1:
-            return self.session_ttl_seconds
-        return min(self.session_ttl_seconds, UNSHARED_CACHE_TTL_SECONDS)
 
     @property
     def frontend_api_url(self) -> str | None:

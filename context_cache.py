@@ -1,166 +1,272 @@
-"""The cache that spares the database the question who is asking: quick, never wrong, never needed.
+"""The cache of request contexts: spares a statement for each request, and is never needed.
 
-A context is kept under the generation that was valid *before* it was read, so that a slow reader's
-late fill lands on a dead key. Absence of a profile is neither kept nor believed.
+1. An entry carries the version (`users.context_version`) that was read with its content.
+2. An entry is used while its version is the newest known and was compared with the database within
+   the last `CONFIRMED_SECONDS`. An older one is compared first, by one indexed read.
+3. After each commit that changes a user's context the new version is published, so that entries of
+   older versions end at once. Where publishing fails, they end by rule 2.
+4. The absence of a profile is neither stored nor believed.
 """
 
 import json
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 import metrics
-from extensions import cache
-from generations import CacheDownError, Generations
+from core.cache import CacheClient, CacheUnavailableError, LocalStore, Versioned
+from extensions import cache, transaction
+from flights import Flights
+from models.user import Role
+from provisioning.context_version import read_version, read_versions
+from provisioning.errors import DatabaseUnavailableError
 from provisioning.identity import Identity
-from session_context import READY, Context
+from provisioning.retry import is_connection_lost
+from session_context import READY, Context, UserShape
 
 log = structlog.get_logger(__name__)
 
-SCREEN_TTL_SECONDS = 7 * 86_400  # people write to support within days
-REMEMBERED = 4_096  # identities; whoever asks once asks again within the minute
-LAST_GOOD_TTL_SECONDS = 86_400  # how long somebody may look at old numbers (DESIGN section 3)
+CONFIRMED_SECONDS = 5.0  # for so long a change may go unnoticed where publishing failed
+READ_SECONDS = 0.45  # for comparing a version, which waits for no lock
+REFERENCE_TTL_SECONDS = 7 * 86_400  # people write to support within days
+DASHBOARD_COPY_TTL_SECONDS = 86_400
+REMEMBERED = 4_096  # parsed entries; a client that asks once asks again within the minute
+VERSIONS_KEPT = 50_000
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
-    """One look into the cache: what it held, and the generation that a later fill must carry."""
-
-    context: Context | None
-    generation: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class LastGood:
-    """What a person saw last: who they were then, and their overview as it was written down."""
+class DashboardCopy:
+    """What a user saw last: a context without any role, and the overview as JSON."""
 
     context: Context
     overview: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ContextCache:
-    """One for an app, shared by its threads; every method answers, whatever the cache does."""
+    """Request contexts by Clerk id; one for an app, shared by its threads.
+
+    `rules_key` stands for settings that decide about contexts, such as ADMIN_EMAILS: entries that
+    were stored under others are not used. A cache that fails costs an answer its speed only.
+    """
 
     ttl_seconds: int
-    edition: str = (
-        ""  # what is kept under other rules, such as another ADMIN_EMAILS, is not believed
-    )
-    generations: Generations = field(default_factory=Generations)
+    rules_key: str = ""
+    client: CacheClient = field(default_factory=lambda: CacheClient(cache))
+    clock: Callable[[], float] = time.monotonic
+    _seen: LocalStore = field(default_factory=lambda: LocalStore(VERSIONS_KEPT), repr=False)
+    _unpublished: threading.Event = field(default_factory=threading.Event, repr=False)
+    _confirming: Flights[int | None] = field(default_factory=Flights, repr=False)
 
-    def look_up(self, identity: Identity) -> Glance:
-        """Ask for the context of a person who says the same about themselves as when it was kept.
+    def get(self, identity: Identity) -> Context | None:
+        """Return the context of a user whose identity is still what it was; None for a miss.
 
-        Somebody whose address has been verified meanwhile is another matter for the guarantee.
+        Raises DatabaseUnavailableError where an entry has to be confirmed and there is no database.
         """
         clerk_id = identity.clerk_id
         try:
-            generation, entry = self.generations.with_entry(clerk_id, _context(clerk_id))
-        except CacheDownError:
+            found = self._read(clerk_id, _context_key(clerk_id))
+        except CacheUnavailableError:
             metrics.CACHE_REQUESTS.labels("error").inc()
-            return Glance(None, None)
-        return Glance(self._believed(entry, generation, identity), generation)
-
-    def keep(self, identity: Identity, context: Context) -> None:
-        """Keep a usable context under the generation it carries."""
-        if context.status == READY and context.generation is not None:
-            entry = _entry(context, identity=fingerprint(self.edition, identity))
-            self._store(_context(identity.clerk_id), entry, self.ttl_seconds)
-
-    def renew(self, clerk_id: str) -> None:
-        """Invalidate all that is kept of this person, after a committed change."""
-        self.generations.move_on(clerk_id)
-
-    def keep_last_good(self, context: Context, overview: str) -> None:
-        """Keep what this person sees, for a time without database."""
-        if context.generation is not None:
-            entry = _entry(context, overview=overview)
-            self._store(_last_good(context.user["clerk_id"]), entry, LAST_GOOD_TTL_SECONDS)
-
-    def last_good(self, clerk_id: str) -> LastGood | None:
-        """What this person saw last, unless something has changed since."""
-        try:
-            generation, entry = self.generations.with_entry(clerk_id, _last_good(clerk_id))
-        except CacheDownError:
             return None
-        found = _read(entry)
-        if found.get("generation") != generation:
-            return None
-        return LastGood(Context(found["user"], found["mentorado"], READY), found["overview"])
-
-    def note_screen(self, reference: str, clerk_id: str) -> None:
-        """Note who was shown this reference code, for support to find them by."""
-        self._store(_screen(reference), {"clerk_id": clerk_id}, SCREEN_TTL_SECONDS)
-
-    def whose_screen(self, reference: str) -> str | None:
-        """The Clerk id of whoever was shown this code lately; None for any other text."""
-        try:
-            entry = self.generations.ask(lambda: cache.get(_screen(reference)))
-        except CacheDownError:
-            return None
-        return _read(entry).get("clerk_id")
-
-    def _store(self, key: str, entry: dict[str, Any], ttl_seconds: int) -> None:
-        try:
-            self.generations.ask(lambda: cache.set(key, json.dumps(entry), timeout=ttl_seconds))
-        except CacheDownError:
-            return  # what is not kept will be read again
-
-    def _believed(self, entry: Any, generation: int, identity: Identity) -> Context | None:
-        """Read an entry; one of another generation, or without a profile, counts as none."""
-        found = _read(entry)
-        is_same = found.get("identity") == fingerprint(self.edition, identity)
-        if found.get("generation") != generation or not is_same:
+        entry = _parsed(found.value)
+        is_usable = entry.get("identity") == fingerprint(self.rules_key, identity)
+        if not is_usable or not self._is_current(clerk_id, entry.get("version"), found):
             metrics.CACHE_REQUESTS.labels("miss").inc()
             log.info("cache_miss")
             return None
-        if not found.get("mentorado"):
+        if not entry.get("mentorado"):
             metrics.CACHE_REQUESTS.labels("hit_no_mentorado").inc()
-            log.warning("cache_hit_no_mentorado", user_id=found.get("user", {}).get("id"))
+            log.warning("cache_hit_no_mentorado", user_id=entry.get("user", {}).get("id"))
             return None
         metrics.CACHE_REQUESTS.labels("hit").inc()
-        log.info("cache_hit", user_id=found["user"]["id"])
-        return Context(found["user"], found["mentorado"], READY, generation=generation)
+        log.info("cache_hit", user_id=entry["user"]["id"])
+        return Context(entry["user"], entry["mentorado"], READY, version=entry["version"])
+
+    def put(self, identity: Identity, context: Context, read_at: float) -> None:
+        """Store a context that was read from the database, where it has a profile to use.
+
+        The context's version becomes the newest known in any case. `read_at` is the moment before
+        the read, by `clock`.
+        """
+        if context.version is None:
+            return
+        clerk_id, value = identity.clerk_id, None
+        if context.status == READY:
+            entry = _entry(context, identity=fingerprint(self.rules_key, identity))
+            value = (_context_key(clerk_id), entry, self.ttl_seconds)
+        self._put_version(clerk_id, context.version, read_at=read_at, value=value)
+
+    def publish(self, clerk_ids: Iterable[str]) -> bool:
+        """Make the committed versions of these users known, so that older entries end at once.
+
+        Returns whether the cache took them. Otherwise the change holds within CONFIRMED_SECONDS.
+        """
+        ids = list(clerk_ids)
+        if not ids:
+            return True
+        try:
+            with transaction() as session:
+                versions = read_versions(session, ids)
+        except SQLAlchemyError as err:
+            log.warning("context_versions_not_read", error=type(err).__name__)
+            self._unpublished.set()
+            return False
+        return self.publish_versions(versions)
+
+    def publish_versions(self, versions: Mapping[str, int]) -> bool:
+        """As `publish`, of versions that are known."""
+        self._seen.raise_versions(versions)
+        try:
+            self.client.call(lambda: self.client.backend.raise_versions(versions))
+        except CacheUnavailableError:
+            self._unpublished.set()
+            return False
+        return True
+
+    @property
+    def has_unpublished(self) -> bool:
+        """Whether a version could not be published since this process began."""
+        return self._unpublished.is_set()
+
+    def forget_versions(self) -> None:
+        """Drop what this process knows of versions, as after `flask cache clear` or a restore."""
+        self._seen.clear()
+
+    def put_dashboard_copy(self, context: Context, overview: str) -> None:
+        """Store what a user sees on the dashboard, for a time without database."""
+        if context.version is None:
+            return
+        clerk_id = context.user["clerk_id"]
+        entry = _entry(context, overview=overview)
+        value = (_copy_key(clerk_id), entry, DASHBOARD_COPY_TTL_SECONDS)
+        self._put_version(clerk_id, context.version, value=value)
+
+    def get_dashboard_copy(self, clerk_id: str) -> DashboardCopy | None:
+        """What a user saw last, if it is of the newest version known; it grants no role."""
+        try:
+            found = self._read(clerk_id, _copy_key(clerk_id))
+        except CacheUnavailableError:
+            return None
+        entry = _parsed(found.value)
+        if found.newest is None or entry.get("version") != found.newest:
+            return None
+        user: UserShape = entry["user"]
+        user = {**user, "role": str(Role.USER)}
+        return DashboardCopy(Context(user, entry["mentorado"], READY), entry["overview"])
+
+    def remember_reference(self, reference: str, clerk_id: str) -> None:
+        """Note which user was shown this reference code, for support to find them by."""
+        text = json.dumps({"clerk_id": clerk_id})
+        try:
+            self.client.call(
+                lambda: cache.set(_reference_key(reference), text, timeout=REFERENCE_TTL_SECONDS)
+            )
+        except CacheUnavailableError:
+            return  # the log has it as well
+
+    def user_of_reference(self, reference: str) -> str | None:
+        """The Clerk id of the user who was shown this code lately; None for any other text."""
+        try:
+            value = self.client.call(lambda: cache.get(_reference_key(reference)))
+        except CacheUnavailableError:
+            return None
+        return _parsed(value).get("clerk_id")
+
+    def _read(self, clerk_id: str, value_key: str) -> Versioned:
+        """What is held; the newest version is the newest of the cache's and of this process's."""
+        found = self.client.call(lambda: self.client.backend.get_versioned(clerk_id, value_key))
+        seen = self._seen.get_versioned(clerk_id, value_key).newest
+        if seen is None or (found.newest is not None and found.newest >= seen):
+            return found
+        return found._replace(newest=seen)
+
+    def _is_current(self, clerk_id: str, version: object, found: Versioned) -> bool:
+        """Whether an entry of this version may be used; asks the database if need be."""
+        if not isinstance(version, int) or version < (found.newest or 0):
+            return False
+        if found.confirmed == version:
+            return True
+        stored, _ = self._confirming.share(clerk_id, lambda: self._confirmed(clerk_id))
+        return stored == version
+
+    def _confirmed(self, clerk_id: str) -> int | None:
+        """The version in the database, now the newest known; None where there is none to be had."""
+        read_at = self.clock()
+        try:
+            with transaction(READ_SECONDS) as session:
+                stored = read_version(session, clerk_id)
+        except SQLAlchemyError as err:
+            if is_connection_lost(err):
+                raise DatabaseUnavailableError("the version could not be compared") from err
+            log.warning("context_versions_not_read", error=type(err).__name__)
+            return None
+        if stored is not None:
+            self._put_version(clerk_id, stored, read_at=read_at)
+        return stored
+
+    def _put_version(
+        self,
+        clerk_id: str,
+        version: int,
+        *,
+        read_at: float | None = None,
+        value: tuple[str, str, int] | None = None,
+    ) -> None:
+        self._seen.put_version(clerk_id, version)
+        left = 0.0 if read_at is None else CONFIRMED_SECONDS - (self.clock() - read_at)
+        try:
+            self.client.call(
+                lambda: self.client.backend.put_version(
+                    clerk_id, version, confirmed_seconds=left, value=value
+                )
+            )
+        except CacheUnavailableError:
+            return  # what is not stored will be read again
 
 
 @lru_cache(REMEMBERED)
-def fingerprint(edition: str, identity: Identity) -> str:
-    """A short text that is the same for a person who says the same, under the same rules."""
-    said = f"{edition}|{identity!r}".encode("utf-8", "surrogatepass")
+def fingerprint(rules_key: str, identity: Identity) -> str:
+    """A short text that is the same for an identity that says the same, under the same rules."""
+    said = f"{rules_key}|{identity!r}".encode("utf-8", "surrogatepass")
     return blake2b(said, digest_size=12).hexdigest()
 
 
-def _entry(context: Context, **more: str) -> dict[str, Any]:
-    return {
-        "generation": context.generation,
+def _entry(context: Context, **more: str) -> str:
+    entry = {
+        "version": context.version,
         "user": context.user,
         "mentorado": context.mentorado,
         **more,
     }
+    return json.dumps(entry)
 
 
 @lru_cache(REMEMBERED)
-def _read(entry: object) -> Mapping[str, Any]:
-    """What an entry says; whatever is no entry of ours says nothing. The same for all who ask."""
+def _parsed(text: str | None) -> Mapping[str, Any]:
+    """The content of an entry, shared by its readers; empty for anything that is no entry."""
     try:
-        found = json.loads(entry if isinstance(entry, str | bytes) else "{}")
+        found = json.loads(text or "{}")
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def _context(clerk_id: str) -> str:
+def _context_key(clerk_id: str) -> str:
     return f"context:{clerk_id}"
 
 
-def _last_good(clerk_id: str) -> str:
-    return f"last_good:{clerk_id}"
+def _copy_key(clerk_id: str) -> str:
+    return f"dashboard_copy:{clerk_id}"
 
 
-def _screen(reference: str) -> str:
+def _reference_key(reference: str) -> str:
     digest = blake2b(reference.encode("utf-8", "replace"), digest_size=16)
-    return f"screen:{digest.hexdigest()}"  # a code may come from outside, in any length
+    return f"reference:{digest.hexdigest()}"  # a code may come from outside, in any length

@@ -18,7 +18,6 @@ from extensions import transaction
 from flights import Flights
 from identity.directory import Directory
 from identity.errors import ProviderUnavailableError
-from models import User
 from perseverance import Perseverance
 from provisioning import messages, people
 from provisioning.audit import Entry
@@ -32,6 +31,7 @@ from provisioning.errors import (
 from provisioning.identity import Identity
 from provisioning.linking import Rules
 from provisioning.recognition import recognised
+from provisioning.rows import UserRow
 from session_context import Context, context_of
 
 log = structlog.get_logger(__name__)
@@ -56,29 +56,28 @@ class Guarantee:
     flights: Flights[Context] = field(default_factory=Flights, repr=False)
 
     def provide(
-        self, identity: Identity, *, entry: Entry, now: datetime, generation: int | None = None
+        self, identity: Identity, *, entry: Entry, now: datetime, is_fresh: bool = False
     ) -> Context:
-        """Ensure the person's profile and return the context of their request.
+        """Ensure the user's profile and return the context of their request.
 
-        `generation` is the cache's, looked up before this call; with none the person's cached
-        context is invalidated in any case. Simultaneous requests of one person share one way to the
-        database, and only one of them is told `created`.
+        `is_fresh` says that the request asked for an invalidation of the cached context.
+        Simultaneous requests of one user share one call, and only one of them gets `created`.
         """
-        started = time.monotonic()  # waiting for the flight before ours counts as well
+        started = time.monotonic()  # waiting for the call before ours counts as well
 
         def ask() -> Context:
-            before = generation or self.contexts.generations.of(identity.clerk_id)
+            read_at = self.contexts.clock()
             ensured = self._ensure(learned(self.directory, identity), entry, now, started)
-            return self._remember(identity, ensured, before, is_fresh=generation is None)
+            return self._remember(identity, ensured, read_at, is_fresh=is_fresh)
 
-        context, is_ours = self.flights.share((identity, generation is None), ask)
+        context, is_ours = self.flights.share((identity, is_fresh), ask)
         return context if is_ours else replace(context, outcome=_told_to_others(context.outcome))
 
     def ensure(self, identity: Identity, *, entry: Entry, now: datetime) -> Ensured:
         """Ensure somebody who is not there in person; their next request finds the result."""
         ensured = self._ensure(identity, entry, now, time.monotonic())
-        if ensured.outcome in CHANGES:
-            self.contexts.renew(identity.clerk_id)
+        if ensured.outcome in CHANGES or ensured.denial:
+            self._publish(ensured.user)
         return ensured
 
     def complete(self, clerk_id: str, *, entry: Entry, now: datetime) -> Ensured | None:
@@ -94,14 +93,14 @@ class Guarantee:
         except ProviderUnavailableError as err:
             raise IdentityUnavailableError(str(err)) from err
         if identity.is_unknown:
-            self._heard(lambda s: people.note_heard(s, clerk_id, now), clerk_id, entry, now)
+            self._see_through(lambda s: people.note_heard(s, clerk_id, now), clerk_id, entry, now)
             return None
         return self.take_word(identity, entry=entry, now=now)
 
     def take_word(self, identity: Identity, *, entry: Entry, now: datetime) -> Ensured:
         """Ensure somebody of whom the provider has told everything; it may have changed a lot."""
         ensured = self._ensure(identity, entry, now, time.monotonic())
-        self.contexts.renew(identity.clerk_id)
+        self._publish(ensured.user)
         return ensured
 
     def hear(self, message: Message, identity: Identity, *, entry: Entry, now: datetime) -> bool:
@@ -114,31 +113,36 @@ class Guarantee:
             return ensure(session, identity, entry=entry, now=now, rules=self.rules)
 
         def hear() -> Ensured | None:
-            return self._heard(work, identity.clerk_id, entry, now)
+            return self._see_through(work, identity.clerk_id, entry, now)
 
-        return told(entry.door, started, hear) is not None
+        ensured = told(entry.door, started, hear)
+        if ensured is not None:
+            self._publish(ensured.user)
+        return ensured is not None
 
     def hear_of_departure(
         self, message: Message, identity: Identity, *, entry: Entry, now: datetime
     ) -> bool:
         """Let somebody go whose account is deleted; returns whether it was not heard before."""
 
-        def work(session: Session) -> User | None:
+        def work(session: Session) -> list[str] | None:
             if not messages.is_new(session, *message):
                 return None
             return depart(session, identity.clerk_id, entry=entry, now=now)
 
-        return self._heard(work, identity.clerk_id, entry, now) is not None
+        changed = self._see_through(work, identity.clerk_id, entry, now)
+        self.contexts.publish(changed or [])
+        return changed is not None
 
-    def _heard(
+    def _publish(self, user: UserRow) -> None:
+        self.contexts.publish_versions({user.clerk_id: user.context_version})
+
+    def _see_through(
         self, work: Callable[[Session], Result], clerk_id: str, entry: Entry, now: datetime
     ) -> Result:
-        """Do the work, the note of its message with it; the person's next request sees it."""
-        result = self.perseverance.see_through(
+        return self.perseverance.see_through(
             work, clerk_id, entry=entry, now=now, started=time.monotonic()
         )
-        self.contexts.renew(clerk_id)
-        return result
 
     def _ensure(self, identity: Identity, entry: Entry, now: datetime, started: float) -> Ensured:
         tries = count()
@@ -159,18 +163,13 @@ class Guarantee:
             raise
 
     def _remember(
-        self, identity: Identity, ensured: Ensured, before: int | None, *, is_fresh: bool
+        self, identity: Identity, ensured: Ensured, read_at: float, *, is_fresh: bool
     ) -> Context:
-        """Bring the cache in line with what is committed now.
-
-        Somebody who is denied may have been shut out by a process whose cache we do not share.
-        """
-        generation = before
+        """Store the context of a profile; after a change or a denial older entries end."""
         if is_fresh or ensured.outcome in CHANGES or ensured.denial:
-            generation = self.contexts.generations.move_on(identity.clerk_id, since=before)
             log.info("session_invalidated", user_id=ensured.user.id)
-        context = replace(context_of(ensured), generation=generation)
-        self.contexts.keep(identity, context)
+        context = context_of(ensured)
+        self.contexts.put(identity, context, read_at)
         return context
 
 

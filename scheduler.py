@@ -56,7 +56,6 @@ def start_clock(app: Flask, guarantee: Guarantee, interval: timedelta) -> Clock:
     sweeper = replace(build_sweeper(guarantee), should_stop=clock.stopping.is_set)
     _tick(clock, app, interval, lambda: sweeper.start_if_due(interval))
     _tick(clock, app, PICK_UP, sweeper.pick_up)
-    _tick(clock, app, PICK_UP, guarantee.contexts.generations.settle)
     clock.start()
     return clock
 
@@ -87,7 +86,6 @@ def build_sweeper(
         return guarantee.complete(clerk_id, entry=Entry("sweep"), now=_now())
 
     def tell(link: Link, seconds: float) -> None:
-        guarantee.contexts.renew(link.clerk_id)
         metrics.ENSURES.labels("sweep", "linked").inc()
         log.info(
             "mentorado_linked",

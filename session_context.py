@@ -71,14 +71,14 @@ class Context:
 
     `status` is `ready`, `not_required` or the code that profile-dependent routes answer with;
     `mentorado` is there exactly when it is `ready`. `outcome` tells what this very request did.
-    `generation` is the cache's: what is read for this context may be kept under it, None: nowhere.
+    `version` is `users.context_version` as read with it; None where nothing may be cached.
     """
 
     user: UserShape
     mentorado: MentoradoShape | None
     status: str
     outcome: str = Outcome.EXISTING
-    generation: int | None = None
+    version: int | None = None
 
     @property
     def is_admin(self) -> bool:
@@ -94,7 +94,9 @@ def context_of(ensured: Ensured) -> Context:
     elif mentorado is None:
         status = NOT_REQUIRED
     shape = mentorado_shape(mentorado) if mentorado else None
-    return Context(user_shape(ensured.user), shape, status, ensured.outcome)
+    return Context(
+        user_shape(ensured.user), shape, status, ensured.outcome, ensured.user.context_version
+    )
 
 
 def outcome_shape(context: Context) -> OutcomeShape:
@@ -109,10 +111,8 @@ def outcome_shape(context: Context) -> OutcomeShape:
     }
 
 
-def context_without_profile(user: User | None, identity: Identity, status: str) -> Context:
-    """What somebody's requests carry along when the guarantee could not be kept just now."""
-    if user is not None:
-        return Context(user_shape(user), None, status, Outcome.DENIED)
+def context_without_profile(identity: Identity, status: str) -> Context:
+    """The context of a user whom the database does not know, because the ensure call failed."""
     stranger: UserShape = {
         "id": None,
         "clerk_id": identity.clerk_id,

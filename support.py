@@ -1,6 +1,7 @@
 """The flask commands of support: who is an admin, and is everything well."""
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import click
 import structlog
@@ -8,6 +9,7 @@ from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
 
 import doctor
+from context_cache import CONFIRMED_SECONDS
 from doctor import Finding
 from extensions import background_transaction
 from house import House, house
@@ -85,6 +87,20 @@ def _clerk(house: House) -> Iterator[Finding]:
     yield from (Finding(*line) for line in checkup.examine(setup))
 
 
+def fail_if_unpublished() -> None:
+    """Raise ClickException where Redis did not take a change that this command has committed."""
+    if house().guarantee.contexts.has_unpublished:
+        raise click.ClickException(
+            f"the change is committed, but the cache at {_redis_address()} did not answer: "
+            f"it holds within {CONFIRMED_SECONDS:.0f} s instead of at the next request"
+        )
+
+
+def _redis_address() -> str:
+    parts = urlsplit(house().config.redis_url or "")
+    return f"{parts.hostname}:{parts.port or 6379}"
+
+
 def _change(action: str, change: roles.Change, email: str) -> None:
     try:
         with background_transaction() as session:
@@ -92,6 +108,6 @@ def _change(action: str, change: roles.Change, email: str) -> None:
     except (roles.NobodyFoundError, SQLAlchemyError) as err:
         reason = str(err) if isinstance(err, roles.NobodyFoundError) else type(err).__name__
         raise click.ClickException(reason) from err
-    for clerk_id in concerned:
-        house().guarantee.contexts.renew(clerk_id)
     log.info("admin_action", action=action, entry="cli")
+    house().guarantee.contexts.publish(concerned)
+    fail_if_unpublished()

@@ -1,26 +1,27 @@
-"""Which profile is theirs? The context of whoever is at the gate, from the cache or ensured."""
+"""The request context of a signed-in user: from the cache, or by an ensure call."""
+
+from dataclasses import replace
 
 import structlog
-from flask import g, request
-from sqlalchemy import select
+from flask import current_app, g, request
 
 from blueprints.answers import is_api_path
 from blueprints.errors import UnauthenticatedError, provisioning_code
 from blueprints.session import SAFE_METHODS
+from blueprints.stance import stance_of
 from extensions import transaction
 from house import house
 from identity.people import identity_of
 from identity.tokens import SessionClaims
-from models import User
 from provisioning.audit import Entry
+from provisioning.ensure import Outcome, stored_state
 from provisioning.errors import (
     DatabaseUnavailableError,
     Denial,
-    NeedsAttentionError,
     ProvisioningError,
 )
 from provisioning.identity import Identity
-from session_context import Context, context_without_profile
+from session_context import NOT_REQUIRED, READY, Context, context_of, context_without_profile
 
 
 def renew_context() -> None:
@@ -42,37 +43,45 @@ def known_context(claims: SessionClaims, *, is_fresh: bool) -> Context:
 
 def _context(identity: Identity, *, is_fresh: bool) -> Context:
     structlog.contextvars.bind_contextvars(clerk_id=identity.clerk_id)
-    generation = None
-    if not is_fresh:
-        glance = house().guarantee.contexts.look_up(identity)
-        if glance.context is not None:
-            return glance.context
-        generation = glance.generation
+    guarantee = house().guarantee
     entry = Entry("api" if is_api_path(request.path) else "page", g.request_id)
     try:
-        return house().guarantee.provide(
-            identity, entry=entry, now=house().now(), generation=generation
-        )
-    except ProvisioningError as err:
-        kept = _last_good(err, identity, is_fresh=is_fresh)
-        if kept is not None:
-            return kept
-        if isinstance(err, DatabaseUnavailableError):
+        cached = None if is_fresh else guarantee.contexts.get(identity)
+        if cached is not None:
+            return cached
+        return guarantee.provide(identity, entry=entry, now=house().now(), is_fresh=is_fresh)
+    except DatabaseUnavailableError:
+        copy = _dashboard_copy(identity)
+        if copy is None:
             raise
-        return _unprovided(identity, provisioning_code(err))
+        return copy
+    except ProvisioningError as err:
+        return _stored_context(identity, provisioning_code(err), is_fresh=is_fresh)
 
 
-def _last_good(err: ProvisioningError, identity: Identity, *, is_fresh: bool) -> Context | None:
-    """Whoever only reads is still who they were, as long as the trouble is one that passes."""
-    is_reading = request.method in SAFE_METHODS and not is_fresh
-    if not is_reading or isinstance(err, NeedsAttentionError):
+def _dashboard_copy(identity: Identity) -> Context | None:
+    """What the user saw last, for reading their own dashboard while there is no database."""
+    policy = stance_of(current_app.view_functions[str(request.endpoint)])
+    if policy is None or not policy.serves_copy or request.method not in SAFE_METHODS:
         return None
-    kept = house().guarantee.contexts.last_good(identity.clerk_id)
-    return kept.context if kept else None
+    copy = house().guarantee.contexts.get_dashboard_copy(identity.clerk_id)
+    return copy.context if copy else None
 
 
-def _unprovided(identity: Identity, code: str) -> Context:
-    """The context of somebody whose profile is not there just now: the same on every route."""
+def _stored_context(identity: Identity, code: str, *, is_fresh: bool) -> Context:
+    """The context as the database has it, read without a lock, where an ensure call has failed.
+
+    A denial that is stored holds. A user whose profile is there goes on with it, and an admin
+    without one; for all others, and for a request that asked for a new ensure call, the failure's
+    `code` is the status.
+    """
     with transaction() as session:
-        user = session.scalars(select(User).where(User.clerk_id == identity.clerk_id)).one_or_none()
-    return context_without_profile(user, identity, code)
+        state = stored_state(session, identity.clerk_id)
+    if state is None:
+        return context_without_profile(identity, code)
+    context = context_of(state)
+    is_served = context.status in (READY, NOT_REQUIRED)
+    is_undecided = is_fresh or (state.mentorado is None and not state.user.is_admin)
+    if is_served and is_undecided:
+        return replace(context, mentorado=None, status=code, outcome=Outcome.DENIED, version=None)
+    return replace(context, version=None)

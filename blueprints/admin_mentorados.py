@@ -5,7 +5,7 @@ from typing import Any, Literal
 from flask import Blueprint, g
 from typing_extensions import TypedDict
 
-from blueprints.acting import admins_entry, apply, make_known
+from blueprints.acting import admins_entry, apply, commit, make_known
 from blueprints.bodies import MESSAGES, Because
 from blueprints.described import Done, described
 from blueprints.errors import InvalidInputError
@@ -61,8 +61,8 @@ def list_all(asked: Search) -> Listed[MentoradoShape]:
 def register(wanted: Registration) -> tuple[MentoradoShape, Literal[200, 201]]:
     """Pre-register a mentee; 200 where their untouched automatic profile took the data over."""
     values: dict[str, Any] = wanted.model_dump(exclude_unset=True)
-    with transaction() as session:
-        registered = pre_register(session, values, entry=admins_entry(), now=house().now())
+    entry, now = admins_entry(), house().now()
+    registered = commit(lambda session: pre_register(session, values, entry=entry, now=now))
     make_known("pre_register", [registered.clerk_id] if registered.clerk_id else [])
     return mentorado_shape(registered.mentorado), 201 if registered.is_new else 200
 
@@ -117,8 +117,8 @@ def merge(mentorado_id: int, wanted: MergeRequest) -> MergeShape:
     """Move everything of the profile into another one; a dry run shows it and takes it back."""
     journey = Journey(mentorado_id, wanted.into, Prefer(wanted.prefer), g.request_id)
     work = merging.preview if wanted.dry_run else merging.merge
-    with transaction() as session:
-        merged = work(session, journey, entry=admins_entry(wanted.reason), now=house().now())
+    entry, now = admins_entry(wanted.reason), house().now()
+    merged = commit(lambda session: work(session, journey, entry=entry, now=now))
     if not wanted.dry_run:
         make_known("merge", merged.clerk_ids)
     return {

@@ -7,7 +7,7 @@ from flask import Blueprint, g
 from sqlalchemy.orm import Session
 from typing_extensions import TypedDict
 
-from blueprints.acting import admins_entry, note
+from blueprints.acting import admins_entry, commit, note
 from blueprints.admin_users import Retried, provide_again
 from blueprints.bodies import Body
 from blueprints.described import described
@@ -94,11 +94,15 @@ def retry(attempt_id: int) -> RetriedLetter:
 @described()
 def discard(attempt_id: int) -> Discarded:
     """Drop the letter; whoever is still due a profile counts as never tried."""
-    with transaction() as session:
+    entry = admins_entry()
+
+    def work(session: Session) -> None:
         letter = attempts.dead_letter(session, attempt_id)
         session.delete(letter)
         details = {"action": "discard", "clerk_id": letter.clerk_id, "error": letter.error_class}
-        audit.record(session, admins_entry(), "admin_action", details=details)
+        audit.record(session, entry, "admin_action", details=details)
+
+    commit(work)
     note("discard")
     return {"id": attempt_id, "status": "discarded", "request_id": g.request_id}
 

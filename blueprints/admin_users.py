@@ -129,7 +129,7 @@ def asked_people(session: Session, asked: PeopleSearch) -> list[PersonRow]:
         session,
         state=asked.state,
         wanted=asked.q,
-        shown_to=house().guarantee.contexts.whose_screen(asked.q) if asked.q else None,
+        shown_to=house().guarantee.contexts.user_of_reference(asked.q) if asked.q else None,
         after_id=asked.cursor,
         limit=asked.limit,
     )

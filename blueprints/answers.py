@@ -81,7 +81,7 @@ def answer(
     if problem.can_retry:
         members["retry_after_ms"] = retry_after_seconds * 1000
     if "claims" in g:
-        house().guarantee.contexts.note_screen(reference(), g.claims.subject)
+        house().guarantee.contexts.remember_reference(reference(), g.claims.subject)
     if is_api_path(request.path) or code == UNADDRESSED:
         response = _document(code, problem, members)
     else:

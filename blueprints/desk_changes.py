@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
+from sqlalchemy.orm import Session
 
-from blueprints.acting import admins_entry, make_known
+from blueprints.acting import admins_entry, commit, make_known
 from blueprints.bodies import Because, checked
 from blueprints.desk_table import OFFERS, PERSON, PROFILE, Nothing, Offer, Told, journey_of
 from blueprints.desk_words import CONFLICTS, FIELDS, differences
@@ -105,13 +106,16 @@ def _shown(matter: Matter, given: Mapping[str, str], note: str = "") -> Response
 
 def _preview(matter: Matter, told: Told) -> tuple[Preview, tuple[Clash, ...]]:
     entry, look = admins_entry(), matter.offer.look(matter.subject, matter.subject_id, told)
-    with transaction() as session:
-        shown = preview(session, matter.change(told, entry), look)
+    change, now = matter.change(told, entry), house().now()
+
+    def work(session: Session) -> tuple[Preview, tuple[Clash, ...]]:
+        shown = preview(session, change, look)
         if matter.key != "unir":
             return shown, ()
         journey = journey_of(matter.subject_id, told, entry)
-        merged = merging.preview(session, journey, entry=entry, now=house().now())
-    return shown, merged.clashes
+        return shown, merging.preview(session, journey, entry=entry, now=now).clashes
+
+    return commit(work)
 
 
 def _done(matter: Matter) -> ResponseReturnValue:
@@ -120,8 +124,8 @@ def _done(matter: Matter) -> ResponseReturnValue:
         reason = checked(Because, {"reason": request.form.get("reason", "")}).reason
         change = matter.change(told, admins_entry(reason))
         look = matter.offer.look(matter.subject, matter.subject_id, told)
-        with transaction() as session:
-            concerned = confirm(session, change, look, mark=request.form[MARK])
+        mark = request.form[MARK]
+        concerned = commit(lambda session: confirm(session, change, look, mark=mark))
     except ConflictError as err:
         return _shown(matter, request.form, CONFLICTS[err.kind])
     except (InvalidInputError, MentoradoExistsError) as err:

@@ -31,6 +31,7 @@ from blueprints.stance import Access, Stance, stance_of
 from blueprints.toasts import tell
 from identity.tokens import SessionClaims
 from provisioning.ensure import CHANGES
+from provisioning.errors import Denial
 from session_context import READY, UNDECIDED, Context
 
 log = structlog.get_logger(__name__)
@@ -111,10 +112,12 @@ def _arrive_counted() -> SessionClaims | str:
 def _enforce(access: Access, context: Context) -> None:
     if access is Access.MENTORADO and context.status != READY:
         raise ProfileRequiredError(context.status)
-    if access is Access.ADMIN and not context.is_admin:
-        if context.status in UNDECIDED:  # who they are is not known either
+    if access is Access.ADMIN:
+        # A denial comes before a role; of an undecided user the role is not known either.
+        if context.status in (Denial.USER_BLOCKED, *UNDECIDED):
             raise ProfileRequiredError(context.status)
-        raise ForbiddenError("for admins only")
+        if not context.is_admin:
+            raise ForbiddenError("for admins only")
 
 
 def _announce(context: Context) -> None:

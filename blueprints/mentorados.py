@@ -10,7 +10,7 @@ from blueprints.month_bodies import MONTH, YEAR, MonthNumber, MonthReport, Year,
 from blueprints.own import own_overview, with_own_profile
 from blueprints.queries import LONGEST_LIST
 from blueprints.refusals import PROFILE_CODES
-from blueprints.stance import mentorado_required, signed_in
+from blueprints.stance import mentorado_required, own_dashboard, signed_in
 from dashboard.overview import OverviewShape, overview_shape, read_overview
 from dashboard.reporting import ReportedMonth, reported_months, save_month
 from extensions import transaction
@@ -47,7 +47,7 @@ def me() -> MentoradoShape:
 
 
 @mentorados.get("/me/overview")
-@mentorado_required
+@own_dashboard
 @described()
 def overview() -> OverviewShape:
     """The numbers of the own dashboard."""

@@ -14,7 +14,7 @@ from dashboard import snapshot
 from dashboard.overview import Overview, read_overview
 from extensions import transaction
 from house import house
-from provisioning.retry import is_unavailable
+from provisioning.retry import is_connection_lost
 from session_context import READY
 
 log = structlog.get_logger(__name__)
@@ -47,10 +47,10 @@ def own_overview() -> Overview:
     try:
         overview = with_own_profile(lambda s, own: read_overview(s, own, now=now))
     except SQLAlchemyError as err:
-        if not is_unavailable(err):
+        if not is_connection_lost(err):
             raise
         return _last_seen(err)
-    house().guarantee.contexts.keep_last_good(g.context, snapshot.written(overview))
+    house().guarantee.contexts.put_dashboard_copy(g.context, snapshot.written(overview))
     return overview
 
 
@@ -60,7 +60,7 @@ def _done(work: Callable[[Session, int], Result]) -> Result:
 
 
 def _last_seen(err: SQLAlchemyError) -> Overview:
-    kept = house().guarantee.contexts.last_good(g.context.user["clerk_id"])
+    kept = house().guarantee.contexts.get_dashboard_copy(g.context.user["clerk_id"])
     if kept is None:
         raise err
     log.warning("read_only_answer", error=type(err).__name__)

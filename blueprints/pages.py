@@ -4,7 +4,7 @@ from flask import Blueprint, g, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 
 from blueprints.own import own_overview
-from blueprints.stance import mentorado_required, public_unlimited
+from blueprints.stance import own_dashboard, public_unlimited
 from dashboard.chart import draw_chart
 from dashboard.periods import current_period
 from house import house
@@ -20,7 +20,7 @@ def home() -> ResponseReturnValue:
 
 
 @pages.get("/dashboard")
-@mentorado_required
+@own_dashboard
 def dashboard() -> ResponseReturnValue:
     """The mentee's own dashboard, usable at the very first request."""
     overview = own_overview()

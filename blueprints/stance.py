@@ -19,11 +19,16 @@ class Access(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Stance:
-    """What a view states about itself; `fresh` passes the cache by, `unlimited` counts nobody."""
+    """What a view states about itself.
+
+    `fresh` skips the cache, `unlimited` counts no requests, `serves_copy` allows a read-only copy
+    of the user's own dashboard while there is no database.
+    """
 
     access: Access
     fresh: bool = False
     unlimited: bool = False
+    serves_copy: bool = False
 
 
 _stances: dict[Callable[..., Any], Stance] = {}
@@ -52,6 +57,11 @@ def signed_in_fresh(view: View) -> View:
 def mentorado_required(view: View) -> View:
     """Only somebody with a usable profile may enter; it is on `g.context.mentorado`."""
     return _state(view, Stance(Access.MENTORADO))
+
+
+def own_dashboard(view: View) -> View:
+    """As `mentorado_required`; while there is no database the user's last copy is served."""
+    return _state(view, Stance(Access.MENTORADO, serves_copy=True))
 
 
 def admin_required(view: View) -> View:

@@ -2,7 +2,7 @@
 
 import enum
 
-from sqlalchemy import Index, String, UniqueConstraint, text
+from sqlalchemy import BigInteger, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from extensions import Model
@@ -39,6 +39,11 @@ class User(Model):
     identity_as_of: Mapped[Time | None]
     # When everything that Clerk knows of this person was last heard; until then it is asked for.
     identity_completed_at: Mapped[Time | None]
+    # Incremented by triggers (migration 0012) with every change that concerns the user's request
+    # context; a cached context of another version is invalid.
+    context_version: Mapped[int] = mapped_column(
+        BigInteger, server_default=text("floor(extract(epoch from clock_timestamp()) * 1000)")
+    )
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[CreatedAt]
     last_signed_in: Mapped[CreatedAt]

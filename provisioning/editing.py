@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from provisioning.audit import Entry
 from provisioning.registration import MentoradoExistsError, settle_address
-from provisioning.repairs import locked_owner, locked_profile, record_action
+from provisioning.repairs import end_contexts_of_heirs, lock_profile_with_users, record_action
 
 
 def edit(
@@ -18,36 +18,35 @@ def edit(
     entry: Entry,
     now: datetime,
 ) -> list[str]:
-    """Write checked values of columns into a profile, with what was there before on record.
+    """Write checked values of columns into a profile; the audit event has the values before.
 
-    A profile that waits and is given the proven address of somebody who has none, or an untouched
-    automatic one, is theirs at their next request. Returns the Clerk ids of whoever must see the
-    change. Raises UnknownMentoradoError, and MentoradoExistsError for an address that another
-    profile has.
+    A profile without owner that is given the proven address of a user who has none, or an untouched
+    automatic one, is theirs at their next request. Returns the Clerk ids of the users who must see
+    the change. Raises UnknownMentoradoError, MentoradoExistsError for an address that another
+    profile has, and StaleDecisionError as `lock_profile_with_users` does.
     """
-    owner = locked_owner(session, mentorado_id)
     address = changes.get("email")
-    heirs: list[str] = []
-    if isinstance(address, str):
-        taken = settle_address(session, address, apart_from=mentorado_id)
+    new_address = address if isinstance(address, str) else None
+    profile, users = lock_profile_with_users(session, mentorado_id, address=new_address)
+    owner = users[profile.user_id] if profile.user_id is not None else None
+    if new_address is not None:
+        taken = settle_address(session, new_address, apart_from=mentorado_id)
         if taken and owner is not None:
             raise MentoradoExistsError(taken[0].id)
-        heirs = [taken[1].clerk_id] if taken else []
-    profile = locked_profile(session, mentorado_id)
     before = {column: getattr(profile, column) for column in changes}
-    changed = {column for column, value in changes.items() if value != before[column]}
-    if not changed:
-        return []
-    for column in changed:
-        setattr(profile, column, changes[column])
-    profile.edited_at = profile.updated_at = now
-    record_action(
-        session,
-        entry,
-        "edit",
-        user=owner,
-        profile=profile,
-        before={column: before[column] for column in sorted(changed)},
-        after={column: changes[column] for column in sorted(changed)},
-    )
-    return [owner.clerk_id] if owner else heirs
+    changed = sorted(column for column, value in changes.items() if value != before[column])
+    if changed:
+        for column in changed:
+            setattr(profile, column, changes[column])
+        profile.edited_at = profile.updated_at = now
+        record_action(
+            session,
+            entry,
+            "edit",
+            user=owner,
+            profile=profile,
+            before={column: before[column] for column in changed},
+            after={column: changes[column] for column in changed},
+        )
+    # Also where nothing changed: an earlier try of this request may have committed.
+    return [owner.clerk_id] if owner else end_contexts_of_heirs(session, profile)

@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg2.errors import UniqueViolation
 from sqlalchemy import delete, func, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, NoResultFound
 from sqlalchemy.orm import Session
 
 from models import Mentorado
@@ -15,6 +15,7 @@ from models.mentorado import ONE_EACH
 from provisioning import audit
 from provisioning.audit import Entry
 from provisioning.automatic import created_for, gaps_filled
+from provisioning.context_version import read_version
 from provisioning.encounter import Encounter, glimpse, meet
 from provisioning.errors import Denial, StaleDecisionError
 from provisioning.identity import Identity
@@ -78,7 +79,30 @@ def ensure(
     standing = standing_of(session, met)
     # 4. and 5. Decide, act, record.
     decision = decide(standing, met.under(rules))
-    return _carry_out(session, decision, met, standing, entry)
+    ensured = _carry_out(session, decision, met, standing, entry)
+    is_own_changed = met.profile is not None and ensured.mentorado not in (None, met.profile)
+    return _with_current_version(session, ensured) if is_own_changed else ensured
+
+
+def stored_state(session: Session, clerk_id: str) -> Ensured | None:
+    """How a user stands in the database, without a lock and without a change; None if unknown.
+
+    `existing` with a profile that may be used, `admin` without one, `denied` with the reason where
+    access is denied, and `existing` without a profile where there is none.
+    """
+    try:
+        met = glimpse(session, clerk_id)
+    except NoResultFound:
+        return None
+    user, profile = met.user, met.profile
+    if user.deleted_at is not None:
+        return Ensured(Outcome.DENIED, user, denial=Denial.USER_DELETED)
+    if user.blocked_at is not None:
+        return Ensured(Outcome.DENIED, user, denial=Denial.USER_BLOCKED)
+    if profile is not None and not profile.is_active:
+        return Ensured(Outcome.DENIED, user, profile, Denial.MENTORADO_INACTIVE)
+    is_exempt = profile is None and user.is_admin
+    return Ensured(Outcome.ADMIN if is_exempt else Outcome.EXISTING, user, profile)
 
 
 def foresee(session: Session, clerk_id: str, rules: Rules) -> Foreseen:
@@ -122,6 +146,12 @@ def _completed(session: Session, user: UserRow, profile: MentoradoRow) -> Mentor
     return replace(profile, **filled)
 
 
+def _with_current_version(session: Session, ensured: Ensured) -> Ensured:
+    """The result under the context version that its own changes have led to."""
+    version = read_version(session, ensured.user.clerk_id) or ensured.user.context_version
+    return replace(ensured, user=replace(ensured.user, context_version=version))
+
+
 def _take_over(
     session: Session, user: UserRow, waiting: int, untouched: MentoradoRow | None, entry: Entry
 ) -> Ensured:
@@ -144,10 +174,14 @@ def _take_over(
 
 def _take_if_still_free(session: Session, user: UserRow, waiting: int) -> MentoradoRow:
     # The condition, not what we read before, decides: a program that does not take our lock on the
-    # address may have been faster.
+    # address may have given the profile to another user, or another address to the profile.
     take = (
         update(Mentorado)
-        .where(Mentorado.id == waiting, Mentorado.user_id.is_(None))
+        .where(
+            Mentorado.id == waiting,
+            Mentorado.user_id.is_(None),
+            func.normalized_address(Mentorado.email) == func.normalized_address(user.email),
+        )
         .values(user_id=user.id, updated_at=func.now())
         .returning(*MENTORADO_COLUMNS)
     )
@@ -159,7 +193,7 @@ def _take_if_still_free(session: Session, user: UserRow, waiting: int) -> Mentor
         # A sweep that had not seen the address proven. Deciding again finds its profile untouched.
         raise StaleDecisionError(f"user {user.id} was given a profile meanwhile") from err
     if taken is None:
-        raise StaleDecisionError(f"mentorado {waiting} found an owner meanwhile")
+        raise StaleDecisionError(f"mentorado {waiting} has another owner or address by now")
     return mentorado_of(taken)
 
 

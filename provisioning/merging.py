@@ -9,9 +9,17 @@ from sqlalchemy.orm import Session
 
 from models import Mentorado, User
 from provisioning.audit import Entry
+from provisioning.errors import StaleDecisionError
 from provisioning.moving import Clash, Journey, archive, move_rows
 from provisioning.references import MENTORADOS, is_referenced, references_to_mentorados
-from provisioning.repairs import Conflict, ConflictError, locked_profile, locked_user, record_action
+from provisioning.repairs import (
+    Conflict,
+    ConflictError,
+    end_contexts_of_heirs,
+    locked_profile,
+    locked_user,
+    record_action,
+)
 
 GAPS = ("email", "foto_url")  # what the kept profile takes over where it has nothing itself
 
@@ -54,7 +62,8 @@ def merge(session: Session, journey: Journey, *, entry: Entry, now: datetime) ->
         moved=moved,
         archived=len(clashes),
     )
-    return Merged(target, moved, tuple(clashes), (owner.clerk_id,) if owner else ())
+    concerned = [owner.clerk_id] if owner else end_contexts_of_heirs(session, target)
+    return Merged(target, moved, tuple(clashes), tuple(concerned))
 
 
 def preview(session: Session, journey: Journey, *, entry: Entry, now: datetime) -> Merged:
@@ -77,7 +86,7 @@ def _locked_pair(session: Session, journey: Journey) -> tuple[Mentorado, Mentora
         locked_user(session, user_id)
     profiles = {mentorado_id: locked_profile(session, mentorado_id) for mentorado_id in ids}
     if sorted(p.user_id for p in profiles.values() if p.user_id is not None) != before:
-        raise ConflictError(Conflict.CHANGED_HANDS)
+        raise StaleDecisionError("a profile of the merge has just changed its owner")
     if len(before) > 1:
         raise ConflictError(Conflict.TWO_OWNERS)
     return profiles[journey.from_id], profiles[journey.into_id]

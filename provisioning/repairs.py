@@ -1,21 +1,24 @@
 """What admins may change about people and profiles: each idempotent, each recorded.
 
-Whoever locks does so in one order, as a login does: the person's row first, then the profile.
-Each function returns the Clerk ids of those whose next request must see the change.
+Each function locks what it is about by `lock_profile_with_users`, in the order of a login, and
+returns the Clerk ids of the users whose next request must see the change.
 """
 
 import enum
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, func, select, union
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from models import Mentorado, User
+from models import AuditEvent, Mentorado, User
 from provisioning import audit
 from provisioning.audit import Entry
-from provisioning.waiting import is_untouched
+from provisioning.context_version import increment_versions
+from provisioning.errors import StaleDecisionError
+from provisioning.waiting import is_untouched, lock_addresses
 
 
 class UnknownPersonError(Exception):
@@ -33,6 +36,7 @@ class Conflict(enum.Enum):
     CHANGED_HANDS = "a profile has just changed hands"
     OWNED = "the profile has another owner"
     HAS_OWN = "the person has a profile of their own"
+    DELETED_ACCOUNT = "the user's account has been deleted"
     TWO_OWNERS = "both profiles have an owner"
     HELD = "something still refers to the profile"
     UNTOLD_RULE = "two rows are kept apart in a way that cannot be told"
@@ -69,17 +73,21 @@ def allow(session: Session, user_id: int, *, entry: Entry) -> list[str]:
 def link(
     session: Session, mentorado_id: int, user_id: int, *, entry: Entry, now: datetime
 ) -> list[str]:
-    """Give a profile without owner to a person; their untouched automatic one makes room.
+    """Give a profile without owner to a user; their untouched automatic one makes room.
 
-    Raises ConflictError for a profile that has another owner, and for a person whose own profile
-    has been used.
+    Raises ConflictError for a profile that has another owner, for a user whose own profile has been
+    used, and for a user whose account is deleted.
     """
-    user = locked_user(session, user_id)
-    profile = locked_profile(session, mentorado_id)
+    profile, users = lock_profile_with_users(session, mentorado_id, user_ids=[user_id])
+    if user_id not in users:
+        raise UnknownPersonError(f"there is no user {user_id}")
+    user = users[user_id]
     if profile.user_id == user.id:
         return [user.clerk_id]
     if profile.user_id is not None:
         raise ConflictError(Conflict.OWNED)
+    if user.deleted_at is not None:
+        raise ConflictError(Conflict.DELETED_ACCOUNT)
     folded = _make_room(session, user)
     profile.user_id, profile.edited_at, profile.updated_at = user.id, now, now
     record_action(session, entry, "link", user=user, profile=profile, folded_mentorado_id=folded)
@@ -87,45 +95,107 @@ def link(
 
 
 def unlink(session: Session, mentorado_id: int, *, entry: Entry, now: datetime) -> list[str]:
-    """Take a profile out of its owner's hands; it waits for whoever proves its address."""
-    owner = locked_owner(session, mentorado_id)
-    profile = locked_profile(session, mentorado_id)
-    if owner is None:
+    """Take a profile from its owner; it waits for a user who has proven its address.
+
+    An address that only its owner has given and never proven is removed, see `release_profile`.
+    """
+    profile, users = lock_profile_with_users(session, mentorado_id)
+    if profile.user_id is None:
         return []
-    profile.user_id, profile.edited_at, profile.updated_at = None, now, now
+    owner = users[profile.user_id]
+    release_profile(session, profile, owner)
+    profile.edited_at = profile.updated_at = now
     record_action(session, entry, "unlink", user=owner, profile=profile)
-    return [owner.clerk_id]
+    return sorted({owner.clerk_id, *end_contexts_of_heirs(session, profile)})
 
 
 def remove(session: Session, mentorado_id: int, *, entry: Entry, now: datetime) -> list[str]:
-    """Delete a profile with all it has; its person is blocked, or it would be made anew at once.
+    """Delete a profile with all it has; its owner is blocked, or it would be made anew at once.
 
-    Raises ConflictError where a table that we do not know holds on to it.
+    Raises ConflictError where a row of a table that we do not know refers to it.
     """
-    owner = locked_owner(session, mentorado_id)
-    profile = locked_profile(session, mentorado_id)
+    profile, users = lock_profile_with_users(session, mentorado_id)
+    owner = users[profile.user_id] if profile.user_id is not None else None
     record_action(session, entry, "delete", user=owner, profile=profile, email=profile.email)
     try:
         session.delete(profile)
-        session.flush()  # so that a table that refers to it is heard here
+        session.flush()  # so that a table that refers to it is noticed here
     except IntegrityError as err:
         raise ConflictError(Conflict.HELD) from err
     return [] if owner is None else block(session, owner.id, entry=entry, now=now)
 
 
+def lock_profile_with_users(
+    session: Session,
+    mentorado_id: int,
+    *,
+    user_ids: Iterable[int] = (),
+    address: str | None = None,
+) -> tuple[Mentorado, dict[int, User]]:
+    """Lock a profile and every user that a change of it may concern, until the commit.
+
+    Users are the profile's owner, those of `user_ids`, and those who have proven the profile's
+    address or `address`; they come back by id. The order is that of a login, so that none waits for
+    the other in a circle: users by id, addresses by key, the profile. Raises UnknownMentoradoError,
+    and StaleDecisionError where owner or address changed before they were locked: the caller's
+    transaction is to be tried again.
+    """
+    look = select(Mentorado.user_id, Mentorado.email).where(Mentorado.id == mentorado_id)
+    seen = session.execute(look).one_or_none()
+    if seen is None:
+        raise UnknownMentoradoError(f"there is no mentorado {mentorado_id}")
+    addresses = [each for each in (seen.email, address) if each]
+    ids = {*user_ids, *([seen.user_id] if seen.user_id is not None else [])}
+    users = _lock_users(session, ids, addresses)
+    lock_addresses(session, addresses)
+    profile = locked_profile(session, mentorado_id)
+    if (profile.user_id, profile.email) != (seen.user_id, seen.email):
+        raise StaleDecisionError(f"mentorado {mentorado_id} has just changed")
+    return profile, users
+
+
+def release_profile(session: Session, profile: Mentorado, owner: User) -> None:
+    """Take a profile from its owner; it keeps an address only if a user may be found by it.
+
+    An address that its owner has only given, and never proven, is removed: anybody could have
+    prepared the profile for the true owner of that address. An automatic profile has every address
+    from its owner, unless an admin has written another one.
+    """
+    is_given = _is_same_address(session, profile.email, owner.email)
+    is_proven = is_given and owner.email_verified
+    is_written = not profile.created_automatically or _is_written_by_admin(session, profile)
+    if not is_proven and (is_given or not is_written):
+        profile.email = None
+    profile.user_id = None
+
+
+def end_contexts_of_heirs(session: Session, profile: Mentorado) -> list[str]:
+    """End the cached contexts of users who may claim this profile at their next request.
+
+    Those are the users who have proven the address of a profile without owner. Returns their Clerk
+    ids.
+    """
+    if profile.user_id is not None or profile.email is None:
+        return []
+    proven = select(User.id, User.clerk_id).where(
+        User.email_verified,
+        func.normalized_address(User.email) == func.normalized_address(profile.email),
+    )
+    heirs = session.execute(proven).all()
+    increment_versions(session, [heir.id for heir in heirs])
+    return [heir.clerk_id for heir in heirs]
+
+
 def locked_user(session: Session, user_id: int) -> User:
-    """The person, held still until the commit; raises UnknownPersonError."""
-    user = session.scalars(
-        select(User).where(User.id == user_id).with_for_update(),
-        execution_options={"populate_existing": True},
-    ).one_or_none()
-    if user is None:
+    """The user, locked until the commit; raises UnknownPersonError."""
+    users = _lock_users(session, {user_id}, ())
+    if user_id not in users:
         raise UnknownPersonError(f"there is no user {user_id}")
-    return user
+    return users[user_id]
 
 
 def locked_profile(session: Session, mentorado_id: int) -> Mentorado:
-    """The profile, held still until the commit; raises UnknownMentoradoError."""
+    """The profile, locked until the commit; raises UnknownMentoradoError."""
     profile = session.scalars(
         select(Mentorado).where(Mentorado.id == mentorado_id).with_for_update(),
         execution_options={"populate_existing": True},
@@ -135,17 +205,34 @@ def locked_profile(session: Session, mentorado_id: int) -> Mentorado:
     return profile
 
 
-def locked_owner(session: Session, mentorado_id: int) -> User | None:
-    """The profile's owner, if it has one, whose lock comes before the profile's own.
+def _lock_users(
+    session: Session, ids: Collection[int], addresses: Collection[str]
+) -> dict[int, User]:
+    """Lock users of these ids and users who have proven one of these addresses, by id."""
+    wanted: list[Select[int]] = [select(User.id).where(User.id.in_(ids))]
+    for address in addresses:
+        same = func.normalized_address(User.email) == func.normalized_address(address)
+        wanted.append(select(User.id).where(User.email_verified, same))
+    found = session.scalars(
+        select(User).where(User.id.in_(union(*wanted))).order_by(User.id).with_for_update(),
+        execution_options={"populate_existing": True},
+    )
+    return {user.id: user for user in found}
 
-    Raises ConflictError where the profile changes hands between the two looks.
-    """
-    owner_of = select(Mentorado.user_id).where(Mentorado.id == mentorado_id)
-    owner_id = session.scalars(owner_of).one_or_none()
-    owner = None if owner_id is None else locked_user(session, owner_id)
-    if session.scalars(owner_of).one_or_none() != owner_id:
-        raise ConflictError(Conflict.CHANGED_HANDS)
-    return owner
+
+def _is_written_by_admin(session: Session, profile: Mentorado) -> bool:
+    """Whether an admin's edit has set the address that the profile has now."""
+    edits = select(AuditEvent.id).where(
+        AuditEvent.mentorado_id == profile.id,
+        AuditEvent.event == "admin_action",
+        AuditEvent.details["after"]["email"].astext == profile.email,
+    )
+    return session.scalars(edits.limit(1)).one_or_none() is not None
+
+
+def _is_same_address(session: Session, one: str | None, other: str | None) -> bool:
+    same = func.normalized_address(one) == func.normalized_address(other)
+    return bool(session.scalar(select(same)))
 
 
 def record_action(

@@ -85,9 +85,10 @@ def _with_proven_address(session: Session, email: str) -> Sequence[User]:
 def _listed(session: Session, user: UserRow, role: Role, entry: Entry) -> UserRow:
     is_admin = role is Role.ADMIN
     by_address = {"role": role, "admin_by_address": is_admin}
-    session.execute(update(User).where(User.id == user.id).values(**by_address))
+    changed = update(User).where(User.id == user.id).values(**by_address)
+    version = session.scalars(changed.returning(User.context_version)).one()
     _record(session, user, entry, "listed" if is_admin else "unlisted")
-    return replace(user, role=role, admin_by_address=is_admin)
+    return replace(user, role=role, admin_by_address=is_admin, context_version=version)
 
 
 def _is_listed(user: User | UserRow, admin_emails: frozenset[str]) -> bool:

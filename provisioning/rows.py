@@ -29,6 +29,7 @@ class UserRow:
     admin_by_address: bool
     blocked_at: datetime | None
     deleted_at: datetime | None
+    context_version: int
 
     @property
     def is_admin(self) -> bool:

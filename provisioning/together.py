@@ -105,9 +105,12 @@ def _write(session: Session, chosen: dict[int, User]) -> list[Link]:
         "mentorado_id", "user_id"
     )
     pairs = pairs.render_derived(name="pairs")
+    # The users are locked, so that their addresses hold; those of the profiles are compared here.
+    same_address = func.normalized_address(Mentorado.email) == func.normalized_address(User.email)
     taken = (
         update(Mentorado)
         .where(Mentorado.id == pairs.c.mentorado_id, Mentorado.id == free.c.id)
+        .where(User.id == pairs.c.user_id, User.email_verified, same_address)
         .values(user_id=pairs.c.user_id, updated_at=func.now())
         .returning(Mentorado.id, Mentorado.user_id)
         .cte("taken")

@@ -1,6 +1,8 @@
 """Profiles that wait for somebody: whose turn it is at an address, and what may make room."""
 
-from sqlalchemy import func, select
+from collections.abc import Collection
+
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from models import Mentorado
@@ -12,14 +14,30 @@ CHOICES = 20  # of one address; more would be a mistake of another kind
 ADDRESS_LOCKS = 20_251  # first half of the advisory keys that stand for an address
 
 
+# Keys are sorted before the first of them is locked: two transactions never wait in a circle.
+LOCK_ADDRESSES = text("""
+    WITH keys AS MATERIALIZED (
+        SELECT DISTINCT hashtext(normalized_address(address)) AS key
+          FROM unnest(CAST(:addresses AS text[])) AS address
+         WHERE normalized_address(address) IS NOT NULL
+         ORDER BY key)
+    SELECT count(pg_advisory_xact_lock(:locks, key)::text) FROM keys
+""")
+
+
 def lock_address(session: Session, address: str) -> None:
     """Take turns with pre-registration and with others of this address.
 
     A lock of the transaction, not of the session, so that a pooler may sit between. Whoever locks
     people's rows as well does so before, and profiles after: in one order nobody waits in a circle.
     """
-    key = func.hashtext(func.normalized_address(address))
-    session.execute(select(func.pg_advisory_xact_lock(ADDRESS_LOCKS, key)))
+    lock_addresses(session, [address])
+
+
+def lock_addresses(session: Session, addresses: Collection[str]) -> None:
+    """Lock several addresses as `lock_address` does one, in the order of their keys."""
+    if addresses:
+        session.execute(LOCK_ADDRESSES, {"locks": ADDRESS_LOCKS, "addresses": list(addresses)})
 
 
 def waiting_for(session: Session, address: str) -> tuple[int, ...]:

@@ -99,7 +99,7 @@ def connection(app: Flask) -> Iterator[Connection]:
             # Flask-SQLAlchemy asks db.engines and ignores a bind, so the connection goes in there.
             engines[None] = connection
             cache.clear()
-            app.extensions[EXTENSION].guarantee.contexts.generations.owed.clear()
+            app.extensions[EXTENSION].guarantee.contexts.forget_versions()
             app.extensions[EXTENSION].gauges.renew()
             try:
                 yield connection

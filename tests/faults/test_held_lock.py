@@ -10,6 +10,7 @@ from tests.databases import count, locking, opened
 from tests.faults.crowds import (
     ask,
     at_once,
+    code_of,
     is_served,
     is_told_to_wait,
     newcomers,
@@ -60,3 +61,32 @@ def test_lock_keeps_nobody_who_was_here_from_their_dashboard(app: Served, url: s
         assert eventually(has_given_up)
 
     assert set(statuses) == {200}
+
+
+DENIALS = {
+    "demoted": "UPDATE users SET role = 'user' WHERE clerk_id = 'user_bob'",
+    "blocked": "UPDATE users SET blocked_at = now() WHERE clerk_id = 'user_bob'",
+    "deleted": "UPDATE users SET deleted_at = now() WHERE clerk_id = 'user_bob'",
+}
+REFUSED = {"demoted": "forbidden", "blocked": "user_blocked", "deleted": "unauthenticated"}
+
+
+@pytest.mark.parametrize("settings", [FORGETFUL])
+@pytest.mark.parametrize("denial", DENIALS)
+def test_lock_gives_no_access_back(app: Served, url: str, denial: str) -> None:
+    ask(app, BOB)
+    with opened(url) as connection:
+        connection.exec_driver_sql("UPDATE users SET role = 'admin'")
+    ask(app, BOB)
+    assert ask(app, BOB, "/api/admin/users", "GET").status_code == 200
+    with opened(url) as connection:
+        connection.exec_driver_sql(DENIALS[denial])
+
+    with locking(url, "SELECT 1 FROM users FOR UPDATE"):
+        assert eventually(
+            lambda: code_of(ask(app, BOB, "/api/admin/users", "GET")) == REFUSED[denial],
+            seconds=7,
+        )
+        later = [ask(app, BOB, "/api/admin/users", "GET") for _ in range(3)]
+
+    assert [code_of(answer) for answer in later] == [REFUSED[denial]] * 3

@@ -183,7 +183,7 @@ class Programme(RuleBasedStateMachine):
         """A context that would be believed just now is the truth."""
         stored = {row[0]: tuple(row[1:]) for row in self._query(STORED)}
         for who, person in self.last.items():
-            context = self.house.guarantee.contexts.look_up(self._identity(person)).context
+            context = self.house.guarantee.contexts.get(self._identity(person))
             if context is not None and context.mentorado is not None:
                 told = (context.user["role"], True, context.mentorado["id"])
                 assert told == stored[who]

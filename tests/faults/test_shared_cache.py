@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from context_cache import ContextCache, Glance
+from context_cache import ContextCache
 from house import EXTENSION
 from session_context import Context
 from tests.cast import AT_THE_DOOR, BOB, NOW, identity
@@ -46,21 +46,21 @@ def test_context_of_one_process_serves_the_other(two_apps: tuple[Flask, Flask]) 
     known = provide(first)
 
     with second.app_context():
-        found = contexts(second).look_up(identity(BOB)).context
+        found = contexts(second).get(identity(BOB))
 
     assert found is not None
     assert (found.user, found.mentorado) == (known.user, known.mentorado)
 
 
-def test_renewal_in_one_process_holds_in_the_other(two_apps: tuple[Flask, Flask]) -> None:
+def test_version_published_by_one_process_holds_in_the_other(two_apps: tuple[Flask, Flask]) -> None:
     first, second = two_apps
-    provide(first)
+    known = provide(first)
 
     with second.app_context():
-        contexts(second).renew(BOB.clerk_id)
+        contexts(second).publish_versions({BOB.clerk_id: (known.version or 0) + 1})
 
     with first.app_context():
-        assert contexts(first).look_up(identity(BOB)).context is None
+        assert contexts(first).get(identity(BOB)) is None
 
 
 def test_silent_redis_is_asked_once_and_then_left_alone(tmp_path: Path, template_url: str) -> None:
@@ -68,10 +68,10 @@ def test_silent_redis_is_asked_once_and_then_left_alone(tmp_path: Path, template
         silent.setblocking(False)
         address = f"redis://127.0.0.1:{silent.getsockname()[1]}"
         with app_on(tmp_path, template_url, redis_url=address) as app:
-            glances = [contexts(app).look_up(identity(BOB)) for _ in range(3)]
+            found = [contexts(app).get(identity(BOB)) for _ in range(3)]
             callers = [silent.accept()[0]]
             with pytest.raises(BlockingIOError):
                 silent.accept()
 
     callers[0].close()
-    assert glances == [Glance(None, None)] * 3
+    assert found == [None] * 3

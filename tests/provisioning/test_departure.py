@@ -24,9 +24,9 @@ def sign_in(session: Session, who: Identity) -> Mentorado | None:
 
 
 def leave(session: Session, clerk_id: str = BOB.clerk_id) -> User:
-    user = depart(session, clerk_id, entry=WEBHOOK, now=NOW)
+    depart(session, clerk_id, entry=WEBHOOK, now=NOW)
     session.flush()
-    return user
+    return session.scalars(select(User).where(User.clerk_id == clerk_id)).one()
 
 
 def test_deleted_person_is_denied_and_gets_no_new_profile(session: Session) -> None:

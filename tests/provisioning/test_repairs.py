@@ -1,15 +1,17 @@
 """What admins change: once, recorded, and never behind somebody's back."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from models import AuditEvent, Mentorado, MetricaMensal, User
 from models.mentorado import Turma
 from provisioning import repairs
 from provisioning.audit import Entry
+from provisioning.editing import edit
 from provisioning.ensure import Outcome, ensure
 from provisioning.errors import Denial
 from provisioning.linking import Rules
@@ -144,7 +146,7 @@ def test_profile_that_another_table_holds_on_to_stays(session: Session, alice: M
 CALLS: dict[str, tuple[Callable[[Session], object], type[Exception]]] = {
     "block": (lambda s: repairs.block(s, NOBODY, entry=ADMIN, now=NOW), UnknownPersonError),
     "allow": (lambda s: repairs.allow(s, NOBODY, entry=ADMIN), UnknownPersonError),
-    "link": (lambda s: repairs.link(s, 1, NOBODY, entry=ADMIN, now=NOW), UnknownPersonError),
+    "link": (lambda s: repairs.link(s, NOBODY, 1, entry=ADMIN, now=NOW), UnknownMentoradoError),
     "unlink": (lambda s: repairs.unlink(s, NOBODY, entry=ADMIN, now=NOW), UnknownMentoradoError),
     "remove": (lambda s: repairs.remove(s, NOBODY, entry=ADMIN, now=NOW), UnknownMentoradoError),
 }
@@ -158,6 +160,62 @@ def test_unknown_ids_are_told_apart(session: Session, name: str) -> None:
         call(session)
 
 
+def test_link_to_an_unknown_user_is_refused(session: Session, waiting: Mentorado) -> None:
+    with pytest.raises(UnknownPersonError):
+        repairs.link(session, waiting.id, NOBODY, entry=ADMIN, now=NOW)
+
+
+def test_link_to_a_deleted_account_is_refused(
+    session: Session, waiting: Mentorado, bob: User
+) -> None:
+    bob.deleted_at = NOW
+
+    with pytest.raises(ConflictError, match="deleted"):
+        repairs.link(session, waiting.id, bob.id, entry=ADMIN, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("verified", "written", "kept"),
+    [(True, False, True), (False, False, False), (False, True, True)],
+    ids=["proven", "only given", "written by an admin"],
+)
+def test_unlinked_automatic_profile_keeps_an_address_only_if_it_may_be_found_by_it(
+    session: Session, *, verified: bool, written: bool, kept: bool
+) -> None:
+    stranger = identity(BOB, verified=verified)
+    made = ensure(session, stranger, entry=AT_THE_DOOR, now=NOW, rules=Rules()).mentorado
+    assert made is not None
+    if written:
+        edit(session, made.id, changes={"email": "ana@example.com"}, entry=ADMIN, now=NOW)
+
+    repairs.unlink(session, made.id, entry=ADMIN, now=NOW)
+
+    assert (session.get_one(Mentorado, made.id).email is not None) is kept
+
+
+def test_address_that_a_stranger_gave_before_another_is_not_kept(session: Session) -> None:
+    stranger = identity(BOB, verified=False)
+    made = ensure(session, stranger, entry=AT_THE_DOOR, now=NOW, rules=Rules()).mentorado
+    assert made is not None
+    moved = replace(stranger, email="other@example.com", email_verified=True)
+    ensure(session, moved, entry=AT_THE_DOOR, now=NOW, rules=Rules())
+
+    repairs.unlink(session, made.id, entry=ADMIN, now=NOW)
+
+    assert session.get_one(Mentorado, made.id).email is None
+
+
+def test_unlinked_profile_ends_the_context_of_a_user_who_may_claim_it(
+    session: Session, alice: Mentorado, bob: User
+) -> None:
+    alice.email = bob.email
+    session.flush()
+
+    concerned = repairs.unlink(session, alice.id, entry=ADMIN, now=NOW)
+
+    assert concerned == sorted([ALICE.clerk_id, bob.clerk_id])
+
+
 def test_link_gives_a_profile_to_somebody_who_has_none(
     session: Session, waiting: Mentorado
 ) -> None:
@@ -168,16 +226,3 @@ def test_link_gives_a_profile_to_somebody_who_has_none(
     repairs.link(session, waiting.id, user.id, entry=ADMIN, now=NOW)
 
     assert owner(session, waiting) == user.id
-
-
-def test_profile_that_changes_hands_between_two_looks_is_left_alone(
-    session: Session, alice: Mentorado, bob: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def lock_late(session: Session, user_id: int) -> User:
-        session.execute(update(Mentorado).where(Mentorado.id == alice.id).values(user_id=None))
-        return session.get_one(User, user_id)
-
-    monkeypatch.setattr(repairs, "locked_user", lock_late)
-
-    with pytest.raises(ConflictError, match="changed hands"):
-        repairs.unlink(session, alice.id, entry=ADMIN, now=NOW)

@@ -239,22 +239,6 @@ def test_admin_addresses_are_trimmed_and_lowered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({"WEB_CONCURRENCY": "1"}, 300),
-        ({"WEB_CONCURRENCY": "2"}, 5),
-        ({"WEB_CONCURRENCY": "2", "SESSION_TTL_SECONDS": "3"}, 3),
-        ({"WEB_CONCURRENCY": "2", "REDIS_URL": "redis://cache"}, 300),
-    ],
-    ids=["one process", "two processes", "two, short anyway", "two with redis"],
-)
-def test_context_lives_briefly_where_processes_share_nothing(
-    settings: dict[str, str], expected: int
-) -> None:
-    assert load(**settings).context_ttl_seconds == expected
-
-
-@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("DATABASE_URL", f"postgresql://bia:{HUSHED}@db/neon"),

@@ -1,33 +1,32 @@
-"""The session cache: spares the question, never answers it wrongly."""
+"""The context cache: spares a statement, and never answers with what is no longer true."""
 
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from typing import Any, cast
 
 import pytest
-from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, event, func, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
-from context_cache import ContextCache, LastGood, fingerprint
+from context_cache import CONFIRMED_SECONDS, ContextCache, DashboardCopy, fingerprint
+from core.cache import LocalStore, TextSerializer
 from extensions import cache
-from generations import SMALLEST_START
 from house import House
 from identity.people import identity_of
 from identity.tokens import SessionClaims
 from metrics import OURS
 from models import Mentorado, User
+from provisioning.context_version import increment_versions, read_version
 from session_context import Context, mentorado_shape
 from tests.cast import ALICE, BOB, NOW, identity
-from tests.crowding import Clock, Meddled
+from tests.crowding import Clock
 from tests.fixtures import Sign
-from tests.serving import eventually
 
 SELF = identity(ALICE)
-DELETION = 3  # of the times a debt is looked for: first it is owed, then compared
 
 
 @pytest.fixture
@@ -50,10 +49,28 @@ def contexts(house: House, connection: Connection) -> ContextCache:
 
 
 @pytest.fixture
-def alices_context(alice: Mentorado) -> Context:
-    """What her requests carry along."""
-    user = {"id": 1, "clerk_id": ALICE.clerk_id, "name": None, "email": None, "role": "user"}
-    return Context(user, mentorado_shape(alice), "ready")  # type: ignore[arg-type] # a UserShape
+def clock(contexts: ContextCache, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of the cache, which stands still until a test moves it."""
+    clock = Clock()
+    monkeypatch.setattr(cast(LocalStore, cache.cache), "clock", clock)
+    monkeypatch.setattr(contexts, "clock", clock)
+    monkeypatch.setattr(contexts.client, "clock", clock)
+    monkeypatch.setattr(contexts.client, "_skipped_until", 0.0)
+    return clock
+
+
+@pytest.fixture
+def alices_context(session: Session, alice: Mentorado) -> Context:
+    """What her requests carry along, under the version in the database."""
+    user: Any = {
+        "id": alice.user_id,
+        "clerk_id": ALICE.clerk_id,
+        "name": None,
+        "email": None,
+        "role": "user",
+    }
+    version = read_version(session, ALICE.clerk_id)
+    return Context(user, mentorado_shape(alice), "ready", version=version)
 
 
 def test_second_request_asks_the_database_nothing(
@@ -75,13 +92,18 @@ def test_cached_and_uncached_answers_are_the_same(
     assert client.get("/api/auth/me", headers=sign(ALICE)).json == first
 
 
-def test_renewal_sends_the_next_request_to_the_database(
+def change_name(session: Session, name: str) -> None:
+    """As another program would: without a word to the cache."""
+    session.execute(update(Mentorado).values(nome_completo=name))
+    session.commit()
+
+
+def test_published_change_is_seen_by_the_next_request(
     client: FlaskClient, session: Session, alice: Mentorado, sign: Sign, contexts: ContextCache
 ) -> None:
     client.get("/api/auth/me", headers=sign(ALICE))
-    alice.nome_completo = "Alice Nova"
-    session.commit()
-    contexts.renew(ALICE.clerk_id)
+    change_name(session, "Alice Nova")
+    contexts.publish([ALICE.clerk_id])
 
     me = client.get("/api/mentorados/me", headers=sign(ALICE)).json
 
@@ -89,46 +111,93 @@ def test_renewal_sends_the_next_request_to_the_database(
     assert me["nome_completo"] == "Alice Nova"
 
 
-def test_late_fill_of_a_slow_reader_lands_on_a_dead_key(
-    contexts: ContextCache, alices_context: Context
+@pytest.mark.parametrize(("seconds", "name"), [(0.1, "Alice Prado"), (0.0, "Alice Nova")])
+def test_unpublished_change_is_seen_once_the_entry_has_to_be_confirmed(
+    client: FlaskClient,
+    session: Session,
+    alice: Mentorado,
+    sign: Sign,
+    clock: Clock,
+    seconds: float,
+    name: str,
 ) -> None:
-    slow = contexts.look_up(SELF)
-    contexts.renew(ALICE.clerk_id)  # a change is committed while the reader is on its way
+    client.get("/api/auth/me", headers=sign(ALICE))
+    change_name(session, "Alice Nova")
+    clock.seconds += CONFIRMED_SECONDS - seconds
 
-    contexts.keep(SELF, replace(alices_context, generation=slow.generation))
+    me = client.get("/api/mentorados/me", headers=sign(ALICE)).json
 
-    assert contexts.look_up(SELF).context is None
-
-
-def test_change_that_nobody_overtook_may_keep_what_it_read(contexts: ContextCache) -> None:
-    before = contexts.generations.of(ALICE.clerk_id)
-
-    moved = contexts.generations.move_on(ALICE.clerk_id, since=before)
-
-    assert moved == contexts.generations.of(ALICE.clerk_id)
+    assert me is not None
+    assert me["nome_completo"] == name
 
 
-def test_change_that_was_overtaken_keeps_nothing(
-    contexts: ContextCache, alices_context: Context
+def test_confirming_an_entry_takes_one_statement_and_lasts(
+    client: FlaskClient, alice: Mentorado, sign: Sign, statements: list[str], clock: Clock
 ) -> None:
-    before = contexts.generations.of(ALICE.clerk_id)
-    contexts.renew(ALICE.clerk_id)  # another change, committed and told in the meantime
+    client.get("/api/auth/me", headers=sign(ALICE))
+    clock.seconds += CONFIRMED_SECONDS
+    statements.clear()
 
-    moved = contexts.generations.move_on(ALICE.clerk_id, since=before)
-    contexts.keep(SELF, replace(alices_context, generation=moved))
+    for _ in range(3):
+        client.get("/api/auth/me", headers=sign(ALICE))
 
-    assert (moved, contexts.look_up(SELF).context) == (None, None)
+    [statement] = [each for each in statements if "SAVEPOINT" not in each]
+    assert statement.startswith("SELECT users.context_version")
 
 
-def test_lost_generation_starts_far_from_where_it_was(contexts: ContextCache) -> None:
-    before = contexts.generations.of(ALICE.clerk_id)
+def test_late_fill_of_a_slow_reader_is_not_used(
+    contexts: ContextCache, session: Session, alices_context: Context
+) -> None:
+    increment_versions(session, [alices_context.user["id"] or 0])
+    session.commit()
+    contexts.publish([ALICE.clerk_id])  # a change is committed while the reader is on its way
+
+    contexts.put(SELF, alices_context, contexts.clock())
+
+    assert contexts.get(SELF) is None
+
+
+def test_older_entry_does_not_replace_a_newer_one(
+    contexts: ContextCache, alices_context: Context, clock: Clock
+) -> None:
+    newer = replace(alices_context, version=(alices_context.version or 0) + 1)
+    contexts.put(SELF, newer, clock())
+
+    contexts.put(SELF, alices_context, clock())
+
+    assert contexts.get(SELF) == newer
+
+
+def test_entry_of_a_read_that_took_long_has_to_be_confirmed(
+    contexts: ContextCache, alices_context: Context, clock: Clock, statements: list[str]
+) -> None:
+    started = clock()
+    clock.seconds += CONFIRMED_SECONDS  # a process that was stopped for a while
+    contexts.put(SELF, alices_context, started)
+
+    found = contexts.get(SELF)
+
+    assert (found, statements != []) == (alices_context, True)
+
+
+def test_lost_cache_is_confirmed_against_the_database(
+    contexts: ContextCache, session: Session, alices_context: Context, clock: Clock
+) -> None:
+    contexts.put(SELF, alices_context, clock())
+    entry = cache.get(f"context:{ALICE.clerk_id}")
+    increment_versions(session, [alices_context.user["id"] or 0])
+    session.commit()
     cache.clear()
+    cache.set(f"context:{ALICE.clerk_id}", entry)  # from an old snapshot
+    contexts.forget_versions()
 
-    contexts.renew(ALICE.clerk_id)
+    assert contexts.get(SELF) is None
 
-    after = contexts.generations.of(ALICE.clerk_id) or 0
-    assert after >= SMALLEST_START
-    assert after not in (before, (before or 0) + 1)
+
+@pytest.mark.parametrize("value", [b"!\x80\x04.", object(), {"a": 1}])
+def test_cache_in_redis_holds_text_only(value: object) -> None:
+    with pytest.raises(TypeError):
+        TextSerializer().dumps(value)
 
 
 def test_new_claims_in_the_token_pass_the_cache_by(
@@ -143,11 +212,11 @@ def test_new_claims_in_the_token_pass_the_cache_by(
 
 
 def plant_entry_without_mentorado(contexts: ContextCache) -> None:
-    generation = contexts.generations.of(BOB.clerk_id)
     who = identity_of(SessionClaims(BOB.clerk_id, asdict(BOB)))
-    said = fingerprint(contexts.edition, who)
-    entry = {"generation": generation, "identity": said, "user": {"id": 7}}
-    cache.set(f"context:{BOB.clerk_id}", json.dumps(entry))
+    said = fingerprint(contexts.rules_key, who)
+    entry = {"version": 1, "identity": said, "user": {"id": 7}}
+    value = (f"context:{BOB.clerk_id}", json.dumps(entry), 60)
+    contexts.client.backend.put_version(BOB.clerk_id, 1, confirmed_seconds=5, value=value)
 
 
 def test_hit_without_mentorado_heals_itself(
@@ -172,7 +241,7 @@ def test_hit_without_mentorado_is_logged(
     assert "cache_hit_no_mentorado" in [line["event"] for line in logs]
 
 
-@pytest.mark.parametrize("garbage", ["{", "[]", '"text"', '{"generation": 1}'])
+@pytest.mark.parametrize("garbage", ["{", "[]", '"text"', '{"version": 1}', '{"version": "x"}'])
 def test_garbage_in_the_cache_is_as_good_as_nothing(
     client: FlaskClient, alice: Mentorado, sign: Sign, garbage: str
 ) -> None:
@@ -190,38 +259,65 @@ def test_absence_is_never_cached(client: FlaskClient, session: Session, sign: Si
     assert cache.get(f"context:{BOB.clerk_id}") is None
 
 
-def test_what_was_seen_last_is_kept_until_something_changes(
+def test_dashboard_copy_is_kept_until_a_newer_version_is_known(
     contexts: ContextCache, alices_context: Context
 ) -> None:
-    generation = contexts.generations.of(ALICE.clerk_id)
-    contexts.keep_last_good(replace(alices_context, generation=generation), "numbers")
-    before = contexts.last_good(ALICE.clerk_id)
+    contexts.put_dashboard_copy(alices_context, "numbers")
+    before = contexts.get_dashboard_copy(ALICE.clerk_id)
 
-    contexts.renew(ALICE.clerk_id)  # she has been blocked, say
+    contexts.publish_versions({ALICE.clerk_id: (alices_context.version or 0) + 1})
 
-    assert before == LastGood(alices_context, "numbers")
-    assert contexts.last_good(ALICE.clerk_id) is None
+    assert before == DashboardCopy(replace(alices_context, version=None), "numbers")
+    assert contexts.get_dashboard_copy(ALICE.clerk_id) is None
 
 
-def test_what_was_seen_last_ends_when_its_person_is_denied(
-    client: FlaskClient, session: Session, alice: Mentorado, sign: Sign, contexts: ContextCache
+def test_dashboard_copy_grants_no_role(contexts: ContextCache, alices_context: Context) -> None:
+    admin: Any = {**alices_context.user, "role": "admin"}
+    contexts.put_dashboard_copy(replace(alices_context, user=admin), "numbers")
+
+    copy = contexts.get_dashboard_copy(ALICE.clerk_id)
+
+    assert copy is not None
+    assert copy.context.user["role"] == "user"
+
+
+def test_dashboard_copy_of_a_lost_version_is_not_used(
+    contexts: ContextCache, alices_context: Context
+) -> None:
+    contexts.put_dashboard_copy(alices_context, "numbers")
+    copy = cache.get(f"dashboard_copy:{ALICE.clerk_id}")
+    cache.clear()
+    cache.set(f"dashboard_copy:{ALICE.clerk_id}", copy)
+    contexts.forget_versions()
+
+    assert contexts.get_dashboard_copy(ALICE.clerk_id) is None
+
+
+def test_dashboard_copy_outlives_the_cached_context_by_far(
+    contexts: ContextCache, alices_context: Context, clock: Clock
+) -> None:
+    contexts.put_dashboard_copy(alices_context, "numbers")
+    clock.seconds += 20 * 3600
+
+    assert contexts.get_dashboard_copy(ALICE.clerk_id) is not None
+
+
+def test_dashboard_copy_ends_when_its_user_is_denied(
+    client: FlaskClient,
+    session: Session,
+    alice: Mentorado,
+    sign: Sign,
+    contexts: ContextCache,
+    clock: Clock,
 ) -> None:
     client.get("/dashboard", headers=sign(ALICE))
     session.execute(update(User).values(blocked_at=NOW))  # by a process of another cache
     session.commit()
-    cache.delete(f"context:{ALICE.clerk_id}")  # its time is over
+    clock.seconds += CONFIRMED_SECONDS
 
     answer = client.get("/dashboard", headers=sign(ALICE))
 
-    assert (answer.status_code, contexts.last_good(ALICE.clerk_id)) == (403, None)
-
-
-@pytest.fixture
-def clock(contexts: ContextCache, monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(contexts.generations, "clock", clock)
-    monkeypatch.setattr(contexts.generations, "_silent_until", 0.0)
-    return clock
+    assert (answer.status_code, contexts.get_dashboard_copy(ALICE.clerk_id)) == (403, None)
 
 
 @pytest.fixture
@@ -232,9 +328,8 @@ def breakdown(clock: Clock) -> Iterator[pytest.MonkeyPatch]:
         raise ConnectionError
 
     with pytest.MonkeyPatch.context() as patch:
-        for call in ("get", "get_many", "set", "add"):
-            patch.setattr(cache, call, refuse)
-        patch.setattr(cache.cache, "inc", refuse)
+        for call in ("get", "set", "get_versioned", "put_version", "raise_versions"):
+            patch.setattr(cache.cache, call, refuse)
         yield patch
 
 
@@ -246,57 +341,26 @@ def test_broken_cache_changes_no_answer(client: FlaskClient, alice: Mentorado, s
 @pytest.mark.usefixtures("breakdown")
 def test_broken_cache_is_left_alone_for_a_moment(contexts: ContextCache) -> None:
     with capture_logs() as logs:
-        contexts.look_up(SELF)
-        contexts.look_up(SELF)
+        contexts.get(SELF)
+        contexts.get(SELF)
 
     assert [line["event"] for line in logs] == ["cache_error"]
 
 
-def test_change_that_the_cache_missed_is_told_when_it_is_back(
-    contexts: ContextCache, clock: Clock, alices_context: Context
+@pytest.mark.usefixtures("alice", "breakdown")
+def test_publishing_to_a_broken_cache_is_reported(contexts: ContextCache) -> None:
+    assert not contexts.publish([ALICE.clerk_id])
+
+
+def test_change_of_this_process_holds_although_the_cache_missed_it(
+    contexts: ContextCache, alices_context: Context, clock: Clock
 ) -> None:
-    generation = contexts.generations.of(ALICE.clerk_id)
-    contexts.keep(SELF, replace(alices_context, generation=generation))
+    contexts.put(SELF, alices_context, clock())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contexts.generations, "_silent_until", clock.seconds + 1)
-        contexts.renew(ALICE.clerk_id)
+        patch.setattr(contexts.client, "_skipped_until", clock.seconds + 1)
+        contexts.publish_versions({ALICE.clerk_id: (alices_context.version or 0) + 1})
 
-    found = contexts.look_up(SELF).context
-
-    assert (found, contexts.generations.owed) == (None, {})
-
-
-@pytest.mark.parametrize(("meddling", "owed"), [("settle", 0), ("owe", 1)])
-def test_debt_is_settled_by_one_and_a_new_one_stays(
-    app: Flask, contexts: ContextCache, clock: Clock, meddling: str, owed: int
-) -> None:
-    generations = contexts.generations
-
-    def settle() -> None:
-        with app.app_context():
-            generations.settle()
-
-    def owe() -> None:
-        with app.app_context(), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(generations, "_silent_until", clock.seconds + 1)
-            generations.move_on(ALICE.clerk_id)
-
-    meddle = {"settle": settle, "owe": owe}[meddling]
-    generations.owed[Meddled(ALICE.clerk_id, at=DELETION, meddle=meddle)] = object()
-    settle()
-
-    assert eventually(lambda: len(generations.owed) == owed)
-
-
-def test_nothing_is_believed_of_a_person_whose_change_is_owed(
-    contexts: ContextCache, alices_context: Context, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    generation = contexts.generations.of(ALICE.clerk_id)
-    contexts.keep(SELF, replace(alices_context, generation=generation))
-    monkeypatch.setitem(contexts.generations.owed, ALICE.clerk_id, object())
-    monkeypatch.setattr("generations.SETTLED_AT_ONCE", 0)
-
-    assert contexts.look_up(SELF).context is None
+    assert contexts.get(SELF) is None
 
 
 def test_profile_deleted_behind_the_cache_is_made_anew(

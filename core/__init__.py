@@ -1,0 +1,1 @@
+"""Technical base without domain: what every layer above may use."""

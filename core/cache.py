@@ -1,0 +1,241 @@
+"""The cache: backends for Flask-Caching that hold text only, and a client that skips a broken one.
+
+Both backends know *versioned* values. A value is stored under a version together with a mark that
+lasts a few seconds: while it is there, the value has just been compared with its source. The newest
+version known of a key never decreases, so that a late store of an older version changes nothing.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar, cast
+
+import structlog
+from cachelib.serializers import RedisSerializer
+from flask import Flask
+from flask_caching import Cache
+from flask_caching.backends.base import BaseCache
+from flask_caching.backends.rediscache import RedisCache
+
+log = structlog.get_logger(__name__)
+
+BYPASS_SECONDS = 1.0  # after a failure; few requests shall pay for a cache that hangs
+VERSION_TTL_SECONDS = 7 * 86_400  # longer than any value that is stored under a version
+
+# KEYS: newest version, mark, value. ARGV: version, its TTL in s, TTL of the mark in ms,
+# then the value and its TTL in s, if a value is to be stored.
+PUT_VERSION = """
+local newest = tonumber(redis.call('GET', KEYS[1]) or '-1') or -1
+local version = tonumber(ARGV[1])
+if newest > version then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+if ARGV[4] then redis.call('SET', KEYS[3], ARGV[4], 'EX', ARGV[5]) end
+if tonumber(ARGV[3]) > 0 then redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[3]) end
+return 1
+"""
+
+Answer = TypeVar("Answer")
+
+
+class CacheUnavailableError(Exception):
+    """The cache does not answer; the database knows everything as well."""
+
+
+class Versioned(NamedTuple):
+    """What the cache holds of a key: the newest version known, whether that version has just been
+    confirmed, and the value, of whatever version it is.
+    """
+
+    newest: int | None
+    confirmed: int | None
+    value: str | None
+
+
+class TextSerializer(RedisSerializer):
+    """Stores text as it is, so that data in Redis can never become code here."""
+
+    def dumps(self, value: Any, protocol: int = 0) -> bytes:  # noqa: ARG002 - cachelib's name
+        """Encode the text, or the number as text; raises TypeError for anything else."""
+        if not isinstance(value, str | int):
+            raise TypeError(f"the cache holds text, not {type(value).__name__}")
+        return str(value).encode("utf-8", "surrogatepass")
+
+    def loads(self, value: bytes | None) -> str | None:
+        """Decode the text; None for no value, and for one that is no text of ours."""
+        try:
+            return None if value is None else value.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:
+            return None
+
+
+class RedisStore(RedisCache):
+    """Flask-Caching's Redis backend with text instead of pickles, and with versioned values."""
+
+    serializer = TextSerializer()
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._put_version = self._write_client.register_script(PUT_VERSION)
+
+    def get_versioned(self, key: str, value_key: str) -> Versioned:
+        """Read all that is held of the key and of one value of it, in one round trip."""
+        newest, confirmed, value = self.get_many(*_names(key), value_key)
+        return Versioned(_number(newest), _number(confirmed), value)
+
+    def put_version(
+        self,
+        key: str,
+        version: int,
+        *,
+        confirmed_seconds: float = 0.0,
+        value: tuple[str, str, int] | None = None,
+    ) -> None:
+        """Make the version the newest of the key and store a value under it, in one round trip.
+
+        `confirmed_seconds`: for how long the version counts as just compared with its source.
+        `value`: its key, its text, and how many seconds it is kept. Does nothing where a newer
+        version is known.
+        """
+        value_key, *text = value or (key,)
+        keys = [self._get_prefix() + name for name in (*_names(key), value_key)]
+        args = [version, VERSION_TTL_SECONDS, _milliseconds(confirmed_seconds), *text]
+        self._put_version(keys=keys, args=args)
+
+    def raise_versions(self, versions: Mapping[str, int]) -> None:
+        """Make each version the newest of its key, in one round trip."""
+        with self._write_client.pipeline(transaction=False) as pipeline:
+            for key, version in versions.items():
+                keys = [self._get_prefix() + name for name in (*_names(key), key)]
+                self._put_version(
+                    keys=keys, args=[version, VERSION_TTL_SECONDS, 0], client=pipeline
+                )
+            pipeline.execute()
+
+
+class LocalStore(BaseCache):
+    """Values inside this process: the least recently used go first, whatever their time to live.
+
+    Each operation takes constant time (cachelib's SimpleCache sorts all entries once it is full).
+    """
+
+    def __init__(self, capacity: int, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(default_timeout=300)
+        self.clock = clock
+        self._capacity = capacity
+        self._entries: OrderedDict[str, tuple[float, Any]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def factory(cls, _app: Flask, config: dict[str, Any], *_: Any) -> "LocalStore":
+        """Build the backend from Flask-Caching's settings (CACHE_THRESHOLD is its capacity)."""
+        return cls(config["CACHE_THRESHOLD"])
+
+    def get(self, key: str) -> Any:
+        """Return the value, or None."""
+        with self._lock:
+            return self._get(key)
+
+    def set(self, key: str, value: Any, timeout: Any = None) -> bool:
+        """Store a value for `timeout` seconds."""
+        with self._lock:
+            self._set(key, value, self.default_timeout if timeout is None else timeout)
+        return True
+
+    def delete(self, key: str) -> bool:
+        """Remove a value; returns whether there was one."""
+        with self._lock:
+            return self._entries.pop(key, None) is not None
+
+    def clear(self) -> bool:
+        """Remove everything."""
+        with self._lock:
+            self._entries.clear()
+        return True
+
+    def get_versioned(self, key: str, value_key: str) -> Versioned:
+        """As `RedisStore.get_versioned`."""
+        newest, confirmed = _names(key)
+        with self._lock:
+            return Versioned(self._get(newest), self._get(confirmed), self._get(value_key))
+
+    def put_version(
+        self,
+        key: str,
+        version: int,
+        *,
+        confirmed_seconds: float = 0.0,
+        value: tuple[str, str, int] | None = None,
+    ) -> None:
+        """As `RedisStore.put_version`."""
+        newest, confirmed = _names(key)
+        with self._lock:
+            if (self._get(newest) or 0) > version:
+                return
+            self._set(newest, version, VERSION_TTL_SECONDS)
+            if value is not None:
+                self._set(*value)
+            if confirmed_seconds > 0:
+                self._set(confirmed, version, confirmed_seconds)
+
+    def raise_versions(self, versions: Mapping[str, int]) -> None:
+        """As `RedisStore.raise_versions`."""
+        for key, version in versions.items():
+            self.put_version(key, version)
+
+    def _get(self, key: str) -> Any:
+        expires_at, value = self._entries.get(key, (0.0, None))
+        if value is None:
+            return None
+        if self.clock() >= expires_at:
+            del self._entries[key]
+            return None
+        self._entries.move_to_end(key)
+        return value
+
+    def _set(self, key: str, value: Any, seconds: float) -> None:
+        self._entries[key] = (self.clock() + seconds, value)
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._capacity:
+            self._entries.popitem(last=False)
+
+
+@dataclass(slots=True)
+class CacheClient:
+    """Calls a Flask-Caching cache unless it has just failed; shared by an app's threads.
+
+    `clock` is monotonic, in seconds.
+    """
+
+    cache: Cache
+    clock: Callable[[], float] = time.monotonic
+    _skipped_until: float = field(default=0.0, repr=False)
+
+    @property
+    def backend(self) -> RedisStore | LocalStore:
+        """The store behind the cache of the current app."""
+        return cast(RedisStore | LocalStore, self.cache.cache)
+
+    def call(self, operation: Callable[[], Answer]) -> Answer:
+        """Run the operation; raises CacheUnavailableError, and nothing else."""
+        if self.clock() < self._skipped_until:
+            raise CacheUnavailableError
+        try:
+            return operation()
+        except Exception as err:  # whatever is wrong with the cache, it must not cost an answer
+            self._skipped_until = self.clock() + BYPASS_SECONDS
+            log.warning("cache_error", error=type(err).__name__)
+            raise CacheUnavailableError from err
+
+
+def _names(key: str) -> tuple[str, str]:
+    return f"version:{key}", f"confirmed:{key}"
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() else None
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(0, int(seconds * 1000))

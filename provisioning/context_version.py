@@ -1,0 +1,38 @@
+"""Versions of users' request contexts; triggers increment them (migration 0012)."""
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.orm import Session
+
+from models import User
+
+READ = select(User.context_version).where(User.clerk_id == bindparam("clerk_id"))
+
+
+def read_version(session: Session, clerk_id: str) -> int | None:
+    """The version of one user, by one indexed read; None for an unknown user."""
+    return session.scalars(READ, {"clerk_id": clerk_id}).one_or_none()
+
+
+def read_versions(session: Session, clerk_ids: Sequence[str]) -> dict[str, int]:
+    """The versions of those users who exist."""
+    them = select(User.clerk_id, User.context_version).where(User.clerk_id.in_(clerk_ids))
+    return {row.clerk_id: row.context_version for row in session.execute(them)}
+
+
+def increment_versions(session: Session, user_ids: Iterable[int]) -> None:
+    """End the cached contexts of users whose own rows do not change.
+
+    Needed where another user's profile becomes theirs to claim. Their rows are locked in the order
+    of their ids.
+    """
+    ids = sorted(user_ids)
+    if ids:
+        session.execute(select(User.id).where(User.id.in_(ids)).order_by(User.id).with_for_update())
+        session.execute(
+            update(User)
+            .where(User.id.in_(ids))
+            .values(context_version=User.context_version + 1)
+            .execution_options(synchronize_session=False)
+        )

@@ -1,0 +1,237 @@
+"""An admin's change and a login, or two admins, at the same moment: one comes after the other."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import Engine, event
+from werkzeug.test import TestResponse
+
+from extensions import transaction
+from guarantee import Guarantee
+from house import EXTENSION, House
+from identity.local import Person
+from provisioning import optimistic
+from provisioning.audit import Entry
+from provisioning.linking import Rules
+from provisioning.together import link_together
+from tests.cast import BOB, NOW, identity
+from tests.databases import app_on, count, locking, opened
+from tests.faults.crowds import ADMIN, queue_length
+from tests.serving import eventually
+
+ANA, BIA = (
+    Person(f"user_{name}", name.title(), f"{name}@example.com", email_verified=True)
+    for name in ("ana", "bia")
+)
+PROFILE = "INSERT INTO mentorados (id, nome_completo, email, turma) VALUES (7, 'Ana', :a, 'neon')"
+HELD = "SELECT 1 FROM mentorados WHERE id = 7 FOR UPDATE"
+ORDERS = pytest.mark.parametrize("login_first", [True, False], ids=["login first", "admin first"])
+
+
+class Racers:
+    """An app, and what is asked of it at the same moment."""
+
+    def __init__(self, app: Flask, url: str) -> None:
+        self.app, self.url = app, url
+        self.house: House = app.extensions[EXTENSION]
+
+    def ask(self, person: Person, method: str, path: str, body: object = None) -> TestResponse:
+        assert self.house.local is not None
+        headers = {"Authorization": f"Bearer {self.house.local.token(person)}"}
+        client: FlaskClient = self.app.test_client()
+        return client.open(path, method=method, json=body, headers=headers)
+
+    def admin(self, method: str, path: str, body: object = None) -> TestResponse:
+        return self.ask(ADMIN, method, f"/api/admin/{path}", body)
+
+    def sign_in(self) -> TestResponse:
+        return self.ask(ANA, "POST", "/api/auth/ensure")
+
+    def race(
+        self, change: Callable[[], TestResponse], *, login_first: bool
+    ) -> tuple[TestResponse, TestResponse]:
+        """Let both queue for the profile in this order; returns the login's answer first."""
+        steps = [self.sign_in, change] if login_first else [change, self.sign_in]
+        with ThreadPoolExecutor(2) as pool, locking(self.url, HELD) as held:
+            first = pool.submit(steps[0])
+            assert eventually(lambda: queue_length(self.url) == 1)
+            second = pool.submit(steps[1])
+            assert eventually(lambda: queue_length(self.url) == 2)
+            held.rollback()
+            done = first.result(), second.result()
+        return done if login_first else (done[1], done[0])
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        with opened(self.url) as connection:
+            return [tuple(row) for row in connection.exec_driver_sql(query)]
+
+
+@pytest.fixture
+def racers(url: str, tmp_path: Path) -> Iterator[Racers]:
+    """An app whose commits are real, with an admin, Bia, and a profile for Ana's address."""
+    with app_on(tmp_path, url) as app:
+        racers = Racers(app, url)
+        for person in (ADMIN, BIA):
+            assert racers.ask(person, "GET", "/api/auth/me").status_code == 200
+        with opened(url) as connection:
+            connection.exec_driver_sql(PROFILE.replace(":a", f"'{ANA.email}'"))
+        yield racers
+
+
+@ORDERS
+def test_address_changed_during_a_login_links_only_a_proven_one(
+    racers: Racers, *, login_first: bool
+) -> None:
+    change = {"email": "carla@example.com"}
+    login, changed = racers.race(
+        lambda: racers.admin("PATCH", "mentorados/7", change), login_first=login_first
+    )
+
+    [(owner, email)] = racers.rows("SELECT user_id, email FROM mentorados WHERE id = 7")
+    [edit] = racers.rows("SELECT user_id FROM audit_events WHERE details->>'action' = 'edit'")
+    assert (login.status_code in (200, 201), changed.status_code) == (True, 200)
+    assert email == "carla@example.com"
+    assert edit == (owner,), "the audit event names the owner at the time of the edit"
+    assert (owner is not None) is login_first
+
+
+@ORDERS
+def test_profile_deleted_during_a_login_blocks_its_owner(
+    racers: Racers, *, login_first: bool
+) -> None:
+    racers.race(lambda: racers.admin("DELETE", "mentorados/7"), login_first=login_first)
+
+    status = racers.ask(ANA, "GET", "/api/auth/me").get_json()["status"]
+    assert status == ("user_blocked" if login_first else "ready")
+
+
+@ORDERS
+def test_profile_deactivated_during_a_login_is_refused_at_the_next_request(
+    racers: Racers, *, login_first: bool
+) -> None:
+    change = {"ativo": "nao"}
+    racers.race(lambda: racers.admin("PATCH", "mentorados/7", change), login_first=login_first)
+
+    me = racers.ask(ANA, "GET", "/api/auth/me").get_json()
+    assert me["status"] == "mentorado_inactive"
+
+
+@ORDERS
+def test_merge_during_a_login_keeps_the_owner(racers: Racers, *, login_first: bool) -> None:
+    into = racers.admin("POST", "mentorados", {"nome_completo": "Ana Luz"}).get_json()["id"]
+
+    _, merged = racers.race(
+        lambda: racers.admin("POST", "mentorados/7/merge", {"into": into}), login_first=login_first
+    )
+
+    me = racers.ask(ANA, "GET", "/api/auth/me").get_json()
+    assert (merged.status_code, me["mentorado"]["id"]) == (200, into)
+
+
+def test_two_admins_who_swap_two_addresses_get_conflicts_and_no_outage(racers: Racers) -> None:
+    other = racers.admin("POST", "mentorados", {"nome_completo": "C", "email": "c@example.com"})
+    other_id = other.get_json()["id"]
+    start = Barrier(2)
+
+    def swap(mentorado_id: int, address: str) -> int:
+        start.wait()
+        return racers.admin("PATCH", f"mentorados/{mentorado_id}", {"email": address}).status_code
+
+    with ThreadPoolExecutor(2) as pool:
+        statuses = [
+            set(pool.map(swap, (7, other_id), ("c@example.com", str(ANA.email)))) for _ in range(8)
+        ]
+
+    assert statuses == [{409}] * 8
+
+
+def test_two_admins_who_change_two_owned_profiles_crosswise_wait_for_each_other(
+    racers: Racers,
+) -> None:
+    racers.sign_in()
+    [(bias,)] = racers.rows("SELECT id FROM mentorados WHERE email = 'bia@example.com'")
+    start = Barrier(2)
+
+    def change(mentorado_id: int, address: str) -> int:
+        start.wait()
+        return racers.admin("PATCH", f"mentorados/{mentorado_id}", {"email": address}).status_code
+
+    with ThreadPoolExecutor(2) as pool:
+        for turn in range(8):
+            addresses = (f"x{turn}@example.com", f"y{turn}@example.com")
+            assert list(pool.map(change, (7, bias), addresses)) == [200, 200]
+
+
+@pytest.fixture
+def commit_before_update(racers: Racers) -> Iterator[list[str]]:
+    """Another program: its statement, put into this list, is committed before the next UPDATE."""
+    pending: list[str] = []
+
+    def listen(_c: object, _k: object, statement: str, *_: object) -> None:
+        if "UPDATE mentorados" in statement and pending:
+            with opened(racers.url) as connection:
+                connection.exec_driver_sql(pending.pop())
+
+    event.listen(Engine, "before_cursor_execute", listen)
+    yield pending
+    event.remove(Engine, "before_cursor_execute", listen)
+
+
+OTHER_ADDRESS = "UPDATE mentorados SET email = 'carla@example.com' WHERE id = 7"
+
+
+def test_login_does_not_link_a_profile_whose_address_has_just_changed(
+    racers: Racers, commit_before_update: list[str]
+) -> None:
+    commit_before_update.append(OTHER_ADDRESS)
+
+    answer = racers.sign_in().get_json()
+
+    assert (answer["outcome"], answer["mentorado"]["id"] != 7) == ("created", True)
+    assert racers.rows("SELECT user_id FROM mentorados WHERE id = 7") == [(None,)]
+
+
+def test_sweep_does_not_link_a_profile_whose_address_has_just_changed(
+    racers: Racers, commit_before_update: list[str]
+) -> None:
+    with opened(racers.url) as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO users (clerk_id, email, email_verified)"
+            " VALUES ('user_ana', 'ana@example.com', true)"
+        )
+    commit_before_update.append(OTHER_ADDRESS)
+
+    with racers.app.app_context(), transaction() as session:
+        links = link_together(session, ["user_ana"], Rules())
+
+    assert links == []
+    assert racers.rows("SELECT user_id FROM mentorados WHERE id = 7") == [(None,)]
+
+
+def test_account_deleted_beside_a_batch_of_the_sweep_keeps_no_profile(racers: Racers) -> None:
+    with opened(racers.url) as connection:
+        connection.exec_driver_sql("INSERT INTO users (clerk_id) VALUES ('user_bob')")
+    [(user_id,)] = racers.rows("SELECT id FROM users WHERE clerk_id = 'user_bob'")
+    guarantee: Guarantee = racers.house.guarantee
+
+    def leave() -> bool:
+        with racers.app.app_context():
+            message = ("msg_1", "user.deleted")
+            who = replace(identity(BOB), clerk_id="user_bob")
+            return guarantee.hear_of_departure(message, who, entry=Entry("webhook"), now=NOW)
+
+    with ThreadPoolExecutor(1) as pool, racers.app.app_context(), transaction() as session:
+        assert optimistic.provide_range(session, (user_id - 1, user_id)) == 1
+        leaving = pool.submit(leave)
+        assert eventually(lambda: queue_length(racers.url) == 1)
+        session.commit()
+        assert leaving.result()
+
+    assert count(racers.url, f"SELECT count(*) FROM mentorados WHERE user_id = {user_id}") == 0
