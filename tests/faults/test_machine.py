@@ -98,6 +98,12 @@ SELECT u.clerk_id, u.blocked_at IS NOT NULL OR u.deleted_at IS NOT NULL, u.role 
   FROM users AS u LEFT JOIN mentorados AS m ON m.user_id = u.id
 """
 OTHERS = "users WHERE clerk_id <> 'dona'"  # whoever an admin may shut out, but for herself
+# Changes of a profile that end what its owner may see.
+CHANGES = {
+    "deactivate": ("PATCH", "", {"ativo": "nao"}),
+    "delete": ("DELETE", "", None),
+    "unlink": ("POST", "/unlink", None),
+}
 BLOCK_SILENTLY = "UPDATE users SET blocked_at = now() WHERE id = {}"
 
 
@@ -316,12 +322,50 @@ class Machine(RuleBasedStateMachine):
         """The fault is gone."""
         self._query("DELETE FROM faults")
 
-    @rule(pick=PICK)
-    def block_behind_our_back(self, pick: int) -> None:
-        """Another program blocks a user, or a process dies after its commit."""
-        self.is_silent = True
-        for user_id in self._picked(OTHERS, pick):
-            self._query(BLOCK_SILENTLY.format(user_id))
+    @rule(
+        who=WHO,
+        denial=st.sampled_from(["silently", "block", *CHANGES]),
+        loss=st.none() | st.sampled_from(["empty", "kill", "restore"]),
+        seconds=st.sampled_from([0.0, 4.0, 6.0]),
+        process=PROCESS,
+    )
+    def deny_while_active(
+        self, who: str, denial: str, loss: str | None, seconds: float, process: int
+    ) -> None:
+        """A user is active in both processes, is denied, and goes on looking."""
+        self.come_again(who, 0)
+        self.come_again(who, 1)
+        self.keep_a_snapshot()
+        self._deny(who, denial)
+        self.changes_are_noted()
+        self._lose(loss)
+        self.let_time_pass(seconds)
+        self.come_again(who, process)
+
+    def _deny(self, who: str, denial: str) -> None:
+        """Take a user's access, each way that there is; `silently` stands for another program, and
+        for a process that dies after its commit.
+        """
+        user_id = self._user_id(who)
+        profiles = [m for m, owner_id in self._owned() if owner_id == user_id]
+        self.chosen.update(profiles)
+        if denial == "silently":
+            self.is_silent = True
+            self._query(BLOCK_SILENTLY.format(user_id or 0))
+        elif denial == "block":
+            self._admin("POST", f"users/{user_id}/block")
+        else:
+            method, path, body = CHANGES[denial]
+            for mentorado_id in profiles:
+                self._admin(method, f"mentorados/{mentorado_id}{path}", body)
+
+    def _lose(self, loss: str | None) -> None:
+        if loss == "empty":
+            self.empty_the_cache()
+        elif loss == "kill":
+            self.kill_redis()
+        elif loss == "restore":
+            self.restore_the_snapshot()
 
     @rule(seconds=STEP_SECONDS)
     def let_time_pass(self, seconds: float) -> None:
@@ -333,20 +377,22 @@ class Machine(RuleBasedStateMachine):
                     left = int(store.pttl(key)) - int(seconds * 1000)
                     store.pexpire(key, max(left, 0))
 
-    @precondition(lambda self: self.parts.redis is not None)
     @rule()
     def keep_a_snapshot(self) -> None:
-        """Redis saves what it holds."""
+        """Redis saves what it holds, if it is there."""
+        if self.parts.redis is None:
+            return
         now = self.parts.clock.seconds
         with self.parts.store() as store:
             keys = list(store.scan_iter())
             left = {key: int(store.pttl(key)) / 1000 for key in keys}
             self.snapshot = {key: (store.dump(key), now + left[key]) for key in keys}
 
-    @precondition(lambda self: self.parts.redis is not None)
     @rule()
     def restore_the_snapshot(self) -> None:
-        """Redis comes back with what it saved some time ago."""
+        """Redis, if it is there, comes back with what it saved some time ago."""
+        if self.parts.redis is None:
+            return
         self._lose_what_was_announced()
         with self.parts.store() as store:
             store.flushall()
@@ -363,7 +409,6 @@ class Machine(RuleBasedStateMachine):
             with self.parts.store() as store:
                 store.flushall()
 
-    @precondition(lambda self: self.parts.redis is not None)
     @rule()
     def kill_redis(self) -> None:
         """Redis is gone."""
