@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -26,6 +26,7 @@ from benchmarks import chaos_history
 from benchmarks.chaos_faults import break_something, run_a_command
 from benchmarks.chaos_operations import OPERATIONS
 from benchmarks.chaos_rules import (
+    NOTES,
     RULES,
     TIMED_RULES,
     Answer,
@@ -34,6 +35,7 @@ from benchmarks.chaos_rules import (
     Record,
     Violation,
     judge,
+    noted,
 )
 from benchmarks.chaos_stage import PAUSE_SECONDS, Asker, Stage, dice, set_up
 from tests.databases import opened
@@ -219,11 +221,18 @@ def _print_tables(record: Record, stage: Stage, violations: Sequence[Violation])
     print(_line("all", record.answers))
     print("\nfaults: " + _counted(stage.seen.faults))
     print("commands: " + _counted(f"{c.name} → {c.exit_code}" for c in record.commands))
-    found = Counter(violation.rule for violation in violations)
     print("\nviolations")
-    for rule in [*RULES, *TIMED_RULES, *record.leftovers]:
-        print(f"{found[rule]:>7}  {rule}")
-        told = [violation.detail for violation in violations if violation.rule == rule]
+    _print_found([*RULES, *TIMED_RULES, *record.leftovers], violations)
+    print("\nnoted, and no violation")
+    _print_found(NOTES, noted(record))
+
+
+def _print_found(rules: Iterable[str], found: Sequence[Violation]) -> None:
+    """How often each rule was broken, and by what."""
+    counted = Counter(violation.rule for violation in found)
+    for rule in rules:
+        print(f"{counted[rule]:>7}  {rule}")
+        told = [violation.detail for violation in found if violation.rule == rule]
         for detail in told[:SHOWN_VIOLATIONS]:
             print(f"         {detail}")
 

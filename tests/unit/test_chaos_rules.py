@@ -17,6 +17,7 @@ from benchmarks.chaos_rules import (
     Record,
     Shown,
     judge,
+    noted,
 )
 
 EVA, ANA = "user_eva", "user_ana"
@@ -115,10 +116,6 @@ def test_run_in_which_all_is_well_breaks_no_rule() -> None:
             replace(GOOD, status=0, shown=Shown()),
             "connection broken without a killed process",
         ),
-        (
-            replace(REFUSED, status=503, code="database_unavailable"),
-            "refused as unavailable with the database well",
-        ),
         (replace(GOOD, shown=Shown(PROFILE, ANA)), "shown another user's data"),
         (
             replace(GOOD, shown=Shown(PROFILE, owner_id=2, mentorado_id=7)),
@@ -140,12 +137,13 @@ def test_broken_connection_is_excused_by_a_process_of_that_host_that_was_killed(
 
 
 @pytest.mark.parametrize(("back_at", "is_excused"), [(99.0, True), (97.9, False)])
-def test_unavailability_is_excused_until_two_seconds_after_the_outage(
+def test_unavailability_is_noted_from_two_seconds_after_the_outage(
     back_at: float, *, is_excused: bool
 ) -> None:
     refused = replace(REFUSED, status=503, code="provisioning_unavailable")
+    outage = Interval("crash", 90.0, back_at)
 
-    found = rules_broken(answers=[refused], database_trouble=[Interval("crash", 90.0, back_at)])
+    found = noted(Record(answers=[refused], database_trouble=[outage]))
 
     assert (found == []) == is_excused
 
