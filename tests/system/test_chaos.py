@@ -12,7 +12,7 @@ from benchmarks.chaos_rules import RULES, TIMED_RULES
 def test_seconds_of_chaos_break_no_rule_and_are_on_record(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    exit_code = chaos.main(["--minutes=0.15", "--seed=1", "--busy", f"--report={tmp_path}"])
+    exit_code = chaos.main(["--minutes=0.1", "--seed=1", "--busy", f"--report={tmp_path}"])
 
     said = capfd.readouterr().out
     kept = json.loads((tmp_path / "record.json").read_text())
