@@ -35,7 +35,8 @@ log = structlog.get_logger(__name__)
 
 CONFIRMED_SECONDS = 5.0  # for so long a change may go unnoticed where publishing failed
 READ_SECONDS = 0.45  # for comparing a version, which waits for no lock
-REFERENCE_TTL_SECONDS = 7 * 86_400  # people write to support within days
+REFERENCE_TTL_SECONDS = 86_400  # the log and the audit log have it for longer
+REFERENCES_KEPT = 20  # of a user, the newest
 DASHBOARD_COPY_TTL_SECONDS = 86_400
 REMEMBERED = 4_096  # parsed entries; a client that asks once asks again within the minute
 VERSIONS_KEPT = 50_000
@@ -137,8 +138,9 @@ class ContextCache:
         return self._unpublished.is_set()
 
     def forget_versions(self) -> None:
-        """Drop what this process knows of versions, as after `flask cache clear` or a restore."""
+        """Drop what this process knows of versions, as at its start."""
         self._seen.clear()
+        self._unpublished.clear()
 
     def put_dashboard_copy(self, context: Context, overview: str) -> None:
         """Store what a user sees on the dashboard, for a time without database."""
@@ -167,7 +169,13 @@ class ContextCache:
         text = json.dumps({"clerk_id": clerk_id})
         try:
             self.client.call(
-                lambda: cache.set(_reference_key(reference), text, timeout=REFERENCE_TTL_SECONDS)
+                lambda: self.client.backend.put_limited(
+                    f"references:{clerk_id}",
+                    _reference_key(reference),
+                    text,
+                    limit=REFERENCES_KEPT,
+                    seconds=REFERENCE_TTL_SECONDS,
+                )
             )
         except CacheUnavailableError:
             return  # the log has it as well

@@ -1,11 +1,12 @@
 """Demo data for the first look: somebody with history, and two who are expected."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from dashboard.periods import current_period
 from models import Feedback, Mentorado, MetricaMensal, User
 from models.mentorado import Turma
 
@@ -67,6 +68,7 @@ def _month(mentorado_id: int, ano: int, mes: int, revenue: int) -> dict[str, int
 
 def _months_before(now: datetime, count: int) -> list[tuple[int, int]]:
     """The last `count` months up to the current one, ascending."""
-    this = now.astimezone(UTC).year * 12 + now.month - 1
+    period = current_period(now)
+    this = period.ano * 12 + period.mes - 1
     indexes = range(this - count + 1, this + 1)
     return [(index // 12, index % 12 + 1) for index in indexes]

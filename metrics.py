@@ -1,10 +1,14 @@
 """What a host's processes count, under the names of CONTRACT section 6."""
 
+import json
+import mmap
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 
+import structlog
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -13,9 +17,14 @@ from prometheus_client import (
     generate_latest,
     values,
 )
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+log = structlog.get_logger(__name__)
+
+FILE_BYTES = 1 << 18  # some two thousand series; twice as much is allocated when they are more
+ENTRY_OVERHEAD_BYTES = 32  # of a series: its length, its padding, its value and its time
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client looks for it
 OURS = CollectorRegistry()
 
@@ -67,21 +76,82 @@ HTTP_SECONDS = Histogram(
 )
 
 
+class AllocatedDict(MmapedDict):
+    """A process's file of counters, whose blocks are allocated before they are written to.
+
+    prometheus_client maps sparse files: on a full disk the first write to a new page is a SIGBUS,
+    which ends the whole process. Where the disk has no room, or the folder cannot be written, this
+    process goes on counting in memory, unseen by the others.
+    """
+
+    def __init__(self, filename: str, read_mode: bool = False) -> None:  # noqa: FBT001, FBT002 - as there
+        super().__init__(_allocated(filename), read_mode)  # type: ignore[no-untyped-call]
+
+    def _init_value(self, key: str) -> None:
+        needed = self._used + len(key.encode()) + ENTRY_OVERHEAD_BYTES
+        if needed > self._capacity:
+            self._grow(2 * self._capacity)
+        super()._init_value(key)  # type: ignore[no-untyped-call]
+
+    def _grow(self, size: int) -> None:
+        try:
+            os.posix_fallocate(self._f.fileno(), 0, size)
+        except OSError as err:
+            log.warning("counters_kept_in_memory", error=err.strerror)
+            counted = self._m[: self._capacity]
+            self._f = Path(_in_memory(size)).open("r+b")  # noqa: SIM115 - as long as the process
+            self._f.write(counted)
+            self._f.flush()
+        self._m = mmap.mmap(self._f.fileno(), size)
+        self._capacity = size
+
+
 class Together(MultiProcessCollector):
     """What the processes have counted that count into a folder, while some of them come and go."""
 
     def collect(self) -> Iterable[Metric]:
-        """Sum up; prometheus_client would fail over a file that is just being made or dropped."""
+        """Sum up the files that can be read: one may be damaged, just created, or just removed."""
         try:
             return self._sum()
-        except FileNotFoundError:  # a server that starts has dropped what others have left
+        except FileNotFoundError:  # a server that starts has removed what others have left
             return self._sum()
 
     def _sum(self) -> Iterable[Metric]:
-        # A file is empty for the moment between its making and its first zero.
-        begun = [str(file) for file in Path(self._path).glob("*.db") if file.stat().st_size]
-        summed: Iterable[Metric] = self.merge(begun)  # type: ignore[no-untyped-call]
+        files = [str(file) for file in Path(self._path).glob("*.db")]
+        readable = [file for file in files if _is_readable(file)]
+        summed: Iterable[Metric] = self.merge(readable)  # type: ignore[no-untyped-call]
         return summed
+
+
+def _is_readable(file: str) -> bool:
+    """Whether a file of counters holds nothing but entries; a damaged one costs its counts only."""
+    try:
+        for key, *_ in MmapedDict.read_all_values_from_file(file):  # type: ignore[no-untyped-call]
+            json.loads(key)
+    except FileNotFoundError:
+        return False
+    except Exception as err:  # whatever the bytes are
+        if Path(file).exists() and Path(file).stat().st_size:  # not one that is just being created
+            log.warning("counters_not_read", file=Path(file).name, error=type(err).__name__)
+        return False
+    return True
+
+
+def _allocated(filename: str) -> str:
+    """The file, with room on the disk; a file in memory where there is none."""
+    try:
+        with Path(filename).open("a+b") as file:
+            os.posix_fallocate(file.fileno(), 0, FILE_BYTES)
+    except OSError as err:
+        log.warning("counters_kept_in_memory", error=err.strerror)
+        return _in_memory(FILE_BYTES)
+    return filename
+
+
+def _in_memory(size: int) -> str:
+    descriptor = os.memfd_create("counters")
+    os.posix_fallocate(descriptor, 0, size)
+    return f"/proc/self/fd/{descriptor}"
 
 
 def count_together(folder: Path) -> None:
@@ -90,8 +160,10 @@ def count_together(folder: Path) -> None:
     To be called before anything is counted: prometheus_client itself would look for the folder only
     while it is being imported. What a process has counted stays when it ends, or sums would fall.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):  # then each process counts alone
+        folder.mkdir(parents=True, exist_ok=True)
     os.environ[FOLDER] = str(folder)
+    values.MmapedDict = AllocatedDict  # type: ignore[attr-defined] # no other way is offered
     values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
     _start_at_zero()
 
@@ -99,8 +171,10 @@ def count_together(folder: Path) -> None:
 def forget_the_ended(folder: Path) -> None:
     """Begin anew: drop what processes have counted that are no longer there."""
     for file in folder.glob("*.db"):
-        if not _is_running(int(file.stem.rpartition("_")[2])):
-            file.unlink(missing_ok=True)
+        pid = file.stem.rpartition("_")[2]
+        if pid.isdecimal() and not _is_running(int(pid)):
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
 
 
 def exposition(further: Collector) -> bytes:
@@ -135,8 +209,10 @@ def _start_at_zero() -> None:
 
 
 def _counted() -> Collector:
-    is_alone = values.ValueClass is values.MutexValue
-    return OURS if is_alone else Together(None)  # type: ignore[no-untyped-call]
+    try:
+        return OURS if values.ValueClass is values.MutexValue else Together(None)  # type: ignore[no-untyped-call]
+    except ValueError:  # the folder has gone
+        return OURS
 
 
 def _is_running(pid: int) -> bool:

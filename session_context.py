@@ -82,8 +82,9 @@ class Context:
 
     @property
     def is_admin(self) -> bool:
-        """Whether the administration is open to this person."""
-        return self.user["role"] == "admin"
+        """Whether the administration is open to this user: a denial comes before a role."""
+        is_denied = self.status in (Denial.USER_BLOCKED, Denial.USER_DELETED)
+        return self.user["role"] == "admin" and not is_denied
 
 
 def context_of(ensured: Ensured) -> Context:

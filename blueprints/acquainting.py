@@ -6,7 +6,7 @@ import structlog
 from flask import current_app, g, request
 
 from blueprints.answers import is_api_path
-from blueprints.errors import UnauthenticatedError, provisioning_code
+from blueprints.errors import AccountDeletedError, provisioning_code
 from blueprints.session import SAFE_METHODS
 from blueprints.stance import stance_of
 from extensions import transaction
@@ -30,14 +30,13 @@ def renew_context() -> None:
 
 
 def known_context(claims: SessionClaims, *, is_fresh: bool) -> Context:
-    """What is known of them; with `is_fresh` the cache is passed by.
+    """The context of the user of these claims; with `is_fresh` the cache is not used.
 
-    Raises UnauthenticatedError for somebody whose account is deleted, DatabaseUnavailableError
-    where there was nobody to ask.
+    Raises AccountDeletedError for a deleted account, and DatabaseUnavailableError.
     """
     context = _context(identity_of(claims), is_fresh=is_fresh)
     if context.status == Denial.USER_DELETED:
-        raise UnauthenticatedError("the account has been deleted")
+        raise AccountDeletedError("the account has been deleted")
     return context
 
 

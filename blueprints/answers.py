@@ -80,7 +80,7 @@ def answer(
     problem = PROBLEMS[code]
     if problem.can_retry:
         members["retry_after_ms"] = retry_after_seconds * 1000
-    if "claims" in g:
+    if "claims" in g and code != "rate_limited":
         house().guarantee.contexts.remember_reference(reference(), g.claims.subject)
     if is_api_path(request.path) or code == UNADDRESSED:
         response = _document(code, problem, members)

@@ -26,6 +26,7 @@ CONFLICTS = {
     Conflict.CHANGED_HANDS: "O perfil acabou de mudar de dono.",
     Conflict.OWNED: "O perfil já é de outra pessoa. Desvincule-o antes.",
     Conflict.HAS_OWN: "A pessoa já usa um perfil próprio. Una os dois perfis.",
+    Conflict.ONESELF: "Ninguém bloqueia nem exclui a si mesmo.",
     Conflict.DELETED_ACCOUNT: "A conta desta pessoa foi excluída no Clerk.",
     Conflict.TWO_OWNERS: "Os dois perfis têm dono. Desvincule um deles antes de unir.",
     Conflict.HELD: "Outra tabela ainda depende deste perfil.",

@@ -28,6 +28,10 @@ class UnauthenticatedError(DoorError):
     code = "unauthenticated"
 
 
+class AccountDeletedError(UnauthenticatedError):
+    """The account has been deleted: signing in again, as after an expired session, cannot help."""
+
+
 class SessionLoopError(UnauthenticatedError):
     """Fresh cookies were fetched again and again, and none of them counts."""
 

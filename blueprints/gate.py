@@ -19,6 +19,7 @@ from blueprints.addresses import is_addressed
 from blueprints.answers import is_api_path, reference
 from blueprints.charging import charge, charge_address
 from blueprints.errors import (
+    AccountDeletedError,
     ForbiddenError,
     ProfileRequiredError,
     SessionLoopError,
@@ -26,7 +27,13 @@ from blueprints.errors import (
     UnauthenticatedError,
     UnsupportedMediaTypeError,
 )
-from blueprints.session import arrive, check_origin, hand_out_cookies, is_bearer
+from blueprints.session import (
+    arrive,
+    check_origin,
+    expired_session_id,
+    hand_out_cookies,
+    is_bearer,
+)
 from blueprints.stance import Access, Stance, stance_of
 from blueprints.toasts import tell
 from identity.tokens import SessionClaims
@@ -37,6 +44,7 @@ from session_context import READY, UNDECIDED, Context
 log = structlog.get_logger(__name__)
 
 REQUEST_SECONDS = 1.9  # whatever is slow, a coded answer comes within two (CONTRACT section 8)
+HOPELESS = (SessionLoopError, AccountDeletedError)  # signing in again would only come back here
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -49,7 +57,7 @@ def admit() -> ResponseReturnValue | None:
         raise UnaddressedError("no server has such a name")
     if request.endpoint is None:
         charge_address()
-        return None  # no such route: the router's own 404 or 405 follows
+        return _without_final_slash()  # else no such route: the router's 404 or 405 follows
     stance = stance_of(current_app.view_functions[request.endpoint])
     if stance is None:
         log.error("view_without_stance", endpoint=request.endpoint)
@@ -89,7 +97,7 @@ def _admit_person(stance: Stance) -> ResponseReturnValue | None:
         g.claims = arrived
         g.context = known_context(arrived, is_fresh=stance.fresh)
     except UnauthenticatedError as err:
-        if _is_page_visit() and not _is_framed() and not isinstance(err, SessionLoopError):
+        if _is_page_visit() and not _is_framed() and not isinstance(err, HOPELESS):
             return redirect(url_for("auth.login", next=_here()))
         raise
     _announce(g.context)
@@ -98,26 +106,37 @@ def _admit_person(stance: Stance) -> ResponseReturnValue | None:
 
 
 def _arrive_counted() -> SessionClaims | str:
-    """Who is asking; whoever cannot show a session is counted by their address."""
+    """The session's claims, or where to send the browser; a request without either is counted.
+
+    A session that has expired is counted by its id, so that neighbours behind one address do not
+    use up each other's limit; anything else by the address.
+    """
     try:
         arrived = arrive()
     except UnauthenticatedError:
-        charge_address()
+        _charge_without_session()
         raise
     if isinstance(arrived, str):
-        charge_address()
+        _charge_without_session()
     return arrived
+
+
+def _charge_without_session() -> None:
+    session_id = expired_session_id()
+    if session_id is None:
+        charge_address()
+    else:
+        charge(Purse.PERSON, session_id)
 
 
 def _enforce(access: Access, context: Context) -> None:
     if access is Access.MENTORADO and context.status != READY:
         raise ProfileRequiredError(context.status)
-    if access is Access.ADMIN:
-        # A denial comes before a role; of an undecided user the role is not known either.
+    if access is Access.ADMIN and not context.is_admin:
+        # Of an undecided user the role is not known either.
         if context.status in (Denial.USER_BLOCKED, *UNDECIDED):
             raise ProfileRequiredError(context.status)
-        if not context.is_admin:
-            raise ForbiddenError("for admins only")
+        raise ForbiddenError("for admins only")
 
 
 def _announce(context: Context) -> None:
@@ -125,6 +144,16 @@ def _announce(context: Context) -> None:
     is_new = context.outcome in CHANGES
     if is_new and context.status == READY and not is_bearer():
         tell("Perfil criado!")
+
+
+def _without_final_slash() -> ResponseReturnValue | None:
+    """Redirect `/dashboard/` to `/dashboard`, where there is such a route."""
+    path = f"/{request.path.strip('/')}"  # one slash at its beginning: never another host
+    router = current_app.url_map.bind("")
+    if not request.path.endswith("/") or path == "/" or not router.test(path, request.method):
+        return None
+    query = request.query_string.decode("ascii", "ignore")
+    return redirect(f"{path}?{query}" if query else path, code=308)
 
 
 def _check_body_type() -> None:

@@ -15,6 +15,7 @@ from identity.visits import Verdict, Visit
 log = structlog.get_logger(__name__)
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+MOST_TOKENS = 2  # the suffixed cookie and the other one; each signature costs time
 PROGRAM = "empty"  # Sec-Fetch-Dest of what is no page
 
 
@@ -49,6 +50,14 @@ def end_session() -> None:
                 end(session_id)
         except (ProviderUnavailableError, UnknownUserError) as err:
             log.warning("session_not_ended", reason=str(err))
+
+
+def expired_session_id() -> str | None:
+    """The id of the session whose token the request brings, if our issuer has signed it."""
+    cookies = [value for name, value in request.cookies.items() if _is_session(name)]
+    tokens = [token for token in (_bearer(), *cookies) if token]
+    found = (house().verifier.session_id(token) for token in tokens[:MOST_TOKENS])
+    return next((each for each in found if each), None)
 
 
 def hand_out_cookies(response: Response) -> None:

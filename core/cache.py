@@ -36,6 +36,16 @@ if tonumber(ARGV[3]) > 0 then redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[3])
 return 1
 """
 
+# KEYS: list of the owner's keys, key of the value. ARGV: the value, its TTL in s, the limit.
+PUT_LIMITED = """
+redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])
+redis.call('LPUSH', KEYS[1], KEYS[2])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+while redis.call('LLEN', KEYS[1]) > tonumber(ARGV[3]) do
+    redis.call('DEL', redis.call('RPOP', KEYS[1]))
+end
+"""
+
 Answer = TypeVar("Answer")
 
 
@@ -78,6 +88,7 @@ class RedisStore(RedisCache):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._put_version = self._write_client.register_script(PUT_VERSION)
+        self._put_limited = self._write_client.register_script(PUT_LIMITED)
 
     def get_versioned(self, key: str, value_key: str) -> Versioned:
         """Read all that is held of the key and of one value of it, in one round trip."""
@@ -112,6 +123,11 @@ class RedisStore(RedisCache):
                     keys=keys, args=[version, VERSION_TTL_SECONDS, 0], client=pipeline
                 )
             pipeline.execute()
+
+    def put_limited(self, owner: str, key: str, value: str, *, limit: int, seconds: int) -> None:
+        """Store a value among the newest `limit` ones of its owner; the oldest one goes."""
+        keys = [self._get_prefix() + name for name in (owner, key)]
+        self._put_limited(keys=keys, args=[value, seconds, limit])
 
 
 class LocalStore(BaseCache):
@@ -183,6 +199,15 @@ class LocalStore(BaseCache):
         """As `RedisStore.raise_versions`."""
         for key, version in versions.items():
             self.put_version(key, version)
+
+    def put_limited(self, owner: str, key: str, value: str, *, limit: int, seconds: int) -> None:
+        """As `RedisStore.put_limited`."""
+        with self._lock:
+            kept = [key, *(self._get(owner) or ())]
+            for dropped in kept[limit:]:
+                self._entries.pop(dropped, None)
+            self._set(key, value, seconds)
+            self._set(owner, tuple(kept[:limit]), seconds)
 
     def _get(self, key: str) -> Any:
         expires_at, value = self._entries.get(key, (0.0, None))

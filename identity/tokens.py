@@ -25,6 +25,7 @@ LONGEST_SUBJECT = 64  # users.clerk_id
 SESSION_ID = re.compile(r"[A-Za-z0-9_]{1,100}")  # it becomes part of an address
 MACHINE = "mch_"  # Clerk's machine tokens are signed with the same key
 SENTINELS = {"null", "none", "undefined", "nil"}  # what broken clients send instead of an id
+LAST_SECOND = 253_402_300_799  # of the year 9999
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\s]")
 
 # Clerk stamps the class of a token into its protected header; instances that leave the class open
@@ -105,6 +106,7 @@ class TokenVerifier:
         if claims.get("sts") == "pending":  # signed in, but with tasks of Clerk's left to do
             raise InvalidTokenError("an unfinished session")
         until = int(claims["exp"]) + LEEWAY_SECONDS
+        _check_time(claims.get("iat"))
         return Proof(SessionClaims(checked_subject(claims.get("sub")), claims), key, until)
 
     def _decode(self, token: str, **options: Any) -> tuple[dict[str, Any], PyJWK]:
@@ -145,10 +147,17 @@ class TokenVerifier:
         return claims, key
 
     def _check_party(self, party: object) -> None:
-        if party is None or not self.authorized_parties:
+        """Refuse a token for another origin, and one that does not say for which it is."""
+        if not self.authorized_parties:
             return
         if not isinstance(party, str) or party not in self.authorized_parties:
             raise InvalidTokenError("another authorized party")
+
+
+def _check_time(moment: object) -> None:
+    """Refuse a time that no clock of an issuer shows; it would be an error where it is used."""
+    if isinstance(moment, int | float) and not 0 <= moment <= LAST_SECOND:
+        raise InvalidTokenError("a time out of range")
 
 
 @lru_cache(HEADERS)

@@ -36,6 +36,7 @@ class Conflict(enum.Enum):
     CHANGED_HANDS = "a profile has just changed hands"
     OWNED = "the profile has another owner"
     HAS_OWN = "the person has a profile of their own"
+    ONESELF = "admins cannot block or delete themselves"
     DELETED_ACCOUNT = "the user's account has been deleted"
     TWO_OWNERS = "both profiles have an owner"
     HELD = "something still refers to the profile"
@@ -53,7 +54,12 @@ class ConflictError(Exception):
 
 
 def block(session: Session, user_id: int, *, entry: Entry, now: datetime) -> list[str]:
-    """Refuse this person from their next request on; the sweep leaves them alone as well."""
+    """Refuse this user from their next request on; the sweep leaves them alone as well.
+
+    Raises ConflictError for an admin who would block themselves.
+    """
+    if user_id == entry.actor_id:
+        raise ConflictError(Conflict.ONESELF)
     user = locked_user(session, user_id)
     if user.blocked_at is None:
         user.blocked_at = now
@@ -112,10 +118,13 @@ def unlink(session: Session, mentorado_id: int, *, entry: Entry, now: datetime) 
 def remove(session: Session, mentorado_id: int, *, entry: Entry, now: datetime) -> list[str]:
     """Delete a profile with all it has; its owner is blocked, or it would be made anew at once.
 
-    Raises ConflictError where a row of a table that we do not know refers to it.
+    Raises ConflictError where a row of a table that we do not know refers to it, and for an admin
+    who would delete, and so block, themselves.
     """
     profile, users = lock_profile_with_users(session, mentorado_id)
     owner = users[profile.user_id] if profile.user_id is not None else None
+    if owner is not None and owner.id == entry.actor_id:
+        raise ConflictError(Conflict.ONESELF)
     record_action(session, entry, "delete", user=owner, profile=profile, email=profile.email)
     try:
         session.delete(profile)

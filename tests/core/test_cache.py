@@ -151,3 +151,11 @@ def test_failed_cache_is_not_asked_for_a_moment() -> None:
         client.call(fail)
 
     assert len(asked) == 2
+
+
+def test_only_the_newest_values_of_an_owner_are_kept(store: Store) -> None:
+    for number in range(30):
+        store.put_limited("ana", f"code:{number}", "text", limit=20, seconds=60)
+
+    kept = [number for number in range(30) if store.get(f"code:{number}") is not None]
+    assert kept == list(range(10, 30))

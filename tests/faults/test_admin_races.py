@@ -152,23 +152,6 @@ def test_two_admins_who_swap_two_addresses_get_conflicts_and_no_outage(racers: R
     assert statuses == [{409}] * 8
 
 
-def test_two_admins_who_change_two_owned_profiles_crosswise_wait_for_each_other(
-    racers: Racers,
-) -> None:
-    racers.sign_in()
-    [(bias,)] = racers.rows("SELECT id FROM mentorados WHERE email = 'bia@example.com'")
-    start = Barrier(2)
-
-    def change(mentorado_id: int, address: str) -> int:
-        start.wait()
-        return racers.admin("PATCH", f"mentorados/{mentorado_id}", {"email": address}).status_code
-
-    with ThreadPoolExecutor(2) as pool:
-        for turn in range(8):
-            addresses = (f"x{turn}@example.com", f"y{turn}@example.com")
-            assert list(pool.map(change, (7, bias), addresses)) == [200, 200]
-
-
 @pytest.fixture
 def commit_before_update(racers: Racers) -> Iterator[list[str]]:
     """Another program: its statement, put into this list, is committed before the next UPDATE."""

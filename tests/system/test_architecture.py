@@ -21,7 +21,7 @@ ARROWS = {
     "connections": {"deadlines"},
     "extensions": {"connections", "deadlines", "outage"},
     "models": {"extensions"},
-    "demo": {"models"},
+    "demo": {"dashboard", "models"},
     "provisioning": {"extensions", "models"},
     "dashboard": {"extensions", "models", "shapes"},
     "metrics": set(),

@@ -93,6 +93,7 @@ def token(sign: Sign = by_issuer, *, without: str = "", **changes: object) -> st
         "iat": NOW,
         "nbf": NOW,
         "exp": NOW + 60,
+        "azp": PARTY,
     }
     in_header = {"alg", "typ", "kid", "cat", "crit"}
     header |= {name: value for name, value in changes.items() if name in in_header}
@@ -108,7 +109,6 @@ ACCEPTED: dict[str, Make] = {
     "issued within the leeway": lambda: token(iat=NOW + 5),
     "without nbf": lambda: token(without="nbf"),
     "without typ": lambda: token(without="typ"),
-    "listed party": lambda: token(azp=PARTY),
     "an audience": lambda: token(aud="https://elsewhere.example.com"),
     "class session": lambda: token(cat="cl_B7d4PD111AAA"),
     "class left open": lambda: token(cat="cl_I7d4PD111III"),
@@ -152,6 +152,9 @@ REFUSED: dict[str, tuple[str, Make]] = {
     "issued later": ("session-token-iat-in-the-future", lambda: token(iat=NOW + 6)),
     "other issuer": ("InvalidIssuerError", lambda: token(iss="https://clerk.example.org")),
     "without issuer": ("MissingRequiredClaimError", lambda: token(without="iss")),
+    "no party": ("another authorized party", lambda: token(without="azp")),
+    "party null": ("another authorized party", lambda: token(azp=None)),
+    "issued before the epoch": ("a time out of range", lambda: token(iat=-1e18)),
     "other party": ("another authorized party", lambda: token(azp="https://evil.example.com")),
     "without subject": ("MissingRequiredClaimError", lambda: token(without="sub")),
     "subject is a number": ("InvalidSubjectError", lambda: token(sub=7)),

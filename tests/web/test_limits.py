@@ -125,6 +125,44 @@ def test_flood_of_strangers_does_not_keep_a_person_out(client: FlaskClient, sign
     assert client.get("/api/auth/me", headers=sign(ALICE)).status_code == 200
 
 
+def test_flood_from_an_address_does_not_keep_an_expired_session_out(
+    app: Flask, client: FlaskClient
+) -> None:
+    claims = {"sub": ALICE.clerk_id, "sid": "sess_alice", "azp": "http://localhost"}
+    expired = app.extensions[EXTENSION].local.sign(claims, -60)
+    let_in(lambda: client.get("/api/auth/me"), PER_MINUTE + 5)
+    assert client.get("/api/auth/me").status_code == 429
+
+    bearer = client.get("/api/auth/me", headers={"Authorization": f"Bearer {expired}"})
+    client.set_cookie("__session", expired)
+    page = client.get("/dashboard")
+
+    assert (bearer.status_code, page.status_code in (302, 307)) == (401, True)
+
+
+def test_expired_session_is_counted_as_well(app: Flask, client: FlaskClient) -> None:
+    expired = app.extensions[EXTENSION].local.sign({"sub": "user_x", "sid": "sess_x"}, -60)
+    headers = {"Authorization": f"Bearer {expired}"}
+
+    assert let_in(lambda: client.get("/api/auth/me", headers=headers), 2 * BURST) < BURST + 5
+
+
+@pytest.mark.parametrize("address", ["192.0.2.7:{}", "[2001:db8::7]:{}"])
+def test_port_in_an_address_makes_no_other_client(tmp_path: Path, url: str, address: str) -> None:
+    with app_on(tmp_path, url, trusted_proxies=1, **LIMITS) as app:
+        client = app.test_client()
+        ports = iter(range(10_000, 20_000))
+
+        def knock() -> Response:
+            headers = {"X-Forwarded-For": address.format(next(ports))}
+            return client.get("/api/auth/me", headers=headers)
+
+        assert let_in(knock, PER_MINUTE + 5) <= PER_MINUTE + 2
+        other = client.get("/api/auth/me", headers={"X-Forwarded-For": "198.51.100.1:5"})
+
+    assert other.status_code == 401
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/static/theme.css", "/login", "/"])
 def test_what_costs_nothing_is_not_counted(client: FlaskClient, path: str) -> None:
     def knock() -> Response:

@@ -1,6 +1,6 @@
 """The pages: complete as the server sends them, in Portuguese, and usable at the first request."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from flask import Flask
@@ -40,6 +40,54 @@ def test_profile_made_by_the_api_is_announced_on_the_first_page(browser_of: Brow
     browser.post("/api/auth/ensure", headers={"Origin": "http://localhost"})
 
     assert "Perfil criado!" in page_of(browser)
+
+
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [
+        ("HEAD", {}),
+        ("GET", {"Sec-Purpose": "prefetch"}),
+        ("GET", {"Sec-Purpose": "prefetch;prerender"}),
+        ("GET", {"Purpose": "prefetch"}),
+        ("GET", {"Sec-Fetch-Dest": "iframe"}),
+        ("GET", {"Sec-Fetch-Dest": "empty"}),
+    ],
+)
+def test_message_waits_for_a_page_that_is_shown(
+    browser_of: Browser, method: str, headers: dict[str, str]
+) -> None:
+    browser = browser_of(BOB)
+
+    unseen = browser.open("/dashboard", method=method, headers=headers)
+    seen = page_of(browser)
+
+    assert ("Perfil criado!" in unseen.text, "Perfil criado!" in seen) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("/dashboard/", "/dashboard"),
+        ("/dashboard/?mes=2026-03", "/dashboard?mes=2026-03"),
+        ("/admin/mentorados/", "/admin/mentorados"),
+        ("/api/auth/me/", "/api/auth/me"),
+    ],
+)
+def test_final_slash_is_redirected(client: FlaskClient, path: str, location: str) -> None:
+    answer = client.get(path)
+
+    assert (answer.status_code, answer.location) == (308, location)
+
+
+@pytest.mark.parametrize("path", ["/nada/", "/\\evil.example.com/"])
+def test_final_slash_of_an_unknown_page_is_not_found(client: FlaskClient, path: str) -> None:
+    assert client.get(path).status_code == 404
+
+
+def test_demo_month_is_the_one_of_sao_paulo() -> None:
+    late = datetime(2026, 4, 1, 2, 30, tzinfo=UTC)  # still March in São Paulo
+
+    assert demo._months_before(late, 1) == [(2026, 3)]
 
 
 def test_returning_person_is_told_nothing(alice: Mentorado, browser_of: Browser) -> None:

@@ -1,0 +1,84 @@
+"""A disk without room, a folder that cannot be written, damaged files: they cost counters only."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+
+from identity.local import Person
+from tests.faults.crowds import ADMIN, ask
+from tests.serving import PROJECT, Served, child_environment, free_port, served, stop, wait_for
+
+# In a mount namespace of its own: nobody else sees this disk, and it goes with the process.
+ON_A_FULL_DISK = """
+mount -t tmpfs -o size=64k tmpfs "$METRICS" && head -c 60000 /dev/zero > "$METRICS/filler"
+exec "$@"
+"""
+AS_ROOT = ("unshare", "--mount")
+UNSHARE = AS_ROOT if os.geteuid() == 0 else (*AS_ROOT, "--user", "--map-root-user")
+
+
+@contextmanager
+def served_on_a_full_disk(folder: Path, url: str) -> Iterator[Served]:
+    """The app, whose folder for counters has no room."""
+    bind = f"127.0.0.1:{free_port()}"
+    (folder / "metrics").mkdir()
+    settings = {"INSTANCE_PATH": str(folder), "BIND": bind, "DATABASE_URL": url}
+    environment = child_environment(settings) | {"METRICS": str(folder / "metrics")}
+    gunicorn = (sys.executable, "-m", "gunicorn", "wsgi:app")
+    log = folder / "gunicorn.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            (*UNSHARE, "sh", "-c", ON_A_FULL_DISK, "sh", *gunicorn),
+            cwd=PROJECT,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_for(f"http://{bind}/readyz")
+        yield Served(f"http://{bind}", process, log, folder)
+    finally:
+        stop(process)
+
+
+def test_full_disk_costs_counters_and_no_answer(tmp_path: Path, url: str) -> None:
+    with served_on_a_full_disk(tmp_path, url) as app:
+        answers = [ask(app, Person(f"user_{number}")).status_code for number in range(20)]
+        metrics = requests.get(f"{app.url}/metrics", timeout=10)
+        console = ask(app, ADMIN, "/admin", "GET")
+        log = app.log.read_text()
+
+    assert answers == [201] * 20
+    assert (metrics.status_code, console.status_code) == (200, 200)
+    assert "counters_kept_in_memory" in log
+
+
+@pytest.mark.parametrize("content", [b"\xff" * 70_000, b"x", b"\x40\x00\x00\x00" + b"{" * 80])
+def test_damaged_counters_cost_no_answer(tmp_path: Path, url: str, content: bytes) -> None:
+    with served(tmp_path, DATABASE_URL=url) as app:
+        ask(app, ADMIN)
+        (tmp_path / "metrics" / "counter_1.db").write_bytes(content)
+
+        metrics = requests.get(f"{app.url}/metrics", timeout=10)
+        console = ask(app, ADMIN, "/admin", "GET")
+
+    assert (metrics.status_code, console.status_code) == (200, 200)
+    assert "mentorado_ensure_total" in metrics.text
+
+
+def test_missing_folder_costs_no_answer(tmp_path: Path, url: str) -> None:
+    with served(tmp_path, DATABASE_URL=url) as app:
+        ask(app, ADMIN)
+        shutil.rmtree(tmp_path / "metrics")
+
+        metrics = requests.get(f"{app.url}/metrics", timeout=10)
+        console = ask(app, ADMIN, "/admin", "GET")
+
+    assert (metrics.status_code, console.status_code) == (200, 200)

@@ -1,0 +1,192 @@
+"""Every route of the URL map, by its access policy, called by every kind of user.
+
+Access is decided in one order: a deleted account (401), a blocked user (`user_blocked`), then the
+status of the profile, then the policy; also where the ensure call fails.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import text, update
+from sqlalchemy.orm import Session
+from werkzeug.test import TestResponse
+
+from blueprints.stance import Access, stance_of
+from identity.local import LocalIdentityProvider
+from models import Mentorado, User
+from models.user import Role
+from provisioning.audit import Entry
+from provisioning.departure import depart
+from tests.cast import ALICE, BOB, NOW
+
+OURS = {"Sec-Fetch-Site": "same-origin"}
+# No user's row can be written any longer, for a reason that does not pass.
+POISON = """
+CREATE FUNCTION refuse_users() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'poisoned' USING ERRCODE = '23514'; END $$;
+CREATE TRIGGER refuse_users BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION refuse_users();
+"""
+Route = tuple[str, str, Access]
+
+
+def routes(app: Flask) -> Iterator[Route]:
+    """Each method and path of the app, with numbers and names filled in, and its policy."""
+    for rule in app.url_map.iter_rules():
+        policy = stance_of(app.view_functions[rule.endpoint])
+        if policy is None or policy.access is Access.PUBLIC:
+            continue
+        path = re.sub(r"<any\(([^,)]*)[^>]*>", r"\1", rule.rule)
+        path = re.sub(r"<int[^>]*:ano>", "2026", re.sub(r"<int[^>]*>", "1", path))
+        path = re.sub(r"<[^>]*>", "x", path)
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+            yield method, path, policy.access
+
+
+def become_admin(session: Session) -> None:
+    session.execute(update(User).values(role=Role.ADMIN, admin_by_address=False))
+
+
+def block(session: Session) -> None:
+    become_admin(session)
+    session.execute(update(User).values(blocked_at=NOW))
+
+
+def delete(session: Session) -> None:
+    become_admin(session)
+    session.execute(update(User).values(deleted_at=NOW))
+
+
+def revoke(session: Session) -> None:
+    become_admin(session)
+    session.execute(update(User).values(role=Role.USER))
+
+
+def deactivate(session: Session) -> None:
+    session.execute(update(Mentorado).values(ativo="nao"))
+
+
+KINDS: dict[str, Callable[[Session], None]] = {
+    "mentee": lambda _: None,
+    "admin": become_admin,
+    "blocked admin": block,
+    "deleted admin": delete,
+    "revoked admin": revoke,
+    "inactive mentee": deactivate,
+}
+REFUSALS: dict[tuple[str, Access], tuple[int, str]] = {
+    ("mentee", Access.ADMIN): (403, "forbidden"),
+    ("revoked admin", Access.ADMIN): (403, "forbidden"),
+    ("inactive mentee", Access.ADMIN): (403, "forbidden"),
+    ("inactive mentee", Access.MENTORADO): (403, "mentorado_inactive"),
+    ("blocked admin", Access.ADMIN): (403, "user_blocked"),
+    ("blocked admin", Access.MENTORADO): (403, "user_blocked"),
+    **{("deleted admin", access): (401, "unauthenticated") for access in Access},
+}
+
+
+@pytest.fixture(params=["", POISON], ids=["well", "ensure fails for good"])
+def trouble(request: pytest.FixtureRequest) -> str:
+    """What keeps ensure calls from succeeding, if anything."""
+    statement: str = request.param
+    return statement
+
+
+@pytest.fixture
+def call(
+    app: Flask, session: Session, provider: LocalIdentityProvider, alice: Mentorado
+) -> Callable[[str, str], TestResponse]:
+    """Call a route as Alice's browser does: by her cookie."""
+    client = app.test_client()
+    client.set_cookie("__session", provider.token(ALICE))
+
+    def send(method: str, path: str) -> TestResponse:
+        is_api = path.startswith("/api/")
+        body: object = {} if is_api and method != "GET" else None
+        return client.open(path, method=method, headers=OURS, json=body)
+
+    return send
+
+
+def code_of(answer: TestResponse) -> object:
+    return (answer.get_json(silent=True) or {}).get("code")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_access_is_decided_in_one_order_on_every_route(
+    app: Flask,
+    session: Session,
+    call: Callable[[str, str], TestResponse],
+    kind: str,
+    trouble: str,
+) -> None:
+    KINDS[kind](session)
+    session.execute(text(trouble or "SELECT 1"))
+    session.commit()
+
+    for method, path, access in routes(app):
+        with session.begin_nested() as savepoint:
+            answer = call(method, path)
+            savepoint.rollback()
+        refusal = REFUSALS.get((kind, access))
+        if refusal is not None:
+            assert answer.status_code == refusal[0], (method, path)
+            assert code_of(answer) in (None, refusal[1]), (method, path)
+        elif access is not Access.SIGNED_IN:  # there the view decides, by what it is asked for
+            assert answer.status_code not in (401, 403), (method, path)
+
+
+def test_anonymous_caller_enters_nowhere(app: Flask, client: FlaskClient) -> None:
+    for method, path, _ in routes(app):
+        answer = client.open(path, method=method, headers=OURS)
+        is_page_visit = method == "GET" and not path.startswith("/api/")
+        assert answer.status_code == (302 if is_page_visit else 401), (method, path)
+
+
+@pytest.mark.parametrize("path", ["/api/mentorados/{}", "/api/mentorados/{}/overview"])
+@pytest.mark.parametrize("kind", ["blocked admin", "deleted admin", "revoked admin"])
+def test_denied_admin_reads_no_other_profile(
+    session: Session,
+    call: Callable[[str, str], TestResponse],
+    path: str,
+    kind: str,
+    trouble: str,
+) -> None:
+    other = Mentorado(nome_completo="Bob", email=BOB.email, turma="neon")
+    session.add(other)
+    KINDS[kind](session)
+    session.execute(text(trouble or "SELECT 1"))
+    session.commit()
+
+    assert call("GET", path.format(other.id)).status_code in (401, 403)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/api/admin/users/{user}/block"), ("DELETE", "/api/admin/mentorados/{profile}")],
+)
+def test_admin_can_neither_block_nor_delete_themselves(
+    session: Session,
+    alice: Mentorado,
+    call: Callable[[str, str], TestResponse],
+    method: str,
+    path: str,
+) -> None:
+    become_admin(session)
+    session.commit()
+
+    answer = call(method, path.format(user=alice.user_id, profile=alice.id))
+
+    assert (answer.status_code, code_of(answer)) == (409, "conflict")
+
+
+def test_deleted_account_loses_its_role(session: Session, alice: Mentorado) -> None:
+    become_admin(session)
+    session.commit()
+    user = session.get_one(User, alice.user_id)
+
+    depart(session, ALICE.clerk_id, entry=Entry("webhook"), now=NOW)
+
+    assert user.role is Role.USER
