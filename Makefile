@@ -5,6 +5,7 @@ LOAD_USERS ?= 10 50 100
 LOAD_SECONDS ?= 10
 LOAD_SHAPE ?= at-once mixed
 MISHAPS ?= redis connections database worker
+CHAOS_MINUTES ?= 10
 SOAK_USERS ?= 50
 SOAK_MINUTES ?= 10
 BENCH_REPETITIONS ?= 5
@@ -39,6 +40,11 @@ load: dev
 mishaps: dev
 	@for mishap in $(MISHAPS); do $(BIN)/python -m benchmarks.mishaps --only $$mishap \
 		--report instance/load/$$mishap || exit 1; done
+
+# Everything at once for minutes, at random: logins, repairs, imports, commands, messages and faults.
+.PHONY: chaos
+chaos: dev
+	@$(BIN)/python -m benchmarks.chaos --minutes $(CHAOS_MINUTES)
 
 # Every target of speed beside its yardstick, in one run (docs/performance.md); take a quiet machine.
 .PHONY: bench

@@ -93,6 +93,7 @@ WebAddress = Annotated[
     ),
 ]
 Amount = Annotated[int, Field(ge=0, le=2_147_483_647)]
+SignedAmount = Annotated[int, Field(ge=-2_147_483_648, le=2_147_483_647)]
 Id = Annotated[int, Field(ge=1, le=2_147_483_647)]
 Note = Annotated[
     str,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
-from blueprints.bodies import LEFT_OUT_STAYS, Amount, Body, Note, checked
+from blueprints.bodies import LEFT_OUT_STAYS, Amount, Body, Note, SignedAmount, checked
 from blueprints.errors import InvalidInputError
 from blueprints.numerals import NumeralError, whole_number
 from dashboard.periods import (
@@ -43,6 +43,9 @@ def as_written(value: object, info: ValidationInfo) -> object:
 
 
 Figure = Annotated[Amount, BeforeValidator(as_written)]
+Profit = Annotated[
+    SignedAmount, BeforeValidator(as_written), Field(description="Negative in a month with a loss")
+]
 
 
 class MonthReport(Body):
@@ -51,7 +54,7 @@ class MonthReport(Body):
     model_config = LEFT_OUT_STAYS
 
     faturamento: Figure = 0
-    lucro: Figure = 0
+    lucro: Profit = 0
     posts_feed: Figure = 0
     stories: Figure = 0
     leads: Figure = 0

@@ -9,7 +9,8 @@ from blueprints.words import number, reais
 from dashboard.reporting import ReportedMonth
 
 NOTE = "observacoes"
-MONEY = ("faturamento", "lucro")
+PROFIT = "lucro"
+MONEY = ("faturamento", PROFIT)
 LABELS = {
     "faturamento": "Faturamento (R$)",
     "lucro": "Lucro (R$)",
@@ -32,6 +33,11 @@ class Field:
     seen: str
     before: str
     error: str | None
+
+    @property
+    def may_be_negative(self) -> bool:
+        """Whether a minus sign must be typable, which numeric keypads of phones do not have."""
+        return self.name == PROFIT
 
 
 @dataclass(frozen=True, slots=True)

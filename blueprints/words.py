@@ -47,9 +47,10 @@ def reais(value: int | None) -> str:
 
 def compact_reais(value: int) -> str:
     """2500 → «R$ 2,5 mil», for the few round amounts beside a chart."""
+    sign = "-" if value < 0 else ""
     for size, name in ((1_000_000_000, "bi"), (1_000_000, "mi"), (1_000, "mil")):
-        if value >= size:
-            return f"R$\u00a0{value / size:g}\u00a0{name}".replace(".", ",")
+        if abs(value) >= size:
+            return f"{sign}R$\u00a0{abs(value) / size:g}\u00a0{name}".replace(".", ",")
     return reais(value)
 
 
@@ -79,11 +80,14 @@ def month_letters(mes: int) -> str:
 
 
 def bar_text(bar: Bar) -> str:
-    """«março de 2026: faturamento R$ 17.600, lucro R$ 7.040»."""
+    """«março de 2026: faturamento R$ 17.600, lucro R$ 7.040», or «…, prejuízo R$ 500»."""
     name = month_name(bar.period.mes, bar.period.ano)
     if bar.month is None:
         return f"{name}: sem registro"
-    return f"{name}: faturamento {reais(bar.month.faturamento)}, lucro {reais(bar.month.lucro)}"
+    # Many screen readers leave out a minus sign.
+    result = "prejuízo" if bar.month.lucro < 0 else "lucro"
+    amount = reais(abs(bar.month.lucro))
+    return f"{name}: faturamento {reais(bar.month.faturamento)}, {result} {amount}"
 
 
 def moment(value: datetime) -> str:

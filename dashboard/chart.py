@@ -1,19 +1,27 @@
 """The chart of the last twelve months: a bar for every month of the calendar, reported or not."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from dashboard.months import WINDOW_MONTHS, Month
 from dashboard.periods import Period
 
 FULL_HEIGHT = 1_000  # bars are measured in thousandths of the chart
+LEAST_VISIBLE = 4  # the same, of an amount that is not zero
 LOWEST_TOP = 1_000  # reais; a chart of zeros needs a scale as well
-STEPS = (1, 2, 5, 10)
+LOWEST_STEP = LOWEST_TOP // 2
+MOST_STEPS = 5  # of a scale with negative amounts
+ROUND = (1, 2, 5)
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One month; heights in thousandths of the chart, `month` None where nothing was reported."""
+    """One month; `month` is None where nothing was reported.
+
+    `revenue` and `profit` are lengths in thousandths of the chart, measured from its line of zero;
+    a loss is a negative profit and is drawn below that line.
+    """
 
     period: Period
     month: Month | None
@@ -23,10 +31,20 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """The bars in the order of the calendar, and the amount at the top, in whole reais."""
+    """The bars in the order of the calendar, and their scale.
+
+    `marks` are the amounts beside the chart in whole reais, from its top to its bottom, equally far
+    apart; one of them is zero. `zero` is how far below the top that one is, in thousandths.
+    """
 
     bars: tuple[Bar, ...]
-    top: int
+    marks: tuple[int, ...]
+    zero: int
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether any of the months ended with a loss."""
+        return self.marks[-1] < 0
 
 
 def draw_chart(months: Sequence[Month]) -> Chart:
@@ -34,27 +52,47 @@ def draw_chart(months: Sequence[Month]) -> Chart:
     newest = Period(months[-1].ano, months[-1].mes)
     start = newest.plus(1 - WINDOW_MONTHS)
     shown = {Period(m.ano, m.mes): m for m in months if Period(m.ano, m.mes) >= start}
-    top = _round_above(max(max(m.faturamento, m.lucro) for m in shown.values()))
+    most = max(max(m.faturamento, m.lucro) for m in shown.values())
+    marks = _marks(most, min(m.lucro for m in shown.values()))
     first, bars = min(shown), []
     while first <= newest:
-        bars.append(_bar(first, shown.get(first), top))
+        bars.append(_bar(first, shown.get(first), marks[0] - marks[-1]))
         first = first.plus(1)
-    return Chart(tuple(bars), top)
+    return Chart(tuple(bars), marks, _length(marks[0], marks[0] - marks[-1]))
 
 
-def _bar(period: Period, month: Month | None, top: int) -> Bar:
+def _bar(period: Period, month: Month | None, span: int) -> Bar:
     if month is None:
         return Bar(period, None, 0, 0)
-    return Bar(period, month, _height(month.faturamento, top), _height(month.lucro, top))
+    return Bar(period, month, _length(month.faturamento, span), _length(month.lucro, span))
 
 
-def _height(value: int, top: int) -> int:
-    """What is more than nothing can be seen."""
-    return max(value * FULL_HEIGHT // top, 4 if value else 0)
+def _length(value: int, span: int) -> int:
+    """The amount as a part of the chart, with its sign; what is not zero can be seen."""
+    least = LEAST_VISIBLE if value else 0
+    length = max(abs(value) * FULL_HEIGHT // span, least)
+    return -length if value < 0 else length
 
 
-def _round_above(value: int) -> int:
-    """The next 1, 2 or 5 with zeros, so that half of it can be read too."""
-    least = max(value, LOWEST_TOP)
-    power = int("1".ljust(len(str(least)), "0"))
-    return next(step * power for step in STEPS if step * power >= least)
+def _marks(most: int, least: int) -> tuple[int, ...]:
+    """The scale for amounts of which these are the extremes: half and whole of a round amount, or,
+    where one is negative, the smallest round steps of which few are enough.
+    """
+    if least >= 0:
+        top = next(amount for amount in _round_amounts() if amount >= max(most, LOWEST_TOP))
+        return top, top // 2, 0
+    steps = (step for step in _round_amounts() if step >= LOWEST_STEP)
+    step = next(step for step in steps if len(_multiples(most, least, step)) <= MOST_STEPS + 1)
+    return tuple(step * number for number in _multiples(most, least, step))
+
+
+def _multiples(most: int, least: int, step: int) -> range:
+    """How often the step is in the marks, from the first not below `most` to the first not above
+    `least`.
+    """
+    return range(-(-most // step), least // step - 1, -1)
+
+
+def _round_amounts() -> Iterator[int]:
+    """1, 2, 5, 10, 20, 50 and so on, ascending."""
+    return (digit * 10**zeros for zeros in count() for digit in ROUND)

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from migrations import adoption
+from migrations import adoption, loss_checks
 
 revision = "0002"
 down_revision = "0001"
@@ -68,6 +68,7 @@ def upgrade() -> None:
 
 def _adopt() -> None:
     adoption.take_in("metricas_mensais", "feedbacks")
+    loss_checks.drop()  # before 0009 moves rows, which may have a loss
     period = "mentorado_id, ano, mes"
     adoption.add_index("metricas_mentorado_periodo_idx", "metricas_mensais", period, unique=True)
     adoption.add_index("metricas_mentorado_idx", "metricas_mensais", "mentorado_id")
@@ -87,6 +88,7 @@ def _give_back() -> None:
         op.execute(f"ALTER TABLE {table} DROP CONSTRAINT {table}_mes_check")
     for name in INDEXES:
         adoption.drop_index(name)
+    loss_checks.restore()
     adoption.give_back(*TABLES)
 
 

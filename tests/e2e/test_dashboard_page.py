@@ -4,13 +4,13 @@ import base64
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FloatRect, Locator, Page, expect
 
 from identity.local import LocalIdentityProvider, Person
 from tests.e2e.looking import PHONE, Visitors, grave_issues, is_too_wide, sign_in
 from tests.serving import Served
 
-MONTH = re.compile(r"^\w+ de \d{4}: faturamento R\$\s[\d.]+, lucro R\$\s[\d.]+$")
+MONTH = re.compile(r"^\w+ de \d{4}: faturamento R\$\s[\d.]+, (?:lucro|prejuízo) R\$\s[\d.]+$")
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 )
@@ -64,6 +64,39 @@ def test_chart_and_table_are_read_out(alices: Page) -> None:
     assert len(names) == 8
     assert all(MONTH.match(name) for name in names)
     expect(rows).to_have_count(9)
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_loss_is_drawn_below_the_line_of_zero_beside_its_mark(
+    visitors: Visitors, site: Served, scheme: str, width: int
+) -> None:
+    page = visitors.come_to(site.url, color_scheme=scheme, viewport={"width": width, "height": 900})
+    sign_in(page, "Alice Prado")
+    bar = page.locator(".bar").nth(2)
+
+    zero, loss = middle_of(bar.locator(".zero")), box_of(bar.locator(".loss"))
+
+    assert loss["y"] == pytest.approx(zero, abs=1)
+    assert loss["height"] > 10
+    assert bar.get_attribute("aria-label") == f"{name_of(bar)}, prejuízo R$\u00a02.600"
+    assert middle_of(page.get_by_text("R$\u00a00", exact=True)) == pytest.approx(zero, abs=1)
+    assert page.locator(".loss").count() == 1
+
+
+def box_of(part: Locator) -> FloatRect:
+    box = part.bounding_box()
+    assert box is not None
+    return box
+
+
+def middle_of(part: Locator) -> float:
+    box = box_of(part)
+    return box["y"] + box["height"] / 2
+
+
+def name_of(bar: Locator) -> str:
+    return str(bar.get_attribute("aria-label")).partition(", ")[0]
 
 
 def test_first_key_leads_past_the_header(alices: Page) -> None:

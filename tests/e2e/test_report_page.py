@@ -42,6 +42,22 @@ def test_first_month_fills_the_dashboard(
     expect(page.locator(".bar")).to_have_count(1)
 
 
+def test_loss_is_reported_with_a_minus_sign(page: Page) -> None:
+    sign_in_as(page, "Rui Salgado")
+    open_form(page)
+
+    expect(page.get_by_label("Lucro (R$)")).to_have_accessible_description(
+        re.compile("sinal de menos")
+    )
+    page.get_by_label("Lucro (R$)").fill("\u2212R$ 1.250")
+    page.get_by_role("button", name="Salvar").click()
+
+    expect(page.get_by_role("status").first).to_contain_text(SAVED)
+    expect(page.locator(".figure").nth(1)).to_contain_text("-R$\u00a01.250")
+    expect(page.locator(".figure").nth(1)).to_contain_text("prejuízo em")
+    assert grave_issues(page) == []
+
+
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_mistakes_are_told_beside_their_fields_and_can_be_reached(
     visitors: Visitors, site: Served, scheme: str

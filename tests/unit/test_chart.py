@@ -1,5 +1,7 @@
 """The chart: a bar for every month of the calendar, on a scale that can be read."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,9 @@ from dashboard.months import Goals, Month
 from dashboard.periods import Period
 
 GOALS = Goals(0, 0, 0, 0, 0)
-AMOUNTS = st.integers(0, 2_147_483_647)
+REVENUES = st.integers(0, 2_147_483_647)
+BILLION = 1_000_000_000
+PROFITS = st.integers(-2_147_483_648, 2_147_483_647)
 
 
 def month(period: tuple[int, int], faturamento: int = 0, lucro: int = 0) -> Month:
@@ -28,7 +32,7 @@ def test_bars_stand_in_the_order_of_the_calendar_with_gaps_shown() -> None:
 def test_only_the_last_twelve_months_of_the_calendar_are_drawn() -> None:
     chart = draw_chart([month((2025, 3), 900_000), month((2025, 4)), month((2026, 3), 10)])
 
-    assert (len(chart.bars), chart.bars[0].period, chart.top) == (12, Period(2025, 4), 1_000)
+    assert (len(chart.bars), chart.bars[0].period, chart.marks[0]) == (12, Period(2025, 4), 1_000)
 
 
 @pytest.mark.parametrize(
@@ -39,11 +43,11 @@ def test_only_the_last_twelve_months_of_the_calendar_are_drawn() -> None:
     ],
 )
 def test_top_of_the_scale_is_the_next_round_amount(most: int, top: int) -> None:
-    assert draw_chart([month((2026, 3), most)]).top == top
+    assert draw_chart([month((2026, 3), most)]).marks[0] == top
 
 
 def test_profit_above_revenue_fits_too() -> None:
-    assert draw_chart([month((2026, 3), 10, 4_000)]).top == 5_000
+    assert draw_chart([month((2026, 3), 10, 4_000)]).marks[0] == 5_000
 
 
 def test_heights_are_parts_of_the_scale() -> None:
@@ -58,9 +62,62 @@ def test_smallest_amount_can_be_seen_and_nothing_is_nothing() -> None:
     assert (small.revenue, small.profit, big.revenue) == (4, 0, 900)
 
 
-@given(st.lists(st.tuples(AMOUNTS, AMOUNTS), min_size=1, max_size=12))
+def test_chart_without_a_loss_begins_at_zero() -> None:
+    chart = draw_chart([month((2026, 3), 10_000, 4_000)])
+
+    assert (chart.marks, chart.zero, chart.has_loss) == ((10_000, 5_000, 0), FULL_HEIGHT, False)
+
+
+def test_loss_hangs_below_the_line_of_zero() -> None:
+    chart = draw_chart([month((2026, 2), 3_000, 1_500), month((2026, 3), 1_000, -1_000)])
+
+    assert (chart.marks, chart.has_loss) == ((3_000, 2_000, 1_000, 0, -1_000), True)
+    assert chart.zero == 750
+    assert [(bar.revenue, bar.profit) for bar in chart.bars] == [(750, 375), (250, -250)]
+
+
+@pytest.mark.parametrize(
+    ("revenue", "profit", "marks"),
+    [
+        (0, -1, (0, -500)),
+        (0, -1_000, (0, -500, -1_000)),
+        (17_600, -1_300, (20_000, 15_000, 10_000, 5_000, 0, -5_000)),
+        (100, -9_000, (5_000, 0, -5_000, -10_000)),
+        (2_147_483_647, -2_147_483_648, (4 * BILLION, 2 * BILLION, 0, -2 * BILLION, -4 * BILLION)),
+    ],
+)
+def test_marks_of_a_chart_with_a_loss_are_round_and_equally_far_apart(
+    revenue: int, profit: int, marks: tuple[int, ...]
+) -> None:
+    assert draw_chart([month((2026, 3), revenue, profit)]).marks == marks
+
+
+def test_smallest_loss_can_be_seen() -> None:
+    chart = draw_chart([month((2026, 1), 90_000, -1)])
+
+    assert chart.bars[0].profit == -4
+
+
+def test_months_before_the_window_do_not_stretch_the_scale() -> None:
+    chart = draw_chart([month((2025, 3), 0, -900_000), month((2025, 4)), month((2026, 3), 10)])
+
+    assert (chart.marks, chart.has_loss) == ((1_000, 500, 0), False)
+
+
+@given(st.lists(st.tuples(REVENUES, PROFITS), min_size=1, max_size=12))
 def test_no_bar_stands_out_of_the_chart(amounts: list[tuple[int, int]]) -> None:
     chart = draw_chart([month((2026, i + 1), *pair) for i, pair in enumerate(amounts)])
 
-    assert all(0 <= bar.revenue <= FULL_HEIGHT for bar in chart.bars)
-    assert all(0 <= bar.profit <= FULL_HEIGHT for bar in chart.bars)
+    assert all(0 <= bar.revenue <= chart.zero for bar in chart.bars)
+    assert all(chart.zero - FULL_HEIGHT <= bar.profit <= chart.zero for bar in chart.bars)
+    assert chart.has_loss == any(profit < 0 for _, profit in amounts)
+
+
+@given(REVENUES, PROFITS)
+def test_marks_are_few_equally_far_apart_and_hold_zero(revenue: int, profit: int) -> None:
+    marks = draw_chart([month((2026, 3), revenue, profit)]).marks
+
+    steps = {above - below for above, below in pairwise(marks)}
+    assert (len(steps), 0 in marks, 2 <= len(marks) <= 6) == (1, True, True)
+    assert marks[0] >= max(revenue, profit)
+    assert marks[-1] <= min(0, profit)

@@ -26,9 +26,10 @@ NOTHING_EARNED: dict[str, object] = {
 }
 
 COUNTS = st.integers(0, 2_147_483_647)
+PROFITS = st.integers(-2_147_483_648, 2_147_483_647)
 GOALS = st.builds(Goals, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)
 MONTHS = st.builds(
-    Month, st.just(2026), st.integers(1, 12), COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, GOALS
+    Month, st.just(2026), st.integers(1, 12), COUNTS, PROFITS, COUNTS, COUNTS, COUNTS, COUNTS, GOALS
 )
 
 
@@ -152,6 +153,19 @@ def test_money_is_added_up_over_all_months() -> None:
     overview = overview_of(month(100, lucro=40, mes=1), month(50, lucro=20, mes=2))
 
     assert (overview.total_revenue, overview.total_profit) == (150, 60)
+
+
+def test_loss_of_a_month_counts_against_the_profit_of_others_alone() -> None:
+    overview = overview_of(month(100, lucro=40, mes=1), month(50, lucro=-90, mes=2))
+
+    assert (overview.total_revenue, overview.total_profit) == (150, -50)
+    assert (overview.average_revenue, overview.growth_percent, overview.gain) == (75, -50, -50)
+
+
+def test_loss_changes_neither_score_nor_goals() -> None:
+    gain, loss = (overview_of(month(16_000, 12, 60, 50, 10, lucro=n)) for n in (9_000, -9_000))
+
+    assert (loss.score, loss.goals) == (gain.score, gain.goals)
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,8 @@ def test_growth_is_written_with_its_direction(value: int | None, written: str) -
     [
         *((0, "R$\u00a00"), (500, "R$\u00a0500"), (1_000, "R$\u00a01\u00a0mil")),
         *((2_500, "R$\u00a02,5\u00a0mil"), (1_000_000, "R$\u00a01\u00a0mi")),
-        (2_500_000_000, "R$\u00a02,5\u00a0bi"),
+        *((2_500_000_000, "R$\u00a02,5\u00a0bi"), (-500, "-R$\u00a0500")),
+        *((-2_500, "-R$\u00a02,5\u00a0mil"), (-1_000_000, "-R$\u00a01\u00a0mi")),
     ],
 )
 def test_money_beside_a_chart_is_short(value: int, written: str) -> None:
@@ -89,6 +90,14 @@ def test_bar_tells_its_month() -> None:
     told = bar_text(Bar(Period(2026, 3), march, 0, 0))
 
     assert told == "março de 2026: faturamento R$\u00a017.600, lucro R$\u00a07.040"
+
+
+def test_bar_calls_a_loss_by_its_name() -> None:
+    march = Month(2026, 3, 17_600, -7_040, 0, 0, 0, 0, Goals(0, 0, 0, 0, 0))
+
+    told = bar_text(Bar(Period(2026, 3), march, 0, 0))
+
+    assert told == "março de 2026: faturamento R$\u00a017.600, prejuízo R$\u00a07.040"
 
 
 def test_bar_of_a_month_that_was_not_reported_says_so() -> None:

@@ -105,6 +105,20 @@ def test_fields_that_are_left_out_stay(client: FlaskClient, sign: Sign) -> None:
     assert [told[f] for f in ("faturamento", "lucro", "observacoes")] == [0, 3_000, "Bom"]
 
 
+@pytest.mark.parametrize("profit", [-1, -2_147_483_648, 2_147_483_647])
+def test_month_with_a_loss_comes_back_and_is_counted(
+    client: FlaskClient, sign: Sign, profit: int
+) -> None:
+    answer = client.put(MARCH, json={"faturamento": 10, "lucro": profit}, headers=sign(BOB))
+    listed = client.get(MONTHS, headers=sign(BOB)).json or {}
+    overview = client.get("/api/mentorados/me/overview", headers=sign(BOB)).json or {}
+
+    assert (answer.status_code, (answer.json or {})["lucro"]) == (200, profit)
+    assert listed["items"][0]["lucro"] == profit
+    assert overview["financials"]["totalProfit"] == profit
+    assert overview["financials"]["chartData"][0]["lucro"] == profit
+
+
 def test_note_is_taken_away_by_null_or_blanks(client: FlaskClient, sign: Sign) -> None:
     notes = []
     for words in ("Bom\r\nmês", None, "  Ótimo ", "  "):
@@ -174,7 +188,9 @@ def test_reported_month_is_on_the_dashboard_at_once(client: FlaskClient, sign: S
 @pytest.mark.parametrize(
     ("body", "field", "message"),
     [
-        ({"faturamento": -1}, "faturamento", "Informe zero ou um número maior."),
+        *(({f: -1}, f, "Informe zero ou um número maior.") for f in FIGURES if f != "lucro"),
+        ({"lucro": -2_147_483_649}, "lucro", "Informe -2.147.483.648 ou um número maior."),
+        ({"lucro": 2_147_483_648}, "lucro", "Informe no máximo 2.147.483.647."),
         ({"faturamento": 2_147_483_648}, "faturamento", "Informe no máximo 2.147.483.647."),
         ({"leads": "12"}, "leads", "Informe um número inteiro."),
         ({"leads": 1.5}, "leads", "Informe um número inteiro."),

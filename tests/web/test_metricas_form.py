@@ -218,11 +218,67 @@ def test_blank_form_fabricates_no_month(browser_of: Browser, session: Session) -
 
 
 @pytest.mark.parametrize(
+    ("typed", "saved"),
+    [
+        *(("-1.234,00", -1_234), ("\u22121.234", -1_234), ("R$ -500", -500), ("-R$ 500", -500)),
+        ("-2.147.483.648", -2_147_483_648),
+    ],
+)
+def test_loss_is_saved_and_shown_as_one(
+    browser: FlaskClient, session: Session, typed: str, saved: int
+) -> None:
+    answer = browser.post(MARCH, data={**inputs_of(browser), "lucro": typed}, headers=OURS)
+    loss = f"{-saved:,}".replace(",", ".")
+
+    assert (answer.status_code, march_of(session).lucro) == (303, saved)
+    assert f'value="-{loss}"' in page_of(browser)
+    dashboard = page_of(browser, "/dashboard")
+    assert f"<td>-R$\u00a0{loss}</td>" in dashboard
+    assert f"prejuízo R$\u00a0{loss}" in dashboard
+
+
+def test_loss_of_the_month_before_is_written_as_money(browser: FlaskClient) -> None:
+    browser.post("/metricas/2026/2", data={"lucro": "-1.500"}, headers=OURS)
+
+    assert "Fevereiro de 2026: -R$\u00a01.500" in page_of(browser)
+
+
+def test_saved_loss_that_is_left_alone_is_no_change(browser: FlaskClient, session: Session) -> None:
+    browser.post(MARCH, data={"lucro": "-1.500"}, headers=OURS)
+    before = march_of(session).updated_at
+
+    browser.post(MARCH, data=inputs_of(browser), headers=OURS)
+
+    assert march_of(session).updated_at == before
+
+
+@pytest.mark.parametrize("field", [name for name in FIGURES if name != "lucro"])
+def test_every_figure_but_the_profit_is_zero_or_more(
+    browser: FlaskClient, session: Session, field: str
+) -> None:
+    before = getattr(march_of(session), field)
+
+    answer = browser.post(MARCH, data={**inputs_of(browser), field: "-R$ 1"}, headers=OURS)
+
+    assert answer.status_code == 422
+    assert f'id="{field}-erro">Informe zero ou um número maior.' in answer.text
+    assert getattr(march_of(session), field) == before
+
+
+def test_profit_can_be_typed_with_a_minus_sign_on_a_phone(browser: FlaskClient) -> None:
+    inputs = re.findall(r'<input id="[a-z_]+" [^>]*>', page_of(browser))
+
+    # The numeric keypads of iPhones have no minus sign.
+    assert [i.split('"')[1] for i in inputs if "inputmode" not in i] == ["lucro"]
+
+
+@pytest.mark.parametrize(
     ("typed", "message"),
     [
         ("abc", "Informe um número inteiro, como 12.500."),
         ("12,5", "Informe um valor inteiro, sem centavos."),
-        ("-1", "Informe zero ou um número maior."),
+        ("-1.234,56", "Informe um valor inteiro, sem centavos."),
+        ("-2.147.483.649", "Informe -2.147.483.648 ou um número maior."),
         ("2.147.483.648", "Informe no máximo 2.147.483.647."),
         ("<b>1</b>", "Informe um número inteiro, como 12.500."),
     ],

@@ -156,6 +156,14 @@ def test_lists_are_described_as_their_query_is_read(document: Document) -> None:
     assert bounds.items() <= asked[1]["schema"].items()
 
 
+def test_profit_alone_is_described_as_possibly_negative(document: Document) -> None:
+    fields = document["components"]["schemas"]["MonthReport"]["properties"]
+    least = {name: field["minimum"] for name, field in fields.items() if "minimum" in field}
+
+    assert least.pop("lucro") == -2_147_483_648
+    assert set(least.values()) == {0}
+
+
 def check(document: Document, call: str, person: dict[str, str], client: FlaskClient) -> int:
     """Make the call and hold the answer against its description; returns the status."""
     method, url, path, *body = call.split(" ")
@@ -180,7 +188,8 @@ def check(document: Document, call: str, person: dict[str, str], client: FlaskCl
         ("GET /api/auth/diagnostic /api/auth/diagnostic", 200),
         ("GET /api/mentorados/me/overview /api/mentorados/me/overview", 200),
         (f'PUT {MARCH} /api/mentorados/me/metricas/{{ano}}/{{mes}} {{"lucro":1}}', 200),
-        (f'PUT {MARCH} /api/mentorados/me/metricas/{{ano}}/{{mes}} {{"lucro":-1}}', 422),
+        (f'PUT {MARCH} /api/mentorados/me/metricas/{{ano}}/{{mes}} {{"lucro":-1}}', 200),
+        (f'PUT {MARCH} /api/mentorados/me/metricas/{{ano}}/{{mes}} {{"leads":-1}}', 422),
         ("GET /api/admin/users /api/admin/users", 403),
     ],
 )

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 import demo
 from identity.local import Person
-from models import Feedback, Mentorado
+from models import Feedback, Mentorado, MetricaMensal
 from tests.cast import ALICE, BOB, NOW
 from tests.fixtures import Browser
 
@@ -107,6 +107,27 @@ def test_dashboard_with_history_shows_its_numbers(session: Session, browser_of: 
 
     assert "R$\u00a017.600" in page
     assert "março de 2026" in page
+
+
+def test_card_of_the_profit_says_when_it_is_a_loss(
+    session: Session, alice: Mentorado, browser_of: Browser
+) -> None:
+    session.add(MetricaMensal(mentorado_id=alice.id, ano=2026, mes=3, lucro=-2_500))
+    session.commit()
+
+    page = page_of(browser_of(ALICE))
+
+    assert "<p>-R$\u00a02.500</p>\n    <small>prejuízo em março de 2026</small>" in page
+    assert "Prejuízo</p>" in page
+
+
+def test_chart_of_months_without_a_loss_speaks_of_none(
+    session: Session, alice: Mentorado, browser_of: Browser
+) -> None:
+    session.add(MetricaMensal(mentorado_id=alice.id, ano=2026, mes=3, lucro=2_500))
+    session.commit()
+
+    assert "rejuízo" not in page_of(browser_of(ALICE))
 
 
 def test_feedback_of_the_mentor_is_shown_and_escaped(

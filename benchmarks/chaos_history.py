@@ -1,0 +1,106 @@
+"""The history of a database during a chaos run: every committed change of the rows that matter.
+
+A trigger notes each row together with what its own transaction sees of the row's owner, so that a
+rule can be judged at the moment of the change instead of at the end. PostgreSQL itself knows when a
+transaction was committed (`track_commit_timestamp`), also where its answer was lost.
+"""
+
+from sqlalchemy import text
+
+from benchmarks.chaos_rules import Change
+from tests.databases import opened
+from tests.serving import Postgres
+
+TRACK_COMMITS = "ALTER SYSTEM SET track_commit_timestamp = on"
+
+USER = """
+jsonb_build_object('id', {row}.id, 'clerk_id', {row}.clerk_id, 'is_admin', {row}.role = 'admin',
+                   'blocked', {row}.blocked_at IS NOT NULL, 'deleted', {row}.deleted_at IS NOT NULL)
+"""
+PROFILE = """
+jsonb_build_object('id', {row}.id, 'user_id', {row}.user_id, 'active', {row}.ativo = 'sim',
+                   'address', normalized_address({row}.email))
+"""
+EVENT = """
+jsonb_build_object('event', {row}.event, 'entry', {row}.entry, 'user_id', {row}.user_id,
+                   'action', {row}.details ->> 'action', 'mentorado_id', {row}.mentorado_id,
+                   'request_id', {row}.request_id)
+"""
+MONTH = """
+jsonb_build_object('id', {row}.id, 'mentorado_id', {row}.mentorado_id, 'note', {row}.observacoes)
+"""
+OWNER_OF_PROFILE = """
+SELECT jsonb_build_object(
+           'clerk_id', u.clerk_id, 'address', normalized_address(u.email),
+           'verified', u.email_verified, 'blocked', u.blocked_at IS NOT NULL,
+           'deleted', u.deleted_at IS NOT NULL)
+  FROM users AS u WHERE u.id = NEW.user_id
+"""
+OWNER_OF_EVENT = """
+SELECT jsonb_build_object('user_id', m.user_id) FROM mentorados AS m WHERE m.id = NEW.mentorado_id
+"""
+OWNER_OF_MONTH = """
+SELECT jsonb_build_object('clerk_id', u.clerk_id)
+  FROM mentorados AS m JOIN users AS u ON u.id = m.user_id WHERE m.id = NEW.mentorado_id
+"""
+# Table, the row as it is noted, its owner, and when a change is one.
+NOTED = (
+    ("users", USER, "SELECT NULL::jsonb", "AFTER INSERT OR UPDATE"),
+    ("mentorados", PROFILE, OWNER_OF_PROFILE, "AFTER INSERT OR UPDATE OR DELETE"),
+    ("audit_events", EVENT, OWNER_OF_EVENT, "AFTER INSERT"),
+    ("metricas_mensais", MONTH, OWNER_OF_MONTH, "AFTER INSERT OR UPDATE OF observacoes"),
+)
+HISTORY = """
+CREATE TABLE chaos_history (
+    seq bigserial PRIMARY KEY, transaction xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    table_name text NOT NULL, old jsonb, new jsonb, owner jsonb)
+"""
+FUNCTION = """
+CREATE FUNCTION chaos_note_{table}() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE was jsonb; is_now jsonb; whose jsonb;
+BEGIN
+    IF TG_OP <> 'INSERT' THEN was := {old}; END IF;
+    IF TG_OP <> 'DELETE' THEN is_now := {new}; whose := ({owner}); END IF;
+    IF was IS DISTINCT FROM is_now THEN
+        INSERT INTO chaos_history (table_name, old, new, owner)
+        VALUES ('{table}', was, is_now, whose);
+    END IF;
+    RETURN NULL;
+END $$
+"""
+TRIGGER = """
+CREATE TRIGGER chaos_note {when} ON {table} FOR EACH ROW EXECUTE FUNCTION chaos_note_{table}()
+"""
+WRITTEN = text("""
+SELECT seq, transaction::text::bigint, table_name, coalesce(old, '{}'), coalesce(new, '{}'),
+       coalesce(owner, '{}'),
+       extract(epoch FROM pg_xact_commit_timestamp(transaction::xid))::double precision
+  FROM chaos_history ORDER BY seq
+""")
+
+
+def track_commits(postgres: Postgres) -> None:
+    """Let the server remember when transactions commit; restarts it."""
+    with opened(postgres.url) as connection:
+        connection.exec_driver_sql(TRACK_COMMITS)
+    postgres.crash()
+    postgres.start()
+
+
+def install(url: str) -> None:
+    """Note every change from now on; the tables must be there."""
+    with opened(url) as connection:
+        connection.exec_driver_sql(HISTORY)
+        for table, row, owner, when in NOTED:
+            old, new = row.format(row="OLD"), row.format(row="NEW")
+            connection.exec_driver_sql(FUNCTION.format(table=table, old=old, new=new, owner=owner))
+            connection.exec_driver_sql(TRIGGER.format(table=table, when=when))
+
+
+def read(url: str) -> list[Change]:
+    """Everything that was committed so far."""
+    with opened(url) as connection:
+        return [
+            Change(seq, transaction, committed, table, old, new, owner)
+            for seq, transaction, table, old, new, owner, committed in connection.execute(WRITTEN)
+        ]

@@ -1,0 +1,68 @@
+"""Check constraints of an adopted installation that refuse a month with a loss.
+
+A constraint is of that kind when it accepts a month with a profit of zero and refuses the same
+month with a loss. It is dropped and noted; the way back to the old program adds it again.
+"""
+
+import json
+
+import sqlalchemy as sa
+from alembic import op
+
+from migrations import adoption
+
+NOTED_AS = "loss_checks"
+NOT_VALID = " NOT VALID"  # how the definition ends of a constraint that old rows may violate
+LOSSES = (-1, -2_147_483_648)
+FIGURES = ("faturamento", "posts_feed", "stories", "leads", "procedimentos")
+MONTH = {"id": 1, "mentorado_id": 1, "ano": 2026, "mes": 1, "observacoes": ""}
+
+CHECKS = sa.text("""
+    SELECT quote_ident(conname), pg_get_constraintdef(oid), pg_get_expr(conbin, conrelid)
+      FROM pg_constraint
+     WHERE conrelid = to_regclass('metricas_mensais') AND contype = 'c' AND conislocal
+     ORDER BY conname
+""")
+REFUSES = """
+    SELECT ({condition}) IS FALSE FROM jsonb_populate_record(
+        NULL::metricas_mensais, CAST('{month}' AS jsonb)) AS metricas_mensais
+"""
+IS_VIOLATED = "SELECT EXISTS (SELECT 1 FROM metricas_mensais WHERE ({condition}) IS FALSE)"
+
+
+def drop() -> None:
+    """Drop the constraints of this kind and note them for `restore`."""
+    for name, definition, condition in op.get_bind().execute(CHECKS).all():
+        if not _refuses(condition, 0) and any(_refuses(condition, loss) for loss in LOSSES):
+            op.execute(_verbatim(f"ALTER TABLE metricas_mensais DROP CONSTRAINT {name}"))
+            adoption.note(**{NOTED_AS: {**_noted(), name: [definition, condition]}})
+
+
+def restore() -> None:
+    """Add the noted constraints again.
+
+    A constraint that months violate by now holds for new and changed ones only, so that no month
+    is lost.
+    """
+    for name, (definition, condition) in _noted().items():
+        table = "ALTER TABLE metricas_mensais"
+        plain = definition.removesuffix(NOT_VALID)
+        op.execute(_verbatim(f"{table} ADD CONSTRAINT {name} {plain}{NOT_VALID}"))
+        is_violated = op.get_bind().scalar(_verbatim(IS_VIOLATED.format(condition=condition)))
+        if plain == definition and not is_violated:
+            op.execute(_verbatim(f"{table} VALIDATE CONSTRAINT {name}"))
+
+
+def _refuses(condition: str, profit: int) -> bool:
+    month = json.dumps({**MONTH, **dict.fromkeys(FIGURES, 0), "lucro": profit})
+    query = REFUSES.format(condition=condition, month=month)
+    return bool(op.get_bind().scalar(_verbatim(query)))
+
+
+def _verbatim(statement: str) -> sa.TextClause:
+    """The statement without parameters: a colon in a constraint is a cast or part of a text."""
+    return sa.text(statement.replace(":", r"\:"))
+
+
+def _noted() -> dict[str, list[str]]:
+    return adoption.fact(NOTED_AS) or {}
