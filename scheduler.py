@@ -121,7 +121,6 @@ def build_sweeper(
         rules=guarantee.rules,
         monotonic=time.monotonic,
         now=_now,
-        pause=time.sleep,
         batch_size=batch_size,
         on_progress=on_progress,
         on_batch=metrics.ENSURES.labels("sweep", "created").inc,

@@ -24,8 +24,8 @@ class KeysUnavailableError(Exception):
 class ProviderUnavailableError(Exception):
     """The Backend API cannot be asked about any user just now; the message is for the log only.
 
-    `wait_seconds` is the time after which it may be asked again, where that is known; then no
-    question was sent.
+    `wait_seconds` is the time after which it may be asked again, where there is a limit to keep;
+    None where a question was sent and not answered.
     """
 
     def __init__(self, message: str, wait_seconds: float | None = None) -> None:

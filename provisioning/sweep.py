@@ -6,16 +6,17 @@ Its order keeps newcomers from waiting for users who are slow or have failed bef
 1. Users for whom a profile plainly waits are linked in groups.
 2. Others for whom one waits are ensured one by one, for a moment only.
 3. Everybody else without profile gets one, a range of ids in one statement.
-4. The rest of 2, and users with a failed attempt that is due, are ensured one by one for a limited
-   time. A scheduler's run leaves what remains to the next one; a run by hand goes back to 1 and on.
-5. Users of whom the identity provider has not told everything are asked about, for a limited time.
+4. The rest of 2 is ensured one by one, with 1 to 3 again every few seconds.
+5. Users with a failed attempt that is due are ensured one by one, for a limited time.
+6. Users of whom the identity provider has not told everything are asked about, for a limited time.
+7. What remains of 5 is left to the next run of a scheduler; a run by hand does it, with 1 to 3
+   again every few seconds.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import chain
 from math import inf
 
 import structlog
@@ -41,7 +42,7 @@ log = structlog.get_logger(__name__)
 BATCH_SIZE = 5_000  # more at a time is no quicker, and logins would wait for its log to be written
 PROGRESS_SECONDS = 1.0  # often enough to watch
 
-# How long newcomers may have to wait for others; a scheduler's run keeps to half its interval too.
+# How long newcomers may have to wait for others; at most half the scheduler's interval.
 SINGLES_SECONDS = 2.0
 RETRIES_SECONDS = 10.0
 COMPLETION_SECONDS = 30.0
@@ -57,9 +58,8 @@ class Sweeper:
     `provide` ensures one user, by Clerk id, in a transaction of its own, invalidates the cache, and
     records a failure; `complete` asks the identity provider about the user before, and is None
     where there is no provider. `open_beat` opens the heartbeat's transactions. `monotonic` is a
-    clock in seconds, `now` the time of day, `pause` sleeps. `on_batch` receives how many users a
-    batch has given a profile, `on_link` each link of a group and the seconds it took. `interval` is
-    the scheduler's.
+    clock in seconds, `now` the time of day. `on_batch` receives how many users a batch has given a
+    profile, `on_link` each link of a group and the seconds it took. `interval` is the scheduler's.
     """
 
     owner: str
@@ -70,7 +70,6 @@ class Sweeper:
     rules: Rules
     monotonic: Callable[[], float]
     now: Callable[[], datetime]
-    pause: Callable[[float], None]
     interval: timedelta = timedelta(minutes=1)
     batch_size: int = BATCH_SIZE
     on_progress: Callable[[Counts], None] | None = None
@@ -210,25 +209,25 @@ class _Pass:
             self.counts.scanned + worklist.count_missing() + worklist.count_once_failed()
         )
         self._tell()
-        if self.is_dry:
-            forecast = Forecast(self.heartbeat.transaction, self.sweeper.rules, self.counts)
-            self._profiles(worklist, forecast)
-            return
-        closing = self._closing()
-        self._profiles(worklist, closing)
-        self._identities(worklist, closing)
-
-    def _profiles(self, worklist: Worklist, hands: Closing | Forecast) -> None:
-        singles = self._newcomers(worklist, hands)
+        hands = self._hands()
+        self._singles(worklist, hands)
         failed = (partial(hands.one, clerk_id) for clerk_id in worklist.once_failed())
-        others: Iterator[Step] = chain(singles, failed)
-        while not self._take(others, RETRIES_SECONDS):
-            if self.run.trigger == runs.CLOCK:
-                return
+        is_done = self._take(failed, RETRIES_SECONDS)
+        if isinstance(hands, Closing):
+            self._identities(worklist, hands)
+        while not is_done and self.run.trigger != runs.CLOCK:
+            self._newcomers(worklist, hands)
+            is_done = self._take(failed, RETRIES_SECONDS)
+
+    def _singles(self, worklist: Worklist, hands: Closing | Forecast) -> None:
+        singles = self._newcomers(worklist, hands)
+        while not self._take(singles, RETRIES_SECONDS):
             self._newcomers(worklist, hands)
 
     def _newcomers(self, worklist: Worklist, hands: Closing | Forecast) -> Iterator[Step]:
-        """Users without a failed attempt; returns what is left of those who are done one by one."""
+        """Users without a failed attempt; returns the steps for those who are left over, who may be
+        slow and are done one by one.
+        """
         if isinstance(hands, Closing):
             self._take(partial(hands.together, group) for group in worklist.groups(GROUP_SIZE))
         # Level-triggered within the run as well: whom no group could help is still to be found.
@@ -244,7 +243,7 @@ class _Pass:
         if self.sweeper.complete is None:
             return
         learn = partial(closing.learn, self.sweeper.complete)
-        completion = Completion(learn, worklist.note_unanswered, self.sweeper.pause)
+        completion = Completion(learn, worklist.note_unanswered)
         self._take(completion.steps(worklist.incomplete()), COMPLETION_SECONDS)
         if completion.stopped_by is not None:
             log.info("completion_put_off", sweep_id=self.run.id, reason=completion.stopped_by)
@@ -295,8 +294,10 @@ class _Pass:
             due_at=now if self.run.trigger == runs.CLOCK else None,
         )
 
-    def _closing(self) -> Closing:
+    def _hands(self) -> Closing | Forecast:
         sweeper = self.sweeper
+        if self.is_dry:
+            return Forecast(self.heartbeat.transaction, sweeper.rules, self.counts)
         return Closing(
             self.heartbeat.transaction,
             sweeper.provide,

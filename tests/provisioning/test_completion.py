@@ -29,6 +29,7 @@ from provisioning.people import is_complete
 from provisioning.sweep import Sweeper
 from scheduler import build_sweeper
 from tests.cast import NOW
+from tests.crowding import Clock
 
 LATE = Person("user_late", "Lia Prado", "lia@example.com")
 
@@ -171,7 +172,7 @@ def strange() -> Strange:
 
 @pytest.fixture
 def customer(house: House, session: Session, strange: Strange) -> Sweeper:
-    """A sweeper that asks that provider; time stands still but for the provider's leave to ask."""
+    """A sweeper that asks that provider."""
     directory = Directory(strange, Throttle(Budget(999, 999)))
     return build_sweeper(replace(house.guarantee, directory=directory))
 
@@ -309,47 +310,33 @@ def test_trouble_for_everybody_is_an_attempt_of_nobody(
     assert (complete(session), recorded(session), len(strange.asked)) == ([], [], 6)
 
 
-def test_provider_that_asks_for_rest_is_obeyed_and_then_asked(
-    session: Session, customer: Sweeper, strange: Strange
-) -> None:
-    add_incomplete(session, "user_1", "user_2")
-    strange.answers["user_2"] = RateLimitedError(0.2)
-    waited: list[float] = []
-
-    def pause(seconds: float) -> None:
-        waited.append(seconds)
-        strange.answers.clear()
-        customer.pause(seconds)
-
-    replace(customer, pause=pause).start("clock")
-
-    assert (complete(session), strange.asked) == (
-        ["user_1", "user_2"],
-        ["user_2", "user_2", "user_1"],
-    )
-    assert waited[0] == pytest.approx(0.2)
-
-
-def test_provider_that_asks_for_a_long_rest_is_left_to_the_next_run(
+def test_provider_that_asks_for_rest_is_left_to_the_next_run(
     session: Session, customer: Sweeper, strange: Strange
 ) -> None:
     add_incomplete(session, "user_1", "user_2")
     strange.answers["user_2"] = RateLimitedError(60)
 
     customer.start("clock")
+    customer.start("clock")
 
     assert (strange.asked, recorded(session)) == (["user_2"], [])
 
 
-def test_budget_that_is_spent_is_waited_for(
+def test_budget_that_is_spent_is_left_to_the_next_run(
     house: House, session: Session, strange: Strange
 ) -> None:
     add_incomplete(session, *(f"user_{index}" for index in range(6)))
-    directory = Directory(strange, Throttle(Budget(burst=2, per_second=20)))
+    clock = Clock()
+    directory = Directory(strange, Throttle(Budget(burst=4, per_second=1), clock), clock)
+    sweeper = build_sweeper(replace(house.guarantee, directory=directory))
 
-    build_sweeper(replace(house.guarantee, directory=directory)).start("clock")
+    sweeper.start("clock")
+    first = list(strange.asked)
+    clock.seconds += 4
+    sweeper.start("clock")
 
-    assert len(complete(session)) == 6
+    assert first == ["user_5", "user_4", "user_3", "user_2"]
+    assert (len(complete(session)), recorded(session)) == (6, [])
 
 
 def test_without_a_provider_nobody_is_asked_about(house: House, session: Session) -> None:
