@@ -21,9 +21,10 @@ from allowance import Allowances
 from blueprints.answers import LARGEST_FORM_BYTES
 from blueprints.doors import open_doors
 from config import Config
-from connections import LeanConnection, watch_for_hang_ups
+from connection_pool import CONNECTION_LIMIT, ConnectionPool, pool_of, prepare_engine
+from connections import LeanConnection
 from context_cache import ContextCache
-from extensions import cache, db, migrate, watch_for_outages
+from extensions import cache, db, migrate
 from flights import Flights
 from gauges import Gauges
 from guarantee import Guarantee
@@ -38,16 +39,15 @@ from identity.local_sessions import LocalSessions
 from identity.returns import Returns
 from identity.throttle import DEVELOPMENT, PRODUCTION, Throttle
 from identity.tokens import TokenVerifier
-from outage import Outage
 from perseverance import Perseverance
 from provisioning.attempts import RetryPolicy
 from provisioning.linking import Rules
+from server_status import ServerStatus
 from service import Service
 
 BODY_LIMIT = 64 * 1024
 PARTS_LIMIT = 100  # of a multipart form; our largest has some twenty
-CONNECTION_LIMIT = 20  # CONTRACT section 8, for each process
-POOL_TIMEOUT_SECONDS = 0.4  # fits into the patience of a request more than once
+CONNECTION_WAIT_SECONDS = 1.0  # of a request that is to be answered within two
 BACKGROUND_CONNECTIONS = 3  # the clock, beside one connection for each request thread
 CACHE_TIMEOUT_SECONDS = 0.1  # a hanging Redis must cost less than the question it spares
 CACHE_ENTRIES = 50_000
@@ -66,8 +66,8 @@ def create_app(config: Config) -> Flask:
         extension.init_app(app)
     migrate.init_app(app)
     with app.app_context():
-        watch_for_hang_ups(db.engine)
-        app.extensions[EXTENSION] = _house(config, watch_for_outages(db.engine))
+        prepare_engine(db.engine)
+        app.extensions[EXTENSION] = _house(config, pool_of(db.engine).server)
     open_doors(app, config)
     cli.register(app)
     support.register(app)
@@ -94,9 +94,11 @@ def _flask_settings(config: Config) -> dict[str, Any]:
 def _engine_options(config: Config) -> dict[str, Any]:
     return {
         "hide_parameters": True,  # they hold names and addresses, and errors are logged
+        "poolclass": ConnectionPool,
         "pool_size": min(config.web_threads + BACKGROUND_CONNECTIONS, CONNECTION_LIMIT),
-        "max_overflow": 0,
-        "pool_timeout": POOL_TIMEOUT_SECONDS,
+        "pool_timeout": CONNECTION_WAIT_SECONDS,
+        "connect_seconds": config.database_connect_seconds,
+        "use_native_hstore": False,  # no table has such a column, and asking is a round trip
         "connect_args": {
             "application_name": "neon-dashboard",
             "connection_factory": LeanConnection,
@@ -118,14 +120,14 @@ def _cache_settings(config: Config) -> dict[str, Any]:
     }
 
 
-def _house(config: Config, outage: Outage) -> House:
+def _house(config: Config, server: ServerStatus) -> House:
     local = sessions = None
     if config.uses_local_identity:
         local = LocalIdentityProvider(config.instance_path / "identity")
         sessions = LocalSessions(local)
     api = _clerk_api(config)
     verifier = _verifier(config, local)
-    guarantee = _guarantee(config, outage, _directory(config, local or api))
+    guarantee = _guarantee(config, server, _directory(config, local or api))
     return House(
         config=config,
         verifier=verifier,
@@ -174,13 +176,13 @@ def _directory(config: Config, source: Source | None) -> Directory | None:
     return Directory(source, Throttle(budget)) if source else None
 
 
-def _guarantee(config: Config, outage: Outage, directory: Directory | None) -> Guarantee:
+def _guarantee(config: Config, server: ServerStatus, directory: Directory | None) -> Guarantee:
     interval = timedelta(seconds=config.sweep_interval_seconds)
     admins = config.admin_emails | ({ADMIN_EMAIL} if config.uses_local_identity else set())
     return Guarantee(
         Rules(config.enable_auto_create, config.enrolment == "invited", admins),
         ContextCache(config.context_ttl_seconds, edition=",".join(sorted(admins))),
-        Perseverance(RetryPolicy(config.provisioning_max_attempts, first_pause=interval), outage),
+        Perseverance(RetryPolicy(config.provisioning_max_attempts, first_pause=interval), server),
         directory,
     )
 

@@ -62,12 +62,13 @@ def when_ready(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """In each worker, after the fork and with its app: start the clock."""
+    """In each worker, after the fork and with its app: connect, and start the clock."""
+    app = worker.app.wsgi()
+    launch.connect_worker(app)
     # What is loaded by now stays for good: no use in looking through all of it again and again.
     gc.collect()
     gc.freeze()
     if settings.scheduler:
-        app = worker.app.wsgi()
         interval = timedelta(seconds=settings.sweep_interval_seconds)
         guarantee = app.extensions[EXTENSION].guarantee
         _clocks[worker.pid] = scheduler.start_clock(app, guarantee, interval)
