@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Flask
 from flask_bootstrap import Bootstrap5
+from sqlalchemy import make_url
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import adopt_command
@@ -49,6 +50,13 @@ BODY_LIMIT = 64 * 1024
 PARTS_LIMIT = 100  # of a multipart form; our largest has some twenty
 CONNECTION_WAIT_SECONDS = 1.0  # of a request that is to be answered within two
 BACKGROUND_CONNECTIONS = 3  # the clock, beside one connection for each request thread
+# libpq's names: a probe after half a minute of silence, the end after three more without answer.
+KEEPALIVES = {
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,  # milliseconds that the peer may leave data unacknowledged
+}
 CACHE_TIMEOUT_SECONDS = 0.1  # a hanging Redis must cost less than the question it spares
 CACHE_ENTRIES = 50_000
 
@@ -102,8 +110,15 @@ def _engine_options(config: Config) -> dict[str, Any]:
         "connect_args": {
             "application_name": "neon-dashboard",
             "connection_factory": LeanConnection,
+            **_keepalives(config),
         },
     }
+
+
+def _keepalives(config: Config) -> dict[str, int]:
+    """Have TCP notice a peer that is gone without a word; what the URL says about it counts."""
+    given = make_url(config.database_url or "postgresql://").query
+    return {name: value for name, value in KEEPALIVES.items() if name not in given}
 
 
 def _cache_settings(config: Config) -> dict[str, Any]:

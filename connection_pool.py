@@ -106,7 +106,7 @@ class ConnectionPool(QueuePool):
                 self._discard(record)
             else:
                 self._note_answer(record)
-                self._queue.put(record, False)
+                self._queue.put(record, block=False)
 
     def _idle_record(self) -> ConnectionPoolEntry | None:
         """Take an idle connection that the server has not closed meanwhile."""
@@ -158,7 +158,7 @@ class ConnectionPool(QueuePool):
         return PoolTimeoutError(f"all connections are in use: {self.status()}")
 
     def _open_where_useful(self) -> None:
-        """Open as many connections as threads wait for; while the server is silent, one a second."""
+        """Open as many connections as threads wait for; one a second while it is silent."""
         if self._is_disposed:
             return
         if not self.server.is_answering:
@@ -215,7 +215,7 @@ class ConnectionPool(QueuePool):
             else:
                 # It has worked just now, also if the pool lost its trust in older ones meanwhile.
                 cast(Any, record).starttime = time.time()
-                self._queue.put(record, False)
+                self._queue.put(record, block=False)
             self._queue.not_empty.notify_all()
 
     def _note_answer(self, record: ConnectionPoolEntry) -> None:
@@ -244,10 +244,12 @@ def prepare_engine(engine: Engine) -> None:
             return connection
 
     @event.listens_for(engine, "handle_error")
-    def keep_others(context: ExceptionContext) -> None:
-        # A thread that ran out of time says nothing about the server and the other connections.
+    def judge(context: ExceptionContext) -> None:
         error = context.original_exception
-        if isinstance(error, DeadlineError) and not isinstance(error, ServerSilentError):
+        if isinstance(error, ServerSilentError):
+            pool.server.note_silence(error.seconds)
+        elif isinstance(error, DeadlineError):
+            # A thread that ran out of time says nothing about the server and other connections.
             context.invalidate_pool_on_disconnect = False
 
 

@@ -24,7 +24,11 @@ class DeadlineError(OperationalError):
 
 
 class ServerSilentError(DeadlineError):
-    """The server has not answered although its own limits would have ended the statement."""
+    """The server has not answered for `seconds`, although its own limits end a statement sooner."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the database has not answered for {seconds:.2f} s")
+        self.seconds = seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,5 +129,5 @@ def _wait_once(poll: select.poll, deadline: Deadline) -> None:
     if poll.poll(max(0.0, min(left, longest_answer)) * 1000):
         return
     if longest_answer <= left:
-        raise ServerSilentError("the database does not answer")
+        raise ServerSilentError(longest_answer)
     raise DeadlineError("the database did not answer in time")

@@ -11,8 +11,8 @@ class ServerStatus:
     """Since when the server has been silent, and how long a round trip to it takes.
 
     The connection pool writes it under its lock; any thread may read it. The server is silent from
-    the start of the first attempt to connect that no answer has followed: neither a connection that
-    opened nor one that came back from use in working order.
+    the first attempt to connect, or the first statement, that no answer has followed: neither a
+    connection that opened nor one that came back from use in working order.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -47,6 +47,11 @@ class ServerStatus:
     def note_failure(self) -> None:
         """An attempt to connect has failed."""
         self._has_failed = True
+
+    def note_silence(self, seconds: float) -> None:
+        """A statement has waited for so long in vain."""
+        if self._silent_since is None:
+            self._silent_since = self._clock() - seconds
 
     def note_answer(self, round_trip_seconds: float | None, *, is_connecting: bool) -> None:
         """The server has just answered; further attempts to connect may be running.

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 import embedded
-from app import CONNECTION_LIMIT
+from connection_pool import CONNECTION_LIMIT
 from benchmarks.load import (
     WORKERS,
     Run,

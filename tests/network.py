@@ -1,6 +1,8 @@
 """A network between the app and PostgreSQL: far away, slow to connect, silent or resetting."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,25 +12,30 @@ from typing import Any
 from sqlalchemy import make_url
 
 CHUNK_BYTES = 65_536
+POLL_SECONDS = 0.01
+CUT = struct.pack("ii", 1, 0)  # closing resets the connection
 
 
 @dataclass(slots=True)
 class Network:
     """What lies between the app and its database; the fields may change at any time.
 
-    `connect_seconds` pass before a new connection delivers its first byte, as they would for TLS and
-    authentication. `round_trip_seconds` hold for every message of every connection, and once more
-    for the first, as TCP's own handshake would take them. A connection that is used while the
-    network `is_silent` is lost for good, and neither side is told; while it `resets`, new
-    connections are cut.
+    `round_trip_seconds` hold for every message of every connection, and once more for the first, as
+    TCP's own handshake takes them. `connect_seconds` pass before a new connection delivers its
+    first byte, as they would for TLS and authentication; while the network `is_slow`, it delivers
+    none. A connection that is used while the network `is_silent` is lost for good, and neither side
+    is told; while it `resets`, new connections are cut. It counts what it has `accepted` and
+    `lost`.
     """
 
     url: str
     round_trip_seconds: float = 0.0
     connect_seconds: float = 0.0
+    is_slow: bool = False
     is_silent: bool = False
     resets: bool = False
     accepted: int = 0
+    lost: int = 0
 
 
 @contextmanager
@@ -66,18 +73,23 @@ async def _carry(
     network: Network, path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
     """Carry one connection until either side ends it."""
-    if network.resets:
+    try:
+        if network.resets:
+            line: socket.socket = writer.get_extra_info("socket")
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, CUT)
+            return
+        if network.is_silent:
+            await reader.read()  # until the client gives up
+            return
+        await asyncio.sleep(network.connect_seconds + network.round_trip_seconds)
+        while network.is_slow:
+            await asyncio.sleep(POLL_SECONDS)
+        server_reader, server_writer = await asyncio.open_unix_connection(path)
+        await asyncio.gather(
+            _deliver(network, reader, server_writer), _deliver(network, server_reader, writer)
+        )
+    finally:
         writer.transport.abort()
-        return
-    if network.is_silent:
-        await reader.read()  # until the client gives up
-        writer.close()
-        return
-    await asyncio.sleep(network.connect_seconds + network.round_trip_seconds)
-    server_reader, server_writer = await asyncio.open_unix_connection(path)
-    await asyncio.gather(
-        _deliver(network, reader, server_writer), _deliver(network, server_reader, writer)
-    )
 
 
 async def _deliver(
@@ -91,6 +103,7 @@ async def _deliver(
             moment, chunk = await on_the_way.get()
             await asyncio.sleep(moment - asyncio.get_running_loop().time())
             if network.is_silent:
+                network.lost += 1
                 await asyncio.Event().wait()  # lost: nothing arrives any more, not even the end
             if not chunk:
                 return
@@ -120,3 +133,4 @@ async def _close(server: asyncio.Server, carrying: set[asyncio.Task[None]]) -> N
     for task in carrying:
         task.cancel()
     await asyncio.gather(*carrying, return_exceptions=True)
+    await asyncio.sleep(POLL_SECONDS)  # closed transports let go of their sockets a moment later
