@@ -14,6 +14,7 @@ import metrics
 from app import create_app
 from config import Config
 from connection_pool import pool_of
+from embedded import EmbeddedDatabaseError
 from extensions import background_transaction, db
 from identity.local import CAST
 
@@ -83,6 +84,8 @@ def welcome(config: Config, addresses: Iterable[Address]) -> None:
 def _writing(config: Config) -> Iterator[None]:
     try:
         yield
+    except EmbeddedDatabaseError as err:
+        sys.exit(f"neon-dashboard: {err.strerror}")
     except OSError as err:
         sys.exit(f"neon-dashboard: cannot write {config.instance_path}: {err.strerror}")
 

@@ -105,7 +105,9 @@ ARROWS = {
         *("provisioning", "server_status", "service", "shell", "support"),
     },
     "service": set(),
-    "launch": {"app", "config", "connection_pool", "extensions", "identity", "metrics"},
+    "launch": {
+        *("app", "config", "connection_pool", "embedded", "extensions", "identity", "metrics"),
+    },
     "wsgi": {"config", "launch", "logs"},
     "gunicorn.conf": {"config", "doorman", "house", "launch", "logs", "scheduler"},
 }
