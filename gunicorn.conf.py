@@ -51,8 +51,8 @@ _clocks: dict[int, Any] = {}
 def on_starting(server: Any) -> None:
     """In the master, before anything else: one clear line for what cannot work."""
     configure_logs(settings.log_format, is_production=settings.is_production)
-    launch.refuse_busy_ports(server.cfg.address)
-    launch.begin_counting(settings)
+    launch.refuse_busy_ports(server.cfg.address, server.cfg.env_orig)
+    launch.begin_counting(settings, is_upgrade=server.master_pid != 0)
     launch.prepare_database(settings)
 
 

@@ -1,8 +1,9 @@
 """What happens once, before the workers start: the port, the database, a word of welcome."""
 
+import os
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from flask import Flask
@@ -27,9 +28,13 @@ FIRST_CONNECTION_SECONDS = 1.4
 HAS_TABLES = text("SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = current_schema())")
 
 
-def refuse_busy_ports(addresses: Iterable[Address]) -> None:
-    """End with one clear line when somebody else already listens there."""
-    for address in addresses:
+def refuse_busy_ports(addresses: Iterable[Address], environ: Mapping[str, str]) -> None:
+    """End with one clear line when another program already listens there.
+
+    `environ` is the environment that the server was started with: one that inherits its sockets,
+    from systemd or from the server that it replaces, opens none.
+    """
+    for address in () if _inherits_sockets(environ) else addresses:
         if isinstance(address, tuple) and _is_busy(address):
             host, port = address
             sys.exit(f"neon-dashboard: {host}:{port} is in use; stop that program or set BIND")
@@ -41,11 +46,15 @@ def build_app(config: Config) -> Flask:
         return create_app(config)
 
 
-def begin_counting(config: Config) -> None:
-    """Have the processes of this host count together, and begin with what none has counted."""
+def begin_counting(config: Config, *, is_upgrade: bool) -> None:
+    """Have the processes of this host count together, and begin with what none has counted.
+
+    A server that replaces a running one goes on counting where that one ends, or sums would fall.
+    """
     with _writing(config):
         metrics.count_together(config.metrics_path)
-        metrics.forget_the_ended(config.metrics_path)
+        if not is_upgrade:
+            metrics.forget_the_ended(config.metrics_path)
 
 
 def prepare_database(config: Config) -> None:
@@ -88,6 +97,13 @@ def _writing(config: Config) -> Iterator[None]:
         sys.exit(f"neon-dashboard: {err.strerror}")
     except OSError as err:
         sys.exit(f"neon-dashboard: cannot write {config.instance_path}: {err.strerror}")
+
+
+def _inherits_sockets(environ: Mapping[str, str]) -> bool:
+    """Whether gunicorn takes over open sockets: at its own upgrade (SIGUSR2), or from systemd."""
+    if environ.get("LISTEN_PID") == str(os.getpid()):
+        return environ.get("LISTEN_FDS", "0") != "0"
+    return "GUNICORN_PID" in environ and "GUNICORN_FD" in environ
 
 
 def _is_busy(address: tuple[str, int]) -> bool:
