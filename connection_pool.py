@@ -50,6 +50,8 @@ class ConnectionPool(QueuePool):
     but at least as long as a healthy server needs.
     """
 
+    _sqla_logger_namespace = "sqlalchemy.pool"  # as quiet as the pools that come with SQLAlchemy
+
     def __init__(
         self, creator: Any, timeout: float = 30.0, connect_seconds: float = 10.0, **options: Any
     ) -> None:

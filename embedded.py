@@ -293,7 +293,7 @@ def _socket_folder(folder: Path, user: _User | None) -> Path:
     made = Path(tempfile.mkdtemp(prefix="neon-db-"))
     if len(os.fsencode(made / SOCKET_NAME)) > LONGEST_SOCKET_PATH:
         made.rmdir()
-        made = Path(tempfile.mkdtemp(prefix="neon-db-", dir="/tmp"))  # noqa: S108 # nosec B108
+        made = Path(tempfile.mkdtemp(prefix="neon-db-", dir="/tmp"))  # nosec B108
     _give(made, user)
     instance.write_whole(note, str(made).encode())
     return made

@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -50,6 +51,9 @@ _clocks: dict[int, Any] = {}
 
 def on_starting(server: Any) -> None:
     """In the master, before anything else: one clear line for what cannot work."""
+    command = server.START_CTX["args"]
+    if Path(command[1]).name == "__main__.py":  # an upgrade would start inside gunicorn's package
+        command[1:2] = ["-m", "gunicorn"]
     configure_logs(settings.log_format, is_production=settings.is_production)
     launch.refuse_busy_ports(server.cfg.address, server.cfg.env_orig)
     launch.begin_counting(settings, is_upgrade=server.master_pid != 0)

@@ -59,7 +59,7 @@ class Postgres:
         """End it as a power cut would: it finishes nothing and tells nobody."""
         server = self._postmaster()
         server.send_signal(signal.SIGQUIT)
-        assert eventually(lambda: _is_gone(server))
+        assert eventually(lambda: is_gone(server))
         embedded.leave(self.folder)
 
     @contextmanager
@@ -202,7 +202,8 @@ def child_environment(settings: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **settings}
 
 
-def _is_gone(process: psutil.Process) -> bool:
+def is_gone(process: psutil.Process) -> bool:
+    """Whether it has ended, noticed by its parent or not."""
     try:
         is_zombie: bool = process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

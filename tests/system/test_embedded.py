@@ -16,7 +16,7 @@ from sqlalchemy import make_url
 
 import embedded
 from tests.databases import count, opened
-from tests.serving import PROJECT, child_environment, eventually
+from tests.serving import PROJECT, child_environment, eventually, is_gone
 
 ONE = "SELECT 1"
 USE_UNTIL_TOLD = """
@@ -70,7 +70,7 @@ def power_cut(folder: Path) -> str:
     rest = pid_file(folder).read_text()
     for process in [server, *server.children()]:
         process.kill()
-    assert eventually(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE)
+    assert eventually(lambda: is_gone(server))
     return rest
 
 
@@ -183,7 +183,7 @@ def test_server_runs_until_its_last_user_has_left(folder: Path) -> None:
     embedded.leave(folder)
 
     assert was_there
-    assert not server.is_running()
+    assert is_gone(server)
 
 
 def test_user_that_is_killed_keeps_no_server_alive(folder: Path) -> None:
@@ -193,7 +193,7 @@ def test_user_that_is_killed_keeps_no_server_alive(folder: Path) -> None:
         process.kill()
     embedded.leave(folder)
 
-    assert not server.is_running()
+    assert is_gone(server)
 
 
 def test_forked_process_that_ends_takes_no_server_with_it(folder: Path) -> None:
