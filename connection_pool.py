@@ -34,6 +34,8 @@ CONNECTION_LIMIT = 20  # of a process (CONTRACT section 8), those that are openi
 # While the server is silent: the way to it may be another by now, and the old attempt never hear.
 ATTEMPT_INTERVAL_SECONDS = 1.0
 MOST_ATTEMPTS = 10
+# For each answer that SQLAlchemy's first questions get: other attempts wait until it has them all.
+FIRST_ANSWER_SECONDS = 2.0
 ROUND_TRIPS = 4  # BEGIN with the first statement, a second one, COMMIT, and one to spare
 
 
@@ -193,7 +195,7 @@ class ConnectionPool(QueuePool):
     def _attempt(self) -> None:
         """Open one connection; runs in a thread of its own."""
         try:
-            with deadlines.beyond(2 * self.connect_seconds):
+            with deadlines.beyond(2 * self.connect_seconds, statement_seconds=FIRST_ANSWER_SECONDS):
                 record = self._create_connection()
         except Exception as err:  # whatever it is, the threads that wait have to know
             self._note_failure(err)

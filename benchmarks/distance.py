@@ -23,7 +23,7 @@ import embedded
 from extensions import db
 from identity.local import Person
 from tests.databases import app_on
-from tests.faults.crowds import ask, is_served, is_told_to_wait
+from tests.faults.crowds import ask, is_served, is_told_to_wait, provider_of
 from tests.network import network_before
 from tests.serving import Served, served
 
@@ -80,8 +80,8 @@ def _measure_slowness(folder: Path, url: str, connect_seconds: float) -> bool:
                 break
             refused.append(seconds)
             are_coded = are_coded and is_told_to_wait(answer)
+        passed = time.monotonic() - started
     longest = f"{max(refused):.2f} s" if refused else "–"
-    passed = time.monotonic() - started
     print(
         f"| {connect_seconds} s | {len(refused)} × 503 | {longest} | {passed:.1f} s |", flush=True
     )
@@ -98,6 +98,7 @@ def _app_behind_a_network(
         network.connect_seconds = connect_seconds
         settings = {"DATABASE_URL": network.url, "SCHEDULER": "off"}
         with served(folder, awaited=awaited, **settings) as app:
+            provider_of(folder)  # reads its key, which is none of the app's time
             yield app
 
 
