@@ -1,11 +1,11 @@
-"""The development database: PostgreSQL from a wheel, started and stopped with those who use it.
+"""The development database: PostgreSQL from a wheel, stopped with the last process that uses it.
 
 1. Processes that start or stop it take turns, by a lock on a file in the instance folder.
 2. Each process that uses it holds a shared lock on another file. The kernel drops that lock when
    the process ends, however it ends; the last process that leaves stops the server.
-3. `postmaster.pid` is a claim and no proof: after a crash its number may belong to any process.
-   A process counts as the server only if it is a postgres that works in this very data folder.
-   No other process is ever signalled, and a file that names one is removed.
+3. After a crash, the number in `postmaster.pid` may belong to any process. A process counts as the
+   server only if it is a postgres whose working directory is this very data folder. No other
+   process is ever signalled, and a file that names one is removed.
 """
 
 import atexit
@@ -293,7 +293,7 @@ def _socket_folder(folder: Path, user: _User | None) -> Path:
     made = Path(tempfile.mkdtemp(prefix="neon-db-"))
     if len(os.fsencode(made / SOCKET_NAME)) > LONGEST_SOCKET_PATH:
         made.rmdir()
-        made = Path(tempfile.mkdtemp(prefix="neon-db-", dir="/tmp"))  # nosec B108
+        made = Path(tempfile.mkdtemp(prefix="neon-db-", dir="/tmp"))
     _give(made, user)
     instance.write_whole(note, str(made).encode())
     return made

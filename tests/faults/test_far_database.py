@@ -11,6 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+import health
 from connection_pool import pool_of
 from extensions import db
 from house import EXTENSION
@@ -119,6 +120,14 @@ def test_database_that_is_slow_to_connect_keeps_no_request_waiting_and_serves_th
     assert (page.status_code, page.json["checks"]["database"]) == (503, "connecting")
     assert eventually(lambda: sign_in(BOB).status_code == 201, seconds=2)
     assert client.get("/readyz").status_code == 200
+
+
+def test_command_waits_for_a_connection_longer_than_a_request_would(
+    app: Flask, network: Network
+) -> None:
+    network.connect_seconds = 1.5
+
+    assert health.database() == "ok"
 
 
 def test_silent_database_is_down_and_not_connecting_once_it_was_there(
