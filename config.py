@@ -89,6 +89,7 @@ class Config(BaseModel):
     app_env: Literal["development", "production"] = "development"
     instance_path: Path = PROJECT / "instance"
     database_url: Annotated[str, BeforeValidator(_database_url)] | None = SECRET_URL
+    database_connect_seconds: float = Field(default=10, gt=0, le=120)
     redis_url: RedisUrl | None = SECRET_URL
     secret_key: SecretStr | None = None
 

@@ -30,8 +30,9 @@ class Finding:
 def examine(house: House) -> Iterator[Finding]:
     """Look at everything but Clerk, which `identity/checkup.py` looks at."""
     database = health.database()
-    yield Finding("database", database != "down", "unreachable" if database == "down" else "ok")
-    if database == "down":
+    is_reached = database in ("ok", "behind_on_migrations")
+    yield Finding("database", is_reached, "ok" if is_reached else "unreachable")
+    if not is_reached:
         return
     is_behind = database == "behind_on_migrations"
     yield Finding("migrations", not is_behind, _what_to_do() if is_behind else "at head")

@@ -26,6 +26,7 @@ from provisioning.audit import Entry
 from provisioning.departure import depart
 from provisioning.ensure import CHANGES, Ensured, Outcome, ensure
 from provisioning.errors import (
+    DatabaseUnavailableError,
     IdentityUnavailableError,
     NeedsAttentionError,
     ProvisioningUnavailableError,
@@ -167,6 +168,8 @@ class Guarantee:
 
         try:
             return told(entry.door, started, see_through)
+        except DatabaseUnavailableError:
+            raise  # there is nothing to write to either
         except (ProvisioningUnavailableError, NeedsAttentionError):
             _introduce(identity, now)
             raise

@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -51,9 +52,12 @@ _runners: dict[int, Any] = {}
 
 def on_starting(server: Any) -> None:
     """In the master, before anything else: one clear line for what cannot work."""
+    command = server.START_CTX["args"]
+    if Path(command[1]).name == "__main__.py":  # an upgrade would start inside gunicorn's package
+        command[1:2] = ["-m", "gunicorn"]
     configure_logs(settings.log_format, is_production=settings.is_production)
-    launch.refuse_busy_ports(server.cfg.address)
-    launch.begin_counting(settings)
+    launch.refuse_busy_ports(server.cfg.address, server.cfg.env_orig)
+    launch.begin_counting(settings, is_upgrade=server.master_pid != 0)
     launch.prepare_database(settings)
 
 
@@ -63,11 +67,12 @@ def when_ready(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """In each worker, after the fork and with its app: start the clock and the thread for jobs."""
+    """In each worker, after the fork and with its app: connect, start the clock and the jobs."""
+    app = worker.app.wsgi()
+    launch.connect_worker(app)
     # What is loaded by now stays for good: no use in looking through all of it again and again.
     gc.collect()
     gc.freeze()
-    app = worker.app.wsgi()
     _runners[worker.pid] = app.extensions[EXTENSION].jobs
     _runners[worker.pid].start(app, polls=settings.scheduler)
     if settings.scheduler:

@@ -44,6 +44,7 @@ def complaint(**settings: str) -> ConfigError:
     [
         ("app_env", "development"),
         ("database_url", None),
+        ("database_connect_seconds", 10),
         ("redis_url", None),
         ("secret_key", None),
         ("clerk_authorized_parties", frozenset()),
@@ -117,6 +118,7 @@ def test_environment_wins_over_the_env_file(tmp_path: Path) -> None:
         ("WEB_CONCURRENCY", "1.5"),
         ("SESSION_TTL_SECONDS", "-1"),
         ("SWEEP_INTERVAL_SECONDS", "soon"),
+        ("DATABASE_CONNECT_SECONDS", "0"),
         ("RATE_LIMIT_PER_MINUTE", "0"),
         ("ENSURE_RATE_LIMIT_PER_MINUTE", "many"),
         ("TRUSTED_PROXIES", "-1"),
