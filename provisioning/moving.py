@@ -247,9 +247,7 @@ class Mover:
         return cast("CursorResult[Any]", self.session.execute(text(statement), values))
 
 
-def move_rows(
-    session: Session, table: ReferringTable, journey: Journey
-) -> tuple[int, list[Clash]]:
+def move_rows(session: Session, table: ReferringTable, journey: Journey) -> tuple[int, list[Clash]]:
     """Move all rows of one table; returns how many have moved, and which met a rival.
 
     Raises ConflictError where a rival cannot be told, something refers to the row that loses, or

@@ -1,4 +1,4 @@
-"""Tables of another program that refer to profiles, one for each way in which tables can do that."""
+"""Tables of another program that refer to profiles, for each way in which tables can do that."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -154,6 +154,92 @@ SHAPES: dict[str, Shape] = {
         ('"Escola; nova"."o\'b:x%s"',),
         ("do \"dono'",),
     ),
+}
+
+
+# Tables with rows that cannot follow from {gone} to {kept}, each for a reason of its own.
+OBSTACLES = {
+    "a row that refers to the rival by a time": """
+        CREATE TABLE visitas (quando timestamptz UNIQUE, mentorado_id int UNIQUE
+                              REFERENCES mentorados ON DELETE CASCADE);
+        CREATE TABLE notas (quando timestamptz REFERENCES visitas (quando) ON DELETE CASCADE);
+        INSERT INTO visitas VALUES ('2026-01-01 10:00+00', {gone}), ('2026-01-02 10:00+00', {kept});
+        INSERT INTO notas SELECT quando FROM visitas""",
+    "a row that refers to a rival in a partition": """
+        CREATE TABLE pastas (id int, mentorado_id int REFERENCES mentorados, PRIMARY KEY (id),
+                             dia int) PARTITION BY HASH (id);
+        CREATE TABLE pastas_0 PARTITION OF pastas FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+        CREATE TABLE pastas_1 PARTITION OF pastas FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+        CREATE UNIQUE INDEX um_0 ON pastas_0 (mentorado_id);
+        CREATE UNIQUE INDEX um_1 ON pastas_1 (mentorado_id);
+        CREATE TABLE folhas (pasta int REFERENCES pastas ON DELETE CASCADE);
+        INSERT INTO pastas SELECT n, CASE WHEN mod(n, 2) = 0 THEN {gone} ELSE {kept} END
+          FROM generate_series(1, 6) n ON CONFLICT DO NOTHING;
+        INSERT INTO pastas SELECT n, {gone} FROM generate_series(7, 20) n ON CONFLICT DO NOTHING;
+        INSERT INTO pastas SELECT n, {kept} FROM generate_series(21, 40) n ON CONFLICT DO NOTHING;
+        INSERT INTO folhas SELECT id FROM pastas""",
+    "a row that refers to the owner's column": """
+        CREATE TABLE lotes (id int, mentorado_id int REFERENCES mentorados,
+                            PRIMARY KEY (id, mentorado_id));
+        CREATE TABLE itens (lote int, dono int,
+                            FOREIGN KEY (lote, dono) REFERENCES lotes ON DELETE CASCADE);
+        INSERT INTO lotes VALUES (1, {gone}); INSERT INTO itens VALUES (1, {gone})""",
+    "another profile's row in the way": """
+        CREATE TABLE vagas (mentorado_id int REFERENCES mentorados, dia int)
+               PARTITION BY LIST (mentorado_id);
+        CREATE TABLE vagas_a PARTITION OF vagas FOR VALUES IN ({gone});
+        CREATE TABLE vagas_b PARTITION OF vagas DEFAULT;
+        CREATE UNIQUE INDEX um_dia ON vagas_b (dia);
+        INSERT INTO vagas VALUES ({gone}, 1), ({other}, 1)""",
+    "no partition for the kept profile": """
+        CREATE TABLE restrita (mentorado_id int REFERENCES mentorados)
+               PARTITION BY LIST (mentorado_id);
+        CREATE TABLE restrita_a PARTITION OF restrita FOR VALUES IN ({gone});
+        INSERT INTO restrita VALUES ({gone})""",
+    "a check": """
+        CREATE TABLE marcas (mentorado_id int REFERENCES mentorados CHECK (mentorado_id <> {kept}));
+        INSERT INTO marcas VALUES ({gone})""",
+    "an exclusion": """
+        CREATE TABLE salas (mentorado_id int REFERENCES mentorados,
+                            EXCLUDE USING btree (mentorado_id WITH =));
+        INSERT INTO salas VALUES ({gone}), ({kept})""",
+    "a generated column": """
+        CREATE TABLE geradas (n int, mentorado_id int GENERATED ALWAYS AS (n) STORED
+                              REFERENCES mentorados);
+        INSERT INTO geradas VALUES ({gone})""",
+    "a trigger that raises": """
+        CREATE TABLE fechada (mentorado_id int REFERENCES mentorados);
+        INSERT INTO fechada VALUES ({gone});
+        CREATE FUNCTION fecha() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'fechada'; END $$;
+        CREATE TRIGGER fecha BEFORE UPDATE ON fechada FOR EACH ROW EXECUTE FUNCTION fecha()""",
+    "a trigger that swallows": """
+        CREATE TABLE surda (mentorado_id int REFERENCES mentorados ON DELETE CASCADE);
+        INSERT INTO surda VALUES ({gone});
+        CREATE FUNCTION engole() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+        CREATE TRIGGER engole BEFORE UPDATE ON surda FOR EACH ROW EXECUTE FUNCTION engole()""",
+    "a trigger that takes the change back": """
+        CREATE TABLE teimosa (mentorado_id int REFERENCES mentorados ON DELETE CASCADE);
+        INSERT INTO teimosa VALUES ({gone});
+        CREATE FUNCTION volta() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN NEW.mentorado_id := OLD.mentorado_id; RETURN NEW; END $$;
+        CREATE TRIGGER volta BEFORE UPDATE ON teimosa FOR EACH ROW EXECUTE FUNCTION volta()""",
+    "a rule that does nothing": """
+        CREATE TABLE muda (mentorado_id int REFERENCES mentorados ON DELETE CASCADE);
+        INSERT INTO muda VALUES ({gone});
+        CREATE RULE nada AS ON UPDATE TO muda DO INSTEAD NOTHING""",
+    "two users with one profile": """
+        ALTER TABLE users ADD COLUMN perfil int UNIQUE REFERENCES mentorados ON DELETE SET NULL;
+        INSERT INTO users (clerk_id, perfil) VALUES ('user_x', {gone}), ('user_y', {kept})""",
+    "profiles that point at each other": """
+        ALTER TABLE mentorados ADD COLUMN indicado_por int UNIQUE REFERENCES mentorados;
+        INSERT INTO mentorados (nome_completo, turma, indicado_por)
+        VALUES ('x', 'neon', {gone}), ('y', 'neon', {kept})""",
+    "an address that the kept profile lacks": """
+        ALTER TABLE mentorados ADD UNIQUE (email);
+        UPDATE mentorados SET email = NULL WHERE id = {kept};
+        CREATE TABLE envios (para varchar REFERENCES mentorados (email) ON DELETE SET NULL);
+        INSERT INTO envios VALUES ('gone@example.com')""",
 }
 
 
