@@ -63,8 +63,8 @@ def adopt(*, dry_run: bool, as_json: bool) -> None:
 def _past() -> Report:
     report = adopting.past_report()
     if report is None:
-        elsewhere = ", ".join(adopting.schemas_elsewhere())
-        hint = f"; there is one in the schema {elsewhere}: set search_path" if elsewhere else ""
+        similar = ", ".join(adopting.similar_tables())
+        hint = f"; there are {similar}: set search_path, or rename them" if similar else ""
         raise click.ClickException(
             f"there is no other program's installation in this database{hint}"
         )

@@ -109,10 +109,10 @@ def is_to_be_adopted() -> bool:
         return inspection.is_foreign(connection, ours)
 
 
-def schemas_elsewhere() -> list[str]:
-    """Schemas with another program's installation that the search path does not lead to."""
+def similar_tables() -> list[str]:
+    """Tables of another schema or case that may be the ones that are meant."""
     with db.engine.connect() as connection:
-        return inspection.schemas_elsewhere(connection)
+        return inspection.similar_tables(connection)
 
 
 def rehearse() -> Report:

@@ -1,7 +1,7 @@
 """Use the program on an installation that was just taken over, and take all of it back.
 
-The comparison in `migrations/inspection.py` sees columns, keys and rules. Triggers, rewrite rules and
-row security of another program show only when rows are written.
+The comparison in `migrations/inspection.py` sees columns, keys and checks. What triggers and rewrite
+rules of another program do shows only when rows are written.
 """
 
 from collections.abc import Callable

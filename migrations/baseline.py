@@ -1,7 +1,7 @@
-"""The four tables that this program shares with an existing installation, as 0001 and 0002 make them.
+"""The tables that this program shares with an existing installation, as 0001 and 0002 create them.
 
-An installation that is taken over is compared with these definitions, column by column. They stay as
-they are: what a later migration changes is no part of them.
+An installation that is taken over is compared with these definitions, column by column. They do not
+change: what a later migration changes is no part of them.
 """
 
 from collections.abc import Callable

@@ -29,15 +29,18 @@ COLUMNS = sa.text("""
            a.attgenerated <> '' AS is_generated,
            a.attidentity AS identity,
            coalesce(o.collisdeterministic, true) AS is_deterministic,
-           coalesce(pg_get_serial_sequence(quote_ident(n.nspname) || '.' || quote_ident(c.relname),
-                                           a.attname),
-                    (SELECT p.refobjid::regclass::text FROM pg_depend p
-                       JOIN pg_class s ON s.oid = p.refobjid AND s.relkind = 'S'
-                      WHERE p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid
-                        AND p.refclassid = 'pg_class'::regclass)) AS sequence
+           (SELECT q.oid::regclass::text
+              FROM pg_class q
+             WHERE q.relkind = 'S' AND (EXISTS (
+                       SELECT 1 FROM pg_depend p  -- of an identity column
+                        WHERE p.classid = 'pg_class'::regclass AND p.objid = q.oid
+                          AND p.refclassid = 'pg_class'::regclass AND p.refobjid = a.attrelid
+                          AND p.refobjsubid = a.attnum AND p.deptype = 'i') OR EXISTS (
+                       SELECT 1 FROM pg_depend p  -- of the default
+                        WHERE p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid
+                          AND p.refclassid = 'pg_class'::regclass AND p.refobjid = q.oid))
+             LIMIT 1) AS sequence
       FROM pg_attribute a
-      JOIN pg_class c ON c.oid = a.attrelid
-      JOIN pg_namespace n ON n.oid = c.relnamespace
       JOIN pg_type t ON t.oid = a.atttypid
       LEFT JOIN pg_collation o ON o.oid = a.attcollation
       LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum

@@ -5,7 +5,7 @@ one is a problem, with what a person has to do. Nothing is written here.
 """
 
 import re
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -18,6 +18,7 @@ from migrations.catalogue import FoundColumn, FoundForeignKey, FoundTable, Found
 DIALECT = postgresql.dialect()
 ON_DELETE = {"SET NULL": "n", "CASCADE": "c"}
 LIMIT = re.compile(r"character varying(?:\((\d+)\))?")
+INCONVERTIBLE = ("uuid", "bytea", "json", "jsonb")
 OWN_CHECKS = ("((mes >= 1) AND (mes <= 12))",)  # as PostgreSQL writes them
 CAST = re.compile(r"::[\w\" .]+(?:\(\d+\))?$")
 
@@ -68,16 +69,19 @@ class UniqueKey:
         return Repair(f"{table} has at most one row for each {listed}", do, undo)
 
 
-def compare(expected: sa.Table, found: FoundTable, taken: Set[str]) -> Iterator[Finding]:
-    """All differences of the table's form; what its rows hold is the subject of `row_checks.py`.
+def compare(
+    expected: sa.Table, tables: Mapping[str, FoundTable], taken: Set[str]
+) -> Iterator[Finding]:
+    """All differences of one of the tables' form; their rows are the subject of `row_checks.py`.
 
     `taken` are the names of the schema's tables and indexes.
     """
+    found = tables[expected.name]
     for column in expected.columns:
         yield from _compare_column(column, found)
     yield from _further_columns(expected, found)
     yield from _unique_keys(expected, found, taken)
-    yield from _foreign_keys(expected, found)
+    yield from _foreign_keys(expected, tables)
     yield from _own_checks(expected, found)
 
 
@@ -160,7 +164,7 @@ def _missing(expected: Column, found: FoundTable) -> Finding:
     if expected.foreign_keys or (not expected.nullable and default is None):
         return Problem(table, name, "is missing", f"ALTER TABLE {table} ADD COLUMN {definition} …")
     if not expected.nullable:
-        definition += f" NOT NULL"
+        definition += " NOT NULL"
     if default is not None:
         definition += f" DEFAULT {default}"
     return Repair(
@@ -192,9 +196,13 @@ def _type_problem(expected: Column, column: FoundColumn, found: FoundTable) -> P
 def _type_remedy(expected: Column, column: FoundColumn, found: FoundTable) -> str:
     """How to get the column its type; a default of the old type would be in the way."""
     wanted, name = type_of(expected), column.quoted
-    if isinstance(expected.type, postgresql.ENUM) and column.labels:
-        return f"give {column.type} the name {wanted} in this schema, or the column that type"
-    using = f"{name}::{wanted}"
+    if column.labels and "." in column.type:
+        return f"ALTER TYPE {column.type} SET SCHEMA {quoted(found.schema)}"
+    if column.labels and column.type not in baseline.ENUMS:
+        return f"ALTER TYPE {column.type} RENAME TO {wanted}"
+    if column.type in INCONVERTIBLE:
+        return f"give it the type {wanted}; its values cannot be converted"
+    using = f"{name}::text::{wanted}" if column.labels else f"{name}::{wanted}"
     if column.type == "boolean":
         using = f"(CASE WHEN {name} THEN 'sim' ELSE 'nao' END)::{wanted}"
     elif column.type.startswith(("numeric", "double", "real", "money")):
@@ -321,8 +329,12 @@ def _is_new_each_time(column: FoundColumn) -> bool:
     return column.identity != "" or "(" in (column.default or "")
 
 
-def _foreign_keys(expected: sa.Table, found: FoundTable) -> Iterator[Finding]:
+def _foreign_keys(expected: sa.Table, tables: Mapping[str, FoundTable]) -> Iterator[Finding]:
+    """Keys of ours, unless the table that they point at has problems of its own, and any other."""
+    found = tables[expected.name]
     wanted = {str(key.parent.name): key for key in expected.foreign_keys}
+    if any(key.column.table.name not in tables for key in wanted.values()):
+        return
     for key in found.foreign_keys:
         ours = [name for name in key.columns if name in expected.columns]
         reference = wanted.get(ours[0]) if len(key.columns) == 1 and ours else None
@@ -333,15 +345,21 @@ def _foreign_keys(expected: sa.Table, found: FoundTable) -> Iterator[Finding]:
             yield _added_key(reference, found)
 
 
-def _own_checks(expected: sa.Table, found: FoundTable) -> Iterator[Problem]:
-    """Checks that have the name of one of ours, and say something else."""
-    for constraint in expected.constraints:
-        name = f"{found.name}_{constraint.name}_check"
-        for check in found.checks:
-            if isinstance(constraint, sa.CheckConstraint) and check.name == name:
-                if check.expression not in OWN_CHECKS:
-                    alter = f"ALTER TABLE {found.name} RENAME CONSTRAINT {name} TO {name}_old"
-                    yield Problem(found.name, name, "has the name of a check of ours", alter)
+def _own_checks(expected: sa.Table, found: FoundTable) -> Iterator[Repair]:
+    """Checks that have the name of one of ours and say something else get another name."""
+    names = {
+        DIALECT.identifier_preparer.format_constraint(constraint)
+        for constraint in expected.constraints
+        if isinstance(constraint, sa.CheckConstraint)
+    }
+    for check in found.checks:
+        if check.name in names and check.expression not in OWN_CHECKS:
+            alter, other = f"ALTER TABLE {found.name} RENAME CONSTRAINT", f"{check.name}_old"
+            yield Repair(
+                f"the check {check.name} gets the name {other}",
+                f"{alter} {check.name} TO {other}",
+                f"{alter} {other} TO {check.name}",
+            )
 
 
 def _is_same(expected: sa.ForeignKey, key: FoundForeignKey) -> bool:

@@ -1,7 +1,8 @@
-"""Everything that keeps another program's installation from being taken over, found before a change.
+"""All that keeps another program's installation from being taken over, found before any change.
 
 The four shared tables are compared with the baseline, their rows and rules with what the program
-reads and writes; the names that our migrations need must be free. All problems are told at once.
+reads and writes; the names that our migrations need must be free. All problems are reported at
+once.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -22,14 +23,14 @@ ANY_OF_OURS = sa.text("""
                     WHERE to_regclass(quote_ident(name)) IS NOT NULL)
 """)
 REVISIONS = sa.text("SELECT version_num FROM alembic_version")
-# Where tables of these names are, in whatever case: of the current schema, on the path, elsewhere.
+# Where tables of these names are, in whatever case; the most likely one of each name comes first.
 PLACES = sa.text("""
     SELECT lower(c.relname) AS wanted, quote_ident(c.relname) AS quoted, n.nspname AS schema,
            n.nspname = current_schema() AS is_here, pg_table_is_visible(c.oid) AS is_visible
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE lower(c.relname) = ANY (CAST(:names AS text[])) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
        AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-     ORDER BY is_visible DESC, is_here DESC, c.relname
+     ORDER BY is_visible DESC, c.relname = lower(c.relname) DESC, is_here DESC, c.relname
 """)
 RELATIONS = sa.text("""
     SELECT c.relname, t.relname AS owner
@@ -56,7 +57,8 @@ RIGHTS = sa.text("""
 """)
 # Tables that refer to profiles or users: their rows are looked for at logins and moved in merges.
 REFERRING = sa.text("""
-    SELECT DISTINCT c.conrelid::regclass::text AS name, row_security_active(c.conrelid) AS hides_rows,
+    SELECT DISTINCT c.conrelid::regclass::text AS name,
+           row_security_active(c.conrelid) AS hides_rows,
            has_schema_privilege(t.relnamespace, 'USAGE')
                AND has_table_privilege(c.conrelid, 'SELECT, UPDATE, DELETE') AS is_open
       FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid
@@ -70,8 +72,8 @@ class AdoptionRefusedError(RuntimeError):
     """An installation cannot be taken over as it stands; nothing was changed."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        lines = [f"{len(problems)} things have to be put right first", *map(str, problems)]
-        super().__init__("\n  ".join(lines))
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} to solve first"
+        super().__init__("\n  ".join([count, *map(str, problems)]))
         self.problems = tuple(problems)
 
 
@@ -113,18 +115,26 @@ def revisions(connection: Connection) -> set[str]:
     return set(connection.scalars(REVISIONS))
 
 
-def schemas_elsewhere(connection: Connection) -> list[str]:
-    """Schemas that are not on the search path and have both of the tables that we need."""
-    found: dict[str, set[str]] = {}
-    for place in connection.execute(PLACES, {"names": ["users", "mentorados"]}):
-        if not place.is_visible:
-            found.setdefault(place.schema, set()).add(place.wanted)
-    return [schema for schema, tables in found.items() if len(tables) > 1]
+def refusal_of_revision(connection: Connection) -> AdoptionRefusedError | None:
+    """The error for tables under our names and an `alembic_version` that is another program's."""
+    if not connection.scalar(ANY_OF_OURS, {"names": NAMES}):
+        return None
+    found = ", ".join(sorted(revisions(connection)))
+    what = f"holds a revision that this version does not know ({found})"
+    remedy = "rename that table, unless a newer version of this program has made it"
+    return AdoptionRefusedError([Problem("alembic_version", None, what, remedy)])
+
+
+def similar_tables(connection: Connection) -> list[str]:
+    """Tables of the names that we need in another schema or case, where both of them are there."""
+    found = connection.execute(PLACES, {"names": ["users", "mentorados"]}).all()
+    is_both = len({place.wanted for place in found}) > 1
+    return [f"{quoted(place.schema)}.{place.quoted}" for place in found if is_both]
 
 
 def find_problems(connection: Connection, later: Later) -> list[Problem]:
     """All that keeps this installation from being taken over; nothing is changed."""
-    problems = [*_rights(connection), *_places(connection), *_revision(connection)]
+    problems = [*_rights(connection), *_places(connection)]
     found = [table for name in NAMES if (table := read_table(connection, name))]
     kinds = {table.name: list(_kind(table)) for table in found}
     problems += [problem for kind in kinds.values() for problem in kind]
@@ -136,7 +146,7 @@ def find_problems(connection: Connection, later: Later) -> list[Problem]:
     taken = {row.relname: row.owner for row in connection.execute(RELATIONS)}
     for expected in baseline.TABLES:
         if table := tables.get(expected.name):
-            problems += [x for x in compare(expected, table, set(taken)) if isinstance(x, Problem)]
+            problems += [x for x in compare(expected, tables, set(taken)) if isinstance(x, Problem)]
             problems += _rows(connection, expected, tables)
             problems += _later_columns(table, later)
     problems += _missing_types(connection, tables)
@@ -146,10 +156,10 @@ def find_problems(connection: Connection, later: Later) -> list[Problem]:
 
 def find_repairs(connection: Connection, expected: sa.Table) -> list[Repair]:
     """What evens out the differences of one table, in the order in which it is to be done."""
-    found = read_table(connection, expected.name)
-    assert found is not None
+    tables = {name: table for name in NAMES if (table := read_table(connection, name))}
     taken = {row.relname for row in connection.execute(RELATIONS)}
-    findings = [*compare(expected, found, taken), *row_checks.check_sequence(connection, found)]
+    sequence = row_checks.check_sequence(connection, tables[expected.name])
+    findings = [*compare(expected, tables, taken), *sequence]
     return [finding for finding in findings if isinstance(finding, Repair)]
 
 
@@ -176,30 +186,25 @@ def _places(connection: Connection) -> Iterator[Problem]:
     for place in connection.execute(PLACES, {"names": NAMES}):
         places.setdefault(place.wanted, place)
     for name in NAMES:
-        place = places.get(name)
-        if place is None or not (place.is_visible or place.is_here):
-            if name not in OPTIONAL:
-                where = f", but there is one in the schema {place.schema}" if place else ""
-                remedy = "check that this is the right database and search_path"
-                yield Problem(name, None, f"is missing{where}", remedy)
-        elif not place.is_here:
-            what = f"is in the schema {place.schema}, new tables would be made in another one"
-            remedy = f"let search_path begin with {quoted(place.schema)}"
-            yield Problem(name, None, what, remedy)
-        elif place.quoted != name:
-            remedy = f"ALTER TABLE {place.quoted} RENAME TO {name}"
-            yield Problem(name, None, f"is missing, but there is {place.quoted}", remedy)
+        problem = _place_problem(name, places.get(name))
+        if problem is not None:
+            yield problem
 
 
-def _revision(connection: Connection) -> Iterator[Problem]:
-    found = revisions(connection)
-    if found:
-        what = f"holds a revision that this version does not know: {', '.join(sorted(found))}"
-        remedy = (
-            "if it is another program's, rename that table; if a newer version of this program "
-            "made it, use that version"
-        )
-        yield Problem("alembic_version", None, what, remedy)
+def _place_problem(name: str, place: sa.Row | None) -> Problem | None:
+    if place is None or not (place.is_visible or place.is_here):
+        if name in OPTIONAL:
+            return None
+        where = f", but there is one in the schema {place.schema}" if place else ""
+        remedy = "check that this is the right database and search_path"
+        return Problem(name, None, f"is missing{where}", remedy)
+    if not place.is_here:
+        what = f"is in the schema {place.schema}, new tables would be made in another one"
+        return Problem(name, None, what, f"let search_path begin with {quoted(place.schema)}")
+    if place.quoted != name:
+        remedy = f"ALTER TABLE {place.quoted} RENAME TO {name}"
+        return Problem(name, None, f"is missing, but there is {place.quoted}", remedy)
+    return None
 
 
 def _kind(found: FoundTable) -> Iterator[Problem]:

@@ -1,7 +1,7 @@
 """Tables whose rows refer to another table's, found in the catalogue, and how SQL reaches them.
 
-A foreign key may have several columns, point at another column than `id`, and stand on one partition
-only. Tables that inherit from one that refers to profiles do so too, although the key does not hold
+A foreign key may have several columns, point at another column than `id`, and stand on a single
+partition. Tables that inherit from one that refers to profiles do so too, although the key does not hold
 for them. Row `t` is one of such a table; `l0`, `g0`, `k0` are, for its first reference, the profile
 that goes as listed in `adoption_losers`, that profile itself and its keeper.
 """

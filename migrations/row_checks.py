@@ -1,4 +1,4 @@
-"""Rows of an existing installation that the program could not read, and rules that it would break."""
+"""Rows of an existing installation that the program cannot read, rules that refuse what it writes."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -146,7 +146,7 @@ def check_sequence(connection: Connection, found: FoundTable) -> Iterator[Proble
         return
     state = connection.execute(
         sa.text(f"SELECT last_value, is_called FROM {column.sequence}")
-    ).one()  # noqa: S608 - as above
+    ).one()
     upcoming = state.last_value + sequence.step * state.is_called
     highest = connection.scalar(sa.text(f"SELECT coalesce(max(id), 0) FROM {found.name}"))  # noqa: S608 - as above
     needed = max(upcoming, (highest or 0) + 1)
@@ -210,7 +210,7 @@ def _refused_values(
     rule = check.expression.replace(":", r"\:")
     query = sa.text(
         f"SELECT left(to_jsonb(probe)::text, 120) FROM (SELECT * FROM {', '.join(sources)}) AS probe"
-        f" WHERE NOT coalesce(({rule}), true) LIMIT 1"  # noqa: S608 - as above
+        f" WHERE NOT coalesce(({rule}), true) LIMIT 1"
     )
     try:
         with connection.begin_nested():

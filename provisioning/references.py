@@ -1,4 +1,4 @@
-"""Tables whose rows refer to a profile, found in the database's catalogue; also tables we don't know.
+"""Tables whose rows refer to a profile, found in the catalogue; also those that we do not know.
 
 A foreign key may consist of several columns, point at another column than `id`, or stand on one
 partition only. It does not hold for tables that inherit from its own, whose rows refer to the
@@ -153,7 +153,7 @@ def _rows_of(table: ReferringTable) -> str:
     """The rows that refer to the mentorado :id, but for one that refers to itself."""
     another = " AND r.ctid <> m.ctid" if table.table_name == MENTORADOS else ""
     refers = table.refers("r", "m")
-    return f"FROM {table.rows} r, mentorados m WHERE m.id = :id AND {refers}{another}"  # noqa: S608 - quoted
+    return f"FROM {table.rows} r, mentorados m WHERE m.id = :id AND {refers}{another}"
 
 
 def _referring_table(keys: list[Row]) -> ReferringTable:

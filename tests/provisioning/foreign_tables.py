@@ -1,4 +1,4 @@
-"""Tables of another program that refer to profiles, for each way in which tables can do that."""
+"""Tables of another program that refer to profiles, in each way in which tables can do that."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
