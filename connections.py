@@ -19,8 +19,8 @@ import deadlines
 GRACE_SECONDS = 0.15
 # A wait for a lock ends before its statement would, so that the error says which of the two it was.
 LOCK_SHARE = 0.75
-# A sweep that is frozen in the middle of a batch, or whose host is gone, would keep thousands of rows
-# locked until TCP gives up, hours later. Requests lock few, and would pay for another statement.
+# A sweep that is frozen in the middle of a batch, or whose host is gone, would keep thousands of
+# rows locked until TCP gives up, hours later. Requests lock few, and each statement costs them.
 LONGEST_IDLE = 10_000  # milliseconds
 LONGEST_REQUEST = 1_000
 
