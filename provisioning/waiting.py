@@ -9,17 +9,8 @@ from provisioning.rows import MentoradoRow
 
 AUTO_CREATE = "auto_create"  # key of the stored kill switch in app_settings
 CHOICES = 20  # of one address; more would be a mistake of another kind
-ADDRESS_LOCKS = 20_251  # first half of the advisory keys that stand for an address
-
-
-def lock_address(session: Session, address: str) -> None:
-    """Take turns with pre-registration and with others of this address.
-
-    A lock of the transaction, not of the session, so that a pooler may sit between. Whoever locks
-    people's rows as well does so before, and profiles after: in one order nobody waits in a circle.
-    """
-    key = func.hashtext(func.normalized_address(address))
-    session.execute(select(func.pg_advisory_xact_lock(ADDRESS_LOCKS, key)))
+# First half of the advisory keys that stand for an address (`address_holders.lock_addresses`).
+ADDRESS_LOCKS = 20_251
 
 
 def waiting_for(session: Session, address: str) -> tuple[int, ...]:
