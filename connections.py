@@ -14,9 +14,10 @@ import deadlines
 
 # A wait for a lock ends before its statement would, so that the error says which of the two it was.
 LOCK_SHARE = 0.75
-# A process that is frozen in the middle of a transaction, or whose host is gone, would keep its
-# locks until TCP gives up, hours later; between two statements of ours there is next to no time.
+# A sweep that is frozen in the middle of a batch, or whose host is gone, would keep thousands of
+# rows locked until TCP gives up, hours later. Requests lock few, and each statement costs them.
 LONGEST_IDLE = 10_000  # milliseconds
+LONGEST_REQUEST = 1_000
 
 
 class LeanCursor(extensions.cursor):
@@ -70,10 +71,10 @@ def opening() -> str:
         return "BEGIN; "
     milliseconds = max(1, round(seconds * 1000))  # 0 would mean no limit at all
     lock = max(1, round(milliseconds * LOCK_SHARE))
-    return (
-        f"BEGIN; SET LOCAL statement_timeout = {milliseconds}; SET LOCAL lock_timeout = {lock}; "
-        f"SET LOCAL idle_in_transaction_session_timeout = {LONGEST_IDLE}; "
-    )
+    limits = f"SET LOCAL statement_timeout = {milliseconds}; SET LOCAL lock_timeout = {lock}; "
+    if milliseconds > LONGEST_REQUEST:
+        limits += f"SET LOCAL idle_in_transaction_session_timeout = {LONGEST_IDLE}; "
+    return f"BEGIN; {limits}"
 
 
 def _is_in_transaction(connection: extensions.connection) -> bool:

@@ -82,11 +82,12 @@ def add(session: Session, wanted: JobRequest) -> AdminJob:
     A submit at the same time waits here for the other's commit. Raises KeyReusedError where the key
     belongs to another request.
     """
+    digest = wanted.digest
     values = {
         "kind": wanted.kind,
         "status": JobStatus.QUEUED,
         "dry_run": wanted.dry_run,
-        "digest": wanted.digest,
+        "digest": digest,
         "options": wanted.options,
         "content": wanted.content,
         "requested_by": wanted.entry.actor_id,
@@ -96,7 +97,7 @@ def add(session: Session, wanted: JobRequest) -> AdminJob:
     added = insert(AdminJob).values(id=wanted.key, **values).on_conflict_do_nothing()
     session.execute(added)
     job = session.get_one(AdminJob, wanted.key)
-    if job.digest != wanted.digest:
+    if job.digest != digest:
         raise KeyReusedError
     return job
 

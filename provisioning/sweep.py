@@ -204,36 +204,34 @@ class _Pass:
         """Do all of it; raises SweepStoppedError, LeaseLostError and what the database raises."""
         if not self.is_dry:
             self._tidy_up()
-        worklist = self._worklist()
-        self.counts.total = (
-            self.counts.scanned + worklist.count_missing() + worklist.count_once_failed()
-        )
+        worklist, hands = self._worklist(), self._hands()
+        missing = worklist.count_missing()
+        self.counts.total = self.counts.scanned + missing + worklist.count_once_failed()
         self._tell()
-        hands = self._hands()
-        self._singles(worklist, hands)
+        singles = self._newcomers(worklist, hands, missing)
+        while not self._take(singles, RETRIES_SECONDS):
+            self._newcomers(worklist, hands, worklist.count_missing())
         failed = (partial(hands.one, clerk_id) for clerk_id in worklist.once_failed())
         is_done = self._take(failed, RETRIES_SECONDS)
         if isinstance(hands, Closing):
             self._identities(worklist, hands)
         while not is_done and self.run.trigger != runs.CLOCK:
-            self._newcomers(worklist, hands)
+            self._newcomers(worklist, hands, worklist.count_missing())
             is_done = self._take(failed, RETRIES_SECONDS)
 
-    def _singles(self, worklist: Worklist, hands: Closing | Forecast) -> None:
-        singles = self._newcomers(worklist, hands)
-        while not self._take(singles, RETRIES_SECONDS):
-            self._newcomers(worklist, hands)
+    def _newcomers(
+        self, worklist: Worklist, hands: Closing | Forecast, missing: int
+    ) -> Iterator[Step]:
+        """Users without a failed attempt, of whom so many have no profile.
 
-    def _newcomers(self, worklist: Worklist, hands: Closing | Forecast) -> Iterator[Step]:
-        """Users without a failed attempt; returns the steps for those who are left over, who may be
-        slow and are done one by one.
+        Returns the steps for those who are left over, who may be slow and are done one by one.
         """
         if isinstance(hands, Closing):
             self._take(partial(hands.together, group) for group in worklist.groups(GROUP_SIZE))
         # Level-triggered within the run as well: whom no group could help is still to be found.
         singles = (partial(hands.one, clerk_id) for clerk_id in worklist.who_might_link())
         self._take(singles, SINGLES_SECONDS)
-        if worklist.count_missing():
+        if missing:
             pace = Pace(self.sweeper.batch_size, self.sweeper.monotonic)
             ranges = worklist.ranges(pace)
             self._take(partial(pace.timed, partial(hands.many, ids)) for ids in ranges)

@@ -11,7 +11,7 @@ function rest(form, isBusy) {
 
 document.addEventListener("submit", (event) => {
   const form = event.target;
-  if (event.defaultPrevented) return;
+  if (event.defaultPrevented || form.method !== "post") return;
   if (form.hasAttribute(BUSY)) return event.preventDefault();
   form.setAttribute(BUSY, "true");
   // Later, because a button that is disabled now would not be sent.

@@ -24,6 +24,7 @@ from provisioning.jobs import JobRequest
 from provisioning.registration import MentoradoExistsError, pre_register
 from tests.cast import NOW
 from tests.databases import app_on, count, locking, opened
+from tests.relay import relayed
 
 ADMIN = Entry("admin", "req-1", actor_id=None, reason="Turma nova")
 REGISTERED = "SELECT count(*) FROM mentorados WHERE email LIKE 'p%@example.com'"
@@ -269,6 +270,21 @@ def test_job_of_a_killed_process_goes_on_behind_its_last_batch(app: Flask, url: 
     assert (after_one_batch, while_its_lease_lasts, count(url, REGISTERED)) == (4, 4, 10)
     assert (job.status, job.counts, job.scanned) == ("succeeded", {"new": 10}, 10)
     assert [result["line"] for result in job.results] == list(range(2, 12))
+
+
+def test_batch_whose_commit_was_not_answered_is_not_done_again(url: str, tmp_path: Path) -> None:
+    with relayed(url) as relay, app_on(tmp_path, relay.url):
+        job_id = add(a_list_of(10))
+        deadlines.begin(1.5)
+        runner(lambda *_: relay.withholds.set()).run_now(job_id)
+        deadlines.end()
+        relay.withholds.clear()
+        let_the_lease_end(url)
+
+        runner().run_pending()
+
+        assert (relay.has_withheld.is_set(), count(url, REGISTERED)) == (True, 10)
+        assert found(job_id).counts == {"new": 10}
 
 
 def test_process_that_has_lost_its_job_writes_nothing_more(app: Flask, url: str) -> None:

@@ -131,6 +131,14 @@ def test_limits_end_with_their_transaction(engine: Engine) -> None:
         assert list(connection.scalars(LIMITS)) == [0, 0]
 
 
+@pytest.mark.parametrize(("seconds", "idle"), [(0.9, "0"), (5.0, "10s"), (60.0, "10s")])
+def test_frozen_sweep_does_not_keep_its_locks(engine: Engine, seconds: float, idle: str) -> None:
+    with deadlines.within(seconds + GRACE_SECONDS), engine.connect() as connection:
+        limit = connection.scalar(text("SHOW idle_in_transaction_session_timeout"))
+
+    assert limit == idle
+
+
 def test_time_that_is_up_is_no_limit_of_nothing() -> None:
     with deadlines.within(0):
         assert "statement_timeout = 1;" in opening()
