@@ -311,7 +311,7 @@ class Asker:
             started=started,
             ended=ended,
             status=status,
-            code=_code(status, document, received),
+            code=read_code(status, document, received),
             shown=shown_by(path, status, document, received),
         )
         self.stage.seen.answers.append(answer)
@@ -343,6 +343,15 @@ def shown_by(path: str, status: int, document: Mapping[str, Any], body: bytes) -
     if path.startswith("/api/auth/"):
         return _shown_profile(document.get("mentorado"), is_own=False, document=document)
     return Shown()
+
+
+def read_code(status: int, document: Mapping[str, Any], body: bytes) -> str | None:
+    """The code of a refusal: of a problem document, or of a page."""
+    if status < 400:
+        return None
+    found = DATA_CODE.search(body)
+    code: str | None = document.get("code") or (found[1].decode() if found else None)
+    return code
 
 
 def _shown_profile(
@@ -412,15 +421,6 @@ def _json(body: bytes) -> Mapping[str, Any]:
         return {}
     document: Mapping[str, Any] = json.loads(body)
     return document
-
-
-def _code(status: int, document: Mapping[str, Any], body: bytes) -> str | None:
-    """The code of a refusal: of a problem document, or of a page."""
-    if status < 400:
-        return None
-    found = DATA_CODE.search(body)
-    code: str | None = document.get("code") or (found[1].decode() if found else None)
-    return code
 
 
 def set_up(folder: Path, seed: int, ends: ExitStack) -> Stage:
