@@ -20,7 +20,6 @@ from benchmarks.chaos_rules import ADMINISTRATION, PROFILE
 from benchmarks.chaos_stage import (
     ADMIN,
     ASSISTANTS,
-    WEBHOOK_SECRET,
     Asker,
     Exchange,
     Stage,
@@ -445,11 +444,12 @@ def send(asker: Asker, person: Person, event: str, age_seconds: int) -> Exchange
         "updated_at": (now.timestamp() - age_seconds) * 1000,
     }
     body = json.dumps({"type": event, "data": told})
+    secret = asker.stage.provider.webhook_secret
     message_id = f"msg_{person.clerk_id}_{event}_{age_seconds}"
     headers = {
         "svix-id": message_id,
         "svix-timestamp": str(int(now.timestamp())),
-        "svix-signature": Webhook(WEBHOOK_SECRET).sign(message_id, now, body),
+        "svix-signature": Webhook(secret).sign(message_id, now, body),
         "Content-Type": "application/json",
     }
     return asker.ask(None, "POST", "/webhooks/clerk", body=body.encode(), headers=headers)

@@ -1,12 +1,29 @@
-"""A chaos run of seconds: everything happens, everything is judged, and no rule is broken."""
+"""A chaos run of seconds breaks no rule, and what the program answers is read right."""
 
 import json
 from pathlib import Path
 
 import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
 
 from benchmarks import chaos
-from benchmarks.chaos_rules import RULES, TIMED_RULES
+from benchmarks.chaos_operations import ENROL, FormReader
+from benchmarks.chaos_rules import ADMINISTRATION, PROFILE, RULES, TIMED_RULES, Shown
+from benchmarks.chaos_stage import read_code, shown_by
+from identity.local import ADMIN_EMAIL, Person
+from models import Mentorado
+from tests.cast import ALICE, BOB
+from tests.fixtures import Browser, Sign
+
+ADMIN = Person("user_admin", "Dona Admin", ADMIN_EMAIL)
+OURS = {"Origin": "http://localhost"}
+LEFT_OVER = """
+INSERT INTO users (id, clerk_id, deleted_at)
+VALUES (1, 'user_alone', NULL), (2, 'user_gone', now());
+INSERT INTO mentorados (user_id, nome_completo, turma) VALUES (2, 'Unrecorded', 'neon')
+"""
 
 
 def test_seconds_of_chaos_break_no_rule_and_are_on_record(
@@ -20,3 +37,70 @@ def test_seconds_of_chaos_break_no_rule_and_are_on_record(
     assert (kept["seed"], kept["faults"] != []) == (1, True)
     assert min(len(kept["record"][name]) for name in ("answers", "changes")) > 50
     assert [rule for rule in (*RULES, *TIMED_RULES) if rule not in said] == []
+
+
+def test_database_is_asked_for_what_must_not_be_left_over(connection: Connection) -> None:
+    connection.execute(text(LEFT_OVER))
+
+    found = [len(connection.execute(text(query)).all()) for query in chaos.LEFTOVERS.values()]
+
+    assert found == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/auth/me", "/api/mentorados/me", "/api/mentorados/me/overview", "/dashboard"]
+)
+def test_what_a_user_is_served_is_seen(
+    client: FlaskClient, browser_of: Browser, sign: Sign, alice: Mentorado, path: str
+) -> None:
+    shown = shown_in(browser_of(ALICE), path)
+
+    assert shown.access == PROFILE
+    assert shown.clerk_id in (None, ALICE.clerk_id)
+    assert shown.owner_id in (None, alice.user_id)
+    assert shown.mentorado_id in (None, alice.id)
+    assert (shown.mentorado_id is None) == (path in ("/api/mentorados/me/overview", "/dashboard"))
+
+
+def test_creation_that_is_told_is_seen(client: FlaskClient, sign: Sign) -> None:
+    answers = [client.post("/api/auth/ensure", headers=sign(BOB)) for _ in range(2)]
+
+    seen = [
+        shown_by("/api/auth/ensure", a.status_code, a.json or {}, a.get_data()) for a in answers
+    ]
+    assert [(shown.is_created, shown.access) for shown in seen] == [
+        (True, PROFILE),
+        (False, PROFILE),
+    ]
+
+
+def test_administration_that_is_served_is_seen(browser_of: Browser) -> None:
+    paths = ("/api/admin/users", "/admin/mentorados/novos")
+
+    assert [shown_in(browser_of(ADMIN), path).access for path in paths] == [ADMINISTRATION] * 2
+    assert [shown_in(browser_of(BOB), path) for path in paths] == [Shown()] * 2
+
+
+@pytest.mark.parametrize("path", ["/api/admin/users", "/admin/mentorados/novos"])
+def test_code_of_a_refusal_is_read(browser_of: Browser, path: str) -> None:
+    answer = browser_of(BOB).get(path)
+
+    assert read_code(answer.status_code, answer.json or {}, answer.get_data()) == "forbidden"
+
+
+def test_page_that_asks_for_a_confirmation_is_read_as_a_browser_would(browser_of: Browser) -> None:
+    content = "nome;e-mail\nEva;eva@example.com"
+
+    page = browser_of(ADMIN).post(ENROL, data={"lista": content}, headers=OURS)
+
+    reader = FormReader()
+    reader.feed(page.get_data(as_text=True))
+    [form] = [form for form in reader.forms if "confirmado" in form]
+    assert form["lista"].splitlines() == content.splitlines()
+
+
+def shown_in(client: FlaskClient, path: str) -> Shown:
+    """What a browser is shown at that address."""
+    answer = client.get(path)
+    document = answer.json if answer.is_json else {}
+    return shown_by(path, answer.status_code, document or {}, answer.get_data())
