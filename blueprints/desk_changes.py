@@ -21,8 +21,7 @@ from extensions import transaction
 from house import house
 from models import Mentorado
 from provisioning import merging
-from provisioning.audit import Entry
-from provisioning.confirming import Change, Preview, confirm, preview
+from provisioning.confirming import Preview, Proposal, confirm, preview
 from provisioning.moving import Clash
 from provisioning.registration import MentoradoExistsError
 from provisioning.repairs import ConflictError
@@ -56,10 +55,17 @@ class Matter:
             return url_for("desk_people.show", user_id=self.subject_id)
         return url_for("desk_mentees.show", mentorado_id=self.subject_id)
 
-    def change(self, told: Told, entry: Entry) -> Change:
-        """What is to be done, in a session that is still to come."""
-        now = house().now()
-        return lambda session: self.offer.do(session, self.subject_id, told, entry, now)
+    def proposal(self, told: Told) -> Proposal:
+        """The change with its values, to be previewed or confirmed."""
+        now, is_person = house().now(), self.subject == PERSON
+        return Proposal(
+            name=f"{self.subject}/{self.subject_id}/{self.key}",
+            values=told,
+            change=lambda s, entry: self.offer.do(s, self.subject_id, told, entry, now),
+            look=self.offer.look(self.subject, self.subject_id, told),
+            user_id=self.subject_id if is_person else None,
+            mentorado_id=None if is_person else self.subject_id,
+        )
 
 
 @desk_changes.get(PATH)
@@ -98,7 +104,7 @@ def _shown(matter: Matter, given: Mapping[str, str], note: str = "") -> Response
         matter=matter,
         given=told,
         note=note,
-        mark=shown.mark,
+        mark=shown.digest,
         changes=differences(shown.before, shown.after),
         clashes=clashes,
     )
@@ -106,11 +112,10 @@ def _shown(matter: Matter, given: Mapping[str, str], note: str = "") -> Response
 
 
 def _preview(matter: Matter, told: Told) -> tuple[Preview, tuple[Clash, ...]]:
-    entry, look = admins_entry(), matter.offer.look(matter.subject, matter.subject_id, told)
-    change, now = matter.change(told, entry), house().now()
+    entry, proposal, now = admins_entry(), matter.proposal(told), house().now()
 
     def work(session: Session) -> tuple[Preview, tuple[Clash, ...]]:
-        shown = preview(session, change, look)
+        shown = preview(session, proposal, entry=entry)
         if matter.key != "unir":
             return shown, ()
         journey = journey_of(matter.subject_id, told, entry)
@@ -123,10 +128,9 @@ def _done(matter: Matter) -> ResponseReturnValue:
     try:
         told = matter.read(request.form)
         reason = checked(Because, {"reason": request.form.get("reason", "")}).reason
-        change = matter.change(told, admins_entry(reason))
-        look = matter.offer.look(matter.subject, matter.subject_id, told)
-        mark = request.form[MARK]
-        concerned = run_with_retry(lambda session: confirm(session, change, look, mark=mark))
+        proposal, entry = matter.proposal(told), admins_entry(reason)
+        digest = request.form[MARK]
+        concerned = run_with_retry(lambda s: confirm(s, proposal, digest=digest, entry=entry))
     except ConflictError as err:
         return _shown(matter, request.form, CONFLICTS[err.kind])
     except (InvalidInputError, MentoradoExistsError) as err:

@@ -11,7 +11,8 @@ from flask.typing import ResponseReturnValue
 
 from blueprints.addresses import taken_apart
 from blueprints.auth import local_path
-from blueprints.errors import NotFoundError, UnauthenticatedError
+from blueprints.errors import CsrfError, NotFoundError, UnauthenticatedError
+from blueprints.origin import is_from_our_pages
 from blueprints.stance import public_unlimited
 from house import house
 from identity.cookies import DEV_BROWSER, SESSION
@@ -25,6 +26,19 @@ local_clerk = Blueprint("local_clerk", __name__, url_prefix="/local-clerk")
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}  # where apps under development live
 LONGEST_PAGE = 500
+
+
+@local_clerk.before_request
+def refuse_other_sites() -> None:
+    """Serve developers of this machine only: anybody who signs in here may be the admin.
+
+    A page of another site could reach it through a name that it has pointed at this machine, or by
+    a form. Raises NotFoundError and CsrfError.
+    """
+    if taken_apart(request.host_url).hostname not in LOOPBACK:
+        raise NotFoundError("the development identity provider has loopback names only")
+    if request.method == "POST" and "Origin" in request.headers and not is_from_our_pages():
+        raise CsrfError("a form of another site")
 
 
 @local_clerk.get("/sign-in")

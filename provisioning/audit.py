@@ -32,6 +32,7 @@ class Entry:
     request_id: str | None = None
     actor_id: int | None = None
     reason: str | None = None
+    confirmation: str | None = None  # the digest of the preview that an admin has confirmed
 
     @property
     def is_sign_in(self) -> bool:
@@ -82,6 +83,8 @@ def record_each(
 def values_of(entry: Entry, event: str, details: dict[str, Any] | None = None) -> dict[str, Any]:
     """What an event says apart from whom it concerns."""
     why = {"reason": entry.reason} if entry.reason else {}
+    if entry.confirmation:
+        why["confirmation"] = entry.confirmation
     return {
         "event": event,
         "entry": entry.door,

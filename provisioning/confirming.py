@@ -1,63 +1,96 @@
-"""A change by hand in two steps: done and taken back to be shown, then done as it was shown."""
+"""A change by hand in two steps: done and rolled back to be shown, then done as it was shown."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from hashlib import blake2b
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from provisioning.facts import Facts, digest
-from provisioning.registration import MentoradoExistsError
-from provisioning.repairs import (
-    Conflict,
-    ConflictError,
-    UnknownMentoradoError,
-    UnknownPersonError,
-)
+from models import AuditEvent
+from provisioning.audit import Entry
+from provisioning.facts import Facts
+from provisioning.repairs import Conflict, ConflictError
 
-Change = Callable[[Session], list[str]]  # returns the Clerk ids of those it concerns
+Change = Callable[[Session, Entry], list[str]]  # returns the Clerk ids of those it concerns
 Look = Callable[[Session], dict[str, Facts]]  # by what they are about
 
-REFUSALS = (ConflictError, MentoradoExistsError, UnknownMentoradoError, UnknownPersonError)
+RECENT_EVENTS = 10_000  # among which a confirmation is looked for; far more than a second click
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A change that an admin may confirm: what is done, to what, with which values, and how to
+    look at it. `user_id` and `mentorado_id` say whose audit events count as news about it.
+    """
+
+    name: str
+    values: Mapping[str, object]
+    change: Change
+    look: Look
+    user_id: int | None = None
+    mentorado_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What is there, what would be, and the mark of the latter."""
+    """What is there, what would be, and the digest that binds a confirmation to both."""
 
     before: dict[str, Facts]
     after: dict[str, Facts]
-
-    @property
-    def mark(self) -> str:
-        """What a confirmation must carry, so that nothing else is done than was shown."""
-        return digest(self.after)
+    digest: str
 
 
-def preview(session: Session, change: Change, look: Look) -> Preview:
-    """Do it, look at it, take it back. Raises what the change raises."""
-    before = look(session)
+def preview(session: Session, proposal: Proposal, *, entry: Entry) -> Preview:
+    """Do the change, look at it, and roll it back. Raises what the change raises."""
     with session.begin_nested() as savepoint:
-        change(session)
-        session.flush()  # so that the look sees it
-        after = look(session)
+        shown, _ = _do(session, proposal, entry)
         savepoint.rollback()
-    return Preview(before, after)
+    return shown
 
 
-def confirm(session: Session, change: Change, look: Look, *, mark: str) -> list[str]:
-    """Do what was shown, or nothing.
+def confirm(session: Session, proposal: Proposal, *, digest: str, entry: Entry) -> list[str]:
+    """Do what was shown, once, or nothing; returns the Clerk ids of those it concerns.
 
-    What was done already, by a second click or by somebody else, counts as done. Raises
-    ConflictError where it would come to something else than was shown, and what the change raises.
+    The digest stands for the change, its values, the admin, the state before and after, and the
+    last audit event about it: it confirms nothing else, and no second time. A second click on the
+    same button has nothing to do and returns []. Raises ConflictError where it would come to
+    something else than was shown, and what the change raises.
     """
-    try:
-        with session.begin_nested():
-            concerned = change(session)
-            session.flush()  # so that the look sees it
-            if digest(look(session)) != mark:
-                raise ConflictError(Conflict.NOT_AS_SHOWN)
-    except REFUSALS:
-        if digest(look(session)) != mark:
-            raise
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(digest, 0))))
+    if _is_done(session, digest):
         return []
+    with session.begin_nested():
+        shown, concerned = _do(session, proposal, replace(entry, confirmation=digest))
+        if shown.digest != digest:
+            raise ConflictError(Conflict.NOT_AS_SHOWN)
     return concerned
+
+
+def _do(session: Session, proposal: Proposal, entry: Entry) -> tuple[Preview, list[str]]:
+    before, position = proposal.look(session), _last_event(session, proposal)
+    concerned = proposal.change(session, entry)
+    session.flush()  # so that the look sees it
+    after = proposal.look(session)
+    bound = [proposal.name, dict(proposal.values), entry.actor_id, position, before, after]
+    content = json.dumps(bound, sort_keys=True, ensure_ascii=False, default=str)
+    return Preview(before, after, blake2b(content.encode(), digest_size=12).hexdigest()), concerned
+
+
+def _last_event(session: Session, proposal: Proposal) -> int:
+    """The id of the last audit event about the user or the profile; 0 for none."""
+    if proposal.user_id is not None:
+        about = AuditEvent.user_id == proposal.user_id
+    else:
+        about = AuditEvent.mentorado_id == proposal.mentorado_id
+    return session.scalar(select(func.max(AuditEvent.id)).where(about)) or 0
+
+
+def _is_done(session: Session, digest: str) -> bool:
+    newest = select(func.max(AuditEvent.id)).scalar_subquery()
+    done = select(AuditEvent.id).where(
+        AuditEvent.id > newest - RECENT_EVENTS,
+        AuditEvent.details["confirmation"].astext == digest,
+    )
+    return session.scalars(done.limit(1)).one_or_none() is not None

@@ -1,9 +1,5 @@
 """What a change by hand is about, as it stands: to be shown before, and compared after."""
 
-import json
-from collections.abc import Mapping
-from hashlib import blake2b
-
 from sqlalchemy.orm import Session
 
 from models import Mentorado
@@ -35,12 +31,6 @@ def facts_about_profile(session: Session, mentorado_id: int) -> Facts:
         value = getattr(profile, column)
         facts[column] = value if isinstance(value, int | None) else str(value)
     return facts | count_references(session, mentorado_id)
-
-
-def digest(facts: Mapping[str, Facts]) -> str:
-    """A short text that is the same for the same facts."""
-    content = json.dumps(facts, sort_keys=True, ensure_ascii=False)
-    return blake2b(content.encode(), digest_size=12).hexdigest()
 
 
 def _of_person(row: PersonRow) -> Facts:
