@@ -293,7 +293,7 @@ def _socket_folder(folder: Path, user: _User | None) -> Path:
     made = Path(tempfile.mkdtemp(prefix="neon-db-"))
     if len(os.fsencode(made / SOCKET_NAME)) > LONGEST_SOCKET_PATH:
         made.rmdir()
-        made = Path(tempfile.mkdtemp(prefix="neon-db-", dir="/tmp"))
+        made = Path(tempfile.mkdtemp(prefix="neon-db-", dir=Path(os.sep, "tmp")))
     _give(made, user)
     instance.write_whole(note, str(made).encode())
     return made

@@ -17,7 +17,7 @@ from extensions import db
 from house import EXTENSION
 from identity.local import Person
 from launch import connect_worker
-from tests.cast import ALICE, BOB, CHARLIE
+from tests.cast import ALICE, BOB
 from tests.databases import app_on, locking, opened
 from tests.network import Network, network_before
 from tests.serving import eventually
@@ -80,17 +80,17 @@ def test_far_database_is_served_from_the_first_login_on(
     connect(app)
     client.set_cookie("__session", app.extensions[EXTENSION].local.token(ALICE))
 
-    logins = [sign_in(person).status_code for person in (BOB, CHARLIE, BOB)]
-    dashboards = [client.get(DASHBOARD).status_code for _ in range(2)]
+    logins = [sign_in(BOB).status_code for _ in range(2)]
+    first_page = client.get(DASHBOARD).status_code
     ready = client.get("/readyz").json
 
-    assert (logins, dashboards) == ([201, 201, 200], [200, 200])
+    assert (logins, first_page) == ([201, 200], 200)
     assert ready is not None
     assert ready["checks"]["database"] == "ok"
     assert network.accepted == 1
 
 
-@pytest.mark.parametrize("round_trip_seconds", [0.0, 0.07, 0.2])
+@pytest.mark.parametrize("round_trip_seconds", [0.0, 0.2])
 def test_lock_that_stays_is_a_coded_503_at_any_distance(
     app: Flask, network: Network, url: str, sign_in: SignIn, round_trip_seconds: float
 ) -> None:
