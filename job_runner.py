@@ -19,7 +19,7 @@ from typing import Protocol
 
 import structlog
 from flask import Flask
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 import deadlines
@@ -28,7 +28,7 @@ from models import AdminJob
 from provisioning import jobs
 from provisioning.imports import UnreadableListError
 from provisioning.jobs import LeaseLostError, NotNowError, Step
-from provisioning.retry import is_connection_lost, is_unavailable, patiently
+from provisioning.retry import is_unavailable, patiently
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +39,10 @@ JOIN_SECONDS = 3.0  # a batch that is on when the process stops takes less
 
 BATCH_SECONDS = 5.0  # of a batch in the background, far below the lease
 PATIENCE_SECONDS = 3.0  # with an error that can pass, until the batch is split
+# SQLSTATE (PostgreSQL, appendix A) of what one row can cause: its data, a constraint, a trigger;
+# and of rows that another program holds. Anything else is about the server or about ourselves.
+ITEM_CLASSES = ("22", "23", "P0")
+ITEM_STATES = ("40P01", "55P03", "57014")
 PARTS = 4  # into which a batch that fails is split
 SPARE_SECONDS = 0.5  # of a request, for what comes after the job
 SHORTEST_TRY_SECONDS = 0.2
@@ -121,7 +125,7 @@ class JobRunner:
         bounds = Bounds(_within_request, _time_left, lambda: not _time_left())
         try:
             self._run_next(bounds, job_id)
-        except SQLAlchemyError as err:
+        except (SQLAlchemyError, LeaseLostError) as err:
             log.info("job_left_to_background", job_id=str(job_id), reason=type(err).__name__)
         self.wake()
 
@@ -136,8 +140,9 @@ class JobRunner:
             self._tidy_up()
             while not self._stopping.is_set() and self._run_next(bounds):
                 pass
-        except SQLAlchemyError as err:
-            log.warning("job_put_off", reason=type(err).__name__)
+        except Exception as err:  # whatever is wrong with one job, the thread has to go on
+            is_ours = not isinstance(err, SQLAlchemyError | LeaseLostError)
+            log.warning("job_put_off", reason=type(err).__name__, exc_info=err if is_ours else None)
             # Until the lease of the job has surely ended: it may be that it could not be released.
             self._retry_until = self.clock() + 2 * jobs.LEASE.total_seconds()
 
@@ -170,7 +175,8 @@ class JobRunner:
             held.give_up(err, work)
             raise
         else:
-            log.info("admin_action", action=work.action, entry="admin", actor_id=job.requested_by)
+            action = "preview" if job.dry_run else work.action
+            log.info("admin_action", action=action, entry="admin", actor_id=job.requested_by)
             log.info("job_finished", job_id=str(job.id))
 
     def _work_through(self, held: "_HeldJob", work: Work) -> None:
@@ -181,7 +187,7 @@ class JobRunner:
                 step = held.batch(work, size)
                 suspects = max(0, suspects - size)
             except SQLAlchemyError as err:
-                if is_connection_lost(err):
+                if not _is_about_an_item(err):
                     raise
                 log.warning("job_batch_split", size=size, reason=type(err).__name__)
                 held.beat()
@@ -266,10 +272,16 @@ class _HeldJob:
     def give_up(self, err: Exception, work: Work | None) -> None:
         """Release the job where the database is to blame; otherwise trying again would not help."""
         with suppress(SQLAlchemyError, LeaseLostError):
-            if is_unavailable(err):
+            if is_unavailable(err) or isinstance(err, OperationalError):
                 self.release()
             else:
                 self.fail(type(err).__name__, work)
+
+
+def _is_about_an_item(err: SQLAlchemyError) -> bool:
+    """Whether one item of a batch may be to blame, and the others can be done without it."""
+    sqlstate = getattr(getattr(err, "orig", None), "pgcode", None) or ""
+    return sqlstate[:2] in ITEM_CLASSES or sqlstate in ITEM_STATES
 
 
 def _within_request() -> AbstractContextManager[Session]:

@@ -25,6 +25,7 @@ from provisioning.registration import MentoradoExistsError, pre_register
 from tests.cast import NOW
 from tests.databases import app_on, count, locking, opened
 from tests.relay import relayed
+from tests.serving import eventually
 
 ADMIN = Entry("admin", "req-1", actor_id=None, reason="Turma nova")
 REGISTERED = "SELECT count(*) FROM mentorados WHERE email LIKE 'p%@example.com'"
@@ -322,6 +323,24 @@ def test_line_that_the_database_refuses_keeps_no_other_back(app: Flask, url: str
     refused = [result["line"] for result in job.results if result["verdict"] == "refused"]
     assert (job.status, job.counts) == ("succeeded", {"new": 9, "refused": 1})
     assert (refused, count(url, REGISTERED)) == ([9], 9)
+
+
+def test_thread_goes_on_after_a_job_that_fails_by_our_own_fault(app: Flask, url: str) -> None:
+    broken, sound = add("nome;e-mail\nX;x@example.com"), add(a_list_of(4))
+
+    def works(job: AdminJob) -> Work:
+        if job.id == broken:
+            raise RuntimeError
+        return small_batches(job)
+
+    thread = JobRunner({JobKind.IMPORT: works}, lambda *_: None)
+    thread.start(app, polls=True)
+    try:
+        assert eventually(lambda: found(sound).status == "succeeded")
+    finally:
+        thread.stop()
+
+    assert (found(broken).status, found(broken).error) == ("failed", "RuntimeError")
 
 
 def test_import_waits_for_the_batch_of_another_and_blames_no_line(app: Flask, url: str) -> None:
