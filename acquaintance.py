@@ -5,7 +5,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from extensions import transaction
 from identity.directory import Directory
-from identity.errors import ProviderUnavailableError
+from identity.errors import ProviderUnavailableError, UnusableAnswerError
 from provisioning import people
 from provisioning.identity import Identity
 
@@ -18,14 +18,14 @@ QUESTION_SECONDS = 0.45  # the database's, for whether there is anything to ask
 def learned(directory: Directory | None, identity: Identity) -> Identity:
     """This identity, completed by the provider unless that has been done before.
 
-    No transaction is open while the provider is asked. Where it does not answer the person is
-    provisioned from their token alone, and the sweep completes them later.
+    No transaction is open while the provider is asked. Where it does not answer, or not usably, the
+    person is provisioned from their token alone, and the sweep completes them later.
     """
     if identity.is_complete or directory is None or _is_known(identity.clerk_id):
         return identity
     try:
         told = directory.look_up(identity.clerk_id, wait_seconds=LOOKUP_SECONDS)
-    except ProviderUnavailableError as err:
+    except (ProviderUnavailableError, UnusableAnswerError) as err:
         log.warning("identity_not_completed", reason=str(err))
         return identity
     return identity.completed_by(told)

@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import click
+from alembic.util import CommandError
 from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
 
 import adopting
 from adopting import Report
+from migrations.inspection import AdoptionRefusedError
 
 WHY = {
     "history": "it has months or feedback",
@@ -29,7 +32,11 @@ def register(app: Flask) -> None:
 def adopt(*, dry_run: bool, as_json: bool) -> None:
     """Take over the database of an existing installation.
 
-    Brings its tables into our form, in one transaction: interrupted, nothing has changed. Each
+    First compares its tables with what the program reads and writes. What is missing is added; of
+    anything else that is in the way each table and column is named, with what to do, and nothing is
+    changed (exit 1).
+
+    Then brings its tables into our form, in one transaction: interrupted, nothing has changed. Each
     person keeps one profile; what makes room is archived, and `flask db downgrade base` brings it
     back. Tables that we do not know stay as they are, their rows follow the profile that is kept.
 
@@ -38,7 +45,15 @@ def adopt(*, dry_run: bool, as_json: bool) -> None:
       flask adopt                     changes it, and tells the same
       flask adopt --json              afterwards: what was changed
     """
-    report = _done(is_rehearsal=dry_run) if adopting.is_to_be_adopted() else _past()
+    try:
+        report = _done(is_rehearsal=dry_run) if adopting.is_to_be_adopted() else _past()
+    except AdoptionRefusedError as err:
+        if as_json:
+            click.echo(json.dumps({"problems": [asdict(problem) for problem in err.problems]}))
+        raise click.ClickException(f"nothing was changed: {err}") from err
+    except (RuntimeError, CommandError, SQLAlchemyError) as err:
+        first_line = str(getattr(err, "orig", err)).splitlines()[0]
+        raise click.ClickException(f"nothing was changed: {first_line}") from err
     if as_json:
         click.echo(json.dumps(report.as_json(), ensure_ascii=False))
     else:
@@ -48,19 +63,20 @@ def adopt(*, dry_run: bool, as_json: bool) -> None:
 def _past() -> Report:
     report = adopting.past_report()
     if report is None:
-        raise click.ClickException("there is no other program's installation in this database")
+        similar = ", ".join(adopting.similar_tables())
+        hint = f"; there are {similar}: set search_path, or rename them" if similar else ""
+        raise click.ClickException(
+            f"there is no other program's installation in this database{hint}"
+        )
     return report
 
 
 def _done(*, is_rehearsal: bool) -> Report:
-    try:
-        return adopting.rehearse() if is_rehearsal else adopting.adopt()
-    except (RuntimeError, SQLAlchemyError) as err:
-        first_line = str(getattr(err, "orig", err)).splitlines()[0]
-        raise click.ClickException(f"nothing was changed: {first_line}") from err
+    return adopting.rehearse() if is_rehearsal else adopting.adopt()
 
 
 def _lines(report: Report) -> Iterator[str]:
+    yield from report.changes
     yield f"{len(report.decisions)} profiles make room for another one of the same person"
     for decision in report.decisions:
         yield (

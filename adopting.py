@@ -10,18 +10,21 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from flask import current_app
 from sqlalchemy import Connection, TextClause, text
 
 from extensions import db
+from migrations import inspection
 
 BUSINESS = ("users", "mentorados", "metricas_mensais", "feedbacks")
 SAMPLE = 20
 MIGRATE = "migrate"  # Flask-Migrate's extension
 
-IS_LEGACY = text("""
-    SELECT to_regclass('users') IS NOT NULL AND to_regclass('mentorados') IS NOT NULL
-       AND to_regclass('alembic_version') IS NULL
+CHANGES = text("""
+    SELECT coalesce(jsonb_path_query_array(facts, '$.changes[*].what'), '[]')
+      FROM adoptions ORDER BY id DESC LIMIT 1
 """)
 DECISIONS = text("""
     SELECT coalesce(facts -> 'decisions', '[]') FROM adoptions ORDER BY id DESC LIMIT 1
@@ -73,10 +76,12 @@ class Report:
     """What taking over changes, in ids and counts; what a row holds is in the row, and afterwards
     in the archive.
 
+    `changes` are those of the tables' form, apart from times and what is new in every database.
     `decisions` name the profile that stays and why: `history` (months or feedback), `used`
     (anything else refers to it), `older`, or `first` (the lower id).
     """
 
+    changes: list[str]
     times: dict[str, list[str]]
     decisions: list[dict[str, Any]]
     moved: dict[str, int]
@@ -98,14 +103,23 @@ class RehearsedError(Exception):
 
 def is_to_be_adopted() -> bool:
     """Whether the database is one that another program has made, and that is not ours yet."""
+    scripts = ScriptDirectory.from_config(_config())
+    ours = {script.revision for script in scripts.walk_revisions()}
     with db.engine.connect() as connection:
-        return bool(connection.scalar(IS_LEGACY))
+        return inspection.is_foreign(connection, ours)
+
+
+def similar_tables() -> list[str]:
+    """Tables of another schema or case that may be the ones that are meant."""
+    with db.engine.connect() as connection:
+        return inspection.similar_tables(connection)
 
 
 def rehearse() -> Report:
     """Do it all, look at it, and take it back; the tables are locked meanwhile.
 
-    Raises what the migrations raise; nothing is changed in any case.
+    Raises what the migrations raise, AdoptionRefusedError for an installation that cannot be taken
+    over; nothing is changed in any case.
     """
     seen: list[Report] = []
 
@@ -138,6 +152,7 @@ def read_report(connection: Connection) -> Report:
     """What was changed, read from what the adoption has left."""
     rows = {table: connection.scalar(text(COUNTED.format(table=table))) for table in BUSINESS}
     return Report(
+        changes=connection.scalar(CHANGES) or [],
         times=connection.scalar(TIMES, {"tables": list(BUSINESS)}) or {},
         decisions=connection.scalar(DECISIONS) or [],
         moved=connection.scalar(MOVED) or {},
@@ -161,6 +176,11 @@ def _counted(connection: Connection, ids: TextClause) -> dict[str, Any]:
 
 def _upgrade(look: Callable[[Connection], None]) -> None:
     """Migrate, and have a look before the commit."""
-    config = current_app.extensions[MIGRATE].migrate.get_config()
+    config = _config()
     config.attributes["at_the_end"] = look
     command.upgrade(config, "head")
+
+
+def _config() -> Config:
+    config: Config = current_app.extensions[MIGRATE].migrate.get_config()
+    return config

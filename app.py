@@ -2,11 +2,13 @@
 
 import secrets
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flask import Flask
 from flask_bootstrap import Bootstrap5
+from sqlalchemy import make_url
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import adopt_command
@@ -19,11 +21,13 @@ import shell
 import support
 from allowance import Allowances
 from blueprints.answers import LARGEST_FORM_BYTES
+from blueprints.csv_lists import read_list
 from blueprints.doors import open_doors
 from config import Config
-from connections import LeanConnection, watch_for_hang_ups
+from connection_pool import CONNECTION_LIMIT, ConnectionPool, pool_of, prepare_engine
+from connections import LeanConnection
 from context_cache import ContextCache
-from extensions import cache, db, migrate, watch_for_outages
+from extensions import cache, db, migrate
 from flights import Flights
 from gauges import Gauges
 from guarantee import Guarantee
@@ -38,17 +42,27 @@ from identity.local_sessions import LocalSessions
 from identity.returns import Returns
 from identity.throttle import DEVELOPMENT, PRODUCTION, Throttle
 from identity.tokens import TokenVerifier
-from outage import Outage
+from job_runner import JobRunner
+from models.admin_job import JobKind
 from perseverance import Perseverance
 from provisioning.attempts import RetryPolicy
+from provisioning.imports import mentee_import
 from provisioning.linking import Rules
+from provisioning.mentoring import goals_of_all
+from server_status import ServerStatus
 from service import Service
 
 BODY_LIMIT = 64 * 1024
 PARTS_LIMIT = 100  # of a multipart form; our largest has some twenty
-CONNECTION_LIMIT = 20  # CONTRACT section 8, for each process
-POOL_TIMEOUT_SECONDS = 0.4  # fits into the patience of a request more than once
+CONNECTION_WAIT_SECONDS = 1.0  # of a request that is to be answered within two
 BACKGROUND_CONNECTIONS = 3  # the clock, beside one connection for each request thread
+# libpq's names: a probe after half a minute of silence, the end after three more without answer.
+KEEPALIVES = {
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,  # milliseconds that the peer may leave data unacknowledged
+}
 CACHE_TIMEOUT_SECONDS = 0.1  # a hanging Redis must cost less than the question it spares
 CACHE_ENTRIES = 50_000
 
@@ -66,8 +80,8 @@ def create_app(config: Config) -> Flask:
         extension.init_app(app)
     migrate.init_app(app)
     with app.app_context():
-        watch_for_hang_ups(db.engine)
-        app.extensions[EXTENSION] = _house(config, watch_for_outages(db.engine))
+        prepare_engine(db.engine)
+        app.extensions[EXTENSION] = _house(config, pool_of(db.engine).server)
     open_doors(app, config)
     cli.register(app)
     support.register(app)
@@ -94,14 +108,23 @@ def _flask_settings(config: Config) -> dict[str, Any]:
 def _engine_options(config: Config) -> dict[str, Any]:
     return {
         "hide_parameters": True,  # they hold names and addresses, and errors are logged
+        "poolclass": ConnectionPool,
         "pool_size": min(config.web_threads + BACKGROUND_CONNECTIONS, CONNECTION_LIMIT),
-        "max_overflow": 0,
-        "pool_timeout": POOL_TIMEOUT_SECONDS,
+        "pool_timeout": CONNECTION_WAIT_SECONDS,
+        "connect_seconds": config.database_connect_seconds,
+        "use_native_hstore": False,  # no table has such a column, and asking is a round trip
         "connect_args": {
             "application_name": "neon-dashboard",
             "connection_factory": LeanConnection,
+            **_keepalives(config),
         },
     }
+
+
+def _keepalives(config: Config) -> dict[str, int]:
+    """Have TCP notice a peer that is gone without a word; what the URL says about it counts."""
+    given = make_url(config.database_url or "postgresql://").query
+    return {name: value for name, value in KEEPALIVES.items() if name not in given}
 
 
 def _cache_settings(config: Config) -> dict[str, Any]:
@@ -118,20 +141,22 @@ def _cache_settings(config: Config) -> dict[str, Any]:
     }
 
 
-def _house(config: Config, outage: Outage) -> House:
+def _house(config: Config, server: ServerStatus) -> House:
     local = sessions = None
     if config.uses_local_identity:
         local = LocalIdentityProvider(config.instance_path / "identity")
         sessions = LocalSessions(local)
     api = _clerk_api(config)
     verifier = _verifier(config, local)
-    guarantee = _guarantee(config, outage, _directory(config, local or api))
+    guarantee = _guarantee(config, server, _directory(config, local or api))
+    gauges = Gauges(guarantee.rules, timedelta(seconds=config.sweep_interval_seconds), _now)
     return House(
         config=config,
         verifier=verifier,
         handshakes=_handshakes(config, verifier, api),
         guarantee=guarantee,
-        gauges=Gauges(guarantee.rules, timedelta(seconds=config.sweep_interval_seconds), _now),
+        gauges=gauges,
+        jobs=_jobs(guarantee, gauges),
         allowances=Allowances(
             config.rate_limit_per_minute,
             config.ensure_rate_limit_per_minute,
@@ -143,6 +168,20 @@ def _house(config: Config, outage: Outage) -> House:
         now=_now,
         local=local,
         local_sessions=sessions,
+    )
+
+
+def _jobs(guarantee: Guarantee, gauges: Gauges) -> JobRunner:
+    def make_known(_: str, clerk_ids: Iterable[str]) -> None:
+        guarantee.contexts.publish(clerk_ids)
+        gauges.renew()
+
+    return JobRunner(
+        {
+            JobKind.IMPORT: lambda job: mentee_import(job, read_list(job.content or ""), _now()),
+            JobKind.GOALS: lambda job: goals_of_all(job.options, _now()),
+        },
+        make_known,
     )
 
 
@@ -174,13 +213,13 @@ def _directory(config: Config, source: Source | None) -> Directory | None:
     return Directory(source, Throttle(budget)) if source else None
 
 
-def _guarantee(config: Config, outage: Outage, directory: Directory | None) -> Guarantee:
+def _guarantee(config: Config, server: ServerStatus, directory: Directory | None) -> Guarantee:
     interval = timedelta(seconds=config.sweep_interval_seconds)
     admins = config.admin_emails | ({ADMIN_EMAIL} if config.uses_local_identity else set())
     return Guarantee(
         Rules(config.enable_auto_create, config.enrolment == "invited", admins),
         ContextCache(config.session_ttl_seconds, rules_key=",".join(sorted(admins))),
-        Perseverance(RetryPolicy(config.provisioning_max_attempts, first_pause=interval), outage),
+        Perseverance(RetryPolicy(config.provisioning_max_attempts, first_pause=interval), server),
         directory,
     )
 

@@ -3,7 +3,9 @@
 import json
 import signal
 import threading
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from datetime import timedelta
 
 import click
@@ -29,13 +31,15 @@ from provisioning.counts import Counts
 from provisioning.encounter import remember
 from provisioning.errors import ProvisioningError
 from provisioning.identity import Identity
-from provisioning.runs import LeaseLostError, SweepRunningError
-from provisioning.sweep import BATCH_SIZE
+from provisioning.runs import LeaseLostError, SweepRunningError, SweepStoppedError
+from provisioning.sweep import BATCH_SIZE, Sweeper
 from roll_call import call_the_roll
 from scheduler import build_sweeper, start_clock
 from support import fail_if_unpublished
 
 log = structlog.get_logger(__name__)
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 def register(app: Flask) -> None:
@@ -52,9 +56,11 @@ def register(app: Flask) -> None:
 def sweep(dry_run: bool, batch_size: int, as_json: bool, directory: bool) -> None:
     """Give a profile to everybody who is due one, now.
 
-    One sweep runs at a time in the whole installation, whoever starts it. Unlike the clock's, this
-    one also tries whoever has failed before and is pausing. Blocked people and admins are left
-    alone. Ends with 1 when another sweep is on, or this one did not finish.
+    One sweep runs at a time in the whole installation. This one takes over a queued sweep and one
+    whose process has died; only a sweep that is at work elsewhere refuses it. Unlike the
+    scheduler's, it also tries users who have failed before and whose pause is not over. Blocked
+    users and admins are left alone. Ctrl-C ends it; SIGTERM gives it back to the queue. Ends with 1
+    when another sweep is at work, or this one did not finish.
 
     \b
       flask sweep --dry-run              who would get one, and how many
@@ -63,21 +69,41 @@ def sweep(dry_run: bool, batch_size: int, as_json: bool, directory: bool) -> Non
     """
     if directory and not dry_run:
         _call_the_roll()
-    with click.progressbar(length=1, label="Varredura") as bar:
+    asked_to_stop = threading.Event()
+    with click.progressbar(length=1, label="Varredura") as bar, _set_by_signals(asked_to_stop):
 
         def show(counts: Counts) -> None:
             bar.length = max(counts.total, 1)
             bar.update(counts.scanned - bar.pos)
 
         sweeper = build_sweeper(house().guarantee, batch_size=batch_size, on_progress=show)
-        try:
-            counts = sweeper.start("cli", dry_run=dry_run)
-        except SweepRunningError as err:
-            raise click.ClickException(f"sweep {err.run_id} is queued or running") from err
-        except (SQLAlchemyError, ProvisioningError, LeaseLostError) as err:
-            raise click.ClickException(f"the sweep did not finish: {type(err).__name__}") from err
+        counts = _counted(replace(sweeper, should_stop=asked_to_stop.is_set), is_dry=dry_run)
     _say(counts, as_json=as_json, is_dry=dry_run)
     fail_if_unpublished()
+
+
+def _counted(sweeper: Sweeper, *, is_dry: bool) -> Counts:
+    try:
+        return sweeper.start_by_hand(dry_run=is_dry)
+    except SweepRunningError as err:
+        raise click.ClickException(f"sweep {err.run_id} is running in another process") from err
+    except SweepStoppedError as err:
+        raise click.ClickException(str(err)) from err
+    except (SQLAlchemyError, ProvisioningError, LeaseLostError) as err:
+        raise click.ClickException(f"the sweep did not finish: {type(err).__name__}") from err
+
+
+@contextmanager
+def _set_by_signals(event: threading.Event) -> Iterator[None]:
+    """Have SIGTERM, and the end of the terminal, set this event instead of killing the process."""
+    is_main = threading.current_thread() is threading.main_thread()  # no other may handle signals
+    kinds = [k for k in STOP_SIGNALS if is_main and signal.getsignal(k) is not signal.SIG_IGN]
+    former = {kind: signal.signal(kind, lambda *_: event.set()) for kind in kinds}
+    try:
+        yield
+    finally:
+        for kind, handler in former.items():
+            signal.signal(kind, handler)
 
 
 def _say(counts: Counts, *, as_json: bool, is_dry: bool) -> None:
@@ -96,7 +122,10 @@ def _call_the_roll() -> None:
         raise click.ClickException("set CLERK_SECRET_KEY: there is no directory to read")
     try:
         counts = call_the_roll(guarantee, guarantee.directory, house().now)
-    except (ProviderUnavailableError, ProvisioningError, SQLAlchemyError) as err:
+    except ProviderUnavailableError as err:
+        reason = f"{type(err).__name__}: {err}"
+        raise click.ClickException(f"the directory was not read: {reason}") from err
+    except (ProvisioningError, SQLAlchemyError) as err:
         raise click.ClickException(f"the directory was not read: {type(err).__name__}") from err
     click.echo(f"directory: {counts.read} read, {counts.ensured} taken in, {counts.failed} failed")
 
@@ -108,7 +137,7 @@ def scheduler(context: click.Context) -> None:
 
     Set SCHEDULER=off for the web processes then. Any number of these may run, on any number of
     hosts: one sweeps, and another takes over within thirty seconds from one that dies. Ctrl-C or
-    SIGTERM stops it after the person it is at.
+    SIGTERM stops it, and gives a sweep that is on back to the queue within two seconds.
 
     \b
       SWEEP_INTERVAL_SECONDS=30 flask scheduler
@@ -119,9 +148,11 @@ def scheduler(context: click.Context) -> None:
     asked_to_stop = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: asked_to_stop.set())
+    house().jobs.start(app, polls=True)
     clock = start_clock(app, house().guarantee, interval)
     click.echo(f"sweeping every {interval.total_seconds():.0f} s; Ctrl-C stops")
     asked_to_stop.wait()
+    house().jobs.stop()  # as below, with the job that is on
     clock.stop()  # a run that is on goes back to the queue
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,10 @@ from pydantic import (
 
 PROJECT = Path(__file__).resolve().parent
 WEB, REDIS = ("https", "http"), ("redis", "rediss", "unix")
+ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
+CLERK_SECRET_KEY = re.compile(r"sk_(test|live)_[\x21-\x7e]+")
+LOOPBACK = re.compile(r"unix:.*|(127(\.\d+){3}|localhost|\[::1\]):\d+")
+LAST_PORT = 65_535
 NEEDED_IN_PRODUCTION = ("database_url", "clerk_publishable_key", "clerk_secret_key", "secret_key")
 
 
@@ -35,19 +40,68 @@ def _split(value: object) -> object:
     return frozenset(part.strip().lower() for part in value.split(",") if part.strip())
 
 
+def _addresses(value: object) -> object:
+    """Read a comma list of e-mail addresses."""
+    found = _split(value)
+    if isinstance(found, frozenset) and not all(ADDRESS.fullmatch(each) for each in found):
+        raise ValueError("must be a comma list of e-mail addresses")
+    return found
+
+
+def _origins(value: object) -> object:
+    """Read a comma list of origins: `https://app.example.com`, and nothing behind it."""
+    found = _split(value)
+    if isinstance(found, frozenset) and not all(_is_origin(each) for each in found):
+        raise ValueError("must be a comma list of origins such as https://app.example.com")
+    return found
+
+
+def _is_origin(value: str) -> bool:
+    return _require_url(value, WEB) == value and not urlsplit(value).path and "?" not in value
+
+
 def _require_url(value: str, schemes: tuple[str, ...]) -> str:
-    parts = urlsplit(value)
+    """Check a URL and return it without a final slash; the errors never quote it."""
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("has a host or a port that cannot be read") from None
     has_place = bool(parts.netloc or parts.query or parts.path.strip("/"))
     if parts.scheme not in schemes or not has_place:
         raise ValueError(f"must be a URL starting with {' or '.join(f'{s}://' for s in schemes)}")
-    _ = parts.port  # raises ValueError for a port that is not a number
     return value.rstrip("/")
 
 
 def _database_url(value: str) -> str:
     """Accept both spellings of the scheme and name the driver, as SQLAlchemy wants it."""
+    if "," in value.partition("://")[2].partition("/")[0].rpartition("@")[2]:
+        raise ValueError("names several hosts; give one")
     _require_url(value, ("postgresql", "postgres", "postgresql+psycopg2"))
     return "postgresql+psycopg2://" + value.split("://", 1)[1]
+
+
+def _redis_url(value: str) -> str:
+    checked = _require_url(value, REDIS)
+    parts = urlsplit(checked)
+    database = parts.path.strip("/")
+    if parts.scheme != "unix" and database and not database.isdecimal():
+        raise ValueError("must end in the number of a database, if in anything")
+    return checked
+
+
+def _secret_key_of_clerk(value: SecretStr) -> SecretStr:
+    """Refuse what could not be sent in a header, such as a key cut short by an ellipsis."""
+    if not CLERK_SECRET_KEY.fullmatch(value.get_secret_value()):
+        raise ValueError("is not a Clerk secret key (sk_test_… or sk_live_…)")
+    return value
+
+
+def _bind(value: str) -> str:
+    port = value.rpartition(":")[2]
+    if not value.startswith("unix:") and int(port) > LAST_PORT:
+        raise ValueError(f"must end in a port up to {LAST_PORT}")
+    return value
 
 
 def _publishable_key(value: str) -> str:
@@ -73,9 +127,10 @@ def _support_url(value: str) -> str:
     return _require_url(value, WEB)
 
 
-CommaList = Annotated[frozenset[str], BeforeValidator(_split)]
+Addresses = Annotated[frozenset[str], BeforeValidator(_addresses)]
+Origins = Annotated[frozenset[str], BeforeValidator(_origins)]
 WebUrl = Annotated[str, BeforeValidator(partial(_require_url, schemes=WEB))]
-RedisUrl = Annotated[str, BeforeValidator(partial(_require_url, schemes=REDIS))]
+RedisUrl = Annotated[str, BeforeValidator(_redis_url)]
 
 
 SECRET_URL = Field(default=None, repr=False)  # it may hold a password
@@ -89,20 +144,21 @@ class Config(BaseModel):
     app_env: Literal["development", "production"] = "development"
     instance_path: Path = PROJECT / "instance"
     database_url: Annotated[str, BeforeValidator(_database_url)] | None = SECRET_URL
+    database_connect_seconds: float = Field(default=10, gt=0, le=120)
     redis_url: RedisUrl | None = SECRET_URL
     secret_key: SecretStr | None = None
 
     clerk_publishable_key: Annotated[str, BeforeValidator(_publishable_key)] | None = None
-    clerk_secret_key: SecretStr | None = None
+    clerk_secret_key: Annotated[SecretStr, AfterValidator(_secret_key_of_clerk)] | None = None
     clerk_frontend_api_url: WebUrl | None = None
     clerk_api_url: WebUrl = "https://api.clerk.com"
     clerk_jwks_url: WebUrl | None = None
-    clerk_issuer: str | None = None
-    clerk_authorized_parties: CommaList = frozenset()
+    clerk_issuer: WebUrl | None = None
+    clerk_authorized_parties: Origins = frozenset()
     clerk_sign_in_url: WebUrl | None = None
     clerk_webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = None
 
-    admin_emails: CommaList = frozenset()
+    admin_emails: Addresses = frozenset()
     support_url: Annotated[str, BeforeValidator(_support_url)] | None = None
     enable_auto_create: bool = True
     enrolment: Literal["open", "invited"] = "open"
@@ -118,7 +174,9 @@ class Config(BaseModel):
 
     web_concurrency: int = Field(default=1, ge=1)
     web_threads: int = Field(default=8, ge=1)
-    bind: str = Field(default="127.0.0.1:8000", pattern=r"^(\S+:\d+|unix:\S+)$")
+    bind: Annotated[str, AfterValidator(_bind)] = Field(
+        default="127.0.0.1:8000", pattern=r"^(\S+:\d+|unix:\S+)$"
+    )
     trusted_proxies: int = Field(default=0, ge=0)
     log_format: Literal["json", "console"] | None = None
 
@@ -127,6 +185,18 @@ class Config(BaseModel):
         missing = [name.upper() for name in NEEDED_IN_PRODUCTION if not getattr(self, name)]
         if self.is_production and missing:
             raise ValueError(f"APP_ENV=production needs {', '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_accidental_stand_in(self) -> "Config":
+        """Keep the development identity provider, where anybody is admin, from real users."""
+        if self.clerk_secret_key is not None and self.clerk_publishable_key is None:
+            raise ValueError("CLERK_SECRET_KEY needs CLERK_PUBLISHABLE_KEY")
+        if self.uses_local_identity and not LOOPBACK.fullmatch(self.bind):
+            raise ValueError(
+                "BIND: without CLERK_PUBLISHABLE_KEY the development identity provider answers, "
+                "which serves on loopback only"
+            )
         return self
 
     @property
@@ -178,9 +248,9 @@ def load_config(environ: Mapping[str, str], dotenv: Path | None = PROJECT / ".en
     Raises ConfigError with one line naming the first setting that is wrong.
     """
     merged = {**(dotenv_values(dotenv) if dotenv else {}), **environ}
-    known = {name: merged.get(name.upper()) for name in Config.model_fields}
+    known = {name: (merged.get(name.upper()) or "").strip() for name in Config.model_fields}
     try:
-        return Config.model_validate({name: v for name, v in known.items() if v and v.strip()})
+        return Config.model_validate({name: value for name, value in known.items() if value})
     except ValidationError as err:
         raise ConfigError(_one_line(err)) from err
 

@@ -5,20 +5,19 @@ connection from the pool is still there a third. Where the database is a millise
 three milliseconds of every request.
 """
 
-import select
+import time
 from typing import Any
 
 from psycopg2 import extensions
-from sqlalchemy import Engine, event
-from sqlalchemy.exc import DisconnectionError
-from sqlalchemy.pool import ConnectionPoolEntry
 
 import deadlines
 
-# What a server that runs gets on top of its limits, to say by itself that the time was up.
-GRACE_SECONDS = 0.15
 # A wait for a lock ends before its statement would, so that the error says which of the two it was.
 LOCK_SHARE = 0.75
+# A sweep that is frozen in the middle of a batch, or whose host is gone, would keep thousands of
+# rows locked until TCP gives up, hours later. Requests lock few, and each statement costs them.
+LONGEST_IDLE = 10_000  # milliseconds
+LONGEST_REQUEST = 1_000
 
 
 class LeanCursor(extensions.cursor):
@@ -42,6 +41,7 @@ class LeanConnection(extensions.connection):
         super().__init__(*args, **options)
         self.autocommit = True  # or psycopg2 would send its own BEGIN
         self.cursor_factory = LeanCursor
+        self.round_trip_seconds: float | None = None
 
     def commit(self) -> None:
         """End the transaction, if there is one."""
@@ -52,42 +52,29 @@ class LeanConnection(extensions.connection):
         self._end("ROLLBACK")
 
     def _end(self, command: str) -> None:
-        if _is_in_transaction(self):
-            with self.cursor() as cursor:
-                cursor.execute(command)
+        if not _is_in_transaction(self):
+            return
+        started = time.monotonic()
+        with self.cursor() as cursor:
+            cursor.execute(command)
+        # The least that one took, because the server has hardly any work with it.
+        taken = time.monotonic() - started
+        self.round_trip_seconds = min(taken, self.round_trip_seconds or taken)
 
 
 def opening() -> str:
     """What a transaction begins with: limits for this transaction only, so that they hold through a
-    transaction-mode pooler, by the time that whoever asks has left.
+    transaction-mode pooler, by the time that the thread's work has left.
     """
-    left = deadlines.seconds_left()
-    if left is None:
+    seconds = deadlines.statement_seconds()
+    if seconds is None:
         return "BEGIN; "
-    milliseconds = max(1, round((left - GRACE_SECONDS) * 1000))  # 0 would mean no limit at all
+    milliseconds = max(1, round(seconds * 1000))  # 0 would mean no limit at all
     lock = max(1, round(milliseconds * LOCK_SHARE))
-    return f"BEGIN; SET LOCAL statement_timeout = {milliseconds}; SET LOCAL lock_timeout = {lock}; "
-
-
-def watch_for_hang_ups(engine: Engine) -> None:
-    """Have the pool replace connections that the server has closed, without asking it.
-
-    On an idle connection there is nothing to be read, unless the server has said goodbye. A new one
-    is not looked at: SQLAlchemy gives up after two, with an error that blames the program. If the
-    server closes that one as well, its first statement says so, as an error that can pass.
-    """
-
-    @event.listens_for(engine, "checkout")
-    def look(connection: extensions.connection, record: ConnectionPoolEntry, _: object) -> None:
-        if record.info.get("was_used") and _has_something_to_read(connection):
-            raise DisconnectionError("the server has hung up")
-        record.info["was_used"] = True  # forgotten with its connection
-
-
-def _has_something_to_read(connection: extensions.connection) -> bool:
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+    limits = f"SET LOCAL statement_timeout = {milliseconds}; SET LOCAL lock_timeout = {lock}; "
+    if milliseconds > LONGEST_REQUEST:
+        limits += f"SET LOCAL idle_in_transaction_session_timeout = {LONGEST_IDLE}; "
+    return f"BEGIN; {limits}"
 
 
 def _is_in_transaction(connection: extensions.connection) -> bool:

@@ -10,9 +10,11 @@ import adopting
 import health
 from extensions import background_transaction
 from house import House
-from provisioning import backlog
+from provisioning import backlog, runs
 from provisioning.backlog import Backlog
+from provisioning.runs import Blocking
 
+TAKEN_WITHIN = timedelta(seconds=30)  # a queued or dead sweep, where a scheduler runs
 LONGEST_WAIT = 5  # sweep intervals; whoever waits longer is not being helped
 
 
@@ -28,20 +30,48 @@ class Finding:
 def examine(house: House) -> Iterator[Finding]:
     """Look at everything but Clerk, which `identity/checkup.py` looks at."""
     database = health.database()
-    yield Finding("database", database != "down", "unreachable" if database == "down" else "ok")
-    if database == "down":
+    is_reached = database in ("ok", "behind_on_migrations")
+    yield Finding("database", is_reached, "ok" if is_reached else "unreachable")
+    if not is_reached:
         return
     is_behind = database == "behind_on_migrations"
     yield Finding("migrations", not is_behind, _what_to_do() if is_behind else "at head")
     redis = health.redis(is_configured=house.config.redis_url is not None)
     yield Finding("redis", redis != "down", redis.replace("_", " "))
     if not is_behind:
+        yield _sweep()
         yield from _waiting(house)
 
 
 def _what_to_do() -> str:
     is_foreign = adopting.is_to_be_adopted()
     return "another program's: flask adopt --dry-run" if is_foreign else "run: flask db upgrade"
+
+
+def _sweep() -> Finding:
+    """Whether a sweep waits for a process that does not come: it keeps others from starting."""
+    try:
+        with background_transaction() as session:
+            blocking, age = runs.blocking(session), runs.since_success(session)
+    except SQLAlchemyError as err:
+        return Finding("sweep", is_well=False, detail=type(err).__name__)
+    if blocking is not None and blocking.since > TAKEN_WITHIN:
+        return Finding("sweep", is_well=False, detail=_why_blocked(blocking))
+    detail = "none yet" if age is None else f"last success {_rounded(age)} ago"
+    return Finding("sweep", is_well=True, detail=detail)
+
+
+def _why_blocked(blocking: Blocking) -> str:
+    if blocking.is_queued:
+        state = "is queued and taken by no scheduler"
+    else:
+        state = "has no heartbeat, its process has died"
+    lasting = f"sweep {blocking.run_id} {state}, for {_rounded(blocking.since)}"
+    return f"{lasting}: start flask scheduler, or run flask sweep, which takes it over"
+
+
+def _rounded(age: timedelta) -> timedelta:
+    return timedelta(seconds=round(age.total_seconds()))
 
 
 def _waiting(house: House) -> Iterator[Finding]:

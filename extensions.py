@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 from flask_caching import Cache
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import Engine, MetaData, Text, event
-from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
+from sqlalchemy import MetaData, Text
 from sqlalchemy.orm import DeclarativeBase, Session, registry
 
 import deadlines
-from connections import GRACE_SECONDS
-from outage import Outage
+from connection_pool import ROUND_TRIPS, pool_of
+from deadlines import GRACE_SECONDS
 
 # PostgreSQL's own default names, so that an existing installation already follows the convention.
 NAMING = {
@@ -25,8 +24,10 @@ NAMING = {
 }
 STATEMENT_TIMEOUT_SECONDS = 0.9  # early enough for a coded answer within two seconds
 BACKGROUND_TIMEOUT_SECONDS = 60.0  # sweeps and commands: nobody waits, but nothing hangs for ever
+OWN_WORK_SECONDS = 0.1  # what this process does between the statements of a transaction
 
 Transaction = Callable[[], AbstractContextManager[Session]]
+Bound = Callable[..., AbstractContextManager[None]]
 
 
 class Base(DeclarativeBase):
@@ -47,46 +48,36 @@ else:
     Model = db.Model
 
 
-@contextmanager
-def transaction(timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS) -> Iterator[Session]:
+def transaction(
+    timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS,
+) -> AbstractContextManager[Session]:
     """One unit of work: commits at the end, rolls back on any error, leaves nothing idle behind.
 
-    The whole of it is bounded by the timeout: by the server for each statement and each wait for a
-    lock; and by our own clock, for a server that has stopped answering. Nothing reaches the server
-    before the first statement. Raises what SQLAlchemy raises, also when it commits.
+    The server ends each statement and each wait for a lock by the timeout. The clock of this
+    process bounds the whole, and by what is left of the request's time, for a server that has
+    stopped answering; it adds the round trips, so that a far database has the same time for its
+    work as a near one. Nothing reaches the server before the first statement. Raises what
+    SQLAlchemy raises, also when it commits.
     """
-    # A session of its own instead of db.session: what one unit of work has read never leaks into
-    # the next. create_savepoint only matters where a test has already opened the transaction.
-    with (
-        deadlines.within(timeout_seconds + GRACE_SECONDS),
-        Session(
-            db.engine, expire_on_commit=False, join_transaction_mode="create_savepoint"
-        ) as session,
-    ):
-        yield session
-        session.commit()
+    return _unit_of_work(deadlines.within, timeout_seconds)
+
+
+def background_transaction(
+    timeout_seconds: float = BACKGROUND_TIMEOUT_SECONDS,
+) -> AbstractContextManager[Session]:
+    """A unit of work with time to finish, also beyond a request's: the same guarantees."""
+    return _unit_of_work(deadlines.beyond, timeout_seconds)
 
 
 @contextmanager
-def background_transaction(
-    timeout_seconds: float = BACKGROUND_TIMEOUT_SECONDS,
-) -> Iterator[Session]:
-    """A unit of work that no person waits for: the same guarantees, with time to finish."""
-    with (
-        deadlines.beyond(timeout_seconds + GRACE_SECONDS),
-        transaction(timeout_seconds) as session,
-    ):
+def _unit_of_work(bounded: Bound, timeout_seconds: float) -> Iterator[Session]:
+    # A session of its own instead of db.session: what one unit of work has read never leaks into
+    # the next. create_savepoint only matters where a test has already opened the transaction.
+    session = Session(db.engine, expire_on_commit=False, join_transaction_mode="create_savepoint")
+    connection = session.connection()  # the time below is for the work, not for the wait for this
+    round_trip = pool_of(connection.engine).server.round_trip_seconds
+    grace = GRACE_SECONDS + round_trip
+    whole = timeout_seconds + grace + ROUND_TRIPS * round_trip + OWN_WORK_SECONDS
+    with bounded(whole, statement_seconds=timeout_seconds, grace_seconds=grace), session:
         yield session
-
-
-def watch_for_outages(engine: Engine) -> Outage:
-    """Have every attempt to connect noted; the result knows whether the server is away."""
-    outage = Outage()
-
-    @event.listens_for(engine, "do_connect")
-    def connect(dialect: Dialect, _: object, args: list[str], kwargs: dict[str, str]) -> object:
-        with outage.connecting():
-            connection: DBAPIConnection = dialect.connect(*args, **kwargs)
-            return connection
-
-    return outage
+        session.commit()

@@ -17,16 +17,20 @@ from context_cache import ContextCache
 from extensions import transaction
 from flights import Flights
 from identity.directory import Directory
-from identity.errors import ProviderUnavailableError
+from identity.errors import ProviderUnavailableError, UnusableAnswerError
+from models.provisioning_attempt import UNUSABLE_ANSWER
 from perseverance import Perseverance
 from provisioning import messages, people
+from provisioning.attempts import Failure
 from provisioning.audit import Entry
 from provisioning.departure import depart
 from provisioning.ensure import CHANGES, Ensured, Outcome, ensure
 from provisioning.errors import (
+    DatabaseUnavailableError,
     IdentityUnavailableError,
     NeedsAttentionError,
     ProvisioningUnavailableError,
+    UnusableIdentityError,
 )
 from provisioning.identity import Identity
 from provisioning.linking import Rules
@@ -81,17 +85,21 @@ class Guarantee:
         return ensured
 
     def complete(self, clerk_id: str, *, entry: Entry, now: datetime) -> Ensured | None:
-        """Ask the provider about somebody and ensure them with what it tells.
+        """Ask the provider about a user and ensure the profile with what it tells.
 
-        Returns None where it knows nobody of that id. Raises IdentityUnavailableError as well, when
-        it cannot be asked.
+        Returns None where it knows no user of that id. Raises IdentityUnavailableError as well,
+        where it cannot be asked, and UnusableIdentityError, with an attempt on record, where its
+        answer about this user cannot be used.
         """
         if self.directory is None:
             raise IdentityUnavailableError("there is no provider to ask")
         try:
-            identity = self.directory.look_up(clerk_id, is_probe=True)
+            identity = self.directory.look_up(clerk_id, is_background=True)
         except ProviderUnavailableError as err:
-            raise IdentityUnavailableError(str(err)) from err
+            raise IdentityUnavailableError(str(err), err.wait_seconds) from err
+        except UnusableAnswerError as err:
+            self.perseverance.record(clerk_id, Failure(UNUSABLE_ANSWER, err.code), entry, now)
+            raise UnusableIdentityError(str(err)) from err
         if identity.is_unknown:
             self._see_through(lambda s: people.note_heard(s, clerk_id, now), clerk_id, entry, now)
             return None
@@ -110,6 +118,8 @@ class Guarantee:
         def work(session: Session) -> Ensured | None:
             if not messages.is_new(session, *message):
                 return None
+            if not identity.is_complete:
+                people.ask_again(session, identity.clerk_id)
             return ensure(session, identity, entry=entry, now=now, rules=self.rules)
 
         def hear() -> Ensured | None:
@@ -158,6 +168,8 @@ class Guarantee:
 
         try:
             return told(entry.door, started, see_through)
+        except DatabaseUnavailableError:
+            raise  # there is nothing to write to either
         except (ProvisioningUnavailableError, NeedsAttentionError):
             _introduce(identity, now)
             raise

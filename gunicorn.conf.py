@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -46,13 +47,17 @@ forwarded_allow_ips = ""
 control_socket_disable = True
 
 _clocks: dict[int, Any] = {}
+_runners: dict[int, Any] = {}
 
 
 def on_starting(server: Any) -> None:
     """In the master, before anything else: one clear line for what cannot work."""
+    command = server.START_CTX["args"]
+    if Path(command[1]).name == "__main__.py":  # an upgrade would start inside gunicorn's package
+        command[1:2] = ["-m", "gunicorn"]
     configure_logs(settings.log_format, is_production=settings.is_production)
-    launch.refuse_busy_ports(server.cfg.address)
-    launch.begin_counting(settings)
+    launch.refuse_busy_ports(server.cfg.address, server.cfg.env_orig)
+    launch.begin_counting(settings, is_upgrade=server.master_pid != 0)
     launch.prepare_database(settings)
 
 
@@ -62,19 +67,29 @@ def when_ready(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """In each worker, after the fork and with its app: start the clock."""
+    """In each worker, after the fork and with its app: connect, start the clock and the jobs."""
+    app = worker.app.wsgi()
+    launch.connect_worker(app)
     # What is loaded by now stays for good: no use in looking through all of it again and again.
     gc.collect()
     gc.freeze()
+    _runners[worker.pid] = app.extensions[EXTENSION].jobs
+    _runners[worker.pid].start(app, polls=settings.scheduler)
     if settings.scheduler:
-        app = worker.app.wsgi()
         interval = timedelta(seconds=settings.sweep_interval_seconds)
         guarantee = app.extensions[EXTENSION].guarantee
-        _clocks[worker.pid] = scheduler.start_clock(app, guarantee, interval)
+        # From SIGTERM on, and after max_requests: requests have some seconds left, the sweep has
+        # another process to go on with it.
+        _clocks[worker.pid] = scheduler.start_clock(
+            app, guarantee, interval, is_leaving=lambda: not worker.alive
+        )
 
 
 def worker_exit(_: Any, worker: Any) -> None:
-    """In each worker, at its end: the clock must not keep it alive."""
+    """In each worker, at its end: neither a job nor the clock must keep it alive."""
+    runner = _runners.pop(worker.pid, None)
+    if runner is not None:
+        runner.stop()
     clock = _clocks.pop(worker.pid, None)
     if clock is not None:
         clock.stop()

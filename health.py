@@ -9,7 +9,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from extensions import cache, transaction
+from connection_pool import pool_of
+from extensions import cache, db, transaction
 from provisioning import runs
 
 log = structlog.get_logger(__name__)
@@ -19,7 +20,9 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def database() -> str:
-    """`ok`, `down` or `behind_on_migrations`."""
+    """`ok`, `connecting` before the first connection of this process, `down`, or
+    `behind_on_migrations`.
+    """
     try:
         with transaction() as session:
             table = session.scalar(text("SELECT to_regclass('alembic_version')"))
@@ -27,7 +30,7 @@ def database() -> str:
             current = session.scalar(query) if table else None
     except SQLAlchemyError as err:
         log.warning("database_unavailable", error=type(err).__name__)
-        return "down"
+        return "connecting" if pool_of(db.engine.engine).server.is_first_attempt else "down"
     return "ok" if current == _head() else "behind_on_migrations"
 
 

@@ -17,6 +17,7 @@ from identity.handshake import Handshakes
 from identity.local import LocalIdentityProvider
 from identity.local_sessions import LocalSessions
 from identity.tokens import TokenVerifier
+from job_runner import JobRunner
 
 EXTENSION = "house"
 LOCAL_FRONTEND = "/local-clerk"
@@ -31,6 +32,7 @@ class House:
     handshakes: Handshakes
     guarantee: Guarantee
     gauges: Gauges
+    jobs: JobRunner
     allowances: Allowances
     readiness: Flights[dict[str, str]]
     clerk_api: ClerkApi | None

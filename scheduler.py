@@ -1,4 +1,4 @@
-"""The back door: APScheduler as the clock of the sweep, in every web process or alone."""
+"""The scheduler of the sweep: APScheduler, in every web process or in a process of its own."""
 
 import os
 import secrets
@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
@@ -22,13 +23,14 @@ from provisioning.audit import Entry
 from provisioning.counts import Counts
 from provisioning.ensure import Ensured
 from provisioning.identity import Identity
-from provisioning.runs import LeaseLostError, SweepRunningError
-from provisioning.sweep import BATCH_SIZE, Sweeper, SweepStoppedError
+from provisioning.runs import LeaseLostError, SweepRunningError, SweepStoppedError
+from provisioning.sweep import BATCH_SIZE, Sweeper
 from provisioning.together import Link
 
 log = structlog.get_logger(__name__)
 
-PICK_UP = timedelta(seconds=1)  # an admin's request starts within a second
+LOOK = timedelta(seconds=1)  # an admin's request starts within a second
+BEAT_TIMEOUT_SECONDS = 5.0  # well within the lease, so that there is time for another
 
 
 class Clock(BackgroundScheduler):  # type: ignore[misc] # APScheduler 3 has no types
@@ -39,33 +41,46 @@ class Clock(BackgroundScheduler):  # type: ignore[misc] # APScheduler 3 has no t
         self.stopping = threading.Event()
 
     def stop(self) -> None:
-        """Stop ticking, and a sweep that is on stops after the person it is at.
+        """Stop looking; a sweep that is on gives its run back to the queue.
 
-        Python waits for pool threads at exit, so that a long sweep would keep its process alive.
+        It stops after its step, or within `heartbeat.GRACE_SECONDS`. Python waits for pool threads
+        at exit, so that a long step would keep the process alive.
         """
         self.stopping.set()
         self.shutdown(wait=False)
 
 
-def start_clock(app: Flask, guarantee: Guarantee, interval: timedelta) -> Clock:
+def start_clock(
+    app: Flask,
+    guarantee: Guarantee,
+    interval: timedelta,
+    *,
+    is_leaving: Callable[[], bool] = lambda: False,
+) -> Clock:
     """Start sweeping every `interval` and picking up queued runs, in a thread that keeps nobody.
 
-    Any number of processes may do so: the run row in the database lets one of them through.
+    The first look is at once: a process may live for less than an interval. Any number of processes
+    may do so: the run row in the database lets one of them through. `is_leaving` tells that the
+    process has been asked to stop, before it says so by `Clock.stop`.
     """
     clock = Clock(executors={"default": ThreadPoolExecutor(1)}, timezone=UTC, daemon=True)
-    sweeper = replace(build_sweeper(guarantee), should_stop=clock.stopping.is_set)
-    _tick(clock, app, interval, lambda: sweeper.start_if_due(interval))
-    _tick(clock, app, PICK_UP, sweeper.pick_up)
+
+    def should_stop() -> bool:
+        return clock.stopping.is_set() or is_leaving()
+
+    sweeper = replace(build_sweeper(guarantee), should_stop=should_stop, interval=interval)
+    _tick(clock, app, sweeper.look)
     clock.start()
     return clock
 
 
-def _tick(clock: Clock, app: Flask, interval: timedelta, job: Callable[[], object]) -> None:
-    """Call the job at every interval; what was missed while another one ran is made up for once."""
+def _tick(clock: Clock, app: Flask, job: Callable[[], object]) -> None:
+    """Call the job now and every second; what was missed while a sweep ran is made up for once."""
     clock.add_job(
         _in_app(app, job),
         "interval",
-        seconds=interval.total_seconds(),
+        seconds=LOOK.total_seconds(),
+        next_run_time=_now(),
         coalesce=True,
         misfire_grace_time=None,
     )
@@ -98,8 +113,9 @@ def build_sweeper(
     return Sweeper(
         owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
         transaction=background_transaction,
+        open_beat=partial(background_transaction, BEAT_TIMEOUT_SECONDS),
         provide=provide,
-        complete=complete,
+        complete=complete if guarantee.directory is not None else None,
         rules=guarantee.rules,
         monotonic=time.monotonic,
         now=_now,

@@ -15,7 +15,6 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 import embedded
-from app import CONNECTION_LIMIT
 from benchmarks.load import (
     WORKERS,
     Run,
@@ -23,6 +22,7 @@ from benchmarks.load import (
     look_into_the_database,
     run_locust,
 )
+from connection_pool import CONNECTION_LIMIT
 from tests.databases import opened
 from tests.serving import Served, served, start_redis, workers
 

@@ -1,25 +1,16 @@
 """An admin's change: one transaction, retried while its error is transient, then cache and log."""
 
-import time
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 from flask import g
-from sqlalchemy.orm import Session
 
-from extensions import transaction
+from blueprints.retrying import run_with_retry
 from house import house
 from provisioning.audit import Entry
-from provisioning.errors import StaleDecisionError
-from provisioning.repairs import Conflict, ConflictError
-from provisioning.retry import patiently
 
 log = structlog.get_logger(__name__)
-
-RETRY_SECONDS = 1.2  # the last try begins within it, so that the answer comes within two seconds
-
-Result = TypeVar("Result")
 
 
 def admins_entry(reason: str | None = None) -> Entry:
@@ -32,33 +23,11 @@ def apply(
 ) -> None:
     """Make the change; it holds at the next request of every user it concerns, in every process.
 
-    Raises what the change raises, and ConflictError as `commit` does.
+    Raises what the change raises, and ConflictError as `run_with_retry` does.
     """
     entry = admins_entry(reason)
-    concerned = commit(lambda session: change(session, *ids, entry=entry, **values))
+    concerned = run_with_retry(lambda session: change(session, *ids, entry=entry, **values))
     make_known(change.__name__, concerned)
-
-
-def commit(work: Callable[[Session], Result]) -> Result:
-    """Run one unit of work in a transaction, again while its error is transient.
-
-    Two admins who change the same rows, or an admin and a login, are such a case: the later one
-    looks anew. Raises ConflictError where the rows keep changing until the time is up.
-    """
-    until = time.monotonic() + RETRY_SECONDS
-
-    def attempt() -> Result:
-        with transaction() as session:
-            return work(session)
-
-    try:
-        return patiently(
-            attempt,
-            seconds_left=lambda: max(0.0, until - time.monotonic()),
-            on_retry=lambda reason: log.info("admin_action_retried", reason=reason),
-        )
-    except StaleDecisionError as err:
-        raise ConflictError(Conflict.CHANGED_HANDS) from err
 
 
 def make_known(action: str, clerk_ids: Iterable[str]) -> None:

@@ -1,17 +1,20 @@
 """Profiles in the hands of admins: registered before their person comes, linked, taken away."""
 
+from itertools import count
 from typing import Any, Literal
 
 from flask import Blueprint, g
+from sqlalchemy.orm import Session
 from typing_extensions import TypedDict
 
-from blueprints.acting import admins_entry, apply, commit, make_known
+from blueprints.acting import admins_entry, apply, make_known
 from blueprints.bodies import MESSAGES, Because
 from blueprints.described import Done, described
 from blueprints.errors import InvalidInputError
 from blueprints.lists import ID, Listed, listed
 from blueprints.profile_bodies import Correction, LinkRequest, MergeRequest, Registration
 from blueprints.queries import Search
+from blueprints.retrying import run_with_retry
 from blueprints.stance import admin_required
 from extensions import transaction
 from house import house
@@ -19,7 +22,7 @@ from models import Mentorado
 from provisioning import editing, merging, repairs
 from provisioning.mentees import mentees
 from provisioning.moving import Clash, Journey, Prefer
-from provisioning.registration import pre_register
+from provisioning.registration import Registered, pre_register, registered_by
 from session_context import MentoradoShape, mentorado_shape
 
 admin_mentorados = Blueprint("admin_mentorados", __name__, url_prefix="/api/admin/mentorados")
@@ -61,8 +64,14 @@ def list_all(asked: Search) -> Listed[MentoradoShape]:
 def register(wanted: Registration) -> tuple[MentoradoShape, Literal[200, 201]]:
     """Pre-register a mentee; 200 where their untouched automatic profile took the data over."""
     values: dict[str, Any] = wanted.model_dump(exclude_unset=True)
-    entry, now = admins_entry(), house().now()
-    registered = commit(lambda session: pre_register(session, values, entry=entry, now=now))
+    entry, now, tries = admins_entry(), house().now(), count()
+
+    def work(session: Session) -> Registered:
+        # The commit of an earlier try may have arrived although its answer was lost.
+        own = registered_by(session, entry) if next(tries) else None
+        return own or pre_register(session, values, entry=entry, now=now)
+
+    registered = run_with_retry(work)
     make_known("pre_register", [registered.clerk_id] if registered.clerk_id else [])
     return mentorado_shape(registered.mentorado), 201 if registered.is_new else 200
 
@@ -118,7 +127,7 @@ def merge(mentorado_id: int, wanted: MergeRequest) -> MergeShape:
     journey = Journey(mentorado_id, wanted.into, Prefer(wanted.prefer), g.request_id)
     work = merging.preview if wanted.dry_run else merging.merge
     entry, now = admins_entry(wanted.reason), house().now()
-    merged = commit(lambda session: work(session, journey, entry=entry, now=now))
+    merged = run_with_retry(lambda session: work(session, journey, entry=entry, now=now))
     if not wanted.dry_run:
         make_known("merge", merged.clerk_ids)
     return {

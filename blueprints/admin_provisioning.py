@@ -7,12 +7,13 @@ from flask import Blueprint, g
 from sqlalchemy.orm import Session
 from typing_extensions import TypedDict
 
-from blueprints.acting import admins_entry, commit, note
+from blueprints.acting import admins_entry, note
 from blueprints.admin_users import Retried, provide_again
 from blueprints.bodies import Body
 from blueprints.described import described
 from blueprints.lists import ID, Listed, listed
 from blueprints.queries import Paging
+from blueprints.retrying import run_with_retry
 from blueprints.stance import admin_required
 from extensions import transaction
 from house import house
@@ -102,7 +103,7 @@ def discard(attempt_id: int) -> Discarded:
         details = {"action": "discard", "clerk_id": letter.clerk_id, "error": letter.error_class}
         audit.record(session, entry, "admin_action", details=details)
 
-    commit(work)
+    run_with_retry(work)
     note("discard")
     return {"id": attempt_id, "status": "discarded", "request_id": g.request_id}
 

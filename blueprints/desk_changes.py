@@ -7,13 +7,14 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
-from blueprints.acting import admins_entry, commit, make_known
+from blueprints.acting import admins_entry, make_known
 from blueprints.bodies import Because, checked
 from blueprints.desk_table import OFFERS, PERSON, PROFILE, Nothing, Offer, Told, journey_of
 from blueprints.desk_words import CONFLICTS, FIELDS, differences
 from blueprints.errors import Errors, InvalidInputError, NotFoundError
 from blueprints.lists import ID
 from blueprints.month_bodies import BY_HAND
+from blueprints.retrying import run_with_retry
 from blueprints.stance import admin_required
 from blueprints.toasts import tell
 from extensions import transaction
@@ -115,7 +116,7 @@ def _preview(matter: Matter, told: Told) -> tuple[Preview, tuple[Clash, ...]]:
         journey = journey_of(matter.subject_id, told, entry)
         return shown, merging.preview(session, journey, entry=entry, now=now).clashes
 
-    return commit(work)
+    return run_with_retry(work)
 
 
 def _done(matter: Matter) -> ResponseReturnValue:
@@ -125,7 +126,7 @@ def _done(matter: Matter) -> ResponseReturnValue:
         change = matter.change(told, admins_entry(reason))
         look = matter.offer.look(matter.subject, matter.subject_id, told)
         mark = request.form[MARK]
-        concerned = commit(lambda session: confirm(session, change, look, mark=mark))
+        concerned = run_with_retry(lambda session: confirm(session, change, look, mark=mark))
     except ConflictError as err:
         return _shown(matter, request.form, CONFLICTS[err.kind])
     except (InvalidInputError, MentoradoExistsError) as err:

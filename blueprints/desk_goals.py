@@ -1,14 +1,17 @@
-"""The support desk's goals: of one mentee's month, or of everybody who is active."""
+"""The admin console's goals: of one mentee's month, or of every active mentee."""
 
+import uuid
+from collections.abc import Mapping
 from typing import Annotated
 
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from pydantic import BeforeValidator
 
-from blueprints.acting import admins_entry, make_known
+from blueprints.acting import admins_entry
 from blueprints.answers import FieldError
 from blueprints.bodies import MESSAGES, Amount, Body, checked
+from blueprints.desk_jobs import KEY, form_key, start
 from blueprints.desk_mentees import OF_ONE, the_profile
 from blueprints.desk_words import FACTS
 from blueprints.errors import Errors, InvalidInputError
@@ -16,15 +19,21 @@ from blueprints.month_bodies import BY_HAND, MONTH, YEAR, as_written, asked_peri
 from blueprints.stance import admin_required
 from blueprints.toasts import tell
 from blueprints.words import month_name
-from extensions import background_transaction, transaction
+from extensions import transaction
 from house import house
+from models.admin_job import JobKind
 from provisioning import mentoring
+from provisioning.jobs import JobRequest, KeyReusedError
 
 desk_goals = Blueprint("desk_goals", __name__, url_prefix="/admin")
 
 GOALS = ("meta_faturamento", "meta_leads", "meta_procedimentos", "meta_posts", "meta_stories")
 NOT_REPORTED = "O mentorado ainda não registrou este mês. Mude a meta padrão no perfil."
+OTHER_VALUES = "Os valores não são os que foram contados. Confira e confirme de novo."
 CONFIRMED = "confirmado"
+COUNTED = "contado"  # the hidden field that says which values were counted
+SHORT_COUNT = 1_000  # so many profiles are changed within the request; more are a job to be watched
+TITLE_OF_ALL = "Metas de todos os mentorados ativos"
 LONGEST_MONTH = len("2026-03")
 Written = Annotated[Amount | None, BeforeValidator(as_written)]
 
@@ -70,26 +79,28 @@ def month_goals(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
 @desk_goals.route("/metas", methods=["GET", "POST"])
 @admin_required
 def goals_of_all() -> ResponseReturnValue:
-    """The standing goals of everybody who is active, or those of a month they have reported."""
-    title = "Metas de todos os mentorados ativos"
+    """The standing goals of every active mentee, or those of a month that they have reported."""
     if request.method == "GET":
-        return _goals_form(title, is_for_all=True)
+        return _goals_form(TITLE_OF_ALL, is_for_all=True)
     try:
-        goals, month = _goals(), _chosen_month()
-    except InvalidInputError as err:
-        return _goals_form(title, err.errors, is_for_all=True)
-    is_done = CONFIRMED in request.form
-    with background_transaction() as session, session.begin_nested() as savepoint:
-        count, owners = mentoring.set_goals_of_all(
-            session, month, goals, entry=admins_entry(), now=house().now()
+        wanted = JobRequest(
+            key=form_key(),
+            kind=JobKind.GOALS,
+            entry=admins_entry(),
+            options=mentoring.goals_options(_goals(), _chosen_month()),
         )
-        if not is_done:
-            savepoint.rollback()
-    if not is_done:
-        return _goals_form(title, is_for_all=True, count=count)
-    make_known("goals_of_all", owners)
-    tell(f"Metas de {count} mentorados atualizadas.")
-    return redirect(url_for("desk_mentees.index"), code=303)
+    except InvalidInputError as err:
+        return _goals_form(TITLE_OF_ALL, err.errors, is_for_all=True)
+    with transaction() as session:
+        count = mentoring.count_goals_of_all(session, mentoring.month_of(wanted.options))
+    if CONFIRMED not in request.form:
+        return _counted_form(wanted, count)
+    if request.form.get(COUNTED, wanted.digest) != wanted.digest:
+        return _counted_form(wanted, count, OTHER_VALUES)
+    try:
+        return start(wanted, is_short=count <= SHORT_COUNT)
+    except KeyReusedError:
+        return _counted_form(wanted, count, OTHER_VALUES)
 
 
 def _goals() -> dict[str, int]:
@@ -113,9 +124,22 @@ def _chosen_month() -> tuple[int, int] | None:
     return period.ano, period.mes
 
 
+def _counted_form(wanted: JobRequest, count: int, note: str = "") -> ResponseReturnValue:
+    """How many would change, and the form that changes them: once, and as they were counted."""
+    errors = [_fault("", note)] if note else []
+    hidden = {KEY: uuid.uuid4(), COUNTED: wanted.digest}
+    page, _ = _goals_form(TITLE_OF_ALL, errors, is_for_all=True, count=count, hidden=hidden)
+    return page, 409 if note else 200
+
+
 def _goals_form(
-    title: str, errors: Errors = (), *, is_for_all: bool = False, count: int | None = None
-) -> ResponseReturnValue:
+    title: str,
+    errors: Errors = (),
+    *,
+    is_for_all: bool = False,
+    count: int | None = None,
+    hidden: Mapping[str, object] | None = None,
+) -> tuple[str, int]:
     page = render_template(
         "desk_goals.html",
         title=title,
@@ -124,6 +148,7 @@ def _goals_form(
         errors=errors,
         is_for_all=is_for_all,
         count=count,
+        hidden=hidden or {},
     )
     return page, 422 if errors else 200
 

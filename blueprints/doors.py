@@ -17,6 +17,7 @@ from blueprints.desk_changes import desk_changes
 from blueprints.desk_enrol import desk_enrol
 from blueprints.desk_feedback import desk_feedback
 from blueprints.desk_goals import desk_goals
+from blueprints.desk_jobs import desk_jobs
 from blueprints.desk_mentees import desk_mentees
 from blueprints.desk_people import desk_people
 from blueprints.desk_sweeps import desk_sweeps
@@ -44,6 +45,7 @@ FOR_SUPPORT = (
     desk_goals,
     desk_feedback,
     desk_enrol,
+    desk_jobs,
     desk_sweeps,
     desk_changes,
 )

@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 import httpx
 
 from identity.clerk_api import ClerkApi
-from identity.errors import ProviderUnavailableError
+from identity.errors import ProviderUnavailableError, UnknownUserError, UnusableAnswerError
 from identity.keys import usable_keys
 from identity.tokens import LEEWAY_SECONDS
 
@@ -83,6 +83,6 @@ def _backend(api: ClerkApi | None) -> Line:
         return ("clerk api", False, "set CLERK_SECRET_KEY")
     try:
         api.users(0, 1)
-    except ProviderUnavailableError as err:
+    except (ProviderUnavailableError, UnknownUserError, UnusableAnswerError) as err:
         return ("clerk api", False, str(err))
     return ("clerk api", True, "answers")

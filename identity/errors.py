@@ -22,23 +22,53 @@ class KeysUnavailableError(Exception):
 
 
 class ProviderUnavailableError(Exception):
-    """The Backend API cannot be asked just now; the message says why, for the log only."""
+    """The Backend API cannot be asked about any user just now; the message is for the log only.
+
+    `wait_seconds` is the time after which it may be asked again, where there is a limit to keep;
+    None where a question was sent and not answered.
+    """
+
+    def __init__(self, message: str, wait_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.wait_seconds = wait_seconds
 
 
 class RateLimitedError(ProviderUnavailableError):
-    """The provider wants to be left alone for some seconds."""
+    """The provider refuses questions for some seconds (status 429)."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"rate limited for {seconds:.0f} s")
+        super().__init__(f"rate limited for {seconds:.0f} s", seconds)
         self.seconds = seconds
+
+
+class SecretKeyRefusedError(ProviderUnavailableError):
+    """The Backend API refuses our own key: no question can be answered until it is corrected."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}: CLERK_SECRET_KEY is refused, copy it from Clerk again")
+
+
+class UnusableAnswerError(Exception):
+    """The provider answers, but its answer about this one user cannot be used.
+
+    This is no outage: others can be asked about. `code` is the status of the answer, or a word for
+    what is wrong with its body.
+    """
+
+    def __init__(self, code: str) -> None:
+        super().__init__(f"unusable answer: {code}")
+        self.code = code
 
 
 class UnknownUserError(Exception):
     """The provider knows nobody of that id."""
 
 
-class UnreadableProfileError(Exception):
-    """What came is no description of a user."""
+class UnreadableProfileError(UnusableAnswerError):
+    """This document does not describe a user."""
+
+    def __init__(self) -> None:
+        super().__init__("not_a_user")
 
 
 class InvalidSignatureError(Exception):

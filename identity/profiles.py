@@ -1,8 +1,6 @@
 """How Clerk describes a user, in answers of its Backend API and in its webhooks."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from pydantic import BaseModel, ValidationError, field_validator
 
@@ -11,6 +9,10 @@ from identity.tokens import checked_subject
 from provisioning.identity import Identity, clean_email, clean_method, clean_name, clean_url
 
 LARGEST_SKEW = timedelta(hours=1)
+
+
+class _WithId(BaseModel):
+    id: str
 
 
 class _Verification(BaseModel):
@@ -28,10 +30,9 @@ class _Account(BaseModel):
     provider: str | None = None
 
 
-class _Profile(BaseModel):
+class _Profile(_WithId):
     """The parts of a user that matter here; whatever else Clerk sends is its own business."""
 
-    id: str
     first_name: str | None = None
     last_name: str | None = None
     username: str | None = None
@@ -47,17 +48,18 @@ class _Profile(BaseModel):
         return value or []
 
 
-def described(document: Mapping[str, Any]) -> Identity:
+def described(document: object) -> Identity:
     """The identity that this document describes; it is all that Clerk knows of the person.
 
     Only the primary address counts, and only a verification of status `verified` proves it
-    (CONTRACT section 3). Raises UnreadableProfileError for what is no user.
+    (CONTRACT section 3). Raises UnreadableProfileError for what is no user, and for one whose
+    primary address is named but not there: read as «none», it would take a proven address away.
     """
     try:
         profile = _Profile.model_validate(document)
         checked_subject(profile.id)
     except (ValidationError, InvalidTokenError) as err:
-        raise UnreadableProfileError("not the description of a user") from err
+        raise UnreadableProfileError from err
     primary = _primary(profile)
     email = clean_email(primary.email_address)
     return Identity(
@@ -72,11 +74,26 @@ def described(document: Mapping[str, Any]) -> Identity:
     )
 
 
+def described_id(document: object) -> str:
+    """The id of the user that this document is about, whatever else it says.
+
+    Raises UnreadableProfileError.
+    """
+    try:
+        return checked_subject(_WithId.model_validate(document).id)
+    except (ValidationError, InvalidTokenError) as err:
+        raise UnreadableProfileError from err
+
+
 def _primary(profile: _Profile) -> _Address:
-    """The primary address; an empty one where there is none."""
+    """The primary address; an empty one where the document names none."""
     primary_id = profile.primary_email_address_id
-    candidates = [a for a in profile.email_addresses if primary_id and a.id == primary_id]
-    return candidates[0] if candidates else _Address()
+    if not primary_id:
+        return _Address()
+    candidates = [address for address in profile.email_addresses if address.id == primary_id]
+    if not candidates:
+        raise UnreadableProfileError
+    return candidates[0]
 
 
 def _is_verified(address: _Address) -> bool:

@@ -61,8 +61,12 @@ class TokenVerifier:
     authorized_parties: frozenset[str] = frozenset()
     clock: Callable[[], float] = time.time
     _proven: Any = field(init=False, repr=False, compare=False)
+    _issuers: list[str] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        # A final slash is ignored on both sides.
+        plain = None if self.issuer is None else self.issuer.rstrip("/")
+        object.__setattr__(self, "_issuers", plain and [plain, f"{plain}/"])
         object.__setattr__(self, "_proven", lru_cache(REMEMBERED)(self._prove))
 
     def verify(self, token: str) -> SessionClaims:
@@ -140,7 +144,7 @@ class TokenVerifier:
             token,
             key.key,
             algorithms=["RS256"],
-            issuer=self.issuer,
+            issuer=self._issuers,
             leeway=LEEWAY_SECONDS,
             options=cast(Options, {**usual, **options}),
         )

@@ -8,23 +8,16 @@ import json
 import sqlalchemy as sa
 from alembic import op
 
-TIMES = {
-    "users": ("created_at", "updated_at", "last_signed_in"),
-    "mentorados": ("created_at", "updated_at"),
-    "metricas_mensais": ("created_at", "updated_at"),
-    "feedbacks": ("created_at", "updated_at"),
-}
-NEEDED = {
-    "users": {"id", "clerk_id", "name", "email", "image_url", "role", "last_signed_in"},
-    "mentorados": {"id", "user_id", "nome_completo", "email", "turma", "ativo"},
-    "metricas_mensais": {"id", "mentorado_id", "ano", "mes", "faturamento", "lucro"},
-    "feedbacks": {"id", "mentorado_id", "ano", "mes", "analise_mes"},
-}
-NAIVE = "timestamp without time zone"
+from migrations import baseline, inspection
+from migrations.catalogue import read_table
 
-COLUMNS = sa.text("""
-    SELECT column_name, data_type FROM information_schema.columns
-     WHERE table_schema = current_schema() AND table_name = :table
+NAIVE = "timestamp without time zone"
+# How a time is stored, with its precision: "timestamp(3) without time zone".
+NAIVE_TYPES = sa.text("""
+    SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
+     WHERE attrelid = to_regclass(:table) AND attnum > 0 AND NOT attisdropped
+       AND atttypid = 'timestamp'::regtype AND attname = ANY (CAST(:names AS text[]))
+     ORDER BY attnum
 """)
 MARK = """
 CREATE TABLE IF NOT EXISTS adoptions (
@@ -38,6 +31,19 @@ CREATE TABLE IF NOT EXISTS adoptions (
 def is_there(table: str) -> bool:
     """Whether somebody else's table of this name is there already."""
     return op.get_bind().scalar(sa.text("SELECT to_regclass(:table)"), {"table": table}) is not None
+
+
+def is_foreign() -> bool:
+    """Whether another program's tables have our names."""
+    return inspection.is_foreign(op.get_bind(), our_revisions=frozenset())
+
+
+def examine() -> None:
+    """Raise AdoptionRefusedError where another program's tables cannot be taken over."""
+    later = inspection.Later.of(op.get_context().opts["target_metadata"])
+    problems = inspection.find_problems(op.get_bind(), later)
+    if problems:
+        raise inspection.AdoptionRefusedError(problems)
 
 
 def create_mark() -> None:
@@ -63,53 +69,91 @@ def note(**facts: object) -> None:
         bind.execute(insert, {"facts": json.dumps(facts)})
 
 
-def take_in(*tables: str) -> None:
-    """Read the naive times of these tables as UTC from now on, and note which those were.
+def take_in(*tables: sa.Table) -> None:
+    """Bring tables into the form of the baseline, creating those that are missing.
 
-    In a session that is in UTC itself PostgreSQL only changes the catalogue: no row is rewritten,
-    and the lock is held for as long as the rest of the migration takes.
+    Naive times are read as UTC from now on. In a session that is in UTC itself PostgreSQL only
+    changes the catalogue for that: no row is rewritten.
     """
     op.execute("SET LOCAL TIME ZONE 'UTC'")
     for table in tables:
-        found = dict(map(tuple, op.get_bind().execute(COLUMNS, {"table": table})))
-        _refuse_strangers(table, set(found))
-        naive = [name for name in TIMES[table] if found.get(name) == NAIVE]
-        _retype(table, naive, "timestamptz")
-        note(**{table: naive})
+        if not is_there(table.name):
+            baseline.create_table(op.execute, table)
+            _note_change(f"{table.name} is created", f"DROP TABLE {table.name}")
+            continue
+        for repair in inspection.find_repairs(op.get_bind(), table):
+            _execute(repair.do)
+            _note_change(repair.what, repair.undo)
+        _give_times_a_zone(table)
+
+
+def create_missing_types() -> None:
+    """Create the enum types that columns which are added will need."""
+    for name in inspection.missing_types(op.get_bind()):
+        baseline.create_enum(op.execute, name)
+        _note_change(f"the type {name} is created", f"DROP TYPE {name}")
 
 
 def give_back(*tables: str) -> None:
     """Make the times naive again that were so before."""
     op.execute("SET LOCAL TIME ZONE 'UTC'")
+    types = fact("time types") or {}
     for table in tables:
-        _retype(table, fact(table) or [], "timestamp")
+        if is_there(table):
+            for name in fact(table) or []:
+                _retype(table, name, types.get(f"{table}.{name}", NAIVE))
 
 
-def add_index(name: str, table: str, columns: str, *, unique: bool = False) -> None:
+def undo_changes() -> None:
+    """Take back what `take_in` has changed, the last change first."""
+    for change in reversed(fact("changes") or []):
+        if change["undo"]:
+            _execute(change["undo"])
+
+
+def add_index(name: str, table: str, columns: str) -> None:
     """Create an index unless it is there; note it, so that the way back drops only ours."""
     if is_there(name):
         return
-    kind = "UNIQUE INDEX" if unique else "INDEX"
-    op.execute(f"CREATE {kind} {name} ON {table} ({columns})")
+    op.execute(f"CREATE INDEX {name} ON {table} ({columns})")
     note(**{f"index {name}": True})
 
 
 def drop_index(name: str) -> None:
-    """Drop an index that the adoption has added."""
+    """Drop an index that the adoption has added, unless its table is gone."""
     if fact(f"index {name}"):
-        op.execute(f"DROP INDEX {name}")
+        op.execute(f"DROP INDEX IF EXISTS {name}")
 
 
-def _retype(table: str, names: list[str], kind: str) -> None:
-    if names:
-        changes = ", ".join(f"ALTER COLUMN {name} TYPE {kind}" for name in names)
-        op.execute(f"ALTER TABLE {table} {changes}")
+def unique_index_of(table: str, *columns: str) -> str | None:
+    """The name of an index that keeps these columns unique."""
+    found = read_table(op.get_bind(), table)
+    fits = (unique.name for unique in found.unique if unique.keeps_unique(columns))
+    return next(fits, None)
 
 
-def _refuse_strangers(table: str, columns: set[str]) -> None:
-    missing = sorted(NEEDED[table] - columns)
-    if missing:
-        raise RuntimeError(
-            f"the table {table} is not one of the installation to be taken over: "
-            f"it has no {', '.join(missing)}; nothing was changed"
-        )
+def _give_times_a_zone(table: sa.Table) -> None:
+    names = [column.name for column in table.columns if isinstance(column.type, sa.DateTime)]
+    naive = {
+        row.attname: row.format_type
+        for row in op.get_bind().execute(NAIVE_TYPES, {"table": table.name, "names": names})
+    }
+    for name in naive:
+        _retype(table.name, name, "timestamptz")
+    types = fact("time types") or {}
+    types |= {f"{table.name}.{name}": kind for name, kind in naive.items() if kind != NAIVE}
+    note(**{table.name: list(naive), "time types": types})
+
+
+def _retype(table: str, name: str, kind: str) -> None:
+    op.execute(f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {kind}")
+
+
+def _note_change(what: str, undo: str | None) -> None:
+    changes = fact("changes") or []
+    note(changes=[*changes, {"what": what, "undo": undo}])
+
+
+def _execute(statement: str) -> None:
+    """Execute a statement that may quote an expression of the other program."""
+    op.execute(sa.text(statement.replace(":", r"\:")))

@@ -1,102 +1,132 @@
 """Several profiles of one person become one: whose rows stay, where the others go, the way back.
 
 The keeper is the one with months or feedback, else the one that anything refers to, else the older,
-else the lower id. Everything is set-based and in the migration's own transaction.
+else the lower id. Everything is set-based and in the migration's own transaction:
+
+1. `settle` decides which profiles go (`adoption_losers`) and archives them as they are.
+2. Table by table, rows that cannot both follow are archived, the others follow their keeper. Rows
+   are addressed by table and place (`tableoid`, `ctid`): a place alone is one of each partition.
+3. Where any row did not follow, nothing is changed; else the profiles that go are deleted.
+
+`bring_back` restores what was archived and moves back what has followed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
 
-LOST = "adoption"  # reason in archived_rows: the row as it was
-MOVED = "adoption: moved"  # only where it was; the row itself has changed hands
+from migrations.referring import (
+    Child,
+    columns_of,
+    listed,
+    literal,
+    primary_key,
+    quoted,
+    referring_to,
+    referring_to_profiles,
+    run,
+    statement,
+    value_of,
+)
 
-REFERENCES = sa.text("""
-    SELECT c.conrelid::regclass::text, quote_ident(a.attname), quote_ident(f.attname)
-      FROM pg_constraint c
-      JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
-      JOIN pg_attribute f ON f.attrelid = c.confrelid AND f.attnum = c.confkey[1]
-     WHERE c.confrelid = to_regclass(:table) AND c.contype = 'f' AND c.conparentid = 0
-     ORDER BY 1, 2
-""")
-# The columns of each unique index of a table that has the given column among them.
-UNIQUE_KEYS = sa.text("""
-    SELECT array_agg(quote_ident(a.attname) ORDER BY a.attnum) AS names,
-           pg_get_expr(i.indpred, i.indrelid) AS condition,
-           0 = ANY (i.indkey) AS has_expressions
-      FROM pg_index i
-      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
-     WHERE i.indrelid = to_regclass(:child) AND i.indisunique
-     GROUP BY i.indexrelid, i.indpred, i.indrelid, i.indkey
-""")
-# What a row can be given: generated columns make themselves.
-PLAIN_COLUMNS = sa.text("""
-    SELECT quote_ident(attname) FROM pg_attribute
-     WHERE attrelid = to_regclass(:table) AND attnum > 0
-       AND NOT attisdropped AND attgenerated = ''
-     ORDER BY attnum
+LOST = "adoption"  # reason in archived_rows: the row as it was
+MOVED = "adoption: moved"  # only what it referred to; the row itself has changed hands
+REPORTS = ("metricas_mensais", "feedbacks")
+PLACE = "t.tableoid = r.adoption_table AND t.ctid = r.adoption_place"
+NEVER_ARCHIVED = ("users", "mentorados")  # no user and no other profile makes room for a row
+
+# Unique indexes of a table and, where it is partitioned, those of single partitions.
+UNIQUE = sa.text("""
+    WITH tables AS (
+        SELECT CAST(:oid AS oid) AS oid, NULL AS partition
+         UNION ALL
+        SELECT relid, coalesce(pg_get_partition_constraintdef(relid), 'true')
+          FROM pg_partition_tree(CAST(:oid AS oid)) WHERE relid <> CAST(:oid AS oid)
+    )
+    SELECT ARRAY(SELECT a.attname::text FROM pg_attribute a
+                  WHERE a.attrelid = i.indrelid
+                    AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])) AS columns,
+           ARRAY(SELECT a.attname::text FROM pg_attribute a
+                  WHERE a.attrelid = i.indrelid AND a.attnum > 0
+                    AND (a.attnum = ANY (i.indkey) OR EXISTS (
+                        SELECT 1 FROM pg_depend p
+                         WHERE p.refclassid = 'pg_class'::regclass
+                           AND p.refobjid = i.indrelid AND p.refobjsubid = a.attnum
+                           AND (p.classid, p.objid) IN (
+                               ('pg_class'::regclass, i.indexrelid),
+                               ('pg_constraint'::regclass, k.oid))))
+                  ORDER BY a.attnum) AS used,
+           coalesce(pg_get_expr(i.indpred, i.indrelid), 'true') AS condition,
+           t.partition, 0 = ANY (i.indkey) AS has_expressions,
+           coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false) AS takes_one_null
+      FROM tables t
+      JOIN pg_index i ON i.indrelid = t.oid AND i.indisunique
+      JOIN pg_class x ON x.oid = i.indexrelid
+      LEFT JOIN pg_constraint k ON k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')
+     WHERE t.partition IS NULL OR NOT x.relispartition
+     ORDER BY x.relname
 """)
 LEADING_INDEX = sa.text("""
     SELECT EXISTS (
         SELECT 1 FROM pg_index i
           JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-         WHERE i.indrelid = to_regclass(:child) AND quote_ident(a.attname) = :name
+         WHERE i.indrelid = CAST(:oid AS oid) AND a.attname = :name
            AND i.indpred IS NULL AND i.indisvalid)
 """)
-PRIMARY_KEY = sa.text("""
-    SELECT array_agg(quote_ident(a.attname) ORDER BY a.attnum)
-      FROM pg_index i
-      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
-     WHERE i.indrelid = to_regclass(:child) AND i.indisprimary
-""")
+# Notes of what has moved: how the row is found again, and what its columns referred to. Those of
+# the first edition named one column under '' and left it out of, or old in, the rest.
+NOTES = f"""
+    SELECT mentorado_id, kept_mentorado_id, CASE WHEN content ? '' THEN jsonb_build_object(
+               'row', content - '' || jsonb_build_object(content ->> '', kept_mentorado_id),
+               'was', jsonb_build_object(content ->> '', mentorado_id)) ELSE content END AS content
+      FROM archived_rows WHERE reason = '{MOVED}' AND table_name = :adoption_name
+"""  # noqa: S608 - constants
 
 
 def settle() -> None:
     """Leave each person one profile; raises RuntimeError, and changes nothing, where a row would
     be lost.
     """
-    children = _children()
+    children = referring_to_profiles()
+    run("SET CONSTRAINTS ALL IMMEDIATE")  # each rule is heard where it is broken
     _find_losers(children)
-    if not op.get_bind().scalar(sa.text("SELECT EXISTS (SELECT 1 FROM losers)")):
+    if not value_of("SELECT EXISTS (SELECT 1 FROM adoption_losers)"):
         return
     _note_decisions()
+    _archive_losers()
     with _quick_lookups(children):
-        for child, name in children:
-            _archive_rivals(child, name)
-            _move(child, name)
-        _archive_losers()
+        for child in children:
+            _archive_rivals(child)
+            _move(child)
+        for child in children:
+            _expect_all_moved(child)
+        run("DELETE FROM mentorados m USING adoption_losers l WHERE l.loser_id = m.id")
 
 
 def bring_back() -> None:
     """Put everything where it was before, as far as it is still there."""
+    run("SET CONSTRAINTS ALL IMMEDIATE")
     _restore("mentorados")
-    for child, name in _children():
-        _move_back(child, name)
-        _restore(child)
-    op.execute(f"DELETE FROM archived_rows WHERE reason IN ('{LOST}', '{MOVED}')")  # noqa: S608 - constants
+    for child in referring_to_profiles():
+        _move_back(child)
+        if child.name != "mentorados":
+            _restore(child.name)
+    run(f"DELETE FROM archived_rows WHERE reason IN ('{LOST}', '{MOVED}')")  # noqa: S608 - constants
 
 
-def _children() -> list[tuple[str, str]]:
-    return [(child, name) for child, name, _ in _references("mentorados")]
-
-
-def _references(table: str) -> list[tuple[str, str, str]]:
-    """Tables with the column that points at this one, and the column it points at."""
-    return [tuple(row) for row in op.get_bind().execute(REFERENCES, {"table": table})]
-
-
-def _find_losers(children: list[tuple[str, str]]) -> None:
+def _find_losers(children: list[Child]) -> None:
     """Who has to go, in favour of whom, and what has decided it."""
-    reports = ("metricas_mensais", "feedbacks")
-    history = " OR ".join(_refers(child, name) for child, name in children if child in reports)
-    anything = " OR ".join(_refers(child, name) for child, name in children)
-    op.execute(f"""
-        CREATE TEMPORARY TABLE losers ON COMMIT DROP AS
+    history = [_refers(child) for child in children if child.name in REPORTS]
+    anything = [_refers(child) for child in children]
+    run(f"""
+        CREATE TEMPORARY TABLE adoption_losers ON COMMIT DROP AS
         WITH several AS (
             SELECT m.id, m.user_id, m.created_at,
-                   ({history or "false"}) AS has_history, ({anything or "false"}) AS is_used
+                   ({" OR ".join(history) or "false"}) AS has_history,
+                   ({" OR ".join(anything) or "false"}) AS is_used
               FROM mentorados m
              WHERE m.user_id IN (
                    SELECT user_id FROM mentorados GROUP BY user_id HAVING count(user_id) > 1)
@@ -112,168 +142,260 @@ def _find_losers(children: list[tuple[str, str]]) -> None:
                     WHEN k.created_at < r.created_at THEN 'older'
                     ELSE 'first' END AS why
           FROM ranked r JOIN several k ON k.id = r.keeper_id WHERE r.place > 1
-    """)  # noqa: S608 - names from the catalogue, quoted there
-    op.execute("CREATE UNIQUE INDEX ON losers (loser_id)")
-    op.execute("ANALYZE losers")
+    """)  # noqa: S608 - names from the catalogue, quoted
+    run("CREATE UNIQUE INDEX ON adoption_losers (loser_id)")
+    run("ANALYZE adoption_losers")
 
 
 def _note_decisions() -> None:
-    op.execute("""
+    run("""
         UPDATE adoptions SET facts = facts || jsonb_build_object('decisions', (
             SELECT jsonb_agg(jsonb_build_object(
                        'user_id', user_id, 'keeper_id', keeper_id, 'loser_id', loser_id, 'why', why
                    ) ORDER BY user_id, loser_id)
-              FROM losers))
+              FROM adoption_losers))
     """)
 
 
-def _refers(child: str, name: str) -> str:
-    return f"EXISTS (SELECT 1 FROM {child} c WHERE c.{name} = m.id)"  # noqa: S608 - as above
+def _refers(child: Child) -> str:
+    """The condition that any row but its own refers to profile `m`."""
+    own = " AND c.id <> m.id" if child.name == "mentorados" else ""
+    found = " OR ".join(f"({reference.matches('c', 'm')})" for reference in child.references)
+    return f"EXISTS (SELECT 1 FROM {child.rows} c WHERE ({found}){own})"  # noqa: S608 - as above
 
 
-def _archive_rivals(child: str, name: str) -> None:
+def _archive_losers() -> None:
+    """Keep the profiles that go as they are, before anything about them changes."""
+    run(f"""
+        INSERT INTO archived_rows (reason, table_name, content, mentorado_id, kept_mentorado_id)
+        SELECT '{LOST}', 'mentorados', to_jsonb(m), m.id, l.keeper_id
+          FROM mentorados m JOIN adoption_losers l ON l.loser_id = m.id
+    """)  # noqa: S608 - constants
+
+
+def _archive_rivals(child: Child) -> None:
     """Of rows for which there is room for one, the keeper's stays, then the better placed one's."""
-    for names, condition, has_expressions in op.get_bind().execute(UNIQUE_KEYS, {"child": child}):
-        if name not in names:
-            continue
-        if has_expressions:
-            raise RuntimeError(f"{child} has a unique index of expressions: merge these by hand")
-        _archive_rivals_by(child, name, [n for n in names if n != name], condition or "true")
+    if child.is_partition:
+        return  # its rows may have to go to another partition: the database says if they cannot
+    for index in op.get_bind().execute(UNIQUE, {"oid": child.oid}).all():
+        is_changed = bool(set(index.used) & set(child.columns))
+        if index.has_expressions and is_changed:
+            raise RuntimeError(
+                f"{child.name} has a unique index of expressions: merge these by hand"
+            )
+        if is_changed or (index.partition and not index.has_expressions):
+            _archive_rivals_by(child, index, among_all=not is_changed)
 
 
-def _archive_rivals_by(child: str, name: str, others: list[str], condition: str) -> None:
-    same = ", ".join(["coalesce(l.keeper_id, t." + name + ")", *(f"t.{n}" for n in others)])
-    known = " AND ".join([f"({condition})", *(f"t.{n} IS NOT NULL" for n in others)])
-    op.execute(f"""
-        CREATE TEMPORARY TABLE rivals ON COMMIT DROP AS
+def _archive_rivals_by(child: Child, index: sa.Row[Any], *, among_all: bool) -> None:
+    """Archive rows that this index would refuse once they have followed.
+
+    `among_all`: the index does not tell profiles apart, so that a row of any one may be in the way.
+    """
+    columns = columns_of(child.name)
+    moved = ", ".join(f"{child.followed(c.name)} AS {quoted(c.name)}" for c in columns)
+    owners = ", ".join(child.followed(name) for name in child.columns)
+    keepers = " OR ".join(r.is_among("t", "keeper_id") for r in child.references)
+    among = set(index.columns) & set(child.columns)
+    first = "first_value(adoption_owners) OVER same"
+    is_own = f"adoption_owners = {first}" if among_all else "true"
+    scope = "true" if among_all else f"({child.is_concerned} OR {keepers})"
+    keys = [quoted(name) for name in index.columns]
+    known = "true" if index.takes_one_null else " AND ".join(f"{key} IS NOT NULL" for key in keys)
+    run(f"""
+        CREATE TEMPORARY TABLE adoption_rivals ON COMMIT DROP AS
         SELECT * FROM (
-            SELECT t.ctid AS place, l.loser_id, l.keeper_id,
-                   row_number() OVER (PARTITION BY {same}
-                                          ORDER BY l.place NULLS FIRST, t.ctid) AS rank
-              FROM {child} t LEFT JOIN losers l ON l.loser_id = t.{name}
-             WHERE {known} AND t.{name} IN (SELECT loser_id FROM losers
-                                             UNION SELECT keeper_id FROM losers)
+            SELECT adoption_table, adoption_place, adoption_loser, adoption_keeper,
+                   {is_own} AS is_own,
+                   row_number() OVER same AS rank
+              FROM (SELECT t.tableoid AS adoption_table, t.ctid AS adoption_place,
+                           {child.any_of("loser_id")} AS adoption_loser,
+                           {child.any_of("keeper_id")} AS adoption_keeper,
+                           {child.any_of("place", among)} AS adoption_rank,
+                           jsonb_build_array({owners}) AS adoption_owners, {moved}
+                      FROM {child.rows} t {child.losers} WHERE {scope}) AS moved
+             WHERE ({index.condition}) AND ({index.partition or "true"}) AND {known}
+            WINDOW same AS (PARTITION BY {", ".join(keys)}
+                                ORDER BY adoption_rank NULLS FIRST, adoption_table, adoption_place)
         ) AS ranked WHERE rank > 1
     """)  # noqa: S608 - as above
-    _refuse_to_lose_children(child)
-    op.execute(f"""
+    _refuse_to_lose(child)
+    archived = f"""
+        WITH gone AS (
+            DELETE FROM {child.root} t USING adoption_rivals r WHERE {PLACE}
+            RETURNING r.adoption_loser, r.adoption_keeper, to_jsonb(t) AS content)
         INSERT INTO archived_rows (reason, table_name, content, mentorado_id, kept_mentorado_id)
-        SELECT '{LOST}', '{child}', to_jsonb(t), r.loser_id, r.keeper_id
-          FROM {child} t JOIN rivals r ON r.place = t.ctid
-    """)  # noqa: S608 - as above
-    op.execute(f"DELETE FROM {child} t USING rivals r WHERE r.place = t.ctid")  # noqa: S608 - as above
-    op.execute("DROP TABLE rivals")
+        SELECT '{LOST}', :adoption_name, content, adoption_loser, adoption_keeper FROM gone
+    """  # noqa: S608 - as above
+    run(archived, adoption_name=child.name)
+    run("DROP TABLE adoption_rivals")
 
 
-def _refuse_to_lose_children(child: str) -> None:
+def _refuse_to_lose(child: Child) -> None:
     """What refers to a row that goes would go with it, or keep the migration from ending."""
-    for grandchild, name, target in _references(child):
+    if not value_of("SELECT EXISTS (SELECT 1 FROM adoption_rivals)"):
+        return
+    is_theirs = "adoption_loser IS NULL OR NOT is_own"
+    if child.name in NEVER_ARCHIVED or value_of(
+        f"SELECT EXISTS (SELECT 1 FROM adoption_rivals WHERE {is_theirs})"  # noqa: S608 - constants
+    ):
+        raise RuntimeError(
+            f"{child.name} has no room for the rows of two profiles of one person: merge these "
+            "profiles by hand, then try again"
+        )
+    for grandchild in referring_to(child.name):
+        found = " OR ".join(f"({r.matches('g', 't')})" for r in grandchild.references)
         query = f"""
-            SELECT EXISTS (SELECT 1 FROM {grandchild} g JOIN {child} t ON t.{target} = g.{name}
-                             JOIN rivals r ON r.place = t.ctid)
+            SELECT EXISTS (SELECT 1 FROM {grandchild.rows} g, {child.root} t, adoption_rivals r
+                            WHERE ({found}) AND {PLACE}
+                              AND (g.tableoid, g.ctid) <> (t.tableoid, t.ctid))
         """  # noqa: S608 - as above
-        if op.get_bind().scalar(sa.text(query)):
+        if value_of(query):
             raise RuntimeError(
-                f"{grandchild} refers to rows of {child} that two profiles of one person have "
-                "for the same key; decide there which one stays, then try again"
+                f"{grandchild.name} refers to rows of {child.name} that two profiles of one person "
+                "have for the same key; decide there which one stays, then try again"
             )
 
 
-def _move(child: str, name: str) -> None:
-    key = _key(child, name)
-    kept = ", ".join(f"t.{n}" for n in key or ())
-    content = "to_jsonb(t)" if key is None else f"(SELECT to_jsonb(k) FROM (SELECT {kept}) k)"  # noqa: S608 - as above
-    op.execute(f"""
+def _move(child: Child) -> None:
+    """Let the rows follow, and note for each how it is found again and what it referred to."""
+    columns, key = child.columns, primary_key(child)
+    _refuse_to_detach(child)
+    changes = ", ".join(f"{quoted(name)} = r.{quoted(name)}" for name in columns)
+    values = ", ".join(f"{child.followed(name)} AS {quoted(name)}" for name in columns)
+    left = ", ".join(f"{literal(name)}, {child.left(name)}" for name in columns)
+    is_kept = (
+        "true" if key is None else "f.key = ANY (CAST(:adoption_key AS text[])) OR was ? f.key"
+    )
+    move = f"""
+        WITH moved AS (
+            UPDATE {child.root} t SET {changes}
+              FROM (SELECT t.tableoid AS adoption_table, t.ctid AS adoption_place,
+                           {child.any_of("loser_id")} AS adoption_loser,
+                           {child.any_of("keeper_id")} AS adoption_keeper,
+                           jsonb_strip_nulls(jsonb_build_object({left})) AS was, {values}
+                      FROM {child.rows} t {child.losers} WHERE {child.is_concerned}) AS r
+             WHERE {PLACE}
+            RETURNING r.adoption_loser, r.adoption_keeper, r.was, to_jsonb(t) AS is_now)
         INSERT INTO archived_rows (reason, table_name, content, mentorado_id, kept_mentorado_id)
-        SELECT '{MOVED}', '{child}', {content} || jsonb_build_object('', '{_plain(name)}'),
-               l.loser_id, l.keeper_id
-          FROM {child} t JOIN losers l ON l.loser_id = t.{name}
-    """)  # noqa: S608 - as above
-    op.execute(f"""
-        UPDATE {child} t SET {name} = l.keeper_id FROM losers l WHERE l.loser_id = t.{name}
-    """)  # noqa: S608 - as above
+        SELECT '{MOVED}', :adoption_name, jsonb_build_object('was', was, 'row', (
+                   SELECT jsonb_object_agg(f.key, f.value) FROM jsonb_each(is_now) f
+                    WHERE {is_kept})),
+               adoption_loser, adoption_keeper
+          FROM moved
+    """  # noqa: S608 - as above
+    run(move, adoption_name=child.name, **({} if key is None else {"adoption_key": key}))
 
 
-def _key(child: str, name: str) -> list[str] | None:
-    """By which columns a row is found again, whoever owns it; None in a table without key."""
-    found = op.get_bind().scalar(PRIMARY_KEY, {"child": child})
-    return None if found is None else [n for n in found if n != name]
+def _refuse_to_detach(child: Child) -> None:
+    """A keeper without the value that a reference needs would lose the row."""
+    for n, reference in enumerate(child.references):
+        missing = " OR ".join(f"k{n}.{quoted(target)} IS NULL" for target in reference.targets)
+        query = f"SELECT EXISTS (SELECT 1 FROM {child.rows} t {child.losers} WHERE {child.is_concerned} AND l{n}.loser_id IS NOT NULL AND ({missing}))"  # noqa: E501, S608 - as above
+        if value_of(query):
+            raise RuntimeError(
+                f"{child.name} refers to {', '.join(reference.targets)} of profiles whose keeper "
+                "has none; fill it in, then try again"
+            )
+
+
+def _expect_all_moved(child: Child) -> None:
+    """Triggers and rules of the other program may quietly keep rows from being written."""
+    query = (
+        f"SELECT EXISTS (SELECT 1 FROM {child.rows} t {child.losers} WHERE {child.is_concerned})"  # noqa: S608 - as above
+    )
+    if value_of(query):
+        raise RuntimeError(
+            f"rows of {child.name} do not follow to another profile: a trigger or a rule keeps them"
+        )
 
 
 @contextmanager
-def _quick_lookups(children: list[tuple[str, str]]) -> Iterator[None]:
+def _quick_lookups(children: list[Child]) -> Iterator[None]:
     """For each profile that goes PostgreSQL looks for rows that refer to it: without an index
     through the whole table, each time. These are gone before the commit.
     """
     names = []
-    for number, (child, name) in enumerate(children):
-        if not op.get_bind().scalar(LEADING_INDEX, {"child": child, "name": name}):
-            names.append(f"adoption_lookup_{number}")
-            op.execute(f"CREATE INDEX {names[-1]} ON {child} ({name})")
+    for number, child in enumerate(children):
+        for place, reference in enumerate(child.references):
+            asked = {"oid": child.oid, "name": reference.columns[0]}
+            if child.is_ours_to_alter and not op.get_bind().scalar(LEADING_INDEX, asked):
+                names.append(f"adoption_lookup_{number}_{place}")
+                columns = listed(reference.columns)
+                run(f"CREATE INDEX {names[-1]} ON {child.name} ({columns})")
+                names[-1] = _schema_of(child) + names[-1]
     yield
     for name in names:
-        op.execute(f"DROP INDEX {name}")
+        run(f"DROP INDEX {name}")
 
 
-def _archive_losers() -> None:
-    op.execute(f"""
-        INSERT INTO archived_rows (reason, table_name, content, mentorado_id, kept_mentorado_id)
-        SELECT '{LOST}', 'mentorados', to_jsonb(m), m.id, l.keeper_id
-          FROM mentorados m JOIN losers l ON l.loser_id = m.id
-    """)  # noqa: S608 - constants
-    op.execute("DELETE FROM mentorados m USING losers l WHERE l.loser_id = m.id")
+def _schema_of(child: Child) -> str:
+    query = "SELECT quote_ident(nspname) || '.' FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid WHERE c.oid = CAST(:oid AS oid)"  # noqa: E501
+    return str(op.get_bind().scalar(sa.text(query), {"oid": child.oid}))
 
 
 def _restore(table: str) -> None:
     """Insert the archived rows again; whose person has gone meanwhile belongs to nobody."""
-    names = op.get_bind().scalars(PLAIN_COLUMNS, {"table": table}).all()
+    columns = columns_of(table)
+    names = [quoted(column.name) for column in columns if column.is_plain]
     content = "a.content"
     if table == "mentorados":
         content = """CASE WHEN EXISTS (SELECT 1 FROM users u
-                                        WHERE u.id = (a.content ->> 'user_id')::int)
+                                        WHERE u.id = (a.content ->> 'user_id')::bigint)
                           THEN a.content ELSE a.content || '{"user_id": null}' END"""
-    op.execute(f"""
+    restore = f"""
         INSERT INTO {table} ({", ".join(names)}) OVERRIDING SYSTEM VALUE
         SELECT {", ".join(f"r.{name}" for name in names)}
           FROM archived_rows a, jsonb_populate_record(NULL::{table}, {content}) r
-         WHERE a.reason = '{LOST}' AND a.table_name = '{table}'
-    """)  # noqa: S608 - as above
+         WHERE a.reason = '{LOST}' AND a.table_name = :adoption_name
+    """  # noqa: S608 - as above
+    run(restore, adoption_name=table)
 
 
-def _move_back(child: str, name: str) -> None:
-    key = _key(child, name)
-    if key is None:
-        _move_back_alike(child, name)
-        return
-    same = (f"to_jsonb(t) -> '{_plain(n)}' = a.content -> '{_plain(n)}'" for n in key)
-    op.execute(f"""
-        UPDATE {child} t SET {name} = a.mentorado_id FROM archived_rows a
-         WHERE a.reason = '{MOVED}' AND a.table_name = '{child}'
-           AND a.content ->> '' = '{_plain(name)}' AND t.{name} = a.kept_mentorado_id
-           AND {" AND ".join(["true", *same])}
-    """)  # noqa: S608 - as above
+def _move_back(child: Child) -> None:
+    """Let rows that have followed refer to what they did before, those of each set of columns."""
+    found = f"SELECT DISTINCT ARRAY(SELECT jsonb_object_keys(content -> 'was') ORDER BY 1) FROM ({NOTES}) n"  # noqa: E501, S608 - as above
+    moved = op.get_bind().execute(statement(found), {"adoption_name": child.name}).scalars().all()
+    key = primary_key(child)
+    for columns in moved:
+        if key is None:
+            _move_back_alike(child, columns)
+        else:
+            _move_back_by_key(child, columns, [*key, *(c for c in columns if c not in key)])
 
 
-def _move_back_alike(child: str, name: str) -> None:
+def _move_back_by_key(child: Child, columns: list[str], key: list[str]) -> None:
+    same = (f"to_jsonb(t.{quoted(n)}) = n.content -> 'row' -> {literal(n)}" for n in key)
+    back = f"""
+        UPDATE {child.root} t SET {_old_values(child, columns)} FROM ({NOTES}) n
+         WHERE {" AND ".join(same)} AND {_has_just(columns)}
+    """  # noqa: S608 - as above
+    run(back, adoption_name=child.name)
+
+
+def _move_back_alike(child: Child, columns: list[str]) -> None:
     """In a table without key rows that are alike are one as good as the other: count them off."""
-    op.execute(f"""
-        UPDATE {child} t SET {name} = moved.mentorado_id
-          FROM (SELECT ctid AS place, {name} AS keeper_id,
-                       to_jsonb(c) - '{_plain(name)}' AS content,
+    back = f"""
+        UPDATE {child.root} t SET {_old_values(child, columns)}
+          FROM (SELECT c.tableoid AS adoption_table, c.ctid AS adoption_place, to_jsonb(c) AS content,
                        row_number() OVER (PARTITION BY to_jsonb(c)) AS nth
-                  FROM {child} c) AS found
-          JOIN (SELECT mentorado_id, kept_mentorado_id AS keeper_id,
-                       content - '{_plain(name)}' - '' AS content,
-                       row_number() OVER (
-                           PARTITION BY kept_mentorado_id, content - '{_plain(name)}' - '') AS nth
-                  FROM archived_rows
-                 WHERE reason = '{MOVED}' AND table_name = '{child}'
-                   AND content ->> '' = '{_plain(name)}') AS moved
-         USING (keeper_id, content, nth)
-         WHERE t.ctid = found.place
-    """)  # noqa: S608 - as above
+                  FROM {child.root} c) AS r
+          JOIN (SELECT n.content, n.content -> 'row' AS row_content,
+                       row_number() OVER (PARTITION BY n.content -> 'row') AS nth
+                  FROM ({NOTES}) n WHERE {_has_just(columns)}) AS n
+            ON n.row_content = r.content AND n.nth = r.nth
+         WHERE {PLACE}
+    """  # noqa: S608 - as above
+    run(back, adoption_name=child.name)
 
 
-def _plain(name: str) -> str:
-    """A column's name as JSON has it, without the quotes that SQL may need."""
-    return name.strip('"').replace('""', '"').replace("'", "''")
+def _old_values(child: Child, columns: Iterable[str]) -> str:
+    """The changes that let row `t` refer to what note `n` says."""
+    record = f"jsonb_populate_record(NULL::{child.name}, n.content -> 'was')"
+    return ", ".join(f"{quoted(name)} = ({record}).{quoted(name)}" for name in columns)
+
+
+def _has_just(columns: Iterable[str]) -> str:
+    """The condition that note `n` is about these columns."""
+    names = ", ".join(map(literal, columns))
+    return f"ARRAY(SELECT jsonb_object_keys(n.content -> 'was') ORDER BY 1) = ARRAY[{names}]"

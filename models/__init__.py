@@ -1,5 +1,6 @@
 """Facts and constraints: one file a table, all of them known once this package is imported."""
 
+from models.admin_job import AdminJob
 from models.adoption import Adoption
 from models.app_setting import AppSetting
 from models.archived_row import ArchivedRow
@@ -14,6 +15,7 @@ from models.user import User
 from models.webhook_message import WebhookMessage
 
 __all__ = [
+    "AdminJob",
     "Adoption",
     "AppSetting",
     "ArchivedRow",

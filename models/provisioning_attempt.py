@@ -8,6 +8,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 from extensions import Model
 from models.columns import Time
 
+# The error class of a record about a user's identity: the provider's answer about this one cannot
+# be used. The profile is not concerned, so that such a record keeps nobody from it.
+UNUSABLE_ANSWER = "UnusableAnswerError"
+
 
 class AttemptState(enum.StrEnum):
     """Whether the background still tries, or a person must look."""

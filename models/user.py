@@ -39,6 +39,8 @@ class User(Model):
     identity_as_of: Mapped[Time | None]
     # When everything that Clerk knows of this person was last heard; until then it is asked for.
     identity_completed_at: Mapped[Time | None]
+    # When the sweep last asked for it in vain: the next run asks about others first.
+    identity_asked_at: Mapped[Time | None]
     # Incremented by triggers (migration 0012) with every change that concerns the user's request
     # context; a cached context of another version is invalid.
     context_version: Mapped[int] = mapped_column(
@@ -52,7 +54,12 @@ class User(Model):
         UniqueConstraint("clerk_id"),
         Index("users_email_idx", "email"),
         Index("users_normalized_email_idx", text("normalized_address(email)")),
-        Index("users_incomplete_idx", "id", postgresql_where=text("identity_completed_at IS NULL")),
+        Index(
+            "users_incomplete_idx",
+            text("identity_asked_at NULLS FIRST"),
+            text("id DESC"),
+            postgresql_where=text("identity_completed_at IS NULL"),
+        ),
     )
 
     @property

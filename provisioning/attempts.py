@@ -1,18 +1,37 @@
-"""The durable memory of people whose profile could not be made, kept until it is found."""
+"""The durable record of users who could not be helped: whose profile could not be made, or about
+whom the identity provider's answer could not be used.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    and_,
+    case,
+    delete,
+    exists,
+    func,
+    not_,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from models import Mentorado, ProvisioningAttempt, User
-from models.provisioning_attempt import AttemptState
+from models.provisioning_attempt import UNUSABLE_ANSWER, AttemptState
 from provisioning.audit import Entry
+from provisioning.difference import IS_MEANT_TO_HAVE_ONE, is_awaited
+from provisioning.linking import Rules
 from provisioning.repairs import locked_user, record_action
+from provisioning.switch import may_create
 
 DOUBLINGS = 20  # far beyond any cap, and a day count that timedelta can still hold
+IS_ABOUT_IDENTITY = ProvisioningAttempt.error_class == UNUSABLE_ANSWER
+Position = tuple[datetime, int]  # of a record in the order of `due`: last failure, id
 
 
 class UnknownAttemptError(Exception):
@@ -38,7 +57,9 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What went wrong: the class of the error and, where the database said one, its SQLSTATE."""
+    """What went wrong: the class of the error and its code, a SQLSTATE or what the identity
+    provider answered.
+    """
 
     error_class: str
     error_code: str | None
@@ -54,10 +75,11 @@ def record_failure(
     policy: RetryPolicy,
     dice: float,
 ) -> ProvisioningAttempt:
-    """Remember that a person could not be helped; in a transaction of its own.
+    """Record that a user could not be helped; in a transaction of its own.
 
-    Only the background's tries count: somebody who reloads a page does not make their own letter
-    dead. It is dead once `policy.max_attempts` of them have failed.
+    Only the background's attempts count: a user who reloads a page does not make the record a dead
+    letter. It is one once `policy.max_attempts` of them have failed. A user has one record: a
+    failure of the other kind, profile or identity, begins to count anew.
     """
     counted = int(entry.is_background)
     last = {
@@ -73,7 +95,16 @@ def record_failure(
         "next_attempt_at": now + policy.pause_after(0, dice),
         "first_failed_at": now,
     }
-    once_more = {"attempts": ProvisioningAttempt.attempts + counted}
+    is_about_identity = failure.error_class == UNUSABLE_ANSWER
+    is_other_kind = ~IS_ABOUT_IDENTITY if is_about_identity else IS_ABOUT_IDENTITY
+    record = ProvisioningAttempt
+    once_more = {
+        "attempts": case((is_other_kind, counted), else_=record.attempts + counted),
+        **{
+            name: case((is_other_kind, first[name]), else_=getattr(record, name))
+            for name in ("state", "next_attempt_at", "first_failed_at")
+        },
+    }
     attempt = session.scalars(
         insert(ProvisioningAttempt)
         .values(**first, **last)
@@ -89,29 +120,59 @@ def record_failure(
     return attempt
 
 
-def forget_the_helped(session: Session) -> int:
-    """Drop the records of people whose profile is there to be found; returns how many.
+def delete_resolved(session: Session, rules: Rules) -> int:
+    """Delete the records with which nothing is wrong any longer; returns how many.
 
-    The sweep's own word that it made a profile does not count, only a later look.
+    Those are the records of users whose profile is there to be found (the sweep's own claim that it
+    made one does not count, only a later look), whose identity is complete, or who are denied a
+    profile: a user who is blocked, deleted, an admin or not invited is no failure.
     """
-    with_profile = select(User.clerk_id).join(Mentorado, Mentorado.user_id == User.id)
-    helped = delete(ProvisioningAttempt).where(ProvisioningAttempt.clerk_id.in_(with_profile))
-    return len(session.scalars(helped.returning(ProvisioningAttempt.id)).all())
-
-
-def due(session: Session, now: datetime | None, after_id: int, limit: int) -> list[tuple[int, str]]:
-    """Ids and Clerk ids of people to try again, in key order; without `now` also those not due."""
-    waiting = select(ProvisioningAttempt.id, ProvisioningAttempt.clerk_id).where(
-        *_is_due(now), ProvisioningAttempt.id > after_id
+    resolved = or_(
+        and_(~IS_ABOUT_IDENTITY, or_(_HAS_PROFILE, _is_denied(rules))),
+        and_(IS_ABOUT_IDENTITY, or_(_IS_COMPLETE, _IS_SHUT_OUT)),
     )
-    rows = session.execute(waiting.order_by(ProvisioningAttempt.id).limit(limit))
-    return [(row.id, row.clerk_id) for row in rows]
+    deleted = delete(ProvisioningAttempt).where(resolved).returning(ProvisioningAttempt.id)
+    return len(session.scalars(deleted).all())
 
 
-def count_due(session: Session, now: datetime | None) -> int:
+def due(
+    session: Session,
+    rules: Rules,
+    *,
+    now: datetime | None,
+    before: datetime,
+    after: Position | None,
+    limit: int,
+) -> list[tuple[Position, str]]:
+    """Users whose profile is to be tried again, the longest untried first, with their positions.
+
+    Without `now` also those whose pause is not over. What has failed since `before`, the beginning
+    of the run, is not tried twice in it.
+    """
+    record = ProvisioningAttempt
+    waiting = (
+        select(record.last_failed_at, record.id, record.clerk_id)
+        .where(*_is_to_be_tried(session, rules, now), record.last_failed_at < before)
+        .order_by(record.last_failed_at, record.id)
+    )
+    if after is not None:
+        waiting = waiting.where(tuple_(record.last_failed_at, record.id) > after)
+    rows = session.execute(waiting.limit(limit))
+    return [((row.last_failed_at, row.id), row.clerk_id) for row in rows]
+
+
+def count_due(session: Session, rules: Rules, now: datetime | None) -> int:
     """How many `due` would come to."""
-    waiting = select(func.count()).select_from(ProvisioningAttempt).where(*_is_due(now))
-    return session.scalars(waiting).one()
+    waiting = select(func.count()).select_from(ProvisioningAttempt)
+    return session.scalars(waiting.where(*_is_to_be_tried(session, rules, now))).one()
+
+
+def is_due(now: datetime | None) -> tuple[ColumnElement[bool], ...]:
+    """Of a record: the background still tries, and the pause is over; without `now` in any case."""
+    is_pending = ProvisioningAttempt.state == AttemptState.PENDING
+    return (
+        (is_pending,) if now is None else (is_pending, ProvisioningAttempt.next_attempt_at <= now)
+    )
 
 
 def dead_letters(
@@ -164,13 +225,38 @@ def forget(session: Session, user_id: int, *, entry: Entry) -> list[str]:
     return []
 
 
-def _is_due(now: datetime | None) -> tuple[ColumnElement[bool], ...]:
-    is_pending = ProvisioningAttempt.state == AttemptState.PENDING
-    return (
-        (is_pending,) if now is None else (is_pending, ProvisioningAttempt.next_attempt_at <= now)
-    )
+def _is_to_be_tried(
+    session: Session, rules: Rules, now: datetime | None
+) -> list[ColumnElement[bool]]:
+    """Of a record: about a profile, due, and that profile would not be denied just now.
+
+    A user who is known by the record alone is tried in any case: then there is more to decide on.
+    """
+    conditions = [~IS_ABOUT_IDENTITY, *is_due(now)]
+    if not may_create(session, rules):
+        conditions.append(~_of_user(~is_awaited()))
+    return conditions
+
+
+def _of_user(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Of a record: its user is known, and these conditions hold for them."""
+    return exists().where(User.clerk_id == ProvisioningAttempt.clerk_id, *conditions)
+
+
+def _is_denied(rules: Rules) -> ColumnElement[bool]:
+    """Of a record: its user is not meant to have a profile.
+
+    The switch that stops the creation of profiles for a while denies nobody for good.
+    """
+    is_not_meant = not_(and_(*IS_MEANT_TO_HAVE_ONE))
+    return _of_user(or_(is_not_meant, ~is_awaited()) if rules.invited_only else is_not_meant)
 
 
 def _state_after(attempt: ProvisioningAttempt, policy: RetryPolicy) -> AttemptState:
     is_over = attempt.attempts >= policy.max_attempts
     return AttemptState.DEAD if is_over else AttemptState(attempt.state)
+
+
+_HAS_PROFILE = _of_user(exists().where(Mentorado.user_id == User.id))
+_IS_COMPLETE = _of_user(User.identity_completed_at.is_not(None))
+_IS_SHUT_OUT = _of_user(or_(User.blocked_at.is_not(None), User.deleted_at.is_not(None)))

@@ -63,13 +63,20 @@ def record_each(
     entry: Entry,
     event: str,
     *,
-    mentorado_ids: Iterable[int],
+    concerning: Iterable[tuple[int, int | None]],
     details: dict[str, Any] | None = None,
 ) -> None:
-    """Add the same event for each of many profiles, in one go."""
+    """Add the same event for each of many profiles, in one go.
+
+    `concerning` are the ids of the profiles, each with that of its owner if it has one.
+    """
     values = values_of(entry, event, details)
-    rows = [{**values, "mentorado_id": mentorado_id} for mentorado_id in mentorado_ids]
-    session.execute(insert(AuditEvent), rows)
+    rows = [
+        {**values, "mentorado_id": mentorado_id, "user_id": user_id}
+        for mentorado_id, user_id in concerning
+    ]
+    if rows:
+        session.execute(insert(AuditEvent), rows)
 
 
 def values_of(entry: Entry, event: str, details: dict[str, Any] | None = None) -> dict[str, Any]:

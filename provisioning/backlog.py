@@ -7,7 +7,7 @@ from sqlalchemy import and_, func, not_, select
 from sqlalchemy.orm import Session
 
 from models import Mentorado, ProvisioningAttempt, User
-from models.provisioning_attempt import AttemptState
+from models.provisioning_attempt import UNUSABLE_ANSWER, AttemptState
 from provisioning import difference
 from provisioning.linking import Rules
 
@@ -54,7 +54,7 @@ def count_backlog(session: Session, rules: Rules) -> Backlog:
     )
     ambiguous = select(func.count()).select_from(shared)
     incomplete = select(func.count()).where(User.identity_completed_at.is_(None))
-    waits = (~IS_HELPED, ~IS_NOT_DUE)
+    waits = (~IS_HELPED, ~IS_NOT_DUE, ProvisioningAttempt.error_class != UNUSABLE_ANSWER)
     tried = select(func.count(ProvisioningAttempt.id)).where(*waits)
     since = select(func.min(ProvisioningAttempt.first_failed_at)).where(*waits)
     queries = (dead, ambiguous, incomplete, tried, since)

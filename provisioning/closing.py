@@ -34,8 +34,7 @@ class Closing:
     """Provides for the people it is handed, and counts them.
 
     `provide` ensures one person in a transaction of its own and records a failure; `report` writes
-    progress inside a batch's transaction and raises where the run is no longer ours. `complete`
-    asks the identity provider about one person and ensures them with what it tells. `on_batch`
+    progress inside a batch's transaction and raises where the run is no longer ours. `on_batch`
     hears how many a batch has given a profile, `on_link` of each person who was linked in a group,
     and in how many seconds by `monotonic`.
     """
@@ -45,7 +44,6 @@ class Closing:
     rules: Rules
     counts: Counts
     report: Callable[[Session, Counts], None]
-    complete: Callable[[str], Ensured | None]
     on_batch: Callable[[int], None]
     on_link: Callable[[Link, float], None]
     monotonic: Callable[[], float]
@@ -61,13 +59,13 @@ class Closing:
         else:
             self.counts.add(ensured.outcome, is_ambiguous=ensured.is_ambiguous)
 
-    def learn(self, clerk_id: str) -> None:
-        """Complete one person; counted only where it changed something, for they have a profile.
+    def learn(self, complete: Callable[[str], Ensured | None], clerk_id: str) -> None:
+        """Complete one user; counted only where it changed something, for they have a profile.
 
-        Raises IdentityUnavailableError when nobody can be asked about.
+        Raises IdentityUnavailableError when no user can be asked about.
         """
         try:
-            ensured = self.complete(clerk_id)
+            ensured = complete(clerk_id)
         except (DatabaseUnavailableError, IdentityUnavailableError):
             raise
         except ProvisioningError:

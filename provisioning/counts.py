@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from models import SweepRun
 from provisioning.ensure import Outcome
 
 SAMPLE_SIZE = 20
@@ -20,6 +21,14 @@ class Counts:
     failed: int = 0
     ambiguous: int = 0
     sample: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, run: SweepRun) -> "Counts":
+        """What a run has come to so far; not nothing where another process has given it back."""
+        counts = cls()
+        for name in counts.numbers():
+            setattr(counts, name, getattr(run, name) or 0)
+        return counts
 
     def numbers(self) -> dict[str, int]:
         """The counts alone, by their columns."""

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, and_, exists, func, or_, select, text
 from sqlalchemy.orm import Session, aliased
 
 from models import Mentorado, ProvisioningAttempt, User
+from models.provisioning_attempt import UNUSABLE_ANSWER
 from models.user import Role
 from provisioning import audit
 from provisioning.automatic import automatic_profiles
@@ -131,7 +132,10 @@ def waits_for_an_address() -> tuple[ColumnElement[bool], ...]:
 
 def _may_have_one() -> tuple[ColumnElement[bool], ...]:
     """Meant to have one, and not a case for the attempts."""
-    has_record = exists().where(ProvisioningAttempt.clerk_id == User.clerk_id)
+    has_record = exists().where(
+        ProvisioningAttempt.clerk_id == User.clerk_id,
+        ProvisioningAttempt.error_class != UNUSABLE_ANSWER,
+    )
     return (*IS_MEANT_TO_HAVE_ONE, ~has_record)
 
 

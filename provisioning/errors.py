@@ -30,7 +30,19 @@ class StaleDecisionError(ProvisioningUnavailableError):
 
 
 class IdentityUnavailableError(ProvisioningError):
-    """The identity provider cannot be asked about anybody just now."""
+    """The identity provider cannot be asked about any user just now.
+
+    `wait_seconds` is the time after which it may be asked again, where there is a limit to keep;
+    None where a question was sent and not answered.
+    """
+
+    def __init__(self, message: str, wait_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.wait_seconds = wait_seconds
+
+
+class UnusableIdentityError(ProvisioningError):
+    """The identity provider's answer about this one user cannot be used; an attempt records it."""
 
 
 class DatabaseUnavailableError(ProvisioningUnavailableError):

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from models import Mentorado, User
 from provisioning.audit import Entry
 from provisioning.errors import StaleDecisionError
-from provisioning.moving import Clash, Journey, archive, move_rows
+from provisioning.moving import AT_ONCE, Clash, Journey, archive, move_rows
 from provisioning.references import MENTORADOS, is_referenced, references_to_mentorados
 from provisioning.repairs import (
     Conflict,
@@ -95,11 +95,13 @@ def _locked_pair(session: Session, journey: Journey) -> tuple[Mentorado, Mentora
 def _move_everything(session: Session, journey: Journey) -> tuple[dict[str, int], list[Clash]]:
     moved: dict[str, int] = {}
     clashes: list[Clash] = []
-    for reference in references_to_mentorados(session):
-        count, met = move_rows(session, reference, journey)
-        moved[reference.table_name] = moved.get(reference.table_name, 0) + count
+    session.execute(AT_ONCE)
+    for table in references_to_mentorados(session):
+        count, met = move_rows(session, table, journey)
+        if count:
+            moved[table.table_name] = count
         clashes += met
-    return {table: count for table, count in moved.items() if count}, clashes
+    return moved, clashes
 
 
 def _remove(session: Session, source: Mentorado, journey: Journey) -> None:

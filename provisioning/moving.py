@@ -1,30 +1,52 @@
 """Moving the rows of one profile to another, in whatever table they are.
 
 Only the database knows all tables that refer to mentorados, and which of their columns are unique.
-A row that has a rival at the other profile stays in the archive; none is ever just deleted.
+A row that has a rival at the other profile stays in the archive; none is ever just deleted. Rows
+are addressed by table and place (`tableoid`, `ctid`): a place alone is one of each partition.
 """
 
 import enum
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from psycopg2.errors import UniqueViolation
-from sqlalchemy import TextClause, insert, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import CursorResult, insert, text
+from sqlalchemy.exc import DataError, IntegrityError, InternalError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from models import ArchivedRow
-from provisioning.references import Reference, references_to
+from provisioning.references import (
+    MENTORADOS,
+    ReferringTable,
+    escaped,
+    references_to,
+)
 from provisioning.repairs import Conflict, ConflictError
 
-# The columns of a unique index; none of one that is made of expressions.
-KEY_COLUMNS = text("""
-    SELECT quote_ident(a.attname)
+# The table of a unique index, which may be a single partition, its columns and its condition; none
+# of an index that is made of expressions.
+UNIQUE_INDEX = text("""
+    SELECT i.indrelid::regclass::text AS table_name,
+           coalesce(pg_partition_root(i.indrelid), i.indrelid)::regclass::text AS root_name,
+           ARRAY(SELECT quote_ident(a.attname)
+                   FROM pg_attribute a
+                  WHERE a.attrelid = i.indrelid
+                    AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])) AS columns,
+           coalesce(pg_get_expr(i.indpred, i.indrelid), 'true') AS condition
       FROM pg_index i
       JOIN pg_class c ON c.oid = i.indexrelid
-      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
-     WHERE i.indrelid = to_regclass(:table) AND c.relname = :index AND 0 <> ALL (i.indkey)
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = :schema AND c.relname = :index AND 0 <> ALL (i.indkey)
 """)
+# Unique rules that wait for the commit are checked at each row, so that none is found too late.
+AT_ONCE = text("SET CONSTRAINTS ALL IMMEDIATE")
+ROW = "r.tableoid = CAST(:table_id AS oid) AND r.ctid = CAST(:place AS tid)"
+BOTH = "mentorados gone, mentorados kept WHERE gone.id = :from_id AND kept.id = :into_id"
+# Rows of these are users and profiles themselves; none is given up for the sake of another one.
+NEVER_ARCHIVED = (MENTORADOS, "users")
+# An UPDATE of a referenced partitioned table that changes the partition fires ON DELETE before it.
+MOVES_KEEP_REFERENCES = (15,)
+REFUSED = (IntegrityError, InternalError, ProgrammingError, DataError)
 
 
 class Prefer(enum.StrEnum):
@@ -43,6 +65,11 @@ class Journey:
     prefer: Prefer
     request_id: str | None = None
 
+    @property
+    def ids(self) -> dict[str, int]:
+        """The parameters of `BOTH`."""
+        return {"from_id": self.from_id, "into_id": self.into_id}
+
 
 @dataclass(frozen=True, slots=True)
 class Clash:
@@ -54,22 +81,179 @@ class Clash:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A row, by its place in its table."""
+class StoredRow:
+    """A row with its address: the table or partition it is in, and its place there."""
 
+    table_id: int
+    table_name: str
     place: str
     content: dict[str, Any]
 
+    @property
+    def address(self) -> dict[str, Any]:
+        """The parameters of `ROW`."""
+        return {"table_id": self.table_id, "place": self.place}
 
-def move_rows(session: Session, reference: Reference, journey: Journey) -> tuple[int, list[Clash]]:
+
+@dataclass(frozen=True, slots=True)
+class UniqueIndex:
+    """What keeps two rows apart: equal columns, among the rows of a table that meet a condition."""
+
+    name: str
+    table_name: str
+    columns: tuple[str, ...]
+    condition: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mover:
+    """Moves the rows of one table from a profile to another."""
+
+    session: Session
+    table: ReferringTable
+    journey: Journey
+
+    def move_all(self) -> tuple[int, list[Clash]]:
+        """Move all rows; returns how many have moved, and which met a rival."""
+        if self.table.is_hidden:
+            raise ConflictError(Conflict.HELD, self.table.table_name)
+        clashes: list[Clash] = []
+        moved = sum(self._move(row, clashes) for row in self._rows())
+        return moved, clashes
+
+    def _rows(self) -> list[StoredRow]:
+        """The rows that refer to the profile that goes, apart from its own."""
+        itself = "AND r.ctid <> gone.ctid" if self.table.table_name == MENTORADOS else ""
+        found = self._execute(
+            f"SELECT r.tableoid AS table_id, r.tableoid::regclass::text AS table_name,"
+            f" r.ctid::text AS place, to_jsonb(r) AS content FROM {self.table.rows} r, {BOTH}"
+            f" AND {self.table.refers('r', 'gone')} {itself}"
+            f" ORDER BY r.tableoid, r.ctid FOR UPDATE OF r",
+            self.journey.ids,
+        )
+        return [StoredRow(*row) for row in found]
+
+    def _move(self, row: StoredRow, clashes: list[Clash]) -> bool:
+        """Move one row, archiving one rival after the other; False where the row itself loses."""
+        while (index := self._clashing_index(row)) is not None:
+            rival = self._rival(row, index)
+            loser, winner = (row, rival) if self.journey.prefer is Prefer.INTO else (rival, row)
+            self._archive(loser)
+            clashes.append(Clash(self.table.table_name, winner.content, loser.content))
+            if loser is row:
+                return False
+        return True
+
+    def _clashing_index(self, row: StoredRow) -> UniqueIndex | None:
+        """Move the row if nothing is in its way; otherwise the unique index that forbids it."""
+        self._refuse_unsafe_move(row)
+        changes = ", ".join(f"{name} = {value}" for name, value in self._new_values().items())
+        update = f"UPDATE {self.table.root} r SET {changes} FROM {BOTH} AND {ROW}{self._possible()}"
+        try:
+            with self.session.begin_nested():
+                updated = self._execute(update, {**self.journey.ids, **row.address})
+        except REFUSED as err:
+            if isinstance(err.orig, UniqueViolation):
+                return self._index(err.orig.diag.schema_name, err.orig.diag.constraint_name)
+            raise ConflictError(Conflict.UNTOLD_RULE, row.table_name) from err
+        if updated.rowcount != 1:  # a trigger or a rule of another program was quietly in the way
+            raise ConflictError(Conflict.UNTOLD_RULE, row.table_name)
+        return None
+
+    def _new_values(self) -> dict[str, str]:
+        """For each column of a reference the SQL value that makes row `r` refer to `kept`.
+
+        A column of several references follows the first that refers to `gone`.
+        """
+        cases: dict[str, str] = {}
+        for reference in self.table.references:
+            refers = reference.matches("r", "gone")
+            for column, target in zip(reference.columns, reference.targets, strict=True):
+                case = f"WHEN {refers} THEN kept.{escaped(target)}"
+                cases[column] = f"{cases.get(column, '')} {case}"
+        return {
+            escaped(column): f"CASE {case} ELSE r.{escaped(column)} END"
+            for column, case in cases.items()
+        }
+
+    def _possible(self) -> str:
+        """The SQL condition that the kept profile has what a reference of row `r` points at."""
+        others = (r for r in self.table.references if r.targets != ("id",))
+        return "".join(
+            f" AND CASE WHEN {r.matches('r', 'gone')}"
+            f" THEN num_nulls({', '.join(f'kept.{escaped(t)}' for t in r.targets)}) = 0"
+            f" ELSE true END"
+            for r in others
+        )
+
+    def _index(self, schema: str | None, name: str | None) -> UniqueIndex:
+        found = self.session.execute(UNIQUE_INDEX, {"schema": schema, "index": name}).one_or_none()
+        if found is None or found.root_name != self.table.root_name:
+            raise ConflictError(Conflict.UNTOLD_RULE, name or "")
+        return UniqueIndex(str(name), found.table_name, tuple(found.columns), found.condition)
+
+    def _rival(self, row: StoredRow, index: UniqueIndex) -> StoredRow:
+        """The row of the kept profile, or another one of this, that is in the place of the row."""
+        values = self._new_values()
+        columns = [escaped(column) for column in index.columns]
+        same = " AND ".join(
+            f"other.{column} IS NOT DISTINCT FROM {values.get(column, f'r.{column}')}"
+            for column in columns
+        )
+        table = escaped(index.table_name)
+        found = self._execute(
+            f"SELECT other.tableoid, other.tableoid::regclass::text, other.ctid::text,"
+            f" to_jsonb(other) FROM ONLY {table} other, {self.table.root} r, {BOTH} AND {ROW}"
+            f" AND {same} AND (other.tableoid, other.ctid) <> (r.tableoid, r.ctid)"
+            f" AND ({self.table.refers('other', 'gone')} OR {self.table.refers('other', 'kept')})"
+            f" AND EXISTS (SELECT 1 FROM (SELECT other.*) candidate"
+            f"              WHERE {escaped(index.condition)})",
+            {**self.journey.ids, **row.address},
+        ).all()
+        if len(found) != 1:
+            raise ConflictError(Conflict.UNTOLD_RULE, index.name)
+        return StoredRow(*found[0])
+
+    def _archive(self, row: StoredRow) -> None:
+        """Move a row into the archive, provided that nothing refers to it."""
+        if self.table.root_name in NEVER_ARCHIVED:
+            raise ConflictError(Conflict.UNTOLD_RULE, row.table_name)
+        self._refuse_if_held(row)
+        delete = f"DELETE FROM {self.table.root} r WHERE {ROW} RETURNING to_jsonb(r)"
+        deleted = self._execute(delete, row.address).scalar_one_or_none()
+        if deleted is None:
+            raise ConflictError(Conflict.UNTOLD_RULE, row.table_name)
+        archive(self.session, self.table.table_name, deleted, self.journey)
+
+    def _refuse_unsafe_move(self, row: StoredRow) -> None:
+        version = self.session.connection().dialect.server_version_info or ()
+        if self.table.is_partitioned and version < MOVES_KEEP_REFERENCES:
+            self._refuse_if_held(row)
+
+    def _refuse_if_held(self, row: StoredRow) -> None:
+        """Raise ConflictError where a row of any table refers to this one."""
+        for child in references_to(self.session, row.table_name):
+            refers = child.refers("c", "r")
+            held = self._execute(
+                f"SELECT EXISTS (SELECT 1 FROM {child.rows} c, {self.table.root} r"
+                f" WHERE {ROW} AND {refers} AND (c.tableoid, c.ctid) <> (r.tableoid, r.ctid))",
+                row.address,
+            )
+            if child.is_hidden or held.scalar_one():
+                raise ConflictError(Conflict.HELD_ROW, child.table_name)
+
+    def _execute(self, statement: str, values: dict[str, Any]) -> CursorResult[Any]:
+        """Execute SQL whose names come from the database's own catalogue, quoted by it."""
+        return cast("CursorResult[Any]", self.session.execute(text(statement), values))
+
+
+def move_rows(session: Session, table: ReferringTable, journey: Journey) -> tuple[int, list[Clash]]:
     """Move all rows of one table; returns how many have moved, and which met a rival.
 
-    Raises ConflictError where a rival cannot be told or something refers to the row that loses.
+    Raises ConflictError where a rival cannot be told, something refers to the row that loses, or
+    the database refuses the move.
     """
-    clashes: list[Clash] = []
-    rows = _rows(session, reference, journey.from_id)
-    moved = sum(_move(session, reference, journey, row, clashes) for row in rows)
-    return moved, clashes
+    return Mover(session, table, journey).move_all()
 
 
 def archive(session: Session, table: str, content: dict[str, Any], journey: Journey) -> None:
@@ -84,80 +268,3 @@ def archive(session: Session, table: str, content: dict[str, Any], journey: Jour
             request_id=journey.request_id,
         )
     )
-
-
-def _rows(session: Session, reference: Reference, mentorado_id: int) -> list[Row]:
-    found = session.execute(
-        _sql(
-            "SELECT t.ctid::text AS place, to_jsonb(t) AS content FROM {table} t"
-            " WHERE {column} = :id ORDER BY t.ctid FOR UPDATE",
-            reference,
-        ),
-        {"id": mentorado_id},
-    )
-    return [Row(row.place, row.content) for row in found]
-
-
-def _move(
-    session: Session, reference: Reference, journey: Journey, row: Row, clashes: list[Clash]
-) -> bool:
-    """Move one row, clearing away one rival after the other; False where the row itself loses."""
-    while (index := _clashing_index(session, reference, journey, row)) is not None:
-        rival = _rival(session, reference, journey, row, index)
-        loser, winner = (row, rival) if journey.prefer is Prefer.INTO else (rival, row)
-        _give_way(session, reference, journey, loser)
-        clashes.append(Clash(reference.table_name, winner.content, loser.content))
-        if loser is row:
-            return False
-    return True
-
-
-def _clashing_index(
-    session: Session, reference: Reference, journey: Journey, row: Row
-) -> str | None:
-    """Move the row if nothing is in its way; otherwise the unique index that forbids it."""
-    update = _sql("UPDATE {table} SET {column} = :into WHERE ctid = CAST(:place AS tid)", reference)
-    try:
-        with session.begin_nested():
-            session.execute(update, {"into": journey.into_id, "place": row.place})
-    except IntegrityError as err:
-        if not isinstance(err.orig, UniqueViolation):
-            raise
-        return str(err.orig.diag.constraint_name)
-    return None
-
-
-def _rival(session: Session, reference: Reference, journey: Journey, row: Row, index: str) -> Row:
-    names = {"table": reference.table_name, "index": index}
-    columns = session.scalars(KEY_COLUMNS, names).all()
-    same = [
-        f"r.{column} IS NOT DISTINCT FROM s.{column}"
-        for column in columns
-        if column != reference.column_name
-    ]
-    query = _sql(
-        "SELECT r.ctid::text AS place, to_jsonb(r) AS content FROM {table} r, {table} s"
-        " WHERE s.ctid = CAST(:place AS tid) AND {conditions} FOR UPDATE OF r",
-        reference,
-        conditions=" AND ".join([f"r.{reference.column_name} = :into", *same]),
-    )
-    found = session.execute(query, {"place": row.place, "into": journey.into_id}).all()
-    if not columns or len(found) != 1:
-        raise ConflictError(Conflict.UNTOLD_RULE, index)
-    return Row(found[0].place, found[0].content)
-
-
-def _give_way(session: Session, reference: Reference, journey: Journey, row: Row) -> None:
-    for child in references_to(session, reference.table_name):
-        held = _sql("SELECT EXISTS (SELECT 1 FROM {table} WHERE {column}::text = :value)", child)
-        if session.scalar(held, {"value": str(row.content[child.target_name])}):
-            raise ConflictError(Conflict.HELD_ROW, child.table_name)
-    archive(session, reference.table_name, row.content, journey)
-    gone = _sql("DELETE FROM {table} WHERE ctid = CAST(:place AS tid)", reference)
-    session.execute(gone, {"place": row.place})
-
-
-def _sql(template: str, reference: Reference, **parts: str) -> TextClause:
-    """The names come from the database's own catalogue, quoted by it."""
-    names = {"table": reference.table_name, "column": reference.column_name}
-    return text(template.format(**names, **parts))

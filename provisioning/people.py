@@ -2,12 +2,21 @@
 
 from datetime import datetime
 
-from sqlalchemy import exists, select, update
+from sqlalchemy import and_, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from models import ProvisioningAttempt, User
+from models.provisioning_attempt import UNUSABLE_ANSWER
+from provisioning.attempts import is_due
 from provisioning.identity import Identity
+
+# Of a user: somebody waits for what the provider may tell.
+IS_INCOMPLETE = (
+    User.identity_completed_at.is_(None),
+    User.deleted_at.is_(None),
+    User.blocked_at.is_(None),
+)
 
 
 def is_complete(session: Session, clerk_id: str) -> bool:
@@ -23,16 +32,33 @@ def note_heard(session: Session, clerk_id: str, now: datetime) -> None:
     session.execute(update(User).where(User.clerk_id == clerk_id).values(identity_completed_at=now))
 
 
-def incomplete(session: Session, limit: int) -> list[str]:
-    """Clerk ids of people to ask the provider about, the newest first: they are waiting.
-
-    Who has a record of failure is a case for the attempts.
-    """
-    has_record = exists().where(ProvisioningAttempt.clerk_id == User.clerk_id)
-    waiting = select(User.clerk_id).where(
-        User.identity_completed_at.is_(None), User.deleted_at.is_(None), ~has_record
+def ask_again(session: Session, clerk_id: str) -> None:
+    """Note that there is news of this user which has not been read yet."""
+    session.execute(
+        update(User).where(User.clerk_id == clerk_id).values(identity_completed_at=None)
     )
-    return list(session.scalars(waiting.order_by(User.id.desc()).limit(limit)))
+
+
+def note_asked(session: Session, clerk_id: str, now: datetime) -> None:
+    """Note that the provider did not answer about this user, so that others come first next."""
+    session.execute(update(User).where(User.clerk_id == clerk_id).values(identity_asked_at=now))
+
+
+def incomplete(session: Session, now: datetime | None, limit: int) -> list[str]:
+    """Clerk ids of users to ask the provider about, those first whom it was not asked about yet.
+
+    A user whose profile could not be made is a case for the attempts; one about whom the answer
+    could not be used is asked about when that is due again, without `now` at any time.
+    """
+    record = ProvisioningAttempt
+    is_about_identity = record.error_class == UNUSABLE_ANSWER
+    waiting = (
+        select(User.clerk_id)
+        .outerjoin(record, record.clerk_id == User.clerk_id)
+        .where(*IS_INCOMPLETE, or_(record.id.is_(None), and_(is_about_identity, *is_due(now))))
+        .order_by(User.identity_asked_at.nulls_first(), User.id.desc())
+    )
+    return list(session.scalars(waiting.limit(limit)))
 
 
 def not_yet_complete(session: Session, clerk_ids: list[str]) -> set[str]:

@@ -1,61 +1,187 @@
-"""What refers to a mentorado, by the database's own account: also tables we do not know."""
+"""Tables whose rows refer to a profile, found in the catalogue; also those that we do not know.
 
+A foreign key may consist of several columns, point at another column than `id`, or stand on one
+partition only. It does not hold for tables that inherit from its own, whose rows refer to the
+profile all the same.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
-REFERENCES = text("""
-    SELECT c.conrelid::regclass::text AS table_name,
-           quote_ident(a.attname) AS column_name,
-           f.attname AS target_name
-      FROM pg_constraint c
-      JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
-      JOIN pg_attribute f ON f.attrelid = c.confrelid AND f.attnum = c.confkey[1]
-     WHERE c.confrelid = to_regclass(:target) AND c.contype = 'f' AND c.conparentid = 0
-     ORDER BY 1, 2
-""")
 MENTORADOS = "mentorados"
+
+# A partition carries a copy of its parent's key (conparentid); rows are reached through the parent.
+# A key that points at a partitioned table covers the rows of its partitions (their ancestors).
+REFERENCES = text("""
+    WITH RECURSIVE targets AS (
+        SELECT to_regclass(:target)::oid AS oid
+         UNION SELECT relid FROM pg_partition_ancestors(to_regclass(:target))
+    ), foreign_keys AS (
+        SELECT c.oid, c.conrelid, c.conkey, c.confrelid, c.confkey
+          FROM pg_constraint c JOIN targets t ON t.oid = c.confrelid
+         WHERE c.contype = 'f' AND c.conparentid = 0
+    ), referring (key, member) AS (
+        SELECT oid, conrelid FROM foreign_keys
+         UNION
+        SELECT r.key, i.inhrelid
+          FROM referring r
+          JOIN pg_inherits i ON i.inhparent = r.member
+          JOIN pg_class c ON c.oid = i.inhrelid AND NOT c.relispartition
+    )
+    SELECT DISTINCT t.oid AS table_id,
+           t.oid::regclass::text AS table_name,
+           coalesce(pg_partition_root(t.oid), t.oid)::regclass::text AS root_name,
+           t.relkind = 'p' OR t.relispartition AS is_partitioned,
+           row_security_active(t.oid) OR NOT has_schema_privilege(t.relnamespace, 'USAGE')
+               OR NOT has_table_privilege(t.oid, 'SELECT') AS is_hidden,
+           ARRAY(SELECT quote_ident(a.attname)
+                   FROM unnest(k.conkey) WITH ORDINALITY AS own (attnum, place)
+                   JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = own.attnum
+                  ORDER BY own.place) AS columns,
+           ARRAY(SELECT quote_ident(a.attname)
+                   FROM unnest(k.confkey) WITH ORDINALITY AS their (attnum, place)
+                   JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = their.attnum
+                  ORDER BY their.place) AS targets
+      FROM referring r
+      JOIN foreign_keys k ON k.oid = r.key
+      JOIN pg_class t ON t.oid = r.member
+     ORDER BY table_name, columns, targets
+""")
+# Which of these tables refer to which others of them.
+AMONG_THEMSELVES = text("""
+    SELECT coalesce(pg_partition_root(conrelid), conrelid)::regclass::text AS child,
+           coalesce(pg_partition_root(confrelid), confrelid)::regclass::text AS parent
+      FROM pg_constraint
+     WHERE contype = 'f' AND conparentid = 0
+       AND coalesce(pg_partition_root(confrelid), confrelid)::regclass::text = ANY (:tables)
+""")
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A column that points at another table's `target_name`; the others are quoted for SQL."""
+    """The columns of one foreign key, and the columns that they point at; names quoted for SQL."""
+
+    columns: tuple[str, ...]
+    targets: tuple[str, ...]
+
+    def matches(self, row: str, target: str) -> str:
+        """The SQL condition that `row` refers to `target`, both names of tables in a query."""
+        pairs = zip(self.columns, self.targets, strict=True)
+        same = (f"{row}.{escaped(own)} = {target}.{escaped(their)}" for own, their in pairs)
+        return f"({' AND '.join(same)})"
+
+
+@dataclass(frozen=True, slots=True)
+class ReferringTable:
+    """A table with at least one reference to a target; names are quoted for SQL.
+
+    Rows of partitions are written through `root_name`, which moves them to the right partition.
+    `is_hidden`: row-level security or missing privileges keep rows from us. What the properties and
+    methods return is ready for `text()`.
+    """
 
     table_name: str
-    column_name: str
-    target_name: str
+    root_name: str
+    is_partitioned: bool
+    is_hidden: bool
+    references: tuple[Reference, ...]
+
+    @property
+    def rows(self) -> str:
+        """The table in a FROM clause: with its partitions, without tables that inherit from it."""
+        name = escaped(self.table_name)
+        return name if self.is_partitioned else f"ONLY {name}"
+
+    @property
+    def root(self) -> str:
+        """The table that rows are updated in and deleted from."""
+        return escaped(self.root_name) if self.is_partitioned else self.rows
+
+    def refers(self, row: str, target: str) -> str:
+        """The SQL condition that `row` refers to `target` by any of the references."""
+        return "(" + " OR ".join(r.matches(row, target) for r in self.references) + ")"
 
 
-def references_to(session: Session, table_name: str) -> list[Reference]:
-    """Every foreign key that points at the table, whose name is quoted, in a stable order."""
-    rows = session.execute(REFERENCES, {"target": table_name})
-    return [Reference(row.table_name, row.column_name, row.target_name) for row in rows]
+def escaped(name: str) -> str:
+    """A name for `text()`, which would take a colon for the beginning of a parameter."""
+    return name.replace(":", r"\:")
 
 
-def references_to_mentorados(session: Session) -> list[Reference]:
-    """Every foreign key that points at mentorados, in a stable order."""
-    return references_to(session, MENTORADOS)
+def references_to(session: Session, table_name: str) -> list[ReferringTable]:
+    """Every table with a foreign key to this one, whose name is quoted, in a stable order."""
+    rows = session.execute(REFERENCES, {"target": table_name}).all()
+    return [_referring_table(list(keys)) for _, keys in groupby(rows, attrgetter("table_name"))]
+
+
+def references_to_mentorados(session: Session) -> list[ReferringTable]:
+    """Every table that refers to mentorados; those that others refer to come before these."""
+    tables = references_to(session, MENTORADOS)
+    roots = [table.root_name for table in tables]
+    edges = session.execute(AMONG_THEMSELVES, {"tables": roots}).all()
+    ordered: list[ReferringTable] = []
+    while tables:
+        waiting = {table.root_name for table in tables}
+        blocked = {child for child, parent in edges if parent in waiting and child != parent}
+        free = [table for table in tables if table.root_name not in blocked] or tables
+        ordered += free
+        tables = [table for table in tables if table not in free]
+    return ordered
 
 
 def count_references(session: Session, mentorado_id: int) -> dict[str, int]:
     """How many rows of each table that refers to mentorados belong to this one."""
-    references = references_to_mentorados(session)
-    counted = ", ".join(
-        f"(SELECT count(*) FROM {r.table_name} WHERE {r.column_name} = :id)"  # noqa: S608 - quoted
-        for r in references
+    tables = [table for table in references_to_mentorados(session) if not table.is_hidden]
+    counts = ", ".join(f"(SELECT count(*) {_rows_of(table)})" for table in tables)
+    row = session.execute(text(f"SELECT {counts}"), {"id": mentorado_id}).one()
+    return dict(zip((table.table_name for table in tables), row, strict=True))
+
+
+def referenced_among(session: Session, mentorado_ids: Sequence[int]) -> set[int]:
+    """Those of the profiles that any row of any table refers to, in one statement.
+
+    All of them where rows are hidden from us.
+    """
+    tables = references_to_mentorados(session)
+    if any(table.is_hidden for table in tables):
+        return set(mentorado_ids)
+    found = " OR ".join(
+        f"EXISTS (SELECT 1 FROM {table.rows} r WHERE {_refers(table)})"  # noqa: S608 - quoted
+        for table in tables
     )
-    row = session.execute(text(f"SELECT {counted}"), {"id": mentorado_id}).one()
-    counts: dict[str, int] = {}
-    for reference, count in zip(references, row, strict=True):
-        counts[reference.table_name] = counts.get(reference.table_name, 0) + count
-    return counts
+    these = f"SELECT m.id FROM mentorados m WHERE m.id = ANY(:ids) AND ({found or 'false'})"  # noqa: S608
+    return set(session.scalars(text(these), {"ids": list(mentorado_ids)}))
 
 
 def is_referenced(session: Session, mentorado_id: int) -> bool:
-    """Whether any row of any table belongs to this mentorado."""
-    found = " OR ".join(
-        f"EXISTS (SELECT 1 FROM {r.table_name} WHERE {r.column_name} = :id)"  # noqa: S608 - quoted
-        for r in references_to_mentorados(session)
-    )
+    """Whether any row of any table belongs to this mentorado; yes where rows are hidden from us."""
+    tables = references_to_mentorados(session)
+    if any(table.is_hidden for table in tables):
+        return True
+    found = " OR ".join(f"EXISTS (SELECT 1 {_rows_of(table)})" for table in tables)
     return bool(session.scalar(text(f"SELECT {found or 'false'}"), {"id": mentorado_id}))
+
+
+def _rows_of(table: ReferringTable) -> str:
+    """The rows that refer to the mentorado :id, but for one that refers to itself."""
+    return f"FROM {table.rows} r, mentorados m WHERE m.id = :id AND {_refers(table)}"
+
+
+def _refers(table: ReferringTable) -> str:
+    another = " AND r.ctid <> m.ctid" if table.table_name == MENTORADOS else ""
+    return f"{table.refers('r', 'm')}{another}"
+
+
+def _referring_table(keys: list[Row]) -> ReferringTable:
+    first = keys[0]
+    return ReferringTable(
+        first.table_name,
+        first.root_name,
+        first.is_partitioned,
+        first.is_hidden,
+        tuple(Reference(tuple(key.columns), tuple(key.targets)) for key in keys),
+    )

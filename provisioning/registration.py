@@ -1,142 +1,231 @@
-"""Pre-registration: the team writes a profile before its person has ever signed in."""
+"""Pre-registration: the team writes profiles before their users have ever signed in."""
 
-from collections.abc import Mapping
+import enum
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, cast
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, union
+from sqlalchemy import Table, func, insert, literal, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
-from models import Mentorado, User
+from models import AuditEvent, Mentorado, User
 from models.mentorado import Turma
 from provisioning import audit
+from provisioning.address_holders import (
+    Address,
+    Holder,
+    addresses_of,
+    find_holders,
+    lock_users_and_addresses,
+)
 from provisioning.audit import Entry
-from provisioning.waiting import is_untouched, lock_address, waiting_for
+from provisioning.errors import StaleDecisionError
+
+Values = Mapping[str, object]  # checked columns of mentorados; `nome_completo` is among them
+
+EVENT = "admin_action"
+PRE_REGISTER, TAKE_OVER = "pre_register", "take_over"  # what the audit event says was done
+_Addressed = tuple[Values, Address | None]
+TABLE = cast(Table, Mentorado.__table__)
 
 
 class MentoradoExistsError(Exception):
-    """Somebody with this address has a profile, or one waits for them; it is the one named."""
+    """Another profile has this address; `mentorado_id` is its id."""
 
     def __init__(self, mentorado_id: int) -> None:
         super().__init__(f"mentorado {mentorado_id} has this address")
         self.mentorado_id = mentorado_id
 
 
+class Verdict(enum.StrEnum):
+    """What a registration comes to."""
+
+    NEW = "new"
+    TAKES_OVER = "takes_over"  # the untouched automatic profile of the address's owner is written
+    EXISTS = "exists"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A verdict and the profile that it is about, None for one that is still to be written.
+
+    `clerk_id` is the owner of a profile that takes the data over.
+    """
+
+    verdict: Verdict
+    mentorado_id: int | None = None
+    clerk_id: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """The profile, whether it is a new one, and if not, whose automatic one took the data over."""
+    """The profile, and the owner of an automatic one that took the data over."""
 
     mentorado: Mentorado
     clerk_id: str | None = None
 
     @property
     def is_new(self) -> bool:
-        """Whether it waits for its person."""
+        """Whether the profile was written now and has no owner yet."""
         return self.clerk_id is None
 
 
-def pre_register(
-    session: Session, values: Mapping[str, object], *, entry: Entry, now: datetime
-) -> Registered:
-    """Write a profile that waits for whoever proves its address (DESIGN section 3, step 3).
+def pre_register(session: Session, values: Values, *, entry: Entry, now: datetime) -> Registered:
+    """Write a profile for the user who proves its address, now or later.
 
-    `values` are columns of mentorados with their checked values; `nome_completo` must be there. If
-    the person of that address has an untouched automatic profile, that one takes the data over.
-    Raises MentoradoExistsError where another one would be one too many. A login of the same person
-    at the same time comes either before or after, never in between.
+    If that user has an untouched automatic profile, that one takes the data over. Raises
+    MentoradoExistsError where another profile has the address. A login of the same user at the same
+    time comes either before or after.
     """
-    address = values.get("email")
-    owned = settle_address(session, address) if isinstance(address, str) else None
-    if owned is None:
-        return _write_new(session, values, entry, now)
-    profile, owner = owned
-    for column, value in values.items():
-        setattr(profile, column, value)
-    profile.edited_at = profile.updated_at = now
-    _record(session, "take_over", profile, entry)
-    return Registered(profile, owner.clerk_id)
+    [outcome] = _register(session, _addressed(session, [values]), entry, now)
+    if outcome.verdict is Verdict.EXISTS:
+        raise MentoradoExistsError(outcome.mentorado_id or 0)
+    return _registered(session, outcome.mentorado_id, outcome.clerk_id)
+
+
+def registered_by(session: Session, entry: Entry) -> Registered | None:
+    """Return what an earlier try of the same request has registered, None if nothing.
+
+    For a try after the first: the commit of the one before may have arrived although its answer was
+    lost.
+    """
+    action = AuditEvent.details["action"].astext
+    ours = select(AuditEvent.mentorado_id, AuditEvent.user_id).where(
+        AuditEvent.request_id == entry.request_id,
+        AuditEvent.event == EVENT,
+        action.in_((PRE_REGISTER, TAKE_OVER)),
+    )
+    found = session.execute(ours.order_by(AuditEvent.id.desc()).limit(1)).one_or_none()
+    if found is None:
+        return None
+    owner = select(User.clerk_id).where(User.id == found.user_id)
+    return _registered(session, found.mentorado_id, session.scalars(owner).one_or_none())
+
+
+def preview_all(session: Session, lines: Sequence[Values]) -> list[Outcome]:
+    """Return what `register_all` would come to for each line just now; locks nothing."""
+    return [_outcome(holder) for holder in _holders(session, _addressed(session, lines))]
+
+
+def register_all(
+    session: Session, lines: Sequence[Values], *, entry: Entry, now: datetime
+) -> list[Outcome]:
+    """Pre-register every line that can be; return what came of each, in their order.
+
+    All lines have the same columns, and no two of them the same address. The number of statements
+    does not depend on the number of lines.
+
+    1. Read what is there. A line whose address has a profile is refused by what was read.
+    2. Lock the addresses of the others, which excludes other writers and logins of them.
+    3. Read again: a new statement sees what was committed before the locks were had.
+    4. Write what is to be written, and its audit events.
+    """
+    addressed = _addressed(session, lines)
+    outcomes = [_outcome(holder) for holder in _holders(session, addressed)]
+    writing = [n for n, outcome in enumerate(outcomes) if outcome.verdict is not Verdict.EXISTS]
+    written = _register(session, [addressed[number] for number in writing], entry, now)
+    for number, outcome in zip(writing, written, strict=True):
+        outcomes[number] = outcome
+    return outcomes
 
 
 def settle_address(
     session: Session, address: str, *, apart_from: int | None = None
 ) -> tuple[Mentorado, User] | None:
-    """The untouched profile of the address's person, with its owner; None where there is none.
+    """Lock an address and return the untouched profile of its user, with that user.
 
-    Whoever has this address is held still until the commit. Raises MentoradoExistsError for any
-    other profile that has it, but for the one whose id is `apart_from`.
+    Returns None where no profile has it. Raises MentoradoExistsError for any other profile that
+    has it, except for the one whose id is `apart_from`.
     """
-    _hold_still(session, address)
-    waiting = [found for found in waiting_for(session, address) if found != apart_from]
-    if waiting:
-        raise MentoradoExistsError(waiting[0])
-    owned = _with_owners(session, address, apart_from)
-    if not owned:
+    addresses = addresses_of(session, [address])
+    lock_users_and_addresses(session, addresses)
+    [holder] = find_holders(session, addresses, apart_from=apart_from, for_update=True)
+    if holder is None:
         return None
-    profile, owner, is_proven = owned[0]
-    if len(owned) > 1 or not is_proven or not is_untouched(session, profile):
-        raise MentoradoExistsError(profile.id)
-    return profile, owner
+    if not holder.can_take_over:
+        raise MentoradoExistsError(holder.mentorado_id)
+    profile = session.get_one(Mentorado, holder.mentorado_id, populate_existing=True)
+    return profile, session.get_one(User, holder.user_id, populate_existing=True)
 
 
-def _write_new(
-    session: Session, values: Mapping[str, object], entry: Entry, now: datetime
-) -> Registered:
-    profile = Mentorado(**{"turma": Turma.NEON, "edited_at": now, **values})
-    session.add(profile)
-    session.flush()  # the record needs its id
-    session.refresh(profile)  # and the answer the defaults
-    _record(session, "pre_register", profile, entry)
-    return Registered(profile)
+def _registered(session: Session, mentorado_id: int | None, clerk_id: str | None) -> Registered:
+    profile = session.get(Mentorado, mentorado_id, populate_existing=True)
+    if profile is None:
+        raise StaleDecisionError(f"mentorado {mentorado_id} has gone meanwhile")
+    return Registered(profile, clerk_id)
 
 
-def _hold_still(session: Session, address: str) -> None:
-    """Let nobody of this address sign in or be swept until we are done.
+def _addressed(session: Session, lines: Sequence[Values]) -> list[_Addressed]:
+    """The lines, each with its address, None for one that has none."""
+    written = [email for line in lines if isinstance(email := line.get("email"), str)]
+    addresses = iter(addresses_of(session, written))
+    has_one = [isinstance(line.get("email"), str) for line in lines]
+    return [
+        (line, next(addresses) if has else None) for line, has in zip(lines, has_one, strict=True)
+    ]
 
-    Their rows first, as a login does. FOR UPDATE, because a profile that the sweep inserts takes
-    a key share of its person's row without asking for the address.
-    """
-    proven = select(User.id).where(User.email_verified, _is_address(address)).order_by(User.id)
-    session.execute(proven.with_for_update())
-    lock_address(session, address)
+
+def _holders(
+    session: Session, lines: Sequence[_Addressed], *, for_update: bool = False
+) -> list[Holder | None]:
+    """The profile that has a line's address; a line without address has no rival."""
+    addresses = [address for _, address in lines if address]
+    found = iter(find_holders(session, addresses, for_update=for_update))
+    return [next(found) if address else None for _, address in lines]
 
 
-def _with_owners(
-    session: Session, address: str, apart_from: int | None
-) -> list[tuple[Mentorado, User, bool]]:
-    """Profiles that carry this address as their own, or whose owner proved it (told in the third).
+def _register(
+    session: Session, lines: Sequence[_Addressed], entry: Entry, now: datetime
+) -> list[Outcome]:
+    """Lock the addresses, read who has them, and write what is to be written."""
+    lock_users_and_addresses(session, [address for _, address in lines if address])
+    holders = _holders(session, lines, for_update=True)
+    pairs = [(line, holder) for (line, _), holder in zip(lines, holders, strict=True)]
+    new = [line for line, holder in pairs if holder is None]
+    ids = iter(_insert(session, new, entry, now))
+    _take_over(session, [(h, line) for line, h in pairs if h and h.can_take_over], entry, now)
+    return [_outcome(holder) if holder else Outcome(Verdict.NEW, next(ids)) for holder in holders]
 
-    An automatic profile has copied its owner's address. Where that is not proven it counts for
-    nothing, or anybody could keep somebody else from being registered.
-    """
-    proven = and_(User.email_verified, _is_address(address))
-    carried = and_(
-        Mentorado.email.in_([address, func.normalized_address(address)]),
-        or_(User.email_verified, ~_is_address(address), User.email.is_(None)),
+
+def _outcome(holder: Holder | None) -> Outcome:
+    if holder is None:
+        return Outcome(Verdict.NEW)
+    verdict = Verdict.TAKES_OVER if holder.can_take_over else Verdict.EXISTS
+    return Outcome(verdict, holder.mentorado_id, holder.clerk_id)
+
+
+def _insert(session: Session, lines: Sequence[Values], entry: Entry, now: datetime) -> list[int]:
+    if not lines:
+        return []
+    rows = [{"turma": Turma.NEON, "edited_at": now, **line} for line in lines]
+    written = insert(TABLE).returning(TABLE.c.id, sort_by_parameter_order=True)
+    ids = list(session.scalars(written, rows))
+    concerning = [(mentorado_id, None) for mentorado_id in ids]
+    audit.record_each(
+        session, entry, EVENT, concerning=concerning, details={"action": PRE_REGISTER}
     )
-    owned = select(Mentorado.id).join(User, User.id == Mentorado.user_id)
-    found = union(owned.where(proven), owned.where(carried))  # each by its own index
-    rows = session.execute(
-        select(Mentorado, User, proven)
-        .join(User, User.id == Mentorado.user_id)
-        .where(Mentorado.id.in_(found), Mentorado.id.is_distinct_from(apart_from))
-        .order_by(Mentorado.id)
-        .limit(2)
-        .with_for_update(of=Mentorado),
-        execution_options={"populate_existing": True},
+    return ids
+
+
+def _take_over(
+    session: Session, taken: Sequence[tuple[Holder, Values]], entry: Entry, now: datetime
+) -> None:
+    """Write lines into the profiles that take them over, in one statement."""
+    if not taken:
+        return
+    columns = list(taken[0][1])
+    arrays: list[Any] = [literal([h.mentorado_id for h, _ in taken], ARRAY(TABLE.c.id.type))]
+    arrays += [
+        literal([line[name] for _, line in taken], ARRAY(TABLE.c[name].type)) for name in columns
+    ]
+    given = func.unnest(*arrays).table_valued("given_id", *columns).render_derived(name="given")
+    values = {name: given.c[name] for name in columns}
+    session.execute(
+        update(TABLE)
+        .where(TABLE.c.id == given.c.given_id)
+        .values(**values, edited_at=now, updated_at=now)
     )
-    return [(profile, owner, bool(is_proven)) for profile, owner, is_proven in rows]
-
-
-def _is_address(address: str) -> ColumnElement[bool]:
-    return func.normalized_address(User.email) == func.normalized_address(address)
-
-
-def _record(session: Session, action: str, profile: Mentorado, entry: Entry) -> None:
-    audit.record(
-        session,
-        entry,
-        "admin_action",
-        user_id=profile.user_id,
-        mentorado_id=profile.id,
-        details={"action": action},
-    )
+    concerning = [(holder.mentorado_id, holder.user_id) for holder, _ in taken]
+    audit.record_each(session, entry, EVENT, concerning=concerning, details={"action": TAKE_OVER})

@@ -25,17 +25,12 @@ LOCK_ADDRESSES = text("""
 """)
 
 
-def lock_address(session: Session, address: str) -> None:
-    """Take turns with pre-registration and with others of this address.
-
-    A lock of the transaction, not of the session, so that a pooler may sit between. Whoever locks
-    people's rows as well does so before, and profiles after: in one order nobody waits in a circle.
-    """
-    lock_addresses(session, [address])
-
-
 def lock_addresses(session: Session, addresses: Collection[str]) -> None:
-    """Lock several addresses as `lock_address` does one, in the order of their keys."""
+    """Exclude pre-registrations and logins of these addresses until the commit.
+
+    A lock of the transaction, not of the session, so that a pooler may sit between. Users' rows are
+    locked before, profiles after: in one order no two transactions wait for each other.
+    """
     if addresses:
         session.execute(LOCK_ADDRESSES, {"locks": ADDRESS_LOCKS, "addresses": list(addresses)})
 

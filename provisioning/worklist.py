@@ -8,10 +8,12 @@ from typing import TypeVar
 
 from extensions import Transaction
 from provisioning import attempts, difference, people
+from provisioning.attempts import Position
 from provisioning.difference import Range
+from provisioning.linking import Rules
 from provisioning.pace import Pace
 
-COMPLETED_PER_RUN = 100  # the provider counts our questions, and nobody waits for the answers
+ASKED_ABOUT_AT_MOST = 1_000  # users in one run, far more than there is time for
 
 Found = TypeVar("Found")
 
@@ -22,11 +24,13 @@ class Worklist:
 
     Who might link comes first: afterwards nobody is left to whom the set-based step would give an
     automatic profile although another one waits. `due_at` is when records count as due; None takes
-    them all, for somebody who sweeps by hand has mended something and wants to see.
+    them all, because who sweeps by hand has mended something. `started_at`: when the run began.
     """
 
     transaction: Transaction
+    rules: Rules
     batch_size: int
+    started_at: datetime
     due_at: datetime | None
 
     def count_missing(self) -> int:
@@ -35,7 +39,7 @@ class Worklist:
 
     def count_once_failed(self) -> int:
         """How many have a record that is due."""
-        return self._read(attempts.count_due, self.due_at)
+        return self._read(attempts.count_due, self.rules, self.due_at)
 
     def who_might_link(self) -> Iterator[str]:
         """Clerk ids of people for whom a profile waits."""
@@ -58,15 +62,30 @@ class Worklist:
             after = people[1]
 
     def once_failed(self) -> Iterator[str]:
-        """Clerk ids of those whose record is due."""
-        after = 0
-        while batch := self._read(attempts.due, self.due_at, after, self.batch_size):
+        """Clerk ids of those whose profile is to be tried again, the longest untried first."""
+        after: Position | None = None
+        while batch := self._failed_after(after):
             yield from (clerk_id for _, clerk_id in batch)
             after = batch[-1][0]
 
     def incomplete(self) -> list[str]:
-        """Clerk ids of some of those of whom the provider has not told everything yet."""
-        return self._read(people.incomplete, COMPLETED_PER_RUN)
+        """Clerk ids of those to ask the provider about, in turn."""
+        return self._read(people.incomplete, self.due_at, ASKED_ABOUT_AT_MOST)
+
+    def note_unanswered(self, clerk_id: str) -> None:
+        """Have the next run ask about others first."""
+        self._read(people.note_asked, clerk_id, self.started_at)
+
+    def _failed_after(self, after: Position | None) -> list[tuple[Position, str]]:
+        with self.transaction() as session:
+            return attempts.due(
+                session,
+                self.rules,
+                now=self.due_at,
+                before=self.started_at,
+                after=after,
+                limit=self.batch_size,
+            )
 
     def _read(self, question: Callable[..., Found], *values: object) -> Found:
         with self.transaction() as session:

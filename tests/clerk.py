@@ -35,13 +35,16 @@ class Trouble:
 
 @dataclass
 class Clerk:
-    """A running stand-in; `calls` are the paths that its Backend API was asked for."""
+    """A running stand-in; `calls` are the paths that its Backend API was asked for, `strange` what
+    it answers about single users, by their ids.
+    """
 
     url: str
     provider: LocalIdentityProvider
     sessions: LocalSessions
     calls: list[str] = field(default_factory=list)
     trouble: Trouble | None = None
+    strange: dict[str, Trouble] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -107,7 +110,7 @@ def _troubled(app: Wsgi, clerk: Clerk) -> Wsgi:
         path: str = environ["PATH_INFO"]
         if "/v1/users" in path:
             clerk.calls.append(path)
-            trouble = clerk.trouble
+            trouble = clerk.trouble or clerk.strange.get(path.rpartition("/")[2])
             if trouble is not None and trouble.silence is not None:
                 trouble.silence.wait(LONGEST_SILENCE_SECONDS)
             if trouble is not None and trouble.status is not None:

@@ -22,7 +22,6 @@ def closing_of(sweeper: Sweeper) -> Closing:
         sweeper.rules,
         Counts(),
         lambda *_: None,
-        sweeper.complete,
         sweeper.on_batch,
         sweeper.on_link,
         sweeper.monotonic,

@@ -59,7 +59,7 @@ class Postgres:
         """End it as a power cut would: it finishes nothing and tells nobody."""
         server = self._postmaster()
         server.send_signal(signal.SIGQUIT)
-        assert eventually(lambda: _is_gone(server))
+        assert eventually(lambda: is_gone(server))
         embedded.leave(self.folder)
 
     @contextmanager
@@ -89,8 +89,13 @@ class Postgres:
 
 
 @contextmanager
-def served(folder: Path, target: str = "wsgi:app", **settings: str) -> Iterator[Served]:
-    """Serve the app from `folder` as an instance folder; ready when entered, stopped when left."""
+def served(
+    folder: Path, target: str = "wsgi:app", *, awaited: str = "/readyz", **settings: str
+) -> Iterator[Served]:
+    """Serve the app from `folder` as an instance folder; stopped when left.
+
+    When entered, the `awaited` page is answered: by default the one that says that it is ready.
+    """
     bind = f"127.0.0.1:{free_port()}"
     usual = {"INSTANCE_PATH": str(folder), "BIND": bind, **UNLIMITED}
     environment = child_environment({**usual, **settings})
@@ -104,7 +109,7 @@ def served(folder: Path, target: str = "wsgi:app", **settings: str) -> Iterator[
             stderr=subprocess.STDOUT,
         )
     try:
-        wait_for(f"http://{bind}/readyz")
+        wait_for(f"http://{bind}{awaited}")
         yield Served(f"http://{bind}", process, log, folder)
     except requests.RequestException as err:
         raise AssertionError(f"the app did not start:\n{log.read_text()}") from err
@@ -202,7 +207,8 @@ def child_environment(settings: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **settings}
 
 
-def _is_gone(process: psutil.Process) -> bool:
+def is_gone(process: psutil.Process) -> bool:
+    """Whether it has ended, noticed by its parent or not."""
     try:
         is_zombie: bool = process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from migrations import adoption, loss_checks
+from migrations import adoption, baseline, loss_checks
 
 revision = "0002"
 down_revision = "0001"
@@ -15,76 +15,41 @@ INDEXES = (
     "metricas_periodo_idx",
     "feedbacks_mentorado_periodo_idx",
 )
-
-
-def _count(name: str) -> sa.Column:
-    return sa.Column(name, sa.Integer, server_default=sa.text("0"), nullable=False)
-
-
-def _time(name: str) -> sa.Column:
-    return sa.Column(name, sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False)
-
-
-def _month_of_mentorado() -> list[sa.Column | sa.CheckConstraint]:
-    owner = sa.ForeignKey("mentorados.id", ondelete="CASCADE")
-    return [
-        sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("mentorado_id", sa.Integer, owner, nullable=False),
-        sa.Column("ano", sa.Integer, nullable=False),
-        sa.Column("mes", sa.Integer, nullable=False),
-        sa.CheckConstraint("mes BETWEEN 1 AND 12", name="mes"),
-    ]
+RULE = sa.text("""
+    SELECT EXISTS (SELECT 1 FROM pg_constraint
+                    WHERE conrelid = to_regclass(:table) AND conname = :name)
+""")
 
 
 def upgrade() -> None:
-    if adoption.is_there("metricas_mensais"):
+    if adoption.is_there("adoptions"):
         _adopt()
         return
-    counts = ("faturamento", "lucro", "posts_feed", "stories", "leads", "procedimentos")
-    goals = ("meta_faturamento", "meta_leads", "meta_procedimentos", "meta_posts", "meta_stories")
-    op.create_table(
-        "metricas_mensais",
-        *_month_of_mentorado(),
-        *(_count(name) for name in counts),
-        sa.Column("observacoes", sa.Text),
-        *(sa.Column(name, sa.Integer) for name in goals),
-        _time("created_at"),
-        _time("updated_at"),
-    )
-    period = ["mentorado_id", "ano", "mes"]
-    op.create_index("metricas_mentorado_periodo_idx", "metricas_mensais", period, unique=True)
-    op.create_index("metricas_mentorado_idx", "metricas_mensais", ["mentorado_id"])
-    op.create_index("metricas_periodo_idx", "metricas_mensais", ["ano", "mes"])
-    texts = ("analise_mes", "foco_proximo_mes", "sugestao_mentor")
-    op.create_table(
-        "feedbacks",
-        *_month_of_mentorado(),
-        *(sa.Column(name, sa.Text, nullable=False) for name in texts),
-        _time("created_at"),
-        _time("updated_at"),
-    )
-    op.create_index("feedbacks_mentorado_periodo_idx", "feedbacks", period, unique=True)
+    baseline.create_table(op.execute, baseline.METRICAS_MENSAIS)
+    baseline.create_table(op.execute, baseline.FEEDBACKS)
 
 
 def _adopt() -> None:
-    adoption.take_in("metricas_mensais", "feedbacks")
+    adoption.take_in(baseline.METRICAS_MENSAIS, baseline.FEEDBACKS)
     loss_checks.drop()  # before 0009 moves rows, which may have a loss
-    period = "mentorado_id, ano, mes"
-    adoption.add_index("metricas_mentorado_periodo_idx", "metricas_mensais", period, unique=True)
     adoption.add_index("metricas_mentorado_idx", "metricas_mensais", "mentorado_id")
     adoption.add_index("metricas_periodo_idx", "metricas_mensais", "ano, mes")
-    adoption.add_index("feedbacks_mentorado_periodo_idx", "feedbacks", period, unique=True)
-    for table in TABLES:
-        # Old rows are looked at below; where one is wrong the rule holds for new ones only.
-        rule = f"ALTER TABLE {table} ADD CONSTRAINT {table}_mes_check"
-        op.execute(f"{rule} CHECK (mes BETWEEN 1 AND 12) NOT VALID")
-        wrong = f"SELECT EXISTS (SELECT 1 FROM {table} WHERE mes NOT BETWEEN 1 AND 12)"  # noqa: S608 - constants
-        if not op.get_bind().scalar(sa.text(wrong)):
-            op.execute(f"ALTER TABLE {table} VALIDATE CONSTRAINT {table}_mes_check")
+    had_rules = [table for table in TABLES if _has_rule(table)]
+    adoption.note(had_rules=had_rules)
+    for table in set(TABLES) - set(had_rules):
+        rule = f"{table}_mes_check"
+        op.execute(
+            f"ALTER TABLE {table} ADD CONSTRAINT {rule} CHECK (mes BETWEEN 1 AND 12) NOT VALID"
+        )
+        op.execute(f"ALTER TABLE {table} VALIDATE CONSTRAINT {rule}")
+
+
+def _has_rule(table: str) -> bool:
+    return op.get_bind().scalar(RULE, {"table": table, "name": f"{table}_mes_check"})
 
 
 def _give_back() -> None:
-    for table in TABLES:
+    for table in set(TABLES) - set(adoption.fact("had_rules") or []):
         op.execute(f"ALTER TABLE {table} DROP CONSTRAINT {table}_mes_check")
     for name in INDEXES:
         adoption.drop_index(name)

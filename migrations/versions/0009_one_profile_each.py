@@ -4,24 +4,32 @@ import sqlalchemy as sa
 from alembic import op
 
 from migrations import adoption, duplicates
+from migrations.baseline import ONE_EACH
 
 revision = "0009"
 down_revision = "0008"
-
-ONE_EACH = "mentorados_user_id_unique_idx"
 
 
 def upgrade() -> None:
     adoption.create_mark()
     duplicates.settle()
-    if not adoption.is_there(ONE_EACH):
+    if adoption.is_there(ONE_EACH):
+        return
+    theirs = adoption.unique_index_of("mentorados", "user_id")
+    if theirs is None:
         op.create_index(ONE_EACH, "mentorados", ["user_id"], unique=True)
+    else:
+        # The program knows a violation of this key by its name.
+        op.execute(f'ALTER INDEX "{theirs}" RENAME TO {ONE_EACH}')
+        adoption.note(one_each_was=theirs)
 
 
 def downgrade() -> None:
     if not op.get_bind().scalar(sa.text("SELECT EXISTS (SELECT 1 FROM adoptions)")):
         op.drop_table("adoptions")
         return
-    if not adoption.fact("had_one_profile_each"):
+    if theirs := adoption.fact("one_each_was"):
+        op.execute(f'ALTER INDEX {ONE_EACH} RENAME TO "{theirs}"')
+    elif not adoption.fact("had_one_profile_each"):
         op.drop_index(ONE_EACH, "mentorados")
     duplicates.bring_back()

@@ -10,7 +10,7 @@ from alembic import op
 from migrations import loss_checks
 
 revision = "0014"
-down_revision = "0012"
+down_revision = "0013"
 
 IS_ADOPTED = sa.text("SELECT EXISTS (SELECT 1 FROM adoptions)")
 

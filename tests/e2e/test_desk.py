@@ -13,6 +13,7 @@ from tests.e2e.troubles import Stage, poisoned
 from tests.serving import Served, eventually, served
 
 PRE_REGISTERED = "INSERT INTO mentorados (nome_completo, email, turma) VALUES (%s, %s, 'neon')"
+NAMED = "SELECT count(*) FROM mentorados WHERE nome_completo = :name"
 DEAD = "SELECT count(*) FROM provisioning_attempts WHERE state = 'dead'"
 
 
@@ -207,6 +208,39 @@ def test_list_of_mentees_is_pre_registered(
     expect(rute.get_by_role("heading", name="Rute da Lista")).to_be_visible()
 
 
+@pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
+def test_long_list_is_followed_to_its_end(desk: Page, stage: Stage, tmp_path: Path) -> None:
+    file = tmp_path / "lista.csv"
+    lines = "\n".join(f"Pessoa {number};{number}.{stage.email}" for number in range(600))
+    file.write_text(f"nome;e-mail\n{lines}\n", encoding="utf-8-sig")
+    desk.goto("/admin/mentorados/novos")
+
+    desk.get_by_label("Arquivo").set_input_files(file)
+    desk.get_by_role("button", name="Ensaiar a lista").click()
+    expect(desk.get_by_role("heading", name="O que será feito: 600 de 600")).to_be_visible()
+    desk.get_by_label("Motivo").fill("Turma nova")
+    desk.get_by_role("button", name="Confirmar").click()
+
+    expect(desk.get_by_role("heading", name="Feito: 600 de 600")).to_be_visible()
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
+def test_form_that_is_clicked_twice_acts_once(
+    desk: Page, stage: Stage, *, javascript: bool
+) -> None:
+    name, sent = f"Rute {stage.email[:6]}", list[str]()
+    desk.goto("/admin/mentorados/novos")
+    desk.get_by_label("Nome").fill(name)
+    desk.get_by_role("button", name="Ver o que muda").click()
+    desk.on("request", lambda asked: sent.append(asked.method))
+
+    desk.get_by_role("button", name="Confirmar").dblclick()
+
+    expect(desk.get_by_role("heading", name="Feito: 1 de 1")).to_be_visible()
+    assert count(stage.database_url, NAMED, name=name) == 1
+    assert not javascript or sent.count("POST") == 1
+
+
 def test_switch_holds_at_the_next_request(desk: Page, visitors: Visitors, stage: Stage) -> None:
     rute = visitors.come_to(stage.app.url)
     desk.get_by_role("link", name="desligar").click()
@@ -270,7 +304,7 @@ PAGES = [
     *("/admin/mentorados/1", "/admin/mentorados/novos", "/admin/criacao-automatica"),
     *("/admin/pessoa/1/bloquear", "/admin/mentorado/1/corrigir", "/admin/mentorado/1/unir"),
     *("/admin/mentorado/1/desativar", "/admin/metas", "/admin/mentorados/1/feedback/2026/1"),
-    "/admin/mentorados/1/metas/2026/1",
+    *("/admin/mentorados/1/metas/2026/1", "/admin/tarefas"),
 ]
 
 

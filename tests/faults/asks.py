@@ -26,6 +26,11 @@ STRANGE_IDS = (
     "1%00",
 )
 IDS = (*REAL_IDS * 4, *STRANGE_IDS)  # so that most find something
+JOBS = (
+    "6f1d2c3e-0000-4000-8000-000000000001",
+    "6F1D2C3E-0000-4000-8000-000000000001",
+    *STRANGE_IDS,
+)
 YEARS = (
     "2026",
     "2025",
@@ -130,5 +135,5 @@ def writing(routes: Iterable[Route]) -> list[Route]:
 
 
 def _values(name: str) -> tuple[str, ...]:
-    numbers = {"ano": YEARS, "mes": MONTHS, "clerk_id": WORDS, "session_id": WORDS}
+    numbers = {"ano": YEARS, "mes": MONTHS, "clerk_id": WORDS, "session_id": WORDS, "job_id": JOBS}
     return numbers.get(name, IDS if name.endswith("_id") else WORDS)

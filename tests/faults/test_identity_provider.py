@@ -24,6 +24,13 @@ VALUES ('Eva Pré', 'eva@example.com', 'neon', 77)
 PROFILES = "SELECT count(*) FROM mentorados WHERE user_id IS NOT NULL"
 NAMED = "SELECT count(*) FROM mentorados WHERE nome_completo = :name"
 LINKED = "SELECT count(*) FROM mentorados WHERE meta_leads = 77 AND user_id IS NOT NULL"
+# The newest come first, so that the strange ones would stand in everybody's way.
+INCOMPLETE = """
+INSERT INTO users (clerk_id) SELECT 'user_' || i FROM generate_series(0, {people} - 1) AS i
+UNION ALL VALUES ('user_strange'), ('')
+"""
+COMPLETE = " WHERE identity_completed_at IS NOT NULL"
+ATTEMPTS = "SELECT count(*) FROM provisioning_attempts WHERE error_code = '422' AND attempts = 1"
 DOWN = Trouble("500 Internal Server Error")
 
 
@@ -82,6 +89,20 @@ def test_outage_at_the_first_login_is_made_good_without_the_person(
 
     assert eventually(lambda: count(url, LINKED) == 1, seconds=20)
     assert (count(url, PROFILES), visit(app, clerk, EVA).json()["meta_leads"]) == (1, 77)
+
+
+def test_strange_answer_about_one_user_starves_nobody(app: Served, clerk: Clerk, url: str) -> None:
+    clerk.strange["user_strange"] = Trouble("422 Unprocessable Content")
+    for person in newcomers(20):
+        clerk.provider.remember(person)
+    with opened(url) as connection:
+        connection.exec_driver_sql(INCOMPLETE.format(people=20))
+
+    assert eventually(lambda: count(url, "SELECT count(*) FROM users" + COMPLETE) == 21, seconds=30)
+
+    assert eventually(lambda: count(url, ATTEMPTS) == 1)
+    assert clerk.calls.count("/local-clerk/v1/users/user_strange") == 1
+    assert "/local-clerk/v1/users/" not in clerk.calls
 
 
 @pytest.mark.parametrize("settings", [{"SCHEDULER": "off"}])

@@ -1,17 +1,21 @@
-"""A commit arrives, the word of it is lost: who made the profile is still told so."""
+"""A commit arrives, its answer is lost: what was done is told as done, and not done again."""
 
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.cast import BOB
-from tests.databases import count
-from tests.faults.crowds import ask
+from tests.databases import count, opened
+from tests.faults.crowds import ADMIN, ask, provider_of
 from tests.relay import Relay
-from tests.serving import Served, served
+from tests.serving import Served, eventually, served
 
+REGISTERED = "SELECT count(*) FROM mentorados WHERE user_id IS NULL"
 CREATIONS = "SELECT count(*) FROM audit_events WHERE event = 'mentorado_created'"
 
 
@@ -37,3 +41,57 @@ def test_creation_whose_commit_was_not_heard_of_is_told_as_one(
     assert (first.status_code, first.json()["created"]) == (201, True)
     assert (second.status_code, second.json()["created"]) == (200, False)
     assert count(url, CREATIONS) == 1
+
+
+@pytest.fixture
+def cached_admin(app: Served, url: str) -> None:
+    """An admin with a profile, whose requests find them in the cache and commit nothing."""
+    ask(app, ADMIN, "/admin", "GET")
+    with opened(url) as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO mentorados (user_id, nome_completo, turma)"
+            " SELECT id, 'A', 'neon' FROM users"
+        )
+    ask(app, ADMIN, "/admin", "GET")
+
+
+def without_answer(relay: Relay, call: Callable[[], requests.Response]) -> requests.Response:
+    """Call while the answer to the first commit is lost."""
+    relay.withholds.set()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(call)
+        assert relay.has_withheld.wait(10)
+        relay.withholds.clear()
+        return asked.result()
+
+
+@pytest.mark.usefixtures("cached_admin")
+def test_registration_whose_commit_was_not_answered_is_told_as_one(
+    app: Served, relay: Relay, url: str
+) -> None:
+    body = {"nome_completo": "Eva", "email": "eva@example.com"}
+
+    answer = without_answer(relay, partial(ask, app, ADMIN, "/api/admin/mentorados", "POST", body))
+
+    assert (answer.status_code, answer.json()["nome_completo"]) == (201, "Eva")
+    assert count(url, REGISTERED) == 1
+
+
+@pytest.mark.usefixtures("cached_admin")
+def test_form_whose_commit_was_not_answered_acts_once(app: Served, relay: Relay, url: str) -> None:
+    token = provider_of(app.instance).token(ADMIN)
+    form = {"confirmado": "sim", "lista": "nome;e-mail\nSem e-mail;", "chave": str(uuid.uuid4())}
+
+    answer = without_answer(
+        relay,
+        lambda: requests.post(
+            f"{app.url}/admin/mentorados/novos",
+            data=form,
+            headers={"Authorization": f"Bearer {token}", "Connection": "close"},
+            timeout=10,
+        ),
+    )
+
+    assert answer.status_code == 200
+    assert eventually(lambda: count(url, REGISTERED) == 1)
+    assert count(url, "SELECT count(*) FROM admin_jobs") == 1

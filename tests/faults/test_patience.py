@@ -14,7 +14,6 @@ from extensions import transaction
 from guarantee import Guarantee
 from house import EXTENSION
 from metrics import OURS
-from outage import Outage
 from perseverance import Perseverance
 from provisioning.attempts import RetryPolicy
 from provisioning.audit import Entry
@@ -26,6 +25,7 @@ from provisioning.errors import (
     ProvisioningUnavailableError,
 )
 from provisioning.waiting import ADDRESS_LOCKS
+from server_status import ServerStatus
 from tests.cast import AT_THE_DOOR, BOB, NOW, identity
 from tests.databases import POISON, app_on, count, locking, opened
 
@@ -211,20 +211,22 @@ def test_each_retry_is_counted_by_its_reason(
     assert after > before
 
 
-class LongOutage(Outage):
-    """The server is known to be away for a while."""
+class SilentServer(ServerStatus):
+    """The server has not answered for a while."""
 
     @property
-    def seconds(self) -> float:
+    def silent_seconds(self) -> float:
         return 60.0
 
 
-@pytest.mark.parametrize(("outage", "is_patient"), [(Outage(), True), (LongOutage(), False)])
+@pytest.mark.parametrize(
+    ("server", "is_patient"), [(ServerStatus(), True), (SilentServer(), False)]
+)
 def test_outage_is_waited_out_only_at_its_beginning(
-    guarantee: Guarantee, url: str, outage: Outage, is_patient: bool
+    guarantee: Guarantee, url: str, server: ServerStatus, is_patient: bool
 ) -> None:
     outcome(guarantee)
-    waiting = replace(guarantee, perseverance=Perseverance(outage=outage))
+    waiting = replace(guarantee, perseverance=Perseverance(server=server))
 
     with (
         capture_logs() as logs,

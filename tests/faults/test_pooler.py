@@ -37,7 +37,7 @@ def pooled_url(url: str) -> Iterator[str]:
     """The same database through PgBouncer: three server connections for everybody."""
     port = free_port()
     folder = Path(str(make_url(url).query["host"]))
-    settings = folder.with_name("pgbouncer.ini")  # beside it, where its user may read
+    settings = folder / "pgbouncer.ini"  # where its user may read
     settings.write_text(SETTINGS.format(folder=folder, port=port))
     binary = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
     somebody = folder.owner()  # it refuses to run as root, and so does PostgreSQL
@@ -47,6 +47,7 @@ def pooled_url(url: str) -> Iterator[str]:
         yield through.render_as_string(hide_password=False)
     finally:
         stop(process)
+        settings.unlink()
 
 
 @pytest.fixture

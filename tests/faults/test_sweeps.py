@@ -39,8 +39,16 @@ CREATE TRIGGER poison BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION 
 CROWD = [Person(f"user_new_{i}", f"Nova {i}", f"nova{i}@example.com") for i in range(60)]
 PROFILES = "SELECT count(user_id) FROM mentorados"
 CREATIONS = "SELECT count(*) FROM audit_events WHERE event = 'mentorado_created'"
+ACTIVE = "SELECT count(*) FROM sweep_runs WHERE status IN ('queued', 'running')"
 RUNNING = "SELECT count(*) FROM sweep_runs WHERE status = 'running'"
 BY_STATUS = "SELECT count(*) FROM sweep_runs WHERE status = '{status}' AND scanned > 0"
+
+
+@pytest.fixture(autouse=True)
+def first_run(app: Served, url: str) -> None:
+    """The clock's run at the start is over, so that it finds none of the test's people."""
+    assert eventually(lambda: count(url, "SELECT count(*) FROM sweep_runs") >= 1)
+    assert eventually(lambda: count(url, ACTIVE) == 0)
 
 
 def fill(url: str, people: int, *, ambiguous: bool = False) -> None:
@@ -120,6 +128,22 @@ def test_run_of_a_stopping_owner_goes_on_in_another_process_and_nobody_sees_an_e
         lambda: count(url, RUNNING) == 0 and latest(app)["status"] == "succeeded", seconds=30
     )
     assert (runs_with(url, "succeeded"), count(url, PROFILES)) == (1, 600 + len(CROWD))
+
+
+def test_long_step_of_a_stopping_owner_keeps_no_other_process_from_the_run(
+    app: Served, url: str, turnstile: str
+) -> None:
+    fill(url, people=50)
+    with locking(url, turnstile):
+        sweep(app)
+        assert eventually(lambda: queue_length(url) == 1)
+        first = owner(url)
+        first.terminate()
+        elsewhere = f"{RUNNING} AND owner NOT LIKE '%:{first.pid}:%'"
+        assert eventually(lambda: count(url, elsewhere) == 1)
+
+    assert eventually(lambda: latest(app)["status"] == "succeeded", seconds=30)
+    assert count(url, PROFILES) == count(url, CREATIONS) == 50
 
 
 def test_five_poisoned_people_among_a_thousand_stop_nobody_else(app: Served, url: str) -> None:

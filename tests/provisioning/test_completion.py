@@ -3,11 +3,20 @@
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from house import House
-from identity.local import Person
+from identity.clerk_api import Document
+from identity.directory import Directory
+from identity.errors import (
+    ProviderUnavailableError,
+    RateLimitedError,
+    SecretKeyRefusedError,
+    UnusableAnswerError,
+)
+from identity.local import Person, clerk_user
+from identity.throttle import Budget, Throttle
 from models import Mentorado, ProvisioningAttempt, User
 from models.mentorado import Turma
 from provisioning.ensure import Ensured
@@ -20,6 +29,7 @@ from provisioning.people import is_complete
 from provisioning.sweep import Sweeper
 from scheduler import build_sweeper
 from tests.cast import NOW
+from tests.crowding import Clock
 
 LATE = Person("user_late", "Lia Prado", "lia@example.com")
 
@@ -85,7 +95,7 @@ def test_person_unknown_to_the_provider_is_not_asked_about_again(
     assert is_complete(session, "user_of_another_time")
 
 
-def test_provider_that_is_away_is_asked_once_and_the_run_succeeds(
+def test_provider_that_is_away_is_asked_twice_and_the_run_succeeds(
     session: Session, sweeper: Sweeper
 ) -> None:
     session.add_all(User(clerk_id=f"user_{number}") for number in range(3))
@@ -94,7 +104,7 @@ def test_provider_that_is_away_is_asked_once_and_the_run_succeeds(
 
     counts = replace(sweeper, complete=away).start("cli")
 
-    assert (counts.created, away.asked) == (4, 1)
+    assert (counts.created, away.asked) == (4, 2)
 
 
 def test_person_who_cannot_be_completed_keeps_nobody_waiting(
@@ -135,3 +145,203 @@ def test_case_for_the_attempts_is_left_to_them(session: Session, sweeper: Sweepe
     replace(sweeper, complete=asked).start("cli")
 
     assert asked.asked == 0
+
+
+class Strange:
+    """A provider that knows some users well, and answers strangely about others."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Document | Exception] = {}
+        self.asked: list[str] = []
+
+    def user(self, clerk_id: str) -> Document:
+        self.asked.append(clerk_id)
+        answer = self.answers.get(clerk_id, clerk_user(Person(clerk_id, f"Nome {clerk_id}")))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def users(self, offset: int, limit: int) -> list[object]:
+        return []
+
+
+@pytest.fixture
+def strange() -> Strange:
+    return Strange()
+
+
+@pytest.fixture
+def customer(house: House, session: Session, strange: Strange) -> Sweeper:
+    """A sweeper that asks that provider."""
+    directory = Directory(strange, Throttle(Budget(999, 999)))
+    return build_sweeper(replace(house.guarantee, directory=directory))
+
+
+def add_incomplete(session: Session, *clerk_ids: str) -> None:
+    """Users of whom nothing is known, the last of them the newest."""
+    for clerk_id in clerk_ids:
+        session.add(User(clerk_id=clerk_id))
+        session.commit()
+
+
+def complete(session: Session) -> list[str]:
+    heard = select(User.clerk_id).where(User.identity_completed_at.is_not(None))
+    return list(session.scalars(heard.order_by(User.id)))
+
+
+def recorded(session: Session) -> list[tuple[str, int, str | None]]:
+    rows = select(
+        ProvisioningAttempt.clerk_id, ProvisioningAttempt.attempts, ProvisioningAttempt.error_code
+    )
+    return [(row[0], row[1], row[2]) for row in session.execute(rows)]
+
+
+STRANGE_ANSWERS: dict[str, Document | Exception] = {
+    **{code: UnusableAnswerError(code) for code in ("400", "410", "422", "not_json")},
+    "another_user": clerk_user(Person("user_else")),
+    "not_a_user": {"id": None},
+}
+
+
+@pytest.mark.parametrize(("code", "answer"), STRANGE_ANSWERS.items(), ids=STRANGE_ANSWERS)
+def test_strange_answer_about_one_user_starves_no_other(
+    session: Session, customer: Sweeper, strange: Strange, code: str, answer: Document | Exception
+) -> None:
+    add_incomplete(session, "user_1", "user_2", "user_strange")
+    strange.answers["user_strange"] = answer
+
+    customer.start("clock")
+
+    assert complete(session) == ["user_1", "user_2"]
+    assert recorded(session) == [("user_strange", 1, code)]
+
+
+def test_user_with_a_strange_answer_has_a_profile_all_the_same(
+    session: Session, customer: Sweeper, strange: Strange
+) -> None:
+    add_incomplete(session, "user_strange")
+    strange.answers["user_strange"] = UnusableAnswerError("422")
+
+    customer.start("clock")
+    session.execute(delete(Mentorado))
+    session.commit()
+
+    assert customer.start("clock").created == 1
+
+
+def test_user_with_a_strange_answer_is_asked_about_when_the_pause_is_over(
+    session: Session, customer: Sweeper, strange: Strange
+) -> None:
+    add_incomplete(session, "user_strange")
+    strange.answers["user_strange"] = UnusableAnswerError("422")
+    customer.start("clock")
+    customer.start("clock")
+    before = len(strange.asked)
+    session.execute(update(ProvisioningAttempt).values(next_attempt_at=NOW))
+    session.commit()
+
+    customer.start("clock")
+
+    assert (before, len(strange.asked)) == (1, 2)
+    assert recorded(session) == [("user_strange", 2, "422")]
+
+
+def test_good_answer_ends_the_record(session: Session, customer: Sweeper, strange: Strange) -> None:
+    add_incomplete(session, "user_strange")
+    strange.answers["user_strange"] = UnusableAnswerError("422")
+    customer.start("clock")
+    strange.answers.clear()
+
+    customer.start("cli")
+    customer.start("clock")
+
+    assert (complete(session), recorded(session)) == (["user_strange"], [])
+
+
+@pytest.mark.parametrize("clerk_id", ["", " ", "null", "../users", "a/b", "u%2f"])
+def test_id_that_the_provider_could_not_have_is_settled_without_a_question(
+    session: Session, customer: Sweeper, strange: Strange, clerk_id: str
+) -> None:
+    add_incomplete(session, "user_1", clerk_id)
+
+    customer.start("clock")
+
+    assert (complete(session), strange.asked) == (["user_1", clerk_id], ["user_1"])
+
+
+def test_outage_about_one_user_stops_nobody_and_is_no_attempt(
+    session: Session, customer: Sweeper, strange: Strange
+) -> None:
+    add_incomplete(session, "user_1", "user_2", "user_broken")
+    strange.answers["user_broken"] = ProviderUnavailableError("status 500")
+
+    customer.start("clock")
+
+    assert (complete(session), recorded(session)) == (["user_1", "user_2"], [])
+
+
+def test_each_run_goes_on_where_the_last_one_stopped(
+    session: Session, customer: Sweeper, strange: Strange
+) -> None:
+    add_incomplete(session, "user_1", "user_2", "broken_1", "broken_2", "broken_3")
+    for clerk_id in ("broken_1", "broken_2", "broken_3"):
+        strange.answers[clerk_id] = ProviderUnavailableError("status 500")
+
+    customer.start("clock")
+    stopped_after = list(strange.asked)
+    customer.start("clock")
+
+    assert stopped_after == ["broken_3", "broken_2"]
+    assert (complete(session), recorded(session)) == (["user_1", "user_2"], [])
+
+
+@pytest.mark.parametrize(
+    "trouble", [ProviderUnavailableError("status 500"), SecretKeyRefusedError(401)], ids=str
+)
+def test_trouble_for_everybody_is_an_attempt_of_nobody(
+    session: Session, customer: Sweeper, strange: Strange, trouble: Exception
+) -> None:
+    add_incomplete(session, *(f"user_{index}" for index in range(5)))
+    strange.answers = {f"user_{index}": trouble for index in range(5)}
+
+    for _ in range(3):
+        customer.start("clock")
+
+    assert (complete(session), recorded(session), len(strange.asked)) == ([], [], 6)
+
+
+def test_provider_that_asks_for_rest_is_left_to_the_next_run(
+    session: Session, customer: Sweeper, strange: Strange
+) -> None:
+    add_incomplete(session, "user_1", "user_2")
+    strange.answers["user_2"] = RateLimitedError(60)
+
+    customer.start("clock")
+    customer.start("clock")
+
+    assert (strange.asked, recorded(session)) == (["user_2"], [])
+
+
+def test_budget_that_is_spent_is_left_to_the_next_run(
+    house: House, session: Session, strange: Strange
+) -> None:
+    add_incomplete(session, *(f"user_{index}" for index in range(6)))
+    clock = Clock()
+    directory = Directory(strange, Throttle(Budget(burst=4, per_second=1), clock), clock)
+    sweeper = build_sweeper(replace(house.guarantee, directory=directory))
+
+    sweeper.start("clock")
+    first = list(strange.asked)
+    clock.seconds += 4
+    sweeper.start("clock")
+
+    assert first == ["user_5", "user_4", "user_3", "user_2"]
+    assert (len(complete(session)), recorded(session)) == (6, [])
+
+
+def test_without_a_provider_nobody_is_asked_about(house: House, session: Session) -> None:
+    add_incomplete(session, "user_1")
+
+    counts = build_sweeper(replace(house.guarantee, directory=None)).start("clock")
+
+    assert (counts.created, complete(session)) == (1, [])

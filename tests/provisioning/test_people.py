@@ -1,15 +1,23 @@
 """Remembering a person: what is not known never overwrites what is."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from models import User
+from models import ProvisioningAttempt, User
+from models.provisioning_attempt import UNUSABLE_ANSWER
 from provisioning.encounter import remember
 from provisioning.identity import Identity
-from provisioning.people import incomplete, is_complete, not_yet_complete
+from provisioning.people import (
+    ask_again,
+    incomplete,
+    is_complete,
+    not_yet_complete,
+    note_asked,
+)
 from tests.cast import BOB, NOW, identity
 
 
@@ -139,5 +147,56 @@ def test_newest_of_the_incomplete_come_first(session: Session) -> None:
         seen(session, Identity(clerk_id))
     seen(session, Identity("second", is_complete=True))
 
-    assert incomplete(session, 2) == ["third", "first"]
+    assert incomplete(session, NOW, 2) == ["third", "first"]
     assert not_yet_complete(session, ["first", "second", "new"]) == {"first", "new"}
+
+
+def test_users_asked_about_in_vain_come_last_in_the_order_of_asking(session: Session) -> None:
+    for clerk_id in ("first", "second", "third", "fourth"):
+        seen(session, Identity(clerk_id))
+
+    note_asked(session, "fourth", NOW + timedelta(minutes=1))
+    note_asked(session, "second", NOW)
+
+    assert incomplete(session, NOW, 9) == ["third", "first", "second", "fourth"]
+
+
+@pytest.mark.parametrize("fact", [{"blocked_at": NOW}, {"deleted_at": NOW}], ids=str)
+def test_users_who_are_shut_out_are_not_asked_about(
+    session: Session, fact: dict[str, datetime]
+) -> None:
+    session.add(User(clerk_id=BOB.clerk_id, **fact))
+
+    assert incomplete(session, NOW, 9) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "now", "expected"),
+    [
+        (UNUSABLE_ANSWER, "pending", NOW, []),
+        (UNUSABLE_ANSWER, "pending", NOW + timedelta(hours=1), [BOB.clerk_id]),
+        (UNUSABLE_ANSWER, "pending", None, [BOB.clerk_id]),
+        (UNUSABLE_ANSWER, "dead", None, []),
+        ("IntegrityError", "pending", None, []),
+    ],
+)
+def test_user_with_a_record_is_asked_about_when_a_strange_answer_is_due_again(
+    session: Session, error: str, state: str, now: datetime | None, expected: list[str]
+) -> None:
+    seen(session, Identity(BOB.clerk_id))
+    times = {"first_failed_at": NOW, "last_failed_at": NOW}
+    record = ProvisioningAttempt(
+        clerk_id=BOB.clerk_id, state=state, attempts=1, error_class=error, **times
+    )
+    record.next_attempt_at = NOW + timedelta(minutes=5)
+    session.add(record)
+
+    assert incomplete(session, now, 9) == expected
+
+
+def test_news_that_could_not_be_read_is_asked_for_again(session: Session) -> None:
+    seen(session, Identity(BOB.clerk_id, is_complete=True))
+
+    ask_again(session, BOB.clerk_id)
+
+    assert is_complete(session, BOB.clerk_id) is False

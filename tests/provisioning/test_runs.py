@@ -3,10 +3,10 @@
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from models import SweepRun
+from models import SweepRun, User
 from models.sweep_run import SweepStatus
 from provisioning import runs
 from tests.cast import NOW
@@ -67,6 +67,87 @@ def test_run_of_a_dead_owner_is_abandoned_and_begun_anew(session: Session) -> No
     assert dead.status == SweepStatus.ABANDONED
 
 
+def test_successor_is_of_the_same_kind(session: Session) -> None:
+    admin = User(clerk_id="user_admin")
+    session.add(admin)
+    session.flush()  # the run needs the id
+    runs.queue(session, dry_run=True, requested_by=admin.id)
+    dead = runs.take_queued(session, owner=THEIRS)
+    assert dead is not None
+    silence(session, dead, 16)
+
+    successor = runs.take_over(session, owner=MINE)
+
+    assert successor is not None
+    assert (successor.trigger, successor.dry_run, successor.requested_by) == (
+        "admin",
+        True,
+        admin.id,
+    )
+
+
+def test_dead_run_refuses_no_request(session: Session) -> None:
+    dead = started(session, THEIRS)
+    silence(session, dead, 16)
+
+    queued = runs.queue(session, dry_run=False, requested_by=None)
+
+    session.refresh(dead)
+    assert (dead.status, queued.status) == (SweepStatus.ABANDONED, SweepStatus.QUEUED)
+
+
+def test_living_run_refuses_a_request(session: Session) -> None:
+    run = started(session, THEIRS)
+    silence(session, run, 14)
+
+    with pytest.raises(runs.SweepRunningError):
+        runs.queue(session, dry_run=False, requested_by=None)
+
+
+def test_command_takes_a_run_that_is_queued_while_it_looks(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> SweepRun:
+        queued = runs.queue(session, dry_run=False, requested_by=None)
+        raise runs.SweepRunningError(queued.id)
+
+    monkeypatch.setattr(runs, "start", refused)
+
+    assert runs.claim(session, dry_run=False, owner=MINE).trigger == "admin"
+
+
+def test_heartbeat_is_of_its_moment_not_of_the_transaction_s(session: Session) -> None:
+    run = started(session)
+    session.execute(text("SELECT pg_sleep(0.01)"))  # the transaction began before it
+
+    runs.report(session, run.id, owner=MINE, counts={})
+    is_newer = session.scalars(select(SweepRun.heartbeat_at > func.now()))
+
+    assert is_newer.one() is True
+
+
+def test_released_run_tells_since_when_it_waits(session: Session) -> None:
+    run = started(session)
+    silence(session, run, 600)
+
+    runs.release(session, run.id, owner=MINE)
+
+    blocking = runs.blocking(session)
+    assert blocking is not None
+    assert (blocking.run_id, blocking.is_queued) == (run.id, True)
+    assert blocking.since < timedelta(minutes=1)
+
+
+def test_run_without_heartbeat_is_in_the_way(session: Session) -> None:
+    run = started(session)
+    alive = runs.blocking(session)
+    silence(session, run, 600)
+
+    blocking = runs.blocking(session)
+
+    assert (alive, blocking) == (None, runs.Blocking(run.id, False, timedelta(seconds=600)))
+
+
 def test_living_owner_is_left_alone(session: Session) -> None:
     run = started(session, THEIRS)
     silence(session, run, 14)
@@ -117,6 +198,14 @@ def test_clock_is_due_only_after_an_interval(session: Session) -> None:
     after = runs.is_due(session, minute)
 
     assert (before, after) == (True, False)
+
+
+def test_clock_s_run_is_not_begun_twice_in_an_interval(session: Session) -> None:
+    first = runs.start_if_due(session, timedelta(minutes=1), owner=MINE)
+    assert first is not None
+    runs.finish(session, first.id, owner=MINE, counts={})
+
+    assert runs.start_if_due(session, timedelta(minutes=1), owner=THEIRS) is None
 
 
 def test_admin_s_run_does_not_delay_the_clock(session: Session) -> None:

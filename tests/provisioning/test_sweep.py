@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from itertools import count
 
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
@@ -19,11 +20,13 @@ from models.user import Role
 from provisioning import switch
 from provisioning.audit import Entry
 from provisioning.counts import SAMPLE_SIZE
+from provisioning.ensure import Ensured
 from provisioning.linking import Rules
-from provisioning.runs import LeaseLostError, SweepRunningError
-from provisioning.sweep import Sweeper, SweepStoppedError
+from provisioning.runs import LeaseLostError, SweepRunningError, SweepStoppedError
+from provisioning.sweep import Sweeper
 from scheduler import build_sweeper
 from tests.cast import NOW
+from tests.crowding import Clock
 
 POISON = """
 CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS
@@ -332,14 +335,14 @@ def test_unexpected_error_closes_the_run_as_failed(session: Session, sweeper: Sw
 
 def test_owner_who_lost_the_lease_stops(session: Session, sweeper: Sweeper) -> None:
     add_ambiguous(session, 4)
-    hours = iter(range(0, 3600, 60))
+    minutes = count(step=60)
 
     def provide(clerk_id: str) -> object:
         session.execute(update(SweepRun).values(owner="another"))
         session.commit()
         return sweeper.provide(clerk_id)
 
-    slow = replace(sweeper, provide=provide, monotonic=lambda: float(next(hours)))  # type: ignore[arg-type] # wraps it
+    slow = replace(sweeper, provide=provide, monotonic=minutes.__next__)  # type: ignore[arg-type] # wraps it
     with pytest.raises(LeaseLostError):
         slow.start("cli")
 
@@ -385,6 +388,264 @@ def test_active_run_refuses_another(session: Session, sweeper: Sweeper) -> None:
 
     with pytest.raises(SweepRunningError):
         sweeper.start("cli")
+
+
+def add_run(session: Session, **facts: object) -> SweepRun:
+    """A run of another process."""
+    run = SweepRun(**{"status": "running", "trigger": "clock", "owner": "x", **facts})
+    session.add(run)
+    session.commit()
+    return run
+
+
+LONG_SILENT = {"heartbeat_at": func.now() - timedelta(minutes=1)}
+RECENTLY_HEARD = {"heartbeat_at": func.now() - timedelta(seconds=5)}
+
+
+def runs_of(session: Session) -> list[tuple[str, str, bool]]:
+    """Status, trigger and dryness of all runs."""
+    session.expire_all()
+    rows = session.execute(
+        select(SweepRun.status, SweepRun.trigger, SweepRun.dry_run).order_by(SweepRun.id)
+    )
+    return [(row.status, row.trigger, row.dry_run) for row in rows]
+
+
+def test_command_takes_the_place_of_a_dead_run(session: Session, sweeper: Sweeper) -> None:
+    add_people(session, 1)
+    add_run(session, **LONG_SILENT)
+
+    counts = sweeper.start_by_hand(dry_run=False)
+
+    assert (counts.created, runs_of(session)) == (
+        1,
+        [("abandoned", "clock", False), ("succeeded", "cli", False)],
+    )
+
+
+def test_command_leaves_a_living_run_alone(session: Session, sweeper: Sweeper) -> None:
+    add_run(session, **RECENTLY_HEARD)
+
+    with pytest.raises(SweepRunningError):
+        sweeper.start_by_hand(dry_run=False)
+
+    assert runs_of(session) == [("running", "clock", False)]
+
+
+@pytest.mark.parametrize(("trigger", "then"), [("admin", "admin"), ("clock", "cli")])
+def test_command_runs_what_is_queued_as_its_own(
+    session: Session, sweeper: Sweeper, trigger: str, then: str
+) -> None:
+    poison(session, add_people(session, 1)[0])
+    sweeper.start("cli")
+    session.execute(text("DROP TRIGGER poison ON mentorados"))
+    session.execute(delete(SweepRun))
+    add_run(session, status="queued", trigger=trigger, owner=None)
+
+    counts = sweeper.start_by_hand(dry_run=False)
+
+    # The record was not due: a command leaves nothing out, whoever has queued its run.
+    assert (counts.created, runs_of(session)) == (1, [("succeeded", then, False)])
+
+
+def test_dry_command_leaves_a_real_run_in_the_queue(session: Session, sweeper: Sweeper) -> None:
+    add_people(session, 2)
+    queued = add_run(session, status="queued", trigger="admin", owner=None)
+
+    counts = sweeper.start_by_hand(dry_run=True)
+
+    session.refresh(queued)
+    assert (counts.created, profiles(session), queued.status) == (2, 0, "queued")
+    assert (queued.owner, queued.started_at, queued.created) == (None, None, 0)
+
+
+def test_real_command_does_a_queued_dry_run_first(session: Session, sweeper: Sweeper) -> None:
+    add_people(session, 2)
+    queued = add_run(session, status="queued", trigger="admin", owner=None, dry_run=True)
+
+    counts = sweeper.start_by_hand(dry_run=False)
+
+    session.refresh(queued)
+    assert (counts.created, profiles(session)) == (2, 2)
+    assert (queued.status, len(queued.sample or [])) == ("succeeded", 2)
+    assert runs_of(session)[1:] == [("succeeded", "cli", False)]
+
+
+def test_stopped_dry_command_leaves_nothing_in_the_queue(
+    session: Session, sweeper: Sweeper
+) -> None:
+    add_people(session, 2)
+
+    with pytest.raises(SweepStoppedError):
+        replace(sweeper, should_stop=lambda: True).start_by_hand(dry_run=True)
+
+    assert runs_of(session) == [("failed", "cli", True)]
+
+
+def test_run_that_was_given_back_goes_on_counting(session: Session, sweeper: Sweeper) -> None:
+    add_ambiguous(session, 3)
+    asked = iter([False, False, True])  # the first is about the group of all three
+    with pytest.raises(SweepStoppedError):
+        replace(sweeper, should_stop=lambda: next(asked)).start("clock")
+
+    counts = replace(sweeper, owner="another").pick_up()
+
+    assert counts is not None
+    assert (counts.created, counts.scanned, counts.total) == (3, 3, 3)
+
+
+def test_look_finds_what_is_due_queued_or_dead_and_nothing_else(
+    session: Session, sweeper: Sweeper
+) -> None:
+    first, idle = sweeper.look(), sweeper.look()
+    add_run(session, **RECENTLY_HEARD)
+    while_another_works = sweeper.look()
+    session.execute(update(SweepRun).where(SweepRun.status == "running").values(**LONG_SILENT))
+    session.commit()
+    dead = sweeper.look()
+    add_run(session, status="queued", trigger="admin", owner=None)
+    queued = sweeper.look()
+
+    found = [look is not None for look in (first, idle, while_another_works, dead, queued)]
+    assert found == [True, False, False, True, True]
+
+
+def test_process_that_stops_begins_nothing(session: Session, sweeper: Sweeper) -> None:
+    assert replace(sweeper, should_stop=lambda: True).look() is None
+
+
+def test_scheduler_looks_more_often_while_identities_wait(
+    session: Session, sweeper: Sweeper
+) -> None:
+    hourly = replace(sweeper, interval=timedelta(hours=1), complete=lambda _: None)
+    ago = func.now() - timedelta(minutes=2)
+    session.add(SweepRun(status="succeeded", trigger="clock", created_at=ago))
+    session.commit()
+    idle = hourly.look()
+
+    add_people(session, 1)
+
+    assert (idle, hourly.look() is not None) == (None, True)
+
+
+def add_failed(session: Session, number: int) -> None:
+    """Users with a record of failure that is due."""
+    times = {"first_failed_at": NOW, "last_failed_at": NOW, "next_attempt_at": NOW}
+    for index in range(number):
+        who = f"failed_{index}"
+        session.add(User(clerk_id=who))
+        session.add(
+            ProvisioningAttempt(clerk_id=who, state="pending", attempts=1, error_class="E", **times)
+        )
+    session.commit()
+
+
+class Slow:
+    """Ensures users, each of whom takes so many seconds of the sweeper's clock."""
+
+    def __init__(self, sweeper: Sweeper, seconds: float) -> None:
+        self.provide, self.seconds = sweeper.provide, seconds
+        self.clock, self.tried = Clock(), list[str]()
+        self.created_before = list[int]()
+        self.count_profiles: Callable[[], int] = lambda: 0
+
+    def __call__(self, clerk_id: str) -> Ensured:
+        self.clock.seconds += self.seconds
+        self.tried.append(clerk_id)
+        self.created_before.append(self.count_profiles())
+        return self.provide(clerk_id)
+
+
+def slowly(session: Session, sweeper: Sweeper, seconds: float) -> tuple[Sweeper, Slow]:
+    slow = Slow(sweeper, seconds)
+    slow.count_profiles = lambda: profiles(session)
+    return replace(sweeper, provide=slow, monotonic=slow.clock), slow
+
+
+def test_newcomers_do_not_wait_for_users_who_have_failed(
+    session: Session, sweeper: Sweeper
+) -> None:
+    add_failed(session, 3)
+    add_people(session, 4)
+    slow_sweeper, slow = slowly(session, sweeper, 1.2)
+
+    slow_sweeper.start("clock")
+
+    assert slow.created_before == [4, 5, 6]
+
+
+def test_newcomers_wait_a_moment_only_for_users_who_are_slow_to_link(
+    session: Session, sweeper: Sweeper
+) -> None:
+    add_ambiguous(session, 5)
+    add_others(session)
+    slow_sweeper, slow = slowly(session, sweeper, 1.2)
+
+    slow_sweeper.start("clock")
+
+    assert slow.created_before == [0, 1, 3, 4, 5]
+
+
+def test_scheduler_s_run_ends_in_time_and_the_next_goes_on(
+    session: Session, sweeper: Sweeper
+) -> None:
+    add_failed(session, 20)
+    slow_sweeper, slow = slowly(session, sweeper, 1.2)
+
+    slow_sweeper.start("clock")
+    first = len(slow.tried)
+    slow_sweeper.start("clock")
+
+    assert (first, len(set(slow.tried)), profiles(session)) == (9, 18, 18)
+
+
+def test_run_by_hand_leaves_nobody_out_and_looks_for_newcomers_meanwhile(
+    session: Session, sweeper: Sweeper
+) -> None:
+    add_failed(session, 20)
+    slow_sweeper, slow = slowly(session, sweeper, 1.2)
+
+    def provide(clerk_id: str) -> Ensured:
+        if len(slow.tried) == 4:
+            add_others(session)
+        return slow(clerk_id)
+
+    counts = replace(slow_sweeper, provide=provide).start("admin")
+
+    newcomer = slow.created_before[9] - slow.created_before[8]
+    assert (counts.created, profiles(session), newcomer) == (21, 21, 2)
+
+
+def test_users_who_are_denied_leave_no_record_that_is_due_for_ever(
+    session: Session, sweeper: Sweeper
+) -> None:
+    add_failed(session, 3)
+    facts: list[dict[str, object]] = [
+        {"blocked_at": NOW},
+        {"deleted_at": NOW},
+        {"role": Role.ADMIN},
+    ]
+    for index, fact in enumerate(facts):
+        session.execute(update(User).where(User.clerk_id == f"failed_{index}").values(**fact))
+    session.commit()
+
+    counts = sweeper.start("clock")
+
+    left = session.scalars(select(func.count()).select_from(ProvisioningAttempt)).one()
+    assert (counts.total, counts.scanned, left) == (0, 0, 0)
+
+
+def test_users_who_wait_for_the_switch_are_not_tried_meanwhile(
+    session: Session, sweeper: Sweeper
+) -> None:
+    add_failed(session, 2)
+    switch.turn(session, on=False, entry=Entry("cli"), now=NOW)
+    session.commit()
+    while_off = sweeper.start("clock")
+    switch.turn(session, on=True, entry=Entry("cli"), now=NOW)
+    session.commit()
+
+    assert (while_off.scanned, sweeper.start("clock").created) == (0, 2)
 
 
 def test_progress_is_shown(house: House, session: Session) -> None:
@@ -460,13 +721,11 @@ def test_person_helped_meanwhile_counts_as_existing(session: Session, sweeper: S
 
 def test_long_sweep_tells_how_far_it_is(session: Session, sweeper: Sweeper) -> None:
     add_ambiguous(session, 2)
-    minutes = iter(range(0, 3600, 60))
-
     with capture_logs() as logs:
-        replace(sweeper, monotonic=lambda: float(next(minutes))).start("cli")
+        replace(sweeper, monotonic=count(step=60).__next__).start("cli")
 
     progress = [line["scanned"] for line in logs if line["event"] == "sweep_progress"]
-    assert progress[:3] == [0, 1, 2]  # nobody could be linked in a group
+    assert list(dict.fromkeys(progress)) == [0, 1, 2]  # nobody could be linked in a group
 
 
 def test_sweep_forgets_what_the_clock_did_long_ago(sweeper: Sweeper, session: Session) -> None:

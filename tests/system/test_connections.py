@@ -10,7 +10,9 @@ from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 import deadlines
-from connections import GRACE_SECONDS, LeanConnection, opening, watch_for_hang_ups
+from connection_pool import ConnectionPool
+from connections import LeanConnection, opening
+from deadlines import GRACE_SECONDS
 from tests.databases import count
 from tests.relay import Relay, relayed
 from tests.serving import eventually
@@ -44,8 +46,7 @@ def relay(url: str) -> Iterator[Relay]:
 def engine(relay: Relay) -> Iterator[Engine]:
     """Lean, and with a table to write to."""
     told = {"connection_factory": LeanConnection, "application_name": "lean"}
-    engine = create_engine(relay.url, connect_args=told)
-    watch_for_hang_ups(engine)
+    engine = create_engine(relay.url, connect_args=told, poolclass=ConnectionPool)
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE notes (number int UNIQUE)"))
     relay.tally.clear()
@@ -128,6 +129,14 @@ def test_limits_end_with_their_transaction(engine: Engine) -> None:
         connection.execute(ONE)
     with engine.connect() as connection:
         assert list(connection.scalars(LIMITS)) == [0, 0]
+
+
+@pytest.mark.parametrize(("seconds", "idle"), [(0.9, "0"), (5.0, "10s"), (60.0, "10s")])
+def test_frozen_sweep_does_not_keep_its_locks(engine: Engine, seconds: float, idle: str) -> None:
+    with deadlines.within(seconds + GRACE_SECONDS), engine.connect() as connection:
+        limit = connection.scalar(text("SHOW idle_in_transaction_session_timeout"))
+
+    assert limit == idle
 
 
 def test_time_that_is_up_is_no_limit_of_nothing() -> None:

@@ -14,8 +14,15 @@ from clerk_backend_api.models import EmailAddress, Otp, User
 from pydantic import BaseModel
 
 from identity.clerk_api import DEFAULT_WAIT_SECONDS, ClerkApi
-from identity.errors import ProviderUnavailableError, RateLimitedError, UnknownUserError
+from identity.errors import (
+    ProviderUnavailableError,
+    RateLimitedError,
+    SecretKeyRefusedError,
+    UnknownUserError,
+    UnusableAnswerError,
+)
 from identity.local import clerk_user
+from identity.profiles import described_id
 from tests.cast import ALICE, BOB
 
 # Clerk's client warns of parameters of its own that nobody has used.
@@ -97,7 +104,7 @@ def api(clerk: Clerk) -> ClerkApi:
 def test_question_bears_the_key(api: ClerkApi, clerk: Clerk, call: Call, question: str) -> None:
     clerk.will_say([])
 
-    with suppress(ProviderUnavailableError):
+    with suppress(ProviderUnavailableError, UnusableAnswerError):
         call(api)
 
     assert clerk.asked == [f"{question} Bearer {SECRET_KEY}"]
@@ -163,7 +170,7 @@ def seconds_to_wait(api: ClerkApi) -> float:
 
 
 @every_call
-@pytest.mark.parametrize("status", [302, 401, 429, 500, 503])
+@pytest.mark.parametrize("status", [302, 401, 403, 408, 429, 500, 503, 599])
 def test_trouble_is_told_after_a_single_question(
     api: ClerkApi, clerk: Clerk, call: Call, status: int
 ) -> None:
@@ -181,22 +188,90 @@ def test_refused_connection_is_trouble_too(call: Call) -> None:
         call(ClerkApi(SECRET_KEY, "http://127.0.0.1:1"))
 
 
-@pytest.mark.parametrize("call", [ASKED["user"][0], ASKED["nonce"][0]], ids=["user", "nonce"])
+@pytest.mark.parametrize("status", [204, 400, 402, 405, 409, 410, 413, 422, 451])
+def test_answer_about_one_user_is_no_outage(api: ClerkApi, clerk: Clerk, status: int) -> None:
+    clerk.will_say(NOT_FOUND, status)
+
+    with pytest.raises(UnusableAnswerError) as caught:
+        api.user(BOB.clerk_id)
+
+    assert (caught.value.code, len(clerk.asked)) == (str(status), 1)
+
+
+@pytest.mark.parametrize("status", [400, 410, 422])
+@pytest.mark.parametrize("call", [ASKED["end"][0], ASKED["nonce"][0]], ids=["end", "nonce"])
+def test_refused_session_or_nonce_is_trouble(
+    api: ClerkApi, clerk: Clerk, call: Call, status: int
+) -> None:
+    clerk.will_say(NOT_FOUND, status)
+
+    with pytest.raises(ProviderUnavailableError):
+        call(api)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_key_is_named(api: ClerkApi, clerk: Clerk, status: int) -> None:
+    clerk.will_say(NOT_FOUND, status)
+
+    with pytest.raises(SecretKeyRefusedError, match=f"{status}: CLERK_SECRET_KEY"):
+        api.user(BOB.clerk_id)
+
+
 @pytest.mark.parametrize("document", NO_OBJECTS, ids=repr)
-def test_answer_that_is_no_object_is_trouble(
-    api: ClerkApi, clerk: Clerk, call: Call, document: object
+def test_answer_that_is_no_object_cannot_be_used(
+    api: ClerkApi, clerk: Clerk, document: object
+) -> None:
+    clerk.will_say(document)
+
+    with pytest.raises(UnusableAnswerError):
+        api.user(BOB.clerk_id)
+
+
+DEEP = b'[{"id": "user_1", "unsafe_metadata": ' + b"[" * 4000 + b"]" * 4000 + b"}]"
+
+
+@pytest.mark.parametrize(
+    "document", [b"<html>", b"[7", b"\xff\xfe", DEEP], ids=lambda d: repr(d[:9])
+)
+def test_answer_that_cannot_be_parsed_cannot_be_used(
+    api: ClerkApi, clerk: Clerk, document: bytes
+) -> None:
+    clerk.will_say(document)
+
+    with pytest.raises(UnusableAnswerError):
+        api.user(BOB.clerk_id)
+    with pytest.raises(UnusableAnswerError):
+        api.users(0, 2)
+
+
+def test_answer_that_is_packed_wrongly_cannot_be_used(api: ClerkApi, clerk: Clerk) -> None:
+    clerk.will_say(b"no gzip", 200, **{"Content-Encoding": "gzip"})
+
+    with pytest.raises(UnusableAnswerError):
+        api.user(BOB.clerk_id)
+
+
+@pytest.mark.parametrize("document", NO_OBJECTS, ids=repr)
+def test_nonce_that_is_answered_with_no_object_is_trouble(
+    api: ClerkApi, clerk: Clerk, document: object
 ) -> None:
     clerk.will_say(document)
 
     with pytest.raises(ProviderUnavailableError):
-        call(api)
+        api.handshake("nonce_1")
 
 
 @pytest.mark.parametrize("answer", [[FULL], [FULL, MINIMAL], []], ids=["full", "mixed", "none"])
 def test_users_are_listed(api: ClerkApi, clerk: Clerk, answer: list[dict[str, Any]]) -> None:
     clerk.will_say(answer)
 
-    assert [user["id"] for user in api.users(0, 2)] == [user["id"] for user in answer]
+    assert [described_id(user) for user in api.users(0, 2)] == [user["id"] for user in answer]
+
+
+def test_strange_entries_of_a_list_are_handed_on(api: ClerkApi, clerk: Clerk) -> None:
+    clerk.will_say([MINIMAL, 7, None, "user"])
+
+    assert api.users(0, 4) == [MINIMAL, 7, None, "user"]
 
 
 @pytest.mark.parametrize(

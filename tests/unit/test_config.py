@@ -44,6 +44,7 @@ def complaint(**settings: str) -> ConfigError:
     [
         ("app_env", "development"),
         ("database_url", None),
+        ("database_connect_seconds", 10),
         ("redis_url", None),
         ("secret_key", None),
         ("clerk_authorized_parties", frozenset()),
@@ -109,7 +110,21 @@ def test_environment_wins_over_the_env_file(tmp_path: Path) -> None:
         ("DATABASE_URL", "db.example.com/neon"),
         ("DATABASE_URL", "postgresql://db:99999/neon"),
         ("REDIS_URL", "memcached://cache"),
+        ("DATABASE_URL", "postgresql://db1,db2/neon"),
+        ("DATABASE_URL", "postgresql://db1:5432,db2:5432/neon"),
+        ("DATABASE_URL", "postgresql://[::1/neon"),
         ("REDIS_URL", "redis://"),
+        ("REDIS_URL", "redis://cache/sessions"),
+        ("ADMIN_EMAILS", "notanemail"),
+        ("ADMIN_EMAILS", "ana@example.com,bia"),
+        ("CLERK_AUTHORIZED_PARTIES", "https://app.example.com/"),
+        ("CLERK_AUTHORIZED_PARTIES", "https://app.example.com/dashboard"),
+        ("CLERK_AUTHORIZED_PARTIES", "app.example.com"),
+        ("CLERK_ISSUER", "clerk.example.com"),
+        ("CLERK_SECRET_KEY", "sk_live_…"),
+        ("CLERK_SECRET_KEY", "pk_live_x"),
+        ("BIND", "127.0.0.1:99999"),
+        ("BIND", "0.0.0.0:8000"),
         ("BIND", "8000"),
         ("BIND", "127.0.0.1:http"),
         ("WEB_THREADS", "many"),
@@ -117,6 +132,7 @@ def test_environment_wins_over_the_env_file(tmp_path: Path) -> None:
         ("WEB_CONCURRENCY", "1.5"),
         ("SESSION_TTL_SECONDS", "-1"),
         ("SWEEP_INTERVAL_SECONDS", "soon"),
+        ("DATABASE_CONNECT_SECONDS", "0"),
         ("RATE_LIMIT_PER_MINUTE", "0"),
         ("ENSURE_RATE_LIMIT_PER_MINUTE", "many"),
         ("TRUSTED_PROXIES", "-1"),
@@ -145,6 +161,8 @@ def test_wrong_value_is_refused_with_one_line_naming_the_setting(name: str, valu
         ("DATABASE_URL", f"mysql://bia:{HUSHED}@db/neon"),
         ("DATABASE_URL", HUSHED),
         ("REDIS_URL", f"http://:{HUSHED}@cache"),
+        ("DATABASE_URL", f"postgresql://bia:pass/{HUSHED}@db/neon"),
+        ("REDIS_URL", f"redis://:pa#{HUSHED}@cache"),
         ("CLERK_PUBLISHABLE_KEY", f"sk_live_{HUSHED}"),
     ],
 )
@@ -244,12 +262,12 @@ def test_admin_addresses_are_trimmed_and_lowered() -> None:
         ("DATABASE_URL", f"postgresql://bia:{HUSHED}@db/neon"),
         ("REDIS_URL", f"redis://:{HUSHED}@cache"),
         ("SECRET_KEY", HUSHED),
-        ("CLERK_SECRET_KEY", HUSHED),
+        ("CLERK_SECRET_KEY", f"sk_test_{HUSHED}"),
         ("METRICS_TOKEN", HUSHED),
     ],
 )
 def test_printed_config_shows_no_secret(name: str, value: str) -> None:
-    config = load(**{name: value})
+    config = load(CLERK_PUBLISHABLE_KEY=DEVELOPMENT_KEY, **{name: value})
 
     assert HUSHED not in f"{config!r} {config}"
 
@@ -268,3 +286,31 @@ def test_printed_house_shows_no_secret(tmp_path: Path) -> None:
     printed = f"{app.extensions[EXTENSION]!r} {app.extensions!r} {app!r}"
 
     assert HUSHED not in printed
+
+
+@pytest.mark.parametrize("space", ["\n", " ", "\r\n", "\t"])
+def test_space_around_a_value_is_no_part_of_it(space: str) -> None:
+    given = {name: f"{space}{value}{space}" for name, value in PRODUCTION.items()}
+
+    assert load(**given) == load(**PRODUCTION)
+
+
+def test_secret_key_without_publishable_key_is_refused() -> None:
+    refusal = complaint(CLERK_SECRET_KEY="sk_live_x")
+
+    assert str(refusal) == "CLERK_SECRET_KEY needs CLERK_PUBLISHABLE_KEY"
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:8000", "localhost:80", "[::1]:80", "unix:/run/x"])
+def test_stand_in_serves_on_loopback(bind: str) -> None:
+    assert load(BIND=bind).uses_local_identity
+
+
+def test_real_instance_serves_anywhere() -> None:
+    assert load(**PRODUCTION, BIND="0.0.0.0:8000").bind == "0.0.0.0:8000"
+
+
+def test_final_slash_of_the_issuer_is_ignored() -> None:
+    config = load(CLERK_PUBLISHABLE_KEY=PRODUCTION_KEY, CLERK_ISSUER="https://clerk.example.com/")
+
+    assert config.issuer == "https://clerk.example.com"

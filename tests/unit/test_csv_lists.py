@@ -2,8 +2,8 @@
 
 import pytest
 
-from blueprints.csv_lists import decoded, read_list, written_list
-from blueprints.errors import InvalidInputError
+from blueprints.csv_lists import count_lines, decoded, read_list, written_list
+from provisioning.imports import UnreadableListError
 
 EVA = ("Eva Melo", "eva@example.com")
 
@@ -64,15 +64,39 @@ def test_what_is_wrong_in_a_line_is_told(cells: str, fault: str) -> None:
     [
         ("", "títulos das colunas"),
         ("Eva Melo;eva@example.com", "títulos das colunas"),
-        ("nome;e-mail\n" + "x" * 200_000, "não pode ser lida"),
+        ('nome;e-mail\n"' + ("x" * 19_000 + "\n") * 10, "não pode ser lida"),
+        ("nome;e-mail\n" + "x" * 20_001, "A linha 2 passa de 20.000 caracteres"),
+        ("nome;" * 60 + "\nEva", "50 colunas"),
         ("nome\n" + "Eva\n" * 20_001, "20.000 linhas"),
+        ("nome\r" + "x;y\r" * 900_000, "20.000 linhas"),
     ],
+    ids=["empty", "no titles", "quote", "long line", "columns", "lines", "carriage returns"],
 )
 def test_file_that_is_no_such_list_is_refused(content: str, message: str) -> None:
-    with pytest.raises(InvalidInputError) as refused:
+    with pytest.raises(UnreadableListError, match=message):
         read_list(content)
 
-    assert message in refused.value.errors[0]["message"]
+
+def test_lines_are_limited_before_they_are_decoded() -> None:
+    with pytest.raises(UnreadableListError, match=r"20\.000 linhas"):
+        decoded(b"nome\n" + b"\xff\n" * 40_001)
+
+
+def test_lines_are_counted_without_reading_them() -> None:
+    assert count_lines("nome;e-mail\r\nEva;eva@example.com\r\n;\r\n\r\nFabio;\r\n") == 2
+
+
+def test_cell_of_any_length_is_one_fault() -> None:
+    [line] = read_list("nome;e-mail\n" + "x" * 9_000 + ";" + "y" * 9_000)
+
+    assert line.faults[0].startswith("nome_completo: Informe um nome")
+    assert len(line.name) < 300
+
+
+def test_cells_without_a_title_are_not_looked_at() -> None:
+    [line] = read_list("nome;e-mail\nEva;eva@example.com" + ";x" * 9_000)
+
+    assert (line.name, line.faults) == ("Eva", ())
 
 
 @pytest.mark.parametrize("name", ["Eva; Melo", 'Eva "a boa" Melo', "Eva, Melo", "=1+1"])

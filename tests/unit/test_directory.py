@@ -10,9 +10,15 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from identity.clerk_api import Document
-from identity.directory import Directory, Page
-from identity.errors import ProviderUnavailableError, RateLimitedError, UnknownUserError
+from identity.clerk_api import NOT_JSON, Document
+from identity.directory import Directory
+from identity.errors import (
+    ProviderUnavailableError,
+    RateLimitedError,
+    SecretKeyRefusedError,
+    UnknownUserError,
+    UnusableAnswerError,
+)
 from identity.local import clerk_user
 from identity.throttle import Budget, Throttle
 from metrics import OURS
@@ -22,7 +28,14 @@ from tests.crowding import Clock, Roll
 
 CROWD = 30
 AWAY, LIMITED = ProviderUnavailableError("status 500"), RateLimitedError(7)
-RESULTS = {"ok": None, "not_found": UnknownUserError(), "rate_limited": LIMITED, "error": AWAY}
+STRANGE, KEY_REFUSED = UnusableAnswerError("422"), SecretKeyRefusedError(401)
+RESULTS: dict[str, Exception | None] = {
+    "ok": None,
+    "not_found": UnknownUserError(),
+    "unusable": STRANGE,
+    "rate_limited": LIMITED,
+    "error": AWAY,
+}
 PAUSED = "the provider has just failed"
 RESTING = "the provider has asked for rest"
 KNOWN_ALICE, KNOWN_BOB = (replace(identity(who), is_complete=True) for who in (ALICE, BOB))
@@ -32,7 +45,8 @@ class Source:
     """Describes people, notes what it is asked, can be in trouble and can be slow."""
 
     def __init__(self) -> None:
-        self.documents: dict[str, Document] = {w.clerk_id: clerk_user(w) for w in (ALICE, BOB)}
+        self.documents: dict[str, Any] = {w.clerk_id: clerk_user(w) for w in (ALICE, BOB)}
+        self.unreadable: set[int] = set()  # offsets of users whom no parser can read
         self.asked: list[str] = []
         self.trouble: Exception | None = None
         self.answers_after = Event()
@@ -40,10 +54,13 @@ class Source:
 
     def user(self, clerk_id: str) -> Document:
         self._hear(clerk_id)
-        return self.documents[clerk_id]
+        found: Document = self.documents[clerk_id]
+        return found
 
-    def users(self, offset: int, limit: int) -> list[Document]:
+    def users(self, offset: int, limit: int) -> list[object]:
         self._hear("everybody")
+        if self.unreadable.intersection(range(offset, offset + limit)):
+            raise UnusableAnswerError(NOT_JSON)
         return list(self.documents.values())[offset : offset + limit]
 
     def _hear(self, question: str) -> None:
@@ -79,13 +96,74 @@ def test_unknown_person_leaves_nothing_to_learn(directory: Directory, source: So
     assert directory.look_up(BOB.clerk_id) == Identity(BOB.clerk_id, is_complete=True)
 
 
-@pytest.mark.parametrize("told", [clerk_user(ALICE), {"id": None}], ids=["another", "nobody"])
-def test_answer_about_another_is_none(directory: Directory, source: Source, told: Document) -> None:
+@pytest.mark.parametrize(
+    ("told", "code"),
+    [(clerk_user(ALICE), "another_user"), ({"id": None}, "not_a_user")],
+    ids=["another", "none"],
+)
+def test_answer_that_describes_another_user_or_none_cannot_be_used(
+    directory: Directory, source: Source, told: Document, code: str
+) -> None:
     source.documents[BOB.clerk_id] = told
 
+    with pytest.raises(UnusableAnswerError) as caught:
+        directory.look_up(BOB.clerk_id)
+
+    assert (caught.value.code, directory.look_up(ALICE.clerk_id)) == (code, KNOWN_ALICE)
+
+
+def test_answers_about_one_user_never_close_the_provider_to_others(source: Source) -> None:
+    directory = Directory(source, Throttle(Budget(99, 0)))
+    source.trouble = STRANGE
+    for _ in range(20):
+        with pytest.raises(UnusableAnswerError):
+            directory.look_up(BOB.clerk_id)
+
+    source.trouble = None
+
+    assert (directory.is_answering, directory.look_up(ALICE.clerk_id)) == (True, KNOWN_ALICE)
+
+
+@pytest.mark.parametrize("trouble", [AWAY, KEY_REFUSED], ids=["outage", "key"])
+def test_trouble_for_everybody_closes_the_provider(
+    directory: Directory, source: Source, trouble: Exception
+) -> None:
+    source.trouble = trouble
     refusal(directory)
 
-    assert directory.look_up(ALICE.clerk_id) == KNOWN_ALICE
+    assert (directory.is_answering, refusal(directory, ALICE.clerk_id)) == (False, PAUSED)
+
+
+@pytest.mark.parametrize(
+    "clerk_id",
+    [
+        "",
+        " ",
+        "null",
+        "None",
+        "u" * 65,
+        "user\n",
+        "a/b",
+        "..",
+        ".",
+        "a?b",
+        "a#b",
+        "a%2fb",
+        "a\\b",
+        "\ud800",
+    ],
+    ids=ascii,
+)
+def test_id_that_the_provider_could_not_have_is_never_asked_about(
+    directory: Directory, source: Source, clerk_id: str
+) -> None:
+    found = directory.look_up(clerk_id)
+
+    assert (found, found.is_unknown, source.asked) == (
+        Identity(clerk_id, is_complete=True),
+        True,
+        [],
+    )
 
 
 def test_crowd_shares_one_question(directory: Directory, source: Source) -> None:
@@ -129,12 +207,14 @@ def test_failure_keeps_everybody_from_asking(directory: Directory, source: Sourc
         directory.page(0, 1)
 
 
-def test_probe_finds_out_that_the_provider_is_back(directory: Directory, source: Source) -> None:
+def test_background_finds_out_that_the_provider_is_back(
+    directory: Directory, source: Source
+) -> None:
     source.trouble = AWAY
     refusal(directory)
 
     source.trouble = None
-    directory.look_up(BOB.clerk_id, is_probe=True)
+    directory.look_up(BOB.clerk_id, is_background=True)
 
     assert directory.look_up(ALICE.clerk_id) == KNOWN_ALICE
 
@@ -145,7 +225,7 @@ def test_wait_is_kept(directory: Directory, source: Source, clock: Clock, told: 
     refusal(directory)
 
     clock.seconds += min(told, 300) - 0.1
-    early = refusal(directory, is_probe=True)
+    early = refusal(directory, is_background=True)
     clock.seconds += 0.1
 
     assert (early, refusal(directory)) == (RESTING, str(source.trouble))
@@ -155,7 +235,7 @@ def test_wait_is_kept(directory: Directory, source: Source, clock: Clock, told: 
 def test_question_is_counted(directory: Directory, source: Source, call: str, result: str) -> None:
     source.trouble, before = RESULTS[result], counted(call=call, result=result)
 
-    with suppress(ProviderUnavailableError):
+    with suppress(ProviderUnavailableError, UnusableAnswerError):
         directory.look_up(BOB.clerk_id) if call == "user" else directory.page(0, 1)
 
     assert counted(call=call, result=result) == before + 1
@@ -171,9 +251,50 @@ def test_trouble_is_logged(directory: Directory, source: Source) -> None:
     assert logs == [event | {"call": "user", "result": "error", "error": "status 500"}]
 
 
-def test_page_counts_what_it_leaves_out(directory: Directory, source: Source) -> None:
-    source.documents = {"1": clerk_user(ALICE), "2": {"id": None}, "3": clerk_user(BOB)}
+def crowd(number: int) -> dict[str, Any]:
+    """Documents of so many users, by their ids."""
+    people = [replace(BOB, clerk_id=f"user_{index}") for index in range(number)]
+    return {who.clerk_id: clerk_user(who) for who in people}
 
-    pages = [directory.page(offset, 2) for offset in (0, 1, 3)]
 
-    assert pages == [Page([KNOWN_ALICE], 2), Page([KNOWN_BOB], 2), Page([], 0)]
+@pytest.mark.parametrize(
+    "strange", [None, 7, "user_2", [], {}, {"id": None}, {"id": "user_2", "email_addresses": 7}]
+)
+def test_strange_entry_of_a_page_loses_none_of_the_others(
+    directory: Directory, source: Source, strange: object
+) -> None:
+    source.documents = {**crowd(5), "user_2": strange}
+
+    pages = [directory.page(offset, 3) for offset in (0, 3)]
+
+    found = [who.clerk_id for page in pages for who in page.people]
+    assert (found, [page.size for page in pages]) == (
+        ["user_0", "user_1", "user_3", "user_4"],
+        [3, 2],
+    )
+
+
+def test_page_that_one_user_makes_unreadable_is_asked_for_in_halves(source: Source) -> None:
+    directory = Directory(source, Throttle(Budget(99, 0)))
+    source.documents, source.unreadable = crowd(300), {7}
+
+    page = directory.page(0, 500)
+
+    assert (len(page.people), page.size, len(source.asked) < 25) == (299, 300, True)
+
+
+def test_directory_of_which_nothing_can_be_read_is_given_up(source: Source) -> None:
+    directory = Directory(source, Throttle(Budget(999, 0)))
+    source.documents, source.unreadable = crowd(500), set(range(500))
+
+    with pytest.raises(ProviderUnavailableError, match="nothing"):
+        directory.page(0, 500)
+
+    assert len(source.asked) < 100
+
+
+def test_page_that_is_refused_as_a_whole_is_trouble(directory: Directory, source: Source) -> None:
+    source.trouble = STRANGE
+
+    with pytest.raises(ProviderUnavailableError):
+        directory.page(0, 2)

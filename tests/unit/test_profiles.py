@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from identity.errors import UnreadableProfileError
-from identity.profiles import described
+from identity.profiles import described, described_id
 from provisioning.identity import Identity
 from tests.cast import ALICE, BOB, NOW
 
@@ -67,7 +67,7 @@ def test_only_the_primary_address_counts() -> None:
     assert (who.email, who.email_verified) == (BOB.email, False)
 
 
-@pytest.mark.parametrize("primary_id", [None, "", "idn_9", "idn_"], ids=repr)
+@pytest.mark.parametrize("primary_id", [None, ""], ids=repr)
 def test_no_address_stands_in_for_a_primary_one(primary_id: str | None) -> None:
     addresses = [OTHER, PRIMARY, PRIMARY | {"id": None}, PRIMARY | {"id": ""}]
 
@@ -152,9 +152,19 @@ def test_without_provider_the_method_is_how_the_address_was_proven(accounts: obj
     assert described({**USER, "external_accounts": accounts}).login_method == "email_code"
 
 
-@pytest.mark.parametrize("changes", [{"verification": None}, {"id": "idn_2"}], ids=str)
-def test_method_is_not_known_without_provider_or_proof(changes: dict[str, object]) -> None:
-    user = with_address(**changes) | {"external_accounts": []}
+@pytest.mark.parametrize("addresses", [None, [], [OTHER], [PRIMARY | {"id": "idn_9"}]], ids=str)
+@pytest.mark.parametrize("primary_id", ["idn_1", "idn_"])
+def test_primary_address_that_is_named_but_not_there_is_not_read_as_none(
+    primary_id: str, addresses: object
+) -> None:
+    strange = {"primary_email_address_id": primary_id, "email_addresses": addresses}
+
+    with pytest.raises(UnreadableProfileError):
+        described(USER | strange)
+
+
+def test_method_is_not_known_without_provider_or_proof() -> None:
+    user = with_address(verification=None) | {"external_accounts": []}
 
     assert described(user).login_method is None
 
@@ -177,6 +187,21 @@ def test_description_is_of_its_last_change(
     milliseconds: int | None, expected: datetime | None
 ) -> None:
     assert described({**USER, "updated_at": milliseconds}).as_of == expected
+
+
+@pytest.mark.parametrize("document", [USER | {"email_addresses": 7}, {"id": "user_bob"}])
+def test_id_is_read_whatever_else_is_strange(document: dict[str, Any]) -> None:
+    assert described_id(document) == BOB.clerk_id
+
+
+@pytest.mark.parametrize(
+    "document",
+    [{}, {"id": None}, {"id": 7}, {"id": ""}, {"id": "\ud800"}, [], None, "x"],
+    ids=ascii,
+)
+def test_document_without_usable_id_is_refused(document: object) -> None:
+    with pytest.raises(UnreadableProfileError):
+        described_id(document)
 
 
 @pytest.mark.parametrize(

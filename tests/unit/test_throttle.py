@@ -24,12 +24,12 @@ def closed(throttle: Throttle) -> Throttle:
     return throttle
 
 
-def admitted(throttle: Throttle, questions: int = 2 * BURST, *, is_probe: bool = False) -> int:
+def admitted(throttle: Throttle, questions: int = 2 * BURST, *, is_background: bool = False) -> int:
     """How many of so many questions are let through."""
     count = 0
     for _ in range(questions):
         with suppress(ProviderUnavailableError):
-            throttle.admit(is_probe=is_probe)
+            throttle.admit(is_background=is_background)
             count += 1
     return count
 
@@ -144,29 +144,29 @@ def test_failure_after_a_success_is_a_first_one(throttle: Throttle, clock: Clock
     assert admitted(throttle) == 1
 
 
-def test_probe_may_ask_although_the_provider_has_just_failed(closed: Throttle) -> None:
-    assert admitted(closed, 1, is_probe=True) == 1
+def test_background_may_ask_although_the_provider_has_just_failed(closed: Throttle) -> None:
+    assert admitted(closed, 1, is_background=True) == 1
 
 
-def test_probe_keeps_to_the_budget(closed: Throttle) -> None:
-    assert admitted(closed, is_probe=True) == BURST
+def test_background_keeps_to_the_budget(closed: Throttle) -> None:
+    assert admitted(closed, is_background=True) == BURST
 
 
-def test_probe_opens_the_door_for_nobody_else(closed: Throttle) -> None:
-    admitted(closed, 1, is_probe=True)
+def test_background_question_lets_no_other_through(closed: Throttle) -> None:
+    admitted(closed, 1, is_background=True)
 
     assert admitted(closed) == 0
 
 
-@pytest.mark.parametrize("is_probe", [False, True])
+@pytest.mark.parametrize("is_background", [False, True])
 def test_provider_that_wants_to_be_left_alone_is(
-    closed: Throttle, clock: Clock, is_probe: bool
+    closed: Throttle, clock: Clock, is_background: bool
 ) -> None:
     closed.told_to_wait(7)
 
     clock.seconds += 6.9
 
-    assert admitted(closed, is_probe=is_probe) == 0
+    assert admitted(closed, is_background=is_background) == 0
 
 
 def test_wait_is_not_shortened_by_what_was_under_way(closed: Throttle, clock: Clock) -> None:
@@ -177,7 +177,46 @@ def test_wait_is_not_shortened_by_what_was_under_way(closed: Throttle, clock: Cl
 
     clock.seconds += 6.9
 
-    assert admitted(closed, is_probe=True) == 0
+    assert admitted(closed, is_background=True) == 0
+
+
+def refusal(throttle: Throttle, *, is_background: bool = False) -> ProviderUnavailableError:
+    """Why, and for how long, the next question is refused."""
+    with pytest.raises(ProviderUnavailableError) as caught:
+        throttle.admit(is_background=is_background)
+    return caught.value
+
+
+def test_refusal_says_for_how_long(throttle: Throttle, clock: Clock) -> None:
+    admitted(throttle)
+    clock.seconds += 0.5
+    spent = refusal(throttle).wait_seconds
+    throttle.failed()
+    failed = refusal(throttle).wait_seconds
+    throttle.told_to_wait(7)
+
+    assert (spent, failed, refusal(throttle).wait_seconds) == (1.5, 1.0, 7.0)
+
+
+def test_background_has_a_rate_of_its_own(clock: Clock) -> None:
+    throttle = Throttle(Budget(9, 9), clock, background=Budget(burst=2, per_second=0.1))
+    first = admitted(throttle, is_background=True)
+
+    clock.seconds += 10
+
+    assert (first, admitted(throttle, is_background=True), admitted(throttle)) == (2, 1, 8)
+
+
+def test_background_share_of_a_minute_is_a_hundred(clock: Clock) -> None:
+    throttle = Throttle(PRODUCTION, clock)
+    admitted(throttle, 1000, is_background=True)
+
+    asked = 0
+    for _ in range(60):
+        clock.seconds += 1
+        asked += admitted(throttle, 9, is_background=True)
+
+    assert asked in (99, 100)  # fractions of a token
 
 
 def test_everybody_may_ask_after_the_wait(closed: Throttle, clock: Clock) -> None:

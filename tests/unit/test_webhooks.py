@@ -52,6 +52,28 @@ def test_deletion_tells_who_is_gone() -> None:
     assert found.identity == Identity(BOB.clerk_id, email_verified=False, is_complete=True)
 
 
+STRANGE: list[dict[str, object]] = [
+    {"email_addresses": "x"},
+    {"email_addresses": None, "primary_email_address_id": "idn_1"},
+    {"primary_email_address_id": "idn_9"},
+    {"first_name": 7},
+]
+
+
+@pytest.mark.parametrize("event", ["user.created", "user.updated", "user.deleted"])
+@pytest.mark.parametrize("strange", STRANGE, ids=str)
+def test_user_who_cannot_be_read_is_known_by_the_id(event: str, strange: dict[str, object]) -> None:
+    found = read(message(event, {**clerk_user(BOB), **strange}))
+
+    assert (found.identity, found.is_deletion) == (Identity(BOB.clerk_id), event == "user.deleted")
+
+
+def test_message_that_is_nested_too_deep_concerns_nobody() -> None:
+    body = CREATED[:-2] + b', "unsafe_metadata": ' + b"[" * 9000 + b"]" * 9000 + b"}}"
+
+    assert read(body) == Message("msg_1", "unknown", None)
+
+
 def test_signature_by_another_secret_is_refused() -> None:
     with pytest.raises(InvalidSignatureError):
         read_message(SECRET, signed(CREATED, secret=OTHER_SECRET), CREATED)
@@ -97,6 +119,8 @@ def test_message_without_one_of_its_headers_is_refused(name: str) -> None:
         ("svix-timestamp", "1"),
         ("svix-timestamp", "now"),
         ("svix-timestamp", "nan"),
+        ("svix-timestamp", "1e400"),
+        ("svix-timestamp", "9" * 30),
         ("svix-signature", "v1"),
         ("svix-signature", "v1,!"),
         ("svix-signature", "v1,é"),

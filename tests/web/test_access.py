@@ -6,6 +6,7 @@ status of the profile, then the policy; also where the ensure call fails.
 
 import re
 from collections.abc import Callable, Iterator
+from uuid import UUID
 
 import pytest
 from flask import Flask
@@ -40,6 +41,7 @@ def routes(app: Flask) -> Iterator[Route]:
             continue
         path = re.sub(r"<any\(([^,)]*)[^>]*>", r"\1", rule.rule)
         path = re.sub(r"<int[^>]*:ano>", "2026", re.sub(r"<int[^>]*>", "1", path))
+        path = re.sub(r"<uuid:[^>]*>", str(UUID(int=1)), path)
         path = re.sub(r"<[^>]*>", "x", path)
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
             yield method, path, policy.access

@@ -1,8 +1,10 @@
 """Sweeps by request: queued, shown, refused while one is on."""
 
+from datetime import timedelta
+
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models import SweepRun, User
@@ -42,6 +44,17 @@ def test_second_request_is_refused_with_the_id_of_the_first(
     assert second.status_code == 409
     assert (second.json or {})["code"] == "sweep_running"
     assert (second.json or {})["id"] == (first or {})["id"]
+
+
+@pytest.mark.parametrize(("minutes", "status"), [(0.1, 409), (5, 202)])
+def test_only_a_run_that_is_alive_refuses_a_request(
+    client: FlaskClient, session: Session, admin: dict[str, str], minutes: float, status: int
+) -> None:
+    silent_since = func.now() - timedelta(minutes=minutes)
+    session.add(SweepRun(status="running", trigger="cli", owner="x", heartbeat_at=silent_since))
+    session.commit()
+
+    assert client.post("/api/admin/sweeps", headers=admin).status_code == status
 
 
 def test_run_is_shown_with_the_members_of_the_contract(

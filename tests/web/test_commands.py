@@ -1,7 +1,9 @@
 """The flask commands, as an operator types them."""
 
 import json
+import signal
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import jwt
@@ -17,6 +19,8 @@ from models.user import Role
 from tests.cast import ALICE
 from tests.databases import app_on, count
 from tests.fixtures import Sign
+
+LONG_AGO = func.now() - timedelta(minutes=5)
 
 
 @pytest.fixture
@@ -57,15 +61,54 @@ def test_dry_sweep_writes_no_profile(runner: FlaskCliRunner, session: Session) -
     assert session.scalars(select(func.count()).select_from(Mentorado)).one() == 0
 
 
-def test_sweep_beside_another_is_refused_in_one_line(
+def test_sweep_beside_one_that_is_at_work_is_refused_in_one_line(
     runner: FlaskCliRunner, session: Session
 ) -> None:
-    session.add(SweepRun(status="queued", trigger="admin"))
+    session.add(SweepRun(status="running", trigger="clock", owner="x", heartbeat_at=func.now()))
     session.commit()
 
     result = runner.invoke(args=["sweep"])
 
-    assert (result.exit_code, "is queued or running" in result.output) == (1, True)
+    assert (result.exit_code, "is running in another process" in result.output) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"status": "queued", "trigger": "admin"},
+        {"status": "queued", "trigger": "clock"},
+        {"status": "running", "trigger": "cli", "owner": "x"},
+        {"status": "running", "trigger": "admin", "heartbeat_at": LONG_AGO, "dry_run": True},
+    ],
+    ids=["queued", "given back", "never alive", "dead"],
+)
+def test_sweep_takes_over_what_nobody_works_on(
+    runner: FlaskCliRunner, session: Session, facts: dict[str, object]
+) -> None:
+    session.add(SweepRun(**facts))
+    session.add(User(clerk_id="user_x"))
+    session.commit()
+
+    result = runner.invoke(args=["sweep", "--json"])
+
+    counts = json.loads(result.output.splitlines()[-1])
+    assert (result.exit_code, counts["created"]) == (0, 1)
+    active = select(func.count()).where(SweepRun.status.in_(("queued", "running")))
+    assert session.scalars(active).one() == 0
+
+
+def test_dry_sweep_beside_a_queued_one_writes_nothing(
+    runner: FlaskCliRunner, session: Session
+) -> None:
+    session.add(SweepRun(status="queued", trigger="admin"))
+    session.add(User(clerk_id="user_x"))
+    session.commit()
+
+    result = runner.invoke(args=["sweep", "--dry-run", "--json"])
+
+    assert (result.exit_code, json.loads(result.output.splitlines()[-1])["created"]) == (0, 1)
+    assert session.scalars(select(func.count()).select_from(Mentorado)).one() == 0
+    assert session.scalars(select(SweepRun.status)).all() == ["queued"]
 
 
 def test_token_is_one_for_that_person(runner: FlaskCliRunner) -> None:
@@ -134,6 +177,14 @@ def test_switch_says_when_the_environment_overrules_it(tmp_path: Path, template_
         shown = app.test_cli_runner().invoke(args=["auto-create", "status"]).output
 
     assert "ENABLE_AUTO_CREATE=false keeps it off" in shown
+
+
+def test_sweep_leaves_the_signals_as_they_were(runner: FlaskCliRunner) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    runner.invoke(args=["sweep"])
+
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_sweep_without_database_ends_with_one_line(tmp_path: Path) -> None:

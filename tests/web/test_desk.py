@@ -2,6 +2,7 @@
 
 import html
 import re
+import uuid
 
 import pytest
 from flask import Flask
@@ -56,10 +57,18 @@ def page_of(client: FlaskClient, path: str) -> str:
     return html.unescape(client.get(path).get_data(as_text=True))
 
 
+def filled_in(rule: str) -> str:
+    """An address that fits the rule."""
+    places = {r"<any\([^>]*>": "pessoa", r"<int[^>]*>": "1", r"<uuid[^>]*>": str(uuid.uuid4())}
+    for place, value in places.items():
+        rule = re.sub(place, value, rule)
+    return rule
+
+
 def doors(app: Flask) -> list[tuple[str, str]]:
     rules = [rule for rule in app.url_map.iter_rules() if rule.rule.startswith("/admin")]
     return [
-        (method, re.sub(r"<any\([^>]*>", "pessoa", re.sub(r"<int[^>]*>", "1", rule.rule)))
+        (method, filled_in(rule.rule))
         for rule in rules
         for method in ("GET", "POST")
         if method in (rule.methods or ())

@@ -1,22 +1,28 @@
-"""Pre-registration at the desk: rehearsed line by line, then done as rehearsed."""
+"""Pre-registration in the admin console: shown line by line, then done as shown, once."""
 
 import html
 import io
 import re
+from datetime import timedelta
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
+from werkzeug.test import TestResponse
 
-from models import AuditEvent, Mentorado
+from house import House
+from models import AdminJob, AuditEvent, Mentorado
 from models.mentorado import Turma
+from provisioning import jobs
 from tests.cast import ALICE, BOB
 from tests.fixtures import Browser
 
 NEW = "/admin/mentorados/novos"
 OURS = {"Origin": "http://localhost"}
 LIST = re.compile(r'name="lista"[^>]*>\n(.*?)</textarea>', re.DOTALL)
+KEY = re.compile(r'name="chave" value="([^"]+)"')
+FORM = re.compile(r'action="([^"]+/confirmar)"')
 
 
 OF_ALL_KINDS = """nome;e-mail
@@ -30,17 +36,38 @@ Sem e-mail;
 """
 
 
-def rehearse(desk: FlaskClient, content: str) -> str:
-    file = (io.BytesIO(content.encode()), "lista.csv")
-    answer = desk.post(NEW, data={"arquivo": file}, headers=OURS)
+def page_of(answer: TestResponse) -> str:
     return html.unescape(answer.get_data(as_text=True))
 
 
+def send(desk: FlaskClient, content: str) -> TestResponse:
+    file = (io.BytesIO(content.encode()), "lista.csv")
+    return desk.post(NEW, data={"arquivo": file}, headers=OURS)
+
+
+def rehearse(desk: FlaskClient, content: str) -> str:
+    return page_of(send(desk, content))
+
+
+def submit(desk: FlaskClient, shown: str, **changed: str) -> TestResponse:
+    """Send the form of a preview."""
+    content, key = LIST.search(shown), KEY.search(shown)
+    assert content is not None
+    assert key is not None
+    sent = {"confirmado": "sim", "lista": content[1], "chave": key[1], "reason": "Turma de março"}
+    return desk.post(NEW, data={**sent, **changed}, headers=OURS)
+
+
 def confirm(desk: FlaskClient, shown: str) -> str:
-    found = LIST.search(shown)
-    assert found is not None
-    sent = {"confirmado": "sim", "lista": found[1], "reason": "Turma de março"}
-    return html.unescape(desk.post(NEW, data=sent, headers=OURS).get_data(as_text=True))
+    """Send the form of a preview, and return the page that it leads to."""
+    answer = submit(desk, shown)
+    assert answer.status_code == 303
+    return page_of(desk.get(answer.location))
+
+
+def a_list_of(number: int) -> str:
+    lines = "\n".join(f"Pessoa {n};pessoa{n}@example.com" for n in range(number))
+    return f"nome;e-mail\n{lines}"
 
 
 def results(page: str) -> dict[str, str]:
@@ -89,13 +116,45 @@ def test_confirmed_list_is_done_as_rehearsed_and_on_record(
     assert len(events) == 2
 
 
-def test_list_that_is_confirmed_twice_is_done_once(desk: FlaskClient, session: Session) -> None:
+@pytest.mark.parametrize("content", ["Eva;eva@example.com", "Eva;"], ids=["address", "none"])
+def test_form_that_is_sent_twice_is_done_once(
+    desk: FlaskClient, session: Session, content: str
+) -> None:
+    shown = rehearse(desk, f"nome;e-mail\n{content}")
+
+    first, second = submit(desk, shown), submit(desk, shown)
+
+    assert first.location == second.location
+    assert "Feito: 1 de 1" in page_of(desk.get(second.location))
+    assert profiles(session) == 1
+
+
+def test_list_that_is_sent_again_finds_its_lines_there(desk: FlaskClient, session: Session) -> None:
+    confirm(desk, rehearse(desk, "nome;e-mail\nEva;eva@example.com"))
+
+    again = confirm(desk, rehearse(desk, "nome;e-mail\nEva;eva@example.com\nFabio;f@example.com"))
+
+    assert "Feito: 1 de 2" in again
+    assert profiles(session) == 2
+
+
+def test_form_that_comes_back_with_another_list_does_nothing(
+    desk: FlaskClient, session: Session
+) -> None:
+    shown = rehearse(desk, "nome;e-mail\nEva;eva@example.com")
+    confirm(desk, shown)
+
+    answer = submit(desk, shown, lista="nome;e-mail\nFabio;f@example.com")
+
+    assert (answer.status_code, profiles(session)) == (409, 1)
+    assert "já foi enviado com outra lista" in page_of(answer)
+
+
+@pytest.mark.parametrize("key", ["", "x", "9" * 5_000])
+def test_form_without_a_usable_key_is_done(desk: FlaskClient, session: Session, key: str) -> None:
     shown = rehearse(desk, "nome;e-mail\nEva;eva@example.com")
 
-    confirm(desk, shown)
-    again = confirm(desk, shown)
-
-    assert "Feito: 0 de 1" in again
+    assert submit(desk, shown, chave=key).status_code == 303
     assert profiles(session) == 1
 
 
@@ -110,14 +169,117 @@ def test_person_who_was_registered_finds_the_profile(
     assert mine["nome_completo"] == 'Bob "B" Lima'
 
 
-def test_ten_thousand_lines_are_one_request(desk: FlaskClient, session: Session) -> None:
-    lines = "\n".join(f"Pessoa {n};pessoa{n}@example.com" for n in range(10_000))
+def test_long_list_is_previewed_and_done_in_the_background(
+    desk: FlaskClient, session: Session, house: House
+) -> None:
+    content = a_list_of(10_000) + "\nMal;sem arroba"
 
-    done = confirm(desk, rehearse(desk, f"nome;e-mail\n{lines}"))
+    sent = send(desk, content)
+    waiting = page_of(desk.get(sent.location))
+    house.jobs.run_pending()
+    shown = page_of(desk.get(sent.location))
+    before = profiles(session)
+    form = FORM.search(shown)
+    assert form is not None
+    confirmed = desk.post(form[1], data={"reason": "Turma de março"}, headers=OURS)
+    house.jobs.run_pending()
+    done = page_of(desk.get(confirmed.location))
 
-    assert "Feito: 10.000 de 10.000" in done
+    assert (sent.status_code, confirmed.status_code, before) == (303, 303, 0)
+    assert "Conferindo a lista: 0 de 0" in waiting
+    assert "O que será feito: 10.000 de 10.001" in shown
+    assert results(shown)["10002"].startswith("email: Informe um e-mail válido")
+    assert "sem arroba" in shown
+    assert "Feito: 10.000 de 10.001" in done
     assert profiles(session) == 10_000
     assert session.scalars(select(func.count()).select_from(AuditEvent)).one() == 10_000
+
+
+def test_long_list_that_is_confirmed_at_once_is_confirmed_once(
+    desk: FlaskClient, session: Session, house: House
+) -> None:
+    location = send(desk, a_list_of(501)).location
+    house.jobs.run_pending()
+
+    answers = [desk.post(f"{location}/confirmar", headers=OURS) for _ in range(2)]
+    house.jobs.run_pending()
+    late = desk.post(f"{location}/confirmar", headers=OURS)
+    house.jobs.run_pending()
+
+    assert [answer.status_code for answer in (*answers, late)] == [303, 303, 303]
+    assert "Feito: 501 de 501" in page_of(desk.get(location))
+    assert profiles(session) == 501
+
+
+def test_list_is_deleted_when_it_is_done_and_nobody_is_named_in_what_stays(
+    desk: FlaskClient, session: Session
+) -> None:
+    confirm(desk, rehearse(desk, OF_ALL_KINDS))
+
+    job = session.scalars(select(AdminJob)).one()
+    assert job.content is None
+    assert "example.com" not in str(job.results)
+    assert "Eva" not in str(job.results)
+
+
+def test_preview_that_is_discarded_is_deleted(
+    desk: FlaskClient, session: Session, house: House
+) -> None:
+    location = send(desk, a_list_of(501)).location
+    house.jobs.run_pending()
+
+    desk.post(f"{location}/descartar", headers=OURS)
+
+    assert session.scalars(select(AdminJob)).all() == []
+    assert desk.get(location).status_code == 404
+    assert desk.post(f"{location}/confirmar", headers=OURS).status_code == 404
+
+
+def test_preview_that_nobody_confirms_is_deleted_after_a_day(
+    desk: FlaskClient, session: Session, house: House
+) -> None:
+    send(desk, a_list_of(501))
+    house.jobs.run_pending()
+    aged = AdminJob.created_at - timedelta(days=1, minutes=1)
+    session.execute(update(AdminJob).values(created_at=aged))
+
+    jobs.delete_old(session, house.now())
+
+    assert session.scalars(select(AdminJob)).all() == []
+
+
+def test_list_that_turns_out_unreadable_says_so(
+    desk: FlaskClient, session: Session, house: House
+) -> None:
+    location = send(desk, a_list_of(501) + '\n"' + ("x" * 19_000 + "\n") * 10).location
+
+    house.jobs.run_pending()
+
+    assert "A linha 509 não pode ser lida." in page_of(desk.get(location))
+    assert session.scalars(select(AdminJob.content)).one() is None
+
+
+def test_jobs_are_listed(desk: FlaskClient) -> None:
+    location = submit(desk, rehearse(desk, "nome;e-mail\nEva;eva@example.com")).location
+
+    listed = page_of(desk.get("/admin/tarefas"))
+
+    assert location in listed
+    assert "1 de 1" in listed
+
+
+@pytest.mark.parametrize("path", ["0b7f7f8e-6a52-4a52-9d5c-111111111111", "x", "1"])
+def test_unknown_job_is_not_found(desk: FlaskClient, path: str) -> None:
+    assert desk.get(f"/admin/tarefas/{path}").status_code == 404
+
+
+def test_character_that_no_database_keeps_is_a_fault_of_its_line(
+    desk: FlaskClient, session: Session
+) -> None:
+    shown = rehearse(desk, "nome;e-mail\nE\x00va;eva@example.com\nFabio;f@example.com")
+
+    assert results(shown)["2"].startswith("nome_completo")
+    assert "Feito: 1 de 2" in confirm(desk, shown)
 
 
 @pytest.mark.parametrize(

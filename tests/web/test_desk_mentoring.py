@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from models import AuditEvent, Feedback, Mentorado, MetricaMensal
@@ -92,6 +92,62 @@ def test_goals_of_all_are_counted_first_and_then_set_for_the_active(
     after = (mentee.get("/api/mentorados/me").json or {})["meta_leads"]
     assert "Um mentorado ativo muda." in counted
     assert (status, before, after, away.meta_leads) == (303, 50, 77, 50)
+
+
+def counted(desk: FlaskClient, **goals: str) -> dict[str, str]:
+    """The hidden fields of the form that has counted these goals."""
+    _, page = post(desk, "/admin/metas", **goals)
+    return dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', page))
+
+
+def admin_actions(session: Session) -> list[str]:
+    events = session.scalars(select(AuditEvent).where(AuditEvent.event == "admin_action"))
+    return [(event.details or {})["action"] for event in events]
+
+
+def test_goals_of_all_that_are_sent_twice_are_set_once(
+    desk: FlaskClient, alice: Mentorado, session: Session
+) -> None:
+    form = {"meta_leads": "77", "confirmado": "sim", **counted(desk, meta_leads="77")}
+
+    answers = [desk.post("/admin/metas", data=form, headers=OURS) for _ in range(2)]
+
+    page = html.unescape(desk.get(answers[1].location).get_data(as_text=True))
+    assert answers[0].location == answers[1].location
+    assert "Metas de um mentorado atualizadas" in page
+    assert admin_actions(session) == ["goals_of_all"]
+
+
+def test_goals_that_are_not_those_that_were_counted_are_counted_again(
+    desk: FlaskClient, alice: Mentorado, session: Session
+) -> None:
+    form = {"meta_leads": "78", "confirmado": "sim", **counted(desk, meta_leads="77")}
+
+    status, page = post(desk, "/admin/metas", **form)
+
+    session.expire_all()
+    assert (status, alice.meta_leads) == (409, 50)
+    assert "não são os que foram contados" in page
+
+
+def test_goals_of_all_are_counted_without_locks_or_writing(
+    desk: FlaskClient, alice: Mentorado, session: Session
+) -> None:
+    before = session.scalar(text("SELECT xmin::text FROM mentorados"))
+
+    counted(desk, meta_leads="77")
+
+    assert session.scalar(text("SELECT xmin::text FROM mentorados")) == before
+    assert session.scalar(text("SELECT xmax::text FROM mentorados")) == "0"
+
+
+def test_goals_of_a_month_that_are_set_already_are_not_recorded_again(
+    desk: FlaskClient, alice: Mentorado, january: MetricaMensal, session: Session
+) -> None:
+    for _ in range(2):
+        post(desk, f"/admin/mentorados/{alice.id}/metas/2026/1", meta_leads="5")
+
+    assert admin_actions(session) == ["month_goals"]
 
 
 def test_goals_of_all_in_one_month_reach_those_who_have_reported_it(

@@ -1,16 +1,18 @@
 """What support types: who is an admin, who is missing, and is everything well."""
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskCliRunner
+from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from house import EXTENSION, House
 from identity.local import Person
-from models import ProvisioningAttempt, User
+from models import ProvisioningAttempt, SweepRun, User
 from tests.cast import ALICE, BOB, NOW
 from tests.clerk import Clerk, Trouble, clerk_in
 from tests.databases import app_on, count
@@ -85,8 +87,61 @@ def test_healthy_development_has_nothing_to_complain_about(runner: FlaskCliRunne
 
     assert exit_code == 0
     assert found == dict.fromkeys(
-        ["database", "migrations", "redis", "duplicates", "backlog", "clerk"], "ok"
+        ["database", "migrations", "redis", "sweep", "duplicates", "backlog", "clerk"], "ok"
     )
+
+
+def minutes_ago(number: float) -> object:
+    return func.now() - timedelta(minutes=number)
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"status": "queued", "created_at": minutes_ago(5)}, "taken by no scheduler, for 0:05:00"),
+        ({"status": "running", "heartbeat_at": minutes_ago(5)}, "its process has died, for 0:05:"),
+    ],
+    ids=["queued", "dead"],
+)
+def test_sweep_that_nobody_works_on_is_found(
+    runner: FlaskCliRunner, session: Session, facts: dict[str, object], words: str
+) -> None:
+    session.add(SweepRun(trigger="admin", **facts))
+    session.commit()
+
+    result = runner.invoke(args=["doctor"])
+
+    [line] = [line for line in result.output.splitlines() if line[6:11] == "sweep"]
+    assert (result.exit_code, line[:4], words in line) == (1, "FAIL", True)
+    assert "run flask sweep" in line
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"status": "queued"},
+        {"status": "queued", "created_at": minutes_ago(60), "heartbeat_at": minutes_ago(0.1)},
+        {"status": "running", "heartbeat_at": minutes_ago(0.1)},
+        {"status": "succeeded", "finished_at": minutes_ago(600)},
+    ],
+    ids=["queued", "given back", "at work", "long ago"],
+)
+def test_sweep_that_will_be_worked_on_is_well(
+    runner: FlaskCliRunner, session: Session, facts: dict[str, object]
+) -> None:
+    session.add(SweepRun(trigger="clock", **facts))
+    session.commit()
+
+    assert lines(runner, "doctor")[1]["sweep"] == "ok"
+
+
+def test_refused_key_is_said_by_name(tmp_path: Path, url: str, clerk: Clerk) -> None:
+    clerk.trouble = Trouble("401 Unauthorized")
+
+    with app_on(tmp_path, url, **settings_of(clerk)) as app:
+        result = app.test_cli_runner().invoke(args=["doctor"])
+
+    assert "status 401: CLERK_SECRET_KEY is refused" in result.output
 
 
 def test_somebody_left_waiting_is_found(runner: FlaskCliRunner, session: Session) -> None:

@@ -134,6 +134,34 @@ def test_late_word_of_a_deleted_user_brings_nobody_back(
     assert (sign_in(app).status_code, count(url, PROFILES)) == (401, 0)
 
 
+INCOMPLETE = "SELECT count(*) FROM users WHERE identity_completed_at IS NULL"
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_change_that_cannot_be_read_is_asked_for(
+    client: FlaskClient, url: str, is_known: bool
+) -> None:
+    if is_known:
+        post(client, told("user.created"), "msg_0")
+
+    answer = post(client, told("user.updated", primary_email_address_id="idn_of_nothing"))
+
+    assert status_of(answer) == (200, "applied")
+    assert (count(url, PROFILES), count(url, INCOMPLETE)) == (1, 1)
+    assert count(url, NAME, name=BOB.name) == is_known
+
+
+def test_deletion_counts_whatever_else_the_message_says(
+    app: Flask, client: FlaskClient, url: str
+) -> None:
+    sign_in(app)
+    data = {"id": BOB.clerk_id, "deleted": True, "email_addresses": "none"}
+
+    answer = post(client, json.dumps({"type": "user.deleted", "data": data}))
+
+    assert (status_of(answer), sign_in(app).status_code) == ((200, "applied"), 401)
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -1,0 +1,117 @@
+"""How far away may the database be? Logins per round trip, and answers while connecting is slow.
+
+    python -m benchmarks.distance
+
+Prints the tables of docs/performance.md. The network before the database is a proxy on this machine
+that delays every message, without TLS and password; exit code 1 where an answer was neither what
+was asked for nor a coded 503.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import requests
+from flask_migrate import upgrade
+
+import embedded
+from extensions import db
+from identity.local import Person
+from tests.databases import app_on
+from tests.faults.crowds import ask, is_served, is_told_to_wait, provider_of
+from tests.network import network_before
+from tests.serving import Served, served
+
+ROUND_TRIPS_MS = (0, 20, 40, 70, 120, 200)
+CONNECT_SECONDS = (0.8, 2.0, 5.0)
+LOGINS = 15
+LONGEST_WAIT_SECONDS = 15
+
+
+def main() -> int:
+    """Measure both tables; the exit code tells whether every answer was right."""
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        url = embedded.start(base)
+        try:
+            with app_on(base / "setup", url):
+                upgrade()
+                db.engine.dispose()
+            return 0 if _tell(base, url) else 1
+        finally:
+            embedded.leave(base)
+
+
+def _tell(base: Path, url: str) -> bool:
+    print("| round trip | first login of a fresh worker | later first logins, median |", end="")
+    print(" `GET /dashboard`, warm | `GET /readyz` |\n|---|---|---|---|---|")
+    far = [_measure_distance(base / f"far-{ms}", url, ms) for ms in ROUND_TRIPS_MS]
+    print("\n| connecting takes | answers until then | longest of them | served after the start |")
+    print("|---|---|---|---|")
+    slow = [_measure_slowness(base / f"slow-{s}", url, s) for s in CONNECT_SECONDS]
+    return all(far + slow)
+
+
+def _measure_distance(folder: Path, url: str, milliseconds: int) -> bool:
+    with _app_behind_a_network(folder, url, milliseconds / 1000, 0, "/readyz") as app:
+        people = _newcomers(f"far{milliseconds}")
+        answers = [_timed(partial(ask, app, person)) for person in people]
+        (first, *later) = [seconds for _, seconds in answers]
+        pages = [_timed(lambda: ask(app, people[0], "/dashboard", "GET")) for _ in range(3)]
+        ready = _timed(lambda: requests.get(f"{app.url}/readyz", timeout=10))
+    cells = (first, statistics.median(later), pages[-1][1], ready[1])
+    print(f"| {milliseconds} ms | {' | '.join(f'{c * 1000:.0f} ms' for c in cells)} |", flush=True)
+    return all(is_served(answer) for answer, _ in [*answers, *pages, ready])
+
+
+def _measure_slowness(folder: Path, url: str, connect_seconds: float) -> bool:
+    refused: list[float] = []
+    are_coded = True
+    with _app_behind_a_network(folder, url, 0, connect_seconds, "/healthz") as app:
+        started = time.monotonic()
+        for person in _newcomers(f"slow{connect_seconds}", LONGEST_WAIT_SECONDS * 10):
+            answer, seconds = _timed(partial(ask, app, person))
+            if is_served(answer):
+                break
+            refused.append(seconds)
+            are_coded = are_coded and is_told_to_wait(answer)
+        passed = time.monotonic() - started
+    longest = f"{max(refused):.2f} s" if refused else "–"
+    print(
+        f"| {connect_seconds} s | {len(refused)} × 503 | {longest} | {passed:.1f} s |", flush=True
+    )
+    return are_coded and is_served(answer)
+
+
+@contextmanager
+def _app_behind_a_network(
+    folder: Path, url: str, round_trip_seconds: float, connect_seconds: float, awaited: str
+) -> Iterator[Served]:
+    folder.mkdir()
+    with network_before(url) as network:
+        network.round_trip_seconds = round_trip_seconds
+        network.connect_seconds = connect_seconds
+        settings = {"DATABASE_URL": network.url, "SCHEDULER": "off"}
+        with served(folder, awaited=awaited, **settings) as app:
+            provider_of(folder)  # reads its key, which is none of the app's time
+            yield app
+
+
+def _newcomers(name: str, number: int = LOGINS) -> list[Person]:
+    return [
+        Person(f"user_{name}_{i}", f"Pessoa {i}", f"p{i}@{name}.example.com") for i in range(number)
+    ]
+
+
+def _timed(call: Callable[[], requests.Response]) -> tuple[requests.Response, float]:
+    started = time.monotonic()
+    return call(), time.monotonic() - started
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,405 @@
+"""How a table of an existing installation differs from the baseline, and what follows from it.
+
+A difference that can be evened out without touching a row is a repair, with the way back; any other
+one is a problem, with what a person has to do. Nothing is written here.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import Column
+
+from migrations import baseline
+from migrations.catalogue import FoundColumn, FoundForeignKey, FoundTable, FoundUnique
+
+DIALECT = postgresql.dialect()
+ON_DELETE = {"SET NULL": "n", "CASCADE": "c"}
+LIMIT = re.compile(r"character varying(?:\((\d+)\))?")
+INCONVERTIBLE = ("uuid", "bytea", "json", "jsonb")
+OWN_CHECKS = ("((mes >= 1) AND (mes <= 12))",)  # as PostgreSQL writes them
+CAST = re.compile(r"::[\w\" .]+(?:\(\d+\))?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What keeps an installation from being taken over: where, what, and what to do about it."""
+
+    table: str
+    name: str | None  # of a column, index or constraint
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        place = self.table if self.name is None else f"{self.table}.{self.name}"
+        return f"{place} {self.what}; {self.remedy}"
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """A change that evens a difference out, in words and as statements there and back."""
+
+    what: str
+    do: str
+    undo: str | None = None
+
+
+Finding = Problem | Repair
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueKey:
+    """A unique key of the baseline; `constraint` is blank for a mere index."""
+
+    name: str
+    columns: tuple[str, ...]
+    constraint: str
+
+    def added_to(self, table: str) -> Repair:
+        """The repair that adds it."""
+        listed = ", ".join(map(quoted, self.columns))
+        if self.constraint:
+            do = f"ALTER TABLE {table} ADD CONSTRAINT {self.name} {self.constraint} ({listed})"
+            undo = f"ALTER TABLE {table} DROP CONSTRAINT {self.name}"
+        else:
+            do = f"CREATE UNIQUE INDEX {self.name} ON {table} ({listed})"
+            undo = f"DROP INDEX {self.name}"
+        return Repair(f"{table} has at most one row for each {listed}", do, undo)
+
+
+def compare(
+    expected: sa.Table, tables: Mapping[str, FoundTable], taken: Set[str]
+) -> Iterator[Finding]:
+    """All differences of one of the tables' form; their rows are the subject of `row_checks.py`.
+
+    `taken` are the names of the schema's tables and indexes.
+    """
+    found = tables[expected.name]
+    for column in expected.columns:
+        yield from _compare_column(column, found)
+    yield from _further_columns(expected, found)
+    yield from _unique_keys(expected, found, taken)
+    yield from _foreign_keys(expected, tables)
+    yield from _own_checks(expected, found)
+
+
+def unique_keys(table: sa.Table) -> Iterator[UniqueKey]:
+    """The unique keys of a table of the baseline, by name."""
+    parts = [*table.constraints, *(index for index in table.indexes if index.unique)]
+    for part in sorted(parts, key=lambda part: str(part.name)):
+        columns = tuple(part.columns.keys()) if hasattr(part, "columns") else ()
+        if isinstance(part, sa.Index):
+            yield UniqueKey(str(part.name), columns, "")
+        elif isinstance(part, sa.PrimaryKeyConstraint | sa.UniqueConstraint):
+            name = str(DIALECT.identifier_preparer.format_constraint(part))
+            kind = "PRIMARY KEY" if isinstance(part, sa.PrimaryKeyConstraint) else "UNIQUE"
+            yield UniqueKey(name, columns, kind)
+
+
+def quoted(name: str) -> str:
+    """A name as it stands in SQL."""
+    return DIALECT.identifier_preparer.quote(name)
+
+
+def type_of(column: Column) -> str:
+    """The type of a column of the baseline, in SQL."""
+    return str(column.type.compile(DIALECT)).lower()
+
+
+def default_of(column: Column) -> str | None:
+    """The default of a column of the baseline, in SQL."""
+    compiler = DIALECT.ddl_compiler(DIALECT, None)
+    default: str | None = compiler.get_column_default_string(column)
+    return default
+
+
+def holds_all(expected: Column, column: FoundColumn) -> bool:
+    """Whether the found type takes all that the program writes and returns what it can read."""
+    match expected.type:
+        case postgresql.ENUM(name=str(name)):
+            return column.type == name
+        case sa.DateTime():
+            return column.type.startswith("timestamp")
+        case sa.Integer():
+            return column.type in ("integer", "bigint")
+        case sa.String(length=length):
+            limit = LIMIT.fullmatch(column.type)
+            if column.type == "text" or (limit and limit[1] is None):
+                return True
+            longest = length or expected.info.get("longest")
+            return bool(limit and longest and int(limit[1]) >= longest)
+    return False
+
+
+def _compare_column(expected: Column, found: FoundTable) -> Iterator[Finding]:
+    column = found.columns.get(expected.name)
+    if column is None:
+        yield _missing(expected, found)
+        return
+    kind = _type_problem(expected, column, found)
+    if kind is not None:
+        yield kind
+    elif column.is_generated or (column.identity == "a" and not expected.primary_key):
+        thing = "EXPRESSION" if column.is_generated else "IDENTITY"
+        yield _problem(
+            found, column, "makes its own values, the program writes them", f"DROP {thing}"
+        )
+    else:
+        yield from _labels(expected, column, found)
+        yield from _nullability(expected, column, found)
+        yield from _default(expected, column, found)
+
+
+def _missing(expected: Column, found: FoundTable) -> Finding:
+    """A column that can be empty or has a default is added, unless it is there by another name."""
+    table, name = found.name, expected.name
+    default = default_of(expected)
+    definition = f"{quoted(name)} {type_of(expected)}"
+    for other in found.columns.values():
+        if _bare(other.name) == _bare(name):
+            remedy = f"ALTER TABLE {table} RENAME COLUMN {other.quoted} TO {name}"
+            return Problem(table, name, f"is missing, but there is {other.quoted}", remedy)
+    if expected.foreign_keys or (not expected.nullable and default is None):
+        return Problem(table, name, "is missing", f"ALTER TABLE {table} ADD COLUMN {definition} …")
+    if not expected.nullable:
+        definition += " NOT NULL"
+    if default is not None:
+        definition += f" DEFAULT {default}"
+    return Repair(
+        f"{table}.{name} is added",
+        f"ALTER TABLE {table} ADD COLUMN {definition}",
+        f"ALTER TABLE {table} DROP COLUMN {quoted(name)}",
+    )
+
+
+def _bare(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+def _type_problem(expected: Column, column: FoundColumn, found: FoundTable) -> Problem | None:
+    wanted = type_of(expected)
+    if not holds_all(expected, column):
+        what = f"is {column.type}, the program needs {wanted}"
+        return Problem(found.name, column.quoted, what, _type_remedy(expected, column, found))
+    if not column.is_deterministic:
+        what = "takes different texts for equal"
+        return _problem(found, column, what, f'TYPE {wanted} COLLATE "default"')
+    views = found.views.get(column.name) if column.type.endswith("without time zone") else None
+    if views:
+        what = f"gets a time zone, but is used by {', '.join(views)}"
+        return Problem(found.name, column.quoted, what, "drop it, and create it again afterwards")
+    return None
+
+
+def _type_remedy(expected: Column, column: FoundColumn, found: FoundTable) -> str:
+    """How to get the column its type; a default of the old type would be in the way."""
+    wanted, name = type_of(expected), column.quoted
+    if column.labels and "." in column.type:
+        return f"ALTER TYPE {column.type} SET SCHEMA {quoted(found.schema)}"
+    if column.labels and column.type not in baseline.ENUMS:
+        return f"ALTER TYPE {column.type} RENAME TO {wanted}"
+    if column.type in INCONVERTIBLE:
+        return f"give it the type {wanted}; its values cannot be converted"
+    using = f"{name}::text::{wanted}" if column.labels else f"{name}::{wanted}"
+    if column.type == "boolean":
+        using = f"(CASE WHEN {name} THEN 'sim' ELSE 'nao' END)::{wanted}"
+    elif column.type.startswith(("numeric", "double", "real", "money")):
+        using = f"round({name}::numeric)::{wanted}"
+    alter = f"ALTER COLUMN {name}"
+    return f"ALTER TABLE {found.name} {alter} DROP DEFAULT, {alter} TYPE {wanted} USING {using}"
+
+
+def _labels(expected: Column, column: FoundColumn, found: FoundTable) -> Iterator[Finding]:
+    """Labels that are missing are a problem; that further ones are used is one of the rows."""
+    if not isinstance(expected.type, postgresql.ENUM):
+        return
+    known, name = expected.type.enums, column.type
+    for label in known:
+        if label in column.labels:
+            continue
+        other = next((x for x in column.labels if x.lower() == label), None)
+        remedy = f"ADD VALUE '{label}'" if other is None else f"RENAME VALUE '{other}' TO '{label}'"
+        what = f"has no label '{label}' in its type"
+        yield Problem(found.name, column.quoted, what, f"ALTER TYPE {name} {remedy}")
+    if set(column.labels) - set(known):
+        rule = f"{found.name}_{column.name}_adoption_check"
+        labels = ", ".join(f"'{label}'" for label in known)
+        yield Repair(
+            f"{found.name}.{column.name} takes no other label than {', '.join(known)}",
+            f"ALTER TABLE {found.name} ADD CONSTRAINT {rule} CHECK ({column.quoted} IN ({labels}))",
+            f"ALTER TABLE {found.name} DROP CONSTRAINT {rule}",
+        )
+
+
+def _nullability(expected: Column, column: FoundColumn, found: FoundTable) -> Iterator[Finding]:
+    """Rows that are NULL where they must not be are found by `row_checks.py`."""
+    if expected.nullable and column.is_required:
+        what = "is NOT NULL, the program writes NULL where it knows nothing"
+        yield _problem(found, column, what, "DROP NOT NULL")
+    elif not expected.nullable and not column.is_required:
+        alter = f"ALTER TABLE {found.name} ALTER COLUMN {column.quoted}"
+        what = f"{found.name}.{column.name} becomes NOT NULL"
+        yield Repair(what, f"{alter} SET NOT NULL", f"{alter} DROP NOT NULL")
+
+
+def _default(expected: Column, column: FoundColumn, found: FoundTable) -> Iterator[Finding]:
+    if expected.primary_key:
+        if not column.fills_itself:
+            yield _problem(
+                found,
+                column,
+                "has no default, the database must number new rows",
+                "ADD GENERATED BY DEFAULT AS IDENTITY",
+            )
+        return
+    wanted = default_of(expected)
+    if wanted is None or CAST.sub("", column.default or "") == wanted:
+        return
+    alter = f"ALTER TABLE {found.name} ALTER COLUMN {column.quoted}"
+    before = "DROP DEFAULT" if column.default is None else f"SET DEFAULT {column.default}"
+    what = f"{found.name}.{column.name} is {wanted} by default"
+    yield Repair(what, f"{alter} SET DEFAULT {wanted}", f"{alter} {before}")
+
+
+def _further_columns(expected: sa.Table, found: FoundTable) -> Iterator[Finding]:
+    """Columns of theirs that our rows leave out."""
+    for column in found.columns.values():
+        if column.name not in expected.columns and column.is_required and not column.fills_itself:
+            what = "is NOT NULL without default, the program does not know it"
+            yield _problem(found, column, what, "SET DEFAULT …, or DROP NOT NULL")
+
+
+def _unique_keys(expected: sa.Table, found: FoundTable, taken: Set[str]) -> Iterator[Finding]:
+    for key in unique_keys(expected):
+        if set(key.columns) <= set(found.columns):
+            yield from _unique_key(key, found, taken)
+    for unique in found.unique:
+        what = _objection(unique, expected, found)
+        if what is not None:
+            name = quoted(unique.name)
+            drop = f"ALTER TABLE {found.name} DROP CONSTRAINT {name}"
+            remedy = drop if unique.is_constraint else f"DROP INDEX {name}"
+            yield Problem(found.name, unique.name, what, remedy)
+
+
+def _unique_key(key: UniqueKey, found: FoundTable, taken: Set[str]) -> Iterator[Finding]:
+    """A key that is missing is added, unless something else has its name.
+
+    Profiles may still have the same user: migration 0009 settles that, and adds the key.
+    """
+    fits = {unique.name for unique in found.unique if unique.keeps_unique(key.columns)}
+    is_one_each = key.name == baseline.ONE_EACH
+    if key.name in fits or (fits and not is_one_each):
+        return
+    if key.name in taken:
+        what = f"has the name of our unique key of {', '.join(key.columns)}, but is something else"
+        remedy = f"ALTER INDEX {key.name} RENAME TO {key.name}_old"
+        yield Problem(found.name, key.name, what, remedy)
+    elif not is_one_each:
+        yield key.added_to(found.name)
+
+
+def _objection(unique: FoundUnique, expected: sa.Table, found: FoundTable) -> str | None:
+    """What is wrong with a unique index or an exclusion; None where it is in nobody's way.
+
+    It must be no stricter than one of our own keys, or have a column of theirs that our rows leave
+    empty or that the database fills with a new value each time.
+    """
+    ours = [set(key.columns) for key in unique_keys(expected)]
+    if unique.is_deferrable and unique.is_plain and set(unique.columns) in ours:
+        return "is deferrable, so that no conflict can be decided by it"
+    is_weaker = any(key <= set(unique.columns) for key in ours) and not unique.has_expressions
+    may_be_empty = not unique.takes_one_null
+    if unique.is_unique and is_weaker and (may_be_empty or not _has_nulls(unique, expected)):
+        return None
+    theirs = [found.columns[name] for name in unique.used if name not in expected.columns]
+    if any(_is_new_each_time(c) or (may_be_empty and not c.fills_itself) for c in theirs):
+        return None
+    return "keeps rows apart that the program may have to write"
+
+
+def _has_nulls(unique: FoundUnique, expected: sa.Table) -> bool:
+    ours = (expected.columns[name] for name in unique.columns if name in expected.columns)
+    return any(column.nullable for column in ours)
+
+
+def _is_new_each_time(column: FoundColumn) -> bool:
+    return column.identity != "" or "(" in (column.default or "")
+
+
+def _foreign_keys(expected: sa.Table, tables: Mapping[str, FoundTable]) -> Iterator[Finding]:
+    """Keys of ours, unless the table that they point at has problems of its own, and any other."""
+    found = tables[expected.name]
+    wanted = {str(key.parent.name): key for key in expected.foreign_keys}
+    if any(key.column.table.name not in tables for key in wanted.values()):
+        return
+    for key in found.foreign_keys:
+        ours = [name for name in key.columns if name in expected.columns]
+        reference = wanted.get(ours[0]) if len(key.columns) == 1 and ours else None
+        if ours and not (reference is not None and _is_same(reference, key)):
+            yield _wrong_key(key, reference, found)
+    for name, reference in wanted.items():
+        if name in found.columns and not any(key.columns == [name] for key in found.foreign_keys):
+            yield _added_key(reference, found)
+
+
+def _own_checks(expected: sa.Table, found: FoundTable) -> Iterator[Repair]:
+    """Checks that have the name of one of ours and say something else get another name."""
+    names = {
+        DIALECT.identifier_preparer.format_constraint(constraint)
+        for constraint in expected.constraints
+        if isinstance(constraint, sa.CheckConstraint)
+    }
+    for check in found.checks:
+        if check.name in names and check.expression not in OWN_CHECKS:
+            alter, other = f"ALTER TABLE {found.name} RENAME CONSTRAINT", f"{check.name}_old"
+            yield Repair(
+                f"the check {check.name} gets the name {other}",
+                f"{alter} {check.name} TO {other}",
+                f"{alter} {other} TO {check.name}",
+            )
+
+
+def _is_same(expected: sa.ForeignKey, key: FoundForeignKey) -> bool:
+    return (
+        key.is_near
+        and key.target == expected.column.table.name
+        and key.target_columns == [expected.column.name]
+        and key.on_delete == ON_DELETE[str(expected.ondelete)]
+    )
+
+
+def _wrong_key(key: FoundForeignKey, expected: sa.ForeignKey | None, found: FoundTable) -> Problem:
+    remedy = f"ALTER TABLE {found.name} DROP CONSTRAINT {quoted(key.name)}"
+    name = ", ".join(key.columns)
+    if expected is None:
+        what = f"refers to {key.target} ({key.name}), the program writes other values"
+        return Problem(found.name, name, what, remedy)
+    what = f"refers to {key.target} ({key.name}), but not with {_key_definition(expected)}"
+    return Problem(found.name, name, what, f"{remedy}, ADD {_key_definition(expected)}")
+
+
+def _added_key(expected: sa.ForeignKey, found: FoundTable) -> Repair:
+    column = expected.parent.name
+    name = f"{found.name}_{column}_fkey"
+    return Repair(
+        f"{found.name}.{column} refers to {expected.column.table.name}",
+        f"ALTER TABLE {found.name} ADD CONSTRAINT {name} {_key_definition(expected)}",
+        f"ALTER TABLE {found.name} DROP CONSTRAINT {name}",
+    )
+
+
+def _key_definition(expected: sa.ForeignKey) -> str:
+    target = expected.column
+    return (
+        f"FOREIGN KEY ({expected.parent.name}) REFERENCES {target.table.name} ({target.name})"
+        f" ON DELETE {expected.ondelete}"
+    )
+
+
+def _problem(found: FoundTable, column: FoundColumn, what: str, change: str) -> Problem:
+    """One that changing the column ends."""
+    alter = f"ALTER TABLE {found.name} ALTER COLUMN {column.quoted}"
+    return Problem(found.name, column.quoted, what, f"{alter} {change}")

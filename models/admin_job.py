@@ -1,0 +1,89 @@
+"""admin_jobs: what admins have asked for and the program does in batches, such as a long list."""
+
+import enum
+import uuid
+from typing import Any
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from extensions import Model
+from models.columns import Count, CreatedAt, Flag, Time
+
+
+class JobKind(enum.StrEnum):
+    """What a job does."""
+
+    IMPORT = "import"
+    GOALS = "goals"
+
+
+class JobStatus(enum.StrEnum):
+    """The life of a job."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+class AdminJob(Model):
+    """One job. Its id is the idempotency key of the form that asked for it."""
+
+    __tablename__ = "admin_jobs"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    status: Mapped[str]
+    # A dry run of an import shows what it would do and waits for a confirmation.
+    dry_run: Mapped[Flag]
+    # Of what was asked, to tell a second submit of a form from another request under its key.
+    digest: Mapped[str]
+    options: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
+    # The list as it was sent; deleted when the job is over, for it holds names and addresses.
+    content: Mapped[str | None] = mapped_column(deferred=True)
+    requested_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+    reason: Mapped[str | None]
+    request_id: Mapped[str | None]
+    owner: Mapped[str | None]
+    total: Mapped[Count]
+    scanned: Mapped[Count]
+    # Where the next batch begins: the index of a line, or the id of the last profile.
+    position: Mapped[Count]
+    counts: Mapped[dict[str, int]] = mapped_column(JSONB, server_default=text("'{}'"))
+    # Lines that the page shows; without names and addresses, unless the job is a dry run.
+    results: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
+    created_at: Mapped[CreatedAt]
+    started_at: Mapped[Time | None]
+    heartbeat_at: Mapped[Time | None]
+    finished_at: Mapped[Time | None]
+    error: Mapped[str | None]
+
+    __table_args__ = (
+        CheckConstraint("kind IN ('import', 'goals')", name="kind"),
+        CheckConstraint("status IN ('queued', 'running', 'succeeded', 'failed')", name="status"),
+        Index(
+            "admin_jobs_active_idx",
+            "created_at",
+            postgresql_where=text("status IN ('queued', 'running')"),
+        ),
+        # Two at once would leave each profile with the goals of whichever came to it last.
+        Index(
+            "admin_jobs_running_goals_idx",
+            text("(true)"),
+            unique=True,
+            postgresql_where=text("kind = 'goals' AND status = 'running'"),
+        ),
+        Index("admin_jobs_created_at_idx", "created_at"),
+    )
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the job is still to be done, or being done."""
+        return self.status in (JobStatus.QUEUED, JobStatus.RUNNING)
+
+    @property
+    def is_preview(self) -> bool:
+        """Whether the job has shown what it would do, and may be confirmed."""
+        return self.dry_run and self.status == JobStatus.SUCCEEDED

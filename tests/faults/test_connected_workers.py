@@ -1,0 +1,27 @@
+"""Each worker process connects by itself before its first request, preloaded or not."""
+
+import pytest
+
+from tests.databases import count
+from tests.faults.crowds import ask, at_once, is_served, newcomers
+from tests.serving import Served, eventually, workers
+
+CONNECTIONS = """
+SELECT count(*) FROM pg_stat_activity
+ WHERE datname = current_database() AND application_name = 'neon-dashboard'
+"""
+CALM = {"SCHEDULER": "off", "WEB_CONCURRENCY": "2"}
+
+
+@pytest.mark.parametrize(
+    "settings", [CALM, {**CALM, "GUNICORN_CMD_ARGS": "--preload"}], ids=["forked", "preloaded"]
+)
+def test_every_worker_has_a_connection_of_its_own_before_its_first_request(
+    app: Served, url: str
+) -> None:
+    assert eventually(lambda: len(workers(app)) == 2)
+    assert eventually(lambda: count(url, CONNECTIONS) == 2)
+
+    answers = at_once(lambda person: ask(app, person), newcomers(20))
+
+    assert [answer.text for answer in answers if not is_served(answer)] == []

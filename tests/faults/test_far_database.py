@@ -1,0 +1,169 @@
+"""A database that is far away, or slow to let anybody in, is reached all the same."""
+
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+import health
+from connection_pool import pool_of
+from extensions import db
+from house import EXTENSION
+from identity.local import Person
+from launch import connect_worker
+from tests.cast import ALICE, BOB, CHARLIE
+from tests.databases import app_on, locking, opened
+from tests.network import Network, network_before
+from tests.serving import eventually
+
+ENSURE, DASHBOARD = "/api/auth/ensure", "/dashboard"
+FAR = [0.04, 0.07, 0.12, 0.2]  # seconds for a round trip
+WAIT_CODES = {"database_unavailable", "provisioning_unavailable"}
+
+
+@pytest.fixture
+def network(url: str) -> Iterator[Network]:
+    with network_before(url) as network:
+        yield network
+
+
+@pytest.fixture
+def app(network: Network, tmp_path: Path) -> Iterator[Flask]:
+    """The app of one worker that has not connected yet."""
+    with app_on(tmp_path, network.url) as app:
+        yield app
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture
+def sign_in(app: Flask) -> Callable[[Person], TestResponse]:
+    """Sign a person in by a client of their own."""
+    sign = app.extensions[EXTENSION].local.token
+
+    def sign_in(person: Person) -> TestResponse:
+        headers = {"Authorization": f"Bearer {sign(person)}"}
+        return app.test_client().post(ENSURE, headers=headers)
+
+    return sign_in
+
+
+SignIn = Callable[[Person], TestResponse]
+
+
+def connect(app: Flask) -> None:
+    """Start as a worker does, and wait until its connection is there, however busy the machine."""
+    connect_worker(app)
+    assert eventually(lambda: pool_of(db.engine).checkedin() == 1)
+
+
+def is_told_to_wait(answer: TestResponse) -> bool:
+    """Whether it is a coded 503 that says when to come again."""
+    assert answer.json is not None
+    return answer.status_code == 503 and answer.json["code"] in WAIT_CODES
+
+
+@pytest.mark.parametrize("round_trip_seconds", FAR)
+def test_far_database_is_served_from_the_first_login_on(
+    app: Flask, client: FlaskClient, network: Network, sign_in: SignIn, round_trip_seconds: float
+) -> None:
+    network.round_trip_seconds = round_trip_seconds
+    connect(app)
+    client.set_cookie("__session", app.extensions[EXTENSION].local.token(ALICE))
+
+    logins = [sign_in(person).status_code for person in (BOB, CHARLIE, BOB)]
+    dashboards = [client.get(DASHBOARD).status_code for _ in range(2)]
+    ready = client.get("/readyz").json
+
+    assert (logins, dashboards) == ([201, 201, 200], [200, 200])
+    assert ready is not None
+    assert ready["checks"]["database"] == "ok"
+    assert network.accepted == 1
+
+
+@pytest.mark.parametrize("round_trip_seconds", [0.0, 0.07, 0.2])
+def test_lock_that_stays_is_a_coded_503_at_any_distance(
+    app: Flask, network: Network, url: str, sign_in: SignIn, round_trip_seconds: float
+) -> None:
+    with opened(url) as other:
+        other.exec_driver_sql(f"INSERT INTO users (clerk_id) VALUES ('{BOB.clerk_id}')")
+    network.round_trip_seconds = round_trip_seconds
+    connect(app)
+
+    with locking(url, "SELECT 1 FROM users FOR UPDATE"):
+        refused = sign_in(BOB)
+
+    assert is_told_to_wait(refused)
+    assert eventually(lambda: sign_in(BOB).status_code == 201)
+
+
+def test_database_that_is_slow_to_connect_keeps_no_request_waiting_and_serves_the_next(
+    app: Flask, client: FlaskClient, network: Network, sign_in: SignIn
+) -> None:
+    network.is_slow = True
+    connect_worker(app)
+
+    refused, page = sign_in(BOB), client.get("/readyz")
+    network.is_slow = False
+
+    assert is_told_to_wait(refused)
+    assert page.json is not None
+    assert (page.status_code, page.json["checks"]["database"]) == (503, "connecting")
+    assert eventually(lambda: sign_in(BOB).status_code == 201, seconds=2)
+    assert client.get("/readyz").status_code == 200
+
+
+def test_command_waits_for_a_connection_longer_than_a_request_would(
+    app: Flask, network: Network
+) -> None:
+    network.connect_seconds = 1.5
+
+    assert health.database() == "ok"
+
+
+def test_silent_database_is_down_and_not_connecting_once_it_was_there(
+    app: Flask, client: FlaskClient, network: Network
+) -> None:
+    connect(app)
+    network.is_silent = True
+
+    answer = client.get("/readyz").json
+
+    assert answer is not None
+    assert answer["checks"]["database"] == "down"
+
+
+def test_path_that_was_lost_costs_a_login_one_more_try(
+    app: Flask, network: Network, sign_in: SignIn
+) -> None:
+    connect(app)
+
+    with ThreadPoolExecutor(1) as threads:
+        network.is_silent = True
+        login = threads.submit(sign_in, BOB)
+        assert eventually(lambda: network.lost > 0)
+        network.is_silent = False
+
+        assert login.result(timeout=10).status_code == 201
+
+
+@pytest.mark.parametrize(("query", "idle_seconds"), [("", 30), ("?keepalives_idle=75", 75)])
+def test_connection_notices_a_peer_that_is_gone(
+    network: Network, tmp_path: Path, query: str, idle_seconds: int
+) -> None:
+    with app_on(tmp_path, network.url + query), db.engine.connect() as connection:
+        driver: Any = connection.connection.dbapi_connection
+        with socket.fromfd(driver.fileno(), socket.AF_INET, socket.SOCK_STREAM) as line:
+            is_kept = line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            idle = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+
+    assert (bool(is_kept), idle) == (True, idle_seconds)

@@ -1,0 +1,136 @@
+"""A network between the app and PostgreSQL: far away, slow to connect, silent or resetting."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Thread
+from typing import Any
+
+from sqlalchemy import make_url
+
+CHUNK_BYTES = 65_536
+POLL_SECONDS = 0.01
+CUT = struct.pack("ii", 1, 0)  # closing resets the connection
+
+
+@dataclass(slots=True)
+class Network:
+    """What lies between the app and its database; the fields may change at any time.
+
+    `round_trip_seconds` hold for every message of every connection, and once more for the first, as
+    TCP's own handshake takes them. `connect_seconds` pass before a new connection delivers its
+    first byte, as they would for TLS and authentication; while the network `is_slow`, it delivers
+    none. A connection that is used while the network `is_silent` is lost for good, and neither side
+    is told; while it `resets`, new connections are cut. It counts what it has `accepted` and
+    `lost`.
+    """
+
+    url: str
+    round_trip_seconds: float = 0.0
+    connect_seconds: float = 0.0
+    is_slow: bool = False
+    is_silent: bool = False
+    resets: bool = False
+    accepted: int = 0
+    lost: int = 0
+
+
+@contextmanager
+def network_before(server_url: str) -> Iterator[Network]:
+    """A network in front of that server, which listens on a Unix socket; closed when left."""
+    socket_path = f"{make_url(server_url).query['host']}/.s.PGSQL.5432"
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def run(work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(timeout=10)
+
+    network = Network(server_url)
+    carrying: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        network.accepted += 1
+        carrying.add(loop.create_task(_carry(network, socket_path, reader, writer)))
+
+    server = run(asyncio.start_server(accept, "127.0.0.1", 0))
+    port = server.sockets[0].getsockname()[1]
+    url = make_url(server_url).set(host="127.0.0.1", port=port, query={})
+    network.url = url.render_as_string(hide_password=False)
+    try:
+        yield network
+    finally:
+        run(_close(server, carrying))
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout=10)
+        loop.close()
+
+
+async def _carry(
+    network: Network, path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Carry one connection until either side ends it."""
+    try:
+        if network.resets:
+            line: socket.socket = writer.get_extra_info("socket")
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, CUT)
+            return
+        if network.is_silent:
+            await reader.read()  # until the client gives up
+            return
+        await asyncio.sleep(network.connect_seconds + network.round_trip_seconds)
+        while network.is_slow:
+            await asyncio.sleep(POLL_SECONDS)
+        server_reader, server_writer = await asyncio.open_unix_connection(path)
+        await asyncio.gather(
+            _deliver(network, reader, server_writer), _deliver(network, server_reader, writer)
+        )
+    finally:
+        writer.transport.abort()
+
+
+async def _deliver(
+    network: Network, source: asyncio.StreamReader, target: asyncio.StreamWriter
+) -> None:
+    """Deliver what arrives in order, each byte half a round trip after it was sent."""
+    on_the_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+    reading = asyncio.create_task(_read(network, source, on_the_way))
+    try:
+        while True:
+            moment, chunk = await on_the_way.get()
+            await asyncio.sleep(moment - asyncio.get_running_loop().time())
+            if network.is_silent:
+                network.lost += 1
+                await asyncio.Event().wait()  # lost: nothing arrives any more, not even the end
+            if not chunk:
+                return
+            target.write(chunk)
+    finally:
+        reading.cancel()
+        target.close()
+
+
+async def _read(
+    network: Network,
+    source: asyncio.StreamReader,
+    on_the_way: asyncio.Queue[tuple[float, bytes]],
+) -> None:
+    chunk = b"-"
+    while chunk:
+        try:
+            chunk = await source.read(CHUNK_BYTES)
+        except ConnectionError:
+            chunk = b""
+        arrives = asyncio.get_running_loop().time() + network.round_trip_seconds / 2
+        on_the_way.put_nowait((arrives, chunk))
+
+
+async def _close(server: asyncio.Server, carrying: set[asyncio.Task[None]]) -> None:
+    server.close()
+    for task in carrying:
+        task.cancel()
+    await asyncio.gather(*carrying, return_exceptions=True)
+    await asyncio.sleep(POLL_SECONDS)  # closed transports let go of their sockets a moment later

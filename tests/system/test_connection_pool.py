@@ -1,0 +1,270 @@
+"""The pool opens connections beside the threads that need them, and loses none on the way."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import pytest
+from psycopg2 import OperationalError
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+import deadlines
+from connection_pool import ConnectionPool, KnownOutageError, pool_of, prepare_engine
+from connections import LeanConnection
+from deadlines import DeadlineError, ServerSilentError
+from tests.databases import count
+from tests.network import Network, network_before
+from tests.serving import eventually
+
+ONE = text("SELECT 1")
+POOL_SIZE = 3
+CONNECTIONS = """
+SELECT count(*) FROM pg_stat_activity
+ WHERE datname = current_database() AND application_name = 'pooled'
+"""
+
+
+@pytest.fixture
+def url(new_database: Callable[[str], str], tmp_path: Path) -> str:
+    """An empty database of the test's own."""
+    return new_database(f"pool_{tmp_path.name}")
+
+
+@pytest.fixture
+def network(url: str) -> Iterator[Network]:
+    with network_before(url) as network:
+        yield network
+
+
+@pytest.fixture
+def engine(network: Network) -> Iterator[Engine]:
+    """An engine as the app has it; its requests wait a tenth of a second for a connection."""
+    deadlines.watch()
+    engine = create_engine(
+        network.url,
+        poolclass=ConnectionPool,
+        pool_size=POOL_SIZE,
+        pool_timeout=0.1,
+        connect_seconds=5.0,
+        use_native_hstore=False,
+        connect_args={"connection_factory": LeanConnection, "application_name": "pooled"},
+    )
+    prepare_engine(engine)
+    yield engine
+    engine.dispose()
+
+
+def ask(engine: Engine) -> object:
+    """Ask as a request does."""
+    deadlines.begin(1.0)
+    try:
+        with engine.connect() as connection:
+            return connection.scalar(ONE)
+    finally:
+        deadlines.end()
+
+
+def is_served(engine: Engine) -> bool:
+    try:
+        return ask(engine) == 1
+    except DBAPIError:
+        return False
+
+
+def failure_of(engine: Engine) -> BaseException | None:
+    with pytest.raises(DBAPIError) as caught:
+        ask(engine)
+    return caught.value.orig
+
+
+def test_connection_that_opens_too_late_for_one_request_serves_the_next(
+    engine: Engine, network: Network
+) -> None:
+    network.is_slow = True
+    early = failure_of(engine)
+    network.is_slow = False
+
+    assert isinstance(early, KnownOutageError)
+    assert eventually(lambda: is_served(engine))
+    assert network.accepted == 1
+
+
+def test_thread_without_a_deadline_waits_for_the_connection(
+    engine: Engine, network: Network
+) -> None:
+    network.connect_seconds = 0.5
+
+    with engine.connect() as connection:
+        assert connection.scalar(ONE) == 1
+
+
+def test_connection_that_comes_back_serves_a_thread_whose_own_is_still_opening(
+    engine: Engine, network: Network
+) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        with engine.connect() as connection:
+            connection.execute(ONE)
+            network.is_slow = True
+            waiting = threads.submit(lambda: engine.connect().scalar(ONE))
+            assert eventually(lambda: network.accepted == 2)
+
+        assert waiting.result(timeout=10) == 1
+    network.is_slow = False
+
+
+def test_threads_open_one_connection_together_before_anything_is_known(
+    engine: Engine, network: Network
+) -> None:
+    network.is_slow = True
+
+    with ThreadPoolExecutor(8) as threads:
+        errors = list(threads.map(lambda _: failure_of(engine), range(8)))
+
+    assert {type(error) for error in errors} == {KnownOutageError}
+    assert network.accepted == 1
+    network.is_slow = False
+
+
+def test_pool_never_has_more_connections_than_its_size(
+    engine: Engine, network: Network, url: str
+) -> None:
+    ask(engine)
+    start, stop = Event(), Event()
+
+    def hold() -> None:
+        with engine.connect() as connection:
+            connection.execute(ONE)
+            start.set()
+            stop.wait(timeout=10)
+
+    with ThreadPoolExecutor(8) as threads:
+        held: list[Future[None]] = [threads.submit(hold) for _ in range(8)]
+        assert eventually(lambda: count(url, CONNECTIONS) == POOL_SIZE)
+        with pytest.raises(PoolTimeoutError):
+            ask(engine)
+        stop.set()
+        for thread in held:
+            thread.result()
+
+    assert count(url, CONNECTIONS) == POOL_SIZE
+
+
+def test_refused_attempt_is_reported_at_once_and_the_next_one_starts_afresh(
+    engine: Engine, network: Network
+) -> None:
+    network.resets = True
+    error = failure_of(engine)
+    network.resets = False
+
+    assert isinstance(error, OperationalError)
+    assert not isinstance(error, KnownOutageError)
+    assert is_served(engine)
+
+
+def test_attempt_that_hears_nothing_does_not_keep_others_from_a_server_that_is_back(
+    engine: Engine, network: Network
+) -> None:
+    network.is_silent = True
+    assert not is_served(engine)
+    network.is_silent = False
+
+    assert eventually(lambda: is_served(engine), seconds=2)
+
+
+def test_thread_that_runs_out_of_time_costs_the_pool_its_own_connection_only(
+    engine: Engine, network: Network
+) -> None:
+    with engine.connect() as first, engine.connect() as second:
+        first.execute(ONE)
+        second.execute(ONE)
+        with pytest.raises(DBAPIError) as caught, deadlines.within(0.1):
+            second.execute(text("SELECT pg_sleep(10)"))  # in a transaction that has no limits
+    with engine.connect() as connection:
+        connection.execute(ONE)
+
+    assert type(caught.value.orig) is DeadlineError
+    assert network.accepted == 2
+
+
+def test_server_that_falls_silent_costs_the_pool_all_connections(
+    engine: Engine, network: Network
+) -> None:
+    with engine.connect() as first, engine.connect() as second:
+        first.execute(ONE)
+        second.execute(ONE)
+    network.is_silent = True
+
+    with pytest.raises(DBAPIError) as caught, deadlines.within(5, statement_seconds=0.1):
+        engine.connect().execute(ONE)
+    network.is_silent = False
+    with engine.connect() as connection:
+        connection.execute(ONE)
+
+    assert isinstance(caught.value.orig, ServerSilentError)
+    assert network.accepted == 3
+
+
+def test_request_without_time_takes_no_connection(engine: Engine, network: Network) -> None:
+    ask(engine)
+
+    with deadlines.within(0), pytest.raises(DBAPIError) as caught:
+        engine.connect()
+
+    assert isinstance(caught.value.orig, DeadlineError)
+    assert is_served(engine)
+    assert network.accepted == 1
+
+
+def test_connection_that_is_still_opening_at_the_end_is_closed(
+    engine: Engine, network: Network, url: str
+) -> None:
+    network.is_slow = True
+    assert not is_served(engine)
+    engine.dispose()
+    network.is_slow = False
+    with engine.connect() as connection:  # of the new pool, opened after the other one
+        connection.execute(ONE)
+
+    assert network.accepted == 2
+    assert eventually(lambda: count(url, CONNECTIONS) == 1)
+
+
+def test_connection_in_use_at_the_end_is_closed_when_it_comes_back(
+    engine: Engine, url: str
+) -> None:
+    with engine.connect() as connection:
+        connection.execute(ONE)
+        engine.dispose()
+
+    assert eventually(lambda: count(url, CONNECTIONS) == 0)
+
+
+def test_first_connection_is_opened_before_anything_is_asked(
+    engine: Engine, network: Network
+) -> None:
+    pool_of(engine).open_first(10)
+
+    assert (network.accepted, pool_of(engine).checkedin()) == (1, 1)
+
+
+def test_first_connection_goes_on_opening_beside_a_program_that_does_not_wait(
+    engine: Engine, network: Network
+) -> None:
+    network.is_slow = True
+    pool_of(engine).open_first(0.1)
+    network.is_slow = False
+
+    assert eventually(lambda: pool_of(engine).checkedin() == 1)
+    assert network.accepted == 1
+
+
+def test_round_trip_is_measured_on_the_way(engine: Engine, network: Network) -> None:
+    network.round_trip_seconds = 0.05
+
+    with engine.connect() as connection:
+        connection.execute(ONE)
+
+    assert 0.05 <= pool_of(engine).server.round_trip_seconds < 0.25

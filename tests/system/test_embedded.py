@@ -1,0 +1,283 @@
+"""The embedded database: started once, stopped by the last, and no other process is touched."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from sqlalchemy import make_url
+
+import embedded
+from tests.databases import count, opened
+from tests.serving import PROJECT, child_environment, eventually, is_gone
+
+ONE = "SELECT 1"
+USE_UNTIL_TOLD = """
+import sys, embedded, pathlib
+print(embedded.start(pathlib.Path(sys.argv[1])), flush=True)
+sys.stdin.read()
+"""
+UNUSED_NUMBER = 4_190_000  # above what the kernel gives out by default on a small machine
+
+
+@pytest.fixture(scope="module")
+def created(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of an empty database, which takes seconds to create."""
+    folder = tmp_path_factory.mktemp("created")
+    embedded.start(folder)
+    embedded.leave(folder)
+    return folder / "postgres"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, created: Path) -> Iterator[Path]:
+    """An instance folder with an empty database; what serves it is stopped at the end."""
+    folder = tmp_path / "instance"
+    shutil.copytree(created, folder / "postgres")
+    yield folder
+    if folder.exists():
+        embedded.start(folder)
+        embedded.leave(folder)
+
+
+@pytest.fixture
+def innocent() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has nothing to do with us."""
+    process = subprocess.Popen(["sleep", "600"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def pid_file(folder: Path) -> Path:
+    return folder / "postgres" / "postmaster.pid"
+
+
+def server_of(folder: Path) -> psutil.Process:
+    return psutil.Process(int(pid_file(folder).read_text().split()[0]))
+
+
+def power_cut(folder: Path) -> str:
+    """Kill the server so that it leaves everything behind; what its file says."""
+    server = server_of(folder)
+    rest = pid_file(folder).read_text()
+    for process in [server, *server.children()]:
+        process.kill()
+    assert eventually(lambda: is_gone(server))
+    return rest
+
+
+def now_names(folder: Path, pid: int, left: str) -> None:
+    """Have every file that a killed server leaves behind name this process."""
+    lines = left.splitlines(keepends=True)
+    pid_file(folder).write_text("".join([f"{pid}\n", *lines[1:]]))
+    lock = Path(lines[4].strip()) / ".s.PGSQL.5432.lock"
+    lock.write_text("".join([f"{pid}\n", *lock.read_text().splitlines(keepends=True)[1:]]))
+
+
+@contextmanager
+def using(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Another process that uses the database of that folder, and the URL that it was told."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", USE_UNTIL_TOLD, str(folder)],
+        cwd=PROJECT,
+        env=child_environment({}),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        yield process, process.stdout.readline().strip()
+    finally:
+        process.communicate(timeout=30)
+
+
+def test_database_of_a_killed_server_comes_back_whole(folder: Path) -> None:
+    url = embedded.start(folder)
+    with opened(url) as connection:
+        connection.exec_driver_sql("CREATE TABLE kept AS SELECT 1")
+    killed = server_of(folder)
+    power_cut(folder)
+
+    assert embedded.start(folder) == url
+    assert count(url, "SELECT count(*) FROM kept") == 1
+    assert server_of(folder) != killed
+
+
+def test_number_of_a_killed_server_that_is_another_process_by_now_is_no_server(
+    folder: Path, innocent: subprocess.Popen[bytes]
+) -> None:
+    url = embedded.start(folder)
+    now_names(folder, innocent.pid, power_cut(folder))
+
+    assert embedded.start(folder) == url
+    assert count(url, ONE) == 1
+    embedded.leave(folder)
+    assert innocent.poll() is None
+
+
+def test_number_that_nobody_has_is_no_server(folder: Path) -> None:
+    url = embedded.start(folder)
+    now_names(folder, UNUSED_NUMBER, power_cut(folder))
+
+    embedded.start(folder)
+
+    assert count(url, ONE) == 1
+
+
+def test_number_of_another_folders_server_is_not_ours(
+    folder: Path, tmp_path: Path, created: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(created, other / "postgres")
+    other_url = embedded.start(other)
+    url = embedded.start(folder)
+    now_names(folder, server_of(other).pid, power_cut(folder))
+
+    embedded.start(folder)
+    embedded.leave(folder)
+
+    assert count(other_url, ONE) == 1
+    assert url != other_url
+    embedded.leave(other)
+
+
+@pytest.mark.parametrize("content", ["", "nonsense\n", "-1\n"])
+def test_damaged_number_is_no_server(folder: Path, content: str) -> None:
+    url = embedded.start(folder)
+    power_cut(folder)
+    pid_file(folder).write_text(content)
+
+    embedded.start(folder)
+
+    assert count(url, ONE) == 1
+
+
+def test_processes_that_start_at_once_share_one_server(folder: Path) -> None:
+    with using(folder) as (_, first), using(folder) as (_, second), using(folder) as (_, third):
+        assert first == second == third
+        assert count(first, ONE) == 1
+
+
+def test_threads_that_start_at_once_share_one_server(folder: Path) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        urls = set(threads.map(embedded.start, [folder] * 4))
+
+    assert len(urls) == 1
+    assert count(urls.pop(), ONE) == 1
+
+
+def test_server_runs_until_its_last_user_has_left(folder: Path) -> None:
+    with using(folder) as (_, url):
+        embedded.start(folder)
+        server = server_of(folder)
+    was_there = count(url, ONE) == 1
+    embedded.leave(folder)
+
+    assert was_there
+    assert is_gone(server)
+
+
+def test_user_that_is_killed_keeps_no_server_alive(folder: Path) -> None:
+    with using(folder) as (process, _):
+        embedded.start(folder)
+        server = server_of(folder)
+        process.kill()
+    embedded.leave(folder)
+
+    assert is_gone(server)
+
+
+def test_forked_process_that_ends_takes_no_server_with_it(folder: Path) -> None:
+    url = embedded.start(folder)
+    child = os.fork()
+    if child == 0:
+        embedded.leave(folder)  # as at its exit
+        os._exit(0)
+    os.waitpid(child, 0)
+
+    assert count(url, ONE) == 1
+
+
+def test_creation_that_was_cut_off_starts_afresh(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    draft = folder / "postgres.new"
+    draft.mkdir(parents=True)
+    (draft / "PG_VERSION").write_text("18")
+
+    assert count(embedded.start(folder), ONE) == 1
+    embedded.leave(folder)
+
+
+def test_server_whose_socket_was_cleaned_away_is_started_anew(folder: Path) -> None:
+    url = embedded.start(folder)
+    socket_folder = Path(str(make_url(url).query["host"]))
+    (socket_folder / ".s.PGSQL.5432").unlink()
+
+    assert count(embedded.start(folder), ONE) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["Área de Trabalho", "R&D, C++ 'x'", "x" * 120], ids=["accents", "signs", "long"]
+)
+def test_folder_may_have_any_name_and_no_other_one_is_opened(
+    tmp_path: Path, created: Path, name: str
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    folder = closed / name
+    shutil.copytree(created, folder / "postgres")
+    url = embedded.start(folder)
+    socket_folder = Path(str(make_url(url).query["host"]))
+
+    assert count(url, ONE) == 1
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (closed, socket_folder)] == [0o700] * 2
+    embedded.leave(folder)
+    assert not socket_folder.exists()
+
+
+def test_locale_of_the_caller_does_not_shape_the_database(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    environment = child_environment({"LC_ALL": "xx_XX.not-installed", "TZ": "America/Sao_Paulo"})
+    subprocess.run(
+        [sys.executable, "-c", USE_UNTIL_TOLD, str(folder)],
+        cwd=PROJECT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        check=True,
+        capture_output=True,
+    )
+    url = embedded.start(folder)
+
+    assert count(url, "SELECT (lower('ÁÇ') = 'áç' AND current_setting('timezone') = 'UTC')::int")
+    assert count(url, "SELECT count(*) FROM pg_database WHERE datcollate = 'C'") == 3
+    embedded.leave(folder)
+
+
+def test_server_that_does_not_start_says_why_in_one_line(folder: Path) -> None:
+    embedded.start(folder)
+    embedded.leave(folder)
+    settings = folder / "postgres" / "postgresql.conf"
+    whole = settings.read_text()
+    settings.write_text("no_such_setting = 1\n")
+
+    with pytest.raises(embedded.EmbeddedDatabaseError) as caught:
+        embedded.start(folder)
+    settings.write_text(whole)
+
+    assert "no_such_setting" in str(caught.value) or "postgresql.conf" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_signal_to_the_terminal_does_not_reach_the_server(folder: Path) -> None:
+    embedded.start(folder)
+
+    assert os.getpgid(server_of(folder).pid) != os.getpgrp()

@@ -1,0 +1,342 @@
+"""Adoption accepts what the program can work with, refuses the rest, and takes everything back."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskCliRunner
+from flask_migrate import downgrade, upgrade
+from sqlalchemy import Connection, Engine, create_engine
+
+from extensions import db
+from identity.local import Person
+from migrations.comparison import Problem
+from migrations.inspection import Later, find_problems
+from tests.databases import app_on, opened
+from tests.system.adopted import NewDatabase, install, rows, scalars, schema
+from tests.system.schema_variants import ACCEPTED, REFUSED, REFUSED_IN_TRIAL, TOGETHER
+
+SEQUENCES = """
+SELECT s.seqrelid::regclass::text || pg_sequence_last_value(s.seqrelid)::text FROM pg_sequence s
+ ORDER BY 1
+"""
+OTHERS = """
+SELECT typname || enumlabel FROM pg_enum e JOIN pg_type t ON t.oid = e.enumtypid
+ UNION ALL SELECT tgrelid::regclass::text || tgname FROM pg_trigger WHERE NOT tgisinternal
+ UNION ALL SELECT oid::regprocedure::text FROM pg_proc
+            WHERE pronamespace = 'public'::regnamespace
+ ORDER BY 1
+"""
+ROLE = """
+CREATE ROLE dono NOLOGIN;
+GRANT CREATE, USAGE ON SCHEMA public TO dono;
+"""
+LATER = Later.of(db.metadata)
+
+
+@pytest.fixture(scope="module")
+def engine(new_database: NewDatabase) -> Iterator[Engine]:
+    """Connections to an existing installation that is not taken over."""
+    url = new_database("variants")
+    install(url)
+    engine = create_engine(url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def connection(engine: Engine) -> Iterator[Connection]:
+    """A connection on which everything is rolled back."""
+    with engine.connect() as connection:
+        yield connection
+        connection.rollback()
+
+
+@pytest.fixture
+def url(new_database: NewDatabase, tmp_path: Path) -> str:
+    url = new_database(f"variant_{tmp_path.name}"[:60])
+    install(url)
+    return url
+
+
+@pytest.fixture
+def app(url: str, tmp_path: Path) -> Iterator[Flask]:
+    with app_on(tmp_path, url) as app:
+        yield app
+
+
+@pytest.fixture
+def runner(app: Flask) -> FlaskCliRunner:
+    return app.test_cli_runner()
+
+
+def fingerprint(url: str) -> list[Any]:
+    """All that could have changed: tables, rows, sequences, types, triggers, functions."""
+    return [schema(url), rows(url), scalars(url, SEQUENCES), scalars(url, OTHERS)]
+
+
+def change(url: str, *statements: str) -> None:
+    with opened(url) as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+def is_statement(problem: Problem) -> bool:
+    return problem.remedy.split()[0] in ("ALTER", "DROP") and "…" not in problem.remedy
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_problem_is_named(connection: Connection, name: str) -> None:
+    statement, word = REFUSED[name]
+    connection.exec_driver_sql(statement)
+
+    problems = find_problems(connection, LATER)
+
+    assert word in "\n".join(map(str, problems))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_remedy_solves_the_problem(connection: Connection, name: str) -> None:
+    connection.exec_driver_sql(REFUSED[name][0])
+    problems = find_problems(connection, LATER)
+    while todo := [problem for problem in problems if is_statement(problem)]:
+        connection.exec_driver_sql(todo[0].remedy)
+        before, problems = problems, find_problems(connection, LATER)
+        assert todo[0] not in problems
+        assert problems != before
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_difference_is_no_problem(connection: Connection, name: str) -> None:
+    connection.exec_driver_sql(ACCEPTED[name])
+
+    assert find_problems(connection, LATER) == []
+
+
+@pytest.mark.parametrize("group", TOGETHER)
+def test_program_works_on_what_it_has_accepted(
+    app: Flask, runner: FlaskCliRunner, url: str, group: str
+) -> None:
+    change(url, *(ACCEPTED[name] for name in TOGETHER[group]))
+    before = (schema(url), tables(url))
+
+    told = runner.invoke(args=["adopt", "--dry-run", "--json"])
+    done = runner.invoke(args=["adopt", "--json"])
+    downgrade(revision="base")
+    after = (schema(url), tables(url))
+    again = runner.invoke(args=["adopt", "--json"])
+
+    assert (told.output, told.exit_code) == (done.output, done.exit_code)
+    assert done.exit_code == again.exit_code == 0, done.output
+    assert after == before
+    assert use(app) == []
+
+
+def tables(url: str) -> dict[str, Any]:
+    names = scalars(
+        url,
+        "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r'"
+        " AND relnamespace = 'public'::regnamespace ORDER BY 1",
+    )
+    query = "SELECT jsonb_agg(to_jsonb(t) ORDER BY t::text) FROM {} t"
+    return {name: scalars(url, query.format(name)) for name in names}
+
+
+def use(app: Flask) -> list[str]:
+    """Sign in, report, administrate; returns what was not answered as it should be."""
+    faults: list[str] = []
+
+    def call(person: Person, method: str, path: str, expected: int = 200, **options: Any) -> Any:
+        headers = {"Authorization": f"Bearer {app.extensions['house'].local.token(person)}"}
+        answer = app.test_client().open(path, method=method, headers=headers, **options)
+        if answer.status_code != expected:
+            faults.append(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
+        return answer.json
+
+    new = Person("user_new", "N" * 255, "new@example.com", True, "https://x.example/" + "p" * 480)
+    returning, admin = Person("user_alice", "Alice"), Person("user_boss", "B", "admin@example.com")
+    for person in (new, Person("user_bare"), returning):
+        call(person, "GET", "/api/auth/me")
+        call(person, "GET", "/dashboard")
+        for figures in ({"faturamento": 0}, {"faturamento": 2_147_483_647, "observacoes": "o"}):
+            call(person, "PUT", "/api/mentorados/me/metricas/2025/12", json=figures)
+        call(person, "GET", "/api/mentorados/me/metricas")
+        call(person, "GET", "/dashboard")
+    with db.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO users (clerk_id, role) VALUES ('user_boss', 'admin')"
+        )
+    call(admin, "GET", "/admin/mentorados")
+    call(admin, "GET", "/api/admin/users?limit=200")
+    found = call(admin, "GET", "/api/admin/mentorados?limit=200")["items"]
+    for profile in found:
+        call(admin, "GET", f"/api/mentorados/{profile['id']}/overview")
+    body = {"nome_completo": "Outra"}
+    other = call(admin, "POST", "/api/admin/mentorados", 201, json=body)["id"]
+    into = next(profile["id"] for profile in found if profile["user_id"])
+    for options in ({"dry_run": True}, {}):
+        path = f"/api/admin/mentorados/{other}/merge"
+        call(admin, "POST", path, json={"into": into, **options})
+    words = {"analise_mes": "a", "foco_proximo_mes": "b", "sugestao_mentor": "c"}
+    call(admin, "POST", f"/admin/mentorados/{into}/feedback/2025/12", 303, data=words)
+    call(admin, "DELETE", f"/api/admin/mentorados/{into}", 204, json={})
+    return faults
+
+
+@pytest.mark.parametrize("name", REFUSED_IN_TRIAL)
+def test_what_keeps_the_program_from_writing_is_found_by_trying(
+    runner: FlaskCliRunner, url: str, name: str
+) -> None:
+    statement, word = REFUSED_IN_TRIAL[name]
+    change(url, statement)
+    before = fingerprint(url)
+
+    told, done = (runner.invoke(args=["adopt", *options]) for options in (["--dry-run"], []))
+
+    assert (told.exit_code, told.output) == (1, done.output)
+    assert word in told.output
+    assert fingerprint(url) == before
+
+
+def test_all_problems_are_reported_at_once_and_nothing_is_written(
+    runner: FlaskCliRunner, url: str
+) -> None:
+    names = ("users.email is NOT NULL", "month 13", "plain index under our name", "only active")
+    change(url, *(REFUSED[name][0] for name in names), ACCEPTED["mentorados.foto_url missing"])
+    before = fingerprint(url)
+
+    told = runner.invoke(args=["adopt", "--dry-run", "--json"])
+    done = runner.invoke(args=["adopt"])
+
+    problems = json.loads(told.stdout)["problems"]
+    assert [(p["table"], p["name"]) for p in problems] == [
+        ("users", "email"),
+        ("mentorados", "mentorados_user_id_unique_idx"),
+        ("mentorados", "so_ativo"),
+        ("metricas_mensais", "mes"),
+    ]
+    assert (told.exit_code, done.exit_code) == (1, 1)
+    assert "nothing was changed: 4 problems to solve first" in done.output
+    assert all(f"{p['table']}.{p['name']} {p['what']}" in done.output for p in problems)
+    assert fingerprint(url) == before
+
+
+def test_plain_upgrade_is_guarded_as_well(
+    app: Flask, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    change(url, REFUSED["users.email is NOT NULL"][0])
+    before = fingerprint(url)
+
+    with pytest.raises(SystemExit):
+        upgrade()
+
+    assert "users.email is NOT NULL" in caplog.text
+    assert fingerprint(url) == before
+
+
+def test_revision_of_another_program_is_named(runner: FlaskCliRunner, url: str) -> None:
+    change(
+        url,
+        "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)",
+        "INSERT INTO alembic_version VALUES ('ae1027a6acf')",
+    )
+
+    done = runner.invoke(args=["adopt"])
+
+    assert done.exit_code == 1
+    assert "alembic_version holds a revision that this version does not know" in done.output
+
+
+@pytest.mark.parametrize(
+    ("names", "hint"),
+    [
+        (
+            [
+                "CREATE SCHEMA velho",
+                *(
+                    f"ALTER TABLE {t} SET SCHEMA velho"
+                    for t in ("users", "mentorados", "metricas_mensais", "feedbacks")
+                ),
+            ],
+            "velho.users",
+        ),
+        (
+            [
+                'ALTER TABLE users RENAME TO "Users"',
+                'ALTER TABLE mentorados RENAME TO "Mentorados"',
+                "DROP TABLE metricas_mensais, feedbacks",
+            ],
+            'public."Users"',
+        ),
+    ],
+    ids=["schema", "case"],
+)
+def test_installation_elsewhere_is_hinted_at(
+    runner: FlaskCliRunner, url: str, names: list[str], hint: str
+) -> None:
+    change(url, *names)
+
+    done = runner.invoke(args=["adopt"])
+
+    assert done.exit_code == 1
+    assert f"there is no other program's installation in this database; there are {hint}" in (
+        done.output.replace('public."Mentorados", ', "").replace("velho.mentorados, ", "")
+    )
+
+
+def test_tables_of_another_role_are_refused(connection: Connection) -> None:
+    connection.exec_driver_sql(f"{ROLE} SET LOCAL ROLE dono")
+
+    problems = find_problems(connection, LATER)
+
+    assert "users belongs to another role" in "\n".join(map(str, problems))
+
+
+def test_table_that_refers_to_ours_must_be_readable(connection: Connection) -> None:
+    connection.exec_driver_sql(
+        ROLE
+        + "".join(
+            f"ALTER TABLE {table} OWNER TO dono;"
+            for table in ("users", "mentorados", "metricas_mensais", "feedbacks", "diagnosticos")
+        )
+        + "SET LOCAL ROLE dono"
+    )
+
+    problems = find_problems(connection, LATER)
+
+    assert [str(problem).partition(";")[0] for problem in problems] == [
+        f"{table} refers to our tables, but we may not read it"
+        for table in ("atividade_progress", "interacoes")
+    ]
+
+
+def test_rows_that_row_security_hides_are_a_problem(connection: Connection) -> None:
+    connection.exec_driver_sql(
+        ROLE
+        + "".join(
+            f"ALTER TABLE {table} OWNER TO dono;"
+            for table in (
+                "users",
+                "mentorados",
+                "metricas_mensais",
+                "feedbacks",
+                "diagnosticos",
+                "atividade_progress",
+                "interacoes",
+            )
+        )
+        + """ALTER TABLE mentorados ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+        ALTER TABLE interacoes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+        SET LOCAL ROLE dono"""
+    )
+
+    problems = [str(problem).partition(";")[0] for problem in find_problems(connection, LATER)]
+
+    assert problems == [
+        "mentorados hides rows from us by row-level security",
+        "interacoes refers to our tables, but hides rows from us by row-level security",
+        "mentorados refers to our tables, but hides rows from us by row-level security",
+    ]
