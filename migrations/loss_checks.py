@@ -32,8 +32,9 @@ IS_VIOLATED = "SELECT EXISTS (SELECT 1 FROM metricas_mensais WHERE ({condition})
 
 def drop() -> None:
     """Drop the constraints of this kind and note them for `restore`."""
-    for name, definition, condition in op.get_bind().execute(CHECKS).all():
-        if not _refuses(condition, 0) and any(_refuses(condition, loss) for loss in LOSSES):
+    bind = op.get_bind()
+    for name, definition, condition in bind.execute(CHECKS).all():
+        if refuses_losses(bind, condition):
             op.execute(_verbatim(f"ALTER TABLE metricas_mensais DROP CONSTRAINT {name}"))
             adoption.note(**{NOTED_AS: {**_noted(), name: [definition, condition]}})
 
@@ -53,10 +54,17 @@ def restore() -> None:
             op.execute(_verbatim(f"{table} VALIDATE CONSTRAINT {name}"))
 
 
-def _refuses(condition: str, profit: int) -> bool:
+def refuses_losses(bind: sa.Connection, condition: str) -> bool:
+    """Whether a check of this condition accepts a profit of zero, but not every loss."""
+    return not _refuses(bind, condition, 0) and any(
+        _refuses(bind, condition, loss) for loss in LOSSES
+    )
+
+
+def _refuses(bind: sa.Connection, condition: str, profit: int) -> bool:
     month = json.dumps({**MONTH, **dict.fromkeys(FIGURES, 0), "lucro": profit})
     query = REFUSES.format(condition=condition, month=month)
-    return bool(op.get_bind().scalar(_verbatim(query)))
+    return bool(bind.scalar(_verbatim(query)))
 
 
 def _verbatim(statement: str) -> sa.TextClause:
