@@ -8,6 +8,7 @@ profile all the same.
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
+from typing import Any
 
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
@@ -156,7 +157,7 @@ def _rows_of(table: ReferringTable) -> str:
     return f"FROM {table.rows} r, mentorados m WHERE m.id = :id AND {refers}{another}"
 
 
-def _referring_table(keys: list[Row]) -> ReferringTable:
+def _referring_table(keys: list[Row[*tuple[Any, ...]]]) -> ReferringTable:
     first = keys[0]
     return ReferringTable(
         first.table_name,
