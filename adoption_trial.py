@@ -1,19 +1,20 @@
 """Use the program on an installation that was just taken over, and take all of it back.
 
-The comparison in `migrations/inspection.py` sees columns, keys and checks. What triggers and rewrite
-rules of another program do shows only when rows are written.
+The comparison in `migrations/inspection.py` sees columns, keys and checks. What triggers and
+rewrite rules of another program do shows only when rows are written.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import Connection, Row, text
 from sqlalchemy.orm import Session
 
 from dashboard.months import read_report
 from dashboard.periods import Period
-from dashboard.reporting import FIGURES, reported_months, save_month
+from dashboard.reporting import FIGURES, Changes, reported_months, save_month
 from migrations.comparison import Problem
 from migrations.inspection import AdoptionRefusedError
 from provisioning import mentoring
@@ -93,7 +94,7 @@ class Trial:
     def report_months(self) -> None:
         """Months of nothing, of the largest numbers and of a loss."""
         for ano, number in ((2025, 0), (2026, 2_147_483_647), (2000, 1)):
-            changes = {**dict.fromkeys(FIGURES, number), "observacoes": "x" * 5_000}
+            changes: Changes = {**dict.fromkeys(FIGURES, number), "observacoes": "x" * 5_000}
             for mentorado_id in self._profiles():
                 save_month(self.session, mentorado_id, Period(ano, 1), changes, now=self.now)
         for mentorado_id in self._profiles():
@@ -188,7 +189,7 @@ def try_out(connection: Connection) -> None:
         raise AdoptionRefusedError([Problem(what, None, f"fails: {reason}", remedy)])
 
 
-def _make_reversible(connection: Connection, sequence: Row) -> None:
+def _make_reversible(connection: Connection, sequence: Row[*tuple[Any, ...]]) -> None:
     name = sequence.name.replace(":", r"\:")
     state = connection.execute(text(f"SELECT last_value, is_called FROM {name}")).one()  # noqa: S608 - quoted
     upcoming = state.last_value + sequence.step * state.is_called

@@ -5,6 +5,7 @@ change: what a later migration changes is no part of them.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -18,7 +19,7 @@ ENUMS = {
 }
 # One profile for each user: migration 0009 adds this index where there were several.
 ONE_EACH = "mentorados_user_id_unique_idx"
-# `longest` is what the program writes at most into a column without a limit of its own.
+# `longest` and `largest` are what the program writes at most, where the type would take more.
 # Functions that later migrations create.
 FUNCTIONS = ("normalized_address(text)",)
 
@@ -37,29 +38,29 @@ def _enum(name: str) -> postgresql.ENUM:
     return postgresql.ENUM(*ENUMS[name], name=name, create_type=False)
 
 
-def _time(name: str) -> Column:
+def _time(name: str) -> Column[Any]:
     return Column(name, sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False)
 
 
-def _count(name: str) -> Column:
+def _count(name: str) -> Column[Any]:
     return Column(name, sa.Integer, server_default=sa.text("0"), nullable=False)
 
 
-def _goal(name: str, default: int) -> Column:
+def _goal(name: str, default: int) -> Column[Any]:
     return Column(name, sa.Integer, server_default=sa.text(str(default)))
 
 
-def _text(name: str) -> Column:
+def _text(name: str) -> Column[Any]:
     return Column(name, sa.Text, nullable=False, info={"longest": 5_000})
 
 
-def _month_of_mentorado() -> list[Column | sa.CheckConstraint]:
+def _month_of_mentorado() -> list[Column[Any] | sa.CheckConstraint]:
     owner = sa.ForeignKey("mentorados.id", ondelete="CASCADE")
     return [
         Column("id", sa.Integer, primary_key=True),
         Column("mentorado_id", sa.Integer, owner, nullable=False),
-        Column("ano", sa.Integer, nullable=False),
-        Column("mes", sa.Integer, nullable=False),
+        Column("ano", sa.Integer, nullable=False, info={"largest": 9999}),
+        Column("mes", sa.Integer, nullable=False, info={"largest": 12}),
         sa.CheckConstraint("mes BETWEEN 1 AND 12", name="mes"),
     ]
 

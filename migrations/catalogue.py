@@ -100,14 +100,18 @@ CHECKS = sa.text("""
       FROM pg_constraint k WHERE k.conrelid = :oid AND k.contype = 'c'
      ORDER BY k.conname
 """)
-# Views and rules whose text uses a column keep its type from being changed.
-VIEWS = sa.text("""
-    SELECT DISTINCT r.ev_class::regclass::text AS view, a.attname AS column
+# What keeps a column's type from being changed: views, rules, policies, triggers, functions and
+# generated columns that use it, and indexes whose expressions do.
+USES = sa.text("""
+    SELECT DISTINCT a.attname AS column, pg_describe_object(p.classid, p.objid, 0) AS user
       FROM pg_depend p
-      JOIN pg_rewrite r ON r.oid = p.objid
       JOIN pg_attribute a ON a.attrelid = p.refobjid AND a.attnum = p.refobjsubid
-     WHERE p.classid = 'pg_rewrite'::regclass AND p.refclassid = 'pg_class'::regclass
-       AND p.refobjid = :oid AND p.refobjsubid > 0
+      LEFT JOIN pg_attrdef d ON p.classid = 'pg_attrdef'::regclass AND d.oid = p.objid
+      LEFT JOIN pg_index i ON p.classid = 'pg_class'::regclass AND i.indexrelid = p.objid
+     WHERE p.refclassid = 'pg_class'::regclass AND p.refobjid = :oid
+       AND (p.classid IN ('pg_rewrite'::regclass, 'pg_policy'::regclass, 'pg_trigger'::regclass,
+                          'pg_proc'::regclass)
+            OR d.adnum <> p.refobjsubid OR i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)
      ORDER BY 1, 2
 """)
 
@@ -194,7 +198,7 @@ class FoundTable:
     unique: list[FoundUnique]
     foreign_keys: list[FoundForeignKey]
     checks: list[FoundCheck]
-    views: Mapping[str, list[str]]
+    uses: Mapping[str, list[str]]  # what keeps the type of a column from being changed
 
 
 def read_table(connection: Connection, name: str) -> FoundTable | None:
@@ -205,9 +209,9 @@ def read_table(connection: Connection, name: str) -> FoundTable | None:
     facts = dict(found)
     oid = {"oid": facts.pop("oid")}
     columns = [FoundColumn(**row) for row in connection.execute(COLUMNS, oid).mappings()]
-    views: dict[str, list[str]] = {}
-    for row in connection.execute(VIEWS, oid):
-        views.setdefault(row.column, []).append(row.view)
+    uses: dict[str, list[str]] = {}
+    for row in connection.execute(USES, oid):
+        uses.setdefault(row.column, []).append(row.user)
     return FoundTable(
         **facts,
         columns={column.name: column for column in columns},
@@ -216,5 +220,5 @@ def read_table(connection: Connection, name: str) -> FoundTable | None:
             FoundForeignKey(**row) for row in connection.execute(FOREIGN_KEYS, oid).mappings()
         ],
         checks=[FoundCheck(**row) for row in connection.execute(CHECKS, oid).mappings()],
-        views=views,
+        uses=uses,
     )

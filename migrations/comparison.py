@@ -7,15 +7,17 @@ one is a problem, with what a person has to do. Nothing is written here.
 import re
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Dialect
 from sqlalchemy.schema import Column
 
 from migrations import baseline
 from migrations.catalogue import FoundColumn, FoundForeignKey, FoundTable, FoundUnique
 
-DIALECT = postgresql.dialect()
+DIALECT: Dialect = postgresql.psycopg2.dialect()  # type: ignore[no-untyped-call] # SQLAlchemy's
 ON_DELETE = {"SET NULL": "n", "CASCADE": "c"}
 LIMIT = re.compile(r"character varying(?:\((\d+)\))?")
 INCONVERTIBLE = ("uuid", "bytea", "json", "jsonb")
@@ -87,15 +89,14 @@ def compare(
 
 def unique_keys(table: sa.Table) -> Iterator[UniqueKey]:
     """The unique keys of a table of the baseline, by name."""
-    parts = [*table.constraints, *(index for index in table.indexes if index.unique)]
-    for part in sorted(parts, key=lambda part: str(part.name)):
-        columns = tuple(part.columns.keys()) if hasattr(part, "columns") else ()
-        if isinstance(part, sa.Index):
-            yield UniqueKey(str(part.name), columns, "")
-        elif isinstance(part, sa.PrimaryKeyConstraint | sa.UniqueConstraint):
-            name = str(DIALECT.identifier_preparer.format_constraint(part))
-            kind = "PRIMARY KEY" if isinstance(part, sa.PrimaryKeyConstraint) else "UNIQUE"
-            yield UniqueKey(name, columns, kind)
+    for constraint in sorted(table.constraints, key=lambda constraint: str(constraint.name)):
+        if isinstance(constraint, sa.PrimaryKeyConstraint | sa.UniqueConstraint):
+            name = str(DIALECT.identifier_preparer.format_constraint(constraint))
+            kind = "PRIMARY KEY" if isinstance(constraint, sa.PrimaryKeyConstraint) else "UNIQUE"
+            yield UniqueKey(name, tuple(constraint.columns.keys()), kind)
+    for index in sorted(table.indexes, key=lambda index: str(index.name)):
+        if index.unique:
+            yield UniqueKey(str(index.name), tuple(index.columns.keys()), "")
 
 
 def quoted(name: str) -> str:
@@ -103,19 +104,18 @@ def quoted(name: str) -> str:
     return DIALECT.identifier_preparer.quote(name)
 
 
-def type_of(column: Column) -> str:
+def type_of(column: Column[Any]) -> str:
     """The type of a column of the baseline, in SQL."""
     return str(column.type.compile(DIALECT)).lower()
 
 
-def default_of(column: Column) -> str | None:
+def default_of(column: Column[Any]) -> str | None:
     """The default of a column of the baseline, in SQL."""
-    compiler = DIALECT.ddl_compiler(DIALECT, None)
-    default: str | None = compiler.get_column_default_string(column)
-    return default
+    compiler = DIALECT.ddl_compiler(DIALECT, sa.schema.CreateTable(column.table))
+    return compiler.get_column_default_string(column)
 
 
-def holds_all(expected: Column, column: FoundColumn) -> bool:
+def holds_all(expected: Column[Any], column: FoundColumn) -> bool:
     """Whether the found type takes all that the program writes and returns what it can read."""
     match expected.type:
         case postgresql.ENUM(name=str(name)):
@@ -123,7 +123,8 @@ def holds_all(expected: Column, column: FoundColumn) -> bool:
         case sa.DateTime():
             return column.type.startswith("timestamp")
         case sa.Integer():
-            return column.type in ("integer", "bigint")
+            is_small = column.type == "smallint" and "largest" in expected.info
+            return is_small or column.type in ("integer", "bigint")
         case sa.String(length=length):
             limit = LIMIT.fullmatch(column.type)
             if column.type == "text" or (limit and limit[1] is None):
@@ -133,7 +134,7 @@ def holds_all(expected: Column, column: FoundColumn) -> bool:
     return False
 
 
-def _compare_column(expected: Column, found: FoundTable) -> Iterator[Finding]:
+def _compare_column(expected: Column[Any], found: FoundTable) -> Iterator[Finding]:
     column = found.columns.get(expected.name)
     if column is None:
         yield _missing(expected, found)
@@ -152,7 +153,7 @@ def _compare_column(expected: Column, found: FoundTable) -> Iterator[Finding]:
         yield from _default(expected, column, found)
 
 
-def _missing(expected: Column, found: FoundTable) -> Finding:
+def _missing(expected: Column[Any], found: FoundTable) -> Finding:
     """A column that can be empty or has a default is added, unless it is there by another name."""
     table, name = found.name, expected.name
     default = default_of(expected)
@@ -178,7 +179,7 @@ def _bare(name: str) -> str:
     return name.replace("_", "").lower()
 
 
-def _type_problem(expected: Column, column: FoundColumn, found: FoundTable) -> Problem | None:
+def _type_problem(expected: Column[Any], column: FoundColumn, found: FoundTable) -> Problem | None:
     wanted = type_of(expected)
     if not holds_all(expected, column):
         what = f"is {column.type}, the program needs {wanted}"
@@ -186,14 +187,14 @@ def _type_problem(expected: Column, column: FoundColumn, found: FoundTable) -> P
     if not column.is_deterministic:
         what = "takes different texts for equal"
         return _problem(found, column, what, f'TYPE {wanted} COLLATE "default"')
-    views = found.views.get(column.name) if column.type.endswith("without time zone") else None
-    if views:
-        what = f"gets a time zone, but is used by {', '.join(views)}"
+    uses = found.uses.get(column.name) if column.type.endswith("without time zone") else None
+    if uses:
+        what = f"gets a time zone, but is used by {', '.join(uses)}"
         return Problem(found.name, column.quoted, what, "drop it, and create it again afterwards")
     return None
 
 
-def _type_remedy(expected: Column, column: FoundColumn, found: FoundTable) -> str:
+def _type_remedy(expected: Column[Any], column: FoundColumn, found: FoundTable) -> str:
     """How to get the column its type; a default of the old type would be in the way."""
     wanted, name = type_of(expected), column.quoted
     if column.labels and "." in column.type:
@@ -211,7 +212,7 @@ def _type_remedy(expected: Column, column: FoundColumn, found: FoundTable) -> st
     return f"ALTER TABLE {found.name} {alter} DROP DEFAULT, {alter} TYPE {wanted} USING {using}"
 
 
-def _labels(expected: Column, column: FoundColumn, found: FoundTable) -> Iterator[Finding]:
+def _labels(expected: Column[Any], column: FoundColumn, found: FoundTable) -> Iterator[Finding]:
     """Labels that are missing are a problem; that further ones are used is one of the rows."""
     if not isinstance(expected.type, postgresql.ENUM):
         return
@@ -233,7 +234,9 @@ def _labels(expected: Column, column: FoundColumn, found: FoundTable) -> Iterato
         )
 
 
-def _nullability(expected: Column, column: FoundColumn, found: FoundTable) -> Iterator[Finding]:
+def _nullability(
+    expected: Column[Any], column: FoundColumn, found: FoundTable
+) -> Iterator[Finding]:
     """Rows that are NULL where they must not be are found by `row_checks.py`."""
     if expected.nullable and column.is_required:
         what = "is NOT NULL, the program writes NULL where it knows nothing"
@@ -244,7 +247,7 @@ def _nullability(expected: Column, column: FoundColumn, found: FoundTable) -> It
         yield Repair(what, f"{alter} SET NOT NULL", f"{alter} DROP NOT NULL")
 
 
-def _default(expected: Column, column: FoundColumn, found: FoundTable) -> Iterator[Finding]:
+def _default(expected: Column[Any], column: FoundColumn, found: FoundTable) -> Iterator[Finding]:
     if expected.primary_key:
         if not column.fills_itself:
             yield _problem(

@@ -377,8 +377,8 @@ def _move_back_alike(child: Child, columns: list[str]) -> None:
     """In a table without key rows that are alike are one as good as the other: count them off."""
     back = f"""
         UPDATE {child.root} t SET {_old_values(child, columns)}
-          FROM (SELECT c.tableoid AS adoption_table, c.ctid AS adoption_place, to_jsonb(c) AS content,
-                       row_number() OVER (PARTITION BY to_jsonb(c)) AS nth
+          FROM (SELECT c.tableoid AS adoption_table, c.ctid AS adoption_place,
+                       to_jsonb(c) AS content, row_number() OVER (PARTITION BY to_jsonb(c)) AS nth
                   FROM {child.root} c) AS r
           JOIN (SELECT n.content, n.content -> 'row' AS row_content,
                        row_number() OVER (PARTITION BY n.content -> 'row') AS nth

@@ -7,6 +7,7 @@ once.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -14,6 +15,8 @@ from sqlalchemy import Connection
 from migrations import baseline, row_checks
 from migrations.catalogue import FoundTable, read_table
 from migrations.comparison import Problem, Repair, compare, quoted
+
+AnyRow = sa.Row[*tuple[Any, ...]]
 
 NAMES = [table.name for table in baseline.TABLES]
 OPTIONAL = ("metricas_mensais", "feedbacks")  # they are created where they are missing
@@ -28,7 +31,8 @@ PLACES = sa.text("""
     SELECT lower(c.relname) AS wanted, quote_ident(c.relname) AS quoted, n.nspname AS schema,
            n.nspname = current_schema() AS is_here, pg_table_is_visible(c.oid) AS is_visible
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE lower(c.relname) = ANY (CAST(:names AS text[])) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+     WHERE lower(c.relname) = ANY (CAST(:names AS text[]))
+       AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
        AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
      ORDER BY is_visible DESC, c.relname = lower(c.relname) DESC, is_here DESC, c.relname
 """)
@@ -53,7 +57,8 @@ LABELS = sa.text("""
 RIGHTS = sa.text("""
     SELECT current_schema() AS schema,
            coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) AS may_create,
-           has_database_privilege(current_database(), 'TEMPORARY') AS may_use_temporary_tables
+           has_database_privilege(current_database(), 'TEMPORARY') AS may_use_temporary_tables,
+           current_setting('server_encoding') AS encoding
 """)
 # Tables that refer to profiles or users: their rows are looked for at logins and moved in merges.
 REFERRING = sa.text("""
@@ -178,11 +183,14 @@ def _rights(connection: Connection) -> Iterator[Problem]:
         yield Problem("the schema", rights.schema, "takes no tables of ours", remedy)
     if not rights.may_use_temporary_tables:
         yield Problem("the database", None, "has no temporary tables for us", "GRANT TEMPORARY")
+    if rights.encoding != "UTF8":
+        what = f"has the encoding {rights.encoding}, which lacks letters that people write"
+        yield Problem("the database", None, what, "restore a dump of it into one with UTF8")
 
 
 def _places(connection: Connection) -> Iterator[Problem]:
     """Tables that are missing, are in another schema, or have a name in another case."""
-    places: dict[str, sa.Row] = {}
+    places: dict[str, AnyRow] = {}
     for place in connection.execute(PLACES, {"names": NAMES}):
         places.setdefault(place.wanted, place)
     for name in NAMES:
@@ -191,7 +199,7 @@ def _places(connection: Connection) -> Iterator[Problem]:
             yield problem
 
 
-def _place_problem(name: str, place: sa.Row | None) -> Problem | None:
+def _place_problem(name: str, place: AnyRow | None) -> Problem | None:
     if place is None or not (place.is_visible or place.is_here):
         if name in OPTIONAL:
             return None
@@ -245,15 +253,16 @@ def _missing_types(connection: Connection, tables: Mapping[str, FoundTable]) -> 
     """Types that a column which is added would need, but that mean something else there."""
     found = {r.typname: r.labels for r in connection.execute(LABELS, {"names": [*baseline.ENUMS]})}
     for table in baseline.TABLES:
+        there = tables[table.name].columns if table.name in tables else table.columns
         for column in table.columns:
-            there = tables.get(table.name)
-            labels = found.get(getattr(column.type, "name", ""))
-            if labels is None or there is None or column.name in there.columns:
+            if column.name in there or not isinstance(column.type, sa.Enum):
                 continue
-            if set(labels) != set(column.type.enums):
-                what = f"is missing, and the type {column.type.name} has other labels"
-                remedy = f"ALTER TYPE {column.type.name} RENAME TO {column.type.name}_old"
-                yield Problem(table.name, column.name, what, remedy)
+            name, labels = str(column.type.name), found.get(str(column.type.name))
+            if labels is not None and set(labels) != set(column.type.enums):
+                what = f"is missing, and the type {name} has other labels"
+                yield Problem(
+                    table.name, column.name, what, f"ALTER TYPE {name} RENAME TO {name}_old"
+                )
 
 
 def _taken_names(
@@ -275,6 +284,6 @@ def _referring(connection: Connection) -> Iterable[Problem]:
         if not table.is_open:
             remedy = f"GRANT SELECT, UPDATE, DELETE ON {table.name}"
             yield Problem(table.name, None, "refers to our tables, but we may not read it", remedy)
-        elif table.hides_rows:
+        elif table.hides_rows and table.name not in NAMES:
             what = "refers to our tables, but hides rows from us by row-level security"
             yield Problem(table.name, None, what, "use a role with BYPASSRLS")

@@ -1,9 +1,9 @@
 """Tables whose rows refer to another table's, found in the catalogue, and how SQL reaches them.
 
 A foreign key may have several columns, point at another column than `id`, and stand on a single
-partition. Tables that inherit from one that refers to profiles do so too, although the key does not hold
-for them. Row `t` is one of such a table; `l0`, `g0`, `k0` are, for its first reference, the profile
-that goes as listed in `adoption_losers`, that profile itself and its keeper.
+partition. Tables that inherit from one that refers to profiles do so too, although the key does not
+hold for them. Row `t` is one of such a table; `l0`, `g0`, `k0` are, for its first reference, the
+profile that goes as listed in `adoption_losers`, that profile itself, and its keeper.
 """
 
 import re
@@ -91,10 +91,8 @@ class Reference:
         """The condition that `row` refers to one of those profiles of `adoption_losers`."""
         own = ", ".join(f"{row}.{quoted(name)}" for name in self.columns)
         their = ", ".join(f"m.{quoted(name)}" for name in self.targets)
-        return (
-            f"({own}) IN (SELECT {their} FROM mentorados m"
-            f" JOIN adoption_losers l ON l.{profile_id} = m.id)"
-        )
+        losers = f"adoption_losers l ON l.{profile_id} = m.id"
+        return f"({own}) IN (SELECT {their} FROM mentorados m JOIN {losers})"  # noqa: S608 - names of the catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +183,19 @@ def referring_to(table: str) -> list[Child]:
     rows = op.get_bind().execute(REFERENCES, {"table": table}).all()
     children = []
     for _, keys in groupby(rows, attrgetter("oid", "name")):
-        *facts, _, _ = first = next(keys)
-        references = (Reference(tuple(k.columns), tuple(k.targets)) for k in (first, *keys))
-        children.append(Child(*facts, tuple(references)))
+        first, *others = keys
+        references = [Reference(tuple(k.columns), tuple(k.targets)) for k in (first, *others)]
+        children.append(
+            Child(
+                first.oid,
+                first.name,
+                first.root_name,
+                first.has_partitions,
+                first.is_partition,
+                first.is_ours_to_alter,
+                tuple(references),
+            )
+        )
     return children
 
 

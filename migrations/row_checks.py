@@ -1,4 +1,4 @@
-"""Rows of an existing installation that the program cannot read, rules that refuse what it writes."""
+"""Rows of an existing installation that the program cannot read, rules that refuse its writes."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +21,8 @@ LONG_ADDRESS = "p" * 64 + "@" + ".".join(["exemplo" * 8] * 4) + ".example.com"
 # What a column's values must be, beyond its type; `?` stands for the column.
 RULES: Mapping[tuple[str, str], tuple[str, str]] = {
     ("users", "clerk_id"): ("btrim(?) <> '' AND length(?) <= 64", "is blank or too long"),
+    ("users", "email"): ("length(?) <= 320", "is too long"),
+    ("mentorados", "email"): ("length(?) <= 320", "is too long"),
     ("metricas_mensais", "mes"): ("? BETWEEN 1 AND 12", "is no month"),
     ("metricas_mensais", "ano"): ("? BETWEEN 2000 AND 9999", "is before 2000 or after 9999"),
     ("metricas_mensais", "lucro"): (f"? BETWEEN -{LARGEST} AND {LARGEST}", "is too large"),
@@ -47,7 +49,8 @@ COUNTS = [0, 1, LARGEST]
 
 SEQUENCE = sa.text("""
     SELECT seqincrement AS step, seqmax AS largest,
-           has_sequence_privilege(seqrelid, 'USAGE') AS is_usable,
+           has_sequence_privilege(seqrelid, 'USAGE')
+               AND has_sequence_privilege(seqrelid, 'SELECT') AS is_usable,
            pg_has_role(c.relowner, 'USAGE') AS is_ours_to_alter
       FROM pg_sequence JOIN pg_class c ON c.oid = seqrelid
      WHERE seqrelid = to_regclass(:sequence)
@@ -107,8 +110,10 @@ def check_references(
         both = ((reference.parent, found), (target, tables.get(target.table.name)))
         if is_kept or not all(_is_sound(column, table) for column, table in both):
             continue
-        lost = f"""{quoted(name)} IS NOT NULL AND NOT EXISTS (
-            SELECT 1 FROM {target.table.name} t WHERE t.{target.name} = {found.name}.{name})"""  # noqa: S608 - as above
+        lost = f"""
+            {quoted(name)} IS NOT NULL AND NOT EXISTS (
+                SELECT 1 FROM {target.table.name} t WHERE t.{target.name} = {found.name}.{name})
+        """  # noqa: S608 - as above
         number = connection.scalar(sa.text(f"SELECT count(*) FROM {found.name} WHERE {lost}"))  # noqa: S608 - as above
         if number:
             what = f"refers to no row of {target.table.name} in {number} rows"
@@ -116,7 +121,7 @@ def check_references(
             yield Problem(found.name, quoted(name), what, "correct or delete them")
 
 
-def _is_sound(expected: Column, found: FoundTable | None) -> bool:
+def _is_sound(expected: Column[Any], found: FoundTable | None) -> bool:
     """Whether the column is there and of a type that fits."""
     column = found.columns.get(expected.name) if found else None
     return column is not None and holds_all(expected, column)
@@ -141,12 +146,11 @@ def check_sequence(connection: Connection, found: FoundTable) -> Iterator[Proble
         return
     sequence = connection.execute(SEQUENCE, {"sequence": column.sequence}).one()
     if not sequence.is_usable:
-        remedy = f"GRANT USAGE ON SEQUENCE {column.sequence} TO CURRENT_USER"
+        remedy = f"GRANT USAGE, SELECT ON SEQUENCE {column.sequence}"
         yield Problem(found.name, "id", "draws from a sequence that we may not use", remedy)
         return
-    state = connection.execute(
-        sa.text(f"SELECT last_value, is_called FROM {column.sequence}")
-    ).one()
+    query = f"SELECT last_value, is_called FROM {column.sequence}"  # noqa: S608 - of the catalogue
+    state = connection.execute(sa.text(query)).one()
     upcoming = state.last_value + sequence.step * state.is_called
     highest = connection.scalar(sa.text(f"SELECT coalesce(max(id), 0) FROM {found.name}"))  # noqa: S608 - as above
     needed = max(upcoming, (highest or 0) + 1)
@@ -155,8 +159,12 @@ def check_sequence(connection: Connection, found: FoundTable) -> Iterator[Proble
         remedy = f"ALTER SEQUENCE {column.sequence} INCREMENT BY 1 MAXVALUE {LARGEST}"
         yield Problem(found.name, "id", what, remedy)
     elif needed > upcoming:
-        what = f"{column.sequence} goes on at {needed}"
-        yield Repair(what, f"ALTER SEQUENCE {column.sequence} RESTART WITH {needed}")
+        restart = f"ALTER SEQUENCE {column.sequence} RESTART WITH {needed}"
+        if sequence.is_ours_to_alter:
+            yield Repair(f"{column.sequence} goes on at {needed}", restart)
+        else:
+            what = f"draws numbers that are taken from {column.sequence}, which is another role's"
+            yield Problem(found.name, "id", what, restart)
 
 
 def _rules(expected: sa.Table, found: FoundTable) -> Iterator[RowRule]:
@@ -174,7 +182,7 @@ def _rules(expected: sa.Table, found: FoundTable) -> Iterator[RowRule]:
             )
 
 
-def _rule_of_type(column: Column) -> tuple[str, str] | None:
+def _rule_of_type(column: Column[Any]) -> tuple[str, str] | None:
     if isinstance(column.type, postgresql.ENUM):
         labels = ", ".join(f"'{label}'" for label in column.type.enums)
         return f"?::text IN ({labels})", f"has another label than {labels}"
@@ -208,13 +216,15 @@ def _refused_values(
         )
         arguments[f"v{number}"] = probes
     rule = check.expression.replace(":", r"\:")
-    query = sa.text(
-        f"SELECT left(to_jsonb(probe)::text, 120) FROM (SELECT * FROM {', '.join(sources)}) AS probe"
-        f" WHERE NOT coalesce(({rule}), true) LIMIT 1"
-    )
+    query = f"""
+        SELECT left(to_jsonb(probe)::text, 120)
+          FROM (SELECT * FROM {", ".join(sources)}) AS probe
+         WHERE NOT coalesce(({rule}), true) LIMIT 1
+    """  # noqa: S608 - as above
     try:
         with connection.begin_nested():
-            return connection.scalar(query, arguments)
+            refused: str | None = connection.scalar(sa.text(query), arguments)
+            return refused
     except DBAPIError as err:
         return str(err.orig).splitlines()[0]
 
@@ -230,7 +240,7 @@ def _probes(column: FoundColumn, expected: sa.Table) -> list[str | None] | None:
     return [*values, None] if ours.nullable else list(values)
 
 
-def _values(column: Column) -> list[Any]:
+def _values(column: Column[Any]) -> list[Any]:
     if column.name in PROBES:
         return PROBES[column.name]
     match column.type:

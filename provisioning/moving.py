@@ -124,14 +124,12 @@ class Mover:
     def _rows(self) -> list[StoredRow]:
         """The rows that refer to the profile that goes, apart from its own."""
         itself = "AND r.ctid <> gone.ctid" if self.table.table_name == MENTORADOS else ""
-        found = self._execute(
-            f"SELECT r.tableoid AS table_id, r.tableoid::regclass::text AS table_name,"
-            f" r.ctid::text AS place, to_jsonb(r) AS content FROM {self.table.rows} r, {BOTH}"
-            f" AND {self.table.refers('r', 'gone')} {itself}"
-            f" ORDER BY r.tableoid, r.ctid FOR UPDATE OF r",
-            self.journey.ids,
-        )
-        return [StoredRow(*row) for row in found]
+        query = f"""
+            SELECT {columns_of("r")} FROM {self.table.rows} r, {BOTH}
+               AND {self.table.refers("r", "gone")} {itself}
+             ORDER BY r.tableoid, r.ctid FOR UPDATE OF r
+        """  # noqa: S608 - names of the catalogue, quoted by it; here and below
+        return self._stored_rows(query, self.journey.ids)
 
     def _move(self, row: StoredRow, clashes: list[Clash]) -> bool:
         """Move one row, archiving one rival after the other; False where the row itself loses."""
@@ -148,7 +146,7 @@ class Mover:
         """Move the row if nothing is in its way; otherwise the unique index that forbids it."""
         self._refuse_unsafe_move(row)
         changes = ", ".join(f"{name} = {value}" for name, value in self._new_values().items())
-        update = f"UPDATE {self.table.root} r SET {changes} FROM {BOTH} AND {ROW}{self._possible()}"
+        update = f"UPDATE {self.table.root} r SET {changes} FROM {BOTH} AND {ROW}{self._possible()}"  # noqa: S608
         try:
             with self.session.begin_nested():
                 updated = self._execute(update, {**self.journey.ids, **row.address})
@@ -200,26 +198,25 @@ class Mover:
             f"other.{column} IS NOT DISTINCT FROM {values.get(column, f'r.{column}')}"
             for column in columns
         )
-        table = escaped(index.table_name)
-        found = self._execute(
-            f"SELECT other.tableoid, other.tableoid::regclass::text, other.ctid::text,"
-            f" to_jsonb(other) FROM ONLY {table} other, {self.table.root} r, {BOTH} AND {ROW}"
-            f" AND {same} AND (other.tableoid, other.ctid) <> (r.tableoid, r.ctid)"
-            f" AND ({self.table.refers('other', 'gone')} OR {self.table.refers('other', 'kept')})"
-            f" AND EXISTS (SELECT 1 FROM (SELECT other.*) candidate"
-            f"              WHERE {escaped(index.condition)})",
-            {**self.journey.ids, **row.address},
-        ).all()
-        if len(found) != 1:
+        query = f"""
+            SELECT {columns_of("other")}
+              FROM ONLY {escaped(index.table_name)} other, {self.table.root} r, {BOTH} AND {ROW}
+               AND {same} AND (other.tableoid, other.ctid) <> (r.tableoid, r.ctid)
+               AND ({self.table.refers("other", "gone")} OR {self.table.refers("other", "kept")})
+               AND EXISTS (SELECT 1 FROM (SELECT other.*) AS candidate
+                            WHERE {escaped(index.condition)})
+        """  # noqa: S608
+        rivals = self._stored_rows(query, {**self.journey.ids, **row.address})
+        if len(rivals) != 1:
             raise ConflictError(Conflict.UNTOLD_RULE, index.name)
-        return StoredRow(*found[0])
+        return rivals[0]
 
     def _archive(self, row: StoredRow) -> None:
         """Move a row into the archive, provided that nothing refers to it."""
         if self.table.root_name in NEVER_ARCHIVED:
             raise ConflictError(Conflict.UNTOLD_RULE, row.table_name)
         self._refuse_if_held(row)
-        delete = f"DELETE FROM {self.table.root} r WHERE {ROW} RETURNING to_jsonb(r)"
+        delete = f"DELETE FROM {self.table.root} r WHERE {ROW} RETURNING to_jsonb(r)"  # noqa: S608
         deleted = self._execute(delete, row.address).scalar_one_or_none()
         if deleted is None:
             raise ConflictError(Conflict.UNTOLD_RULE, row.table_name)
@@ -233,18 +230,29 @@ class Mover:
     def _refuse_if_held(self, row: StoredRow) -> None:
         """Raise ConflictError where a row of any table refers to this one."""
         for child in references_to(self.session, row.table_name):
-            refers = child.refers("c", "r")
-            held = self._execute(
-                f"SELECT EXISTS (SELECT 1 FROM {child.rows} c, {self.table.root} r"
-                f" WHERE {ROW} AND {refers} AND (c.tableoid, c.ctid) <> (r.tableoid, r.ctid))",
-                row.address,
-            )
-            if child.is_hidden or held.scalar_one():
+            query = f"""
+                SELECT EXISTS (
+                    SELECT 1 FROM {child.rows} c, {self.table.root} r
+                     WHERE {ROW} AND {child.refers("c", "r")}
+                       AND (c.tableoid, c.ctid) <> (r.tableoid, r.ctid))
+            """  # noqa: S608
+            if child.is_hidden or self._execute(query, row.address).scalar_one():
                 raise ConflictError(Conflict.HELD_ROW, child.table_name)
+
+    def _stored_rows(self, query: str, values: dict[str, Any]) -> list[StoredRow]:
+        return [StoredRow(**row) for row in self._execute(query, values).mappings()]
 
     def _execute(self, statement: str, values: dict[str, Any]) -> CursorResult[Any]:
         """Execute SQL whose names come from the database's own catalogue, quoted by it."""
         return cast("CursorResult[Any]", self.session.execute(text(statement), values))
+
+
+def columns_of(row: str) -> str:
+    """What a query selects of a row to make a `StoredRow` of it."""
+    return (
+        f"{row}.tableoid AS table_id, {row}.tableoid::regclass::text AS table_name,"
+        f" {row}.ctid::text AS place, to_jsonb({row}) AS content"
+    )
 
 
 def move_rows(session: Session, table: ReferringTable, journey: Journey) -> tuple[int, list[Clash]]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
+from typing import Any
 
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
@@ -176,7 +177,7 @@ def _refers(table: ReferringTable) -> str:
     return f"{table.refers('r', 'm')}{another}"
 
 
-def _referring_table(keys: list[Row]) -> ReferringTable:
+def _referring_table(keys: list[Row[*tuple[Any, ...]]]) -> ReferringTable:
     first = keys[0]
     return ReferringTable(
         first.table_name,

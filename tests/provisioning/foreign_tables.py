@@ -135,7 +135,8 @@ SHAPES: dict[str, Shape] = {
         ("adiados",),
     ),
     "one null only": Shape(
-        f"""CREATE TABLE nulos ({OWNER}, dia int, UNIQUE NULLS NOT DISTINCT (mentorado_id, dia));""",
+        f"""CREATE TABLE nulos ({OWNER}, dia int,
+                                UNIQUE NULLS NOT DISTINCT (mentorado_id, dia));""",
         "INSERT INTO nulos VALUES (:owner, nullif(:n, 3))",
         ("nulos",),
     ),

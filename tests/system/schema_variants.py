@@ -113,7 +113,8 @@ ACCEPTED = {
         UPDATE mentorados SET codigo = 'M' || id;
         CREATE TABLE cartoes (id serial PRIMARY KEY, codigo varchar(8)
                               REFERENCES mentorados (codigo) ON DELETE CASCADE, nota text);
-        INSERT INTO cartoes (codigo, nota) SELECT codigo, nome_completo FROM mentorados WHERE id IN (10, 11, 13)""",
+        INSERT INTO cartoes (codigo, nota)
+        SELECT codigo, nome_completo FROM mentorados WHERE id IN (10, 11, 13)""",
     # Types that hold all that we write.
     "texts instead of varchar": """ALTER TABLE users ALTER COLUMN clerk_id TYPE text,
         ALTER COLUMN email TYPE text, ALTER COLUMN login_method TYPE text;
@@ -123,6 +124,8 @@ ACCEPTED = {
     "long enough limits": """ALTER TABLE users ALTER COLUMN name TYPE varchar(255),
         ALTER COLUMN image_url TYPE varchar(500);
         ALTER TABLE feedbacks ALTER COLUMN analise_mes TYPE varchar(5000)""",
+    "small months and years": """ALTER TABLE metricas_mensais ALTER COLUMN mes TYPE smallint,
+        ALTER COLUMN ano TYPE smallint; ALTER TABLE feedbacks ALTER COLUMN mes TYPE smallint""",
     "times with time zone": """ALTER TABLE users ALTER COLUMN created_at TYPE timestamptz,
         ALTER COLUMN last_signed_in TYPE timestamptz""",
     "times with three digits": """ALTER TABLE users ALTER COLUMN created_at TYPE timestamp(3),
@@ -214,8 +217,8 @@ REFUSED = {
         "feedbacks.analise_mes",
     ),
     "mentorados missing": (
-        "DROP TABLE mentorados, metricas_mensais, feedbacks, diagnosticos, interacoes,"
-        " atividade_progress",
+        """DROP TABLE mentorados, metricas_mensais, feedbacks, diagnosticos, interacoes,
+        atividade_progress""",
         "mentorados",
     ),
     "users missing": ("DROP TABLE users CASCADE", "users"),
@@ -253,13 +256,13 @@ REFUSED = {
         "metricas_mensais.stories",
     ),
     "figures are money": (
-        "ALTER TABLE metricas_mensais ALTER COLUMN lucro DROP DEFAULT,"
-        " ALTER COLUMN lucro TYPE money USING lucro::money",
+        """ALTER TABLE metricas_mensais ALTER COLUMN lucro DROP DEFAULT,
+        ALTER COLUMN lucro TYPE money USING lucro::money""",
         "metricas_mensais.lucro",
     ),
     "bigint figure out of range": (
-        "ALTER TABLE metricas_mensais ALTER COLUMN faturamento TYPE bigint;"
-        "UPDATE metricas_mensais SET faturamento = 3000000000 WHERE mentorado_id = 11",
+        """ALTER TABLE metricas_mensais ALTER COLUMN faturamento TYPE bigint;
+        UPDATE metricas_mensais SET faturamento = 3000000000 WHERE mentorado_id = 11""",
         "metricas_mensais.faturamento",
     ),
     "month is text": (
@@ -374,48 +377,48 @@ REFUSED = {
         "users.name",
     ),
     "users.image_url is NOT NULL, with default": (
-        "ALTER TABLE users ALTER COLUMN image_url SET DEFAULT '';"
-        "UPDATE users SET image_url = ''; ALTER TABLE users ALTER COLUMN image_url SET NOT NULL",
+        """ALTER TABLE users ALTER COLUMN image_url SET DEFAULT '';
+        UPDATE users SET image_url = ''; ALTER TABLE users ALTER COLUMN image_url SET NOT NULL""",
         "users.image_url",
     ),
     "mentorados.user_id is NOT NULL": (
-        "DELETE FROM mentorados WHERE user_id IS NULL;"
-        "ALTER TABLE mentorados ALTER COLUMN user_id SET NOT NULL",
+        """DELETE FROM mentorados WHERE user_id IS NULL;
+        ALTER TABLE mentorados ALTER COLUMN user_id SET NOT NULL""",
         "mentorados.user_id",
     ),
     "mentorados.email is NOT NULL": (
-        "UPDATE mentorados SET email = 'x' || id || '@example.com' WHERE email IS NULL;"
-        "ALTER TABLE mentorados ALTER COLUMN email SET NOT NULL",
+        """UPDATE mentorados SET email = 'x' || id || '@example.com' WHERE email IS NULL;
+        ALTER TABLE mentorados ALTER COLUMN email SET NOT NULL""",
         "mentorados.email",
     ),
     "metricas.observacoes is NOT NULL": (
-        "UPDATE metricas_mensais SET observacoes = '';"
-        "ALTER TABLE metricas_mensais ALTER COLUMN observacoes SET NOT NULL",
+        """UPDATE metricas_mensais SET observacoes = '';
+        ALTER TABLE metricas_mensais ALTER COLUMN observacoes SET NOT NULL""",
         "metricas_mensais.observacoes",
     ),
     "month goals are NOT NULL": (
-        "UPDATE metricas_mensais SET meta_leads = 1;"
-        "ALTER TABLE metricas_mensais ALTER COLUMN meta_leads SET NOT NULL",
+        """UPDATE metricas_mensais SET meta_leads = 1;
+        ALTER TABLE metricas_mensais ALTER COLUMN meta_leads SET NOT NULL""",
         "metricas_mensais.meta_leads",
     ),
     "rows without clerk_id": (
-        "ALTER TABLE users ALTER COLUMN clerk_id DROP NOT NULL;"
-        "UPDATE users SET clerk_id = NULL WHERE id = 5",
+        """ALTER TABLE users ALTER COLUMN clerk_id DROP NOT NULL;
+        UPDATE users SET clerk_id = NULL WHERE id = 5""",
         "users.clerk_id",
     ),
     "rows without created_at": (
-        "ALTER TABLE mentorados ALTER COLUMN created_at DROP NOT NULL;"
-        "UPDATE mentorados SET created_at = NULL WHERE id = 12",
+        """ALTER TABLE mentorados ALTER COLUMN created_at DROP NOT NULL;
+        UPDATE mentorados SET created_at = NULL WHERE id = 12""",
         "mentorados.created_at",
     ),
     "rows without faturamento": (
-        "ALTER TABLE metricas_mensais ALTER COLUMN faturamento DROP NOT NULL;"
-        "UPDATE metricas_mensais SET faturamento = NULL WHERE mentorado_id = 11",
+        """ALTER TABLE metricas_mensais ALTER COLUMN faturamento DROP NOT NULL;
+        UPDATE metricas_mensais SET faturamento = NULL WHERE mentorado_id = 11""",
         "metricas_mensais.faturamento",
     ),
     "rows without a feedback text": (
-        "ALTER TABLE feedbacks ALTER COLUMN analise_mes DROP NOT NULL;"
-        "UPDATE feedbacks SET analise_mes = NULL",
+        """ALTER TABLE feedbacks ALTER COLUMN analise_mes DROP NOT NULL;
+        UPDATE feedbacks SET analise_mes = NULL""",
         "feedbacks.analise_mes",
     ),
     "rows without role": (
@@ -424,13 +427,13 @@ REFUSED = {
     ),
     # Columns of theirs that our rows could not fill.
     "further NOT NULL column of users": (
-        "ALTER TABLE users ADD COLUMN cpf text; UPDATE users SET cpf = '0';"
-        "ALTER TABLE users ALTER COLUMN cpf SET NOT NULL",
+        """ALTER TABLE users ADD COLUMN cpf text; UPDATE users SET cpf = '0';
+        ALTER TABLE users ALTER COLUMN cpf SET NOT NULL""",
         "users.cpf",
     ),
     "further NOT NULL column of mentorados": (
-        "ALTER TABLE mentorados ADD COLUMN plano int; UPDATE mentorados SET plano = 1;"
-        "ALTER TABLE mentorados ALTER COLUMN plano SET NOT NULL",
+        """ALTER TABLE mentorados ADD COLUMN plano int; UPDATE mentorados SET plano = 1;
+        ALTER TABLE mentorados ALTER COLUMN plano SET NOT NULL""",
         "mentorados.plano",
     ),
     "further NOT NULL column of metricas": (
@@ -470,9 +473,9 @@ REFUSED = {
         "mentorados.id",
     ),
     "id without key": (
-        "ALTER TABLE feedbacks DROP CONSTRAINT feedbacks_pkey;"
-        "INSERT INTO feedbacks (id, mentorado_id, ano, mes, analise_mes, foco_proximo_mes,"
-        " sugestao_mentor) SELECT id, mentorado_id, ano + 1, mes, '', '', '' FROM feedbacks",
+        """ALTER TABLE feedbacks DROP CONSTRAINT feedbacks_pkey;
+        INSERT INTO feedbacks (id, mentorado_id, ano, mes, analise_mes, foco_proximo_mes,
+        sugestao_mentor) SELECT id, mentorado_id, ano + 1, mes, '', '', '' FROM feedbacks""",
         "feedbacks",
     ),
     # Uniqueness.
@@ -538,8 +541,8 @@ REFUSED = {
         "metricas_mentorado_periodo_idx",
     ),
     "address unique": (
-        "UPDATE mentorados SET email = id || '@example.com';"
-        "ALTER TABLE mentorados ADD UNIQUE (email)",
+        """UPDATE mentorados SET email = id || '@example.com';
+        ALTER TABLE mentorados ADD UNIQUE (email)""",
         "mentorados_email_key",
     ),
     "users.email unique": ("ALTER TABLE users ADD UNIQUE (email)", "users_email_key"),
@@ -552,23 +555,23 @@ REFUSED = {
         "um_nome",
     ),
     "one month for all": (
-        "DELETE FROM metricas_mensais WHERE mentorado_id <> 11;"
-        "CREATE UNIQUE INDEX um_mes ON metricas_mensais (ano, mes)",
+        """DELETE FROM metricas_mensais WHERE mentorado_id <> 11;
+        CREATE UNIQUE INDEX um_mes ON metricas_mensais (ano, mes)""",
         "um_mes",
     ),
     "theirs unique without distinct nulls": (
-        "ALTER TABLE mentorados ADD COLUMN cartao int; UPDATE mentorados SET cartao = id;"
-        "ALTER TABLE mentorados ADD CONSTRAINT um_cartao UNIQUE NULLS NOT DISTINCT (cartao)",
+        """ALTER TABLE mentorados ADD COLUMN cartao int; UPDATE mentorados SET cartao = id;
+        ALTER TABLE mentorados ADD CONSTRAINT um_cartao UNIQUE NULLS NOT DISTINCT (cartao)""",
         "um_cartao",
     ),
     "one profile without user": (
-        "DELETE FROM mentorados WHERE id IN (10, 12, 14, 15, 16);"
-        "ALTER TABLE mentorados ADD CONSTRAINT um_livre UNIQUE NULLS NOT DISTINCT (user_id)",
+        """DELETE FROM mentorados WHERE id IN (10, 12, 14, 15, 16);
+        ALTER TABLE mentorados ADD CONSTRAINT um_livre UNIQUE NULLS NOT DISTINCT (user_id)""",
         "um_livre",
     ),
     "theirs unique with a constant default": (
-        "ALTER TABLE mentorados ADD COLUMN cartao int DEFAULT 0;"
-        "UPDATE mentorados SET cartao = id; ALTER TABLE mentorados ADD UNIQUE (cartao)",
+        """ALTER TABLE mentorados ADD COLUMN cartao int DEFAULT 0;
+        UPDATE mentorados SET cartao = id; ALTER TABLE mentorados ADD UNIQUE (cartao)""",
         "mentorados_cartao_key",
     ),
     "exclusion of overlapping months": (
@@ -657,8 +660,8 @@ REFUSED = {
         "nosso",
     ),
     "never without address": (
-        "DELETE FROM users WHERE id = 5;"
-        "ALTER TABLE users ADD CONSTRAINT com_email CHECK (email IS NOT NULL)",
+        """DELETE FROM users WHERE id = 5;
+        ALTER TABLE users ADD CONSTRAINT com_email CHECK (email IS NOT NULL)""",
         "com_email",
     ),
     "photo by https": (
@@ -666,9 +669,9 @@ REFUSED = {
         "https",
     ),
     "a rule about a column of theirs": (
-        "ALTER TABLE mentorados ADD COLUMN fone text;"
-        "ALTER TABLE mentorados ADD CONSTRAINT contato CHECK"
-        " (fone IS NOT NULL OR user_id IS NULL) NOT VALID",
+        """ALTER TABLE mentorados ADD COLUMN fone text;
+        ALTER TABLE mentorados ADD CONSTRAINT contato CHECK
+        (fone IS NOT NULL OR user_id IS NULL) NOT VALID""",
         "contato",
     ),
     # Rows that we could not read or would answer wrongly.
@@ -699,8 +702,8 @@ REFUSED = {
     "empty clerk_id": ("UPDATE users SET clerk_id = '' WHERE id = 5", "users.clerk_id"),
     "blank clerk_id": ("UPDATE users SET clerk_id = '  ' WHERE id = 5", "users.clerk_id"),
     "long clerk_id": (
-        "ALTER TABLE users ALTER COLUMN clerk_id TYPE text;"
-        "UPDATE users SET clerk_id = repeat('x', 70) WHERE id = 5",
+        """ALTER TABLE users ALTER COLUMN clerk_id TYPE text;
+        UPDATE users SET clerk_id = repeat('x', 70) WHERE id = 5""",
         "users.clerk_id",
     ),
     "infinite time": (
@@ -745,6 +748,32 @@ REFUSED = {
     "a view that uses a time": (
         "CREATE VIEW entradas AS SELECT name, last_signed_in FROM users",
         "entradas",
+    ),
+    "an index of the day": (
+        """CREATE INDEX por_data ON interacoes ((created_at::date));
+        CREATE INDEX por_dia ON users ((created_at::date))""",
+        "por_dia",
+    ),
+    "a trigger of a time": (
+        """CREATE FUNCTION nada() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RETURN NEW; END $$;
+        CREATE TRIGGER so_hora BEFORE UPDATE OF updated_at ON mentorados
+        FOR EACH ROW EXECUTE FUNCTION nada()""",
+        "so_hora",
+    ),
+    "a policy of a time": (
+        "CREATE POLICY recentes ON users USING (last_signed_in > '2026-01-01')",
+        "recentes",
+    ),
+    "a generated column of a time": (
+        """ALTER TABLE feedbacks ADD COLUMN ano_criado int
+        GENERATED ALWAYS AS (extract(year FROM created_at)) STORED""",
+        "ano_criado",
+    ),
+    "long address": (
+        """ALTER TABLE users ALTER COLUMN email TYPE text;
+        UPDATE users SET email = repeat('x', 400) || '@example.com' WHERE id = 5""",
+        "users.email",
     ),
     # Names that we need.
     "our table name is taken": ("CREATE TABLE sweep_totals (id integer)", "sweep_totals"),
@@ -841,6 +870,7 @@ TOGETHER = {
         "metricas without foreign key",
         "feedbacks foreign key not valid",
         "longer varchar",
+        "small months and years",
     ],
     "keys by other names": [
         "mentorados sequence behind",

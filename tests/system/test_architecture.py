@@ -61,6 +61,7 @@ ARROWS = {
     "doorman": set(),
     "support": {"context_cache", "doctor", "extensions", "house", "identity", "provisioning"},
     "adopting": {"extensions"},
+    "adoption_trial": {"dashboard", "provisioning"},
     "adopt_command": {"adopting"},
     "shell": {"extensions", "house", "models", "provisioning"},
     "scheduler": {"extensions", "guarantee", "metrics", "provisioning"},

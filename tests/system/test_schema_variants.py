@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskCliRunner
 from flask_migrate import downgrade, upgrade
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, make_url
 
 from extensions import db
 from identity.local import Person
@@ -145,45 +146,60 @@ def tables(url: str) -> dict[str, Any]:
     return {name: scalars(url, query.format(name)) for name in names}
 
 
-def use(app: Flask) -> list[str]:
-    """Sign in, report, administrate; returns what was not answered as it should be."""
-    faults: list[str] = []
+@dataclass
+class Visits:
+    """Requests of several people, and what was not answered as it should be."""
 
-    def call(person: Person, method: str, path: str, expected: int = 200, **options: Any) -> Any:
-        headers = {"Authorization": f"Bearer {app.extensions['house'].local.token(person)}"}
-        answer = app.test_client().open(path, method=method, headers=headers, **options)
+    app: Flask
+    faults: list[str] = field(default_factory=list)
+
+    def ask(self, who: Person, method: str, path: str, expected: int = 200, **options: Any) -> Any:
+        headers = {"Authorization": f"Bearer {self.app.extensions['house'].local.token(who)}"}
+        answer = self.app.test_client().open(path, method=method, headers=headers, **options)
         if answer.status_code != expected:
-            faults.append(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
+            self.faults.append(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
         return answer.json
 
-    new = Person("user_new", "N" * 255, "new@example.com", True, "https://x.example/" + "p" * 480)
-    returning, admin = Person("user_alice", "Alice"), Person("user_boss", "B", "admin@example.com")
-    for person in (new, Person("user_bare"), returning):
-        call(person, "GET", "/api/auth/me")
-        call(person, "GET", "/dashboard")
+
+def use(app: Flask) -> list[str]:
+    """Sign in, report months, administrate; returns what did not work."""
+    visits = Visits(app)
+    photo = "https://x.example/" + "p" * 480
+    for who in (
+        Person("user_new", "N" * 255, "new@example.com", image_url=photo),
+        Person("user_bare"),
+        Person("user_alice", "Alice"),  # has been here before
+    ):
+        visits.ask(who, "GET", "/api/auth/me")
+        visits.ask(who, "GET", "/dashboard")
         for figures in ({"faturamento": 0}, {"faturamento": 2_147_483_647, "observacoes": "o"}):
-            call(person, "PUT", "/api/mentorados/me/metricas/2025/12", json=figures)
-        call(person, "GET", "/api/mentorados/me/metricas")
-        call(person, "GET", "/dashboard")
+            visits.ask(who, "PUT", "/api/mentorados/me/metricas/2025/12", json=figures)
+        visits.ask(who, "GET", "/api/mentorados/me/metricas")
+        visits.ask(who, "GET", "/dashboard")
+    administrate(visits)
+    return visits.faults
+
+
+def administrate(visits: Visits) -> None:
     with db.engine.begin() as connection:
         connection.exec_driver_sql(
             "INSERT INTO users (clerk_id, role) VALUES ('user_boss', 'admin')"
         )
-    call(admin, "GET", "/admin/mentorados")
-    call(admin, "GET", "/api/admin/users?limit=200")
-    found = call(admin, "GET", "/api/admin/mentorados?limit=200")["items"]
+    boss = Person("user_boss")
+    visits.ask(boss, "GET", "/admin/mentorados")
+    visits.ask(boss, "GET", "/api/admin/users?limit=200")
+    found = visits.ask(boss, "GET", "/api/admin/mentorados?limit=200")["items"]
     for profile in found:
-        call(admin, "GET", f"/api/mentorados/{profile['id']}/overview")
+        visits.ask(boss, "GET", f"/api/mentorados/{profile['id']}/overview")
     body = {"nome_completo": "Outra"}
-    other = call(admin, "POST", "/api/admin/mentorados", 201, json=body)["id"]
+    other = visits.ask(boss, "POST", "/api/admin/mentorados", 201, json=body)["id"]
     into = next(profile["id"] for profile in found if profile["user_id"])
     for options in ({"dry_run": True}, {}):
         path = f"/api/admin/mentorados/{other}/merge"
-        call(admin, "POST", path, json={"into": into, **options})
+        visits.ask(boss, "POST", path, json={"into": into, **options})
     words = {"analise_mes": "a", "foco_proximo_mes": "b", "sugestao_mentor": "c"}
-    call(admin, "POST", f"/admin/mentorados/{into}/feedback/2025/12", 303, data=words)
-    call(admin, "DELETE", f"/api/admin/mentorados/{into}", 204, json={})
-    return faults
+    visits.ask(boss, "POST", f"/admin/mentorados/{into}/feedback/2025/12", 303, data=words)
+    visits.ask(boss, "DELETE", f"/api/admin/mentorados/{into}", 204, json={})
 
 
 @pytest.mark.parametrize("name", REFUSED_IN_TRIAL)
@@ -287,6 +303,18 @@ def test_installation_elsewhere_is_hinted_at(
     )
 
 
+def act_as_owner(connection: Connection, *others: str) -> None:
+    """Go on as a role that owns our tables and these."""
+    tables = ("users", "mentorados", "metricas_mensais", "feedbacks", *others)
+    owned = "".join(f"ALTER TABLE {table} OWNER TO dono;" for table in tables)
+    connection.exec_driver_sql(f"{ROLE} {owned} SET LOCAL ROLE dono")
+
+
+def told(connection: Connection) -> list[str]:
+    """The problems without their remedies."""
+    return [str(problem).partition(";")[0] for problem in find_problems(connection, LATER)]
+
+
 def test_tables_of_another_role_are_refused(connection: Connection) -> None:
     connection.exec_driver_sql(f"{ROLE} SET LOCAL ROLE dono")
 
@@ -296,47 +324,62 @@ def test_tables_of_another_role_are_refused(connection: Connection) -> None:
 
 
 def test_table_that_refers_to_ours_must_be_readable(connection: Connection) -> None:
-    connection.exec_driver_sql(
-        ROLE
-        + "".join(
-            f"ALTER TABLE {table} OWNER TO dono;"
-            for table in ("users", "mentorados", "metricas_mensais", "feedbacks", "diagnosticos")
-        )
-        + "SET LOCAL ROLE dono"
-    )
+    act_as_owner(connection, "diagnosticos")
 
-    problems = find_problems(connection, LATER)
-
-    assert [str(problem).partition(";")[0] for problem in problems] == [
+    assert told(connection) == [
         f"{table} refers to our tables, but we may not read it"
         for table in ("atividade_progress", "interacoes")
     ]
 
 
 def test_rows_that_row_security_hides_are_a_problem(connection: Connection) -> None:
-    connection.exec_driver_sql(
-        ROLE
-        + "".join(
-            f"ALTER TABLE {table} OWNER TO dono;"
-            for table in (
-                "users",
-                "mentorados",
-                "metricas_mensais",
-                "feedbacks",
-                "diagnosticos",
-                "atividade_progress",
-                "interacoes",
-            )
+    for table in ("mentorados", "interacoes"):
+        connection.exec_driver_sql(
+            f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"
         )
-        + """ALTER TABLE mentorados ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
-        ALTER TABLE interacoes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
-        SET LOCAL ROLE dono"""
-    )
+    act_as_owner(connection, "diagnosticos", "atividade_progress", "interacoes")
 
-    problems = [str(problem).partition(";")[0] for problem in find_problems(connection, LATER)]
-
-    assert problems == [
+    assert told(connection) == [
         "mentorados hides rows from us by row-level security",
         "interacoes refers to our tables, but hides rows from us by row-level security",
-        "mentorados refers to our tables, but hides rows from us by row-level security",
     ]
+
+
+def test_sequence_of_another_role_is_a_problem(connection: Connection) -> None:
+    connection.exec_driver_sql("ALTER SEQUENCE users_id_seq OWNED BY NONE")
+    act_as_owner(connection, "diagnosticos", "atividade_progress", "interacoes")
+
+    assert told(connection) == ["users.id draws from a sequence that we may not use"]
+
+
+def test_sequence_of_another_role_that_is_behind_is_a_problem(connection: Connection) -> None:
+    connection.exec_driver_sql("ALTER SEQUENCE users_id_seq OWNED BY NONE RESTART WITH 2")
+    connection.exec_driver_sql("GRANT ALL ON SEQUENCE users_id_seq TO PUBLIC")
+    act_as_owner(connection, "diagnosticos", "atividade_progress", "interacoes")
+
+    assert told(connection) == [
+        "users.id draws numbers that are taken from users_id_seq, which is another role's"
+    ]
+
+
+def test_schema_that_takes_no_tables_is_a_problem(connection: Connection) -> None:
+    act_as_owner(connection, "diagnosticos", "atividade_progress", "interacoes")
+    connection.exec_driver_sql("RESET ROLE; REVOKE CREATE ON SCHEMA public FROM dono, PUBLIC")
+    connection.exec_driver_sql("SET LOCAL ROLE dono")
+
+    assert told(connection) == ["the schema.public takes no tables of ours"]
+
+
+def test_database_of_another_encoding_is_a_problem(server_url: str) -> None:
+    with opened(server_url) as server:
+        server.exec_driver_sql(
+            "CREATE DATABASE latin1 ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"
+        )
+    engine = create_engine(make_url(server_url).set(database="latin1"))
+    install(engine.url.render_as_string(hide_password=False), data=False)
+
+    with engine.connect() as connection:
+        assert told(connection) == [
+            "the database has the encoding LATIN1, which lacks letters that people write"
+        ]
+    engine.dispose()
