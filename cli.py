@@ -31,7 +31,7 @@ from provisioning.counts import Counts
 from provisioning.encounter import remember
 from provisioning.errors import ProvisioningError
 from provisioning.identity import Identity
-from provisioning.runs import LeaseLostError, SweepRunningError, SweepStoppedError
+from provisioning.runs import LEASE, LeaseLostError, SweepRunningError, SweepStoppedError
 from provisioning.sweep import BATCH_SIZE, Sweeper
 from roll_call import call_the_roll
 from scheduler import build_sweeper, start_clock
@@ -86,7 +86,9 @@ def _counted(sweeper: Sweeper, *, is_dry: bool) -> Counts:
     try:
         return sweeper.start_by_hand(dry_run=is_dry)
     except SweepRunningError as err:
-        raise click.ClickException(f"sweep {err.run_id} is running in another process") from err
+        reason = f"sweep {err.run_id} is running in another process"
+        hint = f"if that has died, try again in {LEASE.total_seconds():.0f} s"
+        raise click.ClickException(f"{reason}; {hint}") from err
     except SweepStoppedError as err:
         raise click.ClickException(str(err)) from err
     except (SQLAlchemyError, ProvisioningError, LeaseLostError) as err:

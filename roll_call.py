@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 
 PAGE_SIZE = 500  # the most that Clerk lists at a time
 MOST_TRIES = 8  # spread over half a minute or more
+PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 60.0
 
 
 @dataclass(slots=True)
@@ -55,8 +56,19 @@ def call_the_roll(
     return counts
 
 
+def _pause(err: ProviderUnavailableError) -> float:
+    """As long as the provider has asked for, where it has."""
+    seconds = PAUSE_SECONDS if err.wait_seconds is None else err.wait_seconds
+    return min(seconds, LONGEST_PAUSE_SECONDS)
+
+
 @backoff.on_exception(
-    backoff.expo, ProviderUnavailableError, max_tries=MOST_TRIES, max_value=10, logger=None
+    backoff.runtime,
+    ProviderUnavailableError,
+    value=_pause,
+    max_tries=MOST_TRIES,
+    jitter=None,
+    logger=None,
 )
 def _page(directory: Directory, offset: int) -> Page:
     return directory.page(offset, PAGE_SIZE)

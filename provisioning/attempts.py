@@ -10,7 +10,6 @@ from sqlalchemy import (
     and_,
     case,
     delete,
-    exists,
     func,
     not_,
     or_,
@@ -19,7 +18,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from models import Mentorado, ProvisioningAttempt, User
 from models.provisioning_attempt import UNUSABLE_ANSWER, AttemptState
@@ -125,19 +124,32 @@ def delete_resolved(session: Session, rules: Rules) -> int:
 
     Those are the records of users whose profile is there to be found (the sweep's own claim that it
     made one does not count, only a later look), whose identity is complete, or who are denied a
-    profile: a user who is blocked, deleted, an admin or not invited is no failure.
+    profile: a user who is blocked, deleted, an admin, not invited, or waiting for the switch to be
+    turned on is no failure. Once a profile is due again, a sweep finds that it is missing.
     """
-    resolved = or_(
-        and_(~IS_ABOUT_IDENTITY, or_(_HAS_PROFILE, _is_denied(rules))),
-        and_(IS_ABOUT_IDENTITY, or_(_IS_COMPLETE, _IS_SHUT_OUT)),
+    record = aliased(ProvisioningAttempt)
+    is_about_identity = record.error_class == UNUSABLE_ANSWER
+    is_not_meant = not_(and_(*IS_MEANT_TO_HAVE_ONE))
+    is_denied = is_not_meant if may_create(session, rules) else or_(is_not_meant, ~is_awaited())
+    is_shut_out = or_(User.blocked_at.is_not(None), User.deleted_at.is_not(None))
+    # Joined, not asked for by EXISTS: else PostgreSQL may hash all users for a single record.
+    resolved = (
+        select(record.id)
+        .join(User, User.clerk_id == record.clerk_id)
+        .outerjoin(Mentorado, Mentorado.user_id == User.id)
+        .where(
+            or_(
+                and_(~is_about_identity, or_(Mentorado.id.is_not(None), is_denied)),
+                and_(is_about_identity, or_(User.identity_completed_at.is_not(None), is_shut_out)),
+            )
+        )
     )
-    deleted = delete(ProvisioningAttempt).where(resolved).returning(ProvisioningAttempt.id)
-    return len(session.scalars(deleted).all())
+    deleted = delete(ProvisioningAttempt).where(ProvisioningAttempt.id.in_(resolved))
+    return len(session.scalars(deleted.returning(ProvisioningAttempt.id)).all())
 
 
 def due(
     session: Session,
-    rules: Rules,
     *,
     now: datetime | None,
     before: datetime,
@@ -152,7 +164,7 @@ def due(
     record = ProvisioningAttempt
     waiting = (
         select(record.last_failed_at, record.id, record.clerk_id)
-        .where(*_is_to_be_tried(session, rules, now), record.last_failed_at < before)
+        .where(~IS_ABOUT_IDENTITY, *is_due(now), record.last_failed_at < before)
         .order_by(record.last_failed_at, record.id)
     )
     if after is not None:
@@ -161,10 +173,10 @@ def due(
     return [((row.last_failed_at, row.id), row.clerk_id) for row in rows]
 
 
-def count_due(session: Session, rules: Rules, now: datetime | None) -> int:
+def count_due(session: Session, now: datetime | None) -> int:
     """How many `due` would come to."""
     waiting = select(func.count()).select_from(ProvisioningAttempt)
-    return session.scalars(waiting.where(*_is_to_be_tried(session, rules, now))).one()
+    return session.scalars(waiting.where(~IS_ABOUT_IDENTITY, *is_due(now))).one()
 
 
 def is_due(now: datetime | None) -> tuple[ColumnElement[bool], ...]:
@@ -225,38 +237,6 @@ def forget(session: Session, user_id: int, *, entry: Entry) -> list[str]:
     return []
 
 
-def _is_to_be_tried(
-    session: Session, rules: Rules, now: datetime | None
-) -> list[ColumnElement[bool]]:
-    """Of a record: about a profile, due, and that profile would not be denied just now.
-
-    A user who is known by the record alone is tried in any case: then there is more to decide on.
-    """
-    conditions = [~IS_ABOUT_IDENTITY, *is_due(now)]
-    if not may_create(session, rules):
-        conditions.append(~_of_user(~is_awaited()))
-    return conditions
-
-
-def _of_user(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Of a record: its user is known, and these conditions hold for them."""
-    return exists().where(User.clerk_id == ProvisioningAttempt.clerk_id, *conditions)
-
-
-def _is_denied(rules: Rules) -> ColumnElement[bool]:
-    """Of a record: its user is not meant to have a profile.
-
-    The switch that stops the creation of profiles for a while denies nobody for good.
-    """
-    is_not_meant = not_(and_(*IS_MEANT_TO_HAVE_ONE))
-    return _of_user(or_(is_not_meant, ~is_awaited()) if rules.invited_only else is_not_meant)
-
-
 def _state_after(attempt: ProvisioningAttempt, policy: RetryPolicy) -> AttemptState:
     is_over = attempt.attempts >= policy.max_attempts
     return AttemptState.DEAD if is_over else AttemptState(attempt.state)
-
-
-_HAS_PROFILE = _of_user(exists().where(Mentorado.user_id == User.id))
-_IS_COMPLETE = _of_user(User.identity_completed_at.is_not(None))
-_IS_SHUT_OUT = _of_user(or_(User.blocked_at.is_not(None), User.deleted_at.is_not(None)))

@@ -286,7 +286,6 @@ class _Pass:
         sweeper, now = self.sweeper, self.sweeper.now()
         return Worklist(
             self.heartbeat.transaction,
-            sweeper.rules,
             sweeper.batch_size,
             started_at=now,
             due_at=now if self.run.trigger == runs.CLOCK else None,

@@ -10,10 +10,9 @@ from extensions import Transaction
 from provisioning import attempts, difference, people
 from provisioning.attempts import Position
 from provisioning.difference import Range
-from provisioning.linking import Rules
 from provisioning.pace import Pace
 
-ASKED_ABOUT_AT_MOST = 1_000  # users in one run, far more than there is time for
+ASKED_ABOUT_AT_MOST = 200  # users in one run; the provider's leave to ask ends before
 
 Found = TypeVar("Found")
 
@@ -28,7 +27,6 @@ class Worklist:
     """
 
     transaction: Transaction
-    rules: Rules
     batch_size: int
     started_at: datetime
     due_at: datetime | None
@@ -39,7 +37,7 @@ class Worklist:
 
     def count_once_failed(self) -> int:
         """How many have a record that is due."""
-        return self._read(attempts.count_due, self.rules, self.due_at)
+        return self._read(attempts.count_due, self.due_at)
 
     def who_might_link(self) -> Iterator[str]:
         """Clerk ids of people for whom a profile waits."""
@@ -80,7 +78,6 @@ class Worklist:
         with self.transaction() as session:
             return attempts.due(
                 session,
-                self.rules,
                 now=self.due_at,
                 before=self.started_at,
                 after=after,

@@ -59,11 +59,11 @@ def fail(
     return attempt
 
 
-def due(session: Session, now: datetime | None, rules: Rules = OPEN) -> list[str]:
+def due(session: Session, now: datetime | None) -> list[str]:
     """Who is to be tried again, in a run that begins long after all failures."""
     later = NOW + timedelta(days=9)
-    found = attempts.due(session, rules, now=now, before=later, after=None, limit=9)
-    assert attempts.count_due(session, rules, now) == len(found)
+    found = attempts.due(session, now=now, before=later, after=None, limit=9)
+    assert attempts.count_due(session, now) == len(found)
     return [clerk_id for _, clerk_id in found]
 
 
@@ -149,7 +149,7 @@ def test_longest_untried_come_first_in_pages_and_none_twice_in_a_run(session: Se
     pages, after = [], None
     for _ in range(3):
         page = attempts.due(
-            session, OPEN, now=None, before=NOW + 3 * MINUTE + MINUTE / 2, after=after, limit=2
+            session, now=None, before=NOW + 3 * MINUTE + MINUTE / 2, after=after, limit=2
         )
         pages.append([clerk_id for _, clerk_id in page])
         after = page[-1][0] if page else after
@@ -160,7 +160,7 @@ def test_longest_untried_come_first_in_pages_and_none_twice_in_a_run(session: Se
 def test_what_has_failed_in_this_run_is_not_tried_again_in_it(session: Session) -> None:
     fail(session)
 
-    assert attempts.due(session, OPEN, now=None, before=NOW, after=None, limit=9) == []
+    assert attempts.due(session, now=None, before=NOW, after=None, limit=9) == []
 
 
 def test_record_goes_when_the_profile_is_found(session: Session, alice: Mentorado) -> None:
@@ -198,42 +198,25 @@ def test_admin_without_profile_leaves_no_record(session: Session) -> None:
     assert attempts.delete_resolved(session, OPEN) == 1
 
 
+@pytest.mark.parametrize("rules", [Rules(auto_create=False), Rules(invited_only=True)], ids=str)
 @pytest.mark.parametrize(("waits", "left"), [(False, []), (True, [BOB.clerk_id])])
-def test_user_who_is_not_invited_leaves_no_record(
-    session: Session, waits: bool, left: list[str]
+def test_user_who_would_be_denied_leaves_no_record(
+    session: Session, rules: Rules, waits: bool, left: list[str]
 ) -> None:
     add_bob(session, waits=waits)
     fail(session)
 
-    attempts.delete_resolved(session, Rules(invited_only=True))
+    attempts.delete_resolved(session, rules)
 
     assert records(session) == left
 
 
-@pytest.mark.parametrize("rules", [Rules(auto_create=False), Rules(invited_only=True)], ids=str)
-@pytest.mark.parametrize(("waits", "expected"), [(False, []), (True, [BOB.clerk_id])])
-def test_nothing_is_tried_that_would_be_denied(
-    session: Session, rules: Rules, waits: bool, expected: list[str]
-) -> None:
-    add_bob(session, waits=waits)
+def test_user_whom_only_the_record_knows_keeps_it_under_any_rules(session: Session) -> None:
     fail(session)
 
-    assert due(session, None, rules) == expected
-
-
-def test_switch_that_is_off_for_a_while_keeps_the_record(session: Session) -> None:
-    add_bob(session)
-    fail(session)
-
-    attempts.delete_resolved(session, Rules(auto_create=False))
+    attempts.delete_resolved(session, Rules(invited_only=True))
 
     assert (records(session), due(session, None)) == ([BOB.clerk_id], [BOB.clerk_id])
-
-
-def test_user_whom_only_the_record_knows_is_tried_under_any_rules(session: Session) -> None:
-    fail(session)
-
-    assert due(session, None, Rules(invited_only=True)) == [BOB.clerk_id]
 
 
 def test_strange_answer_about_a_user_is_no_failure_of_the_profile(
