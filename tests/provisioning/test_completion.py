@@ -25,10 +25,11 @@ from provisioning.errors import (
     IdentityUnavailableError,
     ProvisioningUnavailableError,
 )
+from provisioning.identity import Identity
 from provisioning.people import is_complete
 from provisioning.sweep import Sweeper
 from scheduler import build_sweeper
-from tests.cast import NOW
+from tests.cast import AT_THE_DOOR, NOW
 from tests.crowding import Clock
 
 LATE = Person("user_late", "Lia Prado", "lia@example.com")
@@ -227,6 +228,19 @@ def test_user_with_a_strange_answer_has_a_profile_all_the_same(
     session.commit()
 
     assert customer.start("clock").created == 1
+
+
+@pytest.mark.parametrize("answer", [UnusableAnswerError("422"), {"id": None}], ids=str)
+def test_login_with_a_strange_answer_is_provisioned_from_the_token(
+    house: House, session: Session, strange: Strange, answer: Document | Exception
+) -> None:
+    strange.answers["user_strange"] = answer
+    directory = Directory(strange, Throttle(Budget(9, 9)))
+    guarantee = replace(house.guarantee, directory=directory)
+
+    context = guarantee.provide(Identity("user_strange", "Eva"), entry=AT_THE_DOOR, now=NOW)
+
+    assert (context.status, context.outcome, recorded(session)) == ("ready", "created", [])
 
 
 def test_user_with_a_strange_answer_is_asked_about_when_the_pause_is_over(

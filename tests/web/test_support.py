@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from threading import Event
 
 import pytest
 from flask import Flask
@@ -229,6 +230,26 @@ def test_directory_passes_over_whom_it_has_heard_of(tmp_path: Path, url: str, cl
         again = app.test_cli_runner().invoke(args=["sweep", "--directory"]).output
 
     assert "directory: 1 read, 0 taken in, 0 failed" in again
+
+
+def test_directory_that_asks_for_rest_is_read_after_it(
+    tmp_path: Path, url: str, clerk: Clerk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clerk.provider.remember(ALICE)
+    clerk.trouble = Trouble("429 Too Many Requests", [("Retry-After", "1")])
+    waited: list[float] = []
+
+    def rest(seconds: float) -> None:
+        clerk.trouble = None
+        waited.append(seconds)
+        Event().wait(seconds)
+
+    monkeypatch.setattr("backoff._sync.time.sleep", rest)
+    with app_on(tmp_path, url, **settings_of(clerk)) as app:
+        output = app.test_cli_runner().invoke(args=["sweep", "--directory"]).output
+
+    assert "directory: 1 read, 1 taken in, 0 failed" in output
+    assert waited[0] == pytest.approx(1, abs=0.1)
 
 
 def test_directory_that_cannot_be_read_is_told_in_one_line(
