@@ -1,4 +1,4 @@
-"""Check constraints of an adopted installation that refuse a month with a loss.
+"""Check constraints of an installation adopted earlier that refuse a month with a loss.
 
 A constraint is of that kind when it accepts a month with a profit of zero and refuses the same
 month with a loss. It is dropped and noted; the way back to the old program adds it again.
@@ -34,7 +34,7 @@ def drop() -> None:
     """Drop the constraints of this kind and note them for `restore`."""
     bind = op.get_bind()
     for name, definition, condition in bind.execute(CHECKS).all():
-        if refuses_losses(bind, condition):
+        if _refuses_losses(bind, condition):
             op.execute(_verbatim(f"ALTER TABLE metricas_mensais DROP CONSTRAINT {name}"))
             adoption.note(**{NOTED_AS: {**_noted(), name: [definition, condition]}})
 
@@ -54,7 +54,7 @@ def restore() -> None:
             op.execute(_verbatim(f"{table} VALIDATE CONSTRAINT {name}"))
 
 
-def refuses_losses(bind: sa.Connection, condition: str) -> bool:
+def _refuses_losses(bind: sa.Connection, condition: str) -> bool:
     """Whether a check of this condition accepts a profit of zero, but not every loss."""
     return not _refuses(bind, condition, 0) and any(
         _refuses(bind, condition, loss) for loss in LOSSES

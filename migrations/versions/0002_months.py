@@ -31,7 +31,6 @@ def upgrade() -> None:
 
 def _adopt() -> None:
     adoption.take_in(baseline.METRICAS_MENSAIS, baseline.FEEDBACKS)
-    loss_checks.drop()  # before 0009 moves rows, which may have a loss
     adoption.add_index("metricas_mentorado_idx", "metricas_mensais", "mentorado_id")
     adoption.add_index("metricas_periodo_idx", "metricas_mensais", "ano, mes")
     had_rules = [table for table in TABLES if _has_rule(table)]

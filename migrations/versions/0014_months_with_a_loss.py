@@ -1,5 +1,6 @@
-"""A month may end with a loss, also in an adopted installation that refused that so far.
+"""A month may end with a loss, also in an installation that was adopted when it could not.
 
+Since then the adoption itself refuses check constraints that would refuse a loss (`row_checks.py`).
 The way back is part of giving the installation back (0002): rows with a loss may have to be moved
 or restored before, which the constraint would refuse.
 """
