@@ -126,8 +126,8 @@ class Guarantee:
             return self._see_through(work, identity.clerk_id, entry, now)
 
         ensured = told(entry.door, started, hear)
-        if ensured is not None:
-            self._publish(ensured.user)
+        # Also for a message that was known: an earlier try may have committed, its answer lost.
+        self.contexts.publish([identity.clerk_id])
         return ensured is not None
 
     def hear_of_departure(
@@ -141,7 +141,7 @@ class Guarantee:
             return depart(session, identity.clerk_id, entry=entry, now=now)
 
         changed = self._see_through(work, identity.clerk_id, entry, now)
-        self.contexts.publish(changed or [])
+        self.contexts.publish([identity.clerk_id, *(changed or ())])  # as above
         return changed is not None
 
     def _publish(self, user: UserRow) -> None:

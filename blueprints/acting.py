@@ -5,10 +5,12 @@ from typing import Any
 
 import structlog
 from flask import g
+from sqlalchemy.orm import Session
 
 from blueprints.retrying import run_with_retry
 from house import house
 from provisioning.audit import Entry
+from provisioning.repairs import UnknownMentoradoError
 
 log = structlog.get_logger(__name__)
 
@@ -26,8 +28,32 @@ def apply(
     Raises what the change raises, and ConflictError as `run_with_retry` does.
     """
     entry = admins_entry(reason)
-    concerned = run_with_retry(lambda session: change(session, *ids, entry=entry, **values))
-    make_known(change.__name__, concerned)
+    apply_work(change.__name__, lambda session: change(session, *ids, entry=entry, **values))
+
+
+def apply_work(action: str, work: Callable[[Session], Iterable[str]]) -> None:
+    """As `apply`, of work that returns the Clerk ids of the users whom it concerns.
+
+    The ids of every try count: a commit may have arrived although its answer was lost, and the next
+    try has nothing left to do, or nothing to do it to.
+    """
+    concerned: set[str] = set()
+    is_worked = False
+
+    def attempt(session: Session) -> None:
+        nonlocal is_worked
+        try:
+            concerned.update(work(session))
+        except UnknownMentoradoError:
+            if not is_worked:
+                raise  # else the try before has deleted it
+        is_worked = True
+
+    try:
+        run_with_retry(attempt)
+    finally:
+        house().guarantee.contexts.publish(concerned)
+    make_known(action, ())
 
 
 def make_known(action: str, clerk_ids: Iterable[str]) -> None:

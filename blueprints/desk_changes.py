@@ -7,7 +7,7 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
-from blueprints.acting import admins_entry, make_known
+from blueprints.acting import admins_entry, apply_work
 from blueprints.bodies import Because, checked
 from blueprints.desk_table import OFFERS, PERSON, PROFILE, Nothing, Offer, Told, journey_of
 from blueprints.desk_words import CONFLICTS, FIELDS, differences
@@ -130,12 +130,11 @@ def _done(matter: Matter) -> ResponseReturnValue:
         reason = checked(Because, {"reason": request.form.get("reason", "")}).reason
         proposal, entry = matter.proposal(told), admins_entry(reason)
         digest = request.form[MARK]
-        concerned = run_with_retry(lambda s: confirm(s, proposal, digest=digest, entry=entry))
+        apply_work(matter.key, lambda s: confirm(s, proposal, digest=digest, entry=entry))
     except ConflictError as err:
         return _shown(matter, request.form, CONFLICTS[err.kind])
     except (InvalidInputError, MentoradoExistsError) as err:
         return _form(matter, request.form, _errors(err))
-    make_known(matter.key, concerned)
     tell(matter.offer.done)
     return redirect(_afterwards(matter, told), code=303)
 

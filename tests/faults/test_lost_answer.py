@@ -95,3 +95,25 @@ def test_form_whose_commit_was_not_answered_acts_once(app: Served, relay: Relay,
     assert answer.status_code == 200
     assert eventually(lambda: count(url, REGISTERED) == 1)
     assert count(url, "SELECT count(*) FROM admin_jobs") == 1
+
+
+@pytest.mark.usefixtures("cached_admin")
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("DELETE", "/api/admin/mentorados/{profile}", None, "user_blocked"),
+        ("PATCH", "/api/admin/mentorados/{profile}", {"ativo": "nao"}, "mentorado_inactive"),
+        ("POST", "/api/admin/users/{user}/block", None, "user_blocked"),
+    ],
+)
+def test_denial_whose_commit_was_not_answered_holds_at_the_next_request(
+    app: Served, relay: Relay, method: str, path: str, body: object, status: str
+) -> None:
+    me = ask(app, BOB, "/api/auth/ensure").json()["mentorado"]
+    ask(app, BOB, "/api/auth/me", "GET")
+    path = path.format(profile=me["id"], user=me["user_id"])
+
+    answer = without_answer(relay, partial(ask, app, ADMIN, path, method, body))
+
+    assert answer.status_code in (200, 204)
+    assert ask(app, BOB, "/api/auth/me", "GET").json()["status"] == status
