@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, Row, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from dashboard.months import read_report
@@ -31,6 +33,8 @@ from provisioning.people import introduce
 from provisioning.registration import pre_register
 from provisioning.repairs import block, link, remove, unlink
 from provisioning.states import people
+
+log = structlog.get_logger(__name__)
 
 ENTRY = Entry("cli", "adoption-trial")
 WHOLE = Identity(
@@ -59,6 +63,7 @@ SEQUENCES = text("""
       JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE pg_has_role(c.relowner, 'USAGE') AND has_schema_privilege(n.oid, 'USAGE')
 """)
+BRIEFLY = text("SELECT set_config('lock_timeout', '200ms', true)")
 TRIGGERS = text("""
     SELECT tgrelid::regclass::text || '.' || tgname FROM pg_trigger
      WHERE NOT tgisinternal AND tgenabled <> 'D'
@@ -190,11 +195,18 @@ def try_out(connection: Connection) -> None:
 
 
 def _make_reversible(connection: Connection, sequence: Row[*tuple[Any, ...]]) -> None:
+    """Restart a sequence where it is, unless another session has just drawn from it."""
     name = sequence.name.replace(":", r"\:")
     state = connection.execute(text(f"SELECT last_value, is_called FROM {name}")).one()  # noqa: S608 - quoted
     upcoming = state.last_value + sequence.step * state.is_called
-    if sequence.smallest <= upcoming <= sequence.largest:
-        connection.execute(text(f"ALTER SEQUENCE {name} RESTART WITH {upcoming}"))
+    if not sequence.smallest <= upcoming <= sequence.largest:
+        return
+    try:
+        with connection.begin_nested():
+            connection.execute(BRIEFLY)
+            connection.execute(text(f"ALTER SEQUENCE {name} RESTART WITH {upcoming}"))
+    except OperationalError:
+        log.info("sequence_in_use", sequence=sequence.name)  # it may lose a number here
 
 
 def _first_failure(connection: Connection) -> tuple[str, str] | None:

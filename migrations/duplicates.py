@@ -273,10 +273,12 @@ def _move(child: Child) -> None:
               FROM (SELECT t.tableoid AS adoption_table, t.ctid AS adoption_place,
                            {child.any_of("loser_id")} AS adoption_loser,
                            {child.any_of("keeper_id")} AS adoption_keeper,
-                           jsonb_strip_nulls(jsonb_build_object({left})) AS was, {values}
+                           jsonb_strip_nulls(jsonb_build_object({left})) AS adoption_was,
+                           {values}
                       FROM {child.rows} t {child.losers} WHERE {child.is_concerned}) AS r
              WHERE {PLACE}
-            RETURNING r.adoption_loser, r.adoption_keeper, r.was, to_jsonb(t) AS is_now)
+            RETURNING r.adoption_loser, r.adoption_keeper, r.adoption_was AS was,
+                      to_jsonb(t) AS is_now)
         INSERT INTO archived_rows (reason, table_name, content, mentorado_id, kept_mentorado_id)
         SELECT '{MOVED}', :adoption_name, jsonb_build_object('was', was, 'row', (
                    SELECT jsonb_object_agg(f.key, f.value) FROM jsonb_each(is_now) f

@@ -139,6 +139,11 @@ def similar_tables(connection: Connection) -> list[str]:
 
 def find_problems(connection: Connection, later: Later) -> list[Problem]:
     """All that keeps this installation from being taken over; nothing is changed."""
+    taken = {row.relname: row.owner for row in connection.execute(RELATIONS)}
+    if later.tables <= set(taken):
+        what = "is missing or empty, but all tables of this program are there"
+        remedy = "restore it, or run flask db stamp with the revision that they are at"
+        return [Problem("alembic_version", None, what, remedy)]
     problems = [*_rights(connection), *_places(connection)]
     found = [table for name in NAMES if (table := read_table(connection, name))]
     kinds = {table.name: list(_kind(table)) for table in found}
@@ -148,7 +153,6 @@ def find_problems(connection: Connection, later: Later) -> list[Problem]:
     if tables:
         # What is found must still be so when it is changed.
         connection.execute(sa.text(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE"))
-    taken = {row.relname: row.owner for row in connection.execute(RELATIONS)}
     for expected in baseline.TABLES:
         if table := tables.get(expected.name):
             problems += [x for x in compare(expected, tables, set(taken)) if isinstance(x, Problem)]

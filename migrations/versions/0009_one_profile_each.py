@@ -5,6 +5,7 @@ from alembic import op
 
 from migrations import adoption, duplicates
 from migrations.baseline import ONE_EACH
+from migrations.referring import quoted, run
 
 revision = "0009"
 down_revision = "0008"
@@ -20,7 +21,7 @@ def upgrade() -> None:
         op.create_index(ONE_EACH, "mentorados", ["user_id"], unique=True)
     else:
         # The program knows a violation of this key by its name.
-        op.execute(f'ALTER INDEX "{theirs}" RENAME TO {ONE_EACH}')
+        run(f"ALTER INDEX {quoted(theirs)} RENAME TO {ONE_EACH}")
         adoption.note(one_each_was=theirs)
 
 
@@ -29,7 +30,7 @@ def downgrade() -> None:
         op.drop_table("adoptions")
         return
     if theirs := adoption.fact("one_each_was"):
-        op.execute(f'ALTER INDEX {ONE_EACH} RENAME TO "{theirs}"')
+        run(f"ALTER INDEX {ONE_EACH} RENAME TO {quoted(theirs)}")
     elif not adoption.fact("had_one_profile_each"):
         op.drop_index(ONE_EACH, "mentorados")
     duplicates.bring_back()

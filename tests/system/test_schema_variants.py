@@ -16,7 +16,7 @@ from extensions import db
 from identity.local import Person
 from migrations.comparison import Problem
 from migrations.inspection import Later, find_problems
-from tests.databases import app_on, opened
+from tests.databases import app_on, locking, opened
 from tests.system.adopted import NewDatabase, install, rows, scalars, schema
 from tests.system.schema_variants import ACCEPTED, REFUSED, REFUSED_IN_TRIAL, TOGETHER
 
@@ -264,6 +264,36 @@ def test_revision_of_another_program_is_named(runner: FlaskCliRunner, url: str) 
 
     assert done.exit_code == 1
     assert "alembic_version holds a revision that this version does not know" in done.output
+
+
+def test_database_of_our_own_without_its_revision_is_not_adopted(
+    app: Flask, runner: FlaskCliRunner, url: str
+) -> None:
+    runner.invoke(args=["adopt"])
+    change(url, "DROP TABLE alembic_version")
+
+    done = runner.invoke(args=["adopt"])
+
+    assert done.exit_code == 1
+    assert "alembic_version is missing or empty" in done.output
+
+
+def test_trial_takes_its_numbers_back(runner: FlaskCliRunner, url: str) -> None:
+    before = scalars(url, SEQUENCES)
+
+    runner.invoke(args=["adopt"])
+
+    assert set(before) <= set(scalars(url, SEQUENCES))
+
+
+def test_sequence_that_another_session_uses_is_not_waited_for(
+    runner: FlaskCliRunner, url: str
+) -> None:
+    change(url, "CREATE SEQUENCE de_outros")
+    with locking(url, "SELECT nextval('de_outros')"):
+        done = runner.invoke(args=["adopt"])
+
+    assert done.exit_code == 0, done.output
 
 
 @pytest.mark.parametrize(
