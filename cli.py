@@ -90,7 +90,8 @@ def _counted(sweeper: Sweeper, *, is_dry: bool) -> Counts:
         hint = f"if that has died, try again in {LEASE.total_seconds():.0f} s"
         raise click.ClickException(f"{reason}; {hint}") from err
     except SweepStoppedError as err:
-        raise click.ClickException(str(err)) from err
+        hint = "" if is_dry else "; a scheduler or the next flask sweep goes on with it"
+        raise click.ClickException(f"stopped{hint}") from err
     except (SQLAlchemyError, ProvisioningError, LeaseLostError) as err:
         raise click.ClickException(f"the sweep did not finish: {type(err).__name__}") from err
 

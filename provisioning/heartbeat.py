@@ -114,6 +114,9 @@ class Heartbeat:
             self._connection = session.connection().connection.driver_connection
             try:
                 yield session
+            except SQLAlchemyError:
+                self._refuse_if_over()  # that is why the statement was cancelled
+                raise
             finally:
                 self._connection = None
         self._worked_at = self._monotonic()
