@@ -127,6 +127,7 @@ class JobRunner:
             self._run_next(bounds, job_id)
         except (SQLAlchemyError, LeaseLostError) as err:
             log.info("job_left_to_background", job_id=str(job_id), reason=type(err).__name__)
+            self._keep_trying()
         self.wake()
 
     def run_pending(self) -> None:
@@ -143,8 +144,7 @@ class JobRunner:
         except Exception as err:  # whatever is wrong with one job, the thread has to go on
             is_ours = not isinstance(err, SQLAlchemyError | LeaseLostError)
             log.warning("job_put_off", reason=type(err).__name__, exc_info=err if is_ours else None)
-            # Until the lease of the job has surely ended: it may be that it could not be released.
-            self._retry_until = self.clock() + 2 * jobs.LEASE.total_seconds()
+            self._keep_trying()
 
     def _run_next(self, bounds: Bounds, job_id: uuid.UUID | None = None) -> bool:
         """Claim a job, or the one of that id, and run it; returns whether there was one."""
@@ -198,6 +198,10 @@ class JobRunner:
             size = min(size, suspects) or work.batch_size
             self.on_change(work.action, step.clerk_ids)
             is_last = step.is_last
+
+    def _keep_trying(self) -> None:
+        """Look again until the lease of a job has ended that could not be released."""
+        self._retry_until = self.clock() + 2 * jobs.LEASE.total_seconds()
 
     def _tidy_up(self) -> None:
         if self.clock() >= self._tidy_at:
