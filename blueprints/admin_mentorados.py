@@ -60,7 +60,7 @@ def list_all(asked: Search) -> Listed[MentoradoShape]:
 
 @admin_mentorados.post("")
 @admin_required
-@described("mentorado_exists")
+@described("conflict", "mentorado_exists")
 def register(wanted: Registration) -> tuple[MentoradoShape, Literal[200, 201]]:
     """Pre-register a mentee; 200 where their untouched automatic profile took the data over."""
     values: dict[str, Any] = wanted.model_dump(exclude_unset=True)
@@ -78,7 +78,7 @@ def register(wanted: Registration) -> tuple[MentoradoShape, Literal[200, 201]]:
 
 @admin_mentorados.patch(f"/<{ID}:mentorado_id>")
 @admin_required
-@described("mentorado_exists")
+@described("conflict", "mentorado_exists")
 def correct(mentorado_id: int, wanted: Correction) -> MentoradoShape:
     """Write into a profile; its person sees it at their next request."""
     changes = wanted.changes()
@@ -112,7 +112,7 @@ def link(mentorado_id: int, wanted: LinkRequest) -> Owned:
 
 @admin_mentorados.post(f"/<{ID}:mentorado_id>/unlink")
 @admin_required
-@described()
+@described("conflict")
 def unlink(mentorado_id: int, why: Because) -> Owned:
     """Take the profile out of its owner's hands."""
     apply(repairs.unlink, mentorado_id, now=house().now(), reason=why.reason)

@@ -78,7 +78,7 @@ def list_people(asked: PeopleSearch) -> Listed[PersonShape]:
 
 @admin_users.post(f"/<{ID}:user_id>/block")
 @admin_required
-@described()
+@described("conflict")
 def block(user_id: int, why: Because) -> Blocked:
     """Refuse this person from their next request on."""
     apply(repairs.block, user_id, now=house().now(), reason=why.reason)

@@ -44,7 +44,7 @@ class User(Model):
     # Incremented by triggers (migration 0012) with every change that concerns the user's request
     # context; a cached context of another version is invalid.
     context_version: Mapped[int] = mapped_column(
-        BigInteger, server_default=text("floor(extract(epoch from clock_timestamp()) * 1000)")
+        BigInteger, server_default=text("floor(extract(epoch from now()) * 1000)")
     )
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[CreatedAt]

@@ -14,7 +14,7 @@ down_revision = "0011"
 COLUMN = """
 ALTER TABLE users ADD COLUMN context_version bigint NOT NULL DEFAULT 1;
 ALTER TABLE users ALTER COLUMN context_version
-    SET DEFAULT floor(extract(epoch from clock_timestamp()) * 1000);
+    SET DEFAULT floor(extract(epoch from now()) * 1000);
 """
 USER_COLUMNS = (
     "name",

@@ -334,6 +334,7 @@ class Machine(RuleBasedStateMachine):
     ) -> None:
         """A user is active in both processes, is denied, and goes on looking."""
         self.come_again(who, 0)
+        self.changes_are_noted()  # who comes back without a profile is given one
         self.come_again(who, 1)
         self.keep_a_snapshot()
         self._deny(who, denial)
