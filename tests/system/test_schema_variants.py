@@ -246,6 +246,22 @@ def test_revision_of_another_program_is_named(runner: FlaskCliRunner, url: str) 
     assert "alembic_version holds a revision that this version does not know" in done.output
 
 
+def test_installation_in_a_schema_of_its_own_is_adopted(
+    new_database: NewDatabase, tmp_path: Path
+) -> None:
+    url = new_database(f"schema_{tmp_path.name}"[:60])
+    change(
+        url,
+        'CREATE SCHEMA "Escola Nova"',
+        f'ALTER DATABASE "{make_url(url).database}" SET search_path = "Escola Nova", public',
+    )
+    install(url)
+    with app_on(tmp_path, url) as app:
+        done = app.test_cli_runner().invoke(args=["adopt"])
+
+        assert (done.exit_code, use(app)) == (0, []), done.output
+
+
 def test_database_of_our_own_without_its_revision_is_not_adopted(
     app: Flask, runner: FlaskCliRunner, url: str
 ) -> None:
