@@ -4,191 +4,206 @@
 `REFUSED`: adoption names the table, the column or object, and what to do; nothing is written.
 """
 
+# Groups of differences that can be there at the same time, so that few databases show them all.
 ACCEPTED = {
-    # Columns that are missing and can be empty, or have a default.
-    "users.login_method missing": "ALTER TABLE users DROP COLUMN login_method",
-    "users.image_url missing": "ALTER TABLE users DROP COLUMN image_url",
-    "users.name missing": "ALTER TABLE users DROP COLUMN name",
-    "users.role missing": "ALTER TABLE users DROP COLUMN role; DROP TYPE role",
-    "users times missing": "ALTER TABLE users DROP COLUMN created_at, DROP COLUMN updated_at",
-    "users.last_signed_in missing": "ALTER TABLE users DROP COLUMN last_signed_in",
-    "mentorados.foto_url missing": "ALTER TABLE mentorados DROP COLUMN foto_url",
-    "mentorados.meta_stories missing": "ALTER TABLE mentorados DROP COLUMN meta_stories",
-    "mentorados goals missing": """ALTER TABLE mentorados DROP COLUMN meta_faturamento,
+    "columns missing": {
+        "users.login_method missing": "ALTER TABLE users DROP COLUMN login_method",
+        "users.image_url missing": "ALTER TABLE users DROP COLUMN image_url",
+        "users.name missing": "ALTER TABLE users DROP COLUMN name",
+        "users.role missing": "ALTER TABLE users DROP COLUMN role; DROP TYPE role",
+        "users times missing": "ALTER TABLE users DROP COLUMN created_at, DROP COLUMN updated_at",
+        "users.last_signed_in missing": "ALTER TABLE users DROP COLUMN last_signed_in",
+        "mentorados.foto_url missing": "ALTER TABLE mentorados DROP COLUMN foto_url",
+        "mentorados.meta_stories missing": "ALTER TABLE mentorados DROP COLUMN meta_stories",
+        "mentorados goals missing": """ALTER TABLE mentorados DROP COLUMN meta_faturamento,
         DROP COLUMN meta_leads, DROP COLUMN meta_procedimentos, DROP COLUMN meta_posts""",
-    "mentorados.ativo missing": """ALTER TABLE mentorados DROP COLUMN ativo; DROP TYPE ativo""",
-    "mentorados.onboarding_completed missing": """
+        "mentorados.ativo missing": """ALTER TABLE mentorados DROP COLUMN ativo; DROP TYPE ativo""",
+        "mentorados.onboarding_completed missing": """
         ALTER TABLE mentorados DROP COLUMN onboarding_completed""",
-    "mentorados.updated_at missing": "ALTER TABLE mentorados DROP COLUMN updated_at",
-    "metricas.observacoes missing": "ALTER TABLE metricas_mensais DROP COLUMN observacoes",
-    "metricas.stories missing": "ALTER TABLE metricas_mensais DROP COLUMN stories",
-    "metricas goals missing": """ALTER TABLE metricas_mensais DROP COLUMN meta_faturamento,
+        "mentorados.updated_at missing": "ALTER TABLE mentorados DROP COLUMN updated_at",
+        "metricas.observacoes missing": "ALTER TABLE metricas_mensais DROP COLUMN observacoes",
+        "metricas.stories missing": "ALTER TABLE metricas_mensais DROP COLUMN stories",
+        "metricas goals missing": """ALTER TABLE metricas_mensais DROP COLUMN meta_faturamento,
         DROP COLUMN meta_leads, DROP COLUMN meta_posts""",
-    "metricas.updated_at missing": "ALTER TABLE metricas_mensais DROP COLUMN updated_at",
-    "feedbacks.created_at missing": "ALTER TABLE feedbacks DROP COLUMN created_at",
-    # Tables that are missing.
-    "feedbacks missing": "DROP TABLE feedbacks",
-    "metricas_mensais missing": "DROP TABLE metricas_mensais",
-    "both month tables missing": "DROP TABLE feedbacks, metricas_mensais",
-    # Defaults.
-    "users.role without default": "ALTER TABLE users ALTER COLUMN role DROP DEFAULT",
-    "users.created_at without default": "ALTER TABLE users ALTER COLUMN created_at DROP DEFAULT",
-    "mentorados.meta_faturamento without default": """
+        "metricas.updated_at missing": "ALTER TABLE metricas_mensais DROP COLUMN updated_at",
+        "feedbacks.created_at missing": "ALTER TABLE feedbacks DROP COLUMN created_at",
+    },
+    "month tables missing": {
+        "both month tables missing": "DROP TABLE feedbacks, metricas_mensais",
+    },
+    "one table missing, defaults": {
+        "metricas_mensais missing": "DROP TABLE metricas_mensais",
+        "users.role without default": "ALTER TABLE users ALTER COLUMN role DROP DEFAULT",
+        "users.created_at without default": """
+        ALTER TABLE users ALTER COLUMN created_at DROP DEFAULT""",
+        "mentorados.meta_faturamento without default": """
         ALTER TABLE mentorados ALTER COLUMN meta_faturamento DROP DEFAULT""",
-    "mentorados.meta_leads without default": """
+        "mentorados.meta_leads without default": """
         ALTER TABLE mentorados ALTER COLUMN meta_leads DROP DEFAULT""",
-    "mentorados.ativo inactive by default": """
+        "mentorados.ativo inactive by default": """
         ALTER TABLE mentorados ALTER COLUMN ativo SET DEFAULT 'nao'""",
-    "metricas counts without default": """
+        "feedbacks.created_at by timezone()": """
+        ALTER TABLE feedbacks ALTER COLUMN created_at SET DEFAULT timezone('utc', now())""",
+        "sequence of smaller numbers": "ALTER SEQUENCE users_id_seq AS smallint",
+        "further columns": """
+        ALTER TABLE users ADD COLUMN apelido text, ADD COLUMN pontos int DEFAULT 3""",
+        "row-level security for others": """ALTER TABLE mentorados ENABLE ROW LEVEL SECURITY;
+        ALTER TABLE mentorados FORCE ROW LEVEL SECURITY""",
+        "a view of the tables": "CREATE VIEW nomes AS SELECT name, email FROM users",
+    },
+    "another table missing, nullable": {
+        "feedbacks missing": "DROP TABLE feedbacks",
+        "users.created_at with CURRENT_TIMESTAMP": """
+        ALTER TABLE users ALTER COLUMN created_at SET DEFAULT CURRENT_TIMESTAMP""",
+        "users times nullable": """ALTER TABLE users ALTER COLUMN created_at DROP NOT NULL,
+        ALTER COLUMN updated_at DROP NOT NULL, ALTER COLUMN last_signed_in DROP NOT NULL""",
+        "users.clerk_id nullable": "ALTER TABLE users ALTER COLUMN clerk_id DROP NOT NULL",
+        "users.role nullable": "ALTER TABLE users ALTER COLUMN role DROP NOT NULL",
+        "mentorados.nome_completo nullable": """
+        ALTER TABLE mentorados ALTER COLUMN nome_completo DROP NOT NULL""",
+        "mentorados.turma nullable": "ALTER TABLE mentorados ALTER COLUMN turma DROP NOT NULL",
+        "metricas counts without default": """
         ALTER TABLE metricas_mensais ALTER COLUMN faturamento DROP DEFAULT,
         ALTER COLUMN lucro DROP DEFAULT, ALTER COLUMN stories DROP DEFAULT""",
-    "feedbacks.created_at by timezone()": """
-        ALTER TABLE feedbacks ALTER COLUMN created_at SET DEFAULT timezone('utc', now())""",
-    "users.created_at with CURRENT_TIMESTAMP": """
-        ALTER TABLE users ALTER COLUMN created_at SET DEFAULT CURRENT_TIMESTAMP""",
-    # Nullability that the rows already keep.
-    "users times nullable": """ALTER TABLE users ALTER COLUMN created_at DROP NOT NULL,
-        ALTER COLUMN updated_at DROP NOT NULL, ALTER COLUMN last_signed_in DROP NOT NULL""",
-    "users.clerk_id nullable": "ALTER TABLE users ALTER COLUMN clerk_id DROP NOT NULL",
-    "users.role nullable": "ALTER TABLE users ALTER COLUMN role DROP NOT NULL",
-    "mentorados.nome_completo nullable": """
-        ALTER TABLE mentorados ALTER COLUMN nome_completo DROP NOT NULL""",
-    "mentorados.turma nullable": "ALTER TABLE mentorados ALTER COLUMN turma DROP NOT NULL",
-    "metricas.faturamento nullable": """
+        "metricas.faturamento nullable": """
         ALTER TABLE metricas_mensais ALTER COLUMN faturamento DROP NOT NULL""",
-    "metricas.mentorado_id nullable": """
+        "metricas.mentorado_id nullable": """
         ALTER TABLE metricas_mensais ALTER COLUMN mentorado_id DROP NOT NULL""",
-    "feedbacks texts nullable": """ALTER TABLE feedbacks ALTER COLUMN analise_mes DROP NOT NULL,
+        "profiles already unique": """DELETE FROM mentorados WHERE id IN (10, 12, 14);
+        CREATE UNIQUE INDEX mentorados_user_id_unique_idx ON mentorados (user_id)""",
+    },
+    "sequences": {
+        "users sequence behind": "ALTER SEQUENCE users_id_seq RESTART WITH 1",
+        "metricas sequence behind": "ALTER SEQUENCE metricas_mensais_id_seq RESTART WITH 1",
+        "feedbacks sequence behind": "ALTER SEQUENCE feedbacks_id_seq RESTART WITH 1",
+        "sequence that no column owns": "ALTER SEQUENCE mentorados_id_seq OWNED BY NONE;"
+        "ALTER SEQUENCE mentorados_id_seq RESTART WITH 10",
+        "feedbacks texts nullable": """ALTER TABLE feedbacks ALTER COLUMN analise_mes DROP NOT NULL,
         ALTER COLUMN sugestao_mentor DROP NOT NULL""",
-    # Sequences.
-    "users sequence behind": "ALTER SEQUENCE users_id_seq RESTART WITH 1",
-    "mentorados sequence behind": "ALTER SEQUENCE mentorados_id_seq RESTART WITH 10",
-    "metricas sequence behind": "ALTER SEQUENCE metricas_mensais_id_seq RESTART WITH 1",
-    "feedbacks sequence behind": "ALTER SEQUENCE feedbacks_id_seq RESTART WITH 1",
-    "sequence that no column owns": "ALTER SEQUENCE mentorados_id_seq OWNED BY NONE;"
-    "ALTER SEQUENCE mentorados_id_seq RESTART WITH 10",
-    "identity by default": """ALTER TABLE mentorados ALTER COLUMN id DROP DEFAULT;
+        "extra label that no row has": "ALTER TYPE role ADD VALUE 'superadmin'",
+        "extra class that no row has": "ALTER TYPE turma ADD VALUE 'ouro'",
+    },
+    "identities": {
+        "identity by default": """ALTER TABLE mentorados ALTER COLUMN id DROP DEFAULT;
         ALTER TABLE mentorados ALTER COLUMN id ADD GENERATED BY DEFAULT AS IDENTITY""",
-    "identity always, behind": """ALTER TABLE users ALTER COLUMN id DROP DEFAULT;
+        "identity always, behind": """ALTER TABLE users ALTER COLUMN id DROP DEFAULT;
         ALTER TABLE users ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (START WITH 2)""",
-    "one sequence for two tables": """
-        ALTER TABLE mentorados ALTER COLUMN id SET DEFAULT nextval('users_id_seq');
-        ALTER SEQUENCE users_id_seq RESTART WITH 4""",
-    # Uniqueness.
-    "users.clerk_id without unique key": """ALTER TABLE users DROP CONSTRAINT users_clerk_id_key;
-        DROP INDEX users_clerk_id_idx""",
-    "one of two unique keys of clerk_id": "DROP INDEX users_clerk_id_idx",
-    "metricas without unique key": "DROP INDEX metricas_mentorado_periodo_idx",
-    "metricas unique in another order": """DROP INDEX metricas_mentorado_periodo_idx;
-        CREATE UNIQUE INDEX por_periodo ON metricas_mensais (ano, mes, mentorado_id)""",
-    "feedbacks unique by constraint": """DROP INDEX feedbacks_mentorado_periodo_idx;
-        ALTER TABLE feedbacks ADD UNIQUE (mentorado_id, ano, mes)""",
-    "metricas unique including more": """DROP INDEX metricas_mentorado_periodo_idx;
+        "metricas unique including more": """DROP INDEX metricas_mentorado_periodo_idx;
         CREATE UNIQUE INDEX com_mais ON metricas_mensais (mentorado_id, ano, mes)
         INCLUDE (faturamento)""",
-    "profiles already unique": """DELETE FROM mentorados WHERE id IN (10, 12, 14);
-        CREATE UNIQUE INDEX mentorados_user_id_unique_idx ON mentorados (user_id)""",
-    "profiles unique under another name": """DELETE FROM mentorados WHERE id IN (10, 12, 14);
-        ALTER TABLE mentorados ADD UNIQUE (user_id)""",
-    "unique index that allows more": """
+        "feedbacks unique by constraint": """DROP INDEX feedbacks_mentorado_periodo_idx;
+        ALTER TABLE feedbacks ADD UNIQUE (mentorado_id, ano, mes)""",
+        "times with three digits": """ALTER TABLE users ALTER COLUMN created_at TYPE timestamp(3),
+        ALTER COLUMN updated_at TYPE timestamptz(3)""",
+    },
+    "keys": {
+        "one sequence for two tables": """
+        ALTER TABLE mentorados ALTER COLUMN id SET DEFAULT nextval('users_id_seq');
+        ALTER SEQUENCE users_id_seq RESTART WITH 4""",
+        "users.clerk_id without unique key": """
+        ALTER TABLE users DROP CONSTRAINT users_clerk_id_key;
+        DROP INDEX users_clerk_id_idx""",
+        "metricas without unique key": "DROP INDEX metricas_mentorado_periodo_idx",
+        "unique index that allows more": """
         CREATE UNIQUE INDEX a_mais ON metricas_mensais (mentorado_id, ano, mes, faturamento)""",
-    "unique column of theirs": "ALTER TABLE mentorados ADD COLUMN codigo varchar(8) UNIQUE",
-    "unique column of theirs with uuid": """
+        "unique column of theirs": "ALTER TABLE mentorados ADD COLUMN codigo varchar(8) UNIQUE",
+        "unique column of theirs with uuid": """
         ALTER TABLE mentorados ADD COLUMN publico uuid NOT NULL UNIQUE DEFAULT gen_random_uuid()""",
-    # Foreign keys.
-    "mentorados.user_id without foreign key": """
+        "unique index of theirs in lower case": """
+        ALTER TABLE mentorados ADD COLUMN apelido text;
+        CREATE UNIQUE INDEX um_apelido ON mentorados (lower(apelido))""",
+        "mentorados.user_id without foreign key": """
         ALTER TABLE mentorados DROP CONSTRAINT mentorados_user_id_fkey""",
-    "metricas without foreign key": """
+        "metricas without foreign key": """
         ALTER TABLE metricas_mensais DROP CONSTRAINT metricas_mensais_mentorado_id_fkey""",
-    "feedbacks foreign key not valid": """
+        "feedbacks foreign key not valid": """
         ALTER TABLE feedbacks DROP CONSTRAINT feedbacks_mentorado_id_fkey;
         ALTER TABLE feedbacks ADD FOREIGN KEY (mentorado_id) REFERENCES mentorados
         ON DELETE CASCADE NOT VALID""",
-    "deferrable foreign key": """
+        "longer varchar": "ALTER TABLE mentorados ALTER COLUMN nome_completo TYPE varchar(400)",
+        "small months and years": """ALTER TABLE metricas_mensais ALTER COLUMN mes TYPE smallint,
+        ALTER COLUMN ano TYPE smallint; ALTER TABLE feedbacks ALTER COLUMN mes TYPE smallint""",
+    },
+    "keys by other names": {
+        "mentorados sequence behind": "ALTER SEQUENCE mentorados_id_seq RESTART WITH 10",
+        "one of two unique keys of clerk_id": "DROP INDEX users_clerk_id_idx",
+        "metricas unique in another order": """DROP INDEX metricas_mentorado_periodo_idx;
+        CREATE UNIQUE INDEX por_periodo ON metricas_mensais (ano, mes, mentorado_id)""",
+        "profiles unique under another name": """DELETE FROM mentorados WHERE id IN (10, 12, 14);
+        ALTER TABLE mentorados ADD UNIQUE (user_id)""",
+        "deferrable foreign key": """
         ALTER TABLE metricas_mensais DROP CONSTRAINT metricas_mensais_mentorado_id_fkey;
         ALTER TABLE metricas_mensais ADD FOREIGN KEY (mentorado_id) REFERENCES mentorados
         ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED""",
-    "foreign key of another table to another column": """
+        "foreign key of another table to another column": """
         ALTER TABLE mentorados ADD COLUMN codigo varchar(8) UNIQUE;
         UPDATE mentorados SET codigo = 'M' || id;
         CREATE TABLE cartoes (id serial PRIMARY KEY, codigo varchar(8)
                               REFERENCES mentorados (codigo) ON DELETE CASCADE, nota text);
         INSERT INTO cartoes (codigo, nota)
         SELECT codigo, nome_completo FROM mentorados WHERE id IN (10, 11, 13)""",
-    # Types that hold all that we write.
-    "texts instead of varchar": """ALTER TABLE users ALTER COLUMN clerk_id TYPE text,
-        ALTER COLUMN email TYPE text, ALTER COLUMN login_method TYPE text;
-        ALTER TABLE mentorados ALTER COLUMN nome_completo TYPE text, ALTER COLUMN email TYPE text,
-        ALTER COLUMN foto_url TYPE text""",
-    "longer varchar": "ALTER TABLE mentorados ALTER COLUMN nome_completo TYPE varchar(400)",
-    "long enough limits": """ALTER TABLE users ALTER COLUMN name TYPE varchar(255),
-        ALTER COLUMN image_url TYPE varchar(500);
-        ALTER TABLE feedbacks ALTER COLUMN analise_mes TYPE varchar(5000)""",
-    "small months and years": """ALTER TABLE metricas_mensais ALTER COLUMN mes TYPE smallint,
-        ALTER COLUMN ano TYPE smallint; ALTER TABLE feedbacks ALTER COLUMN mes TYPE smallint""",
-    "times with time zone": """ALTER TABLE users ALTER COLUMN created_at TYPE timestamptz,
+        "times with time zone": """ALTER TABLE users ALTER COLUMN created_at TYPE timestamptz,
         ALTER COLUMN last_signed_in TYPE timestamptz""",
-    "times with three digits": """ALTER TABLE users ALTER COLUMN created_at TYPE timestamp(3),
-        ALTER COLUMN updated_at TYPE timestamptz(3)""",
-    "bigint ids": """ALTER TABLE users ALTER COLUMN id TYPE bigint;
+        "bigint ids": """ALTER TABLE users ALTER COLUMN id TYPE bigint;
         ALTER TABLE mentorados ALTER COLUMN id TYPE bigint, ALTER COLUMN user_id TYPE bigint;
         ALTER TABLE metricas_mensais ALTER COLUMN id TYPE bigint,
         ALTER COLUMN mentorado_id TYPE bigint""",
-    "bigint figures": """ALTER TABLE metricas_mensais ALTER COLUMN faturamento TYPE bigint,
+        "bigint figures": """ALTER TABLE metricas_mensais ALTER COLUMN faturamento TYPE bigint,
         ALTER COLUMN lucro TYPE bigint""",
-    # Further things of theirs that our writes do not meet.
-    "further columns": "ALTER TABLE users ADD COLUMN apelido text, ADD COLUMN pontos int DEFAULT 3",
-    "further NOT NULL column with default": """
+    },
+    "things of theirs": {
+        "texts instead of varchar": """ALTER TABLE users ALTER COLUMN clerk_id TYPE text,
+        ALTER COLUMN email TYPE text, ALTER COLUMN login_method TYPE text;
+        ALTER TABLE mentorados ALTER COLUMN nome_completo TYPE text, ALTER COLUMN email TYPE text,
+        ALTER COLUMN foto_url TYPE text""",
+        "further NOT NULL column with default": """
         ALTER TABLE mentorados ADD COLUMN origem text NOT NULL DEFAULT 'site'""",
-    "generated column of theirs": """
+        "generated column of theirs": """
         ALTER TABLE mentorados ADD COLUMN nome_maiusculo text
         GENERATED ALWAYS AS (upper(nome_completo)) STORED""",
-    "identity column of theirs": """
+        "identity column of theirs": """
         ALTER TABLE mentorados ADD COLUMN numero bigint GENERATED ALWAYS AS IDENTITY""",
-    "check that our writes keep": """
-        ALTER TABLE metricas_mensais ADD CHECK (faturamento >= 0), ADD CHECK (mes > 0);
-        ALTER TABLE users ADD CHECK (clerk_id <> '')""",
-    "our own check already there": """
+        "our own check already there": """
         ALTER TABLE metricas_mensais ADD CONSTRAINT metricas_mensais_mes_check
         CHECK (mes BETWEEN 1 AND 12)""",
-    "trigger that keeps updated_at": """
+        "trigger that keeps updated_at": """
         CREATE FUNCTION agora() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN NEW.updated_at := now(); RETURN NEW; END $$;
         CREATE TRIGGER agora BEFORE UPDATE ON mentorados
         FOR EACH ROW EXECUTE FUNCTION agora()""",
-    "trigger that writes a journal": """
+        "trigger that writes a journal": """
         CREATE TABLE diario (id serial PRIMARY KEY, tabela text, conteudo jsonb);
         CREATE FUNCTION anotar() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN INSERT INTO diario (tabela, conteudo) VALUES (TG_TABLE_NAME, to_jsonb(NEW));
            RETURN NEW; END $$;
         CREATE TRIGGER anotar AFTER INSERT OR UPDATE ON users
         FOR EACH ROW EXECUTE FUNCTION anotar()""",
-    "extra label that no row has": "ALTER TYPE role ADD VALUE 'superadmin'",
-    "extra class that no row has": "ALTER TYPE turma ADD VALUE 'ouro'",
-    "blank names": "UPDATE mentorados SET nome_completo = '  ' WHERE id = 11; "
-    "UPDATE users SET name = '' WHERE id = 1",
-    "loss in a month": "UPDATE metricas_mensais SET lucro = -4000 WHERE mentorado_id = 11",
-    "goal of zero": "UPDATE mentorados SET meta_faturamento = 0, meta_leads = NULL WHERE id = 11",
-    "a function of theirs named like ours": """
+        "a function of theirs named like ours": """
         CREATE FUNCTION normalized_address(address text, extra int) RETURNS text
         LANGUAGE sql AS $$ SELECT address $$""",
-    "another schema on the search path": """
+        "another schema on the search path": """
         CREATE SCHEMA outro; CREATE TABLE outro.users (id int, apelido text)""",
-    "row-level security for others": """ALTER TABLE mentorados ENABLE ROW LEVEL SECURITY;
-        ALTER TABLE mentorados FORCE ROW LEVEL SECURITY""",
-    "a view of the tables": "CREATE VIEW nomes AS SELECT name, email FROM users",
-    "unique index of theirs in lower case": """
-        ALTER TABLE mentorados ADD COLUMN apelido text;
-        CREATE UNIQUE INDEX um_apelido ON mentorados (lower(apelido))""",
-    "comments and statistics": """COMMENT ON COLUMN users.email IS 'e-mail';
+        "comments and statistics": """COMMENT ON COLUMN users.email IS 'e-mail';
         CREATE STATISTICS juntos ON ano, mes FROM metricas_mensais""",
-    "sequence of smaller numbers": "ALTER SEQUENCE users_id_seq AS smallint",
-    "no rows": "TRUNCATE users, mentorados, metricas_mensais, feedbacks CASCADE",
-    "many rows of a person": """
+        "blank names": "UPDATE mentorados SET nome_completo = '  ' WHERE id = 11; "
+        "UPDATE users SET name = '' WHERE id = 1",
+        "loss in a month": "UPDATE metricas_mensais SET lucro = -4000 WHERE mentorado_id = 11",
+        "goal of zero": """
+        UPDATE mentorados SET meta_faturamento = 0, meta_leads = NULL WHERE id = 11""",
+        "many rows of a person": """
         INSERT INTO metricas_mensais (mentorado_id, ano, mes)
         SELECT 11, 2000 + n / 12, mod(n, 12) + 1 FROM generate_series(0, 290) n""",
+    },
+    "no rows": {
+        "no rows": "TRUNCATE users, mentorados, metricas_mensais, feedbacks CASCADE",
+        "long enough limits": """ALTER TABLE users ALTER COLUMN name TYPE varchar(255),
+        ALTER COLUMN image_url TYPE varchar(500);
+        ALTER TABLE feedbacks ALTER COLUMN analise_mes TYPE varchar(5000)""",
+        "check that our writes keep": """
+        ALTER TABLE metricas_mensais ADD CHECK (faturamento >= 0), ADD CHECK (mes > 0);
+        ALTER TABLE users ADD CHECK (clerk_id <> '')""",
+    },
 }
-
 REFUSED = {
     # Missing, and nothing could stand there.
     "users.clerk_id missing": (
@@ -810,94 +825,4 @@ REFUSED_IN_TRIAL = {
         "CREATE RULE nada AS ON INSERT TO feedbacks DO INSTEAD NOTHING",
         "feedbacks",
     ),
-}
-
-# Accepted differences that can be there at the same time, so that few databases show them all.
-TOGETHER = {
-    "columns missing": [name for name in ACCEPTED if name.endswith(" missing")][:17],
-    "month tables missing": ["both month tables missing"],
-    "one table missing, defaults": [
-        "metricas_mensais missing",
-        "users.role without default",
-        "users.created_at without default",
-        "mentorados.meta_faturamento without default",
-        "mentorados.meta_leads without default",
-        "mentorados.ativo inactive by default",
-        "feedbacks.created_at by timezone()",
-        "sequence of smaller numbers",
-        "further columns",
-        "row-level security for others",
-        "a view of the tables",
-    ],
-    "another table missing, nullable": [
-        "feedbacks missing",
-        "users.created_at with CURRENT_TIMESTAMP",
-        "users times nullable",
-        "users.clerk_id nullable",
-        "users.role nullable",
-        "mentorados.nome_completo nullable",
-        "mentorados.turma nullable",
-        "metricas counts without default",
-        "metricas.faturamento nullable",
-        "metricas.mentorado_id nullable",
-        "profiles already unique",
-    ],
-    "sequences": [
-        "users sequence behind",
-        "metricas sequence behind",
-        "feedbacks sequence behind",
-        "sequence that no column owns",
-        "feedbacks texts nullable",
-        "extra label that no row has",
-        "extra class that no row has",
-    ],
-    "identities": [
-        "identity by default",
-        "identity always, behind",
-        "metricas unique including more",
-        "feedbacks unique by constraint",
-        "times with three digits",
-    ],
-    "keys": [
-        "one sequence for two tables",
-        "users.clerk_id without unique key",
-        "metricas without unique key",
-        "unique index that allows more",
-        "unique column of theirs",
-        "unique column of theirs with uuid",
-        "unique index of theirs in lower case",
-        "mentorados.user_id without foreign key",
-        "metricas without foreign key",
-        "feedbacks foreign key not valid",
-        "longer varchar",
-        "small months and years",
-    ],
-    "keys by other names": [
-        "mentorados sequence behind",
-        "one of two unique keys of clerk_id",
-        "metricas unique in another order",
-        "profiles unique under another name",
-        "deferrable foreign key",
-        "foreign key of another table to another column",
-        "times with time zone",
-        "bigint ids",
-        "bigint figures",
-    ],
-    "things of theirs": [
-        "texts instead of varchar",
-        "further NOT NULL column with default",
-        "generated column of theirs",
-        "identity column of theirs",
-        "our own check already there",
-        "trigger that keeps updated_at",
-        "trigger that writes a journal",
-        "a function of theirs named like ours",
-        "another schema on the search path",
-        "comments and statistics",
-        "blank names",
-        "loss in a month",
-        "goal of zero",
-        "many rows of a person",
-    ],
-    "no rows": ["no rows", "long enough limits", "check that our writes keep"],
 }
