@@ -43,7 +43,8 @@ def owner(session: Session, profile: Mentorado) -> int | None:
 
 
 def actions(session: Session) -> list[str]:
-    details = session.scalars(select(AuditEvent.details).where(AuditEvent.event == "admin_action"))
+    events = select(AuditEvent.details).where(AuditEvent.event == "admin_action")
+    details = session.scalars(events.order_by(AuditEvent.id))
     return [detail["action"] for detail in details if detail]
 
 
