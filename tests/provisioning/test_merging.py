@@ -16,7 +16,7 @@ from provisioning.moving import Journey, Prefer
 from provisioning.repairs import ConflictError, UnknownMentoradoError
 from tests.cast import ALICE, BOB, NOW
 
-BY_ADMIN = Entry("admin", "req-1", actor_id=2_000_000_000)
+BY_ADMIN = Entry("admin", "req-1", actor_id=1)
 FOREIGN = """
 CREATE TABLE "Diário" (
     id serial PRIMARY KEY, "Mentorado" integer NOT NULL REFERENCES mentorados ON DELETE CASCADE,

@@ -14,7 +14,7 @@ from provisioning.linking import Rules
 from provisioning.registration import MentoradoExistsError, Registered, pre_register
 from tests.cast import AT_THE_DOOR, NOW
 
-ADMIN = Entry("admin", "req-1", actor_id=2_000_000_000)
+ADMIN = Entry("admin", "req-1", actor_id=1)
 EVA: Mapping[str, object] = {"nome_completo": "Eva Melo", "email": "eva@example.com"}
 
 

@@ -178,7 +178,7 @@ def test_person_is_shown_with_reason_forecast_and_history(
             event="admin_action",
             entry="admin",
             user_id=bob.id,
-            actor_id=2_000_000_000,
+            actor_id=1,
             details={"action": "block", "reason": "Por engano"},
         )
     )
