@@ -18,7 +18,7 @@ from provisioning.linking import Rules
 from provisioning.repairs import ConflictError, UnknownMentoradoError, UnknownPersonError
 from tests.cast import ALICE, AT_THE_DOOR, BOB, NOW, identity
 
-ADMIN = Entry("admin", "req-1", actor_id=2_000_000_000)
+ADMIN = Entry("admin", "req-1", actor_id=1_999_999_999)  # no user of these tests
 NOBODY = 2_000_000_000
 
 
