@@ -1,4 +1,4 @@
-"""A pool whose connections open beside the requests: nobody's deadline ends an attempt to connect.
+"""A pool whose connections open beside the requests, whose deadlines do not end an attempt.
 
 To a far or slow server, connecting takes longer than a request may wait. SQLAlchemy's pool connects
 in the thread that asks, so that the attempt ends with the request, and the next one starts afresh:

@@ -96,7 +96,7 @@ class JobRunner:
     _retry_until: float = 0.0
 
     def start(self, app: Flask, *, polls: bool) -> None:
-        """Start the thread; `polls` lets it look by itself, for jobs that nobody here asked for."""
+        """Start the thread; `polls` lets it look by itself, for jobs of other processes."""
 
         def run() -> None:
             while not self._stopping.is_set():

@@ -32,7 +32,7 @@ def apply(
 
 
 def apply_work(action: str, work: Callable[[Session], Iterable[str]]) -> None:
-    """As `apply`, of work that returns the Clerk ids of the users whom it concerns.
+    """As `apply`, of work that returns the Clerk ids of the users that it concerns.
 
     The ids of every try count: a commit may have arrived although its answer was lost, and the next
     try has nothing left to do, or nothing to do it to.
@@ -53,13 +53,17 @@ def apply_work(action: str, work: Callable[[Session], Iterable[str]]) -> None:
         run_with_retry(attempt)
     finally:
         house().guarantee.contexts.publish(concerned)
-    make_known(action, ())
+    _finish(action)
 
 
 def make_known(action: str, clerk_ids: Iterable[str]) -> None:
     """After the commit: end the cached contexts of these users, and log the action."""
     house().guarantee.contexts.publish(clerk_ids)
-    house().gauges.renew()  # whoever repairs wants to see it on the desk
+    _finish(action)
+
+
+def _finish(action: str) -> None:
+    house().gauges.renew()  # the admin wants to see the effect on the overview
     note(action)
 
 

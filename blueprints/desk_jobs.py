@@ -37,7 +37,7 @@ KINDS = {JobKind.IMPORT: "Lista de mentorados", JobKind.GOALS: "Metas de todos"}
 @desk_jobs.get("")
 @admin_required
 def index() -> ResponseReturnValue:
-    """The latest jobs, newest first, whoever has asked for them."""
+    """The latest jobs of all admins, newest first."""
     return render_template("desk_jobs.html", jobs=_latest_jobs(), statuses=STATUSES, kinds=KINDS)
 
 

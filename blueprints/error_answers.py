@@ -15,7 +15,7 @@ from blueprints.answers import answer
 from blueprints.errors import DoorError, TooManyRequestsError, provisioning_code
 from identity.errors import InvalidSignatureError, KeysUnavailableError
 from provisioning.attempts import UnknownAttemptError
-from provisioning.errors import ProvisioningError, StaleDecisionError
+from provisioning.errors import ProvisioningError
 from provisioning.registration import MentoradoExistsError
 from provisioning.repairs import ConflictError, UnknownMentoradoError, UnknownPersonError
 from provisioning.retry import is_unavailable
@@ -38,7 +38,6 @@ PLAIN_CODES: dict[type[Exception], str] = {
     UnknownMentoradoError: "not_found",
     UnknownAttemptError: "not_found",
     ConflictError: "conflict",
-    StaleDecisionError: "conflict",
     ParseException: "invalid_input",  # a body in broken chunks, found out while it is read
     InvalidSignatureError: "invalid_signature",
 }

@@ -119,7 +119,7 @@ def find_holders(
 
     A profile without owner has its address. One with an owner has the address that its owner has
     proven, and the one that it carries itself, unless that is a copy of an address that its owner
-    has *not* proven: otherwise anybody could keep somebody else from being registered. The profile
+    has *not* proven: otherwise a user could keep another one from being registered. The profile
     whose id is `apart_from` does not count. A few statements, whatever the number of addresses;
     they lock nothing, except that `for_update` locks the profiles that may be taken over, whose
     addresses the caller has locked before.
@@ -150,8 +150,8 @@ def _holders(addresses: Sequence[Address]) -> CompoundSelect[Any]:
     """
     keys = _array(address.key for address in addresses)
     written = _array({text for address in addresses for text in (address.written, address.key)})
-    nobody = (cast(null(), Integer), cast(null(), Text), false(), false())
-    waiting = select(profile_key, Mentorado.id, *nobody).where(
+    no_owner = (cast(null(), Integer), cast(null(), Text), false(), false())
+    waiting = select(profile_key, Mentorado.id, *no_owner).where(
         Mentorado.user_id.is_(None), profile_key == any_(keys)
     )
     proven = (
@@ -177,7 +177,7 @@ def _candidate(found: Iterable[_Found]) -> _Found | None:
 
 
 def _holder(found: Iterable[_Found], untouched: set[int]) -> Holder | None:
-    """Choose whom to name: a profile that waits before one that has an owner, then the older."""
+    """Choose which profile to name: one that waits before one that has an owner, then the older."""
     first = min(found, key=lambda one: (not one.is_waiting, one.mentorado_id), default=None)
     if first is None:
         return None

@@ -63,7 +63,7 @@ class JobRequest:
 
     @property
     def digest(self) -> str:
-        """The same for the same request, whoever makes it for whatever reason."""
+        """The same for the same request, independent of the admin and the reason."""
         asked = json.dumps([self.kind, self.options], sort_keys=True)
         return hashlib.sha256(f"{asked}\n{self.content or ''}".encode()).hexdigest()
 

@@ -1,7 +1,7 @@
 """The life of a sweep run in the database: one at a time in the whole installation.
 
 A run has a lease, which its owner's heartbeat extends; the run of an owner without one is dead, and
-whoever wants to sweep abandons it. Leases are compared on the database's clock, because the hosts'
+the next process that wants to sweep abandons it. Leases are compared on the database's clock, because the hosts'
 own may disagree.
 """
 
@@ -127,7 +127,7 @@ def has_work(session: Session, interval: timedelta) -> bool:
 
 
 def take_queued(session: Session, *, owner: str, by_hand: bool = False) -> SweepRun | None:
-    """Make the queued run ours, if there is one and nobody was faster.
+    """Make the queued run ours, if there is one and no other process was faster.
 
     A command that takes a scheduler's run makes it its own: it leaves nothing out.
     """
@@ -180,7 +180,7 @@ def take_over(session: Session, *, owner: str) -> SweepRun | None:
 def abandon_dead(session: Session) -> SweepRun | None:
     """Mark the run of a dead owner abandoned and return it, if there is one.
 
-    A run whose row is locked is left for the next look, so that nobody waits: its owner is just
+    A run whose row is locked is left for the next look, so that no process waits: its owner is just
     writing, or has frozen and loses its locks soon (`connections.opening`).
     """
     free = select(SweepRun.id).where(*_IS_DEAD).with_for_update(skip_locked=True)
@@ -269,7 +269,7 @@ class Blocking:
 
 
 def blocking(session: Session) -> Blocking | None:
-    """The active run that nobody works on just now, if there is one."""
+    """The active run that no process works on just now, if there is one."""
     begun = func.coalesce(SweepRun.heartbeat_at, SweepRun.created_at)
     since = type_coerce(func.now() - begun, Interval)
     is_queued = SweepRun.status == SweepStatus.QUEUED

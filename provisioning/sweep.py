@@ -3,9 +3,9 @@
 Level-triggered: each run computes the difference anew and ends in the same guarantee as a login.
 Its order keeps newcomers from waiting for users who are slow or have failed before:
 
-1. Users for whom a profile plainly waits are linked in groups.
-2. Others for whom one waits are ensured one by one, for a moment only.
-3. Everybody else without profile gets one, a range of ids in one statement.
+1. Users with exactly one pre-registered profile are linked in groups.
+2. Other users with pre-registered profiles are ensured one by one, for a moment only.
+3. All other users without profile get one, a range of ids in one statement.
 4. The rest of 2 is ensured one by one, with 1 to 3 again every few seconds.
 5. Users with a failed attempt that is due are ensured one by one, for a limited time.
 6. Users of whom the identity provider has not told everything are asked about, for a limited time.
@@ -183,7 +183,7 @@ class Sweeper:
         self.show(work.counts)
 
     def show(self, counts: Counts) -> None:
-        """Show how far a run is to whoever watches it here."""
+        """Show how far a run is to the operator who watches it here."""
         if self.on_progress is not None:
             self.on_progress(counts)
 

@@ -1,7 +1,7 @@
 """Add users.context_version, which every change that concerns a user's request context increments.
 
 Triggers increment it in the transaction of the change, so that no program can forget to: neither a
-command, nor another host, nor somebody with psql.
+command, nor another host, nor a statement typed into psql.
 """
 
 from alembic import op
