@@ -1,8 +1,8 @@
 """The life of a sweep run in the database: one at a time in the whole installation.
 
 A run has a lease, which its owner's heartbeat extends; the run of an owner without one is dead, and
-the next process that wants to sweep abandons it. Leases are compared on the database's clock, because the hosts'
-own may disagree.
+the next process that wants to sweep abandons it. Leases are compared on the database's clock,
+because the hosts' own may disagree.
 """
 
 from collections.abc import Sequence
