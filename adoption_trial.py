@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from dashboard.months import read_report
+from dashboard.months import OwnProfile, read_report
 from dashboard.periods import Period
 from dashboard.reporting import FIGURES, Changes, reported_months, save_month
 from migrations.comparison import Problem
@@ -100,16 +100,16 @@ class Trial:
         """Months of nothing, of the largest numbers and of a loss."""
         for ano, number in ((2025, 0), (2026, 2_147_483_647), (2000, 1)):
             changes: Changes = {**dict.fromkeys(FIGURES, number), "observacoes": "x" * 5_000}
-            for mentorado_id in self._profiles():
-                save_month(self.session, mentorado_id, Period(ano, 1), changes, now=self.now)
-        for mentorado_id in self._profiles():
-            save_month(self.session, mentorado_id, MONTH, {"lucro": -1}, now=self.now)
-            if len(reported_months(self.session, mentorado_id, limit=9)) != 3:
+            for own in self._profiles():
+                save_month(self.session, own, Period(ano, 1), changes, now=self.now)
+        for own in self._profiles():
+            save_month(self.session, own, MONTH, {"lucro": -1}, now=self.now)
+            if len(reported_months(self.session, own, limit=9)) != 3:
                 raise UnexpectedError("reported months are not kept")
 
     def write_feedback(self) -> None:
         """A mentor's feedback, twice."""
-        mentorado_id, *_ = self._profiles()
+        mentorado_id, *_ = (own.id for own in self._profiles())
         month, seen = (MONTH.ano, MONTH.mes), dict.fromkeys(TEXTS, "")
         for words in (TEXTS, dict.fromkeys(TEXTS, "y")):
             mentoring.write_feedback(
@@ -125,7 +125,9 @@ class Trial:
         people(self.session, limit=FIRST)
         for profile in mentees(self.session, limit=FIRST):
             read_report(self.session, profile.id)
-            reported_months(self.session, profile.id, limit=FIRST)
+            if profile.user_id is not None:
+                own = OwnProfile(profile.id, profile.user_id)
+                reported_months(self.session, own, limit=FIRST)
 
     def administrate(self) -> None:
         """Register, correct, link, unlink, merge and delete profiles; block a person."""
@@ -137,7 +139,7 @@ class Trial:
             for name in names
         )
         edit(session, first, changes={"email": None, "ativo": "nao"}, entry=ENTRY, now=now)
-        whole, bare = self._profiles()
+        whole, bare = (own.id for own in self._profiles())
         users = [row.user.id for row in people(session, wanted=BARE.clerk_id, limit=1)]
         unlink(session, bare, entry=ENTRY, now=now)
         link(session, second, users[0], entry=ENTRY, now=now)
@@ -162,9 +164,9 @@ class Trial:
             rules=Rules(),
         )
 
-    def _profiles(self) -> list[int]:
-        found = (self._ensure(identity).mentorado for identity in (WHOLE, BARE))
-        return [profile.id for profile in found if profile is not None]
+    def _profiles(self) -> list[OwnProfile]:
+        found = [self._ensure(identity) for identity in (WHOLE, BARE)]
+        return [OwnProfile(e.mentorado.id, e.user.id) for e in found if e.mentorado is not None]
 
 
 STEPS: tuple[tuple[str, Callable[[Trial], None]], ...] = (

@@ -13,10 +13,10 @@ from blueprints.own import with_own_profile
 from blueprints.stance import mentorado_required
 from blueprints.toasts import tell
 from blueprints.words import month_name
+from dashboard.months import OwnProfile
 from dashboard.periods import EARLIEST_YEAR, Period, current_period
 from dashboard.reporting import reported_month, save_month
 from house import house
-from models import Mentorado
 
 metricas = Blueprint("metricas", __name__, url_prefix=f"/metricas/<{YEAR}:ano>/<{MONTH}:mes>")
 
@@ -61,8 +61,7 @@ def _changes() -> dict[str, int | str | None]:
 
 
 def _form(period: Period, errors: Errors = ()) -> str:
-    def read(session: Session, own: int) -> Shown:
-        session.get_one(Mentorado, own)  # one that has gone meanwhile is noticed before the work
+    def read(session: Session, own: OwnProfile) -> Shown:
         return Shown(
             reported_month(session, own, period), reported_month(session, own, period.previous)
         )

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from blueprints.acquainting import renew_context
 from blueprints.errors import ProfileRequiredError
 from dashboard import snapshot
+from dashboard.months import OwnProfile
 from dashboard.overview import Overview, read_overview
 from extensions import transaction
 from house import house
@@ -22,10 +23,11 @@ log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
 
 
-def with_own_profile(work: Callable[[Session, int], Result]) -> Result:
-    """Do the work in a transaction, with the id of the profile of the person at the gate.
+def with_own_profile(work: Callable[[Session, OwnProfile], Result]) -> Result:
+    """Do the work in a transaction, with the profile of the user who asks.
 
-    A profile that went away behind the cache's back is ensured anew instead of being missed. Raises
+    When the work raises NoResultFound, because the profile is gone or has got another owner since
+    the request context was cached, the profile is ensured anew and the work is done again. Raises
     ProfileRequiredError for one that has gone for good, and what the work raises.
     """
     try:
@@ -45,7 +47,9 @@ def own_overview() -> Overview:
     """
     now = house().now()
     try:
-        overview = with_own_profile(lambda s, own: read_overview(s, own, now=now))
+        overview = with_own_profile(
+            lambda s, own: read_overview(s, own.id, now=now, owner_id=own.user_id)
+        )
     except SQLAlchemyError as err:
         if not is_connection_lost(err):
             raise
@@ -54,9 +58,10 @@ def own_overview() -> Overview:
     return overview
 
 
-def _done(work: Callable[[Session, int], Result]) -> Result:
+def _done(work: Callable[[Session, OwnProfile], Result]) -> Result:
+    own = OwnProfile(g.context.mentorado["id"], g.context.user["id"])
     with transaction() as session:
-        return work(session, g.context.mentorado["id"])
+        return work(session, own)
 
 
 def _last_seen(err: SQLAlchemyError) -> Overview:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import Any
 
-from sqlalchemy import Select, bindparam, select, true
+from sqlalchemy import Integer, Select, bindparam, or_, select, true
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import LateralFromClause
@@ -60,15 +60,35 @@ class Report:
     feedback: MonthFeedback | None
 
 
-def read_report(session: Session, mentorado_id: int) -> Report:
+@dataclass(frozen=True, slots=True)
+class OwnProfile:
+    """The profile of the user who asks, and the user who must own it when it is read or written.
+
+    The request context that named the profile may be seconds old; an admin may have given the
+    profile to another user since.
+    """
+
+    id: int
+    user_id: int
+
+
+def check_owner(session: Session, own: OwnProfile, *, lock: bool = False) -> None:
+    """Raise NoResultFound unless the user owns the profile; with `lock` until the commit."""
+    profile = select(Mentorado.id).where(Mentorado.id == own.id, Mentorado.user_id == own.user_id)
+    # A key share lock: neither a deletion nor another owner comes in between.
+    session.scalars(profile.with_for_update(read=True, key_share=True) if lock else profile).one()
+
+
+def read_report(session: Session, mentorado_id: int, *, owner_id: int | None = None) -> Report:
     """Read a mentee's last twelve reported months, goals and the newest of the mentor's feedback,
     in one statement.
 
-    Raises NoResultFound for an id that is not there.
+    With `owner_id` the user of that id must own the profile. Raises NoResultFound for a profile
+    that does not exist or has another owner.
     """
-    rows = session.execute(REPORT, {"mentorado": mentorado_id}).all()
+    rows = session.execute(REPORT, {"mentorado": mentorado_id, "owner": owner_id}).all()
     if not rows:
-        raise NoResultFound(f"no mentorado {mentorado_id}")
+        raise NoResultFound(f"no mentorado {mentorado_id} of that owner")
     own = Goals(*(value or 0 for value in rows[0][OWN_GOALS]))
     months = (_month(row[MONTH], row[GOALS_OF_MONTH], own) for row in rows)
     feedback = MonthFeedback(*rows[0][FEEDBACK]) if rows[0][FEEDBACK][0] is not None else None
@@ -103,11 +123,13 @@ def _newest(
 def _report() -> Select[Any]:
     months = _newest(MetricaMensal, [*MONTH_COLUMNS, *GOAL_COLUMNS], WINDOW_MONTHS)
     feedback = _newest(Feedback, FEEDBACK_COLUMNS, 1)
+    owner = bindparam("owner", type_=Integer)
     return (
         select(*(Mentorado.__table__.c[name] for name in GOAL_COLUMNS), months, feedback)
         .outerjoin_from(Mentorado, months, true())
         .outerjoin(feedback, true())
         .where(Mentorado.id == bindparam("mentorado"))
+        .where(or_(owner.is_(None), Mentorado.user_id == owner))
     )
 
 

@@ -96,9 +96,11 @@ class OverviewShape(TypedDict):
     read_only: bool
 
 
-def read_overview(session: Session, mentorado_id: int, *, now: datetime) -> Overview:
-    """Read and compute one mentee's overview; raises NoResultFound for an unknown id."""
-    return compute_overview(read_report(session, mentorado_id), now=now)
+def read_overview(
+    session: Session, mentorado_id: int, *, now: datetime, owner_id: int | None = None
+) -> Overview:
+    """Read and compute one mentee's overview; raises as `read_report` does."""
+    return compute_overview(read_report(session, mentorado_id, owner_id=owner_id), now=now)
 
 
 def compute_overview(report: Report, *, now: datetime) -> Overview:

@@ -8,8 +8,9 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from dashboard.months import OwnProfile, check_owner
 from dashboard.periods import Period
-from models import Mentorado, MetricaMensal
+from models import MetricaMensal
 
 FIGURES = ("faturamento", "lucro", "posts_feed", "stories", "leads", "procedimentos")
 
@@ -33,21 +34,19 @@ class ReportedMonth:
 
 
 def save_month(
-    session: Session, mentorado_id: int, period: Period, changes: Changes, *, now: datetime
+    session: Session, own: OwnProfile, period: Period, changes: Changes, *, now: datetime
 ) -> ReportedMonth:
     """Write the given fields of a month and leave the others as they are.
 
     A month that was not there begins with zeros. One statement decides, so that simultaneous saves
     of different fields are all kept; of the same field the last one counts. Raises NoResultFound
-    for a mentorado that is not there (any longer).
+    for a profile that is gone or has got another owner.
     """
-    # Held until the commit, or a deletion in between would break the reference.
-    own = select(Mentorado.id).where(Mentorado.id == mentorado_id)
-    session.scalars(own.with_for_update(read=True, key_share=True)).one()
+    check_owner(session, own, lock=True)
     written = {**changes, "updated_at": now}
     row = session.scalars(
         insert(MetricaMensal)
-        .values(mentorado_id=mentorado_id, ano=period.ano, mes=period.mes, **written)
+        .values(mentorado_id=own.id, ano=period.ano, mes=period.mes, **written)
         .on_conflict_do_update(index_elements=["mentorado_id", "ano", "mes"], set_=written)
         .returning(MetricaMensal)
         .execution_options(populate_existing=True)
@@ -55,22 +54,24 @@ def save_month(
     return _reported(row)
 
 
-def reported_months(session: Session, mentorado_id: int, *, limit: int) -> list[ReportedMonth]:
-    """The newest months of a mentee, the newest first."""
+def reported_months(session: Session, own: OwnProfile, *, limit: int) -> list[ReportedMonth]:
+    """The newest months of a mentee, the newest first; raises NoResultFound as `save_month`."""
+    check_owner(session, own)
     rows = session.scalars(
         select(MetricaMensal)
-        .where(MetricaMensal.mentorado_id == mentorado_id)
+        .where(MetricaMensal.mentorado_id == own.id)
         .order_by(MetricaMensal.ano.desc(), MetricaMensal.mes.desc())
         .limit(limit)
     )
     return [_reported(row) for row in rows]
 
 
-def reported_month(session: Session, mentorado_id: int, period: Period) -> ReportedMonth | None:
-    """What a mentee has reported for that month, if anything."""
+def reported_month(session: Session, own: OwnProfile, period: Period) -> ReportedMonth | None:
+    """What a mentee has reported for that month, if anything; raises as `reported_months`."""
+    check_owner(session, own)
     row = session.scalars(
         select(MetricaMensal)
-        .where(MetricaMensal.mentorado_id == mentorado_id)
+        .where(MetricaMensal.mentorado_id == own.id)
         .where(MetricaMensal.ano == period.ano, MetricaMensal.mes == period.mes)
     ).one_or_none()
     return _reported(row) if row else None

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
+from dashboard.months import OwnProfile, read_report
 from dashboard.periods import Period
 from dashboard.reporting import (
     FIGURES,
@@ -45,14 +46,14 @@ def app(url: str, tmp_path: Path) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def bobs(app: Flask) -> int:
-    """The id of Bob's profile."""
+def bobs(app: Flask) -> OwnProfile:
+    """Bob's profile."""
     ensured = app.extensions[EXTENSION].guarantee.ensure(identity(BOB), entry=AT_THE_DOOR, now=NOW)
     assert ensured.mentorado is not None
-    return int(ensured.mentorado.id)
+    return OwnProfile(ensured.mentorado.id, ensured.user.id)
 
 
-def test_simultaneous_saves_of_different_fields_are_all_kept(app: Flask, bobs: int) -> None:
+def test_simultaneous_saves_of_different_fields_are_all_kept(app: Flask, bobs: OwnProfile) -> None:
     start = Barrier(len(FIGURES))
 
     def save(field: str) -> None:
@@ -72,31 +73,63 @@ def test_simultaneous_saves_of_different_fields_are_all_kept(app: Flask, bobs: i
 def test_month_that_is_saved_again_is_told_as_it_is_then(
     session: Session, alice: Mentorado
 ) -> None:
-    later = NOW + timedelta(hours=1)
-    save_month(session, alice.id, MARCH, {"lucro": 1}, now=NOW)
+    later, own = NOW + timedelta(hours=1), own_profile(alice)
+    save_month(session, own, MARCH, {"lucro": 1}, now=NOW)
     known = session.scalars(select(MetricaMensal)).one()  # what the session holds may be old
 
-    again = save_month(session, alice.id, MARCH, {"lucro": 2}, now=later)
+    again = save_month(session, own, MARCH, {"lucro": 2}, now=later)
 
     assert (again.lucro, again.updated_at, known.lucro) == (2, later, 2)
 
 
 def test_no_more_months_are_listed_than_asked_for(session: Session, alice: Mentorado) -> None:
+    own = own_profile(alice)
     for mes in (1, 2, 3):
-        save_month(session, alice.id, Period(2026, mes), {"lucro": 1}, now=NOW)
+        save_month(session, own, Period(2026, mes), {"lucro": 1}, now=NOW)
 
-    listed = reported_months(session, alice.id, limit=2)
+    listed = reported_months(session, own, limit=2)
 
     assert [month.mes for month in listed] == [3, 2]
 
 
+def test_month_of_a_profile_with_another_owner_is_refused(
+    session: Session, alice: Mentorado
+) -> None:
+    own = OwnProfile(alice.id, own_profile(alice).user_id + 1)
+
+    for work in (
+        lambda: save_month(session, own, MARCH, {"lucro": 1}, now=NOW),
+        lambda: reported_month(session, own, MARCH),
+        lambda: reported_months(session, own, limit=9),
+        lambda: read_report(session, own.id, owner_id=own.user_id),
+    ):
+        with pytest.raises(NoResultFound):
+            work()
+
+    assert session.scalars(select(MetricaMensal)).all() == []
+
+
+def test_month_waits_for_an_unlink_and_is_refused(app: Flask, bobs: OwnProfile, url: str) -> None:
+    def save() -> None:
+        with app.app_context(), transaction() as session:
+            save_month(session, bobs, MARCH, {"lucro": 1}, now=NOW)
+
+    with ThreadPoolExecutor(1) as pool, opened(url) as connection:
+        with connection.execution_options(isolation_level="READ COMMITTED").begin():
+            connection.exec_driver_sql("UPDATE mentorados SET user_id = NULL")
+            saved = pool.submit(save)
+            assert eventually(lambda: count(url, WAITING) == 1, seconds=2)
+        with pytest.raises(NoResultFound):
+            saved.result(timeout=10)
+
+
 def test_month_of_nobody_is_refused(session: Session) -> None:
     with pytest.raises(NoResultFound):
-        save_month(session, 2_147_483_647, MARCH, {"lucro": 1}, now=NOW)
+        save_month(session, OwnProfile(2_147_483_647, 1), MARCH, {"lucro": 1}, now=NOW)
 
 
 def test_profile_that_is_being_deleted_is_waited_for_and_missed(
-    app: Flask, bobs: int, url: str
+    app: Flask, bobs: OwnProfile, url: str
 ) -> None:
     def save() -> None:
         with app.app_context(), transaction() as session:
@@ -111,7 +144,9 @@ def test_profile_that_is_being_deleted_is_waited_for_and_missed(
             saved.result(timeout=10)
 
 
-def test_month_that_is_being_saved_holds_a_deletion_up(app: Flask, bobs: int, url: str) -> None:
+def test_month_that_is_being_saved_holds_a_deletion_up(
+    app: Flask, bobs: OwnProfile, url: str
+) -> None:
     def delete() -> None:
         with opened(url) as connection:
             connection.exec_driver_sql("DELETE FROM mentorados")
@@ -126,7 +161,9 @@ def test_month_that_is_being_saved_holds_a_deletion_up(app: Flask, bobs: int, ur
     assert count(url, "SELECT count(*) FROM metricas_mensais") == 0
 
 
-def test_profile_that_is_being_edited_holds_no_month_up(app: Flask, bobs: int, url: str) -> None:
+def test_profile_that_is_being_edited_holds_no_month_up(
+    app: Flask, bobs: OwnProfile, url: str
+) -> None:
     def save() -> ReportedMonth:
         with app.app_context(), transaction() as session:
             return save_month(session, bobs, MARCH, {"lucro": 7}, now=NOW)
@@ -136,3 +173,9 @@ def test_profile_that_is_being_edited_holds_no_month_up(app: Flask, bobs: int, u
         saved = pool.submit(save).result(timeout=5)
 
     assert saved.lucro == 7
+
+
+def own_profile(profile: Mentorado) -> OwnProfile:
+    """The profile with its owner."""
+    assert profile.user_id is not None
+    return OwnProfile(profile.id, profile.user_id)

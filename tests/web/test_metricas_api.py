@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
@@ -15,7 +15,7 @@ from dashboard.reporting import FIGURES
 from house import EXTENSION, House
 from identity.local import ADMIN_EMAIL, Person
 from models import Mentorado, MetricaMensal, User
-from tests.cast import ALICE, BOB, NOW
+from tests.cast import ALICE, BOB, CHARLIE, NOW
 from tests.fixtures import Sign
 
 MONTHS = "/api/mentorados/me/metricas"
@@ -288,6 +288,22 @@ def test_profile_that_went_away_meanwhile_is_made_anew_before_the_month_is_writt
 
     owner = session.scalars(select(MetricaMensal.mentorado_id)).one()
     assert (answer.status_code, owner != gone) == (200, True)
+
+
+def test_profile_that_got_another_owner_meanwhile_is_neither_written_nor_shown(
+    client: FlaskClient, sign: Sign, session: Session
+) -> None:
+    given = (client.get("/api/mentorados/me", headers=sign(BOB)).json or {})["id"]
+    client.get("/api/mentorados/me", headers=sign(CHARLIE))
+    charlie = session.scalars(select(User.id).where(User.clerk_id == CHARLIE.clerk_id)).one()
+    session.execute(delete(Mentorado).where(Mentorado.user_id == charlie))
+    session.execute(update(Mentorado).where(Mentorado.id == given).values(user_id=charlie))
+    session.commit()  # nothing is published: the request context of Bob stays in the cache
+
+    answer = client.put(MARCH, json={"lucro": 5}, headers=sign(BOB))
+
+    written = session.scalars(select(MetricaMensal.mentorado_id)).one()
+    assert (answer.status_code, written != given) == (200, True)
 
 
 def test_profile_that_went_away_with_its_person_is_told_by_the_cause(
