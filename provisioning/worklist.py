@@ -55,9 +55,9 @@ class Worklist:
     def ranges(self, pace: Pace) -> Iterator[Range]:
         """Ranges of user ids that together hold everybody, each as large as the pace then is."""
         after = 0
-        while people := self._read(difference.next_range, after, pace.size):
-            yield people
-            after = people[1]
+        while ids := self._read(difference.next_range, after, pace.size):
+            yield ids
+            after = ids[1]
 
     def once_failed(self) -> Iterator[str]:
         """Clerk ids of those whose profile is to be tried again, the longest untried first."""

@@ -23,9 +23,16 @@ from models import Mentorado, User
 from models.mentorado import Turma
 from models.user import Role
 from tests.cast import ALICE, CHARLIE
+from tests.crowding import Clock
 from tests.databases import UNLIMITED, opened
 from tests.fixtures import Browser, Sign
 from tests.serving import Postgres, Redis, start_redis
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that stands still until it is moved."""
+    return Clock()
 
 
 @pytest.fixture(scope="session")
