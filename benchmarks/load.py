@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import signal
 import subprocess
 import sys
 import tempfile
@@ -132,7 +131,7 @@ def crowded(
         yield locust
     finally:
         if locust.poll() is None:
-            locust.send_signal(signal.SIGINT)
+            locust.terminate()  # SIGINT is ignored by children of background shells
         locust.wait()
 
 

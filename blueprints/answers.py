@@ -23,7 +23,7 @@ WORTH_ANOTHER_TRY = {
     *("unauthenticated", "provisioning_unavailable", "database_unavailable", "internal"),
 }
 # The longest note twice, as typed and as seen, in characters of several bytes, percent-encoded.
-LARGEST_FORM_BYTES = 256 * 1024
+LARGEST_FORM_BYTES = 128 * 1024  # each of its fields costs time to decode
 MOST_FIELDS = 100  # no form of ours has more, and the page would grow with them
 ATTEMPTS = 3  # of the preparing page, after the request that has brought it
 ATTEMPT = "tentativa"  # counts them in the address, for browsers without JavaScript

@@ -54,6 +54,12 @@ class UnaddressedError(DoorError):
     code = "invalid_host"
 
 
+class HeadersTooLargeError(DoorError):
+    """The request's headers are larger than any browser sends them."""
+
+    code = "payload_too_large"
+
+
 class ForbiddenError(DoorError):
     """Signed in, but not allowed here."""
 

@@ -21,6 +21,7 @@ from blueprints.charging import charge, charge_address
 from blueprints.errors import (
     AccountDeletedError,
     ForbiddenError,
+    HeadersTooLargeError,
     ProfileRequiredError,
     SessionLoopError,
     UnaddressedError,
@@ -45,6 +46,7 @@ log = structlog.get_logger(__name__)
 
 REQUEST_SECONDS = 1.9  # whatever is slow, a coded answer comes within two (CONTRACT section 8)
 HOPELESS = (SessionLoopError, AccountDeletedError)  # signing in again would only come back here
+LARGEST_HEADERS = 64 * 1024  # characters, of all headers; one alone may have half of it
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -53,6 +55,7 @@ def admit() -> ResponseReturnValue | None:
     deadlines.begin(REQUEST_SECONDS)
     g.request_id = _request_id()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
+    _check_header_size()
     if not is_addressed():
         raise UnaddressedError("no server has such a name")
     if request.endpoint is None:
@@ -154,6 +157,13 @@ def _without_final_slash() -> ResponseReturnValue | None:
         return None
     query = request.query_string.decode("ascii", "ignore")
     return redirect(f"{path}?{query}" if query else path, code=308)
+
+
+def _check_header_size() -> None:
+    """Refuse headers that are too large in sum; a hundred Cookie headers arrive joined into one."""
+    sizes = (len(value) for name, value in request.environ.items() if name.startswith("HTTP_"))
+    if sum(sizes) > LARGEST_HEADERS:
+        raise HeadersTooLargeError("the headers are too large in sum")
 
 
 def _check_body_type() -> None:

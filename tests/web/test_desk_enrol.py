@@ -11,6 +11,8 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
+from blueprints.answers import LARGEST_FORM_BYTES
+from blueprints.desk_enrol import LARGEST_LIST_BYTES
 from house import House
 from models import AdminJob, AuditEvent, Mentorado
 from models.mentorado import Turma
@@ -295,8 +297,16 @@ def test_what_is_no_list_is_asked_for_again(
     assert message in answer.get_data(as_text=True)
 
 
-def test_list_beyond_all_measure_is_refused(desk: FlaskClient) -> None:
-    answer = desk.post(NEW, data={"lista": "x" * 5_000_000}, headers=OURS)
+def test_larger_file_than_a_list_needs_is_refused(desk: FlaskClient) -> None:
+    body, kind = b"x" * (LARGEST_LIST_BYTES + 1), "multipart/form-data; boundary=b"
+
+    answer = desk.post(NEW, data=body, content_type=kind, headers=OURS)
+
+    assert answer.status_code == 413
+
+
+def test_larger_list_in_a_form_that_is_no_file_is_refused(desk: FlaskClient) -> None:
+    answer = desk.post(NEW, data={"lista": "x" * (LARGEST_FORM_BYTES + 1)}, headers=OURS)
 
     assert answer.status_code == 413
 

@@ -266,3 +266,14 @@ def test_only_the_invited_enter_where_only_they_may(
 
     assert (stranger.status_code, code_of(stranger)) == (403, "not_invited")
     assert (expected.status_code, (expected.json or {})["nome_completo"]) == (200, "Bob")
+
+
+@pytest.mark.parametrize("header", ["HTTP_COOKIE", "HTTP_X_ANYTHING"])
+@pytest.mark.parametrize("path", ["/dashboard", "/api/auth/me", "/healthz", "/nowhere"])
+def test_headers_that_are_too_large_in_sum_are_refused(app: Flask, path: str, header: str) -> None:
+    """A server joins up to a hundred headers of one name; decoding the sum cost half a second."""
+    client = app.test_client(use_cookies=False)
+
+    answer = client.get(path, environ_overrides={header: "a=b; " * 20_000})
+
+    assert answer.status_code == 413
