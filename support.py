@@ -130,7 +130,7 @@ def _account(named: str, *, needs_proof: bool = False) -> Iterator[tuple[Session
     """
     is_address = "@" in named
     if is_address and (fault := find_fault(named)):
-        raise click.BadParameter(f"the address {fault}", param_hint="EMAIL")
+        raise click.ClickException(f"the address {fault}")
     try:
         with background_transaction() as session:
             user = _only(roles.accounts(session, named.strip(WHITE_SPACE)), named)
