@@ -17,6 +17,7 @@ from sqlalchemy import (
     false,
     func,
     literal,
+    not_,
     null,
     or_,
     select,
@@ -162,7 +163,13 @@ def _holders(addresses: Sequence[Address]) -> CompoundSelect[Any]:
     carried = (
         select(profile_key, Mentorado.id, User.id, User.clerk_id, false(), IS_UNEDITED)
         .join(User, User.id == Mentorado.user_id)
-        .where(Mentorado.email == any_(cast(written, ARRAY(String))))
+        .where(
+            or_(
+                and_(Mentorado.user_id.is_not(None), not_(IS_UNEDITED), profile_key == any_(keys)),
+                # A copy of the owner's address: no index has its key.
+                Mentorado.email == any_(cast(written, ARRAY(String))),
+            )
+        )
         .where(or_(User.email_verified, user_key != profile_key, User.email.is_(None)))
     )
     return union_all(waiting, proven, carried)

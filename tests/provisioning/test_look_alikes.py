@@ -224,6 +224,20 @@ def test_registration_of_another_spelling_exists(
 
 
 @spellings
+def test_registration_of_an_address_that_an_owned_profile_carries_exists(
+    session: Session, registered: str, verified: str
+) -> None:
+    owner = known(session, "owner@example.com")
+    profile = wait_for(session, registered)
+    profile.user_id = owner.id
+    session.commit()
+
+    with pytest.raises(MentoradoExistsError) as caught:
+        pre_register(session, {"nome_completo": "Ana", "email": verified}, entry=ADMIN, now=NOW)
+    assert caught.value.mentorado_id == profile.id
+
+
+@spellings
 def test_correction_to_another_spelling_of_a_taken_address_is_refused(
     session: Session, registered: str, verified: str
 ) -> None:
