@@ -111,9 +111,14 @@ def find_fault(text: str) -> AddressFault | None:
     return next(filter(None, faults), _fault_of_domain(domain))
 
 
+def lower_ascii(text: str) -> str:
+    """Return the text with ASCII letters in lower case, and all others as they are."""
+    return text.translate(TO_LOWER)
+
+
 def _composed(part: str) -> str:
     composed = unicodedata.normalize("NFC", part) if _is_settled(part) else part
-    return composed.translate(TO_LOWER)
+    return lower_ascii(composed)
 
 
 def _is_settled(text: str) -> bool:

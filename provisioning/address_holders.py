@@ -25,8 +25,9 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from core.email_address import lower_ascii, normalize_address
 from models import Mentorado, User
 from provisioning.references import referenced_among
 from provisioning.waiting import ADDRESS_LOCKS
@@ -75,6 +76,16 @@ class _Found:
     @property
     def is_waiting(self) -> bool:
         return self.user_id is None
+
+
+def address_matches(column: InstrumentedAttribute[str | None], wanted: str) -> ColumnElement[bool]:
+    """Whether an address has a text in it, in any case of ASCII letters, or is the same address.
+
+    For people who search: no locale makes one address of look-alikes, and other spellings of a
+    domain are found.
+    """
+    has_it = func.lower(column.collate("C")).contains(lower_ascii(wanted), autoescape=True)
+    return or_(has_it, func.normalized_address(column) == normalize_address(wanted))
 
 
 def addresses_of(session: Session, written: Sequence[str]) -> list[Address]:

@@ -1,16 +1,10 @@
 """A verified look-alike of an address finds, links and is nothing; another spelling is the same."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from flask import Flask
-from flask_migrate import upgrade
-from sqlalchemy import make_url, select, text
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from blueprints.csv_lists import read_list
-from extensions import background_transaction
 from house import House
 from models import Mentorado, User
 from models.mentorado import Turma
@@ -26,9 +20,9 @@ from provisioning.registration import MentoradoExistsError, pre_register, regist
 from provisioning.together import link_together
 from scheduler import build_sweeper
 from tests.cast import AT_THE_DOOR, NOW
-from tests.databases import app_on, opened
 
-# Of each pair the first is registered, the second is what another user has verified.
+# Of each pair the first is registered, the second is what another user has verified. The locale of
+# the tests' databases makes ASCII letters of İ and of the Kelvin sign.
 LOOK_ALIKES = [
     ("ana@github.com", "ana@gİthub.com"),
     ("ana@github.com", "ana@gıthub.com"),
@@ -54,19 +48,6 @@ SPELLINGS = [
 look_alikes = pytest.mark.parametrize(("registered", "verified"), LOOK_ALIKES, ids=ascii)
 spellings = pytest.mark.parametrize(("registered", "verified"), SPELLINGS, ids=ascii)
 ADMIN = Entry("admin", "req-1")
-
-
-@pytest.fixture
-def lowering(server_url: str, tmp_path: Path) -> Iterator[Flask]:
-    """An app on a database whose locale makes ASCII letters of others: lower('İ') is 'i'."""
-    name = f"lowering_{tmp_path.name}"
-    locale = "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'"
-    with opened(server_url) as connection:
-        connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE template0 {locale}'))
-    url = make_url(server_url).set(database=name).render_as_string(hide_password=False)
-    with app_on(tmp_path, url) as app:
-        upgrade()
-        yield app
 
 
 def wait_for(session: Session, address: str) -> Mentorado:
@@ -103,22 +84,6 @@ def test_login_leaves_the_profile_of_another_address(
 
     assert ensured(session, verified) is Outcome.CREATED
     assert owner_of(session, profile) is None
-
-
-@pytest.mark.parametrize(
-    ("registered", "verified"),
-    [("ana@github.com", "ana@gİthub.com"), ("kate@x.com", "\u212aate@x.com")],
-    ids=ascii,
-)
-def test_locale_whose_lower_case_is_ascii_changes_nothing(
-    lowering: Flask, registered: str, verified: str
-) -> None:
-    with background_transaction() as session:
-        profile = wait_for(session, registered)
-        outcome = ensured(session, verified)
-        owner = owner_of(session, profile)
-
-    assert (outcome, owner) == (Outcome.CREATED, None)
 
 
 @spellings
