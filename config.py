@@ -44,7 +44,7 @@ def _split(value: object) -> object:
 def _addresses(value: object) -> object:
     """Read a comma list of e-mail addresses into the keys by which they are compared.
 
-    Raises ValueError for one that nobody can prove; the message names the character to blame.
+    Raises ValueError for one that cannot be verified; the message names the character.
     """
     if not isinstance(value, str):
         return value

@@ -131,6 +131,8 @@ def _account(named: str, *, needs_proof: bool = False) -> Iterator[tuple[Session
     is_address = "@" in named
     if is_address and (fault := find_fault(named)):
         raise click.ClickException(f"the address {fault}")
+    if not named.isprintable():
+        raise click.ClickException("that is neither an address nor an id")
     try:
         with background_transaction() as session:
             user = _only(roles.accounts(session, named.strip(WHITE_SPACE)), named)

@@ -197,9 +197,9 @@ def checked(model: type[Model], content: object, manner: str | None = None) -> M
         ) from err
 
 
-def _message(kind: str, bounds: Mapping[str, Any]) -> str:
-    told = {n: _numeral(b) if isinstance(b, int) else b for n, b in bounds.items()}
-    return MESSAGES.get(kind, "Valor inválido.").format(**told)
+def _message(kind: str, context: Mapping[str, Any]) -> str:
+    values = {n: _numeral(v) if isinstance(v, int) else v for n, v in context.items()}
+    return MESSAGES.get(kind, "Valor inválido.").format(**values)
 
 
 def _numeral(number: int) -> str:

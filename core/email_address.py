@@ -1,4 +1,4 @@
-"""E-mail addresses: which two are one, and which of them can belong to a mailbox at all."""
+"""E-mail addresses: which two are one, and which cannot be verified."""
 
 import enum
 import re
@@ -39,7 +39,7 @@ INVISIBLE = re.compile(
 
 
 class FaultKind(enum.StrEnum):
-    """Why no mailbox can have an address; the value completes a sentence about it."""
+    """Why an address cannot be verified; the value completes a sentence about it."""
 
     INCOMPLETE = "is not an e-mail address"
     TOO_LONG = "is longer than 320 characters"
@@ -55,14 +55,14 @@ class FaultKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AddressFault:
-    """What is wrong with an address, and the character that is to blame, if it is one."""
+    """What is wrong with an address, and the first wrong character, blank if it is not one."""
 
     kind: FaultKind
     character: str = ""
 
     @property
     def code_point(self) -> str:
-        """The character as U+200B, blank where there is none to blame."""
+        """The character as U+200B, blank if there is none."""
         return code_point(self.character) if self.character else ""
 
     def __str__(self) -> str:
@@ -71,7 +71,7 @@ class AddressFault:
 
 
 def code_point(character: str) -> str:
-    """Return the notation of a character that everybody can read, as U+200B."""
+    """Return the code point of a character in Unicode's notation, as U+200B."""
     return f"U+{ord(character):04X}"
 
 
@@ -95,7 +95,7 @@ def normalize_address(text: str) -> str | None:
 
 
 def find_fault(text: str) -> AddressFault | None:
-    """Return why nobody can prove that this address is theirs; None for one that may be proven.
+    """Return why an address cannot be verified by any user; None if it can.
 
     White space around it does not count.
     """

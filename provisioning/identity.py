@@ -85,7 +85,7 @@ def fold_name(value: str) -> str:
 
 
 def clean_email(value: object) -> str | None:
-    """The address as given, or None for one that nobody can prove: a mended one is another's."""
+    """The address as given, or None if it cannot be verified: corrected, it may be another's."""
     text = value.strip(WHITE_SPACE) if isinstance(value, str) else ""
     return None if find_fault(text) else text
 

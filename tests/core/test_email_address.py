@@ -1,4 +1,4 @@
-"""Which addresses are one, in Python and in SQL alike, and which nobody can prove."""
+"""Which addresses are one, in Python and in SQL alike, and which cannot be verified."""
 
 from collections.abc import Iterator, Sequence
 
@@ -245,7 +245,7 @@ def test_tables_are_those_of_the_installed_idna() -> None:
     ],
     ids=ascii,
 )
-def test_address_that_may_be_proven_has_no_fault(address: str) -> None:
+def test_address_that_can_be_verified_has_no_fault(address: str) -> None:
     assert find_fault(address) is None
 
 
@@ -308,7 +308,7 @@ def test_address_that_may_be_proven_has_no_fault(address: str) -> None:
     ],
     ids=ascii,
 )
-def test_address_that_nobody_can_prove_has_a_named_fault(
+def test_address_that_cannot_be_verified_has_a_named_fault(
     address: str, kind: FaultKind, code_point: str
 ) -> None:
     fault = find_fault(address)

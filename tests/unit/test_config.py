@@ -272,7 +272,7 @@ def test_admin_addresses_are_the_keys_by_which_they_are_compared() -> None:
     ],
     ids=ascii,
 )
-def test_admin_address_that_nobody_can_prove_stops_the_start(addresses: str, reason: str) -> None:
+def test_admin_address_that_cannot_be_verified_stops_the_start(addresses: str, reason: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(ADMIN_EMAILS=addresses)
 

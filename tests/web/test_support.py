@@ -95,7 +95,9 @@ def roles(session: Session) -> list[str]:
 
 
 @pytest.mark.parametrize("command", ["grant", "revoke"])
-def test_address_of_no_account_is_told_in_one_line(runner: FlaskCliRunner, command: str) -> None:
+def test_address_of_no_account_is_an_error_of_one_line(
+    runner: FlaskCliRunner, command: str
+) -> None:
     result = runner.invoke(args=["admin", command, "nobody@example.com"])
 
     assert (result.exit_code, result.output.count("\n")) == (1, 1)
@@ -175,7 +177,7 @@ def test_look_alike_is_granted_nothing(
     [("a\u200b@x.com", "U+200B"), ("a@x.com;", "U+003B"), ("<a@x.com>", "U+003C")],
     ids=ascii,
 )
-def test_address_that_nobody_can_prove_is_refused_by_its_character(
+def test_address_that_cannot_be_verified_is_refused_by_its_character(
     runner: FlaskCliRunner, command: str, address: str, code_point: str
 ) -> None:
     result = runner.invoke(args=["admin", command, address])
@@ -184,7 +186,13 @@ def test_address_that_nobody_can_prove_is_refused_by_its_character(
     assert code_point in result.output
 
 
-def test_revoked_admin_of_the_list_is_told_so(tmp_path: Path, url: str) -> None:
+def test_what_is_neither_an_address_nor_an_id_is_one_line_of_error(runner: FlaskCliRunner) -> None:
+    result = runner.invoke(args=["admin", "grant", "user\udcff"])
+
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+
+
+def test_revoke_warns_where_the_address_is_listed(tmp_path: Path, url: str) -> None:
     listed = normalize_address("Ana@Bücher.de")
     with app_on(tmp_path, url, admin_emails=frozenset([listed])) as app:
         with background_transaction() as session:

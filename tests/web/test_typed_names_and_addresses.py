@@ -165,7 +165,7 @@ def test_control_character_in_a_name_is_refused_by_its_name(
 @pytest.mark.parametrize(
     "name", ["", " \u00a0", "\u200b\ufeff", "\u3164", "N" * 256, " " * 1_001 + "Eva"], ids=len
 )
-def test_name_that_nobody_can_read_is_refused(
+def test_name_without_visible_characters_or_too_long_is_refused(
     client: FlaskClient, admin: dict[str, str], name: str
 ) -> None:
     answer = client.post(API, headers=admin, json={"nome_completo": name})
@@ -174,7 +174,7 @@ def test_name_that_nobody_can_read_is_refused(
 
 
 @pytest.mark.parametrize("address", [address for address, _ in FAULTS], ids=ascii)
-def test_token_with_an_address_that_nobody_can_prove_has_no_address(
+def test_unverifiable_address_of_a_token_counts_as_no_address(
     client: FlaskClient, session: Session, sign: Sign, address: str
 ) -> None:
     person = Person(BOB.clerk_id, BOB.name, address, email_verified=True)
