@@ -20,9 +20,10 @@ from pydantic import (
     model_validator,
 )
 
+from core.email_address import find_fault, normalize_address
+
 PROJECT = Path(__file__).resolve().parent
 WEB, REDIS = ("https", "http"), ("redis", "rediss", "unix")
-ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
 CLERK_SECRET_KEY = re.compile(r"sk_(test|live)_[\x21-\x7e]+")
 LOOPBACK = re.compile(r"unix:.*|(127(\.\d+){3}|localhost|\[::1\]):\d+")
 LAST_PORT = 65_535
@@ -34,18 +35,26 @@ class ConfigError(Exception):
 
 
 def _split(value: object) -> object:
-    """Read a comma list: trimmed, lower case (addresses and origins ignore it), blanks dropped."""
+    """Read a comma list: trimmed, lower case, blanks dropped."""
     if not isinstance(value, str):
         return value
     return frozenset(part.strip().lower() for part in value.split(",") if part.strip())
 
 
 def _addresses(value: object) -> object:
-    """Read a comma list of e-mail addresses."""
-    found = _split(value)
-    if isinstance(found, frozenset) and not all(ADDRESS.fullmatch(each) for each in found):
-        raise ValueError("must be a comma list of e-mail addresses")
-    return found
+    """Read a comma list of e-mail addresses into the keys by which they are compared.
+
+    Raises ValueError for one that cannot be verified; the message names the character.
+    """
+    if not isinstance(value, str):
+        return value
+    given = [part for part in value.split(",") if part.strip()]
+    for number, address in enumerate(given, start=1):
+        if fault := find_fault(address):
+            raise ValueError(
+                f"must be a comma list of e-mail addresses, but address {number} {fault}"
+            )
+    return frozenset(filter(None, map(normalize_address, given)))
 
 
 def _origins(value: object) -> object:

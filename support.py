@@ -1,19 +1,23 @@
 """The flask commands of support: who is an admin, and is everything well."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import click
 import structlog
 from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 import doctor
 from context_cache import CONFIRMED_SECONDS
+from core.email_address import WHITE_SPACE, find_fault
 from doctor import Finding
 from extensions import background_transaction
 from house import House, house
 from identity import checkup
+from models import User
 from provisioning import roles
 from provisioning.audit import Entry
 
@@ -36,21 +40,37 @@ def admin() -> None:
 
 
 @admin.command()
-@click.argument("email")
-def grant(email: str) -> None:
-    """Make whoever has proven this address an admin, at their next request."""
-    _change("grant", roles.grant, email)
-    click.echo(f"{email} is an admin")
+@click.argument("account", metavar="EMAIL")
+def grant(account: str) -> None:
+    """Make an account an admin, from its next request on.
+
+    EMAIL is the address that its owner has verified. Where several accounts have it they are
+    listed, and nothing changes: give the id or the Clerk id of the one you mean in its place.
+    """
+    with _account(account, needs_proof=True) as (session, user):
+        roles.grant(session, user, entry=Entry("cli"))
+        concerned, description = user.clerk_id, _described(user)
+    _publish("grant", concerned)
+    click.echo(f"{description} is an admin")
+    fail_if_unpublished()
 
 
 @admin.command()
-@click.argument("email")
-def revoke(email: str) -> None:
-    """Take the role from whoever has proven this address, at their next request."""
-    _change("revoke", roles.revoke, email)
-    click.echo(f"{email} is no admin any longer")
-    if email.strip().lower() in house().config.admin_emails:
+@click.argument("account", metavar="EMAIL")
+def revoke(account: str) -> None:
+    """Take the role from an account, from its next request on.
+
+    EMAIL may be the id or the Clerk id of the account, as for `grant`.
+    """
+    with _account(account) as (session, user):
+        roles.revoke(session, user, entry=Entry("cli"))
+        concerned, description = user.clerk_id, _described(user)
+        is_listed = roles.is_listed(user, house().config.admin_emails)
+    _publish("revoke", concerned)
+    click.echo(f"{description} is no admin any longer")
+    if is_listed:
         click.echo("but is listed in ADMIN_EMAILS, and will be one again at the next sign-in")
+    fail_if_unpublished()
 
 
 @click.command("doctor")
@@ -101,13 +121,53 @@ def _redis_address() -> str:
     return f"{parts.hostname}:{parts.port or 6379}"
 
 
-def _change(action: str, change: roles.Change, email: str) -> None:
+@contextmanager
+def _account(named: str, *, needs_proof: bool = False) -> Iterator[tuple[Session, User]]:
+    """Yield the one account that an address, an id or a Clerk id names, locked, to be changed.
+
+    Raises ClickException, and changes nothing, where that is not exactly one, and for an address
+    that is not verified where it has to be. An id is always proof enough.
+    """
+    is_address = "@" in named
+    if is_address and (fault := find_fault(named)):
+        raise click.ClickException(f"the address {fault}")
+    if not named.isprintable():
+        raise click.ClickException("that is neither an address nor an id")
     try:
         with background_transaction() as session:
-            concerned = change(session, email, entry=Entry("cli"))
-    except (roles.NobodyFoundError, SQLAlchemyError) as err:
-        reason = str(err) if isinstance(err, roles.NobodyFoundError) else type(err).__name__
-        raise click.ClickException(reason) from err
+            user = _only(roles.accounts(session, named.strip(WHITE_SPACE)), named)
+            if is_address and needs_proof and not user.email_verified:
+                raise click.ClickException(
+                    f"the address is not verified: {_described(user)}; "
+                    "give the id to grant the role all the same"
+                )
+            yield session, user
+    except roles.RefusedAccountError as err:
+        raise click.ClickException(str(err)) from err
+    except SQLAlchemyError as err:
+        raise click.ClickException(type(err).__name__) from err
+
+
+def _only(found: Sequence[User], named: str) -> User:
+    if not found:
+        what = "with that address has" if "@" in named else "of that id has"
+        raise click.ClickException(f"no account {what} signed in yet")
+    if len(found) > 1:
+        lines = "".join(f"\n  {_described(user)}" for user in found)
+        raise click.ClickException(
+            f"{len(found)} accounts have that address; give the id of one:{lines}"
+        )
+    return found[0]
+
+
+def _described(user: User) -> str:
+    """An account in one line, for the person at the terminal; not for a log."""
+    proof = "verified" if user.email_verified else "not verified"
+    address = f"{user.email}, {proof}" if user.email else "no address"
+    deleted = ", deleted" if user.deleted_at else ""
+    return f"user {user.id} ({user.clerk_id}, {user.name or 'no name'}, {address}{deleted})"
+
+
+def _publish(action: str, clerk_id: str) -> None:
     log.info("admin_action", action=action, entry="cli")
-    house().guarantee.contexts.publish(concerned)
-    fail_if_unpublished()
+    house().guarantee.contexts.publish([clerk_id])

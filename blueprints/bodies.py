@@ -1,7 +1,7 @@
 """Reading JSON bodies: what does not fit is named, field by field, in the reader's language."""
 
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
@@ -17,7 +17,8 @@ from pydantic_core import PydanticCustomError
 from blueprints.answers import FieldError
 from blueprints.errors import InvalidInputError
 from blueprints.json_reading import read_json
-from provisioning.identity import ADDRESS, clean_email, clean_name, clean_url
+from core.email_address import WHITE_SPACE, AddressFault, FaultKind, code_point, find_fault
+from provisioning.identity import NAME_LENGTH, UNPRINTABLE, clean_url, fold_name
 
 MESSAGES = {
     "missing": "Campo obrigatório.",
@@ -26,7 +27,20 @@ MESSAGES = {
     "int_type": "Informe um número inteiro.",
     "string_type": "Informe um texto.",
     "name": "Informe um nome com até 255 caracteres.",
+    "name_control": "O nome contém um caractere de controle ({code_point}). Apague-o.",
     "email": "Informe um e-mail válido, com até 320 caracteres.",
+    "email_scheme": "Informe só o e-mail, sem «mailto:» na frente.",
+    "email_control": "O e-mail contém um caractere de controle ({code_point}). Apague-o.",
+    "email_invisible": (
+        "O e-mail contém um caractere invisível ({code_point}). Apague tudo e digite-o de novo."
+    ),
+    "email_white_space": "O e-mail contém um espaço em branco ({code_point}). Apague-o.",
+    "email_forbidden": (
+        "O e-mail contém «{character}» ({code_point}), que não faz parte de um endereço."
+    ),
+    "email_end": "O e-mail termina com «{character}» ({code_point}). Apague esse sinal.",
+    "email_several_at": "O e-mail tem mais de um «@».",
+    "email_domain": "O domínio do e-mail, depois do «@», não está completo.",
     "url": "Informe um endereço que comece com http:// ou https://, com até 500 caracteres.",
     "literal_error": "Escolha um dos valores permitidos.",
     "enum": "Escolha um dos valores permitidos.",
@@ -39,6 +53,8 @@ MESSAGES = {
     "nothing": "Informe ao menos um campo.",
 }
 LONGEST_NOTE = 5_000
+LONGEST_WRITTEN_NAME = 1_000  # with white space that is folded
+SEPARATORS = "\x1c\x1d\x1e\x1f"  # white space to Python, control characters to people
 MOST_FAULTS = 50  # are told; who sends thousands of unknown fields gets no answer of that size
 
 
@@ -48,18 +64,49 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def _checked(clean: Callable[[object], str | None], kind: str) -> AfterValidator:
-    """Accept what survives its cleaning unchanged, but for blanks around it.
+def _name(value: str) -> str:
+    """A name with white space of every kind folded to one blank, and without invisible characters.
 
-    The cleaning knows more than a pattern can say, so that a description promises a little more.
+    A control character is refused, and a name that is too long is not cut.
     """
+    if len(value) > LONGEST_WRITTEN_NAME:
+        raise _error("name")
+    if found := next(filter(_is_unprintable, value), None):
+        raise _error("name_control", code_point=code_point(found))
+    folded = fold_name(value)
+    if not 0 < len(folded) <= NAME_LENGTH:
+        raise _error("name")
+    return folded
 
-    def check(value: str) -> str:
-        if clean(value) != value.strip():
-            raise PydanticCustomError(kind, kind)
-        return value.strip()
 
-    return AfterValidator(check)
+def _is_unprintable(character: str) -> bool:
+    is_blank = character.isspace() and character not in SEPARATORS
+    return unicodedata.category(character) in UNPRINTABLE and not is_blank
+
+
+def _email(value: str) -> str:
+    """An address as it was given, but for white space around it."""
+    if fault := find_fault(value):
+        raise _email_error(fault)
+    return value.strip(WHITE_SPACE)
+
+
+def _email_error(fault: AddressFault) -> PydanticCustomError:
+    if fault.kind in (FaultKind.INCOMPLETE, FaultKind.TOO_LONG):
+        return _error("email")
+    kind = f"email_{fault.kind.name.lower()}"
+    return _error(kind, character=fault.character, code_point=fault.code_point)
+
+
+def _web_address(value: str) -> str:
+    if clean_url(value) != value.strip():
+        raise _error("url")
+    return value.strip()
+
+
+def _error(kind: str, **context: str) -> PydanticCustomError:
+    """An error whose message is the one of MESSAGES with that name."""
+    return PydanticCustomError(kind, kind, {**context})
 
 
 def _note(value: str) -> str | None:
@@ -78,15 +125,19 @@ def _like(pattern: str, description: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": pattern, "description": description})
 
 
-Name = Annotated[str, _checked(clean_name, "name"), _like(r"\S", "At most 255 characters")]
+# The checks know more than a pattern can say, so that a description promises a little more.
+Name = Annotated[str, AfterValidator(_name), _like(r"\S", "At most 255 characters")]
 Email = Annotated[
     str,
-    _checked(clean_email, "email"),
-    _like(rf"^\s*{ADDRESS.pattern}\s*$", "At most 320 characters"),
+    AfterValidator(_email),
+    _like(
+        r"""^\s*[^\s@<>()\[\]\\,;:"]+@[^\s@<>()\[\]\\,;:"]+\.[^\s@<>()\[\]\\,;:"]+\s*$""",
+        "An address that can be verified: at most 320 characters, none of them invisible",
+    ),
 ]
 WebAddress = Annotated[
     str,
-    _checked(clean_url, "url"),
+    AfterValidator(_web_address),
     _like(
         r"^\s*[Hh][Tt][Tt][Pp][Ss]?://[!#-&(-;=?-\[\]-~]+\s*$",
         "At most 500 characters",
@@ -146,9 +197,9 @@ def checked(model: type[Model], content: object, manner: str | None = None) -> M
         ) from err
 
 
-def _message(kind: str, bounds: Mapping[str, Any]) -> str:
-    told = {name: _numeral(bound) for name, bound in bounds.items() if isinstance(bound, int)}
-    return MESSAGES.get(kind, "Valor inválido.").format(**told)
+def _message(kind: str, context: Mapping[str, Any]) -> str:
+    values = {n: _numeral(v) if isinstance(v, int) else v for n, v in context.items()}
+    return MESSAGES.get(kind, "Valor inválido.").format(**values)
 
 
 def _numeral(number: int) -> str:

@@ -19,9 +19,14 @@ ENUMS = {
 }
 # One profile for each user: migration 0009 adds this index where there were several.
 ONE_EACH = "mentorados_user_id_unique_idx"
-# `longest` and `largest` are what the program writes at most, where the type would take more.
 # Functions that later migrations create.
-FUNCTIONS = ("normalized_address(text)",)
+FUNCTIONS = (
+    "normalized_address(text)",
+    "international_address(text)",
+    "domain_key(text)",
+    "composed_address_part(text)",
+)
+# `longest` and `largest` in `info` are what the program writes at most, where the type takes more.
 
 # PostgreSQL's own default names.
 metadata = sa.MetaData(

@@ -55,6 +55,13 @@ class Mentorado(Model):
             text("normalized_address(email)"),
             postgresql_where=text("user_id IS NULL"),
         ),
+        Index(
+            "mentorados_carried_email_idx",
+            text("normalized_address(email)"),
+            postgresql_where=text(
+                "user_id IS NOT NULL AND NOT (created_automatically AND edited_at IS NULL)"
+            ),
+        ),
     )
 
     @property

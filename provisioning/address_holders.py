@@ -17,6 +17,7 @@ from sqlalchemy import (
     false,
     func,
     literal,
+    not_,
     null,
     or_,
     select,
@@ -24,8 +25,9 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from core.email_address import lower_ascii, normalize_address
 from models import Mentorado, User
 from provisioning.references import referenced_among
 from provisioning.waiting import ADDRESS_LOCKS
@@ -74,6 +76,16 @@ class _Found:
     @property
     def is_waiting(self) -> bool:
         return self.user_id is None
+
+
+def address_matches(column: InstrumentedAttribute[str | None], wanted: str) -> ColumnElement[bool]:
+    """Whether an address has a text in it, in any case of ASCII letters, or is the same address.
+
+    For people who search: no locale makes one address of look-alikes, and other spellings of a
+    domain are found.
+    """
+    has_it = func.lower(column.collate("C")).contains(lower_ascii(wanted), autoescape=True)
+    return or_(has_it, func.normalized_address(column) == normalize_address(wanted))
 
 
 def addresses_of(session: Session, written: Sequence[str]) -> list[Address]:
@@ -162,7 +174,13 @@ def _holders(addresses: Sequence[Address]) -> CompoundSelect[Any]:
     carried = (
         select(profile_key, Mentorado.id, User.id, User.clerk_id, false(), IS_UNEDITED)
         .join(User, User.id == Mentorado.user_id)
-        .where(Mentorado.email == any_(cast(written, ARRAY(String))))
+        .where(
+            or_(
+                and_(Mentorado.user_id.is_not(None), not_(IS_UNEDITED), profile_key == any_(keys)),
+                # A copy of the owner's address: no index has its key.
+                Mentorado.email == any_(cast(written, ARRAY(String))),
+            )
+        )
         .where(or_(User.email_verified, user_key != profile_key, User.email.is_(None)))
     )
     return union_all(waiting, proven, carried)

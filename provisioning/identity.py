@@ -5,14 +5,21 @@ import unicodedata
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from core.email_address import INVISIBLE, WHITE_SPACE, find_fault
+
 NAME_LENGTH = 255  # mentorados.nome_completo
-EMAIL_LENGTH = 320  # users.email, mentorados.email
 URL_LENGTH = 500  # mentorados.foto_url
 METHOD_LENGTH = 64  # users.login_method
 
 # Control characters, lone surrogates and noncharacters: PostgreSQL or a terminal would stumble.
 UNPRINTABLE = ("Cc", "Cs", "Cn")
-ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
+# Invisible characters that change how others are read: variation selectors behind a character, and
+# joiners between two characters of certain scripts or two emoji.
+SELECTORS, JOINERS = "\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef", "\u200c\u200d"
+NEVER_NEEDED = re.compile(f"(?![{SELECTORS}{JOINERS}]){INVISIBLE.pattern}")
+LOST_SELECTOR = re.compile(f"(?<![^\\s{SELECTORS}{JOINERS}])[{SELECTORS}]")
+OTHER_THAN_ASCII = f"[^\\x00-\\x7f{JOINERS}]"
+LOST_JOINER = re.compile(f"(?<!{OTHER_THAN_ASCII})[{JOINERS}]|[{JOINERS}](?!{OTHER_THAN_ASCII})")
 WEB_ADDRESS = re.compile(r"https?://[^\s\"'<>\\]+", re.IGNORECASE)
 
 
@@ -61,14 +68,26 @@ class Identity:
 
 def clean_name(value: object) -> str | None:
     """A printable name of at most 255 characters, or None; over-long ones are cut."""
-    return _printable(value)[:NAME_LENGTH].strip() or None
+    name = fold_name(value) if isinstance(value, str) else ""
+    return fold_name(name[:NAME_LENGTH]) or None
+
+
+def fold_name(value: str) -> str:
+    """The name as a person reads it, of any length; blank where there is nothing to read.
+
+    White space of any kind and number becomes one blank. What cannot be printed is dropped, and so
+    is what cannot be seen, except where a script or an emoji needs it.
+    """
+    text = _printable(value)
+    for lost in (NEVER_NEEDED, LOST_SELECTOR, LOST_JOINER):
+        text = lost.sub("", text)
+    return " ".join(text.split())
 
 
 def clean_email(value: object) -> str | None:
-    """The address as given, or None: one that is cut or mended would be somebody else's."""
-    text = value.strip() if isinstance(value, str) else ""
-    is_whole = len(text) <= EMAIL_LENGTH and text == _printable(text)
-    return text if is_whole and ADDRESS.fullmatch(text) else None
+    """The address as given, or None if it cannot be verified: corrected, it may be another's."""
+    text = value.strip(WHITE_SPACE) if isinstance(value, str) else ""
+    return None if find_fault(text) else text
 
 
 def clean_url(value: object) -> str | None:

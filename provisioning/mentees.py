@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from models import Mentorado
 from models.columns import SimNao
+from provisioning.address_holders import address_matches
 
 
 class Kind(enum.StrEnum):
@@ -37,6 +38,6 @@ def mentees(
     if kind is not None:
         found = found.where(KINDS[kind])
     if wanted:
-        columns = (Mentorado.nome_completo, Mentorado.email)
-        found = found.where(or_(*(c.icontains(wanted, autoescape=True) for c in columns)))
+        has_name = Mentorado.nome_completo.icontains(wanted, autoescape=True)
+        found = found.where(or_(has_name, address_matches(Mentorado.email, wanted)))
     return list(session.scalars(found))

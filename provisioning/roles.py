@@ -1,29 +1,25 @@
 """Who is an admin: whoever the operator lists by address, and whoever was granted it by hand."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from core.email_address import normalize_address
 from models import User
 from models.user import Role
 from provisioning import audit
 from provisioning.audit import Entry
 from provisioning.rows import UserRow
 
-
-class Change(Protocol):
-    """What `grant` and `revoke` have in common."""
-
-    def __call__(self, session: Session, email: str, *, entry: Entry) -> list[str]:
-        """Change the role of an address's people; returns their Clerk ids."""
-        ...
+ID = re.compile("[0-9]{1,10}")
+LARGEST_ID = 2_147_483_647  # of the type integer
 
 
-class NobodyFoundError(Exception):
-    """Nobody with that verified address has ever been here."""
+class RefusedAccountError(Exception):
+    """The one account that is meant cannot be an admin; the message says why."""
 
 
 def follow_list(
@@ -34,52 +30,48 @@ def follow_list(
     The role comes with the verified primary address and goes with it, be it that the address or the
     list has changed. A granted role is not the list's business.
     """
-    is_listed = _is_listed(user, admin_emails)
-    if is_listed and not user.is_admin:
+    should_be_admin = is_listed(user, admin_emails)
+    if should_be_admin and not user.is_admin:
         return _listed(session, user, Role.ADMIN, entry)
-    if user.admin_by_address and not is_listed:
+    if user.admin_by_address and not should_be_admin:
         return _listed(session, user, Role.USER, entry)
     return user
 
 
 def is_in_line(user: User | UserRow, admin_emails: frozenset[str]) -> bool:
     """Whether `follow_list` has nothing to do."""
-    is_listed = _is_listed(user, admin_emails)
-    return user.is_admin if is_listed else not user.admin_by_address
+    should_be_admin = is_listed(user, admin_emails)
+    return user.is_admin if should_be_admin else not user.admin_by_address
 
 
-def grant(session: Session, email: str, *, entry: Entry) -> list[str]:
-    """Make everybody who has proven this address an admin, for good; returns their Clerk ids.
+def accounts(session: Session, named: str) -> Sequence[User]:
+    """Return the accounts that an id, a Clerk id or an address names, by id, locked.
 
-    Raises NobodyFoundError.
+    Of an address every account, verified or not.
     """
-    people = _with_proven_address(session, email)
-    for user in people:
-        user.role, user.admin_by_address = Role.ADMIN, False
-        _record(session, user, entry, "grant")
-    return [user.clerk_id for user in people]
+    if "@" in named:
+        is_named = func.normalized_address(User.email) == func.normalized_address(named)
+    elif ID.fullmatch(named) and int(named) <= LARGEST_ID:
+        is_named = User.id == int(named)
+    else:
+        is_named = User.clerk_id == named
+    return session.scalars(select(User).where(is_named).order_by(User.id).with_for_update()).all()
 
 
-def revoke(session: Session, email: str, *, entry: Entry) -> list[str]:
-    """Take the role from everybody who has proven this address; returns their Clerk ids.
+def grant(session: Session, user: User, *, entry: Entry) -> None:
+    """Make this user an admin, for good. Raises RefusedAccountError for a deleted account."""
+    if user.deleted_at is not None:
+        raise RefusedAccountError("the account has been deleted at Clerk")
+    user.role, user.admin_by_address = Role.ADMIN, False
+    _record(session, user, entry, "grant")
 
-    Whoever is listed in ADMIN_EMAILS has it again at their next request. Raises NobodyFoundError.
+
+def revoke(session: Session, user: User, *, entry: Entry) -> None:
+    """Take the role from this user; one who is listed in ADMIN_EMAILS has it again at the next
+    request.
     """
-    people = _with_proven_address(session, email)
-    for user in people:
-        user.role, user.admin_by_address = Role.USER, False
-        _record(session, user, entry, "revoke")
-    return [user.clerk_id for user in people]
-
-
-def _with_proven_address(session: Session, email: str) -> Sequence[User]:
-    same = func.normalized_address(User.email) == func.normalized_address(email)
-    found = session.scalars(
-        select(User).where(User.email_verified, same).order_by(User.id).with_for_update()
-    ).all()
-    if not found:
-        raise NobodyFoundError("nobody with that verified address has signed in yet")
-    return found
+    user.role, user.admin_by_address = Role.USER, False
+    _record(session, user, entry, "revoke")
 
 
 def _listed(session: Session, user: UserRow, role: Role, entry: Entry) -> UserRow:
@@ -91,12 +83,9 @@ def _listed(session: Session, user: UserRow, role: Role, entry: Entry) -> UserRo
     return replace(user, role=role, admin_by_address=is_admin, context_version=version)
 
 
-def _is_listed(user: User | UserRow, admin_emails: frozenset[str]) -> bool:
-    return user.email_verified and _lowered(user.email) in admin_emails
-
-
-def _lowered(email: str | None) -> str | None:
-    return None if email is None else email.strip().lower()
+def is_listed(user: User | UserRow, admin_emails: frozenset[str]) -> bool:
+    """Whether the user has proven an address of the list, which holds keys of addresses."""
+    return user.email_verified and normalize_address(user.email or "") in admin_emails
 
 
 def _record(session: Session, user: User | UserRow, entry: Entry, action: str) -> None:

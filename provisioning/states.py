@@ -10,6 +10,7 @@ from models import AuditEvent, Mentorado, ProvisioningAttempt, User
 from models.columns import SimNao
 from models.provisioning_attempt import AttemptState
 from models.user import Role
+from provisioning.address_holders import address_matches
 
 
 class PersonState(enum.StrEnum):
@@ -107,7 +108,7 @@ def _matches(wanted: str) -> ColumnElement[bool]:
     failed = select(ProvisioningAttempt.clerk_id).where(ProvisioningAttempt.request_id == wanted)
     return or_(
         User.name.icontains(wanted, autoescape=True),
-        User.email.icontains(wanted, autoescape=True),
+        address_matches(User.email, wanted),
         User.clerk_id == wanted,
         User.id.in_(seen),
         User.clerk_id.in_(failed),

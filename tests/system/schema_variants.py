@@ -798,6 +798,11 @@ REFUSED = {
         LANGUAGE sql AS $$ SELECT upper(address) $$""",
         "normalized_address",
     ),
+    "our helper function's name is taken": (
+        """CREATE FUNCTION domain_key(domain text) RETURNS text
+        LANGUAGE sql AS $$ SELECT upper(domain) $$""",
+        "domain_key",
+    ),
 }
 
 # As `REFUSED`, but seen only when rows are written.

@@ -26,6 +26,8 @@ ACCEPTED = {
     "require-concurrent-index-creation": "one transaction, so that a kill changes nothing",
     "require-concurrent-index-deletion": "indexes that the same transaction has made",
     "ban-drop-table": "temporary tables of the same transaction",
+    "ban-drop-function": "the function that compared addresses before, without users by then",
+    "renaming-object": "a function and its indexes make room within the same transaction",
     "ban-drop-constraint": "a rule that a weaker one takes the place of, on a new table",
     "prefer-bigint-over-int": "ids and counts have the types of the existing installation",
     "prefer-identity": "as above",

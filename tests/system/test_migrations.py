@@ -24,6 +24,18 @@ RUNS = text("""
     ('clock', 'succeeded', false, 2, 1), ('clock', 'succeeded', true, 5, 0),
     ('clock', 'failed', false, 0, 0), ('clock', 'running', false, 9, 0)
 """)
+# The first user owns the profile of another mailbox, because the addresses once were one.
+FULL_WIDTH_USERS = """
+    INSERT INTO users (id, clerk_id, email, email_verified) VALUES
+    (1, 'a', 'ａna@x.com', true), (2, 'b', 'Ana@x.com', true), (3, 'c', 'ａna@x.com', false),
+    (4, 'd', 'eva@bücher.de', true)
+"""
+FULL_WIDTH_PROFILES = """
+    INSERT INTO mentorados (id, user_id, nome_completo, turma, email) VALUES
+    (1, 1, 'Ana', 'neon', 'ana@x.com'), (2, NULL, 'Ana', 'neon', 'anａ@x.com'),
+    (3, NULL, 'Ana', 'neon', 'ana@x.com'), (4, NULL, 'Eva', 'neon', 'eva@xn--bcher-kva.de'),
+    (5, 2, 'Ana', 'neon', 'ana@x.com')
+"""
 UNNAMED = text("""
     SELECT conname FROM pg_constraint JOIN pg_class t ON t.oid = conrelid
      WHERE t.relnamespace = 'public'::regnamespace AND contype IN ('p', 'u', 'f', 'c')
@@ -116,7 +128,8 @@ def test_old_program_s_inserts_still_work(empty: Flask) -> None:
     ("given", "expected"),
     [
         ("  Eva@Example.COM\t", "eva@example.com"),
-        ("ｅｖａ@example.com", "eva@example.com"),
+        ("ｅｖａ@example.com", "ｅｖａ@example.com"),
+        ("eva@bücher.de", "eva@xn--bcher-kva.de"),
         (" ", None),
         (None, None),
     ],
@@ -128,6 +141,72 @@ def test_address_is_normalised_by_one_rule(
         found = connection.scalar(text("SELECT normalized_address(:a)"), {"a": given})
 
     assert found == expected
+
+
+def as_before(*rows: str) -> None:
+    """Migrate to the version before addresses were compared by their A-labels, with these rows."""
+    upgrade(revision="0015")
+    with db.engine.begin() as connection:
+        for row in rows:
+            connection.execute(text(row))
+
+
+def found_by_index(key: str) -> list[int]:
+    """Ids of users whose address has this key, looked up in the index."""
+    query = text("SELECT id FROM users WHERE normalized_address(email) = :key ORDER BY id")
+    with db.engine.begin() as connection:
+        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        return list(connection.scalars(query, {"key": key}))
+
+
+def test_upgrade_lists_pairs_whose_match_changes_by_their_ids(
+    empty: Flask, capsys: pytest.CaptureFixture[str]
+) -> None:
+    as_before(FULL_WIDTH_USERS, FULL_WIDTH_PROFILES)
+    capsys.readouterr()
+
+    upgrade()
+
+    printed = capsys.readouterr().out
+    assert [line.strip() for line in printed.splitlines()[1:]] == [
+        "no longer one address: user 1 and mentorado 1",
+        "no longer one address: user 1 and mentorado 2",
+        "no longer one address: user 1 and mentorado 3",
+        "no longer one address: user 1 and user 2",
+        "no longer one address: user 2 and mentorado 2",
+        "no longer one address: mentorado 2 and mentorado 3",
+        "one address from now on: user 4 and mentorado 4",
+    ]
+    assert "@" not in printed
+
+
+def test_upgrade_without_changed_matches_prints_nothing(
+    empty: Flask, capsys: pytest.CaptureFixture[str]
+) -> None:
+    as_before("INSERT INTO users (clerk_id, email, email_verified) VALUES ('a', 'A@x.com', true)")
+    capsys.readouterr()
+
+    upgrade()
+
+    assert capsys.readouterr().out == ""
+
+
+def test_indexes_hold_the_keys_of_the_function_in_force(empty: Flask) -> None:
+    as_before(FULL_WIDTH_USERS)
+    found = [found_by_index("ana@x.com")]
+    for change in (upgrade, lambda: downgrade(revision="0015")):
+        change()
+        found.append(found_by_index("ana@x.com"))
+
+    assert found == [[1, 2, 3], [2], [1, 2, 3]]
+
+
+def test_index_that_was_lost_is_made_again(empty: Flask) -> None:
+    as_before("DROP INDEX users_normalized_email_idx")
+
+    upgrade()
+
+    assert "users_normalized_email_idx" in left_behind()
 
 
 def test_search_by_address_uses_the_index(app: Flask) -> None:

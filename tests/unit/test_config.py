@@ -256,6 +256,31 @@ def test_admin_addresses_are_trimmed_and_lowered() -> None:
     assert config.admin_emails == {"dona@example.com", "ana@example.com"}
 
 
+def test_admin_addresses_are_the_keys_by_which_they_are_compared() -> None:
+    assert load(ADMIN_EMAILS="Dona@Bücher.de").admin_emails == {"dona@xn--bcher-kva.de"}
+
+
+@pytest.mark.parametrize(
+    ("addresses", "reason"),
+    [
+        ("ana@example.com,notanemail", "address 2 is not an e-mail address"),
+        ("ana\u200b@example.com", "address 1 has an invisible character (U+200B)"),
+        ("ana@example.com;bia@example.com", "address 1 has a character that no address has"),
+        ("mailto:ana@example.com", "address 1 begins with mailto:"),
+        ("<ana@example.com>", "(U+003C)"),
+        ("ana@example.com.", "address 1 ends with punctuation (U+002E)"),
+    ],
+    ids=ascii,
+)
+def test_admin_address_that_cannot_be_verified_stops_the_start(addresses: str, reason: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(ADMIN_EMAILS=addresses)
+
+    assert str(caught.value).startswith("ADMIN_EMAILS: must be a comma list of e-mail addresses")
+    assert reason in str(caught.value)
+    assert "example.com" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -67,6 +67,23 @@ def test_only_the_primary_address_counts() -> None:
     assert (who.email, who.email_verified) == (BOB.email, False)
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "bob\u200b@example.com",
+        "mailto:bob@example.com",
+        "bob@example.com;",
+        "bob @example.com",
+        "b",
+    ],
+    ids=ascii,
+)
+def test_unverifiable_address_counts_as_no_address(address: str) -> None:
+    who = described(with_address(email_address=address))
+
+    assert (who.email, who.email_verified, who.is_complete) == (None, False, True)
+
+
 @pytest.mark.parametrize("primary_id", [None, ""], ids=repr)
 def test_no_address_stands_in_for_a_primary_one(primary_id: str | None) -> None:
     addresses = [OTHER, PRIMARY, PRIMARY | {"id": None}, PRIMARY | {"id": ""}]

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from flask.testing import FlaskClient
@@ -195,6 +196,41 @@ def test_profiles_are_found_by_name_or_address(
     session.commit()
 
     assert names(client, admin, f"{PROFILES}?q={wanted}") == expected
+
+
+@pytest.mark.parametrize("path", [PEOPLE, PROFILES])
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ("ana@github.com", ["one"]),
+        ("ANA@Git", ["one"]),
+        ("ana@gİthub.com", ["look-alike"]),
+        ("eva@xn--bcher-kva.de", ["other spelling"]),
+        ("eva@bücher.de", ["other spelling"]),
+    ],
+    ids=ascii,
+)
+def test_search_by_address_finds_its_spellings_and_no_look_alike(
+    client: FlaskClient,
+    admin: dict[str, str],
+    session: Session,
+    path: str,
+    wanted: str,
+    expected: list[str],
+) -> None:
+    found = {
+        "one": "ana@github.com",
+        "look-alike": "ana@gİthub.com",
+        "other spelling": "eva@bücher.de",
+    }
+    for name, email in found.items():
+        user = User(clerk_id=email, name=name, email=email)
+        session.add(user)
+        session.flush()  # the profile needs the id
+        session.add(Mentorado(user_id=user.id, nome_completo=name, email=email, turma=Turma.NEON))
+    session.commit()
+
+    assert names(client, admin, f"{path}?q={quote(wanted)}") == expected
 
 
 def test_events_are_told_from_the_newest_back(

@@ -8,12 +8,15 @@ from threading import Event
 import pytest
 from flask import Flask
 from flask.testing import FlaskCliRunner
-from sqlalchemy import func
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from core.email_address import normalize_address
+from extensions import background_transaction
 from house import EXTENSION, House
 from identity.local import Person
 from models import ProvisioningAttempt, SweepRun, User
+from models.user import Role
 from tests.cast import ALICE, BOB, NOW
 from tests.clerk import Clerk, Trouble, clerk_in
 from tests.databases import app_on, count
@@ -74,13 +77,129 @@ def test_revoked_admin_is_out_at_the_next_request(
     assert client.get("/api/admin/sweeps", headers=sign(ALICE)).status_code == 403
 
 
+@pytest.fixture
+def namesakes(session: Session) -> list[User]:
+    """Two accounts with one address, of which the second has not verified it."""
+    found = [
+        User(clerk_id="user_1st", name="Ana Um", email="ana@bücher.de", email_verified=True),
+        User(clerk_id="user_2nd", name="Ana Dois", email="ANA@xn--bcher-kva.de"),
+    ]
+    session.add_all(found)
+    session.commit()
+    return found
+
+
+def roles(session: Session) -> list[str]:
+    session.expire_all()
+    return [role.value for role in session.scalars(select(User.role).order_by(User.id))]
+
+
 @pytest.mark.parametrize("command", ["grant", "revoke"])
-def test_address_that_nobody_proved_is_told_in_one_line(
+def test_address_of_no_account_is_an_error_of_one_line(
     runner: FlaskCliRunner, command: str
 ) -> None:
     result = runner.invoke(args=["admin", command, "nobody@example.com"])
 
     assert (result.exit_code, result.output.count("\n")) == (1, 1)
+
+
+@pytest.mark.parametrize(("command", "role"), [("grant", Role.USER), ("revoke", Role.ADMIN)])
+def test_several_accounts_of_an_address_are_named_and_not_changed(
+    runner: FlaskCliRunner, session: Session, namesakes: list[User], command: str, role: Role
+) -> None:
+    session.execute(update(User).values(role=role))
+    session.commit()
+
+    result = runner.invoke(args=["admin", command, "ana@bücher.de"])
+
+    first, second = namesakes
+    assert (result.exit_code, roles(session)) == (1, [role.value, role.value])
+    assert result.output.splitlines()[1:] == [
+        f"  user {first.id} (user_1st, Ana Um, ana@bücher.de, verified)",
+        f"  user {second.id} (user_2nd, Ana Dois, ANA@xn--bcher-kva.de, not verified)",
+    ]
+
+
+@pytest.mark.parametrize("by", ["id", "clerk_id"])
+def test_one_of_several_accounts_is_chosen_by_its_id(
+    runner: FlaskCliRunner, session: Session, namesakes: list[User], by: str
+) -> None:
+    named = str(getattr(namesakes[1], by))
+
+    outputs = []
+    for command in ("grant", "revoke"):
+        outputs.append(runner.invoke(args=["admin", command, named]).output.splitlines()[-1])
+        outputs.append(" ".join(roles(session)))
+
+    described = f"user {namesakes[1].id} (user_2nd, Ana Dois, ANA@xn--bcher-kva.de, not verified)"
+    assert outputs == [
+        f"{described} is an admin",
+        "user admin",
+        f"{described} is no admin any longer",
+        "user user",
+    ]
+
+
+def test_address_that_is_not_verified_is_granted_nothing(
+    runner: FlaskCliRunner, session: Session
+) -> None:
+    session.add(User(clerk_id="user_x", email="x@example.com"))
+    session.commit()
+
+    result = runner.invoke(args=["admin", "grant", "x@example.com"])
+
+    assert (result.exit_code, roles(session)) == (1, ["user"])
+    assert "user_x" in result.output
+
+
+@pytest.mark.parametrize(
+    "look_alike",
+    ["ａna@example.com", "ana@exａmple.com", "\u212ana@example.com", "anа@example.com"],
+    ids=ascii,
+)
+def test_look_alike_is_granted_nothing(
+    runner: FlaskCliRunner, session: Session, look_alike: str
+) -> None:
+    session.add(User(clerk_id="user_x", email=look_alike, email_verified=True))
+    session.commit()
+
+    results = [
+        runner.invoke(args=["admin", "grant", address]).exit_code
+        for address in ("ana@example.com", "kna@example.com")
+    ]
+
+    assert (results, roles(session)) == ([1, 1], ["user"])
+
+
+@pytest.mark.parametrize("command", ["grant", "revoke"])
+@pytest.mark.parametrize(
+    ("address", "code_point"),
+    [("a\u200b@x.com", "U+200B"), ("a@x.com;", "U+003B"), ("<a@x.com>", "U+003C")],
+    ids=ascii,
+)
+def test_address_that_cannot_be_verified_is_refused_by_its_character(
+    runner: FlaskCliRunner, command: str, address: str, code_point: str
+) -> None:
+    result = runner.invoke(args=["admin", command, address])
+
+    assert result.exit_code == 1
+    assert code_point in result.output
+
+
+def test_what_is_neither_an_address_nor_an_id_is_one_line_of_error(runner: FlaskCliRunner) -> None:
+    result = runner.invoke(args=["admin", "grant", "user\udcff"])
+
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+
+
+def test_revoke_warns_where_the_address_is_listed(tmp_path: Path, url: str) -> None:
+    listed = normalize_address("Ana@Bücher.de")
+    with app_on(tmp_path, url, admin_emails=frozenset([listed])) as app:
+        with background_transaction() as session:
+            session.add(User(clerk_id="user_a", email="ana@xn--bcher-kva.de", email_verified=True))
+        output = app.test_cli_runner().invoke(args=["admin", "revoke", "ana@bücher.de"]).output
+
+    assert "is listed in ADMIN_EMAILS" in output
 
 
 def test_healthy_development_has_nothing_to_complain_about(runner: FlaskCliRunner) -> None:

@@ -1,0 +1,249 @@
+"""A verified look-alike of an address finds, links and is nothing; another spelling is the same."""
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from blueprints.csv_lists import read_list
+from house import House
+from models import Mentorado, User
+from models.mentorado import Turma
+from models.user import Role
+from provisioning import difference, optimistic
+from provisioning.audit import Entry
+from provisioning.editing import edit
+from provisioning.ensure import Outcome, ensure
+from provisioning.identity import Identity
+from provisioning.imports import LineVerdict, preview_list
+from provisioning.linking import Rules
+from provisioning.registration import MentoradoExistsError, pre_register, register_all
+from provisioning.together import link_together
+from scheduler import build_sweeper
+from tests.cast import AT_THE_DOOR, NOW
+
+# Of each pair the first is registered, the second is what another user has verified. The locale of
+# the tests' databases makes ASCII letters of İ and of the Kelvin sign.
+LOOK_ALIKES = [
+    ("ana@github.com", "ana@gİthub.com"),
+    ("ana@github.com", "ana@gıthub.com"),
+    ("ana@github.com", "ana@gi\u0307thub.com"),
+    ("ana@github.com", "ａna@github.com"),
+    ("ana@github.com", "ana@ｇithub.com"),
+    ("ana@github.com", "ana@github。com"),
+    ("kate@x.com", "\u212aate@x.com"),
+    ("rosa@x.com", "roſa@x.com"),
+    ("fina@x.com", "ﬁna@x.com"),
+    ("ana2@x.com", "ana²@x.com"),
+    ("ana@fass.de", "ana@faß.de"),
+    ("éva@x.com", "Éva@x.com"),
+    ("ana@github.com", "ana@github.com."),
+]
+SPELLINGS = [
+    ("josé@açaí.com", "jose\u0301@xn--aa-4iaz.com"),
+    ("ana@xn--bcher-kva.de", "ANA@bücher.de"),
+    ("ana@faß.de", "ana@xn--fa-hia.de"),
+    ("Ana@GitHub.com", "ana@github.com"),
+    ("ana@paral·lel.cat", "ana@xn--parallel-koa.cat"),
+]
+look_alikes = pytest.mark.parametrize(("registered", "verified"), LOOK_ALIKES, ids=ascii)
+spellings = pytest.mark.parametrize(("registered", "verified"), SPELLINGS, ids=ascii)
+ADMIN = Entry("admin", "req-1")
+
+
+def wait_for(session: Session, address: str) -> Mentorado:
+    """A pre-registered profile."""
+    profile = Mentorado(nome_completo="Ana", email=address, turma=Turma.NEON)
+    session.add(profile)
+    session.commit()
+    return profile
+
+
+def known(session: Session, address: str) -> User:
+    """A user who has verified the address and has no profile."""
+    user = User(clerk_id="user_other", email=address, email_verified=True)
+    session.add(user)
+    session.commit()
+    return user
+
+
+def owner_of(session: Session, profile: Mentorado) -> int | None:
+    session.expire_all()
+    return session.scalars(select(Mentorado.user_id).where(Mentorado.id == profile.id)).one()
+
+
+def ensured(session: Session, address: str, rules: Rules = Rules()) -> Outcome:  # noqa: B008
+    who = Identity("user_other", "Ana", address, email_verified=True)
+    return ensure(session, who, entry=AT_THE_DOOR, now=NOW, rules=rules).outcome
+
+
+@look_alikes
+def test_login_leaves_the_profile_of_another_address(
+    session: Session, registered: str, verified: str
+) -> None:
+    profile = wait_for(session, registered)
+
+    assert ensured(session, verified) is Outcome.CREATED
+    assert owner_of(session, profile) is None
+
+
+@spellings
+def test_login_finds_the_profile_of_its_address(
+    session: Session, registered: str, verified: str
+) -> None:
+    profile = wait_for(session, registered)
+
+    assert ensured(session, verified) is Outcome.LINKED
+    assert owner_of(session, profile) is not None
+
+
+@look_alikes
+def test_invitation_is_not_for_a_look_alike(
+    session: Session, registered: str, verified: str
+) -> None:
+    wait_for(session, registered)
+
+    assert ensured(session, verified, Rules(invited_only=True)) is Outcome.DENIED
+
+
+@look_alikes
+def test_group_of_the_sweep_leaves_a_look_alike(
+    session: Session, registered: str, verified: str
+) -> None:
+    wait_for(session, registered)
+    known(session, verified)
+
+    assert link_together(session, ["user_other"], Rules()) == []
+
+
+@spellings
+def test_group_of_the_sweep_links_another_spelling(
+    session: Session, registered: str, verified: str
+) -> None:
+    profile = wait_for(session, registered)
+    user = known(session, verified)
+
+    links = link_together(session, ["user_other"], Rules())
+
+    assert [(link.user_id, link.mentorado_id) for link in links] == [(user.id, profile.id)]
+
+
+@look_alikes
+def test_range_of_the_sweep_creates_a_profile_for_a_look_alike(
+    session: Session, registered: str, verified: str
+) -> None:
+    profile = wait_for(session, registered)
+    user = known(session, verified)
+
+    assert optimistic.provide_range(session, (user.id - 1, user.id)) == 1
+    assert owner_of(session, profile) is None
+
+
+@spellings
+def test_range_of_the_sweep_sees_that_a_profile_waits(
+    session: Session, registered: str, verified: str
+) -> None:
+    wait_for(session, registered)
+    user = known(session, verified)
+
+    with pytest.raises(optimistic.ContendedError):
+        optimistic.provide_range(session, (user.id - 1, user.id))
+    assert difference.count_range(session, (user.id - 1, user.id)) == 0
+
+
+@pytest.mark.parametrize(
+    ("registered", "verified", "is_linked"),
+    [(*LOOK_ALIKES[3], False), (*LOOK_ALIKES[0], False), (*SPELLINGS[0], True)],
+    ids=ascii,
+)
+def test_sweep_links_by_the_same_rule(
+    session: Session, house: House, registered: str, verified: str, is_linked: bool
+) -> None:
+    profile = wait_for(session, registered)
+    user = known(session, verified)
+
+    build_sweeper(house.guarantee).start("cli")
+
+    assert owner_of(session, profile) == (user.id if is_linked else None)
+
+
+@look_alikes
+def test_registration_of_a_look_alike_is_new(
+    session: Session, registered: str, verified: str
+) -> None:
+    wait_for(session, verified)
+    known(session, verified)
+
+    values = {"nome_completo": "Ana", "email": registered}
+    assert pre_register(session, values, entry=ADMIN, now=NOW).is_new
+
+
+@spellings
+def test_registration_of_another_spelling_exists(
+    session: Session, registered: str, verified: str
+) -> None:
+    profile = wait_for(session, registered)
+
+    with pytest.raises(MentoradoExistsError) as caught:
+        pre_register(session, {"nome_completo": "Ana", "email": verified}, entry=ADMIN, now=NOW)
+    assert caught.value.mentorado_id == profile.id
+
+
+@spellings
+def test_registration_of_an_address_that_an_owned_profile_carries_exists(
+    session: Session, registered: str, verified: str
+) -> None:
+    owner = known(session, "owner@example.com")
+    profile = wait_for(session, registered)
+    profile.user_id = owner.id
+    session.commit()
+
+    with pytest.raises(MentoradoExistsError) as caught:
+        pre_register(session, {"nome_completo": "Ana", "email": verified}, entry=ADMIN, now=NOW)
+    assert caught.value.mentorado_id == profile.id
+
+
+@spellings
+def test_correction_to_another_spelling_of_a_taken_address_is_refused(
+    session: Session, registered: str, verified: str
+) -> None:
+    taken, other = wait_for(session, registered), wait_for(session, "other@example.com")
+
+    with pytest.raises(MentoradoExistsError) as caught:
+        edit(session, other.id, changes={"email": verified}, entry=ADMIN, now=NOW)
+    assert caught.value.mentorado_id == taken.id
+
+
+def test_import_tells_look_alikes_and_spellings_apart(session: Session) -> None:
+    wait_for(session, "ana@github.com")
+    wait_for(session, "josé@açaí.com")
+    known(session, "eva@gİthub.com")
+    addresses = (
+        "ａna@github.com",
+        "jose\u0301@xn--aa-4iaz.com",
+        "eva@github.com",
+        "EVA@github.com",
+    )
+    lines = read_list("nome;e-mail\n" + "\n".join(f"Ana;{address}" for address in addresses))
+
+    results = preview_list(session, lines)
+    values = [line.values for line in lines[:3] if line.values]
+    outcomes = register_all(session, values, entry=ADMIN, now=NOW)
+
+    verdicts = [result.verdict for result in results]
+    assert verdicts == [
+        LineVerdict.NEW,
+        LineVerdict.EXISTS,
+        LineVerdict.NEW,
+        LineVerdict.REPEATED,
+    ]
+    assert [outcome.verdict.value for outcome in outcomes] == verdicts[:3]
+
+
+@look_alikes
+def test_list_of_admins_is_not_for_a_look_alike(
+    session: Session, registered: str, verified: str
+) -> None:
+    rules = Rules(admin_emails=frozenset({registered.lower()}))
+
+    assert ensured(session, verified, rules) is Outcome.CREATED
+    assert session.scalars(select(User.role)).one() is Role.USER
