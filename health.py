@@ -16,21 +16,32 @@ from provisioning import runs
 log = structlog.get_logger(__name__)
 
 SILENT_AFTER = 3  # intervals, as the alert SweepSilent has it
+STATE = text("""
+    SELECT to_regclass('alembic_version') IS NOT NULL, current_setting('transaction_read_only')
+""")
+REVISION = text("SELECT version_num FROM alembic_version")
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def database() -> str:
-    """`ok`, `connecting` before the first connection of this process, `down`, or
+    """`ok`, `connecting` before the first connection of this process, `down`, `read_only`, or
     `behind_on_migrations`.
     """
     try:
-        with transaction() as session:
-            table = session.scalar(text("SELECT to_regclass('alembic_version')"))
-            query = text("SELECT version_num FROM alembic_version")
-            current = session.scalar(query) if table else None
+        return read_database_state()
     except SQLAlchemyError as err:
         log.warning("database_unavailable", error=type(err).__name__)
         return "connecting" if pool_of(db.engine.engine).server.is_first_attempt else "down"
+
+
+def read_database_state() -> str:
+    """`ok`, `read_only` or `behind_on_migrations`; raises what the database raises."""
+    with transaction() as session:
+        is_migrated, read_only = session.execute(STATE).one()
+        current = session.scalar(REVISION) if is_migrated else None
+    if read_only == "on":
+        pool_of(db.engine.engine).server.note_read_only()  # another connection may tell otherwise
+        return "read_only"
     return "ok" if current == _head() else "behind_on_migrations"
 
 
