@@ -6,6 +6,7 @@ from pathlib import Path
 
 import structlog
 from alembic.script import ScriptDirectory
+from redis.exceptions import ResponseError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -15,6 +16,7 @@ from provisioning import runs
 
 log = structlog.get_logger(__name__)
 
+PROBE_TTL_SECONDS = 10
 SILENT_AFTER = 3  # intervals, as the alert SweepSilent has it
 STATE = text("""
     SELECT to_regclass('alembic_version') IS NOT NULL, current_setting('transaction_read_only')
@@ -46,14 +48,17 @@ def read_database_state() -> str:
 
 
 def redis(*, is_configured: bool) -> str:
-    """`ok`, `down` or `not_configured`."""
+    """`ok`, `down`, `refuses_writes` or `not_configured`; found out by a write.
+
+    A replica, a full memory or disk, and a user without rights answer reads as if all were well.
+    """
     if not is_configured:
         return "not_configured"
     try:
-        cache.get("readyz")
+        cache.set("readyz", "1", timeout=PROBE_TTL_SECONDS)
     except Exception as err:  # whatever keeps Redis from answering, the database still serves
         log.warning("cache_error", error=type(err).__name__)
-        return "down"
+        return "refuses_writes" if isinstance(err, ResponseError) else "down"
     return "ok"
 
 
