@@ -45,7 +45,7 @@ def refuse_busy_ports(addresses: Iterable[Address], environ: Mapping[str, str]) 
             sys.exit(f"neon-dashboard: {host}:{port} is in use; stop that program or set BIND")
 
 
-def refuse_exposed_stand_in(config: Config, addresses: Iterable[Address]) -> None:
+def refuse_exposed_development_provider(config: Config, addresses: Iterable[Address]) -> None:
     """End with one line where the development identity provider would serve other machines.
 
     `addresses` are those that the server listens on, however it was told to.
@@ -59,11 +59,11 @@ def refuse_exposed_stand_in(config: Config, addresses: Iterable[Address]) -> Non
 
 
 def refuse_exposed_development_server(config: Config) -> None:
-    """As `refuse_exposed_stand_in`, for the address that `flask run` was given."""
+    """As `refuse_exposed_development_provider`, for the address that `flask run` was given."""
     context = click.get_current_context(silent=True)
     if context is not None and context.info_name == "run" and context.params.get("host"):
         address = (context.params["host"], context.params.get("port") or 0)
-        refuse_exposed_stand_in(config, [address])
+        refuse_exposed_development_provider(config, [address])
 
 
 def warn_of_insecure_settings(config: Config) -> None:

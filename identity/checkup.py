@@ -57,7 +57,7 @@ def _keys(setup: Setup) -> Line:
 def _published(url: str | None) -> Iterator[Line]:
     """The keys that tokens are checked with, and by the same answer how our clocks agree."""
     if url is None:
-        yield ("clerk jwks", False, "set CLERK_PUBLISHABLE_KEY or CLERK_JWKS_URL")
+        yield ("clerk jwks", False, "set CLERK_PUBLISHABLE_KEY")
         return
     try:
         answer = httpx.get(url, timeout=TIMEOUT_SECONDS, follow_redirects=True).raise_for_status()

@@ -26,7 +26,7 @@ from provisioning.errors import DatabaseUnavailableError
 from provisioning.retry import is_outage
 from scheduler import build_sweeper
 from tests.cast import ALICE, BOB, NOW, identity
-from tests.databases import app_on, count, opened
+from tests.databases import POISON, app_on, count, opened
 from tests.serving import Postgres, eventually, start_postgres
 
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
@@ -173,6 +173,32 @@ def test_session_that_was_opened_for_reading_only_serves_no_later_write(
         ask(app, "GET", OVERVIEW, ALICE)  # no write is refused, so that no error shows the outage
 
     assert eventually(lambda: save(app).status_code == 200, seconds=2 * RENEWAL_SECONDS)
+
+
+def refuse_profiles(url: str, sqlstate: str) -> None:
+    """From now on no profile can be written, with this error."""
+    with opened(url) as other:
+        other.exec_driver_sql(POISON.replace("23514", sqlstate))
+
+
+@pytest.mark.parametrize("sqlstate", ["53100", "08006"])
+def test_server_that_cannot_work_is_an_outage(app: Flask, url: str, sqlstate: str) -> None:
+    refuse_profiles(url, sqlstate)
+
+    answers = [ensure(app, BOB), post_webhook(app)]
+
+    assert [answer.text for answer in answers if not is_told_to_wait(answer)] == []
+    assert count(url, "SELECT count(*) FROM provisioning_attempts") == 0
+
+
+@pytest.mark.parametrize("sqlstate", ["53200", "XX000"])
+def test_error_that_one_user_may_cause_is_recorded(app: Flask, url: str, sqlstate: str) -> None:
+    refuse_profiles(url, sqlstate)
+
+    answer = ensure(app, BOB)
+
+    assert (answer.status_code, (answer.json or {})["code"]) == (503, "provisioning_unavailable")
+    assert count(url, "SELECT count(*) FROM provisioning_attempts") == 1
 
 
 @pytest.mark.parametrize("outage", ["server"], indirect=True)

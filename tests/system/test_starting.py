@@ -67,7 +67,7 @@ def test_bad_setting_gives_one_line_that_names_it(tmp_path: Path, name: str, val
     assert failed.stderr.startswith(f"neon-dashboard: {name}: ")
 
 
-def test_stand_in_does_not_serve_an_address_of_the_command_line(tmp_path: Path) -> None:
+def test_development_provider_does_not_serve_an_address_of_the_command_line(tmp_path: Path) -> None:
     failed = attempt("gunicorn", "-b", "0.0.0.0:8000", "wsgi:app", folder=tmp_path)
 
     assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)

@@ -7,7 +7,7 @@ from flask.testing import FlaskClient
 
 from config import Config
 from identity.local import PUBLISHABLE_KEY
-from launch import Address, refuse_exposed_development_server, refuse_exposed_stand_in
+from launch import Address, refuse_exposed_development_provider, refuse_exposed_development_server
 
 SIGN_IN = "/local-clerk/sign-in"
 
@@ -56,7 +56,7 @@ def test_this_machine_is_served(client: FlaskClient, address: str) -> None:
 
 def refusal(config: Config, *addresses: Address) -> str | None:
     try:
-        refuse_exposed_stand_in(config, addresses)
+        refuse_exposed_development_provider(config, addresses)
     except SystemExit as err:
         return str(err.code)
     return None
