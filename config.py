@@ -401,7 +401,7 @@ def load_config(environ: Mapping[str, str], dotenv: Path | None = PROJECT / ".en
 
 def _read_env_file(path: Path | None) -> Mapping[str, str | None]:
     try:
-        return dotenv_values(path) if path else {}
+        return dotenv_values(path, encoding="utf-8-sig") if path else {}
     except (OSError, UnicodeDecodeError) as err:
         raise ConfigError(f"{path}: cannot be read ({type(err).__name__})") from None
 

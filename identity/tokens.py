@@ -14,6 +14,7 @@ from jwt.types import Options
 
 from identity.errors import InvalidTokenError, KeysUnavailableError, UntimelyTokenError
 from identity.keys import KeySet
+from identity.nesting import is_too_deep
 
 LEEWAY_SECONDS = 5
 REMEMBERED = 4_096  # tokens; each of them lives for a minute, and takes some three kilobytes
@@ -149,6 +150,8 @@ class TokenVerifier:
             options=cast(Options, {**usual, **options}),
         )
         _check_times(claims)
+        if is_too_deep(claims):
+            raise InvalidTokenError("nested too deep")
         return claims, key
 
     def _check_party(self, party: object) -> None:
@@ -173,7 +176,10 @@ def _check_times(claims: Mapping[str, Any]) -> None:
 @lru_cache(HEADERS)
 def _header(segment: str) -> Mapping[str, Any]:
     """What the first part of a token says; all tokens under one key have the same."""
-    return jwt.get_unverified_header(f"{segment}..")
+    header = jwt.get_unverified_header(f"{segment}..")
+    if is_too_deep(header):
+        raise InvalidTokenError("nested too deep")
+    return header
 
 
 def checked_subject(subject: object) -> str:

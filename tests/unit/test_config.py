@@ -525,6 +525,13 @@ def test_setting_of_clerk_without_publishable_key_is_refused(name: str) -> None:
     assert str(refusal) == f"{name} needs CLERK_PUBLISHABLE_KEY"
 
 
+def test_byte_order_mark_of_an_env_file_is_no_part_of_it(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("WEB_THREADS=3\n", encoding="utf-8-sig")
+
+    assert load_config({}, dotenv=file).web_threads == 3
+
+
 def test_env_file_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_bytes(b"SECRET_KEY=\xff\xfe\n")
