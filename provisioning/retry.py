@@ -52,12 +52,15 @@ def is_connection_lost(error: BaseException) -> bool:
     """Whether the server could not be reached, or went away under the statement.
 
     libpq mostly gives such errors no SQLSTATE; SQLAlchemy then marks the connection as invalidated,
-    or the connection was never made and there is no statement.
+    or the connection was never made and there is no statement. An error of COMMIT has no statement
+    either, but a SQLSTATE.
     """
+    sqlstate = _sqlstate(error)
+    is_without_answer = not sqlstate and isinstance(error, OperationalError)
     return isinstance(error, DBAPIError) and (
         error.connection_invalidated
-        or _sqlstate(error).startswith(CONNECTION_CLASS)
-        or (error.statement is None and isinstance(error, OperationalError))
+        or sqlstate.startswith(CONNECTION_CLASS)
+        or (error.statement is None and is_without_answer)
     )
 
 

@@ -26,11 +26,11 @@ class InterfaceError(Exception):
     """Stands for psycopg2's error about its own misuse, which has no `pgcode` either."""
 
 
-def failed(sqlstate: str | None) -> DBAPIError:
-    """A statement that the server answered with this SQLSTATE."""
+def failed(sqlstate: str | None, statement: str | None = "SELECT 1") -> DBAPIError:
+    """A statement, or a COMMIT (None), that the server answered with this SQLSTATE."""
     original = OperationalError()
     original.pgcode = sqlstate
-    return WrappedOperationalError("SELECT 1", None, original)
+    return WrappedOperationalError(statement, None, original)
 
 
 NEVER_CONNECTED = WrappedOperationalError(None, None, OperationalError())
@@ -137,6 +137,8 @@ def test_connection_is_lost_when_it_broke_or_never_was(error: Exception, is_lost
         (WENT_AWAY, True),
         *((failed(state), False) for state in ("40001", "40P01", "55P03", "57014", "53200")),
         *((failed(state), False) for state in ("23505", "42P01", "XX000", None)),
+        *((failed(state, None), False) for state in ("40001", "57014", "53200")),
+        (failed("53100", None), True),
         (PoolTimeoutError(), False),
         (StaleDecisionError(), False),
     ],
