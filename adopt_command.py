@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import adopting
 from adopting import Report
+from database_errors import explain
 from migrations.inspection import AdoptionRefusedError
 
 WHY = {
@@ -51,8 +52,10 @@ def adopt(*, dry_run: bool, as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps({"problems": [asdict(problem) for problem in err.problems]}))
         raise click.ClickException(f"nothing was changed: {err}") from err
-    except (RuntimeError, CommandError, SQLAlchemyError) as err:
-        first_line = str(getattr(err, "orig", err)).splitlines()[0]
+    except SQLAlchemyError as err:
+        raise click.ClickException(f"nothing was changed: {explain(err)}") from err
+    except (RuntimeError, CommandError) as err:
+        first_line = str(err).splitlines()[0]
         raise click.ClickException(f"nothing was changed: {first_line}") from err
     if as_json:
         click.echo(json.dumps(report.as_json(), ensure_ascii=False))

@@ -87,6 +87,7 @@ def create_app(config: Config) -> Flask:
     support.register(app)
     shell.register(app)
     adopt_command.register(app)
+    cli.report_errors_in_one_line(app)
     return app
 
 

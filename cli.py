@@ -1,12 +1,15 @@
 """The flask commands: thin handles on what the program can do."""
 
+import copy
 import json
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import timedelta
+from functools import wraps
+from typing import Any
 
 import click
 import structlog
@@ -16,8 +19,11 @@ from flask_migrate import upgrade
 from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 
+import adopting
 import demo
+import health
 import metrics
+from database_errors import IS_FOREIGN, database_name, explain, state_reason
 from extensions import background_transaction
 from house import house
 from identity.errors import ProviderUnavailableError
@@ -46,6 +52,38 @@ def register(app: Flask) -> None:
     """Make the commands known to `flask`."""
     for command in (sweep, scheduler, auto_create, fill_demo, token):
         app.cli.add_command(command)
+
+
+def report_errors_in_one_line(app: Flask) -> None:
+    """Have each command of the app end with one line and 1 when the database is in the way.
+
+    Called when all commands are registered, those of extensions included.
+    """
+    for name, command in app.cli.commands.items():
+        app.cli.commands[name] = _reporting(app, command)
+
+
+def _reporting(app: Flask, command: click.Command) -> click.Command:
+    """A copy of the command, or group of commands, whose database errors are one line."""
+    reporting = copy.copy(command)
+    if isinstance(reporting, click.Group):
+        commands = reporting.commands.items()
+        reporting.commands = {name: _reporting(app, each) for name, each in commands}
+    if command.callback is not None:
+        reporting.callback = _in_one_line(app, command.callback)
+    return reporting
+
+
+def _in_one_line(app: Flask, callback: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(callback)
+    def run(*args: Any, **options: Any) -> Any:
+        try:
+            return callback(*args, **options)
+        except SQLAlchemyError as err:
+            with app.app_context():
+                raise click.ClickException(explain(err)) from err
+
+    return run
 
 
 @click.command()
@@ -93,7 +131,7 @@ def _counted(sweeper: Sweeper, *, is_dry: bool) -> Counts:
         hint = "" if is_dry else "; a scheduler or the next flask sweep goes on with it"
         raise click.ClickException(f"stopped{hint}") from err
     except (SQLAlchemyError, ProvisioningError, LeaseLostError) as err:
-        raise click.ClickException(f"the sweep did not finish: {type(err).__name__}") from err
+        raise click.ClickException(f"the sweep did not finish: {_reason(err)}") from err
 
 
 @contextmanager
@@ -129,8 +167,14 @@ def _call_the_roll() -> None:
         reason = f"{type(err).__name__}: {err}"
         raise click.ClickException(f"the directory was not read: {reason}") from err
     except (ProvisioningError, SQLAlchemyError) as err:
-        raise click.ClickException(f"the directory was not read: {type(err).__name__}") from err
+        raise click.ClickException(f"the directory was not read: {_reason(err)}") from err
     click.echo(f"directory: {counts.read} read, {counts.ensured} taken in, {counts.failed} failed")
+
+
+def _reason(err: Exception) -> str:
+    """What an operator can do something about; for a database error, the database and why."""
+    cause = err if isinstance(err, SQLAlchemyError) else err.__cause__
+    return explain(cause) if isinstance(cause, SQLAlchemyError) else type(err).__name__
 
 
 @click.command()
@@ -146,6 +190,7 @@ def scheduler(context: click.Context) -> None:
       SWEEP_INTERVAL_SECONDS=30 flask scheduler
     """
     app = context.ensure_object(ScriptInfo).load_app()
+    _check_database_of_scheduler()
     metrics.count_together(house().config.metrics_path)
     interval = timedelta(seconds=house().config.sweep_interval_seconds)
     asked_to_stop = threading.Event()
@@ -157,6 +202,25 @@ def scheduler(context: click.Context) -> None:
     asked_to_stop.wait()
     house().jobs.stop()  # as below, with the job that is on
     clock.stop()  # a run that is on goes back to the queue
+
+
+def _check_database_of_scheduler() -> None:
+    """Refuse a database that only an operator can put right; wait for one that is away.
+
+    Raises ClickException for a database that is not migrated, or is another program's.
+    """
+    try:
+        state = health.read_database_state()
+        reason = state_reason(state)
+    except SQLAlchemyError as err:
+        click.echo(f"{explain(err)}; trying again until it is back", err=True)
+        return
+    if reason is None:
+        return
+    if state == "read_only":
+        click.echo(f"{database_name()} {reason}; trying again until it is not", err=True)
+        return
+    raise click.ClickException(f"{database_name()} {reason}")
 
 
 @click.command("auto-create")
@@ -187,6 +251,8 @@ def fill_demo(quiet: bool) -> None:
     Does so once: what is there already is left alone. `make run` does it for you.
     """
     _stand_in()
+    if adopting.is_to_be_adopted():
+        raise click.ClickException(f"{database_name()} {IS_FOREIGN}")
     upgrade()
     with background_transaction() as session:
         is_new = demo.fill(session, house().now())

@@ -10,6 +10,13 @@ such a database is never reached. Here
 
 The first connection also answers what SQLAlchemy asks every new server (its dialect's
 initialisation), in the same thread.
+
+A session may stay read-only after its database has become writable again, or after another server
+has taken its place. While the database is known to be read-only (ServerStatus)
+
+4. a connection serves for `RENEWAL_SECONDS` at most, and a new one takes its place;
+5. each new connection is asked whether it takes writes; the first one that does ends the outage,
+   and all connections that are older are closed.
 """
 
 import select
@@ -17,6 +24,7 @@ import threading
 import time
 from typing import Any, cast
 
+from psycopg2 import Error as DriverError
 from psycopg2 import OperationalError, extensions
 from sqlalchemy import Engine, QueuePool, event
 from sqlalchemy.engine import ExceptionContext
@@ -36,6 +44,11 @@ ATTEMPT_INTERVAL_SECONDS = 1.0
 MOST_ATTEMPTS = 10
 # For each answer that SQLAlchemy's first questions get: other attempts wait until it has them all.
 FIRST_ANSWER_SECONDS = 2.0
+# While the database is read-only: the next connection may find it writable.
+RENEWAL_SECONDS = 0.5
+READ_ONLY_SQLSTATE = "25006"
+CONNECTION_CLASS = "08"  # of SQLSTATEs: for poolers as well the connection is unusable afterwards
+ENDS_SESSION = ("FATAL", "PANIC")
 ROUND_TRIPS = 4  # BEGIN with the first statement, a second one, COMMIT, and one to spare
 
 
@@ -119,7 +132,7 @@ class ConnectionPool(QueuePool):
                 record = self._queue.get_nowait()
             except Empty:
                 return None
-            if _is_open(record) and not _is_hung_up(record):
+            if _is_open(record) and not self._is_outdated(record) and not _is_hung_up(record):
                 return record
             self._discard(record)
 
@@ -197,10 +210,22 @@ class ConnectionPool(QueuePool):
         try:
             with deadlines.beyond(2 * self.connect_seconds, statement_seconds=FIRST_ANSWER_SECONDS):
                 record = self._create_connection()
+                is_read_only = self._is_read_only(record)
         except Exception as err:  # whatever it is, the threads that wait have to know
             self._note_failure(err)
         else:
-            self._add(record)
+            self._add(record, is_read_only=is_read_only)
+
+    def _is_read_only(self, record: ConnectionPoolEntry) -> bool:
+        """Whether a new connection refuses writes; asked only where there is reason to think so."""
+        connection = cast(LeanConnection, record.dbapi_connection)
+        if not self.server.is_read_only and not connection.reports_read_only:
+            return False
+        try:
+            return connection.is_read_only()
+        except Exception:
+            record.close()
+            raise
 
     def _note_failure(self, err: Exception) -> None:
         with self._queue.not_empty:
@@ -210,10 +235,15 @@ class ConnectionPool(QueuePool):
             self.server.note_failure()
             self._queue.not_empty.notify_all()
 
-    def _add(self, record: ConnectionPoolEntry) -> None:
+    def _add(self, record: ConnectionPoolEntry, *, is_read_only: bool) -> None:
         with self._queue.not_empty:
             self._opening -= 1
             self._note_answer(record)
+            if is_read_only:
+                self.server.note_read_only()
+            elif self.server.is_read_only:
+                self.server.note_writable()
+                self._invalidate_time = time.time()  # sessions before may be read-only for good
             if self._is_disposed or not self._inc_overflow():
                 record.close()  # several attempts may have heard from the server at once
             else:
@@ -232,6 +262,11 @@ class ConnectionPool(QueuePool):
         self._dec_overflow()
         self._queue.not_empty.notify()
 
+    def _is_outdated(self, record: ConnectionPoolEntry) -> bool:
+        """Whether this connection may be read-only although a new one would not be."""
+        opened_at = cast(float, cast(Any, record).starttime)
+        return self.server.is_read_only and time.time() - opened_at > RENEWAL_SECONDS
+
     def _established(self) -> int:
         """How many connections there are, idle or in use."""
         return self.size() + self.overflow()
@@ -249,12 +284,29 @@ def prepare_engine(engine: Engine) -> None:
 
     @event.listens_for(engine, "handle_error")
     def judge(context: ExceptionContext) -> None:
-        error = context.original_exception
-        if isinstance(error, ServerSilentError):
-            pool.server.note_silence(error.seconds)
-        elif isinstance(error, DeadlineError):
-            # A thread that ran out of time says nothing about the server and other connections.
-            context.invalidate_pool_on_disconnect = False
+        _note_error(pool.server, context)
+
+
+def _note_error(server: ServerStatus, context: ExceptionContext) -> None:
+    error = context.original_exception
+    if isinstance(error, ServerSilentError):
+        server.note_silence(error.seconds)
+    elif isinstance(error, DeadlineError):
+        # A thread that ran out of time says nothing about the server and other connections.
+        context.invalidate_pool_on_disconnect = False
+    elif isinstance(error, DriverError) and error.pgcode == READ_ONLY_SQLSTATE:
+        server.note_read_only()
+    elif isinstance(error, DriverError) and ends_session(error):
+        context.is_disconnect = True
+
+
+def ends_session(error: DriverError) -> bool:
+    """Whether the server, or a pooler before it, has given up the session with this error.
+
+    Poolers report their own troubles as fatal errors, under any SQLSTATE (08P01, XX000).
+    """
+    is_fatal = error.diag.severity_nonlocalized in ENDS_SESSION
+    return is_fatal or (error.pgcode or "").startswith(CONNECTION_CLASS)
 
 
 def pool_of(engine: Engine) -> ConnectionPool:

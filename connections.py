@@ -14,6 +14,8 @@ import deadlines
 
 # A wait for a lock ends before its statement would, so that the error says which of the two it was.
 LOCK_SHARE = 0.75
+# What PostgreSQL (since 14) reports by itself of a session whose transactions are read-only.
+READ_ONLY_REPORTS = ("default_transaction_read_only", "in_hot_standby")
 # A sweep that is frozen in the middle of a batch, or whose host is gone, would keep thousands of
 # rows locked until TCP gives up, hours later. Requests lock few, and each statement costs them.
 LONGEST_IDLE = 10_000  # milliseconds
@@ -50,6 +52,17 @@ class LeanConnection(extensions.connection):
     def rollback(self) -> None:
         """Take back the transaction, if there is one."""
         self._end("ROLLBACK")
+
+    @property
+    def reports_read_only(self) -> bool:
+        """Whether the server has reported a read-only session; a pooler may report an old state."""
+        return any(self.get_parameter_status(name) == "on" for name in READ_ONLY_REPORTS)
+
+    def is_read_only(self) -> bool:
+        """Ask the server whether it refuses writes, outside any transaction; one round trip."""
+        with self.cursor(cursor_factory=extensions.cursor) as cursor:
+            cursor.execute("SHOW transaction_read_only")
+            return cursor.fetchone() == ("on",)
 
     def _end(self, command: str) -> None:
         if not _is_in_transaction(self):

@@ -28,7 +28,7 @@ from models.user import Role
 from provisioning.context_version import read_version, read_versions
 from provisioning.errors import DatabaseUnavailableError
 from provisioning.identity import Identity
-from provisioning.retry import is_connection_lost
+from provisioning.retry import is_outage
 from session_context import READY, Context, UserShape
 
 log = structlog.get_logger(__name__)
@@ -212,7 +212,7 @@ class ContextCache:
             with transaction(READ_SECONDS) as session:
                 stored = read_version(session, clerk_id)
         except SQLAlchemyError as err:
-            if is_connection_lost(err):
+            if is_outage(err):
                 raise DatabaseUnavailableError("the version could not be compared") from err
             log.warning("context_versions_not_read", error=type(err).__name__)
             return None

@@ -6,8 +6,9 @@ from datetime import timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
 
-import adopting
 import health
+from config import Config, insecure_settings
+from database_errors import database_name, explain, state_reason
 from extensions import background_transaction
 from house import House
 from provisioning import backlog, runs
@@ -18,34 +19,69 @@ TAKEN_WITHIN = timedelta(seconds=30)  # a queued or dead sweep, where a schedule
 LONGEST_WAIT = 5  # sweep intervals; whoever waits longer is not being helped
 
 
+REDIS_ADVICE = {
+    "down": "does not answer: start it, or correct REDIS_URL, its password included",
+    "refuses_writes": (
+        "refuses writes, so that nothing is cached: look at maxmemory and its policy, its disk, "
+        "the rights of its user, and whether it is a replica"
+    ),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found about one part; `detail` tells what to do where it is not well."""
+    """What was found about one part; `detail` says what to do where it is not well.
+
+    A warning is about something that works, but not as it should in production.
+    """
 
     part: str
     is_well: bool
     detail: str
+    is_warning: bool = False
 
 
 def examine(house: House) -> Iterator[Finding]:
-    """Look at everything but Clerk, which `identity/checkup.py` looks at."""
-    database = health.database()
-    is_reached = database in ("ok", "behind_on_migrations")
-    yield Finding("database", is_reached, "ok" if is_reached else "unreachable")
-    if not is_reached:
+    """Examine everything but Clerk, which `identity/checkup.py` examines."""
+    yield Finding("environment", is_well=True, detail=house.config.app_env)
+    yield from warnings(house.config)
+    database, reason = _database()
+    yield Finding("database", reason is None, reason or database_name())
+    redis = health.redis(is_configured=house.config.redis_url is not None)
+    yield Finding(
+        "redis", redis not in REDIS_ADVICE, REDIS_ADVICE.get(redis, redis).replace("_", " ")
+    )
+    if database is None:
         return
     is_behind = database == "behind_on_migrations"
     yield Finding("migrations", not is_behind, _what_to_do() if is_behind else "at head")
-    redis = health.redis(is_configured=house.config.redis_url is not None)
-    yield Finding("redis", redis != "down", redis.replace("_", " "))
     if not is_behind:
         yield _sweep()
         yield from _waiting(house)
 
 
+def warnings(config: Config) -> Iterator[Finding]:
+    """A line for each setting that is insecure in production."""
+    for setting, advice in insecure_settings(config):
+        yield Finding(setting, is_well=True, detail=advice, is_warning=True)
+
+
+def _database() -> tuple[str | None, str | None]:
+    """The state of the database, None where it cannot be used, and what is wrong with it."""
+    try:
+        state = health.read_database_state()
+    except SQLAlchemyError as err:
+        return None, explain(err)
+    if state == "read_only":
+        return None, f"{database_name()} {state_reason(state)}"
+    return state, None
+
+
 def _what_to_do() -> str:
-    is_foreign = adopting.is_to_be_adopted()
-    return "another program's: flask adopt --dry-run" if is_foreign else "run: flask db upgrade"
+    try:
+        return state_reason("behind_on_migrations") or ""
+    except SQLAlchemyError as err:
+        return explain(err)
 
 
 def _sweep() -> Finding:
@@ -54,7 +90,7 @@ def _sweep() -> Finding:
         with background_transaction() as session:
             blocking, age = runs.blocking(session), runs.since_success(session)
     except SQLAlchemyError as err:
-        return Finding("sweep", is_well=False, detail=type(err).__name__)
+        return Finding("sweep", is_well=False, detail=explain(err))
     if blocking is not None and blocking.since > TAKEN_WITHIN:
         return Finding("sweep", is_well=False, detail=_why_blocked(blocking))
     detail = "none yet" if age is None else f"last success {_rounded(age)} ago"
@@ -81,7 +117,7 @@ def _waiting(house: House) -> Iterator[Finding]:
             doubled = backlog.count_doubled_people(session)
             found = backlog.count_backlog(session, house.guarantee.rules)
     except SQLAlchemyError as err:
-        yield Finding("backlog", is_well=False, detail=type(err).__name__)
+        yield Finding("backlog", is_well=False, detail=explain(err))
         return
     shared = found.ambiguous_addresses
     detail = f"{doubled} people with two profiles, {shared} addresses with two waiting profiles"

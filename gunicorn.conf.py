@@ -56,13 +56,18 @@ def on_starting(server: Any) -> None:
     if Path(command[1]).name == "__main__.py":  # an upgrade would start inside gunicorn's package
         command[1:2] = ["-m", "gunicorn"]
     configure_logs(settings.log_format, is_production=settings.is_production)
+    launch.refuse_exposed_development_provider(settings, server.cfg.address)
+    launch.warn_of_insecure_settings(settings)
     launch.refuse_busy_ports(server.cfg.address, server.cfg.env_orig)
     launch.begin_counting(settings, is_upgrade=server.master_pid != 0)
     launch.prepare_database(settings)
 
 
 def when_ready(server: Any) -> None:
-    """In the master, as soon as the port is open."""
+    """In the master, as soon as the port is open; a socket may also be an inherited one."""
+    launch.refuse_exposed_development_provider(
+        settings, [s.sock.getsockname() for s in server.LISTENERS]
+    )
     launch.welcome(settings, server.cfg.address)
 
 

@@ -6,18 +6,23 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
+import click
+import structlog
 from flask import Flask
 from flask_migrate import upgrade
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 import metrics
 from app import create_app
-from config import Config
+from config import Config, insecure_settings, is_loopback
 from connection_pool import pool_of
 from embedded import EmbeddedDatabaseError
 from extensions import background_transaction, db
 from identity.local import CAST
+from provisioning.retry import is_outage
+
+log = structlog.get_logger(__name__)
 
 Address = tuple[str, int] | str
 
@@ -38,6 +43,33 @@ def refuse_busy_ports(addresses: Iterable[Address], environ: Mapping[str, str]) 
         if isinstance(address, tuple) and _is_busy(address):
             host, port = address
             sys.exit(f"neon-dashboard: {host}:{port} is in use; stop that program or set BIND")
+
+
+def refuse_exposed_development_provider(config: Config, addresses: Iterable[Address]) -> None:
+    """End with one line where the development identity provider would serve other machines.
+
+    `addresses` are those that the server listens on, however it was told to.
+    """
+    for address in addresses if config.uses_local_identity else ():
+        if isinstance(address, tuple) and not is_loopback(address[0]):
+            sys.exit(
+                f"neon-dashboard: {address[0]}:{address[1]}: without CLERK_PUBLISHABLE_KEY the "
+                "development identity provider answers, which serves on loopback only"
+            )
+
+
+def refuse_exposed_development_server(config: Config) -> None:
+    """As `refuse_exposed_development_provider`, for the address that `flask run` was given."""
+    context = click.get_current_context(silent=True)
+    if context is not None and context.info_name == "run" and context.params.get("host"):
+        address = (context.params["host"], context.params.get("port") or 0)
+        refuse_exposed_development_provider(config, [address])
+
+
+def warn_of_insecure_settings(config: Config) -> None:
+    """Log a line for each setting that is insecure in production."""
+    for setting, advice in insecure_settings(config):
+        log.warning("insecure_setting", setting=setting, advice=advice)
 
 
 def build_app(config: Config) -> Flask:
@@ -65,8 +97,18 @@ def prepare_database(config: Config) -> None:
     """
     with build_app(config).app_context():
         if config.database_url is None or (not config.is_production and _is_empty()):
-            upgrade()
+            _upgrade()
         db.engine.dispose()  # the workers fork from here and open their own connections
+
+
+def _upgrade() -> None:
+    """Migrate, unless there is an outage: /readyz says what is wrong until it is over."""
+    try:
+        upgrade()
+    except SQLAlchemyError as err:
+        if not is_outage(err):
+            raise
+        log.warning("database_not_migrated", error=type(err).__name__)
 
 
 def connect_worker(app: Flask) -> None:

@@ -25,7 +25,7 @@ from provisioning.errors import (
     ProvisioningUnavailableError,
     StaleDecisionError,
 )
-from provisioning.retry import is_connection_lost, is_unavailable, patiently
+from provisioning.retry import is_outage, is_unavailable, patiently
 from server_status import ServerStatus
 
 log = structlog.get_logger(__name__)
@@ -81,7 +81,7 @@ class Perseverance:
         The first seconds of an outage are worth waiting for. In a longer one the answer comes at
         once, or all threads would be waiting and the next answer would come too late.
         """
-        gone = max(time.monotonic() - started, self.server.silent_seconds)
+        gone = max(time.monotonic() - started, self.server.outage_seconds)
         last_try = SHORTEST_TRY_SECONDS + ROUND_TRIPS * self.server.round_trip_seconds
         return max(0.0, REQUEST_BUDGET_SECONDS - last_try - gone)
 
@@ -90,7 +90,7 @@ class Perseverance:
     ) -> ProvisioningError:
         """Leave a durable trace, and say in the domain's words what the database's error means."""
         failure = Failure(type(err).__name__, getattr(getattr(err, "orig", None), "pgcode", None))
-        attempt = None if is_connection_lost(err) else self.record(clerk_id, failure, entry, now)
+        attempt = None if is_outage(err) else self.record(clerk_id, failure, entry, now)
         log.error(
             "mentorado_creation_failed",
             clerk_id=clerk_id,
@@ -101,8 +101,8 @@ class Perseverance:
             entry=entry.door,
             duration_ms=round((time.monotonic() - started) * 1000, 1),
         )
-        if is_connection_lost(err):
-            return DatabaseUnavailableError("the database did not answer")
+        if is_outage(err):
+            return DatabaseUnavailableError("the database did not answer, or takes no writes")
         if attempt and attempt.state == AttemptState.DEAD:
             return NeedsAttentionError("the background has given up")
         return ProvisioningUnavailableError("not just now")

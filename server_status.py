@@ -1,4 +1,4 @@
-"""Whether the database server answers, as the connections of this process find out."""
+"""Whether the database server answers and takes writes, as this process finds out."""
 
 import time
 from collections.abc import Callable
@@ -12,12 +12,14 @@ class ServerStatus:
 
     The connection pool writes it under its lock; any thread may read it. The server is silent from
     the first attempt to connect, or the first statement, that no answer has followed: neither a
-    connection that opened nor one that came back from use in working order.
+    connection that opened nor one that came back from use in working order. It is read-only from
+    the first refused write on, until a new connection is found to take writes.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._silent_since: float | None = None
+        self._read_only_since: float | None = None
         self._has_failed = False
         self.answers = 0
         self.round_trip_seconds = 0.0
@@ -27,6 +29,17 @@ class ServerStatus:
         """For how long the server has not answered; 0 while it does."""
         since = self._silent_since
         return 0.0 if since is None else self._clock() - since
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether the server has refused writes, and no connection that takes them is known."""
+        return self._read_only_since is not None
+
+    @property
+    def outage_seconds(self) -> float:
+        """For how long the server has been silent or read-only; 0 while it is neither."""
+        since = self._read_only_since
+        return max(self.silent_seconds, 0.0 if since is None else self._clock() - since)
 
     @property
     def is_answering(self) -> bool:
@@ -52,6 +65,15 @@ class ServerStatus:
         """A statement has waited for so long in vain."""
         if self._silent_since is None:
             self._silent_since = self._clock() - seconds
+
+    def note_read_only(self) -> None:
+        """A write was refused because the database is read-only, or a connection reports it."""
+        if self._read_only_since is None:
+            self._read_only_since = self._clock()
+
+    def note_writable(self) -> None:
+        """A new connection takes writes."""
+        self._read_only_since = None
 
     def note_answer(self, round_trip_seconds: float | None, *, is_connecting: bool) -> None:
         """The server has just answered; further attempts to connect may be running.

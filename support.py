@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 import click
 import structlog
 from flask import Flask
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 import doctor
+from config import Config
 from context_cache import CONFIRMED_SECONDS
 from core.email_address import WHITE_SPACE, find_fault
 from doctor import Finding
@@ -75,24 +75,32 @@ def revoke(account: str) -> None:
 
 @click.command("doctor")
 def examine() -> None:
-    """Look at every part this installation stands on; exit 1 if any is not well.
+    """Examine every part of this installation; exit 1 if any is not well.
 
-    One line for each: the database and its migrations, Redis, people with two profiles, who waits
-    and for how long, Clerk's keys and addresses. A line that is not well says what to do about it;
-    docs/operations.md says more. Changes nothing, so run it whenever in doubt.
+    One line for each: the environment, insecure settings, the database and its migrations, Redis,
+    people with two profiles, who waits and for how long, Clerk's keys and addresses. A line that is
+    not well, or a warning, says what to do about it; docs/operations.md says more. Changes nothing,
+    so run it whenever in doubt.
     """
     is_well = True
     for finding in (*doctor.examine(house()), *_clerk(house())):
-        mark = click.style("ok  ", fg="green") if finding.is_well else click.style("FAIL", fg="red")
-        click.echo(f"{mark}  {finding.part:<14} {finding.detail}")
+        click.echo(f"{_mark(finding)}  {finding.part:<14} {finding.detail}")
         is_well = is_well and finding.is_well
     if not is_well:
         raise SystemExit(1)
 
 
+def _mark(finding: Finding) -> str:
+    if not finding.is_well:
+        return click.style("FAIL", fg="red")
+    return (
+        click.style("warn", fg="yellow") if finding.is_warning else click.style("ok  ", fg="green")
+    )
+
+
 def _clerk(house: House) -> Iterator[Finding]:
     if house.local is not None:
-        yield Finding("clerk", is_well=True, detail="the local stand-in answers for it")
+        yield _development_provider(house.config)
         return
     config = house.config
     setup = checkup.Setup(
@@ -105,6 +113,19 @@ def _clerk(house: House) -> Iterator[Finding]:
         has_webhook_secret=config.clerk_webhook_secret is not None,
     )
     yield from (Finding(*line) for line in checkup.examine(setup))
+
+
+def _development_provider(config: Config) -> Finding:
+    if config.database_url is None:
+        return Finding("clerk", is_well=True, detail="the development identity provider")
+    return Finding(
+        "clerk",
+        is_well=True,
+        detail="anybody who reaches this address can sign in as anybody, admins included: the "
+        "development identity provider answers, on a database given by DATABASE_URL; in production "
+        "set APP_ENV=production, CLERK_PUBLISHABLE_KEY and CLERK_SECRET_KEY",
+        is_warning=True,
+    )
 
 
 def fail_if_unpublished() -> None:
@@ -144,8 +165,6 @@ def _account(named: str, *, needs_proof: bool = False) -> Iterator[tuple[Session
             yield session, user
     except roles.RefusedAccountError as err:
         raise click.ClickException(str(err)) from err
-    except SQLAlchemyError as err:
-        raise click.ClickException(type(err).__name__) from err
 
 
 def _only(found: Sequence[User], named: str) -> User:

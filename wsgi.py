@@ -4,7 +4,7 @@ import os
 import sys
 
 from config import ConfigError, load_config
-from launch import build_app
+from launch import build_app, refuse_exposed_development_server
 from logs import configure_logs
 
 try:
@@ -12,5 +12,6 @@ try:
 except ConfigError as err:
     sys.exit(f"neon-dashboard: {err}")
 
+refuse_exposed_development_server(config)
 configure_logs(config.log_format, is_production=config.is_production)
 app = build_app(config)

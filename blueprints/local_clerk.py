@@ -14,6 +14,7 @@ from blueprints.auth import local_path
 from blueprints.errors import CsrfError, NotFoundError, UnauthenticatedError
 from blueprints.origin import is_from_our_pages
 from blueprints.stance import public_unlimited
+from config import is_loopback
 from house import house
 from identity.cookies import DEV_BROWSER, SESSION
 from identity.errors import InvalidTokenError, UnknownUserError
@@ -25,6 +26,8 @@ from identity.visits import HANDSHAKE
 local_clerk = Blueprint("local_clerk", __name__, url_prefix="/local-clerk")
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}  # where apps under development live
+# What a proxy adds, and no browser by itself: the client may be any machine then.
+OF_PROXIES = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
 LONGEST_PAGE = 500
 
 
@@ -33,10 +36,13 @@ def refuse_other_sites() -> None:
     """Serve developers of this machine only: anybody who signs in here may be the admin.
 
     A page of another site could reach it through a name that it has pointed at this machine, or by
-    a form. Raises NotFoundError and CsrfError.
+    a form; another machine where a server listens on other addresses, or through a proxy. Raises
+    NotFoundError and CsrfError.
     """
     if taken_apart(request.host_url).hostname not in LOOPBACK:
         raise NotFoundError("the development identity provider has loopback names only")
+    if not _is_of_this_machine():
+        raise NotFoundError("the development identity provider serves this machine only")
     if request.method == "POST" and "Origin" in request.headers and not is_from_our_pages():
         raise CsrfError("a form of another site")
 
@@ -116,6 +122,13 @@ def revoke(session_id: str) -> ResponseReturnValue:
     except UnknownUserError as err:
         raise NotFoundError(str(err)) from err
     return jsonify({"object": "session", "id": session_id, "status": "revoked"})
+
+
+def _is_of_this_machine() -> bool:
+    """Whether the connection comes from this machine, and from no proxy; a Unix socket has none."""
+    is_forwarded = any(name in request.headers for name in OF_PROXIES)
+    client = request.environ.get("REMOTE_ADDR") or ""
+    return not is_forwarded and (client == "" or is_loopback(client))
 
 
 def _check_secret() -> None:

@@ -15,7 +15,7 @@ from dashboard.months import OwnProfile
 from dashboard.overview import Overview, read_overview
 from extensions import transaction
 from house import house
-from provisioning.retry import is_connection_lost
+from provisioning.retry import is_outage
 from session_context import READY
 
 log = structlog.get_logger(__name__)
@@ -51,7 +51,7 @@ def own_overview() -> Overview:
             lambda s, own: read_overview(s, own.id, now=now, owner_id=own.user_id)
         )
     except SQLAlchemyError as err:
-        if not is_connection_lost(err):
+        if not is_outage(err):
             raise
         return _last_seen(err)
     house().guarantee.contexts.put_dashboard_copy(g.context, snapshot.written(overview))

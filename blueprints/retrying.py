@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 import deadlines
 from extensions import STATEMENT_TIMEOUT_SECONDS, transaction
+from house import house
 from provisioning.errors import StaleDecisionError
 from provisioning.repairs import Conflict, ConflictError
 from provisioning.retry import patiently
@@ -36,7 +37,7 @@ def run_with_retry(work: Callable[[Session], Result]) -> Result:
             return work(session)
 
     try:
-        return patiently(attempt, seconds_left=_time_left, on_retry=_log_retry)
+        return patiently(attempt, seconds_left=_seconds_to_retry, on_retry=_log_retry)
     except StaleDecisionError as err:
         raise ConflictError(Conflict.CHANGED_HANDS) from err
 
@@ -44,6 +45,11 @@ def run_with_retry(work: Callable[[Session], Result]) -> Result:
 def _time_left() -> float:
     left = deadlines.seconds_left()
     return STATEMENT_TIMEOUT_SECONDS if left is None else max(0.0, left - SPARE_SECONDS)
+
+
+def _seconds_to_retry() -> float:
+    """How long to retry; an outage that has lasted longer is answered at once."""
+    return max(0.0, _time_left() - house().guarantee.perseverance.server.outage_seconds)
 
 
 def _log_retry(reason: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import Any
 
-from sqlalchemy import Integer, Select, bindparam, or_, select, true
+from sqlalchemy import Integer, Select, bindparam, func, or_, select, true
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import LateralFromClause
@@ -53,11 +53,15 @@ class MonthFeedback:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything the overview is made of; `months` ascend and are twelve at the most."""
+    """Everything the overview is made of; `months` ascend and are twelve at the most.
+
+    `is_read_only` says that the database takes no changes at the moment.
+    """
 
     months: tuple[Month, ...]
     goals: Goals
     feedback: MonthFeedback | None
+    is_read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,8 @@ def read_report(session: Session, mentorado_id: int, *, owner_id: int | None = N
     own = Goals(*(value or 0 for value in rows[0][OWN_GOALS]))
     months = (_month(row[MONTH], row[GOALS_OF_MONTH], own) for row in rows)
     feedback = MonthFeedback(*rows[0][FEEDBACK]) if rows[0][FEEDBACK][0] is not None else None
-    return Report(_ascending(month for month in months if month is not None), own, feedback)
+    reported = _ascending(month for month in months if month is not None)
+    return Report(reported, own, feedback, rows[0][IS_READ_ONLY] == "on")
 
 
 def _month(facts: Sequence[Any], of_month: Sequence[Any], own: Goals) -> Month | None:
@@ -125,7 +130,10 @@ def _report() -> Select[Any]:
     feedback = _newest(Feedback, FEEDBACK_COLUMNS, 1)
     owner = bindparam("owner", type_=Integer)
     return (
-        select(*(Mentorado.__table__.c[name] for name in GOAL_COLUMNS), months, feedback)
+        select(
+            *(Mentorado.__table__.c[name] for name in GOAL_COLUMNS),
+            *(months, feedback, func.current_setting("transaction_read_only")),
+        )
         .outerjoin_from(Mentorado, months, true())
         .outerjoin(feedback, true())
         .where(Mentorado.id == bindparam("mentorado"))
@@ -140,3 +148,4 @@ FEEDBACK_COLUMNS = [field.name for field in fields(MonthFeedback)]
 # A row for each month, with the mentee's goals before and the feedback behind it.
 REPORT = _report()
 OWN_GOALS, MONTH, GOALS_OF_MONTH, FEEDBACK = slice(0, 5), slice(5, 13), slice(13, 18), slice(18, 23)
+IS_READ_ONLY = 23

@@ -118,6 +118,7 @@ def compute_overview(report: Report, *, now: datetime) -> Overview:
         goals=_goals(newest, report.goals),
         feedback=report.feedback,
         as_of=now,
+        read_only=report.is_read_only,
     )
 
 

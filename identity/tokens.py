@@ -14,6 +14,7 @@ from jwt.types import Options
 
 from identity.errors import InvalidTokenError, KeysUnavailableError, UntimelyTokenError
 from identity.keys import KeySet
+from identity.nesting import is_too_deep
 
 LEEWAY_SECONDS = 5
 REMEMBERED = 4_096  # tokens; each of them lives for a minute, and takes some three kilobytes
@@ -26,6 +27,7 @@ SESSION_ID = re.compile(r"[A-Za-z0-9_]{1,100}")  # it becomes part of an address
 MACHINE = "mch_"  # Clerk's machine tokens are signed with the same key
 SENTINELS = {"null", "none", "undefined", "nil"}  # what broken clients send instead of an id
 LAST_SECOND = 253_402_300_799  # of the year 9999
+TIMES = ("iat", "nbf", "exp")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\s]")
 
 # Clerk stamps the class of a token into its protected header; instances that leave the class open
@@ -110,7 +112,6 @@ class TokenVerifier:
         if claims.get("sts") == "pending":  # signed in, but with tasks of Clerk's left to do
             raise InvalidTokenError("an unfinished session")
         until = int(claims["exp"]) + LEEWAY_SECONDS
-        _check_time(claims.get("iat"))
         return Proof(SessionClaims(checked_subject(claims.get("sub")), claims), key, until)
 
     def _decode(self, token: str, **options: Any) -> tuple[dict[str, Any], PyJWK]:
@@ -148,6 +149,9 @@ class TokenVerifier:
             leeway=LEEWAY_SECONDS,
             options=cast(Options, {**usual, **options}),
         )
+        _check_times(claims)
+        if is_too_deep(claims):
+            raise InvalidTokenError("nested too deep")
         return claims, key
 
     def _check_party(self, party: object) -> None:
@@ -158,16 +162,24 @@ class TokenVerifier:
             raise InvalidTokenError("another authorized party")
 
 
-def _check_time(moment: object) -> None:
-    """Refuse a time that no clock of an issuer shows; it would be an error where it is used."""
-    if isinstance(moment, int | float) and not 0 <= moment <= LAST_SECOND:
-        raise InvalidTokenError("a time out of range")
+def _check_times(claims: Mapping[str, Any]) -> None:
+    """Refuse times that no clock of an issuer shows; they would be errors where they are used.
+
+    PyJWT reads numbers out of texts and booleans as well (RFC 7519, section 2: NumericDate).
+    """
+    for moment in (claims[name] for name in TIMES if name in claims):
+        is_number = isinstance(moment, int | float) and not isinstance(moment, bool)
+        if not is_number or not 0 <= moment <= LAST_SECOND:
+            raise InvalidTokenError("a time out of range")
 
 
 @lru_cache(HEADERS)
 def _header(segment: str) -> Mapping[str, Any]:
     """What the first part of a token says; all tokens under one key have the same."""
-    return jwt.get_unverified_header(f"{segment}..")
+    header = jwt.get_unverified_header(f"{segment}..")
+    if is_too_deep(header):
+        raise InvalidTokenError("nested too deep")
+    return header
 
 
 def checked_subject(subject: object) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from identity.errors import InvalidSignatureError, UnreadableProfileError
+from identity.nesting import is_too_deep
 from identity.profiles import described, described_id
 from provisioning.identity import Identity
 
@@ -36,10 +37,10 @@ def read_message(secret: str, headers: Mapping[str, str], body: bytes) -> Messag
     named = _standard(headers)
     try:
         document = Webhook(secret).verify(body, named)
-    except RecursionError:  # the signature holds; no parser reads metadata nested that deep
-        document = None
-    except (WebhookVerificationError, ValueError, OverflowError) as err:
+    except (WebhookVerificationError, ValueError, OverflowError, RecursionError) as err:
         raise InvalidSignatureError(type(err).__name__) from err
+    if is_too_deep(document):
+        raise InvalidSignatureError("nested too deep")
     event = document.get("type") if isinstance(document, dict) else None
     if not isinstance(event, str):
         return Message(named["webhook-id"], "unknown")

@@ -19,7 +19,7 @@ from provisioning.errors import (
 )
 from provisioning.linking import Rules
 from provisioning.optimistic import ContendedError
-from provisioning.retry import is_connection_lost, patiently
+from provisioning.retry import is_outage, patiently
 from provisioning.switch import may_create
 from provisioning.together import Link, link_together
 
@@ -80,7 +80,7 @@ class Closing:
             linked = self._link(clerk_ids)
         except SQLAlchemyError as err:
             log.warning("sweep_group_split", people=len(clerk_ids), reason=type(err).__name__)
-            if len(clerk_ids) > 1 and not is_connection_lost(err):
+            if len(clerk_ids) > 1 and not is_outage(err):
                 middle = len(clerk_ids) // 2
                 self.together(clerk_ids[:middle])
                 self.together(clerk_ids[middle:])
@@ -116,7 +116,7 @@ class Closing:
                 on_retry=lambda reason: log.warning("sweep_batch_retried", reason=reason),
             )
         except SQLAlchemyError as err:
-            if is_connection_lost(err):
+            if is_outage(err):
                 raise
             log.warning("sweep_batch_split", after_id=people[0], last_id=people[1])
             self._halves(people)

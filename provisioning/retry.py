@@ -11,15 +11,26 @@ from provisioning.errors import StaleDecisionError
 
 Result = TypeVar("Result")
 
-# PostgreSQL, appendix A. What is not here is permanent: trying again would only repeat it.
-TRANSIENT_SQLSTATES = {
-    "40001": "serialization_failure",
-    "40P01": "deadlock_detected",
-    "55P03": "lock_not_available",
-    "57014": "statement_timeout",  # ours: it ends a try early enough for another
+# PostgreSQL, appendix A. With these the server cannot do its work, whatever it is asked.
+OUTAGE_SQLSTATES = {
+    "25006": "read_only",  # a standby, default_transaction_read_only
+    "53000": "insufficient_resources",
+    "53100": "disk_full",
+    "53300": "too_many_connections",
     "57P01": "admin_shutdown",
     "57P02": "crash_shutdown",
     "57P03": "cannot_connect_now",
+    "58000": "system_error",
+    "58030": "io_error",
+}
+# What is in neither is permanent: trying again would only repeat it.
+TRANSIENT_SQLSTATES = {
+    **OUTAGE_SQLSTATES,
+    "40001": "serialization_failure",  # on a standby also a conflict with recovery
+    "40P01": "deadlock_detected",
+    "53200": "out_of_memory",  # a smaller batch may do with what there is
+    "55P03": "lock_not_available",
+    "57014": "statement_timeout",  # ours: it ends a try early enough for another
 }
 CONNECTION_CLASS = "08"
 PASSING = (DBAPIError, PoolTimeoutError, StaleDecisionError)  # those among which some can pass
@@ -33,24 +44,33 @@ def transient_reason(error: BaseException) -> str | None:
         return "stale_decision"
     if not isinstance(error, DBAPIError):
         return None
-    sqlstate = getattr(error.orig, "pgcode", None)
-    if sqlstate is None:
-        return "connection_lost" if is_connection_lost(error) else None
-    if sqlstate.startswith(CONNECTION_CLASS):
-        return "connection_lost"
-    return TRANSIENT_SQLSTATES.get(sqlstate)
+    reason = TRANSIENT_SQLSTATES.get(_sqlstate(error))
+    return reason or ("connection_lost" if is_connection_lost(error) else None)
 
 
 def is_connection_lost(error: BaseException) -> bool:
     """Whether the server could not be reached, or went away under the statement.
 
-    libpq gives such errors no SQLSTATE; SQLAlchemy then marks the connection as invalidated, or the
-    connection was never made and there is no statement.
+    libpq mostly gives such errors no SQLSTATE; SQLAlchemy then marks the connection as invalidated,
+    or the connection was never made and there is no statement. An error of COMMIT has no statement
+    either, but a SQLSTATE.
     """
+    sqlstate = _sqlstate(error)
+    is_without_answer = not sqlstate and isinstance(error, OperationalError)
     return isinstance(error, DBAPIError) and (
         error.connection_invalidated
-        or (error.statement is None and isinstance(error, OperationalError))
+        or sqlstate.startswith(CONNECTION_CLASS)
+        or (error.statement is None and is_without_answer)
     )
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether there is no database to work with just now, for this user or any other."""
+    return is_connection_lost(error) or _sqlstate(error) in OUTAGE_SQLSTATES
+
+
+def _sqlstate(error: BaseException) -> str:
+    return getattr(getattr(error, "orig", None), "pgcode", None) or ""
 
 
 def is_unavailable(error: BaseException) -> bool:

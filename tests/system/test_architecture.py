@@ -56,16 +56,17 @@ ARROWS = {
     "house": {"allowance", "config", "flights", "gauges", "guarantee", "identity", "job_runner"},
     "job_runner": {"deadlines", "extensions", "models", "provisioning"},
     "health": {"connection_pool", "extensions", "provisioning"},
-    "doctor": {"adopting", "extensions", "health", "house", "provisioning"},
+    "doctor": {"config", "database_errors", "extensions", "health", "house", "provisioning"},
     "roll_call": {"extensions", "guarantee", "identity", "provisioning"},
     "doorman": set(),
     "support": {
-        *("context_cache", "core", "doctor", "extensions", "house", "identity"),
+        *("config", "context_cache", "core", "doctor", "extensions", "house", "identity"),
         *("models", "provisioning"),
     },
     "adopting": {"extensions"},
+    "database_errors": {"adopting", "extensions", "health", "house", "provisioning"},
     "adoption_trial": {"dashboard", "provisioning"},
-    "adopt_command": {"adopting"},
+    "adopt_command": {"adopting", "database_errors"},
     "shell": {"extensions", "house", "models", "provisioning"},
     "scheduler": {"extensions", "guarantee", "metrics", "provisioning"},
     "blueprints": {
@@ -83,8 +84,8 @@ ARROWS = {
         *("metrics", "models", "provisioning", "session_context", "shapes"),
     },
     "cli": {
-        *("demo", "extensions", "house", "identity", "metrics", "models", "provisioning"),
-        *("roll_call", "scheduler", "support"),
+        *("adopting", "database_errors", "demo", "extensions", "health", "house", "identity"),
+        *("metrics", "models", "provisioning", "roll_call", "scheduler", "support"),
     },
     "app": {
         *(
@@ -116,6 +117,7 @@ ARROWS = {
     "service": set(),
     "launch": {
         *("app", "config", "connection_pool", "embedded", "extensions", "identity", "metrics"),
+        "provisioning",
     },
     "wsgi": {"config", "launch", "logs"},
     "gunicorn.conf": {"config", "doorman", "house", "launch", "logs", "scheduler"},

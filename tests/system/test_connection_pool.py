@@ -7,15 +7,21 @@ from threading import Event
 
 import pytest
 from psycopg2 import OperationalError
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 import deadlines
-from connection_pool import ConnectionPool, KnownOutageError, pool_of, prepare_engine
+from connection_pool import (
+    RENEWAL_SECONDS,
+    ConnectionPool,
+    KnownOutageError,
+    pool_of,
+    prepare_engine,
+)
 from connections import LeanConnection
 from deadlines import DeadlineError, ServerSilentError
-from tests.databases import count
+from tests.databases import count, opened
 from tests.network import Network, network_before
 from tests.serving import eventually
 
@@ -268,3 +274,48 @@ def test_round_trip_is_measured_on_the_way(engine: Engine, network: Network) -> 
         connection.execute(ONE)
 
     assert 0.05 <= pool_of(engine).server.round_trip_seconds < 0.25
+
+
+@pytest.mark.parametrize(
+    ("statement", "is_invalid"),
+    [
+        ("SELECT pg_terminate_backend(pg_backend_pid())", True),
+        ("DO $$ BEGIN RAISE EXCEPTION 'pooler' USING ERRCODE = '08P01'; END $$", True),
+        ("DO $$ BEGIN RAISE EXCEPTION 'ours' USING ERRCODE = 'XX000'; END $$", False),
+    ],
+    ids=["fatal", "pooler", "error"],
+)
+def test_connection_is_replaced_after_an_error_that_ends_its_session(
+    engine: Engine, statement: str, is_invalid: bool
+) -> None:
+    with engine.connect() as connection, pytest.raises(DBAPIError) as caught:
+        connection.execute(text(statement))
+
+    assert caught.value.connection_invalidated is is_invalid
+    assert is_served(engine)
+
+
+def test_connections_of_a_read_only_database_are_replaced_until_one_takes_writes(
+    engine: Engine, url: str
+) -> None:
+    name = make_url(url).database
+    refuse = text(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    accept = text(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+
+    def is_written() -> bool:
+        try:
+            with engine.begin() as connection:
+                connection.execute(text("SELECT nextval('numbers')"))
+        except DBAPIError:
+            return False
+        return True
+
+    with opened(url) as other:
+        other.execute(text("CREATE SEQUENCE numbers"))
+        other.execute(refuse)
+        during = (is_written(), pool_of(engine).server.is_read_only)
+        other.execute(accept)
+
+    assert during == (False, True)
+    assert eventually(is_written, seconds=2 * RENEWAL_SECONDS)
+    assert not pool_of(engine).server.is_read_only

@@ -11,7 +11,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from structlog.testing import capture_logs
 
+from config import load_config
+from identity.local import PUBLISHABLE_KEY
+from launch import warn_of_insecure_settings
 from tests.serving import PROJECT, child_environment, served
 from tools import install
 
@@ -61,6 +65,31 @@ def test_bad_setting_gives_one_line_that_names_it(tmp_path: Path, name: str, val
 
     assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
     assert failed.stderr.startswith(f"neon-dashboard: {name}: ")
+
+
+def test_development_provider_does_not_serve_an_address_of_the_command_line(tmp_path: Path) -> None:
+    failed = attempt("gunicorn", "-b", "0.0.0.0:8000", "wsgi:app", folder=tmp_path)
+
+    assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
+    assert failed.stderr.startswith("neon-dashboard: 0.0.0.0:8000: without CLERK_PUBLISHABLE_KEY")
+
+
+def test_insecure_settings_are_logged_at_the_start() -> None:
+    settings = {
+        "APP_ENV": "production",
+        "DATABASE_URL": "postgresql://db.example.com/neon",
+        "CLERK_PUBLISHABLE_KEY": PUBLISHABLE_KEY,
+        "CLERK_SECRET_KEY": "sk_test_x",
+        "SECRET_KEY": "short",
+    }
+
+    with capture_logs() as logs:
+        warn_of_insecure_settings(load_config(settings, dotenv=None))
+
+    assert {line["event"] for line in logs} == {"insecure_setting"}
+    assert {line["setting"] for line in logs} == {
+        *("CLERK_PUBLISHABLE_KEY", "CLERK_AUTHORIZED_PARTIES", "SECRET_KEY"),
+    }
 
 
 def test_flask_commands_name_a_bad_setting_too(tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ WE_ALONE_REFUSE = {
     "the type must be JWT where there is one": {"typ access", "typ lower"},
     "the class must be that of a session": {"cat template", "cat machine", "cat empty", "cat list"},
     "the issuer must be ours": {"iss other", "iss absent", "iss number", "iss list"},
+    "a time must be a number that a clock can show": {"exp digits", "exp huge"},
     "a token must end": {"exp absent"}, "a token must be about somebody": {"sub absent"},
     "a subject must be able to name a person": {
         "sub empty", "sub blank", "sub null-word", "sub None-word", "sub undefined",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app import create_app
-from config import Config, ConfigError, load_config
+from config import Config, ConfigError, insecure_settings, load_config
 from house import EXTENSION
 
 HUSHED = "hush-0123456789"
@@ -110,22 +110,104 @@ def test_environment_wins_over_the_env_file(tmp_path: Path) -> None:
         ("DATABASE_URL", "db.example.com/neon"),
         ("DATABASE_URL", "postgresql://db:99999/neon"),
         ("REDIS_URL", "memcached://cache"),
+        ("DATABASE_URL", "postgresql://u:p@db1,db2/neon"),
+        ("DATABASE_URL", "postgresql:///neon?host=db1,db2"),
+        ("DATABASE_URL", "postgresql:///neon?host=db1&host=db2"),
+        ("DATABASE_URL", "postgresql://db/neon?port=5432,5433"),
+        ("DATABASE_URL", "postgresql://db/neon?pgbouncer=true"),
+        ("DATABASE_URL", "postgresql://db:0/neon"),
+        ("DATABASE_URL", "postgresql://db/ne on"),
         ("DATABASE_URL", "postgresql://db1,db2/neon"),
         ("DATABASE_URL", "postgresql://db1:5432,db2:5432/neon"),
         ("DATABASE_URL", "postgresql://[::1/neon"),
         ("REDIS_URL", "redis://"),
         ("REDIS_URL", "redis://cache/sessions"),
+        ("REDIS_URL", "redis://cache/-1"),
+        ("REDIS_URL", "redis://cache/1.5"),
+        ("REDIS_URL", "redis://cache?db=sessions"),
+        ("REDIS_URL", "redis://cache?unknown=1"),
+        ("REDIS_URL", "redis://cache:70000"),
+        ("ADMIN_EMAILS", "mailto:ana@example.com"),
+        ("ADMIN_EMAILS", "Ana <ana@example.com>"),
+        ("ADMIN_EMAILS", "ana@example.com;"),
+        ("ADMIN_EMAILS", "ana@example.com."),
+        ("ADMIN_EMAILS", "ana\u200b@example.com"),
+        ("ADMIN_EMAILS", "ana@example.com bia@example.com"),
+        ("ADMIN_EMAILS", "ana@example.com\nbia@example.com"),
         ("ADMIN_EMAILS", "notanemail"),
         ("ADMIN_EMAILS", "ana@example.com,bia"),
         ("CLERK_AUTHORIZED_PARTIES", "https://app.example.com/"),
         ("CLERK_AUTHORIZED_PARTIES", "https://app.example.com/dashboard"),
         ("CLERK_AUTHORIZED_PARTIES", "app.example.com"),
-        ("CLERK_ISSUER", "clerk.example.com"),
+        ("CLERK_AUTHORIZED_PARTIES", "https://app.example.com?a=b"),
+        ("CLERK_AUTHORIZED_PARTIES", "https://ana@app.example.com"),
+        ("CLERK_AUTHORIZED_PARTIES", "https://app.example.com https://www.example.com"),
+        ("CLERK_AUTHORIZED_PARTIES", "https://ação.example.com"),
+        ("CLERK_AUTHORIZED_PARTIES", "https://app.example.com:99999"),
+        ("CLERK_AUTHORIZED_PARTIES", "*"),
+        ("CLERK_AUTHORIZED_PARTIES", "null"),
+        *(
+            (name, value)
+            for name in (
+                *("CLERK_ISSUER", "CLERK_FRONTEND_API_URL", "CLERK_API_URL", "CLERK_JWKS_URL"),
+                "CLERK_SIGN_IN_URL",
+            )
+            for value in (
+                *("clerk.example.com", "//clerk.example.com", "https://", "https:///path"),
+                *("https://ana:secret@clerk.example.com", "https://clerk.example.com/#top"),
+                *("https://clerk.example.com:99999", "https://clerk example.com", "file:///keys"),
+                *(
+                    "https://clerk.example.com:0",
+                    "https://[::1",
+                    "https://clerk.example.com\r\nX: y",
+                ),
+            )
+        ),
+        *(
+            (name, "https://clerk.example.com?a=b")
+            for name in ("CLERK_ISSUER", "CLERK_FRONTEND_API_URL", "CLERK_API_URL")
+        ),
+        ("CLERK_API_URL", "https://api.clerk.com/v1"),
+        ("CLERK_WEBHOOK_SECRET", "whsec_…"),
+        ("CLERK_WEBHOOK_SECRET", "whsec_not*base64"),
+        ("CLERK_WEBHOOK_SECRET", "whsec_"),
+        ("CLERK_WEBHOOK_SECRET", "C2FVsBQIhrscChlQIMV+b5sSYspob7oD"),
+        ("METRICS_TOKEN", "señal"),
+        ("METRICS_TOKEN", "two words"),
         ("CLERK_SECRET_KEY", "sk_live_…"),
         ("CLERK_SECRET_KEY", "pk_live_x"),
+        ("CLERK_SECRET_KEY", "sk_live_"),
+        ("CLERK_SECRET_KEY", "sk_live_a b"),
+        ("CLERK_SECRET_KEY", "sk_live_a\nsk_live_b"),
+        ("SECRET_KEY", "a\x00b"),
+        ("SECRET_KEY", "\udcff"),
         ("BIND", "127.0.0.1:99999"),
         ("BIND", "0.0.0.0:8000"),
         ("BIND", "8000"),
+        ("BIND", "127.0.0.1:-1"),
+        ("BIND", "127.0.0.1:٨٠"),
+        ("BIND", "http://127.0.0.1:8000"),
+        ("BIND", "127.0.0.1:8000,0.0.0.0:8000"),
+        ("BIND", ":8000"),
+        ("BIND", "[::]:8000"),
+        *(
+            (name, value)
+            for name in (
+                *("WEB_THREADS", "WEB_CONCURRENCY", "SWEEP_INTERVAL_SECONDS"),
+                *("SESSION_TTL_SECONDS", "PROVISIONING_MAX_ATTEMPTS", "RATE_LIMIT_PER_MINUTE"),
+                *("ENSURE_RATE_LIMIT_PER_MINUTE", "TRUSTED_PROXIES"),
+            )
+            for value in ("-1", "nan", "inf", "1e3", "0x10", "9" * 30, "9" * 5_000, "1,5", "true")
+        ),
+        *(
+            ("DATABASE_CONNECT_SECONDS", value)
+            for value in ("-1", "nan", "inf", "1e9", "9" * 400, "ten")
+        ),
+        *(
+            (name, value)
+            for name in ("SCHEDULER", "ENABLE_AUTO_CREATE")
+            for value in ("2", "sim", "enabled", "-1", "None")
+        ),
         ("BIND", "127.0.0.1:http"),
         ("WEB_THREADS", "many"),
         ("WEB_THREADS", "0"),
@@ -143,6 +225,14 @@ def test_environment_wins_over_the_env_file(tmp_path: Path) -> None:
         ("LOG_FORMAT", "xml"),
         ("CLERK_JWKS_URL", "ftp://keys.example.com"),
         ("SUPPORT_URL", "javascript:alert(1)"),
+        ("SUPPORT_URL", "mailto:"),
+        ("SUPPORT_URL", "mailto:help"),
+        ("SUPPORT_URL", "data:text/html,x"),
+        ("SUPPORT_URL", "https://ana:secret@example.com"),
+        ("SUPPORT_URL", "help@example.com"),
+        ("CLERK_PUBLISHABLE_KEY", "pk_live_…"),
+        ("CLERK_PUBLISHABLE_KEY", publishable_key("pk_live", "evil.example.com/x")),
+        ("CLERK_PUBLISHABLE_KEY", publishable_key("pk_live", "ana@evil.example.com")),
         ("CLERK_PUBLISHABLE_KEY", "pk_test_!!"),
         ("CLERK_PUBLISHABLE_KEY", DEVELOPMENT_KEY.replace("pk_test", "pk_demo")),
         ("CLERK_PUBLISHABLE_KEY", DEVELOPMENT_KEY.removeprefix("pk_test_")),
@@ -163,6 +253,23 @@ def test_wrong_value_is_refused_with_one_line_naming_the_setting(name: str, valu
         ("REDIS_URL", f"http://:{HUSHED}@cache"),
         ("DATABASE_URL", f"postgresql://bia:pass/{HUSHED}@db/neon"),
         ("REDIS_URL", f"redis://:pa#{HUSHED}@cache"),
+        ("REDIS_URL", f"redis://:p@{HUSHED}@cache"),
+        ("REDIS_URL", f"redis://:{HUSHED}@cache?unknown=1"),
+        *(
+            ("DATABASE_URL", f"postgresql://bia:{password}@db/neon")
+            for character in "/?#@:[ \n"
+            for password in (
+                *(f"5432{character}{HUSHED}", f"{HUSHED}{character}5432"),
+                f"{HUSHED}{character}{HUSHED}",
+            )
+            if character != ":"
+        ),
+        ("DATABASE_URL", f"postgresql://bia:{HUSHED}@db/neon?{HUSHED}=1"),
+        ("SECRET_KEY", f"{HUSHED}\n{HUSHED}"),
+        ("CLERK_SECRET_KEY", f"sk_live_{HUSHED}…"),
+        ("CLERK_WEBHOOK_SECRET", f"whsec_{HUSHED}!"),
+        ("METRICS_TOKEN", f"{HUSHED} "[::-1] + "é"),
+        ("CLERK_API_URL", f"https://ana:{HUSHED}@api.clerk.com"),
         ("CLERK_PUBLISHABLE_KEY", f"sk_live_{HUSHED}"),
     ],
 )
@@ -241,13 +348,19 @@ def test_given_address_wins_over_the_publishable_key(setting: str, answer: str) 
 
 
 def test_trailing_slash_of_the_frontend_api_is_not_doubled() -> None:
-    config = load(CLERK_FRONTEND_API_URL="https://clerk.example.com/")
+    config = load(
+        CLERK_PUBLISHABLE_KEY=PRODUCTION_KEY, CLERK_FRONTEND_API_URL="https://clerk.example.com/"
+    )
 
     assert config.jwks_url == "https://clerk.example.com/.well-known/jwks.json"
 
 
 def test_frontend_api_of_an_unknown_host_has_no_account_portal() -> None:
-    assert load(CLERK_FRONTEND_API_URL="https://login.example.com").sign_in_url is None
+    config = load(
+        CLERK_PUBLISHABLE_KEY=PRODUCTION_KEY, CLERK_FRONTEND_API_URL="https://login.example.com"
+    )
+
+    assert config.sign_in_url is None
 
 
 def test_admin_addresses_are_trimmed_and_lowered() -> None:
@@ -313,17 +426,170 @@ def test_printed_house_shows_no_secret(tmp_path: Path) -> None:
     assert HUSHED not in printed
 
 
-@pytest.mark.parametrize("space", ["\n", " ", "\r\n", "\t"])
-def test_space_around_a_value_is_no_part_of_it(space: str) -> None:
-    given = {name: f"{space}{value}{space}" for name, value in PRODUCTION.items()}
+EVERYTHING = {
+    **PRODUCTION,
+    "DATABASE_CONNECT_SECONDS": "12",
+    "REDIS_URL": "redis://:secret@cache:6380/1",
+    "CLERK_FRONTEND_API_URL": "https://clerk.example.com/proxy",
+    "CLERK_API_URL": "https://api.example.com",
+    "CLERK_JWKS_URL": "https://keys.example.com/jwks.json",
+    "CLERK_ISSUER": "https://issuer.example.com",
+    "CLERK_AUTHORIZED_PARTIES": "https://app.example.com,https://www.example.com",
+    "CLERK_SIGN_IN_URL": "https://app.example.com/entrar?tema=escuro",
+    "CLERK_WEBHOOK_SECRET": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+    "ADMIN_EMAILS": "ana@example.com,bia@example.com",
+    "SUPPORT_URL": "mailto:ajuda@example.com",
+    "ENABLE_AUTO_CREATE": "false",
+    "ENROLMENT": "invited",
+    "SWEEP_INTERVAL_SECONDS": "30",
+    "PROVISIONING_MAX_ATTEMPTS": "5",
+    "SCHEDULER": "off",
+    "SESSION_TTL_SECONDS": "60",
+    "RATE_LIMIT_PER_MINUTE": "100",
+    "ENSURE_RATE_LIMIT_PER_MINUTE": "10",
+    "METRICS_TOKEN": "token-0123456789",
+    "WEB_CONCURRENCY": "2",
+    "WEB_THREADS": "4",
+    "BIND": "0.0.0.0:9000",
+    "TRUSTED_PROXIES": "1",
+    "LOG_FORMAT": "json",
+    "INSTANCE_PATH": "/srv/neon/instance",
+}
 
-    assert load(**given) == load(**PRODUCTION)
+
+def test_all_settings_are_in_the_table_of_these_tests() -> None:
+    assert {name.upper() for name in Config.model_fields} == set(EVERYTHING)
 
 
-def test_secret_key_without_publishable_key_is_refused() -> None:
-    refusal = complaint(CLERK_SECRET_KEY="sk_live_x")
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        "{}\n",
+        " {}",
+        "{}\r\n",
+        "\t{}\t",
+        "\ufeff{}",
+        "{}\u200b",
+        "\xa0{}",
+        '"{}"',
+        "'{}'",
+        ' "{} "\n',
+    ],
+    ids=ascii,
+)
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_space_and_quotes_around_a_value_are_no_part_of_it(name: str, pasted: str) -> None:
+    assert load(**{**EVERYTHING, name: pasted.format(EVERYTHING[name])}) == load(**EVERYTHING)
 
-    assert str(refusal) == "CLERK_SECRET_KEY needs CLERK_PUBLISHABLE_KEY"
+
+@pytest.mark.parametrize("blank", ["", " ", '""', "''", "\n", "\u200b"], ids=ascii)
+@pytest.mark.parametrize("name", sorted(EVERYTHING.keys() - PRODUCTION.keys()))
+def test_blank_setting_is_unset(name: str, blank: str) -> None:
+    without = {other: value for other, value in EVERYTHING.items() if other != name}
+
+    assert load(**{**EVERYTHING, name: blank}) == load(**without)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["CLERK_FRONTEND_API_URL", "CLERK_API_URL", "CLERK_JWKS_URL", "CLERK_ISSUER"],
+)
+def test_final_slash_of_a_url_is_no_part_of_it(name: str) -> None:
+    given = {**EVERYTHING, name: f"{EVERYTHING[name]}/"}
+
+    assert load(**given) == load(**EVERYTHING)
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["HTTPS://App.Example.com", "https://app.example.com:443", " https://app.example.com ,"],
+)
+def test_origin_is_compared_as_browsers_write_it(written: str) -> None:
+    given = {**PRODUCTION, "CLERK_AUTHORIZED_PARTIES": written}
+
+    assert load(**given).clerk_authorized_parties == {"https://app.example.com"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:p%40s%2Fs@db-1.example.com:5432/neon?sslmode=require&channel_binding=require",
+        "postgres://u@[::1]:5432/neon",
+        "postgresql:///neon?host=/var/run/postgresql",
+        "postgresql://u@127.0.0.1/neon?application_name=x&keepalives_idle=5&connect_timeout=3",
+    ],
+)
+def test_usual_database_urls_are_accepted(url: str) -> None:
+    assert load(DATABASE_URL=url).database_url == url.replace(
+        *(
+            "postgres://" if url.startswith("postgres:") else "postgresql://",
+            "postgresql+psycopg2://",
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://cache", "rediss://u:p%40@cache:6380/2", "unix:///run/redis.sock?db=1"]
+)
+def test_usual_redis_urls_are_accepted(url: str) -> None:
+    assert load(REDIS_URL=url).redis_url == url
+
+
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        name
+        for name in EVERYTHING
+        if name.startswith("CLERK_")
+        and name not in ("CLERK_PUBLISHABLE_KEY", "CLERK_WEBHOOK_SECRET")
+    ),
+)
+def test_setting_of_clerk_without_publishable_key_is_refused(name: str) -> None:
+    refusal = complaint(**{name: EVERYTHING[name]})
+
+    assert str(refusal) == f"{name} needs CLERK_PUBLISHABLE_KEY"
+
+
+def test_byte_order_mark_of_an_env_file_is_no_part_of_it(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("WEB_THREADS=3\n", encoding="utf-8-sig")
+
+    assert load_config({}, dotenv=file).web_threads == 3
+
+
+def test_env_file_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_bytes(b"SECRET_KEY=\xff\xfe\n")
+
+    with pytest.raises(ConfigError, match=re.escape(f"{file}: cannot be read")):
+        load_config({}, dotenv=file)
+
+
+def insecure(**changed: str) -> list[str]:
+    secure = {
+        **PRODUCTION,
+        "SECRET_KEY": "s" * 32,
+        "CLERK_AUTHORIZED_PARTIES": "https://app.example.com",
+    }
+    return [name for name, _ in insecure_settings(load(**{**secure, **changed}))]
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, []),
+        ({"CLERK_PUBLISHABLE_KEY": DEVELOPMENT_KEY}, ["CLERK_PUBLISHABLE_KEY"]),
+        ({"CLERK_AUTHORIZED_PARTIES": ""}, ["CLERK_AUTHORIZED_PARTIES"]),
+        ({"CLERK_JWKS_URL": "http://keys.example.com"}, ["CLERK_JWKS_URL"]),
+        ({"CLERK_FRONTEND_API_URL": "http://clerk.example.com"}, ["CLERK_FRONTEND_API_URL"]),
+        ({"SECRET_KEY": "s" * 31}, ["SECRET_KEY"]),
+        ({"APP_ENV": "development", "SECRET_KEY": "s"}, []),
+    ],
+)
+def test_insecure_settings_of_production_are_named(
+    changed: dict[str, str], expected: list[str]
+) -> None:
+    assert insecure(**changed) == expected
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1:8000", "localhost:80", "[::1]:80", "unix:/run/x"])

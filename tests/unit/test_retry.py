@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError as WrappedOperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from provisioning.errors import StaleDecisionError
-from provisioning.retry import is_connection_lost, patiently, transient_reason
+from provisioning.retry import is_connection_lost, is_outage, patiently, transient_reason
 
 DEADLOCK = "40P01"
 UNIQUE_VIOLATION = "23505"
@@ -26,11 +26,11 @@ class InterfaceError(Exception):
     """Stands for psycopg2's error about its own misuse, which has no `pgcode` either."""
 
 
-def failed(sqlstate: str | None) -> DBAPIError:
-    """A statement that the server answered with this SQLSTATE."""
+def failed(sqlstate: str | None, statement: str | None = "SELECT 1") -> DBAPIError:
+    """A statement, or a COMMIT (None), that the server answered with this SQLSTATE."""
     original = OperationalError()
     original.pgcode = sqlstate
-    return WrappedOperationalError("SELECT 1", None, original)
+    return WrappedOperationalError(statement, None, original)
 
 
 NEVER_CONNECTED = WrappedOperationalError(None, None, OperationalError())
@@ -86,6 +86,12 @@ def work_that(*errors: Exception) -> Callable[[], str]:
         pytest.param(failed("57P03"), "cannot_connect_now", id="57P03"),
         pytest.param(failed("08000"), "connection_lost", id="08000"),
         pytest.param(failed("08006"), "connection_lost", id="08006"),
+        pytest.param(failed("08P01"), "connection_lost", id="08P01"),
+        pytest.param(failed("25006"), "read_only", id="25006"),
+        pytest.param(failed("53100"), "disk_full", id="53100"),
+        pytest.param(failed("53200"), "out_of_memory", id="53200"),
+        pytest.param(failed("53300"), "too_many_connections", id="53300"),
+        pytest.param(failed("58030"), "io_error", id="58030"),
         pytest.param(NEVER_CONNECTED, "connection_lost", id="never connected"),
         pytest.param(WENT_AWAY, "connection_lost", id="went away"),
         pytest.param(PoolTimeoutError(), "pool_timeout", id="pool timeout"),
@@ -95,6 +101,9 @@ def work_that(*errors: Exception) -> Callable[[], str]:
         pytest.param(failed("22021"), None, id="22021 character_not_in_repertoire"),
         pytest.param(failed("42P01"), None, id="42P01 undefined_table"),
         pytest.param(failed("40002"), None, id="40002 neighbour of a transient one"),
+        pytest.param(failed("25P02"), None, id="25P02 in_failed_sql_transaction"),
+        pytest.param(failed("53400"), None, id="53400 configuration_limit_exceeded"),
+        pytest.param(failed("XX000"), None, id="XX000 internal_error"),
         pytest.param(failed(None), None, id="statement failed without SQLSTATE"),
         pytest.param(MISUSED, None, id="driver misused"),
         pytest.param(ConnectionError(), None, id="no database error"),
@@ -117,6 +126,25 @@ def test_only_what_can_pass_has_a_reason(error: Exception, reason: str | None) -
 )
 def test_connection_is_lost_when_it_broke_or_never_was(error: Exception, is_lost: bool) -> None:
     assert is_connection_lost(error) is is_lost
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        *((failed(state), True) for state in ("25006", "53100", "53300", "57P03", "58030")),
+        *((failed(state), True) for state in ("08000", "08P01")),
+        (NEVER_CONNECTED, True),
+        (WENT_AWAY, True),
+        *((failed(state), False) for state in ("40001", "40P01", "55P03", "57014", "53200")),
+        *((failed(state), False) for state in ("23505", "42P01", "XX000", None)),
+        *((failed(state, None), False) for state in ("40001", "57014", "53200")),
+        (failed("53100", None), True),
+        (PoolTimeoutError(), False),
+        (StaleDecisionError(), False),
+    ],
+)
+def test_outage_concerns_every_user(error: Exception, expected: bool) -> None:
+    assert is_outage(error) is expected
 
 
 def test_work_that_succeeds_is_done_once_and_in_silence(clock: Clock) -> None:

@@ -96,3 +96,24 @@ def test_round_trip_is_the_last_one_measured_within_reason(
     server.note_answer(measured, is_connecting=False)
 
     assert server.round_trip_seconds == expected
+
+
+def test_read_only_server_is_an_outage_until_a_connection_takes_writes(
+    server: ServerStatus, clock: Clock
+) -> None:
+    server.note_read_only()
+    clock.seconds += 3
+    server.note_read_only()
+    server.note_answer(None, is_connecting=False)
+    during = (server.outage_seconds, server.silent_seconds)
+
+    server.note_writable()
+
+    assert (during, server.outage_seconds) == ((3, 0), 0)
+
+
+def test_silent_server_is_an_outage(server: ServerStatus, clock: Clock) -> None:
+    server.note_attempt()
+    clock.seconds += 3
+
+    assert server.outage_seconds == 3

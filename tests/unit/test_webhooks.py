@@ -10,6 +10,7 @@ from svix.webhooks import Webhook
 
 from identity.errors import InvalidSignatureError
 from identity.local import clerk_user
+from identity.nesting import DEEPEST
 from identity.webhooks import Message, read_message
 from provisioning.identity import Identity
 from tests.cast import ALICE, BOB
@@ -68,10 +69,19 @@ def test_user_who_cannot_be_read_is_known_by_the_id(event: str, strange: dict[st
     assert (found.identity, found.is_deletion) == (Identity(BOB.clerk_id), event == "user.deleted")
 
 
-def test_message_that_is_nested_too_deep_concerns_nobody() -> None:
-    body = CREATED[:-2] + b', "unsafe_metadata": ' + b"[" * 9000 + b"]" * 9000 + b"}}"
+def nested(levels: int) -> bytes:
+    metadata = b"[" * levels + b"]" * levels
+    return CREATED[:-2] + b', "unsafe_metadata": ' + metadata + b"}}"
 
-    assert read(body) == Message("msg_1", "unknown", None)
+
+@pytest.mark.parametrize("levels", [DEEPEST, 9_000])
+def test_message_that_is_nested_too_deep_is_refused(levels: int) -> None:
+    with pytest.raises(InvalidSignatureError):
+        read(nested(levels))
+
+
+def test_message_with_nested_metadata_is_read() -> None:
+    assert read(nested(DEEPEST - 3)).identity is not None
 
 
 def test_signature_by_another_secret_is_refused() -> None:

@@ -93,7 +93,6 @@ def test_forms_under_development_may_lead_to_this_machine(client: FlaskClient) -
 @pytest.mark.parametrize(
     ("settings", "places"),
     [
-        ({"clerk_jwks_url": "https://keys.example/jwks.json"}, "'self'"),
         (
             {"clerk_publishable_key": KEY, "clerk_frontend_api_url": "https://id.example"},
             "'self' https://id.example",

@@ -14,6 +14,7 @@ from sqlalchemy import func, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
+from identity.local import PUBLISHABLE_KEY
 from models import SweepRun
 from models.sweep_run import SweepStatus
 from tests.databases import app_on
@@ -106,7 +107,8 @@ def test_rehearsal_and_failure_do_not_break_the_silence(
 
 def test_issuer_that_never_told_its_keys_is_degraded(tmp_path: Path, template_url: str) -> None:
     nowhere = "http://127.0.0.1:1/jwks.json"
-    with app_on(tmp_path, template_url, clerk_jwks_url=nowhere) as app:
+    settings = {"clerk_jwks_url": nowhere, "clerk_publishable_key": PUBLISHABLE_KEY}
+    with app_on(tmp_path, template_url, **settings) as app:
         client = app.test_client()
         before = client.get("/readyz").json
         client.get("/api/auth/me", headers={"Authorization": f"Bearer {TOKEN}"})

@@ -1,5 +1,6 @@
 """What support types: who is an admin, who is missing, and is everything well."""
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -8,18 +9,21 @@ from threading import Event
 import pytest
 from flask import Flask
 from flask.testing import FlaskCliRunner
+from pydantic import SecretStr
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from app import create_app
+from config import Config
 from core.email_address import normalize_address
-from extensions import background_transaction
+from extensions import background_transaction, db
 from house import EXTENSION, House
-from identity.local import Person
+from identity.local import PUBLISHABLE_KEY, Person
 from models import ProvisioningAttempt, SweepRun, User
 from models.user import Role
 from tests.cast import ALICE, BOB, NOW
 from tests.clerk import Clerk, Trouble, clerk_in
-from tests.databases import app_on, count
+from tests.databases import app_on, count, opened
 from tests.fixtures import Sign
 
 
@@ -205,10 +209,92 @@ def test_revoke_warns_where_the_address_is_listed(tmp_path: Path, url: str) -> N
 def test_healthy_development_has_nothing_to_complain_about(runner: FlaskCliRunner) -> None:
     exit_code, found = lines(runner, "doctor")
 
-    assert exit_code == 0
-    assert found == dict.fromkeys(
-        ["database", "migrations", "redis", "sweep", "duplicates", "backlog", "clerk"], "ok"
+    parts = ["environment", "database", "migrations", "redis", "sweep", "duplicates", "backlog"]
+    assert (exit_code, found) == (0, {**dict.fromkeys(parts, "ok"), "clerk": "warn"})
+
+
+def test_doctor_names_environment_and_database(runner: FlaskCliRunner) -> None:
+    output = runner.invoke(args=["doctor"]).output
+
+    assert re.search(r"^ok    environment    development$", output, re.MULTILINE)
+    assert re.search(r"^ok    database       database web on /", output, re.MULTILINE)
+
+
+def test_development_identity_provider_on_a_given_database_is_a_warning(
+    runner: FlaskCliRunner,
+) -> None:
+    output = runner.invoke(args=["doctor"]).output
+
+    assert "anybody who reaches this address can sign in as anybody, admins included" in output
+
+
+def test_insecure_settings_of_production_are_warnings(tmp_path: Path, url: str) -> None:
+    settings: dict[str, object] = {
+        "app_env": "production",
+        "secret_key": "short",
+        "clerk_publishable_key": PUBLISHABLE_KEY,
+        "clerk_secret_key": "sk_test_x",
+        "clerk_jwks_url": "http://127.0.0.1:1/jwks.json",
+        "clerk_api_url": "http://127.0.0.1:1",
+    }
+    with app_on(tmp_path, url, **settings) as app:
+        output = app.test_cli_runner().invoke(args=["doctor"]).output
+
+    warned = {line.split()[1] for line in output.splitlines() if line.startswith("warn")}
+    assert warned == {
+        *("CLERK_PUBLISHABLE_KEY", "CLERK_AUTHORIZED_PARTIES", "CLERK_JWKS_URL", "SECRET_KEY"),
+    }
+
+
+def test_read_only_database_fails_with_advice(
+    tmp_path: Path, copy_database: Callable[[str], str]
+) -> None:
+    name = f"read_only_doctor_{tmp_path.name}"
+    url = copy_database(name)
+    with opened(url) as other:
+        other.exec_driver_sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+
+    with app_on(tmp_path, url) as app:
+        result = app.test_cli_runner().invoke(args=["doctor"])
+
+    assert (result.exit_code, "FAIL  database" in result.output) == (1, True)
+    assert "is read-only: a standby, or default_transaction_read_only" in result.output
+
+
+# What a client may raise for a key, an address or an answer that makes no sense.
+STRANGE_CLERK: list[dict[str, object]] = [
+    {"clerk_secret_key": "sk_live_…"},
+    {"clerk_secret_key": "sk_test_a\nb"},
+    {"clerk_api_url": "http://127.0.0.1:99999999"},
+    {"clerk_api_url": "http://[::1"},
+    {"clerk_api_url": "http://" + "a" * 300},
+    {"clerk_jwks_url": "http://127.0.0.1:99999999"},
+    {"clerk_jwks_url": "nonsense"},
+]
+
+
+@pytest.mark.parametrize("strange", STRANGE_CLERK, ids=ascii)
+def test_whatever_the_client_of_clerk_raises_is_a_line(
+    tmp_path: Path,
+    url: str,
+    clerk: Clerk,
+    strange: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("backoff._sync.time.sleep", lambda _: None)
+    settings = Config.model_validate(
+        {"instance_path": tmp_path, "database_url": url, **settings_of(clerk)}
     )
+    values = {n: SecretStr(str(v)) if n == "clerk_secret_key" else v for n, v in strange.items()}
+    app = create_app(settings.model_copy(update=values))  # past the check of settings
+    with app.app_context():
+        result = app.test_cli_runner().invoke(args=["doctor"])
+        sweep = app.test_cli_runner().invoke(args=["sweep", "--directory"])
+        db.engine.dispose()
+
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    assert type(sweep.exception) in (SystemExit, type(None))
+    assert "…" not in result.output.partition("clerk api")[2]
 
 
 def minutes_ago(number: float) -> object:

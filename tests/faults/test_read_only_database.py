@@ -1,0 +1,328 @@
+"""A database that takes no writes is an outage, and full service follows its end at once."""
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask_migrate import upgrade
+from sqlalchemy import make_url
+from sqlalchemy.exc import DBAPIError
+from svix.webhooks import Webhook
+from werkzeug.routing import Rule
+from werkzeug.test import TestResponse
+
+import embedded
+from connection_pool import RENEWAL_SECONDS
+from house import EXTENSION, House
+from identity.local import Person, clerk_user
+from provisioning.audit import Entry
+from provisioning.errors import DatabaseUnavailableError
+from provisioning.retry import is_outage
+from scheduler import build_sweeper
+from tests.cast import ALICE, BOB, NOW, identity
+from tests.databases import POISON, app_on, count, opened
+from tests.serving import Postgres, eventually, start_postgres
+
+SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+MONTH = "/api/mentorados/me/metricas/2026/1"
+OVERVIEW = "/api/mentorados/me/overview"
+BANNER = "por enquanto não dá para alterar nada"
+ON = "SET default_transaction_read_only = on"
+OFF = "RESET default_transaction_read_only"
+RELOAD = "SELECT pg_reload_conf()"
+CUT = """
+SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity
+ WHERE application_name = 'neon-dashboard' AND datname = '{name}'
+"""
+PROFILES = "SELECT count(user_id) FROM mentorados"
+
+BODIES = {
+    "/api/admin/mentorados": {"nome_completo": "Bia"},
+    "/api/admin/settings/auto-create": {"enabled": False},
+}
+
+Outage = Callable[[], AbstractContextManager[None]]
+
+
+@contextmanager
+def altered(server_url: str, begin: list[str], end: list[str]) -> Iterator[None]:
+    """Run statements, and others at the end, as a session that may write."""
+    with opened(server_url) as connection:
+        for statement in begin:
+            connection.exec_driver_sql(statement)
+        try:
+            yield
+        finally:
+            connection.exec_driver_sql("SET default_transaction_read_only = off")
+            for statement in end:
+                connection.exec_driver_sql(statement)
+
+
+@pytest.fixture(params=["database", "role", "server"])
+def outage(request: pytest.FixtureRequest, server_url: str, url: str) -> Outage:
+    """Makes the database read-only; open sessions follow a setting of the server, and no other."""
+    name = make_url(url).database
+    what = {
+        "database": f'ALTER DATABASE "{name}"',
+        "role": f'ALTER ROLE postgres IN DATABASE "{name}"',
+        "server": "ALTER SYSTEM",
+    }[request.param]
+    if request.param == "server":
+        return lambda: altered(server_url, [f"{what} {ON}", RELOAD], [f"{what} {OFF}", RELOAD])
+    begin = [f"{what} {ON}", CUT.format(name=name)]
+    return lambda: altered(server_url, begin, [f"{what} {OFF}"])
+
+
+@pytest.fixture
+def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
+    """A database of the test's own."""
+    return copy_database(f"writable_{tmp_path.name}")
+
+
+@pytest.fixture
+def app(url: str, tmp_path: Path) -> Iterator[Flask]:
+    """An app on that database."""
+    with app_on(tmp_path, url, clerk_webhook_secret=SECRET) as app:
+        yield app
+
+
+def house_of(app: Flask) -> House:
+    house: House = app.extensions[EXTENSION]
+    return house
+
+
+def ask(app: Flask, method: str, path: str, person: Person, json: object = None) -> TestResponse:
+    provider = house_of(app).local
+    assert provider is not None
+    headers = {"Authorization": f"Bearer {provider.token(person)}"}
+    return app.test_client().open(path, method=method, json=json, headers=headers)
+
+
+def ensure(app: Flask, person: Person) -> TestResponse:
+    return ask(app, "POST", "/api/auth/ensure", person)
+
+
+def save(app: Flask) -> TestResponse:
+    return ask(app, "PUT", MONTH, ALICE, {"faturamento": 1000})
+
+
+def post_webhook(app: Flask) -> TestResponse:
+    body, now = json.dumps({"type": "user.created", "data": clerk_user(BOB)}), datetime.now(UTC)
+    headers = {
+        "svix-id": "msg_1",
+        "svix-timestamp": str(int(now.timestamp())),
+        "svix-signature": Webhook(SECRET).sign("msg_1", now, body),
+        "Content-Type": "application/json",
+    }
+    return app.test_client().post("/webhooks/clerk", data=body, headers=headers)
+
+
+def is_told_to_wait(answer: TestResponse) -> bool:
+    found = (answer.status_code, (answer.json or {}).get("code"), answer.headers.get("Retry-After"))
+    return found == (503, "database_unavailable", "2")
+
+
+def readiness(app: Flask) -> tuple[int, str]:
+    answer = app.test_client().get("/readyz")
+    return answer.status_code, (answer.json or {})["checks"]["database"]
+
+
+def test_writes_are_a_coded_503_and_full_service_follows_the_end(
+    app: Flask, url: str, outage: Outage
+) -> None:
+    ensure(app, ALICE)
+
+    with outage():
+        refused = [save(app), ensure(app, BOB), ensure(app, ALICE), post_webhook(app)]
+        during = readiness(app)
+        provider = house_of(app).guarantee
+        with pytest.raises(DatabaseUnavailableError):
+            provider.ensure(identity(BOB), entry=Entry("sweep"), now=NOW)
+    # Connections that have just been opened are kept for a moment.
+    assert eventually(lambda: readiness(app) == (200, "ok"), seconds=2 * RENEWAL_SECONDS)
+    after = [save(app), ensure(app, BOB), ensure(app, ALICE), post_webhook(app)]
+
+    assert [answer.text for answer in refused if not is_told_to_wait(answer)] == []
+    assert during == (503, "read_only")
+    assert [answer.status_code for answer in after] == [200, 201, 200, 200]
+    assert count(url, "SELECT count(*) FROM provisioning_attempts") == 0
+
+
+def test_first_write_after_the_end_is_served(app: Flask, outage: Outage) -> None:
+    ensure(app, ALICE)
+    with outage():
+        for _ in range(3):
+            save(app)
+            ensure(app, BOB)
+
+    assert eventually(lambda: save(app).status_code == 200, seconds=2 * RENEWAL_SECONDS)
+
+
+def test_session_that_was_opened_for_reading_only_serves_no_later_write(
+    app: Flask, outage: Outage
+) -> None:
+    ensure(app, ALICE)
+
+    with outage():
+        ask(app, "GET", OVERVIEW, ALICE)  # no write is refused, so that no error shows the outage
+
+    assert eventually(lambda: save(app).status_code == 200, seconds=2 * RENEWAL_SECONDS)
+
+
+def refuse_profiles(url: str, sqlstate: str) -> None:
+    """From now on no profile can be written, with this error."""
+    with opened(url) as other:
+        other.exec_driver_sql(POISON.replace("23514", sqlstate))
+
+
+@pytest.mark.parametrize("sqlstate", ["53100", "08006"])
+def test_server_that_cannot_work_is_an_outage(app: Flask, url: str, sqlstate: str) -> None:
+    refuse_profiles(url, sqlstate)
+
+    answers = [ensure(app, BOB), post_webhook(app)]
+
+    assert [answer.text for answer in answers if not is_told_to_wait(answer)] == []
+    assert count(url, "SELECT count(*) FROM provisioning_attempts") == 0
+
+
+@pytest.mark.parametrize("sqlstate", ["53200", "XX000"])
+def test_error_that_one_user_may_cause_is_recorded(app: Flask, url: str, sqlstate: str) -> None:
+    refuse_profiles(url, sqlstate)
+
+    answer = ensure(app, BOB)
+
+    assert (answer.status_code, (answer.json or {})["code"]) == (503, "provisioning_unavailable")
+    assert count(url, "SELECT count(*) FROM provisioning_attempts") == 1
+
+
+@pytest.mark.parametrize("outage", ["server"], indirect=True)
+def test_no_route_answers_with_an_error_of_ours(app: Flask, url: str, outage: Outage) -> None:
+    ensure(app, ALICE)
+    with opened(url) as other:
+        other.exec_driver_sql("UPDATE users SET role = 'admin'")
+    assert (ensure(app, ALICE).json or {})["status"] == "ready"
+
+    with outage():
+        answers = {
+            (method, rule.rule): ask(app, method, path_of(rule), ALICE, BODIES.get(rule.rule, {}))
+            for rule in app.url_map.iter_rules()
+            for method in (rule.methods or set()) - {"OPTIONS", "HEAD"}
+        }
+
+    assert [where for where, answer in answers.items() if answer.status_code == 500] == []
+    written = [answers["POST", rule] for rule in ("/api/admin/sweeps", "/api/admin/mentorados")]
+    written.append(answers["PUT", "/api/admin/settings/auto-create"])
+    assert [answer.text for answer in written if not is_told_to_wait(answer)] == []
+
+
+def path_of(rule: Rule) -> str:
+    """An address of that route, with some value for each of its parts."""
+    values = {"filename": "css/site.css", "clerk_id": "user_x", "session_id": "s", "ano": "2026"}
+    job = "00000000-0000-4000-8000-000000000000"
+    values |= {"job_id": job, "kind": "pessoa", "subject": "pessoa"}
+    return re.sub(r"<(?:[^<>]*:)?(\w+)>", lambda part: values.get(part[1], "1"), rule.rule)
+
+
+def test_own_dashboard_is_shown_and_marked(app: Flask, outage: Outage) -> None:
+    ensure(app, ALICE)
+    save(app)
+    numbers = ask(app, "GET", OVERVIEW, ALICE).json or {}
+    house_of(app).guarantee.contexts.client.backend.delete(f"context:{ALICE.clerk_id}")
+
+    with outage():
+        overview = ask(app, "GET", OVERVIEW, ALICE)
+        page = ask(app, "GET", "/dashboard", ALICE)
+        stranger = ask(app, "GET", "/dashboard", BOB)
+
+    shown = overview.json or {}
+    assert (overview.status_code, shown["read_only"], shown["financials"]) == (
+        *(200, True, numbers["financials"]),
+    )
+    assert (page.status_code, BANNER in page.text) == (200, True)
+    assert (stranger.status_code, stranger.headers["Retry-After"]) == (503, "2")
+
+
+def test_sweep_stops_without_blaming_anybody_and_goes_on_afterwards(
+    app: Flask, url: str, server_url: str, outage: Outage
+) -> None:
+    with opened(url) as other:
+        other.exec_driver_sql("INSERT INTO users (clerk_id) VALUES ('user_x'), ('user_y')")
+    sweeper = build_sweeper(house_of(app).guarantee)
+
+    with outage(), pytest.raises(DBAPIError) as caught:
+        sweeper.start("clock")
+    assert eventually(lambda: readiness(app) == (200, "ok"), seconds=2 * RENEWAL_SECONDS)
+    counts = sweeper.start("clock")
+
+    assert (is_outage(caught.value), counts.created, counts.failed) == (True, 2, 0)
+    assert count(url, PROFILES) == 2
+
+
+@pytest.mark.parametrize("outage", ["server"], indirect=True)
+def test_sweep_that_is_at_work_is_taken_over_afterwards(
+    app: Flask, url: str, outage: Outage
+) -> None:
+    with opened(url) as other:
+        other.exec_driver_sql("INSERT INTO users (clerk_id) VALUES ('user_x'), ('user_y')")
+    guarantee = house_of(app).guarantee
+
+    with ExitStack() as stack:
+        begin = iter([outage])
+
+        def interrupt(_: object) -> None:
+            for outage in begin:
+                stack.enter_context(outage())
+
+        with pytest.raises(DBAPIError):
+            build_sweeper(guarantee, on_progress=interrupt).start("clock")
+    with opened(url) as other:
+        other.exec_driver_sql("UPDATE sweep_runs SET heartbeat_at = now() - interval '1 minute'")
+    counts = build_sweeper(guarantee).pick_up()
+
+    assert counts is not None
+    assert (counts.created, count(url, PROFILES)) == (2, 2)
+
+
+def standby_of(primary: Postgres, folder: Path) -> Postgres:
+    """A hot standby of that server, under a folder of its own."""
+    data = folder / "postgres"
+    folder.mkdir(mode=0o755)
+    host = str(make_url(primary.url).query["host"])
+    user = embedded._server_user(primary.folder)
+    as_user = embedded._as_user(user)
+    embedded._give(folder, user)
+    program = str(Path(embedded._program("postgres")).with_name("pg_basebackup"))
+    subprocess.run(
+        [*as_user, program, "-h", host, "-U", "postgres", "-D", data, "-R", "-c", "fast"],
+        env=embedded.ENVIRONMENT,
+        check=True,
+        capture_output=True,
+    )
+    return Postgres(embedded.start(folder), folder)
+
+
+def test_promoted_standby_serves_without_a_restart(tmp_path: Path) -> None:
+    with start_postgres(tmp_path / "primary") as primary:
+        with app_on(tmp_path / "first", primary.url) as app:
+            upgrade()
+            ensure(app, ALICE)
+        standby = standby_of(primary, tmp_path / "standby")
+    try:
+        with app_on(tmp_path / "second", standby.url) as app:
+            refused = [save(app), ensure(app, BOB), ensure(app, ALICE)]
+            during = readiness(app)
+            assert count(standby.url, "SELECT pg_promote()::int") == 1
+            is_back = eventually(lambda: ensure(app, BOB).status_code == 201, seconds=2)
+            after = (ensure(app, ALICE).status_code, save(app).status_code, readiness(app))
+    finally:
+        embedded.leave(standby.folder)
+
+    assert [answer.text for answer in refused if not is_told_to_wait(answer)] == []
+    assert during == (503, "read_only")
+    assert (is_back, after) == (True, (200, 200, (200, "ok")))

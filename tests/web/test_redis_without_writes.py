@@ -1,0 +1,123 @@
+"""A Redis that answers reads and refuses writes: reported, and no request fails because of it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from redis import StrictRedis
+from werkzeug.test import TestResponse
+
+from house import EXTENSION
+from tests.cast import ALICE, BOB, CHARLIE
+from tests.databases import app_on
+from tests.serving import Redis, eventually, free_port, start_redis
+
+Commands = tuple[tuple[object, ...], ...]
+# What makes it refuse, and what ends that: READONLY, OOM, NOREPLICAS, NOPERM.
+WAYS: dict[str, tuple[Commands, Commands]] = {
+    "replica": (
+        (("REPLICAOF", "127.0.0.1", free_port()),),
+        (("REPLICAOF", "NO", "ONE"),),
+    ),
+    "full": (
+        (("CONFIG", "SET", "maxmemory", 1), ("CONFIG", "SET", "maxmemory-policy", "noeviction")),
+        (("CONFIG", "SET", "maxmemory", 0),),
+    ),
+    "without replicas": (
+        (("CONFIG", "SET", "min-replicas-to-write", 1),),
+        (("CONFIG", "SET", "min-replicas-to-write", 0),),
+    ),
+    "without rights": (
+        (("ACL", "SETUSER", "default", "-@write", "-@scripting"),),
+        (("ACL", "SETUSER", "default", "+@all"),),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A Redis server whose settings may be changed."""
+    with start_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def app(tmp_path: Path, copy_database: Callable[[str], str], server: Redis) -> Iterator[Flask]:
+    """An app with that Redis and a database of its own."""
+    with StrictRedis.from_url(server.url) as store:
+        store.flushall()
+    url = copy_database(f"redis_{tmp_path.name}")
+    admins = {CHARLIE.email}
+    with app_on(tmp_path, url, redis_url=server.url, admin_emails=admins) as app:
+        yield app
+
+
+@contextmanager
+def refusing(server: Redis, way: str) -> Iterator[None]:
+    begin, end = WAYS[way]
+    with StrictRedis.from_url(server.url) as store:
+        for command in begin:
+            store.execute_command(*command)
+        try:
+            yield
+        finally:
+            for command in end:
+                store.execute_command(*command)
+
+
+def ask(app: Flask, method: str, path: str, person: Any) -> TestResponse:
+    headers = {"Authorization": f"Bearer {app.extensions[EXTENSION].local.token(person)}"}
+    json = {"leads": 1} if method == "PUT" else None
+    return app.test_client().open(path, method=method, headers=headers, json=json)
+
+
+def readiness(app: Flask) -> tuple[int, str, str]:
+    answer = app.test_client().get("/readyz")
+    document = answer.json or {}
+    return answer.status_code, document["status"], document["checks"]["redis"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_refused_writes_are_degraded_and_cost_no_answer(
+    app: Flask, server: Redis, way: str
+) -> None:
+    before = readiness(app)
+    ask(app, "POST", "/api/auth/ensure", ALICE)
+
+    with refusing(server, way):
+        during = readiness(app)
+        answers = [
+            ask(app, "POST", "/api/auth/ensure", BOB),
+            ask(app, "GET", "/dashboard", BOB),
+            ask(app, "GET", "/api/auth/me", ALICE),
+            ask(app, "POST", "/api/auth/ensure", ALICE),
+            ask(app, "PUT", "/api/mentorados/me/metricas/2026/1", ALICE),
+            ask(app, "GET", "/admin", CHARLIE),
+        ]
+        doctor = app.test_cli_runner().invoke(args=["doctor"])
+
+    assert (before, during) == ((200, "ok", "ok"), (200, "degraded", "refuses_writes"))
+    assert [answer.status_code for answer in answers] == [201, 200, 200, 200, 200, 200]
+    assert "recusa gravações" in answers[-1].text
+    assert (doctor.exit_code, "FAIL  redis" in doctor.output) == (1, True)
+    assert "refuses writes" in doctor.output
+    assert eventually(lambda: readiness(app) == before)
+
+
+def test_redis_that_wants_a_password_is_degraded(
+    tmp_path: Path, template_url: str, server: Redis
+) -> None:
+    with StrictRedis.from_url(server.url) as store:
+        store.config_set("requirepass", "secret")
+        try:
+            with app_on(tmp_path, template_url, redis_url=server.url) as app:
+                found, served = readiness(app), ask(app, "GET", "/healthz", ALICE)
+                doctor = app.test_cli_runner().invoke(args=["doctor"]).output
+        finally:
+            store.config_set("requirepass", "")
+
+    assert (found, served.status_code) == ((200, "degraded", "down"), 200)
+    assert "its password included" in doctor
