@@ -7,7 +7,8 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from house import House
-from identity.clerk_api import Document
+from identity.call_budget import Rate
+from identity.clerk_client import Document
 from identity.directory import Directory
 from identity.errors import (
     ProviderUnavailableError,
@@ -16,7 +17,7 @@ from identity.errors import (
     UnusableAnswerError,
 )
 from identity.local import Person, clerk_user
-from identity.throttle import Budget, Throttle
+from identity.provider_calls import ProviderCalls
 from models import Mentorado, ProvisioningAttempt, User
 from models.mentorado import Turma
 from provisioning.ensure import Ensured
@@ -174,7 +175,7 @@ def strange() -> Strange:
 @pytest.fixture
 def customer(house: House, session: Session, strange: Strange) -> Sweeper:
     """A sweeper that asks that provider."""
-    directory = Directory(strange, Throttle(Budget(999, 999)))
+    directory = Directory(strange, ProviderCalls(Rate(999, 999)))
     return build_sweeper(replace(house.guarantee, directory=directory))
 
 
@@ -235,7 +236,7 @@ def test_login_with_a_strange_answer_is_provisioned_from_the_token(
     house: House, session: Session, strange: Strange, answer: Document | Exception
 ) -> None:
     strange.answers["user_strange"] = answer
-    directory = Directory(strange, Throttle(Budget(9, 9)))
+    directory = Directory(strange, ProviderCalls(Rate(9, 9)))
     guarantee = replace(house.guarantee, directory=directory)
 
     context = guarantee.provide(Identity("user_strange", "Eva"), entry=AT_THE_DOOR, now=NOW)
@@ -341,7 +342,7 @@ def test_budget_that_is_spent_is_left_to_the_next_run(
 ) -> None:
     add_incomplete(session, *(f"user_{index}" for index in range(6)))
     clock = Clock()
-    directory = Directory(strange, Throttle(Budget(burst=4, per_second=1), clock), clock)
+    directory = Directory(strange, ProviderCalls(Rate(burst=10, per_second=2.5), clock))
     sweeper = build_sweeper(replace(house.guarantee, directory=directory))
 
     sweeper.start("clock")

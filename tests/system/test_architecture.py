@@ -26,7 +26,7 @@ ARROWS = {
     "provisioning": {"extensions", "models"},
     "dashboard": {"extensions", "models", "shapes"},
     "metrics": set(),
-    "identity": {"instance", "metrics", "provisioning"},
+    "identity": {"core", "instance", "metrics", "provisioning"},
     "session_context": {"models", "provisioning", "shapes"},
     "context_cache": {
         *("core", "extensions", "flights", "metrics", "models", "provisioning", "session_context"),
