@@ -44,10 +44,12 @@ from identity.provider_calls import ProviderCalls
 from identity.returns import Returns
 from identity.session_calls import SessionCalls
 from identity.tokens import TokenVerifier
+from identity_refresh import BackgroundRefresh
 from job_runner import JobRunner
 from models.admin_job import JobKind
 from perseverance import Perseverance
 from provisioning.attempts import RetryPolicy
+from provisioning.audit import Entry
 from provisioning.imports import mentee_import
 from provisioning.linking import Rules
 from provisioning.mentoring import goals_of_all
@@ -160,6 +162,7 @@ def _house(config: Config, server: ServerStatus) -> House:
         handshakes=_handshakes(config, verifier, session_calls),
         guarantee=guarantee,
         gauges=gauges,
+        refresh=_refresh(guarantee),
         jobs=_jobs(guarantee, gauges),
         allowances=Allowances(
             config.rate_limit_per_minute,
@@ -188,6 +191,13 @@ def _jobs(guarantee: Guarantee, gauges: Gauges) -> JobRunner:
         },
         make_known,
     )
+
+
+def _refresh(guarantee: Guarantee) -> BackgroundRefresh:
+    def ask_again(clerk_id: str, now: datetime) -> None:
+        guarantee.refresh_if_due(clerk_id, entry=Entry("sweep"), now=now)
+
+    return BackgroundRefresh(ask_again)
 
 
 def _now() -> datetime:
@@ -252,6 +262,7 @@ def _guarantee(config: Config, server: ServerStatus, directory: Directory | None
         ContextCache(config.session_ttl_seconds, rules_key=",".join(sorted(admins))),
         Perseverance(RetryPolicy(config.provisioning_max_attempts, first_pause=interval), server),
         directory,
+        timedelta(seconds=config.clerk_identity_max_age_seconds),
     )
 
 

@@ -18,6 +18,7 @@ from identity.local import LocalIdentityProvider
 from identity.local_sessions import LocalSessions
 from identity.session_calls import SessionCalls
 from identity.tokens import TokenVerifier
+from identity_refresh import BackgroundRefresh
 from job_runner import JobRunner
 
 EXTENSION = "house"
@@ -33,6 +34,7 @@ class House:
     handshakes: Handshakes
     guarantee: Guarantee
     gauges: Gauges
+    refresh: BackgroundRefresh
     jobs: JobRunner
     allowances: Allowances
     readiness: Flights[dict[str, str]]

@@ -63,9 +63,16 @@ class Directory:
         return self._calls.is_answering
 
     def look_up(
-        self, clerk_id: str, *, wait_seconds: float = CALL_SECONDS, is_background: bool = False
+        self,
+        clerk_id: str,
+        *,
+        wait_seconds: float = CALL_SECONDS,
+        is_background: bool = False,
+        is_new: bool = False,
     ) -> Identity:
         """Return all that the provider knows of this user; one call however many wait.
+
+        About a user who `is_new` the answer of a moment ago is good enough.
 
         A user that it does not know is complete as well: there is nothing more to be learned. An
         id that cannot be one of the provider's is such a user, and no call is made. Background
@@ -81,7 +88,7 @@ class Directory:
                 lambda: self._identity(clerk_id),
                 Share.BACKGROUND if is_background else Share.SIGNED_IN,
                 wait_seconds=wait_seconds,
-                keep_seconds=FRESH_SECONDS,
+                keep_seconds=FRESH_SECONDS if is_new else 0.0,
             )
         except UnknownUserError:
             return Identity(clerk_id, is_complete=True)

@@ -43,7 +43,7 @@ def test_other_keys_are_other_calls(flight: SingleFlight) -> None:
     assert flight.share("a", start) is not flight.share("b", start)
 
 
-@pytest.mark.parametrize(("pause", "calls"), [(0, 1), (5, 1), (5.1, 2)])
+@pytest.mark.parametrize(("pause", "calls"), [(0, 1), (4.9, 1), (5, 2)])
 def test_result_is_shared_as_long_as_asked_for(
     flight: SingleFlight, clock: Clock, pause: float, calls: int
 ) -> None:
@@ -55,6 +55,17 @@ def test_result_is_shared_as_long_as_asked_for(
     flight.share("k", start, keep_seconds=5)
 
     assert len(start.futures) == calls
+
+
+def test_caller_who_wants_a_new_answer_shares_only_calls_under_way(flight: SingleFlight) -> None:
+    start = Starter()
+    flight.share("k", start, keep_seconds=5)
+    flight.share("k", start)
+    start.futures[0].set_result("answer")
+
+    flight.share("k", start)
+
+    assert len(start.futures) == 2
 
 
 def test_error_is_not_kept(flight: SingleFlight) -> None:

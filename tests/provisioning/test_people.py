@@ -15,7 +15,6 @@ from provisioning.people import (
     ask_again,
     incomplete,
     is_complete,
-    not_yet_complete,
     note_asked,
 )
 from tests.cast import BOB, NOW, identity
@@ -148,7 +147,6 @@ def test_newest_of_the_incomplete_come_first(session: Session) -> None:
     seen(session, Identity("second", is_complete=True))
 
     assert incomplete(session, NOW, 2) == ["third", "first"]
-    assert not_yet_complete(session, ["first", "second", "new"]) == {"first", "new"}
 
 
 def test_users_asked_about_in_vain_come_last_in_the_order_of_asking(session: Session) -> None:

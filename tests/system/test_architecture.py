@@ -34,7 +34,7 @@ ARROWS = {
     "flights": set(),
     "leases": set(),
     "allowance": {"core", "leases"},
-    "acquaintance": {"extensions", "identity", "provisioning"},
+    "identity_refresh": {"deadlines", "extensions", "identity", "provisioning"},
     "perseverance": {
         *("connection_pool", "extensions", "metrics", "models", "provisioning", "server_status"),
     },
@@ -42,22 +42,25 @@ ARROWS = {
     "gauges": {"extensions", "models", "provisioning"},
     "guarantee": {
         *(
-            "acquaintance",
             "chronicle",
             "context_cache",
             "extensions",
             "flights",
             "identity",
+            "identity_refresh",
             "models",
         ),
         *("perseverance", "provisioning", "session_context"),
     },
     "core": set(),
-    "house": {"allowance", "config", "flights", "gauges", "guarantee", "identity", "job_runner"},
+    "house": {
+        *("allowance", "config", "flights", "gauges", "guarantee", "identity"),
+        *("identity_refresh", "job_runner"),
+    },
     "job_runner": {"deadlines", "extensions", "models", "provisioning"},
     "health": {"connection_pool", "extensions", "provisioning"},
     "doctor": {"adopting", "extensions", "health", "house", "provisioning"},
-    "roll_call": {"extensions", "guarantee", "identity", "provisioning"},
+    "directory_sync": {"extensions", "guarantee", "identity", "provisioning"},
     "doorman": set(),
     "support": {"context_cache", "doctor", "extensions", "house", "identity", "provisioning"},
     "adopting": {"extensions"},
@@ -80,7 +83,7 @@ ARROWS = {
     },
     "cli": {
         *("demo", "extensions", "house", "identity", "metrics", "models", "provisioning"),
-        *("roll_call", "scheduler", "support"),
+        *("directory_sync", "scheduler", "support"),
     },
     "app": {
         *(
@@ -102,6 +105,7 @@ ARROWS = {
             "guarantee",
             "house",
             "identity",
+            "identity_refresh",
             "instance",
             "job_runner",
             "models",

@@ -172,7 +172,9 @@ def test_crowd_shares_one_question(directory: Directory, source: Source) -> None
     source.answers_after = bob.is_complete
 
     with ThreadPoolExecutor(CROWD) as pool:
-        crowd = pool.map(lambda _: (start.wait(10), directory.look_up(bob))[1], range(CROWD))
+        crowd = pool.map(
+            lambda _: (start.wait(10), directory.look_up(bob, is_new=True))[1], range(CROWD)
+        )
 
     assert (list(crowd), source.asked) == ([KNOWN_BOB] * CROWD, [BOB.clerk_id])
 
@@ -181,11 +183,20 @@ def test_crowd_shares_one_question(directory: Directory, source: Source) -> None
 def test_answer_is_shared_for_a_few_seconds(
     directory: Directory, source: Source, clock: Clock, pause: float, questions: int
 ) -> None:
-    directory.look_up(BOB.clerk_id)
+    directory.look_up(BOB.clerk_id, is_new=True)
 
     clock.seconds += pause
 
-    assert (directory.look_up(BOB.clerk_id), len(source.asked)) == (KNOWN_BOB, questions)
+    again = directory.look_up(BOB.clerk_id, is_new=True)
+    assert (again, len(source.asked)) == (KNOWN_BOB, questions)
+
+
+def test_user_who_is_known_is_asked_about_anew(directory: Directory, source: Source) -> None:
+    directory.look_up(BOB.clerk_id, is_new=True)
+
+    directory.look_up(BOB.clerk_id)
+
+    assert len(source.asked) == 2
 
 
 def test_question_under_way_is_not_put_again_however_long_it_takes(source: Source) -> None:
