@@ -112,9 +112,10 @@ class ProviderCalls:
         is shared for `keep_seconds`. Raises ProviderUnavailableError where no call may be made. The
         future raises that as well, and UnknownUserError and UnusableAnswerError as `work` does.
         """
+        begun_at = time.monotonic()
         return self._flight.share(
             (call, key),
-            lambda: self._admitted(share, lambda: self._made(call, work, share, time.monotonic())),
+            lambda: self._admitted(share, lambda: self._made(call, work, share, begun_at)),
             keep_seconds=keep_seconds,
         )
 
@@ -149,13 +150,13 @@ class ProviderCalls:
         return self._lanes[share].submit(made)
 
     def _made(
-        self, call: str, work: Callable[[], Answer], share: Share, submitted_at: float
+        self, call: str, work: Callable[[], Answer], share: Share, begun_at: float
     ) -> Answer:
         """Make the call; tell the circuit whether the provider answers, and count the result.
 
         An answer about one user that cannot be used is an answer: it opens nothing.
         """
-        if time.monotonic() - submitted_at > CALL_SECONDS:
+        if time.monotonic() - begun_at > CALL_SECONDS:
             raise ProviderUnavailableError("waited too long for a worker")
         try:
             answer = work()

@@ -346,7 +346,7 @@ def test_budget_that_is_spent_is_left_to_the_next_run(
 ) -> None:
     add_incomplete(session, *(f"user_{index}" for index in range(6)))
     clock = Clock()
-    directory = Directory(strange, ProviderCalls(Rate(burst=10, per_second=2.5), clock))
+    directory = Directory(strange, ProviderCalls(Rate(burst=4, per_second=2.5), clock))
     sweeper = build_sweeper(replace(house.guarantee, directory=directory))
 
     sweeper.start("clock")
@@ -472,7 +472,7 @@ def test_background_budget_bounds_the_refresh(
     for number in range(9):
         add_known(session, f"user_{number}", told=9)
     clock = Clock()
-    directory = Directory(strange, ProviderCalls(Rate(burst=10, per_second=2.5), clock))
+    directory = Directory(strange, ProviderCalls(Rate(burst=4, per_second=2.5), clock))
     sweeper = build_sweeper(replace(house.guarantee, directory=directory))
 
     sweeper.start("clock")
