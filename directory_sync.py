@@ -35,7 +35,7 @@ class DirectoryCounts:
 def sync_directory(
     guarantee: Guarantee, directory: Directory, now: Callable[[], datetime]
 ) -> DirectoryCounts:
-    """Ensure each user of whom the provider tells something newer than we know, page by page.
+    """Ensure each user whose identity at the provider is newer than ours, page by page.
 
     A user who cannot be ensured is left to the attempts. Raises ProviderUnavailableError when the
     provider stays away, and DatabaseUnavailableError.
@@ -77,12 +77,12 @@ def _page(directory: Directory, offset: int) -> Page:
 def _changed(page: Page, now: datetime) -> list[Identity]:
     """The users of a page who are to be ensured; of the others it is noted that nothing is new."""
     with background_transaction() as session:
-        known = people.known_identities(session, [told.clerk_id for told in page.people])
+        known = people.known_identities(session, [listed.clerk_id for listed in page.people])
         changed = [
-            told
-            for told in page.people
-            if told.clerk_id not in known or known[told.clerk_id].is_changed_by(told)
+            listed
+            for listed in page.people
+            if listed.clerk_id not in known or known[listed.clerk_id].is_changed_by(listed)
         ]
-        unchanged = known.keys() - {told.clerk_id for told in changed}
-        people.note_told(session, sorted(unchanged), now)
+        unchanged = known.keys() - {listed.clerk_id for listed in changed}
+        people.note_unchanged(session, sorted(unchanged), now)
     return changed

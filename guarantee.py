@@ -106,7 +106,7 @@ class Guarantee:
         return self._apply(identity, entry, now)
 
     def refresh(self, clerk_id: str, *, entry: Entry, now: datetime) -> Ensured | None:
-        """As `complete`, of a user of whom the provider has told everything before.
+        """As `complete`, of a user whose identity is complete but old.
 
         An answer that cannot be used takes nothing away and is no failed attempt; None as well.
         """
@@ -137,11 +137,11 @@ class Guarantee:
             raise IdentityUnavailableError(str(err), err.wait_seconds) from err
 
     def _apply(self, identity: Identity, entry: Entry, now: datetime) -> Ensured | None:
-        """Ensure the profile with what the provider has told; None where it knows no such user."""
+        """Ensure the profile with the provider's answer; None where it knows no such user."""
         if not identity.is_unknown:
             return self.take_word(identity, entry=entry, now=now)
         ids = [identity.clerk_id]
-        self._see_through(lambda s: people.note_told(s, ids, now), ids[0], entry, now)
+        self._see_through(lambda s: people.note_unchanged(s, ids, now), ids[0], entry, now)
         return None
 
     def take_word(self, identity: Identity, *, entry: Entry, now: datetime) -> Ensured:

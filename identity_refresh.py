@@ -1,6 +1,6 @@
 """Keeping identities fresh: what a visit asks the provider, and what is asked beside it.
 
-A token with all claims is the newest word and needs no question. Otherwise:
+A token with all claims is the newest identity and needs no question. Otherwise:
 
 1. A user without a verified address, or not known yet, is asked about within the request, at most
    once a minute (`IdentityLookup.completed`).
@@ -42,7 +42,7 @@ MOST_PENDING = 100  # users; the others are asked about at a later visit
 
 @dataclass(frozen=True, slots=True)
 class LookedUp:
-    """An identity, with what the provider told where it was asked.
+    """An identity, completed by the provider's answer where it was asked.
 
     `is_unanswered`: it was asked about a user who is new, and did not answer usably.
     """

@@ -11,10 +11,10 @@ from identity.errors import ProviderUnavailableError
 
 
 class Share(enum.Enum):
-    """What a call is for; each share has a limit of its own inside the whole budget."""
+    """What a call is for. All but the first have a limit of their own."""
 
     SIGNED_IN = "signed in"  # users who are signing in; limited by the whole budget only
-    ANONYMOUS = "anonymous"  # handshake nonces, which anybody can make up
+    ANONYMOUS = "anonymous"  # handshake nonces, which any client can make up
     SIGN_OUT = "sign out"
     KEYS = "keys"
     BACKGROUND = "background"

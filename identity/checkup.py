@@ -59,10 +59,11 @@ def _published(setup: Setup) -> Iterator[Line]:
         yield ("clerk jwks", False, "set CLERK_PUBLISHABLE_KEY or CLERK_JWKS_URL")
         return
     try:
-        found, date = len(usable_keys(client.key_set())), client.key_set_date()
+        document, date = client.dated_key_set()
     except (ProviderUnavailableError, UnusableAnswerError) as err:
         yield ("clerk jwks", False, f"{err} at {url}")
         return
+    found = len(usable_keys(document))
     yield ("clerk jwks", found > 0, f"{found} keys")
     yield _clock(date)
 

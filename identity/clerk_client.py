@@ -78,11 +78,12 @@ class ClerkClient:
 
     def key_set(self) -> Document:
         """Return the published keys, a JSON Web Key Set (RFC 7517)."""
-        return _object(_json(self._published()))
+        return self.dated_key_set()[0]
 
-    def key_set_date(self) -> str | None:
-        """Return the time of day of the host that publishes the keys, as its header says."""
-        return self._published().headers.get("date")
+    def dated_key_set(self) -> tuple[Document, str | None]:
+        """Return the published keys and the time of day of their host, as its header says."""
+        answer = self._published()
+        return _object(_json(answer)), answer.headers.get("date")
 
     def _call(
         self,

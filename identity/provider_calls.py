@@ -3,8 +3,8 @@
 1. Equal calls under way share one execution (single flight).
 2. A call is refused while its circuit breaker is open, when its budget is spent, or when its share
    has too many calls under way.
-3. A worker thread makes the call. Whoever waits leaves at their own deadline; the worker ends by
-   the time limit of the request (core/bounded_http.py).
+3. A worker thread makes the call. A caller that waits leaves at its own deadline; the worker ends
+   by the time limit of the request (core/bounded_http.py).
 4. The result is counted and moves the circuit breaker.
 """
 
@@ -149,10 +149,8 @@ class ProviderCalls:
             self._circuits[share].begin()
         return self._lanes[share].submit(made)
 
-    def _made(
-        self, call: str, work: Callable[[], Answer], share: Share, begun_at: float
-    ) -> Answer:
-        """Make the call; tell the circuit whether the provider answers, and count the result.
+    def _made(self, call: str, work: Callable[[], Answer], share: Share, begun_at: float) -> Answer:
+        """Make the call, count its result and move the circuit breaker.
 
         An answer about one user that cannot be used is an answer: it opens nothing.
         """

@@ -37,7 +37,7 @@ class User(Model):
     deleted_at: Mapped[Time | None]
     # Of when the newest news about this person is, by Clerk's clock; older ones change nothing.
     identity_as_of: Mapped[Time | None]
-    # When Clerk last told everything about this user; NULL: it has not yet.
+    # When the identity was last complete, from Clerk's answer or a token; NULL: not yet.
     identity_completed_at: Mapped[Time | None]
     # When Clerk was last asked about this user by a visit, or by a sweep without an answer.
     identity_asked_at: Mapped[Time | None]

@@ -22,7 +22,7 @@ IS_INCOMPLETE = (
 # The index has them in order: sorting all of them would take a second for a million. For as long as
 # the transaction lasts.
 IN_ORDER = text("SELECT set_config('enable_sort', 'off', true)")
-# Of a user: the provider has told everything once, and may be asked again (users_refresh_idx).
+# Of a user: the identity is complete, and may be asked for again (users_refresh_idx).
 IS_REFRESHABLE = (
     User.identity_completed_at.is_not(None),
     User.deleted_at.is_(None),
@@ -49,23 +49,23 @@ class KnownIdentity:
     identity_completed_at: datetime | None
     identity_asked_at: datetime | None
 
-    def is_changed_by(self, told: Identity) -> bool:
-        """Whether the provider tells something newer than this."""
+    def is_changed_by(self, new: Identity) -> bool:
+        """Whether what the provider answers is newer than this."""
         if self.identity_completed_at is None:
             return True
         is_older = (
-            told.as_of is not None
+            new.as_of is not None
             and self.identity_as_of is not None
-            and told.as_of < self.identity_as_of
+            and new.as_of < self.identity_as_of
         )
-        if is_older or told.is_unknown:
+        if is_older or new.is_unknown:
             return False
         is_new_text = any(
-            new is not None and new != old
-            for new, old in ((told.name, self.name), (told.image_url, self.image_url))
+            text is not None and text != old
+            for text, old in ((new.name, self.name), (new.image_url, self.image_url))
         )
-        is_new_address = told.email is not None and told.email != self.email
-        return is_new_text or is_new_address or bool(told.email_verified) != self.email_verified
+        is_new_address = new.email is not None and new.email != self.email
+        return is_new_text or is_new_address or bool(new.email_verified) != self.email_verified
 
 
 KNOWN_COLUMNS = [getattr(User, name) for name in KnownIdentity.__dataclass_fields__]
@@ -110,8 +110,8 @@ def is_complete(session: Session, clerk_id: str) -> bool:
     return session.scalars(heard).one_or_none() is not None
 
 
-def note_told(session: Session, clerk_ids: Sequence[str], now: datetime) -> None:
-    """Note that the provider has just told everything of these users, and nothing new."""
+def note_unchanged(session: Session, clerk_ids: Sequence[str], now: datetime) -> None:
+    """Note that the identities of these users are what the provider has just answered."""
     them = User.clerk_id.in_(clerk_ids)
     session.execute(
         update(User)
@@ -156,8 +156,8 @@ def longest_unasked(
 ) -> tuple[list[str], Position | None]:
     """Clerk ids of users to ask about again, of the next `limit` rows in the order of asking.
 
-    Users last asked about or told of at `before` at the latest, who have visited at `seen_after` or
-    later. Returns the position to go on from as well, or None at the end. An index has the rows in
+    Users whose identity was last asked for or completed at `before` at the latest, who have visited
+    at `seen_after` or later. Returns the position to go on from as well, or None at the end. An index has the rows in
     order, so that nothing is sorted and a call reads `limit` rows at most.
     """
     session.execute(IN_ORDER)

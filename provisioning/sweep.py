@@ -8,8 +8,8 @@ Its order keeps newcomers from waiting for users who are slow or have failed bef
 3. All other users without profile get one, a range of ids in one statement.
 4. The rest of 2 is ensured one by one, with 1 to 3 again every few seconds.
 5. Users with a failed attempt that is due are ensured one by one, for a limited time.
-6. Users of whom the identity provider has not told everything are asked about, then those of
-   whom it was asked the longest ago, for a limited time.
+6. The identity provider is asked about users whose identity is incomplete, then about those whose
+   identity is the oldest, for a limited time.
 7. What remains of 5 is left to the next run of a scheduler; a run by hand does it, with 1 to 3
    again every few seconds.
 """
@@ -59,8 +59,8 @@ class Sweeper:
 
     `provide` ensures one user, by Clerk id, in a transaction of its own, invalidates the cache, and
     records a failure; `complete` asks the identity provider about the user before, and is None
-    where there is no provider; `refresh` asks again about a user of whom it has told everything,
-    once that is older than `max_age`. `open_beat` opens the heartbeat's transactions. `monotonic`
+    where there is no provider; `refresh` asks again about a user whose identity is older than
+    `max_age`. `open_beat` opens the heartbeat's transactions. `monotonic`
     is a clock in seconds, `now` the time of day. `on_batch` receives how many users a batch gave a
     profile, `on_link` each link of a group and the seconds it took. `interval` is the scheduler's.
     """

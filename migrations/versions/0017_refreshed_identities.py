@@ -1,4 +1,4 @@
-"""Add the index of users by when the provider was last asked about them, or last told everything.
+"""Add the index of users by when their identity was last asked for or completed.
 
 It serves the sweep, which asks again about those first whose identity is the oldest.
 """

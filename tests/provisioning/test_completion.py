@@ -373,17 +373,17 @@ def add_known(
     session: Session,
     clerk_id: str,
     *,
-    told: int,
+    completed: int,
     asked: int | None = None,
     seen: int = 1,
     **facts: Any,
 ) -> None:
-    """A user last told of, asked about and seen so many days ago."""
+    """A user whose identity was completed, asked for and seen so many days ago."""
     now = datetime.now(UTC)
     session.add(
         User(
             clerk_id=clerk_id,
-            identity_completed_at=now - told * DAYS,
+            identity_completed_at=now - completed * DAYS,
             identity_asked_at=None if asked is None else now - asked * DAYS,
             last_signed_in=now - seen * DAYS,
             **facts,
@@ -395,11 +395,11 @@ def add_known(
 def test_users_longest_unasked_are_asked_about_again_oldest_first(
     session: Session, customer: Sweeper, strange: Strange
 ) -> None:
-    add_known(session, "asked_since", told=9, asked=3)
-    add_known(session, "two_days", told=2)
-    add_known(session, "four_days", told=4)
-    add_known(session, "today", told=0)
-    add_known(session, "asked_today", told=9, asked=0)
+    add_known(session, "asked_since", completed=9, asked=3)
+    add_known(session, "two_days", completed=2)
+    add_known(session, "four_days", completed=4)
+    add_known(session, "today", completed=0)
+    add_known(session, "asked_today", completed=9, asked=0)
 
     customer.start("clock")
 
@@ -409,7 +409,7 @@ def test_users_longest_unasked_are_asked_about_again_oldest_first(
 def test_incomplete_users_are_asked_about_before_old_identities(
     session: Session, customer: Sweeper, strange: Strange
 ) -> None:
-    add_known(session, "old", told=9)
+    add_known(session, "old", completed=9)
     add_incomplete(session, "incomplete")
 
     customer.start("clock")
@@ -421,17 +421,17 @@ def test_incomplete_users_are_asked_about_before_old_identities(
 def test_users_not_seen_lately_or_denied_are_not_asked_about_again(
     session: Session, customer: Sweeper, strange: Strange, facts: dict[str, Any]
 ) -> None:
-    add_known(session, "user_1", told=9, **facts)
+    add_known(session, "user_1", completed=9, **facts)
 
     customer.start("clock")
 
     assert strange.asked == []
 
 
-def test_refresh_is_told_and_not_repeated(
+def test_refreshed_identity_is_stored_and_not_asked_for_again(
     session: Session, customer: Sweeper, strange: Strange
 ) -> None:
-    add_known(session, "user_1", told=9)
+    add_known(session, "user_1", completed=9)
 
     customer.start("clock")
     customer.start("clock")
@@ -444,7 +444,7 @@ def test_refresh_is_told_and_not_repeated(
 def test_strange_answer_about_a_known_user_is_no_failed_attempt(
     session: Session, customer: Sweeper, strange: Strange, answer: Document | Exception
 ) -> None:
-    add_known(session, "user_strange", told=9)
+    add_known(session, "user_strange", completed=9)
     strange.answers["user_strange"] = answer
 
     customer.start("clock")
@@ -457,7 +457,7 @@ def test_outage_ends_the_refresh_of_a_run(
     session: Session, customer: Sweeper, strange: Strange
 ) -> None:
     for number in range(5):
-        add_known(session, f"user_{number}", told=9 - number)
+        add_known(session, f"user_{number}", completed=9 - number)
         strange.answers[f"user_{number}"] = ProviderUnavailableError("status 500")
 
     customer.start("clock")
@@ -470,7 +470,7 @@ def test_background_budget_bounds_the_refresh(
     house: House, session: Session, strange: Strange
 ) -> None:
     for number in range(9):
-        add_known(session, f"user_{number}", told=9)
+        add_known(session, f"user_{number}", completed=9)
     clock = Clock()
     directory = Directory(strange, ProviderCalls(Rate(burst=4, per_second=2.5), clock))
     sweeper = build_sweeper(replace(house.guarantee, directory=directory))
@@ -485,8 +485,8 @@ def test_background_budget_bounds_the_refresh(
 
 def test_rows_of_users_not_seen_lately_are_passed_in_steps(session: Session) -> None:
     for number in range(7):
-        add_known(session, f"user_{number}", told=9, seen=60)
-    add_known(session, "seen", told=8)
+        add_known(session, f"user_{number}", completed=9, seen=60)
+    add_known(session, "seen", completed=8)
     now, steps = datetime.now(UTC), 0
     found: list[str] = []
     after: Position | None = None

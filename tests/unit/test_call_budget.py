@@ -84,7 +84,7 @@ INSTANCES = pytest.mark.parametrize(
 
 @INSTANCES
 @pytest.mark.parametrize("share", [Share.ANONYMOUS, Share.SIGN_OUT, Share.KEYS])
-def test_calls_that_anybody_can_cause_have_a_fifth_at_most(
+def test_calls_that_any_client_can_cause_have_a_fifth_at_most(
     clock: Clock, rate: Rate, share: Share
 ) -> None:
     budget = CallBudget(rate, clock)
