@@ -197,10 +197,7 @@ class Guarantee:
         identity, tries = found.identity, count()
 
         def work(session: Session) -> Ensured:
-            ensured = ensure(session, identity, entry=entry, now=now, rules=self.rules)
-            if found.is_unanswered:
-                people.note_asked(session, identity.clerk_id, now)
-                ensured = replace(ensured, user=replace(ensured.user, identity_asked_at=now))
+            ensured = self._ensure_once(session, found, entry, now)
             return recognised(session, ensured, entry) if next(tries) else ensured
 
         def see_through() -> Ensured:
@@ -215,6 +212,19 @@ class Guarantee:
         except (ProvisioningUnavailableError, NeedsAttentionError):
             _introduce(identity, now)
             raise
+
+    def _ensure_once(
+        self, session: Session, found: LookedUp, entry: Entry, now: datetime
+    ) -> Ensured:
+        """Ensure the profile and note a question that the provider did not answer."""
+        clerk_id = found.identity.clerk_id
+        if found.is_unavailable:
+            people.ask_again(session, clerk_id)
+        ensured = ensure(session, found.identity, entry=entry, now=now, rules=self.rules)
+        if not found.is_unanswered:
+            return ensured
+        people.note_asked(session, clerk_id, now)
+        return replace(ensured, user=replace(ensured.user, identity_asked_at=now))
 
     def _remember(
         self, identity: Identity, ensured: Ensured, read_at: float, *, is_fresh: bool

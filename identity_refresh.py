@@ -44,11 +44,13 @@ MOST_PENDING = 100  # users; the others are asked about at a later visit
 class LookedUp:
     """An identity, completed by the provider's answer where it was asked.
 
-    `is_unanswered`: it was asked about a user who is new, and did not answer usably.
+    `is_unanswered`: it was asked and did not answer usably; `is_unavailable`: it did not answer at
+    all, so that the sweep is to ask.
     """
 
     identity: Identity
     is_unanswered: bool = False
+    is_unavailable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,8 @@ class IdentityLookup:
             )
         except (ProviderUnavailableError, UnusableAnswerError) as err:
             log.warning("identity_not_completed", reason=str(err))
-            return LookedUp(identity, is_unanswered=is_new)
+            is_unavailable = isinstance(err, ProviderUnavailableError)
+            return LookedUp(identity, is_unanswered=True, is_unavailable=is_unavailable)
         return LookedUp(identity.completed_by(found))
 
     def question(self, identity: Identity, user: UserRow) -> Question | None:

@@ -122,7 +122,7 @@ def note_unchanged(session: Session, clerk_ids: Sequence[str], now: datetime) ->
 
 
 def ask_again(session: Session, clerk_id: str) -> None:
-    """Note that there is news of this user which has not been read yet."""
+    """Note that the sweep is to ask about this user: what is known may be old."""
     session.execute(
         update(User).where(User.clerk_id == clerk_id).values(identity_completed_at=None)
     )
@@ -157,8 +157,8 @@ def longest_unasked(
     """Clerk ids of users to ask about again, of the next `limit` rows in the order of asking.
 
     Users whose identity was last asked for or completed at `before` at the latest, who have visited
-    at `seen_after` or later. Returns the position to go on from as well, or None at the end. An index has the rows in
-    order, so that nothing is sorted and a call reads `limit` rows at most.
+    at `seen_after` or later. Returns the position to go on from as well, or None at the end. An
+    index has the rows in order, so that nothing is sorted and a call reads `limit` rows at most.
     """
     session.execute(IN_ORDER)
     position = (LAST_ASKED, User.id)

@@ -1,6 +1,8 @@
 """Add the index of users by when their identity was last asked for or completed.
 
-It serves the sweep, which asks again about those first whose identity is the oldest.
+It serves the sweep, which asks again about those first whose identity is the oldest. An identity
+that is made older, or incomplete, ends the cached contexts of its user: they carry when to ask
+again.
 """
 
 import sqlalchemy as sa
@@ -10,9 +12,16 @@ revision = "0017"
 down_revision = "0015"
 
 NAME = "users_refresh_idx"
+TRIGGER = """
+CREATE TRIGGER context_version_on_age BEFORE UPDATE ON users FOR EACH ROW
+    WHEN (OLD.identity_completed_at > coalesce(NEW.identity_completed_at, '-infinity')
+       OR OLD.identity_asked_at > coalesce(NEW.identity_asked_at, '-infinity'))
+    EXECUTE FUNCTION increment_context_version()
+"""
 
 
 def upgrade() -> None:
+    op.execute(TRIGGER)
     op.create_index(
         NAME,
         "users",
@@ -25,3 +34,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_index(NAME, "users")
+    op.execute("DROP TRIGGER context_version_on_age ON users")

@@ -15,6 +15,7 @@ from werkzeug.test import TestResponse
 
 from house import EXTENSION
 from identity.local import Person
+from scheduler import build_sweeper
 from tests.clerk import Clerk, Trouble, clerk_in
 from tests.databases import app_on, count, opened
 from tests.serving import eventually
@@ -200,6 +201,24 @@ def test_provider_that_is_away_is_asked_after_a_pause_not_at_every_visit(
     statuses = {visit(client, clerk, EVA).status_code for _ in range(20)}
 
     assert (statuses, len(clerk.calls)) == ({200}, 2)
+
+
+def test_question_that_was_not_answered_is_asked_by_the_sweep(
+    client: FlaskClient, clerk: Clerk, url: str, passing: Time
+) -> None:
+    with opened(url) as connection:
+        connection.exec_driver_sql(EXPECTED)
+    clerk.provider.remember(UNVERIFIED)
+    visit(client, clerk, EVA)
+    clerk.provider.remember(EVA)
+    clerk.trouble = DOWN
+    passing.passed += MINUTE
+    during = leads(visit(client, clerk, EVA))
+
+    clerk.trouble = None
+    build_sweeper(client.application.extensions[EXTENSION].guarantee).start("clock")
+
+    assert (during, leads(visit(client, clerk, EVA)), count(url, PROFILES)) == (50, 77, 1)
 
 
 def test_background_question_that_fails_is_repeated_after_a_pause(
