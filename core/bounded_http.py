@@ -22,9 +22,10 @@ OPERATION_SECONDS = 2.0  # of connecting, or of one read
 KEEPALIVE_SECONDS = 20.0
 MOST_CONNECTIONS = 20
 GZIP = 31  # zlib's window bits for the gzip format
-# A compressed answer is read as well, since a proxy may insist on it, but none is asked for.
-HEADERS = {"User-Agent": "neon-dashboard", "Accept": "application/json"} | {
-    "Accept-Encoding": "identity"
+HEADERS = {
+    "User-Agent": "neon-dashboard",
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",  # a compressed answer is read all the same
 }
 
 SocketOption = (

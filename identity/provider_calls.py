@@ -54,11 +54,14 @@ class _Lane:
         self._most_calls, self._calls = most_calls, 0
         self._lock = threading.Lock()
 
+    def check(self) -> None:
+        """Raise ProviderUnavailableError where too many calls are under way."""
+        if self._calls >= self._most_calls:
+            raise ProviderUnavailableError("too many calls are under way", BUSY_WAIT_SECONDS)
+
     def submit(self, work: Callable[[], Answer]) -> Future[Answer]:
-        """Have a worker do it; raises ProviderUnavailableError where too many calls wait."""
+        """Have a worker do it; raises ProviderUnavailableError at the end of the process."""
         with self._lock:
-            if self._calls >= self._most_calls:
-                raise ProviderUnavailableError("too many calls are under way", BUSY_WAIT_SECONDS)
             self._calls += 1
         try:
             future = self._pool.submit(work)
@@ -138,7 +141,9 @@ class ProviderCalls:
 
     def _admitted(self, share: Share, made: Callable[[], Answer]) -> Future[Answer]:
         is_background = share is Share.BACKGROUND
+        lane = self._lanes[share]
         with self._lock:
+            lane.check()
             try:
                 if share is not Share.KEYS:
                     self._backend.check(may_probe=is_background)
@@ -147,7 +152,7 @@ class ProviderCalls:
                 raise ProviderUnavailableError(str(err), err.wait_seconds) from err
             self._budget.take(share)
             self._circuits[share].begin()
-        return self._lanes[share].submit(made)
+            return lane.submit(made)
 
     def _made(self, call: str, work: Callable[[], Answer], share: Share, begun_at: float) -> Answer:
         """Make the call, count its result and move the circuit breaker.
