@@ -76,7 +76,7 @@ def test_answer_in_drops_is_cut_by_the_clock(serve: Serve, where: str) -> None:
     with pytest.raises(httpx.HTTPError):
         asked(url)
 
-    assert time.monotonic() - began < SECONDS + 0.3
+    assert time.monotonic() - began < SECONDS + 1.0
 
 
 def test_body_that_is_too_large_is_not_read_to_its_end(serve: Serve) -> None:

@@ -336,7 +336,7 @@ def test_first_request_leaves_in_time_while_the_issuer_is_slow(
     waited = seconds_of(lambda: outcome(slow, "k1"))
     at_once = seconds_of(lambda: outcome(slow, "k1"))
 
-    assert (waited < FIRST_WAIT_SECONDS + 0.3, at_once < 0.1) == (True, True)
+    assert (waited < FIRST_WAIT_SECONDS + 1, at_once < FIRST_WAIT_SECONDS / 2) == (True, True)
     assert (outcome(slow, "k1"), issuer.asked) == ("KeysUnavailableError", 1)
 
 
@@ -362,8 +362,8 @@ def test_forged_keys_hold_no_other_request_while_the_issuer_is_slow(
         known = seconds_of(lambda: outcome(slow, "k1"))
         answers = {each.result() for each in forged}
 
-    assert (known < 0.1, time.monotonic() - began < WAIT_SECONDS + 0.3) == (True, True)
-    assert (answers, seconds_of(lambda: outcome(slow, "forged")) < 0.1) == (
+    assert (known < WAIT_SECONDS, time.monotonic() - began < WAIT_SECONDS + 1) == (True, True)
+    assert (answers, seconds_of(lambda: outcome(slow, "forged")) < WAIT_SECONDS) == (
         {"UnknownKeyError"},
         True,
     )
