@@ -194,7 +194,10 @@ class _Transport(httpx.HTTPTransport):
 
 def _proxy_of(url: str) -> httpx.Proxy | None:
     """The proxy that the environment names for this address."""
-    target = httpx.URL(url)
+    try:
+        target = httpx.URL(url)
+    except httpx.InvalidURL:
+        return None  # each request says so
     found = urllib.request.getproxies().get(target.scheme)
     if not found or urllib.request.proxy_bypass(target.netloc.decode("ascii")):
         return None

@@ -185,9 +185,12 @@ def test_trouble_is_told_after_a_single_question(
 
 
 @every_call
-def test_refused_connection_is_trouble_too(call: Call) -> None:
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1", "http://-ä-.example", "http://a..b", "ftp://x"]
+)
+def test_address_that_cannot_be_reached_is_trouble_too(call: Call, url: str) -> None:
     with pytest.raises(ProviderUnavailableError):
-        call(ClerkClient(SECRET_KEY, "http://127.0.0.1:1"))
+        call(ClerkClient(SECRET_KEY, url))
 
 
 @pytest.mark.parametrize("status", [204, 400, 402, 405, 409, 410, 413, 422, 451])
