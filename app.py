@@ -32,20 +32,24 @@ from flights import Flights
 from gauges import Gauges
 from guarantee import Guarantee
 from house import EXTENSION, House
-from identity.clerk_api import ClerkApi
+from identity.call_budget import DEVELOPMENT, PRODUCTION
+from identity.clerk_client import ClerkClient
 from identity.cookies import suffix_of
 from identity.directory import Directory, Source
 from identity.handshake import Handshakes
-from identity.keys import KeySet, published_at
+from identity.keys import KeySet
 from identity.local import ADMIN_EMAIL, ISSUER, PUBLISHABLE_KEY, LocalIdentityProvider
 from identity.local_sessions import LocalSessions
+from identity.provider_calls import ProviderCalls
 from identity.returns import Returns
-from identity.throttle import DEVELOPMENT, PRODUCTION, Throttle
+from identity.session_calls import SessionCalls
 from identity.tokens import TokenVerifier
+from identity_refresh import BackgroundRefresh
 from job_runner import JobRunner
 from models.admin_job import JobKind
 from perseverance import Perseverance
 from provisioning.attempts import RetryPolicy
+from provisioning.audit import Entry
 from provisioning.imports import mentee_import
 from provisioning.linking import Rules
 from provisioning.mentoring import goals_of_all
@@ -147,16 +151,19 @@ def _house(config: Config, server: ServerStatus) -> House:
     if config.uses_local_identity:
         local = LocalIdentityProvider(config.instance_path / "identity")
         sessions = LocalSessions(local)
-    api = _clerk_api(config)
-    verifier = _verifier(config, local)
-    guarantee = _guarantee(config, server, _directory(config, local or api))
+    calls = ProviderCalls(DEVELOPMENT if config.is_development_instance else PRODUCTION)
+    clerk = _clerk_client(config)
+    verifier = _verifier(config, local, clerk, calls)
+    session_calls = _session_calls(config, sessions, clerk, calls)
+    guarantee = _guarantee(config, server, _directory(config, local, clerk, calls))
     gauges = Gauges(guarantee.rules, timedelta(seconds=config.sweep_interval_seconds), _now)
     return House(
         config=config,
         verifier=verifier,
-        handshakes=_handshakes(config, verifier, api),
+        handshakes=_handshakes(config, verifier, session_calls),
         guarantee=guarantee,
         gauges=gauges,
+        refresh=_refresh(guarantee),
         jobs=_jobs(guarantee, gauges),
         allowances=Allowances(
             config.rate_limit_per_minute,
@@ -165,7 +172,8 @@ def _house(config: Config, server: ServerStatus) -> House:
             ask=guarantee.contexts.client.call,
         ),
         readiness=Flights(),
-        clerk_api=api,
+        clerk=clerk,
+        session_calls=session_calls,
         now=_now,
         local=local,
         local_sessions=sessions,
@@ -186,32 +194,65 @@ def _jobs(guarantee: Guarantee, gauges: Gauges) -> JobRunner:
     )
 
 
+def _refresh(guarantee: Guarantee) -> BackgroundRefresh:
+    def ask_again(clerk_id: str, now: datetime) -> None:
+        guarantee.refresh_if_due(clerk_id, entry=Entry("sweep"), now=now)
+
+    return BackgroundRefresh(ask_again)
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _clerk_api(config: Config) -> ClerkApi | None:
-    """Clerk's Backend API, where a key for it is given."""
-    if config.clerk_secret_key is None or config.uses_local_identity:
+def _clerk_client(config: Config) -> ClerkClient | None:
+    """Clerk over HTTP; without a secret key only its published keys can be asked for."""
+    if config.uses_local_identity:
         return None
-    return ClerkApi(config.clerk_secret_key.get_secret_value(), config.clerk_api_url)
+    key = config.clerk_secret_key
+    secret = key.get_secret_value() if key else None
+    return ClerkClient(secret, config.clerk_api_url, config.jwks_url)
 
 
-def _handshakes(config: Config, verifier: TokenVerifier, api: ClerkApi | None) -> Handshakes:
+def _session_calls(
+    config: Config,
+    sessions: LocalSessions | None,
+    clerk: ClerkClient | None,
+    calls: ProviderCalls,
+) -> SessionCalls | None:
+    """What can be asked about a browser's session; None without a key for it."""
+    if sessions is not None:
+        return SessionCalls(calls, sessions.end)
+    if clerk is None or config.clerk_secret_key is None:
+        return None
+    return SessionCalls(calls, clerk.end_session, clerk.handshake_cookies)
+
+
+def _handshakes(
+    config: Config, verifier: TokenVerifier, session_calls: SessionCalls | None
+) -> Handshakes:
     key = PUBLISHABLE_KEY if config.uses_local_identity else config.clerk_publishable_key
+    has_nonces = session_calls is not None and session_calls.handshake_cookies is not None
     returns = Returns(
         verifier,
         suffix_of(key) if key else None,
         config.is_development_instance,
-        api.handshake if api else None,
+        session_calls.exchange if session_calls and has_nonces else None,
     )
     return Handshakes(verifier, returns, time.time)
 
 
-def _directory(config: Config, source: Source | None) -> Directory | None:
-    """Whom to ask about people, if anybody."""
-    budget = DEVELOPMENT if config.is_development_instance else PRODUCTION
-    return Directory(source, Throttle(budget)) if source else None
+def _directory(
+    config: Config,
+    local: LocalIdentityProvider | None,
+    clerk: ClerkClient | None,
+    calls: ProviderCalls,
+) -> Directory | None:
+    """Where users are looked up, if anywhere."""
+    source: Source | None = local
+    if source is None and config.clerk_secret_key is not None:
+        source = clerk
+    return Directory(source, calls) if source else None
 
 
 def _guarantee(config: Config, server: ServerStatus, directory: Directory | None) -> Guarantee:
@@ -222,14 +263,21 @@ def _guarantee(config: Config, server: ServerStatus, directory: Directory | None
         ContextCache(config.session_ttl_seconds, rules_key=",".join(sorted(admins))),
         Perseverance(RetryPolicy(config.provisioning_max_attempts, first_pause=interval), server),
         directory,
+        timedelta(seconds=config.clerk_identity_max_age_seconds),
     )
 
 
-def _verifier(config: Config, local: LocalIdentityProvider | None) -> TokenVerifier:
-    if local is not None:
-        return TokenVerifier(KeySet(local.key_set), ISSUER, config.clerk_authorized_parties)
-    source = published_at(config.jwks_url or "")
-    return TokenVerifier(KeySet(source), config.issuer, config.clerk_authorized_parties)
+def _verifier(
+    config: Config,
+    local: LocalIdentityProvider | None,
+    clerk: ClerkClient | None,
+    calls: ProviderCalls,
+) -> TokenVerifier:
+    if clerk is not None:
+        keys = KeySet(clerk.key_set, calls=calls)
+        return TokenVerifier(keys, config.issuer, config.clerk_authorized_parties)
+    key_set = local.key_set if local is not None else dict
+    return TokenVerifier(KeySet(key_set), ISSUER, config.clerk_authorized_parties)
 
 
 def _behind_proxies(app: Flask, config: Config) -> Any:

@@ -24,6 +24,7 @@ import demo
 import health
 import metrics
 from database_errors import IS_FOREIGN, database_name, explain, state_reason
+from directory_sync import sync_directory
 from extensions import background_transaction
 from house import house
 from identity.errors import ProviderUnavailableError
@@ -39,7 +40,6 @@ from provisioning.errors import ProvisioningError
 from provisioning.identity import Identity
 from provisioning.runs import LEASE, LeaseLostError, SweepRunningError, SweepStoppedError
 from provisioning.sweep import BATCH_SIZE, Sweeper
-from roll_call import call_the_roll
 from scheduler import build_sweeper, start_clock
 from support import fail_if_unpublished
 
@@ -90,7 +90,7 @@ def _in_one_line(app: Flask, callback: Callable[..., Any]) -> Callable[..., Any]
 @click.option("--dry-run", is_flag=True, help="Count only; write nothing about anybody.")
 @click.option("--batch-size", default=BATCH_SIZE, type=click.IntRange(1, 10_000), show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="End with the counts as one JSON line.")
-@click.option("--directory", is_flag=True, help="First take in everybody whom Clerk knows.")
+@click.option("--directory", is_flag=True, help="First apply all that Clerk knows.")
 def sweep(dry_run: bool, batch_size: int, as_json: bool, directory: bool) -> None:
     """Give a profile to everybody who is due one, now.
 
@@ -103,10 +103,10 @@ def sweep(dry_run: bool, batch_size: int, as_json: bool, directory: bool) -> Non
     \b
       flask sweep --dry-run              who would get one, and how many
       flask sweep --json | tail -1       the counts, for another program
-      flask sweep --directory            after an outage: also whom only Clerk has seen
+      flask sweep --directory            after an outage: also what only Clerk knows
     """
     if directory and not dry_run:
-        _call_the_roll()
+        _sync_directory()
     asked_to_stop = threading.Event()
     with click.progressbar(length=1, label="Varredura") as bar, _set_by_signals(asked_to_stop):
 
@@ -156,13 +156,13 @@ def _say(counts: Counts, *, as_json: bool, is_dry: bool) -> None:
         click.echo(f"  user {person['user_id']}: {person['outcome']}")
 
 
-def _call_the_roll() -> None:
-    """People who signed in while there was no database are known to their provider alone."""
+def _sync_directory() -> None:
+    """Users who signed in while there was no database are known to the provider alone."""
     guarantee = house().guarantee
     if guarantee.directory is None:
         raise click.ClickException("set CLERK_SECRET_KEY: there is no directory to read")
     try:
-        counts = call_the_roll(guarantee, guarantee.directory, house().now)
+        counts = sync_directory(guarantee, guarantee.directory, house().now)
     except ProviderUnavailableError as err:
         reason = f"{type(err).__name__}: {err}"
         raise click.ClickException(f"the directory was not read: {reason}") from err

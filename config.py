@@ -289,6 +289,7 @@ class Config(BaseModel):
     clerk_jwks_url: PageUrl | None = None
     clerk_issuer: WebUrl | None = None
     clerk_authorized_parties: Origins = frozenset()
+    clerk_identity_max_age_seconds: int = Field(default=86_400, ge=1)
     clerk_sign_in_url: PageUrl | None = None
     clerk_webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = None
 

@@ -12,7 +12,9 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
@@ -28,6 +30,7 @@ from models.user import Role
 from provisioning.context_version import read_version, read_versions
 from provisioning.errors import DatabaseUnavailableError
 from provisioning.identity import Identity
+from provisioning.identity_age import Question
 from provisioning.retry import is_outage
 from session_context import READY, Context, UserShape
 
@@ -66,10 +69,12 @@ class ContextCache:
     _unpublished: threading.Event = field(default_factory=threading.Event, repr=False)
     _confirming: Flights[int | None] = field(default_factory=Flights, repr=False)
 
-    def get(self, identity: Identity) -> Context | None:
+    def get(self, identity: Identity, now: datetime | None = None) -> Context | None:
         """Return the context of a user whose identity is still what it was; None for a miss.
 
-        Raises DatabaseUnavailableError where an entry has to be confirmed and there is no database.
+        An entry is a miss as well once a request has to ask the identity provider about its user,
+        by the time of day `now`. Raises DatabaseUnavailableError where an entry has to be confirmed
+        and there is no database.
         """
         clerk_id = identity.clerk_id
         try:
@@ -78,7 +83,10 @@ class ContextCache:
             metrics.CACHE_REQUESTS.labels("error").inc()
             return None
         entry = _parsed(found.value)
+        question = _question_of(entry)
         is_usable = entry.get("identity") == fingerprint(self.rules_key, identity)
+        if question and question.must_wait and now is not None and question.is_due(now):
+            is_usable = False
         if not is_usable or not self._is_current(clerk_id, entry.get("version"), found):
             metrics.CACHE_REQUESTS.labels("miss").inc()
             log.info("cache_miss")
@@ -89,7 +97,14 @@ class ContextCache:
             return None
         metrics.CACHE_REQUESTS.labels("hit").inc()
         log.info("cache_hit", user_id=entry["user"]["id"])
-        return Context(entry["user"], entry["mentorado"], READY, version=entry["version"])
+        return Context(
+            entry["user"], entry["mentorado"], READY, version=entry["version"], question=question
+        )
+
+    def drop(self, clerk_id: str) -> None:
+        """Remove the entry of a user, so that the next request reads anew."""
+        with suppress(CacheUnavailableError):
+            self.client.call(lambda: cache.delete(_context_key(clerk_id)))
 
     def put(self, identity: Identity, context: Context, read_at: float) -> None:
         """Store a context that was read from the database, where it has a profile to use.
@@ -248,13 +263,22 @@ def fingerprint(rules_key: str, identity: Identity) -> str:
 
 
 def _entry(context: Context, **more: str) -> str:
-    entry = {
+    entry: dict[str, object] = {
         "version": context.version,
         "user": context.user,
         "mentorado": context.mentorado,
         **more,
     }
+    if context.question is not None:
+        entry["question"] = [context.question.at.timestamp(), context.question.must_wait]
     return json.dumps(entry)
+
+
+def _question_of(entry: Mapping[str, Any]) -> Question | None:
+    question = entry.get("question")
+    if question is None:
+        return None
+    return Question(datetime.fromtimestamp(question[0], UTC), must_wait=question[1])
 
 
 @lru_cache(REMEMBERED)

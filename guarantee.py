@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import count
 from typing import TypeVar
 
@@ -11,13 +11,13 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from acquaintance import learned
 from chronicle import told
 from context_cache import ContextCache
 from extensions import transaction
 from flights import Flights
 from identity.directory import Directory
 from identity.errors import ProviderUnavailableError, UnusableAnswerError
+from identity_refresh import IdentityLookup, LookedUp
 from models.provisioning_attempt import UNUSABLE_ANSWER
 from perseverance import Perseverance
 from provisioning import messages, people
@@ -57,7 +57,13 @@ class Guarantee:
     contexts: ContextCache
     perseverance: Perseverance = field(default_factory=Perseverance)
     directory: Directory | None = field(default=None, repr=False)
+    max_age: timedelta = timedelta(days=1)
     flights: Flights[Context] = field(default_factory=Flights, repr=False)
+
+    @property
+    def lookup(self) -> IdentityLookup:
+        """What asks the identity provider during a request."""
+        return IdentityLookup(self.directory, self.max_age)
 
     def provide(
         self, identity: Identity, *, entry: Entry, now: datetime, is_fresh: bool = False
@@ -71,7 +77,8 @@ class Guarantee:
 
         def ask() -> Context:
             read_at = self.contexts.clock()
-            ensured = self._ensure(learned(self.directory, identity), entry, now, started)
+            found = self.lookup.completed(identity, now)
+            ensured = self._ensure(found, entry, now, started)
             return self._remember(identity, ensured, read_at, is_fresh=is_fresh)
 
         context, is_ours = self.flights.share((identity, is_fresh), ask)
@@ -79,7 +86,7 @@ class Guarantee:
 
     def ensure(self, identity: Identity, *, entry: Entry, now: datetime) -> Ensured:
         """Ensure somebody who is not there in person; their next request finds the result."""
-        ensured = self._ensure(identity, entry, now, time.monotonic())
+        ensured = self._ensure(LookedUp(identity), entry, now, time.monotonic())
         if ensured.outcome in CHANGES or ensured.denial:
             self._publish(ensured.user)
         return ensured
@@ -91,23 +98,55 @@ class Guarantee:
         where it cannot be asked, and UnusableIdentityError, with an attempt on record, where its
         answer about this user cannot be used.
         """
-        if self.directory is None:
-            raise IdentityUnavailableError("there is no provider to ask")
         try:
-            identity = self.directory.look_up(clerk_id, is_background=True)
-        except ProviderUnavailableError as err:
-            raise IdentityUnavailableError(str(err), err.wait_seconds) from err
+            identity = self._looked_up(clerk_id)
         except UnusableAnswerError as err:
             self.perseverance.record(clerk_id, Failure(UNUSABLE_ANSWER, err.code), entry, now)
             raise UnusableIdentityError(str(err)) from err
-        if identity.is_unknown:
-            self._see_through(lambda s: people.note_heard(s, clerk_id, now), clerk_id, entry, now)
+        return self._apply(identity, entry, now)
+
+    def refresh(self, clerk_id: str, *, entry: Entry, now: datetime) -> Ensured | None:
+        """As `complete`, of a user whose identity is complete but old.
+
+        An answer that cannot be used takes nothing away and is no failed attempt; None as well.
+        """
+        try:
+            identity = self._looked_up(clerk_id)
+        except UnusableAnswerError:
+            self._see_through(lambda s: people.note_asked(s, clerk_id, now), clerk_id, entry, now)
             return None
-        return self.take_word(identity, entry=entry, now=now)
+        return self._apply(identity, entry, now)
+
+    def refresh_if_due(self, clerk_id: str, *, entry: Entry, now: datetime) -> None:
+        """Ask about a user who visits, unless another process has just done so.
+
+        The next request reads anew, whatever came of it. Raises as `refresh` does.
+        """
+        try:
+            if self.lookup.claimed_in_background(clerk_id, now):
+                self.refresh(clerk_id, entry=entry, now=now)
+        finally:
+            self.contexts.drop(clerk_id)
+
+    def _looked_up(self, clerk_id: str) -> Identity:
+        if self.directory is None:
+            raise IdentityUnavailableError("there is no provider to ask")
+        try:
+            return self.directory.look_up(clerk_id, is_background=True)
+        except ProviderUnavailableError as err:
+            raise IdentityUnavailableError(str(err), err.wait_seconds) from err
+
+    def _apply(self, identity: Identity, entry: Entry, now: datetime) -> Ensured | None:
+        """Ensure the profile with the provider's answer; None where it knows no such user."""
+        if not identity.is_unknown:
+            return self.take_word(identity, entry=entry, now=now)
+        ids = [identity.clerk_id]
+        self._see_through(lambda s: people.note_unchanged(s, ids, now), ids[0], entry, now)
+        return None
 
     def take_word(self, identity: Identity, *, entry: Entry, now: datetime) -> Ensured:
         """Ensure somebody of whom the provider has told everything; it may have changed a lot."""
-        ensured = self._ensure(identity, entry, now, time.monotonic())
+        ensured = self._ensure(LookedUp(identity), entry, now, time.monotonic())
         self._publish(ensured.user)
         return ensured
 
@@ -154,11 +193,11 @@ class Guarantee:
             work, clerk_id, entry=entry, now=now, started=time.monotonic()
         )
 
-    def _ensure(self, identity: Identity, entry: Entry, now: datetime, started: float) -> Ensured:
-        tries = count()
+    def _ensure(self, found: LookedUp, entry: Entry, now: datetime, started: float) -> Ensured:
+        identity, tries = found.identity, count()
 
         def work(session: Session) -> Ensured:
-            ensured = ensure(session, identity, entry=entry, now=now, rules=self.rules)
+            ensured = self._ensure_once(session, found, entry, now)
             return recognised(session, ensured, entry) if next(tries) else ensured
 
         def see_through() -> Ensured:
@@ -174,13 +213,27 @@ class Guarantee:
             _introduce(identity, now)
             raise
 
+    def _ensure_once(
+        self, session: Session, found: LookedUp, entry: Entry, now: datetime
+    ) -> Ensured:
+        """Ensure the profile and note a question that the provider did not answer."""
+        clerk_id = found.identity.clerk_id
+        if found.is_unavailable:
+            people.ask_again(session, clerk_id)
+        ensured = ensure(session, found.identity, entry=entry, now=now, rules=self.rules)
+        if not found.is_unanswered:
+            return ensured
+        people.note_asked(session, clerk_id, now)
+        return replace(ensured, user=replace(ensured.user, identity_asked_at=now))
+
     def _remember(
         self, identity: Identity, ensured: Ensured, read_at: float, *, is_fresh: bool
     ) -> Context:
         """Store the context of a profile; after a change or a denial older entries end."""
         if is_fresh or ensured.outcome in CHANGES or ensured.denial:
             log.info("session_invalidated", user_id=ensured.user.id)
-        context = context_of(ensured)
+        question = self.lookup.question(identity, ensured.user)
+        context = replace(context_of(ensured), question=question)
         self.contexts.put(identity, context, read_at)
         return context
 

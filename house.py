@@ -12,11 +12,13 @@ from config import Config
 from flights import Flights
 from gauges import Gauges
 from guarantee import Guarantee
-from identity.clerk_api import ClerkApi
+from identity.clerk_client import ClerkClient
 from identity.handshake import Handshakes
 from identity.local import LocalIdentityProvider
 from identity.local_sessions import LocalSessions
+from identity.session_calls import SessionCalls
 from identity.tokens import TokenVerifier
+from identity_refresh import BackgroundRefresh
 from job_runner import JobRunner
 
 EXTENSION = "house"
@@ -32,20 +34,15 @@ class House:
     handshakes: Handshakes
     guarantee: Guarantee
     gauges: Gauges
+    refresh: BackgroundRefresh
     jobs: JobRunner
     allowances: Allowances
     readiness: Flights[dict[str, str]]
-    clerk_api: ClerkApi | None
+    clerk: ClerkClient | None
+    session_calls: SessionCalls | None
     now: Callable[[], datetime]
     local: LocalIdentityProvider | None
     local_sessions: LocalSessions | None
-
-    @property
-    def end_session(self) -> Callable[[str], None] | None:
-        """Ends a session at the provider, by its id; None where it cannot be told."""
-        if self.local_sessions is not None:
-            return self.local_sessions.end
-        return self.clerk_api.end if self.clerk_api else None
 
     def frontend_api(self, origin: str) -> str | None:
         """Where browsers go for a handshake; the stand-in's is on our own site."""

@@ -15,6 +15,7 @@ from discretion import tell_exception, withhold
 # Libraries that tell at length what is none of our business, or what we tell ourselves (Flask).
 QUIET = {
     **dict.fromkeys(("apscheduler", "alembic", "werkzeug", "backoff"), "WARNING"),
+    **dict.fromkeys(("httpx", "httpcore"), "WARNING"),  # addresses of calls, with nonces and ids
     "apscheduler.scheduler": "ERROR",  # it warns of every look that a long sweep stands in for
     "app": "CRITICAL",
 }

@@ -100,6 +100,9 @@ def build_sweeper(
     def complete(clerk_id: str) -> Ensured | None:
         return guarantee.complete(clerk_id, entry=Entry("sweep"), now=_now())
 
+    def refresh(clerk_id: str) -> Ensured | None:
+        return guarantee.refresh(clerk_id, entry=Entry("sweep"), now=_now())
+
     def tell(link: Link, seconds: float) -> None:
         metrics.ENSURES.labels("sweep", "linked").inc()
         log.info(
@@ -116,6 +119,8 @@ def build_sweeper(
         open_beat=partial(background_transaction, BEAT_TIMEOUT_SECONDS),
         provide=provide,
         complete=complete if guarantee.directory is not None else None,
+        refresh=refresh,
+        max_age=guarantee.max_age,
         rules=guarantee.rules,
         monotonic=time.monotonic,
         now=_now,

@@ -13,6 +13,7 @@ from models.user import Role
 from provisioning.ensure import Ensured, Outcome
 from provisioning.errors import Denial
 from provisioning.identity import Identity
+from provisioning.identity_age import Question
 from provisioning.rows import MentoradoRow, UserRow
 from shapes import Moment, one_of
 
@@ -72,6 +73,7 @@ class Context:
     `status` is `ready`, `not_required` or the code that profile-dependent routes answer with;
     `mentorado` is there exactly when it is `ready`. `outcome` tells what this very request did.
     `version` is `users.context_version` as read with it; None where nothing may be cached.
+    `question` is the next one to the identity provider about this user; None for never.
     """
 
     user: UserShape
@@ -79,6 +81,7 @@ class Context:
     status: str
     outcome: str = Outcome.EXISTING
     version: int | None = None
+    question: Question | None = None
 
     @property
     def is_admin(self) -> bool:

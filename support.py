@@ -106,7 +106,8 @@ def _clerk(house: House) -> Iterator[Finding]:
     setup = checkup.Setup(
         publishable_key=config.clerk_publishable_key,
         secret_key=config.clerk_secret_key.get_secret_value() if config.clerk_secret_key else None,
-        api=house.clerk_api,
+        client=house.clerk,
+        directory=house.guarantee.directory,
         jwks_url=config.jwks_url,
         sign_in_url=config.sign_in_url,
         authorized_parties=config.clerk_authorized_parties,

@@ -1,6 +1,7 @@
 """The request context of a signed-in user: from the cache, or by an ensure call."""
 
 from dataclasses import replace
+from typing import Any, cast
 
 import structlog
 from flask import current_app, g, request
@@ -44,11 +45,11 @@ def _context(identity: Identity, *, is_fresh: bool) -> Context:
     structlog.contextvars.bind_contextvars(clerk_id=identity.clerk_id)
     guarantee = house().guarantee
     entry = Entry("api" if is_api_path(request.path) else "page", g.request_id)
+    now = house().now()
     try:
-        cached = None if is_fresh else guarantee.contexts.get(identity)
-        if cached is not None:
-            return cached
-        return guarantee.provide(identity, entry=entry, now=house().now(), is_fresh=is_fresh)
+        context = None if is_fresh else guarantee.contexts.get(identity, now)
+        if context is None:
+            context = guarantee.provide(identity, entry=entry, now=now, is_fresh=is_fresh)
     except DatabaseUnavailableError:
         copy = _dashboard_copy(identity)
         if copy is None:
@@ -56,6 +57,10 @@ def _context(identity: Identity, *, is_fresh: bool) -> Context:
         return copy
     except ProvisioningError as err:
         return _stored_context(identity, provisioning_code(err), is_fresh=is_fresh)
+    if context.question and not context.question.must_wait and context.question.is_due(now):
+        app = cast(Any, current_app)._get_current_object()  # noqa: SLF001 - as Flask documents
+        house().refresh.start(app, identity.clerk_id, now)
+    return context
 
 
 def _dashboard_copy(identity: Identity) -> Context | None:

@@ -37,6 +37,7 @@ from blueprints.session import (
 )
 from blueprints.stance import Access, Stance, stance_of
 from blueprints.toasts import tell
+from identity.errors import CallNeededError
 from identity.tokens import SessionClaims
 from provisioning.ensure import CHANGES
 from provisioning.errors import Denial
@@ -112,14 +113,22 @@ def _arrive_counted() -> SessionClaims | str:
     """The session's claims, or where to send the browser; a request without either is counted.
 
     A session that has expired is counted by its id, so that neighbours behind one address do not
-    use up each other's limit; anything else by the address.
+    use up each other's limit; anything else by the address. A request that only a call to Clerk can
+    decide is counted before the call, so that one that is refused costs none.
     """
+    is_counted = False
     try:
-        arrived = arrive()
+        try:
+            arrived = arrive(may_call=False)
+        except CallNeededError:
+            _charge_without_session()
+            is_counted = True
+            arrived = arrive(may_call=True)
     except UnauthenticatedError:
-        _charge_without_session()
+        if not is_counted:
+            _charge_without_session()
         raise
-    if isinstance(arrived, str):
+    if isinstance(arrived, str) and not is_counted:
         _charge_without_session()
     return arrived
 

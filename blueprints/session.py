@@ -8,7 +8,12 @@ from blueprints.errors import CsrfError, SessionLoopError, UnauthenticatedError
 from blueprints.origin import is_from_our_pages
 from house import house
 from identity.cookies import SESSION
-from identity.errors import InvalidTokenError, ProviderUnavailableError, UnknownUserError
+from identity.errors import (
+    InvalidTokenError,
+    ProviderUnavailableError,
+    UnknownUserError,
+    UnusableAnswerError,
+)
 from identity.tokens import SessionClaims
 from identity.visits import Verdict, Visit
 
@@ -19,16 +24,18 @@ MOST_TOKENS = 2  # the suffixed cookie and the other one; each signature costs t
 PROGRAM = "empty"  # Sec-Fetch-Dest of what is no page
 
 
-def arrive() -> SessionClaims | str:
+def arrive(*, may_call: bool) -> SessionClaims | str:
     """Who is asking, or the address to send the browser to, because only Clerk can tell.
 
-    Raises UnauthenticatedError for whoever is not signed in, SessionLoopError for a browser that
-    was sent to Clerk again and again in vain.
+    Raises UnauthenticatedError where no user is signed in, SessionLoopError for a browser that was
+    sent to Clerk again and again in vain, and CallNeededError where only a call to Clerk can tell
+    and `may_call` is False.
     """
     token = _bearer()
     if token is not None:
-        return _verified(token)
-    verdict = house().handshakes.judge(_visit(), house().frontend_api(request.host_url))
+        return _verified(token, may_call=may_call)
+    frontend_api = house().frontend_api(request.host_url)
+    verdict = house().handshakes.judge(_visit(), frontend_api, may_call=may_call)
     g.set_cookies = verdict.set_cookies
     if verdict.location is not None:
         return verdict.location
@@ -40,16 +47,17 @@ def arrive() -> SessionClaims | str:
 def end_session() -> None:
     """End the browser's session at Clerk, or its next handshake would sign it in again.
 
-    The token may have expired; what matters is that Clerk has signed it. A provider that is away
-    cannot be told, and signing out here must not wait for it.
+    The token may have expired; what matters is that Clerk has signed it. Signing out here does not
+    depend on Clerk's answer.
     """
-    end, tokens = house().end_session, [v for k, v in request.cookies.items() if _is_session(k)]
-    for session_id in {sid for token in tokens if (sid := house().verifier.session_id(token))}:
-        try:
-            if end is not None:
-                end(session_id)
-        except (ProviderUnavailableError, UnknownUserError) as err:
-            log.warning("session_not_ended", reason=str(err))
+    sessions = house().session_calls
+    session_id = house().handshakes.session_id(request.cookies) if sessions else None
+    if sessions is None or session_id is None:
+        return
+    try:
+        sessions.end(session_id)
+    except (ProviderUnavailableError, UnknownUserError, UnusableAnswerError) as err:
+        log.warning("session_not_ended", reason=str(err))
 
 
 def expired_session_id() -> str | None:
@@ -84,9 +92,9 @@ def _bearer() -> str | None:
     return value.strip() if scheme.lower() == "bearer" else None
 
 
-def _verified(token: str) -> SessionClaims:
+def _verified(token: str, *, may_call: bool) -> SessionClaims:
     try:
-        return house().verifier.verify(token)
+        return house().verifier.verify(token, may_fetch=may_call)
     except InvalidTokenError as err:
         log.info("session_refused", reason=str(err))
         raise UnauthenticatedError("the session token is not valid") from err

@@ -6,14 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-import httpx
-
-from identity.clerk_api import ClerkApi
-from identity.errors import ProviderUnavailableError, UnknownUserError, UnusableAnswerError
+from identity.clerk_client import ClerkClient
+from identity.directory import Directory
+from identity.errors import ProviderUnavailableError, UnusableAnswerError
 from identity.keys import usable_keys
 from identity.tokens import LEEWAY_SECONDS
-
-TIMEOUT_SECONDS = 5.0
 
 Line = tuple[str, bool, str]  # what was looked at, whether it is well, and what was found
 
@@ -24,7 +21,8 @@ class Setup:
 
     publishable_key: str | None
     secret_key: str | None
-    api: ClerkApi | None
+    client: ClerkClient | None
+    directory: Directory | None
     jwks_url: str | None
     sign_in_url: str | None
     authorized_parties: frozenset[str]
@@ -34,8 +32,8 @@ class Setup:
 def examine(setup: Setup) -> Iterator[Line]:
     """Look at the keys, then ask Clerk with them."""
     yield _keys(setup)
-    yield from _published(setup.jwks_url)
-    yield _backend(setup.api)
+    yield from _published(setup)
+    yield _backend(setup.directory)
     where = setup.sign_in_url
     yield ("clerk sign-in", where is not None, where or "set CLERK_SIGN_IN_URL")
     parties = ", ".join(sorted(setup.authorized_parties))
@@ -54,19 +52,20 @@ def _keys(setup: Setup) -> Line:
     return ("clerk keys", True, "production instance" if kind == "live" else "development instance")
 
 
-def _published(url: str | None) -> Iterator[Line]:
-    """The keys that tokens are checked with, and by the same answer how our clocks agree."""
-    if url is None:
-        yield ("clerk jwks", False, "set CLERK_PUBLISHABLE_KEY")
+def _published(setup: Setup) -> Iterator[Line]:
+    """The keys that tokens are checked with, and by the same host how our clocks agree."""
+    client, url = setup.client, setup.jwks_url
+    if client is None or url is None:
+        yield ("clerk jwks", False, "set CLERK_PUBLISHABLE_KEY or CLERK_JWKS_URL")
         return
     try:
-        answer = httpx.get(url, timeout=TIMEOUT_SECONDS, follow_redirects=True).raise_for_status()
-        found = len(usable_keys(answer.json()))
-    except Exception as err:  # whatever the client or an answer without sense raises
-        yield ("clerk jwks", False, f"{type(err).__name__} at {url}")
+        document, date = client.dated_key_set()
+    except (ProviderUnavailableError, UnusableAnswerError) as err:
+        yield ("clerk jwks", False, f"{err} at {url}")
         return
+    found = len(usable_keys(document))
     yield ("clerk jwks", found > 0, f"{found} keys")
-    yield _clock(answer.headers.get("Date"))
+    yield _clock(date)
 
 
 def _clock(date: str | None) -> Line:
@@ -78,12 +77,12 @@ def _clock(date: str | None) -> Line:
     return ("clock", abs(ahead) <= LEEWAY_SECONDS, f"{ahead:+.0f} s from Clerk's")
 
 
-def _backend(api: ClerkApi | None) -> Line:
-    if api is None:
+def _backend(directory: Directory | None) -> Line:
+    if directory is None:
         return ("clerk api", False, "set CLERK_SECRET_KEY")
     try:
-        api.users(0, 1)
-    except (ProviderUnavailableError, UnknownUserError, UnusableAnswerError) as err:
+        directory.page(0, 1)
+    except ProviderUnavailableError as err:
         return ("clerk api", False, str(err))
     except Exception as err:  # whatever else the client raises means the same
         return (

@@ -1,41 +1,33 @@
-"""What the identity provider knows of people: asked seldom, once for all who wait, and in time."""
+"""Users as the identity provider describes them: looked up once for all who wait, and in time."""
 
 import re
-import threading
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotInTimeError
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import structlog
 
-import metrics
-from identity.clerk_api import NOT_JSON, TIMEOUT_SECONDS, Document
+from identity.call_budget import Share
+from identity.clerk_client import NOT_JSON, PAGE_SECONDS, TOO_LARGE, Document
 from identity.errors import (
     InvalidTokenError,
     ProviderUnavailableError,
-    RateLimitedError,
     UnknownUserError,
     UnreadableProfileError,
     UnusableAnswerError,
 )
 from identity.profiles import described
-from identity.throttle import Throttle
+from identity.provider_calls import CALL_SECONDS, ProviderCalls
 from identity.tokens import checked_subject
 from provisioning.identity import Identity
 
 log = structlog.get_logger(__name__)
 
-CALLERS = 8  # questions at the same time, whoever waits for them
-FRESH_SECONDS = 5.0  # whoever comes so shortly after an answer shares it
-LONGEST_WAIT_SECONDS = 300.0  # no matter what Retry-After says
+FRESH_SECONDS = 5.0  # an answer is shared with those who ask so shortly after it was asked for
 UNREADABLE_IN_A_ROW = 16  # users; then it is not about single users any longer
 # An id with one of these, or of dots alone, could change the address that is asked, also quoted:
 # some proxies decode it on the way.
 NOT_IN_AN_ID = re.compile(r"[/\\?#%]|^\.+$")
-Answer = TypeVar("Answer")
 
 
 class Source(Protocol):
@@ -59,43 +51,47 @@ class Page:
 
 
 class Directory:
-    """Looks people up; one for an app, shared by its threads.
+    """Looks users up; one for an app, shared by its threads."""
 
-    A question is put from a thread of its own, so that nobody waits longer than they can afford,
-    whatever hangs: a name server, a connection, or an answer that comes in drops.
-    """
-
-    def __init__(
-        self, source: Source, throttle: Throttle, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, source: Source, calls: ProviderCalls) -> None:
         self._source = source
-        self._throttle = throttle
-        self._clock = clock
-        self._lookups: dict[str, tuple[float, Future[Identity]]] = {}
-        self._lock = threading.Lock()
-        self._callers = ThreadPoolExecutor(CALLERS, thread_name_prefix="directory")
+        self._calls = calls
 
     @property
     def is_answering(self) -> bool:
-        """Whether this process has heard well of the provider when it last asked."""
-        return self._throttle.is_open
+        """Whether the provider has answered this process's latest call."""
+        return self._calls.is_answering
 
     def look_up(
-        self, clerk_id: str, *, wait_seconds: float = TIMEOUT_SECONDS, is_background: bool = False
+        self,
+        clerk_id: str,
+        *,
+        wait_seconds: float = CALL_SECONDS,
+        is_background: bool = False,
+        is_new: bool = False,
     ) -> Identity:
-        """Return all that the provider knows of this user; one question however many wait.
+        """Return all that the provider knows of this user; one call however many wait.
+
+        About a user who `is_new` the answer of a moment ago is good enough.
 
         A user that it does not know is complete as well: there is nothing more to be learned. An
-        id that cannot be one of the provider's is such a user, and no question is sent. Background
-        questions have a rate of their own. Raises UnusableAnswerError for an answer about this user
+        id that cannot be one of the provider's is such a user, and no call is made. Background
+        calls have a rate of their own. Raises UnusableAnswerError for an answer about this user
         that cannot be used, ProviderUnavailableError where no user can be asked about.
         """
         if not can_be_asked_about(clerk_id):
             return Identity(clerk_id, is_complete=True)
         try:
-            return self._lookup(clerk_id, is_background=is_background).result(wait_seconds)
-        except NotInTimeError as err:
-            raise ProviderUnavailableError("no answer in time") from err
+            return self._calls.run(
+                "user",
+                clerk_id,
+                lambda: self._identity(clerk_id),
+                Share.BACKGROUND if is_background else Share.SIGNED_IN,
+                wait_seconds=wait_seconds,
+                keep_seconds=FRESH_SECONDS if is_new else 0.0,
+            )
+        except UnknownUserError:
+            return Identity(clerk_id, is_complete=True)
 
     def page(self, offset: int, limit: int) -> Page:
         """Return users in the order in which they signed up; raises ProviderUnavailableError.
@@ -103,13 +99,18 @@ class Directory:
         Where one user makes the whole answer unreadable (metadata nested too deep for any parser)
         the page is asked for in halves, so that the others are not lost.
         """
-        self._throttle.admit()
         try:
-            found = self._asked("users", lambda: self._source.users(offset, limit))
+            found = self._calls.run(
+                "users",
+                (offset, limit),
+                lambda: self._source.users(offset, limit),
+                Share.BACKGROUND,
+                wait_seconds=PAGE_SECONDS,
+            )
         except UnknownUserError as err:
             raise ProviderUnavailableError("there is no directory at this address") from err
         except UnusableAnswerError as err:
-            if err.code != NOT_JSON:
+            if err.code not in (NOT_JSON, TOO_LARGE):
                 raise ProviderUnavailableError(str(err)) from err
             return self._halved(offset, limit)
         return Page([who for document in found for who in _readable(document)], len(found))
@@ -124,66 +125,11 @@ class Directory:
             raise ProviderUnavailableError("nothing in the directory can be read")
         return both
 
-    def _lookup(self, clerk_id: str, *, is_background: bool) -> Future[Identity]:
-        with self._lock:
-            self._forget_old_answers()
-            if clerk_id in self._lookups:
-                return self._lookups[clerk_id][1]
-            self._throttle.admit(is_background=is_background)
-            lookup = self._callers.submit(self._identity, clerk_id)
-            self._lookups[clerk_id] = (self._clock(), lookup)
-            return lookup
-
-    def _forget_old_answers(self) -> None:
-        too_old = self._clock() - FRESH_SECONDS
-        for clerk_id, (asked_at, lookup) in list(self._lookups.items()):
-            if lookup.done() and (asked_at < too_old or lookup.exception() is not None):
-                del self._lookups[clerk_id]
-
     def _identity(self, clerk_id: str) -> Identity:
-        try:
-            return self._asked("user", lambda: self._described(clerk_id))
-        except UnknownUserError:
-            return Identity(clerk_id, is_complete=True)
-
-    def _described(self, clerk_id: str) -> Identity:
         identity = described(self._source.user(clerk_id))
         if identity.clerk_id != clerk_id:
             raise UnusableAnswerError("another_user")
         return identity
-
-    def _asked(self, call: str, question: Callable[[], Answer]) -> Answer:
-        """Ask; tell the throttle whether the provider answers, and count how.
-
-        An answer about one user that cannot be used is an answer: it closes nothing.
-        """
-        try:
-            answer = question()
-        except UnknownUserError:
-            self._note(call, "not_found")
-            raise
-        except UnusableAnswerError as err:
-            self._note(call, "unusable")
-            log.warning("identity_answer_unusable", call=call, error=str(err))
-            raise
-        except RateLimitedError as err:
-            self._throttle.told_to_wait(min(err.seconds, LONGEST_WAIT_SECONDS))
-            self._note_trouble(call, "rate_limited", err)
-            raise
-        except ProviderUnavailableError as err:
-            self._throttle.failed()
-            self._note_trouble(call, "error", err)
-            raise
-        self._note(call, "ok")
-        return answer
-
-    def _note(self, call: str, result: str) -> None:
-        self._throttle.succeeded()
-        metrics.PROVIDER_REQUESTS.labels(call, result).inc()
-
-    def _note_trouble(self, call: str, result: str, err: Exception) -> None:
-        metrics.PROVIDER_REQUESTS.labels(call, result).inc()
-        log.warning("identity_provider_unavailable", call=call, result=result, error=str(err))
 
 
 def can_be_asked_about(clerk_id: str) -> bool:

@@ -17,6 +17,10 @@ class UnknownKeyError(InvalidTokenError):
     """A token under a key that the issuer does not publish, or no longer."""
 
 
+class CallNeededError(Exception):
+    """Only a call to the provider can tell, and none may be made before it is paid for."""
+
+
 class KeysUnavailableError(Exception):
     """No token can be checked: the issuer's keys were never seen and it does not answer."""
 
@@ -61,7 +65,7 @@ class UnusableAnswerError(Exception):
 
 
 class UnknownUserError(Exception):
-    """The provider knows nobody of that id."""
+    """The provider knows no user, session or nonce of that id."""
 
 
 class UnreadableProfileError(UnusableAnswerError):

@@ -22,11 +22,10 @@ from identity.cookies import (
 from identity.errors import InvalidTokenError, UnknownKeyError, UntimelyTokenError
 from identity.returns import Returns, jar_after, spent
 from identity.tokens import TokenVerifier
-from identity.visits import Verdict, Visit, gone
+from identity.visits import API_VERSION, Verdict, Visit, gone
 
 log = structlog.get_logger(__name__)
 
-API_VERSION = "2026-05-12"  # of Clerk's API whose answers we read
 ROUNDS = "__clerk_redirect_count"
 MOST_ROUNDS = 3
 ROUNDS_TTL_SECONDS = 10  # a loop goes round faster, a person who tries again does not
@@ -41,21 +40,23 @@ class Handshakes:
     returns: Returns
     clock: Callable[[], float]
 
-    def judge(self, visit: Visit, frontend_api: str | None) -> Verdict:
+    def judge(self, visit: Visit, frontend_api: str | None, *, may_call: bool = True) -> Verdict:
         """Decide about a visit that brings no bearer token.
 
         Without a frontend API, and for programs, there is no detour: a token counts or does not.
-        Raises KeysUnavailableError when no token can be checked.
+        Raises KeysUnavailableError when no token can be checked, and CallNeededError when only a
+        call to Clerk can tell and `may_call` is False.
         """
         if frontend_api is None or not visit.is_for_a_document:
-            return self._judge_program(visit)
-        directives = self.returns.directives(visit)
+            return self._judge_program(visit, may_call=may_call)
+        directives = self.returns.directives(visit, may_call=may_call)
         if directives is None:
-            return self._judge_page(visit, frontend_api, visit.cookies)
+            return self._judge_page(visit, frontend_api, visit.cookies, may_call=may_call)
         if self.returns.is_development:
             return Verdict("handshake-returned", None, visit.clean_url, directives)
         # In production the answer came in a cookie, and what it sets counts at once.
-        verdict = self._judge_page(visit, frontend_api, jar_after(visit.cookies, directives))
+        jar = jar_after(visit.cookies, directives)
+        verdict = self._judge_page(visit, frontend_api, jar, may_call=may_call)
         return verdict.after((*directives, *spent(visit.cookies)))
 
     def _cookies(self, jar: Mapping[str, str]) -> SessionCookies:
@@ -65,7 +66,17 @@ class Handshakes:
             jar, own.suffix, issuer, is_development=own.is_development, now=self.clock()
         )
 
-    def _judge_program(self, visit: Visit) -> Verdict:
+    def session_id(self, jar: Mapping[str, str]) -> str | None:
+        """The id of the session that a browser's cookies show, whatever the time of its token.
+
+        None where Clerk has signed none of them; two tokens are looked at, at most.
+        """
+        shown = (self._cookies(jar).session, any_session(jar))
+        tokens = [token for token in dict.fromkeys(shown) if token]
+        found = (self.verifier.session_id(token, may_fetch=True) for token in tokens)
+        return next((each for each in found if each), None)
+
+    def _judge_program(self, visit: Visit, *, may_call: bool) -> Verdict:
         """A program brings one good token; only a later sign-out or sign-in ends it."""
         cookies = self._cookies(visit.cookies)
         if not cookies.session:
@@ -74,14 +85,16 @@ class Handshakes:
             return Verdict("session-token-and-uat-missing")
         if cookies.client_uat and not 0 < cookies.signed_in_since <= _issued_at(cookies):
             return Verdict("session-token-iat-before-client-uat")
-        return self._judge_token(cookies)
+        return self._judge_token(cookies, may_call=may_call)
 
-    def _judge_page(self, visit: Visit, frontend_api: str, jar: Mapping[str, str]) -> Verdict:
+    def _judge_page(
+        self, visit: Visit, frontend_api: str, jar: Mapping[str, str], *, may_call: bool
+    ) -> Verdict:
         cookies = self._cookies(jar)
         reason = self._dev_browser_reason(visit, cookies) or _session_reason(cookies)
         if reason is not None:
             return self._ask(visit, frontend_api, cookies, reason)
-        verdict = self._judge_token(cookies)
+        verdict = self._judge_token(cookies, may_call=may_call)
         if verdict.reason in UNTIMELY:
             return self._ask(visit, frontend_api, cookies, verdict.reason)
         if cookies.session and verdict.claims is None:
@@ -96,11 +109,11 @@ class Handshakes:
             return "dev-browser-sync"
         return None if cookies.dev_browser else "dev-browser-missing"
 
-    def _judge_token(self, cookies: SessionCookies) -> Verdict:
+    def _judge_token(self, cookies: SessionCookies, *, may_call: bool) -> Verdict:
         if not cookies.session:
             return Verdict("session-token-and-uat-missing")
         try:
-            return Verdict(claims=self.verifier.verify(cookies.session))
+            return Verdict(claims=self.verifier.verify(cookies.session, may_fetch=may_call))
         except UntimelyTokenError as err:
             return Verdict(err.reason)
         except UnknownKeyError:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from identity.cookies import names_of
-from identity.errors import InvalidTokenError, ProviderUnavailableError
+from identity.errors import CallNeededError, InvalidTokenError, ProviderUnavailableError
 from identity.tokens import TokenVerifier
 from identity.visits import HANDSHAKE, NONCE, Visit, gone
 
@@ -15,29 +15,36 @@ log = structlog.get_logger(__name__)
 
 # RFC 6265, section 4.1.1: what a value may hold without misleading anybody who reads it.
 DIRECTIVE = re.compile(r"([^=;\s]+)=([\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*)(;[\x20-\x7e]*)?")
+# What cannot be a nonce is never asked about: unreserved characters of an address (RFC 3986), few.
+NONCE_FORM = re.compile(r"[A-Za-z0-9._~=-]{1,256}")
 
 
 @dataclass(frozen=True, slots=True)
 class Returns:
-    """Reads answers for one instance; `fetch` asks the Backend API what a nonce stands for."""
+    """Reads answers for one instance; `exchange` asks the Backend API what a nonce stands for."""
 
     verifier: TokenVerifier
     suffix: str | None
     is_development: bool
-    fetch: Callable[[str], list[str]] | None = field(default=None, repr=False)
+    exchange: Callable[[str], list[str]] | None = field(default=None, repr=False)
 
-    def directives(self, visit: Visit) -> tuple[str, ...] | None:
+    def directives(self, visit: Visit, *, may_call: bool = True) -> tuple[str, ...] | None:
         """The cookies to set, or None where no good answer was brought.
 
-        An address may be anybody's idea, so that only development instances, which have no other
-        way, read it there: in production it would sign people in as somebody else.
+        An address may be made up by another site, so that only development instances, which have no
+        other way, read it there: in production it would sign users in as somebody else. Raises
+        CallNeededError where only Clerk can tell and `may_call` is False.
         """
         place = visit.query if self.is_development else visit.cookies
         token, nonce = place.get(HANDSHAKE), place.get(NONCE)
         try:
-            if nonce and self.fetch is not None:
-                return self._ours(self.fetch(nonce))
-            return self._ours(self.verifier.directives(token)) if token else None
+            if nonce and self.exchange is not None and NONCE_FORM.fullmatch(nonce):
+                if not may_call:
+                    raise CallNeededError("a nonce")
+                return self._ours(self.exchange(nonce))
+            if not token:
+                return None
+            return self._ours(self.verifier.directives(token, may_fetch=may_call))
         except (InvalidTokenError, ProviderUnavailableError) as err:
             log.warning("handshake_refused", reason=str(err))
             return None

@@ -12,7 +12,12 @@ from jwt import PyJWK
 from jwt.exceptions import ExpiredSignatureError, ImmatureSignatureError, PyJWTError
 from jwt.types import Options
 
-from identity.errors import InvalidTokenError, KeysUnavailableError, UntimelyTokenError
+from identity.errors import (
+    CallNeededError,
+    InvalidTokenError,
+    KeysUnavailableError,
+    UntimelyTokenError,
+)
 from identity.keys import KeySet
 from identity.nesting import is_too_deep
 
@@ -71,54 +76,59 @@ class TokenVerifier:
         object.__setattr__(self, "_issuers", plain and [plain, f"{plain}/"])
         object.__setattr__(self, "_proven", lru_cache(REMEMBERED)(self._prove))
 
-    def verify(self, token: str) -> SessionClaims:
+    def verify(self, token: str, *, may_fetch: bool = True) -> SessionClaims:
         """Return what a valid token says.
 
         A signature is checked once in a process, its key and its time at every call. Raises
         InvalidTokenError for every other token, whatever is wrong with it (UntimelyTokenError if it
-        is nothing but the time), and KeysUnavailableError when it cannot be told.
+        is nothing but the time), KeysUnavailableError when it cannot be told, and CallNeededError
+        when only the issuer could tell and `may_fetch` is False.
         """
-        proof: Proof = self._proven(token)
+        proof: Proof = self._proven(token, may_fetch)
         if not self.keys.holds(proof.key):  # the issuer has published others since
             self._proven.cache_clear()
-            proof = self._proven(token)
+            proof = self._proven(token, may_fetch)
         if proof.until <= self.clock():
             raise UntimelyTokenError("session-token-expired")
         return proof.claims
 
-    def directives(self, handshake: str) -> list[str]:
+    def directives(self, handshake: str, *, may_fetch: bool = True) -> list[str]:
         """The cookies to set that a handshake token carries; raises as `verify` does.
 
         Signed by the issuer and of the session's class: a token of another class could carry what
         somebody else has written into it.
         """
-        directives = self._decode(handshake, **OF_AN_ANSWER)[0].get("handshake")
+        claims, _ = self._decode(handshake, may_fetch=may_fetch, **OF_AN_ANSWER)
+        directives = claims.get("handshake")
         if not isinstance(directives, list):
             raise InvalidTokenError("not a handshake")
         return [directive for directive in directives if isinstance(directive, str)]
 
-    def session_id(self, token: str) -> str | None:
+    def session_id(self, token: str, *, may_fetch: bool = False) -> str | None:
         """Which session a token of ours belonged to, whatever its time; None for any other."""
         timeless = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
         try:
-            sid = self._decode(token, require=["sid"], **timeless)[0]["sid"]
-        except (InvalidTokenError, KeysUnavailableError):
+            claims, _ = self._decode(token, may_fetch=may_fetch, require=["sid"], **timeless)
+        except (InvalidTokenError, KeysUnavailableError, CallNeededError):
             return None
+        sid = claims["sid"]
         return sid if isinstance(sid, str) and SESSION_ID.fullmatch(sid) else None
 
-    def _prove(self, token: str) -> Proof:
-        claims, key = self._decode(token, require=["exp", "sub"])
+    def _prove(self, token: str, may_fetch: bool) -> Proof:  # noqa: FBT001 - a key of the cache
+        claims, key = self._decode(token, may_fetch=may_fetch, require=["exp", "sub"])
         self._check_party(claims.get("azp"))
         if claims.get("sts") == "pending":  # signed in, but with tasks of Clerk's left to do
             raise InvalidTokenError("an unfinished session")
         until = int(claims["exp"]) + LEEWAY_SECONDS
         return Proof(SessionClaims(checked_subject(claims.get("sub")), claims), key, until)
 
-    def _decode(self, token: str, **options: Any) -> tuple[dict[str, Any], PyJWK]:
+    def _decode(
+        self, token: str, *, may_fetch: bool, **options: Any
+    ) -> tuple[dict[str, Any], PyJWK]:
         if len(token) > LONGEST_TOKEN:
             raise InvalidTokenError("too long")
         try:
-            return self._decoded(token, options)
+            return self._decoded(token, options, may_fetch=may_fetch)
         except ExpiredSignatureError as err:
             raise UntimelyTokenError("session-token-expired") from err
         except ImmatureSignatureError as err:
@@ -130,16 +140,18 @@ class TokenVerifier:
     def _early_reason(self, token: str, options: Mapping[str, Any]) -> str:
         """PyJWT has one error for a token that is valid later and for one written later."""
         try:
-            self._decoded(token, {**options, "verify_iat": False})
+            self._decoded(token, {**options, "verify_iat": False}, may_fetch=False)
         except ImmatureSignatureError:
             return "session-token-nbf"
         return "session-token-iat-in-the-future"
 
-    def _decoded(self, token: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], PyJWK]:
+    def _decoded(
+        self, token: str, options: Mapping[str, Any], *, may_fetch: bool
+    ) -> tuple[dict[str, Any], PyJWK]:
         header = _header(token.partition(".")[0])
         if header.get("cat") not in SESSION_CATEGORIES or header.get("typ", "JWT") != "JWT":
             raise InvalidTokenError("a token of another class")
-        key = self.keys.key(str(header.get("kid")))
+        key = self.keys.key(str(header.get("kid")), may_fetch=may_fetch)
         usual = {"verify_aud": False, "verify_iss": self.issuer is not None}
         claims = jwt.decode(
             token,

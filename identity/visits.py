@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from identity.cookies import DEV_BROWSER
 from identity.tokens import SessionClaims
 
+API_VERSION = "2026-05-12"  # of Clerk's API whose answers we read
 HANDSHAKE, NONCE = "__clerk_handshake", "__clerk_handshake_nonce"
 # What Clerk adds to an address on the way back, under its names of today and of yesterday.
 CLERKS_OWN = {HANDSHAKE, NONCE, DEV_BROWSER, "__dev_session", "__clerk_help"}

@@ -37,9 +37,9 @@ class User(Model):
     deleted_at: Mapped[Time | None]
     # Of when the newest news about this person is, by Clerk's clock; older ones change nothing.
     identity_as_of: Mapped[Time | None]
-    # When everything that Clerk knows of this person was last heard; until then it is asked for.
+    # When the identity was last complete, from Clerk's answer or a token; NULL: not yet.
     identity_completed_at: Mapped[Time | None]
-    # When the sweep last asked for it in vain: the next run asks about others first.
+    # When Clerk was last asked about this user by a visit, or by a sweep without an answer.
     identity_asked_at: Mapped[Time | None]
     # Incremented by triggers (migration 0012) with every change that concerns the user's request
     # context; a cached context of another version is invalid.
@@ -59,6 +59,14 @@ class User(Model):
             text("identity_asked_at NULLS FIRST"),
             text("id DESC"),
             postgresql_where=text("identity_completed_at IS NULL"),
+        ),
+        Index(
+            "users_refresh_idx",
+            text("greatest(identity_asked_at, identity_completed_at)"),
+            "id",
+            postgresql_where=text(
+                "identity_completed_at IS NOT NULL AND deleted_at IS NULL AND blocked_at IS NULL"
+            ),
         ),
     )
 

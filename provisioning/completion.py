@@ -28,7 +28,7 @@ class Completion:
 
     def steps(self, clerk_ids: Iterable[str]) -> Iterator[Step]:
         """A step for each question."""
-        for clerk_id in clerk_ids:
+        for clerk_id in () if self.stopped_by else clerk_ids:
             yield partial(self._ask, clerk_id)
             if self.stopped_by is not None:
                 return

@@ -29,6 +29,8 @@ class UserRow:
     admin_by_address: bool
     blocked_at: datetime | None
     deleted_at: datetime | None
+    identity_completed_at: datetime | None
+    identity_asked_at: datetime | None
     context_version: int
 
     @property

@@ -8,7 +8,8 @@ Its order keeps newcomers from waiting for users who are slow or have failed bef
 3. All other users without profile get one, a range of ids in one statement.
 4. The rest of 2 is ensured one by one, with 1 to 3 again every few seconds.
 5. Users with a failed attempt that is due are ensured one by one, for a limited time.
-6. Users of whom the identity provider has not told everything are asked about, for a limited time.
+6. The identity provider is asked about users whose identity is incomplete, then about those whose
+   identity is the oldest, for a limited time.
 7. What remains of 5 is left to the next run of a scheduler; a run by hand does it, with 1 to 3
    again every few seconds.
 """
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import islice
 from math import inf
 
 import structlog
@@ -35,7 +37,7 @@ from provisioning.linking import Rules
 from provisioning.pace import Pace
 from provisioning.runs import LeaseLostError, SweepStoppedError
 from provisioning.together import GROUP_SIZE, Link
-from provisioning.worklist import Worklist
+from provisioning.worklist import ASKED_ABOUT_AT_MOST, Worklist
 
 log = structlog.get_logger(__name__)
 
@@ -57,8 +59,9 @@ class Sweeper:
 
     `provide` ensures one user, by Clerk id, in a transaction of its own, invalidates the cache, and
     records a failure; `complete` asks the identity provider about the user before, and is None
-    where there is no provider. `open_beat` opens the heartbeat's transactions. `monotonic` is a
-    clock in seconds, `now` the time of day. `on_batch` receives how many users a batch has given a
+    where there is no provider; `refresh` asks again about a user whose identity is older than
+    `max_age`. `open_beat` opens the heartbeat's transactions. `monotonic`
+    is a clock in seconds, `now` the time of day. `on_batch` receives how many users a batch gave a
     profile, `on_link` each link of a group and the seconds it took. `interval` is the scheduler's.
     """
 
@@ -67,6 +70,8 @@ class Sweeper:
     open_beat: Transaction
     provide: Callable[[str], Ensured]
     complete: Callable[[str], Ensured | None] | None
+    refresh: Callable[[str], Ensured | None]
+    max_age: timedelta
     rules: Rules
     monotonic: Callable[[], float]
     now: Callable[[], datetime]
@@ -240,9 +245,13 @@ class _Pass:
     def _identities(self, worklist: Worklist, closing: Closing) -> None:
         if self.sweeper.complete is None:
             return
-        learn = partial(closing.learn, self.sweeper.complete)
-        completion = Completion(learn, worklist.note_unanswered)
-        self._take(completion.steps(worklist.incomplete()), COMPLETION_SECONDS)
+        completion = Completion(
+            partial(closing.learn, self.sweeper.complete), worklist.note_unanswered
+        )
+        if self._take(completion.steps(worklist.incomplete()), COMPLETION_SECONDS):
+            completion.learn = partial(closing.learn, self.sweeper.refresh)
+            oldest = islice(worklist.longest_unasked(self.sweeper.max_age), ASKED_ABOUT_AT_MOST)
+            self._take(completion.steps(oldest), COMPLETION_SECONDS)
         if completion.stopped_by is not None:
             log.info("completion_put_off", sweep_id=self.run.id, reason=completion.stopped_by)
 

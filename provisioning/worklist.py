@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import TypeVar
 
@@ -13,6 +13,8 @@ from provisioning.difference import Range
 from provisioning.pace import Pace
 
 ASKED_ABOUT_AT_MOST = 200  # users in one run; the provider's leave to ask ends before
+SEEN_WITHIN = timedelta(days=30)  # users who have not visited since are not asked about again
+ROWS_AT_A_TIME = 20_000
 
 Found = TypeVar("Found")
 
@@ -69,6 +71,22 @@ class Worklist:
     def incomplete(self) -> list[str]:
         """Clerk ids of those to ask the provider about, in turn."""
         return self._read(people.incomplete, self.due_at, ASKED_ABOUT_AT_MOST)
+
+    def longest_unasked(self, max_age: timedelta) -> Iterator[str]:
+        """Clerk ids of users whose identity is older than that, the oldest first."""
+        after: people.Position | None = None
+        while True:
+            with self.transaction() as session:
+                found, after = people.longest_unasked(
+                    session,
+                    before=self.started_at - max_age,
+                    seen_after=self.started_at - SEEN_WITHIN,
+                    after=after,
+                    limit=ROWS_AT_A_TIME,
+                )
+            yield from found
+            if after is None:
+                return
 
     def note_unanswered(self, clerk_id: str) -> None:
         """Have the next run ask about others first."""

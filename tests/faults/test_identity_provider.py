@@ -10,7 +10,6 @@ import pytest
 import requests
 
 from identity.local import Person
-from identity.throttle import FIRST_PAUSE_SECONDS
 from tests.clerk import Clerk, Trouble, clerk_in
 from tests.databases import count, opened
 from tests.faults.crowds import at_once, few_at_a_time, is_served, newcomers
@@ -31,6 +30,7 @@ UNION ALL VALUES ('user_strange'), ('')
 """
 COMPLETE = " WHERE identity_completed_at IS NOT NULL"
 ATTEMPTS = "SELECT count(*) FROM provisioning_attempts WHERE error_code = '422' AND attempts = 1"
+FIRST_PAUSE_SECONDS = 1.0
 DOWN = Trouble("500 Internal Server Error")
 
 

@@ -1,13 +1,18 @@
 """The sweep's last step: people of whom their provider has not told everything yet."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, event, select, text, update
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.expression import ClauseElement, Executable
 
 from house import House
-from identity.clerk_api import Document
+from identity.call_budget import Rate
+from identity.clerk_client import Document
 from identity.directory import Directory
 from identity.errors import (
     ProviderUnavailableError,
@@ -16,7 +21,7 @@ from identity.errors import (
     UnusableAnswerError,
 )
 from identity.local import Person, clerk_user
-from identity.throttle import Budget, Throttle
+from identity.provider_calls import ProviderCalls
 from models import Mentorado, ProvisioningAttempt, User
 from models.mentorado import Turma
 from provisioning.ensure import Ensured
@@ -26,7 +31,7 @@ from provisioning.errors import (
     ProvisioningUnavailableError,
 )
 from provisioning.identity import Identity
-from provisioning.people import is_complete
+from provisioning.people import Position, is_complete, longest_unasked
 from provisioning.sweep import Sweeper
 from scheduler import build_sweeper
 from tests.cast import AT_THE_DOOR, NOW
@@ -174,7 +179,7 @@ def strange() -> Strange:
 @pytest.fixture
 def customer(house: House, session: Session, strange: Strange) -> Sweeper:
     """A sweeper that asks that provider."""
-    directory = Directory(strange, Throttle(Budget(999, 999)))
+    directory = Directory(strange, ProviderCalls(Rate(999, 999)))
     return build_sweeper(replace(house.guarantee, directory=directory))
 
 
@@ -235,7 +240,7 @@ def test_login_with_a_strange_answer_is_provisioned_from_the_token(
     house: House, session: Session, strange: Strange, answer: Document | Exception
 ) -> None:
     strange.answers["user_strange"] = answer
-    directory = Directory(strange, Throttle(Budget(9, 9)))
+    directory = Directory(strange, ProviderCalls(Rate(9, 9)))
     guarantee = replace(house.guarantee, directory=directory)
 
     context = guarantee.provide(Identity("user_strange", "Eva"), entry=AT_THE_DOOR, now=NOW)
@@ -341,7 +346,7 @@ def test_budget_that_is_spent_is_left_to_the_next_run(
 ) -> None:
     add_incomplete(session, *(f"user_{index}" for index in range(6)))
     clock = Clock()
-    directory = Directory(strange, Throttle(Budget(burst=4, per_second=1), clock), clock)
+    directory = Directory(strange, ProviderCalls(Rate(burst=4, per_second=2.5), clock))
     sweeper = build_sweeper(replace(house.guarantee, directory=directory))
 
     sweeper.start("clock")
@@ -359,3 +364,175 @@ def test_without_a_provider_nobody_is_asked_about(house: House, session: Session
     counts = build_sweeper(replace(house.guarantee, directory=None)).start("clock")
 
     assert (counts.created, complete(session)) == (1, [])
+
+
+DAYS = timedelta(days=1)
+
+
+def add_known(
+    session: Session,
+    clerk_id: str,
+    *,
+    completed: int,
+    asked: int | None = None,
+    seen: int = 1,
+    **facts: Any,
+) -> None:
+    """A user whose identity was completed, asked for and seen so many days ago."""
+    now = datetime.now(UTC)
+    session.add(
+        User(
+            clerk_id=clerk_id,
+            identity_completed_at=now - completed * DAYS,
+            identity_asked_at=None if asked is None else now - asked * DAYS,
+            last_signed_in=now - seen * DAYS,
+            **facts,
+        )
+    )
+    session.commit()
+
+
+def test_users_longest_unasked_are_asked_about_again_oldest_first(
+    session: Session, customer: Sweeper, strange: Strange
+) -> None:
+    add_known(session, "asked_since", completed=9, asked=3)
+    add_known(session, "two_days", completed=2)
+    add_known(session, "four_days", completed=4)
+    add_known(session, "today", completed=0)
+    add_known(session, "asked_today", completed=9, asked=0)
+
+    customer.start("clock")
+
+    assert strange.asked == ["four_days", "asked_since", "two_days"]
+
+
+def test_incomplete_users_are_asked_about_before_old_identities(
+    session: Session, customer: Sweeper, strange: Strange
+) -> None:
+    add_known(session, "old", completed=9)
+    add_incomplete(session, "incomplete")
+
+    customer.start("clock")
+
+    assert strange.asked == ["incomplete", "old"]
+
+
+@pytest.mark.parametrize("facts", [{"seen": 31}, {"blocked_at": NOW}, {"deleted_at": NOW}], ids=str)
+def test_users_not_seen_lately_or_denied_are_not_asked_about_again(
+    session: Session, customer: Sweeper, strange: Strange, facts: dict[str, Any]
+) -> None:
+    add_known(session, "user_1", completed=9, **facts)
+
+    customer.start("clock")
+
+    assert strange.asked == []
+
+
+def test_refreshed_identity_is_stored_and_not_asked_for_again(
+    session: Session, customer: Sweeper, strange: Strange
+) -> None:
+    add_known(session, "user_1", completed=9)
+
+    customer.start("clock")
+    customer.start("clock")
+
+    name = session.scalars(select(User.name).execution_options(populate_existing=True)).one()
+    assert (strange.asked, name) == (["user_1"], "Nome user_1")
+
+
+@pytest.mark.parametrize("answer", STRANGE_ANSWERS.values(), ids=STRANGE_ANSWERS)
+def test_strange_answer_about_a_known_user_is_no_failed_attempt(
+    session: Session, customer: Sweeper, strange: Strange, answer: Document | Exception
+) -> None:
+    add_known(session, "user_strange", completed=9)
+    strange.answers["user_strange"] = answer
+
+    customer.start("clock")
+    customer.start("clock")
+
+    assert (strange.asked, recorded(session)) == (["user_strange"], [])
+
+
+def test_outage_ends_the_refresh_of_a_run(
+    session: Session, customer: Sweeper, strange: Strange
+) -> None:
+    for number in range(5):
+        add_known(session, f"user_{number}", completed=9 - number)
+        strange.answers[f"user_{number}"] = ProviderUnavailableError("status 500")
+
+    customer.start("clock")
+    customer.start("clock")
+
+    assert strange.asked == ["user_0", "user_1", "user_2", "user_3"]
+
+
+def test_background_budget_bounds_the_refresh(
+    house: House, session: Session, strange: Strange
+) -> None:
+    for number in range(9):
+        add_known(session, f"user_{number}", completed=9)
+    clock = Clock()
+    directory = Directory(strange, ProviderCalls(Rate(burst=4, per_second=2.5), clock))
+    sweeper = build_sweeper(replace(house.guarantee, directory=directory))
+
+    sweeper.start("clock")
+    first = len(strange.asked)
+    clock.seconds += 2
+    sweeper.start("clock")
+
+    assert (first, len(strange.asked)) == (4, 6)
+
+
+def test_rows_of_users_not_seen_lately_are_passed_in_steps(session: Session) -> None:
+    for number in range(7):
+        add_known(session, f"user_{number}", completed=9, seen=60)
+    add_known(session, "seen", completed=8)
+    now, steps = datetime.now(UTC), 0
+    found: list[str] = []
+    after: Position | None = None
+    while steps == 0 or after is not None:
+        page, after = longest_unasked(
+            session, before=now - DAYS, seen_after=now - 30 * DAYS, after=after, limit=2
+        )
+        found, steps = [*found, *page], steps + 1
+
+    assert (found, steps) == (["seen"], 5)
+
+
+def test_longest_unasked_are_found_without_sorting(session: Session) -> None:
+    many = """
+        INSERT INTO users (clerk_id, identity_completed_at)
+        SELECT 'user_' || i, now() - i * interval '1 minute' FROM generate_series(1, 20000) AS i
+    """
+    session.execute(text(many))
+    session.execute(text("ANALYZE users"))
+    plans: list[str] = []
+
+    def explain(statement: Any) -> None:
+        if statement.is_select:
+            compiled = statement.statement
+            plan = session.connection().execute(_Explain(compiled))
+            plans.append("\n".join(row[0] for row in plan))
+
+    event.listen(session, "do_orm_execute", explain)
+    now = datetime.now(UTC)
+    longest_unasked(session, before=now, seen_after=now, after=(now - 5 * DAYS, 1), limit=1000)
+
+    found = "\n".join(plans)
+    assert (found.count("users_refresh_idx"), "Sort" in found, "Seq Scan" in found) == (
+        2,
+        False,
+        False,
+    )
+
+
+class _Explain(Executable, ClauseElement):
+    inherit_cache = False
+
+    def __init__(self, statement: Any) -> None:
+        self.statement = statement
+
+
+@compiles(_Explain)
+def _explained(element: _Explain, compiler: Any, **how: Any) -> str:
+    return f"EXPLAIN {compiler.process(element.statement, **how)}"

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from models import ProvisioningAttempt, User
@@ -15,7 +15,6 @@ from provisioning.people import (
     ask_again,
     incomplete,
     is_complete,
-    not_yet_complete,
     note_asked,
 )
 from tests.cast import BOB, NOW, identity
@@ -148,7 +147,6 @@ def test_newest_of_the_incomplete_come_first(session: Session) -> None:
     seen(session, Identity("second", is_complete=True))
 
     assert incomplete(session, NOW, 2) == ["third", "first"]
-    assert not_yet_complete(session, ["first", "second", "new"]) == {"first", "new"}
 
 
 def test_users_asked_about_in_vain_come_last_in_the_order_of_asking(session: Session) -> None:
@@ -200,3 +198,20 @@ def test_news_that_could_not_be_read_is_asked_for_again(session: Session) -> Non
     ask_again(session, BOB.clerk_id)
 
     assert is_complete(session, BOB.clerk_id) is False
+
+
+@pytest.mark.parametrize("column", ["identity_completed_at", "identity_asked_at"])
+@pytest.mark.parametrize(("change", "expected"), [(None, 1), (-1, 1), (0, 0), (1, 0)])
+def test_identity_that_is_made_older_ends_cached_contexts(
+    session: Session, column: str, change: int | None, expected: int
+) -> None:
+    user = User(clerk_id=BOB.clerk_id, **{column: NOW})
+    session.add(user)
+    session.flush()
+    before = user.context_version
+
+    later = None if change is None else NOW + timedelta(minutes=change)
+    session.execute(update(User).values({column: later}))
+
+    session.refresh(user)
+    assert user.context_version - before == expected

@@ -26,7 +26,7 @@ ARROWS = {
     "provisioning": {"core", "extensions", "models"},
     "dashboard": {"extensions", "models", "shapes"},
     "metrics": set(),
-    "identity": {"instance", "metrics", "provisioning"},
+    "identity": {"core", "instance", "metrics", "provisioning"},
     "session_context": {"models", "provisioning", "shapes"},
     "context_cache": {
         *("core", "extensions", "flights", "metrics", "models", "provisioning", "session_context"),
@@ -34,7 +34,7 @@ ARROWS = {
     "flights": set(),
     "leases": set(),
     "allowance": {"core", "leases"},
-    "acquaintance": {"extensions", "identity", "provisioning"},
+    "identity_refresh": {"deadlines", "extensions", "identity", "provisioning"},
     "perseverance": {
         *("connection_pool", "extensions", "metrics", "models", "provisioning", "server_status"),
     },
@@ -42,22 +42,25 @@ ARROWS = {
     "gauges": {"extensions", "models", "provisioning"},
     "guarantee": {
         *(
-            "acquaintance",
             "chronicle",
             "context_cache",
             "extensions",
             "flights",
             "identity",
+            "identity_refresh",
             "models",
         ),
         *("perseverance", "provisioning", "session_context"),
     },
     "core": set(),
-    "house": {"allowance", "config", "flights", "gauges", "guarantee", "identity", "job_runner"},
+    "house": {
+        *("allowance", "config", "flights", "gauges", "guarantee", "identity"),
+        *("identity_refresh", "job_runner"),
+    },
     "job_runner": {"deadlines", "extensions", "models", "provisioning"},
     "health": {"connection_pool", "extensions", "provisioning"},
     "doctor": {"config", "database_errors", "extensions", "health", "house", "provisioning"},
-    "roll_call": {"extensions", "guarantee", "identity", "provisioning"},
+    "directory_sync": {"extensions", "guarantee", "identity", "provisioning"},
     "doorman": set(),
     "support": {
         *("config", "context_cache", "core", "doctor", "extensions", "house", "identity"),
@@ -85,7 +88,7 @@ ARROWS = {
     },
     "cli": {
         *("adopting", "database_errors", "demo", "extensions", "health", "house", "identity"),
-        *("metrics", "models", "provisioning", "roll_call", "scheduler", "support"),
+        *("metrics", "models", "provisioning", "directory_sync", "scheduler", "support"),
     },
     "app": {
         *(
@@ -107,6 +110,7 @@ ARROWS = {
             "guarantee",
             "house",
             "identity",
+            "identity_refresh",
             "instance",
             "job_runner",
             "models",

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from identity.clerk_api import NOT_JSON, Document
+from identity.call_budget import Rate
+from identity.clerk_client import NOT_JSON, Document
 from identity.directory import Directory
 from identity.errors import (
     ProviderUnavailableError,
@@ -20,7 +21,7 @@ from identity.errors import (
     UnusableAnswerError,
 )
 from identity.local import clerk_user
-from identity.throttle import Budget, Throttle
+from identity.provider_calls import ProviderCalls
 from metrics import OURS
 from provisioning.identity import Identity
 from tests.cast import ALICE, BOB, identity
@@ -77,7 +78,7 @@ def source() -> Source:
 
 @pytest.fixture
 def directory(source: Source, clock: Clock) -> Directory:
-    return Directory(source, Throttle(Budget(3, 0), clock), clock)  # three questions in all
+    return Directory(source, ProviderCalls(Rate(3, 0), clock))  # three questions in all
 
 
 def refusal(directory: Directory, clerk_id: str = BOB.clerk_id, **how: Any) -> str:
@@ -113,7 +114,7 @@ def test_answer_that_describes_another_user_or_none_cannot_be_used(
 
 
 def test_answers_about_one_user_never_close_the_provider_to_others(source: Source) -> None:
-    directory = Directory(source, Throttle(Budget(99, 0)))
+    directory = Directory(source, ProviderCalls(Rate(99, 0)))
     source.trouble = STRANGE
     for _ in range(20):
         with pytest.raises(UnusableAnswerError):
@@ -171,7 +172,9 @@ def test_crowd_shares_one_question(directory: Directory, source: Source) -> None
     source.answers_after = bob.is_complete
 
     with ThreadPoolExecutor(CROWD) as pool:
-        crowd = pool.map(lambda _: (start.wait(10), directory.look_up(bob))[1], range(CROWD))
+        crowd = pool.map(
+            lambda _: (start.wait(10), directory.look_up(bob, is_new=True))[1], range(CROWD)
+        )
 
     assert (list(crowd), source.asked) == ([KNOWN_BOB] * CROWD, [BOB.clerk_id])
 
@@ -180,15 +183,24 @@ def test_crowd_shares_one_question(directory: Directory, source: Source) -> None
 def test_answer_is_shared_for_a_few_seconds(
     directory: Directory, source: Source, clock: Clock, pause: float, questions: int
 ) -> None:
-    directory.look_up(BOB.clerk_id)
+    directory.look_up(BOB.clerk_id, is_new=True)
 
     clock.seconds += pause
 
-    assert (directory.look_up(BOB.clerk_id), len(source.asked)) == (KNOWN_BOB, questions)
+    again = directory.look_up(BOB.clerk_id, is_new=True)
+    assert (again, len(source.asked)) == (KNOWN_BOB, questions)
+
+
+def test_user_who_is_known_is_asked_about_anew(directory: Directory, source: Source) -> None:
+    directory.look_up(BOB.clerk_id, is_new=True)
+
+    directory.look_up(BOB.clerk_id)
+
+    assert len(source.asked) == 2
 
 
 def test_question_under_way_is_not_put_again_however_long_it_takes(source: Source) -> None:
-    directory = Directory(source, Throttle(Budget(1, 0)), count(step=3600).__next__)
+    directory = Directory(source, ProviderCalls(Rate(1, 0), count(step=3600).__next__))
     source.answers_after.clear()
 
     early = {refusal(directory, wait_seconds=0) for _ in range(9)}
@@ -203,8 +215,6 @@ def test_failure_keeps_everybody_from_asking(directory: Directory, source: Sourc
     found = [refusal(directory, who.clerk_id) for who in (BOB, BOB, ALICE)]
 
     assert (found, source.asked) == (["status 500", PAUSED, PAUSED], [BOB.clerk_id])
-    with pytest.raises(ProviderUnavailableError, match=PAUSED):
-        directory.page(0, 1)
 
 
 def test_background_finds_out_that_the_provider_is_back(
@@ -260,9 +270,8 @@ def crowd(number: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "strange", [None, 7, "user_2", [], {}, {"id": None}, {"id": "user_2", "email_addresses": 7}]
 )
-def test_strange_entry_of_a_page_loses_none_of_the_others(
-    directory: Directory, source: Source, strange: object
-) -> None:
+def test_strange_entry_of_a_page_loses_none_of_the_others(source: Source, strange: object) -> None:
+    directory = Directory(source, ProviderCalls(Rate(99, 0)))
     source.documents = {**crowd(5), "user_2": strange}
 
     pages = [directory.page(offset, 3) for offset in (0, 3)]
@@ -275,7 +284,7 @@ def test_strange_entry_of_a_page_loses_none_of_the_others(
 
 
 def test_page_that_one_user_makes_unreadable_is_asked_for_in_halves(source: Source) -> None:
-    directory = Directory(source, Throttle(Budget(99, 0)))
+    directory = Directory(source, ProviderCalls(Rate(99, 0)))
     source.documents, source.unreadable = crowd(300), {7}
 
     page = directory.page(0, 500)
@@ -284,7 +293,7 @@ def test_page_that_one_user_makes_unreadable_is_asked_for_in_halves(source: Sour
 
 
 def test_directory_of_which_nothing_can_be_read_is_given_up(source: Source) -> None:
-    directory = Directory(source, Throttle(Budget(999, 0)))
+    directory = Directory(source, ProviderCalls(Rate(999, 0)))
     source.documents, source.unreadable = crowd(500), set(range(500))
 
     with pytest.raises(ProviderUnavailableError, match="nothing"):

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,9 +13,24 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from identity.errors import InvalidTokenError, KeysUnavailableError
-from identity.keys import REFETCH_COOLDOWN_SECONDS, KeySet, published_at
+from identity.call_budget import Rate, Share
+from identity.clerk_client import ClerkClient
+from identity.errors import (
+    CallNeededError,
+    InvalidTokenError,
+    KeysUnavailableError,
+    UnusableAnswerError,
+)
+from identity.keys import (
+    FIRST_WAIT_SECONDS,
+    MOST_KEYS,
+    REFETCH_COOLDOWN_SECONDS,
+    WAIT_SECONDS,
+    KeySet,
+)
+from identity.provider_calls import ProviderCalls
 from tests.crowding import Clock, Meddled, Roll
+from tests.serving import eventually
 
 CROWD = 8
 
@@ -224,7 +240,10 @@ def publish(monkeypatch: pytest.MonkeyPatch) -> Iterator[Publish]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/jwks.json" else 404)
+            moved = self.path == "/moved.json"
+            self.send_response(302 if moved else 200 if self.path == "/jwks.json" else 404)
+            if moved:
+                self.send_header("Location", "/jwks.json")
             self.end_headers()
             self.wfile.write(body)
 
@@ -245,26 +264,136 @@ def publish(monkeypatch: pytest.MonkeyPatch) -> Iterator[Publish]:
         thread.join()
 
 
+def over_http(url: str) -> KeySet:
+    return KeySet(ClerkClient(None, url, url).key_set, calls=ProviderCalls(Rate(99, 99)))
+
+
 def test_published_keys_are_read_over_http(publish: Publish) -> None:
     url = publish({"keys": [entry("k1")]})
 
-    assert outcome(KeySet(published_at(url)), "k1") == "k1"
+    assert outcome(over_http(url), "k1") == "k1"
 
 
 @pytest.mark.parametrize("document", [["k1"], "k1", None, 7], ids=repr)
 def test_published_document_that_is_no_object_is_refused(
     publish: Publish, document: object
 ) -> None:
-    fetch = published_at(publish(document))
+    url = publish(document)
 
-    with pytest.raises(ValueError, match="not a JSON Web Key Set"):
-        fetch()
+    with pytest.raises(UnusableAnswerError):
+        ClerkClient(None, url, url).key_set()
 
 
 def test_page_that_is_not_there_counts_as_an_issuer_away(publish: Publish) -> None:
     url = publish({"keys": [entry("k1")]}).replace("jwks", "gone")
 
-    assert outcome(KeySet(published_at(url)), "k1") == "KeysUnavailableError"
+    assert outcome(over_http(url), "k1") == "KeysUnavailableError"
+
+
+def test_document_that_is_too_large_counts_as_an_issuer_away(publish: Publish) -> None:
+    url = publish({"keys": [entry("k1")], "more": "x" * 300_000})
+
+    assert outcome(over_http(url), "k1") == "KeysUnavailableError"
+
+
+def test_moved_document_is_followed(publish: Publish) -> None:
+    url = publish({"keys": [entry("k1")]}).replace("jwks", "moved")
+
+    assert outcome(over_http(url), "k1") == "k1"
+
+
+def test_only_the_first_keys_of_many_count(keys: KeySet, issuer: Issuer) -> None:
+    issuer.published = [entry(f"k{number}") for number in range(1000)]
+
+    assert outcome(keys, f"k{MOST_KEYS - 1}") == f"k{MOST_KEYS - 1}"
+    assert outcome(keys, f"k{MOST_KEYS}") == "UnknownKeyError"
+
+
+def test_oversized_key_is_no_key(keys: KeySet, issuer: Issuer) -> None:
+    issuer.published = [entry("k1"), {**entry("k2"), "n": "A" * 100_000}]
+
+    assert [outcome(keys, kid) for kid in ("k1", "k2")] == ["k1", "UnknownKeyError"]
+
+
+@pytest.fixture
+def slow(issuer: Issuer, clock: Clock) -> Iterator[KeySet]:
+    """Fetches in a worker thread; the issuer answers when the test, or its end, lets it."""
+    yield KeySet(issuer, clock, ProviderCalls(Rate(99, 99)))
+    issuer.answers_after.set()
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def test_first_request_leaves_in_time_while_the_issuer_is_slow(
+    slow: KeySet, issuer: Issuer
+) -> None:
+    issuer.answers_after.clear()
+
+    waited = seconds_of(lambda: outcome(slow, "k1"))
+    at_once = seconds_of(lambda: outcome(slow, "k1"))
+
+    assert (waited < FIRST_WAIT_SECONDS + 1, at_once < FIRST_WAIT_SECONDS / 2) == (True, True)
+    assert (outcome(slow, "k1"), issuer.asked) == ("KeysUnavailableError", 1)
+
+
+def test_late_answer_serves_the_next_request(slow: KeySet, issuer: Issuer) -> None:
+    issuer.answers_after.clear()
+    first = outcome(slow, "k1")
+
+    issuer.answers_after.set()
+
+    assert first == "KeysUnavailableError"
+    assert eventually(lambda: outcome(slow, "k1") == "k1")
+
+
+def test_forged_keys_hold_no_other_request_while_the_issuer_is_slow(
+    slow: KeySet, issuer: Issuer, clock: Clock
+) -> None:
+    slow.key("k1")
+    issuer.answers_after.clear()
+
+    with ThreadPoolExecutor(CROWD) as pool:
+        began = time.monotonic()
+        forged = [pool.submit(outcome, slow, f"forged_{number}") for number in range(CROWD)]
+        known = seconds_of(lambda: outcome(slow, "k1"))
+        answers = {each.result() for each in forged}
+
+    assert (known < WAIT_SECONDS, time.monotonic() - began < WAIT_SECONDS + 1) == (True, True)
+    assert (answers, seconds_of(lambda: outcome(slow, "forged")) < WAIT_SECONDS) == (
+        {"UnknownKeyError"},
+        True,
+    )
+    assert issuer.asked == 2
+
+
+def test_request_that_may_not_call_is_told_that_only_a_call_can_tell(
+    slow: KeySet, issuer: Issuer
+) -> None:
+    assert slow.key("k1", may_fetch=False).key_id == "k1"  # the first keys are fetched all the same
+    with pytest.raises(CallNeededError):
+        slow.key("k2", may_fetch=False)
+    outcome(slow, "k2")
+
+    with pytest.raises(InvalidTokenError):  # the cool-down answers by itself
+        slow.key("k2", may_fetch=False)
+    assert (slow.key("k1", may_fetch=False).key_id, issuer.asked) == ("k1", 2)
+
+
+def test_spent_budget_counts_as_an_issuer_away(issuer: Issuer, clock: Clock) -> None:
+    calls = ProviderCalls(Rate(1, 0), clock)
+    keys = KeySet(issuer, clock, calls)
+    keys.key("k1")
+    for number in range(9):  # all that is left
+        calls.run("test", number, str, Share.KEYS, wait_seconds=5)
+    issuer.published = [entry("k1"), entry("k2")]
+
+    found = [outcome(keys, kid) for kid in ("k2", "k1")]
+
+    assert (found, issuer.asked) == (["UnknownKeyError", "k1"], 1)
 
 
 @pytest.mark.parametrize("look", [1, 2, 3])

@@ -184,3 +184,10 @@ def test_value_that_does_not_fit_is_not_told(said: Said) -> None:
     [line] = said()
     assert NAME not in line["exception"]
     assert "age: int_parsing" in line["exception"]
+
+
+@pytest.mark.parametrize("library", ["httpx", "httpcore.http11"])
+def test_addresses_of_calls_to_clerk_are_not_logged(said: Said, library: str) -> None:
+    logging.getLogger(library).info("HTTP Request: GET /v1/clients/handshake_payload?nonce=n1")
+
+    assert said() == []

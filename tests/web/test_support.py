@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
@@ -414,6 +415,10 @@ def test_what_is_set_up_wrong_is_named(
     assert (exit_code, found[part]) == (1, "FAIL")
 
 
+LINKED = "SELECT count(*) FROM mentorados WHERE nome_completo = 'Alice Pré' AND user_id IS NOT NULL"
+ADMINS = "SELECT count(*) FROM users WHERE role = 'admin'"
+
+
 def test_directory_brings_in_whom_the_database_has_never_seen(
     tmp_path: Path, url: str, clerk: Clerk
 ) -> None:
@@ -435,6 +440,27 @@ def test_directory_passes_over_whom_it_has_heard_of(tmp_path: Path, url: str, cl
         again = app.test_cli_runner().invoke(args=["sweep", "--directory"]).output
 
     assert "directory: 1 read, 0 taken in, 0 failed" in again
+
+
+def test_directory_applies_what_has_changed_since(tmp_path: Path, url: str, clerk: Clerk) -> None:
+    clerk.provider.remember(replace(ALICE, email_verified=False))
+    clerk.provider.remember(BOB)
+    expected = """
+        INSERT INTO mentorados (nome_completo, email, turma)
+        VALUES ('Alice Pré', 'alice@example.com', 'neon')
+    """
+    with opened(url) as connection:
+        connection.exec_driver_sql(expected)
+
+    with app_on(tmp_path, url, admin_emails=BOB.email, **settings_of(clerk)) as app:
+        app.test_cli_runner().invoke(args=["sweep", "--directory"])
+        before = (count(url, LINKED), count(url, ADMINS))
+        clerk.provider.remember(ALICE)
+        clerk.provider.remember(replace(BOB, email=None))
+        output = app.test_cli_runner().invoke(args=["sweep", "--directory"]).output
+
+    assert "directory: 2 read, 2 taken in, 0 failed" in output
+    assert (before, count(url, LINKED), count(url, ADMINS)) == ((0, 1), 1, 0)
 
 
 def test_directory_that_asks_for_rest_is_read_after_it(

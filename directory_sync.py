@@ -1,4 +1,4 @@
-"""Everybody in the provider's directory: also who came while there was no database to note them."""
+"""Reading the provider's whole directory: users we do not know yet, and whatever is newer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,32 +24,32 @@ PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 60.0
 
 
 @dataclass(slots=True)
-class RollCall:
-    """How far it has come, in people."""
+class DirectoryCounts:
+    """How many users were read, ensured because something is newer, and failed."""
 
     read: int = 0
     ensured: int = 0
     failed: int = 0
 
 
-def call_the_roll(
+def sync_directory(
     guarantee: Guarantee, directory: Directory, now: Callable[[], datetime]
-) -> RollCall:
-    """Ensure everybody of whom not everything has been heard, a page at a time.
+) -> DirectoryCounts:
+    """Ensure each user whose identity at the provider is newer than ours, page by page.
 
-    Who cannot be helped is left to the attempts. Raises ProviderUnavailableError when the provider
-    stays away, and DatabaseUnavailableError.
+    A user who cannot be ensured is left to the attempts. Raises ProviderUnavailableError when the
+    provider stays away, and DatabaseUnavailableError.
     """
-    counts, page = RollCall(), _page(directory, 0)
+    counts, page = DirectoryCounts(), _page(directory, 0)
     while page.size:
-        for identity in _unheard(page):
+        for identity in _changed(page, now()):
             try:
                 guarantee.take_word(identity, entry=Entry("cli"), now=now())
                 counts.ensured += 1
             except DatabaseUnavailableError:
                 raise
             except ProvisioningError as err:
-                log.warning("roll_call_failed", error=type(err).__name__)
+                log.warning("directory_user_failed", error=type(err).__name__)
                 counts.failed += 1
         counts.read += page.size
         page = _page(directory, counts.read)
@@ -74,7 +74,15 @@ def _page(directory: Directory, offset: int) -> Page:
     return directory.page(offset, PAGE_SIZE)
 
 
-def _unheard(page: Page) -> list[Identity]:
+def _changed(page: Page, now: datetime) -> list[Identity]:
+    """The users of a page who are to be ensured; of the others it is noted that nothing is new."""
     with background_transaction() as session:
-        missing = people.not_yet_complete(session, [who.clerk_id for who in page.people])
-    return [who for who in page.people if who.clerk_id in missing]
+        known = people.known_identities(session, [listed.clerk_id for listed in page.people])
+        changed = [
+            listed
+            for listed in page.people
+            if listed.clerk_id not in known or known[listed.clerk_id].is_changed_by(listed)
+        ]
+        unchanged = known.keys() - {listed.clerk_id for listed in changed}
+        people.note_unchanged(session, sorted(unchanged), now)
+    return changed

@@ -13,7 +13,7 @@ import pytest
 from clerk_backend_api.models import EmailAddress, Otp, User
 from pydantic import BaseModel
 
-from identity.clerk_api import DEFAULT_WAIT_SECONDS, ClerkApi
+from identity.clerk_client import DEFAULT_REST_SECONDS, ClerkClient
 from identity.errors import (
     ProviderUnavailableError,
     RateLimitedError,
@@ -25,24 +25,24 @@ from identity.local import clerk_user
 from identity.profiles import described_id
 from tests.cast import ALICE, BOB
 
-# Clerk's client warns of parameters of its own that nobody has used.
-pytestmark = pytest.mark.filterwarnings("ignore:warning.+DEPRECATED:DeprecationWarning")
-
 SECRET_KEY = "sk_test_of_these_tests"
 COOKIE = "__session=abc; Path=/"
 NOT_FOUND = {"errors": [{"message": "not found", "long_message": "-", "code": "not_found"}]}
 NO_OBJECTS: list[object] = [b"", b"<html>", b'{"id":', [], None, BOB.clerk_id, 7]
 EMPTY: dict[object, object] = {list: [], dict: {}, bool: False, int: 1}
 WAITS = {"7": 7, "0": 0, "-7": 0, "Wed, 21 Oct 2015 07:28:00 GMT": 0} | dict.fromkeys(
-    ("in a while", "", None), DEFAULT_WAIT_SECONDS
+    ("in a while", "", None), DEFAULT_REST_SECONDS
 )
 
-Call = Callable[[ClerkApi], object]
+Call = Callable[[ClerkClient], object]
 ASKED: dict[str, tuple[Call, str]] = {
     "user": (lambda api: api.user("user_bob"), "GET /v1/users/user_bob"),
     "users": (lambda api: api.users(4, 2), "GET /v1/users?limit=2&offset=4&order_by=%2Bcreated_at"),
-    "end": (lambda api: api.end("sess_1"), "POST /v1/sessions/sess_1/revoke"),
-    "nonce": (lambda api: api.handshake("a/b"), "GET /v1/clients/handshake_payload?nonce=a%2Fb"),
+    "end": (lambda api: api.end_session("sess_1"), "POST /v1/sessions/sess_1/revoke"),
+    "nonce": (
+        lambda api: api.handshake_cookies("a/b"),
+        "GET /v1/clients/handshake_payload?nonce=a%2Fb",
+    ),
 }
 every_call = pytest.mark.parametrize("call", [call for call, _ in ASKED.values()], ids=ASKED)
 
@@ -96,12 +96,12 @@ def clerk() -> Iterator[Clerk]:
 
 
 @pytest.fixture(scope="module")
-def api(clerk: Clerk) -> ClerkApi:
-    return ClerkApi(SECRET_KEY, f"http://127.0.0.1:{clerk.server_port}/")
+def api(clerk: Clerk) -> ClerkClient:
+    return ClerkClient(SECRET_KEY, f"http://127.0.0.1:{clerk.server_port}/")
 
 
 @pytest.mark.parametrize(("call", "question"), ASKED.values(), ids=ASKED)
-def test_question_bears_the_key(api: ClerkApi, clerk: Clerk, call: Call, question: str) -> None:
+def test_question_bears_the_key(api: ClerkClient, clerk: Clerk, call: Call, question: str) -> None:
     clerk.will_say([])
 
     with suppress(ProviderUnavailableError, UnusableAnswerError):
@@ -110,7 +110,7 @@ def test_question_bears_the_key(api: ClerkApi, clerk: Clerk, call: Call, questio
     assert clerk.asked == [f"{question} Bearer {SECRET_KEY}"]
 
 
-def test_user_that_passes_clerks_own_client_arrives_whole(api: ClerkApi, clerk: Clerk) -> None:
+def test_user_that_passes_clerks_own_client_arrives_whole(api: ClerkClient, clerk: Clerk) -> None:
     clerk.will_say(FULL)
 
     found = api.user(ALICE.clerk_id)
@@ -119,7 +119,9 @@ def test_user_that_passes_clerks_own_client_arrives_whole(api: ClerkApi, clerk: 
     assert User.model_validate(FULL)
 
 
-def test_user_that_clerks_own_client_refuses_arrives_as_sent(api: ClerkApi, clerk: Clerk) -> None:
+def test_user_that_clerks_own_client_refuses_arrives_as_sent(
+    api: ClerkClient, clerk: Clerk
+) -> None:
     clerk.will_say(MINIMAL)
 
     found = api.user(BOB.clerk_id)
@@ -129,7 +131,7 @@ def test_user_that_clerks_own_client_refuses_arrives_as_sent(api: ClerkApi, cler
         User.model_validate(MINIMAL)
 
 
-def test_user_that_is_not_found_is_unknown(api: ClerkApi, clerk: Clerk) -> None:
+def test_user_that_is_not_found_is_unknown(api: ClerkClient, clerk: Clerk) -> None:
     clerk.will_say(NOT_FOUND, 404)
 
     with pytest.raises(UnknownUserError):
@@ -138,7 +140,7 @@ def test_user_that_is_not_found_is_unknown(api: ClerkApi, clerk: Clerk) -> None:
 
 @pytest.mark.parametrize("document", [b"<html>", b"", b"[]", b"{}"], ids=str)
 def test_address_that_is_not_there_says_nothing_about_a_user(
-    api: ClerkApi, clerk: Clerk, document: bytes
+    api: ClerkClient, clerk: Clerk, document: bytes
 ) -> None:
     clerk.will_say(document, 404)
 
@@ -148,14 +150,14 @@ def test_address_that_is_not_there_says_nothing_about_a_user(
 
 @pytest.mark.parametrize(("told", "seconds"), WAITS.items())
 def test_wait_is_read_from_the_answer(
-    api: ClerkApi, clerk: Clerk, told: str | None, seconds: float
+    api: ClerkClient, clerk: Clerk, told: str | None, seconds: float
 ) -> None:
     clerk.will_say(NOT_FOUND, 429, **({} if told is None else {"Retry-After": told}))
 
     assert seconds_to_wait(api) == seconds
 
 
-def test_wait_may_be_told_as_a_moment(api: ClerkApi, clerk: Clerk) -> None:
+def test_wait_may_be_told_as_a_moment(api: ClerkClient, clerk: Clerk) -> None:
     moment = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
 
     clerk.will_say(NOT_FOUND, 429, **{"Retry-After": moment})
@@ -163,7 +165,7 @@ def test_wait_may_be_told_as_a_moment(api: ClerkApi, clerk: Clerk) -> None:
     assert seconds_to_wait(api) == pytest.approx(60, abs=10)
 
 
-def seconds_to_wait(api: ClerkApi) -> float:
+def seconds_to_wait(api: ClerkClient) -> float:
     with pytest.raises(RateLimitedError) as caught:
         api.user(BOB.clerk_id)
     return caught.value.seconds
@@ -172,7 +174,7 @@ def seconds_to_wait(api: ClerkApi) -> float:
 @every_call
 @pytest.mark.parametrize("status", [302, 401, 403, 408, 429, 500, 503, 599])
 def test_trouble_is_told_after_a_single_question(
-    api: ClerkApi, clerk: Clerk, call: Call, status: int
+    api: ClerkClient, clerk: Clerk, call: Call, status: int
 ) -> None:
     clerk.will_say(NOT_FOUND, status)
 
@@ -183,13 +185,16 @@ def test_trouble_is_told_after_a_single_question(
 
 
 @every_call
-def test_refused_connection_is_trouble_too(call: Call) -> None:
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1", "http://-ä-.example", "http://a..b", "ftp://x"]
+)
+def test_address_that_cannot_be_reached_is_trouble_too(call: Call, url: str) -> None:
     with pytest.raises(ProviderUnavailableError):
-        call(ClerkApi(SECRET_KEY, "http://127.0.0.1:1"))
+        call(ClerkClient(SECRET_KEY, url))
 
 
 @pytest.mark.parametrize("status", [204, 400, 402, 405, 409, 410, 413, 422, 451])
-def test_answer_about_one_user_is_no_outage(api: ClerkApi, clerk: Clerk, status: int) -> None:
+def test_answer_about_one_user_is_no_outage(api: ClerkClient, clerk: Clerk, status: int) -> None:
     clerk.will_say(NOT_FOUND, status)
 
     with pytest.raises(UnusableAnswerError) as caught:
@@ -200,17 +205,17 @@ def test_answer_about_one_user_is_no_outage(api: ClerkApi, clerk: Clerk, status:
 
 @pytest.mark.parametrize("status", [400, 410, 422])
 @pytest.mark.parametrize("call", [ASKED["end"][0], ASKED["nonce"][0]], ids=["end", "nonce"])
-def test_refused_session_or_nonce_is_trouble(
-    api: ClerkApi, clerk: Clerk, call: Call, status: int
+def test_refused_session_or_nonce_is_no_outage(
+    api: ClerkClient, clerk: Clerk, call: Call, status: int
 ) -> None:
     clerk.will_say(NOT_FOUND, status)
 
-    with pytest.raises(ProviderUnavailableError):
+    with pytest.raises(UnusableAnswerError):
         call(api)
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_refused_key_is_named(api: ClerkApi, clerk: Clerk, status: int) -> None:
+def test_refused_key_is_named(api: ClerkClient, clerk: Clerk, status: int) -> None:
     clerk.will_say(NOT_FOUND, status)
 
     with pytest.raises(SecretKeyRefusedError, match=f"{status}: CLERK_SECRET_KEY"):
@@ -219,7 +224,7 @@ def test_refused_key_is_named(api: ClerkApi, clerk: Clerk, status: int) -> None:
 
 @pytest.mark.parametrize("document", NO_OBJECTS, ids=repr)
 def test_answer_that_is_no_object_cannot_be_used(
-    api: ClerkApi, clerk: Clerk, document: object
+    api: ClerkClient, clerk: Clerk, document: object
 ) -> None:
     clerk.will_say(document)
 
@@ -234,7 +239,7 @@ DEEP = b'[{"id": "user_1", "unsafe_metadata": ' + b"[" * 4000 + b"]" * 4000 + b"
     "document", [b"<html>", b"[7", b"\xff\xfe", DEEP], ids=lambda d: repr(d[:9])
 )
 def test_answer_that_cannot_be_parsed_cannot_be_used(
-    api: ClerkApi, clerk: Clerk, document: bytes
+    api: ClerkClient, clerk: Clerk, document: bytes
 ) -> None:
     clerk.will_say(document)
 
@@ -244,7 +249,7 @@ def test_answer_that_cannot_be_parsed_cannot_be_used(
         api.users(0, 2)
 
 
-def test_answer_that_is_packed_wrongly_cannot_be_used(api: ClerkApi, clerk: Clerk) -> None:
+def test_answer_that_is_packed_wrongly_cannot_be_used(api: ClerkClient, clerk: Clerk) -> None:
     clerk.will_say(b"no gzip", 200, **{"Content-Encoding": "gzip"})
 
     with pytest.raises(UnusableAnswerError):
@@ -252,23 +257,39 @@ def test_answer_that_is_packed_wrongly_cannot_be_used(api: ClerkApi, clerk: Cler
 
 
 @pytest.mark.parametrize("document", NO_OBJECTS, ids=repr)
-def test_nonce_that_is_answered_with_no_object_is_trouble(
-    api: ClerkApi, clerk: Clerk, document: object
+def test_nonce_that_is_answered_with_no_object_cannot_be_used(
+    api: ClerkClient, clerk: Clerk, document: object
 ) -> None:
     clerk.will_say(document)
 
+    with pytest.raises(UnusableAnswerError):
+        api.handshake_cookies("nonce_1")
+
+
+def test_answer_that_is_too_large_cannot_be_used(api: ClerkClient, clerk: Clerk) -> None:
+    clerk.will_say({"id": BOB.clerk_id, "unsafe_metadata": "x" * 2_000_000})
+
+    with pytest.raises(UnusableAnswerError, match="too_large"):
+        api.user(BOB.clerk_id)
+
+
+@pytest.mark.parametrize("key", ["sk_live_…", "sk_live_\n", "sk_live_\x00", "ß" * 99])
+def test_key_that_no_header_can_hold_is_trouble(clerk: Clerk, key: str) -> None:
+    clerk.will_say(MINIMAL)
+    client = ClerkClient(key, f"http://127.0.0.1:{clerk.server_port}/")
+
     with pytest.raises(ProviderUnavailableError):
-        api.handshake("nonce_1")
+        client.user(BOB.clerk_id)
 
 
 @pytest.mark.parametrize("answer", [[FULL], [FULL, MINIMAL], []], ids=["full", "mixed", "none"])
-def test_users_are_listed(api: ClerkApi, clerk: Clerk, answer: list[dict[str, Any]]) -> None:
+def test_users_are_listed(api: ClerkClient, clerk: Clerk, answer: list[dict[str, Any]]) -> None:
     clerk.will_say(answer)
 
     assert [described_id(user) for user in api.users(0, 2)] == [user["id"] for user in answer]
 
 
-def test_strange_entries_of_a_list_are_handed_on(api: ClerkApi, clerk: Clerk) -> None:
+def test_strange_entries_of_a_list_are_handed_on(api: ClerkClient, clerk: Clerk) -> None:
     clerk.will_say([MINIMAL, 7, None, "user"])
 
     assert api.users(0, 4) == [MINIMAL, 7, None, "user"]
@@ -277,15 +298,17 @@ def test_strange_entries_of_a_list_are_handed_on(api: ClerkApi, clerk: Clerk) ->
 @pytest.mark.parametrize(
     ("told", "kept"), [([COOKIE, 7], [COOKIE]), ([], []), (None, []), (COOKIE, [])]
 )
-def test_nonce_brings_cookies(api: ClerkApi, clerk: Clerk, told: object, kept: list[str]) -> None:
+def test_nonce_brings_cookies(
+    api: ClerkClient, clerk: Clerk, told: object, kept: list[str]
+) -> None:
     clerk.will_say({"directives": told})
 
-    assert api.handshake("nonce_1") == kept
+    assert api.handshake_cookies("nonce_1") == kept
 
 
 @pytest.mark.parametrize("document", [{}, None, "users", 7], ids=str)
 def test_list_that_is_none_is_not_the_end_of_the_directory(
-    api: ClerkApi, clerk: Clerk, document: object
+    api: ClerkClient, clerk: Clerk, document: object
 ) -> None:
     clerk.will_say(document)
 
@@ -293,7 +316,7 @@ def test_list_that_is_none_is_not_the_end_of_the_directory(
         api.users(0, 2)
 
 
-def test_odd_id_stays_one_part_of_the_address(api: ClerkApi, clerk: Clerk) -> None:
+def test_odd_id_stays_one_part_of_the_address(api: ClerkClient, clerk: Clerk) -> None:
     clerk.will_say(NOT_FOUND, 404)
 
     with pytest.raises(UnknownUserError):

@@ -1,0 +1,79 @@
+"""A circuit breaker: refuse calls to what has just failed, probe it after a pause, then resume."""
+
+import threading
+import time
+from collections.abc import Callable
+
+
+class CircuitOpenError(Exception):
+    """No call may be made now; `wait_seconds` is the time until one may be tried."""
+
+    def __init__(self, reason: str, wait_seconds: float) -> None:
+        super().__init__(reason)
+        self.wait_seconds = wait_seconds
+
+
+class CircuitBreaker:
+    """State of one service; shared by threads. `clock` is monotonic, in seconds.
+
+    After a failure all calls are refused for `first_pause` seconds. The pause doubles with each
+    further failure, up to `longest_pause`. After it, one call probes the service while the others
+    still wait.
+    """
+
+    def __init__(
+        self,
+        first_pause: float = 1.0,
+        longest_pause: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._first_pause, self._longest_pause, self._clock = first_pause, longest_pause, clock
+        self._failures = 0
+        self._paused_until = 0.0  # after a failure
+        self._rests_until = 0.0  # because the service has asked for it
+        self._lock = threading.Lock()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the latest call succeeded and the service has not asked for rest."""
+        with self._lock:
+            return not self._failures and self._clock() >= self._rests_until
+
+    def check(self, *, may_probe: bool = False) -> None:
+        """Raise CircuitOpenError unless a call may be made.
+
+        `may_probe` ignores the pause after a failure, but not the rest that the service asked for.
+        """
+        with self._lock:
+            now = self._clock()
+            if now < self._rests_until:
+                raise CircuitOpenError("the provider has asked for rest", self._rests_until - now)
+            if now < self._paused_until and not may_probe:
+                raise CircuitOpenError("the provider has just failed", self._paused_until - now)
+
+    def begin(self) -> None:
+        """Note that a call begins; after a failure the others wait for its result."""
+        with self._lock:
+            if self._failures:
+                self._paused_until = self._clock() + self._pause()
+
+    def succeed(self) -> None:
+        """Note that the service has answered."""
+        with self._lock:
+            self._failures, self._paused_until = 0, 0.0
+
+    def fail(self) -> None:
+        """Note that the service has not answered, or not usefully."""
+        with self._lock:
+            self._failures += 1
+            self._paused_until = self._clock() + self._pause()
+
+    def rest(self, seconds: float) -> None:
+        """Refuse all calls for so long; results of calls under way do not shorten it."""
+        with self._lock:
+            self._failures, self._paused_until = 0, 0.0
+            self._rests_until = max(self._rests_until, self._clock() + seconds)
+
+    def _pause(self) -> float:
+        doubled: float = self._first_pause * 2 ** min(self._failures - 1, 10)
+        return min(self._longest_pause, doubled)

@@ -1,0 +1,91 @@
+"""Single flight: equal calls share one execution."""
+
+from concurrent.futures import Future
+
+import pytest
+
+from core.single_flight import SingleFlight
+from tests.crowding import Clock
+
+
+class Starter:
+    """Begins calls and counts them; the test ends them."""
+
+    def __init__(self) -> None:
+        self.futures: list[Future[str]] = []
+
+    def __call__(self) -> Future[str]:
+        self.futures.append(Future())
+        return self.futures[-1]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def flight(clock: Clock) -> SingleFlight:
+    return SingleFlight(clock)
+
+
+def test_equal_calls_share_one_execution(flight: SingleFlight) -> None:
+    start = Starter()
+
+    first, second = flight.share("k", start), flight.share("k", start)
+
+    assert (first is second, len(start.futures)) == (True, 1)
+
+
+def test_other_keys_are_other_calls(flight: SingleFlight) -> None:
+    start = Starter()
+
+    assert flight.share("a", start) is not flight.share("b", start)
+
+
+@pytest.mark.parametrize(("pause", "calls"), [(0, 1), (4.9, 1), (5, 2)])
+def test_result_is_shared_as_long_as_asked_for(
+    flight: SingleFlight, clock: Clock, pause: float, calls: int
+) -> None:
+    start = Starter()
+    flight.share("k", start, keep_seconds=5)
+    start.futures[0].set_result("answer")
+
+    clock.seconds += pause
+    flight.share("k", start, keep_seconds=5)
+
+    assert len(start.futures) == calls
+
+
+def test_caller_who_wants_a_new_answer_shares_only_calls_under_way(flight: SingleFlight) -> None:
+    start = Starter()
+    flight.share("k", start, keep_seconds=5)
+    flight.share("k", start)
+    start.futures[0].set_result("answer")
+
+    flight.share("k", start)
+
+    assert len(start.futures) == 2
+
+
+def test_error_is_not_kept(flight: SingleFlight) -> None:
+    start = Starter()
+    flight.share("k", start, keep_seconds=5)
+    start.futures[0].set_exception(OSError())
+
+    flight.share("k", start, keep_seconds=5)
+
+    assert len(start.futures) == 2
+
+
+def test_call_that_could_not_begin_leaves_nothing(flight: SingleFlight) -> None:
+    def refuse() -> Future[str]:
+        raise OSError("no call may be made")
+
+    start = Starter()
+    with pytest.raises(OSError, match="no call"):
+        flight.share("k", refuse)
+
+    flight.share("k", start)
+
+    assert len(start.futures) == 1
