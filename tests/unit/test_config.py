@@ -441,6 +441,7 @@ EVERYTHING = {
     "SUPPORT_URL": "mailto:ajuda@example.com",
     "ENABLE_AUTO_CREATE": "false",
     "ENROLMENT": "invited",
+    "CLERK_IDENTITY_MAX_AGE_SECONDS": "3600",
     "SWEEP_INTERVAL_SECONDS": "30",
     "PROVISIONING_MAX_ATTEMPTS": "5",
     "SCHEDULER": "off",
