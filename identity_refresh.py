@@ -130,6 +130,11 @@ class BackgroundRefresh:
         self._pending: set[str] = set()
         self._lock = threading.Lock()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no user is being asked about."""
+        return not self._pending
+
     def start(self, app: Flask, clerk_id: str, now: datetime) -> None:
         """Ask about this user soon, unless that is under way or too many wait already."""
         with self._lock:

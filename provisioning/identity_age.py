@@ -35,7 +35,8 @@ def next_question(user: KnownIdentity | UserRow, max_age: timedelta) -> Question
     completed_at = user.identity_completed_at or AT_ONCE
     is_proven = user.identity_completed_at is not None and bool(user.email) and user.email_verified
     if is_proven:
-        retry_at = asked_at + RETRY_PAUSE if user.identity_asked_at else AT_ONCE
+        is_unanswered = asked_at > completed_at
+        retry_at = asked_at + min(RETRY_PAUSE, max_age) if is_unanswered else AT_ONCE
         return Question(max(completed_at + max_age, retry_at), must_wait=False)
     last = max(asked_at, completed_at)
     return Question(AT_ONCE if last == AT_ONCE else last + UNPROVEN_PAUSE, must_wait=True)

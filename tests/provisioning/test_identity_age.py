@@ -47,6 +47,7 @@ def test_user_of_whom_nothing_was_told_is_asked_about_at_once_then_after_a_minut
     [
         (None, NOW + DAY),
         (NOW - HOUR, NOW + DAY),
+        (NOW, NOW + DAY),
         (NOW + DAY, NOW + DAY + 5 * MINUTE),
     ],
 )
@@ -64,6 +65,18 @@ def test_denied_user_is_never_asked_about(user: UserRow, denial: dict[str, datet
     changes: dict[str, object] = {**denial}
 
     assert next_question(replace(user, **changes), DAY) is None  # type: ignore[arg-type] # of one type
+
+
+def test_short_age_is_kept_after_an_answer() -> None:
+    answered = replace(PROVEN, identity_asked_at=NOW)
+
+    assert next_question(answered, MINUTE) == Question(NOW + MINUTE, must_wait=False)
+
+
+def test_pause_after_no_answer_is_no_longer_than_the_age() -> None:
+    unanswered = replace(PROVEN, identity_asked_at=NOW + HOUR)
+
+    assert next_question(unanswered, MINUTE) == Question(NOW + HOUR + MINUTE, must_wait=False)
 
 
 def test_question_is_due_from_its_moment_on() -> None:
