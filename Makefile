@@ -13,7 +13,7 @@ BENCH_REPETITIONS ?= 5
 .PHONY: run test lint types tests load lock
 
 run:
-	@$(PYTHON) tools/install.py requirements.lock
+	@$(PYTHON) scripts/install.py requirements.lock
 	@$(BIN)/flask demo --quiet
 	@exec $(BIN)/gunicorn wsgi:app
 
@@ -28,7 +28,7 @@ types: dev
 	@$(BIN)/mypy .
 
 tests: dev
-	@$(PYTHON) tools/machine.py
+	@$(PYTHON) scripts/system_packages.py
 	@$(BIN)/pytest -n 2 --dist worksteal
 
 load: dev
@@ -38,7 +38,7 @@ load: dev
 # The same while things break: each by itself, so that nothing is forgiven that it does not excuse.
 .PHONY: mishaps
 mishaps: dev
-	@for mishap in $(MISHAPS); do $(BIN)/python -m benchmarks.mishaps --only $$mishap \
+	@for mishap in $(MISHAPS); do $(BIN)/python -m benchmarks.load_with_faults --only $$mishap \
 		--report instance/load/$$mishap || exit 1; done
 
 # Everything at once for minutes, at random: logins, repairs, imports, commands, messages and faults.
@@ -54,7 +54,7 @@ bench: dev
 # Known vulnerabilities of the locked packages; says so where their database is not reachable.
 .PHONY: audit
 audit: dev
-	@$(BIN)/python -m tools.audit
+	@$(BIN)/python -m scripts.pip_audit
 
 # Ten minutes of load: does memory stay flat, and is every connection given back?
 .PHONY: soak
@@ -63,7 +63,7 @@ soak: dev
 
 .PHONY: dev
 dev:
-	@$(PYTHON) tools/install.py requirements-dev.lock
+	@$(PYTHON) scripts/install.py requirements-dev.lock
 
 # After a change of pyproject.toml: the same versions for running and for testing.
 lock: dev

@@ -11,50 +11,50 @@ from flask_bootstrap import Bootstrap5
 from sqlalchemy import make_url
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-import adopt_command
-import cli
-import deadlines
-import embedded
-import instance
 import models  # noqa: F401 - importing the package makes all tables known
-import shell
-import support
-from allowance import Allowances
-from blueprints.answers import LARGEST_FORM_BYTES
-from blueprints.csv_lists import read_list
-from blueprints.doors import open_doors
-from config import Config
-from connection_pool import CONNECTION_LIMIT, ConnectionPool, pool_of, prepare_engine
-from connections import LeanConnection
-from context_cache import ContextCache
-from extensions import cache, db, migrate
-from flights import Flights
-from gauges import Gauges
-from guarantee import Guarantee
-from house import EXTENSION, House
-from identity.call_budget import DEVELOPMENT, PRODUCTION
-from identity.clerk_client import ClerkClient
-from identity.cookies import suffix_of
-from identity.directory import Directory, Source
-from identity.handshake import Handshakes
-from identity.keys import KeySet
-from identity.local import ADMIN_EMAIL, ISSUER, PUBLISHABLE_KEY, LocalIdentityProvider
-from identity.local_sessions import LocalSessions
-from identity.provider_calls import ProviderCalls
-from identity.returns import Returns
-from identity.session_calls import SessionCalls
-from identity.tokens import TokenVerifier
-from identity_refresh import BackgroundRefresh
-from job_runner import JobRunner
+from auth.call_budget import DEVELOPMENT, PRODUCTION
+from auth.clerk_client import ClerkClient
+from auth.cookies import suffix_of
+from auth.handshake import Handshakes, Returns
+from auth.jwks import KeySet
+from auth.provider_calls import ProviderCalls
+from auth.session_calls import SessionCalls
+from auth.tokens import TokenVerifier
+from auth.user_directory import Directory, Source
+from blueprints.registration import open_doors
+from cli import admin, adopt, provisioning
+from core import deadlines, files
+from core.config import Config
+from core.connection_pool import CONNECTION_LIMIT, ConnectionPool, pool_of, prepare_engine
+from core.connections import LeanConnection
+from core.database import cache, db, migrate
+from core.flask_app import Service
+from core.rate_limit import Allowances
+from core.server_status import ServerStatus
+from core.single_flight import Flights
+from dashboard.mentoring import goals_of_all
+from dev import postgres
+from dev.fake_clerk import (
+    ADMIN_EMAIL,
+    ISSUER,
+    PUBLISHABLE_KEY,
+    LocalIdentityProvider,
+    LocalSessions,
+)
 from models.admin_job import JobKind
-from perseverance import Perseverance
 from provisioning.attempts import RetryPolicy
 from provisioning.audit import Entry
+from provisioning.context_cache import ContextCache
+from provisioning.identity_refresh import BackgroundRefresh
 from provisioning.imports import mentee_import
-from provisioning.linking import Rules
-from provisioning.mentoring import goals_of_all
-from server_status import ServerStatus
-from service import Service
+from provisioning.job_runner import JobRunner
+from provisioning.retry import Perseverance
+from provisioning.rules import Rules
+from provisioning.service import Guarantee
+from sweep.stats import Gauges
+from web.csv_import import read_list
+from web.problem_responses import LARGEST_FORM_BYTES
+from web.services import EXTENSION, House
 
 BODY_LIMIT = 64 * 1024
 PARTS_LIMIT = 100  # of a multipart form; our largest has some twenty
@@ -87,11 +87,11 @@ def create_app(config: Config) -> Flask:
         prepare_engine(db.engine)
         app.extensions[EXTENSION] = _house(config, pool_of(db.engine).server)
     open_doors(app, config)
-    cli.register(app)
-    support.register(app)
-    shell.register(app)
-    adopt_command.register(app)
-    cli.report_errors_in_one_line(app)
+    provisioning.register_provisioning_commands(app)
+    admin.register(app)
+    provisioning.register_shell(app)
+    adopt.register(app)
+    provisioning.report_errors_in_one_line(app)
     return app
 
 
@@ -103,7 +103,7 @@ def _flask_settings(config: Config) -> dict[str, Any]:
         "MAX_FORM_MEMORY_SIZE": LARGEST_FORM_BYTES,
         "SESSION_COOKIE_SECURE": config.is_production,
         "SESSION_COOKIE_SAMESITE": "Lax",
-        "SQLALCHEMY_DATABASE_URI": config.database_url or embedded.start(config.instance_path),
+        "SQLALCHEMY_DATABASE_URI": config.database_url or postgres.start(config.instance_path),
         "SQLALCHEMY_ENGINE_OPTIONS": _engine_options(config),
         "BOOTSTRAP_SERVE_LOCAL": True,
         **_cache_settings(config),
@@ -289,4 +289,4 @@ def _secret_key(config: Config) -> str:
     if config.secret_key is not None:
         return config.secret_key.get_secret_value()
     path = config.instance_path / "secret_key"
-    return instance.keep(path, lambda: secrets.token_hex(32).encode()).decode()
+    return files.keep(path, lambda: secrets.token_hex(32).encode()).decode()

@@ -9,12 +9,12 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
-import launch
-import scheduler
-from config import ConfigError, load_config
-from doorman import Doorman
-from house import EXTENSION
-from logs import GUNICORN, configure_logs
+from core.config import ConfigError, load_config
+from core.gunicorn_worker import Doorman
+from core.logging import GUNICORN, configure_logs
+from sweep import scheduler
+from web import startup
+from web.services import EXTENSION
 
 try:
     settings = load_config(os.environ)
@@ -56,25 +56,25 @@ def on_starting(server: Any) -> None:
     if Path(command[1]).name == "__main__.py":  # an upgrade would start inside gunicorn's package
         command[1:2] = ["-m", "gunicorn"]
     configure_logs(settings.log_format, is_production=settings.is_production)
-    launch.refuse_exposed_development_provider(settings, server.cfg.address)
-    launch.warn_of_insecure_settings(settings)
-    launch.refuse_busy_ports(server.cfg.address, server.cfg.env_orig)
-    launch.begin_counting(settings, is_upgrade=server.master_pid != 0)
-    launch.prepare_database(settings)
+    startup.refuse_exposed_development_provider(settings, server.cfg.address)
+    startup.warn_of_insecure_settings(settings)
+    startup.refuse_busy_ports(server.cfg.address, server.cfg.env_orig)
+    startup.begin_counting(settings, is_upgrade=server.master_pid != 0)
+    startup.prepare_database(settings)
 
 
 def when_ready(server: Any) -> None:
     """In the master, as soon as the port is open; a socket may also be an inherited one."""
-    launch.refuse_exposed_development_provider(
+    startup.refuse_exposed_development_provider(
         settings, [s.sock.getsockname() for s in server.LISTENERS]
     )
-    launch.welcome(settings, server.cfg.address)
+    startup.welcome(settings, server.cfg.address)
 
 
 def post_worker_init(worker: Any) -> None:
     """In each worker, after the fork and with its app: connect, start the clock and the jobs."""
     app = worker.app.wsgi()
-    launch.connect_worker(app)
+    startup.connect_worker(app)
     # What is loaded by now stays for good: no use in looking through all of it again and again.
     gc.collect()
     gc.freeze()

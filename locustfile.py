@@ -18,15 +18,15 @@ from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.exception import StopUser
 
-from benchmarks.crowd import (
+from benchmarks.load_checks import (
     FORGIVABLE,
     Visitor,
     faults_of_a_stampede,
     faults_of_pace,
     faults_of_profiles,
 )
-from benchmarks.shapes import SHAPES, Plan
-from benchmarks.visiting import FIRST_LOGIN, Door, arrive, crowd, invite, open_dashboard, read
+from benchmarks.load_client import FIRST_LOGIN, Door, arrive, crowd, invite, open_dashboard, read
+from benchmarks.load_shapes import SHAPES, Plan
 
 DEVICES = 10
 USUAL_PEOPLE = 50

@@ -3,9 +3,9 @@
 import os
 import sys
 
-from config import ConfigError, load_config
-from launch import build_app, refuse_exposed_development_server
-from logs import configure_logs
+from core.config import ConfigError, load_config
+from core.logging import configure_logs
+from web.startup import build_app, refuse_exposed_development_server
 
 try:
     config = load_config(os.environ)

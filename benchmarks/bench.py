@@ -12,12 +12,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import sweep_figures
-from benchmarks.figures import Figure, keep, told
-from benchmarks.growing import measure_growth
-from benchmarks.signing_in import measure_logins, measure_reads
-from benchmarks.standing_costs import cold_start, throughput, trips
-from tests.serving import PROJECT
+from benchmarks import sweep_table
+from benchmarks.growth import measure_growth
+from benchmarks.logins import measure_logins, measure_reads
+from benchmarks.report_table import Figure, keep, told
+from benchmarks.startup_costs import cold_start, throughput, trips
+from dev.servers import PROJECT
 
 MOST_SWEEPS = 3  # each takes a minute
 REPORT = PROJECT / "instance" / "bench" / "figures.json"
@@ -51,7 +51,7 @@ def _measure(folder: Path, parts: Sequence[str], repetitions: int) -> list[Figur
     if "logins" in parts:
         figures += measure_logins(folder / "logins", repetitions)
     if "sweeps" in parts:
-        figures += sweep_figures.measure(min(repetitions, MOST_SWEEPS))
+        figures += sweep_table.measure(min(repetitions, MOST_SWEEPS))
     if "growth" in parts:
         figures += measure_growth(folder / "growth", repetitions)
     return figures

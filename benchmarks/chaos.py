@@ -37,9 +37,9 @@ from benchmarks.chaos_rules import (
     judge,
     noted,
 )
-from benchmarks.chaos_stage import PAUSE_SECONDS, Asker, Stage, dice, set_up
-from tests.databases import opened
-from tests.serving import PROJECT, logged, wait_for, workers
+from benchmarks.chaos_servers import PAUSE_SECONDS, Asker, Stage, dice, set_up
+from dev.databases import opened
+from dev.servers import PROJECT, logged, wait_for, workers
 
 REPORTS = PROJECT / "instance" / "chaos"
 ACTORS, LOOKERS = 6, 2

@@ -12,10 +12,10 @@ from sqlalchemy.exc import DBAPIError
 
 from benchmarks.chaos_operations import add_backlog, look_again
 from benchmarks.chaos_rules import ADMINISTRATION, Interval
-from benchmarks.chaos_stage import ASSISTANTS, KILL_SECONDS, Stage
-from identity.local import Person
-from tests.databases import count
-from tests.serving import eventually, workers
+from benchmarks.chaos_servers import ASSISTANTS, KILL_SECONDS, Stage
+from dev.databases import count
+from dev.fake_clerk import Person
+from dev.servers import eventually, workers
 
 CUT = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity

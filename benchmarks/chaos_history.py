@@ -8,8 +8,8 @@ transaction was committed (`track_commit_timestamp`), also where its answer was 
 from sqlalchemy import text
 
 from benchmarks.chaos_rules import Change
-from tests.databases import opened
-from tests.serving import Postgres
+from dev.databases import opened
+from dev.servers import Postgres
 
 TRACK_COMMITS = "ALTER SYSTEM SET track_commit_timestamp = on"
 

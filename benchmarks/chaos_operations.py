@@ -17,16 +17,9 @@ from sqlalchemy.exc import DBAPIError
 from svix.webhooks import Webhook
 
 from benchmarks.chaos_rules import ADMINISTRATION, PROFILE
-from benchmarks.chaos_stage import (
-    ADMIN,
-    ASSISTANTS,
-    Asker,
-    Exchange,
-    Stage,
-    Visitor,
-)
-from identity.local import Person, clerk_user
-from tests.databases import opened
+from benchmarks.chaos_servers import ADMIN, ASSISTANTS, Asker, Exchange, Stage, Visitor
+from dev.databases import opened
+from dev.fake_clerk import Person, clerk_user
 
 MOST_DEVICES = 4
 LIST_LINES = 25

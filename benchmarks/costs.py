@@ -21,10 +21,10 @@ import redis
 import requests
 from sqlalchemy import text
 
-import embedded
-from identity.local import LocalIdentityProvider, Person
-from tests.databases import opened
-from tests.serving import PROJECT, Served, child_environment, served, start_redis, workers
+from dev import postgres as embedded
+from dev.databases import opened
+from dev.fake_clerk import LocalIdentityProvider, Person
+from dev.servers import PROJECT, Served, child_environment, served, start_redis, workers
 
 READS = 2_000
 NEWCOMERS = 1_000

@@ -19,13 +19,13 @@ from pathlib import Path
 import requests
 from flask_migrate import upgrade
 
-import embedded
-from extensions import db
-from identity.local import Person
-from tests.databases import app_on
-from tests.faults.crowds import ask, is_served, is_told_to_wait, provider_of
-from tests.network import network_before
-from tests.serving import Served, served
+from core.database import db
+from dev import postgres
+from dev.clients import ask, is_served, is_told_to_wait, provider_of
+from dev.databases import app_on
+from dev.fake_clerk import Person
+from dev.network_proxy import network_before
+from dev.servers import Served, served
 
 ROUND_TRIPS_MS = (0, 20, 40, 70, 120, 200)
 CONNECT_SECONDS = (0.8, 2.0, 5.0)
@@ -37,14 +37,14 @@ def main() -> int:
     """Measure both tables; the exit code tells whether every answer was right."""
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
-        url = embedded.start(base)
+        url = postgres.start(base)
         try:
             with app_on(base / "setup", url):
                 upgrade()
                 db.engine.dispose()
             return 0 if _tell(base, url) else 1
         finally:
-            embedded.leave(base)
+            postgres.leave(base)
 
 
 def _tell(base: Path, url: str) -> bool:

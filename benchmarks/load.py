@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import embedded
-from benchmarks.reports import Result, read_result, write_report
-from benchmarks.shapes import SHAPES
-from tests.databases import count
-from tests.serving import PROJECT, Served, child_environment, served
+from benchmarks.load_report import Result, read_result, write_report
+from benchmarks.load_shapes import SHAPES
+from dev import postgres
+from dev.databases import count
+from dev.servers import PROJECT, Served, child_environment, served
 
 WORKERS = "2"
 HEADLESS = ("--headless", "--only-summary", "--stop-timeout", "10s")
@@ -137,12 +137,12 @@ def crowded(
 
 def look_into_the_database(folder: Path) -> list[str]:
     """What is wrong in the embedded database that the app has left."""
-    url = embedded.start(folder)
+    url = postgres.start(folder)
     try:
         print(f"{count(url, PROFILES)} profiles in the database")
         found = {name: count(url, query) for name, query in MUST_BE_ZERO.items()}
     finally:
-        embedded.leave(folder)
+        postgres.leave(folder)
     return [f"{number} {name}" for name, number in found.items() if number]
 
 

@@ -14,7 +14,6 @@ from statistics import median
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-import embedded
 from benchmarks.load import (
     WORKERS,
     Run,
@@ -22,9 +21,10 @@ from benchmarks.load import (
     look_into_the_database,
     run_locust,
 )
-from connection_pool import CONNECTION_LIMIT
-from tests.databases import opened
-from tests.serving import Served, served, start_redis, workers
+from core.connection_pool import CONNECTION_LIMIT
+from dev import postgres
+from dev.databases import opened
+from dev.servers import Served, served, start_redis, workers
 
 PAUSE_SECONDS = 1  # between two looks
 WARM_UP = 0.2  # of the time: pools fill, code is loaded, caches find their size
@@ -100,13 +100,13 @@ def judge(looks: Sequence[Look], seconds: float) -> list[str]:
 
 def _look_on(app: Served, seconds: float, is_over: Callable[[], bool]) -> Iterator[Look]:
     start = time.monotonic()
-    with opened(embedded.start(app.instance)) as connection:
+    with opened(postgres.start(app.instance)) as connection:
         while not is_over():
             passed = time.monotonic() - start
             if passed <= seconds:  # afterwards Locust only counts
                 yield _look(app, connection, passed)
             time.sleep(PAUSE_SECONDS)
-    embedded.leave(app.instance)
+    postgres.leave(app.instance)
 
 
 def _look(app: Served, connection: Connection, seconds: float) -> Look:

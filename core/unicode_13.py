@@ -1,4 +1,4 @@
-"""Code points that Unicode 13 has assigned; written by tools/address_tables.py."""
+"""Code points that Unicode 13 has assigned; written by scripts/address_tables.py."""
 
 ASSIGNED = (
     "0-377 37A-37F 384-38A 38C-38C 38E-3A1 3A3-52F 531-556 559-58A 58D-58F 591-5C7 5D0-5EA "

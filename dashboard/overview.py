@@ -1,15 +1,68 @@
 """The overview: what a mentee's dashboard shows, computed from the reported months alone."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from fractions import Fraction
 
+from pydantic import TypeAdapter
 from sqlalchemy.orm import Session
 from typing_extensions import TypedDict
 
+from core.types import Moment
 from dashboard.months import Goals, Month, MonthFeedback, Report, read_report
-from dashboard.numbers import growth_percent, half_up, mean, percent_of_goal
-from dashboard.score import score
-from shapes import Moment
+
+PERCENT_CAP = 150  # beyond one and a half times a goal, more does not count more
+
+
+def half_up(value: Fraction) -> int:
+    """Round to the nearest whole number, a half always up (CONTRACT section 4.4)."""
+    return (value + Fraction(1, 2)).__floor__()
+
+
+def percent_of_goal(value: int, goal: int) -> Fraction:
+    """How much of a goal is reached, in percent, at most 150; 0 where no goal is set."""
+    if goal <= 0:
+        return Fraction(0)
+    return min(Fraction(100 * value, goal), Fraction(PERCENT_CAP))
+
+
+def mean(values: Sequence[Fraction | int]) -> Fraction:
+    """The arithmetic mean; 0 of nothing."""
+    return Fraction(sum(values), len(values)) if values else Fraction(0)
+
+
+def growth_percent(first: int, last: int) -> int | None:
+    """How much the last month is above the first, in percent; None where the first is zero."""
+    if first == 0:
+        return None
+    return half_up(Fraction(100 * (last - first), first))
+
+
+REVENUE_WEIGHT = Fraction(4, 10)
+REACH_WEIGHT = Fraction(2, 10)
+CLIENTS_WEIGHT = Fraction(2, 10)
+
+
+def score(month: Month) -> int:
+    """Add up the rounded parts, as CONTRACT section 4.4 defines them."""
+    goals = month.goals
+    revenue = percent_of_goal(month.faturamento, goals.faturamento)
+    reach = mean(
+        [percent_of_goal(month.posts, goals.posts), percent_of_goal(month.stories, goals.stories)]
+    )
+    clients = mean(
+        [
+            percent_of_goal(month.leads, goals.leads),
+            percent_of_goal(month.procedimentos, goals.procedimentos),
+        ]
+    )
+    return (
+        half_up(REVENUE_WEIGHT * revenue)
+        + half_up(REACH_WEIGHT * reach)
+        + half_up(CLIENTS_WEIGHT * clients)
+    )
+
 
 GOAL_LABELS = {
     "faturamento": "Faturamento",
@@ -163,3 +216,16 @@ def _chart_point(month: Month) -> ChartPoint:
         "postsFeed": month.posts,
         "stories": month.stories,
     }
+
+
+_OVERVIEW = TypeAdapter(Overview)
+
+
+def written(overview: Overview) -> str:
+    """The overview as JSON."""
+    return _OVERVIEW.dump_json(overview).decode()
+
+
+def read_again(text: str) -> Overview:
+    """What was written, marked as read-only; raises pydantic's ValidationError for other text."""
+    return replace(_OVERVIEW.validate_json(text), read_only=True)

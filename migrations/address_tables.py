@@ -1,4 +1,4 @@
-"""Sets of code points for migration 0016; written by tools/address_tables.py."""
+"""Sets of code points for migration 0016; written by scripts/address_tables.py."""
 
 ASSIGNED = (
     "{[0,887], [890,895], [900,906], [908,908], [910,929], [931,1327], [1329,1366], "

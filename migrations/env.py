@@ -7,8 +7,8 @@ from alembic.util import CommandError
 from flask import current_app
 from sqlalchemy import Connection, text
 
-import adoption_trial
-from extensions import db
+from cli import adoption_trial
+from core.database import db
 from migrations import inspection
 
 LOCK_TIMEOUT = "10s"  # rather fail and try again than queue all traffic behind a waiting DDL lock

@@ -6,7 +6,7 @@ from sqlalchemy import BigInteger, Identity, Index, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from extensions import Model
+from core.database import Model
 from models.columns import CreatedAt
 
 

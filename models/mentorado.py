@@ -5,7 +5,7 @@ import enum
 from sqlalchemy import ForeignKey, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from extensions import Model
+from core.database import Model
 from models.columns import CreatedAt, Flag, SimNao, Time, pg_enum
 
 ONE_EACH = "mentorados_user_id_unique_idx"  # what keeps a person from having two profiles

@@ -3,7 +3,7 @@
 from sqlalchemy import CheckConstraint, ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
-from extensions import Model
+from core.database import Model
 from models.columns import Count, CreatedAt
 
 

@@ -5,7 +5,7 @@ import enum
 from sqlalchemy import CheckConstraint, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from extensions import Model
+from core.database import Model
 from models.columns import Time
 
 # The error class of a record about a user's identity: the provider's answer about this one cannot

@@ -3,7 +3,7 @@
 from sqlalchemy import BigInteger, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from extensions import Model
+from core.database import Model
 
 
 class SweepTotal(Model):

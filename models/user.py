@@ -5,7 +5,7 @@ import enum
 from sqlalchemy import BigInteger, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from extensions import Model
+from core.database import Model
 from models.columns import CreatedAt, Flag, Time, pg_enum
 
 

@@ -29,8 +29,8 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from core.email_address import lower_ascii, normalize_address
 from models import Mentorado, User
+from provisioning.profiles import ADDRESS_LOCKS
 from provisioning.references import referenced_among
-from provisioning.waiting import ADDRESS_LOCKS
 
 IS_UNEDITED = and_(Mentorado.created_automatically, Mentorado.edited_at.is_(None))
 user_key = func.normalized_address(User.email)

@@ -22,11 +22,11 @@ from sqlalchemy.orm import Session, aliased
 
 from models import Mentorado, ProvisioningAttempt, User
 from models.provisioning_attempt import UNUSABLE_ANSWER, AttemptState
+from provisioning.admin_actions import locked_user, record_action
 from provisioning.audit import Entry
-from provisioning.difference import IS_MEANT_TO_HAVE_ONE, is_awaited
-from provisioning.linking import Rules
-from provisioning.repairs import locked_user, record_action
-from provisioning.switch import may_create
+from provisioning.auto_create import may_create
+from provisioning.rules import Rules
+from sweep.missing_profiles import IS_MEANT_TO_HAVE_ONE, is_awaited
 
 DOUBLINGS = 20  # far beyond any cap, and a day count that timedelta can still hold
 IS_ABOUT_IDENTITY = ProvisioningAttempt.error_class == UNUSABLE_ANSWER

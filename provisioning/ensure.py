@@ -10,19 +10,24 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import IntegrityError, NoResultFound
 from sqlalchemy.orm import Session
 
-from models import Mentorado
+from auth.identity import Identity
+from models import AuditEvent, Mentorado
 from models.mentorado import ONE_EACH
 from provisioning import audit
 from provisioning.audit import Entry
-from provisioning.automatic import created_for, gaps_filled
 from provisioning.context_version import read_version
-from provisioning.encounter import Encounter, glimpse, meet
 from provisioning.errors import Denial, StaleDecisionError
-from provisioning.identity import Identity
-from provisioning.linking import Action, Decision, Rules, Standing, decide
+from provisioning.loading import Encounter, glimpse, held, meet, standing_of
+from provisioning.profiles import (
+    MENTORADO_COLUMNS,
+    MentoradoRow,
+    UserRow,
+    created_for,
+    gaps_filled,
+    mentorado_of,
+)
 from provisioning.roles import follow_list
-from provisioning.rows import MENTORADO_COLUMNS, MentoradoRow, UserRow, mentorado_of
-from provisioning.standing import held, standing_of
+from provisioning.rules import Action, Decision, Rules, Standing, decide
 
 
 class Outcome(enum.StrEnum):
@@ -207,3 +212,21 @@ def _create(session: Session, user: UserRow, entry: Entry, *, is_ambiguous: bool
             session, entry, "mentorado_link_ambiguous", user_id=user.id, mentorado_id=created.id
         )
     return Ensured(Outcome.CREATED, user, created, is_ambiguous=is_ambiguous)
+
+
+EVENTS = {f"mentorado_{outcome}": outcome for outcome in CHANGES}
+
+
+def recognised(session: Session, ensured: Ensured, entry: Entry) -> Ensured:
+    """The outcome as the request's first try had it, whose commit may have arrived after all.
+
+    For a try after the first: otherwise a profile would be there that nobody was told they have
+    created. A door without a request id has nobody to tell.
+    """
+    if ensured.outcome is not Outcome.EXISTING or ensured.mentorado is None or not entry.request_id:
+        return ensured
+    ours = (AuditEvent.request_id == entry.request_id, AuditEvent.event.in_(EVENTS))
+    of_theirs = AuditEvent.mentorado_id == ensured.mentorado.id
+    told = select(AuditEvent.event).where(*ours, of_theirs).order_by(AuditEvent.id.desc()).limit(1)
+    event = session.scalars(told).one_or_none()
+    return replace(ensured, outcome=EVENTS[event]) if event else ensured

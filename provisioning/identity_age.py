@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from provisioning.people import KnownIdentity
-from provisioning.rows import UserRow
+from provisioning.profiles import UserRow
+from provisioning.queries import KnownIdentity
 
 UNPROVEN_PAUSE = timedelta(seconds=60)  # while no verified address is known
 RETRY_PAUSE = timedelta(minutes=5)  # after a question in the background that was not answered

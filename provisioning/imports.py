@@ -19,7 +19,7 @@ from provisioning import jobs
 from provisioning.address_holders import addresses_of
 from provisioning.audit import Entry
 from provisioning.jobs import NotNowError, Step
-from provisioning.registration import Values, preview_all, register_all
+from provisioning.preregistration import Values, preview_all, register_all
 from provisioning.retry import is_connection_lost
 
 # Each address of a batch takes a place in the server's table of locks, which has 64 for each

@@ -1,13 +1,33 @@
-"""Which database errors can pass by themselves? A pure decision, and the patience for them."""
+"""How long a person's profile is tried for, and what is left behind when it is given up."""
 
+import random
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TypeVar
 
 import backoff
-from sqlalchemy.exc import DBAPIError, OperationalError
+import structlog
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session
 
-from provisioning.errors import StaleDecisionError
+from core import metrics
+from core.connection_pool import ROUND_TRIPS
+from core.database import transaction
+from core.server_status import ServerStatus
+from models import ProvisioningAttempt
+from models.provisioning_attempt import AttemptState
+from provisioning.attempts import Failure, RetryPolicy, record_failure
+from provisioning.audit import Entry
+from provisioning.errors import (
+    DatabaseUnavailableError,
+    NeedsAttentionError,
+    ProvisioningError,
+    ProvisioningUnavailableError,
+    StaleDecisionError,
+)
 
 Result = TypeVar("Result")
 
@@ -113,3 +133,118 @@ def patiently(
         logger=None,
     )
     return retrying(again)()
+
+
+log = structlog.get_logger(__name__)
+
+REQUEST_BUDGET_SECONDS = 1.2  # the answer comes within two seconds, whatever is slow
+SHORTEST_TRY_SECONDS = 0.2
+LONGEST_TRY_SECONDS = 0.45  # with its grace half of the budget, so that there is time for another
+
+
+@dataclass(frozen=True, slots=True)
+class Perseverance:
+    """Tries units of work for one person after the other; shared by an app's threads."""
+
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    server: ServerStatus = field(default_factory=ServerStatus, repr=False)
+
+    def see_through(
+        self,
+        work: Callable[[Session], Result],
+        clerk_id: str,
+        *,
+        entry: Entry,
+        now: datetime,
+        started: float,
+    ) -> Result:
+        """Do the work in a transaction of its own, again while its error can pass.
+
+        `started` is when waiting began, on the monotonic clock. Raises DatabaseUnavailableError
+        when there was no database to ask; when the work was given up otherwise, a record stays and
+        ProvisioningUnavailableError or, once the background has given up too, NeedsAttentionError
+        is raised.
+        """
+
+        def attempt() -> Result:
+            timeout = max(SHORTEST_TRY_SECONDS, min(LONGEST_TRY_SECONDS, _time_left(started)))
+            with transaction(timeout) as session:
+                return work(session)
+
+        try:
+            return patiently(
+                attempt,
+                seconds_left=lambda: self._patience_seconds(started),
+                on_retry=_log_retry,
+            )
+        except (SQLAlchemyError, StaleDecisionError) as err:
+            raise self._give_up(err, clerk_id, entry, now, started) from err
+
+    def _patience_seconds(self, started: float) -> float:
+        """How long to try again: the last try still fits into the budget, on the way included.
+
+        The first seconds of an outage are worth waiting for. In a longer one the answer comes at
+        once, or all threads would be waiting and the next answer would come too late.
+        """
+        gone = max(time.monotonic() - started, self.server.outage_seconds)
+        last_try = SHORTEST_TRY_SECONDS + ROUND_TRIPS * self.server.round_trip_seconds
+        return max(0.0, REQUEST_BUDGET_SECONDS - last_try - gone)
+
+    def _give_up(
+        self, err: Exception, clerk_id: str, entry: Entry, now: datetime, started: float
+    ) -> ProvisioningError:
+        """Leave a durable trace, and say in the domain's words what the database's error means."""
+        failure = Failure(type(err).__name__, getattr(getattr(err, "orig", None), "pgcode", None))
+        attempt = None if is_outage(err) else self.record(clerk_id, failure, entry, now)
+        log.error(
+            "mentorado_creation_failed",
+            clerk_id=clerk_id,
+            error=failure.error_class,
+            sqlstate=failure.error_code,
+            attempt=attempt.attempts if attempt else None,
+            retryable=is_unavailable(err),
+            entry=entry.door,
+            duration_ms=round((time.monotonic() - started) * 1000, 1),
+        )
+        if is_outage(err):
+            return DatabaseUnavailableError("the database did not answer, or takes no writes")
+        if attempt and attempt.state == AttemptState.DEAD:
+            return NeedsAttentionError("the background has given up")
+        return ProvisioningUnavailableError("not just now")
+
+    def record(
+        self, clerk_id: str, failure: Failure, entry: Entry, now: datetime
+    ) -> ProvisioningAttempt | None:
+        """Record a failed attempt; returns None where the database does not take it."""
+        dice = random.random()  # nosec B311 # noqa: S311 - it spreads retries
+        try:
+            with transaction(SHORTEST_TRY_SECONDS) as session:
+                attempt = record_failure(
+                    session,
+                    clerk_id,
+                    failure,
+                    entry=entry,
+                    now=now,
+                    policy=self.policy,
+                    dice=dice,
+                )
+        except SQLAlchemyError as err:
+            log.warning("attempt_not_recorded", error=type(err).__name__)
+            return None
+        if attempt.attempts == self.policy.max_attempts and entry.is_background:
+            log.error(
+                "provisioning_dead_letter",
+                clerk_id=clerk_id,
+                attempt_id=attempt.id,
+                attempts=attempt.attempts,
+            )
+        return attempt
+
+
+def _time_left(started: float) -> float:
+    return REQUEST_BUDGET_SECONDS - (time.monotonic() - started)
+
+
+def _log_retry(reason: str) -> None:
+    metrics.ENSURE_RETRIES.labels(reason).inc()
+    log.warning("mentorado_ensure_retried", reason=reason)

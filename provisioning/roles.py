@@ -12,7 +12,7 @@ from models import User
 from models.user import Role
 from provisioning import audit
 from provisioning.audit import Entry
-from provisioning.rows import UserRow
+from provisioning.profiles import UserRow
 
 ID = re.compile("[0-9]{1,10}")
 LARGEST_ID = 2_147_483_647  # of the type integer

@@ -13,20 +13,20 @@ from sqlalchemy import make_url, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
-import embedded
 from app import create_app
-from config import Config
-from extensions import cache, db
-from house import EXTENSION, House
-from identity.local import LocalIdentityProvider, Person
+from core.config import Config
+from core.database import cache, db
+from dev import postgres
+from dev.databases import UNLIMITED, opened
+from dev.fake_clerk import LocalIdentityProvider, Person
+from dev.servers import Postgres, Redis, start_redis
 from models import Mentorado, User
 from models.mentorado import Turma
 from models.user import Role
-from tests.cast import ALICE, CHARLIE
-from tests.crowding import Clock
-from tests.databases import UNLIMITED, opened
-from tests.fixtures import Browser, Sign
-from tests.serving import Postgres, Redis, start_redis
+from tests.support.concurrency import Clock
+from tests.support.types import Browser, Sign
+from tests.support.users import ALICE, CHARLIE
+from web.services import EXTENSION, House
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def clock() -> Clock:
 def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A PostgreSQL server of this test process, gone at the end with all that was made in it."""
     folder = tmp_path_factory.mktemp("postgres")
-    server = Postgres(embedded.start(folder), folder)
+    server = Postgres(postgres.start(folder), folder)
     yield server.url
     server.crash()  # or it would write everything to the disk before it is thrown away
     shutil.rmtree(folder)

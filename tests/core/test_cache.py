@@ -14,8 +14,8 @@ from core.cache import (
     RedisStore,
     TextSerializer,
 )
-from tests.crowding import Clock
-from tests.serving import Redis, eventually
+from dev.servers import Redis, eventually
+from tests.support.concurrency import Clock
 
 Store = LocalStore | RedisStore
 

@@ -3,7 +3,7 @@
 import pytest
 
 from core.circuit_breaker import CircuitBreaker, CircuitOpenError
-from tests.crowding import Clock
+from tests.support.concurrency import Clock
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from sqlalchemy.types import Text
 
 from core.email_address import FaultKind, find_fault, normalize_address
 from core.unicode_13 import ASSIGNED
+from dev.databases import opened
 from migrations import address_tables
-from tests.databases import opened
-from tools.address_tables import sql_tables, sql_text
+from scripts.address_tables import sql_tables, sql_text
 
 PERSIAN = "نامه\u200cای"
 KEYS = text("""

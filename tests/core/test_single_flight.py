@@ -5,7 +5,7 @@ from concurrent.futures import Future
 import pytest
 
 from core.single_flight import SingleFlight
-from tests.crowding import Clock
+from tests.support.concurrency import Clock
 
 
 class Starter:

@@ -11,10 +11,10 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
-import demo
-from tests.clerk import Clerk, clerk_in
-from tests.e2e.looking import DESK, Visitors
-from tests.serving import Served, served
+from dev import demo_data
+from dev.servers import Served, served
+from tests.support.clerk_server import Clerk, clerk_in
+from tests.support.pages import DESK, Visitors
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = [
@@ -44,7 +44,7 @@ def site_url(copy_database: Callable[[str], str]) -> str:
     url = copy_database("site")
     engine = create_engine(url)
     with Session(engine) as session:
-        demo.fill(session, datetime.now(UTC))
+        demo_data.fill(session, datetime.now(UTC))
         session.commit()
     engine.dispose()
     return url

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.e2e.looking import DESK, PHONE, Visitors, grave_issues, is_too_wide
-from tests.serving import Served
+from dev.servers import Served
+from tests.support.pages import DESK, PHONE, Visitors, grave_issues, is_too_wide
 
 
 @pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desk"])

@@ -6,9 +6,9 @@ import re
 import pytest
 from playwright.sync_api import FloatRect, Locator, Page, expect
 
-from identity.local import LocalIdentityProvider, Person
-from tests.e2e.looking import PHONE, Visitors, grave_issues, is_too_wide, sign_in
-from tests.serving import Served
+from dev.fake_clerk import LocalIdentityProvider, Person
+from dev.servers import Served
+from tests.support.pages import PHONE, Visitors, grave_issues, is_too_wide, sign_in
 
 MONTH = re.compile(r"^\w+ de \d{4}: faturamento R\$\s[\d.]+, (?:lucro|prejuízo) R\$\s[\d.]+$")
 PIXEL = base64.b64decode(

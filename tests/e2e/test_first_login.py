@@ -3,8 +3,8 @@
 import pytest
 from playwright.sync_api import Page, Request, expect
 
-from tests.e2e.looking import PHONE, Visitors, grave_issues, is_too_wide, sign_in, sign_in_as
-from tests.serving import Served
+from dev.servers import Served
+from tests.support.pages import PHONE, Visitors, grave_issues, is_too_wide, sign_in, sign_in_as
 
 MOST_REDIRECTS = 3
 

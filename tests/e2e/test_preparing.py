@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, Request, expect
 
-from tests.e2e.looking import ENSURE, PHONE, Visitors, grave_issues, sign_in_as
-from tests.e2e.troubles import Stage, poisoned
-from tests.serving import Served
+from dev.servers import Served
+from tests.support.network_faults import Stage, poisoned
+from tests.support.pages import ENSURE, PHONE, Visitors, grave_issues, sign_in_as
 
 PREPARING, AGAIN, CREATED = "Preparando seu perfil…", "Erro, tentando novamente…", "Perfil criado!"
 LONGEST_SECONDS = 15

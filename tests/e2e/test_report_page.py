@@ -5,8 +5,9 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.clerk import Clerk
-from tests.e2e.looking import (
+from dev.servers import Served
+from tests.support.clerk_server import Clerk
+from tests.support.pages import (
     PHONE,
     Visitors,
     grave_issues,
@@ -15,7 +16,6 @@ from tests.e2e.looking import (
     sign_in,
     sign_in_as,
 )
-from tests.serving import Served
 
 SAVED = re.compile(r"Métricas de \w+ de \d{4} salvas!")
 

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Page, expect
 
-from identity.local import LocalIdentityProvider, Person
-from tests.clerk import Clerk
-from tests.e2e.looking import Visitors, let_session_expire
-from tests.serving import Served
+from dev.fake_clerk import LocalIdentityProvider, Person
+from dev.servers import Served
+from tests.support.clerk_server import Clerk
+from tests.support.pages import Visitors, let_session_expire
 
 
 @pytest.fixture

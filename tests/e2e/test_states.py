@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.databases import count
-from tests.e2e.looking import PHONE, Visitors, grave_issues, is_too_wide, sign_in, sign_in_as
-from tests.e2e.troubles import Stage, Trouble, broken, inactive, poisoned, switched_off
-from tests.faults.crowds import ADMIN, ask
-from tests.serving import Postgres, Served, eventually, served, start_postgres
+from dev.clients import ADMIN, ask
+from dev.databases import count
+from dev.servers import Postgres, Served, eventually, served, start_postgres
+from tests.support.network_faults import Stage, Trouble, broken, inactive, poisoned, switched_off
+from tests.support.pages import PHONE, Visitors, grave_issues, is_too_wide, sign_in, sign_in_as
 
 BOTH = pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
 PREPARING = "Preparando seu perfil · Neon Dashboard"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.databases import opened
-from tests.relay import Relay, relayed
-from tests.serving import Postgres, Served, served, start_postgres
+from dev.commit_proxy import Relay, relayed
+from dev.databases import opened
+from dev.servers import Postgres, Served, served, start_postgres
 
 TURNSTILE = """
 CREATE FUNCTION pass_the_turnstile() RETURNS trigger LANGUAGE plpgsql AS

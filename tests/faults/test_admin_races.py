@@ -13,18 +13,18 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, event
 from werkzeug.test import TestResponse
 
-from extensions import transaction
-from guarantee import Guarantee
-from house import EXTENSION, House
-from identity.local import Person
-from provisioning import optimistic
+from core.database import transaction
+from dev.clients import ADMIN, queue_length
+from dev.databases import app_on, count, locking, opened
+from dev.fake_clerk import Person
+from dev.servers import eventually
 from provisioning.audit import Entry
-from provisioning.linking import Rules
-from provisioning.together import link_together
-from tests.cast import BOB, NOW, identity
-from tests.databases import app_on, count, locking, opened
-from tests.faults.crowds import ADMIN, queue_length
-from tests.serving import eventually
+from provisioning.rules import Rules
+from provisioning.service import Guarantee
+from sweep import batches
+from sweep.batches import link_together
+from tests.support.users import BOB, NOW, identity
+from web.services import EXTENSION, House
 
 ANA, BIA = (
     Person(f"user_{name}", name.title(), f"{name}@example.com", email_verified=True)
@@ -211,7 +211,7 @@ def test_account_deleted_beside_a_batch_of_the_sweep_keeps_no_profile(racers: Ra
             return guarantee.hear_of_departure(message, who, entry=Entry("webhook"), now=NOW)
 
     with ThreadPoolExecutor(1) as pool, racers.app.app_context(), transaction() as session:
-        assert optimistic.provide_range(session, (user_id - 1, user_id)) == 1
+        assert batches.provide_range(session, (user_id - 1, user_id)) == 1
         leaving = pool.submit(leave)
         assert eventually(lambda: queue_length(racers.url) == 1)
         session.commit()

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.databases import count
-from tests.faults.crowds import ask, at_once, is_served, newcomers
-from tests.serving import Served, eventually, workers
+from dev.clients import ask, at_once, is_served, newcomers
+from dev.databases import count
+from dev.servers import Served, eventually, workers
 
 CONNECTIONS = """
 SELECT count(*) FROM pg_stat_activity

@@ -11,10 +11,10 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
-from identity.local import Person
-from tests.databases import opened
-from tests.faults.crowds import ask, at_once
-from tests.serving import PROJECT, Served, child_environment, eventually, served, stop, workers
+from dev.clients import ask, at_once
+from dev.databases import opened
+from dev.fake_clerk import Person
+from dev.servers import PROJECT, Served, child_environment, eventually, served, stop, workers
 
 
 @pytest.fixture(scope="module")

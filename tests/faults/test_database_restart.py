@@ -5,10 +5,10 @@ from functools import partial
 import pytest
 import requests
 
-from identity.local import Person
-from tests.databases import count
-from tests.faults.crowds import ask, few_at_a_time, is_served, is_told_to_wait, newcomers
-from tests.serving import Postgres, Served, eventually, workers
+from dev.clients import ask, few_at_a_time, is_served, is_told_to_wait, newcomers
+from dev.databases import count
+from dev.fake_clerk import Person
+from dev.servers import Postgres, Served, eventually, workers
 
 PEOPLE = newcomers(100)
 WITNESS = PEOPLE[40]

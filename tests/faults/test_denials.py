@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 import redis as client
 
-from context_cache import CONFIRMED_SECONDS
-from identity.local import Person
-from tests.databases import count, opened
-from tests.faults.crowds import ADMIN, ask, newcomers
-from tests.serving import (
+from dev.clients import ADMIN, ask, newcomers
+from dev.databases import count, opened
+from dev.fake_clerk import Person
+from dev.servers import (
     PROJECT,
     Redis,
     Served,
@@ -27,6 +26,7 @@ from tests.serving import (
     served,
     start_redis,
 )
+from provisioning.context_cache import CONFIRMED_SECONDS
 
 KILLED, DEMOTED, UNHEARD, RESTORED, DEACTIVATED = newcomers(5)
 PEOPLE = (KILLED, DEMOTED, UNHEARD, RESTORED, DEACTIVATED)

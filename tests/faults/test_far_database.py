@@ -11,16 +11,16 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-import health
-from connection_pool import pool_of
-from extensions import db
-from house import EXTENSION
-from identity.local import Person
-from launch import connect_worker
-from tests.cast import ALICE, BOB
-from tests.databases import app_on, locking, opened
-from tests.network import Network, network_before
-from tests.serving import eventually
+from core.connection_pool import pool_of
+from core.database import db
+from dev.databases import app_on, locking, opened
+from dev.fake_clerk import Person
+from dev.network_proxy import Network, network_before
+from dev.servers import eventually
+from tests.support.users import ALICE, BOB
+from web import health
+from web.services import EXTENSION
+from web.startup import connect_worker
 
 ENSURE, DASHBOARD = "/api/auth/ensure", "/dashboard"
 FAR = [0.04, 0.07, 0.12, 0.2]  # seconds for a round trip

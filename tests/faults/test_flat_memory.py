@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.databases import count, opened
-from tests.serving import PROJECT, child_environment
+from dev.databases import count, opened
+from dev.servers import PROJECT, child_environment
 
 PEOPLE = 100_000
 ABSENT = """

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from identity.local import Person
-from tests.faults.crowds import ADMIN, ask
-from tests.serving import PROJECT, Served, child_environment, free_port, served, stop, wait_for
+from dev.clients import ADMIN, ask
+from dev.fake_clerk import Person
+from dev.servers import PROJECT, Served, child_environment, free_port, served, stop, wait_for
 
 # In a mount namespace of its own: nobody else sees this disk, and it goes with the process.
 ON_A_FULL_DISK = """

@@ -4,9 +4,9 @@ from functools import partial
 
 import pytest
 
-from tests.databases import count
-from tests.faults.crowds import ask, at_once, is_served, is_told_to_wait, newcomers
-from tests.serving import Postgres, Served
+from dev.clients import ask, at_once, is_served, is_told_to_wait, newcomers
+from dev.databases import count
+from dev.servers import Postgres, Served
 
 EARLY, LATE = newcomers(40)[:20], newcomers(40)[20:]
 

@@ -5,18 +5,10 @@ from functools import partial
 
 import pytest
 
-from tests.cast import ALICE, BOB
-from tests.databases import count, locking, opened
-from tests.faults.crowds import (
-    ask,
-    at_once,
-    code_of,
-    is_served,
-    is_told_to_wait,
-    newcomers,
-    queue_length,
-)
-from tests.serving import Served, eventually, logged
+from dev.clients import ask, at_once, code_of, is_served, is_told_to_wait, newcomers, queue_length
+from dev.databases import count, locking, opened
+from dev.servers import Served, eventually, logged
+from tests.support.users import ALICE, BOB
 
 OTHERS = newcomers(20)
 FORGETFUL = {"WEB_CONCURRENCY": "1", "SESSION_TTL_SECONDS": "1"}

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import requests
 
-from identity.local import Person
-from tests.clerk import Clerk, Trouble, clerk_in
-from tests.databases import count, opened
-from tests.faults.crowds import at_once, few_at_a_time, is_served, newcomers
-from tests.serving import Served, eventually, served
+from dev.clients import at_once, few_at_a_time, is_served, newcomers
+from dev.databases import count, opened
+from dev.fake_clerk import Person
+from dev.servers import Served, eventually, served
+from tests.support.clerk_server import Clerk, Trouble, clerk_in
 
 EVA = Person("user_eva", "Eva Melo", "eva@example.com")
 EXPECTED = """

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.databases import locking
-from tests.faults.crowds import queue_length
-from tests.serving import PROJECT, child_environment, eventually
-from tests.system.adopted import install, rows, schema
+from dev.clients import queue_length
+from dev.databases import locking
+from dev.legacy_installations import install, rows, schema
+from dev.servers import PROJECT, child_environment, eventually
 
 # By the time these rows are to follow, those of other tables have, and some are archived.
 HELD = "SELECT * FROM interacoes FOR UPDATE"

@@ -6,9 +6,9 @@ import psutil
 import pytest
 import requests
 
-from tests.databases import count, locking, opened
-from tests.faults.crowds import ADMIN, ask, queue_length
-from tests.serving import Served, eventually, workers
+from dev.clients import ADMIN, ask, queue_length
+from dev.databases import count, locking, opened
+from dev.servers import Served, eventually, workers
 
 TWO_PROFILES = """
 INSERT INTO mentorados (id, nome_completo, turma) VALUES (1, 'Bia N.', 'neon'), (2, 'Bia', 'neon');

@@ -8,11 +8,11 @@ import psutil
 import pytest
 import requests
 
-from tests.cast import BOB
-from tests.databases import count, locking
-from tests.faults.crowds import ask, queue_length
-from tests.relay import Relay
-from tests.serving import Served, eventually, served, workers
+from dev.clients import ask, queue_length
+from dev.commit_proxy import Relay
+from dev.databases import count, locking
+from dev.servers import Served, eventually, served, workers
+from tests.support.users import BOB
 
 PROFILES = "SELECT count(*) FROM mentorados"
 ROWS = "SELECT (SELECT count(*) FROM users) + (SELECT count(*) FROM mentorados)"

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from tests.faults.wires import exchange
-from tests.serving import Served, served
+from dev.servers import Served, served
+from tests.support.raw_http import exchange
 
 HALF_A_HEAD = b"GET /healthz HTTP/1.1\r\nHost: 127."
 HALF_A_BODY = (

@@ -9,11 +9,11 @@ import pytest
 import requests
 from sqlalchemy import text
 
-from identity.local import LocalIdentityProvider, Person, clerk_user
-from tests.clerk import send_webhook
-from tests.databases import POISON, opened
-from tests.faults.crowds import ADMIN, ask
-from tests.serving import Redis, Served, eventually, frozen, logged, served
+from dev.clients import ADMIN, ask
+from dev.databases import POISON, opened
+from dev.fake_clerk import LocalIdentityProvider, Person, clerk_user
+from dev.servers import Redis, Served, eventually, frozen, logged, served
+from tests.support.clerk_server import send_webhook
 
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 REQUEST_ID = "browser-4711"

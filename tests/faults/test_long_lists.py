@@ -8,9 +8,9 @@ from urllib.parse import urlencode, urlsplit
 import psutil
 import pytest
 
-from tests.databases import count, locking, opened
-from tests.faults.crowds import ADMIN, ask, provider_of, queue_length
-from tests.serving import Served, eventually
+from dev.clients import ADMIN, ask, provider_of, queue_length
+from dev.databases import count, locking, opened
+from dev.servers import Served, eventually
 
 LINES = 1_200
 LIST = "nome;e-mail\n" + "\n".join(f"Pessoa {n};p{n}@example.com" for n in range(LINES))

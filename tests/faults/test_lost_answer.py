@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.cast import BOB
-from tests.databases import count, opened
-from tests.faults.crowds import ADMIN, ask, provider_of
-from tests.relay import Relay
-from tests.serving import Served, eventually, served
+from dev.clients import ADMIN, ask, provider_of
+from dev.commit_proxy import Relay
+from dev.databases import count, opened
+from dev.servers import Served, eventually, served
+from tests.support.users import BOB
 
 REGISTERED = "SELECT count(*) FROM mentorados WHERE user_id IS NULL"
 CREATIONS = "SELECT count(*) FROM audit_events WHERE event = 'mentorado_created'"

@@ -27,19 +27,19 @@ from hypothesis.stateful import (
 )
 from sqlalchemy.engine import Connection
 
+from auth.identity import Identity
+from auth.tokens import identity_of
 from benchmarks.chaos_operations import CONFIRMED, FormReader
 from core.cache import LocalStore
-from house import EXTENSION, House
-from identity.local import ADMIN_EMAIL, Person
-from identity.people import identity_of
+from dev.databases import app_on, opened
+from dev.fake_clerk import ADMIN_EMAIL, Person
+from dev.servers import Redis, free_port, start_redis
 from provisioning.audit import Entry
 from provisioning.errors import ProvisioningError
-from provisioning.identity import Identity
-from scheduler import build_sweeper
-from tests.cast import NOW
-from tests.crowding import Clock
-from tests.databases import app_on, opened
-from tests.serving import Redis, free_port, start_redis
+from sweep.scheduler import build_sweeper
+from tests.support.concurrency import Clock
+from tests.support.users import NOW
+from web.services import EXTENSION, House
 
 NAMES = ("ana", "bia", "caio")
 LEAVING = "davi"  # the only one whose account is ever deleted: nothing happens to them afterwards
@@ -569,7 +569,7 @@ def machine(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[type[Machine]]:
     """The machine on two apps and a database of its own, with little patience for faults."""
-    monkeypatch.setattr("perseverance.REQUEST_BUDGET_SECONDS", 0.25)
+    monkeypatch.setattr("provisioning.retry.REQUEST_BUDGET_SECONDS", 0.25)
     port = free_port() if request.param else None
     settings = {"redis_url": f"redis://127.0.0.1:{port}/0"} if port else {}
     with (

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cast import ALICE, BOB
-from tests.databases import app_on
-from tests.faults.asks import Guests, Route, routes_of
-from tests.faults.crowds import ADMIN, ask, is_served, newcomers, provider_of
-from tests.faults.onslaught import Onslaught
-from tests.serving import Served, workers
+from dev.clients import ADMIN, ask, is_served, newcomers, provider_of
+from dev.databases import app_on
+from dev.servers import Served, workers
+from tests.support.malformed_load import Onslaught
+from tests.support.request_samples import Guests, Route, routes_of
+from tests.support.users import ALICE, BOB
 
 REQUESTS = 5_000  # ten thousand, or any number, by hand
 TROUBLE = ("Traceback", '"level": "error"', '"level": "critical"')

@@ -4,10 +4,10 @@ from functools import partial
 
 import requests
 
-from tests.cast import BOB
-from tests.databases import count
-from tests.faults.crowds import ask_again, at_once, held_up, is_served
-from tests.serving import Served
+from dev.clients import ask_again, at_once, held_up, is_served
+from dev.databases import count
+from dev.servers import Served
+from tests.support.users import BOB
 
 WAYS_IN = [
     ("/dashboard", "GET"),

@@ -9,9 +9,9 @@ import pytest
 import requests
 from sqlalchemy import make_url
 
-from tests.databases import count, opened
-from tests.faults.crowds import ADMIN, ask, at_once, is_served, newcomers
-from tests.serving import Served, eventually, free_port, served, stop
+from dev.clients import ADMIN, ask, at_once, is_served, newcomers
+from dev.databases import count, opened
+from dev.servers import Served, eventually, free_port, served, stop
 
 SETTINGS = """
 [databases]

@@ -7,10 +7,9 @@ import pytest
 import redis as client
 import requests
 
-from tests.cast import ALICE, BOB, CHARLIE
-from tests.databases import count
-from tests.faults.crowds import ask, is_served, is_told_to_wait, newcomers
-from tests.serving import (
+from dev.clients import ask, is_served, is_told_to_wait, newcomers
+from dev.databases import count
+from dev.servers import (
     Postgres,
     Redis,
     Served,
@@ -20,6 +19,7 @@ from tests.serving import (
     start_redis,
     workers,
 )
+from tests.support.users import ALICE, BOB, CHARLIE
 
 BANNER = "por enquanto não dá para alterar nada"
 OVERVIEW = "/api/mentorados/me/overview"

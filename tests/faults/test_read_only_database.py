@@ -17,17 +17,17 @@ from svix.webhooks import Webhook
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
-import embedded
-from connection_pool import RENEWAL_SECONDS
-from house import EXTENSION, House
-from identity.local import Person, clerk_user
+from core.connection_pool import RENEWAL_SECONDS
+from dev import postgres
+from dev.databases import POISON, app_on, count, opened
+from dev.fake_clerk import Person, clerk_user
+from dev.servers import Postgres, eventually, start_postgres
 from provisioning.audit import Entry
 from provisioning.errors import DatabaseUnavailableError
 from provisioning.retry import is_outage
-from scheduler import build_sweeper
-from tests.cast import ALICE, BOB, NOW, identity
-from tests.databases import POISON, app_on, count, opened
-from tests.serving import Postgres, eventually, start_postgres
+from sweep.scheduler import build_sweeper
+from tests.support.users import ALICE, BOB, NOW, identity
+from web.services import EXTENSION, House
 
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 MONTH = "/api/mentorados/me/metricas/2026/1"
@@ -294,17 +294,17 @@ def standby_of(primary: Postgres, folder: Path) -> Postgres:
     data = folder / "postgres"
     folder.mkdir(mode=0o755)
     host = str(make_url(primary.url).query["host"])
-    user = embedded._server_user(primary.folder)
-    as_user = embedded._as_user(user)
-    embedded._give(folder, user)
-    program = str(Path(embedded._program("postgres")).with_name("pg_basebackup"))
+    user = postgres._server_user(primary.folder)
+    as_user = postgres._as_user(user)
+    postgres._give(folder, user)
+    program = str(Path(postgres._program("postgres")).with_name("pg_basebackup"))
     subprocess.run(
         [*as_user, program, "-h", host, "-U", "postgres", "-D", data, "-R", "-c", "fast"],
-        env=embedded.ENVIRONMENT,
+        env=postgres.ENVIRONMENT,
         check=True,
         capture_output=True,
     )
-    return Postgres(embedded.start(folder), folder)
+    return Postgres(postgres.start(folder), folder)
 
 
 def test_promoted_standby_serves_without_a_restart(tmp_path: Path) -> None:
@@ -321,7 +321,7 @@ def test_promoted_standby_serves_without_a_restart(tmp_path: Path) -> None:
             is_back = eventually(lambda: ensure(app, BOB).status_code == 201, seconds=2)
             after = (ensure(app, ALICE).status_code, save(app).status_code, readiness(app))
     finally:
-        embedded.leave(standby.folder)
+        postgres.leave(standby.folder)
 
     assert [answer.text for answer in refused if not is_told_to_wait(answer)] == []
     assert during == (503, "read_only")

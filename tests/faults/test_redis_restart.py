@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from identity.local import Person
-from tests.databases import count
-from tests.faults.crowds import ask, few_at_a_time, is_served, newcomers
-from tests.serving import Redis, Served, free_port, logged, served, start_redis, wait_for
+from dev.clients import ask, few_at_a_time, is_served, newcomers
+from dev.databases import count
+from dev.fake_clerk import Person
+from dev.servers import Redis, Served, free_port, logged, served, start_redis, wait_for
 
 PEOPLE = newcomers(120)
 LAST_WITH_IT, FIRST_WITH_IT_AGAIN = PEOPLE[40], PEOPLE[80]

@@ -4,10 +4,10 @@ from functools import partial
 
 import requests
 
-from identity.local import Person
-from tests.databases import count
-from tests.faults.crowds import ADMIN, ask, at_once, few_at_a_time, is_served, newcomers
-from tests.serving import Served
+from dev.clients import ADMIN, ask, at_once, few_at_a_time, is_served, newcomers
+from dev.databases import count
+from dev.fake_clerk import Person
+from dev.servers import Served
 
 PEOPLE = newcomers(200)
 REGISTERED_AND_OWNED = """

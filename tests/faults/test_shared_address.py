@@ -5,10 +5,10 @@ from functools import partial
 import pytest
 import requests
 
-from identity.local import Person
-from tests.databases import count, opened
-from tests.faults.crowds import ask_again, at_once, held_up
-from tests.serving import Served
+from dev.clients import ask_again, at_once, held_up
+from dev.databases import count, opened
+from dev.fake_clerk import Person
+from dev.servers import Served
 
 ADDRESS = "eva@example.com"
 CLAIMANTS = [Person(f"user_{i}", "Eva Melo", ADDRESS) for i in range(50)]

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from context_cache import ContextCache
-from house import EXTENSION
-from session_context import Context
-from tests.cast import AT_THE_DOOR, BOB, NOW, identity
-from tests.databases import app_on
-from tests.serving import Redis
+from dev.databases import app_on
+from dev.servers import Redis
+from provisioning.context import Context
+from provisioning.context_cache import ContextCache
+from tests.support.users import AT_THE_DOOR, BOB, NOW, identity
+from web.services import EXTENSION
 
 
 @pytest.fixture

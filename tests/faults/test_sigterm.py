@@ -10,10 +10,10 @@ import psutil
 import pytest
 import requests
 
-from identity.local import Person
-from tests.databases import count, locking
-from tests.faults.crowds import ask, at_once, is_served, newcomers, queue_length
-from tests.serving import Served, eventually, served, workers
+from dev.clients import ask, at_once, is_served, newcomers, queue_length
+from dev.databases import count, locking
+from dev.fake_clerk import Person
+from dev.servers import Served, eventually, served, workers
 
 PEOPLE = newcomers(100)
 MESSENGER = PEOPLE[0]

@@ -2,10 +2,10 @@
 
 from functools import partial
 
-from tests.cast import BOB
-from tests.databases import count
-from tests.faults.crowds import ask, at_once
-from tests.serving import Served, logged, workers
+from dev.clients import ask, at_once
+from dev.databases import count
+from dev.servers import Served, logged, workers
+from tests.support.users import BOB
 
 DEVICES = 100
 

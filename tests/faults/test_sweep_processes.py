@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.databases import count, locking, opened
-from tests.faults.crowds import queue_length
-from tests.serving import PROJECT, child_environment, eventually, frozen, stop
+from dev.clients import queue_length
+from dev.databases import count, locking, opened
+from dev.servers import PROJECT, child_environment, eventually, frozen, stop
 
 PEOPLE = 50
 ABSENT = f"""

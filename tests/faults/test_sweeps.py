@@ -7,18 +7,10 @@ import psutil
 import pytest
 import requests
 
-from identity.local import Person
-from tests.databases import count, locking, opened
-from tests.faults.crowds import (
-    ADMIN,
-    ask,
-    at_once,
-    few_at_a_time,
-    is_served,
-    newcomers,
-    queue_length,
-)
-from tests.serving import Served, eventually
+from dev.clients import ADMIN, ask, at_once, few_at_a_time, is_served, newcomers, queue_length
+from dev.databases import count, locking, opened
+from dev.fake_clerk import Person
+from dev.servers import Served, eventually
 
 ABSENT = """
 INSERT INTO users (clerk_id, name, email, email_verified)

@@ -11,12 +11,12 @@ import psutil
 import pytest
 import requests
 
-from identity.local import LocalIdentityProvider, Person
-from tests.cast import ALICE
-from tests.databases import count, opened
-from tests.faults.crowds import ADMIN, ask, few_at_a_time, is_served, newcomers
-from tests.proxying import proxied
-from tests.serving import Redis, Served, eventually, served
+from dev.clients import ADMIN, ask, few_at_a_time, is_served, newcomers
+from dev.databases import count, opened
+from dev.fake_clerk import LocalIdentityProvider, Person
+from dev.servers import Redis, Served, eventually, served
+from tests.support.nginx import proxied
+from tests.support.users import ALICE
 
 PEOPLE = newcomers(60)
 MESSENGER = PEOPLE[20]

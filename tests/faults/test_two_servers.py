@@ -9,12 +9,12 @@ from typing import NamedTuple
 import pytest
 import requests
 
-from context_cache import CONFIRMED_SECONDS
-from identity.local import Person
-from tests.cast import ALICE
-from tests.databases import count
-from tests.faults.crowds import ADMIN, ask, code_of, newcomers
-from tests.serving import PROJECT, Redis, Served, child_environment, eventually, frozen, served
+from dev.clients import ADMIN, ask, code_of, newcomers
+from dev.databases import count
+from dev.fake_clerk import Person
+from dev.servers import PROJECT, Redis, Served, child_environment, eventually, frozen, served
+from provisioning.context_cache import CONFIRMED_SECONDS
+from tests.support.users import ALICE
 
 SWITCH = "/api/admin/settings/auto-create"
 VISITOR, *STRANGERS = newcomers(3)

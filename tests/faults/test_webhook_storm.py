@@ -5,11 +5,11 @@ import json
 import pytest
 import requests
 
-from identity.local import Person, clerk_user
-from tests.clerk import send_webhook
-from tests.databases import count
-from tests.faults.crowds import ask, at_once, is_served
-from tests.serving import Served
+from dev.clients import ask, at_once, is_served
+from dev.databases import count
+from dev.fake_clerk import Person, clerk_user
+from dev.servers import Served
+from tests.support.clerk_server import send_webhook
 
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 EVA = Person("user_eva", "Eva Melo", "eva@example.com")

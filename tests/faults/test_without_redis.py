@@ -3,9 +3,9 @@
 from collections import Counter
 from functools import partial
 
-from tests.cast import ALICE
-from tests.faults.crowds import ADMIN, ask, at_once
-from tests.serving import Served, eventually, logged, workers
+from dev.clients import ADMIN, ask, at_once
+from dev.servers import Served, eventually, logged, workers
+from tests.support.users import ALICE
 
 LOOKS = range(24)
 

@@ -14,8 +14,8 @@ from models.user import Role
 from provisioning import attempts
 from provisioning.attempts import Failure, RetryPolicy, UnknownAttemptError
 from provisioning.audit import Entry
-from provisioning.linking import Rules
-from tests.cast import ALICE, AT_THE_DOOR, BOB, NOW
+from provisioning.rules import Rules
+from tests.support.users import ALICE, AT_THE_DOOR, BOB, NOW
 
 POLICY = RetryPolicy(max_attempts=3, first_pause=timedelta(seconds=60))
 BACKGROUND = Entry("sweep")

@@ -5,8 +5,8 @@ from sqlalchemy.orm import Session
 
 from models import Mentorado, ProvisioningAttempt, User
 from models.mentorado import Turma
-from provisioning.diagnosis import diagnose
-from tests.cast import ALICE, BOB, NOW
+from provisioning.queries import diagnose
+from tests.support.users import ALICE, BOB, NOW
 
 
 def known(session: Session, *, verified: bool = True) -> None:

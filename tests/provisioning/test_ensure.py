@@ -8,19 +8,18 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from identity.local import Person
+from auth.identity import Identity
+from dev.fake_clerk import Person
 from models import AppSetting, AuditEvent, Mentorado, MetricaMensal, User
 from models.columns import SimNao
 from models.mentorado import Turma
 from models.user import Role
-from provisioning.encounter import Encounter, meet
 from provisioning.ensure import Ensured, Outcome, ensure, foresee
 from provisioning.errors import Denial, StaleDecisionError
-from provisioning.identity import Identity
-from provisioning.linking import Action, Rules, Standing
-from provisioning.rows import MentoradoRow
-from provisioning.standing import held
-from tests.cast import ALICE, AT_THE_DOOR, BOB, CHARLIE, NOW, identity
+from provisioning.loading import Encounter, held, meet
+from provisioning.profiles import MentoradoRow
+from provisioning.rules import Action, Rules, Standing
+from tests.support.users import ALICE, AT_THE_DOOR, BOB, CHARLIE, NOW, identity
 
 Ensure = Callable[..., Ensured]
 EVE = Person("user_eve", "Eve", "bob@example.com")  # has Bob's address

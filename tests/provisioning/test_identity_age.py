@@ -7,8 +7,8 @@ import pytest
 
 from models.user import Role
 from provisioning.identity_age import AT_ONCE, Question, next_question
-from provisioning.rows import UserRow
-from tests.cast import ALICE, NOW
+from provisioning.profiles import UserRow
+from tests.support.users import ALICE, NOW
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 PROVEN = UserRow(

@@ -10,22 +10,22 @@ from sqlalchemy import event, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
-import deadlines
-from blueprints.csv_lists import read_list
-from extensions import transaction
-from job_runner import JobRunner, Work
+from core import deadlines
+from core.database import transaction
+from dev.commit_proxy import relayed
+from dev.databases import app_on, count, locking, opened
+from dev.servers import eventually
 from models import AdminJob, Mentorado, MetricaMensal, User
 from models.admin_job import JobKind
 from models.mentorado import Turma
 from provisioning import imports, jobs
 from provisioning.audit import Entry
 from provisioning.imports import LineVerdict, MenteeImport, preview_list
+from provisioning.job_runner import JobRunner, Work
 from provisioning.jobs import JobRequest
-from provisioning.registration import MentoradoExistsError, pre_register
-from tests.cast import NOW
-from tests.databases import app_on, count, locking, opened
-from tests.relay import relayed
-from tests.serving import eventually
+from provisioning.preregistration import MentoradoExistsError, pre_register
+from tests.support.users import NOW
+from web.csv_import import read_list
 
 ADMIN = Entry("admin", "req-1", actor_id=None, reason="Turma nova")
 REGISTERED = "SELECT count(*) FROM mentorados WHERE email LIKE 'p%@example.com'"

@@ -4,22 +4,22 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from blueprints.csv_lists import read_list
-from house import House
+from auth.identity import Identity
 from models import Mentorado, User
 from models.mentorado import Turma
 from models.user import Role
-from provisioning import difference, optimistic
+from provisioning.admin_actions import edit
 from provisioning.audit import Entry
-from provisioning.editing import edit
 from provisioning.ensure import Outcome, ensure
-from provisioning.identity import Identity
 from provisioning.imports import LineVerdict, preview_list
-from provisioning.linking import Rules
-from provisioning.registration import MentoradoExistsError, pre_register, register_all
-from provisioning.together import link_together
-from scheduler import build_sweeper
-from tests.cast import AT_THE_DOOR, NOW
+from provisioning.preregistration import MentoradoExistsError, pre_register, register_all
+from provisioning.rules import Rules
+from sweep import batches, missing_profiles
+from sweep.batches import link_together
+from sweep.scheduler import build_sweeper
+from tests.support.users import AT_THE_DOOR, NOW
+from web.csv_import import read_list
+from web.services import House
 
 # Of each pair the first is registered, the second is what another user has verified. The locale of
 # the tests' databases makes ASCII letters of İ and of the Kelvin sign.
@@ -134,7 +134,7 @@ def test_range_of_the_sweep_creates_a_profile_for_a_look_alike(
     profile = wait_for(session, registered)
     user = known(session, verified)
 
-    assert optimistic.provide_range(session, (user.id - 1, user.id)) == 1
+    assert batches.provide_range(session, (user.id - 1, user.id)) == 1
     assert owner_of(session, profile) is None
 
 
@@ -145,9 +145,9 @@ def test_range_of_the_sweep_sees_that_a_profile_waits(
     wait_for(session, registered)
     user = known(session, verified)
 
-    with pytest.raises(optimistic.ContendedError):
-        optimistic.provide_range(session, (user.id - 1, user.id))
-    assert difference.count_range(session, (user.id - 1, user.id)) == 0
+    with pytest.raises(batches.ContendedError):
+        batches.provide_range(session, (user.id - 1, user.id))
+    assert missing_profiles.count_range(session, (user.id - 1, user.id)) == 0
 
 
 @pytest.mark.parametrize(

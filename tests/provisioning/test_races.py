@@ -8,11 +8,11 @@ from threading import Barrier
 import pytest
 from flask import Flask
 
-from house import EXTENSION
+from auth.identity import Identity
+from dev.databases import app_on, count, opened
 from provisioning.ensure import Ensured, Outcome
-from provisioning.identity import Identity
-from tests.cast import AT_THE_DOOR, BOB, NOW, identity
-from tests.databases import app_on, count, opened
+from tests.support.users import AT_THE_DOOR, BOB, NOW, identity
+from web.services import EXTENSION
 
 RACERS = 10
 

@@ -4,14 +4,14 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from auth.identity import Identity
 from models import AuditEvent, User
 from models.user import Role
 from provisioning.audit import Entry
-from provisioning.encounter import meet
-from provisioning.identity import Identity
+from provisioning.loading import meet
+from provisioning.profiles import UserRow
 from provisioning.roles import RefusedAccountError, accounts, follow_list, grant, revoke
-from provisioning.rows import UserRow
-from tests.cast import AT_THE_DOOR, BOB, NOW, identity
+from tests.support.users import AT_THE_DOOR, BOB, NOW, identity
 
 LISTED = frozenset({"bob@example.com"})
 NOBODY: frozenset[str] = frozenset()

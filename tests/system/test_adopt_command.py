@@ -9,8 +9,8 @@ import pytest
 from flask.testing import FlaskCliRunner
 from flask_migrate import upgrade
 
-from tests.databases import app_on, opened
-from tests.system.adopted import NewDatabase, install, rows, schema
+from dev.databases import app_on, opened
+from dev.legacy_installations import NewDatabase, install, rows, schema
 
 REVENUE = 12345 + 15000 + 9000 + 9100 + 9900
 

@@ -11,11 +11,11 @@ from flask import Flask
 from flask_migrate import downgrade, upgrade
 from sqlalchemy.exc import DBAPIError
 
-from extensions import db
-from identity.local import ADMIN_EMAIL, Person
-from scheduler import build_sweeper
-from tests.databases import app_on, opened
-from tests.system.adopted import TABLES, NewDatabase, install, rows, scalars, schema
+from core.database import db
+from dev.databases import app_on, opened
+from dev.fake_clerk import ADMIN_EMAIL, Person
+from dev.legacy_installations import TABLES, NewDatabase, install, rows, scalars, schema
+from sweep.scheduler import build_sweeper
 
 ARCHIVED = "SELECT count(*) FROM archived_rows WHERE reason = 'adoption' AND table_name = '{}'"
 

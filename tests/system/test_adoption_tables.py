@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
+from dev.databases import app_on
+from dev.legacy_installations import install
 from migrations import duplicates
-from tests.databases import app_on
-from tests.provisioning.foreign_tables import OBSTACLES, SHAPES, Shape, add_row, create, read_rows
-from tests.system.adopted import install
+from tests.support.foreign_tables import OBSTACLES, SHAPES, Shape, add_row, create, read_rows
 
 GONE, KEPT, OTHER = "gone", "kept", "other"
 IDS = {GONE: 11, KEPT: 12, OTHER: 13}

@@ -1,234 +1,144 @@
-"""The house keeps its shape: imports go one way, and each thing has its one place."""
+"""The layers of docs/architecture.md: packages import downward only; each effect has one place."""
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
-import pytest
+from dev.servers import PROJECT
 
-PROJECT = Path(__file__).resolve().parent.parent.parent
-
-# What each room may import of ours. A room that is not listed here fails the tests.
-ARROWS = {
-    "config": {"core"},
-    "discretion": set(),
-    "logs": {"discretion"},
-    "instance": set(),
-    "embedded": {"instance"},
-    "deadlines": set(),
-    "shapes": set(),
-    "server_status": set(),
-    "connections": {"deadlines"},
-    "connection_pool": {"connections", "deadlines", "server_status"},
-    "extensions": {"connection_pool", "deadlines"},
-    "models": {"extensions"},
-    "demo": {"dashboard", "models"},
-    "provisioning": {"core", "extensions", "models"},
-    "dashboard": {"extensions", "models", "shapes"},
-    "metrics": set(),
-    "identity": {"core", "instance", "metrics", "provisioning"},
-    "session_context": {"models", "provisioning", "shapes"},
-    "context_cache": {
-        *("core", "extensions", "flights", "metrics", "models", "provisioning", "session_context"),
-    },
-    "flights": set(),
-    "leases": set(),
-    "allowance": {"core", "leases"},
-    "identity_refresh": {"deadlines", "extensions", "identity", "provisioning"},
-    "perseverance": {
-        *("connection_pool", "extensions", "metrics", "models", "provisioning", "server_status"),
-    },
-    "chronicle": {"metrics", "provisioning"},
-    "gauges": {"extensions", "models", "provisioning"},
-    "guarantee": {
-        *(
-            "chronicle",
-            "context_cache",
-            "extensions",
-            "flights",
-            "identity",
-            "identity_refresh",
-            "models",
-        ),
-        *("perseverance", "provisioning", "session_context"),
-    },
-    "core": set(),
-    "house": {
-        *("allowance", "config", "flights", "gauges", "guarantee", "identity"),
-        *("identity_refresh", "job_runner"),
-    },
-    "job_runner": {"deadlines", "extensions", "models", "provisioning"},
-    "health": {"connection_pool", "extensions", "provisioning"},
-    "doctor": {"config", "database_errors", "extensions", "health", "house", "provisioning"},
-    "directory_sync": {"extensions", "guarantee", "identity", "provisioning"},
-    "doorman": set(),
-    "support": {
-        *("config", "context_cache", "core", "doctor", "extensions", "house", "identity"),
-        *("models", "provisioning"),
-    },
-    "adopting": {"extensions"},
-    "database_errors": {"adopting", "extensions", "health", "house", "provisioning"},
-    "adoption_trial": {"dashboard", "provisioning"},
-    "adopt_command": {"adopting", "database_errors"},
-    "shell": {"extensions", "house", "models", "provisioning"},
-    "scheduler": {"extensions", "guarantee", "metrics", "provisioning"},
-    "blueprints": {
-        *(
-            "allowance",
-            "config",
-            "core",
-            "dashboard",
-            "deadlines",
-            "extensions",
-            "health",
-            "house",
-            "identity",
-        ),
-        *("metrics", "models", "provisioning", "session_context", "shapes"),
-    },
-    "cli": {
-        *("adopting", "database_errors", "demo", "extensions", "health", "house", "identity"),
-        *("metrics", "models", "provisioning", "directory_sync", "scheduler", "support"),
-    },
-    "app": {
-        *(
-            "adopt_command",
-            "allowance",
-            "blueprints",
-            "cli",
-            "config",
-            "connection_pool",
-            "connections",
-            "context_cache",
-            "deadlines",
-            "embedded",
-            "extensions",
-        ),
-        *(
-            "flights",
-            "gauges",
-            "guarantee",
-            "house",
-            "identity",
-            "identity_refresh",
-            "instance",
-            "job_runner",
-            "models",
-            "perseverance",
-        ),
-        *("provisioning", "server_status", "service", "shell", "support"),
-    },
-    "service": set(),
-    "launch": {
-        *("app", "config", "connection_pool", "embedded", "extensions", "identity", "metrics"),
-        "provisioning",
-    },
-    "wsgi": {"config", "launch", "logs"},
-    "gunicorn.conf": {"config", "doorman", "house", "launch", "logs", "scheduler"},
-}
-OUTSIDE = {"tests", "benchmarks", "tools", "migrations", "locustfile"}
+# Lowest first; a package may import those before it, and itself.
+LAYERS = (
+    *("core", "models", "auth", "provisioning", "dashboard", "sweep", "web", "blueprints", "cli"),
+    *("app", "wsgi", "gunicorn.conf"),
+)
+AT_THE_ROOT = {"app.py", "wsgi.py", "gunicorn.conf.py", "locustfile.py"}
+DEVELOPMENT = "dev"  # imported only where the stand-in and the embedded database are put together
+MAY_IMPORT_DEVELOPMENT = {"app", "blueprints", "cli", "web"}
+WITHOUT_CLOCK = ("provisioning", "dashboard", "models")
+CLOCKS = ("datetime.now", "datetime.utcnow", "time.time", "date.today")
+FRAMEWORKS = {"flask", "werkzeug"}
 
 
-def sources() -> list[Path]:
-    paths = [p.relative_to(PROJECT) for p in PROJECT.rglob("*.py")]
-    ours = [p for p in paths if not p.parts[0].startswith(".") and p.parts[0] != "instance"]
-    return sorted(p for p in ours if p.parts[0].removesuffix(".py") not in OUTSIDE)
+def product_files() -> list[Path]:
+    """Every Python file of the product, relative to the project."""
+    files = [path.relative_to(PROJECT) for path in PROJECT.rglob("*.py")]
+    return sorted(path for path in files if layer(path) in (*LAYERS, DEVELOPMENT))
+
+
+def layer(path: Path) -> str:
+    return path.parts[0].removesuffix(".py")
 
 
 def tree(path: Path) -> ast.Module:
     return ast.parse((PROJECT / path).read_text())
 
 
-def room(path: Path) -> str:
-    return path.parts[0].removesuffix(".py")
+def module(path: Path) -> str:
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
 
 
 def imported(path: Path) -> Iterator[str]:
+    """The modules that a file imports; of `from a import b` both `a` and `a.b`."""
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path} imports relatively"
             yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def calls(path: Path) -> Iterator[str]:
+def calls(path: Path) -> set[str]:
     nodes = (n for n in ast.walk(tree(path)) if isinstance(n, ast.Call | ast.Attribute))
-    yield from (ast.unparse(n.func if isinstance(n, ast.Call) else n) for n in nodes)
+    return {ast.unparse(n.func if isinstance(n, ast.Call) else n) for n in nodes}
 
 
-SOURCES = sources()
-everywhere = pytest.mark.parametrize("path", SOURCES, ids=str)
+FILES = product_files()
 
 
-@everywhere
-def test_imports_go_one_way(path: Path) -> None:
-    own = {name.split(".")[0] for name in imported(path)} & set(ARROWS)
+def test_packages_import_downward_only() -> None:
+    upward = [
+        f"{path} imports {name}"
+        for path in FILES
+        if layer(path) in LAYERS
+        for name in imported(path)
+        if (package := name.split(".")[0]) in LAYERS
+        and LAYERS.index(package) > LAYERS.index(layer(path))
+    ]
 
-    assert own - {room(path)} <= ARROWS[room(path)]
-
-
-def test_arrows_have_no_circle() -> None:
-    left = {name: set(targets) for name, targets in ARROWS.items()}
-    while free := {name for name, targets in left.items() if not targets}:
-        left = {name: targets - free for name, targets in left.items() if name not in free}
-
-    assert left == {}
+    assert upward == []
 
 
-@everywhere
-def test_imports_stand_at_the_top(path: Path) -> None:
-    functions = (n for n in ast.walk(tree(path)) if isinstance(n, ast.FunctionDef))
+def test_development_parts_are_imported_in_few_places() -> None:
+    layers = {
+        layer(path)
+        for path in FILES
+        if any(name.split(".")[0] == DEVELOPMENT for name in imported(path))
+    }
+
+    assert layers - {DEVELOPMENT} <= MAY_IMPORT_DEVELOPMENT
+
+
+def test_modules_import_each_other_in_no_circle() -> None:
+    names = {module(path) for path in FILES}
+    graph = {module(path): set(imported(path)) & names - {module(path)} for path in FILES}
+
+    assert list(TopologicalSorter(graph).static_order())
+
+
+def test_few_files_lie_at_the_root() -> None:
+    assert {path.name for path in PROJECT.glob("*.py")} == AT_THE_ROOT
+
+
+def test_imports_stand_at_the_top() -> None:
     inner = [
-        n for f in functions for n in ast.walk(f) if isinstance(n, ast.Import | ast.ImportFrom)
+        str(path)
+        for path in FILES
+        for function in ast.walk(tree(path))
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
     ]
 
     assert inner == []
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in SOURCES if p.parts[0] in ("provisioning", "dashboard", "models")], ids=str
-)
-def test_rules_know_nothing_of_the_web(path: Path) -> None:
-    roots = {name.split(".")[0] for name in imported(path)}
+def test_no_web_framework_below_the_web() -> None:
+    below = LAYERS[1 : LAYERS.index("web")]
+    offenders = [
+        str(path)
+        for path in FILES
+        if layer(path) in below and FRAMEWORKS & {n.split(".")[0] for n in imported(path)}
+    ]
 
-    assert roots.isdisjoint({"flask", "werkzeug", "jwt", "requests", "urllib"})
-
-
-@everywhere
-def test_identity_takes_only_the_value_and_no_sql(path: Path) -> None:
-    names = set(imported(path)) if room(path) == "identity" else set()
-
-    assert {n for n in names if n.startswith("provisioning")} <= {"provisioning.identity"}
-    assert not any(n.startswith("sqlalchemy") for n in names)
+    assert set(offenders) <= {"sweep/scheduler.py"}  # it opens the app's context in its thread
 
 
-@everywhere
-def test_one_place_commits(path: Path) -> None:
-    commits = [call for call in calls(path) if call.endswith(".commit")]
+def test_one_place_commits() -> None:
+    places = {str(path) for path in FILES if any(c.endswith(".commit") for c in calls(path))}
 
-    assert commits == [] or room(path) == "extensions"
-
-
-@everywhere
-def test_one_place_reads_the_environment(path: Path) -> None:
-    reads = [c for c in calls(path) if c.startswith(("os.environ", "os.getenv"))]
-
-    # The two doors hand their environment to config.load_config as a whole; a library that knows
-    # no other way is told there where to count.
-    allowed = room(path) in ("wsgi", "gunicorn.conf", "metrics")
-    assert reads == [] or (allowed and reads == ["os.environ"])
+    assert places == {"core/database.py"}
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in SOURCES if p.parts[0] in ("provisioning", "dashboard", "models")], ids=str
-)
-def test_no_clock_below_the_doors(path: Path) -> None:
-    clocks = ("datetime.now", "datetime.utcnow", "time.time", "date.today", "time.monotonic")
+def test_environment_is_read_in_one_place() -> None:
+    reads = {str(path) for path in FILES if any(c.startswith("os.environ") for c in calls(path))}
 
-    assert [c for c in calls(path) if c in clocks] == []
+    # Both entry points hand theirs to core.config; Prometheus' client knows no other way.
+    assert reads <= {"wsgi.py", "gunicorn.conf.py", "core/metrics.py"}
 
 
-@everywhere
-def test_every_module_says_what_it_is_for(path: Path) -> None:
-    assert ast.get_docstring(tree(path))
+def test_rules_take_the_time_as_an_argument() -> None:
+    clocks = [
+        f"{path}: {call}"
+        for path in FILES
+        if layer(path) in WITHOUT_CLOCK
+        for call in calls(path)
+        if call in CLOCKS
+    ]
+
+    assert clocks == []
+
+
+def test_every_module_has_a_docstring() -> None:
+    assert [str(path) for path in FILES if not ast.get_docstring(tree(path))] == []

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from house import EXTENSION
-from identity.local import Person
-from tests.cast import BOB, CHARLIE
-from tests.databases import app_on
-from tests.relay import relayed
-from tests.wiretap import Tally
+from dev.commit_proxy import relayed
+from dev.databases import app_on
+from dev.fake_clerk import Person
+from tests.support.statement_counter import Tally
+from tests.support.users import BOB, CHARLIE
+from web.services import EXTENSION
 
 ENSURE, ME, DASHBOARD = "POST /api/auth/ensure", "GET /api/auth/me", "GET /dashboard"
 OVERVIEW = "GET /api/mentorados/me/overview"

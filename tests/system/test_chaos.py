@@ -11,11 +11,11 @@ from sqlalchemy.engine import Connection
 from benchmarks import chaos
 from benchmarks.chaos_operations import ENROL, FormReader
 from benchmarks.chaos_rules import ADMINISTRATION, PROFILE, RULES, TIMED_RULES, Shown
-from benchmarks.chaos_stage import read_code, shown_by
-from identity.local import ADMIN_EMAIL, Person
+from benchmarks.chaos_servers import read_code, shown_by
+from dev.fake_clerk import ADMIN_EMAIL, Person
 from models import Mentorado
-from tests.cast import ALICE, BOB
-from tests.fixtures import Browser, Sign
+from tests.support.types import Browser, Sign
+from tests.support.users import ALICE, BOB
 
 ADMIN = Person("user_admin", "Dona Admin", ADMIN_EMAIL)
 OURS = {"Origin": "http://localhost"}

@@ -11,19 +11,19 @@ from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-import deadlines
-from connection_pool import (
+from core import deadlines
+from core.connection_pool import (
     RENEWAL_SECONDS,
     ConnectionPool,
     KnownOutageError,
     pool_of,
     prepare_engine,
 )
-from connections import LeanConnection
-from deadlines import DeadlineError, ServerSilentError
-from tests.databases import count, opened
-from tests.network import Network, network_before
-from tests.serving import eventually
+from core.connections import LeanConnection
+from core.deadlines import DeadlineError, ServerSilentError
+from dev.databases import count, opened
+from dev.network_proxy import Network, network_before
+from dev.servers import eventually
 
 ONE = text("SELECT 1")
 POOL_SIZE = 3

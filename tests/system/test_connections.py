@@ -9,13 +9,13 @@ import pytest
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-import deadlines
-from connection_pool import ConnectionPool
-from connections import LeanConnection, opening
-from deadlines import GRACE_SECONDS
-from tests.databases import count
-from tests.relay import Relay, relayed
-from tests.serving import eventually
+from core import deadlines
+from core.connection_pool import ConnectionPool
+from core.connections import LeanConnection, opening
+from core.deadlines import GRACE_SECONDS
+from dev.commit_proxy import Relay, relayed
+from dev.databases import count
+from dev.servers import eventually
 
 ONE = text("SELECT 1")
 NOTE = text("INSERT INTO notes VALUES (:number)")

@@ -14,9 +14,9 @@ import psutil
 import pytest
 from sqlalchemy import make_url
 
-import embedded
-from tests.databases import count, opened
-from tests.serving import PROJECT, child_environment, eventually, is_gone
+from dev import postgres
+from dev.databases import count, opened
+from dev.servers import PROJECT, child_environment, eventually, is_gone
 
 ONE = "SELECT 1"
 USE_UNTIL_TOLD = """
@@ -31,8 +31,8 @@ UNUSED_NUMBER = 4_190_000  # above what the kernel gives out by default on a sma
 def created(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of an empty database, which takes seconds to create."""
     folder = tmp_path_factory.mktemp("created")
-    embedded.start(folder)
-    embedded.leave(folder)
+    postgres.start(folder)
+    postgres.leave(folder)
     return folder / "postgres"
 
 
@@ -43,8 +43,8 @@ def folder(tmp_path: Path, created: Path) -> Iterator[Path]:
     shutil.copytree(created, folder / "postgres")
     yield folder
     if folder.exists():
-        embedded.start(folder)
-        embedded.leave(folder)
+        postgres.start(folder)
+        postgres.leave(folder)
 
 
 @pytest.fixture
@@ -101,13 +101,13 @@ def using(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def test_database_of_a_killed_server_comes_back_whole(folder: Path) -> None:
-    url = embedded.start(folder)
+    url = postgres.start(folder)
     with opened(url) as connection:
         connection.exec_driver_sql("CREATE TABLE kept AS SELECT 1")
     killed = server_of(folder)
     power_cut(folder)
 
-    assert embedded.start(folder) == url
+    assert postgres.start(folder) == url
     assert count(url, "SELECT count(*) FROM kept") == 1
     assert server_of(folder) != killed
 
@@ -115,20 +115,20 @@ def test_database_of_a_killed_server_comes_back_whole(folder: Path) -> None:
 def test_number_of_a_killed_server_that_is_another_process_by_now_is_no_server(
     folder: Path, innocent: subprocess.Popen[bytes]
 ) -> None:
-    url = embedded.start(folder)
+    url = postgres.start(folder)
     now_names(folder, innocent.pid, power_cut(folder))
 
-    assert embedded.start(folder) == url
+    assert postgres.start(folder) == url
     assert count(url, ONE) == 1
-    embedded.leave(folder)
+    postgres.leave(folder)
     assert innocent.poll() is None
 
 
 def test_number_that_nobody_has_is_no_server(folder: Path) -> None:
-    url = embedded.start(folder)
+    url = postgres.start(folder)
     now_names(folder, UNUSED_NUMBER, power_cut(folder))
 
-    embedded.start(folder)
+    postgres.start(folder)
 
     assert count(url, ONE) == 1
 
@@ -138,25 +138,25 @@ def test_number_of_another_folders_server_is_not_ours(
 ) -> None:
     other = tmp_path / "other"
     shutil.copytree(created, other / "postgres")
-    other_url = embedded.start(other)
-    url = embedded.start(folder)
+    other_url = postgres.start(other)
+    url = postgres.start(folder)
     now_names(folder, server_of(other).pid, power_cut(folder))
 
-    embedded.start(folder)
-    embedded.leave(folder)
+    postgres.start(folder)
+    postgres.leave(folder)
 
     assert count(other_url, ONE) == 1
     assert url != other_url
-    embedded.leave(other)
+    postgres.leave(other)
 
 
 @pytest.mark.parametrize("content", ["", "nonsense\n", "-1\n"])
 def test_damaged_number_is_no_server(folder: Path, content: str) -> None:
-    url = embedded.start(folder)
+    url = postgres.start(folder)
     power_cut(folder)
     pid_file(folder).write_text(content)
 
-    embedded.start(folder)
+    postgres.start(folder)
 
     assert count(url, ONE) == 1
 
@@ -169,7 +169,7 @@ def test_processes_that_start_at_once_share_one_server(folder: Path) -> None:
 
 def test_threads_that_start_at_once_share_one_server(folder: Path) -> None:
     with ThreadPoolExecutor(4) as threads:
-        urls = set(threads.map(embedded.start, [folder] * 4))
+        urls = set(threads.map(postgres.start, [folder] * 4))
 
     assert len(urls) == 1
     assert count(urls.pop(), ONE) == 1
@@ -177,10 +177,10 @@ def test_threads_that_start_at_once_share_one_server(folder: Path) -> None:
 
 def test_server_runs_until_its_last_user_has_left(folder: Path) -> None:
     with using(folder) as (_, url):
-        embedded.start(folder)
+        postgres.start(folder)
         server = server_of(folder)
     was_there = count(url, ONE) == 1
-    embedded.leave(folder)
+    postgres.leave(folder)
 
     assert was_there
     assert is_gone(server)
@@ -188,19 +188,19 @@ def test_server_runs_until_its_last_user_has_left(folder: Path) -> None:
 
 def test_user_that_is_killed_keeps_no_server_alive(folder: Path) -> None:
     with using(folder) as (process, _):
-        embedded.start(folder)
+        postgres.start(folder)
         server = server_of(folder)
         process.kill()
-    embedded.leave(folder)
+    postgres.leave(folder)
 
     assert is_gone(server)
 
 
 def test_forked_process_that_ends_takes_no_server_with_it(folder: Path) -> None:
-    url = embedded.start(folder)
+    url = postgres.start(folder)
     child = os.fork()
     if child == 0:
-        embedded.leave(folder)  # as at its exit
+        postgres.leave(folder)  # as at its exit
         os._exit(0)
     os.waitpid(child, 0)
 
@@ -213,16 +213,16 @@ def test_creation_that_was_cut_off_starts_afresh(tmp_path: Path) -> None:
     draft.mkdir(parents=True)
     (draft / "PG_VERSION").write_text("18")
 
-    assert count(embedded.start(folder), ONE) == 1
-    embedded.leave(folder)
+    assert count(postgres.start(folder), ONE) == 1
+    postgres.leave(folder)
 
 
 def test_server_whose_socket_was_cleaned_away_is_started_anew(folder: Path) -> None:
-    url = embedded.start(folder)
+    url = postgres.start(folder)
     socket_folder = Path(str(make_url(url).query["host"]))
     (socket_folder / ".s.PGSQL.5432").unlink()
 
-    assert count(embedded.start(folder), ONE) == 1
+    assert count(postgres.start(folder), ONE) == 1
 
 
 @pytest.mark.parametrize(
@@ -235,12 +235,12 @@ def test_folder_may_have_any_name_and_no_other_one_is_opened(
     closed.mkdir(mode=0o700)
     folder = closed / name
     shutil.copytree(created, folder / "postgres")
-    url = embedded.start(folder)
+    url = postgres.start(folder)
     socket_folder = Path(str(make_url(url).query["host"]))
 
     assert count(url, ONE) == 1
     assert [stat.S_IMODE(path.stat().st_mode) for path in (closed, socket_folder)] == [0o700] * 2
-    embedded.leave(folder)
+    postgres.leave(folder)
     assert not socket_folder.exists()
 
 
@@ -255,22 +255,22 @@ def test_locale_of_the_caller_does_not_shape_the_database(tmp_path: Path) -> Non
         check=True,
         capture_output=True,
     )
-    url = embedded.start(folder)
+    url = postgres.start(folder)
 
     assert count(url, "SELECT (lower('ÁÇ') = 'áç' AND current_setting('timezone') = 'UTC')::int")
     assert count(url, "SELECT count(*) FROM pg_database WHERE datcollate = 'C'") == 3
-    embedded.leave(folder)
+    postgres.leave(folder)
 
 
 def test_server_that_does_not_start_says_why_in_one_line(folder: Path) -> None:
-    embedded.start(folder)
-    embedded.leave(folder)
+    postgres.start(folder)
+    postgres.leave(folder)
     settings = folder / "postgres" / "postgresql.conf"
     whole = settings.read_text()
     settings.write_text("no_such_setting = 1\n")
 
-    with pytest.raises(embedded.EmbeddedDatabaseError) as caught:
-        embedded.start(folder)
+    with pytest.raises(postgres.EmbeddedDatabaseError) as caught:
+        postgres.start(folder)
     settings.write_text(whole)
 
     assert "no_such_setting" in str(caught.value) or "postgresql.conf" in str(caught.value)
@@ -278,6 +278,6 @@ def test_server_that_does_not_start_says_why_in_one_line(folder: Path) -> None:
 
 
 def test_signal_to_the_terminal_does_not_reach_the_server(folder: Path) -> None:
-    embedded.start(folder)
+    postgres.start(folder)
 
     assert os.getpgid(server_of(folder).pid) != os.getpgrp()

@@ -9,10 +9,10 @@ from flask import Flask
 from sqlalchemy import event, text
 from sqlalchemy.engine import Connection
 
-from extensions import db
-from house import EXTENSION
-from tests.cast import ALICE, BOB
-from tests.databases import app_on, count, opened
+from core.database import db
+from dev.databases import app_on, count, opened
+from tests.support.users import ALICE, BOB
+from web.services import EXTENSION
 
 PEOPLE = 5_000
 FILL = (

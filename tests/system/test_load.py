@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import load, mishaps
-from benchmarks.reports import Line, read_result
+from benchmarks import load, load_with_faults
+from benchmarks.load_report import Line, read_result
 
 PEOPLE = 6
 USUAL = (f"--users={PEOPLE}", "--slowest-first-login=60000")  # at any pace
@@ -35,8 +35,8 @@ def test_every_shape_finds_everything_in_order_and_can_be_read_about(
 def test_mishaps_are_noticed_and_cost_nobody_their_profile(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    exit_code = mishaps.main([*USUAL, "--seconds=0", f"--report={tmp_path}"])
+    exit_code = load_with_faults.main([*USUAL, "--seconds=0", f"--report={tmp_path}"])
 
     said = capfd.readouterr()
     assert exit_code == 0, said
-    assert [name for name in mishaps.MISHAPS if f"{name}: over" not in said.out] == []
+    assert [name for name in load_with_faults.MISHAPS if f"{name}: over" not in said.out] == []

@@ -11,9 +11,9 @@ from flask import Flask
 from flask_migrate import upgrade
 from sqlalchemy import event
 
-from extensions import db
-from tests.databases import app_on
-from tests.system.adopted import NewDatabase, install, scalars
+from core.database import db
+from dev.databases import app_on
+from dev.legacy_installations import NewDatabase, install, scalars
 
 FILES = """
 SELECT relname || ' ' || pg_relation_filenode(oid) FROM pg_class

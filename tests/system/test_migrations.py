@@ -10,8 +10,8 @@ from flask import Flask
 from flask_migrate import downgrade, upgrade
 from sqlalchemy import text
 
-from extensions import db
-from tests.databases import app_on
+from core.database import db
+from dev.databases import app_on
 
 LEFT_BEHIND = text("""
     SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace

@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.system.test_architecture import PROJECT
+from dev.servers import PROJECT
 
 PROMETHEUS = PROJECT / "ops" / "prometheus"
 DASHBOARD = json.loads((PROJECT / "ops" / "grafana" / "dashboard.json").read_text())
 RULES = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"][0]["rules"]
 CASES = yaml.safe_load((PROMETHEUS / "alerts_test.yml").read_text())["tests"]
-SOURCES = (PROJECT / "metrics.py").read_text() + (PROJECT / "gauges.py").read_text()
+SOURCES = (PROJECT / "core/metrics.py").read_text() + (PROJECT / "sweep/stats.py").read_text()
 
 
 def promtool(*arguments: str, folder: Path = PROMETHEUS) -> tuple[int, str]:
     tool = shutil.which("promtool")
-    assert tool, "python3 tools/machine.py installs it"
+    assert tool, "python3 scripts/system_packages.py installs it"
     command = [tool, *arguments]
     told = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True)
     return told.returncode, told.stdout + told.stderr

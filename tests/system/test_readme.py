@@ -2,8 +2,8 @@
 
 import re
 
-from config import Config
-from tests.serving import PROJECT
+from core.config import Config
+from dev.servers import PROJECT
 
 
 def test_every_setting_is_in_the_table_and_no_other() -> None:

@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-from blueprints.stance import Access, stance_of
+from web.access_policy import Access, stance_of
 
 PUBLIC = {
     "static",

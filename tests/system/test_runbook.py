@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from blueprints.problems import PROBLEMS
-from tests.system.test_architecture import PROJECT
+from dev.servers import PROJECT
 from tests.system.test_monitoring import RULES
+from web.problems import PROBLEMS
 
 RUNBOOK = (PROJECT / "docs" / "operations.md").read_text()
 HEADINGS = re.findall(r"(?m)^#+ (.+)$", RUNBOOK)

@@ -12,13 +12,13 @@ from flask.testing import FlaskCliRunner
 from flask_migrate import downgrade, upgrade
 from sqlalchemy import Connection, Engine, create_engine, make_url
 
-from extensions import db
-from identity.local import Person
+from core.database import db
+from dev.databases import app_on, locking, opened
+from dev.fake_clerk import Person
+from dev.legacy_installations import NewDatabase, install, rows, scalars, schema
 from migrations.comparison import Problem
 from migrations.inspection import Later, find_problems
-from tests.databases import app_on, locking, opened
-from tests.system.adopted import NewDatabase, install, rows, scalars, schema
-from tests.system.schema_variants import ACCEPTED, REFUSED, REFUSED_IN_TRIAL
+from tests.support.schema_variants import ACCEPTED, REFUSED, REFUSED_IN_TRIAL
 
 SEQUENCES = """
 SELECT s.seqrelid::regclass::text || pg_sequence_last_value(s.seqrelid)::text FROM pg_sequence s

@@ -13,11 +13,11 @@ import psutil
 import pytest
 from structlog.testing import capture_logs
 
-from config import load_config
-from identity.local import PUBLISHABLE_KEY
-from launch import warn_of_insecure_settings
-from tests.serving import PROJECT, child_environment, served
-from tools import install
+from core.config import load_config
+from dev.fake_clerk import PUBLISHABLE_KEY
+from dev.servers import PROJECT, child_environment, served
+from scripts import install
+from web.startup import warn_of_insecure_settings
 
 Attempt = subprocess.CompletedProcess[str]
 

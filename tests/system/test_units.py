@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from config import Config
-from tests.system.test_architecture import PROJECT
+from core.config import Config
+from dev.servers import PROJECT
 
 UNITS = sorted((PROJECT / "ops" / "systemd").glob("*.service"))
 
 
 def analyze(*arguments: str) -> tuple[int, str]:
     tool = shutil.which("systemd-analyze")
-    assert tool, "python3 tools/machine.py installs it"
+    assert tool, "python3 scripts/system_packages.py installs it"
     told = subprocess.run([tool, *arguments], check=False, capture_output=True, text=True)
     return told.returncode, told.stdout + told.stderr
 

@@ -15,10 +15,8 @@ import psutil
 import pytest
 import requests
 
-from launch import refuse_busy_ports
-from tests.cast import BOB
-from tests.faults.crowds import ask
-from tests.serving import (
+from dev.clients import ask
+from dev.servers import (
     PROJECT,
     UNLIMITED,
     Served,
@@ -29,6 +27,8 @@ from tests.serving import (
     stop,
     wait_for,
 )
+from tests.support.users import BOB
+from web.startup import refuse_busy_ports
 
 COMMANDS = ([str(Path(sys.executable).with_name("gunicorn"))], [sys.executable, "-m", "gunicorn"])
 COUNTED = re.compile(r'^http_requests_total\{.*route="/api/auth/me".*\} (\S+)$', re.MULTILINE)

@@ -15,13 +15,13 @@ from sqlalchemy import text, update
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
-from blueprints.stance import Access, stance_of
-from identity.local import LocalIdentityProvider
+from dev.fake_clerk import LocalIdentityProvider
 from models import Mentorado, User
 from models.user import Role
+from provisioning.account_deletion import depart
 from provisioning.audit import Entry
-from provisioning.departure import depart
-from tests.cast import ALICE, BOB, NOW
+from tests.support.users import ALICE, BOB, NOW
+from web.access_policy import Access, stance_of
 
 OURS = {"Sec-Fetch-Site": "same-origin"}
 # No user's row can be written any longer, for a reason that does not pass.

@@ -7,8 +7,8 @@ from sqlalchemy.orm import Session
 
 from models import AuditEvent, Mentorado
 from models.mentorado import Turma
-from tests.cast import ALICE, BOB
-from tests.fixtures import Sign
+from tests.support.types import Sign
+from tests.support.users import ALICE, BOB
 
 NOBODY = 2_147_483_647
 

@@ -13,7 +13,7 @@ from models import AuditEvent, Mentorado, ProvisioningAttempt, User
 from models.columns import SimNao
 from models.mentorado import Turma
 from models.user import Role
-from tests.cast import NOW
+from tests.support.users import NOW
 
 PEOPLE, PROFILES, AUDIT = "/api/admin/users", "/api/admin/mentorados", "/api/admin/audit"
 STATES = ["admin", "attention", "blocked", "missing", "pending", "ready"]

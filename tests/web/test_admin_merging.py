@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from models import Mentorado, MetricaMensal
 from models.mentorado import Turma
-from tests.cast import ALICE, BOB
-from tests.fixtures import Sign
+from tests.support.types import Sign
+from tests.support.users import ALICE, BOB
 
 
 @pytest.fixture

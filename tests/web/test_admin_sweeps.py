@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from models import SweepRun, User
 from models.user import Role
-from tests.cast import ALICE
-from tests.fixtures import Sign
+from tests.support.types import Sign
+from tests.support.users import ALICE
 
 COUNTS = ["total", "scanned", "created", "linked", "existing", "failed", "ambiguous"]
 TIMES = ["started_at", "finished_at", "heartbeat_at"]

@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 from werkzeug.routing import Rule
 
 from models import AuditEvent, Mentorado, ProvisioningAttempt, User
-from tests.cast import ALICE, BOB, NOW
-from tests.fixtures import Sign
+from tests.support.types import Sign
+from tests.support.users import ALICE, BOB, NOW
 
 EVA = {"nome_completo": "Eva Melo", "email": "eva@example.com", "meta_leads": 70}
 NOBODY = 2_147_483_647

@@ -5,7 +5,7 @@ import re
 import pytest
 from flask.testing import FlaskClient
 
-from blueprints.api_page import kind
+from blueprints.api.docs import kind
 
 
 @pytest.fixture

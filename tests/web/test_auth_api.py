@@ -5,12 +5,12 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from identity.local import Person
+from dev.fake_clerk import Person
 from models import AuditEvent, Mentorado, User
 from models.mentorado import Turma
 from models.user import Role
-from tests.cast import ALICE, BOB
-from tests.fixtures import Sign
+from tests.support.types import Sign
+from tests.support.users import ALICE, BOB
 
 MENTORADO_KEYS = [
     "id",

@@ -18,10 +18,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 from jwt.algorithms import RSAAlgorithm
 
-from identity.local import clerk_user
-from tests.cast import BOB
-from tests.databases import app_on
-from tests.serving import eventually
+from dev.databases import app_on
+from dev.fake_clerk import clerk_user
+from dev.servers import eventually
+from tests.support.users import BOB
 
 ISSUER = "https://clerk.example.com"
 LIVE = f"pk_live_{b64encode(b'clerk.example.com$').decode()}"

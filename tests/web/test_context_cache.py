@@ -12,19 +12,18 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
-from context_cache import CONFIRMED_SECONDS, ContextCache, DashboardCopy, fingerprint
+from auth.tokens import SessionClaims, identity_of
 from core.cache import LocalStore, TextSerializer
-from extensions import cache
-from house import House
-from identity.people import identity_of
-from identity.tokens import SessionClaims
-from metrics import OURS
+from core.database import cache
+from core.metrics import OURS
 from models import Mentorado, User
+from provisioning.context import Context, mentorado_shape
+from provisioning.context_cache import CONFIRMED_SECONDS, ContextCache, DashboardCopy, fingerprint
 from provisioning.context_version import increment_versions, read_version
-from session_context import Context, mentorado_shape
-from tests.cast import ALICE, BOB, NOW, identity
-from tests.crowding import Clock
-from tests.fixtures import Sign
+from tests.support.concurrency import Clock
+from tests.support.types import Sign
+from tests.support.users import ALICE, BOB, NOW, identity
+from web.services import House
 
 SELF = identity(ALICE)
 

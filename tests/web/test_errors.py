@@ -8,8 +8,8 @@ from psycopg2.errors import OperationalError as DriverError
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from provisioning.errors import NeedsAttentionError, ProvisioningUnavailableError
-from tests.cast import BOB
-from tests.fixtures import Browser, Sign
+from tests.support.types import Browser, Sign
+from tests.support.users import BOB
 
 MARCH = "/api/mentorados/me/metricas/2026/3"
 OVERVIEW = "/api/mentorados/me/overview"
@@ -91,7 +91,7 @@ def test_passing_failure_is_a_503_that_says_when_to_try_again(
     def fail(*_: object, **__: object) -> None:
         raise ProvisioningUnavailableError
 
-    monkeypatch.setattr("guarantee.Guarantee.provide", fail)
+    monkeypatch.setattr("provisioning.service.Guarantee.provide", fail)
 
     answer = client.get("/api/mentorados/me", headers=sign(BOB))
 
@@ -109,7 +109,7 @@ def test_failure_that_the_background_gave_up_on_goes_to_support(
     def fail(*_: object, **__: object) -> None:
         raise NeedsAttentionError
 
-    monkeypatch.setattr("guarantee.Guarantee.provide", fail)
+    monkeypatch.setattr("provisioning.service.Guarantee.provide", fail)
 
     answer = client.get("/api/mentorados/me", headers=sign(BOB))
 
@@ -121,7 +121,7 @@ def test_failure_that_the_background_gave_up_on_goes_to_support(
 def test_lost_database_is_a_503_and_shows_no_sql(
     browser_of: Browser, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr("blueprints.own.read_overview", gone)
+    monkeypatch.setattr("web.request_context.read_overview", gone)
 
     answer = browser_of(BOB).get(path)
 
@@ -132,7 +132,7 @@ def test_lost_database_is_a_503_and_shows_no_sql(
 def test_page_without_database_comes_back_by_itself(
     browser_of: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("blueprints.own.read_overview", gone)
+    monkeypatch.setattr("web.request_context.read_overview", gone)
 
     page = browser_of(BOB).get("/dashboard").text
 
@@ -145,7 +145,7 @@ def test_lost_database_leaves_the_numbers_that_were_seen_last(
 ) -> None:
     browser = browser_of(BOB)
     seen = browser.get(OVERVIEW).json or {}
-    monkeypatch.setattr("blueprints.own.read_overview", gone)
+    monkeypatch.setattr("web.request_context.read_overview", gone)
 
     assert browser.get(OVERVIEW).json == {**seen, "read_only": True}
     assert "por enquanto não dá para alterar nada" in browser.get("/dashboard").text
@@ -156,7 +156,7 @@ def test_broken_statement_is_not_hidden_behind_the_numbers_seen_last(
 ) -> None:
     browser = browser_of(BOB)
     browser.get(OVERVIEW)
-    monkeypatch.setattr("blueprints.own.read_overview", broken)
+    monkeypatch.setattr("web.request_context.read_overview", broken)
 
     assert browser.get(OVERVIEW).status_code == 500
 
@@ -167,7 +167,7 @@ def test_unforeseen_error_is_a_500_page_without_a_trace(
     def stumble(*_: object, **__: object) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr("blueprints.own.read_overview", stumble)
+    monkeypatch.setattr("web.request_context.read_overview", stumble)
     monkeypatch.setitem(app.config, "PROPAGATE_EXCEPTIONS", False)
 
     answer = browser_of(BOB).get("/dashboard")
@@ -191,7 +191,7 @@ def test_support_link_carries_the_reference(
 ) -> None:
     house = app.extensions["house"]
     config = house.config.model_copy(update={"support_url": url})
-    monkeypatch.setattr("blueprints.answers.house", lambda: type("H", (), {"config": config}))
+    monkeypatch.setattr("web.problem_responses.house", lambda: type("H", (), {"config": config}))
 
     answer = client.get("/nada", headers={"X-Request-ID": "ref-12345678"})
 

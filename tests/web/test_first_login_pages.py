@@ -9,11 +9,11 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from identity.local import LocalIdentityProvider
+from dev.databases import POISON
+from dev.fake_clerk import LocalIdentityProvider
 from models import Mentorado, User
-from tests.cast import ALICE, BOB, NOW
-from tests.databases import POISON
-from tests.fixtures import Browser
+from tests.support.types import Browser
+from tests.support.users import ALICE, BOB, NOW
 
 OURS = {"Origin": "http://localhost"}
 NEXT = re.compile(r'http-equiv="refresh" content="(\d+); url=([^"]+)"')

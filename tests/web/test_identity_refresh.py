@@ -13,13 +13,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from house import EXTENSION
-from identity.local import Person
-from identity_refresh import LOOKUP_SECONDS
-from scheduler import build_sweeper
-from tests.clerk import Clerk, Trouble, clerk_in
-from tests.databases import app_on, count, opened
-from tests.serving import eventually
+from dev.databases import app_on, count, opened
+from dev.fake_clerk import Person
+from dev.servers import eventually
+from provisioning.identity_refresh import LOOKUP_SECONDS
+from sweep.scheduler import build_sweeper
+from tests.support.clerk_server import Clerk, Trouble, clerk_in
+from web.services import EXTENSION
 
 EVA = Person("user_eva", "Eva Melo", "eva@example.com")
 UNVERIFIED = replace(EVA, email_verified=False)

@@ -9,11 +9,11 @@ from flask.testing import FlaskClient
 from redis import Redis as Probe
 from werkzeug.wrappers import Response
 
-from house import EXTENSION
-from tests.cast import ALICE, BOB
-from tests.databases import app_on
-from tests.fixtures import Sign
-from tests.serving import Redis, eventually
+from dev.databases import app_on
+from dev.servers import Redis, eventually
+from tests.support.types import Sign
+from tests.support.users import ALICE, BOB
+from web.services import EXTENSION
 
 PER_MINUTE, BURST = 60, 20
 ENSURES, ENSURE_BURST = 3, 6
@@ -100,7 +100,7 @@ def test_person_who_waits_costs_the_database_nothing(
     client: FlaskClient, sign: Sign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     let_in(lambda: client.post("/api/auth/ensure", headers=sign(ALICE)), ENSURE_BURST)
-    monkeypatch.setattr("guarantee.ensure", None)
+    monkeypatch.setattr("provisioning.service.ensure", None)
 
     assert client.post("/api/auth/ensure", headers=sign(ALICE)).status_code == 429
 

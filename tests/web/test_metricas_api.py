@@ -11,12 +11,12 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
-from dashboard.reporting import FIGURES
-from house import EXTENSION, House
-from identity.local import ADMIN_EMAIL, Person
+from dashboard.months import FIGURES
+from dev.fake_clerk import ADMIN_EMAIL, Person
 from models import Mentorado, MetricaMensal, User
-from tests.cast import ALICE, BOB, CHARLIE, NOW
-from tests.fixtures import Sign
+from tests.support.types import Sign
+from tests.support.users import ALICE, BOB, CHARLIE, NOW
+from web.services import EXTENSION, House
 
 MONTHS = "/api/mentorados/me/metricas"
 MARCH = f"{MONTHS}/2026/3"

@@ -10,11 +10,11 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dashboard.reporting import FIGURES
-from house import EXTENSION, House
+from dashboard.months import FIGURES
 from models import Mentorado, MetricaMensal
-from tests.cast import ALICE, BOB, NOW
-from tests.fixtures import Browser
+from tests.support.types import Browser
+from tests.support.users import ALICE, BOB, NOW
+from web.services import EXTENSION, House
 
 MARCH = "/metricas/2026/3"
 OURS = {"Origin": "http://localhost"}

@@ -11,15 +11,15 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
-from gauges import Gauges
-from house import House
+from dev.databases import POISON, app_on
+from dev.servers import eventually
 from models import Mentorado, User
-from provisioning.linking import Rules
-from scheduler import build_sweeper
-from tests.cast import ALICE, BOB, NOW
-from tests.databases import POISON, app_on
-from tests.fixtures import Sign
-from tests.serving import eventually
+from provisioning.rules import Rules
+from sweep.scheduler import build_sweeper
+from sweep.stats import Gauges
+from tests.support.types import Sign
+from tests.support.users import ALICE, BOB, NOW
+from web.services import House
 
 Labels = dict[str, str]
 NUMERIC = ("status", "le")  # an id may happen to be a number that stands there

@@ -9,12 +9,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 from openapi_pydantic import OpenAPI
 
-from blueprints.answers import API_PREFIXES
-from blueprints.calls import IMPLIED, PLACE
-from blueprints.problems import PROBLEMS
 from models import Mentorado
-from tests.cast import ALICE, BOB
-from tests.fixtures import Sign
+from tests.support.types import Sign
+from tests.support.users import ALICE, BOB
+from web.openapi import IMPLIED, PLACE
+from web.problem_responses import API_PREFIXES
+from web.problems import PROBLEMS
 
 PAGES = {"/api/docs"}  # for people
 MARCH = "/api/mentorados/me/metricas/2026/3"

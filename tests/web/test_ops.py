@@ -14,11 +14,11 @@ from sqlalchemy import func, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
-from identity.local import PUBLISHABLE_KEY
+from dev.databases import app_on
+from dev.fake_clerk import PUBLISHABLE_KEY
+from dev.servers import eventually
 from models import SweepRun
 from models.sweep_run import SweepStatus
-from tests.databases import app_on
-from tests.serving import eventually
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 TOKEN = jwt.encode({"sub": "user_bob"}, KEY, algorithm="RS256", headers={"kid": "unheard-of"})
@@ -130,7 +130,7 @@ def test_simultaneous_questions_ask_the_database_once_or_twice(
         may_answer.wait(10)
         return "down"
 
-    monkeypatch.setattr("health.database", database)
+    monkeypatch.setattr("web.health.database", database)
     with ThreadPoolExecutor(8) as pool:
         knocks = [pool.submit(app.test_client().get, "/readyz") for _ in range(8)]
         assert eventually(lambda: len(asked) == 1)

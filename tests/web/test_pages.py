@@ -7,11 +7,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy.orm import Session
 
-import demo
-from identity.local import Person
+from dev import demo_data
+from dev.fake_clerk import Person
 from models import Feedback, Mentorado, MetricaMensal
-from tests.cast import ALICE, BOB, NOW
-from tests.fixtures import Browser
+from tests.support.types import Browser
+from tests.support.users import ALICE, BOB, NOW
 
 
 def page_of(client: FlaskClient, path: str = "/dashboard") -> str:
@@ -87,7 +87,7 @@ def test_final_slash_of_an_unknown_page_is_not_found(client: FlaskClient, path: 
 def test_demo_month_is_the_one_of_sao_paulo() -> None:
     late = datetime(2026, 4, 1, 2, 30, tzinfo=UTC)  # still March in São Paulo
 
-    assert demo._months_before(late, 1) == [(2026, 3)]
+    assert demo_data._months_before(late, 1) == [(2026, 3)]
 
 
 def test_returning_person_is_told_nothing(alice: Mentorado, browser_of: Browser) -> None:
@@ -100,10 +100,10 @@ def test_empty_dashboard_shows_no_technical_word(browser_of: Browser, word: str)
 
 
 def test_dashboard_with_history_shows_its_numbers(session: Session, browser_of: Browser) -> None:
-    demo.fill(session, NOW)
+    demo_data.fill(session, NOW)
     session.commit()
 
-    page = page_of(browser_of(Person(demo.ALICE, "Alice Prado", "alice@example.com")))
+    page = page_of(browser_of(Person(demo_data.ALICE, "Alice Prado", "alice@example.com")))
 
     assert "R$\u00a017.600" in page
     assert "março de 2026" in page
@@ -221,7 +221,7 @@ def test_anybody_else_signs_in_with_the_form(client: FlaskClient) -> None:
 def test_unverified_member_of_the_cast_does_not_get_the_pre_registration(
     client: FlaskClient, session: Session
 ) -> None:
-    demo.fill(session, NOW - timedelta(days=1))
+    demo_data.fill(session, NOW - timedelta(days=1))
     session.commit()
 
     client.post("/local-clerk/sign-in", data={"pessoa": "impostora"})

@@ -10,10 +10,10 @@ from flask import Flask
 from redis import StrictRedis
 from werkzeug.test import TestResponse
 
-from house import EXTENSION
-from tests.cast import ALICE, BOB, CHARLIE
-from tests.databases import app_on
-from tests.serving import Redis, eventually, free_port, start_redis
+from dev.databases import app_on
+from dev.servers import Redis, eventually, free_port, start_redis
+from tests.support.users import ALICE, BOB, CHARLIE
+from web.services import EXTENSION
 
 Commands = tuple[tuple[object, ...], ...]
 # What makes it refuse, and what ends that: READONLY, OOM, NOREPLICAS, NOPERM.

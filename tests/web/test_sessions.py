@@ -9,9 +9,9 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from identity.local import ISSUER, Person
-from tests.clerk import Clerk, clerk_in
-from tests.databases import app_on
+from dev.databases import app_on
+from dev.fake_clerk import ISSUER, Person
+from tests.support.clerk_server import Clerk, clerk_in
 
 EVA = Person("user_eva", "Eva Melo", "eva@example.com")
 LIVE_KEY = f"pk_live_{b64encode(b'clerk.example.com$').decode()}"

@@ -17,7 +17,7 @@ from flask.testing import FlaskClient
 from jwt.algorithms import RSAAlgorithm
 from svix.webhooks import Webhook
 
-from tests.databases import app_on
+from dev.databases import app_on
 
 PUBLISHABLE_KEY = "pk_test_aGFwcHktZm94LTEuY2xlcmsuYWNjb3VudHMuZGV2JA"
 ISSUER = "https://happy-fox-1.clerk.accounts.dev"

@@ -8,11 +8,11 @@ from flask import Flask
 from pydantic import SecretStr
 
 from app import create_app
-from config import Config
-from extensions import db
-from tests.cast import ALICE
-from tests.clerk import Clerk, clerk_in
-from tests.databases import UNLIMITED
+from core.config import Config
+from core.database import db
+from dev.databases import UNLIMITED
+from tests.support.clerk_server import Clerk, clerk_in
+from tests.support.users import ALICE
 
 # Settings that the check of settings refuses; a client may fail at others in the same way.
 STRANGE: list[dict[str, object]] = [

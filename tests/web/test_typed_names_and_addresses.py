@@ -7,10 +7,10 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from identity.local import Person
+from dev.fake_clerk import Person
 from models import Mentorado, User
-from tests.cast import BOB
-from tests.fixtures import Sign
+from tests.support.types import Sign
+from tests.support.users import BOB
 
 API = "/api/admin/mentorados"
 NEW = "/admin/mentorados/novos"

@@ -12,10 +12,10 @@ from flask.testing import FlaskClient
 from svix.webhooks import Webhook
 from werkzeug.test import TestResponse
 
-from house import EXTENSION, House
-from identity.local import Person, clerk_user
-from tests.cast import BOB
-from tests.databases import POISON, app_on, count, opened
+from dev.databases import POISON, app_on, count, opened
+from dev.fake_clerk import Person, clerk_user
+from tests.support.users import BOB
+from web.services import EXTENSION, House
 
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 MOMENT = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)

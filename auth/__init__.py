@@ -1,0 +1,1 @@
+"""Who is asking, according to Clerk; no Flask."""

@@ -1,0 +1,195 @@
+"""The one way to call the identity provider: paid for, shared, bounded in time, and counted.
+
+1. Equal calls under way share one execution (single flight).
+2. A call is refused while its circuit breaker is open, when its budget is spent, or when its share
+   has too many calls under way.
+3. A worker thread makes the call. A caller that waits leaves at its own deadline; the worker ends
+   by the time limit of the request (core/bounded_http.py).
+4. The result is counted and moves the circuit breaker.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Hashable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import TypeVar
+
+import structlog
+
+from auth.call_budget import CallBudget, Rate, Share
+from auth.errors import (
+    ProviderUnavailableError,
+    RateLimitedError,
+    UnknownUserError,
+    UnusableAnswerError,
+)
+from core import metrics
+from core.circuit_breaker import CircuitBreaker, CircuitOpenError
+from core.single_flight import SingleFlight
+
+log = structlog.get_logger(__name__)
+
+CALL_SECONDS = 3.0  # the longest that a worker is busy with one call
+LONGEST_REST_SECONDS = 300.0  # no matter what Retry-After says
+BUSY_WAIT_SECONDS = 1.0
+# Worker threads of each share, and how many of its calls may be under way or queued: a slow
+# provider must not let one share use up the threads of another.
+WORKERS = {
+    Share.SIGNED_IN: (8, 40),
+    Share.ANONYMOUS: (2, 4),
+    Share.SIGN_OUT: (1, 8),
+    Share.KEYS: (1, 1),
+    Share.BACKGROUND: (2, 8),
+}
+
+Answer = TypeVar("Answer")
+
+
+class _Lane:
+    """The worker threads of one share, which start with its first call."""
+
+    def __init__(self, workers: int, most_calls: int, name: str) -> None:
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix=f"provider-{name}")
+        self._most_calls, self._calls = most_calls, 0
+        self._lock = threading.Lock()
+
+    def check(self) -> None:
+        """Raise ProviderUnavailableError where too many calls are under way."""
+        if self._calls >= self._most_calls:
+            raise ProviderUnavailableError("too many calls are under way", BUSY_WAIT_SECONDS)
+
+    def submit(self, work: Callable[[], Answer]) -> Future[Answer]:
+        """Have a worker do it; raises ProviderUnavailableError at the end of the process."""
+        with self._lock:
+            self._calls += 1
+        try:
+            future = self._pool.submit(work)
+        except RuntimeError as err:  # the process is ending
+            self._release()
+            raise ProviderUnavailableError("the process is ending") from err
+        future.add_done_callback(lambda _: self._release())
+        return future
+
+    def _release(self) -> None:
+        with self._lock:
+            self._calls -= 1
+
+
+class ProviderCalls:
+    """Makes the calls of one process to the provider; one for an app, shared by its threads.
+
+    Failures of anonymous calls, and of fetching keys from another host, do not close the provider
+    to users who are signing in: each of the three has a circuit of its own.
+    """
+
+    def __init__(self, rate: Rate, clock: Callable[[], float] = time.monotonic) -> None:
+        self._budget = CallBudget(rate, clock)
+        self._flight = SingleFlight(clock)
+        self._backend = CircuitBreaker(clock=clock)
+        self._circuits: Mapping[Share, CircuitBreaker] = {
+            **dict.fromkeys(Share, self._backend),
+            Share.ANONYMOUS: CircuitBreaker(clock=clock),
+            Share.KEYS: CircuitBreaker(longest_pause=2.0, clock=clock),
+        }
+        self._lanes = {share: _Lane(*size, share.name.lower()) for share, size in WORKERS.items()}
+        self._lock = threading.Lock()
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether the Backend API has answered this process's latest call."""
+        return self._backend.is_closed
+
+    def start(
+        self,
+        call: str,
+        key: Hashable,
+        work: Callable[[], Answer],
+        share: Share,
+        *,
+        keep_seconds: float = 0.0,
+    ) -> Future[Answer]:
+        """Begin a call in a worker thread, or join the equal one that is under way.
+
+        `call` is its name in metrics and logs; with `key` it says which calls are equal. A result
+        is shared for `keep_seconds`. Raises ProviderUnavailableError where no call may be made. The
+        future raises that as well, and UnknownUserError and UnusableAnswerError as `work` does.
+        """
+        begun_at = time.monotonic()
+        return self._flight.share(
+            (call, key),
+            lambda: self._admitted(share, lambda: self._made(call, work, share, begun_at)),
+            keep_seconds=keep_seconds,
+        )
+
+    def run(
+        self,
+        call: str,
+        key: Hashable,
+        work: Callable[[], Answer],
+        share: Share,
+        *,
+        wait_seconds: float,
+        keep_seconds: float = 0.0,
+    ) -> Answer:
+        """As `start`, and wait so long for the result; raises what the future raises."""
+        future = self.start(call, key, work, share, keep_seconds=keep_seconds)
+        try:
+            return future.result(wait_seconds)
+        except FutureTimeoutError as err:
+            raise ProviderUnavailableError("no answer in time") from err
+
+    def _admitted(self, share: Share, made: Callable[[], Answer]) -> Future[Answer]:
+        is_background = share is Share.BACKGROUND
+        lane = self._lanes[share]
+        with self._lock:
+            lane.check()
+            try:
+                if share is not Share.KEYS:
+                    self._backend.check(may_probe=is_background)
+                self._circuits[share].check(may_probe=is_background)
+            except CircuitOpenError as err:
+                raise ProviderUnavailableError(str(err), err.wait_seconds) from err
+            self._budget.take(share)
+            self._circuits[share].begin()
+            return lane.submit(made)
+
+    def _made(self, call: str, work: Callable[[], Answer], share: Share, begun_at: float) -> Answer:
+        """Make the call, count its result and move the circuit breaker.
+
+        An answer about one user that cannot be used is an answer: it opens nothing.
+        """
+        if time.monotonic() - begun_at > CALL_SECONDS:
+            raise ProviderUnavailableError("waited too long for a worker")
+        try:
+            answer = work()
+        except (UnknownUserError, UnusableAnswerError) as err:
+            is_unknown = isinstance(err, UnknownUserError)
+            self._note_answer(call, "not_found" if is_unknown else "unusable", share)
+            if not is_unknown:
+                log.warning("identity_answer_unusable", call=call, error=str(err))
+            raise
+        except Exception as err:  # whatever the client raises, the provider could not be asked
+            self._note_failure(call, share, err)
+            if isinstance(err, ProviderUnavailableError):
+                raise
+            raise ProviderUnavailableError(type(err).__name__) from err
+        self._note_answer(call, "ok", share)
+        return answer
+
+    def _note_answer(self, call: str, result: str, share: Share) -> None:
+        self._circuits[share].succeed()
+        metrics.PROVIDER_REQUESTS.labels(call, result).inc()
+
+    def _note_failure(self, call: str, share: Share, err: Exception) -> None:
+        if isinstance(err, RateLimitedError):
+            # The limit is of the secret key, which all calls of the Backend API share.
+            resting = Share.KEYS if share is Share.KEYS else Share.SIGNED_IN
+            self._circuits[resting].rest(min(err.seconds, LONGEST_REST_SECONDS))
+            result = "rate_limited"
+        else:
+            self._circuits[share].fail()
+            result = "error"
+        metrics.PROVIDER_REQUESTS.labels(call, result).inc()
+        reason = str(err) if isinstance(err, ProviderUnavailableError) else type(err).__name__
+        log.warning("identity_provider_unavailable", call=call, result=result, error=reason)

@@ -1,0 +1,64 @@
+"""A crowd without profiles, and what must be true of it once it has been provided for."""
+
+from sqlalchemy import text
+
+from dev.databases import count, opened
+
+TABLES = "users, mentorados, audit_events, sweep_runs, sweep_totals"
+ABSENT = text("""
+    INSERT INTO users (clerk_id, name, email, email_verified, identity_completed_at)
+    SELECT 'absent_' || i, 'Pessoa ' || i, i || '@example.com', true, now()
+      FROM generate_series(1, :people) AS i
+""")
+EXPECTED = text("""
+    INSERT INTO mentorados (nome_completo, email, turma)
+    SELECT name, upper(email), 'neon' FROM users ORDER BY id
+""")
+CONTENT = """
+    SELECT sum(hashtext((user_id, nome_completo, email, foto_url, turma, meta_faturamento, ativo,
+                         onboarding_completed, created_automatically, edited_at)::text)::bigint)
+      FROM mentorados
+"""
+WITHOUT_ONE_PROFILE = """
+    SELECT count(*) FROM (
+        SELECT users.id FROM users LEFT JOIN mentorados ON mentorados.user_id = users.id
+        GROUP BY users.id HAVING count(mentorados.id) <> 1) AS wrong
+"""
+WITHOUT_ONE_EVENT = """
+    SELECT count(*) FROM (
+        SELECT m.id FROM mentorados m LEFT JOIN audit_events e
+            ON e.mentorado_id = m.id AND e.user_id = m.user_id AND e.event = '{event}'
+        GROUP BY m.id HAVING count(e.id) <> 1) AS wrong
+"""
+WRONGLY_LINKED = """
+    SELECT count(*) FROM mentorados m LEFT JOIN users u ON u.id = m.user_id
+     WHERE lower(m.email) IS DISTINCT FROM u.email
+"""
+
+
+def fill(url: str, people: int, *, expected: bool = False) -> None:
+    """Fresh tables with these people and nothing else, equally settled for whoever comes next.
+
+    If expected, a profile with their address waits for each.
+    """
+    with opened(url) as connection:
+        connection.exec_driver_sql(f"TRUNCATE {TABLES} RESTART IDENTITY CASCADE")
+        connection.execute(ABSENT, {"people": people})
+        if expected:
+            connection.execute(EXPECTED)
+        connection.exec_driver_sql(f"VACUUM ANALYZE {TABLES}")
+        connection.exec_driver_sql("CHECKPOINT")
+
+
+def content_of(url: str) -> int:
+    """A number that is the same for the same profiles, apart from their ids and times."""
+    return count(url, CONTENT)
+
+
+def wrong_after(url: str, event: str) -> dict[str, int]:
+    """How many are not as they must be when `event` has given everybody their profile."""
+    return {
+        "people without exactly one profile": count(url, WITHOUT_ONE_PROFILE),
+        f"profiles without one {event}": count(url, WITHOUT_ONE_EVENT.format(event=event)),
+        "profiles of somebody else": count(url, WRONGLY_LINKED),
+    }

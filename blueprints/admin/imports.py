@@ -1,0 +1,110 @@
+"""The admin console's pre-registration, of one mentee or of a list, shown before it is done."""
+
+import uuid
+
+from flask import Blueprint, render_template, request
+from flask.typing import ResponseReturnValue
+
+from blueprints.admin.jobs import KEY, form_key, previewed, start
+from core.database import transaction
+from models.admin_job import JobKind
+from provisioning.imports import UnreadableListError, preview_list
+from provisioning.jobs import JobRequest, KeyReusedError
+from web.access_policy import admin_required
+from web.admin_change import admins_entry
+from web.csv_import import count_lines, decoded, read_list, written_list
+from web.errors import Errors, InvalidInputError
+from web.problem_responses import LARGEST_FORM_BYTES
+from web.validation import Because, checked
+
+desk_enrol = Blueprint("desk_enrol", __name__, url_prefix="/admin/mentorados/novos")
+
+LARGEST_LIST_BYTES = 2 * 1024 * 1024  # of a file; twenty thousand lines of a hundred bytes
+# A list up to here is done within the request; what is longer is a job with a page of its own.
+SHORT_LINES = 500
+SHORT_CHARACTERS = 128 * 1024
+CONFIRMED = "confirmado"
+EMPTY = "Escolha um arquivo, ou escreva um nome."
+OTHER_LIST = "Este formulário já foi enviado com outra lista. Confira e confirme de novo."
+
+
+@desk_enrol.get("")
+@admin_required
+def ask() -> ResponseReturnValue:
+    """One mentee, or a file with many."""
+    return render_template("desk_enrol.html", errors=())
+
+
+@desk_enrol.post("")
+@admin_required
+def act() -> ResponseReturnValue:
+    """Show line by line what would be done; confirmed, do it."""
+    # Other encodings of a form cost ten times as much to decode as a file.
+    is_file = request.mimetype == "multipart/form-data"
+    limit = LARGEST_LIST_BYTES if is_file else LARGEST_FORM_BYTES
+    request.max_content_length = request.max_form_memory_size = limit
+    try:
+        content = _content()
+        lines = count_lines(content)
+        reason = checked(Because, {"reason": request.form.get("reason", "")}).reason
+    except InvalidInputError as err:
+        return _again(err.errors)
+    except UnreadableListError as err:
+        return _again([{"field": "arquivo", "message": str(err)}])
+    is_short = lines <= SHORT_LINES and len(content) <= SHORT_CHARACTERS
+    is_confirmed = CONFIRMED in request.form
+    if is_short and not is_confirmed:
+        return _preview(content)
+    wanted = JobRequest(
+        key=form_key() if is_confirmed else uuid.uuid4(),
+        kind=JobKind.IMPORT,
+        entry=admins_entry(reason),
+        content=content,
+        dry_run=not is_confirmed,
+    )
+    try:
+        return start(wanted, is_short=is_short)
+    except KeyReusedError:
+        return (
+            _preview(content, OTHER_LIST)
+            if is_short
+            else _again([{"field": "", "message": OTHER_LIST}])
+        )
+
+
+def _preview(content: str, note: str = "") -> ResponseReturnValue:
+    """What would be done with a short list, and the form that does it, once."""
+    try:
+        lines = read_list(content)
+    except UnreadableListError as err:
+        return _again([{"field": "arquivo", "message": str(err)}])
+    with transaction() as session:
+        results = preview_list(session, lines)
+    page = render_template(
+        "desk_enrol_report.html",
+        good=sum(result.verdict.is_good for result in results),
+        total=len(results),
+        reports=previewed(result.as_kept(with_person=True) for result in results),
+        content=content,
+        note=note,
+        key_field=KEY,
+        key=uuid.uuid4(),
+    )
+    return page, 409 if note else 200
+
+
+def _content() -> str:
+    """The file, the list that was shown, or the one name and address of the form."""
+    file = request.files.get("arquivo")
+    content = decoded(file.read()) if file else request.form.get("lista", "")
+    content = content.replace("\x00", "\x01")  # as unfit for a name, but the database can keep it
+    name, email = (request.form.get(field, "").strip() for field in ("nome", "email"))
+    if not content.strip() and name:
+        return written_list([("nome", "e-mail"), (name, email)])
+    if not content.strip():
+        raise InvalidInputError([{"field": "nome", "message": EMPTY}])
+    return content
+
+
+def _again(errors: Errors) -> ResponseReturnValue:
+    return render_template("desk_enrol.html", errors=errors), 422

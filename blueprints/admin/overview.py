@@ -1,0 +1,124 @@
+"""The support desk's first page: is everybody being helped, and by which parts?"""
+
+from flask import Blueprint, g, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from sqlalchemy import select
+
+from blueprints.api.admin_operations import the_run
+from core import metrics
+from core.database import transaction
+from models import SweepRun
+from models.sweep_run import SweepStatus
+from provisioning import auto_create
+from provisioning.errors import DatabaseUnavailableError
+from sweep import runs
+from sweep.stats import take_vitals
+from web import health
+from web.access_policy import admin_required
+from web.admin_change import admins_entry, log
+from web.errors import InvalidInputError
+from web.request_context import tell
+from web.services import house
+from web.validation import ID, Because, checked
+
+desk = Blueprint("desk", __name__, url_prefix="/admin")
+
+WANTED = {"sim": True, "nao": False}
+NEITHER = "Diga se é para ligar ou para desligar."
+
+
+@desk.get("")
+@admin_required
+def overview() -> ResponseReturnValue:
+    """How people have fared in the last day, who waits, and how the parts are."""
+    now = house().now()
+    with transaction() as session:
+        vitals = take_vitals(session, now=now)
+    reading, directory = house().gauges.reading(), house().guarantee.directory
+    if reading is None:
+        raise DatabaseUnavailableError("who waits could not be counted")
+    return render_template(
+        "desk.html",
+        vitals=vitals,
+        backlog=reading.backlog,
+        now=now,
+        is_forced_off=not house().config.enable_auto_create,
+        redis=health.redis(is_configured=house().config.redis_url is not None),
+        hit_ratio=metrics.cache_hit_ratio(),
+        is_clerk_answering=directory is None or directory.is_answering,
+    )
+
+
+@desk.get("/criacao-automatica")
+@admin_required
+def confirm_switch() -> ResponseReturnValue:
+    """What turning the switch would mean."""
+    with transaction() as session:
+        is_on = auto_create.is_on(session)
+    return render_template("desk_switch.html", is_on=is_on)
+
+
+@desk.post("/criacao-automatica")
+@admin_required
+def turn_switch() -> ResponseReturnValue:
+    """Turn the automatic creation of profiles on or off, everywhere at once."""
+    wanted = WANTED.get(request.form.get("ligar", ""))
+    if wanted is None:  # a form that has lost its field must not turn anything off
+        raise InvalidInputError([{"field": "ligar", "message": NEITHER}])
+    reason = checked(Because, {"reason": request.form.get("reason", "")}).reason
+    with transaction() as session:
+        is_turned = auto_create.is_on(session) != wanted
+        if is_turned:
+            auto_create.turn(session, on=wanted, entry=admins_entry(reason), now=house().now())
+    if is_turned:  # a second click has changed nothing
+        log.warning("auto_create_changed", enabled=wanted, entry="admin")
+    tell("Criação automática ligada." if wanted else "Criação automática desligada.")
+    return redirect(url_for(".overview"), code=303)
+
+
+desk_sweeps = Blueprint("desk_sweeps", __name__, url_prefix="/admin/varreduras")
+
+HISTORY_SIZE = 50
+STATUSES = {
+    SweepStatus.QUEUED: "na fila",
+    SweepStatus.RUNNING: "em andamento",
+    SweepStatus.SUCCEEDED: "concluída",
+    SweepStatus.FAILED: "com erro",
+    SweepStatus.ABANDONED: "abandonada",
+}
+TRIGGERS = {"clock": "relógio", "admin": "administração", "cli": "terminal"}
+
+
+@desk_sweeps.get("")
+@admin_required
+def index() -> ResponseReturnValue:
+    """The latest runs, newest first."""
+    newest = select(SweepRun).order_by(SweepRun.id.desc()).limit(HISTORY_SIZE)
+    with transaction() as session:
+        found = session.scalars(newest).all()
+    return render_template("desk_sweeps.html", runs=found, statuses=STATUSES, triggers=TRIGGERS)
+
+
+@desk_sweeps.post("")
+@admin_required
+def start() -> ResponseReturnValue:
+    """Queue a sweep for the clock; one that is queued or running already is shown instead."""
+    is_dry = request.form.get("ensaio") == "sim"
+    try:
+        with transaction() as session:
+            run_id = runs.queue(session, dry_run=is_dry, requested_by=g.context.user["id"]).id
+    except runs.SweepRunningError as err:
+        tell("Já há uma varredura na fila ou em andamento: é esta.")
+        run_id = err.run_id
+    return redirect(url_for(".show", run_id=run_id), code=303)
+
+
+@desk_sweeps.get(f"/<{ID}:run_id>")
+@admin_required
+def show(run_id: int) -> ResponseReturnValue:
+    """One run: how far it is, and what it did."""
+    run = the_run(run_id)
+    is_active = run.status in runs.ACTIVE
+    return render_template(
+        "desk_sweep.html", run=run, is_active=is_active, statuses=STATUSES, triggers=TRIGGERS
+    )

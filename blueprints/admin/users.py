@@ -1,0 +1,100 @@
+"""The support desk's people: found, understood, and provisioned once more."""
+
+from typing import Annotated
+
+from flask import Blueprint, redirect, render_template, url_for
+from flask.typing import ResponseReturnValue
+from pydantic import Field
+from sqlalchemy.orm import Session
+
+from blueprints.api.admin_users import PeopleSearch, asked_people, provide_again
+from core.database import transaction
+from models import Mentorado
+from provisioning import audit
+from provisioning.ensure import foresee
+from provisioning.errors import ProvisioningError
+from provisioning.profiles import waiting_profiles
+from provisioning.queries import PersonRow, person
+from web.access_policy import admin_required
+from web.admin_labels import STATES, event_name, forecast
+from web.errors import NotFoundError
+from web.request_context import tell
+from web.services import house
+from web.validation import ID, Digits, read_query
+
+desk_people = Blueprint("desk_people", __name__, url_prefix="/admin/pessoas")
+
+PAGE_SIZE = 50
+HISTORY_SIZE = 100
+
+
+class PeoplePage(PeopleSearch):
+    """Which people are meant, fewer at a time."""
+
+    limit: Annotated[int, Field(ge=1, le=PAGE_SIZE), Digits] = PAGE_SIZE
+
+
+@desk_people.get("")
+@admin_required
+def index() -> ResponseReturnValue:
+    """People in key order: of one state, or found by name, address, Clerk id or reference code."""
+    asked = read_query(PeoplePage)
+    with transaction() as session:
+        found = asked_people(session, asked)
+    next_id = found[-1].user.id if len(found) == asked.limit else None
+    return render_template(
+        "desk_people.html",
+        people=found,
+        states=STATES,
+        state=asked.state,
+        wanted=asked.q or "",
+        next_id=next_id,
+    )
+
+
+@desk_people.get(f"/<{ID}:user_id>")
+@admin_required
+def show(user_id: int) -> ResponseReturnValue:
+    """One person: where they stand and why, what would happen now, and what has happened."""
+    with transaction() as session:
+        row = _row(session, user_id)
+        foreseen = foresee(session, row.user.clerk_id, house().guarantee.rules)
+        own = row.mentorado.id if row.mentorado else None
+        history = audit.events(session, user_id=user_id, mentorado_id=own, limit=HISTORY_SIZE)
+        waiting = _waiting(session, row)
+    return render_template(
+        "desk_person.html",
+        row=row,
+        state=STATES[row.state],
+        forecast=forecast(foreseen),
+        waiting=waiting,
+        history=[(event, event_name(event)) for event in history],
+    )
+
+
+@desk_people.post(f"/<{ID}:user_id>/tentar")
+@admin_required
+def retry(user_id: int) -> ResponseReturnValue:
+    """Ensure the person's profile now, as their own request would."""
+    with transaction() as session:
+        clerk_id = _row(session, user_id).user.clerk_id
+    try:
+        outcome = provide_again(clerk_id)
+    except ProvisioningError:
+        tell("Ainda não deu certo. O motivo está nesta página.")
+    else:
+        tell("O perfil está pronto." if outcome["mentorado"] else "Nada a criar para esta pessoa.")
+    return redirect(url_for(".show", user_id=user_id), code=303)
+
+
+def _row(session: Session, user_id: int) -> PersonRow:
+    row = person(session, user_id)
+    if row is None:
+        raise NotFoundError(f"there is no user {user_id}")
+    return row
+
+
+def _waiting(session: Session, row: PersonRow) -> list[Mentorado]:
+    """Profiles without owner that have the address the person has proven."""
+    user = row.user
+    return waiting_profiles(session, user.email) if user.email and user.email_verified else []

@@ -1,0 +1,179 @@
+"""Signing in and out, and the explicit way to the guarantee."""
+
+from typing import Literal
+from urllib.parse import urlencode, urljoin
+
+from flask import Blueprint, g, redirect, render_template, request, session, url_for
+from flask.typing import ResponseReturnValue
+from typing_extensions import TypedDict
+
+from auth.cookies import CLIENT_UAT, SESSION
+from core.database import transaction
+from provisioning.context import (
+    NOT_REQUIRED,
+    READY,
+    Context,
+    MentoradoShape,
+    OutcomeShape,
+    Status,
+    UserShape,
+    outcome_shape,
+)
+from provisioning.queries import Diagnosis, diagnose
+from web.access_policy import public, public_unlimited, signed_in, signed_in_fresh
+from web.api import described
+from web.errors import ProfileRequiredError
+from web.openapi import PROFILE_CODES
+from web.problem_responses import answer
+from web.services import house
+from web.session import end_session
+from web.urls import taken_apart
+
+auth = Blueprint("auth", __name__)
+
+
+class Myself(TypedDict):
+    """Who is signed in; the profile is null unless the status is `ready`."""
+
+    user: UserShape
+    mentorado: MentoradoShape | None
+    status: Status
+
+
+class Ensured(OutcomeShape):
+    """What ensuring has come to, with the reference of the request that did it."""
+
+    request_id: str
+
+
+class Findings(TypedDict):
+    """What support would ask first."""
+
+    linked: bool
+    unlinked_match: bool
+    multiple_matches: bool
+    pending_attempt: bool
+
+
+class OwnDiagnostic(TypedDict):
+    """The own state; the advice is for people, in pt-BR."""
+
+    user: UserShape
+    mentorado: MentoradoShape | None
+    status: Findings
+    advice: list[str]
+    request_id: str
+
+
+@auth.get("/login")
+@public_unlimited
+def login() -> ResponseReturnValue:
+    """Send the browser to where it can sign in, and from there to `next`."""
+    target = local_path(request.args.get("next"))
+    if house().local is not None:
+        return redirect(url_for("local_clerk.sign_in", redirect_url=target))
+    sign_in_url = house().config.sign_in_url
+    if sign_in_url is None:
+        return answer("not_configured")
+    query = urlencode({"redirect_url": urljoin(request.host_url, target)})
+    return redirect(f"{sign_in_url}{'&' if '?' in sign_in_url else '?'}{query}")
+
+
+@auth.post("/logout")
+@public
+def logout() -> ResponseReturnValue:
+    """End the session, at Clerk and in this browser; nothing of this person stays behind in it."""
+    end_session()
+    session.clear()
+    response = redirect(url_for("auth.login"), code=303)
+    for name in request.cookies:
+        if name.startswith((SESSION, CLIENT_UAT)):
+            response.delete_cookie(name)
+    return response
+
+
+@auth.get("/session")
+@signed_in
+def renewed() -> ResponseReturnValue:
+    """An empty page for a hidden frame: on its way here the browser has renewed its session."""
+    return render_template("renewed.html")
+
+
+@auth.get("/api/auth/me")
+@signed_in
+@described()
+def me() -> Myself:
+    """Who is signed in, their profile, and if it is not usable, the code that says why."""
+    context: Context = g.context
+    return {"user": context.user, "mentorado": context.mentorado, "status": context.status}
+
+
+@auth.post("/api/auth/ensure")
+@signed_in_fresh
+@described(*PROFILE_CODES)
+def ensure() -> tuple[Ensured, Literal[200, 201]]:
+    """Make sure of the profile now; 201 for the one call that created it."""
+    context: Context = g.context
+    if context.status not in (READY, NOT_REQUIRED):
+        raise ProfileRequiredError(context.status)
+    body: Ensured = {**outcome_shape(context), "request_id": g.request_id}
+    return body, 201 if body["created"] else 200
+
+
+@auth.get("/api/auth/diagnostic")
+@signed_in_fresh
+@described()
+def diagnostic() -> OwnDiagnostic:
+    """The person's own state in facts and in advice, for support to be read out to."""
+    context: Context = g.context
+    with transaction() as db_session:
+        diagnosis = diagnose(db_session, context.user["clerk_id"])
+    return {
+        "user": context.user,
+        "mentorado": context.mentorado,
+        "status": {
+            "linked": diagnosis.linked,
+            "unlinked_match": diagnosis.unlinked_match,
+            "multiple_matches": diagnosis.multiple_matches,
+            "pending_attempt": diagnosis.pending_attempt,
+        },
+        "advice": _advice(context, diagnosis),
+        "request_id": g.request_id,
+    }
+
+
+def local_path(target: str | None) -> str:
+    """A path of this site, or the dashboard: an open redirect would lend our name to a phisher."""
+    fallback = url_for("pages.dashboard")
+    if not target or not target.isprintable() or "\\" in target:
+        return fallback
+    parts = taken_apart(target)
+    is_local = not parts.scheme and not parts.netloc and parts.path.startswith("/")
+    return target if is_local and not target.startswith("//") else fallback
+
+
+def _advice(context: Context, diagnosis: Diagnosis) -> list[str]:
+    """What the person can do or expect, in plain words."""
+    cases = {
+        "Seu perfil está pronto.": context.status == READY,
+        "Sua conta é de administração e não precisa de perfil.": context.status == NOT_REQUIRED,
+        "Sua conta não informa um e-mail. Adicione um para encontrarmos seu pré-cadastro.": (
+            diagnosis.is_known and not diagnosis.has_email
+        ),
+        "Confirme seu e-mail para que possamos encontrar seu pré-cadastro.": (
+            diagnosis.has_email and not diagnosis.email_verified
+        ),
+        "Há mais de um pré-cadastro com seu e-mail. Fale com a equipe para unificá-los.": (
+            diagnosis.multiple_matches
+        ),
+        "Há um pré-cadastro com seu e-mail. Fale com a equipe para uni-lo ao seu perfil.": (
+            diagnosis.linked and diagnosis.unlinked_match and not diagnosis.multiple_matches
+        ),
+        "Estamos tentando criar seu perfil de novo automaticamente.": (
+            diagnosis.pending_attempt and not diagnosis.linked
+        ),
+        "Fale com a equipe da mentoria para liberar seu acesso.": (
+            context.status not in (READY, NOT_REQUIRED)
+        ),
+    }
+    return [sentence for sentence, applies in cases.items() if applies]

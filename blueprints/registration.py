@@ -1,0 +1,71 @@
+"""All doors of the house: which blueprints, hooks, headers and words an app gets."""
+
+from flask import Flask
+
+from blueprints.admin.changes import desk_changes
+from blueprints.admin.feedback import desk_feedback
+from blueprints.admin.goals import desk_goals
+from blueprints.admin.imports import desk_enrol
+from blueprints.admin.jobs import desk_jobs
+from blueprints.admin.mentees import desk_mentees
+from blueprints.admin.overview import desk, desk_sweeps
+from blueprints.admin.users import desk_people
+from blueprints.api.admin_mentorados import admin_mentorados
+from blueprints.api.admin_operations import admin_audit, admin_provisioning, admin_sweeps
+from blueprints.api.admin_users import admin_users
+from blueprints.api.auth import auth
+from blueprints.api.docs import api_docs, register_description
+from blueprints.api.mentorados import mentorados
+from blueprints.api.ops import ops
+from blueprints.api.webhooks import webhooks
+from blueprints.dev_clerk import local_clerk
+from blueprints.pages.dashboard import metricas, pages
+from core.config import Config
+from web import request_hooks
+from web.access_policy import public_unlimited
+from web.admin_labels import register_desk_words
+from web.error_handlers import register_errors
+from web.formatting import register_words
+from web.problem_responses import reference, support_link
+from web.request_context import told
+from web.request_hooks import register_measuring
+from web.security_headers import register_headers
+from web.static_files import register_assets
+
+FOR_EVERYBODY = (auth, ops, webhooks, api_docs)
+FOR_MENTEES = (pages, metricas, mentorados)
+FOR_SUPPORT = (
+    desk,
+    desk_people,
+    desk_mentees,
+    desk_goals,
+    desk_feedback,
+    desk_enrol,
+    desk_jobs,
+    desk_sweeps,
+    desk_changes,
+)
+FOR_ADMINS = (admin_sweeps, admin_mentorados, admin_users, admin_provisioning, admin_audit)
+
+
+def open_doors(app: Flask, config: Config) -> None:
+    """Register everything that answers requests, and the gate before it."""
+    for blueprint in (*FOR_EVERYBODY, *FOR_MENTEES, *FOR_ADMINS, *FOR_SUPPORT):
+        app.register_blueprint(blueprint)
+    if config.uses_local_identity:
+        app.register_blueprint(local_clerk)
+    for endpoint in ("static", "bootstrap.static"):
+        public_unlimited(app.view_functions[endpoint])
+    register_measuring(app)
+    app.before_request(request_hooks.admit)
+    app.after_request(request_hooks.dismiss)
+    app.teardown_request(request_hooks.forget)
+    app.context_processor(
+        lambda: {"support_link": support_link, "reference": reference, "told": told}
+    )
+    register_assets(app)
+    register_headers(app, config)
+    register_errors(app)
+    register_words(app)
+    register_desk_words(app)
+    register_description(app)

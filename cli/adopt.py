@@ -1,0 +1,102 @@
+"""`flask adopt`: the report of a take-over, before and after, for people and for programs."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import click
+from alembic.util import CommandError
+from flask import Flask
+from sqlalchemy.exc import SQLAlchemyError
+
+from cli import adoption
+from cli.adoption import Report
+from cli.database_errors import explain
+from migrations.inspection import AdoptionRefusedError
+
+WHY = {
+    "history": "it has months or feedback",
+    "used": "other rows refer to it",
+    "older": "it is older",
+    "first": "it has the lower id",
+}
+
+
+def register(app: Flask) -> None:
+    """Make the command known to `flask`."""
+    app.cli.add_command(adopt)
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Do it, tell what it comes to, and take it back.")
+@click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
+def adopt(*, dry_run: bool, as_json: bool) -> None:
+    """Take over the database of an existing installation.
+
+    First compares its tables with what the program reads and writes. What is missing is added; of
+    anything else that is in the way each table and column is named, with what to do, and nothing is
+    changed (exit 1).
+
+    Then brings its tables into our form, in one transaction: interrupted, nothing has changed. Each
+    person keeps one profile; what makes room is archived, and `flask db downgrade base` brings it
+    back. Tables that we do not know stay as they are, their rows follow the profile that is kept.
+
+    \b
+      flask adopt --dry-run           what would change; locks the tables while it looks
+      flask adopt                     changes it, and tells the same
+      flask adopt --json              afterwards: what was changed
+    """
+    try:
+        report = _done(is_rehearsal=dry_run) if adoption.is_to_be_adopted() else _past()
+    except AdoptionRefusedError as err:
+        if as_json:
+            click.echo(json.dumps({"problems": [asdict(problem) for problem in err.problems]}))
+        raise click.ClickException(f"nothing was changed: {err}") from err
+    except SQLAlchemyError as err:
+        raise click.ClickException(f"nothing was changed: {explain(err)}") from err
+    except (RuntimeError, CommandError) as err:
+        first_line = str(err).splitlines()[0]
+        raise click.ClickException(f"nothing was changed: {first_line}") from err
+    if as_json:
+        click.echo(json.dumps(report.as_json(), ensure_ascii=False))
+    else:
+        click.echo("\n".join(_lines(report)))
+
+
+def _past() -> Report:
+    report = adoption.past_report()
+    if report is None:
+        similar = ", ".join(adoption.similar_tables())
+        hint = f"; there are {similar}: set search_path, or rename them" if similar else ""
+        raise click.ClickException(
+            f"there is no other program's installation in this database{hint}"
+        )
+    return report
+
+
+def _done(*, is_rehearsal: bool) -> Report:
+    return adoption.rehearse() if is_rehearsal else adoption.adopt()
+
+
+def _lines(report: Report) -> Iterator[str]:
+    yield from report.changes
+    yield f"{len(report.decisions)} profiles make room for another one of the same person"
+    for decision in report.decisions:
+        yield (
+            "  person {user_id}: {keeper_id} stays, {loser_id} goes, ".format(**decision)
+            + f"because {WHY[decision['why']]}"
+        )
+    for table, number in report.moved.items():
+        yield f"  {number} rows of {table} follow the profile that stays"
+    yield f"{len(report.conflicts)} rows had a rival there and are archived"
+    for conflict in report.conflicts:
+        yield "  {table}: row {id} of {from} in favour of {kept}".format(**conflict)
+    yield f"{len(report.ambiguous_addresses)} addresses have several profiles that nobody owns"
+    for shared in report.ambiguous_addresses:
+        yield f"  {shared['address']}: {', '.join(map(str, shared['mentorado_ids']))}"
+    yield f"{report.pre_registered['count']} pre-registered profiles wait for their person"
+    yield f"{report.without_profile['count']} people without profile, for the first sweep"
+    naive = ", ".join(f"{table}.{name}" for table, names in report.times.items() for name in names)
+    yield f"times read as UTC from now on: {naive or 'none'}"
+    counts = ", ".join(f"{number} {table}" for table, number in report.rows.items())
+    yield f"kept or archived, none lost: {counts}; revenue {report.revenue}"

@@ -1,0 +1,84 @@
+"""What is wrong with the database, in one line that names it, for operators who type commands."""
+
+from contextlib import suppress
+
+from psycopg2 import Error as DriverError
+from sqlalchemy import URL
+from sqlalchemy.exc import SQLAlchemyError
+
+from cli import adoption
+from core.database import db
+from provisioning.retry import is_connection_lost
+from web import health
+from web.services import house
+
+NEEDS_UPGRADE = "is not migrated: run flask db upgrade"
+IS_FOREIGN = "belongs to another program: run flask adopt --dry-run"
+IS_READ_ONLY = (
+    "is read-only: a standby, or default_transaction_read_only is on for the server, the database "
+    "or the role"
+)
+REASONS = {
+    "25006": IS_READ_ONLY,
+    "53100": "has no space left on its disk",
+    "53300": "has no free connection: raise max_connections, or use fewer processes",
+}
+SYNTAX_OR_ACCESS = "42"  # the class of SQLSTATEs for tables and columns that are not there
+NO_PRIVILEGE = "42501"
+PREFIX = "failed: "  # of what libpq says after naming the server
+
+
+def database_name() -> str:
+    """Which database this installation uses: its name and host, never a password."""
+    url = _url()
+    if house().config.database_url is None:
+        return f"the embedded database in {house().config.instance_path}"
+    host = url.host or url.query.get("host") or "this machine"
+    port = f":{url.port}" if url.port else ""
+    return f"database {url.database or url.username or 'postgres'} on {host}{port}"
+
+
+def explain(err: BaseException) -> str:
+    """Which database it is and what is wrong with it, with advice where there is any."""
+    return f"{database_name()} {reason_of(err)}"
+
+
+def reason_of(err: BaseException) -> str:
+    """What is wrong with the database, to be read after its name."""
+    cause = getattr(err, "orig", None)
+    sqlstate = getattr(cause, "pgcode", None) or ""
+    if sqlstate in REASONS:
+        return REASONS[sqlstate]
+    if is_connection_lost(err):
+        return f"cannot be reached: {_first_line(cause or err)}"
+    if sqlstate.startswith(SYNTAX_OR_ACCESS) and sqlstate != NO_PRIVILEGE:
+        with suppress(SQLAlchemyError):
+            return state_reason(health.read_database_state()) or _refused(err)
+    return _refused(err)
+
+
+def state_reason(state: str) -> str | None:
+    """What is wrong with a database in this state (`health.read_database_state`), if anything."""
+    if state == "read_only":
+        return IS_READ_ONLY
+    if state == "behind_on_migrations":
+        return IS_FOREIGN if adoption.is_to_be_adopted() else NEEDS_UPGRADE
+    return None
+
+
+def _refused(err: BaseException) -> str:
+    cause = getattr(err, "orig", None)
+    if not isinstance(cause, DriverError):
+        return f"does not answer as expected: {type(err).__name__}"
+    return f"refuses: {_first_line(cause)} (SQLSTATE {cause.pgcode})"
+
+
+def _first_line(err: BaseException) -> str:
+    """What the server or libpq says; the lines after the first may quote rows."""
+    line = (str(err).strip().splitlines() or [type(err).__name__])[0].rpartition(PREFIX)[2].strip()
+    password = _url().password
+    return line.replace(str(password), "…") if password else line
+
+
+def _url() -> URL:
+    return db.engine.engine.url

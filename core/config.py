@@ -1,0 +1,461 @@
+"""What the operator decides, read once from the environment into one frozen value."""
+
+import base64
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+from dotenv import dotenv_values
+from psycopg2 import Error as DriverError
+from psycopg2.extensions import make_dsn
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from redis import ConnectionPool
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from core.email_address import find_fault, normalize_address
+
+PROJECT = Path(__file__).resolve().parent.parent
+WEB, REDIS = ("https", "http"), ("redis", "rediss", "unix")
+DATABASE = ("postgresql", "postgres", "postgresql+psycopg2")
+# What is trimmed: white space, and characters that cannot be seen.
+INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060"
+QUOTES = ('"', "'")
+HOST = re.compile(r"[\w.-]+|[0-9a-f.:]*:[0-9a-f.:]*", re.IGNORECASE)
+VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
+CLERK_SECRET_KEY = re.compile(r"sk_(test|live)_[\x21-\x7e]+")
+TCP_ADDRESS = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:]*)):(\d+)", re.ASCII)
+DEFAULT_PORTS = {"https": 443, "http": 80}
+LAST_PORT = 65_535
+SECRET_KEY_LENGTH = 32
+NEEDED_IN_PRODUCTION = ("database_url", "clerk_publishable_key", "clerk_secret_key", "secret_key")
+# The only one with a use of its own beside the development identity provider.
+WITHOUT_PUBLISHABLE_KEY = {"clerk_publishable_key", "clerk_webhook_secret"}
+
+
+class ConfigError(Exception):
+    """A setting is missing or wrong; the message is one line that names it."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine reach a server on this address."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _trimmed(value: str) -> str:
+    """The value as it is meant: without the white space and the quotes that were pasted with it."""
+    value = value.strip().strip(INVISIBLE).strip()
+    if len(value) > 1 and value[0] in QUOTES and value[0] == value[-1]:
+        value = value[1:-1].strip()
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+        raise ValueError("holds a control character, such as the end of a line")
+    return value
+
+
+def _split(value: object) -> object:
+    """Read a comma list: trimmed, lower case, blanks dropped."""
+    if not isinstance(value, str):
+        return value
+    return frozenset(part.strip().lower() for part in value.split(",") if part.strip())
+
+
+def _addresses(value: object) -> object:
+    """Read a comma list of e-mail addresses into the keys by which they are compared.
+
+    Raises ValueError for one that cannot be verified; the message names the character.
+    """
+    if not isinstance(value, str):
+        return value
+    given = [part for part in value.split(",") if part.strip()]
+    for number, address in enumerate(given, start=1):
+        if fault := find_fault(address):
+            raise ValueError(
+                f"must be a comma list of e-mail addresses, but address {number} {fault}"
+            )
+    return frozenset(filter(None, map(normalize_address, given)))
+
+
+def _origins(value: object) -> object:
+    """Read a comma list of origins: `https://app.example.com`, and nothing after it."""
+    found = _split(value)
+    if not isinstance(found, frozenset):
+        return found
+    try:
+        return frozenset(_origin(each) for each in found)
+    except ValueError:
+        example = "https://app.example.com"
+        raise ValueError(f"must be a comma list of origins such as {example}") from None
+
+
+def _origin(value: str) -> str:
+    checked = _web_url(value)
+    if checked != _with_plain_host(value) or urlsplit(value).path or not value.isascii():
+        raise ValueError
+    return checked
+
+
+def _require_url(value: str, schemes: tuple[str, ...]) -> str:
+    """Check a URL and return it without a final slash; the errors never quote it."""
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise ValueError("has a host or a port that cannot be read") from None
+    has_place = bool(parts.hostname) if schemes == WEB else bool(parts.netloc or _path(parts))
+    if parts.scheme not in schemes or not has_place:
+        raise ValueError(f"must be a URL starting with {' or '.join(f'{s}://' for s in schemes)}")
+    if port == 0 or not HOST.fullmatch(parts.hostname or "localhost"):
+        raise ValueError("has a host or a port that cannot be")
+    if parts.netloc.count("@") > 1 or "#" in value or any(map(str.isspace, value)):
+        raise ValueError("holds a character that must be percent-encoded (in a password: @ is %40)")
+    return _with_plain_host(value).rstrip("/")
+
+
+def _path(parts: SplitResult) -> str:
+    return parts.query or parts.path.strip("/")
+
+
+def _with_plain_host(value: str) -> str:
+    """The URL with its scheme and host in lower case, and without a port that says nothing."""
+    parts = urlsplit(value)
+    if not parts.netloc:
+        return value
+    user, at, host = parts.netloc.rpartition("@")
+    if parts.port is not None and parts.port == DEFAULT_PORTS.get(parts.scheme):
+        host = host.rpartition(":")[0]
+    return urlunsplit(parts._replace(netloc=f"{user}{at}{host.lower()}"))
+
+
+def _web_url(value: str, *, may_have_query: bool = False) -> str:
+    """A URL of a website or an API, without what would not be meant for everybody's eyes."""
+    checked = _require_url(value, WEB)
+    if "@" in urlsplit(checked).netloc:
+        raise ValueError("must not hold a user name or password")
+    if "?" in checked and not may_have_query:
+        raise ValueError("must not hold a query (?…)")
+    return checked
+
+
+def _api_url(value: str) -> str:
+    checked = _web_url(value)
+    if checked.endswith("/v1"):
+        raise ValueError("must not end in /v1, which is added to it")
+    return checked
+
+
+def _database_url(value: str) -> str:
+    """Accept both spellings of the scheme and name the driver, as SQLAlchemy wants it."""
+    parts = value.partition("://")
+    if "," in parts[2].partition("/")[0].rpartition("@")[2]:
+        raise ValueError("names several hosts; give one")
+    _require_url(value, DATABASE)
+    named = f"postgresql+psycopg2://{parts[2]}"
+    try:
+        url = make_url(named)
+    except (ArgumentError, ValueError):
+        raise ValueError("cannot be read; give postgresql://user:password@host/name") from None
+    # Where a special character stands as it is, the two disagree about what is the password.
+    if (
+        url.host != urlsplit(value).hostname
+        and (url.host or "").lower() != urlsplit(value).hostname
+    ):
+        raise ValueError("holds a character that must be percent-encoded (in a password: / is %2F)")
+    _check_options(url)
+    return named
+
+
+def _check_options(url: URL) -> None:
+    """Refuse several hosts, and options of other programs' drivers, which libpq would refuse."""
+    for name, option in url.query.items():
+        if name in ("host", "hostaddr", "port") and (not isinstance(option, str) or "," in option):
+            raise ValueError("names several hosts; give one")
+        try:
+            make_dsn(**{name: "1"})
+        except DriverError:
+            raise ValueError("has an option (after the ?) that PostgreSQL does not know") from None
+
+
+def _redis_url(value: str) -> str:
+    checked = _require_url(value, REDIS)
+    parts = urlsplit(checked)
+    database = parts.path.strip("/")
+    if parts.scheme != "unix" and database and not re.fullmatch("[0-9]+", database):
+        raise ValueError("must end in the number of a database, if in anything")
+    try:
+        ConnectionPool.from_url(checked).make_connection()  # does not connect
+    except Exception:  # an option that is unknown, or of another type
+        raise ValueError("has an option (after the ?) that Redis clients do not know") from None
+    return checked
+
+
+def _secret_key_of_clerk(value: SecretStr) -> SecretStr:
+    """Refuse what could not be sent in a header, such as a key cut short by an ellipsis."""
+    if not CLERK_SECRET_KEY.fullmatch(value.get_secret_value()):
+        raise ValueError("is not a Clerk secret key (sk_test_… or sk_live_…)")
+    return value
+
+
+def _token(value: SecretStr) -> SecretStr:
+    """Refuse what no client could send in a header."""
+    if not VISIBLE_ASCII.fullmatch(value.get_secret_value()):
+        raise ValueError("must consist of visible ASCII characters")
+    return value
+
+
+def _bind(value: str) -> str:
+    for address in value.split(","):
+        if address.startswith("unix:"):
+            continue
+        host, port = _host_and_port(address)
+        if host is None or not HOST.fullmatch(host) or int(port) > LAST_PORT:
+            raise ValueError(f"must be an address and a port up to {LAST_PORT}, or unix:/path")
+    return value
+
+
+def _host_and_port(address: str) -> tuple[str | None, str]:
+    found = TCP_ADDRESS.fullmatch(address)
+    return (found[1] or found[2], found[3]) if found else (None, "0")
+
+
+def _publishable_key(value: str) -> str:
+    _instance_host(value)
+    return value
+
+
+def _webhook_secret(value: SecretStr) -> SecretStr:
+    """Refuse at the start what would refuse every message: base64 stands behind the prefix."""
+    prefix, _, encoded = value.get_secret_value().partition("_")
+    try:
+        base64.b64decode(encoded, validate=True)
+    except ValueError:  # also for characters beyond ASCII
+        encoded = ""
+    if prefix != "whsec" or not encoded:
+        raise ValueError("is not a signing secret (whsec_…)")
+    return value
+
+
+def _support_url(value: str) -> str:
+    if not value.startswith("mailto:"):
+        return _web_url(value, may_have_query=True)
+    if find_fault(value.removeprefix("mailto:").partition("?")[0]):
+        raise ValueError("must be mailto: with an e-mail address, or a URL")
+    return value
+
+
+Addresses = Annotated[frozenset[str], BeforeValidator(_addresses)]
+Origins = Annotated[frozenset[str], BeforeValidator(_origins)]
+WebUrl = Annotated[str, BeforeValidator(_web_url)]
+PageUrl = Annotated[str, BeforeValidator(partial(_web_url, may_have_query=True))]
+RedisUrl = Annotated[str, BeforeValidator(_redis_url)]
+
+
+SECRET_URL = Field(default=None, repr=False)  # it may hold a password
+
+
+class Config(BaseModel):
+    """Every setting, checked. The names are those of the environment, in lower case."""
+
+    model_config = {"frozen": True, "hide_input_in_errors": True}
+
+    app_env: Literal["development", "production"] = "development"
+    instance_path: Path = PROJECT / "instance"
+    database_url: Annotated[str, BeforeValidator(_database_url)] | None = SECRET_URL
+    database_connect_seconds: float = Field(default=10, gt=0, le=120)
+    redis_url: RedisUrl | None = SECRET_URL
+    secret_key: SecretStr | None = None
+
+    clerk_publishable_key: Annotated[str, BeforeValidator(_publishable_key)] | None = None
+    clerk_secret_key: Annotated[SecretStr, AfterValidator(_secret_key_of_clerk)] | None = None
+    clerk_frontend_api_url: WebUrl | None = None
+    clerk_api_url: Annotated[str, BeforeValidator(_api_url)] = "https://api.clerk.com"
+    clerk_jwks_url: PageUrl | None = None
+    clerk_issuer: WebUrl | None = None
+    clerk_authorized_parties: Origins = frozenset()
+    clerk_identity_max_age_seconds: int = Field(default=86_400, ge=1)
+    clerk_sign_in_url: PageUrl | None = None
+    clerk_webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = None
+
+    admin_emails: Addresses = frozenset()
+    support_url: Annotated[str, BeforeValidator(_support_url)] | None = None
+    enable_auto_create: bool = True
+    enrolment: Literal["open", "invited"] = "open"
+
+    sweep_interval_seconds: int = Field(default=60, ge=1, le=604_800)
+    provisioning_max_attempts: int = Field(default=8, ge=1, le=1_000_000)
+    scheduler: bool = True
+    session_ttl_seconds: int = Field(default=300, ge=1, le=86_400)
+
+    rate_limit_per_minute: int = Field(default=600, ge=1, le=1_000_000_000)
+    ensure_rate_limit_per_minute: int = Field(default=60, ge=1, le=1_000_000_000)
+    metrics_token: Annotated[SecretStr, AfterValidator(_token)] | None = None
+
+    web_concurrency: int = Field(default=1, ge=1, le=1_000)
+    web_threads: int = Field(default=8, ge=1, le=1_000)
+    bind: Annotated[str, AfterValidator(_bind)] = "127.0.0.1:8000"
+    trusted_proxies: int = Field(default=0, ge=0, le=100)
+    log_format: Literal["json", "console"] | None = None
+
+    @model_validator(mode="after")
+    def _refuse_unsafe_production(self) -> "Config":
+        missing = [name.upper() for name in NEEDED_IN_PRODUCTION if not getattr(self, name)]
+        if self.is_production and missing:
+            raise ValueError(f"APP_ENV=production needs {', '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_accidental_stand_in(self) -> "Config":
+        """Keep the development identity provider, where anybody is admin, from real users."""
+        if self.clerk_publishable_key is None:
+            for name in type(self).model_fields:
+                is_given = getattr(self, name) and name in self.model_fields_set
+                if is_given and name.startswith("clerk_") and name not in WITHOUT_PUBLISHABLE_KEY:
+                    raise ValueError(f"{name.upper()} needs CLERK_PUBLISHABLE_KEY")
+        if self.uses_local_identity and not self._is_bound_to_loopback:
+            raise ValueError(
+                "BIND: without CLERK_PUBLISHABLE_KEY the development identity provider answers, "
+                "which serves on loopback only"
+            )
+        return self
+
+    @property
+    def _is_bound_to_loopback(self) -> bool:
+        addresses = [each for each in self.bind.split(",") if not each.startswith("unix:")]
+        return all(is_loopback(_host_and_port(each)[0] or "") for each in addresses)
+
+    @property
+    def metrics_path(self) -> Path:
+        """The folder in which the processes of this host count together."""
+        return self.instance_path / "metrics"
+
+    @property
+    def is_production(self) -> bool:
+        """Whether strangers may be on the other side."""
+        return self.app_env == "production"
+
+    @property
+    def uses_local_identity(self) -> bool:
+        """Whether the development stand-in answers for Clerk; never so in production."""
+        return not (self.clerk_publishable_key or self.is_production)
+
+    @property
+    def frontend_api_url(self) -> str | None:
+        """The base of Clerk's public keys and handshake: given, or read out of the public key."""
+        if self.clerk_frontend_api_url or not self.clerk_publishable_key:
+            return self.clerk_frontend_api_url
+        return f"https://{_instance_host(self.clerk_publishable_key)}"
+
+    @property
+    def is_development_instance(self) -> bool:
+        """Whether Clerk's instance is one for development, whose cookies cannot cross sites."""
+        return not (self.clerk_publishable_key or "").startswith("pk_live_")
+
+    @property
+    def jwks_url(self) -> str | None:
+        """Where the public keys of the issuer are published; None with the stand-in."""
+        return self.clerk_jwks_url or _below(self.frontend_api_url, "/.well-known/jwks.json")
+
+    @property
+    def issuer(self) -> str | None:
+        """The `iss` that a session token must carry; None leaves it unchecked."""
+        return self.clerk_issuer or self.frontend_api_url
+
+    @property
+    def sign_in_url(self) -> str | None:
+        """Where an anonymous browser signs in: given, or Clerk's hosted account portal."""
+        return self.clerk_sign_in_url or _account_portal(self.frontend_api_url)
+
+
+def load_config(environ: Mapping[str, str], dotenv: Path | None = PROJECT / ".env") -> Config:
+    """Read the settings; the environment wins over the `.env` file.
+
+    White space and quotes around a value are no part of it, and a blank value means unset. Raises
+    ConfigError with one line naming the first setting that is wrong.
+    """
+    merged = {**_read_env_file(dotenv), **environ}
+    known: dict[str, str] = {}
+    for name in Config.model_fields:
+        try:
+            known[name] = _trimmed(merged.get(name.upper()) or "")
+        except ValueError as err:
+            raise ConfigError(f"{name.upper()}: {err}") from None
+    try:
+        return Config.model_validate({name: value for name, value in known.items() if value})
+    except ValidationError as err:
+        raise ConfigError(_one_line(err)) from err
+
+
+def _read_env_file(path: Path | None) -> Mapping[str, str | None]:
+    try:
+        return dotenv_values(path, encoding="utf-8-sig") if path else {}
+    except (OSError, UnicodeDecodeError) as err:
+        raise ConfigError(f"{path}: cannot be read ({type(err).__name__})") from None
+
+
+def insecure_settings(config: Config) -> Iterator[tuple[str, str]]:
+    """Settings that work but are insecure in production, each with what to do about it."""
+    if not config.is_production:
+        return
+    if config.is_development_instance:
+        yield (
+            "CLERK_PUBLISHABLE_KEY",
+            "is of a development instance (pk_test_…): use pk_live_… keys",
+        )
+    if not config.clerk_authorized_parties:
+        yield "CLERK_AUTHORIZED_PARTIES", "is not set, so that tokens for other sites are accepted"
+    if (config.jwks_url or "").startswith("http://"):
+        name = "CLERK_JWKS_URL" if config.clerk_jwks_url else "CLERK_FRONTEND_API_URL"
+        yield name, "is not https://, so that the keys can be replaced on their way here"
+    if config.secret_key and len(config.secret_key.get_secret_value()) < SECRET_KEY_LENGTH:
+        yield "SECRET_KEY", f"is too short to be secret: use {SECRET_KEY_LENGTH} random characters"
+
+
+def _one_line(err: ValidationError) -> str:
+    first = err.errors(include_url=False, include_input=False)[0]
+    name = ".".join(str(part) for part in first["loc"]).split(".")[0].upper()
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{name}: {reason}" if name else reason
+
+
+def _instance_host(publishable_key: str) -> str:
+    """Read the instance's host out of the key: `pk_(test|live)_` + base64 of `host$`."""
+    prefix, _, encoded = publishable_key.rpartition("_")
+    try:
+        host = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True).decode("ascii")
+    except ValueError:  # also for characters beyond ASCII
+        host = ""
+    is_host = "." in host and HOST.fullmatch(host.removesuffix("$"))
+    if prefix not in ("pk_test", "pk_live") or not host.endswith("$") or not is_host:
+        raise ValueError("is not a Clerk publishable key (pk_test_… or pk_live_…)")
+    return host.removesuffix("$")
+
+
+def _account_portal(frontend_api_url: str | None) -> str | None:
+    """`clerk.example.com` has accounts.example.com; `x.clerk.accounts.dev` has x.accounts.dev."""
+    host = urlsplit(frontend_api_url or "").netloc
+    if host.endswith(".clerk.accounts.dev"):
+        return f"https://{host.removesuffix('.clerk.accounts.dev')}.accounts.dev/sign-in"
+    if host.startswith("clerk."):
+        return f"https://accounts.{host.removeprefix('clerk.')}/sign-in"
+    return None
+
+
+def _below(base: str | None, path: str) -> str | None:
+    return base + path if base else None

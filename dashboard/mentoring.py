@@ -1,0 +1,204 @@
+"""What the team writes for mentees: goals, of a month or standing, and the mentor's feedback."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from models import AdminJob, Feedback, Mentorado, MetricaMensal, User
+from models.columns import SimNao
+from provisioning import jobs
+from provisioning.admin_actions import locked_profile, record_action
+from provisioning.audit import Entry
+from provisioning.jobs import Step
+
+Month = tuple[int, int]  # year and month
+Words = Mapping[str, str]  # the texts of a feedback by their columns, blank where there is none
+Goals = Mapping[
+    str, int | None
+]  # columns that begin with meta_; of a month, None: the standing one
+
+BATCH_PROFILES = 500  # so many are changed in some ten milliseconds, for which their users wait
+IS_ACTIVE = Mentorado.ativo == SimNao.SIM
+
+
+class MonthNotReportedError(Exception):
+    """Goals of a month need a month: setting them never fabricates one."""
+
+
+class OvertakenError(Exception):
+    """Somebody has saved meanwhile what is about to be replaced."""
+
+
+def set_month_goals(
+    session: Session, mentorado_id: int, month: Month, goals: Goals, *, entry: Entry, now: datetime
+) -> None:
+    """Set one mentee's goals of a month that they have reported.
+
+    Raises MonthNotReportedError, and UnknownMentoradoError.
+    """
+    profile = locked_profile(session, mentorado_id)
+    reported = select(MetricaMensal).where(MetricaMensal.mentorado_id == mentorado_id)
+    found = session.scalars(reported.where(*_is_month(month))).one_or_none()
+    if found is None:
+        raise MonthNotReportedError
+    if all(getattr(found, name) == value for name, value in goals.items()):
+        return  # a second submit of the same form has nothing to change, and nothing to record
+    _write_month_goals(session, [mentorado_id], month, goals, now)
+    record_action(
+        session, entry, "month_goals", profile=profile, month=list(month), after=dict(goals)
+    )
+
+
+def count_goals_of_all(session: Session, month: Month | None) -> int:
+    """Return how many `GoalsOfAll` would change just now; locks nothing."""
+    if month is None:
+        return session.scalars(select(func.count()).select_from(Mentorado).where(IS_ACTIVE)).one()
+    reported = select(func.count()).select_from(MetricaMensal).join(Mentorado)
+    return session.scalars(reported.where(IS_ACTIVE, *_is_month(month))).one()
+
+
+@dataclass(slots=True)
+class GoalsOfAll:
+    """The work of a job that sets the goals of every active mentee, in ranges of profile ids.
+
+    With a month it sets the goals of that month, for those who have reported it, otherwise the
+    standing ones.
+    """
+
+    month: Month | None
+    goals: Goals
+    now: datetime
+    batch_size: int = BATCH_PROFILES
+    action: str = "goals_of_all"
+    first_tried: int = 0  # the id of the first profile of the last batch
+
+    def step(self, session: Session, job: AdminJob, size: int) -> Step:
+        """Set the goals of the next profiles and note them in the job.
+
+        Owners are locked before profiles, both by id, as every change of a profile does.
+        """
+        if not job.position:
+            job.total = count_goals_of_all(session, self.month)
+        profiles = self._next(session, job, size)
+        if not profiles:
+            return Step([], is_last=True)
+        self.first_tried = profiles[0]
+        session.execute(jobs.SHORT_LOCK_WAIT)
+        owners = select(User.id).join(Mentorado, Mentorado.user_id == User.id)
+        owners = owners.where(Mentorado.id.in_(profiles)).order_by(User.id)
+        session.execute(owners.with_for_update(of=User, key_share=True))
+        changed = self._write(session, profiles)
+        job.position = profiles[-1]
+        job.scanned += len(changed)
+        job.counts = {**job.counts, "changed": job.scanned}
+        affected = select(User.clerk_id).join(Mentorado, Mentorado.user_id == User.id)
+        clerk_ids = session.scalars(affected.where(Mentorado.id.in_(changed)))
+        return Step(list(clerk_ids), is_last=len(profiles) < size)
+
+    def skip(self, job: AdminJob) -> Step:
+        """Count the first profile of the last batch as refused, and go on behind it."""
+        job.position = self.first_tried
+        job.counts = {**job.counts, "refused": job.counts.get("refused", 0) + 1}
+        return Step([], is_last=False)
+
+    def close(self, session: Session, job: AdminJob) -> None:
+        """Record what was set, and for how many."""
+        record_action(
+            session,
+            jobs.entry_of(job),
+            self.action,
+            month=list(self.month) if self.month else None,
+            after=dict(self.goals),
+            count=job.scanned,
+        )
+
+    def _next(self, session: Session, job: AdminJob, size: int) -> list[int]:
+        """The ids of the next active profiles."""
+        following = select(Mentorado.id).where(Mentorado.id > job.position, IS_ACTIVE)
+        return list(session.scalars(following.order_by(Mentorado.id).limit(size)))
+
+    def _write(self, session: Session, profiles: list[int]) -> list[int]:
+        these = select(Mentorado.id).where(Mentorado.id.in_(profiles), IS_ACTIVE)
+        active = list(session.scalars(these.order_by(Mentorado.id).with_for_update(key_share=True)))
+        if self.month is not None:
+            return _write_month_goals(session, active, self.month, self.goals, self.now)
+        session.execute(
+            update(Mentorado)
+            .where(Mentorado.id.in_(active))
+            .values(**self.goals, edited_at=self.now, updated_at=self.now)
+            .execution_options(synchronize_session=False)
+        )
+        return active
+
+
+def goals_options(goals: Goals, month: Month | None) -> dict[str, Any]:
+    """Write down which goals a job is to set, and of which month."""
+    return {"month": list(month) if month else None, "goals": dict(goals)}
+
+
+def month_of(options: Mapping[str, Any]) -> Month | None:
+    """Read the month of such options; None for the standing goals."""
+    month = options["month"]
+    return (month[0], month[1]) if month else None
+
+
+def goals_of_all(options: Mapping[str, Any], now: datetime) -> GoalsOfAll:
+    """Make the work of a job from such options."""
+    return GoalsOfAll(month_of(options), options["goals"], now)
+
+
+def read_feedback(session: Session, mentorado_id: int, month: Month) -> Feedback | None:
+    """The feedback of one month, if there is one."""
+    this = select(Feedback).where(
+        Feedback.mentorado_id == mentorado_id, Feedback.ano == month[0], Feedback.mes == month[1]
+    )
+    return session.scalars(this).one_or_none()
+
+
+def write_feedback(
+    session: Session,
+    mentorado_id: int,
+    month: Month,
+    words: Words,
+    *,
+    instead_of: Words,
+    entry: Entry,
+    now: datetime,
+) -> None:
+    """Write a month's feedback in the place of what was there, as its writer has seen it.
+
+    Raises OvertakenError where it is something else by now, and UnknownMentoradoError.
+    """
+    profile = locked_profile(session, mentorado_id)  # so that two writers take turns
+    found = read_feedback(session, mentorado_id, month)
+    if {name: getattr(found, name) if found else "" for name in words} != dict(instead_of):
+        raise OvertakenError
+    key = {"mentorado_id": mentorado_id, "ano": month[0], "mes": month[1]}
+    written = insert(Feedback).values(**key, **words, updated_at=now)
+    session.execute(
+        written.on_conflict_do_update(index_elements=list(key), set_={**words, "updated_at": now})
+    )
+    record_action(session, entry, "feedback", profile=profile, month=list(month))
+
+
+def _write_month_goals(
+    session: Session, ids: list[int], month: Month, goals: Goals, now: datetime
+) -> list[int]:
+    return list(
+        session.scalars(
+            update(MetricaMensal)
+            .where(MetricaMensal.mentorado_id.in_(ids))
+            .where(*_is_month(month))
+            .values(**goals, updated_at=now)
+            .returning(MetricaMensal.mentorado_id)
+        )
+    )
+
+
+def _is_month(month: Month) -> tuple[ColumnElement[bool], ...]:
+    return (MetricaMensal.ano == month[0], MetricaMensal.mes == month[1])

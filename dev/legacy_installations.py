@@ -1,0 +1,62 @@
+"""Installations of another program to take over, and looking at them before and after."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+
+from dev.databases import opened
+
+FOLDER = Path(__file__).resolve().parent.parent / "tests" / "legacy"
+TABLES = (
+    *("users", "mentorados", "metricas_mensais", "feedbacks"),
+    *("diagnosticos", "interacoes", "atividade_progress"),
+)
+COLUMNS = """
+SELECT table_name, column_name, data_type, is_nullable, column_default
+  FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2
+"""
+INDEXES = "SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1, 2"
+RULES = """
+SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+ WHERE connamespace = 'public'::regnamespace AND contype <> 'n' ORDER BY 1, 2
+"""
+
+NewDatabase = Callable[[str], str]
+
+
+def install(url: str, *, data: bool = True, newer: bool = False) -> None:
+    """Set the other program's tables up in an empty database."""
+    with opened(url) as connection:
+        connection.exec_driver_sql((FOLDER / "schema.sql").read_text())
+        if data:
+            connection.exec_driver_sql((FOLDER / "data.sql").read_text())
+        if newer:
+            connection.exec_driver_sql(
+                "CREATE UNIQUE INDEX mentorados_user_id_unique_idx ON mentorados (user_id)"
+            )
+
+
+def rows(url: str) -> dict[str, list[Any]]:
+    """Every row of every table that the other program knows."""
+    with opened(url) as connection:
+        return {table: _rows(connection, table) for table in TABLES}
+
+
+def schema(url: str) -> list[tuple[Any, ...]]:
+    """Columns, indexes and rules of all tables."""
+    with opened(url) as connection:
+        queries = (COLUMNS, INDEXES, RULES)
+        return [tuple(row) for query in queries for row in connection.execute(text(query))]
+
+
+def scalars(url: str, query: str) -> list[Any]:
+    """The first column of what a query finds."""
+    with opened(url) as connection:
+        return list(connection.scalars(text(query)))
+
+
+def _rows(connection: Connection, table: str) -> list[Any]:
+    return list(connection.scalars(text(f"SELECT to_jsonb(t) FROM {table} t ORDER BY id")))

@@ -1,1 +1,0 @@
-"""Who is asking: the only package that knows Clerk."""

@@ -1,0 +1,168 @@
+"""Keeping identities fresh: what a visit asks the provider, and what is asked beside it.
+
+A token with all claims is the newest identity and needs no question. Otherwise:
+
+1. A user without a verified address, or not known yet, is asked about within the request, at most
+   once a minute (`IdentityLookup.completed`).
+2. All others are asked about in a worker thread once what is known is older than
+   CLERK_IDENTITY_MAX_AGE_SECONDS (`BackgroundRefresh`); the result holds at the next request.
+
+`users.identity_asked_at` is claimed by a conditional UPDATE before a question, so that one process
+of all asks it, and asks again only after a pause.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from flask import Flask
+from sqlalchemy.exc import SQLAlchemyError
+
+from auth.errors import ProviderUnavailableError, UnusableAnswerError
+from auth.identity import Identity
+from auth.user_directory import Directory
+from core import deadlines
+from core.database import background_transaction, transaction
+from provisioning import queries
+from provisioning.errors import ProvisioningError
+from provisioning.identity_age import Question, next_question
+from provisioning.profiles import UserRow
+
+log = structlog.get_logger(__name__)
+
+LOOKUP_SECONDS = 0.8  # the provider's share of a request; without an answer it goes on
+SPARE_SECONDS = 0.8  # of a request, for the database afterwards
+READ_SECONDS = 0.45  # for finding out whether there is anything to ask
+WORKERS = 2
+MOST_PENDING = 100  # users; the others are asked about at a later visit
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """An identity, completed by the provider's answer where it was asked.
+
+    `is_unanswered`: it was asked and did not answer usably; `is_unavailable`: it did not answer at
+    all, so that the sweep is to ask.
+    """
+
+    identity: Identity
+    is_unanswered: bool = False
+    is_unavailable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityLookup:
+    """Asks the provider about users; one for an app, shared by its threads."""
+
+    directory: Directory | None
+    max_age: timedelta
+
+    def completed(self, identity: Identity, now: datetime) -> LookedUp:
+        """Return the identity of a token, completed by the provider where that is due.
+
+        No transaction is open while the provider is asked. Where it does not answer in time, or
+        not usably, the identity is returned as it is, and the sweep completes it later.
+        """
+        if identity.is_complete or self.directory is None:
+            return LookedUp(identity)
+        is_asked, is_new = self._claimed(identity.clerk_id, now)
+        if not is_asked:
+            return LookedUp(identity)
+        try:
+            found = self.directory.look_up(
+                identity.clerk_id, wait_seconds=_wait_seconds(), is_new=is_new
+            )
+        except (ProviderUnavailableError, UnusableAnswerError) as err:
+            log.warning("identity_not_completed", reason=str(err))
+            is_unavailable = isinstance(err, ProviderUnavailableError)
+            return LookedUp(identity, is_unanswered=True, is_unavailable=is_unavailable)
+        return LookedUp(identity.completed_by(found))
+
+    def question(self, identity: Identity, user: UserRow) -> Question | None:
+        """The next question about the user whose token has this identity; None for never."""
+        if identity.is_complete or self.directory is None:
+            return None
+        return next_question(user, self.max_age)
+
+    def claimed_in_background(self, clerk_id: str, now: datetime) -> bool:
+        """Whether this process is to ask about the user now, beside any request."""
+        with background_transaction() as session:
+            known = queries.known_identity(session, clerk_id)
+            if known is None:
+                return False
+            question = next_question(known, self.max_age)
+            if question is None or not question.is_due(now):
+                return False
+            return queries.claim_question(session, clerk_id, known.identity_asked_at, now)
+
+    def _claimed(self, clerk_id: str, now: datetime) -> tuple[bool, bool]:
+        """Whether this request is to ask about the user and wait, and whether the user is new.
+
+        Without a database nothing is asked.
+        """
+        try:
+            with transaction(READ_SECONDS) as session:
+                known = queries.known_identity(session, clerk_id)
+                if known is None:
+                    return True, True
+                question = next_question(known, self.max_age)
+                if question is None or not question.must_wait or not question.is_due(now):
+                    return False, False
+                asked_at = known.identity_asked_at
+                return queries.claim_question(session, clerk_id, asked_at, now), False
+        except SQLAlchemyError:
+            return False, False
+
+
+class BackgroundRefresh:
+    """Asks about users who visit, in worker threads beside their requests.
+
+    `refresh` asks about one user by Clerk id where that is due at that time, and applies the
+    answer.
+    """
+
+    def __init__(self, refresh: Callable[[str, datetime], None]) -> None:
+        self._refresh = refresh
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="identity-refresh")
+        self._pending: set[str] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no user is being asked about."""
+        return not self._pending
+
+    def start(self, app: Flask, clerk_id: str, now: datetime) -> None:
+        """Ask about this user soon, unless that is under way or too many wait already."""
+        with self._lock:
+            if clerk_id in self._pending or len(self._pending) >= MOST_PENDING:
+                return
+            self._pending.add(clerk_id)
+        try:
+            self._pool.submit(self._run, app, clerk_id, now)
+        except RuntimeError:  # the process is ending
+            self._end(clerk_id)
+
+    def _run(self, app: Flask, clerk_id: str, now: datetime) -> None:
+        try:
+            with app.app_context():
+                self._refresh(clerk_id, now)
+        except (ProvisioningError, SQLAlchemyError) as err:
+            log.warning("identity_not_refreshed", reason=type(err).__name__)
+        except Exception:  # a thread of a pool would keep it to itself
+            log.exception("identity_not_refreshed")
+        finally:
+            self._end(clerk_id)
+
+    def _end(self, clerk_id: str) -> None:
+        with self._lock:
+            self._pending.discard(clerk_id)
+
+
+def _wait_seconds() -> float:
+    """How long the request may wait for the provider."""
+    left = deadlines.seconds_left()
+    return LOOKUP_SECONDS if left is None else max(0.0, min(LOOKUP_SECONDS, left - SPARE_SECONDS))

@@ -1,0 +1,383 @@
+"""Users as known: whose identity is incomplete or old, and users who could not be provisioned."""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    case,
+    false,
+    func,
+    not_,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from auth.identity import Identity
+from models import AuditEvent, Mentorado, ProvisioningAttempt, User
+from models.columns import SimNao
+from models.provisioning_attempt import UNUSABLE_ANSWER, AttemptState
+from models.user import Role
+from provisioning.address_holders import address_matches
+from provisioning.attempts import is_due
+from provisioning.profiles import waiting_for
+
+
+class PersonState(enum.StrEnum):
+    """Where a person stands (CONTRACT section 4.2); the first that applies is theirs."""
+
+    BLOCKED = "blocked"  # by an admin, by an inactive profile, or with the account deleted
+    ADMIN = "admin"
+    READY = "ready"
+    ATTENTION = "attention"  # the background has given up
+    PENDING = "pending"  # it is trying
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class PersonRow:
+    """A person with their state and, where there are any, their profile and record of failure."""
+
+    user: User
+    state: PersonState
+    mentorado: Mentorado | None
+    attempt: ProvisioningAttempt | None
+
+
+def _surely(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """What an outer join has left open counts as no."""
+    return func.coalesce(condition, false())
+
+
+IS_INACTIVE_MENTEE = and_(User.role == Role.USER, _surely(Mentorado.ativo == SimNao.NAO))
+CLAIMS: dict[PersonState, ColumnElement[bool]] = {
+    PersonState.BLOCKED: or_(
+        User.blocked_at.is_not(None), User.deleted_at.is_not(None), IS_INACTIVE_MENTEE
+    ),
+    PersonState.ADMIN: User.role == Role.ADMIN,
+    PersonState.READY: Mentorado.id.is_not(None),
+    PersonState.ATTENTION: _surely(ProvisioningAttempt.state == AttemptState.DEAD),
+    PersonState.PENDING: ProvisioningAttempt.id.is_not(None),
+    PersonState.MISSING: User.id.is_not(None),
+}
+STATE = case(*((claim, state.value) for state, claim in CLAIMS.items()))
+
+
+def people(
+    session: Session,
+    *,
+    state: PersonState | None = None,
+    wanted: str | None = None,
+    shown_to: str | None = None,
+    after_id: int = 0,
+    limit: int,
+) -> list[PersonRow]:
+    """People in key order: of one state, or found by name, address, Clerk id or reference code.
+
+    `shown_to` is the Clerk id of whoever was shown `wanted` as a code; they are found as well.
+    """
+    found = _everybody().where(User.id > after_id).order_by(User.id).limit(limit)
+    if state is not None:
+        found = found.where(_is(state))
+    if wanted:
+        found = found.where(or_(_matches(wanted), User.clerk_id == shown_to))
+    return _rows(session, found)
+
+
+def person(session: Session, user_id: int) -> PersonRow | None:
+    """One person, with their state; None for an id of nobody."""
+    return next(iter(_rows(session, _everybody().where(User.id == user_id))), None)
+
+
+def _everybody() -> Select[User, str, Mentorado | None, ProvisioningAttempt | None]:
+    return (
+        select(User, STATE, Mentorado, ProvisioningAttempt)
+        .outerjoin(Mentorado, Mentorado.user_id == User.id)
+        .outerjoin(ProvisioningAttempt, ProvisioningAttempt.clerk_id == User.clerk_id)
+    )
+
+
+def _rows(
+    session: Session,
+    found: Select[User, str, Mentorado | None, ProvisioningAttempt | None],
+) -> list[PersonRow]:
+    return [
+        PersonRow(user, PersonState(state), mentorado, attempt)
+        for user, state, mentorado, attempt in session.execute(found)
+    ]
+
+
+def _is(state: PersonState) -> ColumnElement[bool]:
+    """Told claim by claim instead of by the whole case, so that indexes can help."""
+    earlier = list(CLAIMS)[: list(CLAIMS).index(state)]
+    return and_(CLAIMS[state], *(not_(CLAIMS[claim]) for claim in earlier))
+
+
+def _matches(wanted: str) -> ColumnElement[bool]:
+    seen = select(AuditEvent.user_id).where(AuditEvent.request_id == wanted)
+    failed = select(ProvisioningAttempt.clerk_id).where(ProvisioningAttempt.request_id == wanted)
+    return or_(
+        User.name.icontains(wanted, autoescape=True),
+        address_matches(User.email, wanted),
+        User.clerk_id == wanted,
+        User.id.in_(seen),
+        User.clerk_id.in_(failed),
+    )
+
+
+# Of a user: somebody waits for what the provider may tell.
+IS_INCOMPLETE = (
+    User.identity_completed_at.is_(None),
+    User.deleted_at.is_(None),
+    User.blocked_at.is_(None),
+)
+# The index has them in order: sorting all of them would take a second for a million. For as long as
+# the transaction lasts.
+IN_ORDER = text("SELECT set_config('enable_sort', 'off', true)")
+# Of a user: the identity is complete, and may be asked for again (users_refresh_idx).
+IS_REFRESHABLE = (
+    User.identity_completed_at.is_not(None),
+    User.deleted_at.is_(None),
+    User.blocked_at.is_(None),
+)
+LAST_ASKED: ColumnElement[datetime] = func.greatest(
+    User.identity_asked_at, User.identity_completed_at
+)
+Position = tuple[datetime, int]  # when last asked about, and the user's id
+
+
+@dataclass(frozen=True, slots=True)
+class KnownIdentity:
+    """What is stored of a user's identity."""
+
+    clerk_id: str
+    name: str | None
+    email: str | None
+    email_verified: bool
+    image_url: str | None
+    blocked_at: datetime | None
+    deleted_at: datetime | None
+    identity_as_of: datetime | None
+    identity_completed_at: datetime | None
+    identity_asked_at: datetime | None
+
+    def is_changed_by(self, new: Identity) -> bool:
+        """Whether what the provider answers is newer than this."""
+        if self.identity_completed_at is None:
+            return True
+        is_older = (
+            new.as_of is not None
+            and self.identity_as_of is not None
+            and new.as_of < self.identity_as_of
+        )
+        if is_older or new.is_unknown:
+            return False
+        is_new_text = any(
+            text is not None and text != old
+            for text, old in ((new.name, self.name), (new.image_url, self.image_url))
+        )
+        is_new_address = new.email is not None and new.email != self.email
+        return is_new_text or is_new_address or bool(new.email_verified) != self.email_verified
+
+
+KNOWN_COLUMNS = [getattr(User, name) for name in KnownIdentity.__dataclass_fields__]
+
+
+def known_identity(session: Session, clerk_id: str) -> KnownIdentity | None:
+    """What is stored of one user's identity, without a lock; None for an unknown user."""
+    row = session.execute(select(*KNOWN_COLUMNS).where(User.clerk_id == clerk_id)).one_or_none()
+    return None if row is None else KnownIdentity(*row)
+
+
+def known_identities(session: Session, clerk_ids: Sequence[str]) -> dict[str, KnownIdentity]:
+    """The same of several users, by Clerk id."""
+    rows = session.execute(select(*KNOWN_COLUMNS).where(User.clerk_id.in_(clerk_ids)))
+    return {known.clerk_id: known for known in (KnownIdentity(*row) for row in rows)}
+
+
+def claim_question(
+    session: Session, clerk_id: str, last_asked_at: datetime | None, now: datetime
+) -> bool:
+    """Note that the caller asks the provider about a user now; False if another was faster.
+
+    `last_asked_at` is what the caller has read of `identity_asked_at`.
+    """
+    claimed = (
+        update(User)
+        .where(
+            User.clerk_id == clerk_id,
+            User.identity_asked_at.is_not_distinct_from(last_asked_at),
+        )
+        .values(identity_asked_at=now)
+        .returning(User.id)
+    )
+    return session.scalars(claimed).one_or_none() is not None
+
+
+def is_complete(session: Session, clerk_id: str) -> bool:
+    """Whether everything the provider knows of this person has been heard."""
+    heard = select(User.id).where(
+        User.clerk_id == clerk_id, User.identity_completed_at.is_not(None)
+    )
+    return session.scalars(heard).one_or_none() is not None
+
+
+def note_unchanged(session: Session, clerk_ids: Sequence[str], now: datetime) -> None:
+    """Note that the identities of these users are what the provider has just answered."""
+    them = User.clerk_id.in_(clerk_ids)
+    session.execute(
+        update(User)
+        .where(them)
+        .values(identity_completed_at=now)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def ask_again(session: Session, clerk_id: str) -> None:
+    """Note that the sweep is to ask about this user: what is known may be old."""
+    session.execute(
+        update(User).where(User.clerk_id == clerk_id).values(identity_completed_at=None)
+    )
+
+
+def note_asked(session: Session, clerk_id: str, now: datetime) -> None:
+    """Note that the provider was asked about this user, so that the sweep asks about others."""
+    session.execute(update(User).where(User.clerk_id == clerk_id).values(identity_asked_at=now))
+
+
+def incomplete(session: Session, now: datetime | None, limit: int) -> list[str]:
+    """Clerk ids of users to ask the provider about, those first whom it was not asked about yet.
+
+    A user whose profile could not be made is a case for the attempts; one about whom the answer
+    could not be used is asked about when that is due again, without `now` at any time.
+    """
+    session.execute(IN_ORDER)
+    record = ProvisioningAttempt
+    is_about_identity = record.error_class == UNUSABLE_ANSWER
+    waiting = (
+        select(User.clerk_id)
+        .outerjoin(record, record.clerk_id == User.clerk_id)
+        .where(*IS_INCOMPLETE, or_(record.id.is_(None), and_(is_about_identity, *is_due(now))))
+        .order_by(User.identity_asked_at.nulls_first(), User.id.desc())
+    )
+    return list(session.scalars(waiting.limit(limit)))
+
+
+def longest_unasked(
+    session: Session, *, before: datetime, seen_after: datetime, after: Position | None, limit: int
+) -> tuple[list[str], Position | None]:
+    """Clerk ids of users to ask about again, of the next `limit` rows in the order of asking.
+
+    Users whose identity was last asked for or completed at `before` at the latest, who have visited
+    at `seen_after` or later. Returns the position to go on from as well, or None at the end. An
+    index has the rows in order, so that nothing is sorted and a call reads `limit` rows at most.
+    """
+    session.execute(IN_ORDER)
+    position = (LAST_ASKED, User.id)
+    rows = [*IS_REFRESHABLE, before >= LAST_ASKED]
+    if after is not None:
+        rows.append(tuple_(*position) > tuple_(*after))
+    last = select(*position).where(*rows).order_by(*position).offset(limit - 1).limit(1)
+    end = session.execute(last).one_or_none()
+    if end is not None:
+        rows.append(tuple_(*position) <= tuple_(*end))
+    seen = select(User.clerk_id).where(*rows, User.last_signed_in >= seen_after)
+    return list(session.scalars(seen.order_by(*position))), (end and (end[0], end[1]))
+
+
+def introduce(session: Session, identity: Identity, now: datetime) -> None:
+    """Make somebody known who could not be helped, so that support can find them, and no more.
+
+    Somebody who is known already stays as they are.
+    """
+    known = insert(User).values(
+        clerk_id=identity.clerk_id,
+        name=identity.name,
+        email=identity.email,
+        email_verified=bool(identity.email_verified),
+        image_url=identity.image_url,
+        login_method=identity.login_method,
+        created_at=now,
+        updated_at=now,
+        last_signed_in=now,
+    )
+    session.execute(known.on_conflict_do_nothing(index_elements=[User.clerk_id]))
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Facts about one person's profile; matches count only for an address that is verified.
+
+    Of somebody who is not stored (`is_known`) nothing is known but their attempt.
+    """
+
+    is_known: bool = True
+    linked: bool = False
+    unlinked_match: bool = False
+    multiple_matches: bool = False
+    pending_attempt: bool = False
+    has_email: bool = False
+    email_verified: bool = False
+
+
+def diagnose(session: Session, clerk_id: str) -> Diagnosis:
+    """Look at one person; reads only. Somebody who never got in is known by their attempt alone."""
+    user = session.scalars(select(User).where(User.clerk_id == clerk_id)).one_or_none()
+    attempt = session.scalars(
+        select(ProvisioningAttempt.state).where(ProvisioningAttempt.clerk_id == clerk_id)
+    )
+    is_pending = attempt.one_or_none() == AttemptState.PENDING
+    if user is None:
+        return Diagnosis(is_known=False, pending_attempt=is_pending)
+    matches = waiting_for(session, user.email) if user.email and user.email_verified else ()
+    profile = session.scalars(select(Mentorado.id).where(Mentorado.user_id == user.id))
+    return Diagnosis(
+        linked=profile.one_or_none() is not None,
+        unlinked_match=bool(matches),
+        multiple_matches=len(matches) > 1,
+        pending_attempt=is_pending,
+        has_email=user.email is not None,
+        email_verified=user.email_verified,
+    )
+
+
+class Kind(enum.StrEnum):
+    """Which profiles are meant."""
+
+    ACTIVE = "ativos"
+    INACTIVE = "inativos"
+    WAITING = "esperando"  # for their person
+
+
+KINDS: dict[Kind, ColumnElement[bool]] = {
+    Kind.ACTIVE: Mentorado.ativo == SimNao.SIM,
+    Kind.INACTIVE: Mentorado.ativo == SimNao.NAO,
+    Kind.WAITING: Mentorado.user_id.is_(None),
+}
+
+
+def mentees(
+    session: Session,
+    *,
+    kind: Kind | None = None,
+    wanted: str | None = None,
+    after_id: int = 0,
+    limit: int,
+) -> list[Mentorado]:
+    """Profiles in key order: of one kind, or those whose name or address has the text in it."""
+    found = select(Mentorado).where(Mentorado.id > after_id).order_by(Mentorado.id).limit(limit)
+    if kind is not None:
+        found = found.where(KINDS[kind])
+    if wanted:
+        has_name = Mentorado.nome_completo.icontains(wanted, autoescape=True)
+        found = found.where(or_(has_name, address_matches(Mentorado.email, wanted)))
+    return list(session.scalars(found))

@@ -1,0 +1,1 @@
+"""Reconciliation in the background: users without a profile get one."""

@@ -1,0 +1,88 @@
+"""Reading the provider's whole directory: users we do not know yet, and whatever is newer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import backoff
+import structlog
+
+from auth.errors import ProviderUnavailableError
+from auth.identity import Identity
+from auth.user_directory import Directory, Page
+from core.database import background_transaction
+from provisioning import queries
+from provisioning.audit import Entry
+from provisioning.errors import DatabaseUnavailableError, ProvisioningError
+from provisioning.service import Guarantee
+
+log = structlog.get_logger(__name__)
+
+PAGE_SIZE = 500  # the most that Clerk lists at a time
+MOST_TRIES = 8  # spread over half a minute or more
+PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 60.0
+
+
+@dataclass(slots=True)
+class DirectoryCounts:
+    """How many users were read, ensured because something is newer, and failed."""
+
+    read: int = 0
+    ensured: int = 0
+    failed: int = 0
+
+
+def sync_directory(
+    guarantee: Guarantee, directory: Directory, now: Callable[[], datetime]
+) -> DirectoryCounts:
+    """Ensure each user whose identity at the provider is newer than ours, page by page.
+
+    A user who cannot be ensured is left to the attempts. Raises ProviderUnavailableError when the
+    provider stays away, and DatabaseUnavailableError.
+    """
+    counts, page = DirectoryCounts(), _page(directory, 0)
+    while page.size:
+        for identity in _changed(page, now()):
+            try:
+                guarantee.take_word(identity, entry=Entry("cli"), now=now())
+                counts.ensured += 1
+            except DatabaseUnavailableError:
+                raise
+            except ProvisioningError as err:
+                log.warning("directory_user_failed", error=type(err).__name__)
+                counts.failed += 1
+        counts.read += page.size
+        page = _page(directory, counts.read)
+    return counts
+
+
+def _pause(err: ProviderUnavailableError) -> float:
+    """As long as the provider has asked for, where it has."""
+    seconds = PAUSE_SECONDS if err.wait_seconds is None else err.wait_seconds
+    return min(seconds, LONGEST_PAUSE_SECONDS)
+
+
+@backoff.on_exception(
+    backoff.runtime,
+    ProviderUnavailableError,
+    value=_pause,
+    max_tries=MOST_TRIES,
+    jitter=None,
+    logger=None,
+)
+def _page(directory: Directory, offset: int) -> Page:
+    return directory.page(offset, PAGE_SIZE)
+
+
+def _changed(page: Page, now: datetime) -> list[Identity]:
+    """The users of a page who are to be ensured; of the others it is noted that nothing is new."""
+    with background_transaction() as session:
+        known = queries.known_identities(session, [listed.clerk_id for listed in page.people])
+        changed = [
+            listed
+            for listed in page.people
+            if listed.clerk_id not in known or known[listed.clerk_id].is_changed_by(listed)
+        ]
+        unchanged = known.keys() - {listed.clerk_id for listed in changed}
+        queries.note_unchanged(session, sorted(unchanged), now)
+    return changed

@@ -1,0 +1,13 @@
+"""The doorman waits longer for a large body, and for no body for ever."""
+
+import pytest
+
+from core.gunicorn_worker import patience_seconds
+
+
+@pytest.mark.parametrize(
+    ("body_bytes", "seconds"),
+    [(0, 10), (64 * 1024, 11), (4 * 1024 * 1024, 74), (10**400, 74)],
+)
+def test_patience_grows_with_the_body_up_to_the_largest(body_bytes: int, seconds: float) -> None:
+    assert patience_seconds(body_bytes) == seconds

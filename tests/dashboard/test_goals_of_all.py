@@ -1,0 +1,130 @@
+"""Goals of all active mentees, set in batches that are short, resumed and never mixed."""
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from core.database import transaction
+from dashboard.mentoring import GoalsOfAll, count_goals_of_all, goals_options, month_of
+from dev.databases import app_on, count, opened
+from models import AdminJob
+from models.admin_job import JobKind
+from provisioning import jobs
+from provisioning.audit import Entry
+from provisioning.job_runner import JobRunner
+from provisioning.jobs import JobRequest
+from tests.support.users import NOW
+
+MENTEES = """
+INSERT INTO users (clerk_id) SELECT 'user_' || i FROM generate_series(1, 10) i;
+INSERT INTO mentorados (user_id, nome_completo, turma, ativo)
+SELECT id, clerk_id, 'neon', CASE WHEN id = 3 THEN 'nao' ELSE 'sim' END::ativo FROM users;
+INSERT INTO mentorados (nome_completo, turma) VALUES ('Sem conta', 'neon');
+INSERT INTO metricas_mensais (mentorado_id, ano, mes) SELECT id, 2026, 1 FROM mentorados LIMIT 4;
+"""
+POISON = """
+CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN IF NEW.nome_completo = 'user_7' THEN
+    RAISE EXCEPTION 'poisoned' USING ERRCODE = '23514';
+END IF; RETURN NEW; END $$;
+CREATE TRIGGER poison BEFORE UPDATE ON mentorados FOR EACH ROW EXECUTE FUNCTION poison();
+"""
+CHANGED = "SELECT count(*) FROM mentorados WHERE meta_leads = 77"
+RECORDED = """
+SELECT count(*) FROM audit_events
+ WHERE details->>'action' = 'goals_of_all' AND details->>'count' = :count
+"""
+
+
+@pytest.fixture
+def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
+    """A database with ten mentees who can sign in, one of them not active, and one who cannot."""
+    url = copy_database(f"goals_{tmp_path.name}")
+    with opened(url) as connection:
+        connection.exec_driver_sql(MENTEES)
+    return url
+
+
+@pytest.fixture
+def app(url: str, tmp_path: Path) -> Iterator[Flask]:
+    """An app whose commits are real."""
+    with app_on(tmp_path, url) as app:
+        yield app
+
+
+def add(month: tuple[int, int] | None = None) -> uuid.UUID:
+    options = goals_options({"meta_leads": 77}, month)
+    wanted = JobRequest(uuid.uuid4(), JobKind.GOALS, Entry("admin", "req-1"), options)
+    with transaction() as session:
+        return jobs.add(session, wanted).id
+
+
+def found(job_id: uuid.UUID) -> AdminJob:
+    with transaction() as session:
+        return jobs.find(session, job_id)
+
+
+def small_batches(job: AdminJob) -> GoalsOfAll:
+    return GoalsOfAll(month_of(job.options), job.options["goals"], NOW, batch_size=4)
+
+
+def runner(on_change: Callable[[str, Iterable[str]], None] = lambda *_: None) -> JobRunner:
+    return JobRunner({JobKind.GOALS: small_batches}, on_change)
+
+
+@pytest.mark.parametrize("month", [None, (2026, 1)], ids=["standing", "month"])
+def test_count_is_what_is_changed(app: Flask, url: str, month: tuple[int, int] | None) -> None:
+    with transaction() as session:
+        foreseen = count_goals_of_all(session, month)
+    job_id = add(month)
+
+    runner().run_pending()
+
+    job = found(job_id)
+    assert (job.status, job.counts, job.total) == ("succeeded", {"changed": foreseen}, foreseen)
+    assert count(url, RECORDED, count=str(foreseen)) == 1
+    assert count(url, CHANGED) == (0 if month else foreseen)
+
+
+def test_users_are_told_batch_by_batch(app: Flask) -> None:
+    told: list[list[str]] = []
+    add()
+
+    runner(lambda _, clerk_ids: told.append(sorted(clerk_ids))).run_pending()
+
+    assert [len(batch) for batch in told] == [4, 4, 1]
+    assert "user_3" not in {clerk_id for batch in told for clerk_id in batch}
+
+
+def test_each_batch_is_committed_before_the_next(app: Flask, url: str) -> None:
+    committed: list[int] = []
+    add()
+
+    runner(lambda *_: committed.append(count(url, CHANGED))).run_pending()
+
+    assert committed == [4, 8, 10]
+
+
+def test_profile_that_the_database_refuses_keeps_no_other_back(app: Flask, url: str) -> None:
+    with opened(url) as connection:
+        connection.exec_driver_sql(POISON)
+    job_id = add()
+
+    runner().run_pending()
+
+    job = found(job_id)
+    assert (job.status, job.counts) == ("succeeded", {"changed": 9, "refused": 1})
+    assert count(url, CHANGED) == 9
+
+
+def test_two_admins_goals_are_not_mixed(app: Flask, url: str) -> None:
+    first, second = add(), add()
+    with transaction() as session:
+        jobs.claim(session, owner="another", job_id=first)
+
+    runner().run_pending()
+
+    assert (found(second).status, count(url, CHANGED)) == ("queued", 0)

@@ -1,0 +1,277 @@
+"""The dashboard's arithmetic, checked against the numbers of CONTRACT section 4.4."""
+
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboard.months import Goals, Month, MonthFeedback, Report
+from dashboard.overview import (
+    Overview,
+    compute_overview,
+    growth_percent,
+    half_up,
+    mean,
+    overview_shape,
+    percent_of_goal,
+    read_again,
+    score,
+    written,
+)
+from tests.support.users import NOW
+
+USUAL = Goals(faturamento=16000, leads=50, procedimentos=10, posts=12, stories=60)
+NO_GOALS = Goals(faturamento=0, leads=0, procedimentos=0, posts=0, stories=0)
+NOTHING_EARNED: dict[str, object] = {
+    "totalRevenue": 0,
+    "totalProfit": 0,
+    "averageRevenue": 0,
+    "growthPercent": None,
+    "chartData": [],
+}
+
+COUNTS = st.integers(0, 2_147_483_647)
+PROFITS = st.integers(-2_147_483_648, 2_147_483_647)
+GOALS = st.builds(Goals, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)
+MONTHS = st.builds(
+    Month, st.just(2026), st.integers(1, 12), COUNTS, PROFITS, COUNTS, COUNTS, COUNTS, COUNTS, GOALS
+)
+
+
+def month(
+    faturamento: int = 0,
+    posts: int = 0,
+    stories: int = 0,
+    leads: int = 0,
+    procedimentos: int = 0,
+    *,
+    mes: int = 1,
+    lucro: int = 0,
+    goals: Goals = USUAL,
+) -> Month:
+    return Month(2026, mes, faturamento, lucro, leads, procedimentos, posts, stories, goals)
+
+
+def overview_of(
+    *months: Month, own: Goals = USUAL, feedback: MonthFeedback | None = None
+) -> Overview:
+    return compute_overview(Report(months, own, feedback), now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("1/2", 1), ("3/2", 2), ("5/2", 3), ("49/100", 0), ("51/100", 1), ("-1/2", 0), ("-3/4", -1)],
+)
+def test_halves_are_rounded_up(value: str, expected: int) -> None:
+    assert half_up(Fraction(value)) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "goal", "expected"),
+    [(8, 16, 50), (1, 3, Fraction(100, 3)), (3, 2, 150), (31, 20, 150), (5, 0, 0), (0, 7, 0)],
+)
+def test_percent_of_a_goal_is_exact_and_ends_at_150(
+    value: int, goal: int, expected: Fraction
+) -> None:
+    assert percent_of_goal(value, goal) == expected
+
+
+@pytest.mark.parametrize(("values", "expected"), [([], 0), ([4], 4), ([1, 2], Fraction(3, 2))])
+def test_mean_is_exact_and_zero_of_nothing(values: list[int], expected: Fraction) -> None:
+    assert mean(values) == expected
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [(100, 150, 50), (200, 100, -50), (200, 201, 1), (200, 199, 0), (7, 7, 0), (9, 0, -100)],
+)
+def test_growth_is_measured_against_the_first(first: int, last: int, expected: int) -> None:
+    assert growth_percent(first, last) == expected
+
+
+def test_growth_from_zero_is_undefined() -> None:
+    assert growth_percent(0, 500) is None
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ((16000, 12, 60, 50, 10), 80),
+        ((8000, 6, 30, 25, 5), 40),
+        ((12000, 8, 40, 15, 12), 58),
+        ((24000, 18, 90, 75, 15), 120),
+    ],
+    ids=["reached", "half way", "mixed", "far beyond"],
+)
+def test_score_is_the_one_of_the_contract(
+    numbers: tuple[int, int, int, int, int], expected: int
+) -> None:
+    assert score(month(*numbers)) == expected
+
+
+@pytest.mark.parametrize(
+    ("reported", "expected"),
+    [
+        (month(faturamento=16000), 40),
+        (month(posts=12), 10),
+        (month(stories=60), 10),
+        (month(leads=50), 10),
+        (month(procedimentos=10), 10),
+        (month(faturamento=200), 1),
+        (month(200, posts=3, leads=1), 4),
+    ],
+    ids=["revenue", "posts", "stories", "leads", "procedures", "half a point", "rounded parts"],
+)
+def test_each_part_has_its_weight_and_is_rounded_alone(reported: Month, expected: int) -> None:
+    assert score(reported) == expected
+
+
+def test_score_without_goals_is_zero() -> None:
+    assert score(month(16000, 12, 60, 50, 10, goals=NO_GOALS)) == 0
+
+
+@given(reported=MONTHS)
+def test_score_stays_between_0_and_120(reported: Month) -> None:
+    assert 0 <= score(reported) <= 120
+
+
+def test_new_person_sees_zeros() -> None:
+    shown = overview_shape(overview_of())
+
+    assert shown["financials"] == NOTHING_EARNED
+    assert (shown["score"], shown["feedback"], shown["read_only"]) == (0, None, False)
+
+
+def test_new_person_sees_their_own_goals_at_zero() -> None:
+    goals = overview_of().goals
+
+    assert [(g.key, g.value, g.goal, g.percent) for g in goals] == [
+        ("faturamento", 0, 16000, 0),
+        ("leads", 0, 50, 0),
+        ("procedimentos", 0, 10, 0),
+        ("posts", 0, 12, 0),
+        ("stories", 0, 60, 0),
+    ]
+
+
+def test_money_is_added_up_over_all_months() -> None:
+    overview = overview_of(month(100, lucro=40, mes=1), month(50, lucro=20, mes=2))
+
+    assert (overview.total_revenue, overview.total_profit) == (150, 60)
+
+
+def test_loss_of_a_month_counts_against_the_profit_of_others_alone() -> None:
+    overview = overview_of(month(100, lucro=40, mes=1), month(50, lucro=-90, mes=2))
+
+    assert (overview.total_revenue, overview.total_profit) == (150, -50)
+    assert (overview.average_revenue, overview.growth_percent, overview.gain) == (75, -50, -50)
+
+
+def test_loss_changes_neither_score_nor_goals() -> None:
+    gain, loss = (overview_of(month(16_000, 12, 60, 50, 10, lucro=n)) for n in (9_000, -9_000))
+
+    assert (loss.score, loss.goals) == (gain.score, gain.goals)
+
+
+@pytest.mark.parametrize(
+    ("revenues", "expected"), [((1, 2), 2), ((1, 1, 2), 1), ((2, 3), 3)], ids=str
+)
+def test_average_revenue_is_rounded_half_up(revenues: tuple[int, ...], expected: int) -> None:
+    overview = overview_of(*(month(revenue) for revenue in revenues))
+
+    assert overview.average_revenue == expected
+
+
+@pytest.mark.parametrize(
+    ("revenues", "expected"),
+    [((100,), None), ((0, 100), None), ((100, 0), -100), ((100, 900, 150), 50), ((8, 8), 0)],
+    ids=str,
+)
+def test_growth_compares_the_last_month_with_the_first(
+    revenues: tuple[int, ...], expected: int | None
+) -> None:
+    overview = overview_of(*(month(revenue) for revenue in revenues))
+
+    assert overview.growth_percent == expected
+
+
+@pytest.mark.parametrize(
+    ("revenues", "expected"),
+    [((), None), ((100,), None), ((0, 100), 100), ((100, 130, 90), 20), ((100, 50), -50)],
+    ids=str,
+)
+def test_gain_is_what_came_in_above_the_first_month(
+    revenues: tuple[int, ...], expected: int | None
+) -> None:
+    assert overview_of(*(month(revenue) for revenue in revenues)).gain == expected
+
+
+def test_score_and_goals_speak_of_the_newest_month() -> None:
+    newest = month(8000, 6, 30, 25, 5, mes=2)
+
+    overview = overview_of(month(mes=1), newest)
+
+    assert (overview.score, overview.newest) == (40, newest)
+    assert [goal.value for goal in overview.goals] == [8000, 25, 5, 6, 30]
+
+
+def test_goals_of_the_month_win_over_the_persons_own() -> None:
+    reported = month(500, 1, 2, 3, 4, goals=Goals(1000, 6, 16, 10, 8))
+
+    overview = overview_of(reported)
+
+    assert [goal.goal for goal in overview.goals] == [1000, 6, 16, 10, 8]
+    assert [goal.percent for goal in overview.goals] == [50, 50, 25, 10, 25]
+
+
+@pytest.mark.parametrize(
+    ("revenue", "percent"),
+    [(80, 1), (79, 0), (23919, 149), (23999, 150), (24000, 150), (99999, 150)],
+)
+def test_percent_of_a_goal_is_shown_whole_and_at_most_150(revenue: int, percent: int) -> None:
+    overview = overview_of(month(revenue))
+
+    assert overview.goals[0].percent == percent
+
+
+def test_every_goal_has_its_label() -> None:
+    shown = overview_shape(overview_of())
+
+    labels = [goal.label for goal in shown["goals"]]
+    assert labels == ["Faturamento", "Leads", "Procedimentos", "Posts", "Stories"]
+
+
+def test_chart_shows_each_month_under_its_public_names() -> None:
+    shown = overview_shape(overview_of(month(1, 5, 6, 3, 4, mes=3, lucro=2)))
+
+    assert shown["financials"]["chartData"] == [
+        {"ano": 2026, "mes": 3, "faturamento": 1, "lucro": 2}
+        | {"leads": 3, "procedimentos": 4, "postsFeed": 5, "stories": 6}
+    ]
+
+
+def test_feedback_is_shown_with_its_month_and_without_ids() -> None:
+    words = {"analise_mes": "Bom.", "foco_proximo_mes": "Leads.", "sugestao_mentor": "Siga."}
+    feedback = MonthFeedback(2026, 2, **words)
+
+    shown = overview_shape(overview_of(feedback=feedback))
+
+    assert asdict(shown["feedback"] or feedback) == {"ano": 2026, "mes": 2, **words}
+
+
+def test_as_of_is_the_given_time_in_utc() -> None:
+    now = datetime(2026, 3, 10, 12, 30, tzinfo=UTC)
+
+    shown = overview_shape(compute_overview(Report((), USUAL, None), now=now))
+
+    assert shown["as_of"] == "2026-03-10T12:30:00Z"
+
+
+def test_overview_that_was_written_down_is_read_again_as_it_was() -> None:
+    feedback = MonthFeedback(2026, 2, "Bom mês.", "Leads.", "Ligue mais.")
+    overview = overview_of(month(9_000), month(8_000, mes=2), feedback=feedback)
+
+    assert read_again(written(overview)) == replace(overview, read_only=True)

@@ -1,0 +1,90 @@
+"""A deleted account: out at once, and the profile waits for whoever proves the same address."""
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from auth.identity import Identity
+from models import AuditEvent, Mentorado, User
+from models.mentorado import Turma
+from provisioning.account_deletion import depart
+from provisioning.audit import Entry
+from provisioning.ensure import Outcome, ensure
+from provisioning.errors import Denial
+from provisioning.rules import Rules
+from tests.support.users import AT_THE_DOOR, BOB, NOW, identity
+
+WEBHOOK = Entry("webhook", "req-webhook")
+RETURNED = Identity("user_bob_again", "Bob", "BOB@example.com ", True)
+
+
+def sign_in(session: Session, who: Identity) -> Mentorado | None:
+    profile = ensure(session, who, entry=AT_THE_DOOR, now=NOW, rules=Rules()).mentorado
+    return session.get(Mentorado, profile.id) if profile else None
+
+
+def leave(session: Session, clerk_id: str = BOB.clerk_id) -> User:
+    depart(session, clerk_id, entry=WEBHOOK, now=NOW)
+    session.flush()
+    return session.scalars(select(User).where(User.clerk_id == clerk_id)).one()
+
+
+def test_deleted_person_is_denied_and_gets_no_new_profile(session: Session) -> None:
+    sign_in(session, identity(BOB))
+    leave(session)
+
+    again = ensure(session, identity(BOB), entry=AT_THE_DOOR, now=NOW, rules=Rules())
+
+    assert (again.outcome, again.denial) == (Outcome.DENIED, Denial.USER_DELETED)
+    assert again.mentorado is None
+
+
+def test_profile_is_kept_and_claimed_by_the_same_verified_address(session: Session) -> None:
+    before = sign_in(session, identity(BOB))
+    leave(session)
+
+    after = ensure(session, RETURNED, entry=AT_THE_DOOR, now=NOW, rules=Rules())
+
+    assert before is not None
+    assert after.mentorado is not None
+    assert (after.outcome, after.mentorado.id) == (Outcome.LINKED, before.id)
+
+
+def test_profile_of_an_unproven_address_waits_for_nobody(session: Session) -> None:
+    before = sign_in(session, identity(BOB, verified=False))
+    leave(session)
+
+    after = sign_in(session, RETURNED)
+
+    assert before is not None
+    assert (after != before, before.user_id, before.email) == (True, None, None)
+
+
+def test_address_that_the_team_wrote_outlives_an_owner_who_proved_none(session: Session) -> None:
+    user = User(clerk_id=BOB.clerk_id, email="other@example.com")
+    session.add(user)
+    session.flush()  # the profile needs the id
+    theirs = Mentorado(user_id=user.id, nome_completo="B", email="b@example.com", turma=Turma.NEON)
+    session.add(theirs)
+    leave(session)
+
+    assert (theirs.user_id, theirs.email) == (None, "b@example.com")
+
+
+def test_whoever_was_never_here_cannot_come_any_more(session: Session) -> None:
+    leave(session, "user_unknown")
+
+    late = ensure(session, Identity("user_unknown"), entry=WEBHOOK, now=NOW, rules=Rules())
+
+    assert late.denial is Denial.USER_DELETED
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_departure_is_recorded_once(session: Session, times: int) -> None:
+    sign_in(session, identity(BOB))
+
+    for _ in range(times):
+        leave(session)
+
+    events = session.scalars(select(AuditEvent.event).order_by(AuditEvent.id))
+    assert list(events) == ["mentorado_created", "user_deleted"]

@@ -1,0 +1,147 @@
+"""Pre-registration: one profile for each address, whoever came first."""
+
+from collections.abc import Mapping
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from auth.identity import Identity
+from models import AuditEvent, Mentorado, MetricaMensal, User
+from provisioning.audit import Entry
+from provisioning.ensure import Outcome, ensure
+from provisioning.preregistration import MentoradoExistsError, Registered, pre_register
+from provisioning.rules import Rules
+from tests.support.users import AT_THE_DOOR, NOW
+
+ADMIN = Entry("admin", "req-1", actor_id=1)
+EVA: Mapping[str, object] = {"nome_completo": "Eva Melo", "email": "eva@example.com"}
+
+
+def register(session: Session, values: Mapping[str, object] = EVA) -> Registered:
+    registered = pre_register(session, values, entry=ADMIN, now=NOW)
+    session.flush()  # as the end of its transaction would
+    return registered
+
+
+def sign_in(
+    session: Session, *, verified: bool = True, email: str = "eva@example.com", who: str = "eva"
+) -> tuple[Outcome, Mentorado]:
+    identity = Identity(who, "Eva", email, verified)
+    ensured = ensure(session, identity, entry=AT_THE_DOOR, now=NOW, rules=Rules())
+    assert ensured.mentorado is not None
+    return ensured.outcome, session.get_one(Mentorado, ensured.mentorado.id)
+
+
+def profiles(session: Session) -> int:
+    return session.scalars(select(func.count()).select_from(Mentorado)).one()
+
+
+def test_registered_profile_waits_with_the_table_s_defaults(session: Session) -> None:
+    profile = register(session).mentorado
+
+    assert (profile.user_id, profile.meta_faturamento, profile.created_automatically) == (
+        None,
+        16_000,
+        False,
+    )
+
+
+def test_registered_profile_goes_to_whoever_proves_its_address(session: Session) -> None:
+    waiting = register(session).mentorado
+
+    outcome, profile = sign_in(session, email="EVA@example.com ")
+
+    assert (outcome, profile.id) == (Outcome.LINKED, waiting.id)
+
+
+@pytest.mark.parametrize("email", ["eva@example.com", " EVA@Example.com", "\u00a0eva@EXAMPLE.com"])
+def test_second_profile_for_an_address_is_refused(session: Session, email: str) -> None:
+    first = register(session).mentorado
+
+    with pytest.raises(MentoradoExistsError) as refusal:
+        register(session, {**EVA, "email": email})
+
+    assert refusal.value.mentorado_id == first.id
+
+
+def test_profiles_without_address_may_have_the_same_name(session: Session) -> None:
+    register(session, {"nome_completo": "Eva"})
+
+    assert register(session, {"nome_completo": "Eva"}).is_new
+
+
+def test_untouched_profile_takes_the_data_over(session: Session) -> None:
+    _, own = sign_in(session)
+
+    registered = register(session, {**EVA, "meta_leads": 70})
+
+    assert (registered.is_new, registered.clerk_id) == (False, "eva")
+    assert (own.nome_completo, own.meta_leads, profiles(session)) == ("Eva Melo", 70, 1)
+
+
+def test_profile_that_took_data_over_is_no_longer_untouched(session: Session) -> None:
+    sign_in(session)
+    register(session)
+
+    with pytest.raises(MentoradoExistsError):
+        register(session)
+
+
+def test_used_profile_is_in_the_way(session: Session) -> None:
+    _, own = sign_in(session)
+    session.add(MetricaMensal(mentorado_id=own.id, ano=2026, mes=1))
+    session.flush()  # its row is what counts
+
+    with pytest.raises(MentoradoExistsError) as refusal:
+        register(session)
+
+    assert refusal.value.mentorado_id == own.id
+
+
+def test_address_that_is_not_proven_keeps_nobody_from_being_registered(session: Session) -> None:
+    sign_in(session, verified=False)
+
+    assert register(session).is_new
+
+
+def test_profile_that_carries_the_address_in_other_hands_is_in_the_way(session: Session) -> None:
+    _, own = sign_in(session, email="other@example.com")
+    own.email = "eva@example.com"
+    session.flush()  # its row is what counts
+
+    with pytest.raises(MentoradoExistsError):
+        register(session)
+
+
+def test_person_without_profile_is_linked_at_the_next_login(session: Session) -> None:
+    session.add(User(clerk_id="eva", email="eva@example.com", email_verified=True))
+
+    registered = register(session)
+
+    assert (registered.is_new, sign_in(session)[0]) == (True, Outcome.LINKED)
+
+
+def test_late_registration_that_missed_the_untouched_profile_is_folded_in(
+    session: Session,
+) -> None:
+    sign_in(session, verified=False)
+    waiting = register(session).mentorado
+
+    outcome, profile = sign_in(session, verified=True)
+
+    assert (outcome, profile.id, profiles(session)) == (Outcome.CLAIMED, waiting.id, 1)
+
+
+@pytest.mark.parametrize(("first", "action"), [(False, "pre_register"), (True, "take_over")])
+def test_registration_is_recorded_with_its_admin(
+    session: Session, first: bool, action: str
+) -> None:
+    if first:
+        sign_in(session)
+
+    registered = register(session)
+
+    newest = session.scalars(select(AuditEvent).order_by(AuditEvent.id.desc()).limit(1)).one()
+    assert (newest.details, newest.actor_id) == ({"action": action}, 1)
+    assert newest.mentorado_id == registered.mentorado.id

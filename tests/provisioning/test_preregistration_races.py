@@ -1,0 +1,148 @@
+"""Two writers of one address at the same moment: it is registered once, without an error."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from werkzeug.test import TestResponse
+
+from dev.clients import at_once, held_up
+from dev.databases import app_on, count, opened
+from dev.fake_clerk import ADMIN_EMAIL, Person
+from web.services import EXTENSION
+
+ADMIN = Person("user_admin", "Dona Admin", ADMIN_EMAIL)
+EVA = Person("user_eva", "Eva Melo", "eva@example.com")
+LIST = "nome;e-mail\nEva Melo;eva@example.com\nFabio;fabio@example.com"
+WITH_ADDRESS = "SELECT count(*) FROM mentorados WHERE email = 'eva@example.com'"
+# Every write of a profile waits in here while the test holds the lock.
+TURNSTILE = """
+CREATE FUNCTION pass_the_turnstile() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NEW; END $$;
+CREATE TRIGGER turnstile BEFORE INSERT OR UPDATE ON mentorados
+   FOR EACH ROW EXECUTE FUNCTION pass_the_turnstile();
+"""
+HOLD = "PERFORM pg_advisory_xact_lock(1)"
+# The first write of a profile fails as the victim of a deadlock does; sequences do not roll back.
+DEADLOCK = """
+CREATE SEQUENCE tries;
+CREATE FUNCTION fail_once() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN IF nextval('tries') = 1 THEN
+    RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '{sqlstate}';
+END IF; RETURN NEW; END $$;
+CREATE TRIGGER fail_once BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION fail_once();
+"""
+
+
+@pytest.fixture
+def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
+    """A database of the test's own, with a profile without address."""
+    url = copy_database(f"race_{tmp_path.name}")
+    with opened(url) as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO mentorados (id, nome_completo, turma) VALUES (1000, 'Sem e-mail', 'neon')"
+        )
+    return url
+
+
+@pytest.fixture
+def app(url: str, tmp_path: Path) -> Iterator[Flask]:
+    """An app whose commits are real."""
+    with app_on(tmp_path, url) as app:
+        ask(app, ADMIN, "GET", "/admin")  # known from now on
+        yield app
+
+
+def ask(app: Flask, person: Person, method: str, path: str, **sent: object) -> TestResponse:
+    local = app.extensions[EXTENSION].local
+    assert local is not None
+    headers = {"Authorization": f"Bearer {local.token(person)}"}
+    return app.test_client().open(path, method=method, headers=headers, **sent)  # type: ignore[arg-type]
+
+
+def import_list(app: Flask) -> TestResponse:
+    form = {"confirmado": "sim", "lista": LIST}
+    answer = ask(app, ADMIN, "POST", "/admin/mentorados/novos", data=form)
+    return ask(app, ADMIN, "GET", answer.location) if answer.location else answer
+
+
+def register(app: Flask) -> TestResponse:
+    body = {"nome_completo": "Eva", "email": EVA.email}
+    return ask(app, ADMIN, "POST", "/api/admin/mentorados", json=body)
+
+
+def correct(app: Flask) -> TestResponse:
+    return ask(app, ADMIN, "PATCH", "/api/admin/mentorados/1000", json={"email": EVA.email})
+
+
+def sign_in(app: Flask) -> TestResponse:
+    return ask(app, EVA, "POST", "/api/auth/ensure")
+
+
+def race(app: Flask, url: str, *writers: Callable[[Flask], TestResponse]) -> list[TestResponse]:
+    """Let them write while each waits for the other or for the turnstile."""
+    with opened(url) as connection:
+        connection.exec_driver_sql(TURNSTILE)
+    run = partial(at_once, lambda write: write(app), writers)
+    return held_up(url, HOLD, run, waiting=len(writers))
+
+
+@pytest.mark.parametrize(
+    "writers",
+    [
+        (import_list, import_list),
+        (import_list, register),
+        (import_list, correct),
+        (register, register),
+        (register, correct),
+    ],
+    ids=lambda writers: " and ".join(writer.__name__ for writer in writers),
+)
+def test_address_is_registered_by_one_of_two_writers(
+    app: Flask, url: str, writers: tuple[Callable[[Flask], TestResponse], ...]
+) -> None:
+    answers = race(app, url, *writers)
+
+    assert count(url, WITH_ADDRESS) == 1
+    refused = [a for a in answers if "exist" in a.get_data(as_text=True) or a.status_code == 409]
+    assert len(refused) == 1
+    assert {answer.status_code for answer in answers} <= {200, 201, 409}
+
+
+def test_form_that_is_sent_twice_at_once_acts_once(app: Flask, url: str) -> None:
+    form = {"confirmado": "sim", "lista": "nome;e-mail\nSó o nome;", "chave": str(uuid.uuid4())}
+
+    answers = at_once(
+        lambda sent: ask(app, ADMIN, "POST", "/admin/mentorados/novos", data=sent), [form] * 4
+    )
+
+    assert {answer.status_code for answer in answers} == {303}
+    assert len({answer.location for answer in answers}) == 1
+    assert count(url, "SELECT count(*) FROM mentorados WHERE nome_completo = 'Só o nome'") == 1
+
+
+@pytest.mark.parametrize("write", [import_list, register])
+def test_login_that_meets_a_registration_ends_with_one_profile(
+    app: Flask, url: str, write: Callable[[Flask], TestResponse]
+) -> None:
+    race(app, url, write, sign_in)
+
+    assert sign_in(app).status_code == 200
+    assert count(url, WITH_ADDRESS) == 1
+
+
+@pytest.mark.parametrize("sqlstate", ["40P01", "55P03"])
+@pytest.mark.parametrize("write", [import_list, register])
+def test_deadlock_and_lock_timeout_are_retried(
+    app: Flask, url: str, write: Callable[[Flask], TestResponse], sqlstate: str
+) -> None:
+    with opened(url) as connection:
+        connection.exec_driver_sql(DEADLOCK.format(sqlstate=sqlstate))
+
+    answer = write(app)
+
+    assert answer.status_code in (200, 201)
+    assert count(url, WITH_ADDRESS) == 1

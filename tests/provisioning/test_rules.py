@@ -1,0 +1,141 @@
+"""Which profile is this person's: every branch of the decision, and what no branch may do."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provisioning.errors import Denial
+from provisioning.rules import Action, Decision, Rules, Standing, decide
+
+OPEN = Rules()
+OFF = Rules(auto_create=False)
+INVITED = Rules(invited_only=True)
+
+KEEP = Decision(Action.KEEP)
+CREATE = Decision(Action.CREATE)
+EXEMPT = Decision(Action.EXEMPT)
+BLOCKED = Decision(Action.DENY, denial=Denial.USER_BLOCKED)
+AUTO_CREATE_OFF = Decision(Action.DENY, denial=Denial.AUTO_CREATE_DISABLED)
+NOT_INVITED = Decision(Action.DENY, denial=Denial.NOT_INVITED)
+
+NOBODY = Standing()
+ONE_MATCH = Standing(matches=(7,))
+TWO_MATCHES = Standing(matches=(7, 8))
+UNTOUCHED = Standing(has_profile=True, is_untouched=True)
+
+STANDINGS = st.builds(
+    Standing,
+    is_blocked=st.booleans(),
+    is_admin=st.booleans(),
+    has_profile=st.booleans(),
+    is_untouched=st.booleans(),
+    matches=st.lists(st.integers(1, 99), max_size=3, unique=True).map(tuple),
+)
+RULES = st.builds(Rules, auto_create=st.booleans(), invited_only=st.booleans())
+
+
+@pytest.mark.parametrize(
+    ("standing", "rules", "expected"),
+    [
+        pytest.param(Standing(is_blocked=True), OPEN, BLOCKED, id="blocked without profile"),
+        pytest.param(
+            Standing(is_blocked=True, has_profile=True), OPEN, BLOCKED, id="blocked with profile"
+        ),
+        pytest.param(
+            Standing(is_blocked=True, matches=(7,)), OPEN, BLOCKED, id="blocked does not link"
+        ),
+        pytest.param(
+            Standing(is_blocked=True, is_admin=True), OPEN, BLOCKED, id="blocked admin not exempt"
+        ),
+        pytest.param(Standing(has_profile=True), OPEN, KEEP, id="own profile kept"),
+        pytest.param(Standing(has_profile=True), OFF, KEEP, id="own kept with auto-create off"),
+        pytest.param(Standing(has_profile=True), INVITED, KEEP, id="own kept without invitation"),
+        pytest.param(
+            Standing(has_profile=True, is_admin=True), OPEN, KEEP, id="admin keeps own profile"
+        ),
+        pytest.param(UNTOUCHED, OPEN, KEEP, id="untouched without match kept"),
+        pytest.param(
+            Standing(has_profile=True, is_untouched=True, matches=(7,)),
+            OPEN,
+            Decision(Action.CLAIM, 7),
+            id="untouched claims the one match",
+        ),
+        pytest.param(
+            Standing(has_profile=True, is_untouched=True, matches=(7,)),
+            OFF,
+            Decision(Action.CLAIM, 7),
+            id="untouched claims with auto-create off",
+        ),
+        pytest.param(
+            Standing(has_profile=True, matches=(7,)), OPEN, KEEP, id="touched never claims"
+        ),
+        pytest.param(
+            Standing(has_profile=True, is_untouched=True, matches=(7, 8)),
+            OPEN,
+            KEEP,
+            id="ambiguous never claims",
+        ),
+        pytest.param(Standing(is_admin=True), OPEN, EXEMPT, id="admin exempt"),
+        pytest.param(Standing(is_admin=True, matches=(7,)), OPEN, EXEMPT, id="admin links nothing"),
+        pytest.param(ONE_MATCH, OPEN, Decision(Action.LINK, 7), id="one match links"),
+        pytest.param(ONE_MATCH, OFF, Decision(Action.LINK, 7), id="links with auto-create off"),
+        pytest.param(ONE_MATCH, INVITED, Decision(Action.LINK, 7), id="invited links"),
+        pytest.param(TWO_MATCHES, OPEN, CREATE, id="ambiguous never links"),
+        pytest.param(TWO_MATCHES, OFF, AUTO_CREATE_OFF, id="ambiguous with auto-create off"),
+        pytest.param(TWO_MATCHES, INVITED, CREATE, id="ambiguous is invited too"),
+        pytest.param(NOBODY, OPEN, CREATE, id="new person"),
+        pytest.param(NOBODY, OFF, AUTO_CREATE_OFF, id="new person with auto-create off"),
+        pytest.param(NOBODY, INVITED, NOT_INVITED, id="new person not invited"),
+        pytest.param(
+            NOBODY,
+            Rules(auto_create=False, invited_only=True),
+            AUTO_CREATE_OFF,
+            id="off comes first",
+        ),
+    ],
+)
+def test_first_rule_that_fits_decides(standing: Standing, rules: Rules, expected: Decision) -> None:
+    assert decide(standing, rules) == expected
+
+
+@pytest.mark.parametrize(
+    ("matches", "only", "is_ambiguous"),
+    [((), None, False), ((7,), 7, False), ((7, 8), None, True)],
+    ids=["none", "one", "two"],
+)
+def test_several_matches_are_ambiguous_and_no_match_at_all(
+    matches: tuple[int, ...], only: int | None, is_ambiguous: bool
+) -> None:
+    standing = Standing(matches=matches)
+
+    assert (standing.only_match, standing.is_ambiguous) == (only, is_ambiguous)
+
+
+@given(standing=STANDINGS, rules=RULES)
+def test_only_the_single_match_is_ever_taken(standing: Standing, rules: Rules) -> None:
+    decision = decide(standing, rules)
+
+    takes = decision.action in (Action.LINK, Action.CLAIM)
+    assert takes == (decision.mentorado_id is not None)
+    assert not takes or standing.matches == (decision.mentorado_id,)
+
+
+@given(standing=STANDINGS, rules=RULES)
+def test_blocked_person_is_always_denied(standing: Standing, rules: Rules) -> None:
+    denied_as_blocked = decide(standing, rules) == BLOCKED
+
+    assert denied_as_blocked == standing.is_blocked
+
+
+@given(standing=STANDINGS, rules=RULES)
+def test_denial_has_its_reason_and_nothing_else_has_one(standing: Standing, rules: Rules) -> None:
+    decision = decide(standing, rules)
+
+    assert (decision.action is Action.DENY) == (decision.denial is not None)
+
+
+@given(standing=STANDINGS, rules=RULES)
+def test_nobody_with_a_profile_gets_a_second_one(standing: Standing, rules: Rules) -> None:
+    decision = decide(standing, rules)
+
+    assert not (standing.has_profile and decision.action in (Action.CREATE, Action.LINK))

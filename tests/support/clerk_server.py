@@ -1,0 +1,120 @@
+"""A Clerk to break: the stand-in on a port of its own, with switches for trouble."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import requests
+from svix.webhooks import Webhook
+from werkzeug.serving import make_server
+
+from app import create_app
+from core.config import Config
+from dev.fake_clerk import ISSUER, PUBLISHABLE_KEY, LocalIdentityProvider, LocalSessions, Person
+from web.services import EXTENSION, House
+
+NO_DATABASE = "postgresql://127.0.0.1:1/none"  # the stand-in needs none
+LONGEST_SILENCE_SECONDS = 10.0
+
+Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+
+@dataclass
+class Trouble:
+    """What the Backend API answers instead, or how long it says nothing at all."""
+
+    status: str | None = None
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    silence: threading.Event | None = None  # ends when it is set
+
+
+@dataclass
+class Clerk:
+    """A running stand-in; `calls` are the paths that its Backend API was asked for, `strange` what
+    it answers about single users, by their ids.
+    """
+
+    url: str
+    provider: LocalIdentityProvider
+    sessions: LocalSessions
+    calls: list[str] = field(default_factory=list)
+    trouble: Trouble | None = None
+    strange: dict[str, Trouble] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What an operator sets for this instance."""
+        return {
+            "CLERK_PUBLISHABLE_KEY": PUBLISHABLE_KEY,
+            "CLERK_SECRET_KEY": self.provider.secret_key,
+            "CLERK_FRONTEND_API_URL": self.url,
+            "CLERK_API_URL": self.url,
+            "CLERK_ISSUER": ISSUER,
+            "CLERK_SIGN_IN_URL": f"{self.url}/sign-in",
+            "CLERK_WEBHOOK_SECRET": self.provider.webhook_secret,
+        }
+
+    def token(self, person: Person) -> str:
+        """A session token as Clerk makes it by default; it says nothing about the person."""
+        self.provider.remember(person)
+        return self.provider.sign({"sub": person.clerk_id, "sid": "sess_1"}, 60)
+
+    def bearer(self, person: Person) -> dict[str, str]:
+        """The headers of a program that acts for this person."""
+        return {"Authorization": f"Bearer {self.token(person)}", "Connection": "close"}
+
+
+@contextmanager
+def clerk_in(folder: Path) -> Iterator[Clerk]:
+    """Run a stand-in that keeps what it knows under that folder."""
+    app = create_app(Config(instance_path=folder, database_url=NO_DATABASE))
+    house: House = app.extensions[EXTENSION]
+    assert house.local is not None
+    assert house.local_sessions is not None
+    clerk = Clerk("", house.local, house.local_sessions)
+    server = make_server("127.0.0.1", 0, _troubled(app.wsgi_app, clerk), threaded=True)
+    clerk.url = f"http://127.0.0.1:{server.server_port}/local-clerk"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield clerk
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def send_webhook(
+    app_url: str, secret: str, body: str, message_id: str = "msg_1", at: datetime | None = None
+) -> requests.Response:
+    """Post a message as Clerk does, with its signature."""
+    moment = at or datetime.now(UTC)
+    headers = {
+        "svix-id": message_id,
+        "svix-timestamp": str(int(moment.timestamp())),
+        "svix-signature": Webhook(secret).sign(message_id, moment, body),
+        "Content-Type": "application/json",
+    }
+    return requests.post(f"{app_url}/webhooks/clerk", data=body, headers=headers, timeout=10)
+
+
+def _troubled(app: Wsgi, clerk: Clerk) -> Wsgi:
+    """The stand-in's app, with the trouble of the moment before its Backend API."""
+
+    def serve(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        path: str = environ["PATH_INFO"]
+        if "/v1/users" in path:
+            clerk.calls.append(path)
+            trouble = clerk.trouble or clerk.strange.get(path.rpartition("/")[2])
+            if trouble is not None and trouble.silence is not None:
+                trouble.silence.wait(LONGEST_SILENCE_SECONDS)
+            if trouble is not None and trouble.status is not None:
+                start_response(trouble.status, trouble.headers)
+                return [b"{}"]
+        return app(environ, start_response)
+
+    return serve

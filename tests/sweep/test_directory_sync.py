@@ -1,0 +1,129 @@
+"""The whole directory: whatever is newer is applied, for users known and unknown."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from auth.call_budget import Rate
+from auth.clerk_client import Document
+from auth.provider_calls import ProviderCalls
+from auth.user_directory import Directory
+from dev.fake_clerk import Person, clerk_user
+from models import Mentorado, User
+from models.mentorado import Turma
+from models.user import Role
+from provisioning.rules import Rules
+from sweep.directory_sync import DirectoryCounts, sync_directory
+from tests.support.users import NOW
+from web.services import House
+
+EVA = Person("user_eva", "Eva Melo", "eva@example.com")
+LATER = NOW + timedelta(days=1)
+
+
+class Listed:
+    """A provider with these users, and when each of them was changed."""
+
+    def __init__(self) -> None:
+        self.documents: list[dict[str, Any]] = []
+
+    def add(self, person: Person, at: datetime | None = None) -> None:
+        changed = at and round(at.timestamp() * 1000)
+        self.documents.append({**clerk_user(person), "updated_at": changed})
+
+    def user(self, clerk_id: str) -> Document:
+        raise NotImplementedError
+
+    def users(self, offset: int, limit: int) -> list[object]:
+        return list(self.documents[offset : offset + limit])
+
+
+@pytest.fixture
+def listed() -> Listed:
+    return Listed()
+
+
+def synced(house: House, listed: Listed, *, is_listed: bool = False) -> DirectoryCounts:
+    rules = Rules(admin_emails=frozenset({"eva@example.com"}) if is_listed else frozenset())
+    guarantee = replace(house.guarantee, rules=rules)
+    calls = ProviderCalls(Rate(99, 99))
+    return sync_directory(guarantee, Directory(listed, calls), lambda: LATER)
+
+
+def add(session: Session, **facts: Any) -> User:
+    known = {"name": EVA.name, "email": EVA.email, "identity_completed_at": NOW, **facts}
+    user = User(clerk_id=EVA.clerk_id, **known)
+    session.add(user)
+    session.commit()
+    return user
+
+
+def test_address_verified_since_finds_its_profile(
+    house: House, session: Session, listed: Listed
+) -> None:
+    user = add(session, identity_as_of=NOW)
+    waiting = Mentorado(nome_completo="Eva Pré", email=EVA.email, turma=Turma.NEON)
+    session.add(waiting)
+    session.commit()
+    listed.add(EVA, NOW + timedelta(hours=1))
+
+    counts = synced(house, listed)
+
+    session.expire_all()
+    assert (counts.ensured, waiting.user_id) == (1, user.id)
+
+
+@pytest.mark.parametrize("at", [None, NOW, NOW + timedelta(hours=1)])
+def test_address_taken_off_takes_the_admin_role(
+    house: House, session: Session, listed: Listed, at: datetime | None
+) -> None:
+    facts = {"email_verified": True, "role": Role.ADMIN, "admin_by_address": True}
+    user = add(session, identity_as_of=NOW, **facts)
+    listed.add(replace(EVA, email=None), at)
+
+    synced(house, listed, is_listed=True)
+
+    session.expire_all()
+    assert (user.email_verified, user.role) == (False, Role.USER)
+
+
+def test_older_news_changes_nothing(house: House, session: Session, listed: Listed) -> None:
+    user = add(session, email_verified=True, identity_as_of=NOW)
+    listed.add(replace(EVA, email=None, name="Antiga"), NOW - timedelta(hours=1))
+
+    counts = synced(house, listed)
+
+    session.expire_all()
+    assert (counts.ensured, user.email_verified, user.name) == (0, True, EVA.name)
+
+
+def test_user_of_whom_nothing_is_new_is_only_noted(
+    house: House, session: Session, listed: Listed
+) -> None:
+    user = add(session, email_verified=True, identity_as_of=NOW)
+    listed.add(EVA, NOW + timedelta(hours=1))
+
+    counts = synced(house, listed)
+
+    session.expire_all()
+    assert (counts.read, counts.ensured, user.identity_completed_at) == (1, 0, LATER)
+
+
+@pytest.mark.parametrize("completed_at", [None, "unknown"])
+def test_user_unknown_or_incomplete_is_ensured(
+    house: House, session: Session, listed: Listed, completed_at: str | None
+) -> None:
+    if completed_at is None:
+        add(session, identity_completed_at=None)
+    person = replace(EVA, email="other@example.com")
+    listed.add(person)
+
+    counts = synced(house, listed)
+
+    session.expire_all()
+    owner = select(User.clerk_id).join(Mentorado, Mentorado.user_id == User.id)
+    assert (counts.ensured, session.scalars(owner).one()) == (1, EVA.clerk_id)

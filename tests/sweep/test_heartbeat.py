@@ -1,0 +1,212 @@
+"""The heartbeat: a lease that holds as long as the sweep works, and no longer."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+from structlog.testing import capture_logs
+
+from core.database import background_transaction
+from dev.databases import app_on, count, opened
+from dev.servers import eventually
+from sweep import runs
+from sweep.heartbeat import BEAT_SECONDS, GRACE_SECONDS, LONGEST_STEP_SECONDS, Heartbeat
+from sweep.runs import LEASE, LeaseLostError, SweepStoppedError
+from tests.support.concurrency import Clock
+
+OWNER = "host:1:a"
+RENEWED = "SELECT count(*) FROM sweep_runs WHERE heartbeat_at > now() - interval '1 minute'"
+LONG_AGO = "UPDATE sweep_runs SET heartbeat_at = now() - interval '1 hour'"
+STATUS = "SELECT count(*) FROM sweep_runs WHERE status = :status AND coalesce(owner, '') = :owner"
+SLEEP = text("SELECT pg_sleep(30)")
+
+
+@pytest.fixture
+def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
+    """A database of the test's own."""
+    return copy_database(f"heartbeat_{tmp_path.name}")
+
+
+@pytest.fixture
+def app(url: str, tmp_path: Path) -> Iterator[Flask]:
+    with app_on(tmp_path, url) as app:
+        yield app
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def stops() -> list[bool]:
+    """Whether the process is asked to stop; the last item counts."""
+    return [False]
+
+
+@pytest.fixture
+def heartbeat(app: Flask, url: str, clock: Clock, stops: list[bool]) -> Iterator[Heartbeat]:
+    """That of a run which began long ago by the database's clock, and just now by ours."""
+    with background_transaction() as session:
+        run = runs.start(session, trigger="clock", dry_run=False, owner=OWNER)
+    with opened(url) as connection:
+        connection.exec_driver_sql(LONG_AGO)
+
+    def should_stop() -> bool:
+        clock.seconds += GRACE_SECONDS * stops[-1]
+        return stops[-1]
+
+    heartbeat = Heartbeat(
+        run.id,
+        OWNER,
+        open_transaction=background_transaction,
+        open_beat=partial(background_transaction, 5.0),
+        monotonic=clock,
+        should_stop=should_stop,
+        look_seconds=0.01,
+    )
+    with heartbeat:
+        yield heartbeat
+
+
+def taken_over(url: str) -> None:
+    """Let another process have found the run without a heartbeat."""
+    with opened(url) as connection:
+        connection.exec_driver_sql("UPDATE sweep_runs SET status = 'abandoned'")
+
+
+def status_is(url: str, status: str, owner: str = "") -> bool:
+    return count(url, STATUS, status=status, owner=owner) == 1
+
+
+def test_lease_is_extended_while_a_step_takes_its_time(
+    heartbeat: Heartbeat, url: str, clock: Clock
+) -> None:
+    with heartbeat.transaction() as session:
+        session.execute(text("SELECT 1"))
+        before = count(url, RENEWED)
+        clock.seconds += BEAT_SECONDS
+
+        assert eventually(lambda: count(url, RENEWED) == 1)
+
+    assert before == 0
+
+
+def test_lease_is_not_extended_more_often_than_needed(heartbeat: Heartbeat, url: str) -> None:
+    heartbeat.beat()
+    with opened(url) as connection:
+        connection.exec_driver_sql(LONG_AGO)
+
+    assert not eventually(lambda: count(url, RENEWED) == 1, seconds=0.2)
+
+
+def test_sweep_that_hangs_has_no_heartbeat(heartbeat: Heartbeat, url: str, clock: Clock) -> None:
+    with capture_logs() as logs:
+        clock.seconds += LONGEST_STEP_SECONDS + 1
+
+        assert eventually(lambda: "sweep_hangs" in [line["event"] for line in logs])
+
+    assert count(url, RENEWED) == 0
+
+
+def test_sweep_that_goes_on_after_all_has_one_again(
+    heartbeat: Heartbeat, url: str, clock: Clock
+) -> None:
+    clock.seconds += LONGEST_STEP_SECONDS + 1
+
+    heartbeat.check()
+
+    assert eventually(lambda: count(url, RENEWED) == 1)
+
+
+def test_process_that_was_frozen_finds_out_before_its_next_step(
+    heartbeat: Heartbeat, url: str, clock: Clock
+) -> None:
+    taken_over(url)
+    clock.seconds += LEASE.total_seconds()
+
+    with pytest.raises(LeaseLostError):
+        heartbeat.check()
+
+
+def test_nothing_is_begun_once_the_run_has_another_owner(
+    heartbeat: Heartbeat, url: str, clock: Clock
+) -> None:
+    taken_over(url)
+    clock.seconds += BEAT_SECONDS
+
+    def is_refused() -> bool:
+        try:
+            with heartbeat.transaction():
+                return False
+        except LeaseLostError:
+            return True
+
+    assert eventually(is_refused)
+
+
+def test_statement_is_cancelled_once_the_run_has_another_owner(
+    heartbeat: Heartbeat, url: str, clock: Clock
+) -> None:
+    taken_over(url)
+    clock.seconds += BEAT_SECONDS
+
+    with pytest.raises(LeaseLostError) as caught, heartbeat.transaction() as session:
+        session.execute(SLEEP)
+
+    assert "canceling statement" in str(caught.value.__context__)
+
+
+def test_step_is_followed_by_no_other_when_the_process_is_asked_to_stop(
+    heartbeat: Heartbeat, stops: list[bool]
+) -> None:
+    heartbeat.check()
+    stops.append(True)
+
+    with pytest.raises(SweepStoppedError):
+        heartbeat.check()
+
+
+def test_long_step_does_not_keep_the_run_from_the_queue_when_the_process_is_asked_to_stop(
+    heartbeat: Heartbeat, url: str, stops: list[bool]
+) -> None:
+    def step() -> None:
+        with heartbeat.transaction() as session:
+            stops.append(True)
+            session.execute(SLEEP)
+
+    with pytest.raises(SweepStoppedError) as caught:
+        step()
+
+    assert "canceling statement" in str(caught.value.__context__)
+    assert status_is(url, "queued")
+    with pytest.raises(SweepStoppedError), heartbeat.transaction():
+        pass
+
+
+def test_database_that_does_not_answer_once_is_asked_again(
+    heartbeat: Heartbeat, url: str, clock: Clock
+) -> None:
+    with opened(url) as connection:
+        connection.exec_driver_sql("ALTER TABLE sweep_runs RENAME TO away")
+        with capture_logs() as logs:
+            clock.seconds += BEAT_SECONDS
+            failed = "sweep_heartbeat_failed"
+            assert eventually(lambda: failed in [line["event"] for line in logs])
+        connection.exec_driver_sql("ALTER TABLE away RENAME TO sweep_runs")
+
+    assert eventually(lambda: count(url, RENEWED) == 1)
+
+
+def test_progress_extends_the_lease(heartbeat: Heartbeat, url: str) -> None:
+    def report(session: Session) -> None:
+        run_id = session.execute(text("SELECT id FROM sweep_runs")).scalar_one()
+        runs.report(session, run_id, owner=OWNER, counts={"scanned": 7})
+
+    heartbeat.beat(report)
+
+    assert count(url, f"{RENEWED} AND scanned = 7") == 1

@@ -1,0 +1,66 @@
+"""Every call is asked what its description allows and forbids; each answer must be described."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+
+from dev import demo_data
+from dev.clients import ADMIN
+from dev.databases import opened
+from dev.fake_clerk import LocalIdentityProvider, Person
+from dev.servers import served
+from tests.support.users import BOB
+
+SETTINGS = {"CLERK_WEBHOOK_SECRET": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"}
+COMMAND = (sys.executable, "-m", "schemathesis.cli", "--no-color", "--config-file")
+CONFIG = str(Path(__file__).with_name("schemathesis.toml"))
+LONGEST_SECONDS = 600  # for whatever hangs
+
+# Some who wait for help, and an admin who stays one whomever they block.
+CROWD = """
+INSERT INTO provisioning_attempts (clerk_id, state, attempts, next_attempt_at, error_class,
+                                   first_failed_at, last_failed_at)
+SELECT 'user_' || i, 'dead', 8, now(), 'IntegrityError', now(), now() FROM generate_series(1, 30) i;
+CREATE FUNCTION stay() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN NEW.blocked_at := NULL; RETURN NEW; END $$;
+CREATE TRIGGER stay BEFORE UPDATE ON users
+   FOR EACH ROW WHEN (NEW.clerk_id = 'user_admin') EXECUTE FUNCTION stay();
+"""
+
+
+def fill(url: str) -> None:
+    engine = create_engine(url)
+    with Session(engine) as session:
+        demo_data.fill(session, datetime.now(UTC))
+        session.commit()
+    engine.dispose()
+    with opened(url) as connection:
+        connection.exec_driver_sql(CROWD)
+
+
+@pytest.mark.parametrize("person", [ADMIN, BOB], ids=["admin", "mentee"])
+def test_every_answer_is_as_described(
+    copy_database: Callable[[str], str], tmp_path: Path, person: Person
+) -> None:
+    url = copy_database(f"described_{person.clerk_id}")
+    fill(url)
+
+    with served(tmp_path, DATABASE_URL=url, **SETTINGS) as app:
+        token = LocalIdentityProvider(app.instance / "identity").token(person)
+        run = ("run", f"{app.url}/api/openapi.json", "--header", f"Authorization: Bearer {token}")
+        asked = subprocess.run(
+            [*COMMAND, CONFIG, *run],
+            cwd=tmp_path,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_SECONDS,
+        )
+
+    assert asked.returncode == 0, asked.stdout + asked.stderr

@@ -1,0 +1,170 @@
+"""How pages write numbers, months and names in Brazilian Portuguese."""
+
+from datetime import UTC, datetime
+
+import pytest
+from flask import Flask, render_template_string
+
+from dashboard.chart import Bar
+from dashboard.months import Goals, Month
+from dashboard.periods import Period
+from web.formatting import (
+    bar_text,
+    compact_reais,
+    first_name,
+    initials,
+    moment,
+    month_name,
+    number,
+    percent,
+    reais,
+    register_words,
+    score_tone,
+    score_word,
+    short_month,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(0, "0"), (999, "999"), (1000, "1.000"), (1234567, "1.234.567"), (-1000, "-1.000")],
+)
+def test_thousands_are_set_off_by_points(value: int, written: str) -> None:
+    assert number(value) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        *((0, "R$\u00a00"), (16000, "R$\u00a016.000"), (-16000, "-R$\u00a016.000")),
+        (None, "n/d"),
+    ],
+)
+def test_money_has_its_sign_first_and_a_space_that_does_not_break(
+    value: int | None, written: str
+) -> None:
+    assert reais(value) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        *((12, "+12%"), (-12, "-12%"), (0, "0%"), (100, "+100%"), (None, "n/d")),
+        *((999, "+999%"), (1_000, "acima de 999%"), (1_599_900, "acima de 999%"), (-100, "-100%")),
+    ],
+)
+def test_growth_is_written_with_its_direction(value: int | None, written: str) -> None:
+    assert percent(value) == written
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        *((0, "R$\u00a00"), (500, "R$\u00a0500"), (1_000, "R$\u00a01\u00a0mil")),
+        *((2_500, "R$\u00a02,5\u00a0mil"), (1_000_000, "R$\u00a01\u00a0mi")),
+        *((2_500_000_000, "R$\u00a02,5\u00a0bi"), (-500, "-R$\u00a0500")),
+        *((-2_500, "-R$\u00a02,5\u00a0mil"), (-1_000_000, "-R$\u00a01\u00a0mi")),
+    ],
+)
+def test_money_beside_a_chart_is_short(value: int, written: str) -> None:
+    assert compact_reais(value) == written
+
+
+@pytest.mark.parametrize(
+    ("score", "tone", "word"),
+    [
+        *((0, "none", "sem pontos ainda"), (1, "start", "no começo")),
+        *((29, "start", "no começo"), (30, "going", "no caminho"), (59, "going", "no caminho")),
+        *((60, "near", "bom mês"), (79, "near", "bom mês"), (80, "good", "ótimo mês")),
+        *((99, "good", "ótimo mês"), (100, "top", "mês excepcional")),
+        (120, "top", "mês excepcional"),
+    ],
+)
+def test_score_has_a_tone_and_a_word(score: int, tone: str, word: str) -> None:
+    assert (score_tone(score), score_word(score)) == (tone, word)
+
+
+def test_bar_tells_its_month() -> None:
+    march = Month(2026, 3, 17_600, 7_040, 0, 0, 0, 0, Goals(0, 0, 0, 0, 0))
+
+    told = bar_text(Bar(Period(2026, 3), march, 0, 0))
+
+    assert told == "março de 2026: faturamento R$\u00a017.600, lucro R$\u00a07.040"
+
+
+def test_bar_calls_a_loss_by_its_name() -> None:
+    march = Month(2026, 3, 17_600, -7_040, 0, 0, 0, 0, Goals(0, 0, 0, 0, 0))
+
+    told = bar_text(Bar(Period(2026, 3), march, 0, 0))
+
+    assert told == "março de 2026: faturamento R$\u00a017.600, prejuízo R$\u00a07.040"
+
+
+def test_bar_of_a_month_that_was_not_reported_says_so() -> None:
+    assert bar_text(Bar(Period(2026, 3), None, 0, 0)) == "março de 2026: sem registro"
+
+
+@pytest.mark.parametrize(
+    ("mes", "written"),
+    [(1, "janeiro de 2026"), (3, "março de 2026"), (12, "dezembro de 2026")],
+)
+def test_month_is_written_out(mes: int, written: str) -> None:
+    assert month_name(mes, 2026) == written
+
+
+@pytest.mark.parametrize(
+    ("mes", "written"), [(1, "jan. 2026"), (5, "maio 2026"), (12, "dez. 2026")]
+)
+def test_long_month_is_shortened(mes: int, written: str) -> None:
+    assert short_month(mes, 2026) == written
+
+
+@pytest.mark.parametrize(
+    ("name", "first"), [("Bia Nunes", "Bia"), (" Bia ", "Bia"), ("Bia", "Bia"), ("", "")]
+)
+def test_first_name_greets(name: str, first: str) -> None:
+    assert first_name(name) == first
+
+
+@pytest.mark.parametrize(
+    ("name", "letters"),
+    [("Bia dos Santos Nunes", "BN"), ("bia nunes", "BN"), ("Érica", "É"), ("", "?"), (" ", "?")],
+)
+def test_initials_are_those_of_the_first_and_the_last_name(name: str, letters: str) -> None:
+    assert initials(name) == letters
+
+
+@pytest.mark.parametrize(
+    ("expression", "written"),
+    [
+        ("1000|reais", "R$\u00a01.000"),
+        ("1000|number", "1.000"),
+        ("1|percent", "+1%"),
+        ("1|month_name(2026)", "janeiro de 2026"),
+        ("1|short_month(2026)", "jan. 2026"),
+        ("'Bia Nunes'|first_name", "Bia"),
+        ("'Bia Nunes'|initials", "BN"),
+        ("5000|compact_reais", "R$\u00a05\u00a0mil"),
+        ("3|month_letters", "mar"),
+        ("80|score_tone", "good"),
+        ("80|score_word", "ótimo mês"),
+    ],
+)
+def test_templates_know_every_word(expression: str, written: str) -> None:
+    app = Flask(__name__)
+    register_words(app)
+
+    with app.app_context():
+        assert render_template_string("{{ " + expression + " }}") == written
+
+
+def test_templates_know_the_words_for_bars_and_moments_too() -> None:
+    app = Flask(__name__)
+    register_words(app)
+
+    filters = app.jinja_env.filters
+    assert (filters["bar_text"], filters["moment"]) == (bar_text, moment)
+
+
+def test_moment_is_told_by_the_clocks_of_brasilia() -> None:
+    assert moment(datetime(2026, 3, 11, 1, 5, tzinfo=UTC)) == "10/03/2026, às 22h05"

@@ -1,0 +1,1 @@
+"""HTTP plumbing without routes: hooks, access, validation, errors, OpenAPI."""

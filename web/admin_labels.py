@@ -1,0 +1,191 @@
+"""What the support desk calls things, in Portuguese."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Flask
+
+from models import AuditEvent
+from provisioning.admin_actions import Conflict
+from provisioning.ensure import Foreseen
+from provisioning.errors import Denial
+from provisioning.preview import Fact, Facts
+from provisioning.queries import PersonState
+from provisioning.rules import Action
+
+STATES = {
+    PersonState.READY: "Pronta",
+    PersonState.MISSING: "Sem perfil",
+    PersonState.PENDING: "Em nova tentativa",
+    PersonState.ATTENTION: "Precisa de atenção",
+    PersonState.BLOCKED: "Bloqueada",
+    PersonState.ADMIN: "Administração",
+}
+CONFLICTS = {
+    Conflict.ITSELF: "Um perfil não pode ser unido a si mesmo.",
+    Conflict.CHANGED_HANDS: "O perfil acabou de mudar de dono.",
+    Conflict.OWNED: "O perfil já é de outra pessoa. Desvincule-o antes.",
+    Conflict.HAS_OWN: "A pessoa já usa um perfil próprio. Una os dois perfis.",
+    Conflict.ONESELF: "Ninguém bloqueia nem exclui a si mesmo.",
+    Conflict.DELETED_ACCOUNT: "A conta desta pessoa foi excluída no Clerk.",
+    Conflict.TWO_OWNERS: "Os dois perfis têm dono. Desvincule um deles antes de unir.",
+    Conflict.HELD: "Outra tabela ainda depende deste perfil.",
+    Conflict.UNTOLD_RULE: "Uma regra do banco impede mover uma das linhas.",
+    Conflict.HELD_ROW: "Outra tabela depende de uma linha que teria de sair.",
+    Conflict.NOT_AS_SHOWN: "Algo mudou desde que você viu esta página. Confira de novo.",
+}
+FACTS = {
+    "state": "Situação",
+    "role": "Papel",
+    "blocked": "Acesso bloqueado",
+    "mentorado_id": "Perfil",
+    "attempt": "Tentativas",
+    "user_id": "Pessoa vinculada",
+    "nome_completo": "Nome",
+    "email": "E-mail",
+    "foto_url": "Foto",
+    "turma": "Turma",
+    "ativo": "Ativo",
+    "meta_faturamento": "Meta de faturamento",
+    "meta_leads": "Meta de leads",
+    "meta_procedimentos": "Meta de procedimentos",
+    "meta_posts": "Meta de posts",
+    "meta_stories": "Meta de stories",
+    "metricas_mensais": "Meses registrados",
+    "feedbacks": "Feedbacks",
+}
+FIELDS = FACTS | {
+    "pessoa": "Número da pessoa",
+    "destino": "Número do perfil que fica",
+    "prefere": "Quando os dois têm o mesmo mês, vale o registro do",
+}
+VALUES: dict[str, dict[Fact, str]] = {
+    "state": {state.value: name for state, name in STATES.items()},
+    "role": {"user": "mentorado", "admin": "administração"},
+    "blocked": {True: "sim", False: "não"},
+    "ativo": {"sim": "sim", "nao": "não"},
+    "attempt": {"pending": "em andamento", "dead": "esgotadas", None: "nenhuma"},
+}
+EVENTS = {
+    "mentorado_created": "Perfil criado",
+    "mentorado_linked": "Pré-cadastro vinculado",
+    "mentorado_claimed": "Pré-cadastro assumido no lugar do perfil automático",
+    "mentorado_link_ambiguous": "Mais de um pré-cadastro com o mesmo e-mail",
+    "auto_create_changed": "Criação automática ligada ou desligada",
+    "user_deleted": "Conta excluída no Clerk",
+}
+ACTIONS = {
+    "block": "Acesso bloqueado",
+    "allow": "Acesso liberado",
+    "link": "Perfil vinculado",
+    "unlink": "Perfil desvinculado",
+    "delete": "Perfil excluído",
+    "edit": "Perfil corrigido",
+    "merge": "Perfis unidos",
+    "pre_register": "Pré-cadastro feito",
+    "take_over": "Perfil automático completado",
+    "discard": "Tentativas descartadas",
+    "feedback": "Feedback escrito",
+    "month_goals": "Metas do mês mudadas",
+    "goals_of_all": "Metas de todos mudadas",
+}
+DENIALS = {
+    Denial.USER_BLOCKED: "Não entraria: o acesso está bloqueado.",
+    Denial.USER_DELETED: "Não entraria: a conta foi excluída no Clerk.",
+    Denial.MENTORADO_INACTIVE: "Não entraria: o perfil está inativo.",
+    Denial.AUTO_CREATE_DISABLED: "Não ganharia perfil: a criação automática está desligada.",
+    Denial.NOT_INVITED: "Não ganharia perfil: não há pré-cadastro com um e-mail verificado seu.",
+}
+FORECASTS = {
+    Action.KEEP: "Encontraria o próprio perfil.",
+    Action.CLAIM: "Receberia o pré-cadastro nº {id} no lugar do perfil automático, ainda sem uso.",
+    Action.LINK: "Receberia o pré-cadastro nº {id}, que espera por este e-mail.",
+    Action.CREATE: "Ganharia um perfil novo.",
+    Action.EXEMPT: "Entraria na administração, sem perfil.",
+}
+AMBIGUOUS = " Há mais de um pré-cadastro com este e-mail: escolha um abaixo."
+
+
+OUTCOMES = {
+    "created": "ganharia um perfil",
+    "linked": "receberia o pré-cadastro",
+    "claimed": "receberia o pré-cadastro no lugar do perfil automático",
+    "existing": "já tem perfil",
+    "denied": "ficaria sem perfil, pelas regras",
+    "admin": "não precisa de perfil",
+}
+OF_NO_INTEREST = ("id", "mentorado_id", "created_at", "updated_at")
+
+
+def register_desk_words(app: Flask) -> None:
+    """Give the templates of the desk their filters."""
+    for word in (event_words, row_words, outcome_word):
+        app.add_template_filter(word)
+
+
+def forecast(foreseen: Foreseen) -> str:
+    """What would happen if the person signed in now, in one sentence or two."""
+    decision = foreseen.decision
+    if decision.denial is not None:
+        return DENIALS[decision.denial]
+    sentence = FORECASTS[decision.action].format(id=decision.mentorado_id)
+    return sentence + (AMBIGUOUS if foreseen.standing.is_ambiguous else "")
+
+
+def event_name(event: AuditEvent) -> str:
+    """What happened; an event that has no name here keeps its own."""
+    action = (event.details or {}).get("action")
+    return ACTIONS.get(str(action)) or EVENTS.get(event.event) or str(action or event.event)
+
+
+def event_words(event: AuditEvent) -> str:
+    """Why, and what it was before and after, as far as the record tells."""
+    details = event.details or {}
+    before, after = details.get("before", {}), details.get("after", {})
+    changes = [
+        f"{FACTS.get(k, k)}: {_value(k, before[k])} → {_value(k, after[k])}"
+        if k in before
+        else f"{FACTS.get(k, k)}: {_value(k, after[k])}"
+        for k in after
+    ]
+    merged = details.get("merged_mentorado_id") or details.get("folded_mentorado_id")
+    parts = [
+        *([f"Motivo: {details['reason']}"] if "reason" in details else []),
+        *changes,
+        *([f"perfil nº {merged} deixou de existir"] if merged else []),
+        *([f"erro {details['error']}"] if "error" in details else []),
+    ]
+    return "; ".join(parts) or "—"
+
+
+def row_words(row: Mapping[str, Any]) -> str:
+    """A row of any table, without what only machines care for."""
+    shown = {k: v for k, v in row.items() if k not in OF_NO_INTEREST and v not in (None, "", 0)}
+    return ", ".join(f"{name} {value}" for name, value in shown.items())
+
+
+def outcome_word(outcome: str) -> str:
+    """What a dry run says would happen to somebody."""
+    return OUTCOMES.get(outcome, outcome)
+
+
+def differences(before: Mapping[str, Facts], after: Mapping[str, Facts]) -> list[tuple[str, ...]]:
+    """What would change, each as: about whom, which fact, before, after."""
+    found: list[tuple[str, ...]] = []
+    for about in before:
+        was, will_be = before[about], after[about]
+        if was and not will_be:
+            found.append((about, "Perfil", "existe", "deixa de existir"))
+            continue
+        names = [name for name in was | will_be if was.get(name) != will_be.get(name)]
+        found += [(about, FACTS.get(n, n), *_pair(n, was.get(n), will_be.get(n))) for n in names]
+    return found
+
+
+def _pair(name: str, was: Fact, will_be: Fact) -> tuple[str, str]:
+    return _value(name, was), _value(name, will_be)
+
+
+def _value(name: str, value: Fact) -> str:
+    named = VALUES.get(name, {}).get(value)
+    return named or ("—" if value is None else str(value))

@@ -1,0 +1,166 @@
+"""What happens once, before the workers start: the port, the database, a word of welcome."""
+
+import os
+import socket
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import click
+import structlog
+from flask import Flask
+from flask_migrate import upgrade
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from app import create_app
+from core import metrics
+from core.config import Config, insecure_settings, is_loopback
+from core.connection_pool import pool_of
+from core.database import background_transaction, db
+from dev.fake_clerk import CAST
+from dev.postgres import EmbeddedDatabaseError
+from provisioning.retry import is_outage
+
+log = structlog.get_logger(__name__)
+
+Address = tuple[str, int] | str
+
+# So long a worker that starts takes no requests. Its requests wait the less for the connection
+# afterwards, so that all of it stays within two seconds.
+FIRST_CONNECTION_SECONDS = 1.4
+
+HAS_TABLES = text("SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = current_schema())")
+
+
+def refuse_busy_ports(addresses: Iterable[Address], environ: Mapping[str, str]) -> None:
+    """End with one clear line when another program already listens there.
+
+    `environ` is the environment that the server was started with: one that inherits its sockets,
+    from systemd or from the server that it replaces, opens none.
+    """
+    for address in () if _inherits_sockets(environ) else addresses:
+        if isinstance(address, tuple) and _is_busy(address):
+            host, port = address
+            sys.exit(f"neon-dashboard: {host}:{port} is in use; stop that program or set BIND")
+
+
+def refuse_exposed_development_provider(config: Config, addresses: Iterable[Address]) -> None:
+    """End with one line where the development identity provider would serve other machines.
+
+    `addresses` are those that the server listens on, however it was told to.
+    """
+    for address in addresses if config.uses_local_identity else ():
+        if isinstance(address, tuple) and not is_loopback(address[0]):
+            sys.exit(
+                f"neon-dashboard: {address[0]}:{address[1]}: without CLERK_PUBLISHABLE_KEY the "
+                "development identity provider answers, which serves on loopback only"
+            )
+
+
+def refuse_exposed_development_server(config: Config) -> None:
+    """As `refuse_exposed_development_provider`, for the address that `flask run` was given."""
+    context = click.get_current_context(silent=True)
+    if context is not None and context.info_name == "run" and context.params.get("host"):
+        address = (context.params["host"], context.params.get("port") or 0)
+        refuse_exposed_development_provider(config, [address])
+
+
+def warn_of_insecure_settings(config: Config) -> None:
+    """Log a line for each setting that is insecure in production."""
+    for setting, advice in insecure_settings(config):
+        log.warning("insecure_setting", setting=setting, advice=advice)
+
+
+def build_app(config: Config) -> Flask:
+    """create_app for the doors: ends with one clear line where the folder cannot be written."""
+    with _writing(config):
+        return create_app(config)
+
+
+def begin_counting(config: Config, *, is_upgrade: bool) -> None:
+    """Have the processes of this host count together, and begin with what none has counted.
+
+    A server that replaces a running one goes on counting where that one ends, or sums would fall.
+    """
+    with _writing(config):
+        metrics.count_together(config.metrics_path)
+        if not is_upgrade:
+            metrics.forget_the_ended(config.metrics_path)
+
+
+def prepare_database(config: Config) -> None:
+    """Start the embedded database and bring it up to date.
+
+    A database of the operator's own is migrated by `flask db upgrade` alone, but for one case: in
+    development an empty one is set up, because there is nothing in it that could be harmed.
+    """
+    with build_app(config).app_context():
+        if config.database_url is None or (not config.is_production and _is_empty()):
+            _upgrade()
+        db.engine.dispose()  # the workers fork from here and open their own connections
+
+
+def _upgrade() -> None:
+    """Migrate, unless there is an outage: /readyz says what is wrong until it is over."""
+    try:
+        upgrade()
+    except SQLAlchemyError as err:
+        if not is_outage(err):
+            raise
+        log.warning("database_not_migrated", error=type(err).__name__)
+
+
+def connect_worker(app: Flask) -> None:
+    """Open the first connection of a worker before its first request, or at least begin to."""
+    with app.app_context():
+        db.engine.dispose(close=False)  # what a preloaded app has opened belongs to the master
+        pool_of(db.engine).open_first(FIRST_CONNECTION_SECONDS)
+
+
+def welcome(config: Config, addresses: Iterable[Address]) -> None:
+    """Tell a developer where to go and who can sign in."""
+    if not config.uses_local_identity:
+        return
+    for address in addresses:
+        place = f"http://{address[0]}:{address[1]}" if isinstance(address, tuple) else address
+        print(f"\n  Neon Dashboard  {place}\n", flush=True)
+    print("  Who can sign in:", flush=True)
+    for role in CAST:
+        print(f"    {role.title:<22} {role.story}", flush=True)
+    print(flush=True)
+
+
+@contextmanager
+def _writing(config: Config) -> Iterator[None]:
+    try:
+        yield
+    except EmbeddedDatabaseError as err:
+        sys.exit(f"neon-dashboard: {err.strerror}")
+    except OSError as err:
+        sys.exit(f"neon-dashboard: cannot write {config.instance_path}: {err.strerror}")
+
+
+def _inherits_sockets(environ: Mapping[str, str]) -> bool:
+    """Whether gunicorn takes over open sockets: at its own upgrade (SIGUSR2), or from systemd."""
+    if environ.get("LISTEN_PID") == str(os.getpid()):
+        return environ.get("LISTEN_FDS", "0") != "0"
+    return "GUNICORN_PID" in environ and "GUNICORN_FD" in environ
+
+
+def _is_busy(address: tuple[str, int]) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError:
+            return True
+    return False
+
+
+def _is_empty() -> bool:
+    try:
+        with background_transaction() as session:
+            return not session.scalar(HAS_TABLES)
+    except OperationalError:
+        return False  # serve all the same: /readyz says what is wrong until the database is there
