@@ -15,46 +15,46 @@ import models  # noqa: F401 - importing the package makes all tables known
 from auth.call_budget import DEVELOPMENT, PRODUCTION
 from auth.clerk_client import ClerkClient
 from auth.cookies import suffix_of
-from auth.handshake import Handshakes, Returns
+from auth.handshake import HandshakeAnswers, HandshakeService
 from auth.jwks import KeySet
 from auth.provider_calls import ProviderCalls
 from auth.session_calls import SessionCalls
 from auth.tokens import TokenVerifier
-from auth.user_directory import Directory, Source
-from blueprints.registration import open_doors
+from auth.user_directory import UserDirectory, UserSource
+from blueprints.registration import register_blueprints
 from cli import admin, adopt, provisioning
 from core import deadlines, files
 from core.config import Config
 from core.connection_pool import CONNECTION_LIMIT, ConnectionPool, pool_of, prepare_engine
-from core.connections import LeanConnection
+from core.connections import DeferredBeginConnection
 from core.database import cache, db, migrate
-from core.flask_app import Service
-from core.rate_limit import Allowances
+from core.flask_app import LeanFlask
+from core.rate_limit import RateLimiter
 from core.server_status import ServerStatus
-from core.single_flight import Flights
+from core.single_flight import FreshSingleFlight
 from dashboard.mentoring import goals_of_all
 from dev import postgres
 from dev.fake_clerk import (
     ADMIN_EMAIL,
     ISSUER,
     PUBLISHABLE_KEY,
-    LocalIdentityProvider,
-    LocalSessions,
+    DevIdentityProvider,
+    DevSessions,
 )
 from models.admin_job import JobKind
 from provisioning.attempts import RetryPolicy
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from provisioning.context_cache import ContextCache
 from provisioning.identity_refresh import BackgroundRefresh
 from provisioning.imports import mentee_import
 from provisioning.job_runner import JobRunner
-from provisioning.retry import Perseverance
+from provisioning.retry import RetryingUnitOfWork
 from provisioning.rules import Rules
-from provisioning.service import Guarantee
-from sweep.stats import Gauges
+from provisioning.service import ProvisioningService
+from sweep.stats import BacklogCollector
 from web.csv_import import read_list
 from web.problem_responses import LARGEST_FORM_BYTES
-from web.services import EXTENSION, House
+from web.services import EXTENSION, Services
 
 BODY_LIMIT = 64 * 1024
 PARTS_LIMIT = 100  # of a multipart form; our largest has some twenty
@@ -77,7 +77,7 @@ def create_app(config: Config) -> Flask:
     Raises OSError when the instance folder cannot be written.
     """
     deadlines.watch()
-    app = Service(__name__, instance_path=str(config.instance_path))
+    app = LeanFlask(__name__, instance_path=str(config.instance_path))
     app.config.from_mapping(_flask_settings(config))
     app.wsgi_app = _behind_proxies(app, config)  # type: ignore[method-assign] # as Flask documents
     for extension in (db, cache, Bootstrap5()):
@@ -86,7 +86,7 @@ def create_app(config: Config) -> Flask:
     with app.app_context():
         prepare_engine(db.engine)
         app.extensions[EXTENSION] = _house(config, pool_of(db.engine).server)
-    open_doors(app, config)
+    register_blueprints(app, config)
     provisioning.register_provisioning_commands(app)
     admin.register(app)
     provisioning.register_shell(app)
@@ -120,7 +120,7 @@ def _engine_options(config: Config) -> dict[str, Any]:
         "use_native_hstore": False,  # no table has such a column, and asking is a round trip
         "connect_args": {
             "application_name": "neon-dashboard",
-            "connection_factory": LeanConnection,
+            "connection_factory": DeferredBeginConnection,
             **_keepalives(config),
         },
     }
@@ -146,41 +146,43 @@ def _cache_settings(config: Config) -> dict[str, Any]:
     }
 
 
-def _house(config: Config, server: ServerStatus) -> House:
+def _house(config: Config, server: ServerStatus) -> Services:
     local = sessions = None
     if config.uses_local_identity:
-        local = LocalIdentityProvider(config.instance_path / "identity")
-        sessions = LocalSessions(local)
+        local = DevIdentityProvider(config.instance_path / "identity")
+        sessions = DevSessions(local)
     calls = ProviderCalls(DEVELOPMENT if config.is_development_instance else PRODUCTION)
     clerk = _clerk_client(config)
     verifier = _verifier(config, local, clerk, calls)
     session_calls = _session_calls(config, sessions, clerk, calls)
     guarantee = _guarantee(config, server, _directory(config, local, clerk, calls))
-    gauges = Gauges(guarantee.rules, timedelta(seconds=config.sweep_interval_seconds), _now)
-    return House(
+    gauges = BacklogCollector(
+        guarantee.rules, timedelta(seconds=config.sweep_interval_seconds), _now
+    )
+    return Services(
         config=config,
         verifier=verifier,
         handshakes=_handshakes(config, verifier, session_calls),
-        guarantee=guarantee,
-        gauges=gauges,
+        provisioning=guarantee,
+        backlog=gauges,
         refresh=_refresh(guarantee),
         jobs=_jobs(guarantee, gauges),
-        allowances=Allowances(
+        rate_limiter=RateLimiter(
             config.rate_limit_per_minute,
             config.ensure_rate_limit_per_minute,
             redis_url=config.redis_url,
             ask=guarantee.contexts.client.call,
         ),
-        readiness=Flights(),
+        readiness=FreshSingleFlight(),
         clerk=clerk,
         session_calls=session_calls,
         now=_now,
-        local=local,
-        local_sessions=sessions,
+        dev_provider=local,
+        dev_sessions=sessions,
     )
 
 
-def _jobs(guarantee: Guarantee, gauges: Gauges) -> JobRunner:
+def _jobs(guarantee: ProvisioningService, gauges: BacklogCollector) -> JobRunner:
     def make_known(_: str, clerk_ids: Iterable[str]) -> None:
         guarantee.contexts.publish(clerk_ids)
         gauges.renew()
@@ -194,9 +196,9 @@ def _jobs(guarantee: Guarantee, gauges: Gauges) -> JobRunner:
     )
 
 
-def _refresh(guarantee: Guarantee) -> BackgroundRefresh:
+def _refresh(guarantee: ProvisioningService) -> BackgroundRefresh:
     def ask_again(clerk_id: str, now: datetime) -> None:
-        guarantee.refresh_if_due(clerk_id, entry=Entry("sweep"), now=now)
+        guarantee.refresh_if_due(clerk_id, source=Source("sweep"), now=now)
 
     return BackgroundRefresh(ask_again)
 
@@ -216,7 +218,7 @@ def _clerk_client(config: Config) -> ClerkClient | None:
 
 def _session_calls(
     config: Config,
-    sessions: LocalSessions | None,
+    sessions: DevSessions | None,
     clerk: ClerkClient | None,
     calls: ProviderCalls,
 ) -> SessionCalls | None:
@@ -230,38 +232,42 @@ def _session_calls(
 
 def _handshakes(
     config: Config, verifier: TokenVerifier, session_calls: SessionCalls | None
-) -> Handshakes:
+) -> HandshakeService:
     key = PUBLISHABLE_KEY if config.uses_local_identity else config.clerk_publishable_key
     has_nonces = session_calls is not None and session_calls.handshake_cookies is not None
-    returns = Returns(
+    returns = HandshakeAnswers(
         verifier,
         suffix_of(key) if key else None,
         config.is_development_instance,
-        session_calls.exchange if session_calls and has_nonces else None,
+        session_calls.exchange_nonce if session_calls and has_nonces else None,
     )
-    return Handshakes(verifier, returns, time.time)
+    return HandshakeService(verifier, returns, time.time)
 
 
 def _directory(
     config: Config,
-    local: LocalIdentityProvider | None,
+    local: DevIdentityProvider | None,
     clerk: ClerkClient | None,
     calls: ProviderCalls,
-) -> Directory | None:
+) -> UserDirectory | None:
     """Where users are looked up, if anywhere."""
-    source: Source | None = local
+    source: UserSource | None = local
     if source is None and config.clerk_secret_key is not None:
         source = clerk
-    return Directory(source, calls) if source else None
+    return UserDirectory(source, calls) if source else None
 
 
-def _guarantee(config: Config, server: ServerStatus, directory: Directory | None) -> Guarantee:
+def _guarantee(
+    config: Config, server: ServerStatus, directory: UserDirectory | None
+) -> ProvisioningService:
     interval = timedelta(seconds=config.sweep_interval_seconds)
     admins = config.admin_emails | ({ADMIN_EMAIL} if config.uses_local_identity else set())
-    return Guarantee(
+    return ProvisioningService(
         Rules(config.enable_auto_create, config.enrolment == "invited", admins),
         ContextCache(config.session_ttl_seconds, rules_key=",".join(sorted(admins))),
-        Perseverance(RetryPolicy(config.provisioning_max_attempts, first_pause=interval), server),
+        RetryingUnitOfWork(
+            RetryPolicy(config.provisioning_max_attempts, first_pause=interval), server
+        ),
         directory,
         timedelta(seconds=config.clerk_identity_max_age_seconds),
     )
@@ -269,7 +275,7 @@ def _guarantee(config: Config, server: ServerStatus, directory: Directory | None
 
 def _verifier(
     config: Config,
-    local: LocalIdentityProvider | None,
+    local: DevIdentityProvider | None,
     clerk: ClerkClient | None,
     calls: ProviderCalls,
 ) -> TokenVerifier:
@@ -289,4 +295,4 @@ def _secret_key(config: Config) -> str:
     if config.secret_key is not None:
         return config.secret_key.get_secret_value()
     path = config.instance_path / "secret_key"
-    return files.keep(path, lambda: secrets.token_hex(32).encode()).decode()
+    return files.read_or_create(path, lambda: secrets.token_hex(32).encode()).decode()

@@ -10,7 +10,7 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 from core.config import ConfigError, load_config
-from core.gunicorn_worker import Doorman
+from core.gunicorn_worker import SlowClientThreadWorker
 from core.logging import GUNICORN, configure_logs
 from sweep import scheduler
 from web import startup
@@ -24,16 +24,16 @@ except ConfigError as err:
 bind = settings.bind
 
 
-class Voice(Logger):  # type: ignore[misc] # gunicorn has no types
+class NoAccessLogger(Logger):  # type: ignore[misc] # gunicorn has no types
     """Speaks of the server, not of every request: those are counted, and tell what they change."""
 
     access_log_enabled = False
 
 
-logger_class = Voice
+logger_class = NoAccessLogger
 workers = settings.web_concurrency
 threads = settings.web_threads
-worker_class = Doorman
+worker_class = SlowClientThreadWorker
 logconfig_dict = GUNICORN
 timeout = 30
 graceful_timeout = 10
@@ -59,7 +59,7 @@ def on_starting(server: Any) -> None:
     startup.refuse_exposed_development_provider(settings, server.cfg.address)
     startup.warn_of_insecure_settings(settings)
     startup.refuse_busy_ports(server.cfg.address, server.cfg.env_orig)
-    startup.begin_counting(settings, is_upgrade=server.master_pid != 0)
+    startup.start_metrics(settings, is_upgrade=server.master_pid != 0)
     startup.prepare_database(settings)
 
 
@@ -68,7 +68,7 @@ def when_ready(server: Any) -> None:
     startup.refuse_exposed_development_provider(
         settings, [s.sock.getsockname() for s in server.LISTENERS]
     )
-    startup.welcome(settings, server.cfg.address)
+    startup.print_banner(settings, server.cfg.address)
 
 
 def post_worker_init(worker: Any) -> None:
@@ -82,10 +82,10 @@ def post_worker_init(worker: Any) -> None:
     _runners[worker.pid].start(app, polls=settings.scheduler)
     if settings.scheduler:
         interval = timedelta(seconds=settings.sweep_interval_seconds)
-        guarantee = app.extensions[EXTENSION].guarantee
+        guarantee = app.extensions[EXTENSION].provisioning
         # From SIGTERM on, and after max_requests: requests have some seconds left, the sweep has
         # another process to go on with it.
-        _clocks[worker.pid] = scheduler.start_clock(
+        _clocks[worker.pid] = scheduler.start_scheduler(
             app, guarantee, interval, is_leaving=lambda: not worker.alive
         )
 

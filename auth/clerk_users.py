@@ -48,7 +48,7 @@ class _Profile(_WithId):
         return value or []
 
 
-def described(document: object) -> Identity:
+def parse_clerk_user(document: object) -> Identity:
     """The identity that this document describes; it is all that Clerk knows of the person.
 
     Only the primary address counts, and only a verification of status `verified` proves it
@@ -74,7 +74,7 @@ def described(document: object) -> Identity:
     )
 
 
-def described_id(document: object) -> str:
+def parse_clerk_user_id(document: object) -> str:
     """The id of the user that this document is about, whatever else it says.
 
     Raises UnreadableProfileError.

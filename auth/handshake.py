@@ -37,7 +37,7 @@ CLERKS_OWN = {HANDSHAKE, NONCE, DEV_BROWSER, "__dev_session", "__clerk_help"}
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class BrowserRequest:
     """What a browser sends along; `url` is the address that it sees, with scheme and host."""
 
     url: str
@@ -70,7 +70,7 @@ class Visit:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class HandshakeDecision:
     """Signed in with `claims`, sent elsewhere to `location`, or signed out for a `reason`."""
 
     reason: str = ""
@@ -79,12 +79,12 @@ class Verdict:
     set_cookies: tuple[str, ...] = ()
     is_loop: bool = False
 
-    def after(self, set_cookies: tuple[str, ...]) -> "Verdict":
+    def after(self, set_cookies: tuple[str, ...]) -> "HandshakeDecision":
         """The same, with further cookies to set before its own."""
         return replace(self, set_cookies=(*set_cookies, *self.set_cookies))
 
 
-def gone(name: str) -> str:
+def expired_cookie(name: str) -> str:
     """The directive that takes a cookie out of the browser."""
     return f"{name}=; Path=/; Max-Age=0"
 
@@ -98,7 +98,7 @@ NONCE_FORM = re.compile(r"[A-Za-z0-9._~=-]{1,256}")
 
 
 @dataclass(frozen=True, slots=True)
-class Returns:
+class HandshakeAnswers:
     """Reads answers for one instance; `exchange` asks the Backend API what a nonce stands for."""
 
     verifier: TokenVerifier
@@ -106,7 +106,7 @@ class Returns:
     is_development: bool
     exchange: Callable[[str], list[str]] | None = field(default=None, repr=False)
 
-    def directives(self, visit: Visit, *, may_call: bool = True) -> tuple[str, ...] | None:
+    def directives(self, visit: BrowserRequest, *, may_call: bool = True) -> tuple[str, ...] | None:
         """The cookies to set, or None where no good answer was brought.
 
         An address may be made up by another site, so that only development instances, which have no
@@ -140,32 +140,34 @@ class Returns:
         )
 
 
-def jar_after(jar: Mapping[str, str], directives: tuple[str, ...]) -> dict[str, str]:
+def cookies_after(jar: Mapping[str, str], directives: tuple[str, ...]) -> dict[str, str]:
     """The browser's cookies as they will be."""
     pairs = (directive.partition(";")[0].partition("=") for directive in directives)
     return {**jar, **{name: value for name, _, value in pairs}}
 
 
-def spent(jar: Mapping[str, str]) -> tuple[str, ...]:
+def expired_handshake_cookies(jar: Mapping[str, str]) -> tuple[str, ...]:
     """The directives that take an answer out of the browser, so that it is read once."""
-    return tuple(gone(name) for name in (HANDSHAKE, NONCE) if name in jar)
+    return tuple(expired_cookie(name) for name in (HANDSHAKE, NONCE) if name in jar)
 
 
-ROUNDS = "__clerk_redirect_count"
-MOST_ROUNDS = 3
-ROUNDS_TTL_SECONDS = 10  # a loop goes round faster, a person who tries again does not
+REDIRECT_COUNT = "__clerk_redirect_count"
+MOST_REDIRECTS = 3
+REDIRECT_COUNT_TTL_SECONDS = 10  # a loop goes round faster, a person who tries again does not
 UNTIMELY = {"session-token-expired", "session-token-nbf", "session-token-iat-in-the-future"}
 
 
 @dataclass(frozen=True, slots=True)
-class Handshakes:
+class HandshakeService:
     """Judges visits to one instance; `clock` is the time of day in seconds."""
 
     verifier: TokenVerifier
-    returns: Returns
+    returns: HandshakeAnswers
     clock: Callable[[], float]
 
-    def judge(self, visit: Visit, frontend_api: str | None, *, may_call: bool = True) -> Verdict:
+    def resolve(
+        self, visit: BrowserRequest, frontend_api: str | None, *, may_call: bool = True
+    ) -> HandshakeDecision:
         """Decide about a visit that brings no bearer token.
 
         Without a frontend API, and for programs, there is no detour: a token counts or does not.
@@ -173,16 +175,16 @@ class Handshakes:
         call to Clerk can tell and `may_call` is False.
         """
         if frontend_api is None or not visit.is_for_a_document:
-            return self._judge_program(visit, may_call=may_call)
+            return self._resolve_program(visit, may_call=may_call)
         directives = self.returns.directives(visit, may_call=may_call)
         if directives is None:
-            return self._judge_page(visit, frontend_api, visit.cookies, may_call=may_call)
+            return self._resolve_page(visit, frontend_api, visit.cookies, may_call=may_call)
         if self.returns.is_development:
-            return Verdict("handshake-returned", None, visit.clean_url, directives)
+            return HandshakeDecision("handshake-returned", None, visit.clean_url, directives)
         # In production the answer came in a cookie, and what it sets counts at once.
-        jar = jar_after(visit.cookies, directives)
-        verdict = self._judge_page(visit, frontend_api, jar, may_call=may_call)
-        return verdict.after((*directives, *spent(visit.cookies)))
+        jar = cookies_after(visit.cookies, directives)
+        verdict = self._resolve_page(visit, frontend_api, jar, may_call=may_call)
+        return verdict.after((*directives, *expired_handshake_cookies(visit.cookies)))
 
     def _cookies(self, jar: Mapping[str, str]) -> SessionCookies:
         own = self.returns
@@ -201,32 +203,36 @@ class Handshakes:
         found = (self.verifier.session_id(token, may_fetch=True) for token in tokens)
         return next((each for each in found if each), None)
 
-    def _judge_program(self, visit: Visit, *, may_call: bool) -> Verdict:
+    def _resolve_program(self, visit: BrowserRequest, *, may_call: bool) -> HandshakeDecision:
         """A program brings one good token; only a later sign-out or sign-in ends it."""
         cookies = self._cookies(visit.cookies)
         if not cookies.session:
             cookies = replace(cookies, session=any_session(visit.cookies))
         if not cookies.session:
-            return Verdict("session-token-and-uat-missing")
+            return HandshakeDecision("session-token-and-uat-missing")
         if cookies.client_uat and not 0 < cookies.signed_in_since <= _issued_at(cookies):
-            return Verdict("session-token-iat-before-client-uat")
-        return self._judge_token(cookies, may_call=may_call)
+            return HandshakeDecision("session-token-iat-before-client-uat")
+        return self._resolve_token(cookies, may_call=may_call)
 
-    def _judge_page(
-        self, visit: Visit, frontend_api: str, jar: Mapping[str, str], *, may_call: bool
-    ) -> Verdict:
+    def _resolve_page(
+        self, visit: BrowserRequest, frontend_api: str, jar: Mapping[str, str], *, may_call: bool
+    ) -> HandshakeDecision:
         cookies = self._cookies(jar)
         reason = self._dev_browser_reason(visit, cookies) or _session_reason(cookies)
         if reason is not None:
-            return self._ask(visit, frontend_api, cookies, reason)
-        verdict = self._judge_token(cookies, may_call=may_call)
+            return self._redirect_to_clerk(visit, frontend_api, cookies, reason)
+        verdict = self._resolve_token(cookies, may_call=may_call)
         if verdict.reason in UNTIMELY:
-            return self._ask(visit, frontend_api, cookies, verdict.reason)
+            return self._redirect_to_clerk(visit, frontend_api, cookies, verdict.reason)
         if cookies.session and verdict.claims is None:
-            return _counted(visit, verdict)  # Clerk would only send them back with the same token
-        return verdict.after((gone(ROUNDS),) if ROUNDS in visit.cookies else ())
+            return _with_redirect_count(
+                visit, verdict
+            )  # Clerk would only send them back with the same token
+        return verdict.after(
+            (expired_cookie(REDIRECT_COUNT),) if REDIRECT_COUNT in visit.cookies else ()
+        )
 
-    def _dev_browser_reason(self, visit: Visit, cookies: SessionCookies) -> str | None:
+    def _dev_browser_reason(self, visit: BrowserRequest, cookies: SessionCookies) -> str | None:
         """A development instance, on another site than ours, knows browsers by a mark of ours."""
         if not self.returns.is_development:
             return None
@@ -234,23 +240,25 @@ class Handshakes:
             return "dev-browser-sync"
         return None if cookies.dev_browser else "dev-browser-missing"
 
-    def _judge_token(self, cookies: SessionCookies, *, may_call: bool) -> Verdict:
+    def _resolve_token(self, cookies: SessionCookies, *, may_call: bool) -> HandshakeDecision:
         if not cookies.session:
-            return Verdict("session-token-and-uat-missing")
+            return HandshakeDecision("session-token-and-uat-missing")
         try:
-            return Verdict(claims=self.verifier.verify(cookies.session, may_fetch=may_call))
+            return HandshakeDecision(
+                claims=self.verifier.verify(cookies.session, may_fetch=may_call)
+            )
         except UntimelyTokenError as err:
-            return Verdict(err.reason)
+            return HandshakeDecision(err.reason)
         except UnknownKeyError:
             # Keys are rotated while people are away; what is over anyway can only be renewed.
             is_over = 0 < number(unverified(cookies.session).get("exp")) < self.clock()
-            return Verdict("session-token-expired" if is_over else "jwk-kid-mismatch")
+            return HandshakeDecision("session-token-expired" if is_over else "jwk-kid-mismatch")
         except InvalidTokenError as err:
-            return Verdict(f"token-invalid: {err}")
+            return HandshakeDecision(f"token-invalid: {err}")
 
-    def _ask(
-        self, visit: Visit, frontend_api: str, cookies: SessionCookies, reason: str
-    ) -> Verdict:
+    def _redirect_to_clerk(
+        self, visit: BrowserRequest, frontend_api: str, cookies: SessionCookies, reason: str
+    ) -> HandshakeDecision:
         """Send the browser to Clerk, to come back with what it lacks."""
         question = {
             "redirect_url": visit.clean_url,
@@ -262,17 +270,19 @@ class Handshakes:
         if self.returns.is_development and browser:
             question[DEV_BROWSER] = browser
         location = f"{frontend_api.rstrip('/')}/v1/client/handshake?{urlencode(question)}"
-        return _counted(visit, Verdict(reason, location=location))
+        return _with_redirect_count(visit, HandshakeDecision(reason, location=location))
 
 
-def _counted(visit: Visit, verdict: Verdict) -> Verdict:
+def _with_redirect_count(visit: BrowserRequest, verdict: HandshakeDecision) -> HandshakeDecision:
     """The verdict, unless the browser has just been sent away again and again."""
-    rounds = _rounds(visit)
-    if rounds >= MOST_ROUNDS:
+    rounds = _redirect_count(visit)
+    if rounds >= MOST_REDIRECTS:
         log.warning("handshake_loop", reason=verdict.reason)
-        return Verdict(verdict.reason, set_cookies=(gone(ROUNDS),), is_loop=True)
-    count = f"{ROUNDS}={rounds + 1}; Path=/; Max-Age={ROUNDS_TTL_SECONDS}; HttpOnly; SameSite=Lax"
-    return verdict.after((count,))
+        return HandshakeDecision(
+            verdict.reason, set_cookies=(expired_cookie(REDIRECT_COUNT),), is_loop=True
+        )
+    attributes = f"Path=/; Max-Age={REDIRECT_COUNT_TTL_SECONDS}; HttpOnly; SameSite=Lax"
+    return verdict.after((f"{REDIRECT_COUNT}={rounds + 1}; {attributes}",))
 
 
 def _session_reason(cookies: SessionCookies) -> str | None:
@@ -291,6 +301,6 @@ def _issued_at(cookies: SessionCookies) -> float:
     return number(unverified(cookies.session).get("iat"))
 
 
-def _rounds(visit: Visit) -> int:
-    counted = visit.cookies.get(ROUNDS, "")
-    return int(counted) if counted in map(str, range(1, MOST_ROUNDS + 1)) else 0
+def _redirect_count(visit: BrowserRequest) -> int:
+    counted = visit.cookies.get(REDIRECT_COUNT, "")
+    return int(counted) if counted in map(str, range(1, MOST_REDIRECTS + 1)) else 0

@@ -48,7 +48,7 @@ class Identity:
         """Whether the provider was asked and knows nobody of that id."""
         return self == Identity(self.clerk_id, is_complete=True)
 
-    def completed_by(self, told: "Identity") -> "Identity":
+    def merged_with(self, told: "Identity") -> "Identity":
         """This identity with what the provider has told when it was asked; its word counts more.
 
         An address and the verdict on it are one word: a verdict never moves to another address.

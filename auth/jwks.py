@@ -95,7 +95,7 @@ class KeySet:
             raise KeysUnavailableError("the issuer's keys are not known")
         raise UnknownKeyError("unknown key id")
 
-    def holds(self, key: PyJWK) -> bool:
+    def is_current(self, key: PyJWK) -> bool:
         """Whether this very key is still the one of its id."""
         return self._keys.get(str(key.key_id)) is key
 

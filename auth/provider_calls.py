@@ -46,7 +46,7 @@ WORKERS = {
 Answer = TypeVar("Answer")
 
 
-class _Lane:
+class _WorkerPool:
     """The worker threads of one share, which start with its first call."""
 
     def __init__(self, workers: int, most_calls: int, name: str) -> None:
@@ -92,7 +92,9 @@ class ProviderCalls:
             Share.ANONYMOUS: CircuitBreaker(clock=clock),
             Share.KEYS: CircuitBreaker(longest_pause=2.0, clock=clock),
         }
-        self._lanes = {share: _Lane(*size, share.name.lower()) for share, size in WORKERS.items()}
+        self._lanes = {
+            share: _WorkerPool(*size, share.name.lower()) for share, size in WORKERS.items()
+        }
         self._lock = threading.Lock()
 
     @property
@@ -118,7 +120,7 @@ class ProviderCalls:
         begun_at = time.monotonic()
         return self._flight.share(
             (call, key),
-            lambda: self._admitted(share, lambda: self._made(call, work, share, begun_at)),
+            lambda: self._submit(share, lambda: self._make_call(call, work, share, begun_at)),
             keep_seconds=keep_seconds,
         )
 
@@ -139,7 +141,7 @@ class ProviderCalls:
         except FutureTimeoutError as err:
             raise ProviderUnavailableError("no answer in time") from err
 
-    def _admitted(self, share: Share, made: Callable[[], Answer]) -> Future[Answer]:
+    def _submit(self, share: Share, made: Callable[[], Answer]) -> Future[Answer]:
         is_background = share is Share.BACKGROUND
         lane = self._lanes[share]
         with self._lock:
@@ -154,7 +156,9 @@ class ProviderCalls:
             self._circuits[share].begin()
             return lane.submit(made)
 
-    def _made(self, call: str, work: Callable[[], Answer], share: Share, begun_at: float) -> Answer:
+    def _make_call(
+        self, call: str, work: Callable[[], Answer], share: Share, begun_at: float
+    ) -> Answer:
         """Make the call, count its result and move the circuit breaker.
 
         An answer about one user that cannot be used is an answer: it opens nothing.

@@ -33,7 +33,7 @@ class SessionCalls:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_bad_nonces", LocalStore(BAD_NONCES_KEPT, self.clock))
 
-    def exchange(self, nonce: str) -> list[str]:
+    def exchange_nonce(self, nonce: str) -> list[str]:
         """Return the cookies that a nonce stands for; one that is refused is not asked again soon.
 
         Raises InvalidTokenError for a nonce that Clerk does not accept, and

@@ -19,14 +19,14 @@ from auth.jwks import KeySet
 from auth.nesting import is_too_deep
 
 LEEWAY_SECONDS = 5
-REMEMBERED = 4_096  # tokens; each of them lives for a minute, and takes some three kilobytes
+CACHED_TOKENS = 4_096  # tokens; each of them lives for a minute, and takes some three kilobytes
 HEADERS = 64  # an issuer writes one for each of its keys
 LONGEST_TOKEN = 16_384  # characters; more than any browser or server lets through in one header
 # An answer is read at once; that our clock is a little behind must send nobody round and round.
 OF_AN_ANSWER = {"verify_iss": False, "verify_iat": False, "verify_nbf": False}
 LONGEST_SUBJECT = 64  # users.clerk_id
 SESSION_ID = re.compile(r"[A-Za-z0-9_]{1,100}")  # it becomes part of an address
-MACHINE = "mch_"  # Clerk's machine tokens are signed with the same key
+MACHINE_SUBJECT_PREFIX = "mch_"  # Clerk's machine tokens are signed with the same key
 SENTINELS = {"null", "none", "undefined", "nil"}  # what broken clients send instead of an id
 LAST_SECOND = 253_402_300_799  # of the year 9999
 TIMES = ("iat", "nbf", "exp")
@@ -46,7 +46,7 @@ class SessionClaims:
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class VerifiedToken:
     """What a token says, and under which key and until when (seconds of the epoch) that holds."""
 
     claims: SessionClaims
@@ -64,14 +64,14 @@ class TokenVerifier:
     issuer: str | None
     authorized_parties: frozenset[str] = frozenset()
     clock: Callable[[], float] = time.time
-    _proven: Any = field(init=False, repr=False, compare=False)
+    _verify_cached: Any = field(init=False, repr=False, compare=False)
     _issuers: list[str] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # A final slash is ignored on both sides.
         plain = None if self.issuer is None else self.issuer.rstrip("/")
         object.__setattr__(self, "_issuers", plain and [plain, f"{plain}/"])
-        object.__setattr__(self, "_proven", lru_cache(REMEMBERED)(self._prove))
+        object.__setattr__(self, "_verify_cached", lru_cache(CACHED_TOKENS)(self._verify))
 
     def verify(self, token: str, *, may_fetch: bool = True) -> SessionClaims:
         """Return what a valid token says.
@@ -81,10 +81,10 @@ class TokenVerifier:
         is nothing but the time), KeysUnavailableError when it cannot be told, and CallNeededError
         when only the issuer could tell and `may_fetch` is False.
         """
-        proof: Proof = self._proven(token, may_fetch)
-        if not self.keys.holds(proof.key):  # the issuer has published others since
-            self._proven.cache_clear()
-            proof = self._proven(token, may_fetch)
+        proof: VerifiedToken = self._verify_cached(token, may_fetch)
+        if not self.keys.is_current(proof.key):  # the issuer has published others since
+            self._verify_cached.cache_clear()
+            proof = self._verify_cached(token, may_fetch)
         if proof.until <= self.clock():
             raise UntimelyTokenError("session-token-expired")
         return proof.claims
@@ -111,13 +111,13 @@ class TokenVerifier:
         sid = claims["sid"]
         return sid if isinstance(sid, str) and SESSION_ID.fullmatch(sid) else None
 
-    def _prove(self, token: str, may_fetch: bool) -> Proof:  # noqa: FBT001 - a key of the cache
+    def _verify(self, token: str, may_fetch: bool) -> VerifiedToken:  # noqa: FBT001 - a key of the cache
         claims, key = self._decode(token, may_fetch=may_fetch, require=["exp", "sub"])
         self._check_party(claims.get("azp"))
         if claims.get("sts") == "pending":  # signed in, but with tasks of Clerk's left to do
             raise InvalidTokenError("an unfinished session")
         until = int(claims["exp"]) + LEEWAY_SECONDS
-        return Proof(SessionClaims(checked_subject(claims.get("sub")), claims), key, until)
+        return VerifiedToken(SessionClaims(checked_subject(claims.get("sub")), claims), key, until)
 
     def _decode(
         self, token: str, *, may_fetch: bool, **options: Any
@@ -197,13 +197,13 @@ def checked_subject(subject: object) -> str:
         raise InvalidTokenError("unusable subject")
     if subject.lower() in SENTINELS or CONTROL.search(subject):
         raise InvalidTokenError("unusable subject")
-    if subject.startswith(MACHINE):
+    if subject.startswith(MACHINE_SUBJECT_PREFIX):
         raise InvalidTokenError("a machine, not a person")
     return subject
 
 
-@lru_cache(REMEMBERED)
-def identity_of(claims: SessionClaims) -> Identity:
+@lru_cache(CACHED_TOKENS)
+def identity_from_claims(claims: SessionClaims) -> Identity:
     """Read the optional claims; whatever is missing or unusable is «not known».
 
     Only the boolean `true` verifies an address (CONTRACT section 3): `"true"`, `1` and the like are

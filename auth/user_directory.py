@@ -9,7 +9,7 @@ import structlog
 
 from auth.call_budget import Share
 from auth.clerk_client import NOT_JSON, PAGE_SECONDS, TOO_LARGE, Document
-from auth.clerk_users import described
+from auth.clerk_users import parse_clerk_user
 from auth.errors import (
     InvalidTokenError,
     ProviderUnavailableError,
@@ -30,7 +30,7 @@ UNREADABLE_IN_A_ROW = 16  # users; then it is not about single users any longer
 NOT_IN_AN_ID = re.compile(r"[/\\?#%]|^\.+$")
 
 
-class Source(Protocol):
+class UserSource(Protocol):
     """Where users are described, in Clerk's words."""
 
     def user(self, clerk_id: str) -> Document:
@@ -46,14 +46,14 @@ class Source(Protocol):
 class Page:
     """A part of the directory; `size` counts the unreadable entries as well."""
 
-    people: Sequence[Identity]
+    identities: Sequence[Identity]
     size: int
 
 
-class Directory:
+class UserDirectory:
     """Looks users up; one for an app, shared by its threads."""
 
-    def __init__(self, source: Source, calls: ProviderCalls) -> None:
+    def __init__(self, source: UserSource, calls: ProviderCalls) -> None:
         self._source = source
         self._calls = calls
 
@@ -79,7 +79,7 @@ class Directory:
         calls have a rate of their own. Raises UnusableAnswerError for an answer about this user
         that cannot be used, ProviderUnavailableError where no user can be asked about.
         """
-        if not can_be_asked_about(clerk_id):
+        if not is_possible_user_id(clerk_id):
             return Identity(clerk_id, is_complete=True)
         try:
             return self._calls.run(
@@ -113,26 +113,28 @@ class Directory:
             if err.code not in (NOT_JSON, TOO_LARGE):
                 raise ProviderUnavailableError(str(err)) from err
             return self._halved(offset, limit)
-        return Page([who for document in found for who in _readable(document)], len(found))
+        return Page(
+            [who for document in found for who in _readable_identities(document)], len(found)
+        )
 
     def _halved(self, offset: int, limit: int) -> Page:
         if limit == 1:
             return Page([], 1)
         half = limit // 2
         low, high = self.page(offset, half), self.page(offset + half, limit - half)
-        both = Page([*low.people, *high.people], low.size + high.size)
-        if both.size >= UNREADABLE_IN_A_ROW and not both.people:
+        both = Page([*low.identities, *high.identities], low.size + high.size)
+        if both.size >= UNREADABLE_IN_A_ROW and not both.identities:
             raise ProviderUnavailableError("nothing in the directory can be read")
         return both
 
     def _identity(self, clerk_id: str) -> Identity:
-        identity = described(self._source.user(clerk_id))
+        identity = parse_clerk_user(self._source.user(clerk_id))
         if identity.clerk_id != clerk_id:
             raise UnusableAnswerError("another_user")
         return identity
 
 
-def can_be_asked_about(clerk_id: str) -> bool:
+def is_possible_user_id(clerk_id: str) -> bool:
     """Whether the provider could have a user of this id (CONTRACT section 3)."""
     try:
         checked_subject(clerk_id)
@@ -141,9 +143,9 @@ def can_be_asked_about(clerk_id: str) -> bool:
     return NOT_IN_AN_ID.search(clerk_id) is None
 
 
-def _readable(document: object) -> list[Identity]:
+def _readable_identities(document: object) -> list[Identity]:
     try:
-        return [described(document)]
+        return [parse_clerk_user(document)]
     except UnreadableProfileError:
         log.warning("unreadable_profile")
         return []

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from auth.clerk_users import described, described_id
+from auth.clerk_users import parse_clerk_user, parse_clerk_user_id
 from auth.errors import InvalidSignatureError, UnreadableProfileError
 from auth.identity import Identity
 from auth.nesting import is_too_deep
@@ -65,7 +65,7 @@ def _concerned(event: str, data: object) -> Identity | None:
     if event not in (*CHANGES, DELETION):
         return None
     with suppress(UnreadableProfileError):
-        return described(data)
+        return parse_clerk_user(data)
     with suppress(UnreadableProfileError):
-        return Identity(described_id(data))
+        return Identity(parse_clerk_user_id(data))
     return None

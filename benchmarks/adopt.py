@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import text
 
 from dev import postgres
-from dev.databases import opened
+from dev.databases import connect_to
 from dev.legacy_installations import install
 from dev.servers import PROJECT, child_environment
 
@@ -48,7 +48,7 @@ def _take_over(people: int) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         url = postgres.start(Path(folder))
         install(url, data=False)
-        with opened(url) as connection:
+        with connect_to(url) as connection:
             for statement in FILL:
                 connection.execute(text(statement.format(n=people)))
         before, after = (_adopt(url, Path(folder), *options) for options in (("--dry-run",), ()))

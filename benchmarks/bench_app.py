@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 from benchmarks.raw_client import BARE, Run, ask_all, question
-from dev.fake_clerk import LocalIdentityProvider, Person
+from dev.fake_clerk import DevIdentityProvider, DevUser
 from dev.servers import Served, served, start_redis
 
 TARGET = "benchmarks.baseline_app:app"
@@ -20,7 +20,7 @@ class Ground:
     """A served app with the bare view beside it, and whoever signs in there."""
 
     app: Served
-    provider: LocalIdentityProvider
+    provider: DevIdentityProvider
     numbers: Iterator[int] = field(default_factory=count)
 
     def newcomers(self, number: int) -> list[str]:
@@ -35,8 +35,8 @@ class Ground:
         """Ask once with each token."""
         return ask_all(self.app.url, [question(method, path, t) for t in tokens], lines)
 
-    def _somebody(self, number: int) -> Person:
-        return Person(f"user_bench_{number}", f"Pessoa {number}", f"p{number}@bench.example.com")
+    def _somebody(self, number: int) -> DevUser:
+        return DevUser(f"user_bench_{number}", f"Pessoa {number}", f"p{number}@bench.example.com")
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def ground(folder: Path, *, with_redis: bool = False, **settings: str) -> Iterat
             yield found
         return
     with served(folder, TARGET, SCHEDULER="off", **settings) as app:
-        yield Ground(app, LocalIdentityProvider(folder / "identity"))
+        yield Ground(app, DevIdentityProvider(folder / "identity"))
 
 
 def rate(runs: Sequence[Run]) -> str:

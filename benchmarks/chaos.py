@@ -38,7 +38,7 @@ from benchmarks.chaos_rules import (
     noted,
 )
 from benchmarks.chaos_servers import PAUSE_SECONDS, Asker, Stage, dice, set_up
-from dev.databases import opened
+from dev.databases import connect_to
 from dev.servers import PROJECT, logged, wait_for, workers
 
 REPORTS = PROJECT / "instance" / "chaos"
@@ -179,7 +179,7 @@ def _settle(stage: Stage) -> dict[str, list[str]]:
     while stage.run("sweep", "--json").exit_code != 0:
         if time.time() > deadline:
             return {"no sweep succeeded after the end": [stage.seen.commands[-1].output]}
-    with opened(stage.postgres.url) as connection:
+    with connect_to(stage.postgres.url) as connection:
         return {
             name: [str(row) for row in connection.scalars(text(query))]
             for name, query in LEFTOVERS.items()

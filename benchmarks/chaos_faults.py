@@ -14,7 +14,7 @@ from benchmarks.chaos_operations import add_backlog, look_again
 from benchmarks.chaos_rules import ADMINISTRATION, Interval
 from benchmarks.chaos_servers import ASSISTANTS, KILL_SECONDS, Stage
 from dev.databases import count
-from dev.fake_clerk import Person
+from dev.fake_clerk import DevUser
 from dev.servers import eventually, workers
 
 CUT = """
@@ -123,7 +123,7 @@ def run_a_command(stage: Stage, dice: Random) -> None:
         _kill_a_sweep(stage, dice)
 
 
-def _revoke(stage: Stage, assistant: Person) -> None:
+def _revoke(stage: Stage, assistant: DevUser) -> None:
     """An assistant who is active on both hosts loses the role, and goes on looking."""
     look_again(stage, "look before a revocation", assistant, ADMINISTRATION)
     stage.run("admin", "revoke", str(assistant.email))

@@ -8,7 +8,7 @@ transaction was committed (`track_commit_timestamp`), also where its answer was 
 from sqlalchemy import text
 
 from benchmarks.chaos_rules import Change
-from dev.databases import opened
+from dev.databases import connect_to
 from dev.servers import Postgres
 
 TRACK_COMMITS = "ALTER SYSTEM SET track_commit_timestamp = on"
@@ -81,7 +81,7 @@ SELECT seq, transaction::text::bigint, table_name, coalesce(old, '{}'), coalesce
 
 def track_commits(postgres: Postgres) -> None:
     """Let the server remember when transactions commit; restarts it."""
-    with opened(postgres.url) as connection:
+    with connect_to(postgres.url) as connection:
         connection.exec_driver_sql(TRACK_COMMITS)
     postgres.crash()
     postgres.start()
@@ -89,7 +89,7 @@ def track_commits(postgres: Postgres) -> None:
 
 def install(url: str) -> None:
     """Note every change from now on; the tables must be there."""
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(HISTORY)
         for table, row, owner, when in NOTED:
             old, new = row.format(row="OLD"), row.format(row="NEW")
@@ -99,7 +99,7 @@ def install(url: str) -> None:
 
 def read(url: str) -> list[Change]:
     """Everything that was committed so far."""
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         return [
             Change(seq, transaction, committed, table, old, new, owner)
             for seq, transaction, table, old, new, owner, committed in connection.execute(WRITTEN)

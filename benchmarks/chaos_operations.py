@@ -18,8 +18,8 @@ from svix.webhooks import Webhook
 
 from benchmarks.chaos_rules import ADMINISTRATION, PROFILE
 from benchmarks.chaos_servers import ADMIN, ASSISTANTS, Asker, Exchange, Stage, Visitor
-from dev.databases import opened
-from dev.fake_clerk import Person, clerk_user
+from dev.databases import connect_to
+from dev.fake_clerk import DevUser, clerk_user
 
 MOST_DEVICES = 4
 LIST_LINES = 25
@@ -60,14 +60,14 @@ def new_visitor(asker: Asker) -> Visitor:
     number = asker.stage.known.next_number()
     kind = asker.dice.random()
     email = f"pessoa{number}@example.com" if kind < 0.9 else None
-    person = Person(f"chaos_{number}", f"Pessoa {number}", email, email_verified=kind < 0.7)
+    person = DevUser(f"chaos_{number}", f"Pessoa {number}", email, email_verified=kind < 0.7)
     return asker.stage.known.add(Visitor(person))
 
 
 def proven_visitor(asker: Asker) -> Visitor:
     """A user who has never been here and whose address is verified."""
     number = asker.stage.known.next_number()
-    person = Person(f"chaos_{number}", f"Pessoa {number}", f"pessoa{number}@example.com")
+    person = DevUser(f"chaos_{number}", f"Pessoa {number}", f"pessoa{number}@example.com")
     return asker.stage.known.add(Visitor(person))
 
 
@@ -337,7 +337,7 @@ def import_a_list_twice(asker: Asker) -> None:
     submit = partial(asker.ask, ADMIN, "POST", ENROL)
     at_once(*(partial(submit, form=page) for page in (pages[0], pages[-1]) if page))
     for n, address in enumerate(addresses[:2]):
-        guest = Visitor(Person(f"chaos_{first + n}", "Da lista", address))
+        guest = Visitor(DevUser(f"chaos_{first + n}", "Da lista", address))
         asker.ensure(asker.stage.known.add(guest))
 
 
@@ -390,7 +390,7 @@ def send_messages(asker: Asker) -> None:
     known = [visitor.person] if visitor else []
     number = asker.stage.known.next_number()
     strangers = [
-        Person(f"chaos_told_{number}_{n}", "Contada", f"contada{number}_{n}@example.com")
+        DevUser(f"chaos_told_{number}_{n}", "Contada", f"contada{number}_{n}@example.com")
         for n in range(MESSAGES // 2)
     ]
     for person in [*known, *strangers]:
@@ -417,19 +417,19 @@ def delete_accounts_of_a_backlog(asker: Asker) -> None:
     """Accounts are deleted while the sweep is giving them their profiles."""
     first = add_backlog(asker.stage)
     for n in range(0, BACKLOG, BACKLOG // 10):
-        person = Person(f"chaos_backlog_{first + n}", "Importada")
+        person = DevUser(f"chaos_backlog_{first + n}", "Importada")
         send(asker, person, "user.deleted", 0)
 
 
 def add_backlog(stage: Stage) -> int:
     """Another program writes users who have no profile; returns the number of the first."""
     first = stage.known.next_number(BACKLOG)
-    with suppress(DBAPIError), opened(stage.postgres.url) as connection:
+    with suppress(DBAPIError), connect_to(stage.postgres.url) as connection:
         connection.execute(ADD_BACKLOG, {"first": first, "number": BACKLOG})
     return first
 
 
-def send(asker: Asker, person: Person, event: str, age_seconds: int) -> Exchange:
+def send(asker: Asker, person: DevUser, event: str, age_seconds: int) -> Exchange:
     """Send one signed message of Clerk about a user, as of so many seconds ago."""
     now = datetime.now(UTC)
     told: dict[str, Any] = {
@@ -451,20 +451,20 @@ def send(asker: Asker, person: Person, event: str, age_seconds: int) -> Exchange
 # --- what comes after ----------------------------------------------------------------------------
 
 
-def watch(asker: Asker, person: Person, access: str) -> None:
+def watch(asker: Asker, person: DevUser, access: str) -> None:
     """Let this user, whose access has just changed, look again and again."""
     asker.stage.known.add_denied(person, access)
     look_again(asker.stage, asker.operation, person, access)
 
 
-def look_again(stage: Stage, operation: str, person: Person, access: str) -> None:
+def look_again(stage: Stage, operation: str, person: DevUser, access: str) -> None:
     """Let this user look at once and until after the bound, at any host."""
     now, paths = time.time(), PROFILE_PATHS if access == PROFILE else ADMIN_PATHS
     for pause in LOOKS_SECONDS:
         stage.plan.add(now + pause, operation, partial(_look_at_any, person, paths))
 
 
-def _look_at_any(person: Person, paths: Sequence[str], asker: Asker) -> None:
+def _look_at_any(person: DevUser, paths: Sequence[str], asker: Asker) -> None:
     asker.ask(person, "GET", asker.dice.choice(paths))
 
 

@@ -26,7 +26,7 @@ import redis as client
 
 from benchmarks import chaos_history
 from benchmarks.chaos_rules import ADMINISTRATION, PROFILE, Answer, Command, Interval, Shown
-from dev.fake_clerk import ADMIN_EMAIL, LocalIdentityProvider, Person
+from dev.fake_clerk import ADMIN_EMAIL, DevIdentityProvider, DevUser
 from dev.servers import (
     PROJECT,
     UNLIMITED,
@@ -48,9 +48,10 @@ PAUSE_SECONDS = 0.05
 RECENT = 40  # users and profiles that operations choose from, few enough to meet each other
 KILL_SECONDS = 0.5  # a connection that was accepted just before breaks as well
 DATA_CODE = re.compile(rb'data-code="(\w+)"')
-ADMIN = Person("chaos_admin", "Dona Admin", ADMIN_EMAIL)
+ADMIN = DevUser("chaos_admin", "Dona Admin", ADMIN_EMAIL)
 ASSISTANTS = tuple(
-    Person(f"chaos_assistant_{n}", f"Assistente {n}", f"assistant{n}@example.com") for n in range(3)
+    DevUser(f"chaos_assistant_{n}", f"Assistente {n}", f"assistant{n}@example.com")
+    for n in range(3)
 )
 
 
@@ -58,7 +59,7 @@ ASSISTANTS = tuple(
 class Visitor:
     """A user as this side knows them; the ids are those that the program has shown."""
 
-    person: Person
+    person: DevUser
     user_id: int | None = None
     mentorado_id: int | None = None
 
@@ -93,7 +94,7 @@ class Known:
         self._visitors: deque[Visitor] = deque(maxlen=RECENT)
         self._waiting: deque[tuple[int, str]] = deque(maxlen=RECENT)
         self._blocked: deque[Visitor] = deque(maxlen=RECENT)
-        self._denied: deque[tuple[Person, str]] = deque(maxlen=RECENT)
+        self._denied: deque[tuple[DevUser, str]] = deque(maxlen=RECENT)
 
     def next_number(self, count: int = 1) -> int:
         """A number that was not used before, or the first of so many in a row."""
@@ -129,12 +130,12 @@ class Known:
             found = list(self._waiting)
         return dice.choice(found) if found else None
 
-    def add_denied(self, person: Person, access: str) -> None:
+    def add_denied(self, person: DevUser, access: str) -> None:
         """Remember that an admin has taken this access from this user."""
         with self._lock:
             self._denied.append((person, access))
 
-    def last_denied(self) -> list[tuple[Person, str]]:
+    def last_denied(self) -> list[tuple[DevUser, str]]:
         """The users who were denied last, most of them still so."""
         with self._lock:
             return list(self._denied)
@@ -183,7 +184,7 @@ class Stage:
     plan: Plan = field(default_factory=Plan)
     redis_port: int = field(default_factory=free_port)
     redis: Redis = field(init=False)
-    provider: LocalIdentityProvider = field(init=False)
+    provider: DevIdentityProvider = field(init=False)
     scheduler: subprocess.Popen[bytes] = field(init=False)
 
     @property
@@ -193,7 +194,7 @@ class Stage:
 
     def start(self) -> None:
         """Start Redis, both hosts and the second host's scheduler; note every change from now."""
-        self.provider = LocalIdentityProvider(self.folder / "identity")
+        self.provider = DevIdentityProvider(self.folder / "identity")
         self.start_redis()
         chaos_history.track_commits(self.postgres)
         self.settings = {
@@ -281,7 +282,7 @@ class Asker:
 
     def ask(
         self,
-        person: Person | None,
+        person: DevUser | None,
         method: str,
         path: str,
         *,
@@ -371,7 +372,7 @@ def _shown_profile(
 
 
 def _credentials(
-    provider: LocalIdentityProvider, person: Person | None, path: str, url: str
+    provider: DevIdentityProvider, person: DevUser | None, path: str, url: str
 ) -> dict[str, str]:
     if person is None:
         return {}
@@ -382,7 +383,7 @@ def _credentials(
 
 
 @lru_cache(4_096)
-def _token(provider: LocalIdentityProvider, person: Person) -> str:
+def _token(provider: DevIdentityProvider, person: DevUser) -> str:
     """One token for each state of a user: an old one tells old news, as in real life."""
     return provider.token(person)
 

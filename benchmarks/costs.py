@@ -22,8 +22,8 @@ import requests
 from sqlalchemy import text
 
 from dev import postgres as embedded
-from dev.databases import opened
-from dev.fake_clerk import LocalIdentityProvider, Person
+from dev.databases import connect_to
+from dev.fake_clerk import DevIdentityProvider, DevUser
 from dev.servers import PROJECT, Served, child_environment, served, start_redis, workers
 
 READS = 2_000
@@ -62,9 +62,9 @@ def _measure_requests(folder: Path, redis_url: str | None) -> None:
     more = {"REDIS_URL": redis_url} if redis_url else {}
     kind = "Redis" if redis_url else "cache in the process"
     with served(folder, SCHEDULER="off", **more) as app:
-        provider = LocalIdentityProvider(folder / "identity")
+        provider = DevIdentityProvider(folder / "identity")
         people = [
-            Person(f"user_new_{i}", f"Pessoa {i}", f"p{i}@example.com") for i in range(NEWCOMERS)
+            DevUser(f"user_new_{i}", f"Pessoa {i}", f"p{i}@example.com") for i in range(NEWCOMERS)
         ]
         tokens = [provider.token(person) for person in people]
         with requests.Session() as client:
@@ -145,7 +145,7 @@ def _measure_sweep(folder: Path) -> None:
     """A crowd that was imported, the first sweep after it, and counting who waits."""
     folder.mkdir()
     with served(folder, SCHEDULER="off") as app:
-        with opened(embedded.start(folder)) as connection:
+        with connect_to(embedded.start(folder)) as connection:
             connection.execute(INSERT_CROWD, {"people": CROWD})
             connection.execute(text("ANALYZE"))
             before = _postgres(folder)

@@ -21,9 +21,9 @@ from flask_migrate import upgrade
 
 from core.database import db
 from dev import postgres
-from dev.clients import ask, is_served, is_told_to_wait, provider_of
+from dev.clients import is_retryable, is_served, provider_of, request_as
 from dev.databases import app_on
-from dev.fake_clerk import Person
+from dev.fake_clerk import DevUser
 from dev.network_proxy import network_before
 from dev.servers import Served, served
 
@@ -60,9 +60,9 @@ def _tell(base: Path, url: str) -> bool:
 def _measure_distance(folder: Path, url: str, milliseconds: int) -> bool:
     with _app_behind_a_network(folder, url, milliseconds / 1000, 0, "/readyz") as app:
         people = _newcomers(f"far{milliseconds}")
-        answers = [_timed(partial(ask, app, person)) for person in people]
+        answers = [_timed(partial(request_as, app, person)) for person in people]
         (first, *later) = [seconds for _, seconds in answers]
-        pages = [_timed(lambda: ask(app, people[0], "/dashboard", "GET")) for _ in range(3)]
+        pages = [_timed(lambda: request_as(app, people[0], "/dashboard", "GET")) for _ in range(3)]
         ready = _timed(lambda: requests.get(f"{app.url}/readyz", timeout=10))
     cells = (first, statistics.median(later), pages[-1][1], ready[1])
     print(f"| {milliseconds} ms | {' | '.join(f'{c * 1000:.0f} ms' for c in cells)} |", flush=True)
@@ -75,11 +75,11 @@ def _measure_slowness(folder: Path, url: str, connect_seconds: float) -> bool:
     with _app_behind_a_network(folder, url, 0, connect_seconds, "/healthz") as app:
         started = time.monotonic()
         for person in _newcomers(f"slow{connect_seconds}", LONGEST_WAIT_SECONDS * 10):
-            answer, seconds = _timed(partial(ask, app, person))
+            answer, seconds = _timed(partial(request_as, app, person))
             if is_served(answer):
                 break
             refused.append(seconds)
-            are_coded = are_coded and is_told_to_wait(answer)
+            are_coded = are_coded and is_retryable(answer)
         passed = time.monotonic() - started
     longest = f"{max(refused):.2f} s" if refused else "–"
     print(
@@ -102,9 +102,10 @@ def _app_behind_a_network(
             yield app
 
 
-def _newcomers(name: str, number: int = LOGINS) -> list[Person]:
+def _newcomers(name: str, number: int = LOGINS) -> list[DevUser]:
     return [
-        Person(f"user_{name}_{i}", f"Pessoa {i}", f"p{i}@{name}.example.com") for i in range(number)
+        DevUser(f"user_{name}_{i}", f"Pessoa {i}", f"p{i}@{name}.example.com")
+        for i in range(number)
     ]
 
 

@@ -10,7 +10,7 @@ from benchmarks.bench_app import ENSURE, ME, Ground, ground
 from benchmarks.raw_client import Run
 from benchmarks.report_table import Figure, at_most
 from dev import postgres
-from dev.databases import opened
+from dev.databases import connect_to
 
 FEW, MANY = 1_000, 1_000_000
 LOGINS, READS = 300, 1_000
@@ -46,7 +46,7 @@ def measure_growth(folder: Path, repetitions: int) -> list[Figure]:
 
 def _fill(found: Ground, people: int) -> None:
     url = postgres.start(found.app.instance)
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         for statement in FILL:
             connection.execute(text(statement), {"people": people})
         connection.execute(text("VACUUM ANALYZE"))

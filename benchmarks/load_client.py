@@ -11,7 +11,7 @@ from locust import HttpUser
 
 from benchmarks.load_checks import Crowd, Told, Visitor
 from core.config import load_config
-from dev.fake_clerk import LocalIdentityProvider, Person
+from dev.fake_clerk import DevIdentityProvider, DevUser
 
 FIRST_LOGIN = "first login"
 TRIES = 10  # of somebody who is put off, where that is forgiven
@@ -43,7 +43,7 @@ class Door:
 def invite() -> Visitor:
     """A person with an identity of their own and a session token that says so."""
     tag = secrets.token_hex(8)
-    person = Person(f"user_load_{tag}", f"Ana{tag} Carga", f"{tag}@load.example.com")
+    person = DevUser(f"user_load_{tag}", f"Ana{tag} Carga", f"{tag}@load.example.com")
     return Visitor(f"Ana{tag}", {"Authorization": f"Bearer {_stand_in().token(person)}"})
 
 
@@ -116,5 +116,5 @@ def _ask_once(
 
 
 @cache
-def _stand_in() -> LocalIdentityProvider:
-    return LocalIdentityProvider(load_config(os.environ).instance_path / "identity")
+def _stand_in() -> DevIdentityProvider:
+    return DevIdentityProvider(load_config(os.environ).instance_path / "identity")

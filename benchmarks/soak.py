@@ -23,7 +23,7 @@ from benchmarks.load import (
 )
 from core.connection_pool import CONNECTION_LIMIT
 from dev import postgres
-from dev.databases import opened
+from dev.databases import connect_to
 from dev.servers import Served, served, start_redis, workers
 
 PAUSE_SECONDS = 1  # between two looks
@@ -100,7 +100,7 @@ def judge(looks: Sequence[Look], seconds: float) -> list[str]:
 
 def _look_on(app: Served, seconds: float, is_over: Callable[[], bool]) -> Iterator[Look]:
     start = time.monotonic()
-    with opened(postgres.start(app.instance)) as connection:
+    with connect_to(postgres.start(app.instance)) as connection:
         while not is_over():
             passed = time.monotonic() - start
             if passed <= seconds:  # afterwards Locust only counts

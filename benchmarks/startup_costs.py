@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.bench_app import DASHBOARD, ENSURE, ME, Ground, ground
 from benchmarks.raw_client import ask_all, question
 from dev.commit_proxy import relayed
-from dev.fake_clerk import LocalIdentityProvider, Person
+from dev.fake_clerk import DevIdentityProvider, DevUser
 from dev.servers import served, start_postgres, start_redis, workers
 
 MEGABYTE = 1024 * 1024
@@ -32,9 +32,9 @@ def trips(folder: Path) -> Iterator[str]:
         relayed(server.url) as relay,
         served(folder, DATABASE_URL=relay.url, SCHEDULER="off") as app,
     ):
-        provider = LocalIdentityProvider(folder / "identity")
+        provider = DevIdentityProvider(folder / "identity")
         for number, (state, method, path) in enumerate(KINDS):
-            token = provider.token(Person(f"user_{number}", "Ana Silva", f"a{number}@example.com"))
+            token = provider.token(DevUser(f"user_{number}", "Ana Silva", f"a{number}@example.com"))
             if state != "first":
                 ask_all(app.url, [question("POST", ENSURE, token)], 1)
             if state == "warm":

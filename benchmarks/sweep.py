@@ -23,7 +23,7 @@ from sqlalchemy import text
 from benchmarks.sweep_fixtures import content_of, fill, wrong_after
 from benchmarks.sweep_latency import Noticed, measure_neighbours
 from dev import postgres
-from dev.databases import opened
+from dev.databases import connect_to
 from dev.servers import PROJECT, child_environment, served
 
 PEOPLE, LINKABLE, REPETITIONS = 1_000_000, 10_000, 3
@@ -40,7 +40,7 @@ from house import EXTENSION
 from scheduler import build_sweeper
 from wsgi import app
 with app.app_context():
-    sweeper = build_sweeper(app.extensions[EXTENSION].guarantee)
+    sweeper = build_sweeper(app.extensions[EXTENSION].provisioning)
     started = time.perf_counter()
     counts = sweeper.start("cli")
     seconds = time.perf_counter() - started
@@ -145,7 +145,7 @@ def run_sweep(folder: Path) -> dict[str, Any]:
 def _pair(house: _House, people: int) -> _Measured:
     """The raw statement, then a sweep of the same people, which must write the same rows."""
     fill(house.url, people)
-    with opened(house.url) as connection:
+    with connect_to(house.url) as connection:
         started = time.perf_counter()
         connection.execute(RAW)
         raw = time.perf_counter() - started

@@ -2,7 +2,7 @@
 
 from sqlalchemy import text
 
-from dev.databases import count, opened
+from dev.databases import connect_to, count
 
 TABLES = "users, mentorados, audit_events, sweep_runs, sweep_totals"
 ABSENT = text("""
@@ -41,7 +41,7 @@ def fill(url: str, people: int, *, expected: bool = False) -> None:
 
     If expected, a profile with their address waits for each.
     """
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(f"TRUNCATE {TABLES} RESTART IDENTITY CASCADE")
         connection.execute(ABSENT, {"people": people})
         if expected:

@@ -14,7 +14,7 @@ from functools import partial
 
 import requests
 
-from dev.fake_clerk import LocalIdentityProvider, Person
+from dev.fake_clerk import DevIdentityProvider, DevUser
 from dev.servers import Served
 
 PACE_SECONDS = 0.025
@@ -58,7 +58,7 @@ def measure_neighbours(
 
     When it has, `crowd` people called `absent_<number>` are there without profile.
     """
-    provider, numbers = LocalIdentityProvider(app.instance / "identity"), itertools.count(1)
+    provider, numbers = DevIdentityProvider(app.instance / "identity"), itertools.count(1)
     calm, busy = list[dict[str, list[float]]](), list[dict[str, list[float]]]()
     for _ in range(repetitions):
         prepare()
@@ -73,10 +73,10 @@ def measure_neighbours(
 
 
 def _asks(
-    app: Served, provider: LocalIdentityProvider, crowd: int, numbers: Iterator[int]
+    app: Served, provider: DevIdentityProvider, crowd: int, numbers: Iterator[int]
 ) -> Iterator[Ask]:
     """Requests of all kinds in turn; nobody signs in twice."""
-    warm = _header(provider, Person("user_warm", "Aline", "aline@example.org"))
+    warm = _header(provider, DevUser("user_warm", "Aline", "aline@example.org"))
     url = f"{app.url}/api/auth"
     for kind in itertools.cycle(KINDS):
         if kind == WARM:
@@ -84,12 +84,12 @@ def _asks(
             continue
         number = next(numbers) * STRIDE % crowd + 1
         name = f"absent_{number}" if kind == KNOWN else f"user_{number}"
-        person = Person(name, f"Pessoa {number}", f"{number}@example.{len(name)}")
+        person = DevUser(name, f"Pessoa {number}", f"{number}@example.{len(name)}")
         headers = _header(provider, person)
         yield kind, partial(requests.Session.post, url=f"{url}/ensure", headers=headers)
 
 
-def _header(provider: LocalIdentityProvider, person: Person) -> dict[str, str]:
+def _header(provider: DevIdentityProvider, person: DevUser) -> dict[str, str]:
     return {"Authorization": f"Bearer {provider.token(person, lifetime_seconds=LIFETIME_SECONDS)}"}
 
 

@@ -12,22 +12,22 @@ from flask.typing import ResponseReturnValue
 from auth.cookies import DEV_BROWSER, SESSION
 from auth.errors import InvalidTokenError, UnknownUserError
 from auth.handshake import HANDSHAKE
-from auth.tokens import identity_of
+from auth.tokens import identity_from_claims
 from blueprints.api.auth import local_path
 from core.config import is_loopback
 from dev.fake_clerk import (
-    CAST,
+    DEMO_USERS,
     Browser,
-    LocalIdentityProvider,
-    LocalSessions,
-    Person,
-    cast_member,
-    newcomer,
+    DevIdentityProvider,
+    DevSessions,
+    DevUser,
+    demo_user,
+    new_demo_user,
 )
 from web.access_policy import public_unlimited
 from web.errors import CsrfError, NotFoundError, UnauthenticatedError
-from web.services import house
-from web.urls import is_from_our_pages, taken_apart
+from web.services import services
+from web.urls import is_from_our_pages, safe_urlsplit
 
 local_clerk = Blueprint("local_clerk", __name__, url_prefix="/local-clerk")
 
@@ -45,7 +45,7 @@ def refuse_other_sites() -> None:
     a form; another machine where a server listens on other addresses, or through a proxy. Raises
     NotFoundError and CsrfError.
     """
-    if taken_apart(request.host_url).hostname not in LOOPBACK:
+    if safe_urlsplit(request.host_url).hostname not in LOOPBACK:
         raise NotFoundError("the development identity provider has loopback names only")
     if not _is_of_this_machine():
         raise NotFoundError("the development identity provider serves this machine only")
@@ -58,14 +58,14 @@ def refuse_other_sites() -> None:
 def sign_in() -> ResponseReturnValue:
     """The cast, one button each, and a form for anybody else."""
     target = _target(request.args.get("redirect_url"))
-    return render_template("sign_in.html", cast=CAST, redirect_url=target)
+    return render_template("sign_in.html", cast=DEMO_USERS, redirect_url=target)
 
 
 @local_clerk.post("/sign-in")
 @public_unlimited
 def enter() -> ResponseReturnValue:
     """Sign that person in and send the browser back to where it wanted to go."""
-    person = cast_member(request.form.get("pessoa", "")) or _described()
+    person = demo_user(request.form.get("pessoa", "")) or _described()
     browser = _sessions().sign_in(_own_browser(), person)
     target = _target(request.form.get("redirect_url"))
     if urlsplit(target).netloc:  # another site, which knows its browsers by this mark
@@ -80,7 +80,7 @@ def enter() -> ResponseReturnValue:
 @public_unlimited
 def handshake() -> ResponseReturnValue:
     """Send the browser back with fresh cookies for the site that it came from."""
-    parts = taken_apart(request.args.get("redirect_url", ""))
+    parts = safe_urlsplit(request.args.get("redirect_url", ""))
     if parts.scheme not in ("http", "https") or not _is_known(parts.hostname):
         raise NotFoundError("a handshake ends on a site under development")
     browser = _sessions().browser(request.args.get(DEV_BROWSER))
@@ -152,22 +152,22 @@ def _own_browser() -> Browser:
 def _adopted(browser: Browser) -> Browser:
     """Somebody who brings a good token of ours, as `flask token` makes them, is signed in by it."""
     try:
-        claims = house().verifier.verify(request.cookies.get(SESSION, ""))
+        claims = services().verifier.verify(request.cookies.get(SESSION, ""))
     except InvalidTokenError:
         return browser
-    told = identity_of(claims)
+    told = identity_from_claims(claims)
     known = _provider().find(told.clerk_id)
-    described = Person(
+    described = DevUser(
         told.clerk_id, told.name, told.email, bool(told.email_verified), told.image_url
     )
     return _sessions().sign_in(browser, described if told.email or not known else known)
 
 
-def _described() -> Person:
+def _described() -> DevUser:
     """The person of the free form."""
     form = request.form
-    return newcomer(
-        Person(
+    return new_demo_user(
+        DevUser(
             "",
             form.get("nome", "").strip() or None,
             form.get("email", "").strip() or None,
@@ -178,7 +178,7 @@ def _described() -> Person:
 
 def _target(address: str | None) -> str:
     """A path of this site, or a page of another one under development on this machine."""
-    if address and _is_known(taken_apart(address).hostname):
+    if address and _is_known(safe_urlsplit(address).hostname):
         return address
     return local_path(address)
 
@@ -193,15 +193,15 @@ def _with(url: str, name: str, value: str) -> str:
     return urlunsplit(parts._replace(query=urlencode(query)))
 
 
-def _sessions() -> LocalSessions:
-    sessions = house().local_sessions
+def _sessions() -> DevSessions:
+    sessions = services().dev_sessions
     if sessions is None:
         raise NotFoundError("the stand-in is not in service")
     return sessions
 
 
-def _provider() -> LocalIdentityProvider:
-    provider = house().local
+def _provider() -> DevIdentityProvider:
+    provider = services().dev_provider
     if provider is None:
         raise NotFoundError("the stand-in is not in service")
     return provider

@@ -23,12 +23,12 @@ from blueprints.pages.dashboard import metricas, pages
 from core.config import Config
 from web import request_hooks
 from web.access_policy import public_unlimited
-from web.admin_labels import register_desk_words
+from web.admin_labels import register_admin_labels
 from web.error_handlers import register_errors
-from web.formatting import register_words
+from web.formatting import register_filters
 from web.problem_responses import reference, support_link
-from web.request_context import told
-from web.request_hooks import register_measuring
+from web.request_context import pop_flashes
+from web.request_hooks import register_metrics_hooks
 from web.security_headers import register_headers
 from web.static_files import register_assets
 
@@ -48,7 +48,7 @@ FOR_SUPPORT = (
 FOR_ADMINS = (admin_sweeps, admin_mentorados, admin_users, admin_provisioning, admin_audit)
 
 
-def open_doors(app: Flask, config: Config) -> None:
+def register_blueprints(app: Flask, config: Config) -> None:
     """Register everything that answers requests, and the gate before it."""
     for blueprint in (*FOR_EVERYBODY, *FOR_MENTEES, *FOR_ADMINS, *FOR_SUPPORT):
         app.register_blueprint(blueprint)
@@ -56,16 +56,16 @@ def open_doors(app: Flask, config: Config) -> None:
         app.register_blueprint(local_clerk)
     for endpoint in ("static", "bootstrap.static"):
         public_unlimited(app.view_functions[endpoint])
-    register_measuring(app)
-    app.before_request(request_hooks.admit)
-    app.after_request(request_hooks.dismiss)
-    app.teardown_request(request_hooks.forget)
+    register_metrics_hooks(app)
+    app.before_request(request_hooks.before_request)
+    app.after_request(request_hooks.after_request)
+    app.teardown_request(request_hooks.teardown_request)
     app.context_processor(
-        lambda: {"support_link": support_link, "reference": reference, "told": told}
+        lambda: {"support_link": support_link, "reference": reference, "told": pop_flashes}
     )
     register_assets(app)
     register_headers(app, config)
     register_errors(app)
-    register_words(app)
-    register_desk_words(app)
+    register_filters(app)
+    register_admin_labels(app)
     register_description(app)

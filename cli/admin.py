@@ -17,9 +17,9 @@ from core.database import background_transaction
 from core.email_address import WHITE_SPACE, find_fault
 from models import User
 from provisioning import roles
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from provisioning.context_cache import CONFIRMED_SECONDS
-from web.services import House, house
+from web.services import Services, services
 
 log = structlog.get_logger(__name__)
 
@@ -47,9 +47,9 @@ def grant(account: str) -> None:
     EMAIL is the address that its owner has verified. Where several accounts have it they are
     listed, and nothing changes: give the id or the Clerk id of the one you mean in its place.
     """
-    with _account(account, needs_proof=True) as (session, user):
-        roles.grant(session, user, entry=Entry("cli"))
-        concerned, description = user.clerk_id, _described(user)
+    with _locked_account(account, needs_proof=True) as (session, user):
+        roles.grant(session, user, source=Source("cli"))
+        concerned, description = user.clerk_id, _describe_account(user)
     _publish("grant", concerned)
     click.echo(f"{description} is an admin")
     fail_if_unpublished()
@@ -62,10 +62,10 @@ def revoke(account: str) -> None:
 
     EMAIL may be the id or the Clerk id of the account, as for `grant`.
     """
-    with _account(account) as (session, user):
-        roles.revoke(session, user, entry=Entry("cli"))
-        concerned, description = user.clerk_id, _described(user)
-        is_listed = roles.is_listed(user, house().config.admin_emails)
+    with _locked_account(account) as (session, user):
+        roles.revoke(session, user, source=Source("cli"))
+        concerned, description = user.clerk_id, _describe_account(user)
+        is_listed = roles.is_listed(user, services().config.admin_emails)
     _publish("revoke", concerned)
     click.echo(f"{description} is no admin any longer")
     if is_listed:
@@ -83,7 +83,7 @@ def examine() -> None:
     so run it whenever in doubt.
     """
     is_well = True
-    for finding in (*doctor.examine_installation(house()), *_clerk(house())):
+    for finding in (*doctor.examine_installation(services()), *_clerk(services())):
         click.echo(f"{_mark(finding)}  {finding.part:<14} {finding.detail}")
         is_well = is_well and finding.is_well
     if not is_well:
@@ -98,8 +98,8 @@ def _mark(finding: Finding) -> str:
     )
 
 
-def _clerk(house: House) -> Iterator[Finding]:
-    if house.local is not None:
+def _clerk(house: Services) -> Iterator[Finding]:
+    if house.dev_provider is not None:
         yield _development_provider(house.config)
         return
     config = house.config
@@ -107,7 +107,7 @@ def _clerk(house: House) -> Iterator[Finding]:
         publishable_key=config.clerk_publishable_key,
         secret_key=config.clerk_secret_key.get_secret_value() if config.clerk_secret_key else None,
         client=house.clerk,
-        directory=house.guarantee.directory,
+        directory=house.provisioning.directory,
         jwks_url=config.jwks_url,
         sign_in_url=config.sign_in_url,
         authorized_parties=config.clerk_authorized_parties,
@@ -131,7 +131,7 @@ def _development_provider(config: Config) -> Finding:
 
 def fail_if_unpublished() -> None:
     """Raise ClickException where Redis did not take a change that this command has committed."""
-    if house().guarantee.contexts.has_unpublished:
+    if services().provisioning.contexts.has_unpublished:
         raise click.ClickException(
             f"the change is committed, but the cache at {_redis_address()} did not answer: "
             f"it holds within {CONFIRMED_SECONDS:.0f} s instead of at the next request"
@@ -139,12 +139,12 @@ def fail_if_unpublished() -> None:
 
 
 def _redis_address() -> str:
-    parts = urlsplit(house().config.redis_url or "")
+    parts = urlsplit(services().config.redis_url or "")
     return f"{parts.hostname}:{parts.port or 6379}"
 
 
 @contextmanager
-def _account(named: str, *, needs_proof: bool = False) -> Iterator[tuple[Session, User]]:
+def _locked_account(named: str, *, needs_proof: bool = False) -> Iterator[tuple[Session, User]]:
     """Yield the one account that an address, an id or a Clerk id names, locked, to be changed.
 
     Raises ClickException, and changes nothing, where that is not exactly one, and for an address
@@ -157,10 +157,10 @@ def _account(named: str, *, needs_proof: bool = False) -> Iterator[tuple[Session
         raise click.ClickException("that is neither an address nor an id")
     try:
         with background_transaction() as session:
-            user = _only(roles.accounts(session, named.strip(WHITE_SPACE)), named)
+            user = _single_account(roles.accounts(session, named.strip(WHITE_SPACE)), named)
             if is_address and needs_proof and not user.email_verified:
                 raise click.ClickException(
-                    f"the address is not verified: {_described(user)}; "
+                    f"the address is not verified: {_describe_account(user)}; "
                     "give the id to grant the role all the same"
                 )
             yield session, user
@@ -168,19 +168,19 @@ def _account(named: str, *, needs_proof: bool = False) -> Iterator[tuple[Session
         raise click.ClickException(str(err)) from err
 
 
-def _only(found: Sequence[User], named: str) -> User:
+def _single_account(found: Sequence[User], named: str) -> User:
     if not found:
         what = "with that address has" if "@" in named else "of that id has"
         raise click.ClickException(f"no account {what} signed in yet")
     if len(found) > 1:
-        lines = "".join(f"\n  {_described(user)}" for user in found)
+        lines = "".join(f"\n  {_describe_account(user)}" for user in found)
         raise click.ClickException(
             f"{len(found)} accounts have that address; give the id of one:{lines}"
         )
     return found[0]
 
 
-def _described(user: User) -> str:
+def _describe_account(user: User) -> str:
     """An account in one line, for the person at the terminal; not for a log."""
     proof = "verified" if user.email_verified else "not verified"
     address = f"{user.email}, {proof}" if user.email else "no address"
@@ -190,4 +190,4 @@ def _described(user: User) -> str:
 
 def _publish(action: str, clerk_id: str) -> None:
     log.info("admin_action", action=action, entry="cli")
-    house().guarantee.contexts.publish([clerk_id])
+    services().provisioning.contexts.publish([clerk_id])

@@ -75,7 +75,7 @@ def _past() -> Report:
 
 
 def _done(*, is_rehearsal: bool) -> Report:
-    return adoption.rehearse() if is_rehearsal else adoption.adopt()
+    return adoption.dry_run_adoption() if is_rehearsal else adoption.adopt()
 
 
 def _lines(report: Report) -> Iterator[str]:

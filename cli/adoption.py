@@ -97,7 +97,7 @@ class Report:
         return asdict(self)
 
 
-class RehearsedError(Exception):
+class DryRunError(Exception):
     """Raised at the end of a rehearsal, so that its transaction is taken back."""
 
 
@@ -115,7 +115,7 @@ def similar_tables() -> list[str]:
         return inspection.similar_tables(connection)
 
 
-def rehearse() -> Report:
+def dry_run_adoption() -> Report:
     """Do it all, look at it, and take it back; the tables are locked meanwhile.
 
     Raises what the migrations raise, AdoptionRefusedError for an installation that cannot be taken
@@ -125,9 +125,9 @@ def rehearse() -> Report:
 
     def look(connection: Connection) -> None:
         seen.append(read_report(connection))
-        raise RehearsedError
+        raise DryRunError
 
-    with suppress(RehearsedError):
+    with suppress(DryRunError):
         _upgrade(look)
     return seen[0]
 

@@ -21,18 +21,18 @@ from dashboard.periods import Period
 from migrations.comparison import Problem
 from migrations.inspection import AdoptionRefusedError
 from provisioning.admin_actions import block, edit, link, remove, unlink
-from provisioning.audit import Entry
-from provisioning.ensure import Ensured, Outcome, ensure
+from provisioning.audit import Source
+from provisioning.ensure import EnsureResult, Outcome, ensure
 from provisioning.merge import merge
-from provisioning.merge_rows import Journey, Prefer
+from provisioning.merge_rows import MergeSpec, Prefer
 from provisioning.preregistration import pre_register
-from provisioning.queries import introduce, mentees, people
+from provisioning.queries import list_mentees, list_users, record_user
 from provisioning.rules import Rules
-from sweep.batches import provide_range
+from sweep.batches import create_range
 
 log = structlog.get_logger(__name__)
 
-ENTRY = Entry("cli", "adoption-trial")
+ENTRY = Source("cli", "adoption-trial")
 WHOLE = Identity(
     "user_adoption_trial",
     "N" * 255,
@@ -109,7 +109,13 @@ class Trial:
         month, seen = (MONTH.ano, MONTH.mes), dict.fromkeys(TEXTS, "")
         for words in (TEXTS, dict.fromkeys(TEXTS, "y")):
             mentoring.write_feedback(
-                self.session, mentorado_id, month, words, instead_of=seen, entry=ENTRY, now=self.now
+                self.session,
+                mentorado_id,
+                month,
+                words,
+                instead_of=seen,
+                source=ENTRY,
+                now=self.now,
             )
             seen = words
         self.session.expire_all()
@@ -118,8 +124,8 @@ class Trial:
 
     def read_lists(self) -> None:
         """What admins and mentees see of the rows that were there before."""
-        people(self.session, limit=FIRST)
-        for profile in mentees(self.session, limit=FIRST):
+        list_users(self.session, limit=FIRST)
+        for profile in list_mentees(self.session, limit=FIRST):
             read_report(self.session, profile.id)
             if profile.user_id is not None:
                 own = OwnProfile(profile.id, profile.user_id)
@@ -131,31 +137,31 @@ class Trial:
         goals = {"meta_faturamento": 0, "meta_leads": 2_147_483_647}
         names = ({"nome_completo": "A", "email": "a@trial.example.com"}, {"nome_completo": "B"})
         first, second = (
-            pre_register(session, {**name, **goals}, entry=ENTRY, now=now).mentorado.id
+            pre_register(session, {**name, **goals}, source=ENTRY, now=now).mentorado.id
             for name in names
         )
-        edit(session, first, changes={"email": None, "ativo": "nao"}, entry=ENTRY, now=now)
+        edit(session, first, changes={"email": None, "ativo": "nao"}, source=ENTRY, now=now)
         whole, bare = (own.id for own in self._profiles())
-        users = [row.user.id for row in people(session, wanted=BARE.clerk_id, limit=1)]
-        unlink(session, bare, entry=ENTRY, now=now)
-        link(session, second, users[0], entry=ENTRY, now=now)
-        merge(session, Journey(bare, second, Prefer.FROM), entry=ENTRY, now=now)
-        remove(session, first, entry=ENTRY, now=now)
-        remove(session, whole, entry=ENTRY, now=now)
-        block(session, users[0], entry=ENTRY, now=now)
+        users = [row.user.id for row in list_users(session, wanted=BARE.clerk_id, limit=1)]
+        unlink(session, bare, source=ENTRY, now=now)
+        link(session, second, users[0], source=ENTRY, now=now)
+        merge(session, MergeSpec(bare, second, Prefer.FROM), source=ENTRY, now=now)
+        remove(session, first, source=ENTRY, now=now)
+        remove(session, whole, source=ENTRY, now=now)
+        block(session, users[0], source=ENTRY, now=now)
 
     def sweep(self) -> None:
         """A profile for a person who has not come yet."""
-        introduce(self.session, SWEPT, self.now)
-        user_id = people(self.session, wanted=SWEPT.clerk_id, limit=1)[0].user.id
-        if provide_range(self.session, (user_id - 1, user_id)) != 1:
+        record_user(self.session, SWEPT, self.now)
+        user_id = list_users(self.session, wanted=SWEPT.clerk_id, limit=1)[0].user.id
+        if create_range(self.session, (user_id - 1, user_id)) != 1:
             raise UnexpectedError("the sweep gives no profile")
 
-    def _ensure(self, identity: Identity) -> Ensured:
+    def _ensure(self, identity: Identity) -> EnsureResult:
         return ensure(
             self.session,
             identity,
-            entry=Entry("api", "adoption-trial"),
+            source=Source("api", "adoption-trial"),
             now=self.now,
             rules=Rules(),
         )

@@ -10,7 +10,7 @@ from cli import adoption
 from core.database import db
 from provisioning.retry import is_connection_lost
 from web import health
-from web.services import house
+from web.services import services
 
 NEEDS_UPGRADE = "is not migrated: run flask db upgrade"
 IS_FOREIGN = "belongs to another program: run flask adopt --dry-run"
@@ -31,8 +31,8 @@ PREFIX = "failed: "  # of what libpq says after naming the server
 def database_name() -> str:
     """Which database this installation uses: its name and host, never a password."""
     url = _url()
-    if house().config.database_url is None:
-        return f"the embedded database in {house().config.instance_path}"
+    if services().config.database_url is None:
+        return f"the embedded database in {services().config.instance_path}"
     host = url.host or url.query.get("host") or "this machine"
     port = f":{url.port}" if url.port else ""
     return f"database {url.database or url.username or 'postgres'} on {host}{port}"

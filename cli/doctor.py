@@ -12,7 +12,7 @@ from auth.clerk_client import ClerkClient
 from auth.errors import ProviderUnavailableError, UnusableAnswerError
 from auth.jwks import usable_keys
 from auth.tokens import LEEWAY_SECONDS
-from auth.user_directory import Directory
+from auth.user_directory import UserDirectory
 from cli.database_errors import database_name, explain, state_reason
 from core.config import Config, insecure_settings
 from core.database import background_transaction
@@ -20,7 +20,7 @@ from sweep import runs, stats
 from sweep.runs import Blocking
 from sweep.stats import Backlog
 from web import health
-from web.services import House
+from web.services import Services
 
 TAKEN_WITHIN = timedelta(seconds=30)  # a queued or dead sweep, where a scheduler runs
 LONGEST_WAIT = 5  # sweep intervals; whoever waits longer is not being helped
@@ -48,7 +48,7 @@ class Finding:
     is_warning: bool = False
 
 
-def examine_installation(house: House) -> Iterator[Finding]:
+def examine_installation(house: Services) -> Iterator[Finding]:
     """Examine everything but Clerk, which `cli/doctor.py` examines."""
     yield Finding("environment", is_well=True, detail=house.config.app_env)
     yield from warnings(house.config)
@@ -117,12 +117,12 @@ def _rounded(age: timedelta) -> timedelta:
     return timedelta(seconds=round(age.total_seconds()))
 
 
-def _waiting(house: House) -> Iterator[Finding]:
+def _waiting(house: Services) -> Iterator[Finding]:
     """Who waits, and for what; counted once for both lines."""
     try:
         with background_transaction() as session:
-            doubled = stats.count_doubled_people(session)
-            found = stats.count_backlog(session, house.guarantee.rules)
+            doubled = stats.count_users_with_two_profiles(session)
+            found = stats.count_backlog(session, house.provisioning.rules)
     except SQLAlchemyError as err:
         yield Finding("backlog", is_well=False, detail=explain(err))
         return
@@ -132,7 +132,7 @@ def _waiting(house: House) -> Iterator[Finding]:
     yield _backlog(found, house)
 
 
-def _backlog(found: Backlog, house: House) -> Finding:
+def _backlog(found: Backlog, house: Services) -> Finding:
     interval = timedelta(seconds=house.config.sweep_interval_seconds)
     since = found.waiting_since
     waits_too_long = since is not None and house.now() - since > interval * LONGEST_WAIT
@@ -153,7 +153,7 @@ class Setup:
     publishable_key: str | None
     secret_key: str | None
     client: ClerkClient | None
-    directory: Directory | None
+    directory: UserDirectory | None
     jwks_url: str | None
     sign_in_url: str | None
     authorized_parties: frozenset[str]
@@ -208,7 +208,7 @@ def _clock(date: str | None) -> Line:
     return ("clock", abs(ahead) <= LEEWAY_SECONDS, f"{ahead:+.0f} s from Clerk's")
 
 
-def _backend(directory: Directory | None) -> Line:
+def _backend(directory: UserDirectory | None) -> Line:
     if directory is None:
         return ("clerk api", False, "set CLERK_SECRET_KEY")
     try:

@@ -29,20 +29,20 @@ from cli.database_errors import IS_FOREIGN, database_name, explain, state_reason
 from core import metrics
 from core.database import background_transaction, db
 from dev import demo_data
-from dev.fake_clerk import LocalIdentityProvider, Person
+from dev.fake_clerk import DevIdentityProvider, DevUser
 from models import User
 from models.user import Role
 from provisioning import auto_create as switch
-from provisioning.audit import Entry, record
+from provisioning.audit import Source, record
 from provisioning.errors import ProvisioningError
-from provisioning.loading import remember
+from provisioning.loading import upsert_user
 from sweep.directory_sync import sync_directory
-from sweep.progress import Counts
+from sweep.progress import SweepCounts
 from sweep.runs import LEASE, LeaseLostError, SweepRunningError, SweepStoppedError
-from sweep.scheduler import build_sweeper, start_clock
+from sweep.scheduler import build_sweeper, start_scheduler
 from sweep.sweeper import BATCH_SIZE, Sweeper
 from web import health
-from web.services import house
+from web.services import services
 
 
 def register_shell(app: Flask) -> None:
@@ -58,8 +58,8 @@ def _context() -> dict[str, Any]:
         "select": select,
         "func": func,
         "background_transaction": background_transaction,
-        "house": house(),
-        "Entry": Entry,
+        "house": services(),
+        "Entry": Source,
         "Identity": Identity,
     }
 
@@ -91,11 +91,11 @@ def _reporting(app: Flask, command: click.Command) -> click.Command:
         commands = reporting.commands.items()
         reporting.commands = {name: _reporting(app, each) for name, each in commands}
     if command.callback is not None:
-        reporting.callback = _in_one_line(app, command.callback)
+        reporting.callback = _report_errors(app, command.callback)
     return reporting
 
 
-def _in_one_line(app: Flask, callback: Callable[..., Any]) -> Callable[..., Any]:
+def _report_errors(app: Flask, callback: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(callback)
     def run(*args: Any, **options: Any) -> Any:
         try:
@@ -131,17 +131,17 @@ def sweep(dry_run: bool, batch_size: int, as_json: bool, directory: bool) -> Non
     asked_to_stop = threading.Event()
     with click.progressbar(length=1, label="Varredura") as bar, _set_by_signals(asked_to_stop):
 
-        def show(counts: Counts) -> None:
+        def show(counts: SweepCounts) -> None:
             bar.length = max(counts.total, 1)
             bar.update(counts.scanned - bar.pos)
 
-        sweeper = build_sweeper(house().guarantee, batch_size=batch_size, on_progress=show)
+        sweeper = build_sweeper(services().provisioning, batch_size=batch_size, on_progress=show)
         counts = _counted(replace(sweeper, should_stop=asked_to_stop.is_set), is_dry=dry_run)
     _say(counts, as_json=as_json, is_dry=dry_run)
     fail_if_unpublished()
 
 
-def _counted(sweeper: Sweeper, *, is_dry: bool) -> Counts:
+def _counted(sweeper: Sweeper, *, is_dry: bool) -> SweepCounts:
     try:
         return sweeper.start_by_hand(dry_run=is_dry)
     except SweepRunningError as err:
@@ -168,7 +168,7 @@ def _set_by_signals(event: threading.Event) -> Iterator[None]:
             signal.signal(kind, handler)
 
 
-def _say(counts: Counts, *, as_json: bool, is_dry: bool) -> None:
+def _say(counts: SweepCounts, *, as_json: bool, is_dry: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(counts) if is_dry else counts.numbers()))
         return
@@ -179,11 +179,11 @@ def _say(counts: Counts, *, as_json: bool, is_dry: bool) -> None:
 
 def _sync_directory() -> None:
     """Users who signed in while there was no database are known to the provider alone."""
-    guarantee = house().guarantee
+    guarantee = services().provisioning
     if guarantee.directory is None:
         raise click.ClickException("set CLERK_SECRET_KEY: there is no directory to read")
     try:
-        counts = sync_directory(guarantee, guarantee.directory, house().now)
+        counts = sync_directory(guarantee, guarantee.directory, services().now)
     except ProviderUnavailableError as err:
         reason = f"{type(err).__name__}: {err}"
         raise click.ClickException(f"the directory was not read: {reason}") from err
@@ -212,16 +212,16 @@ def scheduler(context: click.Context) -> None:
     """
     app = context.ensure_object(ScriptInfo).load_app()
     _check_database_of_scheduler()
-    metrics.count_together(house().config.metrics_path)
-    interval = timedelta(seconds=house().config.sweep_interval_seconds)
+    metrics.enable_multiprocess(services().config.metrics_path)
+    interval = timedelta(seconds=services().config.sweep_interval_seconds)
     asked_to_stop = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: asked_to_stop.set())
-    house().jobs.start(app, polls=True)
-    clock = start_clock(app, house().guarantee, interval)
+    services().jobs.start(app, polls=True)
+    clock = start_scheduler(app, services().provisioning, interval)
     click.echo(f"sweeping every {interval.total_seconds():.0f} s; Ctrl-C stops")
     asked_to_stop.wait()
-    house().jobs.stop()  # as below, with the job that is on
+    services().jobs.stop()  # as below, with the job that is on
     clock.stop()  # a run that is on goes back to the queue
 
 
@@ -255,11 +255,13 @@ def auto_create(wanted: str) -> None:
     """
     with background_transaction() as session:
         if wanted != "status":
-            switch.turn(session, on=wanted == "on", entry=Entry("cli"), now=house().now())
-        is_on = switch.is_on(session)
+            switch.set_enabled(
+                session, on=wanted == "on", source=Source("cli"), now=services().now()
+            )
+        is_on = switch.is_enabled(session)
     if wanted != "status":
         log.warning("auto_create_changed", enabled=is_on, entry="cli")
-    is_forced_off = not house().config.enable_auto_create
+    is_forced_off = not services().config.enable_auto_create
     note = " (ENABLE_AUTO_CREATE=false keeps it off all the same)" if is_forced_off else ""
     click.echo(f"auto-create is {'on' if is_on else 'off'}{note}")
 
@@ -271,12 +273,12 @@ def fill_demo(quiet: bool) -> None:
 
     Does so once: what is there already is left alone. `make run` does it for you.
     """
-    _stand_in()
+    _dev_provider()
     if adoption.is_to_be_adopted():
         raise click.ClickException(f"{database_name()} {IS_FOREIGN}")
     upgrade()
     with background_transaction() as session:
-        is_new = demo_data.fill(session, house().now())
+        is_new = demo_data.fill(session, services().now())
     if is_new or not quiet:
         click.echo("demo data written" if is_new else "the demo data is there already")
 
@@ -297,26 +299,28 @@ def token(subject: str, email: str | None, unverified: bool, name: str | None, a
       TOKEN=$(flask token user_bia --email bia@example.com --name "Bia Nunes")
       curl -X POST -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8000/api/auth/ensure
     """
-    provider = _stand_in()
+    provider = _dev_provider()
     if not 0 < len(subject) <= LONGEST_SUBJECT:
         raise click.BadParameter(f"1 to {LONGEST_SUBJECT} characters", param_hint="SUBJECT")
     if admin:
         _grant_admin(subject)
-        house().guarantee.contexts.publish([subject])
-    click.echo(provider.welcome(Person(subject, name, email, email_verified=not unverified)))
+        services().provisioning.contexts.publish([subject])
+    click.echo(provider.add_user(DevUser(subject, name, email, email_verified=not unverified)))
     fail_if_unpublished()
 
 
 def _grant_admin(clerk_id: str) -> None:
     with background_transaction() as session:
-        user = remember(session, Identity(clerk_id), signs_in=False, now=house().now())
+        user = upsert_user(session, Identity(clerk_id), signs_in=False, now=services().now())
         role = {"role": Role.ADMIN, "admin_by_address": False}
         session.execute(update(User).where(User.id == user.id).values(**role))
-        record(session, Entry("cli"), "admin_action", user_id=user.id, details={"granted": "admin"})
+        record(
+            session, Source("cli"), "admin_action", user_id=user.id, details={"granted": "admin"}
+        )
 
 
-def _stand_in() -> LocalIdentityProvider:
-    provider = house().local
+def _dev_provider() -> DevIdentityProvider:
+    provider = services().dev_provider
     if provider is None:
         raise click.ClickException("only with the local identity provider, never in production")
     return provider

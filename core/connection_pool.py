@@ -34,9 +34,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util.queue import Empty, Queue
 
 from core import deadlines
-from core.connections import LeanConnection
+from core.connections import DeferredBeginConnection
 from core.deadlines import DeadlineError, ServerSilentError
-from core.server_status import FAIR_CHANCE_SECONDS, ServerStatus
+from core.server_status import PROBE_WAIT_SECONDS, ServerStatus
 
 CONNECTION_LIMIT = 20  # of a process (CONTRACT section 8), those that are opening included
 # While the server is silent: the way to it may be another by now, and the old attempt never hear.
@@ -142,7 +142,7 @@ class ConnectionPool(QueuePool):
         Raises what the last attempt to connect has failed with, KnownOutageError when the server
         has not answered in time, and SQLAlchemy's TimeoutError when it has, to others.
         """
-        until = time.monotonic() + self._longest_wait()
+        until = time.monotonic() + self._wait_limit()
         failures, answers = self._failures, self.server.answers
         self._waiting += 1
         try:
@@ -158,7 +158,7 @@ class ConnectionPool(QueuePool):
             self._waiting -= 1
         return record
 
-    def _longest_wait(self) -> float:
+    def _wait_limit(self) -> float:
         left = deadlines.seconds_left()
         as_long_as_it_takes = 2 * self.connect_seconds + ATTEMPT_INTERVAL_SECONDS
         if left is None:
@@ -166,7 +166,7 @@ class ConnectionPool(QueuePool):
         if not deadlines.is_request():
             return min(left, as_long_as_it_takes)
         for_the_work = ROUND_TRIPS * self.server.round_trip_seconds
-        patience = max(FAIR_CHANCE_SECONDS, self._timeout - self.server.silent_seconds)
+        patience = max(PROBE_WAIT_SECONDS, self._timeout - self.server.silent_seconds)
         return min(left - for_the_work, patience)
 
     def _none_in_time(self, *, is_silent: bool) -> Exception:
@@ -218,7 +218,7 @@ class ConnectionPool(QueuePool):
 
     def _is_read_only(self, record: ConnectionPoolEntry) -> bool:
         """Whether a new connection refuses writes; asked only where there is reason to think so."""
-        connection = cast(LeanConnection, record.dbapi_connection)
+        connection = cast(DeferredBeginConnection, record.dbapi_connection)
         if not self.server.is_read_only and not connection.reports_read_only:
             return False
         try:
@@ -253,7 +253,7 @@ class ConnectionPool(QueuePool):
             self._queue.not_empty.notify_all()
 
     def _note_answer(self, record: ConnectionPoolEntry) -> None:
-        connection = cast(LeanConnection, record.dbapi_connection)
+        connection = cast(DeferredBeginConnection, record.dbapi_connection)
         self.server.note_answer(connection.round_trip_seconds, is_connecting=self._opening > 0)
 
     def _discard(self, record: ConnectionPoolEntry) -> None:

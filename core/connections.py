@@ -22,27 +22,29 @@ LONGEST_IDLE = 10_000  # milliseconds
 LONGEST_REQUEST = 1_000
 
 
-class LeanCursor(extensions.cursor):
+class DeferredBeginCursor(extensions.cursor):
     """Sends what opens the transaction along with its first statement."""
 
     def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - psycopg2's name
         """Execute, as psycopg2 does; several statements in one message are one round trip."""
-        super().execute(query if _is_in_transaction(self.connection) else opening() + query, vars)
+        super().execute(
+            query if _is_in_transaction(self.connection) else begin_statement() + query, vars
+        )
 
     def executemany(self, query: Any, vars_list: Any) -> None:
         """Execute for each; psycopg2 sends them without asking `execute`."""
         if not _is_in_transaction(self.connection):
-            super().execute(opening())
+            super().execute(begin_statement())
         super().executemany(query, vars_list)
 
 
-class LeanConnection(extensions.connection):
+class DeferredBeginConnection(extensions.connection):
     """For SQLAlchemy a connection as any other, which opens and ends transactions by itself."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.autocommit = True  # or psycopg2 would send its own BEGIN
-        self.cursor_factory = LeanCursor
+        self.cursor_factory = DeferredBeginCursor
         self.round_trip_seconds: float | None = None
 
     def commit(self) -> None:
@@ -75,7 +77,7 @@ class LeanConnection(extensions.connection):
         self.round_trip_seconds = min(taken, self.round_trip_seconds or taken)
 
 
-def opening() -> str:
+def begin_statement() -> str:
     """What a transaction begins with: limits for this transaction only, so that they hold through a
     transaction-mode pooler, by the time that the thread's work has left.
     """

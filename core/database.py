@@ -24,7 +24,7 @@ NAMING = {
 }
 STATEMENT_TIMEOUT_SECONDS = 0.9  # early enough for a coded answer within two seconds
 BACKGROUND_TIMEOUT_SECONDS = 60.0  # sweeps and commands: nobody waits, but nothing hangs for ever
-OWN_WORK_SECONDS = 0.1  # what this process does between the statements of a transaction
+COMMIT_SECONDS = 0.1  # what this process does between the statements of a transaction
 
 Transaction = Callable[[], AbstractContextManager[Session]]
 Bound = Callable[..., AbstractContextManager[None]]
@@ -77,7 +77,7 @@ def _unit_of_work(bounded: Bound, timeout_seconds: float) -> Iterator[Session]:
     connection = session.connection()  # the time below is for the work, not for the wait for this
     round_trip = pool_of(connection.engine).server.round_trip_seconds
     grace = GRACE_SECONDS + round_trip
-    whole = timeout_seconds + grace + ROUND_TRIPS * round_trip + OWN_WORK_SECONDS
+    whole = timeout_seconds + grace + ROUND_TRIPS * round_trip + COMMIT_SECONDS
     with bounded(whole, statement_seconds=timeout_seconds, grace_seconds=grace), session:
         yield session
         session.commit()

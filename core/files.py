@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def keep(path: Path, make: Callable[[], bytes]) -> bytes:
+def read_or_create(path: Path, make: Callable[[], bytes]) -> bytes:
     """Return the file's content, made at the first call; processes starting together agree on one.
 
     The file appears whole or not at all and only its owner can read it. Raises OSError where the
@@ -16,7 +16,7 @@ def keep(path: Path, make: Callable[[], bytes]) -> bytes:
     return path.read_bytes()
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Replace the file so that a reader sees the old content or the new, never a part."""
     _draft(path, content).replace(path)
 

@@ -12,7 +12,7 @@ from itsdangerous import URLSafeTimedSerializer
 COMPACT = {"separators"}
 
 
-class Sessions(SecureCookieSessionInterface):
+class NoSessions(SecureCookieSessionInterface):
     """Browsers' signed cookies, by one signer for all of them: its key never changes."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Sessions(SecureCookieSessionInterface):
         return self._signer
 
 
-class Json(DefaultJSONProvider):
+class CompactJson(DefaultJSONProvider):
     """Answers as they are read: as they stand, in any script; by one encoder for all of them."""
 
     sort_keys, ensure_ascii, compact = False, False, True
@@ -48,14 +48,14 @@ class Json(DefaultJSONProvider):
         return super().dumps(obj, **options) if options.keys() - COMPACT else self._encode(obj)
 
 
-class Service(Flask):
+class LeanFlask(Flask):
     """The app; its views and hooks are plain functions."""
 
-    json_provider_class = Json
+    json_provider_class = CompactJson
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.session_interface = Sessions()
+        self.session_interface = NoSessions()
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Take the function as it is, instead of looking each time whether it is a coroutine."""

@@ -19,7 +19,7 @@ SLOWEST_BYTES_PER_SECOND = 64 * 1024  # at which a larger body must arrive
 LARGEST_BODY_BYTES = 4 * 1024 * 1024  # the app reads no larger one
 
 
-class Doorman(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn has no types
+class SlowClientThreadWorker(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     """Gives threads only to clients that have something to say, and only for so long."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -46,7 +46,7 @@ class Doorman(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn has no typ
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Answer a request whose head is complete, in the same thread."""
         length = getattr(req.body.reader, "length", 0)
-        self._patience[conn] = time.monotonic() + patience_seconds(length)
+        self._patience[conn] = time.monotonic() + request_timeout_seconds(length)
         return super().handle_request(req, conn)
 
     def _cap_keepalive(self, deadline: float) -> None:
@@ -68,6 +68,6 @@ class Doorman(gthread.ThreadWorker):  # type: ignore[misc] # gunicorn has no typ
                     conn.sock.shutdown(socket.SHUT_RDWR)
 
 
-def patience_seconds(body_bytes: int) -> float:
+def request_timeout_seconds(body_bytes: int) -> float:
     """How long a request may take whose body is said to be that long; only a list takes longer."""
     return REQUEST_SECONDS + min(body_bytes, LARGEST_BODY_BYTES) / SLOWEST_BYTES_PER_SECOND

@@ -21,28 +21,30 @@ LONGEST_MESSAGE = 500
 WORD = re.compile(r"""[^\s"'<>\\]+""")
 KEYS = re.compile(r"eyJ[\w-]{10,}[\w.-]*|(?:sk|whsec)_\w{6,}")
 MARKS = ("@", "eyJ", "sk_", "whsec_")  # spares nearly every line the search
-WITHHELD = "[withheld]"
+REDACTED = "[withheld]"
 
 
-def withhold(line: str) -> str:
+def redact(line: str) -> str:
     """The line without what looks like a secret or an address, wherever it came from.
 
     Withheld are words with an @ inside (an address, a URL with a password before its host), signed
     tokens, and keys of Clerk's.
     """
-    return WORD.sub(_withheld, line) if any(mark in line for mark in MARKS) else line
+    return WORD.sub(_redacted, line) if any(mark in line for mark in MARKS) else line
 
 
-def _withheld(word: re.Match[str]) -> str:
+def _redacted(word: re.Match[str]) -> str:
     text = word[0]
-    return WITHHELD if "@" in text[1:-1] else KEYS.sub(WITHHELD, text)
+    return REDACTED if "@" in text[1:-1] else KEYS.sub(REDACTED, text)
 
 
-def tell_exception(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def describe_exception(
+    _: object, __: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
     """Replace `exc_info` by where and how it happened, without the values it happened to."""
     error = _exception(event.pop("exc_info", None))
     if error is not None:
-        event["exception"] = "\n".join(_told(error))
+        event["exception"] = "\n".join(_exception_text(error))
     return event
 
 
@@ -53,7 +55,7 @@ def _exception(exc_info: object) -> BaseException | None:
     return exc_info if isinstance(exc_info, BaseException) else None
 
 
-def _told(error: BaseException | None) -> Iterator[str]:
+def _exception_text(error: BaseException | None) -> Iterator[str]:
     """The chain of causes, the outermost first."""
     while error is not None:
         kind = f"{type(error).__module__}.{type(error).__qualname__}"
@@ -131,19 +133,19 @@ def _configure_libraries(render: list[Processor]) -> None:
 
 
 def _facts() -> list[Processor]:
-    return [_add_facts, tell_exception]
+    return [_add_process_facts, describe_exception]
 
 
 def _json() -> list[Processor]:
     write = json.JSONEncoder(default=repr).encode  # one for all lines
-    return [lambda _, __, event: write(event), _withhold]
+    return [lambda _, __, event: write(event), _redact_event]
 
 
 def _console() -> list[Processor]:
-    return [structlog.dev.ConsoleRenderer(), _withhold]
+    return [structlog.dev.ConsoleRenderer(), _redact_event]
 
 
-def _add_facts(_: object, method: str, event: EventDict) -> EventDict:
+def _add_process_facts(_: object, method: str, event: EventDict) -> EventDict:
     """What every line tells, in the order in which readers ask: in one go, since each request pays.
 
     What is bound to the request comes first of the rest; the process tells the workers apart.
@@ -160,5 +162,5 @@ def _add_facts(_: object, method: str, event: EventDict) -> EventDict:
     }
 
 
-def _withhold(_: object, __: str, line: Any) -> Any:
-    return withhold(line)
+def _redact_event(_: object, __: str, line: Any) -> Any:
+    return redact(line)

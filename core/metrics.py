@@ -28,7 +28,7 @@ ENTRY_OVERHEAD_BYTES = 32  # of a series: its length, its padding, its value and
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client looks for it
 OURS = CollectorRegistry()
 
-DOORS = ("page", "api", "webhook", "sweep", "admin", "cli")
+SOURCES = ("page", "api", "webhook", "sweep", "admin", "cli")
 OUTCOMES = ("existing", "created", "linked", "claimed", "ambiguous", "denied", "failed")
 CACHE_RESULTS = ("hit", "miss", "hit_no_mentorado", "error")
 
@@ -106,7 +106,7 @@ class AllocatedDict(MmapedDict):
         self._capacity = size
 
 
-class Together(MultiProcessCollector):
+class MultiprocessCollector(MultiProcessCollector):
     """What the processes have counted that count into a folder, while some of them come and go."""
 
     def collect(self) -> Iterable[Metric]:
@@ -154,7 +154,7 @@ def _in_memory(size: int) -> str:
     return f"/proc/self/fd/{descriptor}"
 
 
-def count_together(folder: Path) -> None:
+def enable_multiprocess(folder: Path) -> None:
     """Have this process and its children count into a folder that the host's others count into too.
 
     To be called before anything is counted: prometheus_client itself would look for the folder only
@@ -168,7 +168,7 @@ def count_together(folder: Path) -> None:
     _start_at_zero()
 
 
-def forget_the_ended(folder: Path) -> None:
+def remove_dead_processes(folder: Path) -> None:
     """Begin anew: drop what processes have counted that are no longer there."""
     for file in folder.glob("*.db"):
         pid = file.stem.rpartition("_")[2]
@@ -204,13 +204,13 @@ def _start_at_zero() -> None:
     """
     for result in CACHE_RESULTS:
         CACHE_REQUESTS.labels(result)
-    for door, outcome in product(DOORS, OUTCOMES):
+    for door, outcome in product(SOURCES, OUTCOMES):
         ENSURES.labels(door, outcome)
 
 
 def _counted() -> Collector:
     try:
-        return OURS if values.ValueClass is values.MutexValue else Together(None)  # type: ignore[no-untyped-call]
+        return OURS if values.ValueClass is values.MutexValue else MultiprocessCollector(None)  # type: ignore[no-untyped-call]
     except ValueError:  # the folder has gone
         return OURS
 

@@ -22,21 +22,21 @@ MOST_PREFETCHES = 10_000  # people; whoever is forgotten is granted one request 
 
 
 @dataclass(slots=True)
-class _Grant:
+class _Prefetched:
     size: int
     left: int
     until: float
 
 
-class Leases:
+class TokenPrefetch:
     """What has been granted to whom; shared by an app's threads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._grants: OrderedDict[Hashable, _Grant] = OrderedDict()
+        self._grants: OrderedDict[Hashable, _Prefetched] = OrderedDict()
         self._lock = threading.Lock()
 
-    def spend(self, who: Hashable) -> bool:
+    def consume(self, who: Hashable) -> bool:
         """Use one of the requests that were granted ahead; whether there was one."""
         with self._lock:
             grant = self._grants.get(who)
@@ -53,12 +53,12 @@ class Leases:
                 return 1
             return min(2 * last.size, MOST)
 
-    def grant(self, who: Hashable, size: int) -> None:
+    def store(self, who: Hashable, size: int) -> None:
         """Note that so many more were granted, of which one is used up now."""
         with self._lock:
             now, last = self._clock(), self._grants.get(who)
             kept = last.left if last and last.until > now else 0
-            self._grants[who] = _Grant(size, kept + size - 1, now + SECONDS)
+            self._grants[who] = _Prefetched(size, kept + size - 1, now + SECONDS)
             self._grants.move_to_end(who)
             if len(self._grants) > MOST_PREFETCHES:
                 self._grants.popitem(last=False)
@@ -68,15 +68,15 @@ REDIS_TIMEOUT_SECONDS = 0.1  # a hanging Redis must not cost more than the limit
 MOST_COUNTERS = 50_000  # people and addresses; the longest silent are forgotten first
 
 
-class Purse(enum.Enum):
+class LimitKind(enum.Enum):
     """What is counted, each for itself (CONTRACT section 8)."""
 
-    PERSON = "person"
+    USER = "person"
     ENSURE = "ensure"
     ADDRESS = "address"
 
 
-class Allowances:
+class RateLimiter:
     """One for an app, shared by its threads; with Redis shared by all processes.
 
     `ask` puts a question to Redis unless it has just failed, and raises CacheUnavailableError:
@@ -92,24 +92,24 @@ class Allowances:
         ask: Callable[[Callable[[], Any]], Any] | None = None,
     ) -> None:
         quotas = {
-            Purse.PERSON: (per_minute, max(1, per_minute // 3)),
-            Purse.ENSURE: (ensures_per_minute, 2 * ensures_per_minute),
+            LimitKind.USER: (per_minute, max(1, per_minute // 3)),
+            LimitKind.ENSURE: (ensures_per_minute, 2 * ensures_per_minute),
             # Many people may come from one address, and all of them at once.
-            Purse.ADDRESS: (per_minute, per_minute),
+            LimitKind.ADDRESS: (per_minute, per_minute),
         }
         self._own = _meters(quotas, MemoryStore(options={"MAX_SIZE": MOST_COUNTERS}))
         self._shared = _meters(quotas, _redis(redis_url)) if redis_url else None
         self._ask = ask
-        self._leases = Leases()
+        self._leases = TokenPrefetch()
 
-    def charge(self, purse: Purse, who: str) -> float:
+    def hit(self, purse: LimitKind, who: str) -> float:
         """Count one request; returns the seconds to wait, 0 for whoever may go on."""
-        if self._shared is not None and self._leases.spend((purse, who)):
+        if self._shared is not None and self._leases.consume((purse, who)):
             return 0.0
         result = self._limit(purse, who)
         return float(result.state.retry_after) if result.limited else 0.0
 
-    def _limit(self, purse: Purse, who: str) -> Any:
+    def _limit(self, purse: LimitKind, who: str) -> Any:
         if self._shared is not None and self._ask is not None:
             meter = self._shared[purse]
             try:
@@ -118,18 +118,20 @@ class Allowances:
                 pass  # each process for itself, until Redis is back
         return self._own[purse].limit(who)
 
-    def _granted(self, meter: Throttled, purse: Purse, who: str) -> Any:
+    def _granted(self, meter: Throttled, purse: LimitKind, who: str) -> Any:
         """Ask for several requests at once on behalf of the busy; near the limit for just one."""
         size = self._leases.next_size((purse, who))
         result = meter.limit(who, size)
         if result.limited and size > 1:
             return meter.limit(who)
         if not result.limited:
-            self._leases.grant((purse, who), size)
+            self._leases.store((purse, who), size)
         return result
 
 
-def _meters(quotas: dict[Purse, tuple[int, int]], store: BaseStore) -> dict[Purse, Throttled]:
+def _meters(
+    quotas: dict[LimitKind, tuple[int, int]], store: BaseStore
+) -> dict[LimitKind, Throttled]:
     return {
         purse: Throttled(
             using=RateLimiterType.GCRA.value,

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-FAIR_CHANCE_SECONDS = 0.2  # a server nearby takes far less to open a connection
+PROBE_WAIT_SECONDS = 0.2  # a server nearby takes far less to open a connection
 LONGEST_ROUND_TRIP_SECONDS = 0.25  # a measurement on a busy machine must not stretch every limit
 
 
@@ -44,7 +44,7 @@ class ServerStatus:
     @property
     def is_answering(self) -> bool:
         """Whether it is worth opening several connections at once."""
-        is_quick = self.silent_seconds < FAIR_CHANCE_SECONDS
+        is_quick = self.silent_seconds < PROBE_WAIT_SECONDS
         return self.answers > 0 and is_quick and not self._has_failed
 
     @property

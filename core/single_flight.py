@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar, cast
 Answer = TypeVar("Answer")
 
 
-class Flights(Generic[Answer]):
+class FreshSingleFlight(Generic[Answer]):
     """At most one flight in the air and one at the gate for each key, within this process.
 
     Whoever comes while one is in the air boards the next: no answer is older than the question it
@@ -22,7 +22,7 @@ class Flights(Generic[Answer]):
         self._boarding: dict[Hashable, Future[Answer]] = {}
         self._in_the_air: dict[Hashable, Future[Answer]] = {}
 
-    def share(self, key: Hashable, ask: Callable[[], Answer]) -> tuple[Answer, bool]:
+    def run(self, key: Hashable, ask: Callable[[], Answer]) -> tuple[Answer, bool]:
         """Return the answer, and whether it was this caller who asked; raises what `ask` raises."""
         with self._lock:
             boarding = self._boarding.get(key)
@@ -34,23 +34,23 @@ class Flights(Generic[Answer]):
             return boarding.result(), False
         if ahead is not None:
             ahead.exception()  # waits; how it ended is not our business
-        return self._fly(key, mine, ask), True
+        return self._execute(key, mine, ask), True
 
-    def _fly(self, key: Hashable, flight: Future[Answer], ask: Callable[[], Answer]) -> Answer:
+    def _execute(self, key: Hashable, flight: Future[Answer], ask: Callable[[], Answer]) -> Answer:
         with self._lock:
             del self._boarding[key]
             self._in_the_air[key] = flight
         try:
             answer = ask()
         except BaseException as err:
-            self._land(key)
+            self._finish(key)
             flight.set_exception(err)
             raise
-        self._land(key)
+        self._finish(key)
         flight.set_result(answer)
         return answer
 
-    def _land(self, key: Hashable) -> None:
+    def _finish(self, key: Hashable) -> None:
         # Before those who wait are told: the next flight takes this place as soon as it hears.
         with self._lock:
             del self._in_the_air[key]

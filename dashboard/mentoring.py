@@ -13,7 +13,7 @@ from models import AdminJob, Feedback, Mentorado, MetricaMensal, User
 from models.columns import SimNao
 from provisioning import jobs
 from provisioning.admin_actions import locked_profile, record_action
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from provisioning.jobs import Step
 
 Month = tuple[int, int]  # year and month
@@ -35,7 +35,13 @@ class OvertakenError(Exception):
 
 
 def set_month_goals(
-    session: Session, mentorado_id: int, month: Month, goals: Goals, *, entry: Entry, now: datetime
+    session: Session,
+    mentorado_id: int,
+    month: Month,
+    goals: Goals,
+    *,
+    source: Source,
+    now: datetime,
 ) -> None:
     """Set one mentee's goals of a month that they have reported.
 
@@ -50,7 +56,7 @@ def set_month_goals(
         return  # a second submit of the same form has nothing to change, and nothing to record
     _write_month_goals(session, [mentorado_id], month, goals, now)
     record_action(
-        session, entry, "month_goals", profile=profile, month=list(month), after=dict(goals)
+        session, source, "month_goals", profile=profile, month=list(month), after=dict(goals)
     )
 
 
@@ -110,7 +116,7 @@ class GoalsOfAll:
         """Record what was set, and for how many."""
         record_action(
             session,
-            jobs.entry_of(job),
+            jobs.source_of(job),
             self.action,
             month=list(self.month) if self.month else None,
             after=dict(self.goals),
@@ -167,7 +173,7 @@ def write_feedback(
     words: Words,
     *,
     instead_of: Words,
-    entry: Entry,
+    source: Source,
     now: datetime,
 ) -> None:
     """Write a month's feedback in the place of what was there, as its writer has seen it.
@@ -183,7 +189,7 @@ def write_feedback(
     session.execute(
         written.on_conflict_do_update(index_elements=list(key), set_={**words, "updated_at": now})
     )
-    record_action(session, entry, "feedback", profile=profile, month=list(month))
+    record_action(session, source, "feedback", profile=profile, month=list(month))
 
 
 def _write_month_goals(

@@ -175,7 +175,7 @@ def compute_overview(report: Report, *, now: datetime) -> Overview:
     )
 
 
-def overview_shape(overview: Overview) -> OverviewShape:
+def serialize_overview(overview: Overview) -> OverviewShape:
     """The overview, ready to be told."""
     return {
         "financials": {
@@ -221,11 +221,11 @@ def _chart_point(month: Month) -> ChartPoint:
 _OVERVIEW = TypeAdapter(Overview)
 
 
-def written(overview: Overview) -> str:
+def overview_to_text(overview: Overview) -> str:
     """The overview as JSON."""
     return _OVERVIEW.dump_json(overview).decode()
 
 
-def read_again(text: str) -> Overview:
+def overview_from_text(text: str) -> Overview:
     """What was written, marked as read-only; raises pydantic's ValidationError for other text."""
     return replace(_OVERVIEW.validate_json(text), read_only=True)

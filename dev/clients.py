@@ -9,12 +9,12 @@ from typing import TypeVar
 
 import requests
 
-from dev.databases import count, opened
-from dev.fake_clerk import ADMIN_EMAIL, LocalIdentityProvider, Person
+from dev.databases import connect_to, count
+from dev.fake_clerk import ADMIN_EMAIL, DevIdentityProvider, DevUser
 from dev.servers import Served, eventually
 
 LONGEST_ANSWER_SECONDS = 30
-ADMIN = Person("user_admin", "Dona Admin", ADMIN_EMAIL)
+ADMIN = DevUser("user_admin", "Dona Admin", ADMIN_EMAIL)
 
 WAIT_CODES = {"provisioning_unavailable", "database_unavailable"}
 WAITING_FOR_A_LOCK = """
@@ -24,7 +24,7 @@ SELECT count(*) FROM pg_stat_activity
 
 # The server itself watches and lets go: among a hundred busy threads we would come too late, when
 # the program has lost its patience with the lock.
-HOLD = f"""
+HOLD_LOCK = f"""
 DO $$ BEGIN
     {{lock}};
     FOR _ IN 1..400 LOOP
@@ -42,14 +42,14 @@ Guest = TypeVar("Guest")
 Answer = TypeVar("Answer")
 
 
-def newcomers(number: int) -> list[Person]:
+def new_users(number: int) -> list[DevUser]:
     """That many people who have never been here."""
-    return [Person(f"user_{i}", f"Pessoa {i}", f"pessoa{i}@example.com") for i in range(number)]
+    return [DevUser(f"user_{i}", f"Pessoa {i}", f"pessoa{i}@example.com") for i in range(number)]
 
 
-def ask(
+def request_as(
     app: Served,
-    person: Person,
+    person: DevUser,
     path: str = "/api/auth/ensure",
     method: str = "POST",
     body: object = None,
@@ -62,13 +62,13 @@ def ask(
     )
 
 
-def ask_again(app: Served, person: Person, *what: str) -> requests.Response:
+def request_with_retries(app: Served, person: DevUser, *what: str) -> requests.Response:
     """As `ask`, and up to three times more where the answer says to: a machine may be busy."""
-    answer = ask(app, person, *what)
+    answer = request_as(app, person, *what)
     for _ in range(3):
-        if not is_told_to_wait(answer):
+        if not is_retryable(answer):
             break
-        answer = ask(app, person, *what)
+        answer = request_as(app, person, *what)
     return answer
 
 
@@ -77,7 +77,7 @@ def code_of(answer: requests.Response) -> object:
     return answer.json().get("code")
 
 
-def at_once(call: Callable[[Guest], Answer], guests: Sequence[Guest]) -> list[Answer]:
+def concurrently(call: Callable[[Guest], Answer], guests: Sequence[Guest]) -> list[Answer]:
     """Call for every guest in the same moment."""
     start = Barrier(len(guests))
 
@@ -100,7 +100,7 @@ def is_served(answer: requests.Response) -> bool:
     return answer.status_code in (200, 201)
 
 
-def is_told_to_wait(answer: requests.Response) -> bool:
+def is_retryable(answer: requests.Response) -> bool:
     """Whether the answer is a coded 503 that says when to come again (CONTRACT section 4.3)."""
     return (
         answer.status_code == 503
@@ -111,8 +111,8 @@ def is_told_to_wait(answer: requests.Response) -> bool:
 
 def held_up(url: str, lock: str, crowd: Callable[[], Answer], *, waiting: int) -> Answer:
     """Let the crowd run into a lock, which goes as soon as that many of them wait for one."""
-    holding = HOLD.format(lock=lock, waiting=waiting)
-    with opened(url) as holder, ThreadPoolExecutor(1) as pool:
+    holding = HOLD_LOCK.format(lock=lock, waiting=waiting)
+    with connect_to(url) as holder, ThreadPoolExecutor(1) as pool:
         held = pool.submit(holder.exec_driver_sql, holding)
         assert eventually(lambda: count(url, HOLDERS) == 1)  # nosec B101
         answer = crowd()
@@ -126,6 +126,6 @@ def queue_length(url: str) -> int:
 
 
 @cache
-def provider_of(instance: Path) -> LocalIdentityProvider:
+def provider_of(instance: Path) -> DevIdentityProvider:
     """The stand-in for Clerk that a server on this folder believes."""
-    return LocalIdentityProvider(instance / "identity")
+    return DevIdentityProvider(instance / "identity")

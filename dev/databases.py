@@ -14,7 +14,7 @@ from core.database import db
 from dev import servers
 
 # From now on no profile can be written, for a reason that does not pass.
-POISON = """
+REFUSE_PROFILES = """
 CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION 'poisoned' USING ERRCODE = '23514'; END $$;
 CREATE TRIGGER poison BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION poison();
@@ -23,7 +23,7 @@ UNLIMITED = {name.lower(): int(number) for name, number in servers.UNLIMITED.ite
 
 
 @contextmanager
-def opened(url: str) -> Iterator[Connection]:
+def connect_to(url: str) -> Iterator[Connection]:
     """A connection that commits at once."""
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     try:
@@ -47,7 +47,7 @@ def locking(url: str, query: str) -> Iterator[Connection]:
 
 def count(url: str, query: str, **values: object) -> int:
     """What a counting query says just now."""
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         return int(connection.execute(text(query), values).scalar_one())
 
 

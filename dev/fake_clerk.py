@@ -30,7 +30,7 @@ ADMIN_EMAIL = "admin@example.com"
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class DevUser:
     """Somebody who can sign in at the stand-in, with what Clerk would know of them."""
 
     clerk_id: str
@@ -41,63 +41,63 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
-class Role:
+class DemoUser:
     """A member of the cast on the sign-in page; `title` and `story` are shown."""
 
     key: str
     title: str
     story: str
-    person: Person
+    user: DevUser
 
 
-CAST = (
-    Role(
+DEMO_USERS = (
+    DemoUser(
         "nova",
         "Bia Nunes",
         "Alguém que nunca entrou: o perfil nasce neste login.",
-        Person("", "Bia Nunes", "bia.{tag}@example.com"),
+        DevUser("", "Bia Nunes", "bia.{tag}@example.com"),
     ),
-    Role(
+    DemoUser(
         "recorrente",
         "Alice Prado",
         "Já tem perfil, metas e meses registrados.",
-        Person("user_local_alice", "Alice Prado", "alice@example.com"),
+        DevUser("user_local_alice", "Alice Prado", "alice@example.com"),
     ),
-    Role(
+    DemoUser(
         "convidada",
         "Eva Melo",
         "Pré-cadastrada pela equipe, com o e-mail verificado.",
-        Person("user_local_eva", "Eva Melo", "eva@example.com"),
+        DevUser("user_local_eva", "Eva Melo", "eva@example.com"),
     ),
-    Role(
+    DemoUser(
         "impostora",
         "Eva, sem verificação",
         "Usa o e-mail de um pré-cadastro, mas não o verificou.",
-        Person("user_local_impostora", "Eva Melo", "fabio@example.com", email_verified=False),
+        DevUser("user_local_impostora", "Eva Melo", "fabio@example.com", email_verified=False),
     ),
-    Role(
+    DemoUser(
         "sem_email",
         "Caio Reis",
         "Entrou por um provedor que não informa e-mail.",
-        Person("user_local_sem_email", "Caio Reis"),
+        DevUser("user_local_sem_email", "Caio Reis"),
     ),
-    Role(
+    DemoUser(
         "admin",
         "Dona Admin",
         "Cuida do programa e não precisa de perfil.",
-        Person("user_local_admin", "Dona Admin", ADMIN_EMAIL),
+        DevUser("user_local_admin", "Dona Admin", ADMIN_EMAIL),
     ),
 )
 
 
-class LocalIdentityProvider:
+class DevIdentityProvider:
     """Signs tokens as Clerk does, with a key of its own that is made at the first start."""
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self.folder = folder
         self.clock = clock
         self._people = folder / "people"
-        pem = instance.keep(folder / "signing_key.pem", _new_private_key)
+        pem = instance.read_or_create(folder / "signing_key.pem", _new_private_key)
         self._retired: list[dict[str, Any]] = []
         self._use(pem)
 
@@ -121,7 +121,7 @@ class LocalIdentityProvider:
         current = {**self._public, "kid": self._kid, "use": "sig", "alg": "RS256"}
         return {"keys": [current, *self._retired]}
 
-    def token(self, person: Person, *, lifetime_seconds: int = TOKEN_LIFETIME_SECONDS) -> str:
+    def token(self, person: DevUser, *, lifetime_seconds: int = TOKEN_LIFETIME_SECONDS) -> str:
         """A session token for that person, with all the optional claims of CONTRACT section 3."""
         claims: dict[str, Any] = {"sub": person.clerk_id, "sid": f"sess_{secrets.token_hex(12)}"}
         if person.email is not None:
@@ -144,23 +144,23 @@ class LocalIdentityProvider:
 
     def _derived(self, purpose: str) -> str:
         """A secret of this folder, for one purpose."""
-        key = instance.keep(self.folder / "secret", lambda: secrets.token_bytes(32))
+        key = instance.read_or_create(self.folder / "secret", lambda: secrets.token_bytes(32))
         return hmac.new(key, purpose.encode(), hashlib.sha256).hexdigest()
 
-    def welcome(self, person: Person) -> str:
+    def add_user(self, person: DevUser) -> str:
         """Remember the person, as Clerk would, and return a session token for them."""
-        self.remember(person)
+        self.save_user(person)
         return self.token(person)
 
-    def remember(self, person: Person) -> None:
+    def save_user(self, person: DevUser) -> None:
         """Know this person from now on, as they are now."""
         content = json.dumps(asdict(person)).encode()
-        instance.write_whole(self._file(person.clerk_id), content)
+        instance.write_atomically(self._file(person.clerk_id), content)
 
-    def find(self, clerk_id: str) -> Person | None:
+    def find(self, clerk_id: str) -> DevUser | None:
         """The person of that id, if they ever signed in here."""
         file = self._file(clerk_id)
-        return Person(**json.loads(file.read_bytes())) if file.exists() else None
+        return DevUser(**json.loads(file.read_bytes())) if file.exists() else None
 
     def user(self, clerk_id: str) -> Mapping[str, Any]:
         """The person in the words of the Backend API; raises UnknownUserError."""
@@ -173,29 +173,29 @@ class LocalIdentityProvider:
         """Everybody who ever signed in here, a page at a time."""
         files = sorted(self._people.glob("*.json"), key=lambda f: (f.stat().st_mtime, f.name))
         page = files[offset : offset + limit]
-        return [clerk_user(Person(**json.loads(file.read_bytes()))) for file in page]
+        return [clerk_user(DevUser(**json.loads(file.read_bytes()))) for file in page]
 
     def _file(self, clerk_id: str) -> Path:
         digest = hashlib.sha256(clerk_id.encode("utf-8", "surrogatepass")).hexdigest()
         return self._people / f"{digest}.json"
 
 
-def cast_member(key: str) -> Person | None:
+def demo_user(key: str) -> DevUser | None:
     """The person behind a button of the sign-in page; a newcomer is another one every time."""
-    role = next((role for role in CAST if role.key == key), None)
-    if role is None or role.person.clerk_id:
-        return role.person if role else None
-    return newcomer(role.person)
+    role = next((role for role in DEMO_USERS if role.key == key), None)
+    if role is None or role.user.clerk_id:
+        return role.user if role else None
+    return new_demo_user(role.user)
 
 
-def newcomer(person: Person) -> Person:
+def new_demo_user(person: DevUser) -> DevUser:
     """The same description under an id, and where it asks for one an address, never used before."""
     tag = secrets.token_hex(6)
     email = person.email.replace("{tag}", tag) if person.email else None
     return replace(person, clerk_id=f"user_local_{tag}", email=email)
 
 
-def clerk_user(person: Person) -> dict[str, Any]:
+def clerk_user(person: DevUser) -> dict[str, Any]:
     """The person as Clerk's Backend API describes a user (GET /v1/users/{id})."""
     first, _, last = (person.name or "").partition(" ")
     status = "verified" if person.email_verified else "unverified"
@@ -238,10 +238,10 @@ class Browser:
         return f"sess_{hashlib.sha256(self.id.encode()).hexdigest()[:32]}"
 
 
-class LocalSessions:
+class DevSessions:
     """Keeps browsers in files, so that all processes of a development server know them."""
 
-    def __init__(self, provider: LocalIdentityProvider) -> None:
+    def __init__(self, provider: DevIdentityProvider) -> None:
         self._provider = provider
         self._folder = provider.folder / "browsers"
 
@@ -253,9 +253,9 @@ class LocalSessions:
                 return Browser(**json.loads(file.read_bytes()))
         return self._kept(Browser(f"dvb_{secrets.token_hex(16)}"))
 
-    def sign_in(self, browser: Browser, person: Person) -> Browser:
+    def sign_in(self, browser: Browser, person: DevUser) -> Browser:
         """Somebody signs in, whoever was there before."""
-        self._provider.remember(person)
+        self._provider.save_user(person)
         return self._kept(Browser(browser.id, person.clerk_id, int(self._provider.clock())))
 
     def end(self, session_id: str) -> None:
@@ -293,7 +293,7 @@ class LocalSessions:
 
     def _kept(self, browser: Browser) -> Browser:
         content = {"id": browser.id, "clerk_id": browser.clerk_id, "since": browser.since}
-        files.write_whole(self._file(browser.session_id), json.dumps(content).encode())
+        files.write_atomically(self._file(browser.session_id), json.dumps(content).encode())
         return browser
 
     def _file(self, session_id: str) -> Path:

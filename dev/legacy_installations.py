@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from dev.databases import opened
+from dev.databases import connect_to
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "legacy"
 TABLES = (
@@ -29,7 +29,7 @@ NewDatabase = Callable[[str], str]
 
 def install(url: str, *, data: bool = True, newer: bool = False) -> None:
     """Set the other program's tables up in an empty database."""
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql((FOLDER / "schema.sql").read_text())
         if data:
             connection.exec_driver_sql((FOLDER / "data.sql").read_text())
@@ -41,20 +41,20 @@ def install(url: str, *, data: bool = True, newer: bool = False) -> None:
 
 def rows(url: str) -> dict[str, list[Any]]:
     """Every row of every table that the other program knows."""
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         return {table: _rows(connection, table) for table in TABLES}
 
 
 def schema(url: str) -> list[tuple[Any, ...]]:
     """Columns, indexes and rules of all tables."""
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         queries = (COLUMNS, INDEXES, RULES)
         return [tuple(row) for query in queries for row in connection.execute(text(query))]
 
 
 def scalars(url: str, query: str) -> list[Any]:
     """The first column of what a query finds."""
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         return list(connection.scalars(text(query)))
 
 

@@ -295,7 +295,7 @@ def _socket_folder(folder: Path, user: _User | None) -> Path:
         made.rmdir()
         made = Path(tempfile.mkdtemp(prefix="neon-db-", dir=Path(os.sep, "tmp")))
     _give(made, user)
-    files.write_whole(note, str(made).encode())
+    files.write_atomically(note, str(made).encode())
     return made
 
 

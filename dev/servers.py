@@ -59,7 +59,7 @@ class Postgres:
         """End it as a power cut would: it finishes nothing and tells nobody."""
         server = self._postmaster()
         server.send_signal(signal.SIGQUIT)
-        assert eventually(lambda: is_gone(server))  # nosec B101
+        assert eventually(lambda: has_ended(server))  # nosec B101
         postgres.leave(self.folder)
 
     @contextmanager
@@ -207,7 +207,7 @@ def child_environment(settings: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **settings}
 
 
-def is_gone(process: psutil.Process) -> bool:
+def has_ended(process: psutil.Process) -> bool:
     """Whether it has ended, noticed by its parent or not."""
     try:
         is_zombie: bool = process.status() == psutil.STATUS_ZOMBIE

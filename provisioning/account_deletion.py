@@ -10,11 +10,13 @@ from models import Mentorado, User
 from models.user import Role
 from provisioning import audit
 from provisioning.admin_actions import end_contexts_of_heirs, locked_profile, release_profile
-from provisioning.audit import Entry
-from provisioning.loading import remember
+from provisioning.audit import Source
+from provisioning.loading import upsert_user
 
 
-def depart(session: Session, clerk_id: str, *, entry: Entry, now: datetime) -> list[str]:
+def handle_account_deletion(
+    session: Session, clerk_id: str, *, source: Source, now: datetime
+) -> list[str]:
     """Refuse the sessions of this user from now on and take their profile and their role.
 
     The profile stays, with all it has, for a user who proves the same address; see
@@ -24,7 +26,7 @@ def depart(session: Session, clerk_id: str, *, entry: Entry, now: datetime) -> l
     # FOR UPDATE before anything else: a sweep that is inserting this user's profile holds their row
     # by its foreign key. Its commit is waited for, and the profile is found below.
     session.execute(select(User.id).where(User.clerk_id == clerk_id).with_for_update())
-    user = remember(session, Identity(clerk_id), signs_in=False, now=now)
+    user = upsert_user(session, Identity(clerk_id), signs_in=False, now=now)
     if user.deleted_at is not None:
         return [clerk_id]
     user.deleted_at = now
@@ -41,5 +43,5 @@ def depart(session: Session, clerk_id: str, *, entry: Entry, now: datetime) -> l
         profile.updated_at = now
         session.flush()
         heirs = end_contexts_of_heirs(session, profile)
-    audit.record(session, entry, "user_deleted", user_id=user.id, mentorado_id=profile_id)
+    audit.record(session, source, "user_deleted", user_id=user.id, mentorado_id=profile_id)
     return [clerk_id, *heirs]

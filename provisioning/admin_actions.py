@@ -15,14 +15,14 @@ from sqlalchemy.orm import Session
 
 from models import AuditEvent, Mentorado, User
 from provisioning import audit
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from provisioning.context_version import increment_versions
 from provisioning.errors import StaleDecisionError
 from provisioning.preregistration import MentoradoExistsError, settle_address
 from provisioning.profiles import is_untouched, lock_addresses
 
 
-class UnknownPersonError(Exception):
+class UnknownUserError(Exception):
     """There is no user of that id."""
 
 
@@ -54,31 +54,31 @@ class ConflictError(Exception):
         self.kind = kind
 
 
-def block(session: Session, user_id: int, *, entry: Entry, now: datetime) -> list[str]:
+def block(session: Session, user_id: int, *, source: Source, now: datetime) -> list[str]:
     """Refuse this user from their next request on; the sweep leaves them alone as well.
 
     Raises ConflictError for an admin who would block themselves.
     """
-    if user_id == entry.actor_id:
+    if user_id == source.actor_id:
         raise ConflictError(Conflict.ONESELF)
     user = locked_user(session, user_id)
     if user.blocked_at is None:
         user.blocked_at = now
-        record_action(session, entry, "block", user=user)
+        record_action(session, source, "block", user=user)
     return [user.clerk_id]
 
 
-def allow(session: Session, user_id: int, *, entry: Entry) -> list[str]:
+def allow(session: Session, user_id: int, *, source: Source) -> list[str]:
     """Let a blocked person in again; their next request is provisioned as any other."""
     user = locked_user(session, user_id)
     if user.blocked_at is not None:
         user.blocked_at = None
-        record_action(session, entry, "allow", user=user)
+        record_action(session, source, "allow", user=user)
     return [user.clerk_id]
 
 
 def link(
-    session: Session, mentorado_id: int, user_id: int, *, entry: Entry, now: datetime
+    session: Session, mentorado_id: int, user_id: int, *, source: Source, now: datetime
 ) -> list[str]:
     """Give a profile without owner to a user; their untouched automatic one makes room.
 
@@ -87,7 +87,7 @@ def link(
     """
     profile, users = lock_profile_with_users(session, mentorado_id, user_ids=[user_id])
     if user_id not in users:
-        raise UnknownPersonError(f"there is no user {user_id}")
+        raise UnknownUserError(f"there is no user {user_id}")
     user = users[user_id]
     if profile.user_id == user.id:
         return [user.clerk_id]
@@ -97,11 +97,11 @@ def link(
         raise ConflictError(Conflict.DELETED_ACCOUNT)
     folded = _make_room(session, user)
     profile.user_id, profile.edited_at, profile.updated_at = user.id, now, now
-    record_action(session, entry, "link", user=user, profile=profile, folded_mentorado_id=folded)
+    record_action(session, source, "link", user=user, profile=profile, folded_mentorado_id=folded)
     return [user.clerk_id]
 
 
-def unlink(session: Session, mentorado_id: int, *, entry: Entry, now: datetime) -> list[str]:
+def unlink(session: Session, mentorado_id: int, *, source: Source, now: datetime) -> list[str]:
     """Take a profile from its owner; it waits for a user who has proven its address.
 
     An address that only its owner has given and never proven is removed, see `release_profile`.
@@ -112,11 +112,11 @@ def unlink(session: Session, mentorado_id: int, *, entry: Entry, now: datetime) 
     owner = users[profile.user_id]
     release_profile(session, profile, owner)
     profile.edited_at = profile.updated_at = now
-    record_action(session, entry, "unlink", user=owner, profile=profile)
+    record_action(session, source, "unlink", user=owner, profile=profile)
     return sorted({owner.clerk_id, *end_contexts_of_heirs(session, profile)})
 
 
-def remove(session: Session, mentorado_id: int, *, entry: Entry, now: datetime) -> list[str]:
+def remove(session: Session, mentorado_id: int, *, source: Source, now: datetime) -> list[str]:
     """Delete a profile with all it has; its owner is blocked, or it would be made anew at once.
 
     Raises ConflictError where a row of a table that we do not know refers to it, and for an admin
@@ -124,15 +124,15 @@ def remove(session: Session, mentorado_id: int, *, entry: Entry, now: datetime) 
     """
     profile, users = lock_profile_with_users(session, mentorado_id)
     owner = users[profile.user_id] if profile.user_id is not None else None
-    if owner is not None and owner.id == entry.actor_id:
+    if owner is not None and owner.id == source.actor_id:
         raise ConflictError(Conflict.ONESELF)
-    record_action(session, entry, "delete", user=owner, profile=profile, email=profile.email)
+    record_action(session, source, "delete", user=owner, profile=profile, email=profile.email)
     try:
         session.delete(profile)
         session.flush()  # so that a table that refers to it is noticed here
     except IntegrityError as err:
         raise ConflictError(Conflict.HELD) from err
-    return [] if owner is None else block(session, owner.id, entry=entry, now=now)
+    return [] if owner is None else block(session, owner.id, source=source, now=now)
 
 
 def lock_profile_with_users(
@@ -200,7 +200,7 @@ def locked_user(session: Session, user_id: int) -> User:
     """The user, locked until the commit; raises UnknownPersonError."""
     users = _lock_users(session, {user_id}, ())
     if user_id not in users:
-        raise UnknownPersonError(f"there is no user {user_id}")
+        raise UnknownUserError(f"there is no user {user_id}")
     return users[user_id]
 
 
@@ -247,7 +247,7 @@ def _is_same_address(session: Session, one: str | None, other: str | None) -> bo
 
 def record_action(
     session: Session,
-    entry: Entry,
+    source: Source,
     action: str,
     *,
     user: User | None = None,
@@ -257,7 +257,7 @@ def record_action(
     """Add what an admin did to the record."""
     audit.record(
         session,
-        entry,
+        source,
         "admin_action",
         user_id=user.id if user else None,
         mentorado_id=profile.id if profile else None,
@@ -283,7 +283,7 @@ def edit(
     mentorado_id: int,
     *,
     changes: Mapping[str, str | int | None],
-    entry: Entry,
+    source: Source,
     now: datetime,
 ) -> list[str]:
     """Write checked values of columns into a profile; the audit event has the values before.
@@ -309,7 +309,7 @@ def edit(
         profile.edited_at = profile.updated_at = now
         record_action(
             session,
-            entry,
+            source,
             "edit",
             user=owner,
             profile=profile,

@@ -23,10 +23,10 @@ from sqlalchemy.orm import Session, aliased
 from models import Mentorado, ProvisioningAttempt, User
 from models.provisioning_attempt import UNUSABLE_ANSWER, AttemptState
 from provisioning.admin_actions import locked_user, record_action
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from provisioning.auto_create import may_create
 from provisioning.rules import Rules
-from sweep.missing_profiles import IS_MEANT_TO_HAVE_ONE, is_awaited
+from sweep.missing_profiles import SHOULD_HAVE_PROFILE, has_unlinked_match
 
 DOUBLINGS = 20  # far beyond any cap, and a day count that timedelta can still hold
 IS_ABOUT_IDENTITY = ProvisioningAttempt.error_class == UNUSABLE_ANSWER
@@ -69,7 +69,7 @@ def record_failure(
     clerk_id: str,
     failure: Failure,
     *,
-    entry: Entry,
+    source: Source,
     now: datetime,
     policy: RetryPolicy,
     dice: float,
@@ -80,11 +80,11 @@ def record_failure(
     letter. It is one once `policy.max_attempts` of them have failed. A user has one record: a
     failure of the other kind, profile or identity, begins to count anew.
     """
-    counted = int(entry.is_background)
+    counted = int(source.is_background)
     last = {
         "error_class": failure.error_class,
         "error_code": failure.error_code,
-        "request_id": entry.request_id,
+        "request_id": source.request_id,
         "last_failed_at": now,
     }
     first = {
@@ -129,8 +129,10 @@ def delete_resolved(session: Session, rules: Rules) -> int:
     """
     record = aliased(ProvisioningAttempt)
     is_about_identity = record.error_class == UNUSABLE_ANSWER
-    is_not_meant = not_(and_(*IS_MEANT_TO_HAVE_ONE))
-    is_denied = is_not_meant if may_create(session, rules) else or_(is_not_meant, ~is_awaited())
+    is_not_meant = not_(and_(*SHOULD_HAVE_PROFILE))
+    is_denied = (
+        is_not_meant if may_create(session, rules) else or_(is_not_meant, ~has_unlinked_match())
+    )
     is_shut_out = or_(User.blocked_at.is_not(None), User.deleted_at.is_not(None))
     # Joined, not asked for by EXISTS: else PostgreSQL may hash all users for a single record.
     resolved = (
@@ -212,7 +214,7 @@ def dead_letter(session: Session, attempt_id: int) -> ProvisioningAttempt:
     return attempt
 
 
-def revive(session: Session, clerk_id: str, now: datetime) -> None:
+def reset_attempt(session: Session, clerk_id: str, now: datetime) -> None:
     """Have the next sweep look at this person, whatever their record has come to.
 
     One statement, because a sweep or another admin may drop the record at any moment.
@@ -224,7 +226,7 @@ def revive(session: Session, clerk_id: str, now: datetime) -> None:
     )
 
 
-def forget(session: Session, user_id: int, *, entry: Entry) -> list[str]:
+def delete_attempt(session: Session, user_id: int, *, source: Source) -> list[str]:
     """Drop the record of this person, if there is one, with a note of what it said.
 
     Returns the Clerk ids of those it concerns. Raises UnknownPersonError.
@@ -233,7 +235,7 @@ def forget(session: Session, user_id: int, *, entry: Entry) -> list[str]:
     gone = delete(ProvisioningAttempt).where(ProvisioningAttempt.clerk_id == user.clerk_id)
     attempt = session.scalars(gone.returning(ProvisioningAttempt)).one_or_none()
     if attempt is not None:
-        record_action(session, entry, "discard", user=user, error=attempt.error_class)
+        record_action(session, source, "discard", user=user, error=attempt.error_class)
     return []
 
 

@@ -21,14 +21,14 @@ from models import AuditEvent
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Source:
     """The door through which a change came: `page api webhook sweep admin cli`.
 
     `request_id` joins the record to the logs; `actor_id` is the admin who acts, if one does, and
     `reason` why.
     """
 
-    door: str
+    channel: str
     request_id: str | None = None
     actor_id: int | None = None
     reason: str | None = None
@@ -37,17 +37,17 @@ class Entry:
     @property
     def is_sign_in(self) -> bool:
         """Whether the person is there in person."""
-        return self.door in ("page", "api")
+        return self.channel in ("page", "api")
 
     @property
     def is_background(self) -> bool:
         """Whether nobody waits for the answer."""
-        return self.door == "sweep"
+        return self.channel == "sweep"
 
 
 def record(
     session: Session,
-    entry: Entry,
+    source: Source,
     event: str,
     *,
     user_id: int | None = None,
@@ -55,13 +55,13 @@ def record(
     details: dict[str, Any] | None = None,
 ) -> None:
     """Add one event; it stands or falls with the transaction."""
-    values = values_of(entry, event, details)
+    values = values_of(source, event, details)
     session.execute(insert(AuditEvent).values(user_id=user_id, mentorado_id=mentorado_id, **values))
 
 
 def record_each(
     session: Session,
-    entry: Entry,
+    source: Source,
     event: str,
     *,
     concerning: Iterable[tuple[int, int | None]],
@@ -71,7 +71,7 @@ def record_each(
 
     `concerning` are the ids of the profiles, each with that of its owner if it has one.
     """
-    values = values_of(entry, event, details)
+    values = values_of(source, event, details)
     rows = [
         {**values, "mentorado_id": mentorado_id, "user_id": user_id}
         for mentorado_id, user_id in concerning
@@ -80,16 +80,16 @@ def record_each(
         session.execute(insert(AuditEvent), rows)
 
 
-def values_of(entry: Entry, event: str, details: dict[str, Any] | None = None) -> dict[str, Any]:
+def values_of(source: Source, event: str, details: dict[str, Any] | None = None) -> dict[str, Any]:
     """What an event says apart from whom it concerns."""
-    why = {"reason": entry.reason} if entry.reason else {}
-    if entry.confirmation:
-        why["confirmation"] = entry.confirmation
+    why = {"reason": source.reason} if source.reason else {}
+    if source.confirmation:
+        why["confirmation"] = source.confirmation
     return {
         "event": event,
-        "entry": entry.door,
-        "actor_id": entry.actor_id,
-        "request_id": entry.request_id,
+        "entry": source.channel,
+        "actor_id": source.actor_id,
+        "request_id": source.request_id,
         "details": {**(details or {}), **why} or None,
     }
 

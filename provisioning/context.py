@@ -12,7 +12,7 @@ from models import Mentorado, User
 from models.columns import SimNao
 from models.mentorado import Turma
 from models.user import Role
-from provisioning.ensure import Ensured, Outcome
+from provisioning.ensure import EnsureResult, Outcome
 from provisioning.errors import Denial
 from provisioning.identity_age import Question
 from provisioning.profiles import MentoradoRow, UserRow
@@ -67,7 +67,7 @@ class OutcomeShape(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class RequestContext:
     """Who is asking, which profile is theirs, and if none is usable, why not.
 
     `status` is `ready`, `not_required` or the code that profile-dependent routes answer with;
@@ -90,20 +90,20 @@ class Context:
         return self.user["role"] == "admin" and not is_denied
 
 
-def context_of(ensured: Ensured) -> Context:
+def context_from_result(ensured: EnsureResult) -> RequestContext:
     """Turn what the guarantee found or made into what requests carry along."""
     mentorado, status = ensured.mentorado, READY
     if ensured.denial:
         mentorado, status = None, str(ensured.denial)
     elif mentorado is None:
         status = NOT_REQUIRED
-    shape = mentorado_shape(mentorado) if mentorado else None
-    return Context(
-        user_shape(ensured.user), shape, status, ensured.outcome, ensured.user.context_version
+    shape = serialize_mentorado(mentorado) if mentorado else None
+    return RequestContext(
+        serialize_user(ensured.user), shape, status, ensured.outcome, ensured.user.context_version
     )
 
 
-def outcome_shape(context: Context) -> OutcomeShape:
+def serialize_outcome(context: RequestContext) -> OutcomeShape:
     """What ensuring somebody came to (CONTRACT section 4.2); a folded profile counts as linked."""
     is_linked = context.outcome in (Outcome.LINKED, Outcome.CLAIMED)
     return {
@@ -115,7 +115,7 @@ def outcome_shape(context: Context) -> OutcomeShape:
     }
 
 
-def context_without_profile(identity: Identity, status: str) -> Context:
+def context_without_profile(identity: Identity, status: str) -> RequestContext:
     """The context of a user whom the database does not know, because the ensure call failed."""
     stranger: UserShape = {
         "id": None,
@@ -124,10 +124,10 @@ def context_without_profile(identity: Identity, status: str) -> Context:
         "email": identity.email,
         "role": Role.USER,
     }
-    return Context(stranger, None, status, Outcome.DENIED)
+    return RequestContext(stranger, None, status, Outcome.DENIED)
 
 
-def user_shape(user: User | UserRow) -> UserShape:
+def serialize_user(user: User | UserRow) -> UserShape:
     """The user's public facts."""
     return {
         "id": user.id,
@@ -138,7 +138,7 @@ def user_shape(user: User | UserRow) -> UserShape:
     }
 
 
-def mentorado_shape(mentorado: Mentorado | MentoradoRow) -> MentoradoShape:
+def serialize_mentorado(mentorado: Mentorado | MentoradoRow) -> MentoradoShape:
     """The profile's public facts."""
     return {
         "id": mentorado.id,

@@ -26,9 +26,9 @@ from auth.identity import Identity
 from core import metrics
 from core.cache import CacheClient, CacheUnavailableError, LocalStore, Versioned
 from core.database import cache, transaction
-from core.single_flight import Flights
+from core.single_flight import FreshSingleFlight
 from models.user import Role
-from provisioning.context import READY, Context, UserShape
+from provisioning.context import READY, RequestContext, UserShape
 from provisioning.context_version import read_version, read_versions
 from provisioning.errors import DatabaseUnavailableError
 from provisioning.identity_age import Question
@@ -49,7 +49,7 @@ VERSIONS_KEPT = 50_000
 class DashboardCopy:
     """What a user saw last: a context without any role, and the overview as JSON."""
 
-    context: Context
+    context: RequestContext
     overview: str
 
 
@@ -67,9 +67,11 @@ class ContextCache:
     clock: Callable[[], float] = time.monotonic
     _seen: LocalStore = field(default_factory=lambda: LocalStore(VERSIONS_KEPT), repr=False)
     _unpublished: threading.Event = field(default_factory=threading.Event, repr=False)
-    _confirming: Flights[int | None] = field(default_factory=Flights, repr=False)
+    _confirming: FreshSingleFlight[int | None] = field(
+        default_factory=FreshSingleFlight, repr=False
+    )
 
-    def get(self, identity: Identity, now: datetime | None = None) -> Context | None:
+    def get(self, identity: Identity, now: datetime | None = None) -> RequestContext | None:
         """Return the context of a user whose identity is still what it was; None for a miss.
 
         An entry is a miss as well once a request has to ask the identity provider about its user,
@@ -97,7 +99,7 @@ class ContextCache:
             return None
         metrics.CACHE_REQUESTS.labels("hit").inc()
         log.info("cache_hit", user_id=entry["user"]["id"])
-        return Context(
+        return RequestContext(
             entry["user"], entry["mentorado"], READY, version=entry["version"], question=question
         )
 
@@ -106,7 +108,7 @@ class ContextCache:
         with suppress(CacheUnavailableError):
             self.client.call(lambda: cache.delete(_context_key(clerk_id)))
 
-    def put(self, identity: Identity, context: Context, read_at: float) -> None:
+    def put(self, identity: Identity, context: RequestContext, read_at: float) -> None:
         """Store a context that was read from the database, where it has a profile to use.
 
         The context's version becomes the newest known in any case. `read_at` is the moment before
@@ -157,7 +159,7 @@ class ContextCache:
         self._seen.clear()
         self._unpublished.clear()
 
-    def put_dashboard_copy(self, context: Context, overview: str) -> None:
+    def put_dashboard_copy(self, context: RequestContext, overview: str) -> None:
         """Store what a user sees on the dashboard, for a time without database."""
         if context.version is None:
             return
@@ -177,7 +179,7 @@ class ContextCache:
             return None
         user: UserShape = entry["user"]
         user = {**user, "role": str(Role.USER)}
-        return DashboardCopy(Context(user, entry["mentorado"], READY), entry["overview"])
+        return DashboardCopy(RequestContext(user, entry["mentorado"], READY), entry["overview"])
 
     def remember_reference(self, reference: str, clerk_id: str) -> None:
         """Note which user was shown this reference code, for support to find them by."""
@@ -217,7 +219,7 @@ class ContextCache:
             return False
         if found.confirmed == version:
             return True
-        stored, _ = self._confirming.share(clerk_id, lambda: self._confirmed(clerk_id))
+        stored, _ = self._confirming.run(clerk_id, lambda: self._confirmed(clerk_id))
         return stored == version
 
     def _confirmed(self, clerk_id: str) -> int | None:
@@ -262,7 +264,7 @@ def fingerprint(rules_key: str, identity: Identity) -> str:
     return blake2b(said, digest_size=12).hexdigest()
 
 
-def _entry(context: Context, **more: str) -> str:
+def _entry(context: RequestContext, **more: str) -> str:
     entry: dict[str, object] = {
         "version": context.version,
         "user": context.user,

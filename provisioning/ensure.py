@@ -14,20 +14,26 @@ from auth.identity import Identity
 from models import AuditEvent, Mentorado
 from models.mentorado import ONE_EACH
 from provisioning import audit
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from provisioning.context_version import read_version
 from provisioning.errors import Denial, StaleDecisionError
-from provisioning.loading import Encounter, glimpse, held, meet, standing_of
+from provisioning.loading import (
+    LoadedUser,
+    decision_facts,
+    load_user,
+    lock_profile,
+    upsert_and_load_user,
+)
 from provisioning.profiles import (
     MENTORADO_COLUMNS,
     MentoradoRow,
     UserRow,
-    created_for,
-    gaps_filled,
-    mentorado_of,
+    fill_gaps,
+    insert_automatic_profile,
+    mentorado_row,
 )
-from provisioning.roles import follow_list
-from provisioning.rules import Action, Decision, Rules, Standing, decide
+from provisioning.roles import sync_listed_admin
+from provisioning.rules import Action, Decision, DecisionFacts, Rules, decide
 
 
 class Outcome(enum.StrEnum):
@@ -46,7 +52,7 @@ CHANGES = (Outcome.CREATED, Outcome.LINKED, Outcome.CLAIMED)
 
 
 @dataclass(frozen=True, slots=True)
-class Ensured:
+class EnsureResult:
     """The result for one person; `mentorado` is None only for `admin` and `denied`."""
 
     outcome: Outcome
@@ -57,17 +63,17 @@ class Ensured:
 
 
 @dataclass(frozen=True, slots=True)
-class Foreseen:
+class ForecastResult:
     """What would be decided about a person, and on which facts."""
 
     user_id: int
     decision: Decision
-    standing: Standing
+    standing: DecisionFacts
 
 
 def ensure(
-    session: Session, identity: Identity, *, entry: Entry, now: datetime, rules: Rules
-) -> Ensured:
+    session: Session, identity: Identity, *, source: Source, now: datetime, rules: Rules
+) -> EnsureResult:
     """Make sure that this person has exactly one profile, in the caller's transaction.
 
     Safe to call at any time, any number of times, by any number of processes: exactly one caller is
@@ -78,88 +84,88 @@ def ensure(
     # 1. to 3. The row lock makes calls for one person queue up, and their address has its turn;
     #    every statement is a new one under READ COMMITTED and so sees what the call before us has
     #    committed: what is there already, and what waits for this address.
-    met = meet(session, identity, signs_in=entry.is_sign_in, now=now)
-    user = follow_list(session, met.user, rules.admin_emails, entry=entry)
-    met = held(session, replace(met, user=user))
-    standing = standing_of(session, met)
+    met = upsert_and_load_user(session, identity, signs_in=source.is_sign_in, now=now)
+    user = sync_listed_admin(session, met.user, rules.admin_emails, source=source)
+    met = lock_profile(session, replace(met, user=user))
+    standing = decision_facts(session, met)
     # 4. and 5. Decide, act, record.
-    decision = decide(standing, met.under(rules))
-    ensured = _carry_out(session, decision, met, standing, entry)
+    decision = decide(standing, met.effective_rules(rules))
+    ensured = _apply_decision(session, decision, met, standing, source)
     is_own_changed = met.profile is not None and ensured.mentorado not in (None, met.profile)
     return _with_current_version(session, ensured) if is_own_changed else ensured
 
 
-def stored_state(session: Session, clerk_id: str) -> Ensured | None:
+def stored_state(session: Session, clerk_id: str) -> EnsureResult | None:
     """How a user stands in the database, without a lock and without a change; None if unknown.
 
     `existing` with a profile that may be used, `admin` without one, `denied` with the reason where
     access is denied, and `existing` without a profile where there is none.
     """
     try:
-        met = glimpse(session, clerk_id)
+        met = load_user(session, clerk_id)
     except NoResultFound:
         return None
     user, profile = met.user, met.profile
     if user.deleted_at is not None:
-        return Ensured(Outcome.DENIED, user, denial=Denial.USER_DELETED)
+        return EnsureResult(Outcome.DENIED, user, denial=Denial.USER_DELETED)
     if user.blocked_at is not None:
-        return Ensured(Outcome.DENIED, user, denial=Denial.USER_BLOCKED)
+        return EnsureResult(Outcome.DENIED, user, denial=Denial.USER_BLOCKED)
     if profile is not None and not profile.is_active:
-        return Ensured(Outcome.DENIED, user, profile, Denial.MENTORADO_INACTIVE)
+        return EnsureResult(Outcome.DENIED, user, profile, Denial.MENTORADO_INACTIVE)
     is_exempt = profile is None and user.is_admin
-    return Ensured(Outcome.ADMIN if is_exempt else Outcome.EXISTING, user, profile)
+    return EnsureResult(Outcome.ADMIN if is_exempt else Outcome.EXISTING, user, profile)
 
 
-def foresee(session: Session, clerk_id: str, rules: Rules) -> Foreseen:
+def forecast_decision(session: Session, clerk_id: str, rules: Rules) -> ForecastResult:
     """What `ensure` would decide about a known person just now; writes nothing.
 
     Raises NoResultFound for a person who is not known.
     """
-    met = glimpse(session, clerk_id)
-    standing = standing_of(session, met)
-    return Foreseen(met.user.id, decide(standing, met.under(rules)), standing)
+    met = load_user(session, clerk_id)
+    standing = decision_facts(session, met)
+    return ForecastResult(met.user.id, decide(standing, met.effective_rules(rules)), standing)
 
 
-def _carry_out(
-    session: Session, decision: Decision, met: Encounter, standing: Standing, entry: Entry
-) -> Ensured:
+def _apply_decision(
+    session: Session, decision: Decision, met: LoadedUser, standing: DecisionFacts, source: Source
+) -> EnsureResult:
     user, profile = met.user, met.profile
     match decision:
         case Decision(Action.DENY, denial=denial):
-            return Ensured(Outcome.DENIED, user, denial=denial)
+            return EnsureResult(Outcome.DENIED, user, denial=denial)
         case Decision(Action.EXEMPT):
-            return Ensured(Outcome.ADMIN, user)
+            return EnsureResult(Outcome.ADMIN, user)
         case Decision(Action.LINK | Action.CLAIM, mentorado_id=int(waiting)):
-            return _take_over(session, user, waiting, profile, entry)
+            return _take_over(session, user, waiting, profile, source)
         case Decision(Action.CREATE):
-            return _create(session, user, entry, is_ambiguous=standing.is_ambiguous)
+            return _create(session, user, source, is_ambiguous=standing.is_ambiguous)
     return _existing(session, user, profile)
 
 
-def _existing(session: Session, user: UserRow, profile: MentoradoRow | None) -> Ensured:
+def _existing(session: Session, user: UserRow, profile: MentoradoRow | None) -> EnsureResult:
     if profile is not None and profile.is_unedited:
         profile = _completed(session, user, profile)
     if profile is not None and not profile.is_active:
-        return Ensured(Outcome.DENIED, user, profile, Denial.MENTORADO_INACTIVE)
-    return Ensured(Outcome.EXISTING, user, profile)
+        return EnsureResult(Outcome.DENIED, user, profile, Denial.MENTORADO_INACTIVE)
+    return EnsureResult(Outcome.EXISTING, user, profile)
 
 
 def _completed(session: Session, user: UserRow, profile: MentoradoRow) -> MentoradoRow:
-    filled: dict[str, Any] = gaps_filled(profile, user)
+    filled: dict[str, Any] = fill_gaps(profile, user)
     if filled:
         session.execute(update(Mentorado).where(Mentorado.id == profile.id).values(**filled))
     return replace(profile, **filled)
 
 
-def _with_current_version(session: Session, ensured: Ensured) -> Ensured:
+def _with_current_version(session: Session, ensured: EnsureResult) -> EnsureResult:
     """The result under the context version that its own changes have led to."""
     version = read_version(session, ensured.user.clerk_id) or ensured.user.context_version
     return replace(ensured, user=replace(ensured.user, context_version=version))
 
 
 def _take_over(
-    session: Session, user: UserRow, waiting: int, untouched: MentoradoRow | None, entry: Entry
-) -> Ensured:
+    session: Session, user: UserRow, waiting: int, untouched: MentoradoRow | None, source: Source
+) -> EnsureResult:
     """Give the waiting profile to the person; an untouched automatic one makes room for it."""
     outcome, details = Outcome.LINKED, None
     if untouched is not None:
@@ -168,13 +174,15 @@ def _take_over(
     taken = _take_if_still_free(session, user, waiting)
     audit.record(
         session,
-        entry,
+        source,
         f"mentorado_{outcome}",
         user_id=user.id,
         mentorado_id=taken.id,
         details=details,
     )
-    return Ensured(outcome, user, taken, None if taken.is_active else Denial.MENTORADO_INACTIVE)
+    return EnsureResult(
+        outcome, user, taken, None if taken.is_active else Denial.MENTORADO_INACTIVE
+    )
 
 
 def _take_if_still_free(session: Session, user: UserRow, waiting: int) -> MentoradoRow:
@@ -199,33 +207,37 @@ def _take_if_still_free(session: Session, user: UserRow, waiting: int) -> Mentor
         raise StaleDecisionError(f"user {user.id} was given a profile meanwhile") from err
     if taken is None:
         raise StaleDecisionError(f"mentorado {waiting} has another owner or address by now")
-    return mentorado_of(taken)
+    return mentorado_row(taken)
 
 
-def _create(session: Session, user: UserRow, entry: Entry, *, is_ambiguous: bool) -> Ensured:
-    created = created_for(session, user.id, entry)
+def _create(session: Session, user: UserRow, source: Source, *, is_ambiguous: bool) -> EnsureResult:
+    created = insert_automatic_profile(session, user.id, source)
     if created is None:  # a program that does not take our lock was faster; its row is the profile
         theirs = select(*MENTORADO_COLUMNS).where(Mentorado.user_id == user.id)
-        return _existing(session, user, mentorado_of(session.execute(theirs).one()))
+        return _existing(session, user, mentorado_row(session.execute(theirs).one()))
     if is_ambiguous:
         audit.record(
-            session, entry, "mentorado_link_ambiguous", user_id=user.id, mentorado_id=created.id
+            session, source, "mentorado_link_ambiguous", user_id=user.id, mentorado_id=created.id
         )
-    return Ensured(Outcome.CREATED, user, created, is_ambiguous=is_ambiguous)
+    return EnsureResult(Outcome.CREATED, user, created, is_ambiguous=is_ambiguous)
 
 
 EVENTS = {f"mentorado_{outcome}": outcome for outcome in CHANGES}
 
 
-def recognised(session: Session, ensured: Ensured, entry: Entry) -> Ensured:
+def recover_lost_commit(session: Session, ensured: EnsureResult, source: Source) -> EnsureResult:
     """The outcome as the request's first try had it, whose commit may have arrived after all.
 
     For a try after the first: otherwise a profile would be there that nobody was told they have
     created. A door without a request id has nobody to tell.
     """
-    if ensured.outcome is not Outcome.EXISTING or ensured.mentorado is None or not entry.request_id:
+    if (
+        ensured.outcome is not Outcome.EXISTING
+        or ensured.mentorado is None
+        or not source.request_id
+    ):
         return ensured
-    ours = (AuditEvent.request_id == entry.request_id, AuditEvent.event.in_(EVENTS))
+    ours = (AuditEvent.request_id == source.request_id, AuditEvent.event.in_(EVENTS))
     of_theirs = AuditEvent.mentorado_id == ensured.mentorado.id
     told = select(AuditEvent.event).where(*ours, of_theirs).order_by(AuditEvent.id.desc()).limit(1)
     event = session.scalars(told).one_or_none()

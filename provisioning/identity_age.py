@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from provisioning.profiles import UserRow
 from provisioning.queries import KnownIdentity
 
-UNPROVEN_PAUSE = timedelta(seconds=60)  # while no verified address is known
+UNVERIFIED_PAUSE = timedelta(seconds=60)  # while no verified address is known
 RETRY_PAUSE = timedelta(minutes=5)  # after a question in the background that was not answered
 AT_ONCE = datetime.fromtimestamp(0, UTC)
 
@@ -39,4 +39,4 @@ def next_question(user: KnownIdentity | UserRow, max_age: timedelta) -> Question
         retry_at = asked_at + min(RETRY_PAUSE, max_age) if is_unanswered else AT_ONCE
         return Question(max(completed_at + max_age, retry_at), must_wait=False)
     last = max(asked_at, completed_at)
-    return Question(AT_ONCE if last == AT_ONCE else last + UNPROVEN_PAUSE, must_wait=True)
+    return Question(AT_ONCE if last == AT_ONCE else last + UNVERIFIED_PAUSE, must_wait=True)

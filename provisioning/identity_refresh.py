@@ -3,7 +3,7 @@
 A token with all claims is the newest identity and needs no question. Otherwise:
 
 1. A user without a verified address, or not known yet, is asked about within the request, at most
-   once a minute (`IdentityLookup.completed`).
+   once a minute (`IdentityLookup.complete_identity`).
 2. All others are asked about in a worker thread once what is known is older than
    CLERK_IDENTITY_MAX_AGE_SECONDS (`BackgroundRefresh`); the result holds at the next request.
 
@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from auth.errors import ProviderUnavailableError, UnusableAnswerError
 from auth.identity import Identity
-from auth.user_directory import Directory
+from auth.user_directory import UserDirectory
 from core import deadlines
 from core.database import background_transaction, transaction
 from provisioning import queries
@@ -41,7 +41,7 @@ MOST_PENDING = 100  # users; the others are asked about at a later visit
 
 
 @dataclass(frozen=True, slots=True)
-class LookedUp:
+class LookupResult:
     """An identity, completed by the provider's answer where it was asked.
 
     `is_unanswered`: it was asked and did not answer usably; `is_unavailable`: it did not answer at
@@ -57,20 +57,20 @@ class LookedUp:
 class IdentityLookup:
     """Asks the provider about users; one for an app, shared by its threads."""
 
-    directory: Directory | None
+    directory: UserDirectory | None
     max_age: timedelta
 
-    def completed(self, identity: Identity, now: datetime) -> LookedUp:
+    def complete_identity(self, identity: Identity, now: datetime) -> LookupResult:
         """Return the identity of a token, completed by the provider where that is due.
 
         No transaction is open while the provider is asked. Where it does not answer in time, or
         not usably, the identity is returned as it is, and the sweep completes it later.
         """
         if identity.is_complete or self.directory is None:
-            return LookedUp(identity)
+            return LookupResult(identity)
         is_asked, is_new = self._claimed(identity.clerk_id, now)
         if not is_asked:
-            return LookedUp(identity)
+            return LookupResult(identity)
         try:
             found = self.directory.look_up(
                 identity.clerk_id, wait_seconds=_wait_seconds(), is_new=is_new
@@ -78,8 +78,8 @@ class IdentityLookup:
         except (ProviderUnavailableError, UnusableAnswerError) as err:
             log.warning("identity_not_completed", reason=str(err))
             is_unavailable = isinstance(err, ProviderUnavailableError)
-            return LookedUp(identity, is_unanswered=True, is_unavailable=is_unavailable)
-        return LookedUp(identity.completed_by(found))
+            return LookupResult(identity, is_unanswered=True, is_unavailable=is_unavailable)
+        return LookupResult(identity.merged_with(found))
 
     def question(self, identity: Identity, user: UserRow) -> Question | None:
         """The next question about the user whose token has this identity; None for never."""
@@ -96,7 +96,7 @@ class IdentityLookup:
             question = next_question(known, self.max_age)
             if question is None or not question.is_due(now):
                 return False
-            return queries.claim_question(session, clerk_id, known.identity_asked_at, now)
+            return queries.claim_identity_lookup(session, clerk_id, known.identity_asked_at, now)
 
     def _claimed(self, clerk_id: str, now: datetime) -> tuple[bool, bool]:
         """Whether this request is to ask about the user and wait, and whether the user is new.
@@ -112,7 +112,7 @@ class IdentityLookup:
                 if question is None or not question.must_wait or not question.is_due(now):
                     return False, False
                 asked_at = known.identity_asked_at
-                return queries.claim_question(session, clerk_id, asked_at, now), False
+                return queries.claim_identity_lookup(session, clerk_id, asked_at, now), False
         except SQLAlchemyError:
             return False, False
 

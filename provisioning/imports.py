@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from models import AdminJob
 from provisioning import jobs
 from provisioning.address_holders import addresses_of
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from provisioning.jobs import NotNowError, Step
 from provisioning.preregistration import Values, preview_all, register_all
 from provisioning.retry import is_connection_lost
@@ -127,7 +127,7 @@ class MenteeImport:
         if self.repeated is None:
             self.repeated = find_repeated(session, self.lines)
         batch = self.lines[job.position : job.position + size]
-        entry = None if job.dry_run else jobs.entry_of(job)
+        entry = None if job.dry_run else jobs.source_of(job)
         results = _results(session, batch, self.repeated, (entry, self.now) if entry else None)
         return self._noted(job, results)
 
@@ -164,7 +164,7 @@ def _results(
     session: Session,
     lines: Sequence[ImportLine],
     repeated: Mapping[int, int],
-    writing: tuple[Entry, datetime] | None,
+    writing: tuple[Source, datetime] | None,
 ) -> list[LineResult]:
     """Judge the lines, and write them where an entry and a time say as what and when."""
     sound = [line for line in lines if line.values is not None and line.number not in repeated]
@@ -173,7 +173,7 @@ def _results(
     if writing is None:
         outcomes = preview_all(session, values)
     else:
-        outcomes = register_all(session, values, entry=writing[0], now=writing[1])
+        outcomes = register_all(session, values, source=writing[0], now=writing[1])
     found = {line.number: outcome for line, outcome in zip(sound, outcomes, strict=True)}
     results = []
     for line in lines:

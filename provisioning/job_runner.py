@@ -28,7 +28,7 @@ from models import AdminJob
 from provisioning import jobs
 from provisioning.imports import UnreadableListError
 from provisioning.jobs import LeaseLostError, NotNowError, Step
-from provisioning.retry import is_unavailable, patiently
+from provisioning.retry import is_unavailable, retry_transient
 
 log = structlog.get_logger(__name__)
 
@@ -229,7 +229,7 @@ class _HeldJob:
         tried: list[Step] = []
         is_whole = size == work.batch_size
         try:
-            return patiently(
+            return retry_transient(
                 lambda: self._attempt(work, size, tried),
                 seconds_left=self.bounds.patience if is_whole else lambda: 0.0,
                 on_retry=lambda reason: log.warning("job_batch_retried", reason=reason),

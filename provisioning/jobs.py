@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session, aliased, undefer
 
 from models import AdminJob
 from models.admin_job import JobKind, JobStatus
-from provisioning.audit import Entry
+from provisioning.audit import Source
 
 LEASE = timedelta(seconds=15)  # without a heartbeat for so long, the owner counts as dead
 UNCONFIRMED_KEPT = timedelta(days=1)  # the content of a dry run that was not confirmed
@@ -56,7 +56,7 @@ class JobRequest:
 
     key: uuid.UUID
     kind: JobKind
-    entry: Entry
+    source: Source
     options: Mapping[str, Any] = field(default_factory=dict)
     content: str | None = None
     dry_run: bool = False
@@ -90,9 +90,9 @@ def add(session: Session, wanted: JobRequest) -> AdminJob:
         "digest": digest,
         "options": wanted.options,
         "content": wanted.content,
-        "requested_by": wanted.entry.actor_id,
-        "reason": wanted.entry.reason,
-        "request_id": wanted.entry.request_id,
+        "requested_by": wanted.source.actor_id,
+        "reason": wanted.source.reason,
+        "request_id": wanted.source.request_id,
     }
     added = insert(AdminJob).values(id=wanted.key, **values).on_conflict_do_nothing()
     session.execute(added)
@@ -102,7 +102,7 @@ def add(session: Session, wanted: JobRequest) -> AdminJob:
     return job
 
 
-def confirm(session: Session, job_id: uuid.UUID, *, entry: Entry) -> AdminJob:
+def confirm(session: Session, job_id: uuid.UUID, *, source: Source) -> AdminJob:
     """Turn a dry run that is over into the real job; one that is confirmed already stays as it is.
 
     Raises UnknownJobError, also where its content was deleted meanwhile.
@@ -117,9 +117,9 @@ def confirm(session: Session, job_id: uuid.UUID, *, entry: Entry) -> AdminJob:
         ready.execution_options(synchronize_session=False).values(
             dry_run=False,
             status=JobStatus.QUEUED,
-            requested_by=entry.actor_id,
-            reason=entry.reason,
-            request_id=entry.request_id,
+            requested_by=source.actor_id,
+            reason=source.reason,
+            request_id=source.request_id,
             position=0,
             scanned=0,
             counts={},
@@ -223,6 +223,6 @@ def delete_old(session: Session, now: datetime) -> None:
     session.execute(delete(AdminJob).where(over, is_old))
 
 
-def entry_of(job: AdminJob) -> Entry:
+def source_of(job: AdminJob) -> Source:
     """Who has asked for the job, as the audit log names them."""
-    return Entry("admin", job.request_id, actor_id=job.requested_by, reason=job.reason)
+    return Source("admin", job.request_id, actor_id=job.requested_by, reason=job.reason)

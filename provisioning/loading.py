@@ -21,15 +21,15 @@ from provisioning.profiles import (
     MentoradoRow,
     UserRow,
     is_untouched,
-    mentorado_of,
-    user_of,
-    waiting_for,
+    mentorado_row,
+    unlinked_profiles,
+    user_row,
 )
-from provisioning.rules import Rules, Standing
+from provisioning.rules import DecisionFacts, Rules
 
 
 @dataclass(frozen=True, slots=True)
-class Encounter:
+class LoadedUser:
     """A person as they stand: their own profile, whether the stored switch lets one be created, and
     at most two ids of profiles that nobody owns and that have the person's *verified* address.
     """
@@ -39,7 +39,7 @@ class Encounter:
     is_switched_on: bool
     matches: tuple[int, ...]
 
-    def under(self, rules: Rules) -> Rules:
+    def effective_rules(self, rules: Rules) -> Rules:
         """The rules as the stored switch leaves them."""
         return replace(rules, auto_create=rules.auto_create and self.is_switched_on)
 
@@ -51,7 +51,7 @@ COLUMNS = (
     Column("matches", ARRAY(Integer)),
 )
 # The function is of migration 0010, where every rule of what is stored stands.
-MEETING = text(f"""
+UPSERT_AND_LOAD = text(f"""
     SELECT {", ".join(f"(met.person).{column.name}" for column in USER_COLUMNS)},
            {", ".join(f"(met.profile).{column.name}" for column in MENTORADO_COLUMNS)},
            met.switch, met.matches
@@ -59,8 +59,8 @@ MEETING = text(f"""
                        :is_complete, :as_of, :signs_in, :now,
                        {ADDRESS_LOCKS}, '{AUTO_CREATE}') AS met
 """).columns(*COLUMNS)  # noqa: S608 - names of columns, and constants
-TOLD = [field.name for field in fields(Identity)]
-GLIMPSE = (
+IDENTITY_FIELDS = [field.name for field in fields(Identity)]
+LOAD = (
     select(*USER_COLUMNS, *MENTORADO_COLUMNS, AppSetting.value)
     .select_from(User)
     .outerjoin(Mentorado, Mentorado.user_id == User.id)
@@ -69,7 +69,9 @@ GLIMPSE = (
 )
 
 
-def meet(session: Session, identity: Identity, *, signs_in: bool, now: datetime) -> Encounter:
+def upsert_and_load_user(
+    session: Session, identity: Identity, *, signs_in: bool, now: datetime
+) -> LoadedUser:
     """Store what the identity knows and learn how the person stands, in one round trip.
 
     Until the commit their row is locked, so that calls for one person queue up, and where a waiting
@@ -77,36 +79,38 @@ def meet(session: Session, identity: Identity, *, signs_in: bool, now: datetime)
     pre-registers it, wait.
     """
     session.flush()  # what the caller has changed counts as well, and text does not see to it
-    told = {name: getattr(identity, name) for name in TOLD}
+    told = {name: getattr(identity, name) for name in IDENTITY_FIELDS}
     values = {**told, "signs_in": signs_in, "now": now}
-    return _encounter(session.connection().execute(MEETING, values).one())
+    return _loaded_user(session.connection().execute(UPSERT_AND_LOAD, values).one())
 
 
-def remember(session: Session, identity: Identity, *, signs_in: bool, now: datetime) -> User:
+def upsert_user(session: Session, identity: Identity, *, signs_in: bool, now: datetime) -> User:
     """Store what the identity knows and return the person's row, locked as by `meet`."""
-    met = meet(session, identity, signs_in=signs_in, now=now)
+    met = upsert_and_load_user(session, identity, signs_in=signs_in, now=now)
     return session.get_one(User, met.user.id, populate_existing=True)
 
 
-def glimpse(session: Session, clerk_id: str) -> Encounter:
+def load_user(session: Session, clerk_id: str) -> LoadedUser:
     """How a known person stands just now; writes nothing, locks nothing and waits for nobody.
 
     Raises NoResultFound for a person who is not known.
     """
     session.flush()  # as above
-    row = session.execute(GLIMPSE, {"clerk_id": clerk_id}).one()
-    seen = _encounter([*row, ()])
+    row = session.execute(LOAD, {"clerk_id": clerk_id}).one()
+    seen = _loaded_user([*row, ()])
     is_proven = seen.user.email_verified and seen.user.email
-    return replace(seen, matches=waiting_for(session, str(seen.user.email)) if is_proven else ())
+    return replace(
+        seen, matches=unlinked_profiles(session, str(seen.user.email)) if is_proven else ()
+    )
 
 
-def _encounter(row: Sequence[Any]) -> Encounter:
+def _loaded_user(row: Sequence[Any]) -> LoadedUser:
     user, (*profile, switch, matches) = row[: len(USER_COLUMNS)], row[len(USER_COLUMNS) :]
-    owned = mentorado_of(profile) if profile[0] is not None else None
-    return Encounter(user_of(user), owned, switch is not False, tuple(matches))
+    owned = mentorado_row(profile) if profile[0] is not None else None
+    return LoadedUser(user_row(user), owned, switch is not False, tuple(matches))
 
 
-def held(session: Session, met: Encounter) -> Encounter:
+def lock_profile(session: Session, met: LoadedUser) -> LoadedUser:
     """The same encounter, its profile locked until the commit where it may have to make room.
 
     Raises StaleDecisionError when the profile has gone meanwhile.
@@ -116,10 +120,10 @@ def held(session: Session, met: Encounter) -> Encounter:
     return replace(met, profile=_lock_profile(session, met.profile))
 
 
-def standing_of(session: Session, met: Encounter) -> Standing:
+def decision_facts(session: Session, met: LoadedUser) -> DecisionFacts:
     """What `decide` has to know; asks the database only about a profile that may make room."""
     user, profile, matches = met.user, met.profile, _matches(met)
-    return Standing(
+    return DecisionFacts(
         is_deleted=user.deleted_at is not None,
         is_blocked=user.blocked_at is not None,
         is_admin=user.is_admin,
@@ -129,7 +133,7 @@ def standing_of(session: Session, met: Encounter) -> Standing:
     )
 
 
-def _matches(met: Encounter) -> tuple[int, ...]:
+def _matches(met: LoadedUser) -> tuple[int, ...]:
     """The waiting profiles that could still become theirs."""
     is_free = met.profile.is_unedited if met.profile else not met.user.is_admin
     return met.matches if is_free else ()
@@ -141,4 +145,4 @@ def _lock_profile(session: Session, profile: MentoradoRow) -> MentoradoRow:
     row = session.execute(this).one_or_none()
     if row is None:
         raise StaleDecisionError(f"mentorado {profile.id} has gone meanwhile")
-    return mentorado_of(row)
+    return mentorado_row(row)

@@ -16,25 +16,25 @@ from provisioning.admin_actions import (
     locked_user,
     record_action,
 )
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from provisioning.errors import StaleDecisionError
-from provisioning.merge_rows import AT_ONCE, Clash, Journey, archive, move_rows
+from provisioning.merge_rows import AT_ONCE, MergeConflict, MergeSpec, archive, move_rows
 from provisioning.references import MENTORADOS, is_referenced, references_to_mentorados
 
 GAPS = ("email", "foto_url")  # what the kept profile takes over where it has nothing itself
 
 
 @dataclass(frozen=True, slots=True)
-class Merged:
+class MergeResult:
     """What a merge has done, or would do: rows moved by table, and those that met a rival."""
 
     mentorado: Mentorado
     moved: dict[str, int]
-    clashes: tuple[Clash, ...]
+    conflicts: tuple[MergeConflict, ...]
     clerk_ids: tuple[str, ...]
 
 
-def merge(session: Session, journey: Journey, *, entry: Entry, now: datetime) -> Merged:
+def merge(session: Session, journey: MergeSpec, *, source: Source, now: datetime) -> MergeResult:
     """Move everything from one profile into another and delete the empty one.
 
     The kept profile takes the other's owner if it has none, and its address and photo where it has
@@ -42,11 +42,11 @@ def merge(session: Session, journey: Journey, *, entry: Entry, now: datetime) ->
     the profile that goes, stay in the archive. Raises UnknownMentoradoError, and ConflictError for
     two profiles with two owners or where something could be lost; then nothing is written.
     """
-    source, target = _locked_pair(session, journey)
-    owner_id = source.user_id or target.user_id
-    gaps = {name: getattr(source, name) for name in GAPS if getattr(target, name) is None}
+    leaving, target = _locked_pair(session, journey)
+    owner_id = leaving.user_id or target.user_id
+    gaps = {name: getattr(leaving, name) for name in GAPS if getattr(target, name) is None}
     moved, clashes = _move_everything(session, journey)
-    _remove(session, source, journey)
+    _remove(session, leaving, journey)
     for name, value in gaps.items():
         setattr(target, name, value)
     target.user_id, target.edited_at, target.updated_at = owner_id, now, now
@@ -54,7 +54,7 @@ def merge(session: Session, journey: Journey, *, entry: Entry, now: datetime) ->
     owner = session.get_one(User, owner_id) if owner_id else None
     record_action(
         session,
-        entry,
+        source,
         "merge",
         user=owner,
         profile=target,
@@ -63,19 +63,19 @@ def merge(session: Session, journey: Journey, *, entry: Entry, now: datetime) ->
         archived=len(clashes),
     )
     concerned = [owner.clerk_id] if owner else end_contexts_of_heirs(session, target)
-    return Merged(target, moved, tuple(clashes), tuple(concerned))
+    return MergeResult(target, moved, tuple(clashes), tuple(concerned))
 
 
-def preview(session: Session, journey: Journey, *, entry: Entry, now: datetime) -> Merged:
+def preview(session: Session, journey: MergeSpec, *, source: Source, now: datetime) -> MergeResult:
     """Do it all, look at it, and take it back: what is shown is what would happen."""
     with session.begin_nested() as savepoint:
-        merged = merge(session, journey, entry=entry, now=now)
+        merged = merge(session, journey, source=source, now=now)
         session.expunge(merged.mentorado)
         savepoint.rollback()
     return merged
 
 
-def _locked_pair(session: Session, journey: Journey) -> tuple[Mentorado, Mentorado]:
+def _locked_pair(session: Session, journey: MergeSpec) -> tuple[Mentorado, Mentorado]:
     """Both profiles, held still with their owners: people first, each kind by its ids."""
     if journey.from_id == journey.into_id:
         raise ConflictError(Conflict.ITSELF)
@@ -92,9 +92,11 @@ def _locked_pair(session: Session, journey: Journey) -> tuple[Mentorado, Mentora
     return profiles[journey.from_id], profiles[journey.into_id]
 
 
-def _move_everything(session: Session, journey: Journey) -> tuple[dict[str, int], list[Clash]]:
+def _move_everything(
+    session: Session, journey: MergeSpec
+) -> tuple[dict[str, int], list[MergeConflict]]:
     moved: dict[str, int] = {}
-    clashes: list[Clash] = []
+    clashes: list[MergeConflict] = []
     session.execute(AT_ONCE)
     for table in references_to_mentorados(session):
         count, met = move_rows(session, table, journey)
@@ -104,7 +106,7 @@ def _move_everything(session: Session, journey: Journey) -> tuple[dict[str, int]
     return moved, clashes
 
 
-def _remove(session: Session, source: Mentorado, journey: Journey) -> None:
+def _remove(session: Session, source: Mentorado, journey: MergeSpec) -> None:
     if is_referenced(session, source.id):
         raise ConflictError(Conflict.HELD)
     archive(session, MENTORADOS, _content(session, source), journey)

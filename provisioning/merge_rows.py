@@ -57,7 +57,7 @@ class Prefer(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Journey:
+class MergeSpec:
     """From which profile to which, what wins on the way, and the request that asked for it."""
 
     from_id: int
@@ -72,7 +72,7 @@ class Journey:
 
 
 @dataclass(frozen=True, slots=True)
-class Clash:
+class MergeConflict:
     """Two rows of which one had to make room; contents by column, as JSON has them."""
 
     table: str
@@ -106,18 +106,18 @@ class UniqueIndex:
 
 
 @dataclass(frozen=True, slots=True)
-class Mover:
+class RowMover:
     """Moves the rows of one table from a profile to another."""
 
     session: Session
     table: ReferringTable
-    journey: Journey
+    journey: MergeSpec
 
-    def move_all(self) -> tuple[int, list[Clash]]:
+    def move_all(self) -> tuple[int, list[MergeConflict]]:
         """Move all rows; returns how many have moved, and which met a rival."""
         if self.table.is_hidden:
             raise ConflictError(Conflict.HELD, self.table.table_name)
-        clashes: list[Clash] = []
+        clashes: list[MergeConflict] = []
         moved = sum(self._move(row, clashes) for row in self._rows())
         return moved, clashes
 
@@ -131,13 +131,13 @@ class Mover:
         """  # noqa: S608 - names of the catalogue, quoted by it; here and below
         return self._stored_rows(query, self.journey.ids)
 
-    def _move(self, row: StoredRow, clashes: list[Clash]) -> bool:
+    def _move(self, row: StoredRow, clashes: list[MergeConflict]) -> bool:
         """Move one row, archiving one rival after the other; False where the row itself loses."""
         while (index := self._clashing_index(row)) is not None:
             rival = self._rival(row, index)
             loser, winner = (row, rival) if self.journey.prefer is Prefer.INTO else (rival, row)
             self._archive(loser)
-            clashes.append(Clash(self.table.table_name, winner.content, loser.content))
+            clashes.append(MergeConflict(self.table.table_name, winner.content, loser.content))
             if loser is row:
                 return False
         return True
@@ -255,16 +255,18 @@ def columns_of(row: str) -> str:
     )
 
 
-def move_rows(session: Session, table: ReferringTable, journey: Journey) -> tuple[int, list[Clash]]:
+def move_rows(
+    session: Session, table: ReferringTable, journey: MergeSpec
+) -> tuple[int, list[MergeConflict]]:
     """Move all rows of one table; returns how many have moved, and which met a rival.
 
     Raises ConflictError where a rival cannot be told, something refers to the row that loses, or
     the database refuses the move.
     """
-    return Mover(session, table, journey).move_all()
+    return RowMover(session, table, journey).move_all()
 
 
-def archive(session: Session, table: str, content: dict[str, Any], journey: Journey) -> None:
+def archive(session: Session, table: str, content: dict[str, Any], journey: MergeSpec) -> None:
     """Keep what a row held, and between which profiles it was lost."""
     session.execute(
         insert(ArchivedRow).values(

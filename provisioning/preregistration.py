@@ -20,7 +20,7 @@ from provisioning.address_holders import (
     find_holders,
     lock_users_and_addresses,
 )
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from provisioning.errors import StaleDecisionError
 
 Values = Mapping[str, object]  # checked columns of mentorados; `nome_completo` is among them
@@ -72,20 +72,20 @@ class Registered:
         return self.clerk_id is None
 
 
-def pre_register(session: Session, values: Values, *, entry: Entry, now: datetime) -> Registered:
+def pre_register(session: Session, values: Values, *, source: Source, now: datetime) -> Registered:
     """Write a profile for the user who proves its address, now or later.
 
     If that user has an untouched automatic profile, that one takes the data over. Raises
     MentoradoExistsError where another profile has the address. A login of the same user at the same
     time comes either before or after.
     """
-    [outcome] = _register(session, _addressed(session, [values]), entry, now)
+    [outcome] = _register(session, _addressed(session, [values]), source, now)
     if outcome.verdict is Verdict.EXISTS:
         raise MentoradoExistsError(outcome.mentorado_id or 0)
     return _registered(session, outcome.mentorado_id, outcome.clerk_id)
 
 
-def registered_by(session: Session, entry: Entry) -> Registered | None:
+def registered_by(session: Session, source: Source) -> Registered | None:
     """Return what an earlier try of the same request has registered, None if nothing.
 
     For a try after the first: the commit of the one before may have arrived although its answer was
@@ -93,7 +93,7 @@ def registered_by(session: Session, entry: Entry) -> Registered | None:
     """
     action = AuditEvent.details["action"].astext
     ours = select(AuditEvent.mentorado_id, AuditEvent.user_id).where(
-        AuditEvent.request_id == entry.request_id,
+        AuditEvent.request_id == source.request_id,
         AuditEvent.event == EVENT,
         action.in_((PRE_REGISTER, TAKE_OVER)),
     )
@@ -110,7 +110,7 @@ def preview_all(session: Session, lines: Sequence[Values]) -> list[Outcome]:
 
 
 def register_all(
-    session: Session, lines: Sequence[Values], *, entry: Entry, now: datetime
+    session: Session, lines: Sequence[Values], *, source: Source, now: datetime
 ) -> list[Outcome]:
     """Pre-register every line that can be; return what came of each, in their order.
 
@@ -125,7 +125,7 @@ def register_all(
     addressed = _addressed(session, lines)
     outcomes = [_outcome(holder) for holder in _holders(session, addressed)]
     writing = [n for n, outcome in enumerate(outcomes) if outcome.verdict is not Verdict.EXISTS]
-    written = _register(session, [addressed[number] for number in writing], entry, now)
+    written = _register(session, [addressed[number] for number in writing], source, now)
     for number, outcome in zip(writing, written, strict=True):
         outcomes[number] = outcome
     return outcomes
@@ -177,15 +177,15 @@ def _holders(
 
 
 def _register(
-    session: Session, lines: Sequence[_Addressed], entry: Entry, now: datetime
+    session: Session, lines: Sequence[_Addressed], source: Source, now: datetime
 ) -> list[Outcome]:
     """Lock the addresses, read who has them, and write what is to be written."""
     lock_users_and_addresses(session, [address for _, address in lines if address])
     holders = _holders(session, lines, for_update=True)
     pairs = [(line, holder) for (line, _), holder in zip(lines, holders, strict=True)]
     new = [line for line, holder in pairs if holder is None]
-    ids = iter(_insert(session, new, entry, now))
-    _take_over(session, [(h, line) for line, h in pairs if h and h.can_take_over], entry, now)
+    ids = iter(_insert(session, new, source, now))
+    _take_over(session, [(h, line) for line, h in pairs if h and h.can_take_over], source, now)
     return [_outcome(holder) if holder else Outcome(Verdict.NEW, next(ids)) for holder in holders]
 
 
@@ -196,7 +196,7 @@ def _outcome(holder: Holder | None) -> Outcome:
     return Outcome(verdict, holder.mentorado_id, holder.clerk_id)
 
 
-def _insert(session: Session, lines: Sequence[Values], entry: Entry, now: datetime) -> list[int]:
+def _insert(session: Session, lines: Sequence[Values], source: Source, now: datetime) -> list[int]:
     if not lines:
         return []
     rows = [{"turma": Turma.NEON, "edited_at": now, **line} for line in lines]
@@ -204,13 +204,13 @@ def _insert(session: Session, lines: Sequence[Values], entry: Entry, now: dateti
     ids = list(session.scalars(written, rows))
     concerning = [(mentorado_id, None) for mentorado_id in ids]
     audit.record_each(
-        session, entry, EVENT, concerning=concerning, details={"action": PRE_REGISTER}
+        session, source, EVENT, concerning=concerning, details={"action": PRE_REGISTER}
     )
     return ids
 
 
 def _take_over(
-    session: Session, taken: Sequence[tuple[Holder, Values]], entry: Entry, now: datetime
+    session: Session, taken: Sequence[tuple[Holder, Values]], source: Source, now: datetime
 ) -> None:
     """Write lines into the profiles that take them over, in one statement."""
     if not taken:
@@ -228,4 +228,4 @@ def _take_over(
         .values(**values, edited_at=now, updated_at=now)
     )
     concerning = [(holder.mentorado_id, holder.user_id) for holder, _ in taken]
-    audit.record_each(session, entry, EVENT, concerning=concerning, details={"action": TAKE_OVER})
+    audit.record_each(session, source, EVENT, concerning=concerning, details={"action": TAKE_OVER})

@@ -28,7 +28,7 @@ from models.columns import SimNao
 from models.mentorado import Turma
 from models.user import Role
 from provisioning import audit
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from provisioning.references import is_referenced
 
 Columns = Sequence[KeyedColumnElement[Any]]
@@ -90,12 +90,12 @@ class MentoradoRow:
         return self.created_automatically and self.edited_at is None
 
 
-def user_of(row: Sequence[Any]) -> UserRow:
+def user_row(row: Sequence[Any]) -> UserRow:
     """A row of `USER_COLUMNS`."""
     return UserRow(*row)
 
 
-def mentorado_of(row: Sequence[Any]) -> MentoradoRow:
+def mentorado_row(row: Sequence[Any]) -> MentoradoRow:
     """A row of `MENTORADO_COLUMNS`."""
     return MentoradoRow(*row)
 
@@ -130,7 +130,7 @@ def lock_addresses(session: Session, addresses: Collection[str]) -> None:
         session.execute(LOCK_ADDRESSES, {"locks": ADDRESS_LOCKS, "addresses": list(addresses)})
 
 
-def waiting_for(session: Session, address: str) -> tuple[int, ...]:
+def unlinked_profiles(session: Session, address: str) -> tuple[int, ...]:
     """Ids of at most two profiles that nobody owns and that have this address."""
     same_address = func.normalized_address(Mentorado.email) == func.normalized_address(address)
     unlinked = select(Mentorado.id).where(Mentorado.user_id.is_(None), same_address)
@@ -176,16 +176,16 @@ def new_profiles(people: CTE | Subquery) -> Insert:
     return insert(cast(Table, Mentorado.__table__)).from_select(list(values), chosen)
 
 
-def created_for(session: Session, user_id: int, entry: Entry) -> MentoradoRow | None:
+def insert_automatic_profile(session: Session, user_id: int, source: Source) -> MentoradoRow | None:
     """Give a person an automatic profile and record it, in one round trip; None for whoever has a
     profile by now.
     """
-    values = audit.values_of(entry, "mentorado_created") | {"of_user": user_id}
+    values = audit.values_of(source, "mentorado_created") | {"of_user": user_id}
     row = session.connection().execute(CREATE, values).one_or_none()
-    return None if row is None else mentorado_of(row)
+    return None if row is None else mentorado_row(row)
 
 
-def gaps_filled(profile: MentoradoRow, user: UserRow) -> dict[str, str]:
+def fill_gaps(profile: MentoradoRow, user: UserRow) -> dict[str, str]:
     """What an automatic profile lacks because its person's identity did not tell it at first, and
     has told since; empty where there is nothing to be filled in.
     """

@@ -29,10 +29,10 @@ from models.provisioning_attempt import UNUSABLE_ANSWER, AttemptState
 from models.user import Role
 from provisioning.address_holders import address_matches
 from provisioning.attempts import is_due
-from provisioning.profiles import waiting_for
+from provisioning.profiles import unlinked_profiles
 
 
-class PersonState(enum.StrEnum):
+class UserState(enum.StrEnum):
     """Where a person stands (CONTRACT section 4.2); the first that applies is theirs."""
 
     BLOCKED = "blocked"  # by an admin, by an inactive profile, or with the account deleted
@@ -44,11 +44,11 @@ class PersonState(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class PersonRow:
+class ListedUser:
     """A person with their state and, where there are any, their profile and record of failure."""
 
     user: User
-    state: PersonState
+    state: UserState
     mentorado: Mentorado | None
     attempt: ProvisioningAttempt | None
 
@@ -59,33 +59,33 @@ def _surely(condition: ColumnElement[bool]) -> ColumnElement[bool]:
 
 
 IS_INACTIVE_MENTEE = and_(User.role == Role.USER, _surely(Mentorado.ativo == SimNao.NAO))
-CLAIMS: dict[PersonState, ColumnElement[bool]] = {
-    PersonState.BLOCKED: or_(
+CLAIMS: dict[UserState, ColumnElement[bool]] = {
+    UserState.BLOCKED: or_(
         User.blocked_at.is_not(None), User.deleted_at.is_not(None), IS_INACTIVE_MENTEE
     ),
-    PersonState.ADMIN: User.role == Role.ADMIN,
-    PersonState.READY: Mentorado.id.is_not(None),
-    PersonState.ATTENTION: _surely(ProvisioningAttempt.state == AttemptState.DEAD),
-    PersonState.PENDING: ProvisioningAttempt.id.is_not(None),
-    PersonState.MISSING: User.id.is_not(None),
+    UserState.ADMIN: User.role == Role.ADMIN,
+    UserState.READY: Mentorado.id.is_not(None),
+    UserState.ATTENTION: _surely(ProvisioningAttempt.state == AttemptState.DEAD),
+    UserState.PENDING: ProvisioningAttempt.id.is_not(None),
+    UserState.MISSING: User.id.is_not(None),
 }
 STATE = case(*((claim, state.value) for state, claim in CLAIMS.items()))
 
 
-def people(
+def list_users(
     session: Session,
     *,
-    state: PersonState | None = None,
+    state: UserState | None = None,
     wanted: str | None = None,
     shown_to: str | None = None,
     after_id: int = 0,
     limit: int,
-) -> list[PersonRow]:
+) -> list[ListedUser]:
     """People in key order: of one state, or found by name, address, Clerk id or reference code.
 
     `shown_to` is the Clerk id of whoever was shown `wanted` as a code; they are found as well.
     """
-    found = _everybody().where(User.id > after_id).order_by(User.id).limit(limit)
+    found = _all_users().where(User.id > after_id).order_by(User.id).limit(limit)
     if state is not None:
         found = found.where(_is(state))
     if wanted:
@@ -93,12 +93,12 @@ def people(
     return _rows(session, found)
 
 
-def person(session: Session, user_id: int) -> PersonRow | None:
+def find_user(session: Session, user_id: int) -> ListedUser | None:
     """One person, with their state; None for an id of nobody."""
-    return next(iter(_rows(session, _everybody().where(User.id == user_id))), None)
+    return next(iter(_rows(session, _all_users().where(User.id == user_id))), None)
 
 
-def _everybody() -> Select[User, str, Mentorado | None, ProvisioningAttempt | None]:
+def _all_users() -> Select[User, str, Mentorado | None, ProvisioningAttempt | None]:
     return (
         select(User, STATE, Mentorado, ProvisioningAttempt)
         .outerjoin(Mentorado, Mentorado.user_id == User.id)
@@ -109,14 +109,14 @@ def _everybody() -> Select[User, str, Mentorado | None, ProvisioningAttempt | No
 def _rows(
     session: Session,
     found: Select[User, str, Mentorado | None, ProvisioningAttempt | None],
-) -> list[PersonRow]:
+) -> list[ListedUser]:
     return [
-        PersonRow(user, PersonState(state), mentorado, attempt)
+        ListedUser(user, UserState(state), mentorado, attempt)
         for user, state, mentorado, attempt in session.execute(found)
     ]
 
 
-def _is(state: PersonState) -> ColumnElement[bool]:
+def _is(state: UserState) -> ColumnElement[bool]:
     """Told claim by claim instead of by the whole case, so that indexes can help."""
     earlier = list(CLAIMS)[: list(CLAIMS).index(state)]
     return and_(CLAIMS[state], *(not_(CLAIMS[claim]) for claim in earlier))
@@ -204,7 +204,7 @@ def known_identities(session: Session, clerk_ids: Sequence[str]) -> dict[str, Kn
     return {known.clerk_id: known for known in (KnownIdentity(*row) for row in rows)}
 
 
-def claim_question(
+def claim_identity_lookup(
     session: Session, clerk_id: str, last_asked_at: datetime | None, now: datetime
 ) -> bool:
     """Note that the caller asks the provider about a user now; False if another was faster.
@@ -223,7 +223,7 @@ def claim_question(
     return session.scalars(claimed).one_or_none() is not None
 
 
-def is_complete(session: Session, clerk_id: str) -> bool:
+def is_identity_complete(session: Session, clerk_id: str) -> bool:
     """Whether everything the provider knows of this person has been heard."""
     heard = select(User.id).where(
         User.clerk_id == clerk_id, User.identity_completed_at.is_not(None)
@@ -231,7 +231,7 @@ def is_complete(session: Session, clerk_id: str) -> bool:
     return session.scalars(heard).one_or_none() is not None
 
 
-def note_unchanged(session: Session, clerk_ids: Sequence[str], now: datetime) -> None:
+def mark_identity_unchanged(session: Session, clerk_ids: Sequence[str], now: datetime) -> None:
     """Note that the identities of these users are what the provider has just answered."""
     them = User.clerk_id.in_(clerk_ids)
     session.execute(
@@ -242,19 +242,19 @@ def note_unchanged(session: Session, clerk_ids: Sequence[str], now: datetime) ->
     )
 
 
-def ask_again(session: Session, clerk_id: str) -> None:
+def mark_identity_incomplete(session: Session, clerk_id: str) -> None:
     """Note that the sweep is to ask about this user: what is known may be old."""
     session.execute(
         update(User).where(User.clerk_id == clerk_id).values(identity_completed_at=None)
     )
 
 
-def note_asked(session: Session, clerk_id: str, now: datetime) -> None:
+def mark_identity_asked(session: Session, clerk_id: str, now: datetime) -> None:
     """Note that the provider was asked about this user, so that the sweep asks about others."""
     session.execute(update(User).where(User.clerk_id == clerk_id).values(identity_asked_at=now))
 
 
-def incomplete(session: Session, now: datetime | None, limit: int) -> list[str]:
+def incomplete_users(session: Session, now: datetime | None, limit: int) -> list[str]:
     """Clerk ids of users to ask the provider about, those first whom it was not asked about yet.
 
     A user whose profile could not be made is a case for the attempts; one about whom the answer
@@ -294,7 +294,7 @@ def longest_unasked(
     return list(session.scalars(seen.order_by(*position))), (end and (end[0], end[1]))
 
 
-def introduce(session: Session, identity: Identity, now: datetime) -> None:
+def record_user(session: Session, identity: Identity, now: datetime) -> None:
     """Make somebody known who could not be helped, so that support can find them, and no more.
 
     Somebody who is known already stays as they are.
@@ -338,7 +338,7 @@ def diagnose(session: Session, clerk_id: str) -> Diagnosis:
     is_pending = attempt.one_or_none() == AttemptState.PENDING
     if user is None:
         return Diagnosis(is_known=False, pending_attempt=is_pending)
-    matches = waiting_for(session, user.email) if user.email and user.email_verified else ()
+    matches = unlinked_profiles(session, user.email) if user.email and user.email_verified else ()
     profile = session.scalars(select(Mentorado.id).where(Mentorado.user_id == user.id))
     return Diagnosis(
         linked=profile.one_or_none() is not None,
@@ -350,7 +350,7 @@ def diagnose(session: Session, clerk_id: str) -> Diagnosis:
     )
 
 
-class Kind(enum.StrEnum):
+class MenteeKind(enum.StrEnum):
     """Which profiles are meant."""
 
     ACTIVE = "ativos"
@@ -358,17 +358,17 @@ class Kind(enum.StrEnum):
     WAITING = "esperando"  # for their person
 
 
-KINDS: dict[Kind, ColumnElement[bool]] = {
-    Kind.ACTIVE: Mentorado.ativo == SimNao.SIM,
-    Kind.INACTIVE: Mentorado.ativo == SimNao.NAO,
-    Kind.WAITING: Mentorado.user_id.is_(None),
+KINDS: dict[MenteeKind, ColumnElement[bool]] = {
+    MenteeKind.ACTIVE: Mentorado.ativo == SimNao.SIM,
+    MenteeKind.INACTIVE: Mentorado.ativo == SimNao.NAO,
+    MenteeKind.WAITING: Mentorado.user_id.is_(None),
 }
 
 
-def mentees(
+def list_mentees(
     session: Session,
     *,
-    kind: Kind | None = None,
+    kind: MenteeKind | None = None,
     wanted: str | None = None,
     after_id: int = 0,
     limit: int,

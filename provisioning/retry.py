@@ -20,7 +20,7 @@ from core.server_status import ServerStatus
 from models import ProvisioningAttempt
 from models.provisioning_attempt import AttemptState
 from provisioning.attempts import Failure, RetryPolicy, record_failure
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from provisioning.errors import (
     DatabaseUnavailableError,
     NeedsAttentionError,
@@ -98,7 +98,7 @@ def is_unavailable(error: BaseException) -> bool:
     return is_connection_lost(error) or transient_reason(error) is not None
 
 
-def patiently(
+def retry_transient(
     work: Callable[[], Result],
     *,
     seconds_left: Callable[[], float],
@@ -143,18 +143,18 @@ LONGEST_TRY_SECONDS = 0.45  # with its grace half of the budget, so that there i
 
 
 @dataclass(frozen=True, slots=True)
-class Perseverance:
+class RetryingUnitOfWork:
     """Tries units of work for one person after the other; shared by an app's threads."""
 
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     server: ServerStatus = field(default_factory=ServerStatus, repr=False)
 
-    def see_through(
+    def run(
         self,
         work: Callable[[Session], Result],
         clerk_id: str,
         *,
-        entry: Entry,
+        source: Source,
         now: datetime,
         started: float,
     ) -> Result:
@@ -172,15 +172,15 @@ class Perseverance:
                 return work(session)
 
         try:
-            return patiently(
+            return retry_transient(
                 attempt,
-                seconds_left=lambda: self._patience_seconds(started),
+                seconds_left=lambda: self._statement_seconds(started),
                 on_retry=_log_retry,
             )
         except (SQLAlchemyError, StaleDecisionError) as err:
-            raise self._give_up(err, clerk_id, entry, now, started) from err
+            raise self._give_up(err, clerk_id, source, now, started) from err
 
-    def _patience_seconds(self, started: float) -> float:
+    def _statement_seconds(self, started: float) -> float:
         """How long to try again: the last try still fits into the budget, on the way included.
 
         The first seconds of an outage are worth waiting for. In a longer one the answer comes at
@@ -191,11 +191,11 @@ class Perseverance:
         return max(0.0, REQUEST_BUDGET_SECONDS - last_try - gone)
 
     def _give_up(
-        self, err: Exception, clerk_id: str, entry: Entry, now: datetime, started: float
+        self, err: Exception, clerk_id: str, source: Source, now: datetime, started: float
     ) -> ProvisioningError:
         """Leave a durable trace, and say in the domain's words what the database's error means."""
         failure = Failure(type(err).__name__, getattr(getattr(err, "orig", None), "pgcode", None))
-        attempt = None if is_outage(err) else self.record(clerk_id, failure, entry, now)
+        attempt = None if is_outage(err) else self.record(clerk_id, failure, source, now)
         log.error(
             "mentorado_creation_failed",
             clerk_id=clerk_id,
@@ -203,7 +203,7 @@ class Perseverance:
             sqlstate=failure.error_code,
             attempt=attempt.attempts if attempt else None,
             retryable=is_unavailable(err),
-            entry=entry.door,
+            entry=source.channel,
             duration_ms=round((time.monotonic() - started) * 1000, 1),
         )
         if is_outage(err):
@@ -213,7 +213,7 @@ class Perseverance:
         return ProvisioningUnavailableError("not just now")
 
     def record(
-        self, clerk_id: str, failure: Failure, entry: Entry, now: datetime
+        self, clerk_id: str, failure: Failure, source: Source, now: datetime
     ) -> ProvisioningAttempt | None:
         """Record a failed attempt; returns None where the database does not take it."""
         dice = random.random()  # nosec B311 # noqa: S311 - it spreads retries
@@ -223,7 +223,7 @@ class Perseverance:
                     session,
                     clerk_id,
                     failure,
-                    entry=entry,
+                    source=source,
                     now=now,
                     policy=self.policy,
                     dice=dice,
@@ -231,7 +231,7 @@ class Perseverance:
         except SQLAlchemyError as err:
             log.warning("attempt_not_recorded", error=type(err).__name__)
             return None
-        if attempt.attempts == self.policy.max_attempts and entry.is_background:
+        if attempt.attempts == self.policy.max_attempts and source.is_background:
             log.error(
                 "provisioning_dead_letter",
                 clerk_id=clerk_id,

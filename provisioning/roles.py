@@ -11,7 +11,7 @@ from core.email_address import normalize_address
 from models import User
 from models.user import Role
 from provisioning import audit
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from provisioning.profiles import UserRow
 
 ID = re.compile("[0-9]{1,10}")
@@ -22,8 +22,8 @@ class RefusedAccountError(Exception):
     """The one account that is meant cannot be an admin; the message says why."""
 
 
-def follow_list(
-    session: Session, user: UserRow, admin_emails: frozenset[str], *, entry: Entry
+def sync_listed_admin(
+    session: Session, user: UserRow, admin_emails: frozenset[str], *, source: Source
 ) -> UserRow:
     """Bring a person's role in line with ADMIN_EMAILS (CONTRACT section 2); returns them with it.
 
@@ -32,14 +32,14 @@ def follow_list(
     """
     should_be_admin = is_listed(user, admin_emails)
     if should_be_admin and not user.is_admin:
-        return _listed(session, user, Role.ADMIN, entry)
+        return _listed(session, user, Role.ADMIN, source)
     if user.admin_by_address and not should_be_admin:
-        return _listed(session, user, Role.USER, entry)
+        return _listed(session, user, Role.USER, source)
     return user
 
 
-def is_in_line(user: User | UserRow, admin_emails: frozenset[str]) -> bool:
-    """Whether `follow_list` has nothing to do."""
+def is_role_current(user: User | UserRow, admin_emails: frozenset[str]) -> bool:
+    """Whether `sync_listed_admin` has nothing to do."""
     should_be_admin = is_listed(user, admin_emails)
     return user.is_admin if should_be_admin else not user.admin_by_address
 
@@ -58,28 +58,28 @@ def accounts(session: Session, named: str) -> Sequence[User]:
     return session.scalars(select(User).where(is_named).order_by(User.id).with_for_update()).all()
 
 
-def grant(session: Session, user: User, *, entry: Entry) -> None:
+def grant(session: Session, user: User, *, source: Source) -> None:
     """Make this user an admin, for good. Raises RefusedAccountError for a deleted account."""
     if user.deleted_at is not None:
         raise RefusedAccountError("the account has been deleted at Clerk")
     user.role, user.admin_by_address = Role.ADMIN, False
-    _record(session, user, entry, "grant")
+    _record(session, user, source, "grant")
 
 
-def revoke(session: Session, user: User, *, entry: Entry) -> None:
+def revoke(session: Session, user: User, *, source: Source) -> None:
     """Take the role from this user; one who is listed in ADMIN_EMAILS has it again at the next
     request.
     """
     user.role, user.admin_by_address = Role.USER, False
-    _record(session, user, entry, "revoke")
+    _record(session, user, source, "revoke")
 
 
-def _listed(session: Session, user: UserRow, role: Role, entry: Entry) -> UserRow:
+def _listed(session: Session, user: UserRow, role: Role, source: Source) -> UserRow:
     is_admin = role is Role.ADMIN
     by_address = {"role": role, "admin_by_address": is_admin}
     changed = update(User).where(User.id == user.id).values(**by_address)
     version = session.scalars(changed.returning(User.context_version)).one()
-    _record(session, user, entry, "listed" if is_admin else "unlisted")
+    _record(session, user, source, "listed" if is_admin else "unlisted")
     return replace(user, role=role, admin_by_address=is_admin, context_version=version)
 
 
@@ -88,5 +88,5 @@ def is_listed(user: User | UserRow, admin_emails: frozenset[str]) -> bool:
     return user.email_verified and normalize_address(user.email or "") in admin_emails
 
 
-def _record(session: Session, user: User | UserRow, entry: Entry, action: str) -> None:
-    audit.record(session, entry, "admin_action", user_id=user.id, details={"action": action})
+def _record(session: Session, user: User | UserRow, source: Source, action: str) -> None:
+    audit.record(session, source, "admin_action", user_id=user.id, details={"action": action})

@@ -29,7 +29,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class DecisionFacts:
     """What is known about a person at the moment of deciding.
 
     `matches` are the unlinked profiles with the person's *verified* address, empty for any other.
@@ -63,7 +63,7 @@ class Decision:
     denial: Denial | None = None
 
 
-def decide(standing: Standing, rules: Rules) -> Decision:
+def decide(standing: DecisionFacts, rules: Rules) -> Decision:
     """Apply DESIGN section 3, steps 2 to 4, in their order; the first rule that fits wins."""
     if standing.is_deleted:
         return Decision(Action.DENY, denial=Denial.USER_DELETED)
@@ -78,13 +78,13 @@ def decide(standing: Standing, rules: Rules) -> Decision:
     return _about_new_profile(standing, rules)
 
 
-def _about_own_profile(standing: Standing) -> Decision:
+def _about_own_profile(standing: DecisionFacts) -> Decision:
     if standing.is_untouched and standing.only_match is not None:
         return Decision(Action.CLAIM, standing.only_match)
     return Decision(Action.KEEP)
 
 
-def _about_new_profile(standing: Standing, rules: Rules) -> Decision:
+def _about_new_profile(standing: DecisionFacts, rules: Rules) -> Decision:
     if not rules.auto_create:
         return Decision(Action.DENY, denial=Denial.AUTO_CREATE_DISABLED)
     # Several matches are an invitation too: nobody can say which one, but the person is expected.

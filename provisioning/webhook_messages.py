@@ -25,6 +25,6 @@ def is_new(session: Session, message_id: str, event: str) -> bool:
     return session.scalars(noted).one_or_none() is not None
 
 
-def forget_old(session: Session, now: datetime) -> None:
+def delete_old(session: Session, now: datetime) -> None:
     """Drop the notes of messages that will not come again."""
     session.execute(delete(WebhookMessage).where(WebhookMessage.received_at < now - KEPT))

@@ -29,17 +29,17 @@ from sqlalchemy.orm import Session
 from models import Mentorado, User
 from provisioning import audit
 from provisioning.profiles import ADDRESS_LOCKS, new_profiles
-from provisioning.roles import is_in_line
-from provisioning.rules import Action, Rules, Standing, decide
+from provisioning.roles import is_role_current
+from provisioning.rules import Action, DecisionFacts, Rules, decide
 from sweep.missing_profiles import (
-    IS_MEANT_TO_HAVE_ONE,
+    SHOULD_HAVE_PROFILE,
     Bounds,
     Range,
-    Waiting,
-    is_awaited,
+    Unlinked,
+    has_unlinked_address,
+    has_unlinked_match,
     is_due_within,
     is_within,
-    waits_for_an_address,
 )
 
 # Each takes a place in the server's table of locks, which has 64 for each connection.
@@ -56,7 +56,7 @@ class Link:
     mentorado_id: int
 
 
-def link_together(session: Session, clerk_ids: Sequence[str], rules: Rules) -> list[Link]:
+def link_group(session: Session, clerk_ids: Sequence[str], rules: Rules) -> list[Link]:
     """Link those of the group of whom nothing else can become; the others are as before.
 
     Locks as a login does: people's rows, then addresses, then profiles, until the commit. Raises
@@ -70,7 +70,7 @@ def link_together(session: Session, clerk_ids: Sequence[str], rules: Rules) -> l
     chosen: dict[int, User] = {}
     for clerk_id in clerk_ids:
         user = people.get(clerk_id)
-        if user is None or not is_in_line(user, rules.admin_emails):
+        if user is None or not is_role_current(user, rules.admin_emails):
             continue
         decision = decide(_standing(user, matches.get(user.id, ())), rules)
         if decision.action is Action.LINK and decision.mentorado_id is not None:
@@ -101,18 +101,18 @@ def _without_profile(session: Session, ids: list[int]) -> Sequence[User]:
 
 def _matches(session: Session, ids: list[int]) -> dict[int, tuple[int, ...]]:
     """The waiting profiles with the proven address of each of them."""
-    is_same = func.normalized_address(Waiting.email) == func.normalized_address(User.email)
-    waiting = select(User.id, Waiting.id).join(Waiting, is_same).order_by(Waiting.id)
+    is_same = func.normalized_address(Unlinked.email) == func.normalized_address(User.email)
+    waiting = select(User.id, Unlinked.id).join(Unlinked, is_same).order_by(Unlinked.id)
     found: dict[int, tuple[int, ...]] = {}
     for user_id, mentorado_id in session.execute(
-        waiting.where(User.id.in_(ids), Waiting.user_id.is_(None))
+        waiting.where(User.id.in_(ids), Unlinked.user_id.is_(None))
     ):
         found[user_id] = (*found.get(user_id, ()), mentorado_id)
     return found
 
 
-def _standing(user: User, matches: tuple[int, ...]) -> Standing:
-    return Standing(
+def _standing(user: User, matches: tuple[int, ...]) -> DecisionFacts:
+    return DecisionFacts(
         is_deleted=user.deleted_at is not None,
         is_blocked=user.blocked_at is not None,
         is_admin=user.is_admin,
@@ -168,39 +168,41 @@ def _insertion() -> Select[int]:
 
 def _found_by_waiting() -> Select[int]:
     """Awaited people in the range, looked up one waiting address after the other."""
-    is_same = func.normalized_address(User.email) == func.normalized_address(Waiting.email)
+    is_same = func.normalized_address(User.email) == func.normalized_address(Unlinked.email)
     # The offset keeps PostgreSQL from any other order, however many it believes are waiting.
     found = select(User.id).where(User.email_verified, is_same).offset(0).lateral("found")
-    waiting = select(found.c.id).select_from(Waiting).join(found, true())
-    return waiting.where(*waits_for_an_address(), *is_within(found.c.id, BOUNDS))
+    waiting = select(found.c.id).select_from(Unlinked).join(found, true())
+    return waiting.where(*has_unlinked_address(), *is_within(found.c.id, BOUNDS))
 
 
 def _count_of_waiting() -> Select[int]:
-    some = select(Waiting.id).where(*waits_for_an_address()).limit(bindparam("enough"))
+    some = select(Unlinked.id).where(*has_unlinked_address()).limit(bindparam("enough"))
     return select(func.count()).select_from(some.subquery())
 
 
 # Built once: building them for each batch would take a tenth of its time.
-CAREFREE = select(*(func.set_config(name, to, text("true")) for name, to in SETTINGS.items()))
+SESSION_SETTINGS = select(
+    *(func.set_config(name, to, text("true")) for name, to in SETTINGS.items())
+)
 INSERTION = _insertion()
-SHUT_OUT = select(User.id).where(*is_within(User.id, BOUNDS), not_(and_(*IS_MEANT_TO_HAVE_ONE)))
+SHUT_OUT = select(User.id).where(*is_within(User.id, BOUNDS), not_(and_(*SHOULD_HAVE_PROFILE)))
 COUNT_OF_WAITING = _count_of_waiting()
 FOUND_BY_WAITING = _found_by_waiting()
-FOUND_BY_PERSON = select(User.id).where(*is_within(User.id, BOUNDS), is_awaited())
+FOUND_BY_PERSON = select(User.id).where(*is_within(User.id, BOUNDS), has_unlinked_match())
 
 
 class ContendedError(Exception):
     """Something has changed under a batch; it must not be committed."""
 
 
-def provide_range(session: Session, people: Range) -> int:
+def create_range(session: Session, people: Range) -> int:
     """Give everybody in the range who needs no decision a profile; returns how many.
 
     Raises ContendedError, and what the database raises where somebody else was faster, holds a row
     for longer than `PATIENCE`, or cannot have a profile: then nothing of it may stay.
     """
     bounds = {"low": people[0], "high": people[1]}
-    session.execute(CAREFREE)
+    session.execute(SESSION_SETTINGS)
     created = session.scalars(INSERTION, bounds).one()
     # A new statement sees what has been committed since the one above began. By now our foreign
     # keys hold the rows of these people: an admin who would shut one of them out waits for us.

@@ -9,12 +9,12 @@ import structlog
 
 from auth.errors import ProviderUnavailableError
 from auth.identity import Identity
-from auth.user_directory import Directory, Page
+from auth.user_directory import Page, UserDirectory
 from core.database import background_transaction
 from provisioning import queries
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from provisioning.errors import DatabaseUnavailableError, ProvisioningError
-from provisioning.service import Guarantee
+from provisioning.service import ProvisioningService
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +33,7 @@ class DirectoryCounts:
 
 
 def sync_directory(
-    guarantee: Guarantee, directory: Directory, now: Callable[[], datetime]
+    guarantee: ProvisioningService, directory: UserDirectory, now: Callable[[], datetime]
 ) -> DirectoryCounts:
     """Ensure each user whose identity at the provider is newer than ours, page by page.
 
@@ -44,7 +44,7 @@ def sync_directory(
     while page.size:
         for identity in _changed(page, now()):
             try:
-                guarantee.take_word(identity, entry=Entry("cli"), now=now())
+                guarantee.apply_identity(identity, source=Source("cli"), now=now())
                 counts.ensured += 1
             except DatabaseUnavailableError:
                 raise
@@ -70,19 +70,19 @@ def _pause(err: ProviderUnavailableError) -> float:
     jitter=None,
     logger=None,
 )
-def _page(directory: Directory, offset: int) -> Page:
+def _page(directory: UserDirectory, offset: int) -> Page:
     return directory.page(offset, PAGE_SIZE)
 
 
 def _changed(page: Page, now: datetime) -> list[Identity]:
     """The users of a page who are to be ensured; of the others it is noted that nothing is new."""
     with background_transaction() as session:
-        known = queries.known_identities(session, [listed.clerk_id for listed in page.people])
+        known = queries.known_identities(session, [listed.clerk_id for listed in page.identities])
         changed = [
             listed
-            for listed in page.people
+            for listed in page.identities
             if listed.clerk_id not in known or known[listed.clerk_id].is_changed_by(listed)
         ]
         unchanged = known.keys() - {listed.clerk_id for listed in changed}
-        queries.note_unchanged(session, sorted(unchanged), now)
+        queries.mark_identity_unchanged(session, sorted(unchanged), now)
     return changed

@@ -9,18 +9,18 @@ from sqlalchemy.orm import Session
 
 from core.database import Transaction
 from provisioning.auto_create import may_create
-from provisioning.ensure import CHANGES, Ensured, Outcome, foresee
+from provisioning.ensure import CHANGES, EnsureResult, Outcome, forecast_decision
 from provisioning.errors import (
     DatabaseUnavailableError,
     IdentityUnavailableError,
     ProvisioningError,
 )
-from provisioning.retry import is_outage, patiently
+from provisioning.retry import is_outage, retry_transient
 from provisioning.rules import Action, Rules
 from sweep import batches, missing_profiles
-from sweep.batches import ContendedError, Link, link_together
+from sweep.batches import ContendedError, Link, link_group
 from sweep.missing_profiles import Range
-from sweep.progress import SAMPLE_SIZE, Counts
+from sweep.progress import SAMPLE_SIZE, SweepCounts
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +29,7 @@ PATIENCE_SECONDS = 3.0  # for a batch whose error can pass
 
 
 @dataclass(frozen=True, slots=True)
-class Closing:
+class SweepExecutor:
     """Provides for the people it is handed, and counts them.
 
     `provide` ensures one person in a transaction of its own and records a failure; `report` writes
@@ -39,15 +39,15 @@ class Closing:
     """
 
     transaction: Transaction
-    provide: Callable[[str], Ensured]
+    provide: Callable[[str], EnsureResult]
     rules: Rules
-    counts: Counts
-    report: Callable[[Session, Counts], None]
+    counts: SweepCounts
+    report: Callable[[Session, SweepCounts], None]
     on_batch: Callable[[int], None]
     on_link: Callable[[Link, float], None]
     monotonic: Callable[[], float]
 
-    def one(self, clerk_id: str) -> None:
+    def ensure_one(self, clerk_id: str) -> None:
         """Ensure one person; whoever cannot be helped now must not keep the others waiting."""
         try:
             ensured = self.provide(clerk_id)
@@ -58,7 +58,9 @@ class Closing:
         else:
             self.counts.add(ensured.outcome, is_ambiguous=ensured.is_ambiguous)
 
-    def learn(self, complete: Callable[[str], Ensured | None], clerk_id: str) -> None:
+    def refresh_identity(
+        self, complete: Callable[[str], EnsureResult | None], clerk_id: str
+    ) -> None:
         """Complete one user; counted only where it changed something, for they have a profile.
 
         Raises IdentityUnavailableError when no user can be asked about.
@@ -72,7 +74,7 @@ class Closing:
         if ensured and ensured.outcome in CHANGES:
             self.counts.add(ensured.outcome, is_ambiguous=ensured.is_ambiguous)
 
-    def together(self, clerk_ids: Sequence[str]) -> None:
+    def link_group(self, clerk_ids: Sequence[str]) -> None:
         """Link those of a group who need nothing else; the others are still there to be found."""
         started = self.monotonic()
         try:
@@ -81,8 +83,8 @@ class Closing:
             log.warning("sweep_group_split", people=len(clerk_ids), reason=type(err).__name__)
             if len(clerk_ids) > 1 and not is_outage(err):
                 middle = len(clerk_ids) // 2
-                self.together(clerk_ids[:middle])
-                self.together(clerk_ids[middle:])
+                self.link_group(clerk_ids[:middle])
+                self.link_group(clerk_ids[middle:])
             return
         seconds = self.monotonic() - started
         for link in linked:
@@ -91,26 +93,26 @@ class Closing:
     def _link(self, clerk_ids: Sequence[str]) -> list[Link]:
         ahead = replace(self.counts)
         with self.transaction() as session:
-            linked = link_together(session, clerk_ids, self.rules)
+            linked = link_group(session, clerk_ids, self.rules)
             for _ in linked:
                 ahead.add(Outcome.LINKED)
             self.report(session, ahead)
-        self.counts.become(ahead)
+        self.counts.replace_with(ahead)
         return linked
 
-    def many(self, people: Range) -> None:
+    def create_range(self, people: Range) -> None:
         """Provide for a range in one statement; with care where anything gets in its way."""
         try:
-            self._at_once(people, _swiftly)
+            self._at_once(people, _create_without_locks)
         except (SQLAlchemyError, ContendedError) as err:
             log.info("sweep_batch_contended", after_id=people[0], reason=type(err).__name__)
-            self._carefully(people)
+            self._create_with_locks(people)
 
-    def _carefully(self, people: Range) -> None:
+    def _create_with_locks(self, people: Range) -> None:
         """Pass over who is held and who was faster; where somebody is poisoned, find them."""
         try:
-            patiently(
-                lambda: self._at_once(people, missing_profiles.provide_range),
+            retry_transient(
+                lambda: self._at_once(people, missing_profiles.create_range_with_locks),
                 seconds_left=lambda: PATIENCE_SECONDS,
                 on_retry=lambda reason: log.warning("sweep_batch_retried", reason=reason),
             )
@@ -118,7 +120,7 @@ class Closing:
             if is_outage(err):
                 raise
             log.warning("sweep_batch_split", after_id=people[0], last_id=people[1])
-            self._halves(people)
+            self._bisect(people)
 
     def _at_once(self, people: Range, provide: Callable[[Session, Range], Provided]) -> None:
         """The batch and the progress it means stand or fall together."""
@@ -130,23 +132,23 @@ class Closing:
                 ahead.add_refused(missing_profiles.count_range(session, people))
             self.report(session, ahead)
         self.on_batch(ahead.created - self.counts.created)
-        self.counts.become(ahead)
+        self.counts.replace_with(ahead)
 
-    def _halves(self, people: Range) -> None:
+    def _bisect(self, people: Range) -> None:
         low, high = people
         if high - low > 1:
             middle = (low + high) // 2
-            self._carefully((low, middle))
-            self._carefully((middle, high))
+            self._create_with_locks((low, middle))
+            self._create_with_locks((middle, high))
             return
         with self.transaction() as session:
             alone = missing_profiles.clerk_ids(session, people)
         for clerk_id in alone:
-            self.one(clerk_id)
+            self.ensure_one(clerk_id)
 
 
-def _swiftly(session: Session, people: Range) -> Provided:
-    created = batches.provide_range(session, people)
+def _create_without_locks(session: Session, people: Range) -> Provided:
+    created = batches.create_range(session, people)
     return created, created
 
 
@@ -161,18 +163,18 @@ FORESEEN = {
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
+class DryRunExecutor:
     """Counts the people it is handed by what would happen to them, and keeps a sample."""
 
     transaction: Transaction
     rules: Rules
-    counts: Counts
+    counts: SweepCounts
 
-    def one(self, clerk_id: str) -> None:
+    def ensure_one(self, clerk_id: str) -> None:
         """Count what `ensure` would decide; whom only a record knows would be created."""
         with self.transaction() as session:
             try:
-                foreseen = foresee(session, clerk_id, self.rules)
+                foreseen = forecast_decision(session, clerk_id, self.rules)
             except NoResultFound:
                 self.counts.add(Outcome.CREATED)
                 return
@@ -180,7 +182,7 @@ class Forecast:
         self.counts.add(outcome, is_ambiguous=foreseen.standing.is_ambiguous)
         self.counts.show(foreseen.user_id, outcome)
 
-    def many(self, people: Range) -> None:
+    def create_range(self, people: Range) -> None:
         """Count what the set-based step would do to a range of people."""
         with self.transaction() as session:
             due = missing_profiles.count_range(session, people)

@@ -140,7 +140,7 @@ class Heartbeat:
         try:
             if self._is_out_of_grace():
                 self._release()
-            elif self._is_at_work() and self._monotonic() - self._beaten_at >= BEAT_SECONDS:
+            elif self._is_working() and self._monotonic() - self._beaten_at >= BEAT_SECONDS:
                 self.beat()
         except SQLAlchemyError as err:  # the next look tries again
             log.warning("sweep_heartbeat_failed", sweep_id=self._run_id, error=type(err).__name__)
@@ -152,7 +152,7 @@ class Heartbeat:
             self._stop_seen_at = self._monotonic()
         return self._monotonic() - self._stop_seen_at >= GRACE_SECONDS
 
-    def _is_at_work(self) -> bool:
+    def _is_working(self) -> bool:
         was_hanging = self._is_hanging
         self._is_hanging = self._monotonic() - self._worked_at > LONGEST_STEP_SECONDS
         if self._is_hanging and not was_hanging:

@@ -13,7 +13,7 @@ UNANSWERED_IN_A_ROW = 2
 
 
 @dataclass(slots=True)
-class Completion:
+class IdentityCompletion:
     """Asks about one user after the other, until the provider does not answer.
 
     `learn` asks about a user and raises IdentityUnavailableError where none can be asked about;
@@ -21,7 +21,7 @@ class Completion:
     were asked about.
     """
 
-    learn: Callable[[str], None]
+    refresh_identity: Callable[[str], None]
     note_unanswered: Callable[[str], None]
     stopped_by: str | None = None
     _unanswered: int = 0
@@ -35,7 +35,7 @@ class Completion:
 
     def _ask(self, clerk_id: str) -> None:
         try:
-            self.learn(clerk_id)
+            self.refresh_identity(clerk_id)
         except IdentityUnavailableError as err:
             self._note(clerk_id, err)
         else:

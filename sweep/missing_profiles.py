@@ -17,11 +17,11 @@ from provisioning.rules import Rules
 Range = tuple[int, int]  # ids, the first excluded, the last included
 Bounds = tuple[Any, Any]  # the same, or what stands for it in a statement
 
-Waiting = aliased(Mentorado)  # a profile that nobody owns
-Rival = aliased(Mentorado)  # another one with the same address
+Unlinked = aliased(Mentorado)  # a profile that nobody owns
+OtherUnlinked = aliased(Mentorado)  # another one with the same address
 
 # Of a person: neither an admin nor shut out.
-IS_MEANT_TO_HAVE_ONE = (
+SHOULD_HAVE_PROFILE = (
     User.role == Role.USER,
     User.blocked_at.is_(None),
     User.deleted_at.is_(None),
@@ -43,7 +43,7 @@ def missing_since(session: Session, rules: Rules) -> tuple[int, datetime | None]
     them has been known; the switch may be off for a while, but they wait.
     """
     session.execute(NO_NESTED_LOOP)
-    meant = [*_is_due(), is_awaited()] if rules.invited_only else _is_due()
+    meant = [*_is_due(), has_unlinked_match()] if rules.invited_only else _is_due()
     counted = select(func.count(), func.min(User.created_at)).select_from(User).where(*meant)
     number, since = session.execute(counted).one()
     return number, since
@@ -56,7 +56,7 @@ def next_range(session: Session, after_id: int, size: int) -> Range | None:
     return None if last is None else (after_id, last)
 
 
-def provide_range(session: Session, people: Range) -> tuple[int, int]:
+def create_range_with_locks(session: Session, people: Range) -> tuple[int, int]:
     """Give everybody in the range who needs no decision a profile, in one statement.
 
     Returns how many were due and how many got one: whoever signed in meanwhile has theirs already.
@@ -94,40 +94,40 @@ def clerk_ids(session: Session, people: Range) -> Sequence[str]:
 
 def next_waiting(session: Session, after_id: int, size: int) -> Range | None:
     """The ids of the next `size` waiting profiles after that one; None after the last."""
-    ids = select(Waiting.id).where(*waits_for_an_address(), Waiting.id > after_id)
-    page = ids.order_by(Waiting.id).limit(size).subquery()
+    ids = select(Unlinked.id).where(*has_unlinked_address(), Unlinked.id > after_id)
+    page = ids.order_by(Unlinked.id).limit(size).subquery()
     last = session.scalars(select(func.max(page.c.id))).one()
     return None if last is None else (after_id, last)
 
 
-def who_might_link(session: Session, waiting: Range) -> list[str]:
+def linkable_users(session: Session, waiting: Range) -> list[str]:
     """Clerk ids of people with the proven address of a profile that waits, ids in that range.
 
     Those without a profile, and those whose automatic one could still be folded in.
     """
     low, high = waiting
-    is_same = func.normalized_address(User.email) == func.normalized_address(Waiting.email)
+    is_same = func.normalized_address(User.email) == func.normalized_address(Unlinked.email)
     has_rival = exists().where(
-        Rival.user_id.is_(None),
-        Rival.id != Waiting.id,
-        func.normalized_address(Rival.email) == func.normalized_address(Waiting.email),
+        OtherUnlinked.user_id.is_(None),
+        OtherUnlinked.id != Unlinked.id,
+        func.normalized_address(OtherUnlinked.email) == func.normalized_address(Unlinked.email),
     )
     is_foldable = and_(Mentorado.created_automatically, Mentorado.edited_at.is_(None), ~has_rival)
     found = session.scalars(
         select(User.clerk_id)
-        .select_from(Waiting)
+        .select_from(Unlinked)
         .join(User, and_(User.email_verified, is_same))
         .outerjoin(Mentorado, Mentorado.user_id == User.id)
-        .where(Waiting.id > low, Waiting.id <= high, *waits_for_an_address())
+        .where(Unlinked.id > low, Unlinked.id <= high, *has_unlinked_address())
         .where(*_may_have_one(), or_(Mentorado.id.is_(None), is_foldable))
-        .order_by(Waiting.id, User.id)
+        .order_by(Unlinked.id, User.id)
     )
     return list(dict.fromkeys(found))
 
 
-def waits_for_an_address() -> tuple[ColumnElement[bool], ...]:
+def has_unlinked_address() -> tuple[ColumnElement[bool], ...]:
     """Of a waiting profile: without owner, and with an address to be found by."""
-    return (Waiting.user_id.is_(None), Waiting.email.is_not(None))
+    return (Unlinked.user_id.is_(None), Unlinked.email.is_not(None))
 
 
 def _may_have_one() -> tuple[ColumnElement[bool], ...]:
@@ -136,7 +136,7 @@ def _may_have_one() -> tuple[ColumnElement[bool], ...]:
         ProvisioningAttempt.clerk_id == User.clerk_id,
         ProvisioningAttempt.error_class != UNUSABLE_ANSWER,
     )
-    return (*IS_MEANT_TO_HAVE_ONE, ~has_record)
+    return (*SHOULD_HAVE_PROFILE, ~has_record)
 
 
 def _is_due() -> tuple[ColumnElement[bool], ...]:
@@ -160,13 +160,13 @@ def is_within(column: Any, people: Bounds) -> tuple[ColumnElement[bool], ...]:
 
 def _needs_no_decision(people: Range) -> tuple[ColumnElement[bool], ...]:
     """Due, and no waiting profile has their proven address."""
-    return (*is_due_within(people), ~is_awaited())
+    return (*is_due_within(people), ~has_unlinked_match())
 
 
-def is_awaited() -> ColumnElement[bool]:
+def has_unlinked_match() -> ColumnElement[bool]:
     """Whether a profile without owner has their proven address."""
     waits = exists().where(
-        Waiting.user_id.is_(None),
-        func.normalized_address(Waiting.email) == func.normalized_address(User.email),
+        Unlinked.user_id.is_(None),
+        func.normalized_address(Unlinked.email) == func.normalized_address(User.email),
     )
     return and_(User.email_verified, waits)

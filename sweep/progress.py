@@ -10,7 +10,7 @@ SAMPLE_SIZE = 20
 
 
 @dataclass(slots=True)
-class Counts:
+class SweepCounts:
     """The numbers of a run; `sample` is what a dry run would do to the first people it found."""
 
     total: int = 0
@@ -23,7 +23,7 @@ class Counts:
     sample: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, run: SweepRun) -> "Counts":
+    def of(cls, run: SweepRun) -> "SweepCounts":
         """What a run has come to so far; not nothing where another process has given it back."""
         counts = cls()
         for name in counts.numbers():
@@ -36,7 +36,7 @@ class Counts:
         del counts["sample"]
         return counts
 
-    def become(self, ahead: "Counts") -> None:
+    def replace_with(self, ahead: "SweepCounts") -> None:
         """Take over what was counted ahead, now that it is committed."""
         for name, value in asdict(ahead).items():
             setattr(self, name, value)

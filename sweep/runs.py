@@ -253,7 +253,7 @@ def finish(
     _add_up(session, over)
 
 
-def forget_old(session: Session, now: datetime) -> None:
+def delete_old(session: Session, now: datetime) -> None:
     """Drop what the clock did long ago; whoever asked for a run finds it for ever."""
     of_the_clock = (SweepRun.trigger == CLOCK, SweepRun.created_at < now - KEPT)
     session.execute(delete(SweepRun).where(*of_the_clock, SweepRun.status.not_in(ACTIVE)))

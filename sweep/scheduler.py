@@ -19,11 +19,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from auth.identity import Identity
 from core import metrics
 from core.database import background_transaction
-from provisioning.audit import Entry
-from provisioning.ensure import Ensured
-from provisioning.service import Guarantee
+from provisioning.audit import Source
+from provisioning.ensure import EnsureResult
+from provisioning.service import ProvisioningService
 from sweep.batches import Link
-from sweep.progress import Counts
+from sweep.progress import SweepCounts
 from sweep.runs import LeaseLostError, SweepRunningError, SweepStoppedError
 from sweep.sweeper import BATCH_SIZE, Sweeper
 
@@ -33,7 +33,7 @@ LOOK = timedelta(seconds=1)  # an admin's request starts within a second
 BEAT_TIMEOUT_SECONDS = 5.0  # well within the lease, so that there is time for another
 
 
-class Clock(BackgroundScheduler):  # type: ignore[misc] # APScheduler 3 has no types
+class SweepScheduler(BackgroundScheduler):  # type: ignore[misc] # APScheduler 3 has no types
     """A scheduler with one thread: while it sweeps, no other run can be active anywhere."""
 
     def __init__(self, **options: object) -> None:
@@ -50,31 +50,31 @@ class Clock(BackgroundScheduler):  # type: ignore[misc] # APScheduler 3 has no t
         self.shutdown(wait=False)
 
 
-def start_clock(
+def start_scheduler(
     app: Flask,
-    guarantee: Guarantee,
+    guarantee: ProvisioningService,
     interval: timedelta,
     *,
     is_leaving: Callable[[], bool] = lambda: False,
-) -> Clock:
+) -> SweepScheduler:
     """Start sweeping every `interval` and picking up queued runs, in a thread that keeps nobody.
 
     The first look is at once: a process may live for less than an interval. Any number of processes
     may do so: the run row in the database lets one of them through. `is_leaving` tells that the
     process has been asked to stop, before it says so by `Clock.stop`.
     """
-    clock = Clock(executors={"default": ThreadPoolExecutor(1)}, timezone=UTC, daemon=True)
+    clock = SweepScheduler(executors={"default": ThreadPoolExecutor(1)}, timezone=UTC, daemon=True)
 
     def should_stop() -> bool:
         return clock.stopping.is_set() or is_leaving()
 
     sweeper = replace(build_sweeper(guarantee), should_stop=should_stop, interval=interval)
-    _tick(clock, app, sweeper.look)
+    _tick(clock, app, sweeper.take_over_if_due)
     clock.start()
     return clock
 
 
-def _tick(clock: Clock, app: Flask, job: Callable[[], object]) -> None:
+def _tick(clock: SweepScheduler, app: Flask, job: Callable[[], object]) -> None:
     """Call the job now and every second; what was missed while a sweep ran is made up for once."""
     clock.add_job(
         _in_app(app, job),
@@ -87,21 +87,21 @@ def _tick(clock: Clock, app: Flask, job: Callable[[], object]) -> None:
 
 
 def build_sweeper(
-    guarantee: Guarantee,
+    guarantee: ProvisioningService,
     *,
     batch_size: int = BATCH_SIZE,
-    on_progress: Callable[[Counts], None] | None = None,
+    on_progress: Callable[[SweepCounts], None] | None = None,
 ) -> Sweeper:
     """A sweeper for this process, working through the same guarantee as every other door."""
 
-    def provide(clerk_id: str) -> Ensured:
-        return guarantee.ensure(Identity(clerk_id), entry=Entry("sweep"), now=_now())
+    def provide(clerk_id: str) -> EnsureResult:
+        return guarantee.ensure(Identity(clerk_id), source=Source("sweep"), now=_now())
 
-    def complete(clerk_id: str) -> Ensured | None:
-        return guarantee.complete(clerk_id, entry=Entry("sweep"), now=_now())
+    def complete(clerk_id: str) -> EnsureResult | None:
+        return guarantee.refresh_from_clerk(clerk_id, source=Source("sweep"), now=_now())
 
-    def refresh(clerk_id: str) -> Ensured | None:
-        return guarantee.refresh(clerk_id, entry=Entry("sweep"), now=_now())
+    def refresh(clerk_id: str) -> EnsureResult | None:
+        return guarantee.refresh(clerk_id, source=Source("sweep"), now=_now())
 
     def tell(link: Link, seconds: float) -> None:
         metrics.ENSURES.labels("sweep", "linked").inc()
@@ -116,10 +116,10 @@ def build_sweeper(
     return Sweeper(
         owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
         transaction=background_transaction,
-        open_beat=partial(background_transaction, BEAT_TIMEOUT_SECONDS),
-        provide=provide,
-        complete=complete if guarantee.directory is not None else None,
-        refresh=refresh,
+        open_heartbeat_connection=partial(background_transaction, BEAT_TIMEOUT_SECONDS),
+        ensure_user=provide,
+        refresh_from_clerk=complete if guarantee.directory is not None else None,
+        refresh_identity=refresh,
         max_age=guarantee.max_age,
         rules=guarantee.rules,
         monotonic=time.monotonic,

@@ -36,7 +36,7 @@ IS_HELPED = (
 IS_NOT_DUE = (
     select(User.id)
     .where(User.clerk_id == ProvisioningAttempt.clerk_id)
-    .where(not_(and_(*missing_profiles.IS_MEANT_TO_HAVE_ONE)))
+    .where(not_(and_(*missing_profiles.SHOULD_HAVE_PROFILE)))
     .exists()
 )
 
@@ -81,7 +81,7 @@ def count_backlog(session: Session, rules: Rules) -> Backlog:
     return Backlog(dead_letters, addresses, unknown, missing + failing, first)
 
 
-def count_doubled_people(session: Session) -> int:
+def count_users_with_two_profiles(session: Session) -> int:
     """How many people have more than one profile; the table's index says none, so this is alarm."""
     doubled = (
         select(Mentorado.user_id)
@@ -106,7 +106,7 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
-class Vitals:
+class ProvisioningStats:
     """How the last day was.
 
     `success_rate`, from 0 to 1, and `p95_seconds` are None where nobody came.
@@ -126,16 +126,16 @@ class Vitals:
         return self.provided / everybody if everybody else None
 
 
-def take_vitals(session: Session, *, now: datetime) -> Vitals:
+def read_stats(session: Session, *, now: datetime) -> ProvisioningStats:
     """Count what happened in the day before `now`."""
     reasons = _reasons(session, now)
     provided, p95_seconds = _provided(session, now - DAY)
-    return Vitals(
+    return ProvisioningStats(
         provided=provided,
         failing=sum(reason.last_day for reason in reasons),
         p95_seconds=p95_seconds,
         reasons=reasons,
-        is_switched_on=auto_create.is_on(session),
+        is_switched_on=auto_create.is_enabled(session),
         last_sweep=_last_sweep(session),
     )
 
@@ -194,7 +194,7 @@ class Reading:
 
 
 @dataclass(slots=True, eq=False)
-class Gauges(Collector):
+class BacklogCollector(Collector):
     """One for an app, shared by its threads; tells nothing while the database is away."""
 
     rules: Rules

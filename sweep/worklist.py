@@ -20,7 +20,7 @@ SMALLEST = 100  # below, a batch costs more than the people in it
 
 
 @dataclass(slots=True)
-class Pace:
+class BatchSizer:
     """The size of the next batch, from how long the ones before took; `most` is never exceeded.
 
     `monotonic` is a clock in seconds.
@@ -33,7 +33,7 @@ class Pace:
     def __post_init__(self) -> None:
         self.size = min(self.size, self.most)
 
-    def timed(self, batch: Callable[[], None]) -> None:
+    def measure(self, batch: Callable[[], None]) -> None:
         """See a batch of the present size through, and draw the conclusion for the next one."""
         started = self.monotonic()
         batch()
@@ -48,11 +48,11 @@ class Pace:
         )
 
 
-ASKED_ABOUT_AT_MOST = 200  # users in one run; the provider's leave to ask ends before
+MOST_LOOKUPS = 200  # users in one run; the provider's leave to ask ends before
 SEEN_WITHIN = timedelta(days=30)  # users who have not visited since are not asked about again
 ROWS_AT_A_TIME = 20_000
 
-Found = TypeVar("Found")
+Rows = TypeVar("Rows")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,31 +73,31 @@ class Worklist:
         """How many are due a profile and have no record of failure."""
         return self._read(missing_profiles.count_missing)
 
-    def count_once_failed(self) -> int:
+    def count_failed_users(self) -> int:
         """How many have a record that is due."""
         return self._read(attempts.count_due, self.due_at)
 
-    def who_might_link(self) -> Iterator[str]:
+    def linkable_users(self) -> Iterator[str]:
         """Clerk ids of people for whom a profile waits."""
         after = 0
         while waiting := self._read(missing_profiles.next_waiting, after, self.batch_size):
-            yield from self._read(missing_profiles.who_might_link, waiting)
+            yield from self._read(missing_profiles.linkable_users, waiting)
             after = waiting[1]
 
     def groups(self, size: int) -> Iterator[list[str]]:
         """The same, so many at a time."""
-        found = self.who_might_link()
+        found = self.linkable_users()
         while group := list(islice(found, size)):
             yield group
 
-    def ranges(self, pace: Pace) -> Iterator[Range]:
+    def ranges(self, pace: BatchSizer) -> Iterator[Range]:
         """Ranges of user ids that together hold everybody, each as large as the pace then is."""
         after = 0
         while ids := self._read(missing_profiles.next_range, after, pace.size):
             yield ids
             after = ids[1]
 
-    def once_failed(self) -> Iterator[str]:
+    def failed_users(self) -> Iterator[str]:
         """Clerk ids of those whose profile is to be tried again, the longest untried first."""
         after: Position | None = None
         while batch := self._failed_after(after):
@@ -106,7 +106,7 @@ class Worklist:
 
     def incomplete(self) -> list[str]:
         """Clerk ids of those to ask the provider about, in turn."""
-        return self._read(queries.incomplete, self.due_at, ASKED_ABOUT_AT_MOST)
+        return self._read(queries.incomplete_users, self.due_at, MOST_LOOKUPS)
 
     def longest_unasked(self, max_age: timedelta) -> Iterator[str]:
         """Clerk ids of users whose identity is older than that, the oldest first."""
@@ -126,7 +126,7 @@ class Worklist:
 
     def note_unanswered(self, clerk_id: str) -> None:
         """Have the next run ask about others first."""
-        self._read(queries.note_asked, clerk_id, self.started_at)
+        self._read(queries.mark_identity_asked, clerk_id, self.started_at)
 
     def _failed_after(self, after: Position | None) -> list[tuple[Position, str]]:
         with self.transaction() as session:
@@ -138,6 +138,6 @@ class Worklist:
                 limit=self.batch_size,
             )
 
-    def _read(self, question: Callable[..., Found], *values: object) -> Found:
+    def _read(self, question: Callable[..., Rows], *values: object) -> Rows:
         with self.transaction() as session:
             return question(session, *values)

@@ -17,8 +17,8 @@ from app import create_app
 from core.config import Config
 from core.database import cache, db
 from dev import postgres
-from dev.databases import UNLIMITED, opened
-from dev.fake_clerk import LocalIdentityProvider, Person
+from dev.databases import UNLIMITED, connect_to
+from dev.fake_clerk import DevIdentityProvider, DevUser
 from dev.servers import Postgres, Redis, start_redis
 from models import Mentorado, User
 from models.mentorado import Turma
@@ -26,7 +26,7 @@ from models.user import Role
 from tests.support.concurrency import Clock
 from tests.support.types import Browser, Sign
 from tests.support.users import ALICE, CHARLIE
-from web.services import EXTENSION, House
+from web.services import EXTENSION, Services
 
 
 @pytest.fixture
@@ -106,8 +106,8 @@ def connection(app: Flask) -> Iterator[Connection]:
             # Flask-SQLAlchemy asks db.engines and ignores a bind, so the connection goes in there.
             engines[None] = connection
             cache.clear()
-            app.extensions[EXTENSION].guarantee.contexts.forget_versions()
-            app.extensions[EXTENSION].gauges.renew()
+            app.extensions[EXTENSION].provisioning.contexts.forget_versions()
+            app.extensions[EXTENSION].backlog.renew()
             try:
                 yield connection
             finally:
@@ -123,22 +123,22 @@ def session(connection: Connection) -> Iterator[Session]:
 
 
 @pytest.fixture
-def house(app: Flask) -> House:
+def house(app: Flask) -> Services:
     """The parts of the app under test."""
     found = app.extensions[EXTENSION]
-    assert isinstance(found, House)
+    assert isinstance(found, Services)
     return found
 
 
 @pytest.fixture
-def provider(house: House) -> LocalIdentityProvider:
+def provider(house: Services) -> DevIdentityProvider:
     """The stand-in for Clerk, to sign tokens with."""
-    assert house.local is not None
-    return house.local
+    assert house.dev_provider is not None
+    return house.dev_provider
 
 
 @pytest.fixture
-def sign(provider: LocalIdentityProvider) -> Sign:
+def sign(provider: DevIdentityProvider) -> Sign:
     """The request headers of a person's API client."""
     return lambda person: {"Authorization": f"Bearer {provider.token(person)}"}
 
@@ -150,10 +150,10 @@ def client(app: Flask, connection: Connection) -> FlaskClient:
 
 
 @pytest.fixture
-def browser_of(app: Flask, connection: Connection, provider: LocalIdentityProvider) -> Browser:
+def browser_of(app: Flask, connection: Connection, provider: DevIdentityProvider) -> Browser:
     """A client that carries a person's session cookie, as a browser would."""
 
-    def make(person: Person) -> FlaskClient:
+    def make(person: DevUser) -> FlaskClient:
         client = app.test_client()
         client.set_cookie("__session", provider.token(person))
         return client
@@ -176,7 +176,7 @@ def alice(session: Session) -> Mentorado:
 
 
 @pytest.fixture
-def charlie(session: Session) -> Person:
+def charlie(session: Session) -> DevUser:
     """Charlie, who has been made an admin."""
     session.add(User(clerk_id=CHARLIE.clerk_id, role=Role.ADMIN))
     session.commit()
@@ -184,13 +184,13 @@ def charlie(session: Session) -> Person:
 
 
 @pytest.fixture
-def admin(charlie: Person, sign: Sign) -> dict[str, str]:
+def admin(charlie: DevUser, sign: Sign) -> dict[str, str]:
     """The headers of an admin's program."""
     return sign(charlie)
 
 
 @pytest.fixture
-def desk(charlie: Person, browser_of: Browser) -> FlaskClient:
+def desk(charlie: DevUser, browser_of: Browser) -> FlaskClient:
     """The browser of an admin."""
     return browser_of(charlie)
 
@@ -211,5 +211,5 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
 
 
 def _run_alone(url: str, statement: str) -> None:
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.execute(text(statement))

@@ -18,7 +18,7 @@ class Access(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Stance:
+class AccessPolicy:
     """What a view states about itself.
 
     `fresh` skips the cache, `unlimited` counts no requests, `serves_copy` allows a read-only copy
@@ -31,49 +31,49 @@ class Stance:
     serves_copy: bool = False
 
 
-_stances: dict[Callable[..., Any], Stance] = {}
+_policies: dict[Callable[..., Any], AccessPolicy] = {}
 
 
 def public(view: View) -> View:
     """Anybody may enter; nobody is asked who they are, but their address is counted."""
-    return _state(view, Stance(Access.PUBLIC))
+    return _state(view, AccessPolicy(Access.PUBLIC))
 
 
 def public_unlimited(view: View) -> View:
     """Anybody may enter as often as they like: what costs us next to nothing, and monitors."""
-    return _state(view, Stance(Access.PUBLIC, unlimited=True))
+    return _state(view, AccessPolicy(Access.PUBLIC, unlimited=True))
 
 
 def signed_in(view: View) -> View:
     """Whoever has a session may enter, with or without a profile."""
-    return _state(view, Stance(Access.SIGNED_IN))
+    return _state(view, AccessPolicy(Access.SIGNED_IN))
 
 
 def signed_in_fresh(view: View) -> View:
     """As `signed_in`, but the person's profile is ensured anew and the cache invalidated."""
-    return _state(view, Stance(Access.SIGNED_IN, fresh=True))
+    return _state(view, AccessPolicy(Access.SIGNED_IN, fresh=True))
 
 
 def mentorado_required(view: View) -> View:
     """Only somebody with a usable profile may enter; it is on `g.context.mentorado`."""
-    return _state(view, Stance(Access.MENTORADO))
+    return _state(view, AccessPolicy(Access.MENTORADO))
 
 
 def own_dashboard(view: View) -> View:
     """As `mentorado_required`; while there is no database the user's last copy is served."""
-    return _state(view, Stance(Access.MENTORADO, serves_copy=True))
+    return _state(view, AccessPolicy(Access.MENTORADO, serves_copy=True))
 
 
 def admin_required(view: View) -> View:
     """Only admins may enter."""
-    return _state(view, Stance(Access.ADMIN))
+    return _state(view, AccessPolicy(Access.ADMIN))
 
 
-def stance_of(view: Callable[..., Any]) -> Stance | None:
+def policy_of(view: Callable[..., Any]) -> AccessPolicy | None:
     """What a view has stated, if anything."""
-    return _stances.get(view)
+    return _policies.get(view)
 
 
-def _state(view: View, stance: Stance) -> View:
-    _stances[view] = stance
+def _state(view: View, stance: AccessPolicy) -> View:
+    _policies[view] = stance
     return view

@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 from core import deadlines
 from core.database import STATEMENT_TIMEOUT_SECONDS, transaction
 from provisioning.admin_actions import Conflict, ConflictError, UnknownMentoradoError
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from provisioning.errors import StaleDecisionError
-from provisioning.retry import patiently
-from web.services import house
+from provisioning.retry import retry_transient
+from web.services import services
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +39,7 @@ def run_with_retry(work: Callable[[Session], Result]) -> Result:
             return work(session)
 
     try:
-        return patiently(attempt, seconds_left=_seconds_to_retry, on_retry=_log_retry)
+        return retry_transient(attempt, seconds_left=_seconds_to_retry, on_retry=_log_retry)
     except StaleDecisionError as err:
         raise ConflictError(Conflict.CHANGED_HANDS) from err
 
@@ -51,30 +51,32 @@ def _time_left() -> float:
 
 def _seconds_to_retry() -> float:
     """How long to retry; an outage that has lasted longer is answered at once."""
-    return max(0.0, _time_left() - house().guarantee.perseverance.server.outage_seconds)
+    return max(0.0, _time_left() - services().provisioning.unit_of_work.server.outage_seconds)
 
 
 def _log_retry(reason: str) -> None:
     log.warning("admin_action_retried", reason=reason)
 
 
-def admins_entry(reason: str | None = None) -> Entry:
+def admin_source(reason: str | None = None) -> Source:
     """The admin at the gate, as the record names them, and why they act."""
-    return Entry("admin", g.request_id, actor_id=g.context.user["id"], reason=reason)
+    return Source("admin", g.request_id, actor_id=g.context.user["id"], reason=reason)
 
 
-def apply(
+def apply_admin_change(
     change: Callable[..., list[str]], *ids: int, reason: str | None = None, **values: Any
 ) -> None:
     """Make the change; it holds at the next request of every user it concerns, in every process.
 
     Raises what the change raises, and ConflictError as `run_with_retry` does.
     """
-    entry = admins_entry(reason)
-    apply_work(change.__name__, lambda session: change(session, *ids, entry=entry, **values))
+    source = admin_source(reason)
+    apply_admin_work(
+        change.__name__, lambda session: change(session, *ids, source=source, **values)
+    )
 
 
-def apply_work(action: str, work: Callable[[Session], Iterable[str]]) -> None:
+def apply_admin_work(action: str, work: Callable[[Session], Iterable[str]]) -> None:
     """As `apply`, of work that returns the Clerk ids of the users that it concerns.
 
     The ids of every try count: a commit may have arrived although its answer was lost, and the next
@@ -95,21 +97,21 @@ def apply_work(action: str, work: Callable[[Session], Iterable[str]]) -> None:
     try:
         run_with_retry(attempt)
     finally:
-        house().guarantee.contexts.publish(concerned)
+        services().provisioning.contexts.publish(concerned)
     _finish(action)
 
 
-def make_known(action: str, clerk_ids: Iterable[str]) -> None:
+def publish_change(action: str, clerk_ids: Iterable[str]) -> None:
     """After the commit: end the cached contexts of these users, and log the action."""
-    house().guarantee.contexts.publish(clerk_ids)
+    services().provisioning.contexts.publish(clerk_ids)
     _finish(action)
 
 
 def _finish(action: str) -> None:
-    house().gauges.renew()  # the admin wants to see the effect on the overview
-    note(action)
+    services().backlog.renew()  # the admin wants to see the effect on the overview
+    flash_result(action)
 
 
-def note(action: str) -> None:
+def flash_result(action: str) -> None:
     """Tell the log what an admin has done; the record in the database has the details."""
     log.info("admin_action", action=action, entry="admin", actor_id=g.context.user["id"])

@@ -7,19 +7,19 @@ from flask import Flask
 
 from models import AuditEvent
 from provisioning.admin_actions import Conflict
-from provisioning.ensure import Foreseen
+from provisioning.ensure import ForecastResult
 from provisioning.errors import Denial
-from provisioning.preview import Fact, Facts
-from provisioning.queries import PersonState
+from provisioning.preview import Fact, Snapshot
+from provisioning.queries import UserState
 from provisioning.rules import Action
 
 STATES = {
-    PersonState.READY: "Pronta",
-    PersonState.MISSING: "Sem perfil",
-    PersonState.PENDING: "Em nova tentativa",
-    PersonState.ATTENTION: "Precisa de atenção",
-    PersonState.BLOCKED: "Bloqueada",
-    PersonState.ADMIN: "Administração",
+    UserState.READY: "Pronta",
+    UserState.MISSING: "Sem perfil",
+    UserState.PENDING: "Em nova tentativa",
+    UserState.ATTENTION: "Precisa de atenção",
+    UserState.BLOCKED: "Bloqueada",
+    UserState.ADMIN: "Administração",
 }
 CONFLICTS = {
     Conflict.ITSELF: "Um perfil não pode ser unido a si mesmo.",
@@ -117,13 +117,13 @@ OUTCOMES = {
 OF_NO_INTEREST = ("id", "mentorado_id", "created_at", "updated_at")
 
 
-def register_desk_words(app: Flask) -> None:
+def register_admin_labels(app: Flask) -> None:
     """Give the templates of the desk their filters."""
-    for word in (event_words, row_words, outcome_word):
+    for word in (event_labels, row_labels, outcome_label):
         app.add_template_filter(word)
 
 
-def forecast(foreseen: Foreseen) -> str:
+def forecast(foreseen: ForecastResult) -> str:
     """What would happen if the person signed in now, in one sentence or two."""
     decision = foreseen.decision
     if decision.denial is not None:
@@ -138,7 +138,7 @@ def event_name(event: AuditEvent) -> str:
     return ACTIONS.get(str(action)) or EVENTS.get(event.event) or str(action or event.event)
 
 
-def event_words(event: AuditEvent) -> str:
+def event_labels(event: AuditEvent) -> str:
     """Why, and what it was before and after, as far as the record tells."""
     details = event.details or {}
     before, after = details.get("before", {}), details.get("after", {})
@@ -158,18 +158,20 @@ def event_words(event: AuditEvent) -> str:
     return "; ".join(parts) or "—"
 
 
-def row_words(row: Mapping[str, Any]) -> str:
+def row_labels(row: Mapping[str, Any]) -> str:
     """A row of any table, without what only machines care for."""
     shown = {k: v for k, v in row.items() if k not in OF_NO_INTEREST and v not in (None, "", 0)}
     return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 
-def outcome_word(outcome: str) -> str:
+def outcome_label(outcome: str) -> str:
     """What a dry run says would happen to somebody."""
     return OUTCOMES.get(outcome, outcome)
 
 
-def differences(before: Mapping[str, Facts], after: Mapping[str, Facts]) -> list[tuple[str, ...]]:
+def differences(
+    before: Mapping[str, Snapshot], after: Mapping[str, Snapshot]
+) -> list[tuple[str, ...]]:
     """What would change, each as: about whom, which fact, before, after."""
     found: list[tuple[str, ...]] = []
     for about in before:

@@ -19,7 +19,7 @@ Done = tuple[Literal[""], Literal[204]]  # the answer of a call that has nothing
 
 
 @dataclass(frozen=True, slots=True)
-class Description:
+class OperationSpec:
     """What is known of a call: its words, its ids, its models, its answers and its refusals.
 
     `answers` are the types by status; `codes` those refusals that no rule can tell.
@@ -33,10 +33,10 @@ class Description:
     codes: tuple[str, ...]
 
 
-_descriptions: dict[Callable[..., Any], Description] = {}
+_specs: dict[Callable[..., Any], OperationSpec] = {}
 
 
-def described(*codes: str) -> Callable[[View], View]:
+def api_operation(*codes: str) -> Callable[[View], View]:
     """Have a view's signature describe it; bodies and queries are read and handed to it.
 
     `codes` are the problems that it answers with, beside those that follow from its stance, method
@@ -52,7 +52,7 @@ def described(*codes: str) -> Callable[[View], View]:
         def handed(**ids: object) -> object:
             return view(**ids, **{name: read() for name, read in readers.items()})
 
-        _descriptions[handed] = Description(
+        _specs[handed] = OperationSpec(
             (getdoc(view) or "").split("\n\n")[0].replace("\n", " "),
             {name: hint for name, hint in hints.items() if name not in readers},
             _of_kind(Body, hints),
@@ -65,9 +65,9 @@ def described(*codes: str) -> Callable[[View], View]:
     return describe
 
 
-def description_of(view: Callable[..., Any]) -> Description | None:
+def spec_of(view: Callable[..., Any]) -> OperationSpec | None:
     """What a view says about itself, if anything."""
-    return _descriptions.get(view)
+    return _specs.get(view)
 
 
 def _reader(hint: object) -> Callable[[], BaseModel] | None:

@@ -12,14 +12,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed
 
 from auth.errors import InvalidSignatureError, KeysUnavailableError
-from provisioning.admin_actions import ConflictError, UnknownMentoradoError, UnknownPersonError
+from provisioning.admin_actions import ConflictError, UnknownMentoradoError, UnknownUserError
 from provisioning.attempts import UnknownAttemptError
 from provisioning.errors import ProvisioningError
 from provisioning.preregistration import MentoradoExistsError
 from provisioning.retry import is_unavailable
 from sweep.runs import SweepRunningError
-from web.errors import DoorError, TooManyRequestsError, provisioning_code
-from web.problem_responses import answer
+from web.errors import HttpError, TooManyRequestsError, provisioning_code
+from web.problem_responses import problem_response
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +34,7 @@ HTTP_CODES = {
 
 # Errors of the rules that need no more than their code.
 PLAIN_CODES: dict[type[Exception], str] = {
-    UnknownPersonError: "not_found",
+    UnknownUserError: "not_found",
     UnknownMentoradoError: "not_found",
     UnknownAttemptError: "not_found",
     ConflictError: "conflict",
@@ -45,7 +45,7 @@ PLAIN_CODES: dict[type[Exception], str] = {
 
 def register_errors(app: Flask) -> None:
     """Answer every error of the app from the table; nothing technical ever reaches a person."""
-    app.register_error_handler(DoorError, _answer_door)
+    app.register_error_handler(HttpError, _handle_http_error)
     app.register_error_handler(TooManyRequestsError, _answer_too_many)
     app.register_error_handler(ProvisioningError, _answer_provisioning)
     app.register_error_handler(KeysUnavailableError, _answer_no_keys)
@@ -57,53 +57,55 @@ def register_errors(app: Flask) -> None:
     app.register_error_handler(HTTPException, _answer_http)
 
 
-def _answer_door(err: DoorError) -> ResponseReturnValue:
-    return answer(err.code, errors=err.errors) if err.errors else answer(err.code)
+def _handle_http_error(err: HttpError) -> ResponseReturnValue:
+    return (
+        problem_response(err.code, errors=err.errors) if err.errors else problem_response(err.code)
+    )
 
 
 def _answer_too_many(err: TooManyRequestsError) -> ResponseReturnValue:
-    return answer(err.code, retry_after_seconds=math.ceil(err.seconds))
+    return problem_response(err.code, retry_after_seconds=math.ceil(err.seconds))
 
 
 def _answer_provisioning(err: ProvisioningError) -> ResponseReturnValue:
-    return answer(provisioning_code(err))
+    return problem_response(provisioning_code(err))
 
 
 def _answer_no_keys(_: KeysUnavailableError) -> ResponseReturnValue:
-    return answer("provisioning_unavailable")
+    return problem_response("provisioning_unavailable")
 
 
 def _answer_sweep_running(err: SweepRunningError) -> ResponseReturnValue:
-    return answer("sweep_running", id=err.run_id)
+    return problem_response("sweep_running", id=err.run_id)
 
 
 def _answer_mentorado_exists(err: MentoradoExistsError) -> ResponseReturnValue:
-    return answer("mentorado_exists", mentorado_id=err.mentorado_id)
+    return problem_response("mentorado_exists", mentorado_id=err.mentorado_id)
 
 
 def _answer_plainly(code: str, _: Exception) -> ResponseReturnValue:
-    return answer(code)
+    return problem_response(code)
 
 
 def _answer_database(err: SQLAlchemyError) -> ResponseReturnValue:
     """A database error in a view: passing ones may be tried again, the others are ours to mend."""
     if is_unavailable(err):
         log.warning("database_unavailable", error=type(err).__name__)
-        return answer("database_unavailable")
+        return problem_response("database_unavailable")
     log.error("unexpected_error", exc_info=err)
-    return answer("internal")
+    return problem_response("internal")
 
 
 def _answer_http(err: HTTPException) -> ResponseReturnValue:
     status = err.code or 500
     if isinstance(err, InternalServerError):
         log.error("unexpected_error", exc_info=err.original_exception or err)
-        return answer("internal")
+        return problem_response("internal")
     if status < 400 or status >= 500:
         return err.get_response()
     if isinstance(err, MethodNotAllowed):
         return _answer_method(err.valid_methods or ())
-    return answer(HTTP_CODES.get(status, "invalid_input"))
+    return problem_response(HTTP_CODES.get(status, "invalid_input"))
 
 
 def _answer_method(methods: Iterable[str]) -> ResponseReturnValue:
@@ -114,6 +116,6 @@ def _answer_method(methods: Iterable[str]) -> ResponseReturnValue:
     """
     router = current_app.url_map.bind("", path_info=request.path)
     there = [method for method in methods if router.test(method=method)]
-    response = answer("method_not_allowed" if there else "not_found")
+    response = problem_response("method_not_allowed" if there else "not_found")
     response.allow.update(there)
     return response

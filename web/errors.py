@@ -15,14 +15,14 @@ OTHER_ACCOUNT = "Este formulário foi aberto por outra conta. Abra a página de 
 Errors = Sequence[FieldError]
 
 
-class DoorError(Exception):
+class HttpError(Exception):
     """Something a door refuses; `code` is the public one of CONTRACT section 4.3."""
 
     code = "internal"
     errors: Errors = ()
 
 
-class UnauthenticatedError(DoorError):
+class UnauthenticatedError(HttpError):
     """There is no valid session."""
 
     code = "unauthenticated"
@@ -38,7 +38,7 @@ class SessionLoopError(UnauthenticatedError):
     code = "session_loop"
 
 
-class TooManyRequestsError(DoorError):
+class TooManyRequestsError(HttpError):
     """More than a person, or an address, may ask; `seconds` until they may go on."""
 
     code = "rate_limited"
@@ -48,31 +48,31 @@ class TooManyRequestsError(DoorError):
         self.seconds = seconds
 
 
-class UnaddressedError(DoorError):
+class InvalidHostError(HttpError):
     """The request does not say by a usable name which server it means."""
 
     code = "invalid_host"
 
 
-class HeadersTooLargeError(DoorError):
+class HeadersTooLargeError(HttpError):
     """The request's headers are larger than any browser sends them."""
 
     code = "payload_too_large"
 
 
-class ForbiddenError(DoorError):
+class ForbiddenError(HttpError):
     """Signed in, but not allowed here."""
 
     code = "forbidden"
 
 
-class CsrfError(DoorError):
+class CsrfError(HttpError):
     """A write that may come from another site."""
 
     code = "csrf_failed"
 
 
-class OtherPersonError(DoorError):
+class OtherUserError(HttpError):
     """A form that somebody else had opened in this browser."""
 
     code = "conflict"
@@ -82,25 +82,25 @@ class OtherPersonError(DoorError):
         self.errors = [{"field": "", "message": OTHER_ACCOUNT}]
 
 
-class NotFoundError(DoorError):
+class NotFoundError(HttpError):
     """There is nothing under this id."""
 
     code = "not_found"
 
 
-class NotConfiguredError(DoorError):
+class NotConfiguredError(HttpError):
     """Something that the operator has not set up."""
 
     code = "not_configured"
 
 
-class UnsupportedMediaTypeError(DoorError):
+class UnsupportedMediaTypeError(HttpError):
     """A body that is not JSON."""
 
     code = "unsupported_media_type"
 
 
-class InvalidInputError(DoorError):
+class InvalidInputError(HttpError):
     """A body that breaks the rules; `errors` names each field with its message in pt-BR."""
 
     code = "invalid_input"
@@ -110,7 +110,7 @@ class InvalidInputError(DoorError):
         self.errors = errors
 
 
-class ProfileRequiredError(DoorError):
+class ProfileRequiredError(HttpError):
     """Signed in without a usable profile; `code` tells why there is none."""
 
     def __init__(self, status: str) -> None:

@@ -60,7 +60,7 @@ SCORES = (
 )
 
 
-def register_words(app: Flask) -> None:
+def register_filters(app: Flask) -> None:
     """Give the templates their filters."""
     for word in (
         *(reais, compact_reais, number, percent, month_name, short_month, month_letters, moment),

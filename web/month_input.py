@@ -16,7 +16,7 @@ from dashboard.periods import (
 )
 from web.errors import InvalidInputError
 from web.formatting import NumeralError, whole_number
-from web.services import house
+from web.services import services
 from web.validation import LEFT_OUT_STAYS, Amount, Body, Note, SignedAmount, checked
 
 YEAR, MONTH = "int(max=9999)", "int(max=99)"  # beyond them there is no such page
@@ -83,10 +83,10 @@ def changes_of(form: Mapping[str, str]) -> dict[str, Any]:
     return checked(MonthReport, changed, BY_HAND).changes() if changed else {}
 
 
-def asked_period(ano: int, mes: int) -> Period:
+def requested_period(ano: int, mes: int) -> Period:
     """The month in the address; raises InvalidInputError for one that cannot be reported."""
     try:
-        return reportable_period(ano, mes, now=house().now())
+        return reportable_period(ano, mes, now=services().now())
     except PeriodError as err:
         message = PERIOD_MESSAGES[err.reason]
         raise InvalidInputError([{"field": err.field, "message": message}]) from err

@@ -35,9 +35,9 @@ from werkzeug.routing.rules import Rule, parse_converter_args
 
 from auth.cookies import SESSION
 from provisioning.context import DENIED, UNDECIDED
-from web.access_policy import Access, Stance, stance_of
-from web.api import Description, description_of
-from web.problem_responses import UNADDRESSED, ProblemDocument, is_api_path
+from web.access_policy import Access, AccessPolicy, policy_of
+from web.api import OperationSpec, spec_of
+from web.problem_responses import INVALID_HOST, ProblemDocument, is_api_path
 from web.problems import PROBLEMS
 from web.session import SAFE_METHODS
 from web.validation import Query
@@ -52,8 +52,8 @@ BY_ACCESS = {
 }
 
 
-def refusals(
-    description: Description, stance: Stance, method: str, path: str
+def error_codes_for(
+    description: OperationSpec, stance: AccessPolicy, method: str, path: str
 ) -> dict[int, list[str]]:
     """The codes of a call by status."""
     by_status: dict[int, list[str]] = {}
@@ -62,7 +62,9 @@ def refusals(
     return dict(sorted(by_status.items()))
 
 
-def _codes(description: Description, stance: Stance, method: str, path: str) -> Iterator[str]:
+def _codes(
+    description: OperationSpec, stance: AccessPolicy, method: str, path: str
+) -> Iterator[str]:
     yield "invalid_host"  # the first thing that anybody is asked
     yield from description.codes
     yield from BY_ACCESS[stance.access]
@@ -83,7 +85,7 @@ IMPLIED = {"HEAD", "OPTIONS"}  # Flask answers them by itself
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PathParameter:
     """A number in an address, between the bounds that the router knows."""
 
     name: str
@@ -93,44 +95,46 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ApiOperation:
     """One method of one address, with what its view says and who may enter."""
 
     endpoint: str
     method: str
     path: str
     access: Access
-    description: Description
-    places: tuple[Place, ...]
+    description: OperationSpec
+    places: tuple[PathParameter, ...]
     refusals: Mapping[int, list[str]]
 
 
-def calls_of(app: Flask) -> Iterator[Call]:
+def operations_of(app: Flask) -> Iterator[ApiOperation]:
     """Every described call, in the order of their addresses."""
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
         view = app.view_functions[rule.endpoint]
-        description, stance = description_of(view), stance_of(view)
+        description, stance = spec_of(view), policy_of(view)
         if description is not None and stance is not None:
             for method in sorted((rule.methods or set()) - IMPLIED):
                 yield _call(rule, method, stance, description)
 
 
-def _call(rule: Rule, method: str, stance: Stance, description: Description) -> Call:
-    return Call(
+def _call(
+    rule: Rule, method: str, stance: AccessPolicy, description: OperationSpec
+) -> ApiOperation:
+    return ApiOperation(
         rule.endpoint,
         method,
         PLACE.sub(r"{\g<name>}", rule.rule),
         stance.access,
         description,
         tuple(_place(found, description) for found in PLACE.finditer(rule.rule)),
-        refusals(description, stance, method, rule.rule),
+        error_codes_for(description, stance, method, rule.rule),
     )
 
 
-def _place(found: re.Match[str], description: Description) -> Place:
+def _place(found: re.Match[str], description: OperationSpec) -> PathParameter:
     _, bounds = parse_converter_args(found["bounds"] or "")
     name = found["name"]
-    return Place(name, description.ids[name], bounds.get("min", 0), bounds.get("max"))
+    return PathParameter(name, description.ids[name], bounds.get("min", 0), bounds.get("max"))
 
 
 WHERE = "#/components/schemas/{model}"
@@ -225,9 +229,9 @@ HEADERS = {
 }
 
 
-def document_of(app: Flask) -> OpenAPI:
+def build_document(app: Flask) -> OpenAPI:
     """Describe the app; raises ValidationError for what would be no valid document."""
-    calls = list(calls_of(app))
+    calls = list(operations_of(app))
     schemas = Schemas(_types(calls))
     paths: dict[str, dict[str, Operation]] = {}
     for call in calls:
@@ -244,7 +248,7 @@ def document_of(app: Flask) -> OpenAPI:
     )
 
 
-def _types(calls: Iterable[Call]) -> Iterable[object]:
+def _types(calls: Iterable[ApiOperation]) -> Iterable[object]:
     yield ProblemDocument
     for call in calls:
         yield from call.description.answers.values()
@@ -252,7 +256,7 @@ def _types(calls: Iterable[Call]) -> Iterable[object]:
             yield call.description.body
 
 
-def _room(call: Call) -> str:
+def _room(call: ApiOperation) -> str:
     return call.endpoint.partition(".")[0]
 
 
@@ -261,7 +265,7 @@ def _tag(app: Flask, name: str) -> Tag:
     return Tag(name=name, description=about.partition("\n")[0])
 
 
-def _operation(call: Call, schemas: Schemas) -> Operation:
+def _operation(call: ApiOperation, schemas: Schemas) -> Operation:
     needed = ROLES.get(call.access)
     return Operation(
         operationId=call.endpoint,
@@ -274,7 +278,7 @@ def _operation(call: Call, schemas: Schemas) -> Operation:
     )
 
 
-def _parameters(call: Call) -> list[Parameter | Reference]:
+def _parameters(call: ApiOperation) -> list[Parameter | Reference]:
     query = call.description.query
     asked = fields_of(query) if query else {}
     return [
@@ -290,7 +294,7 @@ def _parameter(where: str, name: str, schema: JsonSchema) -> Parameter:
     )
 
 
-def _body(call: Call, schemas: Schemas) -> RequestBody | None:
+def _body(call: ApiOperation, schemas: Schemas) -> RequestBody | None:
     body = call.description.body
     if body is None:
         return None
@@ -299,7 +303,7 @@ def _body(call: Call, schemas: Schemas) -> RequestBody | None:
     return RequestBody(content=content, required=is_needed)
 
 
-def _answers(call: Call, schemas: Schemas) -> Mapping[str, Response]:
+def _answers(call: ApiOperation, schemas: Schemas) -> Mapping[str, Response]:
     return {
         str(status): Response(
             description=HTTPStatus(status).phrase,
@@ -315,15 +319,17 @@ def _content(answer: object, schemas: Schemas) -> dict[str, MediaType]:
     return {kind: MediaType(media_type_schema=schemas.of(answer))}
 
 
-def _refusals(call: Call, schemas: Schemas) -> Mapping[str, Response]:
+def _refusals(call: ApiOperation, schemas: Schemas) -> Mapping[str, Response]:
     return {
         str(status): _refusal(codes, _problem(call, status, codes, schemas))
         for status, codes in call.refusals.items()
     }
 
 
-def _problem(call: Call, status: int, codes: list[str], schemas: Schemas) -> dict[str, MediaType]:
-    if not is_api_path(call.path) and codes != [UNADDRESSED]:
+def _problem(
+    call: ApiOperation, status: int, codes: list[str], schemas: Schemas
+) -> dict[str, MediaType]:
+    if not is_api_path(call.path) and codes != [INVALID_HOST]:
         return {"text/html": MediaType(media_type_schema=TEXT)}
     these = {"properties": {"status": {"const": status}, "code": {"enum": codes}}}
     said = Schema.model_validate({"allOf": [schemas.of(ProblemDocument), these]})

@@ -13,13 +13,13 @@ from werkzeug.exceptions import HTTPException
 
 from core.types import one_of
 from web.problems import PROBLEMS, Problem
-from web.services import house
+from web.services import services
 from web.urls import is_from_our_pages
 
 API_PREFIXES = ("/api/", "/webhooks/")
 RETRY_AFTER_SECONDS = 2
-UNADDRESSED = "invalid_host"  # no page could be made: its links would lead nowhere
-WORTH_ANOTHER_TRY = {
+INVALID_HOST = "invalid_host"  # no page could be made: its links would lead nowhere
+RETRYABLE_CODES = {
     *("unauthenticated", "provisioning_unavailable", "database_unavailable", "internal"),
 }
 # The longest note twice, as typed and as seen, in characters of several bytes, percent-encoded.
@@ -70,7 +70,7 @@ def is_api_path(path: str) -> bool:
     return path.startswith(API_PREFIXES)
 
 
-def answer(
+def problem_response(
     code: str, *, retry_after_seconds: int = RETRY_AFTER_SECONDS, **members: Unpack[Members]
 ) -> Response:
     """Answer a code of the table, with further members for the problem document.
@@ -81,8 +81,8 @@ def answer(
     if problem.can_retry:
         members["retry_after_ms"] = retry_after_seconds * 1000
     if "claims" in g and code != "rate_limited":
-        house().guarantee.contexts.remember_reference(reference(), g.claims.subject)
-    if is_api_path(request.path) or code == UNADDRESSED:
+        services().provisioning.contexts.remember_reference(reference(), g.claims.subject)
+    if is_api_path(request.path) or code == INVALID_HOST:
         response = _document(code, problem, members)
     else:
         response = Response(_page(code, problem, members.get("errors", ())))
@@ -95,7 +95,7 @@ def answer(
 
 def support_link() -> str | None:
     """Where a person finds help, with the reference code of this answer appended."""
-    url = house().config.support_url
+    url = services().config.support_url
     if not url:
         return None
     parts = urlsplit(url)
@@ -130,7 +130,7 @@ def _page(code: str, problem: Problem, errors: Sequence[FieldError]) -> str:
     if code == "provisioning_unavailable" and is_visit:
         return render_template("preparing.html", preparation=_preparation(), attempts=ATTEMPTS)
     return render_template(
-        "error.html", code=code, problem=problem, errors=errors, kept=_kept(code)
+        "error.html", code=code, problem=problem, errors=errors, kept=_resubmittable_fields(code)
     )
 
 
@@ -144,13 +144,13 @@ def _preparation() -> Preparation | None:
     return Preparation(f"{request.path}?{ATTEMPT}={made + 1}", pause, toast)
 
 
-def _kept(code: str) -> list[tuple[str, str]] | None:
+def _resubmittable_fields(code: str) -> list[tuple[str, str]] | None:
     """What a form has sent, to be sent again by one click; None where that would not help.
 
     Only for a form of our own: what another site has made the browser send must not be one click
     away from being sent by us.
     """
-    if request.method != "POST" or code not in WORTH_ANOTHER_TRY or not is_from_our_pages():
+    if request.method != "POST" or code not in RETRYABLE_CODES or not is_from_our_pages():
         return None
     if (request.content_length or 0) > LARGEST_FORM_BYTES:
         return None

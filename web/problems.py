@@ -4,7 +4,7 @@ import enum
 from dataclasses import dataclass
 
 
-class Way(enum.Enum):
+class NextStep(enum.Enum):
     """The way on that a page offers."""
 
     SIGN_IN = "sign_in"
@@ -25,7 +25,7 @@ class Problem:
     title: str
     detail: str
     advice: str = ""
-    way: Way = Way.DASHBOARD
+    way: NextStep = NextStep.DASHBOARD
     can_retry: bool = False
 
 
@@ -41,14 +41,14 @@ PROBLEMS = {
         "Entre na sua conta",
         "Sua sessão não é válida ou expirou.",
         "Entre de novo para continuar.",
-        Way.SIGN_IN,
+        NextStep.SIGN_IN,
     ),
     "session_loop": Problem(
         401,
         "Não conseguimos renovar sua sessão",
         "Confira se a data e a hora do seu aparelho estão certas e se o navegador aceita cookies. "
         "Depois, tente novamente.",
-        way=Way.RETRY,
+        way=NextStep.RETRY,
     ),
     "forbidden": Problem(
         403,
@@ -67,14 +67,14 @@ PROBLEMS = {
         "Área do mentorado",
         "Esta área é para mentorados, e sua conta não tem um perfil.",
         "Se você participa da mentoria, fale com a equipe.",
-        Way.NONE,
+        NextStep.NONE,
     ),
     "auto_create_disabled": Problem(
         403,
         "Novos perfis em pausa",
         "A criação de perfis está em pausa. Assim que voltar, o seu será criado.",
         "Você não precisa fazer nada: é só voltar mais tarde.",
-        Way.RETRY,
+        NextStep.RETRY,
     ),
     "not_invited": Problem(
         403,
@@ -82,21 +82,21 @@ PROBLEMS = {
         "Seu e-mail ainda não está na lista da mentoria.",
         "Confira se você entrou com o e-mail do convite e se ele está confirmado. Se estiver tudo "
         "certo, fale com a equipe.",
-        Way.RETRY,
+        NextStep.RETRY,
     ),
     "mentorado_inactive": Problem(
         403,
         "Perfil inativo",
         "Seu perfil está inativo. Seus dados continuam guardados.",
         "Fale com a equipe para reativá-lo.",
-        Way.RETRY,
+        NextStep.RETRY,
     ),
     "user_blocked": Problem(
         403,
         "Acesso suspenso",
         "Seu acesso está suspenso.",
         "Fale com a equipe da mentoria para saber o motivo e liberar o acesso.",
-        Way.RETRY,
+        NextStep.RETRY,
     ),
     "not_found": Problem(
         404,
@@ -124,7 +124,7 @@ PROBLEMS = {
         "Perfil não encontrado",
         "Não conseguimos preparar seu perfil. Nossa equipe já foi avisada.",
         "Tente novamente. Se continuar assim, fale com o suporte e informe o código abaixo.",
-        Way.RETRY,
+        NextStep.RETRY,
     ),
     "payload_too_large": Problem(
         413, "Conteúdo grande demais", "O envio é maior do que o aceito aqui."
@@ -138,7 +138,7 @@ PROBLEMS = {
         "Muitos pedidos",
         "Recebemos muitos pedidos em pouco tempo.",
         "Aguarde um momento e tente novamente.",
-        Way.RETRY,
+        NextStep.RETRY,
         can_retry=True,
     ),
     "internal": Problem(
@@ -146,13 +146,13 @@ PROBLEMS = {
         "Algo deu errado",
         "O problema foi do nosso lado e já está registrado.",
         "Tente novamente em alguns instantes. Se continuar, informe o código abaixo ao suporte.",
-        Way.RETRY,
+        NextStep.RETRY,
     ),
     "provisioning_unavailable": Problem(
         503,
         "Estamos preparando seu perfil",
         "Não foi possível criar seu perfil agora. Tente novamente em instantes.",
-        way=Way.RETRY,
+        way=NextStep.RETRY,
         can_retry=True,
     ),
     "database_unavailable": Problem(
@@ -160,10 +160,10 @@ PROBLEMS = {
         "Voltamos já",
         "Nosso sistema está indisponível no momento. Seus dados estão seguros.",
         "Você não precisa fazer nada: a página volta sozinha assim que o sistema voltar.",
-        Way.RETRY,
+        NextStep.RETRY,
         can_retry=True,
     ),
     "not_configured": Problem(
-        503, "Ainda não configurado", "Este recurso não está configurado.", way=Way.NONE
+        503, "Ainda não configurado", "Este recurso não está configurado.", way=NextStep.NONE
     ),
 }

@@ -10,29 +10,35 @@ from sqlalchemy.exc import NoResultFound, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from auth.identity import Identity
-from auth.tokens import SessionClaims, identity_of
+from auth.tokens import SessionClaims, identity_from_claims
 from core.database import transaction
 from dashboard import overview as snapshot
 from dashboard.months import OwnProfile
 from dashboard.overview import Overview, read_overview
-from provisioning.audit import Entry
-from provisioning.context import NOT_REQUIRED, READY, Context, context_of, context_without_profile
+from provisioning.audit import Source
+from provisioning.context import (
+    NOT_REQUIRED,
+    READY,
+    RequestContext,
+    context_from_result,
+    context_without_profile,
+)
 from provisioning.ensure import Outcome, stored_state
 from provisioning.errors import DatabaseUnavailableError, Denial, ProvisioningError
 from provisioning.retry import is_outage
-from web.access_policy import stance_of
+from web.access_policy import policy_of
 from web.errors import AccountDeletedError, ProfileRequiredError, provisioning_code
 from web.problem_responses import is_api_path
-from web.services import house
+from web.services import services
 from web.session import SAFE_METHODS
 
 
-def tell(message: str) -> None:
+def flash_user(message: str) -> None:
     """Leave a message for the person at the gate."""
     flash(message, g.context.user["clerk_id"])
 
 
-def told() -> list[str]:
+def pop_flashes() -> list[str]:
     """Take the messages of the user; those of another user are dropped.
 
     A page that is not shown to a person (HEAD, a prefetch, a frame) leaves them for one that is.
@@ -53,29 +59,29 @@ def _is_shown() -> bool:
 
 def renew_context() -> None:
     """Ensure the person's profile anew, past the cache, and put the result on `g.context`."""
-    g.context = known_context(g.claims, is_fresh=True)
+    g.context = context_for_request(g.claims, is_fresh=True)
 
 
-def known_context(claims: SessionClaims, *, is_fresh: bool) -> Context:
+def context_for_request(claims: SessionClaims, *, is_fresh: bool) -> RequestContext:
     """The context of the user of these claims; with `is_fresh` the cache is not used.
 
     Raises AccountDeletedError for a deleted account, and DatabaseUnavailableError.
     """
-    context = _context(identity_of(claims), is_fresh=is_fresh)
+    context = _context(identity_from_claims(claims), is_fresh=is_fresh)
     if context.status == Denial.USER_DELETED:
         raise AccountDeletedError("the account has been deleted")
     return context
 
 
-def _context(identity: Identity, *, is_fresh: bool) -> Context:
+def _context(identity: Identity, *, is_fresh: bool) -> RequestContext:
     structlog.contextvars.bind_contextvars(clerk_id=identity.clerk_id)
-    guarantee = house().guarantee
-    entry = Entry("api" if is_api_path(request.path) else "page", g.request_id)
-    now = house().now()
+    guarantee = services().provisioning
+    source = Source("api" if is_api_path(request.path) else "page", g.request_id)
+    now = services().now()
     try:
         context = None if is_fresh else guarantee.contexts.get(identity, now)
         if context is None:
-            context = guarantee.provide(identity, entry=entry, now=now, is_fresh=is_fresh)
+            context = guarantee.context_for(identity, source=source, now=now, is_fresh=is_fresh)
     except DatabaseUnavailableError:
         copy = _dashboard_copy(identity)
         if copy is None:
@@ -85,20 +91,20 @@ def _context(identity: Identity, *, is_fresh: bool) -> Context:
         return _stored_context(identity, provisioning_code(err), is_fresh=is_fresh)
     if context.question and not context.question.must_wait and context.question.is_due(now):
         app = cast(Any, current_app)._get_current_object()  # noqa: SLF001 - as Flask documents
-        house().refresh.start(app, identity.clerk_id, now)
+        services().refresh.start(app, identity.clerk_id, now)
     return context
 
 
-def _dashboard_copy(identity: Identity) -> Context | None:
+def _dashboard_copy(identity: Identity) -> RequestContext | None:
     """What the user saw last, for reading their own dashboard while there is no database."""
-    policy = stance_of(current_app.view_functions[str(request.endpoint)])
+    policy = policy_of(current_app.view_functions[str(request.endpoint)])
     if policy is None or not policy.serves_copy or request.method not in SAFE_METHODS:
         return None
-    copy = house().guarantee.contexts.get_dashboard_copy(identity.clerk_id)
+    copy = services().provisioning.contexts.get_dashboard_copy(identity.clerk_id)
     return copy.context if copy else None
 
 
-def _stored_context(identity: Identity, code: str, *, is_fresh: bool) -> Context:
+def _stored_context(identity: Identity, code: str, *, is_fresh: bool) -> RequestContext:
     """The context as the database has it, read without a lock, where an ensure call has failed.
 
     A denial that is stored holds. A user whose profile is there goes on with it, and an admin
@@ -109,7 +115,7 @@ def _stored_context(identity: Identity, code: str, *, is_fresh: bool) -> Context
         state = stored_state(session, identity.clerk_id)
     if state is None:
         return context_without_profile(identity, code)
-    context = context_of(state)
+    context = context_from_result(state)
     is_served = context.status in (READY, NOT_REQUIRED)
     is_undecided = is_fresh or (state.mentorado is None and not state.user.is_admin)
     if is_served and is_undecided:
@@ -130,12 +136,12 @@ def with_own_profile(work: Callable[[Session, OwnProfile], Result]) -> Result:
     ProfileRequiredError for one that has gone for good, and what the work raises.
     """
     try:
-        return _done(work)
+        return _run_with_own_profile(work)
     except NoResultFound:
         renew_context()
     if g.context.status != READY:
         raise ProfileRequiredError(g.context.status)
-    return _done(work)
+    return _run_with_own_profile(work)
 
 
 def own_overview() -> Overview:
@@ -144,7 +150,7 @@ def own_overview() -> Overview:
     Raises ProfileRequiredError for a profile that has gone for good, and what the database raises
     where there is nothing to fall back on.
     """
-    now = house().now()
+    now = services().now()
     try:
         overview = with_own_profile(
             lambda s, own: read_overview(s, own.id, now=now, owner_id=own.user_id)
@@ -152,20 +158,22 @@ def own_overview() -> Overview:
     except SQLAlchemyError as err:
         if not is_outage(err):
             raise
-        return _last_seen(err)
-    house().guarantee.contexts.put_dashboard_copy(g.context, snapshot.written(overview))
+        return _stored_overview(err)
+    services().provisioning.contexts.put_dashboard_copy(
+        g.context, snapshot.overview_to_text(overview)
+    )
     return overview
 
 
-def _done(work: Callable[[Session, OwnProfile], Result]) -> Result:
+def _run_with_own_profile(work: Callable[[Session, OwnProfile], Result]) -> Result:
     own = OwnProfile(g.context.mentorado["id"], g.context.user["id"])
     with transaction() as session:
         return work(session, own)
 
 
-def _last_seen(err: SQLAlchemyError) -> Overview:
-    kept = house().guarantee.contexts.get_dashboard_copy(g.context.user["clerk_id"])
+def _stored_overview(err: SQLAlchemyError) -> Overview:
+    kept = services().provisioning.contexts.get_dashboard_copy(g.context.user["clerk_id"])
     if kept is None:
         raise err
     log.warning("read_only_answer", error=type(err).__name__)
-    return snapshot.read_again(kept.overview)
+    return snapshot.overview_from_text(kept.overview)

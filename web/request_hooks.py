@@ -19,33 +19,33 @@ from prometheus_client import Counter, Histogram
 from auth.errors import CallNeededError
 from auth.tokens import SessionClaims
 from core import deadlines, metrics
-from core.rate_limit import Purse
-from provisioning.context import READY, UNDECIDED, Context
+from core.rate_limit import LimitKind
+from provisioning.context import READY, UNDECIDED, RequestContext
 from provisioning.ensure import CHANGES
 from provisioning.errors import Denial
-from web.access_policy import Access, Stance, stance_of
+from web.access_policy import Access, AccessPolicy, policy_of
 from web.errors import (
     AccountDeletedError,
     ForbiddenError,
     HeadersTooLargeError,
+    InvalidHostError,
     ProfileRequiredError,
     SessionLoopError,
     TooManyRequestsError,
-    UnaddressedError,
     UnauthenticatedError,
     UnsupportedMediaTypeError,
 )
 from web.problem_responses import is_api_path, reference
-from web.request_context import known_context, tell
-from web.services import house
-from web.session import arrive, check_origin, expired_session_id, hand_out_cookies, is_bearer
-from web.urls import is_addressed
+from web.request_context import context_for_request, flash_user
+from web.services import services
+from web.session import authenticate, check_origin, expired_session_id, is_bearer, send_cookies
+from web.urls import has_valid_host
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 CONVERTER = re.compile(r"<(?:[^<>]*:)?(\w+)>")
 
 
-def register_measuring(app: Flask) -> None:
+def register_metrics_hooks(app: Flask) -> None:
     """Have every request counted under its route; to be registered before the gate."""
     app.before_request(_start)
     app.after_request(_count)
@@ -77,16 +77,16 @@ LONGEST_ADDRESS = 64
 IPV6_HOME = 64  # bits; a single home holds more IPv6 addresses than there are of version 4
 
 
-def charge(purse: Purse, who: str) -> None:
+def check_rate_limit(purse: LimitKind, who: str) -> None:
     """Count a request of theirs; raises TooManyRequestsError for one too many."""
-    seconds = house().allowances.charge(purse, who)
+    seconds = services().rate_limiter.hit(purse, who)
     if seconds > 0:
         raise TooManyRequestsError(seconds)
 
 
-def charge_address() -> None:
+def check_address_rate_limit() -> None:
     """Count a request of somebody who has not shown who they are; raises as `charge` does."""
-    charge(Purse.ADDRESS, _origin(request.remote_addr or ""))
+    check_rate_limit(LimitKind.ADDRESS, _origin(request.remote_addr or ""))
 
 
 def _origin(address: str) -> str:
@@ -114,34 +114,34 @@ LARGEST_HEADERS = 64 * 1024  # characters, of all headers; one alone may have ha
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
-def admit() -> ResponseReturnValue | None:
+def before_request() -> ResponseReturnValue | None:
     """Before every request: name it, find out who asks, guarantee their profile, let them in."""
     deadlines.begin(REQUEST_SECONDS)
     g.request_id = _request_id()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
     _check_header_size()
-    if not is_addressed():
-        raise UnaddressedError("no server has such a name")
+    if not has_valid_host():
+        raise InvalidHostError("no server has such a name")
     if request.endpoint is None:
-        charge_address()
+        check_address_rate_limit()
         return _without_final_slash()  # else no such route: the router's 404 or 405 follows
-    stance = stance_of(current_app.view_functions[request.endpoint])
+    stance = policy_of(current_app.view_functions[request.endpoint])
     if stance is None:
         log.error("view_without_stance", endpoint=request.endpoint)
         raise ForbiddenError("this view does not state who may enter")
     _check_body_type()
     check_origin()
     if stance.access is not Access.PUBLIC:
-        return _admit_person(stance)
+        return _authorize(stance)
     if not stance.unlimited:
-        charge_address()
+        check_address_rate_limit()
     return None
 
 
-def dismiss(response: Response) -> Response:
+def after_request(response: Response) -> Response:
     """After every request: the answer carries its id, and is not kept where it is personal."""
     response.headers["X-Request-ID"] = reference()
-    hand_out_cookies(response)
+    send_cookies(response)
     # Somebody's own: neither a proxy nor the back button may show it to others, and a browser that
     # keeps a detour would go round for ever.
     if "context" in g or response.status_code == 307:
@@ -149,30 +149,30 @@ def dismiss(response: Response) -> Response:
     return response
 
 
-def forget(_: BaseException | None) -> None:
+def teardown_request(_: BaseException | None) -> None:
     """At the very end: the next request of this thread starts with a clean sheet."""
     structlog.contextvars.clear_contextvars()
     deadlines.end()
 
 
-def _admit_person(stance: Stance) -> ResponseReturnValue | None:
+def _authorize(stance: AccessPolicy) -> ResponseReturnValue | None:
     try:
-        arrived = _arrive_counted()
+        arrived = _authenticate_rate_limited()
         if isinstance(arrived, str):
             return redirect(arrived, code=307)
-        charge(Purse.ENSURE if stance.fresh else Purse.PERSON, arrived.subject)
+        check_rate_limit(LimitKind.ENSURE if stance.fresh else LimitKind.USER, arrived.subject)
         g.claims = arrived
-        g.context = known_context(arrived, is_fresh=stance.fresh)
+        g.context = context_for_request(arrived, is_fresh=stance.fresh)
     except UnauthenticatedError as err:
         if _is_page_visit() and not _is_framed() and not isinstance(err, HOPELESS):
-            return redirect(url_for("auth.login", next=_here()))
+            return redirect(url_for("auth.login", next=_requested_path()))
         raise
-    _announce(g.context)
+    _flash_profile_created(g.context)
     _enforce(stance.access, g.context)
     return None
 
 
-def _arrive_counted() -> SessionClaims | str:
+def _authenticate_rate_limited() -> SessionClaims | str:
     """The session's claims, or where to send the browser; a request without either is counted.
 
     A session that has expired is counted by its id, so that neighbours behind one address do not
@@ -182,29 +182,29 @@ def _arrive_counted() -> SessionClaims | str:
     is_counted = False
     try:
         try:
-            arrived = arrive(may_call=False)
+            arrived = authenticate(may_call=False)
         except CallNeededError:
-            _charge_without_session()
+            _check_rate_limit_without_session()
             is_counted = True
-            arrived = arrive(may_call=True)
+            arrived = authenticate(may_call=True)
     except UnauthenticatedError:
         if not is_counted:
-            _charge_without_session()
+            _check_rate_limit_without_session()
         raise
     if isinstance(arrived, str) and not is_counted:
-        _charge_without_session()
+        _check_rate_limit_without_session()
     return arrived
 
 
-def _charge_without_session() -> None:
+def _check_rate_limit_without_session() -> None:
     session_id = expired_session_id()
     if session_id is None:
-        charge_address()
+        check_address_rate_limit()
     else:
-        charge(Purse.PERSON, session_id)
+        check_rate_limit(LimitKind.USER, session_id)
 
 
-def _enforce(access: Access, context: Context) -> None:
+def _enforce(access: Access, context: RequestContext) -> None:
     if access is Access.MENTORADO and context.status != READY:
         raise ProfileRequiredError(context.status)
     if access is Access.ADMIN and not context.is_admin:
@@ -214,11 +214,11 @@ def _enforce(access: Access, context: Context) -> None:
         raise ForbiddenError("for admins only")
 
 
-def _announce(context: Context) -> None:
+def _flash_profile_created(context: RequestContext) -> None:
     """Tell the person once, on their first page, that their profile is there."""
     is_new = context.outcome in CHANGES
     if is_new and context.status == READY and not is_bearer():
-        tell("Perfil criado!")
+        flash_user("Perfil criado!")
 
 
 def _without_final_slash() -> ResponseReturnValue | None:
@@ -257,7 +257,7 @@ def _is_framed() -> bool:
     return request.headers.get("Sec-Fetch-Dest") == "iframe"
 
 
-def _here() -> str:
+def _requested_path() -> str:
     parts = urlsplit(request.full_path)
     return parts.path + (f"?{parts.query}" if parts.query else "")
 

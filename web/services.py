@@ -8,47 +8,47 @@ from typing import cast
 from flask import current_app
 
 from auth.clerk_client import ClerkClient
-from auth.handshake import Handshakes
+from auth.handshake import HandshakeService
 from auth.session_calls import SessionCalls
 from auth.tokens import TokenVerifier
 from core.config import Config
-from core.rate_limit import Allowances
-from core.single_flight import Flights
-from dev.fake_clerk import LocalIdentityProvider, LocalSessions
+from core.rate_limit import RateLimiter
+from core.single_flight import FreshSingleFlight
+from dev.fake_clerk import DevIdentityProvider, DevSessions
 from provisioning.identity_refresh import BackgroundRefresh
 from provisioning.job_runner import JobRunner
-from provisioning.service import Guarantee
-from sweep.stats import Gauges
+from provisioning.service import ProvisioningService
+from sweep.stats import BacklogCollector
 
 EXTENSION = "house"
-LOCAL_FRONTEND = "/local-clerk"
+DEV_FRONTEND = "/local-clerk"
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class Services:
     """The parts that requests share; the local ones are there only while the stand-in serves."""
 
     config: Config
     verifier: TokenVerifier
-    handshakes: Handshakes
-    guarantee: Guarantee
-    gauges: Gauges
+    handshakes: HandshakeService
+    provisioning: ProvisioningService
+    backlog: BacklogCollector
     refresh: BackgroundRefresh
     jobs: JobRunner
-    allowances: Allowances
-    readiness: Flights[dict[str, str]]
+    rate_limiter: RateLimiter
+    readiness: FreshSingleFlight[dict[str, str]]
     clerk: ClerkClient | None
     session_calls: SessionCalls | None
     now: Callable[[], datetime]
-    local: LocalIdentityProvider | None
-    local_sessions: LocalSessions | None
+    dev_provider: DevIdentityProvider | None
+    dev_sessions: DevSessions | None
 
     def frontend_api(self, origin: str) -> str | None:
         """Where browsers go for a handshake; the stand-in's is on our own site."""
-        own = origin.rstrip("/") + LOCAL_FRONTEND if self.local else None
+        own = origin.rstrip("/") + DEV_FRONTEND if self.dev_provider else None
         return self.config.frontend_api_url or own
 
 
-def house() -> House:
+def services() -> Services:
     """The house of the app that is serving."""
-    return cast(House, current_app.extensions[EXTENSION])
+    return cast(Services, current_app.extensions[EXTENSION])

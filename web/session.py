@@ -10,21 +10,21 @@ from auth.errors import (
     UnknownUserError,
     UnusableAnswerError,
 )
-from auth.handshake import Verdict, Visit
+from auth.handshake import BrowserRequest, HandshakeDecision
 from auth.tokens import SessionClaims
 from web.errors import CsrfError, SessionLoopError, UnauthenticatedError
 from web.problem_responses import is_api_path
-from web.services import house
+from web.services import services
 from web.urls import is_from_our_pages
 
 log = structlog.get_logger(__name__)
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
-MOST_TOKENS = 2  # the suffixed cookie and the other one; each signature costs time
+MOST_TOKENS_READ = 2  # the suffixed cookie and the other one; each signature costs time
 PROGRAM = "empty"  # Sec-Fetch-Dest of what is no page
 
 
-def arrive(*, may_call: bool) -> SessionClaims | str:
+def authenticate(*, may_call: bool) -> SessionClaims | str:
     """Who is asking, or the address to send the browser to, because only Clerk can tell.
 
     Raises UnauthenticatedError where no user is signed in, SessionLoopError for a browser that was
@@ -34,8 +34,8 @@ def arrive(*, may_call: bool) -> SessionClaims | str:
     token = _bearer()
     if token is not None:
         return _verified(token, may_call=may_call)
-    frontend_api = house().frontend_api(request.host_url)
-    verdict = house().handshakes.judge(_visit(), frontend_api, may_call=may_call)
+    frontend_api = services().frontend_api(request.host_url)
+    verdict = services().handshakes.resolve(_visit(), frontend_api, may_call=may_call)
     g.set_cookies = verdict.set_cookies
     if verdict.location is not None:
         return verdict.location
@@ -50,8 +50,8 @@ def end_session() -> None:
     The token may have expired; what matters is that Clerk has signed it. Signing out here does not
     depend on Clerk's answer.
     """
-    sessions = house().session_calls
-    session_id = house().handshakes.session_id(request.cookies) if sessions else None
+    sessions = services().session_calls
+    session_id = services().handshakes.session_id(request.cookies) if sessions else None
     if sessions is None or session_id is None:
         return
     try:
@@ -64,11 +64,11 @@ def expired_session_id() -> str | None:
     """The id of the session whose token the request brings, if our issuer has signed it."""
     cookies = [value for name, value in request.cookies.items() if _is_session(name)]
     tokens = [token for token in (_bearer(), *cookies) if token]
-    found = (house().verifier.session_id(token) for token in tokens[:MOST_TOKENS])
+    found = (services().verifier.session_id(token) for token in tokens[:MOST_TOKENS_READ])
     return next((each for each in found if each), None)
 
 
-def hand_out_cookies(response: Response) -> None:
+def send_cookies(response: Response) -> None:
     """Give the browser what Clerk wants it to hold."""
     for directive in g.pop("set_cookies", ()):
         response.headers.add("Set-Cookie", directive)
@@ -94,14 +94,14 @@ def _bearer() -> str | None:
 
 def _verified(token: str, *, may_call: bool) -> SessionClaims:
     try:
-        return house().verifier.verify(token, may_fetch=may_call)
+        return services().verifier.verify(token, may_fetch=may_call)
     except InvalidTokenError as err:
         log.info("session_refused", reason=str(err))
         raise UnauthenticatedError("the session token is not valid") from err
 
 
-def _visit() -> Visit:
-    return Visit(
+def _visit() -> BrowserRequest:
+    return BrowserRequest(
         url=request.url,
         cookies=request.cookies,
         method=request.method,
@@ -115,7 +115,7 @@ def _destination() -> str:
     return PROGRAM if is_api_path(request.path) else request.headers.get("Sec-Fetch-Dest", "")
 
 
-def _refusal(verdict: Verdict) -> UnauthenticatedError:
+def _refusal(verdict: HandshakeDecision) -> UnauthenticatedError:
     log.info("session_refused", reason=verdict.reason)
     refusal = SessionLoopError if verdict.is_loop else UnauthenticatedError
     return refusal(verdict.reason)

@@ -18,7 +18,7 @@ from core import metrics
 from core.config import Config, insecure_settings, is_loopback
 from core.connection_pool import pool_of
 from core.database import background_transaction, db
-from dev.fake_clerk import CAST
+from dev.fake_clerk import DEMO_USERS
 from dev.postgres import EmbeddedDatabaseError
 from provisioning.retry import is_outage
 
@@ -78,15 +78,15 @@ def build_app(config: Config) -> Flask:
         return create_app(config)
 
 
-def begin_counting(config: Config, *, is_upgrade: bool) -> None:
+def start_metrics(config: Config, *, is_upgrade: bool) -> None:
     """Have the processes of this host count together, and begin with what none has counted.
 
     A server that replaces a running one goes on counting where that one ends, or sums would fall.
     """
     with _writing(config):
-        metrics.count_together(config.metrics_path)
+        metrics.enable_multiprocess(config.metrics_path)
         if not is_upgrade:
-            metrics.forget_the_ended(config.metrics_path)
+            metrics.remove_dead_processes(config.metrics_path)
 
 
 def prepare_database(config: Config) -> None:
@@ -118,7 +118,7 @@ def connect_worker(app: Flask) -> None:
         pool_of(db.engine).open_first(FIRST_CONNECTION_SECONDS)
 
 
-def welcome(config: Config, addresses: Iterable[Address]) -> None:
+def print_banner(config: Config, addresses: Iterable[Address]) -> None:
     """Tell a developer where to go and who can sign in."""
     if not config.uses_local_identity:
         return
@@ -126,7 +126,7 @@ def welcome(config: Config, addresses: Iterable[Address]) -> None:
         place = f"http://{address[0]}:{address[1]}" if isinstance(address, tuple) else address
         print(f"\n  Neon Dashboard  {place}\n", flush=True)
     print("  Who can sign in:", flush=True)
-    for role in CAST:
+    for role in DEMO_USERS:
         print(f"    {role.title:<22} {role.story}", flush=True)
     print(flush=True)
 

@@ -10,7 +10,7 @@ from flask_compress import Compress
 from werkzeug.security import safe_join
 
 VERSION = "v"
-FOUND = (200, 304)
+STATIC_FOLDERS = (200, 304)
 ONE_YEAR_SECONDS = 31_536_000
 COMPRESSED = ["text/html", "text/css", "text/javascript", "image/svg+xml"]  # what browsers read
 
@@ -41,9 +41,9 @@ def _add_version(endpoint: str, values: dict[str, Any]) -> None:
 
 def _finish(response: Response) -> None:
     """What comes from a folder is read at once, or the compression would leave the file open."""
-    if response.status_code not in FOUND or not _folder(request.endpoint or ""):
+    if response.status_code not in STATIC_FOLDERS or not _folder(request.endpoint or ""):
         return
-    if response.status_code == FOUND[0]:
+    if response.status_code == STATIC_FOLDERS[0]:
         response.direct_passthrough = False
         response.make_sequence()
     # Only the content that this address stands for: during a deployment an old process is asked

@@ -9,7 +9,7 @@ NAMES = 64  # of our server: it has few, and whoever makes some up pays for it
 NOWHERE = urlsplit("")
 
 
-def taken_apart(address: str) -> SplitResult:
+def safe_urlsplit(address: str) -> SplitResult:
     """Its parts; all of them empty for what is no address, such as «//[», or has no such port."""
     try:
         parts = urlsplit(address)
@@ -19,14 +19,14 @@ def taken_apart(address: str) -> SplitResult:
     return parts
 
 
-def is_addressed() -> bool:
+def has_valid_host() -> bool:
     """Whether the request says by a usable name which server it means (RFC 9112, section 3.2)."""
     return _is_usable(request.host)
 
 
 @lru_cache(NAMES)
 def _is_usable(host: str) -> bool:
-    return bool(taken_apart(f"http://{host}/").hostname) and _is_encodable(host)
+    return bool(safe_urlsplit(f"http://{host}/").hostname) and _is_encodable(host)
 
 
 def _is_encodable(host: str) -> bool:

@@ -209,7 +209,7 @@ def _stays(schema: dict[str, Any]) -> None:
 LEFT_OUT_STAYS = ConfigDict(json_schema_extra=_stays)
 
 
-class Because(Body):
+class WithReason(Body):
     """An admin's change may say why; the reason goes on record."""
 
     reason: Note | None = None

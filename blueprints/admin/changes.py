@@ -14,38 +14,38 @@ from core.database import transaction
 from models import Mentorado
 from provisioning import admin_actions, attempts, merge
 from provisioning.admin_actions import ConflictError
-from provisioning.audit import Entry
-from provisioning.merge_rows import Clash, Journey, Prefer
+from provisioning.audit import Source
+from provisioning.merge_rows import MergeConflict, MergeSpec, Prefer
 from provisioning.preregistration import MentoradoExistsError
 from provisioning.preview import (
-    Facts,
-    Look,
+    ChangeRequest,
     Preview,
-    Proposal,
+    Snapshot,
+    SnapshotFunction,
     confirm,
-    facts_about_person,
-    facts_about_profile,
     preview,
+    profile_snapshot,
+    user_snapshot,
 )
 from web.access_policy import admin_required
-from web.admin_change import admins_entry, apply_work, run_with_retry
+from web.admin_change import admin_source, apply_admin_work, run_with_retry
 from web.admin_labels import CONFLICTS, FIELDS, differences
 from web.errors import Errors, InvalidInputError, NotFoundError
 from web.month_input import BY_HAND, as_written
-from web.request_context import tell
-from web.services import house
-from web.validation import ID, Amount, Because, Body, Email, Id, Name, WebAddress, checked
+from web.request_context import flash_user
+from web.services import services
+from web.validation import ID, Amount, Body, Email, Id, Name, WebAddress, WithReason, checked
 
-Told = dict[str, Any]  # what the form said, checked
-Do = Callable[[Session, int, Told, Entry, datetime], list[str]]
+FormData = dict[str, Any]  # what the form said, checked
+Action = Callable[[Session, int, FormData, Source, datetime], list[str]]
 Written = Annotated[Amount, BeforeValidator(as_written)]
 WrittenId = Annotated[Id, BeforeValidator(as_written)]
 Blank = BeforeValidator(lambda value: value or None)
 
 PERSON, PROFILE = "pessoa", "mentorado"
-VIEWS: dict[str, tuple[str, Callable[[Session, int], Facts]]] = {
-    PERSON: ("Pessoa nº {}", facts_about_person),
-    PROFILE: ("Perfil nº {}", facts_about_profile),
+VIEWS: dict[str, tuple[str, Callable[[Session, int], Snapshot]]] = {
+    PERSON: ("Pessoa nº {}", user_snapshot),
+    PROFILE: ("Perfil nº {}", profile_snapshot),
 }
 
 
@@ -53,20 +53,20 @@ class Nothing(Body):
     """Nothing needs to be told."""
 
 
-class Whom(Body):
+class TargetUser(Body):
     """Whose the profile shall be."""
 
     pessoa: WrittenId
 
 
-class Where(Body):
+class MergeTarget(Body):
     """Into which profile, and whose row stays where there is room for one."""
 
     destino: WrittenId
     prefere: Literal["into", "from"] = "into"
 
 
-class Content(Body):
+class ProfileFields(Body):
     """The profile as the form has it."""
 
     nome_completo: Name
@@ -80,18 +80,18 @@ class Content(Body):
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class ChangeType:
     """One change to a subject; `other` is the field that names a second one, and its kind."""
 
     title: str
     done: str
     words: str
-    do: Do
+    do: Action
     asks: type[Body] = Nothing
     other: tuple[str, str] | None = None
     ends_it: bool = False  # the subject will not be there any longer
 
-    def look(self, subject: str, subject_id: int, told: Told) -> Look:
+    def look(self, subject: str, subject_id: int, told: FormData) -> SnapshotFunction:
         """How to look at everything that it is about, by its name for people."""
         about = [(subject, subject_id)]
         if self.other is not None:
@@ -101,92 +101,92 @@ class Offer:
         return lambda s: {label.format(number): view(s, number) for (label, view), number in views}
 
 
-def journey_of(mentorado_id: int, told: Told, entry: Entry) -> Journey:
+def merge_spec_of(mentorado_id: int, told: FormData, source: Source) -> MergeSpec:
     """What a merge is told."""
-    return Journey(mentorado_id, told["destino"], Prefer(told["prefere"]), entry.request_id)
+    return MergeSpec(mentorado_id, told["destino"], Prefer(told["prefere"]), source.request_id)
 
 
-def _merge(session: Session, own: int, told: Told, entry: Entry, now: datetime) -> list[str]:
-    journey = journey_of(own, told, entry)
-    return list(merge.merge(session, journey, entry=entry, now=now).clerk_ids)
+def _merge(session: Session, own: int, told: FormData, source: Source, now: datetime) -> list[str]:
+    journey = merge_spec_of(own, told, source)
+    return list(merge.merge(session, journey, source=source, now=now).clerk_ids)
 
 
-def _edit(session: Session, own: int, told: Told, entry: Entry, now: datetime) -> list[str]:
-    return admin_actions.edit(session, own, changes=told, entry=entry, now=now)
+def _edit(session: Session, own: int, told: FormData, source: Source, now: datetime) -> list[str]:
+    return admin_actions.edit(session, own, changes=told, source=source, now=now)
 
 
-def _set_active(value: str) -> Do:
+def _set_active(value: str) -> Action:
     return lambda s, own, _, entry, now: _edit(s, own, {"ativo": value}, entry, now)
 
 
-OFFERS: dict[tuple[str, str], Offer] = {
-    (PERSON, "bloquear"): Offer(
+CHANGE_TYPES: dict[tuple[str, str], ChangeType] = {
+    (PERSON, "bloquear"): ChangeType(
         "Bloquear acesso",
         "Acesso bloqueado.",
         "A pessoa fica fora a partir do próximo pedido, e as varreduras não criam perfil para ela.",
-        lambda s, own, _, entry, now: admin_actions.block(s, own, entry=entry, now=now),
+        lambda s, own, _, entry, now: admin_actions.block(s, own, source=entry, now=now),
     ),
-    (PERSON, "liberar"): Offer(
+    (PERSON, "liberar"): ChangeType(
         "Liberar acesso",
         "Acesso liberado.",
         "A pessoa volta a entrar no próximo pedido; se não tiver perfil, ganha um pelas regras.",
-        lambda s, own, _, entry, __: admin_actions.allow(s, own, entry=entry),
+        lambda s, own, _, entry, __: admin_actions.allow(s, own, source=entry),
     ),
-    (PERSON, "descartar"): Offer(
+    (PERSON, "descartar"): ChangeType(
         "Descartar tentativas",
         "Tentativas descartadas.",
         "O registro das falhas é esquecido; a próxima varredura trata a pessoa como nova.",
-        lambda s, own, _, entry, __: attempts.forget(s, own, entry=entry),
+        lambda s, own, _, entry, __: attempts.delete_attempt(s, own, source=entry),
     ),
-    (PROFILE, "vincular"): Offer(
+    (PROFILE, "vincular"): ChangeType(
         "Vincular perfil",
         "Perfil vinculado.",
         "O perfil passa a ser da pessoa; um perfil automático dela, sem uso, dá lugar a este.",
         lambda s, own, told, entry, now: admin_actions.link(
-            s, own, told["pessoa"], entry=entry, now=now
+            s, own, told["pessoa"], source=entry, now=now
         ),
-        asks=Whom,
+        asks=TargetUser,
         other=("pessoa", PERSON),
     ),
-    (PROFILE, "desvincular"): Offer(
+    (PROFILE, "desvincular"): ChangeType(
         "Desvincular perfil",
         "Perfil desvinculado.",
         "O perfil fica sem dono e espera por quem confirmar o e-mail dele.",
-        lambda s, own, _, entry, now: admin_actions.unlink(s, own, entry=entry, now=now),
+        lambda s, own, _, entry, now: admin_actions.unlink(s, own, source=entry, now=now),
     ),
-    (PROFILE, "desativar"): Offer(
+    (PROFILE, "desativar"): ChangeType(
         "Desativar perfil",
         "Perfil desativado.",
         "A pessoa vê que o perfil está inativo; os dados continuam guardados.",
         _set_active("nao"),
     ),
-    (PROFILE, "reativar"): Offer(
+    (PROFILE, "reativar"): ChangeType(
         "Reativar perfil",
         "Perfil reativado.",
         "A pessoa volta ao painel no próximo pedido.",
         _set_active("sim"),
     ),
-    (PROFILE, "corrigir"): Offer(
+    (PROFILE, "corrigir"): ChangeType(
         "Corrigir perfil",
         "Perfil corrigido.",
         "Um e-mail corrigido vale pelas regras de sempre: quem o confirmou recebe o perfil.",
         _edit,
-        asks=Content,
+        asks=ProfileFields,
     ),
-    (PROFILE, "unir"): Offer(
+    (PROFILE, "unir"): ChangeType(
         "Unir a outro perfil",
         "Perfis unidos.",
         "Tudo deste perfil passa ao outro, e este deixa de existir; o que não couber é arquivado.",
         _merge,
-        asks=Where,
+        asks=MergeTarget,
         other=("destino", PROFILE),
         ends_it=True,
     ),
-    (PROFILE, "excluir"): Offer(
+    (PROFILE, "excluir"): ChangeType(
         "Excluir perfil",
         "Perfil excluído.",
         "O perfil e tudo o que é dele são apagados, e o acesso do dono fica bloqueado.",
-        lambda s, own, _, entry, now: admin_actions.remove(s, own, entry=entry, now=now),
+        lambda s, own, _, entry, now: admin_actions.remove(s, own, source=entry, now=now),
         ends_it=True,
     ),
 }
@@ -200,15 +200,15 @@ REFUSALS = (InvalidInputError, ConflictError, MentoradoExistsError)
 
 
 @dataclass(frozen=True, slots=True)
-class Matter:
+class RequestedChange:
     """An offer, and what it is about."""
 
-    offer: Offer
+    offer: ChangeType
     subject: str
     subject_id: int
     key: str
 
-    def read(self, given: Mapping[str, str]) -> Told:
+    def read(self, given: Mapping[str, str]) -> FormData:
         """Check what was told; raises InvalidInputError."""
         fields = {name: given.get(name, "").strip() for name in self.offer.asks.model_fields}
         filled = {name: value for name, value in fields.items() if value or name in given}
@@ -221,10 +221,10 @@ class Matter:
             return url_for("desk_people.show", user_id=self.subject_id)
         return url_for("desk_mentees.show", mentorado_id=self.subject_id)
 
-    def proposal(self, told: Told) -> Proposal:
+    def proposal(self, told: FormData) -> ChangeRequest:
         """The change with its values, to be previewed or confirmed."""
-        now, is_person = house().now(), self.subject == PERSON
-        return Proposal(
+        now, is_person = services().now(), self.subject == PERSON
+        return ChangeRequest(
             name=f"{self.subject}/{self.subject_id}/{self.key}",
             values=told,
             change=lambda s, entry: self.offer.do(s, self.subject_id, told, entry, now),
@@ -236,7 +236,7 @@ class Matter:
 
 @desk_changes.get(PATH)
 @admin_required
-def ask(subject: str, subject_id: int, key: str) -> ResponseReturnValue:
+def show_form(subject: str, subject_id: int, key: str) -> ResponseReturnValue:
     """What the change needs to be told; where that is nothing, what it would come to."""
     matter = _matter(subject, subject_id, key)
     if matter.offer.asks is not Nothing and not request.args:
@@ -246,20 +246,22 @@ def ask(subject: str, subject_id: int, key: str) -> ResponseReturnValue:
 
 @desk_changes.post(PATH)
 @admin_required
-def act(subject: str, subject_id: int, key: str) -> ResponseReturnValue:
+def preview_or_confirm(subject: str, subject_id: int, key: str) -> ResponseReturnValue:
     """Show what the change would come to; with the mark of what was shown, do it."""
     matter = _matter(subject, subject_id, key)
     return _done(matter) if MARK in request.form else _shown(matter, request.form)
 
 
-def _matter(subject: str, subject_id: int, key: str) -> Matter:
-    offer = OFFERS.get((subject, key))
+def _matter(subject: str, subject_id: int, key: str) -> RequestedChange:
+    offer = CHANGE_TYPES.get((subject, key))
     if offer is None:
         raise NotFoundError(f"there is no change {key}")
-    return Matter(offer, subject, subject_id, key)
+    return RequestedChange(offer, subject, subject_id, key)
 
 
-def _shown(matter: Matter, given: Mapping[str, str], note: str = "") -> ResponseReturnValue:
+def _shown(
+    matter: RequestedChange, given: Mapping[str, str], note: str = ""
+) -> ResponseReturnValue:
     try:
         told = matter.read(given)
         shown, clashes = _preview(matter, told)
@@ -277,35 +279,37 @@ def _shown(matter: Matter, given: Mapping[str, str], note: str = "") -> Response
     return page, 409 if note else 200
 
 
-def _preview(matter: Matter, told: Told) -> tuple[Preview, tuple[Clash, ...]]:
-    entry, proposal, now = admins_entry(), matter.proposal(told), house().now()
+def _preview(matter: RequestedChange, told: FormData) -> tuple[Preview, tuple[MergeConflict, ...]]:
+    entry, proposal, now = admin_source(), matter.proposal(told), services().now()
 
-    def work(session: Session) -> tuple[Preview, tuple[Clash, ...]]:
-        shown = preview(session, proposal, entry=entry)
+    def work(session: Session) -> tuple[Preview, tuple[MergeConflict, ...]]:
+        shown = preview(session, proposal, source=entry)
         if matter.key != "unir":
             return shown, ()
-        journey = journey_of(matter.subject_id, told, entry)
-        return shown, merge.preview(session, journey, entry=entry, now=now).clashes
+        journey = merge_spec_of(matter.subject_id, told, entry)
+        return shown, merge.preview(session, journey, source=entry, now=now).conflicts
 
     return run_with_retry(work)
 
 
-def _done(matter: Matter) -> ResponseReturnValue:
+def _done(matter: RequestedChange) -> ResponseReturnValue:
     try:
         told = matter.read(request.form)
-        reason = checked(Because, {"reason": request.form.get("reason", "")}).reason
-        proposal, entry = matter.proposal(told), admins_entry(reason)
+        reason = checked(WithReason, {"reason": request.form.get("reason", "")}).reason
+        proposal, entry = matter.proposal(told), admin_source(reason)
         digest = request.form[MARK]
-        apply_work(matter.key, lambda s: confirm(s, proposal, digest=digest, entry=entry))
+        apply_admin_work(matter.key, lambda s: confirm(s, proposal, digest=digest, source=entry))
     except ConflictError as err:
         return _shown(matter, request.form, CONFLICTS[err.kind])
     except (InvalidInputError, MentoradoExistsError) as err:
         return _form(matter, request.form, _errors(err))
-    tell(matter.offer.done)
+    flash_user(matter.offer.done)
     return redirect(_afterwards(matter, told), code=303)
 
 
-def _form(matter: Matter, given: Mapping[str, str], errors: Errors = ()) -> ResponseReturnValue:
+def _form(
+    matter: RequestedChange, given: Mapping[str, str], errors: Errors = ()
+) -> ResponseReturnValue:
     """What the change asks for, filled in as far as it is known."""
     with transaction() as session:
         is_profile = matter.subject == PROFILE
@@ -331,7 +335,7 @@ def _errors(err: Exception) -> Errors:
     return [{"field": "", "message": CONFLICTS[err.kind]}] if isinstance(err, ConflictError) else []
 
 
-def _afterwards(matter: Matter, told: Told) -> str:
+def _afterwards(matter: RequestedChange, told: FormData) -> str:
     """Where to look at the result: where it was asked for, or where everything has gone."""
     if not matter.offer.ends_it:
         return matter.page

@@ -12,13 +12,13 @@ from dashboard import mentoring
 from dashboard.periods import Period
 from models import Mentorado
 from web.access_policy import admin_required
-from web.admin_change import admins_entry, note
+from web.admin_change import admin_source, flash_result
 from web.errors import Errors, InvalidInputError
 from web.formatting import month_name
-from web.month_input import MONTH, YEAR, asked_period
+from web.month_input import MONTH, YEAR, requested_period
 from web.problem_responses import FieldError
-from web.request_context import tell
-from web.services import house
+from web.request_context import flash_user
+from web.services import services
 from web.validation import Body, Note, checked
 
 desk_feedback = Blueprint("desk_feedback", __name__, url_prefix="/admin/mentorados")
@@ -44,7 +44,7 @@ class FeedbackForm(Body):
 @admin_required
 def edit(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
     """The mentor's feedback on one month."""
-    profile, period = the_profile(mentorado_id), asked_period(ano, mes)
+    profile, period = the_profile(mentorado_id), requested_period(ano, mes)
     month = (period.ano, period.mes)
     saved = _saved(mentorado_id, month)
     if request.method == "GET":
@@ -60,16 +60,16 @@ def edit(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
                 month,
                 words,
                 instead_of=saved,
-                entry=admins_entry(),
-                now=house().now(),
+                source=admin_source(),
+                now=services().now(),
             )
     except mentoring.OvertakenError:
         saved = _saved(mentorado_id, month)
         return _feedback_form(profile, period, typed, saved, [_fault("", OVERTAKEN)], status=409)
     except InvalidInputError as err:
         return _feedback_form(profile, period, typed, saved, err.errors, status=422)
-    note("feedback")
-    tell(f"Feedback de {month_name(mes, ano)} salvo.")
+    flash_result("feedback")
+    flash_user(f"Feedback de {month_name(mes, ano)} salvo.")
     return redirect(url_for("desk_mentees.show", mentorado_id=mentorado_id), code=303)
 
 

@@ -15,14 +15,14 @@ from dashboard import mentoring
 from models.admin_job import JobKind
 from provisioning.jobs import JobRequest, KeyReusedError
 from web.access_policy import admin_required
-from web.admin_change import admins_entry
+from web.admin_change import admin_source
 from web.admin_labels import FACTS
 from web.errors import Errors, InvalidInputError
 from web.formatting import month_name
-from web.month_input import BY_HAND, MONTH, YEAR, as_written, asked_period
+from web.month_input import BY_HAND, MONTH, YEAR, as_written, requested_period
 from web.problem_responses import FieldError
-from web.request_context import tell
-from web.services import house
+from web.request_context import flash_user
+from web.services import services
 from web.validation import MESSAGES, Amount, Body, checked
 
 desk_goals = Blueprint("desk_goals", __name__, url_prefix="/admin")
@@ -52,7 +52,7 @@ class GoalsForm(Body):
 @admin_required
 def month_goals(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
     """One mentee's goals of a month that they have reported."""
-    profile, period = the_profile(mentorado_id), asked_period(ano, mes)
+    profile, period = the_profile(mentorado_id), requested_period(ano, mes)
     month = (period.ano, period.mes)
     title = f"Metas de {month_name(mes, ano)}: {profile.nome_completo}"
     if request.method == "GET":
@@ -65,14 +65,14 @@ def month_goals(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
                 mentorado_id,
                 month,
                 goals,
-                entry=admins_entry(),
-                now=house().now(),
+                source=admin_source(),
+                now=services().now(),
             )
     except InvalidInputError as err:
         return _goals_form(title, err.errors)
     except mentoring.MonthNotReportedError:
         return _goals_form(title, [_fault("", NOT_REPORTED)])
-    tell("Metas do mês salvas.")
+    flash_user("Metas do mês salvas.")
     return redirect(url_for("desk_mentees.show", mentorado_id=mentorado_id), code=303)
 
 
@@ -86,7 +86,7 @@ def goals_of_all() -> ResponseReturnValue:
         wanted = JobRequest(
             key=form_key(),
             kind=JobKind.GOALS,
-            entry=admins_entry(),
+            source=admin_source(),
             options=mentoring.goals_options(_goals(), _chosen_month()),
         )
     except InvalidInputError as err:
@@ -120,7 +120,7 @@ def _chosen_month() -> tuple[int, int] | None:
         ano.isdecimal() and mes.isdecimal() and given.isascii() and len(given) <= LONGEST_MONTH
     ):
         raise InvalidInputError([_fault("mes", "Informe um mês como 2026-03.")])
-    period = asked_period(int(ano), int(mes))
+    period = requested_period(int(ano), int(mes))
     return period.ano, period.mes
 
 

@@ -11,11 +11,11 @@ from models.admin_job import JobKind
 from provisioning.imports import UnreadableListError, preview_list
 from provisioning.jobs import JobRequest, KeyReusedError
 from web.access_policy import admin_required
-from web.admin_change import admins_entry
+from web.admin_change import admin_source
 from web.csv_import import count_lines, decoded, read_list, written_list
 from web.errors import Errors, InvalidInputError
 from web.problem_responses import LARGEST_FORM_BYTES
-from web.validation import Because, checked
+from web.validation import WithReason, checked
 
 desk_enrol = Blueprint("desk_enrol", __name__, url_prefix="/admin/mentorados/novos")
 
@@ -46,7 +46,7 @@ def act() -> ResponseReturnValue:
     try:
         content = _content()
         lines = count_lines(content)
-        reason = checked(Because, {"reason": request.form.get("reason", "")}).reason
+        reason = checked(WithReason, {"reason": request.form.get("reason", "")}).reason
     except InvalidInputError as err:
         return _again(err.errors)
     except UnreadableListError as err:
@@ -58,7 +58,7 @@ def act() -> ResponseReturnValue:
     wanted = JobRequest(
         key=form_key() if is_confirmed else uuid.uuid4(),
         kind=JobKind.IMPORT,
-        entry=admins_entry(reason),
+        source=admin_source(reason),
         content=content,
         dry_run=not is_confirmed,
     )

@@ -16,12 +16,12 @@ from models.admin_job import JobKind, JobStatus
 from provisioning import jobs
 from provisioning.imports import LONGEST_REPORT, LineVerdict
 from web.access_policy import admin_required
-from web.admin_change import admins_entry, run_with_retry
+from web.admin_change import admin_source, run_with_retry
 from web.admin_labels import FACTS
 from web.errors import NotFoundError
 from web.formatting import month_name
-from web.services import house
-from web.validation import Because, checked
+from web.services import services
+from web.validation import WithReason, checked
 
 FORESEEN = {
     LineVerdict.NEW: "Será pré-cadastrado",
@@ -122,7 +122,7 @@ def show(job_id: uuid.UUID) -> ResponseReturnValue:
             [] if not is_over else previewed(job.results) if job.dry_run else imported(session, job)
         )
     if job.is_active:
-        house().jobs.wake()  # its process may have died, and no scheduler may be on
+        services().jobs.wake()  # its process may have died, and no scheduler may be on
     return render_template(
         "desk_import_job.html" if job.kind == JobKind.IMPORT else "desk_goals_job.html",
         job=job,
@@ -137,12 +137,12 @@ def show(job_id: uuid.UUID) -> ResponseReturnValue:
 @admin_required
 def confirm(job_id: uuid.UUID) -> ResponseReturnValue:
     """Do what a long list's preview has shown; a second click finds it confirmed already."""
-    reason = checked(Because, {"reason": request.form.get("reason", "")}).reason
+    reason = checked(WithReason, {"reason": request.form.get("reason", "")}).reason
     try:
-        run_with_retry(lambda session: jobs.confirm(session, job_id, entry=admins_entry(reason)))
+        run_with_retry(lambda session: jobs.confirm(session, job_id, source=admin_source(reason)))
     except jobs.UnknownJobError as err:
         raise NotFoundError(str(err)) from err
-    house().jobs.wake()
+    services().jobs.wake()
     return redirect(url_for(".show", job_id=job_id), code=303)
 
 
@@ -161,8 +161,8 @@ def start(wanted: jobs.JobRequest, *, is_short: bool) -> ResponseReturnValue:
     """
     job = run_with_retry(lambda session: jobs.add(session, wanted))
     if is_short and job.status == JobStatus.QUEUED:
-        house().jobs.run_now(job.id)
-    house().jobs.wake()
+        services().jobs.run_now(job.id)
+    services().jobs.wake()
     return redirect(url_for("desk_jobs.show", job_id=job.id), code=303)
 
 

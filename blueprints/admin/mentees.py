@@ -12,12 +12,12 @@ from dashboard.overview import read_overview
 from dashboard.periods import current_period
 from models import Mentorado, User
 from provisioning import audit
-from provisioning.context import mentorado_shape
-from provisioning.queries import KINDS, Kind, mentees
+from provisioning.context import serialize_mentorado
+from provisioning.queries import KINDS, MenteeKind, list_mentees
 from web.access_policy import admin_required
 from web.admin_labels import event_name
 from web.errors import NotFoundError
-from web.services import house
+from web.services import services
 from web.validation import ID, Digits, Search, read_query
 
 desk_mentees = Blueprint("desk_mentees", __name__, url_prefix="/admin/mentorados")
@@ -27,16 +27,16 @@ PAGE_SIZE = 50
 HISTORY_SIZE = 50
 
 
-def _kind(text: str) -> Kind | None:
+def _kind(text: str) -> MenteeKind | None:
     """A kind that there is not means all."""
-    return next((kind for kind in Kind if kind == text), None)
+    return next((kind for kind in MenteeKind if kind == text), None)
 
 
 class MenteesPage(Search):
     """Which profiles are meant."""
 
     limit: Annotated[int, Field(ge=1, le=PAGE_SIZE), Digits] = PAGE_SIZE
-    tipo: Annotated[Kind | None, BeforeValidator(_kind)] = None
+    tipo: Annotated[MenteeKind | None, BeforeValidator(_kind)] = None
 
 
 @desk_mentees.get("")
@@ -45,7 +45,7 @@ def index() -> ResponseReturnValue:
     """Profiles in key order: of one kind, or those whose name or address has the text in it."""
     asked = read_query(MenteesPage)
     with transaction() as session:
-        found = mentees(
+        found = list_mentees(
             session, kind=asked.tipo, wanted=asked.q, after_id=asked.cursor, limit=asked.limit
         )
     return render_template(
@@ -65,15 +65,15 @@ def show(mentorado_id: int) -> ResponseReturnValue:
     profile = the_profile(mentorado_id)
     with transaction() as session:
         owner = session.get(User, profile.user_id) if profile.user_id else None
-        overview = read_overview(session, mentorado_id, now=house().now())
+        overview = read_overview(session, mentorado_id, now=services().now())
         history = audit.events(session, mentorado_id=mentorado_id, limit=HISTORY_SIZE)
     return render_template(
         "desk_mentee.html",
-        mentorado=mentorado_shape(profile),
+        mentorado=serialize_mentorado(profile),
         profile=profile,
         owner=owner,
         overview=overview,
-        this_month=current_period(house().now()),
+        this_month=current_period(services().now()),
         chart=draw_chart(overview.months) if overview.months else None,
         history=[(event, event_name(event)) for event in history],
     )

@@ -12,14 +12,14 @@ from models.sweep_run import SweepStatus
 from provisioning import auto_create
 from provisioning.errors import DatabaseUnavailableError
 from sweep import runs
-from sweep.stats import take_vitals
+from sweep.stats import read_stats
 from web import health
 from web.access_policy import admin_required
-from web.admin_change import admins_entry, log
+from web.admin_change import admin_source, log
 from web.errors import InvalidInputError
-from web.request_context import tell
-from web.services import house
-from web.validation import ID, Because, checked
+from web.request_context import flash_user
+from web.services import services
+from web.validation import ID, WithReason, checked
 
 desk = Blueprint("desk", __name__, url_prefix="/admin")
 
@@ -31,10 +31,10 @@ NEITHER = "Diga se é para ligar ou para desligar."
 @admin_required
 def overview() -> ResponseReturnValue:
     """How people have fared in the last day, who waits, and how the parts are."""
-    now = house().now()
+    now = services().now()
     with transaction() as session:
-        vitals = take_vitals(session, now=now)
-    reading, directory = house().gauges.reading(), house().guarantee.directory
+        vitals = read_stats(session, now=now)
+    reading, directory = services().backlog.reading(), services().provisioning.directory
     if reading is None:
         raise DatabaseUnavailableError("who waits could not be counted")
     return render_template(
@@ -42,8 +42,8 @@ def overview() -> ResponseReturnValue:
         vitals=vitals,
         backlog=reading.backlog,
         now=now,
-        is_forced_off=not house().config.enable_auto_create,
-        redis=health.redis(is_configured=house().config.redis_url is not None),
+        is_forced_off=not services().config.enable_auto_create,
+        redis=health.redis(is_configured=services().config.redis_url is not None),
         hit_ratio=metrics.cache_hit_ratio(),
         is_clerk_answering=directory is None or directory.is_answering,
     )
@@ -51,28 +51,30 @@ def overview() -> ResponseReturnValue:
 
 @desk.get("/criacao-automatica")
 @admin_required
-def confirm_switch() -> ResponseReturnValue:
+def confirm_auto_create() -> ResponseReturnValue:
     """What turning the switch would mean."""
     with transaction() as session:
-        is_on = auto_create.is_on(session)
+        is_on = auto_create.is_enabled(session)
     return render_template("desk_switch.html", is_on=is_on)
 
 
 @desk.post("/criacao-automatica")
 @admin_required
-def turn_switch() -> ResponseReturnValue:
+def set_auto_create() -> ResponseReturnValue:
     """Turn the automatic creation of profiles on or off, everywhere at once."""
     wanted = WANTED.get(request.form.get("ligar", ""))
     if wanted is None:  # a form that has lost its field must not turn anything off
         raise InvalidInputError([{"field": "ligar", "message": NEITHER}])
-    reason = checked(Because, {"reason": request.form.get("reason", "")}).reason
+    reason = checked(WithReason, {"reason": request.form.get("reason", "")}).reason
     with transaction() as session:
-        is_turned = auto_create.is_on(session) != wanted
+        is_turned = auto_create.is_enabled(session) != wanted
         if is_turned:
-            auto_create.turn(session, on=wanted, entry=admins_entry(reason), now=house().now())
+            auto_create.set_enabled(
+                session, on=wanted, source=admin_source(reason), now=services().now()
+            )
     if is_turned:  # a second click has changed nothing
         log.warning("auto_create_changed", enabled=wanted, entry="admin")
-    tell("Criação automática ligada." if wanted else "Criação automática desligada.")
+    flash_user("Criação automática ligada." if wanted else "Criação automática desligada.")
     return redirect(url_for(".overview"), code=303)
 
 
@@ -108,7 +110,7 @@ def start() -> ResponseReturnValue:
         with transaction() as session:
             run_id = runs.queue(session, dry_run=is_dry, requested_by=g.context.user["id"]).id
     except runs.SweepRunningError as err:
-        tell("Já há uma varredura na fila ou em andamento: é esta.")
+        flash_user("Já há uma varredura na fila ou em andamento: é esta.")
         run_id = err.run_id
     return redirect(url_for(".show", run_id=run_id), code=303)
 

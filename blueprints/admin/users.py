@@ -7,19 +7,19 @@ from flask.typing import ResponseReturnValue
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from blueprints.api.admin_users import PeopleSearch, asked_people, provide_again
+from blueprints.api.admin_users import UserSearch, ensure_again, search_users
 from core.database import transaction
 from models import Mentorado
 from provisioning import audit
-from provisioning.ensure import foresee
+from provisioning.ensure import forecast_decision
 from provisioning.errors import ProvisioningError
 from provisioning.profiles import waiting_profiles
-from provisioning.queries import PersonRow, person
+from provisioning.queries import ListedUser, find_user
 from web.access_policy import admin_required
 from web.admin_labels import STATES, event_name, forecast
 from web.errors import NotFoundError
-from web.request_context import tell
-from web.services import house
+from web.request_context import flash_user
+from web.services import services
 from web.validation import ID, Digits, read_query
 
 desk_people = Blueprint("desk_people", __name__, url_prefix="/admin/pessoas")
@@ -28,7 +28,7 @@ PAGE_SIZE = 50
 HISTORY_SIZE = 100
 
 
-class PeoplePage(PeopleSearch):
+class UsersPage(UserSearch):
     """Which people are meant, fewer at a time."""
 
     limit: Annotated[int, Field(ge=1, le=PAGE_SIZE), Digits] = PAGE_SIZE
@@ -38,9 +38,9 @@ class PeoplePage(PeopleSearch):
 @admin_required
 def index() -> ResponseReturnValue:
     """People in key order: of one state, or found by name, address, Clerk id or reference code."""
-    asked = read_query(PeoplePage)
+    asked = read_query(UsersPage)
     with transaction() as session:
-        found = asked_people(session, asked)
+        found = search_users(session, asked)
     next_id = found[-1].user.id if len(found) == asked.limit else None
     return render_template(
         "desk_people.html",
@@ -58,7 +58,7 @@ def show(user_id: int) -> ResponseReturnValue:
     """One person: where they stand and why, what would happen now, and what has happened."""
     with transaction() as session:
         row = _row(session, user_id)
-        foreseen = foresee(session, row.user.clerk_id, house().guarantee.rules)
+        foreseen = forecast_decision(session, row.user.clerk_id, services().provisioning.rules)
         own = row.mentorado.id if row.mentorado else None
         history = audit.events(session, user_id=user_id, mentorado_id=own, limit=HISTORY_SIZE)
         waiting = _waiting(session, row)
@@ -79,22 +79,24 @@ def retry(user_id: int) -> ResponseReturnValue:
     with transaction() as session:
         clerk_id = _row(session, user_id).user.clerk_id
     try:
-        outcome = provide_again(clerk_id)
+        outcome = ensure_again(clerk_id)
     except ProvisioningError:
-        tell("Ainda não deu certo. O motivo está nesta página.")
+        flash_user("Ainda não deu certo. O motivo está nesta página.")
     else:
-        tell("O perfil está pronto." if outcome["mentorado"] else "Nada a criar para esta pessoa.")
+        flash_user(
+            "O perfil está pronto." if outcome["mentorado"] else "Nada a criar para esta pessoa."
+        )
     return redirect(url_for(".show", user_id=user_id), code=303)
 
 
-def _row(session: Session, user_id: int) -> PersonRow:
-    row = person(session, user_id)
+def _row(session: Session, user_id: int) -> ListedUser:
+    row = find_user(session, user_id)
     if row is None:
         raise NotFoundError(f"there is no user {user_id}")
     return row
 
 
-def _waiting(session: Session, row: PersonRow) -> list[Mentorado]:
+def _waiting(session: Session, row: ListedUser) -> list[Mentorado]:
     """Profiles without owner that have the address the person has proven."""
     user = row.user
     return waiting_profiles(session, user.email) if user.email and user.email_verified else []

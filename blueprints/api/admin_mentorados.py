@@ -11,21 +11,20 @@ from core.database import transaction
 from models import Mentorado
 from provisioning import admin_actions
 from provisioning import merge as merging
-from provisioning.context import MentoradoShape, mentorado_shape
-from provisioning.merge_rows import Clash, Journey, Prefer
+from provisioning.context import MentoradoShape, serialize_mentorado
+from provisioning.merge_rows import MergeConflict, MergeSpec, Prefer
 from provisioning.preregistration import Registered, pre_register, registered_by
-from provisioning.queries import mentees
+from provisioning.queries import list_mentees
 from web.access_policy import admin_required
-from web.admin_change import admins_entry, apply, make_known, run_with_retry
-from web.api import Done, described
+from web.admin_change import admin_source, apply_admin_change, publish_change, run_with_retry
+from web.api import Done, api_operation
 from web.errors import InvalidInputError
-from web.services import house
+from web.services import services
 from web.validation import (
     ID,
     LEFT_OUT_STAYS,
     MESSAGES,
     Amount,
-    Because,
     Body,
     Email,
     Id,
@@ -33,6 +32,7 @@ from web.validation import (
     Name,
     Search,
     WebAddress,
+    WithReason,
     listed,
 )
 
@@ -51,7 +51,7 @@ class Registration(Body):
     meta_stories: Amount = 60
 
 
-class Correction(Because):
+class Correction(WithReason):
     """What is to be written into a profile; what is left out stays."""
 
     model_config = LEFT_OUT_STAYS
@@ -72,13 +72,13 @@ class Correction(Because):
         return self.model_dump(exclude_unset=True, exclude={"reason"})
 
 
-class LinkRequest(Because):
+class LinkRequest(WithReason):
     """Whose the profile shall be."""
 
     user_id: Id
 
 
-class MergeRequest(Because):
+class MergeRequest(WithReason):
     """Into which profile; a dry run only shows what would happen."""
 
     into: Id
@@ -104,101 +104,107 @@ class MergeShape(TypedDict):
     into: int
     dry_run: bool
     moved: dict[str, int]
-    conflicts: list[Clash]
+    conflicts: list[MergeConflict]
     mentorado: MentoradoShape
     request_id: str
 
 
 @admin_mentorados.get("")
 @admin_required
-@described()
+@api_operation()
 def list_all(asked: Search) -> Listed[MentoradoShape]:
     """Profiles in key order, or those whose name or address has `q` in it."""
     with transaction() as session:
-        found = mentees(session, wanted=asked.q, after_id=asked.cursor, limit=asked.limit)
-    return listed(found, mentorado_shape, limit=asked.limit)
+        found = list_mentees(session, wanted=asked.q, after_id=asked.cursor, limit=asked.limit)
+    return listed(found, serialize_mentorado, limit=asked.limit)
 
 
 @admin_mentorados.post("")
 @admin_required
-@described("conflict", "mentorado_exists")
+@api_operation("conflict", "mentorado_exists")
 def register(wanted: Registration) -> tuple[MentoradoShape, Literal[200, 201]]:
     """Pre-register a mentee; 200 where their untouched automatic profile took the data over."""
     values: dict[str, Any] = wanted.model_dump(exclude_unset=True)
-    entry, now, tries = admins_entry(), house().now(), count()
+    entry, now, tries = admin_source(), services().now(), count()
 
     def work(session: Session) -> Registered:
         # The commit of an earlier try may have arrived although its answer was lost.
         own = registered_by(session, entry) if next(tries) else None
-        return own or pre_register(session, values, entry=entry, now=now)
+        return own or pre_register(session, values, source=entry, now=now)
 
     registered = run_with_retry(work)
-    make_known("pre_register", [registered.clerk_id] if registered.clerk_id else [])
-    return mentorado_shape(registered.mentorado), 201 if registered.is_new else 200
+    publish_change("pre_register", [registered.clerk_id] if registered.clerk_id else [])
+    return serialize_mentorado(registered.mentorado), 201 if registered.is_new else 200
 
 
 @admin_mentorados.patch(f"/<{ID}:mentorado_id>")
 @admin_required
-@described("conflict", "mentorado_exists")
+@api_operation("conflict", "mentorado_exists")
 def correct(mentorado_id: int, wanted: Correction) -> MentoradoShape:
     """Write into a profile; its person sees it at their next request."""
     changes = wanted.changes()
     if not changes:
         raise InvalidInputError([{"field": "", "message": MESSAGES["nothing"]}])
-    apply(
-        admin_actions.edit, mentorado_id, changes=changes, now=house().now(), reason=wanted.reason
+    apply_admin_change(
+        admin_actions.edit,
+        mentorado_id,
+        changes=changes,
+        now=services().now(),
+        reason=wanted.reason,
     )
     with transaction() as session:
         found = session.get(Mentorado, mentorado_id)
     if found is None:
         raise admin_actions.UnknownMentoradoError(f"mentorado {mentorado_id} has just gone")
-    return mentorado_shape(found)
+    return serialize_mentorado(found)
 
 
 @admin_mentorados.delete(f"/<{ID}:mentorado_id>")
 @admin_required
-@described("conflict")
-def remove(mentorado_id: int, why: Because) -> Done:
+@api_operation("conflict")
+def remove(mentorado_id: int, why: WithReason) -> Done:
     """Delete a profile; its person is blocked until `allow`."""
-    apply(admin_actions.remove, mentorado_id, now=house().now(), reason=why.reason)
+    apply_admin_change(admin_actions.remove, mentorado_id, now=services().now(), reason=why.reason)
     return "", 204
 
 
 @admin_mentorados.post(f"/<{ID}:mentorado_id>/link")
 @admin_required
-@described("conflict")
+@api_operation("conflict")
 def link(mentorado_id: int, wanted: LinkRequest) -> Owned:
     """Give the profile to a person."""
-    apply(admin_actions.link, mentorado_id, wanted.user_id, now=house().now(), reason=wanted.reason)
+    apply_admin_change(
+        admin_actions.link, mentorado_id, wanted.user_id, now=services().now(), reason=wanted.reason
+    )
     return {"id": mentorado_id, "user_id": wanted.user_id, "request_id": g.request_id}
 
 
 @admin_mentorados.post(f"/<{ID}:mentorado_id>/unlink")
 @admin_required
-@described("conflict")
-def unlink(mentorado_id: int, why: Because) -> Owned:
+@api_operation("conflict")
+def unlink(mentorado_id: int, why: WithReason) -> Owned:
     """Take the profile out of its owner's hands."""
-    apply(admin_actions.unlink, mentorado_id, now=house().now(), reason=why.reason)
+    apply_admin_change(admin_actions.unlink, mentorado_id, now=services().now(), reason=why.reason)
     return {"id": mentorado_id, "user_id": None, "request_id": g.request_id}
 
 
 @admin_mentorados.post(f"/<{ID}:mentorado_id>/merge")
 @admin_required
-@described("conflict")
+@api_operation("conflict")
 def merge(mentorado_id: int, wanted: MergeRequest) -> MergeShape:
     """Move everything of the profile into another one; a dry run shows it and takes it back."""
-    journey = Journey(mentorado_id, wanted.into, Prefer(wanted.prefer), g.request_id)
+    journey = MergeSpec(mentorado_id, wanted.into, Prefer(wanted.prefer), g.request_id)
     work = merging.preview if wanted.dry_run else merging.merge
-    entry, now = admins_entry(wanted.reason), house().now()
-    merged = run_with_retry(lambda session: work(session, journey, entry=entry, now=now))
+    source, now = admin_source(wanted.reason), services().now()
+    merged = run_with_retry(lambda session: work(session, journey, source=source, now=now))
     if not wanted.dry_run:
-        make_known("merge", merged.clerk_ids)
+        publish_change("merge", merged.clerk_ids)
     return {
         "id": mentorado_id,
         "into": wanted.into,
         "dry_run": wanted.dry_run,
         "moved": merged.moved,
-        "conflicts": list(merged.clashes),
-        "mentorado": mentorado_shape(merged.mentorado),
+        "conflicts": list(merged.conflicts),
+        "mentorado": serialize_mentorado(merged.mentorado),
         "request_id": g.request_id,
     }

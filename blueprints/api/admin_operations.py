@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from typing_extensions import TypedDict
 
-from blueprints.api.admin_users import Retried, provide_again
+from blueprints.api.admin_users import Retried, ensure_again
 from core.database import transaction
 from core.types import Moment, one_of
 from models import AuditEvent, ProvisioningAttempt, SweepRun
@@ -21,10 +21,10 @@ from provisioning import attempts, audit, auto_create
 from provisioning.context import iso_utc
 from sweep import runs
 from web.access_policy import admin_required
-from web.admin_change import admins_entry, note, run_with_retry
-from web.api import described
+from web.admin_change import admin_source, flash_result, run_with_retry
+from web.api import api_operation
 from web.errors import NotFoundError
-from web.services import house
+from web.services import services
 from web.validation import ID, LONGEST_LIST, NEXT, Body, EventKey, Items, Listed, Paging, listed
 
 admin_audit = Blueprint("admin_audit", __name__, url_prefix="/api/admin/audit")
@@ -44,7 +44,7 @@ class EventShape(TypedDict):
     details: dict[str, Any] | None
 
 
-class Back(Paging):
+class AuditQuery(Paging):
     """How far to go back in time."""
 
     cursor: Annotated[EventKey, Field(description=NEXT)] = 0
@@ -52,15 +52,15 @@ class Back(Paging):
 
 @admin_audit.get("")
 @admin_required
-@described()
-def list_events(asked: Back) -> Listed[EventShape]:
+@api_operation()
+def list_events(asked: AuditQuery) -> Listed[EventShape]:
     """The newest events, newest first; the cursor goes back in time."""
     with transaction() as session:
         found = audit.events(session, before_id=asked.cursor or None, limit=asked.limit)
-    return listed(found, event_shape, limit=asked.limit)
+    return listed(found, serialize_event, limit=asked.limit)
 
 
-def event_shape(event: AuditEvent) -> EventShape:
+def serialize_event(event: AuditEvent) -> EventShape:
     """The event, ready to be told."""
     return {
         "id": event.id,
@@ -124,45 +124,45 @@ class Switch(TypedDict):
 
 @admin_provisioning.get("/dead-letters")
 @admin_required
-@described()
+@api_operation()
 def list_dead_letters(asked: Paging) -> Listed[DeadLetter]:
     """People for whom the background has given up."""
     with transaction() as session:
         found = attempts.dead_letters(session, after_id=asked.cursor, limit=asked.limit)
-    return listed(found, _dead_letter_shape, limit=asked.limit)
+    return listed(found, _serialize_dead_letter, limit=asked.limit)
 
 
 @admin_provisioning.post(f"/dead-letters/<{ID}:attempt_id>/retry")
 @admin_required
-@described()
+@api_operation()
 def retry(attempt_id: int) -> RetriedLetter:
     """Try once more, now; where it works, the next sweep finds the profile and drops the letter."""
     with transaction() as session:
         clerk_id = attempts.dead_letter(session, attempt_id).clerk_id
-    return {"id": attempt_id, **provide_again(clerk_id)}
+    return {"id": attempt_id, **ensure_again(clerk_id)}
 
 
 @admin_provisioning.post(f"/dead-letters/<{ID}:attempt_id>/discard")
 @admin_required
-@described()
+@api_operation()
 def discard(attempt_id: int) -> Discarded:
     """Drop the letter; whoever is still due a profile counts as never tried."""
-    entry = admins_entry()
+    source = admin_source()
 
     def work(session: Session) -> None:
         letter = attempts.dead_letter(session, attempt_id)
         session.delete(letter)
         details = {"action": "discard", "clerk_id": letter.clerk_id, "error": letter.error_class}
-        audit.record(session, entry, "admin_action", details=details)
+        audit.record(session, source, "admin_action", details=details)
 
     run_with_retry(work)
-    note("discard")
+    flash_result("discard")
     return {"id": attempt_id, "status": "discarded", "request_id": g.request_id}
 
 
 @admin_provisioning.get("/settings/auto-create")
 @admin_required
-@described()
+@api_operation()
 def show_switch() -> Switch:
     """Whether profiles are made automatically just now."""
     with transaction() as session:
@@ -171,22 +171,24 @@ def show_switch() -> Switch:
 
 @admin_provisioning.put("/settings/auto-create")
 @admin_required
-@described()
+@api_operation()
 def turn_switch(wanted: SwitchRequest) -> Switch:
     """Turn it, in every process at once; turned on, the next request and sweep heal."""
     with transaction() as session:
-        auto_create.turn(session, on=wanted.enabled, entry=admins_entry(), now=house().now())
+        auto_create.set_enabled(
+            session, on=wanted.enabled, source=admin_source(), now=services().now()
+        )
         shape = _switch_shape(session)
     log.warning("auto_create_changed", enabled=wanted.enabled, entry="admin")
     return shape
 
 
 def _switch_shape(session: Session) -> Switch:
-    stored = auto_create.is_on(session)
-    return {"enabled": stored and house().config.enable_auto_create, "stored": stored}
+    stored = auto_create.is_enabled(session)
+    return {"enabled": stored and services().config.enable_auto_create, "stored": stored}
 
 
-def _dead_letter_shape(found: tuple[ProvisioningAttempt, int | None]) -> DeadLetter:
+def _serialize_dead_letter(found: tuple[ProvisioningAttempt, int | None]) -> DeadLetter:
     attempt, user_id = found
     return {
         "id": attempt.id,
@@ -242,7 +244,7 @@ class SweepShape(TypedDict):
 
 @admin_sweeps.post("")
 @admin_required
-@described("sweep_running")
+@api_operation("sweep_running")
 def queue_sweep(wanted: SweepRequest) -> tuple[Queued, Literal[202], Mapping[str, str]]:
     """Queue a sweep for the clock, which picks it up within a second."""
     with transaction() as session:
@@ -253,20 +255,20 @@ def queue_sweep(wanted: SweepRequest) -> tuple[Queued, Literal[202], Mapping[str
 
 @admin_sweeps.get("")
 @admin_required
-@described()
+@api_operation()
 def list_sweeps() -> Items[SweepShape]:
     """The latest runs, newest first."""
     newest = select(SweepRun).order_by(SweepRun.id.desc()).limit(LONGEST_LIST)
     with transaction() as session:
-        return {"items": [sweep_shape(run) for run in session.scalars(newest)]}
+        return {"items": [serialize_sweep(run) for run in session.scalars(newest)]}
 
 
 @admin_sweeps.get(f"/<{ID}:run_id>")
 @admin_required
-@described()
+@api_operation()
 def show_sweep(run_id: int) -> SweepShape:
     """One run, with its progress while it is on."""
-    return sweep_shape(the_run(run_id))
+    return serialize_sweep(the_run(run_id))
 
 
 def the_run(run_id: int) -> SweepRun:
@@ -278,7 +280,7 @@ def the_run(run_id: int) -> SweepRun:
     return run
 
 
-def sweep_shape(run: SweepRun) -> SweepShape:
+def serialize_sweep(run: SweepRun) -> SweepShape:
     """The run, ready to be told."""
     shape: SweepShape = {
         "id": run.id,

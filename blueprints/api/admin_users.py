@@ -15,25 +15,25 @@ from provisioning import admin_actions, attempts
 from provisioning.context import (
     OutcomeShape,
     UserShape,
-    context_of,
+    context_from_result,
     iso_utc,
-    outcome_shape,
-    user_shape,
+    serialize_outcome,
+    serialize_user,
 )
-from provisioning.queries import PersonRow, PersonState, people
+from provisioning.queries import ListedUser, UserState, list_users
 from web.access_policy import admin_required
-from web.admin_change import admins_entry, apply
-from web.api import described
-from web.services import house
-from web.validation import ID, Because, Listed, Search, Text, listed
+from web.admin_change import admin_source, apply_admin_change
+from web.api import api_operation
+from web.services import services
+from web.validation import ID, Listed, Search, Text, WithReason, listed
 
 admin_users = Blueprint("admin_users", __name__, url_prefix="/api/admin/users")
 
 
-class PersonShape(UserShape):
+class ListedUserShape(UserShape):
     """A person with their state; times are null where nothing of the kind has happened."""
 
-    state: Annotated[str, one_of(PersonState)]
+    state: Annotated[str, one_of(UserState)]
     mentorado_id: int | None
     attempts: int
     created_at: Moment
@@ -55,60 +55,60 @@ class Retried(OutcomeShape):
     request_id: str
 
 
-class PeopleSearch(Search):
+class UserSearch(Search):
     """Which people are meant."""
 
     q: Annotated[
         Text, Field(description="A part of the name or address, a Clerk id or a reference code")
     ] = None
-    state: Annotated[PersonState | None, one_of(PersonState)] = None
+    state: Annotated[UserState | None, one_of(UserState)] = None
 
 
 @admin_users.get("")
 @admin_required
-@described()
-def list_people(asked: PeopleSearch) -> Listed[PersonShape]:
+@api_operation()
+def list_users_page(asked: UserSearch) -> Listed[ListedUserShape]:
     """People in key order: of one state, or found by name, address, Clerk id or reference code."""
     with transaction() as session:
-        found = asked_people(session, asked)
-    return listed(found, person_shape, limit=asked.limit)
+        found = search_users(session, asked)
+    return listed(found, serialize_user_row, limit=asked.limit)
 
 
 @admin_users.post(f"/<{ID}:user_id>/block")
 @admin_required
-@described("conflict")
-def block(user_id: int, why: Because) -> Blocked:
+@api_operation("conflict")
+def block(user_id: int, why: WithReason) -> Blocked:
     """Refuse this person from their next request on."""
-    apply(admin_actions.block, user_id, now=house().now(), reason=why.reason)
+    apply_admin_change(admin_actions.block, user_id, now=services().now(), reason=why.reason)
     return {"id": user_id, "blocked": True, "request_id": g.request_id}
 
 
 @admin_users.post(f"/<{ID}:user_id>/allow")
 @admin_required
-@described()
-def allow(user_id: int, why: Because) -> Blocked:
+@api_operation()
+def allow(user_id: int, why: WithReason) -> Blocked:
     """Let this person in again."""
-    apply(admin_actions.allow, user_id, reason=why.reason)
+    apply_admin_change(admin_actions.allow, user_id, reason=why.reason)
     return {"id": user_id, "blocked": False, "request_id": g.request_id}
 
 
 @admin_users.post(f"/<{ID}:user_id>/retry")
 @admin_required
-@described()
+@api_operation()
 def retry(user_id: int) -> Retried:
     """Ensure this person's profile now."""
     with transaction() as session:
         user = session.get(User, user_id)
     if user is None:
-        raise admin_actions.UnknownPersonError(f"there is no user {user_id}")
-    return provide_again(user.clerk_id)
+        raise admin_actions.UnknownUserError(f"there is no user {user_id}")
+    return ensure_again(user.clerk_id)
 
 
-def person_shape(row: PersonRow) -> PersonShape:
+def serialize_user_row(row: ListedUser) -> ListedUserShape:
     """The person, ready to be told."""
     user = row.user
     return {
-        **user_shape(user),
+        **serialize_user(user),
         "state": row.state,
         "mentorado_id": row.mentorado.id if row.mentorado else None,
         "attempts": row.attempt.attempts if row.attempt else 0,
@@ -118,28 +118,28 @@ def person_shape(row: PersonRow) -> PersonShape:
     }
 
 
-def asked_people(session: Session, asked: PeopleSearch) -> list[PersonRow]:
+def search_users(session: Session, asked: UserSearch) -> list[ListedUser]:
     """The people that are meant, among them who was shown `q`, if it is the code of a screen.
 
     Anybody may choose the id of their own request, so that a code never hides what else it finds.
     """
-    return people(
+    return list_users(
         session,
         state=asked.state,
         wanted=asked.q,
-        shown_to=house().guarantee.contexts.user_of_reference(asked.q) if asked.q else None,
+        shown_to=services().provisioning.contexts.user_of_reference(asked.q) if asked.q else None,
         after_id=asked.cursor,
         limit=asked.limit,
     )
 
 
-def provide_again(clerk_id: str) -> Retried:
+def ensure_again(clerk_id: str) -> Retried:
     """Ensure somebody at an admin's request; a record of theirs is left to the next sweep.
 
     Raises ProvisioningError, with the record as it was, when it fails once more.
     """
-    now = house().now()
-    ensured = house().guarantee.ensure(Identity(clerk_id), entry=admins_entry(), now=now)
+    now = services().now()
+    ensured = services().provisioning.ensure(Identity(clerk_id), source=admin_source(), now=now)
     with transaction() as session:
-        attempts.revive(session, clerk_id, now)
-    return {**outcome_shape(context_of(ensured)), "request_id": g.request_id}
+        attempts.reset_attempt(session, clerk_id, now)
+    return {**serialize_outcome(context_from_result(ensured)), "request_id": g.request_id}

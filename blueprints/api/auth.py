@@ -12,27 +12,27 @@ from core.database import transaction
 from provisioning.context import (
     NOT_REQUIRED,
     READY,
-    Context,
     MentoradoShape,
     OutcomeShape,
+    RequestContext,
     Status,
     UserShape,
-    outcome_shape,
+    serialize_outcome,
 )
 from provisioning.queries import Diagnosis, diagnose
 from web.access_policy import public, public_unlimited, signed_in, signed_in_fresh
-from web.api import described
+from web.api import api_operation
 from web.errors import ProfileRequiredError
 from web.openapi import PROFILE_CODES
-from web.problem_responses import answer
-from web.services import house
+from web.problem_responses import problem_response
+from web.services import services
 from web.session import end_session
-from web.urls import taken_apart
+from web.urls import safe_urlsplit
 
 auth = Blueprint("auth", __name__)
 
 
-class Myself(TypedDict):
+class MeResponse(TypedDict):
     """Who is signed in; the profile is null unless the status is `ready`."""
 
     user: UserShape
@@ -40,13 +40,13 @@ class Myself(TypedDict):
     status: Status
 
 
-class Ensured(OutcomeShape):
+class EnsureResponse(OutcomeShape):
     """What ensuring has come to, with the reference of the request that did it."""
 
     request_id: str
 
 
-class Findings(TypedDict):
+class DiagnosticFlags(TypedDict):
     """What support would ask first."""
 
     linked: bool
@@ -55,12 +55,12 @@ class Findings(TypedDict):
     pending_attempt: bool
 
 
-class OwnDiagnostic(TypedDict):
+class DiagnosticResponse(TypedDict):
     """The own state; the advice is for people, in pt-BR."""
 
     user: UserShape
     mentorado: MentoradoShape | None
-    status: Findings
+    status: DiagnosticFlags
     advice: list[str]
     request_id: str
 
@@ -70,11 +70,11 @@ class OwnDiagnostic(TypedDict):
 def login() -> ResponseReturnValue:
     """Send the browser to where it can sign in, and from there to `next`."""
     target = local_path(request.args.get("next"))
-    if house().local is not None:
+    if services().dev_provider is not None:
         return redirect(url_for("local_clerk.sign_in", redirect_url=target))
-    sign_in_url = house().config.sign_in_url
+    sign_in_url = services().config.sign_in_url
     if sign_in_url is None:
-        return answer("not_configured")
+        return problem_response("not_configured")
     query = urlencode({"redirect_url": urljoin(request.host_url, target)})
     return redirect(f"{sign_in_url}{'&' if '?' in sign_in_url else '?'}{query}")
 
@@ -101,31 +101,31 @@ def renewed() -> ResponseReturnValue:
 
 @auth.get("/api/auth/me")
 @signed_in
-@described()
-def me() -> Myself:
+@api_operation()
+def me() -> MeResponse:
     """Who is signed in, their profile, and if it is not usable, the code that says why."""
-    context: Context = g.context
+    context: RequestContext = g.context
     return {"user": context.user, "mentorado": context.mentorado, "status": context.status}
 
 
 @auth.post("/api/auth/ensure")
 @signed_in_fresh
-@described(*PROFILE_CODES)
-def ensure() -> tuple[Ensured, Literal[200, 201]]:
+@api_operation(*PROFILE_CODES)
+def ensure() -> tuple[EnsureResponse, Literal[200, 201]]:
     """Make sure of the profile now; 201 for the one call that created it."""
-    context: Context = g.context
+    context: RequestContext = g.context
     if context.status not in (READY, NOT_REQUIRED):
         raise ProfileRequiredError(context.status)
-    body: Ensured = {**outcome_shape(context), "request_id": g.request_id}
+    body: EnsureResponse = {**serialize_outcome(context), "request_id": g.request_id}
     return body, 201 if body["created"] else 200
 
 
 @auth.get("/api/auth/diagnostic")
 @signed_in_fresh
-@described()
-def diagnostic() -> OwnDiagnostic:
+@api_operation()
+def diagnostic() -> DiagnosticResponse:
     """The person's own state in facts and in advice, for support to be read out to."""
-    context: Context = g.context
+    context: RequestContext = g.context
     with transaction() as db_session:
         diagnosis = diagnose(db_session, context.user["clerk_id"])
     return {
@@ -147,12 +147,12 @@ def local_path(target: str | None) -> str:
     fallback = url_for("pages.dashboard")
     if not target or not target.isprintable() or "\\" in target:
         return fallback
-    parts = taken_apart(target)
+    parts = safe_urlsplit(target)
     is_local = not parts.scheme and not parts.netloc and parts.path.startswith("/")
     return target if is_local and not target.startswith("//") else fallback
 
 
-def _advice(context: Context, diagnosis: Diagnosis) -> list[str]:
+def _advice(context: RequestContext, diagnosis: Diagnosis) -> list[str]:
     """What the person can do or expect, in plain words."""
     cases = {
         "Seu perfil está pronto.": context.status == READY,

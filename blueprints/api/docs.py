@@ -9,8 +9,8 @@ from typing import Any, cast
 from flask import Blueprint, Flask, current_app, render_template
 
 from web.access_policy import public
-from web.api import described
-from web.openapi import document_of
+from web.api import api_operation
+from web.openapi import build_document
 
 Json = Mapping[str, Any]
 
@@ -196,7 +196,7 @@ def register_description(app: Flask) -> None:
 
 @api_docs.get("/openapi.json")
 @public
-@described()
+@api_operation()
 def openapi() -> Document:
     """This description."""
     return description()
@@ -218,7 +218,7 @@ def description() -> Document:
 
 
 def _document(app: Flask) -> Document:
-    document = document_of(app)
+    document = build_document(app)
     told = document.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return {"openapi": document.openapi, **_in_whole_numbers(told)}
 

@@ -6,16 +6,16 @@ from typing_extensions import TypedDict
 from core.database import transaction
 from core.types import Moment
 from dashboard.months import ReportedMonth, reported_months, save_month
-from dashboard.overview import OverviewShape, overview_shape, read_overview
+from dashboard.overview import OverviewShape, read_overview, serialize_overview
 from models import Mentorado
-from provisioning.context import READY, Context, MentoradoShape, iso_utc, mentorado_shape
+from provisioning.context import READY, MentoradoShape, RequestContext, iso_utc, serialize_mentorado
 from web.access_policy import mentorado_required, own_dashboard, signed_in
-from web.api import described
+from web.api import api_operation
 from web.errors import ForbiddenError, NotFoundError, ProfileRequiredError
-from web.month_input import MONTH, YEAR, MonthNumber, MonthReport, Year, asked_period
+from web.month_input import MONTH, YEAR, MonthNumber, MonthReport, Year, requested_period
 from web.openapi import PROFILE_CODES
 from web.request_context import own_overview, with_own_profile
-from web.services import house
+from web.services import services
 from web.validation import ID, LONGEST_LIST, Items
 
 mentorados = Blueprint("mentorados", __name__, url_prefix="/api/mentorados")
@@ -38,7 +38,7 @@ class MonthShape(TypedDict):
 
 @mentorados.get("/me")
 @mentorado_required
-@described()
+@api_operation()
 def me() -> MentoradoShape:
     """The profile of whoever is signed in."""
     profile: MentoradoShape = g.context.mentorado
@@ -47,34 +47,34 @@ def me() -> MentoradoShape:
 
 @mentorados.get("/me/overview")
 @own_dashboard
-@described()
+@api_operation()
 def overview() -> OverviewShape:
     """The numbers of the own dashboard."""
-    return overview_shape(own_overview())
+    return serialize_overview(own_overview())
 
 
 @mentorados.get("/me/metricas")
 @mentorado_required
-@described()
+@api_operation()
 def metricas() -> Items[MonthShape]:
     """The months that were reported, the newest first."""
     months = with_own_profile(lambda s, own: reported_months(s, own, limit=LONGEST_LIST))
-    return {"items": [month_shape(month) for month in months]}
+    return {"items": [serialize_month(month) for month in months]}
 
 
 @mentorados.put(f"/me/metricas/<{YEAR}:ano>/<{MONTH}:mes>")
 @mentorado_required
-@described()
+@api_operation()
 def report(ano: Year, mes: MonthNumber, wanted: MonthReport) -> MonthShape:
     """Write the given fields of a month; the others stay."""
-    period, now, changes = asked_period(ano, mes), house().now(), wanted.changes()
+    period, now, changes = requested_period(ano, mes), services().now(), wanted.changes()
     month = with_own_profile(lambda s, own: save_month(s, own, period, changes, now=now))
-    return month_shape(month)
+    return serialize_month(month)
 
 
 @mentorados.get(f"/<{ID}:mentorado_id>")
 @signed_in
-@described("forbidden", *PROFILE_CODES)
+@api_operation("forbidden", *PROFILE_CODES)
 def one(mentorado_id: int) -> MentoradoShape:
     """A profile, for its owner and for admins."""
     _check_may_see(mentorado_id)
@@ -82,23 +82,23 @@ def one(mentorado_id: int) -> MentoradoShape:
         found = session.get(Mentorado, mentorado_id)
     if found is None:
         raise NotFoundError("no such mentorado")
-    return mentorado_shape(found)
+    return serialize_mentorado(found)
 
 
 @mentorados.get(f"/<{ID}:mentorado_id>/overview")
 @signed_in
-@described("forbidden", *PROFILE_CODES)
+@api_operation("forbidden", *PROFILE_CODES)
 def overview_of_one(mentorado_id: int) -> OverviewShape:
     """The numbers of a dashboard, for its owner and for admins."""
     _check_may_see(mentorado_id)
     with transaction() as session:
         if session.get(Mentorado, mentorado_id) is None:
             raise NotFoundError("no such mentorado")
-        found = read_overview(session, mentorado_id, now=house().now())
-    return overview_shape(found)
+        found = read_overview(session, mentorado_id, now=services().now())
+    return serialize_overview(found)
 
 
-def month_shape(month: ReportedMonth) -> MonthShape:
+def serialize_month(month: ReportedMonth) -> MonthShape:
     """The month, ready to be told."""
     return {
         "ano": month.ano,
@@ -115,7 +115,7 @@ def month_shape(month: ReportedMonth) -> MonthShape:
 
 
 def _check_may_see(mentorado_id: int) -> None:
-    context: Context = g.context
+    context: RequestContext = g.context
     if context.is_admin:
         return
     if context.status != READY:

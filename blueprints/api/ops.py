@@ -13,22 +13,22 @@ from typing_extensions import TypedDict
 from core.metrics import exposition
 from web import health
 from web.access_policy import public_unlimited
-from web.api import described
+from web.api import api_operation
 from web.errors import NotFoundError, UnauthenticatedError
-from web.services import house
+from web.services import services
 
 FINE = {"ok", "not_configured", "none_yet"}
 
 ops = Blueprint("ops", __name__)
 
 
-class Alive(TypedDict):
+class HealthResponse(TypedDict):
     """The process serves."""
 
     status: Literal["ok"]
 
 
-class Readiness(TypedDict):
+class ReadinessResponse(TypedDict):
     """Whether requests can be served, and how each part is."""
 
     status: Literal["ok", "degraded", "unavailable"]
@@ -37,21 +37,21 @@ class Readiness(TypedDict):
 
 @ops.get("/healthz")
 @public_unlimited
-@described()
-def healthz() -> Alive:
+@api_operation()
+def healthz() -> HealthResponse:
     """200 while this process serves; asks nobody else."""
     return {"status": "ok"}
 
 
 @ops.get("/readyz")
 @public_unlimited
-@described()
-def readyz() -> tuple[Readiness, Literal[200, 503]]:
+@api_operation()
+def readyz() -> tuple[ReadinessResponse, Literal[200, 503]]:
     """200 when requests can be served; 503 without database or behind on migrations.
 
     `degraded` when something they can do without is amiss. Simultaneous questions share one answer.
     """
-    checks, _ = house().readiness.share("checks", _checks)
+    checks, _ = services().readiness.run("checks", _checks)
     if checks["database"] != "ok":
         return {"status": "unavailable", "checks": checks}, 503
     is_well = all(found in FINE for found in checks.values())
@@ -59,7 +59,7 @@ def readyz() -> tuple[Readiness, Literal[200, 503]]:
 
 
 def _checks() -> dict[str, str]:
-    config = house().config
+    config = services().config
     database = health.database()
     interval = timedelta(seconds=config.sweep_interval_seconds)
     return {
@@ -72,23 +72,23 @@ def _checks() -> dict[str, str]:
 
 def _identity_provider() -> str:
     """As far as this process has heard; nobody is asked for the sake of a check."""
-    directory = house().guarantee.directory
-    if house().verifier.keys.is_missing:
+    directory = services().provisioning.directory
+    if services().verifier.keys.is_missing:
         return "no_keys"
     return "ok" if directory is None or directory.is_answering else "not_answering"
 
 
 @ops.get("/metrics")
 @public_unlimited
-@described("unauthenticated", "not_found")
+@api_operation("unauthenticated", "not_found")
 def metrics() -> tuple[str, Literal[200], Mapping[str, str]]:
     """What this host's processes have counted and what is true of the whole installation.
 
     In production only for whoever shows METRICS_TOKEN; without one there is no such page.
     """
-    if house().config.is_production:
-        _check_token(house().config.metrics_token)
-    told = exposition(house().gauges).decode()
+    if services().config.is_production:
+        _check_token(services().config.metrics_token)
+    told = exposition(services().backlog).decode()
     return told, 200, {"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
 
 

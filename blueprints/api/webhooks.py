@@ -8,19 +8,19 @@ from typing_extensions import TypedDict
 
 from auth.errors import InvalidSignatureError
 from auth.webhooks import Message, read_message
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from provisioning.errors import NeedsAttentionError, ProvisioningUnavailableError
 from web.access_policy import public_unlimited
-from web.api import described
+from web.api import api_operation
 from web.errors import NotConfiguredError
-from web.request_hooks import charge_address
-from web.services import house
+from web.request_hooks import check_address_rate_limit
+from web.services import services
 
 webhooks = Blueprint("webhooks", __name__, url_prefix="/webhooks")
 log = structlog.get_logger(__name__)
 
 
-class Heard(TypedDict):
+class WebhookResponse(TypedDict):
     """Whether the message was news."""
 
     status: Literal["applied", "ignored"]
@@ -29,11 +29,11 @@ class Heard(TypedDict):
 
 @webhooks.post("/clerk")
 @public_unlimited
-@described(
+@api_operation(
     *("invalid_signature", "payload_too_large", "not_configured", "rate_limited"),
     *("database_unavailable", "provisioning_unavailable"),
 )
-def clerk() -> Heard:
+def clerk() -> WebhookResponse:
     """Hear a signed message of Clerk: 200 once applied; anything else is sent again."""
     message = _message()
     try:
@@ -47,13 +47,13 @@ def clerk() -> Heard:
 
 
 def _message() -> Message:
-    secret = house().config.clerk_webhook_secret
+    secret = services().config.clerk_webhook_secret
     if secret is None:
         raise NotConfiguredError("there is no secret to check signatures with")
     try:
         return read_message(secret.get_secret_value(), dict(request.headers), request.get_data())
     except InvalidSignatureError as err:
-        charge_address()
+        check_address_rate_limit()
         log.warning("webhook_refused", reason=str(err))
         raise
 
@@ -63,6 +63,10 @@ def _apply(message: Message) -> bool:
     if message.identity is None:
         return False
     structlog.contextvars.bind_contextvars(clerk_id=message.identity.clerk_id)
-    entry, now = Entry("webhook", g.request_id), house().now()
-    hear = house().guarantee.hear_of_departure if message.is_deletion else house().guarantee.hear
-    return hear((message.id, message.event), message.identity, entry=entry, now=now)
+    source, now = Source("webhook", g.request_id), services().now()
+    hear = (
+        services().provisioning.handle_user_deleted
+        if message.is_deletion
+        else services().provisioning.handle_user_event
+    )
+    return hear((message.id, message.event), message.identity, source=source, now=now)

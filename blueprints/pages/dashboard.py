@@ -11,12 +11,12 @@ from dashboard.chart import draw_chart
 from dashboard.months import OwnProfile, ReportedMonth, reported_month, save_month
 from dashboard.periods import EARLIEST_YEAR, Period, current_period
 from web.access_policy import mentorado_required, own_dashboard, public_unlimited
-from web.errors import Errors, InvalidInputError, OtherPersonError
+from web.errors import Errors, InvalidInputError, OtherUserError
 from web.formatting import month_name, number, reais
-from web.month_input import FIELDS, MONTH, SEEN, YEAR, asked_period, changes_of
+from web.month_input import FIELDS, MONTH, SEEN, YEAR, changes_of, requested_period
 from web.problem_responses import LARGEST_FORM_BYTES
-from web.request_context import own_overview, tell, with_own_profile
-from web.services import house
+from web.request_context import flash_user, own_overview, with_own_profile
+from web.services import services
 from web.validation import MESSAGES
 
 NOTE = "observacoes"
@@ -119,7 +119,7 @@ def dashboard() -> ResponseReturnValue:
         mentorado=g.context.mentorado,
         overview=overview,
         chart=draw_chart(overview.months) if overview.months else None,
-        this_month=current_period(house().now()),
+        this_month=current_period(services().now()),
     )
 
 
@@ -132,7 +132,7 @@ OWNER = "mentorado"  # the hidden field that tells whose form it was when it was
 @mentorado_required
 def fill_in(ano: int, mes: int) -> ResponseReturnValue:
     """The form of a month, with what is saved and with the month before."""
-    return _form(asked_period(ano, mes))
+    return _form(requested_period(ano, mes))
 
 
 @metricas.post("")
@@ -140,7 +140,7 @@ def fill_in(ano: int, mes: int) -> ResponseReturnValue:
 def save(ano: int, mes: int) -> ResponseReturnValue:
     """Save what the person has changed, and go on to the dashboard."""
     request.max_content_length = LARGEST_FORM_BYTES
-    period, now = asked_period(ano, mes), house().now()
+    period, now = requested_period(ano, mes), services().now()
     _check_owner()
     try:
         changes = _changes()
@@ -148,7 +148,7 @@ def save(ano: int, mes: int) -> ResponseReturnValue:
         return _form(period, err.errors), 422
     if changes:
         with_own_profile(lambda s, own: save_month(s, own, period, changes, now=now))
-        tell(f"Métricas de {month_name(period.mes, period.ano)} salvas!")
+        flash_user(f"Métricas de {month_name(period.mes, period.ano)} salvas!")
     return redirect(url_for("pages.dashboard"), code=303)
 
 
@@ -156,7 +156,7 @@ def _check_owner() -> None:
     """A form that was opened before somebody else signed in must not write into their profile."""
     own = str(g.context.mentorado["id"])
     if request.form.get(OWNER, own) != own:
-        raise OtherPersonError
+        raise OtherUserError
 
 
 def _changes() -> dict[str, int | str | None]:
@@ -176,7 +176,7 @@ def _form(period: Period, errors: Errors = ()) -> str:
         "metricas.html",
         period=period,
         earliest_year=EARLIEST_YEAR,
-        this_month=current_period(house().now()),
+        this_month=current_period(services().now()),
         mentorado=g.context.mentorado,
         fields=typed_fields(shown, request.form, errors) if errors else fresh_fields(shown),
         errors=errors,

@@ -14,7 +14,7 @@ from clerk_backend_api.models import EmailAddress, Otp, User
 from pydantic import BaseModel
 
 from auth.clerk_client import DEFAULT_REST_SECONDS, ClerkClient
-from auth.clerk_users import described_id
+from auth.clerk_users import parse_clerk_user_id
 from auth.errors import (
     ProviderUnavailableError,
     RateLimitedError,
@@ -286,7 +286,9 @@ def test_key_that_no_header_can_hold_is_trouble(clerk: Clerk, key: str) -> None:
 def test_users_are_listed(api: ClerkClient, clerk: Clerk, answer: list[dict[str, Any]]) -> None:
     clerk.will_say(answer)
 
-    assert [described_id(user) for user in api.users(0, 2)] == [user["id"] for user in answer]
+    assert [parse_clerk_user_id(user) for user in api.users(0, 2)] == [
+        user["id"] for user in answer
+    ]
 
 
 def test_strange_entries_of_a_list_are_handed_on(api: ClerkClient, clerk: Clerk) -> None:

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from auth.clerk_users import described, described_id
+from auth.clerk_users import parse_clerk_user, parse_clerk_user_id
 from auth.errors import UnreadableProfileError
 from auth.identity import Identity
 from tests.support.users import ALICE, BOB, NOW
@@ -38,31 +38,31 @@ def with_address(**changes: object) -> dict[str, Any]:
 
 
 def test_user_is_read_and_is_all_there_is_to_know() -> None:
-    assert described(USER) == BOB_AT_CLERK
+    assert parse_clerk_user(USER) == BOB_AT_CLERK
 
 
 def test_field_that_we_do_not_know_changes_nothing() -> None:
     user = {**with_address(reserved=False), "passkeys": [7], "banned": "maybe"}
 
-    assert described(user) == BOB_AT_CLERK
+    assert parse_clerk_user(user) == BOB_AT_CLERK
 
 
 def test_id_alone_describes_a_user_without_a_verified_address() -> None:
     nothing_else = Identity(BOB.clerk_id, email_verified=False, is_complete=True)
 
-    assert described({"id": BOB.clerk_id}) == nothing_else
+    assert parse_clerk_user({"id": BOB.clerk_id}) == nothing_else
 
 
 def test_null_says_the_same_as_silence() -> None:
     nulls = dict.fromkeys(USER) | {"id": BOB.clerk_id}
 
-    assert described(nulls) == described({"id": BOB.clerk_id})
+    assert parse_clerk_user(nulls) == parse_clerk_user({"id": BOB.clerk_id})
 
 
 def test_only_the_primary_address_counts() -> None:
     unproven = PRIMARY | {"verification": {"status": "unverified"}}
 
-    who = described({**USER, "email_addresses": [OTHER, unproven, OTHER]})
+    who = parse_clerk_user({**USER, "email_addresses": [OTHER, unproven, OTHER]})
 
     assert (who.email, who.email_verified) == (BOB.email, False)
 
@@ -79,7 +79,7 @@ def test_only_the_primary_address_counts() -> None:
     ids=ascii,
 )
 def test_unverifiable_address_counts_as_no_address(address: str) -> None:
-    who = described(with_address(email_address=address))
+    who = parse_clerk_user(with_address(email_address=address))
 
     assert (who.email, who.email_verified, who.is_complete) == (None, False, True)
 
@@ -88,7 +88,9 @@ def test_unverifiable_address_counts_as_no_address(address: str) -> None:
 def test_no_address_stands_in_for_a_primary_one(primary_id: str | None) -> None:
     addresses = [OTHER, PRIMARY, PRIMARY | {"id": None}, PRIMARY | {"id": ""}]
 
-    who = described(USER | {"primary_email_address_id": primary_id, "email_addresses": addresses})
+    who = parse_clerk_user(
+        USER | {"primary_email_address_id": primary_id, "email_addresses": addresses}
+    )
 
     assert (who.email, who.email_verified) == (None, False)
 
@@ -97,21 +99,21 @@ def test_no_address_stands_in_for_a_primary_one(primary_id: str | None) -> None:
     "status", ["unverified", "expired", "failed", "transferable", "Verified", "", None], ids=repr
 )
 def test_no_status_but_verified_proves_an_address(status: str | None) -> None:
-    who = described(with_address(verification={"status": status}))
+    who = parse_clerk_user(with_address(verification={"status": status}))
 
     assert (who.email, who.email_verified) == (BOB.email, False)
 
 
 @pytest.mark.parametrize("verification", [None, {}, {"strategy": "email_code"}], ids=str)
 def test_address_is_not_verified_where_nothing_says_so(verification: object) -> None:
-    assert described(with_address(verification=verification)).email_verified is False
+    assert parse_clerk_user(with_address(verification=verification)).email_verified is False
 
 
 @pytest.mark.parametrize(
     "email", [None, "", "bob", "bob@", "b" * 310 + "@example.com"], ids=lambda e: str(e)[:9]
 )
 def test_address_that_is_none_takes_its_verdict_along(email: str | None) -> None:
-    who = described(with_address(email_address=email))
+    who = parse_clerk_user(with_address(email_address=email))
 
     assert (who.email, who.email_verified) == (None, False)
 
@@ -130,21 +132,21 @@ def test_address_that_is_none_takes_its_verdict_along(email: str | None) -> None
 def test_name_is_both_parts_or_one_or_the_username(
     names: dict[str, str], expected: str | None
 ) -> None:
-    assert described(USER | NAMELESS | names).name == expected
+    assert parse_clerk_user(USER | NAMELESS | names).name == expected
 
 
 def test_long_name_and_method_are_cut_and_a_long_address_is_dropped() -> None:
     provider = [{"provider": "oauth_" + "g" * 99}]
     long = {"first_name": "B" * 400, "image_url": IMAGE + "x" * 500, "external_accounts": provider}
 
-    who = described(USER | long)
+    who = parse_clerk_user(USER | long)
 
     assert (who.name, who.image_url, who.login_method) == ("B" * 255, None, "g" * 64)
 
 
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "//img.example.com/bob.png", ""])
 def test_image_is_a_web_address_or_not_known(url: str) -> None:
-    assert described({**USER, "image_url": url}).image_url is None
+    assert parse_clerk_user({**USER, "image_url": url}).image_url is None
 
 
 @pytest.mark.parametrize(
@@ -161,12 +163,12 @@ def test_image_is_a_web_address_or_not_known(url: str) -> None:
 def test_method_is_the_first_provider(providers: list[str | None], expected: str) -> None:
     accounts = [{"provider": provider} for provider in providers]
 
-    assert described({**USER, "external_accounts": accounts}).login_method == expected
+    assert parse_clerk_user({**USER, "external_accounts": accounts}).login_method == expected
 
 
 @pytest.mark.parametrize("accounts", [None, [], [{}], [{"provider": None}]], ids=str)
 def test_without_provider_the_method_is_how_the_address_was_proven(accounts: object) -> None:
-    assert described({**USER, "external_accounts": accounts}).login_method == "email_code"
+    assert parse_clerk_user({**USER, "external_accounts": accounts}).login_method == "email_code"
 
 
 @pytest.mark.parametrize("addresses", [None, [], [OTHER], [PRIMARY | {"id": "idn_9"}]], ids=str)
@@ -177,13 +179,13 @@ def test_primary_address_that_is_named_but_not_there_is_not_read_as_none(
     strange = {"primary_email_address_id": primary_id, "email_addresses": addresses}
 
     with pytest.raises(UnreadableProfileError):
-        described(USER | strange)
+        parse_clerk_user(USER | strange)
 
 
 def test_method_is_not_known_without_provider_or_proof() -> None:
     user = with_address(verification=None) | {"external_accounts": []}
 
-    assert described(user).login_method is None
+    assert parse_clerk_user(user).login_method is None
 
 
 @pytest.mark.parametrize(
@@ -203,12 +205,12 @@ def test_method_is_not_known_without_provider_or_proof() -> None:
 def test_description_is_of_its_last_change(
     milliseconds: int | None, expected: datetime | None
 ) -> None:
-    assert described({**USER, "updated_at": milliseconds}).as_of == expected
+    assert parse_clerk_user({**USER, "updated_at": milliseconds}).as_of == expected
 
 
 @pytest.mark.parametrize("document", [USER | {"email_addresses": 7}, {"id": "user_bob"}])
 def test_id_is_read_whatever_else_is_strange(document: dict[str, Any]) -> None:
-    assert described_id(document) == BOB.clerk_id
+    assert parse_clerk_user_id(document) == BOB.clerk_id
 
 
 @pytest.mark.parametrize(
@@ -218,7 +220,7 @@ def test_id_is_read_whatever_else_is_strange(document: dict[str, Any]) -> None:
 )
 def test_document_without_usable_id_is_refused(document: object) -> None:
     with pytest.raises(UnreadableProfileError):
-        described_id(document)
+        parse_clerk_user_id(document)
 
 
 @pytest.mark.parametrize(
@@ -228,4 +230,4 @@ def test_document_without_usable_id_is_refused(document: object) -> None:
 )
 def test_what_describes_no_user_is_refused(document: object) -> None:
     with pytest.raises(UnreadableProfileError):
-        described(cast(dict[str, Any], document))
+        parse_clerk_user(cast(dict[str, Any], document))

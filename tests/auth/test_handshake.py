@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from auth.errors import KeysUnavailableError
-from auth.handshake import Handshakes, Returns, Verdict, Visit
+from auth.handshake import BrowserRequest, HandshakeAnswers, HandshakeDecision, HandshakeService
 from auth.jwks import KeySet
 from auth.tokens import TokenVerifier
 from tests.auth.test_tokens import ISSUER, NOW, StoppedClock, by_stranger, token, verifier
@@ -29,9 +29,9 @@ def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def judges(
     instance: str, fetch: Callable[[str], list[str]] | None = None, suffix: str | None = SUFFIX
-) -> Handshakes:
-    returns = Returns(verifier(), suffix, instance == DEVELOPMENT, fetch)
-    return Handshakes(verifier(), returns, lambda: float(NOW))
+) -> HandshakeService:
+    returns = HandshakeAnswers(verifier(), suffix, instance == DEVELOPMENT, fetch)
+    return HandshakeService(verifier(), returns, lambda: float(NOW))
 
 
 def jar(session: str = "", uat: object = "", *, browser: str = "dvb_1") -> Jar:
@@ -41,22 +41,22 @@ def jar(session: str = "", uat: object = "", *, browser: str = "dvb_1") -> Jar:
     return {**named, **{f"{name}_{SUFFIX}": value for name, value in named.items()}}
 
 
-def page(cookies: Jar, query: str = "") -> Visit:
-    return Visit(URL + query, cookies, accept="text/html", destination="document")
+def page(cookies: Jar, query: str = "") -> BrowserRequest:
+    return BrowserRequest(URL + query, cookies, accept="text/html", destination="document")
 
 
-def asked(verdict: Verdict) -> dict[str, str]:
+def asked(verdict: HandshakeDecision) -> dict[str, str]:
     """The parameters that a browser takes along to Clerk."""
     return dict(parse_qsl(urlsplit(verdict.location or "").query, keep_blank_values=True))
 
 
-def outcome(verdict: Verdict) -> str:
+def outcome(verdict: HandshakeDecision) -> str:
     if verdict.location is not None:
         return asked(verdict)["__clerk_hs_reason"]
     return IN if verdict.claims else OUT
 
 
-STATES: dict[str, Callable[[], Visit]] = {
+STATES: dict[str, Callable[[], BrowserRequest]] = {
     "signed in": lambda: page(jar(token(), SINCE)),
     "signed in at this second": lambda: page(jar(token(), NOW)),
     "nothing": lambda: page(jar()),
@@ -156,10 +156,10 @@ PROGRAMS: dict[str, Headers] = {
 }
 
 
-def judged(state: str, instance: str, headers: Headers) -> Verdict:
+def judged(state: str, instance: str, headers: Headers) -> HandshakeDecision:
     method, destination, accept = headers
     visit = replace(STATES[state](), method=method, destination=destination, accept=accept)
-    return judges(instance).judge(visit, ISSUER)
+    return judges(instance).resolve(visit, ISSUER)
 
 
 @pytest.mark.parametrize("headers", PAGES.values(), ids=PAGES.keys())
@@ -185,15 +185,15 @@ def test_each_state_has_a_row_for_either_instance() -> None:
 
 
 def test_nobody_is_sent_away_without_a_frontend_api() -> None:
-    verdict = judges(DEVELOPMENT).judge(page(jar(token(exp=NOW - 5), SINCE)), None)
+    verdict = judges(DEVELOPMENT).resolve(page(jar(token(exp=NOW - 5), SINCE)), None)
 
     assert (verdict.location, verdict.reason) == (None, "session-token-expired")
 
 
 def test_program_may_bring_its_token_under_any_suffix() -> None:
-    visit = Visit(URL, {"__session_elsewhere": token()})
+    visit = BrowserRequest(URL, {"__session_elsewhere": token()})
 
-    assert outcome(judges(PRODUCTION).judge(visit, ISSUER)) == IN
+    assert outcome(judges(PRODUCTION).resolve(visit, ISSUER)) == IN
 
 
 @pytest.mark.parametrize(
@@ -204,11 +204,11 @@ def test_program_may_bring_its_token_under_any_suffix() -> None:
     ],
 )
 def test_reason_for_being_signed_out_is_told(state: str, reason: str) -> None:
-    assert judges(PRODUCTION).judge(STATES[state](), ISSUER).reason == reason
+    assert judges(PRODUCTION).resolve(STATES[state](), ISSUER).reason == reason
 
 
 def test_browser_without_a_mark_brings_none_along() -> None:
-    assert "__clerk_db_jwt" not in asked(judges(DEVELOPMENT).judge(page({}), ISSUER))
+    assert "__clerk_db_jwt" not in asked(judges(DEVELOPMENT).resolve(page({}), ISSUER))
 
 
 def test_nobody_is_called_signed_out_while_no_key_is_known() -> None:
@@ -216,4 +216,4 @@ def test_nobody_is_called_signed_out_while_no_key_is_known() -> None:
     doubtful = replace(judges(PRODUCTION), verifier=unpublished)
 
     with pytest.raises(KeysUnavailableError):
-        doubtful.judge(page(jar(token(), SINCE)), ISSUER)
+        doubtful.resolve(page(jar(token(), SINCE)), ISSUER)

@@ -7,7 +7,7 @@ import pytest
 
 from auth.cookies import names_of
 from auth.errors import RateLimitedError
-from auth.handshake import ROUNDS_TTL_SECONDS, Verdict, Visit
+from auth.handshake import REDIRECT_COUNT_TTL_SECONDS, BrowserRequest, HandshakeDecision
 from tests.auth import test_tokens as forge
 from tests.auth.test_handshake import SINCE, SUFFIX, URL, asked, jar, judges, outcome, page
 from tests.auth.test_tokens import ISSUER, NOW, token
@@ -37,7 +37,7 @@ def answer(*directives: object) -> str:
     return forge.compact(header, {"handshake": list(directives)}, forge.by_issuer)
 
 
-def back(place: str = "cookie", **brought: str) -> Visit:
+def back(place: str = "cookie", **brought: str) -> BrowserRequest:
     return page(brought) if place == "cookie" else page({}, "?" + urlencode(brought))
 
 
@@ -51,9 +51,9 @@ def away(nonce: str) -> list[str]:
     raise RateLimitedError(10)
 
 
-def expired_after(rounds: str) -> Verdict:
+def expired_after(rounds: str) -> HandshakeDecision:
     cookies = {**jar(token(exp=NOW - 5), SINCE), "__clerk_redirect_count": rounds}
-    return judges("production").judge(page(cookies), ISSUER)
+    return judges("production").resolve(page(cookies), ISSUER)
 
 
 @pytest.mark.parametrize(("instance", "place", "read"), PLACES)
@@ -135,7 +135,7 @@ def test_answer_may_end_the_cookie_that_brought_it(name: str) -> None:
 def test_development_sets_the_cookies_and_cleans_the_address() -> None:
     visit = page({}, f"?aba=metas&__clerk_handshake={answer(DIRECTIVE, 'theme=dark')}")
 
-    verdict = judges("development").judge(visit, ISSUER)
+    verdict = judges("development").resolve(visit, ISSUER)
 
     assert (verdict.location, verdict.set_cookies) == (f"{URL}?aba=metas", (DIRECTIVE,))
 
@@ -157,7 +157,7 @@ def test_production_lets_in_at_once_by_what_was_brought() -> None:
     fresh = (f"__session={token()}; Path=/", "__client_uat=; Max-Age=0", f"__client_uat={SINCE}")
     stale = {"__session": token(exp=NOW - 5), "__clerk_handshake": answer(*fresh)}
 
-    verdict = judges("production").judge(page(stale), ISSUER)
+    verdict = judges("production").resolve(page(stale), ISSUER)
 
     assert (outcome(verdict), verdict.set_cookies) == ("signed in", (*fresh, SPENT))
 
@@ -166,13 +166,13 @@ def test_production_signs_out_at_once_by_what_was_brought() -> None:
     gone = answer("__session=; Max-Age=0", "__client_uat=0")
     visit = page({"__session": token(), "__client_uat": "1", "__clerk_handshake": gone})
 
-    assert outcome(judges("production").judge(visit, ISSUER)) == "signed out"
+    assert outcome(judges("production").resolve(visit, ISSUER)) == "signed out"
 
 
 def test_answer_that_settles_nothing_is_spent_before_clerk_is_asked_again() -> None:
     visit = back(__clerk_handshake=answer(DIRECTIVE), __clerk_handshake_nonce="")
 
-    verdict = judges("production").judge(visit, ISSUER)
+    verdict = judges("production").resolve(visit, ISSUER)
 
     assert outcome(verdict) == "client-uat-but-no-session-token"
     assert {DIRECTIVE, SPENT, SPENT.replace("=", "_nonce=", 1)} < set(verdict.set_cookies)
@@ -185,7 +185,7 @@ MARK = {"__clerk_db_jwt": "dvb_2"}
 def test_clerk_is_told_what_it_needs_to_answer(instance: str, mark: dict[str, str]) -> None:
     visit = page(jar(token(exp=NOW - 5), SINCE, browser="dvb_2"), "?a=S%C3%A3o&__clerk_help=1")
 
-    assert asked(judges(instance).judge(visit, ISSUER)) == {
+    assert asked(judges(instance).resolve(visit, ISSUER)) == {
         "redirect_url": f"{URL}?a=S%C3%A3o",
         "__clerk_api_version": "2026-05-12",
         "suffixed_cookies": "true",
@@ -195,7 +195,7 @@ def test_clerk_is_told_what_it_needs_to_answer(instance: str, mark: dict[str, st
 
 
 def test_clerk_is_told_the_new_mark_and_not_the_old_one() -> None:
-    verdict = judges("development").judge(page(jar(), "?__clerk_db_jwt=dvb_2"), ISSUER + "/")
+    verdict = judges("development").resolve(page(jar(), "?__clerk_db_jwt=dvb_2"), ISSUER + "/")
 
     told = {"redirect_url": URL, "suffixed_cookies": "false", **MARK}
     assert (verdict.location or "").startswith(f"{ISSUER}/v1/client/handshake?")
@@ -207,7 +207,7 @@ def test_clerk_is_told_the_new_mark_and_not_the_old_one() -> None:
     [("", 1), ("1", 2), ("2", 3), ("0", 1), ("-1", 1), ("4", 1), ("x", 1), ("²", 1), (" 1", 1)],
 )
 def test_round_is_counted_and_what_is_no_count_is_none(rounds: str, then: int) -> None:
-    kind = f"Path=/; Max-Age={ROUNDS_TTL_SECONDS}; HttpOnly; SameSite=Lax"
+    kind = f"Path=/; Max-Age={REDIRECT_COUNT_TTL_SECONDS}; HttpOnly; SameSite=Lax"
 
     assert expired_after(rounds).set_cookies == (f"__clerk_redirect_count={then}; {kind}",)
 
@@ -221,7 +221,7 @@ def test_after_three_rounds_the_browser_is_signed_out_and_the_count_begins_anew(
 
 @pytest.mark.parametrize(("brought", "after"), [({}, ()), (THREE_ROUNDS, (FORGOTTEN,))])
 def test_success_forgets_the_rounds(brought: dict[str, str], after: tuple[str, ...]) -> None:
-    verdict = judges("production").judge(page({**jar(token(), SINCE), **brought}), ISSUER)
+    verdict = judges("production").resolve(page({**jar(token(), SINCE), **brought}), ISSUER)
 
     assert (outcome(verdict), verdict.set_cookies) == ("signed in", after)
 
@@ -229,6 +229,6 @@ def test_success_forgets_the_rounds(brought: dict[str, str], after: tuple[str, .
 def test_token_that_clerk_would_only_send_back_ends_in_an_explanation_too() -> None:
     elsewhere = {**jar(token(azp="https://elsewhere.example.com"), SINCE), **THREE_ROUNDS}
 
-    verdict = judges("production").judge(page(elsewhere), ISSUER)
+    verdict = judges("production").resolve(page(elsewhere), ISSUER)
 
     assert (verdict.is_loop, verdict.set_cookies) == (True, (FORGOTTEN,))

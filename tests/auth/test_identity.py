@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from auth.identity import Identity
-from tests.support.users import ALICE, BOB, NOW, identity
+from tests.support.users import ALICE, BOB, NOW, identity_of
 
 IMAGE = "https://img.example.com/bob.png"
 LATER = datetime(2026, 3, 11, tzinfo=UTC)
@@ -20,15 +20,15 @@ def test_provider_counts_more_than_the_token() -> None:
     other_image = "https://img.example.com/b.png"
     told = Identity(BOB.clerk_id, "Bob", "b@example.com", True, other_image, "google", True)
 
-    assert TOKEN.completed_by(told) == told
+    assert TOKEN.merged_with(told) == told
 
 
 def test_token_fills_what_the_provider_leaves_open() -> None:
-    assert TOKEN.completed_by(SILENT) == TOKEN
+    assert TOKEN.merged_with(SILENT) == TOKEN
 
 
 def test_provider_fills_what_the_token_leaves_open() -> None:
-    assert SILENT.completed_by(TOKEN) == TOKEN
+    assert SILENT.merged_with(TOKEN) == TOKEN
 
 
 @pytest.mark.parametrize("field", ["name", "image_url", "login_method"])
@@ -36,7 +36,7 @@ def test_gaps_are_filled_one_by_one(field: str) -> None:
     told = replace(TOKEN, name="Bob", image_url=f"{IMAGE}?2", login_method="google")
     gap: dict[str, Any] = {field: None}
 
-    completed = TOKEN.completed_by(replace(told, **gap))
+    completed = TOKEN.merged_with(replace(told, **gap))
 
     assert completed == replace(told, **{field: getattr(TOKEN, field)})
 
@@ -44,40 +44,40 @@ def test_gaps_are_filled_one_by_one(field: str) -> None:
 @pytest.mark.parametrize("token_says", [True, False, None])
 @pytest.mark.parametrize("provider_says", [True, False])
 def test_address_and_verdict_move_together(token_says: bool | None, provider_says: bool) -> None:
-    token = identity(BOB, verified=token_says)
+    token = identity_of(BOB, verified=token_says)
     told = Identity(BOB.clerk_id, email=ALICE.email, email_verified=provider_says)
 
-    completed = token.completed_by(told)
+    completed = token.merged_with(told)
 
     assert (completed.email, completed.email_verified) == (ALICE.email, provider_says)
 
 
 @pytest.mark.parametrize("verified", [True, False, None])
 def test_address_without_verdict_moves_nothing(verified: bool | None) -> None:
-    token = identity(BOB, verified=verified)
+    token = identity_of(BOB, verified=verified)
 
-    completed = token.completed_by(Identity(BOB.clerk_id, email=ALICE.email))
+    completed = token.merged_with(Identity(BOB.clerk_id, email=ALICE.email))
 
     assert (completed.email, completed.email_verified) == (BOB.email, verified)
 
 
 def test_verdict_without_address_says_that_there_is_none() -> None:
-    completed = TOKEN.completed_by(Identity(BOB.clerk_id, email_verified=False))
+    completed = TOKEN.merged_with(Identity(BOB.clerk_id, email_verified=False))
 
     assert (completed.email, completed.email_verified) == (None, False)
 
 
 def test_unknown_person_loses_nothing_and_is_asked_about_no_more() -> None:
-    assert TOKEN.completed_by(UNKNOWN) == replace(TOKEN, is_complete=True)
+    assert TOKEN.merged_with(UNKNOWN) == replace(TOKEN, is_complete=True)
 
 
 def test_person_stays_who_they_are() -> None:
-    assert TOKEN.completed_by(identity(ALICE)).clerk_id == BOB.clerk_id
+    assert TOKEN.merged_with(identity_of(ALICE)).clerk_id == BOB.clerk_id
 
 
 @pytest.mark.parametrize("told", [LATER, None], ids=str)
 def test_moment_is_the_providers(told: datetime | None) -> None:
-    assert TOKEN.completed_by(replace(SILENT, as_of=told)).as_of == told
+    assert TOKEN.merged_with(replace(SILENT, as_of=told)).as_of == told
 
 
 def test_each_token_of_a_person_says_the_same() -> None:

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 import pytest
 
 from auth.identity import Identity
-from auth.tokens import SessionClaims, identity_of
+from auth.tokens import SessionClaims, identity_from_claims
 
 
 def speaks_of(**claims: object) -> Identity:
-    return identity_of(SessionClaims("user_bia", claims))
+    return identity_from_claims(SessionClaims("user_bia", claims))
 
 
 def test_every_claim_is_taken_over() -> None:

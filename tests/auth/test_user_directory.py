@@ -21,11 +21,11 @@ from auth.errors import (
 )
 from auth.identity import Identity
 from auth.provider_calls import ProviderCalls
-from auth.user_directory import Directory
+from auth.user_directory import UserDirectory
 from core.metrics import OURS
 from dev.fake_clerk import clerk_user
 from tests.support.concurrency import Clock, Roll
-from tests.support.users import ALICE, BOB, identity
+from tests.support.users import ALICE, BOB, identity_of
 
 CROWD = 30
 AWAY, LIMITED = ProviderUnavailableError("status 500"), RateLimitedError(7)
@@ -39,7 +39,7 @@ RESULTS: dict[str, Exception | None] = {
 }
 PAUSED = "the provider has just failed"
 RESTING = "the provider has asked for rest"
-KNOWN_ALICE, KNOWN_BOB = (replace(identity(who), is_complete=True) for who in (ALICE, BOB))
+KNOWN_ALICE, KNOWN_BOB = (replace(identity_of(who), is_complete=True) for who in (ALICE, BOB))
 
 
 class Source:
@@ -77,11 +77,11 @@ def source() -> Source:
 
 
 @pytest.fixture
-def directory(source: Source, clock: Clock) -> Directory:
-    return Directory(source, ProviderCalls(Rate(3, 0), clock))  # three questions in all
+def directory(source: Source, clock: Clock) -> UserDirectory:
+    return UserDirectory(source, ProviderCalls(Rate(3, 0), clock))  # three questions in all
 
 
-def refusal(directory: Directory, clerk_id: str = BOB.clerk_id, **how: Any) -> str:
+def refusal(directory: UserDirectory, clerk_id: str = BOB.clerk_id, **how: Any) -> str:
     with pytest.raises(ProviderUnavailableError) as caught:
         directory.look_up(clerk_id, **how)
     return str(caught.value)
@@ -91,7 +91,7 @@ def counted(**labels: str) -> float:
     return OURS.get_sample_value("identity_provider_requests_total", labels) or 0
 
 
-def test_unknown_person_leaves_nothing_to_learn(directory: Directory, source: Source) -> None:
+def test_unknown_person_leaves_nothing_to_learn(directory: UserDirectory, source: Source) -> None:
     source.trouble = UnknownUserError()
 
     assert directory.look_up(BOB.clerk_id) == Identity(BOB.clerk_id, is_complete=True)
@@ -103,7 +103,7 @@ def test_unknown_person_leaves_nothing_to_learn(directory: Directory, source: So
     ids=["another", "none"],
 )
 def test_answer_that_describes_another_user_or_none_cannot_be_used(
-    directory: Directory, source: Source, told: Document, code: str
+    directory: UserDirectory, source: Source, told: Document, code: str
 ) -> None:
     source.documents[BOB.clerk_id] = told
 
@@ -114,7 +114,7 @@ def test_answer_that_describes_another_user_or_none_cannot_be_used(
 
 
 def test_answers_about_one_user_never_close_the_provider_to_others(source: Source) -> None:
-    directory = Directory(source, ProviderCalls(Rate(99, 0)))
+    directory = UserDirectory(source, ProviderCalls(Rate(99, 0)))
     source.trouble = STRANGE
     for _ in range(20):
         with pytest.raises(UnusableAnswerError):
@@ -127,7 +127,7 @@ def test_answers_about_one_user_never_close_the_provider_to_others(source: Sourc
 
 @pytest.mark.parametrize("trouble", [AWAY, KEY_REFUSED], ids=["outage", "key"])
 def test_trouble_for_everybody_closes_the_provider(
-    directory: Directory, source: Source, trouble: Exception
+    directory: UserDirectory, source: Source, trouble: Exception
 ) -> None:
     source.trouble = trouble
     refusal(directory)
@@ -156,7 +156,7 @@ def test_trouble_for_everybody_closes_the_provider(
     ids=ascii,
 )
 def test_id_that_the_provider_could_not_have_is_never_asked_about(
-    directory: Directory, source: Source, clerk_id: str
+    directory: UserDirectory, source: Source, clerk_id: str
 ) -> None:
     found = directory.look_up(clerk_id)
 
@@ -167,7 +167,7 @@ def test_id_that_the_provider_could_not_have_is_never_asked_about(
     )
 
 
-def test_crowd_shares_one_question(directory: Directory, source: Source) -> None:
+def test_crowd_shares_one_question(directory: UserDirectory, source: Source) -> None:
     bob, start = Roll(BOB.clerk_id, crowd=CROWD), Barrier(CROWD)
     source.answers_after = bob.is_complete
 
@@ -181,7 +181,7 @@ def test_crowd_shares_one_question(directory: Directory, source: Source) -> None
 
 @pytest.mark.parametrize(("pause", "questions"), [(0, 1), (4.9, 1), (5.1, 2), (600, 2)])
 def test_answer_is_shared_for_a_few_seconds(
-    directory: Directory, source: Source, clock: Clock, pause: float, questions: int
+    directory: UserDirectory, source: Source, clock: Clock, pause: float, questions: int
 ) -> None:
     directory.look_up(BOB.clerk_id, is_new=True)
 
@@ -191,7 +191,7 @@ def test_answer_is_shared_for_a_few_seconds(
     assert (again, len(source.asked)) == (KNOWN_BOB, questions)
 
 
-def test_user_who_is_known_is_asked_about_anew(directory: Directory, source: Source) -> None:
+def test_user_who_is_known_is_asked_about_anew(directory: UserDirectory, source: Source) -> None:
     directory.look_up(BOB.clerk_id, is_new=True)
 
     directory.look_up(BOB.clerk_id)
@@ -200,7 +200,7 @@ def test_user_who_is_known_is_asked_about_anew(directory: Directory, source: Sou
 
 
 def test_question_under_way_is_not_put_again_however_long_it_takes(source: Source) -> None:
-    directory = Directory(source, ProviderCalls(Rate(1, 0), count(step=3600).__next__))
+    directory = UserDirectory(source, ProviderCalls(Rate(1, 0), count(step=3600).__next__))
     source.answers_after.clear()
 
     early = {refusal(directory, wait_seconds=0) for _ in range(9)}
@@ -209,7 +209,7 @@ def test_question_under_way_is_not_put_again_however_long_it_takes(source: Sourc
     assert early == {"no answer in time"}
 
 
-def test_failure_keeps_everybody_from_asking(directory: Directory, source: Source) -> None:
+def test_failure_keeps_everybody_from_asking(directory: UserDirectory, source: Source) -> None:
     source.trouble = AWAY
 
     found = [refusal(directory, who.clerk_id) for who in (BOB, BOB, ALICE)]
@@ -218,7 +218,7 @@ def test_failure_keeps_everybody_from_asking(directory: Directory, source: Sourc
 
 
 def test_background_finds_out_that_the_provider_is_back(
-    directory: Directory, source: Source
+    directory: UserDirectory, source: Source
 ) -> None:
     source.trouble = AWAY
     refusal(directory)
@@ -230,7 +230,7 @@ def test_background_finds_out_that_the_provider_is_back(
 
 
 @pytest.mark.parametrize("told", [7, 300, 3600, float("inf")])
-def test_wait_is_kept(directory: Directory, source: Source, clock: Clock, told: float) -> None:
+def test_wait_is_kept(directory: UserDirectory, source: Source, clock: Clock, told: float) -> None:
     source.trouble = RateLimitedError(told)
     refusal(directory)
 
@@ -242,7 +242,9 @@ def test_wait_is_kept(directory: Directory, source: Source, clock: Clock, told: 
 
 
 @pytest.mark.parametrize(("call", "result"), [*(("user", r) for r in RESULTS), ("users", "error")])
-def test_question_is_counted(directory: Directory, source: Source, call: str, result: str) -> None:
+def test_question_is_counted(
+    directory: UserDirectory, source: Source, call: str, result: str
+) -> None:
     source.trouble, before = RESULTS[result], counted(call=call, result=result)
 
     with suppress(ProviderUnavailableError, UnusableAnswerError):
@@ -251,7 +253,7 @@ def test_question_is_counted(directory: Directory, source: Source, call: str, re
     assert counted(call=call, result=result) == before + 1
 
 
-def test_trouble_is_logged(directory: Directory, source: Source) -> None:
+def test_trouble_is_logged(directory: UserDirectory, source: Source) -> None:
     source.trouble = AWAY
 
     with capture_logs() as logs:
@@ -271,12 +273,12 @@ def crowd(number: int) -> dict[str, Any]:
     "strange", [None, 7, "user_2", [], {}, {"id": None}, {"id": "user_2", "email_addresses": 7}]
 )
 def test_strange_entry_of_a_page_loses_none_of_the_others(source: Source, strange: object) -> None:
-    directory = Directory(source, ProviderCalls(Rate(99, 0)))
+    directory = UserDirectory(source, ProviderCalls(Rate(99, 0)))
     source.documents = {**crowd(5), "user_2": strange}
 
     pages = [directory.page(offset, 3) for offset in (0, 3)]
 
-    found = [who.clerk_id for page in pages for who in page.people]
+    found = [who.clerk_id for page in pages for who in page.identities]
     assert (found, [page.size for page in pages]) == (
         ["user_0", "user_1", "user_3", "user_4"],
         [3, 2],
@@ -284,16 +286,16 @@ def test_strange_entry_of_a_page_loses_none_of_the_others(source: Source, strang
 
 
 def test_page_that_one_user_makes_unreadable_is_asked_for_in_halves(source: Source) -> None:
-    directory = Directory(source, ProviderCalls(Rate(99, 0)))
+    directory = UserDirectory(source, ProviderCalls(Rate(99, 0)))
     source.documents, source.unreadable = crowd(300), {7}
 
     page = directory.page(0, 500)
 
-    assert (len(page.people), page.size, len(source.asked) < 25) == (299, 300, True)
+    assert (len(page.identities), page.size, len(source.asked) < 25) == (299, 300, True)
 
 
 def test_directory_of_which_nothing_can_be_read_is_given_up(source: Source) -> None:
-    directory = Directory(source, ProviderCalls(Rate(999, 0)))
+    directory = UserDirectory(source, ProviderCalls(Rate(999, 0)))
     source.documents, source.unreadable = crowd(500), set(range(500))
 
     with pytest.raises(ProviderUnavailableError, match="nothing"):
@@ -302,7 +304,9 @@ def test_directory_of_which_nothing_can_be_read_is_given_up(source: Source) -> N
     assert len(source.asked) < 100
 
 
-def test_page_that_is_refused_as_a_whole_is_trouble(directory: Directory, source: Source) -> None:
+def test_page_that_is_refused_as_a_whole_is_trouble(
+    directory: UserDirectory, source: Source
+) -> None:
     source.trouble = STRANGE
 
     with pytest.raises(ProviderUnavailableError):

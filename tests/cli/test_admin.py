@@ -18,14 +18,14 @@ from app import create_app
 from core.config import Config
 from core.database import background_transaction, db
 from core.email_address import normalize_address
-from dev.databases import app_on, count, opened
-from dev.fake_clerk import PUBLISHABLE_KEY, Person
+from dev.databases import app_on, connect_to, count
+from dev.fake_clerk import PUBLISHABLE_KEY, DevUser
 from models import ProvisioningAttempt, SweepRun, User
 from models.user import Role
 from tests.support.clerk_server import Clerk, Trouble, clerk_in
 from tests.support.types import Sign
 from tests.support.users import ALICE, BOB, NOW
-from web.services import EXTENSION, House
+from web.services import EXTENSION, Services
 
 
 @pytest.fixture
@@ -252,7 +252,7 @@ def test_read_only_database_fails_with_advice(
 ) -> None:
     name = f"read_only_doctor_{tmp_path.name}"
     url = copy_database(name)
-    with opened(url) as other:
+    with connect_to(url) as other:
         other.exec_driver_sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
 
     with app_on(tmp_path, url) as app:
@@ -422,8 +422,8 @@ ADMINS = "SELECT count(*) FROM users WHERE role = 'admin'"
 def test_directory_brings_in_whom_the_database_has_never_seen(
     tmp_path: Path, url: str, clerk: Clerk
 ) -> None:
-    for person in (ALICE, BOB, Person("user_eva", "Eva", "eva@example.com")):
-        clerk.provider.remember(person)
+    for person in (ALICE, BOB, DevUser("user_eva", "Eva", "eva@example.com")):
+        clerk.provider.save_user(person)
 
     with app_on(tmp_path, url, **settings_of(clerk)) as app:
         output = app.test_cli_runner().invoke(args=["sweep", "--directory"]).output
@@ -433,7 +433,7 @@ def test_directory_brings_in_whom_the_database_has_never_seen(
 
 
 def test_directory_passes_over_whom_it_has_heard_of(tmp_path: Path, url: str, clerk: Clerk) -> None:
-    clerk.provider.remember(ALICE)
+    clerk.provider.save_user(ALICE)
 
     with app_on(tmp_path, url, **settings_of(clerk)) as app:
         app.test_cli_runner().invoke(args=["sweep", "--directory"])
@@ -443,20 +443,20 @@ def test_directory_passes_over_whom_it_has_heard_of(tmp_path: Path, url: str, cl
 
 
 def test_directory_applies_what_has_changed_since(tmp_path: Path, url: str, clerk: Clerk) -> None:
-    clerk.provider.remember(replace(ALICE, email_verified=False))
-    clerk.provider.remember(BOB)
+    clerk.provider.save_user(replace(ALICE, email_verified=False))
+    clerk.provider.save_user(BOB)
     expected = """
         INSERT INTO mentorados (nome_completo, email, turma)
         VALUES ('Alice Pré', 'alice@example.com', 'neon')
     """
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(expected)
 
     with app_on(tmp_path, url, admin_emails=BOB.email, **settings_of(clerk)) as app:
         app.test_cli_runner().invoke(args=["sweep", "--directory"])
         before = (count(url, LINKED), count(url, ADMINS))
-        clerk.provider.remember(ALICE)
-        clerk.provider.remember(replace(BOB, email=None))
+        clerk.provider.save_user(ALICE)
+        clerk.provider.save_user(replace(BOB, email=None))
         output = app.test_cli_runner().invoke(args=["sweep", "--directory"]).output
 
     assert "directory: 2 read, 2 taken in, 0 failed" in output
@@ -466,7 +466,7 @@ def test_directory_applies_what_has_changed_since(tmp_path: Path, url: str, cler
 def test_directory_that_asks_for_rest_is_read_after_it(
     tmp_path: Path, url: str, clerk: Clerk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clerk.provider.remember(ALICE)
+    clerk.provider.save_user(ALICE)
     clerk.trouble = Trouble("429 Too Many Requests", [("Retry-After", "1")])
     waited: list[float] = []
 
@@ -490,8 +490,8 @@ def test_directory_that_cannot_be_read_is_told_in_one_line(
     clerk.trouble = Trouble("500 Internal Server Error")
 
     with app_on(tmp_path, url, **settings_of(clerk)) as app:
-        house: House = app.extensions[EXTENSION]
-        assert house.guarantee.directory is not None
+        house: Services = app.extensions[EXTENSION]
+        assert house.provisioning.directory is not None
         result = app.test_cli_runner().invoke(args=["sweep", "--directory"])
 
     assert (result.exit_code, "ProviderUnavailableError" in result.output) == (1, True)

@@ -9,7 +9,7 @@ from click.testing import Result
 from flask import Flask
 from sqlalchemy import make_url
 
-from dev.databases import app_on, opened
+from dev.databases import app_on, connect_to
 
 PASSWORD = "hush-0123456789"
 AWAY = f"postgresql+psycopg2://bia:{PASSWORD}@127.0.0.1:1/nowhere"
@@ -94,7 +94,7 @@ def test_database_of_another_program_is_named(
     tmp_path: Path, new_database: Callable[[str], str], commands: list[str]
 ) -> None:
     url = new_database(f"foreign_{tmp_path.name}")
-    with opened(url) as other:
+    with connect_to(url) as other:
         other.exec_driver_sql(LEGACY.read_text().replace("%", "%%"))
     words = "belongs to another program: run flask adopt --dry-run"
 
@@ -108,7 +108,7 @@ def test_read_only_database_is_named(
 ) -> None:
     name = f"read_only_{tmp_path.name}"
     url = copy_database(name)
-    with opened(url) as other:
+    with connect_to(url) as other:
         other.exec_driver_sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
     words = f"database {name} on {make_url(url).query['host']} is read-only"
 

@@ -18,7 +18,7 @@ from models import AuditEvent, Mentorado, SweepRun, User
 from models.user import Role
 from tests.support.types import Sign
 from tests.support.users import ALICE
-from web.services import House
+from web.services import Services
 
 LONG_AGO = func.now() - timedelta(minutes=5)
 
@@ -208,7 +208,7 @@ def test_granted_role_holds_at_the_next_request(
     assert me["user"]["role"] == "admin"
 
 
-def test_shell_has_the_tables_and_the_house_at_hand(app: Flask, house: House) -> None:
+def test_shell_has_the_tables_and_the_house_at_hand(app: Flask, house: Services) -> None:
     with app.app_context():
         at_hand = app.make_shell_context()
 

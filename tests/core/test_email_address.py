@@ -12,7 +12,7 @@ from sqlalchemy.types import Text
 
 from core.email_address import FaultKind, find_fault, normalize_address
 from core.unicode_13 import ASSIGNED
-from dev.databases import opened
+from dev.databases import connect_to
 from migrations import address_tables
 from scripts.address_tables import sql_tables, sql_text
 
@@ -135,7 +135,7 @@ ADDRESS = st.one_of(TEXT, DOMAIN, st.builds("{}@{}".format, TEXT, DOMAIN))
 @pytest.fixture(scope="module")
 def migrated(template_url: str) -> Iterator[Connection]:
     """A connection to a database whose locale makes ASCII letters of others."""
-    with opened(template_url) as connection:
+    with connect_to(template_url) as connection:
         assert connection.scalar(text("SELECT lower('İ') = 'i' AND lower('\u212a') = 'k'"))
         yield connection
 
@@ -146,11 +146,11 @@ def plain(server_url: str, migrated: Connection) -> Iterator[Connection]:
     names = ("composed_address_part", "domain_key", "international_address", "normalized_address")
     definition = text("SELECT pg_get_functiondef(CAST(:name AS regproc))")
     functions = [migrated.scalar(definition, {"name": name}) for name in names]
-    with opened(server_url) as connection:
+    with connect_to(server_url) as connection:
         locale = "LOCALE_PROVIDER libc LC_COLLATE 'C' LC_CTYPE 'C'"
         connection.execute(text(f"CREATE DATABASE plain TEMPLATE template0 {locale}"))
     url = migrated.engine.url.set(database="plain")
-    with opened(url.render_as_string(hide_password=False)) as connection:
+    with connect_to(url.render_as_string(hide_password=False)) as connection:
         assert connection.scalar(text("SELECT lower('İ') = 'İ'"))
         for function in functions:
             connection.connection.cursor().execute(str(function))

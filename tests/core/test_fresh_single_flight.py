@@ -5,7 +5,7 @@ from threading import Event
 
 import pytest
 
-from core.single_flight import Flights
+from core.single_flight import FreshSingleFlight
 from tests.support.concurrency import Roll, threads_taking_turns_often
 
 PASSENGERS = 20
@@ -13,11 +13,11 @@ DEPARTURES = 20_000
 
 
 def test_lone_caller_asks_for_itself() -> None:
-    assert Flights[str]().share("key", lambda: "answer") == ("answer", True)
+    assert FreshSingleFlight[str]().run("key", lambda: "answer") == ("answer", True)
 
 
 def test_crowd_shares_two_flights() -> None:
-    flights, roll, asked = Flights[int](), Roll("key", crowd=PASSENGERS), list[int]()
+    flights, roll, asked = FreshSingleFlight[int](), Roll("key", crowd=PASSENGERS), list[int]()
 
     def ask() -> int:
         asked.append(1)
@@ -25,31 +25,31 @@ def test_crowd_shares_two_flights() -> None:
         return len(asked)
 
     with ThreadPoolExecutor(PASSENGERS) as pool:
-        answers = list(pool.map(lambda _: flights.share(roll, ask), range(PASSENGERS)))
+        answers = list(pool.map(lambda _: flights.run(roll, ask), range(PASSENGERS)))
 
     assert sorted(answers) == [(1, True)] + [(2, False)] * (PASSENGERS - 2) + [(2, True)]
     assert len(asked) == 2
 
 
 def test_other_keys_do_not_wait() -> None:
-    flights = Flights[str]()
+    flights = FreshSingleFlight[str]()
 
-    answer = flights.share("a", lambda: flights.share("b", lambda: "inner")[0])
+    answer = flights.run("a", lambda: flights.run("b", lambda: "inner")[0])
 
     assert answer == ("inner", True)
 
 
 def test_error_reaches_whoever_asked_and_leaves_nothing_behind() -> None:
-    flights = Flights[str]()
+    flights = FreshSingleFlight[str]()
 
     with pytest.raises(LookupError):
-        flights.share("key", lambda: dict[str, str]()["missing"])
+        flights.run("key", lambda: dict[str, str]()["missing"])
 
-    assert flights.share("key", lambda: "better") == ("better", True)
+    assert flights.run("key", lambda: "better") == ("better", True)
 
 
 def test_flight_behind_a_failed_one_takes_off() -> None:
-    flights, in_the_air, land = Flights[str](), Event(), Event()
+    flights, in_the_air, land = FreshSingleFlight[str](), Event(), Event()
 
     def fail() -> str:
         in_the_air.set()
@@ -57,9 +57,9 @@ def test_flight_behind_a_failed_one_takes_off() -> None:
         raise LookupError
 
     with ThreadPoolExecutor(2) as pool:
-        failed = pool.submit(flights.share, "key", fail)
+        failed = pool.submit(flights.run, "key", fail)
         in_the_air.wait(timeout=10)
-        second = pool.submit(flights.share, "key", lambda: "better")
+        second = pool.submit(flights.run, "key", lambda: "better")
         land.set()
 
     assert isinstance(failed.exception(), LookupError)
@@ -67,7 +67,7 @@ def test_flight_behind_a_failed_one_takes_off() -> None:
 
 
 def test_landing_leaves_the_flight_behind_it_in_the_air() -> None:
-    flights, in_the_air, most = Flights[int](), list[int](), list[int]()
+    flights, in_the_air, most = FreshSingleFlight[int](), list[int](), list[int]()
 
     def ask() -> int:
         in_the_air.append(1)
@@ -75,6 +75,6 @@ def test_landing_leaves_the_flight_behind_it_in_the_air() -> None:
         return in_the_air.pop()
 
     with threads_taking_turns_often(), ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda _: flights.share("key", ask)[0], range(DEPARTURES)))
+        answers = list(pool.map(lambda _: flights.run("key", ask)[0], range(DEPARTURES)))
 
     assert (sum(answers), max(most)) == (DEPARTURES, 1)

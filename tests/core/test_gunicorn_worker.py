@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.gunicorn_worker import patience_seconds
+from core.gunicorn_worker import request_timeout_seconds
 
 
 @pytest.mark.parametrize(
@@ -10,4 +10,4 @@ from core.gunicorn_worker import patience_seconds
     [(0, 10), (64 * 1024, 11), (4 * 1024 * 1024, 74), (10**400, 74)],
 )
 def test_patience_grows_with_the_body_up_to_the_largest(body_bytes: int, seconds: float) -> None:
-    assert patience_seconds(body_bytes) == seconds
+    assert request_timeout_seconds(body_bytes) == seconds

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError
 
-from core.logging import configure_logs, withhold
+from core.logging import configure_logs, redact
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ1c2VyXzEifQ.c2lnbmF0dXJl"
 NAME = "Eva Luz"
@@ -110,7 +110,7 @@ def test_console_is_readable(console: io.StringIO) -> None:
     ],
 )
 def test_secret_is_withheld_and_the_line_stays_json(line: str, secret: str) -> None:
-    withheld = withhold(line)
+    withheld = redact(line)
 
     assert secret not in withheld
     assert "[withheld]" in json.dumps(json.loads(withheld))
@@ -119,7 +119,7 @@ def test_secret_is_withheld_and_the_line_stays_json(line: str, secret: str) -> N
 def test_harmless_line_is_left_alone() -> None:
     line = '{"event": "sweep_started", "owner": "host:1:abc", "at": "12:00"}'
 
-    assert withhold(line) == line
+    assert redact(line) == line
 
 
 def stumble(error: Exception, cause: Exception | None = None) -> None:

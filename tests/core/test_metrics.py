@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
-from core.metrics import Together, forget_the_ended
+from core.metrics import MultiprocessCollector, remove_dead_processes
 
 NOBODY = 2**22 + 1  # no process has so high a number
 
@@ -24,7 +24,7 @@ def test_what_ended_processes_have_counted_is_dropped(
     file = tmp_path / f"counter_{pid}.db"
     file.touch()
 
-    forget_the_ended(tmp_path)
+    remove_dead_processes(tmp_path)
 
     assert file.exists() == is_kept
 
@@ -50,18 +50,18 @@ def test_process_that_has_just_begun_to_count_adds_nothing(tmp_path: Path) -> No
     counted(tmp_path, 2, 3)
     (tmp_path / "counter_3.db").touch()
 
-    assert total(Together(None, path=str(tmp_path)).collect()) == 2 + 3  # type: ignore[no-untyped-call]
+    assert total(MultiprocessCollector(None, path=str(tmp_path)).collect()) == 2 + 3  # type: ignore[no-untyped-call]
 
 
 def test_file_that_is_dropped_after_it_was_listed_counts_no_more(tmp_path: Path) -> None:
     counted(tmp_path, 1, 2)
     dropped = counted(tmp_path, 2, 3)
 
-    class Overtaken(Together):
+    class Overtaken(MultiprocessCollector):
         @staticmethod
         def merge(files: list[str], accumulate: bool = True) -> Iterable[Metric]:
             dropped.unlink(missing_ok=True)
-            summed: Iterable[Metric] = Together.merge(files, accumulate)  # type: ignore[no-untyped-call]
+            summed: Iterable[Metric] = MultiprocessCollector.merge(files, accumulate)  # type: ignore[no-untyped-call]
             return summed
 
     assert total(Overtaken(None, path=str(tmp_path)).collect()) == 2  # type: ignore[no-untyped-call]

@@ -9,11 +9,11 @@ from flask import Flask
 
 from core.database import transaction
 from dashboard.mentoring import GoalsOfAll, count_goals_of_all, goals_options, month_of
-from dev.databases import app_on, count, opened
+from dev.databases import app_on, connect_to, count
 from models import AdminJob
 from models.admin_job import JobKind
 from provisioning import jobs
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from provisioning.job_runner import JobRunner
 from provisioning.jobs import JobRequest
 from tests.support.users import NOW
@@ -43,7 +43,7 @@ SELECT count(*) FROM audit_events
 def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
     """A database with ten mentees who can sign in, one of them not active, and one who cannot."""
     url = copy_database(f"goals_{tmp_path.name}")
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(MENTEES)
     return url
 
@@ -57,7 +57,7 @@ def app(url: str, tmp_path: Path) -> Iterator[Flask]:
 
 def add(month: tuple[int, int] | None = None) -> uuid.UUID:
     options = goals_options({"meta_leads": 77}, month)
-    wanted = JobRequest(uuid.uuid4(), JobKind.GOALS, Entry("admin", "req-1"), options)
+    wanted = JobRequest(uuid.uuid4(), JobKind.GOALS, Source("admin", "req-1"), options)
     with transaction() as session:
         return jobs.add(session, wanted).id
 
@@ -109,7 +109,7 @@ def test_each_batch_is_committed_before_the_next(app: Flask, url: str) -> None:
 
 
 def test_profile_that_the_database_refuses_keeps_no_other_back(app: Flask, url: str) -> None:
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(POISON)
     job_id = add()
 

@@ -23,10 +23,10 @@ from dashboard.months import (
     save_month,
 )
 from dashboard.periods import Period
-from dev.databases import app_on, count, locking, opened
+from dev.databases import app_on, connect_to, count, locking
 from dev.servers import eventually
 from models import Mentorado, MetricaMensal
-from tests.support.users import AT_THE_DOOR, BOB, NOW, identity
+from tests.support.users import BOB, NOW, PAGE, identity_of
 from web.services import EXTENSION
 
 MARCH = Period(2026, 3)
@@ -49,7 +49,7 @@ def app(url: str, tmp_path: Path) -> Iterator[Flask]:
 @pytest.fixture
 def bobs(app: Flask) -> OwnProfile:
     """Bob's profile."""
-    ensured = app.extensions[EXTENSION].guarantee.ensure(identity(BOB), entry=AT_THE_DOOR, now=NOW)
+    ensured = app.extensions[EXTENSION].provisioning.ensure(identity_of(BOB), source=PAGE, now=NOW)
     assert ensured.mentorado is not None
     return OwnProfile(ensured.mentorado.id, ensured.user.id)
 
@@ -115,7 +115,7 @@ def test_month_waits_for_an_unlink_and_is_refused(app: Flask, bobs: OwnProfile, 
         with app.app_context(), transaction() as session:
             save_month(session, bobs, MARCH, {"lucro": 1}, now=NOW)
 
-    with ThreadPoolExecutor(1) as pool, opened(url) as connection:
+    with ThreadPoolExecutor(1) as pool, connect_to(url) as connection:
         with connection.execution_options(isolation_level="READ COMMITTED").begin():
             connection.exec_driver_sql("UPDATE mentorados SET user_id = NULL")
             saved = pool.submit(save)
@@ -136,7 +136,7 @@ def test_profile_that_is_being_deleted_is_waited_for_and_missed(
         with app.app_context(), transaction() as session:
             save_month(session, bobs, MARCH, {"lucro": 1}, now=NOW)
 
-    with ThreadPoolExecutor(1) as pool, opened(url) as connection:
+    with ThreadPoolExecutor(1) as pool, connect_to(url) as connection:
         with connection.execution_options(isolation_level="READ COMMITTED").begin():
             connection.exec_driver_sql("DELETE FROM mentorados")
             saved = pool.submit(save)
@@ -149,7 +149,7 @@ def test_month_that_is_being_saved_holds_a_deletion_up(
     app: Flask, bobs: OwnProfile, url: str
 ) -> None:
     def delete() -> None:
-        with opened(url) as connection:
+        with connect_to(url) as connection:
             connection.exec_driver_sql("DELETE FROM mentorados")
 
     with ThreadPoolExecutor(1) as pool:

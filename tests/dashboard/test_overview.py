@@ -15,11 +15,11 @@ from dashboard.overview import (
     growth_percent,
     half_up,
     mean,
-    overview_shape,
+    overview_from_text,
+    overview_to_text,
     percent_of_goal,
-    read_again,
     score,
-    written,
+    serialize_overview,
 )
 from tests.support.users import NOW
 
@@ -139,7 +139,7 @@ def test_score_stays_between_0_and_120(reported: Month) -> None:
 
 
 def test_new_person_sees_zeros() -> None:
-    shown = overview_shape(overview_of())
+    shown = serialize_overview(overview_of())
 
     assert shown["financials"] == NOTHING_EARNED
     assert (shown["score"], shown["feedback"], shown["read_only"]) == (0, None, False)
@@ -238,14 +238,14 @@ def test_percent_of_a_goal_is_shown_whole_and_at_most_150(revenue: int, percent:
 
 
 def test_every_goal_has_its_label() -> None:
-    shown = overview_shape(overview_of())
+    shown = serialize_overview(overview_of())
 
     labels = [goal.label for goal in shown["goals"]]
     assert labels == ["Faturamento", "Leads", "Procedimentos", "Posts", "Stories"]
 
 
 def test_chart_shows_each_month_under_its_public_names() -> None:
-    shown = overview_shape(overview_of(month(1, 5, 6, 3, 4, mes=3, lucro=2)))
+    shown = serialize_overview(overview_of(month(1, 5, 6, 3, 4, mes=3, lucro=2)))
 
     assert shown["financials"]["chartData"] == [
         {"ano": 2026, "mes": 3, "faturamento": 1, "lucro": 2}
@@ -257,7 +257,7 @@ def test_feedback_is_shown_with_its_month_and_without_ids() -> None:
     words = {"analise_mes": "Bom.", "foco_proximo_mes": "Leads.", "sugestao_mentor": "Siga."}
     feedback = MonthFeedback(2026, 2, **words)
 
-    shown = overview_shape(overview_of(feedback=feedback))
+    shown = serialize_overview(overview_of(feedback=feedback))
 
     assert asdict(shown["feedback"] or feedback) == {"ano": 2026, "mes": 2, **words}
 
@@ -265,7 +265,7 @@ def test_feedback_is_shown_with_its_month_and_without_ids() -> None:
 def test_as_of_is_the_given_time_in_utc() -> None:
     now = datetime(2026, 3, 10, 12, 30, tzinfo=UTC)
 
-    shown = overview_shape(compute_overview(Report((), USUAL, None), now=now))
+    shown = serialize_overview(compute_overview(Report((), USUAL, None), now=now))
 
     assert shown["as_of"] == "2026-03-10T12:30:00Z"
 
@@ -274,4 +274,4 @@ def test_overview_that_was_written_down_is_read_again_as_it_was() -> None:
     feedback = MonthFeedback(2026, 2, "Bom mês.", "Leads.", "Ligue mais.")
     overview = overview_of(month(9_000), month(8_000, mes=2), feedback=feedback)
 
-    assert read_again(written(overview)) == replace(overview, read_only=True)
+    assert overview_from_text(overview_to_text(overview)) == replace(overview, read_only=True)

@@ -6,7 +6,7 @@ import re
 import pytest
 from playwright.sync_api import FloatRect, Locator, Page, expect
 
-from dev.fake_clerk import LocalIdentityProvider, Person
+from dev.fake_clerk import DevIdentityProvider, DevUser
 from dev.servers import Served
 from tests.support.pages import PHONE, Visitors, grave_issues, is_too_wide, sign_in
 
@@ -127,8 +127,8 @@ def test_dashboard_fits_and_can_be_used_by_all(
 def test_photo_lies_over_the_initials_which_stay_if_it_cannot_be_shown(
     page: Page, site: Served, content: bytes, width: int
 ) -> None:
-    stand_in = LocalIdentityProvider(site.instance / "identity")
-    iara = Person(f"user_{width}", "Iara Luz", None, image_url="https://fotos.example/iara.png")
+    stand_in = DevIdentityProvider(site.instance / "identity")
+    iara = DevUser(f"user_{width}", "Iara Luz", None, image_url="https://fotos.example/iara.png")
     page.context.add_cookies(
         [{"name": "__session", "value": stand_in.token(iara), "url": site.url}]
     )

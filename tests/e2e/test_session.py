@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Page, expect
 
-from dev.fake_clerk import LocalIdentityProvider, Person
+from dev.fake_clerk import DevIdentityProvider, DevUser
 from dev.servers import Served
 from tests.support.clerk_server import Clerk
 from tests.support.pages import Visitors, let_session_expire
@@ -75,7 +75,7 @@ def test_clock_that_is_wrong_ends_in_an_explanation_and_a_way_on(
 
 def test_dashboard_of_a_developer_outlives_its_token(page: Page, site: Served) -> None:
     sign_in(page)
-    let_session_expire(page, LocalIdentityProvider(site.instance / "identity"))
+    let_session_expire(page, DevIdentityProvider(site.instance / "identity"))
 
     page.reload()
 
@@ -83,8 +83,8 @@ def test_dashboard_of_a_developer_outlives_its_token(page: Page, site: Served) -
 
 
 def test_token_of_the_command_line_serves_a_browser_too(page: Page, site: Served) -> None:
-    stand_in = LocalIdentityProvider(site.instance / "identity")
-    token = stand_in.token(Person("user_by_hand", "Iara Luz", "iara@example.com"))
+    stand_in = DevIdentityProvider(site.instance / "identity")
+    token = stand_in.token(DevUser("user_by_hand", "Iara Luz", "iara@example.com"))
     page.context.add_cookies([{"name": "__session", "value": token, "url": site.url}])
 
     page.goto("/dashboard")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from dev.clients import ADMIN, ask
+from dev.clients import ADMIN, request_as
 from dev.databases import count
 from dev.servers import Postgres, Served, eventually, served, start_postgres
 from tests.support.network_faults import Stage, Trouble, broken, inactive, poisoned, switched_off
@@ -76,7 +76,7 @@ def test_blocked_person_is_told_so(visitors: Visitors, stage: Stage, *, javascri
     sign_in_as(page, "Rute Alves", stage.email)
     user = page.request.get("/api/auth/me").json()["user"]["id"]
 
-    ask(stage.app, ADMIN, f"/api/admin/users/{user}/block").raise_for_status()
+    request_as(stage.app, ADMIN, f"/api/admin/users/{user}/block").raise_for_status()
     page.reload()
 
     check_page(page, "Acesso suspenso", "Fale com a equipe da mentoria", javascript=javascript)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dev.commit_proxy import Relay, relayed
-from dev.databases import opened
+from dev.databases import connect_to
 from dev.servers import Postgres, Served, served, start_postgres
 
 TURNSTILE = """
@@ -54,6 +54,6 @@ def relay(url: str) -> Iterator[Relay]:
 @pytest.fixture
 def turnstile(url: str) -> str:
     """The query that holds up everybody whose profile is about to be written."""
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(TURNSTILE)
     return "SELECT pg_advisory_xact_lock(1)"

@@ -15,19 +15,19 @@ from werkzeug.test import TestResponse
 
 from core.database import transaction
 from dev.clients import ADMIN, queue_length
-from dev.databases import app_on, count, locking, opened
-from dev.fake_clerk import Person
+from dev.databases import app_on, connect_to, count, locking
+from dev.fake_clerk import DevUser
 from dev.servers import eventually
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from provisioning.rules import Rules
-from provisioning.service import Guarantee
+from provisioning.service import ProvisioningService
 from sweep import batches
-from sweep.batches import link_together
-from tests.support.users import BOB, NOW, identity
-from web.services import EXTENSION, House
+from sweep.batches import link_group
+from tests.support.users import BOB, NOW, identity_of
+from web.services import EXTENSION, Services
 
 ANA, BIA = (
-    Person(f"user_{name}", name.title(), f"{name}@example.com", email_verified=True)
+    DevUser(f"user_{name}", name.title(), f"{name}@example.com", email_verified=True)
     for name in ("ana", "bia")
 )
 PROFILE = "INSERT INTO mentorados (id, nome_completo, email, turma) VALUES (7, 'Ana', :a, 'neon')"
@@ -40,11 +40,11 @@ class Racers:
 
     def __init__(self, app: Flask, url: str) -> None:
         self.app, self.url = app, url
-        self.house: House = app.extensions[EXTENSION]
+        self.house: Services = app.extensions[EXTENSION]
 
-    def ask(self, person: Person, method: str, path: str, body: object = None) -> TestResponse:
-        assert self.house.local is not None
-        headers = {"Authorization": f"Bearer {self.house.local.token(person)}"}
+    def ask(self, person: DevUser, method: str, path: str, body: object = None) -> TestResponse:
+        assert self.house.dev_provider is not None
+        headers = {"Authorization": f"Bearer {self.house.dev_provider.token(person)}"}
         client: FlaskClient = self.app.test_client()
         return client.open(path, method=method, json=body, headers=headers)
 
@@ -69,7 +69,7 @@ class Racers:
         return done if login_first else (done[1], done[0])
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        with opened(self.url) as connection:
+        with connect_to(self.url) as connection:
             return [tuple(row) for row in connection.exec_driver_sql(query)]
 
 
@@ -80,7 +80,7 @@ def racers(url: str, tmp_path: Path) -> Iterator[Racers]:
         racers = Racers(app, url)
         for person in (ADMIN, BIA):
             assert racers.ask(person, "GET", "/api/auth/me").status_code == 200
-        with opened(url) as connection:
+        with connect_to(url) as connection:
             connection.exec_driver_sql(PROFILE.replace(":a", f"'{ANA.email}'"))
         yield racers
 
@@ -159,7 +159,7 @@ def commit_before_update(racers: Racers) -> Iterator[list[str]]:
 
     def listen(_c: object, _k: object, statement: str, *_: object) -> None:
         if "UPDATE mentorados" in statement and pending:
-            with opened(racers.url) as connection:
+            with connect_to(racers.url) as connection:
                 connection.exec_driver_sql(pending.pop())
 
     event.listen(Engine, "before_cursor_execute", listen)
@@ -184,7 +184,7 @@ def test_login_does_not_link_a_profile_whose_address_has_just_changed(
 def test_sweep_does_not_link_a_profile_whose_address_has_just_changed(
     racers: Racers, commit_before_update: list[str]
 ) -> None:
-    with opened(racers.url) as connection:
+    with connect_to(racers.url) as connection:
         connection.exec_driver_sql(
             "INSERT INTO users (clerk_id, email, email_verified)"
             " VALUES ('user_ana', 'ana@example.com', true)"
@@ -192,26 +192,26 @@ def test_sweep_does_not_link_a_profile_whose_address_has_just_changed(
     commit_before_update.append(OTHER_ADDRESS)
 
     with racers.app.app_context(), transaction() as session:
-        links = link_together(session, ["user_ana"], Rules())
+        links = link_group(session, ["user_ana"], Rules())
 
     assert links == []
     assert racers.rows("SELECT user_id FROM mentorados WHERE id = 7") == [(None,)]
 
 
 def test_account_deleted_beside_a_batch_of_the_sweep_keeps_no_profile(racers: Racers) -> None:
-    with opened(racers.url) as connection:
+    with connect_to(racers.url) as connection:
         connection.exec_driver_sql("INSERT INTO users (clerk_id) VALUES ('user_bob')")
     [(user_id,)] = racers.rows("SELECT id FROM users WHERE clerk_id = 'user_bob'")
-    guarantee: Guarantee = racers.house.guarantee
+    guarantee: ProvisioningService = racers.house.provisioning
 
     def leave() -> bool:
         with racers.app.app_context():
             message = ("msg_1", "user.deleted")
-            who = replace(identity(BOB), clerk_id="user_bob")
-            return guarantee.hear_of_departure(message, who, entry=Entry("webhook"), now=NOW)
+            who = replace(identity_of(BOB), clerk_id="user_bob")
+            return guarantee.handle_user_deleted(message, who, source=Source("webhook"), now=NOW)
 
     with ThreadPoolExecutor(1) as pool, racers.app.app_context(), transaction() as session:
-        assert batches.provide_range(session, (user_id - 1, user_id)) == 1
+        assert batches.create_range(session, (user_id - 1, user_id)) == 1
         leaving = pool.submit(leave)
         assert eventually(lambda: queue_length(racers.url) == 1)
         session.commit()

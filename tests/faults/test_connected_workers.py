@@ -2,7 +2,7 @@
 
 import pytest
 
-from dev.clients import ask, at_once, is_served, newcomers
+from dev.clients import concurrently, is_served, new_users, request_as
 from dev.databases import count
 from dev.servers import Served, eventually, workers
 
@@ -22,6 +22,6 @@ def test_every_worker_has_a_connection_of_its_own_before_its_first_request(
     assert eventually(lambda: len(workers(app)) == 2)
     assert eventually(lambda: count(url, CONNECTIONS) >= 2)  # schedulers may have some as well
 
-    answers = at_once(lambda person: ask(app, person), newcomers(20))
+    answers = concurrently(lambda person: request_as(app, person), new_users(20))
 
     assert [answer.text for answer in answers if not is_served(answer)] == []

@@ -11,9 +11,9 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
-from dev.clients import ask, at_once
-from dev.databases import opened
-from dev.fake_clerk import Person
+from dev.clients import concurrently, request_as
+from dev.databases import connect_to
+from dev.fake_clerk import DevUser
 from dev.servers import PROJECT, Served, child_environment, eventually, served, stop, workers
 
 
@@ -43,8 +43,8 @@ def created(app: Served, door: str = "api") -> float:
 
 def come(app: Served, name: str) -> int:
     """Let twenty people in who have never been here."""
-    people = [Person(f"user_{name}_{i}") for i in range(20)]
-    return len(at_once(lambda person: ask(app, person), people))
+    people = [DevUser(f"user_{name}_{i}") for i in range(20)]
+    return len(concurrently(lambda person: request_as(app, person), people))
 
 
 def test_every_process_tells_what_all_have_counted(app: Served) -> None:
@@ -75,7 +75,7 @@ def test_what_alerts_watch_for_is_there_before_its_first_case(app: Served) -> No
 
 def test_restart_begins_anew_but_not_for_the_sweeps(url: str, tmp_path: Path) -> None:
     with served(tmp_path, DATABASE_URL=url, SWEEP_INTERVAL_SECONDS="1") as before:
-        ask(before, Person("user_before"))
+        request_as(before, DevUser("user_before"))
         assert eventually(lambda: counted(before, "sweep_runs_total") >= 1, seconds=30)
 
     with served(tmp_path, DATABASE_URL=url, SCHEDULER="off") as after:
@@ -83,7 +83,7 @@ def test_restart_begins_anew_but_not_for_the_sweeps(url: str, tmp_path: Path) ->
 
 
 def test_clock_in_a_process_of_its_own_counts_with_the_others(app: Served, url: str) -> None:
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.execute(text("INSERT INTO users (clerk_id) VALUES ('user_forgotten')"))
 
     before = created(app, "sweep")

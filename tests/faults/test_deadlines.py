@@ -13,9 +13,9 @@ from structlog.testing import capture_logs
 from core.database import transaction
 from core.metrics import OURS
 from core.server_status import ServerStatus
-from dev.databases import POISON, app_on, count, locking, opened
+from dev.databases import REFUSE_PROFILES, app_on, connect_to, count, locking
 from provisioning.attempts import RetryPolicy
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from provisioning.ensure import Outcome
 from provisioning.errors import (
     DatabaseUnavailableError,
@@ -24,9 +24,9 @@ from provisioning.errors import (
     ProvisioningUnavailableError,
 )
 from provisioning.profiles import ADDRESS_LOCKS
-from provisioning.retry import Perseverance
-from provisioning.service import Guarantee
-from tests.support.users import AT_THE_DOOR, BOB, NOW, identity
+from provisioning.retry import RetryingUnitOfWork
+from provisioning.service import ProvisioningService
+from tests.support.users import BOB, NOW, PAGE, identity_of
 from web.services import EXTENSION
 
 # A sequence goes on whatever becomes of the transaction, so that only the first call is slow.
@@ -60,19 +60,19 @@ def app(url: str, tmp_path: Path) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def guarantee(app: Flask) -> Guarantee:
+def guarantee(app: Flask) -> ProvisioningService:
     """The guarantee of that app."""
-    found = app.extensions[EXTENSION].guarantee
-    assert isinstance(found, Guarantee)
+    found = app.extensions[EXTENSION].provisioning
+    assert isinstance(found, ProvisioningService)
     return found
 
 
-def outcome(guarantee: Guarantee) -> Outcome:
-    return guarantee.ensure(identity(BOB), entry=AT_THE_DOOR, now=NOW).outcome
+def outcome(guarantee: ProvisioningService) -> Outcome:
+    return guarantee.ensure(identity_of(BOB), source=PAGE, now=NOW).outcome
 
 
 def test_lock_that_goes_away_is_waited_out(
-    guarantee: Guarantee, url: str, monkeypatch: pytest.MonkeyPatch
+    guarantee: ProvisioningService, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcome(guarantee)
     reasons: list[str] = []
@@ -89,30 +89,36 @@ def test_lock_that_goes_away_is_waited_out(
     assert reasons == ["lock_not_available"]
 
 
-def test_statement_that_is_slow_once_is_tried_again(guarantee: Guarantee, url: str) -> None:
-    with opened(url) as other:
+def test_statement_that_is_slow_once_is_tried_again(
+    guarantee: ProvisioningService, url: str
+) -> None:
+    with connect_to(url) as other:
         other.exec_driver_sql(SLOW_ONCE)
 
     assert outcome(guarantee) is Outcome.CREATED
     assert count(url, "SELECT count(*) FROM provisioning_attempts") == 0
 
 
-def test_lock_that_stays_is_given_up_on(guarantee: Guarantee, url: str) -> None:
+def test_lock_that_stays_is_given_up_on(guarantee: ProvisioningService, url: str) -> None:
     outcome(guarantee)
 
     with locking(url, USERS_LOCKED), pytest.raises(ProvisioningUnavailableError):
         outcome(guarantee)
 
 
-def test_lock_on_one_person_leaves_the_others_alone(guarantee: Guarantee, url: str) -> None:
-    with opened(url) as other:
+def test_lock_on_one_person_leaves_the_others_alone(
+    guarantee: ProvisioningService, url: str
+) -> None:
+    with connect_to(url) as other:
         other.execute(text("INSERT INTO users (clerk_id) VALUES ('user_stuck')"))
 
     with locking(url, USERS_LOCKED):
         assert outcome(guarantee) is Outcome.CREATED
 
 
-def test_connections_that_died_in_the_pool_are_replaced(guarantee: Guarantee, url: str) -> None:
+def test_connections_that_died_in_the_pool_are_replaced(
+    guarantee: ProvisioningService, url: str
+) -> None:
     outcome(guarantee)
 
     cut = count(url, CUT_OFF)
@@ -132,10 +138,10 @@ def test_transaction_replaces_a_connection_that_died_in_the_pool(app: Flask, url
 
 
 def test_permanent_error_is_not_tried_again_and_leaves_no_half_a_profile(
-    guarantee: Guarantee, url: str
+    guarantee: ProvisioningService, url: str
 ) -> None:
-    with opened(url) as other:
-        other.exec_driver_sql(POISON)
+    with connect_to(url) as other:
+        other.exec_driver_sql(REFUSE_PROFILES)
 
     with capture_logs() as logs, pytest.raises(ProvisioningError):
         outcome(guarantee)
@@ -145,10 +151,10 @@ def test_permanent_error_is_not_tried_again_and_leaves_no_half_a_profile(
 
 
 def test_failure_is_logged_with_class_and_state_and_without_the_person(
-    guarantee: Guarantee, url: str
+    guarantee: ProvisioningService, url: str
 ) -> None:
-    with opened(url) as other:
-        other.exec_driver_sql(POISON)
+    with connect_to(url) as other:
+        other.exec_driver_sql(REFUSE_PROFILES)
 
     with capture_logs() as logs, pytest.raises(ProvisioningError):
         outcome(guarantee)
@@ -163,10 +169,10 @@ def test_failure_is_logged_with_class_and_state_and_without_the_person(
 
 
 def test_giving_up_leaves_a_record_that_outlives_the_rollback(
-    guarantee: Guarantee, url: str
+    guarantee: ProvisioningService, url: str
 ) -> None:
-    with opened(url) as other:
-        other.exec_driver_sql(POISON)
+    with connect_to(url) as other:
+        other.exec_driver_sql(REFUSE_PROFILES)
 
     with pytest.raises(ProvisioningUnavailableError):
         outcome(guarantee)
@@ -175,9 +181,11 @@ def test_giving_up_leaves_a_record_that_outlives_the_rollback(
     assert (count(url, record), count(url, WRITTEN)) == (1, 0)
 
 
-def test_whoever_could_not_be_helped_is_known_afterwards(guarantee: Guarantee, url: str) -> None:
-    with opened(url) as other:
-        other.exec_driver_sql(POISON)
+def test_whoever_could_not_be_helped_is_known_afterwards(
+    guarantee: ProvisioningService, url: str
+) -> None:
+    with connect_to(url) as other:
+        other.exec_driver_sql(REFUSE_PROFILES)
 
     for _ in range(2):
         with pytest.raises(ProvisioningUnavailableError):
@@ -186,19 +194,21 @@ def test_whoever_could_not_be_helped_is_known_afterwards(guarantee: Guarantee, u
     assert count(url, "SELECT count(*) FROM users WHERE email_verified") == 1
 
 
-def test_background_that_gives_up_for_good_says_so(guarantee: Guarantee, url: str) -> None:
-    with opened(url) as other:
-        other.exec_driver_sql(POISON)
-    last_chance = replace(guarantee, perseverance=Perseverance(RetryPolicy(max_attempts=1)))
+def test_background_that_gives_up_for_good_says_so(
+    guarantee: ProvisioningService, url: str
+) -> None:
+    with connect_to(url) as other:
+        other.exec_driver_sql(REFUSE_PROFILES)
+    last_chance = replace(guarantee, unit_of_work=RetryingUnitOfWork(RetryPolicy(max_attempts=1)))
 
     with capture_logs() as logs, pytest.raises(NeedsAttentionError):
-        last_chance.ensure(identity(BOB), entry=Entry("sweep"), now=NOW)
+        last_chance.ensure(identity_of(BOB), source=Source("sweep"), now=NOW)
 
     assert "provisioning_dead_letter" in [line["event"] for line in logs]
 
 
 def test_each_retry_is_counted_by_its_reason(
-    guarantee: Guarantee, url: str, monkeypatch: pytest.MonkeyPatch
+    guarantee: ProvisioningService, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcome(guarantee)
     labels = {"reason": "lock_not_available"}
@@ -223,10 +233,10 @@ class SilentServer(ServerStatus):
     ("server", "is_patient"), [(ServerStatus(), True), (SilentServer(), False)]
 )
 def test_outage_is_waited_out_only_at_its_beginning(
-    guarantee: Guarantee, url: str, server: ServerStatus, is_patient: bool
+    guarantee: ProvisioningService, url: str, server: ServerStatus, is_patient: bool
 ) -> None:
     outcome(guarantee)
-    waiting = replace(guarantee, perseverance=Perseverance(server=server))
+    waiting = replace(guarantee, unit_of_work=RetryingUnitOfWork(server=server))
 
     with (
         capture_logs() as logs,
@@ -243,17 +253,17 @@ def test_absent_database_is_told_apart(tmp_path: Path) -> None:
     nowhere = "postgresql://nobody@127.0.0.1:1/none"
 
     with app_on(tmp_path, nowhere) as app, pytest.raises(DatabaseUnavailableError):
-        outcome(app.extensions[EXTENSION].guarantee)
+        outcome(app.extensions[EXTENSION].provisioning)
 
 
 @pytest.mark.parametrize(
     ("verified", "expected"), [(True, ProvisioningUnavailableError), (False, None)]
 )
 def test_login_takes_turns_with_whoever_works_on_its_verified_address(
-    guarantee: Guarantee, url: str, verified: bool, expected: type[Exception] | None
+    guarantee: ProvisioningService, url: str, verified: bool, expected: type[Exception] | None
 ) -> None:
     address_lock = f"SELECT pg_advisory_xact_lock({ADDRESS_LOCKS}, hashtext('{BOB.email}'))"
-    who = identity(BOB, verified=verified)
+    who = identity_of(BOB, verified=verified)
 
     with locking(url, address_lock), pytest.raises(expected) if expected else nullcontext():
-        guarantee.ensure(who, entry=AT_THE_DOOR, now=NOW)
+        guarantee.ensure(who, source=PAGE, now=NOW)

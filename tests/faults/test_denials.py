@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import redis as client
 
-from dev.clients import ADMIN, ask, newcomers
-from dev.databases import count, opened
-from dev.fake_clerk import Person
+from dev.clients import ADMIN, new_users, request_as
+from dev.databases import connect_to, count
+from dev.fake_clerk import DevUser
 from dev.servers import (
     PROJECT,
     Redis,
@@ -28,7 +28,7 @@ from dev.servers import (
 )
 from provisioning.context_cache import CONFIRMED_SECONDS
 
-KILLED, DEMOTED, UNHEARD, RESTORED, DEACTIVATED = newcomers(5)
+KILLED, DEMOTED, UNHEARD, RESTORED, DEACTIVATED = new_users(5)
 PEOPLE = (KILLED, DEMOTED, UNHEARD, RESTORED, DEACTIVATED)
 ROLES = "UPDATE users SET role = 'admin' WHERE clerk_id IN ('{}', '{}')"
 # As a process leaves them that dies between its commit and its word to Redis.
@@ -72,18 +72,18 @@ def scene(
         served(folder, DATABASE_URL=url, REDIS_URL=redis.url, WEB_CONCURRENCY="2") as app,
     ):
         for person in (ADMIN, *PEOPLE):
-            assert ask(app, person).status_code in (200, 201)
-        with opened(url) as connection:
+            assert request_as(app, person).status_code in (200, 201)
+        with connect_to(url) as connection:
             connection.exec_driver_sql(ROLES.format(DEMOTED.clerk_id, UNHEARD.clerk_id))
         closed = f"redis://127.0.0.1:{free_port()}"
         # Everybody has an entry that was confirmed just now.
         for person in PEOPLE:
-            ask(app, person, "/api/auth/ensure")
-            ask(app, person, "/api/auth/me", "GET")
+            request_as(app, person, "/api/auth/ensure")
+            request_as(app, person, "/api/auth/me", "GET")
         snapshot = contents(redis)
         started = time.monotonic()
         block_by_admin(app, url)
-        with opened(url) as connection:
+        with connect_to(url) as connection:
             connection.exec_driver_sql(BLOCK.format(KILLED.clerk_id))
             connection.exec_driver_sql(DEACTIVATE.format(DEACTIVATED.clerk_id))
         revocation = flask(app, url, redis.url, "admin", "revoke", str(DEMOTED.email))
@@ -94,7 +94,7 @@ def scene(
 
 def block_by_admin(app: Served, url: str) -> None:
     query = f"SELECT id FROM users WHERE clerk_id = '{RESTORED.clerk_id}'"
-    assert ask(app, ADMIN, f"/api/admin/users/{count(url, query)}/block").status_code == 200
+    assert request_as(app, ADMIN, f"/api/admin/users/{count(url, query)}/block").status_code == 200
 
 
 def contents(redis: Redis) -> dict[bytes, bytes]:
@@ -111,14 +111,14 @@ def restore(redis: Redis, snapshot: dict[bytes, bytes]) -> None:
             store.restore(key, left, value, replace=True)
 
 
-def is_refused(app: Served, person: Person) -> bool:
+def is_refused(app: Served, person: DevUser) -> bool:
     """Whether both processes refuse this user; several tries reach both."""
-    answers = [ask(app, person, "/api/mentorados/me", "GET") for _ in range(6)]
+    answers = [request_as(app, person, "/api/mentorados/me", "GET") for _ in range(6)]
     return all(answer.status_code == 403 for answer in answers)
 
 
-def is_demoted(app: Served, person: Person) -> bool:
-    answers = [ask(app, person, "/api/admin/users", "GET") for _ in range(6)]
+def is_demoted(app: Served, person: DevUser) -> bool:
+    answers = [request_as(app, person, "/api/admin/users", "GET") for _ in range(6)]
     return all(answer.status_code == 403 for answer in answers)
 
 
@@ -130,7 +130,7 @@ def is_demoted(app: Served, person: Person) -> bool:
         pytest.param(RESTORED, id="Redis came back with an old snapshot"),
     ],
 )
-def test_denied_user_is_refused_within_seconds(scene: Scene, person: Person) -> None:
+def test_denied_user_is_refused_within_seconds(scene: Scene, person: DevUser) -> None:
     assert eventually(lambda: is_refused(scene.app, person), seconds=CONFIRMED_SECONDS + 3)
 
 
@@ -141,7 +141,7 @@ def test_denied_user_is_refused_within_seconds(scene: Scene, person: Person) -> 
         pytest.param(UNHEARD, id="by a command without Redis"),
     ],
 )
-def test_revoked_admin_is_refused_within_seconds(scene: Scene, person: Person) -> None:
+def test_revoked_admin_is_refused_within_seconds(scene: Scene, person: DevUser) -> None:
     assert eventually(lambda: is_demoted(scene.app, person), seconds=CONFIRMED_SECONDS + 3)
 
 
@@ -159,11 +159,11 @@ def test_command_is_heard_by_an_app_without_redis(
 ) -> None:
     url = copy_database(f"faults_{tmp_path.name}")
     with served(tmp_path, DATABASE_URL=url) as app:
-        ask(app, DEMOTED)
-        with opened(url) as connection:
+        request_as(app, DEMOTED)
+        with connect_to(url) as connection:
             connection.exec_driver_sql(ROLES.format(DEMOTED.clerk_id, DEMOTED.clerk_id))
-        ask(app, DEMOTED)
-        assert ask(app, DEMOTED, "/api/admin/users", "GET").status_code == 200
+        request_as(app, DEMOTED)
+        assert request_as(app, DEMOTED, "/api/admin/users", "GET").status_code == 200
 
         assert flask(app, url, None, "admin", "revoke", str(DEMOTED.email)).returncode == 0
 

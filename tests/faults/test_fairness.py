@@ -9,16 +9,16 @@ from flask import Flask
 
 from core.database import transaction
 from dev.clients import queue_length
-from dev.databases import app_on, count, locking, opened
-from dev.fake_clerk import Person
+from dev.databases import app_on, connect_to, count, locking
+from dev.fake_clerk import DevUser
 from dev.servers import eventually
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from provisioning.ensure import Outcome
 from provisioning.preregistration import pre_register
 from provisioning.profiles import ADDRESS_LOCKS
 from sweep import missing_profiles
-from tests.support.users import AT_THE_DOOR, NOW, identity
-from web.services import EXTENSION, House
+from tests.support.users import NOW, PAGE, identity_of
+from web.services import EXTENSION, Services
 
 EVA = {"nome_completo": "Eva Melo", "email": "eva@example.com"}
 PEOPLE = """
@@ -29,7 +29,7 @@ VALUES ('eva', 'eva@example.com', true), ('dora', 'dora@example.com', false)
 ADDRESS = f"SELECT pg_advisory_xact_lock({ADDRESS_LOCKS}, hashtext('eva@example.com'))"
 KEY_SHARE = "SELECT 1 FROM users WHERE clerk_id = 'eva' FOR KEY SHARE"
 EVERYBODY = (0, 1_000)
-DORA = Person("dora", "Dora Luz", "dora@example.com")
+DORA = DevUser("dora", "Dora Luz", "dora@example.com")
 EXPECTED = """
 INSERT INTO mentorados (nome_completo, email, turma) VALUES ('Dora Luz', 'dora@example.com', 'neon')
 """
@@ -42,7 +42,7 @@ SELECT id, 'Dora', email, 'neon', true FROM users WHERE clerk_id = 'dora'
 @pytest.fixture
 def app(url: str, tmp_path: Path) -> Iterator[Flask]:
     """An app on a database that knows two people."""
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(PEOPLE)
     with app_on(tmp_path, url) as app:
         yield app
@@ -50,7 +50,7 @@ def app(url: str, tmp_path: Path) -> Iterator[Flask]:
 
 def register(app: Flask) -> None:
     with app.app_context(), transaction() as session:
-        pre_register(session, EVA, entry=Entry("admin"), now=NOW)
+        pre_register(session, EVA, source=Source("admin"), now=NOW)
 
 
 @pytest.mark.parametrize("held", [ADDRESS, KEY_SHARE])
@@ -70,7 +70,7 @@ def test_registration_waits_for_whoever_is_providing_for_that_person(
 def test_sweep_passes_over_whom_an_admin_is_working_on(url: str) -> None:
     held = "SELECT 1 FROM users WHERE clerk_id = 'eva' FOR UPDATE"
     with locking(url, held), transaction() as session:
-        provided = missing_profiles.provide_range(session, EVERYBODY)
+        provided = missing_profiles.create_range_with_locks(session, EVERYBODY)
 
     assert (provided, count(url, "SELECT count(*) FROM mentorados")) == ((1, 1), 1)
 
@@ -79,7 +79,7 @@ def test_sweep_passes_over_whom_an_admin_is_working_on(url: str) -> None:
 def test_sweep_does_not_wait_for_somebody_who_is_just_signing_in(url: str) -> None:
     held = "UPDATE users SET name = 'Eva' WHERE clerk_id = 'eva'"
     with locking(url, held), transaction() as session:
-        provided = missing_profiles.provide_range(session, EVERYBODY)
+        provided = missing_profiles.create_range_with_locks(session, EVERYBODY)
 
     assert provided == (2, 2)
 
@@ -88,7 +88,7 @@ def test_set_based_step_leaves_alone_for_whom_a_profile_waits(app: Flask, url: s
     register(app)
 
     with transaction() as session:
-        provided = missing_profiles.provide_range(session, EVERYBODY)
+        provided = missing_profiles.create_range_with_locks(session, EVERYBODY)
 
     assert (provided, count(url, "SELECT count(user_id) FROM mentorados")) == ((1, 1), 1)
 
@@ -96,13 +96,13 @@ def test_set_based_step_leaves_alone_for_whom_a_profile_waits(app: Flask, url: s
 def test_profile_swept_in_the_moment_of_linking_is_folded_into_the_one_that_waits(
     app: Flask, url: str
 ) -> None:
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(EXPECTED)
 
     def sign_in() -> Outcome:
         with app.app_context():
-            house: House = app.extensions[EXTENSION]
-            return house.guarantee.ensure(identity(DORA), entry=AT_THE_DOOR, now=NOW).outcome
+            house: Services = app.extensions[EXTENSION]
+            return house.provisioning.ensure(identity_of(DORA), source=PAGE, now=NOW).outcome
 
     with locking(url, SWEPT) as sweep, ThreadPoolExecutor(1) as pool:
         signing_in = pool.submit(sign_in)

@@ -13,8 +13,8 @@ from werkzeug.test import TestResponse
 
 from core.connection_pool import pool_of
 from core.database import db
-from dev.databases import app_on, locking, opened
-from dev.fake_clerk import Person
+from dev.databases import app_on, connect_to, locking
+from dev.fake_clerk import DevUser
 from dev.network_proxy import Network, network_before
 from dev.servers import eventually
 from tests.support.users import ALICE, BOB
@@ -46,18 +46,18 @@ def client(app: Flask) -> FlaskClient:
 
 
 @pytest.fixture
-def sign_in(app: Flask) -> Callable[[Person], TestResponse]:
+def sign_in(app: Flask) -> Callable[[DevUser], TestResponse]:
     """Sign a person in by a client of their own."""
-    sign = app.extensions[EXTENSION].local.token
+    sign = app.extensions[EXTENSION].dev_provider.token
 
-    def sign_in(person: Person) -> TestResponse:
+    def sign_in(person: DevUser) -> TestResponse:
         headers = {"Authorization": f"Bearer {sign(person)}"}
         return app.test_client().post(ENSURE, headers=headers)
 
     return sign_in
 
 
-SignIn = Callable[[Person], TestResponse]
+SignIn = Callable[[DevUser], TestResponse]
 
 
 def connect(app: Flask) -> None:
@@ -78,7 +78,7 @@ def test_far_database_is_served_from_the_first_login_on(
 ) -> None:
     network.round_trip_seconds = round_trip_seconds
     connect(app)
-    client.set_cookie("__session", app.extensions[EXTENSION].local.token(ALICE))
+    client.set_cookie("__session", app.extensions[EXTENSION].dev_provider.token(ALICE))
 
     logins = [sign_in(BOB).status_code for _ in range(2)]
     first_page = client.get(DASHBOARD).status_code
@@ -94,7 +94,7 @@ def test_far_database_is_served_from_the_first_login_on(
 def test_lock_that_stays_is_a_coded_503_at_any_distance(
     app: Flask, network: Network, url: str, sign_in: SignIn, round_trip_seconds: float
 ) -> None:
-    with opened(url) as other:
+    with connect_to(url) as other:
         other.exec_driver_sql(f"INSERT INTO users (clerk_id) VALUES ('{BOB.clerk_id}')")
     network.round_trip_seconds = round_trip_seconds
     connect(app)

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dev.databases import count, opened
+from dev.databases import connect_to, count
 from dev.servers import PROJECT, child_environment
 
 PEOPLE = 100_000
@@ -38,7 +38,7 @@ def peak_kib(url: str, folder: Path) -> int:
 
 def test_hundred_thousand_people_take_no_more_memory_than_nobody(url: str, tmp_path: Path) -> None:
     before = peak_kib(url, tmp_path)
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(ABSENT.format(n=PEOPLE))
 
     after = peak_kib(url, tmp_path)

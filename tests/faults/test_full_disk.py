@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from dev.clients import ADMIN, ask
-from dev.fake_clerk import Person
+from dev.clients import ADMIN, request_as
+from dev.fake_clerk import DevUser
 from dev.servers import PROJECT, Served, child_environment, free_port, served, stop, wait_for
 
 # In a mount namespace of its own: nobody else sees this disk, and it goes with the process.
@@ -50,9 +50,9 @@ def served_on_a_full_disk(folder: Path, url: str) -> Iterator[Served]:
 
 def test_full_disk_costs_counters_and_no_answer(tmp_path: Path, url: str) -> None:
     with served_on_a_full_disk(tmp_path, url) as app:
-        answers = [ask(app, Person(f"user_{number}")).status_code for number in range(20)]
+        answers = [request_as(app, DevUser(f"user_{number}")).status_code for number in range(20)]
         metrics = requests.get(f"{app.url}/metrics", timeout=10)
-        console = ask(app, ADMIN, "/admin", "GET")
+        console = request_as(app, ADMIN, "/admin", "GET")
         log = app.log.read_text()
 
     assert answers == [201] * 20
@@ -63,11 +63,11 @@ def test_full_disk_costs_counters_and_no_answer(tmp_path: Path, url: str) -> Non
 @pytest.mark.parametrize("content", [b"\xff" * 70_000, b"x", b"\x40\x00\x00\x00" + b"{" * 80])
 def test_damaged_counters_cost_no_answer(tmp_path: Path, url: str, content: bytes) -> None:
     with served(tmp_path, DATABASE_URL=url) as app:
-        ask(app, ADMIN)
+        request_as(app, ADMIN)
         (tmp_path / "metrics" / "counter_1.db").write_bytes(content)
 
         metrics = requests.get(f"{app.url}/metrics", timeout=10)
-        console = ask(app, ADMIN, "/admin", "GET")
+        console = request_as(app, ADMIN, "/admin", "GET")
 
     assert (metrics.status_code, console.status_code) == (200, 200)
     assert "mentorado_ensure_total" in metrics.text
@@ -75,10 +75,10 @@ def test_damaged_counters_cost_no_answer(tmp_path: Path, url: str, content: byte
 
 def test_missing_folder_costs_no_answer(tmp_path: Path, url: str) -> None:
     with served(tmp_path, DATABASE_URL=url) as app:
-        ask(app, ADMIN)
+        request_as(app, ADMIN)
         shutil.rmtree(tmp_path / "metrics")
 
         metrics = requests.get(f"{app.url}/metrics", timeout=10)
-        console = ask(app, ADMIN, "/admin", "GET")
+        console = request_as(app, ADMIN, "/admin", "GET")
 
     assert (metrics.status_code, console.status_code) == (200, 200)

@@ -4,11 +4,11 @@ from functools import partial
 
 import pytest
 
-from dev.clients import ask, at_once, is_served, is_told_to_wait, newcomers
+from dev.clients import concurrently, is_retryable, is_served, new_users, request_as
 from dev.databases import count
 from dev.servers import Postgres, Served
 
-EARLY, LATE = newcomers(40)[:20], newcomers(40)[20:]
+EARLY, LATE = new_users(40)[:20], new_users(40)[20:]
 
 
 @pytest.fixture
@@ -20,11 +20,13 @@ def url(postgres: Postgres) -> str:
 def test_hanging_database_is_waited_for_within_bounds_and_costs_nobody_their_profile(
     app: Served, postgres: Postgres
 ) -> None:
-    early = at_once(partial(ask, app), EARLY)
+    early = concurrently(partial(request_as, app), EARLY)
     with postgres.frozen():
-        refusals = at_once(partial(ask, app), LATE)  # would never return without our own clock
-    late = at_once(partial(ask, app), LATE)
+        refusals = concurrently(
+            partial(request_as, app), LATE
+        )  # would never return without our own clock
+    late = concurrently(partial(request_as, app), LATE)
 
-    assert [refusal.text for refusal in refusals if not is_told_to_wait(refusal)] == []
+    assert [refusal.text for refusal in refusals if not is_retryable(refusal)] == []
     assert sum(map(is_served, early + late)) == len(EARLY + LATE)
     assert count(postgres.url, "SELECT count(user_id) FROM mentorados") == len(EARLY + LATE)

@@ -5,12 +5,20 @@ from functools import partial
 
 import pytest
 
-from dev.clients import ask, at_once, code_of, is_served, is_told_to_wait, newcomers, queue_length
-from dev.databases import count, locking, opened
+from dev.clients import (
+    code_of,
+    concurrently,
+    is_retryable,
+    is_served,
+    new_users,
+    queue_length,
+    request_as,
+)
+from dev.databases import connect_to, count, locking
 from dev.servers import Served, eventually, logged
 from tests.support.users import ALICE, BOB
 
-OTHERS = newcomers(20)
+OTHERS = new_users(20)
 FORGETFUL = {"WEB_CONCURRENCY": "1", "SESSION_TTL_SECONDS": "1"}
 PROFILES = "SELECT count(user_id) FROM mentorados"
 
@@ -18,7 +26,7 @@ PROFILES = "SELECT count(user_id) FROM mentorados"
 @pytest.fixture
 def bobs_row(url: str) -> str:
     """The query that locks the row of Bob, whom the database knows but who has no profile yet."""
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(f"INSERT INTO users (clerk_id) VALUES ('{BOB.clerk_id}')")
     return f"SELECT 1 FROM users WHERE clerk_id = '{BOB.clerk_id}' FOR UPDATE"
 
@@ -28,25 +36,25 @@ def test_lock_on_one_person_is_a_wait_for_them_and_nothing_for_the_others(
 ) -> None:
     with ThreadPoolExecutor(2) as pool, locking(url, bobs_row) as holder:
         held = pool.submit(holder.exec_driver_sql, "SELECT pg_sleep(10)")
-        bob = pool.submit(ask, app, BOB)
+        bob = pool.submit(request_as, app, BOB)
         assert eventually(lambda: queue_length(url) == 1)
-        others = at_once(partial(ask, app), OTHERS)
+        others = concurrently(partial(request_as, app), OTHERS)
         refusal = bob.result()
         assert not held.done()
         held.result()
-    later = ask(app, BOB)
+    later = request_as(app, BOB)
 
-    assert is_told_to_wait(refusal)
+    assert is_retryable(refusal)
     assert (sum(map(is_served, others)), later.status_code) == (len(OTHERS), 201)
     assert count(url, PROFILES) == len(OTHERS) + 1
 
 
 @pytest.mark.parametrize("settings", [FORGETFUL])
 def test_lock_keeps_nobody_who_was_here_from_their_dashboard(app: Served, url: str) -> None:
-    statuses = [ask(app, ALICE, "/dashboard", "GET").status_code]
+    statuses = [request_as(app, ALICE, "/dashboard", "GET").status_code]
 
     def has_given_up() -> bool:
-        statuses.append(ask(app, ALICE, "/dashboard", "GET").status_code)
+        statuses.append(request_as(app, ALICE, "/dashboard", "GET").status_code)
         return bool(logged(app, "mentorado_creation_failed"))
 
     with locking(url, "SELECT 1 FROM users FOR UPDATE"):
@@ -66,19 +74,19 @@ REFUSED = {"demoted": "forbidden", "blocked": "user_blocked", "deleted": "unauth
 @pytest.mark.parametrize("settings", [FORGETFUL])
 @pytest.mark.parametrize("denial", DENIALS)
 def test_lock_gives_no_access_back(app: Served, url: str, denial: str) -> None:
-    ask(app, BOB)
-    with opened(url) as connection:
+    request_as(app, BOB)
+    with connect_to(url) as connection:
         connection.exec_driver_sql("UPDATE users SET role = 'admin'")
-    ask(app, BOB)
-    assert ask(app, BOB, "/api/admin/users", "GET").status_code == 200
-    with opened(url) as connection:
+    request_as(app, BOB)
+    assert request_as(app, BOB, "/api/admin/users", "GET").status_code == 200
+    with connect_to(url) as connection:
         connection.exec_driver_sql(DENIALS[denial])
 
     with locking(url, "SELECT 1 FROM users FOR UPDATE"):
         assert eventually(
-            lambda: code_of(ask(app, BOB, "/api/admin/users", "GET")) == REFUSED[denial],
+            lambda: code_of(request_as(app, BOB, "/api/admin/users", "GET")) == REFUSED[denial],
             seconds=7,
         )
-        later = [ask(app, BOB, "/api/admin/users", "GET") for _ in range(3)]
+        later = [request_as(app, BOB, "/api/admin/users", "GET") for _ in range(3)]
 
     assert [code_of(answer) for answer in later] == [REFUSED[denial]] * 3

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import requests
 
-from dev.clients import at_once, few_at_a_time, is_served, newcomers
-from dev.databases import count, opened
-from dev.fake_clerk import Person
+from dev.clients import concurrently, few_at_a_time, is_served, new_users
+from dev.databases import connect_to, count
+from dev.fake_clerk import DevUser
 from dev.servers import Served, eventually, served
 from tests.support.clerk_server import Clerk, Trouble, clerk_in
 
-EVA = Person("user_eva", "Eva Melo", "eva@example.com")
+EVA = DevUser("user_eva", "Eva Melo", "eva@example.com")
 EXPECTED = """
 INSERT INTO mentorados (nome_completo, email, turma, meta_leads)
 VALUES ('Eva Pré', 'eva@example.com', 'neon', 77)
@@ -49,7 +49,7 @@ def app(url: str, tmp_path: Path, clerk: Clerk, settings: dict[str, str]) -> Ite
         yield app
 
 
-def visit(app: Served, clerk: Clerk, person: Person) -> requests.Response:
+def visit(app: Served, clerk: Clerk, person: DevUser) -> requests.Response:
     headers = clerk.bearer(person)
     return requests.get(f"{app.url}/api/mentorados/me", headers=headers, timeout=30)
 
@@ -58,7 +58,7 @@ def test_fifty_first_requests_of_one_person_ask_once(app: Served, clerk: Clerk, 
     headers = clerk.bearer(EVA)
     ask = partial(requests.get, headers=headers, timeout=30)
 
-    answers = at_once(ask, [f"{app.url}/api/mentorados/me"] * 50)
+    answers = concurrently(ask, [f"{app.url}/api/mentorados/me"] * 50)
 
     assert [answer.text for answer in answers if not is_served(answer)] == []
     assert {answer.json()["nome_completo"] for answer in answers} == {"Eva Melo"}
@@ -68,7 +68,7 @@ def test_fifty_first_requests_of_one_person_ask_once(app: Served, clerk: Clerk, 
 def test_first_login_finds_what_waits_for_the_address_that_only_clerk_knows(
     app: Served, clerk: Clerk, url: str
 ) -> None:
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(EXPECTED)
 
     answer = visit(app, clerk, EVA)
@@ -79,7 +79,7 @@ def test_first_login_finds_what_waits_for_the_address_that_only_clerk_knows(
 def test_outage_at_the_first_login_is_made_good_without_the_person(
     app: Served, clerk: Clerk, url: str
 ) -> None:
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(EXPECTED)
     clerk.trouble = DOWN
     first = visit(app, clerk, EVA)
@@ -93,9 +93,9 @@ def test_outage_at_the_first_login_is_made_good_without_the_person(
 
 def test_strange_answer_about_one_user_starves_nobody(app: Served, clerk: Clerk, url: str) -> None:
     clerk.strange["user_strange"] = Trouble("422 Unprocessable Content")
-    for person in newcomers(20):
-        clerk.provider.remember(person)
-    with opened(url) as connection:
+    for person in new_users(20):
+        clerk.provider.save_user(person)
+    with connect_to(url) as connection:
         connection.exec_driver_sql(INCOMPLETE.format(people=20))
 
     assert eventually(lambda: count(url, "SELECT count(*) FROM users" + COMPLETE) == 21, seconds=30)
@@ -110,7 +110,7 @@ def test_outage_costs_nothing_per_request(app: Served, clerk: Clerk, url: str) -
     clerk.trouble = DOWN
     began = time.monotonic()
 
-    answers = few_at_a_time(partial(visit, app, clerk), newcomers(40))
+    answers = few_at_a_time(partial(visit, app, clerk), new_users(40))
 
     # Eight come before the first failure is known, then one a second finds out whether it is over.
     questions = 8 + (time.monotonic() - began) / FIRST_PAUSE_SECONDS
@@ -122,7 +122,7 @@ def test_outage_costs_nothing_per_request(app: Served, clerk: Clerk, url: str) -
 def test_provider_that_asks_for_rest_is_left_alone(app: Served, clerk: Clerk, url: str) -> None:
     clerk.trouble = Trouble("429 Too Many Requests", [("Retry-After", "60")])
 
-    answers = [visit(app, clerk, person) for person in newcomers(10)]
+    answers = [visit(app, clerk, person) for person in new_users(10)]
 
     assert [answer.text for answer in answers if not is_served(answer)] == []
     assert (len(clerk.calls), count(url, PROFILES)) == (1, 10)
@@ -143,14 +143,14 @@ def test_provider_that_says_nothing_keeps_nobody_waiting(
 
 
 def test_rotated_keys_turn_nobody_away(app: Served, clerk: Clerk, url: str) -> None:
-    def visit_in_the_midst_of_it(person: Person) -> list[requests.Response]:
+    def visit_in_the_midst_of_it(person: DevUser) -> list[requests.Response]:
         headers = clerk.bearer(person)
         if person.clerk_id == "user_20":
             clerk.provider.rotate()
         ask = partial(requests.get, f"{app.url}/api/mentorados/me", headers=headers, timeout=30)
         return [ask(), ask()]
 
-    answers = few_at_a_time(visit_in_the_midst_of_it, newcomers(40))
+    answers = few_at_a_time(visit_in_the_midst_of_it, new_users(40))
 
     assert [a.text for pair in answers for a in pair if not is_served(a)] == []
     assert count(url, PROFILES) == 40

@@ -6,8 +6,8 @@ import psutil
 import pytest
 import requests
 
-from dev.clients import ADMIN, ask, queue_length
-from dev.databases import count, locking, opened
+from dev.clients import ADMIN, queue_length, request_as
+from dev.databases import connect_to, count, locking
 from dev.servers import Served, eventually, workers
 
 TWO_PROFILES = """
@@ -32,13 +32,13 @@ def settings() -> dict[str, str]:
 
 
 def merge(app: Served) -> requests.Response:
-    return ask(app, ADMIN, "/api/admin/mentorados/1/merge", body={"into": 2})
+    return request_as(app, ADMIN, "/api/admin/mentorados/1/merge", body={"into": 2})
 
 
 def test_killed_merge_has_moved_nothing_and_the_next_one_moves_all(app: Served, url: str) -> None:
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(TWO_PROFILES)
-    ask(app, ADMIN)
+    request_as(app, ADMIN)
     [worker] = workers(app)
 
     with locking(url, LAST_MONTH), ThreadPoolExecutor(1) as pool:

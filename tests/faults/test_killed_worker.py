@@ -8,7 +8,7 @@ import psutil
 import pytest
 import requests
 
-from dev.clients import ask, queue_length
+from dev.clients import queue_length, request_as
 from dev.commit_proxy import Relay
 from dev.databases import count, locking
 from dev.servers import Served, eventually, served, workers
@@ -40,7 +40,7 @@ def worker(app: Served) -> psutil.Process:
 def lose(app: Served, worker: psutil.Process, until: Callable[[], bool]) -> object:
     """Kill the worker as soon as the claim holds; what Bob's client is left with."""
     with ThreadPoolExecutor(1) as pool:
-        lost = pool.submit(ask, app, BOB)
+        lost = pool.submit(request_as, app, BOB)
         assert eventually(until)
         worker.kill()
         return lost.exception()
@@ -53,7 +53,7 @@ def test_worker_killed_between_user_and_profile_leaves_nothing_and_the_next_make
         lost = lose(app, worker, until=lambda: queue_length(url) == 1)
     left = eventually(lambda: count(url, CONNECTIONS) == 0) and count(url, ROWS)
 
-    answer = ask(app, BOB)
+    answer = request_as(app, BOB)
 
     assert (type(lost), left, answer.status_code) == (requests.ConnectionError, 0, 201)
     assert count(url, PROFILES) == count(url, CREATIONS) == 1
@@ -66,7 +66,7 @@ def test_profile_of_a_worker_killed_before_it_answered_is_found_and_not_made_aga
     lost = lose(app, worker, until=relay.has_withheld.is_set)
     relay.withholds.clear()
 
-    answer = ask(app, BOB)
+    answer = request_as(app, BOB)
 
     assert (type(lost), answer.json()["outcome"]) == (requests.ConnectionError, "existing")
     assert count(url, PROFILES) == count(url, CREATIONS) == 1

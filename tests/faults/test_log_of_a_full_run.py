@@ -9,9 +9,9 @@ import pytest
 import requests
 from sqlalchemy import text
 
-from dev.clients import ADMIN, ask
-from dev.databases import POISON, opened
-from dev.fake_clerk import LocalIdentityProvider, Person, clerk_user
+from dev.clients import ADMIN, request_as
+from dev.databases import REFUSE_PROFILES, connect_to
+from dev.fake_clerk import DevIdentityProvider, DevUser, clerk_user
 from dev.servers import Redis, Served, eventually, frozen, logged, served
 from tests.support.clerk_server import send_webhook
 
@@ -19,11 +19,11 @@ SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 REQUEST_ID = "browser-4711"
 
 # Names and addresses that nothing else in the log could contain.
-BIA = Person("user_one", "Bia Quintanilha", "bia.quintanilha@example.com")
-EVA = Person("user_two", "Eva Zambrano", "eva.zambrano@example.com")
-IVO = Person("user_three", "Ivo Xavantes", "ivo.xavantes@example.com")
-LIA = Person("user_four", "Lia Wernecke", "lia.wernecke@example.com")
-DORA = Person("user_five", "Dora Kubitsch", "dora.kubitsch@example.com")
+BIA = DevUser("user_one", "Bia Quintanilha", "bia.quintanilha@example.com")
+EVA = DevUser("user_two", "Eva Zambrano", "eva.zambrano@example.com")
+IVO = DevUser("user_three", "Ivo Xavantes", "ivo.xavantes@example.com")
+LIA = DevUser("user_four", "Lia Wernecke", "lia.wernecke@example.com")
+DORA = DevUser("user_five", "Dora Kubitsch", "dora.kubitsch@example.com")
 EVERYBODY = (BIA, EVA, IVO, LIA, DORA)
 
 TWINS = """
@@ -52,37 +52,39 @@ def lived(url: str, tmp_path: Path, redis: Redis) -> Iterator[Served]:
         hear(app)
         fail(app, url)
         with frozen(redis.process):
-            ask(app, BIA, "/api/auth/me", "GET")
+            request_as(app, BIA, "/api/auth/me", "GET")
         yield app
 
 
 def sign_in(app: Served) -> None:
     for _ in range(2):
-        ask(app, BIA)
-        ask(app, BIA, "/api/auth/me", "GET")
-    cookies = {"__session": LocalIdentityProvider(app.instance / "identity").token(BIA)}
+        request_as(app, BIA)
+        request_as(app, BIA, "/api/auth/me", "GET")
+    cookies = {"__session": DevIdentityProvider(app.instance / "identity").token(BIA)}
     requests.get(f"{app.url}/dashboard?q={BIA.email}", cookies=cookies, timeout=10)
 
 
-def register(app: Served, person: Person) -> requests.Response:
+def register(app: Served, person: DevUser) -> requests.Response:
     body = {"nome_completo": person.name, "email": person.email}
-    return ask(app, ADMIN, "/api/admin/mentorados", body=body)
+    return request_as(app, ADMIN, "/api/admin/mentorados", body=body)
 
 
 def link(app: Served, url: str) -> None:
     """Eva finds the one that waits, Ivo's is claimed afterwards, and of Lia there are two."""
     register(app, EVA)
-    ask(app, EVA)
-    ask(app, Person(IVO.clerk_id, IVO.name, IVO.email, email_verified=False))
+    request_as(app, EVA)
+    request_as(app, DevUser(IVO.clerk_id, IVO.name, IVO.email, email_verified=False))
     register(app, IVO)
-    ask(app, IVO)
-    with opened(url) as connection:  # as an old installation may hold them; ours refuses the second
+    request_as(app, IVO)
+    with connect_to(
+        url
+    ) as connection:  # as an old installation may hold them; ours refuses the second
         connection.execute(text(TWINS), {"name": LIA.name, "email": LIA.email})
-    ask(app, LIA)
+    request_as(app, LIA)
 
 
 def refuse(app: Served) -> None:
-    token = LocalIdentityProvider(app.instance / "identity").token(BIA)
+    token = DevIdentityProvider(app.instance / "identity").token(BIA)
     for wrong in (token[:-8], f"{token}x", "guess", BIA.email):
         headers = {"Authorization": f"Bearer {wrong}"}
         requests.get(f"{app.url}/api/auth/me", headers=headers, timeout=10)
@@ -91,10 +93,12 @@ def refuse(app: Served) -> None:
 
 def administer(app: Served) -> None:
     for enabled in (False, True):
-        ask(app, ADMIN, "/api/admin/settings/auto-create", "PUT", {"enabled": enabled})
-    people = ask(app, ADMIN, f"/api/admin/users?q={EVA.email}", "GET").json()["items"]
+        request_as(app, ADMIN, "/api/admin/settings/auto-create", "PUT", {"enabled": enabled})
+    people = request_as(app, ADMIN, f"/api/admin/users?q={EVA.email}", "GET").json()["items"]
     for deed in ("block", "allow", "retry"):
-        ask(app, ADMIN, f"/api/admin/users/{people[0]['id']}/{deed}", body={"reason": EVA.name})
+        request_as(
+            app, ADMIN, f"/api/admin/users/{people[0]['id']}/{deed}", body={"reason": EVA.name}
+        )
 
 
 def hear(app: Served) -> None:
@@ -105,9 +109,9 @@ def hear(app: Served) -> None:
 
 
 def fail(app: Served, url: str) -> None:
-    with opened(url) as connection:
-        connection.execute(text(POISON))
-    ask(app, DORA)
+    with connect_to(url) as connection:
+        connection.execute(text(REFUSE_PROFILES))
+    request_as(app, DORA)
     assert eventually(lambda: logged(app, "provisioning_dead_letter") != [], seconds=30)
 
 
@@ -121,20 +125,20 @@ def test_log_tells_everything_and_betrays_nobody(lived: Served, url: str) -> Non
     assert [secret for secret in ("eyJ", SECRET, "Bearer") if secret in said] == []
 
 
-def words(person: Person) -> list[str]:
+def words(person: DevUser) -> list[str]:
     """What a person could be recognised by, apart from their id."""
     name, address = str(person.name).lower(), str(person.email).lower()
     return [*(part for part in name.split() if len(part) > 4), address, address.split("@")[0]]
 
 
 def test_one_id_leads_from_the_browser_to_the_record(app: Served, url: str) -> None:
-    token = LocalIdentityProvider(app.instance / "identity").token(BIA)
+    token = DevIdentityProvider(app.instance / "identity").token(BIA)
     headers = {"Authorization": f"Bearer {token}", "X-Request-ID": REQUEST_ID}
 
     answer = requests.post(f"{app.url}/api/auth/ensure", headers=headers, timeout=10)
 
     recorded = text("SELECT request_id FROM audit_events WHERE event = 'mentorado_created'")
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         ids = [connection.scalar(recorded), answer.headers["X-Request-ID"]]
     [line] = logged(app, "mentorado_created")
     assert [*ids, answer.json()["request_id"], line["request_id"]] == [REQUEST_ID] * 4

@@ -8,8 +8,8 @@ from urllib.parse import urlencode, urlsplit
 import psutil
 import pytest
 
-from dev.clients import ADMIN, ask, provider_of, queue_length
-from dev.databases import count, locking, opened
+from dev.clients import ADMIN, provider_of, queue_length, request_as
+from dev.databases import connect_to, count, locking
 from dev.servers import Served, eventually
 
 LINES = 1_200
@@ -23,7 +23,7 @@ NO_SCHEDULER = {"SCHEDULER": "off"}
 
 def send_and_hang_up(app: Served) -> None:
     """Send the list to be imported, and close the connection without waiting for an answer."""
-    ask(app, ADMIN, "/admin", "GET")  # known from now on
+    request_as(app, ADMIN, "/admin", "GET")  # known from now on
     body = urlencode({"confirmado": "sim", "lista": LIST}).encode()
     address = urlsplit(app.url)
     head = (
@@ -38,15 +38,15 @@ def send_and_hang_up(app: Served) -> None:
 
 
 def page_of_the_job(app: Served, url: str) -> str:
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         job_id = connection.exec_driver_sql("SELECT id FROM admin_jobs").scalar_one()
-    return ask(app, ADMIN, f"/admin/tarefas/{job_id}", "GET").text
+    return request_as(app, ADMIN, f"/admin/tarefas/{job_id}", "GET").text
 
 
 @contextmanager
 def owner_in_the_middle(app: Served, url: str, turnstile: str) -> Iterator[psutil.Process]:
     """The process that imports the list, while it is about to write its second batch."""
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(
             "DROP TRIGGER turnstile ON mentorados; CREATE TRIGGER turnstile BEFORE INSERT ON"
             " mentorados FOR EACH ROW WHEN (NEW.email = 'p600@example.com')"
@@ -55,7 +55,7 @@ def owner_in_the_middle(app: Served, url: str, turnstile: str) -> Iterator[psuti
     with locking(url, turnstile):
         send_and_hang_up(app)
         assert eventually(lambda: queue_length(url) == 1)
-        with opened(url) as connection:
+        with connect_to(url) as connection:
             owner = connection.exec_driver_sql("SELECT owner FROM admin_jobs").scalar_one()
         yield psutil.Process(int(owner.split(":")[1]))
 
@@ -81,7 +81,7 @@ def test_list_of_a_killed_process_is_finished_by_another(
         owner.kill()
         owner.wait(timeout=10)
         half_done = count(url, REGISTERED)
-    with opened(url) as connection:  # instead of waiting for the end of its lease
+    with connect_to(url) as connection:  # instead of waiting for the end of its lease
         connection.exec_driver_sql("UPDATE admin_jobs SET heartbeat_at = now() - interval '1 h'")
 
     # Without a scheduler, it is the page of the job that has another process look for it.

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from dev.clients import ADMIN, ask, provider_of
+from dev.clients import ADMIN, provider_of, request_as
 from dev.commit_proxy import Relay
-from dev.databases import count, opened
+from dev.databases import connect_to, count
 from dev.servers import Served, eventually, served
 from tests.support.users import BOB
 
@@ -31,12 +31,12 @@ def test_creation_whose_commit_was_not_heard_of_is_told_as_one(
 ) -> None:
     relay.withholds.set()
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(ask, app, BOB)
+        asked = pool.submit(request_as, app, BOB)
         assert relay.has_withheld.wait(10)
         relay.withholds.clear()
         first = asked.result()
 
-    second = ask(app, BOB)
+    second = request_as(app, BOB)
 
     assert (first.status_code, first.json()["created"]) == (201, True)
     assert (second.status_code, second.json()["created"]) == (200, False)
@@ -46,13 +46,13 @@ def test_creation_whose_commit_was_not_heard_of_is_told_as_one(
 @pytest.fixture
 def cached_admin(app: Served, url: str) -> None:
     """An admin with a profile, whose requests find them in the cache and commit nothing."""
-    ask(app, ADMIN, "/admin", "GET")
-    with opened(url) as connection:
+    request_as(app, ADMIN, "/admin", "GET")
+    with connect_to(url) as connection:
         connection.exec_driver_sql(
             "INSERT INTO mentorados (user_id, nome_completo, turma)"
             " SELECT id, 'A', 'neon' FROM users"
         )
-    ask(app, ADMIN, "/admin", "GET")
+    request_as(app, ADMIN, "/admin", "GET")
 
 
 def without_answer(relay: Relay, call: Callable[[], requests.Response]) -> requests.Response:
@@ -71,7 +71,9 @@ def test_registration_whose_commit_was_not_answered_is_told_as_one(
 ) -> None:
     body = {"nome_completo": "Eva", "email": "eva@example.com"}
 
-    answer = without_answer(relay, partial(ask, app, ADMIN, "/api/admin/mentorados", "POST", body))
+    answer = without_answer(
+        relay, partial(request_as, app, ADMIN, "/api/admin/mentorados", "POST", body)
+    )
 
     assert (answer.status_code, answer.json()["nome_completo"]) == (201, "Eva")
     assert count(url, REGISTERED) == 1
@@ -109,11 +111,11 @@ def test_form_whose_commit_was_not_answered_acts_once(app: Served, relay: Relay,
 def test_denial_whose_commit_was_not_answered_holds_at_the_next_request(
     app: Served, relay: Relay, method: str, path: str, body: object, status: str
 ) -> None:
-    me = ask(app, BOB, "/api/auth/ensure").json()["mentorado"]
-    ask(app, BOB, "/api/auth/me", "GET")
+    me = request_as(app, BOB, "/api/auth/ensure").json()["mentorado"]
+    request_as(app, BOB, "/api/auth/me", "GET")
     path = path.format(profile=me["id"], user=me["user_id"])
 
-    answer = without_answer(relay, partial(ask, app, ADMIN, path, method, body))
+    answer = without_answer(relay, partial(request_as, app, ADMIN, path, method, body))
 
     assert answer.status_code in (200, 204)
-    assert ask(app, BOB, "/api/auth/me", "GET").json()["status"] == status
+    assert request_as(app, BOB, "/api/auth/me", "GET").json()["status"] == status

@@ -28,22 +28,22 @@ from hypothesis.stateful import (
 from sqlalchemy.engine import Connection
 
 from auth.identity import Identity
-from auth.tokens import identity_of
+from auth.tokens import identity_from_claims
 from benchmarks.chaos_operations import CONFIRMED, FormReader
 from core.cache import LocalStore
-from dev.databases import app_on, opened
-from dev.fake_clerk import ADMIN_EMAIL, Person
+from dev.databases import app_on, connect_to
+from dev.fake_clerk import ADMIN_EMAIL, DevUser
 from dev.servers import Redis, free_port, start_redis
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from provisioning.errors import ProvisioningError
 from sweep.scheduler import build_sweeper
 from tests.support.concurrency import Clock
 from tests.support.users import NOW
-from web.services import EXTENSION, House
+from web.services import EXTENSION, Services
 
 NAMES = ("ana", "bia", "caio")
 LEAVING = "davi"  # the only one whose account is ever deleted: nothing happens to them afterwards
-ADMIN = Person("dona", "Dona Admin", ADMIN_EMAIL)
+ADMIN = DevUser("dona", "Dona Admin", ADMIN_EMAIL)
 WHO = st.sampled_from((*NAMES, LEAVING))
 X, X_AGAIN, Y = "x@example.com", "X@Example.com", "y@example.com"
 ADDRESS = st.sampled_from([X, X_AGAIN, Y])
@@ -142,7 +142,7 @@ class Parts:
         """Let time pass in both apps only when the machine says so."""
         for app in self.apps:
             with app.app_context():
-                contexts = cast(House, app.extensions[EXTENSION]).guarantee.contexts
+                contexts = cast(Services, app.extensions[EXTENSION]).provisioning.contexts
                 contexts.clock = contexts.client.clock = self.clock
                 if isinstance(contexts.client.backend, LocalStore):
                     contexts.client.backend.clock = self.clock
@@ -173,7 +173,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.here = self.parts.apps[0]
-        self.last = {name: Person(name) for name in (*NAMES, LEAVING)}
+        self.last = {name: DevUser(name) for name in (*NAMES, LEAVING)}
         self.owners: dict[int, int | None] = {}
         self.chosen: set[int] = set()  # profiles whose owner this step may change
         self.known: dict[str, Known] = {}
@@ -188,7 +188,7 @@ class Machine(RuleBasedStateMachine):
     @rule(who=WHO, email=st.none() | ADDRESS, verified=st.booleans(), process=PROCESS)
     def sign_in(self, who: str, email: str | None, verified: bool, process: int) -> None:
         """A user comes with whatever their provider says of them today."""
-        self.last[who] = Person(who, who.title(), email, email_verified=verified)
+        self.last[who] = DevUser(who, who.title(), email, email_verified=verified)
         self._ask(self.last[who], "GET", "/api/auth/me", process=process)
 
     @rule(who=WHO, process=PROCESS)
@@ -204,18 +204,18 @@ class Machine(RuleBasedStateMachine):
     @rule(who=WHO, email=ADDRESS, verified=st.booleans())
     def hear_from_the_provider(self, who: str, email: str, verified: bool) -> None:
         """A message tells of a changed address while the user is away."""
-        person = Person(who, who.title(), email, email_verified=verified)
-        ensure = partial(self._house.guarantee.ensure, entry=Entry("webhook"), now=NOW)
+        person = DevUser(who, who.title(), email, email_verified=verified)
+        ensure = partial(self._house.provisioning.ensure, source=Source("webhook"), now=NOW)
         self._let_fail(lambda: ensure(self._identity(person)))
 
     @rule()
     def hear_of_a_deleted_account(self) -> None:
         """A message tells that an account is deleted; its profile loses its owner."""
         self.chosen |= {m for m, user_id in self._owned() if user_id == self._user_id(LEAVING)}
-        hear = self._house.guarantee.hear_of_departure
+        hear = self._house.provisioning.handle_user_deleted
         identity = Identity(LEAVING)
         message = (f"msg_{len(self._rows('webhook_messages'))}", "user.deleted")
-        self._let_fail(lambda: hear(message, identity, entry=Entry("webhook"), now=NOW))
+        self._let_fail(lambda: hear(message, identity, source=Source("webhook"), now=NOW))
 
     # --- admins ---
 
@@ -299,7 +299,7 @@ class Machine(RuleBasedStateMachine):
     def sweep(self) -> None:
         """A sweep runs, whatever is broken."""
         with self.here.app_context():
-            build_sweeper(self._house.guarantee, batch_size=2).start("cli")
+            build_sweeper(self._house.provisioning, batch_size=2).start("cli")
 
     @rule()
     def sweep_when_all_is_well(self) -> None:
@@ -457,7 +457,7 @@ class Machine(RuleBasedStateMachine):
             if clerk_id not in self.known or self.known[clerk_id].access != found:
                 self.known[clerk_id] = Known(found, self.parts.clock.seconds, is_announced)
 
-    def _check_what_is_shown(self, person: Person, path: str, document: Any) -> None:
+    def _check_what_is_shown(self, person: DevUser, path: str, document: Any) -> None:
         """Nobody is served after a committed denial: not for more than five seconds, and not at all
         where Redis was well. The same goes for a profile that has changed hands.
         """
@@ -481,7 +481,7 @@ class Machine(RuleBasedStateMachine):
         return self.parts.clock.seconds - known.since <= BOUND_SECONDS
 
     def _ask(
-        self, person: Person, method: str, path: str, body: object = None, *, process: int = 0
+        self, person: DevUser, method: str, path: str, body: object = None, *, process: int = 0
     ) -> None:
         headers = {"Authorization": f"Bearer {self._token(person)}"}
         answer = self._client(process).open(path, method=method, json=body, headers=headers)
@@ -506,15 +506,15 @@ class Machine(RuleBasedStateMachine):
         return self.parts.apps[process].test_client()
 
     @property
-    def _house(self) -> House:
-        return cast(House, self.here.extensions[EXTENSION])
+    def _house(self) -> Services:
+        return cast(Services, self.here.extensions[EXTENSION])
 
-    def _token(self, person: Person) -> str:
-        assert self._house.local is not None
-        return token(self._house.local.token, person)
+    def _token(self, person: DevUser) -> str:
+        assert self._house.dev_provider is not None
+        return token(self._house.dev_provider.token, person)
 
-    def _identity(self, person: Person) -> Identity:
-        return identity_of(self._house.verifier.verify(self._token(person)))
+    def _identity(self, person: DevUser) -> Identity:
+        return identity_from_claims(self._house.verifier.verify(self._token(person)))
 
     def _let_fail(self, call: Callable[[], object]) -> None:
         """A message that could not be applied would be sent again."""
@@ -529,7 +529,7 @@ class Machine(RuleBasedStateMachine):
         self.empty_the_cache()
         for app in self.parts.apps:
             with app.app_context():
-                contexts = cast(House, app.extensions[EXTENSION]).guarantee.contexts
+                contexts = cast(Services, app.extensions[EXTENSION]).provisioning.contexts
                 contexts.forget_versions()
                 if isinstance(contexts.client.backend, LocalStore):
                     contexts.client.backend.clear()
@@ -559,7 +559,7 @@ class Machine(RuleBasedStateMachine):
 
 
 @once
-def token(sign: Callable[[Person], str], person: Person) -> str:
+def token(sign: Callable[[DevUser], str], person: DevUser) -> str:
     """A token of that person; signing anew for every step would take most of the time."""
     return sign(person)
 
@@ -574,7 +574,7 @@ def machine(
     settings = {"redis_url": f"redis://127.0.0.1:{port}/0"} if port else {}
     with (
         ExitStack() as ends,
-        opened(url) as database,
+        connect_to(url) as database,
         app_on(tmp_path, url, **settings) as here,
         app_on(tmp_path, url, **settings) as there,
     ):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.clients import ADMIN, ask, is_served, newcomers, provider_of
+from dev.clients import ADMIN, is_served, new_users, provider_of, request_as
 from dev.databases import app_on
 from dev.servers import Served, workers
 from tests.support.malformed_load import Onslaught
@@ -24,7 +24,7 @@ def routes(tmp_path_factory: pytest.TempPathFactory, url: str) -> list[Route]:
 @pytest.fixture
 def guests(app: Served) -> Guests:
     """Nobody, a mentee and an admin, each as a program and as a browser; others have profiles."""
-    assert all(is_served(ask(app, person)) for person in (ADMIN, ALICE, *newcomers(4)))
+    assert all(is_served(request_as(app, person)) for person in (ADMIN, ALICE, *new_users(4)))
     sign = provider_of(app.instance).token
     ways = [("Authorization", "Bearer {}"), ("Cookie", "__session={}")]
     admins, mentees = (
@@ -42,7 +42,7 @@ def test_whatever_is_sent_the_answer_is_sound_and_the_next_guest_is_served(
 
     assert [answer for answer in answers if answer.fault] == []
     assert [line for line in lines_of(app.log) if any(t in line for t in TROUBLE)] == []
-    assert is_served(ask(app, BOB))
+    assert is_served(request_as(app, BOB))
     assert workers(app) == before
 
 

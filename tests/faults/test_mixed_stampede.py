@@ -4,7 +4,7 @@ from functools import partial
 
 import requests
 
-from dev.clients import ask_again, at_once, held_up, is_served
+from dev.clients import concurrently, held_up, is_served, request_with_retries
 from dev.databases import count
 from dev.servers import Served
 from tests.support.users import BOB
@@ -21,7 +21,7 @@ CREATIONS = "SELECT count(*) FROM audit_events WHERE event = 'mentorado_created'
 
 def enter(app: Served, url: str, ways: list[tuple[str, str]]) -> list[requests.Response]:
     """Let Bob in by all these ways at once, and hold the door until two are there."""
-    crowd = partial(at_once, lambda way: ask_again(app, BOB, *way), ways)
+    crowd = partial(concurrently, lambda way: request_with_retries(app, BOB, *way), ways)
     return held_up(url, NO_NEW_USERS, crowd, waiting=2)
 
 

@@ -9,8 +9,8 @@ import pytest
 import requests
 from sqlalchemy import make_url
 
-from dev.clients import ADMIN, ask, at_once, is_served, newcomers
-from dev.databases import count, opened
+from dev.clients import ADMIN, concurrently, is_served, new_users, request_as
+from dev.databases import connect_to, count
 from dev.servers import Served, eventually, free_port, served, stop
 
 SETTINGS = """
@@ -24,7 +24,7 @@ auth_type = any
 pool_mode = transaction
 default_pool_size = 3
 """
-PEOPLE = newcomers(60)
+PEOPLE = new_users(60)
 ABSENT = "INSERT INTO users (clerk_id) SELECT 'absent_' || i FROM generate_series(1, 500) AS i"
 LEFT_BEHIND = """
 SELECT count(*) FROM pg_stat_activity
@@ -60,15 +60,15 @@ def app(pooled_url: str, tmp_path: Path) -> Iterator[Served]:
 def test_stampede_and_sweep_share_three_connections_of_a_transaction_pooler(
     app: Served, url: str
 ) -> None:
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(ABSENT)
 
     def sign_in(number: int) -> requests.Response:
         if number == 5:
-            ask(app, ADMIN, "/api/admin/sweeps")
-        return ask(app, PEOPLE[number])
+            request_as(app, ADMIN, "/api/admin/sweeps")
+        return request_as(app, PEOPLE[number])
 
-    answers = at_once(sign_in, range(len(PEOPLE)))
+    answers = concurrently(sign_in, range(len(PEOPLE)))
 
     assert [answer.text for answer in answers if not is_served(answer)] == []
     assert eventually(lambda: count(url, "SELECT count(user_id) FROM mentorados") == 560)

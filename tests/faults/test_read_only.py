@@ -7,7 +7,7 @@ import pytest
 import redis as client
 import requests
 
-from dev.clients import ask, is_served, is_told_to_wait, newcomers
+from dev.clients import is_retryable, is_served, new_users, request_as
 from dev.databases import count
 from dev.servers import (
     Postgres,
@@ -23,7 +23,7 @@ from tests.support.users import ALICE, BOB, CHARLIE
 
 BANNER = "por enquanto não dá para alterar nada"
 OVERVIEW = "/api/mentorados/me/overview"
-[NEWCOMER] = newcomers(1)
+[NEWCOMER] = new_users(1)
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +58,9 @@ def app(postgres: Postgres, redis: Redis, folder: Path) -> Iterator[Served]:
 def numbers(app: Served, postgres: Postgres, redis: Redis) -> object:
     """What Alice saw last before the database went away, long after her context has expired."""
     for person in (ALICE, CHARLIE):
-        ask(app, person)
+        request_as(app, person)
         visit(app, person)
-    seen = ask(app, ALICE, OVERVIEW, "GET").json()
+    seen = request_as(app, ALICE, OVERVIEW, "GET").json()
     postgres.crash()
     with client.Redis.from_url(redis.url) as store:
         assert eventually(lambda: not store.exists(f"neon:context:{ALICE.clerk_id}"))
@@ -68,11 +68,11 @@ def numbers(app: Served, postgres: Postgres, redis: Redis) -> object:
 
 
 def visit(app: Served, person: object) -> requests.Response:
-    return ask(app, person, "/dashboard", "GET")  # type: ignore[arg-type] # a Person
+    return request_as(app, person, "/dashboard", "GET")  # type: ignore[arg-type] # a Person
 
 
 def test_last_numbers_are_shown_and_marked(app: Served, numbers: dict[str, object]) -> None:
-    answer = ask(app, ALICE, OVERVIEW, "GET")
+    answer = request_as(app, ALICE, OVERVIEW, "GET")
 
     assert answer.json() == {**numbers, "read_only": True}
 
@@ -86,7 +86,7 @@ def test_dashboard_says_since_when(app: Served) -> None:
 
 @pytest.mark.usefixtures("numbers")
 def test_writing_is_put_off(app: Served) -> None:
-    assert is_told_to_wait(ask(app, ALICE))
+    assert is_retryable(request_as(app, ALICE))
 
 
 @pytest.mark.usefixtures("numbers")

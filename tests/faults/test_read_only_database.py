@@ -19,15 +19,15 @@ from werkzeug.test import TestResponse
 
 from core.connection_pool import RENEWAL_SECONDS
 from dev import postgres
-from dev.databases import POISON, app_on, count, opened
-from dev.fake_clerk import Person, clerk_user
+from dev.databases import REFUSE_PROFILES, app_on, connect_to, count
+from dev.fake_clerk import DevUser, clerk_user
 from dev.servers import Postgres, eventually, start_postgres
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from provisioning.errors import DatabaseUnavailableError
 from provisioning.retry import is_outage
 from sweep.scheduler import build_sweeper
-from tests.support.users import ALICE, BOB, NOW, identity
-from web.services import EXTENSION, House
+from tests.support.users import ALICE, BOB, NOW, identity_of
+from web.services import EXTENSION, Services
 
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 MONTH = "/api/mentorados/me/metricas/2026/1"
@@ -53,7 +53,7 @@ Outage = Callable[[], AbstractContextManager[None]]
 @contextmanager
 def altered(server_url: str, begin: list[str], end: list[str]) -> Iterator[None]:
     """Run statements, and others at the end, as a session that may write."""
-    with opened(server_url) as connection:
+    with connect_to(server_url) as connection:
         for statement in begin:
             connection.exec_driver_sql(statement)
         try:
@@ -92,19 +92,19 @@ def app(url: str, tmp_path: Path) -> Iterator[Flask]:
         yield app
 
 
-def house_of(app: Flask) -> House:
-    house: House = app.extensions[EXTENSION]
+def house_of(app: Flask) -> Services:
+    house: Services = app.extensions[EXTENSION]
     return house
 
 
-def ask(app: Flask, method: str, path: str, person: Person, json: object = None) -> TestResponse:
-    provider = house_of(app).local
+def ask(app: Flask, method: str, path: str, person: DevUser, json: object = None) -> TestResponse:
+    provider = house_of(app).dev_provider
     assert provider is not None
     headers = {"Authorization": f"Bearer {provider.token(person)}"}
     return app.test_client().open(path, method=method, json=json, headers=headers)
 
 
-def ensure(app: Flask, person: Person) -> TestResponse:
+def ensure(app: Flask, person: DevUser) -> TestResponse:
     return ask(app, "POST", "/api/auth/ensure", person)
 
 
@@ -141,9 +141,9 @@ def test_writes_are_a_coded_503_and_full_service_follows_the_end(
     with outage():
         refused = [save(app), ensure(app, BOB), ensure(app, ALICE), post_webhook(app)]
         during = readiness(app)
-        provider = house_of(app).guarantee
+        provider = house_of(app).provisioning
         with pytest.raises(DatabaseUnavailableError):
-            provider.ensure(identity(BOB), entry=Entry("sweep"), now=NOW)
+            provider.ensure(identity_of(BOB), source=Source("sweep"), now=NOW)
     # Connections that have just been opened are kept for a moment.
     assert eventually(lambda: readiness(app) == (200, "ok"), seconds=2 * RENEWAL_SECONDS)
     after = [save(app), ensure(app, BOB), ensure(app, ALICE), post_webhook(app)]
@@ -177,8 +177,8 @@ def test_session_that_was_opened_for_reading_only_serves_no_later_write(
 
 def refuse_profiles(url: str, sqlstate: str) -> None:
     """From now on no profile can be written, with this error."""
-    with opened(url) as other:
-        other.exec_driver_sql(POISON.replace("23514", sqlstate))
+    with connect_to(url) as other:
+        other.exec_driver_sql(REFUSE_PROFILES.replace("23514", sqlstate))
 
 
 @pytest.mark.parametrize("sqlstate", ["53100", "08006"])
@@ -204,7 +204,7 @@ def test_error_that_one_user_may_cause_is_recorded(app: Flask, url: str, sqlstat
 @pytest.mark.parametrize("outage", ["server"], indirect=True)
 def test_no_route_answers_with_an_error_of_ours(app: Flask, url: str, outage: Outage) -> None:
     ensure(app, ALICE)
-    with opened(url) as other:
+    with connect_to(url) as other:
         other.exec_driver_sql("UPDATE users SET role = 'admin'")
     assert (ensure(app, ALICE).json or {})["status"] == "ready"
 
@@ -233,7 +233,7 @@ def test_own_dashboard_is_shown_and_marked(app: Flask, outage: Outage) -> None:
     ensure(app, ALICE)
     save(app)
     numbers = ask(app, "GET", OVERVIEW, ALICE).json or {}
-    house_of(app).guarantee.contexts.client.backend.delete(f"context:{ALICE.clerk_id}")
+    house_of(app).provisioning.contexts.client.backend.delete(f"context:{ALICE.clerk_id}")
 
     with outage():
         overview = ask(app, "GET", OVERVIEW, ALICE)
@@ -251,9 +251,9 @@ def test_own_dashboard_is_shown_and_marked(app: Flask, outage: Outage) -> None:
 def test_sweep_stops_without_blaming_anybody_and_goes_on_afterwards(
     app: Flask, url: str, server_url: str, outage: Outage
 ) -> None:
-    with opened(url) as other:
+    with connect_to(url) as other:
         other.exec_driver_sql("INSERT INTO users (clerk_id) VALUES ('user_x'), ('user_y')")
-    sweeper = build_sweeper(house_of(app).guarantee)
+    sweeper = build_sweeper(house_of(app).provisioning)
 
     with outage(), pytest.raises(DBAPIError) as caught:
         sweeper.start("clock")
@@ -268,9 +268,9 @@ def test_sweep_stops_without_blaming_anybody_and_goes_on_afterwards(
 def test_sweep_that_is_at_work_is_taken_over_afterwards(
     app: Flask, url: str, outage: Outage
 ) -> None:
-    with opened(url) as other:
+    with connect_to(url) as other:
         other.exec_driver_sql("INSERT INTO users (clerk_id) VALUES ('user_x'), ('user_y')")
-    guarantee = house_of(app).guarantee
+    guarantee = house_of(app).provisioning
 
     with ExitStack() as stack:
         begin = iter([outage])
@@ -281,7 +281,7 @@ def test_sweep_that_is_at_work_is_taken_over_afterwards(
 
         with pytest.raises(DBAPIError):
             build_sweeper(guarantee, on_progress=interrupt).start("clock")
-    with opened(url) as other:
+    with connect_to(url) as other:
         other.exec_driver_sql("UPDATE sweep_runs SET heartbeat_at = now() - interval '1 minute'")
     counts = build_sweeper(guarantee).pick_up()
 

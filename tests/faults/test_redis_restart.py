@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from dev.clients import ask, few_at_a_time, is_served, newcomers
+from dev.clients import few_at_a_time, is_served, new_users, request_as
 from dev.databases import count
-from dev.fake_clerk import Person
+from dev.fake_clerk import DevUser
 from dev.servers import Redis, Served, free_port, logged, served, start_redis, wait_for
 
-PEOPLE = newcomers(120)
+PEOPLE = new_users(120)
 LAST_WITH_IT, FIRST_WITH_IT_AGAIN = PEOPLE[40], PEOPLE[80]
 
 StartRedis = Callable[[], Redis]
@@ -40,14 +40,17 @@ def app(url: str, redis: Redis, tmp_path: Path) -> Iterator[Served]:
         yield app
 
 
-def sign_in(app: Served, redis: Redis, start: StartRedis, person: Person) -> list[bool]:
+def sign_in(app: Served, redis: Redis, start: StartRedis, person: DevUser) -> list[bool]:
     """Sign in and look at the own account; two people see to it that Redis dies and returns."""
     if person == LAST_WITH_IT:
         redis.process.kill()
         redis.process.wait()
     if person == FIRST_WITH_IT_AGAIN:
         start()
-    return [is_served(ask(app, person)), is_served(ask(app, person, "/api/auth/me", "GET"))]
+    return [
+        is_served(request_as(app, person)),
+        is_served(request_as(app, person, "/api/auth/me", "GET")),
+    ]
 
 
 def test_nobody_notices_that_redis_dies_and_comes_back(

@@ -4,24 +4,24 @@ from functools import partial
 
 import requests
 
-from dev.clients import ADMIN, ask, at_once, few_at_a_time, is_served, newcomers
+from dev.clients import ADMIN, concurrently, few_at_a_time, is_served, new_users, request_as
 from dev.databases import count
-from dev.fake_clerk import Person
+from dev.fake_clerk import DevUser
 from dev.servers import Served
 
-PEOPLE = newcomers(200)
+PEOPLE = new_users(200)
 REGISTERED_AND_OWNED = """
 SELECT count(user_id) FROM mentorados WHERE nome_completo LIKE 'Cadastro de %'
 """
 
 
-def meet(app: Served, person: Person) -> list[requests.Response]:
+def meet(app: Served, person: DevUser) -> list[requests.Response]:
     """Register and let sign in at once; then the person comes back."""
     data = {"nome_completo": f"Cadastro de {person.name}", "email": person.email}
-    registering = partial(ask, app, ADMIN, "/api/admin/mentorados", "POST", data)
-    entering = partial(ask, app, person, "/dashboard", "GET")
-    answers = at_once(lambda call: call(), [registering, entering])
-    return [*answers, ask(app, person)]
+    registering = partial(request_as, app, ADMIN, "/api/admin/mentorados", "POST", data)
+    entering = partial(request_as, app, person, "/dashboard", "GET")
+    answers = concurrently(lambda call: call(), [registering, entering])
+    return [*answers, request_as(app, person)]
 
 
 def test_whoever_comes_first_there_is_one_profile_with_the_team_s_data(

@@ -5,13 +5,13 @@ from functools import partial
 import pytest
 import requests
 
-from dev.clients import ask_again, at_once, held_up
-from dev.databases import count, opened
-from dev.fake_clerk import Person
+from dev.clients import concurrently, held_up, request_with_retries
+from dev.databases import connect_to, count
+from dev.fake_clerk import DevUser
 from dev.servers import Served
 
 ADDRESS = "eva@example.com"
-CLAIMANTS = [Person(f"user_{i}", "Eva Melo", ADDRESS) for i in range(50)]
+CLAIMANTS = [DevUser(f"user_{i}", "Eva Melo", ADDRESS) for i in range(50)]
 WAITING = f"""
 INSERT INTO mentorados (nome_completo, email, turma) VALUES ('Eva', '{ADDRESS}', 'neon')
 RETURNING id
@@ -22,13 +22,13 @@ HELD = "PERFORM 1 FROM mentorados FOR UPDATE"
 @pytest.fixture
 def waiting_id(url: str) -> int:
     """The profile that the team has registered for whoever proves that address."""
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         return int(connection.exec_driver_sql(WAITING).scalar_one())
 
 
 def claim(app: Served, url: str) -> list[requests.Response]:
     """Let all of them ask at once, and hold the profile until two have got that far."""
-    crowd = partial(at_once, partial(ask_again, app), CLAIMANTS)
+    crowd = partial(concurrently, partial(request_with_retries, app), CLAIMANTS)
     return held_up(url, HELD, crowd, waiting=2)
 
 

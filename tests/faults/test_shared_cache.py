@@ -10,9 +10,9 @@ from flask import Flask
 
 from dev.databases import app_on
 from dev.servers import Redis
-from provisioning.context import Context
+from provisioning.context import RequestContext
 from provisioning.context_cache import ContextCache
-from tests.support.users import AT_THE_DOOR, BOB, NOW, identity
+from tests.support.users import BOB, NOW, PAGE, identity_of
 from web.services import EXTENSION
 
 
@@ -30,14 +30,14 @@ def two_apps(
 
 
 def contexts(app: Flask) -> ContextCache:
-    found: ContextCache = app.extensions[EXTENSION].guarantee.contexts
+    found: ContextCache = app.extensions[EXTENSION].provisioning.contexts
     return found
 
 
-def provide(app: Flask) -> Context:
+def provide(app: Flask) -> RequestContext:
     with app.app_context():
-        guarantee = app.extensions[EXTENSION].guarantee
-        context: Context = guarantee.provide(identity(BOB), entry=AT_THE_DOOR, now=NOW)
+        guarantee = app.extensions[EXTENSION].provisioning
+        context: RequestContext = guarantee.context_for(identity_of(BOB), source=PAGE, now=NOW)
         return context
 
 
@@ -46,7 +46,7 @@ def test_context_of_one_process_serves_the_other(two_apps: tuple[Flask, Flask]) 
     known = provide(first)
 
     with second.app_context():
-        found = contexts(second).get(identity(BOB))
+        found = contexts(second).get(identity_of(BOB))
 
     assert found is not None
     assert (found.user, found.mentorado) == (known.user, known.mentorado)
@@ -60,7 +60,7 @@ def test_version_published_by_one_process_holds_in_the_other(two_apps: tuple[Fla
         contexts(second).publish_versions({BOB.clerk_id: (known.version or 0) + 1})
 
     with first.app_context():
-        assert contexts(first).get(identity(BOB)) is None
+        assert contexts(first).get(identity_of(BOB)) is None
 
 
 def test_silent_redis_is_asked_once_and_then_left_alone(tmp_path: Path, template_url: str) -> None:
@@ -68,7 +68,7 @@ def test_silent_redis_is_asked_once_and_then_left_alone(tmp_path: Path, template
         silent.setblocking(False)
         address = f"redis://127.0.0.1:{silent.getsockname()[1]}"
         with app_on(tmp_path, template_url, redis_url=address) as app:
-            found = [contexts(app).get(identity(BOB)) for _ in range(3)]
+            found = [contexts(app).get(identity_of(BOB)) for _ in range(3)]
             callers = [silent.accept()[0]]
             with pytest.raises(BlockingIOError):
                 silent.accept()

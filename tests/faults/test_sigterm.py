@@ -10,12 +10,12 @@ import psutil
 import pytest
 import requests
 
-from dev.clients import ask, at_once, is_served, newcomers, queue_length
+from dev.clients import concurrently, is_served, new_users, queue_length, request_as
 from dev.databases import count, locking
-from dev.fake_clerk import Person
+from dev.fake_clerk import DevUser
 from dev.servers import Served, eventually, served, workers
 
-PEOPLE = newcomers(100)
+PEOPLE = new_users(100)
 MESSENGER = PEOPLE[0]
 EARLY, LATE = PEOPLE[:4], PEOPLE[4:8]
 PATIENCE_SECONDS = 10  # gunicorn.conf.py's graceful_timeout, after which it is cut off
@@ -32,13 +32,13 @@ def second_app(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 def test_worker_that_is_told_to_stop_answers_everybody_in_a_stampede_first(
     app: Served, url: str
 ) -> None:
-    def sign_in(person: Person) -> requests.Response:
-        answer = ask(app, person)
+    def sign_in(person: DevUser) -> requests.Response:
+        answer = request_as(app, person)
         if person == MESSENGER:
             workers(app)[0].terminate()
         return answer
 
-    answers = at_once(sign_in, PEOPLE)
+    answers = concurrently(sign_in, PEOPLE)
 
     assert [answer.text for answer in answers if not is_served(answer)] == []
     assert count(url, PROFILES) == len(PEOPLE)
@@ -63,11 +63,11 @@ def test_server_that_is_told_to_stop_finishes_and_the_other_goes_on(
     app: Served, second_app: Served, url: str, turnstile: str
 ) -> None:
     with ThreadPoolExecutor(1) as pool, locking(url, turnstile):
-        early = pool.submit(at_once, partial(ask, app), EARLY)
+        early = pool.submit(concurrently, partial(request_as, app), EARLY)
         assert eventually(lambda: queue_length(url) == len(EARLY))
         app.process.terminate()
         assert eventually(lambda: not psutil.Process(app.process.pid).net_connections())
-    late = at_once(partial(ask, second_app), LATE)
+    late = concurrently(partial(request_as, second_app), LATE)
 
     assert sum(map(is_served, early.result() + late)) == len(EARLY + LATE)
     assert app.process.wait(timeout=20) == 0

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from dev.clients import ask, at_once
+from dev.clients import concurrently, request_as
 from dev.databases import count
 from dev.servers import Served, logged, workers
 from tests.support.users import BOB
@@ -11,7 +11,7 @@ DEVICES = 100
 
 
 def test_hundred_ensures_of_one_new_person_make_one_profile(app: Served, url: str) -> None:
-    answers = at_once(lambda call: call(), [partial(ask, app, BOB)] * DEVICES)
+    answers = concurrently(lambda call: call(), [partial(request_as, app, BOB)] * DEVICES)
 
     bodies = [answer.json() for answer in answers]
     assert {answer.status_code for answer in answers} == {200, 201}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dev.clients import queue_length
-from dev.databases import count, locking, opened
+from dev.databases import connect_to, count, locking
 from dev.servers import PROJECT, child_environment, eventually, frozen, stop
 
 PEOPLE = 50
@@ -31,7 +31,7 @@ UPDATE sweep_runs SET heartbeat_at = now() - interval '1 minute' WHERE status = 
 @pytest.fixture
 def people(url: str) -> None:
     """People whom the database knows without a profile."""
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(ABSENT)
 
 
@@ -58,7 +58,7 @@ def is_one(url: str, status: str) -> bool:
 
 
 def let_lease_end(url: str) -> None:
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(SILENT)
 
 

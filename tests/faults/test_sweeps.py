@@ -7,9 +7,17 @@ import psutil
 import pytest
 import requests
 
-from dev.clients import ADMIN, ask, at_once, few_at_a_time, is_served, newcomers, queue_length
-from dev.databases import count, locking, opened
-from dev.fake_clerk import Person
+from dev.clients import (
+    ADMIN,
+    concurrently,
+    few_at_a_time,
+    is_served,
+    new_users,
+    queue_length,
+    request_as,
+)
+from dev.databases import connect_to, count, locking
+from dev.fake_clerk import DevUser
 from dev.servers import Served, eventually
 
 ABSENT = """
@@ -28,7 +36,7 @@ $$ BEGIN IF NEW.nome_completo ~ '^Pessoa (0|1|500|998|999)$' THEN
 END IF; RETURN NEW; END $$;
 CREATE TRIGGER poison BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION poison();
 """
-CROWD = [Person(f"user_new_{i}", f"Nova {i}", f"nova{i}@example.com") for i in range(60)]
+CROWD = [DevUser(f"user_new_{i}", f"Nova {i}", f"nova{i}@example.com") for i in range(60)]
 PROFILES = "SELECT count(user_id) FROM mentorados"
 CREATIONS = "SELECT count(*) FROM audit_events WHERE event = 'mentorado_created'"
 ACTIVE = "SELECT count(*) FROM sweep_runs WHERE status IN ('queued', 'running')"
@@ -45,24 +53,26 @@ def first_run(app: Served, url: str) -> None:
 
 def fill(url: str, people: int, *, ambiguous: bool = False) -> None:
     """People whom the database knows without a profile; if ambiguous, two wait for each."""
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(ABSENT.format(people=people, verified=ambiguous))
         if ambiguous:
             connection.exec_driver_sql(EXPECTED)
 
 
 def sweep(app: Served, _: object = None) -> requests.Response:
-    return ask(app, ADMIN, "/api/admin/sweeps")
+    return request_as(app, ADMIN, "/api/admin/sweeps")
 
 
 def latest(app: Served) -> dict[str, object]:
-    runs: list[dict[str, object]] = ask(app, ADMIN, "/api/admin/sweeps", "GET").json()["items"]
+    runs: list[dict[str, object]] = request_as(app, ADMIN, "/api/admin/sweeps", "GET").json()[
+        "items"
+    ]
     return runs[0]
 
 
 def owner(url: str) -> psutil.Process:
     """The process that runs the sweep."""
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         name = connection.exec_driver_sql(
             "SELECT owner FROM sweep_runs WHERE status = 'running'"
         ).scalar_one()
@@ -79,7 +89,7 @@ def test_ten_requests_and_the_clocks_of_four_processes_make_one_run(
 ) -> None:
     with locking(url, turnstile):
         fill(url, people=50)
-        answers = at_once(partial(sweep, app), range(10))
+        answers = concurrently(partial(sweep, app), range(10))
         assert eventually(lambda: queue_length(url) == 1)
     assert eventually(lambda: count(url, PROFILES) == 50)
 
@@ -113,7 +123,7 @@ def test_run_of_a_stopping_owner_goes_on_in_another_process_and_nobody_sees_an_e
         sweep(app)
         assert eventually(lambda: queue_length(url) == 1)
         owner(url).terminate()
-    answers = at_once(partial(ask, app), CROWD)
+    answers = concurrently(partial(request_as, app), CROWD)
 
     assert [answer.text for answer in answers if not is_served(answer)] == []
     assert eventually(
@@ -140,7 +150,7 @@ def test_long_step_of_a_stopping_owner_keeps_no_other_process_from_the_run(
 
 def test_five_poisoned_people_among_a_thousand_stop_nobody_else(app: Served, url: str) -> None:
     fill(url, people=1000)
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(POISON)
 
     sweep(app)
@@ -154,9 +164,9 @@ def test_five_poisoned_people_among_a_thousand_stop_nobody_else(app: Served, url
 def test_people_who_sign_in_while_they_are_swept_have_one_profile_each(
     app: Served, url: str
 ) -> None:
-    people = newcomers(300)
+    people = new_users(300)
     fill(url, people=300)
-    calls: list[Callable[[], requests.Response]] = [partial(ask, app, one) for one in people]
+    calls: list[Callable[[], requests.Response]] = [partial(request_as, app, one) for one in people]
     calls.insert(8, partial(sweep, app))
 
     answers = few_at_a_time(lambda call: call(), calls)

@@ -11,14 +11,14 @@ import psutil
 import pytest
 import requests
 
-from dev.clients import ADMIN, ask, few_at_a_time, is_served, newcomers
-from dev.databases import count, opened
-from dev.fake_clerk import LocalIdentityProvider, Person
+from dev.clients import ADMIN, few_at_a_time, is_served, new_users, request_as
+from dev.databases import connect_to, count
+from dev.fake_clerk import DevIdentityProvider, DevUser
 from dev.servers import Redis, Served, eventually, served
 from tests.support.nginx import proxied
 from tests.support.users import ALICE
 
-PEOPLE = newcomers(60)
+PEOPLE = new_users(60)
 MESSENGER = PEOPLE[20]
 BEYOND_ALL_PATIENCE_SECONDS = 5
 PROFILES = "SELECT count(*) FROM mentorados"
@@ -37,7 +37,7 @@ class Site(NamedTuple):
 @pytest.fixture
 def site(url: str, redis: Redis, tmp_path: Path) -> Iterator[Site]:
     """Hosts that share a database, a Redis, a secret and the stand-in for Clerk; nothing else."""
-    LocalIdentityProvider(tmp_path / "identity")
+    DevIdentityProvider(tmp_path / "identity")
     with ExitStack() as stack:
         first, second = (
             stack.enter_context(host(tmp_path / name, url, redis)) for name in ("first", "second")
@@ -68,20 +68,20 @@ def cut_the_power(app: Served) -> None:
         process.kill()
 
 
-def ask_at(door: Served, person: Person, *what: str) -> requests.Response:
+def ask_at(door: Served, person: DevUser, *what: str) -> requests.Response:
     """Ask, and once more where an answer broke off: its host died between head and body."""
     try:
-        return ask(door, person, *what)
+        return request_as(door, person, *what)
     except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
-        return ask(door, person, *what)
+        return request_as(door, person, *what)
 
 
-def status_of(app: Served, person: Person) -> object:
-    return ask(app, person, "/api/auth/me", "GET").json()["status"]
+def status_of(app: Served, person: DevUser) -> object:
+    return request_as(app, person, "/api/auth/me", "GET").json()["status"]
 
 
 def test_host_that_dies_takes_nobody_with_it_and_the_sweep_goes_on(site: Site, url: str) -> None:
-    def sign_in_and_read(person: Person) -> list[requests.Response]:
+    def sign_in_and_read(person: DevUser) -> list[requests.Response]:
         answers = [ask_at(site.door, person, "/dashboard", "GET"), ask_at(site.door, person)]
         if person == MESSENGER:
             cut_the_power(site.first)
@@ -89,7 +89,7 @@ def test_host_that_dies_takes_nobody_with_it_and_the_sweep_goes_on(site: Site, u
 
     answers = list(chain.from_iterable(few_at_a_time(sign_in_and_read, PEOPLE)))
     profiles, owners = count(url, PROFILES), count(url, OWNERS)
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(FORGOTTEN)
 
     assert [answer.text for answer in answers if not is_served(answer)] == []
@@ -99,10 +99,10 @@ def test_host_that_dies_takes_nobody_with_it_and_the_sweep_goes_on(site: Site, u
 
 
 def test_change_by_one_host_holds_at_once_in_the_other(site: Site) -> None:
-    me = ask(site.second, ALICE, "/api/auth/me", "GET").json()
+    me = request_as(site.second, ALICE, "/api/auth/me", "GET").json()
 
     for change in ("block", "allow"):
-        assert ask(site.first, ADMIN, f"/api/admin/users/{me['user']['id']}/{change}").ok
+        assert request_as(site.first, ADMIN, f"/api/admin/users/{me['user']['id']}/{change}").ok
         told = {"block": "user_blocked", "allow": "ready"}[change]
         assert status_of(site.second, ALICE) == status_of(site.door, ALICE) == told
 

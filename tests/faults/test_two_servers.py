@@ -9,15 +9,15 @@ from typing import NamedTuple
 import pytest
 import requests
 
-from dev.clients import ADMIN, ask, code_of, newcomers
+from dev.clients import ADMIN, code_of, new_users, request_as
 from dev.databases import count
-from dev.fake_clerk import Person
+from dev.fake_clerk import DevUser
 from dev.servers import PROJECT, Redis, Served, child_environment, eventually, frozen, served
 from provisioning.context_cache import CONFIRMED_SECONDS
 from tests.support.users import ALICE
 
 SWITCH = "/api/admin/settings/auto-create"
-VISITOR, *STRANGERS = newcomers(3)
+VISITOR, *STRANGERS = new_users(3)
 
 
 class Pair(NamedTuple):
@@ -36,13 +36,13 @@ def pair(url: str, redis: Redis, tmp_path_factory: pytest.TempPathFactory) -> It
         yield Pair(*(stack.enter_context(served(folder, **settings)) for _ in range(2)))
 
 
-def own(server: Served, person: Person) -> dict[str, object]:
-    answer: dict[str, object] = ask(server, person, "/api/auth/me", "GET").json()
+def own(server: Served, person: DevUser) -> dict[str, object]:
+    answer: dict[str, object] = request_as(server, person, "/api/auth/me", "GET").json()
     return answer
 
 
 def act(server: Served, path: str, body: object = None, method: str = "POST") -> requests.Response:
-    answer = ask(server, ADMIN, f"/api/admin/{path}", method, body)
+    answer = request_as(server, ADMIN, f"/api/admin/{path}", method, body)
     assert answer.ok, answer.text
     return answer
 
@@ -90,10 +90,11 @@ def test_switch_holds_at_once_everywhere_and_heals_when_it_is_turned_on(
     pair: Pair, url: str
 ) -> None:
     act(pair.here, "settings/auto-create", {"enabled": False}, "PUT")
-    refused = [code_of(ask(server, STRANGERS[0])) for server in pair]
+    refused = [code_of(request_as(server, STRANGERS[0])) for server in pair]
     act(pair.there, "settings/auto-create", {"enabled": True}, "PUT")
     healed = [
-        ask(server, person).status_code for server, person in zip(pair, STRANGERS, strict=True)
+        request_as(server, person).status_code
+        for server, person in zip(pair, STRANGERS, strict=True)
     ]
 
     assert (refused, healed) == (["auto_create_disabled"] * 2, [201, 201])
@@ -106,7 +107,7 @@ def test_hanging_redis_changes_no_answer_and_a_block_that_it_missed_holds(
     user_id, _ = ids(own(pair.there, ALICE))
 
     with frozen(redis.process):
-        newcomer = ask(pair.there, VISITOR).status_code
+        newcomer = request_as(pair.there, VISITOR).status_code
         before = own(pair.there, ALICE)["status"]
         act(pair.here, f"users/{user_id}/block")
         during = [own(server, ALICE)["status"] for server in pair]

@@ -5,14 +5,14 @@ import json
 import pytest
 import requests
 
-from dev.clients import ask, at_once, is_served
+from dev.clients import concurrently, is_served, request_as
 from dev.databases import count
-from dev.fake_clerk import Person, clerk_user
+from dev.fake_clerk import DevUser, clerk_user
 from dev.servers import Served
 from tests.support.clerk_server import send_webhook
 
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
-EVA = Person("user_eva", "Eva Melo", "eva@example.com")
+EVA = DevUser("user_eva", "Eva Melo", "eva@example.com")
 HEARD = "SELECT count(*) FROM webhook_messages"
 CREATIONS = "SELECT count(*) FROM audit_events WHERE event = 'mentorado_created'"
 
@@ -23,10 +23,10 @@ def test_storm_of_messages_and_requests_ends_with_one_profile(app: Served, url: 
 
     def come(number: int) -> requests.Response:
         if number % 2:
-            return ask(app, EVA)
+            return request_as(app, EVA)
         return send_webhook(app.url, SECRET, body, f"msg_{number % 4}")
 
-    answers = at_once(come, range(40))
+    answers = concurrently(come, range(40))
 
     assert [answer.text for answer in answers if not is_served(answer)] == []
     assert (count(url, HEARD), count(url, CREATIONS)) == (2, 1)

@@ -3,7 +3,7 @@
 from collections import Counter
 from functools import partial
 
-from dev.clients import ADMIN, ask, at_once
+from dev.clients import ADMIN, concurrently, request_as
 from dev.servers import Served, eventually, logged, workers
 from tests.support.users import ALICE
 
@@ -12,8 +12,8 @@ LOOKS = range(24)
 
 def statuses(app: Served) -> set[object]:
     """How Alice stands, asked so often at once that both processes answer."""
-    look = partial(ask, app, ALICE, "/api/auth/me", "GET")
-    return {answer.json()["status"] for answer in at_once(lambda _: look(), LOOKS)}
+    look = partial(request_as, app, ALICE, "/api/auth/me", "GET")
+    return {answer.json()["status"] for answer in concurrently(lambda _: look(), LOOKS)}
 
 
 def misses(app: Served) -> Counter[object]:
@@ -23,11 +23,11 @@ def misses(app: Served) -> Counter[object]:
 
 def test_block_holds_in_every_process_within_five_seconds(app: Served) -> None:
     statuses(app)
-    user_id = ask(app, ALICE, "/api/auth/me", "GET").json()["user"]["id"]
+    user_id = request_as(app, ALICE, "/api/auth/me", "GET").json()["user"]["id"]
 
     before = misses(app)
 
-    ask(app, ADMIN, f"/api/admin/users/{user_id}/block")
+    request_as(app, ADMIN, f"/api/admin/users/{user_id}/block")
 
     def all_have_asked_again() -> bool:
         statuses(app)

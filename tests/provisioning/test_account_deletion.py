@@ -7,43 +7,43 @@ from sqlalchemy.orm import Session
 from auth.identity import Identity
 from models import AuditEvent, Mentorado, User
 from models.mentorado import Turma
-from provisioning.account_deletion import depart
-from provisioning.audit import Entry
+from provisioning.account_deletion import handle_account_deletion
+from provisioning.audit import Source
 from provisioning.ensure import Outcome, ensure
 from provisioning.errors import Denial
 from provisioning.rules import Rules
-from tests.support.users import AT_THE_DOOR, BOB, NOW, identity
+from tests.support.users import BOB, NOW, PAGE, identity_of
 
-WEBHOOK = Entry("webhook", "req-webhook")
+WEBHOOK = Source("webhook", "req-webhook")
 RETURNED = Identity("user_bob_again", "Bob", "BOB@example.com ", True)
 
 
 def sign_in(session: Session, who: Identity) -> Mentorado | None:
-    profile = ensure(session, who, entry=AT_THE_DOOR, now=NOW, rules=Rules()).mentorado
+    profile = ensure(session, who, source=PAGE, now=NOW, rules=Rules()).mentorado
     return session.get(Mentorado, profile.id) if profile else None
 
 
 def leave(session: Session, clerk_id: str = BOB.clerk_id) -> User:
-    depart(session, clerk_id, entry=WEBHOOK, now=NOW)
+    handle_account_deletion(session, clerk_id, source=WEBHOOK, now=NOW)
     session.flush()
     return session.scalars(select(User).where(User.clerk_id == clerk_id)).one()
 
 
 def test_deleted_person_is_denied_and_gets_no_new_profile(session: Session) -> None:
-    sign_in(session, identity(BOB))
+    sign_in(session, identity_of(BOB))
     leave(session)
 
-    again = ensure(session, identity(BOB), entry=AT_THE_DOOR, now=NOW, rules=Rules())
+    again = ensure(session, identity_of(BOB), source=PAGE, now=NOW, rules=Rules())
 
     assert (again.outcome, again.denial) == (Outcome.DENIED, Denial.USER_DELETED)
     assert again.mentorado is None
 
 
 def test_profile_is_kept_and_claimed_by_the_same_verified_address(session: Session) -> None:
-    before = sign_in(session, identity(BOB))
+    before = sign_in(session, identity_of(BOB))
     leave(session)
 
-    after = ensure(session, RETURNED, entry=AT_THE_DOOR, now=NOW, rules=Rules())
+    after = ensure(session, RETURNED, source=PAGE, now=NOW, rules=Rules())
 
     assert before is not None
     assert after.mentorado is not None
@@ -51,7 +51,7 @@ def test_profile_is_kept_and_claimed_by_the_same_verified_address(session: Sessi
 
 
 def test_profile_of_an_unproven_address_waits_for_nobody(session: Session) -> None:
-    before = sign_in(session, identity(BOB, verified=False))
+    before = sign_in(session, identity_of(BOB, verified=False))
     leave(session)
 
     after = sign_in(session, RETURNED)
@@ -74,14 +74,14 @@ def test_address_that_the_team_wrote_outlives_an_owner_who_proved_none(session: 
 def test_whoever_was_never_here_cannot_come_any_more(session: Session) -> None:
     leave(session, "user_unknown")
 
-    late = ensure(session, Identity("user_unknown"), entry=WEBHOOK, now=NOW, rules=Rules())
+    late = ensure(session, Identity("user_unknown"), source=WEBHOOK, now=NOW, rules=Rules())
 
     assert late.denial is Denial.USER_DELETED
 
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_departure_is_recorded_once(session: Session, times: int) -> None:
-    sign_in(session, identity(BOB))
+    sign_in(session, identity_of(BOB))
 
     for _ in range(times):
         leave(session)

@@ -13,12 +13,12 @@ from models.provisioning_attempt import UNUSABLE_ANSWER
 from models.user import Role
 from provisioning import attempts
 from provisioning.attempts import Failure, RetryPolicy, UnknownAttemptError
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from provisioning.rules import Rules
-from tests.support.users import ALICE, AT_THE_DOOR, BOB, NOW
+from tests.support.users import ALICE, BOB, NOW, PAGE
 
 POLICY = RetryPolicy(max_attempts=3, first_pause=timedelta(seconds=60))
-BACKGROUND = Entry("sweep")
+BACKGROUND = Source("sweep")
 BROKEN = Failure("IntegrityError", "23514")
 STRANGE = Failure(UNUSABLE_ANSWER, "422")
 OPEN = Rules()
@@ -41,7 +41,7 @@ def add_bob(session: Session, *, waits: bool = False) -> None:
 def fail(
     session: Session,
     times: int = 1,
-    entry: Entry = BACKGROUND,
+    source: Source = BACKGROUND,
     who: str = BOB.clerk_id,
     failure: Failure = BROKEN,
 ) -> ProvisioningAttempt:
@@ -50,7 +50,7 @@ def fail(
             session,
             who,
             failure,
-            entry=entry,
+            source=source,
             now=NOW + count * MINUTE,
             policy=POLICY,
             dice=1.0,
@@ -78,26 +78,26 @@ def test_pause_doubles_up_to_its_cap_with_the_later_half_at_random(
 
 
 def test_first_failure_at_the_door_is_a_record_that_counts_no_attempt(session: Session) -> None:
-    attempt = fail(session, entry=AT_THE_DOOR)
+    attempt = fail(session, source=PAGE)
 
     assert (attempt.attempts, attempt.state, attempt.request_id) == (
         0,
         "pending",
-        AT_THE_DOOR.request_id,
+        PAGE.request_id,
     )
     assert (attempt.error_class, attempt.error_code) == ("IntegrityError", "23514")
 
 
 def test_reloading_a_page_never_makes_a_letter_dead(session: Session) -> None:
-    attempt = fail(session, times=20, entry=AT_THE_DOOR)
+    attempt = fail(session, times=20, source=PAGE)
 
     assert (attempt.attempts, attempt.state) == (0, "pending")
 
 
 def test_reloading_a_page_does_not_put_off_the_next_attempt(session: Session) -> None:
-    first = fail(session, entry=AT_THE_DOOR).next_attempt_at
+    first = fail(session, source=PAGE).next_attempt_at
 
-    assert fail(session, times=5, entry=AT_THE_DOOR).next_attempt_at == first
+    assert fail(session, times=5, source=PAGE).next_attempt_at == first
 
 
 def test_times_of_the_first_and_the_last_failure_are_kept(session: Session) -> None:
@@ -116,7 +116,7 @@ def test_letter_is_dead_after_so_many_attempts_of_the_background(
 def test_failure_at_the_door_does_not_revive_a_dead_letter(session: Session) -> None:
     fail(session, times=3)
 
-    assert fail(session, entry=AT_THE_DOOR).state == "dead"
+    assert fail(session, source=PAGE).state == "dead"
 
 
 def test_next_attempt_is_later_each_time(session: Session) -> None:
@@ -266,7 +266,7 @@ def test_failure_of_the_other_kind_begins_to_count_anew(
 def test_login_that_fails_after_strange_answers_is_no_dead_letter(session: Session) -> None:
     fail(session, times=3, failure=STRANGE)
 
-    attempt = fail(session, entry=AT_THE_DOOR)
+    attempt = fail(session, source=PAGE)
 
     assert (attempt.state, attempt.attempts, attempt.next_attempt_at) == (
         "pending",
@@ -296,7 +296,7 @@ def test_letter_that_is_not_dead_is_not_found_among_the_dead(session: Session) -
 def test_revived_letter_is_due_at_once_and_counts_anew(session: Session) -> None:
     dead = fail(session, times=3)
 
-    attempts.revive(session, BOB.clerk_id, NOW)
+    attempts.reset_attempt(session, BOB.clerk_id, NOW)
 
     assert (dead.state, dead.attempts) == ("pending", 0)
     assert due(session, NOW) == [BOB.clerk_id]
@@ -306,7 +306,7 @@ def test_letter_that_is_dropped_before_it_is_revived_is_not_missed(
     session: Session, connection: Connection
 ) -> None:
     fail(session, times=3)
-    attempts.revive(session, BOB.clerk_id, NOW)
+    attempts.reset_attempt(session, BOB.clerk_id, NOW)
 
     connection.execute(delete(ProvisioningAttempt))
 

@@ -13,13 +13,13 @@ from sqlalchemy.orm import Session
 from core import deadlines
 from core.database import transaction
 from dev.commit_proxy import relayed
-from dev.databases import app_on, count, locking, opened
+from dev.databases import app_on, connect_to, count, locking
 from dev.servers import eventually
 from models import AdminJob, Mentorado, MetricaMensal, User
 from models.admin_job import JobKind
 from models.mentorado import Turma
 from provisioning import imports, jobs
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from provisioning.imports import LineVerdict, MenteeImport, preview_list
 from provisioning.job_runner import JobRunner, Work
 from provisioning.jobs import JobRequest
@@ -27,7 +27,7 @@ from provisioning.preregistration import MentoradoExistsError, pre_register
 from tests.support.users import NOW
 from web.csv_import import read_list
 
-ADMIN = Entry("admin", "req-1", actor_id=None, reason="Turma nova")
+ADMIN = Source("admin", "req-1", actor_id=None, reason="Turma nova")
 REGISTERED = "SELECT count(*) FROM mentorados WHERE email LIKE 'p%@example.com'"
 POISON = """
 CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS
@@ -112,7 +112,7 @@ def verdict_of_one(session: Session, line: imports.ImportLine) -> tuple[LineVerd
     """What a single registration comes to, taken back."""
     savepoint = session.begin_nested()
     try:
-        registered = pre_register(session, line.values or {}, entry=ADMIN, now=NOW)
+        registered = pre_register(session, line.values or {}, source=ADMIN, now=NOW)
     except MentoradoExistsError as err:
         return LineVerdict.EXISTS, err.mentorado_id
     else:
@@ -228,7 +228,7 @@ def die(*_: object) -> None:
 
 
 def let_the_lease_end(url: str) -> None:
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql("UPDATE admin_jobs SET heartbeat_at = now() - interval '16 s'")
 
 
@@ -245,7 +245,7 @@ def test_preview_locks_nothing_and_uses_up_no_id(app: Flask, url: str) -> None:
 
 
 def test_preview_answers_while_listed_users_are_locked(app: Flask, url: str) -> None:
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(
             "INSERT INTO users (clerk_id, email, email_verified)"
             " VALUES ('p0', 'p0@example.com', true)"
@@ -314,7 +314,7 @@ def test_process_that_stops_gives_its_job_back(app: Flask, url: str) -> None:
 
 def test_line_that_the_database_refuses_keeps_no_other_back(app: Flask, url: str) -> None:
     job_id = add(a_list_of(10))
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(POISON)
 
     runner().run_pending()
@@ -358,7 +358,7 @@ def test_import_waits_for_the_batch_of_another_and_blames_no_line(app: Flask, ur
 
 
 def test_context_of_users_whose_profile_was_written_is_told(app: Flask, url: str) -> None:
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(
             "INSERT INTO users (clerk_id, email, email_verified)"
             " VALUES ('user_p0', 'p0@example.com', true)"

@@ -9,17 +9,17 @@ from models import Mentorado, User
 from models.mentorado import Turma
 from models.user import Role
 from provisioning.admin_actions import edit
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from provisioning.ensure import Outcome, ensure
 from provisioning.imports import LineVerdict, preview_list
 from provisioning.preregistration import MentoradoExistsError, pre_register, register_all
 from provisioning.rules import Rules
 from sweep import batches, missing_profiles
-from sweep.batches import link_together
+from sweep.batches import link_group
 from sweep.scheduler import build_sweeper
-from tests.support.users import AT_THE_DOOR, NOW
+from tests.support.users import NOW, PAGE
 from web.csv_import import read_list
-from web.services import House
+from web.services import Services
 
 # Of each pair the first is registered, the second is what another user has verified. The locale of
 # the tests' databases makes ASCII letters of İ and of the Kelvin sign.
@@ -47,7 +47,7 @@ SPELLINGS = [
 ]
 look_alikes = pytest.mark.parametrize(("registered", "verified"), LOOK_ALIKES, ids=ascii)
 spellings = pytest.mark.parametrize(("registered", "verified"), SPELLINGS, ids=ascii)
-ADMIN = Entry("admin", "req-1")
+ADMIN = Source("admin", "req-1")
 
 
 def wait_for(session: Session, address: str) -> Mentorado:
@@ -73,7 +73,7 @@ def owner_of(session: Session, profile: Mentorado) -> int | None:
 
 def ensured(session: Session, address: str, rules: Rules = Rules()) -> Outcome:  # noqa: B008
     who = Identity("user_other", "Ana", address, email_verified=True)
-    return ensure(session, who, entry=AT_THE_DOOR, now=NOW, rules=rules).outcome
+    return ensure(session, who, source=PAGE, now=NOW, rules=rules).outcome
 
 
 @look_alikes
@@ -112,7 +112,7 @@ def test_group_of_the_sweep_leaves_a_look_alike(
     wait_for(session, registered)
     known(session, verified)
 
-    assert link_together(session, ["user_other"], Rules()) == []
+    assert link_group(session, ["user_other"], Rules()) == []
 
 
 @spellings
@@ -122,7 +122,7 @@ def test_group_of_the_sweep_links_another_spelling(
     profile = wait_for(session, registered)
     user = known(session, verified)
 
-    links = link_together(session, ["user_other"], Rules())
+    links = link_group(session, ["user_other"], Rules())
 
     assert [(link.user_id, link.mentorado_id) for link in links] == [(user.id, profile.id)]
 
@@ -134,7 +134,7 @@ def test_range_of_the_sweep_creates_a_profile_for_a_look_alike(
     profile = wait_for(session, registered)
     user = known(session, verified)
 
-    assert batches.provide_range(session, (user.id - 1, user.id)) == 1
+    assert batches.create_range(session, (user.id - 1, user.id)) == 1
     assert owner_of(session, profile) is None
 
 
@@ -146,7 +146,7 @@ def test_range_of_the_sweep_sees_that_a_profile_waits(
     user = known(session, verified)
 
     with pytest.raises(batches.ContendedError):
-        batches.provide_range(session, (user.id - 1, user.id))
+        batches.create_range(session, (user.id - 1, user.id))
     assert missing_profiles.count_range(session, (user.id - 1, user.id)) == 0
 
 
@@ -156,12 +156,12 @@ def test_range_of_the_sweep_sees_that_a_profile_waits(
     ids=ascii,
 )
 def test_sweep_links_by_the_same_rule(
-    session: Session, house: House, registered: str, verified: str, is_linked: bool
+    session: Session, house: Services, registered: str, verified: str, is_linked: bool
 ) -> None:
     profile = wait_for(session, registered)
     user = known(session, verified)
 
-    build_sweeper(house.guarantee).start("cli")
+    build_sweeper(house.provisioning).start("cli")
 
     assert owner_of(session, profile) == (user.id if is_linked else None)
 
@@ -174,7 +174,7 @@ def test_registration_of_a_look_alike_is_new(
     known(session, verified)
 
     values = {"nome_completo": "Ana", "email": registered}
-    assert pre_register(session, values, entry=ADMIN, now=NOW).is_new
+    assert pre_register(session, values, source=ADMIN, now=NOW).is_new
 
 
 @spellings
@@ -184,7 +184,7 @@ def test_registration_of_another_spelling_exists(
     profile = wait_for(session, registered)
 
     with pytest.raises(MentoradoExistsError) as caught:
-        pre_register(session, {"nome_completo": "Ana", "email": verified}, entry=ADMIN, now=NOW)
+        pre_register(session, {"nome_completo": "Ana", "email": verified}, source=ADMIN, now=NOW)
     assert caught.value.mentorado_id == profile.id
 
 
@@ -198,7 +198,7 @@ def test_registration_of_an_address_that_an_owned_profile_carries_exists(
     session.commit()
 
     with pytest.raises(MentoradoExistsError) as caught:
-        pre_register(session, {"nome_completo": "Ana", "email": verified}, entry=ADMIN, now=NOW)
+        pre_register(session, {"nome_completo": "Ana", "email": verified}, source=ADMIN, now=NOW)
     assert caught.value.mentorado_id == profile.id
 
 
@@ -209,7 +209,7 @@ def test_correction_to_another_spelling_of_a_taken_address_is_refused(
     taken, other = wait_for(session, registered), wait_for(session, "other@example.com")
 
     with pytest.raises(MentoradoExistsError) as caught:
-        edit(session, other.id, changes={"email": verified}, entry=ADMIN, now=NOW)
+        edit(session, other.id, changes={"email": verified}, source=ADMIN, now=NOW)
     assert caught.value.mentorado_id == taken.id
 
 
@@ -227,7 +227,7 @@ def test_import_tells_look_alikes_and_spellings_apart(session: Session) -> None:
 
     results = preview_list(session, lines)
     values = [line.values for line in lines[:3] if line.values]
-    outcomes = register_all(session, values, entry=ADMIN, now=NOW)
+    outcomes = register_all(session, values, source=ADMIN, now=NOW)
 
     verdicts = [result.verdict for result in results]
     assert verdicts == [

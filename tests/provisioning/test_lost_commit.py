@@ -3,16 +3,16 @@
 import pytest
 from sqlalchemy.orm import Session
 
-from provisioning.audit import Entry
-from provisioning.ensure import Ensured, Outcome, ensure, recognised
+from provisioning.audit import Source
+from provisioning.ensure import EnsureResult, Outcome, ensure, recover_lost_commit
 from provisioning.rules import Rules
-from tests.support.users import BOB, NOW, identity
+from tests.support.users import BOB, NOW, identity_of
 
-OURS, ANOTHER, NAMELESS = Entry("api", "req-1"), Entry("api", "req-2"), Entry("sweep")
+OURS, ANOTHER, NAMELESS = Source("api", "req-1"), Source("api", "req-2"), Source("sweep")
 
 
-def ensured_by(session: Session, entry: Entry) -> Ensured:
-    return ensure(session, identity(BOB), entry=entry, now=NOW, rules=Rules())
+def ensured_by(session: Session, source: Source) -> EnsureResult:
+    return ensure(session, identity_of(BOB), source=source, now=NOW, rules=Rules())
 
 
 @pytest.mark.parametrize(
@@ -25,11 +25,11 @@ def ensured_by(session: Session, entry: Entry) -> Ensured:
     ids=["ours", "another's", "nobody's"],
 )
 def test_profile_is_ours_if_the_record_says_so(
-    session: Session, first: Entry, second: Entry, told: Outcome
+    session: Session, first: Source, second: Source, told: Outcome
 ) -> None:
     ensured_by(session, first)
 
-    found = recognised(session, ensured_by(session, second), second)
+    found = recover_lost_commit(session, ensured_by(session, second), second)
 
     assert found.outcome == told
 
@@ -37,4 +37,4 @@ def test_profile_is_ours_if_the_record_says_so(
 def test_what_a_try_did_itself_needs_no_record(session: Session) -> None:
     created = ensured_by(session, OURS)
 
-    assert recognised(session, created, OURS) is created
+    assert recover_lost_commit(session, created, OURS) is created

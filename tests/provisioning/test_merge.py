@@ -11,12 +11,12 @@ from sqlalchemy.orm import Session
 from models import ArchivedRow, AuditEvent, Feedback, Mentorado, MetricaMensal, User
 from models.mentorado import Turma
 from provisioning.admin_actions import ConflictError, UnknownMentoradoError
-from provisioning.audit import Entry
-from provisioning.merge import Merged, merge, preview
-from provisioning.merge_rows import Journey, Prefer
+from provisioning.audit import Source
+from provisioning.merge import MergeResult, merge, preview
+from provisioning.merge_rows import MergeSpec, Prefer
 from tests.support.users import ALICE, BOB, NOW
 
-BY_ADMIN = Entry("admin", "req-1", actor_id=1)
+BY_ADMIN = Source("admin", "req-1", actor_id=1)
 FOREIGN = """
 CREATE TABLE "Diário" (
     id serial PRIMARY KEY, "Mentorado" integer NOT NULL REFERENCES mentorados ON DELETE CASCADE,
@@ -81,9 +81,9 @@ def rows_of(session: Session, mentorado_id: int | None = None) -> int:
     )
 
 
-def join(session: Session, pair: tuple[int, int], prefer: Prefer = Prefer.INTO) -> Merged:
-    journey = Journey(*pair, prefer, "req-1")
-    return merge(session, journey, entry=BY_ADMIN, now=NOW)
+def join(session: Session, pair: tuple[int, int], prefer: Prefer = Prefer.INTO) -> MergeResult:
+    journey = MergeSpec(*pair, prefer, "req-1")
+    return merge(session, journey, source=BY_ADMIN, now=NOW)
 
 
 def months_of(session: Session, mentorado_id: int) -> dict[int, int]:
@@ -114,7 +114,7 @@ def test_same_month_is_decided_and_the_other_row_stays_in_the_archive(
     add_month(session, pair[0], 1, 100)
     add_month(session, pair[1], 1, 200)
 
-    [clash] = join(session, pair, prefer).clashes
+    [clash] = join(session, pair, prefer).conflicts
 
     rows = select(ArchivedRow).where(ArchivedRow.table_name == "metricas_mensais")
     [row] = session.scalars(rows)
@@ -193,9 +193,9 @@ def test_preview_tells_what_would_happen_and_leaves_everything(
     add_month(session, pair[0], 2, 150)
     add_month(session, pair[1], 1, 200)
 
-    seen = preview(session, Journey(*pair, Prefer.INTO), entry=BY_ADMIN, now=NOW)
+    seen = preview(session, MergeSpec(*pair, Prefer.INTO), source=BY_ADMIN, now=NOW)
 
-    assert (seen.moved, len(seen.clashes)) == ({"metricas_mensais": 1}, 1)
+    assert (seen.moved, len(seen.conflicts)) == ({"metricas_mensais": 1}, 1)
     assert months_of(session, pair[0]) == {1: 100, 2: 150}
     assert [session.scalars(select(t)).all() for t in (ArchivedRow, AuditEvent)] == [[], []]
 
@@ -219,7 +219,7 @@ def test_tables_that_we_do_not_know_move_too(session: Session, pair: tuple[int, 
 
     assert merged.moved == {'"Diário"': 2, "soltos": 2, "um_por_pessoa": 1}
     assert session.scalar(text("SELECT nota FROM um_por_pessoa")) == "fica"
-    assert sorted(c.table for c in merged.clashes) == ['"Diário"', "um_por_pessoa"]
+    assert sorted(c.table for c in merged.conflicts) == ['"Diário"', "um_por_pessoa"]
 
 
 @pytest.mark.usefixtures("foreign")

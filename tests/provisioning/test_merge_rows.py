@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 from models import ArchivedRow, Mentorado
 from models.mentorado import Turma
 from provisioning.admin_actions import ConflictError
-from provisioning.audit import Entry
-from provisioning.merge import Merged, merge
-from provisioning.merge_rows import Journey, Prefer
+from provisioning.audit import Source
+from provisioning.merge import MergeResult, merge
+from provisioning.merge_rows import MergeSpec, Prefer
 from provisioning.references import count_references, is_referenced
 from tests.support.foreign_tables import OBSTACLES, SHAPES, Shape, add_row, create, read_rows
 from tests.support.users import NOW
@@ -84,9 +84,9 @@ def fill(session: Session, shape: Shape, profiles: Profiles, rows: Rows) -> None
     session.execute(text("SET CONSTRAINTS ALL DEFERRED"))
 
 
-def join(session: Session, profiles: Profiles, prefer: Prefer = Prefer.INTO) -> Merged:
-    journey = Journey(profiles.gone, profiles.kept, prefer, "req-1")
-    return merge(session, journey, entry=Entry("admin", "req-1"), now=NOW)
+def join(session: Session, profiles: Profiles, prefer: Prefer = Prefer.INTO) -> MergeResult:
+    journey = MergeSpec(profiles.gone, profiles.kept, prefer, "req-1")
+    return merge(session, journey, source=Source("admin", "req-1"), now=NOW)
 
 
 def check_nothing_lost(session: Session, shape: Shape, profiles: Profiles, prefer: Prefer) -> None:

@@ -8,18 +8,18 @@ from sqlalchemy.orm import Session
 
 from auth.identity import Identity
 from models import AuditEvent, Mentorado, MetricaMensal, User
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from provisioning.ensure import Outcome, ensure
 from provisioning.preregistration import MentoradoExistsError, Registered, pre_register
 from provisioning.rules import Rules
-from tests.support.users import AT_THE_DOOR, NOW
+from tests.support.users import NOW, PAGE
 
-ADMIN = Entry("admin", "req-1", actor_id=1)
+ADMIN = Source("admin", "req-1", actor_id=1)
 EVA: Mapping[str, object] = {"nome_completo": "Eva Melo", "email": "eva@example.com"}
 
 
 def register(session: Session, values: Mapping[str, object] = EVA) -> Registered:
-    registered = pre_register(session, values, entry=ADMIN, now=NOW)
+    registered = pre_register(session, values, source=ADMIN, now=NOW)
     session.flush()  # as the end of its transaction would
     return registered
 
@@ -28,7 +28,7 @@ def sign_in(
     session: Session, *, verified: bool = True, email: str = "eva@example.com", who: str = "eva"
 ) -> tuple[Outcome, Mentorado]:
     identity = Identity(who, "Eva", email, verified)
-    ensured = ensure(session, identity, entry=AT_THE_DOOR, now=NOW, rules=Rules())
+    ensured = ensure(session, identity, source=PAGE, now=NOW, rules=Rules())
     assert ensured.mentorado is not None
     return ensured.outcome, session.get_one(Mentorado, ensured.mentorado.id)
 

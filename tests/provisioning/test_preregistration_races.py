@@ -9,13 +9,13 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from dev.clients import at_once, held_up
-from dev.databases import app_on, count, opened
-from dev.fake_clerk import ADMIN_EMAIL, Person
+from dev.clients import concurrently, held_up
+from dev.databases import app_on, connect_to, count
+from dev.fake_clerk import ADMIN_EMAIL, DevUser
 from web.services import EXTENSION
 
-ADMIN = Person("user_admin", "Dona Admin", ADMIN_EMAIL)
-EVA = Person("user_eva", "Eva Melo", "eva@example.com")
+ADMIN = DevUser("user_admin", "Dona Admin", ADMIN_EMAIL)
+EVA = DevUser("user_eva", "Eva Melo", "eva@example.com")
 LIST = "nome;e-mail\nEva Melo;eva@example.com\nFabio;fabio@example.com"
 WITH_ADDRESS = "SELECT count(*) FROM mentorados WHERE email = 'eva@example.com'"
 # Every write of a profile waits in here while the test holds the lock.
@@ -41,7 +41,7 @@ CREATE TRIGGER fail_once BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTI
 def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
     """A database of the test's own, with a profile without address."""
     url = copy_database(f"race_{tmp_path.name}")
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(
             "INSERT INTO mentorados (id, nome_completo, turma) VALUES (1000, 'Sem e-mail', 'neon')"
         )
@@ -56,8 +56,8 @@ def app(url: str, tmp_path: Path) -> Iterator[Flask]:
         yield app
 
 
-def ask(app: Flask, person: Person, method: str, path: str, **sent: object) -> TestResponse:
-    local = app.extensions[EXTENSION].local
+def ask(app: Flask, person: DevUser, method: str, path: str, **sent: object) -> TestResponse:
+    local = app.extensions[EXTENSION].dev_provider
     assert local is not None
     headers = {"Authorization": f"Bearer {local.token(person)}"}
     return app.test_client().open(path, method=method, headers=headers, **sent)  # type: ignore[arg-type]
@@ -84,9 +84,9 @@ def sign_in(app: Flask) -> TestResponse:
 
 def race(app: Flask, url: str, *writers: Callable[[Flask], TestResponse]) -> list[TestResponse]:
     """Let them write while each waits for the other or for the turnstile."""
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(TURNSTILE)
-    run = partial(at_once, lambda write: write(app), writers)
+    run = partial(concurrently, lambda write: write(app), writers)
     return held_up(url, HOLD, run, waiting=len(writers))
 
 
@@ -115,7 +115,7 @@ def test_address_is_registered_by_one_of_two_writers(
 def test_form_that_is_sent_twice_at_once_acts_once(app: Flask, url: str) -> None:
     form = {"confirmado": "sim", "lista": "nome;e-mail\nSó o nome;", "chave": str(uuid.uuid4())}
 
-    answers = at_once(
+    answers = concurrently(
         lambda sent: ask(app, ADMIN, "POST", "/admin/mentorados/novos", data=sent), [form] * 4
     )
 
@@ -139,7 +139,7 @@ def test_login_that_meets_a_registration_ends_with_one_profile(
 def test_deadlock_and_lock_timeout_are_retried(
     app: Flask, url: str, write: Callable[[Flask], TestResponse], sqlstate: str
 ) -> None:
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(DEADLOCK.format(sqlstate=sqlstate))
 
     answer = write(app)

@@ -9,9 +9,9 @@ import pytest
 from flask import Flask
 
 from auth.identity import Identity
-from dev.databases import app_on, count, opened
-from provisioning.ensure import Ensured, Outcome
-from tests.support.users import AT_THE_DOOR, BOB, NOW, identity
+from dev.databases import app_on, connect_to, count
+from provisioning.ensure import EnsureResult, Outcome
+from tests.support.users import BOB, NOW, PAGE, identity_of
 from web.services import EXTENSION
 
 RACERS = 10
@@ -30,15 +30,15 @@ def track(url: str, tmp_path: Path) -> Iterator[Flask]:
         yield app
 
 
-def race(app: Flask, identities: list[Identity]) -> list[Ensured]:
+def race(app: Flask, identities: list[Identity]) -> list[EnsureResult]:
     """Ensure all of them in the same moment."""
-    guarantee = app.extensions[EXTENSION].guarantee
+    guarantee = app.extensions[EXTENSION].provisioning
     start = Barrier(len(identities))
 
-    def run(who: Identity) -> Ensured:
+    def run(who: Identity) -> EnsureResult:
         with app.app_context():
             start.wait(timeout=10)
-            result: Ensured = guarantee.ensure(who, entry=AT_THE_DOOR, now=NOW)
+            result: EnsureResult = guarantee.ensure(who, source=PAGE, now=NOW)
             return result
 
     with ThreadPoolExecutor(len(identities)) as pool:
@@ -46,14 +46,14 @@ def race(app: Flask, identities: list[Identity]) -> list[Ensured]:
 
 
 def test_one_of_many_simultaneous_first_logins_creates(track: Flask, url: str) -> None:
-    results = race(track, [identity(BOB)] * RACERS)
+    results = race(track, [identity_of(BOB)] * RACERS)
 
     assert sorted(r.outcome for r in results) == [Outcome.CREATED] + [Outcome.EXISTING] * 9
     assert count(url, "SELECT count(*) FROM mentorados") == 1
 
 
 def test_one_of_many_with_the_same_address_gets_the_waiting_profile(track: Flask, url: str) -> None:
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(
             "INSERT INTO mentorados (nome_completo, email, turma)"
             " VALUES ('Eva', 'eva@example.com', 'neon')"

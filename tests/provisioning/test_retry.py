@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError as WrappedOperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from provisioning.errors import StaleDecisionError
-from provisioning.retry import is_connection_lost, is_outage, patiently, transient_reason
+from provisioning.retry import is_connection_lost, is_outage, retry_transient, transient_reason
 
 DEADLOCK = "40P01"
 UNIQUE_VIOLATION = "23505"
@@ -150,7 +150,7 @@ def test_outage_concerns_every_user(error: Exception, expected: bool) -> None:
 def test_work_that_succeeds_is_done_once_and_in_silence(clock: Clock) -> None:
     reasons: list[str] = []
 
-    assert patiently(work_that(), seconds_left=lambda: 1.2, on_retry=reasons.append) == "done"
+    assert retry_transient(work_that(), seconds_left=lambda: 1.2, on_retry=reasons.append) == "done"
     assert (reasons, clock.pauses) == ([], [])
 
 
@@ -158,7 +158,7 @@ def test_work_is_done_again_until_it_succeeds_and_each_reason_is_told() -> None:
     reasons: list[str] = []
     work = work_that(failed(DEADLOCK), PoolTimeoutError(), StaleDecisionError())
 
-    assert patiently(work, seconds_left=lambda: 1.2, on_retry=reasons.append) == "done"
+    assert retry_transient(work, seconds_left=lambda: 1.2, on_retry=reasons.append) == "done"
     assert reasons == ["deadlock_detected", "pool_timeout", "stale_decision"]
 
 
@@ -166,7 +166,7 @@ def test_permanent_error_is_raised_at_once(clock: Clock) -> None:
     error = failed(UNIQUE_VIOLATION)
 
     with pytest.raises(DBAPIError) as caught:
-        patiently(work_that(error), seconds_left=lambda: 1.2, on_retry=pytest.fail)
+        retry_transient(work_that(error), seconds_left=lambda: 1.2, on_retry=pytest.fail)
 
     assert (caught.value, clock.pauses) == (error, [])
 
@@ -176,14 +176,14 @@ def test_permanent_error_after_a_passing_one_ends_the_patience() -> None:
     work = work_that(failed(DEADLOCK), failed(UNIQUE_VIOLATION))
 
     with pytest.raises(DBAPIError):
-        patiently(work, seconds_left=lambda: 1.2, on_retry=reasons.append)
+        retry_transient(work, seconds_left=lambda: 1.2, on_retry=reasons.append)
 
     assert reasons == ["deadlock_detected"]
 
 
 def test_foreign_error_is_not_caught(clock: Clock) -> None:
     with pytest.raises(LookupError):
-        patiently(work_that(LookupError()), seconds_left=lambda: 1.2, on_retry=pytest.fail)
+        retry_transient(work_that(LookupError()), seconds_left=lambda: 1.2, on_retry=pytest.fail)
 
     assert clock.pauses == []
 
@@ -192,7 +192,7 @@ def test_patience_ends_with_the_budget_and_raises_the_last_error(clock: Clock) -
     errors = [failed(DEADLOCK) for _ in range(99)]
 
     with pytest.raises(DBAPIError) as caught:
-        patiently(work_that(*errors), seconds_left=lambda: 1.2, on_retry=lambda _: None)
+        retry_transient(work_that(*errors), seconds_left=lambda: 1.2, on_retry=lambda _: None)
 
     assert sum(clock.pauses) == pytest.approx(1.2)
     assert caught.value is errors[len(clock.pauses)]
@@ -200,12 +200,12 @@ def test_patience_ends_with_the_budget_and_raises_the_last_error(clock: Clock) -
 
 def test_without_budget_there_is_one_try() -> None:
     with pytest.raises(DBAPIError):
-        patiently(work_that(failed(DEADLOCK)), seconds_left=lambda: 0, on_retry=pytest.fail)
+        retry_transient(work_that(failed(DEADLOCK)), seconds_left=lambda: 0, on_retry=pytest.fail)
 
 
 def test_dice_choose_each_pause_below_a_growing_bound(clock: Clock) -> None:
     work = work_that(*[failed(DEADLOCK)] * 4)
 
-    patiently(work, seconds_left=lambda: 1.2, on_retry=lambda _: None)
+    retry_transient(work, seconds_left=lambda: 1.2, on_retry=lambda _: None)
 
     assert clock.throws == [(0, 0.05), (0, 0.1), (0, 0.2), (0, 0.4)]

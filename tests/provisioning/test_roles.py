@@ -7,21 +7,21 @@ from sqlalchemy.orm import Session
 from auth.identity import Identity
 from models import AuditEvent, User
 from models.user import Role
-from provisioning.audit import Entry
-from provisioning.loading import meet
+from provisioning.audit import Source
+from provisioning.loading import upsert_and_load_user
 from provisioning.profiles import UserRow
-from provisioning.roles import RefusedAccountError, accounts, follow_list, grant, revoke
-from tests.support.users import AT_THE_DOOR, BOB, NOW, identity
+from provisioning.roles import RefusedAccountError, accounts, grant, revoke, sync_listed_admin
+from tests.support.users import BOB, NOW, PAGE, identity_of
 
 LISTED = frozenset({"bob@example.com"})
 NOBODY: frozenset[str] = frozenset()
-CLI = Entry("cli")
+CLI = Source("cli")
 
 
 def seen(session: Session, who: Identity, listed: frozenset[str] = LISTED) -> UserRow:
-    user = meet(session, who, signs_in=True, now=NOW).user
-    follow_list(session, user, listed, entry=AT_THE_DOOR)
-    return meet(session, who, signs_in=True, now=NOW).user
+    user = upsert_and_load_user(session, who, signs_in=True, now=NOW).user
+    sync_listed_admin(session, user, listed, source=PAGE)
+    return upsert_and_load_user(session, who, signs_in=True, now=NOW).user
 
 
 def address(email: str, *, verified: bool = True) -> Identity:
@@ -46,26 +46,26 @@ def test_listed_and_verified_address_makes_an_admin(
 
 
 def test_leaving_the_list_ends_it(session: Session) -> None:
-    before = seen(session, identity(BOB)).role
+    before = seen(session, identity_of(BOB)).role
 
-    assert (before, seen(session, identity(BOB), NOBODY).role) == (Role.ADMIN, Role.USER)
+    assert (before, seen(session, identity_of(BOB), NOBODY).role) == (Role.ADMIN, Role.USER)
 
 
 def test_role_goes_with_the_address(session: Session) -> None:
-    seen(session, identity(BOB))
+    seen(session, identity_of(BOB))
 
     assert seen(session, address("other@example.com")).role is Role.USER
 
 
 def test_token_that_says_nothing_changes_nothing(session: Session) -> None:
-    seen(session, identity(BOB))
+    seen(session, identity_of(BOB))
 
     assert seen(session, Identity(BOB.clerk_id)).role is Role.ADMIN
 
 
 def test_each_change_by_the_list_is_recorded_once(session: Session) -> None:
     for listed in (LISTED, LISTED, NOBODY, NOBODY):
-        seen(session, identity(BOB), listed)
+        seen(session, identity_of(BOB), listed)
 
     details = session.scalars(select(AuditEvent.details).order_by(AuditEvent.id))
     assert list(details) == [{"action": "listed"}, {"action": "unlisted"}]
@@ -79,27 +79,27 @@ def only(session: Session, named: str) -> User:
 
 @pytest.mark.parametrize("listed", [LISTED, NOBODY])
 def test_granted_role_is_not_the_list_s_business(session: Session, listed: frozenset[str]) -> None:
-    seen(session, identity(BOB), NOBODY)
-    grant(session, only(session, "BOB@example.com "), entry=CLI)
+    seen(session, identity_of(BOB), NOBODY)
+    grant(session, only(session, "BOB@example.com "), source=CLI)
     session.flush()  # the next statement is text
-    seen(session, identity(BOB), listed)
+    seen(session, identity_of(BOB), listed)
 
-    assert seen(session, identity(BOB), NOBODY).role is Role.ADMIN
+    assert seen(session, identity_of(BOB), NOBODY).role is Role.ADMIN
 
 
 def test_revoked_role_is_gone(session: Session) -> None:
-    seen(session, identity(BOB), NOBODY)
+    seen(session, identity_of(BOB), NOBODY)
     user = only(session, "bob@example.com")
-    grant(session, user, entry=CLI)
+    grant(session, user, source=CLI)
 
-    revoke(session, user, entry=CLI)
+    revoke(session, user, source=CLI)
 
     session.flush()  # as above
-    assert seen(session, identity(BOB), NOBODY).role is Role.USER
+    assert seen(session, identity_of(BOB), NOBODY).role is Role.USER
 
 
 def test_account_is_found_by_address_id_and_clerk_id(session: Session) -> None:
-    user_id = seen(session, identity(BOB)).id
+    user_id = seen(session, identity_of(BOB)).id
 
     names = ("bob@example.com", str(user_id), BOB.clerk_id, "eva@example.com", "9" * 10, "9" * 40)
     assert [[user.id for user in accounts(session, named)] for named in names] == [
@@ -112,7 +112,7 @@ def test_deleted_account_is_granted_nothing(session: Session) -> None:
     user = User(clerk_id="user_gone", deleted_at=NOW)
 
     with pytest.raises(RefusedAccountError):
-        grant(session, user, entry=CLI)
+        grant(session, user, source=CLI)
 
     assert user.role is not Role.ADMIN
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioning.errors import Denial
-from provisioning.rules import Action, Decision, Rules, Standing, decide
+from provisioning.rules import Action, Decision, DecisionFacts, Rules, decide
 
 OPEN = Rules()
 OFF = Rules(auto_create=False)
@@ -18,13 +18,13 @@ BLOCKED = Decision(Action.DENY, denial=Denial.USER_BLOCKED)
 AUTO_CREATE_OFF = Decision(Action.DENY, denial=Denial.AUTO_CREATE_DISABLED)
 NOT_INVITED = Decision(Action.DENY, denial=Denial.NOT_INVITED)
 
-NOBODY = Standing()
-ONE_MATCH = Standing(matches=(7,))
-TWO_MATCHES = Standing(matches=(7, 8))
-UNTOUCHED = Standing(has_profile=True, is_untouched=True)
+NOBODY = DecisionFacts()
+ONE_MATCH = DecisionFacts(matches=(7,))
+TWO_MATCHES = DecisionFacts(matches=(7, 8))
+UNTOUCHED = DecisionFacts(has_profile=True, is_untouched=True)
 
 STANDINGS = st.builds(
-    Standing,
+    DecisionFacts,
     is_blocked=st.booleans(),
     is_admin=st.booleans(),
     has_profile=st.booleans(),
@@ -37,46 +37,58 @@ RULES = st.builds(Rules, auto_create=st.booleans(), invited_only=st.booleans())
 @pytest.mark.parametrize(
     ("standing", "rules", "expected"),
     [
-        pytest.param(Standing(is_blocked=True), OPEN, BLOCKED, id="blocked without profile"),
+        pytest.param(DecisionFacts(is_blocked=True), OPEN, BLOCKED, id="blocked without profile"),
         pytest.param(
-            Standing(is_blocked=True, has_profile=True), OPEN, BLOCKED, id="blocked with profile"
+            DecisionFacts(is_blocked=True, has_profile=True),
+            OPEN,
+            BLOCKED,
+            id="blocked with profile",
         ),
         pytest.param(
-            Standing(is_blocked=True, matches=(7,)), OPEN, BLOCKED, id="blocked does not link"
+            DecisionFacts(is_blocked=True, matches=(7,)), OPEN, BLOCKED, id="blocked does not link"
         ),
         pytest.param(
-            Standing(is_blocked=True, is_admin=True), OPEN, BLOCKED, id="blocked admin not exempt"
+            DecisionFacts(is_blocked=True, is_admin=True),
+            OPEN,
+            BLOCKED,
+            id="blocked admin not exempt",
         ),
-        pytest.param(Standing(has_profile=True), OPEN, KEEP, id="own profile kept"),
-        pytest.param(Standing(has_profile=True), OFF, KEEP, id="own kept with auto-create off"),
-        pytest.param(Standing(has_profile=True), INVITED, KEEP, id="own kept without invitation"),
+        pytest.param(DecisionFacts(has_profile=True), OPEN, KEEP, id="own profile kept"),
         pytest.param(
-            Standing(has_profile=True, is_admin=True), OPEN, KEEP, id="admin keeps own profile"
+            DecisionFacts(has_profile=True), OFF, KEEP, id="own kept with auto-create off"
+        ),
+        pytest.param(
+            DecisionFacts(has_profile=True), INVITED, KEEP, id="own kept without invitation"
+        ),
+        pytest.param(
+            DecisionFacts(has_profile=True, is_admin=True), OPEN, KEEP, id="admin keeps own profile"
         ),
         pytest.param(UNTOUCHED, OPEN, KEEP, id="untouched without match kept"),
         pytest.param(
-            Standing(has_profile=True, is_untouched=True, matches=(7,)),
+            DecisionFacts(has_profile=True, is_untouched=True, matches=(7,)),
             OPEN,
             Decision(Action.CLAIM, 7),
             id="untouched claims the one match",
         ),
         pytest.param(
-            Standing(has_profile=True, is_untouched=True, matches=(7,)),
+            DecisionFacts(has_profile=True, is_untouched=True, matches=(7,)),
             OFF,
             Decision(Action.CLAIM, 7),
             id="untouched claims with auto-create off",
         ),
         pytest.param(
-            Standing(has_profile=True, matches=(7,)), OPEN, KEEP, id="touched never claims"
+            DecisionFacts(has_profile=True, matches=(7,)), OPEN, KEEP, id="touched never claims"
         ),
         pytest.param(
-            Standing(has_profile=True, is_untouched=True, matches=(7, 8)),
+            DecisionFacts(has_profile=True, is_untouched=True, matches=(7, 8)),
             OPEN,
             KEEP,
             id="ambiguous never claims",
         ),
-        pytest.param(Standing(is_admin=True), OPEN, EXEMPT, id="admin exempt"),
-        pytest.param(Standing(is_admin=True, matches=(7,)), OPEN, EXEMPT, id="admin links nothing"),
+        pytest.param(DecisionFacts(is_admin=True), OPEN, EXEMPT, id="admin exempt"),
+        pytest.param(
+            DecisionFacts(is_admin=True, matches=(7,)), OPEN, EXEMPT, id="admin links nothing"
+        ),
         pytest.param(ONE_MATCH, OPEN, Decision(Action.LINK, 7), id="one match links"),
         pytest.param(ONE_MATCH, OFF, Decision(Action.LINK, 7), id="links with auto-create off"),
         pytest.param(ONE_MATCH, INVITED, Decision(Action.LINK, 7), id="invited links"),
@@ -94,7 +106,9 @@ RULES = st.builds(Rules, auto_create=st.booleans(), invited_only=st.booleans())
         ),
     ],
 )
-def test_first_rule_that_fits_decides(standing: Standing, rules: Rules, expected: Decision) -> None:
+def test_first_rule_that_fits_decides(
+    standing: DecisionFacts, rules: Rules, expected: Decision
+) -> None:
     assert decide(standing, rules) == expected
 
 
@@ -106,13 +120,13 @@ def test_first_rule_that_fits_decides(standing: Standing, rules: Rules, expected
 def test_several_matches_are_ambiguous_and_no_match_at_all(
     matches: tuple[int, ...], only: int | None, is_ambiguous: bool
 ) -> None:
-    standing = Standing(matches=matches)
+    standing = DecisionFacts(matches=matches)
 
     assert (standing.only_match, standing.is_ambiguous) == (only, is_ambiguous)
 
 
 @given(standing=STANDINGS, rules=RULES)
-def test_only_the_single_match_is_ever_taken(standing: Standing, rules: Rules) -> None:
+def test_only_the_single_match_is_ever_taken(standing: DecisionFacts, rules: Rules) -> None:
     decision = decide(standing, rules)
 
     takes = decision.action in (Action.LINK, Action.CLAIM)
@@ -121,21 +135,23 @@ def test_only_the_single_match_is_ever_taken(standing: Standing, rules: Rules) -
 
 
 @given(standing=STANDINGS, rules=RULES)
-def test_blocked_person_is_always_denied(standing: Standing, rules: Rules) -> None:
+def test_blocked_person_is_always_denied(standing: DecisionFacts, rules: Rules) -> None:
     denied_as_blocked = decide(standing, rules) == BLOCKED
 
     assert denied_as_blocked == standing.is_blocked
 
 
 @given(standing=STANDINGS, rules=RULES)
-def test_denial_has_its_reason_and_nothing_else_has_one(standing: Standing, rules: Rules) -> None:
+def test_denial_has_its_reason_and_nothing_else_has_one(
+    standing: DecisionFacts, rules: Rules
+) -> None:
     decision = decide(standing, rules)
 
     assert (decision.action is Action.DENY) == (decision.denial is not None)
 
 
 @given(standing=STANDINGS, rules=RULES)
-def test_nobody_with_a_profile_gets_a_second_one(standing: Standing, rules: Rules) -> None:
+def test_nobody_with_a_profile_gets_a_second_one(standing: DecisionFacts, rules: Rules) -> None:
     decision = decide(standing, rules)
 
     assert not (standing.has_profile and decision.action in (Action.CREATE, Action.LINK))

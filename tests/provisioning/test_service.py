@@ -5,25 +5,27 @@ from dataclasses import replace
 
 from sqlalchemy.engine import Connection
 
-from core.single_flight import Flights
-from provisioning.context import Context
+from core.single_flight import FreshSingleFlight
+from provisioning.context import RequestContext
 from provisioning.ensure import Outcome
-from tests.support.users import AT_THE_DOOR, BOB, NOW, identity
-from web.services import House
+from tests.support.users import BOB, NOW, PAGE, identity_of
+from web.services import Services
 
 
-class SomebodyElsesFlights(Flights[Context]):
+class SomebodyElsesFlights(FreshSingleFlight[RequestContext]):
     """Flights on which the caller is always a passenger."""
 
-    def share(self, key: Hashable, ask: Callable[[], Context]) -> tuple[Context, bool]:
+    def share(
+        self, key: Hashable, ask: Callable[[], RequestContext]
+    ) -> tuple[RequestContext, bool]:
         return ask(), False
 
 
 def test_passenger_is_not_told_that_they_created_the_profile(
-    house: House, connection: Connection
+    house: Services, connection: Connection
 ) -> None:
-    guarantee = replace(house.guarantee, flights=SomebodyElsesFlights())
+    guarantee = replace(house.provisioning, single_flight=SomebodyElsesFlights())
 
-    context = guarantee.provide(identity(BOB), entry=AT_THE_DOOR, now=NOW)
+    context = guarantee.context_for(identity_of(BOB), source=PAGE, now=NOW)
 
     assert (context.outcome, context.status) == (Outcome.EXISTING, "ready")

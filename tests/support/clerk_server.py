@@ -14,8 +14,8 @@ from werkzeug.serving import make_server
 
 from app import create_app
 from core.config import Config
-from dev.fake_clerk import ISSUER, PUBLISHABLE_KEY, LocalIdentityProvider, LocalSessions, Person
-from web.services import EXTENSION, House
+from dev.fake_clerk import ISSUER, PUBLISHABLE_KEY, DevIdentityProvider, DevSessions, DevUser
+from web.services import EXTENSION, Services
 
 NO_DATABASE = "postgresql://127.0.0.1:1/none"  # the stand-in needs none
 LONGEST_SILENCE_SECONDS = 10.0
@@ -39,8 +39,8 @@ class Clerk:
     """
 
     url: str
-    provider: LocalIdentityProvider
-    sessions: LocalSessions
+    provider: DevIdentityProvider
+    sessions: DevSessions
     calls: list[str] = field(default_factory=list)
     trouble: Trouble | None = None
     strange: dict[str, Trouble] = field(default_factory=dict)
@@ -58,12 +58,12 @@ class Clerk:
             "CLERK_WEBHOOK_SECRET": self.provider.webhook_secret,
         }
 
-    def token(self, person: Person) -> str:
+    def token(self, person: DevUser) -> str:
         """A session token as Clerk makes it by default; it says nothing about the person."""
-        self.provider.remember(person)
+        self.provider.save_user(person)
         return self.provider.sign({"sub": person.clerk_id, "sid": "sess_1"}, 60)
 
-    def bearer(self, person: Person) -> dict[str, str]:
+    def bearer(self, person: DevUser) -> dict[str, str]:
         """The headers of a program that acts for this person."""
         return {"Authorization": f"Bearer {self.token(person)}", "Connection": "close"}
 
@@ -72,10 +72,10 @@ class Clerk:
 def clerk_in(folder: Path) -> Iterator[Clerk]:
     """Run a stand-in that keeps what it knows under that folder."""
     app = create_app(Config(instance_path=folder, database_url=NO_DATABASE))
-    house: House = app.extensions[EXTENSION]
-    assert house.local is not None
-    assert house.local_sessions is not None
-    clerk = Clerk("", house.local, house.local_sessions)
+    house: Services = app.extensions[EXTENSION]
+    assert house.dev_provider is not None
+    assert house.dev_sessions is not None
+    clerk = Clerk("", house.dev_provider, house.dev_sessions)
     server = make_server("127.0.0.1", 0, _troubled(app.wsgi_app, clerk), threaded=True)
     clerk.url = f"http://127.0.0.1:{server.server_port}/local-clerk"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-from dev.clients import ADMIN, ask
-from dev.databases import POISON, opened
+from dev.clients import ADMIN, request_as
+from dev.databases import REFUSE_PROFILES, connect_to
 from dev.servers import Served
 
 CURE = "DROP TRIGGER poison ON mentorados; DROP FUNCTION poison()"
@@ -26,7 +26,7 @@ class Stage:
 
     def run(self, statement: str, *values: object) -> None:
         """Have the database do something behind the app's back."""
-        with opened(self.database_url) as connection:
+        with connect_to(self.database_url) as connection:
             connection.exec_driver_sql(statement, values)
 
 
@@ -36,7 +36,7 @@ Trouble = Callable[[Stage], AbstractContextManager[None]]
 @contextmanager
 def poisoned(stage: Stage) -> Iterator[None]:
     """No profile can be written."""
-    stage.run(POISON.replace("%", "%%"))
+    stage.run(REFUSE_PROFILES.replace("%", "%%"))
     try:
         yield
     finally:
@@ -46,11 +46,11 @@ def poisoned(stage: Stage) -> Iterator[None]:
 @contextmanager
 def switched_off(stage: Stage) -> Iterator[None]:
     """An admin has paused the creation of profiles."""
-    ask(stage.app, ADMIN, SWITCH, "PUT", {"enabled": False}).raise_for_status()
+    request_as(stage.app, ADMIN, SWITCH, "PUT", {"enabled": False}).raise_for_status()
     try:
         yield
     finally:
-        ask(stage.app, ADMIN, SWITCH, "PUT", {"enabled": True}).raise_for_status()
+        request_as(stage.app, ADMIN, SWITCH, "PUT", {"enabled": True}).raise_for_status()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
 from auth.cookies import SESSION
-from dev.fake_clerk import LocalIdentityProvider
+from dev.fake_clerk import DevIdentityProvider
 
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 900}
@@ -77,7 +77,7 @@ def _wait_for_what_follows(page: Page) -> None:
     page.wait_for_url(lambda url: not urlsplit(url).path.endswith("/sign-in"))
 
 
-def let_session_expire(page: Page, provider: LocalIdentityProvider) -> None:
+def let_session_expire(page: Page, provider: DevIdentityProvider) -> None:
     """Give the browser the session token that it would hold if nobody had touched it for long."""
     held = [c for c in page.context.cookies() if c["name"].startswith(SESSION)]
     claims = jwt.decode(held[0]["value"], options={"verify_signature": False})

@@ -7,7 +7,7 @@ from random import Random
 
 from flask import Flask
 
-from blueprints.admin.changes import OFFERS
+from blueprints.admin.changes import CHANGE_TYPES
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -49,7 +49,7 @@ MONTHS = ("1", "2", "3", "01", "12", "0", "13", "99", "100")
 WORDS = (
     *("app.css", "../../etc/passwd", "..%2f..%2fconfig.py", "%00", "%ff%fe", "a" * 300, "pessoa"),
     *("sess_1", "user_local_alice", "con", "%2e%2e", "%C3%A9", "%0d%0aX-Evil:1", "{{7*7}}", "."),
-    *(key for _, key in OFFERS),
+    *(key for _, key in CHANGE_TYPES),
 )
 WRITING = {"POST", "PUT", "PATCH"}
 DESKS = ("/admin", "/api/admin")

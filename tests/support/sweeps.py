@@ -6,21 +6,21 @@ from threading import Barrier
 from flask import Flask
 
 from auth.identity import Identity
-from sweep.executor import Closing
-from sweep.progress import Counts
+from sweep.executor import SweepExecutor
+from sweep.progress import SweepCounts
 from sweep.scheduler import build_sweeper
 from sweep.sweeper import Sweeper
-from tests.support.users import AT_THE_DOOR, NOW
+from tests.support.users import NOW, PAGE
 from web.services import EXTENSION
 
 
-def closing_of(sweeper: Sweeper) -> Closing:
+def closing_of(sweeper: Sweeper) -> SweepExecutor:
     """The hands of that sweeper, which report to nobody."""
-    return Closing(
+    return SweepExecutor(
         sweeper.transaction,
-        sweeper.provide,
+        sweeper.ensure_user,
         sweeper.rules,
-        Counts(),
+        SweepCounts(),
         lambda *_: None,
         sweeper.on_batch,
         sweeper.on_link,
@@ -30,14 +30,14 @@ def closing_of(sweeper: Sweeper) -> Closing:
 
 def sweep_among_logins(app: Flask, people: int, *, doors: int) -> None:
     """Let `user_1` and so on sign in, through so many doors at once, while a sweep is at them."""
-    guarantee = app.extensions[EXTENSION].guarantee
+    guarantee = app.extensions[EXTENSION].provisioning
     start = Barrier(doors + 1)
 
     def log_in(first: int) -> None:
         with app.app_context():
             start.wait(timeout=10)
             for number in range(first, people + 1, doors):
-                guarantee.ensure(Identity(f"user_{number}"), entry=AT_THE_DOOR, now=NOW)
+                guarantee.ensure(Identity(f"user_{number}"), source=PAGE, now=NOW)
 
     with ThreadPoolExecutor(doors) as pool, app.app_context():
         logins = [pool.submit(log_in, first) for first in range(1, doors + 1)]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from flask.testing import FlaskClient
 
-from dev.fake_clerk import Person
+from dev.fake_clerk import DevUser
 
-Sign = Callable[[Person], dict[str, str]]
-Browser = Callable[[Person], FlaskClient]
+Sign = Callable[[DevUser], dict[str, str]]
+Browser = Callable[[DevUser], FlaskClient]

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from sweep.worklist import AIM_SECONDS, Pace
+from sweep.worklist import AIM_SECONDS, BatchSizer
 
 
 def paced(size: int, seconds: float, most: int = 10_000) -> int:
     """The size after a batch of that size and duration."""
     clock: Iterator[float] = iter([0.0, seconds])
-    pace = Pace(most, lambda: next(clock), size)
-    pace.timed(lambda: None)
+    pace = BatchSizer(most, lambda: next(clock), size)
+    pace.measure(lambda: None)
     return pace.size
 
 

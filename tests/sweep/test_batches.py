@@ -9,16 +9,16 @@ from flask import Flask
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from dev.databases import app_on, count, locking, opened
+from dev.databases import app_on, connect_to, count, locking
 from dev.servers import eventually
 from models import Mentorado, User
 from models.mentorado import Turma
 from sweep import batches
 from sweep.batches import ContendedError
-from sweep.progress import Counts
+from sweep.progress import SweepCounts
 from sweep.scheduler import build_sweeper
 from tests.support.sweeps import closing_of, sweep_among_logins
-from web.services import EXTENSION, House
+from web.services import EXTENSION, Services
 
 # What somebody else commits after the batch has read who is due, and before it looks again.
 MEANWHILE = """
@@ -54,7 +54,7 @@ def test_batch_under_which_something_changed_is_refused(
     session.execute(text(MEANWHILE.format(change=change)))
 
     with pytest.raises(ContendedError):
-        batches.provide_range(session, EVERYBODY)
+        batches.create_range(session, EVERYBODY)
 
 
 @pytest.mark.parametrize("few", [0, 1_000])
@@ -66,17 +66,17 @@ def test_profile_that_waits_for_another_address_is_in_nobodys_way(
     session.add(Mentorado(nome_completo="Eva", email="eva@example.com", turma=Turma.NEON))
     session.commit()
 
-    assert batches.provide_range(session, EVERYBODY) == 2
+    assert batches.create_range(session, EVERYBODY) == 2
 
 
 def test_whoever_is_awaited_gets_no_other_profile_and_the_others_theirs(
-    session: Session, house: House
+    session: Session, house: Services
 ) -> None:
     add_people(session, 3)
     session.add(Mentorado(nome_completo="Eva", email="2@example.com", turma=Turma.NEON))
     session.commit()
 
-    closing_of(build_sweeper(house.guarantee)).many(EVERYBODY)
+    closing_of(build_sweeper(house.provisioning)).create_range(EVERYBODY)
 
     with_profile = select(User.clerk_id).join(Mentorado, Mentorado.user_id == User.id)
     assert sorted(session.scalars(with_profile)) == ["user_1", "user_3"]
@@ -96,9 +96,9 @@ def track(url: str, tmp_path: Path) -> Iterator[Flask]:
 
 
 def test_whoever_an_admin_holds_is_passed_over_and_holds_nobody_up(track: Flask, url: str) -> None:
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(ABSENT.format(people=20))
-    sweeper = build_sweeper(track.extensions[EXTENSION].guarantee)
+    sweeper = build_sweeper(track.extensions[EXTENSION].provisioning)
 
     with locking(url, "SELECT id FROM users WHERE id = 7 FOR UPDATE"):
         first = sweeper.start("cli")
@@ -107,12 +107,12 @@ def test_whoever_an_admin_holds_is_passed_over_and_holds_nobody_up(track: Flask,
 
 
 def test_profile_made_by_a_login_that_is_not_over_yet_is_left_to_it(track: Flask, url: str) -> None:
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(ABSENT.format(people=20))
-    sweeper = build_sweeper(track.extensions[EXTENSION].guarantee)
+    sweeper = build_sweeper(track.extensions[EXTENSION].provisioning)
     login = "INSERT INTO mentorados (user_id, nome_completo, turma) VALUES (7, 'Eva', 'neon')"
 
-    def sweep(_: object) -> Counts:
+    def sweep(_: object) -> SweepCounts:
         with track.app_context():
             return sweeper.start("cli")
 
@@ -133,7 +133,7 @@ def eventually_waits(url: str) -> bool:
 def test_logins_and_a_sweep_of_the_same_people_make_one_profile_each(
     track: Flask, url: str
 ) -> None:
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(ABSENT.format(people=40))
 
     sweep_among_logins(track, 40, doors=4)

@@ -11,17 +11,17 @@ from sqlalchemy.orm import Session
 from auth.call_budget import Rate
 from auth.clerk_client import Document
 from auth.provider_calls import ProviderCalls
-from auth.user_directory import Directory
-from dev.fake_clerk import Person, clerk_user
+from auth.user_directory import UserDirectory
+from dev.fake_clerk import DevUser, clerk_user
 from models import Mentorado, User
 from models.mentorado import Turma
 from models.user import Role
 from provisioning.rules import Rules
 from sweep.directory_sync import DirectoryCounts, sync_directory
 from tests.support.users import NOW
-from web.services import House
+from web.services import Services
 
-EVA = Person("user_eva", "Eva Melo", "eva@example.com")
+EVA = DevUser("user_eva", "Eva Melo", "eva@example.com")
 LATER = NOW + timedelta(days=1)
 
 
@@ -31,7 +31,7 @@ class Listed:
     def __init__(self) -> None:
         self.documents: list[dict[str, Any]] = []
 
-    def add(self, person: Person, at: datetime | None = None) -> None:
+    def add(self, person: DevUser, at: datetime | None = None) -> None:
         changed = at and round(at.timestamp() * 1000)
         self.documents.append({**clerk_user(person), "updated_at": changed})
 
@@ -47,11 +47,11 @@ def listed() -> Listed:
     return Listed()
 
 
-def synced(house: House, listed: Listed, *, is_listed: bool = False) -> DirectoryCounts:
+def synced(house: Services, listed: Listed, *, is_listed: bool = False) -> DirectoryCounts:
     rules = Rules(admin_emails=frozenset({"eva@example.com"}) if is_listed else frozenset())
-    guarantee = replace(house.guarantee, rules=rules)
+    guarantee = replace(house.provisioning, rules=rules)
     calls = ProviderCalls(Rate(99, 99))
-    return sync_directory(guarantee, Directory(listed, calls), lambda: LATER)
+    return sync_directory(guarantee, UserDirectory(listed, calls), lambda: LATER)
 
 
 def add(session: Session, **facts: Any) -> User:
@@ -63,7 +63,7 @@ def add(session: Session, **facts: Any) -> User:
 
 
 def test_address_verified_since_finds_its_profile(
-    house: House, session: Session, listed: Listed
+    house: Services, session: Session, listed: Listed
 ) -> None:
     user = add(session, identity_as_of=NOW)
     waiting = Mentorado(nome_completo="Eva Pré", email=EVA.email, turma=Turma.NEON)
@@ -79,7 +79,7 @@ def test_address_verified_since_finds_its_profile(
 
 @pytest.mark.parametrize("at", [None, NOW, NOW + timedelta(hours=1)])
 def test_address_taken_off_takes_the_admin_role(
-    house: House, session: Session, listed: Listed, at: datetime | None
+    house: Services, session: Session, listed: Listed, at: datetime | None
 ) -> None:
     facts = {"email_verified": True, "role": Role.ADMIN, "admin_by_address": True}
     user = add(session, identity_as_of=NOW, **facts)
@@ -91,7 +91,7 @@ def test_address_taken_off_takes_the_admin_role(
     assert (user.email_verified, user.role) == (False, Role.USER)
 
 
-def test_older_news_changes_nothing(house: House, session: Session, listed: Listed) -> None:
+def test_older_news_changes_nothing(house: Services, session: Session, listed: Listed) -> None:
     user = add(session, email_verified=True, identity_as_of=NOW)
     listed.add(replace(EVA, email=None, name="Antiga"), NOW - timedelta(hours=1))
 
@@ -102,7 +102,7 @@ def test_older_news_changes_nothing(house: House, session: Session, listed: List
 
 
 def test_user_of_whom_nothing_is_new_is_only_noted(
-    house: House, session: Session, listed: Listed
+    house: Services, session: Session, listed: Listed
 ) -> None:
     user = add(session, email_verified=True, identity_as_of=NOW)
     listed.add(EVA, NOW + timedelta(hours=1))
@@ -115,7 +115,7 @@ def test_user_of_whom_nothing_is_new_is_only_noted(
 
 @pytest.mark.parametrize("completed_at", [None, "unknown"])
 def test_user_unknown_or_incomplete_is_ensured(
-    house: House, session: Session, listed: Listed, completed_at: str | None
+    house: Services, session: Session, listed: Listed, completed_at: str | None
 ) -> None:
     if completed_at is None:
         add(session, identity_completed_at=None)

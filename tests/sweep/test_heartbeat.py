@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
 from core.database import background_transaction
-from dev.databases import app_on, count, opened
+from dev.databases import app_on, connect_to, count
 from dev.servers import eventually
 from sweep import runs
 from sweep.heartbeat import BEAT_SECONDS, GRACE_SECONDS, LONGEST_STEP_SECONDS, Heartbeat
@@ -53,7 +53,7 @@ def heartbeat(app: Flask, url: str, clock: Clock, stops: list[bool]) -> Iterator
     """That of a run which began long ago by the database's clock, and just now by ours."""
     with background_transaction() as session:
         run = runs.start(session, trigger="clock", dry_run=False, owner=OWNER)
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(LONG_AGO)
 
     def should_stop() -> bool:
@@ -64,7 +64,7 @@ def heartbeat(app: Flask, url: str, clock: Clock, stops: list[bool]) -> Iterator
         run.id,
         OWNER,
         open_transaction=background_transaction,
-        open_beat=partial(background_transaction, 5.0),
+        open_heartbeat_connection=partial(background_transaction, 5.0),
         monotonic=clock,
         should_stop=should_stop,
         look_seconds=0.01,
@@ -75,7 +75,7 @@ def heartbeat(app: Flask, url: str, clock: Clock, stops: list[bool]) -> Iterator
 
 def taken_over(url: str) -> None:
     """Let another process have found the run without a heartbeat."""
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql("UPDATE sweep_runs SET status = 'abandoned'")
 
 
@@ -98,7 +98,7 @@ def test_lease_is_extended_while_a_step_takes_its_time(
 
 def test_lease_is_not_extended_more_often_than_needed(heartbeat: Heartbeat, url: str) -> None:
     heartbeat.beat()
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(LONG_AGO)
 
     assert not eventually(lambda: count(url, RENEWED) == 1, seconds=0.2)
@@ -191,7 +191,7 @@ def test_long_step_does_not_keep_the_run_from_the_queue_when_the_process_is_aske
 def test_database_that_does_not_answer_once_is_asked_again(
     heartbeat: Heartbeat, url: str, clock: Clock
 ) -> None:
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql("ALTER TABLE sweep_runs RENAME TO away")
         with capture_logs() as logs:
             clock.seconds += BEAT_SECONDS

@@ -20,34 +20,34 @@ from auth.errors import (
 )
 from auth.identity import Identity
 from auth.provider_calls import ProviderCalls
-from auth.user_directory import Directory
-from dev.fake_clerk import Person, clerk_user
+from auth.user_directory import UserDirectory
+from dev.fake_clerk import DevUser, clerk_user
 from models import Mentorado, ProvisioningAttempt, User
 from models.mentorado import Turma
-from provisioning.ensure import Ensured
+from provisioning.ensure import EnsureResult
 from provisioning.errors import (
     DatabaseUnavailableError,
     IdentityUnavailableError,
     ProvisioningUnavailableError,
 )
-from provisioning.queries import Position, is_complete, longest_unasked
+from provisioning.queries import Position, is_identity_complete, longest_unasked
 from sweep.scheduler import build_sweeper
 from sweep.sweeper import Sweeper
 from tests.support.concurrency import Clock
-from tests.support.users import AT_THE_DOOR, NOW
-from web.services import House
+from tests.support.users import NOW, PAGE
+from web.services import Services
 
-LATE = Person("user_late", "Lia Prado", "lia@example.com")
+LATE = DevUser("user_late", "Lia Prado", "lia@example.com")
 
 
 @pytest.fixture
-def sweeper(house: House, session: Session) -> Sweeper:
+def sweeper(house: Services, session: Session) -> Sweeper:
     """A sweeper whose provider knows Lia; the database has only heard her id."""
-    assert house.local is not None
-    house.local.remember(LATE)
+    assert house.dev_provider is not None
+    house.dev_provider.save_user(LATE)
     session.add(User(clerk_id=LATE.clerk_id))
     session.commit()
-    return build_sweeper(house.guarantee)
+    return build_sweeper(house.provisioning)
 
 
 def waiting_profile(session: Session) -> Mentorado:
@@ -63,7 +63,7 @@ class Refusing:
     def __init__(self, error: Exception) -> None:
         self.error, self.asked = error, 0
 
-    def __call__(self, clerk_id: str) -> Ensured:
+    def __call__(self, clerk_id: str) -> EnsureResult:
         self.asked += 1
         raise self.error
 
@@ -75,7 +75,11 @@ def test_late_address_finds_what_waits_for_it(session: Session, sweeper: Sweeper
 
     session.expire_all()
     assert waiting.user_id is not None
-    assert (counts.created, counts.linked, is_complete(session, LATE.clerk_id)) == (1, 1, True)
+    assert (counts.created, counts.linked, is_identity_complete(session, LATE.clerk_id)) == (
+        1,
+        1,
+        True,
+    )
 
 
 def test_completed_profile_carries_the_name(session: Session, sweeper: Sweeper) -> None:
@@ -98,7 +102,7 @@ def test_person_unknown_to_the_provider_is_not_asked_about_again(
 
     sweeper.start("cli")
 
-    assert is_complete(session, "user_of_another_time")
+    assert is_identity_complete(session, "user_of_another_time")
 
 
 def test_provider_that_is_away_is_asked_twice_and_the_run_succeeds(
@@ -108,7 +112,7 @@ def test_provider_that_is_away_is_asked_twice_and_the_run_succeeds(
     session.commit()
     away = Refusing(IdentityUnavailableError("away"))
 
-    counts = replace(sweeper, complete=away).start("cli")
+    counts = replace(sweeper, refresh_from_clerk=away).start("cli")
 
     assert (counts.created, away.asked) == (4, 2)
 
@@ -120,20 +124,20 @@ def test_person_who_cannot_be_completed_keeps_nobody_waiting(
     session.commit()
     failing = Refusing(ProvisioningUnavailableError("not just now"))
 
-    replace(sweeper, complete=failing).start("cli")
+    replace(sweeper, refresh_from_clerk=failing).start("cli")
 
     assert failing.asked == 2
 
 
 def test_database_that_goes_away_ends_the_run(sweeper: Sweeper) -> None:
     with pytest.raises(DatabaseUnavailableError):
-        replace(sweeper, complete=Refusing(DatabaseUnavailableError("gone"))).start("cli")
+        replace(sweeper, refresh_from_clerk=Refusing(DatabaseUnavailableError("gone"))).start("cli")
 
 
 def test_dry_run_asks_nobody(sweeper: Sweeper) -> None:
     asked = Refusing(AssertionError())
 
-    replace(sweeper, complete=asked).start("cli", dry_run=True)
+    replace(sweeper, refresh_from_clerk=asked).start("cli", dry_run=True)
 
     assert asked.asked == 0
 
@@ -148,7 +152,7 @@ def test_case_for_the_attempts_is_left_to_them(session: Session, sweeper: Sweepe
     session.commit()
     asked = Refusing(AssertionError())
 
-    replace(sweeper, complete=asked).start("cli")
+    replace(sweeper, refresh_from_clerk=asked).start("cli")
 
     assert asked.asked == 0
 
@@ -162,7 +166,7 @@ class Strange:
 
     def user(self, clerk_id: str) -> Document:
         self.asked.append(clerk_id)
-        answer = self.answers.get(clerk_id, clerk_user(Person(clerk_id, f"Nome {clerk_id}")))
+        answer = self.answers.get(clerk_id, clerk_user(DevUser(clerk_id, f"Nome {clerk_id}")))
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -177,10 +181,10 @@ def strange() -> Strange:
 
 
 @pytest.fixture
-def customer(house: House, session: Session, strange: Strange) -> Sweeper:
+def customer(house: Services, session: Session, strange: Strange) -> Sweeper:
     """A sweeper that asks that provider."""
-    directory = Directory(strange, ProviderCalls(Rate(999, 999)))
-    return build_sweeper(replace(house.guarantee, directory=directory))
+    directory = UserDirectory(strange, ProviderCalls(Rate(999, 999)))
+    return build_sweeper(replace(house.provisioning, directory=directory))
 
 
 def add_incomplete(session: Session, *clerk_ids: str) -> None:
@@ -204,7 +208,7 @@ def recorded(session: Session) -> list[tuple[str, int, str | None]]:
 
 STRANGE_ANSWERS: dict[str, Document | Exception] = {
     **{code: UnusableAnswerError(code) for code in ("400", "410", "422", "not_json")},
-    "another_user": clerk_user(Person("user_else")),
+    "another_user": clerk_user(DevUser("user_else")),
     "not_a_user": {"id": None},
 }
 
@@ -237,13 +241,13 @@ def test_user_with_a_strange_answer_has_a_profile_all_the_same(
 
 @pytest.mark.parametrize("answer", [UnusableAnswerError("422"), {"id": None}], ids=str)
 def test_login_with_a_strange_answer_is_provisioned_from_the_token(
-    house: House, session: Session, strange: Strange, answer: Document | Exception
+    house: Services, session: Session, strange: Strange, answer: Document | Exception
 ) -> None:
     strange.answers["user_strange"] = answer
-    directory = Directory(strange, ProviderCalls(Rate(9, 9)))
-    guarantee = replace(house.guarantee, directory=directory)
+    directory = UserDirectory(strange, ProviderCalls(Rate(9, 9)))
+    guarantee = replace(house.provisioning, directory=directory)
 
-    context = guarantee.provide(Identity("user_strange", "Eva"), entry=AT_THE_DOOR, now=NOW)
+    context = guarantee.context_for(Identity("user_strange", "Eva"), source=PAGE, now=NOW)
 
     assert (context.status, context.outcome, recorded(session)) == ("ready", "created", [])
 
@@ -342,12 +346,12 @@ def test_provider_that_asks_for_rest_is_left_to_the_next_run(
 
 
 def test_budget_that_is_spent_is_left_to_the_next_run(
-    house: House, session: Session, strange: Strange
+    house: Services, session: Session, strange: Strange
 ) -> None:
     add_incomplete(session, *(f"user_{index}" for index in range(6)))
     clock = Clock()
-    directory = Directory(strange, ProviderCalls(Rate(burst=4, per_second=2.5), clock))
-    sweeper = build_sweeper(replace(house.guarantee, directory=directory))
+    directory = UserDirectory(strange, ProviderCalls(Rate(burst=4, per_second=2.5), clock))
+    sweeper = build_sweeper(replace(house.provisioning, directory=directory))
 
     sweeper.start("clock")
     first = list(strange.asked)
@@ -358,10 +362,10 @@ def test_budget_that_is_spent_is_left_to_the_next_run(
     assert (len(complete(session)), recorded(session)) == (6, [])
 
 
-def test_without_a_provider_nobody_is_asked_about(house: House, session: Session) -> None:
+def test_without_a_provider_nobody_is_asked_about(house: Services, session: Session) -> None:
     add_incomplete(session, "user_1")
 
-    counts = build_sweeper(replace(house.guarantee, directory=None)).start("clock")
+    counts = build_sweeper(replace(house.provisioning, directory=None)).start("clock")
 
     assert (counts.created, complete(session)) == (1, [])
 
@@ -467,13 +471,13 @@ def test_outage_ends_the_refresh_of_a_run(
 
 
 def test_background_budget_bounds_the_refresh(
-    house: House, session: Session, strange: Strange
+    house: Services, session: Session, strange: Strange
 ) -> None:
     for number in range(9):
         add_known(session, f"user_{number}", completed=9)
     clock = Clock()
-    directory = Directory(strange, ProviderCalls(Rate(burst=4, per_second=2.5), clock))
-    sweeper = build_sweeper(replace(house.guarantee, directory=directory))
+    directory = UserDirectory(strange, ProviderCalls(Rate(burst=4, per_second=2.5), clock))
+    sweeper = build_sweeper(replace(house.provisioning, directory=directory))
 
     sweeper.start("clock")
     first = len(strange.asked)

@@ -10,17 +10,17 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
-from dev.databases import app_on, count, locking, opened
+from dev.databases import app_on, connect_to, count, locking
 from models import AuditEvent, Mentorado, ProvisioningAttempt, User
 from models.mentorado import Turma
 from models.user import Role
 from provisioning.profiles import ADDRESS_LOCKS
 from provisioning.rules import Rules
-from sweep.batches import link_together
+from sweep.batches import link_group
 from sweep.scheduler import build_sweeper
 from tests.support.sweeps import closing_of, sweep_among_logins
 from tests.support.users import NOW
-from web.services import EXTENSION, House
+from web.services import EXTENSION, Services
 
 CROWD = """
 INSERT INTO users (clerk_id, email, email_verified)
@@ -60,7 +60,7 @@ def test_plain_people_are_linked_in_one_go(session: Session) -> None:
     eva, bob = add(session), add(session, clerk_id="bob", email="bob@example.com")
     expect(session, " BOB@example.com", "Eva@Example.com")
 
-    links = link_together(session, ["eva", "bob"], Rules())
+    links = link_group(session, ["eva", "bob"], Rules())
 
     owners = select(Mentorado.user_id).order_by(Mentorado.id)
     assert {link.clerk_id for link in links} == {"eva", "bob"}
@@ -71,7 +71,7 @@ def test_each_link_is_recorded(session: Session) -> None:
     eva = add(session)
     expect(session, "eva@example.com")
 
-    [link] = link_together(session, ["eva"], Rules())
+    [link] = link_group(session, ["eva"], Rules())
 
     event = session.scalars(select(AuditEvent)).one()
     facts = (event.event, event.entry, event.user_id, event.mentorado_id)
@@ -96,7 +96,7 @@ def test_whoever_is_not_to_be_linked_is_left(
     add(session, **facts)
     expect(session, "eva@example.com")
 
-    assert link_together(session, ["eva"], rules) == []
+    assert link_group(session, ["eva"], rules) == []
 
 
 @pytest.mark.parametrize("addresses", [[], ["eva@example.com", "EVA@example.com"]])
@@ -104,7 +104,7 @@ def test_none_or_several_are_left_to_be_looked_at(session: Session, addresses: l
     add(session)
     expect(session, *addresses)
 
-    assert link_together(session, ["eva"], Rules()) == []
+    assert link_group(session, ["eva"], Rules()) == []
 
 
 def test_profile_of_their_own_is_left_to_be_looked_at(session: Session) -> None:
@@ -112,43 +112,45 @@ def test_profile_of_their_own_is_left_to_be_looked_at(session: Session) -> None:
     session.add(Mentorado(user_id=eva.id, nome_completo="Eva", turma=Turma.NEON))
     expect(session, "eva@example.com")
 
-    assert link_together(session, ["eva"], Rules()) == []
+    assert link_group(session, ["eva"], Rules()) == []
 
 
 def test_first_of_two_with_one_address_is_linked(session: Session) -> None:
     add(session), add(session, clerk_id="eve")
     expect(session, "eva@example.com")
 
-    links = link_together(session, ["eve", "eva"], Rules())
+    links = link_group(session, ["eve", "eva"], Rules())
 
     assert [link.clerk_id for link in links] == ["eve"]
 
 
-def test_sweep_logs_each_link(session: Session, house: House) -> None:
+def test_sweep_logs_each_link(session: Session, house: Services) -> None:
     eva = add(session)
     expect(session, "eva@example.com")
 
     with capture_logs() as logs:
-        build_sweeper(house.guarantee).start("cli")
+        build_sweeper(house.provisioning).start("cli")
 
     [line] = [line for line in logs if line["event"] == "mentorado_linked"]
     assert (line["user_id"], line["entry"], "duration_ms" in line) == (eva.id, "sweep", True)
 
 
-def test_poisoned_person_is_found_and_the_others_are_linked(session: Session, house: House) -> None:
+def test_poisoned_person_is_found_and_the_others_are_linked(
+    session: Session, house: Services
+) -> None:
     session.execute(text(CROWD.format(people=9)))
     third = session.scalars(select(User.id).where(User.clerk_id == "user_3")).one()
     session.execute(text(POISON.format(id=third)))
     session.commit()
 
-    counts = build_sweeper(house.guarantee).start("clock")
+    counts = build_sweeper(house.provisioning).start("clock")
 
     assert (counts.linked, counts.failed, counts.scanned) == (8, 1, 9)
     assert session.scalars(select(ProvisioningAttempt.clerk_id)).all() == ["user_3"]
 
 
 def test_lost_connection_leaves_the_group_to_those_who_have_patience(
-    session: Session, house: House, monkeypatch: pytest.MonkeyPatch
+    session: Session, house: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(session)
     expect(session, "eva@example.com")
@@ -158,9 +160,9 @@ def test_lost_connection_leaves_the_group_to_those_who_have_patience(
         asked.append(about)
         raise OperationalError("", None, Exception(), connection_invalidated=True)
 
-    monkeypatch.setattr("sweep.executor.link_together", gone)
+    monkeypatch.setattr("sweep.executor.link_group", gone)
 
-    assert (build_sweeper(house.guarantee).start("cli").linked, len(asked)) == (1, 1)
+    assert (build_sweeper(house.provisioning).start("cli").linked, len(asked)) == (1, 1)
 
 
 @pytest.fixture
@@ -185,20 +187,20 @@ PROFILE = "SELECT id FROM mentorados WHERE nome_completo = 'user_3' FOR UPDATE"
 def test_group_leaves_out_whom_somebody_holds_and_waits_for_nobody(
     track: Flask, url: str, held: str
 ) -> None:
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(CROWD.format(people=8))
-    sweeper = build_sweeper(track.extensions[EXTENSION].guarantee)
+    sweeper = build_sweeper(track.extensions[EXTENSION].provisioning)
     closing = closing_of(sweeper)
 
     with locking(url, held), capture_logs() as logs:
-        closing.together([f"user_{number}" for number in range(1, 9)])
+        closing.link_group([f"user_{number}" for number in range(1, 9)])
 
     splits = [line for line in logs if line["event"] == "sweep_group_split"]
     assert (closing.counts.linked, count(url, RIGHT), splits) == (7, 7, [])
 
 
 def test_logins_while_a_sweep_links_the_same_people(track: Flask, url: str) -> None:
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(CROWD.format(people=60))
 
     sweep_among_logins(track, 60, doors=3)

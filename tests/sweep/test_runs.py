@@ -250,7 +250,7 @@ def test_only_old_runs_of_the_clock_are_forgotten(
     session.add(run)
     session.flush()  # the query that forgets must find it
 
-    runs.forget_old(session, NOW)
+    runs.delete_old(session, NOW)
 
     assert bool(session.scalars(select(SweepRun.id)).all()) == is_kept
 
@@ -260,7 +260,7 @@ def test_run_that_is_on_is_never_forgotten(session: Session) -> None:
     ages = update(SweepRun).values(created_at=NOW - timedelta(days=99))
     session.execute(ages)
 
-    runs.forget_old(session, NOW)
+    runs.delete_old(session, NOW)
 
     assert session.scalars(select(SweepRun.id)).all() == [run.id]
 
@@ -270,7 +270,7 @@ def test_totals_outlive_the_runs(session: Session) -> None:
     runs.finish(session, run.id, owner=MINE, counts={"created": 2})
     session.execute(update(SweepRun).values(created_at=NOW - timedelta(days=99)))
 
-    runs.forget_old(session, NOW)
+    runs.delete_old(session, NOW)
 
     assert totals(session) == {("clock", "succeeded"): (1, 2)}
 

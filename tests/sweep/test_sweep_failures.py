@@ -10,20 +10,20 @@ from sqlalchemy.orm import Session
 
 from models import Mentorado, ProvisioningAttempt, SweepRun, User
 from models.mentorado import Turma
-from provisioning.ensure import Ensured, Outcome
+from provisioning.ensure import EnsureResult, Outcome
 from provisioning.errors import DatabaseUnavailableError
 from sweep import batches, missing_profiles
-from sweep.progress import SAMPLE_SIZE, Counts
+from sweep.progress import SAMPLE_SIZE, SweepCounts
 from sweep.scheduler import build_sweeper
 from sweep.sweeper import Sweeper
 from tests.support.users import NOW
-from web.services import House
+from web.services import Services
 
 
 @pytest.fixture
-def sweeper(house: House, session: Session) -> Sweeper:
+def sweeper(house: Services, session: Session) -> Sweeper:
     """A sweeper on the test's own connection."""
-    return build_sweeper(house.guarantee)
+    return build_sweeper(house.provisioning)
 
 
 def test_database_that_goes_away_from_one_person_ends_the_run(
@@ -34,11 +34,11 @@ def test_database_that_goes_away_from_one_person_ends_the_run(
         session.add(Mentorado(nome_completo="Eva", email="eva@example.com", turma=Turma.NEON))
     session.commit()
 
-    def gone(clerk_id: str) -> Ensured:
+    def gone(clerk_id: str) -> EnsureResult:
         raise DatabaseUnavailableError(clerk_id)
 
     with pytest.raises(DatabaseUnavailableError):
-        replace(sweeper, provide=gone).start("cli")
+        replace(sweeper, ensure_user=gone).start("cli")
 
     assert session.scalars(select(SweepRun.error)).one() == "DatabaseUnavailableError"
 
@@ -75,7 +75,7 @@ def test_forecast_counts_whom_only_a_record_knows(session: Session, sweeper: Swe
 
 @pytest.mark.parametrize("outcome", [Outcome.ADMIN, Outcome.DENIED])
 def test_who_gets_nothing_is_looked_at_all_the_same(outcome: Outcome) -> None:
-    counts = Counts()
+    counts = SweepCounts()
 
     counts.add(outcome)
 
@@ -83,7 +83,7 @@ def test_who_gets_nothing_is_looked_at_all_the_same(outcome: Outcome) -> None:
 
 
 def test_sample_ends_at_its_size() -> None:
-    counts = Counts()
+    counts = SweepCounts()
 
     for user_id in range(SAMPLE_SIZE + 1):
         counts.show(user_id, Outcome.CREATED)

@@ -17,8 +17,8 @@ from models.mentorado import Turma
 from models.sweep_run import SweepStatus
 from models.user import Role
 from provisioning import auto_create
-from provisioning.audit import Entry
-from provisioning.ensure import Ensured
+from provisioning.audit import Source
+from provisioning.ensure import EnsureResult
 from provisioning.rules import Rules
 from sweep.progress import SAMPLE_SIZE
 from sweep.runs import LeaseLostError, SweepRunningError, SweepStoppedError
@@ -26,7 +26,7 @@ from sweep.scheduler import build_sweeper
 from sweep.sweeper import Sweeper
 from tests.support.concurrency import Clock
 from tests.support.users import NOW
-from web.services import House
+from web.services import Services
 
 POISON = """
 CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS
@@ -38,9 +38,9 @@ CREATE TRIGGER poison BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION 
 
 
 @pytest.fixture
-def sweeper(house: House, session: Session) -> Sweeper:
+def sweeper(house: Services, session: Session) -> Sweeper:
     """A sweeper on the test's own connection, with small batches."""
-    return build_sweeper(house.guarantee, batch_size=2)
+    return build_sweeper(house.provisioning, batch_size=2)
 
 
 def add_people(session: Session, count: int, **facts: object) -> list[User]:
@@ -154,12 +154,12 @@ def poison(session: Session, *people: User) -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
 def test_poisoned_people_do_not_hold_up_the_others(
-    session: Session, house: House, batch_size: int
+    session: Session, house: Services, batch_size: int
 ) -> None:
     people = add_people(session, 9)
     poison(session, people[2], people[7])
 
-    counts = build_sweeper(house.guarantee, batch_size=batch_size).start("cli")
+    counts = build_sweeper(house.provisioning, batch_size=batch_size).start("cli")
 
     assert (counts.created, counts.failed, counts.scanned) == (7, 2, 9)
     assert profiles(session) == 7
@@ -258,10 +258,10 @@ def test_dry_run_keeps_a_sample_of_what_it_found(session: Session, sweeper: Swee
     ]
 
 
-def test_sample_stays_small(session: Session, house: House) -> None:
+def test_sample_stays_small(session: Session, house: Services) -> None:
     add_people(session, SAMPLE_SIZE + 5)
 
-    counts = build_sweeper(house.guarantee).start("cli", dry_run=True)
+    counts = build_sweeper(house.provisioning).start("cli", dry_run=True)
 
     assert (counts.created, len(counts.sample)) == (SAMPLE_SIZE + 5, SAMPLE_SIZE)
 
@@ -270,7 +270,7 @@ def test_switch_that_is_off_holds_for_the_sweep_and_its_forecast(
     session: Session, sweeper: Sweeper
 ) -> None:
     add_people(session, 3)
-    auto_create.turn(session, on=False, entry=Entry("cli"), now=NOW)
+    auto_create.set_enabled(session, on=False, source=Source("cli"), now=NOW)
     session.commit()
 
     foreseen, done = sweeper.start("cli", dry_run=True), sweeper.start("cli")
@@ -280,30 +280,30 @@ def test_switch_that_is_off_holds_for_the_sweep_and_its_forecast(
 
 def test_switch_turned_on_heals_at_the_next_sweep(session: Session, sweeper: Sweeper) -> None:
     add_people(session, 3)
-    auto_create.turn(session, on=False, entry=Entry("cli"), now=NOW)
+    auto_create.set_enabled(session, on=False, source=Source("cli"), now=NOW)
     session.commit()
     sweeper.start("cli")
-    auto_create.turn(session, on=True, entry=Entry("cli"), now=NOW)
+    auto_create.set_enabled(session, on=True, source=Source("cli"), now=NOW)
     session.commit()
 
     assert sweeper.start("cli").created == 3
 
 
 def test_only_the_invited_are_provided_for_where_only_they_may_come(
-    session: Session, house: House
+    session: Session, house: Services
 ) -> None:
     add_expected(session, 1)
     add_others(session)
-    strict = replace(house.guarantee, rules=Rules(invited_only=True))
+    strict = replace(house.provisioning, rules=Rules(invited_only=True))
 
     counts = build_sweeper(strict).start("cli")
 
     assert (counts.linked, counts.created, profiles(session)) == (1, 0, 1)
 
 
-def test_rules_hold_for_the_sweep_too(session: Session, house: House) -> None:
+def test_rules_hold_for_the_sweep_too(session: Session, house: Services) -> None:
     add_people(session, 2)
-    strict = replace(house.guarantee, rules=Rules(auto_create=False))
+    strict = replace(house.provisioning, rules=Rules(auto_create=False))
 
     counts = build_sweeper(strict).start("cli")
 
@@ -327,7 +327,7 @@ def test_unexpected_error_closes_the_run_as_failed(session: Session, sweeper: Sw
         raise RuntimeError(clerk_id)
 
     with pytest.raises(RuntimeError):
-        replace(sweeper, provide=provide).start("cli")  # type: ignore[arg-type] # raises
+        replace(sweeper, ensure_user=provide).start("cli")  # type: ignore[arg-type] # raises
 
     run = session.scalars(select(SweepRun)).one()
     assert (run.status, run.error) == ("failed", "RuntimeError")
@@ -340,9 +340,9 @@ def test_owner_who_lost_the_lease_stops(session: Session, sweeper: Sweeper) -> N
     def provide(clerk_id: str) -> object:
         session.execute(update(SweepRun).values(owner="another"))
         session.commit()
-        return sweeper.provide(clerk_id)
+        return sweeper.ensure_user(clerk_id)
 
-    slow = replace(sweeper, provide=provide, monotonic=minutes.__next__)  # type: ignore[arg-type] # wraps it
+    slow = replace(sweeper, ensure_user=provide, monotonic=minutes.__next__)  # type: ignore[arg-type] # wraps it
     with pytest.raises(LeaseLostError):
         slow.start("cli")
 
@@ -497,35 +497,35 @@ def test_run_that_was_given_back_goes_on_counting(session: Session, sweeper: Swe
 def test_look_finds_what_is_due_queued_or_dead_and_nothing_else(
     session: Session, sweeper: Sweeper
 ) -> None:
-    first, idle = sweeper.look(), sweeper.look()
+    first, idle = sweeper.take_over_if_due(), sweeper.take_over_if_due()
     add_run(session, **RECENTLY_HEARD)
-    while_another_works = sweeper.look()
+    while_another_works = sweeper.take_over_if_due()
     session.execute(update(SweepRun).where(SweepRun.status == "running").values(**LONG_SILENT))
     session.commit()
-    dead = sweeper.look()
+    dead = sweeper.take_over_if_due()
     add_run(session, status="queued", trigger="admin", owner=None)
-    queued = sweeper.look()
+    queued = sweeper.take_over_if_due()
 
     found = [look is not None for look in (first, idle, while_another_works, dead, queued)]
     assert found == [True, False, False, True, True]
 
 
 def test_process_that_stops_begins_nothing(session: Session, sweeper: Sweeper) -> None:
-    assert replace(sweeper, should_stop=lambda: True).look() is None
+    assert replace(sweeper, should_stop=lambda: True).take_over_if_due() is None
 
 
 def test_scheduler_looks_more_often_while_identities_wait(
     session: Session, sweeper: Sweeper
 ) -> None:
-    hourly = replace(sweeper, interval=timedelta(hours=1), complete=lambda _: None)
+    hourly = replace(sweeper, interval=timedelta(hours=1), refresh_from_clerk=lambda _: None)
     ago = func.now() - timedelta(minutes=2)
     session.add(SweepRun(status="succeeded", trigger="clock", created_at=ago))
     session.commit()
-    idle = hourly.look()
+    idle = hourly.take_over_if_due()
 
     add_people(session, 1)
 
-    assert (idle, hourly.look() is not None) == (None, True)
+    assert (idle, hourly.take_over_if_due() is not None) == (None, True)
 
 
 def add_failed(session: Session, number: int) -> None:
@@ -544,12 +544,12 @@ class Slow:
     """Ensures users, each of whom takes so many seconds of the sweeper's clock."""
 
     def __init__(self, sweeper: Sweeper, seconds: float) -> None:
-        self.provide, self.seconds = sweeper.provide, seconds
+        self.provide, self.seconds = sweeper.ensure_user, seconds
         self.clock, self.tried = Clock(), list[str]()
         self.created_before = list[int]()
         self.count_profiles: Callable[[], int] = lambda: 0
 
-    def __call__(self, clerk_id: str) -> Ensured:
+    def __call__(self, clerk_id: str) -> EnsureResult:
         self.clock.seconds += self.seconds
         self.tried.append(clerk_id)
         self.created_before.append(self.count_profiles())
@@ -559,7 +559,7 @@ class Slow:
 def slowly(session: Session, sweeper: Sweeper, seconds: float) -> tuple[Sweeper, Slow]:
     slow = Slow(sweeper, seconds)
     slow.count_profiles = lambda: profiles(session)
-    return replace(sweeper, provide=slow, monotonic=slow.clock), slow
+    return replace(sweeper, ensure_user=slow, monotonic=slow.clock), slow
 
 
 def test_newcomers_do_not_wait_for_users_who_have_failed(
@@ -605,12 +605,12 @@ def test_run_by_hand_leaves_nobody_out_and_looks_for_newcomers_meanwhile(
     add_failed(session, 20)
     slow_sweeper, slow = slowly(session, sweeper, 1.2)
 
-    def provide(clerk_id: str) -> Ensured:
+    def provide(clerk_id: str) -> EnsureResult:
         if len(slow.tried) == 4:
             add_others(session)
         return slow(clerk_id)
 
-    counts = replace(slow_sweeper, provide=provide).start("admin")
+    counts = replace(slow_sweeper, ensure_user=provide).start("admin")
 
     newcomer = slow.created_before[9] - slow.created_before[8]
     assert (counts.created, profiles(session), newcomer) == (21, 21, 2)
@@ -639,22 +639,22 @@ def test_users_who_wait_for_the_switch_leave_no_record_and_are_found_when_it_is_
     session: Session, sweeper: Sweeper
 ) -> None:
     add_failed(session, 2)
-    auto_create.turn(session, on=False, entry=Entry("cli"), now=NOW)
+    auto_create.set_enabled(session, on=False, source=Source("cli"), now=NOW)
     session.commit()
     while_off = sweeper.start("clock")
     left = session.scalars(select(func.count()).select_from(ProvisioningAttempt)).one()
-    auto_create.turn(session, on=True, entry=Entry("cli"), now=NOW)
+    auto_create.set_enabled(session, on=True, source=Source("cli"), now=NOW)
     session.commit()
 
     assert (while_off.created, left, sweeper.start("clock").created) == (0, 0, 2)
 
 
-def test_progress_is_shown(house: House, session: Session) -> None:
+def test_progress_is_shown(house: Services, session: Session) -> None:
     add_people(session, 2)
     shown: list[int] = []
     tell: Callable[..., None] = lambda counts: shown.append(counts.scanned)  # noqa: E731
 
-    build_sweeper(house.guarantee, on_progress=tell).start("cli")
+    build_sweeper(house.provisioning, on_progress=tell).start("cli")
 
     assert (shown[0], shown[-1]) == (0, 2)
 
@@ -702,7 +702,7 @@ def test_ctrl_c_closes_the_run(session: Session, sweeper: Sweeper) -> None:
         raise KeyboardInterrupt(clerk_id)
 
     with pytest.raises(KeyboardInterrupt):
-        replace(sweeper, provide=provide).start("cli")  # type: ignore[arg-type] # raises
+        replace(sweeper, ensure_user=provide).start("cli")  # type: ignore[arg-type] # raises
 
     run = session.scalars(select(SweepRun)).one()
     assert (run.status, run.error) == ("failed", "KeyboardInterrupt")
@@ -712,10 +712,10 @@ def test_person_helped_meanwhile_counts_as_existing(session: Session, sweeper: S
     add_ambiguous(session, 1)
 
     def provide(clerk_id: str) -> object:
-        sweeper.provide(clerk_id)
-        return sweeper.provide(clerk_id)
+        sweeper.ensure_user(clerk_id)
+        return sweeper.ensure_user(clerk_id)
 
-    counts = replace(sweeper, provide=provide).start("cli")  # type: ignore[arg-type] # wraps it
+    counts = replace(sweeper, ensure_user=provide).start("cli")  # type: ignore[arg-type] # wraps it
 
     assert (counts.existing, counts.created) == (1, 0)
 

@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskCliRunner
 from flask_migrate import upgrade
 
-from dev.databases import app_on, opened
+from dev.databases import app_on, connect_to
 from dev.legacy_installations import NewDatabase, install, rows, schema
 
 REVENUE = 12345 + 15000 + 9000 + 9100 + 9900
@@ -105,7 +105,7 @@ def test_database_of_our_own_is_not_taken_over(runner: FlaskCliRunner, url: str)
 
 
 def test_obstacle_is_told_in_one_line(runner: FlaskCliRunner, legacy: str) -> None:
-    with opened(legacy) as connection:
+    with connect_to(legacy) as connection:
         connection.exec_driver_sql(
             "CREATE UNIQUE INDEX odd ON interacoes (mentorado_id, lower(notas))"
         )
@@ -120,7 +120,7 @@ def test_last_rule_that_is_broken_takes_everything_back(
     runner: FlaskCliRunner, legacy: str
 ) -> None:
     before = (schema(legacy), rows(legacy))
-    with opened(legacy) as connection:
+    with connect_to(legacy) as connection:
         connection.exec_driver_sql("CREATE TABLE sweep_totals (id integer)")
 
     result = runner.invoke(args=["adopt"])

@@ -12,8 +12,8 @@ from flask_migrate import downgrade, upgrade
 from sqlalchemy.exc import DBAPIError
 
 from core.database import db
-from dev.databases import app_on, opened
-from dev.fake_clerk import ADMIN_EMAIL, Person
+from dev.databases import app_on, connect_to
+from dev.fake_clerk import ADMIN_EMAIL, DevUser
 from dev.legacy_installations import TABLES, NewDatabase, install, rows, scalars, schema
 from sweep.scheduler import build_sweeper
 
@@ -65,7 +65,7 @@ def legacy(app: Flask, url: str) -> str:
 
 
 def run(url: str, *statements: str) -> None:
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         for statement in statements:
             connection.exec_driver_sql(statement)
 
@@ -317,17 +317,17 @@ def test_first_sweep_and_next_logins_behave(app: Flask, legacy: str) -> None:
     guarantee = app.extensions["house"].guarantee
 
     build_sweeper(guarantee).start("cli")
-    shared = me(app, Person("user_eva", "Eva", "eva@example.com"))
-    claimed = me(app, Person("user_fabio", "Fabio", "fabio@example.com"))
+    shared = me(app, DevUser("user_eva", "Eva", "eva@example.com"))
+    claimed = me(app, DevUser("user_fabio", "Fabio", "fabio@example.com"))
 
     without = f"SELECT clerk_id FROM users u WHERE NOT EXISTS ({NOBODY})"
     assert scalars(legacy, without) == ["user_admin"]
     assert (claimed["id"], shared["id"] > 17) == (17, True)
-    assert me(app, Person("user_admin", "Dona", ADMIN_EMAIL)) is None
-    assert me(app, Person("user_alice"))["id"] == 11
+    assert me(app, DevUser("user_admin", "Dona", ADMIN_EMAIL)) is None
+    assert me(app, DevUser("user_alice"))["id"] == 11
 
 
-def me(app: Flask, person: Person) -> Any:
+def me(app: Flask, person: DevUser) -> Any:
     provider = app.extensions["house"].local
     headers = {"Authorization": f"Bearer {provider.token(person)}"}
     answer = app.test_client().get("/api/auth/me", headers=headers)

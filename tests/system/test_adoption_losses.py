@@ -9,8 +9,8 @@ from flask import Flask
 from flask_migrate import downgrade, upgrade
 from sqlalchemy.exc import DBAPIError
 
-from dev.databases import app_on, opened
-from dev.fake_clerk import Person
+from dev.databases import app_on, connect_to
+from dev.fake_clerk import DevUser
 from dev.legacy_installations import NewDatabase, install, rows, scalars, schema
 
 BEFORE = "0013"
@@ -42,7 +42,7 @@ def app(url: str, tmp_path: Path) -> Iterator[Flask]:
 
 def run(url: str, *statements: str) -> int:
     """Execute the statements; return how many rows the last one changed."""
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         return [connection.exec_driver_sql(statement).rowcount for statement in statements][-1]
 
 
@@ -166,6 +166,6 @@ def put(app: Flask, body: dict[str, int]) -> Any:
 
 
 def ask(app: Flask, method: str, path: str, body: object = None) -> Any:
-    token = app.extensions["house"].local.token(Person("user_alice"))
+    token = app.extensions["house"].local.token(DevUser("user_alice"))
     headers = {"Authorization": f"Bearer {token}"}
     return app.test_client().open(path, method=method, json=body, headers=headers)

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 
 from dev.commit_proxy import relayed
 from dev.databases import app_on
-from dev.fake_clerk import Person
+from dev.fake_clerk import DevUser
 from tests.support.statement_counter import Tally
 from tests.support.users import BOB, CHARLIE
 from web.services import EXTENSION
@@ -51,7 +51,7 @@ class Bench:
     tally: Tally
     headers: dict[str, dict[str, str]]
 
-    def ask(self, what: str, who: Person) -> None:
+    def ask(self, what: str, who: DevUser) -> None:
         """Ask once, with the session token of before; it has to go well."""
         method, path = what.split()
         answer = self.client.open(path, method=method, headers=self.headers[who.clerk_id])
@@ -62,7 +62,7 @@ class Bench:
 def bench(copy_database: Callable[[str], str], tmp_path: Path) -> Iterator[Bench]:
     url = copy_database(f"budgets_{tmp_path.name}")
     with relayed(url) as relay, app_on(tmp_path, relay.url) as app:
-        sign = app.extensions[EXTENSION].local.token
+        sign = app.extensions[EXTENSION].dev_provider.token
         headers = {p.clerk_id: {"Authorization": f"Bearer {sign(p)}"} for p in (*EARLIER, BOB)}
         yield Bench(app.test_client(), relay.tally, headers)
 
@@ -75,7 +75,7 @@ def prepare(bench: Bench, state: str, what: str) -> None:
     come(bench, state, what, BOB)
 
 
-def come(bench: Bench, state: str, what: str, who: Person) -> None:
+def come(bench: Bench, state: str, what: str, who: DevUser) -> None:
     if state != "first":
         bench.ask(ENSURE, who)
     if state == "warm":

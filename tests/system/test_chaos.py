@@ -12,12 +12,12 @@ from benchmarks import chaos
 from benchmarks.chaos_operations import ENROL, FormReader
 from benchmarks.chaos_rules import ADMINISTRATION, PROFILE, RULES, TIMED_RULES, Shown
 from benchmarks.chaos_servers import read_code, shown_by
-from dev.fake_clerk import ADMIN_EMAIL, Person
+from dev.fake_clerk import ADMIN_EMAIL, DevUser
 from models import Mentorado
 from tests.support.types import Browser, Sign
 from tests.support.users import ALICE, BOB
 
-ADMIN = Person("user_admin", "Dona Admin", ADMIN_EMAIL)
+ADMIN = DevUser("user_admin", "Dona Admin", ADMIN_EMAIL)
 OURS = {"Origin": "http://localhost"}
 LEFT_OVER = """
 INSERT INTO users (id, clerk_id, deleted_at)

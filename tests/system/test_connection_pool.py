@@ -19,9 +19,9 @@ from core.connection_pool import (
     pool_of,
     prepare_engine,
 )
-from core.connections import LeanConnection
+from core.connections import DeferredBeginConnection
 from core.deadlines import DeadlineError, ServerSilentError
-from dev.databases import count, opened
+from dev.databases import connect_to, count
 from dev.network_proxy import Network, network_before
 from dev.servers import eventually
 
@@ -56,7 +56,7 @@ def engine(network: Network) -> Iterator[Engine]:
         pool_timeout=0.1,
         connect_seconds=5.0,
         use_native_hstore=False,
-        connect_args={"connection_factory": LeanConnection, "application_name": "pooled"},
+        connect_args={"connection_factory": DeferredBeginConnection, "application_name": "pooled"},
     )
     prepare_engine(engine)
     yield engine
@@ -310,7 +310,7 @@ def test_connections_of_a_read_only_database_are_replaced_until_one_takes_writes
             return False
         return True
 
-    with opened(url) as other:
+    with connect_to(url) as other:
         other.execute(text("CREATE SEQUENCE numbers"))
         other.execute(refuse)
         during = (is_written(), pool_of(engine).server.is_read_only)

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from core import deadlines
 from core.connection_pool import ConnectionPool
-from core.connections import LeanConnection, opening
+from core.connections import DeferredBeginConnection, begin_statement
 from core.deadlines import GRACE_SECONDS
 from dev.commit_proxy import Relay, relayed
 from dev.databases import count
@@ -45,7 +45,7 @@ def relay(url: str) -> Iterator[Relay]:
 @pytest.fixture
 def engine(relay: Relay) -> Iterator[Engine]:
     """Lean, and with a table to write to."""
-    told = {"connection_factory": LeanConnection, "application_name": "lean"}
+    told = {"connection_factory": DeferredBeginConnection, "application_name": "lean"}
     engine = create_engine(relay.url, connect_args=told, poolclass=ConnectionPool)
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE notes (number int UNIQUE)"))
@@ -141,7 +141,7 @@ def test_frozen_sweep_does_not_keep_its_locks(engine: Engine, seconds: float, id
 
 def test_time_that_is_up_is_no_limit_of_nothing() -> None:
     with deadlines.within(0):
-        assert "statement_timeout = 1;" in opening()
+        assert "statement_timeout = 1;" in begin_statement()
 
 
 def test_connection_that_the_server_has_closed_is_replaced(engine: Engine, url: str) -> None:

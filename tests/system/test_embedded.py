@@ -15,8 +15,8 @@ import pytest
 from sqlalchemy import make_url
 
 from dev import postgres
-from dev.databases import count, opened
-from dev.servers import PROJECT, child_environment, eventually, is_gone
+from dev.databases import connect_to, count
+from dev.servers import PROJECT, child_environment, eventually, has_ended
 
 ONE = "SELECT 1"
 USE_UNTIL_TOLD = """
@@ -70,7 +70,7 @@ def power_cut(folder: Path) -> str:
     rest = pid_file(folder).read_text()
     for process in [server, *server.children()]:
         process.kill()
-    assert eventually(lambda: is_gone(server))
+    assert eventually(lambda: has_ended(server))
     return rest
 
 
@@ -102,7 +102,7 @@ def using(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 def test_database_of_a_killed_server_comes_back_whole(folder: Path) -> None:
     url = postgres.start(folder)
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql("CREATE TABLE kept AS SELECT 1")
     killed = server_of(folder)
     power_cut(folder)
@@ -183,7 +183,7 @@ def test_server_runs_until_its_last_user_has_left(folder: Path) -> None:
     postgres.leave(folder)
 
     assert was_there
-    assert is_gone(server)
+    assert has_ended(server)
 
 
 def test_user_that_is_killed_keeps_no_server_alive(folder: Path) -> None:
@@ -193,7 +193,7 @@ def test_user_that_is_killed_keeps_no_server_alive(folder: Path) -> None:
         process.kill()
     postgres.leave(folder)
 
-    assert is_gone(server)
+    assert has_ended(server)
 
 
 def test_forked_process_that_ends_takes_no_server_with_it(folder: Path) -> None:

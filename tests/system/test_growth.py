@@ -10,7 +10,7 @@ from sqlalchemy import event, text
 from sqlalchemy.engine import Connection
 
 from core.database import db
-from dev.databases import app_on, count, opened
+from dev.databases import app_on, connect_to, count
 from tests.support.users import ALICE, BOB
 from web.services import EXTENSION
 
@@ -53,7 +53,7 @@ Statement = tuple[str, Any]
 @pytest.fixture(scope="module")
 def url(copy_database: Callable[[str], str]) -> str:
     url = copy_database("growth")
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         for statement in FILL:
             connection.execute(text(statement), {"people": PEOPLE})
     return url
@@ -80,7 +80,7 @@ def said(app: Flask) -> Iterator[list[Statement]]:
 
 def ask_everything(app: Flask) -> None:
     """Every kind of request, by somebody new and by somebody whom a profile waits for."""
-    client, sign = app.test_client(), app.extensions[EXTENSION].local.token
+    client, sign = app.test_client(), app.extensions[EXTENSION].dev_provider.token
     for who in (ALICE, BOB):
         headers = {"Authorization": f"Bearer {sign(who)}"}
         for method, path in REQUESTS:
@@ -114,7 +114,7 @@ def test_plans_of_a_small_installation_serve_a_large_one(
     copy_database: Callable[[str], str], tmp_path: Path
 ) -> None:
     url = copy_database("growing")
-    with opened(url) as connection, app_on(tmp_path, url) as app:
+    with connect_to(url) as connection, app_on(tmp_path, url) as app:
         ask_everything(app)
         connection.execute(text("ANALYZE"))  # now every table is known to be tiny
         for _ in range(EXECUTIONS_BEFORE_A_PLAN_IS_KEPT):

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from dev import demo_data
 from dev.clients import ADMIN
-from dev.databases import opened
-from dev.fake_clerk import LocalIdentityProvider, Person
+from dev.databases import connect_to
+from dev.fake_clerk import DevIdentityProvider, DevUser
 from dev.servers import served
 from tests.support.users import BOB
 
@@ -40,19 +40,19 @@ def fill(url: str) -> None:
         demo_data.fill(session, datetime.now(UTC))
         session.commit()
     engine.dispose()
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(CROWD)
 
 
 @pytest.mark.parametrize("person", [ADMIN, BOB], ids=["admin", "mentee"])
 def test_every_answer_is_as_described(
-    copy_database: Callable[[str], str], tmp_path: Path, person: Person
+    copy_database: Callable[[str], str], tmp_path: Path, person: DevUser
 ) -> None:
     url = copy_database(f"described_{person.clerk_id}")
     fill(url)
 
     with served(tmp_path, DATABASE_URL=url, **SETTINGS) as app:
-        token = LocalIdentityProvider(app.instance / "identity").token(person)
+        token = DevIdentityProvider(app.instance / "identity").token(person)
         run = ("run", f"{app.url}/api/openapi.json", "--header", f"Authorization: Bearer {token}")
         asked = subprocess.run(
             [*COMMAND, CONFIG, *run],

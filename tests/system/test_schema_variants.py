@@ -13,8 +13,8 @@ from flask_migrate import downgrade, upgrade
 from sqlalchemy import Connection, Engine, create_engine, make_url
 
 from core.database import db
-from dev.databases import app_on, locking, opened
-from dev.fake_clerk import Person
+from dev.databases import app_on, connect_to, locking
+from dev.fake_clerk import DevUser
 from dev.legacy_installations import NewDatabase, install, rows, scalars, schema
 from migrations.comparison import Problem
 from migrations.inspection import Later, find_problems
@@ -81,7 +81,7 @@ def fingerprint(url: str) -> list[Any]:
 
 
 def change(url: str, *statements: str) -> None:
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         for statement in statements:
             connection.exec_driver_sql(statement)
 
@@ -126,7 +126,7 @@ class Visits:
     app: Flask
     faults: list[str] = field(default_factory=list)
 
-    def ask(self, who: Person, method: str, path: str, expected: int = 200, **options: Any) -> Any:
+    def ask(self, who: DevUser, method: str, path: str, expected: int = 200, **options: Any) -> Any:
         headers = {"Authorization": f"Bearer {self.app.extensions['house'].local.token(who)}"}
         for _ in range(TRIES):
             answer = self.app.test_client().open(path, method=method, headers=headers, **options)
@@ -142,9 +142,9 @@ def use(app: Flask) -> list[str]:
     visits = Visits(app)
     photo = "https://x.example/" + "p" * 480
     for who in (
-        Person("user_new", "N" * 255, "new@example.com", image_url=photo),
-        Person("user_bare"),
-        Person("user_alice", "Alice"),  # has been here before
+        DevUser("user_new", "N" * 255, "new@example.com", image_url=photo),
+        DevUser("user_bare"),
+        DevUser("user_alice", "Alice"),  # has been here before
     ):
         visits.ask(who, "GET", "/api/auth/me")
         visits.ask(who, "GET", "/dashboard")
@@ -161,7 +161,7 @@ def administrate(visits: Visits) -> None:
         connection.exec_driver_sql(
             "INSERT INTO users (clerk_id, role) VALUES ('user_boss', 'admin')"
         )
-    boss = Person("user_boss")
+    boss = DevUser("user_boss")
     visits.ask(boss, "GET", "/admin/mentorados")
     visits.ask(boss, "GET", "/api/admin/users?limit=200")
     found = visits.ask(boss, "GET", "/api/admin/mentorados?limit=200")["items"]
@@ -397,7 +397,7 @@ def test_schema_that_takes_no_tables_is_a_problem(connection: Connection) -> Non
 
 
 def test_database_of_another_encoding_is_a_problem(server_url: str) -> None:
-    with opened(server_url) as server:
+    with connect_to(server_url) as server:
         server.exec_driver_sql(
             "CREATE DATABASE latin1 ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"
         )

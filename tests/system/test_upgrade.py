@@ -15,7 +15,7 @@ import psutil
 import pytest
 import requests
 
-from dev.clients import ask
+from dev.clients import request_as
 from dev.servers import (
     PROJECT,
     UNLIMITED,
@@ -23,7 +23,7 @@ from dev.servers import (
     child_environment,
     eventually,
     free_port,
-    is_gone,
+    has_ended,
     stop,
     wait_for,
 )
@@ -76,9 +76,9 @@ def upgraded(app: Served) -> Iterator[psutil.Process]:
         assert eventually(lambda: any(child.cmdline() for child in new.children()))
         yield new
     finally:
-        if not is_gone(new):
+        if not has_ended(new):
             new.terminate()
-            assert eventually(lambda: is_gone(new), seconds=20)
+            assert eventually(lambda: has_ended(new), seconds=20)
 
 
 class Visitor(Thread):
@@ -92,7 +92,7 @@ class Visitor(Thread):
 
     def run(self) -> None:
         while not self.is_over.is_set():
-            self.statuses.append(ask(self.app, BOB, "/api/auth/me", "GET").status_code)
+            self.statuses.append(request_as(self.app, BOB, "/api/auth/me", "GET").status_code)
 
     def has_been_answered(self) -> bool:
         """Whether he has got that many answers more, from now on."""
@@ -135,7 +135,7 @@ def test_new_server_takes_over_without_a_failed_request(app: Served, visitor: Vi
         after = counted(app)
         is_same_database = database_of(app) == database
         visitor.stop()
-    is_stopped = eventually(lambda: is_gone(database))
+    is_stopped = eventually(lambda: has_ended(database))
 
     assert (exit_code, is_same_database, is_stopped) == (0, True, True)
     assert set(visitor.statuses) == {200}
@@ -147,10 +147,10 @@ def test_new_server_that_is_given_up_leaves_the_old_one_as_it_was(app: Served) -
     database = database_of(app)
     with upgraded(app) as new:
         new.terminate()
-        assert eventually(lambda: is_gone(new))
+        assert eventually(lambda: has_ended(new))
 
-    assert ask(app, BOB).status_code == 201
-    assert not is_gone(database)
+    assert request_as(app, BOB).status_code == 201
+    assert not has_ended(database)
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,13 @@ from sqlalchemy import text, update
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
-from dev.fake_clerk import LocalIdentityProvider
+from dev.fake_clerk import DevIdentityProvider
 from models import Mentorado, User
 from models.user import Role
-from provisioning.account_deletion import depart
-from provisioning.audit import Entry
+from provisioning.account_deletion import handle_account_deletion
+from provisioning.audit import Source
 from tests.support.users import ALICE, BOB, NOW
-from web.access_policy import Access, stance_of
+from web.access_policy import Access, policy_of
 
 OURS = {"Sec-Fetch-Site": "same-origin"}
 # No user's row can be written any longer, for a reason that does not pass.
@@ -36,7 +36,7 @@ Route = tuple[str, str, Access]
 def routes(app: Flask) -> Iterator[Route]:
     """Each method and path of the app, with numbers and names filled in, and its policy."""
     for rule in app.url_map.iter_rules():
-        policy = stance_of(app.view_functions[rule.endpoint])
+        policy = policy_of(app.view_functions[rule.endpoint])
         if policy is None or policy.access is Access.PUBLIC:
             continue
         path = re.sub(r"<any\(([^,)]*)[^>]*>", r"\1", rule.rule)
@@ -98,7 +98,7 @@ def trouble(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def call(
-    app: Flask, session: Session, provider: LocalIdentityProvider, alice: Mentorado
+    app: Flask, session: Session, provider: DevIdentityProvider, alice: Mentorado
 ) -> Callable[[str, str], TestResponse]:
     """Call a route as Alice's browser does: by her cookie."""
     client = app.test_client()
@@ -189,6 +189,6 @@ def test_deleted_account_loses_its_role(session: Session, alice: Mentorado) -> N
     session.commit()
     user = session.get_one(User, alice.user_id)
 
-    depart(session, ALICE.clerk_id, entry=Entry("webhook"), now=NOW)
+    handle_account_deletion(session, ALICE.clerk_id, source=Source("webhook"), now=NOW)
 
     assert user.role is Role.USER

@@ -18,7 +18,7 @@ from provisioning import jobs
 from tests.support.types import Browser
 from tests.support.users import ALICE, BOB
 from web.problem_responses import LARGEST_FORM_BYTES
-from web.services import House
+from web.services import Services
 
 NEW = "/admin/mentorados/novos"
 OURS = {"Origin": "http://localhost"}
@@ -172,7 +172,7 @@ def test_person_who_was_registered_finds_the_profile(
 
 
 def test_long_list_is_previewed_and_done_in_the_background(
-    desk: FlaskClient, session: Session, house: House
+    desk: FlaskClient, session: Session, house: Services
 ) -> None:
     content = a_list_of(10_000) + "\nMal;sem arroba"
 
@@ -198,7 +198,7 @@ def test_long_list_is_previewed_and_done_in_the_background(
 
 
 def test_long_list_that_is_confirmed_at_once_is_confirmed_once(
-    desk: FlaskClient, session: Session, house: House
+    desk: FlaskClient, session: Session, house: Services
 ) -> None:
     location = send(desk, a_list_of(501)).location
     house.jobs.run_pending()
@@ -225,7 +225,7 @@ def test_list_is_deleted_when_it_is_done_and_nobody_is_named_in_what_stays(
 
 
 def test_preview_that_is_discarded_is_deleted(
-    desk: FlaskClient, session: Session, house: House
+    desk: FlaskClient, session: Session, house: Services
 ) -> None:
     location = send(desk, a_list_of(501)).location
     house.jobs.run_pending()
@@ -238,7 +238,7 @@ def test_preview_that_is_discarded_is_deleted(
 
 
 def test_preview_that_nobody_confirms_is_deleted_after_a_day(
-    desk: FlaskClient, session: Session, house: House
+    desk: FlaskClient, session: Session, house: Services
 ) -> None:
     send(desk, a_list_of(501))
     house.jobs.run_pending()
@@ -251,7 +251,7 @@ def test_preview_that_nobody_confirms_is_deleted_after_a_day(
 
 
 def test_list_that_turns_out_unreadable_says_so(
-    desk: FlaskClient, session: Session, house: House
+    desk: FlaskClient, session: Session, house: Services
 ) -> None:
     location = send(desk, a_list_of(501) + '\n"' + ("x" * 19_000 + "\n") * 10).location
 

@@ -13,7 +13,7 @@ from dashboard.mentoring import OvertakenError, write_feedback
 from models import AuditEvent, Feedback, Mentorado, MetricaMensal
 from models.columns import SimNao
 from models.mentorado import Turma
-from provisioning.audit import Entry
+from provisioning.audit import Source
 from tests.support.types import Browser
 from tests.support.users import ALICE, NOW
 
@@ -205,7 +205,7 @@ def test_writer_who_was_overtaken_in_the_last_moment_replaces_nothing(
 ) -> None:
     blank = dict.fromkeys(WORDS, "")
     kept, late = {**WORDS, "analise_mes": "Primeira"}, {**WORDS, "analise_mes": "Segunda"}
-    about: Any = {"instead_of": blank, "entry": Entry("admin"), "now": NOW}
+    about: Any = {"instead_of": blank, "entry": Source("admin"), "now": NOW}
     write_feedback(session, alice.id, (2026, 1), kept, **about)
 
     with pytest.raises(OvertakenError):

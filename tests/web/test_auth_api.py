@@ -5,7 +5,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dev.fake_clerk import Person
+from dev.fake_clerk import DevUser
 from models import AuditEvent, Mentorado, User
 from models.mentorado import Turma
 from models.user import Role
@@ -162,15 +162,15 @@ def test_diagnostic_of_a_ready_person_says_so(
 @pytest.mark.parametrize(
     ("person", "word"),
     [
-        (Person("user_of_few_words", "X", None), "não informa um e-mail"),
+        (DevUser("user_of_few_words", "X", None), "não informa um e-mail"),
         (
-            Person("user_of_few_words", "X", "x@example.com", email_verified=False),
+            DevUser("user_of_few_words", "X", "x@example.com", email_verified=False),
             "Confirme seu e-mail",
         ),
     ],
 )
 def test_diagnostic_advises_on_the_address(
-    client: FlaskClient, sign: Sign, person: Person, word: str
+    client: FlaskClient, sign: Sign, person: DevUser, word: str
 ) -> None:
     found = client.get("/api/auth/diagnostic", headers=sign(person)).json
 

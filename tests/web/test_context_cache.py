@@ -12,20 +12,20 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
-from auth.tokens import SessionClaims, identity_of
+from auth.tokens import SessionClaims, identity_from_claims
 from core.cache import LocalStore, TextSerializer
 from core.database import cache
 from core.metrics import OURS
 from models import Mentorado, User
-from provisioning.context import Context, mentorado_shape
+from provisioning.context import RequestContext, serialize_mentorado
 from provisioning.context_cache import CONFIRMED_SECONDS, ContextCache, DashboardCopy, fingerprint
 from provisioning.context_version import increment_versions, read_version
 from tests.support.concurrency import Clock
 from tests.support.types import Sign
-from tests.support.users import ALICE, BOB, NOW, identity
-from web.services import House
+from tests.support.users import ALICE, BOB, NOW, identity_of
+from web.services import Services
 
-SELF = identity(ALICE)
+SELF = identity_of(ALICE)
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ def statements(connection: Connection) -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def contexts(house: House, connection: Connection) -> ContextCache:
+def contexts(house: Services, connection: Connection) -> ContextCache:
     """The cache of the app under test, empty."""
-    return house.guarantee.contexts
+    return house.provisioning.contexts
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def clock(contexts: ContextCache, monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def alices_context(session: Session, alice: Mentorado) -> Context:
+def alices_context(session: Session, alice: Mentorado) -> RequestContext:
     """What her requests carry along, under the version in the database."""
     user: Any = {
         "id": alice.user_id,
@@ -69,7 +69,7 @@ def alices_context(session: Session, alice: Mentorado) -> Context:
         "role": "user",
     }
     version = read_version(session, ALICE.clerk_id)
-    return Context(user, mentorado_shape(alice), "ready", version=version)
+    return RequestContext(user, serialize_mentorado(alice), "ready", version=version)
 
 
 def test_second_request_asks_the_database_nothing(
@@ -145,7 +145,7 @@ def test_confirming_an_entry_takes_one_statement_and_lasts(
 
 
 def test_late_fill_of_a_slow_reader_is_not_used(
-    contexts: ContextCache, session: Session, alices_context: Context
+    contexts: ContextCache, session: Session, alices_context: RequestContext
 ) -> None:
     increment_versions(session, [alices_context.user["id"] or 0])
     session.commit()
@@ -157,7 +157,7 @@ def test_late_fill_of_a_slow_reader_is_not_used(
 
 
 def test_older_entry_does_not_replace_a_newer_one(
-    contexts: ContextCache, alices_context: Context, clock: Clock
+    contexts: ContextCache, alices_context: RequestContext, clock: Clock
 ) -> None:
     newer = replace(alices_context, version=(alices_context.version or 0) + 1)
     contexts.put(SELF, newer, clock())
@@ -168,7 +168,7 @@ def test_older_entry_does_not_replace_a_newer_one(
 
 
 def test_entry_of_a_read_that_took_long_has_to_be_confirmed(
-    contexts: ContextCache, alices_context: Context, clock: Clock, statements: list[str]
+    contexts: ContextCache, alices_context: RequestContext, clock: Clock, statements: list[str]
 ) -> None:
     started = clock()
     clock.seconds += CONFIRMED_SECONDS  # a process that was stopped for a while
@@ -180,7 +180,7 @@ def test_entry_of_a_read_that_took_long_has_to_be_confirmed(
 
 
 def test_lost_cache_is_confirmed_against_the_database(
-    contexts: ContextCache, session: Session, alices_context: Context, clock: Clock
+    contexts: ContextCache, session: Session, alices_context: RequestContext, clock: Clock
 ) -> None:
     contexts.put(SELF, alices_context, clock())
     entry = cache.get(f"context:{ALICE.clerk_id}")
@@ -211,7 +211,7 @@ def test_new_claims_in_the_token_pass_the_cache_by(
 
 
 def plant_entry_without_mentorado(contexts: ContextCache) -> None:
-    who = identity_of(SessionClaims(BOB.clerk_id, asdict(BOB)))
+    who = identity_from_claims(SessionClaims(BOB.clerk_id, asdict(BOB)))
     said = fingerprint(contexts.rules_key, who)
     entry = {"version": 1, "identity": said, "user": {"id": 7}}
     value = (f"context:{BOB.clerk_id}", json.dumps(entry), 60)
@@ -259,7 +259,7 @@ def test_absence_is_never_cached(client: FlaskClient, session: Session, sign: Si
 
 
 def test_dashboard_copy_is_kept_until_a_newer_version_is_known(
-    contexts: ContextCache, alices_context: Context
+    contexts: ContextCache, alices_context: RequestContext
 ) -> None:
     contexts.put_dashboard_copy(alices_context, "numbers")
     before = contexts.get_dashboard_copy(ALICE.clerk_id)
@@ -270,7 +270,9 @@ def test_dashboard_copy_is_kept_until_a_newer_version_is_known(
     assert contexts.get_dashboard_copy(ALICE.clerk_id) is None
 
 
-def test_dashboard_copy_grants_no_role(contexts: ContextCache, alices_context: Context) -> None:
+def test_dashboard_copy_grants_no_role(
+    contexts: ContextCache, alices_context: RequestContext
+) -> None:
     admin: Any = {**alices_context.user, "role": "admin"}
     contexts.put_dashboard_copy(replace(alices_context, user=admin), "numbers")
 
@@ -281,7 +283,7 @@ def test_dashboard_copy_grants_no_role(contexts: ContextCache, alices_context: C
 
 
 def test_dashboard_copy_of_a_lost_version_is_not_used(
-    contexts: ContextCache, alices_context: Context
+    contexts: ContextCache, alices_context: RequestContext
 ) -> None:
     contexts.put_dashboard_copy(alices_context, "numbers")
     copy = cache.get(f"dashboard_copy:{ALICE.clerk_id}")
@@ -293,7 +295,7 @@ def test_dashboard_copy_of_a_lost_version_is_not_used(
 
 
 def test_dashboard_copy_outlives_the_cached_context_by_far(
-    contexts: ContextCache, alices_context: Context, clock: Clock
+    contexts: ContextCache, alices_context: RequestContext, clock: Clock
 ) -> None:
     contexts.put_dashboard_copy(alices_context, "numbers")
     clock.seconds += 20 * 3600
@@ -352,7 +354,7 @@ def test_publishing_to_a_broken_cache_is_reported(contexts: ContextCache) -> Non
 
 
 def test_change_of_this_process_holds_although_the_cache_missed_it(
-    contexts: ContextCache, alices_context: Context, clock: Clock
+    contexts: ContextCache, alices_context: RequestContext, clock: Clock
 ) -> None:
     contexts.put(SELF, alices_context, clock())
     with pytest.MonkeyPatch.context() as patch:

@@ -91,7 +91,7 @@ def test_passing_failure_is_a_503_that_says_when_to_try_again(
     def fail(*_: object, **__: object) -> None:
         raise ProvisioningUnavailableError
 
-    monkeypatch.setattr("provisioning.service.Guarantee.provide", fail)
+    monkeypatch.setattr("provisioning.service.ProvisioningService.ensure_user", fail)
 
     answer = client.get("/api/mentorados/me", headers=sign(BOB))
 
@@ -109,7 +109,7 @@ def test_failure_that_the_background_gave_up_on_goes_to_support(
     def fail(*_: object, **__: object) -> None:
         raise NeedsAttentionError
 
-    monkeypatch.setattr("provisioning.service.Guarantee.provide", fail)
+    monkeypatch.setattr("provisioning.service.ProvisioningService.ensure_user", fail)
 
     answer = client.get("/api/mentorados/me", headers=sign(BOB))
 
@@ -191,7 +191,7 @@ def test_support_link_carries_the_reference(
 ) -> None:
     house = app.extensions["house"]
     config = house.config.model_copy(update={"support_url": url})
-    monkeypatch.setattr("web.problem_responses.house", lambda: type("H", (), {"config": config}))
+    monkeypatch.setattr("web.problem_responses.services", lambda: type("H", (), {"config": config}))
 
     answer = client.get("/nada", headers={"X-Request-ID": "ref-12345678"})
 

@@ -9,8 +9,8 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from dev.databases import POISON
-from dev.fake_clerk import LocalIdentityProvider
+from dev.databases import REFUSE_PROFILES
+from dev.fake_clerk import DevIdentityProvider
 from models import Mentorado, User
 from tests.support.types import Browser
 from tests.support.users import ALICE, BOB, NOW
@@ -22,7 +22,7 @@ NEXT = re.compile(r'http-equiv="refresh" content="(\d+); url=([^"]+)"')
 @pytest.fixture
 def browser(session: Session, browser_of: Browser) -> FlaskClient:
     """Bob's; no profile can be written."""
-    session.execute(text(POISON))
+    session.execute(text(REFUSE_PROFILES))
     session.commit()
     return browser_of(BOB)
 
@@ -93,7 +93,7 @@ def test_profile_that_is_there_at_the_next_attempt_is_announced(
 
 
 def test_message_for_one_person_is_not_shown_to_the_next(
-    alice: Mentorado, browser_of: Browser, provider: LocalIdentityProvider
+    alice: Mentorado, browser_of: Browser, provider: DevIdentityProvider
 ) -> None:
     browser = browser_of(BOB)
     browser.post("/api/auth/ensure", headers=OURS)
@@ -135,7 +135,7 @@ def test_every_value_of_a_kept_form_is_sent_again(browser: FlaskClient) -> None:
 
 
 def test_form_of_an_expired_session_is_kept_while_the_session_is_renewed(
-    client: FlaskClient, provider: LocalIdentityProvider
+    client: FlaskClient, provider: DevIdentityProvider
 ) -> None:
     client.set_cookie("__session", provider.token(BOB, lifetime_seconds=-60))
 

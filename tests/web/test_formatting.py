@@ -18,7 +18,7 @@ from web.formatting import (
     number,
     percent,
     reais,
-    register_words,
+    register_filters,
     score_tone,
     score_word,
     short_month,
@@ -152,7 +152,7 @@ def test_initials_are_those_of_the_first_and_the_last_name(name: str, letters: s
 )
 def test_templates_know_every_word(expression: str, written: str) -> None:
     app = Flask(__name__)
-    register_words(app)
+    register_filters(app)
 
     with app.app_context():
         assert render_template_string("{{ " + expression + " }}") == written
@@ -160,7 +160,7 @@ def test_templates_know_every_word(expression: str, written: str) -> None:
 
 def test_templates_know_the_words_for_bars_and_moments_too() -> None:
     app = Flask(__name__)
-    register_words(app)
+    register_filters(app)
 
     filters = app.jinja_env.filters
     assert (filters["bar_text"], filters["moment"]) == (bar_text, moment)

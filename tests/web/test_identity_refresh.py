@@ -13,18 +13,18 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from dev.databases import app_on, count, opened
-from dev.fake_clerk import Person
+from dev.databases import app_on, connect_to, count
+from dev.fake_clerk import DevUser
 from dev.servers import eventually
 from provisioning.identity_refresh import LOOKUP_SECONDS
 from sweep.scheduler import build_sweeper
 from tests.support.clerk_server import Clerk, Trouble, clerk_in
 from web.services import EXTENSION
 
-EVA = Person("user_eva", "Eva Melo", "eva@example.com")
+EVA = DevUser("user_eva", "Eva Melo", "eva@example.com")
 UNVERIFIED = replace(EVA, email_verified=False)
 WITHOUT_ADDRESS = replace(EVA, email=None)
-DONA = Person("user_dona", "Dona Admin", "dona@example.com")
+DONA = DevUser("user_dona", "Dona Admin", "dona@example.com")
 EXPECTED = """
 INSERT INTO mentorados (nome_completo, email, turma, meta_leads)
 VALUES ('Eva Pré', 'eva@example.com', 'neon', 77)
@@ -84,7 +84,7 @@ def client(app: Flask) -> FlaskClient:
     return app.test_client()
 
 
-def visit(client: FlaskClient, clerk: Clerk, person: Person, path: str = ME) -> TestResponse:
+def visit(client: FlaskClient, clerk: Clerk, person: DevUser, path: str = ME) -> TestResponse:
     claims = {"sub": person.clerk_id, "sid": "sess_1"}
     headers = {"Authorization": f"Bearer {clerk.provider.sign(claims, 60)}"}
     return client.get(path, headers=headers)
@@ -97,14 +97,14 @@ def leads(answer: TestResponse) -> int:
 
 @pytest.mark.parametrize("before", [UNVERIFIED, WITHOUT_ADDRESS], ids=["unverified", "absent"])
 def test_address_verified_later_finds_its_profile_at_the_next_visit_after_a_minute(
-    client: FlaskClient, clerk: Clerk, url: str, passing: Time, before: Person
+    client: FlaskClient, clerk: Clerk, url: str, passing: Time, before: DevUser
 ) -> None:
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(EXPECTED)
-    clerk.provider.remember(before)
+    clerk.provider.save_user(before)
     first = leads(visit(client, clerk, EVA))
 
-    clerk.provider.remember(EVA)
+    clerk.provider.save_user(EVA)
     early = leads(visit(client, clerk, EVA))
     passing.passed += MINUTE
     late = leads(visit(client, clerk, EVA))
@@ -116,12 +116,12 @@ def test_address_verified_later_finds_its_profile_at_the_next_visit_after_a_minu
     "after", [replace(DONA, email=None), replace(DONA, email_verified=False)], ids=["gone", "lost"]
 )
 def test_admin_whose_address_was_taken_off_is_no_admin_after_a_day(
-    client: FlaskClient, clerk: Clerk, passing: Time, after: Person
+    client: FlaskClient, clerk: Clerk, passing: Time, after: DevUser
 ) -> None:
-    clerk.provider.remember(DONA)
+    clerk.provider.save_user(DONA)
     before = visit(client, clerk, DONA, ADMIN).status_code
 
-    clerk.provider.remember(after)
+    clerk.provider.save_user(after)
     passing.passed += DAY
     visit(client, clerk, DONA, ADMIN)
 
@@ -132,10 +132,10 @@ def test_admin_whose_address_was_taken_off_is_no_admin_after_a_day(
 def test_address_added_to_the_list_makes_an_admin_after_a_day(
     client: FlaskClient, clerk: Clerk, passing: Time
 ) -> None:
-    clerk.provider.remember(replace(DONA, email="other@example.com"))
+    clerk.provider.save_user(replace(DONA, email="other@example.com"))
     before = visit(client, clerk, DONA, ADMIN).status_code
 
-    clerk.provider.remember(DONA)
+    clerk.provider.save_user(DONA)
     passing.passed += DAY
     visit(client, clerk, DONA, ADMIN)
 
@@ -146,7 +146,7 @@ def test_address_added_to_the_list_makes_an_admin_after_a_day(
 def test_verified_user_costs_one_call_a_day(
     client: FlaskClient, clerk: Clerk, passing: Time
 ) -> None:
-    clerk.provider.remember(EVA)
+    clerk.provider.save_user(EVA)
 
     refresh, calls = client.application.extensions[EXTENSION].refresh, []
     for _ in range(3):
@@ -162,7 +162,7 @@ def test_verified_user_costs_one_call_a_day(
 def test_unverified_user_costs_one_call_a_minute(
     client: FlaskClient, clerk: Clerk, passing: Time
 ) -> None:
-    clerk.provider.remember(UNVERIFIED)
+    clerk.provider.save_user(UNVERIFIED)
 
     for _ in range(3):
         for _ in range(100):
@@ -176,9 +176,9 @@ def test_unverified_user_costs_one_call_a_minute(
     ("person", "pause"), [(UNVERIFIED, MINUTE), (EVA, DAY)], ids=["unverified", "verified"]
 )
 def test_two_processes_ask_once(
-    app: Flask, other_app: Flask, clerk: Clerk, passing: Time, person: Person, pause: timedelta
+    app: Flask, other_app: Flask, clerk: Clerk, passing: Time, person: DevUser, pause: timedelta
 ) -> None:
-    clerk.provider.remember(person)
+    clerk.provider.save_user(person)
     clients = [app.test_client(), other_app.test_client()]
     for client in clients:
         visit(client, clerk, EVA)
@@ -199,7 +199,7 @@ def test_two_processes_ask_once(
 def test_provider_that_is_away_is_asked_after_a_pause_not_at_every_visit(
     client: FlaskClient, clerk: Clerk, passing: Time
 ) -> None:
-    clerk.provider.remember(UNVERIFIED)
+    clerk.provider.save_user(UNVERIFIED)
     visit(client, clerk, EVA)
     clerk.trouble = DOWN
     passing.passed += MINUTE
@@ -212,17 +212,17 @@ def test_provider_that_is_away_is_asked_after_a_pause_not_at_every_visit(
 def test_question_that_was_not_answered_is_asked_by_the_sweep(
     client: FlaskClient, clerk: Clerk, url: str, passing: Time
 ) -> None:
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql(EXPECTED)
-    clerk.provider.remember(UNVERIFIED)
+    clerk.provider.save_user(UNVERIFIED)
     visit(client, clerk, EVA)
-    clerk.provider.remember(EVA)
+    clerk.provider.save_user(EVA)
     clerk.trouble = DOWN
     passing.passed += MINUTE
     during = leads(visit(client, clerk, EVA))
 
     clerk.trouble = None
-    build_sweeper(client.application.extensions[EXTENSION].guarantee).start("clock")
+    build_sweeper(client.application.extensions[EXTENSION].provisioning).start("clock")
 
     assert (during, leads(visit(client, clerk, EVA)), count(url, PROFILES)) == (50, 77, 1)
 
@@ -230,7 +230,7 @@ def test_question_that_was_not_answered_is_asked_by_the_sweep(
 def test_background_question_that_fails_is_repeated_after_a_pause(
     client: FlaskClient, clerk: Clerk, passing: Time
 ) -> None:
-    clerk.provider.remember(EVA)
+    clerk.provider.save_user(EVA)
     visit(client, clerk, EVA)
     clerk.trouble = DOWN
     passing.passed += DAY
@@ -251,7 +251,7 @@ def test_background_question_that_fails_is_repeated_after_a_pause(
 def test_new_user_of_a_provider_that_is_away_is_asked_about_after_a_minute(
     client: FlaskClient, clerk: Clerk, passing: Time
 ) -> None:
-    clerk.provider.remember(EVA)
+    clerk.provider.save_user(EVA)
     clerk.trouble = DOWN
     for _ in range(20):
         visit(client, clerk, EVA)
@@ -259,7 +259,7 @@ def test_new_user_of_a_provider_that_is_away_is_asked_about_after_a_minute(
 
     clerk.trouble = None
     passing.passed += MINUTE
-    directory = client.application.extensions[EXTENSION].guarantee.directory
+    directory = client.application.extensions[EXTENSION].provisioning.directory
     directory.look_up("user_x", is_background=True)  # as the sweep finds out that it is back
     answer = visit(client, clerk, EVA)
 
@@ -269,7 +269,7 @@ def test_new_user_of_a_provider_that_is_away_is_asked_about_after_a_minute(
 def test_visit_does_not_wait_for_a_background_question(
     client: FlaskClient, clerk: Clerk, passing: Time
 ) -> None:
-    clerk.provider.remember(EVA)
+    clerk.provider.save_user(EVA)
     visit(client, clerk, EVA)
     silence = Event()
     clerk.trouble = Trouble(silence=silence)
@@ -287,7 +287,7 @@ def test_visit_does_not_wait_for_a_background_question(
 def test_token_with_all_claims_needs_no_call(
     client: FlaskClient, clerk: Clerk, passing: Time
 ) -> None:
-    clerk.provider.remember(UNVERIFIED)
+    clerk.provider.save_user(UNVERIFIED)
 
     for _ in range(3):
         headers = {"Authorization": f"Bearer {clerk.provider.token(UNVERIFIED)}"}
@@ -300,9 +300,9 @@ def test_token_with_all_claims_needs_no_call(
 def test_blocked_user_is_not_asked_about(
     client: FlaskClient, clerk: Clerk, url: str, passing: Time
 ) -> None:
-    clerk.provider.remember(UNVERIFIED)
+    clerk.provider.save_user(UNVERIFIED)
     visit(client, clerk, EVA)
-    with opened(url) as connection:
+    with connect_to(url) as connection:
         connection.exec_driver_sql("UPDATE users SET blocked_at = now()")
 
     for _ in range(3):
@@ -315,7 +315,7 @@ def test_blocked_user_is_not_asked_about(
 def test_explicit_ensure_asks_no_more_often(
     client: FlaskClient, clerk: Clerk, passing: Time
 ) -> None:
-    clerk.provider.remember(UNVERIFIED)
+    clerk.provider.save_user(UNVERIFIED)
     headers = {"Authorization": f"Bearer {clerk.provider.sign({'sub': 'user_eva'}, 60)}"}
 
     for _ in range(20):

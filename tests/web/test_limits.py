@@ -40,7 +40,7 @@ def client(app: Flask) -> FlaskClient:
 
 
 def sign_for(app: Flask) -> Sign:
-    provider = app.extensions[EXTENSION].local
+    provider = app.extensions[EXTENSION].dev_provider
     return lambda person: {"Authorization": f"Bearer {provider.token(person)}"}
 
 
@@ -129,7 +129,7 @@ def test_flood_from_an_address_does_not_keep_an_expired_session_out(
     app: Flask, client: FlaskClient
 ) -> None:
     claims = {"sub": ALICE.clerk_id, "sid": "sess_alice", "azp": "http://localhost"}
-    expired = app.extensions[EXTENSION].local.sign(claims, -60)
+    expired = app.extensions[EXTENSION].dev_provider.sign(claims, -60)
     let_in(lambda: client.get("/api/auth/me"), PER_MINUTE + 5)
     assert client.get("/api/auth/me").status_code == 429
 
@@ -141,7 +141,7 @@ def test_flood_from_an_address_does_not_keep_an_expired_session_out(
 
 
 def test_expired_session_is_counted_as_well(app: Flask, client: FlaskClient) -> None:
-    expired = app.extensions[EXTENSION].local.sign({"sub": "user_x", "sid": "sess_x"}, -60)
+    expired = app.extensions[EXTENSION].dev_provider.sign({"sub": "user_x", "sid": "sess_x"}, -60)
     headers = {"Authorization": f"Bearer {expired}"}
 
     assert let_in(lambda: client.get("/api/auth/me", headers=headers), 2 * BURST) < BURST + 5

@@ -12,15 +12,15 @@ from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
 from dashboard.months import FIGURES
-from dev.fake_clerk import ADMIN_EMAIL, Person
+from dev.fake_clerk import ADMIN_EMAIL, DevUser
 from models import Mentorado, MetricaMensal, User
 from tests.support.types import Sign
 from tests.support.users import ALICE, BOB, CHARLIE, NOW
-from web.services import EXTENSION, House
+from web.services import EXTENSION, Services
 
 MONTHS = "/api/mentorados/me/metricas"
 MARCH = f"{MONTHS}/2026/3"
-ADMIN = Person("user_admin", "Dona Admin", ADMIN_EMAIL)
+ADMIN = DevUser("user_admin", "Dona Admin", ADMIN_EMAIL)
 ZEROS = {
     "faturamento": 0,
     "lucro": 0,
@@ -33,7 +33,7 @@ ZEROS = {
 
 
 @pytest.fixture(autouse=True)
-def in_march(app: Flask, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_march(app: Flask, house: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the tenth of March 2026."""
     monkeypatch.setitem(app.extensions, EXTENSION, replace(house, now=lambda: NOW))
 
@@ -270,7 +270,7 @@ def test_goals_that_are_set_for_a_mentee_fabricate_no_month(
 ) -> None:
     goals = {"nome_completo": "Eva", "email": "eva@example.com", "meta_leads": 5}
     client.post("/api/admin/mentorados", json=goals, headers=sign(ADMIN))
-    eva = Person("user_eva", "Eva", "eva@example.com")
+    eva = DevUser("user_eva", "Eva", "eva@example.com")
 
     listed = client.get(MONTHS, headers=sign(eva)).json
 
@@ -367,7 +367,7 @@ def test_profile_of_somebody_else_is_for_admins_only(
 @pytest.mark.parametrize("path", ["", "/overview"])
 @pytest.mark.parametrize(("who", "status"), [(ADMIN, 404), (BOB, 403)])
 def test_number_of_nobody_tells_a_mentee_nothing(
-    client: FlaskClient, sign: Sign, path: str, who: Person, status: int
+    client: FlaskClient, sign: Sign, path: str, who: DevUser, status: int
 ) -> None:
     answer = client.get(f"/api/mentorados/2147483647{path}", headers=sign(who))
 

@@ -14,7 +14,7 @@ from dashboard.months import FIGURES
 from models import Mentorado, MetricaMensal
 from tests.support.types import Browser
 from tests.support.users import ALICE, BOB, NOW
-from web.services import EXTENSION, House
+from web.services import EXTENSION, Services
 
 MARCH = "/metricas/2026/3"
 OURS = {"Origin": "http://localhost"}
@@ -23,7 +23,7 @@ INPUT = re.compile(r'<input (?:type="hidden" |id="[a-z_]+" )name="([a-z_]+)"[^>]
 
 
 @pytest.fixture(autouse=True)
-def in_march(app: Flask, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_march(app: Flask, house: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the tenth of March 2026."""
     monkeypatch.setitem(app.extensions, EXTENSION, replace(house, now=lambda: NOW))
 

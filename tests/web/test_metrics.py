@@ -11,15 +11,15 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
-from dev.databases import POISON, app_on
+from dev.databases import REFUSE_PROFILES, app_on
 from dev.servers import eventually
 from models import Mentorado, User
 from provisioning.rules import Rules
 from sweep.scheduler import build_sweeper
-from sweep.stats import Gauges
+from sweep.stats import BacklogCollector
 from tests.support.types import Sign
 from tests.support.users import ALICE, BOB, NOW
-from web.services import House
+from web.services import Services
 
 Labels = dict[str, str]
 NUMERIC = ("status", "le")  # an id may happen to be a number that stands there
@@ -73,12 +73,12 @@ def stranger(session: Session) -> User:
 
 
 @pytest.fixture
-def gauges(client: FlaskClient) -> Gauges:
+def gauges(client: FlaskClient) -> BacklogCollector:
     """Gauges that read anew each time, at a fixed hour."""
-    return Gauges(Rules(), MINUTE, now=lambda: NOW)
+    return BacklogCollector(Rules(), MINUTE, now=lambda: NOW)
 
 
-def gauge(gauges: Gauges, name: str) -> float:
+def gauge(gauges: BacklogCollector, name: str) -> float:
     [metric] = [metric for metric in gauges.collect() if metric.name == name]
     return metric.samples[0].value
 
@@ -96,7 +96,7 @@ def test_first_login_is_counted_once_under_its_door(client: FlaskClient, sign: S
 @pytest.mark.parametrize(
     ("trouble", "outcome"),
     [
-        (f"DELETE FROM mentorados; {POISON}", "failed"),
+        (f"DELETE FROM mentorados; {REFUSE_PROFILES}", "failed"),
         ("UPDATE users SET blocked_at = now()", "denied"),
         ("SELECT 1", "existing"),
         (WAITING.format(number=2), "ambiguous"),
@@ -117,33 +117,35 @@ def test_outcome_is_counted(
 
 
 def test_every_name_of_the_contract_is_there(
-    client: FlaskClient, house: House, sign: Sign, stranger: User
+    client: FlaskClient, house: Services, sign: Sign, stranger: User
 ) -> None:
     client.get("/api/auth/me", headers=sign(BOB))
-    build_sweeper(house.guarantee).start("cli")
+    build_sweeper(house.provisioning).start("cli")
 
     # Nothing was tried again, and nobody was asked.
     silent = {"mentorado_ensure_retries_total", "identity_provider_requests_total"}
     assert eventually(lambda: CONTRACT - {name for name, _, _ in samples(client)} <= silent)
 
 
-def test_person_without_profile_is_seen_with_their_wait(gauges: Gauges, stranger: User) -> None:
+def test_person_without_profile_is_seen_with_their_wait(
+    gauges: BacklogCollector, stranger: User
+) -> None:
     assert gauge(gauges, "users_without_mentorado") == 1
     assert gauge(gauges, "users_without_mentorado_oldest_seconds") == 90
 
 
-def test_nobody_waits_when_everybody_is_helped(gauges: Gauges, alice: Mentorado) -> None:
+def test_nobody_waits_when_everybody_is_helped(gauges: BacklogCollector, alice: Mentorado) -> None:
     assert gauge(gauges, "users_without_mentorado") == 0
     assert gauge(gauges, "users_without_mentorado_oldest_seconds") == 0
 
 
-def test_whoever_is_not_invited_does_not_wait(gauges: Gauges, stranger: User) -> None:
+def test_whoever_is_not_invited_does_not_wait(gauges: BacklogCollector, stranger: User) -> None:
     gauges.rules = Rules(invited_only=True)
 
     assert gauge(gauges, "users_without_mentorado") == 0
 
 
-def test_invited_person_waits(gauges: Gauges, stranger: User, session: Session) -> None:
+def test_invited_person_waits(gauges: BacklogCollector, stranger: User, session: Session) -> None:
     gauges.rules = Rules(invited_only=True)
     stranger.email, stranger.email_verified = "eva@example.com", True
     session.add(Mentorado(nome_completo="Eva", email="EVA@example.com", turma="neon"))
@@ -154,7 +156,7 @@ def test_invited_person_waits(gauges: Gauges, stranger: User, session: Session) 
 
 def test_numbers_hold_fifty_times_as_long_as_reading_them_took(client: FlaskClient) -> None:
     ticks = iter([0.0, 0.0, 2.0, 2.0, 101.9, 102.0, 102.0, 103.0, 103.0])
-    gauges = Gauges(Rules(), MINUTE, now=lambda: NOW, clock=lambda: next(ticks))
+    gauges = BacklogCollector(Rules(), MINUTE, now=lambda: NOW, clock=lambda: next(ticks))
 
     first, kept, anew = gauges.reading(), gauges.reading(), gauges.reading()
 
@@ -163,22 +165,22 @@ def test_numbers_hold_fifty_times_as_long_as_reading_them_took(client: FlaskClie
 
 
 def test_sweep_is_counted_with_what_it_repaired(
-    client: FlaskClient, house: House, stranger: User
+    client: FlaskClient, house: Services, stranger: User
 ) -> None:
     counted = value(client, "mentorado_ensure_total", entry="sweep", outcome="created")
 
-    build_sweeper(house.guarantee).start("cli")
+    build_sweeper(house.provisioning).start("cli")
 
-    gauges = Gauges(Rules(), MINUTE, now=lambda: NOW)
+    gauges = BacklogCollector(Rules(), MINUTE, now=lambda: NOW)
     assert (gauge(gauges, "sweep_runs"), gauge(gauges, "sweep_repaired")) == (1, 1)
     after = value(client, "mentorado_ensure_total", entry="sweep", outcome="created")
     assert after - counted == 1
 
 
 def test_rehearsal_is_counted_but_repairs_nothing_and_is_no_success(
-    gauges: Gauges, house: House, stranger: User
+    gauges: BacklogCollector, house: Services, stranger: User
 ) -> None:
-    build_sweeper(house.guarantee).start("cli", dry_run=True)
+    build_sweeper(house.provisioning).start("cli", dry_run=True)
 
     assert (gauge(gauges, "sweep_runs"), gauge(gauges, "sweep_repaired")) == (1, 0)
     named = [metric.name for metric in gauges.collect()]

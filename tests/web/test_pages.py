@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from sqlalchemy.orm import Session
 
 from dev import demo_data
-from dev.fake_clerk import Person
+from dev.fake_clerk import DevUser
 from models import Feedback, Mentorado, MetricaMensal
 from tests.support.types import Browser
 from tests.support.users import ALICE, BOB, NOW
@@ -103,7 +103,7 @@ def test_dashboard_with_history_shows_its_numbers(session: Session, browser_of: 
     demo_data.fill(session, NOW)
     session.commit()
 
-    page = page_of(browser_of(Person(demo_data.ALICE, "Alice Prado", "alice@example.com")))
+    page = page_of(browser_of(DevUser(demo_data.ALICE, "Alice Prado", "alice@example.com")))
 
     assert "R$\u00a017.600" in page
     assert "março de 2026" in page
@@ -141,7 +141,7 @@ def test_feedback_of_the_mentor_is_shown_and_escaped(
 
 
 def test_name_is_escaped(browser_of: Browser) -> None:
-    page = page_of(browser_of(Person("user_x", "<script>alert(1)</script>")))
+    page = page_of(browser_of(DevUser("user_x", "<script>alert(1)</script>")))
 
     assert "<script>" not in page
 

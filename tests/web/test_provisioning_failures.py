@@ -8,7 +8,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
-from dev.databases import POISON
+from dev.databases import REFUSE_PROFILES
 from models import ProvisioningAttempt, User
 from tests.support.types import Sign
 from tests.support.users import BOB
@@ -27,7 +27,7 @@ CAUSES = pytest.mark.parametrize(
 @pytest.fixture(autouse=True)
 def poison(session: Session) -> None:
     """No profile can be written."""
-    session.execute(text(POISON))
+    session.execute(text(REFUSE_PROFILES))
     session.commit()
 
 

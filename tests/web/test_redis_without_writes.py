@@ -69,7 +69,7 @@ def refusing(server: Redis, way: str) -> Iterator[None]:
 
 
 def ask(app: Flask, method: str, path: str, person: Any) -> TestResponse:
-    headers = {"Authorization": f"Bearer {app.extensions[EXTENSION].local.token(person)}"}
+    headers = {"Authorization": f"Bearer {app.extensions[EXTENSION].dev_provider.token(person)}"}
     json = {"leads": 1} if method == "PUT" else None
     return app.test_client().open(path, method=method, headers=headers, json=json)
 

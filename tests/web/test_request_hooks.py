@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from dev.fake_clerk import LocalIdentityProvider, Person
+from dev.fake_clerk import DevIdentityProvider, DevUser
 from models import AuditEvent, Mentorado, User
 from models.columns import SimNao
 from models.mentorado import Turma
@@ -18,7 +18,7 @@ from models.user import Role
 from provisioning.rules import Rules
 from tests.support.types import Browser, Sign
 from tests.support.users import ALICE, BOB, CHARLIE, NOW
-from web.services import EXTENSION, House
+from web.services import EXTENSION, Services
 
 PROFILE_ROUTES = [
     *("/dashboard", "/metricas/2026/1", "/api/mentorados/me", "/api/mentorados/me/overview"),
@@ -35,14 +35,14 @@ def rows(session: Session) -> tuple[int, ...]:
     return tuple(session.scalars(select(func.count()).select_from(t)).one() for t in tables)
 
 
-BAD_TOKENS: dict[str, Callable[[LocalIdentityProvider], str]] = {
+BAD_TOKENS: dict[str, Callable[[DevIdentityProvider], str]] = {
     "none at all": lambda provider: "",
     "garbage": lambda provider: "abc.def.ghi",
     "expired": lambda provider: provider.token(BOB, lifetime_seconds=-60),
-    "blank subject": lambda provider: provider.token(Person("")),
-    "sentinel subject": lambda provider: provider.token(Person("undefined")),
-    "subject with NUL": lambda provider: provider.token(Person("user_\x00bob")),
-    "subject of 10 kB": lambda provider: provider.token(Person("u" * 10_000)),
+    "blank subject": lambda provider: provider.token(DevUser("")),
+    "sentinel subject": lambda provider: provider.token(DevUser("undefined")),
+    "subject with NUL": lambda provider: provider.token(DevUser("user_\x00bob")),
+    "subject of 10 kB": lambda provider: provider.token(DevUser("u" * 10_000)),
     "unsigned": lambda provider: jwt.encode({"sub": "user_bob"}, "", algorithm="none"),
 }
 
@@ -50,7 +50,7 @@ BAD_TOKENS: dict[str, Callable[[LocalIdentityProvider], str]] = {
 @pytest.mark.parametrize("name", BAD_TOKENS)
 @pytest.mark.parametrize("path", ["/api/auth/me", "/api/mentorados/me"])
 def test_bad_token_is_a_401_and_nothing_is_written(
-    client: FlaskClient, session: Session, provider: LocalIdentityProvider, name: str, path: str
+    client: FlaskClient, session: Session, provider: DevIdentityProvider, name: str, path: str
 ) -> None:
     token = BAD_TOKENS[name](provider)
 
@@ -62,7 +62,7 @@ def test_bad_token_is_a_401_and_nothing_is_written(
 
 @pytest.mark.parametrize("name", BAD_TOKENS)
 def test_page_sends_a_bad_session_to_sign_in(
-    client: FlaskClient, provider: LocalIdentityProvider, name: str
+    client: FlaskClient, provider: DevIdentityProvider, name: str
 ) -> None:
     cookie = f"__session={BAD_TOKENS[name](provider)}"
 
@@ -88,7 +88,7 @@ def test_profile_is_there_before_the_view_runs(
 
 
 def test_cookie_of_an_instance_with_suffix_is_read(
-    app: Flask, client: FlaskClient, provider: LocalIdentityProvider
+    app: Flask, client: FlaskClient, provider: DevIdentityProvider
 ) -> None:
     client.set_cookie("__session_1a2B3c4d", provider.token(BOB))
 
@@ -97,7 +97,7 @@ def test_cookie_of_an_instance_with_suffix_is_read(
 
 def test_over_long_values_are_cut_or_dropped(client: FlaskClient, sign: Sign) -> None:
     photo = "https://x/" * 200
-    person = Person("user_long", "\x00" + "N" * 2_000, "a" * 400 + "@x.com", image_url=photo)
+    person = DevUser("user_long", "\x00" + "N" * 2_000, "a" * 400 + "@x.com", image_url=photo)
 
     answer = client.get("/api/mentorados/me", headers=sign(person))
 
@@ -173,7 +173,7 @@ def test_session_of_a_deleted_account_counts_no_longer(
 
 @pytest.mark.parametrize("person", [ALICE, BOB])
 def test_mentees_are_kept_out_of_the_administration(
-    client: FlaskClient, alice: Mentorado, sign: Sign, person: Person
+    client: FlaskClient, alice: Mentorado, sign: Sign, person: DevUser
 ) -> None:
     answer = client.get("/api/admin/sweeps", headers=sign(person))
 
@@ -252,12 +252,12 @@ def test_only_the_invited_enter_where_only_they_may(
     app: Flask,
     client: FlaskClient,
     session: Session,
-    house: House,
+    house: Services,
     sign: Sign,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    strict = replace(house.guarantee, rules=Rules(invited_only=True))
-    monkeypatch.setitem(app.extensions, EXTENSION, replace(house, guarantee=strict))
+    strict = replace(house.provisioning, rules=Rules(invited_only=True))
+    monkeypatch.setitem(app.extensions, EXTENSION, replace(house, provisioning=strict))
     session.add(Mentorado(nome_completo="Bob", email=BOB.email, turma=Turma.NEON))
     session.commit()
 

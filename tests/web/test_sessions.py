@@ -10,10 +10,10 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from dev.databases import app_on
-from dev.fake_clerk import ISSUER, Person
+from dev.fake_clerk import ISSUER, DevUser
 from tests.support.clerk_server import Clerk, clerk_in
 
-EVA = Person("user_eva", "Eva Melo", "eva@example.com")
+EVA = DevUser("user_eva", "Eva Melo", "eva@example.com")
 LIVE_KEY = f"pk_live_{b64encode(b'clerk.example.com$').decode()}"
 PAGE = {"Accept": "text/html", "Sec-Fetch-Dest": "document"}
 
@@ -22,7 +22,7 @@ PAGE = {"Accept": "text/html", "Sec-Fetch-Dest": "document"}
 def clerk(tmp_path: Path) -> Iterator[Clerk]:
     """A Clerk that signs what a production instance signs."""
     with clerk_in(tmp_path / "clerk") as clerk:
-        clerk.provider.remember(EVA)
+        clerk.provider.save_user(EVA)
         yield clerk
 
 

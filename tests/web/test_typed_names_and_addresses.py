@@ -7,7 +7,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dev.fake_clerk import Person
+from dev.fake_clerk import DevUser
 from models import Mentorado, User
 from tests.support.types import Sign
 from tests.support.users import BOB
@@ -144,7 +144,7 @@ def test_list_folds_harmless_white_space_in_a_name(
 
 @names
 def test_token_s_name_is_folded(client: FlaskClient, sign: Sign, name: str, folded: str) -> None:
-    person = Person("user_eva", name, "eva@x.com")
+    person = DevUser("user_eva", name, "eva@x.com")
 
     answer = client.get("/api/mentorados/me", headers=sign(person))
 
@@ -177,7 +177,7 @@ def test_name_without_visible_characters_or_too_long_is_refused(
 def test_unverifiable_address_of_a_token_counts_as_no_address(
     client: FlaskClient, session: Session, sign: Sign, address: str
 ) -> None:
-    person = Person(BOB.clerk_id, BOB.name, address, email_verified=True)
+    person = DevUser(BOB.clerk_id, BOB.name, address, email_verified=True)
 
     answer = client.get("/api/auth/me", headers=sign(person))
 

@@ -12,10 +12,10 @@ from flask.testing import FlaskClient
 from svix.webhooks import Webhook
 from werkzeug.test import TestResponse
 
-from dev.databases import POISON, app_on, count, opened
-from dev.fake_clerk import Person, clerk_user
+from dev.databases import REFUSE_PROFILES, app_on, connect_to, count
+from dev.fake_clerk import DevUser, clerk_user
 from tests.support.users import BOB
-from web.services import EXTENSION, House
+from web.services import EXTENSION, Services
 
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 MOMENT = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
@@ -42,7 +42,7 @@ def client(app: Flask) -> FlaskClient:
     return app.test_client()
 
 
-def told(event: str, person: Person = BOB, *, at: datetime = MOMENT, **more: Any) -> str:
+def told(event: str, person: DevUser = BOB, *, at: datetime = MOMENT, **more: Any) -> str:
     data = {**clerk_user(person), "updated_at": int(at.timestamp() * 1000), **more}
     return json.dumps({"type": event, "object": "event", "data": data})
 
@@ -66,10 +66,10 @@ def status_of(answer: TestResponse) -> tuple[int, object]:
     return answer.status_code, document.get("status")
 
 
-def sign_in(app: Flask, person: Person = BOB) -> TestResponse:
-    house: House = app.extensions[EXTENSION]
-    assert house.local is not None
-    headers = {"Authorization": f"Bearer {house.local.token(person)}"}
+def sign_in(app: Flask, person: DevUser = BOB) -> TestResponse:
+    house: Services = app.extensions[EXTENSION]
+    assert house.dev_provider is not None
+    headers = {"Authorization": f"Bearer {house.dev_provider.token(person)}"}
     return app.test_client().get("/api/mentorados/me", headers=headers)
 
 
@@ -82,7 +82,7 @@ def test_created_user_has_a_profile_before_the_first_visit(client: FlaskClient, 
 
 def test_message_told_twice_acts_once(client: FlaskClient, url: str) -> None:
     post(client, told("user.created"))
-    with opened(url) as other:
+    with connect_to(url) as other:
         other.exec_driver_sql("UPDATE users SET name = 'Changed'")
 
     again = post(client, told("user.created"))
@@ -91,7 +91,7 @@ def test_message_told_twice_acts_once(client: FlaskClient, url: str) -> None:
 
 
 def test_older_news_changes_nothing(client: FlaskClient, url: str) -> None:
-    newer = Person(BOB.clerk_id, "Newer Name", BOB.email)
+    newer = DevUser(BOB.clerk_id, "Newer Name", BOB.email)
     post(client, told("user.updated", newer), "msg_2")
 
     post(client, told("user.updated", at=MOMENT - timedelta(minutes=1)), "msg_1")
@@ -100,8 +100,8 @@ def test_older_news_changes_nothing(client: FlaskClient, url: str) -> None:
 
 
 def test_new_address_holds_at_the_next_request(app: Flask, client: FlaskClient, url: str) -> None:
-    sign_in(app, Person(BOB.clerk_id))
-    with opened(url) as other:
+    sign_in(app, DevUser(BOB.clerk_id))
+    with connect_to(url) as other:
         other.exec_driver_sql(
             "INSERT INTO mentorados (nome_completo, email, turma, meta_leads)"
             " VALUES ('Bob', 'bob@example.com', 'neon', 77)"
@@ -109,7 +109,7 @@ def test_new_address_holds_at_the_next_request(app: Flask, client: FlaskClient, 
 
     post(client, told("user.updated"))
 
-    answer = sign_in(app, Person(BOB.clerk_id)).json
+    answer = sign_in(app, DevUser(BOB.clerk_id)).json
     assert answer is not None
     assert (answer["meta_leads"], count(url, PROFILES)) == (77, 1)
 
@@ -186,10 +186,10 @@ def test_stranger_is_refused(client: FlaskClient, url: str) -> None:
 
 
 def test_what_could_not_be_stored_is_sent_again(client: FlaskClient, url: str) -> None:
-    with opened(url) as other:
-        other.exec_driver_sql(POISON)
+    with connect_to(url) as other:
+        other.exec_driver_sql(REFUSE_PROFILES)
     failed = post(client, told("user.created"))
-    with opened(url) as other:
+    with connect_to(url) as other:
         other.exec_driver_sql("DROP TRIGGER poison ON mentorados")
 
     again = post(client, told("user.created"))
@@ -199,10 +199,10 @@ def test_what_could_not_be_stored_is_sent_again(client: FlaskClient, url: str) -
 
 
 def test_dead_letter_does_not_end_the_sender_s_patience(client: FlaskClient, url: str) -> None:
-    with opened(url) as other:
-        other.exec_driver_sql(POISON)
+    with connect_to(url) as other:
+        other.exec_driver_sql(REFUSE_PROFILES)
     post(client, told("user.created"))
-    with opened(url) as other:
+    with connect_to(url) as other:
         other.exec_driver_sql("UPDATE provisioning_attempts SET state = 'dead'")
 
     assert post(client, told("user.created")).status_code == 503
