@@ -2,14 +2,14 @@
 
 from flask import Flask
 
-from blueprints.admin.changes import desk_changes
-from blueprints.admin.feedback import desk_feedback
-from blueprints.admin.goals import desk_goals
-from blueprints.admin.imports import desk_enrol
-from blueprints.admin.jobs import desk_jobs
-from blueprints.admin.mentees import desk_mentees
-from blueprints.admin.overview import desk, desk_sweeps
-from blueprints.admin.users import desk_people
+from blueprints.admin.changes import console_changes
+from blueprints.admin.feedback import console_feedback
+from blueprints.admin.goals import console_goals
+from blueprints.admin.imports import console_imports
+from blueprints.admin.jobs import console_jobs
+from blueprints.admin.mentees import console_mentees
+from blueprints.admin.overview import console, console_sweeps
+from blueprints.admin.users import console_users
 from blueprints.api.admin_mentorados import admin_mentorados
 from blueprints.api.admin_operations import admin_audit, admin_provisioning, admin_sweeps
 from blueprints.api.admin_users import admin_users
@@ -35,15 +35,15 @@ from web.static_files import register_assets
 FOR_EVERYBODY = (auth, ops, webhooks, api_docs)
 FOR_MENTEES = (pages, metricas, mentorados)
 FOR_SUPPORT = (
-    desk,
-    desk_people,
-    desk_mentees,
-    desk_goals,
-    desk_feedback,
-    desk_enrol,
-    desk_jobs,
-    desk_sweeps,
-    desk_changes,
+    console,
+    console_users,
+    console_mentees,
+    console_goals,
+    console_feedback,
+    console_imports,
+    console_jobs,
+    console_sweeps,
+    console_changes,
 )
 FOR_ADMINS = (admin_sweeps, admin_mentorados, admin_users, admin_provisioning, admin_audit)
 

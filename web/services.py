@@ -20,7 +20,7 @@ from provisioning.job_runner import JobRunner
 from provisioning.service import ProvisioningService
 from sweep.stats import BacklogCollector
 
-EXTENSION = "house"
+EXTENSION = "services"
 DEV_FRONTEND = "/local-clerk"
 
 

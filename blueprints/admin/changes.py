@@ -192,7 +192,7 @@ CHANGE_TYPES: dict[tuple[str, str], ChangeType] = {
 }
 
 
-desk_changes = Blueprint("desk_changes", __name__, url_prefix="/admin")
+console_changes = Blueprint("console_changes", __name__, url_prefix="/admin")
 
 PATH = f"/<any({PERSON}, {PROFILE}):subject>/<{ID}:subject_id>/<key>"
 MARK = "marca"  # the field that says what was shown
@@ -218,8 +218,8 @@ class RequestedChange:
     def page(self) -> str:
         """The page of what it is about."""
         if self.subject == PERSON:
-            return url_for("desk_people.show", user_id=self.subject_id)
-        return url_for("desk_mentees.show", mentorado_id=self.subject_id)
+            return url_for("console_users.show", user_id=self.subject_id)
+        return url_for("console_mentees.show", mentorado_id=self.subject_id)
 
     def proposal(self, told: FormData) -> ChangeRequest:
         """The change with its values, to be previewed or confirmed."""
@@ -234,7 +234,7 @@ class RequestedChange:
         )
 
 
-@desk_changes.get(PATH)
+@console_changes.get(PATH)
 @admin_required
 def show_form(subject: str, subject_id: int, key: str) -> ResponseReturnValue:
     """What the change needs to be told; where that is nothing, what it would come to."""
@@ -244,7 +244,7 @@ def show_form(subject: str, subject_id: int, key: str) -> ResponseReturnValue:
     return _shown(matter, request.args)
 
 
-@desk_changes.post(PATH)
+@console_changes.post(PATH)
 @admin_required
 def preview_or_confirm(subject: str, subject_id: int, key: str) -> ResponseReturnValue:
     """Show what the change would come to; with the mark of what was shown, do it."""
@@ -268,7 +268,7 @@ def _shown(
     except REFUSALS as err:
         return _form(matter, given, _errors(err))
     page = render_template(
-        "desk_confirm.html",
+        "console_confirm.html",
         matter=matter,
         given=told,
         note=note,
@@ -317,7 +317,7 @@ def _form(
     fields = matter.offer.asks.model_fields
     known = {name: getattr(profile, name, None) for name in fields}
     page = render_template(
-        "desk_ask.html",
+        "console_ask.html",
         matter=matter,
         labels=FIELDS,
         values={name: given.get(name, known[name]) for name in fields},
@@ -340,5 +340,5 @@ def _afterwards(matter: RequestedChange, told: FormData) -> str:
     if not matter.offer.ends_it:
         return matter.page
     if "destino" in told:
-        return url_for("desk_mentees.show", mentorado_id=told["destino"])
-    return url_for("desk_mentees.index")
+        return url_for("console_mentees.show", mentorado_id=told["destino"])
+    return url_for("console_mentees.index")

@@ -21,7 +21,7 @@ from web.request_context import flash_user
 from web.services import services
 from web.validation import Body, Note, checked
 
-desk_feedback = Blueprint("desk_feedback", __name__, url_prefix="/admin/mentorados")
+console_feedback = Blueprint("console_feedback", __name__, url_prefix="/admin/mentorados")
 
 WORDS = {
     "analise_mes": "Análise do mês",
@@ -40,7 +40,7 @@ class FeedbackForm(Body):
     sugestao_mentor: Note
 
 
-@desk_feedback.route(f"{OF_ONE}/feedback/<{YEAR}:ano>/<{MONTH}:mes>", methods=["GET", "POST"])
+@console_feedback.route(f"{OF_ONE}/feedback/<{YEAR}:ano>/<{MONTH}:mes>", methods=["GET", "POST"])
 @admin_required
 def edit(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
     """The mentor's feedback on one month."""
@@ -70,7 +70,7 @@ def edit(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
         return _feedback_form(profile, period, typed, saved, err.errors, status=422)
     flash_result("feedback")
     flash_user(f"Feedback de {month_name(mes, ano)} salvo.")
-    return redirect(url_for("desk_mentees.show", mentorado_id=mentorado_id), code=303)
+    return redirect(url_for("console_mentees.show", mentorado_id=mentorado_id), code=303)
 
 
 def _check_seen(saved: Mapping[str, str]) -> None:
@@ -101,7 +101,7 @@ def _feedback_form(
     status: int = 200,
 ) -> ResponseReturnValue:
     page = render_template(
-        "desk_feedback.html",
+        "console_feedback.html",
         profile=profile,
         period=period,
         labels=WORDS,

@@ -25,7 +25,7 @@ from web.request_context import flash_user
 from web.services import services
 from web.validation import MESSAGES, Amount, Body, checked
 
-desk_goals = Blueprint("desk_goals", __name__, url_prefix="/admin")
+console_goals = Blueprint("console_goals", __name__, url_prefix="/admin")
 
 GOALS = ("meta_faturamento", "meta_leads", "meta_procedimentos", "meta_posts", "meta_stories")
 NOT_REPORTED = "O mentorado ainda não registrou este mês. Mude a meta padrão no perfil."
@@ -48,7 +48,9 @@ class GoalsForm(Body):
     meta_stories: Written = None
 
 
-@desk_goals.route(f"/mentorados{OF_ONE}/metas/<{YEAR}:ano>/<{MONTH}:mes>", methods=["GET", "POST"])
+@console_goals.route(
+    f"/mentorados{OF_ONE}/metas/<{YEAR}:ano>/<{MONTH}:mes>", methods=["GET", "POST"]
+)
 @admin_required
 def month_goals(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
     """One mentee's goals of a month that they have reported."""
@@ -73,10 +75,10 @@ def month_goals(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
     except mentoring.MonthNotReportedError:
         return _goals_form(title, [_fault("", NOT_REPORTED)])
     flash_user("Metas do mês salvas.")
-    return redirect(url_for("desk_mentees.show", mentorado_id=mentorado_id), code=303)
+    return redirect(url_for("console_mentees.show", mentorado_id=mentorado_id), code=303)
 
 
-@desk_goals.route("/metas", methods=["GET", "POST"])
+@console_goals.route("/metas", methods=["GET", "POST"])
 @admin_required
 def goals_of_all() -> ResponseReturnValue:
     """The standing goals of every active mentee, or those of a month that they have reported."""
@@ -141,7 +143,7 @@ def _goals_form(
     hidden: Mapping[str, object] | None = None,
 ) -> tuple[str, int]:
     page = render_template(
-        "desk_goals.html",
+        "console_goals.html",
         title=title,
         labels={name: FACTS[name] for name in GOALS},
         given=request.form,

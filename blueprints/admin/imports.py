@@ -17,7 +17,7 @@ from web.errors import Errors, InvalidInputError
 from web.problem_responses import LARGEST_FORM_BYTES
 from web.validation import WithReason, checked
 
-desk_enrol = Blueprint("desk_enrol", __name__, url_prefix="/admin/mentorados/novos")
+console_imports = Blueprint("console_imports", __name__, url_prefix="/admin/mentorados/novos")
 
 LARGEST_LIST_BYTES = 2 * 1024 * 1024  # of a file; twenty thousand lines of a hundred bytes
 # A list up to here is done within the request; what is longer is a job with a page of its own.
@@ -28,14 +28,14 @@ EMPTY = "Escolha um arquivo, ou escreva um nome."
 OTHER_LIST = "Este formulário já foi enviado com outra lista. Confira e confirme de novo."
 
 
-@desk_enrol.get("")
+@console_imports.get("")
 @admin_required
 def ask() -> ResponseReturnValue:
     """One mentee, or a file with many."""
-    return render_template("desk_enrol.html", errors=())
+    return render_template("console_imports.html", errors=())
 
 
-@desk_enrol.post("")
+@console_imports.post("")
 @admin_required
 def act() -> ResponseReturnValue:
     """Show line by line what would be done; confirmed, do it."""
@@ -81,7 +81,7 @@ def _preview(content: str, note: str = "") -> ResponseReturnValue:
     with transaction() as session:
         results = preview_list(session, lines)
     page = render_template(
-        "desk_enrol_report.html",
+        "console_imports_report.html",
         good=sum(result.verdict.is_good for result in results),
         total=len(results),
         reports=previewed(result.as_kept(with_person=True) for result in results),
@@ -107,4 +107,4 @@ def _content() -> str:
 
 
 def _again(errors: Errors) -> ResponseReturnValue:
-    return render_template("desk_enrol.html", errors=errors), 422
+    return render_template("console_imports.html", errors=errors), 422

@@ -89,7 +89,7 @@ def _report(
     return Report(result["line"], name, email, told, verdict.is_good, mentorado_id)
 
 
-desk_jobs = Blueprint("desk_jobs", __name__, url_prefix="/admin/tarefas")
+console_jobs = Blueprint("console_jobs", __name__, url_prefix="/admin/tarefas")
 
 KEY = "chave"  # the hidden field with the idempotency key of a form
 HISTORY_SIZE = 50
@@ -102,14 +102,14 @@ STATUSES = {
 KINDS = {JobKind.IMPORT: "Lista de mentorados", JobKind.GOALS: "Metas de todos"}
 
 
-@desk_jobs.get("")
+@console_jobs.get("")
 @admin_required
 def index() -> ResponseReturnValue:
     """The latest jobs of all admins, newest first."""
-    return render_template("desk_jobs.html", jobs=_latest_jobs(), statuses=STATUSES, kinds=KINDS)
+    return render_template("console_jobs.html", jobs=_latest_jobs(), statuses=STATUSES, kinds=KINDS)
 
 
-@desk_jobs.get("/<uuid:job_id>")
+@console_jobs.get("/<uuid:job_id>")
 @admin_required
 def show(job_id: uuid.UUID) -> ResponseReturnValue:
     """One job: how far it is, and what it has come to."""
@@ -124,7 +124,7 @@ def show(job_id: uuid.UUID) -> ResponseReturnValue:
     if job.is_active:
         services().jobs.wake()  # its process may have died, and no scheduler may be on
     return render_template(
-        "desk_import_job.html" if job.kind == JobKind.IMPORT else "desk_goals_job.html",
+        "console_import_job.html" if job.kind == JobKind.IMPORT else "console_goals_job.html",
         job=job,
         status=STATUSES[JobStatus(job.status)],
         good=count_good(job.counts) if job.kind == JobKind.IMPORT else 0,
@@ -133,7 +133,7 @@ def show(job_id: uuid.UUID) -> ResponseReturnValue:
     )
 
 
-@desk_jobs.post("/<uuid:job_id>/confirmar")
+@console_jobs.post("/<uuid:job_id>/confirmar")
 @admin_required
 def confirm(job_id: uuid.UUID) -> ResponseReturnValue:
     """Do what a long list's preview has shown; a second click finds it confirmed already."""
@@ -146,12 +146,12 @@ def confirm(job_id: uuid.UUID) -> ResponseReturnValue:
     return redirect(url_for(".show", job_id=job_id), code=303)
 
 
-@desk_jobs.post("/<uuid:job_id>/descartar")
+@console_jobs.post("/<uuid:job_id>/descartar")
 @admin_required
 def discard(job_id: uuid.UUID) -> ResponseReturnValue:
     """Delete a preview and the list that it is about."""
     run_with_retry(lambda session: jobs.discard(session, job_id))
-    return redirect(url_for("desk_enrol.ask"), code=303)
+    return redirect(url_for("console_imports.ask"), code=303)
 
 
 def start(wanted: jobs.JobRequest, *, is_short: bool) -> ResponseReturnValue:
@@ -163,7 +163,7 @@ def start(wanted: jobs.JobRequest, *, is_short: bool) -> ResponseReturnValue:
     if is_short and job.status == JobStatus.QUEUED:
         services().jobs.run_now(job.id)
     services().jobs.wake()
-    return redirect(url_for("desk_jobs.show", job_id=job.id), code=303)
+    return redirect(url_for("console_jobs.show", job_id=job.id), code=303)
 
 
 def form_key() -> uuid.UUID:

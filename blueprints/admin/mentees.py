@@ -20,7 +20,7 @@ from web.errors import NotFoundError
 from web.services import services
 from web.validation import ID, Digits, Search, read_query
 
-desk_mentees = Blueprint("desk_mentees", __name__, url_prefix="/admin/mentorados")
+console_mentees = Blueprint("console_mentees", __name__, url_prefix="/admin/mentorados")
 
 OF_ONE = f"/<{ID}:mentorado_id>"
 PAGE_SIZE = 50
@@ -39,7 +39,7 @@ class MenteesPage(Search):
     tipo: Annotated[MenteeKind | None, BeforeValidator(_kind)] = None
 
 
-@desk_mentees.get("")
+@console_mentees.get("")
 @admin_required
 def index() -> ResponseReturnValue:
     """Profiles in key order: of one kind, or those whose name or address has the text in it."""
@@ -49,7 +49,7 @@ def index() -> ResponseReturnValue:
             session, kind=asked.tipo, wanted=asked.q, after_id=asked.cursor, limit=asked.limit
         )
     return render_template(
-        "desk_mentees.html",
+        "console_mentees.html",
         mentees=found,
         kinds=KINDS,
         kind=asked.tipo,
@@ -58,7 +58,7 @@ def index() -> ResponseReturnValue:
     )
 
 
-@desk_mentees.get(OF_ONE)
+@console_mentees.get(OF_ONE)
 @admin_required
 def show(mentorado_id: int) -> ResponseReturnValue:
     """One profile with its dashboard, as its mentee sees it, and what has happened to it."""
@@ -68,7 +68,7 @@ def show(mentorado_id: int) -> ResponseReturnValue:
         overview = read_overview(session, mentorado_id, now=services().now())
         history = audit.events(session, mentorado_id=mentorado_id, limit=HISTORY_SIZE)
     return render_template(
-        "desk_mentee.html",
+        "console_mentee.html",
         mentorado=serialize_mentorado(profile),
         profile=profile,
         owner=owner,

@@ -1,4 +1,4 @@
-"""The support desk's first page: is everybody being helped, and by which parts?"""
+"""The support console's first page: is everybody being helped, and by which parts?"""
 
 from flask import Blueprint, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -21,13 +21,13 @@ from web.request_context import flash_user
 from web.services import services
 from web.validation import ID, WithReason, checked
 
-desk = Blueprint("desk", __name__, url_prefix="/admin")
+console = Blueprint("console", __name__, url_prefix="/admin")
 
 WANTED = {"sim": True, "nao": False}
 NEITHER = "Diga se é para ligar ou para desligar."
 
 
-@desk.get("")
+@console.get("")
 @admin_required
 def overview() -> ResponseReturnValue:
     """How people have fared in the last day, who waits, and how the parts are."""
@@ -38,7 +38,7 @@ def overview() -> ResponseReturnValue:
     if reading is None:
         raise DatabaseUnavailableError("who waits could not be counted")
     return render_template(
-        "desk.html",
+        "console_overview.html",
         vitals=vitals,
         backlog=reading.backlog,
         now=now,
@@ -49,16 +49,16 @@ def overview() -> ResponseReturnValue:
     )
 
 
-@desk.get("/criacao-automatica")
+@console.get("/criacao-automatica")
 @admin_required
 def confirm_auto_create() -> ResponseReturnValue:
     """What turning the switch would mean."""
     with transaction() as session:
         is_on = auto_create.is_enabled(session)
-    return render_template("desk_switch.html", is_on=is_on)
+    return render_template("console_switch.html", is_on=is_on)
 
 
-@desk.post("/criacao-automatica")
+@console.post("/criacao-automatica")
 @admin_required
 def set_auto_create() -> ResponseReturnValue:
     """Turn the automatic creation of profiles on or off, everywhere at once."""
@@ -78,7 +78,7 @@ def set_auto_create() -> ResponseReturnValue:
     return redirect(url_for(".overview"), code=303)
 
 
-desk_sweeps = Blueprint("desk_sweeps", __name__, url_prefix="/admin/varreduras")
+console_sweeps = Blueprint("console_sweeps", __name__, url_prefix="/admin/varreduras")
 
 HISTORY_SIZE = 50
 STATUSES = {
@@ -91,17 +91,17 @@ STATUSES = {
 TRIGGERS = {"clock": "relógio", "admin": "administração", "cli": "terminal"}
 
 
-@desk_sweeps.get("")
+@console_sweeps.get("")
 @admin_required
 def index() -> ResponseReturnValue:
     """The latest runs, newest first."""
     newest = select(SweepRun).order_by(SweepRun.id.desc()).limit(HISTORY_SIZE)
     with transaction() as session:
         found = session.scalars(newest).all()
-    return render_template("desk_sweeps.html", runs=found, statuses=STATUSES, triggers=TRIGGERS)
+    return render_template("console_sweeps.html", runs=found, statuses=STATUSES, triggers=TRIGGERS)
 
 
-@desk_sweeps.post("")
+@console_sweeps.post("")
 @admin_required
 def start() -> ResponseReturnValue:
     """Queue a sweep for the clock; one that is queued or running already is shown instead."""
@@ -115,12 +115,12 @@ def start() -> ResponseReturnValue:
     return redirect(url_for(".show", run_id=run_id), code=303)
 
 
-@desk_sweeps.get(f"/<{ID}:run_id>")
+@console_sweeps.get(f"/<{ID}:run_id>")
 @admin_required
 def show(run_id: int) -> ResponseReturnValue:
     """One run: how far it is, and what it did."""
     run = the_run(run_id)
     is_active = run.status in runs.ACTIVE
     return render_template(
-        "desk_sweep.html", run=run, is_active=is_active, statuses=STATUSES, triggers=TRIGGERS
+        "console_sweep.html", run=run, is_active=is_active, statuses=STATUSES, triggers=TRIGGERS
     )

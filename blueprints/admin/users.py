@@ -22,7 +22,7 @@ from web.request_context import flash_user
 from web.services import services
 from web.validation import ID, Digits, read_query
 
-desk_people = Blueprint("desk_people", __name__, url_prefix="/admin/pessoas")
+console_users = Blueprint("console_users", __name__, url_prefix="/admin/pessoas")
 
 PAGE_SIZE = 50
 HISTORY_SIZE = 100
@@ -34,7 +34,7 @@ class UsersPage(UserSearch):
     limit: Annotated[int, Field(ge=1, le=PAGE_SIZE), Digits] = PAGE_SIZE
 
 
-@desk_people.get("")
+@console_users.get("")
 @admin_required
 def index() -> ResponseReturnValue:
     """People in key order: of one state, or found by name, address, Clerk id or reference code."""
@@ -43,7 +43,7 @@ def index() -> ResponseReturnValue:
         found = search_users(session, asked)
     next_id = found[-1].user.id if len(found) == asked.limit else None
     return render_template(
-        "desk_people.html",
+        "console_users.html",
         people=found,
         states=STATES,
         state=asked.state,
@@ -52,7 +52,7 @@ def index() -> ResponseReturnValue:
     )
 
 
-@desk_people.get(f"/<{ID}:user_id>")
+@console_users.get(f"/<{ID}:user_id>")
 @admin_required
 def show(user_id: int) -> ResponseReturnValue:
     """One person: where they stand and why, what would happen now, and what has happened."""
@@ -63,7 +63,7 @@ def show(user_id: int) -> ResponseReturnValue:
         history = audit.events(session, user_id=user_id, mentorado_id=own, limit=HISTORY_SIZE)
         waiting = _waiting(session, row)
     return render_template(
-        "desk_person.html",
+        "console_user.html",
         row=row,
         state=STATES[row.state],
         forecast=forecast(foreseen),
@@ -72,7 +72,7 @@ def show(user_id: int) -> ResponseReturnValue:
     )
 
 
-@desk_people.post(f"/<{ID}:user_id>/tentar")
+@console_users.post(f"/<{ID}:user_id>/tentar")
 @admin_required
 def retry(user_id: int) -> ResponseReturnValue:
     """Ensure the person's profile now, as their own request would."""

@@ -15,9 +15,7 @@ from web.services import Services
 class SomebodyElsesFlights(FreshSingleFlight[RequestContext]):
     """Flights on which the caller is always a passenger."""
 
-    def share(
-        self, key: Hashable, ask: Callable[[], RequestContext]
-    ) -> tuple[RequestContext, bool]:
+    def run(self, key: Hashable, ask: Callable[[], RequestContext]) -> tuple[RequestContext, bool]:
         return ask(), False
 
 

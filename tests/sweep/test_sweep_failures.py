@@ -53,8 +53,8 @@ def test_database_that_goes_away_from_a_batch_ends_the_run(
         lost = OperationalError("", None, psycopg2.OperationalError(), connection_invalidated=True)
         raise lost
 
-    monkeypatch.setattr(batches, "provide_range", gone)
-    monkeypatch.setattr(missing_profiles, "provide_range", gone)
+    monkeypatch.setattr(batches, "create_range", gone)
+    monkeypatch.setattr(missing_profiles, "create_range_with_locks", gone)
     monkeypatch.setattr("sweep.executor.PATIENCE_SECONDS", 0)
 
     with pytest.raises(OperationalError):

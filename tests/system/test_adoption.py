@@ -314,7 +314,7 @@ def test_odd_tables_follow_and_come_back(legacy: str) -> None:
 
 def test_first_sweep_and_next_logins_behave(app: Flask, legacy: str) -> None:
     upgrade()
-    guarantee = app.extensions["house"].guarantee
+    guarantee = app.extensions["services"].guarantee
 
     build_sweeper(guarantee).start("cli")
     shared = me(app, DevUser("user_eva", "Eva", "eva@example.com"))
@@ -328,7 +328,7 @@ def test_first_sweep_and_next_logins_behave(app: Flask, legacy: str) -> None:
 
 
 def me(app: Flask, person: DevUser) -> Any:
-    provider = app.extensions["house"].local
+    provider = app.extensions["services"].dev_provider
     headers = {"Authorization": f"Bearer {provider.token(person)}"}
     answer = app.test_client().get("/api/auth/me", headers=headers)
     return (answer.json or {})["mentorado"]

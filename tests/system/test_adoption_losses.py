@@ -166,6 +166,6 @@ def put(app: Flask, body: dict[str, int]) -> Any:
 
 
 def ask(app: Flask, method: str, path: str, body: object = None) -> Any:
-    token = app.extensions["house"].local.token(DevUser("user_alice"))
+    token = app.extensions["services"].dev_provider.token(DevUser("user_alice"))
     headers = {"Authorization": f"Bearer {token}"}
     return app.test_client().open(path, method=method, json=body, headers=headers)

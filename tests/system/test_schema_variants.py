@@ -127,7 +127,9 @@ class Visits:
     faults: list[str] = field(default_factory=list)
 
     def ask(self, who: DevUser, method: str, path: str, expected: int = 200, **options: Any) -> Any:
-        headers = {"Authorization": f"Bearer {self.app.extensions['house'].local.token(who)}"}
+        headers = {
+            "Authorization": f"Bearer {self.app.extensions['services'].dev_provider.token(who)}"
+        }
         for _ in range(TRIES):
             answer = self.app.test_client().open(path, method=method, headers=headers, **options)
             if answer.status_code != 503:

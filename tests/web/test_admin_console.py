@@ -99,7 +99,7 @@ def test_revoked_admin_is_out_at_once(desk: FlaskClient, app: Flask, session: Se
     user = session.scalars(select(User)).one()
     user.role = Role.USER
     session.commit()
-    app.extensions["house"].guarantee.contexts.publish([CHARLIE.clerk_id])
+    app.extensions["services"].provisioning.contexts.publish([CHARLIE.clerk_id])
 
     assert desk.get("/admin").status_code == 403
 

@@ -205,7 +205,7 @@ def test_writer_who_was_overtaken_in_the_last_moment_replaces_nothing(
 ) -> None:
     blank = dict.fromkeys(WORDS, "")
     kept, late = {**WORDS, "analise_mes": "Primeira"}, {**WORDS, "analise_mes": "Segunda"}
-    about: Any = {"instead_of": blank, "entry": Source("admin"), "now": NOW}
+    about: Any = {"instead_of": blank, "source": Source("admin"), "now": NOW}
     write_feedback(session, alice.id, (2026, 1), kept, **about)
 
     with pytest.raises(OvertakenError):

@@ -91,7 +91,7 @@ def test_passing_failure_is_a_503_that_says_when_to_try_again(
     def fail(*_: object, **__: object) -> None:
         raise ProvisioningUnavailableError
 
-    monkeypatch.setattr("provisioning.service.ProvisioningService.ensure_user", fail)
+    monkeypatch.setattr("provisioning.service.ProvisioningService.context_for", fail)
 
     answer = client.get("/api/mentorados/me", headers=sign(BOB))
 
@@ -109,7 +109,7 @@ def test_failure_that_the_background_gave_up_on_goes_to_support(
     def fail(*_: object, **__: object) -> None:
         raise NeedsAttentionError
 
-    monkeypatch.setattr("provisioning.service.ProvisioningService.ensure_user", fail)
+    monkeypatch.setattr("provisioning.service.ProvisioningService.context_for", fail)
 
     answer = client.get("/api/mentorados/me", headers=sign(BOB))
 
@@ -189,7 +189,7 @@ def test_unforeseen_error_is_a_500_page_without_a_trace(
 def test_support_link_carries_the_reference(
     app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch, url: str, link: str
 ) -> None:
-    house = app.extensions["house"]
+    house = app.extensions["services"]
     config = house.config.model_copy(update={"support_url": url})
     monkeypatch.setattr("web.problem_responses.services", lambda: type("H", (), {"config": config}))
 

@@ -239,7 +239,7 @@ def test_keys_of_the_stand_in_are_published_without_their_private_half(
 
 
 def test_user_of_the_stand_in_is_described_as_clerk_does(app: Flask, client: FlaskClient) -> None:
-    secret = app.extensions["house"].local.secret_key
+    secret = app.extensions["services"].dev_provider.secret_key
     client.post("/local-clerk/sign-in", data={"pessoa": "convidada"})
 
     user = client.get(
@@ -256,7 +256,7 @@ def test_user_of_the_stand_in_is_described_as_clerk_does(app: Flask, client: Fla
 def test_stand_in_tells_nothing_about_nobody_or_to_nobody(
     app: Flask, client: FlaskClient, path: str, key: str | None, status: int
 ) -> None:
-    secret = key or app.extensions["house"].local.secret_key
+    secret = key or app.extensions["services"].dev_provider.secret_key
 
     answer = client.get(
         f"/local-clerk/v1/users/{path}", headers={"Authorization": f"Bearer {secret}"}
