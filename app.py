@@ -47,14 +47,15 @@ from provisioning.audit import Source
 from provisioning.context_cache import ContextCache
 from provisioning.identity_refresh import BackgroundRefresh
 from provisioning.imports import mentee_import
-from provisioning.job_runner import JobRunner
 from provisioning.retry import RetryingUnitOfWork
 from provisioning.rules import Rules
 from provisioning.service import ProvisioningService
 from sweep.stats import BacklogCollector
 from web.csv_import import read_list
+from web.job_runner import JobRunner
 from web.problem_responses import LARGEST_FORM_BYTES
 from web.services import EXTENSION, Services
+from web.startup import exit_on_unwritable_folder
 
 BODY_LIMIT = 64 * 1024
 PARTS_LIMIT = 100  # of a multipart form; our largest has some twenty
@@ -69,6 +70,12 @@ KEEPALIVES = {
 }
 CACHE_TIMEOUT_SECONDS = 0.1  # a hanging Redis must cost less than the question it spares
 CACHE_ENTRIES = 50_000
+
+
+def build_app(config: Config) -> Flask:
+    """create_app for entry points: ends with one line where the folder cannot be written."""
+    with exit_on_unwritable_folder(config):
+        return create_app(config)
 
 
 def create_app(config: Config) -> Flask:

@@ -9,6 +9,7 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
+from app import build_app
 from core.config import ConfigError, load_config
 from core.gunicorn_worker import SlowClientThreadWorker
 from core.logging import GUNICORN, configure_logs
@@ -60,7 +61,7 @@ def on_starting(server: Any) -> None:
     startup.warn_of_insecure_settings(settings)
     startup.refuse_busy_ports(server.cfg.address, server.cfg.env_orig)
     startup.start_metrics(settings, is_upgrade=server.master_pid != 0)
-    startup.prepare_database(settings)
+    startup.prepare_database(build_app(settings), settings)
 
 
 def when_ready(server: Any) -> None:

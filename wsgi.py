@@ -3,9 +3,10 @@
 import os
 import sys
 
+from app import build_app
 from core.config import ConfigError, load_config
 from core.logging import configure_logs
-from web.startup import build_app, refuse_exposed_development_server
+from web.startup import refuse_exposed_development_server
 
 try:
     config = load_config(os.environ)

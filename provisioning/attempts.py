@@ -25,8 +25,8 @@ from models.provisioning_attempt import UNUSABLE_ANSWER, AttemptState
 from provisioning.admin_actions import locked_user, record_action
 from provisioning.audit import Source
 from provisioning.auto_create import may_create
+from provisioning.profiles import SHOULD_HAVE_PROFILE, has_unlinked_match
 from provisioning.rules import Rules
-from sweep.missing_profiles import SHOULD_HAVE_PROFILE, has_unlinked_match
 
 DOUBLINGS = 20  # far beyond any cap, and a day count that timedelta can still hold
 IS_ABOUT_IDENTITY = ProvisioningAttempt.error_class == UNUSABLE_ANSWER

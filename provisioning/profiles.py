@@ -7,11 +7,14 @@ from typing import Any, cast
 
 from sqlalchemy import (
     CTE,
+    ColumnElement,
     Select,
     Subquery,
     Table,
+    and_,
     bindparam,
     case,
+    exists,
     func,
     literal,
     select,
@@ -19,7 +22,7 @@ from sqlalchemy import (
     true,
 )
 from sqlalchemy.dialects.postgresql import Insert, insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 from sqlalchemy.sql.elements import KeyedColumnElement
 
 from auth.identity import NAME_LENGTH, URL_LENGTH
@@ -120,6 +123,15 @@ LOCK_ADDRESSES = text("""
 """)
 
 
+Unlinked = aliased(Mentorado)  # a profile without owner
+# Of a user: neither an admin nor denied.
+SHOULD_HAVE_PROFILE = (
+    User.role == Role.USER,
+    User.blocked_at.is_(None),
+    User.deleted_at.is_(None),
+)
+
+
 def lock_addresses(session: Session, addresses: Collection[str]) -> None:
     """Exclude pre-registrations and logins of these addresses until the commit.
 
@@ -142,6 +154,15 @@ def waiting_profiles(session: Session, address: str) -> list[Mentorado]:
     same_address = func.normalized_address(Mentorado.email) == func.normalized_address(address)
     unlinked = select(Mentorado).where(Mentorado.user_id.is_(None), same_address)
     return list(session.scalars(unlinked.order_by(Mentorado.id).limit(CHOICES)))
+
+
+def has_unlinked_match() -> ColumnElement[bool]:
+    """Whether a profile without owner has their proven address."""
+    waits = exists().where(
+        Unlinked.user_id.is_(None),
+        func.normalized_address(Unlinked.email) == func.normalized_address(User.email),
+    )
+    return and_(User.email_verified, waits)
 
 
 def is_untouched(session: Session, profile: Mentorado | MentoradoRow) -> bool:

@@ -28,16 +28,19 @@ from sqlalchemy.orm import Session
 
 from models import Mentorado, User
 from provisioning import audit
-from provisioning.profiles import ADDRESS_LOCKS, new_profiles
+from provisioning.profiles import (
+    ADDRESS_LOCKS,
+    SHOULD_HAVE_PROFILE,
+    Unlinked,
+    has_unlinked_match,
+    new_profiles,
+)
 from provisioning.roles import is_role_current
 from provisioning.rules import Action, DecisionFacts, Rules, decide
 from sweep.missing_profiles import (
-    SHOULD_HAVE_PROFILE,
     Bounds,
     Range,
-    Unlinked,
     has_unlinked_address,
-    has_unlinked_match,
     is_due_within,
     is_within,
 )

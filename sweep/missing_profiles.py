@@ -9,23 +9,20 @@ from sqlalchemy.orm import Session, aliased
 
 from models import Mentorado, ProvisioningAttempt, User
 from models.provisioning_attempt import UNUSABLE_ANSWER
-from models.user import Role
 from provisioning import audit
-from provisioning.profiles import automatic_profiles
+from provisioning.profiles import (
+    SHOULD_HAVE_PROFILE,
+    Unlinked,
+    automatic_profiles,
+    has_unlinked_match,
+)
 from provisioning.rules import Rules
 
 Range = tuple[int, int]  # ids, the first excluded, the last included
 Bounds = tuple[Any, Any]  # the same, or what stands for it in a statement
 
-Unlinked = aliased(Mentorado)  # a profile that nobody owns
 OtherUnlinked = aliased(Mentorado)  # another one with the same address
 
-# Of a person: neither an admin nor shut out.
-SHOULD_HAVE_PROFILE = (
-    User.role == Role.USER,
-    User.blocked_at.is_(None),
-    User.deleted_at.is_(None),
-)
 # With the table of profiles empty when it was last analysed, PostgreSQL would choose a nested loop
 # that is quadratic in the number of people.
 NO_NESTED_LOOP = text("SELECT set_config('enable_nestloop', 'off', true)")
@@ -161,12 +158,3 @@ def is_within(column: Any, people: Bounds) -> tuple[ColumnElement[bool], ...]:
 def _needs_no_decision(people: Range) -> tuple[ColumnElement[bool], ...]:
     """Due, and no waiting profile has their proven address."""
     return (*is_due_within(people), ~has_unlinked_match())
-
-
-def has_unlinked_match() -> ColumnElement[bool]:
-    """Whether a profile without owner has their proven address."""
-    waits = exists().where(
-        Unlinked.user_id.is_(None),
-        func.normalized_address(Unlinked.email) == func.normalized_address(User.email),
-    )
-    return and_(User.email_verified, waits)

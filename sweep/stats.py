@@ -22,6 +22,7 @@ from models import AuditEvent, Mentorado, ProvisioningAttempt, SweepRun, SweepTo
 from models.provisioning_attempt import UNUSABLE_ANSWER, AttemptState
 from models.sweep_run import SweepStatus
 from provisioning import auto_create
+from provisioning.profiles import SHOULD_HAVE_PROFILE
 from provisioning.rules import Rules
 from sweep import missing_profiles, runs
 
@@ -36,7 +37,7 @@ IS_HELPED = (
 IS_NOT_DUE = (
     select(User.id)
     .where(User.clerk_id == ProvisioningAttempt.clerk_id)
-    .where(not_(and_(*missing_profiles.SHOULD_HAVE_PROFILE)))
+    .where(not_(and_(*SHOULD_HAVE_PROFILE)))
     .exists()
 )
 

@@ -16,9 +16,9 @@ from core.rate_limit import RateLimiter
 from core.single_flight import FreshSingleFlight
 from dev.fake_clerk import DevIdentityProvider, DevSessions
 from provisioning.identity_refresh import BackgroundRefresh
-from provisioning.job_runner import JobRunner
 from provisioning.service import ProvisioningService
 from sweep.stats import BacklogCollector
+from web.job_runner import JobRunner
 
 EXTENSION = "services"
 DEV_FRONTEND = "/local-clerk"

@@ -13,7 +13,6 @@ from flask_migrate import upgrade
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from app import create_app
 from core import metrics
 from core.config import Config, insecure_settings, is_loopback
 from core.connection_pool import pool_of
@@ -72,10 +71,15 @@ def warn_of_insecure_settings(config: Config) -> None:
         log.warning("insecure_setting", setting=setting, advice=advice)
 
 
-def build_app(config: Config) -> Flask:
-    """create_app for the doors: ends with one clear line where the folder cannot be written."""
-    with _writing(config):
-        return create_app(config)
+@contextmanager
+def exit_on_unwritable_folder(config: Config) -> Iterator[None]:
+    """End with one clear line where the instance folder cannot be written."""
+    try:
+        yield
+    except EmbeddedDatabaseError as err:
+        sys.exit(f"neon-dashboard: {err.strerror}")
+    except OSError as err:
+        sys.exit(f"neon-dashboard: cannot write {config.instance_path}: {err.strerror}")
 
 
 def start_metrics(config: Config, *, is_upgrade: bool) -> None:
@@ -83,19 +87,19 @@ def start_metrics(config: Config, *, is_upgrade: bool) -> None:
 
     A server that replaces a running one goes on counting where that one ends, or sums would fall.
     """
-    with _writing(config):
+    with exit_on_unwritable_folder(config):
         metrics.enable_multiprocess(config.metrics_path)
         if not is_upgrade:
             metrics.remove_dead_processes(config.metrics_path)
 
 
-def prepare_database(config: Config) -> None:
+def prepare_database(app: Flask, config: Config) -> None:
     """Start the embedded database and bring it up to date.
 
     A database of the operator's own is migrated by `flask db upgrade` alone, but for one case: in
     development an empty one is set up, because there is nothing in it that could be harmed.
     """
-    with build_app(config).app_context():
+    with app.app_context():
         if config.database_url is None or (not config.is_production and _is_empty()):
             _upgrade()
         db.engine.dispose()  # the workers fork from here and open their own connections
@@ -129,16 +133,6 @@ def print_banner(config: Config, addresses: Iterable[Address]) -> None:
     for role in DEMO_USERS:
         print(f"    {role.title:<22} {role.story}", flush=True)
     print(flush=True)
-
-
-@contextmanager
-def _writing(config: Config) -> Iterator[None]:
-    try:
-        yield
-    except EmbeddedDatabaseError as err:
-        sys.exit(f"neon-dashboard: {err.strerror}")
-    except OSError as err:
-        sys.exit(f"neon-dashboard: cannot write {config.instance_path}: {err.strerror}")
 
 
 def _inherits_sockets(environ: Mapping[str, str]) -> bool:

@@ -14,9 +14,9 @@ from models import AdminJob
 from models.admin_job import JobKind
 from provisioning import jobs
 from provisioning.audit import Source
-from provisioning.job_runner import JobRunner
 from provisioning.jobs import JobRequest
 from tests.support.users import NOW
+from web.job_runner import JobRunner
 
 MENTEES = """
 INSERT INTO users (clerk_id) SELECT 'user_' || i FROM generate_series(1, 10) i;

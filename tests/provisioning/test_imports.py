@@ -21,11 +21,11 @@ from models.mentorado import Turma
 from provisioning import imports, jobs
 from provisioning.audit import Source
 from provisioning.imports import LineVerdict, MenteeImport, preview_list
-from provisioning.job_runner import JobRunner, Work
 from provisioning.jobs import JobRequest
 from provisioning.preregistration import MentoradoExistsError, pre_register
 from tests.support.users import NOW
 from web.csv_import import read_list
+from web.job_runner import JobRunner, Work
 
 ADMIN = Source("admin", "req-1", actor_id=None, reason="Turma nova")
 REGISTERED = "SELECT count(*) FROM mentorados WHERE email LIKE 'p%@example.com'"

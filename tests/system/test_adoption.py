@@ -314,7 +314,7 @@ def test_odd_tables_follow_and_come_back(legacy: str) -> None:
 
 def test_first_sweep_and_next_logins_behave(app: Flask, legacy: str) -> None:
     upgrade()
-    guarantee = app.extensions["services"].guarantee
+    guarantee = app.extensions["services"].provisioning
 
     build_sweeper(guarantee).start("cli")
     shared = me(app, DevUser("user_eva", "Eva", "eva@example.com"))

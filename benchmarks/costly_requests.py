@@ -1,0 +1,147 @@
+"""The processor time of the costliest requests: none may take more than 50 ms, whatever it sends.
+
+`python -m benchmarks.costly_requests` sends each to an app in this process, on a PostgreSQL of its
+own, and prints the best of several runs. The exit code is 1 where one is above the bound.
+"""
+
+import io
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from flask.testing import FlaskClient
+
+from blueprints.admin.imports import LARGEST_LIST_BYTES
+from core.logging import configure_logs
+from dev.fake_clerk import ADMIN_EMAIL, DevUser
+from scripts.trace_request import serving
+from web.problem_responses import LARGEST_FORM_BYTES
+from web.request_hooks import LARGEST_HEADERS
+from web.services import EXTENSION
+
+BOUND_MS = 50.0  # docs/reference/contract.md#bounds
+RUNS = 5
+ADMIN = DevUser("user_admin", "Dona Admin", ADMIN_EMAIL)
+LIST = "/admin/mentorados/novos"
+BODY_BYTES = 64 * 1024
+TITLES = b"nome;email\n"
+NESTED = b'{"a":' * 10_000
+FORM = "application/x-www-form-urlencoded"
+
+Request = Callable[[], dict[str, Any]]  # the arguments of a new request each time
+
+
+def main() -> int:
+    """Measure every request and print the table."""
+    configure_logs("json", is_production=True)
+    with tempfile.TemporaryDirectory(prefix="costs") as folder, serving(Path(folder)) as app:
+        token = app.extensions[EXTENSION].dev_provider.token(ADMIN)
+        client = app.test_client(use_cookies=False)
+        costs = {name: cost(client, request) for name, request in requests(token)}
+    for name, (milliseconds, status) in costs.items():
+        print(f"{milliseconds:6.1f} ms  {status}  {name}")
+    return int(any(milliseconds > BOUND_MS for milliseconds, _ in costs.values()))
+
+
+def cost(client: FlaskClient, request: Request) -> tuple[float, int]:
+    """The least processor time of several runs in milliseconds, and the status of the answer."""
+    least, status = float("inf"), 0
+    for _ in range(RUNS):
+        arguments = request()
+        before = time.thread_time()
+        status = client.open(**arguments).status_code
+        least = min(least, time.thread_time() - before)
+    return least * 1000, status
+
+
+def requests(token: str) -> Iterator[tuple[str, Request]]:
+    """Every request by its name."""
+    yield from lists(token)
+    yield from forms(token)
+    yield from bodies(token)
+    yield from headers(token)
+
+
+def lists(token: str) -> Iterator[tuple[str, Request]]:
+    """Files with a list of mentees, as large as they may be."""
+    size = LARGEST_LIST_BYTES - 2_000
+    mentee = b"Ana da Silva Moreira;ana.moreira@example.com\n"
+    for name, content in (
+        ("one letter", b"a" * size),
+        ("long lines", (b"a" * 19_000 + b"\n") * (size // 19_001)),
+        ("long lines of Latin-1", (b"\xe9" * 19_000 + b"\n") * (size // 19_001)),
+        ("twenty thousand mentees", mentee * min(19_990, size // len(mentee))),
+        ("line breaks", b"\n" * size),
+        ("separators", (b";" * 19_000 + b"\n") * (size // 19_001)),
+        ("quotes", (b'"' * 19_000 + b"\n") * (size // 19_001)),
+        ("blanks", (b" " * 19_000 + b"\n") * (size // 19_001)),
+    ):
+        yield f"list of {name}", upload(token, TITLES + content)
+
+
+def upload(token: str, content: bytes) -> Request:
+    """A request with a file."""
+    return lambda: {
+        "path": LIST,
+        "method": "POST",
+        "headers": {"Authorization": f"Bearer {token}"},
+        "data": {"arquivo": (io.BytesIO(content), "lista.csv")},
+        "content_type": "multipart/form-data",
+    }
+
+
+def forms(token: str) -> Iterator[tuple[str, Request]]:
+    """Forms that are no files, as large as they may be."""
+    for name, pattern in (("many fields", b"a=1&"), ("escapes", b"%41"), ("blanks", b"+")):
+        data = b"lista=" + pattern * ((LARGEST_FORM_BYTES - 10) // len(pattern))
+        yield f"form of {name}", lambda data=data: {
+            "path": LIST,
+            "method": "POST",
+            "headers": {"Authorization": f"Bearer {token}"},
+            "data": data,
+            "content_type": FORM,
+        }
+
+
+def bodies(token: str) -> Iterator[tuple[str, Request]]:
+    """JSON as large as it may be."""
+    for name, data in (
+        ("deep", NESTED[:BODY_BYTES]),
+        ("many keys", b"{" + b",".join(b'"%d":1' % n for n in range(6_000)) + b"}"),
+        ("long number", b'{"lucro":' + b"9" * 60_000 + b"}"),
+        ("long text", b'{"observacoes":"' + b"\\u0041" * 10_000 + b'"}'),
+    ):
+        yield f"JSON, {name}", lambda data=data: {
+            "path": "/api/mentorados/me/metricas/2026/3",
+            "method": "PUT",
+            "headers": {"Authorization": f"Bearer {token}"},
+            "data": data,
+            "content_type": "application/json",
+        }
+
+
+def headers(token: str) -> Iterator[tuple[str, Request]]:
+    """Headers as large as a server passes them on, and larger than they may be in sum."""
+    half = LARGEST_HEADERS // 2
+    sessions = "".join(f"__session_{n}={token}; " for n in range(half // (len(token) + 16)))
+    for name, environ in (
+        ("cookies", {"HTTP_COOKIE": "a=b; " * (half // 5)}),
+        ("semicolons", {"HTTP_COOKIE": ";" * half}),
+        ("quoted cookies", {"HTTP_COOKIE": 'a="\\\\"; ' * (half // 8)}),
+        ("session cookies", {"HTTP_COOKIE": sessions}),
+        ("a hundred cookie headers", {"HTTP_COOKIE": "a=b; " * (100 * half // 5)}),
+        ("dots of a token", {"HTTP_AUTHORIZATION": "Bearer " + "a." * (half // 2)}),
+        ("encodings", {"HTTP_ACCEPT_ENCODING": "a;q=0.1," * (half // 8)}),
+        ("labels of a host", {"HTTP_HOST": "a." * (half // 2)}),
+    ):
+        yield f"headers: {name}", lambda environ=environ: {
+            "path": "/dashboard",
+            "environ_overrides": environ,
+        }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
