@@ -25,6 +25,7 @@ from web.services import EXTENSION
 BOUND_MS = 50.0  # docs/reference/contract.md#bounds
 RUNS = 5
 ADMIN = DevUser("user_admin", "Dona Admin", ADMIN_EMAIL)
+MENTEE = DevUser("user_mentee", "Bia Nunes", "bia@example.com")
 LIST = "/admin/mentorados/novos"
 BODY_BYTES = 64 * 1024
 TITLES = b"nome;email\n"
@@ -38,9 +39,10 @@ def main() -> int:
     """Measure every request and print the table."""
     configure_logs("json", is_production=True)
     with tempfile.TemporaryDirectory(prefix="costs") as folder, serving(Path(folder)) as app:
-        token = app.extensions[EXTENSION].dev_provider.token(ADMIN)
+        sign = app.extensions[EXTENSION].dev_provider.token
         client = app.test_client(use_cookies=False)
-        costs = {name: cost(client, request) for name, request in requests(token)}
+        sent = requests(sign(ADMIN), sign(MENTEE))
+        costs = {name: cost(client, request) for name, request in sent}
     for name, (milliseconds, status) in costs.items():
         print(f"{milliseconds:6.1f} ms  {status}  {name}")
     return int(any(milliseconds > BOUND_MS for milliseconds, _ in costs.values()))
@@ -57,12 +59,12 @@ def cost(client: FlaskClient, request: Request) -> tuple[float, int]:
     return least * 1000, status
 
 
-def requests(token: str) -> Iterator[tuple[str, Request]]:
-    """Every request by its name."""
-    yield from lists(token)
-    yield from forms(token)
-    yield from bodies(token)
-    yield from headers(token)
+def requests(admin: str, mentee: str) -> Iterator[tuple[str, Request]]:
+    """Every request by its name; the arguments are tokens."""
+    yield from lists(admin)
+    yield from forms(admin)
+    yield from bodies(mentee)
+    yield from headers(mentee)
 
 
 def lists(token: str) -> Iterator[tuple[str, Request]]:
@@ -97,13 +99,7 @@ def forms(token: str) -> Iterator[tuple[str, Request]]:
     """Forms that are no files, as large as they may be."""
     for name, pattern in (("many fields", b"a=1&"), ("escapes", b"%41"), ("blanks", b"+")):
         data = b"lista=" + pattern * ((LARGEST_FORM_BYTES - 10) // len(pattern))
-        yield f"form of {name}", lambda data=data: {
-            "path": LIST,
-            "method": "POST",
-            "headers": {"Authorization": f"Bearer {token}"},
-            "data": data,
-            "content_type": FORM,
-        }
+        yield f"form of {name}", send("POST", LIST, token, data, FORM)
 
 
 def bodies(token: str) -> Iterator[tuple[str, Request]]:
@@ -114,13 +110,19 @@ def bodies(token: str) -> Iterator[tuple[str, Request]]:
         ("long number", b'{"lucro":' + b"9" * 60_000 + b"}"),
         ("long text", b'{"observacoes":"' + b"\\u0041" * 10_000 + b'"}'),
     ):
-        yield f"JSON, {name}", lambda data=data: {
-            "path": "/api/mentorados/me/metricas/2026/3",
-            "method": "PUT",
-            "headers": {"Authorization": f"Bearer {token}"},
-            "data": data,
-            "content_type": "application/json",
-        }
+        path = "/api/mentorados/me/metricas/2026/3"
+        yield f"JSON, {name}", send("PUT", path, token, data, "application/json")
+
+
+def send(method: str, path: str, token: str, data: bytes, content_type: str) -> Request:
+    """A request with a body."""
+    return lambda: {
+        "path": path,
+        "method": method,
+        "headers": {"Authorization": f"Bearer {token}"},
+        "data": data,
+        "content_type": content_type,
+    }
 
 
 def headers(token: str) -> Iterator[tuple[str, Request]]:
@@ -137,10 +139,12 @@ def headers(token: str) -> Iterator[tuple[str, Request]]:
         ("encodings", {"HTTP_ACCEPT_ENCODING": "a;q=0.1," * (half // 8)}),
         ("labels of a host", {"HTTP_HOST": "a." * (half // 2)}),
     ):
-        yield f"headers: {name}", lambda environ=environ: {
-            "path": "/dashboard",
-            "environ_overrides": environ,
-        }
+        yield f"headers: {name}", visit(environ)
+
+
+def visit(environ: dict[str, str]) -> Request:
+    """A visit of the dashboard with these headers."""
+    return lambda: {"path": "/dashboard", "environ_overrides": environ}
 
 
 if __name__ == "__main__":
