@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -124,6 +125,8 @@ def crowded(
         statistics.with_suffix(".json").unlink(missing_ok=True)
         command += ["--html", f"{statistics}.html", "--json-file", str(statistics)]
     environment = child_environment({"INSTANCE_PATH": str(app.instance)})
+    # Started by a background shell we ignore SIGINT, and Locust, which ends by it, would as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     locust = subprocess.Popen(  # nosec B603 # our own words, no shell
         [*command, "--host", app.url], cwd=PROJECT, env=environment
     )
@@ -131,7 +134,7 @@ def crowded(
         yield locust
     finally:
         if locust.poll() is None:
-            locust.terminate()  # SIGINT is ignored by children of background shells
+            locust.send_signal(signal.SIGINT)
         locust.wait()
 
 

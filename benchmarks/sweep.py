@@ -36,8 +36,8 @@ RAW = text("""
 # A process of its own, as `flask sweep` is one; its last line is for us.
 CHILD = """
 import json, resource, time
-from house import EXTENSION
-from scheduler import build_sweeper
+from web.services import EXTENSION
+from sweep.scheduler import build_sweeper
 from wsgi import app
 with app.app_context():
     sweeper = build_sweeper(app.extensions[EXTENSION].provisioning)

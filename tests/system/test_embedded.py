@@ -20,8 +20,9 @@ from dev.servers import PROJECT, child_environment, eventually, has_ended
 
 ONE = "SELECT 1"
 USE_UNTIL_TOLD = """
-import sys, embedded, pathlib
-print(embedded.start(pathlib.Path(sys.argv[1])), flush=True)
+import pathlib, sys
+from dev import postgres
+print(postgres.start(pathlib.Path(sys.argv[1])), flush=True)
 sys.stdin.read()
 """
 UNUSED_NUMBER = 4_190_000  # above what the kernel gives out by default on a small machine
