@@ -178,7 +178,7 @@ def _house(config: Config, server: ServerStatus) -> Services:
             config.rate_limit_per_minute,
             config.ensure_rate_limit_per_minute,
             redis_url=config.redis_url,
-            ask=guarantee.contexts.client.call,
+            call=guarantee.contexts.client.call,
         ),
         readiness=FreshSingleFlight(),
         clerk=clerk,
