@@ -1,4 +1,4 @@
-# Two commands for newcomers: `make run` and `make test`. Needs Python >= 3.11 with pip and venv.
+# The main commands are `make run` and `make test`. Needs Python >= 3.11 with pip and venv.
 PYTHON ?= python3
 BIN := .venv/bin
 LOAD_USERS ?= 10 50 100
@@ -35,28 +35,28 @@ load: dev
 	@$(BIN)/python -m benchmarks.load --users $(LOAD_USERS) --seconds $(LOAD_SECONDS) \
 		--shape $(LOAD_SHAPE)
 
-# The same while things break: each by itself, so that nothing is forgiven that it does not excuse.
+# The same load with injected faults: one run for each fault, with its own allowed errors.
 .PHONY: mishaps
 mishaps: dev
 	@for mishap in $(MISHAPS); do $(BIN)/python -m benchmarks.load_with_faults --only $$mishap \
 		--report instance/load/$$mishap || exit 1; done
 
-# Everything at once for minutes, at random: logins, repairs, imports, commands, messages and faults.
+# A random mix for minutes: logins, repairs, imports, commands, webhook messages and faults.
 .PHONY: chaos
 chaos: dev
 	@$(BIN)/python -m benchmarks.chaos --minutes $(CHAOS_MINUTES)
 
-# Every target of speed beside its yardstick, in one run (docs/performance.md); take a quiet machine.
+# Every speed target beside its yardstick, in one run (docs/performance.md); use an idle machine.
 .PHONY: bench
 bench: dev
 	@$(BIN)/python -m benchmarks.bench --repetitions $(BENCH_REPETITIONS)
 
-# Known vulnerabilities of the locked packages; says so where their database is not reachable.
+# Known vulnerabilities of the locked packages; passes if their database is not reachable.
 .PHONY: audit
 audit: dev
 	@$(BIN)/python -m scripts.pip_audit
 
-# Ten minutes of load: does memory stay flat, and is every connection given back?
+# Ten minutes of load: checks that memory stays flat and every connection is returned.
 .PHONY: soak
 soak: dev
 	@$(BIN)/python -m benchmarks.soak --users $(SOAK_USERS) --minutes $(SOAK_MINUTES)

@@ -1,4 +1,4 @@
-"""Where the parts meet: create_app turns a Config into an app that can serve."""
+"""The application factory: create_app builds the Flask app and its services from a Config."""
 
 import secrets
 import time
@@ -11,7 +11,7 @@ from flask_bootstrap import Bootstrap5
 from sqlalchemy import make_url
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-import models  # noqa: F401 - importing the package makes all tables known
+import models  # noqa: F401 - importing the package registers all tables
 from auth.call_budget import DEVELOPMENT, PRODUCTION
 from auth.clerk_client import ClerkClient
 from auth.cookies import suffix_of
@@ -58,28 +58,28 @@ from web.services import EXTENSION, Services
 from web.startup import exit_on_unwritable_folder
 
 BODY_LIMIT = 64 * 1024
-PARTS_LIMIT = 100  # of a multipart form; our largest has some twenty
-CONNECTION_WAIT_SECONDS = 1.0  # of a request that is to be answered within two
-BACKGROUND_CONNECTIONS = 3  # the clock, beside one connection for each request thread
-# libpq's names: a probe after half a minute of silence, the end after three more without answer.
+PARTS_LIMIT = 100  # of a multipart form; the largest has about twenty
+CONNECTION_WAIT_SECONDS = 1.0  # of a request, which must be answered within two seconds
+BACKGROUND_CONNECTIONS = 3  # for background jobs, beside one connection for each request thread
+# libpq's names: a probe after 30 s of silence; the connection ends after three unanswered ones.
 KEEPALIVES = {
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,  # milliseconds that the peer may leave data unacknowledged
 }
-CACHE_TIMEOUT_SECONDS = 0.1  # a hanging Redis must cost less than the question it spares
+CACHE_TIMEOUT_SECONDS = 0.1  # a hanging Redis must cost less than the query that it saves
 CACHE_ENTRIES = 50_000
 
 
 def build_app(config: Config) -> Flask:
-    """create_app for entry points: ends with one line where the folder cannot be written."""
+    """As create_app; exits with a one-line message where the instance folder is not writable."""
     with exit_on_unwritable_folder(config):
         return create_app(config)
 
 
 def create_app(config: Config) -> Flask:
-    """Build the app; starts the embedded database when no other is given.
+    """Build the app; starts the embedded database where DATABASE_URL is not set.
 
     Raises OSError when the instance folder cannot be written.
     """
@@ -92,7 +92,7 @@ def create_app(config: Config) -> Flask:
     migrate.init_app(app)
     with app.app_context():
         prepare_engine(db.engine)
-        app.extensions[EXTENSION] = _house(config, pool_of(db.engine).server)
+        app.extensions[EXTENSION] = _build_services(config, pool_of(db.engine).server)
     register_blueprints(app, config)
     provisioning.register_provisioning_commands(app)
     admin.register(app)
@@ -119,12 +119,12 @@ def _flask_settings(config: Config) -> dict[str, Any]:
 
 def _engine_options(config: Config) -> dict[str, Any]:
     return {
-        "hide_parameters": True,  # they hold names and addresses, and errors are logged
+        "hide_parameters": True,  # they contain names and addresses, and errors are logged
         "poolclass": ConnectionPool,
         "pool_size": min(config.web_threads + BACKGROUND_CONNECTIONS, CONNECTION_LIMIT),
         "pool_timeout": CONNECTION_WAIT_SECONDS,
         "connect_seconds": config.database_connect_seconds,
-        "use_native_hstore": False,  # no table has such a column, and asking is a round trip
+        "use_native_hstore": False,  # no table has such a column; the query is a round trip
         "connect_args": {
             "application_name": "neon-dashboard",
             "connection_factory": DeferredBeginConnection,
@@ -134,9 +134,9 @@ def _engine_options(config: Config) -> dict[str, Any]:
 
 
 def _keepalives(config: Config) -> dict[str, int]:
-    """Have TCP notice a peer that is gone without a word; what the URL says about it counts."""
-    given = make_url(config.database_url or "postgresql://").query
-    return {name: value for name, value in KEEPALIVES.items() if name not in given}
+    """Return TCP keepalive options, which detect a lost peer, unless the URL sets them."""
+    url_options = make_url(config.database_url or "postgresql://").query
+    return {name: value for name, value in KEEPALIVES.items() if name not in url_options}
 
 
 def _cache_settings(config: Config) -> dict[str, Any]:
@@ -153,61 +153,63 @@ def _cache_settings(config: Config) -> dict[str, Any]:
     }
 
 
-def _house(config: Config, server: ServerStatus) -> Services:
-    local = sessions = None
+def _build_services(config: Config, server: ServerStatus) -> Services:
+    dev_provider = dev_sessions = None
     if config.uses_local_identity:
-        local = DevIdentityProvider(config.instance_path / "identity")
-        sessions = DevSessions(local)
+        dev_provider = DevIdentityProvider(config.instance_path / "identity")
+        dev_sessions = DevSessions(dev_provider)
     calls = ProviderCalls(DEVELOPMENT if config.is_development_instance else PRODUCTION)
     clerk = _clerk_client(config)
-    verifier = _verifier(config, local, clerk, calls)
-    session_calls = _session_calls(config, sessions, clerk, calls)
-    guarantee = _guarantee(config, server, _directory(config, local, clerk, calls))
-    gauges = BacklogCollector(
-        guarantee.rules, timedelta(seconds=config.sweep_interval_seconds), _now
+    verifier = _token_verifier(config, dev_provider, clerk, calls)
+    session_calls = _session_calls(config, dev_sessions, clerk, calls)
+    service = _provisioning_service(
+        config, server, _user_directory(config, dev_provider, clerk, calls)
+    )
+    backlog = BacklogCollector(
+        service.rules, timedelta(seconds=config.sweep_interval_seconds), _now
     )
     return Services(
         config=config,
         verifier=verifier,
-        handshakes=_handshakes(config, verifier, session_calls),
-        provisioning=guarantee,
-        backlog=gauges,
-        refresh=_refresh(guarantee),
-        jobs=_jobs(guarantee, gauges),
+        handshakes=_handshake_service(config, verifier, session_calls),
+        provisioning=service,
+        backlog=backlog,
+        refresh=_background_refresh(service),
+        jobs=_job_runner(service, backlog),
         rate_limiter=RateLimiter(
             config.rate_limit_per_minute,
             config.ensure_rate_limit_per_minute,
             redis_url=config.redis_url,
-            ask=guarantee.contexts.client.call,
+            call=service.contexts.client.call,
         ),
         readiness=FreshSingleFlight(),
         clerk=clerk,
         session_calls=session_calls,
         now=_now,
-        dev_provider=local,
-        dev_sessions=sessions,
+        dev_provider=dev_provider,
+        dev_sessions=dev_sessions,
     )
 
 
-def _jobs(guarantee: ProvisioningService, gauges: BacklogCollector) -> JobRunner:
-    def make_known(_: str, clerk_ids: Iterable[str]) -> None:
-        guarantee.contexts.publish(clerk_ids)
-        gauges.renew()
+def _job_runner(service: ProvisioningService, backlog: BacklogCollector) -> JobRunner:
+    def publish_changes(_: str, clerk_ids: Iterable[str]) -> None:
+        service.contexts.publish(clerk_ids)
+        backlog.renew()
 
     return JobRunner(
         {
             JobKind.IMPORT: lambda job: mentee_import(job, read_list(job.content or ""), _now()),
             JobKind.GOALS: lambda job: goals_of_all(job.options, _now()),
         },
-        make_known,
+        publish_changes,
     )
 
 
-def _refresh(guarantee: ProvisioningService) -> BackgroundRefresh:
-    def ask_again(clerk_id: str, now: datetime) -> None:
-        guarantee.refresh_if_due(clerk_id, source=Source("sweep"), now=now)
+def _background_refresh(service: ProvisioningService) -> BackgroundRefresh:
+    def refresh(clerk_id: str, now: datetime) -> None:
+        service.refresh_if_due(clerk_id, source=Source("sweep"), now=now)
 
-    return BackgroundRefresh(ask_again)
+    return BackgroundRefresh(refresh)
 
 
 def _now() -> datetime:
@@ -215,7 +217,7 @@ def _now() -> datetime:
 
 
 def _clerk_client(config: Config) -> ClerkClient | None:
-    """Clerk over HTTP; without a secret key only its published keys can be asked for."""
+    """Return the HTTP client of Clerk; without a secret key it can only fetch published keys."""
     if config.uses_local_identity:
         return None
     key = config.clerk_secret_key
@@ -225,46 +227,46 @@ def _clerk_client(config: Config) -> ClerkClient | None:
 
 def _session_calls(
     config: Config,
-    sessions: DevSessions | None,
+    dev_sessions: DevSessions | None,
     clerk: ClerkClient | None,
     calls: ProviderCalls,
 ) -> SessionCalls | None:
-    """What can be asked about a browser's session; None without a key for it."""
-    if sessions is not None:
-        return SessionCalls(calls, sessions.end)
+    """Return the provider calls for browser sessions; None without a secret key."""
+    if dev_sessions is not None:
+        return SessionCalls(calls, dev_sessions.end)
     if clerk is None or config.clerk_secret_key is None:
         return None
     return SessionCalls(calls, clerk.end_session, clerk.handshake_cookies)
 
 
-def _handshakes(
+def _handshake_service(
     config: Config, verifier: TokenVerifier, session_calls: SessionCalls | None
 ) -> HandshakeService:
     key = PUBLISHABLE_KEY if config.uses_local_identity else config.clerk_publishable_key
     has_nonces = session_calls is not None and session_calls.handshake_cookies is not None
-    returns = HandshakeAnswers(
+    answers = HandshakeAnswers(
         verifier,
         suffix_of(key) if key else None,
         config.is_development_instance,
         session_calls.exchange_nonce if session_calls and has_nonces else None,
     )
-    return HandshakeService(verifier, returns, time.time)
+    return HandshakeService(verifier, answers, time.time)
 
 
-def _directory(
+def _user_directory(
     config: Config,
-    local: DevIdentityProvider | None,
+    dev_provider: DevIdentityProvider | None,
     clerk: ClerkClient | None,
     calls: ProviderCalls,
 ) -> UserDirectory | None:
-    """Where users are looked up, if anywhere."""
-    source: UserSource | None = local
+    """Return the user directory; None without a secret key."""
+    source: UserSource | None = dev_provider
     if source is None and config.clerk_secret_key is not None:
         source = clerk
     return UserDirectory(source, calls) if source else None
 
 
-def _guarantee(
+def _provisioning_service(
     config: Config, server: ServerStatus, directory: UserDirectory | None
 ) -> ProvisioningService:
     interval = timedelta(seconds=config.sweep_interval_seconds)
@@ -280,16 +282,16 @@ def _guarantee(
     )
 
 
-def _verifier(
+def _token_verifier(
     config: Config,
-    local: DevIdentityProvider | None,
+    dev_provider: DevIdentityProvider | None,
     clerk: ClerkClient | None,
     calls: ProviderCalls,
 ) -> TokenVerifier:
     if clerk is not None:
         keys = KeySet(clerk.key_set, calls=calls)
         return TokenVerifier(keys, config.issuer, config.clerk_authorized_parties)
-    key_set = local.key_set if local is not None else dict
+    key_set = dev_provider.key_set if dev_provider is not None else dict
     return TokenVerifier(KeySet(key_set), ISSUER, config.clerk_authorized_parties)
 
 

@@ -1,4 +1,4 @@
-"""How the front door is served: `gunicorn wsgi:app` reads this by itself."""
+"""gunicorn's settings and hooks; `gunicorn wsgi:app` reads this file by itself."""
 
 import gc
 import os
@@ -26,7 +26,7 @@ bind = settings.bind
 
 
 class NoAccessLogger(Logger):  # type: ignore[misc] # gunicorn has no types
-    """Speaks of the server, not of every request: those are counted, and tell what they change."""
+    """Logs the server, not every request: requests are counted, and their changes are logged."""
 
     access_log_enabled = False
 
@@ -39,22 +39,22 @@ logconfig_dict = GUNICORN
 timeout = 30
 graceful_timeout = 10
 keepalive = 15
-limit_request_line = 8_190  # as far as gunicorn goes: an answer of Clerk's comes in the address
+limit_request_line = 8_190  # gunicorn's maximum: handshake results of Clerk come in the URL
 limit_request_fields = 100
-limit_request_field_size = 32_768  # the program itself refuses over-long tokens, with a 401
-# gunicorn believes X-Forwarded-Proto from 127.0.0.1 unless told otherwise; ProxyFix alone decides,
-# by the number of proxies in TRUSTED_PROXIES.
+limit_request_field_size = 32_768  # the app refuses longer tokens itself, with a 401
+# By default gunicorn trusts X-Forwarded-Proto from 127.0.0.1. Only ProxyFix may decide, by the
+# number of proxies in TRUSTED_PROXIES.
 forwarded_allow_ips = ""
 control_socket_disable = True
 
-_clocks: dict[int, Any] = {}
+_schedulers: dict[int, Any] = {}
 _runners: dict[int, Any] = {}
 
 
 def on_starting(server: Any) -> None:
-    """In the master, before anything else: one clear line for what cannot work."""
+    """In the master, before the start: check settings and ports, and prepare the database."""
     command = server.START_CTX["args"]
-    if Path(command[1]).name == "__main__.py":  # an upgrade would start inside gunicorn's package
+    if Path(command[1]).name == "__main__.py":  # an upgrade would run it in gunicorn's package
         command[1:2] = ["-m", "gunicorn"]
     configure_logs(settings.log_format, is_production=settings.is_production)
     startup.refuse_exposed_development_provider(settings, server.cfg.address)
@@ -65,7 +65,7 @@ def on_starting(server: Any) -> None:
 
 
 def when_ready(server: Any) -> None:
-    """In the master, as soon as the port is open; a socket may also be an inherited one."""
+    """In the master, when the port is open: check the sockets, which may be inherited."""
     startup.refuse_exposed_development_provider(
         settings, [s.sock.getsockname() for s in server.LISTENERS]
     )
@@ -73,29 +73,29 @@ def when_ready(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """In each worker, after the fork and with its app: connect, start the clock and the jobs."""
+    """In each worker, after the fork: connect, then start the job runner and the scheduler."""
     app = worker.app.wsgi()
     startup.connect_worker(app)
-    # What is loaded by now stays for good: no use in looking through all of it again and again.
+    # Objects that are loaded by now stay, so the garbage collector need not scan them again.
     gc.collect()
     gc.freeze()
     _runners[worker.pid] = app.extensions[EXTENSION].jobs
     _runners[worker.pid].start(app, polls=settings.scheduler)
     if settings.scheduler:
         interval = timedelta(seconds=settings.sweep_interval_seconds)
-        guarantee = app.extensions[EXTENSION].provisioning
-        # From SIGTERM on, and after max_requests: requests have some seconds left, the sweep has
-        # another process to go on with it.
-        _clocks[worker.pid] = scheduler.start_scheduler(
-            app, guarantee, interval, is_leaving=lambda: not worker.alive
+        provisioning = app.extensions[EXTENSION].provisioning
+        # The worker leaves after SIGTERM or max_requests: its requests have some seconds left, and
+        # another process continues the sweep.
+        _schedulers[worker.pid] = scheduler.start_scheduler(
+            app, provisioning, interval, is_leaving=lambda: not worker.alive
         )
 
 
 def worker_exit(_: Any, worker: Any) -> None:
-    """In each worker, at its end: neither a job nor the clock must keep it alive."""
+    """In each worker, at its end: stop the job runner and the scheduler, so that it can exit."""
     runner = _runners.pop(worker.pid, None)
     if runner is not None:
         runner.stop()
-    clock = _clocks.pop(worker.pid, None)
-    if clock is not None:
-        clock.stop()
+    running_scheduler = _schedulers.pop(worker.pid, None)
+    if running_scheduler is not None:
+        running_scheduler.stop()

@@ -1,4 +1,4 @@
-"""The front door: what gunicorn and the flask command open."""
+"""The WSGI entry point of gunicorn and of the flask command."""
 
 import os
 import sys

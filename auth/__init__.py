@@ -1,1 +1,1 @@
-"""Who is asking, according to Clerk; no Flask."""
+"""Authentication with Clerk: tokens, handshake, users and webhooks, without Flask."""

@@ -1,4 +1,4 @@
-"""How many calls to the provider this process may make: a token bucket, and shares of it."""
+"""The budget of calls to the identity provider: a token bucket for this process, and shares."""
 
 import enum
 import math
@@ -11,10 +11,10 @@ from auth.errors import ProviderUnavailableError
 
 
 class Share(enum.Enum):
-    """What a call is for. All but the first have a limit of their own."""
+    """The purpose of a call. All but the first have a separate limit."""
 
     SIGNED_IN = "signed in"  # users who are signing in; limited by the whole budget only
-    ANONYMOUS = "anonymous"  # handshake nonces, which any client can make up
+    ANONYMOUS = "anonymous"  # handshake nonces, which any client can invent
     SIGN_OUT = "sign out"
     KEYS = "keys"
     BACKGROUND = "background"
@@ -22,27 +22,27 @@ class Share(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """How many calls in a row, and how many a second in the long run."""
+    """A rate of calls: the largest burst, and the number per second in the long run."""
 
     burst: float
     per_second: float
 
     def part(self, fraction: float) -> "Rate":
-        """A fraction of it, but one call at least."""
+        """Return a fraction of this rate, with a burst of at least one call."""
         return Rate(max(1.0, self.burst * fraction), self.per_second * fraction)
 
 
 # Half of what Clerk allows an instance in ten seconds (https://clerk.com/docs/guides/how-clerk-works/
-# system-limits: 1000 in production, 100 in development): others use the same key.
+# system-limits: 1000 in production, 100 in development), because other programs use the same key.
 PRODUCTION = Rate(burst=250, per_second=25)
 DEVELOPMENT = Rate(burst=25, per_second=2.5)
-# Users that the background asks about in a minute, however often the sweep runs.
+# Users that background jobs look up in a minute, however often the sweep runs.
 BACKGROUND = Rate(burst=100, per_second=100 / 60)
 KEYS = Rate(burst=10, per_second=0.5)
 
 
 def shares_of(whole: Rate) -> Mapping[Share, Rate]:
-    """The limits of the shares inside the whole; users who sign in have no other limit."""
+    """Return the limits of the shares; users who sign in are limited by the whole only."""
     per_second = min(BACKGROUND.per_second, whole.part(0.4).per_second)
     return {
         Share.ANONYMOUS: whole.part(0.2),
@@ -52,30 +52,30 @@ def shares_of(whole: Rate) -> Mapping[Share, Rate]:
 
 
 class _Bucket:
-    """A token bucket; its owner sees to the locking."""
+    """A token bucket; the caller holds the lock."""
 
     def __init__(self, rate: Rate, now: float) -> None:
         self._rate, self._left, self._counted_at = rate, rate.burst, now
 
     def seconds_until_next(self, now: float, reserve: int = 0) -> float:
-        """After how long there is a token above so many that are kept for others."""
-        gained = (now - self._counted_at) * self._rate.per_second
-        self._left, self._counted_at = min(self._rate.burst, self._left + gained), now
+        """Return the seconds until there is a token besides `reserve` tokens; 0 if there is one."""
+        refilled = (now - self._counted_at) * self._rate.per_second
+        self._left, self._counted_at = min(self._rate.burst, self._left + refilled), now
         missing = 1 + reserve - self._left
         if missing <= 0:
             return 0.0
         return missing / self._rate.per_second if self._rate.per_second else math.inf
 
     def take(self) -> None:
-        """Use a token."""
+        """Take one token."""
         self._left -= 1
 
 
 class CallBudget:
     """Counts the calls of one process; shared by threads. `clock` is monotonic, in seconds.
 
-    A tenth of the whole is kept for nonces and sign-outs, so that a rush of new users does not lock
-    out those who come back. Published keys, from another host, have a limit of their own.
+    A tenth of the whole is reserved for nonces and sign-outs, so that a peak of new users does not
+    lock out returning users. Published keys come from another host and have a separate limit.
     """
 
     def __init__(self, whole: Rate, clock: Callable[[], float] = time.monotonic) -> None:
@@ -86,7 +86,7 @@ class CallBudget:
         self._lock = threading.Lock()
 
     def take(self, share: Share) -> None:
-        """Pay for one call, or raise ProviderUnavailableError with the time to wait."""
+        """Charge one call, or raise ProviderUnavailableError with the time to wait."""
         with self._lock:
             now = self._clock()
             limits = self._limits(share)
@@ -97,10 +97,10 @@ class CallBudget:
                 bucket.take()
 
     def _limits(self, share: Share) -> list[tuple[_Bucket, int]]:
-        """The buckets that a call of this share is paid from, and what it has to leave in each."""
+        """Return the buckets that a call of this share uses, each with its reserve."""
         if share is Share.KEYS:
             return [(self._keys, 0)]
         is_reserved = share in (Share.ANONYMOUS, Share.SIGN_OUT)
         whole = (self._whole, 0 if is_reserved else self._reserve)
-        own = self._shares.get(share)
-        return [whole] if own is None else [whole, (own, 0)]
+        share_bucket = self._shares.get(share)
+        return [whole] if share_bucket is None else [whole, (share_bucket, 0)]

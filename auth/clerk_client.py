@@ -1,7 +1,7 @@
-"""Clerk's Backend API and its published keys over HTTP: one request a method, bounded.
+"""An HTTP client of Clerk's Backend API and published keys; each method makes one call.
 
-Nothing here decides whether a call may be made: that is `auth/provider_calls.py`, through which
-every call of the app goes.
+It does not decide whether a call may be made. `auth/provider_calls.py` does, and every call of the
+app goes through it.
 """
 
 import json
@@ -24,16 +24,16 @@ from core.bounded_http import Answer, BoundedClient, NotDecodableError, TooLarge
 
 PAGE_SECONDS = 30.0  # of five hundred users, for a command
 DEFAULT_REST_SECONDS = 10.0  # Clerk counts in windows of ten seconds
-LARGEST_ANSWER_BYTES = 1_000_000
-LARGEST_PAGE_BYTES = 32_000_000
-LARGEST_KEY_SET_BYTES = 256_000
-MOST_REDIRECTS = 3  # of the address of the keys
+MAX_ANSWER_BYTES = 1_000_000
+MAX_PAGE_BYTES = 32_000_000
+MAX_KEY_SET_BYTES = 256_000
+MAX_REDIRECTS = 3  # of the address of the keys
 
 KEY_REFUSED = (401, 403)
 REDIRECTS = (301, 302, 303, 307, 308)
-ELSEWHERE = (404, *range(300, 400))  # a 404 that is not Clerk's, or a way to another address
+WRONG_URL = (404, *range(300, 400))  # a 404 that is not from Clerk, or a redirect
 OUTAGES = (408, *range(500, 600))
-# Answers with these codes are about one user of a page, who makes the whole page unreadable.
+# Errors with these codes concern one user of a page, whose data make the whole page unreadable.
 NOT_JSON, TOO_LARGE = "not_json", "too_large"
 
 Document = Mapping[str, Any]
@@ -42,8 +42,8 @@ Document = Mapping[str, Any]
 class ClerkClient:
     """Calls Clerk with an instance's secret key; shared by threads.
 
-    Every method raises ProviderUnavailableError where no user can be asked about, and
-    UnusableAnswerError for an answer that says nothing usable.
+    Every method raises ProviderUnavailableError where no user can be looked up, and
+    UnusableAnswerError for a response that cannot be used.
     """
 
     def __init__(self, secret_key: str | None, api_url: str, jwks_url: str | None = None) -> None:
@@ -53,14 +53,14 @@ class ClerkClient:
         self._keys = BoundedClient(jwks_url) if jwks_url else None
 
     def user(self, clerk_id: str) -> Document:
-        """Return one user as Clerk describes it; raises UnknownUserError as well."""
-        return _object(_json(self._call("GET", f"/users/{quote(clerk_id, safe='')}")))
+        """Return Clerk's user document; raises UnknownUserError as well."""
+        return _as_object(_parse_json(self._call("GET", f"/users/{quote(clerk_id, safe='')}")))
 
     def users(self, offset: int, limit: int) -> list[object]:
-        """Return users in the order of their creation; an entry may be anything."""
+        """Return user documents in the order of creation; entries are not validated."""
         params: dict[str, str | int] = {"limit": limit, "offset": offset, "order_by": "+created_at"}
-        found = _json(
-            self._call("GET", "/users", params, seconds=PAGE_SECONDS, most_bytes=LARGEST_PAGE_BYTES)
+        found = _parse_json(
+            self._call("GET", "/users", params, seconds=PAGE_SECONDS, max_bytes=MAX_PAGE_BYTES)
         )
         if not isinstance(found, list):
             raise ProviderUnavailableError("not a list of users")
@@ -71,9 +71,9 @@ class ClerkClient:
         self._call("POST", f"/sessions/{quote(session_id, safe='')}/revoke")
 
     def handshake_cookies(self, nonce: str) -> list[str]:
-        """Return the cookies that a nonce stands for; raises UnknownUserError as well."""
+        """Exchange a nonce for cookies; raises UnknownUserError as well."""
         answer = self._call("GET", "/clients/handshake_payload", {"nonce": nonce})
-        directives = _object(_json(answer)).get("directives")
+        directives = _as_object(_parse_json(answer)).get("directives")
         return [d for d in directives if isinstance(d, str)] if isinstance(directives, list) else []
 
     def key_set(self) -> Document:
@@ -81,9 +81,9 @@ class ClerkClient:
         return self.dated_key_set()[0]
 
     def dated_key_set(self) -> tuple[Document, str | None]:
-        """Return the published keys and the time of day of their host, as its header says."""
-        answer = self._published()
-        return _object(_json(answer)), answer.headers.get("date")
+        """Return the published keys and the `Date` header of their host."""
+        answer = self._fetch_key_set()
+        return _as_object(_parse_json(answer)), answer.headers.get("date")
 
     def _call(
         self,
@@ -92,34 +92,32 @@ class ClerkClient:
         params: Mapping[str, str | int] | None = None,
         *,
         seconds: float = CALL_SECONDS,
-        most_bytes: int = LARGEST_ANSWER_BYTES,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> Answer:
-        """Make a request with the secret key; raises for every status but 200."""
+        """Make a request with the secret key; raises an error for every status but 200."""
         headers = {
             "Authorization": f"Bearer {self._secret_key}",
             "Clerk-API-Version": API_VERSION,
         }
-        answer = _requested(
+        answer = _request(
             self._api,
             method,
             path,
             params=params,
             headers=headers,
             seconds=seconds,
-            most_bytes=most_bytes,
+            most_bytes=max_bytes,
         )
         _raise_for_status(answer)
         return answer
 
-    def _published(self) -> Answer:
+    def _fetch_key_set(self) -> Answer:
         client = self._keys
         if client is None or self._jwks_url is None:
             raise ProviderUnavailableError("the address of the keys is not set")
         url = self._jwks_url
-        for _ in range(1 + MOST_REDIRECTS):
-            answer = _requested(
-                client, "GET", "", seconds=CALL_SECONDS, most_bytes=LARGEST_KEY_SET_BYTES
-            )
+        for _ in range(1 + MAX_REDIRECTS):
+            answer = _request(client, "GET", "", seconds=CALL_SECONDS, most_bytes=MAX_KEY_SET_BYTES)
             location = answer.headers.get("location")
             if answer.status not in REDIRECTS or location is None:
                 break
@@ -130,49 +128,49 @@ class ClerkClient:
         return answer
 
 
-def _requested(client: BoundedClient, method: str, path: str, **how: Any) -> Answer:
+def _request(client: BoundedClient, method: str, path: str, **options: Any) -> Answer:
     try:
-        return client.request(method, path, **how)
+        return client.request(method, path, **options)
     except TooLargeError as err:
         raise UnusableAnswerError(TOO_LARGE) from err
     except NotDecodableError as err:
         raise UnusableAnswerError("not_decodable") from err
-    except Exception as err:  # whatever the client raises, Clerk could not be asked
+    except Exception as err:  # every error of the HTTP client means that Clerk was not reached
         raise ProviderUnavailableError(type(err).__name__) from err
 
 
 def _raise_for_status(answer: Answer) -> None:
-    """Raise what the status means, unless it is 200."""
+    """Raise the error for the status, unless it is 200."""
     status = answer.status
-    if status == 404 and _is_clerks(answer):
+    if status == 404 and _is_from_clerk(answer):
         raise UnknownUserError("nothing of that id")
-    unavailable = _unavailable(status, answer.headers.get("retry-after"))
+    unavailable = _unavailable_error(status, answer.headers.get("retry-after"))
     if unavailable is not None:
         raise unavailable
     if status != 200:
         raise UnusableAnswerError(str(status))
 
 
-def _unavailable(status: int, retry_after: str | None) -> ProviderUnavailableError | None:
-    """The error for a status that concerns every user; None for one about this user."""
+def _unavailable_error(status: int, retry_after: str | None) -> ProviderUnavailableError | None:
+    """Return the error for a status that concerns all users; None for any other status."""
     if status == 429:
-        return RateLimitedError(_rest_seconds(retry_after))
+        return RateLimitedError(_retry_after_seconds(retry_after))
     if status in KEY_REFUSED:
         return SecretKeyRefusedError(status)
-    if status in ELSEWHERE:
+    if status in WRONG_URL:
         return ProviderUnavailableError(f"status {status}: check CLERK_API_URL")
     return ProviderUnavailableError(f"status {status}") if status in OUTAGES else None
 
 
-def _is_clerks(answer: Answer) -> bool:
-    """Whether Clerk says «not found», and not an address at which there is nothing."""
+def _is_from_clerk(answer: Answer) -> bool:
+    """Whether a 404 is Clerk's «not found», and not that of a wrong URL."""
     try:
-        return "errors" in _object(_json(answer))
+        return "errors" in _as_object(_parse_json(answer))
     except UnusableAnswerError:
         return False
 
 
-def _json(answer: Answer) -> object:
+def _parse_json(answer: Answer) -> object:
     try:
         found: object = json.loads(answer.body)
     except (ValueError, RecursionError) as err:
@@ -180,14 +178,14 @@ def _json(answer: Answer) -> object:
     return found
 
 
-def _object(found: object) -> Document:
+def _as_object(found: object) -> Document:
     if not isinstance(found, dict):
         raise UnusableAnswerError("not_an_object")
     return found
 
 
-def _rest_seconds(value: str | None) -> float:
-    """Seconds to wait, from either form of the header (RFC 9110, section 10.2.3)."""
+def _retry_after_seconds(value: str | None) -> float:
+    """Return the seconds to wait from either form of the header (RFC 9110, section 10.2.3)."""
     try:
         return max(0.0, float(value or DEFAULT_REST_SECONDS))
     except ValueError:

@@ -1,4 +1,4 @@
-"""How Clerk describes a user, in answers of its Backend API and in its webhooks."""
+"""Parse Clerk's user documents, from its Backend API and its webhooks, into identities."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +8,7 @@ from auth.errors import InvalidTokenError, UnreadableProfileError
 from auth.identity import Identity, clean_email, clean_method, clean_name, clean_url
 from auth.tokens import checked_subject
 
-LARGEST_SKEW = timedelta(hours=1)
+MAX_CLOCK_SKEW = timedelta(hours=1)
 
 
 class _WithId(BaseModel):
@@ -31,7 +31,7 @@ class _Account(BaseModel):
 
 
 class _Profile(_WithId):
-    """The parts of a user that matter here; whatever else Clerk sends is its own business."""
+    """The fields of a user document that the program reads; others are ignored."""
 
     first_name: str | None = None
     last_name: str | None = None
@@ -49,18 +49,19 @@ class _Profile(_WithId):
 
 
 def parse_clerk_user(document: object) -> Identity:
-    """The identity that this document describes; it is all that Clerk knows of the person.
+    """Return the complete identity that a user document describes.
 
     Only the primary address counts, and only a verification of status `verified` proves it
-    (CONTRACT section 3). Raises UnreadableProfileError for what is no user, and for one whose
-    primary address is named but not there: read as «none», it would take a proven address away.
+    (docs/reference/contract.md#who-is-asking). Raises UnreadableProfileError for a document that is
+    not a user, and for one whose primary address is named but missing. Reading it as «none» would
+    remove a verified address.
     """
     try:
         profile = _Profile.model_validate(document)
         checked_subject(profile.id)
     except (ValidationError, InvalidTokenError) as err:
         raise UnreadableProfileError from err
-    primary = _primary(profile)
+    primary = _primary_address(profile)
     email = clean_email(primary.email_address)
     return Identity(
         clerk_id=profile.id,
@@ -68,14 +69,14 @@ def parse_clerk_user(document: object) -> Identity:
         email=email,
         email_verified=email is not None and _is_verified(primary),
         image_url=clean_url(profile.image_url),
-        login_method=clean_method(_method(profile, primary)),
+        login_method=clean_method(_login_method(profile, primary)),
         is_complete=True,
-        as_of=_moment(profile.updated_at),
+        as_of=_update_time(profile.updated_at),
     )
 
 
 def parse_clerk_user_id(document: object) -> str:
-    """The id of the user that this document is about, whatever else it says.
+    """Return the user id of a document; no other field needs to be valid.
 
     Raises UnreadableProfileError.
     """
@@ -85,8 +86,8 @@ def parse_clerk_user_id(document: object) -> str:
         raise UnreadableProfileError from err
 
 
-def _primary(profile: _Profile) -> _Address:
-    """The primary address; an empty one where the document names none."""
+def _primary_address(profile: _Profile) -> _Address:
+    """Return the primary address; an empty one where the document names none."""
     primary_id = profile.primary_email_address_id
     if not primary_id:
         return _Address()
@@ -104,19 +105,19 @@ def _full_name(profile: _Profile) -> str:
     return " ".join(filter(None, (profile.first_name, profile.last_name)))
 
 
-def _method(profile: _Profile, primary: _Address) -> str | None:
-    """The provider that the person came by, as `google`, or how their address was proven."""
+def _login_method(profile: _Profile, primary: _Address) -> str | None:
+    """Return the OAuth provider, such as `google`, or how the address was verified."""
     providers = [a.provider for a in profile.external_accounts if a.provider]
     if providers:
         return providers[0].removeprefix("oauth_")
     return primary.verification.strategy if primary.verification else None
 
 
-def _moment(milliseconds: float | None) -> datetime | None:
-    """None also for a moment that is still to come: it would outrank all later news."""
+def _update_time(milliseconds: float | None) -> datetime | None:
+    """Return the time; None also for a future time, which would outrank all later changes."""
     try:
         moment = datetime.fromtimestamp((milliseconds or 0) / 1000, UTC)
     except (OverflowError, ValueError, OSError):
         return None
-    is_past = moment < datetime.now(UTC) + LARGEST_SKEW
+    is_past = moment < datetime.now(UTC) + MAX_CLOCK_SKEW
     return moment if milliseconds is not None and is_past else None

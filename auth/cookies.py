@@ -1,4 +1,4 @@
-"""Which of Clerk's cookies count? An instance's own carry a suffix; older ones go without."""
+"""Clerk's session cookies: those with the instance's suffix, or the older ones without it."""
 
 import base64
 import hashlib
@@ -10,14 +10,14 @@ import jwt
 from jwt.exceptions import PyJWTError
 
 SESSION = "__session"
-CLIENT_UAT = "__client_uat"  # since when the browser's client is signed in, by Clerk's clock
+CLIENT_UAT = "__client_uat"  # when the browser's client signed in, by Clerk's clock
 DEV_BROWSER = "__clerk_db_jwt"
 REFRESH = "__refresh"
 
 
 @dataclass(frozen=True, slots=True)
 class SessionCookies:
-    """What the browser holds of our instance; empty where it holds nothing."""
+    """The browser's cookies of this Clerk instance; missing ones are empty."""
 
     session: str = ""
     client_uat: str = ""
@@ -32,7 +32,7 @@ class SessionCookies:
 
 
 def suffix_of(publishable_key: str) -> str:
-    """What the cookies of this instance end with (Clerk's `getCookieSuffix`)."""
+    """Return the suffix of this instance's cookies (Clerk's `getCookieSuffix`)."""
     digest = hashlib.sha1(publishable_key.encode(), usedforsecurity=False).digest()
     return base64.urlsafe_b64encode(digest).decode()[:8]
 
@@ -45,33 +45,35 @@ def session_cookies(
     is_development: bool,
     now: float,
 ) -> SessionCookies:
-    """Choose between the two sets, as Clerk's own SDKs do.
+    """Choose between the cookies with and without suffix, as Clerk's SDKs do.
 
-    Several apps may share a domain; the suffix keeps them apart. What the contents say of issuer
-    and times is not verified here and only tells which set was written later.
+    Several apps may share a domain; the suffix keeps them apart. Issuer and times are not verified
+    here; they only decide which set was written later.
     """
-    plain = _set_of(jar, "")
+    plain = _read_set(jar, "")
     if suffix is None:
         return plain
-    suffixed = _set_of(jar, f"_{suffix}")
-    counts = _suffixed_counts(plain, suffixed, issuer, is_development=is_development, now=now)
-    return suffixed if counts else plain
+    suffixed = _read_set(jar, f"_{suffix}")
+    is_suffixed = _is_suffixed_set_current(
+        plain, suffixed, issuer, is_development=is_development, now=now
+    )
+    return suffixed if is_suffixed else plain
 
 
 def names_of(suffix: str | None) -> frozenset[str]:
-    """Every cookie by which Clerk keeps a session with us."""
+    """Return the names of all session cookies that Clerk sets for this site."""
     bases = (SESSION, CLIENT_UAT, DEV_BROWSER, REFRESH)
     endings = ("", f"_{suffix}") if suffix else ("",)
     return frozenset(base + ending for base in bases for ending in endings)
 
 
 def any_session(jar: Mapping[str, str]) -> str:
-    """A session token of whatever suffix: who sends nothing else means it."""
+    """Return a session token with any suffix; blank if there is none."""
     return next((v for name, v in jar.items() if name.startswith(f"{SESSION}_") and v), "")
 
 
 def unverified(token: str) -> Mapping[str, Any]:
-    """What a token claims, without any check of whether it is true."""
+    """Return the claims of a token without verifying it; empty if it cannot be decoded."""
     try:
         claims: Mapping[str, Any] = jwt.decode(token, options={"verify_signature": False})
     except (PyJWTError, ValueError, TypeError, RecursionError):
@@ -80,16 +82,16 @@ def unverified(token: str) -> Mapping[str, Any]:
 
 
 def number(value: object) -> float:
-    """A time claim, or 0 for what is none."""
+    """Return a time claim, or 0 if it is not a number."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) else 0
 
 
-def _set_of(jar: Mapping[str, str], ending: str) -> SessionCookies:
+def _read_set(jar: Mapping[str, str], ending: str) -> SessionCookies:
     found = [jar.get(name + ending, "") for name in (SESSION, CLIENT_UAT, DEV_BROWSER)]
     return SessionCookies(found[0], found[1], found[2], are_suffixed=bool(ending))
 
 
-def _suffixed_counts(
+def _is_suffixed_set_current(
     plain: SessionCookies,
     suffixed: SessionCookies,
     issuer: str | None,
@@ -97,18 +99,18 @@ def _suffixed_counts(
     is_development: bool,
     now: float,
 ) -> bool:
-    """The one that was written last, by an old version of Clerk's script or by a new one."""
+    """Whether the cookies with suffix count, because they are as new as those without."""
     claims = unverified(plain.session)
     if plain.session and not claims.get("iss"):
-        return False  # malformed: better signed out than sent around
+        return False  # malformed: signed out is better than a redirect loop
     if plain.session and issuer is not None and claims.get("iss") != issuer:
-        return True  # another app's, on the same domain
+        return True  # of another app on the same domain
     if not suffixed.client_uat:
         return False
-    return _are_as_new(plain, suffixed, is_development=is_development, now=now)
+    return _is_suffixed_set_newer(plain, suffixed, is_development=is_development, now=now)
 
 
-def _are_as_new(
+def _is_suffixed_set_newer(
     plain: SessionCookies, suffixed: SessionCookies, *, is_development: bool, now: float
 ) -> bool:
     suffixed_claims = unverified(suffixed.session)

@@ -1,12 +1,12 @@
-"""Why a session is not accepted, or nothing more can be learned about its person."""
+"""Errors of authentication and of calls to the identity provider."""
 
 
 class InvalidTokenError(Exception):
-    """This is no usable session token; the message says why, for the log only."""
+    """The session token is not valid; the message is the reason, for the log only."""
 
 
 class UntimelyTokenError(InvalidTokenError):
-    """A good token at the wrong time; `reason` is Clerk's name for what is wrong with the time."""
+    """The token is valid at another time only; `reason` is Clerk's name for the fault."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -14,22 +14,22 @@ class UntimelyTokenError(InvalidTokenError):
 
 
 class UnknownKeyError(InvalidTokenError):
-    """A token under a key that the issuer does not publish, or no longer."""
+    """The token was signed with a key that the issuer does not publish (any longer)."""
 
 
 class CallNeededError(Exception):
-    """Only a call to the provider can tell, and none may be made before it is paid for."""
+    """A call to the provider is needed, and its rate limit has to be charged first."""
 
 
 class KeysUnavailableError(Exception):
-    """No token can be checked: the issuer's keys were never seen and it does not answer."""
+    """No token can be verified: the issuer's keys were never fetched, and it does not answer."""
 
 
 class ProviderUnavailableError(Exception):
-    """The Backend API cannot be asked about any user just now; the message is for the log only.
+    """The Backend API cannot be called for any user now; the message is for the log only.
 
-    `wait_seconds` is the time after which it may be asked again, where there is a limit to keep;
-    None where a question was sent and not answered.
+    `wait_seconds` is the time after which it may be called again; None where a call was made and
+    failed.
     """
 
     def __init__(self, message: str, wait_seconds: float | None = None) -> None:
@@ -38,7 +38,7 @@ class ProviderUnavailableError(Exception):
 
 
 class RateLimitedError(ProviderUnavailableError):
-    """The provider refuses questions for some seconds (status 429)."""
+    """The provider refuses calls for some seconds (status 429)."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"rate limited for {seconds:.0f} s", seconds)
@@ -46,17 +46,17 @@ class RateLimitedError(ProviderUnavailableError):
 
 
 class SecretKeyRefusedError(ProviderUnavailableError):
-    """The Backend API refuses our own key: no question can be answered until it is corrected."""
+    """The Backend API refuses the secret key; no call succeeds until it is corrected."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"status {status}: CLERK_SECRET_KEY is refused, copy it from Clerk again")
 
 
 class UnusableAnswerError(Exception):
-    """The provider answers, but its answer about this one user cannot be used.
+    """The provider's response about one user cannot be used.
 
-    This is no outage: others can be asked about. `code` is the status of the answer, or a word for
-    what is wrong with its body.
+    This is not an outage: other users can be looked up. `code` is the status of the response, or
+    names the fault of its body.
     """
 
     def __init__(self, code: str) -> None:
@@ -65,15 +65,15 @@ class UnusableAnswerError(Exception):
 
 
 class UnknownUserError(Exception):
-    """The provider knows no user, session or nonce of that id."""
+    """The provider has no user, session or nonce with that id."""
 
 
 class UnreadableProfileError(UnusableAnswerError):
-    """This document does not describe a user."""
+    """The document does not describe a user."""
 
     def __init__(self) -> None:
         super().__init__("not_a_user")
 
 
 class InvalidSignatureError(Exception):
-    """This message was not signed by whom it claims to be from, or not just now."""
+    """The signature of a webhook message is wrong or too old."""

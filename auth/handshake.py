@@ -1,8 +1,9 @@
-"""Is this browser signed in? What its cookies say, and when Clerk has to be asked (the handshake).
+"""Clerk's handshake: decide from a browser's cookies whether it is signed in.
 
-Session tokens live for a minute, so that whoever comes back brings an expired one. A page visit is
-then sent to Clerk's frontend API, which answers with fresh cookies on the way back. The states and
-their names are those of Clerk's SDKs for a primary domain (clerk/javascript, packages/backend).
+Session tokens are valid for a minute, so that a returning browser sends an expired one. A page
+request is then redirected to Clerk's frontend API, which redirects back with fresh cookies. The
+states and their names are those of Clerk's SDKs for a primary domain (clerk/javascript,
+packages/backend).
 """
 
 import re
@@ -30,15 +31,15 @@ from auth.errors import (
 )
 from auth.tokens import SessionClaims, TokenVerifier
 
-API_VERSION = "2026-05-12"  # of Clerk's API whose answers we read
+API_VERSION = "2026-05-12"  # of Clerk's API
 HANDSHAKE, NONCE = "__clerk_handshake", "__clerk_handshake_nonce"
-# What Clerk adds to an address on the way back, under its names of today and of yesterday.
-CLERKS_OWN = {HANDSHAKE, NONCE, DEV_BROWSER, "__dev_session", "__clerk_help"}
+# Query parameters that Clerk adds to a URL when it redirects back, older names included.
+CLERK_PARAMETERS = {HANDSHAKE, NONCE, DEV_BROWSER, "__dev_session", "__clerk_help"}
 
 
 @dataclass(frozen=True, slots=True)
 class BrowserRequest:
-    """What a browser sends along; `url` is the address that it sees, with scheme and host."""
+    """The parts of a request that the handshake reads; `url` is absolute as the browser sees it."""
 
     url: str
     cookies: Mapping[str, str]
@@ -48,7 +49,7 @@ class BrowserRequest:
 
     @property
     def is_for_a_document(self) -> bool:
-        """Whether a person waits for a page, so that a detour by redirection does no harm."""
+        """Whether the browser loads a page, so that a redirect can be followed."""
         if self.method != "GET":
             return False
         if self.destination:
@@ -57,21 +58,21 @@ class BrowserRequest:
 
     @property
     def query(self) -> dict[str, str]:
-        """The parameters of the address."""
+        """The query parameters of the URL."""
         return dict(parse_qsl(urlsplit(self.url).query, keep_blank_values=True))
 
     @property
     def clean_url(self) -> str:
-        """The address without what Clerk has added to it."""
+        """The URL without Clerk's query parameters."""
         parts = urlsplit(self.url)
-        given = parse_qsl(parts.query, keep_blank_values=True)
-        kept = [(name, value) for name, value in given if name not in CLERKS_OWN]
+        parameters = parse_qsl(parts.query, keep_blank_values=True)
+        kept = [(name, value) for name, value in parameters if name not in CLERK_PARAMETERS]
         return urlunsplit(parts._replace(query=urlencode(kept)))
 
 
 @dataclass(frozen=True, slots=True)
 class HandshakeDecision:
-    """Signed in with `claims`, sent elsewhere to `location`, or signed out for a `reason`."""
+    """Signed in with `claims`, redirected to `location`, or signed out for a `reason`."""
 
     reason: str = ""
     claims: SessionClaims | None = None
@@ -80,58 +81,58 @@ class HandshakeDecision:
     is_loop: bool = False
 
     def after(self, set_cookies: tuple[str, ...]) -> "HandshakeDecision":
-        """The same, with further cookies to set before its own."""
+        """Return this decision with more cookies to set before its own."""
         return replace(self, set_cookies=(*set_cookies, *self.set_cookies))
 
 
 def expired_cookie(name: str) -> str:
-    """The directive that takes a cookie out of the browser."""
+    """Return the Set-Cookie value that deletes a cookie."""
     return f"{name}=; Path=/; Max-Age=0"
 
 
 log = structlog.get_logger(__name__)
 
-# RFC 6265, section 4.1.1: what a value may hold without misleading anybody who reads it.
+# RFC 6265, section 4.1.1: the characters of a value that all parsers read alike.
 DIRECTIVE = re.compile(r"([^=;\s]+)=([\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*)(;[\x20-\x7e]*)?")
-# What cannot be a nonce is never asked about: unreserved characters of an address (RFC 3986), few.
-NONCE_FORM = re.compile(r"[A-Za-z0-9._~=-]{1,256}")
+# Only possible nonces are exchanged: at most 256 unreserved characters of a URL (RFC 3986).
+NONCE_PATTERN = re.compile(r"[A-Za-z0-9._~=-]{1,256}")
 
 
 @dataclass(frozen=True, slots=True)
 class HandshakeAnswers:
-    """Reads answers for one instance; `exchange` asks the Backend API what a nonce stands for."""
+    """Reads handshake results of one instance; `exchange` trades a nonce for cookies."""
 
     verifier: TokenVerifier
     suffix: str | None
     is_development: bool
     exchange: Callable[[str], list[str]] | None = field(default=None, repr=False)
 
-    def directives(self, visit: BrowserRequest, *, may_call: bool = True) -> tuple[str, ...] | None:
-        """The cookies to set, or None where no good answer was brought.
+    def directives(
+        self, request: BrowserRequest, *, may_call: bool = True
+    ) -> tuple[str, ...] | None:
+        """Return the Set-Cookie values of a handshake result; None without a valid result.
 
-        An address may be made up by another site, so that only development instances, which have no
-        other way, read it there: in production it would sign users in as somebody else. Raises
-        CallNeededError where only Clerk can tell and `may_call` is False.
+        Another site can choose the URL of a request. In production the result is therefore read
+        from cookies only, or a link could sign users in to the account of an attacker. Development
+        instances have no other way than the URL. Raises CallNeededError where a call to Clerk is
+        needed and `may_call` is False.
         """
-        place = visit.query if self.is_development else visit.cookies
-        token, nonce = place.get(HANDSHAKE), place.get(NONCE)
+        values = request.query if self.is_development else request.cookies
+        token, nonce = values.get(HANDSHAKE), values.get(NONCE)
         try:
-            if nonce and self.exchange is not None and NONCE_FORM.fullmatch(nonce):
+            if nonce and self.exchange is not None and NONCE_PATTERN.fullmatch(nonce):
                 if not may_call:
                     raise CallNeededError("a nonce")
-                return self._ours(self.exchange(nonce))
+                return self._allowed(self.exchange(nonce))
             if not token:
                 return None
-            return self._ours(self.verifier.directives(token, may_fetch=may_call))
+            return self._allowed(self.verifier.directives(token, may_fetch=may_call))
         except (InvalidTokenError, ProviderUnavailableError) as err:
             log.warning("handshake_refused", reason=str(err))
             return None
 
-    def _ours(self, directives: list[str]) -> tuple[str, ...]:
-        """Only cookies that keep a session, and the end of those that brought the answer.
-
-        Nothing else is Clerk's to set on our site.
-        """
+    def _allowed(self, directives: list[str]) -> tuple[str, ...]:
+        """Return the directives for session and handshake cookies; Clerk may set no others here."""
         known = names_of(self.suffix) | {HANDSHAKE, NONCE}
         return tuple(
             directive
@@ -141,73 +142,73 @@ class HandshakeAnswers:
 
 
 def cookies_after(jar: Mapping[str, str], directives: tuple[str, ...]) -> dict[str, str]:
-    """The browser's cookies as they will be."""
+    """Return the browser's cookies after these directives."""
     pairs = (directive.partition(";")[0].partition("=") for directive in directives)
     return {**jar, **{name: value for name, _, value in pairs}}
 
 
 def expired_handshake_cookies(jar: Mapping[str, str]) -> tuple[str, ...]:
-    """The directives that take an answer out of the browser, so that it is read once."""
+    """Return the directives that delete a handshake result, so that it is read once."""
     return tuple(expired_cookie(name) for name in (HANDSHAKE, NONCE) if name in jar)
 
 
 REDIRECT_COUNT = "__clerk_redirect_count"
 MOST_REDIRECTS = 3
-REDIRECT_COUNT_TTL_SECONDS = 10  # a loop goes round faster, a person who tries again does not
-UNTIMELY = {"session-token-expired", "session-token-nbf", "session-token-iat-in-the-future"}
+REDIRECT_COUNT_TTL_SECONDS = 10  # a redirect loop is faster, a user who tries again is slower
+UNTIMELY_REASONS = {"session-token-expired", "session-token-nbf", "session-token-iat-in-the-future"}
 
 
 @dataclass(frozen=True, slots=True)
 class HandshakeService:
-    """Judges visits to one instance; `clock` is the time of day in seconds."""
+    """Decides about requests of one Clerk instance; `clock` is the time of day in seconds."""
 
     verifier: TokenVerifier
     returns: HandshakeAnswers
     clock: Callable[[], float]
 
     def resolve(
-        self, visit: BrowserRequest, frontend_api: str | None, *, may_call: bool = True
+        self, request: BrowserRequest, frontend_api: str | None, *, may_call: bool = True
     ) -> HandshakeDecision:
-        """Decide about a visit that brings no bearer token.
+        """Decide about a request without bearer token.
 
-        Without a frontend API, and for programs, there is no detour: a token counts or does not.
-        Raises KeysUnavailableError when no token can be checked, and CallNeededError when only a
-        call to Clerk can tell and `may_call` is False.
+        Without a frontend API, and for programs, there is no redirect: the token is valid or not.
+        Raises KeysUnavailableError when no token can be verified, and CallNeededError when a call
+        to Clerk is needed and `may_call` is False.
         """
-        if frontend_api is None or not visit.is_for_a_document:
-            return self._resolve_program(visit, may_call=may_call)
-        directives = self.returns.directives(visit, may_call=may_call)
+        if frontend_api is None or not request.is_for_a_document:
+            return self._resolve_program(request, may_call=may_call)
+        directives = self.returns.directives(request, may_call=may_call)
         if directives is None:
-            return self._resolve_page(visit, frontend_api, visit.cookies, may_call=may_call)
+            return self._resolve_page(request, frontend_api, request.cookies, may_call=may_call)
         if self.returns.is_development:
-            return HandshakeDecision("handshake-returned", None, visit.clean_url, directives)
-        # In production the answer came in a cookie, and what it sets counts at once.
-        jar = cookies_after(visit.cookies, directives)
-        verdict = self._resolve_page(visit, frontend_api, jar, may_call=may_call)
-        return verdict.after((*directives, *expired_handshake_cookies(visit.cookies)))
+            return HandshakeDecision("handshake-returned", None, request.clean_url, directives)
+        # In production the result came in a cookie, and its cookies count at once.
+        jar = cookies_after(request.cookies, directives)
+        decision = self._resolve_page(request, frontend_api, jar, may_call=may_call)
+        return decision.after((*directives, *expired_handshake_cookies(request.cookies)))
 
     def _cookies(self, jar: Mapping[str, str]) -> SessionCookies:
-        own = self.returns
+        instance = self.returns
         issuer = self.verifier.issuer
         return session_cookies(
-            jar, own.suffix, issuer, is_development=own.is_development, now=self.clock()
+            jar, instance.suffix, issuer, is_development=instance.is_development, now=self.clock()
         )
 
     def session_id(self, jar: Mapping[str, str]) -> str | None:
-        """The id of the session that a browser's cookies show, whatever the time of its token.
+        """Return the id of the session in a browser's cookies, even if its token has expired.
 
-        None where Clerk has signed none of them; two tokens are looked at, at most.
+        None where no token was signed by Clerk; at most two tokens are verified.
         """
-        shown = (self._cookies(jar).session, any_session(jar))
-        tokens = [token for token in dict.fromkeys(shown) if token]
-        found = (self.verifier.session_id(token, may_fetch=True) for token in tokens)
-        return next((each for each in found if each), None)
+        candidates = (self._cookies(jar).session, any_session(jar))
+        tokens = [token for token in dict.fromkeys(candidates) if token]
+        session_ids = (self.verifier.session_id(token, may_fetch=True) for token in tokens)
+        return next((session_id for session_id in session_ids if session_id), None)
 
-    def _resolve_program(self, visit: BrowserRequest, *, may_call: bool) -> HandshakeDecision:
-        """A program brings one good token; only a later sign-out or sign-in ends it."""
-        cookies = self._cookies(visit.cookies)
+    def _resolve_program(self, request: BrowserRequest, *, may_call: bool) -> HandshakeDecision:
+        """Decide by one token; only a later sign-out or sign-in makes a valid one void."""
+        cookies = self._cookies(request.cookies)
         if not cookies.session:
-            cookies = replace(cookies, session=any_session(visit.cookies))
+            cookies = replace(cookies, session=any_session(request.cookies))
         if not cookies.session:
             return HandshakeDecision("session-token-and-uat-missing")
         if cookies.client_uat and not 0 < cookies.signed_in_since <= _issued_at(cookies):
@@ -215,28 +216,27 @@ class HandshakeService:
         return self._resolve_token(cookies, may_call=may_call)
 
     def _resolve_page(
-        self, visit: BrowserRequest, frontend_api: str, jar: Mapping[str, str], *, may_call: bool
+        self, request: BrowserRequest, frontend_api: str, jar: Mapping[str, str], *, may_call: bool
     ) -> HandshakeDecision:
         cookies = self._cookies(jar)
-        reason = self._dev_browser_reason(visit, cookies) or _session_reason(cookies)
+        reason = self._dev_browser_reason(request, cookies) or _session_reason(cookies)
         if reason is not None:
-            return self._redirect_to_clerk(visit, frontend_api, cookies, reason)
-        verdict = self._resolve_token(cookies, may_call=may_call)
-        if verdict.reason in UNTIMELY:
-            return self._redirect_to_clerk(visit, frontend_api, cookies, verdict.reason)
-        if cookies.session and verdict.claims is None:
-            return _with_redirect_count(
-                visit, verdict
-            )  # Clerk would only send them back with the same token
-        return verdict.after(
-            (expired_cookie(REDIRECT_COUNT),) if REDIRECT_COUNT in visit.cookies else ()
+            return self._redirect_to_clerk(request, frontend_api, cookies, reason)
+        decision = self._resolve_token(cookies, may_call=may_call)
+        if decision.reason in UNTIMELY_REASONS:
+            return self._redirect_to_clerk(request, frontend_api, cookies, decision.reason)
+        if cookies.session and decision.claims is None:
+            # Clerk would only redirect back with the same token.
+            return _with_redirect_count(request, decision)
+        return decision.after(
+            (expired_cookie(REDIRECT_COUNT),) if REDIRECT_COUNT in request.cookies else ()
         )
 
-    def _dev_browser_reason(self, visit: BrowserRequest, cookies: SessionCookies) -> str | None:
-        """A development instance, on another site than ours, knows browsers by a mark of ours."""
+    def _dev_browser_reason(self, request: BrowserRequest, cookies: SessionCookies) -> str | None:
+        """Return why a development instance, on another site, must set or read its browser id."""
         if not self.returns.is_development:
             return None
-        if DEV_BROWSER in visit.query:
+        if DEV_BROWSER in request.query:
             return "dev-browser-sync"
         return None if cookies.dev_browser else "dev-browser-missing"
 
@@ -250,43 +250,43 @@ class HandshakeService:
         except UntimelyTokenError as err:
             return HandshakeDecision(err.reason)
         except UnknownKeyError:
-            # Keys are rotated while people are away; what is over anyway can only be renewed.
-            is_over = 0 < number(unverified(cookies.session).get("exp")) < self.clock()
-            return HandshakeDecision("session-token-expired" if is_over else "jwk-kid-mismatch")
+            # Keys are rotated while users are away; an expired token is renewed in any case.
+            is_expired = 0 < number(unverified(cookies.session).get("exp")) < self.clock()
+            return HandshakeDecision("session-token-expired" if is_expired else "jwk-kid-mismatch")
         except InvalidTokenError as err:
             return HandshakeDecision(f"token-invalid: {err}")
 
     def _redirect_to_clerk(
-        self, visit: BrowserRequest, frontend_api: str, cookies: SessionCookies, reason: str
+        self, request: BrowserRequest, frontend_api: str, cookies: SessionCookies, reason: str
     ) -> HandshakeDecision:
-        """Send the browser to Clerk, to come back with what it lacks."""
-        question = {
-            "redirect_url": visit.clean_url,
+        """Redirect the browser to Clerk, which redirects back with fresh cookies."""
+        parameters = {
+            "redirect_url": request.clean_url,
             "__clerk_api_version": API_VERSION,
             "suffixed_cookies": str(cookies.are_suffixed).lower(),
             "__clerk_hs_reason": reason,
         }
-        browser = visit.query.get(DEV_BROWSER) or cookies.dev_browser
+        browser = request.query.get(DEV_BROWSER) or cookies.dev_browser
         if self.returns.is_development and browser:
-            question[DEV_BROWSER] = browser
-        location = f"{frontend_api.rstrip('/')}/v1/client/handshake?{urlencode(question)}"
-        return _with_redirect_count(visit, HandshakeDecision(reason, location=location))
+            parameters[DEV_BROWSER] = browser
+        location = f"{frontend_api.rstrip('/')}/v1/client/handshake?{urlencode(parameters)}"
+        return _with_redirect_count(request, HandshakeDecision(reason, location=location))
 
 
-def _with_redirect_count(visit: BrowserRequest, verdict: HandshakeDecision) -> HandshakeDecision:
-    """The verdict, unless the browser has just been sent away again and again."""
-    rounds = _redirect_count(visit)
-    if rounds >= MOST_REDIRECTS:
-        log.warning("handshake_loop", reason=verdict.reason)
+def _with_redirect_count(request: BrowserRequest, decision: HandshakeDecision) -> HandshakeDecision:
+    """Return the decision with the redirects counted in a cookie; a loop ends signed out."""
+    count = _redirect_count(request)
+    if count >= MOST_REDIRECTS:
+        log.warning("handshake_loop", reason=decision.reason)
         return HandshakeDecision(
-            verdict.reason, set_cookies=(expired_cookie(REDIRECT_COUNT),), is_loop=True
+            decision.reason, set_cookies=(expired_cookie(REDIRECT_COUNT),), is_loop=True
         )
     attributes = f"Path=/; Max-Age={REDIRECT_COUNT_TTL_SECONDS}; HttpOnly; SameSite=Lax"
-    return verdict.after((f"{REDIRECT_COUNT}={rounds + 1}; {attributes}",))
+    return decision.after((f"{REDIRECT_COUNT}={count + 1}; {attributes}",))
 
 
 def _session_reason(cookies: SessionCookies) -> str | None:
-    """Why the two cookies of a session do not go together; None where they do."""
+    """Return why the two cookies of a session do not match; None where they do."""
     since, token = cookies.signed_in_since, cookies.session
     if token and not since:
         return "session-token-but-no-client-uat"
@@ -301,6 +301,6 @@ def _issued_at(cookies: SessionCookies) -> float:
     return number(unverified(cookies.session).get("iat"))
 
 
-def _redirect_count(visit: BrowserRequest) -> int:
-    counted = visit.cookies.get(REDIRECT_COUNT, "")
+def _redirect_count(request: BrowserRequest) -> int:
+    counted = request.cookies.get(REDIRECT_COUNT, "")
     return int(counted) if counted in map(str, range(1, MOST_REDIRECTS + 1)) else 0

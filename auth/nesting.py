@@ -1,10 +1,10 @@
-"""How deeply a JSON document is nested: parsers of Python versions differ in what they refuse."""
+"""The nesting depth of JSON documents: parsers of Python versions differ in what they refuse."""
 
-DEEPEST = 500  # levels; what Clerk writes has a handful, and recursion ends at a thousand
+DEEPEST = 500  # levels; Clerk's documents have about five, and recursion ends at a thousand
 
 
 def is_too_deep(document: object) -> bool:
-    """Whether the document has more than `DEEPEST` levels; takes time in proportion to its size."""
+    """Whether the document has more than `DEEPEST` levels; takes linear time."""
     level = [document]
     for _ in range(DEEPEST + 1):
         level = [

@@ -1,11 +1,11 @@
-"""The one way to call the identity provider: paid for, shared, bounded in time, and counted.
+"""All calls to the identity provider: with budget, single flight, circuit breaker and metrics.
 
 1. Equal calls under way share one execution (single flight).
 2. A call is refused while its circuit breaker is open, when its budget is spent, or when its share
    has too many calls under way.
-3. A worker thread makes the call. A caller that waits leaves at its own deadline; the worker ends
-   by the time limit of the request (core/bounded_http.py).
-4. The result is counted and moves the circuit breaker.
+3. A worker thread makes the call. A caller stops waiting at its own deadline; the worker ends by
+   the time limit of the HTTP request (core/bounded_http.py).
+4. The result is counted and updates the circuit breaker.
 """
 
 import threading
@@ -31,10 +31,10 @@ from core.single_flight import SingleFlight
 log = structlog.get_logger(__name__)
 
 CALL_SECONDS = 3.0  # the longest that a worker is busy with one call
-LONGEST_REST_SECONDS = 300.0  # no matter what Retry-After says
+MAX_REST_SECONDS = 300.0  # limits Retry-After
 BUSY_WAIT_SECONDS = 1.0
-# Worker threads of each share, and how many of its calls may be under way or queued: a slow
-# provider must not let one share use up the threads of another.
+# Worker threads of each share, and the limit of its calls under way or queued. With a slow provider
+# no share can use up the threads of another.
 WORKERS = {
     Share.SIGNED_IN: (8, 40),
     Share.ANONYMOUS: (2, 4),
@@ -47,20 +47,20 @@ Answer = TypeVar("Answer")
 
 
 class _WorkerPool:
-    """The worker threads of one share, which start with its first call."""
+    """The worker threads of one share; they start with its first call."""
 
-    def __init__(self, workers: int, most_calls: int, name: str) -> None:
+    def __init__(self, workers: int, max_calls: int, name: str) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix=f"provider-{name}")
-        self._most_calls, self._calls = most_calls, 0
+        self._max_calls, self._calls = max_calls, 0
         self._lock = threading.Lock()
 
     def check(self) -> None:
         """Raise ProviderUnavailableError where too many calls are under way."""
-        if self._calls >= self._most_calls:
+        if self._calls >= self._max_calls:
             raise ProviderUnavailableError("too many calls are under way", BUSY_WAIT_SECONDS)
 
     def submit(self, work: Callable[[], Answer]) -> Future[Answer]:
-        """Have a worker do it; raises ProviderUnavailableError at the end of the process."""
+        """Run `work` in a worker; raises ProviderUnavailableError while the process ends."""
         with self._lock:
             self._calls += 1
         try:
@@ -79,8 +79,8 @@ class _WorkerPool:
 class ProviderCalls:
     """Makes the calls of one process to the provider; one for an app, shared by its threads.
 
-    Failures of anonymous calls, and of fetching keys from another host, do not close the provider
-    to users who are signing in: each of the three has a circuit of its own.
+    Failures of anonymous calls, and of fetching keys from another host, do not refuse calls for
+    users who are signing in: each of the three has a separate circuit breaker.
     """
 
     def __init__(self, rate: Rate, clock: Callable[[], float] = time.monotonic) -> None:
@@ -92,14 +92,14 @@ class ProviderCalls:
             Share.ANONYMOUS: CircuitBreaker(clock=clock),
             Share.KEYS: CircuitBreaker(longest_pause=2.0, clock=clock),
         }
-        self._lanes = {
+        self._pools = {
             share: _WorkerPool(*size, share.name.lower()) for share, size in WORKERS.items()
         }
         self._lock = threading.Lock()
 
     @property
     def is_answering(self) -> bool:
-        """Whether the Backend API has answered this process's latest call."""
+        """Whether the latest call of this process to the Backend API was answered."""
         return self._backend.is_closed
 
     def start(
@@ -111,11 +111,12 @@ class ProviderCalls:
         *,
         keep_seconds: float = 0.0,
     ) -> Future[Answer]:
-        """Begin a call in a worker thread, or join the equal one that is under way.
+        """Begin a call in a worker thread, or join an equal one under way; returns its future.
 
-        `call` is its name in metrics and logs; with `key` it says which calls are equal. A result
-        is shared for `keep_seconds`. Raises ProviderUnavailableError where no call may be made. The
-        future raises that as well, and UnknownUserError and UnusableAnswerError as `work` does.
+        `call` is its name in metrics and logs. Calls with the same `call` and `key` are equal. A
+        result is shared for `keep_seconds`. Raises ProviderUnavailableError where no call may be
+        made. The future raises it as well, and UnknownUserError and UnusableAnswerError from
+        `work`.
         """
         begun_at = time.monotonic()
         return self._flight.share(
@@ -134,18 +135,18 @@ class ProviderCalls:
         wait_seconds: float,
         keep_seconds: float = 0.0,
     ) -> Answer:
-        """As `start`, and wait so long for the result; raises what the future raises."""
+        """As `start`, and wait up to `wait_seconds` for the result; raises the future's errors."""
         future = self.start(call, key, work, share, keep_seconds=keep_seconds)
         try:
             return future.result(wait_seconds)
         except FutureTimeoutError as err:
             raise ProviderUnavailableError("no answer in time") from err
 
-    def _submit(self, share: Share, made: Callable[[], Answer]) -> Future[Answer]:
+    def _submit(self, share: Share, work: Callable[[], Answer]) -> Future[Answer]:
         is_background = share is Share.BACKGROUND
-        lane = self._lanes[share]
+        pool = self._pools[share]
         with self._lock:
-            lane.check()
+            pool.check()
             try:
                 if share is not Share.KEYS:
                     self._backend.check(may_probe=is_background)
@@ -154,14 +155,14 @@ class ProviderCalls:
                 raise ProviderUnavailableError(str(err), err.wait_seconds) from err
             self._budget.take(share)
             self._circuits[share].begin()
-            return lane.submit(made)
+            return pool.submit(work)
 
     def _make_call(
         self, call: str, work: Callable[[], Answer], share: Share, begun_at: float
     ) -> Answer:
-        """Make the call, count its result and move the circuit breaker.
+        """Make the call, count its result and update the circuit breaker.
 
-        An answer about one user that cannot be used is an answer: it opens nothing.
+        An unusable answer about one user does not open the circuit.
         """
         if time.monotonic() - begun_at > CALL_SECONDS:
             raise ProviderUnavailableError("waited too long for a worker")
@@ -173,7 +174,7 @@ class ProviderCalls:
             if not is_unknown:
                 log.warning("identity_answer_unusable", call=call, error=str(err))
             raise
-        except Exception as err:  # whatever the client raises, the provider could not be asked
+        except Exception as err:  # every other error means that the provider was not reached
             self._note_failure(call, share, err)
             if isinstance(err, ProviderUnavailableError):
                 raise
@@ -187,9 +188,9 @@ class ProviderCalls:
 
     def _note_failure(self, call: str, share: Share, err: Exception) -> None:
         if isinstance(err, RateLimitedError):
-            # The limit is of the secret key, which all calls of the Backend API share.
-            resting = Share.KEYS if share is Share.KEYS else Share.SIGNED_IN
-            self._circuits[resting].rest(min(err.seconds, LONGEST_REST_SECONDS))
+            # The rate limit is that of the secret key, which all Backend API calls share.
+            limited_share = Share.KEYS if share is Share.KEYS else Share.SIGNED_IN
+            self._circuits[limited_share].rest(min(err.seconds, MAX_REST_SECONDS))
             result = "rate_limited"
         else:
             self._circuits[share].fail()

@@ -1,4 +1,4 @@
-"""Calls about a browser's session: exchanging a handshake nonce, and ending the session."""
+"""Provider calls for a browser's session: exchange a handshake nonce, end the session."""
 
 import time
 from collections.abc import Callable
@@ -11,8 +11,8 @@ from core.cache import LocalStore
 
 NONCE_WAIT_SECONDS = 0.8
 SIGN_OUT_WAIT_SECONDS = 0.5
-ENDED_SECONDS = 60.0  # for so long a session that was ended is not ended again
-BAD_NONCES_KEPT = 4_096
+ENDED_SECONDS = 60.0  # during which an ended session is not ended again
+MAX_BAD_NONCES = 4_096
 BAD_NONCE_SECONDS = 60
 
 
@@ -20,8 +20,8 @@ BAD_NONCE_SECONDS = 60
 class SessionCalls:
     """Makes both calls within the budget; one for an app, shared by its threads.
 
-    `end_session` ends a session by its id; `handshake_cookies` returns what a nonce stands for, and
-    is None where the provider has no nonces. `clock` is monotonic, in seconds.
+    `end_session` ends a session by its id. `handshake_cookies` exchanges a nonce, and is None where
+    the provider has no nonces. `clock` is monotonic, in seconds.
     """
 
     calls: ProviderCalls
@@ -31,10 +31,10 @@ class SessionCalls:
     _bad_nonces: LocalStore = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_bad_nonces", LocalStore(BAD_NONCES_KEPT, self.clock))
+        object.__setattr__(self, "_bad_nonces", LocalStore(MAX_BAD_NONCES, self.clock))
 
     def exchange_nonce(self, nonce: str) -> list[str]:
-        """Return the cookies that a nonce stands for; one that is refused is not asked again soon.
+        """Exchange a nonce for cookies; a refused nonce is cached for a minute.
 
         Raises InvalidTokenError for a nonce that Clerk does not accept, and
         ProviderUnavailableError.
@@ -58,7 +58,7 @@ class SessionCalls:
         return cookies
 
     def end(self, session_id: str) -> None:
-        """End a session; the caller waits for a moment only, and the call goes on without it.
+        """End a session; the caller waits half a second at most, and the call continues.
 
         Raises ProviderUnavailableError, UnknownUserError and UnusableAnswerError.
         """

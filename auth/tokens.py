@@ -1,4 +1,4 @@
-"""Is this a session token of our Clerk instance? Checked to the letter, or refused."""
+"""Verify Clerk's session tokens and handshake tokens, and read identities from their claims."""
 
 import re
 import time
@@ -19,27 +19,27 @@ from auth.jwks import KeySet
 from auth.nesting import is_too_deep
 
 LEEWAY_SECONDS = 5
-CACHED_TOKENS = 4_096  # tokens; each of them lives for a minute, and takes some three kilobytes
-HEADERS = 64  # an issuer writes one for each of its keys
-LONGEST_TOKEN = 16_384  # characters; more than any browser or server lets through in one header
-# An answer is read at once; that our clock is a little behind must send nobody round and round.
-OF_AN_ANSWER = {"verify_iss": False, "verify_iat": False, "verify_nbf": False}
+CACHED_TOKENS = 4_096  # each is valid for a minute and takes about three kilobytes
+CACHED_HEADERS = 64  # an issuer has one for each of its keys
+LONGEST_TOKEN = 16_384  # characters; more than browsers and servers accept in one header
+# A handshake token is read at once; a clock that is slightly slow must not cause a redirect loop.
+HANDSHAKE_OPTIONS = {"verify_iss": False, "verify_iat": False, "verify_nbf": False}
 LONGEST_SUBJECT = 64  # users.clerk_id
-SESSION_ID = re.compile(r"[A-Za-z0-9_]{1,100}")  # it becomes part of an address
+SESSION_ID = re.compile(r"[A-Za-z0-9_]{1,100}")  # it becomes part of a URL
 MACHINE_SUBJECT_PREFIX = "mch_"  # Clerk's machine tokens are signed with the same key
-SENTINELS = {"null", "none", "undefined", "nil"}  # what broken clients send instead of an id
-LAST_SECOND = 253_402_300_799  # of the year 9999
-TIMES = ("iat", "nbf", "exp")
+SENTINELS = {"null", "none", "undefined", "nil"}  # sent by broken clients instead of an id
+MAX_TIME = 253_402_300_799  # of the year 9999
+TIME_CLAIMS = ("iat", "nbf", "exp")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\s]")
 
-# Clerk stamps the class of a token into its protected header; instances that leave the class open
-# use the second value, older ones send none.
+# Clerk writes the class of a token into its protected header. Instances without a fixed class use
+# the second value, older ones send none.
 SESSION_CATEGORIES = {None, "cl_B7d4PD111AAA", "cl_I7d4PD111III"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SessionClaims:
-    """What a token says whose signature and times are verified; only this module makes one."""
+    """The claims of a token with verified signature and times; created by this module only."""
 
     subject: str
     values: Mapping[str, Any]
@@ -47,7 +47,7 @@ class SessionClaims:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
-    """What a token says, and under which key and until when (seconds of the epoch) that holds."""
+    """The claims of a token, the key that signed it, and its expiry in seconds of the epoch."""
 
     claims: SessionClaims
     key: PyJWK
@@ -56,8 +56,9 @@ class VerifiedToken:
 
 @dataclass(frozen=True, slots=True)
 class TokenVerifier:
-    """Checks session tokens of one issuer (CONTRACT section 3); `clock` is the time of day in
-    seconds. Threads may share it.
+    """Verifies session tokens of one issuer (docs/reference/contract.md#who-is-asking).
+
+    `clock` is the time of day in seconds. Threads may share a verifier.
     """
 
     keys: KeySet
@@ -74,15 +75,15 @@ class TokenVerifier:
         object.__setattr__(self, "_verify_cached", lru_cache(CACHED_TOKENS)(self._verify))
 
     def verify(self, token: str, *, may_fetch: bool = True) -> SessionClaims:
-        """Return what a valid token says.
+        """Return the claims of a valid token.
 
-        A signature is checked once in a process, its key and its time at every call. Raises
-        InvalidTokenError for every other token, whatever is wrong with it (UntimelyTokenError if it
-        is nothing but the time), KeysUnavailableError when it cannot be told, and CallNeededError
-        when only the issuer could tell and `may_fetch` is False.
+        A signature is verified once in a process; its key and its time are checked at every call.
+        Raises InvalidTokenError for every invalid token (UntimelyTokenError if only its time is
+        wrong), KeysUnavailableError when it cannot be verified, and CallNeededError when the
+        issuer's keys must be fetched and `may_fetch` is False.
         """
         proof: VerifiedToken = self._verify_cached(token, may_fetch)
-        if not self.keys.is_current(proof.key):  # the issuer has published others since
+        if not self.keys.is_current(proof.key):  # the issuer has published new keys since
             self._verify_cached.cache_clear()
             proof = self._verify_cached(token, may_fetch)
         if proof.until <= self.clock():
@@ -90,19 +91,19 @@ class TokenVerifier:
         return proof.claims
 
     def directives(self, handshake: str, *, may_fetch: bool = True) -> list[str]:
-        """The cookies to set that a handshake token carries; raises as `verify` does.
+        """Return the Set-Cookie values of a handshake token; raises as `verify` does.
 
-        Signed by the issuer and of the session's class: a token of another class could carry what
-        somebody else has written into it.
+        It must have the class of a session token: tokens of other classes may contain values that a
+        client has chosen.
         """
-        claims, _ = self._decode(handshake, may_fetch=may_fetch, **OF_AN_ANSWER)
+        claims, _ = self._decode(handshake, may_fetch=may_fetch, **HANDSHAKE_OPTIONS)
         directives = claims.get("handshake")
         if not isinstance(directives, list):
             raise InvalidTokenError("not a handshake")
         return [directive for directive in directives if isinstance(directive, str)]
 
     def session_id(self, token: str, *, may_fetch: bool = False) -> str | None:
-        """Which session a token of ours belonged to, whatever its time; None for any other."""
+        """Return the session id of a token of this instance, even an expired one; else None."""
         timeless = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
         try:
             claims, _ = self._decode(token, may_fetch=may_fetch, require=["sid"], **timeless)
@@ -114,7 +115,7 @@ class TokenVerifier:
     def _verify(self, token: str, may_fetch: bool) -> VerifiedToken:  # noqa: FBT001 - a key of the cache
         claims, key = self._decode(token, may_fetch=may_fetch, require=["exp", "sub"])
         self._check_party(claims.get("azp"))
-        if claims.get("sts") == "pending":  # signed in, but with tasks of Clerk's left to do
+        if claims.get("sts") == "pending":  # signed in, but with required Clerk tasks left
             raise InvalidTokenError("an unfinished session")
         until = int(claims["exp"]) + LEEWAY_SECONDS
         return VerifiedToken(SessionClaims(checked_subject(claims.get("sub")), claims), key, until)
@@ -125,7 +126,7 @@ class TokenVerifier:
         if len(token) > LONGEST_TOKEN:
             raise InvalidTokenError("too long")
         try:
-            return self._decoded(token, options, may_fetch=may_fetch)
+            return self._decode_once(token, options, may_fetch=may_fetch)
         except ExpiredSignatureError as err:
             raise UntimelyTokenError("session-token-expired") from err
         except ImmatureSignatureError as err:
@@ -135,14 +136,14 @@ class TokenVerifier:
             raise InvalidTokenError(type(err).__name__) from err
 
     def _early_reason(self, token: str, options: Mapping[str, Any]) -> str:
-        """PyJWT has one error for a token that is valid later and for one written later."""
+        """Return which time is wrong: PyJWT has one error for a future `nbf` and `iat`."""
         try:
-            self._decoded(token, {**options, "verify_iat": False}, may_fetch=False)
+            self._decode_once(token, {**options, "verify_iat": False}, may_fetch=False)
         except ImmatureSignatureError:
             return "session-token-nbf"
         return "session-token-iat-in-the-future"
 
-    def _decoded(
+    def _decode_once(
         self, token: str, options: Mapping[str, Any], *, may_fetch: bool
     ) -> tuple[dict[str, Any], PyJWK]:
         header = _header(token.partition(".")[0])
@@ -164,7 +165,7 @@ class TokenVerifier:
         return claims, key
 
     def _check_party(self, party: object) -> None:
-        """Refuse a token for another origin, and one that does not say for which it is."""
+        """Refuse a token for another origin, and one without an origin."""
         if not self.authorized_parties:
             return
         if not isinstance(party, str) or party not in self.authorized_parties:
@@ -172,19 +173,19 @@ class TokenVerifier:
 
 
 def _check_times(claims: Mapping[str, Any]) -> None:
-    """Refuse times that no clock of an issuer shows; they would be errors where they are used.
+    """Refuse times outside the years 1970 to 9999, which would raise errors where they are used.
 
     PyJWT reads numbers out of texts and booleans as well (RFC 7519, section 2: NumericDate).
     """
-    for moment in (claims[name] for name in TIMES if name in claims):
+    for moment in (claims[name] for name in TIME_CLAIMS if name in claims):
         is_number = isinstance(moment, int | float) and not isinstance(moment, bool)
-        if not is_number or not 0 <= moment <= LAST_SECOND:
+        if not is_number or not 0 <= moment <= MAX_TIME:
             raise InvalidTokenError("a time out of range")
 
 
-@lru_cache(HEADERS)
+@lru_cache(CACHED_HEADERS)
 def _header(segment: str) -> Mapping[str, Any]:
-    """What the first part of a token says; all tokens under one key have the same."""
+    """Decode the header of a token; all tokens signed with one key have the same header."""
     header = jwt.get_unverified_header(f"{segment}..")
     if is_too_deep(header):
         raise InvalidTokenError("nested too deep")
@@ -192,27 +193,30 @@ def _header(segment: str) -> Mapping[str, Any]:
 
 
 def checked_subject(subject: object) -> str:
-    """The id of a person; raises InvalidTokenError for what cannot be one (CONTRACT section 3)."""
+    """Return the subject if it can be a user id; raises InvalidTokenError.
+
+    The rules are those of docs/reference/contract.md#who-is-asking.
+    """
     if not isinstance(subject, str) or not 0 < len(subject) <= LONGEST_SUBJECT:
         raise InvalidTokenError("unusable subject")
     if subject.lower() in SENTINELS or CONTROL.search(subject):
         raise InvalidTokenError("unusable subject")
     if subject.startswith(MACHINE_SUBJECT_PREFIX):
-        raise InvalidTokenError("a machine, not a person")
+        raise InvalidTokenError("a machine, not a user")
     return subject
 
 
 @lru_cache(CACHED_TOKENS)
 def identity_from_claims(claims: SessionClaims) -> Identity:
-    """Read the optional claims; whatever is missing or unusable is «not known».
+    """Return the identity of the optional claims; missing or unusable ones are «not known».
 
-    Only the boolean `true` verifies an address (CONTRACT section 3): `"true"`, `1` and the like are
-    an address that is known not to be verified. A token with a name, an address and a verdict on it
-    spares the question to the Backend API.
+    Only the boolean `true` verifies an address (docs/reference/contract.md#who-is-asking). Values
+    such as `"true"` and `1` mean an unverified address. A token with name, address and
+    `email_verified` makes the call to the Backend API unnecessary.
     """
     values = claims.values
     name, email = clean_name(values.get("name")), clean_email(values.get("email"))
-    is_verified = _verdict(values) if email else None
+    is_verified = _email_verified(values) if email else None
     return Identity(
         clerk_id=claims.subject,
         name=name,
@@ -224,11 +228,11 @@ def identity_from_claims(claims: SessionClaims) -> Identity:
     )
 
 
-def _verdict(values: Mapping[str, Any]) -> bool | None:
+def _email_verified(values: Mapping[str, Any]) -> bool | None:
     return values["email_verified"] is True if "email_verified" in values else None
 
 
 def _issued_at(values: Mapping[str, Any]) -> datetime | None:
-    """When the token was written, by the issuer's clock."""
+    """Return when the token was issued, by the issuer's clock."""
     issued_at = values.get("iat")
     return datetime.fromtimestamp(issued_at, UTC) if isinstance(issued_at, int | float) else None

@@ -1,4 +1,4 @@
-"""Users as the identity provider describes them: looked up once for all who wait, and in time."""
+"""The user directory: look users up at the identity provider, one call for all waiting requests."""
 
 import re
 from collections.abc import Sequence
@@ -23,28 +23,28 @@ from auth.tokens import checked_subject
 
 log = structlog.get_logger(__name__)
 
-FRESH_SECONDS = 5.0  # an answer is shared with those who ask so shortly after it was asked for
-UNREADABLE_IN_A_ROW = 16  # users; then it is not about single users any longer
-# An id with one of these, or of dots alone, could change the address that is asked, also quoted:
-# some proxies decode it on the way.
-NOT_IN_AN_ID = re.compile(r"[/\\?#%]|^\.+$")
+FRESH_SECONDS = 5.0  # an answer is shared with lookups of new users that follow within this time
+MAX_UNREADABLE_USERS = 16  # users; with more, the whole directory counts as unreadable
+# An id with one of these characters, or of dots alone, could change the URL of the call, also when
+# it is quoted: some proxies decode it.
+FORBIDDEN_IN_ID = re.compile(r"[/\\?#%]|^\.+$")
 
 
 class UserSource(Protocol):
-    """Where users are described, in Clerk's words."""
+    """A source of Clerk's user documents."""
 
     def user(self, clerk_id: str) -> Document:
-        """One user; raises UnknownUserError, UnusableAnswerError and ProviderUnavailableError."""
+        """Return a user; raises UnknownUserError, UnusableAnswerError, ProviderUnavailableError."""
         ...
 
     def users(self, offset: int, limit: int) -> Sequence[object]:
-        """Users in the order of their creation; raises as `user` does."""
+        """Return users in the order of their creation; raises as `user` does."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of the directory; `size` counts the unreadable entries as well."""
+    """A page of the directory; `size` includes unreadable entries."""
 
     identities: Sequence[Identity]
     size: int
@@ -59,7 +59,7 @@ class UserDirectory:
 
     @property
     def is_answering(self) -> bool:
-        """Whether the provider has answered this process's latest call."""
+        """Whether the latest call of this process to the provider was answered."""
         return self._calls.is_answering
 
     def look_up(
@@ -70,14 +70,12 @@ class UserDirectory:
         is_background: bool = False,
         is_new: bool = False,
     ) -> Identity:
-        """Return all that the provider knows of this user; one call however many wait.
+        """Return the provider's complete identity of a user; concurrent lookups share one call.
 
-        About a user who `is_new` the answer of a moment ago is good enough.
-
-        A user that it does not know is complete as well: there is nothing more to be learned. An
-        id that cannot be one of the provider's is such a user, and no call is made. Background
-        calls have a rate of their own. Raises UnusableAnswerError for an answer about this user
-        that cannot be used, ProviderUnavailableError where no user can be asked about.
+        For a user who `is_new`, an answer of the last five seconds is good enough. An unknown user
+        is a complete identity as well. No call is made for an id that the provider cannot have.
+        Background calls have a separate rate. Raises UnusableAnswerError for an unusable answer
+        about this user, and ProviderUnavailableError where no user can be looked up.
         """
         if not is_possible_user_id(clerk_id):
             return Identity(clerk_id, is_complete=True)
@@ -96,8 +94,8 @@ class UserDirectory:
     def page(self, offset: int, limit: int) -> Page:
         """Return users in the order in which they signed up; raises ProviderUnavailableError.
 
-        Where one user makes the whole answer unreadable (metadata nested too deep for any parser)
-        the page is asked for in halves, so that the others are not lost.
+        Where one user makes the whole answer unreadable (metadata nested too deep for any parser),
+        the page is requested again in halves, so that the others are not lost.
         """
         try:
             found = self._calls.run(
@@ -112,18 +110,18 @@ class UserDirectory:
         except UnusableAnswerError as err:
             if err.code not in (NOT_JSON, TOO_LARGE):
                 raise ProviderUnavailableError(str(err)) from err
-            return self._halved(offset, limit)
+            return self._page_in_halves(offset, limit)
         return Page(
             [who for document in found for who in _readable_identities(document)], len(found)
         )
 
-    def _halved(self, offset: int, limit: int) -> Page:
+    def _page_in_halves(self, offset: int, limit: int) -> Page:
         if limit == 1:
             return Page([], 1)
         half = limit // 2
         low, high = self.page(offset, half), self.page(offset + half, limit - half)
         both = Page([*low.identities, *high.identities], low.size + high.size)
-        if both.size >= UNREADABLE_IN_A_ROW and not both.identities:
+        if both.size >= MAX_UNREADABLE_USERS and not both.identities:
             raise ProviderUnavailableError("nothing in the directory can be read")
         return both
 
@@ -135,12 +133,12 @@ class UserDirectory:
 
 
 def is_possible_user_id(clerk_id: str) -> bool:
-    """Whether the provider could have a user of this id (CONTRACT section 3)."""
+    """Whether the provider could have a user with this id (contract.md#who-is-asking)."""
     try:
         checked_subject(clerk_id)
     except InvalidTokenError:
         return False
-    return NOT_IN_AN_ID.search(clerk_id) is None
+    return FORBIDDEN_IN_ID.search(clerk_id) is None
 
 
 def _readable_identities(document: object) -> list[Identity]:

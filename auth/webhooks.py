@@ -1,4 +1,4 @@
-"""What Clerk tells of its own accord: messages about users, believed when their signature holds."""
+"""Clerk's webhook messages: verify the signature and read the identity of the user."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,7 +17,7 @@ DELETION = "user.deleted"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message whose signature has been checked; `identity` is None where it concerns nobody."""
+    """A message with a valid signature; `identity` is None where it concerns no user."""
 
     id: str
     event: str
@@ -25,30 +25,31 @@ class Message:
 
     @property
     def is_deletion(self) -> bool:
-        """Whether the account is gone."""
+        """Whether the account was deleted."""
         return self.event == DELETION
 
 
 def read_message(secret: str, headers: Mapping[str, str], body: bytes) -> Message:
-    """Check the signature and its time (five minutes either way), then read what is told.
+    """Verify the signature and its time (within five minutes), then read the message.
 
     Raises InvalidSignatureError.
     """
-    named = _standard(headers)
+    signed_headers = _standard_headers(headers)
     try:
-        document = Webhook(secret).verify(body, named)
+        document = Webhook(secret).verify(body, signed_headers)
     except (WebhookVerificationError, ValueError, OverflowError, RecursionError) as err:
         raise InvalidSignatureError(type(err).__name__) from err
     if is_too_deep(document):
         raise InvalidSignatureError("nested too deep")
     event = document.get("type") if isinstance(document, dict) else None
     if not isinstance(event, str):
-        return Message(named["webhook-id"], "unknown")
-    return Message(named["webhook-id"], event, _concerned(event, document.get("data")))
+        return Message(signed_headers["webhook-id"], "unknown")
+    identity = _identity(event, document.get("data"))
+    return Message(signed_headers["webhook-id"], event, identity)
 
 
-def _standard(headers: Mapping[str, str]) -> dict[str, str]:
-    """What a signature covers, by its standard names; Svix, who sends for Clerk, has its own."""
+def _standard_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the signature headers by their standard names; Svix, Clerk's sender, has others."""
     sent = {name.lower(): value for name, value in headers.items()}
     return {
         f"webhook-{part}": sent.get(f"svix-{part}") or sent.get(f"webhook-{part}", "")
@@ -56,11 +57,11 @@ def _standard(headers: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _concerned(event: str, data: object) -> Identity | None:
-    """The user whom the message is about; None where it concerns nobody.
+def _identity(event: str, data: object) -> Identity | None:
+    """Return the identity of the user in the message; None where it concerns no user.
 
-    A user who cannot be read is known by the id alone: enough for a deletion, and of a change it
-    tells that there is news to ask for.
+    Of an unreadable user only the id is returned: enough for a deletion, and after a change the
+    user can be looked up.
     """
     if event not in (*CHANGES, DELETION):
         return None

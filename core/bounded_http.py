@@ -1,7 +1,7 @@
-"""HTTP requests that end in time and in size, whatever the other side sends.
+"""HTTP requests whose whole duration and response size are bounded.
 
 httpx bounds each read of a connection, not the whole request: headers or a body that arrive byte by
-byte keep it waiting for hours. Here the connection itself knows when the request has to end.
+byte keep it waiting for hours. Here each operation of a connection ends with the request's limit.
 """
 
 import ssl
@@ -20,12 +20,12 @@ import httpx
 
 OPERATION_SECONDS = 2.0  # of connecting, or of one read
 KEEPALIVE_SECONDS = 20.0
-MOST_CONNECTIONS = 20
+MAX_CONNECTIONS = 20
 GZIP = 31  # zlib's window bits for the gzip format
 HEADERS = {
     "User-Agent": "neon-dashboard",
     "Accept": "application/json",
-    "Accept-Encoding": "identity",  # a compressed answer is read all the same
+    "Accept-Encoding": "identity",  # a compressed response is read all the same
 }
 
 SocketOption = (
@@ -38,12 +38,12 @@ class TooLargeError(Exception):
 
 
 class NotDecodableError(Exception):
-    """The body is compressed in a way that cannot be undone."""
+    """The body has an encoding that cannot be decoded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer; the names of its headers are in lower case."""
+    """A whole response; the names of its headers are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -56,7 +56,7 @@ class BoundedClient:
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
         is_tls = base_url.startswith("https:")
-        # Building a TLS context loads all certificates: only where it is needed.
+        # Building a TLS context loads all certificates, so it is done for https only.
         context = httpx.create_ssl_context() if is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         transport = _Transport(context, _proxy_of(base_url))
         self._client = httpx.Client(transport=transport, timeout=OPERATION_SECONDS)
@@ -72,16 +72,16 @@ class BoundedClient:
         params: Mapping[str, str | int] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Make one request and return the whole answer; redirects are not followed.
+        """Make one request and return the whole response; redirects are not followed.
 
-        Raises TooLargeError, NotDecodableError, and whatever httpx raises, at the latest after
-        `seconds` (name resolution excepted, which no program can interrupt).
+        Raises TooLargeError, NotDecodableError and the errors of httpx, at the latest after
+        `seconds`. Name resolution is excepted, because it cannot be interrupted.
         """
-        sent = {**HEADERS, **(headers or {})}
+        all_headers = {**HEADERS, **(headers or {})}
         with (
             _time_limit(seconds),
             self._client.stream(
-                method, self._base_url + path, params=params, headers=sent
+                method, self._base_url + path, params=params, headers=all_headers
             ) as response,
         ):
             body = bytearray()
@@ -89,12 +89,14 @@ class BoundedClient:
                 body += chunk
                 if len(body) > most_bytes:
                     raise TooLargeError
-            names = {name.lower(): value for name, value in response.headers.items()}
-            encoding = names.get("content-encoding", "identity").strip().lower()
-            return Answer(response.status_code, names, _decoded(bytes(body), encoding, most_bytes))
+            response_headers = {name.lower(): value for name, value in response.headers.items()}
+            encoding = response_headers.get("content-encoding", "identity").strip().lower()
+            return Answer(
+                response.status_code, response_headers, _decode(bytes(body), encoding, most_bytes)
+            )
 
 
-def _decoded(body: bytes, encoding: str, most_bytes: int) -> bytes:
+def _decode(body: bytes, encoding: str, most_bytes: int) -> bytes:
     if encoding in ("identity", ""):
         return body
     if encoding != "gzip":
@@ -109,40 +111,40 @@ def _decoded(body: bytes, encoding: str, most_bytes: int) -> bytes:
     return decoded
 
 
-_limit = threading.local()  # `moment`: when the request of this thread has to end
+_thread = threading.local()  # `ends_at`: when the request of this thread has to end
 
 
 @contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    _limit.moment = time.monotonic() + seconds
+    _thread.ends_at = time.monotonic() + seconds
     try:
         yield
     finally:
-        del _limit.moment
+        del _thread.ends_at
 
 
-def _left(timeout: float | None, error: type[Exception]) -> float | None:
-    """The time for one operation, within that of the whole request."""
-    moment: float | None = getattr(_limit, "moment", None)
-    if moment is None:
+def _remaining(timeout: float | None, error: type[Exception]) -> float | None:
+    """Return the timeout of one operation, shortened to the rest of the request's time."""
+    ends_at: float | None = getattr(_thread, "ends_at", None)
+    if ends_at is None:
         return timeout
-    left = moment - time.monotonic()
+    left = ends_at - time.monotonic()
     if left <= 0:
         raise error("the request took too long")
     return left if timeout is None else min(timeout, left)
 
 
 class _Stream(httpcore.NetworkStream):
-    """A connection whose operations keep the time limit of the thread that uses it."""
+    """A connection whose operations end within the time limit of the calling thread."""
 
     def __init__(self, inner: httpcore.NetworkStream) -> None:
         self._inner = inner
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._inner.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
+        return self._inner.read(max_bytes, _remaining(timeout, httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._inner.write(buffer, _left(timeout, httpcore.WriteTimeout))
+        self._inner.write(buffer, _remaining(timeout, httpcore.WriteTimeout))
 
     def close(self) -> None:
         self._inner.close()
@@ -153,7 +155,7 @@ class _Stream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
-        left = _left(timeout, httpcore.ConnectTimeout)
+        left = _remaining(timeout, httpcore.ConnectTimeout)
         return _Stream(self._inner.start_tls(ssl_context, server_hostname, left))
 
     def get_extra_info(self, info: str) -> Any:
@@ -161,7 +163,7 @@ class _Stream(httpcore.NetworkStream):
 
 
 class _Backend(httpcore.SyncBackend):
-    """Opens connections that keep the time limit."""
+    """Opens connections of the class `_Stream`."""
 
     def connect_tcp(
         self,
@@ -171,19 +173,19 @@ class _Backend(httpcore.SyncBackend):
         local_address: str | None = None,
         socket_options: Iterable[SocketOption] | None = None,
     ) -> httpcore.NetworkStream:
-        left = _left(timeout, httpcore.ConnectTimeout)
+        left = _remaining(timeout, httpcore.ConnectTimeout)
         return _Stream(super().connect_tcp(host, port, left, local_address, socket_options))
 
 
 class _Transport(httpx.HTTPTransport):
-    """httpx's transport over a pool whose connections keep the time limit."""
+    """httpx's transport over a pool of `_Stream` connections."""
 
     def __init__(self, context: ssl.SSLContext, proxy: httpx.Proxy | None) -> None:
         super().__init__(verify=context)
         settings: dict[str, Any] = {
             "ssl_context": context,
             "keepalive_expiry": KEEPALIVE_SECONDS,
-            "max_connections": MOST_CONNECTIONS,
+            "max_connections": MAX_CONNECTIONS,
             "network_backend": _Backend(),
         }
         if proxy is None:
@@ -193,12 +195,12 @@ class _Transport(httpx.HTTPTransport):
 
 
 def _proxy_of(url: str) -> httpx.Proxy | None:
-    """The proxy that the environment names for this address."""
+    """Return the proxy that the environment sets for this URL."""
     try:
         target = httpx.URL(url)
     except httpx.InvalidURL:
-        return None  # each request says so
-    found = urllib.request.getproxies().get(target.scheme)
-    if not found or urllib.request.proxy_bypass(target.netloc.decode("ascii")):
+        return None  # each request raises the error
+    proxy_url = urllib.request.getproxies().get(target.scheme)
+    if not proxy_url or urllib.request.proxy_bypass(target.netloc.decode("ascii")):
         return None
-    return httpx.Proxy(found if "://" in found else f"http://{found}")
+    return httpx.Proxy(proxy_url if "://" in proxy_url else f"http://{proxy_url}")

@@ -1,8 +1,8 @@
-"""The cache: backends for Flask-Caching that hold text only, and a client that skips a broken one.
+"""Text-only cache backends for Flask-Caching, and a client that pauses after a failure.
 
-Both backends know *versioned* values. A value is stored under a version together with a mark that
-lasts a few seconds: while it is there, the value has just been compared with its source. The newest
-version known of a key never decreases, so that a late store of an older version changes nothing.
+Both backends support *versioned* values. A value is stored under a version, and the version may be
+marked as confirmed for a few seconds: it has just been compared with its source. The newest version
+of a key never decreases, so that a late store of an older version changes nothing.
 """
 
 import threading
@@ -21,11 +21,11 @@ from flask_caching.backends.rediscache import RedisCache
 
 log = structlog.get_logger(__name__)
 
-BYPASS_SECONDS = 1.0  # after a failure; few requests shall pay for a cache that hangs
+BYPASS_SECONDS = 1.0  # after a failure, so that few requests wait for a cache that hangs
 VERSION_TTL_SECONDS = 7 * 86_400  # longer than any value that is stored under a version
 
-# KEYS: newest version, mark, value. ARGV: version, its TTL in s, TTL of the mark in ms,
-# then the value and its TTL in s, if a value is to be stored.
+# KEYS: newest version, confirmed version, value. ARGV: version, its TTL in s, TTL of the
+# confirmation in ms, then the value and its TTL in s, if a value is to be stored.
 PUT_VERSION = """
 local newest = tonumber(redis.call('GET', KEYS[1]) or '-1') or -1
 local version = tonumber(ARGV[1])
@@ -50,13 +50,11 @@ Answer = TypeVar("Answer")
 
 
 class CacheUnavailableError(Exception):
-    """The cache does not answer; the database knows everything as well."""
+    """The cache cannot be used now; everything in it can be read from the database."""
 
 
 class Versioned(NamedTuple):
-    """What the cache holds of a key: the newest version known, whether that version has just been
-    confirmed, and the value, of whatever version it is.
-    """
+    """The entries of a key: its newest version, confirmed version and value (of any version)."""
 
     newest: int | None
     confirmed: int | None
@@ -64,7 +62,7 @@ class Versioned(NamedTuple):
 
 
 class TextSerializer(RedisSerializer):
-    """Stores text as it is, so that data in Redis can never become code here."""
+    """Stores text instead of pickles, so that data in Redis is never executed."""
 
     def dumps(self, value: Any, protocol: int = 0) -> bytes:  # noqa: ARG002 - cachelib's name
         """Encode the text, or the number as text; raises TypeError for anything else."""
@@ -73,7 +71,7 @@ class TextSerializer(RedisSerializer):
         return str(value).encode("utf-8", "surrogatepass")
 
     def loads(self, value: bytes | None) -> str | None:
-        """Decode the text; None for no value, and for one that is no text of ours."""
+        """Decode the text; None for no value and for bytes that are not UTF-8."""
         try:
             return None if value is None else value.decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:
@@ -91,9 +89,9 @@ class RedisStore(RedisCache):
         self._put_limited = self._write_client.register_script(PUT_LIMITED)
 
     def get_versioned(self, key: str, value_key: str) -> Versioned:
-        """Read all that is held of the key and of one value of it, in one round trip."""
-        newest, confirmed, value = self.get_many(*_names(key), value_key)
-        return Versioned(_number(newest), _number(confirmed), value)
+        """Read the versions of the key and one of its values, in one round trip."""
+        newest, confirmed, value = self.get_many(*_version_keys(key), value_key)
+        return Versioned(_parse_version(newest), _parse_version(confirmed), value)
 
     def put_version(
         self,
@@ -106,11 +104,11 @@ class RedisStore(RedisCache):
         """Make the version the newest of the key and store a value under it, in one round trip.
 
         `confirmed_seconds`: for how long the version counts as just compared with its source.
-        `value`: its key, its text, and how many seconds it is kept. Does nothing where a newer
-        version is known.
+        `value`: its key, its text and its TTL in seconds. Does nothing where a newer version is
+        stored.
         """
         value_key, *text = value or (key,)
-        keys = [self._get_prefix() + name for name in (*_names(key), value_key)]
+        keys = [self._get_prefix() + name for name in (*_version_keys(key), value_key)]
         args = [version, VERSION_TTL_SECONDS, _milliseconds(confirmed_seconds), *text]
         self._put_version(keys=keys, args=args)
 
@@ -118,20 +116,20 @@ class RedisStore(RedisCache):
         """Make each version the newest of its key, in one round trip."""
         with self._write_client.pipeline(transaction=False) as pipeline:
             for key, version in versions.items():
-                keys = [self._get_prefix() + name for name in (*_names(key), key)]
+                keys = [self._get_prefix() + name for name in (*_version_keys(key), key)]
                 self._put_version(
                     keys=keys, args=[version, VERSION_TTL_SECONDS, 0], client=pipeline
                 )
             pipeline.execute()
 
     def put_limited(self, owner: str, key: str, value: str, *, limit: int, seconds: int) -> None:
-        """Store a value among the newest `limit` ones of its owner; the oldest one goes."""
+        """Store a value for `seconds`; of each owner only the newest `limit` values are kept."""
         keys = [self._get_prefix() + name for name in (owner, key)]
         self._put_limited(keys=keys, args=[value, seconds, limit])
 
 
 class LocalStore(BaseCache):
-    """Values inside this process: the least recently used go first, whatever their time to live.
+    """An LRU cache inside this process; a full one drops entries before their TTL.
 
     Each operation takes constant time (cachelib's SimpleCache sorts all entries once it is full).
     """
@@ -172,7 +170,7 @@ class LocalStore(BaseCache):
 
     def get_versioned(self, key: str, value_key: str) -> Versioned:
         """As `RedisStore.get_versioned`."""
-        newest, confirmed = _names(key)
+        newest, confirmed = _version_keys(key)
         with self._lock:
             return Versioned(self._get(newest), self._get(confirmed), self._get(value_key))
 
@@ -185,7 +183,7 @@ class LocalStore(BaseCache):
         value: tuple[str, str, int] | None = None,
     ) -> None:
         """As `RedisStore.put_version`."""
-        newest, confirmed = _names(key)
+        newest, confirmed = _version_keys(key)
         with self._lock:
             if (self._get(newest) or 0) > version:
                 return
@@ -230,6 +228,7 @@ class LocalStore(BaseCache):
 class CacheClient:
     """Calls a Flask-Caching cache unless it has just failed; shared by an app's threads.
 
+    The pause is fixed and needs no probe, so that the hot path takes no lock of a CircuitBreaker.
     `clock` is monotonic, in seconds.
     """
 
@@ -243,22 +242,22 @@ class CacheClient:
         return cast(RedisStore | LocalStore, self.cache.cache)
 
     def call(self, operation: Callable[[], Answer]) -> Answer:
-        """Run the operation; raises CacheUnavailableError, and nothing else."""
+        """Run the operation and return its result; every error becomes CacheUnavailableError."""
         if self.clock() < self._skipped_until:
             raise CacheUnavailableError
         try:
             return operation()
-        except Exception as err:  # whatever is wrong with the cache, it must not cost an answer
+        except Exception as err:  # no failure of the cache may fail a request
             self._skipped_until = self.clock() + BYPASS_SECONDS
             log.warning("cache_error", error=type(err).__name__)
             raise CacheUnavailableError from err
 
 
-def _names(key: str) -> tuple[str, str]:
+def _version_keys(key: str) -> tuple[str, str]:
     return f"version:{key}", f"confirmed:{key}"
 
 
-def _number(text: str | None) -> int | None:
+def _parse_version(text: str | None) -> int | None:
     return int(text) if text and text.isdecimal() else None
 
 

@@ -1,4 +1,4 @@
-"""A circuit breaker: refuse calls to what has just failed, probe it after a pause, then resume."""
+"""A circuit breaker: refuse calls to a service that has just failed, probe it, then resume."""
 
 import threading
 import time
@@ -14,11 +14,11 @@ class CircuitOpenError(Exception):
 
 
 class CircuitBreaker:
-    """State of one service; shared by threads. `clock` is monotonic, in seconds.
+    """The circuit of one service; shared by threads. `clock` is monotonic, in seconds.
 
     After a failure all calls are refused for `first_pause` seconds. The pause doubles with each
     further failure, up to `longest_pause`. After it, one call probes the service while the others
-    still wait.
+    are still refused.
     """
 
     def __init__(
@@ -30,19 +30,19 @@ class CircuitBreaker:
         self._first_pause, self._longest_pause, self._clock = first_pause, longest_pause, clock
         self._failures = 0
         self._paused_until = 0.0  # after a failure
-        self._rests_until = 0.0  # because the service has asked for it
+        self._rests_until = 0.0  # after a rate limit of the service
         self._lock = threading.Lock()
 
     @property
     def is_closed(self) -> bool:
-        """Whether the latest call succeeded and the service has not asked for rest."""
+        """Whether the latest call succeeded and no rate limit of the service is in force."""
         with self._lock:
             return not self._failures and self._clock() >= self._rests_until
 
     def check(self, *, may_probe: bool = False) -> None:
         """Raise CircuitOpenError unless a call may be made.
 
-        `may_probe` ignores the pause after a failure, but not the rest that the service asked for.
+        `may_probe` ignores the pause after a failure, but not a rate limit of the service.
         """
         with self._lock:
             now = self._clock()
@@ -52,24 +52,24 @@ class CircuitBreaker:
                 raise CircuitOpenError("the provider has just failed", self._paused_until - now)
 
     def begin(self) -> None:
-        """Note that a call begins; after a failure the others wait for its result."""
+        """Note that a call begins; after a failure, others are refused until it has ended."""
         with self._lock:
             if self._failures:
                 self._paused_until = self._clock() + self._pause()
 
     def succeed(self) -> None:
-        """Note that the service has answered."""
+        """Note that a call succeeded, and close the circuit."""
         with self._lock:
             self._failures, self._paused_until = 0, 0.0
 
     def fail(self) -> None:
-        """Note that the service has not answered, or not usefully."""
+        """Note that a call failed, and open the circuit."""
         with self._lock:
             self._failures += 1
             self._paused_until = self._clock() + self._pause()
 
     def rest(self, seconds: float) -> None:
-        """Refuse all calls for so long; results of calls under way do not shorten it."""
+        """Refuse all calls for `seconds`; results of calls under way do not shorten this time."""
         with self._lock:
             self._failures, self._paused_until = 0, 0.0
             self._rests_until = max(self._rests_until, self._clock() + seconds)

@@ -1,4 +1,4 @@
-"""What the operator decides, read once from the environment into one frozen value."""
+"""The settings: read once from the environment, checked, and kept in one frozen value."""
 
 import base64
 import re
@@ -41,8 +41,8 @@ TCP_ADDRESS = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:]*)):(\d+)", re.ASCII)
 DEFAULT_PORTS = {"https": 443, "http": 80}
 LAST_PORT = 65_535
 SECRET_KEY_LENGTH = 32
-NEEDED_IN_PRODUCTION = ("database_url", "clerk_publishable_key", "clerk_secret_key", "secret_key")
-# The only one with a use of its own beside the development identity provider.
+REQUIRED_IN_PRODUCTION = ("database_url", "clerk_publishable_key", "clerk_secret_key", "secret_key")
+# The webhook secret is the only other Clerk setting that the development provider uses.
 WITHOUT_PUBLISHABLE_KEY = {"clerk_publishable_key", "clerk_webhook_secret"}
 
 
@@ -51,7 +51,7 @@ class ConfigError(Exception):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine reach a server on this address."""
+    """Whether a server on this address can be reached from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -60,8 +60,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _trimmed(value: str) -> str:
-    """The value as it is meant: without the white space and the quotes that were pasted with it."""
+def _trim(value: str) -> str:
+    """Return the value without white space and quotes that were pasted with it.
+
+    Raises ValueError for a control character.
+    """
     value = value.strip().strip(INVISIBLE).strip()
     if len(value) > 1 and value[0] in QUOTES and value[0] == value[-1]:
         value = value[1:-1].strip()
@@ -70,17 +73,17 @@ def _trimmed(value: str) -> str:
     return value
 
 
-def _split(value: object) -> object:
-    """Read a comma list: trimmed, lower case, blanks dropped."""
+def _split_list(value: object) -> object:
+    """Parse a comma list: trimmed, lower case, blanks dropped."""
     if not isinstance(value, str):
         return value
     return frozenset(part.strip().lower() for part in value.split(",") if part.strip())
 
 
-def _addresses(value: object) -> object:
-    """Read a comma list of e-mail addresses into the keys by which they are compared.
+def _parse_addresses(value: object) -> object:
+    """Parse a comma list of e-mail addresses into the keys by which they are compared.
 
-    Raises ValueError for one that cannot be verified; the message names the character.
+    Raises ValueError for an address that cannot be verified; the message names the character.
     """
     if not isinstance(value, str):
         return value
@@ -93,33 +96,35 @@ def _addresses(value: object) -> object:
     return frozenset(filter(None, map(normalize_address, given)))
 
 
-def _origins(value: object) -> object:
-    """Read a comma list of origins: `https://app.example.com`, and nothing after it."""
-    found = _split(value)
+def _parse_origins(value: object) -> object:
+    """Parse a comma list of origins, such as `https://app.example.com` without a path."""
+    found = _split_list(value)
     if not isinstance(found, frozenset):
         return found
     try:
-        return frozenset(_origin(each) for each in found)
+        return frozenset(_parse_origin(each) for each in found)
     except ValueError:
         example = "https://app.example.com"
         raise ValueError(f"must be a comma list of origins such as {example}") from None
 
 
-def _origin(value: str) -> str:
-    checked = _web_url(value)
+def _parse_origin(value: str) -> str:
+    checked = _check_web_url(value)
     if checked != _with_plain_host(value) or urlsplit(value).path or not value.isascii():
         raise ValueError
     return checked
 
 
-def _require_url(value: str, schemes: tuple[str, ...]) -> str:
+def _check_url(value: str, schemes: tuple[str, ...]) -> str:
     """Check a URL and return it without a final slash; the errors never quote it."""
     try:
         parts = urlsplit(value)
         port = parts.port
     except ValueError:
         raise ValueError("has a host or a port that cannot be read") from None
-    has_place = bool(parts.hostname) if schemes == WEB else bool(parts.netloc or _path(parts))
+    has_place = (
+        bool(parts.hostname) if schemes == WEB else bool(parts.netloc or _database_path(parts))
+    )
     if parts.scheme not in schemes or not has_place:
         raise ValueError(f"must be a URL starting with {' or '.join(f'{s}://' for s in schemes)}")
     if port == 0 or not HOST.fullmatch(parts.hostname or "localhost"):
@@ -129,12 +134,12 @@ def _require_url(value: str, schemes: tuple[str, ...]) -> str:
     return _with_plain_host(value).rstrip("/")
 
 
-def _path(parts: SplitResult) -> str:
+def _database_path(parts: SplitResult) -> str:
     return parts.query or parts.path.strip("/")
 
 
 def _with_plain_host(value: str) -> str:
-    """The URL with its scheme and host in lower case, and without a port that says nothing."""
+    """Return the URL with scheme and host in lower case and without the scheme's default port."""
     parts = urlsplit(value)
     if not parts.netloc:
         return value
@@ -144,9 +149,9 @@ def _with_plain_host(value: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{user}{at}{host.lower()}"))
 
 
-def _web_url(value: str, *, may_have_query: bool = False) -> str:
-    """A URL of a website or an API, without what would not be meant for everybody's eyes."""
-    checked = _require_url(value, WEB)
+def _check_web_url(value: str, *, may_have_query: bool = False) -> str:
+    """Check an http(s) URL; it must not contain credentials, and a query only where allowed."""
+    checked = _check_url(value, WEB)
     if "@" in urlsplit(checked).netloc:
         raise ValueError("must not hold a user name or password")
     if "?" in checked and not may_have_query:
@@ -154,25 +159,25 @@ def _web_url(value: str, *, may_have_query: bool = False) -> str:
     return checked
 
 
-def _api_url(value: str) -> str:
-    checked = _web_url(value)
+def _check_api_url(value: str) -> str:
+    checked = _check_web_url(value)
     if checked.endswith("/v1"):
         raise ValueError("must not end in /v1, which is added to it")
     return checked
 
 
-def _database_url(value: str) -> str:
-    """Accept both spellings of the scheme and name the driver, as SQLAlchemy wants it."""
+def _parse_database_url(value: str) -> str:
+    """Accept both spellings of the scheme and return the URL with SQLAlchemy's driver name."""
     parts = value.partition("://")
     if "," in parts[2].partition("/")[0].rpartition("@")[2]:
         raise ValueError("names several hosts; give one")
-    _require_url(value, DATABASE)
+    _check_url(value, DATABASE)
     named = f"postgresql+psycopg2://{parts[2]}"
     try:
         url = make_url(named)
     except (ArgumentError, ValueError):
         raise ValueError("cannot be read; give postgresql://user:password@host/name") from None
-    # Where a special character stands as it is, the two disagree about what is the password.
+    # With an unencoded special character the two parsers disagree about the password.
     if (
         url.host != urlsplit(value).hostname
         and (url.host or "").lower() != urlsplit(value).hostname
@@ -183,7 +188,7 @@ def _database_url(value: str) -> str:
 
 
 def _check_options(url: URL) -> None:
-    """Refuse several hosts, and options of other programs' drivers, which libpq would refuse."""
+    """Refuse several hosts, and options that libpq would refuse, such as those of other drivers."""
     for name, option in url.query.items():
         if name in ("host", "hostaddr", "port") and (not isinstance(option, str) or "," in option):
             raise ValueError("names several hosts; give one")
@@ -193,34 +198,34 @@ def _check_options(url: URL) -> None:
             raise ValueError("has an option (after the ?) that PostgreSQL does not know") from None
 
 
-def _redis_url(value: str) -> str:
-    checked = _require_url(value, REDIS)
+def _check_redis_url(value: str) -> str:
+    checked = _check_url(value, REDIS)
     parts = urlsplit(checked)
     database = parts.path.strip("/")
     if parts.scheme != "unix" and database and not re.fullmatch("[0-9]+", database):
         raise ValueError("must end in the number of a database, if in anything")
     try:
         ConnectionPool.from_url(checked).make_connection()  # does not connect
-    except Exception:  # an option that is unknown, or of another type
+    except Exception:  # the option is unknown or has another type
         raise ValueError("has an option (after the ?) that Redis clients do not know") from None
     return checked
 
 
-def _secret_key_of_clerk(value: SecretStr) -> SecretStr:
-    """Refuse what could not be sent in a header, such as a key cut short by an ellipsis."""
+def _check_clerk_secret_key(value: SecretStr) -> SecretStr:
+    """Refuse a key that cannot be sent in a header, such as one shortened with an ellipsis."""
     if not CLERK_SECRET_KEY.fullmatch(value.get_secret_value()):
         raise ValueError("is not a Clerk secret key (sk_test_… or sk_live_…)")
     return value
 
 
-def _token(value: SecretStr) -> SecretStr:
-    """Refuse what no client could send in a header."""
+def _check_token(value: SecretStr) -> SecretStr:
+    """Refuse a token that cannot be sent in a header."""
     if not VISIBLE_ASCII.fullmatch(value.get_secret_value()):
         raise ValueError("must consist of visible ASCII characters")
     return value
 
 
-def _bind(value: str) -> str:
+def _check_bind(value: str) -> str:
     for address in value.split(","):
         if address.startswith("unix:"):
             continue
@@ -235,13 +240,13 @@ def _host_and_port(address: str) -> tuple[str | None, str]:
     return (found[1] or found[2], found[3]) if found else (None, "0")
 
 
-def _publishable_key(value: str) -> str:
+def _check_publishable_key(value: str) -> str:
     _instance_host(value)
     return value
 
 
-def _webhook_secret(value: SecretStr) -> SecretStr:
-    """Refuse at the start what would refuse every message: base64 stands behind the prefix."""
+def _check_webhook_secret(value: SecretStr) -> SecretStr:
+    """Refuse a secret with which no signature could be verified: `whsec_` and base64 are needed."""
     prefix, _, encoded = value.get_secret_value().partition("_")
     try:
         base64.b64decode(encoded, validate=True)
@@ -252,49 +257,49 @@ def _webhook_secret(value: SecretStr) -> SecretStr:
     return value
 
 
-def _support_url(value: str) -> str:
+def _check_support_url(value: str) -> str:
     if not value.startswith("mailto:"):
-        return _web_url(value, may_have_query=True)
+        return _check_web_url(value, may_have_query=True)
     if find_fault(value.removeprefix("mailto:").partition("?")[0]):
         raise ValueError("must be mailto: with an e-mail address, or a URL")
     return value
 
 
-Addresses = Annotated[frozenset[str], BeforeValidator(_addresses)]
-Origins = Annotated[frozenset[str], BeforeValidator(_origins)]
-WebUrl = Annotated[str, BeforeValidator(_web_url)]
-PageUrl = Annotated[str, BeforeValidator(partial(_web_url, may_have_query=True))]
-RedisUrl = Annotated[str, BeforeValidator(_redis_url)]
+Addresses = Annotated[frozenset[str], BeforeValidator(_parse_addresses)]
+Origins = Annotated[frozenset[str], BeforeValidator(_parse_origins)]
+WebUrl = Annotated[str, BeforeValidator(_check_web_url)]
+PageUrl = Annotated[str, BeforeValidator(partial(_check_web_url, may_have_query=True))]
+RedisUrl = Annotated[str, BeforeValidator(_check_redis_url)]
 
 
-SECRET_URL = Field(default=None, repr=False)  # it may hold a password
+SECRET_URL = Field(default=None, repr=False)  # the URL may contain a password
 
 
 class Config(BaseModel):
-    """Every setting, checked. The names are those of the environment, in lower case."""
+    """All settings, checked. The names are those of the environment variables, in lower case."""
 
     model_config = {"frozen": True, "hide_input_in_errors": True}
 
     app_env: Literal["development", "production"] = "development"
     instance_path: Path = PROJECT / "instance"
-    database_url: Annotated[str, BeforeValidator(_database_url)] | None = SECRET_URL
+    database_url: Annotated[str, BeforeValidator(_parse_database_url)] | None = SECRET_URL
     database_connect_seconds: float = Field(default=10, gt=0, le=120)
     redis_url: RedisUrl | None = SECRET_URL
     secret_key: SecretStr | None = None
 
-    clerk_publishable_key: Annotated[str, BeforeValidator(_publishable_key)] | None = None
-    clerk_secret_key: Annotated[SecretStr, AfterValidator(_secret_key_of_clerk)] | None = None
+    clerk_publishable_key: Annotated[str, BeforeValidator(_check_publishable_key)] | None = None
+    clerk_secret_key: Annotated[SecretStr, AfterValidator(_check_clerk_secret_key)] | None = None
     clerk_frontend_api_url: WebUrl | None = None
-    clerk_api_url: Annotated[str, BeforeValidator(_api_url)] = "https://api.clerk.com"
+    clerk_api_url: Annotated[str, BeforeValidator(_check_api_url)] = "https://api.clerk.com"
     clerk_jwks_url: PageUrl | None = None
     clerk_issuer: WebUrl | None = None
     clerk_authorized_parties: Origins = frozenset()
     clerk_identity_max_age_seconds: int = Field(default=86_400, ge=1)
     clerk_sign_in_url: PageUrl | None = None
-    clerk_webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = None
+    clerk_webhook_secret: Annotated[SecretStr, AfterValidator(_check_webhook_secret)] | None = None
 
     admin_emails: Addresses = frozenset()
-    support_url: Annotated[str, BeforeValidator(_support_url)] | None = None
+    support_url: Annotated[str, BeforeValidator(_check_support_url)] | None = None
     enable_auto_create: bool = True
     enrolment: Literal["open", "invited"] = "open"
 
@@ -305,24 +310,27 @@ class Config(BaseModel):
 
     rate_limit_per_minute: int = Field(default=600, ge=1, le=1_000_000_000)
     ensure_rate_limit_per_minute: int = Field(default=60, ge=1, le=1_000_000_000)
-    metrics_token: Annotated[SecretStr, AfterValidator(_token)] | None = None
+    metrics_token: Annotated[SecretStr, AfterValidator(_check_token)] | None = None
 
     web_concurrency: int = Field(default=1, ge=1, le=1_000)
     web_threads: int = Field(default=8, ge=1, le=1_000)
-    bind: Annotated[str, AfterValidator(_bind)] = "127.0.0.1:8000"
+    bind: Annotated[str, AfterValidator(_check_bind)] = "127.0.0.1:8000"
     trusted_proxies: int = Field(default=0, ge=0, le=100)
     log_format: Literal["json", "console"] | None = None
 
     @model_validator(mode="after")
     def _refuse_unsafe_production(self) -> "Config":
-        missing = [name.upper() for name in NEEDED_IN_PRODUCTION if not getattr(self, name)]
+        missing = [name.upper() for name in REQUIRED_IN_PRODUCTION if not getattr(self, name)]
         if self.is_production and missing:
             raise ValueError(f"APP_ENV=production needs {', '.join(missing)}")
         return self
 
     @model_validator(mode="after")
-    def _refuse_accidental_stand_in(self) -> "Config":
-        """Keep the development identity provider, where anybody is admin, from real users."""
+    def _refuse_accidental_dev_provider(self) -> "Config":
+        """Refuse settings by which real users would reach the development identity provider.
+
+        Any user can sign in as an admin there.
+        """
         if self.clerk_publishable_key is None:
             for name in type(self).model_fields:
                 is_given = getattr(self, name) and name in self.model_fields_set
@@ -342,58 +350,58 @@ class Config(BaseModel):
 
     @property
     def metrics_path(self) -> Path:
-        """The folder in which the processes of this host count together."""
+        """The folder with the metrics files that all processes of this host share."""
         return self.instance_path / "metrics"
 
     @property
     def is_production(self) -> bool:
-        """Whether strangers may be on the other side."""
+        """Whether the installation serves real users."""
         return self.app_env == "production"
 
     @property
     def uses_local_identity(self) -> bool:
-        """Whether the development stand-in answers for Clerk; never so in production."""
+        """Whether the development identity provider replaces Clerk; never in production."""
         return not (self.clerk_publishable_key or self.is_production)
 
     @property
     def frontend_api_url(self) -> str | None:
-        """The base of Clerk's public keys and handshake: given, or read out of the public key."""
+        """The base URL of Clerk's public keys and handshake: given, or from the publishable key."""
         if self.clerk_frontend_api_url or not self.clerk_publishable_key:
             return self.clerk_frontend_api_url
         return f"https://{_instance_host(self.clerk_publishable_key)}"
 
     @property
     def is_development_instance(self) -> bool:
-        """Whether Clerk's instance is one for development, whose cookies cannot cross sites."""
+        """Whether this is a Clerk development instance, whose cookies cannot cross sites."""
         return not (self.clerk_publishable_key or "").startswith("pk_live_")
 
     @property
     def jwks_url(self) -> str | None:
-        """Where the public keys of the issuer are published; None with the stand-in."""
-        return self.clerk_jwks_url or _below(self.frontend_api_url, "/.well-known/jwks.json")
+        """The URL of the issuer's public keys; None with the development identity provider."""
+        return self.clerk_jwks_url or _join(self.frontend_api_url, "/.well-known/jwks.json")
 
     @property
     def issuer(self) -> str | None:
-        """The `iss` that a session token must carry; None leaves it unchecked."""
+        """The `iss` that a session token must have; None leaves it unchecked."""
         return self.clerk_issuer or self.frontend_api_url
 
     @property
     def sign_in_url(self) -> str | None:
-        """Where an anonymous browser signs in: given, or Clerk's hosted account portal."""
+        """The URL of the sign-in page: given, or Clerk's hosted account portal."""
         return self.clerk_sign_in_url or _account_portal(self.frontend_api_url)
 
 
 def load_config(environ: Mapping[str, str], dotenv: Path | None = PROJECT / ".env") -> Config:
     """Read the settings; the environment wins over the `.env` file.
 
-    White space and quotes around a value are no part of it, and a blank value means unset. Raises
-    ConfigError with one line naming the first setting that is wrong.
+    White space and quotes around a value are removed, and a blank value means unset. Raises
+    ConfigError with one line that names the first wrong setting.
     """
     merged = {**_read_env_file(dotenv), **environ}
     known: dict[str, str] = {}
     for name in Config.model_fields:
         try:
-            known[name] = _trimmed(merged.get(name.upper()) or "")
+            known[name] = _trim(merged.get(name.upper()) or "")
         except ValueError as err:
             raise ConfigError(f"{name.upper()}: {err}") from None
     try:
@@ -410,7 +418,7 @@ def _read_env_file(path: Path | None) -> Mapping[str, str | None]:
 
 
 def insecure_settings(config: Config) -> Iterator[tuple[str, str]]:
-    """Settings that work but are insecure in production, each with what to do about it."""
+    """Yield settings that work but are insecure in production, each with its fix."""
     if not config.is_production:
         return
     if config.is_development_instance:
@@ -435,7 +443,7 @@ def _one_line(err: ValidationError) -> str:
 
 
 def _instance_host(publishable_key: str) -> str:
-    """Read the instance's host out of the key: `pk_(test|live)_` + base64 of `host$`."""
+    """Return the instance's host from the key: `pk_(test|live)_` + base64 of `host$`."""
     prefix, _, encoded = publishable_key.rpartition("_")
     try:
         host = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True).decode("ascii")
@@ -457,5 +465,5 @@ def _account_portal(frontend_api_url: str | None) -> str | None:
     return None
 
 
-def _below(base: str | None, path: str) -> str | None:
+def _join(base: str | None, path: str) -> str | None:
     return base + path if base else None

@@ -1,8 +1,10 @@
-"""Connections that spare round trips: a transaction opens with its first statement.
+"""psycopg2 connections that send BEGIN and the timeouts together with the first statement.
 
-psycopg2 sends BEGIN in a message of its own, limits of time would be another, and asking whether a
-connection from the pool is still there a third. Where the database is a millisecond away, that is
-three milliseconds of every request.
+psycopg2 sends BEGIN in a separate message. Timeouts would be a second one and a check of the pooled
+connection a third. With a database one millisecond away, that is three milliseconds of a request.
+
+    sent:     BEGIN; SET LOCAL statement_timeout = …; SET LOCAL lock_timeout = …; SELECT …
+    received: the results of all statements, in one round trip
 """
 
 import time
@@ -12,34 +14,34 @@ from psycopg2 import extensions
 
 from core import deadlines
 
-# A wait for a lock ends before its statement would, so that the error says which of the two it was.
+# A wait for a lock ends before its statement would, so that the error tells the two apart.
 LOCK_SHARE = 0.75
-# What PostgreSQL (since 14) reports by itself of a session whose transactions are read-only.
+# Parameters that PostgreSQL (since 14) reports unasked for a read-only session.
 READ_ONLY_REPORTS = ("default_transaction_read_only", "in_hot_standby")
-# A sweep that is frozen in the middle of a batch, or whose host is gone, would keep thousands of
-# rows locked until TCP gives up, hours later. Requests lock few, and each statement costs them.
-LONGEST_IDLE = 10_000  # milliseconds
-LONGEST_REQUEST = 1_000
+# A sweep that is frozen during a batch, or whose host is gone, would keep thousands of rows locked
+# until TCP ends the connection, hours later. Requests lock few rows and save this statement.
+IDLE_TIMEOUT_MS = 10_000  # milliseconds
+MAX_REQUEST_MS = 1_000
 
 
 class DeferredBeginCursor(extensions.cursor):
-    """Sends what opens the transaction along with its first statement."""
+    """Sends BEGIN and the timeouts along with the first statement of a transaction."""
 
     def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - psycopg2's name
-        """Execute, as psycopg2 does; several statements in one message are one round trip."""
+        """Execute as psycopg2 does; several statements in one message are one round trip."""
         super().execute(
             query if _is_in_transaction(self.connection) else begin_statement() + query, vars
         )
 
     def executemany(self, query: Any, vars_list: Any) -> None:
-        """Execute for each; psycopg2 sends them without asking `execute`."""
+        """Execute for each row of values; psycopg2 does not call `execute` for them."""
         if not _is_in_transaction(self.connection):
             super().execute(begin_statement())
         super().executemany(query, vars_list)
 
 
 class DeferredBeginConnection(extensions.connection):
-    """For SQLAlchemy a connection as any other, which opens and ends transactions by itself."""
+    """A psycopg2 connection in autocommit mode that begins and ends transactions itself."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -52,7 +54,7 @@ class DeferredBeginConnection(extensions.connection):
         self._end("COMMIT")
 
     def rollback(self) -> None:
-        """Take back the transaction, if there is one."""
+        """Roll the transaction back, if there is one."""
         self._end("ROLLBACK")
 
     @property
@@ -61,7 +63,7 @@ class DeferredBeginConnection(extensions.connection):
         return any(self.get_parameter_status(name) == "on" for name in READ_ONLY_REPORTS)
 
     def is_read_only(self) -> bool:
-        """Ask the server whether it refuses writes, outside any transaction; one round trip."""
+        """Query whether the server refuses writes, outside any transaction; one round trip."""
         with self.cursor(cursor_factory=extensions.cursor) as cursor:
             cursor.execute("SHOW transaction_read_only")
             return cursor.fetchone() == ("on",)
@@ -72,23 +74,24 @@ class DeferredBeginConnection(extensions.connection):
         started = time.monotonic()
         with self.cursor() as cursor:
             cursor.execute(command)
-        # The least that one took, because the server has hardly any work with it.
-        taken = time.monotonic() - started
-        self.round_trip_seconds = min(taken, self.round_trip_seconds or taken)
+        # The shortest one counts, because the server has little work with a COMMIT.
+        elapsed = time.monotonic() - started
+        self.round_trip_seconds = min(elapsed, self.round_trip_seconds or elapsed)
 
 
 def begin_statement() -> str:
-    """What a transaction begins with: limits for this transaction only, so that they hold through a
-    transaction-mode pooler, by the time that the thread's work has left.
+    """Return BEGIN with timeouts from the thread's deadline.
+
+    They are local to the transaction, so that they work through a transaction-mode pooler.
     """
     seconds = deadlines.statement_seconds()
     if seconds is None:
         return "BEGIN; "
-    milliseconds = max(1, round(seconds * 1000))  # 0 would mean no limit at all
+    milliseconds = max(1, round(seconds * 1000))  # 0 would mean no limit
     lock = max(1, round(milliseconds * LOCK_SHARE))
     limits = f"SET LOCAL statement_timeout = {milliseconds}; SET LOCAL lock_timeout = {lock}; "
-    if milliseconds > LONGEST_REQUEST:
-        limits += f"SET LOCAL idle_in_transaction_session_timeout = {LONGEST_IDLE}; "
+    if milliseconds > MAX_REQUEST_MS:
+        limits += f"SET LOCAL idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS}; "
     return f"BEGIN; {limits}"
 
 

@@ -1,4 +1,4 @@
-"""The shared parts, unbound until the app meets them, and the one place that commits."""
+"""The extensions that `create_app` initialises, and units of work: the only place that commits."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -22,16 +22,16 @@ NAMING = {
     "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
     "ck": "%(table_name)s_%(constraint_name)s_check",
 }
-STATEMENT_TIMEOUT_SECONDS = 0.9  # early enough for a coded answer within two seconds
-BACKGROUND_TIMEOUT_SECONDS = 60.0  # sweeps and commands: nobody waits, but nothing hangs for ever
-COMMIT_SECONDS = 0.1  # what this process does between the statements of a transaction
+STATEMENT_TIMEOUT_SECONDS = 0.9  # leaves time for an error response within two seconds
+BACKGROUND_TIMEOUT_SECONDS = 60.0  # of sweeps and commands
+COMMIT_SECONDS = 0.1  # for the work of this process between the statements of a transaction
 
 Transaction = Callable[[], AbstractContextManager[Session]]
-Bound = Callable[..., AbstractContextManager[None]]
+DeadlineFunction = Callable[..., AbstractContextManager[None]]
 
 
 class Base(DeclarativeBase):
-    """Where all tables are declared."""
+    """The declarative base of all models."""
 
     registry = registry(
         metadata=MetaData(naming_convention=NAMING), type_annotation_map={str: Text}
@@ -43,7 +43,7 @@ migrate = Migrate(db=db, compare_type=True, compare_server_default=True)
 cache = Cache()
 
 if TYPE_CHECKING:
-    Model = Base  # db.Model is made at run time, where no type checker can follow
+    Model = Base  # db.Model is created at run time, which type checkers cannot follow
 else:
     Model = db.Model
 
@@ -51,13 +51,12 @@ else:
 def transaction(
     timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS,
 ) -> AbstractContextManager[Session]:
-    """One unit of work: commits at the end, rolls back on any error, leaves nothing idle behind.
+    """Return a context manager for one unit of work: commit at the end, roll back on any error.
 
-    The server ends each statement and each wait for a lock by the timeout. The clock of this
-    process bounds the whole, and by what is left of the request's time, for a server that has
-    stopped answering; it adds the round trips, so that a far database has the same time for its
-    work as a near one. Nothing reaches the server before the first statement. Raises what
-    SQLAlchemy raises, also when it commits.
+    The server ends each statement and each wait for a lock by the timeout. The deadline of this
+    process limits the whole unit, within the request's time, in case the server stops answering.
+    Round trips are added to it, so that a far database has the same working time as a near one.
+    Nothing is sent before the first statement. Raises SQLAlchemy's errors, also at the commit.
     """
     return _unit_of_work(deadlines.within, timeout_seconds)
 
@@ -65,19 +64,19 @@ def transaction(
 def background_transaction(
     timeout_seconds: float = BACKGROUND_TIMEOUT_SECONDS,
 ) -> AbstractContextManager[Session]:
-    """A unit of work with time to finish, also beyond a request's: the same guarantees."""
+    """As `transaction`, but not limited by the request's time."""
     return _unit_of_work(deadlines.beyond, timeout_seconds)
 
 
 @contextmanager
-def _unit_of_work(bounded: Bound, timeout_seconds: float) -> Iterator[Session]:
-    # A session of its own instead of db.session: what one unit of work has read never leaks into
-    # the next. create_savepoint only matters where a test has already opened the transaction.
+def _unit_of_work(limit: DeadlineFunction, timeout_seconds: float) -> Iterator[Session]:
+    # A new session instead of db.session, so that no object leaks into the next unit of work.
+    # create_savepoint only matters where a test has already opened the transaction.
     session = Session(db.engine, expire_on_commit=False, join_transaction_mode="create_savepoint")
-    connection = session.connection()  # the time below is for the work, not for the wait for this
+    connection = session.connection()  # before the limit starts: the wait for it does not count
     round_trip = pool_of(connection.engine).server.round_trip_seconds
     grace = GRACE_SECONDS + round_trip
-    whole = timeout_seconds + grace + ROUND_TRIPS * round_trip + COMMIT_SECONDS
-    with bounded(whole, statement_seconds=timeout_seconds, grace_seconds=grace), session:
+    total_seconds = timeout_seconds + grace + ROUND_TRIPS * round_trip + COMMIT_SECONDS
+    with limit(total_seconds, statement_seconds=timeout_seconds, grace_seconds=grace), session:
         yield session
         session.commit()

@@ -1,7 +1,7 @@
-"""How long a thread waits for the database, measured by the clock of this process.
+"""Deadlines of database calls, measured by the clock of this process.
 
-PostgreSQL's own timeouts end a statement that takes too long, but only a server that still runs can
-keep them. psycopg2's wait callback keeps the time on this side as well.
+PostgreSQL's own timeouts end a statement that takes too long, but only while the server runs.
+psycopg2's wait callback ends the wait on this side as well.
 """
 
 import math
@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from psycopg2 import OperationalError, extensions
 
 POLLED = {extensions.POLL_READ: select.POLLIN, extensions.POLL_WRITE: select.POLLOUT}
-# On top of its own limits a server gets this much, to report by itself that the time is up.
+# Added to the server's own timeouts, so that it can report them itself.
 GRACE_SECONDS = 0.15
 
 
 class DeadlineError(OperationalError):
-    """The time for the work is up; the connection that was waited for is closed."""
+    """The deadline has passed; the connection that was waited for is closed."""
 
 
 class ServerSilentError(DeadlineError):
-    """The server has not answered for `seconds`, although its own limits end a statement sooner."""
+    """The server has not answered for `seconds`, although its own timeouts are shorter."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"the database has not answered for {seconds:.2f} s")
@@ -33,10 +33,10 @@ class ServerSilentError(DeadlineError):
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """When the work of a thread has to end, on the monotonic clock, and what it allows meanwhile.
+    """The moment on the monotonic clock at which a thread's work must end, and its other limits.
 
-    The server is told to end each statement after `statement_seconds`; its answer may take
-    `grace_seconds` longer, the time on the way included. `is_request` while a client waits.
+    The server ends each statement after `statement_seconds`; its answer may take `grace_seconds`
+    longer, including the network. `is_request` while a client waits.
     """
 
     moment: float
@@ -49,36 +49,34 @@ _deadline: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 
 def watch() -> None:
-    """Make every connection of this process keep the deadline of the thread that uses it."""
+    """Apply the deadline of the calling thread to every database connection of this process."""
     extensions.set_wait_callback(_wait)
 
 
 def begin(seconds: float) -> None:
-    """Start the time of a request: what its thread asks the database ends within it."""
+    """Set the deadline of a request for this thread's database calls."""
     _deadline.set(Deadline(time.monotonic() + seconds, is_request=True))
 
 
 def end() -> None:
-    """End the time of a request; the thread's next request has a time of its own."""
+    """Remove the deadline of a request, before the thread serves the next one."""
     _deadline.set(None)
 
 
 def seconds_left() -> float | None:
-    """How long the database may still be waited for, 0 or less when the time is up; None where
-    no end is set.
-    """
+    """Return the seconds until the deadline, 0 or less if it has passed; None without deadline."""
     deadline = _deadline.get()
     return None if deadline is None else deadline.moment - time.monotonic()
 
 
 def is_request() -> bool:
-    """Whether a client waits for what this thread does."""
+    """Whether this thread works for a request, so that a client waits."""
     deadline = _deadline.get()
     return deadline is not None and deadline.is_request
 
 
 def statement_seconds() -> float | None:
-    """How long the server may work at the next statement; None where no end is set."""
+    """Return the server's time limit for the next statement; None without deadline."""
     deadline = _deadline.get()
     if deadline is None:
         return None
@@ -87,23 +85,23 @@ def statement_seconds() -> float | None:
 
 
 def within(seconds: float, **limits: float) -> AbstractContextManager[None]:
-    """Bound what is asked inside, by these seconds and by the time the request has left.
+    """Limit the database calls inside to `seconds` and to the rest of the request's time.
 
     `limits` are those of a Deadline: `statement_seconds` and `grace_seconds`.
     """
     moment, outer = time.monotonic() + seconds, _deadline.get()
     if outer is not None:
         moment = min(moment, outer.moment)
-    return _until(Deadline(moment, is_request=is_request(), **limits))
+    return _apply(Deadline(moment, is_request=is_request(), **limits))
 
 
 def beyond(seconds: float, **limits: float) -> AbstractContextManager[None]:
-    """Bound what is asked inside by these seconds alone, also beyond the request's time."""
-    return _until(Deadline(time.monotonic() + seconds, is_request=is_request(), **limits))
+    """Limit the database calls inside to `seconds`, also beyond the request's deadline."""
+    return _apply(Deadline(time.monotonic() + seconds, is_request=is_request(), **limits))
 
 
 @contextmanager
-def _until(deadline: Deadline) -> Iterator[None]:
+def _apply(deadline: Deadline) -> Iterator[None]:
     token = _deadline.set(deadline)
     try:
         yield

@@ -1,4 +1,4 @@
-"""E-mail addresses: which two are one, and which cannot be verified."""
+"""E-mail addresses: the key by which they are compared, and faults that rule out verification."""
 
 import enum
 import re
@@ -12,7 +12,7 @@ from core.unicode_13 import ASSIGNED
 
 LONGEST_ADDRESS = 320  # characters, of users.email and mentorados.email
 LONGEST_LABEL = 63  # octets, RFC 1035 section 2.3.4
-# White space that is no part of an address. SQL trims the same (migration 0016).
+# White space that is not part of an address. SQL trims the same (migration 0016).
 WHITE_SPACE = (
     "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007"
     "\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -26,11 +26,11 @@ _FIRST, _LAST = zip(*_RANGES, strict=True)
 
 SCHEME = "mailto:"
 # Not allowed outside of quotes (RFC 5322 section 3.2.3), and their full-width forms.
-SPECIALS = frozenset('"(),:;<>[\\]＜＞')
+FORBIDDEN = frozenset('"(),:;<>[\\]＜＞')
 IN_DOMAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-.")  # of ASCII
 # Punctuation that IDNA 2008 allows inside of some words (RFC 5892 appendix A).
 IN_WORDS = frozenset("·׳״・")
-# Default_Ignorable_Code_Point of Unicode, and other characters that show nothing of their own.
+# Default_Ignorable_Code_Point of Unicode, and other characters without a visible glyph.
 INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3"
@@ -55,7 +55,7 @@ class FaultKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AddressFault:
-    """What is wrong with an address, and the first wrong character, blank if it is not one."""
+    """What is wrong with an address, and the first wrong character; blank if there is none."""
 
     kind: FaultKind
     character: str = ""
@@ -76,28 +76,28 @@ def code_point(character: str) -> str:
 
 
 def normalize_address(text: str) -> str | None:
-    """Return the key of an address: two addresses are one when their keys are equal.
+    """Return the key of an address; two addresses are the same when their keys are equal.
 
-    None for a blank one. The SQL function `normalized_address` (migration 0016) returns the same
-    for every text, under any locale:
+    Returns None for a blank address. The SQL function `normalized_address` (migration 0016) returns
+    the same for every text, under any locale:
 
     1. White space around the address is dropped.
-    2. Local part and domain are composed (NFC), unless they hold a character that NFC would turn
-       into ASCII, or one that Unicode 13 does not know and so depends on a version.
+    2. Local part and domain are composed (NFC), unless they contain a character that NFC would
+       turn into ASCII, or one that Unicode 13 has not assigned and so depends on a version.
     3. ASCII letters become lower case, and no others.
-    4. A domain is replaced by its A-labels (IDNA 2008). One that has none stays as it is.
+    4. A domain is replaced by its A-labels (IDNA 2008). A domain without them is not changed.
     """
     address = text.strip(WHITE_SPACE)
     if address.isascii():
         return address.lower() or None
     local, at, domain = address.rpartition("@")
-    return f"{_composed(local)}{at}{_domain_key(_composed(domain))}"
+    return f"{_compose(local)}{at}{_domain_key(_compose(domain))}"
 
 
 def find_fault(text: str) -> AddressFault | None:
     """Return why an address cannot be verified by any user; None if it can.
 
-    White space around it does not count.
+    White space around it is ignored.
     """
     address = text.strip(WHITE_SPACE)
     if len(address) > LONGEST_ADDRESS:
@@ -116,12 +116,12 @@ def lower_ascii(text: str) -> str:
     return text.translate(TO_LOWER)
 
 
-def _composed(part: str) -> str:
-    composed = unicodedata.normalize("NFC", part) if _is_settled(part) else part
+def _compose(part: str) -> str:
+    composed = unicodedata.normalize("NFC", part) if _has_stable_composition(part) else part
     return lower_ascii(composed)
 
 
-def _is_settled(text: str) -> bool:
+def _has_stable_composition(text: str) -> bool:
     """Whether the composition of this text is the same in every version since Unicode 13."""
     return BECOMES_ASCII.isdisjoint(text) and all(map(_is_assigned, text))
 
@@ -132,18 +132,19 @@ def _is_assigned(character: str) -> bool:
 
 
 def _domain_key(domain: str) -> str:
-    if domain.isascii() or not _is_settled(domain):
+    if domain.isascii() or not _has_stable_composition(domain):
         return domain
     try:
         encoded = idna.encode(domain, strict=True).decode("ascii")
-        is_settled = _is_settled(idna.decode(encoded, strict=True))  # it may have held A-labels
+        # Decoded again, because the domain may have contained A-labels.
+        is_stable = _has_stable_composition(idna.decode(encoded, strict=True))
     except UnicodeError:
         return domain
-    return encoded if is_settled else domain
+    return encoded if is_stable else domain
 
 
 def _fault_of_ends(address: str) -> AddressFault | None:
-    """Punctuation that was copied along with an address."""
+    """Return the fault of an address that was copied with punctuation around it."""
     first, last = address[0], address[-1]
     if unicodedata.category(last).startswith("P"):
         return AddressFault(FaultKind.END, last)
@@ -172,7 +173,7 @@ def _kind_of(character: str) -> FaultKind | None:
         return FaultKind.CONTROL
     is_punctuation = category.startswith("P") and not character.isascii()
     is_forbidden = is_punctuation and character not in IN_WORDS
-    return FaultKind.FORBIDDEN if is_forbidden or character in SPECIALS else None
+    return FaultKind.FORBIDDEN if is_forbidden or character in FORBIDDEN else None
 
 
 def _fault_of_domain(domain: str) -> AddressFault | None:

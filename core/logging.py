@@ -1,4 +1,4 @@
-"""How the program speaks: one JSON object a line, or a readable line on a developer's terminal."""
+"""Log configuration and redaction: JSON lines, or readable lines on a developer's terminal."""
 
 import json
 import logging
@@ -16,32 +16,32 @@ from pydantic import ValidationError
 from sqlalchemy.exc import StatementError
 from structlog.typing import EventDict, Processor
 
-LONGEST_MESSAGE = 500
-# Every character is looked at a bounded number of times: others choose what lines contain.
+MAX_MESSAGE_LENGTH = 500
+# Both patterns take linear time: clients choose what lines contain.
 WORD = re.compile(r"""[^\s"'<>\\]+""")
-KEYS = re.compile(r"eyJ[\w-]{10,}[\w.-]*|(?:sk|whsec)_\w{6,}")
-MARKS = ("@", "eyJ", "sk_", "whsec_")  # spares nearly every line the search
+SECRETS = re.compile(r"eyJ[\w-]{10,}[\w.-]*|(?:sk|whsec)_\w{6,}")
+MARKS = ("@", "eyJ", "sk_", "whsec_")  # a line without one of these needs no search
 REDACTED = "[withheld]"
 
 
 def redact(line: str) -> str:
-    """The line without what looks like a secret or an address, wherever it came from.
+    """Return the line without secrets and e-mail addresses.
 
-    Withheld are words with an @ inside (an address, a URL with a password before its host), signed
-    tokens, and keys of Clerk's.
+    Redacted are words with an @ inside (an address, a URL with a password before its host), signed
+    tokens, and Clerk's keys.
     """
-    return WORD.sub(_redacted, line) if any(mark in line for mark in MARKS) else line
+    return WORD.sub(_redact_word, line) if any(mark in line for mark in MARKS) else line
 
 
-def _redacted(word: re.Match[str]) -> str:
+def _redact_word(word: re.Match[str]) -> str:
     text = word[0]
-    return REDACTED if "@" in text[1:-1] else KEYS.sub(REDACTED, text)
+    return REDACTED if "@" in text[1:-1] else SECRETS.sub(REDACTED, text)
 
 
 def describe_exception(
     _: object, __: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Replace `exc_info` by where and how it happened, without the values it happened to."""
+    """Replace `exc_info` by the type, message and traceback, without personal data."""
     error = _exception(event.pop("exc_info", None))
     if error is not None:
         event["exception"] = "\n".join(_exception_text(error))
@@ -49,14 +49,14 @@ def describe_exception(
 
 
 def _exception(exc_info: object) -> BaseException | None:
-    """What structlog and the standard library pass on: an exception, a triple, or just a claim."""
+    """Return the exception of `exc_info`: an exception, a triple, or just True (None)."""
     if isinstance(exc_info, tuple):
         exc_info = exc_info[1]
     return exc_info if isinstance(exc_info, BaseException) else None
 
 
 def _exception_text(error: BaseException | None) -> Iterator[str]:
-    """The chain of causes, the outermost first."""
+    """Yield the error and its chain of causes as texts, the outermost first."""
     while error is not None:
         kind = f"{type(error).__module__}.{type(error).__qualname__}"
         frames = "".join(traceback.format_tb(error.__traceback__))
@@ -67,7 +67,7 @@ def _exception_text(error: BaseException | None) -> Iterator[str]:
 def _message(error: BaseException) -> str:
     match error:
         case StatementError():
-            return ""  # its cause follows
+            return ""  # its text contains parameters; its cause follows
         case psycopg2.Error() if error.pgcode:
             about = (error.diag.table_name, error.diag.column_name, error.diag.constraint_name)
             return " ".join([error.pgcode, *filter(None, about)])
@@ -75,87 +75,87 @@ def _message(error: BaseException) -> str:
             problems = error.errors(include_url=False, include_input=False, include_context=False)
             return ", ".join(f"{'.'.join(map(str, p['loc']))}: {p['type']}" for p in problems)
         case _:
-            return str(error)[:LONGEST_MESSAGE]
+            return str(error)[:MAX_MESSAGE_LENGTH]
 
 
-# Libraries that tell at length what is none of our business, or what we tell ourselves (Flask).
-QUIET = {
+# Log levels of libraries whose details are not needed, or are logged here already (Flask).
+LIBRARY_LEVELS = {
     **dict.fromkeys(("apscheduler", "alembic", "werkzeug", "backoff"), "WARNING"),
     **dict.fromkeys(("httpx", "httpcore"), "WARNING"),  # addresses of calls, with nonces and ids
-    "apscheduler.scheduler": "ERROR",  # it warns of every look that a long sweep stands in for
+    "apscheduler.scheduler": "ERROR",  # it warns of every run that is skipped during a long sweep
     "app": "CRITICAL",
 }
-# gunicorn would write lines of its own; these let it speak through the root logger.
+# gunicorn would configure its own handlers; these settings send its lines to the root logger.
 GUNICORN: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "loggers": {"gunicorn.error": {"level": "WARNING", "handlers": [], "propagate": True}},
 }
 
-FIRST = ("request_id", "clerk_id")  # of what is bound to a request (CONTRACT section 5)
+LEADING_KEYS = ("request_id", "clerk_id")  # of the bound values (docs/reference/contract.md#events)
 
 
 def configure_logs(log_format: str | None, *, is_production: bool) -> None:
     """Send the logs of this program and of its libraries to standard error in one format.
 
-    Without a given format: readable on a terminal in development, JSON everywhere else.
+    Without a format, lines are readable on a terminal in development and JSON everywhere else.
     """
     is_console = log_format == "console" or (
         log_format is None and not is_production and sys.stderr.isatty()
     )
-    render = _console() if is_console else _json()
-    _configure_ours(render)
-    _configure_libraries(render)
+    render = _console_renderer() if is_console else _json_renderer()
+    _configure_app_logs(render)
+    _configure_library_logs(render)
 
 
-def _configure_ours(render: list[Processor]) -> None:
-    """Straight to the stream: the standard library's way costs three times as much."""
+def _configure_app_logs(render: list[Processor]) -> None:
+    """Write directly to the stream, because the standard library takes three times as long."""
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        processors=[*_facts(), *render],
+        processors=[*_common_processors(), *render],
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
 
 
-def _configure_libraries(render: list[Processor]) -> None:
+def _configure_library_logs(render: list[Processor]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*_facts(), structlog.stdlib.ExtraAdder()],
+            foreign_pre_chain=[*_common_processors(), structlog.stdlib.ExtraAdder()],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     logging.captureWarnings(capture=True)
-    for name, level in QUIET.items():
+    for name, level in LIBRARY_LEVELS.items():
         logging.getLogger(name).setLevel(level)
 
 
-def _facts() -> list[Processor]:
+def _common_processors() -> list[Processor]:
     return [_add_process_facts, describe_exception]
 
 
-def _json() -> list[Processor]:
+def _json_renderer() -> list[Processor]:
     write = json.JSONEncoder(default=repr).encode  # one for all lines
     return [lambda _, __, event: write(event), _redact_event]
 
 
-def _console() -> list[Processor]:
+def _console_renderer() -> list[Processor]:
     return [structlog.dev.ConsoleRenderer(), _redact_event]
 
 
 def _add_process_facts(_: object, method: str, event: EventDict) -> EventDict:
-    """What every line tells, in the order in which readers ask: in one go, since each request pays.
+    """Add time, level and process to an event and order its keys, in one step for speed.
 
-    What is bound to the request comes first of the rest; the process tells the workers apart.
+    Values bound to the request come before the others; `pid` tells the workers apart.
     """
     bound = structlog.contextvars.get_contextvars()
     return {
         "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
         "level": "error" if method == "exception" else method,
         "event": event.pop("event"),
-        **{name: bound[name] for name in FIRST if name in bound},
+        **{name: bound[name] for name in LEADING_KEYS if name in bound},
         **bound,
         **event,
         "pid": os.getpid(),

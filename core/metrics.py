@@ -1,4 +1,4 @@
-"""What a host's processes count, under the names of CONTRACT section 6."""
+"""Prometheus metrics, shared by all processes of a host (docs/reference/contract.md#metrics)."""
 
 import json
 import mmap
@@ -23,9 +23,9 @@ from prometheus_client.registry import Collector
 
 log = structlog.get_logger(__name__)
 
-FILE_BYTES = 1 << 18  # some two thousand series; twice as much is allocated when they are more
+FILE_BYTES = 1 << 18  # about two thousand series; the size doubles when more are needed
 ENTRY_OVERHEAD_BYTES = 32  # of a series: its length, its padding, its value and its time
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client looks for it
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the variable that prometheus_client reads
 OURS = CollectorRegistry()
 
 SOURCES = ("page", "api", "webhook", "sweep", "admin", "cli")
@@ -34,33 +34,33 @@ CACHE_RESULTS = ("hit", "miss", "hit_no_mentorado", "error")
 
 ENSURES = Counter(
     "mentorado_ensure_total",
-    "People whose profile was ensured, by door and outcome.",
+    "Ensure calls and profiles ensured by sweeps, by source and outcome.",
     ["entry", "outcome"],
     registry=OURS,
 )
-# Up to five seconds, which the alerts watch for; a request itself never takes more than two.
+# Up to ten seconds, because alerts watch for five; a request itself never takes more than two.
 ENSURE_SECONDS = Histogram(
     "mentorado_ensure_seconds",
-    "How long ensuring took, waiting for others included; a sweep's batches are not timed.",
+    "Duration of ensure calls, waiting included; batches of sweeps are not timed.",
     ["entry", "outcome"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10),
     registry=OURS,
 )
 ENSURE_RETRIES = Counter(
     "mentorado_ensure_retries_total",
-    "Units of work tried again, by what went wrong.",
+    "Units of work that were retried, by error.",
     ["reason"],
     registry=OURS,
 )
 CACHE_REQUESTS = Counter(
     "session_cache_requests_total",
-    "Questions to the cache of request contexts.",
+    "Lookups in the cache of request contexts, by result.",
     ["result"],
     registry=OURS,
 )
 PROVIDER_REQUESTS = Counter(
     "identity_provider_requests_total",
-    "Questions to the identity provider.",
+    "Calls to the identity provider, by call and result.",
     ["call", "result"],
     registry=OURS,
 )
@@ -69,7 +69,7 @@ HTTP_REQUESTS = Counter(
 )
 HTTP_SECONDS = Histogram(
     "http_request_seconds",
-    "From the door to the answer.",
+    "Duration of requests.",
     ["method", "route"],
     buckets=(0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5),
     registry=OURS,
@@ -77,15 +77,15 @@ HTTP_SECONDS = Histogram(
 
 
 class AllocatedDict(MmapedDict):
-    """A process's file of counters, whose blocks are allocated before they are written to.
+    """The metrics file of a process; its blocks are allocated before they are written to.
 
     prometheus_client maps sparse files: on a full disk the first write to a new page is a SIGBUS,
-    which ends the whole process. Where the disk has no room, or the folder cannot be written, this
-    process goes on counting in memory, unseen by the others.
+    which ends the whole process. Where the disk is full, or the folder cannot be written, this
+    process counts in memory, and the other processes do not see its counts.
     """
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:  # noqa: FBT001, FBT002 - as there
-        super().__init__(_allocated(filename), read_mode)  # type: ignore[no-untyped-call]
+        super().__init__(_allocate(filename), read_mode)  # type: ignore[no-untyped-call]
 
     def _init_value(self, key: str) -> None:
         needed = self._used + len(key.encode()) + ENTRY_OVERHEAD_BYTES
@@ -99,7 +99,7 @@ class AllocatedDict(MmapedDict):
         except OSError as err:
             log.warning("counters_kept_in_memory", error=err.strerror)
             counted = self._m[: self._capacity]
-            self._f = Path(_in_memory(size)).open("r+b")  # noqa: SIM115 - as long as the process
+            self._f = Path(_create_memory_file(size)).open("r+b")  # noqa: SIM115 - as long as the process
             self._f.write(counted)
             self._f.flush()
         self._m = mmap.mmap(self._f.fileno(), size)
@@ -107,13 +107,13 @@ class AllocatedDict(MmapedDict):
 
 
 class MultiprocessCollector(MultiProcessCollector):
-    """What the processes have counted that count into a folder, while some of them come and go."""
+    """Sums the metrics files of a folder while processes start and end."""
 
     def collect(self) -> Iterable[Metric]:
-        """Sum up the files that can be read: one may be damaged, just created, or just removed."""
+        """Sum the readable files; a file may be damaged, just created, or just removed."""
         try:
             return self._sum()
-        except FileNotFoundError:  # a server that starts has removed what others have left
+        except FileNotFoundError:  # a server that starts has removed files of ended processes
             return self._sum()
 
     def _sum(self) -> Iterable[Metric]:
@@ -124,52 +124,52 @@ class MultiprocessCollector(MultiProcessCollector):
 
 
 def _is_readable(file: str) -> bool:
-    """Whether a file of counters holds nothing but entries; a damaged one costs its counts only."""
+    """Whether all entries of a metrics file can be read; a damaged file is left out."""
     try:
         for key, *_ in MmapedDict.read_all_values_from_file(file):  # type: ignore[no-untyped-call]
             json.loads(key)
     except FileNotFoundError:
         return False
-    except Exception as err:  # whatever the bytes are
-        if Path(file).exists() and Path(file).stat().st_size:  # not one that is just being created
+    except Exception as err:  # the parser raises many kinds of errors for damaged bytes
+        if Path(file).exists() and Path(file).stat().st_size:  # not just being created
             log.warning("counters_not_read", file=Path(file).name, error=type(err).__name__)
         return False
     return True
 
 
-def _allocated(filename: str) -> str:
-    """The file, with room on the disk; a file in memory where there is none."""
+def _allocate(filename: str) -> str:
+    """Return the file with its blocks allocated; a file in memory where the disk is full."""
     try:
         with Path(filename).open("a+b") as file:
             os.posix_fallocate(file.fileno(), 0, FILE_BYTES)
     except OSError as err:
         log.warning("counters_kept_in_memory", error=err.strerror)
-        return _in_memory(FILE_BYTES)
+        return _create_memory_file(FILE_BYTES)
     return filename
 
 
-def _in_memory(size: int) -> str:
+def _create_memory_file(size: int) -> str:
     descriptor = os.memfd_create("counters")
     os.posix_fallocate(descriptor, 0, size)
     return f"/proc/self/fd/{descriptor}"
 
 
 def enable_multiprocess(folder: Path) -> None:
-    """Have this process and its children count into a folder that the host's others count into too.
+    """Make this process and its children count into a folder that all processes of the host share.
 
-    To be called before anything is counted: prometheus_client itself would look for the folder only
-    while it is being imported. What a process has counted stays when it ends, or sums would fall.
+    Call it before anything is counted: prometheus_client itself would read the variable only at
+    import. The counts of a process stay when it ends, or sums would fall.
     """
     with suppress(OSError):  # then each process counts alone
         folder.mkdir(parents=True, exist_ok=True)
     os.environ[FOLDER] = str(folder)
-    values.MmapedDict = AllocatedDict  # type: ignore[attr-defined] # no other way is offered
+    values.MmapedDict = AllocatedDict  # type: ignore[attr-defined] # there is no public way
     values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
     _start_at_zero()
 
 
 def remove_dead_processes(folder: Path) -> None:
-    """Begin anew: drop what processes have counted that are no longer there."""
+    """Delete the metrics files of processes that no longer run."""
     for file in folder.glob("*.db"):
         pid = file.stem.rpartition("_")[2]
         if pid.isdecimal() and not _is_running(int(pid)):
@@ -177,41 +177,43 @@ def remove_dead_processes(folder: Path) -> None:
                 file.unlink(missing_ok=True)
 
 
-def exposition(further: Collector) -> bytes:
-    """All that this host's processes have counted, and what a further collector knows, as
-    Prometheus' text; a process that does not count together tells what it has counted alone.
+def exposition(collector: Collector) -> bytes:
+    """Return the metrics of this host's processes and of one more collector as Prometheus' text.
+
+    A process without a shared folder returns its own counts.
     """
-    everything = CollectorRegistry()
-    everything.register(_counted())
-    everything.register(further)
-    return generate_latest(everything)
+    registry = CollectorRegistry()
+    registry.register(_collector())
+    registry.register(collector)
+    return generate_latest(registry)
 
 
 def cache_hit_ratio() -> float | None:
-    """How many of this host's questions the cache has answered; None before the first."""
-    asked = {
+    """Return the share of this host's cache lookups that were hits; None before the first."""
+    lookups = {
         sample.labels["result"]: sample.value
-        for metric in _counted().collect()
+        for metric in _collector().collect()
         for sample in metric.samples
         if sample.name == "session_cache_requests_total"
     }
-    return asked.get("hit", 0.0) / sum(asked.values()) if asked else None
+    return lookups.get("hit", 0.0) / sum(lookups.values()) if lookups else None
 
 
 def _start_at_zero() -> None:
-    """Have what alerts watch for be there from the start: Prometheus does not see a counter rise
-    that begins with its first case.
+    """Create the counters that alerts watch with 0.
+
+    Prometheus does not see the increase of a counter that first appears with 1.
     """
     for result in CACHE_RESULTS:
         CACHE_REQUESTS.labels(result)
-    for door, outcome in product(SOURCES, OUTCOMES):
-        ENSURES.labels(door, outcome)
+    for source, outcome in product(SOURCES, OUTCOMES):
+        ENSURES.labels(source, outcome)
 
 
-def _counted() -> Collector:
+def _collector() -> Collector:
     try:
         return OURS if values.ValueClass is values.MutexValue else MultiprocessCollector(None)  # type: ignore[no-untyped-call]
-    except ValueError:  # the folder has gone
+    except ValueError:  # the folder is gone
         return OURS
 
 
@@ -221,5 +223,5 @@ def _is_running(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True  # somebody else's
-    return pid != os.getpid()  # ours is the number that an ended one has had before us
+        return True  # it belongs to another user
+    return pid != os.getpid()  # an ended process may have had the id of this one

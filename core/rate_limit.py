@@ -1,4 +1,8 @@
-"""How much one person, or one address, may ask of us: a steady rate with bursts, then a pause."""
+"""Rate limits of users and client addresses: GCRA with bursts, and local batches of tokens.
+
+With Redis all processes share the limits. A process takes tokens in batches that grow with the
+caller's rate, so that a busy caller does not cost a round trip to Redis for each request.
+"""
 
 import enum
 import threading
@@ -16,60 +20,60 @@ from throttled.store import BaseStore
 
 from core.cache import CacheUnavailableError
 
-SECONDS = 1.0  # for which a grant holds
-MOST = 16  # requests; more would save next to nothing
-MOST_PREFETCHES = 10_000  # people; whoever is forgotten is granted one request at a time again
+SECONDS = 1.0  # after which a batch expires
+MOST = 16  # tokens; larger batches would save next to nothing
+MOST_PREFETCHES = 10_000  # callers; a dropped one starts again with one token at a time
 
 
 @dataclass(slots=True)
-class _Prefetched:
+class _Batch:
     size: int
     left: int
-    until: float
+    expires_at: float
 
 
 class TokenPrefetch:
-    """What has been granted to whom; shared by an app's threads."""
+    """Tokens taken from the shared limit ahead of use, by caller; shared by an app's threads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._grants: OrderedDict[Hashable, _Prefetched] = OrderedDict()
+        self._batches: OrderedDict[Hashable, _Batch] = OrderedDict()
         self._lock = threading.Lock()
 
-    def consume(self, who: Hashable) -> bool:
-        """Use one of the requests that were granted ahead; whether there was one."""
+    def consume(self, key: Hashable) -> bool:
+        """Use one prefetched token; returns whether there was one."""
         with self._lock:
-            grant = self._grants.get(who)
-            if grant is None or not grant.left or grant.until <= self._clock():
+            batch = self._batches.get(key)
+            if batch is None or not batch.left or batch.expires_at <= self._clock():
                 return False
-            grant.left -= 1
+            batch.left -= 1
             return True
 
-    def next_size(self, who: Hashable) -> int:
-        """How many requests to ask for: twice as many for whoever has used up the last in time."""
+    def next_size(self, key: Hashable) -> int:
+        """Return the size of the next batch: twice the last one if that was used up in time."""
         with self._lock:
-            last = self._grants.get(who)
-            if last is None or last.left or last.until <= self._clock():
+            last = self._batches.get(key)
+            if last is None or last.left or last.expires_at <= self._clock():
                 return 1
             return min(2 * last.size, MOST)
 
-    def store(self, who: Hashable, size: int) -> None:
-        """Note that so many more were granted, of which one is used up now."""
+    def store(self, key: Hashable, size: int) -> None:
+        """Add a batch of `size` tokens, one of which is used now."""
         with self._lock:
-            now, last = self._clock(), self._grants.get(who)
-            kept = last.left if last and last.until > now else 0
-            self._grants[who] = _Prefetched(size, kept + size - 1, now + SECONDS)
-            self._grants.move_to_end(who)
-            if len(self._grants) > MOST_PREFETCHES:
-                self._grants.popitem(last=False)
+            now, last = self._clock(), self._batches.get(key)
+            kept = last.left if last and last.expires_at > now else 0
+            self._batches[key] = _Batch(size, kept + size - 1, now + SECONDS)
+            self._batches.move_to_end(key)
+            if len(self._batches) > MOST_PREFETCHES:
+                self._batches.popitem(last=False)
 
 
-REDIS_TIMEOUT_SECONDS = 0.1  # a hanging Redis must not cost more than the limit is worth
-MOST_COUNTERS = 50_000  # people and addresses; the longest silent are forgotten first
+REDIS_TIMEOUT_SECONDS = 0.1  # a hanging Redis must not delay a request for longer
+MAX_COUNTERS = 50_000  # of users and addresses; the least recently used are dropped first
 
 
 class LimitKind(enum.Enum):
-    """What is counted, each for itself (CONTRACT section 8)."""
+    """What is counted, each separately (docs/reference/contract.md#bounds)."""
 
     USER = "person"
     ENSURE = "ensure"
@@ -77,10 +81,11 @@ class LimitKind(enum.Enum):
 
 
 class RateLimiter:
-    """One for an app, shared by its threads; with Redis shared by all processes.
+    """Counts requests by kind and caller; one for an app, shared by its threads.
 
-    `ask` puts a question to Redis unless it has just failed, and raises CacheUnavailableError:
-    each process then counts for itself, so that neither an outage nor an abuser is let through.
+    With Redis the limits are shared by all processes. `call` runs a Redis operation unless Redis
+    has just failed, and raises CacheUnavailableError. Each process then counts by itself, so that
+    requests are still limited during an outage.
     """
 
     def __init__(
@@ -89,65 +94,65 @@ class RateLimiter:
         ensures_per_minute: int,
         *,
         redis_url: str | None = None,
-        ask: Callable[[Callable[[], Any]], Any] | None = None,
+        call: Callable[[Callable[[], Any]], Any] | None = None,
     ) -> None:
         quotas = {
             LimitKind.USER: (per_minute, max(1, per_minute // 3)),
             LimitKind.ENSURE: (ensures_per_minute, 2 * ensures_per_minute),
-            # Many people may come from one address, and all of them at once.
+            # Many users may share one address and arrive at once.
             LimitKind.ADDRESS: (per_minute, per_minute),
         }
-        self._own = _meters(quotas, MemoryStore(options={"MAX_SIZE": MOST_COUNTERS}))
-        self._shared = _meters(quotas, _redis(redis_url)) if redis_url else None
-        self._ask = ask
-        self._leases = TokenPrefetch()
+        self._local = _limiters(quotas, MemoryStore(options={"MAX_SIZE": MAX_COUNTERS}))
+        self._shared = _limiters(quotas, _redis_store(redis_url)) if redis_url else None
+        self._call = call
+        self._prefetch = TokenPrefetch()
 
-    def hit(self, purse: LimitKind, who: str) -> float:
-        """Count one request; returns the seconds to wait, 0 for whoever may go on."""
-        if self._shared is not None and self._leases.consume((purse, who)):
+    def hit(self, kind: LimitKind, key: str) -> float:
+        """Count one request; returns the seconds to wait, 0 if the request is allowed."""
+        if self._shared is not None and self._prefetch.consume((kind, key)):
             return 0.0
-        result = self._limit(purse, who)
+        result = self._limit(kind, key)
         return float(result.state.retry_after) if result.limited else 0.0
 
-    def _limit(self, purse: LimitKind, who: str) -> Any:
-        if self._shared is not None and self._ask is not None:
-            meter = self._shared[purse]
+    def _limit(self, kind: LimitKind, key: str) -> Any:
+        if self._shared is not None and self._call is not None:
+            limiter = self._shared[kind]
             try:
-                return self._ask(lambda: self._granted(meter, purse, who))
+                return self._call(lambda: self._take_batch(limiter, kind, key))
             except CacheUnavailableError:
-                pass  # each process for itself, until Redis is back
-        return self._own[purse].limit(who)
+                pass  # this process counts by itself until Redis is back
+        return self._local[kind].limit(key)
 
-    def _granted(self, meter: Throttled, purse: LimitKind, who: str) -> Any:
-        """Ask for several requests at once on behalf of the busy; near the limit for just one."""
-        size = self._leases.next_size((purse, who))
-        result = meter.limit(who, size)
+    def _take_batch(self, limiter: Throttled, kind: LimitKind, key: str) -> Any:
+        """Take several tokens for a busy caller; near the limit only one."""
+        size = self._prefetch.next_size((kind, key))
+        result = limiter.limit(key, size)
         if result.limited and size > 1:
-            return meter.limit(who)
+            return limiter.limit(key)
         if not result.limited:
-            self._leases.store((purse, who), size)
+            self._prefetch.store((kind, key), size)
         return result
 
 
-def _meters(
+def _limiters(
     quotas: dict[LimitKind, tuple[int, int]], store: BaseStore
 ) -> dict[LimitKind, Throttled]:
     return {
-        purse: Throttled(
+        kind: Throttled(
             using=RateLimiterType.GCRA.value,
             quota=rate_limiter.per_min(rate, burst=burst),
             store=store,
-            key_prefix=f"neon:{purse.value}",
+            key_prefix=f"neon:{kind.value}",
         )
-        for purse, (rate, burst) in quotas.items()
+        for kind, (rate, burst) in quotas.items()
     }
 
 
-def _redis(url: str) -> RedisStore:
+def _redis_store(url: str) -> RedisStore:
     options = {
         "socket_timeout": REDIS_TIMEOUT_SECONDS,
         "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,
-        # A connection of before a restart is worth another try; a silence is not.
+        # A connection from before a restart of Redis is retried once; a timeout is not.
         "retry": Retry(NoBackoff(), 1, supported_errors=(NotReachedError,)),
     }
     return RedisStore(server=url, options={"CONNECTION_POOL_KWARGS": options})

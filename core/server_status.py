@@ -1,19 +1,19 @@
-"""Whether the database server answers and takes writes, as this process finds out."""
+"""Whether the database server answers and accepts writes, as observed by this process."""
 
 import time
 from collections.abc import Callable
 
 PROBE_WAIT_SECONDS = 0.2  # a server nearby takes far less to open a connection
-LONGEST_ROUND_TRIP_SECONDS = 0.25  # a measurement on a busy machine must not stretch every limit
+LONGEST_ROUND_TRIP_SECONDS = 0.25  # a measurement on a busy machine must not extend every limit
 
 
 class ServerStatus:
     """Since when the server has been silent, and how long a round trip to it takes.
 
-    The connection pool writes it under its lock; any thread may read it. The server is silent from
-    the first attempt to connect, or the first statement, that no answer has followed: neither a
-    connection that opened nor one that came back from use in working order. It is read-only from
-    the first refused write on, until a new connection is found to take writes.
+    The connection pool writes it under its lock; any thread may read it. The server is silent since
+    the first attempt to connect, or the first statement, after which no answer was seen. An opened
+    connection and a working one that is returned to the pool count as answers. The server is
+    read-only from the first refused write until a new connection accepts writes.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -26,59 +26,59 @@ class ServerStatus:
 
     @property
     def silent_seconds(self) -> float:
-        """For how long the server has not answered; 0 while it does."""
+        """The time for which the server has not answered; 0 while it answers."""
         since = self._silent_since
         return 0.0 if since is None else self._clock() - since
 
     @property
     def is_read_only(self) -> bool:
-        """Whether the server has refused writes, and no connection that takes them is known."""
+        """Whether the server has refused writes, and no new connection accepts them."""
         return self._read_only_since is not None
 
     @property
     def outage_seconds(self) -> float:
-        """For how long the server has been silent or read-only; 0 while it is neither."""
+        """The time for which the server has been silent or read-only; 0 while it is neither."""
         since = self._read_only_since
         return max(self.silent_seconds, 0.0 if since is None else self._clock() - since)
 
     @property
     def is_answering(self) -> bool:
-        """Whether it is worth opening several connections at once."""
+        """Whether several connections may be opened at once."""
         is_quick = self.silent_seconds < PROBE_WAIT_SECONDS
         return self.answers > 0 and is_quick and not self._has_failed
 
     @property
     def is_first_attempt(self) -> bool:
-        """Whether nothing is known yet: the first connection of this process is still opening."""
+        """Whether the first connection of this process is still being opened."""
         return self.answers == 0 and not self._has_failed
 
     def note_attempt(self) -> None:
-        """An attempt to connect begins."""
+        """Note that an attempt to connect begins."""
         if self._silent_since is None:
             self._silent_since = self._clock()
 
     def note_failure(self) -> None:
-        """An attempt to connect has failed."""
+        """Note that an attempt to connect failed."""
         self._has_failed = True
 
     def note_silence(self, seconds: float) -> None:
-        """A statement has waited for so long in vain."""
+        """Note that a statement got no answer for `seconds`."""
         if self._silent_since is None:
             self._silent_since = self._clock() - seconds
 
     def note_read_only(self) -> None:
-        """A write was refused because the database is read-only, or a connection reports it."""
+        """Note that a write was refused, or that a connection reports a read-only session."""
         if self._read_only_since is None:
             self._read_only_since = self._clock()
 
     def note_writable(self) -> None:
-        """A new connection takes writes."""
+        """Note that a new connection accepts writes."""
         self._read_only_since = None
 
     def note_answer(self, round_trip_seconds: float | None, *, is_connecting: bool) -> None:
-        """The server has just answered; further attempts to connect may be running.
+        """Note that the server has just answered; `is_connecting` while other attempts run.
 
-        The round trip is what the connection has measured, if it has.
+        `round_trip_seconds` is the connection's measurement, if there is one.
         """
         self.answers += 1
         self._has_failed = False

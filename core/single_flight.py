@@ -1,4 +1,10 @@
-"""Those who ask the same question at the same time share one answer."""
+"""Single flight: concurrent calls of the same key share one execution.
+
+`SingleFlight` shares futures: a caller joins the call under way, and may leave at its own deadline.
+`FreshSingleFlight` runs in a calling thread: a caller never joins an execution that has begun, so
+that its result includes every change committed before the call. They are two classes because the
+first may return older results on purpose, and the second must not.
+"""
 
 import threading
 import time
@@ -7,53 +13,53 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
-class FreshSingleFlight(Generic[Answer]):
-    """At most one flight in the air and one at the gate for each key, within this process.
+class FreshSingleFlight(Generic[Result]):
+    """Runs at most one call of each key at a time in this process, and lets one more wait.
 
-    Whoever comes while one is in the air boards the next: no answer is older than the question it
-    is given to, so that a change committed before a request shows in it.
+    A caller that arrives during an execution shares the next one. No result is older than the call
+    that receives it.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._boarding: dict[Hashable, Future[Answer]] = {}
-        self._in_the_air: dict[Hashable, Future[Answer]] = {}
+        self._waiting: dict[Hashable, Future[Result]] = {}
+        self._running: dict[Hashable, Future[Result]] = {}
 
-    def run(self, key: Hashable, ask: Callable[[], Answer]) -> tuple[Answer, bool]:
-        """Return the answer, and whether it was this caller who asked; raises what `ask` raises."""
+    def run(self, key: Hashable, work: Callable[[], Result]) -> tuple[Result, bool]:
+        """Return the result, and whether this caller ran `work`; raises what `work` raises."""
         with self._lock:
-            boarding = self._boarding.get(key)
-            if boarding is None:
-                mine: Future[Answer] = Future()
-                self._boarding[key] = mine
-                ahead = self._in_the_air.get(key)
-        if boarding is not None:
-            return boarding.result(), False
-        if ahead is not None:
-            ahead.exception()  # waits; how it ended is not our business
-        return self._execute(key, mine, ask), True
+            joined = self._waiting.get(key)
+            if joined is None:
+                own: Future[Result] = Future()
+                self._waiting[key] = own
+                running = self._running.get(key)
+        if joined is not None:
+            return joined.result(), False
+        if running is not None:
+            running.exception()  # waits for its end, whatever its result
+        return self._execute(key, own, work), True
 
-    def _execute(self, key: Hashable, flight: Future[Answer], ask: Callable[[], Answer]) -> Answer:
+    def _execute(self, key: Hashable, own: Future[Result], work: Callable[[], Result]) -> Result:
         with self._lock:
-            del self._boarding[key]
-            self._in_the_air[key] = flight
+            del self._waiting[key]
+            self._running[key] = own
         try:
-            answer = ask()
+            result = work()
         except BaseException as err:
             self._finish(key)
-            flight.set_exception(err)
+            own.set_exception(err)
             raise
         self._finish(key)
-        flight.set_result(answer)
-        return answer
+        own.set_result(result)
+        return result
 
     def _finish(self, key: Hashable) -> None:
-        # Before those who wait are told: the next flight takes this place as soon as it hears.
+        # Before the future is resolved: that lets the next execution begin, which takes this entry.
         with self._lock:
-            del self._in_the_air[key]
+            del self._running[key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +78,20 @@ class SingleFlight:
         self._lock = threading.Lock()
 
     def share(
-        self, key: Hashable, start: Callable[[], Future[Answer]], *, keep_seconds: float = 0.0
-    ) -> Future[Answer]:
+        self, key: Hashable, start: Callable[[], Future[Result]], *, keep_seconds: float = 0.0
+    ) -> Future[Result]:
         """Return the future of the call of this key, which `start` begins where there is none.
 
-        A call that has ended well is shared until `keep_seconds` after its beginning, with callers
-        who ask for that as well; an error is shared only by those who waited for it. Raises what
-        `start` raises.
+        A call that succeeded is shared until `keep_seconds` after its beginning, with callers that
+        pass `keep_seconds` as well. An error is shared only by the callers that waited for it.
+        Raises what `start` raises.
         """
         with self._lock:
             now = self._clock()
             self._drop_ended(now)
             call = self._calls.get(key)
             if call is not None and (not call.future.done() or now < call.began_at + keep_seconds):
-                return cast("Future[Answer]", call.future)
+                return cast("Future[Result]", call.future)
             future = start()
             self._calls[key] = _Call(now, keep_seconds, future)
             return future

@@ -1,4 +1,4 @@
-"""What the description of the API knows of values that are just `str` to Python."""
+"""Annotations that give `str` fields a format or an enum in the OpenAPI document."""
 
 import enum
 from collections.abc import Iterable
@@ -10,5 +10,5 @@ Moment = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"}
 
 
 def one_of(values: Iterable[str] | type[enum.StrEnum]) -> WithJsonSchema:
-    """Mark a text as one of these."""
+    """Return the annotation of a text that is one of these values."""
     return WithJsonSchema({"type": "string", "enum": [str(value) for value in values]})

@@ -1,1 +1,1 @@
-"""Development only: a stand-in for Clerk, PostgreSQL and demo data; production never imports it."""
+"""Development and tests only: an identity provider, servers, databases, proxies and demo data."""

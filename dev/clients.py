@@ -1,4 +1,4 @@
-"""People who sign in over the network: one alone, many in the same moment, a few at a time."""
+"""HTTP clients that send requests as users: one, many at the same moment, or a few at a time."""
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +22,8 @@ SELECT count(*) FROM pg_stat_activity
  WHERE datname = current_database() AND wait_event_type = 'Lock'
 """
 
-# The server itself watches and lets go: among a hundred busy threads we would come too late, when
-# the program has lost its patience with the lock.
+# The server itself releases the lock: beside a hundred busy threads this process would be too late,
+# after the lock timeout of the program.
 HOLD_LOCK = f"""
 DO $$ BEGIN
     {{lock}};
@@ -33,75 +33,75 @@ DO $$ BEGIN
     END LOOP;
 END $$
 """
-HOLDERS = """
+SLEEPING_HOLDERS = """
 SELECT count(*) FROM pg_stat_activity
  WHERE datname = current_database() AND wait_event = 'PgSleep'
 """
 
-Guest = TypeVar("Guest")
-Answer = TypeVar("Answer")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def new_users(number: int) -> list[DevUser]:
-    """That many people who have never been here."""
+    """Return `number` users who have never signed in."""
     return [DevUser(f"user_{i}", f"Pessoa {i}", f"pessoa{i}@example.com") for i in range(number)]
 
 
 def request_as(
     app: Served,
-    person: DevUser,
+    user: DevUser,
     path: str = "/api/auth/ensure",
     method: str = "POST",
     body: object = None,
 ) -> requests.Response:
-    """Ask as that person, over a connection of its own; by default, to be sure of the profile."""
-    token = provider_of(app.instance).token(person)
+    """Send a request as a user over a new connection; by default, an ensure call."""
+    token = provider_of(app.instance).token(user)
     headers = {"Authorization": f"Bearer {token}", "Connection": "close"}
     return requests.request(
         method, app.url + path, json=body, headers=headers, timeout=LONGEST_ANSWER_SECONDS
     )
 
 
-def request_with_retries(app: Served, person: DevUser, *what: str) -> requests.Response:
-    """As `ask`, and up to three times more where the answer says to: a machine may be busy."""
-    answer = request_as(app, person, *what)
+def request_with_retries(app: Served, user: DevUser, *what: str) -> requests.Response:
+    """As `request_as`, with up to three retries of a retryable 503: a machine may be busy."""
+    answer = request_as(app, user, *what)
     for _ in range(3):
         if not is_retryable(answer):
             break
-        answer = request_as(app, person, *what)
+        answer = request_as(app, user, *what)
     return answer
 
 
 def code_of(answer: requests.Response) -> object:
-    """The code of a problem document, or nothing."""
+    """Return the code of a problem document, or None."""
     return answer.json().get("code")
 
 
-def concurrently(call: Callable[[Guest], Answer], guests: Sequence[Guest]) -> list[Answer]:
-    """Call for every guest in the same moment."""
-    start = Barrier(len(guests))
+def concurrently(call: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Call the function for all items at the same moment, each in a thread."""
+    start = Barrier(len(items))
 
-    def wait_then_call(guest: Guest) -> Answer:
+    def wait_then_call(item: Item) -> Result:
         start.wait(timeout=30)
-        return call(guest)
+        return call(item)
 
-    with ThreadPoolExecutor(len(guests)) as pool:
-        return list(pool.map(wait_then_call, guests))
+    with ThreadPoolExecutor(len(items)) as pool:
+        return list(pool.map(wait_then_call, items))
 
 
-def few_at_a_time(call: Callable[[Guest], Answer], guests: Iterable[Guest]) -> list[Answer]:
-    """Call for every guest, eight at any time."""
+def few_at_a_time(call: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Call the function for all items, in eight threads."""
     with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(call, guests))
+        return list(pool.map(call, items))
 
 
 def is_served(answer: requests.Response) -> bool:
-    """Whether the answer is what was asked for, which an error and a redirection are not."""
+    """Whether the request succeeded: neither an error nor a redirect."""
     return answer.status_code in (200, 201)
 
 
 def is_retryable(answer: requests.Response) -> bool:
-    """Whether the answer is a coded 503 that says when to come again (CONTRACT section 4.3)."""
+    """Whether the answer is a 503 with a code and Retry-After (contract.md#errors)."""
     return (
         answer.status_code == 503
         and int(answer.headers.get("Retry-After", "0")) > 0
@@ -109,23 +109,23 @@ def is_retryable(answer: requests.Response) -> bool:
     )
 
 
-def held_up(url: str, lock: str, crowd: Callable[[], Answer], *, waiting: int) -> Answer:
-    """Let the crowd run into a lock, which goes as soon as that many of them wait for one."""
-    holding = HOLD_LOCK.format(lock=lock, waiting=waiting)
-    with connect_to(url) as holder, ThreadPoolExecutor(1) as pool:
-        held = pool.submit(holder.exec_driver_sql, holding)
-        assert eventually(lambda: count(url, HOLDERS) == 1)  # nosec B101
-        answer = crowd()
+def held_up(url: str, lock: str, crowd: Callable[[], Result], *, waiting: int) -> Result:
+    """Run `crowd` against a lock, which is released when `waiting` connections wait for locks."""
+    statement = HOLD_LOCK.format(lock=lock, waiting=waiting)
+    with connect_to(url) as connection, ThreadPoolExecutor(1) as pool:
+        held = pool.submit(connection.exec_driver_sql, statement)
+        assert eventually(lambda: count(url, SLEEPING_HOLDERS) == 1)  # nosec B101
+        result = crowd()
         held.result()
-    return answer
+    return result
 
 
 def queue_length(url: str) -> int:
-    """How many connections wait for a lock in that database just now."""
+    """Return the number of connections that wait for a lock in that database."""
     return count(url, WAITING_FOR_A_LOCK)
 
 
 @cache
 def provider_of(instance: Path) -> DevIdentityProvider:
-    """The stand-in for Clerk that a server on this folder believes."""
+    """Return the development identity provider that a server on this instance folder uses."""
     return DevIdentityProvider(instance / "identity")

@@ -1,4 +1,4 @@
-"""A wire between the app and PostgreSQL that counts, and can keep «committed» to itself."""
+"""A proxy before PostgreSQL that counts messages and can drop the confirmation of a commit."""
 
 import socket
 from collections.abc import Iterator
@@ -9,18 +9,18 @@ from sqlalchemy import make_url
 
 from tests.support.statement_counter import Tally, Wiretap
 
-COMMITTED = b"C\x00\x00\x00\x0bCOMMIT\x00"  # CommandComplete, as only the server says it
+COMMITTED = b"C\x00\x00\x00\x0bCOMMIT\x00"  # CommandComplete, which only the server sends
 
 
 class Relay:
-    """Passes everything on, both ways, until it is told to withhold."""
+    """Forwards all bytes both ways; while `withholds` is set, it drops commit confirmations."""
 
     def __init__(self, url: str) -> None:
         self._server = f"{make_url(url).query['host']}/.s.PGSQL.5432"
-        self._door = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = (
             make_url(url)
-            .set(host="127.0.0.1", port=self._door.getsockname()[1], query={})
+            .set(host="127.0.0.1", port=self._listener.getsockname()[1], query={})
             .render_as_string(hide_password=False)
         )
         self.tally = Tally()
@@ -28,30 +28,30 @@ class Relay:
         self.has_withheld = Event()
 
     def serve(self) -> None:
-        """Take in whoever comes, until the door is closed."""
+        """Accept connections until `close`."""
         with suppress(OSError):
             while True:
-                client, _ = self._door.accept()
+                client, _ = self._listener.accept()
                 server = socket.socket(socket.AF_UNIX)
                 server.connect(self._server)
-                for line in ((client, server, None), (server, client, Wiretap(self.tally))):
-                    Thread(target=self._pass_on, args=line, daemon=True).start()
+                for direction in ((client, server, None), (server, client, Wiretap(self.tally))):
+                    Thread(target=self._forward, args=direction, daemon=True).start()
 
     def close(self) -> None:
-        """Let nobody else in."""
-        self._door.shutdown(socket.SHUT_RDWR)
-        self._door.close()
+        """Accept no more connections."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
 
-    def _pass_on(
+    def _forward(
         self, source: socket.socket, target: socket.socket, wiretap: Wiretap | None
     ) -> None:
         with source:
             with suppress(OSError):
-                self._pass_on_all(source, target, wiretap)
-            with suppress(OSError):  # however it ended, the other side shall hear of it
+                self._forward_all(source, target, wiretap)
+            with suppress(OSError):  # the other side sees the end as well
                 target.shutdown(socket.SHUT_RDWR)
 
-    def _pass_on_all(
+    def _forward_all(
         self, source: socket.socket, target: socket.socket, wiretap: Wiretap | None
     ) -> None:
         while chunk := source.recv(65_536):
@@ -65,7 +65,7 @@ class Relay:
 
 @contextmanager
 def relayed(url: str) -> Iterator[Relay]:
-    """A relay in front of that server."""
+    """Run a relay in front of that server."""
     relay = Relay(url)
     Thread(target=relay.serve, daemon=True).start()
     try:

@@ -1,4 +1,4 @@
-"""Looking at databases from the outside, where only what is committed counts."""
+"""Connections to databases from outside the app, which see only committed rows."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from core.config import Config
 from core.database import db
 from dev import servers
 
-# From now on no profile can be written, for a reason that does not pass.
+# Makes every insert of a profile fail with a permanent error.
 REFUSE_PROFILES = """
 CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION 'poisoned' USING ERRCODE = '23514'; END $$;
@@ -24,7 +24,7 @@ UNLIMITED = {name.lower(): int(number) for name, number in servers.UNLIMITED.ite
 
 @contextmanager
 def connect_to(url: str) -> Iterator[Connection]:
-    """A connection that commits at once."""
+    """Open a connection in autocommit mode."""
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     try:
         with engine.connect() as connection:
@@ -35,7 +35,7 @@ def connect_to(url: str) -> Iterator[Connection]:
 
 @contextmanager
 def locking(url: str, query: str) -> Iterator[Connection]:
-    """A connection that holds the locks of that query until it rolls back or is left."""
+    """Open a connection that holds the locks of a query until it rolls back or is closed."""
     engine = create_engine(url)
     try:
         with engine.connect() as connection:
@@ -46,14 +46,14 @@ def locking(url: str, query: str) -> Iterator[Connection]:
 
 
 def count(url: str, query: str, **values: object) -> int:
-    """What a counting query says just now."""
+    """Return the result of a counting query."""
     with connect_to(url) as connection:
         return int(connection.execute(text(query), values).scalar_one())
 
 
 @contextmanager
 def app_on(folder: Path, url: str, **settings: object) -> Iterator[Flask]:
-    """An app of its own whose commits are real; its connections are closed at the end."""
+    """Create an app on that database, with real commits; its connections are closed at the end."""
     values = {"instance_path": folder, "database_url": url, **UNLIMITED, **settings}
     app = create_app(Config.model_validate(values))
     with app.app_context():

@@ -1,4 +1,4 @@
-"""Demo data for the first look: somebody with history, and two who are expected."""
+"""Demo data: a mentee with a history, and two pre-registered profiles."""
 
 from datetime import datetime
 
@@ -12,12 +12,12 @@ from models.mentorado import Turma
 
 ALICE = "user_local_alice"
 REVENUES = (9_800, 11_200, 10_400, 12_900, 13_500, 15_800, 14_900, 17_600)
-LOSSES = {10_400: 2_600}  # a new machine was paid in that month
+LOSSES = {10_400: 2_600}  # the month with this revenue ends with a loss
 EXPECTED = (("Eva Melo", "eva@example.com"), ("Fabio Nery", "fabio@example.com"))
 
 
 def fill(session: Session, now: datetime) -> bool:
-    """Write the demo data once; False when it is there already."""
+    """Write the demo data; returns False if they exist already."""
     if session.scalars(select(User.id).where(User.clerk_id == ALICE)).one_or_none() is not None:
         return False
     _add_alice(session, now)
@@ -30,12 +30,12 @@ def fill(session: Session, now: datetime) -> bool:
 def _add_alice(session: Session, now: datetime) -> None:
     user = User(clerk_id=ALICE, name="Alice Prado", email="alice@example.com", email_verified=True)
     session.add(user)
-    session.flush()  # her profile needs the id
+    session.flush()  # the profile needs the id
     alice = Mentorado(
         user_id=user.id, nome_completo="Alice Prado", email=user.email, turma=Turma.NEON
     )
     session.add(alice)
-    session.flush()  # her months need the id
+    session.flush()  # the months need the id
     months = _months_before(now, len(REVENUES))
     for (ano, mes), revenue in zip(months, REVENUES, strict=True):
         session.execute(insert(MetricaMensal).values(_month(alice.id, ano, mes, revenue)))
@@ -67,8 +67,8 @@ def _month(mentorado_id: int, ano: int, mes: int, revenue: int) -> dict[str, int
 
 
 def _months_before(now: datetime, count: int) -> list[tuple[int, int]]:
-    """The last `count` months up to the current one, ascending."""
+    """Return the last `count` months up to the current one, ascending."""
     period = current_period(now)
-    this = period.ano * 12 + period.mes - 1
-    indexes = range(this - count + 1, this + 1)
+    current = period.ano * 12 + period.mes - 1
+    indexes = range(current - count + 1, current + 1)
     return [(index // 12, index % 12 + 1) for index in indexes]

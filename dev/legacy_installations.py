@@ -1,4 +1,4 @@
-"""Installations of another program to take over, and looking at them before and after."""
+"""Installations of the other program for adoption tests, and their rows before and after."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,15 +11,20 @@ from dev.databases import connect_to
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "legacy"
 TABLES = (
-    *("users", "mentorados", "metricas_mensais", "feedbacks"),
-    *("diagnosticos", "interacoes", "atividade_progress"),
+    "users",
+    "mentorados",
+    "metricas_mensais",
+    "feedbacks",
+    "diagnosticos",
+    "interacoes",
+    "atividade_progress",
 )
 COLUMNS = """
 SELECT table_name, column_name, data_type, is_nullable, column_default
   FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2
 """
 INDEXES = "SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1, 2"
-RULES = """
+CONSTRAINTS = """
 SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
  WHERE connamespace = 'public'::regnamespace AND contype <> 'n' ORDER BY 1, 2
 """
@@ -28,7 +33,7 @@ NewDatabase = Callable[[str], str]
 
 
 def install(url: str, *, data: bool = True, newer: bool = False) -> None:
-    """Set the other program's tables up in an empty database."""
+    """Create the other program's tables in an empty database."""
     with connect_to(url) as connection:
         connection.exec_driver_sql((FOLDER / "schema.sql").read_text())
         if data:
@@ -40,20 +45,20 @@ def install(url: str, *, data: bool = True, newer: bool = False) -> None:
 
 
 def rows(url: str) -> dict[str, list[Any]]:
-    """Every row of every table that the other program knows."""
+    """Return all rows of the other program's tables."""
     with connect_to(url) as connection:
         return {table: _rows(connection, table) for table in TABLES}
 
 
 def schema(url: str) -> list[tuple[Any, ...]]:
-    """Columns, indexes and rules of all tables."""
+    """Return columns, indexes and constraints of all tables."""
     with connect_to(url) as connection:
-        queries = (COLUMNS, INDEXES, RULES)
+        queries = (COLUMNS, INDEXES, CONSTRAINTS)
         return [tuple(row) for query in queries for row in connection.execute(text(query))]
 
 
 def scalars(url: str, query: str) -> list[Any]:
-    """The first column of what a query finds."""
+    """Return the first column of a query's rows."""
     with connect_to(url) as connection:
         return list(connection.scalars(text(query)))
 

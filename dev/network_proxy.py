@@ -1,4 +1,4 @@
-"""A network between the app and PostgreSQL: far away, slow to connect, silent or resetting."""
+"""A proxy before PostgreSQL that simulates a network: far, slow to connect, silent or resetting."""
 
 import asyncio
 import socket
@@ -13,19 +13,18 @@ from sqlalchemy import make_url
 
 CHUNK_BYTES = 65_536
 POLL_SECONDS = 0.01
-CUT = struct.pack("ii", 1, 0)  # closing resets the connection
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # closing resets the connection
 
 
 @dataclass(slots=True)
 class Network:
-    """What lies between the app and its database; the fields may change at any time.
+    """The state of the simulated network; its fields may change at any time.
 
-    `round_trip_seconds` hold for every message of every connection, and once more for the first, as
-    TCP's own handshake takes them. `connect_seconds` pass before a new connection delivers its
-    first byte, as they would for TLS and authentication; while the network `is_slow`, it delivers
-    none. A connection that is used while the network `is_silent` is lost for good, and neither side
-    is told; while it `resets`, new connections are cut. It counts what it has `accepted` and
-    `lost`.
+    `round_trip_seconds` delay every message of every connection, and the first one twice, because
+    of TCP's handshake. `connect_seconds` pass before a new connection delivers its first byte, as
+    for TLS and authentication; while the network `is_slow`, it delivers none. A connection that is
+    used while the network `is_silent` is lost, and neither side gets an error. While it `resets`,
+    new connections are reset. `accepted` and `lost` count connections.
     """
 
     url: str
@@ -40,7 +39,7 @@ class Network:
 
 @contextmanager
 def network_before(server_url: str) -> Iterator[Network]:
-    """A network in front of that server, which listens on a Unix socket; closed when left."""
+    """Run a network in front of a server that listens on a Unix socket."""
     socket_path = f"{make_url(server_url).query['host']}/.s.PGSQL.5432"
     loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever, daemon=True)
@@ -50,11 +49,11 @@ def network_before(server_url: str) -> Iterator[Network]:
         return asyncio.run_coroutine_threadsafe(work, loop).result(timeout=10)
 
     network = Network(server_url)
-    carrying: set[asyncio.Task[None]] = set()
+    tasks: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         network.accepted += 1
-        carrying.add(loop.create_task(_carry(network, socket_path, reader, writer)))
+        tasks.add(loop.create_task(_forward(network, socket_path, reader, writer)))
 
     server = run(asyncio.start_server(accept, "127.0.0.1", 0))
     port = server.sockets[0].getsockname()[1]
@@ -63,20 +62,20 @@ def network_before(server_url: str) -> Iterator[Network]:
     try:
         yield network
     finally:
-        run(_close(server, carrying))
+        run(_close(server, tasks))
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=10)
         loop.close()
 
 
-async def _carry(
+async def _forward(
     network: Network, path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """Carry one connection until either side ends it."""
+    """Forward one connection until either side ends it."""
     try:
         if network.resets:
-            line: socket.socket = writer.get_extra_info("socket")
-            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, CUT)
+            connection: socket.socket = writer.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             return
         if network.is_silent:
             await reader.read()  # until the client gives up
@@ -96,15 +95,15 @@ async def _deliver(
     network: Network, source: asyncio.StreamReader, target: asyncio.StreamWriter
 ) -> None:
     """Deliver what arrives in order, each byte half a round trip after it was sent."""
-    on_the_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
-    reading = asyncio.create_task(_read(network, source, on_the_way))
+    queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+    reading = asyncio.create_task(_read(network, source, queue))
     try:
         while True:
-            moment, chunk = await on_the_way.get()
-            await asyncio.sleep(moment - asyncio.get_running_loop().time())
+            arrives_at, chunk = await queue.get()
+            await asyncio.sleep(arrives_at - asyncio.get_running_loop().time())
             if network.is_silent:
                 network.lost += 1
-                await asyncio.Event().wait()  # lost: nothing arrives any more, not even the end
+                await asyncio.Event().wait()  # lost: nothing arrives any more, not even EOF
             if not chunk:
                 return
             target.write(chunk)
@@ -116,7 +115,7 @@ async def _deliver(
 async def _read(
     network: Network,
     source: asyncio.StreamReader,
-    on_the_way: asyncio.Queue[tuple[float, bytes]],
+    queue: asyncio.Queue[tuple[float, bytes]],
 ) -> None:
     chunk = b"-"
     while chunk:
@@ -124,13 +123,13 @@ async def _read(
             chunk = await source.read(CHUNK_BYTES)
         except ConnectionError:
             chunk = b""
-        arrives = asyncio.get_running_loop().time() + network.round_trip_seconds / 2
-        on_the_way.put_nowait((arrives, chunk))
+        arrives_at = asyncio.get_running_loop().time() + network.round_trip_seconds / 2
+        queue.put_nowait((arrives_at, chunk))
 
 
-async def _close(server: asyncio.Server, carrying: set[asyncio.Task[None]]) -> None:
+async def _close(server: asyncio.Server, tasks: set[asyncio.Task[None]]) -> None:
     server.close()
-    for task in carrying:
+    for task in tasks:
         task.cancel()
-    await asyncio.gather(*carrying, return_exceptions=True)
-    await asyncio.sleep(POLL_SECONDS)  # closed transports let go of their sockets a moment later
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(POLL_SECONDS)  # closed transports close their sockets a arrives_at later

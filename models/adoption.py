@@ -1,4 +1,4 @@
-"""adoptions: what was found and decided when an existing installation was taken over."""
+"""adoptions: facts and decisions of the adoption of another program's installation."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from models.columns import CreatedAt
 
 
 class Adoption(Model):
-    """The facts that the way back needs; no row in an installation of our own."""
+    """The facts that the downgrade needs; no row in an installation that was not adopted."""
 
     __tablename__ = "adoptions"
 

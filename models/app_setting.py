@@ -1,4 +1,4 @@
-"""app_settings: the few switches that admins turn while the program runs."""
+"""app_settings: settings that admins change while the program runs."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from models.columns import CreatedAt
 
 
 class AppSetting(Model):
-    """One switch and who turned it last."""
+    """One setting, and the admin who changed it last."""
 
     __tablename__ = "app_settings"
 

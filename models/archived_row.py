@@ -1,4 +1,4 @@
-"""archived_rows: rows that had to make room for others, as they were."""
+"""archived_rows: copies of rows that were deleted in merges and adoptions."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from models.columns import CreatedAt
 
 
 class ArchivedRow(Model):
-    """One row of any table. Ids without foreign keys: the archive outlives what it tells of."""
+    """One row of any table. Ids have no foreign keys, because the archive outlives their rows."""
 
     __tablename__ = "archived_rows"
 

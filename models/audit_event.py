@@ -1,4 +1,4 @@
-"""audit_events: who changed what, when and why; only ever added to."""
+"""audit_events: who changed what, when and why; rows are only inserted."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from models.columns import CreatedAt
 
 
 class AuditEvent(Model):
-    """One change. Ids without foreign keys: the record outlives what it tells of."""
+    """One change. Ids have no foreign keys, because the event outlives their rows."""
 
     __tablename__ = "audit_events"
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from sqlalchemy import DateTime, Enum, func, text
 from sqlalchemy.orm import mapped_column
 
-# Times are aware and mean UTC; the server's clock fills the ones nobody gives.
+# Times have a time zone and are in UTC; the database server fills missing ones.
 Time = Annotated[datetime, mapped_column(DateTime(timezone=True))]
 CreatedAt = Annotated[datetime, mapped_column(DateTime(timezone=True), server_default=func.now())]
 Count = Annotated[int, mapped_column(server_default=text("0"))]
@@ -15,12 +15,12 @@ Flag = Annotated[bool, mapped_column(server_default=text("false"))]
 
 
 class SimNao(enum.StrEnum):
-    """The existing installation's yes and no."""
+    """Yes and no, as the adopted schema stores them."""
 
     SIM = "sim"
     NAO = "nao"
 
 
 def pg_enum(values: type[enum.StrEnum], name: str) -> Enum:
-    """A native PostgreSQL enum that stores the values, not Python's member names."""
+    """Return a native PostgreSQL enum that stores the values, not Python's member names."""
     return Enum(values, name=name, values_callable=lambda members: [m.value for m in members])

@@ -1,4 +1,4 @@
-"""feedbacks: the mentor's words on one month of one mentee."""
+"""feedbacks: the mentor's feedback on one month of one mentee."""
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column

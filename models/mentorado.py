@@ -1,4 +1,4 @@
-"""mentorados: the profiles of the programme, at most one for each user."""
+"""mentorados: the profiles of the mentees, at most one for each user."""
 
 import enum
 
@@ -8,7 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from core.database import Model
 from models.columns import CreatedAt, Flag, SimNao, Time, pg_enum
 
-ONE_EACH = "mentorados_user_id_unique_idx"  # what keeps a person from having two profiles
+ONE_EACH = "mentorados_user_id_unique_idx"  # prevents a second profile of a user
 
 
 class Turma(enum.StrEnum):
@@ -18,7 +18,7 @@ class Turma(enum.StrEnum):
 
 
 class Mentorado(Model):
-    """A mentee's profile; without `user_id` it is pre-registered and waits for its person."""
+    """A mentee's profile; without `user_id` it is pre-registered and not linked yet."""
 
     __tablename__ = "mentorados"
 
@@ -37,8 +37,8 @@ class Mentorado(Model):
     onboarding_completed: Mapped[SimNao] = mapped_column(
         pg_enum(SimNao, "sim_nao"), server_default=SimNao.NAO
     )
-    # Made by the guarantee and not yet edited by a person: such a profile may be folded into a
-    # pre-registered one, provided that no other table refers to it either.
+    # Created by an ensure call. While it is unedited and unreferenced by other tables, such a
+    # profile may be replaced by a pre-registered one.
     created_automatically: Mapped[Flag]
     edited_at: Mapped[Time | None]
     created_at: Mapped[CreatedAt]
@@ -66,10 +66,10 @@ class Mentorado(Model):
 
     @property
     def is_active(self) -> bool:
-        """Whether the programme still counts this mentee in."""
+        """Whether the mentee takes part in the programme."""
         return self.ativo is SimNao.SIM
 
     @property
     def is_unedited(self) -> bool:
-        """Whether only the guarantee has written this row so far."""
+        """Whether the profile was created automatically and never edited."""
         return self.created_automatically and self.edited_at is None

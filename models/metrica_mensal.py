@@ -1,4 +1,4 @@
-"""metricas_mensais: what a mentee reports for one month, in whole reais and counts."""
+"""metricas_mensais: a mentee's report for one month, in whole reais and counts."""
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
@@ -8,7 +8,7 @@ from models.columns import Count, CreatedAt
 
 
 class MetricaMensal(Model):
-    """One month of one mentee; a goal that is null falls back to the mentee's own."""
+    """One month of one mentee; where a goal is NULL, that of the profile counts."""
 
     __tablename__ = "metricas_mensais"
 

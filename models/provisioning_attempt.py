@@ -1,4 +1,4 @@
-"""provisioning_attempts: the durable memory of people whose profile could not be made."""
+"""provisioning_attempts: failed ensure calls, stored until they succeed."""
 
 import enum
 
@@ -8,23 +8,23 @@ from sqlalchemy.orm import Mapped, mapped_column
 from core.database import Model
 from models.columns import Time
 
-# The error class of a record about a user's identity: the provider's answer about this one cannot
-# be used. The profile is not concerned, so that such a record keeps nobody from it.
+# The error class of a failed identity lookup: the provider's answer about this user cannot be used.
+# The profile is not affected, so that such an attempt does not block the user.
 UNUSABLE_ANSWER = "UnusableAnswerError"
 
 
 class AttemptState(enum.StrEnum):
-    """Whether the background still tries, or a person must look."""
+    """Whether background jobs still retry the attempt, or an admin must act (dead letter)."""
 
     PENDING = "pending"
     DEAD = "dead"
 
 
 class ProvisioningAttempt(Model):
-    """What went wrong for one person, kept until a later pass finds the profile.
+    """The last failure of one user, kept until the user has a profile.
 
-    `attempts` counts the background's tries; at 0 only the person has tried so far.
-    Keyed by Clerk id without a foreign key: the row must be writable when the user's row is not.
+    `attempts` counts background retries; 0 means that only the user's own request has failed. The
+    key is the Clerk id without a foreign key: the row must be writable when the user's row is not.
     """
 
     __tablename__ = "provisioning_attempts"

@@ -1,4 +1,4 @@
-"""sweep_runs: every pass over the people without profile, queued, running or past."""
+"""sweep_runs: runs of the reconciliation of users without profile; queued, running or ended."""
 
 import enum
 from typing import Any
@@ -12,7 +12,7 @@ from models.columns import Count, CreatedAt, Flag, Time
 
 
 class SweepStatus(enum.StrEnum):
-    """The life of a run."""
+    """The states of a run."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -22,7 +22,7 @@ class SweepStatus(enum.StrEnum):
 
 
 class SweepRun(Model):
-    """One run; the partial unique index lets a single one be queued or running at a time."""
+    """One run; a partial unique index allows only one queued or running at a time."""
 
     __tablename__ = "sweep_runs"
 
@@ -44,7 +44,7 @@ class SweepRun(Model):
     heartbeat_at: Mapped[Time | None]
     finished_at: Mapped[Time | None]
     error: Mapped[str | None]
-    # What a dry run would do to the first people it found: [{"user_id", "outcome"}].
+    # What a dry run would do for the first users it found: [{"user_id", "outcome"}].
     sample: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
 
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""sweep_totals: what all sweeps ever came to, which outlives the runs themselves."""
+"""sweep_totals: counts over all sweep runs, kept after the runs are deleted."""
 
 from sqlalchemy import BigInteger, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -7,7 +7,7 @@ from core.database import Model
 
 
 class SweepTotal(Model):
-    """How many runs of a trigger ended in this way, and how many people they gave a profile."""
+    """The number of runs with a trigger and a status, and the profiles that they provided."""
 
     __tablename__ = "sweep_totals"
 

@@ -1,4 +1,4 @@
-"""users: the people Clerk has told us about, one row for each Clerk id."""
+"""users: Clerk accounts that the program knows, one row for each Clerk id."""
 
 import enum
 
@@ -10,14 +10,14 @@ from models.columns import CreatedAt, Flag, Time, pg_enum
 
 
 class Role(enum.StrEnum):
-    """What a person may do."""
+    """The roles of users."""
 
     USER = "user"
     ADMIN = "admin"
 
 
 class User(Model):
-    """A person as last known. Lengths are those of the existing installation's columns."""
+    """A user with the latest known identity. Lengths are those of the adopted schema."""
 
     __tablename__ = "users"
 
@@ -25,21 +25,21 @@ class User(Model):
     clerk_id: Mapped[str] = mapped_column(String(64))
     name: Mapped[str | None]
     email: Mapped[str | None] = mapped_column(String(320))
-    # Whether Clerk vouches for `email`; only then may it link a pre-registered profile.
+    # Whether Clerk has verified `email`; only then may it link a pre-registered profile.
     email_verified: Mapped[Flag]
     image_url: Mapped[str | None]
     login_method: Mapped[str | None] = mapped_column(String(64))
     role: Mapped[Role] = mapped_column(pg_enum(Role, "role"), server_default=Role.USER)
-    # The role came from ADMIN_EMAILS and goes with it; a granted role has no such mark and stays.
+    # The role comes from ADMIN_EMAILS and ends with it; a granted role stays.
     admin_by_address: Mapped[Flag]
     blocked_at: Mapped[Time | None]
-    # Clerk has deleted the account: none of its sessions counts any longer.
+    # Clerk has deleted the account: none of its sessions is valid any longer.
     deleted_at: Mapped[Time | None]
-    # Of when the newest news about this person is, by Clerk's clock; older ones change nothing.
+    # The time of the newest identity by Clerk's clock; an older identity changes nothing.
     identity_as_of: Mapped[Time | None]
-    # When the identity was last complete, from Clerk's answer or a token; NULL: not yet.
+    # When a complete identity was last received, from Clerk's API or a token; NULL: not yet.
     identity_completed_at: Mapped[Time | None]
-    # When Clerk was last asked about this user by a visit, or by a sweep without an answer.
+    # When this user was last looked up by a request, or by a sweep without an answer.
     identity_asked_at: Mapped[Time | None]
     # Incremented by triggers (migration 0012) with every change that concerns the user's request
     # context; a cached context of another version is invalid.
@@ -72,5 +72,5 @@ class User(Model):
 
     @property
     def is_admin(self) -> bool:
-        """Whether the administration is open to this person."""
+        """Whether the user may use the admin console."""
         return self.role is Role.ADMIN

@@ -1,4 +1,4 @@
-"""webhook_messages: what has been heard from Clerk, so that a message told twice acts once."""
+"""webhook_messages: processed messages from Clerk, so that a repeated one has no second effect."""
 
 from sqlalchemy import Index, Text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -8,7 +8,7 @@ from models.columns import CreatedAt
 
 
 class WebhookMessage(Model):
-    """A message that was applied, or found to be of no concern; kept as long as it may return."""
+    """A message that was applied or ignored; kept while Clerk may send it again."""
 
     __tablename__ = "webhook_messages"
 
