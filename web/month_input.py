@@ -64,7 +64,7 @@ class MonthReport(Body):
     observacoes: Note | None = None
 
     @model_validator(mode="after")
-    def _refuse_nothing(self) -> "MonthReport":
+    def _require_a_field(self) -> "MonthReport":
         if not self.model_fields_set:
             raise PydanticCustomError("nothing", "nothing")
         return self

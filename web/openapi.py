@@ -42,6 +42,11 @@ from web.problems import PROBLEMS
 from web.session import SAFE_METHODS
 from web.validation import Query
 
+JsonSchema = dict[str, Any]
+
+PLACE = re.compile(r"<(?:int\((?P<bounds>[^)]*)\):)?(?P<name>\w+)>")
+IMPLIED = {"HEAD", "OPTIONS"}  # added by Flask
+SCHEMA_REF = "#/components/schemas/{model}"
 PROFILE_CODES = ("mentorado_required", *DENIED, *UNDECIDED)
 SIGNED_IN_CODES = ("unauthenticated", "provisioning_unavailable", "database_unavailable")
 CODES_BY_ACCESS = {
@@ -78,10 +83,6 @@ def _error_codes(
     )
     for applies, codes in conditional_codes:
         yield from codes if applies else ()
-
-
-PLACE = re.compile(r"<(?:int\((?P<bounds>[^)]*)\):)?(?P<name>\w+)>")
-IMPLIED = {"HEAD", "OPTIONS"}  # added by Flask
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +136,6 @@ def _path_parameter(match: re.Match[str], spec: OperationSpec) -> PathParameter:
     _, bounds = parse_converter_args(match["bounds"] or "")
     name = match["name"]
     return PathParameter(name, spec.path_parameters[name], bounds.get("min", 0), bounds.get("max"))
-
-
-SCHEMA_REF = "#/components/schemas/{model}"
-
-JsonSchema = dict[str, Any]
 
 
 class ExactSchema(GenerateJsonSchema):
@@ -234,8 +230,10 @@ def build_document(app: Flask) -> OpenAPI:
     operations = list(operations_of(app))
     schemas = Schemas(_types(operations))
     paths: dict[str, dict[str, Operation]] = {}
-    for call in operations:
-        paths.setdefault(call.path, {})[call.method.lower()] = _operation(call, schemas)
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(
+            operation, schemas
+        )
     return OpenAPI(
         info=Info(title="Neon Dashboard", version="1", description=API_DESCRIPTION),
         paths={path: PathItem.model_validate(methods) for path, methods in paths.items()},
@@ -250,19 +248,19 @@ def build_document(app: Flask) -> OpenAPI:
 
 def _types(operations: Iterable[ApiOperation]) -> Iterable[object]:
     yield ProblemDocument
-    for call in operations:
-        yield from call.spec.responses.values()
-        if call.spec.body:
-            yield call.spec.body
+    for operation in operations:
+        yield from operation.spec.responses.values()
+        if operation.spec.body:
+            yield operation.spec.body
 
 
-def _tag_name(call: ApiOperation) -> str:
-    return call.endpoint.partition(".")[0]
+def _tag_name(operation: ApiOperation) -> str:
+    return operation.endpoint.partition(".")[0]
 
 
 def _tag(app: Flask, name: str) -> Tag:
-    about = sys.modules[app.blueprints[name].import_name].__doc__ or ""
-    return Tag(name=name, description=about.partition("\n")[0])
+    docstring = sys.modules[app.blueprints[name].import_name].__doc__ or ""
+    return Tag(name=name, description=docstring.partition("\n")[0])
 
 
 def _operation(operation: ApiOperation, schemas: Schemas) -> Operation:
@@ -311,9 +309,9 @@ def _responses(operation: ApiOperation, schemas: Schemas) -> Mapping[str, Respon
         str(status): Response(
             description=HTTPStatus(status).phrase,
             headers=_headers("X-Request-ID", *(("Location",) if status == 202 else ())),
-            content=_content(answer, schemas) if status != 204 else None,
+            content=_content(response_type, schemas) if status != 204 else None,
         )
-        for status, answer in operation.spec.responses.items()
+        for status, response_type in operation.spec.responses.items()
     }
 
 

@@ -12,12 +12,7 @@ from werkzeug.security import safe_join
 VERSION_PARAMETER = "v"
 FILE_STATUSES = (200, 304)  # of a response from a static folder
 ONE_YEAR_SECONDS = 31_536_000
-COMPRESSED_TYPES = [
-    "text/html",
-    "text/css",
-    "text/javascript",
-    "image/svg+xml",
-]  # what browsers read
+COMPRESSED_TYPES = ["text/html", "text/css", "text/javascript", "image/svg+xml"]
 
 
 def register_assets(app: Flask) -> None:
@@ -53,10 +48,8 @@ def _prepare_file_response(response: Response) -> None:
         response.make_sequence()
     # Only for the content of this version: during a deployment an old process also gets requests
     # for new files.
-    version, name = (
-        request.args.get(VERSION_PARAMETER),
-        (request.view_args or {}).get("filename", ""),
-    )
+    version = request.args.get(VERSION_PARAMETER)
+    name = (request.view_args or {}).get("filename", "")
     if version and version == _file_version(request.endpoint or "", name):
         response.headers["Cache-Control"] = f"public, max-age={ONE_YEAR_SECONDS}, immutable"
 

@@ -68,7 +68,12 @@ def edit(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
     except mentoring.OvertakenError:
         saved = _saved_texts(mentorado_id, month)
         return _render_form(
-            profile, period, typed, saved, [_field_error("", OVERTAKEN_MESSAGE)], status=409
+            profile,
+            period,
+            typed,
+            saved,
+            [FieldError(field="", message=OVERTAKEN_MESSAGE)],
+            status=409,
         )
     except InvalidInputError as err:
         return _render_form(profile, period, typed, saved, err.errors, status=422)
@@ -92,7 +97,9 @@ def _checked_texts(typed: Mapping[str, str]) -> dict[str, str]:
     """Return the three texts; raises InvalidInputError for a blank one."""
     blank = [name for name, text in typed.items() if not text.strip()]
     if blank:
-        raise InvalidInputError([_field_error(name, "Escreva este texto.") for name in blank])
+        raise InvalidInputError(
+            [FieldError(field=name, message="Escreva este texto.") for name in blank]
+        )
     return validate_model(FeedbackForm, typed).model_dump()
 
 
@@ -119,7 +126,3 @@ def _render_form(
 
 def _digest(saved: Mapping[str, str]) -> str:
     return blake2b("\0".join(saved.values()).encode(), digest_size=8).hexdigest()
-
-
-def _field_error(field: str, message: str) -> FieldError:
-    return {"field": field, "message": message}

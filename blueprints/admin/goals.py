@@ -32,9 +32,7 @@ NOT_REPORTED = "O mentorado ainda não registrou este mês. Mude a meta padrão 
 OTHER_VALUES = "Os valores não são os que foram contados. Confira e confirme de novo."
 CONFIRMED_FIELD = "confirmado"
 DIGEST_FIELD = "contado"  # the hidden field with the digest of the counted values
-MAX_INLINE_PROFILES = (
-    1_000  # so many profiles are changed within the request; more are a job to be watched
-)
+MAX_INLINE_PROFILES = 1_000  # that a request changes at once; more are a background job
 ALL_GOALS_TITLE = "Metas de todos os mentorados ativos"
 MONTH_LENGTH = len("2026-03")
 TypedAmount = Annotated[Amount | None, BeforeValidator(parse_typed_number)]
@@ -75,7 +73,7 @@ def month_goals(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
     except InvalidInputError as err:
         return _render_form(title, err.errors)
     except mentoring.MonthNotReportedError:
-        return _render_form(title, [_field_error("", NOT_REPORTED)])
+        return _render_form(title, [FieldError(field="", message=NOT_REPORTED)])
     flash_user("Metas do mês salvas.")
     return redirect(url_for("console_mentees.show", mentorado_id=mentorado_id), code=303)
 
@@ -110,7 +108,7 @@ def goals_of_all() -> ResponseReturnValue:
 def _read_goals() -> dict[str, int]:
     typed = {name: value for name in GOALS if (value := request.form.get(name, "").strip())}
     if not typed:
-        raise InvalidInputError([_field_error("", MESSAGES["nothing"])])
+        raise InvalidInputError([FieldError(field="", message=MESSAGES["nothing"])])
     return validate_model(GoalsForm, typed, FORM_INPUT).model_dump(exclude_unset=True)
 
 
@@ -121,14 +119,14 @@ def _read_month() -> tuple[int, int] | None:
         return None
     ano, _, mes = text.partition("-")
     if not (ano.isdecimal() and mes.isdecimal() and text.isascii() and len(text) <= MONTH_LENGTH):
-        raise InvalidInputError([_field_error("mes", "Informe um mês como 2026-03.")])
+        raise InvalidInputError([FieldError(field="mes", message="Informe um mês como 2026-03.")])
     period = requested_period(int(ano), int(mes))
     return period.ano, period.mes
 
 
 def _render_count(job_request: JobRequest, count: int, note: str = "") -> ResponseReturnValue:
     """Show how many profiles would change, with a form that changes exactly these, once."""
-    errors = [_field_error("", note)] if note else []
+    errors = [FieldError(field="", message=note)] if note else []
     hidden_fields = {KEY_FIELD: uuid.uuid4(), DIGEST_FIELD: job_request.digest}
     page, _ = _render_form(
         ALL_GOALS_TITLE, errors, is_for_all=True, count=count, hidden_fields=hidden_fields
@@ -155,7 +153,3 @@ def _render_form(
         hidden_fields=hidden_fields or {},
     )
     return page, 422 if errors else 200
-
-
-def _field_error(field: str, message: str) -> FieldError:
-    return {"field": field, "message": message}

@@ -65,11 +65,9 @@ def act() -> ResponseReturnValue:
     try:
         return start_job(job_request, is_short=is_short)
     except KeyReusedError:
-        return (
-            _preview(content, OTHER_LIST)
-            if is_short
-            else _render_form_again([{"field": "", "message": OTHER_LIST}])
-        )
+        if is_short:
+            return _preview(content, OTHER_LIST)
+        return _render_form_again([{"field": "", "message": OTHER_LIST}])
 
 
 def _preview(content: str, note: str = "") -> ResponseReturnValue:

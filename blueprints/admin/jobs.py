@@ -72,6 +72,13 @@ def import_reports(session: Session, job: AdminJob) -> list[LineReport]:
     )
 
 
+def _line_reports(session: Session, job: AdminJob) -> list[LineReport]:
+    """Return the report of each line of a finished import; nothing for other jobs."""
+    if job.kind != JobKind.IMPORT or job.is_active:
+        return []
+    return preview_reports(job.results) if job.dry_run else import_reports(session, job)
+
+
 def _problems_first(reports: Iterable[LineReport]) -> list[LineReport]:
     """Sort lines with problems first, and cut a long list, whose rest is only counted."""
     ordered: Sequence[LineReport] = sorted(reports, key=lambda report: report.is_good)
@@ -117,14 +124,7 @@ def show(job_id: uuid.UUID) -> ResponseReturnValue:
         job = session.get(AdminJob, job_id)
         if job is None:
             raise HttpError("not_found", f"there is no job {job_id}")
-        is_over = job.kind == JobKind.IMPORT and not job.is_active
-        reports = (
-            []
-            if not is_over
-            else preview_reports(job.results)
-            if job.dry_run
-            else import_reports(session, job)
-        )
+        reports = _line_reports(session, job)
     if job.is_active:
         services().jobs.wake()  # its process may have died, and there may be no scheduler
     return render_template(

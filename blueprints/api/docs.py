@@ -136,10 +136,10 @@ def _description(schema: Json) -> str:
 
 
 def _range_text(schema: Json) -> str:
-    least, most = schema.get("minimum"), schema.get("maximum")
-    if most is not None:
-        return f" de {least} a {most}"
-    return "" if least is None else f" a partir de {least}"
+    minimum, maximum = schema.get("minimum"), schema.get("maximum")
+    if maximum is not None:
+        return f" de {minimum} a {maximum}"
+    return "" if minimum is None else f" a partir de {minimum}"
 
 
 def _common_path(paths: list[str]) -> str:
@@ -162,7 +162,7 @@ def _api_call(method: str, path: str, operation: Json, shapes: Json) -> ApiCall:
 
 
 def _allowed_users(security: list[Json]) -> str:
-    roles = [role for needed in security for roles in needed.values() for role in roles]
+    roles = [role for scheme in security for roles in scheme.values() for role in roles]
     return ROLE_LABELS[roles[0] if roles else ""] if security else "qualquer pessoa"
 
 
@@ -232,7 +232,7 @@ def _document(app: Flask) -> Document:
 def _with_integers(value: Any) -> Any:
     """Return the document with bounds as integers; the models have turned them into floats."""
     if isinstance(value, dict):
-        return {name: _with_integers(value) for name, value in value.items()}
+        return {name: _with_integers(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_with_integers(value) for value in value]
+        return [_with_integers(item) for item in value]
     return int(value) if isinstance(value, float) else value
