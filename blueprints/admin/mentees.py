@@ -53,7 +53,7 @@ def index() -> ResponseReturnValue:
         mentees=mentees,
         kinds=KINDS,
         kind=query.tipo,
-        wanted=query.q or "",
+        search_text=query.q or "",
         next_id=mentees[-1].id if len(mentees) == query.limit else None,
     )
 

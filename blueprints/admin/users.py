@@ -47,7 +47,7 @@ def index() -> ResponseReturnValue:
         users=users,
         states=STATES,
         state=query.state,
-        wanted=query.q or "",
+        search_text=query.q or "",
         next_id=next_id,
     )
 
