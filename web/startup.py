@@ -129,11 +129,11 @@ def print_banner(config: Config, addresses: Iterable[Address]) -> None:
     if not config.uses_local_identity:
         return
     for address in addresses:
-        place = f"http://{address[0]}:{address[1]}" if isinstance(address, tuple) else address
-        print(f"\n  Neon Dashboard  {place}\n", flush=True)
+        url = f"http://{address[0]}:{address[1]}" if isinstance(address, tuple) else address
+        print(f"\n  Neon Dashboard  {url}\n", flush=True)
     print("  Who can sign in:", flush=True)
-    for role in DEMO_USERS:
-        print(f"    {role.title:<22} {role.story}", flush=True)
+    for user in DEMO_USERS:
+        print(f"    {user.title:<22} {user.story}", flush=True)
     print(flush=True)
 
 
