@@ -1,1 +1,1 @@
-"""The doors: HTTP in, HTTP out; rules live behind them."""
+"""Routes: each module serves one area of the pages, the JSON API or the admin console."""

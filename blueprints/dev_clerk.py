@@ -1,6 +1,6 @@
-"""The stand-in's face: its sign-in page, its keys, users and handshakes, over HTTP.
+"""The HTTP interface of the development identity provider: sign-in page, keys, users, handshakes.
 
-Development only. What it answers is what Clerk answers, so that the same code meets both.
+Development only. Its responses equal Clerk's, so that the same code handles both.
 """
 
 from secrets import compare_digest
@@ -25,51 +25,50 @@ from dev.fake_clerk import (
     new_demo_user,
 )
 from web.access_policy import public_unlimited
-from web.errors import CsrfError, NotFoundError, UnauthenticatedError
+from web.errors import HttpError, UnauthenticatedError
 from web.services import services
-from web.urls import is_from_our_pages, safe_urlsplit
+from web.urls import is_same_origin, safe_urlsplit
 
 local_clerk = Blueprint("local_clerk", __name__, url_prefix="/local-clerk")
 
-LOOPBACK = {"127.0.0.1", "localhost", "::1"}  # where apps under development live
-# What a proxy adds, and no browser by itself: the client may be any machine then.
-OF_PROXIES = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
-LONGEST_PAGE = 500
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}  # apps under development
+# Headers that only proxies add; the client may then be another machine.
+PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
+MAX_PAGE_SIZE = 500
 
 
 @local_clerk.before_request
 def refuse_other_sites() -> None:
-    """Serve developers of this machine only: anybody who signs in here may be the admin.
+    """Reject requests from other machines and sites: this provider can sign in an admin.
 
-    A page of another site could reach it through a name that it has pointed at this machine, or by
-    a form; another machine where a server listens on other addresses, or through a proxy. Raises
-    NotFoundError and CsrfError.
+    A page of another site could reach it by a DNS name for this machine, or by a form. Another
+    machine could reach a server on other addresses, or a proxy. Raises HttpError.
     """
     if safe_urlsplit(request.host_url).hostname not in LOOPBACK:
-        raise NotFoundError("the development identity provider has loopback names only")
-    if not _is_of_this_machine():
-        raise NotFoundError("the development identity provider serves this machine only")
-    if request.method == "POST" and "Origin" in request.headers and not is_from_our_pages():
-        raise CsrfError("a form of another site")
+        raise HttpError("not_found", "the development identity provider has loopback names only")
+    if not _is_local_client():
+        raise HttpError("not_found", "the development identity provider serves this machine only")
+    if request.method == "POST" and "Origin" in request.headers and not is_same_origin():
+        raise HttpError("csrf_failed", "the form comes from another site")
 
 
 @local_clerk.get("/sign-in")
 @public_unlimited
 def sign_in() -> ResponseReturnValue:
-    """The cast, one button each, and a form for anybody else."""
-    target = _target(request.args.get("redirect_url"))
-    return render_template("sign_in.html", cast=DEMO_USERS, redirect_url=target)
+    """Show a button for each demo user, and a form for another user."""
+    target = _return_url(request.args.get("redirect_url"))
+    return render_template("sign_in.html", demo_users=DEMO_USERS, redirect_url=target)
 
 
 @local_clerk.post("/sign-in")
 @public_unlimited
 def enter() -> ResponseReturnValue:
-    """Sign that person in and send the browser back to where it wanted to go."""
-    person = demo_user(request.form.get("pessoa", "")) or _described()
-    browser = _sessions().sign_in(_own_browser(), person)
-    target = _target(request.form.get("redirect_url"))
-    if urlsplit(target).netloc:  # another site, which knows its browsers by this mark
-        target = _with(target, DEV_BROWSER, browser.id)
+    """Sign the chosen user in and redirect the browser to its destination."""
+    user = demo_user(request.form.get("pessoa", "")) or _user_from_form()
+    browser = _sessions().sign_in(_current_browser(), user)
+    target = _return_url(request.form.get("redirect_url"))
+    if urlsplit(target).netloc:  # another site identifies its browsers by this parameter
+        target = _with_parameter(target, DEV_BROWSER, browser.id)
     response = redirect(target, code=303)
     for directive in _sessions().directives(browser, request.host_url.rstrip("/")):
         response.headers.add("Set-Cookie", directive)
@@ -79,38 +78,38 @@ def enter() -> ResponseReturnValue:
 @local_clerk.get("/v1/client/handshake")
 @public_unlimited
 def handshake() -> ResponseReturnValue:
-    """Send the browser back with fresh cookies for the site that it came from."""
+    """Redirect the browser back with fresh cookies for the site that it came from."""
     parts = safe_urlsplit(request.args.get("redirect_url", ""))
-    if parts.scheme not in ("http", "https") or not _is_known(parts.hostname):
-        raise NotFoundError("a handshake ends on a site under development")
+    if parts.scheme not in ("http", "https") or not _is_development_host(parts.hostname):
+        raise HttpError("not_found", "a handshake ends on a site under development")
     browser = _sessions().browser(request.args.get(DEV_BROWSER))
     if browser.clerk_id is None and parts.netloc == request.host:
-        browser = _adopted(browser)
+        browser = _sign_in_by_token(browser)
     answer = _sessions().answer(browser, f"{parts.scheme}://{parts.netloc}")
-    return redirect(_with(parts.geturl(), HANDSHAKE, answer), code=307)
+    return redirect(_with_parameter(parts.geturl(), HANDSHAKE, answer), code=307)
 
 
 @local_clerk.get("/.well-known/jwks.json")
 @public_unlimited
 def jwks() -> ResponseReturnValue:
-    """The public keys of the stand-in."""
+    """Return the public keys."""
     return jsonify(_provider().key_set())
 
 
 @local_clerk.get("/v1/users")
 @public_unlimited
 def users() -> ResponseReturnValue:
-    """Everybody who ever signed in, as the Backend API lists them."""
+    """Return a page of all users, as the Backend API does."""
     _check_secret()
     offset = request.args.get("offset", 0, type=int)
     limit = request.args.get("limit", 10, type=int)
-    return jsonify(_provider().users(max(0, offset), min(limit, LONGEST_PAGE)))
+    return jsonify(_provider().users(max(0, offset), min(limit, MAX_PAGE_SIZE)))
 
 
 @local_clerk.get("/v1/users/<clerk_id>")
 @public_unlimited
 def user(clerk_id: str) -> ResponseReturnValue:
-    """A user as the Backend API describes them."""
+    """Return one user, as the Backend API does."""
     _check_secret()
     try:
         return jsonify(_provider().user(clerk_id))
@@ -121,50 +120,57 @@ def user(clerk_id: str) -> ResponseReturnValue:
 @local_clerk.post("/v1/sessions/<session_id>/revoke")
 @public_unlimited
 def revoke(session_id: str) -> ResponseReturnValue:
-    """End a session, as the Backend API does it."""
+    """End a session, as the Backend API does."""
     _check_secret()
     try:
         _sessions().end(session_id)
     except UnknownUserError as err:
-        raise NotFoundError(str(err)) from err
+        raise HttpError("not_found", str(err)) from err
     return jsonify({"object": "session", "id": session_id, "status": "revoked"})
 
 
-def _is_of_this_machine() -> bool:
-    """Whether the connection comes from this machine, and from no proxy; a Unix socket has none."""
-    is_forwarded = any(name in request.headers for name in OF_PROXIES)
+def _is_local_client() -> bool:
+    """Whether the connection comes from this machine and not from a proxy.
+
+    A Unix socket has no address.
+    """
+    is_forwarded = any(name in request.headers for name in PROXY_HEADERS)
     client = request.environ.get("REMOTE_ADDR") or ""
     return not is_forwarded and (client == "" or is_loopback(client))
 
 
 def _check_secret() -> None:
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    # Compared as bytes: of texts it takes only ASCII, and a stranger may send anything.
+    # Compared as bytes, because compare_digest accepts only ASCII texts.
     is_right = compare_digest(key.encode(), _provider().secret_key.encode())
     if scheme.lower() != "bearer" or not is_right:
-        raise UnauthenticatedError("the stand-in's secret key is needed")
+        raise UnauthenticatedError("the secret key of the identity provider is required")
 
 
-def _own_browser() -> Browser:
+def _current_browser() -> Browser:
     return _sessions().browser(request.cookies.get(DEV_BROWSER))
 
 
-def _adopted(browser: Browser) -> Browser:
-    """Somebody who brings a good token of ours, as `flask token` makes them, is signed in by it."""
+def _sign_in_by_token(browser: Browser) -> Browser:
+    """Sign the browser in by a valid session token, such as one of `flask token`."""
     try:
         claims = services().verifier.verify(request.cookies.get(SESSION, ""))
     except InvalidTokenError:
         return browser
-    told = identity_from_claims(claims)
-    known = _provider().find(told.clerk_id)
-    described = DevUser(
-        told.clerk_id, told.name, told.email, bool(told.email_verified), told.image_url
+    identity = identity_from_claims(claims)
+    known_user = _provider().find(identity.clerk_id)
+    user = DevUser(
+        identity.clerk_id,
+        identity.name,
+        identity.email,
+        bool(identity.email_verified),
+        identity.image_url,
     )
-    return _sessions().sign_in(browser, described if told.email or not known else known)
+    return _sessions().sign_in(browser, user if identity.email or not known_user else known_user)
 
 
-def _described() -> DevUser:
-    """The person of the free form."""
+def _user_from_form() -> DevUser:
+    """Create a user from the form's fields."""
     form = request.form
     return new_demo_user(
         DevUser(
@@ -176,18 +182,18 @@ def _described() -> DevUser:
     )
 
 
-def _target(address: str | None) -> str:
-    """A path of this site, or a page of another one under development on this machine."""
-    if address and _is_known(safe_urlsplit(address).hostname):
-        return address
-    return local_path(address)
+def _return_url(url: str | None) -> str:
+    """Return a path of this site, or the URL of another app under development on this machine."""
+    if url and _is_development_host(safe_urlsplit(url).hostname):
+        return url
+    return local_path(url)
 
 
-def _is_known(host: str | None) -> bool:
+def _is_development_host(host: str | None) -> bool:
     return host in LOOPBACK or host == urlsplit(request.host_url).hostname
 
 
-def _with(url: str, name: str, value: str) -> str:
+def _with_parameter(url: str, name: str, value: str) -> str:
     parts = urlsplit(url)
     query = [*parse_qsl(parts.query, keep_blank_values=True), (name, value)]
     return urlunsplit(parts._replace(query=urlencode(query)))
@@ -196,12 +202,12 @@ def _with(url: str, name: str, value: str) -> str:
 def _sessions() -> DevSessions:
     sessions = services().dev_sessions
     if sessions is None:
-        raise NotFoundError("the stand-in is not in service")
+        raise HttpError("not_found", "the development identity provider is not configured")
     return sessions
 
 
 def _provider() -> DevIdentityProvider:
     provider = services().dev_provider
     if provider is None:
-        raise NotFoundError("the stand-in is not in service")
+        raise HttpError("not_found", "the development identity provider is not configured")
     return provider

@@ -1,4 +1,4 @@
-"""All doors of the house: which blueprints, hooks, headers and words an app gets."""
+"""Registration of all blueprints, hooks, error handlers and template filters."""
 
 from flask import Flask
 
@@ -14,7 +14,7 @@ from blueprints.api.admin_mentorados import admin_mentorados
 from blueprints.api.admin_operations import admin_audit, admin_provisioning, admin_sweeps
 from blueprints.api.admin_users import admin_users
 from blueprints.api.auth import auth
-from blueprints.api.docs import api_docs, register_description
+from blueprints.api.docs import api_docs, register_api_document
 from blueprints.api.mentorados import mentorados
 from blueprints.api.ops import ops
 from blueprints.api.webhooks import webhooks
@@ -24,17 +24,17 @@ from core.config import Config
 from web import request_hooks
 from web.access_policy import public_unlimited
 from web.admin_labels import register_admin_labels
-from web.error_handlers import register_errors
+from web.error_handlers import register_error_handlers
 from web.formatting import register_filters
-from web.problem_responses import reference, support_link
+from web.problem_responses import reference_code, support_link
 from web.request_context import pop_flashes
 from web.request_hooks import register_metrics_hooks
 from web.security_headers import register_headers
 from web.static_files import register_assets
 
-FOR_EVERYBODY = (auth, ops, webhooks, api_docs)
-FOR_MENTEES = (pages, metricas, mentorados)
-FOR_SUPPORT = (
+SHARED_BLUEPRINTS = (auth, ops, webhooks, api_docs)
+MENTEE_BLUEPRINTS = (pages, metricas, mentorados)
+CONSOLE_BLUEPRINTS = (
     console,
     console_users,
     console_mentees,
@@ -45,12 +45,23 @@ FOR_SUPPORT = (
     console_sweeps,
     console_changes,
 )
-FOR_ADMINS = (admin_sweeps, admin_mentorados, admin_users, admin_provisioning, admin_audit)
+ADMIN_API_BLUEPRINTS = (
+    admin_sweeps,
+    admin_mentorados,
+    admin_users,
+    admin_provisioning,
+    admin_audit,
+)
 
 
 def register_blueprints(app: Flask, config: Config) -> None:
-    """Register everything that answers requests, and the gate before it."""
-    for blueprint in (*FOR_EVERYBODY, *FOR_MENTEES, *FOR_ADMINS, *FOR_SUPPORT):
+    """Register everything that answers requests, and the request hooks."""
+    for blueprint in (
+        *SHARED_BLUEPRINTS,
+        *MENTEE_BLUEPRINTS,
+        *ADMIN_API_BLUEPRINTS,
+        *CONSOLE_BLUEPRINTS,
+    ):
         app.register_blueprint(blueprint)
     if config.uses_local_identity:
         app.register_blueprint(local_clerk)
@@ -61,11 +72,15 @@ def register_blueprints(app: Flask, config: Config) -> None:
     app.after_request(request_hooks.after_request)
     app.teardown_request(request_hooks.teardown_request)
     app.context_processor(
-        lambda: {"support_link": support_link, "reference": reference, "told": pop_flashes}
+        lambda: {
+            "support_link": support_link,
+            "reference_code": reference_code,
+            "flashes": pop_flashes,
+        }
     )
     register_assets(app)
     register_headers(app, config)
-    register_errors(app)
+    register_error_handlers(app)
     register_filters(app)
     register_admin_labels(app)
-    register_description(app)
+    register_api_document(app)

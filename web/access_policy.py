@@ -1,4 +1,4 @@
-"""Who may enter? Every view states it with one of these decorators."""
+"""Access policies: each view states with one of these decorators which users may call it."""
 
 import enum
 from collections.abc import Callable
@@ -9,7 +9,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 
 class Access(enum.Enum):
-    """Who may enter."""
+    """Which users may call a view."""
 
     PUBLIC = "public"
     SIGNED_IN = "signed_in"
@@ -19,10 +19,10 @@ class Access(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class AccessPolicy:
-    """What a view states about itself.
+    """The access policy of a view.
 
     `fresh` skips the cache, `unlimited` counts no requests, `serves_copy` allows a read-only copy
-    of the user's own dashboard while there is no database.
+    of the user's own dashboard during a database outage.
     """
 
     access: Access
@@ -35,45 +35,45 @@ _policies: dict[Callable[..., Any], AccessPolicy] = {}
 
 
 def public(view: View) -> View:
-    """Anybody may enter; nobody is asked who they are, but their address is counted."""
-    return _state(view, AccessPolicy(Access.PUBLIC))
+    """Allow every request without authentication; the rate limit counts by address."""
+    return _set_policy(view, AccessPolicy(Access.PUBLIC))
 
 
 def public_unlimited(view: View) -> View:
-    """Anybody may enter as often as they like: what costs us next to nothing, and monitors."""
-    return _state(view, AccessPolicy(Access.PUBLIC, unlimited=True))
+    """Allow every request without a rate limit: for cheap views, and for monitors."""
+    return _set_policy(view, AccessPolicy(Access.PUBLIC, unlimited=True))
 
 
 def signed_in(view: View) -> View:
-    """Whoever has a session may enter, with or without a profile."""
-    return _state(view, AccessPolicy(Access.SIGNED_IN))
+    """Allow users with a session, with or without a profile."""
+    return _set_policy(view, AccessPolicy(Access.SIGNED_IN))
 
 
 def signed_in_fresh(view: View) -> View:
-    """As `signed_in`, but the person's profile is ensured anew and the cache invalidated."""
-    return _state(view, AccessPolicy(Access.SIGNED_IN, fresh=True))
+    """As `signed_in`, but ensure the user's profile again and invalidate the cache."""
+    return _set_policy(view, AccessPolicy(Access.SIGNED_IN, fresh=True))
 
 
 def mentorado_required(view: View) -> View:
-    """Only somebody with a usable profile may enter; it is on `g.context.mentorado`."""
-    return _state(view, AccessPolicy(Access.MENTORADO))
+    """Allow users with a usable profile, which is on `g.context.mentorado`."""
+    return _set_policy(view, AccessPolicy(Access.MENTORADO))
 
 
 def own_dashboard(view: View) -> View:
-    """As `mentorado_required`; while there is no database the user's last copy is served."""
-    return _state(view, AccessPolicy(Access.MENTORADO, serves_copy=True))
+    """As `mentorado_required`; during a database outage the user's last copy is served."""
+    return _set_policy(view, AccessPolicy(Access.MENTORADO, serves_copy=True))
 
 
 def admin_required(view: View) -> View:
-    """Only admins may enter."""
-    return _state(view, AccessPolicy(Access.ADMIN))
+    """Allow admins only."""
+    return _set_policy(view, AccessPolicy(Access.ADMIN))
 
 
 def policy_of(view: Callable[..., Any]) -> AccessPolicy | None:
-    """What a view has stated, if anything."""
+    """Return the access policy of a view; None if it has none."""
     return _policies.get(view)
 
 
-def _state(view: View, stance: AccessPolicy) -> View:
-    _policies[view] = stance
+def _set_policy(view: View, policy: AccessPolicy) -> View:
+    _policies[view] = policy
     return view

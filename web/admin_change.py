@@ -1,4 +1,4 @@
-"""An admin's change: one transaction, retried while its error is transient, then cache and log."""
+"""Changes by admins: a transaction with retries, then cache invalidation and a log line."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -17,9 +17,9 @@ from web.services import services
 
 log = structlog.get_logger(__name__)
 
-SPARE_SECONDS = 0.3  # of the request, for its answer
-LONGEST_TRY_SECONDS = 0.6  # so that there is time for another
-SHORTEST_TRY_SECONDS = 0.2
+SPARE_SECONDS = 0.3  # left for rendering the response
+MAX_TRY_SECONDS = 0.6  # leaves time for a second try
+MIN_TRY_SECONDS = 0.2
 
 Result = TypeVar("Result")
 
@@ -27,15 +27,12 @@ Result = TypeVar("Result")
 def run_with_retry(work: Callable[[Session], Result]) -> Result:
     """Run the work in a transaction of its own and return its result.
 
-    A deadlock, a wait for a lock that takes too long, a lost connection, and a decision about rows
-    that have changed are tried again; the last error is raised when the request has no time left.
-    Raises ConflictError where the rows keep changing.
+    Retries a deadlock, a lock timeout, a lost connection and a stale decision until the request has
+    no time left, and then raises the last error. Raises ConflictError where the rows keep changing.
     """
 
     def attempt() -> Result:
-        with transaction(
-            max(SHORTEST_TRY_SECONDS, min(LONGEST_TRY_SECONDS, _time_left()))
-        ) as session:
+        with transaction(max(MIN_TRY_SECONDS, min(MAX_TRY_SECONDS, _seconds_left()))) as session:
             return work(session)
 
     try:
@@ -44,14 +41,14 @@ def run_with_retry(work: Callable[[Session], Result]) -> Result:
         raise ConflictError(Conflict.CHANGED_HANDS) from err
 
 
-def _time_left() -> float:
+def _seconds_left() -> float:
     left = deadlines.seconds_left()
     return STATEMENT_TIMEOUT_SECONDS if left is None else max(0.0, left - SPARE_SECONDS)
 
 
 def _seconds_to_retry() -> float:
-    """How long to retry; an outage that has lasted longer is answered at once."""
-    return max(0.0, _time_left() - services().provisioning.unit_of_work.server.outage_seconds)
+    """Return how long to retry; an outage that has lasted longer is reported at once."""
+    return max(0.0, _seconds_left() - services().provisioning.unit_of_work.server.outage_seconds)
 
 
 def _log_retry(reason: str) -> None:
@@ -59,14 +56,14 @@ def _log_retry(reason: str) -> None:
 
 
 def admin_source(reason: str | None = None) -> Source:
-    """The admin at the gate, as the record names them, and why they act."""
+    """Return the signed-in admin and their reason as the source of a change."""
     return Source("admin", g.request_id, actor_id=g.context.user["id"], reason=reason)
 
 
 def apply_admin_change(
     change: Callable[..., list[str]], *ids: int, reason: str | None = None, **values: Any
 ) -> None:
-    """Make the change; it holds at the next request of every user it concerns, in every process.
+    """Make the change; it applies to the next request of every affected user, in every process.
 
     Raises what the change raises, and ConflictError as `run_with_retry` does.
     """
@@ -77,41 +74,41 @@ def apply_admin_change(
 
 
 def apply_admin_work(action: str, work: Callable[[Session], Iterable[str]]) -> None:
-    """As `apply`, of work that returns the Clerk ids of the users that it concerns.
+    """As `apply_admin_change`, for work that returns the Clerk ids of the affected users.
 
-    The ids of every try count: a commit may have arrived although its answer was lost, and the next
-    try has nothing left to do, or nothing to do it to.
+    The ids of every try count: a commit may have succeeded although its answer was lost. The next
+    try then finds nothing to do, or its profile deleted.
     """
-    concerned: set[str] = set()
-    is_worked = False
+    clerk_ids: set[str] = set()
+    has_succeeded = False
 
     def attempt(session: Session) -> None:
-        nonlocal is_worked
+        nonlocal has_succeeded
         try:
-            concerned.update(work(session))
+            clerk_ids.update(work(session))
         except UnknownMentoradoError:
-            if not is_worked:
-                raise  # else the try before has deleted it
-        is_worked = True
+            if not has_succeeded:
+                raise  # otherwise the previous try has deleted it
+        has_succeeded = True
 
     try:
         run_with_retry(attempt)
     finally:
-        services().provisioning.contexts.publish(concerned)
-    _finish(action)
+        services().provisioning.contexts.publish(clerk_ids)
+    _refresh_backlog_and_log(action)
 
 
 def publish_change(action: str, clerk_ids: Iterable[str]) -> None:
-    """After the commit: end the cached contexts of these users, and log the action."""
+    """Invalidate the cached contexts of these users after the commit, and log the action."""
     services().provisioning.contexts.publish(clerk_ids)
-    _finish(action)
+    _refresh_backlog_and_log(action)
 
 
-def _finish(action: str) -> None:
-    services().backlog.renew()  # the admin wants to see the effect on the overview
-    flash_result(action)
+def _refresh_backlog_and_log(action: str) -> None:
+    services().backlog.renew()  # so that the overview shows the effect at once
+    log_admin_action(action)
 
 
-def flash_result(action: str) -> None:
-    """Tell the log what an admin has done; the record in the database has the details."""
+def log_admin_action(action: str) -> None:
+    """Log the action of an admin; the audit event in the database has the details."""
     log.info("admin_action", action=action, entry="admin", actor_id=g.context.user["id"])

@@ -1,4 +1,4 @@
-"""What the support desk calls things, in Portuguese."""
+"""Portuguese labels of the admin console."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -103,7 +103,7 @@ FORECASTS = {
     Action.CREATE: "Ganharia um perfil novo.",
     Action.EXEMPT: "Entraria na administração, sem perfil.",
 }
-AMBIGUOUS = " Há mais de um pré-cadastro com este e-mail: escolha um abaixo."
+AMBIGUOUS_SUFFIX = " Há mais de um pré-cadastro com este e-mail: escolha um abaixo."
 
 
 OUTCOMES = {
@@ -114,38 +114,38 @@ OUTCOMES = {
     "denied": "ficaria sem perfil, pelas regras",
     "admin": "não precisa de perfil",
 }
-OF_NO_INTEREST = ("id", "mentorado_id", "created_at", "updated_at")
+HIDDEN_COLUMNS = ("id", "mentorado_id", "created_at", "updated_at")
 
 
 def register_admin_labels(app: Flask) -> None:
-    """Give the templates of the desk their filters."""
-    for word in (event_labels, row_labels, outcome_label):
-        app.add_template_filter(word)
+    """Register the template filters of the admin console."""
+    for template_filter in (event_labels, row_labels, outcome_label):
+        app.add_template_filter(template_filter)
 
 
-def forecast(foreseen: ForecastResult) -> str:
-    """What would happen if the person signed in now, in one sentence or two."""
-    decision = foreseen.decision
+def forecast_text(result: ForecastResult) -> str:
+    """Return what would happen if the user signed in now, in one or two sentences."""
+    decision = result.decision
     if decision.denial is not None:
         return DENIALS[decision.denial]
     sentence = FORECASTS[decision.action].format(id=decision.mentorado_id)
-    return sentence + (AMBIGUOUS if foreseen.standing.is_ambiguous else "")
+    return sentence + (AMBIGUOUS_SUFFIX if result.standing.is_ambiguous else "")
 
 
 def event_name(event: AuditEvent) -> str:
-    """What happened; an event that has no name here keeps its own."""
+    """Return the label of an audit event; an unknown event keeps its own name."""
     action = (event.details or {}).get("action")
     return ACTIONS.get(str(action)) or EVENTS.get(event.event) or str(action or event.event)
 
 
 def event_labels(event: AuditEvent) -> str:
-    """Why, and what it was before and after, as far as the record tells."""
+    """Return the reason of an audit event and the values before and after it."""
     details = event.details or {}
     before, after = details.get("before", {}), details.get("after", {})
     changes = [
-        f"{FACTS.get(k, k)}: {_value(k, before[k])} → {_value(k, after[k])}"
+        f"{FACTS.get(k, k)}: {_value_text(k, before[k])} → {_value_text(k, after[k])}"
         if k in before
-        else f"{FACTS.get(k, k)}: {_value(k, after[k])}"
+        else f"{FACTS.get(k, k)}: {_value_text(k, after[k])}"
         for k in after
     ]
     merged = details.get("merged_mentorado_id") or details.get("folded_mentorado_id")
@@ -159,35 +159,34 @@ def event_labels(event: AuditEvent) -> str:
 
 
 def row_labels(row: Mapping[str, Any]) -> str:
-    """A row of any table, without what only machines care for."""
-    shown = {k: v for k, v in row.items() if k not in OF_NO_INTEREST and v not in (None, "", 0)}
+    """Return the columns of a row of any table as text, without technical ones."""
+    shown = {k: v for k, v in row.items() if k not in HIDDEN_COLUMNS and v not in (None, "", 0)}
     return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 
 def outcome_label(outcome: str) -> str:
-    """What a dry run says would happen to somebody."""
+    """Return the text for the outcome of a dry run."""
     return OUTCOMES.get(outcome, outcome)
 
 
-def differences(
+def list_differences(
     before: Mapping[str, Snapshot], after: Mapping[str, Snapshot]
 ) -> list[tuple[str, ...]]:
-    """What would change, each as: about whom, which fact, before, after."""
-    found: list[tuple[str, ...]] = []
-    for about in before:
-        was, will_be = before[about], after[about]
-        if was and not will_be:
-            found.append((about, "Perfil", "existe", "deixa de existir"))
+    """List what would change, each as: subject, fact, before, after."""
+    result: list[tuple[str, ...]] = []
+    for subject in before:
+        old, new = before[subject], after[subject]
+        if old and not new:
+            result.append((subject, "Perfil", "existe", "deixa de existir"))
             continue
-        names = [name for name in was | will_be if was.get(name) != will_be.get(name)]
-        found += [(about, FACTS.get(n, n), *_pair(n, was.get(n), will_be.get(n))) for n in names]
-    return found
+        names = [name for name in old | new if old.get(name) != new.get(name)]
+        result += [
+            (subject, FACTS.get(n, n), _value_text(n, old.get(n)), _value_text(n, new.get(n)))
+            for n in names
+        ]
+    return result
 
 
-def _pair(name: str, was: Fact, will_be: Fact) -> tuple[str, str]:
-    return _value(name, was), _value(name, will_be)
-
-
-def _value(name: str, value: Fact) -> str:
-    named = VALUES.get(name, {}).get(value)
-    return named or ("—" if value is None else str(value))
+def _value_text(name: str, value: Fact) -> str:
+    label = VALUES.get(name, {}).get(value)
+    return label or ("—" if value is None else str(value))

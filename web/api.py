@@ -1,6 +1,6 @@
-"""What a call takes and what it answers: the signature of its view says so, once for everybody.
+"""API operations: the signature of a view declares its body, query and responses.
 
-The type checker holds the view to it, requests are read by it, and the description is made of it.
+mypy checks the view against it, requests are validated by it, and OpenAPI describes it.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,58 +15,59 @@ from web.validation import Body, Query, read_body, read_query
 
 View = TypeVar("View", bound=Callable[..., Any])
 
-Done = tuple[Literal[""], Literal[204]]  # the answer of a call that has nothing to tell
+NoContent = tuple[Literal[""], Literal[204]]
 
 
 @dataclass(frozen=True, slots=True)
 class OperationSpec:
-    """What is known of a call: its words, its ids, its models, its answers and its refusals.
+    """The specification of an operation, read from its view.
 
-    `answers` are the types by status; `codes` those refusals that no rule can tell.
+    `responses` are the types by status. `error_codes` are those that do not follow from the access
+    policy, method or path.
     """
 
     summary: str
-    ids: Mapping[str, Any]
+    path_parameters: Mapping[str, Any]
     body: type[Body] | None
     query: type[Query] | None
-    answers: Mapping[int, Any]
-    codes: tuple[str, ...]
+    responses: Mapping[int, Any]
+    error_codes: tuple[str, ...]
 
 
 _specs: dict[Callable[..., Any], OperationSpec] = {}
 
 
-def api_operation(*codes: str) -> Callable[[View], View]:
-    """Have a view's signature describe it; bodies and queries are read and handed to it.
+def api_operation(*error_codes: str) -> Callable[[View], View]:
+    """Register a view as an API operation; it gets its validated body and query as arguments.
 
-    `codes` are the problems that it answers with, beside those that follow from its stance, method
-    and address. Stands next to the view, below its stance.
+    `error_codes` are the problems of the operation, beside those that follow from its access
+    policy, method and path. Place the decorator next to the view, below its access policy.
     """
 
-    def describe(view: View) -> View:
+    def decorate(view: View) -> View:
         hints = get_type_hints(view, include_extras=True)
-        answers = _answers(hints.pop("return"))
+        responses = _response_types(hints.pop("return"))
         readers = {name: r for name, hint in hints.items() if (r := _reader(hint)) is not None}
 
         @wraps(view)
-        def handed(**ids: object) -> object:
+        def wrapper(**ids: object) -> object:
             return view(**ids, **{name: read() for name, read in readers.items()})
 
-        _specs[handed] = OperationSpec(
+        _specs[wrapper] = OperationSpec(
             (getdoc(view) or "").split("\n\n")[0].replace("\n", " "),
             {name: hint for name, hint in hints.items() if name not in readers},
-            _of_kind(Body, hints),
-            _of_kind(Query, hints),
-            answers,
-            codes,
+            _first_subclass(Body, hints),
+            _first_subclass(Query, hints),
+            responses,
+            error_codes,
         )
-        return cast(View, handed)
+        return cast(View, wrapper)
 
-    return describe
+    return decorate
 
 
-def spec_of(view: Callable[..., Any]) -> OperationSpec | None:
-    """What a view says about itself, if anything."""
+def operation_spec(view: Callable[..., Any]) -> OperationSpec | None:
+    """Return the specification of a view; None if it is not an API operation."""
     return _specs.get(view)
 
 
@@ -81,12 +82,12 @@ def _reader(hint: object) -> Callable[[], BaseModel] | None:
 Kind = TypeVar("Kind", Body, Query)
 
 
-def _of_kind(kind: type[Kind], hints: Mapping[str, object]) -> type[Kind] | None:
+def _first_subclass(kind: type[Kind], hints: Mapping[str, object]) -> type[Kind] | None:
     return next((h for h in hints.values() if isinstance(h, type) and issubclass(h, kind)), None)
 
 
-def _answers(returned: object) -> dict[int, Any]:
-    """Types by status: of `Shape` alone, or of `tuple[Shape, Literal[200, 201], ...]`."""
+def _response_types(returned: object) -> dict[int, Any]:
+    """Return the types by status, of `Shape` or of `tuple[Shape, Literal[200, 201], ...]`."""
     if get_origin(returned) is not tuple:
         return {200: returned}
     shape, statuses, *_ = get_args(returned)

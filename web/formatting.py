@@ -1,4 +1,4 @@
-"""How templates write numbers and months in Brazilian Portuguese."""
+"""Formatting and parsing of numbers, amounts and dates in Brazilian Portuguese."""
 
 import re
 from datetime import datetime
@@ -8,11 +8,11 @@ from flask import Flask
 from dashboard.chart import Bar
 from dashboard.periods import BRASILIA
 
-LONGEST = 40
-# A minus as it is typed, or as word processors replace it: hyphens, an en dash, a minus sign.
+MAX_LENGTH = 40
+# A typed minus, or what word processors replace it by: hyphens, an en dash, a minus sign.
 MINUS = r"[-\u2010-\u2013\u2212\ufe63\uff0d]"
-# The sign stands before or after the currency, never on both sides.
-NUMERAL = re.compile(
+# The sign comes before or after the currency, never both.
+NUMBER_PATTERN = re.compile(
     rf"(?P<sign>(?:{MINUS} ?)?(?:R\$ ?)?|R\$ ?{MINUS} ?)"
     r"(?P<whole>\d{1,3}(?:\.\d{3})+|\d{1,3}(?: \d{3})+|\d+)(?:,(?P<cents>\d{1,2}))?",
     re.ASCII,
@@ -20,7 +20,7 @@ NUMERAL = re.compile(
 
 
 class NumeralError(ValueError):
-    """A text that is no whole number; `kind` is `numeral`, or `cents` for a fraction."""
+    """A text that is not a whole number; `kind` is `numeral`, or `cents` for a fraction."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
@@ -28,15 +28,15 @@ class NumeralError(ValueError):
 
 
 def whole_number(text: str) -> int:
-    """«R$ 12.500,00», «12 500» and «12500» are 12500; a point stands before thousands only.
+    """Parse a whole number: «R$ 12.500,00», «12 500» and «12500» are 12500.
 
-    «-500», «R$ -500» and «-R$ 500» are -500.
+    A point is a thousands separator only. «-500», «R$ -500» and «-R$ 500» are -500.
 
-    Raises NumeralError for anything else, also for «1,000», which means one thing in Brazil and
-    another elsewhere.
+    Raises NumeralError for anything else, also for «1,000», which means one in Brazil and a
+    thousand elsewhere.
     """
     plain = " ".join(text.split())
-    match = NUMERAL.fullmatch(plain) if len(plain) <= LONGEST else None
+    match = NUMBER_PATTERN.fullmatch(plain) if len(plain) <= MAX_LENGTH else None
     if match is None:
         raise NumeralError("numeral")
     if int(match["cents"] or 0):
@@ -47,10 +47,10 @@ def whole_number(text: str) -> int:
 
 MONTHS = "janeiro fevereiro março abril maio junho julho agosto setembro outubro novembro dezembro"
 MISSING = "n/d"
-LARGEST_PERCENT = 999  # beyond, a figure says more about its first month than about growth
-PRECISE = 10  # seconds; up to there a tenth matters
+MAX_PERCENT = 999  # larger figures only show that the first month was small
+TENTHS_BELOW = 10  # seconds
 NO_SCORE = ("none", "sem pontos ainda")
-# From how many points on which tone and word: every goal met makes 80, and 120 is the most.
+# Least points, tone and text: 80 points for meeting every goal, 120 at most.
 SCORES = (
     (100, "top", "mês excepcional"),
     (80, "good", "ótimo mês"),
@@ -61,13 +61,25 @@ SCORES = (
 
 
 def register_filters(app: Flask) -> None:
-    """Give the templates their filters."""
-    for word in (
-        *(reais, compact_reais, number, percent, month_name, short_month, month_letters, moment),
+    """Register the template filters."""
+    filters = (
+        reais,
+        compact_reais,
+        number,
+        percent,
+        month_name,
+        short_month,
+        month_letters,
+        moment,
         seconds,
-        *(bar_text, first_name, initials, score_tone, score_word),
-    ):
-        app.add_template_filter(word)
+        bar_text,
+        first_name,
+        initials,
+        score_tone,
+        score_word,
+    )
+    for template_filter in filters:
+        app.add_template_filter(template_filter)
 
 
 def number(value: int) -> str:
@@ -76,7 +88,7 @@ def number(value: int) -> str:
 
 
 def reais(value: int | None) -> str:
-    """16000 → «R$ 16.000», with a space that does not break; None → «n/d»."""
+    """16000 → «R$ 16.000», with a non-breaking space; None → «n/d»."""
     if value is None:
         return MISSING
     sign = "-" if value < 0 else ""
@@ -84,7 +96,7 @@ def reais(value: int | None) -> str:
 
 
 def compact_reais(value: int) -> str:
-    """2500 → «R$ 2,5 mil», for the few round amounts beside a chart."""
+    """2500 → «R$ 2,5 mil», for round amounts beside a chart."""
     sign = "-" if value < 0 else ""
     for size, name in ((1_000_000_000, "bi"), (1_000_000, "mi"), (1_000, "mil")):
         if abs(value) >= size:
@@ -96,8 +108,8 @@ def percent(value: int | None) -> str:
     """12 → «+12%», None → «n/d», 1599900 → «acima de 999%»."""
     if value is None:
         return MISSING
-    if value > LARGEST_PERCENT:
-        return f"acima de {LARGEST_PERCENT}%"
+    if value > MAX_PERCENT:
+        return f"acima de {MAX_PERCENT}%"
     return f"{value:+d}%" if value else "0%"
 
 
@@ -107,13 +119,13 @@ def month_name(mes: int, ano: int) -> str:
 
 
 def short_month(mes: int, ano: int) -> str:
-    """3, 2026 → «mar. 2026»; «maio» needs no shortening."""
+    """3, 2026 → «mar. 2026»; «maio» is not shortened."""
     name = MONTHS.split()[mes - 1]
     return f"{name if len(name) <= 4 else name[:3] + '.'} {ano}"
 
 
 def month_letters(mes: int) -> str:
-    """3 → «mar», where there is no room for more."""
+    """3 → «mar», for narrow columns."""
     return MONTHS.split()[mes - 1][:3]
 
 
@@ -122,25 +134,25 @@ def bar_text(bar: Bar) -> str:
     name = month_name(bar.period.mes, bar.period.ano)
     if bar.month is None:
         return f"{name}: sem registro"
-    # Many screen readers leave out a minus sign.
+    # Many screen readers skip a minus sign.
     result = "prejuízo" if bar.month.lucro < 0 else "lucro"
     amount = reais(abs(bar.month.lucro))
     return f"{name}: faturamento {reais(bar.month.faturamento)}, {result} {amount}"
 
 
 def moment(value: datetime) -> str:
-    """«10/03/2026, às 09h00», by the clocks of Brasília."""
+    """«10/03/2026, às 09h00», in the time zone of Brasília."""
     return value.astimezone(BRASILIA).strftime("%d/%m/%Y, às %Hh%M")
 
 
 def seconds(value: float | None) -> str:
-    """How long something lasted, as precisely as one would say it: «0,3 s», «4 min», «2 dias»."""
+    """Return a duration in its largest fitting unit: «0,3 s», «4 min», «2 dias»."""
     if value is None:
         return MISSING
     for size, name in ((86_400, "dias"), (3_600, "h"), (60, "min")):
         if value >= 2 * size:
             return f"{value // size:.0f} {name}"
-    return f"{value:.1f} s".replace(".", ",") if value < PRECISE else f"{value:.0f} s"
+    return f"{value:.1f} s".replace(".", ",") if value < TENTHS_BELOW else f"{value:.0f} s"
 
 
 def first_name(name: str) -> str:
@@ -155,14 +167,14 @@ def initials(name: str) -> str:
 
 
 def score_tone(score: int) -> str:
-    """Which colour a score has, by the name of its style."""
-    return _score(score)[0]
+    """Return the name of the style for a score."""
+    return _score_label(score)[0]
 
 
 def score_word(score: int) -> str:
     """80 → «ótimo mês»."""
-    return _score(score)[1]
+    return _score_label(score)[1]
 
 
-def _score(score: int) -> tuple[str, str]:
+def _score_label(score: int) -> tuple[str, str]:
     return next(((tone, word) for least, tone, word in SCORES if score >= least), NO_SCORE)

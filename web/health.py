@@ -1,4 +1,4 @@
-"""Are the parts there that we stand on? For load balancers, and for whoever is on call."""
+"""Health checks of the database, Redis and the sweep."""
 
 from datetime import timedelta
 from functools import cache as once
@@ -17,17 +17,18 @@ from sweep import runs
 log = structlog.get_logger(__name__)
 
 PROBE_TTL_SECONDS = 10
-SILENT_AFTER = 3  # intervals, as the alert SweepSilent has it
-STATE = text("""
+SILENT_AFTER_INTERVALS = 3  # as in the alert SweepSilent
+STATE_QUERY = text("""
     SELECT to_regclass('alembic_version') IS NOT NULL, current_setting('transaction_read_only')
 """)
-REVISION = text("SELECT version_num FROM alembic_version")
+REVISION_QUERY = text("SELECT version_num FROM alembic_version")
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
 
 def database() -> str:
-    """`ok`, `connecting` before the first connection of this process, `down`, `read_only`, or
-    `behind_on_migrations`.
+    """Return `ok`, `connecting`, `down`, `read_only` or `behind_on_migrations`.
+
+    `connecting` comes before the first connection of this process.
     """
     try:
         return read_database_state()
@@ -37,33 +38,34 @@ def database() -> str:
 
 
 def read_database_state() -> str:
-    """`ok`, `read_only` or `behind_on_migrations`; raises what the database raises."""
+    """Return `ok`, `read_only` or `behind_on_migrations`; raises the database's errors."""
     with transaction() as session:
-        is_migrated, read_only = session.execute(STATE).one()
-        current = session.scalar(REVISION) if is_migrated else None
+        is_migrated, read_only = session.execute(STATE_QUERY).one()
+        current = session.scalar(REVISION_QUERY) if is_migrated else None
     if read_only == "on":
-        pool_of(db.engine.engine).server.note_read_only()  # another connection may tell otherwise
+        pool_of(db.engine.engine).server.note_read_only()  # the next connection may be writable
         return "read_only"
-    return "ok" if current == _head() else "behind_on_migrations"
+    return "ok" if current == _newest_revision() else "behind_on_migrations"
 
 
 def redis(*, is_configured: bool) -> str:
-    """`ok`, `down`, `refuses_writes` or `not_configured`; found out by a write.
+    """Return `ok`, `down`, `refuses_writes` or `not_configured`, by a write.
 
-    A replica, a full memory or disk, and a user without rights answer reads as if all were well.
+    A read would succeed on a replica, with full memory or disk, and for a user without write
+    access.
     """
     if not is_configured:
         return "not_configured"
     try:
         cache.set("readyz", "1", timeout=PROBE_TTL_SECONDS)
-    except Exception as err:  # whatever keeps Redis from answering, the database still serves
+    except Exception as err:  # any failure of Redis: the app works without it
         log.warning("cache_error", error=type(err).__name__)
         return "refuses_writes" if isinstance(err, ResponseError) else "down"
     return "ok"
 
 
 def sweep(interval: timedelta) -> str:
-    """`ok`, `none_yet`, `silent` after three intervals without success, or `unknown`."""
+    """Return `ok`, `none_yet`, `silent` after three intervals without success, or `unknown`."""
     try:
         with transaction() as session:
             age = runs.since_success(session)
@@ -72,9 +74,9 @@ def sweep(interval: timedelta) -> str:
         return "unknown"
     if age is None:
         return "none_yet"
-    return "silent" if age > interval * SILENT_AFTER else "ok"
+    return "silent" if age > interval * SILENT_AFTER_INTERVALS else "ok"
 
 
 @once
-def _head() -> str | None:
+def _newest_revision() -> str | None:
     return ScriptDirectory(str(MIGRATIONS)).get_current_head()

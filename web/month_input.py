@@ -1,4 +1,4 @@
-"""What may be said about a month, by a program in JSON or by a person in a form."""
+"""Reading a month's figures, from JSON or from a form."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -17,14 +17,14 @@ from dashboard.periods import (
 from web.errors import InvalidInputError
 from web.formatting import NumeralError, whole_number
 from web.services import services
-from web.validation import LEFT_OUT_STAYS, Amount, Body, Note, SignedAmount, checked
+from web.validation import PARTIAL_UPDATE, Amount, Body, Note, SignedAmount, validate_model
 
-YEAR, MONTH = "int(max=9999)", "int(max=99)"  # beyond them there is no such page
+YEAR, MONTH = "int(max=9999)", "int(max=99)"  # larger numbers get the router's 404
 Year = Annotated[int, Field(ge=EARLIEST_YEAR)]
 MonthNumber = Annotated[int, Field(ge=1, le=MONTHS_PER_YEAR)]
 FIELDS = (*FIGURES, "observacoes")
-SEEN = "visto_"  # the hidden field that tells what a form showed when it was opened
-BY_HAND = "by hand"  # typed by a person, so that numbers are texts
+SEEN_PREFIX = "visto_"  # of the hidden fields with the values when the form was opened
+FORM_INPUT = "by hand"  # validation context of forms, where numbers are typed texts
 PERIOD_MESSAGES = {
     "unknown_month": "Informe um mês de 1 a 12.",
     "too_early": "Informe um ano a partir de 2000.",
@@ -32,9 +32,9 @@ PERIOD_MESSAGES = {
 }
 
 
-def as_written(value: object, info: ValidationInfo) -> object:
-    """Read what a person has typed as a whole number; what a program sends stays as it is."""
-    if info.context != BY_HAND or not isinstance(value, str):
+def parse_typed_number(value: object, info: ValidationInfo) -> object:
+    """Parse a number typed in a form; values from JSON stay as they are."""
+    if info.context != FORM_INPUT or not isinstance(value, str):
         return value
     try:
         return whole_number(value)
@@ -42,16 +42,18 @@ def as_written(value: object, info: ValidationInfo) -> object:
         raise PydanticCustomError(err.kind, err.kind) from err
 
 
-Figure = Annotated[Amount, BeforeValidator(as_written)]
+Figure = Annotated[Amount, BeforeValidator(parse_typed_number)]
 Profit = Annotated[
-    SignedAmount, BeforeValidator(as_written), Field(description="Negative in a month with a loss")
+    SignedAmount,
+    BeforeValidator(parse_typed_number),
+    Field(description="Negative in a month with a loss"),
 ]
 
 
 class MonthReport(Body):
-    """Any of a month's fields; what is left out stays as it is."""
+    """Any of a month's fields; omitted fields keep their values."""
 
-    model_config = LEFT_OUT_STAYS
+    model_config = PARTIAL_UPDATE
 
     faturamento: Figure = 0
     lucro: Profit = 0
@@ -62,29 +64,29 @@ class MonthReport(Body):
     observacoes: Note | None = None
 
     @model_validator(mode="after")
-    def _refuse_nothing(self) -> "MonthReport":
+    def _require_a_field(self) -> "MonthReport":
         if not self.model_fields_set:
             raise PydanticCustomError("nothing", "nothing")
         return self
 
     def changes(self) -> dict[str, Any]:
-        """The fields that were given, with their new values."""
+        """Return the given fields with their new values."""
         return self.model_dump(exclude_unset=True)
 
 
-def changes_of(form: Mapping[str, str]) -> dict[str, Any]:
-    """The fields that the person has changed since the form was opened, checked.
+def changed_fields(form: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields that the user has changed since the form was opened, checked.
 
-    What was only shown to them is left alone: somebody else may have saved it meanwhile. Raises
-    InvalidInputError, also for a number that was taken away: none is not the same as zero.
+    Unchanged fields are left out, because another request may have saved them meanwhile. Raises
+    InvalidInputError, also for a number that was cleared: no number is not zero.
     """
-    given = {field: _plain(form, field) for field in FIELDS}
-    changed = {f: v for f, v in given.items() if v != _plain(form, SEEN + f)}
-    return checked(MonthReport, changed, BY_HAND).changes() if changed else {}
+    submitted = {field: _normalized_text(form, field) for field in FIELDS}
+    changed = {f: v for f, v in submitted.items() if v != _normalized_text(form, SEEN_PREFIX + f)}
+    return validate_model(MonthReport, changed, FORM_INPUT).changes() if changed else {}
 
 
 def requested_period(ano: int, mes: int) -> Period:
-    """The month in the address; raises InvalidInputError for one that cannot be reported."""
+    """Return the month of the URL; raises InvalidInputError for one that cannot be reported."""
     try:
         return reportable_period(ano, mes, now=services().now())
     except PeriodError as err:
@@ -92,5 +94,5 @@ def requested_period(ano: int, mes: int) -> Period:
         raise InvalidInputError([{"field": err.field, "message": message}]) from err
 
 
-def _plain(form: Mapping[str, str], name: str) -> str:
+def _normalized_text(form: Mapping[str, str], name: str) -> str:
     return form.get(name, "").replace("\r\n", "\n").strip()

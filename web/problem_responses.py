@@ -1,4 +1,4 @@
-"""How a code of the table is told: a problem document for programs, a page for people."""
+"""Problem responses: a problem document for the API, an error page for browsers."""
 
 import random
 from collections.abc import Sequence
@@ -14,24 +14,27 @@ from werkzeug.exceptions import HTTPException
 from core.types import one_of
 from web.problems import PROBLEMS, Problem
 from web.services import services
-from web.urls import is_from_our_pages
+from web.urls import is_same_origin
 
 API_PREFIXES = ("/api/", "/webhooks/")
 RETRY_AFTER_SECONDS = 2
-INVALID_HOST = "invalid_host"  # no page could be made: its links would lead nowhere
+INVALID_HOST = "invalid_host"  # never a page: its links could not be built
 RETRYABLE_CODES = {
-    *("unauthenticated", "provisioning_unavailable", "database_unavailable", "internal"),
+    "unauthenticated",
+    "provisioning_unavailable",
+    "database_unavailable",
+    "internal",
 }
-# The longest note twice, as typed and as seen, in characters of several bytes, percent-encoded.
-LARGEST_FORM_BYTES = 128 * 1024  # each of its fields costs time to decode
-MOST_FIELDS = 100  # no form of ours has more, and the page would grow with them
-ATTEMPTS = 3  # of the preparing page, after the request that has brought it
-ATTEMPT = "tentativa"  # counts them in the address, for browsers without JavaScript
+# Enough for the longest note twice, typed and saved, in multi-byte characters, percent-encoded.
+LARGEST_FORM_BYTES = 128 * 1024  # a limit, because each field costs time to decode
+MAX_FORM_FIELDS = 100  # more than any form has; the error page repeats each of them
+MAX_ATTEMPTS = 3  # of the preparing page, after the request that has shown it
+ATTEMPT_PARAMETER = "tentativa"  # counts the attempts in the URL, without JavaScript
 
 
 @dataclass(frozen=True, slots=True)
-class Preparation:
-    """Where a browser without JavaScript stands; `pause_seconds` before it asks for `next_url`."""
+class PreparingState:
+    """The preparing page without JavaScript; the browser loads `next_url` after `pause_seconds`."""
 
     next_url: str
     pause_seconds: int
@@ -39,14 +42,14 @@ class Preparation:
 
 
 class FieldError(TypedDict):
-    """What is wrong with one field; the message is for people, in pt-BR."""
+    """An error of one field; the message is in pt-BR."""
 
     field: str
     message: str
 
 
-class Members(TypedDict, total=False):
-    """What a problem may say beside its code: the wrong fields, or the id of what is in the way."""
+class ProblemMembers(TypedDict, total=False):
+    """Optional members of a problem: the wrong fields, or the id of the conflicting object."""
 
     errors: Sequence[FieldError]
     id: int
@@ -54,8 +57,8 @@ class Members(TypedDict, total=False):
     retry_after_ms: int
 
 
-class ProblemDocument(Members):
-    """A problem (RFC 9457); `title` and `detail` are for people, in pt-BR."""
+class ProblemDocument(ProblemMembers):
+    """A problem document (RFC 9457); `title` and `detail` are in pt-BR."""
 
     type: str
     title: str
@@ -66,22 +69,22 @@ class ProblemDocument(Members):
 
 
 def is_api_path(path: str) -> bool:
-    """Whether a program is asking, so that it is answered with documents instead of pages."""
+    """Whether the path belongs to the API, whose errors are documents instead of pages."""
     return path.startswith(API_PREFIXES)
 
 
 def problem_response(
-    code: str, *, retry_after_seconds: int = RETRY_AFTER_SECONDS, **members: Unpack[Members]
+    code: str, *, retry_after_seconds: int = RETRY_AFTER_SECONDS, **members: Unpack[ProblemMembers]
 ) -> Response:
-    """Answer a code of the table, with further members for the problem document.
+    """Return the response for a code, with further members for the problem document.
 
-    Where waiting helps, the answer says for how long.
+    Where a retry can help, the response has `Retry-After`.
     """
     problem = PROBLEMS[code]
     if problem.can_retry:
         members["retry_after_ms"] = retry_after_seconds * 1000
     if "claims" in g and code != "rate_limited":
-        services().provisioning.contexts.remember_reference(reference(), g.claims.subject)
+        services().provisioning.contexts.remember_reference(reference_code(), g.claims.subject)
     if is_api_path(request.path) or code == INVALID_HOST:
         response = _document(code, problem, members)
     else:
@@ -94,30 +97,34 @@ def problem_response(
 
 
 def support_link() -> str | None:
-    """Where a person finds help, with the reference code of this answer appended."""
+    """Return the address of the support, with the reference code of this response appended."""
     url = services().config.support_url
     if not url:
         return None
     parts = urlsplit(url)
     is_mail = parts.scheme == "mailto"
-    told = f"subject=Refer%C3%AAncia%20{reference()}" if is_mail else f"ref={reference()}"
-    return urlunsplit(parts._replace(query=f"{parts.query}&{told}" if parts.query else told))
+    parameter = (
+        f"subject=Refer%C3%AAncia%20{reference_code()}" if is_mail else f"ref={reference_code()}"
+    )
+    return urlunsplit(
+        parts._replace(query=f"{parts.query}&{parameter}" if parts.query else parameter)
+    )
 
 
-def reference() -> str:
-    """The request's id; empty for what went wrong before the gate could name the request."""
+def reference_code() -> str:
+    """Return the request's id; empty where an error came before the request hook had set it."""
     return str(g.get("request_id", ""))
 
 
-def _document(code: str, problem: Problem, members: Members) -> Response:
-    """A problem document (RFC 9457) in the shape of CONTRACT section 4.3."""
+def _document(code: str, problem: Problem, members: ProblemMembers) -> Response:
+    """Return a problem document (RFC 9457) as in `docs/reference/contract.md#errors`."""
     document: ProblemDocument = {
         "type": f"urn:neon-dashboard:problem:{code}",
         "title": problem.title,
         "status": problem.status,
         "code": code,
         "detail": problem.detail,
-        "request_id": reference(),
+        "request_id": reference_code(),
         **members,
     }
     response = jsonify(document)
@@ -126,31 +133,39 @@ def _document(code: str, problem: Problem, members: Members) -> Response:
 
 
 def _page(code: str, problem: Problem, errors: Sequence[FieldError]) -> str:
-    is_visit = request.method in ("GET", "HEAD")
-    if code == "provisioning_unavailable" and is_visit:
-        return render_template("preparing.html", preparation=_preparation(), attempts=ATTEMPTS)
+    is_page_request = request.method in ("GET", "HEAD")
+    if code == "provisioning_unavailable" and is_page_request:
+        return render_template(
+            "preparing.html", preparation=_preparing_state(), attempts=MAX_ATTEMPTS
+        )
     return render_template(
-        "error.html", code=code, problem=problem, errors=errors, kept=_resubmittable_fields(code)
+        "error.html",
+        code=code,
+        problem=problem,
+        errors=errors,
+        form_fields=_resubmittable_fields(code),
     )
 
 
-def _preparation() -> Preparation | None:
-    """What comes next without JavaScript: as with it, ever longer pauses, and then an end."""
-    made = request.args.get(ATTEMPT, 0, type=int)
-    if not 0 <= made < ATTEMPTS:
+def _preparing_state() -> PreparingState | None:
+    """Return the next step without JavaScript: growing pauses, then None after the last attempt."""
+    attempts_made = request.args.get(ATTEMPT_PARAMETER, 0, type=int)
+    if not 0 <= attempts_made < MAX_ATTEMPTS:
         return None
-    pause = max(RETRY_AFTER_SECONDS, 2**made) + random.randint(0, 1)  # nosec B311 # noqa: S311 - spreads them
-    toast = "Erro, tentando novamente…" if made else "Preparando seu perfil…"
-    return Preparation(f"{request.path}?{ATTEMPT}={made + 1}", pause, toast)
+    pause_seconds = max(RETRY_AFTER_SECONDS, 2**attempts_made) + random.randint(0, 1)  # nosec B311 # noqa: S311 - jitter
+    toast = "Erro, tentando novamente…" if attempts_made else "Preparando seu perfil…"
+    return PreparingState(
+        f"{request.path}?{ATTEMPT_PARAMETER}={attempts_made + 1}", pause_seconds, toast
+    )
 
 
 def _resubmittable_fields(code: str) -> list[tuple[str, str]] | None:
-    """What a form has sent, to be sent again by one click; None where that would not help.
+    """Return the fields of a POST, to be sent again by one click; None where that would not help.
 
-    Only for a form of our own: what another site has made the browser send must not be one click
-    away from being sent by us.
+    Only for a form of this site: a request that another site has forged must not be repeated by one
+    click.
     """
-    if request.method != "POST" or code not in RETRYABLE_CODES or not is_from_our_pages():
+    if request.method != "POST" or code not in RETRYABLE_CODES or not is_same_origin():
         return None
     if (request.content_length or 0) > LARGEST_FORM_BYTES:
         return None
@@ -158,5 +173,5 @@ def _resubmittable_fields(code: str) -> list[tuple[str, str]] | None:
     try:
         fields = list(request.form.items(multi=True))
     except (HTTPException, ParseException):
-        return None  # it cannot be read, for a second reason; the first is what is answered
-    return fields if len(fields) <= MOST_FIELDS else None
+        return None  # the body cannot be read either; the response keeps the first error
+    return fields if len(fields) <= MAX_FORM_FIELDS else None

@@ -1,11 +1,11 @@
-"""One table: code → status and words (CONTRACT section 4.3)."""
+"""The problem table: each error code with its HTTP status and its texts in pt-BR."""
 
 import enum
 from dataclasses import dataclass
 
 
 class NextStep(enum.Enum):
-    """The way on that a page offers."""
+    """The next step that an error page offers."""
 
     SIGN_IN = "sign_in"
     DASHBOARD = "dashboard"
@@ -15,17 +15,16 @@ class NextStep(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """How one code is answered; the words are for people, in pt-BR.
+    """Status and texts of one code, in pt-BR.
 
-    `detail` says what happened, `advice` what the person can do; only pages have room for the
-    latter.
+    `detail` says what happened, `advice` what the user can do; only pages show the advice.
     """
 
     status: int
     title: str
     detail: str
     advice: str = ""
-    way: NextStep = NextStep.DASHBOARD
+    next_step: NextStep = NextStep.DASHBOARD
     can_retry: bool = False
 
 
@@ -48,7 +47,7 @@ PROBLEMS = {
         "Não conseguimos renovar sua sessão",
         "Confira se a data e a hora do seu aparelho estão certas e se o navegador aceita cookies. "
         "Depois, tente novamente.",
-        way=NextStep.RETRY,
+        next_step=NextStep.RETRY,
     ),
     "forbidden": Problem(
         403,
@@ -152,7 +151,7 @@ PROBLEMS = {
         503,
         "Estamos preparando seu perfil",
         "Não foi possível criar seu perfil agora. Tente novamente em instantes.",
-        way=NextStep.RETRY,
+        next_step=NextStep.RETRY,
         can_retry=True,
     ),
     "database_unavailable": Problem(
@@ -164,6 +163,6 @@ PROBLEMS = {
         can_retry=True,
     ),
     "not_configured": Problem(
-        503, "Ainda não configurado", "Este recurso não está configurado.", way=NextStep.NONE
+        503, "Ainda não configurado", "Este recurso não está configurado.", next_step=NextStep.NONE
     ),
 }

@@ -12,9 +12,8 @@ from sqlalchemy.orm import Session
 from auth.identity import Identity
 from auth.tokens import SessionClaims, identity_from_claims
 from core.database import transaction
-from dashboard import overview as snapshot
 from dashboard.months import OwnProfile
-from dashboard.overview import Overview, read_overview
+from dashboard.overview import Overview, overview_from_text, overview_to_text, read_overview
 from provisioning.audit import Source
 from provisioning.context import (
     NOT_REQUIRED,
@@ -27,68 +26,72 @@ from provisioning.ensure import Outcome, stored_state
 from provisioning.errors import DatabaseUnavailableError, Denial, ProvisioningError
 from provisioning.retry import is_outage
 from web.access_policy import policy_of
-from web.errors import AccountDeletedError, ProfileRequiredError, provisioning_code
+from web.errors import AccountDeletedError, ProfileRequiredError, provisioning_error_code
 from web.problem_responses import is_api_path
 from web.services import services
 from web.session import SAFE_METHODS
 
+log = structlog.get_logger(__name__)
+
+Result = TypeVar("Result")
+
 
 def flash_user(message: str) -> None:
-    """Leave a message for the person at the gate."""
+    """Flash a message for the signed-in user."""
     flash(message, g.context.user["clerk_id"])
 
 
 def pop_flashes() -> list[str]:
-    """Take the messages of the user; those of another user are dropped.
+    """Return the user's flash messages; those of another user are dropped.
 
-    A page that is not shown to a person (HEAD, a prefetch, a frame) leaves them for one that is.
+    A response that is not shown (HEAD, a prefetch, a frame) leaves them for the next page.
     """
-    if "context" not in g or not _is_shown():
+    if "context" not in g or not _is_visible_page():
         return []
-    own = [g.context.user["clerk_id"]]
-    return [str(message) for message in get_flashed_messages(category_filter=own)]
+    categories = [g.context.user["clerk_id"]]
+    return [str(message) for message in get_flashed_messages(category_filter=categories)]
 
 
-def _is_shown() -> bool:
+def _is_visible_page() -> bool:
     headers = request.headers
     purpose = f"{headers.get('Sec-Purpose', '')} {headers.get('Purpose', '')}".lower()
-    is_ahead = "prefetch" in purpose or "prerender" in purpose
+    is_prefetch = "prefetch" in purpose or "prerender" in purpose
     is_document = headers.get("Sec-Fetch-Dest", "document") == "document"
-    return request.method != "HEAD" and not is_ahead and is_document
+    return request.method != "HEAD" and not is_prefetch and is_document
 
 
-def renew_context() -> None:
-    """Ensure the person's profile anew, past the cache, and put the result on `g.context`."""
+def ensure_context() -> None:
+    """Ensure the user's profile again, without the cache, and set `g.context` to the result."""
     g.context = context_for_request(g.claims, is_fresh=True)
 
 
 def context_for_request(claims: SessionClaims, *, is_fresh: bool) -> RequestContext:
-    """The context of the user of these claims; with `is_fresh` the cache is not used.
+    """Return the context of the user of these claims; `is_fresh` skips the cache.
 
     Raises AccountDeletedError for a deleted account, and DatabaseUnavailableError.
     """
-    context = _context(identity_from_claims(claims), is_fresh=is_fresh)
+    context = _load_or_ensure_context(identity_from_claims(claims), is_fresh=is_fresh)
     if context.status == Denial.USER_DELETED:
         raise AccountDeletedError("the account has been deleted")
     return context
 
 
-def _context(identity: Identity, *, is_fresh: bool) -> RequestContext:
+def _load_or_ensure_context(identity: Identity, *, is_fresh: bool) -> RequestContext:
     structlog.contextvars.bind_contextvars(clerk_id=identity.clerk_id)
-    guarantee = services().provisioning
+    provisioning = services().provisioning
     source = Source("api" if is_api_path(request.path) else "page", g.request_id)
     now = services().now()
     try:
-        context = None if is_fresh else guarantee.contexts.get(identity, now)
+        context = None if is_fresh else provisioning.contexts.get(identity, now)
         if context is None:
-            context = guarantee.context_for(identity, source=source, now=now, is_fresh=is_fresh)
+            context = provisioning.context_for(identity, source=source, now=now, is_fresh=is_fresh)
     except DatabaseUnavailableError:
         copy = _dashboard_copy(identity)
         if copy is None:
             raise
         return copy
     except ProvisioningError as err:
-        return _stored_context(identity, provisioning_code(err), is_fresh=is_fresh)
+        return _fallback_context(identity, provisioning_error_code(err), is_fresh=is_fresh)
     if context.question and not context.question.must_wait and context.question.is_due(now):
         app = cast(Any, current_app)._get_current_object()  # noqa: SLF001 - as Flask documents
         services().refresh.start(app, identity.clerk_id, now)
@@ -96,7 +99,7 @@ def _context(identity: Identity, *, is_fresh: bool) -> RequestContext:
 
 
 def _dashboard_copy(identity: Identity) -> RequestContext | None:
-    """What the user saw last, for reading their own dashboard while there is no database."""
+    """Return the last copy of the user's own dashboard, to be read during a database outage."""
     policy = policy_of(current_app.view_functions[str(request.endpoint)])
     if policy is None or not policy.serves_copy or request.method not in SAFE_METHODS:
         return None
@@ -104,51 +107,46 @@ def _dashboard_copy(identity: Identity) -> RequestContext | None:
     return copy.context if copy else None
 
 
-def _stored_context(identity: Identity, code: str, *, is_fresh: bool) -> RequestContext:
-    """The context as the database has it, read without a lock, where an ensure call has failed.
+def _fallback_context(identity: Identity, code: str, *, is_fresh: bool) -> RequestContext:
+    """Return the stored context, read without a lock, after an ensure call has failed.
 
-    A denial that is stored holds. A user whose profile is there goes on with it, and an admin
-    without one; for all others, and for a request that asked for a new ensure call, the failure's
-    `code` is the status.
+    A stored denial holds. A user with a profile continues with it, and an admin continues without
+    one. For other users, and for a request that asked for a new ensure call, the status is the
+    failure's `code`.
     """
     with transaction() as session:
         state = stored_state(session, identity.clerk_id)
     if state is None:
         return context_without_profile(identity, code)
     context = context_from_result(state)
-    is_served = context.status in (READY, NOT_REQUIRED)
+    is_usable = context.status in (READY, NOT_REQUIRED)
     is_undecided = is_fresh or (state.mentorado is None and not state.user.is_admin)
-    if is_served and is_undecided:
+    if is_usable and is_undecided:
         return replace(context, mentorado=None, status=code, outcome=Outcome.DENIED, version=None)
     return replace(context, version=None)
 
 
-log = structlog.get_logger(__name__)
-
-Result = TypeVar("Result")
-
-
 def with_own_profile(work: Callable[[Session, OwnProfile], Result]) -> Result:
-    """Do the work in a transaction, with the profile of the user who asks.
+    """Run the work in a transaction with the signed-in user's profile, and return its result.
 
-    When the work raises NoResultFound, because the profile is gone or has got another owner since
-    the request context was cached, the profile is ensured anew and the work is done again. Raises
-    ProfileRequiredError for one that has gone for good, and what the work raises.
+    When the work raises NoResultFound, because the profile is gone or has another owner since the
+    request context was cached, the profile is ensured again and the work is repeated. Raises
+    ProfileRequiredError if there is no profile then, and what the work raises.
     """
     try:
         return _run_with_own_profile(work)
     except NoResultFound:
-        renew_context()
+        ensure_context()
     if g.context.status != READY:
         raise ProfileRequiredError(g.context.status)
     return _run_with_own_profile(work)
 
 
 def own_overview() -> Overview:
-    """Read the overview of the person at the gate; without database, what they saw last.
+    """Return the signed-in user's overview; during a database outage the last copy.
 
-    Raises ProfileRequiredError for a profile that has gone for good, and what the database raises
-    where there is nothing to fall back on.
+    Raises ProfileRequiredError if the profile is gone, and the database's error if there is no
+    copy.
     """
     now = services().now()
     try:
@@ -158,10 +156,8 @@ def own_overview() -> Overview:
     except SQLAlchemyError as err:
         if not is_outage(err):
             raise
-        return _stored_overview(err)
-    services().provisioning.contexts.put_dashboard_copy(
-        g.context, snapshot.overview_to_text(overview)
-    )
+        return _overview_from_copy(err)
+    services().provisioning.contexts.put_dashboard_copy(g.context, overview_to_text(overview))
     return overview
 
 
@@ -171,9 +167,9 @@ def _run_with_own_profile(work: Callable[[Session, OwnProfile], Result]) -> Resu
         return work(session, own)
 
 
-def _stored_overview(err: SQLAlchemyError) -> Overview:
-    kept = services().provisioning.contexts.get_dashboard_copy(g.context.user["clerk_id"])
-    if kept is None:
+def _overview_from_copy(err: SQLAlchemyError) -> Overview:
+    copy = services().provisioning.contexts.get_dashboard_copy(g.context.user["clerk_id"])
+    if copy is None:
         raise err
     log.warning("read_only_answer", error=type(err).__name__)
-    return snapshot.overview_from_text(kept.overview)
+    return overview_from_text(copy.overview)

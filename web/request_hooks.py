@@ -1,7 +1,7 @@
-"""The gate: who is asking, which profile is theirs, and may they enter here?
+"""Request hooks: metrics, rate limits, authentication, the user's profile and the access policy.
 
-Runs before every view. What it guarantees is committed before the view starts, so that a view that
-fails cannot undo it. A view that does not state who may enter (web/access_policy.py) is closed.
+They run before every view. The profile is committed before the view starts, so that a view that
+fails cannot undo it. A view without an access policy (web/access_policy.py) is closed.
 """
 
 import ipaddress
@@ -26,174 +26,181 @@ from provisioning.errors import Denial
 from web.access_policy import Access, AccessPolicy, policy_of
 from web.errors import (
     AccountDeletedError,
-    ForbiddenError,
-    HeadersTooLargeError,
-    InvalidHostError,
+    HttpError,
     ProfileRequiredError,
     SessionLoopError,
     TooManyRequestsError,
     UnauthenticatedError,
-    UnsupportedMediaTypeError,
 )
-from web.problem_responses import is_api_path, reference
+from web.problem_responses import is_api_path, reference_code
 from web.request_context import context_for_request, flash_user
 from web.services import services
-from web.session import authenticate, check_origin, expired_session_id, is_bearer, send_cookies
+from web.session import (
+    authenticate,
+    check_origin,
+    expired_session_id,
+    has_bearer_token,
+    send_cookies,
+)
 from web.urls import has_valid_host
 
+log = structlog.get_logger(__name__)
+
+REQUEST_SECONDS = 1.9  # deadline, so that every response comes within two seconds
+LARGEST_HEADERS = 64 * 1024  # characters, of all headers; gunicorn limits one header to half of it
+REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+LOGIN_CANNOT_HELP = (SessionLoopError, AccountDeletedError)  # a login would end in the same error
+
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
-CONVERTER = re.compile(r"<(?:[^<>]*:)?(\w+)>")
+ROUTE_PARAMETER = re.compile(r"<(?:[^<>]*:)?(\w+)>")
+
+# Some proxies write the port as well: `192.0.2.1:5678`, `[2001:db8::1]:443`.
+ADDRESS_WITH_PORT = re.compile(r"\[?([^\[\]]+)\]:\d{1,5}|([\d.]+):\d{1,5}")
+MAX_ADDRESS_LENGTH = 64
+IPV6_PREFIX_LENGTH = 64  # bits; one household has more IPv6 addresses than version 4 has in all
 
 
 def register_metrics_hooks(app: Flask) -> None:
-    """Have every request counted under its route; to be registered before the gate."""
-    app.before_request(_start)
-    app.after_request(_count)
+    """Record metrics of every request by its route; must be registered before the other hooks."""
+    app.before_request(_start_timer)
+    app.after_request(_record_request)
 
 
-def _start() -> None:
+def _start_timer() -> None:
     g.started = time.monotonic()
 
 
-def _count(response: Response) -> Response:
-    """Labels come from tables of ours, never from what was sent, of which there is no end."""
+def _record_request(response: Response) -> Response:
+    """Count the request and its seconds; labels come from fixed tables, which bounds them."""
     method = request.method if request.method in METHODS else "other"
     rule = request.url_rule.rule if request.url_rule else "unknown"
-    requests, seconds = _counters(method, rule, response.status_code)
+    requests, seconds = _request_metrics(method, rule, response.status_code)
     requests.inc()
     seconds.observe(time.monotonic() - g.started)
     return response
 
 
 @cache
-def _counters(method: str, rule: str, status: int) -> tuple[Counter, Histogram]:
-    route = CONVERTER.sub(r"<\1>", rule)
+def _request_metrics(method: str, rule: str, status: int) -> tuple[Counter, Histogram]:
+    route = ROUTE_PARAMETER.sub(r"<\1>", rule)
     requests = metrics.HTTP_REQUESTS.labels(method, route, status)
     return requests, metrics.HTTP_SECONDS.labels(method, route)
 
 
-WITH_PORT = re.compile(r"\[?([^\[\]]+)\]:\d{1,5}|([\d.]+):\d{1,5}")
-LONGEST_ADDRESS = 64
-IPV6_HOME = 64  # bits; a single home holds more IPv6 addresses than there are of version 4
-
-
-def check_rate_limit(purse: LimitKind, who: str) -> None:
-    """Count a request of theirs; raises TooManyRequestsError for one too many."""
-    seconds = services().rate_limiter.hit(purse, who)
+def check_rate_limit(kind: LimitKind, key: str) -> None:
+    """Count a request under the key; raises TooManyRequestsError above the limit."""
+    seconds = services().rate_limiter.hit(kind, key)
     if seconds > 0:
         raise TooManyRequestsError(seconds)
 
 
 def check_address_rate_limit() -> None:
-    """Count a request of somebody who has not shown who they are; raises as `charge` does."""
-    check_rate_limit(LimitKind.ADDRESS, _origin(request.remote_addr or ""))
+    """Count a request without a session by its address; raises as `check_rate_limit`."""
+    check_rate_limit(LimitKind.ADDRESS, _address_key(request.remote_addr or ""))
 
 
-def _origin(address: str) -> str:
-    """The address, or for version 6 the network that one household is given.
-
-    Some proxies write the port as well: `192.0.2.1:5678`, `[2001:db8::1]:443`.
-    """
-    match = WITH_PORT.fullmatch(address)
+def _address_key(address: str) -> str:
+    """Return the rate limit's key for an address: IPv4 as it is, IPv6 as its /64 network."""
+    match = ADDRESS_WITH_PORT.fullmatch(address)
     host = (match[1] or match[2]) if match else address.strip("[]")
     try:
         parsed = ipaddress.ip_address(host)
     except ValueError:
-        return f"unknown {address[:LONGEST_ADDRESS]}"  # a socket file, or what a proxy makes up
+        return f"unknown {address[:MAX_ADDRESS_LENGTH]}"  # Unix socket, or proxy
     if parsed.version == 4:
         return host
     mapped = parsed.ipv4_mapped
-    return str(mapped or ipaddress.ip_network((int(parsed), IPV6_HOME), strict=False))
-
-
-log = structlog.get_logger(__name__)
-
-REQUEST_SECONDS = 1.9  # whatever is slow, a coded answer comes within two (CONTRACT section 8)
-HOPELESS = (SessionLoopError, AccountDeletedError)  # signing in again would only come back here
-LARGEST_HEADERS = 64 * 1024  # characters, of all headers; one alone may have half of it
-REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+    return str(mapped or ipaddress.ip_network((int(parsed), IPV6_PREFIX_LENGTH), strict=False))
 
 
 def before_request() -> ResponseReturnValue | None:
-    """Before every request: name it, find out who asks, guarantee their profile, let them in."""
+    """Prepare every request before its view.
+
+    1. Set the deadline and the request id.
+    2. Check headers, host, body type and origin.
+    3. Authenticate the user and apply the rate limit.
+    4. Load or ensure the request context.
+    5. Enforce the access policy.
+    """
     deadlines.begin(REQUEST_SECONDS)
     g.request_id = _request_id()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
     _check_header_size()
     if not has_valid_host():
-        raise InvalidHostError("no server has such a name")
+        raise HttpError("invalid_host", "the Host header has no valid name")
     if request.endpoint is None:
         check_address_rate_limit()
-        return _without_final_slash()  # else no such route: the router's 404 or 405 follows
-    stance = policy_of(current_app.view_functions[request.endpoint])
-    if stance is None:
+        return _redirect_without_trailing_slash()  # None: the router's 404 or 405 follows
+    policy = policy_of(current_app.view_functions[request.endpoint])
+    if policy is None:
         log.error("view_without_stance", endpoint=request.endpoint)
-        raise ForbiddenError("this view does not state who may enter")
+        raise HttpError("forbidden", "this view has no access policy")
     _check_body_type()
     check_origin()
-    if stance.access is not Access.PUBLIC:
-        return _authorize(stance)
-    if not stance.unlimited:
+    if policy.access is not Access.PUBLIC:
+        return _authorize(policy)
+    if not policy.unlimited:
         check_address_rate_limit()
     return None
 
 
 def after_request(response: Response) -> Response:
-    """After every request: the answer carries its id, and is not kept where it is personal."""
-    response.headers["X-Request-ID"] = reference()
+    """Add the request id and the session's cookies; forbid caching of personal responses."""
+    response.headers["X-Request-ID"] = reference_code()
     send_cookies(response)
-    # Somebody's own: neither a proxy nor the back button may show it to others, and a browser that
-    # keeps a detour would go round for ever.
+    # A personal page must not be shown to another user by a proxy or the back button. A cached
+    # redirect to the handshake would loop.
     if "context" in g or response.status_code == 307:
         response.headers["Cache-Control"] = "no-store"
     return response
 
 
 def teardown_request(_: BaseException | None) -> None:
-    """At the very end: the next request of this thread starts with a clean sheet."""
+    """Clear the thread's log context and deadline before its next request."""
     structlog.contextvars.clear_contextvars()
     deadlines.end()
 
 
-def _authorize(stance: AccessPolicy) -> ResponseReturnValue | None:
+def _authorize(policy: AccessPolicy) -> ResponseReturnValue | None:
     try:
-        arrived = _authenticate_rate_limited()
-        if isinstance(arrived, str):
-            return redirect(arrived, code=307)
-        check_rate_limit(LimitKind.ENSURE if stance.fresh else LimitKind.USER, arrived.subject)
-        g.claims = arrived
-        g.context = context_for_request(arrived, is_fresh=stance.fresh)
+        claims_or_url = _authenticate_rate_limited()
+        if isinstance(claims_or_url, str):
+            return redirect(claims_or_url, code=307)
+        claims = claims_or_url
+        check_rate_limit(LimitKind.ENSURE if policy.fresh else LimitKind.USER, claims.subject)
+        g.claims = claims
+        g.context = context_for_request(claims, is_fresh=policy.fresh)
     except UnauthenticatedError as err:
-        if _is_page_visit() and not _is_framed() and not isinstance(err, HOPELESS):
+        if _is_page_request() and not _is_framed() and not isinstance(err, LOGIN_CANNOT_HELP):
             return redirect(url_for("auth.login", next=_requested_path()))
         raise
     _flash_profile_created(g.context)
-    _enforce(stance.access, g.context)
+    _check_access(policy.access, g.context)
     return None
 
 
 def _authenticate_rate_limited() -> SessionClaims | str:
-    """The session's claims, or where to send the browser; a request without either is counted.
+    """Return the session's claims, or the URL to redirect to; count requests without claims.
 
-    A session that has expired is counted by its id, so that neighbours behind one address do not
-    use up each other's limit; anything else by the address. A request that only a call to Clerk can
-    decide is counted before the call, so that one that is refused costs none.
+    An expired session is counted by its id, so that users behind one address do not share one
+    limit. Other requests without claims are counted by address. A request that needs a call to
+    Clerk is counted before the call, so that a rejected one causes none.
     """
     is_counted = False
     try:
         try:
-            arrived = authenticate(may_call=False)
+            claims_or_url = authenticate(may_call=False)
         except CallNeededError:
             _check_rate_limit_without_session()
             is_counted = True
-            arrived = authenticate(may_call=True)
+            claims_or_url = authenticate(may_call=True)
     except UnauthenticatedError:
         if not is_counted:
             _check_rate_limit_without_session()
         raise
-    if isinstance(arrived, str) and not is_counted:
+    if isinstance(claims_or_url, str) and not is_counted:
         _check_rate_limit_without_session()
-    return arrived
+    return claims_or_url
 
 
 def _check_rate_limit_without_session() -> None:
@@ -204,26 +211,26 @@ def _check_rate_limit_without_session() -> None:
         check_rate_limit(LimitKind.USER, session_id)
 
 
-def _enforce(access: Access, context: RequestContext) -> None:
+def _check_access(access: Access, context: RequestContext) -> None:
     if access is Access.MENTORADO and context.status != READY:
         raise ProfileRequiredError(context.status)
     if access is Access.ADMIN and not context.is_admin:
         # Of an undecided user the role is not known either.
         if context.status in (Denial.USER_BLOCKED, *UNDECIDED):
             raise ProfileRequiredError(context.status)
-        raise ForbiddenError("for admins only")
+        raise HttpError("forbidden", "for admins only")
 
 
 def _flash_profile_created(context: RequestContext) -> None:
-    """Tell the person once, on their first page, that their profile is there."""
+    """Flash a message on the first page after the profile was created."""
     is_new = context.outcome in CHANGES
-    if is_new and context.status == READY and not is_bearer():
+    if is_new and context.status == READY and not has_bearer_token():
         flash_user("Perfil criado!")
 
 
-def _without_final_slash() -> ResponseReturnValue | None:
-    """Redirect `/dashboard/` to `/dashboard`, where there is such a route."""
-    path = f"/{request.path.strip('/')}"  # one slash at its beginning: never another host
+def _redirect_without_trailing_slash() -> ResponseReturnValue | None:
+    """Redirect `/dashboard/` to `/dashboard`, if there is such a route; otherwise return None."""
+    path = f"/{request.path.strip('/')}"  # one leading slash, so that it never names another host
     router = current_app.url_map.bind("")
     if not request.path.endswith("/") or path == "/" or not router.test(path, request.method):
         return None
@@ -232,28 +239,30 @@ def _without_final_slash() -> ResponseReturnValue | None:
 
 
 def _check_header_size() -> None:
-    """Refuse headers that are too large in sum; a hundred Cookie headers arrive joined into one."""
+    """Reject headers that are too large in sum; many Cookie headers arrive joined into one."""
     sizes = (len(value) for name, value in request.environ.items() if name.startswith("HTTP_"))
     if sum(sizes) > LARGEST_HEADERS:
-        raise HeadersTooLargeError("the headers are too large in sum")
+        raise HttpError("payload_too_large", "the headers are too large in sum")
 
 
 def _check_body_type() -> None:
     if _has_body() and is_api_path(request.path) and not request.is_json:
-        raise UnsupportedMediaTypeError("the API reads JSON only")
+        raise HttpError("unsupported_media_type", "the API reads JSON only")
 
 
 def _has_body() -> bool:
-    sent = request.environ
-    return bool(sent.get("CONTENT_LENGTH", "0").strip("0")) or "HTTP_TRANSFER_ENCODING" in sent
+    environ = request.environ
+    return (
+        bool(environ.get("CONTENT_LENGTH", "0").strip("0")) or "HTTP_TRANSFER_ENCODING" in environ
+    )
 
 
-def _is_page_visit() -> bool:
+def _is_page_request() -> bool:
     return request.method in ("GET", "HEAD") and not is_api_path(request.path)
 
 
 def _is_framed() -> bool:
-    """Whether the page is for a frame, where no sign-in page would be shown."""
+    """Whether the page is for a frame, where Clerk's sign-in page would not load."""
     return request.headers.get("Sec-Fetch-Dest") == "iframe"
 
 
@@ -263,8 +272,8 @@ def _requested_path() -> str:
 
 
 def _request_id() -> str:
-    given = request.headers.get("X-Request-ID", "")
-    if REQUEST_ID.fullmatch(given):
-        return given
-    # A name, not a secret: asking the system for chance would hand our turn to another thread.
+    header = request.headers.get("X-Request-ID", "")
+    if REQUEST_ID.fullmatch(header):
+        return header
+    # Not a secret: the system's random source would release the GIL to another thread.
     return f"{random.getrandbits(128):032x}"  # nosec B311

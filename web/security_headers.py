@@ -1,4 +1,4 @@
-"""What every answer tells browsers to refuse: foreign code, foreign frames, guessing, leaking."""
+"""Security headers of every response: content security policy, framing, sniffing, referrer."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,60 +11,62 @@ from core.config import Config
 
 Headers = dict[str, str]
 
-LOOPBACK = "http://127.0.0.1:* http://localhost:*"  # where apps under development live
-FRAMED_BY_US = "auth.renewed"  # the only page that we frame ourselves
+LOOPBACK = "http://127.0.0.1:* http://localhost:*"  # apps under development
+FRAMED_ENDPOINT = "auth.renewed"  # the only page that this site frames
 ONE_YEAR_SECONDS = 31_536_000
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    # The Origin of a form must stay: `no-referrer` would make browsers send «null».
+    # `no-referrer` would make browsers send «Origin: null» with forms.
     "Referrer-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-HTTPS = {"Strict-Transport-Security": f"max-age={ONE_YEAR_SECONDS}"}
+HTTPS_HEADERS = {"Strict-Transport-Security": f"max-age={ONE_YEAR_SECONDS}"}
 
 
 def register_headers(app: Flask, config: Config) -> None:
-    """Have every answer carry the headers."""
-    everywhere = HEADERS | (HTTPS if config.is_production else {})
-    policy = _policy(config)
-    usual = everywhere | _frames(policy, "'none'", "DENY")
-    framed = everywhere | _frames(policy, "'self'", "SAMEORIGIN")
-    ours = {rule.rule for rule in app.url_map.iter_rules() if rule.endpoint == FRAMED_BY_US}
-    protected: Any = _protected(app.wsgi_app, ours, usual, framed)
-    app.wsgi_app = protected  # type: ignore[method-assign] # as Flask documents
+    """Wrap the WSGI app so that every response carries the security headers."""
+    common = HEADERS | (HTTPS_HEADERS if config.is_production else {})
+    policy = _content_security_policy(config)
+    default = common | _frame_headers(policy, "'none'", "DENY")
+    framed = common | _frame_headers(policy, "'self'", "SAMEORIGIN")
+    framed_paths = {r.rule for r in app.url_map.iter_rules() if r.endpoint == FRAMED_ENDPOINT}
+    wrapped: Any = _add_headers(app.wsgi_app, framed_paths, default, framed)
+    app.wsgi_app = wrapped  # type: ignore[method-assign] # as Flask documents
 
 
-def _protected(
-    wsgi: WSGIApplication, ours: set[str], usual: Headers, framed: Headers
+def _add_headers(
+    wsgi: WSGIApplication, framed_paths: set[str], default: Headers, framed: Headers
 ) -> WSGIApplication:
-    """Around the app: what is the same for every answer is no matter of any single one."""
-    added, framing = list(usual.items()), list(framed.items())
+    """Return a WSGI app that adds the headers, which are prepared once and not for each request."""
+    default_items, framed_items = list(default.items()), list(framed.items())
 
-    def protected(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        more = framing if environ["PATH_INFO"] in ours else added
+    def app_with_headers(
+        environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        added = framed_items if environ["PATH_INFO"] in framed_paths else default_items
 
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
-            return start_response(status, headers + more, *error)
+            return start_response(status, headers + added, *error)
 
         return wsgi(environ, start)
 
-    return protected
+    return app_with_headers
 
 
-def _frames(policy: str, ancestors: str, option: str) -> Headers:
-    """Who may frame the page, for browsers of today and for older ones."""
+def _frame_headers(policy: str, ancestors: str, option: str) -> Headers:
+    """Return the headers that limit who may frame the page, for current and older browsers."""
     return {
         "Content-Security-Policy": f"{policy}; frame-ancestors {ancestors}",
         "X-Frame-Options": option,
     }
 
 
-def _policy(config: Config) -> str:
-    """The content security policy, but for who may frame the page.
+def _content_security_policy(config: Config) -> str:
+    """Return the content security policy without `frame-ancestors`.
 
-    Browsers hold redirections of forms and frames to it as well, and after signing out or renewing
-    a session those lead to Clerk. Photos may come from anywhere.
+    Browsers also apply it to redirects of forms and frames, which lead to Clerk after a logout or a
+    renewal of the session. Photos may come from any host.
     """
     hosts = [_origin(config.sign_in_url), _origin(config.frontend_api_url)]
     clerk = LOOPBACK if config.uses_local_identity else " ".join(filter(None, hosts))

@@ -1,4 +1,4 @@
-"""What every door needs of the house: the parts that create_app put together, once."""
+"""The services of an app, which `create_app` builds once and views use."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ DEV_FRONTEND = "/local-clerk"
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The parts that requests share; the local ones are there only while the stand-in serves."""
+    """The services that requests share; `dev_*` only with the development identity provider."""
 
     config: Config
     verifier: TokenVerifier
@@ -44,11 +44,11 @@ class Services:
     dev_sessions: DevSessions | None
 
     def frontend_api(self, origin: str) -> str | None:
-        """Where browsers go for a handshake; the stand-in's is on our own site."""
-        own = origin.rstrip("/") + DEV_FRONTEND if self.dev_provider else None
-        return self.config.frontend_api_url or own
+        """Return Clerk's Frontend API; the development identity provider's is on this site."""
+        development = origin.rstrip("/") + DEV_FRONTEND if self.dev_provider else None
+        return self.config.frontend_api_url or development
 
 
 def services() -> Services:
-    """The house of the app that is serving."""
+    """Return the services of the current app."""
     return cast(Services, current_app.extensions[EXTENSION])

@@ -1,4 +1,4 @@
-"""The session that a request brings along: a bearer token, or the cookies of a browser."""
+"""The session of a request: a bearer token, or the session cookies of a browser."""
 
 import structlog
 from flask import Response, g, request
@@ -12,43 +12,43 @@ from auth.errors import (
 )
 from auth.handshake import BrowserRequest, HandshakeDecision
 from auth.tokens import SessionClaims
-from web.errors import CsrfError, SessionLoopError, UnauthenticatedError
+from web.errors import HttpError, SessionLoopError, UnauthenticatedError
 from web.problem_responses import is_api_path
 from web.services import services
-from web.urls import is_from_our_pages
+from web.urls import is_same_origin
 
 log = structlog.get_logger(__name__)
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
-MOST_TOKENS_READ = 2  # the suffixed cookie and the other one; each signature costs time
-PROGRAM = "empty"  # Sec-Fetch-Dest of what is no page
+MAX_TOKENS_READ = 2  # the suffixed cookie and the plain one; each signature costs time
+NO_DOCUMENT = "empty"  # Sec-Fetch-Dest of a request that does not load a page
 
 
 def authenticate(*, may_call: bool) -> SessionClaims | str:
-    """Who is asking, or the address to send the browser to, because only Clerk can tell.
+    """Return the session's claims, or the URL of Clerk's handshake to redirect the browser to.
 
-    Raises UnauthenticatedError where no user is signed in, SessionLoopError for a browser that was
-    sent to Clerk again and again in vain, and CallNeededError where only a call to Clerk can tell
-    and `may_call` is False.
+    Raises UnauthenticatedError without a valid session, and SessionLoopError for a browser that
+    keeps returning from Clerk without one. Raises CallNeededError where only a call to Clerk can
+    decide and `may_call` is False.
     """
-    token = _bearer()
+    token = _bearer_token()
     if token is not None:
-        return _verified(token, may_call=may_call)
+        return _verify(token, may_call=may_call)
     frontend_api = services().frontend_api(request.host_url)
-    verdict = services().handshakes.resolve(_visit(), frontend_api, may_call=may_call)
-    g.set_cookies = verdict.set_cookies
-    if verdict.location is not None:
-        return verdict.location
-    if verdict.claims is None:
-        raise _refusal(verdict)
-    return verdict.claims
+    decision = services().handshakes.resolve(_browser_request(), frontend_api, may_call=may_call)
+    g.set_cookies = decision.set_cookies
+    if decision.location is not None:
+        return decision.location
+    if decision.claims is None:
+        raise _error_for(decision)
+    return decision.claims
 
 
 def end_session() -> None:
-    """End the browser's session at Clerk, or its next handshake would sign it in again.
+    """End the browser's session at Clerk; otherwise the next handshake would sign it in again.
 
-    The token may have expired; what matters is that Clerk has signed it. Signing out here does not
-    depend on Clerk's answer.
+    The token may have expired if Clerk has signed it. Logging out here does not depend on Clerk's
+    answer.
     """
     sessions = services().session_calls
     session_id = services().handshakes.session_id(request.cookies) if sessions else None
@@ -61,38 +61,38 @@ def end_session() -> None:
 
 
 def expired_session_id() -> str | None:
-    """The id of the session whose token the request brings, if our issuer has signed it."""
-    cookies = [value for name, value in request.cookies.items() if _is_session(name)]
-    tokens = [token for token in (_bearer(), *cookies) if token]
-    found = (services().verifier.session_id(token) for token in tokens[:MOST_TOKENS_READ])
-    return next((each for each in found if each), None)
+    """Return the id of the session in the request's token, if our issuer has signed it."""
+    cookies = [value for name, value in request.cookies.items() if _is_session_cookie(name)]
+    tokens = [token for token in (_bearer_token(), *cookies) if token]
+    session_ids = (services().verifier.session_id(token) for token in tokens[:MAX_TOKENS_READ])
+    return next((each for each in session_ids if each), None)
 
 
 def send_cookies(response: Response) -> None:
-    """Give the browser what Clerk wants it to hold."""
-    for directive in g.pop("set_cookies", ()):
-        response.headers.add("Set-Cookie", directive)
+    """Add the cookies that Clerk's handshake has returned."""
+    for header in g.pop("set_cookies", ()):
+        response.headers.add("Set-Cookie", header)
 
 
-def is_bearer() -> bool:
-    """Whether a program shows who it is; no browser does so by itself."""
-    return _bearer() is not None
+def has_bearer_token() -> bool:
+    """Whether the request has a bearer token; browsers never send one by themselves."""
+    return _bearer_token() is not None
 
 
 def check_origin() -> None:
-    """Refuse a write that another site made the browser send along with our cookie."""
-    if request.method in SAFE_METHODS or is_bearer() or not _holds_session():
+    """Reject a write with a session cookie that did not come from this site (CSRF)."""
+    if request.method in SAFE_METHODS or has_bearer_token() or not _has_session_cookie():
         return
-    if not is_from_our_pages():
-        raise CsrfError("a cookie alone does not prove who wrote this")
+    if not is_same_origin():
+        raise HttpError("csrf_failed", "a write with a session cookie comes from another site")
 
 
-def _bearer() -> str | None:
+def _bearer_token() -> str | None:
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
     return value.strip() if scheme.lower() == "bearer" else None
 
 
-def _verified(token: str, *, may_call: bool) -> SessionClaims:
+def _verify(token: str, *, may_call: bool) -> SessionClaims:
     try:
         return services().verifier.verify(token, may_fetch=may_call)
     except InvalidTokenError as err:
@@ -100,7 +100,7 @@ def _verified(token: str, *, may_call: bool) -> SessionClaims:
         raise UnauthenticatedError("the session token is not valid") from err
 
 
-def _visit() -> BrowserRequest:
+def _browser_request() -> BrowserRequest:
     return BrowserRequest(
         url=request.url,
         cookies=request.cookies,
@@ -111,19 +111,19 @@ def _visit() -> BrowserRequest:
 
 
 def _destination() -> str:
-    """Who waits for the answer; the API is for programs, also where a browser looks at it."""
-    return PROGRAM if is_api_path(request.path) else request.headers.get("Sec-Fetch-Dest", "")
+    """Return `Sec-Fetch-Dest`; an API request loads no document, even when opened in a browser."""
+    return NO_DOCUMENT if is_api_path(request.path) else request.headers.get("Sec-Fetch-Dest", "")
 
 
-def _refusal(verdict: HandshakeDecision) -> UnauthenticatedError:
-    log.info("session_refused", reason=verdict.reason)
-    refusal = SessionLoopError if verdict.is_loop else UnauthenticatedError
-    return refusal(verdict.reason)
+def _error_for(decision: HandshakeDecision) -> UnauthenticatedError:
+    log.info("session_refused", reason=decision.reason)
+    error_class = SessionLoopError if decision.is_loop else UnauthenticatedError
+    return error_class(decision.reason)
 
 
-def _holds_session() -> bool:
-    return any(_is_session(name) for name in request.cookies)
+def _has_session_cookie() -> bool:
+    return any(_is_session_cookie(name) for name in request.cookies)
 
 
-def _is_session(cookie: str) -> bool:
+def _is_session_cookie(cookie: str) -> bool:
     return cookie == SESSION or cookie.startswith(f"{SESSION}_")

@@ -1,4 +1,4 @@
-"""What happens once, before the workers start: the port, the database, a word of welcome."""
+"""Steps before the workers start: port checks, metrics, the database, the banner."""
 
 import os
 import socket
@@ -25,18 +25,20 @@ log = structlog.get_logger(__name__)
 
 Address = tuple[str, int] | str
 
-# So long a worker that starts takes no requests. Its requests wait the less for the connection
-# afterwards, so that all of it stays within two seconds.
+# A worker accepts no requests for so long. Its first requests then wait less for a connection, so
+# that both together stay within two seconds.
 FIRST_CONNECTION_SECONDS = 1.4
 
-HAS_TABLES = text("SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = current_schema())")
+HAS_TABLES_QUERY = text(
+    "SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = current_schema())"
+)
 
 
 def refuse_busy_ports(addresses: Iterable[Address], environ: Mapping[str, str]) -> None:
-    """End with one clear line when another program already listens there.
+    """Exit with one line when another program already listens on a port.
 
-    `environ` is the environment that the server was started with: one that inherits its sockets,
-    from systemd or from the server that it replaces, opens none.
+    `environ` is the environment that the server was started with. A server that inherits its
+    sockets, from systemd or from the server that it replaces, opens no port.
     """
     for address in () if _inherits_sockets(environ) else addresses:
         if isinstance(address, tuple) and _is_busy(address):
@@ -45,9 +47,9 @@ def refuse_busy_ports(addresses: Iterable[Address], environ: Mapping[str, str]) 
 
 
 def refuse_exposed_development_provider(config: Config, addresses: Iterable[Address]) -> None:
-    """End with one line where the development identity provider would serve other machines.
+    """Exit with one line if other machines could reach the development identity provider.
 
-    `addresses` are those that the server listens on, however it was told to.
+    `addresses` are those that the server listens on, from any source of configuration.
     """
     for address in addresses if config.uses_local_identity else ():
         if isinstance(address, tuple) and not is_loopback(address[0]):
@@ -73,7 +75,7 @@ def warn_of_insecure_settings(config: Config) -> None:
 
 @contextmanager
 def exit_on_unwritable_folder(config: Config) -> Iterator[None]:
-    """End with one clear line where the instance folder cannot be written."""
+    """Exit with one line where the instance folder cannot be written."""
     try:
         yield
     except EmbeddedDatabaseError as err:
@@ -83,9 +85,9 @@ def exit_on_unwritable_folder(config: Config) -> Iterator[None]:
 
 
 def start_metrics(config: Config, *, is_upgrade: bool) -> None:
-    """Have the processes of this host count together, and begin with what none has counted.
+    """Set up the metrics that the processes of this host share, and delete those of dead processes.
 
-    A server that replaces a running one goes on counting where that one ends, or sums would fall.
+    A server that replaces a running one keeps its counts; otherwise sums would fall.
     """
     with exit_on_unwritable_folder(config):
         metrics.enable_multiprocess(config.metrics_path)
@@ -94,10 +96,10 @@ def start_metrics(config: Config, *, is_upgrade: bool) -> None:
 
 
 def prepare_database(app: Flask, config: Config) -> None:
-    """Start the embedded database and bring it up to date.
+    """Start the embedded database and migrate it.
 
-    A database of the operator's own is migrated by `flask db upgrade` alone, but for one case: in
-    development an empty one is set up, because there is nothing in it that could be harmed.
+    A database of the operator is migrated by `flask db upgrade` only. The exception is an empty one
+    in development, which holds nothing that could be harmed.
     """
     with app.app_context():
         if config.database_url is None or (not config.is_production and _is_empty()):
@@ -106,7 +108,7 @@ def prepare_database(app: Flask, config: Config) -> None:
 
 
 def _upgrade() -> None:
-    """Migrate, unless there is an outage: /readyz says what is wrong until it is over."""
+    """Migrate, except during an outage, which /readyz reports until it is over."""
     try:
         upgrade()
     except SQLAlchemyError as err:
@@ -116,27 +118,27 @@ def _upgrade() -> None:
 
 
 def connect_worker(app: Flask) -> None:
-    """Open the first connection of a worker before its first request, or at least begin to."""
+    """Open a worker's first connection before its first request, or at least start to."""
     with app.app_context():
-        db.engine.dispose(close=False)  # what a preloaded app has opened belongs to the master
+        db.engine.dispose(close=False)  # connections of a preloaded app belong to the master
         pool_of(db.engine).open_first(FIRST_CONNECTION_SECONDS)
 
 
 def print_banner(config: Config, addresses: Iterable[Address]) -> None:
-    """Tell a developer where to go and who can sign in."""
+    """Print the addresses and the demo users for a developer."""
     if not config.uses_local_identity:
         return
     for address in addresses:
-        place = f"http://{address[0]}:{address[1]}" if isinstance(address, tuple) else address
-        print(f"\n  Neon Dashboard  {place}\n", flush=True)
+        url = f"http://{address[0]}:{address[1]}" if isinstance(address, tuple) else address
+        print(f"\n  Neon Dashboard  {url}\n", flush=True)
     print("  Who can sign in:", flush=True)
-    for role in DEMO_USERS:
-        print(f"    {role.title:<22} {role.story}", flush=True)
+    for user in DEMO_USERS:
+        print(f"    {user.title:<22} {user.story}", flush=True)
     print(flush=True)
 
 
 def _inherits_sockets(environ: Mapping[str, str]) -> bool:
-    """Whether gunicorn takes over open sockets: at its own upgrade (SIGUSR2), or from systemd."""
+    """Whether gunicorn inherits open sockets: in its own upgrade (SIGUSR2), or from systemd."""
     if environ.get("LISTEN_PID") == str(os.getpid()):
         return environ.get("LISTEN_FDS", "0") != "0"
     return "GUNICORN_PID" in environ and "GUNICORN_FD" in environ
@@ -155,6 +157,6 @@ def _is_busy(address: tuple[str, int]) -> bool:
 def _is_empty() -> bool:
     try:
         with background_transaction() as session:
-            return not session.scalar(HAS_TABLES)
+            return not session.scalar(HAS_TABLES_QUERY)
     except OperationalError:
-        return False  # serve all the same: /readyz says what is wrong until the database is there
+        return False  # serve nevertheless: /readyz reports the outage

@@ -1,4 +1,4 @@
-"""Static files: an address changes with its content, so that browsers may keep what they have."""
+"""Static files: versioned URLs, so that browsers can cache them for a year, and compression."""
 
 from functools import cache, partial
 from hashlib import blake2b
@@ -9,26 +9,26 @@ from flask import Flask, Response, current_app, request
 from flask_compress import Compress
 from werkzeug.security import safe_join
 
-VERSION = "v"
-STATIC_FOLDERS = (200, 304)
+VERSION_PARAMETER = "v"
+FILE_STATUSES = (200, 304)  # of a response from a static folder
 ONE_YEAR_SECONDS = 31_536_000
-COMPRESSED = ["text/html", "text/css", "text/javascript", "image/svg+xml"]  # what browsers read
+COMPRESSED_TYPES = ["text/html", "text/css", "text/javascript", "image/svg+xml"]
 
 
 def register_assets(app: Flask) -> None:
-    """Compress pages and their parts; have static addresses carry their version."""
-    app.config["COMPRESS_MIMETYPES"] = COMPRESSED
-    app.config["COMPRESS_REGISTER"] = False  # answers of the API would pay for looking whether to
+    """Compress pages and static files, and add the version to static URLs."""
+    app.config["COMPRESS_MIMETYPES"] = COMPRESSED_TYPES
+    app.config["COMPRESS_REGISTER"] = False  # its hook would also run for API responses
     compress = Compress(app)
     app.url_defaults(_add_version)
-    app.after_request(partial(_send, compress))
+    app.after_request(partial(_prepare_response, compress))
 
 
-def _send(compress: Compress, response: Response) -> Response:
+def _prepare_response(compress: Compress, response: Response) -> Response:
     if response.mimetype == "application/json":
         return response
-    _finish(response)
-    if response.mimetype not in COMPRESSED:
+    _prepare_file_response(response)
+    if response.mimetype not in COMPRESSED_TYPES:
         return response
     compressed: Response = compress.after_request(response)
     return compressed
@@ -36,29 +36,30 @@ def _send(compress: Compress, response: Response) -> Response:
 
 def _add_version(endpoint: str, values: dict[str, Any]) -> None:
     if "filename" in values:
-        values.setdefault(VERSION, _version_of(endpoint, values["filename"]))
+        values.setdefault(VERSION_PARAMETER, _file_version(endpoint, values["filename"]))
 
 
-def _finish(response: Response) -> None:
-    """What comes from a folder is read at once, or the compression would leave the file open."""
-    if response.status_code not in STATIC_FOLDERS or not _folder(request.endpoint or ""):
+def _prepare_file_response(response: Response) -> None:
+    """Read the file at once, because compression would leave it open, and allow caching."""
+    if response.status_code not in FILE_STATUSES or not _static_folder(request.endpoint or ""):
         return
-    if response.status_code == STATIC_FOLDERS[0]:
+    if response.status_code == FILE_STATUSES[0]:
         response.direct_passthrough = False
         response.make_sequence()
-    # Only the content that this address stands for: during a deployment an old process is asked
-    # for a new file as well.
-    asked, name = request.args.get(VERSION), (request.view_args or {}).get("filename", "")
-    if asked and asked == _version_of(request.endpoint or "", name):
+    # Only for the content of this version: during a deployment an old process also gets requests
+    # for new files.
+    version = request.args.get(VERSION_PARAMETER)
+    name = (request.view_args or {}).get("filename", "")
+    if version and version == _file_version(request.endpoint or "", name):
         response.headers["Cache-Control"] = f"public, max-age={ONE_YEAR_SECONDS}, immutable"
 
 
-def _version_of(endpoint: str, filename: str) -> str | None:
-    folder = _folder(endpoint)
-    return _version(safe_join(folder, filename)) if folder else None
+def _file_version(endpoint: str, filename: str) -> str | None:
+    folder = _static_folder(endpoint)
+    return _content_digest(safe_join(folder, filename)) if folder else None
 
 
-def _folder(endpoint: str) -> str | None:
+def _static_folder(endpoint: str) -> str | None:
     if endpoint == "static":
         return current_app.static_folder
     name, _, view = endpoint.rpartition(".")
@@ -66,7 +67,7 @@ def _folder(endpoint: str) -> str | None:
 
 
 @cache
-def _version(path: str | None) -> str | None:
-    """A short digest of the file; read once in the life of a process."""
+def _content_digest(path: str | None) -> str | None:
+    """Return a short digest of the file, which each process reads once."""
     file = Path(path or "")
     return blake2b(file.read_bytes(), digest_size=6).hexdigest() if file.is_file() else None

@@ -1,36 +1,36 @@
-"""Addresses that came with a request: taken apart only where they can be."""
+"""URLs of a request: split safely, host validation, same-origin check."""
 
 from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from flask import request
 
-NAMES = 64  # of our server: it has few, and whoever makes some up pays for it
-NOWHERE = urlsplit("")
+MAX_CACHED_HOSTS = 64  # a server has few valid names; forged ones only evict each other
+EMPTY_URL = urlsplit("")
 
 
-def safe_urlsplit(address: str) -> SplitResult:
-    """Its parts; all of them empty for what is no address, such as «//[», or has no such port."""
+def safe_urlsplit(url: str) -> SplitResult:
+    """Return the parts of a URL; all empty for an invalid one, such as «//[» or a bad port."""
     try:
-        parts = urlsplit(address)
-        _ = parts.port  # raises ValueError as well, and whoever redirects there would meet it
+        parts = urlsplit(url)
+        _ = parts.port  # raises ValueError here instead of in a redirect
     except ValueError:
-        return NOWHERE
+        return EMPTY_URL
     return parts
 
 
 def has_valid_host() -> bool:
-    """Whether the request says by a usable name which server it means (RFC 9112, section 3.2)."""
-    return _is_usable(request.host)
+    """Whether the Host header has a valid name (RFC 9112, section 3.2)."""
+    return _is_valid_host(request.host)
 
 
-@lru_cache(NAMES)
-def _is_usable(host: str) -> bool:
+@lru_cache(MAX_CACHED_HOSTS)
+def _is_valid_host(host: str) -> bool:
     return bool(safe_urlsplit(f"http://{host}/").hostname) and _is_encodable(host)
 
 
 def _is_encodable(host: str) -> bool:
-    """Whether the router could take the name for one: it encodes it as a domain."""
+    """Whether the router can encode the name as a domain (IDNA)."""
     try:
         host.encode("idna")
     except UnicodeError:
@@ -38,8 +38,8 @@ def _is_encodable(host: str) -> bool:
     return True
 
 
-def is_from_our_pages() -> bool:
-    """Whether the browser vouches that a page of ours has sent this (CONTRACT section 4.2)."""
+def is_same_origin() -> bool:
+    """Whether the browser states that a page of this site has sent the request."""
     origin = request.headers.get("Origin")
     if origin is not None:
         return origin == request.host_url.rstrip("/")

@@ -1,4 +1,4 @@
-"""Reading JSON bodies: what does not fit is named, field by field, in the reader's language."""
+"""Validation of JSON bodies, form data and query strings, with an error in pt-BR for each field."""
 
 import json
 import unicodedata
@@ -23,47 +23,49 @@ from core.email_address import WHITE_SPACE, AddressFault, FaultKind, code_point,
 from web.errors import InvalidInputError
 from web.problem_responses import FieldError
 
-DEEPEST = 20  # levels; our own bodies have one
+MAX_DEPTH = 20  # levels; the bodies of this API have one
 NOT_JSON: list[FieldError] = [{"field": "", "message": "O conteúdo não é um JSON válido."}]
-TOO_DEEP: list[FieldError] = [{"field": "", "message": f"O JSON passa de {DEEPEST} níveis."}]
+TOO_DEEP: list[FieldError] = [{"field": "", "message": f"O JSON passa de {MAX_DEPTH} níveis."}]
 
 
 def read_json() -> object:
-    """The document in the request's body; an absent one counts as `{}`.
+    """Return the JSON document of the request's body; an absent body counts as `{}`.
 
-    Raises InvalidInputError for what is no JSON, or goes too deep.
+    Raises InvalidInputError for invalid JSON, and for one that is nested too deeply.
     """
     content = request.get_data()
     if not content:
         return {}
     try:
-        document: object = json.loads(content, parse_constant=_refuse, parse_float=_number)
+        document: object = json.loads(
+            content, parse_constant=_reject_constant, parse_float=_parse_float
+        )
     except RecursionError as err:
         raise InvalidInputError(TOO_DEEP) from err
     except ValueError as err:
         raise InvalidInputError(NOT_JSON) from err
-    if _goes_deeper(document, DEEPEST):
+    if _is_deeper_than(document, MAX_DEPTH):
         raise InvalidInputError(TOO_DEEP)
     return document
 
 
-def _refuse(name: str) -> None:
-    """Python reads NaN and Infinity, which are no JSON (RFC 8259, section 6)."""
+def _reject_constant(name: str) -> None:
+    """Reject NaN and Infinity, which Python reads but JSON does not have (RFC 8259, section 6)."""
     raise ValueError(name)
 
 
-def _number(digits: str) -> float:
-    """As JSON Schema counts: `12.0` is a whole number, however it is written."""
-    number = float(digits)
+def _parse_float(literal: str) -> float:
+    """Return an int for a number without fraction, as JSON Schema does for `12.0`."""
+    number = float(literal)
     return int(number) if number.is_integer() else number
 
 
-def _goes_deeper(document: object, levels: int) -> bool:
-    """Whether there are more levels than that."""
+def _is_deeper_than(document: object, levels: int) -> bool:
+    """Whether the document has more levels than that."""
     if not isinstance(document, dict | list):
         return False
     inner = document.values() if isinstance(document, dict) else document
-    return levels == 0 or any(_goes_deeper(part, levels - 1) for part in inner)
+    return levels == 0 or any(_is_deeper_than(part, levels - 1) for part in inner)
 
 
 MESSAGES = {
@@ -98,10 +100,10 @@ MESSAGES = {
     "cents": "Informe um valor inteiro, sem centavos.",
     "nothing": "Informe ao menos um campo.",
 }
-LONGEST_NOTE = 5_000
-LONGEST_WRITTEN_NAME = 1_000  # with white space that is folded
-SEPARATORS = "\x1c\x1d\x1e\x1f"  # white space to Python, control characters to people
-MOST_FAULTS = 50  # are told; who sends thousands of unknown fields gets no answer of that size
+MAX_NOTE_LENGTH = 5_000
+MAX_TYPED_NAME_LENGTH = 1_000  # before white space is folded
+SEPARATORS = "\x1c\x1d\x1e\x1f"  # white space in Python, control characters in Unicode
+MAX_ERRORS = 50  # reported; a body may have thousands of unknown fields
 
 
 class Body(BaseModel):
@@ -110,12 +112,12 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def _name(value: str) -> str:
-    """A name with white space of every kind folded to one blank, and without invisible characters.
+def _clean_name(value: str) -> str:
+    """Return a name with white space folded to single blanks and without invisible characters.
 
-    A control character is refused, and a name that is too long is not cut.
+    Rejects control characters; a name that is too long is rejected, not cut.
     """
-    if len(value) > LONGEST_WRITTEN_NAME:
+    if len(value) > MAX_TYPED_NAME_LENGTH:
         raise _error("name")
     if found := next(filter(_is_unprintable, value), None):
         raise _error("name_control", code_point=code_point(found))
@@ -130,8 +132,8 @@ def _is_unprintable(character: str) -> bool:
     return unicodedata.category(character) in UNPRINTABLE and not is_blank
 
 
-def _email(value: str) -> str:
-    """An address as it was given, but for white space around it."""
+def _clean_email(value: str) -> str:
+    """Return an address as it was given, without surrounding white space."""
     if fault := find_fault(value):
         raise _email_error(fault)
     return value.strip(WHITE_SPACE)
@@ -144,21 +146,21 @@ def _email_error(fault: AddressFault) -> PydanticCustomError:
     return _error(kind, character=fault.character, code_point=fault.code_point)
 
 
-def _web_address(value: str) -> str:
+def _clean_web_address(value: str) -> str:
     if clean_url(value) != value.strip():
         raise _error("url")
     return value.strip()
 
 
 def _error(kind: str, **context: str) -> PydanticCustomError:
-    """An error whose message is the one of MESSAGES with that name."""
+    """Return an error whose message is the one of MESSAGES with that name."""
     return PydanticCustomError(kind, kind, {**context})
 
 
-def _note(value: str) -> str | None:
-    """Plain text of several lines, as browsers and programs send them; blanks alone are nothing."""
+def _clean_note(value: str) -> str | None:
+    r"""Return text of several lines with `\n` as line break; None for blanks alone."""
     text = value.replace("\r\n", "\n")
-    if len(text.strip()) > LONGEST_NOTE or any(_is_control(character) for character in text):
+    if len(text.strip()) > MAX_NOTE_LENGTH or any(_is_control(character) for character in text):
         raise PydanticCustomError("note", "note")
     return text.strip() or None
 
@@ -167,24 +169,24 @@ def _is_control(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t"
 
 
-def _like(pattern: str, description: str) -> WithJsonSchema:
+def _string_schema(pattern: str, description: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": pattern, "description": description})
 
 
-# The checks know more than a pattern can say, so that a description promises a little more.
-Name = Annotated[str, AfterValidator(_name), _like(r"\S", "At most 255 characters")]
+# The checks are stricter than the patterns of the API description.
+Name = Annotated[str, AfterValidator(_clean_name), _string_schema(r"\S", "At most 255 characters")]
 Email = Annotated[
     str,
-    AfterValidator(_email),
-    _like(
+    AfterValidator(_clean_email),
+    _string_schema(
         r"""^\s*[^\s@<>()\[\]\\,;:"]+@[^\s@<>()\[\]\\,;:"]+\.[^\s@<>()\[\]\\,;:"]+\s*$""",
         "An address that can be verified: at most 320 characters, none of them invisible",
     ),
 ]
 WebAddress = Annotated[
     str,
-    AfterValidator(_web_address),
-    _like(
+    AfterValidator(_clean_web_address),
+    _string_schema(
         r"^\s*[Hh][Tt][Tt][Pp][Ss]?://[!#-&(-;=?-\[\]-~]+\s*$",
         "At most 500 characters",
     ),
@@ -194,23 +196,25 @@ SignedAmount = Annotated[int, Field(ge=-2_147_483_648, le=2_147_483_647)]
 Id = Annotated[int, Field(ge=1, le=2_147_483_647)]
 Note = Annotated[
     str,
-    AfterValidator(_note),
-    _like(r"^([^\x00-\x08\x0b-\x1f\x7f-\x9f]|\r\n)*$", "Lines of text, at most 5,000 characters"),
+    AfterValidator(_clean_note),
+    _string_schema(
+        r"^([^\x00-\x08\x0b-\x1f\x7f-\x9f]|\r\n)*$", "Lines of text, at most 5,000 characters"
+    ),
 ]
 
 
-def _stays(schema: dict[str, Any]) -> None:
-    """Describe that what is left out stays: no default counts, and something must be there."""
+def _describe_partial_update(schema: dict[str, Any]) -> None:
+    """Describe that omitted fields keep their values: no defaults, at least one field."""
     schema["minProperties"] = 1
     for field in schema["properties"].values():
         field.pop("default", None)
 
 
-LEFT_OUT_STAYS = ConfigDict(json_schema_extra=_stays)
+PARTIAL_UPDATE = ConfigDict(json_schema_extra=_describe_partial_update)
 
 
 class WithReason(Body):
-    """An admin's change may say why; the reason goes on record."""
+    """An admin's change with an optional reason, which the audit log keeps."""
 
     reason: Note | None = None
 
@@ -222,15 +226,18 @@ Model = TypeVar("Model", bound=BaseModel)
 def read_body(model: type[BodyType]) -> BodyType:
     """Validate the request's JSON against the model; an absent body counts as `{}`.
 
-    Raises InvalidInputError naming every field that does not fit.
+    Raises InvalidInputError with every invalid field.
     """
-    return checked(model, read_json())
+    return validate_model(model, read_json())
 
 
-def checked(model: type[Model], content: object, manner: str | None = None) -> Model:
-    """Validate what was sent; fields may heed the manner of it. Raises as `read_body` does."""
+def validate_model(model: type[Model], content: object, context: str | None = None) -> Model:
+    """Validate `content` against the model, with `context` for validators.
+
+    Raises InvalidInputError as `read_body` does.
+    """
     try:
-        return model.model_validate(content, context=manner)
+        return model.model_validate(content, context=context)
     except ValidationError as err:
         raise InvalidInputError(
             [
@@ -238,105 +245,109 @@ def checked(model: type[Model], content: object, manner: str | None = None) -> M
                     field=".".join(str(part) for part in error["loc"]),
                     message=_message(error["type"], error.get("ctx", {})),
                 )
-                for error in err.errors(include_url=False, include_input=False)[:MOST_FAULTS]
+                for error in err.errors(include_url=False, include_input=False)[:MAX_ERRORS]
             ]
         ) from err
 
 
 def _message(kind: str, context: Mapping[str, Any]) -> str:
-    values = {n: _numeral(v) if isinstance(v, int) else v for n, v in context.items()}
+    values = {n: _format_number(v) if isinstance(v, int) else v for n, v in context.items()}
     return MESSAGES.get(kind, "Valor inválido.").format(**values)
 
 
-def _numeral(number: int) -> str:
+def _format_number(number: int) -> str:
     return f"{number:,}".replace(",", ".") if number else "zero"
 
 
-LONGEST_LIST = 200
-LARGEST_ID = 2_147_483_647
-LARGEST_EVENT_ID = 2**53 - 1  # the record grows faster than others; as far as JSON can count
-LONGEST_NUMBER = len(str(LARGEST_EVENT_ID))
+MAX_PAGE_SIZE = 200
+MAX_ID = 2_147_483_647
+MAX_EVENT_ID = 2**53 - 1  # audit events have 64-bit ids; the largest exact integer in JSON
+MAX_DIGITS = len(str(MAX_EVENT_ID))
 
 QueryType = TypeVar("QueryType", bound="Query")
 
 
 class Query(BaseModel):
-    """Base of all queries: what is not asked for by name is not heard."""
+    """Base of all query strings: unknown parameters are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-def _digits(value: object) -> object:
-    """Only digits are a number here, where Python would also read `+1_0`."""
+def _parse_digits(value: object) -> object:
+    """Accept digits only, where Python would also read `+1_0`."""
     if not isinstance(value, str):
         return value
-    if not (value.isascii() and value.isdecimal() and len(value) <= LONGEST_NUMBER):
+    if not (value.isascii() and value.isdecimal() and len(value) <= MAX_DIGITS):
         raise PydanticCustomError("int_type", "no number")
     return int(value)
 
 
-def _text(value: object) -> object:
-    """Blanks, and what no column can hold, ask for nothing."""
+def _blank_to_none(value: object) -> object:
+    """Return None for blank text; NUL, which PostgreSQL cannot store, is removed."""
     return (value.replace("\x00", "").strip() or None) if isinstance(value, str) else value
 
 
-def _capped(value: int) -> int:
-    return min(value, LONGEST_LIST)
+def _cap_limit(value: int) -> int:
+    return min(value, MAX_PAGE_SIZE)
 
 
-NEXT = "`next_cursor` of the page before"
-MOST = f"However many are asked for, no more than {LONGEST_LIST} come"
+CURSOR_DESCRIPTION = "`next_cursor` of the previous page"
+LIMIT_DESCRIPTION = f"Larger values count as {MAX_PAGE_SIZE}"
 
-Digits = BeforeValidator(_digits)
-Key = Annotated[int, Field(ge=0, le=LARGEST_ID), Digits]
-EventKey = Annotated[int, Field(ge=0, le=LARGEST_EVENT_ID), Digits]
-Count = Annotated[int, Field(ge=1, le=LARGEST_ID), Digits]
-Text = Annotated[str | None, BeforeValidator(_text), WithJsonSchema({"type": "string"})]
+Digits = BeforeValidator(_parse_digits)
+IdCursor = Annotated[int, Field(ge=0, le=MAX_ID), Digits]
+EventCursor = Annotated[int, Field(ge=0, le=MAX_EVENT_ID), Digits]
+Count = Annotated[int, Field(ge=1, le=MAX_ID), Digits]
+Text = Annotated[str | None, BeforeValidator(_blank_to_none), WithJsonSchema({"type": "string"})]
 
 
 class Paging(Query):
-    """How far a list goes: rows after the key `cursor`, `limit` of them (CONTRACT section 4.2)."""
+    """A page of a list: at most `limit` rows after the key `cursor`."""
 
-    cursor: Annotated[Key, Field(description=NEXT)] = 0
-    limit: Annotated[Count, Field(description=MOST), AfterValidator(_capped)] = LONGEST_LIST
+    cursor: Annotated[IdCursor, Field(description=CURSOR_DESCRIPTION)] = 0
+    limit: Annotated[Count, Field(description=LIMIT_DESCRIPTION), AfterValidator(_cap_limit)] = (
+        MAX_PAGE_SIZE
+    )
 
 
 class Search(Paging):
-    """Those with a text in their name or address."""
+    """Rows whose name or address contains a text."""
 
     q: Annotated[Text, Field(description="A part of the name or address")] = None
 
 
 def read_query(model: type[QueryType]) -> QueryType:
-    """Read what the query string asks for; a blank parameter counts as absent.
+    """Validate the query string against the model; a blank parameter counts as absent.
 
-    Raises InvalidInputError naming every parameter that does not fit, as none does that is there
-    more than once: nobody could tell which one was meant.
+    Raises InvalidInputError with every invalid parameter; a repeated one is invalid, because its
+    values may contradict each other.
     """
-    given = {name: texts for name, texts in request.args.lists() if any(texts)}
-    return checked(model, {n: texts[0] if len(texts) == 1 else texts for n, texts in given.items()})
+    parameters = {name: texts for name, texts in request.args.lists() if any(texts)}
+    return validate_model(
+        model, {n: texts[0] if len(texts) == 1 else texts for n, texts in parameters.items()}
+    )
 
 
-ID = f"int(min=1, max={LARGEST_ID})"  # the router's own 404 for what no row could have
+ID_CONVERTER = f"int(min=1, max={MAX_ID})"  # other ids get the router's 404
 
 Row = TypeVar("Row")
 Item = TypeVar("Item", bound=Mapping[str, Any])
 
 
 class Items(TypedDict, Generic[Item]):
-    """A list that is told as a whole."""
+    """A complete list."""
 
     items: list[Item]
 
 
 class Listed(Items[Item]):
-    """A page of a list; null where the list has ended."""
+    """A page of a list; `next_cursor` is null on the last page."""
 
     next_cursor: str | None
 
 
-def listed(rows: Sequence[Row], shape: Callable[[Row], Item], *, limit: int) -> Listed[Item]:
-    """The items of a page; the cursor of the next one is the last item's id."""
-    items = [shape(row) for row in rows]
+def list_page(rows: Sequence[Row], serialize: Callable[[Row], Item], *, limit: int) -> Listed[Item]:
+    """Return the serialized rows of a page; the next cursor is the last item's id."""
+    items = [serialize(row) for row in rows]
     is_full = len(items) == limit
     return {"items": items, "next_cursor": str(items[-1]["id"]) if is_full else None}

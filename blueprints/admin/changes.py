@@ -1,4 +1,4 @@
-"""A change at the support desk: asked for, shown, confirmed with a reason, and done as shown."""
+"""Changes in the admin console: form, preview, and confirmation with a reason."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,130 +29,152 @@ from provisioning.preview import (
 )
 from web.access_policy import admin_required
 from web.admin_change import admin_source, apply_admin_work, run_with_retry
-from web.admin_labels import CONFLICTS, FIELDS, differences
-from web.errors import Errors, InvalidInputError, NotFoundError
-from web.month_input import BY_HAND, as_written
+from web.admin_labels import CONFLICTS, FIELDS, list_differences
+from web.errors import FieldErrors, HttpError, InvalidInputError
+from web.month_input import FORM_INPUT, parse_typed_number
 from web.request_context import flash_user
 from web.services import services
-from web.validation import ID, Amount, Body, Email, Id, Name, WebAddress, WithReason, checked
+from web.validation import (
+    ID_CONVERTER,
+    Amount,
+    Body,
+    Email,
+    Id,
+    Name,
+    WebAddress,
+    WithReason,
+    validate_model,
+)
 
-FormData = dict[str, Any]  # what the form said, checked
+FormData = dict[str, Any]  # the validated form
 Action = Callable[[Session, int, FormData, Source, datetime], list[str]]
-Written = Annotated[Amount, BeforeValidator(as_written)]
-WrittenId = Annotated[Id, BeforeValidator(as_written)]
-Blank = BeforeValidator(lambda value: value or None)
+TypedAmount = Annotated[Amount, BeforeValidator(parse_typed_number)]
+TypedId = Annotated[Id, BeforeValidator(parse_typed_number)]
+BlankAsNone = BeforeValidator(lambda value: value or None)
 
-PERSON, PROFILE = "pessoa", "mentorado"
+USER, PROFILE = "pessoa", "mentorado"
 VIEWS: dict[str, tuple[str, Callable[[Session, int], Snapshot]]] = {
-    PERSON: ("Pessoa nº {}", user_snapshot),
+    USER: ("Pessoa nº {}", user_snapshot),
     PROFILE: ("Perfil nº {}", profile_snapshot),
 }
 
 
-class Nothing(Body):
-    """Nothing needs to be told."""
+class NoFields(Body):
+    """A change without input."""
 
 
 class TargetUser(Body):
-    """Whose the profile shall be."""
+    """The new owner of the profile."""
 
-    pessoa: WrittenId
+    pessoa: TypedId
 
 
 class MergeTarget(Body):
-    """Into which profile, and whose row stays where there is room for one."""
+    """The profile to merge into, and the profile whose row stays in a conflict."""
 
-    destino: WrittenId
+    destino: TypedId
     prefere: Literal["into", "from"] = "into"
 
 
 class ProfileFields(Body):
-    """The profile as the form has it."""
+    """The fields of a profile."""
 
     nome_completo: Name
-    email: Annotated[Email | None, Blank]
-    foto_url: Annotated[WebAddress | None, Blank]
-    meta_faturamento: Written
-    meta_leads: Written
-    meta_procedimentos: Written
-    meta_posts: Written
-    meta_stories: Written
+    email: Annotated[Email | None, BlankAsNone]
+    foto_url: Annotated[WebAddress | None, BlankAsNone]
+    meta_faturamento: TypedAmount
+    meta_leads: TypedAmount
+    meta_procedimentos: TypedAmount
+    meta_posts: TypedAmount
+    meta_stories: TypedAmount
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeType:
-    """One change to a subject; `other` is the field that names a second one, and its kind."""
+    """One change to a subject; `other_subject` is the form field of a second one, and its kind."""
 
     title: str
-    done: str
-    words: str
-    do: Action
-    asks: type[Body] = Nothing
-    other: tuple[str, str] | None = None
-    ends_it: bool = False  # the subject will not be there any longer
+    success_message: str
+    explanation: str
+    apply: Action
+    form: type[Body] = NoFields
+    other_subject: tuple[str, str] | None = None
+    removes_subject: bool = False
 
-    def look(self, subject: str, subject_id: int, told: FormData) -> SnapshotFunction:
-        """How to look at everything that it is about, by its name for people."""
-        about = [(subject, subject_id)]
-        if self.other is not None:
-            name, kind = self.other
-            about.append((kind, told[name]))
-        views = [(VIEWS[kind], number) for kind, number in about]
+    def snapshot_function(
+        self, subject: str, subject_id: int, form_data: FormData
+    ) -> SnapshotFunction:
+        """Return a function that takes a snapshot of each affected user and profile, by label."""
+        subjects = [(subject, subject_id)]
+        if self.other_subject is not None:
+            name, kind = self.other_subject
+            subjects.append((kind, form_data[name]))
+        views = [(VIEWS[kind], number) for kind, number in subjects]
         return lambda s: {label.format(number): view(s, number) for (label, view), number in views}
 
 
-def merge_spec_of(mentorado_id: int, told: FormData, source: Source) -> MergeSpec:
-    """What a merge is told."""
-    return MergeSpec(mentorado_id, told["destino"], Prefer(told["prefere"]), source.request_id)
+def merge_spec(mentorado_id: int, form_data: FormData, source: Source) -> MergeSpec:
+    """Return the merge for the form's data."""
+    return MergeSpec(
+        mentorado_id, form_data["destino"], Prefer(form_data["prefere"]), source.request_id
+    )
 
 
-def _merge(session: Session, own: int, told: FormData, source: Source, now: datetime) -> list[str]:
-    journey = merge_spec_of(own, told, source)
-    return list(merge.merge(session, journey, source=source, now=now).clerk_ids)
+def _merge(
+    session: Session, mentorado_id: int, form_data: FormData, source: Source, now: datetime
+) -> list[str]:
+    spec = merge_spec(mentorado_id, form_data, source)
+    return list(merge.merge(session, spec, source=source, now=now).clerk_ids)
 
 
-def _edit(session: Session, own: int, told: FormData, source: Source, now: datetime) -> list[str]:
-    return admin_actions.edit(session, own, changes=told, source=source, now=now)
+def _edit(
+    session: Session, mentorado_id: int, form_data: FormData, source: Source, now: datetime
+) -> list[str]:
+    return admin_actions.edit(session, mentorado_id, changes=form_data, source=source, now=now)
 
 
 def _set_active(value: str) -> Action:
-    return lambda s, own, _, entry, now: _edit(s, own, {"ativo": value}, entry, now)
+    return lambda s, mentorado_id, _, source, now: _edit(
+        s, mentorado_id, {"ativo": value}, source, now
+    )
 
 
 CHANGE_TYPES: dict[tuple[str, str], ChangeType] = {
-    (PERSON, "bloquear"): ChangeType(
+    (USER, "bloquear"): ChangeType(
         "Bloquear acesso",
         "Acesso bloqueado.",
         "A pessoa fica fora a partir do próximo pedido, e as varreduras não criam perfil para ela.",
-        lambda s, own, _, entry, now: admin_actions.block(s, own, source=entry, now=now),
+        lambda s, user_id, _, source, now: admin_actions.block(s, user_id, source=source, now=now),
     ),
-    (PERSON, "liberar"): ChangeType(
+    (USER, "liberar"): ChangeType(
         "Liberar acesso",
         "Acesso liberado.",
         "A pessoa volta a entrar no próximo pedido; se não tiver perfil, ganha um pelas regras.",
-        lambda s, own, _, entry, __: admin_actions.allow(s, own, source=entry),
+        lambda s, user_id, _, source, __: admin_actions.allow(s, user_id, source=source),
     ),
-    (PERSON, "descartar"): ChangeType(
+    (USER, "descartar"): ChangeType(
         "Descartar tentativas",
         "Tentativas descartadas.",
         "O registro das falhas é esquecido; a próxima varredura trata a pessoa como nova.",
-        lambda s, own, _, entry, __: attempts.delete_attempt(s, own, source=entry),
+        lambda s, user_id, _, source, __: attempts.delete_attempt(s, user_id, source=source),
     ),
     (PROFILE, "vincular"): ChangeType(
         "Vincular perfil",
         "Perfil vinculado.",
         "O perfil passa a ser da pessoa; um perfil automático dela, sem uso, dá lugar a este.",
-        lambda s, own, told, entry, now: admin_actions.link(
-            s, own, told["pessoa"], source=entry, now=now
+        lambda s, mentorado_id, form_data, source, now: admin_actions.link(
+            s, mentorado_id, form_data["pessoa"], source=source, now=now
         ),
-        asks=TargetUser,
-        other=("pessoa", PERSON),
+        form=TargetUser,
+        other_subject=("pessoa", USER),
     ),
     (PROFILE, "desvincular"): ChangeType(
         "Desvincular perfil",
         "Perfil desvinculado.",
         "O perfil fica sem dono e espera por quem confirmar o e-mail dele.",
-        lambda s, own, _, entry, now: admin_actions.unlink(s, own, source=entry, now=now),
+        lambda s, mentorado_id, _, source, now: admin_actions.unlink(
+            s, mentorado_id, source=source, now=now
+        ),
     ),
     (PROFILE, "desativar"): ChangeType(
         "Desativar perfil",
@@ -171,174 +193,183 @@ CHANGE_TYPES: dict[tuple[str, str], ChangeType] = {
         "Perfil corrigido.",
         "Um e-mail corrigido vale pelas regras de sempre: quem o confirmou recebe o perfil.",
         _edit,
-        asks=ProfileFields,
+        form=ProfileFields,
     ),
     (PROFILE, "unir"): ChangeType(
         "Unir a outro perfil",
         "Perfis unidos.",
         "Tudo deste perfil passa ao outro, e este deixa de existir; o que não couber é arquivado.",
         _merge,
-        asks=MergeTarget,
-        other=("destino", PROFILE),
-        ends_it=True,
+        form=MergeTarget,
+        other_subject=("destino", PROFILE),
+        removes_subject=True,
     ),
     (PROFILE, "excluir"): ChangeType(
         "Excluir perfil",
         "Perfil excluído.",
         "O perfil e tudo o que é dele são apagados, e o acesso do dono fica bloqueado.",
-        lambda s, own, _, entry, now: admin_actions.remove(s, own, source=entry, now=now),
-        ends_it=True,
+        lambda s, mentorado_id, _, source, now: admin_actions.remove(
+            s, mentorado_id, source=source, now=now
+        ),
+        removes_subject=True,
     ),
 }
 
 
 console_changes = Blueprint("console_changes", __name__, url_prefix="/admin")
 
-PATH = f"/<any({PERSON}, {PROFILE}):subject>/<{ID}:subject_id>/<key>"
-MARK = "marca"  # the field that says what was shown
-REFUSALS = (InvalidInputError, ConflictError, MentoradoExistsError)
+PATH = f"/<any({USER}, {PROFILE}):subject>/<{ID_CONVERTER}:subject_id>/<key>"
+DIGEST_FIELD = "marca"  # the hidden field with the digest of the preview
+REPORTED_ERRORS = (InvalidInputError, ConflictError, MentoradoExistsError)
 
 
 @dataclass(frozen=True, slots=True)
 class RequestedChange:
-    """An offer, and what it is about."""
+    """A change type and the subject that it applies to."""
 
-    offer: ChangeType
+    change_type: ChangeType
     subject: str
     subject_id: int
     key: str
 
-    def read(self, given: Mapping[str, str]) -> FormData:
-        """Check what was told; raises InvalidInputError."""
-        fields = {name: given.get(name, "").strip() for name in self.offer.asks.model_fields}
-        filled = {name: value for name, value in fields.items() if value or name in given}
-        return checked(self.offer.asks, filled, BY_HAND).model_dump()
+    def read_form(self, form: Mapping[str, str]) -> FormData:
+        """Validate the form; raises InvalidInputError."""
+        fields = {name: form.get(name, "").strip() for name in self.change_type.form.model_fields}
+        filled = {name: value for name, value in fields.items() if value or name in form}
+        return validate_model(self.change_type.form, filled, FORM_INPUT).model_dump()
 
     @property
-    def page(self) -> str:
-        """The page of what it is about."""
-        if self.subject == PERSON:
+    def subject_url(self) -> str:
+        """The page of the subject."""
+        if self.subject == USER:
             return url_for("console_users.show", user_id=self.subject_id)
         return url_for("console_mentees.show", mentorado_id=self.subject_id)
 
-    def proposal(self, told: FormData) -> ChangeRequest:
-        """The change with its values, to be previewed or confirmed."""
-        now, is_person = services().now(), self.subject == PERSON
+    def change_request(self, form_data: FormData) -> ChangeRequest:
+        """Return the change with its values, to be previewed or confirmed."""
+        now, is_user = services().now(), self.subject == USER
         return ChangeRequest(
             name=f"{self.subject}/{self.subject_id}/{self.key}",
-            values=told,
-            change=lambda s, entry: self.offer.do(s, self.subject_id, told, entry, now),
-            look=self.offer.look(self.subject, self.subject_id, told),
-            user_id=self.subject_id if is_person else None,
-            mentorado_id=None if is_person else self.subject_id,
+            values=form_data,
+            change=lambda s, source: self.change_type.apply(
+                s, self.subject_id, form_data, source, now
+            ),
+            look=self.change_type.snapshot_function(self.subject, self.subject_id, form_data),
+            user_id=self.subject_id if is_user else None,
+            mentorado_id=None if is_user else self.subject_id,
         )
 
 
 @console_changes.get(PATH)
 @admin_required
 def show_form(subject: str, subject_id: int, key: str) -> ResponseReturnValue:
-    """What the change needs to be told; where that is nothing, what it would come to."""
-    matter = _matter(subject, subject_id, key)
-    if matter.offer.asks is not Nothing and not request.args:
-        return _form(matter, {})
-    return _shown(matter, request.args)
+    """Show the form of a change; for a change without input, its preview."""
+    requested = _requested_change(subject, subject_id, key)
+    if requested.change_type.form is not NoFields and not request.args:
+        return _render_form(requested, {})
+    return _render_preview(requested, request.args)
 
 
 @console_changes.post(PATH)
 @admin_required
 def preview_or_confirm(subject: str, subject_id: int, key: str) -> ResponseReturnValue:
-    """Show what the change would come to; with the mark of what was shown, do it."""
-    matter = _matter(subject, subject_id, key)
-    return _done(matter) if MARK in request.form else _shown(matter, request.form)
+    """Show the preview of a change; with the digest of a preview, make the change."""
+    requested = _requested_change(subject, subject_id, key)
+    if DIGEST_FIELD in request.form:
+        return _apply_confirmed(requested)
+    return _render_preview(requested, request.form)
 
 
-def _matter(subject: str, subject_id: int, key: str) -> RequestedChange:
-    offer = CHANGE_TYPES.get((subject, key))
-    if offer is None:
-        raise NotFoundError(f"there is no change {key}")
-    return RequestedChange(offer, subject, subject_id, key)
+def _requested_change(subject: str, subject_id: int, key: str) -> RequestedChange:
+    change_type = CHANGE_TYPES.get((subject, key))
+    if change_type is None:
+        raise HttpError("not_found", f"there is no change {key}")
+    return RequestedChange(change_type, subject, subject_id, key)
 
 
-def _shown(
-    matter: RequestedChange, given: Mapping[str, str], note: str = ""
+def _render_preview(
+    requested: RequestedChange, form: Mapping[str, str], note: str = ""
 ) -> ResponseReturnValue:
     try:
-        told = matter.read(given)
-        shown, clashes = _preview(matter, told)
-    except REFUSALS as err:
-        return _form(matter, given, _errors(err))
+        form_data = requested.read_form(form)
+        change_preview, conflicts = _preview(requested, form_data)
+    except REPORTED_ERRORS as err:
+        return _render_form(requested, form, _field_errors(err))
     page = render_template(
-        "console_confirm.html",
-        matter=matter,
-        given=told,
+        "console_change_preview.html",
+        requested=requested,
+        form_data=form_data,
         note=note,
-        mark=shown.digest,
-        changes=differences(shown.before, shown.after),
-        clashes=clashes,
+        digest=change_preview.digest,
+        changes=list_differences(change_preview.before, change_preview.after),
+        conflicts=conflicts,
     )
     return page, 409 if note else 200
 
 
-def _preview(matter: RequestedChange, told: FormData) -> tuple[Preview, tuple[MergeConflict, ...]]:
-    entry, proposal, now = admin_source(), matter.proposal(told), services().now()
+def _preview(
+    requested: RequestedChange, form_data: FormData
+) -> tuple[Preview, tuple[MergeConflict, ...]]:
+    source, now = admin_source(), services().now()
+    change = requested.change_request(form_data)
 
     def work(session: Session) -> tuple[Preview, tuple[MergeConflict, ...]]:
-        shown = preview(session, proposal, source=entry)
-        if matter.key != "unir":
-            return shown, ()
-        journey = merge_spec_of(matter.subject_id, told, entry)
-        return shown, merge.preview(session, journey, source=entry, now=now).conflicts
+        change_preview = preview(session, change, source=source)
+        if requested.key != "unir":
+            return change_preview, ()
+        spec = merge_spec(requested.subject_id, form_data, source)
+        return change_preview, merge.preview(session, spec, source=source, now=now).conflicts
 
     return run_with_retry(work)
 
 
-def _done(matter: RequestedChange) -> ResponseReturnValue:
+def _apply_confirmed(requested: RequestedChange) -> ResponseReturnValue:
     try:
-        told = matter.read(request.form)
-        reason = checked(WithReason, {"reason": request.form.get("reason", "")}).reason
-        proposal, entry = matter.proposal(told), admin_source(reason)
-        digest = request.form[MARK]
-        apply_admin_work(matter.key, lambda s: confirm(s, proposal, digest=digest, source=entry))
+        form_data = requested.read_form(request.form)
+        reason = validate_model(WithReason, {"reason": request.form.get("reason", "")}).reason
+        change, source = requested.change_request(form_data), admin_source(reason)
+        digest = request.form[DIGEST_FIELD]
+        apply_admin_work(requested.key, lambda s: confirm(s, change, digest=digest, source=source))
     except ConflictError as err:
-        return _shown(matter, request.form, CONFLICTS[err.kind])
+        return _render_preview(requested, request.form, CONFLICTS[err.kind])
     except (InvalidInputError, MentoradoExistsError) as err:
-        return _form(matter, request.form, _errors(err))
-    flash_user(matter.offer.done)
-    return redirect(_afterwards(matter, told), code=303)
+        return _render_form(requested, request.form, _field_errors(err))
+    flash_user(requested.change_type.success_message)
+    return redirect(_result_url(requested, form_data), code=303)
 
 
-def _form(
-    matter: RequestedChange, given: Mapping[str, str], errors: Errors = ()
+def _render_form(
+    requested: RequestedChange, form: Mapping[str, str], errors: FieldErrors = ()
 ) -> ResponseReturnValue:
-    """What the change asks for, filled in as far as it is known."""
+    """Render the form of the change, filled in with stored values."""
     with transaction() as session:
-        is_profile = matter.subject == PROFILE
-        profile = session.get(Mentorado, matter.subject_id) if is_profile else None
-    fields = matter.offer.asks.model_fields
-    known = {name: getattr(profile, name, None) for name in fields}
+        is_profile = requested.subject == PROFILE
+        profile = session.get(Mentorado, requested.subject_id) if is_profile else None
+    fields = requested.change_type.form.model_fields
+    stored = {name: getattr(profile, name, None) for name in fields}
     page = render_template(
-        "console_ask.html",
-        matter=matter,
+        "console_change_form.html",
+        requested=requested,
         labels=FIELDS,
-        values={name: given.get(name, known[name]) for name in fields},
+        values={name: form.get(name, stored[name]) for name in fields},
         errors=errors,
     )
     return page, 422 if errors else 200
 
 
-def _errors(err: Exception) -> Errors:
+def _field_errors(err: Exception) -> FieldErrors:
     if isinstance(err, InvalidInputError):
         return err.errors
     if isinstance(err, MentoradoExistsError):
-        words = f"O perfil nº {err.mentorado_id} já tem este e-mail. Una os dois perfis."
-        return [{"field": "", "message": words}]
+        message = f"O perfil nº {err.mentorado_id} já tem este e-mail. Una os dois perfis."
+        return [{"field": "", "message": message}]
     return [{"field": "", "message": CONFLICTS[err.kind]}] if isinstance(err, ConflictError) else []
 
 
-def _afterwards(matter: RequestedChange, told: FormData) -> str:
-    """Where to look at the result: where it was asked for, or where everything has gone."""
-    if not matter.offer.ends_it:
-        return matter.page
-    if "destino" in told:
-        return url_for("console_mentees.show", mentorado_id=told["destino"])
+def _result_url(requested: RequestedChange, form_data: FormData) -> str:
+    """Return the page with the result: of the subject, or of the profile it was merged into."""
+    if not requested.change_type.removes_subject:
+        return requested.subject_url
+    if "destino" in form_data:
+        return url_for("console_mentees.show", mentorado_id=form_data["destino"])
     return url_for("console_mentees.index")

@@ -1,11 +1,11 @@
-"""The admin console's pre-registration, of one mentee or of a list, shown before it is done."""
+"""The admin console's pre-registration, of one mentee or of a list, with a preview."""
 
 import uuid
 
 from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 
-from blueprints.admin.jobs import KEY, form_key, previewed, start
+from blueprints.admin.jobs import KEY_FIELD, form_key, preview_reports, start_job
 from core.database import transaction
 from models.admin_job import JobKind
 from provisioning.imports import UnreadableListError, preview_list
@@ -13,17 +13,17 @@ from provisioning.jobs import JobRequest, KeyReusedError
 from web.access_policy import admin_required
 from web.admin_change import admin_source
 from web.csv_import import count_lines, decoded, read_list, written_list
-from web.errors import Errors, InvalidInputError
+from web.errors import FieldErrors, InvalidInputError
 from web.problem_responses import LARGEST_FORM_BYTES
-from web.validation import WithReason, checked
+from web.validation import WithReason, validate_model
 
 console_imports = Blueprint("console_imports", __name__, url_prefix="/admin/mentorados/novos")
 
-LARGEST_LIST_BYTES = 2 * 1024 * 1024  # of a file; twenty thousand lines of a hundred bytes
-# A list up to here is done within the request; what is longer is a job with a page of its own.
-SHORT_LINES = 500
-SHORT_CHARACTERS = 128 * 1024
-CONFIRMED = "confirmado"
+LARGEST_LIST_BYTES = 2 * 1024 * 1024  # of a file: twenty thousand lines of a hundred bytes
+# A list up to this size is imported within the request; a longer one is a job with its own page.
+MAX_INLINE_LINES = 500
+MAX_INLINE_CHARACTERS = 128 * 1024
+CONFIRMED_FIELD = "confirmado"
 EMPTY = "Escolha um arquivo, ou escreva um nome."
 OTHER_LIST = "Este formulário já foi enviado com outra lista. Confira e confirme de novo."
 
@@ -31,31 +31,31 @@ OTHER_LIST = "Este formulário já foi enviado com outra lista. Confira e confir
 @console_imports.get("")
 @admin_required
 def ask() -> ResponseReturnValue:
-    """One mentee, or a file with many."""
+    """Show the form for one mentee or a file with many."""
     return render_template("console_imports.html", errors=())
 
 
 @console_imports.post("")
 @admin_required
 def act() -> ResponseReturnValue:
-    """Show line by line what would be done; confirmed, do it."""
-    # Other encodings of a form cost ten times as much to decode as a file.
+    """Show a preview line by line; after its confirmation, import the list."""
+    # A form in another encoding costs ten times as much to decode as a file.
     is_file = request.mimetype == "multipart/form-data"
     limit = LARGEST_LIST_BYTES if is_file else LARGEST_FORM_BYTES
     request.max_content_length = request.max_form_memory_size = limit
     try:
-        content = _content()
+        content = _read_content()
         lines = count_lines(content)
-        reason = checked(WithReason, {"reason": request.form.get("reason", "")}).reason
+        reason = validate_model(WithReason, {"reason": request.form.get("reason", "")}).reason
     except InvalidInputError as err:
-        return _again(err.errors)
+        return _render_form_again(err.errors)
     except UnreadableListError as err:
-        return _again([{"field": "arquivo", "message": str(err)}])
-    is_short = lines <= SHORT_LINES and len(content) <= SHORT_CHARACTERS
-    is_confirmed = CONFIRMED in request.form
+        return _render_form_again([{"field": "arquivo", "message": str(err)}])
+    is_short = lines <= MAX_INLINE_LINES and len(content) <= MAX_INLINE_CHARACTERS
+    is_confirmed = CONFIRMED_FIELD in request.form
     if is_short and not is_confirmed:
         return _preview(content)
-    wanted = JobRequest(
+    job_request = JobRequest(
         key=form_key() if is_confirmed else uuid.uuid4(),
         kind=JobKind.IMPORT,
         source=admin_source(reason),
@@ -63,41 +63,39 @@ def act() -> ResponseReturnValue:
         dry_run=not is_confirmed,
     )
     try:
-        return start(wanted, is_short=is_short)
+        return start_job(job_request, is_short=is_short)
     except KeyReusedError:
-        return (
-            _preview(content, OTHER_LIST)
-            if is_short
-            else _again([{"field": "", "message": OTHER_LIST}])
-        )
+        if is_short:
+            return _preview(content, OTHER_LIST)
+        return _render_form_again([{"field": "", "message": OTHER_LIST}])
 
 
 def _preview(content: str, note: str = "") -> ResponseReturnValue:
-    """What would be done with a short list, and the form that does it, once."""
+    """Render the preview of a short list, with a form that imports it once."""
     try:
         lines = read_list(content)
     except UnreadableListError as err:
-        return _again([{"field": "arquivo", "message": str(err)}])
+        return _render_form_again([{"field": "arquivo", "message": str(err)}])
     with transaction() as session:
         results = preview_list(session, lines)
     page = render_template(
         "console_imports_report.html",
         good=sum(result.verdict.is_good for result in results),
         total=len(results),
-        reports=previewed(result.as_kept(with_person=True) for result in results),
+        reports=preview_reports(result.as_kept(with_person=True) for result in results),
         content=content,
         note=note,
-        key_field=KEY,
+        key_field=KEY_FIELD,
         key=uuid.uuid4(),
     )
     return page, 409 if note else 200
 
 
-def _content() -> str:
-    """The file, the list that was shown, or the one name and address of the form."""
+def _read_content() -> str:
+    """Return the file, the previewed list, or a list of the form's name and address."""
     file = request.files.get("arquivo")
     content = decoded(file.read()) if file else request.form.get("lista", "")
-    content = content.replace("\x00", "\x01")  # as unfit for a name, but the database can keep it
+    content = content.replace("\x00", "\x01")  # also invalid in a name, but PostgreSQL can store it
     name, email = (request.form.get(field, "").strip() for field in ("nome", "email"))
     if not content.strip() and name:
         return written_list([("nome", "e-mail"), (name, email)])
@@ -106,5 +104,5 @@ def _content() -> str:
     return content
 
 
-def _again(errors: Errors) -> ResponseReturnValue:
+def _render_form_again(errors: FieldErrors) -> ResponseReturnValue:
     return render_template("console_imports.html", errors=errors), 422

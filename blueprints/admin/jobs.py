@@ -1,4 +1,4 @@
-"""The admin console's jobs: long lists and goals of all, watched while they are being done."""
+"""The admin console's jobs: long imports and goals of all mentees, with their progress."""
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,80 +18,87 @@ from provisioning.imports import LONGEST_REPORT, LineVerdict
 from web.access_policy import admin_required
 from web.admin_change import admin_source, run_with_retry
 from web.admin_labels import FACTS
-from web.errors import NotFoundError
+from web.errors import HttpError
 from web.formatting import month_name
 from web.services import services
-from web.validation import WithReason, checked
+from web.validation import WithReason, validate_model
 
-FORESEEN = {
+PREVIEW_TEXTS = {
     LineVerdict.NEW: "Será pré-cadastrado",
     LineVerdict.TAKES_OVER: "Vai completar o perfil automático nº {mentorado_id}, ainda sem uso",
     LineVerdict.EXISTS: "Já existe: perfil nº {mentorado_id}",
     LineVerdict.REPEATED: "Repete o e-mail da linha {earlier}",
     LineVerdict.REFUSED: "O banco de dados recusou esta linha. Envie-a de novo.",
 }
-DONE = FORESEEN | {
+RESULT_TEXTS = PREVIEW_TEXTS | {
     LineVerdict.NEW: "Pré-cadastrado: perfil nº {mentorado_id}",
     LineVerdict.TAKES_OVER: "Completou o perfil automático nº {mentorado_id}",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """A line with what came of it; the profile's number where there is one to look at."""
+class LineReport:
+    """A line of an import with its result; `mentorado_id` if there is a profile to link to."""
 
     line: int
     name: str
     email: str | None
-    words: str
+    text: str
     is_good: bool
     mentorado_id: int | None
 
 
 def count_good(counts: Mapping[str, int]) -> int:
-    """How many lines were registered, or would be."""
+    """Return how many lines were registered, or would be."""
     return sum(number for verdict, number in counts.items() if LineVerdict(verdict).is_good)
 
 
-def previewed(results: Iterable[Mapping[str, Any]]) -> list[Report]:
-    """What would come of each line; the results have its name and address."""
-    return _in_order(
-        _report(result, FORESEEN, result["name"], result["email"]) for result in results
+def preview_reports(results: Iterable[Mapping[str, Any]]) -> list[LineReport]:
+    """Return the report of each line of a preview; the results contain name and address."""
+    return _problems_first(
+        _report(result, PREVIEW_TEXTS, result["name"], result["email"]) for result in results
     )
 
 
-def imported(session: Session, job: AdminJob) -> list[Report]:
-    """What came of the lines that a job has kept, with what their profiles say by now."""
+def import_reports(session: Session, job: AdminJob) -> list[LineReport]:
+    """Return the report of each recorded line, with the current name and address of its profile."""
     ids = [result["mentorado_id"] for result in job.results if "mentorado_id" in result]
     profiles = select(Mentorado.id, Mentorado.nome_completo, Mentorado.email)
     rows = session.execute(profiles.where(Mentorado.id.in_(ids))) if ids else ()
-    people = {row.id: (row.nome_completo, row.email) for row in rows}
-    return _in_order(
-        _report(result, DONE, *people.get(result.get("mentorado_id"), ("—", None)))
+    profiles_by_id = {row.id: (row.nome_completo, row.email) for row in rows}
+    return _problems_first(
+        _report(result, RESULT_TEXTS, *profiles_by_id.get(result.get("mentorado_id"), ("—", None)))
         for result in job.results
     )
 
 
-def _in_order(reports: Iterable[Report]) -> list[Report]:
-    """What needs a look comes first; of a long list the rest is only counted."""
-    found: Sequence[Report] = sorted(reports, key=lambda report: report.is_good)
-    return list(found[:LONGEST_REPORT])
+def _line_reports(session: Session, job: AdminJob) -> list[LineReport]:
+    """Return the report of each line of a finished import; nothing for other jobs."""
+    if job.kind != JobKind.IMPORT or job.is_active:
+        return []
+    return preview_reports(job.results) if job.dry_run else import_reports(session, job)
+
+
+def _problems_first(reports: Iterable[LineReport]) -> list[LineReport]:
+    """Sort lines with problems first, and cut a long list, whose rest is only counted."""
+    ordered: Sequence[LineReport] = sorted(reports, key=lambda report: report.is_good)
+    return list(ordered[:LONGEST_REPORT])
 
 
 def _report(
-    result: Mapping[str, Any], words: Mapping[LineVerdict, str], name: str, email: str | None
-) -> Report:
+    result: Mapping[str, Any], texts: Mapping[LineVerdict, str], name: str, email: str | None
+) -> LineReport:
     verdict, mentorado_id = LineVerdict(result["verdict"]), result.get("mentorado_id")
     if verdict is LineVerdict.FAULTY:
-        told = "; ".join(result.get("faults", ()))
+        text = "; ".join(result.get("faults", ()))
     else:
-        told = words[verdict].format(mentorado_id=mentorado_id, earlier=result.get("earlier"))
-    return Report(result["line"], name, email, told, verdict.is_good, mentorado_id)
+        text = texts[verdict].format(mentorado_id=mentorado_id, earlier=result.get("earlier"))
+    return LineReport(result["line"], name, email, text, verdict.is_good, mentorado_id)
 
 
 console_jobs = Blueprint("console_jobs", __name__, url_prefix="/admin/tarefas")
 
-KEY = "chave"  # the hidden field with the idempotency key of a form
+KEY_FIELD = "chave"  # the hidden field with the idempotency key of a form
 HISTORY_SIZE = 50
 STATUSES = {
     JobStatus.QUEUED: "na fila",
@@ -105,43 +112,37 @@ KINDS = {JobKind.IMPORT: "Lista de mentorados", JobKind.GOALS: "Metas de todos"}
 @console_jobs.get("")
 @admin_required
 def index() -> ResponseReturnValue:
-    """The latest jobs of all admins, newest first."""
+    """List the latest jobs of all admins, newest first."""
     return render_template("console_jobs.html", jobs=_latest_jobs(), statuses=STATUSES, kinds=KINDS)
 
 
 @console_jobs.get("/<uuid:job_id>")
 @admin_required
 def show(job_id: uuid.UUID) -> ResponseReturnValue:
-    """One job: how far it is, and what it has come to."""
+    """Show one job: its progress and its result."""
     with transaction() as session:
         job = session.get(AdminJob, job_id)
         if job is None:
-            raise NotFoundError(f"there is no job {job_id}")
-        is_over = job.kind == JobKind.IMPORT and not job.is_active
-        reports = (
-            [] if not is_over else previewed(job.results) if job.dry_run else imported(session, job)
-        )
+            raise HttpError("not_found", f"there is no job {job_id}")
+        reports = _line_reports(session, job)
     if job.is_active:
-        services().jobs.wake()  # its process may have died, and no scheduler may be on
+        services().jobs.wake()  # its process may have died, and there may be no scheduler
     return render_template(
         "console_import_job.html" if job.kind == JobKind.IMPORT else "console_goals_job.html",
         job=job,
         status=STATUSES[JobStatus(job.status)],
         good=count_good(job.counts) if job.kind == JobKind.IMPORT else 0,
         reports=reports,
-        goals=_goals(job),
+        goals=_goal_lines(job),
     )
 
 
 @console_jobs.post("/<uuid:job_id>/confirmar")
 @admin_required
 def confirm(job_id: uuid.UUID) -> ResponseReturnValue:
-    """Do what a long list's preview has shown; a second click finds it confirmed already."""
-    reason = checked(WithReason, {"reason": request.form.get("reason", "")}).reason
-    try:
-        run_with_retry(lambda session: jobs.confirm(session, job_id, source=admin_source(reason)))
-    except jobs.UnknownJobError as err:
-        raise NotFoundError(str(err)) from err
+    """Confirm the preview of a long list; a second confirmation has no effect."""
+    reason = validate_model(WithReason, {"reason": request.form.get("reason", "")}).reason
+    run_with_retry(lambda session: jobs.confirm(session, job_id, source=admin_source(reason)))
     services().jobs.wake()
     return redirect(url_for(".show", job_id=job_id), code=303)
 
@@ -149,17 +150,17 @@ def confirm(job_id: uuid.UUID) -> ResponseReturnValue:
 @console_jobs.post("/<uuid:job_id>/descartar")
 @admin_required
 def discard(job_id: uuid.UUID) -> ResponseReturnValue:
-    """Delete a preview and the list that it is about."""
+    """Delete a preview with its list."""
     run_with_retry(lambda session: jobs.discard(session, job_id))
     return redirect(url_for("console_imports.ask"), code=303)
 
 
-def start(wanted: jobs.JobRequest, *, is_short: bool) -> ResponseReturnValue:
-    """Queue the job and lead to its page; a short one is done before the page is there.
+def start_job(job_request: jobs.JobRequest, *, is_short: bool) -> ResponseReturnValue:
+    """Queue the job and redirect to its page; a short job runs at once.
 
     Raises KeyReusedError.
     """
-    job = run_with_retry(lambda session: jobs.add(session, wanted))
+    job = run_with_retry(lambda session: jobs.add(session, job_request))
     if is_short and job.status == JobStatus.QUEUED:
         services().jobs.run_now(job.id)
     services().jobs.wake()
@@ -167,9 +168,9 @@ def start(wanted: jobs.JobRequest, *, is_short: bool) -> ResponseReturnValue:
 
 
 def form_key() -> uuid.UUID:
-    """The key that the form came with; a new one for a form that has none."""
+    """Return the form's idempotency key; a new one if the form has none."""
     try:
-        return uuid.UUID(request.form.get(KEY, ""))
+        return uuid.UUID(request.form.get(KEY_FIELD, ""))
     except ValueError:
         return uuid.uuid4()
 
@@ -180,13 +181,13 @@ def _latest_jobs() -> Sequence[AdminJob]:
         return session.scalars(newest).all()
 
 
-def _goals(job: AdminJob) -> list[tuple[str, str]]:
-    """What a job that sets goals is about, by its name."""
+def _goal_lines(job: AdminJob) -> list[tuple[str, str]]:
+    """Return the month and the goals that a job sets, by label."""
     if job.kind != JobKind.GOALS:
         return []
     month = job.options["month"]
-    told = [("Mês", month_name(month[1], month[0]) if month else "meta padrão")]
-    return told + [
+    lines = [("Mês", month_name(month[1], month[0]) if month else "meta padrão")]
+    return lines + [
         (FACTS[name], f"{value:,}".replace(",", "."))
         for name, value in job.options["goals"].items()
     ]

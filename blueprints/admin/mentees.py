@@ -1,4 +1,4 @@
-"""The support desk's mentees: listed, and anybody's dashboard to look at."""
+"""The admin console's mentees: a list, and the dashboard of each."""
 
 from typing import Annotated
 
@@ -16,53 +16,53 @@ from provisioning.context import serialize_mentorado
 from provisioning.queries import KINDS, MenteeKind, list_mentees
 from web.access_policy import admin_required
 from web.admin_labels import event_name
-from web.errors import NotFoundError
+from web.errors import HttpError
 from web.services import services
-from web.validation import ID, Digits, Search, read_query
+from web.validation import ID_CONVERTER, Digits, Search, read_query
 
 console_mentees = Blueprint("console_mentees", __name__, url_prefix="/admin/mentorados")
 
-OF_ONE = f"/<{ID}:mentorado_id>"
+PROFILE_PATH = f"/<{ID_CONVERTER}:mentorado_id>"
 PAGE_SIZE = 50
 HISTORY_SIZE = 50
 
 
-def _kind(text: str) -> MenteeKind | None:
-    """A kind that there is not means all."""
+def _parse_kind(text: str) -> MenteeKind | None:
+    """Return None, which means all kinds, for an unknown kind."""
     return next((kind for kind in MenteeKind if kind == text), None)
 
 
 class MenteesPage(Search):
-    """Which profiles are meant."""
+    """Filters and page of the list."""
 
     limit: Annotated[int, Field(ge=1, le=PAGE_SIZE), Digits] = PAGE_SIZE
-    tipo: Annotated[MenteeKind | None, BeforeValidator(_kind)] = None
+    tipo: Annotated[MenteeKind | None, BeforeValidator(_parse_kind)] = None
 
 
 @console_mentees.get("")
 @admin_required
 def index() -> ResponseReturnValue:
-    """Profiles in key order: of one kind, or those whose name or address has the text in it."""
-    asked = read_query(MenteesPage)
+    """List profiles by id: of one kind, or those whose name or address contains the text."""
+    query = read_query(MenteesPage)
     with transaction() as session:
-        found = list_mentees(
-            session, kind=asked.tipo, wanted=asked.q, after_id=asked.cursor, limit=asked.limit
+        mentees = list_mentees(
+            session, kind=query.tipo, wanted=query.q, after_id=query.cursor, limit=query.limit
         )
     return render_template(
         "console_mentees.html",
-        mentees=found,
+        mentees=mentees,
         kinds=KINDS,
-        kind=asked.tipo,
-        wanted=asked.q or "",
-        next_id=found[-1].id if len(found) == asked.limit else None,
+        kind=query.tipo,
+        search_text=query.q or "",
+        next_id=mentees[-1].id if len(mentees) == query.limit else None,
     )
 
 
-@console_mentees.get(OF_ONE)
+@console_mentees.get(PROFILE_PATH)
 @admin_required
 def show(mentorado_id: int) -> ResponseReturnValue:
-    """One profile with its dashboard, as its mentee sees it, and what has happened to it."""
-    profile = the_profile(mentorado_id)
+    """Show one profile with its dashboard, as its mentee sees it, and its history."""
+    profile = get_profile(mentorado_id)
     with transaction() as session:
         owner = session.get(User, profile.user_id) if profile.user_id else None
         overview = read_overview(session, mentorado_id, now=services().now())
@@ -79,10 +79,10 @@ def show(mentorado_id: int) -> ResponseReturnValue:
     )
 
 
-def the_profile(mentorado_id: int) -> Mentorado:
-    """The profile of that number; raises NotFoundError."""
+def get_profile(mentorado_id: int) -> Mentorado:
+    """Return the profile with that id; raises HttpError `not_found`."""
     with transaction() as session:
-        found = session.get(Mentorado, mentorado_id)
-    if found is None:
-        raise NotFoundError(f"there is no mentorado {mentorado_id}")
-    return found
+        profile = session.get(Mentorado, mentorado_id)
+    if profile is None:
+        raise HttpError("not_found", f"there is no mentorado {mentorado_id}")
+    return profile

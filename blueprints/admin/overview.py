@@ -1,10 +1,10 @@
-"""The support console's first page: is everybody being helped, and by which parts?"""
+"""The admin console's overview: statistics, backlog, health, the auto-create switch and sweeps."""
 
 from flask import Blueprint, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 
-from blueprints.api.admin_operations import the_run
+from blueprints.api.admin_operations import get_run
 from core import metrics
 from core.database import transaction
 from models import SweepRun
@@ -19,27 +19,27 @@ from web.admin_change import admin_source, log
 from web.errors import InvalidInputError
 from web.request_context import flash_user
 from web.services import services
-from web.validation import ID, WithReason, checked
+from web.validation import ID_CONVERTER, WithReason, validate_model
 
 console = Blueprint("console", __name__, url_prefix="/admin")
 
-WANTED = {"sim": True, "nao": False}
-NEITHER = "Diga se é para ligar ou para desligar."
+SWITCH_VALUES = {"sim": True, "nao": False}
+NO_VALUE_MESSAGE = "Diga se é para ligar ou para desligar."
 
 
 @console.get("")
 @admin_required
 def overview() -> ResponseReturnValue:
-    """How people have fared in the last day, who waits, and how the parts are."""
+    """Show the last day's provisioning, the backlog and the health of each part."""
     now = services().now()
     with transaction() as session:
-        vitals = read_stats(session, now=now)
+        stats = read_stats(session, now=now)
     reading, directory = services().backlog.reading(), services().provisioning.directory
     if reading is None:
-        raise DatabaseUnavailableError("who waits could not be counted")
+        raise DatabaseUnavailableError("the backlog could not be counted")
     return render_template(
         "console_overview.html",
-        vitals=vitals,
+        stats=stats,
         backlog=reading.backlog,
         now=now,
         is_forced_off=not services().config.enable_auto_create,
@@ -52,29 +52,29 @@ def overview() -> ResponseReturnValue:
 @console.get("/criacao-automatica")
 @admin_required
 def confirm_auto_create() -> ResponseReturnValue:
-    """What turning the switch would mean."""
+    """Show what switching automatic creation would change."""
     with transaction() as session:
         is_on = auto_create.is_enabled(session)
-    return render_template("console_switch.html", is_on=is_on)
+    return render_template("console_auto_create.html", is_on=is_on)
 
 
 @console.post("/criacao-automatica")
 @admin_required
 def set_auto_create() -> ResponseReturnValue:
-    """Turn the automatic creation of profiles on or off, everywhere at once."""
-    wanted = WANTED.get(request.form.get("ligar", ""))
-    if wanted is None:  # a form that has lost its field must not turn anything off
-        raise InvalidInputError([{"field": "ligar", "message": NEITHER}])
-    reason = checked(WithReason, {"reason": request.form.get("reason", "")}).reason
+    """Switch the automatic creation of profiles on or off, in every process at once."""
+    enabled = SWITCH_VALUES.get(request.form.get("ligar", ""))
+    if enabled is None:  # a form without its field must not switch anything off
+        raise InvalidInputError([{"field": "ligar", "message": NO_VALUE_MESSAGE}])
+    reason = validate_model(WithReason, {"reason": request.form.get("reason", "")}).reason
     with transaction() as session:
-        is_turned = auto_create.is_enabled(session) != wanted
-        if is_turned:
+        is_changed = auto_create.is_enabled(session) != enabled
+        if is_changed:
             auto_create.set_enabled(
-                session, on=wanted, source=admin_source(reason), now=services().now()
+                session, on=enabled, source=admin_source(reason), now=services().now()
             )
-    if is_turned:  # a second click has changed nothing
-        log.warning("auto_create_changed", enabled=wanted, entry="admin")
-    flash_user("Criação automática ligada." if wanted else "Criação automática desligada.")
+    if is_changed:  # a repeated request has changed nothing
+        log.warning("auto_create_changed", enabled=enabled, entry="admin")
+    flash_user("Criação automática ligada." if enabled else "Criação automática desligada.")
     return redirect(url_for(".overview"), code=303)
 
 
@@ -94,17 +94,17 @@ TRIGGERS = {"clock": "relógio", "admin": "administração", "cli": "terminal"}
 @console_sweeps.get("")
 @admin_required
 def index() -> ResponseReturnValue:
-    """The latest runs, newest first."""
+    """List the latest runs, newest first."""
     newest = select(SweepRun).order_by(SweepRun.id.desc()).limit(HISTORY_SIZE)
     with transaction() as session:
-        found = session.scalars(newest).all()
-    return render_template("console_sweeps.html", runs=found, statuses=STATUSES, triggers=TRIGGERS)
+        latest = session.scalars(newest).all()
+    return render_template("console_sweeps.html", runs=latest, statuses=STATUSES, triggers=TRIGGERS)
 
 
 @console_sweeps.post("")
 @admin_required
 def start() -> ResponseReturnValue:
-    """Queue a sweep for the clock; one that is queued or running already is shown instead."""
+    """Queue a sweep; if one is queued or running, show that one."""
     is_dry = request.form.get("ensaio") == "sim"
     try:
         with transaction() as session:
@@ -115,11 +115,11 @@ def start() -> ResponseReturnValue:
     return redirect(url_for(".show", run_id=run_id), code=303)
 
 
-@console_sweeps.get(f"/<{ID}:run_id>")
+@console_sweeps.get(f"/<{ID_CONVERTER}:run_id>")
 @admin_required
 def show(run_id: int) -> ResponseReturnValue:
-    """One run: how far it is, and what it did."""
-    run = the_run(run_id)
+    """Show one run: its progress and its result."""
+    run = get_run(run_id)
     is_active = run.status in runs.ACTIVE
     return render_template(
         "console_sweep.html", run=run, is_active=is_active, statuses=STATUSES, triggers=TRIGGERS

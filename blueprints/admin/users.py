@@ -1,4 +1,4 @@
-"""The support desk's people: found, understood, and provisioned once more."""
+"""The admin console's users: search, state, history, and a retry of the ensure call."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from blueprints.api.admin_users import UserSearch, ensure_again, search_users
+from blueprints.api.admin_users import UserSearch, ensure_user, search_users
 from core.database import transaction
 from models import Mentorado
 from provisioning import audit
@@ -16,11 +16,11 @@ from provisioning.errors import ProvisioningError
 from provisioning.profiles import waiting_profiles
 from provisioning.queries import ListedUser, find_user
 from web.access_policy import admin_required
-from web.admin_labels import STATES, event_name, forecast
-from web.errors import NotFoundError
+from web.admin_labels import STATES, event_name, forecast_text
+from web.errors import HttpError
 from web.request_context import flash_user
 from web.services import services
-from web.validation import ID, Digits, read_query
+from web.validation import ID_CONVERTER, Digits, read_query
 
 console_users = Blueprint("console_users", __name__, url_prefix="/admin/pessoas")
 
@@ -29,7 +29,7 @@ HISTORY_SIZE = 100
 
 
 class UsersPage(UserSearch):
-    """Which people are meant, fewer at a time."""
+    """Filters and page of the list."""
 
     limit: Annotated[int, Field(ge=1, le=PAGE_SIZE), Digits] = PAGE_SIZE
 
@@ -37,49 +37,51 @@ class UsersPage(UserSearch):
 @console_users.get("")
 @admin_required
 def index() -> ResponseReturnValue:
-    """People in key order: of one state, or found by name, address, Clerk id or reference code."""
-    asked = read_query(UsersPage)
+    """List users by id: of one state, or by name, address, Clerk id or reference code."""
+    query = read_query(UsersPage)
     with transaction() as session:
-        found = search_users(session, asked)
-    next_id = found[-1].user.id if len(found) == asked.limit else None
+        users = search_users(session, query)
+    next_id = users[-1].user.id if len(users) == query.limit else None
     return render_template(
         "console_users.html",
-        people=found,
+        users=users,
         states=STATES,
-        state=asked.state,
-        wanted=asked.q or "",
+        state=query.state,
+        search_text=query.q or "",
         next_id=next_id,
     )
 
 
-@console_users.get(f"/<{ID}:user_id>")
+@console_users.get(f"/<{ID_CONVERTER}:user_id>")
 @admin_required
 def show(user_id: int) -> ResponseReturnValue:
-    """One person: where they stand and why, what would happen now, and what has happened."""
+    """Show one user: state and reason, what a login would do, and the history."""
     with transaction() as session:
-        row = _row(session, user_id)
-        foreseen = forecast_decision(session, row.user.clerk_id, services().provisioning.rules)
-        own = row.mentorado.id if row.mentorado else None
-        history = audit.events(session, user_id=user_id, mentorado_id=own, limit=HISTORY_SIZE)
-        waiting = _waiting(session, row)
+        row = _get_user(session, user_id)
+        result = forecast_decision(session, row.user.clerk_id, services().provisioning.rules)
+        mentorado_id = row.mentorado.id if row.mentorado else None
+        history = audit.events(
+            session, user_id=user_id, mentorado_id=mentorado_id, limit=HISTORY_SIZE
+        )
+        unlinked = _matching_profiles(session, row)
     return render_template(
         "console_user.html",
         row=row,
         state=STATES[row.state],
-        forecast=forecast(foreseen),
-        waiting=waiting,
+        forecast=forecast_text(result),
+        unlinked_profiles=unlinked,
         history=[(event, event_name(event)) for event in history],
     )
 
 
-@console_users.post(f"/<{ID}:user_id>/tentar")
+@console_users.post(f"/<{ID_CONVERTER}:user_id>/tentar")
 @admin_required
 def retry(user_id: int) -> ResponseReturnValue:
-    """Ensure the person's profile now, as their own request would."""
+    """Ensure the user's profile now, as their own request would."""
     with transaction() as session:
-        clerk_id = _row(session, user_id).user.clerk_id
+        clerk_id = _get_user(session, user_id).user.clerk_id
     try:
-        outcome = ensure_again(clerk_id)
+        outcome = ensure_user(clerk_id)
     except ProvisioningError:
         flash_user("Ainda não deu certo. O motivo está nesta página.")
     else:
@@ -89,14 +91,14 @@ def retry(user_id: int) -> ResponseReturnValue:
     return redirect(url_for(".show", user_id=user_id), code=303)
 
 
-def _row(session: Session, user_id: int) -> ListedUser:
+def _get_user(session: Session, user_id: int) -> ListedUser:
     row = find_user(session, user_id)
     if row is None:
-        raise NotFoundError(f"there is no user {user_id}")
+        raise HttpError("not_found", f"there is no user {user_id}")
     return row
 
 
-def _waiting(session: Session, row: ListedUser) -> list[Mentorado]:
-    """Profiles without owner that have the address the person has proven."""
+def _matching_profiles(session: Session, row: ListedUser) -> list[Mentorado]:
+    """Return the pre-registered profiles with the user's verified address."""
     user = row.user
     return waiting_profiles(session, user.email) if user.email and user.email_verified else []

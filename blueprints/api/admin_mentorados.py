@@ -1,4 +1,4 @@
-"""Profiles in the hands of admins: registered before their person comes, linked, taken away."""
+"""Profiles for admins: pre-register, correct, link, unlink, merge and delete."""
 
 from itertools import count
 from typing import Any, Literal
@@ -10,20 +10,20 @@ from typing_extensions import TypedDict
 from core.database import transaction
 from models import Mentorado
 from provisioning import admin_actions
-from provisioning import merge as merging
+from provisioning import merge as profile_merge
 from provisioning.context import MentoradoShape, serialize_mentorado
 from provisioning.merge_rows import MergeConflict, MergeSpec, Prefer
 from provisioning.preregistration import Registered, pre_register, registered_by
 from provisioning.queries import list_mentees
 from web.access_policy import admin_required
 from web.admin_change import admin_source, apply_admin_change, publish_change, run_with_retry
-from web.api import Done, api_operation
+from web.api import NoContent, api_operation
 from web.errors import InvalidInputError
 from web.services import services
 from web.validation import (
-    ID,
-    LEFT_OUT_STAYS,
+    ID_CONVERTER,
     MESSAGES,
+    PARTIAL_UPDATE,
     Amount,
     Body,
     Email,
@@ -33,12 +33,12 @@ from web.validation import (
     Search,
     WebAddress,
     WithReason,
-    listed,
+    list_page,
 )
 
 
 class Registration(Body):
-    """A profile as the team writes it; what is left out takes the table's default."""
+    """The fields of a new profile; omitted ones get the table's defaults."""
 
     nome_completo: Name
     email: Email | None = None
@@ -52,9 +52,9 @@ class Registration(Body):
 
 
 class Correction(WithReason):
-    """What is to be written into a profile; what is left out stays."""
+    """The fields to change; omitted ones keep their values."""
 
-    model_config = LEFT_OUT_STAYS
+    model_config = PARTIAL_UPDATE
 
     nome_completo: Name = ""
     email: Email | None = None
@@ -68,18 +68,18 @@ class Correction(WithReason):
     meta_stories: Amount = 0
 
     def changes(self) -> dict[str, Any]:
-        """The columns that were given, with their new values."""
+        """Return the given columns with their new values."""
         return self.model_dump(exclude_unset=True, exclude={"reason"})
 
 
 class LinkRequest(WithReason):
-    """Whose the profile shall be."""
+    """The new owner of the profile."""
 
     user_id: Id
 
 
 class MergeRequest(WithReason):
-    """Into which profile; a dry run only shows what would happen."""
+    """The profile to merge into; a dry run only shows the result."""
 
     into: Id
     dry_run: bool = False
@@ -90,7 +90,7 @@ admin_mentorados = Blueprint("admin_mentorados", __name__, url_prefix="/api/admi
 
 
 class Owned(TypedDict):
-    """Whose a profile is now."""
+    """The owner of a profile after the change."""
 
     id: int
     user_id: int | None
@@ -98,7 +98,7 @@ class Owned(TypedDict):
 
 
 class MergeShape(TypedDict):
-    """What a merge has done, or would do: rows moved by table, and those that met a rival."""
+    """The result of a merge or of its dry run: moved rows by table, and rows in conflict."""
 
     id: int
     into: int
@@ -112,37 +112,37 @@ class MergeShape(TypedDict):
 @admin_mentorados.get("")
 @admin_required
 @api_operation()
-def list_all(asked: Search) -> Listed[MentoradoShape]:
-    """Profiles in key order, or those whose name or address has `q` in it."""
+def list_all(query: Search) -> Listed[MentoradoShape]:
+    """Profiles by id, or those whose name or address contains `q`."""
     with transaction() as session:
-        found = list_mentees(session, wanted=asked.q, after_id=asked.cursor, limit=asked.limit)
-    return listed(found, serialize_mentorado, limit=asked.limit)
+        mentees = list_mentees(session, wanted=query.q, after_id=query.cursor, limit=query.limit)
+    return list_page(mentees, serialize_mentorado, limit=query.limit)
 
 
 @admin_mentorados.post("")
 @admin_required
 @api_operation("conflict", "mentorado_exists")
-def register(wanted: Registration) -> tuple[MentoradoShape, Literal[200, 201]]:
-    """Pre-register a mentee; 200 where their untouched automatic profile took the data over."""
-    values: dict[str, Any] = wanted.model_dump(exclude_unset=True)
-    entry, now, tries = admin_source(), services().now(), count()
+def register(body: Registration) -> tuple[MentoradoShape, Literal[200, 201]]:
+    """Pre-register a mentee; 200 if their untouched automatic profile got the data."""
+    values: dict[str, Any] = body.model_dump(exclude_unset=True)
+    source, now, tries = admin_source(), services().now(), count()
 
     def work(session: Session) -> Registered:
-        # The commit of an earlier try may have arrived although its answer was lost.
-        own = registered_by(session, entry) if next(tries) else None
-        return own or pre_register(session, values, source=entry, now=now)
+        # The commit of an earlier try may have succeeded although its answer was lost.
+        registered = registered_by(session, source) if next(tries) else None
+        return registered or pre_register(session, values, source=source, now=now)
 
     registered = run_with_retry(work)
     publish_change("pre_register", [registered.clerk_id] if registered.clerk_id else [])
     return serialize_mentorado(registered.mentorado), 201 if registered.is_new else 200
 
 
-@admin_mentorados.patch(f"/<{ID}:mentorado_id>")
+@admin_mentorados.patch(f"/<{ID_CONVERTER}:mentorado_id>")
 @admin_required
 @api_operation("conflict", "mentorado_exists")
-def correct(mentorado_id: int, wanted: Correction) -> MentoradoShape:
-    """Write into a profile; its person sees it at their next request."""
-    changes = wanted.changes()
+def correct(mentorado_id: int, body: Correction) -> MentoradoShape:
+    """Change a profile; its user sees the change at their next request."""
+    changes = body.changes()
     if not changes:
         raise InvalidInputError([{"field": "", "message": MESSAGES["nothing"]}])
     apply_admin_change(
@@ -150,59 +150,59 @@ def correct(mentorado_id: int, wanted: Correction) -> MentoradoShape:
         mentorado_id,
         changes=changes,
         now=services().now(),
-        reason=wanted.reason,
+        reason=body.reason,
     )
     with transaction() as session:
-        found = session.get(Mentorado, mentorado_id)
-    if found is None:
+        profile = session.get(Mentorado, mentorado_id)
+    if profile is None:
         raise admin_actions.UnknownMentoradoError(f"mentorado {mentorado_id} has just gone")
-    return serialize_mentorado(found)
+    return serialize_mentorado(profile)
 
 
-@admin_mentorados.delete(f"/<{ID}:mentorado_id>")
+@admin_mentorados.delete(f"/<{ID_CONVERTER}:mentorado_id>")
 @admin_required
 @api_operation("conflict")
-def remove(mentorado_id: int, why: WithReason) -> Done:
-    """Delete a profile; its person is blocked until `allow`."""
-    apply_admin_change(admin_actions.remove, mentorado_id, now=services().now(), reason=why.reason)
+def remove(mentorado_id: int, body: WithReason) -> NoContent:
+    """Delete a profile; its user is blocked until `allow`."""
+    apply_admin_change(admin_actions.remove, mentorado_id, now=services().now(), reason=body.reason)
     return "", 204
 
 
-@admin_mentorados.post(f"/<{ID}:mentorado_id>/link")
+@admin_mentorados.post(f"/<{ID_CONVERTER}:mentorado_id>/link")
 @admin_required
 @api_operation("conflict")
-def link(mentorado_id: int, wanted: LinkRequest) -> Owned:
-    """Give the profile to a person."""
+def link(mentorado_id: int, body: LinkRequest) -> Owned:
+    """Link the profile to a user."""
     apply_admin_change(
-        admin_actions.link, mentorado_id, wanted.user_id, now=services().now(), reason=wanted.reason
+        admin_actions.link, mentorado_id, body.user_id, now=services().now(), reason=body.reason
     )
-    return {"id": mentorado_id, "user_id": wanted.user_id, "request_id": g.request_id}
+    return {"id": mentorado_id, "user_id": body.user_id, "request_id": g.request_id}
 
 
-@admin_mentorados.post(f"/<{ID}:mentorado_id>/unlink")
+@admin_mentorados.post(f"/<{ID_CONVERTER}:mentorado_id>/unlink")
 @admin_required
 @api_operation("conflict")
-def unlink(mentorado_id: int, why: WithReason) -> Owned:
-    """Take the profile out of its owner's hands."""
-    apply_admin_change(admin_actions.unlink, mentorado_id, now=services().now(), reason=why.reason)
+def unlink(mentorado_id: int, body: WithReason) -> Owned:
+    """Unlink the profile from its user."""
+    apply_admin_change(admin_actions.unlink, mentorado_id, now=services().now(), reason=body.reason)
     return {"id": mentorado_id, "user_id": None, "request_id": g.request_id}
 
 
-@admin_mentorados.post(f"/<{ID}:mentorado_id>/merge")
+@admin_mentorados.post(f"/<{ID_CONVERTER}:mentorado_id>/merge")
 @admin_required
 @api_operation("conflict")
-def merge(mentorado_id: int, wanted: MergeRequest) -> MergeShape:
-    """Move everything of the profile into another one; a dry run shows it and takes it back."""
-    journey = MergeSpec(mentorado_id, wanted.into, Prefer(wanted.prefer), g.request_id)
-    work = merging.preview if wanted.dry_run else merging.merge
-    source, now = admin_source(wanted.reason), services().now()
-    merged = run_with_retry(lambda session: work(session, journey, source=source, now=now))
-    if not wanted.dry_run:
+def merge(mentorado_id: int, body: MergeRequest) -> MergeShape:
+    """Merge the profile into another one; a dry run shows the result and rolls it back."""
+    spec = MergeSpec(mentorado_id, body.into, Prefer(body.prefer), g.request_id)
+    work = profile_merge.preview if body.dry_run else profile_merge.merge
+    source, now = admin_source(body.reason), services().now()
+    merged = run_with_retry(lambda session: work(session, spec, source=source, now=now))
+    if not body.dry_run:
         publish_change("merge", merged.clerk_ids)
     return {
         "id": mentorado_id,
-        "into": wanted.into,
-        "dry_run": wanted.dry_run,
+        "into": body.into,
+        "dry_run": body.dry_run,
         "moved": merged.moved,
         "conflicts": list(merged.conflicts),
         "mentorado": serialize_mentorado(merged.mentorado),

@@ -1,4 +1,4 @@
-"""What keeps people from their profiles: dead letters, and the switch that stops creation."""
+"""Operations for admins: audit events, dead letters, the auto-create switch, sweeps."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from typing_extensions import TypedDict
 
-from blueprints.api.admin_users import Retried, ensure_again
+from blueprints.api.admin_users import Retried, ensure_user
 from core.database import transaction
 from core.types import Moment, one_of
 from models import AuditEvent, ProvisioningAttempt, SweepRun
@@ -21,17 +21,27 @@ from provisioning import attempts, audit, auto_create
 from provisioning.context import iso_utc
 from sweep import runs
 from web.access_policy import admin_required
-from web.admin_change import admin_source, flash_result, run_with_retry
+from web.admin_change import admin_source, log_admin_action, run_with_retry
 from web.api import api_operation
-from web.errors import NotFoundError
+from web.errors import HttpError
 from web.services import services
-from web.validation import ID, LONGEST_LIST, NEXT, Body, EventKey, Items, Listed, Paging, listed
+from web.validation import (
+    CURSOR_DESCRIPTION,
+    ID_CONVERTER,
+    MAX_PAGE_SIZE,
+    Body,
+    EventCursor,
+    Items,
+    Listed,
+    Paging,
+    list_page,
+)
 
 admin_audit = Blueprint("admin_audit", __name__, url_prefix="/api/admin/audit")
 
 
 class EventShape(TypedDict):
-    """An event as the API shows it; ids outlive what they name."""
+    """An audit event; its ids stay after what they refer to was deleted."""
 
     id: int
     at: Moment
@@ -45,23 +55,23 @@ class EventShape(TypedDict):
 
 
 class AuditQuery(Paging):
-    """How far to go back in time."""
+    """A page of audit events."""
 
-    cursor: Annotated[EventKey, Field(description=NEXT)] = 0
+    cursor: Annotated[EventCursor, Field(description=CURSOR_DESCRIPTION)] = 0
 
 
 @admin_audit.get("")
 @admin_required
 @api_operation()
-def list_events(asked: AuditQuery) -> Listed[EventShape]:
-    """The newest events, newest first; the cursor goes back in time."""
+def list_events(query: AuditQuery) -> Listed[EventShape]:
+    """The newest audit events first; the cursor goes back in time."""
     with transaction() as session:
-        found = audit.events(session, before_id=asked.cursor or None, limit=asked.limit)
-    return listed(found, serialize_event, limit=asked.limit)
+        events = audit.events(session, before_id=query.cursor or None, limit=query.limit)
+    return list_page(events, serialize_event, limit=query.limit)
 
 
 def serialize_event(event: AuditEvent) -> EventShape:
-    """The event, ready to be told."""
+    """Return an audit event as JSON values."""
     return {
         "id": event.id,
         "at": iso_utc(event.at),
@@ -80,13 +90,13 @@ log = structlog.get_logger(__name__)
 
 
 class SwitchRequest(Body):
-    """Whether profiles shall be made automatically."""
+    """Whether profiles are created automatically."""
 
     enabled: bool
 
 
 class DeadLetter(TypedDict):
-    """The record of somebody for whom the background has given up."""
+    """The record of a failed ensure that the background no longer retries."""
 
     id: int
     clerk_id: str
@@ -102,13 +112,13 @@ class DeadLetter(TypedDict):
 
 
 class RetriedLetter(Retried):
-    """What one more try has come to, and for which letter."""
+    """The result of the retry of a dead letter."""
 
     id: int
 
 
 class Discarded(TypedDict):
-    """A letter that is gone."""
+    """A deleted dead letter."""
 
     id: int
     status: Literal["discarded"]
@@ -116,7 +126,7 @@ class Discarded(TypedDict):
 
 
 class Switch(TypedDict):
-    """`enabled` is what holds; ENABLE_AUTO_CREATE=false overrules what is `stored`."""
+    """`enabled` is in effect; ENABLE_AUTO_CREATE=false overrides the `stored` value."""
 
     enabled: bool
     stored: bool
@@ -125,38 +135,38 @@ class Switch(TypedDict):
 @admin_provisioning.get("/dead-letters")
 @admin_required
 @api_operation()
-def list_dead_letters(asked: Paging) -> Listed[DeadLetter]:
-    """People for whom the background has given up."""
+def list_dead_letters(query: Paging) -> Listed[DeadLetter]:
+    """Dead letters: users whose profile the background no longer tries to create."""
     with transaction() as session:
-        found = attempts.dead_letters(session, after_id=asked.cursor, limit=asked.limit)
-    return listed(found, _serialize_dead_letter, limit=asked.limit)
+        letters = attempts.dead_letters(session, after_id=query.cursor, limit=query.limit)
+    return list_page(letters, _serialize_dead_letter, limit=query.limit)
 
 
-@admin_provisioning.post(f"/dead-letters/<{ID}:attempt_id>/retry")
+@admin_provisioning.post(f"/dead-letters/<{ID_CONVERTER}:attempt_id>/retry")
 @admin_required
 @api_operation()
 def retry(attempt_id: int) -> RetriedLetter:
-    """Try once more, now; where it works, the next sweep finds the profile and drops the letter."""
+    """Retry now; after a success the next sweep deletes the dead letter."""
     with transaction() as session:
         clerk_id = attempts.dead_letter(session, attempt_id).clerk_id
-    return {"id": attempt_id, **ensure_again(clerk_id)}
+    return {"id": attempt_id, **ensure_user(clerk_id)}
 
 
-@admin_provisioning.post(f"/dead-letters/<{ID}:attempt_id>/discard")
+@admin_provisioning.post(f"/dead-letters/<{ID_CONVERTER}:attempt_id>/discard")
 @admin_required
 @api_operation()
 def discard(attempt_id: int) -> Discarded:
-    """Drop the letter; whoever is still due a profile counts as never tried."""
+    """Delete the dead letter; a user who still needs a profile counts as never tried."""
     source = admin_source()
 
     def work(session: Session) -> None:
-        letter = attempts.dead_letter(session, attempt_id)
-        session.delete(letter)
-        details = {"action": "discard", "clerk_id": letter.clerk_id, "error": letter.error_class}
+        attempt = attempts.dead_letter(session, attempt_id)
+        session.delete(attempt)
+        details = {"action": "discard", "clerk_id": attempt.clerk_id, "error": attempt.error_class}
         audit.record(session, source, "admin_action", details=details)
 
     run_with_retry(work)
-    flash_result("discard")
+    log_admin_action("discard")
     return {"id": attempt_id, "status": "discarded", "request_id": g.request_id}
 
 
@@ -164,7 +174,7 @@ def discard(attempt_id: int) -> Discarded:
 @admin_required
 @api_operation()
 def show_switch() -> Switch:
-    """Whether profiles are made automatically just now."""
+    """Whether profiles are created automatically."""
     with transaction() as session:
         return _switch_shape(session)
 
@@ -172,14 +182,14 @@ def show_switch() -> Switch:
 @admin_provisioning.put("/settings/auto-create")
 @admin_required
 @api_operation()
-def turn_switch(wanted: SwitchRequest) -> Switch:
-    """Turn it, in every process at once; turned on, the next request and sweep heal."""
+def turn_switch(body: SwitchRequest) -> Switch:
+    """Switch automatic creation in every process; the next request or sweep applies it."""
     with transaction() as session:
         auto_create.set_enabled(
-            session, on=wanted.enabled, source=admin_source(), now=services().now()
+            session, on=body.enabled, source=admin_source(), now=services().now()
         )
         shape = _switch_shape(session)
-    log.warning("auto_create_changed", enabled=wanted.enabled, entry="admin")
+    log.warning("auto_create_changed", enabled=body.enabled, entry="admin")
     return shape
 
 
@@ -188,8 +198,8 @@ def _switch_shape(session: Session) -> Switch:
     return {"enabled": stored and services().config.enable_auto_create, "stored": stored}
 
 
-def _serialize_dead_letter(found: tuple[ProvisioningAttempt, int | None]) -> DeadLetter:
-    attempt, user_id = found
+def _serialize_dead_letter(row: tuple[ProvisioningAttempt, int | None]) -> DeadLetter:
+    attempt, user_id = row
     return {
         "id": attempt.id,
         "clerk_id": attempt.clerk_id,
@@ -209,20 +219,20 @@ admin_sweeps = Blueprint("admin_sweeps", __name__, url_prefix="/api/admin/sweeps
 
 
 class SweepRequest(Body):
-    """How to sweep; a dry run only counts."""
+    """Options of a sweep; a dry run only counts."""
 
     dry_run: bool = False
 
 
 class Queued(TypedDict):
-    """A run that waits for the clock."""
+    """A queued run."""
 
     id: int
     status: Literal["queued"]
 
 
 class SweepShape(TypedDict):
-    """A run as the API shows it; a dry one with a sample."""
+    """A run; a dry one has a sample."""
 
     id: int
     status: Annotated[str, one_of(SweepStatus)]
@@ -245,10 +255,10 @@ class SweepShape(TypedDict):
 @admin_sweeps.post("")
 @admin_required
 @api_operation("sweep_running")
-def queue_sweep(wanted: SweepRequest) -> tuple[Queued, Literal[202], Mapping[str, str]]:
-    """Queue a sweep for the clock, which picks it up within a second."""
+def queue_sweep(body: SweepRequest) -> tuple[Queued, Literal[202], Mapping[str, str]]:
+    """Queue a sweep, which starts within a second."""
     with transaction() as session:
-        run = runs.queue(session, dry_run=wanted.dry_run, requested_by=g.context.user["id"])
+        run = runs.queue(session, dry_run=body.dry_run, requested_by=g.context.user["id"])
     location = url_for("admin_sweeps.show_sweep", run_id=run.id)
     return {"id": run.id, "status": "queued"}, 202, {"Location": location}
 
@@ -258,30 +268,30 @@ def queue_sweep(wanted: SweepRequest) -> tuple[Queued, Literal[202], Mapping[str
 @api_operation()
 def list_sweeps() -> Items[SweepShape]:
     """The latest runs, newest first."""
-    newest = select(SweepRun).order_by(SweepRun.id.desc()).limit(LONGEST_LIST)
+    newest = select(SweepRun).order_by(SweepRun.id.desc()).limit(MAX_PAGE_SIZE)
     with transaction() as session:
         return {"items": [serialize_sweep(run) for run in session.scalars(newest)]}
 
 
-@admin_sweeps.get(f"/<{ID}:run_id>")
+@admin_sweeps.get(f"/<{ID_CONVERTER}:run_id>")
 @admin_required
 @api_operation()
 def show_sweep(run_id: int) -> SweepShape:
-    """One run, with its progress while it is on."""
-    return serialize_sweep(the_run(run_id))
+    """One run, with its progress."""
+    return serialize_sweep(get_run(run_id))
 
 
-def the_run(run_id: int) -> SweepRun:
-    """The run of that number; raises NotFoundError."""
+def get_run(run_id: int) -> SweepRun:
+    """Return the run with that id; raises HttpError `not_found`."""
     with transaction() as session:
         run = session.get(SweepRun, run_id)
     if run is None:
-        raise NotFoundError(f"there is no sweep run {run_id}")
+        raise HttpError("not_found", f"there is no sweep run {run_id}")
     return run
 
 
 def serialize_sweep(run: SweepRun) -> SweepShape:
-    """The run, ready to be told."""
+    """Return a run as JSON values."""
     shape: SweepShape = {
         "id": run.id,
         "status": run.status,
@@ -294,13 +304,13 @@ def serialize_sweep(run: SweepRun) -> SweepShape:
         "existing": run.existing,
         "failed": run.failed,
         "ambiguous": run.ambiguous,
-        "started_at": _moment(run.started_at),
-        "finished_at": _moment(run.finished_at),
-        "heartbeat_at": _moment(run.heartbeat_at),
+        "started_at": _optional_utc(run.started_at),
+        "finished_at": _optional_utc(run.finished_at),
+        "heartbeat_at": _optional_utc(run.heartbeat_at),
         "error": run.error,
     }
     return {**shape, "sample": run.sample or []} if run.dry_run else shape
 
 
-def _moment(moment: datetime | None) -> str | None:
+def _optional_utc(moment: datetime | None) -> str | None:
     return iso_utc(moment) if moment else None

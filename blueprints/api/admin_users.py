@@ -1,4 +1,4 @@
-"""People in the hands of admins: blocked, let in again, provisioned once more."""
+"""Users for admins: list, block, allow, retry."""
 
 from typing import Annotated
 
@@ -25,13 +25,13 @@ from web.access_policy import admin_required
 from web.admin_change import admin_source, apply_admin_change
 from web.api import api_operation
 from web.services import services
-from web.validation import ID, Listed, Search, Text, WithReason, listed
+from web.validation import ID_CONVERTER, Listed, Search, Text, WithReason, list_page
 
 admin_users = Blueprint("admin_users", __name__, url_prefix="/api/admin/users")
 
 
 class ListedUserShape(UserShape):
-    """A person with their state; times are null where nothing of the kind has happened."""
+    """A user with their state; times are null where the event has not happened."""
 
     state: Annotated[str, one_of(UserState)]
     mentorado_id: int | None
@@ -42,7 +42,7 @@ class ListedUserShape(UserShape):
 
 
 class Blocked(TypedDict):
-    """Whether a person is refused now."""
+    """Whether the user is blocked now."""
 
     id: int
     blocked: bool
@@ -50,13 +50,13 @@ class Blocked(TypedDict):
 
 
 class Retried(OutcomeShape):
-    """What one more try has come to."""
+    """The result of a retry."""
 
     request_id: str
 
 
 class UserSearch(Search):
-    """Which people are meant."""
+    """Filters of the list."""
 
     q: Annotated[
         Text, Field(description="A part of the name or address, a Clerk id or a reference code")
@@ -67,45 +67,45 @@ class UserSearch(Search):
 @admin_users.get("")
 @admin_required
 @api_operation()
-def list_users_page(asked: UserSearch) -> Listed[ListedUserShape]:
-    """People in key order: of one state, or found by name, address, Clerk id or reference code."""
+def list_users_page(query: UserSearch) -> Listed[ListedUserShape]:
+    """Users by id: of one state, or by name, address, Clerk id or reference code."""
     with transaction() as session:
-        found = search_users(session, asked)
-    return listed(found, serialize_user_row, limit=asked.limit)
+        users = search_users(session, query)
+    return list_page(users, serialize_user_row, limit=query.limit)
 
 
-@admin_users.post(f"/<{ID}:user_id>/block")
+@admin_users.post(f"/<{ID_CONVERTER}:user_id>/block")
 @admin_required
 @api_operation("conflict")
-def block(user_id: int, why: WithReason) -> Blocked:
-    """Refuse this person from their next request on."""
-    apply_admin_change(admin_actions.block, user_id, now=services().now(), reason=why.reason)
+def block(user_id: int, body: WithReason) -> Blocked:
+    """Block a user from their next request on."""
+    apply_admin_change(admin_actions.block, user_id, now=services().now(), reason=body.reason)
     return {"id": user_id, "blocked": True, "request_id": g.request_id}
 
 
-@admin_users.post(f"/<{ID}:user_id>/allow")
+@admin_users.post(f"/<{ID_CONVERTER}:user_id>/allow")
 @admin_required
 @api_operation()
-def allow(user_id: int, why: WithReason) -> Blocked:
-    """Let this person in again."""
-    apply_admin_change(admin_actions.allow, user_id, reason=why.reason)
+def allow(user_id: int, body: WithReason) -> Blocked:
+    """Unblock a user."""
+    apply_admin_change(admin_actions.allow, user_id, reason=body.reason)
     return {"id": user_id, "blocked": False, "request_id": g.request_id}
 
 
-@admin_users.post(f"/<{ID}:user_id>/retry")
+@admin_users.post(f"/<{ID_CONVERTER}:user_id>/retry")
 @admin_required
 @api_operation()
 def retry(user_id: int) -> Retried:
-    """Ensure this person's profile now."""
+    """Ensure a user's profile now."""
     with transaction() as session:
         user = session.get(User, user_id)
     if user is None:
         raise admin_actions.UnknownUserError(f"there is no user {user_id}")
-    return ensure_again(user.clerk_id)
+    return ensure_user(user.clerk_id)
 
 
 def serialize_user_row(row: ListedUser) -> ListedUserShape:
-    """The person, ready to be told."""
+    """Return a listed user as JSON values."""
     user = row.user
     return {
         **serialize_user(user),
@@ -118,28 +118,28 @@ def serialize_user_row(row: ListedUser) -> ListedUserShape:
     }
 
 
-def search_users(session: Session, asked: UserSearch) -> list[ListedUser]:
-    """The people that are meant, among them who was shown `q`, if it is the code of a screen.
+def search_users(session: Session, query: UserSearch) -> list[ListedUser]:
+    """Return the matching users; `q` may be the reference code that a user was shown.
 
-    Anybody may choose the id of their own request, so that a code never hides what else it finds.
+    A client can choose its request id, so a reference code never replaces the other matches.
     """
     return list_users(
         session,
-        state=asked.state,
-        wanted=asked.q,
-        shown_to=services().provisioning.contexts.user_of_reference(asked.q) if asked.q else None,
-        after_id=asked.cursor,
-        limit=asked.limit,
+        state=query.state,
+        wanted=query.q,
+        shown_to=services().provisioning.contexts.user_of_reference(query.q) if query.q else None,
+        after_id=query.cursor,
+        limit=query.limit,
     )
 
 
-def ensure_again(clerk_id: str) -> Retried:
-    """Ensure somebody at an admin's request; a record of theirs is left to the next sweep.
+def ensure_user(clerk_id: str) -> Retried:
+    """Ensure a user's profile for an admin; an existing attempt is left to the next sweep.
 
-    Raises ProvisioningError, with the record as it was, when it fails once more.
+    Raises ProvisioningError, with the attempt unchanged, if it fails again.
     """
     now = services().now()
-    ensured = services().provisioning.ensure(Identity(clerk_id), source=admin_source(), now=now)
+    result = services().provisioning.ensure(Identity(clerk_id), source=admin_source(), now=now)
     with transaction() as session:
         attempts.reset_attempt(session, clerk_id, now)
-    return {**serialize_outcome(context_from_result(ensured)), "request_id": g.request_id}
+    return {**serialize_outcome(context_from_result(result)), "request_id": g.request_id}

@@ -1,4 +1,4 @@
-"""Signing in and out, and the explicit way to the guarantee."""
+"""Login, logout, the signed-in user, the ensure call and the diagnostic."""
 
 from typing import Literal
 from urllib.parse import urlencode, urljoin
@@ -33,7 +33,7 @@ auth = Blueprint("auth", __name__)
 
 
 class MeResponse(TypedDict):
-    """Who is signed in; the profile is null unless the status is `ready`."""
+    """The signed-in user; the profile is null unless the status is `ready`."""
 
     user: UserShape
     mentorado: MentoradoShape | None
@@ -41,13 +41,13 @@ class MeResponse(TypedDict):
 
 
 class EnsureResponse(OutcomeShape):
-    """What ensuring has come to, with the reference of the request that did it."""
+    """The result of the ensure call, with the id of its request."""
 
     request_id: str
 
 
 class DiagnosticFlags(TypedDict):
-    """What support would ask first."""
+    """The facts that support needs first."""
 
     linked: bool
     unlinked_match: bool
@@ -56,7 +56,7 @@ class DiagnosticFlags(TypedDict):
 
 
 class DiagnosticResponse(TypedDict):
-    """The own state; the advice is for people, in pt-BR."""
+    """The user's own state; the advice is in pt-BR."""
 
     user: UserShape
     mentorado: MentoradoShape | None
@@ -68,7 +68,7 @@ class DiagnosticResponse(TypedDict):
 @auth.get("/login")
 @public_unlimited
 def login() -> ResponseReturnValue:
-    """Send the browser to where it can sign in, and from there to `next`."""
+    """Redirect to the sign-in page, which redirects to `next` afterwards."""
     target = local_path(request.args.get("next"))
     if services().dev_provider is not None:
         return redirect(url_for("local_clerk.sign_in", redirect_url=target))
@@ -82,7 +82,7 @@ def login() -> ResponseReturnValue:
 @auth.post("/logout")
 @public
 def logout() -> ResponseReturnValue:
-    """End the session, at Clerk and in this browser; nothing of this person stays behind in it."""
+    """End the session at Clerk and delete the session's cookies."""
     end_session()
     session.clear()
     response = redirect(url_for("auth.login"), code=303)
@@ -95,7 +95,7 @@ def logout() -> ResponseReturnValue:
 @auth.get("/session")
 @signed_in
 def renewed() -> ResponseReturnValue:
-    """An empty page for a hidden frame: on its way here the browser has renewed its session."""
+    """An empty page for a hidden frame; loading it renews the browser's session."""
     return render_template("renewed.html")
 
 
@@ -103,7 +103,7 @@ def renewed() -> ResponseReturnValue:
 @signed_in
 @api_operation()
 def me() -> MeResponse:
-    """Who is signed in, their profile, and if it is not usable, the code that says why."""
+    """The signed-in user, their profile, and the status that says whether it is usable."""
     context: RequestContext = g.context
     return {"user": context.user, "mentorado": context.mentorado, "status": context.status}
 
@@ -112,7 +112,7 @@ def me() -> MeResponse:
 @signed_in_fresh
 @api_operation(*PROFILE_CODES)
 def ensure() -> tuple[EnsureResponse, Literal[200, 201]]:
-    """Make sure of the profile now; 201 for the one call that created it."""
+    """Ensure the profile now; 201 for the one call that created it."""
     context: RequestContext = g.context
     if context.status not in (READY, NOT_REQUIRED):
         raise ProfileRequiredError(context.status)
@@ -124,7 +124,7 @@ def ensure() -> tuple[EnsureResponse, Literal[200, 201]]:
 @signed_in_fresh
 @api_operation()
 def diagnostic() -> DiagnosticResponse:
-    """The person's own state in facts and in advice, for support to be read out to."""
+    """The user's own state in facts and advice, for a conversation with support."""
     context: RequestContext = g.context
     with transaction() as db_session:
         diagnosis = diagnose(db_session, context.user["clerk_id"])
@@ -137,13 +137,13 @@ def diagnostic() -> DiagnosticResponse:
             "multiple_matches": diagnosis.multiple_matches,
             "pending_attempt": diagnosis.pending_attempt,
         },
-        "advice": _advice(context, diagnosis),
+        "advice": _advice_texts(context, diagnosis),
         "request_id": g.request_id,
     }
 
 
 def local_path(target: str | None) -> str:
-    """A path of this site, or the dashboard: an open redirect would lend our name to a phisher."""
+    """Return a path of this site, or the dashboard's; anything else would be an open redirect."""
     fallback = url_for("pages.dashboard")
     if not target or not target.isprintable() or "\\" in target:
         return fallback
@@ -152,8 +152,8 @@ def local_path(target: str | None) -> str:
     return target if is_local and not target.startswith("//") else fallback
 
 
-def _advice(context: RequestContext, diagnosis: Diagnosis) -> list[str]:
-    """What the person can do or expect, in plain words."""
+def _advice_texts(context: RequestContext, diagnosis: Diagnosis) -> list[str]:
+    """Return what the user can do or expect."""
     cases = {
         "Seu perfil está pronto.": context.status == READY,
         "Sua conta é de administração e não precisa de perfil.": context.status == NOT_REQUIRED,

@@ -1,4 +1,4 @@
-"""The description of the API as people read it: its calls, fields and answers, told in words."""
+"""The API's description, as OpenAPI and as a page."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from web.openapi import build_document
 
 Json = Mapping[str, Any]
 
-WHO = {"admin": "administração", "mentorado": "mentorados", "": "quem entrou na conta"}
-WORDS = {
+ROLE_LABELS = {"admin": "administração", "mentorado": "mentorados", "": "quem entrou na conta"}
+TYPE_LABELS = {
     "string": "texto",
     "integer": "inteiro",
     "number": "número",
@@ -27,27 +27,27 @@ WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One value that is sent or told; `shape` is the name of what it is made of, if anything."""
+    """One field or parameter; `shape` is the name of its object type, if any."""
 
     name: str
     kind: str
     shape: str | None
-    about: str
+    description: str
     is_required: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """An object under its name."""
+    """A named object type."""
 
     name: str
-    about: str
+    description: str
     fields: tuple[Field, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One status: its shape, or the codes of its refusals."""
+class ApiResponse:
+    """One status: its shape, or its error codes."""
 
     status: str
     shape: str | None
@@ -56,57 +56,57 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class CallShown:
-    """One call, ready to be read."""
+class ApiCall:
+    """One operation as the page shows it."""
 
     method: str
     path: str
     summary: str
-    who: str
-    asked: tuple[Field, ...]
+    allowed_users: str
+    parameters: tuple[Field, ...]
     body: tuple[Field, ...]
-    answers: tuple[Answer, ...]
+    responses: tuple[ApiResponse, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """The calls of one room, under the address that they share."""
+    """The operations of one blueprint, under their common path."""
 
     address: str
-    about: str
-    calls: tuple[CallShown, ...]
+    description: str
+    calls: tuple[ApiCall, ...]
 
 
 def sections(document: Json) -> Iterator[Section]:
-    """The calls of the document, room by room."""
+    """Yield the operations of the document, by tag."""
     shapes = document["components"]["schemas"]
     for tag in document["tags"]:
         calls = tuple(
-            _call(method, path, told, shapes)
+            _api_call(method, path, operation, shapes)
             for path, methods in document["paths"].items()
-            for method, told in methods.items()
-            if tag["name"] in told["tags"]
+            for method, operation in methods.items()
+            if tag["name"] in operation["tags"]
         )
-        yield Section(_address([call.path for call in calls]), tag["description"], calls)
+        yield Section(_common_path([call.path for call in calls]), tag["description"], calls)
 
 
 def shapes(document: Json) -> Iterator[Shape]:
-    """What calls take and answer, by name."""
+    """Yield the object types, by name."""
     for name, schema in document["components"]["schemas"].items():
-        yield Shape(name, _about(schema), fields(schema))
+        yield Shape(name, _description(schema), fields(schema))
 
 
 def fields(schema: Json) -> tuple[Field, ...]:
-    """What an object holds."""
+    """Return the fields of an object type."""
     required = schema.get("required", ())
     return tuple(
-        Field(name, kind(each), shape_of(each), _about(each), name in required)
+        Field(name, kind(each), shape_of(each), _description(each), name in required)
         for name, each in schema.get("properties", {}).items()
     )
 
 
 def kind(schema: Json) -> str:
-    """What values of this schema look like, in words."""
+    """Return the type of a schema as text."""
     if "$ref" in schema:
         return str(shape_of(schema))
     if "anyOf" in schema:
@@ -117,69 +117,75 @@ def kind(schema: Json) -> str:
         return f"lista de {kind(schema['items'])}"
     if schema.get("format") == "date-time":
         return "data e hora em UTC (ISO 8601)"
-    return WORDS.get(schema.get("type", ""), "qualquer valor") + _bounds(schema)
+    return TYPE_LABELS.get(schema.get("type", ""), "qualquer valor") + _range_text(schema)
 
 
 def shape_of(schema: Json) -> str | None:
-    """The name of the shape that it refers to, by itself, as a choice or in a list."""
+    """Return the name of the schema's object type, directly, as a choice or in a list."""
     if "$ref" in schema:
         return str(schema["$ref"]).rpartition("/")[2]
     inner = [*schema.get("anyOf", ()), *([schema["items"]] if "items" in schema else ())]
     return next(filter(None, map(shape_of, inner)), None)
 
 
-def _about(schema: Json) -> str:
-    """Its words, without the marks that only Markdown reads."""
-    usual = schema.get("default")
-    told = [schema.get("description", ""), "" if usual is None else f"default: {usual}"]
-    return "; ".join(filter(None, told)).replace("`", "")
+def _description(schema: Json) -> str:
+    """Return description and default without Markdown's backticks."""
+    default = schema.get("default")
+    parts = [schema.get("description", ""), "" if default is None else f"default: {default}"]
+    return "; ".join(filter(None, parts)).replace("`", "")
 
 
-def _bounds(schema: Json) -> str:
-    least, most = schema.get("minimum"), schema.get("maximum")
-    if most is not None:
-        return f" de {least} a {most}"
-    return "" if least is None else f" a partir de {least}"
+def _range_text(schema: Json) -> str:
+    minimum, maximum = schema.get("minimum"), schema.get("maximum")
+    if maximum is not None:
+        return f" de {minimum} a {maximum}"
+    return "" if minimum is None else f" a partir de {minimum}"
 
 
-def _address(paths: list[str]) -> str:
-    shared = commonpath(paths).partition("/{")[0]
-    return shared if shared != "/" else " · ".join(paths)
+def _common_path(paths: list[str]) -> str:
+    common = commonpath(paths).partition("/{")[0]
+    return common if common != "/" else " · ".join(paths)
 
 
-def _call(method: str, path: str, told: Json, shapes: Json) -> CallShown:
-    content = told.get("requestBody", {}).get("content", {})
+def _api_call(method: str, path: str, operation: Json, shapes: Json) -> ApiCall:
+    content = operation.get("requestBody", {}).get("content", {})
     bodies = [shapes[str(shape_of(media["schema"]))] for media in content.values()]
-    return CallShown(
+    return ApiCall(
         method.upper(),
         path,
-        told["summary"].replace("`", ""),
-        _who(told["security"]),
-        tuple(_asked(each) for each in told.get("parameters", ())),
+        operation["summary"].replace("`", ""),
+        _allowed_users(operation["security"]),
+        tuple(_parameter(each) for each in operation.get("parameters", ())),
         fields(bodies[0]) if bodies else (),
-        tuple(_answer(status, each) for status, each in told["responses"].items()),
+        tuple(_response(status, each) for status, each in operation["responses"].items()),
     )
 
 
-def _who(security: list[Json]) -> str:
-    roles = [role for needed in security for roles in needed.values() for role in roles]
-    return WHO[roles[0] if roles else ""] if security else "qualquer pessoa"
+def _allowed_users(security: list[Json]) -> str:
+    roles = [role for scheme in security for roles in scheme.values() for role in roles]
+    return ROLE_LABELS[roles[0] if roles else ""] if security else "qualquer pessoa"
 
 
-def _asked(told: Json) -> Field:
-    schema = told["schema"]
-    return Field(told["name"], kind(schema), None, _about(schema), told.get("required", False))
+def _parameter(parameter: Json) -> Field:
+    schema = parameter["schema"]
+    return Field(
+        parameter["name"],
+        kind(schema),
+        None,
+        _description(schema),
+        parameter.get("required", False),
+    )
 
 
-def _answer(status: str, told: Json) -> Answer:
-    content: dict[str, Json] = told.get("content", {})
+def _response(status: str, response: Json) -> ApiResponse:
+    content: dict[str, Json] = response.get("content", {})
     schema: Json = next((media["schema"] for media in content.values()), {})
     if "text/html" in content:
-        return Answer(status, None, "página", tuple(told["description"].split(", ")))
+        return ApiResponse(status, None, "página", tuple(response["description"].split(", ")))
     if "allOf" in schema:
         codes = schema["allOf"][1]["properties"]["code"]["enum"]
-        return Answer(status, None, "", tuple(codes))
-    return Answer(status, shape_of(schema), kind(schema) if schema else "sem conteúdo", ())
+        return ApiResponse(status, None, "", tuple(codes))
+    return ApiResponse(status, shape_of(schema), kind(schema) if schema else "sem conteúdo", ())
 
 
 api_docs = Blueprint("api_docs", __name__, url_prefix="/api")
@@ -189,8 +195,8 @@ EXTENSION = "neon-description"
 Document = dict[str, Any]
 
 
-def register_description(app: Flask) -> None:
-    """Have the app describe itself, once and when it is first asked to."""
+def register_api_document(app: Flask) -> None:
+    """Register a function that builds the document once, on its first use."""
     app.extensions[EXTENSION] = cache(partial(_document, app))
 
 
@@ -198,35 +204,35 @@ def register_description(app: Flask) -> None:
 @public
 @api_operation()
 def openapi() -> Document:
-    """This description."""
-    return description()
+    """This document."""
+    return api_document()
 
 
 @api_docs.get("/docs")
 @public
 def docs() -> str:
-    """The same as a page."""
-    document = description()
+    """Show the document as a page."""
+    document = api_document()
     return render_template(
         "api_docs.html", sections=list(sections(document)), shapes=list(shapes(document))
     )
 
 
-def description() -> Document:
-    """The description of the app that serves this request."""
+def api_document() -> Document:
+    """Return the document of the current app."""
     return cast(Callable[[], Document], current_app.extensions[EXTENSION])()
 
 
 def _document(app: Flask) -> Document:
     document = build_document(app)
-    told = document.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    return {"openapi": document.openapi, **_in_whole_numbers(told)}
+    content = document.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return {"openapi": document.openapi, **_with_integers(content)}
 
 
-def _in_whole_numbers(told: Any) -> Any:
-    """Bounds as they were: on their way through the document all have become fractions."""
-    if isinstance(told, dict):
-        return {name: _in_whole_numbers(value) for name, value in told.items()}
-    if isinstance(told, list):
-        return [_in_whole_numbers(value) for value in told]
-    return int(told) if isinstance(told, float) else told
+def _with_integers(value: Any) -> Any:
+    """Return the document with bounds as integers; the models have turned them into floats."""
+    if isinstance(value, dict):
+        return {name: _with_integers(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_with_integers(item) for item in value]
+    return int(value) if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""A mentee's profile and numbers as JSON: their own, and for admins anybody's."""
+"""Profiles and figures: the user's own, and any for admins."""
 
 from flask import Blueprint, g
 from typing_extensions import TypedDict
@@ -11,18 +11,18 @@ from models import Mentorado
 from provisioning.context import READY, MentoradoShape, RequestContext, iso_utc, serialize_mentorado
 from web.access_policy import mentorado_required, own_dashboard, signed_in
 from web.api import api_operation
-from web.errors import ForbiddenError, NotFoundError, ProfileRequiredError
+from web.errors import HttpError, ProfileRequiredError
 from web.month_input import MONTH, YEAR, MonthNumber, MonthReport, Year, requested_period
 from web.openapi import PROFILE_CODES
 from web.request_context import own_overview, with_own_profile
 from web.services import services
-from web.validation import ID, LONGEST_LIST, Items
+from web.validation import ID_CONVERTER, MAX_PAGE_SIZE, Items
 
 mentorados = Blueprint("mentorados", __name__, url_prefix="/api/mentorados")
 
 
 class MonthShape(TypedDict):
-    """A reported month as the API shows it, under the names of its columns."""
+    """A reported month, under the names of its columns."""
 
     ano: int
     mes: int
@@ -40,7 +40,7 @@ class MonthShape(TypedDict):
 @mentorado_required
 @api_operation()
 def me() -> MentoradoShape:
-    """The profile of whoever is signed in."""
+    """The signed-in user's profile."""
     profile: MentoradoShape = g.context.mentorado
     return profile
 
@@ -49,7 +49,7 @@ def me() -> MentoradoShape:
 @own_dashboard
 @api_operation()
 def overview() -> OverviewShape:
-    """The numbers of the own dashboard."""
+    """The figures of the signed-in user's dashboard."""
     return serialize_overview(own_overview())
 
 
@@ -57,49 +57,49 @@ def overview() -> OverviewShape:
 @mentorado_required
 @api_operation()
 def metricas() -> Items[MonthShape]:
-    """The months that were reported, the newest first."""
-    months = with_own_profile(lambda s, own: reported_months(s, own, limit=LONGEST_LIST))
+    """The reported months, newest first."""
+    months = with_own_profile(lambda s, own: reported_months(s, own, limit=MAX_PAGE_SIZE))
     return {"items": [serialize_month(month) for month in months]}
 
 
 @mentorados.put(f"/me/metricas/<{YEAR}:ano>/<{MONTH}:mes>")
 @mentorado_required
 @api_operation()
-def report(ano: Year, mes: MonthNumber, wanted: MonthReport) -> MonthShape:
-    """Write the given fields of a month; the others stay."""
-    period, now, changes = requested_period(ano, mes), services().now(), wanted.changes()
+def report(ano: Year, mes: MonthNumber, body: MonthReport) -> MonthShape:
+    """Write the given fields of a month; omitted ones keep their values."""
+    period, now, changes = requested_period(ano, mes), services().now(), body.changes()
     month = with_own_profile(lambda s, own: save_month(s, own, period, changes, now=now))
     return serialize_month(month)
 
 
-@mentorados.get(f"/<{ID}:mentorado_id>")
+@mentorados.get(f"/<{ID_CONVERTER}:mentorado_id>")
 @signed_in
 @api_operation("forbidden", *PROFILE_CODES)
 def one(mentorado_id: int) -> MentoradoShape:
-    """A profile, for its owner and for admins."""
+    """One profile, for its owner and for admins."""
     _check_may_see(mentorado_id)
     with transaction() as session:
-        found = session.get(Mentorado, mentorado_id)
-    if found is None:
-        raise NotFoundError("no such mentorado")
-    return serialize_mentorado(found)
+        profile = session.get(Mentorado, mentorado_id)
+    if profile is None:
+        raise HttpError("not_found", "no such mentorado")
+    return serialize_mentorado(profile)
 
 
-@mentorados.get(f"/<{ID}:mentorado_id>/overview")
+@mentorados.get(f"/<{ID_CONVERTER}:mentorado_id>/overview")
 @signed_in
 @api_operation("forbidden", *PROFILE_CODES)
 def overview_of_one(mentorado_id: int) -> OverviewShape:
-    """The numbers of a dashboard, for its owner and for admins."""
+    """The figures of one dashboard, for its owner and for admins."""
     _check_may_see(mentorado_id)
     with transaction() as session:
         if session.get(Mentorado, mentorado_id) is None:
-            raise NotFoundError("no such mentorado")
-        found = read_overview(session, mentorado_id, now=services().now())
-    return serialize_overview(found)
+            raise HttpError("not_found", "no such mentorado")
+        figures = read_overview(session, mentorado_id, now=services().now())
+    return serialize_overview(figures)
 
 
 def serialize_month(month: ReportedMonth) -> MonthShape:
-    """The month, ready to be told."""
+    """Return a month as JSON values."""
     return {
         "ano": month.ano,
         "mes": month.mes,
@@ -121,4 +121,4 @@ def _check_may_see(mentorado_id: int) -> None:
     if context.status != READY:
         raise ProfileRequiredError(context.status)
     if context.mentorado is None or context.mentorado["id"] != mentorado_id:
-        raise ForbiddenError("somebody else's")
+        raise HttpError("forbidden", "the profile of another user")

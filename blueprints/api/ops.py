@@ -1,4 +1,4 @@
-"""Is it alive, is it ready? For load balancers and for whoever is on call."""
+"""Liveness, readiness and metrics, for load balancers and monitoring."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -14,22 +14,22 @@ from core.metrics import exposition
 from web import health
 from web.access_policy import public_unlimited
 from web.api import api_operation
-from web.errors import NotFoundError, UnauthenticatedError
+from web.errors import HttpError, UnauthenticatedError
 from web.services import services
 
-FINE = {"ok", "not_configured", "none_yet"}
+HEALTHY_STATES = {"ok", "not_configured", "none_yet"}
 
 ops = Blueprint("ops", __name__)
 
 
 class HealthResponse(TypedDict):
-    """The process serves."""
+    """The process is alive."""
 
     status: Literal["ok"]
 
 
 class ReadinessResponse(TypedDict):
-    """Whether requests can be served, and how each part is."""
+    """Whether requests can be served, and the state of each part."""
 
     status: Literal["ok", "degraded", "unavailable"]
     checks: dict[str, str]
@@ -39,7 +39,7 @@ class ReadinessResponse(TypedDict):
 @public_unlimited
 @api_operation()
 def healthz() -> HealthResponse:
-    """200 while this process serves; asks nobody else."""
+    """200 while this process serves; checks nothing else."""
     return {"status": "ok"}
 
 
@@ -49,16 +49,16 @@ def healthz() -> HealthResponse:
 def readyz() -> tuple[ReadinessResponse, Literal[200, 503]]:
     """200 when requests can be served; 503 without database or behind on migrations.
 
-    `degraded` when something they can do without is amiss. Simultaneous questions share one answer.
+    `degraded` if an optional part fails. Simultaneous requests share one check.
     """
-    checks, _ = services().readiness.run("checks", _checks)
+    checks, _ = services().readiness.run("checks", _run_checks)
     if checks["database"] != "ok":
         return {"status": "unavailable", "checks": checks}, 503
-    is_well = all(found in FINE for found in checks.values())
-    return {"status": "ok" if is_well else "degraded", "checks": checks}, 200
+    is_healthy = all(state in HEALTHY_STATES for state in checks.values())
+    return {"status": "ok" if is_healthy else "degraded", "checks": checks}, 200
 
 
-def _checks() -> dict[str, str]:
+def _run_checks() -> dict[str, str]:
     config = services().config
     database = health.database()
     interval = timedelta(seconds=config.sweep_interval_seconds)
@@ -66,12 +66,12 @@ def _checks() -> dict[str, str]:
         "database": database,
         "redis": health.redis(is_configured=config.redis_url is not None),
         "sweep": health.sweep(interval) if database == "ok" else "unknown",
-        "identity_provider": _identity_provider(),
+        "identity_provider": _check_identity_provider(),
     }
 
 
-def _identity_provider() -> str:
-    """As far as this process has heard; nobody is asked for the sake of a check."""
+def _check_identity_provider() -> str:
+    """Return the state known from earlier calls; the check itself calls nothing."""
     directory = services().provisioning.directory
     if services().verifier.keys.is_missing:
         return "no_keys"
@@ -82,20 +82,20 @@ def _identity_provider() -> str:
 @public_unlimited
 @api_operation("unauthenticated", "not_found")
 def metrics() -> tuple[str, Literal[200], Mapping[str, str]]:
-    """What this host's processes have counted and what is true of the whole installation.
+    """Metrics of this host's processes and of the whole installation.
 
-    In production only for whoever shows METRICS_TOKEN; without one there is no such page.
+    In production METRICS_TOKEN is required; without that setting there is no such page.
     """
     if services().config.is_production:
         _check_token(services().config.metrics_token)
-    told = exposition(services().backlog).decode()
-    return told, 200, {"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
+    text = exposition(services().backlog).decode()
+    return text, 200, {"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
 
 
 def _check_token(token: SecretStr | None) -> None:
     if token is None:
-        raise NotFoundError("there are no metrics without a token")
-    scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
-    is_right = compare_digest(shown.encode(), token.get_secret_value().encode())
+        raise HttpError("not_found", "there are no metrics without a token")
+    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+    is_right = compare_digest(value.encode(), token.get_secret_value().encode())
     if scheme.lower() != "bearer" or not is_right:
-        raise UnauthenticatedError("this is not the token of METRICS_TOKEN")
+        raise UnauthenticatedError("the token is not METRICS_TOKEN")

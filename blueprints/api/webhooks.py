@@ -1,4 +1,4 @@
-"""Where Clerk tells what has changed; an accelerator, nothing depends on it."""
+"""Webhooks of Clerk, which only speed updates up; nothing depends on them."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ from provisioning.audit import Source
 from provisioning.errors import NeedsAttentionError, ProvisioningUnavailableError
 from web.access_policy import public_unlimited
 from web.api import api_operation
-from web.errors import NotConfiguredError
+from web.errors import HttpError
 from web.request_hooks import check_address_rate_limit
 from web.services import services
 
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 class WebhookResponse(TypedDict):
-    """Whether the message was news."""
+    """Whether the message has changed anything."""
 
     status: Literal["applied", "ignored"]
     request_id: str
@@ -30,15 +30,19 @@ class WebhookResponse(TypedDict):
 @webhooks.post("/clerk")
 @public_unlimited
 @api_operation(
-    *("invalid_signature", "payload_too_large", "not_configured", "rate_limited"),
-    *("database_unavailable", "provisioning_unavailable"),
+    "invalid_signature",
+    "payload_too_large",
+    "not_configured",
+    "rate_limited",
+    "database_unavailable",
+    "provisioning_unavailable",
 )
 def clerk() -> WebhookResponse:
-    """Hear a signed message of Clerk: 200 once applied; anything else is sent again."""
-    message = _message()
+    """Apply a signed message of Clerk: 200 when processed; Clerk sends it again after any error."""
+    message = _read_message()
     try:
         is_applied = _apply(message)
-    except NeedsAttentionError as err:  # a sender can do nothing about it but send again
+    except NeedsAttentionError as err:  # Clerk can only send it again
         raise ProvisioningUnavailableError("to be sent again") from err
     log.info(
         "webhook_applied" if is_applied else "webhook_ignored", type=message.event, entry="webhook"
@@ -46,10 +50,10 @@ def clerk() -> WebhookResponse:
     return {"status": "applied" if is_applied else "ignored", "request_id": g.request_id}
 
 
-def _message() -> Message:
+def _read_message() -> Message:
     secret = services().config.clerk_webhook_secret
     if secret is None:
-        raise NotConfiguredError("there is no secret to check signatures with")
+        raise HttpError("not_configured", "there is no secret to check signatures with")
     try:
         return read_message(secret.get_secret_value(), dict(request.headers), request.get_data())
     except InvalidSignatureError as err:
@@ -59,14 +63,14 @@ def _message() -> Message:
 
 
 def _apply(message: Message) -> bool:
-    """Whether the message was news that concerns us."""
+    """Apply the message; return whether it has changed anything."""
     if message.identity is None:
         return False
     structlog.contextvars.bind_contextvars(clerk_id=message.identity.clerk_id)
     source, now = Source("webhook", g.request_id), services().now()
-    hear = (
+    handle = (
         services().provisioning.handle_user_deleted
         if message.is_deletion
         else services().provisioning.handle_user_event
     )
-    return hear((message.id, message.event), message.identity, source=source, now=now)
+    return handle((message.id, message.event), message.identity, source=source, now=now)

@@ -1,1 +1,1 @@
-"""The pages of a mentee."""
+"""Pages for mentees."""

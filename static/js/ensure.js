@@ -1,27 +1,27 @@
-const HOPELESS = 409; // the background has given up, only support can help
+const NEEDS_SUPPORT = 409; // no more retries in the background; only support can help
 
 /**
- * Asks the server to make sure of the profile, for at most `limitMs`. An answer that waiting does
- * not change is `settled`: the page itself then knows what to show.
+ * Calls the server to ensure the profile, for at most `limitMs`. `isSettled` says that a retry
+ * cannot change the answer, so that reloading the page shows the result.
  */
 export async function ensure(url, limitMs) {
   try {
     const signal = AbortSignal.timeout(limitMs);
-    const answer = await fetch(url, { method: "POST", headers: { Accept: "application/json" }, signal });
-    const isPassing = answer.status === 429 || answer.status >= 500;
-    const seconds = Number(answer.headers.get("Retry-After")) || 0;
+    const response = await fetch(url, { method: "POST", headers: { Accept: "application/json" }, signal });
+    const isTransient = response.status === 429 || response.status >= 500;
+    const seconds = Number(response.headers.get("Retry-After")) || 0;
     return {
-      isSettled: !isPassing && answer.status !== HOPELESS,
-      isHopeless: answer.status === HOPELESS,
+      isSettled: !isTransient && response.status !== NEEDS_SUPPORT,
+      needsSupport: response.status === NEEDS_SUPPORT,
       pauseMs: seconds * 1000,
-      reference: answer.headers.get("X-Request-ID"),
+      reference: response.headers.get("X-Request-ID"),
     };
   } catch {
-    return { isSettled: false, isHopeless: false, pauseMs: 0, reference: null }; // no network, or too slow
+    return { isSettled: false, needsSupport: false, pauseMs: 0, reference: null }; // no network, or timeout
   }
 }
 
-/** Shows the code of the latest answer, for whoever talks to support. */
+/** Shows the reference code of the latest response, for support. */
 export function showReference(reference) {
   if (!reference) return;
   for (const code of document.querySelectorAll("[data-reference]")) {

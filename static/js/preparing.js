@@ -1,33 +1,33 @@
 import { ensure, showReference } from "./ensure.js";
 import { clearToasts, toast } from "./toast.js";
 
-// The page itself comes with an answer that asked for a pause of two seconds.
+// The response with this page has `Retry-After: 2`.
 const FIRST_PAUSE_MS = 2_000;
-const LIMIT_MS = 14_000; // whatever happens, the person knows within fifteen seconds
-const JITTER = 0.25; // so that a whole class that came at once does not come back at once
+const LIMIT_MS = 14_000; // the user sees the result within fifteen seconds
+const JITTER = 0.25; // spreads the retries of users who signed in at the same time
 
 const page = document.querySelector("[data-preparing]");
 
-/** Tries again with growing pauses; ends in the page that was asked for or in the last card. */
+/** Retries with growing pauses; then reloads the page or shows the error card. */
 async function prepare() {
   const end = performance.now() + LIMIT_MS;
   let pauseMs = FIRST_PAUSE_MS;
   toast("Preparando seu perfil…");
   for (let attempt = 0; attempt < Number(page.dataset.attempts); attempt += 1) {
     if (attempt > 0) toast("Erro, tentando novamente…");
-    const patienceMs = Math.max(pauseMs, 1_000 * 2 ** attempt) * (1 + Math.random() * JITTER);
-    if (performance.now() + patienceMs >= end) break;
-    await new Promise((resolve) => setTimeout(resolve, patienceMs));
+    const waitMs = Math.max(pauseMs, 1_000 * 2 ** attempt) * (1 + Math.random() * JITTER);
+    if (performance.now() + waitMs >= end) break;
+    await new Promise((resolve) => setTimeout(resolve, waitMs));
     const answer = await ensure(page.dataset.preparing, end - performance.now());
     showReference(answer.reference);
     if (answer.isSettled) return location.reload();
-    if (answer.isHopeless) break;
+    if (answer.needsSupport) break;
     pauseMs = answer.pauseMs;
   }
-  giveUp();
+  showError();
 }
 
-function giveUp() {
+function showError() {
   const card = document.querySelector("[data-terminal]");
   clearToasts();
   page.hidden = true;

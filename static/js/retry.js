@@ -3,7 +3,7 @@ import { toast } from "./toast.js";
 
 const LIMIT_MS = 10_000;
 
-/** «Tentar novamente»: makes sure of the profile first, and leaves the page only if that helped. */
+/** «Tentar novamente»: ensures the profile first, and loads the page only after a success. */
 async function retry(form) {
   const button = form.querySelector("button");
   button.disabled = true;

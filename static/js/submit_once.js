@@ -1,10 +1,10 @@
-// A form is sent once: its buttons rest while the answer is on its way. Where this does not run, the
-// key in the form sees to the same.
+// Prevents double submits: buttons are disabled until the response comes. Without JavaScript the
+// form's idempotency key has the same effect.
 import { toast } from "./toast.js";
 
 const BUSY = "aria-busy";
 
-function rest(form, isBusy) {
+function setBusy(form, isBusy) {
   if (!isBusy) form.removeAttribute(BUSY);
   for (const button of form.querySelectorAll("button")) button.disabled = isBusy;
 }
@@ -14,15 +14,15 @@ document.addEventListener("submit", (event) => {
   if (event.defaultPrevented || form.method !== "post") return;
   if (form.hasAttribute(BUSY)) return event.preventDefault();
   form.setAttribute(BUSY, "true");
-  // Later, because a button that is disabled now would not be sent.
+  // Deferred, because a disabled button would not be part of the submitted form.
   setTimeout(() => {
-    rest(form, true);
+    setBusy(form, true);
     toast("Enviando…");
   });
 });
 
-// A page that comes back from the browser's memory can be sent again.
+// A page restored from the back/forward cache can be submitted again.
 window.addEventListener("pageshow", (event) => {
   if (!event.persisted) return;
-  for (const form of document.querySelectorAll(`form[${BUSY}]`)) rest(form, false);
+  for (const form of document.querySelectorAll(`form[${BUSY}]`)) setBusy(form, false);
 });

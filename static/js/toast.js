@@ -1,4 +1,4 @@
-/** Shows a message for a while, and has screen readers say it. */
+/** Shows a message, which screen readers announce. */
 export function toast(message) {
   const note = document.createElement("p");
   note.className = "toast-note";
@@ -6,7 +6,7 @@ export function toast(message) {
   document.querySelector("[data-toasts]").replaceChildren(note);
 }
 
-/** Takes the last message away, where the page itself now says more. */
+/** Removes the last message. */
 export function clearToasts() {
   document.querySelector("[data-toasts]").replaceChildren();
 }

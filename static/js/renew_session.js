@@ -1,6 +1,6 @@
-// A session token lives for a minute, filling in a form takes longer. Whoever sends one late has
-// their session renewed first, in a hidden frame, where Clerk may be asked; if that fails, the
-// server keeps what was filled in and offers to continue.
+// A session token is valid for a minute, and filling in a form takes longer. Before a late submit
+// a hidden frame renews the session through Clerk. If that fails, the server's error page keeps the
+// form's fields and offers to continue.
 const FRESH_MS = 40_000;
 const LIMIT_MS = 4_000;
 

@@ -1,12 +1,12 @@
-// Shows the page of a job anew while the job is on; without JavaScript the browser reloads it.
+// Updates the page of a job while it is active; without JavaScript the browser reloads the page.
 const PAUSE_MS = 1_000;
 
 async function follow() {
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
-    const answer = await fetch(location.href).catch(() => null);
-    if (!answer?.ok) continue; // the job goes on without us
-    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const response = await fetch(location.href).catch(() => null);
+    if (!response?.ok) continue; // the job runs on the server
+    const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
     const found = fresh.querySelector("[data-job]");
     if (!found?.matches("[data-active]")) return location.reload();
     const shown = document.querySelector("[data-job]");

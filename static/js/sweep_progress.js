@@ -1,4 +1,4 @@
-// Follows a sweep while it is on, and shows its page anew when it is over.
+// Updates the progress of a sweep while it is active, and reloads the page at its end.
 const PAUSE_MS = 1_000;
 const ACTIVE = ["queued", "running"];
 
