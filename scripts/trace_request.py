@@ -79,7 +79,8 @@ def trace(client: FlaskClient, path: str) -> list[Function]:
         code = frame.f_code
         if event == "call" and code.co_name not in NESTED_SCOPES:
             file = Path(code.co_filename)
-            if file.is_relative_to(PROJECT) and not file.is_relative_to(PROJECT / ".venv"):
+            is_ours = file.suffix == ".py" and file.is_relative_to(PROJECT)
+            if is_ours and not file.is_relative_to(PROJECT / ".venv"):
                 entered.setdefault((str(file.relative_to(PROJECT)), code.co_qualname))
 
     threading.setprofile(note)
