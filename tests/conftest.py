@@ -1,4 +1,4 @@
-"""The house on real parts: PostgreSQL and Redis of our own, a savepoint for each test, the cast."""
+"""Fixtures: real PostgreSQL and Redis servers, a savepoint for each test, clients and users."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -123,7 +123,7 @@ def session(connection: Connection) -> Iterator[Session]:
 
 
 @pytest.fixture
-def house(app: Flask) -> Services:
+def services(app: Flask) -> Services:
     """The parts of the app under test."""
     found = app.extensions[EXTENSION]
     assert isinstance(found, Services)
@@ -131,10 +131,10 @@ def house(app: Flask) -> Services:
 
 
 @pytest.fixture
-def provider(house: Services) -> DevIdentityProvider:
+def provider(services: Services) -> DevIdentityProvider:
     """The stand-in for Clerk, to sign tokens with."""
-    assert house.dev_provider is not None
-    return house.dev_provider
+    assert services.dev_provider is not None
+    return services.dev_provider
 
 
 @pytest.fixture

@@ -490,8 +490,8 @@ def test_directory_that_cannot_be_read_is_told_in_one_line(
     clerk.trouble = Trouble("500 Internal Server Error")
 
     with app_on(tmp_path, url, **settings_of(clerk)) as app:
-        house: Services = app.extensions[EXTENSION]
-        assert house.provisioning.directory is not None
+        services: Services = app.extensions[EXTENSION]
+        assert services.provisioning.directory is not None
         result = app.test_cli_runner().invoke(args=["sweep", "--directory"])
 
     assert (result.exit_code, "ProviderUnavailableError" in result.output) == (1, True)

@@ -208,11 +208,11 @@ def test_granted_role_holds_at_the_next_request(
     assert me["user"]["role"] == "admin"
 
 
-def test_shell_has_the_tables_and_the_house_at_hand(app: Flask, house: Services) -> None:
+def test_shell_has_the_tables_and_the_house_at_hand(app: Flask, services: Services) -> None:
     with app.app_context():
         at_hand = app.make_shell_context()
 
-    assert (at_hand["Mentorado"], at_hand["house"]) == (Mentorado, house)
+    assert (at_hand["Mentorado"], at_hand["house"]) == (Mentorado, services)
 
 
 @pytest.mark.parametrize(

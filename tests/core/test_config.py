@@ -410,7 +410,7 @@ def test_printed_config_shows_no_secret(name: str, value: str) -> None:
     assert HUSHED not in f"{config!r} {config}"
 
 
-def test_printed_house_shows_no_secret(tmp_path: Path) -> None:
+def test_printed_services_show_no_secret(tmp_path: Path) -> None:
     hushed = {
         "SECRET_KEY": HUSHED,
         "CLERK_SECRET_KEY": f"sk_live_{HUSHED}",

@@ -72,10 +72,10 @@ class Clerk:
 def clerk_in(folder: Path) -> Iterator[Clerk]:
     """Run a stand-in that keeps what it knows under that folder."""
     app = create_app(Config(instance_path=folder, database_url=NO_DATABASE))
-    house: Services = app.extensions[EXTENSION]
-    assert house.dev_provider is not None
-    assert house.dev_sessions is not None
-    clerk = Clerk("", house.dev_provider, house.dev_sessions)
+    services: Services = app.extensions[EXTENSION]
+    assert services.dev_provider is not None
+    assert services.dev_sessions is not None
+    clerk = Clerk("", services.dev_provider, services.dev_sessions)
     server = make_server("127.0.0.1", 0, _troubled(app.wsgi_app, clerk), threaded=True)
     clerk.url = f"http://127.0.0.1:{server.server_port}/local-clerk"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)

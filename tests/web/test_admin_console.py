@@ -437,13 +437,13 @@ def test_admin_at_the_dashboard_is_shown_the_way_to_the_desk(desk: FlaskClient) 
 def test_overview_shows_at_once_what_an_admin_has_changed(
     desk: FlaskClient,
     admin: dict[str, str],
-    house: Services,
+    services: Services,
     bob: User,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(house.backlog, "clock", lambda: 0.0)
+    monkeypatch.setattr(services.backlog, "clock", lambda: 0.0)
     before = page_of(desk, "/admin")
-    house.backlog._valid_until = 60.0  # as if counting had taken a second
+    services.backlog._valid_until = 60.0  # as if counting had taken a second
 
     desk.post(f"/api/admin/users/{bob.id}/block", headers=admin)
 

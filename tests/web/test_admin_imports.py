@@ -172,19 +172,19 @@ def test_person_who_was_registered_finds_the_profile(
 
 
 def test_long_list_is_previewed_and_done_in_the_background(
-    desk: FlaskClient, session: Session, house: Services
+    desk: FlaskClient, session: Session, services: Services
 ) -> None:
     content = a_list_of(10_000) + "\nMal;sem arroba"
 
     sent = send(desk, content)
     waiting = page_of(desk.get(sent.location))
-    house.jobs.run_pending()
+    services.jobs.run_pending()
     shown = page_of(desk.get(sent.location))
     before = profiles(session)
     form = FORM.search(shown)
     assert form is not None
     confirmed = desk.post(form[1], data={"reason": "Turma de março"}, headers=OURS)
-    house.jobs.run_pending()
+    services.jobs.run_pending()
     done = page_of(desk.get(confirmed.location))
 
     assert (sent.status_code, confirmed.status_code, before) == (303, 303, 0)
@@ -198,15 +198,15 @@ def test_long_list_is_previewed_and_done_in_the_background(
 
 
 def test_long_list_that_is_confirmed_at_once_is_confirmed_once(
-    desk: FlaskClient, session: Session, house: Services
+    desk: FlaskClient, session: Session, services: Services
 ) -> None:
     location = send(desk, a_list_of(501)).location
-    house.jobs.run_pending()
+    services.jobs.run_pending()
 
     answers = [desk.post(f"{location}/confirmar", headers=OURS) for _ in range(2)]
-    house.jobs.run_pending()
+    services.jobs.run_pending()
     late = desk.post(f"{location}/confirmar", headers=OURS)
-    house.jobs.run_pending()
+    services.jobs.run_pending()
 
     assert [answer.status_code for answer in (*answers, late)] == [303, 303, 303]
     assert "Feito: 501 de 501" in page_of(desk.get(location))
@@ -225,10 +225,10 @@ def test_list_is_deleted_when_it_is_done_and_nobody_is_named_in_what_stays(
 
 
 def test_preview_that_is_discarded_is_deleted(
-    desk: FlaskClient, session: Session, house: Services
+    desk: FlaskClient, session: Session, services: Services
 ) -> None:
     location = send(desk, a_list_of(501)).location
-    house.jobs.run_pending()
+    services.jobs.run_pending()
 
     desk.post(f"{location}/descartar", headers=OURS)
 
@@ -238,24 +238,24 @@ def test_preview_that_is_discarded_is_deleted(
 
 
 def test_preview_that_nobody_confirms_is_deleted_after_a_day(
-    desk: FlaskClient, session: Session, house: Services
+    desk: FlaskClient, session: Session, services: Services
 ) -> None:
     send(desk, a_list_of(501))
-    house.jobs.run_pending()
+    services.jobs.run_pending()
     aged = AdminJob.created_at - timedelta(days=1, minutes=1)
     session.execute(update(AdminJob).values(created_at=aged))
 
-    jobs.delete_old(session, house.now())
+    jobs.delete_old(session, services.now())
 
     assert session.scalars(select(AdminJob)).all() == []
 
 
 def test_list_that_turns_out_unreadable_says_so(
-    desk: FlaskClient, session: Session, house: Services
+    desk: FlaskClient, session: Session, services: Services
 ) -> None:
     location = send(desk, a_list_of(501) + '\n"' + ("x" * 19_000 + "\n") * 10).location
 
-    house.jobs.run_pending()
+    services.jobs.run_pending()
 
     assert "A linha 509 não pode ser lida." in page_of(desk.get(location))
     assert session.scalars(select(AdminJob.content)).one() is None

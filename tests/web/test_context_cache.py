@@ -42,9 +42,9 @@ def statements(connection: Connection) -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def contexts(house: Services, connection: Connection) -> ContextCache:
+def contexts(services: Services, connection: Connection) -> ContextCache:
     """The cache of the app under test, empty."""
-    return house.provisioning.contexts
+    return services.provisioning.contexts
 
 
 @pytest.fixture

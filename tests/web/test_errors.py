@@ -189,8 +189,8 @@ def test_unforeseen_error_is_a_500_page_without_a_trace(
 def test_support_link_carries_the_reference(
     app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch, url: str, link: str
 ) -> None:
-    house = app.extensions["services"]
-    config = house.config.model_copy(update={"support_url": url})
+    services = app.extensions["services"]
+    config = services.config.model_copy(update={"support_url": url})
     monkeypatch.setattr("web.problem_responses.services", lambda: type("H", (), {"config": config}))
 
     answer = client.get("/nada", headers={"X-Request-ID": "ref-12345678"})

@@ -33,9 +33,9 @@ ZEROS = {
 
 
 @pytest.fixture(autouse=True)
-def in_march(app: Flask, house: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_march(app: Flask, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the tenth of March 2026."""
-    monkeypatch.setitem(app.extensions, EXTENSION, replace(house, now=lambda: NOW))
+    monkeypatch.setitem(app.extensions, EXTENSION, replace(services, now=lambda: NOW))
 
 
 def months_in(session: Session) -> int:

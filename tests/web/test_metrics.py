@@ -117,10 +117,10 @@ def test_outcome_is_counted(
 
 
 def test_every_name_of_the_contract_is_there(
-    client: FlaskClient, house: Services, sign: Sign, stranger: User
+    client: FlaskClient, services: Services, sign: Sign, stranger: User
 ) -> None:
     client.get("/api/auth/me", headers=sign(BOB))
-    build_sweeper(house.provisioning).start("cli")
+    build_sweeper(services.provisioning).start("cli")
 
     # Nothing was tried again, and nobody was asked.
     silent = {"mentorado_ensure_retries_total", "identity_provider_requests_total"}
@@ -165,11 +165,11 @@ def test_numbers_hold_fifty_times_as_long_as_reading_them_took(client: FlaskClie
 
 
 def test_sweep_is_counted_with_what_it_repaired(
-    client: FlaskClient, house: Services, stranger: User
+    client: FlaskClient, services: Services, stranger: User
 ) -> None:
     counted = value(client, "mentorado_ensure_total", entry="sweep", outcome="created")
 
-    build_sweeper(house.provisioning).start("cli")
+    build_sweeper(services.provisioning).start("cli")
 
     gauges = BacklogCollector(Rules(), MINUTE, now=lambda: NOW)
     assert (gauge(gauges, "sweep_runs"), gauge(gauges, "sweep_repaired")) == (1, 1)
@@ -178,9 +178,9 @@ def test_sweep_is_counted_with_what_it_repaired(
 
 
 def test_rehearsal_is_counted_but_repairs_nothing_and_is_no_success(
-    gauges: BacklogCollector, house: Services, stranger: User
+    gauges: BacklogCollector, services: Services, stranger: User
 ) -> None:
-    build_sweeper(house.provisioning).start("cli", dry_run=True)
+    build_sweeper(services.provisioning).start("cli", dry_run=True)
 
     assert (gauge(gauges, "sweep_runs"), gauge(gauges, "sweep_repaired")) == (1, 0)
     named = [metric.name for metric in gauges.collect()]

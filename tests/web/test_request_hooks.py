@@ -252,12 +252,12 @@ def test_only_the_invited_enter_where_only_they_may(
     app: Flask,
     client: FlaskClient,
     session: Session,
-    house: Services,
+    services: Services,
     sign: Sign,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    strict = replace(house.provisioning, rules=Rules(invited_only=True))
-    monkeypatch.setitem(app.extensions, EXTENSION, replace(house, provisioning=strict))
+    strict = replace(services.provisioning, rules=Rules(invited_only=True))
+    monkeypatch.setitem(app.extensions, EXTENSION, replace(services, provisioning=strict))
     session.add(Mentorado(nome_completo="Bob", email=BOB.email, turma=Turma.NEON))
     session.commit()
 

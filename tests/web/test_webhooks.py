@@ -67,9 +67,9 @@ def status_of(answer: TestResponse) -> tuple[int, object]:
 
 
 def sign_in(app: Flask, person: DevUser = BOB) -> TestResponse:
-    house: Services = app.extensions[EXTENSION]
-    assert house.dev_provider is not None
-    headers = {"Authorization": f"Bearer {house.dev_provider.token(person)}"}
+    services: Services = app.extensions[EXTENSION]
+    assert services.dev_provider is not None
+    headers = {"Authorization": f"Bearer {services.dev_provider.token(person)}"}
     return app.test_client().get("/api/mentorados/me", headers=headers)
 
 
