@@ -190,7 +190,7 @@ def admin(charlie: DevUser, sign: Sign) -> dict[str, str]:
 
 
 @pytest.fixture
-def desk(charlie: DevUser, browser_of: Browser) -> FlaskClient:
+def console(charlie: DevUser, browser_of: Browser) -> FlaskClient:
     """The browser of an admin."""
     return browser_of(charlie)
 
