@@ -24,7 +24,7 @@ from auth.errors import (
 from auth.jwks import FIRST_WAIT_SECONDS, MOST_KEYS, REFETCH_COOLDOWN_SECONDS, WAIT_SECONDS, KeySet
 from auth.provider_calls import ProviderCalls
 from dev.servers import eventually
-from tests.support.concurrency import Clock, Meddled, Roll
+from tests.support.concurrency import Clock, InterruptedKey, ThreadCountingKey
 
 CALLERS = 8
 
@@ -218,8 +218,8 @@ def test_answer_without_keys_keeps_the_known_ones(
 
 
 def test_concurrent_first_requests_share_one_fetch(keys: KeySet, issuer: Issuer) -> None:
-    kid = Roll("k1", crowd=CALLERS)
-    issuer.may_answer = kid.is_complete
+    kid = ThreadCountingKey("k1", expected_threads=CALLERS)
+    issuer.may_answer = kid.all_arrived
 
     with ThreadPoolExecutor(CALLERS) as pool:
         found = list(pool.map(lambda _: outcome(keys, kid), range(CALLERS)))
@@ -401,4 +401,7 @@ def test_key_removed_during_its_lookup_causes_no_other_error(clock: Clock, looku
         clock.seconds += REFETCH_COOLDOWN_SECONDS
         keys.key("k2")
 
-    assert outcome(keys, Meddled("k1", at=lookup, meddle=remove_key)) in ("k1", "UnknownKeyError")
+    assert outcome(keys, InterruptedKey("k1", at=lookup, before=remove_key)) in (
+        "k1",
+        "UnknownKeyError",
+    )

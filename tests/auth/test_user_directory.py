@@ -24,7 +24,7 @@ from auth.provider_calls import ProviderCalls
 from auth.user_directory import UserDirectory
 from core.metrics import OURS
 from dev.fake_clerk import clerk_user
-from tests.support.concurrency import Clock, Roll
+from tests.support.concurrency import Clock, ThreadCountingKey
 from tests.support.users import ALICE, BOB, identity_of
 
 CALLERS = 30
@@ -170,8 +170,8 @@ def test_impossible_id_causes_no_request(
 def test_concurrent_lookups_share_one_request(
     directory: UserDirectory, fake_clerk: FakeClerk
 ) -> None:
-    bob, start = Roll(BOB.clerk_id, crowd=CALLERS), Barrier(CALLERS)
-    fake_clerk.may_answer = bob.is_complete
+    bob, start = ThreadCountingKey(BOB.clerk_id, expected_threads=CALLERS), Barrier(CALLERS)
+    fake_clerk.may_answer = bob.all_arrived
 
     with ThreadPoolExecutor(CALLERS) as pool:
         user_documents = pool.map(

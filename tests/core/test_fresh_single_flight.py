@@ -6,7 +6,7 @@ from threading import Event
 import pytest
 
 from core.single_flight import FreshSingleFlight
-from tests.support.concurrency import Roll, threads_taking_turns_often
+from tests.support.concurrency import ThreadCountingKey, frequent_thread_switches
 
 CALLERS = 20
 CALLS = 20_000
@@ -17,11 +17,15 @@ def test_single_call_is_executed() -> None:
 
 
 def test_concurrent_calls_share_two_executions() -> None:
-    flight, key, executions = FreshSingleFlight[int](), Roll("key", crowd=CALLERS), list[int]()
+    flight, key, executions = (
+        FreshSingleFlight[int](),
+        ThreadCountingKey("key", expected_threads=CALLERS),
+        list[int](),
+    )
 
     def execute() -> int:
         executions.append(1)
-        key.is_complete.wait(timeout=10)
+        key.all_arrived.wait(timeout=10)
         return len(executions)
 
     with ThreadPoolExecutor(CALLERS) as pool:
@@ -74,7 +78,7 @@ def test_executions_of_one_key_never_overlap() -> None:
         max_running.append(len(running))
         return running.pop()
 
-    with threads_taking_turns_often(), ThreadPoolExecutor(4) as pool:
+    with frequent_thread_switches(), ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: flight.run("key", execute)[0], range(CALLS)))
 
     assert (sum(results), max(max_running)) == (CALLS, 1)
