@@ -59,7 +59,7 @@ class FakeClerk:
         return found
 
     def users(self, offset: int, limit: int) -> list[object]:
-        self._record("everybody")
+        self._record("users")
         if self.unreadable.intersection(range(offset, offset + limit)):
             raise UnusableAnswerError(NOT_JSON)
         return list(self.documents.values())[offset : offset + limit]

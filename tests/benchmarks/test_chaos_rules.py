@@ -167,7 +167,7 @@ def test_created_is_returned_once_for_a_profile() -> None:
         ({"verified": False}, None, True),
         ({}, 2, True),
     ],
-    ids=["proven", "another address", "not verified", "somebody else's"],
+    ids=["verified", "another address", "not verified", "owned by another user"],
 )
 def test_link_needs_a_verified_address_at_that_time(
     owner: dict[str, Any], previous_owner: int | None, *, is_found: bool

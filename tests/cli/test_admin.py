@@ -425,8 +425,8 @@ ADMINS = "SELECT count(*) FROM users WHERE role = 'admin'"
 
 
 def test_directory_sync_adds_unknown_users(tmp_path: Path, url: str, clerk: Clerk) -> None:
-    for person in (ALICE, BOB, DevUser("user_eva", "Eva", "eva@example.com")):
-        clerk.provider.save_user(person)
+    for user in (ALICE, BOB, DevUser("user_eva", "Eva", "eva@example.com")):
+        clerk.provider.save_user(user)
 
     with app_on(tmp_path, url, **settings_of(clerk)) as app:
         output = app.test_cli_runner().invoke(args=["sweep", "--directory"]).output

@@ -73,7 +73,7 @@ def test_created_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
 
 
 def test_written_file_replaces_the_old_content(tmp_path: Path) -> None:
-    path = tmp_path / "person"
+    path = tmp_path / "user"
 
     files.write_atomically(path, b"a long first content")
     files.write_atomically(path, b"second")
@@ -82,7 +82,7 @@ def test_written_file_replaces_the_old_content(tmp_path: Path) -> None:
 
 
 def test_written_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
-    path = tmp_path / "person"
+    path = tmp_path / "user"
 
     files.write_atomically(path, b"content")
 
@@ -91,7 +91,7 @@ def test_written_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
 
 
 def test_open_reader_still_reads_the_old_content(tmp_path: Path) -> None:
-    path = tmp_path / "person"
+    path = tmp_path / "user"
     files.write_atomically(path, b"old")
 
     with path.open("rb") as reader:

@@ -70,10 +70,10 @@ def test_log_lines_of_libraries_are_json(log_lines: LogLines) -> None:
 def test_warnings_are_json(log_lines: LogLines) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        warnings.warn("soon gone", stacklevel=1)
+        warnings.warn("deprecated", stacklevel=1)
 
     [line] = log_lines()
-    assert "soon gone" in line["event"]
+    assert "deprecated" in line["event"]
 
 
 def test_request_id_is_on_every_line(log_lines: LogLines) -> None:

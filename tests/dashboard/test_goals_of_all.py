@@ -26,11 +26,12 @@ INSERT INTO mentorados (nome_completo, turma) VALUES ('Sem conta', 'neon');
 INSERT INTO metricas_mensais (mentorado_id, ano, mes) SELECT id, 2026, 1 FROM mentorados LIMIT 4;
 """
 REFUSE_USER_7 = """
-CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS
+CREATE FUNCTION refuse_user_7() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN IF NEW.nome_completo = 'user_7' THEN
-    RAISE EXCEPTION 'poisoned' USING ERRCODE = '23514';
+    RAISE EXCEPTION 'refused' USING ERRCODE = '23514';
 END IF; RETURN NEW; END $$;
-CREATE TRIGGER poison BEFORE UPDATE ON mentorados FOR EACH ROW EXECUTE FUNCTION poison();
+CREATE TRIGGER refuse_user_7 BEFORE UPDATE ON mentorados
+   FOR EACH ROW EXECUTE FUNCTION refuse_user_7();
 """
 CHANGED = "SELECT count(*) FROM mentorados WHERE meta_leads = 77"
 RECORDED = """

@@ -190,7 +190,7 @@ ACCEPTED = {
         "loss in a month": "UPDATE metricas_mensais SET lucro = -4000 WHERE mentorado_id = 11",
         "goal of zero": """
         UPDATE mentorados SET meta_faturamento = 0, meta_leads = NULL WHERE id = 11""",
-        "many rows of a person": """
+        "many rows of one profile": """
         INSERT INTO metricas_mensais (mentorado_id, ano, mes)
         SELECT 11, 2000 + n / 12, mod(n, 12) + 1 FROM generate_series(0, 290) n""",
     },
@@ -538,7 +538,7 @@ REFUSED = {
         "CREATE INDEX mentorados_created_at_idx ON interacoes (created_at)",
         "mentorados_created_at_idx",
     ),
-    "clerk_id unique, deferrable, beside another": (
+    "clerk_id unique twice, once deferrable": (
         """
         ALTER TABLE users DROP CONSTRAINT users_clerk_id_key;
         ALTER TABLE users ADD CONSTRAINT users_clerk_id_key UNIQUE (clerk_id) DEFERRABLE""",
@@ -594,17 +594,17 @@ REFUSED = {
         "sem_sobra",
     ),
     # Foreign keys.
-    "profile of nobody": (
+    "profile of an unknown user": (
         """ALTER TABLE mentorados DROP CONSTRAINT mentorados_user_id_fkey;
         UPDATE mentorados SET user_id = 77 WHERE id = 17""",
         "mentorados.user_id",
     ),
-    "months of nobody": (
+    "months of an unknown profile": (
         """ALTER TABLE metricas_mensais DROP CONSTRAINT metricas_mensais_mentorado_id_fkey;
         INSERT INTO metricas_mensais (mentorado_id, ano, mes) VALUES (555, 2026, 1)""",
         "metricas_mensais.mentorado_id",
     ),
-    "months of nobody under a key that is not valid": (
+    "months of an unknown profile with a key that is not valid": (
         """ALTER TABLE feedbacks DROP CONSTRAINT feedbacks_mentorado_id_fkey;
         UPDATE feedbacks SET mentorado_id = 555 WHERE mentorado_id = 13;
         ALTER TABLE feedbacks ADD FOREIGN KEY (mentorado_id) REFERENCES mentorados

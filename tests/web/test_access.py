@@ -27,7 +27,7 @@ SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 # A permanent error: no row of `users` can be updated.
 REFUSE_USERS = """
 CREATE FUNCTION refuse_users() RETURNS trigger LANGUAGE plpgsql AS
-$$ BEGIN RAISE EXCEPTION 'poisoned' USING ERRCODE = '23514'; END $$;
+$$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '23514'; END $$;
 CREATE TRIGGER refuse_users BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION refuse_users();
 """
 Route = tuple[str, str, Access]

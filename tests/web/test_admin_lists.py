@@ -55,10 +55,10 @@ def users_in_all_states(session: Session, admin: dict[str, str]) -> None:
     add_attempt(session, add(session, "pending"), "pending")
     add_attempt(session, add(session, "attention"), "dead")
     add(session, "blocked", blocked_at=NOW)
-    add(session, "gone", deleted_at=NOW)
+    add(session, "deleted", deleted_at=NOW)
     add_profile(session, add(session, "inactive"), ativo=SimNao.NAO)
     add_profile(session, add(session, "chief", role=Role.ADMIN))
-    recovered = add(session, "cured")
+    recovered = add(session, "recovered")
     add_profile(session, recovered)
     add_attempt(session, recovered, "dead")
     session.commit()
@@ -73,11 +73,11 @@ def names(client: FlaskClient, admin: dict[str, str], path: str) -> list[str]:
 @pytest.mark.parametrize(
     ("state", "expected"),
     [
-        ("ready", ["ready", "cured"]),
+        ("ready", ["ready", "recovered"]),
         ("missing", ["missing"]),
         ("pending", ["pending"]),
         ("attention", ["attention"]),
-        ("blocked", ["blocked", "gone", "inactive"]),
+        ("blocked", ["blocked", "deleted", "inactive"]),
         ("admin", ["Charlie Reis", "chief"]),
     ],
 )

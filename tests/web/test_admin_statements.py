@@ -20,7 +20,7 @@ TRANSACTION_STATEMENTS = (
     "RELEASE",
     "ROLLBACK",
     "SELECT set_config",
-)  # transaction statements
+)
 
 
 @pytest.fixture

@@ -113,7 +113,9 @@ def test_address_verified_later_links_the_profile_after_a_minute(
 
 
 @pytest.mark.parametrize(
-    "after", [replace(DONA, email=None), replace(DONA, email_verified=False)], ids=["gone", "lost"]
+    "after",
+    [replace(DONA, email=None), replace(DONA, email_verified=False)],
+    ids=["absent", "unverified"],
 )
 def test_admin_without_the_listed_address_loses_the_role_after_a_day(
     client: FlaskClient, clerk: Clerk, shifted_time: ShiftedTime, after: DevUser

@@ -41,7 +41,7 @@ def client(app: Flask) -> FlaskClient:
 
 def sign_for(app: Flask) -> Sign:
     provider = app.extensions[EXTENSION].dev_provider
-    return lambda person: {"Authorization": f"Bearer {provider.token(person)}"}
+    return lambda user: {"Authorization": f"Bearer {provider.token(user)}"}
 
 
 @pytest.fixture

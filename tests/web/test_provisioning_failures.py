@@ -14,7 +14,7 @@ from tests.support.types import Sign
 from tests.support.users import BOB
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
-REFUSE_USERS = "CREATE TRIGGER nobody BEFORE INSERT ON users FOR EACH ROW"
+REFUSE_USERS = "CREATE TRIGGER refuse_users BEFORE INSERT ON users FOR EACH ROW"
 CAUSES = pytest.mark.parametrize(
     ("state", "status", "code"),
     [
