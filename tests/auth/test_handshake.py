@@ -13,11 +13,12 @@ from auth.tokens import TokenVerifier
 from tests.support.session_tokens import (
     ISSUER,
     NOW,
-    StoppedClock,
     signed_by_other_key,
     token,
     verifier,
 )
+
+pytestmark = pytest.mark.usefixtures("stopped_clock")
 
 SUFFIX = "naoXFJnI"
 URL = "https://app.example.com/painel"
@@ -29,16 +30,11 @@ Cookies = dict[str, str]
 Headers = tuple[str, str, str]  # method, Sec-Fetch-Dest, Accept
 
 
-@pytest.fixture(autouse=True)
-def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jwt.api_jwt.datetime", StoppedClock)
-
-
 def handshake_service(
     instance: str, fetch: Callable[[str], list[str]] | None = None, suffix: str | None = SUFFIX
 ) -> HandshakeService:
-    returns = HandshakeAnswers(verifier(), suffix, instance == DEVELOPMENT, fetch)
-    return HandshakeService(verifier(), returns, lambda: float(NOW))
+    answers = HandshakeAnswers(verifier(), suffix, instance == DEVELOPMENT, fetch)
+    return HandshakeService(verifier(), answers, lambda: float(NOW))
 
 
 def cookies_of(session: str = "", uat: object = "", *, browser: str = "dvb_1") -> Cookies:

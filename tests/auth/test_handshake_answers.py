@@ -21,6 +21,8 @@ from tests.auth.test_handshake import (
 from tests.support import session_tokens
 from tests.support.session_tokens import ISSUER, NOW, token
 
+pytestmark = pytest.mark.usefixtures("stopped_clock")
+
 DIRECTIVE = "__client_uat=1; Path=/; Domain=example.com; Secure; SameSite=Lax"
 DELETE_HANDSHAKE = "__clerk_handshake=; Path=/; Max-Age=0"
 THREE_REDIRECTS = {"__clerk_redirect_count": "3"}
@@ -33,11 +35,6 @@ CASES = [
 ]
 
 Fetch = Callable[[str], list[str]]
-
-
-@pytest.fixture(autouse=True)
-def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jwt.api_jwt.datetime", session_tokens.StoppedClock)
 
 
 def answer(*directives: object) -> str:

@@ -9,14 +9,11 @@ from auth.errors import InvalidTokenError, UntimelyTokenError
 from auth.jwks import REFETCH_COOLDOWN_SECONDS, KeySet
 from auth.tokens import LEEWAY_SECONDS, TokenVerifier
 from tests.support.concurrency import Clock
-from tests.support.session_tokens import ISSUER, KID, NOW, StoppedClock, key_of, token
+from tests.support.session_tokens import ISSUER, KID, NOW, key_of, token
+
+pytestmark = pytest.mark.usefixtures("stopped_clock")
 
 LIFETIME_SECONDS = 60
-
-
-@pytest.fixture(autouse=True)
-def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jwt.api_jwt.datetime", StoppedClock)
 
 
 @pytest.fixture

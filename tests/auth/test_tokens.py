@@ -13,7 +13,6 @@ from tests.support.session_tokens import (
     ISSUER,
     KID,
     NOW,
-    StoppedClock,
     compact,
     signed_by_issuer,
     signed_by_other_key,
@@ -23,12 +22,9 @@ from tests.support.session_tokens import (
     verifier,
 )
 
+pytestmark = pytest.mark.usefixtures("stopped_clock")
+
 Make = Callable[[], str]
-
-
-@pytest.fixture(autouse=True)
-def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jwt.api_jwt.datetime", StoppedClock)
 
 
 ACCEPTED: dict[str, Make] = {

@@ -9,7 +9,6 @@ from gunicorn.http.errors import InvalidChunkSize
 from psycopg2.errors import OperationalError as DriverError
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from provisioning.errors import NeedsAttentionError, ProvisioningUnavailableError
 from tests.support.types import Browser, Sign
 from tests.support.users import BOB
 from web.services import EXTENSION, Services
@@ -86,38 +85,6 @@ def test_error_of_a_wrong_method_lists_the_allowed_ones(client: FlaskClient) -> 
     response = client.delete("/api/auth/me")
 
     assert response.allow == {"GET", "HEAD", "OPTIONS"}
-
-
-def test_transient_failure_is_a_503_with_retry_after(
-    client: FlaskClient, sign: Sign, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise ProvisioningUnavailableError
-
-    monkeypatch.setattr("provisioning.service.ProvisioningService.context_for", fail)
-
-    response = client.get("/api/mentorados/me", headers=sign(BOB))
-
-    assert response.json is not None
-    assert (response.status_code, response.json["code"], response.headers["Retry-After"]) == (
-        503,
-        "provisioning_unavailable",
-        "2",
-    )
-
-
-def test_dead_letter_is_a_409(
-    client: FlaskClient, sign: Sign, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise NeedsAttentionError
-
-    monkeypatch.setattr("provisioning.service.ProvisioningService.context_for", fail)
-
-    response = client.get("/api/mentorados/me", headers=sign(BOB))
-
-    assert response.json is not None
-    assert (response.status_code, response.json["code"]) == (409, "provisioning_needs_attention")
 
 
 @pytest.mark.parametrize("path", ["/dashboard", OVERVIEW])

@@ -7,6 +7,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from redis import Redis as RedisClient
+from sqlalchemy import Engine, event
 from werkzeug.wrappers import Response
 
 from dev.databases import app_on
@@ -98,13 +99,18 @@ def test_ensure_calls_have_a_separate_limit(client: FlaskClient, sign: Sign) -> 
     assert client.get("/api/auth/me", headers=headers).status_code == 200
 
 
-def test_rate_limited_request_needs_no_statement(
-    client: FlaskClient, sign: Sign, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    count_allowed(lambda: client.post("/api/auth/ensure", headers=sign(ALICE)), ENSURE_BURST)
-    monkeypatch.setattr("provisioning.service.ensure", None)
+def test_rate_limited_request_needs_no_statement(client: FlaskClient, sign: Sign) -> None:
+    headers, statements = sign(ALICE), list[object]()
+    count_allowed(lambda: client.post("/api/auth/ensure", headers=headers), ENSURE_BURST)
 
-    assert client.post("/api/auth/ensure", headers=sign(ALICE)).status_code == 429
+    def record(*args: object) -> None:
+        statements.append(args[2])
+
+    event.listen(Engine, "before_cursor_execute", record)
+    response = client.post("/api/auth/ensure", headers=headers)
+    event.remove(Engine, "before_cursor_execute", record)
+
+    assert (response.status_code, statements) == (429, [])
 
 
 @pytest.mark.parametrize("path", ["/api/auth/me", "/dashboard", "/nada", "/api/nada"])
