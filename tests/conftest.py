@@ -125,9 +125,9 @@ def session(connection: Connection) -> Iterator[Session]:
 @pytest.fixture
 def services(app: Flask) -> Services:
     """The services of the app under test."""
-    found = app.extensions[EXTENSION]
-    assert isinstance(found, Services)
-    return found
+    extension = app.extensions[EXTENSION]
+    assert isinstance(extension, Services)
+    return extension
 
 
 @pytest.fixture

@@ -119,18 +119,18 @@ def test_request_carries_the_secret_key(
 def test_user_that_clerks_sdk_accepts_is_returned_whole(api: ClerkClient, clerk: Clerk) -> None:
     clerk.set_response(FULL)
 
-    found = api.user(ALICE.clerk_id)
+    user = api.user(ALICE.clerk_id)
 
-    assert found.items() >= FULL.items()
+    assert user.items() >= FULL.items()
     assert User.model_validate(FULL)
 
 
 def test_user_that_clerks_sdk_refuses_is_returned_as_sent(api: ClerkClient, clerk: Clerk) -> None:
     clerk.set_response(MINIMAL)
 
-    found = api.user(BOB.clerk_id)
+    user = api.user(BOB.clerk_id)
 
-    assert found == MINIMAL
+    assert user == MINIMAL
     with pytest.raises(ValueError, match="discriminator"):
         User.model_validate(MINIMAL)
 

@@ -93,9 +93,9 @@ def test_no_keys_are_fetched_before_the_first_token(keys: KeySet, issuer: Issuer
 def test_published_keys_are_fetched_once(keys: KeySet, issuer: Issuer) -> None:
     issuer.published = [entry("k1"), entry("k2")]
 
-    found = [outcome(keys, kid) for kid in ("k1", "k2", "k1")]
+    outcomes = [outcome(keys, kid) for kid in ("k1", "k2", "k1")]
 
-    assert (found, issuer.fetches) == (["k1", "k2", "k1"], 1)
+    assert (outcomes, issuer.fetches) == (["k1", "k2", "k1"], 1)
 
 
 def test_unpublished_key_makes_the_token_invalid(keys: KeySet) -> None:
@@ -115,9 +115,9 @@ def test_unknown_key_causes_at_most_one_fetch_a_minute(
     outcome(known, "k2")
     clock.seconds += pause
 
-    found = [outcome(known, kid) for kid in ("k2", "k3")]
+    outcomes = [outcome(known, kid) for kid in ("k2", "k3")]
 
-    assert (found, issuer.fetches) == (["UnknownKeyError"] * 2, fetches)
+    assert (outcomes, issuer.fetches) == (["UnknownKeyError"] * 2, fetches)
 
 
 def test_rotated_key_replaces_the_old_one_after_the_cool_down(
@@ -145,9 +145,9 @@ def test_keys_are_fetched_once_a_minute_during_an_outage(
     issuer.error = OSError()
     clock.seconds += 60
 
-    found = [outcome(known, "k2") for _ in range(3)]
+    outcomes = [outcome(known, "k2") for _ in range(3)]
 
-    assert (found, issuer.fetches) == (["UnknownKeyError"] * 3, 2)
+    assert (outcomes, issuer.fetches) == (["UnknownKeyError"] * 3, 2)
 
 
 @pytest.mark.parametrize("raised", [OSError(), ValueError()], ids=repr)
@@ -222,9 +222,9 @@ def test_concurrent_first_requests_share_one_fetch(keys: KeySet, issuer: Issuer)
     issuer.may_answer = kid.all_arrived
 
     with ThreadPoolExecutor(CALLERS) as pool:
-        found = list(pool.map(lambda _: outcome(keys, kid), range(CALLERS)))
+        outcomes = list(pool.map(lambda _: outcome(keys, kid), range(CALLERS)))
 
-    assert (found, issuer.fetches) == (["k1"] * CALLERS, 1)
+    assert (outcomes, issuer.fetches) == (["k1"] * CALLERS, 1)
 
 
 @pytest.fixture
@@ -385,9 +385,9 @@ def test_exhausted_budget_counts_as_an_outage(issuer: Issuer, clock: Clock) -> N
         calls.run("test", number, str, Share.KEYS, wait_seconds=5)
     issuer.published = [entry("k1"), entry("k2")]
 
-    found = [outcome(keys, kid) for kid in ("k2", "k1")]
+    outcomes = [outcome(keys, kid) for kid in ("k2", "k1")]
 
-    assert (found, issuer.fetches) == (["UnknownKeyError", "k1"], 1)
+    assert (outcomes, issuer.fetches) == (["UnknownKeyError", "k1"], 1)
 
 
 @pytest.mark.parametrize("lookup", [1, 2, 3])

@@ -49,7 +49,7 @@ def call_result(
         return str(caught)
 
 
-def counted(result: str) -> float:
+def request_count(result: str) -> float:
     labels = {"call": "test", "result": result}
     return OURS.get_sample_value("identity_provider_requests_total", labels) or 0
 
@@ -65,10 +65,10 @@ def counted(result: str) -> float:
     ids=lambda err: type(err).__name__,
 )
 def test_any_error_of_the_client_means_unavailable(calls: ProviderCalls, err: Exception) -> None:
-    before = counted("error")
+    before = request_count("error")
 
     assert call_result(calls, Share.SIGNED_IN, err=err) == type(err).__name__
-    assert (counted("error"), calls.is_answering) == (before + 1, False)
+    assert (request_count("error"), calls.is_answering) == (before + 1, False)
 
 
 def test_error_of_the_client_is_logged_without_its_text(calls: ProviderCalls) -> None:
@@ -155,9 +155,9 @@ def test_equal_calls_use_the_budget_once(clock: Clock, may_answer: Event) -> Non
 
 
 def test_refused_call_is_not_counted_as_a_request(clock: Clock) -> None:
-    calls, before = ProviderCalls(Rate(1, 0), clock), counted("ok")
+    calls, before = ProviderCalls(Rate(1, 0), clock), request_count("ok")
 
     for number in range(5):
         call_result(calls, Share.SIGNED_IN, str(number))
 
-    assert counted("ok") == before + 1
+    assert request_count("ok") == before + 1

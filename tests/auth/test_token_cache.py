@@ -117,6 +117,6 @@ def test_cached_token_survives_a_fetch_of_the_same_keys(
     verifier.verify(session_token)
     fetch_keys_again(verifier, uptime)
 
-    again = verifier.verify(session_token)
+    second_result = verifier.verify(session_token)
 
-    assert verifier.verify(session_token) is again
+    assert verifier.verify(session_token) is second_result

@@ -55,8 +55,8 @@ class FakeClerk:
 
     def user(self, clerk_id: str) -> Document:
         self._record(clerk_id)
-        found: Document = self.documents[clerk_id]
-        return found
+        result: Document = self.documents[clerk_id]
+        return result
 
     def users(self, offset: int, limit: int) -> list[object]:
         self._record("users")
@@ -87,7 +87,7 @@ def look_up_error(directory: UserDirectory, clerk_id: str = BOB.clerk_id, **opti
     return str(caught.value)
 
 
-def counted(**labels: str) -> float:
+def request_count(**labels: str) -> float:
     return OURS.get_sample_value("identity_provider_requests_total", labels) or 0
 
 
@@ -158,9 +158,9 @@ def test_outage_opens_the_circuit(
 def test_impossible_id_causes_no_request(
     directory: UserDirectory, fake_clerk: FakeClerk, clerk_id: str
 ) -> None:
-    found = directory.look_up(clerk_id)
+    result = directory.look_up(clerk_id)
 
-    assert (found, found.is_unknown, fake_clerk.requests) == (
+    assert (result, result.is_unknown, fake_clerk.requests) == (
         Identity(clerk_id, is_complete=True),
         True,
         [],
@@ -189,8 +189,8 @@ def test_lookup_of_a_new_user_is_shared_for_five_seconds(
 
     clock.seconds += pause
 
-    again = directory.look_up(BOB.clerk_id, is_new=True)
-    assert (again, len(fake_clerk.requests)) == (KNOWN_BOB, expected)
+    second_result = directory.look_up(BOB.clerk_id, is_new=True)
+    assert (second_result, len(fake_clerk.requests)) == (KNOWN_BOB, expected)
 
 
 def test_lookup_of_a_known_user_causes_a_new_request(
@@ -216,9 +216,9 @@ def test_running_request_is_never_repeated(fake_clerk: FakeClerk) -> None:
 def test_failure_stops_further_requests(directory: UserDirectory, fake_clerk: FakeClerk) -> None:
     fake_clerk.error = UNAVAILABLE
 
-    found = [look_up_error(directory, user.clerk_id) for user in (BOB, BOB, ALICE)]
+    result = [look_up_error(directory, user.clerk_id) for user in (BOB, BOB, ALICE)]
 
-    assert (found, fake_clerk.requests) == (["status 500", PAUSED, PAUSED], [BOB.clerk_id])
+    assert (result, fake_clerk.requests) == (["status 500", PAUSED, PAUSED], [BOB.clerk_id])
 
 
 def test_background_request_closes_the_circuit_again(
@@ -251,12 +251,12 @@ def test_waiting_time_of_the_provider_is_respected(
 def test_request_is_counted(
     directory: UserDirectory, fake_clerk: FakeClerk, call: str, result: str
 ) -> None:
-    fake_clerk.error, before = RESULTS[result], counted(call=call, result=result)
+    fake_clerk.error, before = RESULTS[result], request_count(call=call, result=result)
 
     with suppress(ProviderUnavailableError, UnusableAnswerError):
         directory.look_up(BOB.clerk_id) if call == "user" else directory.page(0, 1)
 
-    assert counted(call=call, result=result) == before + 1
+    assert request_count(call=call, result=result) == before + 1
 
 
 def test_outage_is_logged(directory: UserDirectory, fake_clerk: FakeClerk) -> None:
@@ -284,8 +284,8 @@ def test_malformed_entry_of_a_page_is_skipped(fake_clerk: FakeClerk, malformed: 
 
     pages = [directory.page(offset, 3) for offset in (0, 3)]
 
-    found = [user.clerk_id for page in pages for user in page.identities]
-    assert (found, [page.size for page in pages]) == (
+    result = [user.clerk_id for page in pages for user in page.identities]
+    assert (result, [page.size for page in pages]) == (
         ["user_0", "user_1", "user_3", "user_4"],
         [3, 2],
     )

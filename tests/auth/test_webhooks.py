@@ -40,17 +40,17 @@ def read(body: bytes) -> Message:
 
 @pytest.mark.parametrize("event", ["user.created", "user.updated"])
 def test_change_event_contains_the_identity(event: str) -> None:
-    found = read(message(event, clerk_user(BOB)))
+    received = read(message(event, clerk_user(BOB)))
 
-    assert found.identity == Identity(BOB.clerk_id, BOB.name, BOB.email, True, is_complete=True)
-    assert (found.id, found.event, found.is_deletion) == ("msg_1", event, False)
+    assert received.identity == Identity(BOB.clerk_id, BOB.name, BOB.email, True, is_complete=True)
+    assert (received.id, received.event, received.is_deletion) == ("msg_1", event, False)
 
 
 def test_deletion_event_contains_the_deleted_user() -> None:
-    found = read(message("user.deleted", {"id": BOB.clerk_id, "deleted": True}))
+    received = read(message("user.deleted", {"id": BOB.clerk_id, "deleted": True}))
 
-    assert found.is_deletion
-    assert found.identity == Identity(BOB.clerk_id, email_verified=False, is_complete=True)
+    assert received.is_deletion
+    assert received.identity == Identity(BOB.clerk_id, email_verified=False, is_complete=True)
 
 
 MALFORMED: list[dict[str, object]] = [
@@ -64,9 +64,12 @@ MALFORMED: list[dict[str, object]] = [
 @pytest.mark.parametrize("event", ["user.created", "user.updated", "user.deleted"])
 @pytest.mark.parametrize("malformed", MALFORMED, ids=str)
 def test_malformed_user_has_an_id_only(event: str, malformed: dict[str, object]) -> None:
-    found = read(message(event, {**clerk_user(BOB), **malformed}))
+    received = read(message(event, {**clerk_user(BOB), **malformed}))
 
-    assert (found.identity, found.is_deletion) == (Identity(BOB.clerk_id), event == "user.deleted")
+    assert (received.identity, received.is_deletion) == (
+        Identity(BOB.clerk_id),
+        event == "user.deleted",
+    )
 
 
 def nested(levels: int) -> bytes:
@@ -107,9 +110,9 @@ def test_old_or_future_message_is_refused(minutes: float) -> None:
 
 @pytest.mark.parametrize("minutes", [-4, 4])
 def test_clocks_may_differ_by_some_minutes(minutes: float) -> None:
-    found = read_message(SECRET, signed(CREATED, minutes=minutes), CREATED)
+    received = read_message(SECRET, signed(CREATED, minutes=minutes), CREATED)
 
-    assert found.event == "user.created"
+    assert received.event == "user.created"
 
 
 @pytest.mark.parametrize("name", ["svix-id", "svix-timestamp", "svix-signature"])
@@ -159,9 +162,9 @@ def test_header_names_may_have_any_case_and_the_standard_form(
 ) -> None:
     headers = {change(name): value for name, value in signed(CREATED).items()}
 
-    found = read_message(SECRET, headers, CREATED)
+    received = read_message(SECRET, headers, CREATED)
 
-    assert (found.id, found.event) == ("msg_1", "user.created")
+    assert (received.id, received.event) == ("msg_1", "user.created")
 
 
 @pytest.mark.parametrize("body", [b"", b"hello", b'{"type": "user.created"'], ids=repr)
@@ -191,6 +194,6 @@ def test_unusable_id_is_no_user(event: str, data: object) -> None:
 
 
 def test_longest_id_is_a_user() -> None:
-    found = read(message("user.deleted", {"id": "u" * 64}))
+    received = read(message("user.deleted", {"id": "u" * 64}))
 
-    assert found.identity is not None
+    assert received.identity is not None

@@ -143,9 +143,9 @@ def test_unavailability_is_noted_two_seconds_after_an_outage(
     refused = replace(REFUSED, status=503, code="provisioning_unavailable")
     outage = Interval("crash", 90.0, back_at)
 
-    found = noted(Record(answers=[refused], database_trouble=[outage]))
+    broken_rules = noted(Record(answers=[refused], database_trouble=[outage]))
 
-    assert (found == []) == is_excused
+    assert (broken_rules == []) == is_excused
 
 
 def test_created_is_returned_once_for_a_profile() -> None:
@@ -174,17 +174,17 @@ def test_link_needs_a_verified_address_at_that_time(
 ) -> None:
     linked = profile(20.0, row(1), old=row(previous_owner), owner={**VERIFIED_OWNER, **owner})
 
-    found = rules_broken(changes=[user(10.0), linked])
+    broken_rules = rules_broken(changes=[user(10.0), linked])
 
-    assert ("linked without proof of the address" in found) == is_found
+    assert ("linked without proof of the address" in broken_rules) == is_found
 
 
 def test_admin_may_link_any_address() -> None:
     unproven = {**VERIFIED_OWNER, "verified": False}
     linked = replace(profile(20.0, row(1), old=row(None), owner=unproven), transaction=3)
-    details = replace(event(20.0, "link"), transaction=3)
+    audit_event = replace(event(20.0, "link"), transaction=3)
 
-    assert rules_broken(changes=[user(10.0), linked, details]) == []
+    assert rules_broken(changes=[user(10.0), linked, audit_event]) == []
 
 
 @pytest.mark.parametrize(
@@ -200,11 +200,11 @@ def test_denied_users_get_no_profile(
     owner: dict[str, Any], action: str | None, *, is_found: bool
 ) -> None:
     created = replace(profile(20.0, row(1), owner={**VERIFIED_OWNER, **owner}), transaction=3)
-    details = replace(event(20.0, action), transaction=3)
+    audit_event = replace(event(20.0, action), transaction=3)
 
-    found = rules_broken(changes=[user(10.0), created, details])
+    broken_rules = rules_broken(changes=[user(10.0), created, audit_event])
 
-    assert found == (["profile given to a denied user"] if is_found else [])
+    assert broken_rules == (["profile given to a denied user"] if is_found else [])
 
 
 def test_two_unlinked_profiles_with_one_address_are_found() -> None:
@@ -241,9 +241,9 @@ def test_month_written_into_another_users_profile_is_found(
 ) -> None:
     month = change("metricas_mensais", {"note": EVA}, owner=owner)
 
-    found = rules_broken(changes=[month])
+    broken_rules = rules_broken(changes=[month])
 
-    assert found == (["month written into another user's profile"] if is_found else [])
+    assert broken_rules == (["month written into another user's profile"] if is_found else [])
 
 
 def test_month_moved_by_a_merge_breaks_no_rule() -> None:
@@ -313,18 +313,20 @@ def test_acknowledged_denial_is_effective_at_the_next_request() -> None:
     ids=["never answered", "answer lost", "asked before the answer"],
 )
 def test_denial_that_was_not_acknowledged_has_five_seconds(answers: list[Answer]) -> None:
-    found = rules_broken(answers=answers, changes=BLOCKED_AT_98)
+    broken_rules = rules_broken(answers=answers, changes=BLOCKED_AT_98)
 
-    assert "served after an acknowledged denial with Redis well" not in found
+    assert "served after an acknowledged denial with Redis well" not in broken_rules
 
 
 @pytest.mark.parametrize(("ended", "is_excused"), [(99.0, True), (97.0, True), (94.0, False)])
 def test_redis_outage_excuses_for_a_limited_time(ended: float, *, is_excused: bool) -> None:
     outage = [Interval("killed", 93.0, ended)]
 
-    found = rules_broken(answers=[ACKNOWLEDGED, OK], changes=BLOCKED_AT_98, redis_trouble=outage)
+    broken_rules = rules_broken(
+        answers=[ACKNOWLEDGED, OK], changes=BLOCKED_AT_98, redis_trouble=outage
+    )
 
-    assert (found == []) == is_excused
+    assert (broken_rules == []) == is_excused
 
 
 @pytest.mark.parametrize(("exit_code", "is_found"), [(0, True), (1, False)])
@@ -339,9 +341,11 @@ def test_command_with_exit_code_zero_acknowledges_a_denial(
     command = Command("admin revoke", 97.0, 99.0, exit_code)
     answer = replace(OK, shown=Shown(ADMINISTRATION))
 
-    found = rules_broken(answers=[answer], changes=revoked, commands=[command])
+    broken_rules = rules_broken(answers=[answer], changes=revoked, commands=[command])
 
-    assert found == (["served after an acknowledged denial with Redis well"] if is_found else [])
+    assert broken_rules == (
+        ["served after an acknowledged denial with Redis well"] if is_found else []
+    )
 
 
 def test_unlinked_profile_is_shown_for_at_most_five_seconds() -> None:

@@ -157,5 +157,5 @@ def test_only_the_newest_values_of_a_user_are_kept(store: Store) -> None:
     for number in range(30):
         store.put_limited("ana", f"code:{number}", "text", limit=20, seconds=60)
 
-    kept = [number for number in range(30) if store.get(f"code:{number}") is not None]
-    assert kept == list(range(10, 30))
+    newest = [number for number in range(30) if store.get(f"code:{number}") is not None]
+    assert newest == list(range(10, 30))

@@ -353,9 +353,9 @@ def test_publishable_key_replaces_the_development_identity_provider() -> None:
     ],
 )
 def test_url_setting_overrides_the_publishable_key(setting: str, answer: str) -> None:
-    given = {setting: "https://given.example.com"}
+    settings = {setting: "https://given.example.com"}
 
-    config = load(CLERK_PUBLISHABLE_KEY=DEVELOPMENT_KEY, **given)
+    config = load(CLERK_PUBLISHABLE_KEY=DEVELOPMENT_KEY, **settings)
 
     assert getattr(config, answer) == "https://given.example.com"
 
@@ -509,9 +509,9 @@ def test_blank_setting_is_unset(name: str, blank: str) -> None:
     ["CLERK_FRONTEND_API_URL", "CLERK_API_URL", "CLERK_JWKS_URL", "CLERK_ISSUER"],
 )
 def test_final_slash_of_a_url_is_removed(name: str) -> None:
-    given = {**ALL_SETTINGS, name: f"{ALL_SETTINGS[name]}/"}
+    settings = {**ALL_SETTINGS, name: f"{ALL_SETTINGS[name]}/"}
 
-    assert load(**given) == load(**ALL_SETTINGS)
+    assert load(**settings) == load(**ALL_SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -519,9 +519,9 @@ def test_final_slash_of_a_url_is_removed(name: str) -> None:
     ["HTTPS://App.Example.com", "https://app.example.com:443", " https://app.example.com ,"],
 )
 def test_origin_is_normalized_to_the_form_of_browsers(configured: str) -> None:
-    given = {**PRODUCTION, "CLERK_AUTHORIZED_PARTIES": configured}
+    settings = {**PRODUCTION, "CLERK_AUTHORIZED_PARTIES": configured}
 
-    assert load(**given).clerk_authorized_parties == {"https://app.example.com"}
+    assert load(**settings).clerk_authorized_parties == {"https://app.example.com"}
 
 
 @pytest.mark.parametrize(

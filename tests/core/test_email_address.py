@@ -160,8 +160,8 @@ def locale_c(server_url: str, migrated: Connection) -> Iterator[Connection]:
 @pytest.fixture(params=["migrated", "locale_c"])
 def database(request: pytest.FixtureRequest) -> Connection:
     """Each of the two databases."""
-    found: Connection = request.getfixturevalue(request.param)
-    return found
+    keys: Connection = request.getfixturevalue(request.param)
+    return keys
 
 
 def sql_keys(connection: Connection, addresses: Sequence[str]) -> list[str | None]:
@@ -169,9 +169,9 @@ def sql_keys(connection: Connection, addresses: Sequence[str]) -> list[str | Non
 
 
 def assert_sql_agrees(connection: Connection, addresses: Sequence[str]) -> None:
-    found = dict(zip(addresses, sql_keys(connection, addresses), strict=True))
+    keys = dict(zip(addresses, sql_keys(connection, addresses), strict=True))
 
-    assert found == {address: normalize_address(address) for address in addresses}
+    assert keys == {address: normalize_address(address) for address in addresses}
 
 
 @pytest.mark.parametrize(("one", "other"), EQUAL, ids=ascii)

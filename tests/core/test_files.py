@@ -96,6 +96,6 @@ def test_open_reader_still_reads_the_old_content(tmp_path: Path) -> None:
 
     with path.open("rb") as reader:
         files.write_atomically(path, b"new")
-        seen = reader.read()
+        content = reader.read()
 
-    assert seen == b"old"
+    assert content == b"old"

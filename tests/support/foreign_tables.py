@@ -257,11 +257,11 @@ def add_row(connection: Connection, shape: Shape, owner: int, n: int, other: int
 
 def read_rows(connection: Connection, shape: Shape) -> list[tuple[str, str, dict[str, Any]]]:
     """All rows of a shape: table, position with row version, content."""
-    found = []
+    rows_of_shape = []
     for table in shape.tables:
         rows = _execute(connection, ROWS.format(table=table))
-        found += [(table, row.place, row.content) for row in rows]
-    return found
+        rows_of_shape += [(table, row.place, row.content) for row in rows]
+    return rows_of_shape
 
 
 def _execute(connection: Connection, statement: str) -> CursorResult[Any]:

@@ -35,9 +35,9 @@ def test_edit_is_visible_to_the_mentee_at_once(
         path_of(alice), headers=admin, json={"nome_completo": "Alice P.", "meta_leads": 9}
     )
 
-    before = client.get("/api/mentorados/me", headers=sign(ALICE)).json or {}
-    assert (response.status_code, before) == (200, response.json)
-    assert (before["nome_completo"], before["meta_leads"], before["meta_posts"]) == (
+    own = client.get("/api/mentorados/me", headers=sign(ALICE)).json or {}
+    assert (response.status_code, own) == (200, response.json)
+    assert (own["nome_completo"], own["meta_leads"], own["meta_posts"]) == (
         "Alice P.",
         9,
         12,

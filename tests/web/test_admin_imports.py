@@ -109,10 +109,10 @@ def test_confirmed_list_is_imported_as_previewed_and_audited(
         console, "nome;e-mail;meta_leads\nEva;eva@example.com;70\nBob L.;bob@example.com;9"
     )
 
-    page_of_job = confirm(console, preview)
+    result_page = confirm(console, preview)
 
     events = session.scalars(select(AuditEvent).where(AuditEvent.event == "admin_action")).all()
-    assert "Feito: 2 de 2" in page_of_job
+    assert "Feito: 2 de 2" in result_page
     assert (mentee.get("/api/mentorados/me").json or {})["meta_leads"] == 9
     assert {(e.details or {})["reason"] for e in events} == {"Turma de março"}
     assert len(events) == 2
@@ -189,14 +189,14 @@ def test_long_list_is_previewed_and_imported_in_the_background(
     assert form is not None
     confirmation = console.post(form[1], data={"reason": "Turma de março"}, headers=SAME_ORIGIN)
     services.jobs.run_pending()
-    page_of_job = page_of(console.get(confirmation.location))
+    result_page = page_of(console.get(confirmation.location))
 
     assert (sent.status_code, confirmation.status_code, before) == (303, 303, 0)
     assert "Conferindo a lista: 0 de 0" in running_page
     assert "O que será feito: 10.000 de 10.001" in preview
     assert results(preview)["10002"].startswith("email: Informe um e-mail válido")
     assert "sem arroba" in preview
-    assert "Feito: 10.000 de 10.001" in page_of_job
+    assert "Feito: 10.000 de 10.001" in result_page
     assert profiles(session) == 10_000
     assert session.scalars(select(func.count()).select_from(AuditEvent)).one() == 10_000
 
@@ -207,12 +207,12 @@ def test_long_list_confirmed_twice_is_imported_once(
     location = send(console, list_of(501)).location
     services.jobs.run_pending()
 
-    answers = [console.post(f"{location}/confirmar", headers=SAME_ORIGIN) for _ in range(2)]
+    responses = [console.post(f"{location}/confirmar", headers=SAME_ORIGIN) for _ in range(2)]
     services.jobs.run_pending()
     third_response = console.post(f"{location}/confirmar", headers=SAME_ORIGIN)
     services.jobs.run_pending()
 
-    assert [response.status_code for response in (*answers, third_response)] == [303, 303, 303]
+    assert [response.status_code for response in (*responses, third_response)] == [303, 303, 303]
     assert "Feito: 501 de 501" in page_of(console.get(location))
     assert profiles(session) == 501
 

@@ -220,12 +220,12 @@ def test_search_by_address_finds_equal_addresses_and_no_look_alike(
     query: str,
     expected: list[str],
 ) -> None:
-    found = {
+    addresses = {
         "one": "ana@github.com",
         "look-alike": "ana@gİthub.com",
         "other spelling": "eva@bücher.de",
     }
-    for name, email in found.items():
+    for name, email in addresses.items():
         user = User(clerk_id=email, name=name, email=email)
         session.add(user)
         session.flush()  # the profile needs the id

@@ -87,12 +87,12 @@ def test_goals_of_all_are_previewed_and_set_for_active_profiles(
     mentee = browser_of(ALICE)
     mentee.get("/dashboard")
 
-    _, preview_fields = post(console, "/admin/metas", meta_leads="77")
+    _, page = post(console, "/admin/metas", meta_leads="77")
     before = (mentee.get("/api/mentorados/me").json or {})["meta_leads"]
     status, _ = post(console, "/admin/metas", meta_leads="77", confirmado="sim")
 
     after = (mentee.get("/api/mentorados/me").json or {})["meta_leads"]
-    assert "Um mentorado ativo muda." in preview_fields
+    assert "Um mentorado ativo muda." in page
     assert (status, before, after, inactive.meta_leads) == (303, 50, 77, 50)
 
 

@@ -174,9 +174,9 @@ def test_entry_of_a_slow_read_is_confirmed(
     clock.seconds += CONFIRMED_SECONDS  # as if the process had been stopped
     contexts.put(ALICES_IDENTITY, alices_context, started)
 
-    found = contexts.get(ALICES_IDENTITY)
+    context = contexts.get(ALICES_IDENTITY)
 
-    assert (found, statements != []) == (alices_context, True)
+    assert (context, statements != []) == (alices_context, True)
 
 
 def test_restored_cache_is_confirmed_against_the_database(

@@ -386,11 +386,11 @@ def test_malformed_key_set_causes_no_internal_error(
     KeyServer.document = document.encode("latin-1", "replace")
     try:
         with app_on(tmp_path, template_url, **settings) as app:
-            found = statuses(app.test_client(), signed(claims()))
+            codes = statuses(app.test_client(), signed(claims()))
             doctor = app.test_cli_runner().invoke(args=["doctor"])
     finally:
         KeyServer.document = valid_key_set()
 
-    assert found[0] in (401, 503)
-    assert found[1] in (302, 303, 307, 401, 503)
+    assert codes[0] in (401, 503)
+    assert codes[1] in (302, 303, 307, 401, 503)
     assert type(doctor.exception) is SystemExit

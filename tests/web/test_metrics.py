@@ -66,7 +66,7 @@ def value(client: FlaskClient, name: str, **labels: str) -> float:
 @pytest.fixture
 def user_without_profile(session: Session) -> User:
     """A user without a profile for ninety seconds."""
-    user = User(clerk_id="user_stranger", created_at=NOW - timedelta(seconds=90))
+    user = User(clerk_id="user_eva", created_at=NOW - timedelta(seconds=90))
     session.add(user)
     session.commit()
     return user

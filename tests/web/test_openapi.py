@@ -25,9 +25,9 @@ Document = dict[str, Any]
 @pytest.fixture
 def document(client: FlaskClient) -> Document:
     """The document as an anonymous client receives it."""
-    found = client.get("/api/openapi.json").json
-    assert isinstance(found, dict)
-    return found
+    loaded = client.get("/api/openapi.json").json
+    assert isinstance(loaded, dict)
+    return loaded
 
 
 def operations(document: Document) -> dict[tuple[str, str], Document]:
@@ -74,7 +74,7 @@ def test_every_route_of_the_api_is_documented(app: Flask, document: Document) ->
 
 def test_every_operation_has_a_summary(document: Document) -> None:
     without_summary = [
-        call for call, described in operations(document).items() if not described["summary"]
+        call for call, documented in operations(document).items() if not documented["summary"]
     ]
 
     assert without_summary == []
@@ -121,9 +121,9 @@ def test_operation_lists_its_errors(
 
 
 def test_write_operation_lists_errors_of_its_body_and_origin(document: Document) -> None:
-    described = problems(document, "/api/mentorados/me/metricas/{ano}/{mes}", "put")
+    documented = problems(document, "/api/mentorados/me/metricas/{ano}/{mes}", "put")
 
-    assert described >= {
+    assert documented >= {
         "payload_too_large",
         "unsupported_media_type",
         "csrf_failed",
@@ -148,7 +148,7 @@ def test_response_headers_are_documented(
 
 def test_only_public_operations_need_no_token(document: Document) -> None:
     public = {
-        path for (_, path), described in operations(document).items() if not described["security"]
+        path for (_, path), documented in operations(document).items() if not documented["security"]
     }
 
     assert public == {
@@ -194,8 +194,8 @@ def status_of_valid_response(
         data="".join(body) or None,
         content_type="application/json",
     )
-    described = document["paths"][path][method.lower()]["responses"][str(response.status_code)]
-    schema = described["content"][response.mimetype]["schema"]
+    documented = document["paths"][path][method.lower()]["responses"][str(response.status_code)]
+    schema = documented["content"][response.mimetype]["schema"]
     jsonschema_rs.validate({**schema, "components": document["components"]}, response.json)
     return response.status_code
 
