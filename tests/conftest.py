@@ -1,4 +1,4 @@
-"""The house on real parts: PostgreSQL and Redis of our own, a savepoint for each test, the cast."""
+"""Fixtures: real PostgreSQL and Redis servers, a savepoint for each test, clients and users."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -31,23 +31,23 @@ from web.services import EXTENSION, Services
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock that stands still until it is moved."""
+    """A clock that a test advances."""
     return Clock()
 
 
 @pytest.fixture(scope="session")
 def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL server of this test process, gone at the end with all that was made in it."""
+    """A PostgreSQL server of this test process; it is deleted at the end."""
     folder = tmp_path_factory.mktemp("postgres")
     server = Postgres(postgres.start(folder), folder)
     yield server.url
-    server.crash()  # or it would write everything to the disk before it is thrown away
+    server.crash()  # a regular stop would write everything to disk first
     shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
 def new_database(server_url: str) -> Callable[[str], str]:
-    """Makes an empty database of that name and returns its URL."""
+    """Return a function that creates an empty database and returns its URL."""
 
     def make(name: str) -> str:
         _run_alone(server_url, f'CREATE DATABASE "{name}"')
@@ -60,7 +60,7 @@ def new_database(server_url: str) -> Callable[[str], str]:
 def template_url(
     new_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-    """A migrated, empty database that others are copied from."""
+    """A migrated, empty database, the template of others."""
     url = new_database("template")
     app = create_app(Config(instance_path=tmp_path_factory.mktemp("setup"), database_url=url))
     with app.app_context():
@@ -71,7 +71,7 @@ def template_url(
 
 @pytest.fixture(scope="session")
 def copy_database(server_url: str, template_url: str) -> Callable[[str], str]:
-    """Makes a migrated database of that name, for tests that commit."""
+    """Return a function that creates a migrated database, for tests that commit."""
 
     def make(name: str) -> str:
         _run_alone(server_url, f'CREATE DATABASE "{name}" TEMPLATE template')
@@ -84,7 +84,7 @@ def copy_database(server_url: str, template_url: str) -> Callable[[str], str]:
 def app(
     copy_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Flask]:
-    """The app on a database of its own, with the stand-in for Clerk and a fixed clock."""
+    """The app with a database of its own, a development identity provider and no limits."""
     config = Config(
         instance_path=tmp_path_factory.mktemp("instance"),
         database_url=copy_database("web"),
@@ -98,12 +98,12 @@ def app(
 
 @pytest.fixture
 def connection(app: Flask) -> Iterator[Connection]:
-    """The one connection of a test: whatever the code commits on it is gone afterwards."""
+    """The connection of a test; its transaction is rolled back at the end, commits included."""
     with app.app_context():
         engines = cast(dict[str | None, Any], db.engines)
         engine = engines[None]
-        with engine.connect() as connection, connection.begin() as outer:
-            # Flask-SQLAlchemy asks db.engines and ignores a bind, so the connection goes in there.
+        with engine.connect() as connection, connection.begin() as transaction:
+            # Flask-SQLAlchemy reads db.engines and ignores a bind, so the connection is set there.
             engines[None] = connection
             cache.clear()
             app.extensions[EXTENSION].provisioning.contexts.forget_versions()
@@ -112,7 +112,7 @@ def connection(app: Flask) -> Iterator[Connection]:
                 yield connection
             finally:
                 engines[None] = engine
-                outer.rollback()
+                transaction.rollback()
 
 
 @pytest.fixture
@@ -123,24 +123,24 @@ def session(connection: Connection) -> Iterator[Session]:
 
 
 @pytest.fixture
-def house(app: Flask) -> Services:
-    """The parts of the app under test."""
-    found = app.extensions[EXTENSION]
-    assert isinstance(found, Services)
-    return found
+def services(app: Flask) -> Services:
+    """The services of the app under test."""
+    extension = app.extensions[EXTENSION]
+    assert isinstance(extension, Services)
+    return extension
 
 
 @pytest.fixture
-def provider(house: Services) -> DevIdentityProvider:
-    """The stand-in for Clerk, to sign tokens with."""
-    assert house.dev_provider is not None
-    return house.dev_provider
+def provider(services: Services) -> DevIdentityProvider:
+    """The development identity provider, to sign tokens."""
+    assert services.dev_provider is not None
+    return services.dev_provider
 
 
 @pytest.fixture
 def sign(provider: DevIdentityProvider) -> Sign:
-    """The request headers of a person's API client."""
-    return lambda person: {"Authorization": f"Bearer {provider.token(person)}"}
+    """Return a function that returns the request headers of a user's API client."""
+    return lambda user: {"Authorization": f"Bearer {provider.token(user)}"}
 
 
 @pytest.fixture
@@ -151,11 +151,11 @@ def client(app: Flask, connection: Connection) -> FlaskClient:
 
 @pytest.fixture
 def browser_of(app: Flask, connection: Connection, provider: DevIdentityProvider) -> Browser:
-    """A client that carries a person's session cookie, as a browser would."""
+    """Return a function that returns a client with a user's session cookie."""
 
-    def make(person: DevUser) -> FlaskClient:
+    def make(user: DevUser) -> FlaskClient:
         client = app.test_client()
-        client.set_cookie("__session", provider.token(person))
+        client.set_cookie("__session", provider.token(user))
         return client
 
     return make
@@ -163,10 +163,10 @@ def browser_of(app: Flask, connection: Connection, provider: DevIdentityProvider
 
 @pytest.fixture
 def alice(session: Session) -> Mentorado:
-    """Alice's profile, owned and edited by hand."""
+    """Alice's profile, owned and edited."""
     user = User(clerk_id=ALICE.clerk_id, name=ALICE.name, email=ALICE.email, email_verified=True)
     session.add(user)
-    session.flush()  # her profile needs the id
+    session.flush()  # the profile needs the id
     profile = Mentorado(
         user_id=user.id, nome_completo="Alice Prado", email=ALICE.email, turma=Turma.NEON
     )
@@ -177,7 +177,7 @@ def alice(session: Session) -> Mentorado:
 
 @pytest.fixture
 def charlie(session: Session) -> DevUser:
-    """Charlie, who has been made an admin."""
+    """Charlie, an admin."""
     session.add(User(clerk_id=CHARLIE.clerk_id, role=Role.ADMIN))
     session.commit()
     return CHARLIE
@@ -185,19 +185,19 @@ def charlie(session: Session) -> DevUser:
 
 @pytest.fixture
 def admin(charlie: DevUser, sign: Sign) -> dict[str, str]:
-    """The headers of an admin's program."""
+    """The request headers of an admin's API client."""
     return sign(charlie)
 
 
 @pytest.fixture
-def desk(charlie: DevUser, browser_of: Browser) -> FlaskClient:
+def console(charlie: DevUser, browser_of: Browser) -> FlaskClient:
     """The browser of an admin."""
     return browser_of(charlie)
 
 
 @pytest.fixture
 def redis(redis_server: Redis) -> Redis:
-    """A real Redis, empty: what another test's database knew must not be believed here."""
+    """An empty Redis: versions of another test's database must not be read."""
     with StrictRedis.from_url(redis_server.url) as store:
         store.flushall()
     return redis_server

@@ -1,4 +1,4 @@
-"""The budget of calls: within the provider's limits, and no share at the cost of another."""
+"""The call budget stays within the provider's limits; no share uses up the budget of another."""
 
 from contextlib import suppress
 
@@ -9,17 +9,19 @@ from auth.errors import ProviderUnavailableError
 from tests.support.concurrency import Clock
 
 BURST = 5
-OTHERS = [share for share in Share if share is not Share.SIGNED_IN]
+OTHER_SHARES = [share for share in Share if share is not Share.SIGNED_IN]
 
 
 @pytest.fixture
 def budget(clock: Clock) -> CallBudget:
-    """Five calls in a row, and one every two seconds."""
+    """A budget of five calls at once and one call every two seconds."""
     return CallBudget(Rate(burst=BURST, per_second=0.5), clock)
 
 
-def paid(budget: CallBudget, calls: int = 2 * BURST, share: Share = Share.SIGNED_IN) -> int:
-    """How many of so many calls are paid for."""
+def allowed_calls(
+    budget: CallBudget, calls: int = 2 * BURST, share: Share = Share.SIGNED_IN
+) -> int:
+    """Return how many of `calls` calls the budget allows."""
     count = 0
     for _ in range(calls):
         with suppress(ProviderUnavailableError):
@@ -28,33 +30,33 @@ def paid(budget: CallBudget, calls: int = 2 * BURST, share: Share = Share.SIGNED
     return count
 
 
-def test_burst_is_paid_and_no_more(budget: CallBudget) -> None:
-    assert paid(budget) == BURST
+def test_budget_allows_one_burst(budget: CallBudget) -> None:
+    assert allowed_calls(budget) == BURST
 
 
 @pytest.mark.parametrize(("pause", "expected"), [(1.9, 0), (2, 1), (5.9, 2), (600, BURST)])
 def test_budget_is_refilled_with_time(
     budget: CallBudget, clock: Clock, pause: float, expected: int
 ) -> None:
-    paid(budget)
+    allowed_calls(budget)
 
     clock.seconds += pause
 
-    assert paid(budget) == expected
+    assert allowed_calls(budget) == expected
 
 
 def test_budget_is_refilled_in_small_steps_too(budget: CallBudget, clock: Clock) -> None:
-    paid(budget)
+    allowed_calls(budget)
 
     clock.seconds += 1.5
-    early = paid(budget)
+    early = allowed_calls(budget)
     clock.seconds += 0.5
 
-    assert (early, paid(budget)) == (0, 1)
+    assert (early, allowed_calls(budget)) == (0, 1)
 
 
-def test_refusal_says_for_how_long(budget: CallBudget, clock: Clock) -> None:
-    paid(budget)
+def test_refused_call_gets_a_waiting_time(budget: CallBudget, clock: Clock) -> None:
+    allowed_calls(budget)
     clock.seconds += 0.5
 
     with pytest.raises(ProviderUnavailableError) as caught:
@@ -68,13 +70,15 @@ def test_ten_seconds_leave_half_of_the_limit_to_others(
     clock: Clock, rate: Rate, allowed: int
 ) -> None:
     budget = CallBudget(rate, clock)
-    made = 0
+    calls = 0
 
     for _ in range(11):
-        made += sum(paid(budget, allowed, share) for share in Share if share is not Share.KEYS)
+        calls += sum(
+            allowed_calls(budget, allowed, share) for share in Share if share is not Share.KEYS
+        )
         clock.seconds += 1
 
-    assert 0.45 * allowed <= made <= 0.5 * allowed
+    assert 0.45 * allowed <= calls <= 0.5 * allowed
 
 
 INSTANCES = pytest.mark.parametrize(
@@ -84,42 +88,42 @@ INSTANCES = pytest.mark.parametrize(
 
 @INSTANCES
 @pytest.mark.parametrize("share", [Share.ANONYMOUS, Share.SIGN_OUT, Share.KEYS])
-def test_calls_that_any_client_can_cause_have_a_fifth_at_most(
+def test_calls_that_any_client_can_cause_get_a_fifth_at_most(
     clock: Clock, rate: Rate, share: Share
 ) -> None:
     budget = CallBudget(rate, clock)
 
-    assert 1 <= paid(budget, 1000, share) <= max(10, 0.2 * rate.burst)
-    assert paid(budget, 1000) >= 0.7 * rate.burst
+    assert 1 <= allowed_calls(budget, 1000, share) <= max(10, 0.2 * rate.burst)
+    assert allowed_calls(budget, 1000) >= 0.7 * rate.burst
 
 
-def test_all_shares_together_leave_calls_to_users_who_sign_in(clock: Clock) -> None:
+def test_other_shares_together_leave_calls_to_sign_ins(clock: Clock) -> None:
     budget = CallBudget(PRODUCTION, clock)
-    for share in OTHERS:
-        paid(budget, 1000, share)
+    for share in OTHER_SHARES:
+        allowed_calls(budget, 1000, share)
 
-    assert paid(budget, 1000) >= 0.2 * PRODUCTION.burst
+    assert allowed_calls(budget, 1000) >= 0.2 * PRODUCTION.burst
 
 
 @INSTANCES
 @pytest.mark.parametrize("share", [Share.ANONYMOUS, Share.SIGN_OUT, Share.KEYS])
-def test_rush_of_new_users_leaves_calls_to_those_who_come_back(
+def test_many_sign_ins_leave_calls_to_handshakes_and_keys(
     clock: Clock, rate: Rate, share: Share
 ) -> None:
     budget = CallBudget(rate, clock)
     for signed_in in (Share.SIGNED_IN, Share.BACKGROUND):
-        paid(budget, 1000, signed_in)
+        allowed_calls(budget, 1000, signed_in)
 
-    assert paid(budget, 1000, share) >= 2
+    assert allowed_calls(budget, 1000, share) >= 2
 
 
-def test_background_makes_a_hundred_calls_a_minute(clock: Clock) -> None:
+def test_background_gets_a_hundred_calls_a_minute(clock: Clock) -> None:
     budget = CallBudget(PRODUCTION, clock)
-    paid(budget, 1000, Share.BACKGROUND)
+    allowed_calls(budget, 1000, Share.BACKGROUND)
 
-    made = 0
+    calls = 0
     for _ in range(60):
         clock.seconds += 1
-        made += paid(budget, 9, Share.BACKGROUND)
+        calls += allowed_calls(budget, 9, Share.BACKGROUND)
 
-    assert made in (99, 100)  # fractions of a token
+    assert calls in (99, 100)  # fractions of a token

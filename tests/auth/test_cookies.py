@@ -1,4 +1,4 @@
-"""Which of the two sets of cookies counts: the one that was written last, if it is ours."""
+"""Which of the two sets of session cookies is used: the newer one of the own Clerk instance."""
 
 from collections.abc import Callable
 
@@ -13,34 +13,34 @@ from auth.cookies import (
     suffix_of,
     unverified,
 )
-from tests.auth.test_tokens import ISSUER, NOW, token
+from tests.support.session_tokens import ISSUER, NOW, token
 
 SUFFIX = "naoXFJnI"
-STRANGER = "https://clerk.example.org"
+OTHER_ISSUER = "https://clerk.example.org"
 PLAIN, SUFFIXED = "plain", "suffixed"
 
-Jar = dict[str, str]
+Cookies = dict[str, str]
 
 
-def plain(session: str = "", uat: object = "") -> Jar:
-    held = {"__session": session, "__client_uat": str(uat), "__clerk_db_jwt": PLAIN}
-    return {name: value for name, value in held.items() if value}
+def plain(session: str = "", uat: object = "") -> Cookies:
+    values = {"__session": session, "__client_uat": str(uat), "__clerk_db_jwt": PLAIN}
+    return {name: value for name, value in values.items() if value}
 
 
-def suffixed(session: str = "", uat: object = "") -> Jar:
-    held = {"__session": session, "__client_uat": str(uat), "__clerk_db_jwt": SUFFIXED}
-    return {f"{name}_{SUFFIX}": value for name, value in held.items() if value}
+def suffixed(session: str = "", uat: object = "") -> Cookies:
+    values = {"__session": session, "__client_uat": str(uat), "__clerk_db_jwt": SUFFIXED}
+    return {f"{name}_{SUFFIX}": value for name, value in values.items() if value}
 
 
-def chosen(
-    jar: Jar, *, suffix: str | None = SUFFIX, issuer: str | None = ISSUER, dev: bool = False
+def choose(
+    cookies: Cookies, *, suffix: str | None = SUFFIX, issuer: str | None = ISSUER, dev: bool = False
 ) -> SessionCookies:
-    return session_cookies(jar, suffix, issuer, is_development=dev, now=float(NOW))
+    return session_cookies(cookies, suffix, issuer, is_development=dev, now=float(NOW))
 
 
-# The dev browser's mark tells which set was taken; the last two columns: production, development.
+# The dev browser cookie shows which set was chosen; the last two columns: production, development.
 # fmt: off
-ROWS: dict[str, tuple[Callable[[], Jar], str, str]] = {
+CASES: dict[str, tuple[Callable[[], Cookies], str, str]] = {
     "no plain one":
         (lambda: suffixed(token(), NOW), SUFFIXED, SUFFIXED),
     "no suffixed one":
@@ -50,11 +50,11 @@ ROWS: dict[str, tuple[Callable[[], Jar], str, str]] = {
     "plain token names no issuer":
         (lambda: plain(token(without="iss"), NOW) | suffixed(token(), NOW), PLAIN, PLAIN),
     "plain token is another app's":
-        (lambda: plain(token(iss=STRANGER), NOW) | suffixed(token(), NOW), SUFFIXED, SUFFIXED),
+        (lambda: plain(token(iss=OTHER_ISSUER), NOW) | suffixed(token(), NOW), SUFFIXED, SUFFIXED),
     "plain token is another app's and newer":
-        (lambda: plain(token(iss=STRANGER), 1) | suffixed(token(iat=1), 1), SUFFIXED, SUFFIXED),
+        (lambda: plain(token(iss=OTHER_ISSUER), 1) | suffixed(token(iat=1), 1), SUFFIXED, SUFFIXED),
     "plain token is another app's and alone":
-        (lambda: plain(token(iss=STRANGER), NOW) | suffixed(), SUFFIXED, SUFFIXED),
+        (lambda: plain(token(iss=OTHER_ISSUER), NOW) | suffixed(), SUFFIXED, SUFFIXED),
     "suffixed token without its uat":
         (lambda: plain(token(), NOW) | suffixed(token()), PLAIN, PLAIN),
     "as old as each other":
@@ -87,34 +87,34 @@ ROWS: dict[str, tuple[Callable[[], Jar], str, str]] = {
 # fmt: on
 
 
-@pytest.mark.parametrize(("make", "expected", "_"), ROWS.values(), ids=ROWS.keys())
-def test_set_that_counts_in_production(make: Callable[[], Jar], expected: str, _: str) -> None:
-    assert chosen(make()).dev_browser == expected
+@pytest.mark.parametrize(("make", "expected", "_"), CASES.values(), ids=CASES.keys())
+def test_chosen_set_in_production(make: Callable[[], Cookies], expected: str, _: str) -> None:
+    assert choose(make()).dev_browser == expected
 
 
-@pytest.mark.parametrize(("make", "_", "expected"), ROWS.values(), ids=ROWS.keys())
-def test_set_that_counts_in_development(make: Callable[[], Jar], _: str, expected: str) -> None:
-    assert chosen(make(), dev=True).dev_browser == expected
+@pytest.mark.parametrize(("make", "_", "expected"), CASES.values(), ids=CASES.keys())
+def test_chosen_set_in_development(make: Callable[[], Cookies], _: str, expected: str) -> None:
+    assert choose(make(), dev=True).dev_browser == expected
 
 
-def test_cookies_are_taken_whole_from_one_set() -> None:
-    cookies = chosen(plain("other", 7) | suffixed("ours", 8) | plain(token(iss=STRANGER)))
+def test_all_cookies_come_from_one_set() -> None:
+    cookies = choose(plain("other", 7) | suffixed("ours", 8) | plain(token(iss=OTHER_ISSUER)))
 
     assert cookies == SessionCookies("ours", "8", SUFFIXED, are_suffixed=True)
 
 
-def test_plain_cookies_are_not_called_suffixed() -> None:
-    assert chosen(plain("x", 7)) == SessionCookies("x", "7", PLAIN, are_suffixed=False)
+def test_plain_cookies_are_not_marked_as_suffixed() -> None:
+    assert choose(plain("x", 7)) == SessionCookies("x", "7", PLAIN, are_suffixed=False)
 
 
 def test_instance_without_a_known_suffix_has_plain_cookies() -> None:
-    cookies = chosen(plain(token(iss=STRANGER), NOW) | suffixed(token(), NOW), suffix=None)
+    cookies = choose(plain(token(iss=OTHER_ISSUER), NOW) | suffixed(token(), NOW), suffix=None)
 
     assert cookies.dev_browser == PLAIN
 
 
-def test_token_is_nobody_elses_while_our_issuer_is_unknown() -> None:
-    cookies = chosen(plain(token(iss=STRANGER), NOW) | suffixed(token()), issuer=None)
+def test_plain_token_is_accepted_while_the_issuer_is_unknown() -> None:
+    cookies = choose(plain(token(iss=OTHER_ISSUER), NOW) | suffixed(token()), issuer=None)
 
     assert cookies.dev_browser == PLAIN
 
@@ -128,11 +128,11 @@ def test_time_of_sign_in_is_a_number(text: str, since: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["soon", "-1", "+1", "1e9", "1_0", "1 ", "٣", "²"])
-def test_what_is_no_number_is_no_time_of_sign_in(text: str) -> None:
+def test_malformed_time_of_sign_in_is_zero(text: str) -> None:
     assert SessionCookies(client_uat=text).signed_in_since == 0
 
 
-# Made by `printf %s KEY | openssl dgst -sha1 -binary | base64 | tr +/ -_ | cut -c1-8`.
+# Computed with `printf %s KEY | openssl dgst -sha1 -binary | base64 | tr +/ -_ | cut -c1-8`.
 @pytest.mark.parametrize(
     ("publishable_key", "suffix"),
     [
@@ -145,39 +145,39 @@ def test_suffix_is_the_one_that_clerk_computes(publishable_key: str, suffix: str
     assert suffix_of(publishable_key) == suffix
 
 
-def test_session_is_kept_by_four_cookies() -> None:
+def test_four_cookies_belong_to_a_session() -> None:
     assert names_of(None) == {"__session", "__client_uat", "__clerk_db_jwt", "__refresh"}
 
 
-def test_each_of_them_may_carry_our_suffix() -> None:
-    suffixed_ones = {"__session_x", "__client_uat_x", "__clerk_db_jwt_x", "__refresh_x"}
+def test_each_session_cookie_may_have_the_suffix() -> None:
+    suffixed_names = {"__session_x", "__client_uat_x", "__clerk_db_jwt_x", "__refresh_x"}
 
-    assert names_of("x") == names_of(None) | suffixed_ones
+    assert names_of("x") == names_of(None) | suffixed_names
 
 
 @pytest.mark.parametrize(
-    ("jar", "found"),
+    ("cookies", "session"),
     [
         ({"__session_a": "", "__session_b": "t"}, "t"),
         ({"__session": "t"}, ""),
         ({"__sessions": "t", "x__session_a": "t"}, ""),
     ],
 )
-def test_session_of_any_suffix_is_the_first_that_holds_one(jar: Jar, found: str) -> None:
-    assert any_session(jar) == found
+def test_session_of_any_suffix_is_the_first_non_empty_one(cookies: Cookies, session: str) -> None:
+    assert any_session(cookies) == session
 
 
 @pytest.mark.parametrize("text", ["", "a.b.c", "\ud800", "e30.e30", "ÿ.ÿ.ÿ", "e30.W10.e30"])
-def test_what_is_no_token_claims_nothing(text: str) -> None:
+def test_malformed_token_has_no_claims(text: str) -> None:
     assert unverified(text) == {}
 
 
-def test_expired_token_still_claims_something() -> None:
+def test_claims_of_an_expired_token_can_be_read() -> None:
     assert unverified(token(exp=1, sub="user_bia"))["sub"] == "user_bia"
 
 
 @pytest.mark.parametrize(
     ("claim", "value"), [(7, 7), (7.5, 7.5), (True, 0), ("7", 0), (None, 0), ([7], 0)]
 )
-def test_time_claim_is_a_number_or_nothing(claim: object, value: float) -> None:
+def test_time_claim_is_a_number_or_zero(claim: object, value: float) -> None:
     assert number(claim) == value

@@ -1,4 +1,4 @@
-"""Each state of a browser's cookies, on either kind of instance: in, out, or off to Clerk."""
+"""The handshake decides by the cookies: signed in, signed out, or redirect to Clerk."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +10,15 @@ from auth.errors import KeysUnavailableError
 from auth.handshake import BrowserRequest, HandshakeAnswers, HandshakeDecision, HandshakeService
 from auth.jwks import KeySet
 from auth.tokens import TokenVerifier
-from tests.auth.test_tokens import ISSUER, NOW, StoppedClock, by_stranger, token, verifier
+from tests.support.session_tokens import (
+    ISSUER,
+    NOW,
+    signed_by_other_key,
+    token,
+    verifier,
+)
+
+pytestmark = pytest.mark.usefixtures("stopped_clock")
 
 SUFFIX = "naoXFJnI"
 URL = "https://app.example.com/painel"
@@ -18,76 +26,75 @@ SINCE = NOW - 100  # when the browser signed in
 IN, OUT = "signed in", "signed out"
 DEVELOPMENT, PRODUCTION = "development", "production"
 
-Jar = dict[str, str]
+Cookies = dict[str, str]
 Headers = tuple[str, str, str]  # method, Sec-Fetch-Dest, Accept
 
 
-@pytest.fixture(autouse=True)
-def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jwt.api_jwt.datetime", StoppedClock)
-
-
-def judges(
+def handshake_service(
     instance: str, fetch: Callable[[str], list[str]] | None = None, suffix: str | None = SUFFIX
 ) -> HandshakeService:
-    returns = HandshakeAnswers(verifier(), suffix, instance == DEVELOPMENT, fetch)
-    return HandshakeService(verifier(), returns, lambda: float(NOW))
+    answers = HandshakeAnswers(verifier(), suffix, instance == DEVELOPMENT, fetch)
+    return HandshakeService(verifier(), answers, lambda: float(NOW))
 
 
-def jar(session: str = "", uat: object = "", *, browser: str = "dvb_1") -> Jar:
-    """As Clerk writes them: each cookie under both of its names."""
-    held = {"__session": session, "__client_uat": str(uat), "__clerk_db_jwt": browser}
-    named = {name: value for name, value in held.items() if value}
+def cookies_of(session: str = "", uat: object = "", *, browser: str = "dvb_1") -> Cookies:
+    """Cookies as Clerk sets them: each under the plain and the suffixed name."""
+    values = {"__session": session, "__client_uat": str(uat), "__clerk_db_jwt": browser}
+    named = {name: value for name, value in values.items() if value}
     return {**named, **{f"{name}_{SUFFIX}": value for name, value in named.items()}}
 
 
-def page(cookies: Jar, query: str = "") -> BrowserRequest:
+def page(cookies: Cookies, query: str = "") -> BrowserRequest:
     return BrowserRequest(URL + query, cookies, accept="text/html", destination="document")
 
 
-def asked(verdict: HandshakeDecision) -> dict[str, str]:
-    """The parameters that a browser takes along to Clerk."""
-    return dict(parse_qsl(urlsplit(verdict.location or "").query, keep_blank_values=True))
+def redirect_parameters(decision: HandshakeDecision) -> dict[str, str]:
+    """The query parameters of the redirect to Clerk."""
+    return dict(parse_qsl(urlsplit(decision.location or "").query, keep_blank_values=True))
 
 
-def outcome(verdict: HandshakeDecision) -> str:
-    if verdict.location is not None:
-        return asked(verdict)["__clerk_hs_reason"]
-    return IN if verdict.claims else OUT
+def outcome(decision: HandshakeDecision) -> str:
+    if decision.location is not None:
+        return redirect_parameters(decision)["__clerk_hs_reason"]
+    return IN if decision.claims else OUT
 
 
 STATES: dict[str, Callable[[], BrowserRequest]] = {
-    "signed in": lambda: page(jar(token(), SINCE)),
-    "signed in at this second": lambda: page(jar(token(), NOW)),
-    "nothing": lambda: page(jar()),
-    "uat 0": lambda: page(jar(uat=0)),
-    "token without uat": lambda: page(jar(token())),
-    "token with uat 0": lambda: page(jar(token(), 0)),
-    "token with a word for uat": lambda: page(jar(token(), "yesterday")),
-    "uat without token": lambda: page(jar(uat=SINCE)),
-    "issued before uat": lambda: page(jar(token(iat=SINCE - 1), SINCE)),
-    "expired": lambda: page(jar(token(exp=NOW - 5), SINCE)),
-    "expired, new to this site": lambda: page(jar(token(exp=NOW - 5))),
-    "not yet valid": lambda: page(jar(token(nbf=NOW + 6), SINCE)),
-    "issued in the future": lambda: page(jar(token(iat=NOW + 6), SINCE)),
-    "malformed": lambda: page(jar("not.a.token", SINCE)),
-    "another class": lambda: page(jar(token(cat="cl_B7d4PD222AAA"), SINCE)),
-    "another class, expired": lambda: page(jar(token(cat="cl_B7d4PD222AAA", exp=NOW - 5), SINCE)),
-    "bad signature": lambda: page(jar(token(by_stranger), SINCE)),
-    "bad signature, expired": lambda: page(jar(token(by_stranger, exp=NOW - 5), SINCE)),
-    "unknown kid": lambda: page(jar(token(kid="ins_2"), SINCE)),
-    "retired key": lambda: page(jar(token(kid="ins_2", exp=NOW - 5), SINCE)),
-    "another instance's": lambda: page(jar(token(iss="https://clerk.example.org"), SINCE)),
-    "signed in, no browser": lambda: page(jar(token(), SINCE, browser="")),
+    "signed in": lambda: page(cookies_of(token(), SINCE)),
+    "signed in at this second": lambda: page(cookies_of(token(), NOW)),
+    "nothing": lambda: page(cookies_of()),
+    "uat 0": lambda: page(cookies_of(uat=0)),
+    "token without uat": lambda: page(cookies_of(token())),
+    "token with uat 0": lambda: page(cookies_of(token(), 0)),
+    "token with a word for uat": lambda: page(cookies_of(token(), "yesterday")),
+    "uat without token": lambda: page(cookies_of(uat=SINCE)),
+    "issued before uat": lambda: page(cookies_of(token(iat=SINCE - 1), SINCE)),
+    "expired": lambda: page(cookies_of(token(exp=NOW - 5), SINCE)),
+    "expired, new to this site": lambda: page(cookies_of(token(exp=NOW - 5))),
+    "not yet valid": lambda: page(cookies_of(token(nbf=NOW + 6), SINCE)),
+    "issued in the future": lambda: page(cookies_of(token(iat=NOW + 6), SINCE)),
+    "malformed": lambda: page(cookies_of("not.a.token", SINCE)),
+    "another class": lambda: page(cookies_of(token(cat="cl_B7d4PD222AAA"), SINCE)),
+    "another class, expired": lambda: page(
+        cookies_of(token(cat="cl_B7d4PD222AAA", exp=NOW - 5), SINCE)
+    ),
+    "bad signature": lambda: page(cookies_of(token(signed_by_other_key), SINCE)),
+    "bad signature, expired": lambda: page(
+        cookies_of(token(signed_by_other_key, exp=NOW - 5), SINCE)
+    ),
+    "unknown kid": lambda: page(cookies_of(token(kid="ins_2"), SINCE)),
+    "retired key": lambda: page(cookies_of(token(kid="ins_2", exp=NOW - 5), SINCE)),
+    "another instance's": lambda: page(cookies_of(token(iss="https://clerk.example.org"), SINCE)),
+    "signed in, no browser": lambda: page(cookies_of(token(), SINCE, browser="")),
     "nothing, no browser": lambda: page({}),
-    "no uat, no browser": lambda: page(jar(token(), browser="")),
-    "signed in, new browser": lambda: page(jar(token(), SINCE), "?__clerk_db_jwt=dvb_2"),
+    "no uat, no browser": lambda: page(cookies_of(token(), browser="")),
+    "signed in, new browser": lambda: page(cookies_of(token(), SINCE), "?__clerk_db_jwt=dvb_2"),
     "nothing, new browser": lambda: page({}, "?__clerk_db_jwt=dvb_2"),
 }
 
-# What somebody gets who waits for a page, and what a program gets that cannot make a detour.
+# Expected results: for a page load, and for a request that cannot follow a redirect to Clerk.
 # fmt: off
-ROWS: list[tuple[str, str, str, str]] = [
+CASES: list[tuple[str, str, str, str]] = [
     ("signed in",                 DEVELOPMENT, IN, IN),
     ("signed in",                 PRODUCTION,  IN, IN),
     ("signed in at this second",  DEVELOPMENT, IN, IN),
@@ -148,7 +155,7 @@ PAGES: dict[str, Headers] = {
     "in a frame": ("GET", "iframe", ""),
     "in an old browser": ("GET", "", "text/html,*/*;q=0.8"),
 }
-PROGRAMS: dict[str, Headers] = {
+OTHER_REQUESTS: dict[str, Headers] = {
     "script of a page": ("GET", "empty", "text/html"),
     "API call": ("GET", "", "application/json"),
     "HEAD": ("HEAD", "document", "text/html"),
@@ -156,44 +163,46 @@ PROGRAMS: dict[str, Headers] = {
 }
 
 
-def judged(state: str, instance: str, headers: Headers) -> HandshakeDecision:
+def decide(state: str, instance: str, headers: Headers) -> HandshakeDecision:
     method, destination, accept = headers
-    visit = replace(STATES[state](), method=method, destination=destination, accept=accept)
-    return judges(instance).resolve(visit, ISSUER)
+    request = replace(STATES[state](), method=method, destination=destination, accept=accept)
+    return handshake_service(instance).resolve(request, ISSUER)
 
 
 @pytest.mark.parametrize("headers", PAGES.values(), ids=PAGES.keys())
-@pytest.mark.parametrize(("state", "instance", "expected"), [(s, i, p) for s, i, p, _ in ROWS])
-def test_page_is_shown_or_not_or_clerk_is_asked(
+@pytest.mark.parametrize(("state", "instance", "expected"), [(s, i, p) for s, i, p, _ in CASES])
+def test_page_load_is_signed_in_or_out_or_redirected(
     state: str, instance: str, expected: str, headers: Headers
 ) -> None:
-    assert outcome(judged(state, instance, headers)) == expected
+    assert outcome(decide(state, instance, headers)) == expected
 
 
-@pytest.mark.parametrize("headers", PROGRAMS.values(), ids=PROGRAMS.keys())
-@pytest.mark.parametrize(("state", "instance", "expected"), [(s, i, p) for s, i, _, p in ROWS])
-def test_program_is_let_in_or_not_and_never_sent_away(
+@pytest.mark.parametrize("headers", OTHER_REQUESTS.values(), ids=OTHER_REQUESTS.keys())
+@pytest.mark.parametrize(("state", "instance", "expected"), [(s, i, p) for s, i, _, p in CASES])
+def test_other_request_is_signed_in_or_out_and_never_redirected(
     state: str, instance: str, expected: str, headers: Headers
 ) -> None:
-    assert outcome(judged(state, instance, headers)) == expected
+    assert outcome(decide(state, instance, headers)) == expected
 
 
-def test_each_state_has_a_row_for_either_instance() -> None:
-    stated = [(state, instance) for state, instance, _, _ in ROWS]
+def test_each_state_has_a_case_for_each_instance() -> None:
+    cases = [(state, instance) for state, instance, _, _ in CASES]
 
-    assert sorted(stated) == sorted((s, i) for s in STATES for i in (DEVELOPMENT, PRODUCTION))
-
-
-def test_nobody_is_sent_away_without_a_frontend_api() -> None:
-    verdict = judges(DEVELOPMENT).resolve(page(jar(token(exp=NOW - 5), SINCE)), None)
-
-    assert (verdict.location, verdict.reason) == (None, "session-token-expired")
+    assert sorted(cases) == sorted((s, i) for s in STATES for i in (DEVELOPMENT, PRODUCTION))
 
 
-def test_program_may_bring_its_token_under_any_suffix() -> None:
-    visit = BrowserRequest(URL, {"__session_elsewhere": token()})
+def test_no_redirect_without_a_frontend_api() -> None:
+    decision = handshake_service(DEVELOPMENT).resolve(
+        page(cookies_of(token(exp=NOW - 5), SINCE)), None
+    )
 
-    assert outcome(judges(PRODUCTION).resolve(visit, ISSUER)) == IN
+    assert (decision.location, decision.reason) == (None, "session-token-expired")
+
+
+def test_api_request_may_use_a_token_with_any_suffix() -> None:
+    request = BrowserRequest(URL, {"__session_elsewhere": token()})
+
+    assert outcome(handshake_service(PRODUCTION).resolve(request, ISSUER)) == IN
 
 
 @pytest.mark.parametrize(
@@ -203,17 +212,19 @@ def test_program_may_bring_its_token_under_any_suffix() -> None:
         ("bad signature", "token-invalid: InvalidSignatureError"),
     ],
 )
-def test_reason_for_being_signed_out_is_told(state: str, reason: str) -> None:
-    assert judges(PRODUCTION).resolve(STATES[state](), ISSUER).reason == reason
+def test_decision_contains_the_reason_for_signed_out(state: str, reason: str) -> None:
+    assert handshake_service(PRODUCTION).resolve(STATES[state](), ISSUER).reason == reason
 
 
-def test_browser_without_a_mark_brings_none_along() -> None:
-    assert "__clerk_db_jwt" not in asked(judges(DEVELOPMENT).resolve(page({}), ISSUER))
+def test_redirect_without_dev_browser_cookie_has_no_dev_browser() -> None:
+    assert "__clerk_db_jwt" not in redirect_parameters(
+        handshake_service(DEVELOPMENT).resolve(page({}), ISSUER)
+    )
 
 
-def test_nobody_is_called_signed_out_while_no_key_is_known() -> None:
-    unpublished = TokenVerifier(KeySet(dict), ISSUER)
-    doubtful = replace(judges(PRODUCTION), verifier=unpublished)
+def test_decision_fails_while_no_key_is_known() -> None:
+    without_keys = TokenVerifier(KeySet(dict), ISSUER)
+    service = replace(handshake_service(PRODUCTION), verifier=without_keys)
 
     with pytest.raises(KeysUnavailableError):
-        doubtful.resolve(page(jar(token(), SINCE)), ISSUER)
+        service.resolve(page(cookies_of(token(), SINCE)), ISSUER)

@@ -1,4 +1,4 @@
-"""There and back: what Clerk is asked, what of its answer counts, and when the asking ends."""
+"""The handshake with Clerk: the redirect's parameters, accepted answers, and the redirect limit."""
 
 from collections.abc import Callable
 from urllib.parse import urlencode
@@ -8,15 +8,26 @@ import pytest
 from auth.cookies import names_of
 from auth.errors import RateLimitedError
 from auth.handshake import REDIRECT_COUNT_TTL_SECONDS, BrowserRequest, HandshakeDecision
-from tests.auth import test_tokens as forge
-from tests.auth.test_handshake import SINCE, SUFFIX, URL, asked, jar, judges, outcome, page
-from tests.auth.test_tokens import ISSUER, NOW, token
+from tests.auth.test_handshake import (
+    SINCE,
+    SUFFIX,
+    URL,
+    cookies_of,
+    handshake_service,
+    outcome,
+    page,
+    redirect_parameters,
+)
+from tests.support import session_tokens
+from tests.support.session_tokens import ISSUER, NOW, token
+
+pytestmark = pytest.mark.usefixtures("stopped_clock")
 
 DIRECTIVE = "__client_uat=1; Path=/; Domain=example.com; Secure; SameSite=Lax"
-SPENT = "__clerk_handshake=; Path=/; Max-Age=0"
-THREE_ROUNDS = {"__clerk_redirect_count": "3"}
-FORGOTTEN = "__clerk_redirect_count=; Path=/; Max-Age=0"
-PLACES = [
+DELETE_HANDSHAKE = "__clerk_handshake=; Path=/; Max-Age=0"
+THREE_REDIRECTS = {"__clerk_redirect_count": "3"}
+DELETE_COUNT = "__clerk_redirect_count=; Path=/; Max-Age=0"
+CASES = [
     ("development", "query", (DIRECTIVE,)),
     ("development", "cookie", None),
     ("production", "query", None),
@@ -26,65 +37,62 @@ PLACES = [
 Fetch = Callable[[str], list[str]]
 
 
-@pytest.fixture(autouse=True)
-def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jwt.api_jwt.datetime", forge.StoppedClock)
-
-
 def answer(*directives: object) -> str:
-    """As Clerk makes it: with no claim but the one."""
-    header = {"alg": "RS256", "typ": "JWT", "kid": forge.KID, "cat": "cl_B7d4PD111AAA"}
-    return forge.compact(header, {"handshake": list(directives)}, forge.by_issuer)
+    """A handshake answer as Clerk signs it: with one claim only."""
+    header = {"alg": "RS256", "typ": "JWT", "kid": session_tokens.KID, "cat": "cl_B7d4PD111AAA"}
+    return session_tokens.compact(
+        header, {"handshake": list(directives)}, session_tokens.signed_by_issuer
+    )
 
 
-def back(place: str = "cookie", **brought: str) -> BrowserRequest:
-    return page(brought) if place == "cookie" else page({}, "?" + urlencode(brought))
+def request_with(place: str = "cookie", **parameters: str) -> BrowserRequest:
+    return page(parameters) if place == "cookie" else page({}, "?" + urlencode(parameters))
 
 
-def kept(*directives: object) -> tuple[str, ...] | None:
-    """What is left of an answer with these."""
-    visit = back(__clerk_handshake=answer(*directives))
-    return judges("production").returns.directives(visit)
+def accepted(*directives: object) -> tuple[str, ...] | None:
+    """The directives that are accepted from an answer with these directives."""
+    request = request_with(__clerk_handshake=answer(*directives))
+    return handshake_service("production").returns.directives(request)
 
 
-def away(nonce: str) -> list[str]:
+def raise_rate_limited(nonce: str) -> list[str]:
     raise RateLimitedError(10)
 
 
-def expired_after(rounds: str) -> HandshakeDecision:
-    cookies = {**jar(token(exp=NOW - 5), SINCE), "__clerk_redirect_count": rounds}
-    return judges("production").resolve(page(cookies), ISSUER)
+def decide_after(count: str) -> HandshakeDecision:
+    cookies = {**cookies_of(token(exp=NOW - 5), SINCE), "__clerk_redirect_count": count}
+    return handshake_service("production").resolve(page(cookies), ISSUER)
 
 
-@pytest.mark.parametrize(("instance", "place", "read"), PLACES)
-def test_answer_is_read_where_this_instance_may_find_it(
+@pytest.mark.parametrize(("instance", "place", "read"), CASES)
+def test_answer_is_read_from_the_place_of_the_instance(
     instance: str, place: str, read: tuple[str, ...] | None
 ) -> None:
-    visit = back(place, __clerk_handshake=answer(DIRECTIVE))
+    request = request_with(place, __clerk_handshake=answer(DIRECTIVE))
 
-    assert judges(instance).returns.directives(visit) == read
+    assert handshake_service(instance).returns.directives(request) == read
 
 
-@pytest.mark.parametrize(("instance", "place", "read"), PLACES)
-def test_nonce_is_read_in_the_same_places_and_goes_before(
+@pytest.mark.parametrize(("instance", "place", "read"), CASES)
+def test_nonce_is_read_from_the_same_place_and_takes_precedence(
     instance: str, place: str, read: tuple[str, ...] | None
 ) -> None:
-    visit = back(place, __clerk_handshake_nonce="n1", __clerk_handshake=answer())
+    request = request_with(place, __clerk_handshake_nonce="n1", __clerk_handshake=answer())
     fetch = {"n1": [DIRECTIVE, "theme=dark"]}.__getitem__
 
-    assert judges(instance, fetch).returns.directives(visit) == read
+    assert handshake_service(instance, fetch).returns.directives(request) == read
 
 
-@pytest.mark.parametrize("fetch", [None, away], ids=["nobody to ask", "provider away"])
-def test_nonce_alone_is_no_answer(fetch: Fetch | None) -> None:
-    visit = back(__clerk_handshake_nonce="n1")
+@pytest.mark.parametrize("fetch", [None, raise_rate_limited], ids=["no client", "rate limited"])
+def test_nonce_that_cannot_be_exchanged_is_no_answer(fetch: Fetch | None) -> None:
+    request = request_with(__clerk_handshake_nonce="n1")
 
-    assert judges("production", fetch).returns.directives(visit) is None
+    assert handshake_service("production", fetch).returns.directives(request) is None
 
 
 BAD_ANSWERS: dict[str, Callable[[], str]] = {
     "garbage": lambda: "not.an.answer",
-    "another key's": lambda: token(forge.by_stranger, handshake=[DIRECTIVE]),
+    "another key's": lambda: token(session_tokens.signed_by_other_key, handshake=[DIRECTIVE]),
     "of an unknown key": lambda: token(kid="ins_2", handshake=[DIRECTIVE]),
     "of another class": lambda: token(cat="cl_B7d4PD222AAA", handshake=[DIRECTIVE]),
     "session token": token,
@@ -94,22 +102,25 @@ BAD_ANSWERS: dict[str, Callable[[], str]] = {
 
 
 @pytest.mark.parametrize("make", BAD_ANSWERS.values(), ids=BAD_ANSWERS.keys())
-def test_bad_answer_is_none(make: Callable[[], str]) -> None:
-    assert judges("production").returns.directives(back(__clerk_handshake=make())) is None
+def test_invalid_answer_is_ignored(make: Callable[[], str]) -> None:
+    assert (
+        handshake_service("production").returns.directives(request_with(__clerk_handshake=make()))
+        is None
+    )
 
 
-def test_what_is_no_text_is_left_out() -> None:
-    assert kept(7, DIRECTIVE, None, [DIRECTIVE]) == (DIRECTIVE,)
+def test_directive_that_is_no_text_is_ignored() -> None:
+    assert accepted(7, DIRECTIVE, None, [DIRECTIVE]) == (DIRECTIVE,)
 
 
 @pytest.mark.parametrize("name", sorted(names_of(SUFFIX)))
-@pytest.mark.parametrize("rest", ["=", "=v", "=v; Path=/; Max-Age=0", "=a.b-c_d==; HttpOnly"])
-def test_cookie_that_keeps_a_session_is_set(name: str, rest: str) -> None:
-    assert kept(name + rest) == (name + rest,)
+@pytest.mark.parametrize("value", ["=", "=v", "=v; Path=/; Max-Age=0", "=a.b-c_d==; HttpOnly"])
+def test_session_cookie_is_set(name: str, value: str) -> None:
+    assert accepted(name + value) == (name + value,)
 
 
 # fmt: off
-DROPPED = [
+IGNORED = [
     "theme=dark", "csrf=1; Path=/", "__session_elsewhere=t", "__Host-__session=t", "__sessions=t",
     "", "=t", "__session", "; __session=t", " __session=t", "__session =t", "x; __session=t",
     '"__session"=t', '__session"=t', "__session=a b", "__session=a\tb", "__SESSION=t",
@@ -120,24 +131,25 @@ DROPPED = [
 # fmt: on
 
 
-@pytest.mark.parametrize("directive", DROPPED)
-def test_any_other_directive_is_dropped(directive: str) -> None:
-    assert kept(directive, DIRECTIVE) == (DIRECTIVE,)
+@pytest.mark.parametrize("directive", IGNORED)
+def test_any_other_directive_is_ignored(directive: str) -> None:
+    assert accepted(directive, DIRECTIVE) == (DIRECTIVE,)
 
 
 @pytest.mark.parametrize("name", ["__clerk_handshake", "__clerk_handshake_nonce"])
-def test_answer_may_end_the_cookie_that_brought_it(name: str) -> None:
-    ending = f"{name}=; Path=/; Domain=example.com; Max-Age=0"  # ours would have another domain
+def test_answer_may_delete_the_cookie_that_carried_it(name: str) -> None:
+    # a deletion by the app itself could have another domain
+    deletion = f"{name}=; Path=/; Domain=example.com; Max-Age=0"
 
-    assert kept(ending) == (ending,)
+    assert accepted(deletion) == (deletion,)
 
 
-def test_development_sets_the_cookies_and_cleans_the_address() -> None:
-    visit = page({}, f"?aba=metas&__clerk_handshake={answer(DIRECTIVE, 'theme=dark')}")
+def test_development_sets_the_cookies_and_redirects_to_the_clean_url() -> None:
+    request = page({}, f"?aba=metas&__clerk_handshake={answer(DIRECTIVE, 'theme=dark')}")
 
-    verdict = judges("development").resolve(visit, ISSUER)
+    decision = handshake_service("development").resolve(request, ISSUER)
 
-    assert (verdict.location, verdict.set_cookies) == (f"{URL}?aba=metas", (DIRECTIVE,))
+    assert (decision.location, decision.set_cookies) == (f"{URL}?aba=metas", (DIRECTIVE,))
 
 
 @pytest.mark.parametrize(
@@ -149,86 +161,104 @@ def test_development_sets_the_cookies_and_cleans_the_address() -> None:
         ("?__clerk_handshakes=1&x__clerk_help=2", "?__clerk_handshakes=1&x__clerk_help=2"),
     ],
 )
-def test_clean_address_keeps_what_is_not_clerks(query: str, clean: str) -> None:
+def test_clean_url_keeps_other_parameters(query: str, clean: str) -> None:
     assert page({}, query).clean_url == URL + clean
 
 
-def test_production_lets_in_at_once_by_what_was_brought() -> None:
+def test_production_signs_in_at_once_with_the_cookies_of_the_answer() -> None:
     fresh = (f"__session={token()}; Path=/", "__client_uat=; Max-Age=0", f"__client_uat={SINCE}")
     stale = {"__session": token(exp=NOW - 5), "__clerk_handshake": answer(*fresh)}
 
-    verdict = judges("production").resolve(page(stale), ISSUER)
+    decision = handshake_service("production").resolve(page(stale), ISSUER)
 
-    assert (outcome(verdict), verdict.set_cookies) == ("signed in", (*fresh, SPENT))
-
-
-def test_production_signs_out_at_once_by_what_was_brought() -> None:
-    gone = answer("__session=; Max-Age=0", "__client_uat=0")
-    visit = page({"__session": token(), "__client_uat": "1", "__clerk_handshake": gone})
-
-    assert outcome(judges("production").resolve(visit, ISSUER)) == "signed out"
+    assert (outcome(decision), decision.set_cookies) == ("signed in", (*fresh, DELETE_HANDSHAKE))
 
 
-def test_answer_that_settles_nothing_is_spent_before_clerk_is_asked_again() -> None:
-    visit = back(__clerk_handshake=answer(DIRECTIVE), __clerk_handshake_nonce="")
+def test_production_signs_out_at_once_with_the_cookies_of_the_answer() -> None:
+    sign_out = answer("__session=; Max-Age=0", "__client_uat=0")
+    request = page({"__session": token(), "__client_uat": "1", "__clerk_handshake": sign_out})
 
-    verdict = judges("production").resolve(visit, ISSUER)
-
-    assert outcome(verdict) == "client-uat-but-no-session-token"
-    assert {DIRECTIVE, SPENT, SPENT.replace("=", "_nonce=", 1)} < set(verdict.set_cookies)
+    assert outcome(handshake_service("production").resolve(request, ISSUER)) == "signed out"
 
 
-MARK = {"__clerk_db_jwt": "dvb_2"}
+def test_answer_without_session_is_deleted_before_the_next_redirect() -> None:
+    request = request_with(__clerk_handshake=answer(DIRECTIVE), __clerk_handshake_nonce="")
+
+    decision = handshake_service("production").resolve(request, ISSUER)
+
+    assert outcome(decision) == "client-uat-but-no-session-token"
+    assert {DIRECTIVE, DELETE_HANDSHAKE, DELETE_HANDSHAKE.replace("=", "_nonce=", 1)} < set(
+        decision.set_cookies
+    )
 
 
-@pytest.mark.parametrize(("instance", "mark"), [("development", MARK), ("production", {})])
-def test_clerk_is_told_what_it_needs_to_answer(instance: str, mark: dict[str, str]) -> None:
-    visit = page(jar(token(exp=NOW - 5), SINCE, browser="dvb_2"), "?a=S%C3%A3o&__clerk_help=1")
+DEV_BROWSER = {"__clerk_db_jwt": "dvb_2"}
 
-    assert asked(judges(instance).resolve(visit, ISSUER)) == {
+
+@pytest.mark.parametrize(
+    ("instance", "dev_browser"), [("development", DEV_BROWSER), ("production", {})]
+)
+def test_redirect_contains_the_parameters_that_clerk_needs(
+    instance: str, dev_browser: dict[str, str]
+) -> None:
+    request = page(
+        cookies_of(token(exp=NOW - 5), SINCE, browser="dvb_2"), "?a=S%C3%A3o&__clerk_help=1"
+    )
+
+    assert redirect_parameters(handshake_service(instance).resolve(request, ISSUER)) == {
         "redirect_url": f"{URL}?a=S%C3%A3o",
         "__clerk_api_version": "2026-05-12",
         "suffixed_cookies": "true",
         "__clerk_hs_reason": "session-token-expired",
-        **mark,
+        **dev_browser,
     }
 
 
-def test_clerk_is_told_the_new_mark_and_not_the_old_one() -> None:
-    verdict = judges("development").resolve(page(jar(), "?__clerk_db_jwt=dvb_2"), ISSUER + "/")
+def test_redirect_contains_the_new_dev_browser() -> None:
+    decision = handshake_service("development").resolve(
+        page(cookies_of(), "?__clerk_db_jwt=dvb_2"), ISSUER + "/"
+    )
 
-    told = {"redirect_url": URL, "suffixed_cookies": "false", **MARK}
-    assert (verdict.location or "").startswith(f"{ISSUER}/v1/client/handshake?")
-    assert told.items() <= asked(verdict).items()
+    expected = {"redirect_url": URL, "suffixed_cookies": "false", **DEV_BROWSER}
+    assert (decision.location or "").startswith(f"{ISSUER}/v1/client/handshake?")
+    assert expected.items() <= redirect_parameters(decision).items()
 
 
 @pytest.mark.parametrize(
-    ("rounds", "then"),
+    ("count", "next_count"),
     [("", 1), ("1", 2), ("2", 3), ("0", 1), ("-1", 1), ("4", 1), ("x", 1), ("²", 1), (" 1", 1)],
 )
-def test_round_is_counted_and_what_is_no_count_is_none(rounds: str, then: int) -> None:
-    kind = f"Path=/; Max-Age={REDIRECT_COUNT_TTL_SECONDS}; HttpOnly; SameSite=Lax"
+def test_redirect_is_counted_and_a_malformed_count_starts_again(
+    count: str, next_count: int
+) -> None:
+    attributes = f"Path=/; Max-Age={REDIRECT_COUNT_TTL_SECONDS}; HttpOnly; SameSite=Lax"
 
-    assert expired_after(rounds).set_cookies == (f"__clerk_redirect_count={then}; {kind}",)
-
-
-def test_after_three_rounds_the_browser_is_signed_out_and_the_count_begins_anew() -> None:
-    verdict = expired_after("3")
-
-    assert (outcome(verdict), verdict.is_loop) == ("signed out", True)
-    assert verdict.set_cookies == (FORGOTTEN,)
+    assert decide_after(count).set_cookies == (
+        f"__clerk_redirect_count={next_count}; {attributes}",
+    )
 
 
-@pytest.mark.parametrize(("brought", "after"), [({}, ()), (THREE_ROUNDS, (FORGOTTEN,))])
-def test_success_forgets_the_rounds(brought: dict[str, str], after: tuple[str, ...]) -> None:
-    verdict = judges("production").resolve(page({**jar(token(), SINCE), **brought}), ISSUER)
+def test_fourth_redirect_is_a_loop_and_resets_the_count() -> None:
+    decision = decide_after("3")
 
-    assert (outcome(verdict), verdict.set_cookies) == ("signed in", after)
+    assert (outcome(decision), decision.is_loop) == ("signed out", True)
+    assert decision.set_cookies == (DELETE_COUNT,)
 
 
-def test_token_that_clerk_would_only_send_back_ends_in_an_explanation_too() -> None:
-    elsewhere = {**jar(token(azp="https://elsewhere.example.com"), SINCE), **THREE_ROUNDS}
+@pytest.mark.parametrize(("parameters", "after"), [({}, ()), (THREE_REDIRECTS, (DELETE_COUNT,))])
+def test_successful_sign_in_deletes_the_count(
+    parameters: dict[str, str], after: tuple[str, ...]
+) -> None:
+    decision = handshake_service("production").resolve(
+        page({**cookies_of(token(), SINCE), **parameters}), ISSUER
+    )
 
-    verdict = judges("production").resolve(page(elsewhere), ISSUER)
+    assert (outcome(decision), decision.set_cookies) == ("signed in", after)
 
-    assert (verdict.is_loop, verdict.set_cookies) == (True, (FORGOTTEN,))
+
+def test_token_of_another_party_is_a_loop_after_three_redirects() -> None:
+    elsewhere = {**cookies_of(token(azp="https://elsewhere.example.com"), SINCE), **THREE_REDIRECTS}
+
+    decision = handshake_service("production").resolve(page(elsewhere), ISSUER)
+
+    assert (decision.is_loop, decision.set_cookies) == (True, (DELETE_COUNT,))

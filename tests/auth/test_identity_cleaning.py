@@ -1,4 +1,4 @@
-"""What others say about a person, made fit for the database or dropped, never an error."""
+"""Names, addresses and URLs from outside are made fit for the database or dropped."""
 
 import unicodedata
 from collections.abc import Callable
@@ -18,7 +18,7 @@ VALUES = st.one_of(
     st.builds("https://example.com/{}".format, ANYTHING),
     st.text(min_size=250, max_size=600),
 )
-NO_TEXT = [None, 7, True, ["Bia"], {"name": "Bia"}, b"Bia"]
+NOT_TEXT = [None, 7, True, ["Bia"], {"name": "Bia"}, b"Bia"]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_name_is_printable_and_fits(given_name: str, expected: str | None) -> No
 @pytest.mark.parametrize(
     "email", ["bia@example.com", "Bia+x@Example.com", "b" * 308 + "@example.com"]
 )
-def test_usable_address_is_kept_as_given(email: str) -> None:
+def test_usable_address_is_unchanged(email: str) -> None:
     assert clean_email(f" {email}\n") == email
 
 
@@ -82,7 +82,7 @@ def test_usable_address_is_kept_as_given(email: str) -> None:
     ],
     ids=ascii,
 )
-def test_unusable_address_is_dropped_and_not_mended(email: str) -> None:
+def test_unusable_address_is_dropped_and_not_repaired(email: str) -> None:
     assert clean_email(email) is None
 
 
@@ -94,7 +94,7 @@ def test_unusable_address_is_dropped_and_not_mended(email: str) -> None:
         "https://e.co/" + "a" * 487,
     ],
 )
-def test_web_address_is_kept_as_given(url: str) -> None:
+def test_http_url_is_unchanged(url: str) -> None:
     assert clean_url(f" {url} ") == url
 
 
@@ -119,7 +119,7 @@ def test_web_address_is_kept_as_given(url: str) -> None:
     ],
     ids=ascii,
 )
-def test_other_address_is_dropped_and_not_cut(url: str) -> None:
+def test_other_url_is_dropped_and_not_cut(url: str) -> None:
     assert clean_url(url) is None
 
 
@@ -128,33 +128,33 @@ def test_other_address_is_dropped_and_not_cut(url: str) -> None:
     [("oauth_google", "oauth_google"), ("x" * 2000, "x" * 64), ("\x00", None), ("", None)],
     ids=["usual", "long", "nul", "empty"],
 )
-def test_method_is_cut_to_its_column(method: str, expected: str | None) -> None:
+def test_login_method_is_cut_to_the_column_size(method: str, expected: str | None) -> None:
     assert clean_method(method) == expected
 
 
 @pytest.mark.parametrize("clean", [clean_name, clean_email, clean_url, clean_method])
-@pytest.mark.parametrize("value", NO_TEXT, ids=repr)
-def test_what_is_no_text_is_not_known(clean: Clean, value: object) -> None:
+@pytest.mark.parametrize("value", NOT_TEXT, ids=repr)
+def test_value_that_is_no_text_becomes_none(clean: Clean, value: object) -> None:
     assert clean(value) is None
 
 
 @pytest.mark.parametrize(
-    ("clean", "longest"),
+    ("clean", "max_length"),
     [(clean_name, 255), (clean_email, 320), (clean_url, 500), (clean_method, 64)],
 )
 @given(value=VALUES)
 @settings(deadline=None)
-def test_cleaned_value_fits_whatever_was_given(clean: Clean, longest: int, value: str) -> None:
+def test_cleaned_value_always_fits_the_column(clean: Clean, max_length: int, value: str) -> None:
     cleaned = clean(value) or ""
 
-    assert len(cleaned) <= longest
+    assert len(cleaned) <= max_length
     assert cleaned.encode().decode() == cleaned
 
 
 @pytest.mark.parametrize("clean", [clean_name, clean_email, clean_url, clean_method])
 @given(value=VALUES)
 @settings(deadline=None)
-def test_cleaned_value_holds_no_control_character(clean: Clean, value: str) -> None:
+def test_cleaned_value_has_no_control_character(clean: Clean, value: str) -> None:
     cleaned = clean(value) or ""
 
     assert not [c for c in cleaned if unicodedata.category(c) == "Cc"]

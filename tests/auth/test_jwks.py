@@ -1,4 +1,4 @@
-"""The issuer's keys: asked for when needed, seldom enough, and kept while it is away."""
+"""The issuer's keys are fetched when needed, limited in rate, and kept during an outage."""
 
 import functools
 import json
@@ -24,39 +24,39 @@ from auth.errors import (
 from auth.jwks import FIRST_WAIT_SECONDS, MOST_KEYS, REFETCH_COOLDOWN_SECONDS, WAIT_SECONDS, KeySet
 from auth.provider_calls import ProviderCalls
 from dev.servers import eventually
-from tests.support.concurrency import Clock, Meddled, Roll
+from tests.support.concurrency import Clock, InterruptedKey, ThreadCountingKey
 
-CROWD = 8
+CALLERS = 8
 
 Publish = Callable[[object], str]
 
 
 @functools.cache
-def public_half() -> dict[str, Any]:
-    """A public key, made once; the tests tell keys apart by their ids alone."""
+def public_jwk() -> dict[str, Any]:
+    """A public key, generated once; the tests distinguish keys by their ids alone."""
     private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     return RSAAlgorithm.to_jwk(private.public_key(), as_dict=True)
 
 
 def entry(kid: str) -> dict[str, Any]:
-    return {**public_half(), "kid": kid}
+    return {**public_jwk(), "kid": kid}
 
 
 class Issuer:
-    """Publishes keys, counts how often it is asked, can be away and can be slow."""
+    """Publishes keys and counts the fetches; it can fail and it can be slow."""
 
     def __init__(self) -> None:
         self.published: object = [entry("k1")]
-        self.asked = 0
-        self.away: Exception | None = None
-        self.answers_after = Event()
-        self.answers_after.set()
+        self.fetches = 0
+        self.error: Exception | None = None
+        self.may_answer = Event()
+        self.may_answer.set()
 
     def __call__(self) -> Mapping[str, Any]:
-        self.asked += 1
-        self.answers_after.wait(timeout=10)
-        if self.away:
-            raise self.away
+        self.fetches += 1
+        self.may_answer.wait(timeout=10)
+        if self.error:
+            raise self.error
         return {"keys": self.published}
 
 
@@ -75,52 +75,52 @@ def issuer() -> Issuer:
 
 @pytest.fixture
 def keys(issuer: Issuer, clock: Clock) -> KeySet:
-    """Asks the issuer by the clock, and knows nothing yet."""
+    """A key set that uses the test's clock and has not fetched keys yet."""
     return KeySet(issuer, clock)
 
 
 @pytest.fixture
 def known(keys: KeySet) -> KeySet:
-    """The same, with `k1` already known."""
+    """The key set after it has fetched `k1`."""
     keys.key("k1")
     return keys
 
 
-def test_nothing_is_asked_before_the_first_token(keys: KeySet, issuer: Issuer) -> None:
-    assert issuer.asked == 0
+def test_no_keys_are_fetched_before_the_first_token(keys: KeySet, issuer: Issuer) -> None:
+    assert issuer.fetches == 0
 
 
-def test_published_keys_are_asked_for_once(keys: KeySet, issuer: Issuer) -> None:
+def test_published_keys_are_fetched_once(keys: KeySet, issuer: Issuer) -> None:
     issuer.published = [entry("k1"), entry("k2")]
 
-    found = [outcome(keys, kid) for kid in ("k1", "k2", "k1")]
+    outcomes = [outcome(keys, kid) for kid in ("k1", "k2", "k1")]
 
-    assert (found, issuer.asked) == (["k1", "k2", "k1"], 1)
+    assert (outcomes, issuer.fetches) == (["k1", "k2", "k1"], 1)
 
 
-def test_key_that_is_not_published_makes_the_token_invalid(keys: KeySet) -> None:
+def test_unpublished_key_makes_the_token_invalid(keys: KeySet) -> None:
     assert outcome(keys, "k2") == "UnknownKeyError"
 
 
-def test_key_that_was_rotated_right_after_the_start_is_found(known: KeySet, issuer: Issuer) -> None:
+def test_key_rotated_right_after_the_start_is_found(known: KeySet, issuer: Issuer) -> None:
     issuer.published = [entry("k1"), entry("k2")]
 
-    assert (outcome(known, "k2"), issuer.asked) == ("k2", 2)
+    assert (outcome(known, "k2"), issuer.fetches) == ("k2", 2)
 
 
-@pytest.mark.parametrize(("pause", "asked"), [(0, 2), (59.9, 2), (60, 3), (600, 3)])
-def test_unknown_key_asks_again_at_most_once_a_minute(
-    known: KeySet, issuer: Issuer, clock: Clock, pause: float, asked: int
+@pytest.mark.parametrize(("pause", "fetches"), [(0, 2), (59.9, 2), (60, 3), (600, 3)])
+def test_unknown_key_causes_at_most_one_fetch_a_minute(
+    known: KeySet, issuer: Issuer, clock: Clock, pause: float, fetches: int
 ) -> None:
     outcome(known, "k2")
     clock.seconds += pause
 
-    found = [outcome(known, kid) for kid in ("k2", "k3")]
+    outcomes = [outcome(known, kid) for kid in ("k2", "k3")]
 
-    assert (found, issuer.asked) == (["UnknownKeyError"] * 2, asked)
+    assert (outcomes, issuer.fetches) == (["UnknownKeyError"] * 2, fetches)
 
 
-def test_rotated_key_is_found_after_the_pause_and_the_old_one_gone(
+def test_rotated_key_replaces_the_old_one_after_the_cool_down(
     known: KeySet, issuer: Issuer, clock: Clock
 ) -> None:
     issuer.published = [entry("k2")]
@@ -129,32 +129,32 @@ def test_rotated_key_is_found_after_the_pause_and_the_old_one_gone(
     assert [outcome(known, kid) for kid in ("k2", "k1")] == ["k2", "UnknownKeyError"]
 
 
-@pytest.mark.parametrize("trouble", [OSError(), TimeoutError(), ValueError()], ids=repr)
-def test_known_keys_stay_while_the_issuer_is_away(
-    known: KeySet, issuer: Issuer, clock: Clock, trouble: Exception
+@pytest.mark.parametrize("raised", [OSError(), TimeoutError(), ValueError()], ids=repr)
+def test_known_keys_stay_during_an_outage(
+    known: KeySet, issuer: Issuer, clock: Clock, raised: Exception
 ) -> None:
-    issuer.away = trouble
+    issuer.error = raised
     clock.seconds += 60
 
     assert [outcome(known, kid) for kid in ("k2", "k1")] == ["UnknownKeyError", "k1"]
 
 
-def test_issuer_that_is_away_is_asked_once_a_minute_too(
+def test_keys_are_fetched_once_a_minute_during_an_outage(
     known: KeySet, issuer: Issuer, clock: Clock
 ) -> None:
-    issuer.away = OSError()
+    issuer.error = OSError()
     clock.seconds += 60
 
-    found = [outcome(known, "k2") for _ in range(3)]
+    outcomes = [outcome(known, "k2") for _ in range(3)]
 
-    assert (found, issuer.asked) == (["UnknownKeyError"] * 3, 2)
+    assert (outcomes, issuer.fetches) == (["UnknownKeyError"] * 3, 2)
 
 
-@pytest.mark.parametrize("trouble", [OSError(), ValueError()], ids=repr)
-def test_nothing_can_be_told_while_no_key_was_ever_known(
-    keys: KeySet, issuer: Issuer, trouble: Exception
+@pytest.mark.parametrize("raised", [OSError(), ValueError()], ids=repr)
+def test_keys_are_unavailable_before_the_first_successful_fetch(
+    keys: KeySet, issuer: Issuer, raised: Exception
 ) -> None:
-    issuer.away = trouble
+    issuer.error = raised
 
     assert outcome(keys, "k1") == "KeysUnavailableError"
 
@@ -162,20 +162,20 @@ def test_nothing_can_be_told_while_no_key_was_ever_known(
 @pytest.mark.parametrize(
     ("pause", "expected"), [(1.9, ("KeysUnavailableError", 1)), (2, ("k1", 2))]
 )
-def test_issuer_never_reached_is_asked_again_after_two_seconds(
+def test_failed_first_fetch_is_repeated_after_two_seconds(
     keys: KeySet, issuer: Issuer, clock: Clock, pause: float, expected: tuple[str, int]
 ) -> None:
-    issuer.away = OSError()
+    issuer.error = OSError()
     outcome(keys, "k1")
 
-    issuer.away = None
+    issuer.error = None
     clock.seconds += pause
 
-    assert (outcome(keys, "k1"), issuer.asked) == expected
+    assert (outcome(keys, "k1"), issuer.fetches) == expected
 
 
 @pytest.mark.parametrize(
-    "strange",
+    "malformed",
     [
         "k2",
         None,
@@ -188,10 +188,10 @@ def test_issuer_never_reached_is_asked_again_after_two_seconds(
     ],
     ids=str,
 )
-def test_strange_entry_does_not_hide_the_good_one_beside_it(
-    keys: KeySet, issuer: Issuer, strange: object
+def test_malformed_entry_does_not_hide_the_valid_one(
+    keys: KeySet, issuer: Issuer, malformed: object
 ) -> None:
-    issuer.published = [strange, entry("k1")]
+    issuer.published = [malformed, entry("k1")]
 
     assert [outcome(keys, kid) for kid in ("k1", "k2")] == ["k1", "UnknownKeyError"]
 
@@ -199,7 +199,7 @@ def test_strange_entry_does_not_hide_the_good_one_beside_it(
 @pytest.mark.parametrize(
     "change", [{"use": "enc"}, {"kty": "EC"}, {"kty": "oct"}, {"kty": None}, {"kid": 1}], ids=str
 )
-def test_key_of_another_kind_is_no_key(
+def test_key_of_another_kind_is_ignored(
     keys: KeySet, issuer: Issuer, change: dict[str, object]
 ) -> None:
     issuer.published = [{**entry("k1"), **change}]
@@ -208,7 +208,7 @@ def test_key_of_another_kind_is_no_key(
 
 
 @pytest.mark.parametrize("published", [None, {}, [], "k1"], ids=str)
-def test_answer_without_keys_does_not_forget_the_known_ones(
+def test_answer_without_keys_keeps_the_known_ones(
     known: KeySet, issuer: Issuer, clock: Clock, published: object
 ) -> None:
     issuer.published = published
@@ -217,19 +217,19 @@ def test_answer_without_keys_does_not_forget_the_known_ones(
     assert [outcome(known, kid) for kid in ("k2", "k1")] == ["UnknownKeyError", "k1"]
 
 
-def test_crowd_at_the_start_asks_once(keys: KeySet, issuer: Issuer) -> None:
-    kid = Roll("k1", crowd=CROWD)
-    issuer.answers_after = kid.is_complete
+def test_concurrent_first_requests_share_one_fetch(keys: KeySet, issuer: Issuer) -> None:
+    kid = ThreadCountingKey("k1", expected_threads=CALLERS)
+    issuer.may_answer = kid.all_arrived
 
-    with ThreadPoolExecutor(CROWD) as pool:
-        found = list(pool.map(lambda _: outcome(keys, kid), range(CROWD)))
+    with ThreadPoolExecutor(CALLERS) as pool:
+        outcomes = list(pool.map(lambda _: outcome(keys, kid), range(CALLERS)))
 
-    assert (found, issuer.asked) == (["k1"] * CROWD, 1)
+    assert (outcomes, issuer.fetches) == (["k1"] * CALLERS, 1)
 
 
 @pytest.fixture
 def publish(monkeypatch: pytest.MonkeyPatch) -> Iterator[Publish]:
-    """Publishes one document on a real HTTP server and returns its address."""
+    """Return a function that publishes one document on a real HTTP server and returns its URL."""
     body = bytearray()
 
     class Handler(BaseHTTPRequestHandler):
@@ -258,149 +258,150 @@ def publish(monkeypatch: pytest.MonkeyPatch) -> Iterator[Publish]:
         thread.join()
 
 
-def over_http(url: str) -> KeySet:
+def key_set_over_http(url: str) -> KeySet:
     return KeySet(ClerkClient(None, url, url).key_set, calls=ProviderCalls(Rate(99, 99)))
 
 
 def test_published_keys_are_read_over_http(publish: Publish) -> None:
     url = publish({"keys": [entry("k1")]})
 
-    assert outcome(over_http(url), "k1") == "k1"
+    assert outcome(key_set_over_http(url), "k1") == "k1"
 
 
 @pytest.mark.parametrize("document", [["k1"], "k1", None, 7], ids=repr)
-def test_published_document_that_is_no_object_is_refused(
-    publish: Publish, document: object
-) -> None:
+def test_document_that_is_no_object_is_refused(publish: Publish, document: object) -> None:
     url = publish(document)
 
     with pytest.raises(UnusableAnswerError):
         ClerkClient(None, url, url).key_set()
 
 
-def test_page_that_is_not_there_counts_as_an_issuer_away(publish: Publish) -> None:
+def test_missing_document_counts_as_an_outage(publish: Publish) -> None:
     url = publish({"keys": [entry("k1")]}).replace("jwks", "gone")
 
-    assert outcome(over_http(url), "k1") == "KeysUnavailableError"
+    assert outcome(key_set_over_http(url), "k1") == "KeysUnavailableError"
 
 
-def test_document_that_is_too_large_counts_as_an_issuer_away(publish: Publish) -> None:
+def test_too_large_document_counts_as_an_outage(publish: Publish) -> None:
     url = publish({"keys": [entry("k1")], "more": "x" * 300_000})
 
-    assert outcome(over_http(url), "k1") == "KeysUnavailableError"
+    assert outcome(key_set_over_http(url), "k1") == "KeysUnavailableError"
 
 
-def test_moved_document_is_followed(publish: Publish) -> None:
+def test_redirect_is_followed(publish: Publish) -> None:
     url = publish({"keys": [entry("k1")]}).replace("jwks", "moved")
 
-    assert outcome(over_http(url), "k1") == "k1"
+    assert outcome(key_set_over_http(url), "k1") == "k1"
 
 
-def test_only_the_first_keys_of_many_count(keys: KeySet, issuer: Issuer) -> None:
+def test_number_of_keys_is_limited(keys: KeySet, issuer: Issuer) -> None:
     issuer.published = [entry(f"k{number}") for number in range(1000)]
 
     assert outcome(keys, f"k{MOST_KEYS - 1}") == f"k{MOST_KEYS - 1}"
     assert outcome(keys, f"k{MOST_KEYS}") == "UnknownKeyError"
 
 
-def test_oversized_key_is_no_key(keys: KeySet, issuer: Issuer) -> None:
+def test_oversized_key_is_ignored(keys: KeySet, issuer: Issuer) -> None:
     issuer.published = [entry("k1"), {**entry("k2"), "n": "A" * 100_000}]
 
     assert [outcome(keys, kid) for kid in ("k1", "k2")] == ["k1", "UnknownKeyError"]
 
 
 @pytest.fixture
-def slow(issuer: Issuer, clock: Clock) -> Iterator[KeySet]:
-    """Fetches in a worker thread; the issuer answers when the test, or its end, lets it."""
+def slow_keys(issuer: Issuer, clock: Clock) -> Iterator[KeySet]:
+    """A key set that fetches in a worker thread; the issuer answers when the event is set."""
     yield KeySet(issuer, clock, ProviderCalls(Rate(99, 99)))
-    issuer.answers_after.set()
+    issuer.may_answer.set()
 
 
 def seconds_of(work: Callable[[], object]) -> float:
-    began = time.monotonic()
+    started_at = time.monotonic()
     work()
-    return time.monotonic() - began
+    return time.monotonic() - started_at
 
 
-def test_first_request_leaves_in_time_while_the_issuer_is_slow(
-    slow: KeySet, issuer: Issuer
+def test_first_request_ends_in_time_while_the_issuer_is_slow(
+    slow_keys: KeySet, issuer: Issuer
 ) -> None:
-    issuer.answers_after.clear()
+    issuer.may_answer.clear()
 
-    waited = seconds_of(lambda: outcome(slow, "k1"))
-    at_once = seconds_of(lambda: outcome(slow, "k1"))
+    waited = seconds_of(lambda: outcome(slow_keys, "k1"))
+    second_wait = seconds_of(lambda: outcome(slow_keys, "k1"))
 
-    assert (waited < FIRST_WAIT_SECONDS + 1, at_once < FIRST_WAIT_SECONDS / 2) == (True, True)
-    assert (outcome(slow, "k1"), issuer.asked) == ("KeysUnavailableError", 1)
+    assert (waited < FIRST_WAIT_SECONDS + 1, second_wait < FIRST_WAIT_SECONDS / 2) == (True, True)
+    assert (outcome(slow_keys, "k1"), issuer.fetches) == ("KeysUnavailableError", 1)
 
 
-def test_late_answer_serves_the_next_request(slow: KeySet, issuer: Issuer) -> None:
-    issuer.answers_after.clear()
-    first = outcome(slow, "k1")
+def test_late_answer_is_used_by_the_next_request(slow_keys: KeySet, issuer: Issuer) -> None:
+    issuer.may_answer.clear()
+    first = outcome(slow_keys, "k1")
 
-    issuer.answers_after.set()
+    issuer.may_answer.set()
 
     assert first == "KeysUnavailableError"
-    assert eventually(lambda: outcome(slow, "k1") == "k1")
+    assert eventually(lambda: outcome(slow_keys, "k1") == "k1")
 
 
-def test_forged_keys_hold_no_other_request_while_the_issuer_is_slow(
-    slow: KeySet, issuer: Issuer, clock: Clock
+def test_forged_key_ids_do_not_delay_other_requests(
+    slow_keys: KeySet, issuer: Issuer, clock: Clock
 ) -> None:
-    slow.key("k1")
-    issuer.answers_after.clear()
+    slow_keys.key("k1")
+    issuer.may_answer.clear()
 
-    with ThreadPoolExecutor(CROWD) as pool:
-        began = time.monotonic()
-        forged = [pool.submit(outcome, slow, f"forged_{number}") for number in range(CROWD)]
-        known = seconds_of(lambda: outcome(slow, "k1"))
-        answers = {each.result() for each in forged}
+    with ThreadPoolExecutor(CALLERS) as pool:
+        started_at = time.monotonic()
+        forged = [pool.submit(outcome, slow_keys, f"forged_{number}") for number in range(CALLERS)]
+        known = seconds_of(lambda: outcome(slow_keys, "k1"))
+        answers = {call.result() for call in forged}
 
-    assert (known < WAIT_SECONDS, time.monotonic() - began < WAIT_SECONDS + 1) == (True, True)
-    assert (answers, seconds_of(lambda: outcome(slow, "forged")) < WAIT_SECONDS) == (
+    assert (known < WAIT_SECONDS, time.monotonic() - started_at < WAIT_SECONDS + 1) == (True, True)
+    assert (answers, seconds_of(lambda: outcome(slow_keys, "forged")) < WAIT_SECONDS) == (
         {"UnknownKeyError"},
         True,
     )
-    assert issuer.asked == 2
+    assert issuer.fetches == 2
 
 
-def test_request_that_may_not_call_is_told_that_only_a_call_can_tell(
-    slow: KeySet, issuer: Issuer
+def test_unknown_key_without_permission_to_fetch_raises_call_needed(
+    slow_keys: KeySet, issuer: Issuer
 ) -> None:
-    assert slow.key("k1", may_fetch=False).key_id == "k1"  # the first keys are fetched all the same
+    assert (
+        slow_keys.key("k1", may_fetch=False).key_id == "k1"
+    )  # the first keys are fetched in any case
     with pytest.raises(CallNeededError):
-        slow.key("k2", may_fetch=False)
-    outcome(slow, "k2")
+        slow_keys.key("k2", may_fetch=False)
+    outcome(slow_keys, "k2")
 
-    with pytest.raises(InvalidTokenError):  # the cool-down answers by itself
-        slow.key("k2", may_fetch=False)
-    assert (slow.key("k1", may_fetch=False).key_id, issuer.asked) == ("k1", 2)
+    with pytest.raises(InvalidTokenError):  # no call during the cool-down
+        slow_keys.key("k2", may_fetch=False)
+    assert (slow_keys.key("k1", may_fetch=False).key_id, issuer.fetches) == ("k1", 2)
 
 
-def test_spent_budget_counts_as_an_issuer_away(issuer: Issuer, clock: Clock) -> None:
+def test_exhausted_budget_counts_as_an_outage(issuer: Issuer, clock: Clock) -> None:
     calls = ProviderCalls(Rate(1, 0), clock)
     keys = KeySet(issuer, clock, calls)
     keys.key("k1")
-    for number in range(9):  # all that is left
+    for number in range(9):  # the rest of the budget
         calls.run("test", number, str, Share.KEYS, wait_seconds=5)
     issuer.published = [entry("k1"), entry("k2")]
 
-    found = [outcome(keys, kid) for kid in ("k2", "k1")]
+    outcomes = [outcome(keys, kid) for kid in ("k2", "k1")]
 
-    assert (found, issuer.asked) == (["UnknownKeyError", "k1"], 1)
+    assert (outcomes, issuer.fetches) == (["UnknownKeyError", "k1"], 1)
 
 
-@pytest.mark.parametrize("look", [1, 2, 3])
-def test_key_that_is_taken_back_while_it_is_looked_up_is_known_or_not(
-    clock: Clock, look: int
-) -> None:
+@pytest.mark.parametrize("lookup", [1, 2, 3])
+def test_key_removed_during_its_lookup_causes_no_other_error(clock: Clock, lookup: int) -> None:
     issuer = Issuer()
     keys = KeySet(issuer, clock)
     keys.key("k1")
 
-    def take_back() -> None:
+    def remove_key() -> None:
         issuer.published = [entry("k2")]
         clock.seconds += REFETCH_COOLDOWN_SECONDS
         keys.key("k2")
 
-    assert outcome(keys, Meddled("k1", at=look, meddle=take_back)) in ("k1", "UnknownKeyError")
+    assert outcome(keys, InterruptedKey("k1", at=lookup, before=remove_key)) in (
+        "k1",
+        "UnknownKeyError",
+    )

@@ -1,4 +1,4 @@
-"""Calls to the provider: paid for, shared, bounded, counted; no kind at the cost of another."""
+"""Calls to the provider are budgeted, shared, limited in time and counted, by share."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,7 +18,7 @@ from auth.provider_calls import WORKERS, ProviderCalls
 from core.metrics import OURS
 from tests.support.concurrency import Clock
 
-AWAY = ProviderUnavailableError("status 500")
+UNAVAILABLE = ProviderUnavailableError("status 500")
 
 
 @pytest.fixture
@@ -27,27 +27,29 @@ def calls(clock: Clock) -> ProviderCalls:
 
 
 @pytest.fixture
-def answers_after() -> Iterator[Event]:
-    """Set by the test when a slow provider shall answer, and at its end in any case."""
+def may_answer() -> Iterator[Event]:
+    """Set by the test when the slow provider may answer, and in any case at the end."""
     event = Event()
     yield event
     event.set()
 
 
-def failing(err: Exception) -> object:
+def fail(err: Exception) -> object:
     raise err
 
 
-def made(calls: ProviderCalls, share: Share, key: str = "k", err: Exception | None = None) -> str:
-    """The answer to a call, or why there is none."""
-    work = (lambda: "answer") if err is None else (lambda: str(failing(err)))
+def call_result(
+    calls: ProviderCalls, share: Share, key: str = "k", err: Exception | None = None
+) -> str:
+    """The answer to a call, or the text of its error."""
+    work = (lambda: "answer") if err is None else (lambda: str(fail(err)))
     try:
         return calls.run("test", key, work, share, wait_seconds=5)
     except (ProviderUnavailableError, UnknownUserError, UnusableAnswerError) as caught:
         return str(caught)
 
 
-def counted(result: str) -> float:
+def request_count(result: str) -> float:
     labels = {"call": "test", "result": result}
     return OURS.get_sample_value("identity_provider_requests_total", labels) or 0
 
@@ -63,15 +65,15 @@ def counted(result: str) -> float:
     ids=lambda err: type(err).__name__,
 )
 def test_any_error_of_the_client_means_unavailable(calls: ProviderCalls, err: Exception) -> None:
-    before = counted("error")
+    before = request_count("error")
 
-    assert made(calls, Share.SIGNED_IN, err=err) == type(err).__name__
-    assert (counted("error"), calls.is_answering) == (before + 1, False)
+    assert call_result(calls, Share.SIGNED_IN, err=err) == type(err).__name__
+    assert (request_count("error"), calls.is_answering) == (before + 1, False)
 
 
 def test_error_of_the_client_is_logged_without_its_text(calls: ProviderCalls) -> None:
     with capture_logs() as logs:
-        made(calls, Share.SIGNED_IN, err=ValueError("sk_live_secret"))
+        call_result(calls, Share.SIGNED_IN, err=ValueError("sk_live_secret"))
 
     assert [(log["event"], log["error"]) for log in logs] == [
         ("identity_provider_unavailable", "ValueError")
@@ -80,82 +82,82 @@ def test_error_of_the_client_is_logged_without_its_text(calls: ProviderCalls) ->
 
 @pytest.mark.parametrize("err", [UnknownUserError("no"), UnusableAnswerError("422")])
 def test_answer_about_one_user_opens_no_circuit(calls: ProviderCalls, err: Exception) -> None:
-    made(calls, Share.SIGNED_IN, err=err)
+    call_result(calls, Share.SIGNED_IN, err=err)
 
-    assert (calls.is_answering, made(calls, Share.SIGNED_IN, "other")) == (True, "answer")
-
-
-def test_failed_anonymous_call_closes_the_provider_to_no_user(calls: ProviderCalls) -> None:
-    made(calls, Share.ANONYMOUS, err=AWAY)
-
-    assert made(calls, Share.ANONYMOUS, "other") == "the provider has just failed"
-    assert made(calls, Share.SIGNED_IN) == "answer"
+    assert (calls.is_answering, call_result(calls, Share.SIGNED_IN, "other")) == (True, "answer")
 
 
-def test_failed_call_of_a_user_closes_the_provider_to_anonymous_calls(calls: ProviderCalls) -> None:
-    made(calls, Share.SIGNED_IN, err=AWAY)
+def test_failed_anonymous_call_does_not_stop_calls_for_users(calls: ProviderCalls) -> None:
+    call_result(calls, Share.ANONYMOUS, err=UNAVAILABLE)
 
-    assert made(calls, Share.ANONYMOUS) == "the provider has just failed"
+    assert call_result(calls, Share.ANONYMOUS, "other") == "the provider has just failed"
+    assert call_result(calls, Share.SIGNED_IN) == "answer"
+
+
+def test_failed_call_for_a_user_stops_anonymous_calls(calls: ProviderCalls) -> None:
+    call_result(calls, Share.SIGNED_IN, err=UNAVAILABLE)
+
+    assert call_result(calls, Share.ANONYMOUS) == "the provider has just failed"
 
 
 @pytest.mark.parametrize(
     ("failed", "other"), [(Share.KEYS, Share.SIGNED_IN), (Share.SIGNED_IN, Share.KEYS)]
 )
-def test_hosts_of_keys_and_users_fail_apart(
+def test_keys_and_users_have_separate_circuit_breakers(
     calls: ProviderCalls, failed: Share, other: Share
 ) -> None:
-    made(calls, failed, err=AWAY)
+    call_result(calls, failed, err=UNAVAILABLE)
 
-    assert made(calls, other) == "answer"
+    assert call_result(calls, other) == "answer"
 
 
 @pytest.mark.parametrize("share", [share for share in Share if share is not Share.KEYS])
-def test_rest_that_any_call_was_told_of_holds_for_all(calls: ProviderCalls, share: Share) -> None:
-    made(calls, Share.ANONYMOUS, err=RateLimitedError(7))
+def test_rate_limit_of_one_call_stops_all_calls(calls: ProviderCalls, share: Share) -> None:
+    call_result(calls, Share.ANONYMOUS, err=RateLimitedError(7))
 
-    assert made(calls, share) == "the provider has asked for rest"
+    assert call_result(calls, share) == "the provider has asked for rest"
 
 
-def test_anonymous_calls_leave_budget_to_users(calls: ProviderCalls) -> None:
-    anonymous = [made(calls, Share.ANONYMOUS, str(number)) for number in range(200)]
+def test_anonymous_calls_leave_budget_for_users(calls: ProviderCalls) -> None:
+    anonymous = [call_result(calls, Share.ANONYMOUS, str(number)) for number in range(200)]
 
     assert anonymous.count("answer") == 20
-    assert made(calls, Share.SIGNED_IN) == "answer"
+    assert call_result(calls, Share.SIGNED_IN) == "answer"
 
 
 @pytest.mark.parametrize("slow", [share for share in Share if share is not Share.SIGNED_IN])
-def test_slow_calls_of_one_share_take_no_worker_of_another(
-    calls: ProviderCalls, slow: Share, answers_after: Event
+def test_slow_calls_of_one_share_use_no_worker_of_another(
+    calls: ProviderCalls, slow: Share, may_answer: Event
 ) -> None:
     refused = 0
     for number in range(20):
         try:
-            calls.start("test", number, answers_after.wait, slow)
+            calls.start("test", number, may_answer.wait, slow)
         except ProviderUnavailableError:
             refused += 1
 
     assert refused == 20 - min(20, WORKERS[slow][1])
-    assert made(calls, Share.SIGNED_IN) == "answer"
+    assert call_result(calls, Share.SIGNED_IN) == "answer"
 
 
-def test_caller_leaves_at_its_deadline(calls: ProviderCalls, answers_after: Event) -> None:
+def test_caller_stops_waiting_at_its_deadline(calls: ProviderCalls, may_answer: Event) -> None:
     with pytest.raises(ProviderUnavailableError, match="no answer in time"):
-        calls.run("test", "k", answers_after.wait, Share.SIGNED_IN, wait_seconds=0)
+        calls.run("test", "k", may_answer.wait, Share.SIGNED_IN, wait_seconds=0)
 
 
-def test_equal_calls_are_paid_once(clock: Clock, answers_after: Event) -> None:
+def test_equal_calls_use_the_budget_once(clock: Clock, may_answer: Event) -> None:
     calls = ProviderCalls(Rate(1, 0), clock)
     for _ in range(5):
         with suppress(ProviderUnavailableError):
-            calls.run("test", "k", answers_after.wait, Share.SIGNED_IN, wait_seconds=0)
+            calls.run("test", "k", may_answer.wait, Share.SIGNED_IN, wait_seconds=0)
 
-    assert made(calls, Share.SIGNED_IN, "other") == "the budget of calls is spent"
+    assert call_result(calls, Share.SIGNED_IN, "other") == "the budget of calls is spent"
 
 
 def test_refused_call_is_not_counted_as_a_request(clock: Clock) -> None:
-    calls, before = ProviderCalls(Rate(1, 0), clock), counted("ok")
+    calls, before = ProviderCalls(Rate(1, 0), clock), request_count("ok")
 
     for number in range(5):
-        made(calls, Share.SIGNED_IN, str(number))
+        call_result(calls, Share.SIGNED_IN, str(number))
 
-    assert counted("ok") == before + 1
+    assert request_count("ok") == before + 1

@@ -1,4 +1,4 @@
-"""A token that was checked before is not checked again; its time and its key are."""
+"""A verified token is not verified again; its expiry and its key are checked each time."""
 
 from typing import Any
 
@@ -8,20 +8,17 @@ from jwt.algorithms import RSAAlgorithm
 from auth.errors import InvalidTokenError, UntimelyTokenError
 from auth.jwks import REFETCH_COOLDOWN_SECONDS, KeySet
 from auth.tokens import LEEWAY_SECONDS, TokenVerifier
-from tests.auth.test_tokens import ISSUER, KID, NOW, StoppedClock, key_of, token
 from tests.support.concurrency import Clock
+from tests.support.session_tokens import ISSUER, KID, NOW, key_of, token
+
+pytestmark = pytest.mark.usefixtures("stopped_clock")
 
 LIFETIME_SECONDS = 60
 
 
-@pytest.fixture(autouse=True)
-def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jwt.api_jwt.datetime", StoppedClock)
-
-
 @pytest.fixture
 def time_of_day() -> Clock:
-    """The one by which tokens end."""
+    """The clock by which tokens expire."""
     clock = Clock()
     clock.seconds = float(NOW)
     return clock
@@ -29,13 +26,13 @@ def time_of_day() -> Clock:
 
 @pytest.fixture
 def published() -> dict[str, Any]:
-    """What the issuer publishes, by key id; tests change it."""
-    return {KID: public_half_of("issuer")}
+    """The published keys by key id; tests change them."""
+    return {KID: public_jwk_of("issuer")}
 
 
 @pytest.fixture
 def uptime() -> Clock:
-    """The one by which keys are asked for."""
+    """The clock by which keys are fetched."""
     return Clock()
 
 
@@ -47,24 +44,24 @@ def verifier(published: dict[str, Any], time_of_day: Clock, uptime: Clock) -> To
     return TokenVerifier(KeySet(publish, uptime), ISSUER, clock=time_of_day)
 
 
-def public_half_of(owner: str) -> dict[str, Any]:
+def public_jwk_of(owner: str) -> dict[str, Any]:
     return RSAAlgorithm.to_jwk(key_of(owner).public_key(), as_dict=True)
 
 
-def let_keys_be_fetched_anew(verifier: TokenVerifier, uptime: Clock) -> None:
-    """Bring a token under a key that is not known yet."""
+def fetch_keys_again(verifier: TokenVerifier, uptime: Clock) -> None:
+    """Cause a fetch of the keys with a token of an unknown key."""
     uptime.seconds += REFETCH_COOLDOWN_SECONDS
     with pytest.raises(InvalidTokenError, match="unknown key id"):
-        verifier.verify(token(kid="ins_unheard_of"))
+        verifier.verify(token(kid="ins_unknown"))
 
 
-def test_token_is_checked_once(verifier: TokenVerifier) -> None:
-    good = token()
+def test_token_is_verified_once(verifier: TokenVerifier) -> None:
+    session_token = token()
 
-    assert verifier.verify(good) is verifier.verify(str(good.encode(), "ascii"))
+    assert verifier.verify(session_token) is verifier.verify(str(session_token.encode(), "ascii"))
 
 
-def test_known_token_ends_in_time(verifier: TokenVerifier, time_of_day: Clock) -> None:
+def test_cached_token_expires(verifier: TokenVerifier, time_of_day: Clock) -> None:
     verifier.verify(token())
 
     time_of_day.seconds += LIFETIME_SECONDS + LEEWAY_SECONDS
@@ -72,52 +69,54 @@ def test_known_token_ends_in_time(verifier: TokenVerifier, time_of_day: Clock) -
         verifier.verify(token())
 
 
-def test_known_token_holds_until_its_time(verifier: TokenVerifier, time_of_day: Clock) -> None:
+def test_cached_token_is_valid_until_its_expiry(
+    verifier: TokenVerifier, time_of_day: Clock
+) -> None:
     verifier.verify(token())
 
     time_of_day.seconds += LIFETIME_SECONDS + LEEWAY_SECONDS - 0.01
     assert verifier.verify(token()).subject == "user_1"
 
 
-def test_token_with_another_ending_is_another_token(verifier: TokenVerifier) -> None:
-    good = token()
-    verifier.verify(good)
+def test_token_with_another_signature_is_verified(verifier: TokenVerifier) -> None:
+    session_token = token()
+    verifier.verify(session_token)
 
     with pytest.raises(InvalidTokenError, match="InvalidSignatureError"):
-        verifier.verify(good[:-4] + "AAAA")
+        verifier.verify(session_token[:-4] + "AAAA")
 
 
-def test_known_token_ends_with_its_key(
+def test_cached_token_is_invalid_without_its_key(
     verifier: TokenVerifier, published: dict[str, Any], uptime: Clock
 ) -> None:
     verifier.verify(token())
 
     published["ins_2"] = published.pop(KID)
-    let_keys_be_fetched_anew(verifier, uptime)
+    fetch_keys_again(verifier, uptime)
 
     with pytest.raises(InvalidTokenError, match="unknown key id"):
         verifier.verify(token())
 
 
-def test_known_token_is_checked_by_the_new_key_of_its_id(
+def test_cached_token_is_verified_with_the_new_key_of_its_id(
     verifier: TokenVerifier, published: dict[str, Any], uptime: Clock
 ) -> None:
     verifier.verify(token())
 
-    published[KID] = public_half_of("stranger")
-    let_keys_be_fetched_anew(verifier, uptime)
+    published[KID] = public_jwk_of("other")
+    fetch_keys_again(verifier, uptime)
 
     with pytest.raises(InvalidTokenError, match="InvalidSignatureError"):
         verifier.verify(token())
 
 
-def test_known_token_outlives_a_fetch_of_the_same_keys(
+def test_cached_token_survives_a_fetch_of_the_same_keys(
     verifier: TokenVerifier, uptime: Clock
 ) -> None:
-    good = token()
-    verifier.verify(good)
-    let_keys_be_fetched_anew(verifier, uptime)
+    session_token = token()
+    verifier.verify(session_token)
+    fetch_keys_again(verifier, uptime)
 
-    again = verifier.verify(good)
+    second_result = verifier.verify(session_token)
 
-    assert verifier.verify(good) is again
+    assert verifier.verify(session_token) is second_result

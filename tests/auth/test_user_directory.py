@@ -1,4 +1,4 @@
-"""The directory: few questions to the provider, answers for all who wait, and nobody waits long."""
+"""The user directory: few requests, shared by concurrent callers, with limited waiting."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,88 +24,88 @@ from auth.provider_calls import ProviderCalls
 from auth.user_directory import UserDirectory
 from core.metrics import OURS
 from dev.fake_clerk import clerk_user
-from tests.support.concurrency import Clock, Roll
+from tests.support.concurrency import Clock, ThreadCountingKey
 from tests.support.users import ALICE, BOB, identity_of
 
-CROWD = 30
-AWAY, LIMITED = ProviderUnavailableError("status 500"), RateLimitedError(7)
-STRANGE, KEY_REFUSED = UnusableAnswerError("422"), SecretKeyRefusedError(401)
+CALLERS = 30
+UNAVAILABLE, LIMITED = ProviderUnavailableError("status 500"), RateLimitedError(7)
+UNUSABLE, KEY_REFUSED = UnusableAnswerError("422"), SecretKeyRefusedError(401)
 RESULTS: dict[str, Exception | None] = {
     "ok": None,
     "not_found": UnknownUserError(),
-    "unusable": STRANGE,
+    "unusable": UNUSABLE,
     "rate_limited": LIMITED,
-    "error": AWAY,
+    "error": UNAVAILABLE,
 }
 PAUSED = "the provider has just failed"
 RESTING = "the provider has asked for rest"
-KNOWN_ALICE, KNOWN_BOB = (replace(identity_of(who), is_complete=True) for who in (ALICE, BOB))
+KNOWN_ALICE, KNOWN_BOB = (replace(identity_of(user), is_complete=True) for user in (ALICE, BOB))
 
 
-class Source:
-    """Describes people, notes what it is asked, can be in trouble and can be slow."""
+class FakeClerk:
+    """Returns user documents and records requests; it can fail and it can be slow."""
 
     def __init__(self) -> None:
         self.documents: dict[str, Any] = {w.clerk_id: clerk_user(w) for w in (ALICE, BOB)}
-        self.unreadable: set[int] = set()  # offsets of users whom no parser can read
-        self.asked: list[str] = []
-        self.trouble: Exception | None = None
-        self.answers_after = Event()
-        self.answers_after.set()
+        self.unreadable: set[int] = set()  # offsets of users that make a page unreadable
+        self.requests: list[str] = []
+        self.error: Exception | None = None
+        self.may_answer = Event()
+        self.may_answer.set()
 
     def user(self, clerk_id: str) -> Document:
-        self._hear(clerk_id)
-        found: Document = self.documents[clerk_id]
-        return found
+        self._record(clerk_id)
+        result: Document = self.documents[clerk_id]
+        return result
 
     def users(self, offset: int, limit: int) -> list[object]:
-        self._hear("everybody")
+        self._record("users")
         if self.unreadable.intersection(range(offset, offset + limit)):
             raise UnusableAnswerError(NOT_JSON)
         return list(self.documents.values())[offset : offset + limit]
 
-    def _hear(self, question: str) -> None:
-        self.asked.append(question)
-        self.answers_after.wait(timeout=10)
-        if self.trouble:
-            raise self.trouble
+    def _record(self, request: str) -> None:
+        self.requests.append(request)
+        self.may_answer.wait(timeout=10)
+        if self.error:
+            raise self.error
 
 
 @pytest.fixture
-def source() -> Source:
-    return Source()
+def fake_clerk() -> FakeClerk:
+    return FakeClerk()
 
 
 @pytest.fixture
-def directory(source: Source, clock: Clock) -> UserDirectory:
-    return UserDirectory(source, ProviderCalls(Rate(3, 0), clock))  # three questions in all
+def directory(fake_clerk: FakeClerk, clock: Clock) -> UserDirectory:
+    return UserDirectory(fake_clerk, ProviderCalls(Rate(3, 0), clock))  # three requests in all
 
 
-def refusal(directory: UserDirectory, clerk_id: str = BOB.clerk_id, **how: Any) -> str:
+def look_up_error(directory: UserDirectory, clerk_id: str = BOB.clerk_id, **options: Any) -> str:
     with pytest.raises(ProviderUnavailableError) as caught:
-        directory.look_up(clerk_id, **how)
+        directory.look_up(clerk_id, **options)
     return str(caught.value)
 
 
-def counted(**labels: str) -> float:
+def request_count(**labels: str) -> float:
     return OURS.get_sample_value("identity_provider_requests_total", labels) or 0
 
 
-def test_unknown_person_leaves_nothing_to_learn(directory: UserDirectory, source: Source) -> None:
-    source.trouble = UnknownUserError()
+def test_unknown_user_is_complete(directory: UserDirectory, fake_clerk: FakeClerk) -> None:
+    fake_clerk.error = UnknownUserError()
 
     assert directory.look_up(BOB.clerk_id) == Identity(BOB.clerk_id, is_complete=True)
 
 
 @pytest.mark.parametrize(
-    ("told", "code"),
+    ("document", "code"),
     [(clerk_user(ALICE), "another_user"), ({"id": None}, "not_a_user")],
     ids=["another", "none"],
 )
-def test_answer_that_describes_another_user_or_none_cannot_be_used(
-    directory: UserDirectory, source: Source, told: Document, code: str
+def test_document_of_another_user_or_none_is_unusable(
+    directory: UserDirectory, fake_clerk: FakeClerk, document: Document, code: str
 ) -> None:
-    source.documents[BOB.clerk_id] = told
+    fake_clerk.documents[BOB.clerk_id] = document
 
     with pytest.raises(UnusableAnswerError) as caught:
         directory.look_up(BOB.clerk_id)
@@ -113,26 +113,26 @@ def test_answer_that_describes_another_user_or_none_cannot_be_used(
     assert (caught.value.code, directory.look_up(ALICE.clerk_id)) == (code, KNOWN_ALICE)
 
 
-def test_answers_about_one_user_never_close_the_provider_to_others(source: Source) -> None:
-    directory = UserDirectory(source, ProviderCalls(Rate(99, 0)))
-    source.trouble = STRANGE
+def test_unusable_documents_never_open_the_circuit(fake_clerk: FakeClerk) -> None:
+    directory = UserDirectory(fake_clerk, ProviderCalls(Rate(99, 0)))
+    fake_clerk.error = UNUSABLE
     for _ in range(20):
         with pytest.raises(UnusableAnswerError):
             directory.look_up(BOB.clerk_id)
 
-    source.trouble = None
+    fake_clerk.error = None
 
     assert (directory.is_answering, directory.look_up(ALICE.clerk_id)) == (True, KNOWN_ALICE)
 
 
-@pytest.mark.parametrize("trouble", [AWAY, KEY_REFUSED], ids=["outage", "key"])
-def test_trouble_for_everybody_closes_the_provider(
-    directory: UserDirectory, source: Source, trouble: Exception
+@pytest.mark.parametrize("error", [UNAVAILABLE, KEY_REFUSED], ids=["outage", "key"])
+def test_outage_opens_the_circuit(
+    directory: UserDirectory, fake_clerk: FakeClerk, error: Exception
 ) -> None:
-    source.trouble = trouble
-    refusal(directory)
+    fake_clerk.error = error
+    look_up_error(directory)
 
-    assert (directory.is_answering, refusal(directory, ALICE.clerk_id)) == (False, PAUSED)
+    assert (directory.is_answering, look_up_error(directory, ALICE.clerk_id)) == (False, PAUSED)
 
 
 @pytest.mark.parametrize(
@@ -155,159 +155,163 @@ def test_trouble_for_everybody_closes_the_provider(
     ],
     ids=ascii,
 )
-def test_id_that_the_provider_could_not_have_is_never_asked_about(
-    directory: UserDirectory, source: Source, clerk_id: str
+def test_impossible_id_causes_no_request(
+    directory: UserDirectory, fake_clerk: FakeClerk, clerk_id: str
 ) -> None:
-    found = directory.look_up(clerk_id)
+    result = directory.look_up(clerk_id)
 
-    assert (found, found.is_unknown, source.asked) == (
+    assert (result, result.is_unknown, fake_clerk.requests) == (
         Identity(clerk_id, is_complete=True),
         True,
         [],
     )
 
 
-def test_crowd_shares_one_question(directory: UserDirectory, source: Source) -> None:
-    bob, start = Roll(BOB.clerk_id, crowd=CROWD), Barrier(CROWD)
-    source.answers_after = bob.is_complete
+def test_concurrent_lookups_share_one_request(
+    directory: UserDirectory, fake_clerk: FakeClerk
+) -> None:
+    bob, start = ThreadCountingKey(BOB.clerk_id, expected_threads=CALLERS), Barrier(CALLERS)
+    fake_clerk.may_answer = bob.all_arrived
 
-    with ThreadPoolExecutor(CROWD) as pool:
-        crowd = pool.map(
-            lambda _: (start.wait(10), directory.look_up(bob, is_new=True))[1], range(CROWD)
+    with ThreadPoolExecutor(CALLERS) as pool:
+        user_documents = pool.map(
+            lambda _: (start.wait(10), directory.look_up(bob, is_new=True))[1], range(CALLERS)
         )
 
-    assert (list(crowd), source.asked) == ([KNOWN_BOB] * CROWD, [BOB.clerk_id])
+    assert (list(user_documents), fake_clerk.requests) == ([KNOWN_BOB] * CALLERS, [BOB.clerk_id])
 
 
-@pytest.mark.parametrize(("pause", "questions"), [(0, 1), (4.9, 1), (5.1, 2), (600, 2)])
-def test_answer_is_shared_for_a_few_seconds(
-    directory: UserDirectory, source: Source, clock: Clock, pause: float, questions: int
+@pytest.mark.parametrize(("pause", "expected"), [(0, 1), (4.9, 1), (5.1, 2), (600, 2)])
+def test_lookup_of_a_new_user_is_shared_for_five_seconds(
+    directory: UserDirectory, fake_clerk: FakeClerk, clock: Clock, pause: float, expected: int
 ) -> None:
     directory.look_up(BOB.clerk_id, is_new=True)
 
     clock.seconds += pause
 
-    again = directory.look_up(BOB.clerk_id, is_new=True)
-    assert (again, len(source.asked)) == (KNOWN_BOB, questions)
+    second_result = directory.look_up(BOB.clerk_id, is_new=True)
+    assert (second_result, len(fake_clerk.requests)) == (KNOWN_BOB, expected)
 
 
-def test_user_who_is_known_is_asked_about_anew(directory: UserDirectory, source: Source) -> None:
+def test_lookup_of_a_known_user_causes_a_new_request(
+    directory: UserDirectory, fake_clerk: FakeClerk
+) -> None:
     directory.look_up(BOB.clerk_id, is_new=True)
 
     directory.look_up(BOB.clerk_id)
 
-    assert len(source.asked) == 2
+    assert len(fake_clerk.requests) == 2
 
 
-def test_question_under_way_is_not_put_again_however_long_it_takes(source: Source) -> None:
-    directory = UserDirectory(source, ProviderCalls(Rate(1, 0), count(step=3600).__next__))
-    source.answers_after.clear()
+def test_running_request_is_never_repeated(fake_clerk: FakeClerk) -> None:
+    directory = UserDirectory(fake_clerk, ProviderCalls(Rate(1, 0), count(step=3600).__next__))
+    fake_clerk.may_answer.clear()
 
-    early = {refusal(directory, wait_seconds=0) for _ in range(9)}
-    source.answers_after.set()
+    early_error = {look_up_error(directory, wait_seconds=0) for _ in range(9)}
+    fake_clerk.may_answer.set()
 
-    assert early == {"no answer in time"}
-
-
-def test_failure_keeps_everybody_from_asking(directory: UserDirectory, source: Source) -> None:
-    source.trouble = AWAY
-
-    found = [refusal(directory, who.clerk_id) for who in (BOB, BOB, ALICE)]
-
-    assert (found, source.asked) == (["status 500", PAUSED, PAUSED], [BOB.clerk_id])
+    assert early_error == {"no answer in time"}
 
 
-def test_background_finds_out_that_the_provider_is_back(
-    directory: UserDirectory, source: Source
+def test_failure_stops_further_requests(directory: UserDirectory, fake_clerk: FakeClerk) -> None:
+    fake_clerk.error = UNAVAILABLE
+
+    result = [look_up_error(directory, user.clerk_id) for user in (BOB, BOB, ALICE)]
+
+    assert (result, fake_clerk.requests) == (["status 500", PAUSED, PAUSED], [BOB.clerk_id])
+
+
+def test_background_request_closes_the_circuit_again(
+    directory: UserDirectory, fake_clerk: FakeClerk
 ) -> None:
-    source.trouble = AWAY
-    refusal(directory)
+    fake_clerk.error = UNAVAILABLE
+    look_up_error(directory)
 
-    source.trouble = None
+    fake_clerk.error = None
     directory.look_up(BOB.clerk_id, is_background=True)
 
     assert directory.look_up(ALICE.clerk_id) == KNOWN_ALICE
 
 
-@pytest.mark.parametrize("told", [7, 300, 3600, float("inf")])
-def test_wait_is_kept(directory: UserDirectory, source: Source, clock: Clock, told: float) -> None:
-    source.trouble = RateLimitedError(told)
-    refusal(directory)
+@pytest.mark.parametrize("seconds", [7, 300, 3600, float("inf")])
+def test_waiting_time_of_the_provider_is_respected(
+    directory: UserDirectory, fake_clerk: FakeClerk, clock: Clock, seconds: float
+) -> None:
+    fake_clerk.error = RateLimitedError(seconds)
+    look_up_error(directory)
 
-    clock.seconds += min(told, 300) - 0.1
-    early = refusal(directory, is_background=True)
+    clock.seconds += min(seconds, 300) - 0.1
+    early_error = look_up_error(directory, is_background=True)
     clock.seconds += 0.1
 
-    assert (early, refusal(directory)) == (RESTING, str(source.trouble))
+    assert (early_error, look_up_error(directory)) == (RESTING, str(fake_clerk.error))
 
 
 @pytest.mark.parametrize(("call", "result"), [*(("user", r) for r in RESULTS), ("users", "error")])
-def test_question_is_counted(
-    directory: UserDirectory, source: Source, call: str, result: str
+def test_request_is_counted(
+    directory: UserDirectory, fake_clerk: FakeClerk, call: str, result: str
 ) -> None:
-    source.trouble, before = RESULTS[result], counted(call=call, result=result)
+    fake_clerk.error, before = RESULTS[result], request_count(call=call, result=result)
 
     with suppress(ProviderUnavailableError, UnusableAnswerError):
         directory.look_up(BOB.clerk_id) if call == "user" else directory.page(0, 1)
 
-    assert counted(call=call, result=result) == before + 1
+    assert request_count(call=call, result=result) == before + 1
 
 
-def test_trouble_is_logged(directory: UserDirectory, source: Source) -> None:
-    source.trouble = AWAY
+def test_outage_is_logged(directory: UserDirectory, fake_clerk: FakeClerk) -> None:
+    fake_clerk.error = UNAVAILABLE
 
     with capture_logs() as logs:
-        refusal(directory)
+        look_up_error(directory)
 
     event = {"event": "identity_provider_unavailable", "log_level": "warning"}
     assert logs == [event | {"call": "user", "result": "error", "error": "status 500"}]
 
 
-def crowd(number: int) -> dict[str, Any]:
-    """Documents of so many users, by their ids."""
-    people = [replace(BOB, clerk_id=f"user_{index}") for index in range(number)]
-    return {who.clerk_id: clerk_user(who) for who in people}
+def user_documents(number: int) -> dict[str, Any]:
+    """Return documents of `number` users by their ids."""
+    users = [replace(BOB, clerk_id=f"user_{index}") for index in range(number)]
+    return {user.clerk_id: clerk_user(user) for user in users}
 
 
 @pytest.mark.parametrize(
-    "strange", [None, 7, "user_2", [], {}, {"id": None}, {"id": "user_2", "email_addresses": 7}]
+    "malformed", [None, 7, "user_2", [], {}, {"id": None}, {"id": "user_2", "email_addresses": 7}]
 )
-def test_strange_entry_of_a_page_loses_none_of_the_others(source: Source, strange: object) -> None:
-    directory = UserDirectory(source, ProviderCalls(Rate(99, 0)))
-    source.documents = {**crowd(5), "user_2": strange}
+def test_malformed_entry_of_a_page_is_skipped(fake_clerk: FakeClerk, malformed: object) -> None:
+    directory = UserDirectory(fake_clerk, ProviderCalls(Rate(99, 0)))
+    fake_clerk.documents = {**user_documents(5), "user_2": malformed}
 
     pages = [directory.page(offset, 3) for offset in (0, 3)]
 
-    found = [who.clerk_id for page in pages for who in page.identities]
-    assert (found, [page.size for page in pages]) == (
+    result = [user.clerk_id for page in pages for user in page.identities]
+    assert (result, [page.size for page in pages]) == (
         ["user_0", "user_1", "user_3", "user_4"],
         [3, 2],
     )
 
 
-def test_page_that_one_user_makes_unreadable_is_asked_for_in_halves(source: Source) -> None:
-    directory = UserDirectory(source, ProviderCalls(Rate(99, 0)))
-    source.documents, source.unreadable = crowd(300), {7}
+def test_unreadable_page_is_requested_in_halves(fake_clerk: FakeClerk) -> None:
+    directory = UserDirectory(fake_clerk, ProviderCalls(Rate(99, 0)))
+    fake_clerk.documents, fake_clerk.unreadable = user_documents(300), {7}
 
     page = directory.page(0, 500)
 
-    assert (len(page.identities), page.size, len(source.asked) < 25) == (299, 300, True)
+    assert (len(page.identities), page.size, len(fake_clerk.requests) < 25) == (299, 300, True)
 
 
-def test_directory_of_which_nothing_can_be_read_is_given_up(source: Source) -> None:
-    directory = UserDirectory(source, ProviderCalls(Rate(999, 0)))
-    source.documents, source.unreadable = crowd(500), set(range(500))
+def test_directory_without_a_readable_user_is_an_outage(fake_clerk: FakeClerk) -> None:
+    directory = UserDirectory(fake_clerk, ProviderCalls(Rate(999, 0)))
+    fake_clerk.documents, fake_clerk.unreadable = user_documents(500), set(range(500))
 
     with pytest.raises(ProviderUnavailableError, match="nothing"):
         directory.page(0, 500)
 
-    assert len(source.asked) < 100
+    assert len(fake_clerk.requests) < 100
 
 
-def test_page_that_is_refused_as_a_whole_is_trouble(
-    directory: UserDirectory, source: Source
-) -> None:
-    source.trouble = STRANGE
+def test_refused_page_is_an_outage(directory: UserDirectory, fake_clerk: FakeClerk) -> None:
+    fake_clerk.error = UNUSABLE
 
     with pytest.raises(ProviderUnavailableError):
         directory.page(0, 2)

@@ -1,4 +1,4 @@
-"""Clerk's messages: believed when their signature holds, and read for whom they concern."""
+"""Clerk's webhook messages: the signature is verified, and the user is read from the message."""
 
 import json
 from base64 import b64encode
@@ -15,8 +15,8 @@ from auth.webhooks import Message, read_message
 from dev.fake_clerk import clerk_user
 from tests.support.users import ALICE, BOB
 
-SECRET = f"whsec_{b64encode(b'known to us and to Clerk').decode()}"
-OTHER_SECRET = f"whsec_{b64encode(b'known to somebody else').decode()}"
+SECRET = f"whsec_{b64encode(b'shared with Clerk').decode()}"
+OTHER_SECRET = f"whsec_{b64encode(b'another secret').decode()}"
 
 
 def message(event: object, data: object) -> bytes:
@@ -27,7 +27,7 @@ CREATED = message("user.created", clerk_user(BOB))
 
 
 def signed(body: bytes, *, secret: str = SECRET, minutes: float = 0) -> dict[str, str]:
-    """The headers of a message that is sent so many minutes from now."""
+    """The headers of a message that is sent `minutes` from now."""
     sent = datetime.now(UTC) + timedelta(minutes=minutes)
     signature = Webhook(secret).sign("msg_1", sent, body.decode())
     times = {"svix-timestamp": str(int(sent.timestamp()))}
@@ -39,21 +39,21 @@ def read(body: bytes) -> Message:
 
 
 @pytest.mark.parametrize("event", ["user.created", "user.updated"])
-def test_change_tells_all_that_is_known_of_the_person(event: str) -> None:
-    found = read(message(event, clerk_user(BOB)))
+def test_change_event_contains_the_identity(event: str) -> None:
+    received = read(message(event, clerk_user(BOB)))
 
-    assert found.identity == Identity(BOB.clerk_id, BOB.name, BOB.email, True, is_complete=True)
-    assert (found.id, found.event, found.is_deletion) == ("msg_1", event, False)
-
-
-def test_deletion_tells_who_is_gone() -> None:
-    found = read(message("user.deleted", {"id": BOB.clerk_id, "deleted": True}))
-
-    assert found.is_deletion
-    assert found.identity == Identity(BOB.clerk_id, email_verified=False, is_complete=True)
+    assert received.identity == Identity(BOB.clerk_id, BOB.name, BOB.email, True, is_complete=True)
+    assert (received.id, received.event, received.is_deletion) == ("msg_1", event, False)
 
 
-STRANGE: list[dict[str, object]] = [
+def test_deletion_event_contains_the_deleted_user() -> None:
+    received = read(message("user.deleted", {"id": BOB.clerk_id, "deleted": True}))
+
+    assert received.is_deletion
+    assert received.identity == Identity(BOB.clerk_id, email_verified=False, is_complete=True)
+
+
+MALFORMED: list[dict[str, object]] = [
     {"email_addresses": "x"},
     {"email_addresses": None, "primary_email_address_id": "idn_1"},
     {"primary_email_address_id": "idn_9"},
@@ -62,11 +62,14 @@ STRANGE: list[dict[str, object]] = [
 
 
 @pytest.mark.parametrize("event", ["user.created", "user.updated", "user.deleted"])
-@pytest.mark.parametrize("strange", STRANGE, ids=str)
-def test_user_who_cannot_be_read_is_known_by_the_id(event: str, strange: dict[str, object]) -> None:
-    found = read(message(event, {**clerk_user(BOB), **strange}))
+@pytest.mark.parametrize("malformed", MALFORMED, ids=str)
+def test_malformed_user_has_an_id_only(event: str, malformed: dict[str, object]) -> None:
+    received = read(message(event, {**clerk_user(BOB), **malformed}))
 
-    assert (found.identity, found.is_deletion) == (Identity(BOB.clerk_id), event == "user.deleted")
+    assert (received.identity, received.is_deletion) == (
+        Identity(BOB.clerk_id),
+        event == "user.deleted",
+    )
 
 
 def nested(levels: int) -> bytes:
@@ -75,7 +78,7 @@ def nested(levels: int) -> bytes:
 
 
 @pytest.mark.parametrize("levels", [DEEPEST, 9_000])
-def test_message_that_is_nested_too_deep_is_refused(levels: int) -> None:
+def test_too_deeply_nested_message_is_refused(levels: int) -> None:
     with pytest.raises(InvalidSignatureError):
         read(nested(levels))
 
@@ -94,22 +97,22 @@ def test_signature_by_another_secret_is_refused() -> None:
     [message("user.created", clerk_user(ALICE)), CREATED + b" ", CREATED[:-1], b"", b"\xff"],
     ids=["another", "longer", "shorter", "empty", "no text"],
 )
-def test_body_that_was_not_signed_is_refused(body: bytes) -> None:
+def test_changed_body_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidSignatureError):
         read_message(SECRET, signed(CREATED), body)
 
 
 @pytest.mark.parametrize("minutes", [-6, 6])
-def test_message_of_another_time_is_refused(minutes: float) -> None:
+def test_old_or_future_message_is_refused(minutes: float) -> None:
     with pytest.raises(InvalidSignatureError):
         read_message(SECRET, signed(CREATED, minutes=minutes), CREATED)
 
 
 @pytest.mark.parametrize("minutes", [-4, 4])
 def test_clocks_may_differ_by_some_minutes(minutes: float) -> None:
-    found = read_message(SECRET, signed(CREATED, minutes=minutes), CREATED)
+    received = read_message(SECRET, signed(CREATED, minutes=minutes), CREATED)
 
-    assert found.event == "user.created"
+    assert received.event == "user.created"
 
 
 @pytest.mark.parametrize("name", ["svix-id", "svix-timestamp", "svix-signature"])
@@ -145,7 +148,7 @@ def test_forged_header_is_refused(name: str, value: str) -> None:
         read_message(SECRET, headers, CREATED)
 
 
-def test_one_good_signature_of_several_is_enough() -> None:
+def test_one_valid_signature_of_several_is_enough() -> None:
     headers, old = signed(CREATED), signed(CREATED, secret=OTHER_SECRET)
 
     headers["svix-signature"] = f"{old['svix-signature']} {headers['svix-signature']}"
@@ -154,14 +157,14 @@ def test_one_good_signature_of_several_is_enough() -> None:
 
 
 @pytest.mark.parametrize("change", [str.upper, str.title, lambda n: n.replace("svix", "webhook")])
-def test_header_names_come_in_any_case_and_in_the_standard_form(
+def test_header_names_may_have_any_case_and_the_standard_form(
     change: Callable[[str], str],
 ) -> None:
     headers = {change(name): value for name, value in signed(CREATED).items()}
 
-    found = read_message(SECRET, headers, CREATED)
+    received = read_message(SECRET, headers, CREATED)
 
-    assert (found.id, found.event) == ("msg_1", "user.created")
+    assert (received.id, received.event) == ("msg_1", "user.created")
 
 
 @pytest.mark.parametrize("body", [b"", b"hello", b'{"type": "user.created"'], ids=repr)
@@ -171,12 +174,12 @@ def test_signed_message_that_is_no_json_is_refused(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b'"user.created"', b"{}", b'{"type": 7}'])
-def test_message_without_event_concerns_nobody(body: bytes) -> None:
+def test_message_without_event_has_no_user(body: bytes) -> None:
     assert read(body) == Message("msg_1", "unknown", None)
 
 
 @pytest.mark.parametrize("event", ["session.created", "email.created", "User.created", ""])
-def test_event_that_is_not_about_a_user_concerns_nobody(event: str) -> None:
+def test_event_about_something_else_has_no_user(event: str) -> None:
     assert read(message(event, clerk_user(BOB))) == Message("msg_1", event, None)
 
 
@@ -186,11 +189,11 @@ def test_event_that_is_not_about_a_user_concerns_nobody(event: str) -> None:
     [None, [], "user_bob", {}, {"id": None}, {"id": 7}, {"id": ""}, {"id": "u" * 65}],
     ids=lambda data: str(data)[:15],
 )
-def test_user_without_a_usable_id_is_nobody(event: str, data: object) -> None:
+def test_unusable_id_is_no_user(event: str, data: object) -> None:
     assert read(message(event, data)) == Message("msg_1", event, None)
 
 
-def test_longest_id_is_somebody() -> None:
-    found = read(message("user.deleted", {"id": "u" * 64}))
+def test_longest_id_is_a_user() -> None:
+    received = read(message("user.deleted", {"id": "u" * 64}))
 
-    assert found.identity is not None
+    assert received.identity is not None

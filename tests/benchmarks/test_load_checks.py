@@ -1,4 +1,4 @@
-"""The load test knows a right answer from a wrong one, and a good end from a bad one."""
+"""The load test distinguishes right from wrong responses and profiles."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from benchmarks.load_checks import (
 )
 
 JSON = "application/problem+json"
-LATER = {"Content-Type": JSON, "Retry-After": "2"}
+RETRY_HEADERS = {"Content-Type": JSON, "Retry-After": "2"}
 ERROR_PAGE = '<section class="panel" data-code="database_unavailable">'
 
 
@@ -20,11 +20,11 @@ def visitor(*profiles: int, was_put_off: bool = False) -> Visitor:
 
 
 @pytest.mark.parametrize(
-    ("told", "kind", "fault"),
+    ("response", "kind", "fault"),
     [
         (Told(0, {}, ""), "lost", "the connection broke"),
         (
-            Told(503, LATER, '{"code":"database_unavailable"}'),
+            Told(503, RETRY_HEADERS, '{"code":"database_unavailable"}'),
             "waiting",
             "503 database_unavailable",
         ),
@@ -34,17 +34,17 @@ def visitor(*profiles: int, was_put_off: bool = False) -> Visitor:
             None,
             "503 not_configured",
         ),
-        (Told(503, LATER, "{}"), None, "503 without a code that could be read"),
+        (Told(503, RETRY_HEADERS, "{}"), None, "503 without a code that could be read"),
         (Told(503, {"Retry-After": "2"}, "busy"), None, "503 without a code that could be read"),
-        (Told(503, LATER | {"Retry-After": "soon"}, '{"code":"x"}'), None, "503 x"),
-        (Told(500, LATER, '{"code":"internal"}'), None, "500 internal"),
+        (Told(503, RETRY_HEADERS | {"Retry-After": "soon"}, '{"code":"x"}'), None, "503 x"),
+        (Told(500, RETRY_HEADERS, '{"code":"internal"}'), None, "500 internal"),
         (Told(302, {"Location": "/login"}, ""), None, "302 without a code that could be read"),
     ],
 )
-def test_refusal_is_called_by_its_code_and_forgivable_only_with_a_way_on(
-    told: Told, kind: str | None, fault: str
+def test_refusal_is_named_by_its_code_and_excusable_only_with_a_retry(
+    response: Told, kind: str | None, fault: str
 ) -> None:
-    assert (told.is_good, told.kind, told.fault) == (False, kind, fault)
+    assert (response.is_good, response.kind, response.fault) == (False, kind, fault)
 
 
 @pytest.mark.parametrize(
@@ -58,12 +58,12 @@ def test_refusal_is_called_by_its_code_and_forgivable_only_with_a_way_on(
         ([True, True, None], True, ["2 of 3 devices were told created:true"]),
     ],
 )
-def test_created_is_told_once_unless_that_answer_was_lost(
+def test_created_is_returned_once_unless_that_response_was_lost(
     created: list[bool | None], was_put_off: bool, faults: list[str]
 ) -> None:
-    answers = [None if is_told is None else {"created": is_told} for is_told in created]
+    documents = [None if is_created is None else {"created": is_created} for is_created in created]
 
-    assert faults_of_a_stampede(visitor(was_put_off=was_put_off), answers) == faults
+    assert faults_of_a_stampede(visitor(was_put_off=was_put_off), documents) == faults
 
 
 @pytest.mark.parametrize(
@@ -75,13 +75,13 @@ def test_created_is_told_once_unless_that_answer_was_lost(
         ([visitor(1), visitor(1)], ["ready"] * 2, ["one profile was shown to two people"]),
     ],
 )
-def test_each_has_one_profile_of_their_own(
+def test_each_user_has_exactly_one_profile(
     visitors: list[Visitor], statuses: list[str], faults: list[str]
 ) -> None:
     assert faults_of_profiles(visitors, statuses) == faults
 
 
-def test_first_logins_that_are_slow_or_do_not_happen_are_faults() -> None:
+def test_slow_or_missing_first_logins_are_faults() -> None:
     slow = faults_of_pace({"first login": 2001, "first login, 10 devices": 2000}, 2000)
 
     assert slow == ["p95 of first login: 2001 ms, more than 2000"]

@@ -1,4 +1,4 @@
-"""What a load test has shown can be read, and what went wrong is neither hidden nor forgotten."""
+"""The load report shows the figures, the errors and the verdict of each run."""
 
 import json
 from pathlib import Path
@@ -9,10 +9,10 @@ from benchmarks.load import Run, conclude, errors_logged
 from benchmarks.load_report import Line, Result, read_result
 
 ENTRY = {"num_requests": 20, "num_failures": 1, "max_response_time": 1999.7}
-TIMES = {"300": 10, "10": 9, "2000": 1}  # as Locust rounds and counts them, in any order
+TIMES = {"300": 10, "10": 9, "2000": 1}  # unordered, rounded as Locust does
 
 
-def test_figures_of_a_run_are_read_with_the_first_logins_first(tmp_path: Path) -> None:
+def test_figures_of_first_logins_come_first(tmp_path: Path) -> None:
     entries = [
         {**ENTRY, "name": name, "response_times": TIMES} for name in ("again", "first login")
     ]
@@ -32,7 +32,7 @@ def test_figures_of_a_run_are_read_with_the_first_logins_first(tmp_path: Path) -
         (False, [], 1, "FAILED"),
     ],
 )
-def test_exit_code_and_report_tell_the_same(
+def test_exit_code_and_report_have_the_same_verdict(
     tmp_path: Path, is_good: bool, problems: list[str], exit_code: int, verdict: str
 ) -> None:
     result = read_result(tmp_path, "of-which-nothing-is-known", is_good=is_good)
@@ -44,13 +44,13 @@ def test_exit_code_and_report_tell_the_same(
     assert [problem for problem in problems if problem not in page] == []
 
 
-def test_what_is_told_is_text_and_not_markup(tmp_path: Path) -> None:
+def test_report_escapes_markup(tmp_path: Path) -> None:
     conclude("load", tmp_path, [Result("x", True, [])], ["logged: <script>"])
 
     assert "logged: &lt;script&gt;" in (tmp_path / "index.html").read_text()
 
 
-def test_errors_count_unless_what_happened_excuses_them(tmp_path: Path) -> None:
+def test_logged_errors_are_counted_unless_excused(tmp_path: Path) -> None:
     log = tmp_path / "log"
     events = [("info", "cache_hit"), ("error", "Worker (pid:7) was killed"), ("error", "other")]
     lines = [json.dumps({"level": level, "event": event}) for level, event in events]
@@ -60,11 +60,13 @@ def test_errors_count_unless_what_happened_excuses_them(tmp_path: Path) -> None:
     assert len(errors_logged(log)) == 2
 
 
-def test_locust_is_told_what_a_run_is_to_be() -> None:
-    usual, special = Run(50, 20), Run(10, 5, "stampede", 60_000, ("waiting", "lost"))
+def test_run_becomes_options_of_locust() -> None:
+    default, special = Run(50, 20), Run(10, 5, "stampede", 60_000, ("waiting", "lost"))
 
-    assert usual.options == ["-u", "50", "-r", "50", "-t", "20s"]
+    assert default.options == ["-u", "50", "-r", "50", "-t", "20s"]
     assert special.options[6:] == [
-        *("--shape=stampede", "--slowest-first-login=60000"),
-        *("--forgive=waiting", "--forgive=lost"),
+        "--shape=stampede",
+        "--slowest-first-login=60000",
+        "--forgive=waiting",
+        "--forgive=lost",
     ]

@@ -1,4 +1,4 @@
-"""What support types: who is an admin, who is missing, and is everything well."""
+"""The commands `flask admin`, `flask doctor` and `flask sweep --directory`."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -25,40 +25,40 @@ from models.user import Role
 from tests.support.clerk_server import Clerk, Trouble, clerk_in
 from tests.support.types import Sign
 from tests.support.users import ALICE, BOB, NOW
-from web.services import EXTENSION, Services
+from web.services import EXTENSION
 
 
 @pytest.fixture
 def runner(app: Flask, session: Session) -> FlaskCliRunner:
-    """Runs commands inside the test's transaction."""
+    """A runner of commands inside the test's transaction."""
     return app.test_cli_runner()
 
 
 @pytest.fixture
 def clerk(tmp_path: Path) -> Iterator[Clerk]:
-    """A Clerk of the test's own."""
+    """A development identity provider of this test."""
     with clerk_in(tmp_path / "clerk") as clerk:
         yield clerk
 
 
 @pytest.fixture
 def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
-    """A database of the test's own."""
+    """A database of this test."""
     return copy_database(f"support_{tmp_path.name}")
 
 
-def settings_of(clerk: Clerk, **changed: object) -> dict[str, object]:
-    return {**{name.lower(): value for name, value in clerk.settings.items()}, **changed}
+def settings_of(clerk: Clerk, **changes: object) -> dict[str, object]:
+    return {**{name.lower(): value for name, value in clerk.settings.items()}, **changes}
 
 
-def lines(runner: FlaskCliRunner, *command: str) -> tuple[int, dict[str, str]]:
-    """The exit code, and what was found about each part."""
+def run_checks(runner: FlaskCliRunner, *command: str) -> tuple[int, dict[str, str]]:
+    """Run a command and return its exit code and the result of each check."""
     result = runner.invoke(args=[*command])
-    found = {line[6:20].strip(): line[:4].strip() for line in result.output.splitlines()}
-    return result.exit_code, found
+    checks = {line[6:20].strip(): line[:4].strip() for line in result.output.splitlines()}
+    return result.exit_code, checks
 
 
-def test_granted_admin_enters_at_the_next_request(
+def test_granted_admin_has_access_at_the_next_request(
     app: Flask, runner: FlaskCliRunner, sign: Sign
 ) -> None:
     client = app.test_client()
@@ -70,7 +70,7 @@ def test_granted_admin_enters_at_the_next_request(
     assert (before, after) == (403, 200)
 
 
-def test_revoked_admin_is_out_at_the_next_request(
+def test_revoked_admin_has_no_access_at_the_next_request(
     app: Flask, runner: FlaskCliRunner, sign: Sign
 ) -> None:
     client = app.test_client()
@@ -83,15 +83,15 @@ def test_revoked_admin_is_out_at_the_next_request(
 
 
 @pytest.fixture
-def namesakes(session: Session) -> list[User]:
-    """Two accounts with one address, of which the second has not verified it."""
-    found = [
+def same_address_users(session: Session) -> list[User]:
+    """Two accounts with one address; the second has not verified it."""
+    checks = [
         User(clerk_id="user_1st", name="Ana Um", email="ana@bücher.de", email_verified=True),
         User(clerk_id="user_2nd", name="Ana Dois", email="ANA@xn--bcher-kva.de"),
     ]
-    session.add_all(found)
+    session.add_all(checks)
     session.commit()
-    return found
+    return checks
 
 
 def roles(session: Session) -> list[str]:
@@ -100,24 +100,26 @@ def roles(session: Session) -> list[str]:
 
 
 @pytest.mark.parametrize("command", ["grant", "revoke"])
-def test_address_of_no_account_is_an_error_of_one_line(
-    runner: FlaskCliRunner, command: str
-) -> None:
+def test_address_without_account_is_a_one_line_error(runner: FlaskCliRunner, command: str) -> None:
     result = runner.invoke(args=["admin", command, "nobody@example.com"])
 
     assert (result.exit_code, result.output.count("\n")) == (1, 1)
 
 
 @pytest.mark.parametrize(("command", "role"), [("grant", Role.USER), ("revoke", Role.ADMIN)])
-def test_several_accounts_of_an_address_are_named_and_not_changed(
-    runner: FlaskCliRunner, session: Session, namesakes: list[User], command: str, role: Role
+def test_several_accounts_of_an_address_are_listed_and_not_changed(
+    runner: FlaskCliRunner,
+    session: Session,
+    same_address_users: list[User],
+    command: str,
+    role: Role,
 ) -> None:
     session.execute(update(User).values(role=role))
     session.commit()
 
     result = runner.invoke(args=["admin", command, "ana@bücher.de"])
 
-    first, second = namesakes
+    first, second = same_address_users
     assert (result.exit_code, roles(session)) == (1, [role.value, role.value])
     assert result.output.splitlines()[1:] == [
         f"  user {first.id} (user_1st, Ana Um, ana@bücher.de, verified)",
@@ -127,27 +129,27 @@ def test_several_accounts_of_an_address_are_named_and_not_changed(
 
 @pytest.mark.parametrize("by", ["id", "clerk_id"])
 def test_one_of_several_accounts_is_chosen_by_its_id(
-    runner: FlaskCliRunner, session: Session, namesakes: list[User], by: str
+    runner: FlaskCliRunner, session: Session, same_address_users: list[User], by: str
 ) -> None:
-    named = str(getattr(namesakes[1], by))
+    identifier = str(getattr(same_address_users[1], by))
 
     outputs = []
     for command in ("grant", "revoke"):
-        outputs.append(runner.invoke(args=["admin", command, named]).output.splitlines()[-1])
+        outputs.append(runner.invoke(args=["admin", command, identifier]).output.splitlines()[-1])
         outputs.append(" ".join(roles(session)))
 
-    described = f"user {namesakes[1].id} (user_2nd, Ana Dois, ANA@xn--bcher-kva.de, not verified)"
+    description = (
+        f"user {same_address_users[1].id} (user_2nd, Ana Dois, ANA@xn--bcher-kva.de, not verified)"
+    )
     assert outputs == [
-        f"{described} is an admin",
+        f"{description} is an admin",
         "user admin",
-        f"{described} is no admin any longer",
+        f"{description} is no admin any longer",
         "user user",
     ]
 
 
-def test_address_that_is_not_verified_is_granted_nothing(
-    runner: FlaskCliRunner, session: Session
-) -> None:
+def test_unverified_address_is_not_granted_admin(runner: FlaskCliRunner, session: Session) -> None:
     session.add(User(clerk_id="user_x", email="x@example.com"))
     session.commit()
 
@@ -162,7 +164,7 @@ def test_address_that_is_not_verified_is_granted_nothing(
     ["ａna@example.com", "ana@exａmple.com", "\u212ana@example.com", "anа@example.com"],
     ids=ascii,
 )
-def test_look_alike_is_granted_nothing(
+def test_look_alike_address_is_not_granted_admin(
     runner: FlaskCliRunner, session: Session, look_alike: str
 ) -> None:
     session.add(User(clerk_id="user_x", email=look_alike, email_verified=True))
@@ -182,7 +184,7 @@ def test_look_alike_is_granted_nothing(
     [("a\u200b@x.com", "U+200B"), ("a@x.com;", "U+003B"), ("<a@x.com>", "U+003C")],
     ids=ascii,
 )
-def test_address_that_cannot_be_verified_is_refused_by_its_character(
+def test_error_names_the_forbidden_character_of_an_address(
     runner: FlaskCliRunner, command: str, address: str, code_point: str
 ) -> None:
     result = runner.invoke(args=["admin", command, address])
@@ -191,13 +193,13 @@ def test_address_that_cannot_be_verified_is_refused_by_its_character(
     assert code_point in result.output
 
 
-def test_what_is_neither_an_address_nor_an_id_is_one_line_of_error(runner: FlaskCliRunner) -> None:
+def test_argument_that_is_no_address_and_no_id_is_a_one_line_error(runner: FlaskCliRunner) -> None:
     result = runner.invoke(args=["admin", "grant", "user\udcff"])
 
     assert (result.exit_code, result.output.count("\n")) == (1, 1)
 
 
-def test_revoke_warns_where_the_address_is_listed(tmp_path: Path, url: str) -> None:
+def test_revoke_warns_if_the_address_is_listed(tmp_path: Path, url: str) -> None:
     listed = normalize_address("Ana@Bücher.de")
     with app_on(tmp_path, url, admin_emails=frozenset([listed])) as app:
         with background_transaction() as session:
@@ -207,11 +209,11 @@ def test_revoke_warns_where_the_address_is_listed(tmp_path: Path, url: str) -> N
     assert "is listed in ADMIN_EMAILS" in output
 
 
-def test_healthy_development_has_nothing_to_complain_about(runner: FlaskCliRunner) -> None:
-    exit_code, found = lines(runner, "doctor")
+def test_doctor_reports_no_failure_in_development(runner: FlaskCliRunner) -> None:
+    exit_code, checks = run_checks(runner, "doctor")
 
     parts = ["environment", "database", "migrations", "redis", "sweep", "duplicates", "backlog"]
-    assert (exit_code, found) == (0, {**dict.fromkeys(parts, "ok"), "clerk": "warn"})
+    assert (exit_code, checks) == (0, {**dict.fromkeys(parts, "ok"), "clerk": "warn"})
 
 
 def test_doctor_names_environment_and_database(runner: FlaskCliRunner) -> None:
@@ -221,7 +223,7 @@ def test_doctor_names_environment_and_database(runner: FlaskCliRunner) -> None:
     assert re.search(r"^ok    database       database web on /", output, re.MULTILINE)
 
 
-def test_development_identity_provider_on_a_given_database_is_a_warning(
+def test_doctor_warns_about_the_development_identity_provider(
     runner: FlaskCliRunner,
 ) -> None:
     output = runner.invoke(args=["doctor"]).output
@@ -229,7 +231,7 @@ def test_development_identity_provider_on_a_given_database_is_a_warning(
     assert "anybody who reaches this address can sign in as anybody, admins included" in output
 
 
-def test_insecure_settings_of_production_are_warnings(tmp_path: Path, url: str) -> None:
+def test_doctor_warns_about_insecure_production_settings(tmp_path: Path, url: str) -> None:
     settings: dict[str, object] = {
         "app_env": "production",
         "secret_key": "short",
@@ -241,13 +243,16 @@ def test_insecure_settings_of_production_are_warnings(tmp_path: Path, url: str) 
     with app_on(tmp_path, url, **settings) as app:
         output = app.test_cli_runner().invoke(args=["doctor"]).output
 
-    warned = {line.split()[1] for line in output.splitlines() if line.startswith("warn")}
-    assert warned == {
-        *("CLERK_PUBLISHABLE_KEY", "CLERK_AUTHORIZED_PARTIES", "CLERK_JWKS_URL", "SECRET_KEY"),
+    warnings = {line.split()[1] for line in output.splitlines() if line.startswith("warn")}
+    assert warnings == {
+        "CLERK_PUBLISHABLE_KEY",
+        "CLERK_AUTHORIZED_PARTIES",
+        "CLERK_JWKS_URL",
+        "SECRET_KEY",
     }
 
 
-def test_read_only_database_fails_with_advice(
+def test_doctor_explains_a_read_only_database(
     tmp_path: Path, copy_database: Callable[[str], str]
 ) -> None:
     name = f"read_only_doctor_{tmp_path.name}"
@@ -262,8 +267,8 @@ def test_read_only_database_fails_with_advice(
     assert "is read-only: a standby, or default_transaction_read_only" in result.output
 
 
-# What a client may raise for a key, an address or an answer that makes no sense.
-STRANGE_CLERK: list[dict[str, object]] = [
+# Values with which the Clerk client may raise any error.
+INVALID_SETTINGS: list[dict[str, object]] = [
     {"clerk_secret_key": "sk_live_…"},
     {"clerk_secret_key": "sk_test_a\nb"},
     {"clerk_api_url": "http://127.0.0.1:99999999"},
@@ -274,20 +279,20 @@ STRANGE_CLERK: list[dict[str, object]] = [
 ]
 
 
-@pytest.mark.parametrize("strange", STRANGE_CLERK, ids=ascii)
-def test_whatever_the_client_of_clerk_raises_is_a_line(
+@pytest.mark.parametrize("invalid", INVALID_SETTINGS, ids=ascii)
+def test_any_error_of_the_clerk_client_is_reported_in_one_line(
     tmp_path: Path,
     url: str,
     clerk: Clerk,
-    strange: dict[str, object],
+    invalid: dict[str, object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("backoff._sync.time.sleep", lambda _: None)
     settings = Config.model_validate(
         {"instance_path": tmp_path, "database_url": url, **settings_of(clerk)}
     )
-    values = {n: SecretStr(str(v)) if n == "clerk_secret_key" else v for n, v in strange.items()}
-    app = create_app(settings.model_copy(update=values))  # past the check of settings
+    values = {n: SecretStr(str(v)) if n == "clerk_secret_key" else v for n, v in invalid.items()}
+    app = create_app(settings.model_copy(update=values))  # without validation
     with app.app_context():
         result = app.test_cli_runner().invoke(args=["doctor"])
         sweep = app.test_cli_runner().invoke(args=["sweep", "--directory"])
@@ -303,28 +308,28 @@ def minutes_ago(number: float) -> object:
 
 
 @pytest.mark.parametrize(
-    ("facts", "words"),
+    ("columns", "message"),
     [
         ({"status": "queued", "created_at": minutes_ago(5)}, "taken by no scheduler, for 0:05:00"),
         ({"status": "running", "heartbeat_at": minutes_ago(5)}, "its process has died, for 0:05:"),
     ],
     ids=["queued", "dead"],
 )
-def test_sweep_that_nobody_works_on_is_found(
-    runner: FlaskCliRunner, session: Session, facts: dict[str, object], words: str
+def test_doctor_reports_a_stalled_sweep(
+    runner: FlaskCliRunner, session: Session, columns: dict[str, object], message: str
 ) -> None:
-    session.add(SweepRun(trigger="admin", **facts))
+    session.add(SweepRun(trigger="admin", **columns))
     session.commit()
 
     result = runner.invoke(args=["doctor"])
 
     [line] = [line for line in result.output.splitlines() if line[6:11] == "sweep"]
-    assert (result.exit_code, line[:4], words in line) == (1, "FAIL", True)
+    assert (result.exit_code, line[:4], message in line) == (1, "FAIL", True)
     assert "run flask sweep" in line
 
 
 @pytest.mark.parametrize(
-    "facts",
+    "columns",
     [
         {"status": "queued"},
         {"status": "queued", "created_at": minutes_ago(60), "heartbeat_at": minutes_ago(0.1)},
@@ -333,16 +338,16 @@ def test_sweep_that_nobody_works_on_is_found(
     ],
     ids=["queued", "given back", "at work", "long ago"],
 )
-def test_sweep_that_will_be_worked_on_is_well(
-    runner: FlaskCliRunner, session: Session, facts: dict[str, object]
+def test_doctor_accepts_an_active_sweep(
+    runner: FlaskCliRunner, session: Session, columns: dict[str, object]
 ) -> None:
-    session.add(SweepRun(trigger="clock", **facts))
+    session.add(SweepRun(trigger="clock", **columns))
     session.commit()
 
-    assert lines(runner, "doctor")[1]["sweep"] == "ok"
+    assert run_checks(runner, "doctor")[1]["sweep"] == "ok"
 
 
-def test_refused_key_is_said_by_name(tmp_path: Path, url: str, clerk: Clerk) -> None:
+def test_doctor_names_a_refused_secret_key(tmp_path: Path, url: str, clerk: Clerk) -> None:
     clerk.trouble = Trouble("401 Unauthorized")
 
     with app_on(tmp_path, url, **settings_of(clerk)) as app:
@@ -351,52 +356,52 @@ def test_refused_key_is_said_by_name(tmp_path: Path, url: str, clerk: Clerk) -> 
     assert "status 401: CLERK_SECRET_KEY is refused" in result.output
 
 
-def test_somebody_left_waiting_is_found(runner: FlaskCliRunner, session: Session) -> None:
+def test_doctor_reports_a_user_without_profile(runner: FlaskCliRunner, session: Session) -> None:
     session.add(User(clerk_id="user_waiting", created_at=NOW))
     session.commit()
 
-    exit_code, found = lines(runner, "doctor")
+    exit_code, checks = run_checks(runner, "doctor")
 
-    assert (exit_code, found["backlog"]) == (1, "FAIL")
+    assert (exit_code, checks["backlog"]) == (1, "FAIL")
 
 
-def test_dead_letter_is_found(runner: FlaskCliRunner, session: Session) -> None:
+def test_doctor_reports_a_dead_letter(runner: FlaskCliRunner, session: Session) -> None:
     times = {"first_failed_at": NOW, "last_failed_at": NOW, "next_attempt_at": NOW}
     session.add(
         ProvisioningAttempt(clerk_id="x", state="dead", attempts=8, error_class="E", **times)
     )
     session.commit()
 
-    assert lines(runner, "doctor")[1]["backlog"] == "FAIL"
+    assert run_checks(runner, "doctor")[1]["backlog"] == "FAIL"
 
 
-def test_database_behind_on_migrations_is_found(
+def test_doctor_reports_missing_migrations(
     tmp_path: Path, new_database: Callable[[str], str]
 ) -> None:
     with app_on(tmp_path, new_database(f"empty_{tmp_path.name}")) as app:
-        exit_code, found = lines(app.test_cli_runner(), "doctor")
+        exit_code, checks = run_checks(app.test_cli_runner(), "doctor")
 
-    assert (exit_code, found["database"], found["migrations"]) == (1, "ok", "FAIL")
+    assert (exit_code, checks["database"], checks["migrations"]) == (1, "ok", "FAIL")
 
 
-def test_database_that_is_away_is_found(tmp_path: Path) -> None:
+def test_doctor_reports_an_unreachable_database(tmp_path: Path) -> None:
     with app_on(tmp_path, "postgresql://127.0.0.1:1/none") as app:
-        exit_code, found = lines(app.test_cli_runner(), "doctor")
+        exit_code, checks = run_checks(app.test_cli_runner(), "doctor")
 
-    assert (exit_code, found["database"]) == (1, "FAIL")
+    assert (exit_code, checks["database"]) == (1, "FAIL")
 
 
-def test_clerk_that_is_set_up_well_is_told_so(tmp_path: Path, url: str, clerk: Clerk) -> None:
+def test_doctor_accepts_correct_clerk_settings(tmp_path: Path, url: str, clerk: Clerk) -> None:
     with app_on(tmp_path, url, **settings_of(clerk)) as app:
-        exit_code, found = lines(app.test_cli_runner(), "doctor")
+        exit_code, checks = run_checks(app.test_cli_runner(), "doctor")
 
     parts = ["keys", "jwks", "api", "sign-in", "origins", "webhook"]
-    assert [found[f"clerk {part}"] for part in parts] == ["ok"] * 6
-    assert (exit_code, found["clock"]) == (0, "ok")
+    assert [checks[f"clerk {part}"] for part in parts] == ["ok"] * 6
+    assert (exit_code, checks["clock"]) == (0, "ok")
 
 
 @pytest.mark.parametrize(
-    ("changed", "part"),
+    ("changes", "part"),
     [
         ({"clerk_secret_key": None}, "clerk keys"),
         ({"clerk_secret_key": None}, "clerk api"),
@@ -406,24 +411,22 @@ def test_clerk_that_is_set_up_well_is_told_so(tmp_path: Path, url: str, clerk: C
         ({"clerk_sign_in_url": None, "clerk_frontend_api_url": "http://x"}, "clerk sign-in"),
     ],
 )
-def test_what_is_set_up_wrong_is_named(
-    tmp_path: Path, url: str, clerk: Clerk, changed: dict[str, object], part: str
+def test_doctor_names_a_wrong_clerk_setting(
+    tmp_path: Path, url: str, clerk: Clerk, changes: dict[str, object], part: str
 ) -> None:
-    with app_on(tmp_path, url, **settings_of(clerk, **changed)) as app:
-        exit_code, found = lines(app.test_cli_runner(), "doctor")
+    with app_on(tmp_path, url, **settings_of(clerk, **changes)) as app:
+        exit_code, checks = run_checks(app.test_cli_runner(), "doctor")
 
-    assert (exit_code, found[part]) == (1, "FAIL")
+    assert (exit_code, checks[part]) == (1, "FAIL")
 
 
 LINKED = "SELECT count(*) FROM mentorados WHERE nome_completo = 'Alice Pré' AND user_id IS NOT NULL"
 ADMINS = "SELECT count(*) FROM users WHERE role = 'admin'"
 
 
-def test_directory_brings_in_whom_the_database_has_never_seen(
-    tmp_path: Path, url: str, clerk: Clerk
-) -> None:
-    for person in (ALICE, BOB, DevUser("user_eva", "Eva", "eva@example.com")):
-        clerk.provider.save_user(person)
+def test_directory_sync_adds_unknown_users(tmp_path: Path, url: str, clerk: Clerk) -> None:
+    for user in (ALICE, BOB, DevUser("user_eva", "Eva", "eva@example.com")):
+        clerk.provider.save_user(user)
 
     with app_on(tmp_path, url, **settings_of(clerk)) as app:
         output = app.test_cli_runner().invoke(args=["sweep", "--directory"]).output
@@ -432,25 +435,25 @@ def test_directory_brings_in_whom_the_database_has_never_seen(
     assert count(url, "SELECT count(user_id) FROM mentorados WHERE nome_completo <> 'X'") == 3
 
 
-def test_directory_passes_over_whom_it_has_heard_of(tmp_path: Path, url: str, clerk: Clerk) -> None:
+def test_directory_sync_skips_unchanged_users(tmp_path: Path, url: str, clerk: Clerk) -> None:
     clerk.provider.save_user(ALICE)
 
     with app_on(tmp_path, url, **settings_of(clerk)) as app:
         app.test_cli_runner().invoke(args=["sweep", "--directory"])
-        again = app.test_cli_runner().invoke(args=["sweep", "--directory"]).output
+        second_output = app.test_cli_runner().invoke(args=["sweep", "--directory"]).output
 
-    assert "directory: 1 read, 0 taken in, 0 failed" in again
+    assert "directory: 1 read, 0 taken in, 0 failed" in second_output
 
 
-def test_directory_applies_what_has_changed_since(tmp_path: Path, url: str, clerk: Clerk) -> None:
+def test_directory_sync_applies_changes(tmp_path: Path, url: str, clerk: Clerk) -> None:
     clerk.provider.save_user(replace(ALICE, email_verified=False))
     clerk.provider.save_user(BOB)
-    expected = """
+    preregistration = """
         INSERT INTO mentorados (nome_completo, email, turma)
         VALUES ('Alice Pré', 'alice@example.com', 'neon')
     """
     with connect_to(url) as connection:
-        connection.exec_driver_sql(expected)
+        connection.exec_driver_sql(preregistration)
 
     with app_on(tmp_path, url, admin_emails=BOB.email, **settings_of(clerk)) as app:
         app.test_cli_runner().invoke(args=["sweep", "--directory"])
@@ -463,19 +466,19 @@ def test_directory_applies_what_has_changed_since(tmp_path: Path, url: str, cler
     assert (before, count(url, LINKED), count(url, ADMINS)) == ((0, 1), 1, 0)
 
 
-def test_directory_that_asks_for_rest_is_read_after_it(
+def test_directory_sync_waits_when_rate_limited(
     tmp_path: Path, url: str, clerk: Clerk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clerk.provider.save_user(ALICE)
     clerk.trouble = Trouble("429 Too Many Requests", [("Retry-After", "1")])
     waited: list[float] = []
 
-    def rest(seconds: float) -> None:
+    def wait(seconds: float) -> None:
         clerk.trouble = None
         waited.append(seconds)
         Event().wait(seconds)
 
-    monkeypatch.setattr("backoff._sync.time.sleep", rest)
+    monkeypatch.setattr("backoff._sync.time.sleep", wait)
     with app_on(tmp_path, url, **settings_of(clerk)) as app:
         output = app.test_cli_runner().invoke(args=["sweep", "--directory"]).output
 
@@ -483,15 +486,14 @@ def test_directory_that_asks_for_rest_is_read_after_it(
     assert waited[0] == pytest.approx(1, abs=0.1)
 
 
-def test_directory_that_cannot_be_read_is_told_in_one_line(
+def test_failed_directory_sync_is_a_one_line_error(
     tmp_path: Path, url: str, clerk: Clerk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("backoff._sync.time.sleep", lambda _: None)
     clerk.trouble = Trouble("500 Internal Server Error")
 
     with app_on(tmp_path, url, **settings_of(clerk)) as app:
-        house: Services = app.extensions[EXTENSION]
-        assert house.provisioning.directory is not None
+        assert app.extensions[EXTENSION].provisioning.directory is not None
         result = app.test_cli_runner().invoke(args=["sweep", "--directory"])
 
     assert (result.exit_code, "ProviderUnavailableError" in result.output) == (1, True)

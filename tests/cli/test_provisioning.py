@@ -1,4 +1,4 @@
-"""The flask commands, as an operator types them."""
+"""The flask commands for sweeps, tokens, demo data and automatic creation."""
 
 import json
 import signal
@@ -25,13 +25,13 @@ LONG_AGO = func.now() - timedelta(minutes=5)
 
 @pytest.fixture
 def runner(app: Flask, session: Session) -> FlaskCliRunner:
-    """Runs commands inside the test's transaction."""
+    """A runner of commands inside the test's transaction."""
     return app.test_cli_runner()
 
 
 @pytest.fixture
 def production(tmp_path: Path, template_url: str) -> Iterator[FlaskCliRunner]:
-    """Runs commands where strangers may be on the other side."""
+    """A runner of commands in production."""
     settings = {
         "app_env": "production",
         "secret_key": "s",
@@ -42,7 +42,7 @@ def production(tmp_path: Path, template_url: str) -> Iterator[FlaskCliRunner]:
         yield app.test_cli_runner()
 
 
-def test_sweep_ends_with_its_counts_as_json(runner: FlaskCliRunner, session: Session) -> None:
+def test_sweep_prints_its_counts_as_json(runner: FlaskCliRunner, session: Session) -> None:
     session.add(User(clerk_id="user_x"))
     session.commit()
 
@@ -61,9 +61,7 @@ def test_dry_sweep_writes_no_profile(runner: FlaskCliRunner, session: Session) -
     assert session.scalars(select(func.count()).select_from(Mentorado)).one() == 0
 
 
-def test_sweep_beside_one_that_is_at_work_is_refused_in_one_line(
-    runner: FlaskCliRunner, session: Session
-) -> None:
+def test_sweep_during_a_running_one_is_refused(runner: FlaskCliRunner, session: Session) -> None:
     session.add(SweepRun(status="running", trigger="clock", owner="x", heartbeat_at=func.now()))
     session.commit()
 
@@ -73,7 +71,7 @@ def test_sweep_beside_one_that_is_at_work_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize(
-    "facts",
+    "columns",
     [
         {"status": "queued", "trigger": "admin"},
         {"status": "queued", "trigger": "clock"},
@@ -82,10 +80,10 @@ def test_sweep_beside_one_that_is_at_work_is_refused_in_one_line(
     ],
     ids=["queued", "given back", "never alive", "dead"],
 )
-def test_sweep_takes_over_what_nobody_works_on(
-    runner: FlaskCliRunner, session: Session, facts: dict[str, object]
+def test_sweep_takes_over_a_queued_or_dead_run(
+    runner: FlaskCliRunner, session: Session, columns: dict[str, object]
 ) -> None:
-    session.add(SweepRun(**facts))
+    session.add(SweepRun(**columns))
     session.add(User(clerk_id="user_x"))
     session.commit()
 
@@ -97,7 +95,7 @@ def test_sweep_takes_over_what_nobody_works_on(
     assert session.scalars(active).one() == 0
 
 
-def test_dry_sweep_beside_a_queued_one_writes_nothing(
+def test_dry_sweep_during_a_queued_one_writes_nothing(
     runner: FlaskCliRunner, session: Session
 ) -> None:
     session.add(SweepRun(status="queued", trigger="admin"))
@@ -111,7 +109,7 @@ def test_dry_sweep_beside_a_queued_one_writes_nothing(
     assert session.scalars(select(SweepRun.status)).all() == ["queued"]
 
 
-def test_token_is_one_for_that_person(runner: FlaskCliRunner) -> None:
+def test_token_has_the_claims_of_the_user(runner: FlaskCliRunner) -> None:
     args = ["token", "user_x", "--email", "x@example.com", "--name", "Xis", "--unverified"]
 
     token = runner.invoke(args=args).output.strip()
@@ -125,7 +123,7 @@ def test_token_is_one_for_that_person(runner: FlaskCliRunner) -> None:
     )
 
 
-def test_admin_token_grants_the_role_and_records_it(
+def test_admin_token_grants_the_role_and_writes_an_audit_event(
     runner: FlaskCliRunner, session: Session
 ) -> None:
     runner.invoke(args=["token", "user_x", "--admin"])
@@ -158,28 +156,28 @@ def test_demo_data_is_written_once(tmp_path: Path, copy_database: Callable[[str]
     assert count(url, "SELECT count(*) FROM metricas_mensais") == 8
 
 
-def test_switch_turned_off_stays_off_and_is_recorded(
-    runner: FlaskCliRunner, session: Session
-) -> None:
+def test_auto_create_off_is_stored_and_audited(runner: FlaskCliRunner, session: Session) -> None:
     runner.invoke(args=["auto-create", "off"])
 
-    shown = runner.invoke(args=["auto-create", "status"]).output
-    recorded = session.scalars(select(AuditEvent.details)).all()
-    assert (shown, recorded) == ("auto-create is off\n", [{"enabled": False}])
+    output = runner.invoke(args=["auto-create", "status"]).output
+    details = session.scalars(select(AuditEvent.details)).all()
+    assert (output, details) == ("auto-create is off\n", [{"enabled": False}])
 
 
-def test_switch_is_on_until_somebody_turns_it(runner: FlaskCliRunner) -> None:
+def test_auto_create_is_on_by_default(runner: FlaskCliRunner) -> None:
     assert runner.invoke(args=["auto-create", "status"]).output == "auto-create is on\n"
 
 
-def test_switch_says_when_the_environment_overrules_it(tmp_path: Path, template_url: str) -> None:
+def test_status_names_the_setting_that_overrides_auto_create(
+    tmp_path: Path, template_url: str
+) -> None:
     with app_on(tmp_path, template_url, enable_auto_create=False) as app:
-        shown = app.test_cli_runner().invoke(args=["auto-create", "status"]).output
+        output = app.test_cli_runner().invoke(args=["auto-create", "status"]).output
 
-    assert "ENABLE_AUTO_CREATE=false keeps it off" in shown
+    assert "ENABLE_AUTO_CREATE=false keeps it off" in output
 
 
-def test_sweep_leaves_the_signals_as_they_were(runner: FlaskCliRunner) -> None:
+def test_sweep_restores_the_signal_handlers(runner: FlaskCliRunner) -> None:
     before = signal.getsignal(signal.SIGTERM)
 
     runner.invoke(args=["sweep"])
@@ -187,17 +185,16 @@ def test_sweep_leaves_the_signals_as_they_were(runner: FlaskCliRunner) -> None:
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_sweep_without_database_ends_with_one_line(tmp_path: Path) -> None:
+def test_sweep_without_database_is_a_one_line_error(tmp_path: Path) -> None:
     with app_on(tmp_path, "postgresql+psycopg2://nobody@127.0.0.1:1/none") as app:
         result = app.test_cli_runner().invoke(args=["sweep"])
 
-    why = "database none on 127.0.0.1:1 cannot be reached: Connection refused"
-    assert (result.exit_code, result.output.splitlines()[-1]) == (
-        *(1, f"Error: the sweep did not finish: {why}"),
-    )
+    reason = "database none on 127.0.0.1:1 cannot be reached: Connection refused"
+    last_line = result.output.splitlines()[-1]
+    assert (result.exit_code, last_line) == (1, f"Error: the sweep did not finish: {reason}")
 
 
-def test_granted_role_holds_at_the_next_request(
+def test_granted_role_is_effective_at_the_next_request(
     runner: FlaskCliRunner, client: FlaskClient, alice: Mentorado, sign: Sign
 ) -> None:
     client.get("/api/auth/me", headers=sign(ALICE))
@@ -208,17 +205,17 @@ def test_granted_role_holds_at_the_next_request(
     assert me["user"]["role"] == "admin"
 
 
-def test_shell_has_the_tables_and_the_house_at_hand(app: Flask, house: Services) -> None:
+def test_shell_context_has_the_models_and_the_services(app: Flask, services: Services) -> None:
     with app.app_context():
-        at_hand = app.make_shell_context()
+        context = app.make_shell_context()
 
-    assert (at_hand["Mentorado"], at_hand["house"]) == (Mentorado, house)
+    assert (context["Mentorado"], context["house"]) == (Mentorado, services)
 
 
 @pytest.mark.parametrize(
     "command", ["sweep", "scheduler", "doctor", "admin", "auto-create", "demo", "token"]
 )
-def test_help_explains_more_than_the_options(runner: FlaskCliRunner, command: str) -> None:
-    explained, _, _ = runner.invoke(args=[command, "--help"]).output.partition("Options:")
+def test_help_has_an_explanation(runner: FlaskCliRunner, command: str) -> None:
+    explanation, _, _ = runner.invoke(args=[command, "--help"]).output.partition("Options:")
 
-    assert len(explained.split()) > 30
+    assert len(explanation.split()) > 30

@@ -1,4 +1,4 @@
-"""Bounded HTTP: a request ends in time and in size, whatever the other side sends."""
+"""A bounded HTTP request has a time limit and a size limit, whatever the server sends."""
 
 import gzip
 import socket
@@ -30,12 +30,12 @@ Serve = Callable[[bytes, bytes], str]
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    """Sends the first bytes at once, then the others again and again in drops, if there are any."""
+    """Return a function that serves the first bytes at once and then repeats the others slowly."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     ended, listener = Event(), socket.create_server(("127.0.0.1", 0))
     threads: list[Thread] = []
 
-    def speak(connection: socket.socket, head: bytes, drop: bytes) -> None:
+    def send(connection: socket.socket, head: bytes, drop: bytes) -> None:
         with connection, suppress(OSError):
             connection.recv(65_536)
             connection.sendall(head)
@@ -45,7 +45,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     def accept(head: bytes, drop: bytes) -> None:
         with suppress(OSError):
             connection, _ = listener.accept()
-            speak(connection, head, drop)
+            send(connection, head, drop)
 
     def start(head: bytes, drop: bytes) -> str:
         threads.append(Thread(target=accept, args=(head, drop)))
@@ -60,59 +60,59 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
         thread.join()
 
 
-def answered(body: bytes, *headers: bytes) -> bytes:
+def http_response(body: bytes, *headers: bytes) -> bytes:
     lines = [*headers, b"Content-Length: %d" % len(body)]
     return HEAD + b"".join(line + b"\r\n" for line in lines) + b"\r\n" + body
 
 
-def asked(url: str, most_bytes: int = 1000) -> Answer:
+def fetch(url: str, most_bytes: int = 1000) -> Answer:
     return BoundedClient(url).request("GET", "/", seconds=SECONDS, most_bytes=most_bytes)
 
 
 @pytest.mark.parametrize("where", DROPS)
-def test_answer_in_drops_is_cut_by_the_clock(serve: Serve, where: str) -> None:
-    url, began = serve(*DROPS[where]), time.monotonic()
+def test_slow_response_ends_at_the_time_limit(serve: Serve, where: str) -> None:
+    url, started_at = serve(*DROPS[where]), time.monotonic()
 
     with pytest.raises(httpx.HTTPError):
-        asked(url)
+        fetch(url)
 
-    assert time.monotonic() - began < SECONDS + 1.0
+    assert time.monotonic() - started_at < SECONDS + 1.0
 
 
-def test_body_that_is_too_large_is_not_read_to_its_end(serve: Serve) -> None:
+def test_too_large_body_is_not_read_to_its_end(serve: Serve) -> None:
     url = serve(HEAD + b"\r\n", b"x" * 500)
 
     with pytest.raises(TooLargeError):
-        asked(url)
+        fetch(url)
 
 
 def test_compressed_body_is_read(serve: Serve) -> None:
-    url = serve(answered(gzip.compress(b"{}"), b"Content-Encoding: gzip"), b"")
+    url = serve(http_response(gzip.compress(b"{}"), b"Content-Encoding: gzip"), b"")
 
-    assert asked(url).body == b"{}"
+    assert fetch(url).body == b"{}"
 
 
 def test_decompression_bomb_is_too_large(serve: Serve) -> None:
     bomb = gzip.compress(b"0" * 900_000)
-    url = serve(answered(bomb, b"Content-Encoding: gzip"), b"")
+    url = serve(http_response(bomb, b"Content-Encoding: gzip"), b"")
 
     with pytest.raises(TooLargeError):
-        asked(url, most_bytes=100_000)
+        fetch(url, most_bytes=100_000)
 
 
 @pytest.mark.parametrize(("encoding", "body"), [(b"br", b"{}"), (b"gzip", b"no gzip")])
 def test_body_that_cannot_be_decompressed_is_refused(
     serve: Serve, encoding: bytes, body: bytes
 ) -> None:
-    url = serve(answered(body, b"Content-Encoding: " + encoding), b"")
+    url = serve(http_response(body, b"Content-Encoding: " + encoding), b"")
 
     with pytest.raises(NotDecodableError):
-        asked(url)
+        fetch(url)
 
 
-def test_answer_is_read_as_a_whole(serve: Serve) -> None:
-    url = serve(answered(b"{}", b"X-Name: value"), b"")
+def test_response_is_read_as_a_whole(serve: Serve) -> None:
+    url = serve(http_response(b"{}", b"X-Name: value"), b"")
 
-    answer = asked(url)
+    answer = fetch(url)
 
     assert (answer.status, answer.headers["x-name"], answer.body) == (200, "value", b"{}")

@@ -22,7 +22,7 @@ Store = LocalStore | RedisStore
 
 @pytest.fixture(params=["local", "redis"])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    """Each backend, as Flask-Caching makes it."""
+    """Each backend, as Flask-Caching creates it."""
     app, cache = Flask(__name__), Cache()
     if request.param == "local":
         settings = {"CACHE_TYPE": "core.cache.LocalStore", "CACHE_THRESHOLD": 100}
@@ -59,7 +59,7 @@ def test_older_version_changes_nothing(store: Store) -> None:
     assert store.get_versioned("ana", "context:ana") == (3, 3, "new")
 
 
-def test_raised_version_leaves_an_older_value_unconfirmed(store: Store) -> None:
+def test_older_value_is_unconfirmed_after_its_version_was_raised(store: Store) -> None:
     put(store, 3, "old")
 
     store.raise_versions({"ana": 4, "bia": 1})
@@ -68,13 +68,13 @@ def test_raised_version_leaves_an_older_value_unconfirmed(store: Store) -> None:
     assert store.get_versioned("bia", "context:bia").newest == 1
 
 
-def test_version_that_was_not_confirmed_counts_as_such(store: Store) -> None:
+def test_version_can_be_stored_unconfirmed(store: Store) -> None:
     put(store, 3, "text", confirmed_seconds=0.0)
 
     assert store.get_versioned("ana", "context:ana") == (3, None, "text")
 
 
-def test_confirmation_ends_by_itself(store: Store) -> None:
+def test_confirmation_expires(store: Store) -> None:
     put(store, 3, "text", confirmed_seconds=0.05)
 
     assert eventually(lambda: store.get_versioned("ana", "context:ana") == (3, None, "text"))
@@ -88,12 +88,12 @@ def test_versions_of_milliseconds_are_compared_exactly(store: Store) -> None:
     assert store.get_versioned("ana", "context:ana").value == "new"
 
 
-@pytest.mark.parametrize("planted", ["x", "", "-1", "1e400", "None"])
-def test_planted_version_costs_no_answer(redis: Redis, planted: str) -> None:
+@pytest.mark.parametrize("invalid", ["x", "", "-1", "1e400", "None"])
+def test_invalid_version_in_redis_is_ignored(redis: Redis, invalid: str) -> None:
     cache, app = Cache(), Flask(__name__)
     cache.init_app(app, {"CACHE_TYPE": "core.cache.RedisStore", "CACHE_REDIS_URL": redis.url})
     with StrictRedis.from_url(redis.url) as other:
-        other.set("version:ana", planted)
+        other.set("version:ana", invalid)
     with app.app_context():
         store = CacheClient(cache).backend
 
@@ -116,7 +116,7 @@ def test_serializer_takes_text_only(value: object) -> None:
         TextSerializer().dumps(value)
 
 
-def test_least_recently_used_entry_goes_first() -> None:
+def test_least_recently_used_entry_is_evicted_first() -> None:
     store = LocalStore(2)
     store.set("a", "1"), store.set("b", "2")
     store.get("a")
@@ -126,7 +126,7 @@ def test_least_recently_used_entry_goes_first() -> None:
     assert [store.get(key) for key in "abc"] == ["1", None, "3"]
 
 
-def test_entry_ends_with_its_time() -> None:
+def test_entry_expires() -> None:
     clock = Clock()
     store = LocalStore(2, clock)
     store.set("a", "1", timeout=10)
@@ -135,12 +135,12 @@ def test_entry_ends_with_its_time() -> None:
     assert store.get("a") is None
 
 
-def test_failed_cache_is_not_asked_for_a_moment() -> None:
-    clock, asked = Clock(), []
+def test_failed_cache_is_not_called_for_a_second() -> None:
+    clock, calls = Clock(), []
     client = CacheClient(Cache(), clock)
 
     def fail() -> None:
-        asked.append(1)
+        calls.append(1)
         raise ConnectionError
 
     for _ in range(3):
@@ -150,12 +150,12 @@ def test_failed_cache_is_not_asked_for_a_moment() -> None:
     with pytest.raises(CacheUnavailableError):
         client.call(fail)
 
-    assert len(asked) == 2
+    assert len(calls) == 2
 
 
-def test_only_the_newest_values_of_an_owner_are_kept(store: Store) -> None:
+def test_only_the_newest_values_of_a_user_are_kept(store: Store) -> None:
     for number in range(30):
         store.put_limited("ana", f"code:{number}", "text", limit=20, seconds=60)
 
-    kept = [number for number in range(30) if store.get(f"code:{number}") is not None]
-    assert kept == list(range(10, 30))
+    newest = [number for number in range(30) if store.get(f"code:{number}") is not None]
+    assert newest == list(range(10, 30))

@@ -17,7 +17,7 @@ def breaker(clock: Clock) -> CircuitBreaker:
 
 
 def admitted(breaker: CircuitBreaker, calls: int = 9, *, may_probe: bool = False) -> int:
-    """How many of so many calls may be made."""
+    """Return how many of `calls` calls the breaker admits."""
     count = 0
     for _ in range(calls):
         try:
@@ -33,7 +33,7 @@ def test_closed_breaker_admits_all_calls(breaker: CircuitBreaker) -> None:
     assert (breaker.is_closed, admitted(breaker)) == (True, 9)
 
 
-def test_failure_refuses_all_calls_and_says_for_how_long(breaker: CircuitBreaker) -> None:
+def test_open_breaker_refuses_all_calls_with_a_waiting_time(breaker: CircuitBreaker) -> None:
     breaker.fail()
 
     with pytest.raises(CircuitOpenError) as caught:
@@ -66,9 +66,7 @@ def test_pause_counts_from_the_last_failure(breaker: CircuitBreaker, clock: Cloc
     assert admitted(breaker) == 0
 
 
-def test_probe_that_is_never_answered_is_followed_by_another(
-    breaker: CircuitBreaker, clock: Clock
-) -> None:
+def test_unanswered_probe_is_followed_by_another(breaker: CircuitBreaker, clock: Clock) -> None:
     breaker.fail()
     clock.seconds += 1
     admitted(breaker)
@@ -85,7 +83,7 @@ def test_success_admits_all_calls_again(breaker: CircuitBreaker) -> None:
     assert admitted(breaker) == 9
 
 
-def test_failure_after_a_success_is_a_first_one(breaker: CircuitBreaker, clock: Clock) -> None:
+def test_success_resets_the_failure_count(breaker: CircuitBreaker, clock: Clock) -> None:
     breaker.fail()
     breaker.fail()
     breaker.succeed()
@@ -103,7 +101,9 @@ def test_caller_that_may_probe_is_admitted_during_the_pause(breaker: CircuitBrea
 
 
 @pytest.mark.parametrize("may_probe", [False, True])
-def test_rest_refuses_all_calls(breaker: CircuitBreaker, clock: Clock, may_probe: bool) -> None:
+def test_rest_period_refuses_all_calls(
+    breaker: CircuitBreaker, clock: Clock, may_probe: bool
+) -> None:
     breaker.rest(7)
 
     clock.seconds += 6.9
@@ -113,7 +113,7 @@ def test_rest_refuses_all_calls(breaker: CircuitBreaker, clock: Clock, may_probe
     assert (before, admitted(breaker)) == (0, 9)
 
 
-def test_rest_is_not_shortened_by_results_of_earlier_calls(
+def test_rest_period_is_not_shortened_by_results_of_earlier_calls(
     breaker: CircuitBreaker, clock: Clock
 ) -> None:
     breaker.rest(7)

@@ -1,4 +1,4 @@
-"""Settings: read once, checked, and refused with one line that names what is wrong."""
+"""Settings are read once and checked; an error is one line that names the setting."""
 
 import base64
 import re
@@ -11,7 +11,7 @@ from app import create_app
 from core.config import Config, ConfigError, insecure_settings, load_config
 from web.services import EXTENSION
 
-HUSHED = "hush-0123456789"
+SECRET = "hush-0123456789"
 
 
 def publishable_key(prefix: str, host: str) -> str:
@@ -25,7 +25,7 @@ PRODUCTION = {
     "DATABASE_URL": "postgresql://db.example.com/neon",
     "CLERK_PUBLISHABLE_KEY": PRODUCTION_KEY,
     "CLERK_SECRET_KEY": "sk_live_x",
-    "SECRET_KEY": HUSHED,
+    "SECRET_KEY": SECRET,
 }
 
 
@@ -33,7 +33,7 @@ def load(**settings: str) -> Config:
     return load_config(settings, dotenv=None)
 
 
-def complaint(**settings: str) -> ConfigError:
+def config_error(**settings: str) -> ConfigError:
     with pytest.raises(ConfigError) as caught:
         load(**settings)
     return caught.value
@@ -70,12 +70,12 @@ def complaint(**settings: str) -> ConfigError:
         ("sign_in_url", None),
     ],
 )
-def test_default_is_the_one_of_the_contract(setting: str, expected: object) -> None:
+def test_default_matches_the_contract(setting: str, expected: object) -> None:
     assert getattr(load(), setting) == expected
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
-def test_every_spelling_of_the_database_scheme_names_the_driver(scheme: str) -> None:
+def test_every_database_scheme_selects_psycopg2(scheme: str) -> None:
     config = load(DATABASE_URL=f"{scheme}://u:p@h:5432/neon?sslmode=require")
 
     assert config.database_url == "postgresql+psycopg2://u:p@h:5432/neon?sslmode=require"
@@ -93,7 +93,7 @@ def test_env_file_is_read(tmp_path: Path) -> None:
     assert load_config({}, dotenv=file).web_threads == 3
 
 
-def test_environment_wins_over_the_env_file(tmp_path: Path) -> None:
+def test_environment_overrides_the_env_file(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text("WEB_THREADS=3\nWEB_CONCURRENCY=2\n")
 
@@ -149,18 +149,25 @@ def test_environment_wins_over_the_env_file(tmp_path: Path) -> None:
         *(
             (name, value)
             for name in (
-                *("CLERK_ISSUER", "CLERK_FRONTEND_API_URL", "CLERK_API_URL", "CLERK_JWKS_URL"),
+                "CLERK_ISSUER",
+                "CLERK_FRONTEND_API_URL",
+                "CLERK_API_URL",
+                "CLERK_JWKS_URL",
                 "CLERK_SIGN_IN_URL",
             )
             for value in (
-                *("clerk.example.com", "//clerk.example.com", "https://", "https:///path"),
-                *("https://ana:secret@clerk.example.com", "https://clerk.example.com/#top"),
-                *("https://clerk.example.com:99999", "https://clerk example.com", "file:///keys"),
-                *(
-                    "https://clerk.example.com:0",
-                    "https://[::1",
-                    "https://clerk.example.com\r\nX: y",
-                ),
+                "clerk.example.com",
+                "//clerk.example.com",
+                "https://",
+                "https:///path",
+                "https://ana:secret@clerk.example.com",
+                "https://clerk.example.com/#top",
+                "https://clerk.example.com:99999",
+                "https://clerk example.com",
+                "file:///keys",
+                "https://clerk.example.com:0",
+                "https://[::1",
+                "https://clerk.example.com\r\nX: y",
             )
         ),
         *(
@@ -193,9 +200,14 @@ def test_environment_wins_over_the_env_file(tmp_path: Path) -> None:
         *(
             (name, value)
             for name in (
-                *("WEB_THREADS", "WEB_CONCURRENCY", "SWEEP_INTERVAL_SECONDS"),
-                *("SESSION_TTL_SECONDS", "PROVISIONING_MAX_ATTEMPTS", "RATE_LIMIT_PER_MINUTE"),
-                *("ENSURE_RATE_LIMIT_PER_MINUTE", "TRUSTED_PROXIES"),
+                "WEB_THREADS",
+                "WEB_CONCURRENCY",
+                "SWEEP_INTERVAL_SECONDS",
+                "SESSION_TTL_SECONDS",
+                "PROVISIONING_MAX_ATTEMPTS",
+                "RATE_LIMIT_PER_MINUTE",
+                "ENSURE_RATE_LIMIT_PER_MINUTE",
+                "TRUSTED_PROXIES",
             )
             for value in ("-1", "nan", "inf", "1e3", "0x10", "9" * 30, "9" * 5_000, "1,5", "true")
         ),
@@ -242,58 +254,59 @@ def test_environment_wins_over_the_env_file(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_value_is_refused_with_one_line_naming_the_setting(name: str, value: str) -> None:
-    assert re.fullmatch(rf"{name}: [^\n]+", str(complaint(**{name: value})))
+    assert re.fullmatch(rf"{name}: [^\n]+", str(config_error(**{name: value})))
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("DATABASE_URL", f"mysql://bia:{HUSHED}@db/neon"),
-        ("DATABASE_URL", HUSHED),
-        ("REDIS_URL", f"http://:{HUSHED}@cache"),
-        ("DATABASE_URL", f"postgresql://bia:pass/{HUSHED}@db/neon"),
-        ("REDIS_URL", f"redis://:pa#{HUSHED}@cache"),
-        ("REDIS_URL", f"redis://:p@{HUSHED}@cache"),
-        ("REDIS_URL", f"redis://:{HUSHED}@cache?unknown=1"),
+        ("DATABASE_URL", f"mysql://bia:{SECRET}@db/neon"),
+        ("DATABASE_URL", SECRET),
+        ("REDIS_URL", f"http://:{SECRET}@cache"),
+        ("DATABASE_URL", f"postgresql://bia:pass/{SECRET}@db/neon"),
+        ("REDIS_URL", f"redis://:pa#{SECRET}@cache"),
+        ("REDIS_URL", f"redis://:p@{SECRET}@cache"),
+        ("REDIS_URL", f"redis://:{SECRET}@cache?unknown=1"),
         *(
             ("DATABASE_URL", f"postgresql://bia:{password}@db/neon")
             for character in "/?#@:[ \n"
             for password in (
-                *(f"5432{character}{HUSHED}", f"{HUSHED}{character}5432"),
-                f"{HUSHED}{character}{HUSHED}",
+                f"5432{character}{SECRET}",
+                f"{SECRET}{character}5432",
+                f"{SECRET}{character}{SECRET}",
             )
             if character != ":"
         ),
-        ("DATABASE_URL", f"postgresql://bia:{HUSHED}@db/neon?{HUSHED}=1"),
-        ("SECRET_KEY", f"{HUSHED}\n{HUSHED}"),
-        ("CLERK_SECRET_KEY", f"sk_live_{HUSHED}…"),
-        ("CLERK_WEBHOOK_SECRET", f"whsec_{HUSHED}!"),
-        ("METRICS_TOKEN", f"{HUSHED} "[::-1] + "é"),
-        ("CLERK_API_URL", f"https://ana:{HUSHED}@api.clerk.com"),
-        ("CLERK_PUBLISHABLE_KEY", f"sk_live_{HUSHED}"),
+        ("DATABASE_URL", f"postgresql://bia:{SECRET}@db/neon?{SECRET}=1"),
+        ("SECRET_KEY", f"{SECRET}\n{SECRET}"),
+        ("CLERK_SECRET_KEY", f"sk_live_{SECRET}…"),
+        ("CLERK_WEBHOOK_SECRET", f"whsec_{SECRET}!"),
+        ("METRICS_TOKEN", f"{SECRET} "[::-1] + "é"),
+        ("CLERK_API_URL", f"https://ana:{SECRET}@api.clerk.com"),
+        ("CLERK_PUBLISHABLE_KEY", f"sk_live_{SECRET}"),
     ],
 )
-def test_refusal_keeps_the_value_to_itself(name: str, value: str) -> None:
-    refusal = complaint(**{name: value})
+def test_error_does_not_contain_the_value(name: str, value: str) -> None:
+    error = config_error(**{name: value})
 
-    assert HUSHED not in "".join(traceback.format_exception(refusal))
+    assert SECRET not in "".join(traceback.format_exception(error))
 
 
-def test_complete_production_starts_without_the_stand_in() -> None:
+def test_production_does_not_use_the_development_identity_provider() -> None:
     config = load(**PRODUCTION)
 
     assert (config.is_production, config.uses_local_identity) == (True, False)
 
 
 @pytest.mark.parametrize("missing", sorted(PRODUCTION.keys() - {"APP_ENV"}))
-def test_production_names_what_it_misses(missing: str) -> None:
-    refusal = complaint(**{**PRODUCTION, missing: " "})
+def test_error_names_the_missing_production_setting(missing: str) -> None:
+    error = config_error(**{**PRODUCTION, missing: " "})
 
-    assert str(refusal) == f"APP_ENV=production needs {missing}"
+    assert str(error) == f"APP_ENV=production needs {missing}"
 
 
-def test_production_names_everything_it_misses_in_one_line() -> None:
-    (line,) = str(complaint(APP_ENV="production")).splitlines()
+def test_error_names_all_missing_production_settings_in_one_line() -> None:
+    (line,) = str(config_error(APP_ENV="production")).splitlines()
 
     assert all(name in line for name in PRODUCTION)
 
@@ -307,7 +320,7 @@ def test_production_names_everything_it_misses_in_one_line() -> None:
     ],
     ids=["development", "without padding", "production"],
 )
-def test_publishable_key_tells_the_addresses(key: str, host: str) -> None:
+def test_publishable_key_determines_the_clerk_urls(key: str, host: str) -> None:
     config = load(CLERK_PUBLISHABLE_KEY=key)
 
     assert (config.frontend_api_url, config.issuer) == (f"https://{host}", f"https://{host}")
@@ -322,11 +335,11 @@ def test_publishable_key_tells_the_addresses(key: str, host: str) -> None:
     ],
     ids=["development", "production"],
 )
-def test_publishable_key_tells_the_sign_in_page(key: str, sign_in: str) -> None:
+def test_publishable_key_determines_the_sign_in_page(key: str, sign_in: str) -> None:
     assert load(CLERK_PUBLISHABLE_KEY=key).sign_in_url == sign_in
 
 
-def test_publishable_key_replaces_the_stand_in() -> None:
+def test_publishable_key_replaces_the_development_identity_provider() -> None:
     assert not load(CLERK_PUBLISHABLE_KEY=DEVELOPMENT_KEY).uses_local_identity
 
 
@@ -339,10 +352,10 @@ def test_publishable_key_replaces_the_stand_in() -> None:
         ("CLERK_SIGN_IN_URL", "sign_in_url"),
     ],
 )
-def test_given_address_wins_over_the_publishable_key(setting: str, answer: str) -> None:
-    given = {setting: "https://given.example.com"}
+def test_url_setting_overrides_the_publishable_key(setting: str, answer: str) -> None:
+    settings = {setting: "https://given.example.com"}
 
-    config = load(CLERK_PUBLISHABLE_KEY=DEVELOPMENT_KEY, **given)
+    config = load(CLERK_PUBLISHABLE_KEY=DEVELOPMENT_KEY, **settings)
 
     assert getattr(config, answer) == "https://given.example.com"
 
@@ -363,13 +376,13 @@ def test_frontend_api_of_an_unknown_host_has_no_account_portal() -> None:
     assert config.sign_in_url is None
 
 
-def test_admin_addresses_are_trimmed_and_lowered() -> None:
+def test_admin_addresses_are_trimmed_and_lowercased() -> None:
     config = load(ADMIN_EMAILS=" Dona@Example.com ,, ana@example.com,")
 
     assert config.admin_emails == {"dona@example.com", "ana@example.com"}
 
 
-def test_admin_addresses_are_the_keys_by_which_they_are_compared() -> None:
+def test_admin_addresses_are_normalized() -> None:
     assert load(ADMIN_EMAILS="Dona@Bücher.de").admin_emails == {"dona@xn--bcher-kva.de"}
 
 
@@ -385,7 +398,7 @@ def test_admin_addresses_are_the_keys_by_which_they_are_compared() -> None:
     ],
     ids=ascii,
 )
-def test_admin_address_that_cannot_be_verified_stops_the_start(addresses: str, reason: str) -> None:
+def test_admin_address_that_cannot_be_verified_is_refused(addresses: str, reason: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(ADMIN_EMAILS=addresses)
 
@@ -397,36 +410,36 @@ def test_admin_address_that_cannot_be_verified_stops_the_start(addresses: str, r
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("DATABASE_URL", f"postgresql://bia:{HUSHED}@db/neon"),
-        ("REDIS_URL", f"redis://:{HUSHED}@cache"),
-        ("SECRET_KEY", HUSHED),
-        ("CLERK_SECRET_KEY", f"sk_test_{HUSHED}"),
-        ("METRICS_TOKEN", HUSHED),
+        ("DATABASE_URL", f"postgresql://bia:{SECRET}@db/neon"),
+        ("REDIS_URL", f"redis://:{SECRET}@cache"),
+        ("SECRET_KEY", SECRET),
+        ("CLERK_SECRET_KEY", f"sk_test_{SECRET}"),
+        ("METRICS_TOKEN", SECRET),
     ],
 )
 def test_printed_config_shows_no_secret(name: str, value: str) -> None:
     config = load(CLERK_PUBLISHABLE_KEY=DEVELOPMENT_KEY, **{name: value})
 
-    assert HUSHED not in f"{config!r} {config}"
+    assert SECRET not in f"{config!r} {config}"
 
 
-def test_printed_house_shows_no_secret(tmp_path: Path) -> None:
-    hushed = {
-        "SECRET_KEY": HUSHED,
-        "CLERK_SECRET_KEY": f"sk_live_{HUSHED}",
-        "DATABASE_URL": f"postgresql://bia:{HUSHED}@127.0.0.1:1/neon",
-        "REDIS_URL": f"redis://:{HUSHED}@127.0.0.1:1",
-        "METRICS_TOKEN": HUSHED,
+def test_printed_services_show_no_secret(tmp_path: Path) -> None:
+    secrets = {
+        "SECRET_KEY": SECRET,
+        "CLERK_SECRET_KEY": f"sk_live_{SECRET}",
+        "DATABASE_URL": f"postgresql://bia:{SECRET}@127.0.0.1:1/neon",
+        "REDIS_URL": f"redis://:{SECRET}@127.0.0.1:1",
+        "METRICS_TOKEN": SECRET,
         "INSTANCE_PATH": str(tmp_path),
     }
-    app = create_app(load(**{**PRODUCTION, **hushed}))
+    app = create_app(load(**{**PRODUCTION, **secrets}))
 
     printed = f"{app.extensions[EXTENSION]!r} {app.extensions!r} {app!r}"
 
-    assert HUSHED not in printed
+    assert SECRET not in printed
 
 
-EVERYTHING = {
+ALL_SETTINGS = {
     **PRODUCTION,
     "DATABASE_CONNECT_SECONDS": "12",
     "REDIS_URL": "redis://:secret@cache:6380/1",
@@ -458,8 +471,8 @@ EVERYTHING = {
 }
 
 
-def test_all_settings_are_in_the_table_of_these_tests() -> None:
-    assert {name.upper() for name in Config.model_fields} == set(EVERYTHING)
+def test_table_contains_all_settings() -> None:
+    assert {name.upper() for name in Config.model_fields} == set(ALL_SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -478,37 +491,37 @@ def test_all_settings_are_in_the_table_of_these_tests() -> None:
     ],
     ids=ascii,
 )
-@pytest.mark.parametrize("name", EVERYTHING)
-def test_space_and_quotes_around_a_value_are_no_part_of_it(name: str, pasted: str) -> None:
-    assert load(**{**EVERYTHING, name: pasted.format(EVERYTHING[name])}) == load(**EVERYTHING)
+@pytest.mark.parametrize("name", ALL_SETTINGS)
+def test_space_and_quotes_around_a_value_are_removed(name: str, pasted: str) -> None:
+    assert load(**{**ALL_SETTINGS, name: pasted.format(ALL_SETTINGS[name])}) == load(**ALL_SETTINGS)
 
 
 @pytest.mark.parametrize("blank", ["", " ", '""', "''", "\n", "\u200b"], ids=ascii)
-@pytest.mark.parametrize("name", sorted(EVERYTHING.keys() - PRODUCTION.keys()))
+@pytest.mark.parametrize("name", sorted(ALL_SETTINGS.keys() - PRODUCTION.keys()))
 def test_blank_setting_is_unset(name: str, blank: str) -> None:
-    without = {other: value for other, value in EVERYTHING.items() if other != name}
+    without = {other: value for other, value in ALL_SETTINGS.items() if other != name}
 
-    assert load(**{**EVERYTHING, name: blank}) == load(**without)
+    assert load(**{**ALL_SETTINGS, name: blank}) == load(**without)
 
 
 @pytest.mark.parametrize(
     "name",
     ["CLERK_FRONTEND_API_URL", "CLERK_API_URL", "CLERK_JWKS_URL", "CLERK_ISSUER"],
 )
-def test_final_slash_of_a_url_is_no_part_of_it(name: str) -> None:
-    given = {**EVERYTHING, name: f"{EVERYTHING[name]}/"}
+def test_final_slash_of_a_url_is_removed(name: str) -> None:
+    settings = {**ALL_SETTINGS, name: f"{ALL_SETTINGS[name]}/"}
 
-    assert load(**given) == load(**EVERYTHING)
+    assert load(**settings) == load(**ALL_SETTINGS)
 
 
 @pytest.mark.parametrize(
-    "written",
+    "configured",
     ["HTTPS://App.Example.com", "https://app.example.com:443", " https://app.example.com ,"],
 )
-def test_origin_is_compared_as_browsers_write_it(written: str) -> None:
-    given = {**PRODUCTION, "CLERK_AUTHORIZED_PARTIES": written}
+def test_origin_is_normalized_to_the_form_of_browsers(configured: str) -> None:
+    settings = {**PRODUCTION, "CLERK_AUTHORIZED_PARTIES": configured}
 
-    assert load(**given).clerk_authorized_parties == {"https://app.example.com"}
+    assert load(**settings).clerk_authorized_parties == {"https://app.example.com"}
 
 
 @pytest.mark.parametrize(
@@ -521,12 +534,9 @@ def test_origin_is_compared_as_browsers_write_it(written: str) -> None:
     ],
 )
 def test_usual_database_urls_are_accepted(url: str) -> None:
-    assert load(DATABASE_URL=url).database_url == url.replace(
-        *(
-            "postgres://" if url.startswith("postgres:") else "postgresql://",
-            "postgresql+psycopg2://",
-        )
-    )
+    scheme = "postgres://" if url.startswith("postgres:") else "postgresql://"
+
+    assert load(DATABASE_URL=url).database_url == url.replace(scheme, "postgresql+psycopg2://")
 
 
 @pytest.mark.parametrize(
@@ -540,18 +550,18 @@ def test_usual_redis_urls_are_accepted(url: str) -> None:
     "name",
     sorted(
         name
-        for name in EVERYTHING
+        for name in ALL_SETTINGS
         if name.startswith("CLERK_")
         and name not in ("CLERK_PUBLISHABLE_KEY", "CLERK_WEBHOOK_SECRET")
     ),
 )
-def test_setting_of_clerk_without_publishable_key_is_refused(name: str) -> None:
-    refusal = complaint(**{name: EVERYTHING[name]})
+def test_clerk_setting_without_publishable_key_is_refused(name: str) -> None:
+    error = config_error(**{name: ALL_SETTINGS[name]})
 
-    assert str(refusal) == f"{name} needs CLERK_PUBLISHABLE_KEY"
+    assert str(error) == f"{name} needs CLERK_PUBLISHABLE_KEY"
 
 
-def test_byte_order_mark_of_an_env_file_is_no_part_of_it(tmp_path: Path) -> None:
+def test_byte_order_mark_of_an_env_file_is_ignored(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text("WEB_THREADS=3\n", encoding="utf-8-sig")
 
@@ -566,7 +576,7 @@ def test_env_file_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path) -> 
         load_config({}, dotenv=file)
 
 
-def insecure(**changed: str) -> list[str]:
+def insecure_names(**changed: str) -> list[str]:
     secure = {
         **PRODUCTION,
         "SECRET_KEY": "s" * 32,
@@ -590,15 +600,15 @@ def insecure(**changed: str) -> list[str]:
 def test_insecure_settings_of_production_are_named(
     changed: dict[str, str], expected: list[str]
 ) -> None:
-    assert insecure(**changed) == expected
+    assert insecure_names(**changed) == expected
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1:8000", "localhost:80", "[::1]:80", "unix:/run/x"])
-def test_stand_in_serves_on_loopback(bind: str) -> None:
+def test_development_identity_provider_is_allowed_on_loopback(bind: str) -> None:
     assert load(BIND=bind).uses_local_identity
 
 
-def test_real_instance_serves_anywhere() -> None:
+def test_app_with_clerk_may_bind_to_any_address() -> None:
     assert load(**PRODUCTION, BIND="0.0.0.0:8000").bind == "0.0.0.0:8000"
 
 

@@ -1,4 +1,4 @@
-"""Which addresses are one, in Python and in SQL alike, and which cannot be verified."""
+"""Which addresses are equal, in Python and in SQL alike, and which cannot be verified."""
 
 from collections.abc import Iterator, Sequence
 
@@ -23,7 +23,7 @@ KEYS = text("""
 """).bindparams(bindparam("addresses", type_=ARRAY(Text)))
 
 # Each pair is one mailbox.
-SAME = [
+EQUAL = [
     (" Eva@Example.COM\t", "eva@example.com"),
     ("\u00a0eva@example.com\u3000", "eva@example.com"),
     ("\x1feva@example.com\u2028", "eva@example.com"),
@@ -41,7 +41,7 @@ SAME = [
     ("Ýeva@Bücher.de", "Ýeva@xn--bcher-kva.de"),
 ]
 # Each pair is two mailboxes.
-OTHERS = [
+DIFFERENT = [
     ("ana@gİthub.com", "ana@github.com"),
     ("ana@gi\u0307thub.com", "ana@github.com"),
     ("ana@gıthub.com", "ana@github.com"),
@@ -71,8 +71,8 @@ OTHERS = [
     ("ana@x\u200d.com", "ana@x.com"),
     ("ana@а.com", "ana@a.com"),  # Cyrillic
 ]
-# Domains without A-labels, and A-labels that are none.
-AS_THEY_ARE = [
+# Domains without A-labels, and strings that only look like A-labels.
+UNCHANGED = [
     "ana@i❤.ws",
     "ana@❤️.ws",
     "ana@-ü.com",
@@ -115,14 +115,14 @@ BOUNDARIES = sorted(
     - set(range(0xD800, 0xE000))
     - {-1, 0, 0x110000}
 )
-# Characters that the rules name, so that arbitrary texts reach them.
-TELLING = st.sampled_from(
+# Characters that the rules name, so that generated texts contain them.
+SPECIAL = st.sampled_from(
     "abl@.-·͵׳״・\u200c\u200dxnéßςσİıſKﬁא٠۰1٠नम्ل\u0301ﾞア漢ü 一\u00a0XN--İ\U0001e000\U00011f00"
 )
-TEXT = st.text(st.one_of(TELLING, st.characters(exclude_characters="\x00", codec="utf-8")))
+TEXT = st.text(st.one_of(SPECIAL, st.characters(exclude_characters="\x00", codec="utf-8")))
 LABEL = st.one_of(
     TEXT,
-    st.text(TELLING, max_size=8),
+    st.text(SPECIAL, max_size=8),
     st.text(st.sampled_from("abcdefghijklmnopqrstuvwxyz0123456789-"), max_size=12).map(
         "xn--{}".format
     ),
@@ -134,22 +134,22 @@ ADDRESS = st.one_of(TEXT, DOMAIN, st.builds("{}@{}".format, TEXT, DOMAIN))
 
 @pytest.fixture(scope="module")
 def migrated(template_url: str) -> Iterator[Connection]:
-    """A connection to a database whose locale makes ASCII letters of others."""
+    """A connection to a migrated database, whose locale lower-cases some letters to ASCII."""
     with connect_to(template_url) as connection:
         assert connection.scalar(text("SELECT lower('İ') = 'i' AND lower('\u212a') = 'k'"))
         yield connection
 
 
 @pytest.fixture(scope="module")
-def plain(server_url: str, migrated: Connection) -> Iterator[Connection]:
-    """The functions in a database whose locale is C."""
+def locale_c(server_url: str, migrated: Connection) -> Iterator[Connection]:
+    """A connection to a database with locale C that has the same SQL functions."""
     names = ("composed_address_part", "domain_key", "international_address", "normalized_address")
     definition = text("SELECT pg_get_functiondef(CAST(:name AS regproc))")
     functions = [migrated.scalar(definition, {"name": name}) for name in names]
     with connect_to(server_url) as connection:
         locale = "LOCALE_PROVIDER libc LC_COLLATE 'C' LC_CTYPE 'C'"
-        connection.execute(text(f"CREATE DATABASE plain TEMPLATE template0 {locale}"))
-    url = migrated.engine.url.set(database="plain")
+        connection.execute(text(f"CREATE DATABASE locale_c TEMPLATE template0 {locale}"))
+    url = migrated.engine.url.set(database="locale_c")
     with connect_to(url.render_as_string(hide_password=False)) as connection:
         assert connection.scalar(text("SELECT lower('İ') = 'İ'"))
         for function in functions:
@@ -157,48 +157,50 @@ def plain(server_url: str, migrated: Connection) -> Iterator[Connection]:
         yield connection
 
 
-@pytest.fixture(params=["migrated", "plain"])
+@pytest.fixture(params=["migrated", "locale_c"])
 def database(request: pytest.FixtureRequest) -> Connection:
-    """One database after the other."""
-    found: Connection = request.getfixturevalue(request.param)
-    return found
+    """Each of the two databases."""
+    keys: Connection = request.getfixturevalue(request.param)
+    return keys
 
 
-def keys(connection: Connection, addresses: Sequence[str]) -> list[str | None]:
+def sql_keys(connection: Connection, addresses: Sequence[str]) -> list[str | None]:
     return list(connection.scalars(KEYS, {"addresses": list(addresses)}))
 
 
-def assert_agreement(connection: Connection, addresses: Sequence[str]) -> None:
-    found = dict(zip(addresses, keys(connection, addresses), strict=True))
+def assert_sql_agrees(connection: Connection, addresses: Sequence[str]) -> None:
+    keys = dict(zip(addresses, sql_keys(connection, addresses), strict=True))
 
-    assert found == {address: normalize_address(address) for address in addresses}
+    assert keys == {address: normalize_address(address) for address in addresses}
 
 
-@pytest.mark.parametrize(("one", "other"), SAME, ids=ascii)
-def test_one_mailbox_has_one_key(one: str, other: str) -> None:
+@pytest.mark.parametrize(("one", "other"), EQUAL, ids=ascii)
+def test_equal_addresses_have_one_key(one: str, other: str) -> None:
     assert normalize_address(one) == normalize_address(other)
 
 
-@pytest.mark.parametrize(("one", "other"), OTHERS, ids=ascii)
-def test_look_alikes_have_other_keys(one: str, other: str) -> None:
+@pytest.mark.parametrize(("one", "other"), DIFFERENT, ids=ascii)
+def test_look_alikes_have_different_keys(one: str, other: str) -> None:
     assert normalize_address(one) != normalize_address(other)
 
 
-@pytest.mark.parametrize("address", AS_THEY_ARE, ids=ascii)
-def test_domain_without_a_labels_is_compared_as_it_is(address: str) -> None:
+@pytest.mark.parametrize("address", UNCHANGED, ids=ascii)
+def test_domain_without_a_labels_is_unchanged(address: str) -> None:
     assert normalize_address(address) == address
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\u00a0\u3000\t"])
 def test_blank_text_has_no_key(blank: str, migrated: Connection) -> None:
-    assert (normalize_address(blank), keys(migrated, [blank])) == (None, [None])
+    assert (normalize_address(blank), sql_keys(migrated, [blank])) == (None, [None])
 
 
-def test_sql_agrees_on_every_known_trap(database: Connection) -> None:
-    assert_agreement(database, [*{each for pair in SAME + OTHERS for each in pair}, *AS_THEY_ARE])
+def test_sql_agrees_on_all_known_cases(database: Connection) -> None:
+    assert_sql_agrees(
+        database, [*{each for pair in EQUAL + DIFFERENT for each in pair}, *UNCHANGED]
+    )
 
 
-def test_sql_agrees_at_the_ends_of_every_range(database: Connection) -> None:
+def test_sql_agrees_at_the_ends_of_every_character_range(database: Connection) -> None:
     templates = (
         "{0}@{0}.com",
         "x@a{0}b.com",
@@ -209,7 +211,7 @@ def test_sql_agrees_at_the_ends_of_every_range(database: Connection) -> None:
     )
     addresses = [t.format(chr(point)) for point in BOUNDARIES for t in templates]
 
-    assert_agreement(database, addresses)
+    assert_sql_agrees(database, addresses)
 
 
 @given(addresses=st.lists(ADDRESS, max_size=50))
@@ -217,14 +219,14 @@ def test_sql_agrees_at_the_ends_of_every_range(database: Connection) -> None:
     deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_sql_agrees_on_arbitrary_text(database: Connection, addresses: list[str]) -> None:
-    assert_agreement(database, addresses)
+    assert_sql_agrees(database, addresses)
 
 
-def test_tables_are_those_of_the_installed_idna() -> None:
+def test_sql_tables_match_the_installed_idna() -> None:
     ends = (each.split("-") for each in ASSIGNED.split())
-    known = {point for low, high in ends for point in range(int(low, 16), int(high, 16) + 1)}
+    assigned = {point for low, high in ends for point in range(int(low, 16), int(high, 16) + 1)}
 
-    tables = {name: sql_text(points) for name, points in sql_tables(known).items()}
+    tables = {name: sql_text(points) for name, points in sql_tables(assigned).items()}
 
     assert tables == {n: v for n, v in vars(address_tables).items() if n.isupper()}
 

@@ -1,4 +1,4 @@
-"""Files that an installation makes for itself: once, whole, and for its owner only."""
+"""Files that the app creates: each is written once, atomically, and readable by its owner only."""
 
 import secrets
 from concurrent.futures import ThreadPoolExecutor
@@ -12,58 +12,58 @@ import pytest
 from core import files
 
 
-def unwanted() -> bytes:
-    raise AssertionError("made a second time")
+def fail_if_called() -> bytes:
+    raise AssertionError("created a second time")
 
 
-def made_together(others: Barrier) -> bytes:
-    others.wait(timeout=10)
+def wait_and_create(barrier: Barrier) -> bytes:
+    barrier.wait(timeout=10)
     return secrets.token_bytes(16)
 
 
-def test_content_is_made_at_the_first_call(tmp_path: Path) -> None:
+def test_first_call_creates_the_content(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "key"
 
     assert files.read_or_create(path, lambda: b"first") == b"first"
     assert path.read_bytes() == b"first"
 
 
-def test_second_call_finds_the_first_content_and_makes_nothing(tmp_path: Path) -> None:
+def test_second_call_returns_the_first_content(tmp_path: Path) -> None:
     path = tmp_path / "key"
     files.read_or_create(path, lambda: b"first")
 
-    assert files.read_or_create(path, unwanted) == b"first"
+    assert files.read_or_create(path, fail_if_called) == b"first"
 
 
-def test_two_that_start_together_agree_on_one_content(tmp_path: Path) -> None:
-    path, both_are_making = tmp_path / "key", Barrier(2)
-    keep = partial(files.read_or_create, path, partial(made_together, both_are_making))
+def test_concurrent_calls_return_one_content(tmp_path: Path) -> None:
+    path, both_creating = tmp_path / "key", Barrier(2)
+    create = partial(files.read_or_create, path, partial(wait_and_create, both_creating))
 
     with ThreadPoolExecutor(2) as pool:
-        contents = {call.result() for call in [pool.submit(keep), pool.submit(keep)]}
+        contents = {call.result() for call in [pool.submit(create), pool.submit(create)]}
 
     assert contents == {path.read_bytes()}
 
 
-def test_late_comer_leaves_no_draft_behind(tmp_path: Path) -> None:
+def test_call_that_loses_the_race_leaves_no_temporary_file(tmp_path: Path) -> None:
     path = tmp_path / "key"
 
-    def make_too_late() -> bytes:
-        path.write_bytes(b"somebody else's")
-        return b"mine"
+    def create_too_late() -> bytes:
+        path.write_bytes(b"of another process")
+        return b"of this process"
 
-    assert files.read_or_create(path, make_too_late) == b"somebody else's"
+    assert files.read_or_create(path, create_too_late) == b"of another process"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_failure_to_make_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_failed_creation_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
-        files.read_or_create(tmp_path / "key", unwanted)
+        files.read_or_create(tmp_path / "key", fail_if_called)
 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_kept_file_is_for_its_owner_only_and_stands_alone(tmp_path: Path) -> None:
+def test_created_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "key"
 
     files.read_or_create(path, lambda: b"secret")
@@ -73,7 +73,7 @@ def test_kept_file_is_for_its_owner_only_and_stands_alone(tmp_path: Path) -> Non
 
 
 def test_written_file_replaces_the_old_content(tmp_path: Path) -> None:
-    path = tmp_path / "person"
+    path = tmp_path / "user"
 
     files.write_atomically(path, b"a long first content")
     files.write_atomically(path, b"second")
@@ -81,8 +81,8 @@ def test_written_file_replaces_the_old_content(tmp_path: Path) -> None:
     assert path.read_bytes() == b"second"
 
 
-def test_written_file_is_for_its_owner_only_and_stands_alone(tmp_path: Path) -> None:
-    path = tmp_path / "person"
+def test_written_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
+    path = tmp_path / "user"
 
     files.write_atomically(path, b"content")
 
@@ -90,12 +90,12 @@ def test_written_file_is_for_its_owner_only_and_stands_alone(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_reader_of_the_old_content_is_not_disturbed(tmp_path: Path) -> None:
-    path = tmp_path / "person"
+def test_open_reader_still_reads_the_old_content(tmp_path: Path) -> None:
+    path = tmp_path / "user"
     files.write_atomically(path, b"old")
 
     with path.open("rb") as reader:
         files.write_atomically(path, b"new")
-        seen = reader.read()
+        content = reader.read()
 
-    assert seen == b"old"
+    assert content == b"old"

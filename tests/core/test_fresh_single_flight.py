@@ -1,4 +1,4 @@
-"""Shared flights: few questions, and no answer older than its question."""
+"""Concurrent equal calls share executions, and no result is older than its call."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -6,75 +6,79 @@ from threading import Event
 import pytest
 
 from core.single_flight import FreshSingleFlight
-from tests.support.concurrency import Roll, threads_taking_turns_often
+from tests.support.concurrency import ThreadCountingKey, frequent_thread_switches
 
-PASSENGERS = 20
-DEPARTURES = 20_000
+CALLERS = 20
+CALLS = 20_000
 
 
-def test_lone_caller_asks_for_itself() -> None:
+def test_single_call_is_executed() -> None:
     assert FreshSingleFlight[str]().run("key", lambda: "answer") == ("answer", True)
 
 
-def test_crowd_shares_two_flights() -> None:
-    flights, roll, asked = FreshSingleFlight[int](), Roll("key", crowd=PASSENGERS), list[int]()
+def test_concurrent_calls_share_two_executions() -> None:
+    flight, key, executions = (
+        FreshSingleFlight[int](),
+        ThreadCountingKey("key", expected_threads=CALLERS),
+        list[int](),
+    )
 
-    def ask() -> int:
-        asked.append(1)
-        roll.is_complete.wait(timeout=10)
-        return len(asked)
+    def execute() -> int:
+        executions.append(1)
+        key.all_arrived.wait(timeout=10)
+        return len(executions)
 
-    with ThreadPoolExecutor(PASSENGERS) as pool:
-        answers = list(pool.map(lambda _: flights.run(roll, ask), range(PASSENGERS)))
+    with ThreadPoolExecutor(CALLERS) as pool:
+        results = list(pool.map(lambda _: flight.run(key, execute), range(CALLERS)))
 
-    assert sorted(answers) == [(1, True)] + [(2, False)] * (PASSENGERS - 2) + [(2, True)]
-    assert len(asked) == 2
+    assert sorted(results) == [(1, True)] + [(2, False)] * (CALLERS - 2) + [(2, True)]
+    assert len(executions) == 2
 
 
 def test_other_keys_do_not_wait() -> None:
-    flights = FreshSingleFlight[str]()
+    flight = FreshSingleFlight[str]()
 
-    answer = flights.run("a", lambda: flights.run("b", lambda: "inner")[0])
+    answer = flight.run("a", lambda: flight.run("b", lambda: "inner")[0])
 
     assert answer == ("inner", True)
 
 
-def test_error_reaches_whoever_asked_and_leaves_nothing_behind() -> None:
-    flights = FreshSingleFlight[str]()
+def test_error_reaches_its_caller_and_is_not_kept() -> None:
+    flight = FreshSingleFlight[str]()
 
     with pytest.raises(LookupError):
-        flights.run("key", lambda: dict[str, str]()["missing"])
+        flight.run("key", lambda: dict[str, str]()["missing"])
 
-    assert flights.run("key", lambda: "better") == ("better", True)
+    assert flight.run("key", lambda: "better") == ("better", True)
 
 
-def test_flight_behind_a_failed_one_takes_off() -> None:
-    flights, in_the_air, land = FreshSingleFlight[str](), Event(), Event()
+def test_execution_after_a_failed_one_starts() -> None:
+    flight, running, finish = FreshSingleFlight[str](), Event(), Event()
 
     def fail() -> str:
-        in_the_air.set()
-        land.wait(timeout=10)
+        running.set()
+        finish.wait(timeout=10)
         raise LookupError
 
     with ThreadPoolExecutor(2) as pool:
-        failed = pool.submit(flights.run, "key", fail)
-        in_the_air.wait(timeout=10)
-        second = pool.submit(flights.run, "key", lambda: "better")
-        land.set()
+        failed = pool.submit(flight.run, "key", fail)
+        running.wait(timeout=10)
+        second = pool.submit(flight.run, "key", lambda: "better")
+        finish.set()
 
     assert isinstance(failed.exception(), LookupError)
     assert second.result() == ("better", True)
 
 
-def test_landing_leaves_the_flight_behind_it_in_the_air() -> None:
-    flights, in_the_air, most = FreshSingleFlight[int](), list[int](), list[int]()
+def test_executions_of_one_key_never_overlap() -> None:
+    flight, running, max_running = FreshSingleFlight[int](), list[int](), list[int]()
 
-    def ask() -> int:
-        in_the_air.append(1)
-        most.append(len(in_the_air))
-        return in_the_air.pop()
+    def execute() -> int:
+        running.append(1)
+        max_running.append(len(running))
+        return running.pop()
 
-    with threads_taking_turns_often(), ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda _: flights.run("key", ask)[0], range(DEPARTURES)))
+    with frequent_thread_switches(), ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: flight.run("key", execute)[0], range(CALLS)))
 
-    assert (sum(answers), max(most)) == (DEPARTURES, 1)
+    assert (sum(results), max(max_running)) == (CALLS, 1)

@@ -1,4 +1,4 @@
-"""One JSON object a line, whoever speaks, and never a secret, an address or a name in it."""
+"""Every log line is one JSON object, from any logger, without secrets, addresses or names."""
 
 import io
 import json
@@ -20,12 +20,12 @@ from core.logging import configure_logs, redact
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ1c2VyXzEifQ.c2lnbmF0dXJl"
 NAME = "Eva Luz"
 
-Said = Callable[[], list[dict[str, Any]]]
+LogLines = Callable[[], list[dict[str, Any]]]
 
 
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """What would go to standard error; afterwards everything speaks as before."""
+    """The replaced standard error; afterwards the logging configuration is restored."""
     stream, root = io.StringIO(), logging.getLogger()
     before, configuration = root.handlers[:], structlog.get_config()
     monkeypatch.setattr(sys, "stderr", stream)
@@ -36,57 +36,57 @@ def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
 
 
 @pytest.fixture
-def said(stream: io.StringIO) -> Said:
-    """The lines said so far, in JSON."""
+def log_lines(stream: io.StringIO) -> LogLines:
+    """Return the lines logged so far, parsed from JSON."""
     configure_logs("json", is_production=True)
     return lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_event_is_a_json_object_with_its_facts(said: Said) -> None:
+def test_event_is_a_json_object_with_its_fields(log_lines: LogLines) -> None:
     structlog.get_logger("x").info("cache_hit", user_id=7)
 
-    [line] = said()
+    [line] = log_lines()
     assert (line["event"], line["level"], line["user_id"]) == ("cache_hit", "info", 7)
     assert line["timestamp"].endswith("Z")
 
 
-def test_facts_come_in_the_order_in_which_readers_ask(said: Said) -> None:
+def test_fields_have_a_fixed_order(log_lines: LogLines) -> None:
     with structlog.contextvars.bound_contextvars(
         sweep="nightly", clerk_id="user_1", request_id="r1"
     ):
         structlog.get_logger("x").info("mentorado_created", user_id=7)
 
-    [line] = said()
+    [line] = log_lines()
     assert list(line)[:5] == ["timestamp", "level", "event", "request_id", "clerk_id"]
 
 
-def test_libraries_speak_json_as_well(said: Said) -> None:
-    logging.getLogger("somebody").warning("it is %s", "late")
+def test_log_lines_of_libraries_are_json(log_lines: LogLines) -> None:
+    logging.getLogger("library").warning("it is %s", "late")
 
-    [line] = said()
+    [line] = log_lines()
     assert (line["event"], line["level"]) == ("it is late", "warning")
 
 
-def test_warnings_speak_json_as_well(said: Said) -> None:
+def test_warnings_are_json(log_lines: LogLines) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        warnings.warn("soon gone", stacklevel=1)
+        warnings.warn("deprecated", stacklevel=1)
 
-    [line] = said()
-    assert "soon gone" in line["event"]
+    [line] = log_lines()
+    assert "deprecated" in line["event"]
 
 
-def test_request_id_is_on_every_line(said: Said) -> None:
+def test_request_id_is_on_every_line(log_lines: LogLines) -> None:
     with structlog.contextvars.bound_contextvars(request_id="r-1"):
-        structlog.get_logger("x").info("ours")
-        logging.getLogger("theirs").warning("theirs")
+        structlog.get_logger("x").info("app")
+        logging.getLogger("library").warning("library")
 
-    assert [line["request_id"] for line in said()] == ["r-1", "r-1"]
+    assert [line["request_id"] for line in log_lines()] == ["r-1", "r-1"]
 
 
 @pytest.fixture
 def console(stream: io.StringIO) -> io.StringIO:
-    """A developer's terminal."""
+    """The output of the console log format."""
     configure_logs("console", is_production=False)
     return stream
 
@@ -109,45 +109,45 @@ def test_console_is_readable(console: io.StringIO) -> None:
         ('{"error": "postgresql://bia:pw123@db/neon"}', "pw123"),
     ],
 )
-def test_secret_is_withheld_and_the_line_stays_json(line: str, secret: str) -> None:
-    withheld = redact(line)
+def test_secret_is_redacted_and_the_line_stays_json(line: str, secret: str) -> None:
+    redacted = redact(line)
 
-    assert secret not in withheld
-    assert "[withheld]" in json.dumps(json.loads(withheld))
+    assert secret not in redacted
+    assert "[redacted]" in json.dumps(json.loads(redacted))
 
 
-def test_harmless_line_is_left_alone() -> None:
+def test_line_without_secrets_is_unchanged() -> None:
     line = '{"event": "sweep_started", "owner": "host:1:abc", "at": "12:00"}'
 
     assert redact(line) == line
 
 
-def stumble(error: Exception, cause: Exception | None = None) -> None:
+def raise_error(error: Exception, cause: Exception | None = None) -> None:
     raise error from cause
 
 
-def test_exception_tells_where_and_what(said: Said) -> None:
+def test_exception_is_logged_with_place_and_message(log_lines: LogLines) -> None:
     with pytest.raises(KeyError) as caught:
-        stumble(KeyError("turma"))
+        raise_error(KeyError("turma"))
 
     structlog.get_logger("x").error("unexpected_error", exc_info=caught.value)
 
-    [line] = said()
+    [line] = log_lines()
     assert line["exception"].startswith("builtins.KeyError: 'turma'\n")
-    assert "in stumble" in line["exception"]
+    assert "in raise_error" in line["exception"]
 
 
-def test_exception_of_a_library_is_told_with_its_cause(said: Said) -> None:
+def test_exception_of_a_library_is_logged_with_its_cause(log_lines: LogLines) -> None:
     try:
-        stumble(RuntimeError("it failed"), OSError("disk"))
+        raise_error(RuntimeError("it failed"), OSError("disk"))
     except RuntimeError:
-        logging.getLogger("theirs").exception("it broke")
+        logging.getLogger("library").exception("it broke")
 
-    [line] = said()
+    [line] = log_lines()
     assert line["exception"].index("RuntimeError: it failed") < line["exception"].index("OSError")
 
 
-def test_row_that_the_database_quotes_is_not_told(said: Said, template_url: str) -> None:
+def test_row_in_a_database_error_is_not_logged(log_lines: LogLines, template_url: str) -> None:
     engine = create_engine(template_url)
     row = "INSERT INTO mentorados (email, nome_completo, turma) VALUES (:name, NULL, 'neon')"
     with engine.connect() as connection, pytest.raises(IntegrityError) as caught:
@@ -156,22 +156,22 @@ def test_row_that_the_database_quotes_is_not_told(said: Said, template_url: str)
 
     structlog.get_logger("x").error("unexpected_error", exc_info=caught.value)
 
-    [line] = said()
+    [line] = log_lines()
     assert NAME in str(caught.value)
     assert NAME not in line["exception"]
     assert "23502 mentorados nome_completo" in line["exception"]
 
 
-def test_lost_connection_is_told_in_words(said: Said) -> None:
+def test_message_of_a_lost_connection_is_logged(log_lines: LogLines) -> None:
     error = psycopg2.OperationalError("server closed the connection unexpectedly")
 
     structlog.get_logger("x").error("unexpected_error", exc_info=error)
 
-    [line] = said()
+    [line] = log_lines()
     assert "server closed the connection" in line["exception"]
 
 
-def test_value_that_does_not_fit_is_not_told(said: Said) -> None:
+def test_value_in_a_validation_error_is_not_logged(log_lines: LogLines) -> None:
     class Form(BaseModel):
         age: int
 
@@ -180,13 +180,13 @@ def test_value_that_does_not_fit_is_not_told(said: Said) -> None:
 
     structlog.get_logger("x").error("unexpected_error", exc_info=caught.value)
 
-    [line] = said()
+    [line] = log_lines()
     assert NAME not in line["exception"]
     assert "age: int_parsing" in line["exception"]
 
 
 @pytest.mark.parametrize("library", ["httpx", "httpcore.http11"])
-def test_addresses_of_calls_to_clerk_are_not_logged(said: Said, library: str) -> None:
+def test_urls_of_calls_to_clerk_are_not_logged(log_lines: LogLines, library: str) -> None:
     logging.getLogger(library).info("HTTP Request: GET /v1/clients/handshake_payload?nonce=n1")
 
-    assert said() == []
+    assert log_lines() == []

@@ -1,4 +1,4 @@
-"""The folder in which processes count together: begun anew with the server, and never whole."""
+"""The folder of the multiprocess metrics: cleaned at a start, and read while it changes."""
 
 import os
 from collections.abc import Iterable
@@ -10,17 +10,15 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from core.metrics import MultiprocessCollector, remove_dead_processes
 
-NOBODY = 2**22 + 1  # no process has so high a number
+UNUSED_PID = 2**22 + 1  # higher than any process id
 
 
 @pytest.mark.parametrize(
     ("pid", "is_kept"),
-    [(os.getppid(), True), (NOBODY, False), (os.getpid(), False)],
-    ids=["somebody", "nobody", "ourselves"],
+    [(os.getppid(), True), (UNUSED_PID, False), (os.getpid(), False)],
+    ids=["running process", "ended process", "own process"],
 )
-def test_what_ended_processes_have_counted_is_dropped(
-    tmp_path: Path, pid: int, is_kept: bool
-) -> None:
+def test_files_of_ended_processes_are_deleted(tmp_path: Path, pid: int, is_kept: bool) -> None:
     file = tmp_path / f"counter_{pid}.db"
     file.touch()
 
@@ -29,39 +27,39 @@ def test_what_ended_processes_have_counted_is_dropped(
     assert file.exists() == is_kept
 
 
-def counted(folder: Path, pid: int, number: int) -> Path:
-    """A file in which that process has counted so many logins."""
+def write_counter(folder: Path, pid: int, number: int) -> Path:
+    """Write the file of a process that has write_counter `number` logins and return its path."""
     file = folder / f"counter_{pid}.db"
-    kept = MmapedDict(str(file))  # type: ignore[no-untyped-call]
+    values = MmapedDict(str(file))  # type: ignore[no-untyped-call]
     key = mmap_key("logins", "logins_total", [], [], "Logins.")
-    kept.write_value(key, number, 0)  # type: ignore[no-untyped-call]
-    kept.close()  # type: ignore[no-untyped-call]
+    values.write_value(key, number, 0)  # type: ignore[no-untyped-call]
+    values.close()  # type: ignore[no-untyped-call]
     return file
 
 
 def total(metrics: Iterable[Metric]) -> float:
-    """How many logins all of them have counted."""
+    """Return the logins that all processes have write_counter."""
     [metric] = metrics
     return sum(sample.value for sample in metric.samples)
 
 
-def test_process_that_has_just_begun_to_count_adds_nothing(tmp_path: Path) -> None:
-    counted(tmp_path, 1, 2)
-    counted(tmp_path, 2, 3)
+def test_empty_file_of_a_new_process_counts_as_zero(tmp_path: Path) -> None:
+    write_counter(tmp_path, 1, 2)
+    write_counter(tmp_path, 2, 3)
     (tmp_path / "counter_3.db").touch()
 
     assert total(MultiprocessCollector(None, path=str(tmp_path)).collect()) == 2 + 3  # type: ignore[no-untyped-call]
 
 
-def test_file_that_is_dropped_after_it_was_listed_counts_no_more(tmp_path: Path) -> None:
-    counted(tmp_path, 1, 2)
-    dropped = counted(tmp_path, 2, 3)
+def test_file_deleted_while_it_is_read_is_ignored(tmp_path: Path) -> None:
+    write_counter(tmp_path, 1, 2)
+    deleted = write_counter(tmp_path, 2, 3)
 
-    class Overtaken(MultiprocessCollector):
+    class CollectorWithRace(MultiprocessCollector):
         @staticmethod
         def merge(files: list[str], accumulate: bool = True) -> Iterable[Metric]:
-            dropped.unlink(missing_ok=True)
+            deleted.unlink(missing_ok=True)
             summed: Iterable[Metric] = MultiprocessCollector.merge(files, accumulate)  # type: ignore[no-untyped-call]
             return summed
 
-    assert total(Overtaken(None, path=str(tmp_path)).collect()) == 2  # type: ignore[no-untyped-call]
+    assert total(CollectorWithRace(None, path=str(tmp_path)).collect()) == 2  # type: ignore[no-untyped-call]

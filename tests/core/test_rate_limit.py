@@ -1,4 +1,4 @@
-"""Requests granted ahead: to the busy alone, for a moment, and never more than were counted."""
+"""Token prefetch: a busy user gets more tokens at once, for seconds, and never uncounted ones."""
 
 import pytest
 
@@ -9,76 +9,76 @@ ANA = "ana"
 
 
 @pytest.fixture
-def leases(clock: Clock) -> TokenPrefetch:
+def prefetch(clock: Clock) -> TokenPrefetch:
     return TokenPrefetch(clock)
 
 
-def spent(leases: TokenPrefetch) -> int:
-    """How many requests there were left."""
-    return sum(leases.consume(ANA) for _ in range(2 * MOST))
+def consume_all(prefetch: TokenPrefetch) -> int:
+    """Consume all tokens that are left and return their number."""
+    return sum(prefetch.consume(ANA) for _ in range(2 * MOST))
 
 
-def test_nobody_is_granted_anything_unasked(leases: TokenPrefetch) -> None:
-    assert (leases.consume(ANA), leases.next_size(ANA)) == (False, 1)
+def test_new_user_has_no_tokens(prefetch: TokenPrefetch) -> None:
+    assert (prefetch.consume(ANA), prefetch.next_size(ANA)) == (False, 1)
 
 
-def test_as_many_as_were_counted_may_be_spent(leases: TokenPrefetch) -> None:
-    leases.store(ANA, 8)
+def test_all_stored_tokens_can_be_consumed(prefetch: TokenPrefetch) -> None:
+    prefetch.store(ANA, 8)
 
-    assert spent(leases) == 8 - 1
-
-
-def test_whoever_has_used_up_theirs_in_time_asks_for_twice_as_many(leases: TokenPrefetch) -> None:
-    leases.store(ANA, 4)
-    spent(leases)
-
-    assert leases.next_size(ANA) == 8
+    assert consume_all(prefetch) == 8 - 1
 
 
-def test_whoever_has_some_left_asks_for_one(leases: TokenPrefetch) -> None:
-    leases.store(ANA, 4)
+def test_batch_size_doubles_after_a_batch_was_used_up(prefetch: TokenPrefetch) -> None:
+    prefetch.store(ANA, 4)
+    consume_all(prefetch)
 
-    assert leases.next_size(ANA) == 1
-
-
-def test_what_was_granted_to_two_requests_at_once_adds_up(leases: TokenPrefetch) -> None:
-    leases.store(ANA, 8)
-    leases.store(ANA, 8)
-
-    assert spent(leases) == 2 * (8 - 1)
+    assert prefetch.next_size(ANA) == 8
 
 
-def test_grant_that_is_over_adds_nothing(leases: TokenPrefetch, clock: Clock) -> None:
-    leases.store(ANA, 8)
+def test_batch_size_is_one_while_tokens_are_left(prefetch: TokenPrefetch) -> None:
+    prefetch.store(ANA, 4)
+
+    assert prefetch.next_size(ANA) == 1
+
+
+def test_batches_of_two_concurrent_requests_add_up(prefetch: TokenPrefetch) -> None:
+    prefetch.store(ANA, 8)
+    prefetch.store(ANA, 8)
+
+    assert consume_all(prefetch) == 2 * (8 - 1)
+
+
+def test_expired_batch_adds_no_tokens(prefetch: TokenPrefetch, clock: Clock) -> None:
+    prefetch.store(ANA, 8)
     clock.seconds += SECONDS
-    leases.store(ANA, 4)
+    prefetch.store(ANA, 4)
 
-    assert spent(leases) == 4 - 1
+    assert consume_all(prefetch) == 4 - 1
 
 
-def test_grant_ends_with_its_time(leases: TokenPrefetch, clock: Clock) -> None:
-    leases.store(ANA, 8)
+def test_batch_expires(prefetch: TokenPrefetch, clock: Clock) -> None:
+    prefetch.store(ANA, 8)
     clock.seconds += SECONDS
 
-    assert (spent(leases), leases.next_size(ANA)) == (0, 1)
+    assert (consume_all(prefetch), prefetch.next_size(ANA)) == (0, 1)
 
 
-def test_nobody_asks_for_more_than_is_worth_it(leases: TokenPrefetch) -> None:
-    leases.store(ANA, MOST)
-    spent(leases)
+def test_batch_size_has_a_maximum(prefetch: TokenPrefetch) -> None:
+    prefetch.store(ANA, MOST)
+    consume_all(prefetch)
 
-    assert leases.next_size(ANA) == MOST
-
-
-def test_what_one_is_granted_is_nobody_elses(leases: TokenPrefetch) -> None:
-    leases.store("bob", 8)
-
-    assert spent(leases) == 0
+    assert prefetch.next_size(ANA) == MOST
 
 
-def test_longest_known_are_forgotten_first(leases: TokenPrefetch) -> None:
-    leases.store(ANA, 8)
+def test_users_do_not_share_tokens(prefetch: TokenPrefetch) -> None:
+    prefetch.store("bob", 8)
+
+    assert consume_all(prefetch) == 0
+
+
+def test_oldest_entries_are_evicted_first(prefetch: TokenPrefetch) -> None:
+    prefetch.store(ANA, 8)
     for number in range(MOST_PREFETCHES):
-        leases.store(number, 1)
+        prefetch.store(number, 1)
 
-    assert spent(leases) == 0
+    assert consume_all(prefetch) == 0

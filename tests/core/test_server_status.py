@@ -1,4 +1,4 @@
-"""Whether the server answers: silent from the first attempt that no answer follows."""
+"""Server status: the silence starts with the first unanswered attempt."""
 
 import pytest
 
@@ -11,13 +11,13 @@ def server(clock: Clock) -> ServerStatus:
     return ServerStatus(clock)
 
 
-def test_server_that_nobody_has_tried_is_not_silent(server: ServerStatus, clock: Clock) -> None:
+def test_untried_server_is_not_silent(server: ServerStatus, clock: Clock) -> None:
     clock.seconds += 5
 
     assert server.silent_seconds == 0
 
 
-def test_silence_lasts_from_the_first_attempt_on(server: ServerStatus, clock: Clock) -> None:
+def test_silence_starts_with_the_first_failed_attempt(server: ServerStatus, clock: Clock) -> None:
     server.note_attempt()
     clock.seconds += 3
     server.note_failure()
@@ -27,9 +27,7 @@ def test_silence_lasts_from_the_first_attempt_on(server: ServerStatus, clock: Cl
     assert server.silent_seconds == 7
 
 
-def test_silence_lasts_from_the_statement_that_met_it_on(
-    server: ServerStatus, clock: Clock
-) -> None:
+def test_silence_starts_with_the_unanswered_statement(server: ServerStatus, clock: Clock) -> None:
     server.note_answer(None, is_connecting=False)
     server.note_silence(0.6)
     server.note_attempt()
@@ -47,7 +45,7 @@ def test_answer_ends_the_silence(server: ServerStatus, clock: Clock) -> None:
     assert (server.silent_seconds, server.is_answering) == (0, True)
 
 
-def test_answer_beside_an_attempt_starts_its_time_anew(server: ServerStatus, clock: Clock) -> None:
+def test_answer_during_an_attempt_restarts_the_silence(server: ServerStatus, clock: Clock) -> None:
     server.note_attempt()
     clock.seconds += 3
 
@@ -58,7 +56,7 @@ def test_answer_beside_an_attempt_starts_its_time_anew(server: ServerStatus, clo
 
 
 @pytest.mark.parametrize(("waited_seconds", "is_answering"), [(0.1, True), (0.3, False)])
-def test_attempt_that_takes_long_makes_a_server_doubtful(
+def test_slow_attempt_marks_the_server_as_not_answering(
     server: ServerStatus, clock: Clock, waited_seconds: float, is_answering: bool
 ) -> None:
     server.note_answer(None, is_connecting=False)
@@ -68,7 +66,7 @@ def test_attempt_that_takes_long_makes_a_server_doubtful(
     assert server.is_answering is is_answering
 
 
-def test_attempt_that_failed_makes_a_server_doubtful(server: ServerStatus) -> None:
+def test_failed_attempt_marks_the_server_as_not_answering(server: ServerStatus) -> None:
     server.note_answer(None, is_connecting=False)
     server.note_attempt()
     server.note_failure()
@@ -76,7 +74,7 @@ def test_attempt_that_failed_makes_a_server_doubtful(server: ServerStatus) -> No
     assert not server.is_answering
 
 
-def test_first_attempt_is_the_one_that_nothing_has_preceded(server: ServerStatus) -> None:
+def test_first_attempt_ends_with_its_failure(server: ServerStatus) -> None:
     before = server.is_first_attempt
     server.note_attempt()
     during = server.is_first_attempt
@@ -88,7 +86,7 @@ def test_first_attempt_is_the_one_that_nothing_has_preceded(server: ServerStatus
 @pytest.mark.parametrize(
     ("measured", "expected"), [(0.07, 0.07), (3.0, LONGEST_ROUND_TRIP_SECONDS), (None, 0.02)]
 )
-def test_round_trip_is_the_last_one_measured_within_reason(
+def test_round_trip_is_the_last_one_measured_with_a_limit(
     server: ServerStatus, measured: float | None, expected: float
 ) -> None:
     server.note_answer(0.02, is_connecting=False)

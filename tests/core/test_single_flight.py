@@ -9,7 +9,7 @@ from tests.support.concurrency import Clock
 
 
 class Starter:
-    """Begins calls and counts them; the test ends them."""
+    """Starts calls and counts them; the test sets their results."""
 
     def __init__(self) -> None:
         self.futures: list[Future[str]] = []
@@ -37,14 +37,14 @@ def test_equal_calls_share_one_execution(flight: SingleFlight) -> None:
     assert (first is second, len(start.futures)) == (True, 1)
 
 
-def test_other_keys_are_other_calls(flight: SingleFlight) -> None:
+def test_different_keys_are_different_calls(flight: SingleFlight) -> None:
     start = Starter()
 
     assert flight.share("a", start) is not flight.share("b", start)
 
 
 @pytest.mark.parametrize(("pause", "calls"), [(0, 1), (4.9, 1), (5, 2)])
-def test_result_is_shared_as_long_as_asked_for(
+def test_result_is_shared_for_the_requested_time(
     flight: SingleFlight, clock: Clock, pause: float, calls: int
 ) -> None:
     start = Starter()
@@ -57,7 +57,7 @@ def test_result_is_shared_as_long_as_asked_for(
     assert len(start.futures) == calls
 
 
-def test_caller_who_wants_a_new_answer_shares_only_calls_under_way(flight: SingleFlight) -> None:
+def test_call_without_keep_time_shares_only_running_calls(flight: SingleFlight) -> None:
     start = Starter()
     flight.share("k", start, keep_seconds=5)
     flight.share("k", start)
@@ -78,13 +78,13 @@ def test_error_is_not_kept(flight: SingleFlight) -> None:
     assert len(start.futures) == 2
 
 
-def test_call_that_could_not_begin_leaves_nothing(flight: SingleFlight) -> None:
-    def refuse() -> Future[str]:
+def test_call_that_could_not_start_leaves_nothing(flight: SingleFlight) -> None:
+    def fail_to_start() -> Future[str]:
         raise OSError("no call may be made")
 
     start = Starter()
     with pytest.raises(OSError, match="no call"):
-        flight.share("k", refuse)
+        flight.share("k", fail_to_start)
 
     flight.share("k", start)
 

@@ -1,4 +1,4 @@
-"""The chart: a bar for every month of the calendar, on a scale that can be read."""
+"""The chart has a bar for each calendar month and a readable scale."""
 
 from itertools import pairwise
 
@@ -20,55 +20,60 @@ def month(period: tuple[int, int], faturamento: int = 0, lucro: int = 0) -> Mont
     return Month(*period, faturamento, lucro, 0, 0, 0, 0, GOALS)
 
 
-def test_bars_stand_in_the_order_of_the_calendar_with_gaps_shown() -> None:
+def test_bars_follow_the_calendar_and_show_missing_months() -> None:
     chart = draw_chart([month((2025, 11)), month((2026, 2))])
 
-    assert [bar.period for bar in chart.bars] == [
-        *(Period(2025, 11), Period(2025, 12), Period(2026, 1), Period(2026, 2)),
-    ]
+    periods = [Period(2025, 11), Period(2025, 12), Period(2026, 1), Period(2026, 2)]
+    assert [bar.period for bar in chart.bars] == periods
     assert [bar.month is None for bar in chart.bars] == [False, True, True, False]
 
 
-def test_only_the_last_twelve_months_of_the_calendar_are_drawn() -> None:
+def test_only_the_last_twelve_calendar_months_are_drawn() -> None:
     chart = draw_chart([month((2025, 3), 900_000), month((2025, 4)), month((2026, 3), 10)])
 
     assert (len(chart.bars), chart.bars[0].period, chart.marks[0]) == (12, Period(2025, 4), 1_000)
 
 
 @pytest.mark.parametrize(
-    ("most", "top"),
+    ("revenue", "expected"),
     [
-        *((0, 1_000), (999, 1_000), (1_000, 1_000), (1_001, 2_000), (2_001, 5_000)),
-        *((5_001, 10_000), (17_600, 20_000), (2_147_483_647, 5_000_000_000)),
+        (0, 1_000),
+        (999, 1_000),
+        (1_000, 1_000),
+        (1_001, 2_000),
+        (2_001, 5_000),
+        (5_001, 10_000),
+        (17_600, 20_000),
+        (2_147_483_647, 5_000_000_000),
     ],
 )
-def test_top_of_the_scale_is_the_next_round_amount(most: int, top: int) -> None:
-    assert draw_chart([month((2026, 3), most)]).marks[0] == top
+def test_top_of_the_scale_is_the_next_round_amount(revenue: int, expected: int) -> None:
+    assert draw_chart([month((2026, 3), revenue)]).marks[0] == expected
 
 
-def test_profit_above_revenue_fits_too() -> None:
+def test_scale_contains_a_profit_above_the_revenue() -> None:
     assert draw_chart([month((2026, 3), 10, 4_000)]).marks[0] == 5_000
 
 
-def test_heights_are_parts_of_the_scale() -> None:
+def test_heights_are_proportional_to_the_scale() -> None:
     [bar] = draw_chart([month((2026, 3), 15_000, 5_000)]).bars
 
     assert (bar.revenue, bar.profit) == (750, 250)
 
 
-def test_smallest_amount_can_be_seen_and_nothing_is_nothing() -> None:
+def test_smallest_amount_is_visible_and_zero_has_no_height() -> None:
     [small, _, big] = draw_chart([month((2026, 1), 1), month((2026, 3), 90_000)]).bars
 
     assert (small.revenue, small.profit, big.revenue) == (4, 0, 900)
 
 
-def test_chart_without_a_loss_begins_at_zero() -> None:
+def test_scale_without_a_loss_starts_at_zero() -> None:
     chart = draw_chart([month((2026, 3), 10_000, 4_000)])
 
     assert (chart.marks, chart.zero, chart.has_loss) == ((10_000, 5_000, 0), FULL_HEIGHT, False)
 
 
-def test_loss_hangs_below_the_line_of_zero() -> None:
+def test_loss_is_drawn_below_the_zero_line() -> None:
     chart = draw_chart([month((2026, 2), 3_000, 1_500), month((2026, 3), 1_000, -1_000)])
 
     assert (chart.marks, chart.has_loss) == ((3_000, 2_000, 1_000, 0, -1_000), True)
@@ -86,26 +91,26 @@ def test_loss_hangs_below_the_line_of_zero() -> None:
         (2_147_483_647, -2_147_483_648, (4 * BILLION, 2 * BILLION, 0, -2 * BILLION, -4 * BILLION)),
     ],
 )
-def test_marks_of_a_chart_with_a_loss_are_round_and_equally_far_apart(
+def test_marks_of_a_chart_with_a_loss_are_round_and_equidistant(
     revenue: int, profit: int, marks: tuple[int, ...]
 ) -> None:
     assert draw_chart([month((2026, 3), revenue, profit)]).marks == marks
 
 
-def test_smallest_loss_can_be_seen() -> None:
+def test_smallest_loss_is_visible() -> None:
     chart = draw_chart([month((2026, 1), 90_000, -1)])
 
     assert chart.bars[0].profit == -4
 
 
-def test_months_before_the_window_do_not_stretch_the_scale() -> None:
+def test_months_before_the_window_do_not_change_the_scale() -> None:
     chart = draw_chart([month((2025, 3), 0, -900_000), month((2025, 4)), month((2026, 3), 10)])
 
     assert (chart.marks, chart.has_loss) == ((1_000, 500, 0), False)
 
 
 @given(st.lists(st.tuples(REVENUES, PROFITS), min_size=1, max_size=12))
-def test_no_bar_stands_out_of_the_chart(amounts: list[tuple[int, int]]) -> None:
+def test_all_bars_are_inside_the_chart(amounts: list[tuple[int, int]]) -> None:
     chart = draw_chart([month((2026, i + 1), *pair) for i, pair in enumerate(amounts)])
 
     assert all(0 <= bar.revenue <= chart.zero for bar in chart.bars)
@@ -114,7 +119,7 @@ def test_no_bar_stands_out_of_the_chart(amounts: list[tuple[int, int]]) -> None:
 
 
 @given(REVENUES, PROFITS)
-def test_marks_are_few_equally_far_apart_and_hold_zero(revenue: int, profit: int) -> None:
+def test_marks_are_few_and_equidistant_and_contain_zero(revenue: int, profit: int) -> None:
     marks = draw_chart([month((2026, 3), revenue, profit)]).marks
 
     steps = {above - below for above, below in pairwise(marks)}

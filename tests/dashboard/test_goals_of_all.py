@@ -1,4 +1,4 @@
-"""Goals of all active mentees, set in batches that are short, resumed and never mixed."""
+"""Goals of all active mentees are set in short batches that can be resumed and are never mixed."""
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -25,12 +25,13 @@ SELECT id, clerk_id, 'neon', CASE WHEN id = 3 THEN 'nao' ELSE 'sim' END::ativo F
 INSERT INTO mentorados (nome_completo, turma) VALUES ('Sem conta', 'neon');
 INSERT INTO metricas_mensais (mentorado_id, ano, mes) SELECT id, 2026, 1 FROM mentorados LIMIT 4;
 """
-POISON = """
-CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS
+REFUSE_USER_7 = """
+CREATE FUNCTION refuse_user_7() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN IF NEW.nome_completo = 'user_7' THEN
-    RAISE EXCEPTION 'poisoned' USING ERRCODE = '23514';
+    RAISE EXCEPTION 'refused' USING ERRCODE = '23514';
 END IF; RETURN NEW; END $$;
-CREATE TRIGGER poison BEFORE UPDATE ON mentorados FOR EACH ROW EXECUTE FUNCTION poison();
+CREATE TRIGGER refuse_user_7 BEFORE UPDATE ON mentorados
+   FOR EACH ROW EXECUTE FUNCTION refuse_user_7();
 """
 CHANGED = "SELECT count(*) FROM mentorados WHERE meta_leads = 77"
 RECORDED = """
@@ -41,7 +42,7 @@ SELECT count(*) FROM audit_events
 
 @pytest.fixture
 def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
-    """A database with ten mentees who can sign in, one of them not active, and one who cannot."""
+    """A database with ten mentees who can sign in, one of them inactive, and one who cannot."""
     url = copy_database(f"goals_{tmp_path.name}")
     with connect_to(url) as connection:
         connection.exec_driver_sql(MENTEES)
@@ -50,19 +51,19 @@ def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
 
 @pytest.fixture
 def app(url: str, tmp_path: Path) -> Iterator[Flask]:
-    """An app whose commits are real."""
+    """An app that really commits."""
     with app_on(tmp_path, url) as app:
         yield app
 
 
 def add(month: tuple[int, int] | None = None) -> uuid.UUID:
     options = goals_options({"meta_leads": 77}, month)
-    wanted = JobRequest(uuid.uuid4(), JobKind.GOALS, Source("admin", "req-1"), options)
+    request = JobRequest(uuid.uuid4(), JobKind.GOALS, Source("admin", "req-1"), options)
     with transaction() as session:
-        return jobs.add(session, wanted).id
+        return jobs.add(session, request).id
 
 
-def found(job_id: uuid.UUID) -> AdminJob:
+def find_job(job_id: uuid.UUID) -> AdminJob:
     with transaction() as session:
         return jobs.find(session, job_id)
 
@@ -76,27 +77,29 @@ def runner(on_change: Callable[[str, Iterable[str]], None] = lambda *_: None) ->
 
 
 @pytest.mark.parametrize("month", [None, (2026, 1)], ids=["standing", "month"])
-def test_count_is_what_is_changed(app: Flask, url: str, month: tuple[int, int] | None) -> None:
+def test_count_in_advance_equals_the_changed_profiles(
+    app: Flask, url: str, month: tuple[int, int] | None
+) -> None:
     with transaction() as session:
-        foreseen = count_goals_of_all(session, month)
+        expected = count_goals_of_all(session, month)
     job_id = add(month)
 
     runner().run_pending()
 
-    job = found(job_id)
-    assert (job.status, job.counts, job.total) == ("succeeded", {"changed": foreseen}, foreseen)
-    assert count(url, RECORDED, count=str(foreseen)) == 1
-    assert count(url, CHANGED) == (0 if month else foreseen)
+    job = find_job(job_id)
+    assert (job.status, job.counts, job.total) == ("succeeded", {"changed": expected}, expected)
+    assert count(url, RECORDED, count=str(expected)) == 1
+    assert count(url, CHANGED) == (0 if month else expected)
 
 
-def test_users_are_told_batch_by_batch(app: Flask) -> None:
-    told: list[list[str]] = []
+def test_users_are_invalidated_batch_by_batch(app: Flask) -> None:
+    batches: list[list[str]] = []
     add()
 
-    runner(lambda _, clerk_ids: told.append(sorted(clerk_ids))).run_pending()
+    runner(lambda _, clerk_ids: batches.append(sorted(clerk_ids))).run_pending()
 
-    assert [len(batch) for batch in told] == [4, 4, 1]
-    assert "user_3" not in {clerk_id for batch in told for clerk_id in batch}
+    assert [len(batch) for batch in batches] == [4, 4, 1]
+    assert "user_3" not in {clerk_id for batch in batches for clerk_id in batch}
 
 
 def test_each_batch_is_committed_before_the_next(app: Flask, url: str) -> None:
@@ -108,23 +111,23 @@ def test_each_batch_is_committed_before_the_next(app: Flask, url: str) -> None:
     assert committed == [4, 8, 10]
 
 
-def test_profile_that_the_database_refuses_keeps_no_other_back(app: Flask, url: str) -> None:
+def test_profile_that_the_database_refuses_does_not_stop_the_others(app: Flask, url: str) -> None:
     with connect_to(url) as connection:
-        connection.exec_driver_sql(POISON)
+        connection.exec_driver_sql(REFUSE_USER_7)
     job_id = add()
 
     runner().run_pending()
 
-    job = found(job_id)
+    job = find_job(job_id)
     assert (job.status, job.counts) == ("succeeded", {"changed": 9, "refused": 1})
     assert count(url, CHANGED) == 9
 
 
-def test_two_admins_goals_are_not_mixed(app: Flask, url: str) -> None:
+def test_job_of_a_second_admin_waits_for_the_first(app: Flask, url: str) -> None:
     first, second = add(), add()
     with transaction() as session:
         jobs.claim(session, owner="another", job_id=first)
 
     runner().run_pending()
 
-    assert (found(second).status, count(url, CHANGED)) == ("queued", 0)
+    assert (find_job(second).status, count(url, CHANGED)) == ("queued", 0)

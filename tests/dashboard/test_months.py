@@ -1,4 +1,4 @@
-"""Months under concurrency: simultaneous saves of different fields are all kept."""
+"""Reported months: concurrent saves of different fields are all kept, and ownership is checked."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,65 +30,65 @@ from tests.support.users import BOB, NOW, PAGE, identity_of
 from web.services import EXTENSION
 
 MARCH = Period(2026, 3)
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+WAITING_SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 
 
 @pytest.fixture
 def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
-    """A database of the test's own."""
+    """A database of this test."""
     return copy_database(f"report_{tmp_path.name}")
 
 
 @pytest.fixture
 def app(url: str, tmp_path: Path) -> Iterator[Flask]:
-    """An app on that database, with a connection for every field."""
+    """An app on that database with one connection for each field."""
     with app_on(tmp_path, url, web_threads=len(FIGURES)) as app:
         yield app
 
 
 @pytest.fixture
-def bobs(app: Flask) -> OwnProfile:
+def bobs_profile(app: Flask) -> OwnProfile:
     """Bob's profile."""
     ensured = app.extensions[EXTENSION].provisioning.ensure(identity_of(BOB), source=PAGE, now=NOW)
     assert ensured.mentorado is not None
     return OwnProfile(ensured.mentorado.id, ensured.user.id)
 
 
-def test_simultaneous_saves_of_different_fields_are_all_kept(app: Flask, bobs: OwnProfile) -> None:
+def test_concurrent_saves_of_different_fields_are_all_kept(
+    app: Flask, bobs_profile: OwnProfile
+) -> None:
     start = Barrier(len(FIGURES))
 
     def save(field: str) -> None:
         with app.app_context():
             start.wait(timeout=10)
             with transaction() as session:
-                save_month(session, bobs, MARCH, {field: 7}, now=NOW)
+                save_month(session, bobs_profile, MARCH, {field: 7}, now=NOW)
 
     with ThreadPoolExecutor(len(FIGURES)) as pool:
         list(pool.map(save, FIGURES))
 
     with transaction() as session:
-        month = reported_month(session, bobs, MARCH)
+        month = reported_month(session, bobs_profile, MARCH)
     assert [getattr(month, field) for field in FIGURES] == [7] * len(FIGURES)
 
 
-def test_month_that_is_saved_again_is_told_as_it_is_then(
-    session: Session, alice: Mentorado
-) -> None:
-    later, own = NOW + timedelta(hours=1), own_profile(alice)
-    save_month(session, own, MARCH, {"lucro": 1}, now=NOW)
-    known = session.scalars(select(MetricaMensal)).one()  # what the session holds may be old
+def test_second_save_returns_the_new_values(session: Session, alice: Mentorado) -> None:
+    later, owned = NOW + timedelta(hours=1), own_profile(alice)
+    save_month(session, owned, MARCH, {"lucro": 1}, now=NOW)
+    loaded = session.scalars(select(MetricaMensal)).one()  # this object may be stale
 
-    again = save_month(session, own, MARCH, {"lucro": 2}, now=later)
+    saved = save_month(session, owned, MARCH, {"lucro": 2}, now=later)
 
-    assert (again.lucro, again.updated_at, known.lucro) == (2, later, 2)
+    assert (saved.lucro, saved.updated_at, loaded.lucro) == (2, later, 2)
 
 
-def test_no_more_months_are_listed_than_asked_for(session: Session, alice: Mentorado) -> None:
-    own = own_profile(alice)
+def test_list_of_months_is_limited(session: Session, alice: Mentorado) -> None:
+    owned = own_profile(alice)
     for mes in (1, 2, 3):
-        save_month(session, own, Period(2026, mes), {"lucro": 1}, now=NOW)
+        save_month(session, owned, Period(2026, mes), {"lucro": 1}, now=NOW)
 
-    listed = reported_months(session, own, limit=2)
+    listed = reported_months(session, owned, limit=2)
 
     assert [month.mes for month in listed] == [3, 2]
 
@@ -96,57 +96,59 @@ def test_no_more_months_are_listed_than_asked_for(session: Session, alice: Mento
 def test_month_of_a_profile_with_another_owner_is_refused(
     session: Session, alice: Mentorado
 ) -> None:
-    own = OwnProfile(alice.id, own_profile(alice).user_id + 1)
+    owned = OwnProfile(alice.id, own_profile(alice).user_id + 1)
 
-    for work in (
-        lambda: save_month(session, own, MARCH, {"lucro": 1}, now=NOW),
-        lambda: reported_month(session, own, MARCH),
-        lambda: reported_months(session, own, limit=9),
-        lambda: read_report(session, own.id, owner_id=own.user_id),
+    for read_or_write in (
+        lambda: save_month(session, owned, MARCH, {"lucro": 1}, now=NOW),
+        lambda: reported_month(session, owned, MARCH),
+        lambda: reported_months(session, owned, limit=9),
+        lambda: read_report(session, owned.id, owner_id=owned.user_id),
     ):
         with pytest.raises(NoResultFound):
-            work()
+            read_or_write()
 
     assert session.scalars(select(MetricaMensal)).all() == []
 
 
-def test_month_waits_for_an_unlink_and_is_refused(app: Flask, bobs: OwnProfile, url: str) -> None:
+def test_month_waits_for_an_unlink_and_is_refused(
+    app: Flask, bobs_profile: OwnProfile, url: str
+) -> None:
     def save() -> None:
         with app.app_context(), transaction() as session:
-            save_month(session, bobs, MARCH, {"lucro": 1}, now=NOW)
+            save_month(session, bobs_profile, MARCH, {"lucro": 1}, now=NOW)
 
     with ThreadPoolExecutor(1) as pool, connect_to(url) as connection:
         with connection.execution_options(isolation_level="READ COMMITTED").begin():
             connection.exec_driver_sql("UPDATE mentorados SET user_id = NULL")
             saved = pool.submit(save)
-            assert eventually(lambda: count(url, WAITING) == 1, seconds=2)
+            assert eventually(lambda: count(url, WAITING_SESSIONS) == 1, seconds=2)
         with pytest.raises(NoResultFound):
             saved.result(timeout=10)
 
 
-def test_month_of_nobody_is_refused(session: Session) -> None:
+def test_month_of_an_unknown_profile_is_refused(session: Session) -> None:
     with pytest.raises(NoResultFound):
         save_month(session, OwnProfile(2_147_483_647, 1), MARCH, {"lucro": 1}, now=NOW)
 
 
-def test_profile_that_is_being_deleted_is_waited_for_and_missed(
-    app: Flask, bobs: OwnProfile, url: str
+def test_month_waits_for_a_deletion_and_is_refused(
+    app: Flask, bobs_profile: OwnProfile, url: str
 ) -> None:
     def save() -> None:
         with app.app_context(), transaction() as session:
-            save_month(session, bobs, MARCH, {"lucro": 1}, now=NOW)
+            save_month(session, bobs_profile, MARCH, {"lucro": 1}, now=NOW)
 
     with ThreadPoolExecutor(1) as pool, connect_to(url) as connection:
         with connection.execution_options(isolation_level="READ COMMITTED").begin():
             connection.exec_driver_sql("DELETE FROM mentorados")
             saved = pool.submit(save)
-            assert eventually(lambda: count(url, WAITING) == 1, seconds=2)
+            assert eventually(lambda: count(url, WAITING_SESSIONS) == 1, seconds=2)
         with pytest.raises(NoResultFound):
             saved.result(timeout=10)
 
 
-def test_month_that_is_being_saved_holds_a_deletion_up(
-    app: Flask, bobs: OwnProfile, url: str
+def test_deletion_waits_for_a_month_being_saved(
+    app: Flask, bobs_profile: OwnProfile, url: str
 ) -> None:
     def delete() -> None:
         with connect_to(url) as connection:
@@ -154,20 +156,20 @@ def test_month_that_is_being_saved_holds_a_deletion_up(
 
     with ThreadPoolExecutor(1) as pool:
         with transaction() as session:
-            save_month(session, bobs, MARCH, {"lucro": 1}, now=NOW)
+            save_month(session, bobs_profile, MARCH, {"lucro": 1}, now=NOW)
             deleted = pool.submit(delete)
-            assert eventually(lambda: count(url, WAITING) == 1, seconds=2)
+            assert eventually(lambda: count(url, WAITING_SESSIONS) == 1, seconds=2)
         deleted.result(timeout=10)
 
     assert count(url, "SELECT count(*) FROM metricas_mensais") == 0
 
 
-def test_profile_that_is_being_edited_holds_no_month_up(
-    app: Flask, bobs: OwnProfile, url: str
+def test_month_does_not_wait_for_an_edit_of_the_profile(
+    app: Flask, bobs_profile: OwnProfile, url: str
 ) -> None:
     def save() -> ReportedMonth:
         with app.app_context(), transaction() as session:
-            return save_month(session, bobs, MARCH, {"lucro": 7}, now=NOW)
+            return save_month(session, bobs_profile, MARCH, {"lucro": 7}, now=NOW)
 
     edit = "UPDATE mentorados SET nome_completo = 'Bob'"
     with ThreadPoolExecutor(1) as pool, locking(url, edit):
@@ -177,6 +179,6 @@ def test_profile_that_is_being_edited_holds_no_month_up(
 
 
 def own_profile(profile: Mentorado) -> OwnProfile:
-    """The profile with its owner."""
+    """The profile together with its owner."""
     assert profile.user_id is not None
     return OwnProfile(profile.id, profile.user_id)

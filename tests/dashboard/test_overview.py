@@ -1,4 +1,4 @@
-"""The dashboard's arithmetic, checked against the numbers of CONTRACT section 4.4."""
+"""The arithmetic of the overview, with the numbers of docs/reference/contract.md."""
 
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -23,9 +23,9 @@ from dashboard.overview import (
 )
 from tests.support.users import NOW
 
-USUAL = Goals(faturamento=16000, leads=50, procedimentos=10, posts=12, stories=60)
+DEFAULT_GOALS = Goals(faturamento=16000, leads=50, procedimentos=10, posts=12, stories=60)
 NO_GOALS = Goals(faturamento=0, leads=0, procedimentos=0, posts=0, stories=0)
-NOTHING_EARNED: dict[str, object] = {
+NO_FINANCIALS: dict[str, object] = {
     "totalRevenue": 0,
     "totalProfit": 0,
     "averageRevenue": 0,
@@ -50,13 +50,13 @@ def month(
     *,
     mes: int = 1,
     lucro: int = 0,
-    goals: Goals = USUAL,
+    goals: Goals = DEFAULT_GOALS,
 ) -> Month:
     return Month(2026, mes, faturamento, lucro, leads, procedimentos, posts, stories, goals)
 
 
 def overview_of(
-    *months: Month, own: Goals = USUAL, feedback: MonthFeedback | None = None
+    *months: Month, own: Goals = DEFAULT_GOALS, feedback: MonthFeedback | None = None
 ) -> Overview:
     return compute_overview(Report(months, own, feedback), now=NOW)
 
@@ -73,14 +73,14 @@ def test_halves_are_rounded_up(value: str, expected: int) -> None:
     ("value", "goal", "expected"),
     [(8, 16, 50), (1, 3, Fraction(100, 3)), (3, 2, 150), (31, 20, 150), (5, 0, 0), (0, 7, 0)],
 )
-def test_percent_of_a_goal_is_exact_and_ends_at_150(
+def test_percent_of_a_goal_is_exact_and_at_most_150(
     value: int, goal: int, expected: Fraction
 ) -> None:
     assert percent_of_goal(value, goal) == expected
 
 
 @pytest.mark.parametrize(("values", "expected"), [([], 0), ([4], 4), ([1, 2], Fraction(3, 2))])
-def test_mean_is_exact_and_zero_of_nothing(values: list[int], expected: Fraction) -> None:
+def test_mean_is_exact_and_zero_without_values(values: list[int], expected: Fraction) -> None:
     assert mean(values) == expected
 
 
@@ -88,7 +88,7 @@ def test_mean_is_exact_and_zero_of_nothing(values: list[int], expected: Fraction
     ("first", "last", "expected"),
     [(100, 150, 50), (200, 100, -50), (200, 201, 1), (200, 199, 0), (7, 7, 0), (9, 0, -100)],
 )
-def test_growth_is_measured_against_the_first(first: int, last: int, expected: int) -> None:
+def test_growth_is_relative_to_the_first_value(first: int, last: int, expected: int) -> None:
     assert growth_percent(first, last) == expected
 
 
@@ -106,9 +106,7 @@ def test_growth_from_zero_is_undefined() -> None:
     ],
     ids=["reached", "half way", "mixed", "far beyond"],
 )
-def test_score_is_the_one_of_the_contract(
-    numbers: tuple[int, int, int, int, int], expected: int
-) -> None:
+def test_score_matches_the_contract(numbers: tuple[int, int, int, int, int], expected: int) -> None:
     assert score(month(*numbers)) == expected
 
 
@@ -125,7 +123,7 @@ def test_score_is_the_one_of_the_contract(
     ],
     ids=["revenue", "posts", "stories", "leads", "procedures", "half a point", "rounded parts"],
 )
-def test_each_part_has_its_weight_and_is_rounded_alone(reported: Month, expected: int) -> None:
+def test_each_part_is_weighted_and_rounded_separately(reported: Month, expected: int) -> None:
     assert score(reported) == expected
 
 
@@ -134,18 +132,22 @@ def test_score_without_goals_is_zero() -> None:
 
 
 @given(reported=MONTHS)
-def test_score_stays_between_0_and_120(reported: Month) -> None:
+def test_score_is_between_0_and_120(reported: Month) -> None:
     assert 0 <= score(reported) <= 120
 
 
-def test_new_person_sees_zeros() -> None:
-    shown = serialize_overview(overview_of())
+def test_overview_without_months_is_zero() -> None:
+    serialized = serialize_overview(overview_of())
 
-    assert shown["financials"] == NOTHING_EARNED
-    assert (shown["score"], shown["feedback"], shown["read_only"]) == (0, None, False)
+    assert serialized["financials"] == NO_FINANCIALS
+    assert (serialized["score"], serialized["feedback"], serialized["read_only"]) == (
+        0,
+        None,
+        False,
+    )
 
 
-def test_new_person_sees_their_own_goals_at_zero() -> None:
+def test_overview_without_months_has_the_profiles_goals() -> None:
     goals = overview_of().goals
 
     assert [(g.key, g.value, g.goal, g.percent) for g in goals] == [
@@ -157,13 +159,13 @@ def test_new_person_sees_their_own_goals_at_zero() -> None:
     ]
 
 
-def test_money_is_added_up_over_all_months() -> None:
+def test_revenue_and_profit_are_sums_of_all_months() -> None:
     overview = overview_of(month(100, lucro=40, mes=1), month(50, lucro=20, mes=2))
 
     assert (overview.total_revenue, overview.total_profit) == (150, 60)
 
 
-def test_loss_of_a_month_counts_against_the_profit_of_others_alone() -> None:
+def test_loss_of_a_month_reduces_the_total_profit_only() -> None:
     overview = overview_of(month(100, lucro=40, mes=1), month(50, lucro=-90, mes=2))
 
     assert (overview.total_revenue, overview.total_profit) == (150, -50)
@@ -203,13 +205,13 @@ def test_growth_compares_the_last_month_with_the_first(
     [((), None), ((100,), None), ((0, 100), 100), ((100, 130, 90), 20), ((100, 50), -50)],
     ids=str,
 )
-def test_gain_is_what_came_in_above_the_first_month(
+def test_gain_is_the_revenue_above_the_first_month(
     revenues: tuple[int, ...], expected: int | None
 ) -> None:
     assert overview_of(*(month(revenue) for revenue in revenues)).gain == expected
 
 
-def test_score_and_goals_speak_of_the_newest_month() -> None:
+def test_score_and_goals_are_those_of_the_newest_month() -> None:
     newest = month(8000, 6, 30, 25, 5, mes=2)
 
     overview = overview_of(month(mes=1), newest)
@@ -218,7 +220,7 @@ def test_score_and_goals_speak_of_the_newest_month() -> None:
     assert [goal.value for goal in overview.goals] == [8000, 25, 5, 6, 30]
 
 
-def test_goals_of_the_month_win_over_the_persons_own() -> None:
+def test_goals_of_the_month_take_precedence_over_the_profiles() -> None:
     reported = month(500, 1, 2, 3, 4, goals=Goals(1000, 6, 16, 10, 8))
 
     overview = overview_of(reported)
@@ -231,46 +233,46 @@ def test_goals_of_the_month_win_over_the_persons_own() -> None:
     ("revenue", "percent"),
     [(80, 1), (79, 0), (23919, 149), (23999, 150), (24000, 150), (99999, 150)],
 )
-def test_percent_of_a_goal_is_shown_whole_and_at_most_150(revenue: int, percent: int) -> None:
+def test_serialized_percent_is_whole_and_at_most_150(revenue: int, percent: int) -> None:
     overview = overview_of(month(revenue))
 
     assert overview.goals[0].percent == percent
 
 
 def test_every_goal_has_its_label() -> None:
-    shown = serialize_overview(overview_of())
+    serialized = serialize_overview(overview_of())
 
-    labels = [goal.label for goal in shown["goals"]]
+    labels = [goal.label for goal in serialized["goals"]]
     assert labels == ["Faturamento", "Leads", "Procedimentos", "Posts", "Stories"]
 
 
-def test_chart_shows_each_month_under_its_public_names() -> None:
-    shown = serialize_overview(overview_of(month(1, 5, 6, 3, 4, mes=3, lucro=2)))
+def test_chart_data_uses_the_public_names() -> None:
+    serialized = serialize_overview(overview_of(month(1, 5, 6, 3, 4, mes=3, lucro=2)))
 
-    assert shown["financials"]["chartData"] == [
+    assert serialized["financials"]["chartData"] == [
         {"ano": 2026, "mes": 3, "faturamento": 1, "lucro": 2}
         | {"leads": 3, "procedimentos": 4, "postsFeed": 5, "stories": 6}
     ]
 
 
-def test_feedback_is_shown_with_its_month_and_without_ids() -> None:
-    words = {"analise_mes": "Bom.", "foco_proximo_mes": "Leads.", "sugestao_mentor": "Siga."}
-    feedback = MonthFeedback(2026, 2, **words)
+def test_serialized_feedback_has_its_month_and_no_ids() -> None:
+    texts = {"analise_mes": "Bom.", "foco_proximo_mes": "Leads.", "sugestao_mentor": "Siga."}
+    feedback = MonthFeedback(2026, 2, **texts)
 
-    shown = serialize_overview(overview_of(feedback=feedback))
+    serialized = serialize_overview(overview_of(feedback=feedback))
 
-    assert asdict(shown["feedback"] or feedback) == {"ano": 2026, "mes": 2, **words}
+    assert asdict(serialized["feedback"] or feedback) == {"ano": 2026, "mes": 2, **texts}
 
 
 def test_as_of_is_the_given_time_in_utc() -> None:
     now = datetime(2026, 3, 10, 12, 30, tzinfo=UTC)
 
-    shown = serialize_overview(compute_overview(Report((), USUAL, None), now=now))
+    serialized = serialize_overview(compute_overview(Report((), DEFAULT_GOALS, None), now=now))
 
-    assert shown["as_of"] == "2026-03-10T12:30:00Z"
+    assert serialized["as_of"] == "2026-03-10T12:30:00Z"
 
 
-def test_overview_that_was_written_down_is_read_again_as_it_was() -> None:
+def test_overview_survives_serialization_to_text() -> None:
     feedback = MonthFeedback(2026, 2, "Bom mês.", "Leads.", "Ligue mais.")
     overview = overview_of(month(9_000), month(8_000, mes=2), feedback=feedback)
 

@@ -1,4 +1,4 @@
-"""Months of the calendar, as people in Brazil live them."""
+"""Calendar months in the time zone of Brasília."""
 
 from datetime import UTC, datetime
 
@@ -18,13 +18,13 @@ from tests.support.users import NOW
         ((2026, 3), 22, (2028, 1)),
     ],
 )
-def test_months_are_counted_across_years(
+def test_months_can_be_added_across_years(
     start: tuple[int, int], months: int, expected: tuple[int, int]
 ) -> None:
     assert Period(*start).plus(months) == Period(*expected)
 
 
-def test_month_begins_when_it_begins_in_brasilia() -> None:
+def test_month_starts_at_midnight_in_brasilia() -> None:
     night = datetime(2026, 4, 1, 2, 59, tzinfo=UTC)
     midnight = datetime(2026, 4, 1, 3, 0, tzinfo=UTC)
 
@@ -32,7 +32,7 @@ def test_month_begins_when_it_begins_in_brasilia() -> None:
 
 
 @pytest.mark.parametrize(("ano", "mes"), [(2026, 3), (2026, 1), (2000, 1), (2025, 12)])
-def test_months_that_have_begun_can_be_reported(ano: int, mes: int) -> None:
+def test_past_and_current_months_can_be_reported(ano: int, mes: int) -> None:
     assert reportable_period(ano, mes, now=NOW) == Period(ano, mes)
 
 
@@ -46,10 +46,10 @@ def test_months_that_have_begun_can_be_reported(ano: int, mes: int) -> None:
         (2027, 1, "mes", "in_the_future"),
     ],
 )
-def test_other_months_are_refused_with_their_reason(
+def test_other_months_are_refused_with_a_reason(
     ano: int, mes: int, field: str, reason: str
 ) -> None:
-    with pytest.raises(PeriodError) as refused:
+    with pytest.raises(PeriodError) as caught:
         reportable_period(ano, mes, now=NOW)
 
-    assert (refused.value.field, refused.value.reason) == (field, reason)
+    assert (caught.value.field, caught.value.reason) == (field, reason)

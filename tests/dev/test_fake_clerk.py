@@ -1,4 +1,4 @@
-"""The development stand-in: its tokens pass the very check that Clerk's do."""
+"""The development identity provider: the app verifies its tokens in the same way as Clerk's."""
 
 import re
 from dataclasses import replace
@@ -46,8 +46,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stand_in(folder: Path) -> DevIdentityProvider:
-    """One for the whole module, since its key is slow to make; people are told apart by id."""
+def provider(folder: Path) -> DevIdentityProvider:
+    """One provider for the module, because its key is slow to generate; users differ by id."""
     return DevIdentityProvider(folder)
 
 
@@ -56,7 +56,7 @@ def verifier_of(provider: DevIdentityProvider) -> TokenVerifier:
 
 
 @pytest.mark.parametrize(
-    ("person", "expected"),
+    ("user", "expected"),
     [
         (
             replace(ALICE, image_url=IMAGE),
@@ -70,42 +70,42 @@ def verifier_of(provider: DevIdentityProvider) -> TokenVerifier:
     ],
     ids=["all claims", "unverified", "no claims"],
 )
-def test_token_is_accepted_and_speaks_of_the_person(
-    stand_in: DevIdentityProvider, person: DevUser, expected: Identity
+def test_token_is_accepted_and_contains_the_user(
+    provider: DevIdentityProvider, user: DevUser, expected: Identity
 ) -> None:
-    claims = verifier_of(stand_in).verify(stand_in.token(person))
+    claims = verifier_of(provider).verify(provider.token(user))
 
     assert identity_from_claims(claims) == expected
 
 
-def test_token_ends_with_its_lifetime(stand_in: DevIdentityProvider) -> None:
-    ended = stand_in.token(BOB, lifetime_seconds=-60)
+def test_token_expires_after_its_lifetime(provider: DevIdentityProvider) -> None:
+    expired = provider.token(BOB, lifetime_seconds=-60)
 
     with pytest.raises(InvalidTokenError, match="session-token-expired"):
-        verifier_of(stand_in).verify(ended)
+        verifier_of(provider).verify(expired)
 
 
-def test_second_stand_in_on_the_same_folder_has_the_same_key(
-    stand_in: DevIdentityProvider, folder: Path
+def test_providers_with_one_folder_share_the_key(
+    provider: DevIdentityProvider, folder: Path
 ) -> None:
     second = DevIdentityProvider(folder)
 
-    assert second.key_set() == stand_in.key_set()
-    assert second.secret_key == stand_in.secret_key
+    assert second.key_set() == provider.key_set()
+    assert second.secret_key == provider.secret_key
 
 
-def test_stand_in_on_another_folder_is_a_stranger(
-    stand_in: DevIdentityProvider, tmp_path: Path
+def test_token_of_a_provider_with_another_folder_is_refused(
+    provider: DevIdentityProvider, tmp_path: Path
 ) -> None:
-    stranger = DevIdentityProvider(tmp_path)
+    other = DevIdentityProvider(tmp_path)
 
-    assert stranger.secret_key != stand_in.secret_key
+    assert other.secret_key != provider.secret_key
     with pytest.raises(InvalidTokenError):
-        verifier_of(stand_in).verify(stranger.token(BOB))
+        verifier_of(provider).verify(other.token(BOB))
 
 
-def test_private_key_is_published_by_no_means(stand_in: DevIdentityProvider, folder: Path) -> None:
-    (key,) = stand_in.key_set()["keys"]
+def test_private_key_is_not_published(provider: DevIdentityProvider, folder: Path) -> None:
+    (key,) = provider.key_set()["keys"]
 
     assert key.keys() == {"kty", "key_ops", "n", "e", "kid", "use", "alg"}
     assert S_IMODE((folder / "signing_key.pem").stat().st_mode) == 0o600
@@ -114,15 +114,15 @@ def test_private_key_is_published_by_no_means(stand_in: DevIdentityProvider, fol
 @pytest.mark.parametrize(
     "clerk_id", ["user_bia", "../../etc/passwd", "", "a/b\x00c", "\ud800", "é" * 900], ids=ascii
 )
-def test_welcomed_person_is_found_again(stand_in: DevIdentityProvider, clerk_id: str) -> None:
-    person = DevUser(clerk_id, "Bia", "bia@example.com", email_verified=False, image_url=IMAGE)
+def test_added_user_is_found(provider: DevIdentityProvider, clerk_id: str) -> None:
+    user = DevUser(clerk_id, "Bia", "bia@example.com", email_verified=False, image_url=IMAGE)
 
-    stand_in.add_user(person)
+    provider.add_user(user)
 
-    assert stand_in.find(clerk_id) == person
+    assert provider.find(clerk_id) == user
 
 
-def test_odd_id_writes_nothing_outside_the_folder(tmp_path: Path) -> None:
+def test_id_with_a_path_writes_nothing_outside_the_folder(tmp_path: Path) -> None:
     provider = DevIdentityProvider(tmp_path / "inner")
 
     provider.add_user(DevUser("../../outside"))
@@ -131,50 +131,50 @@ def test_odd_id_writes_nothing_outside_the_folder(tmp_path: Path) -> None:
     assert len(list((tmp_path / "inner" / "people").iterdir())) == 1
 
 
-def test_person_who_comes_again_is_known_as_they_are_now(stand_in: DevIdentityProvider) -> None:
-    stand_in.add_user(DevUser("user_again", "Old Name"))
-    stand_in.add_user(DevUser("user_again", "New Name"))
+def test_user_added_again_replaces_the_old_one(provider: DevIdentityProvider) -> None:
+    provider.add_user(DevUser("user_again", "Old Name"))
+    provider.add_user(DevUser("user_again", "New Name"))
 
-    assert stand_in.find("user_again") == DevUser("user_again", "New Name")
-
-
-def test_welcome_signs_the_person_in(stand_in: DevIdentityProvider) -> None:
-    token = stand_in.add_user(ALICE)
-
-    assert verifier_of(stand_in).verify(token).subject == ALICE.clerk_id
+    assert provider.find("user_again") == DevUser("user_again", "New Name")
 
 
-def test_person_who_never_came_is_not_found(stand_in: DevIdentityProvider) -> None:
-    assert stand_in.find("user_never") is None
+def test_added_user_gets_a_token(provider: DevIdentityProvider) -> None:
+    token = provider.add_user(ALICE)
+
+    assert verifier_of(provider).verify(token).subject == ALICE.clerk_id
+
+
+def test_unknown_user_is_not_found(provider: DevIdentityProvider) -> None:
+    assert provider.find("user_never") is None
 
 
 @pytest.mark.parametrize("key", [role.key for role in DEMO_USERS])
-def test_everyone_on_the_sign_in_page_can_sign_in(stand_in: DevIdentityProvider, key: str) -> None:
-    person = demo_user(key)
+def test_each_demo_user_can_sign_in(provider: DevIdentityProvider, key: str) -> None:
+    user = demo_user(key)
 
-    assert person is not None
-    assert verifier_of(stand_in).verify(stand_in.token(person)).subject == person.clerk_id
+    assert user is not None
+    assert verifier_of(provider).verify(provider.token(user)).subject == user.clerk_id
 
 
-def test_button_that_is_not_there_stands_for_nobody() -> None:
+def test_unknown_demo_key_is_no_user() -> None:
     assert demo_user("nobody") is None
 
 
-def test_everyone_on_the_sign_in_page_is_somebody_else() -> None:
-    ids = {person.clerk_id for role in DEMO_USERS if (person := demo_user(role.key))}
+def test_demo_users_have_different_ids() -> None:
+    ids = {user.clerk_id for role in DEMO_USERS if (user := demo_user(role.key))}
 
     assert len(ids) == len({role.key for role in DEMO_USERS}) == len(DEMO_USERS)
 
 
-def test_same_button_is_the_same_person_again() -> None:
+def test_returning_demo_user_is_the_same_user() -> None:
     assert demo_user("recorrente") == demo_user("recorrente")
 
 
-def test_newcomer_is_another_one_every_time() -> None:
-    visits = [demo_user("nova") for _ in range(2)]
+def test_new_demo_user_is_a_different_user_each_time() -> None:
+    users = [demo_user("nova") for _ in range(2)]
 
-    ids = {person.clerk_id for person in visits if person}
-    emails = {person.email for person in visits if person}
+    ids = {user.clerk_id for user in users if user}
+    emails = {user.email for user in users if user}
     assert (len(ids), len(emails)) == (2, 2)
 
 
@@ -186,20 +186,20 @@ def test_newcomer_is_another_one_every_time() -> None:
         (None, "None"),
     ],
 )
-def test_newcomer_keeps_the_description(email: str | None, pattern: str) -> None:
-    person = new_demo_user(DevUser("", "Bia", email, image_url=IMAGE))
+def test_new_demo_user_keeps_name_address_and_image(email: str | None, pattern: str) -> None:
+    user = new_demo_user(DevUser("", "Bia", email, image_url=IMAGE))
 
-    assert re.fullmatch(pattern, str(person.email))
-    assert (person.name, person.image_url, bool(person.clerk_id)) == ("Bia", IMAGE, True)
-
-
-def test_person_is_described_as_clerk_does() -> None:
-    described = clerk_user(replace(ALICE, name="Alice do Prado", image_url=IMAGE))
-
-    assert described == ALICE_AT_CLERK
+    assert re.fullmatch(pattern, str(user.email))
+    assert (user.name, user.image_url, bool(user.clerk_id)) == ("Bia", IMAGE, True)
 
 
-def test_unverified_address_is_described_as_such() -> None:
+def test_user_document_has_the_form_of_clerk() -> None:
+    document = clerk_user(replace(ALICE, name="Alice do Prado", image_url=IMAGE))
+
+    assert document == ALICE_AT_CLERK
+
+
+def test_unverified_address_is_unverified_in_the_document() -> None:
     (address,) = clerk_user(replace(BOB, email_verified=False))["email_addresses"]
 
     assert address["verification"] == {"status": "unverified"}
@@ -214,7 +214,7 @@ def test_missing_parts_of_a_name_are_null(name: str | None, parts: tuple[str | N
     assert (user["first_name"], user["last_name"]) == parts
 
 
-def test_person_without_address_has_no_primary_one() -> None:
+def test_user_without_address_has_no_primary_address() -> None:
     user = clerk_user(DevUser("user_bia"))
 
     assert (user["primary_email_address_id"], user["email_addresses"]) == (None, [])

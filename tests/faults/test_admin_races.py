@@ -40,11 +40,11 @@ class Racers:
 
     def __init__(self, app: Flask, url: str) -> None:
         self.app, self.url = app, url
-        self.house: Services = app.extensions[EXTENSION]
+        self.services: Services = app.extensions[EXTENSION]
 
     def ask(self, person: DevUser, method: str, path: str, body: object = None) -> TestResponse:
-        assert self.house.dev_provider is not None
-        headers = {"Authorization": f"Bearer {self.house.dev_provider.token(person)}"}
+        assert self.services.dev_provider is not None
+        headers = {"Authorization": f"Bearer {self.services.dev_provider.token(person)}"}
         client: FlaskClient = self.app.test_client()
         return client.open(path, method=method, json=body, headers=headers)
 
@@ -202,7 +202,7 @@ def test_account_deleted_beside_a_batch_of_the_sweep_keeps_no_profile(racers: Ra
     with connect_to(racers.url) as connection:
         connection.exec_driver_sql("INSERT INTO users (clerk_id) VALUES ('user_bob')")
     [(user_id,)] = racers.rows("SELECT id FROM users WHERE clerk_id = 'user_bob'")
-    guarantee: ProvisioningService = racers.house.provisioning
+    guarantee: ProvisioningService = racers.services.provisioning
 
     def leave() -> bool:
         with racers.app.app_context():

@@ -101,8 +101,8 @@ def test_profile_swept_in_the_moment_of_linking_is_folded_into_the_one_that_wait
 
     def sign_in() -> Outcome:
         with app.app_context():
-            house: Services = app.extensions[EXTENSION]
-            return house.provisioning.ensure(identity_of(DORA), source=PAGE, now=NOW).outcome
+            services: Services = app.extensions[EXTENSION]
+            return services.provisioning.ensure(identity_of(DORA), source=PAGE, now=NOW).outcome
 
     with locking(url, SWEPT) as sweep, ThreadPoolExecutor(1) as pool:
         signing_in = pool.submit(sign_in)

@@ -205,14 +205,14 @@ class Machine(RuleBasedStateMachine):
     def hear_from_the_provider(self, who: str, email: str, verified: bool) -> None:
         """A message tells of a changed address while the user is away."""
         person = DevUser(who, who.title(), email, email_verified=verified)
-        ensure = partial(self._house.provisioning.ensure, source=Source("webhook"), now=NOW)
+        ensure = partial(self._services.provisioning.ensure, source=Source("webhook"), now=NOW)
         self._let_fail(lambda: ensure(self._identity(person)))
 
     @rule()
     def hear_of_a_deleted_account(self) -> None:
         """A message tells that an account is deleted; its profile loses its owner."""
         self.chosen |= {m for m, user_id in self._owned() if user_id == self._user_id(LEAVING)}
-        hear = self._house.provisioning.handle_user_deleted
+        hear = self._services.provisioning.handle_user_deleted
         identity = Identity(LEAVING)
         message = (f"msg_{len(self._rows('webhook_messages'))}", "user.deleted")
         self._let_fail(lambda: hear(message, identity, source=Source("webhook"), now=NOW))
@@ -299,7 +299,7 @@ class Machine(RuleBasedStateMachine):
     def sweep(self) -> None:
         """A sweep runs, whatever is broken."""
         with self.here.app_context():
-            build_sweeper(self._house.provisioning, batch_size=2).start("cli")
+            build_sweeper(self._services.provisioning, batch_size=2).start("cli")
 
     @rule()
     def sweep_when_all_is_well(self) -> None:
@@ -506,15 +506,15 @@ class Machine(RuleBasedStateMachine):
         return self.parts.apps[process].test_client()
 
     @property
-    def _house(self) -> Services:
+    def _services(self) -> Services:
         return cast(Services, self.here.extensions[EXTENSION])
 
     def _token(self, person: DevUser) -> str:
-        assert self._house.dev_provider is not None
-        return token(self._house.dev_provider.token, person)
+        assert self._services.dev_provider is not None
+        return token(self._services.dev_provider.token, person)
 
     def _identity(self, person: DevUser) -> Identity:
-        return identity_from_claims(self._house.verifier.verify(self._token(person)))
+        return identity_from_claims(self._services.verifier.verify(self._token(person)))
 
     def _let_fail(self, call: Callable[[], object]) -> None:
         """A message that could not be applied would be sent again."""

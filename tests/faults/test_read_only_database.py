@@ -92,13 +92,13 @@ def app(url: str, tmp_path: Path) -> Iterator[Flask]:
         yield app
 
 
-def house_of(app: Flask) -> Services:
-    house: Services = app.extensions[EXTENSION]
-    return house
+def services_of(app: Flask) -> Services:
+    services: Services = app.extensions[EXTENSION]
+    return services
 
 
 def ask(app: Flask, method: str, path: str, person: DevUser, json: object = None) -> TestResponse:
-    provider = house_of(app).dev_provider
+    provider = services_of(app).dev_provider
     assert provider is not None
     headers = {"Authorization": f"Bearer {provider.token(person)}"}
     return app.test_client().open(path, method=method, json=json, headers=headers)
@@ -141,7 +141,7 @@ def test_writes_are_a_coded_503_and_full_service_follows_the_end(
     with outage():
         refused = [save(app), ensure(app, BOB), ensure(app, ALICE), post_webhook(app)]
         during = readiness(app)
-        provider = house_of(app).provisioning
+        provider = services_of(app).provisioning
         with pytest.raises(DatabaseUnavailableError):
             provider.ensure(identity_of(BOB), source=Source("sweep"), now=NOW)
     # Connections that have just been opened are kept for a moment.
@@ -233,7 +233,7 @@ def test_own_dashboard_is_shown_and_marked(app: Flask, outage: Outage) -> None:
     ensure(app, ALICE)
     save(app)
     numbers = ask(app, "GET", OVERVIEW, ALICE).json or {}
-    house_of(app).provisioning.contexts.client.backend.delete(f"context:{ALICE.clerk_id}")
+    services_of(app).provisioning.contexts.client.backend.delete(f"context:{ALICE.clerk_id}")
 
     with outage():
         overview = ask(app, "GET", OVERVIEW, ALICE)
@@ -253,7 +253,7 @@ def test_sweep_stops_without_blaming_anybody_and_goes_on_afterwards(
 ) -> None:
     with connect_to(url) as other:
         other.exec_driver_sql("INSERT INTO users (clerk_id) VALUES ('user_x'), ('user_y')")
-    sweeper = build_sweeper(house_of(app).provisioning)
+    sweeper = build_sweeper(services_of(app).provisioning)
 
     with outage(), pytest.raises(DBAPIError) as caught:
         sweeper.start("clock")
@@ -270,7 +270,7 @@ def test_sweep_that_is_at_work_is_taken_over_afterwards(
 ) -> None:
     with connect_to(url) as other:
         other.exec_driver_sql("INSERT INTO users (clerk_id) VALUES ('user_x'), ('user_y')")
-    guarantee = house_of(app).provisioning
+    guarantee = services_of(app).provisioning
 
     with ExitStack() as stack:
         begin = iter([outage])

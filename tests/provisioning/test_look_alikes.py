@@ -156,12 +156,12 @@ def test_range_of_the_sweep_sees_that_a_profile_waits(
     ids=ascii,
 )
 def test_sweep_links_by_the_same_rule(
-    session: Session, house: Services, registered: str, verified: str, is_linked: bool
+    session: Session, services: Services, registered: str, verified: str, is_linked: bool
 ) -> None:
     profile = wait_for(session, registered)
     user = known(session, verified)
 
-    build_sweeper(house.provisioning).start("cli")
+    build_sweeper(services.provisioning).start("cli")
 
     assert owner_of(session, profile) == (user.id if is_linked else None)
 

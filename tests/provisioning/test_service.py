@@ -20,9 +20,9 @@ class SomebodyElsesFlights(FreshSingleFlight[RequestContext]):
 
 
 def test_passenger_is_not_told_that_they_created_the_profile(
-    house: Services, connection: Connection
+    services: Services, connection: Connection
 ) -> None:
-    guarantee = replace(house.provisioning, single_flight=SomebodyElsesFlights())
+    guarantee = replace(services.provisioning, single_flight=SomebodyElsesFlights())
 
     context = guarantee.context_for(identity_of(BOB), source=PAGE, now=NOW)
 

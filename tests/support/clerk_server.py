@@ -1,4 +1,4 @@
-"""A Clerk to break: the stand-in on a port of its own, with switches for trouble."""
+"""A development identity provider on its own port, whose Backend API can be made to fail."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -17,15 +17,15 @@ from core.config import Config
 from dev.fake_clerk import ISSUER, PUBLISHABLE_KEY, DevIdentityProvider, DevSessions, DevUser
 from web.services import EXTENSION, Services
 
-NO_DATABASE = "postgresql://127.0.0.1:1/none"  # the stand-in needs none
-LONGEST_SILENCE_SECONDS = 10.0
+NO_DATABASE = "postgresql://127.0.0.1:1/none"  # the provider needs no database
+MAX_SILENCE_SECONDS = 10.0
 
 Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
 @dataclass
 class Trouble:
-    """What the Backend API answers instead, or how long it says nothing at all."""
+    """The error response of the Backend API, or an event until which it does not respond."""
 
     status: str | None = None
     headers: list[tuple[str, str]] = field(default_factory=list)
@@ -34,8 +34,10 @@ class Trouble:
 
 @dataclass
 class Clerk:
-    """A running stand-in; `calls` are the paths that its Backend API was asked for, `strange` what
-    it answers about single users, by their ids.
+    """A running development identity provider.
+
+    `calls` are the requested paths of its Backend API. `strange` are the responses for single
+    users, by id.
     """
 
     url: str
@@ -47,7 +49,7 @@ class Clerk:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What an operator sets for this instance."""
+        """The settings of an app that uses this provider."""
         return {
             "CLERK_PUBLISHABLE_KEY": PUBLISHABLE_KEY,
             "CLERK_SECRET_KEY": self.provider.secret_key,
@@ -58,25 +60,25 @@ class Clerk:
             "CLERK_WEBHOOK_SECRET": self.provider.webhook_secret,
         }
 
-    def token(self, person: DevUser) -> str:
-        """A session token as Clerk makes it by default; it says nothing about the person."""
-        self.provider.save_user(person)
-        return self.provider.sign({"sub": person.clerk_id, "sid": "sess_1"}, 60)
+    def token(self, user: DevUser) -> str:
+        """A session token with Clerk's default claims, which do not contain the user's data."""
+        self.provider.save_user(user)
+        return self.provider.sign({"sub": user.clerk_id, "sid": "sess_1"}, 60)
 
-    def bearer(self, person: DevUser) -> dict[str, str]:
-        """The headers of a program that acts for this person."""
-        return {"Authorization": f"Bearer {self.token(person)}", "Connection": "close"}
+    def bearer(self, user: DevUser) -> dict[str, str]:
+        """The headers of an API client of this user."""
+        return {"Authorization": f"Bearer {self.token(user)}", "Connection": "close"}
 
 
 @contextmanager
 def clerk_in(folder: Path) -> Iterator[Clerk]:
-    """Run a stand-in that keeps what it knows under that folder."""
+    """Run a provider that stores its data in the folder."""
     app = create_app(Config(instance_path=folder, database_url=NO_DATABASE))
-    house: Services = app.extensions[EXTENSION]
-    assert house.dev_provider is not None
-    assert house.dev_sessions is not None
-    clerk = Clerk("", house.dev_provider, house.dev_sessions)
-    server = make_server("127.0.0.1", 0, _troubled(app.wsgi_app, clerk), threaded=True)
+    services: Services = app.extensions[EXTENSION]
+    assert services.dev_provider is not None
+    assert services.dev_sessions is not None
+    clerk = Clerk("", services.dev_provider, services.dev_sessions)
+    server = make_server("127.0.0.1", 0, _with_faults(app.wsgi_app, clerk), threaded=True)
     clerk.url = f"http://127.0.0.1:{server.server_port}/local-clerk"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
@@ -91,19 +93,19 @@ def clerk_in(folder: Path) -> Iterator[Clerk]:
 def send_webhook(
     app_url: str, secret: str, body: str, message_id: str = "msg_1", at: datetime | None = None
 ) -> requests.Response:
-    """Post a message as Clerk does, with its signature."""
-    moment = at or datetime.now(UTC)
+    """Send a webhook message with a signature like Clerk's."""
+    sent_at = at or datetime.now(UTC)
     headers = {
         "svix-id": message_id,
-        "svix-timestamp": str(int(moment.timestamp())),
-        "svix-signature": Webhook(secret).sign(message_id, moment, body),
+        "svix-timestamp": str(int(sent_at.timestamp())),
+        "svix-signature": Webhook(secret).sign(message_id, sent_at, body),
         "Content-Type": "application/json",
     }
     return requests.post(f"{app_url}/webhooks/clerk", data=body, headers=headers, timeout=10)
 
 
-def _troubled(app: Wsgi, clerk: Clerk) -> Wsgi:
-    """The stand-in's app, with the trouble of the moment before its Backend API."""
+def _with_faults(app: Wsgi, clerk: Clerk) -> Wsgi:
+    """The app of the provider, with the current fault before its Backend API."""
 
     def serve(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         path: str = environ["PATH_INFO"]
@@ -111,7 +113,7 @@ def _troubled(app: Wsgi, clerk: Clerk) -> Wsgi:
             clerk.calls.append(path)
             trouble = clerk.trouble or clerk.strange.get(path.rpartition("/")[2])
             if trouble is not None and trouble.silence is not None:
-                trouble.silence.wait(LONGEST_SILENCE_SECONDS)
+                trouble.silence.wait(MAX_SILENCE_SECONDS)
             if trouble is not None and trouble.status is not None:
                 start_response(trouble.status, trouble.headers)
                 return [b"{}"]

@@ -1,15 +1,15 @@
-"""What tests of shared things need: time that stands still, and a crowd that can be waited for."""
+"""Helpers for concurrency tests: a manual clock, and dictionary keys that synchronize threads."""
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread, get_ident
 
-A_MOMENT_SECONDS = 0.1  # for somebody who may have to wait for us
+JOIN_SECONDS = 0.1  # for a thread that may have to wait for the caller
 
 
 class Clock:
-    """Seconds that pass only when told to; it starts anywhere, as a monotonic clock does."""
+    """A monotonic clock that a test advances."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -18,54 +18,54 @@ class Clock:
         return self.seconds
 
 
-class Roll(str):
-    """An id that notices which threads have looked for it."""
+class ThreadCountingKey(str):
+    """A key that records which threads have looked it up."""
 
-    crowd: int
-    seen: set[int]
-    is_complete: Event
+    expected_threads: int
+    threads: set[int]
+    all_arrived: Event
 
-    def __new__(cls, value: str, *, crowd: int) -> "Roll":
-        """The id, and how many threads make a crowd."""
-        roll = super().__new__(cls, value)
-        roll.crowd, roll.seen, roll.is_complete = crowd, set[int](), Event()
-        return roll
+    def __new__(cls, value: str, *, expected_threads: int) -> "ThreadCountingKey":
+        """Create the key; `expected_threads` is the number of threads to wait for."""
+        key = super().__new__(cls, value)
+        key.expected_threads, key.threads, key.all_arrived = expected_threads, set[int](), Event()
+        return key
 
     def __hash__(self) -> int:
-        self.seen.add(get_ident())
-        if len(self.seen) == self.crowd:
-            self.is_complete.set()
+        self.threads.add(get_ident())
+        if len(self.threads) == self.expected_threads:
+            self.all_arrived.set()
         return super().__hash__()
 
 
-class Meddled(str):
-    """An id: when it is looked for the `at`-th time, somebody else does something just before."""
+class InterruptedKey(str):
+    """A key whose n-th lookup first runs a function in another thread."""
 
-    looks: int
+    lookups: int
     at: int
-    meddle: Callable[[], object]
+    before: Callable[[], object]
 
-    def __new__(cls, value: str, *, at: int, meddle: Callable[[], object]) -> "Meddled":
-        """The id, and what is done in a thread of its own, which may have to wait for us."""
-        meddled = super().__new__(cls, value)
-        meddled.looks, meddled.at, meddled.meddle = 0, at, meddle
-        return meddled
+    def __new__(cls, value: str, *, at: int, before: Callable[[], object]) -> "InterruptedKey":
+        """Create the key; `before` runs in a thread when the key is looked up the `at`-th time."""
+        key = super().__new__(cls, value)
+        key.lookups, key.at, key.before = 0, at, before
+        return key
 
     def __hash__(self) -> int:
-        self.looks += 1
-        if self.looks == self.at:
-            other = Thread(target=self.meddle)
-            other.start()
-            other.join(A_MOMENT_SECONDS)
+        self.lookups += 1
+        if self.lookups == self.at:
+            thread = Thread(target=self.before)
+            thread.start()
+            thread.join(JOIN_SECONDS)
         return super().__hash__()
 
 
 @contextmanager
-def threads_taking_turns_often() -> Iterator[None]:
-    """Whatever can happen between two lines does happen, if they are passed often enough."""
-    usual = sys.getswitchinterval()
+def frequent_thread_switches() -> Iterator[None]:
+    """Switch between threads every microsecond, so that rare interleavings occur."""
+    previous = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
         yield
     finally:
-        sys.setswitchinterval(usual)
+        sys.setswitchinterval(previous)

@@ -1,4 +1,4 @@
-"""Tables of another program that refer to profiles, in each way in which tables can do that."""
+"""Tables of another program that refer to profiles, in all forms of PostgreSQL."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,17 +14,17 @@ ROWS = """
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A table and how a row of it is written; `owners` are the columns that refer to a profile.
+    """A table and an insert statement for a row; `owners` are the columns that refer to a profile.
 
-    `create` may name the ids of three profiles: {gone} {kept} {other}. `insert` takes :owner and a
-    small number :n, so that rows of two profiles can be rivals.
+    `create` may contain the ids of three profiles: {gone} {kept} {other}. `insert` takes :owner and
+    a small number :n, so that rows of two profiles can conflict.
     """
 
     create: str
     insert: str
     tables: tuple[str, ...]
     owners: tuple[str, ...] = ("mentorado_id",)
-    # What the profile's id becomes in the column, for references to other columns than `id`.
+    # The referenced column of `mentorados`, where it is not `id`.
     values: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -158,15 +158,15 @@ SHAPES: dict[str, Shape] = {
 }
 
 
-# Tables with rows that cannot follow from {gone} to {kept}, each for a reason of its own.
+# Tables with rows that cannot move from {gone} to {kept}, each for another reason.
 OBSTACLES = {
-    "a row that refers to the rival by a time": """
+    "a row that refers to the conflicting row by a time": """
         CREATE TABLE visitas (quando timestamptz UNIQUE, mentorado_id int UNIQUE
                               REFERENCES mentorados ON DELETE CASCADE);
         CREATE TABLE notas (quando timestamptz REFERENCES visitas (quando) ON DELETE CASCADE);
         INSERT INTO visitas VALUES ('2026-01-01 10:00+00', {gone}), ('2026-01-02 10:00+00', {kept});
         INSERT INTO notas SELECT quando FROM visitas""",
-    "a row that refers to a rival in a partition": """
+    "a row that refers to a conflicting row in a partition": """
         CREATE TABLE pastas (id int, mentorado_id int REFERENCES mentorados, PRIMARY KEY (id),
                              dia int) PARTITION BY HASH (id);
         CREATE TABLE pastas_0 PARTITION OF pastas FOR VALUES WITH (MODULUS 2, REMAINDER 0);
@@ -185,7 +185,7 @@ OBSTACLES = {
         CREATE TABLE itens (lote int, dono int,
                             FOREIGN KEY (lote, dono) REFERENCES lotes ON DELETE CASCADE);
         INSERT INTO lotes VALUES (1, {gone}); INSERT INTO itens VALUES (1, {gone})""",
-    "another profile's row in the way": """
+    "a conflicting row of another profile": """
         CREATE TABLE vagas (mentorado_id int REFERENCES mentorados, dia int)
                PARTITION BY LIST (mentorado_id);
         CREATE TABLE vagas_a PARTITION OF vagas FOR VALUES IN ({gone});
@@ -214,12 +214,12 @@ OBSTACLES = {
         CREATE FUNCTION fecha() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN RAISE EXCEPTION 'fechada'; END $$;
         CREATE TRIGGER fecha BEFORE UPDATE ON fechada FOR EACH ROW EXECUTE FUNCTION fecha()""",
-    "a trigger that swallows": """
+    "a trigger that discards the update": """
         CREATE TABLE surda (mentorado_id int REFERENCES mentorados ON DELETE CASCADE);
         INSERT INTO surda VALUES ({gone});
         CREATE FUNCTION engole() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
         CREATE TRIGGER engole BEFORE UPDATE ON surda FOR EACH ROW EXECUTE FUNCTION engole()""",
-    "a trigger that takes the change back": """
+    "a trigger that reverts the change": """
         CREATE TABLE teimosa (mentorado_id int REFERENCES mentorados ON DELETE CASCADE);
         INSERT INTO teimosa VALUES ({gone});
         CREATE FUNCTION volta() RETURNS trigger LANGUAGE plpgsql AS
@@ -250,20 +250,20 @@ def create(connection: Connection, shape: Shape, ids: Mapping[str, int]) -> None
 
 
 def add_row(connection: Connection, shape: Shape, owner: int, n: int, other: int) -> None:
-    """Write one row, or what stands for one, of this owner."""
+    """Insert one row of this owner, or several where the shape has several tables."""
     sql = shape.insert.replace("{other}", str(other))
     connection.execute(text(sql), {"owner": owner, "n": n})
 
 
 def read_rows(connection: Connection, shape: Shape) -> list[tuple[str, str, dict[str, Any]]]:
-    """All rows of a shape: table, place with the version of the row, content."""
-    found = []
+    """All rows of a shape: table, position with row version, content."""
+    rows_of_shape = []
     for table in shape.tables:
         rows = _execute(connection, ROWS.format(table=table))
-        found += [(table, row.place, row.content) for row in rows]
-    return found
+        rows_of_shape += [(table, row.place, row.content) for row in rows]
+    return rows_of_shape
 
 
 def _execute(connection: Connection, statement: str) -> CursorResult[Any]:
-    """Execute a statement in whose names neither a colon nor a percent sign means anything."""
+    """Execute a statement whose names may contain colons and percent signs."""
     return connection.execute(text(statement.replace(":", r"\:")))

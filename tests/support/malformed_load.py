@@ -1,4 +1,4 @@
-"""Thousands of spoiled requests, by seed, over bare sockets and over an HTTP client."""
+"""Sends thousands of reproducible malformed requests over raw sockets and an HTTP client."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -12,19 +12,26 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from dev.servers import Served
-from tests.support.malformed_requests import OF_BODIES, OF_HEADS
-from tests.support.raw_http import WIRES, exchange
-from tests.support.request_samples import SOUND, Ask, Guests, Route, sound_ask, writing
+from tests.support.malformed_requests import BODY_MUTATORS, HEAD_MUTATORS
+from tests.support.raw_http import RAW_MUTATORS, exchange
+from tests.support.request_samples import (
+    BASE_HEADERS,
+    Guests,
+    RawRequest,
+    Route,
+    routes_with_body,
+    valid_request,
+)
 from web.problems import PROBLEMS
 
 THREADS = 8
-MEMBERS = {"type", "title", "status", "code", "detail", "request_id"}
-UNKNOWN_CODING = 501  # what gunicorn says to a Transfer-Encoding that it does not know (RFC 9112)
+PROBLEM_KEYS = {"type", "title", "status", "code", "detail", "request_id"}
+UNKNOWN_TRANSFER_CODING = 501  # gunicorn's status for an unknown Transfer-Encoding (RFC 9112)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back; `status` is 0 where nothing did, because the sender had gone."""
+    """The response to one request; `status` is 0 if the connection ended without one."""
 
     kind: str
     number: int
@@ -34,35 +41,35 @@ class Answer:
 
     @property
     def fault(self) -> str | None:
-        """What is wrong with it, if anything."""
+        """A description of what is wrong with the response, None if it is correct."""
         if b"Traceback" in self.body or self.status == 500:
-            return "an error of ours"
+            return "internal error"
         if self.content_type == "application/problem+json" and self.body:
-            return None if self._is_well_formed() else "no problem document"
-        return "uncoded" if self.status > 500 and self.status != UNKNOWN_CODING else None
+            return None if self._is_well_formed() else "malformed problem document"
+        return "uncoded" if self.status > 500 and self.status != UNKNOWN_TRANSFER_CODING else None
 
     def _is_well_formed(self) -> bool:
         document: dict[str, Any] = json.loads(self.body)
         problem = PROBLEMS[document["code"]]
         is_right = problem.status == self.status == document["status"]
-        return is_right and document.keys() >= MEMBERS and bool(document["detail"])
+        return is_right and document.keys() >= PROBLEM_KEYS and bool(document["detail"])
 
 
 @dataclass(frozen=True, slots=True)
 class Onslaught:
-    """Who attacks what."""
+    """A fuzz test of a served app with requests to these routes."""
 
     app: Served
     routes: Sequence[Route]
     guests: Guests
 
     def run(self, requests: int) -> list[Answer]:
-        """Send them all, a few at a time, in an order of each thread's own."""
-        shares = [range(first, requests, THREADS) for first in range(THREADS)]
+        """Send all requests in parallel and return the responses."""
+        batches = [range(first, requests, THREADS) for first in range(THREADS)]
         with ThreadPoolExecutor(THREADS) as pool:
-            return list(chain.from_iterable(pool.map(self._send_share, shares)))
+            return list(chain.from_iterable(pool.map(self._send_batch, batches)))
 
-    def _send_share(self, numbers: Iterable[int]) -> list[Answer]:
+    def _send_batch(self, numbers: Iterable[int]) -> list[Answer]:
         host, port = self._address
         client = HTTPConnection(host, port, timeout=20)
         try:
@@ -71,23 +78,23 @@ class Onslaught:
             client.close()
 
     def _send(self, number: int, client: HTTPConnection) -> Answer:
-        dice = Random(number)
-        ask = sound_ask(dice, self.routes, self.guests)
-        way = dice.random()
-        if way < 0.35:
-            spoil_wire = dice.choice(WIRES)
-            return self._exchange(spoil_wire.__name__, number, spoil_wire(dice, ask), dice)
-        spoil = dice.choice(OF_HEADS if way < 0.6 else OF_BODIES)
-        if spoil in OF_BODIES:
-            ask = sound_ask(dice, writing(self.routes), self.guests)
-        ask = spoil(dice, ask)
-        if dice.random() < 0.4:
-            return self._exchange(spoil.__name__, number, ask.wire(), dice)
-        return _by_client(spoil.__name__, number, ask, client)
+        rng = Random(number)
+        request = valid_request(rng, self.routes, self.guests)
+        choice = rng.random()
+        if choice < 0.35:
+            mutate_raw = rng.choice(RAW_MUTATORS)
+            return self._exchange(mutate_raw.__name__, number, mutate_raw(rng, request), rng)
+        mutate = rng.choice(HEAD_MUTATORS if choice < 0.6 else BODY_MUTATORS)
+        if mutate in BODY_MUTATORS:
+            request = valid_request(rng, routes_with_body(self.routes), self.guests)
+        request = mutate(rng, request)
+        if rng.random() < 0.4:
+            return self._exchange(mutate.__name__, number, request.to_bytes(), rng)
+        return _send_by_client(mutate.__name__, number, request, client)
 
-    def _exchange(self, kind: str, number: int, sent: bytes, dice: Random) -> Answer:
-        heard = exchange(self._address, sent, hurried=dice.random() < 0.05)
-        return _read(f"{kind}, socket", number, heard)
+    def _exchange(self, kind: str, number: int, data: bytes, rng: Random) -> Answer:
+        received = exchange(self._address, data, hurried=rng.random() < 0.05)
+        return _parse(f"{kind}, socket", number, received)
 
     @property
     def _address(self) -> tuple[str, int]:
@@ -95,42 +102,42 @@ class Onslaught:
         return str(parts.hostname), int(parts.port or 0)
 
 
-def _by_client(kind: str, number: int, ask: Ask, client: HTTPConnection) -> Answer:
-    """Over a connection that is kept: a body left unread would spoil the next answer on it."""
-    client.putrequest(ask.method, ask.target, skip_host=True, skip_accept_encoding=True)
-    for name, value in ask.all_headers():
-        if (name, value) != SOUND[1]:
+def _send_by_client(kind: str, number: int, request: RawRequest, client: HTTPConnection) -> Answer:
+    """Send over a kept connection, where an unread body would corrupt the next response."""
+    client.putrequest(request.method, request.target, skip_host=True, skip_accept_encoding=True)
+    for name, value in request.headers_with_length():
+        if (name, value) != BASE_HEADERS[1]:
             client.putheader(name, value.encode("latin-1"))
     try:
-        client.endheaders(ask.body or None)
+        client.endheaders(request.body or None)
         answer = client.getresponse()
-        return _answer(f"{kind}, client", number, answer)
-    except ConnectionError:  # any other surprise would be an answer to somebody else's question
+        return _answer_of(f"{kind}, client", number, answer)
+    except ConnectionError:  # any other error means mixed-up responses
         client.close()
         return Answer(f"{kind}, client", number, 0)
 
 
-class _Heard:
-    """Bytes that have been heard, as http.client wants to read them."""
+class _ReceivedSocket:
+    """Received bytes as a file for http.client."""
 
-    def __init__(self, heard: bytes) -> None:
-        self._heard = heard
+    def __init__(self, received: bytes) -> None:
+        self._received = received
 
     def makefile(self, _: str) -> BytesIO:
-        return BytesIO(self._heard)
+        return BytesIO(self._received)
 
 
-def _read(kind: str, number: int, heard: bytes) -> Answer:
-    if not heard:
+def _parse(kind: str, number: int, received: bytes) -> Answer:
+    if not received:
         return Answer(kind, number, 0)
-    response = HTTPResponse(cast(Any, _Heard(heard)))
+    response = HTTPResponse(cast(Any, _ReceivedSocket(received)))
     response.begin()
-    return _answer(kind, number, response)
+    return _answer_of(kind, number, response)
 
 
-def _answer(kind: str, number: int, response: HTTPResponse) -> Answer:
+def _answer_of(kind: str, number: int, response: HTTPResponse) -> Answer:
     try:
         body = response.read()
     except IncompleteRead as err:
-        body = err.partial  # to a HEAD, or to somebody who has not read on
+        body = err.partial  # a response to HEAD, or of a client that stopped reading
     return Answer(kind, number, response.status, response.headers.get_content_type(), body)

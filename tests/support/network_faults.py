@@ -1,4 +1,4 @@
-"""What keeps people from their dashboards, brought about for real and undone afterwards."""
+"""Faults that keep a user from the dashboard, each undone afterwards."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -8,9 +8,9 @@ from dev.clients import ADMIN, request_as
 from dev.databases import REFUSE_PROFILES, connect_to
 from dev.servers import Served
 
-CURE = "DROP TRIGGER poison ON mentorados; DROP FUNCTION poison()"
-SWITCH = "/api/admin/settings/auto-create"
-INACTIVE = """
+ALLOW_PROFILES = "DROP TRIGGER poison ON mentorados; DROP FUNCTION poison()"
+AUTO_CREATE_PATH = "/api/admin/settings/auto-create"
+ADD_INACTIVE_PROFILE = """
 INSERT INTO mentorados (nome_completo, email, turma, ativo)
 VALUES ('Rute Alves', %s, 'neon', 'nao')
 """
@@ -18,14 +18,14 @@ VALUES ('Rute Alves', %s, 'neon', 'nao')
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A served app and its database; `email` is the address of the person who will sign in."""
+    """A served app and its database; `email` is the address of the user who will sign in."""
 
     app: Served
     database_url: str
     email: str
 
     def run(self, statement: str, *values: object) -> None:
-        """Have the database do something behind the app's back."""
+        """Execute a statement in the database without the app."""
         with connect_to(self.database_url) as connection:
             connection.exec_driver_sql(statement, values)
 
@@ -40,29 +40,29 @@ def poisoned(stage: Stage) -> Iterator[None]:
     try:
         yield
     finally:
-        stage.run(CURE)
+        stage.run(ALLOW_PROFILES)
 
 
 @contextmanager
 def switched_off(stage: Stage) -> Iterator[None]:
-    """An admin has paused the creation of profiles."""
-    request_as(stage.app, ADMIN, SWITCH, "PUT", {"enabled": False}).raise_for_status()
+    """An admin has turned off the creation of profiles."""
+    request_as(stage.app, ADMIN, AUTO_CREATE_PATH, "PUT", {"enabled": False}).raise_for_status()
     try:
         yield
     finally:
-        request_as(stage.app, ADMIN, SWITCH, "PUT", {"enabled": True}).raise_for_status()
+        request_as(stage.app, ADMIN, AUTO_CREATE_PATH, "PUT", {"enabled": True}).raise_for_status()
 
 
 @contextmanager
 def inactive(stage: Stage) -> Iterator[None]:
-    """The profile that waits for the person has been deactivated."""
-    stage.run(INACTIVE, stage.email)
+    """The pre-registered profile of the user is inactive."""
+    stage.run(ADD_INACTIVE_PROFILE, stage.email)
     yield
 
 
 @contextmanager
 def broken(stage: Stage) -> Iterator[None]:
-    """A table is missing that the dashboard reads."""
+    """A table that the dashboard reads is missing."""
     stage.run("ALTER TABLE feedbacks RENAME TO feedbacks_away")
     try:
         yield

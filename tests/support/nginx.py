@@ -1,4 +1,4 @@
-"""Starting nginx with the sample configuration, in front of apps that tests have started."""
+"""Runs nginx with the sample configuration in front of served apps."""
 
 import getpass
 import os
@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 from dev.servers import PROJECT, Served, free_port, stop, wait_for
 
 SAMPLE = PROJECT / "ops" / "nginx" / "neon-dashboard.conf"
-HOST = re.compile(r"server 10\.0\.0\.\d+:8000")
-# What Debian's own nginx.conf decides elsewhere, all of it inside a folder of ours.
-AROUND = """
+SAMPLE_SERVER = re.compile(r"server 10\.0\.0\.\d+:8000")
+# The settings of Debian's nginx.conf, with all files inside a temporary folder.
+MAIN_CONFIG = """
 daemon off;
 {user}
 worker_processes 1;
@@ -36,14 +36,14 @@ http {{
 
 @contextmanager
 def proxied(folder: Path, hosts: Sequence[Served]) -> Iterator[str]:
-    """The address of an nginx in front of these hosts, as the sample has it."""
+    """Run nginx in front of these hosts and return its address."""
     address = f"127.0.0.1:{free_port()}"
     command = [
         nginx(),
         "-e",
         str(folder / "error.log"),
         "-c",
-        str(_configured(folder, address, hosts)),
+        str(_write_config(folder, address, hosts)),
     ]
     subprocess.run([*command, "-t", "-q"], check=True)
     process = subprocess.Popen(command)
@@ -55,19 +55,19 @@ def proxied(folder: Path, hosts: Sequence[Served]) -> Iterator[str]:
 
 
 def nginx() -> str:
-    """The program, which Debian puts where only administrators look."""
-    found = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    assert found is not None, "nginx is needed: make tests installs it where it can"
-    return found
+    """The path of nginx, which Debian installs outside the path of ordinary users."""
+    path = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    assert path is not None, "nginx is needed: make tests installs it where it can"
+    return path
 
 
-def _configured(folder: Path, address: str, hosts: Sequence[Served]) -> Path:
-    places = iter([urlsplit(host.url).netloc for host in hosts])
+def _write_config(folder: Path, address: str, hosts: Sequence[Served]) -> Path:
+    addresses = iter([urlsplit(host.url).netloc for host in hosts])
     sample = SAMPLE.read_text().replace("listen 80;", f"listen {address};")
-    ours = HOST.sub(lambda _: f"server {next(places)}", sample)
-    (folder / "neon-dashboard.conf").write_text(ours)
-    # Workers of a master that is root would be nobody, who may not enter the tests' folders.
+    config = SAMPLE_SERVER.sub(lambda _: f"server {next(addresses)}", sample)
+    (folder / "neon-dashboard.conf").write_text(config)
+    # Workers of a root master run as the user nobody, who cannot read the folders of the tests.
     user = f"user {getpass.getuser()};" if os.geteuid() == 0 else ""
-    main = folder / "nginx.conf"
-    main.write_text(AROUND.format(folder=folder, user=user))
-    return main
+    main_config = folder / "nginx.conf"
+    main_config.write_text(MAIN_CONFIG.format(folder=folder, user=user))
+    return main_config

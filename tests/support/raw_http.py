@@ -1,4 +1,4 @@
-"""What can be wrong with the framing of a request; and sending bytes as they are."""
+"""Mutators that break the framing of a request, and sending of raw bytes."""
 
 import socket
 import struct
@@ -6,91 +6,30 @@ from collections.abc import Callable
 from contextlib import suppress
 from random import Random
 
-from tests.support.request_samples import Ask
+from tests.support.request_samples import RawRequest
 
-Wire = Callable[[Random, Ask], bytes]
+RawMutator = Callable[[Random, RawRequest], bytes]
 
-LONGEST_ANSWER_SECONDS = 20
-HURRY = struct.pack("ii", 1, 0)  # SO_LINGER: closing resets the connection
+TIMEOUT_SECONDS = 20
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # closing the socket resets the connection
+# fmt: off
 METHODS = (
-    *(
-        "TRACE",
-        "CONNECT",
-        "PROPFIND",
-        "get",
-        "PoSt",
-        "M" * 2_000,
-        "A",
-        "GET\t",
-        "\x00GET",
-        "G\xc9T",
-    ),
-    *("OPTIONS", "HEAD", "PATCH", "DELETE", "PURGE", "M-SEARCH", "BREW", "LOCK", "", "GET;x"),
+    "TRACE", "CONNECT", "PROPFIND", "get", "PoSt", "M" * 2_000, "A", "GET\t", "\x00GET", "G\xc9T",
+    "OPTIONS", "HEAD", "PATCH", "DELETE", "PURGE", "M-SEARCH", "BREW", "LOCK", "", "GET;x",
 )
 TARGETS = (
-    *(
-        "*",
-        "",
-        "/\xff\xfe",
-        "/%ff%fe",
-        "/%00",
-        "/%c0%af",
-        "//",
-        "//[",
-        "/a" * 5_000,
-        "/" + "a" * 3_900,
-    ),
-    *(
-        "http://evil.example/",
-        "http://[/",
-        "https://127.0.0.1/dashboard",
-        "evil.example:443",
-        "/#a",
-    ),
-    *(
-        "/%",
-        "/%zz",
-        "/..%2f..%2fetc/passwd",
-        "/\\",
-        "/dashboard;a=b",
-        "/\u0080",
-        "/api/\xe9",
-        "ftp://x/",
-    ),
-    *(
-        "/api//",
-        "/api/%2e%2e/admin",
-        "/%0d%0aX: y",
-        "/dashboard%00",
-        "?",
-        "/?" + "%" * 3_000,
-        "://",
-    ),
+    "*", "", "/\xff\xfe", "/%ff%fe", "/%00", "/%c0%af", "//", "//[", "/a" * 5_000,
+    "/" + "a" * 3_900, "http://evil.example/", "http://[/", "https://127.0.0.1/dashboard",
+    "evil.example:443", "/#a", "/%", "/%zz", "/..%2f..%2fetc/passwd", "/\\", "/dashboard;a=b",
+    "/\u0080", "/api/\xe9", "ftp://x/", "/api//", "/api/%2e%2e/admin", "/%0d%0aX: y",
+    "/dashboard%00", "?", "/?" + "%" * 3_000, "://",
 )
 HOSTS = (
-    *(
-        "",
-        "[",
-        "[::1",
-        "a b",
-        "evil.example",
-        "127.0.0.1:99999",
-        ":::",
-        "a" * 5_000,
-        "\xff",
-        "é.br",
-    ),
-    *(
-        "127.0.0.1:x",
-        "127.0.0.1, b",
-        "user@127.0.0.1",
-        "127.0.0.1/x",
-        "-",
-        "..",
-        "localhost:0",
-        "%00",
-    ),
+    "", "[", "[::1", "a b", "evil.example", "127.0.0.1:99999", ":::", "a" * 5_000, "\xff", "é.br",
+    "127.0.0.1:x", "127.0.0.1, b", "user@127.0.0.1", "127.0.0.1/x", "-", "..", "localhost:0",
+    "%00",
 )
+# fmt: on
 FRAMINGS = (
     b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     b"Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
@@ -135,7 +74,7 @@ FRAMINGS = (
     b"Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\n\r\n",
     b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: a\r\n\r\n",
 )
-GREETINGS = (
+INVALID_STARTS = (
     b"GET /dashboard\r\n",
     b"GET /dashboard HTTP/0.9\r\n\r\n",
     b"GET /dashboard HTTP/9.9\r\n\r\n",
@@ -153,60 +92,67 @@ GREETINGS = (
 )
 
 
-def request_line(dice: Random, ask: Ask) -> bytes:
-    """A method or a target that nobody has."""
-    method = dice.choice(METHODS) if dice.random() < 0.5 else ask.method
-    target = dice.choice(TARGETS) if dice.random() < 0.7 else ask.target
+def request_line(rng: Random, request: RawRequest) -> bytes:
+    """An unknown method or a malformed target."""
+    method = rng.choice(METHODS) if rng.random() < 0.5 else request.method
+    target = rng.choice(TARGETS) if rng.random() < 0.7 else request.target
     line = f"{method} {target} HTTP/1.1".encode("latin-1")
-    return line + ask.wire()[ask.wire().index(b"\r\n") :]
+    return line + request.to_bytes()[request.to_bytes().index(b"\r\n") :]
 
 
-def framing(dice: Random, ask: Ask) -> bytes:
-    """Headers that disagree about where the request ends, or are no headers."""
-    head = ask.wire().removesuffix(b"\r\n")
-    return head + b"Content-Type: application/json\r\n" + dice.choice(FRAMINGS)
+def framing(rng: Random, request: RawRequest) -> bytes:
+    """Headers that contradict each other about the end of the request, or malformed headers."""
+    head = request.to_bytes().removesuffix(b"\r\n")
+    return head + b"Content-Type: application/json\r\n" + rng.choice(FRAMINGS)
 
 
-def host(dice: Random, ask: Ask) -> bytes:
-    """A host that is none, two hosts, or none at all."""
-    told = f"Host: {dice.choice(HOSTS)}\r\n".encode("latin-1")
-    parts = {0: b"", 1: told, 2: told + b"Host: 127.0.0.1\r\n"}
-    extra = b"Accept: text/html\r\n" if dice.random() < 0.5 else b""
-    return ask.wire().replace(b"Host: 127.0.0.1\r\n", dice.choice(parts) + extra)
+def host(rng: Random, request: RawRequest) -> bytes:
+    """A malformed host, two hosts, or none."""
+    host_header = f"Host: {rng.choice(HOSTS)}\r\n".encode("latin-1")
+    replacements = {0: b"", 1: host_header, 2: host_header + b"Host: 127.0.0.1\r\n"}
+    extra = b"Accept: text/html\r\n" if rng.random() < 0.5 else b""
+    return request.to_bytes().replace(b"Host: 127.0.0.1\r\n", rng.choice(replacements) + extra)
 
 
-def greeting(dice: Random, _: Ask) -> bytes:
-    """What is no HTTP/1.1 at all."""
-    return dice.choice(GREETINGS)
+def invalid_start(rng: Random, _: RawRequest) -> bytes:
+    """Bytes that are no HTTP/1.1 request."""
+    return rng.choice(INVALID_STARTS)
 
 
-def pipeline(dice: Random, ask: Ask) -> bytes:
-    """Several requests without waiting for an answer."""
-    kept = ask.wire().replace(b"Connection: close\r\n", b"")
-    return kept * dice.randrange(2, 5) + dice.choice((b"", b"GET", b"\x00", b"\r\n\r\n"))
+def pipeline(rng: Random, request: RawRequest) -> bytes:
+    """Several requests without waiting for a response."""
+    keep_alive = request.to_bytes().replace(b"Connection: close\r\n", b"")
+    return keep_alive * rng.randrange(2, 5) + rng.choice((b"", b"GET", b"\x00", b"\r\n\r\n"))
 
 
-def half(dice: Random, ask: Ask) -> bytes:
-    """A request whose sender goes away in the middle of it."""
-    whole = ask.sending(b'{"reason": "' + b"a" * 500 + b'"}', "application/json").wire()
-    return whole[: dice.randrange(len(whole))]
+def incomplete(rng: Random, request: RawRequest) -> bytes:
+    """A request that ends in the middle."""
+    whole = request.with_body(b'{"reason": "' + b"a" * 500 + b'"}', "application/json").to_bytes()
+    return whole[: rng.randrange(len(whole))]
 
 
-WIRES: tuple[Wire, ...] = (request_line, framing, host, greeting, pipeline, half)
+RAW_MUTATORS: tuple[RawMutator, ...] = (
+    request_line,
+    framing,
+    host,
+    invalid_start,
+    pipeline,
+    incomplete,
+)
 
 
-def exchange(address: tuple[str, int], sent: bytes, *, hurried: bool) -> bytes:
-    """Send it and hear everything that comes back; a hurried sender is gone before the answer."""
-    heard: list[bytes] = []
-    with socket.create_connection(address, timeout=LONGEST_ANSWER_SECONDS) as line:
-        # The server may have heard enough at any time.
+def exchange(address: tuple[str, int], data: bytes, *, hurried: bool) -> bytes:
+    """Send the bytes and return all received bytes; if `hurried`, reset before the response."""
+    received: list[bytes] = []
+    with socket.create_connection(address, timeout=TIMEOUT_SECONDS) as connection:
+        # The server may close the connection at any time.
         with suppress(ConnectionError):
-            line.sendall(sent)
+            connection.sendall(data)
             if hurried:
-                line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, HURRY)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
                 return b""
         with suppress(OSError):
-            line.shutdown(socket.SHUT_WR)
+            connection.shutdown(socket.SHUT_WR)
         with suppress(ConnectionError):
-            heard.extend(iter(lambda: line.recv(65_536), b""))
-    return b"".join(heard)
+            received.extend(iter(lambda: connection.recv(65_536), b""))
+    return b"".join(received)

@@ -1,4 +1,4 @@
-"""What a request is made of, who sends it and where to: the sound ones that others spoil."""
+"""Valid requests to random routes, which fuzz tests make malformed."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -11,9 +11,9 @@ from blueprints.admin.changes import CHANGE_TYPES
 
 Headers = tuple[tuple[str, str], ...]
 
-FILLED_IN = re.compile(r"<(?:[^:>]*:)?([^>]+)>")  # a place in a pattern of the URL map, by its name
-REAL_IDS = ("1", "2", "3", "4", "5")
-STRANGE_IDS = (
+PARAMETER = re.compile(r"<(?:[^:>]*:)?([^>]+)>")  # a parameter of a URL rule, by its name
+EXISTING_IDS = ("1", "2", "3", "4", "5")
+INVALID_IDS = (
     "0",
     "2147483647",
     "2147483648",
@@ -25,11 +25,11 @@ STRANGE_IDS = (
     "%D9%A1",
     "1%00",
 )
-IDS = (*REAL_IDS * 4, *STRANGE_IDS)  # so that most find something
+IDS = (*EXISTING_IDS * 4, *INVALID_IDS)  # most of them exist
 JOBS = (
     "6f1d2c3e-0000-4000-8000-000000000001",
     "6F1D2C3E-0000-4000-8000-000000000001",
-    *STRANGE_IDS,
+    *INVALID_IDS,
 )
 YEARS = (
     "2026",
@@ -46,94 +46,105 @@ YEARS = (
     "%D9%A1",
 )
 MONTHS = ("1", "2", "3", "01", "12", "0", "13", "99", "100")
+# fmt: off
 WORDS = (
-    *("app.css", "../../etc/passwd", "..%2f..%2fconfig.py", "%00", "%ff%fe", "a" * 300, "pessoa"),
-    *("sess_1", "user_local_alice", "con", "%2e%2e", "%C3%A9", "%0d%0aX-Evil:1", "{{7*7}}", "."),
+    "app.css", "../../etc/passwd", "..%2f..%2fconfig.py", "%00", "%ff%fe", "a" * 300, "pessoa",
+    "sess_1", "user_local_alice", "con", "%2e%2e", "%C3%A9", "%0d%0aX-Evil:1", "{{7*7}}", ".",
     *(key for _, key in CHANGE_TYPES),
 )
-WRITING = {"POST", "PUT", "PATCH"}
-DESKS = ("/admin", "/api/admin")
-IMPLIED = {"HEAD", "OPTIONS"}
-SOUND: Headers = (("Host", "127.0.0.1"), ("Connection", "close"))
+# fmt: on
+METHODS_WITH_BODY = {"POST", "PUT", "PATCH"}
+ADMIN_PATHS = ("/admin", "/api/admin")
+IMPLICIT_METHODS = {"HEAD", "OPTIONS"}
+BASE_HEADERS: Headers = (("Host", "127.0.0.1"), ("Connection", "close"))
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """A request. Its texts have one character for each byte; its body's length is told."""
+class RawRequest:
+    """A request.
+
+    Its texts have one character for each byte; Content-Length follows from the body.
+    """
 
     method: str
     target: str
     headers: Headers
     body: bytes = b""
 
-    def sending(self, body: bytes, content_type: str) -> "Ask":
-        """The same with a body of that type, by a method that has one."""
-        method = self.method if self.method in WRITING else "POST"
-        return replace(self.having(("Content-Type", content_type)), method=method, body=body)
+    def with_body(self, body: bytes, content_type: str) -> "RawRequest":
+        """A copy with this body, its content type and a method that has a body."""
+        method = self.method if self.method in METHODS_WITH_BODY else "POST"
+        return replace(self.with_headers(("Content-Type", content_type)), method=method, body=body)
 
-    def having(self, *headers: tuple[str, str]) -> "Ask":
-        """The same with further headers."""
+    def with_headers(self, *headers: tuple[str, str]) -> "RawRequest":
+        """A copy with further headers."""
         return replace(self, headers=(*self.headers, *headers))
 
-    def asking(self, query: str) -> "Ask":
-        """The same with that query."""
+    def with_query(self, query: str) -> "RawRequest":
+        """A copy with this query string."""
         return replace(self, target=f"{self.target}?{query}")
 
-    def all_headers(self) -> Headers:
-        """Its headers, with the length of its body."""
+    def headers_with_length(self) -> Headers:
+        """The headers, with the length of the body."""
         length = (("Content-Length", str(len(self.body))),) if self.body else ()
         return (*self.headers, *length)
 
-    def wire(self) -> bytes:
-        """How it looks on the wire."""
+    def to_bytes(self) -> bytes:
+        """The bytes of the request."""
         lines = [f"{self.method} {self.target} HTTP/1.1"]
-        lines += [f"{name}: {value}" for name, value in self.all_headers()]
+        lines += [f"{name}: {value}" for name, value in self.headers_with_length()]
         return "\r\n".join([*lines, "", ""]).encode("latin-1") + self.body
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A pattern of the URL map, as texts and names in turn, and its methods."""
+    """A URL rule, as constant texts and parameter names in turn, and its methods."""
 
     parts: tuple[str, ...]
     methods: tuple[str, ...]
 
-    def path(self, dice: Random) -> str:
-        """One of its addresses, or nearly one."""
+    def path(self, rng: Random) -> str:
+        """A path of the route; its parameters may be invalid."""
         names = enumerate(self.parts)
-        return "".join(dice.choice(_values(name)) if i % 2 else name for i, name in names)
+        return "".join(rng.choice(_values(name)) if i % 2 else name for i, name in names)
 
 
 @dataclass(frozen=True, slots=True)
 class Guests:
-    """Who sends requests, by the headers that show it: those who may do anything, and others."""
+    """The headers of the clients: admins, and others."""
 
     admins: Sequence[Headers]
     others: Sequence[Headers]
 
 
 def routes_of(app: Flask) -> list[Route]:
-    """Every route, in an order that does not change between runs."""
+    """All routes in a stable order."""
     rules = sorted((rule.rule, sorted(rule.methods or ())) for rule in app.url_map.iter_rules())
     return [
-        Route(tuple(FILLED_IN.split(rule)), tuple(m for m in methods if m not in IMPLIED))
+        Route(tuple(PARAMETER.split(rule)), tuple(m for m in methods if m not in IMPLICIT_METHODS))
         for rule, methods in rules
     ]
 
 
-def sound_ask(dice: Random, routes: Sequence[Route], guests: Guests) -> Ask:
-    """Somebody's request to one of the routes, with nothing wrong in it but perhaps its ids."""
-    route = dice.choice(routes)
-    is_desk = route.parts[0].startswith(DESKS)
-    headers = dice.choice(guests.admins if is_desk and dice.random() < 0.7 else guests.others)
-    return Ask(dice.choice(route.methods), route.path(dice), (*SOUND, *headers))
+def valid_request(rng: Random, routes: Sequence[Route], guests: Guests) -> RawRequest:
+    """A valid request to one of the routes; only its ids may be unknown."""
+    route = rng.choice(routes)
+    is_admin_route = route.parts[0].startswith(ADMIN_PATHS)
+    headers = rng.choice(guests.admins if is_admin_route and rng.random() < 0.7 else guests.others)
+    return RawRequest(rng.choice(route.methods), route.path(rng), (*BASE_HEADERS, *headers))
 
 
-def writing(routes: Iterable[Route]) -> list[Route]:
-    """Those of them that read a body."""
-    return [route for route in routes if WRITING.intersection(route.methods)]
+def routes_with_body(routes: Iterable[Route]) -> list[Route]:
+    """The routes whose methods have a body."""
+    return [route for route in routes if METHODS_WITH_BODY.intersection(route.methods)]
 
 
 def _values(name: str) -> tuple[str, ...]:
-    numbers = {"ano": YEARS, "mes": MONTHS, "clerk_id": WORDS, "session_id": WORDS, "job_id": JOBS}
-    return numbers.get(name, IDS if name.endswith("_id") else WORDS)
+    values_of = {
+        "ano": YEARS,
+        "mes": MONTHS,
+        "clerk_id": WORDS,
+        "session_id": WORDS,
+        "job_id": JOBS,
+    }
+    return values_of.get(name, IDS if name.endswith("_id") else WORDS)

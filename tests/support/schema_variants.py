@@ -1,10 +1,10 @@
-"""Existing installations that differ from the one in tests/legacy, each by one change.
+"""Variants of the legacy database in tests/legacy, each with one difference.
 
-`ACCEPTED`: adoption repairs or tolerates the difference, and the program works afterwards.
+`ACCEPTED`: adoption repairs or tolerates the difference, and the app works afterwards.
 `REFUSED`: adoption names the table, the column or object, and what to do; nothing is written.
 """
 
-# Groups of differences that can be there at the same time, so that few databases show them all.
+# Groups of differences that can exist together, so that few databases are needed.
 ACCEPTED = {
     "columns missing": {
         "users.login_method missing": "ALTER TABLE users DROP COLUMN login_method",
@@ -106,10 +106,10 @@ ACCEPTED = {
         "metricas without unique key": "DROP INDEX metricas_mentorado_periodo_idx",
         "unique index that allows more": """
         CREATE UNIQUE INDEX a_mais ON metricas_mensais (mentorado_id, ano, mes, faturamento)""",
-        "unique column of theirs": "ALTER TABLE mentorados ADD COLUMN codigo varchar(8) UNIQUE",
-        "unique column of theirs with uuid": """
+        "additional unique column": "ALTER TABLE mentorados ADD COLUMN codigo varchar(8) UNIQUE",
+        "additional unique uuid column": """
         ALTER TABLE mentorados ADD COLUMN publico uuid NOT NULL UNIQUE DEFAULT gen_random_uuid()""",
-        "unique index of theirs in lower case": """
+        "additional unique index in lower case": """
         ALTER TABLE mentorados ADD COLUMN apelido text;
         CREATE UNIQUE INDEX um_apelido ON mentorados (lower(apelido))""",
         "mentorados.user_id without foreign key": """
@@ -151,19 +151,19 @@ ACCEPTED = {
         "bigint figures": """ALTER TABLE metricas_mensais ALTER COLUMN faturamento TYPE bigint,
         ALTER COLUMN lucro TYPE bigint""",
     },
-    "things of theirs": {
+    "additional objects": {
         "texts instead of varchar": """ALTER TABLE users ALTER COLUMN clerk_id TYPE text,
         ALTER COLUMN email TYPE text, ALTER COLUMN login_method TYPE text;
         ALTER TABLE mentorados ALTER COLUMN nome_completo TYPE text, ALTER COLUMN email TYPE text,
         ALTER COLUMN foto_url TYPE text""",
         "further NOT NULL column with default": """
         ALTER TABLE mentorados ADD COLUMN origem text NOT NULL DEFAULT 'site'""",
-        "generated column of theirs": """
+        "additional generated column": """
         ALTER TABLE mentorados ADD COLUMN nome_maiusculo text
         GENERATED ALWAYS AS (upper(nome_completo)) STORED""",
-        "identity column of theirs": """
+        "additional identity column": """
         ALTER TABLE mentorados ADD COLUMN numero bigint GENERATED ALWAYS AS IDENTITY""",
-        "our own check already there": """
+        "check constraint of the app already exists": """
         ALTER TABLE metricas_mensais ADD CONSTRAINT metricas_mensais_mes_check
         CHECK (mes BETWEEN 1 AND 12)""",
         "trigger that keeps updated_at": """
@@ -178,7 +178,7 @@ ACCEPTED = {
            RETURN NEW; END $$;
         CREATE TRIGGER anotar AFTER INSERT OR UPDATE ON users
         FOR EACH ROW EXECUTE FUNCTION anotar()""",
-        "a function of theirs named like ours": """
+        "function of another signature with a name of the app": """
         CREATE FUNCTION normalized_address(address text, extra int) RETURNS text
         LANGUAGE sql AS $$ SELECT address $$""",
         "another schema on the search path": """
@@ -190,7 +190,7 @@ ACCEPTED = {
         "loss in a month": "UPDATE metricas_mensais SET lucro = -4000 WHERE mentorado_id = 11",
         "goal of zero": """
         UPDATE mentorados SET meta_faturamento = 0, meta_leads = NULL WHERE id = 11""",
-        "many rows of a person": """
+        "many rows of one profile": """
         INSERT INTO metricas_mensais (mentorado_id, ano, mes)
         SELECT 11, 2000 + n / 12, mod(n, 12) + 1 FROM generate_series(0, 290) n""",
     },
@@ -199,13 +199,13 @@ ACCEPTED = {
         "long enough limits": """ALTER TABLE users ALTER COLUMN name TYPE varchar(255),
         ALTER COLUMN image_url TYPE varchar(500);
         ALTER TABLE feedbacks ALTER COLUMN analise_mes TYPE varchar(5000)""",
-        "check that our writes keep": """
+        "check constraint that writes of the app satisfy": """
         ALTER TABLE metricas_mensais ADD CHECK (faturamento >= 0), ADD CHECK (mes > 0);
         ALTER TABLE users ADD CHECK (clerk_id <> '')""",
     },
 }
 REFUSED = {
-    # Missing, and nothing could stand there.
+    # Missing, without a possible replacement.
     "users.clerk_id missing": (
         "ALTER TABLE users DROP COLUMN clerk_id CASCADE",
         "users.clerk_id",
@@ -237,7 +237,7 @@ REFUSED = {
         "mentorados",
     ),
     "users missing": ("DROP TABLE users CASCADE", "users"),
-    # Named otherwise.
+    # Other names.
     "column in camel case": (
         'ALTER TABLE users RENAME COLUMN image_url TO "imageUrl"',
         'RENAME COLUMN "imageUrl" TO image_url',
@@ -440,7 +440,7 @@ REFUSED = {
         "ALTER TABLE users ALTER COLUMN role DROP NOT NULL; UPDATE users SET role = NULL",
         "users.role",
     ),
-    # Columns of theirs that our rows could not fill.
+    # Additional columns that rows of the app cannot fill.
     "further NOT NULL column of users": (
         """ALTER TABLE users ADD COLUMN cpf text; UPDATE users SET cpf = '0';
         ALTER TABLE users ALTER COLUMN cpf SET NOT NULL""",
@@ -511,11 +511,11 @@ REFUSED = {
                                sugestao_mentor) VALUES (13, 2026, 1, 'a', 'b', 'c')""",
         "feedbacks",
     ),
-    "plain index under our name": (
+    "plain index with a name of the app": (
         "CREATE INDEX mentorados_user_id_unique_idx ON mentorados (user_id)",
         "mentorados_user_id_unique_idx",
     ),
-    "unique index of other columns under our name": (
+    "unique index of other columns with a name of the app": (
         "CREATE UNIQUE INDEX mentorados_user_id_unique_idx ON mentorados (user_id, id)",
         "mentorados_user_id_unique_idx",
     ),
@@ -530,15 +530,15 @@ REFUSED = {
         WHERE ano > 2020""",
         "feedbacks_mentorado_periodo_idx",
     ),
-    "our name on an index of another table": (
+    "index of another table with a name of the app": (
         "CREATE UNIQUE INDEX mentorados_user_id_unique_idx ON diagnosticos (mentorado_id)",
         "mentorados_user_id_unique_idx",
     ),
-    "our later index name is taken": (
+    "name of a later index is taken": (
         "CREATE INDEX mentorados_created_at_idx ON interacoes (created_at)",
         "mentorados_created_at_idx",
     ),
-    "clerk_id unique, deferrable, beside another": (
+    "clerk_id unique twice, once deferrable": (
         """
         ALTER TABLE users DROP CONSTRAINT users_clerk_id_key;
         ALTER TABLE users ADD CONSTRAINT users_clerk_id_key UNIQUE (clerk_id) DEFERRABLE""",
@@ -574,7 +574,7 @@ REFUSED = {
         CREATE UNIQUE INDEX um_mes ON metricas_mensais (ano, mes)""",
         "um_mes",
     ),
-    "theirs unique without distinct nulls": (
+    "additional column unique without distinct nulls": (
         """ALTER TABLE mentorados ADD COLUMN cartao int; UPDATE mentorados SET cartao = id;
         ALTER TABLE mentorados ADD CONSTRAINT um_cartao UNIQUE NULLS NOT DISTINCT (cartao)""",
         "um_cartao",
@@ -584,7 +584,7 @@ REFUSED = {
         ALTER TABLE mentorados ADD CONSTRAINT um_livre UNIQUE NULLS NOT DISTINCT (user_id)""",
         "um_livre",
     ),
-    "theirs unique with a constant default": (
+    "additional unique column with a constant default": (
         """ALTER TABLE mentorados ADD COLUMN cartao int DEFAULT 0;
         UPDATE mentorados SET cartao = id; ALTER TABLE mentorados ADD UNIQUE (cartao)""",
         "mentorados_cartao_key",
@@ -594,17 +594,17 @@ REFUSED = {
         "sem_sobra",
     ),
     # Foreign keys.
-    "profile of nobody": (
+    "profile of an unknown user": (
         """ALTER TABLE mentorados DROP CONSTRAINT mentorados_user_id_fkey;
         UPDATE mentorados SET user_id = 77 WHERE id = 17""",
         "mentorados.user_id",
     ),
-    "months of nobody": (
+    "months of an unknown profile": (
         """ALTER TABLE metricas_mensais DROP CONSTRAINT metricas_mensais_mentorado_id_fkey;
         INSERT INTO metricas_mensais (mentorado_id, ano, mes) VALUES (555, 2026, 1)""",
         "metricas_mensais.mentorado_id",
     ),
-    "months of nobody under a key that is not valid": (
+    "months of an unknown profile with a key that is not valid": (
         """ALTER TABLE feedbacks DROP CONSTRAINT feedbacks_mentorado_id_fkey;
         UPDATE feedbacks SET mentorado_id = 555 WHERE mentorado_id = 13;
         ALTER TABLE feedbacks ADD FOREIGN KEY (mentorado_id) REFERENCES mentorados
@@ -622,7 +622,7 @@ REFUSED = {
         ALTER TABLE feedbacks ADD FOREIGN KEY (mentorado_id) REFERENCES mentorados""",
         "feedbacks.mentorado_id",
     ),
-    "profiles that go with their user": (
+    "profiles deleted with their user": (
         """ALTER TABLE mentorados DROP CONSTRAINT mentorados_user_id_fkey;
         ALTER TABLE mentorados ADD FOREIGN KEY (user_id) REFERENCES users ON DELETE CASCADE""",
         "mentorados.user_id",
@@ -644,12 +644,12 @@ REFUSED = {
         ALTER TABLE mentorados ADD FOREIGN KEY (email) REFERENCES convites""",
         "mentorados.email",
     ),
-    "users share their id": (
+    "ids of users refer to another table": (
         """CREATE TABLE contas (id integer PRIMARY KEY); INSERT INTO contas SELECT id FROM users;
         ALTER TABLE users ADD FOREIGN KEY (id) REFERENCES contas""",
         "users.id",
     ),
-    # Rules of theirs that our writes break.
+    # Constraints that writes of the app violate.
     "revenue above zero": (
         "ALTER TABLE metricas_mensais ADD CONSTRAINT positivo CHECK (faturamento > 0)",
         "positivo",
@@ -670,7 +670,7 @@ REFUSED = {
         "ALTER TABLE mentorados ADD CONSTRAINT so_ativo CHECK (ativo = 'sim')",
         "so_ativo",
     ),
-    "only our addresses": (
+    "only addresses of one domain": (
         "ALTER TABLE users ADD CONSTRAINT nosso CHECK (right(email, 12) = '@example.com')",
         "nosso",
     ),
@@ -683,13 +683,13 @@ REFUSED = {
         "ALTER TABLE mentorados ADD CONSTRAINT https CHECK (left(foto_url, 8) = 'https://')",
         "https",
     ),
-    "a rule about a column of theirs": (
+    "constraint about an additional column": (
         """ALTER TABLE mentorados ADD COLUMN fone text;
         ALTER TABLE mentorados ADD CONSTRAINT contato CHECK
         (fone IS NOT NULL OR user_id IS NULL) NOT VALID""",
         "contato",
     ),
-    # Rows that we could not read or would answer wrongly.
+    # Rows that the app cannot read or would show wrongly.
     "month 13": (
         "INSERT INTO metricas_mensais (mentorado_id, ano, mes) VALUES (11, 2025, 13)",
         "metricas_mensais.mes",
@@ -733,7 +733,7 @@ REFUSED = {
         "UPDATE feedbacks SET created_at = '12026-01-01' WHERE mentorado_id = 13",
         "feedbacks.created_at",
     ),
-    # What the tables are.
+    # Kinds of tables and dependent objects.
     "users is a view": (
         "ALTER TABLE users RENAME TO pessoas; CREATE VIEW users AS SELECT * FROM pessoas",
         "users",
@@ -750,8 +750,8 @@ REFUSED = {
             ON metricas_mensais (mentorado_id, ano, mes)""",
         "metricas_mensais",
     ),
-    "users has an heir": ("CREATE TABLE vip (nivel int) INHERITS (users)", "users"),
-    "feedbacks is an heir": (
+    "users has an inheriting table": ("CREATE TABLE vip (nivel int) INHERITS (users)", "users"),
+    "feedbacks inherits from another table": (
         """CREATE TABLE textos (analise_mes text NOT NULL);
         ALTER TABLE feedbacks INHERIT textos""",
         "feedbacks",
@@ -790,30 +790,33 @@ REFUSED = {
         UPDATE users SET email = repeat('x', 400) || '@example.com' WHERE id = 5""",
         "users.email",
     ),
-    # Names that we need.
-    "our table name is taken": ("CREATE TABLE sweep_totals (id integer)", "sweep_totals"),
-    "our view name is taken": ("CREATE VIEW audit_events AS SELECT 1 AS um", "audit_events"),
-    "our function name is taken": (
+    # Names that the app needs.
+    "name of a table is taken": ("CREATE TABLE sweep_totals (id integer)", "sweep_totals"),
+    "name of a table is taken by a view": (
+        "CREATE VIEW audit_events AS SELECT 1 AS um",
+        "audit_events",
+    ),
+    "name of a function is taken": (
         """CREATE FUNCTION normalized_address(address text) RETURNS text
         LANGUAGE sql AS $$ SELECT upper(address) $$""",
         "normalized_address",
     ),
-    "our helper function's name is taken": (
+    "name of a helper function is taken": (
         """CREATE FUNCTION domain_key(domain text) RETURNS text
         LANGUAGE sql AS $$ SELECT upper(domain) $$""",
         "domain_key",
     ),
 }
 
-# As `REFUSED`, but seen only when rows are written.
+# As `REFUSED`, but detected only by writing rows.
 REFUSED_IN_TRIAL = {
-    "trigger that refuses us": (
+    "trigger that refuses rows": (
         """CREATE FUNCTION nega() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN RAISE EXCEPTION 'somente pelo sistema antigo'; END $$;
         CREATE TRIGGER nega BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION nega()""",
         "users",
     ),
-    "trigger that swallows rows": (
+    "trigger that discards rows": (
         """CREATE FUNCTION engole() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN RETURN NULL; END $$;
         CREATE TRIGGER engole BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION engole()""",
@@ -826,7 +829,7 @@ REFUSED_IN_TRIAL = {
         FOR EACH ROW EXECUTE FUNCTION falha()""",
         "metricas_mensais",
     ),
-    "rule that swallows rows": (
+    "rule that discards rows": (
         "CREATE RULE nada AS ON INSERT TO feedbacks DO INSTEAD NOTHING",
         "feedbacks",
     ),

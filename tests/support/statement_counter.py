@@ -1,34 +1,34 @@
-"""Counting from the server's side: what it answers tells how often it was asked, and how much."""
+"""Counts round trips and statements in the responses of a PostgreSQL server."""
 
 import struct
 from dataclasses import dataclass
 
 READY, COMPLETE = ord("Z"), ord("C")
-REFUSED = b"N"  # the one-byte answer to whoever would have liked to encrypt
+REFUSED = b"N"  # one-byte response: no encryption
 
 
 @dataclass(slots=True)
 class Tally:
-    """Round trips are answers that end in ReadyForQuery, statements those that completed."""
+    """Counters: round trips end with ReadyForQuery, statements with CommandComplete."""
 
     round_trips: int = 0
     statements: int = 0
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Reset the counters."""
         self.round_trips = self.statements = 0
 
 
 class Wiretap:
-    """Reads one server's words to one client, in PostgreSQL's protocol, version 3."""
+    """Parses the messages of one server connection (PostgreSQL protocol version 3)."""
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
         self._unread = b""
-        self._is_open = False  # once the session is; what comes before is no answer to a question
+        self._is_open = False  # after the start of the session, whose messages are not counted
 
     def hear(self, chunk: bytes) -> None:
-        """Count what is complete by now."""
+        """Count the complete messages in the received bytes."""
         self._unread += chunk
         while not self._is_open and self._unread.startswith(REFUSED):
             self._unread = self._unread[1:]

@@ -1,4 +1,4 @@
-"""The hands of a sweep without the sweep, one batch or group at a time; and a sweep in a crowd."""
+"""Helpers for sweep tests: an executor without a sweep, and a sweep during logins."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -15,7 +15,7 @@ from web.services import EXTENSION
 
 
 def closing_of(sweeper: Sweeper) -> SweepExecutor:
-    """The hands of that sweeper, which report to nobody."""
+    """The executor of a sweeper, without reports."""
     return SweepExecutor(
         sweeper.transaction,
         sweeper.ensure_user,
@@ -28,20 +28,20 @@ def closing_of(sweeper: Sweeper) -> SweepExecutor:
     )
 
 
-def sweep_among_logins(app: Flask, people: int, *, doors: int) -> None:
-    """Let `user_1` and so on sign in, through so many doors at once, while a sweep is at them."""
-    guarantee = app.extensions[EXTENSION].provisioning
+def sweep_among_logins(app: Flask, users: int, *, doors: int) -> None:
+    """Let `user_1` and so on sign in from parallel threads while a sweep runs."""
+    provisioning = app.extensions[EXTENSION].provisioning
     start = Barrier(doors + 1)
 
-    def log_in(first: int) -> None:
+    def sign_in(first: int) -> None:
         with app.app_context():
             start.wait(timeout=10)
-            for number in range(first, people + 1, doors):
-                guarantee.ensure(Identity(f"user_{number}"), source=PAGE, now=NOW)
+            for number in range(first, users + 1, doors):
+                provisioning.ensure(Identity(f"user_{number}"), source=PAGE, now=NOW)
 
     with ThreadPoolExecutor(doors) as pool, app.app_context():
-        logins = [pool.submit(log_in, first) for first in range(1, doors + 1)]
+        logins = [pool.submit(sign_in, first) for first in range(1, doors + 1)]
         start.wait(timeout=10)
-        build_sweeper(guarantee, batch_size=10).start("cli")
+        build_sweeper(provisioning, batch_size=10).start("cli")
         for login in logins:
             login.result(timeout=10)

@@ -1,4 +1,4 @@
-"""The types of what the fixtures hand out."""
+"""Types of the fixtures."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The cast: who appears in the tests, and when."""
+"""Users, times and sources of the tests."""
 
 from datetime import UTC, datetime
 
@@ -11,9 +11,10 @@ PAGE = Source("page", "req-00000001")
 
 ALICE = DevUser("user_alice", "Alice Prado", "alice@example.com")  # has a profile
 BOB = DevUser("user_bob", "Bob Lima", "bob@example.com")  # signs in for the first time
-CHARLIE = DevUser("user_charlie", "Charlie Reis", "charlie@example.com")  # may see nothing
+# has no rights unless a test grants them
+CHARLIE = DevUser("user_charlie", "Charlie Reis", "charlie@example.com")
 
 
-def identity_of(person: DevUser, *, verified: bool | None = True) -> Identity:
-    """What the guarantee is handed when that person is at the door."""
-    return Identity(person.clerk_id, person.name, person.email, verified)
+def identity_of(user: DevUser, *, verified: bool | None = True) -> Identity:
+    """The identity of a user for an ensure call."""
+    return Identity(user.clerk_id, user.name, user.email, verified)

@@ -1,4 +1,4 @@
-"""A server that is not our app: it lies to the load test, each lie under a path of its own."""
+"""A server with wrong responses for the load test; each kind of fault has a path prefix."""
 
 import base64
 import json
@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """Who asks for what; `is_first` of all that they ask."""
+class Request:
+    """A request to the server; `is_first` is the first one of its user."""
 
     name: str
     profile: int
@@ -22,57 +22,57 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What is said."""
+class Response:
+    """A response of the server."""
 
     status: int
     document: dict[str, Any]
 
     @property
     def media_type(self) -> str:
-        """What it is called by."""
+        """The content type of the response."""
         return "application/json" if self.status == 200 else "application/problem+json"
 
 
-def truth(question: Question, **otherwise: Any) -> Answer:
-    """What our app would say to whatever is asked, or something else in its place."""
-    profile = {"id": question.profile, "nome_completo": question.name}
-    told = {"status": "ready", "totalRevenue": 0, "created": question.is_first}
-    return Answer(200, {**told, **profile, "mentorado": profile, **otherwise})
+def truth(request: Request, **changes: Any) -> Response:
+    """The correct response, with these changes."""
+    profile = {"id": request.profile, "nome_completo": request.name}
+    body = {"status": "ready", "totalRevenue": 0, "created": request.is_first}
+    return Response(200, {**body, **profile, "mentorado": profile, **changes})
 
 
-def mixed_up(question: Question) -> Answer:
-    """All that can be wrong with profiles while each answer looks right."""
+def mixed_up(request: Request) -> Response:
+    """Wrong profiles in responses that look correct one by one."""
     shared = {"id": 1, "mentorado": {"id": 1}}
-    return truth(question, **shared, created=True, status="provisioning_unavailable")
+    return truth(request, **shared, created=True, status="provisioning_unavailable")
 
 
-def wrong(question: Question) -> Answer:
-    """Another person's page, an error without a code, and one with a code."""
-    match question.path:
+def wrong(request: Request) -> Response:
+    """The page of another user, an error without a code, and one with a code."""
+    match request.path:
         case "/dashboard":
-            return truth(question, nome_completo="Bia", mentorado=None)
+            return truth(request, nome_completo="Bia", mentorado=None)
         case "/api/mentorados/me":
-            return Answer(503, {"detail": "SQLSTATE 40001"})
+            return Response(503, {"detail": "SQLSTATE 40001"})
         case "/api/auth/ensure":
-            return Answer(500, {"code": "internal"})
-    return truth(question)
+            return Response(500, {"code": "internal"})
+    return truth(request)
 
 
-def later(question: Question) -> Answer:
-    """The truth, at the second try."""
-    return Answer(503, {"code": "database_unavailable"}) if question.is_first else truth(question)
+def later(request: Request) -> Response:
+    """An error first, then the correct response."""
+    return Response(503, {"code": "database_unavailable"}) if request.is_first else truth(request)
 
 
-LIES: dict[str, Callable[[Question], Answer]] = {
+FAULTS: dict[str, Callable[[Request], Response]] = {
     function.__name__: function for function in (truth, mixed_up, wrong, later)
 }
 
 
 @contextmanager
 def lying() -> Iterator[str]:
-    """The address under which each lie has its own prefix; its threads end with it."""
-    server = _Server(("127.0.0.1", 0), _Liar)
+    """Run the server and return its URL; each kind of fault has its own prefix."""
+    server = _Server(("127.0.0.1", 0), _Handler)
     thread = Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
@@ -84,33 +84,33 @@ def lying() -> Iterator[str]:
 
 
 class _Server(ThreadingHTTPServer):
-    request_queue_size = 128  # all devices of somebody come at once
+    request_queue_size = 128  # all devices of a user connect at once
 
 
-class _Liar(BaseHTTPRequestHandler):
+class _Handler(BaseHTTPRequestHandler):
     lock = Lock()
     numbers = count(1)
     profiles: ClassVar[dict[str, int]] = {}
 
     def do_GET(self) -> None:
-        lie, path = self.path[1:].split("/", 1)
-        answer = LIES[lie](self._question(f"/{path}"))
-        body = json.dumps(answer.document).encode()
-        self.send_response(answer.status)
-        self.send_header("Content-Type", answer.media_type)
+        fault, path = self.path[1:].split("/", 1)
+        response = FAULTS[fault](self._request_of(f"/{path}"))
+        body = json.dumps(response.document).encode()
+        self.send_response(response.status)
+        self.send_header("Content-Type", response.media_type)
         self.send_header("Retry-After", "1")
         self.end_headers()
         self.wfile.write(body)
 
-    do_POST = do_GET  # noqa: N815 # the library calls it by that name
+    do_POST = do_GET  # noqa: N815 # the name is the library's
 
     def log_message(self, *_: object) -> None:
-        """Nobody would read it."""
+        """Log nothing."""
 
-    def _question(self, path: str) -> Question:
+    def _request_of(self, path: str) -> Request:
         claims = self.headers["Authorization"].split(".")[1]
         name = json.loads(base64.urlsafe_b64decode(f"{claims}=="))["name"]
         with self.lock:
             is_first = name not in self.profiles
             profile = self.profiles.setdefault(name, next(self.numbers))
-        return Question(name, profile, path, is_first)
+        return Request(name, profile, path, is_first)

@@ -70,13 +70,13 @@ def test_profile_that_waits_for_another_address_is_in_nobodys_way(
 
 
 def test_whoever_is_awaited_gets_no_other_profile_and_the_others_theirs(
-    session: Session, house: Services
+    session: Session, services: Services
 ) -> None:
     add_people(session, 3)
     session.add(Mentorado(nome_completo="Eva", email="2@example.com", turma=Turma.NEON))
     session.commit()
 
-    closing_of(build_sweeper(house.provisioning)).create_range(EVERYBODY)
+    closing_of(build_sweeper(services.provisioning)).create_range(EVERYBODY)
 
     with_profile = select(User.clerk_id).join(Mentorado, Mentorado.user_id == User.id)
     assert sorted(session.scalars(with_profile)) == ["user_1", "user_3"]

@@ -47,9 +47,9 @@ def listed() -> Listed:
     return Listed()
 
 
-def synced(house: Services, listed: Listed, *, is_listed: bool = False) -> DirectoryCounts:
+def synced(services: Services, listed: Listed, *, is_listed: bool = False) -> DirectoryCounts:
     rules = Rules(admin_emails=frozenset({"eva@example.com"}) if is_listed else frozenset())
-    guarantee = replace(house.provisioning, rules=rules)
+    guarantee = replace(services.provisioning, rules=rules)
     calls = ProviderCalls(Rate(99, 99))
     return sync_directory(guarantee, UserDirectory(listed, calls), lambda: LATER)
 
@@ -63,7 +63,7 @@ def add(session: Session, **facts: Any) -> User:
 
 
 def test_address_verified_since_finds_its_profile(
-    house: Services, session: Session, listed: Listed
+    services: Services, session: Session, listed: Listed
 ) -> None:
     user = add(session, identity_as_of=NOW)
     waiting = Mentorado(nome_completo="Eva Pré", email=EVA.email, turma=Turma.NEON)
@@ -71,7 +71,7 @@ def test_address_verified_since_finds_its_profile(
     session.commit()
     listed.add(EVA, NOW + timedelta(hours=1))
 
-    counts = synced(house, listed)
+    counts = synced(services, listed)
 
     session.expire_all()
     assert (counts.ensured, waiting.user_id) == (1, user.id)
@@ -79,35 +79,35 @@ def test_address_verified_since_finds_its_profile(
 
 @pytest.mark.parametrize("at", [None, NOW, NOW + timedelta(hours=1)])
 def test_address_taken_off_takes_the_admin_role(
-    house: Services, session: Session, listed: Listed, at: datetime | None
+    services: Services, session: Session, listed: Listed, at: datetime | None
 ) -> None:
     facts = {"email_verified": True, "role": Role.ADMIN, "admin_by_address": True}
     user = add(session, identity_as_of=NOW, **facts)
     listed.add(replace(EVA, email=None), at)
 
-    synced(house, listed, is_listed=True)
+    synced(services, listed, is_listed=True)
 
     session.expire_all()
     assert (user.email_verified, user.role) == (False, Role.USER)
 
 
-def test_older_news_changes_nothing(house: Services, session: Session, listed: Listed) -> None:
+def test_older_news_changes_nothing(services: Services, session: Session, listed: Listed) -> None:
     user = add(session, email_verified=True, identity_as_of=NOW)
     listed.add(replace(EVA, email=None, name="Antiga"), NOW - timedelta(hours=1))
 
-    counts = synced(house, listed)
+    counts = synced(services, listed)
 
     session.expire_all()
     assert (counts.ensured, user.email_verified, user.name) == (0, True, EVA.name)
 
 
 def test_user_of_whom_nothing_is_new_is_only_noted(
-    house: Services, session: Session, listed: Listed
+    services: Services, session: Session, listed: Listed
 ) -> None:
     user = add(session, email_verified=True, identity_as_of=NOW)
     listed.add(EVA, NOW + timedelta(hours=1))
 
-    counts = synced(house, listed)
+    counts = synced(services, listed)
 
     session.expire_all()
     assert (counts.read, counts.ensured, user.identity_completed_at) == (1, 0, LATER)
@@ -115,14 +115,14 @@ def test_user_of_whom_nothing_is_new_is_only_noted(
 
 @pytest.mark.parametrize("completed_at", [None, "unknown"])
 def test_user_unknown_or_incomplete_is_ensured(
-    house: Services, session: Session, listed: Listed, completed_at: str | None
+    services: Services, session: Session, listed: Listed, completed_at: str | None
 ) -> None:
     if completed_at is None:
         add(session, identity_completed_at=None)
     person = replace(EVA, email="other@example.com")
     listed.add(person)
 
-    counts = synced(house, listed)
+    counts = synced(services, listed)
 
     session.expire_all()
     owner = select(User.clerk_id).join(Mentorado, Mentorado.user_id == User.id)

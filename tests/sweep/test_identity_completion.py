@@ -41,13 +41,13 @@ LATE = DevUser("user_late", "Lia Prado", "lia@example.com")
 
 
 @pytest.fixture
-def sweeper(house: Services, session: Session) -> Sweeper:
+def sweeper(services: Services, session: Session) -> Sweeper:
     """A sweeper whose provider knows Lia; the database has only heard her id."""
-    assert house.dev_provider is not None
-    house.dev_provider.save_user(LATE)
+    assert services.dev_provider is not None
+    services.dev_provider.save_user(LATE)
     session.add(User(clerk_id=LATE.clerk_id))
     session.commit()
-    return build_sweeper(house.provisioning)
+    return build_sweeper(services.provisioning)
 
 
 def waiting_profile(session: Session) -> Mentorado:
@@ -181,10 +181,10 @@ def strange() -> Strange:
 
 
 @pytest.fixture
-def customer(house: Services, session: Session, strange: Strange) -> Sweeper:
+def customer(services: Services, session: Session, strange: Strange) -> Sweeper:
     """A sweeper that asks that provider."""
     directory = UserDirectory(strange, ProviderCalls(Rate(999, 999)))
-    return build_sweeper(replace(house.provisioning, directory=directory))
+    return build_sweeper(replace(services.provisioning, directory=directory))
 
 
 def add_incomplete(session: Session, *clerk_ids: str) -> None:
@@ -241,11 +241,11 @@ def test_user_with_a_strange_answer_has_a_profile_all_the_same(
 
 @pytest.mark.parametrize("answer", [UnusableAnswerError("422"), {"id": None}], ids=str)
 def test_login_with_a_strange_answer_is_provisioned_from_the_token(
-    house: Services, session: Session, strange: Strange, answer: Document | Exception
+    services: Services, session: Session, strange: Strange, answer: Document | Exception
 ) -> None:
     strange.answers["user_strange"] = answer
     directory = UserDirectory(strange, ProviderCalls(Rate(9, 9)))
-    guarantee = replace(house.provisioning, directory=directory)
+    guarantee = replace(services.provisioning, directory=directory)
 
     context = guarantee.context_for(Identity("user_strange", "Eva"), source=PAGE, now=NOW)
 
@@ -346,12 +346,12 @@ def test_provider_that_asks_for_rest_is_left_to_the_next_run(
 
 
 def test_budget_that_is_spent_is_left_to_the_next_run(
-    house: Services, session: Session, strange: Strange
+    services: Services, session: Session, strange: Strange
 ) -> None:
     add_incomplete(session, *(f"user_{index}" for index in range(6)))
     clock = Clock()
     directory = UserDirectory(strange, ProviderCalls(Rate(burst=4, per_second=2.5), clock))
-    sweeper = build_sweeper(replace(house.provisioning, directory=directory))
+    sweeper = build_sweeper(replace(services.provisioning, directory=directory))
 
     sweeper.start("clock")
     first = list(strange.asked)
@@ -362,10 +362,10 @@ def test_budget_that_is_spent_is_left_to_the_next_run(
     assert (len(complete(session)), recorded(session)) == (6, [])
 
 
-def test_without_a_provider_nobody_is_asked_about(house: Services, session: Session) -> None:
+def test_without_a_provider_nobody_is_asked_about(services: Services, session: Session) -> None:
     add_incomplete(session, "user_1")
 
-    counts = build_sweeper(replace(house.provisioning, directory=None)).start("clock")
+    counts = build_sweeper(replace(services.provisioning, directory=None)).start("clock")
 
     assert (counts.created, complete(session)) == (1, [])
 
@@ -471,13 +471,13 @@ def test_outage_ends_the_refresh_of_a_run(
 
 
 def test_background_budget_bounds_the_refresh(
-    house: Services, session: Session, strange: Strange
+    services: Services, session: Session, strange: Strange
 ) -> None:
     for number in range(9):
         add_known(session, f"user_{number}", completed=9)
     clock = Clock()
     directory = UserDirectory(strange, ProviderCalls(Rate(burst=4, per_second=2.5), clock))
-    sweeper = build_sweeper(replace(house.provisioning, directory=directory))
+    sweeper = build_sweeper(replace(services.provisioning, directory=directory))
 
     sweeper.start("clock")
     first = len(strange.asked)

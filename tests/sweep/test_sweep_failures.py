@@ -21,9 +21,9 @@ from web.services import Services
 
 
 @pytest.fixture
-def sweeper(house: Services, session: Session) -> Sweeper:
+def sweeper(services: Services, session: Session) -> Sweeper:
     """A sweeper on the test's own connection."""
-    return build_sweeper(house.provisioning)
+    return build_sweeper(services.provisioning)
 
 
 def test_database_that_goes_away_from_one_person_ends_the_run(

@@ -38,9 +38,9 @@ CREATE TRIGGER poison BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION 
 
 
 @pytest.fixture
-def sweeper(house: Services, session: Session) -> Sweeper:
+def sweeper(services: Services, session: Session) -> Sweeper:
     """A sweeper on the test's own connection, with small batches."""
-    return build_sweeper(house.provisioning, batch_size=2)
+    return build_sweeper(services.provisioning, batch_size=2)
 
 
 def add_people(session: Session, count: int, **facts: object) -> list[User]:
@@ -154,12 +154,12 @@ def poison(session: Session, *people: User) -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
 def test_poisoned_people_do_not_hold_up_the_others(
-    session: Session, house: Services, batch_size: int
+    session: Session, services: Services, batch_size: int
 ) -> None:
     people = add_people(session, 9)
     poison(session, people[2], people[7])
 
-    counts = build_sweeper(house.provisioning, batch_size=batch_size).start("cli")
+    counts = build_sweeper(services.provisioning, batch_size=batch_size).start("cli")
 
     assert (counts.created, counts.failed, counts.scanned) == (7, 2, 9)
     assert profiles(session) == 7
@@ -258,10 +258,10 @@ def test_dry_run_keeps_a_sample_of_what_it_found(session: Session, sweeper: Swee
     ]
 
 
-def test_sample_stays_small(session: Session, house: Services) -> None:
+def test_sample_stays_small(session: Session, services: Services) -> None:
     add_people(session, SAMPLE_SIZE + 5)
 
-    counts = build_sweeper(house.provisioning).start("cli", dry_run=True)
+    counts = build_sweeper(services.provisioning).start("cli", dry_run=True)
 
     assert (counts.created, len(counts.sample)) == (SAMPLE_SIZE + 5, SAMPLE_SIZE)
 
@@ -290,20 +290,20 @@ def test_switch_turned_on_heals_at_the_next_sweep(session: Session, sweeper: Swe
 
 
 def test_only_the_invited_are_provided_for_where_only_they_may_come(
-    session: Session, house: Services
+    session: Session, services: Services
 ) -> None:
     add_expected(session, 1)
     add_others(session)
-    strict = replace(house.provisioning, rules=Rules(invited_only=True))
+    strict = replace(services.provisioning, rules=Rules(invited_only=True))
 
     counts = build_sweeper(strict).start("cli")
 
     assert (counts.linked, counts.created, profiles(session)) == (1, 0, 1)
 
 
-def test_rules_hold_for_the_sweep_too(session: Session, house: Services) -> None:
+def test_rules_hold_for_the_sweep_too(session: Session, services: Services) -> None:
     add_people(session, 2)
-    strict = replace(house.provisioning, rules=Rules(auto_create=False))
+    strict = replace(services.provisioning, rules=Rules(auto_create=False))
 
     counts = build_sweeper(strict).start("cli")
 
@@ -649,12 +649,12 @@ def test_users_who_wait_for_the_switch_leave_no_record_and_are_found_when_it_is_
     assert (while_off.created, left, sweeper.start("clock").created) == (0, 0, 2)
 
 
-def test_progress_is_shown(house: Services, session: Session) -> None:
+def test_progress_is_shown(services: Services, session: Session) -> None:
     add_people(session, 2)
     shown: list[int] = []
     tell: Callable[..., None] = lambda counts: shown.append(counts.scanned)  # noqa: E731
 
-    build_sweeper(house.provisioning, on_progress=tell).start("cli")
+    build_sweeper(services.provisioning, on_progress=tell).start("cli")
 
     assert (shown[0], shown[-1]) == (0, 2)
 

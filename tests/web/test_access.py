@@ -23,11 +23,11 @@ from provisioning.audit import Source
 from tests.support.users import ALICE, BOB, NOW
 from web.access_policy import Access, policy_of
 
-OURS = {"Sec-Fetch-Site": "same-origin"}
-# No user's row can be written any longer, for a reason that does not pass.
-POISON = """
+SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
+# A permanent error: no row of `users` can be updated.
+REFUSE_USERS = """
 CREATE FUNCTION refuse_users() RETURNS trigger LANGUAGE plpgsql AS
-$$ BEGIN RAISE EXCEPTION 'poisoned' USING ERRCODE = '23514'; END $$;
+$$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '23514'; END $$;
 CREATE TRIGGER refuse_users BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION refuse_users();
 """
 Route = tuple[str, str, Access]
@@ -78,7 +78,7 @@ KINDS: dict[str, Callable[[Session], None]] = {
     "revoked admin": revoke,
     "inactive mentee": deactivate,
 }
-REFUSALS: dict[tuple[str, Access], tuple[int, str]] = {
+EXPECTED_ERRORS: dict[tuple[str, Access], tuple[int, str]] = {
     ("mentee", Access.ADMIN): (403, "forbidden"),
     ("revoked admin", Access.ADMIN): (403, "forbidden"),
     ("inactive mentee", Access.ADMIN): (403, "forbidden"),
@@ -89,9 +89,9 @@ REFUSALS: dict[tuple[str, Access], tuple[int, str]] = {
 }
 
 
-@pytest.fixture(params=["", POISON], ids=["well", "ensure fails for good"])
-def trouble(request: pytest.FixtureRequest) -> str:
-    """What keeps ensure calls from succeeding, if anything."""
+@pytest.fixture(params=["", REFUSE_USERS], ids=["ensure works", "ensure fails permanently"])
+def failing_ensure(request: pytest.FixtureRequest) -> str:
+    """The statement that makes ensure calls fail, or an empty text."""
     statement: str = request.param
     return statement
 
@@ -100,66 +100,66 @@ def trouble(request: pytest.FixtureRequest) -> str:
 def call(
     app: Flask, session: Session, provider: DevIdentityProvider, alice: Mentorado
 ) -> Callable[[str, str], TestResponse]:
-    """Call a route as Alice's browser does: by her cookie."""
+    """Return a function that requests a route with Alice's session cookie."""
     client = app.test_client()
     client.set_cookie("__session", provider.token(ALICE))
 
     def send(method: str, path: str) -> TestResponse:
         is_api = path.startswith("/api/")
         body: object = {} if is_api and method != "GET" else None
-        return client.open(path, method=method, headers=OURS, json=body)
+        return client.open(path, method=method, headers=SAME_ORIGIN, json=body)
 
     return send
 
 
-def code_of(answer: TestResponse) -> object:
-    return (answer.get_json(silent=True) or {}).get("code")
+def code_of(response: TestResponse) -> object:
+    return (response.get_json(silent=True) or {}).get("code")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_access_is_decided_in_one_order_on_every_route(
+def test_each_route_checks_access_in_the_same_order(
     app: Flask,
     session: Session,
     call: Callable[[str, str], TestResponse],
     kind: str,
-    trouble: str,
+    failing_ensure: str,
 ) -> None:
     KINDS[kind](session)
-    session.execute(text(trouble or "SELECT 1"))
+    session.execute(text(failing_ensure or "SELECT 1"))
     session.commit()
 
     for method, path, access in routes(app):
         with session.begin_nested() as savepoint:
-            answer = call(method, path)
+            response = call(method, path)
             savepoint.rollback()
-        refusal = REFUSALS.get((kind, access))
-        if refusal is not None:
-            assert answer.status_code == refusal[0], (method, path)
-            assert code_of(answer) in (None, refusal[1]), (method, path)
-        elif access is not Access.SIGNED_IN:  # there the view decides, by what it is asked for
-            assert answer.status_code not in (401, 403), (method, path)
+        expected = EXPECTED_ERRORS.get((kind, access))
+        if expected is not None:
+            assert response.status_code == expected[0], (method, path)
+            assert code_of(response) in (None, expected[1]), (method, path)
+        elif access is not Access.SIGNED_IN:  # the view decides there
+            assert response.status_code not in (401, 403), (method, path)
 
 
-def test_anonymous_caller_enters_nowhere(app: Flask, client: FlaskClient) -> None:
+def test_anonymous_request_has_no_access_to_any_route(app: Flask, client: FlaskClient) -> None:
     for method, path, _ in routes(app):
-        answer = client.open(path, method=method, headers=OURS)
+        response = client.open(path, method=method, headers=SAME_ORIGIN)
         is_page_visit = method == "GET" and not path.startswith("/api/")
-        assert answer.status_code == (302 if is_page_visit else 401), (method, path)
+        assert response.status_code == (302 if is_page_visit else 401), (method, path)
 
 
 @pytest.mark.parametrize("path", ["/api/mentorados/{}", "/api/mentorados/{}/overview"])
 @pytest.mark.parametrize("kind", ["blocked admin", "deleted admin", "revoked admin"])
-def test_denied_admin_reads_no_other_profile(
+def test_denied_admin_cannot_read_another_profile(
     session: Session,
     call: Callable[[str, str], TestResponse],
     path: str,
     kind: str,
-    trouble: str,
+    failing_ensure: str,
 ) -> None:
     other = Mentorado(nome_completo="Bob", email=BOB.email, turma="neon")
     session.add(other)
     KINDS[kind](session)
-    session.execute(text(trouble or "SELECT 1"))
+    session.execute(text(failing_ensure or "SELECT 1"))
     session.commit()
 
     assert call("GET", path.format(other.id)).status_code in (401, 403)
@@ -169,7 +169,7 @@ def test_denied_admin_reads_no_other_profile(
     ("method", "path"),
     [("POST", "/api/admin/users/{user}/block"), ("DELETE", "/api/admin/mentorados/{profile}")],
 )
-def test_admin_can_neither_block_nor_delete_themselves(
+def test_admin_cannot_block_the_own_account_or_delete_the_own_profile(
     session: Session,
     alice: Mentorado,
     call: Callable[[str, str], TestResponse],
@@ -179,9 +179,9 @@ def test_admin_can_neither_block_nor_delete_themselves(
     become_admin(session)
     session.commit()
 
-    answer = call(method, path.format(user=alice.user_id, profile=alice.id))
+    response = call(method, path.format(user=alice.user_id, profile=alice.id))
 
-    assert (answer.status_code, code_of(answer)) == (409, "conflict")
+    assert (response.status_code, code_of(response)) == (409, "conflict")
 
 
 def test_deleted_account_loses_its_role(session: Session, alice: Mentorado) -> None:

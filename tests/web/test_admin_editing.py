@@ -1,4 +1,4 @@
-"""Admins correct profiles: what is written, what is refused, and when the mentee sees it."""
+"""Editing of profiles by admins: what is written, what is refused, when the mentee sees it."""
 
 import pytest
 from flask.testing import FlaskClient
@@ -10,12 +10,12 @@ from models.mentorado import Turma
 from tests.support.types import Sign
 from tests.support.users import ALICE, BOB
 
-NOBODY = 2_147_483_647
+UNKNOWN_ID = 2_147_483_647
 
 
 @pytest.fixture
-def waiting(session: Session) -> Mentorado:
-    """A pre-registered profile, with a slip of the pen in its address."""
+def unlinked(session: Session) -> Mentorado:
+    """A pre-registered profile with a typing error in its address."""
     profile = Mentorado(nome_completo="Bob Lima", email="bobb@example.com", turma=Turma.NEON)
     session.add(profile)
     session.commit()
@@ -26,25 +26,29 @@ def path_of(profile: Mentorado) -> str:
     return f"/api/admin/mentorados/{profile.id}"
 
 
-def test_profile_is_corrected_and_its_mentee_sees_it_at_once(
+def test_edit_is_visible_to_the_mentee_at_once(
     client: FlaskClient, admin: dict[str, str], alice: Mentorado, sign: Sign
 ) -> None:
     client.get("/api/auth/me", headers=sign(ALICE))
 
-    answer = client.patch(
+    response = client.patch(
         path_of(alice), headers=admin, json={"nome_completo": "Alice P.", "meta_leads": 9}
     )
 
     own = client.get("/api/mentorados/me", headers=sign(ALICE)).json or {}
-    assert (answer.status_code, own) == (200, answer.json)
-    assert (own["nome_completo"], own["meta_leads"], own["meta_posts"]) == ("Alice P.", 9, 12)
+    assert (response.status_code, own) == (200, response.json)
+    assert (own["nome_completo"], own["meta_leads"], own["meta_posts"]) == (
+        "Alice P.",
+        9,
+        12,
+    )
 
 
-def test_correction_is_on_record_with_before_after_and_why(
+def test_edit_is_audited_with_before_after_and_reason(
     client: FlaskClient, admin: dict[str, str], alice: Mentorado, session: Session
 ) -> None:
-    correction = {"meta_leads": 9, "meta_posts": 12, "reason": "Pedido dela"}
-    client.patch(path_of(alice), headers=admin, json=correction)
+    edit = {"meta_leads": 9, "meta_posts": 12, "reason": "Pedido dela"}
+    client.patch(path_of(alice), headers=admin, json=edit)
 
     [event] = session.scalars(select(AuditEvent).where(AuditEvent.event == "admin_action"))
     assert event.details == {
@@ -55,7 +59,7 @@ def test_correction_is_on_record_with_before_after_and_why(
     }
 
 
-def test_correction_that_changes_nothing_leaves_no_trace(
+def test_edit_without_a_difference_is_not_audited(
     client: FlaskClient, admin: dict[str, str], alice: Mentorado, session: Session
 ) -> None:
     for _ in range(2):
@@ -65,7 +69,7 @@ def test_correction_that_changes_nothing_leaves_no_trace(
     assert len(events.all()) == 1
 
 
-def test_mentee_is_out_while_inactive_and_in_again_after(
+def test_inactive_mentee_has_no_access_until_reactivated(
     client: FlaskClient, admin: dict[str, str], alice: Mentorado, sign: Sign
 ) -> None:
     statuses = []
@@ -77,56 +81,58 @@ def test_mentee_is_out_while_inactive_and_in_again_after(
     assert statuses == ["mentorado_inactive", "ready"]
 
 
-def test_address_that_is_mended_finds_its_person_at_their_next_request(
-    client: FlaskClient, admin: dict[str, str], waiting: Mentorado, sign: Sign
+def test_corrected_address_links_the_user_at_the_next_request(
+    client: FlaskClient, admin: dict[str, str], unlinked: Mentorado, sign: Sign
 ) -> None:
-    own = (client.get("/api/mentorados/me", headers=sign(BOB)).json or {})["id"]
+    before = (client.get("/api/mentorados/me", headers=sign(BOB)).json or {})["id"]
 
-    client.patch(path_of(waiting), headers=admin, json={"email": "BOB@example.com "})
+    client.patch(path_of(unlinked), headers=admin, json={"email": "BOB@example.com "})
 
-    now = (client.get("/api/mentorados/me", headers=sign(BOB)).json or {})["id"]
-    assert own != waiting.id
-    assert now == waiting.id
+    after = (client.get("/api/mentorados/me", headers=sign(BOB)).json or {})["id"]
+    assert before != unlinked.id
+    assert after == unlinked.id
 
 
-def test_address_of_a_profile_in_use_is_refused_with_its_number(
-    client: FlaskClient, admin: dict[str, str], waiting: Mentorado, alice: Mentorado
+def test_address_of_an_owned_profile_is_refused_with_its_id(
+    client: FlaskClient, admin: dict[str, str], unlinked: Mentorado, alice: Mentorado
 ) -> None:
-    answer = client.patch(path_of(waiting), headers=admin, json={"email": ALICE.email})
+    response = client.patch(path_of(unlinked), headers=admin, json={"email": ALICE.email})
 
-    told = answer.json or {}
-    assert (answer.status_code, told["code"], told["mentorado_id"]) == (
-        *(409, "mentorado_exists", alice.id),
+    document = response.json or {}
+    assert (response.status_code, document["code"], document["mentorado_id"]) == (
+        409,
+        "mentorado_exists",
+        alice.id,
     )
 
 
-def test_address_of_a_waiting_profile_is_refused_to_another_one(
-    client: FlaskClient, admin: dict[str, str], waiting: Mentorado, alice: Mentorado
+def test_address_of_an_unlinked_profile_is_refused_for_another_one(
+    client: FlaskClient, admin: dict[str, str], unlinked: Mentorado, alice: Mentorado
 ) -> None:
-    answer = client.patch(path_of(alice), headers=admin, json={"email": waiting.email})
+    response = client.patch(path_of(alice), headers=admin, json={"email": unlinked.email})
 
-    assert (answer.json or {})["mentorado_id"] == waiting.id
+    assert (response.json or {})["mentorado_id"] == unlinked.id
 
 
-def test_own_address_written_otherwise_is_no_conflict(
-    client: FlaskClient, admin: dict[str, str], waiting: Mentorado, alice: Mentorado
+def test_other_spelling_of_the_own_address_is_no_conflict(
+    client: FlaskClient, admin: dict[str, str], unlinked: Mentorado, alice: Mentorado
 ) -> None:
-    answers = [
+    responses = [
         client.patch(path_of(profile), headers=admin, json={"email": email})
-        for profile, email in ((waiting, "Bobb@Example.com"), (alice, "ALICE@example.com"))
+        for profile, email in ((unlinked, "Bobb@Example.com"), (alice, "ALICE@example.com"))
     ]
 
-    assert [answer.status_code for answer in answers] == [200, 200]
+    assert [response.status_code for response in responses] == [200, 200]
 
 
-def test_person_with_an_untouched_profile_keeps_their_address_to_themselves(
+def test_address_of_a_user_with_an_untouched_profile_is_refused(
     client: FlaskClient, admin: dict[str, str], alice: Mentorado, sign: Sign
 ) -> None:
-    bobs = (client.get("/api/mentorados/me", headers=sign(BOB)).json or {})["id"]
+    bobs_id = (client.get("/api/mentorados/me", headers=sign(BOB)).json or {})["id"]
 
-    answer = client.patch(path_of(alice), headers=admin, json={"email": BOB.email})
+    response = client.patch(path_of(alice), headers=admin, json={"email": BOB.email})
 
-    assert (answer.json or {})["mentorado_id"] == bobs
+    assert (response.json or {})["mentorado_id"] == bobs_id
 
 
 @pytest.mark.parametrize(
@@ -147,25 +153,27 @@ def test_person_with_an_untouched_profile_keeps_their_address_to_themselves(
         ({"reason": "x" * 5_001, "ativo": "sim"}, "reason"),
     ],
 )
-def test_what_does_not_fit_is_named(
+def test_invalid_field_is_named(
     client: FlaskClient, admin: dict[str, str], alice: Mentorado, body: object, field: str
 ) -> None:
-    answer = client.patch(path_of(alice), headers=admin, json=body)
+    response = client.patch(path_of(alice), headers=admin, json=body)
 
-    assert answer.status_code == 422
-    assert [error["field"] for error in (answer.json or {})["errors"]] == [field]
+    assert response.status_code == 422
+    assert [error["field"] for error in (response.json or {})["errors"]] == [field]
 
 
-def test_address_and_photo_can_be_taken_away(
+def test_address_and_photo_can_be_removed(
     client: FlaskClient, admin: dict[str, str], alice: Mentorado
 ) -> None:
-    answer = client.patch(path_of(alice), headers=admin, json={"email": None, "foto_url": None})
+    response = client.patch(path_of(alice), headers=admin, json={"email": None, "foto_url": None})
 
-    told = answer.json or {}
-    assert (told["email"], told["foto_url"]) == (None, None)
+    document = response.json or {}
+    assert (document["email"], document["foto_url"]) == (None, None)
 
 
-def test_profile_of_nobody_is_not_found(client: FlaskClient, admin: dict[str, str]) -> None:
-    answer = client.patch(f"/api/admin/mentorados/{NOBODY}", headers=admin, json={"meta_leads": 1})
+def test_unknown_profile_is_not_found(client: FlaskClient, admin: dict[str, str]) -> None:
+    response = client.patch(
+        f"/api/admin/mentorados/{UNKNOWN_ID}", headers=admin, json={"meta_leads": 1}
+    )
 
-    assert answer.status_code == 404
+    assert response.status_code == 404

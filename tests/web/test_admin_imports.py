@@ -1,4 +1,4 @@
-"""Pre-registration in the admin console: shown line by line, then done as shown, once."""
+"""Pre-registration in the admin console: a preview of each line, then one import as previewed."""
 
 import html
 import io
@@ -21,13 +21,13 @@ from web.problem_responses import LARGEST_FORM_BYTES
 from web.services import Services
 
 NEW = "/admin/mentorados/novos"
-OURS = {"Origin": "http://localhost"}
+SAME_ORIGIN = {"Origin": "http://localhost"}
 LIST = re.compile(r'name="lista"[^>]*>\n(.*?)</textarea>', re.DOTALL)
 KEY = re.compile(r'name="chave" value="([^"]+)"')
 FORM = re.compile(r'action="([^"]+/confirmar)"')
 
 
-OF_ALL_KINDS = """nome;e-mail
+ALL_KINDS = """nome;e-mail
 Eva;eva@example.com
 Eva de novo; EVA@example.com
 Alice;alice@example.com
@@ -38,36 +38,36 @@ Sem e-mail;
 """
 
 
-def page_of(answer: TestResponse) -> str:
-    return html.unescape(answer.get_data(as_text=True))
+def page_of(response: TestResponse) -> str:
+    return html.unescape(response.get_data(as_text=True))
 
 
-def send(desk: FlaskClient, content: str) -> TestResponse:
+def send(console: FlaskClient, content: str) -> TestResponse:
     file = (io.BytesIO(content.encode()), "lista.csv")
-    return desk.post(NEW, data={"arquivo": file}, headers=OURS)
+    return console.post(NEW, data={"arquivo": file}, headers=SAME_ORIGIN)
 
 
-def rehearse(desk: FlaskClient, content: str) -> str:
-    return page_of(send(desk, content))
+def preview_of(console: FlaskClient, content: str) -> str:
+    return page_of(send(console, content))
 
 
-def submit(desk: FlaskClient, shown: str, **changed: str) -> TestResponse:
-    """Send the form of a preview."""
-    content, key = LIST.search(shown), KEY.search(shown)
+def submit(console: FlaskClient, preview: str, **changes: str) -> TestResponse:
+    """Submit the form of a preview."""
+    content, key = LIST.search(preview), KEY.search(preview)
     assert content is not None
     assert key is not None
     sent = {"confirmado": "sim", "lista": content[1], "chave": key[1], "reason": "Turma de março"}
-    return desk.post(NEW, data={**sent, **changed}, headers=OURS)
+    return console.post(NEW, data={**sent, **changes}, headers=SAME_ORIGIN)
 
 
-def confirm(desk: FlaskClient, shown: str) -> str:
-    """Send the form of a preview, and return the page that it leads to."""
-    answer = submit(desk, shown)
-    assert answer.status_code == 303
-    return page_of(desk.get(answer.location))
+def confirm(console: FlaskClient, preview: str) -> str:
+    """Submit the form of a preview and return the page of the result."""
+    response = submit(console, preview)
+    assert response.status_code == 303
+    return page_of(console.get(response.location))
 
 
-def a_list_of(number: int) -> str:
+def list_of(number: int) -> str:
     lines = "\n".join(f"Pessoa {n};pessoa{n}@example.com" for n in range(number))
     return f"nome;e-mail\n{lines}"
 
@@ -81,142 +81,146 @@ def profiles(session: Session) -> int:
     return session.scalars(select(func.count()).select_from(Mentorado)).one()
 
 
-def test_every_line_is_told_what_would_come_of_it(
-    desk: FlaskClient, alice: Mentorado, browser_of: Browser, session: Session
+def test_preview_shows_the_result_of_each_line(
+    console: FlaskClient, alice: Mentorado, browser_of: Browser, session: Session
 ) -> None:
-    bobs = (browser_of(BOB).get("/api/mentorados/me").json or {})["id"]
+    bobs_id = (browser_of(BOB).get("/api/mentorados/me").json or {})["id"]
     session.add(Mentorado(nome_completo="Espera", email="fabio@example.com", turma=Turma.NEON))
     session.commit()
     before = profiles(session)
 
-    told = results(rehearse(desk, OF_ALL_KINDS))
+    line_results = results(preview_of(console, ALL_KINDS))
 
     assert profiles(session) == before
-    assert told["2"] == told["8"] == "Será pré-cadastrado"
-    assert told["3"] == "Repete o e-mail da linha 2"
-    assert told["4"] == f"Já existe: perfil nº {alice.id}"
-    assert told["5"] == f"Vai completar o perfil automático nº {bobs}, ainda sem uso"
-    assert told["6"].startswith("Já existe: perfil nº")
-    assert told["7"].startswith("email: Informe um e-mail válido")
+    assert line_results["2"] == line_results["8"] == "Será pré-cadastrado"
+    assert line_results["3"] == "Repete o e-mail da linha 2"
+    assert line_results["4"] == f"Já existe: perfil nº {alice.id}"
+    assert line_results["5"] == f"Vai completar o perfil automático nº {bobs_id}, ainda sem uso"
+    assert line_results["6"].startswith("Já existe: perfil nº")
+    assert line_results["7"].startswith("email: Informe um e-mail válido")
 
 
-def test_confirmed_list_is_done_as_rehearsed_and_on_record(
-    desk: FlaskClient, browser_of: Browser, session: Session
+def test_confirmed_list_is_imported_as_previewed_and_audited(
+    console: FlaskClient, browser_of: Browser, session: Session
 ) -> None:
     mentee = browser_of(BOB)
     mentee.get("/dashboard")
-    shown = rehearse(
-        desk, "nome;e-mail;meta_leads\nEva;eva@example.com;70\nBob L.;bob@example.com;9"
+    preview = preview_of(
+        console, "nome;e-mail;meta_leads\nEva;eva@example.com;70\nBob L.;bob@example.com;9"
     )
 
-    done = confirm(desk, shown)
+    result_page = confirm(console, preview)
 
     events = session.scalars(select(AuditEvent).where(AuditEvent.event == "admin_action")).all()
-    assert "Feito: 2 de 2" in done
+    assert "Feito: 2 de 2" in result_page
     assert (mentee.get("/api/mentorados/me").json or {})["meta_leads"] == 9
     assert {(e.details or {})["reason"] for e in events} == {"Turma de março"}
     assert len(events) == 2
 
 
 @pytest.mark.parametrize("content", ["Eva;eva@example.com", "Eva;"], ids=["address", "none"])
-def test_form_that_is_sent_twice_is_done_once(
-    desk: FlaskClient, session: Session, content: str
+def test_list_submitted_twice_is_imported_once(
+    console: FlaskClient, session: Session, content: str
 ) -> None:
-    shown = rehearse(desk, f"nome;e-mail\n{content}")
+    preview = preview_of(console, f"nome;e-mail\n{content}")
 
-    first, second = submit(desk, shown), submit(desk, shown)
+    first, second = submit(console, preview), submit(console, preview)
 
     assert first.location == second.location
-    assert "Feito: 1 de 1" in page_of(desk.get(second.location))
+    assert "Feito: 1 de 1" in page_of(console.get(second.location))
     assert profiles(session) == 1
 
 
-def test_list_that_is_sent_again_finds_its_lines_there(desk: FlaskClient, session: Session) -> None:
-    confirm(desk, rehearse(desk, "nome;e-mail\nEva;eva@example.com"))
+def test_second_import_skips_existing_lines(console: FlaskClient, session: Session) -> None:
+    confirm(console, preview_of(console, "nome;e-mail\nEva;eva@example.com"))
 
-    again = confirm(desk, rehearse(desk, "nome;e-mail\nEva;eva@example.com\nFabio;f@example.com"))
+    second = confirm(
+        console, preview_of(console, "nome;e-mail\nEva;eva@example.com\nFabio;f@example.com")
+    )
 
-    assert "Feito: 1 de 2" in again
+    assert "Feito: 1 de 2" in second
     assert profiles(session) == 2
 
 
-def test_form_that_comes_back_with_another_list_does_nothing(
-    desk: FlaskClient, session: Session
-) -> None:
-    shown = rehearse(desk, "nome;e-mail\nEva;eva@example.com")
-    confirm(desk, shown)
+def test_used_key_with_another_list_is_refused(console: FlaskClient, session: Session) -> None:
+    preview = preview_of(console, "nome;e-mail\nEva;eva@example.com")
+    confirm(console, preview)
 
-    answer = submit(desk, shown, lista="nome;e-mail\nFabio;f@example.com")
+    response = submit(console, preview, lista="nome;e-mail\nFabio;f@example.com")
 
-    assert (answer.status_code, profiles(session)) == (409, 1)
-    assert "já foi enviado com outra lista" in page_of(answer)
+    assert (response.status_code, profiles(session)) == (409, 1)
+    assert "já foi enviado com outra lista" in page_of(response)
 
 
 @pytest.mark.parametrize("key", ["", "x", "9" * 5_000])
-def test_form_without_a_usable_key_is_done(desk: FlaskClient, session: Session, key: str) -> None:
-    shown = rehearse(desk, "nome;e-mail\nEva;eva@example.com")
+def test_list_without_a_valid_key_is_imported(
+    console: FlaskClient, session: Session, key: str
+) -> None:
+    preview = preview_of(console, "nome;e-mail\nEva;eva@example.com")
 
-    assert submit(desk, shown, chave=key).status_code == 303
+    assert submit(console, preview, chave=key).status_code == 303
     assert profiles(session) == 1
 
 
-def test_person_who_was_registered_finds_the_profile(
-    desk: FlaskClient, browser_of: Browser
+def test_registered_user_is_linked_to_the_profile(
+    console: FlaskClient, browser_of: Browser
 ) -> None:
-    shown = desk.post(NEW, data={"nome": 'Bob "B" Lima', "email": BOB.email}, headers=OURS)
-    confirm(desk, html.unescape(shown.get_data(as_text=True)))
+    preview = console.post(
+        NEW, data={"nome": 'Bob "B" Lima', "email": BOB.email}, headers=SAME_ORIGIN
+    )
+    confirm(console, html.unescape(preview.get_data(as_text=True)))
 
-    mine = browser_of(BOB).get("/api/mentorados/me").json or {}
+    own_profile = browser_of(BOB).get("/api/mentorados/me").json or {}
 
-    assert mine["nome_completo"] == 'Bob "B" Lima'
+    assert own_profile["nome_completo"] == 'Bob "B" Lima'
 
 
-def test_long_list_is_previewed_and_done_in_the_background(
-    desk: FlaskClient, session: Session, house: Services
+def test_long_list_is_previewed_and_imported_in_the_background(
+    console: FlaskClient, session: Session, services: Services
 ) -> None:
-    content = a_list_of(10_000) + "\nMal;sem arroba"
+    content = list_of(10_000) + "\nMal;sem arroba"
 
-    sent = send(desk, content)
-    waiting = page_of(desk.get(sent.location))
-    house.jobs.run_pending()
-    shown = page_of(desk.get(sent.location))
+    sent = send(console, content)
+    running_page = page_of(console.get(sent.location))
+    services.jobs.run_pending()
+    preview = page_of(console.get(sent.location))
     before = profiles(session)
-    form = FORM.search(shown)
+    form = FORM.search(preview)
     assert form is not None
-    confirmed = desk.post(form[1], data={"reason": "Turma de março"}, headers=OURS)
-    house.jobs.run_pending()
-    done = page_of(desk.get(confirmed.location))
+    confirmation = console.post(form[1], data={"reason": "Turma de março"}, headers=SAME_ORIGIN)
+    services.jobs.run_pending()
+    result_page = page_of(console.get(confirmation.location))
 
-    assert (sent.status_code, confirmed.status_code, before) == (303, 303, 0)
-    assert "Conferindo a lista: 0 de 0" in waiting
-    assert "O que será feito: 10.000 de 10.001" in shown
-    assert results(shown)["10002"].startswith("email: Informe um e-mail válido")
-    assert "sem arroba" in shown
-    assert "Feito: 10.000 de 10.001" in done
+    assert (sent.status_code, confirmation.status_code, before) == (303, 303, 0)
+    assert "Conferindo a lista: 0 de 0" in running_page
+    assert "O que será feito: 10.000 de 10.001" in preview
+    assert results(preview)["10002"].startswith("email: Informe um e-mail válido")
+    assert "sem arroba" in preview
+    assert "Feito: 10.000 de 10.001" in result_page
     assert profiles(session) == 10_000
     assert session.scalars(select(func.count()).select_from(AuditEvent)).one() == 10_000
 
 
-def test_long_list_that_is_confirmed_at_once_is_confirmed_once(
-    desk: FlaskClient, session: Session, house: Services
+def test_long_list_confirmed_twice_is_imported_once(
+    console: FlaskClient, session: Session, services: Services
 ) -> None:
-    location = send(desk, a_list_of(501)).location
-    house.jobs.run_pending()
+    location = send(console, list_of(501)).location
+    services.jobs.run_pending()
 
-    answers = [desk.post(f"{location}/confirmar", headers=OURS) for _ in range(2)]
-    house.jobs.run_pending()
-    late = desk.post(f"{location}/confirmar", headers=OURS)
-    house.jobs.run_pending()
+    responses = [console.post(f"{location}/confirmar", headers=SAME_ORIGIN) for _ in range(2)]
+    services.jobs.run_pending()
+    third_response = console.post(f"{location}/confirmar", headers=SAME_ORIGIN)
+    services.jobs.run_pending()
 
-    assert [answer.status_code for answer in (*answers, late)] == [303, 303, 303]
-    assert "Feito: 501 de 501" in page_of(desk.get(location))
+    assert [response.status_code for response in (*responses, third_response)] == [303, 303, 303]
+    assert "Feito: 501 de 501" in page_of(console.get(location))
     assert profiles(session) == 501
 
 
-def test_list_is_deleted_when_it_is_done_and_nobody_is_named_in_what_stays(
-    desk: FlaskClient, session: Session
+def test_list_is_deleted_after_the_import_and_results_contain_no_names(
+    console: FlaskClient, session: Session
 ) -> None:
-    confirm(desk, rehearse(desk, OF_ALL_KINDS))
+    confirm(console, preview_of(console, ALL_KINDS))
 
     job = session.scalars(select(AdminJob)).one()
     assert job.content is None
@@ -224,94 +228,94 @@ def test_list_is_deleted_when_it_is_done_and_nobody_is_named_in_what_stays(
     assert "Eva" not in str(job.results)
 
 
-def test_preview_that_is_discarded_is_deleted(
-    desk: FlaskClient, session: Session, house: Services
+def test_discarded_preview_is_deleted(
+    console: FlaskClient, session: Session, services: Services
 ) -> None:
-    location = send(desk, a_list_of(501)).location
-    house.jobs.run_pending()
+    location = send(console, list_of(501)).location
+    services.jobs.run_pending()
 
-    desk.post(f"{location}/descartar", headers=OURS)
+    console.post(f"{location}/descartar", headers=SAME_ORIGIN)
 
     assert session.scalars(select(AdminJob)).all() == []
-    assert desk.get(location).status_code == 404
-    assert desk.post(f"{location}/confirmar", headers=OURS).status_code == 404
+    assert console.get(location).status_code == 404
+    assert console.post(f"{location}/confirmar", headers=SAME_ORIGIN).status_code == 404
 
 
-def test_preview_that_nobody_confirms_is_deleted_after_a_day(
-    desk: FlaskClient, session: Session, house: Services
+def test_unconfirmed_preview_is_deleted_after_a_day(
+    console: FlaskClient, session: Session, services: Services
 ) -> None:
-    send(desk, a_list_of(501))
-    house.jobs.run_pending()
-    aged = AdminJob.created_at - timedelta(days=1, minutes=1)
-    session.execute(update(AdminJob).values(created_at=aged))
+    send(console, list_of(501))
+    services.jobs.run_pending()
+    yesterday = AdminJob.created_at - timedelta(days=1, minutes=1)
+    session.execute(update(AdminJob).values(created_at=yesterday))
 
-    jobs.delete_old(session, house.now())
+    jobs.delete_old(session, services.now())
 
     assert session.scalars(select(AdminJob)).all() == []
 
 
-def test_list_that_turns_out_unreadable_says_so(
-    desk: FlaskClient, session: Session, house: Services
+def test_unreadable_line_of_a_long_list_is_named(
+    console: FlaskClient, session: Session, services: Services
 ) -> None:
-    location = send(desk, a_list_of(501) + '\n"' + ("x" * 19_000 + "\n") * 10).location
+    location = send(console, list_of(501) + '\n"' + ("x" * 19_000 + "\n") * 10).location
 
-    house.jobs.run_pending()
+    services.jobs.run_pending()
 
-    assert "A linha 509 não pode ser lida." in page_of(desk.get(location))
+    assert "A linha 509 não pode ser lida." in page_of(console.get(location))
     assert session.scalars(select(AdminJob.content)).one() is None
 
 
-def test_jobs_are_listed(desk: FlaskClient) -> None:
-    location = submit(desk, rehearse(desk, "nome;e-mail\nEva;eva@example.com")).location
+def test_jobs_are_listed(console: FlaskClient) -> None:
+    location = submit(console, preview_of(console, "nome;e-mail\nEva;eva@example.com")).location
 
-    listed = page_of(desk.get("/admin/tarefas"))
+    listed = page_of(console.get("/admin/tarefas"))
 
     assert location in listed
     assert "1 de 1" in listed
 
 
 @pytest.mark.parametrize("path", ["0b7f7f8e-6a52-4a52-9d5c-111111111111", "x", "1"])
-def test_unknown_job_is_not_found(desk: FlaskClient, path: str) -> None:
-    assert desk.get(f"/admin/tarefas/{path}").status_code == 404
+def test_unknown_job_is_not_found(console: FlaskClient, path: str) -> None:
+    assert console.get(f"/admin/tarefas/{path}").status_code == 404
 
 
-def test_character_that_no_database_keeps_is_a_fault_of_its_line(
-    desk: FlaskClient, session: Session
-) -> None:
-    shown = rehearse(desk, "nome;e-mail\nE\x00va;eva@example.com\nFabio;f@example.com")
+def test_nul_character_is_an_error_of_its_line(console: FlaskClient, session: Session) -> None:
+    preview = preview_of(console, "nome;e-mail\nE\x00va;eva@example.com\nFabio;f@example.com")
 
-    assert results(shown)["2"].startswith("nome_completo")
-    assert "Feito: 1 de 2" in confirm(desk, shown)
+    assert results(preview)["2"].startswith("nome_completo")
+    assert "Feito: 1 de 2" in confirm(console, preview)
 
 
 @pytest.mark.parametrize(
     ("sent", "message"),
     [({}, "Escolha um arquivo"), ({"lista": "a;b\nc;d"}, "títulos das colunas")],
 )
-def test_what_is_no_list_is_asked_for_again(
-    desk: FlaskClient, sent: dict[str, str], message: str
+def test_invalid_list_is_shown_again_with_a_message(
+    console: FlaskClient, sent: dict[str, str], message: str
 ) -> None:
-    answer = desk.post(NEW, data=sent, headers=OURS)
+    response = console.post(NEW, data=sent, headers=SAME_ORIGIN)
 
-    assert answer.status_code == 422
-    assert message in answer.get_data(as_text=True)
+    assert response.status_code == 422
+    assert message in response.get_data(as_text=True)
 
 
-def test_larger_file_than_a_list_needs_is_refused(desk: FlaskClient) -> None:
+def test_too_large_file_is_refused(console: FlaskClient) -> None:
     body, kind = b"x" * (LARGEST_LIST_BYTES + 1), "multipart/form-data; boundary=b"
 
-    answer = desk.post(NEW, data=body, content_type=kind, headers=OURS)
+    response = console.post(NEW, data=body, content_type=kind, headers=SAME_ORIGIN)
 
-    assert answer.status_code == 413
-
-
-def test_larger_list_in_a_form_that_is_no_file_is_refused(desk: FlaskClient) -> None:
-    answer = desk.post(NEW, data={"lista": "x" * (LARGEST_FORM_BYTES + 1)}, headers=OURS)
-
-    assert answer.status_code == 413
+    assert response.status_code == 413
 
 
-def test_mentee_who_exists_is_named(desk: FlaskClient, alice: Mentorado) -> None:
-    told = results(rehearse(desk, f"nome;e-mail\nOutra;{ALICE.email}"))
+def test_too_large_list_in_a_form_field_is_refused(console: FlaskClient) -> None:
+    response = console.post(
+        NEW, data={"lista": "x" * (LARGEST_FORM_BYTES + 1)}, headers=SAME_ORIGIN
+    )
 
-    assert told == {"2": f"Já existe: perfil nº {alice.id}"}
+    assert response.status_code == 413
+
+
+def test_existing_profile_is_named(console: FlaskClient, alice: Mentorado) -> None:
+    line_results = results(preview_of(console, f"nome;e-mail\nOutra;{ALICE.email}"))
+
+    assert line_results == {"2": f"Já existe: perfil nº {alice.id}"}

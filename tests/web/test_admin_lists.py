@@ -1,4 +1,4 @@
-"""Lists for admins: people by state, profiles by text, events by time; page by page."""
+"""Lists for admins: users by state, profiles by text, audit events by time, with pagination."""
 
 from datetime import timedelta
 from typing import Any
@@ -15,19 +15,21 @@ from models.mentorado import Turma
 from models.user import Role
 from tests.support.users import NOW
 
-PEOPLE, PROFILES, AUDIT = "/api/admin/users", "/api/admin/mentorados", "/api/admin/audit"
+USERS, PROFILES, AUDIT = "/api/admin/users", "/api/admin/mentorados", "/api/admin/audit"
 STATES = ["admin", "attention", "blocked", "missing", "pending", "ready"]
 
 
-def add(session: Session, name: str, **facts: Any) -> User:
-    user = User(clerk_id=f"user_{name}", name=name, email=f"{name}@example.com", **facts)
+def add(session: Session, name: str, **columns: Any) -> User:
+    user = User(clerk_id=f"user_{name}", name=name, email=f"{name}@example.com", **columns)
     session.add(user)
     session.flush()  # profiles need the id
     return user
 
 
-def add_profile(session: Session, user: User, **facts: Any) -> None:
-    session.add(Mentorado(user_id=user.id, nome_completo=str(user.name), turma=Turma.NEON, **facts))
+def add_profile(session: Session, user: User, **columns: Any) -> None:
+    session.add(
+        Mentorado(user_id=user.id, nome_completo=str(user.name), turma=Turma.NEON, **columns)
+    )
 
 
 def add_attempt(session: Session, user: User, state: str) -> None:
@@ -46,19 +48,19 @@ def add_attempt(session: Session, user: User, state: str) -> None:
 
 
 @pytest.fixture
-def crowd(session: Session, admin: dict[str, str]) -> None:
-    """Somebody in every state, and some who could be mistaken for another."""
+def users_in_all_states(session: Session, admin: dict[str, str]) -> None:
+    """Users in every state, some of them in ambiguous combinations."""
     add(session, "missing")
     add_profile(session, add(session, "ready"))
     add_attempt(session, add(session, "pending"), "pending")
     add_attempt(session, add(session, "attention"), "dead")
     add(session, "blocked", blocked_at=NOW)
-    add(session, "gone", deleted_at=NOW)
+    add(session, "deleted", deleted_at=NOW)
     add_profile(session, add(session, "inactive"), ativo=SimNao.NAO)
     add_profile(session, add(session, "chief", role=Role.ADMIN))
-    cured = add(session, "cured")
-    add_profile(session, cured)
-    add_attempt(session, cured, "dead")
+    recovered = add(session, "recovered")
+    add_profile(session, recovered)
+    add_attempt(session, recovered, "dead")
     session.commit()
 
 
@@ -67,53 +69,53 @@ def names(client: FlaskClient, admin: dict[str, str], path: str) -> list[str]:
     return [item.get("name") or item["nome_completo"] for item in items]
 
 
-@pytest.mark.usefixtures("crowd")
+@pytest.mark.usefixtures("users_in_all_states")
 @pytest.mark.parametrize(
     ("state", "expected"),
     [
-        ("ready", ["ready", "cured"]),
+        ("ready", ["ready", "recovered"]),
         ("missing", ["missing"]),
         ("pending", ["pending"]),
         ("attention", ["attention"]),
-        ("blocked", ["blocked", "gone", "inactive"]),
+        ("blocked", ["blocked", "deleted", "inactive"]),
         ("admin", ["Charlie Reis", "chief"]),
     ],
 )
-def test_everybody_is_in_one_state(
+def test_each_user_has_one_state(
     client: FlaskClient, admin: dict[str, str], state: str, expected: list[str]
 ) -> None:
-    assert names(client, admin, f"{PEOPLE}?state={state}") == expected
+    assert names(client, admin, f"{USERS}?state={state}") == expected
 
 
-@pytest.mark.usefixtures("crowd")
-def test_every_person_carries_the_state_they_are_listed_under(
+@pytest.mark.usefixtures("users_in_all_states")
+def test_listed_users_carry_the_state_of_the_filter(
     client: FlaskClient, admin: dict[str, str]
 ) -> None:
-    everybody = (client.get(PEOPLE, headers=admin).json or {})["items"]
+    users = (client.get(USERS, headers=admin).json or {})["items"]
     by_state = {
-        state: (client.get(f"{PEOPLE}?state={state}", headers=admin).json or {})["items"]
+        state: (client.get(f"{USERS}?state={state}", headers=admin).json or {})["items"]
         for state in STATES
     }
 
-    assert sorted(p["id"] for p in everybody) == sorted(
-        p["id"] for people in by_state.values() for p in people
+    assert sorted(p["id"] for p in users) == sorted(
+        p["id"] for listed in by_state.values() for p in listed
     )
-    assert all(p["state"] == state for state, people in by_state.items() for p in people)
+    assert all(p["state"] == state for state, listed in by_state.items() for p in listed)
 
 
 def test_unknown_state_is_refused(client: FlaskClient, admin: dict[str, str]) -> None:
-    answer = client.get(f"{PEOPLE}?state=happy", headers=admin)
+    response = client.get(f"{USERS}?state=happy", headers=admin)
 
-    assert (answer.status_code, (answer.json or {})["errors"][0]["field"]) == (422, "state")
+    assert (response.status_code, (response.json or {})["errors"][0]["field"]) == (422, "state")
 
 
-def test_person_is_shown_with_times_and_profile(
+def test_user_has_times_and_profile(
     client: FlaskClient, admin: dict[str, str], session: Session
 ) -> None:
     add_attempt(session, add(session, "bia", created_at=NOW, last_signed_in=NOW), "pending")
     session.commit()
 
-    [bia] = (client.get(f"{PEOPLE}?q=bia", headers=admin).json or {})["items"]
+    [bia] = (client.get(f"{USERS}?q=bia", headers=admin).json or {})["items"]
 
     del bia["id"]
     assert bia == {
@@ -130,9 +132,9 @@ def test_person_is_shown_with_times_and_profile(
     }
 
 
-@pytest.mark.usefixtures("crowd")
+@pytest.mark.usefixtures("users_in_all_states")
 @pytest.mark.parametrize(
-    ("wanted", "expected"),
+    ("query", "expected"),
     [
         ("MISS", ["missing"]),
         ("pending%40EXAMPLE", ["pending"]),
@@ -144,13 +146,13 @@ def test_person_is_shown_with_times_and_profile(
         ("nobody", []),
     ],
 )
-def test_people_are_found_by_what_support_is_told(
-    client: FlaskClient, admin: dict[str, str], wanted: str, expected: list[str]
+def test_users_are_found_by_name_address_id_and_reference_code(
+    client: FlaskClient, admin: dict[str, str], query: str, expected: list[str]
 ) -> None:
-    assert names(client, admin, f"{PEOPLE}?q={wanted}&limit=2") == expected
+    assert names(client, admin, f"{USERS}?q={query}&limit=2") == expected
 
 
-def test_person_is_found_by_the_code_of_what_happened_to_them(
+def test_user_is_found_by_the_request_id_of_an_event(
     client: FlaskClient, admin: dict[str, str], session: Session
 ) -> None:
     bia = add(session, "bia")
@@ -159,48 +161,48 @@ def test_person_is_found_by_the_code_of_what_happened_to_them(
     )
     session.commit()
 
-    assert names(client, admin, f"{PEOPLE}?q=req-1") == ["bia"]
+    assert names(client, admin, f"{USERS}?q=req-1") == ["bia"]
 
 
-@pytest.mark.parametrize("path", [PEOPLE, PROFILES])
-def test_lists_are_turned_page_by_page(
+@pytest.mark.parametrize("path", [USERS, PROFILES])
+def test_lists_are_paginated(
     client: FlaskClient, admin: dict[str, str], session: Session, path: str
 ) -> None:
     for name in "abc":
         add_profile(session, add(session, name))
     session.commit()
-    seen: list[str] = []
+    listed_names: list[str] = []
     cursor: object = "0"
 
     while cursor is not None:
         page = client.get(f"{path}?limit=2&cursor={cursor}", headers=admin).json or {}
-        seen += [item.get("name") or item["nome_completo"] for item in page["items"]]
+        listed_names += [item.get("name") or item["nome_completo"] for item in page["items"]]
         cursor = page["next_cursor"]
 
-    assert [name for name in seen if name in "abc"] == ["a", "b", "c"]
+    assert [name for name in listed_names if name in "abc"] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
-    ("wanted", "expected"),
+    ("query", "expected"),
     [("éva", ["Éva Melo"]), ("FABIO@", ["Fabio"]), ("", ["Éva Melo", "Fabio"]), ("100%25", [])],
 )
 def test_profiles_are_found_by_name_or_address(
     client: FlaskClient,
     admin: dict[str, str],
     session: Session,
-    wanted: str,
+    query: str,
     expected: list[str],
 ) -> None:
     session.add(Mentorado(nome_completo="Éva Melo", turma=Turma.NEON))
     session.add(Mentorado(nome_completo="Fabio", email="fabio@example.com", turma=Turma.NEON))
     session.commit()
 
-    assert names(client, admin, f"{PROFILES}?q={wanted}") == expected
+    assert names(client, admin, f"{PROFILES}?q={query}") == expected
 
 
-@pytest.mark.parametrize("path", [PEOPLE, PROFILES])
+@pytest.mark.parametrize("path", [USERS, PROFILES])
 @pytest.mark.parametrize(
-    ("wanted", "expected"),
+    ("query", "expected"),
     [
         ("ana@github.com", ["one"]),
         ("ANA@Git", ["one"]),
@@ -210,35 +212,35 @@ def test_profiles_are_found_by_name_or_address(
     ],
     ids=ascii,
 )
-def test_search_by_address_finds_its_spellings_and_no_look_alike(
+def test_search_by_address_finds_equal_addresses_and_no_look_alike(
     client: FlaskClient,
     admin: dict[str, str],
     session: Session,
     path: str,
-    wanted: str,
+    query: str,
     expected: list[str],
 ) -> None:
-    found = {
+    addresses = {
         "one": "ana@github.com",
         "look-alike": "ana@gİthub.com",
         "other spelling": "eva@bücher.de",
     }
-    for name, email in found.items():
+    for name, email in addresses.items():
         user = User(clerk_id=email, name=name, email=email)
         session.add(user)
         session.flush()  # the profile needs the id
         session.add(Mentorado(user_id=user.id, nome_completo=name, email=email, turma=Turma.NEON))
     session.commit()
 
-    assert names(client, admin, f"{path}?q={quote(wanted)}") == expected
+    assert names(client, admin, f"{path}?q={quote(query)}") == expected
 
 
-def test_events_are_told_from_the_newest_back(
+def test_events_are_listed_newest_first(
     client: FlaskClient, admin: dict[str, str], session: Session
 ) -> None:
     for hour in range(3):
         session.add(AuditEvent(event=f"event_{hour}", entry="cli", at=NOW + timedelta(hours=hour)))
-        session.flush()  # their ids tell the order
+        session.flush()  # the ids determine the order
     session.commit()
 
     first = client.get(f"{AUDIT}?limit=2", headers=admin).json or {}
@@ -250,37 +252,35 @@ def test_events_are_told_from_the_newest_back(
 
 
 @pytest.mark.parametrize("cursor", ["x", "-1", "9" * 20, "0" * 30])
-def test_cursor_that_is_none_is_refused(
-    client: FlaskClient, admin: dict[str, str], cursor: str
-) -> None:
+def test_invalid_cursor_is_refused(client: FlaskClient, admin: dict[str, str], cursor: str) -> None:
     assert client.get(f"{AUDIT}?cursor={cursor}", headers=admin).status_code == 422
 
 
-def test_list_is_capped_however_many_are_asked_for(
-    client: FlaskClient, admin: dict[str, str], session: Session
-) -> None:
+def test_page_size_is_limited(client: FlaskClient, admin: dict[str, str], session: Session) -> None:
     session.execute(insert(User), [{"clerk_id": f"user_{i}"} for i in range(205)])
     session.commit()
 
-    page = client.get(f"{PEOPLE}?limit=1000", headers=admin).json or {}
-    rest = client.get(f"{PEOPLE}?limit=1000&cursor={page['next_cursor']}", headers=admin).json or {}
+    page = client.get(f"{USERS}?limit=1000", headers=admin).json or {}
+    second = (
+        client.get(f"{USERS}?limit=1000&cursor={page['next_cursor']}", headers=admin).json or {}
+    )
 
-    assert (len(page["items"]), len(rest["items"]), rest["next_cursor"]) == (200, 6, None)
+    assert (len(page["items"]), len(second["items"]), second["next_cursor"]) == (200, 6, None)
 
 
-def test_parameter_that_is_too_high_is_told_the_highest(
+def test_error_of_a_too_large_parameter_contains_the_maximum(
     client: FlaskClient, admin: dict[str, str]
 ) -> None:
-    answer = client.get(f"{PEOPLE}?cursor=2147483648", headers=admin)
+    response = client.get(f"{USERS}?cursor=2147483648", headers=admin)
 
-    assert (answer.json or {})["errors"] == [
+    assert (response.json or {})["errors"] == [
         {"field": "cursor", "message": "Informe no máximo 2.147.483.647."}
     ]
 
 
-@pytest.mark.usefixtures("crowd")
+@pytest.mark.usefixtures("users_in_all_states")
 @pytest.mark.parametrize(("query", "status"), [("q=a&q=b", 422), ("state=&q=&cursor=", 200)])
-def test_parameter_is_given_once_or_left_blank(
+def test_parameter_may_be_blank_but_not_repeated(
     client: FlaskClient, admin: dict[str, str], query: str, status: int
 ) -> None:
-    assert client.get(f"{PEOPLE}?{query}", headers=admin).status_code == status
+    assert client.get(f"{USERS}?{query}", headers=admin).status_code == status

@@ -1,4 +1,4 @@
-"""Merging by the API: shown first, done once, and seen by the mentee at their next request."""
+"""Merging by the API: dry run, one merge, visible to the mentee at the next request."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from tests.support.users import ALICE, BOB
 
 @pytest.fixture
 def old(session: Session, alice: Mentorado) -> Mentorado:
-    """A second profile of Alice's, with January and February; she has reported January herself."""
+    """A second profile of Alice with January and February; she has reported January as well."""
     profile = Mentorado(nome_completo="Alice (2025)", turma=Turma.NEON)
     session.add(profile)
     session.flush()  # the months need the id
@@ -26,11 +26,11 @@ def old(session: Session, alice: Mentorado) -> Mentorado:
 
 
 def merge(
-    client: FlaskClient, admin: dict[str, str], old: Mentorado, **wanted: object
+    client: FlaskClient, admin: dict[str, str], old: Mentorado, **body: object
 ) -> dict[str, Any]:
     path = f"/api/admin/mentorados/{old.id}/merge"
-    answer = client.post(path, headers=admin, json=wanted)
-    return {"status": answer.status_code, **(answer.json or {})}
+    response = client.post(path, headers=admin, json=body)
+    return {"status": response.status_code, **(response.json or {})}
 
 
 def months_of(client: FlaskClient, sign: Sign) -> dict[int, int]:
@@ -38,19 +38,23 @@ def months_of(client: FlaskClient, sign: Sign) -> dict[int, int]:
     return {item["mes"]: item["faturamento"] for item in items}
 
 
-def test_dry_run_shows_what_would_move_and_what_would_clash(
+def test_dry_run_shows_moved_rows_and_conflicts(
     client: FlaskClient, admin: dict[str, str], old: Mentorado, alice: Mentorado, sign: Sign
 ) -> None:
-    told = merge(client, admin, old, into=alice.id, dry_run=True)
+    result = merge(client, admin, old, into=alice.id, dry_run=True)
 
-    [conflict] = told["conflicts"]
-    assert (told["status"], told["dry_run"], told["moved"]) == (200, True, {"metricas_mensais": 1})
+    [conflict] = result["conflicts"]
+    assert (result["status"], result["dry_run"], result["moved"]) == (
+        200,
+        True,
+        {"metricas_mensais": 1},
+    )
     assert (conflict["kept"]["faturamento"], conflict["archived"]["faturamento"]) == (200, 100)
     assert months_of(client, sign) == {1: 200}
 
 
 @pytest.mark.parametrize(("prefer", "january"), [("into", 200), ("from", 100)])
-def test_merge_is_seen_by_the_mentee_at_once(
+def test_merge_is_visible_to_the_mentee_at_once(
     client: FlaskClient,
     admin: dict[str, str],
     old: Mentorado,
@@ -66,7 +70,7 @@ def test_merge_is_seen_by_the_mentee_at_once(
     assert months_of(client, sign) == {1: january, 2: 150}
 
 
-def test_second_click_finds_nothing_left_to_do(
+def test_second_merge_is_not_found(
     client: FlaskClient, admin: dict[str, str], old: Mentorado, alice: Mentorado
 ) -> None:
     statuses = [merge(client, admin, old, into=alice.id)["status"] for _ in range(2)]
@@ -74,7 +78,7 @@ def test_second_click_finds_nothing_left_to_do(
     assert statuses == [200, 404]
 
 
-def test_profiles_of_two_people_are_a_conflict(
+def test_profiles_of_two_users_are_a_conflict(
     client: FlaskClient,
     admin: dict[str, str],
     old: Mentorado,
@@ -82,16 +86,16 @@ def test_profiles_of_two_people_are_a_conflict(
     session: Session,
     sign: Sign,
 ) -> None:
-    bobs = (client.get("/api/mentorados/me", headers=sign(BOB)).json or {})["id"]
+    bobs_id = (client.get("/api/mentorados/me", headers=sign(BOB)).json or {})["id"]
 
-    told = merge(client, admin, alice, into=bobs)
+    result = merge(client, admin, alice, into=bobs_id)
 
-    assert (told["status"], told["code"]) == (409, "conflict")
+    assert (result["status"], result["code"]) == (409, "conflict")
     assert len(session.scalars(select(MetricaMensal)).all()) == 3
 
 
 @pytest.mark.parametrize(
-    ("wanted", "field"),
+    ("body", "field"),
     [
         ({}, "into"),
         ({"into": "1"}, "into"),
@@ -101,14 +105,14 @@ def test_profiles_of_two_people_are_a_conflict(
         ({"into": 1, "prefer": "me"}, "prefer"),
     ],
 )
-def test_request_that_does_not_fit_is_named(
+def test_invalid_field_is_named(
     client: FlaskClient,
     admin: dict[str, str],
     old: Mentorado,
-    wanted: dict[str, object],
+    body: dict[str, object],
     field: str,
 ) -> None:
-    told = merge(client, admin, old, **wanted)
+    result = merge(client, admin, old, **body)
 
-    assert told["status"] == 422
-    assert [error["field"] for error in told["errors"]] == [field]
+    assert result["status"] == 422
+    assert [error["field"] for error in result["errors"]] == [field]

@@ -1,4 +1,4 @@
-"""The desk's pages ask the database few questions, however many people there are."""
+"""The pages of the admin console need few SQL statements, independent of the number of users."""
 
 from collections.abc import Iterator
 
@@ -14,13 +14,18 @@ from models.user import Role
 from tests.support.types import Browser
 from tests.support.users import CHARLIE
 
-MOST_STATEMENTS = 10
-FRAME = ("SAVEPOINT", "RELEASE", "ROLLBACK", "SELECT set_config")  # no questions of the page's
+MAX_STATEMENTS = 10
+TRANSACTION_STATEMENTS = (
+    "SAVEPOINT",
+    "RELEASE",
+    "ROLLBACK",
+    "SELECT set_config",
+)
 
 
 @pytest.fixture
-def desk(session: Session, browser_of: Browser) -> FlaskClient:
-    """The browser of an admin, and thirty mentees."""
+def console(session: Session, browser_of: Browser) -> FlaskClient:
+    """The browser of an admin, on a database with thirty mentees."""
     session.add(User(clerk_id=CHARLIE.clerk_id, role=Role.ADMIN))
     for number in range(30):
         user = User(clerk_id=f"user_{number}", name=f"Pessoa {number}")
@@ -33,36 +38,38 @@ def desk(session: Session, browser_of: Browser) -> FlaskClient:
 
 @pytest.fixture
 def statements(connection: Connection) -> Iterator[list[str]]:
-    """What the database is asked from now on."""
-    asked: list[str] = []
+    """All SQL statements from now on."""
+    executed: list[str] = []
 
-    def note(*args: object) -> None:
+    def record(*args: object) -> None:
         statement = str(args[2])
-        if not statement.startswith(FRAME):
-            asked.append(statement)
+        if not statement.startswith(TRANSACTION_STATEMENTS):
+            executed.append(statement)
 
-    event.listen(connection, "before_cursor_execute", note)
-    yield asked
-    event.remove(connection, "before_cursor_execute", note)
+    event.listen(connection, "before_cursor_execute", record)
+    yield executed
+    event.remove(connection, "before_cursor_execute", record)
 
 
 @pytest.mark.parametrize(
     "path",
     ["/admin", "/admin/pessoas", "/admin/pessoas?q=P", "/admin/mentorados", "/admin/varreduras"],
 )
-def test_pages_ask_few_questions(desk: FlaskClient, statements: list[str], path: str) -> None:
-    assert desk.get(path).status_code == 200
+def test_list_pages_need_few_statements(
+    console: FlaskClient, statements: list[str], path: str
+) -> None:
+    assert console.get(path).status_code == 200
 
-    assert len(statements) < MOST_STATEMENTS
+    assert len(statements) < MAX_STATEMENTS
 
 
-def test_person_and_profile_ask_few_questions(
-    desk: FlaskClient, statements: list[str], session: Session
+def test_user_and_profile_pages_need_few_statements(
+    console: FlaskClient, statements: list[str], session: Session
 ) -> None:
     profile = session.query(Mentorado).first()
     assert profile is not None
 
     for path in (f"/admin/pessoas/{profile.user_id}", f"/admin/mentorados/{profile.id}"):
         statements.clear()
-        desk.get(path)
-        assert len(statements) < MOST_STATEMENTS, path
+        console.get(path)
+        assert len(statements) < MAX_STATEMENTS, path

@@ -1,4 +1,4 @@
-"""Sweeps by request: queued, shown, refused while one is on."""
+"""Sweeps requested by admins: queued, listed, and refused while one is active."""
 
 from datetime import timedelta
 
@@ -26,11 +26,11 @@ def admin(session: Session, sign: Sign) -> dict[str, str]:
 
 
 def test_sweep_is_queued_with_its_location(client: FlaskClient, admin: dict[str, str]) -> None:
-    answer = client.post("/api/admin/sweeps", headers=admin)
+    response = client.post("/api/admin/sweeps", headers=admin)
 
-    assert answer.json is not None
-    assert (answer.status_code, answer.json["status"]) == (202, "queued")
-    assert answer.location == f"/api/admin/sweeps/{answer.json['id']}"
+    assert response.json is not None
+    assert (response.status_code, response.json["status"]) == (202, "queued")
+    assert response.location == f"/api/admin/sweeps/{response.json['id']}"
 
 
 def test_second_request_is_refused_with_the_id_of_the_first(
@@ -47,19 +47,17 @@ def test_second_request_is_refused_with_the_id_of_the_first(
 
 
 @pytest.mark.parametrize(("minutes", "status"), [(0.1, 409), (5, 202)])
-def test_only_a_run_that_is_alive_refuses_a_request(
+def test_request_is_refused_only_while_a_run_has_a_heartbeat(
     client: FlaskClient, session: Session, admin: dict[str, str], minutes: float, status: int
 ) -> None:
-    silent_since = func.now() - timedelta(minutes=minutes)
-    session.add(SweepRun(status="running", trigger="cli", owner="x", heartbeat_at=silent_since))
+    last_heartbeat = func.now() - timedelta(minutes=minutes)
+    session.add(SweepRun(status="running", trigger="cli", owner="x", heartbeat_at=last_heartbeat))
     session.commit()
 
     assert client.post("/api/admin/sweeps", headers=admin).status_code == status
 
 
-def test_run_is_shown_with_the_members_of_the_contract(
-    client: FlaskClient, admin: dict[str, str]
-) -> None:
+def test_run_has_the_keys_of_the_contract(client: FlaskClient, admin: dict[str, str]) -> None:
     location = client.post("/api/admin/sweeps", headers=admin).location
 
     run = client.get(location, headers=admin).json
@@ -68,7 +66,7 @@ def test_run_is_shown_with_the_members_of_the_contract(
     assert list(run) == KEYS
 
 
-def test_dry_run_is_asked_for_in_the_body(
+def test_dry_run_can_be_requested(
     client: FlaskClient, session: Session, admin: dict[str, str]
 ) -> None:
     client.post("/api/admin/sweeps", headers=admin, json={"dry_run": True})
@@ -104,19 +102,19 @@ def test_unknown_run_is_a_404(client: FlaskClient, admin: dict[str, str], run_id
         (b"\xff", ""),
     ],
 )
-def test_body_that_does_not_fit_is_named_and_queues_nothing(
+def test_invalid_body_is_refused_by_field_and_queues_nothing(
     client: FlaskClient, session: Session, admin: dict[str, str], body: bytes, field: str
 ) -> None:
-    answer = client.post(
+    response = client.post(
         "/api/admin/sweeps", headers=admin, data=body, content_type="application/json"
     )
 
-    assert answer.json is not None
-    assert (answer.status_code, answer.json["errors"][0]["field"]) == (422, field)
+    assert response.json is not None
+    assert (response.status_code, response.json["errors"][0]["field"]) == (422, field)
     assert session.scalars(select(SweepRun)).all() == []
 
 
 def test_body_over_64_kib_is_refused(client: FlaskClient, admin: dict[str, str]) -> None:
-    answer = client.post("/api/admin/sweeps", headers=admin, json={"x": "a" * 70_000})
+    response = client.post("/api/admin/sweeps", headers=admin, json={"x": "a" * 70_000})
 
-    assert answer.status_code == 413
+    assert response.status_code == 413

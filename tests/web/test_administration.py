@@ -1,4 +1,4 @@
-"""The administration's API: who may, what it answers, and when it holds."""
+"""The admin API: access, responses, and when changes are effective."""
 
 import pytest
 from flask import Flask
@@ -12,14 +12,14 @@ from tests.support.types import Sign
 from tests.support.users import ALICE, BOB, NOW
 
 EVA = {"nome_completo": "Eva Melo", "email": "eva@example.com", "meta_leads": 70}
-NOBODY = 2_147_483_647
+UNKNOWN_ID = 2_147_483_647
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 @pytest.fixture
-def letter(session: Session) -> ProvisioningAttempt:
-    """Bob could not be helped, and the background has given up."""
-    letter = ProvisioningAttempt(
+def dead_letter(session: Session) -> ProvisioningAttempt:
+    """A dead letter of Bob."""
+    dead_letter = ProvisioningAttempt(
         clerk_id=BOB.clerk_id,
         state="dead",
         attempts=8,
@@ -29,12 +29,12 @@ def letter(session: Session) -> ProvisioningAttempt:
         first_failed_at=NOW,
         last_failed_at=NOW,
     )
-    session.add(letter)
+    session.add(dead_letter)
     session.commit()
-    return letter
+    return dead_letter
 
 
-def of_administration(app: Flask) -> list[tuple[str, str]]:
+def admin_routes(app: Flask) -> list[tuple[str, str]]:
     rules: list[Rule] = [
         rule for rule in app.url_map.iter_rules() if rule.rule.startswith("/api/admin")
     ]
@@ -46,32 +46,34 @@ def of_administration(app: Flask) -> list[tuple[str, str]]:
     ]
 
 
-def test_every_door_of_the_administration_is_closed_to_others(
+def test_admin_routes_are_forbidden_for_mentees_and_anonymous_requests(
     app: Flask, client: FlaskClient, alice: Mentorado, sign: Sign
 ) -> None:
-    doors = of_administration(app)
+    routes = admin_routes(app)
 
-    anonymous = {client.open(path, method=method).status_code for method, path in doors}
+    anonymous = {client.open(path, method=method).status_code for method, path in routes}
     mentee = {
-        client.open(path, method=method, headers=sign(ALICE)).status_code for method, path in doors
+        client.open(path, method=method, headers=sign(ALICE)).status_code for method, path in routes
     }
 
-    assert len(doors) >= 14
+    assert len(routes) >= 14
     assert (anonymous, mentee) == ({401}, {403})
 
 
-def test_mentee_is_pre_registered(client: FlaskClient, admin: dict[str, str]) -> None:
-    answer = client.post("/api/admin/mentorados", headers=admin, json=EVA)
+def test_admin_pre_registers_a_mentee(client: FlaskClient, admin: dict[str, str]) -> None:
+    response = client.post("/api/admin/mentorados", headers=admin, json=EVA)
 
-    assert answer.json is not None
-    assert (answer.status_code, answer.json["user_id"], answer.json["meta_leads"]) == (
+    assert response.json is not None
+    assert (response.status_code, response.json["user_id"], response.json["meta_leads"]) == (
         201,
         None,
         70,
     )
 
 
-def test_second_registration_names_the_first(client: FlaskClient, admin: dict[str, str]) -> None:
+def test_second_registration_is_refused_with_the_id_of_the_first(
+    client: FlaskClient, admin: dict[str, str]
+) -> None:
     first = client.post("/api/admin/mentorados", headers=admin, json=EVA).json or {}
 
     second = client.post("/api/admin/mentorados", headers=admin, json=EVA).json or {}
@@ -80,24 +82,24 @@ def test_second_registration_names_the_first(client: FlaskClient, admin: dict[st
     assert second["mentorado_id"] == first["id"]
 
 
-def test_registration_of_somebody_with_an_untouched_profile_shows_at_their_next_request(
+def test_registration_updates_an_untouched_profile_at_the_next_request(
     client: FlaskClient, admin: dict[str, str], sign: Sign
 ) -> None:
     client.get("/api/mentorados/me", headers=sign(BOB))
-    named = {"nome_completo": "Roberto Lima", "email": BOB.email}
+    registration = {"nome_completo": "Roberto Lima", "email": BOB.email}
 
-    answer = client.post("/api/admin/mentorados", headers=admin, json=named)
+    response = client.post("/api/admin/mentorados", headers=admin, json=registration)
 
     me = client.get("/api/mentorados/me", headers=sign(BOB)).json or {}
-    assert (answer.status_code, me["nome_completo"]) == (200, "Roberto Lima")
+    assert (response.status_code, me["nome_completo"]) == (200, "Roberto Lima")
 
 
-BAD_BODIES: dict[str, tuple[dict[str, object], str]] = {
+INVALID_BODIES: dict[str, tuple[dict[str, object], str]] = {
     "no name": ({"email": "eva@example.com"}, "nome_completo"),
     "blank name": ({"nome_completo": "  "}, "nome_completo"),
     "over-long name": ({"nome_completo": "N" * 256}, "nome_completo"),
     "no address": ({**EVA, "email": "eva"}, "email"),
-    "photo that is no web address": ({**EVA, "foto_url": "javascript:alert(1)"}, "foto_url"),
+    "photo that is no http url": ({**EVA, "foto_url": "javascript:alert(1)"}, "foto_url"),
     "unknown class": ({**EVA, "turma": "argon"}, "turma"),
     "negative goal": ({**EVA, "meta_posts": -1}, "meta_posts"),
     "goal beyond the column": ({**EVA, "meta_posts": 2_147_483_648}, "meta_posts"),
@@ -106,20 +108,20 @@ BAD_BODIES: dict[str, tuple[dict[str, object], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", BAD_BODIES)
-def test_bad_registration_is_refused_by_field_and_writes_nothing(
+@pytest.mark.parametrize("name", INVALID_BODIES)
+def test_invalid_registration_is_refused_by_field_and_writes_nothing(
     client: FlaskClient, session: Session, admin: dict[str, str], name: str
 ) -> None:
-    body, field = BAD_BODIES[name]
+    body, field = INVALID_BODIES[name]
 
-    answer = client.post("/api/admin/mentorados", headers=admin, json=body)
+    response = client.post("/api/admin/mentorados", headers=admin, json=body)
 
-    errors = (answer.json or {}).get("errors", [])
-    assert (answer.status_code, [error["field"] for error in errors]) == (422, [field])
+    errors = (response.json or {}).get("errors", [])
+    assert (response.status_code, [error["field"] for error in errors]) == (422, [field])
     assert session.scalars(select(Mentorado.id)).all() == []
 
 
-def test_block_holds_at_the_next_request_and_allow_lifts_it(
+def test_block_and_allow_are_effective_at_the_next_request(
     client: FlaskClient, admin: dict[str, str], alice: Mentorado, sign: Sign
 ) -> None:
     client.get("/dashboard", headers=sign(ALICE))
@@ -133,22 +135,22 @@ def test_block_holds_at_the_next_request_and_allow_lifts_it(
     assert allowed.status_code == 200
 
 
-def test_deleted_profile_s_person_is_blocked_until_allowed(
+def test_owner_of_a_deleted_profile_is_blocked_until_allowed(
     client: FlaskClient, admin: dict[str, str], alice: Mentorado, sign: Sign
 ) -> None:
     client.get("/dashboard", headers=sign(ALICE))
     user_id = alice.user_id
 
-    answer = client.delete(f"/api/admin/mentorados/{alice.id}", headers=admin)
+    response = client.delete(f"/api/admin/mentorados/{alice.id}", headers=admin)
     after = client.get("/api/mentorados/me", headers=sign(ALICE)).json or {}
     client.post(f"/api/admin/users/{user_id}/allow", headers=admin)
-    again = client.get("/api/auth/me", headers=sign(ALICE)).json or {}
+    after_allow = client.get("/api/auth/me", headers=sign(ALICE)).json or {}
 
-    assert (answer.status_code, after["code"]) == (204, "user_blocked")
-    assert (again["status"], again["mentorado"]["user_id"]) == ("ready", user_id)
+    assert (response.status_code, after["code"]) == (204, "user_blocked")
+    assert (after_allow["status"], after_allow["mentorado"]["user_id"]) == ("ready", user_id)
 
 
-def test_link_and_unlink_hold_at_the_next_request(
+def test_link_and_unlink_are_effective_at_the_next_request(
     client: FlaskClient, session: Session, admin: dict[str, str], sign: Sign
 ) -> None:
     bob = client.get("/api/auth/me", headers=sign(BOB)).json or {}
@@ -163,46 +165,46 @@ def test_link_and_unlink_hold_at_the_next_request(
     assert (linked["id"], unlinked["id"] != eva["id"]) == (eva["id"], True)
 
 
-def test_link_to_somebody_with_a_used_profile_is_a_conflict(
+def test_link_to_a_user_with_a_used_profile_is_a_conflict(
     client: FlaskClient, admin: dict[str, str], alice: Mentorado
 ) -> None:
     eva = client.post("/api/admin/mentorados", headers=admin, json=EVA).json or {}
 
-    answer = client.post(
+    response = client.post(
         f"/api/admin/mentorados/{eva['id']}/link", headers=admin, json={"user_id": alice.user_id}
     )
 
-    assert (answer.status_code, (answer.json or {})["code"]) == (409, "conflict")
+    assert (response.status_code, (response.json or {})["code"]) == (409, "conflict")
 
 
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", f"/api/admin/users/{NOBODY}/block"),
-        ("POST", f"/api/admin/users/{NOBODY}/retry"),
-        ("DELETE", f"/api/admin/mentorados/{NOBODY}"),
-        ("POST", f"/api/admin/dead-letters/{NOBODY}/discard"),
+        ("POST", f"/api/admin/users/{UNKNOWN_ID}/block"),
+        ("POST", f"/api/admin/users/{UNKNOWN_ID}/retry"),
+        ("DELETE", f"/api/admin/mentorados/{UNKNOWN_ID}"),
+        ("POST", f"/api/admin/dead-letters/{UNKNOWN_ID}/discard"),
         ("POST", "/api/admin/users/99999999999999999999/block"),
     ],
 )
 def test_unknown_ids_are_not_found(
     client: FlaskClient, admin: dict[str, str], method: str, path: str
 ) -> None:
-    answer = client.open(path, method=method, headers=admin)
+    response = client.open(path, method=method, headers=admin)
 
-    assert (answer.status_code, (answer.json or {})["code"]) == (404, "not_found")
+    assert (response.status_code, (response.json or {})["code"]) == (404, "not_found")
 
 
-def test_retry_ensures_the_person_now(
+def test_retry_ensures_the_profile_at_once(
     client: FlaskClient, session: Session, admin: dict[str, str]
 ) -> None:
     bob = User(clerk_id=BOB.clerk_id)
     session.add(bob)
     session.commit()
 
-    answer = client.post(f"/api/admin/users/{bob.id}/retry", headers=admin).json or {}
+    response = client.post(f"/api/admin/users/{bob.id}/retry", headers=admin).json or {}
 
-    assert (answer["status"], answer["created"], answer["mentorado"]["user_id"]) == (
+    assert (response["status"], response["created"], response["mentorado"]["user_id"]) == (
         "ready",
         True,
         bob.id,
@@ -210,21 +212,21 @@ def test_retry_ensures_the_person_now(
 
 
 def test_dead_letters_are_listed(
-    client: FlaskClient, admin: dict[str, str], letter: ProvisioningAttempt
+    client: FlaskClient, admin: dict[str, str], dead_letter: ProvisioningAttempt
 ) -> None:
-    answer = client.get("/api/admin/dead-letters", headers=admin).json or {}
+    response = client.get("/api/admin/dead-letters", headers=admin).json or {}
 
-    [item] = answer["items"]
+    [item] = response["items"]
     assert (item["id"], item["clerk_id"], item["attempts"], item["error_code"]) == (
-        letter.id,
+        dead_letter.id,
         BOB.clerk_id,
         8,
         "23514",
     )
 
 
-def test_dead_letters_come_in_pages(
-    client: FlaskClient, session: Session, admin: dict[str, str], letter: ProvisioningAttempt
+def test_dead_letters_are_paginated(
+    client: FlaskClient, session: Session, admin: dict[str, str], dead_letter: ProvisioningAttempt
 ) -> None:
     session.add(
         ProvisioningAttempt(
@@ -240,8 +242,8 @@ def test_dead_letters_come_in_pages(
     session.commit()
 
     first = client.get("/api/admin/dead-letters?limit=1", headers=admin).json or {}
-    rest = f"/api/admin/dead-letters?cursor={first['next_cursor']}"
-    second = client.get(rest, headers=admin).json or {}
+    second_page = f"/api/admin/dead-letters?cursor={first['next_cursor']}"
+    second = client.get(second_page, headers=admin).json or {}
 
     assert first["items"][0]["clerk_id"] == BOB.clerk_id
     assert ([i["clerk_id"] for i in second["items"]], second["next_cursor"]) == (["another"], None)
@@ -251,49 +253,51 @@ def test_dead_letters_come_in_pages(
     "query",
     ["limit=x", "limit=0", "cursor=-1", "cursor=9999999999", "limit=1&limit=2"],
 )
-def test_page_that_makes_no_sense_is_refused(
+def test_invalid_pagination_is_refused(
     client: FlaskClient, admin: dict[str, str], query: str
 ) -> None:
-    answer = client.get(f"/api/admin/dead-letters?{query}", headers=admin)
+    response = client.get(f"/api/admin/dead-letters?{query}", headers=admin)
 
-    assert (answer.status_code, (answer.json or {})["code"]) == (422, "invalid_input")
+    assert (response.status_code, (response.json or {})["code"]) == (422, "invalid_input")
 
 
-def test_retried_letter_that_works_is_left_to_the_sweep(
-    client: FlaskClient, session: Session, admin: dict[str, str], letter: ProvisioningAttempt
+def test_successful_retry_sets_the_dead_letter_to_pending(
+    client: FlaskClient, session: Session, admin: dict[str, str], dead_letter: ProvisioningAttempt
 ) -> None:
-    answer = client.post(f"/api/admin/dead-letters/{letter.id}/retry", headers=admin).json or {}
+    response = (
+        client.post(f"/api/admin/dead-letters/{dead_letter.id}/retry", headers=admin).json or {}
+    )
 
-    session.refresh(letter)
-    assert (answer["status"], letter.state) == ("ready", "pending")
+    session.refresh(dead_letter)
+    assert (response["status"], dead_letter.state) == ("ready", "pending")
 
 
-def test_discarded_letter_is_gone_and_recorded(
-    client: FlaskClient, session: Session, admin: dict[str, str], letter: ProvisioningAttempt
+def test_discarded_dead_letter_is_deleted_and_audited(
+    client: FlaskClient, session: Session, admin: dict[str, str], dead_letter: ProvisioningAttempt
 ) -> None:
-    answer = client.post(f"/api/admin/dead-letters/{letter.id}/discard", headers=admin)
+    response = client.post(f"/api/admin/dead-letters/{dead_letter.id}/discard", headers=admin)
 
-    left = session.scalars(select(ProvisioningAttempt.id)).all()
+    remaining = session.scalars(select(ProvisioningAttempt.id)).all()
     details = session.scalars(select(AuditEvent.details)).one() or {}
-    assert (answer.status_code, left) == (200, [])
+    assert (response.status_code, remaining) == (200, [])
     assert (details["action"], details["clerk_id"]) == ("discard", BOB.clerk_id)
 
 
-def test_switch_stops_creation_and_starts_it_again(
+def test_auto_create_can_be_turned_off_and_on(
     client: FlaskClient, admin: dict[str, str], sign: Sign
 ) -> None:
     path = "/api/admin/settings/auto-create"
 
     off = client.put(path, headers=admin, json={"enabled": False}).json or {}
-    refused = client.get("/api/mentorados/me", headers=sign(BOB)).json or {}
+    denied = client.get("/api/mentorados/me", headers=sign(BOB)).json or {}
     on = client.put(path, headers=admin, json={"enabled": True}).json or {}
-    healed = client.get("/api/mentorados/me", headers=sign(BOB))
+    allowed = client.get("/api/mentorados/me", headers=sign(BOB))
 
-    assert (off["enabled"], refused["code"]) == (False, "auto_create_disabled")
-    assert (on["enabled"], healed.status_code) == (True, 200)
+    assert (off["enabled"], denied["code"]) == (False, "auto_create_disabled")
+    assert (on["enabled"], allowed.status_code) == (True, 200)
 
 
-def test_switch_off_leaves_existing_profiles_in_peace(
+def test_auto_create_off_does_not_affect_existing_profiles(
     client: FlaskClient, admin: dict[str, str], alice: Mentorado, sign: Sign
 ) -> None:
     client.put("/api/admin/settings/auto-create", headers=admin, json={"enabled": False})

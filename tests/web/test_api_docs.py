@@ -1,4 +1,4 @@
-"""The description of the API as a page: everything on it, and nothing from elsewhere."""
+"""The page of the API documentation is complete and loads nothing from other sites."""
 
 import re
 
@@ -10,20 +10,20 @@ from blueprints.api.docs import kind
 
 @pytest.fixture
 def page(client: FlaskClient) -> str:
-    """The page as everybody gets it."""
-    answer = client.get("/api/docs")
-    assert (answer.status_code, answer.mimetype) == (200, "text/html")
-    return answer.get_data(as_text=True)
+    """The page as an anonymous browser receives it."""
+    response = client.get("/api/docs")
+    assert (response.status_code, response.mimetype) == (200, "text/html")
+    return response.get_data(as_text=True)
 
 
-def test_every_call_is_on_the_page(client: FlaskClient, page: str) -> None:
+def test_page_contains_every_operation(client: FlaskClient, page: str) -> None:
     paths = (client.get("/api/openapi.json").json or {})["paths"]
-    calls = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    operations = {(method.upper(), path) for path, methods in paths.items() for method in methods}
 
-    assert set(re.findall(r"<strong>([A-Z]+)</strong> <code>(/\S+)</code>", page)) == calls
+    assert set(re.findall(r"<strong>([A-Z]+)</strong> <code>(/\S+)</code>", page)) == operations
 
 
-def test_every_link_leads_to_something_of_ours(page: str) -> None:
+def test_links_stay_on_the_site(page: str) -> None:
     links = re.findall(r'(?:href|src)="([^"]+)"', page)
     ids = re.findall(r'id="([^"]+)"', page)
 
@@ -31,7 +31,7 @@ def test_every_link_leads_to_something_of_ours(page: str) -> None:
     assert [link for link in links if link[0] not in "/#"] == []
 
 
-def test_nothing_runs_or_is_styled_inline(page: str) -> None:
+def test_page_has_no_inline_scripts_or_styles(page: str) -> None:
     assert re.findall(r"<script|<style|style=|\son\w+=", page) == []
 
 
@@ -47,5 +47,5 @@ def test_nothing_runs_or_is_styled_inline(page: str) -> None:
         ({}, "qualquer valor"),
     ],
 )
-def test_values_are_told_in_words(schema: dict[str, object], words: str) -> None:
+def test_types_are_described_in_portuguese(schema: dict[str, object], words: str) -> None:
     assert kind(schema) == words

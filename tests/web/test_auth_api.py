@@ -1,4 +1,4 @@
-"""Who am I, make sure of me, what is wrong with me: the JSON side of signing in."""
+"""The JSON API of the own account: `me`, `ensure` and `diagnostic`."""
 
 import pytest
 from flask.testing import FlaskClient
@@ -35,7 +35,7 @@ def add_admin(session: Session) -> None:
     session.commit()
 
 
-def test_me_shows_user_mentorado_and_status(client: FlaskClient, sign: Sign) -> None:
+def test_me_contains_user_mentorado_and_status(client: FlaskClient, sign: Sign) -> None:
     me = client.get("/api/auth/me", headers=sign(BOB)).json
 
     assert me is not None
@@ -43,78 +43,80 @@ def test_me_shows_user_mentorado_and_status(client: FlaskClient, sign: Sign) -> 
     assert list(me["user"]) == ["id", "clerk_id", "name", "email", "role"]
 
 
-def test_mentorado_has_the_keys_of_the_contract_and_no_other(
-    client: FlaskClient, sign: Sign
-) -> None:
+def test_mentorado_has_the_keys_of_the_contract(client: FlaskClient, sign: Sign) -> None:
     mentorado = client.get("/api/mentorados/me", headers=sign(BOB)).json
 
     assert mentorado is not None
     assert list(mentorado) == MENTORADO_KEYS
 
 
-def test_first_ensure_answers_201_and_created(client: FlaskClient, sign: Sign) -> None:
-    answer = client.post("/api/auth/ensure", headers=sign(BOB))
+def test_first_ensure_returns_201_and_created(client: FlaskClient, sign: Sign) -> None:
+    response = client.post("/api/auth/ensure", headers=sign(BOB))
 
-    assert answer.json is not None
-    facts = [answer.json[key] for key in ("status", "outcome", "created", "linked")]
-    assert (answer.status_code, facts) == (201, ["ready", "created", True, False])
+    assert response.json is not None
+    values = [response.json[key] for key in ("status", "outcome", "created", "linked")]
+    assert (response.status_code, values) == (201, ["ready", "created", True, False])
 
 
-def test_ensure_again_answers_200_and_existing(client: FlaskClient, sign: Sign) -> None:
+def test_second_ensure_returns_200_and_existing(client: FlaskClient, sign: Sign) -> None:
     client.post("/api/auth/ensure", headers=sign(BOB))
 
-    answer = client.post("/api/auth/ensure", headers=sign(BOB))
+    response = client.post("/api/auth/ensure", headers=sign(BOB))
 
-    assert answer.json is not None
-    assert (answer.status_code, answer.json["outcome"], answer.json["created"]) == (
+    assert response.json is not None
+    assert (response.status_code, response.json["outcome"], response.json["created"]) == (
         200,
         "existing",
         False,
     )
 
 
-def test_ensure_after_a_first_page_is_not_created_again(client: FlaskClient, sign: Sign) -> None:
+def test_ensure_after_a_first_page_returns_200(client: FlaskClient, sign: Sign) -> None:
     client.get("/dashboard", headers=sign(BOB))
 
-    answer = client.post("/api/auth/ensure", headers=sign(BOB))
+    response = client.post("/api/auth/ensure", headers=sign(BOB))
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
 
 
-def test_ensure_that_links_says_linked(client: FlaskClient, session: Session, sign: Sign) -> None:
+def test_ensure_that_links_returns_linked(
+    client: FlaskClient, session: Session, sign: Sign
+) -> None:
     session.add(Mentorado(nome_completo="Bob", email=BOB.email, turma=Turma.NEON))
     session.commit()
 
-    answer = client.post("/api/auth/ensure", headers=sign(BOB))
+    response = client.post("/api/auth/ensure", headers=sign(BOB))
 
-    assert answer.json is not None
-    assert (answer.status_code, answer.json["outcome"], answer.json["linked"]) == (
+    assert response.json is not None
+    assert (response.status_code, response.json["outcome"], response.json["linked"]) == (
         200,
         "linked",
         True,
     )
 
 
-def test_folding_an_untouched_profile_is_answered_as_linked(
+def test_replacing_an_untouched_profile_returns_linked(
     client: FlaskClient, session: Session, sign: Sign
 ) -> None:
     client.post("/api/auth/ensure", headers=sign(BOB))
     session.add(Mentorado(nome_completo="Bob", email=BOB.email, turma=Turma.NEON))
     session.commit()
 
-    answer = client.post("/api/auth/ensure", headers=sign(BOB))
+    response = client.post("/api/auth/ensure", headers=sign(BOB))
 
-    assert answer.json is not None
-    assert (answer.json["outcome"], answer.json["linked"]) == ("linked", True)
+    assert response.json is not None
+    assert (response.json["outcome"], response.json["linked"]) == ("linked", True)
 
 
-def test_admin_is_answered_not_required(client: FlaskClient, session: Session, sign: Sign) -> None:
+def test_ensure_of_an_admin_returns_not_required(
+    client: FlaskClient, session: Session, sign: Sign
+) -> None:
     add_admin(session)
 
-    answer = client.post("/api/auth/ensure", headers=sign(ALICE))
+    response = client.post("/api/auth/ensure", headers=sign(ALICE))
 
-    assert answer.json is not None
-    assert {k: v for k, v in answer.json.items() if k != "request_id"} == {
+    assert response.json is not None
+    assert {k: v for k, v in response.json.items() if k != "request_id"} == {
         "status": "not_required",
         "outcome": "admin",
         "created": False,
@@ -123,7 +125,7 @@ def test_admin_is_answered_not_required(client: FlaskClient, session: Session, s
     }
 
 
-def test_admin_s_own_state_is_not_required(
+def test_status_of_an_admin_is_not_required(
     client: FlaskClient, session: Session, sign: Sign
 ) -> None:
     add_admin(session)
@@ -134,48 +136,48 @@ def test_admin_s_own_state_is_not_required(
     assert (me["status"], me["mentorado"], me["user"]["role"]) == ("not_required", None, "admin")
 
 
-def test_audit_and_answer_carry_the_same_request_id(
+def test_audit_event_and_response_have_the_same_request_id(
     client: FlaskClient, session: Session, sign: Sign
 ) -> None:
-    answer = client.post("/api/auth/ensure", headers=sign(BOB))
+    response = client.post("/api/auth/ensure", headers=sign(BOB))
 
-    assert answer.json is not None
-    assert answer.json["request_id"] == answer.headers["X-Request-ID"]
-    assert session.scalars(select(AuditEvent.request_id)).all() == [answer.json["request_id"]]
+    assert response.json is not None
+    assert response.json["request_id"] == response.headers["X-Request-ID"]
+    assert session.scalars(select(AuditEvent.request_id)).all() == [response.json["request_id"]]
 
 
-def test_diagnostic_of_a_ready_person_says_so(
+def test_diagnostic_of_a_ready_user_reports_no_problem(
     client: FlaskClient, alice: Mentorado, sign: Sign
 ) -> None:
-    found = client.get("/api/auth/diagnostic", headers=sign(ALICE)).json
+    diagnostic = client.get("/api/auth/diagnostic", headers=sign(ALICE)).json
 
-    assert found is not None
-    assert found["status"] == {
+    assert diagnostic is not None
+    assert diagnostic["status"] == {
         "linked": True,
         "unlinked_match": False,
         "multiple_matches": False,
         "pending_attempt": False,
     }
-    assert found["advice"] == ["Seu perfil está pronto."]
+    assert diagnostic["advice"] == ["Seu perfil está pronto."]
 
 
 @pytest.mark.parametrize(
-    ("person", "word"),
+    ("user", "expected"),
     [
-        (DevUser("user_of_few_words", "X", None), "não informa um e-mail"),
+        (DevUser("user_without_claims", "X", None), "não informa um e-mail"),
         (
-            DevUser("user_of_few_words", "X", "x@example.com", email_verified=False),
+            DevUser("user_without_claims", "X", "x@example.com", email_verified=False),
             "Confirme seu e-mail",
         ),
     ],
 )
 def test_diagnostic_advises_on_the_address(
-    client: FlaskClient, sign: Sign, person: DevUser, word: str
+    client: FlaskClient, sign: Sign, user: DevUser, expected: str
 ) -> None:
-    found = client.get("/api/auth/diagnostic", headers=sign(person)).json
+    diagnostic = client.get("/api/auth/diagnostic", headers=sign(user)).json
 
-    assert found is not None
-    assert any(word in sentence for sentence in found["advice"])
+    assert diagnostic is not None
+    assert any(expected in sentence for sentence in diagnostic["advice"])
 
 
 def test_diagnostic_names_an_ambiguous_address(
@@ -185,7 +187,7 @@ def test_diagnostic_names_an_ambiguous_address(
         session.add(Mentorado(nome_completo="Bob", email=BOB.email, turma=Turma.NEON))
     session.commit()
 
-    found = client.get("/api/auth/diagnostic", headers=sign(BOB)).json
+    diagnostic = client.get("/api/auth/diagnostic", headers=sign(BOB)).json
 
-    assert found is not None
-    assert (found["status"]["multiple_matches"], len(found["advice"])) == (True, 2)
+    assert diagnostic is not None
+    assert (diagnostic["status"]["multiple_matches"], len(diagnostic["advice"])) == (True, 2)

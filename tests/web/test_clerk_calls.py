@@ -1,4 +1,4 @@
-"""What a request may cost at Clerk: charged first, one call at most, and never much of a wait."""
+"""Calls to Clerk for one request: rate limited before, one at most, and with little waiting."""
 
 import json
 import threading
@@ -27,13 +27,13 @@ ISSUER = "https://clerk.example.com"
 LIVE = f"pk_live_{b64encode(b'clerk.example.com$').decode()}"
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 PAGE = {"Accept": "text/html", "Sec-Fetch-Dest": "document"}
-OURS = {"Origin": "http://localhost"}
+SAME_ORIGIN = {"Origin": "http://localhost"}
 PER_MINUTE = 30
 PUBLIC = {**RSAAlgorithm.to_jwk(KEY.public_key(), as_dict=True), "kid": "ins_1", "use": "sig"}
 
 
 class Clerk(ThreadingHTTPServer):
-    """Counts what it is asked; `slow` are the beginnings of paths that it answers in drops."""
+    """Records its requests and sends responses slowly for paths that start with one of `slow`."""
 
     daemon_threads = True
 
@@ -48,7 +48,7 @@ class Clerk(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
-    def asked(self, beginning: str) -> list[str]:
+    def calls_to(self, beginning: str) -> list[str]:
         return [call for call in self.calls if call.startswith(beginning)]
 
 
@@ -57,7 +57,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.calls.append(self.path)
-        status, document = self.found()
+        status, document = self.response_to_path()
         body = json.dumps(document).encode()
         self.send_response(status)
         self.end_headers()
@@ -70,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.do_GET()
 
-    def found(self) -> tuple[int, Any]:
+    def response_to_path(self) -> tuple[int, Any]:
         if self.path == "/jwks.json":
             return 200, {"keys": [PUBLIC]}
         if self.path.startswith("/v1/users/"):
@@ -82,7 +82,7 @@ class Handler(BaseHTTPRequestHandler):
         return 404, {"errors": [{"code": "resource_not_found"}]}
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def limits() -> dict[str, int]:
 def app(
     tmp_path: Path, copy_database: Callable[[str], str], clerk: Clerk, limits: dict[str, int]
 ) -> Iterator[Flask]:
-    """An app of a production instance."""
+    """An app with a production instance of Clerk."""
     settings = {
         "clerk_publishable_key": LIVE,
         "clerk_secret_key": "sk_live_x",
@@ -120,7 +120,7 @@ def app(
 
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
-    return app.test_client(use_cookies=False)  # the tests write the header themselves
+    return app.test_client(use_cookies=False)  # the tests set the header
 
 
 def token(session_id: str = "sess_1", *, kid: str = "ins_1", age: int = 0) -> str:
@@ -129,18 +129,18 @@ def token(session_id: str = "sess_1", *, kid: str = "ins_1", age: int = 0) -> st
     return jwt.encode(claims, KEY, algorithm="RS256", headers={"kid": kid})
 
 
-def bearer(**how: Any) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token(**how)}"}
+def bearer(**options: Any) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token(**options)}"}
 
 
 def visit(client: FlaskClient, nonce: str) -> int:
-    """The status of a page for an anonymous browser that brings a nonce."""
+    """Request a page with a nonce as an anonymous browser and return the status."""
     headers = {**PAGE, "Cookie": f"__clerk_handshake_nonce={nonce}"}
     return client.get("/dashboard", headers=headers).status_code
 
 
 @pytest.mark.parametrize("limits", [{"rate_limit_per_minute": PER_MINUTE}])
-def test_request_that_is_refused_costs_no_call(client: FlaskClient, clerk: Clerk) -> None:
+def test_refused_request_causes_no_call(client: FlaskClient, clerk: Clerk) -> None:
     statuses = [visit(client, f"nonce_{number}") for number in range(4 * PER_MINUTE)]
 
     served = len(statuses) - statuses.count(429)
@@ -148,73 +148,69 @@ def test_request_that_is_refused_costs_no_call(client: FlaskClient, clerk: Clerk
     assert len(clerk.calls) <= served
 
 
-def test_nonces_use_up_a_share_of_the_calls_only(client: FlaskClient, clerk: Clerk) -> None:
-    began = time.monotonic()
+def test_nonces_use_only_a_share_of_the_budget(client: FlaskClient, clerk: Clerk) -> None:
+    started_at = time.monotonic()
 
     statuses = [visit(client, f"nonce_{number}") for number in range(300)]
     nonces = len(clerk.calls)
-    answer = client.get("/api/mentorados/me", headers=bearer())
+    response = client.get("/api/mentorados/me", headers=bearer())
 
     assert 429 not in statuses
-    assert nonces <= 50 + 5 * (time.monotonic() - began) + 1
-    assert (answer.json or {})["nome_completo"] == BOB.name
+    assert nonces <= 50 + 5 * (time.monotonic() - started_at) + 1
+    assert (response.json or {})["nome_completo"] == BOB.name
 
 
-def test_refused_nonce_is_not_asked_about_again(client: FlaskClient, clerk: Clerk) -> None:
+def test_refused_nonce_is_sent_only_once(client: FlaskClient, clerk: Clerk) -> None:
     for _ in range(20):
         visit(client, "made_up")
 
-    assert len(clerk.asked("/v1/clients")) == 1
+    assert len(clerk.calls_to("/v1/clients")) == 1
 
 
 # Werkzeug reads a quoted value, and the octal numbers in it.
 @pytest.mark.parametrize(
     "nonce", ["a/b", "x" * 300, '"a b"', "a%00", "..%2f..", '"\\303\\241"', "a?b", "{}"]
 )
-def test_what_cannot_be_a_nonce_costs_no_call(
-    client: FlaskClient, clerk: Clerk, nonce: str
-) -> None:
+def test_malformed_nonce_causes_no_call(client: FlaskClient, clerk: Clerk, nonce: str) -> None:
     visit(client, nonce)
 
-    assert clerk.asked("/v1/clients") == []
+    assert clerk.calls_to("/v1/clients") == []
 
 
-def test_good_nonce_signs_in_at_once(client: FlaskClient, clerk: Clerk) -> None:
+def test_valid_nonce_signs_in_at_once(client: FlaskClient, clerk: Clerk) -> None:
     clerk.directives = [f"__session={token()}; Path=/", "__client_uat=1; Path=/"]
 
     assert visit(client, "good") == 200
 
 
-def test_slow_nonces_keep_no_user_from_signing_in(
-    app: Flask, client: FlaskClient, clerk: Clerk
-) -> None:
+def test_slow_nonces_do_not_delay_a_sign_in(app: Flask, client: FlaskClient, clerk: Clerk) -> None:
     clerk.slow = ("/v1/clients",)
 
     with ThreadPoolExecutor(8) as pool:
         visits = [
             pool.submit(visit, app.test_client(use_cookies=False), f"nonce_{n}") for n in range(8)
         ]
-        assert eventually(lambda: len(clerk.asked("/v1/clients")) == 2)
-        answer = client.get("/api/mentorados/me", headers=bearer())
+        assert eventually(lambda: len(clerk.calls_to("/v1/clients")) == 2)
+        response = client.get("/api/mentorados/me", headers=bearer())
 
-    assert (answer.json or {})["nome_completo"] == BOB.name
-    assert {each.result() for each in visits} == {302}
+    assert (response.json or {})["nome_completo"] == BOB.name
+    assert {call.result() for call in visits} == {302}
 
 
 @pytest.mark.parametrize("limits", [{"rate_limit_per_minute": PER_MINUTE}])
-def test_forged_key_of_a_refused_request_costs_no_call(client: FlaskClient, clerk: Clerk) -> None:
+def test_unknown_key_of_a_refused_request_causes_no_call(client: FlaskClient, clerk: Clerk) -> None:
     client.get("/api/auth/me", headers=bearer())
-    before = list(clerk.calls)
+    calls_before = list(clerk.calls)
     for number in range(2 * PER_MINUTE):
         client.get("/api/auth/me", headers={"Authorization": f"Bearer guess{number}"})
 
-    answer = client.get("/api/auth/me", headers=bearer(kid="forged"))
+    response = client.get("/api/auth/me", headers=bearer(kid="forged"))
 
-    assert (answer.status_code, clerk.calls) == (429, before)
+    assert (response.status_code, clerk.calls) == (429, calls_before)
 
 
 @pytest.mark.parametrize("limits", [{"rate_limit_per_minute": PER_MINUTE}])
-def test_flood_before_any_key_is_known_keeps_no_user_out(client: FlaskClient) -> None:
+def test_many_requests_before_the_first_key_do_not_stop_users(client: FlaskClient) -> None:
     for _ in range(2 * PER_MINUTE):
         client.get("/api/auth/me")
 
@@ -223,83 +219,86 @@ def test_flood_before_any_key_is_known_keeps_no_user_out(client: FlaskClient) ->
 
 def sign_out(client: FlaskClient, cookies: dict[str, str]) -> int:
     header = "; ".join(f"{name}={value}" for name, value in cookies.items())
-    return client.post("/logout", headers={**OURS, "Cookie": header}).status_code
+    return client.post("/logout", headers={**SAME_ORIGIN, "Cookie": header}).status_code
 
 
-def test_forty_cookies_end_one_session(client: FlaskClient, clerk: Clerk) -> None:
-    old = {f"__session_{n:08d}": token(f"sess_{n}", age=3600) for n in range(40)}
+def test_logout_with_forty_cookies_ends_one_session(client: FlaskClient, clerk: Clerk) -> None:
+    old_cookies = {f"__session_{n:08d}": token(f"sess_{n}", age=3600) for n in range(40)}
 
-    status = sign_out(client, {"__session": token("sess_own"), "__client_uat": "1", **old})
+    status = sign_out(client, {"__session": token("sess_own"), "__client_uat": "1", **old_cookies})
 
-    assert (status, clerk.asked("/v1/sessions")) == (303, ["/v1/sessions/sess_own/revoke"])
+    assert (status, clerk.calls_to("/v1/sessions")) == (303, ["/v1/sessions/sess_own/revoke"])
 
 
-def test_old_cookies_alone_end_one_session_at_most(client: FlaskClient, clerk: Clerk) -> None:
+def test_logout_with_old_cookies_ends_at_most_one_session(
+    client: FlaskClient, clerk: Clerk
+) -> None:
     sign_out(client, {f"__session_{n:08d}": token(f"sess_{n}", age=3600) for n in range(40)})
 
-    assert len(clerk.asked("/v1/sessions")) <= 1
+    assert len(clerk.calls_to("/v1/sessions")) <= 1
 
 
-def test_expired_session_is_ended_as_well(client: FlaskClient, clerk: Clerk) -> None:
+def test_logout_ends_an_expired_session(client: FlaskClient, clerk: Clerk) -> None:
     sign_out(client, {"__session": token("sess_own", age=3600), "__client_uat": "1"})
 
-    assert clerk.asked("/v1/sessions") == ["/v1/sessions/sess_own/revoke"]
+    assert clerk.calls_to("/v1/sessions") == ["/v1/sessions/sess_own/revoke"]
 
 
-def test_same_session_is_ended_once(client: FlaskClient, clerk: Clerk) -> None:
+def test_repeated_logout_ends_the_session_once(client: FlaskClient, clerk: Clerk) -> None:
     for _ in range(10):
         sign_out(client, {"__session": token("sess_own")})
 
-    assert len(clerk.asked("/v1/sessions")) == 1
+    assert len(clerk.calls_to("/v1/sessions")) == 1
 
 
-def test_sign_out_does_not_wait_for_a_slow_provider(client: FlaskClient, clerk: Clerk) -> None:
+def test_logout_does_not_wait_for_a_slow_provider(client: FlaskClient, clerk: Clerk) -> None:
     clerk.slow = ("/v1/sessions",)
     client.get("/api/auth/me", headers=bearer())
-    began = time.monotonic()
+    started_at = time.monotonic()
 
     status = sign_out(client, {"__session": token("sess_own")})
 
-    assert (status, time.monotonic() - began < 2.0) == (303, True)
+    assert (status, time.monotonic() - started_at < 2.0) == (303, True)
 
 
-def test_keys_in_drops_are_a_coded_answer_in_time(client: FlaskClient, clerk: Clerk) -> None:
+def test_slow_keys_cause_a_coded_error_in_time(client: FlaskClient, clerk: Clerk) -> None:
     clerk.slow = ("/jwks.json",)
-    began = time.monotonic()
+    started_at = time.monotonic()
 
-    answer = client.get("/api/auth/me", headers=bearer())
+    response = client.get("/api/auth/me", headers=bearer())
 
-    assert (answer.status_code, (answer.json or {})["code"]) == (503, "provisioning_unavailable")
-    assert time.monotonic() - began < 2.0
+    assert (response.status_code, (response.json or {})["code"]) == (
+        503,
+        "provisioning_unavailable",
+    )
+    assert time.monotonic() - started_at < 2.0
 
 
-def test_forged_tokens_hold_no_user_while_keys_come_in_drops(
+def test_forged_tokens_do_not_delay_users_while_keys_are_slow(
     app: Flask, client: FlaskClient, clerk: Clerk
 ) -> None:
     client.get("/api/auth/me", headers=bearer())
     clerk.slow = ("/jwks.json",)
 
     with ThreadPoolExecutor(8) as pool:
-        began = time.monotonic()
-        forged = [
+        started_at = time.monotonic()
+        forged_calls = [
             pool.submit(app.test_client().get, "/api/auth/me", headers=bearer(kid=f"forged_{n}"))
             for n in range(8)
         ]
-        answer = client.get("/api/auth/me", headers=bearer())
-        waited = time.monotonic() - began
-        statuses = {each.result().status_code for each in forged}
-        ended = time.monotonic() - began
+        response = client.get("/api/auth/me", headers=bearer())
+        waited = time.monotonic() - started_at
+        statuses = {call.result().status_code for call in forged_calls}
+        total = time.monotonic() - started_at
 
-    assert (answer.status_code, waited < 2.0) == (200, True)
-    assert (statuses, ended < 2.0) == ({401}, True)
+    assert (response.status_code, waited < 2.0) == (200, True)
+    assert (statuses, total < 2.0) == ({401}, True)
 
 
-def test_answer_about_a_user_in_drops_keeps_no_first_login(
-    client: FlaskClient, clerk: Clerk
-) -> None:
+def test_slow_user_document_does_not_stop_a_first_login(client: FlaskClient, clerk: Clerk) -> None:
     clerk.slow = ("/v1/users",)
-    began = time.monotonic()
+    started_at = time.monotonic()
 
-    answer = client.get("/api/mentorados/me", headers=bearer())
+    response = client.get("/api/mentorados/me", headers=bearer())
 
-    assert (answer.status_code, time.monotonic() - began < 2.0) == (200, True)
+    assert (response.status_code, time.monotonic() - started_at < 2.0) == (200, True)

@@ -1,4 +1,4 @@
-"""With Clerk's keys set: tokens of the issuer's published keys, and no stand-in anywhere."""
+"""With Clerk's settings, tokens of the issuer are accepted and the development provider is off."""
 
 import json
 import time
@@ -31,12 +31,12 @@ class KeyServer(BaseHTTPRequestHandler):
         self.wfile.write(json.dumps({"keys": [{**public, "kid": "ins_1", "use": "sig"}]}).encode())
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def jwks_url() -> Iterator[str]:
-    """Where the issuer publishes its keys."""
+    """The URL of the issuer's published keys."""
     with ThreadingHTTPServer(("127.0.0.1", 0), KeyServer) as server:
         Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/jwks.json"
@@ -60,35 +60,35 @@ def bearer(**claims: Any) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def test_token_of_the_issuer_passes_the_gate(client: FlaskClient) -> None:
-    answer = client.get("/api/admin/sweeps", headers=bearer(sub="user_2"))
+def test_token_of_the_issuer_is_accepted(client: FlaskClient) -> None:
+    response = client.get("/api/admin/sweeps", headers=bearer(sub="user_2"))
 
-    assert answer.status_code == 403
+    assert response.status_code == 403
 
 
 @pytest.mark.parametrize("claims", [{"iss": "https://evil.example"}, {"exp": 1}, {"sub": "null"}])
-def test_other_tokens_do_not(client: FlaskClient, claims: dict[str, Any]) -> None:
+def test_other_tokens_are_refused(client: FlaskClient, claims: dict[str, Any]) -> None:
     assert client.get("/api/admin/sweeps", headers=bearer(**claims)).status_code == 401
 
 
-def test_anonymous_browser_is_sent_to_the_account_portal(client: FlaskClient) -> None:
-    answer = client.get("/login?next=/dashboard")
+def test_anonymous_browser_is_redirected_to_the_account_portal(client: FlaskClient) -> None:
+    response = client.get("/login?next=/dashboard")
 
-    assert answer.location == (
+    assert response.location == (
         "https://happy-fox-1.accounts.dev/sign-in?redirect_url=http%3A%2F%2Flocalhost%2Fdashboard"
     )
 
 
-def test_stand_in_is_not_in_service(client: FlaskClient) -> None:
+def test_development_identity_provider_is_off(client: FlaskClient) -> None:
     assert client.get("/local-clerk/sign-in").status_code == 404
 
 
-def test_issuer_that_was_never_reached_is_a_503(tmp_path: Path, template_url: str) -> None:
+def test_unreachable_issuer_is_a_503(tmp_path: Path, template_url: str) -> None:
     settings = {
         "clerk_publishable_key": PUBLISHABLE_KEY,
         "clerk_jwks_url": "http://127.0.0.1:1/jwks.json",
     }
     with app_on(tmp_path, template_url, **settings) as app:
-        answer = app.test_client().get("/api/auth/me", headers=bearer())
+        response = app.test_client().get("/api/auth/me", headers=bearer())
 
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "2")

@@ -1,4 +1,4 @@
-"""The context cache: spares a statement, and never answers with what is no longer true."""
+"""The context cache saves a statement and never returns stale data beyond its limits."""
 
 import json
 from collections.abc import Iterator
@@ -25,31 +25,31 @@ from tests.support.types import Sign
 from tests.support.users import ALICE, BOB, NOW, identity_of
 from web.services import Services
 
-SELF = identity_of(ALICE)
+ALICES_IDENTITY = identity_of(ALICE)
 
 
 @pytest.fixture
 def statements(connection: Connection) -> Iterator[list[str]]:
-    """Every statement that reaches the database."""
+    """All statements that reach the database."""
     seen: list[str] = []
 
-    def note(_c: object, _k: object, statement: str, *_: object) -> None:
+    def record(_c: object, _k: object, statement: str, *_: object) -> None:
         seen.append(statement)
 
-    event.listen(Engine, "before_cursor_execute", note)
+    event.listen(Engine, "before_cursor_execute", record)
     yield seen
-    event.remove(Engine, "before_cursor_execute", note)
+    event.remove(Engine, "before_cursor_execute", record)
 
 
 @pytest.fixture
-def contexts(house: Services, connection: Connection) -> ContextCache:
-    """The cache of the app under test, empty."""
-    return house.provisioning.contexts
+def contexts(services: Services, connection: Connection) -> ContextCache:
+    """The empty cache of the app under test."""
+    return services.provisioning.contexts
 
 
 @pytest.fixture
 def clock(contexts: ContextCache, monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of the cache, which stands still until a test moves it."""
+    """The clock of the cache; a test advances it."""
     clock = Clock()
     monkeypatch.setattr(cast(LocalStore, cache.cache), "clock", clock)
     monkeypatch.setattr(contexts, "clock", clock)
@@ -60,7 +60,7 @@ def clock(contexts: ContextCache, monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def alices_context(session: Session, alice: Mentorado) -> RequestContext:
-    """What her requests carry along, under the version in the database."""
+    """The request context of Alice, with the version of the database."""
     user: Any = {
         "id": alice.user_id,
         "clerk_id": ALICE.clerk_id,
@@ -72,15 +72,15 @@ def alices_context(session: Session, alice: Mentorado) -> RequestContext:
     return RequestContext(user, serialize_mentorado(alice), "ready", version=version)
 
 
-def test_second_request_asks_the_database_nothing(
+def test_second_request_needs_no_statement(
     client: FlaskClient, alice: Mentorado, sign: Sign, statements: list[str]
 ) -> None:
     client.get("/api/auth/me", headers=sign(ALICE))
     statements.clear()
 
-    answer = client.get("/api/auth/me", headers=sign(ALICE))
+    response = client.get("/api/auth/me", headers=sign(ALICE))
 
-    assert (answer.status_code, statements) == (200, [])
+    assert (response.status_code, statements) == (200, [])
 
 
 def test_cached_and_uncached_answers_are_the_same(
@@ -92,7 +92,7 @@ def test_cached_and_uncached_answers_are_the_same(
 
 
 def change_name(session: Session, name: str) -> None:
-    """As another program would: without a word to the cache."""
+    """Change the name like another program: without a cache invalidation."""
     session.execute(update(Mentorado).values(nome_completo=name))
     session.commit()
 
@@ -111,7 +111,7 @@ def test_published_change_is_seen_by_the_next_request(
 
 
 @pytest.mark.parametrize(("seconds", "name"), [(0.1, "Alice Prado"), (0.0, "Alice Nova")])
-def test_unpublished_change_is_seen_once_the_entry_has_to_be_confirmed(
+def test_unpublished_change_is_seen_when_the_entry_is_confirmed(
     client: FlaskClient,
     session: Session,
     alice: Mentorado,
@@ -130,7 +130,7 @@ def test_unpublished_change_is_seen_once_the_entry_has_to_be_confirmed(
     assert me["nome_completo"] == name
 
 
-def test_confirming_an_entry_takes_one_statement_and_lasts(
+def test_confirmation_of_an_entry_needs_one_statement(
     client: FlaskClient, alice: Mentorado, sign: Sign, statements: list[str], clock: Clock
 ) -> None:
     client.get("/api/auth/me", headers=sign(ALICE))
@@ -140,66 +140,66 @@ def test_confirming_an_entry_takes_one_statement_and_lasts(
     for _ in range(3):
         client.get("/api/auth/me", headers=sign(ALICE))
 
-    [statement] = [each for each in statements if "SAVEPOINT" not in each]
+    [statement] = [executed for executed in statements if "SAVEPOINT" not in executed]
     assert statement.startswith("SELECT users.context_version")
 
 
-def test_late_fill_of_a_slow_reader_is_not_used(
+def test_entry_of_an_older_version_is_not_used(
     contexts: ContextCache, session: Session, alices_context: RequestContext
 ) -> None:
     increment_versions(session, [alices_context.user["id"] or 0])
     session.commit()
-    contexts.publish([ALICE.clerk_id])  # a change is committed while the reader is on its way
+    contexts.publish([ALICE.clerk_id])  # another request commits a change
 
-    contexts.put(SELF, alices_context, contexts.clock())
+    contexts.put(ALICES_IDENTITY, alices_context, contexts.clock())
 
-    assert contexts.get(SELF) is None
+    assert contexts.get(ALICES_IDENTITY) is None
 
 
 def test_older_entry_does_not_replace_a_newer_one(
     contexts: ContextCache, alices_context: RequestContext, clock: Clock
 ) -> None:
     newer = replace(alices_context, version=(alices_context.version or 0) + 1)
-    contexts.put(SELF, newer, clock())
+    contexts.put(ALICES_IDENTITY, newer, clock())
 
-    contexts.put(SELF, alices_context, clock())
+    contexts.put(ALICES_IDENTITY, alices_context, clock())
 
-    assert contexts.get(SELF) == newer
+    assert contexts.get(ALICES_IDENTITY) == newer
 
 
-def test_entry_of_a_read_that_took_long_has_to_be_confirmed(
+def test_entry_of_a_slow_read_is_confirmed(
     contexts: ContextCache, alices_context: RequestContext, clock: Clock, statements: list[str]
 ) -> None:
     started = clock()
-    clock.seconds += CONFIRMED_SECONDS  # a process that was stopped for a while
-    contexts.put(SELF, alices_context, started)
+    clock.seconds += CONFIRMED_SECONDS  # as if the process had been stopped
+    contexts.put(ALICES_IDENTITY, alices_context, started)
 
-    found = contexts.get(SELF)
+    context = contexts.get(ALICES_IDENTITY)
 
-    assert (found, statements != []) == (alices_context, True)
+    assert (context, statements != []) == (alices_context, True)
 
 
-def test_lost_cache_is_confirmed_against_the_database(
+def test_restored_cache_is_confirmed_against_the_database(
     contexts: ContextCache, session: Session, alices_context: RequestContext, clock: Clock
 ) -> None:
-    contexts.put(SELF, alices_context, clock())
+    contexts.put(ALICES_IDENTITY, alices_context, clock())
     entry = cache.get(f"context:{ALICE.clerk_id}")
     increment_versions(session, [alices_context.user["id"] or 0])
     session.commit()
     cache.clear()
-    cache.set(f"context:{ALICE.clerk_id}", entry)  # from an old snapshot
+    cache.set(f"context:{ALICE.clerk_id}", entry)  # as if from an old snapshot
     contexts.forget_versions()
 
-    assert contexts.get(SELF) is None
+    assert contexts.get(ALICES_IDENTITY) is None
 
 
 @pytest.mark.parametrize("value", [b"!\x80\x04.", object(), {"a": 1}])
-def test_cache_in_redis_holds_text_only(value: object) -> None:
+def test_cache_in_redis_stores_text_only(value: object) -> None:
     with pytest.raises(TypeError):
         TextSerializer().dumps(value)
 
 
-def test_new_claims_in_the_token_pass_the_cache_by(
+def test_new_claims_in_the_token_bypass_the_cache(
     client: FlaskClient, alice: Mentorado, sign: Sign, statements: list[str]
 ) -> None:
     client.get("/api/auth/me", headers=sign(ALICE))
@@ -210,29 +210,29 @@ def test_new_claims_in_the_token_pass_the_cache_by(
     assert statements != []
 
 
-def plant_entry_without_mentorado(contexts: ContextCache) -> None:
-    who = identity_from_claims(SessionClaims(BOB.clerk_id, asdict(BOB)))
-    said = fingerprint(contexts.rules_key, who)
-    entry = {"version": 1, "identity": said, "user": {"id": 7}}
+def put_entry_without_mentorado(contexts: ContextCache) -> None:
+    identity = identity_from_claims(SessionClaims(BOB.clerk_id, asdict(BOB)))
+    claims_fingerprint = fingerprint(contexts.rules_key, identity)
+    entry = {"version": 1, "identity": claims_fingerprint, "user": {"id": 7}}
     value = (f"context:{BOB.clerk_id}", json.dumps(entry), 60)
     contexts.client.backend.put_version(BOB.clerk_id, 1, confirmed_seconds=5, value=value)
 
 
-def test_hit_without_mentorado_heals_itself(
+def test_hit_without_mentorado_ensures_the_profile(
     client: FlaskClient, session: Session, sign: Sign, contexts: ContextCache
 ) -> None:
-    plant_entry_without_mentorado(contexts)
+    put_entry_without_mentorado(contexts)
 
-    answer = client.get("/api/mentorados/me", headers=sign(BOB))
+    response = client.get("/api/mentorados/me", headers=sign(BOB))
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
     assert session.scalars(select(func.count()).select_from(Mentorado)).one() == 1
 
 
 def test_hit_without_mentorado_is_logged(
     client: FlaskClient, sign: Sign, contexts: ContextCache
 ) -> None:
-    plant_entry_without_mentorado(contexts)
+    put_entry_without_mentorado(contexts)
 
     with capture_logs() as logs:
         client.get("/api/mentorados/me", headers=sign(BOB))
@@ -240,16 +240,16 @@ def test_hit_without_mentorado_is_logged(
     assert "cache_hit_no_mentorado" in [line["event"] for line in logs]
 
 
-@pytest.mark.parametrize("garbage", ["{", "[]", '"text"', '{"version": 1}', '{"version": "x"}'])
-def test_garbage_in_the_cache_is_as_good_as_nothing(
-    client: FlaskClient, alice: Mentorado, sign: Sign, garbage: str
+@pytest.mark.parametrize("malformed", ["{", "[]", '"text"', '{"version": 1}', '{"version": "x"}'])
+def test_malformed_entry_is_ignored(
+    client: FlaskClient, alice: Mentorado, sign: Sign, malformed: str
 ) -> None:
-    cache.set(f"context:{ALICE.clerk_id}", garbage)
+    cache.set(f"context:{ALICE.clerk_id}", malformed)
 
     assert client.get("/api/mentorados/me", headers=sign(ALICE)).status_code == 200
 
 
-def test_absence_is_never_cached(client: FlaskClient, session: Session, sign: Sign) -> None:
+def test_missing_profile_is_never_cached(client: FlaskClient, session: Session, sign: Sign) -> None:
     session.add(User(clerk_id=BOB.clerk_id, role="admin"))
     session.commit()
 
@@ -258,7 +258,7 @@ def test_absence_is_never_cached(client: FlaskClient, session: Session, sign: Si
     assert cache.get(f"context:{BOB.clerk_id}") is None
 
 
-def test_dashboard_copy_is_kept_until_a_newer_version_is_known(
+def test_dashboard_copy_is_valid_until_a_newer_version_is_published(
     contexts: ContextCache, alices_context: RequestContext
 ) -> None:
     contexts.put_dashboard_copy(alices_context, "numbers")
@@ -294,7 +294,7 @@ def test_dashboard_copy_of_a_lost_version_is_not_used(
     assert contexts.get_dashboard_copy(ALICE.clerk_id) is None
 
 
-def test_dashboard_copy_outlives_the_cached_context_by_far(
+def test_dashboard_copy_is_valid_longer_than_the_context(
     contexts: ContextCache, alices_context: RequestContext, clock: Clock
 ) -> None:
     contexts.put_dashboard_copy(alices_context, "numbers")
@@ -303,7 +303,7 @@ def test_dashboard_copy_outlives_the_cached_context_by_far(
     assert contexts.get_dashboard_copy(ALICE.clerk_id) is not None
 
 
-def test_dashboard_copy_ends_when_its_user_is_denied(
+def test_dashboard_copy_is_deleted_when_its_user_is_denied(
     client: FlaskClient,
     session: Session,
     alice: Mentorado,
@@ -312,18 +312,18 @@ def test_dashboard_copy_ends_when_its_user_is_denied(
     clock: Clock,
 ) -> None:
     client.get("/dashboard", headers=sign(ALICE))
-    session.execute(update(User).values(blocked_at=NOW))  # by a process of another cache
+    session.execute(update(User).values(blocked_at=NOW))  # by a process with another cache
     session.commit()
     clock.seconds += CONFIRMED_SECONDS
 
-    answer = client.get("/dashboard", headers=sign(ALICE))
+    response = client.get("/dashboard", headers=sign(ALICE))
 
-    assert (answer.status_code, contexts.get_dashboard_copy(ALICE.clerk_id)) == (403, None)
+    assert (response.status_code, contexts.get_dashboard_copy(ALICE.clerk_id)) == (403, None)
 
 
 @pytest.fixture
-def breakdown(clock: Clock) -> Iterator[pytest.MonkeyPatch]:
-    """The cache refuses everything, until this is undone."""
+def broken_cache(clock: Clock) -> Iterator[pytest.MonkeyPatch]:
+    """A cache whose calls all fail."""
 
     def refuse(*_: object, **__: object) -> None:
         raise ConnectionError
@@ -334,37 +334,39 @@ def breakdown(clock: Clock) -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
-@pytest.mark.usefixtures("breakdown")
-def test_broken_cache_changes_no_answer(client: FlaskClient, alice: Mentorado, sign: Sign) -> None:
+@pytest.mark.usefixtures("broken_cache")
+def test_broken_cache_changes_no_response(
+    client: FlaskClient, alice: Mentorado, sign: Sign
+) -> None:
     assert client.get("/api/mentorados/me", headers=sign(ALICE)).status_code == 200
 
 
-@pytest.mark.usefixtures("breakdown")
-def test_broken_cache_is_left_alone_for_a_moment(contexts: ContextCache) -> None:
+@pytest.mark.usefixtures("broken_cache")
+def test_broken_cache_is_not_called_for_a_second(contexts: ContextCache) -> None:
     with capture_logs() as logs:
-        contexts.get(SELF)
-        contexts.get(SELF)
+        contexts.get(ALICES_IDENTITY)
+        contexts.get(ALICES_IDENTITY)
 
     assert [line["event"] for line in logs] == ["cache_error"]
 
 
-@pytest.mark.usefixtures("alice", "breakdown")
+@pytest.mark.usefixtures("alice", "broken_cache")
 def test_publishing_to_a_broken_cache_is_reported(contexts: ContextCache) -> None:
     assert not contexts.publish([ALICE.clerk_id])
 
 
-def test_change_of_this_process_holds_although_the_cache_missed_it(
+def test_change_of_this_process_is_effective_despite_a_cache_failure(
     contexts: ContextCache, alices_context: RequestContext, clock: Clock
 ) -> None:
-    contexts.put(SELF, alices_context, clock())
+    contexts.put(ALICES_IDENTITY, alices_context, clock())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(contexts.client, "_skipped_until", clock.seconds + 1)
         contexts.publish_versions({ALICE.clerk_id: (alices_context.version or 0) + 1})
 
-    assert contexts.get(SELF) is None
+    assert contexts.get(ALICES_IDENTITY) is None
 
 
-def test_profile_deleted_behind_the_cache_is_made_anew(
+def test_profile_deleted_without_invalidation_is_created_again(
     client: FlaskClient, session: Session, alice: Mentorado, sign: Sign
 ) -> None:
     client.get("/api/auth/me", headers=sign(ALICE))
@@ -372,14 +374,14 @@ def test_profile_deleted_behind_the_cache_is_made_anew(
     session.delete(alice)
     session.commit()
 
-    answer = client.get("/api/mentorados/me/overview", headers=sign(ALICE))
+    response = client.get("/api/mentorados/me/overview", headers=sign(ALICE))
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
     assert session.scalars(select(Mentorado.id)).one() != old_id
 
 
 @pytest.mark.parametrize("result", ["hit", "miss"])
-def test_questions_to_the_cache_are_counted(client: FlaskClient, sign: Sign, result: str) -> None:
+def test_cache_requests_are_counted(client: FlaskClient, sign: Sign, result: str) -> None:
     before = OURS.get_sample_value("session_cache_requests_total", {"result": result})
 
     for _ in range(2):

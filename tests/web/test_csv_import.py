@@ -1,4 +1,4 @@
-"""Lists of mentees as spreadsheets write them."""
+"""CSV lists of mentees in the forms that spreadsheets write."""
 
 import pytest
 
@@ -17,27 +17,27 @@ EVA = ("Eva Melo", "eva@example.com")
         b'\n\nnome;e-mail;outra\n"Eva Melo"; eva@example.com ;x;y;z\n;;\n',
     ],
 )
-def test_list_is_read_whatever_its_separator(content: bytes) -> None:
+def test_list_with_any_separator_is_read(content: bytes) -> None:
     [line] = read_list(decoded(content))
 
     assert (line.name, line.email, line.faults) == (*EVA, ())
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
-def test_accents_survive_what_excel_does(encoding: str) -> None:
+def test_accents_are_read_in_the_encodings_of_excel(encoding: str) -> None:
     [line] = read_list(decoded("nome;e-mail\nÉrica Conceição;e@x.com".encode(encoding)))
 
     assert line.name == "Érica Conceição"
 
 
-def test_goals_are_read_as_people_write_them_or_are_the_usual_ones() -> None:
+def test_goals_are_parsed_or_default() -> None:
     [line] = read_list("nome;meta_faturamento;meta_leads\nEva;R$ 20.000,00;")
 
     assert line.values is not None
     assert (line.values["meta_faturamento"], line.values["meta_leads"]) == (20_000, 50)
 
 
-def test_lines_keep_the_numbers_of_the_spreadsheet() -> None:
+def test_lines_have_the_numbers_of_the_file() -> None:
     lines = read_list('nome;e-mail\n"Eva\nMelo";eva@example.com\n\nFabio;f@x.com\n')
 
     assert [line.number for line in lines] == [3, 5]
@@ -52,7 +52,7 @@ def test_lines_keep_the_numbers_of_the_spreadsheet() -> None:
         ("Eva;eva@example.com;1,5", "meta_leads: Informe um valor inteiro, sem centavos."),
     ],
 )
-def test_what_is_wrong_in_a_line_is_told(cells: str, fault: str) -> None:
+def test_fault_of_a_line_is_named(cells: str, fault: str) -> None:
     [line] = read_list(f"nome;e-mail;meta_leads\n{cells}")
 
     assert line.values is None
@@ -72,7 +72,7 @@ def test_what_is_wrong_in_a_line_is_told(cells: str, fault: str) -> None:
     ],
     ids=["empty", "no titles", "quote", "long line", "columns", "lines", "carriage returns"],
 )
-def test_file_that_is_no_such_list_is_refused(content: str, message: str) -> None:
+def test_unreadable_list_is_refused(content: str, message: str) -> None:
     with pytest.raises(UnreadableListError, match=message):
         read_list(content)
 
@@ -82,25 +82,25 @@ def test_lines_are_limited_before_they_are_decoded() -> None:
         decoded(b"nome\n" + b"\xff\n" * 40_001)
 
 
-def test_lines_are_counted_without_reading_them() -> None:
+def test_non_empty_lines_are_counted() -> None:
     assert count_lines("nome;e-mail\r\nEva;eva@example.com\r\n;\r\n\r\nFabio;\r\n") == 2
 
 
-def test_cell_of_any_length_is_one_fault() -> None:
+def test_too_long_cells_are_one_fault() -> None:
     [line] = read_list("nome;e-mail\n" + "x" * 9_000 + ";" + "y" * 9_000)
 
     assert line.faults[0].startswith("nome_completo: Informe um nome")
     assert len(line.name) < 300
 
 
-def test_cells_without_a_title_are_not_looked_at() -> None:
+def test_cells_without_a_title_are_ignored() -> None:
     [line] = read_list("nome;e-mail\nEva;eva@example.com" + ";x" * 9_000)
 
     assert (line.name, line.faults) == ("Eva", ())
 
 
 @pytest.mark.parametrize("name", ["Eva; Melo", 'Eva "a boa" Melo', "Eva, Melo", "=1+1"])
-def test_what_we_write_we_can_read(name: str) -> None:
+def test_written_list_can_be_read(name: str) -> None:
     [line] = read_list(written_list([("nome", "e-mail"), (name, "eva@example.com")]))
 
     assert line.name == name

@@ -1,4 +1,4 @@
-"""The development identity provider serves developers of this machine, and no other site."""
+"""The development identity provider serves this machine only, and no other site."""
 
 import click
 import pytest
@@ -17,48 +17,50 @@ SIGN_IN = "/local-clerk/sign-in"
 
 
 @pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1:8000", "[::1]:8000"])
-def test_loopback_names_are_served(client: FlaskClient, host: str) -> None:
+def test_loopback_host_is_served(client: FlaskClient, host: str) -> None:
     assert client.get(SIGN_IN, headers={"Host": host}).status_code == 200
 
 
 @pytest.mark.parametrize("host", ["evil.example.com", "localhost.evil.example.com", "10.0.0.1"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_other_names_are_not(client: FlaskClient, host: str, method: str) -> None:
-    answer = client.open(SIGN_IN, method=method, headers={"Host": host}, data={"pessoa": "admin"})
+def test_other_host_is_not_found(client: FlaskClient, host: str, method: str) -> None:
+    response = client.open(SIGN_IN, method=method, headers={"Host": host}, data={"pessoa": "admin"})
 
-    assert (answer.status_code, "Set-Cookie" in answer.headers) == (404, False)
+    assert (response.status_code, "Set-Cookie" in response.headers) == (404, False)
 
 
 @pytest.mark.parametrize("address", ["10.0.0.7", "192.168.1.20", "2001:db8::1", "::ffff:10.0.0.7"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_other_machines_are_not_served(client: FlaskClient, address: str, method: str) -> None:
-    answer = client.open(
+def test_request_of_another_machine_is_not_found(
+    client: FlaskClient, address: str, method: str
+) -> None:
+    response = client.open(
         SIGN_IN,
         method=method,
         environ_overrides={"REMOTE_ADDR": address},
         data={"pessoa": "admin"},
     )
 
-    assert (answer.status_code, "Set-Cookie" in answer.headers) == (404, False)
+    assert (response.status_code, "Set-Cookie" in response.headers) == (404, False)
 
 
 @pytest.mark.parametrize(
     "header", ["X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via"]
 )
-def test_request_through_a_proxy_is_not_served(client: FlaskClient, header: str) -> None:
-    answer = client.post(SIGN_IN, headers={header: "127.0.0.1"}, data={"pessoa": "admin"})
+def test_request_through_a_proxy_is_not_found(client: FlaskClient, header: str) -> None:
+    response = client.post(SIGN_IN, headers={header: "127.0.0.1"}, data={"pessoa": "admin"})
 
-    assert (answer.status_code, "Set-Cookie" in answer.headers) == (404, False)
+    assert (response.status_code, "Set-Cookie" in response.headers) == (404, False)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.8.8.8", "::1", ""])
-def test_this_machine_is_served(client: FlaskClient, address: str) -> None:
-    answer = client.get(SIGN_IN, environ_overrides={"REMOTE_ADDR": address})
+def test_request_of_this_machine_is_served(client: FlaskClient, address: str) -> None:
+    response = client.get(SIGN_IN, environ_overrides={"REMOTE_ADDR": address})
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
 
 
-def refusal(config: Config, *addresses: Address) -> str | None:
+def exit_message(config: Config, *addresses: Address) -> str | None:
     try:
         refuse_exposed_development_provider(config, addresses)
     except SystemExit as err:
@@ -67,20 +69,20 @@ def refusal(config: Config, *addresses: Address) -> str | None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "", "::", "10.0.0.7", "app.example.com"])
-def test_server_that_listens_for_other_machines_does_not_start(host: str) -> None:
-    line = refusal(Config(), ("127.0.0.1", 8000), (host, 8000))
+def test_server_on_a_public_address_does_not_start(host: str) -> None:
+    message = exit_message(Config(), ("127.0.0.1", 8000), (host, 8000))
 
-    assert line is not None
-    assert line.startswith(f"neon-dashboard: {host}:8000: without CLERK_PUBLISHABLE_KEY")
-    assert "\n" not in line
+    assert message is not None
+    assert message.startswith(f"neon-dashboard: {host}:8000: without CLERK_PUBLISHABLE_KEY")
+    assert "\n" not in message
 
 
 def test_server_on_loopback_starts() -> None:
-    assert refusal(Config(), ("127.0.0.1", 8000), ("::1", 8000), "/run/neon.sock") is None
+    assert exit_message(Config(), ("127.0.0.1", 8000), ("::1", 8000), "/run/neon.sock") is None
 
 
-def test_server_with_clerk_starts_anywhere() -> None:
-    assert refusal(Config(clerk_publishable_key=PUBLISHABLE_KEY), ("0.0.0.0", 8000)) is None
+def test_server_with_clerk_starts_on_any_address() -> None:
+    assert exit_message(Config(clerk_publishable_key=PUBLISHABLE_KEY), ("0.0.0.0", 8000)) is None
 
 
 @pytest.mark.parametrize(
@@ -91,10 +93,10 @@ def test_server_with_clerk_starts_anywhere() -> None:
         (["sweep", "--host", "0.0.0.0"], False),
     ],
 )
-def test_development_server_for_other_machines_does_not_start(
+def test_development_server_on_a_public_address_does_not_start(
     args: list[str], is_refused: bool
 ) -> None:
-    """As `flask run` does it: the app is loaded inside the command."""
+    """As in `flask run`: the app is loaded inside the command."""
 
     def load(host: str) -> None:
         refuse_exposed_development_server(Config())
@@ -107,7 +109,7 @@ def test_development_server_for_other_machines_does_not_start(
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example.com", "null", "http://localhost:9999"])
-def test_form_of_another_site_signs_nobody_in(client: FlaskClient, origin: str) -> None:
-    answer = client.post(SIGN_IN, headers={"Origin": origin}, data={"pessoa": "admin"})
+def test_sign_in_form_of_another_site_is_refused(client: FlaskClient, origin: str) -> None:
+    response = client.post(SIGN_IN, headers={"Origin": origin}, data={"pessoa": "admin"})
 
-    assert (answer.status_code, "__session" in str(answer.headers)) == (403, False)
+    assert (response.status_code, "__session" in str(response.headers)) == (403, False)

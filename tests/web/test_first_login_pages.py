@@ -1,4 +1,4 @@
-"""When a profile cannot be made at once: pages that prepare it, and an end to the waiting."""
+"""Pages while a profile cannot be created: preparing, retries, and an end of the retries."""
 
 import html
 import re
@@ -15,13 +15,13 @@ from models import Mentorado, User
 from tests.support.types import Browser
 from tests.support.users import ALICE, BOB, NOW
 
-OURS = {"Origin": "http://localhost"}
-NEXT = re.compile(r'http-equiv="refresh" content="(\d+); url=([^"]+)"')
+SAME_ORIGIN = {"Origin": "http://localhost"}
+REFRESH = re.compile(r'http-equiv="refresh" content="(\d+); url=([^"]+)"')
 
 
 @pytest.fixture
 def browser(session: Session, browser_of: Browser) -> FlaskClient:
-    """Bob's; no profile can be written."""
+    """Bob's browser; no profile can be written."""
     session.execute(text(REFUSE_PROFILES))
     session.commit()
     return browser_of(BOB)
@@ -31,57 +31,57 @@ def page_of(client: FlaskClient, path: str = "/dashboard") -> str:
     return client.get(path).get_data(as_text=True)
 
 
-def test_profile_that_is_not_there_yet_is_being_prepared(browser: FlaskClient) -> None:
-    answer = browser.get("/dashboard")
+def test_missing_profile_shows_the_preparing_page(browser: FlaskClient) -> None:
+    response = browser.get("/dashboard")
 
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
-    assert "Preparando seu perfil…" in answer.get_data(as_text=True)
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
+    assert "Preparando seu perfil…" in response.get_data(as_text=True)
 
 
-def test_browser_without_javascript_is_led_through_three_attempts_to_an_end(
+def test_browser_without_javascript_retries_three_times(
     browser: FlaskClient,
 ) -> None:
     path, pauses = "/dashboard", []
-    while found := NEXT.search(page_of(browser, path)):
-        pauses.append(int(found[1]))
-        path = html.unescape(found[2])
+    while refresh := REFRESH.search(page_of(browser, path)):
+        pauses.append(int(refresh[1]))
+        path = html.unescape(refresh[2])
 
     assert path == "/dashboard?tentativa=3"
-    assert all(least <= pause <= least + 1 for pause, least in zip(pauses, (2, 2, 4), strict=True))
+    assert all(
+        minimum <= pause <= minimum + 1 for pause, minimum in zip(pauses, (2, 2, 4), strict=True)
+    )
     assert "Perfil não encontrado" in page_of(browser, path)
 
 
-def test_each_attempt_after_the_first_is_announced_as_another_one(browser: FlaskClient) -> None:
+def test_page_announces_each_retry(browser: FlaskClient) -> None:
     toasts = [page_of(browser, f"/dashboard?tentativa={n}") for n in (0, 1)]
 
     assert ["Erro, tentando novamente…" in page for page in toasts] == [False, True]
 
 
-def test_each_page_comes_back_to_itself(browser: FlaskClient) -> None:
-    found = NEXT.search(page_of(browser, "/metricas/2026/1"))
+def test_page_reloads_its_own_url(browser: FlaskClient) -> None:
+    refresh = REFRESH.search(page_of(browser, "/metricas/2026/1"))
 
-    assert found is not None
-    assert found[2] == "/metricas/2026/1?tentativa=1"
+    assert refresh is not None
+    assert refresh[2] == "/metricas/2026/1?tentativa=1"
 
 
-def test_browsers_that_wait_do_not_all_come_back_at_once(browser: FlaskClient) -> None:
+def test_reload_times_have_jitter(browser: FlaskClient) -> None:
     pages = [page_of(browser) for _ in range(30)]
 
-    assert {found[1] for page in pages if (found := NEXT.search(page))} == {"2", "3"}
+    assert {refresh[1] for page in pages if (refresh := REFRESH.search(page))} == {"2", "3"}
 
 
 @pytest.mark.parametrize("attempt", ["4", "-1", "x"])
-def test_attempts_that_were_never_offered_go_round_no_longer(
+def test_invalid_attempt_number_causes_no_endless_reload(
     browser: FlaskClient, attempt: str
 ) -> None:
-    found = NEXT.search(page_of(browser, f"/dashboard?tentativa={attempt}"))
+    refresh = REFRESH.search(page_of(browser, f"/dashboard?tentativa={attempt}"))
 
-    assert found is None or found[2].endswith("tentativa=1")
+    assert refresh is None or refresh[2].endswith("tentativa=1")
 
 
-def test_profile_that_is_there_at_the_next_attempt_is_announced(
-    browser: FlaskClient, session: Session
-) -> None:
+def test_profile_created_by_a_retry_is_announced(browser: FlaskClient, session: Session) -> None:
     browser.get("/dashboard")
     session.execute(text("DROP TRIGGER poison ON mentorados"))
     session.commit()
@@ -92,99 +92,99 @@ def test_profile_that_is_there_at_the_next_attempt_is_announced(
     assert "Boas-vindas, Bob!" in page
 
 
-def test_message_for_one_person_is_not_shown_to_the_next(
+def test_message_is_not_shown_to_the_next_user(
     alice: Mentorado, browser_of: Browser, provider: DevIdentityProvider
 ) -> None:
     browser = browser_of(BOB)
-    browser.post("/api/auth/ensure", headers=OURS)
+    browser.post("/api/auth/ensure", headers=SAME_ORIGIN)
     browser.set_cookie("__session", provider.token(ALICE))
 
     assert "Perfil criado!" not in page_of(browser)
 
 
-def test_message_for_somebody_is_not_shown_to_whoever_is_not_signed_in(
+def test_message_is_not_shown_to_anonymous_browsers(
     client: FlaskClient,
 ) -> None:
-    with client.session_transaction() as kept:
-        kept["_flashes"] = [(BOB.clerk_id, "Perfil criado!")]
+    with client.session_transaction() as flask_session:
+        flask_session["_flashes"] = [(BOB.clerk_id, "Perfil criado!")]
 
-    answer = client.get("/local-clerk/sign-in")
+    response = client.get("/local-clerk/sign-in")
 
-    assert (answer.status_code, "Perfil criado!" in answer.text) == (200, False)
+    assert (response.status_code, "Perfil criado!" in response.text) == (200, False)
 
 
-def test_form_that_cannot_be_saved_just_now_is_kept_to_be_sent_again(
+def test_form_can_be_resubmitted_after_a_503(
     browser: FlaskClient,
 ) -> None:
-    sent = {"lucro": "5", "observacoes": 'a\r\n"b"<c>'}
+    form = {"lucro": "5", "observacoes": 'a\r\n"b"<c>'}
 
-    answer = browser.post("/metricas/2026/1", data=sent, headers=OURS)
-    page = answer.get_data(as_text=True)
+    response = browser.post("/metricas/2026/1", data=form, headers=SAME_ORIGIN)
+    page = response.get_data(as_text=True)
 
-    assert answer.status_code == 503
+    assert response.status_code == 503
     assert '<form method="post" action="/metricas/2026/1">' in page
     assert 'name="lucro" value="5"' in page
     assert "a\r\n&#34;b&#34;&lt;c&gt;" in page
 
 
-def test_every_value_of_a_kept_form_is_sent_again(browser: FlaskClient) -> None:
-    page = browser.post("/metricas/2026/1", data={"lucro": ["5", "6"]}, headers=OURS).text
+def test_resubmitted_form_has_all_values(browser: FlaskClient) -> None:
+    page = browser.post("/metricas/2026/1", data={"lucro": ["5", "6"]}, headers=SAME_ORIGIN).text
 
     assert 'name="lucro" value="5"' in page
     assert 'name="lucro" value="6"' in page
 
 
-def test_form_of_an_expired_session_is_kept_while_the_session_is_renewed(
+def test_form_of_an_expired_session_can_be_resubmitted(
     client: FlaskClient, provider: DevIdentityProvider
 ) -> None:
     client.set_cookie("__session", provider.token(BOB, lifetime_seconds=-60))
 
-    answer = client.post("/metricas/2026/1", data={"lucro": "5"}, headers=OURS)
-    page = answer.get_data(as_text=True)
+    response = client.post("/metricas/2026/1", data={"lucro": "5"}, headers=SAME_ORIGIN)
+    page = response.get_data(as_text=True)
 
-    assert (answer.status_code, answer.headers["Cache-Control"]) == (401, "no-store")
+    assert (response.status_code, response.headers["Cache-Control"]) == (401, "no-store")
     assert 'name="lucro" value="5"' in page
     assert '<iframe class="visually-hidden" src="/session"' in page
 
 
 @pytest.mark.parametrize("origin", [{}, {"Origin": "https://evil.example"}, {"Origin": "null"}])
-def test_form_that_another_site_has_sent_is_never_one_click_away_from_being_ours(
+def test_form_of_another_site_cannot_be_resubmitted(
     client: FlaskClient, origin: dict[str, str]
 ) -> None:
-    answer = client.post("/metricas/2026/1", data={"lucro": "5"}, headers=origin)
+    response = client.post("/metricas/2026/1", data={"lucro": "5"}, headers=origin)
 
-    assert answer.status_code == 401
-    assert 'name="lucro"' not in answer.get_data(as_text=True)
+    assert response.status_code == 401
+    assert 'name="lucro"' not in response.get_data(as_text=True)
 
 
-def test_form_of_a_blocked_person_is_not_offered_again(
+def test_form_of_a_blocked_user_cannot_be_resubmitted(
     browser_of: Browser, session: Session
 ) -> None:
     session.add(User(clerk_id=BOB.clerk_id, blocked_at=NOW))
     session.commit()
 
-    answer = browser_of(BOB).post("/metricas/2026/1", data={"lucro": "5"}, headers=OURS)
+    response = browser_of(BOB).post("/metricas/2026/1", data={"lucro": "5"}, headers=SAME_ORIGIN)
 
-    assert answer.status_code == 403
-    assert 'name="lucro"' not in answer.get_data(as_text=True)
+    assert response.status_code == 403
+    assert 'name="lucro"' not in response.get_data(as_text=True)
 
 
-def test_refused_form_is_not_offered_again(client: FlaskClient, browser_of: Browser) -> None:
-    answer = browser_of(BOB).post(
+def test_refused_form_cannot_be_resubmitted(client: FlaskClient, browser_of: Browser) -> None:
+    response = browser_of(BOB).post(
         "/metricas/2026/1", data={"lucro": "5"}, headers={"Origin": "https://evil.example"}
     )
 
-    assert answer.status_code == 403
-    assert 'name="lucro"' not in answer.get_data(as_text=True)
+    assert response.status_code == 403
+    assert 'name="lucro"' not in response.get_data(as_text=True)
 
 
-def test_frame_that_renews_a_session_never_shows_a_sign_in_page(client: FlaskClient) -> None:
+def test_session_frame_never_shows_the_sign_in_page(client: FlaskClient) -> None:
     client.set_cookie("__clerk_db_jwt", "dvb_known")
 
-    answer = client.get("/session", headers={"Sec-Fetch-Dest": "iframe"})
+    response = client.get("/session", headers={"Sec-Fetch-Dest": "iframe"})
 
-    assert (answer.status_code, answer.headers["X-Frame-Options"]) == (401, "SAMEORIGIN")
+    assert (response.status_code, response.headers["X-Frame-Options"]) == (401, "SAMEORIGIN")
 
 
-def test_renewed_session_says_so(app: Flask, browser_of: Browser) -> None:
+def test_session_page_confirms_a_valid_session(app: Flask, browser_of: Browser) -> None:
     assert "Sua sessão está em dia." in page_of(browser_of(BOB), "/session")

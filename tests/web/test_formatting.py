@@ -1,4 +1,4 @@
-"""How pages write numbers, months and names in Brazilian Portuguese."""
+"""Formatting of numbers, months and names in Brazilian Portuguese."""
 
 from datetime import UTC, datetime
 
@@ -26,57 +26,77 @@ from web.formatting import (
 
 
 @pytest.mark.parametrize(
-    ("value", "written"),
+    ("value", "formatted"),
     [(0, "0"), (999, "999"), (1000, "1.000"), (1234567, "1.234.567"), (-1000, "-1.000")],
 )
-def test_thousands_are_set_off_by_points(value: int, written: str) -> None:
-    assert number(value) == written
+def test_thousands_are_separated_by_points(value: int, formatted: str) -> None:
+    assert number(value) == formatted
 
 
 @pytest.mark.parametrize(
-    ("value", "written"),
+    ("value", "formatted"),
     [
-        *((0, "R$\u00a00"), (16000, "R$\u00a016.000"), (-16000, "-R$\u00a016.000")),
+        (0, "R$\u00a00"),
+        (16000, "R$\u00a016.000"),
+        (-16000, "-R$\u00a016.000"),
         (None, "n/d"),
     ],
 )
-def test_money_has_its_sign_first_and_a_space_that_does_not_break(
-    value: int | None, written: str
+def test_money_has_a_leading_sign_and_a_non_breaking_space(
+    value: int | None, formatted: str
 ) -> None:
-    assert reais(value) == written
+    assert reais(value) == formatted
 
 
 @pytest.mark.parametrize(
-    ("value", "written"),
+    ("value", "formatted"),
     [
-        *((12, "+12%"), (-12, "-12%"), (0, "0%"), (100, "+100%"), (None, "n/d")),
-        *((999, "+999%"), (1_000, "acima de 999%"), (1_599_900, "acima de 999%"), (-100, "-100%")),
+        (12, "+12%"),
+        (-12, "-12%"),
+        (0, "0%"),
+        (100, "+100%"),
+        (None, "n/d"),
+        (999, "+999%"),
+        (1_000, "acima de 999%"),
+        (1_599_900, "acima de 999%"),
+        (-100, "-100%"),
     ],
 )
-def test_growth_is_written_with_its_direction(value: int | None, written: str) -> None:
-    assert percent(value) == written
+def test_growth_has_its_sign(value: int | None, formatted: str) -> None:
+    assert percent(value) == formatted
 
 
 @pytest.mark.parametrize(
-    ("value", "written"),
+    ("value", "formatted"),
     [
-        *((0, "R$\u00a00"), (500, "R$\u00a0500"), (1_000, "R$\u00a01\u00a0mil")),
-        *((2_500, "R$\u00a02,5\u00a0mil"), (1_000_000, "R$\u00a01\u00a0mi")),
-        *((2_500_000_000, "R$\u00a02,5\u00a0bi"), (-500, "-R$\u00a0500")),
-        *((-2_500, "-R$\u00a02,5\u00a0mil"), (-1_000_000, "-R$\u00a01\u00a0mi")),
+        (0, "R$\u00a00"),
+        (500, "R$\u00a0500"),
+        (1_000, "R$\u00a01\u00a0mil"),
+        (2_500, "R$\u00a02,5\u00a0mil"),
+        (1_000_000, "R$\u00a01\u00a0mi"),
+        (2_500_000_000, "R$\u00a02,5\u00a0bi"),
+        (-500, "-R$\u00a0500"),
+        (-2_500, "-R$\u00a02,5\u00a0mil"),
+        (-1_000_000, "-R$\u00a01\u00a0mi"),
     ],
 )
-def test_money_beside_a_chart_is_short(value: int, written: str) -> None:
-    assert compact_reais(value) == written
+def test_money_of_the_chart_is_short(value: int, formatted: str) -> None:
+    assert compact_reais(value) == formatted
 
 
 @pytest.mark.parametrize(
     ("score", "tone", "word"),
     [
-        *((0, "none", "sem pontos ainda"), (1, "start", "no começo")),
-        *((29, "start", "no começo"), (30, "going", "no caminho"), (59, "going", "no caminho")),
-        *((60, "near", "bom mês"), (79, "near", "bom mês"), (80, "good", "ótimo mês")),
-        *((99, "good", "ótimo mês"), (100, "top", "mês excepcional")),
+        (0, "none", "sem pontos ainda"),
+        (1, "start", "no começo"),
+        (29, "start", "no começo"),
+        (30, "going", "no caminho"),
+        (59, "going", "no caminho"),
+        (60, "near", "bom mês"),
+        (79, "near", "bom mês"),
+        (80, "good", "ótimo mês"),
+        (99, "good", "ótimo mês"),
+        (100, "top", "mês excepcional"),
         (120, "top", "mês excepcional"),
     ],
 )
@@ -84,45 +104,45 @@ def test_score_has_a_tone_and_a_word(score: int, tone: str, word: str) -> None:
     assert (score_tone(score), score_word(score)) == (tone, word)
 
 
-def test_bar_tells_its_month() -> None:
+def test_text_of_a_bar_has_its_month() -> None:
     march = Month(2026, 3, 17_600, 7_040, 0, 0, 0, 0, Goals(0, 0, 0, 0, 0))
 
-    told = bar_text(Bar(Period(2026, 3), march, 0, 0))
+    formatted = bar_text(Bar(Period(2026, 3), march, 0, 0))
 
-    assert told == "março de 2026: faturamento R$\u00a017.600, lucro R$\u00a07.040"
+    assert formatted == "março de 2026: faturamento R$\u00a017.600, lucro R$\u00a07.040"
 
 
-def test_bar_calls_a_loss_by_its_name() -> None:
+def test_text_of_a_bar_names_a_loss() -> None:
     march = Month(2026, 3, 17_600, -7_040, 0, 0, 0, 0, Goals(0, 0, 0, 0, 0))
 
-    told = bar_text(Bar(Period(2026, 3), march, 0, 0))
+    formatted = bar_text(Bar(Period(2026, 3), march, 0, 0))
 
-    assert told == "março de 2026: faturamento R$\u00a017.600, prejuízo R$\u00a07.040"
+    assert formatted == "março de 2026: faturamento R$\u00a017.600, prejuízo R$\u00a07.040"
 
 
-def test_bar_of_a_month_that_was_not_reported_says_so() -> None:
+def test_text_of_a_bar_names_a_missing_month() -> None:
     assert bar_text(Bar(Period(2026, 3), None, 0, 0)) == "março de 2026: sem registro"
 
 
 @pytest.mark.parametrize(
-    ("mes", "written"),
+    ("mes", "formatted"),
     [(1, "janeiro de 2026"), (3, "março de 2026"), (12, "dezembro de 2026")],
 )
-def test_month_is_written_out(mes: int, written: str) -> None:
-    assert month_name(mes, 2026) == written
+def test_month_is_written_out(mes: int, formatted: str) -> None:
+    assert month_name(mes, 2026) == formatted
 
 
 @pytest.mark.parametrize(
-    ("mes", "written"), [(1, "jan. 2026"), (5, "maio 2026"), (12, "dez. 2026")]
+    ("mes", "formatted"), [(1, "jan. 2026"), (5, "maio 2026"), (12, "dez. 2026")]
 )
-def test_long_month_is_shortened(mes: int, written: str) -> None:
-    assert short_month(mes, 2026) == written
+def test_long_month_is_shortened(mes: int, formatted: str) -> None:
+    assert short_month(mes, 2026) == formatted
 
 
 @pytest.mark.parametrize(
     ("name", "first"), [("Bia Nunes", "Bia"), (" Bia ", "Bia"), ("Bia", "Bia"), ("", "")]
 )
-def test_first_name_greets(name: str, first: str) -> None:
+def test_first_name_is_the_first_word(name: str, first: str) -> None:
     assert first_name(name) == first
 
 
@@ -135,7 +155,7 @@ def test_initials_are_those_of_the_first_and_the_last_name(name: str, letters: s
 
 
 @pytest.mark.parametrize(
-    ("expression", "written"),
+    ("expression", "formatted"),
     [
         ("1000|reais", "R$\u00a01.000"),
         ("1000|number", "1.000"),
@@ -150,15 +170,15 @@ def test_initials_are_those_of_the_first_and_the_last_name(name: str, letters: s
         ("80|score_word", "ótimo mês"),
     ],
 )
-def test_templates_know_every_word(expression: str, written: str) -> None:
+def test_templates_have_the_filters(expression: str, formatted: str) -> None:
     app = Flask(__name__)
     register_filters(app)
 
     with app.app_context():
-        assert render_template_string("{{ " + expression + " }}") == written
+        assert render_template_string("{{ " + expression + " }}") == formatted
 
 
-def test_templates_know_the_words_for_bars_and_moments_too() -> None:
+def test_templates_have_the_filters_for_bars_and_moments() -> None:
     app = Flask(__name__)
     register_filters(app)
 
@@ -166,5 +186,5 @@ def test_templates_know_the_words_for_bars_and_moments_too() -> None:
     assert (filters["bar_text"], filters["moment"]) == (bar_text, moment)
 
 
-def test_moment_is_told_by_the_clocks_of_brasilia() -> None:
+def test_moment_is_formatted_in_the_time_of_brasilia() -> None:
     assert moment(datetime(2026, 3, 11, 1, 5, tzinfo=UTC)) == "10/03/2026, às 22h05"

@@ -1,4 +1,4 @@
-"""What Clerk says later holds later: default tokens, no webhook, and a Clerk over HTTP."""
+"""Later changes at Clerk become effective without a webhook and with default tokens."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ EVA = DevUser("user_eva", "Eva Melo", "eva@example.com")
 UNVERIFIED = replace(EVA, email_verified=False)
 WITHOUT_ADDRESS = replace(EVA, email=None)
 DONA = DevUser("user_dona", "Dona Admin", "dona@example.com")
-EXPECTED = """
+PREREGISTRATION = """
 INSERT INTO mentorados (nome_completo, email, turma, meta_leads)
 VALUES ('Eva Pré', 'eva@example.com', 'neon', 77)
 """
@@ -35,13 +35,13 @@ ME, ADMIN = "/api/mentorados/me", "/api/admin/users"
 DOWN = Trouble("500 Internal Server Error")
 
 
-class Time:
-    """The time of day, moved on by the test."""
+class ShiftedTime:
+    """The current time plus an offset that the test increases."""
 
-    passed = timedelta()
+    offset = timedelta()
 
     def __call__(self) -> datetime:
-        return datetime.now(UTC) + self.passed
+        return datetime.now(UTC) + self.offset
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ def clerk(tmp_path: Path) -> Iterator[Clerk]:
 
 
 @pytest.fixture
-def passing() -> Time:
-    return Time()
+def shifted_time() -> ShiftedTime:
+    return ShiftedTime()
 
 
 @pytest.fixture
@@ -61,20 +61,20 @@ def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def app(tmp_path: Path, url: str, clerk: Clerk, passing: Time) -> Iterator[Flask]:
-    yield from _app(tmp_path / "one", url, clerk, passing)
+def app(tmp_path: Path, url: str, clerk: Clerk, shifted_time: ShiftedTime) -> Iterator[Flask]:
+    yield from _app(tmp_path / "one", url, clerk, shifted_time)
 
 
 @pytest.fixture
-def other_app(tmp_path: Path, url: str, clerk: Clerk, passing: Time) -> Iterator[Flask]:
-    """Another process on the same database, with a cache of its own."""
-    yield from _app(tmp_path / "two", url, clerk, passing)
+def other_app(tmp_path: Path, url: str, clerk: Clerk, shifted_time: ShiftedTime) -> Iterator[Flask]:
+    """Another process on the same database, with its own cache."""
+    yield from _app(tmp_path / "two", url, clerk, shifted_time)
 
 
-def _app(folder: Path, url: str, clerk: Clerk, passing: Time) -> Iterator[Flask]:
+def _app(folder: Path, url: str, clerk: Clerk, shifted_time: ShiftedTime) -> Iterator[Flask]:
     settings: dict[str, Any] = {name.lower(): value for name, value in clerk.settings.items()}
     with app_on(folder, url, admin_emails=DONA.email, **settings) as app:
-        app.extensions[EXTENSION] = replace(app.extensions[EXTENSION], now=passing)
+        app.extensions[EXTENSION] = replace(app.extensions[EXTENSION], now=shifted_time)
         yield app
         assert eventually(lambda: app.extensions[EXTENSION].refresh.is_idle)
 
@@ -84,236 +84,245 @@ def client(app: Flask) -> FlaskClient:
     return app.test_client()
 
 
-def visit(client: FlaskClient, clerk: Clerk, person: DevUser, path: str = ME) -> TestResponse:
-    claims = {"sub": person.clerk_id, "sid": "sess_1"}
+def request_as(client: FlaskClient, clerk: Clerk, user: DevUser, path: str = ME) -> TestResponse:
+    claims = {"sub": user.clerk_id, "sid": "sess_1"}
     headers = {"Authorization": f"Bearer {clerk.provider.sign(claims, 60)}"}
     return client.get(path, headers=headers)
 
 
-def leads(answer: TestResponse) -> int:
-    assert answer.json is not None
-    return int(answer.json["meta_leads"])
+def leads(response: TestResponse) -> int:
+    assert response.json is not None
+    return int(response.json["meta_leads"])
 
 
 @pytest.mark.parametrize("before", [UNVERIFIED, WITHOUT_ADDRESS], ids=["unverified", "absent"])
-def test_address_verified_later_finds_its_profile_at_the_next_visit_after_a_minute(
-    client: FlaskClient, clerk: Clerk, url: str, passing: Time, before: DevUser
+def test_address_verified_later_links_the_profile_after_a_minute(
+    client: FlaskClient, clerk: Clerk, url: str, shifted_time: ShiftedTime, before: DevUser
 ) -> None:
     with connect_to(url) as connection:
-        connection.exec_driver_sql(EXPECTED)
+        connection.exec_driver_sql(PREREGISTRATION)
     clerk.provider.save_user(before)
-    first = leads(visit(client, clerk, EVA))
+    first = leads(request_as(client, clerk, EVA))
 
     clerk.provider.save_user(EVA)
-    early = leads(visit(client, clerk, EVA))
-    passing.passed += MINUTE
-    late = leads(visit(client, clerk, EVA))
+    before_a_minute = leads(request_as(client, clerk, EVA))
+    shifted_time.offset += MINUTE
+    after_a_minute = leads(request_as(client, clerk, EVA))
 
-    assert (first, early, late, count(url, PROFILES)) == (50, 50, 77, 1)
+    assert (first, before_a_minute, after_a_minute, count(url, PROFILES)) == (50, 50, 77, 1)
 
 
 @pytest.mark.parametrize(
-    "after", [replace(DONA, email=None), replace(DONA, email_verified=False)], ids=["gone", "lost"]
+    "after",
+    [replace(DONA, email=None), replace(DONA, email_verified=False)],
+    ids=["absent", "unverified"],
 )
-def test_admin_whose_address_was_taken_off_is_no_admin_after_a_day(
-    client: FlaskClient, clerk: Clerk, passing: Time, after: DevUser
+def test_admin_without_the_listed_address_loses_the_role_after_a_day(
+    client: FlaskClient, clerk: Clerk, shifted_time: ShiftedTime, after: DevUser
 ) -> None:
     clerk.provider.save_user(DONA)
-    before = visit(client, clerk, DONA, ADMIN).status_code
+    before = request_as(client, clerk, DONA, ADMIN).status_code
 
     clerk.provider.save_user(after)
-    passing.passed += DAY
-    visit(client, clerk, DONA, ADMIN)
+    shifted_time.offset += DAY
+    request_as(client, clerk, DONA, ADMIN)
 
     assert before == 200
-    assert eventually(lambda: visit(client, clerk, DONA, ADMIN).status_code == 403)
+    assert eventually(lambda: request_as(client, clerk, DONA, ADMIN).status_code == 403)
 
 
-def test_address_added_to_the_list_makes_an_admin_after_a_day(
-    client: FlaskClient, clerk: Clerk, passing: Time
+def test_user_with_a_listed_address_becomes_admin_after_a_day(
+    client: FlaskClient, clerk: Clerk, shifted_time: ShiftedTime
 ) -> None:
     clerk.provider.save_user(replace(DONA, email="other@example.com"))
-    before = visit(client, clerk, DONA, ADMIN).status_code
+    before = request_as(client, clerk, DONA, ADMIN).status_code
 
     clerk.provider.save_user(DONA)
-    passing.passed += DAY
-    visit(client, clerk, DONA, ADMIN)
+    shifted_time.offset += DAY
+    request_as(client, clerk, DONA, ADMIN)
 
     assert before == 403
-    assert eventually(lambda: visit(client, clerk, DONA, ADMIN).status_code == 200)
+    assert eventually(lambda: request_as(client, clerk, DONA, ADMIN).status_code == 200)
 
 
-def test_verified_user_costs_one_call_a_day(
-    client: FlaskClient, clerk: Clerk, passing: Time
+def test_verified_user_causes_one_call_a_day(
+    client: FlaskClient, clerk: Clerk, shifted_time: ShiftedTime
 ) -> None:
     clerk.provider.save_user(EVA)
 
     refresh, calls = client.application.extensions[EXTENSION].refresh, []
     for _ in range(3):
         for _ in range(100):
-            assert visit(client, clerk, EVA).status_code == 200
+            assert request_as(client, clerk, EVA).status_code == 200
         assert eventually(lambda: refresh.is_idle)
         calls.append(len(clerk.calls))
-        passing.passed += DAY
+        shifted_time.offset += DAY
 
     assert calls == [1, 2, 3]
 
 
-def test_unverified_user_costs_one_call_a_minute(
-    client: FlaskClient, clerk: Clerk, passing: Time
+def test_unverified_user_causes_one_call_a_minute(
+    client: FlaskClient, clerk: Clerk, shifted_time: ShiftedTime
 ) -> None:
     clerk.provider.save_user(UNVERIFIED)
 
     for _ in range(3):
         for _ in range(100):
-            assert visit(client, clerk, EVA).status_code == 200
-        passing.passed += MINUTE
+            assert request_as(client, clerk, EVA).status_code == 200
+        shifted_time.offset += MINUTE
 
     assert len(clerk.calls) == 3
 
 
 @pytest.mark.parametrize(
-    ("person", "pause"), [(UNVERIFIED, MINUTE), (EVA, DAY)], ids=["unverified", "verified"]
+    ("user", "pause"), [(UNVERIFIED, MINUTE), (EVA, DAY)], ids=["unverified", "verified"]
 )
-def test_two_processes_ask_once(
-    app: Flask, other_app: Flask, clerk: Clerk, passing: Time, person: DevUser, pause: timedelta
+def test_two_processes_cause_one_call(
+    app: Flask,
+    other_app: Flask,
+    clerk: Clerk,
+    shifted_time: ShiftedTime,
+    user: DevUser,
+    pause: timedelta,
 ) -> None:
-    clerk.provider.save_user(person)
+    clerk.provider.save_user(user)
     clients = [app.test_client(), other_app.test_client()]
     for client in clients:
-        visit(client, clerk, EVA)
+        request_as(client, clerk, EVA)
     before = len(clerk.calls)
 
-    passing.passed += pause
+    shifted_time.offset += pause
     for _ in range(20):
         for client in clients:
-            visit(client, clerk, EVA)
+            request_as(client, clerk, EVA)
 
     assert eventually(
-        lambda: all(each.extensions[EXTENSION].refresh.is_idle for each in (app, other_app))
+        lambda: all(
+            application.extensions[EXTENSION].refresh.is_idle for application in (app, other_app)
+        )
     )
-    assert [visit(client, clerk, EVA).status_code for client in clients] == [200, 200]
+    assert [request_as(client, clerk, EVA).status_code for client in clients] == [200, 200]
     assert len(clerk.calls) == before + 1
 
 
-def test_provider_that_is_away_is_asked_after_a_pause_not_at_every_visit(
-    client: FlaskClient, clerk: Clerk, passing: Time
+def test_failed_lookup_is_not_repeated_by_each_request(
+    client: FlaskClient, clerk: Clerk, shifted_time: ShiftedTime
 ) -> None:
     clerk.provider.save_user(UNVERIFIED)
-    visit(client, clerk, EVA)
+    request_as(client, clerk, EVA)
     clerk.trouble = DOWN
-    passing.passed += MINUTE
+    shifted_time.offset += MINUTE
 
-    statuses = {visit(client, clerk, EVA).status_code for _ in range(20)}
+    statuses = {request_as(client, clerk, EVA).status_code for _ in range(20)}
 
     assert (statuses, len(clerk.calls)) == ({200}, 2)
 
 
-def test_question_that_was_not_answered_is_asked_by_the_sweep(
-    client: FlaskClient, clerk: Clerk, url: str, passing: Time
+def test_failed_lookup_is_repeated_by_the_sweep(
+    client: FlaskClient, clerk: Clerk, url: str, shifted_time: ShiftedTime
 ) -> None:
     with connect_to(url) as connection:
-        connection.exec_driver_sql(EXPECTED)
+        connection.exec_driver_sql(PREREGISTRATION)
     clerk.provider.save_user(UNVERIFIED)
-    visit(client, clerk, EVA)
+    request_as(client, clerk, EVA)
     clerk.provider.save_user(EVA)
     clerk.trouble = DOWN
-    passing.passed += MINUTE
-    during = leads(visit(client, clerk, EVA))
+    shifted_time.offset += MINUTE
+    during = leads(request_as(client, clerk, EVA))
 
     clerk.trouble = None
     build_sweeper(client.application.extensions[EXTENSION].provisioning).start("clock")
 
-    assert (during, leads(visit(client, clerk, EVA)), count(url, PROFILES)) == (50, 77, 1)
+    assert (during, leads(request_as(client, clerk, EVA)), count(url, PROFILES)) == (50, 77, 1)
 
 
-def test_background_question_that_fails_is_repeated_after_a_pause(
-    client: FlaskClient, clerk: Clerk, passing: Time
+def test_failed_background_lookup_is_repeated_after_a_pause(
+    client: FlaskClient, clerk: Clerk, shifted_time: ShiftedTime
 ) -> None:
     clerk.provider.save_user(EVA)
-    visit(client, clerk, EVA)
+    request_as(client, clerk, EVA)
     clerk.trouble = DOWN
-    passing.passed += DAY
+    shifted_time.offset += DAY
 
     for _ in range(20):
-        assert visit(client, clerk, EVA).status_code == 200
+        assert request_as(client, clerk, EVA).status_code == 200
     refresh = client.application.extensions[EXTENSION].refresh
     assert eventually(lambda: refresh.is_idle)
-    visit(client, clerk, EVA)
+    request_as(client, clerk, EVA)
     assert len(clerk.calls) == 2
 
     clerk.trouble = None
-    passing.passed += 5 * MINUTE
-    visit(client, clerk, EVA)
+    shifted_time.offset += 5 * MINUTE
+    request_as(client, clerk, EVA)
     assert eventually(lambda: len(clerk.calls) == 3)
 
 
-def test_new_user_of_a_provider_that_is_away_is_asked_about_after_a_minute(
-    client: FlaskClient, clerk: Clerk, passing: Time
+def test_failed_lookup_of_a_new_user_is_repeated_after_a_minute(
+    client: FlaskClient, clerk: Clerk, shifted_time: ShiftedTime
 ) -> None:
     clerk.provider.save_user(EVA)
     clerk.trouble = DOWN
     for _ in range(20):
-        visit(client, clerk, EVA)
+        request_as(client, clerk, EVA)
     first = len(clerk.calls)
 
     clerk.trouble = None
-    passing.passed += MINUTE
+    shifted_time.offset += MINUTE
     directory = client.application.extensions[EXTENSION].provisioning.directory
-    directory.look_up("user_x", is_background=True)  # as the sweep finds out that it is back
-    answer = visit(client, clerk, EVA)
+    directory.look_up("user_x", is_background=True)  # as the sweep closes the circuit breaker
+    response = request_as(client, clerk, EVA)
 
-    assert (first, (answer.json or {})["nome_completo"]) == (1, EVA.name)
+    assert (first, (response.json or {})["nome_completo"]) == (1, EVA.name)
 
 
-def test_visit_does_not_wait_for_a_background_question(
-    client: FlaskClient, clerk: Clerk, passing: Time
+def test_request_does_not_wait_for_a_background_lookup(
+    client: FlaskClient, clerk: Clerk, shifted_time: ShiftedTime
 ) -> None:
     clerk.provider.save_user(EVA)
-    visit(client, clerk, EVA)
-    silence = Event()
-    clerk.trouble = Trouble(silence=silence)
-    passing.passed += DAY
-    began = time.monotonic()
+    request_as(client, clerk, EVA)
+    may_answer = Event()
+    clerk.trouble = Trouble(silence=may_answer)
+    shifted_time.offset += DAY
+    started_at = time.monotonic()
 
-    answer = visit(client, clerk, EVA)
+    response = request_as(client, clerk, EVA)
 
-    waited = time.monotonic() - began
-    silence.set()
-    assert (answer.status_code, waited < LOOKUP_SECONDS) == (200, True)
+    waited = time.monotonic() - started_at
+    may_answer.set()
+    assert (response.status_code, waited < LOOKUP_SECONDS) == (200, True)
     assert eventually(lambda: len(clerk.calls) == 2)
 
 
 def test_token_with_all_claims_needs_no_call(
-    client: FlaskClient, clerk: Clerk, passing: Time
+    client: FlaskClient, clerk: Clerk, shifted_time: ShiftedTime
 ) -> None:
     clerk.provider.save_user(UNVERIFIED)
 
     for _ in range(3):
         headers = {"Authorization": f"Bearer {clerk.provider.token(UNVERIFIED)}"}
         assert client.get(ME, headers=headers).status_code == 200
-        passing.passed += DAY
+        shifted_time.offset += DAY
 
     assert clerk.calls == []
 
 
-def test_blocked_user_is_not_asked_about(
-    client: FlaskClient, clerk: Clerk, url: str, passing: Time
+def test_blocked_user_causes_no_further_call(
+    client: FlaskClient, clerk: Clerk, url: str, shifted_time: ShiftedTime
 ) -> None:
     clerk.provider.save_user(UNVERIFIED)
-    visit(client, clerk, EVA)
+    request_as(client, clerk, EVA)
     with connect_to(url) as connection:
         connection.exec_driver_sql("UPDATE users SET blocked_at = now()")
 
     for _ in range(3):
-        passing.passed += DAY
-        assert visit(client, clerk, EVA).status_code == 403
+        shifted_time.offset += DAY
+        assert request_as(client, clerk, EVA).status_code == 403
 
     assert len(clerk.calls) == 1
 
 
-def test_explicit_ensure_asks_no_more_often(
-    client: FlaskClient, clerk: Clerk, passing: Time
+def test_explicit_ensure_causes_no_additional_calls(
+    client: FlaskClient, clerk: Clerk, shifted_time: ShiftedTime
 ) -> None:
     clerk.provider.save_user(UNVERIFIED)
     headers = {"Authorization": f"Bearer {clerk.provider.sign({'sub': 'user_eva'}, 60)}"}

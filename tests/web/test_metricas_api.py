@@ -1,4 +1,4 @@
-"""Months by the API: any of their fields, exact types, and nothing half written."""
+"""Months by the API: any of the fields, exact types, all or nothing."""
 
 import json
 from dataclasses import replace
@@ -21,7 +21,7 @@ from web.services import EXTENSION, Services
 MONTHS = "/api/mentorados/me/metricas"
 MARCH = f"{MONTHS}/2026/3"
 ADMIN = DevUser("user_admin", "Dona Admin", ADMIN_EMAIL)
-ZEROS = {
+EMPTY_MONTH = {
     "faturamento": 0,
     "lucro": 0,
     "posts_feed": 0,
@@ -33,21 +33,21 @@ ZEROS = {
 
 
 @pytest.fixture(autouse=True)
-def in_march(app: Flask, house: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is the tenth of March 2026."""
-    monkeypatch.setitem(app.extensions, EXTENSION, replace(house, now=lambda: NOW))
+def in_march(app: Flask, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the date to the tenth of March 2026."""
+    monkeypatch.setitem(app.extensions, EXTENSION, replace(services, now=lambda: NOW))
 
 
 def months_in(session: Session) -> int:
     return session.scalars(select(func.count()).select_from(MetricaMensal)).one()
 
 
-def code_of(answer: TestResponse) -> object:
-    return (answer.json or {}).get("code")
+def code_of(response: TestResponse) -> object:
+    return (response.json or {}).get("code")
 
 
-def errors_of(answer: TestResponse) -> Any:
-    return (answer.json or {}).get("errors")
+def errors_of(response: TestResponse) -> Any:
+    return (response.json or {}).get("errors")
 
 
 def nested(levels: int) -> str:
@@ -65,71 +65,71 @@ def nested(levels: int) -> str:
         ("-Infinity", "O conteúdo não é um JSON válido."),
     ],
 )
-def test_bodies_that_are_bombs_or_no_json_are_told_why(
+def test_malformed_body_is_refused_with_a_reason(
     client: FlaskClient, sign: Sign, body: str, message: str
 ) -> None:
-    answer = client.put(MARCH, data=body, headers=sign(BOB), content_type="application/json")
+    response = client.put(MARCH, data=body, headers=sign(BOB), content_type="application/json")
 
-    assert answer.status_code == 422
-    assert [error["message"] for error in errors_of(answer)] == [message]
-
-
-def test_thousands_of_faults_make_no_answer_of_that_size(client: FlaskClient, sign: Sign) -> None:
-    answer = client.put(MARCH, json=dict.fromkeys(map(str, range(5_000)), 1), headers=sign(BOB))
-
-    assert (answer.status_code, len(errors_of(answer))) == (422, 50)
+    assert response.status_code == 422
+    assert [error["message"] for error in errors_of(response)] == [message]
 
 
-def test_month_that_is_reported_comes_back_whole(client: FlaskClient, sign: Sign) -> None:
-    answer = client.put(MARCH, json={"faturamento": 12_500, "leads": 7}, headers=sign(BOB))
+def test_number_of_reported_errors_is_limited(client: FlaskClient, sign: Sign) -> None:
+    response = client.put(MARCH, json=dict.fromkeys(map(str, range(5_000)), 1), headers=sign(BOB))
 
-    told = dict(answer.json or {})
-    assert told.pop("updated_at") == "2026-03-10T12:00:00Z"
-    assert told == {**ZEROS, "ano": 2026, "mes": 3, "faturamento": 12_500, "leads": 7}
+    assert (response.status_code, len(errors_of(response))) == (422, 50)
 
 
-def test_each_figure_comes_back_under_its_own_name(client: FlaskClient, sign: Sign) -> None:
+def test_saved_month_is_returned_with_all_fields(client: FlaskClient, sign: Sign) -> None:
+    response = client.put(MARCH, json={"faturamento": 12_500, "leads": 7}, headers=sign(BOB))
+
+    month = dict(response.json or {})
+    assert month.pop("updated_at") == "2026-03-10T12:00:00Z"
+    assert month == {**EMPTY_MONTH, "ano": 2026, "mes": 3, "faturamento": 12_500, "leads": 7}
+
+
+def test_each_figure_is_returned_under_its_name(client: FlaskClient, sign: Sign) -> None:
     figures = {name: value for value, name in enumerate(FIGURES, 1)}
 
-    told = client.put(MARCH, json=figures, headers=sign(BOB)).json or {}
+    month = client.put(MARCH, json=figures, headers=sign(BOB)).json or {}
 
-    assert {name: told[name] for name in FIGURES} == figures
+    assert {name: month[name] for name in FIGURES} == figures
 
 
-def test_fields_that_are_left_out_stay(client: FlaskClient, sign: Sign) -> None:
+def test_missing_fields_stay_unchanged(client: FlaskClient, sign: Sign) -> None:
     client.put(MARCH, json={"faturamento": 12_500, "observacoes": "Bom"}, headers=sign(BOB))
 
-    answer = client.put(MARCH, json={"faturamento": 0, "lucro": 3_000}, headers=sign(BOB))
+    response = client.put(MARCH, json={"faturamento": 0, "lucro": 3_000}, headers=sign(BOB))
 
-    told = answer.json or {}
-    assert [told[f] for f in ("faturamento", "lucro", "observacoes")] == [0, 3_000, "Bom"]
+    month = response.json or {}
+    assert [month[f] for f in ("faturamento", "lucro", "observacoes")] == [0, 3_000, "Bom"]
 
 
 @pytest.mark.parametrize("profit", [-1, -2_147_483_648, 2_147_483_647])
-def test_month_with_a_loss_comes_back_and_is_counted(
+def test_month_with_a_loss_is_returned_and_counted(
     client: FlaskClient, sign: Sign, profit: int
 ) -> None:
-    answer = client.put(MARCH, json={"faturamento": 10, "lucro": profit}, headers=sign(BOB))
+    response = client.put(MARCH, json={"faturamento": 10, "lucro": profit}, headers=sign(BOB))
     listed = client.get(MONTHS, headers=sign(BOB)).json or {}
     overview = client.get("/api/mentorados/me/overview", headers=sign(BOB)).json or {}
 
-    assert (answer.status_code, (answer.json or {})["lucro"]) == (200, profit)
+    assert (response.status_code, (response.json or {})["lucro"]) == (200, profit)
     assert listed["items"][0]["lucro"] == profit
     assert overview["financials"]["totalProfit"] == profit
     assert overview["financials"]["chartData"][0]["lucro"] == profit
 
 
-def test_note_is_taken_away_by_null_or_blanks(client: FlaskClient, sign: Sign) -> None:
+def test_note_is_removed_by_null_or_blanks(client: FlaskClient, sign: Sign) -> None:
     notes = []
-    for words in ("Bom\r\nmês", None, "  Ótimo ", "  "):
-        answer = client.put(MARCH, json={"observacoes": words}, headers=sign(BOB))
-        notes.append((answer.json or {})["observacoes"])
+    for note in ("Bom\r\nmês", None, "  Ótimo ", "  "):
+        response = client.put(MARCH, json={"observacoes": note}, headers=sign(BOB))
+        notes.append((response.json or {})["observacoes"])
 
     assert notes == ["Bom\nmês", None, "Ótimo", None]
 
 
 @pytest.mark.parametrize(
-    ("sent", "kept"),
+    ("typed", "saved"),
     [
         ("x" * 5_000, "x" * 5_000),
         (" " + "x" * 5_000 + "\r\n", "x" * 5_000),
@@ -138,18 +138,18 @@ def test_note_is_taken_away_by_null_or_blanks(client: FlaskClient, sign: Sign) -
     ],
     ids=["longest", "longest but for blanks", "tab", "joined characters"],
 )
-def test_note_that_fits_is_kept(client: FlaskClient, sign: Sign, sent: str, kept: str) -> None:
-    answer = client.put(MARCH, json={"observacoes": sent}, headers=sign(BOB))
+def test_valid_note_is_saved(client: FlaskClient, sign: Sign, typed: str, saved: str) -> None:
+    response = client.put(MARCH, json={"observacoes": typed}, headers=sign(BOB))
 
-    assert (answer.json or {}).get("observacoes") == kept
+    assert (response.json or {}).get("observacoes") == saved
 
 
 def test_whole_number_may_be_written_as_a_fraction(client: FlaskClient, sign: Sign) -> None:
     headers = {**sign(BOB), "Content-Type": "application/json"}
 
-    answer = client.put(MARCH, data='{"leads": 12.0}', headers=headers)
+    response = client.put(MARCH, data='{"leads": 12.0}', headers=headers)
 
-    assert (answer.json or {})["leads"] == 12
+    assert (response.json or {})["leads"] == 12
 
 
 def test_months_are_listed_newest_first(client: FlaskClient, sign: Sign) -> None:
@@ -170,13 +170,13 @@ def test_more_than_a_year_is_listed(client: FlaskClient, sign: Sign) -> None:
     assert len(listed) == 13
 
 
-def test_months_of_somebody_else_are_not_listed(client: FlaskClient, sign: Sign) -> None:
+def test_months_of_another_user_are_not_listed(client: FlaskClient, sign: Sign) -> None:
     client.put(MARCH, json={"lucro": 1}, headers=sign(ALICE))
 
     assert client.get(MONTHS, headers=sign(BOB)).json == {"items": []}
 
 
-def test_reported_month_is_on_the_dashboard_at_once(client: FlaskClient, sign: Sign) -> None:
+def test_saved_month_is_in_the_overview_at_once(client: FlaskClient, sign: Sign) -> None:
     client.get("/api/mentorados/me/overview", headers=sign(BOB))
     client.put(MARCH, json={"faturamento": 16_000}, headers=sign(BOB))
 
@@ -224,23 +224,23 @@ def test_reported_month_is_on_the_dashboard_at_once(client: FlaskClient, sign: S
         ([], "", "Envie um objeto JSON."),
     ],
 )
-def test_what_does_not_fit_is_named_and_nothing_is_written(
+def test_invalid_field_is_named_and_nothing_is_written(
     client: FlaskClient, sign: Sign, session: Session, body: object, field: str, message: str
 ) -> None:
     headers = {**sign(BOB), "Content-Type": "application/json"}
 
-    answer = client.put(MARCH, data=json.dumps(body), headers=headers)
+    response = client.put(MARCH, data=json.dumps(body), headers=headers)
 
-    assert (answer.status_code, months_in(session)) == (422, 0)
-    assert errors_of(answer) == [{"field": field, "message": message}]
+    assert (response.status_code, months_in(session)) == (422, 0)
+    assert errors_of(response) == [{"field": field, "message": message}]
 
 
-def test_one_wrong_field_keeps_the_good_ones_from_being_written(
+def test_one_invalid_field_prevents_the_whole_save(
     client: FlaskClient, sign: Sign, session: Session
 ) -> None:
-    answer = client.put(MARCH, json={"lucro": 5, "leads": -1}, headers=sign(BOB))
+    response = client.put(MARCH, json={"lucro": 5, "leads": -1}, headers=sign(BOB))
 
-    assert (answer.status_code, months_in(session)) == (422, 0)
+    assert (response.status_code, months_in(session)) == (422, 0)
 
 
 @pytest.mark.parametrize(
@@ -252,20 +252,23 @@ def test_one_wrong_field_keeps_the_good_ones_from_being_written(
         ("1999/12", "ano", "Informe um ano a partir de 2000."),
     ],
 )
-def test_months_that_cannot_be_reported_are_refused(
+def test_future_or_invalid_month_is_refused(
     client: FlaskClient, sign: Sign, period: str, field: str, message: str
 ) -> None:
-    answer = client.put(f"{MONTHS}/{period}", json={"lucro": 1}, headers=sign(BOB))
+    response = client.put(f"{MONTHS}/{period}", json={"lucro": 1}, headers=sign(BOB))
 
-    assert (answer.status_code, errors_of(answer)) == (422, [{"field": field, "message": message}])
+    assert (response.status_code, errors_of(response)) == (
+        422,
+        [{"field": field, "message": message}],
+    )
 
 
 @pytest.mark.parametrize("period", ["2026/100", "10000/1", "99999999999999999999/1", "x/1"])
-def test_addresses_of_no_month_are_not_found(client: FlaskClient, sign: Sign, period: str) -> None:
+def test_impossible_period_is_not_found(client: FlaskClient, sign: Sign, period: str) -> None:
     assert client.put(f"{MONTHS}/{period}", json={}, headers=sign(BOB)).status_code == 404
 
 
-def test_goals_that_are_set_for_a_mentee_fabricate_no_month(
+def test_goals_of_a_profile_create_no_month(
     client: FlaskClient, sign: Sign, session: Session
 ) -> None:
     goals = {"nome_completo": "Eva", "email": "eva@example.com", "meta_leads": 5}
@@ -277,98 +280,98 @@ def test_goals_that_are_set_for_a_mentee_fabricate_no_month(
     assert (listed, months_in(session)) == ({"items": []}, 0)
 
 
-def test_profile_that_went_away_meanwhile_is_made_anew_before_the_month_is_written(
+def test_deleted_profile_is_created_again_before_the_month_is_saved(
     client: FlaskClient, sign: Sign, session: Session
 ) -> None:
-    gone = (client.get("/api/mentorados/me", headers=sign(BOB)).json or {})["id"]
-    session.delete(session.get_one(Mentorado, gone))
+    deleted_id = (client.get("/api/mentorados/me", headers=sign(BOB)).json or {})["id"]
+    session.delete(session.get_one(Mentorado, deleted_id))
     session.commit()
 
-    answer = client.put(MARCH, json={"lucro": 5}, headers=sign(BOB))
+    response = client.put(MARCH, json={"lucro": 5}, headers=sign(BOB))
 
     owner = session.scalars(select(MetricaMensal.mentorado_id)).one()
-    assert (answer.status_code, owner != gone) == (200, True)
+    assert (response.status_code, owner != deleted_id) == (200, True)
 
 
-def test_profile_that_got_another_owner_meanwhile_is_neither_written_nor_shown(
+def test_month_is_not_saved_into_a_profile_with_another_owner(
     client: FlaskClient, sign: Sign, session: Session
 ) -> None:
-    given = (client.get("/api/mentorados/me", headers=sign(BOB)).json or {})["id"]
+    transferred_id = (client.get("/api/mentorados/me", headers=sign(BOB)).json or {})["id"]
     client.get("/api/mentorados/me", headers=sign(CHARLIE))
     charlie = session.scalars(select(User.id).where(User.clerk_id == CHARLIE.clerk_id)).one()
     session.execute(delete(Mentorado).where(Mentorado.user_id == charlie))
-    session.execute(update(Mentorado).where(Mentorado.id == given).values(user_id=charlie))
-    session.commit()  # nothing is published: the request context of Bob stays in the cache
+    session.execute(update(Mentorado).where(Mentorado.id == transferred_id).values(user_id=charlie))
+    session.commit()  # no invalidation: Bob's context stays cached
 
-    answer = client.put(MARCH, json={"lucro": 5}, headers=sign(BOB))
+    response = client.put(MARCH, json={"lucro": 5}, headers=sign(BOB))
 
-    written = session.scalars(select(MetricaMensal.mentorado_id)).one()
-    assert (answer.status_code, written != given) == (200, True)
+    owner_id = session.scalars(select(MetricaMensal.mentorado_id)).one()
+    assert (response.status_code, owner_id != transferred_id) == (200, True)
 
 
-def test_profile_that_went_away_with_its_person_is_told_by_the_cause(
+def test_deleted_profile_of_a_blocked_user_returns_user_blocked(
     client: FlaskClient, sign: Sign, session: Session
 ) -> None:
-    gone = (client.get("/api/mentorados/me", headers=sign(BOB)).json or {})["id"]
-    session.delete(session.get_one(Mentorado, gone))
+    deleted_id = (client.get("/api/mentorados/me", headers=sign(BOB)).json or {})["id"]
+    session.delete(session.get_one(Mentorado, deleted_id))
     session.execute(update(User).values(blocked_at=NOW))
     session.commit()
 
-    answer = client.put(MARCH, json={"lucro": 5}, headers=sign(BOB))
+    response = client.put(MARCH, json={"lucro": 5}, headers=sign(BOB))
 
-    assert (answer.status_code, code_of(answer)) == (403, "user_blocked")
+    assert (response.status_code, code_of(response)) == (403, "user_blocked")
 
 
-def test_whoever_is_blocked_reports_nothing(
+def test_blocked_user_cannot_save_a_month(
     client: FlaskClient, sign: Sign, session: Session, alice: Mentorado
 ) -> None:
     session.execute(update(User).values(blocked_at=NOW))
     session.commit()
 
-    answer = client.put(MARCH, json={"lucro": 5}, headers=sign(ALICE))
+    response = client.put(MARCH, json={"lucro": 5}, headers=sign(ALICE))
 
-    assert (answer.status_code, code_of(answer)) == (403, "user_blocked")
+    assert (response.status_code, code_of(response)) == (403, "user_blocked")
     assert months_in(session) == 0
 
 
 @pytest.mark.parametrize("path", ["", "/overview"])
-def test_whoever_is_blocked_is_told_so_under_their_own_number(
+def test_blocked_user_gets_user_blocked_for_the_own_id(
     client: FlaskClient, sign: Sign, session: Session, alice: Mentorado, path: str
 ) -> None:
     session.execute(update(User).values(blocked_at=NOW))
     session.commit()
 
-    answer = client.get(f"/api/mentorados/{alice.id}{path}", headers=sign(ALICE))
+    response = client.get(f"/api/mentorados/{alice.id}{path}", headers=sign(ALICE))
 
-    assert (answer.status_code, code_of(answer)) == (403, "user_blocked")
+    assert (response.status_code, code_of(response)) == (403, "user_blocked")
 
 
 @pytest.mark.parametrize("path", ["", "/overview"])
-def test_own_profile_is_shown_by_its_number_too(
+def test_own_profile_can_be_read_by_its_id(
     client: FlaskClient, sign: Sign, alice: Mentorado, path: str
 ) -> None:
-    by_number = client.get(f"/api/mentorados/{alice.id}{path}", headers=sign(ALICE)).json or {}
+    by_id = client.get(f"/api/mentorados/{alice.id}{path}", headers=sign(ALICE)).json or {}
 
     own = client.get(f"/api/mentorados/me{path}", headers=sign(ALICE)).json or {}
-    assert by_number == own
+    assert by_id == own
 
 
 @pytest.mark.parametrize("path", ["", "/overview"])
-def test_profile_of_somebody_else_is_for_admins_only(
+def test_profile_of_another_user_is_for_admins_only(
     client: FlaskClient, sign: Sign, alice: Mentorado, path: str
 ) -> None:
-    address = f"/api/mentorados/{alice.id}{path}"
+    url = f"/api/mentorados/{alice.id}{path}"
 
-    statuses = [client.get(address, headers=sign(who)).status_code for who in (BOB, ADMIN)]
+    statuses = [client.get(url, headers=sign(user)).status_code for user in (BOB, ADMIN)]
 
     assert statuses == [403, 200]
 
 
 @pytest.mark.parametrize("path", ["", "/overview"])
-@pytest.mark.parametrize(("who", "status"), [(ADMIN, 404), (BOB, 403)])
-def test_number_of_nobody_tells_a_mentee_nothing(
-    client: FlaskClient, sign: Sign, path: str, who: DevUser, status: int
+@pytest.mark.parametrize(("user", "status"), [(ADMIN, 404), (BOB, 403)])
+def test_unknown_id_is_forbidden_for_mentees_and_not_found_for_admins(
+    client: FlaskClient, sign: Sign, path: str, user: DevUser, status: int
 ) -> None:
-    answer = client.get(f"/api/mentorados/2147483647{path}", headers=sign(who))
+    response = client.get(f"/api/mentorados/2147483647{path}", headers=sign(user))
 
-    assert answer.status_code == status
+    assert response.status_code == status

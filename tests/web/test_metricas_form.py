@@ -1,4 +1,4 @@
-"""The form of a month: what it shows, what it takes, and what it leaves alone."""
+"""The form of a month: displayed values, saved values, and unchanged fields."""
 
 import html
 import re
@@ -17,20 +17,20 @@ from tests.support.users import ALICE, BOB, NOW
 from web.services import EXTENSION, Services
 
 MARCH = "/metricas/2026/3"
-OURS = {"Origin": "http://localhost"}
+SAME_ORIGIN = {"Origin": "http://localhost"}
 BLANK = dict.fromkeys((*FIGURES, "observacoes"), "")
 INPUT = re.compile(r'<input (?:type="hidden" |id="[a-z_]+" )name="([a-z_]+)"[^>]* value="([^"]*)"')
 
 
 @pytest.fixture(autouse=True)
-def in_march(app: Flask, house: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is the tenth of March 2026."""
-    monkeypatch.setitem(app.extensions, EXTENSION, replace(house, now=lambda: NOW))
+def in_march(app: Flask, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the date to the tenth of March 2026."""
+    monkeypatch.setitem(app.extensions, EXTENSION, replace(services, now=lambda: NOW))
 
 
 @pytest.fixture
 def browser(alice: Mentorado, session: Session, browser_of: Browser) -> FlaskClient:
-    """Alice's, who has reported March and February."""
+    """Alice's browser; she has reported February and March."""
     for mes, revenue in ((2, 12_900), (3, 15_000)):
         session.add(
             MetricaMensal(
@@ -46,7 +46,7 @@ def page_of(client: FlaskClient, path: str = MARCH) -> str:
 
 
 def inputs_of(client: FlaskClient) -> dict[str, str]:
-    """What a browser would send if nobody touched the form."""
+    """The values that a browser sends for an untouched form."""
     return {**BLANK, **dict(INPUT.findall(page_of(client)))}
 
 
@@ -55,7 +55,7 @@ def march_of(session: Session) -> MetricaMensal:
     return session.scalars(select(MetricaMensal).where(MetricaMensal.mes == 3)).one()
 
 
-def test_form_shows_what_is_saved_and_the_month_before(browser: FlaskClient) -> None:
+def test_form_shows_the_saved_values_and_the_previous_month(browser: FlaskClient) -> None:
     page = page_of(browser)
 
     assert 'value="15.000"' in page
@@ -70,47 +70,53 @@ def test_form_of_a_new_month_is_blank(browser: FlaskClient) -> None:
     assert "Dezembro de 2025: sem registro" in page
 
 
-def test_money_of_the_month_before_is_written_as_money(browser: FlaskClient) -> None:
+def test_money_of_the_previous_month_is_formatted_as_money(browser: FlaskClient) -> None:
     assert page_of(browser).count("Fevereiro de 2026: R$") == 2
 
 
-def test_form_shows_nothing_of_another_year(browser: FlaskClient) -> None:
+def test_form_shows_no_values_of_another_year(browser: FlaskClient) -> None:
     assert 'value="15.000"' not in page_of(browser, "/metricas/2025/3")
 
 
-def test_form_shows_nothing_of_another_person(browser: FlaskClient, browser_of: Browser) -> None:
+def test_form_shows_no_values_of_another_user(browser: FlaskClient, browser_of: Browser) -> None:
     assert 'value="15.000"' not in page_of(browser_of(BOB))
 
 
 @pytest.mark.parametrize(
     ("name", "label"),
     [
-        *(("faturamento", "Faturamento (R$)"), ("lucro", "Lucro (R$)"), ("leads", "Leads")),
-        *(("procedimentos", "Procedimentos"), ("posts_feed", "Posts no feed")),
-        *(("stories", "Stories"), ("observacoes", "Observações")),
+        ("faturamento", "Faturamento (R$)"),
+        ("lucro", "Lucro (R$)"),
+        ("leads", "Leads"),
+        ("procedimentos", "Procedimentos"),
+        ("posts_feed", "Posts no feed"),
+        ("stories", "Stories"),
+        ("observacoes", "Observações"),
     ],
 )
-def test_every_field_is_there_with_its_label(browser: FlaskClient, name: str, label: str) -> None:
+def test_form_has_every_field_with_its_label(browser: FlaskClient, name: str, label: str) -> None:
     page = page_of(browser)
 
     assert f'<label for="{name}">{label}</label>' in page
     assert f'id="{name}" name="{name}"' in page
 
 
-def test_months_lead_to_their_neighbours_but_not_into_the_future(browser: FlaskClient) -> None:
+def test_form_links_to_the_next_and_previous_month_but_not_to_the_future(
+    browser: FlaskClient,
+) -> None:
     links = ["/metricas/2026/1", "/metricas/2026/3"]
 
     assert all(f'href="{link}"' in page_of(browser, "/metricas/2026/2") for link in links)
     assert 'href="/metricas/2026/4"' not in page_of(browser)
 
 
-def test_what_is_typed_is_saved_and_the_dashboard_says_so_once(browser: FlaskClient) -> None:
-    sent = {**inputs_of(browser), "faturamento": "R$ 16.500,00", "observacoes": "Bom\r\nmês"}
+def test_saved_month_is_announced_once_on_the_dashboard(browser: FlaskClient) -> None:
+    form = {**inputs_of(browser), "faturamento": "R$ 16.500,00", "observacoes": "Bom\r\nmês"}
 
-    answer = browser.post(MARCH, data=sent, headers=OURS)
+    response = browser.post(MARCH, data=form, headers=SAME_ORIGIN)
     first, second = page_of(browser, "/dashboard"), page_of(browser, "/dashboard")
 
-    assert (answer.status_code, answer.location) == (303, "/dashboard")
+    assert (response.status_code, response.location) == (303, "/dashboard")
     assert "R$\u00a016.500" in first
     assert ["Métricas de março de 2026 salvas!" in page for page in (first, second)] == [
         True,
@@ -119,30 +125,30 @@ def test_what_is_typed_is_saved_and_the_dashboard_says_so_once(browser: FlaskCli
 
 
 def test_message_names_the_month_that_was_saved(browser: FlaskClient) -> None:
-    browser.post("/metricas/2026/1", data={**BLANK, "leads": "5"}, headers=OURS)
+    browser.post("/metricas/2026/1", data={**BLANK, "leads": "5"}, headers=SAME_ORIGIN)
 
     assert "Métricas de janeiro de 2026 salvas!" in page_of(browser, "/dashboard")
 
 
-def test_every_figure_may_be_typed_with_a_point(browser_of: Browser, session: Session) -> None:
+def test_every_figure_may_have_a_thousands_separator(browser_of: Browser, session: Session) -> None:
     typed = {**BLANK, **dict.fromkeys(FIGURES, "1.000")}
 
-    browser_of(BOB).post(MARCH, data=typed, headers=OURS)
+    browser_of(BOB).post(MARCH, data=typed, headers=SAME_ORIGIN)
 
     saved = march_of(session)
     assert {getattr(saved, field) for field in FIGURES} == {1_000}
 
 
-def test_form_that_nobody_touched_writes_nothing(browser: FlaskClient, session: Session) -> None:
+def test_untouched_form_writes_nothing(browser: FlaskClient, session: Session) -> None:
     before = march_of(session).updated_at
 
-    answer = browser.post(MARCH, data=inputs_of(browser), headers=OURS)
+    response = browser.post(MARCH, data=inputs_of(browser), headers=SAME_ORIGIN)
 
-    assert (answer.status_code, march_of(session).updated_at) == (303, before)
+    assert (response.status_code, march_of(session).updated_at) == (303, before)
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_note_of_several_lines_that_nobody_touched_is_no_change(
+def test_untouched_note_of_several_lines_is_no_change(
     browser: FlaskClient, session: Session, newline: str
 ) -> None:
     march_of(session).observacoes = "Bom\nmês"
@@ -150,125 +156,126 @@ def test_note_of_several_lines_that_nobody_touched_is_no_change(
     before = march_of(session).updated_at
     note = {"observacoes": "Bom\r\nmês", "visto_observacoes": f"Bom{newline}mês"}
 
-    browser.post(MARCH, data={**inputs_of(browser), **note}, headers=OURS)
+    browser.post(MARCH, data={**inputs_of(browser), **note}, headers=SAME_ORIGIN)
 
     assert march_of(session).updated_at == before
 
 
-def test_field_that_somebody_else_has_saved_meanwhile_is_kept(
-    browser: FlaskClient, session: Session
-) -> None:
-    opened = inputs_of(browser)
-    browser.post(MARCH, data={**opened, "leads": "77"}, headers=OURS)
+def test_field_saved_by_a_concurrent_form_is_kept(browser: FlaskClient, session: Session) -> None:
+    untouched = inputs_of(browser)
+    browser.post(MARCH, data={**untouched, "leads": "77"}, headers=SAME_ORIGIN)
 
-    browser.post(MARCH, data={**opened, "lucro": "6.000"}, headers=OURS)
+    browser.post(MARCH, data={**untouched, "lucro": "6.000"}, headers=SAME_ORIGIN)
 
     march = march_of(session)
     assert (march.leads, march.lucro, march.faturamento) == (77, 6_000, 15_000)
 
 
-def test_field_that_is_emptied_is_asked_for(browser: FlaskClient, session: Session) -> None:
-    answer = browser.post(MARCH, data={**inputs_of(browser), "leads": ""}, headers=OURS)
+def test_emptied_figure_is_refused(browser: FlaskClient, session: Session) -> None:
+    response = browser.post(MARCH, data={**inputs_of(browser), "leads": ""}, headers=SAME_ORIGIN)
 
-    assert answer.status_code == 422
-    assert "Informe um número inteiro" in answer.get_data(as_text=True)
+    assert response.status_code == 422
+    assert "Informe um número inteiro" in response.get_data(as_text=True)
     assert march_of(session).leads == 30
 
 
-def test_note_that_is_emptied_is_gone(browser: FlaskClient, session: Session) -> None:
-    browser.post(MARCH, data={"observacoes": "Bom mês"}, headers=OURS)
+def test_emptied_note_is_removed(browser: FlaskClient, session: Session) -> None:
+    browser.post(MARCH, data={"observacoes": "Bom mês"}, headers=SAME_ORIGIN)
     assert march_of(session).observacoes == "Bom mês"
 
-    sent = {**inputs_of(browser), "observacoes": ""}
-    browser.post(MARCH, data=sent, headers=OURS)
+    form = {**inputs_of(browser), "observacoes": ""}
+    browser.post(MARCH, data=form, headers=SAME_ORIGIN)
 
     assert march_of(session).observacoes is None
 
 
-def test_new_month_begins_with_the_fields_that_are_known(browser_of: Browser) -> None:
+def test_new_month_can_have_one_field(browser_of: Browser) -> None:
     bob = browser_of(BOB)
 
-    answer = bob.post("/metricas/2026/1", data={**BLANK, "lucro": "0"}, headers=OURS)
+    response = bob.post("/metricas/2026/1", data={**BLANK, "lucro": "0"}, headers=SAME_ORIGIN)
 
-    assert answer.status_code == 303
+    assert response.status_code == 303
     assert "jan. 2026" in page_of(bob, "/dashboard")
 
 
-def test_fields_with_blanks_alone_are_left_alone(browser_of: Browser, session: Session) -> None:
+def test_blank_fields_are_ignored(browser_of: Browser, session: Session) -> None:
     typed = {**dict.fromkeys(BLANK, " "), "lucro": "5"}
 
-    answer = browser_of(BOB).post(MARCH, data=typed, headers=OURS)
+    response = browser_of(BOB).post(MARCH, data=typed, headers=SAME_ORIGIN)
 
-    assert (answer.status_code, march_of(session).lucro) == (303, 5)
-
-
-def test_form_with_blanks_alone_is_blank(browser_of: Browser) -> None:
-    answer = browser_of(BOB).post(MARCH, data=dict.fromkeys(BLANK, " \r\n "), headers=OURS)
-
-    assert answer.status_code == 422
-    assert "Informe ao menos um campo." in answer.text
+    assert (response.status_code, march_of(session).lucro) == (303, 5)
 
 
-def test_blank_form_fabricates_no_month(browser_of: Browser, session: Session) -> None:
-    answer = browser_of(BOB).post(MARCH, data=BLANK, headers=OURS)
+def test_form_with_blank_fields_only_is_refused(browser_of: Browser) -> None:
+    response = browser_of(BOB).post(MARCH, data=dict.fromkeys(BLANK, " \r\n "), headers=SAME_ORIGIN)
 
-    assert answer.status_code == 422
-    assert "Informe ao menos um campo." in answer.get_data(as_text=True)
+    assert response.status_code == 422
+    assert "Informe ao menos um campo." in response.text
+
+
+def test_blank_form_creates_no_month(browser_of: Browser, session: Session) -> None:
+    response = browser_of(BOB).post(MARCH, data=BLANK, headers=SAME_ORIGIN)
+
+    assert response.status_code == 422
+    assert "Informe ao menos um campo." in response.get_data(as_text=True)
     assert session.scalars(select(MetricaMensal)).all() == []
 
 
 @pytest.mark.parametrize(
     ("typed", "saved"),
     [
-        *(("-1.234,00", -1_234), ("\u22121.234", -1_234), ("R$ -500", -500), ("-R$ 500", -500)),
+        ("-1.234,00", -1_234),
+        ("\u22121.234", -1_234),
+        ("R$ -500", -500),
+        ("-R$ 500", -500),
         ("-2.147.483.648", -2_147_483_648),
     ],
 )
-def test_loss_is_saved_and_shown_as_one(
+def test_loss_is_saved_and_shown_as_loss(
     browser: FlaskClient, session: Session, typed: str, saved: int
 ) -> None:
-    answer = browser.post(MARCH, data={**inputs_of(browser), "lucro": typed}, headers=OURS)
+    response = browser.post(MARCH, data={**inputs_of(browser), "lucro": typed}, headers=SAME_ORIGIN)
     loss = f"{-saved:,}".replace(",", ".")
 
-    assert (answer.status_code, march_of(session).lucro) == (303, saved)
+    assert (response.status_code, march_of(session).lucro) == (303, saved)
     assert f'value="-{loss}"' in page_of(browser)
     dashboard = page_of(browser, "/dashboard")
     assert f"<td>-R$\u00a0{loss}</td>" in dashboard
     assert f"prejuízo R$\u00a0{loss}" in dashboard
 
 
-def test_loss_of_the_month_before_is_written_as_money(browser: FlaskClient) -> None:
-    browser.post("/metricas/2026/2", data={"lucro": "-1.500"}, headers=OURS)
+def test_loss_of_the_previous_month_is_formatted_as_money(browser: FlaskClient) -> None:
+    browser.post("/metricas/2026/2", data={"lucro": "-1.500"}, headers=SAME_ORIGIN)
 
     assert "Fevereiro de 2026: -R$\u00a01.500" in page_of(browser)
 
 
-def test_saved_loss_that_is_left_alone_is_no_change(browser: FlaskClient, session: Session) -> None:
-    browser.post(MARCH, data={"lucro": "-1.500"}, headers=OURS)
+def test_untouched_loss_is_no_change(browser: FlaskClient, session: Session) -> None:
+    browser.post(MARCH, data={"lucro": "-1.500"}, headers=SAME_ORIGIN)
     before = march_of(session).updated_at
 
-    browser.post(MARCH, data=inputs_of(browser), headers=OURS)
+    browser.post(MARCH, data=inputs_of(browser), headers=SAME_ORIGIN)
 
     assert march_of(session).updated_at == before
 
 
 @pytest.mark.parametrize("field", [name for name in FIGURES if name != "lucro"])
-def test_every_figure_but_the_profit_is_zero_or_more(
+def test_every_figure_except_the_profit_must_not_be_negative(
     browser: FlaskClient, session: Session, field: str
 ) -> None:
     before = getattr(march_of(session), field)
 
-    answer = browser.post(MARCH, data={**inputs_of(browser), field: "-R$ 1"}, headers=OURS)
+    response = browser.post(MARCH, data={**inputs_of(browser), field: "-R$ 1"}, headers=SAME_ORIGIN)
 
-    assert answer.status_code == 422
-    assert f'id="{field}-erro">Informe zero ou um número maior.' in answer.text
+    assert response.status_code == 422
+    assert f'id="{field}-erro">Informe zero ou um número maior.' in response.text
     assert getattr(march_of(session), field) == before
 
 
 def test_profit_can_be_typed_with_a_minus_sign_on_a_phone(browser: FlaskClient) -> None:
     inputs = re.findall(r'<input id="[a-z_]+" [^>]*>', page_of(browser))
 
-    # The numeric keypads of iPhones have no minus sign.
+    # The numeric keyboard of iPhones has no minus sign.
     assert [i.split('"')[1] for i in inputs if "inputmode" not in i] == ["lucro"]
 
 
@@ -283,51 +290,49 @@ def test_profit_can_be_typed_with_a_minus_sign_on_a_phone(browser: FlaskClient) 
         ("<b>1</b>", "Informe um número inteiro, como 12.500."),
     ],
 )
-def test_what_cannot_be_read_stays_in_its_field_with_a_message(
+def test_unreadable_value_stays_in_its_field_with_a_message(
     browser: FlaskClient, session: Session, typed: str, message: str
 ) -> None:
-    sent = {**inputs_of(browser), "lucro": typed, "leads": "31"}
+    form = {**inputs_of(browser), "lucro": typed, "leads": "31"}
 
-    answer = browser.post(MARCH, data=sent, headers=OURS)
-    page = answer.get_data(as_text=True)
+    response = browser.post(MARCH, data=form, headers=SAME_ORIGIN)
+    page = response.get_data(as_text=True)
 
-    assert answer.status_code == 422
+    assert response.status_code == 422
     assert f'id="lucro-erro">{message}' in page
     assert f'value="{html.escape(typed)}"' in page
     assert march_of(session).leads == 30
 
 
-def test_list_of_what_is_wrong_leads_to_each_field(browser: FlaskClient) -> None:
-    sent = {**inputs_of(browser), "lucro": "abc", "leads": "x"}
+def test_error_summary_links_to_each_field(browser: FlaskClient) -> None:
+    form = {**inputs_of(browser), "lucro": "abc", "leads": "x"}
 
-    page = browser.post(MARCH, data=sent, headers=OURS).text
+    page = browser.post(MARCH, data=form, headers=SAME_ORIGIN).text
 
     message = "Informe um número inteiro, como 12.500."
     assert f'<a href="#lucro">Lucro (R$)</a>: {message}' in page
     assert f'<a href="#leads">Leads</a>: {message}' in page
 
 
-def test_mended_form_saves_what_was_typed_the_first_time_too(
-    browser: FlaskClient, session: Session
-) -> None:
-    sent = {**inputs_of(browser), "lucro": "x", "leads": "31"}
-    refused = browser.post(MARCH, data=sent, headers=OURS).get_data(as_text=True)
-    again = {**BLANK, **dict(INPUT.findall(html.unescape(refused)))}
+def test_corrected_form_saves_the_other_changes_too(browser: FlaskClient, session: Session) -> None:
+    form = {**inputs_of(browser), "lucro": "x", "leads": "31"}
+    refused = browser.post(MARCH, data=form, headers=SAME_ORIGIN).get_data(as_text=True)
+    resubmitted = {**BLANK, **dict(INPUT.findall(html.unescape(refused)))}
 
-    browser.post(MARCH, data={**again, "lucro": "1"}, headers=OURS)
+    browser.post(MARCH, data={**resubmitted, "lucro": "1"}, headers=SAME_ORIGIN)
 
     assert (march_of(session).leads, march_of(session).lucro) == (31, 1)
 
 
-def test_form_of_whoever_was_signed_in_before_writes_into_no_other_profile(
+def test_form_opened_by_another_user_is_refused(
     browser: FlaskClient, browser_of: Browser, session: Session
 ) -> None:
-    sent = {**inputs_of(browser), "lucro": "9"}
+    form = {**inputs_of(browser), "lucro": "9"}
 
-    answer = browser_of(BOB).post("/metricas/2026/1", data=sent, headers=OURS)
+    response = browser_of(BOB).post("/metricas/2026/1", data=form, headers=SAME_ORIGIN)
 
-    assert answer.status_code == 409
-    assert "foi aberto por outra conta" in answer.get_data(as_text=True)
+    assert response.status_code == 409
+    assert "foi aberto por outra conta" in response.get_data(as_text=True)
     assert {m.mes for m in session.scalars(select(MetricaMensal))} == {2, 3}
 
 
@@ -340,43 +345,43 @@ def test_form_of_whoever_was_signed_in_before_writes_into_no_other_profile(
         ("/metricas/1999/1", "Informe um ano a partir de 2000."),
     ],
 )
-def test_months_that_cannot_be_reported_have_a_page_that_says_why(
+def test_page_of_an_impossible_month_explains_the_reason(
     browser: FlaskClient, method: str, path: str, message: str
 ) -> None:
-    answer = browser.open(path, method=method, headers=OURS)
+    response = browser.open(path, method=method, headers=SAME_ORIGIN)
 
-    assert answer.status_code == 422
-    assert message in answer.get_data(as_text=True)
+    assert response.status_code == 422
+    assert message in response.get_data(as_text=True)
 
 
 def test_form_from_another_site_is_refused(browser: FlaskClient, session: Session) -> None:
-    answer = browser.post(MARCH, data={"lucro": "9"}, headers={"Origin": "https://evil.example"})
+    response = browser.post(MARCH, data={"lucro": "9"}, headers={"Origin": "https://evil.example"})
 
-    assert (answer.status_code, march_of(session).lucro) == (403, 0)
+    assert (response.status_code, march_of(session).lucro) == (403, 0)
 
 
-def test_first_month_of_all_leads_no_further_back(browser: FlaskClient) -> None:
+def test_first_possible_month_has_no_previous_link(browser: FlaskClient) -> None:
     assert 'rel="prev"' not in page_of(browser, "/metricas/2000/1")
 
 
 def test_longest_note_can_be_changed_again(browser: FlaskClient, session: Session) -> None:
     note = "—" * 5_000
-    browser.post(MARCH, data={"observacoes": note}, headers=OURS)
+    browser.post(MARCH, data={"observacoes": note}, headers=SAME_ORIGIN)
 
-    sent = {"observacoes": f"x{note[1:]}", "visto_observacoes": note}
-    answer = browser.post(MARCH, data=sent, headers=OURS)
+    form = {"observacoes": f"x{note[1:]}", "visto_observacoes": note}
+    response = browser.post(MARCH, data=form, headers=SAME_ORIGIN)
 
-    assert (answer.status_code, march_of(session).observacoes) == (303, f"x{note[1:]}")
+    assert (response.status_code, march_of(session).observacoes) == (303, f"x{note[1:]}")
 
 
-def test_form_of_a_profile_that_went_away_is_that_of_the_new_one(
+def test_form_after_a_deleted_profile_belongs_to_the_new_one(
     browser: FlaskClient, alice: Mentorado, session: Session
 ) -> None:
     browser.get("/dashboard")
-    gone = alice.id
+    old_id = alice.id
     session.delete(alice)
     session.commit()
 
     [owner] = re.findall(r'name="mentorado" value="(\d+)"', page_of(browser))
 
-    assert owner != str(gone)
+    assert owner != str(old_id)

@@ -1,4 +1,4 @@
-"""What Prometheus is told: everything that happens is counted, and nobody is named."""
+"""The metrics for Prometheus: what is counted, and that labels contain no user data."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -22,18 +22,18 @@ from tests.support.users import ALICE, BOB, NOW
 from web.services import Services
 
 Labels = dict[str, str]
-NUMERIC = ("status", "le")  # an id may happen to be a number that stands there
+NUMERIC = ("status", "le")  # labels with numbers, which may equal an id
 MINUTE = timedelta(minutes=1)
 KEYS = {
     "clerk_publishable_key": "pk_test_aGFwcHktZm94LTEuY2xlcmsuYWNjb3VudHMuZGV2JA",
     "clerk_secret_key": "sk_test_x",
 }
-WAITING = """
+PREREGISTRATIONS = """
 DELETE FROM mentorados;
 INSERT INTO mentorados (nome_completo, email, turma)
 SELECT 'Bob', 'bob@example.com', 'neon' FROM generate_series(1, {number})
 """
-CONTRACT = {
+CONTRACT_NAMES = {
     "mentorado_ensure_total",
     "mentorado_ensure_seconds_count",
     "mentorado_ensure_retries_total",
@@ -58,15 +58,15 @@ def samples(client: FlaskClient) -> Iterator[tuple[str, Labels, float]]:
 def value(client: FlaskClient, name: str, **labels: str) -> float:
     return sum(
         number
-        for found, its, number in samples(client)
-        if found == name and labels.items() <= its.items()
+        for sample_name, sample_labels, number in samples(client)
+        if sample_name == name and labels.items() <= sample_labels.items()
     )
 
 
 @pytest.fixture
-def stranger(session: Session) -> User:
-    """Somebody without a profile, for ninety seconds by now."""
-    user = User(clerk_id="user_stranger", created_at=NOW - timedelta(seconds=90))
+def user_without_profile(session: Session) -> User:
+    """A user without a profile for ninety seconds."""
+    user = User(clerk_id="user_eva", created_at=NOW - timedelta(seconds=90))
     session.add(user)
     session.commit()
     return user
@@ -74,7 +74,7 @@ def stranger(session: Session) -> User:
 
 @pytest.fixture
 def gauges(client: FlaskClient) -> BacklogCollector:
-    """Gauges that read anew each time, at a fixed hour."""
+    """A collector that reads the database each time, at a fixed time."""
     return BacklogCollector(Rules(), MINUTE, now=lambda: NOW)
 
 
@@ -83,31 +83,31 @@ def gauge(gauges: BacklogCollector, name: str) -> float:
     return metric.samples[0].value
 
 
-def test_first_login_is_counted_once_under_its_door(client: FlaskClient, sign: Sign) -> None:
-    counted = {"entry": "api", "outcome": "created"}
-    before = value(client, "mentorado_ensure_total", **counted)
+def test_first_login_is_counted_once_with_its_source(client: FlaskClient, sign: Sign) -> None:
+    labels = {"entry": "api", "outcome": "created"}
+    before = value(client, "mentorado_ensure_total", **labels)
 
     for _ in range(2):
         client.get("/api/auth/me", headers=sign(BOB))
 
-    assert value(client, "mentorado_ensure_total", **counted) - before == 1
+    assert value(client, "mentorado_ensure_total", **labels) - before == 1
 
 
 @pytest.mark.parametrize(
-    ("trouble", "outcome"),
+    ("statement", "outcome"),
     [
         (f"DELETE FROM mentorados; {REFUSE_PROFILES}", "failed"),
         ("UPDATE users SET blocked_at = now()", "denied"),
         ("SELECT 1", "existing"),
-        (WAITING.format(number=2), "ambiguous"),
-        (WAITING.format(number=1), "linked"),
+        (PREREGISTRATIONS.format(number=2), "ambiguous"),
+        (PREREGISTRATIONS.format(number=1), "linked"),
     ],
 )
 def test_outcome_is_counted(
-    client: FlaskClient, connection: Connection, sign: Sign, trouble: str, outcome: str
+    client: FlaskClient, connection: Connection, sign: Sign, statement: str, outcome: str
 ) -> None:
     client.post("/api/auth/ensure", headers=sign(BOB))
-    connection.execute(text(trouble))
+    connection.execute(text(statement))
     before = value(client, "mentorado_ensure_seconds_count", entry="api", outcome=outcome)
 
     client.post("/api/auth/ensure", headers=sign(BOB))
@@ -116,75 +116,81 @@ def test_outcome_is_counted(
     assert after - before == 1
 
 
-def test_every_name_of_the_contract_is_there(
-    client: FlaskClient, house: Services, sign: Sign, stranger: User
+def test_all_metrics_of_the_contract_exist(
+    client: FlaskClient, services: Services, sign: Sign, user_without_profile: User
 ) -> None:
     client.get("/api/auth/me", headers=sign(BOB))
-    build_sweeper(house.provisioning).start("cli")
+    build_sweeper(services.provisioning).start("cli")
 
-    # Nothing was tried again, and nobody was asked.
-    silent = {"mentorado_ensure_retries_total", "identity_provider_requests_total"}
-    assert eventually(lambda: CONTRACT - {name for name, _, _ in samples(client)} <= silent)
+    # Nothing was retried, and no call to the provider was made.
+    absent = {"mentorado_ensure_retries_total", "identity_provider_requests_total"}
+    assert eventually(lambda: CONTRACT_NAMES - {name for name, _, _ in samples(client)} <= absent)
 
 
-def test_person_without_profile_is_seen_with_their_wait(
-    gauges: BacklogCollector, stranger: User
+def test_gauges_show_a_user_without_profile_and_its_age(
+    gauges: BacklogCollector, user_without_profile: User
 ) -> None:
     assert gauge(gauges, "users_without_mentorado") == 1
     assert gauge(gauges, "users_without_mentorado_oldest_seconds") == 90
 
 
-def test_nobody_waits_when_everybody_is_helped(gauges: BacklogCollector, alice: Mentorado) -> None:
+def test_gauges_are_zero_when_all_users_have_a_profile(
+    gauges: BacklogCollector, alice: Mentorado
+) -> None:
     assert gauge(gauges, "users_without_mentorado") == 0
     assert gauge(gauges, "users_without_mentorado_oldest_seconds") == 0
 
 
-def test_whoever_is_not_invited_does_not_wait(gauges: BacklogCollector, stranger: User) -> None:
+def test_uninvited_user_is_not_counted(
+    gauges: BacklogCollector, user_without_profile: User
+) -> None:
     gauges.rules = Rules(invited_only=True)
 
     assert gauge(gauges, "users_without_mentorado") == 0
 
 
-def test_invited_person_waits(gauges: BacklogCollector, stranger: User, session: Session) -> None:
+def test_invited_user_is_counted(
+    gauges: BacklogCollector, user_without_profile: User, session: Session
+) -> None:
     gauges.rules = Rules(invited_only=True)
-    stranger.email, stranger.email_verified = "eva@example.com", True
+    user_without_profile.email, user_without_profile.email_verified = "eva@example.com", True
     session.add(Mentorado(nome_completo="Eva", email="EVA@example.com", turma="neon"))
     session.commit()
 
     assert gauge(gauges, "users_without_mentorado") == 1
 
 
-def test_numbers_hold_fifty_times_as_long_as_reading_them_took(client: FlaskClient) -> None:
+def test_reading_is_cached_fifty_times_as_long_as_it_took(client: FlaskClient) -> None:
     ticks = iter([0.0, 0.0, 2.0, 2.0, 101.9, 102.0, 102.0, 103.0, 103.0])
     gauges = BacklogCollector(Rules(), MINUTE, now=lambda: NOW, clock=lambda: next(ticks))
 
-    first, kept, anew = gauges.reading(), gauges.reading(), gauges.reading()
+    first, second, third = gauges.reading(), gauges.reading(), gauges.reading()
 
-    assert first is kept
-    assert anew is not kept
+    assert first is second
+    assert third is not second
 
 
-def test_sweep_is_counted_with_what_it_repaired(
-    client: FlaskClient, house: Services, stranger: User
+def test_sweep_and_its_repaired_profiles_are_counted(
+    client: FlaskClient, services: Services, user_without_profile: User
 ) -> None:
-    counted = value(client, "mentorado_ensure_total", entry="sweep", outcome="created")
+    before = value(client, "mentorado_ensure_total", entry="sweep", outcome="created")
 
-    build_sweeper(house.provisioning).start("cli")
+    build_sweeper(services.provisioning).start("cli")
 
     gauges = BacklogCollector(Rules(), MINUTE, now=lambda: NOW)
     assert (gauge(gauges, "sweep_runs"), gauge(gauges, "sweep_repaired")) == (1, 1)
     after = value(client, "mentorado_ensure_total", entry="sweep", outcome="created")
-    assert after - counted == 1
+    assert after - before == 1
 
 
-def test_rehearsal_is_counted_but_repairs_nothing_and_is_no_success(
-    gauges: BacklogCollector, house: Services, stranger: User
+def test_dry_run_is_counted_but_is_no_success(
+    gauges: BacklogCollector, services: Services, user_without_profile: User
 ) -> None:
-    build_sweeper(house.provisioning).start("cli", dry_run=True)
+    build_sweeper(services.provisioning).start("cli", dry_run=True)
 
     assert (gauge(gauges, "sweep_runs"), gauge(gauges, "sweep_repaired")) == (1, 0)
-    named = [metric.name for metric in gauges.collect()]
-    assert "sweep_last_success_timestamp_seconds" not in named
+    names = [metric.name for metric in gauges.collect()]
+    assert "sweep_last_success_timestamp_seconds" not in names
 
 
 @pytest.mark.parametrize(
@@ -196,7 +202,7 @@ def test_rehearsal_is_counted_but_repairs_nothing_and_is_no_success(
         ("GET", "/static/theme.css", {"route": "/static/<filename>", "status": "200"}),
     ],
 )
-def test_labels_come_from_our_tables(
+def test_labels_are_taken_from_fixed_lists(
     client: FlaskClient, method: str, path: str, labels: Labels
 ) -> None:
     before = value(client, "http_requests_total", **labels)
@@ -207,7 +213,7 @@ def test_labels_come_from_our_tables(
     assert value(client, "http_requests_total", **labels) - before == 1
 
 
-def test_nobody_is_named_in_a_label(client: FlaskClient, sign: Sign, alice: Mentorado) -> None:
+def test_labels_contain_no_user_data(client: FlaskClient, sign: Sign, alice: Mentorado) -> None:
     client.get("/api/auth/me", headers=sign(ALICE))
     client.get(f"/api/mentorados/{alice.id}", headers=sign(ALICE))
 
@@ -217,26 +223,26 @@ def test_nobody_is_named_in_a_label(client: FlaskClient, sign: Sign, alice: Ment
     assert not {v for v in values if "alice" in v.lower() or v == str(alice.id)}
 
 
-def test_counters_outlive_the_database(tmp_path: Path) -> None:
+def test_counters_are_available_without_the_database(tmp_path: Path) -> None:
     with app_on(tmp_path, "postgresql://nobody@127.0.0.1:1/none") as app:
         client = app.test_client()
         client.get("/healthz")
-        named = {name for name, _, _ in samples(client)}
+        names = {name for name, _, _ in samples(client)}
 
-    assert "http_requests_total" in named
-    assert "users_without_mentorado" not in named
+    assert "http_requests_total" in names
+    assert "users_without_mentorado" not in names
 
 
 @pytest.fixture
 def production(tmp_path: Path, template_url: str, token: str | None) -> Iterator[FlaskClient]:
-    """A client of an app that strangers may reach."""
+    """A client of an app in production."""
     settings = {"app_env": "production", "secret_key": "x", "metrics_token": token, **KEYS}
     with app_on(tmp_path, template_url, **settings) as app:
         yield app.test_client()
 
 
 @pytest.mark.parametrize(
-    ("token", "shown", "status"),
+    ("token", "header", "status"),
     [
         ("s3cr3t", "Bearer s3cr3t", 200),
         ("s3cr3t", "Bearer guess", 401),
@@ -247,7 +253,7 @@ def production(tmp_path: Path, template_url: str, token: str | None) -> Iterator
         (None, "Bearer ", 404),
     ],
 )
-def test_production_wants_the_token(production: FlaskClient, shown: str, status: int) -> None:
-    answer = production.get("/metrics", headers={"Authorization": shown})
+def test_production_requires_the_token(production: FlaskClient, header: str, status: int) -> None:
+    response = production.get("/metrics", headers={"Authorization": header})
 
-    assert answer.status_code == status
+    assert response.status_code == status

@@ -1,4 +1,4 @@
-"""The description of the API: valid, complete, and true."""
+"""The OpenAPI document is valid and complete, and it matches the responses."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from web.openapi import IMPLIED, PLACE
 from web.problem_responses import API_PREFIXES
 from web.problems import PROBLEMS
 
-PAGES = {"/api/docs"}  # for people
+PAGES = {"/api/docs"}  # HTML pages
 MARCH = "/api/mentorados/me/metricas/2026/3"
 
 Document = dict[str, Any]
@@ -24,10 +24,10 @@ Document = dict[str, Any]
 
 @pytest.fixture
 def document(client: FlaskClient) -> Document:
-    """The description as everybody gets it."""
-    found = client.get("/api/openapi.json").json
-    assert isinstance(found, dict)
-    return found
+    """The document as an anonymous client receives it."""
+    loaded = client.get("/api/openapi.json").json
+    assert isinstance(loaded, dict)
+    return loaded
 
 
 def operations(document: Document) -> dict[tuple[str, str], Document]:
@@ -49,19 +49,19 @@ def problems(document: Document, path: str, method: str) -> set[str]:
     }
 
 
-def test_it_is_a_valid_document(document: Document) -> None:
+def test_document_is_valid(document: Document) -> None:
     assert document["openapi"].startswith("3.1")
     assert OpenAPI.model_validate(document).info.title == "Neon Dashboard"
 
 
-def test_programs_that_read_such_documents_can_read_it(document: Document) -> None:
+def test_schemathesis_can_read_the_document(document: Document) -> None:
     schema = schemathesis.openapi.from_dict(document)
 
     assert schema.statistic.operations.total == len(operations(document))
 
 
-def test_every_call_of_the_api_is_described(app: Flask, document: Document) -> None:
-    calls = {
+def test_every_route_of_the_api_is_documented(app: Flask, document: Document) -> None:
+    routes = {
         (method, PLACE.sub(r"{\g<name>}", rule.rule))
         for rule in app.url_map.iter_rules()
         if rule.rule.startswith(API_PREFIXES) or rule.endpoint.startswith("ops.")
@@ -69,17 +69,19 @@ def test_every_call_of_the_api_is_described(app: Flask, document: Document) -> N
         if rule.rule not in PAGES
     }
 
-    assert set(operations(document)) == calls
+    assert set(operations(document)) == routes
 
 
-def test_every_call_says_in_a_sentence_what_it_does(document: Document) -> None:
-    silent = [call for call, told in operations(document).items() if not told["summary"]]
+def test_every_operation_has_a_summary(document: Document) -> None:
+    without_summary = [
+        call for call, documented in operations(document).items() if not documented["summary"]
+    ]
 
-    assert silent == []
+    assert without_summary == []
 
 
-def test_every_documented_refusal_is_in_the_table(document: Document) -> None:
-    refusals = [
+def test_every_documented_error_is_in_the_problem_table(document: Document) -> None:
+    documented = [
         (int(status), code)
         for operation in operations(document).values()
         for status, response in operation["responses"].items()
@@ -87,7 +89,7 @@ def test_every_documented_refusal_is_in_the_table(document: Document) -> None:
         for code in response["description"].split(", ")
     ]
 
-    assert {(PROBLEMS[code].status, code) for _, code in refusals} == set(refusals)
+    assert {(PROBLEMS[code].status, code) for _, code in documented} == set(documented)
 
 
 @pytest.mark.parametrize(
@@ -99,23 +101,34 @@ def test_every_documented_refusal_is_in_the_table(document: Document) -> None:
             "get",
             "/api/admin/sweeps/{run_id}",
             {
-                *("unauthenticated", "forbidden", "not_found", "rate_limited"),
-                *("provisioning_unavailable", "provisioning_needs_attention"),
-                *("database_unavailable", "internal", "invalid_host"),
+                "unauthenticated",
+                "forbidden",
+                "not_found",
+                "rate_limited",
+                "provisioning_unavailable",
+                "provisioning_needs_attention",
+                "database_unavailable",
+                "internal",
+                "invalid_host",
             },
         ),
     ],
 )
-def test_call_lists_what_can_happen_to_it(
+def test_operation_lists_its_errors(
     document: Document, method: str, path: str, expected: set[str]
 ) -> None:
     assert problems(document, path, method) == expected
 
 
-def test_writes_can_be_too_large_of_another_kind_or_from_elsewhere(document: Document) -> None:
-    told = problems(document, "/api/mentorados/me/metricas/{ano}/{mes}", "put")
+def test_write_operation_lists_errors_of_its_body_and_origin(document: Document) -> None:
+    documented = problems(document, "/api/mentorados/me/metricas/{ano}/{mes}", "put")
 
-    assert told >= {"payload_too_large", "unsupported_media_type", "csrf_failed", "invalid_input"}
+    assert documented >= {
+        "payload_too_large",
+        "unsupported_media_type",
+        "csrf_failed",
+        "invalid_input",
+    }
 
 
 @pytest.mark.parametrize(
@@ -127,57 +140,64 @@ def test_writes_can_be_too_large_of_another_kind_or_from_elsewhere(document: Doc
         ("/healthz", "get", "200", "X-Request-ID"),
     ],
 )
-def test_headers_that_say_how_to_go_on_are_described(
+def test_response_headers_are_documented(
     document: Document, path: str, method: str, status: str, header: str
 ) -> None:
     assert header in document["paths"][path][method]["responses"][status]["headers"]
 
 
-def test_only_public_calls_need_no_token(document: Document) -> None:
-    open_to_all = {path for (_, path), told in operations(document).items() if not told["security"]}
+def test_only_public_operations_need_no_token(document: Document) -> None:
+    public = {
+        path for (_, path), documented in operations(document).items() if not documented["security"]
+    }
 
-    assert open_to_all == {
-        *("/healthz", "/readyz", "/metrics"),
-        *("/webhooks/clerk", "/api/openapi.json"),
+    assert public == {
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/webhooks/clerk",
+        "/api/openapi.json",
     }
 
 
-def test_ids_are_described_as_the_router_reads_them(document: Document) -> None:
-    [place] = document["paths"]["/api/mentorados/{mentorado_id}"]["get"]["parameters"]
+def test_ids_have_the_limits_of_the_router(document: Document) -> None:
+    [parameter] = document["paths"]["/api/mentorados/{mentorado_id}"]["get"]["parameters"]
 
-    assert place["schema"] == {"type": "integer", "minimum": 1, "maximum": 2_147_483_647}
+    assert parameter["schema"] == {"type": "integer", "minimum": 1, "maximum": 2_147_483_647}
 
 
-def test_lists_are_described_as_their_query_is_read(document: Document) -> None:
-    asked = document["paths"]["/api/admin/users"]["get"]["parameters"]
+def test_list_parameters_are_documented(document: Document) -> None:
+    parameters = document["paths"]["/api/admin/users"]["get"]["parameters"]
 
-    assert [parameter["name"] for parameter in asked] == ["cursor", "limit", "q", "state"]
+    assert [parameter["name"] for parameter in parameters] == ["cursor", "limit", "q", "state"]
     bounds = {"type": "integer", "minimum": 1, "maximum": 2**31 - 1, "default": 200}
-    assert bounds.items() <= asked[1]["schema"].items()
+    assert bounds.items() <= parameters[1]["schema"].items()
 
 
-def test_profit_alone_is_described_as_possibly_negative(document: Document) -> None:
+def test_only_the_profit_may_be_negative(document: Document) -> None:
     fields = document["components"]["schemas"]["MonthReport"]["properties"]
-    least = {name: field["minimum"] for name, field in fields.items() if "minimum" in field}
+    minimums = {name: field["minimum"] for name, field in fields.items() if "minimum" in field}
 
-    assert least.pop("lucro") == -2_147_483_648
-    assert set(least.values()) == {0}
+    assert minimums.pop("lucro") == -2_147_483_648
+    assert set(minimums.values()) == {0}
 
 
-def check(document: Document, call: str, person: dict[str, str], client: FlaskClient) -> int:
-    """Make the call and hold the answer against its description; returns the status."""
+def status_of_valid_response(
+    document: Document, call: str, headers: dict[str, str], client: FlaskClient
+) -> int:
+    """Send the request and validate the response against the document; return the status."""
     method, url, path, *body = call.split(" ")
-    answer = client.open(
+    response = client.open(
         url,
         method=method,
-        headers=person,
+        headers=headers,
         data="".join(body) or None,
         content_type="application/json",
     )
-    told = document["paths"][path][method.lower()]["responses"][str(answer.status_code)]
-    schema = told["content"][answer.mimetype]["schema"]
-    jsonschema_rs.validate({**schema, "components": document["components"]}, answer.json)
-    return answer.status_code
+    documented = document["paths"][path][method.lower()]["responses"][str(response.status_code)]
+    schema = documented["content"][response.mimetype]["schema"]
+    jsonschema_rs.validate({**schema, "components": document["components"]}, response.json)
+    return response.status_code
 
 
 @pytest.mark.parametrize(
@@ -193,10 +213,10 @@ def check(document: Document, call: str, person: dict[str, str], client: FlaskCl
         ("GET /api/admin/users /api/admin/users", 403),
     ],
 )
-def test_what_a_mentee_is_answered_is_as_described(
+def test_responses_for_a_mentee_match_the_document(
     client: FlaskClient, document: Document, sign: Sign, call: str, status: int
 ) -> None:
-    assert check(document, call, sign(BOB), client) == status
+    assert status_of_valid_response(document, call, sign(BOB), client) == status
 
 
 @pytest.mark.parametrize(
@@ -212,13 +232,13 @@ def test_what_a_mentee_is_answered_is_as_described(
         ("POST /webhooks/clerk /webhooks/clerk", 503),
     ],
 )
-def test_what_an_admin_is_answered_is_as_described(
+def test_responses_for_an_admin_match_the_document(
     client: FlaskClient, document: Document, admin: dict[str, str], call: str, status: int
 ) -> None:
-    assert check(document, call, admin, client) == status
+    assert status_of_valid_response(document, call, admin, client) == status
 
 
-def test_merge_is_answered_as_described(
+def test_response_of_a_merge_matches_the_document(
     client: FlaskClient, document: Document, admin: dict[str, str], alice: Mentorado, sign: Sign
 ) -> None:
     client.put(MARCH, json={"lucro": 1}, headers=sign(ALICE))
@@ -229,4 +249,4 @@ def test_merge_is_answered_as_described(
 
     body = f'{{"into":{into},"dry_run":true}}'
 
-    assert check(document, f"POST {url} {path} {body}", admin, client) == 200
+    assert status_of_valid_response(document, f"POST {url} {path} {body}", admin, client) == 200

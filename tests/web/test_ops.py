@@ -1,4 +1,4 @@
-"""Alive and ready, told apart."""
+"""Health and readiness: `/healthz` and `/readyz`."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -21,15 +21,15 @@ from models import SweepRun
 from models.sweep_run import SweepStatus
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-TOKEN = jwt.encode({"sub": "user_bob"}, KEY, algorithm="RS256", headers={"kid": "unheard-of"})
+TOKEN = jwt.encode({"sub": "user_bob"}, KEY, algorithm="RS256", headers={"kid": "unknown"})
 
 
-def test_process_that_serves_is_alive(client: FlaskClient) -> None:
+def test_serving_process_is_healthy(client: FlaskClient) -> None:
     assert client.get("/healthz").json == {"status": "ok"}
 
 
 def test_ready_with_database_and_migrations(client: FlaskClient) -> None:
-    answer = client.get("/readyz")
+    response = client.get("/readyz")
 
     checks = {
         "database": "ok",
@@ -37,16 +37,19 @@ def test_ready_with_database_and_migrations(client: FlaskClient) -> None:
         "sweep": "none_yet",
         "identity_provider": "ok",
     }
-    assert (answer.status_code, answer.json) == (200, {"status": "ok", "checks": checks})
+    assert (response.status_code, response.json) == (200, {"status": "ok", "checks": checks})
 
 
 def test_not_ready_behind_on_migrations(client: FlaskClient, connection: Connection) -> None:
     connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
 
-    answer = client.get("/readyz")
+    response = client.get("/readyz")
 
-    assert answer.json is not None
-    assert (answer.status_code, answer.json["checks"]["database"]) == (503, "behind_on_migrations")
+    assert response.json is not None
+    assert (response.status_code, response.json["checks"]["database"]) == (
+        503,
+        "behind_on_migrations",
+    )
 
 
 def test_not_ready_before_the_first_migration(client: FlaskClient, connection: Connection) -> None:
@@ -57,57 +60,57 @@ def test_not_ready_before_the_first_migration(client: FlaskClient, connection: C
 
 def test_not_ready_without_a_database(tmp_path: Path) -> None:
     with app_on(tmp_path, "postgresql://nobody@127.0.0.1:1/none") as app:
-        answer = app.test_client().get("/readyz")
+        response = app.test_client().get("/readyz")
 
-    assert answer.json is not None
-    assert (answer.status_code, answer.json["checks"]["database"]) == (503, "down")
+    assert response.json is not None
+    assert (response.status_code, response.json["checks"]["database"]) == (503, "down")
 
 
 def test_redis_down_is_degraded_but_ready(tmp_path: Path, template_url: str) -> None:
     with app_on(tmp_path, template_url, redis_url="redis://127.0.0.1:1/0") as app:
-        answer = app.test_client().get("/readyz")
+        response = app.test_client().get("/readyz")
 
-    assert answer.json is not None
-    assert (answer.status_code, answer.json["status"]) == (200, "degraded")
+    assert response.json is not None
+    assert (response.status_code, response.json["status"]) == (200, "degraded")
 
 
 @pytest.mark.parametrize(
-    ("minutes", "found", "status"), [(1, "ok", "ok"), (4, "silent", "degraded")]
+    ("minutes", "expected", "status"), [(1, "ok", "ok"), (4, "silent", "degraded")]
 )
 def test_silent_sweep_is_degraded(
-    client: FlaskClient, session: Session, minutes: int, found: str, status: str
+    client: FlaskClient, session: Session, minutes: int, expected: str, status: str
 ) -> None:
-    ended = func.now() - timedelta(minutes=minutes)
-    session.add(SweepRun(status=SweepStatus.SUCCEEDED, trigger="clock", finished_at=ended))
+    finished_at = func.now() - timedelta(minutes=minutes)
+    session.add(SweepRun(status=SweepStatus.SUCCEEDED, trigger="clock", finished_at=finished_at))
     session.commit()
 
-    answer = client.get("/readyz").json
+    response = client.get("/readyz").json
 
-    assert answer is not None
-    assert (answer["status"], answer["checks"]["sweep"]) == (status, found)
+    assert response is not None
+    assert (response["status"], response["checks"]["sweep"]) == (status, expected)
 
 
-def test_rehearsal_and_failure_do_not_break_the_silence(
+def test_dry_run_and_failed_run_do_not_end_the_silence(
     client: FlaskClient, session: Session
 ) -> None:
     long_ago = func.now() - timedelta(hours=1)
     session.add(SweepRun(status=SweepStatus.SUCCEEDED, trigger="clock", finished_at=long_ago))
-    session.flush()  # the newest run is the one of the highest id
-    rehearsal = SweepRun(status=SweepStatus.SUCCEEDED, trigger="cli", dry_run=True)
-    failure = SweepRun(status=SweepStatus.FAILED, trigger="clock")
-    rehearsal.finished_at = failure.finished_at = func.now()
-    session.add_all([rehearsal, failure])
+    session.flush()  # the newest run has the highest id
+    dry_run = SweepRun(status=SweepStatus.SUCCEEDED, trigger="cli", dry_run=True)
+    failed_run = SweepRun(status=SweepStatus.FAILED, trigger="clock")
+    dry_run.finished_at = failed_run.finished_at = func.now()
+    session.add_all([dry_run, failed_run])
     session.commit()
 
-    answer = client.get("/readyz").json
+    response = client.get("/readyz").json
 
-    assert answer is not None
-    assert answer["checks"]["sweep"] == "silent"
+    assert response is not None
+    assert response["checks"]["sweep"] == "silent"
 
 
-def test_issuer_that_never_told_its_keys_is_degraded(tmp_path: Path, template_url: str) -> None:
-    nowhere = "http://127.0.0.1:1/jwks.json"
-    settings = {"clerk_jwks_url": nowhere, "clerk_publishable_key": PUBLISHABLE_KEY}
+def test_unreachable_key_set_is_degraded(tmp_path: Path, template_url: str) -> None:
+    unreachable = "http://127.0.0.1:1/jwks.json"
+    settings = {"clerk_jwks_url": unreachable, "clerk_publishable_key": PUBLISHABLE_KEY}
     with app_on(tmp_path, template_url, **settings) as app:
         client = app.test_client()
         before = client.get("/readyz").json
@@ -120,21 +123,21 @@ def test_issuer_that_never_told_its_keys_is_degraded(tmp_path: Path, template_ur
     assert (after["status"], after["checks"]["identity_provider"]) == ("degraded", "no_keys")
 
 
-def test_simultaneous_questions_ask_the_database_once_or_twice(
+def test_concurrent_readiness_requests_share_the_check(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, may_answer = [], Event()
+    calls, may_answer = [], Event()
 
     def database() -> str:
-        asked.append("database")
+        calls.append("database")
         may_answer.wait(10)
         return "down"
 
     monkeypatch.setattr("web.health.database", database)
     with ThreadPoolExecutor(8) as pool:
-        knocks = [pool.submit(app.test_client().get, "/readyz") for _ in range(8)]
-        assert eventually(lambda: len(asked) == 1)
+        requests = [pool.submit(app.test_client().get, "/readyz") for _ in range(8)]
+        assert eventually(lambda: len(calls) == 1)
         may_answer.set()
-        statuses = [knock.result().status_code for knock in knocks]
+        statuses = [request.result().status_code for request in requests]
 
-    assert (statuses, len(asked) < 8) == ([503] * 8, True)
+    assert (statuses, len(calls) < 8) == ([503] * 8, True)

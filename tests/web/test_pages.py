@@ -1,4 +1,4 @@
-"""The pages: complete as the server sends them, in Portuguese, and usable at the first request."""
+"""Pages are complete without JavaScript, in Portuguese, and usable at the first request."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -18,7 +18,7 @@ def page_of(client: FlaskClient, path: str = "/dashboard") -> str:
     return client.get(path).get_data(as_text=True)
 
 
-def test_new_person_sees_a_usable_dashboard_at_the_first_request(
+def test_new_user_gets_a_usable_dashboard_at_the_first_request(
     client: FlaskClient, browser_of: Browser
 ) -> None:
     page = page_of(browser_of(BOB))
@@ -27,7 +27,7 @@ def test_new_person_sees_a_usable_dashboard_at_the_first_request(
     assert "Boas-vindas, Bob!" in page
 
 
-def test_new_person_is_told_once_that_the_profile_is_there(browser_of: Browser) -> None:
+def test_created_profile_is_announced_once(browser_of: Browser) -> None:
     browser = browser_of(BOB)
 
     first, second = page_of(browser), page_of(browser)
@@ -35,7 +35,7 @@ def test_new_person_is_told_once_that_the_profile_is_there(browser_of: Browser) 
     assert ("Perfil criado!" in first, "Perfil criado!" in second) == (True, False)
 
 
-def test_profile_made_by_the_api_is_announced_on_the_first_page(browser_of: Browser) -> None:
+def test_profile_created_by_the_api_is_announced_on_the_first_page(browser_of: Browser) -> None:
     browser = browser_of(BOB)
     browser.post("/api/auth/ensure", headers={"Origin": "http://localhost"})
 
@@ -53,15 +53,18 @@ def test_profile_made_by_the_api_is_announced_on_the_first_page(browser_of: Brow
         ("GET", {"Sec-Fetch-Dest": "empty"}),
     ],
 )
-def test_message_waits_for_a_page_that_is_shown(
+def test_message_is_kept_for_a_visible_page(
     browser_of: Browser, method: str, headers: dict[str, str]
 ) -> None:
     browser = browser_of(BOB)
 
-    unseen = browser.open("/dashboard", method=method, headers=headers)
-    seen = page_of(browser)
+    hidden_response = browser.open("/dashboard", method=method, headers=headers)
+    visible_page = page_of(browser)
 
-    assert ("Perfil criado!" in unseen.text, "Perfil criado!" in seen) == (False, True)
+    assert ("Perfil criado!" in hidden_response.text, "Perfil criado!" in visible_page) == (
+        False,
+        True,
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,9 +77,9 @@ def test_message_waits_for_a_page_that_is_shown(
     ],
 )
 def test_final_slash_is_redirected(client: FlaskClient, path: str, location: str) -> None:
-    answer = client.get(path)
+    response = client.get(path)
 
-    assert (answer.status_code, answer.location) == (308, location)
+    assert (response.status_code, response.location) == (308, location)
 
 
 @pytest.mark.parametrize("path", ["/nada/", "/\\evil.example.com/"])
@@ -84,19 +87,19 @@ def test_final_slash_of_an_unknown_page_is_not_found(client: FlaskClient, path: 
     assert client.get(path).status_code == 404
 
 
-def test_demo_month_is_the_one_of_sao_paulo() -> None:
-    late = datetime(2026, 4, 1, 2, 30, tzinfo=UTC)  # still March in São Paulo
+def test_demo_months_use_the_time_of_sao_paulo() -> None:
+    moment = datetime(2026, 4, 1, 2, 30, tzinfo=UTC)  # still March in São Paulo
 
-    assert demo_data._months_before(late, 1) == [(2026, 3)]
+    assert demo_data._months_before(moment, 1) == [(2026, 3)]
 
 
-def test_returning_person_is_told_nothing(alice: Mentorado, browser_of: Browser) -> None:
+def test_returning_user_gets_no_message(alice: Mentorado, browser_of: Browser) -> None:
     assert "Perfil criado!" not in page_of(browser_of(ALICE))
 
 
-@pytest.mark.parametrize("word", ["None", "NaN", "null", "undefined"])
-def test_empty_dashboard_shows_no_technical_word(browser_of: Browser, word: str) -> None:
-    assert word not in page_of(browser_of(BOB))
+@pytest.mark.parametrize("text", ["None", "NaN", "null", "undefined"])
+def test_empty_dashboard_contains_no_technical_word(browser_of: Browser, text: str) -> None:
+    assert text not in page_of(browser_of(BOB))
 
 
 def test_dashboard_with_history_shows_its_numbers(session: Session, browser_of: Browser) -> None:
@@ -109,9 +112,7 @@ def test_dashboard_with_history_shows_its_numbers(session: Session, browser_of: 
     assert "março de 2026" in page
 
 
-def test_card_of_the_profit_says_when_it_is_a_loss(
-    session: Session, alice: Mentorado, browser_of: Browser
-) -> None:
+def test_profit_card_names_a_loss(session: Session, alice: Mentorado, browser_of: Browser) -> None:
     session.add(MetricaMensal(mentorado_id=alice.id, ano=2026, mes=3, lucro=-2_500))
     session.commit()
 
@@ -121,7 +122,7 @@ def test_card_of_the_profit_says_when_it_is_a_loss(
     assert "Prejuízo</p>" in page
 
 
-def test_chart_of_months_without_a_loss_speaks_of_none(
+def test_chart_without_a_loss_does_not_mention_one(
     session: Session, alice: Mentorado, browser_of: Browser
 ) -> None:
     session.add(MetricaMensal(mentorado_id=alice.id, ano=2026, mes=3, lucro=2_500))
@@ -133,8 +134,8 @@ def test_chart_of_months_without_a_loss_speaks_of_none(
 def test_feedback_of_the_mentor_is_shown_and_escaped(
     session: Session, alice: Mentorado, browser_of: Browser
 ) -> None:
-    words = {"analise_mes": "<b>Bom</b>", "foco_proximo_mes": "Leads", "sugestao_mentor": "Agenda"}
-    session.add(Feedback(mentorado_id=alice.id, ano=2026, mes=2, **words))
+    texts = {"analise_mes": "<b>Bom</b>", "foco_proximo_mes": "Leads", "sugestao_mentor": "Agenda"}
+    session.add(Feedback(mentorado_id=alice.id, ano=2026, mes=2, **texts))
     session.commit()
 
     assert "&lt;b&gt;Bom&lt;/b&gt;" in page_of(browser_of(ALICE))
@@ -146,17 +147,17 @@ def test_name_is_escaped(browser_of: Browser) -> None:
     assert "<script>" not in page
 
 
-def test_home_leads_to_the_dashboard(client: FlaskClient) -> None:
-    answer = client.get("/")
+def test_home_redirects_to_the_dashboard(client: FlaskClient) -> None:
+    response = client.get("/")
 
-    assert (answer.status_code, answer.location) == (302, "/dashboard")
+    assert (response.status_code, response.location) == (302, "/dashboard")
 
 
-def test_unknown_page_is_a_friendly_404_with_a_reference(client: FlaskClient) -> None:
-    answer = client.get("/nada")
+def test_unknown_page_is_a_404_with_a_reference_code(client: FlaskClient) -> None:
+    response = client.get("/nada")
 
-    assert answer.status_code == 404
-    assert answer.headers["X-Request-ID"] in answer.get_data(as_text=True)
+    assert response.status_code == 404
+    assert response.headers["X-Request-ID"] in response.get_data(as_text=True)
 
 
 @pytest.mark.parametrize(
@@ -174,12 +175,12 @@ def test_unknown_page_is_a_friendly_404_with_a_reference(client: FlaskClient) ->
 def test_sign_in_returns_to_local_paths_only(
     client: FlaskClient, next_page: str, target: str
 ) -> None:
-    answer = client.get("/login", query_string={"next": next_page})
+    response = client.get("/login", query_string={"next": next_page})
 
-    assert answer.location == f"/local-clerk/sign-in?redirect_url={target}"
+    assert response.location == f"/local-clerk/sign-in?redirect_url={target}"
 
 
-def test_sign_out_ends_the_session_of_this_browser(alice: Mentorado, browser_of: Browser) -> None:
+def test_logout_ends_the_session_of_the_browser(alice: Mentorado, browser_of: Browser) -> None:
     browser = browser_of(ALICE)
 
     browser.post("/logout", headers={"Origin": "http://localhost"})
@@ -188,37 +189,39 @@ def test_sign_out_ends_the_session_of_this_browser(alice: Mentorado, browser_of:
     assert browser.get("/dashboard").status_code == 302
 
 
-def test_personal_answers_are_kept_nowhere(alice: Mentorado, browser_of: Browser) -> None:
+def test_personal_responses_are_not_cached(alice: Mentorado, browser_of: Browser) -> None:
     browser = browser_of(ALICE)
 
-    kept = {browser.get(p).headers["Cache-Control"] for p in ("/dashboard", "/api/auth/me")}
+    cache_controls = {
+        browser.get(p).headers["Cache-Control"] for p in ("/dashboard", "/api/auth/me")
+    }
 
-    assert kept == {"no-store"}
-
-
-def test_sign_out_cannot_be_forged_by_another_site(alice: Mentorado, browser_of: Browser) -> None:
-    answer = browser_of(ALICE).post("/logout", headers={"Origin": "https://evil.example"})
-
-    assert answer.status_code == 403
+    assert cache_controls == {"no-store"}
 
 
-def test_cast_signs_in_with_a_button(client: FlaskClient) -> None:
-    answer = client.post("/local-clerk/sign-in", data={"pessoa": "sem_email"})
+def test_logout_by_another_site_is_refused(alice: Mentorado, browser_of: Browser) -> None:
+    response = browser_of(ALICE).post("/logout", headers={"Origin": "https://evil.example"})
 
-    assert (answer.status_code, answer.location) == (303, "/dashboard")
+    assert response.status_code == 403
+
+
+def test_demo_user_signs_in_with_a_button(client: FlaskClient) -> None:
+    response = client.post("/local-clerk/sign-in", data={"pessoa": "sem_email"})
+
+    assert (response.status_code, response.location) == (303, "/dashboard")
     assert "Caio Reis" in page_of(client)
 
 
-def test_anybody_else_signs_in_with_the_form(client: FlaskClient) -> None:
+def test_other_user_signs_in_with_the_form(client: FlaskClient) -> None:
     form = {"nome": "Zoé Lins", "email": "zoe@example.com", "redirect_url": "/dashboard?mes=3"}
 
-    answer = client.post("/local-clerk/sign-in", data=form)
+    response = client.post("/local-clerk/sign-in", data=form)
 
-    assert answer.location == "/dashboard?mes=3"
+    assert response.location == "/dashboard?mes=3"
     assert "Zoé Lins" in page_of(client)
 
 
-def test_unverified_member_of_the_cast_does_not_get_the_pre_registration(
+def test_unverified_demo_user_is_not_linked_to_the_pre_registration(
     client: FlaskClient, session: Session
 ) -> None:
     demo_data.fill(session, NOW - timedelta(days=1))
@@ -229,7 +232,7 @@ def test_unverified_member_of_the_cast_does_not_get_the_pre_registration(
     assert "Fabio Nery" not in page_of(client)
 
 
-def test_keys_of_the_stand_in_are_published_without_their_private_half(
+def test_development_provider_publishes_no_private_key(
     client: FlaskClient,
 ) -> None:
     keys = client.get("/local-clerk/.well-known/jwks.json").json
@@ -238,7 +241,9 @@ def test_keys_of_the_stand_in_are_published_without_their_private_half(
     assert set(keys["keys"][0]) == {"kty", "key_ops", "n", "e", "kid", "use", "alg"}
 
 
-def test_user_of_the_stand_in_is_described_as_clerk_does(app: Flask, client: FlaskClient) -> None:
+def test_user_document_of_the_development_provider_has_the_form_of_clerk(
+    app: Flask, client: FlaskClient
+) -> None:
     secret = app.extensions["services"].dev_provider.secret_key
     client.post("/local-clerk/sign-in", data={"pessoa": "convidada"})
 
@@ -253,13 +258,13 @@ def test_user_of_the_stand_in_is_described_as_clerk_does(app: Flask, client: Fla
 @pytest.mark.parametrize(
     ("path", "key", "status"), [("user_local_eva", "wrong", 401), ("user_nobody", None, 404)]
 )
-def test_stand_in_tells_nothing_about_nobody_or_to_nobody(
+def test_development_provider_refuses_wrong_keys_and_unknown_users(
     app: Flask, client: FlaskClient, path: str, key: str | None, status: int
 ) -> None:
     secret = key or app.extensions["services"].dev_provider.secret_key
 
-    answer = client.get(
+    response = client.get(
         f"/local-clerk/v1/users/{path}", headers={"Authorization": f"Bearer {secret}"}
     )
 
-    assert answer.status_code == status
+    assert response.status_code == status

@@ -1,4 +1,4 @@
-"""Signed in, but the profile cannot be made: one answer for each cause, on every route."""
+"""A signed-in user whose profile cannot be created gets one error for each cause, on all routes."""
 
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ from tests.support.types import Sign
 from tests.support.users import BOB
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
-NO_PEOPLE = "CREATE TRIGGER nobody BEFORE INSERT ON users FOR EACH ROW"
+REFUSE_USERS = "CREATE TRIGGER refuse_users BEFORE INSERT ON users FOR EACH ROW"
 CAUSES = pytest.mark.parametrize(
     ("state", "status", "code"),
     [
@@ -25,13 +25,13 @@ CAUSES = pytest.mark.parametrize(
 
 
 @pytest.fixture(autouse=True)
-def poison(session: Session) -> None:
+def refuse_profiles(session: Session) -> None:
     """No profile can be written."""
     session.execute(text(REFUSE_PROFILES))
     session.commit()
 
 
-def remember(session: Session, state: str) -> None:
+def add_attempt(session: Session, state: str) -> None:
     session.add(
         ProvisioningAttempt(
             clerk_id=BOB.clerk_id,
@@ -46,8 +46,8 @@ def remember(session: Session, state: str) -> None:
     session.commit()
 
 
-def code_of(answer: TestResponse) -> object:
-    return (answer.json or {}).get("code")
+def code_of(response: TestResponse) -> object:
+    return (response.json or {}).get("code")
 
 
 @CAUSES
@@ -59,7 +59,7 @@ def code_of(answer: TestResponse) -> object:
         ("POST", "/api/auth/ensure"),
     ],
 )
-def test_program_gets_the_same_code_everywhere(
+def test_each_api_route_returns_the_same_code(
     client: FlaskClient,
     session: Session,
     sign: Sign,
@@ -69,37 +69,37 @@ def test_program_gets_the_same_code_everywhere(
     status: int,
     code: str,
 ) -> None:
-    remember(session, state)
+    add_attempt(session, state)
 
-    answer = client.open(path, method=method, headers=sign(BOB))
+    response = client.open(path, method=method, headers=sign(BOB))
 
-    assert (answer.status_code, code_of(answer)) == (status, code)
+    assert (response.status_code, code_of(response)) == (status, code)
 
 
 @CAUSES
-def test_person_gets_a_page_with_the_same_status(
+def test_page_has_the_same_status_and_code(
     client: FlaskClient, session: Session, sign: Sign, state: str, status: int, code: str
 ) -> None:
-    remember(session, state)
+    add_attempt(session, state)
 
-    answer = client.get("/dashboard", headers=sign(BOB))
+    response = client.get("/dashboard", headers=sign(BOB))
 
-    assert (answer.status_code, f'data-code="{code}"' in answer.text) == (status, True)
+    assert (response.status_code, f'data-code="{code}"' in response.text) == (status, True)
 
 
-def test_waiting_is_told_how_long(client: FlaskClient, sign: Sign) -> None:
-    answer = client.get("/api/mentorados/me", headers=sign(BOB))
+def test_response_has_retry_after(client: FlaskClient, sign: Sign) -> None:
+    response = client.get("/api/mentorados/me", headers=sign(BOB))
 
-    assert answer.json is not None
-    assert (answer.headers["Retry-After"], answer.json["retry_after_ms"]) == ("2", 2000)
+    assert response.json is not None
+    assert (response.headers["Retry-After"], response.json["retry_after_ms"]) == ("2", 2000)
 
 
 @CAUSES
-def test_own_account_is_shown_with_the_code(
+def test_me_contains_the_user_and_the_code(
     client: FlaskClient, session: Session, sign: Sign, state: str, status: int, code: str
 ) -> None:
     session.add(User(clerk_id=BOB.clerk_id, name="Bob Lima"))
-    remember(session, state)
+    add_attempt(session, state)
 
     me = client.get("/api/auth/me", headers=sign(BOB)).json
 
@@ -107,7 +107,7 @@ def test_own_account_is_shown_with_the_code(
     assert (me["status"], me["mentorado"], me["user"]["name"]) == (code, None, "Bob Lima")
 
 
-def test_person_who_could_not_be_helped_is_known_to_support(
+def test_user_is_stored_although_the_profile_failed(
     client: FlaskClient, sign: Sign, session: Session
 ) -> None:
     client.get("/dashboard", headers=sign(BOB))
@@ -116,10 +116,10 @@ def test_person_who_could_not_be_helped_is_known_to_support(
     assert (bob.clerk_id, bob.email, bob.email_verified) == (BOB.clerk_id, BOB.email, True)
 
 
-def test_stranger_s_account_is_what_their_token_says(
+def test_user_who_cannot_be_stored_is_read_from_the_token(
     client: FlaskClient, sign: Sign, session: Session
 ) -> None:
-    session.execute(text(f"{NO_PEOPLE} EXECUTE FUNCTION poison()"))
+    session.execute(text(f"{REFUSE_USERS} EXECUTE FUNCTION poison()"))
     session.commit()
 
     me = client.get("/api/auth/me", headers=sign(BOB)).json
@@ -128,13 +128,13 @@ def test_stranger_s_account_is_what_their_token_says(
     assert (me["user"]["id"], me["user"]["clerk_id"]) == (None, BOB.clerk_id)
 
 
-def test_diagnostic_tells_that_it_is_tried_again(client: FlaskClient, sign: Sign) -> None:
+def test_diagnostic_reports_a_pending_attempt(client: FlaskClient, sign: Sign) -> None:
     client.get("/dashboard", headers=sign(BOB))
 
-    told = client.get("/api/auth/diagnostic", headers=sign(BOB)).json
+    diagnostic = client.get("/api/auth/diagnostic", headers=sign(BOB)).json
 
-    assert told is not None
-    assert told["status"] == {
+    assert diagnostic is not None
+    assert diagnostic["status"] == {
         "linked": False,
         "unlinked_match": False,
         "multiple_matches": False,
@@ -142,43 +142,41 @@ def test_diagnostic_tells_that_it_is_tried_again(client: FlaskClient, sign: Sign
     }
 
 
-def test_diagnostic_promises_no_further_try_once_dead(
+def test_diagnostic_of_a_dead_letter_reports_no_pending_attempt(
     client: FlaskClient, session: Session, sign: Sign
 ) -> None:
-    remember(session, "dead")
+    add_attempt(session, "dead")
 
-    told = client.get("/api/auth/diagnostic", headers=sign(BOB)).json
+    diagnostic = client.get("/api/auth/diagnostic", headers=sign(BOB)).json
 
-    assert told is not None
-    assert told["status"]["pending_attempt"] is False
-    assert told["advice"] == ["Fale com a equipe da mentoria para liberar seu acesso."]
-
-
-def test_administration_does_not_turn_away_whom_it_could_not_look_up(
-    client: FlaskClient, sign: Sign
-) -> None:
-    answer = client.get("/api/admin/sweeps", headers=sign(BOB))
-
-    assert (answer.status_code, code_of(answer)) == (503, "provisioning_unavailable")
+    assert diagnostic is not None
+    assert diagnostic["status"]["pending_attempt"] is False
+    assert diagnostic["advice"] == ["Fale com a equipe da mentoria para liberar seu acesso."]
 
 
-def test_diagnostic_of_the_cured_speaks_of_no_further_try(
+def test_admin_route_returns_503_while_the_role_is_unknown(client: FlaskClient, sign: Sign) -> None:
+    response = client.get("/api/admin/sweeps", headers=sign(BOB))
+
+    assert (response.status_code, code_of(response)) == (503, "provisioning_unavailable")
+
+
+def test_diagnostic_after_recovery_reports_a_ready_profile(
     client: FlaskClient, session: Session, sign: Sign
 ) -> None:
-    remember(session, "pending")
+    add_attempt(session, "pending")
     session.execute(text("DROP TRIGGER poison ON mentorados"))
     session.commit()
 
-    told = client.get("/api/auth/diagnostic", headers=sign(BOB)).json
+    diagnostic = client.get("/api/auth/diagnostic", headers=sign(BOB)).json
 
-    assert told is not None
-    assert told["advice"] == ["Seu perfil está pronto."]
+    assert diagnostic is not None
+    assert diagnostic["advice"] == ["Seu perfil está pronto."]
 
 
-def test_cure_is_felt_at_the_next_request(
+def test_dead_letter_recovers_at_the_next_request(
     client: FlaskClient, session: Session, sign: Sign
 ) -> None:
-    remember(session, "dead")
+    add_attempt(session, "dead")
     session.execute(text("DROP TRIGGER poison ON mentorados"))
     session.commit()
 

@@ -1,4 +1,4 @@
-"""A Redis that answers reads and refuses writes: reported, and no request fails because of it."""
+"""A Redis that refuses writes is reported as degraded, and no request fails."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +16,8 @@ from tests.support.users import ALICE, BOB, CHARLIE
 from web.services import EXTENSION
 
 Commands = tuple[tuple[object, ...], ...]
-# What makes it refuse, and what ends that: READONLY, OOM, NOREPLICAS, NOPERM.
-WAYS: dict[str, tuple[Commands, Commands]] = {
+# Commands that start and end the refusal: READONLY, OOM, NOREPLICAS, NOPERM.
+REFUSALS: dict[str, tuple[Commands, Commands]] = {
     "replica": (
         (("REPLICAOF", "127.0.0.1", free_port()),),
         (("REPLICAOF", "NO", "ONE"),),
@@ -39,7 +39,7 @@ WAYS: dict[str, tuple[Commands, Commands]] = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    """A Redis server whose settings may be changed."""
+    """A Redis server for this module, whose settings may be changed."""
     with start_redis(tmp_path_factory.mktemp("redis")) as server:
         yield server
 
@@ -56,68 +56,68 @@ def app(tmp_path: Path, copy_database: Callable[[str], str], server: Redis) -> I
 
 
 @contextmanager
-def refusing(server: Redis, way: str) -> Iterator[None]:
-    begin, end = WAYS[way]
+def refuse_writes(server: Redis, refusal: str) -> Iterator[None]:
+    start_commands, end_commands = REFUSALS[refusal]
     with StrictRedis.from_url(server.url) as store:
-        for command in begin:
+        for command in start_commands:
             store.execute_command(*command)
         try:
             yield
         finally:
-            for command in end:
+            for command in end_commands:
                 store.execute_command(*command)
 
 
-def ask(app: Flask, method: str, path: str, person: Any) -> TestResponse:
-    headers = {"Authorization": f"Bearer {app.extensions[EXTENSION].dev_provider.token(person)}"}
+def send(app: Flask, method: str, path: str, user: Any) -> TestResponse:
+    headers = {"Authorization": f"Bearer {app.extensions[EXTENSION].dev_provider.token(user)}"}
     json = {"leads": 1} if method == "PUT" else None
     return app.test_client().open(path, method=method, headers=headers, json=json)
 
 
 def readiness(app: Flask) -> tuple[int, str, str]:
-    answer = app.test_client().get("/readyz")
-    document = answer.json or {}
-    return answer.status_code, document["status"], document["checks"]["redis"]
+    response = app.test_client().get("/readyz")
+    document = response.json or {}
+    return response.status_code, document["status"], document["checks"]["redis"]
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_refused_writes_are_degraded_and_cost_no_answer(
-    app: Flask, server: Redis, way: str
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_refused_writes_are_degraded_and_fail_no_request(
+    app: Flask, server: Redis, refusal: str
 ) -> None:
     before = readiness(app)
-    ask(app, "POST", "/api/auth/ensure", ALICE)
+    send(app, "POST", "/api/auth/ensure", ALICE)
 
-    with refusing(server, way):
+    with refuse_writes(server, refusal):
         during = readiness(app)
-        answers = [
-            ask(app, "POST", "/api/auth/ensure", BOB),
-            ask(app, "GET", "/dashboard", BOB),
-            ask(app, "GET", "/api/auth/me", ALICE),
-            ask(app, "POST", "/api/auth/ensure", ALICE),
-            ask(app, "PUT", "/api/mentorados/me/metricas/2026/1", ALICE),
-            ask(app, "GET", "/admin", CHARLIE),
+        responses = [
+            send(app, "POST", "/api/auth/ensure", BOB),
+            send(app, "GET", "/dashboard", BOB),
+            send(app, "GET", "/api/auth/me", ALICE),
+            send(app, "POST", "/api/auth/ensure", ALICE),
+            send(app, "PUT", "/api/mentorados/me/metricas/2026/1", ALICE),
+            send(app, "GET", "/admin", CHARLIE),
         ]
         doctor = app.test_cli_runner().invoke(args=["doctor"])
 
     assert (before, during) == ((200, "ok", "ok"), (200, "degraded", "refuses_writes"))
-    assert [answer.status_code for answer in answers] == [201, 200, 200, 200, 200, 200]
-    assert "recusa gravações" in answers[-1].text
+    assert [response.status_code for response in responses] == [201, 200, 200, 200, 200, 200]
+    assert "recusa gravações" in responses[-1].text
     assert (doctor.exit_code, "FAIL  redis" in doctor.output) == (1, True)
     assert "refuses writes" in doctor.output
     assert eventually(lambda: readiness(app) == before)
 
 
-def test_redis_that_wants_a_password_is_degraded(
+def test_redis_that_requires_a_password_is_degraded(
     tmp_path: Path, template_url: str, server: Redis
 ) -> None:
     with StrictRedis.from_url(server.url) as store:
         store.config_set("requirepass", "secret")
         try:
             with app_on(tmp_path, template_url, redis_url=server.url) as app:
-                found, served = readiness(app), ask(app, "GET", "/healthz", ALICE)
+                status, response = readiness(app), send(app, "GET", "/healthz", ALICE)
                 doctor = app.test_cli_runner().invoke(args=["doctor"]).output
         finally:
             store.config_set("requirepass", "")
 
-    assert (found, served.status_code) == ((200, "degraded", "down"), 200)
+    assert (status, response.status_code) == ((200, "degraded", "down"), 200)
     assert "its password included" in doctor

@@ -1,4 +1,4 @@
-"""The gate: who is let in, who is sent away, and that a refusal leaves no trace."""
+"""The request hooks: authentication, access, origin check, request id and header size."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,21 +21,24 @@ from tests.support.users import ALICE, BOB, CHARLIE, NOW
 from web.services import EXTENSION, Services
 
 PROFILE_ROUTES = [
-    *("/dashboard", "/metricas/2026/1", "/api/mentorados/me", "/api/mentorados/me/overview"),
+    "/dashboard",
+    "/metricas/2026/1",
+    "/api/mentorados/me",
+    "/api/mentorados/me/overview",
     "/api/mentorados/me/metricas",
 ]
 
 
-def code_of(answer: object) -> str:
-    return str(answer.json["code"])  # type: ignore[attr-defined] # a TestResponse
+def code_of(response: object) -> str:
+    return str(response.json["code"])  # type: ignore[attr-defined] # a TestResponse
 
 
-def rows(session: Session) -> tuple[int, ...]:
+def row_counts(session: Session) -> tuple[int, ...]:
     tables = (User, Mentorado, AuditEvent)
     return tuple(session.scalars(select(func.count()).select_from(t)).one() for t in tables)
 
 
-BAD_TOKENS: dict[str, Callable[[DevIdentityProvider], str]] = {
+INVALID_TOKENS: dict[str, Callable[[DevIdentityProvider], str]] = {
     "none at all": lambda provider: "",
     "garbage": lambda provider: "abc.def.ghi",
     "expired": lambda provider: provider.token(BOB, lifetime_seconds=-60),
@@ -47,47 +50,47 @@ BAD_TOKENS: dict[str, Callable[[DevIdentityProvider], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", BAD_TOKENS)
+@pytest.mark.parametrize("name", INVALID_TOKENS)
 @pytest.mark.parametrize("path", ["/api/auth/me", "/api/mentorados/me"])
-def test_bad_token_is_a_401_and_nothing_is_written(
+def test_invalid_token_is_a_401_and_nothing_is_written(
     client: FlaskClient, session: Session, provider: DevIdentityProvider, name: str, path: str
 ) -> None:
-    token = BAD_TOKENS[name](provider)
+    token = INVALID_TOKENS[name](provider)
 
-    answer = client.get(path, headers={"Authorization": f"Bearer {token}"})
+    response = client.get(path, headers={"Authorization": f"Bearer {token}"})
 
-    assert (answer.status_code, code_of(answer)) == (401, "unauthenticated")
-    assert rows(session) == (0, 0, 0)
+    assert (response.status_code, code_of(response)) == (401, "unauthenticated")
+    assert row_counts(session) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("name", BAD_TOKENS)
-def test_page_sends_a_bad_session_to_sign_in(
+@pytest.mark.parametrize("name", INVALID_TOKENS)
+def test_page_with_an_invalid_session_redirects_to_login(
     client: FlaskClient, provider: DevIdentityProvider, name: str
 ) -> None:
-    cookie = f"__session={BAD_TOKENS[name](provider)}"
+    cookie = f"__session={INVALID_TOKENS[name](provider)}"
 
-    answer = client.get("/dashboard?mes=3", headers={"Cookie": cookie})
+    response = client.get("/dashboard?mes=3", headers={"Cookie": cookie})
 
-    assert (answer.status_code, answer.location) == (302, "/login?next=/dashboard?mes%3D3")
+    assert (response.status_code, response.location) == (302, "/login?next=/dashboard?mes%3D3")
 
 
-def test_anonymous_visitor_is_sent_to_sign_in(client: FlaskClient) -> None:
-    answer = client.get("/dashboard")
+def test_anonymous_page_request_redirects_to_login(client: FlaskClient) -> None:
+    response = client.get("/dashboard")
 
-    assert (answer.status_code, answer.location) == (302, "/login?next=/dashboard")
+    assert (response.status_code, response.location) == (302, "/login?next=/dashboard")
 
 
 @pytest.mark.parametrize("path", PROFILE_ROUTES)
-def test_profile_is_there_before_the_view_runs(
+def test_profile_exists_before_the_view_runs(
     client: FlaskClient, session: Session, sign: Sign, path: str
 ) -> None:
-    answer = client.get(path, headers=sign(BOB))
+    response = client.get(path, headers=sign(BOB))
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
     assert session.scalars(select(func.count()).select_from(Mentorado)).one() == 1
 
 
-def test_cookie_of_an_instance_with_suffix_is_read(
+def test_cookie_with_a_suffix_is_read(
     app: Flask, client: FlaskClient, provider: DevIdentityProvider
 ) -> None:
     client.set_cookie("__session_1a2B3c4d", provider.token(BOB))
@@ -95,14 +98,14 @@ def test_cookie_of_an_instance_with_suffix_is_read(
     assert client.get("/dashboard").status_code == 200
 
 
-def test_over_long_values_are_cut_or_dropped(client: FlaskClient, sign: Sign) -> None:
+def test_too_long_values_are_cut_or_dropped(client: FlaskClient, sign: Sign) -> None:
     photo = "https://x/" * 200
-    person = DevUser("user_long", "\x00" + "N" * 2_000, "a" * 400 + "@x.com", image_url=photo)
+    user = DevUser("user_long", "\x00" + "N" * 2_000, "a" * 400 + "@x.com", image_url=photo)
 
-    answer = client.get("/api/mentorados/me", headers=sign(person))
+    response = client.get("/api/mentorados/me", headers=sign(user))
 
-    assert answer.json is not None
-    assert (answer.json["nome_completo"], answer.json["email"], answer.json["foto_url"]) == (
+    assert response.json is not None
+    assert (response.json["nome_completo"], response.json["email"], response.json["foto_url"]) == (
         "N" * 255,
         None,
         None,
@@ -111,42 +114,42 @@ def test_over_long_values_are_cut_or_dropped(client: FlaskClient, sign: Sign) ->
 
 @pytest.mark.parametrize("path", PROFILE_ROUTES)
 @pytest.mark.parametrize(
-    ("facts", "status", "code"),
+    ("columns", "status", "code"),
     [
         ({"blocked_at": NOW}, 403, "user_blocked"),
         ({"role": Role.ADMIN}, 403, "mentorado_required"),
     ],
 )
-def test_each_cause_has_one_answer_on_every_profile_route(
+def test_each_denial_has_one_code_on_every_profile_route(
     client: FlaskClient,
     session: Session,
     sign: Sign,
     path: str,
-    facts: dict[str, object],
+    columns: dict[str, object],
     status: int,
     code: str,
 ) -> None:
-    session.add(User(clerk_id=BOB.clerk_id, **facts))
+    session.add(User(clerk_id=BOB.clerk_id, **columns))
     session.commit()
 
-    answer = client.get(path, headers=sign(BOB))
+    response = client.get(path, headers=sign(BOB))
 
-    assert answer.status_code == status
-    assert code in (code_of(answer) if answer.is_json else answer.get_data(as_text=True))
+    assert response.status_code == status
+    assert code in (code_of(response) if response.is_json else response.get_data(as_text=True))
 
 
-def test_inactive_mentorado_is_told_so(
+def test_inactive_mentorado_gets_its_own_code(
     client: FlaskClient, session: Session, alice: Mentorado, sign: Sign
 ) -> None:
     alice.ativo = SimNao.NAO
     session.commit()
 
-    answer = client.get("/api/mentorados/me", headers=sign(ALICE))
+    response = client.get("/api/mentorados/me", headers=sign(ALICE))
 
-    assert (answer.status_code, code_of(answer)) == (403, "mentorado_inactive")
+    assert (response.status_code, code_of(response)) == (403, "mentorado_inactive")
 
 
-def test_block_holds_at_the_next_request_of_an_uncached_person(
+def test_block_of_an_uncached_user_is_effective_at_once(
     client: FlaskClient, session: Session, alice: Mentorado, sign: Sign
 ) -> None:
     session.execute(update(User).values(blocked_at=NOW))
@@ -158,7 +161,7 @@ def test_block_holds_at_the_next_request_of_an_uncached_person(
     assert (me["status"], me["mentorado"]) == ("user_blocked", None)
 
 
-def test_session_of_a_deleted_account_counts_no_longer(
+def test_session_of_a_deleted_account_is_refused(
     client: FlaskClient, session: Session, sign: Sign, browser_of: Browser
 ) -> None:
     session.add(User(clerk_id=BOB.clerk_id, deleted_at=NOW))
@@ -171,24 +174,26 @@ def test_session_of_a_deleted_account_counts_no_longer(
     assert page.status_code == 401
 
 
-@pytest.mark.parametrize("person", [ALICE, BOB])
-def test_mentees_are_kept_out_of_the_administration(
-    client: FlaskClient, alice: Mentorado, sign: Sign, person: DevUser
+@pytest.mark.parametrize("user", [ALICE, BOB])
+def test_admin_routes_are_forbidden_for_mentees(
+    client: FlaskClient, alice: Mentorado, sign: Sign, user: DevUser
 ) -> None:
-    answer = client.get("/api/admin/sweeps", headers=sign(person))
+    response = client.get("/api/admin/sweeps", headers=sign(user))
 
-    assert (answer.status_code, code_of(answer)) == (403, "forbidden")
+    assert (response.status_code, code_of(response)) == (403, "forbidden")
 
 
-def test_view_that_states_nothing_is_closed(app: Flask, client: FlaskClient, sign: Sign) -> None:
+def test_view_without_access_policy_is_forbidden(
+    app: Flask, client: FlaskClient, sign: Sign
+) -> None:
     rule = app.url_map.iter_rules("pages.home")
     endpoint = next(rule).endpoint
     view, app.view_functions[endpoint] = app.view_functions[endpoint], lambda: "open"
 
-    answer = client.get("/", headers=sign(BOB))
+    response = client.get("/", headers=sign(BOB))
 
     app.view_functions[endpoint] = view
-    assert answer.status_code == 403
+    assert response.status_code == 403
 
 
 ORIGINS: dict[str, tuple[dict[str, str], int]] = {
@@ -206,35 +211,35 @@ ORIGINS: dict[str, tuple[dict[str, str], int]] = {
 
 
 @pytest.mark.parametrize("name", ORIGINS)
-def test_cookie_writes_need_our_own_origin(
+def test_write_with_a_cookie_needs_the_own_origin(
     alice: Mentorado, browser_of: Browser, name: str
 ) -> None:
     headers, status = ORIGINS[name]
 
-    answer = browser_of(ALICE).post("/api/auth/ensure", headers=headers)
+    response = browser_of(ALICE).post("/api/auth/ensure", headers=headers)
 
-    assert answer.status_code == status
+    assert response.status_code == status
 
 
-def test_bearer_writes_need_no_origin(client: FlaskClient, sign: Sign) -> None:
+def test_write_with_a_bearer_token_needs_no_origin(client: FlaskClient, sign: Sign) -> None:
     assert client.post("/api/auth/ensure", headers=sign(BOB)).status_code == 201
 
 
 def test_well_formed_request_id_is_kept(client: FlaskClient) -> None:
-    answer = client.get("/healthz", headers={"X-Request-ID": "abc-12345678"})
+    response = client.get("/healthz", headers={"X-Request-ID": "abc-12345678"})
 
-    assert answer.headers["X-Request-ID"] == "abc-12345678"
-
-
-@pytest.mark.parametrize("given", ["", "with space 123", "a" * 129, "x;drop-table", "<b>"])
-def test_ill_formed_request_id_is_replaced(client: FlaskClient, given: str) -> None:
-    answer = client.get("/healthz", headers={"X-Request-ID": given})
-
-    assert answer.headers["X-Request-ID"] != given
-    assert len(answer.headers["X-Request-ID"]) == 32
+    assert response.headers["X-Request-ID"] == "abc-12345678"
 
 
-def test_person_seen_with_another_name_is_updated(
+@pytest.mark.parametrize("request_id", ["", "with space 123", "a" * 129, "x;drop-table", "<b>"])
+def test_malformed_request_id_is_replaced(client: FlaskClient, request_id: str) -> None:
+    response = client.get("/healthz", headers={"X-Request-ID": request_id})
+
+    assert response.headers["X-Request-ID"] != request_id
+    assert len(response.headers["X-Request-ID"]) == 32
+
+
+def test_new_name_updates_the_user_but_not_the_profile(
     client: FlaskClient, alice: Mentorado, sign: Sign
 ) -> None:
     renamed = replace(ALICE, name="Alice P. Souza")
@@ -248,32 +253,32 @@ def test_person_seen_with_another_name_is_updated(
     )
 
 
-def test_only_the_invited_enter_where_only_they_may(
+def test_invited_only_refuses_other_users(
     app: Flask,
     client: FlaskClient,
     session: Session,
-    house: Services,
+    services: Services,
     sign: Sign,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    strict = replace(house.provisioning, rules=Rules(invited_only=True))
-    monkeypatch.setitem(app.extensions, EXTENSION, replace(house, provisioning=strict))
+    invited_only = replace(services.provisioning, rules=Rules(invited_only=True))
+    monkeypatch.setitem(app.extensions, EXTENSION, replace(services, provisioning=invited_only))
     session.add(Mentorado(nome_completo="Bob", email=BOB.email, turma=Turma.NEON))
     session.commit()
 
-    stranger = client.get("/api/mentorados/me", headers=sign(CHARLIE))
-    expected = client.get("/api/mentorados/me", headers=sign(BOB))
+    uninvited = client.get("/api/mentorados/me", headers=sign(CHARLIE))
+    invited = client.get("/api/mentorados/me", headers=sign(BOB))
 
-    assert (stranger.status_code, code_of(stranger)) == (403, "not_invited")
-    assert (expected.status_code, (expected.json or {})["nome_completo"]) == (200, "Bob")
+    assert (uninvited.status_code, code_of(uninvited)) == (403, "not_invited")
+    assert (invited.status_code, (invited.json or {})["nome_completo"]) == (200, "Bob")
 
 
 @pytest.mark.parametrize("header", ["HTTP_COOKIE", "HTTP_X_ANYTHING"])
 @pytest.mark.parametrize("path", ["/dashboard", "/api/auth/me", "/healthz", "/nowhere"])
-def test_headers_that_are_too_large_in_sum_are_refused(app: Flask, path: str, header: str) -> None:
-    """A server joins up to a hundred headers of one name; decoding the sum cost half a second."""
+def test_too_large_headers_are_refused(app: Flask, path: str, header: str) -> None:
+    """A server joins up to 100 headers of one name; decoding them took half a second."""
     client = app.test_client(use_cookies=False)
 
-    answer = client.get(path, environ_overrides={header: "a=b; " * 20_000})
+    response = client.get(path, environ_overrides={header: "a=b; " * 20_000})
 
-    assert answer.status_code == 413
+    assert response.status_code == 413

@@ -1,4 +1,4 @@
-"""Browsers at the gate of a production instance: sent to Clerk, let in by it, or turned away."""
+"""Browser sessions with a production instance: handshake redirects, sign-in and refusals."""
 
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ PAGE = {"Accept": "text/html", "Sec-Fetch-Dest": "document"}
 
 @pytest.fixture
 def clerk(tmp_path: Path) -> Iterator[Clerk]:
-    """A Clerk that signs what a production instance signs."""
+    """A development identity provider that signs for a production instance."""
     with clerk_in(tmp_path / "clerk") as clerk:
         clerk.provider.save_user(EVA)
         yield clerk
@@ -28,7 +28,7 @@ def clerk(tmp_path: Path) -> Iterator[Clerk]:
 
 @pytest.fixture
 def proxies() -> int:
-    """How many stand in front."""
+    """The number of trusted proxies."""
     return 0
 
 
@@ -44,100 +44,100 @@ def client(
         yield app.test_client()
 
 
-def hold(client: FlaskClient, **cookies: str) -> None:
+def set_cookies(client: FlaskClient, **cookies: str) -> None:
     for name, value in cookies.items():
         client.set_cookie(name, value)
 
 
-def session(clerk: Clerk, lifetime_seconds: int = 60) -> str:
+def session_token(clerk: Clerk, lifetime_seconds: int = 60) -> str:
     return clerk.provider.token(EVA, lifetime_seconds=lifetime_seconds)
 
 
-def asked(answer: TestResponse) -> dict[str, list[str]]:
-    return parse_qs(urlsplit(answer.location or "").query)
+def redirect_parameters(response: TestResponse) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(response.location or "").query)
 
 
-def given(answer: TestResponse) -> set[str]:
-    """The names of the cookies that the answer sets."""
-    return {cookie.partition("=")[0] for cookie in answer.headers.getlist("Set-Cookie")}
+def cookie_names(response: TestResponse) -> set[str]:
+    """The names of the cookies that the response sets."""
+    return {cookie.partition("=")[0] for cookie in response.headers.getlist("Set-Cookie")}
 
 
-def test_returning_browser_is_sent_to_clerk_and_nobody_keeps_the_way(
+def test_expired_session_redirects_to_clerk_without_caching(
     client: FlaskClient, clerk: Clerk
 ) -> None:
-    hold(client, __session=session(clerk, -60), __client_uat="1")
+    set_cookies(client, __session=session_token(clerk, -60), __client_uat="1")
 
-    answer = client.get("/dashboard?aba=metas", headers=PAGE)
+    response = client.get("/dashboard?aba=metas", headers=PAGE)
 
-    assert (answer.status_code, answer.headers["Cache-Control"]) == (307, "no-store")
-    assert (answer.location or "").startswith(f"{clerk.url}/v1/client/handshake?")
-    assert asked(answer)["redirect_url"] == ["http://localhost/dashboard?aba=metas"]
-    assert asked(answer)["__clerk_hs_reason"] == ["session-token-expired"]
-
-
-def test_answer_of_clerk_lets_the_browser_in_at_once(client: FlaskClient, clerk: Clerk) -> None:
-    cookies = [f"__session={session(clerk)}; Path=/", "__client_uat=1; Path=/", "theme=dark"]
-    hold(client, __clerk_handshake=clerk.provider.sign({"handshake": cookies}, 60))
-
-    answer = client.get("/dashboard", headers=PAGE)
-
-    assert (answer.status_code, "Eva Melo" in answer.text) == (200, True)
-    assert given(answer) >= {"__session", "__client_uat", "__clerk_handshake"}
-    assert "theme" not in given(answer)
+    assert (response.status_code, response.headers["Cache-Control"]) == (307, "no-store")
+    assert (response.location or "").startswith(f"{clerk.url}/v1/client/handshake?")
+    assert redirect_parameters(response)["redirect_url"] == ["http://localhost/dashboard?aba=metas"]
+    assert redirect_parameters(response)["__clerk_hs_reason"] == ["session-token-expired"]
 
 
-def test_answer_that_clerk_did_not_sign_lets_nobody_in(client: FlaskClient, tmp_path: Path) -> None:
-    with clerk_in(tmp_path / "stranger") as stranger:
-        cookies = [f"__session={session(stranger)}; Path=/", "__client_uat=1; Path=/"]
-        forged = stranger.provider.sign({"handshake": cookies, "iss": ISSUER}, 60)
-    hold(client, __clerk_handshake=forged)
+def test_handshake_answer_signs_the_browser_in_at_once(client: FlaskClient, clerk: Clerk) -> None:
+    cookies = [f"__session={session_token(clerk)}; Path=/", "__client_uat=1; Path=/", "theme=dark"]
+    set_cookies(client, __clerk_handshake=clerk.provider.sign({"handshake": cookies}, 60))
 
-    answer = client.get("/dashboard", headers=PAGE)
+    response = client.get("/dashboard", headers=PAGE)
 
-    assert (answer.status_code, "__session" in given(answer)) == (302, False)
+    assert (response.status_code, "Eva Melo" in response.text) == (200, True)
+    assert cookie_names(response) >= {"__session", "__client_uat", "__clerk_handshake"}
+    assert "theme" not in cookie_names(response)
 
 
-def test_fourth_round_in_a_row_is_an_explanation(client: FlaskClient, clerk: Clerk) -> None:
-    hold(client, __session=session(clerk, -60), __client_uat="1")
+def test_forged_handshake_answer_signs_nobody_in(client: FlaskClient, tmp_path: Path) -> None:
+    with clerk_in(tmp_path / "other") as other_clerk:
+        cookies = [f"__session={session_token(other_clerk)}; Path=/", "__client_uat=1; Path=/"]
+        forged = other_clerk.provider.sign({"handshake": cookies, "iss": ISSUER}, 60)
+    set_cookies(client, __clerk_handshake=forged)
 
-    answers = [client.get("/dashboard", headers=PAGE) for _ in range(4)]
+    response = client.get("/dashboard", headers=PAGE)
 
-    assert [answer.status_code for answer in answers] == [307, 307, 307, 401]
-    assert 'data-code="session_loop"' in answers[-1].text
+    assert (response.status_code, "__session" in cookie_names(response)) == (302, False)
+
+
+def test_fourth_redirect_in_a_row_is_an_error_page(client: FlaskClient, clerk: Clerk) -> None:
+    set_cookies(client, __session=session_token(clerk, -60), __client_uat="1")
+
+    responses = [client.get("/dashboard", headers=PAGE) for _ in range(4)]
+
+    assert [response.status_code for response in responses] == [307, 307, 307, 401]
+    assert 'data-code="session_loop"' in responses[-1].text
 
 
 @pytest.mark.parametrize("destination", ["empty", "document"])
 @pytest.mark.parametrize("path", ["/api/auth/me", "/api/mentorados/me"])
-def test_call_with_an_old_cookie_is_told_so_whoever_makes_it(
+def test_api_request_with_an_expired_cookie_is_a_401(
     client: FlaskClient, clerk: Clerk, path: str, destination: str
 ) -> None:
-    hold(client, __session=session(clerk, -60), __client_uat="1")
+    set_cookies(client, __session=session_token(clerk, -60), __client_uat="1")
 
-    answer = client.get(path, headers=PAGE | {"Sec-Fetch-Dest": destination})
+    response = client.get(path, headers=PAGE | {"Sec-Fetch-Dest": destination})
 
-    assert (answer.status_code, (answer.json or {})["code"]) == (401, "unauthenticated")
+    assert (response.status_code, (response.json or {})["code"]) == (401, "unauthenticated")
 
 
-def test_browser_that_signed_out_elsewhere_goes_to_the_sign_in_page(
+def test_signed_out_browser_redirects_to_login(
     client: FlaskClient,
 ) -> None:
-    hold(client, __client_uat="0")
+    set_cookies(client, __client_uat="0")
 
-    answer = client.get("/dashboard", headers=PAGE)
+    response = client.get("/dashboard", headers=PAGE)
 
-    assert (answer.status_code, answer.location) == (302, "/login?next=/dashboard")
+    assert (response.status_code, response.location) == (302, "/login?next=/dashboard")
 
 
 @pytest.mark.parametrize(
-    ("proxies", "address"),
+    ("proxies", "url"),
     [(0, "http://localhost/dashboard"), (1, "https://app.example.com/dashboard")],
 )
-def test_way_back_is_the_address_that_the_browser_sees(
-    client: FlaskClient, clerk: Clerk, address: str
+def test_redirect_url_is_the_url_of_the_browser(
+    client: FlaskClient, clerk: Clerk, url: str
 ) -> None:
-    hold(client, __session=session(clerk, -60), __client_uat="1")
-    behind = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "app.example.com"}
+    set_cookies(client, __session=session_token(clerk, -60), __client_uat="1")
+    proxy_headers = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "app.example.com"}
 
-    answer = client.get("/dashboard", headers=PAGE | behind)
+    response = client.get("/dashboard", headers=PAGE | proxy_headers)
 
-    assert asked(answer)["redirect_url"] == [address]
+    assert redirect_parameters(response)["redirect_url"] == [url]

@@ -1,4 +1,4 @@
-"""A key or an address with which the provider's client fails: unavailable, never an error."""
+"""Settings with which the Clerk client fails: requests still work."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +14,8 @@ from dev.databases import UNLIMITED
 from tests.support.clerk_server import Clerk, clerk_in
 from tests.support.users import ALICE
 
-# Settings that the check of settings refuses; a client may fail at others in the same way.
-STRANGE: list[dict[str, object]] = [
+# Settings that the validation refuses; the client may fail with others in the same way.
+INVALID_SETTINGS: list[dict[str, object]] = [
     {"clerk_secret_key": SecretStr("sk_live_…")},
     {"clerk_secret_key": SecretStr("sk_test_a\nb")},
     {"clerk_secret_key": SecretStr("sk_test_\udcff")},
@@ -38,27 +38,27 @@ def url(copy_database: Callable[[str], str]) -> str:
     return copy_database("strange_provider")
 
 
-@pytest.fixture(params=STRANGE, ids=lambda strange: ascii(strange)[:50])
+@pytest.fixture(params=INVALID_SETTINGS, ids=lambda invalid: ascii(invalid)[:50])
 def app(request: pytest.FixtureRequest, tmp_path: Path, url: str, clerk: Clerk) -> Iterator[Flask]:
-    """An app with one strange setting, past the check of settings."""
-    given = {name.lower(): value for name, value in clerk.settings.items()}
-    values = {"instance_path": tmp_path, "database_url": url, **UNLIMITED, **given}
+    """An app with one invalid setting, which bypasses the validation."""
+    clerk_settings = {name.lower(): value for name, value in clerk.settings.items()}
+    values = {"instance_path": tmp_path, "database_url": url, **UNLIMITED, **clerk_settings}
     app = create_app(Config.model_validate(values).model_copy(update=request.param))
     with app.app_context():
         yield app
         db.engine.dispose()
 
 
-def test_users_sign_in_with_what_their_token_says(app: Flask, clerk: Clerk) -> None:
-    answer = app.test_client().post("/api/auth/ensure", headers=clerk.bearer(ALICE))
+def test_user_signs_in_with_the_claims_of_the_token(app: Flask, clerk: Clerk) -> None:
+    response = app.test_client().post("/api/auth/ensure", headers=clerk.bearer(ALICE))
 
-    assert answer.status_code in (200, 201)
+    assert response.status_code in (200, 201)
 
 
-def test_sign_out_works(app: Flask, clerk: Clerk) -> None:
+def test_logout_succeeds(app: Flask, clerk: Clerk) -> None:
     client = app.test_client()
     cookies = f"__session={clerk.token(ALICE)}; __client_uat=1"
 
-    answer = client.post("/logout", headers={"Cookie": cookies, "Origin": "http://localhost"})
+    response = client.post("/logout", headers={"Cookie": cookies, "Origin": "http://localhost"})
 
-    assert answer.status_code == 303
+    assert response.status_code == 303
