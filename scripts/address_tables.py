@@ -1,4 +1,4 @@
-"""Write the tables of characters by which e-mail addresses are compared, in Python and in SQL.
+"""Write the character tables for the comparison of e-mail addresses, in Python and in SQL.
 
 Usage: `python -m scripts.address_tables DerivedAge.txt`, with the file of that name from
 https://www.unicode.org/Public/UCD/latest/ucd/. The result depends on it, on the installed `idna`
@@ -27,7 +27,7 @@ NEUTRAL = ("ES", "CS", "ET", "ON", "BN")
 
 
 def assigned(lines: Iterable[str]) -> set[int]:
-    """Read the code points that Unicode 13 has assigned out of DerivedAge.txt."""
+    """Return the code points that Unicode 13 has assigned, from the lines of DerivedAge.txt."""
     found: set[int] = set()
     for line in lines:
         points, _, age = line.partition("#")[0].partition(";")
@@ -42,12 +42,12 @@ def assigned(lines: Iterable[str]) -> set[int]:
 
 
 def idna_points(ranges: Iterable[int]) -> set[int]:
-    """Unpack ranges as the package `idna` keeps them: first << 32 | last + 1."""
+    """Return the code points of ranges of the package `idna`: first << 32 | last + 1."""
     return {point for each in ranges for point in range(each >> 32, each & 0xFFFFFFFF)}
 
 
 def sql_tables(known: set[int]) -> dict[str, set[int]]:
-    """Return the sets of code points that the SQL functions need, by their names there."""
+    """Return the sets of code points for the SQL functions, by their names there."""
     valid = idna_points(idnadata.codepoint_classes["PVALID"]) & known
     contextual = idna_points(idnadata.codepoint_classes["CONTEXTJ"]) | idna_points(
         idnadata.codepoint_classes["CONTEXTO"]
@@ -93,12 +93,12 @@ def ranges(points: set[int]) -> list[tuple[int, int]]:
 
 
 def python_text(points: set[int]) -> str:
-    """Write a set as hexadecimal ranges, separated by blanks."""
+    """Return a set as hexadecimal ranges, separated by blanks."""
     return " ".join(f"{low:X}-{high:X}" for low, high in ranges(points))
 
 
 def sql_text(points: set[int]) -> str:
-    """Write a set as PostgreSQL reads an int4multirange."""
+    """Return a set as the text of an int4multirange."""
     return "{" + ", ".join(f"[{low},{high}]" for low, high in ranges(points)) + "}"
 
 

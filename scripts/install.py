@@ -1,7 +1,7 @@
-"""Make the virtual environment and install one lock file: `python3 scripts/install.py LOCK`.
+"""Create the virtual environment and install one lock file: `python3 scripts/install.py LOCK`.
 
-Runs on a bare Python, so it uses the standard library only. Says one clear line when something of
-the machine is missing, and nothing when there is nothing to do.
+It uses the standard library only. It exits with one line if the machine lacks something, and prints
+nothing if the lock is installed already.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ OLDEST = (3, 11)
 
 
 def main(lock_name: str) -> None:
-    """Install the lock unless exactly its content is installed already."""
+    """Install the lock file unless the same content is installed already."""
     lock = PROJECT / lock_name
     stamp = VENV / f"{lock_name}.installed"
     content = hashlib.sha256(lock.read_bytes()).hexdigest()
@@ -33,7 +33,7 @@ def main(lock_name: str) -> None:
 
 
 def refuse_unfit_machine() -> None:
-    """End with one line naming what this machine lacks."""
+    """Exit with one line that names what this machine lacks."""
     if sys.version_info < OLDEST:
         found = ".".join(str(part) for part in sys.version_info[:3])
         sys.exit(
@@ -49,7 +49,7 @@ def refuse_unfit_machine() -> None:
 
 
 def has_pip() -> bool:
-    """Whether the environment is whole; an interrupted first start leaves it without pip."""
+    """Whether the environment is complete; an interrupted first start leaves it without pip."""
     if not PYTHON.exists():
         return False
     probe = [str(PYTHON), "-m", "pip", "--version"]
@@ -58,8 +58,8 @@ def has_pip() -> bool:
 
 
 def run(command: list[str]) -> None:
-    """Run a step and end with its exit code when it fails; it has said why itself."""
-    finished = subprocess.run(command, check=False)  # nosec B603 # our own words, no shell
+    """Run a command, and exit with its exit code if it fails; it prints its own error."""
+    finished = subprocess.run(command, check=False)  # nosec B603 # fixed arguments, no shell
     if finished.returncode:
         sys.exit(finished.returncode)
 

@@ -1,7 +1,7 @@
-"""Does any locked package have a known vulnerability? Asks pip-audit, and judges what it says.
+"""Check the locked packages for known vulnerabilities with pip-audit.
 
-Unreachable is not the same as healthy: it is said, and counts as success, because a build on an
-island must go on. Everything else that is not a clean answer fails.
+An unreachable database is reported and counts as success, so that a build without network passes.
+Every other result that is not clean fails.
 """
 
 import json
@@ -13,25 +13,25 @@ from typing import Any, NamedTuple
 PROJECT = Path(__file__).resolve().parent.parent
 LOCK = "requirements.lock"
 COMMAND = ("-m", "pip_audit", "--require-hashes", "--progress-spinner=off", "--format=json")
-# How pip-audit, and requests below it, speak of a network that is not there.
+# Messages of pip-audit and requests when there is no network.
 NO_NETWORK = ("Could not connect", "NameResolutionError", "Max retries exceeded", "ConnectTimeout")
 
 
 class Verdict(NamedTuple):
-    """What to say, and the exit code that says the same."""
+    """The message and the exit code."""
 
-    words: str
+    message: str
     code: int
 
 
-def judge(output: str, complaints: str) -> Verdict:
-    """Read what pip-audit wrote to its two outputs."""
+def judge(output: str, errors: str) -> Verdict:
+    """Return the verdict from pip-audit's standard output and standard error."""
     try:
         packages: list[dict[str, Any]] = json.loads(output)["dependencies"]
     except ValueError:
-        if any(sign in complaints for sign in NO_NETWORK):
+        if any(sign in errors for sign in NO_NETWORK):
             return Verdict("audit: the database is not reachable; nothing was checked", 0)
-        return Verdict(f"audit: FAILED\n{complaints.strip()}", 1)
+        return Verdict(f"audit: FAILED\n{errors.strip()}", 1)
     found = [
         f"audit: {package['name']} {package['version']}: {vulnerability['id']}"
         for package in packages
@@ -42,7 +42,7 @@ def judge(output: str, complaints: str) -> Verdict:
 
 def _without_findings(packages: list[dict[str, Any]]) -> Verdict:
     unknown = [package["name"] for package in packages if "skip_reason" in package]
-    if packages and len(unknown) == len(packages):  # a mirror answers, that knows none of them
+    if packages and len(unknown) == len(packages):  # the answer of a mirror without the database
         return Verdict("audit: the database is not reachable; nothing was checked", 0)
     if unknown or not packages:
         return Verdict(f"audit: FAILED, not checked: {', '.join(unknown) or 'anything'}", 1)
@@ -50,8 +50,8 @@ def _without_findings(packages: list[dict[str, Any]]) -> Verdict:
 
 
 def main() -> int:
-    """Audit what is installed where the program runs."""
-    run = subprocess.run(  # nosec B603 # a fixed list of words
+    """Audit the packages of a production installation."""
+    run = subprocess.run(  # nosec B603 # fixed arguments, no shell
         [sys.executable, *COMMAND, "-r", LOCK],
         cwd=PROJECT,
         check=False,
@@ -59,7 +59,7 @@ def main() -> int:
         text=True,
     )
     verdict = judge(run.stdout, run.stderr)
-    print(verdict.words)
+    print(verdict.message)
     return verdict.code
 
 

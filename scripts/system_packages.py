@@ -1,11 +1,11 @@
-"""Make sure that the tests find what they start; install Debian's packages where we may."""
+"""Check that the programs for the tests are installed; install Debian packages as root."""
 
 import os
 import shutil
 import subprocess
 import sys
 
-# What the tests start, under the names it may have, and Debian's package of it.
+# Debian packages, each with the possible names of the program that the tests start.
 NEEDED = {
     "chromium": ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
     "pgbouncer": ("pgbouncer", "/usr/sbin/pgbouncer"),
@@ -16,16 +16,16 @@ NEEDED = {
 
 
 def main() -> None:
-    """Install what is missing when we may; the tests themselves insist on all of it."""
-    missing = [name for name, names in NEEDED.items() if not any(map(shutil.which, names))]
+    """Install missing packages, or exit with the command to do so."""
+    missing = [name for name, programs in NEEDED.items() if not any(map(shutil.which, programs))]
     if not missing:
         return
-    wanted, apt_get = " ".join(missing), shutil.which("apt-get")
+    names, apt_get = " ".join(missing), shutil.which("apt-get")
     if os.geteuid() != 0 or apt_get is None:
-        sys.exit(f"the tests need {wanted}; on Debian: sudo apt install {wanted}")
-    print(f"Installing {wanted} for the tests…", flush=True)
+        sys.exit(f"the tests need {names}; on Debian: sudo apt install {names}")
+    print(f"Installing {names} for the tests…", flush=True)
     for command in (["update"], ["install", "-y", *missing]):
-        subprocess.run(  # nosec B603 # our own words, no shell
+        subprocess.run(  # nosec B603 # fixed arguments, no shell
             [apt_get, "-qq", *command], check=True, stdout=subprocess.DEVNULL
         )
 

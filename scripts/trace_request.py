@@ -1,8 +1,8 @@
-"""Count the functions of ours that a real request enters, and the files that hold them.
+"""Count the functions of this project that a request enters, and their files.
 
 `python -m scripts.trace_request` traces the first `GET /dashboard` of a new user and a warm
-`GET /api/auth/me`, on a PostgreSQL of its own; `--list` names every function in the order in which
-it is entered first.
+`GET /api/auth/me`, on a new PostgreSQL server; `--list` prints every function in the order of its
+first call.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from web.services import EXTENSION
 
 PROJECT = Path(__file__).resolve().parent.parent
 USER = DevUser("user_traced", "Tereza Traço", "tereza@example.com")
-INNER = ("<module>", "<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>")
+NESTED_SCOPES = ("<module>", "<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>")
 
 Function = tuple[str, str]  # its file within the project, and its qualified name
 
@@ -56,7 +56,7 @@ def main() -> int:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Flask]:
-    """An app on a fresh database of its own, which is stopped at the end."""
+    """Create an app on a new database, which is stopped at the end."""
     url = postgres.start(folder)
     try:
         app = create_app(Config(instance_path=folder, database_url=url))
@@ -69,15 +69,15 @@ def serving(folder: Path) -> Iterator[Flask]:
 
 
 def trace(client: FlaskClient, path: str) -> list[Function]:
-    """Request the page and return the functions of ours, in the order of their first entry.
+    """Request the page and return the project's functions, in the order of their first call.
 
-    Threads that the request starts count as well. Raises RuntimeError for an answer other than 200.
+    Threads that the request starts are included. Raises RuntimeError for a status other than 200.
     """
     entered: dict[Function, None] = {}
 
     def note(frame: FrameType, event: str, _: object) -> None:
         code = frame.f_code
-        if event == "call" and code.co_name not in INNER:
+        if event == "call" and code.co_name not in NESTED_SCOPES:
             file = Path(code.co_filename)
             if file.is_relative_to(PROJECT) and not file.is_relative_to(PROJECT / ".venv"):
                 entered.setdefault((str(file.relative_to(PROJECT)), code.co_qualname))
