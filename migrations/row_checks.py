@@ -72,8 +72,8 @@ def check_rows(connection: Connection, expected: sa.Table, found: FoundTable) ->
     counts = ", ".join(f"count(*) FILTER (WHERE NOT ({rule.condition}))" for rule in rules)
     if not rules:
         return
-    wrong = connection.execute(sa.text(f"SELECT {counts} FROM {found.name}")).one()  # noqa: S608 - our own names
-    for rule, number in zip(rules, wrong, strict=True):
+    counts_found = connection.execute(sa.text(f"SELECT {counts} FROM {found.name}")).one()  # noqa: S608 - our own names
+    for rule, number in zip(rules, counts_found, strict=True):
         if number:
             where = f"NOT ({rule.condition})"
             what = f"{rule.what} in {number} rows{_examples(connection, found, where)}"
@@ -151,14 +151,14 @@ def check_sequence(connection: Connection, found: FoundTable) -> Iterator[Proble
         return
     query = f"SELECT last_value, is_called FROM {column.sequence}"  # noqa: S608 - of the catalogue
     state = connection.execute(sa.text(query)).one()
-    upcoming = state.last_value + sequence.step * state.is_called
+    next_id = state.last_value + sequence.step * state.is_called
     highest = connection.scalar(sa.text(f"SELECT coalesce(max(id), 0) FROM {found.name}"))  # noqa: S608 - as above
-    needed = max(upcoming, (highest or 0) + 1)
+    needed = max(next_id, (highest or 0) + 1)
     if sequence.step < 1 or needed > min(sequence.largest, MAX_INTEGER):
         what = f"draws from {column.sequence}, which has no number left above {highest}"
         remedy = f"ALTER SEQUENCE {column.sequence} INCREMENT BY 1 MAXVALUE {MAX_INTEGER}"
         yield Problem(found.name, "id", what, remedy)
-    elif needed > upcoming:
+    elif needed > next_id:
         restart = f"ALTER SEQUENCE {column.sequence} RESTART WITH {needed}"
         if sequence.is_ours_to_alter:
             yield Repair(f"{column.sequence} goes on at {needed}", restart)
