@@ -106,7 +106,7 @@ class ClerkClient:
             params=params,
             headers=headers,
             seconds=seconds,
-            most_bytes=max_bytes,
+            max_bytes=max_bytes,
         )
         _raise_for_status(answer)
         return answer
@@ -117,7 +117,7 @@ class ClerkClient:
             raise ProviderUnavailableError("the address of the keys is not set")
         url = self._jwks_url
         for _ in range(1 + MAX_REDIRECTS):
-            answer = _request(client, "GET", "", seconds=CALL_SECONDS, most_bytes=MAX_KEY_SET_BYTES)
+            answer = _request(client, "GET", "", seconds=CALL_SECONDS, max_bytes=MAX_KEY_SET_BYTES)
             location = answer.headers.get("location")
             if answer.status not in REDIRECTS or location is None:
                 break
@@ -128,9 +128,21 @@ class ClerkClient:
         return answer
 
 
-def _request(client: BoundedClient, method: str, path: str, **options: Any) -> Answer:
+def _request(
+    client: BoundedClient,
+    method: str,
+    path: str,
+    *,
+    seconds: float,
+    max_bytes: int,
+    params: Mapping[str, str | int] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """As `BoundedClient.request`, with the errors of this package."""
     try:
-        return client.request(method, path, **options)
+        return client.request(
+            method, path, seconds=seconds, most_bytes=max_bytes, params=params, headers=headers
+        )
     except TooLargeError as err:
         raise UnusableAnswerError(TOO_LARGE) from err
     except NotDecodableError as err:

@@ -108,7 +108,7 @@ class KeySet:
                 return None
             if not may_fetch and self._keys and self._calls is not None:
                 raise CallNeededError("a fetch of the issuer's keys")
-            return fetch or self._begin()
+            return fetch or self._begin_fetch()
 
     def _may_fetch(self) -> bool:
         """Whether the cool-down is over: two seconds while no key is known, else a minute."""
@@ -117,10 +117,10 @@ class KeySet:
         pause = REFETCH_COOLDOWN_SECONDS if self._keys else RETRY_COOLDOWN_SECONDS
         return self._clock() - self._fetched_at >= pause
 
-    def _begin(self) -> _Fetch | None:
+    def _begin_fetch(self) -> _Fetch | None:
         wait = WAIT_SECONDS if self._keys else FIRST_WAIT_SECONDS
         fetch = self._fetch = _Fetch(time.monotonic() + wait)
-        self._start_fetch().add_done_callback(lambda done: self._end(fetch, done))
+        self._start_fetch().add_done_callback(lambda done: self._finish_fetch(fetch, done))
         return fetch
 
     def _start_fetch(self) -> Future[Keys]:
@@ -138,7 +138,7 @@ class KeySet:
             raise UnusableAnswerError("no_keys")
         return keys
 
-    def _end(self, fetch: _Fetch, done: Future[Keys]) -> None:
+    def _finish_fetch(self, fetch: _Fetch, done: Future[Keys]) -> None:
         """Replace the keys, or keep the old ones if the fetch failed."""
         err = done.exception()
         with self._lock:

@@ -85,7 +85,7 @@ class ProviderCalls:
 
     def __init__(self, rate: Rate, clock: Callable[[], float] = time.monotonic) -> None:
         self._budget = CallBudget(rate, clock)
-        self._flight = SingleFlight(clock)
+        self._single_flight = SingleFlight(clock)
         self._backend = CircuitBreaker(clock=clock)
         self._circuits: Mapping[Share, CircuitBreaker] = {
             **dict.fromkeys(Share, self._backend),
@@ -119,7 +119,7 @@ class ProviderCalls:
         `work`.
         """
         begun_at = time.monotonic()
-        return self._flight.share(
+        return self._single_flight.share(
             (call, key),
             lambda: self._submit(share, lambda: self._make_call(call, work, share, begun_at)),
             keep_seconds=keep_seconds,

@@ -82,13 +82,13 @@ class TokenVerifier:
         wrong), KeysUnavailableError when it cannot be verified, and CallNeededError when the
         issuer's keys must be fetched and `may_fetch` is False.
         """
-        proof: VerifiedToken = self._verify_cached(token, may_fetch)
-        if not self.keys.is_current(proof.key):  # the issuer has published new keys since
+        verified: VerifiedToken = self._verify_cached(token, may_fetch)
+        if not self.keys.is_current(verified.key):  # the issuer has published new keys since
             self._verify_cached.cache_clear()
-            proof = self._verify_cached(token, may_fetch)
-        if proof.until <= self.clock():
+            verified = self._verify_cached(token, may_fetch)
+        if verified.until <= self.clock():
             raise UntimelyTokenError("session-token-expired")
-        return proof.claims
+        return verified.claims
 
     def directives(self, handshake: str, *, may_fetch: bool = True) -> list[str]:
         """Return the Set-Cookie values of a handshake token; raises as `verify` does.
@@ -104,9 +104,9 @@ class TokenVerifier:
 
     def session_id(self, token: str, *, may_fetch: bool = False) -> str | None:
         """Return the session id of a token of this instance, even an expired one; else None."""
-        timeless = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
+        options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
         try:
-            claims, _ = self._decode(token, may_fetch=may_fetch, require=["sid"], **timeless)
+            claims, _ = self._decode(token, may_fetch=may_fetch, require=["sid"], **options)
         except (InvalidTokenError, KeysUnavailableError, CallNeededError):
             return None
         sid = claims["sid"]
@@ -150,14 +150,14 @@ class TokenVerifier:
         if header.get("cat") not in SESSION_CATEGORIES or header.get("typ", "JWT") != "JWT":
             raise InvalidTokenError("a token of another class")
         key = self.keys.key(str(header.get("kid")), may_fetch=may_fetch)
-        usual = {"verify_aud": False, "verify_iss": self.issuer is not None}
+        defaults = {"verify_aud": False, "verify_iss": self.issuer is not None}
         claims = jwt.decode(
             token,
             key.key,
             algorithms=["RS256"],
             issuer=self._issuers,
             leeway=LEEWAY_SECONDS,
-            options=cast(Options, {**usual, **options}),
+            options=cast(Options, {**defaults, **options}),
         )
         _check_times(claims)
         if is_too_deep(claims):
@@ -177,9 +177,9 @@ def _check_times(claims: Mapping[str, Any]) -> None:
 
     PyJWT reads numbers out of texts and booleans as well (RFC 7519, section 2: NumericDate).
     """
-    for moment in (claims[name] for name in TIME_CLAIMS if name in claims):
-        is_number = isinstance(moment, int | float) and not isinstance(moment, bool)
-        if not is_number or not 0 <= moment <= MAX_TIME:
+    for value in (claims[name] for name in TIME_CLAIMS if name in claims):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not 0 <= value <= MAX_TIME:
             raise InvalidTokenError("a time out of range")
 
 

@@ -98,7 +98,7 @@ class UserDirectory:
         the page is requested again in halves, so that the others are not lost.
         """
         try:
-            found = self._calls.run(
+            documents = self._calls.run(
                 "users",
                 (offset, limit),
                 lambda: self._source.users(offset, limit),
@@ -112,7 +112,8 @@ class UserDirectory:
                 raise ProviderUnavailableError(str(err)) from err
             return self._page_in_halves(offset, limit)
         return Page(
-            [who for document in found for who in _readable_identities(document)], len(found)
+            [identity for document in documents for identity in _readable_identities(document)],
+            len(documents),
         )
 
     def _page_in_halves(self, offset: int, limit: int) -> Page:

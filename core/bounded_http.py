@@ -96,17 +96,17 @@ class BoundedClient:
             )
 
 
-def _decode(body: bytes, encoding: str, most_bytes: int) -> bytes:
+def _decode(body: bytes, encoding: str, max_bytes: int) -> bytes:
     if encoding in ("identity", ""):
         return body
     if encoding != "gzip":
         raise NotDecodableError(encoding)
     decoder = zlib.decompressobj(GZIP)
     try:
-        decoded = decoder.decompress(body, most_bytes + 1)
+        decoded = decoder.decompress(body, max_bytes + 1)
     except zlib.error as err:
         raise NotDecodableError("gzip") from err
-    if len(decoded) > most_bytes:
+    if len(decoded) > max_bytes:
         raise TooLargeError
     return decoded
 

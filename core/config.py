@@ -98,11 +98,11 @@ def _parse_addresses(value: object) -> object:
 
 def _parse_origins(value: object) -> object:
     """Parse a comma list of origins, such as `https://app.example.com` without a path."""
-    found = _split_list(value)
-    if not isinstance(found, frozenset):
-        return found
+    values = _split_list(value)
+    if not isinstance(values, frozenset):
+        return values
     try:
-        return frozenset(_parse_origin(each) for each in found)
+        return frozenset(_parse_origin(each) for each in values)
     except ValueError:
         example = "https://app.example.com"
         raise ValueError(f"must be a comma list of origins such as {example}") from None
@@ -172,9 +172,9 @@ def _parse_database_url(value: str) -> str:
     if "," in parts[2].partition("/")[0].rpartition("@")[2]:
         raise ValueError("names several hosts; give one")
     _check_url(value, DATABASE)
-    named = f"postgresql+psycopg2://{parts[2]}"
+    driver_url = f"postgresql+psycopg2://{parts[2]}"
     try:
-        url = make_url(named)
+        url = make_url(driver_url)
     except (ArgumentError, ValueError):
         raise ValueError("cannot be read; give postgresql://user:password@host/name") from None
     # With an unencoded special character the two parsers disagree about the password.
@@ -184,7 +184,7 @@ def _parse_database_url(value: str) -> str:
     ):
         raise ValueError("holds a character that must be percent-encoded (in a password: / is %2F)")
     _check_options(url)
-    return named
+    return driver_url
 
 
 def _check_options(url: URL) -> None:
@@ -378,7 +378,8 @@ class Config(BaseModel):
     @property
     def jwks_url(self) -> str | None:
         """The URL of the issuer's public keys; None with the development identity provider."""
-        return self.clerk_jwks_url or _join(self.frontend_api_url, "/.well-known/jwks.json")
+        base = self.frontend_api_url
+        return self.clerk_jwks_url or (f"{base}/.well-known/jwks.json" if base else None)
 
     @property
     def issuer(self) -> str | None:
@@ -463,7 +464,3 @@ def _account_portal(frontend_api_url: str | None) -> str | None:
     if host.startswith("clerk."):
         return f"https://accounts.{host.removeprefix('clerk.')}/sign-in"
     return None
-
-
-def _join(base: str | None, path: str) -> str | None:
-    return base + path if base else None

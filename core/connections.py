@@ -51,11 +51,11 @@ class DeferredBeginConnection(extensions.connection):
 
     def commit(self) -> None:
         """End the transaction, if there is one."""
-        self._end("COMMIT")
+        self._end_transaction("COMMIT")
 
     def rollback(self) -> None:
         """Roll the transaction back, if there is one."""
-        self._end("ROLLBACK")
+        self._end_transaction("ROLLBACK")
 
     @property
     def reports_read_only(self) -> bool:
@@ -68,7 +68,7 @@ class DeferredBeginConnection(extensions.connection):
             cursor.execute("SHOW transaction_read_only")
             return cursor.fetchone() == ("on",)
 
-    def _end(self, command: str) -> None:
+    def _end_transaction(self, command: str) -> None:
         if not _is_in_transaction(self):
             return
         started = time.monotonic()

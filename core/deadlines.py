@@ -89,10 +89,10 @@ def within(seconds: float, **limits: float) -> AbstractContextManager[None]:
 
     `limits` are those of a Deadline: `statement_seconds` and `grace_seconds`.
     """
-    moment, outer = time.monotonic() + seconds, _deadline.get()
+    ends_at, outer = time.monotonic() + seconds, _deadline.get()
     if outer is not None:
-        moment = min(moment, outer.moment)
-    return _apply(Deadline(moment, is_request=is_request(), **limits))
+        ends_at = min(ends_at, outer.moment)
+    return _apply(Deadline(ends_at, is_request=is_request(), **limits))
 
 
 def beyond(seconds: float, **limits: float) -> AbstractContextManager[None]:

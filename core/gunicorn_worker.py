@@ -31,9 +31,9 @@ class SlowClientThreadWorker(gthread.ThreadWorker):  # type: ignore[misc] # guni
         if conn.initialized or conn.data_ready or not self.alive:
             super().enqueue_req(conn)
             return
-        silent: Future[object] = Future()
-        silent.set_result(gthread._DEFER)  # noqa: SLF001 - a thread's result after five seconds
-        self.finish_request(conn, silent)
+        deferred: Future[object] = Future()
+        deferred.set_result(gthread._DEFER)  # noqa: SLF001 - a thread's result after five seconds
+        self.finish_request(conn, deferred)
 
     def handle(self, conn: Any) -> Any:
         """Read a request and answer it, in a thread."""

@@ -33,8 +33,8 @@ def redact(line: str) -> str:
     return WORD.sub(_redact_word, line) if any(mark in line for mark in MARKS) else line
 
 
-def _redact_word(word: re.Match[str]) -> str:
-    text = word[0]
+def _redact_word(match: re.Match[str]) -> str:
+    text = match[0]
     return REDACTED if "@" in text[1:-1] else SECRETS.sub(REDACTED, text)
 
 

@@ -13,7 +13,7 @@ from models.mentorado import Turma
 ALICE = "user_local_alice"
 REVENUES = (9_800, 11_200, 10_400, 12_900, 13_500, 15_800, 14_900, 17_600)
 LOSSES = {10_400: 2_600}  # the month with this revenue ends with a loss
-EXPECTED = (("Eva Melo", "eva@example.com"), ("Fabio Nery", "fabio@example.com"))
+PREREGISTERED = (("Eva Melo", "eva@example.com"), ("Fabio Nery", "fabio@example.com"))
 
 
 def fill(session: Session, now: datetime) -> bool:
@@ -22,7 +22,8 @@ def fill(session: Session, now: datetime) -> bool:
         return False
     _add_alice(session, now)
     session.add_all(
-        Mentorado(nome_completo=name, email=email, turma=Turma.NEON) for name, email in EXPECTED
+        Mentorado(nome_completo=name, email=email, turma=Turma.NEON)
+        for name, email in PREREGISTERED
     )
     return True
 

@@ -132,4 +132,4 @@ async def _close(server: asyncio.Server, tasks: set[asyncio.Task[None]]) -> None
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.sleep(POLL_SECONDS)  # closed transports close their sockets a arrives_at later
+    await asyncio.sleep(POLL_SECONDS)  # closed transports close their sockets a moment later

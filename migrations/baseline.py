@@ -1,7 +1,7 @@
-"""The tables that this program shares with an existing installation, as 0001 and 0002 create them.
+"""The tables that this program shares with the other one, as 0001 and 0002 create them.
 
-An installation that is taken over is compared with these definitions, column by column. They do not
-change: what a later migration changes is no part of them.
+An installation to adopt is compared with these definitions, column by column. They never change:
+changes of later migrations are not part of them.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ ENUMS = {
     "ativo": ("sim", "nao"),
     "sim_nao": ("sim", "nao"),
 }
-# One profile for each user: migration 0009 adds this index where there were several.
+# One profile for each user; migration 0009 adds this index where users had several.
 ONE_EACH = "mentorados_user_id_unique_idx"
 # Functions that later migrations create.
 FUNCTIONS = (
@@ -26,7 +26,7 @@ FUNCTIONS = (
     "domain_key(text)",
     "composed_address_part(text)",
 )
-# `longest` and `largest` in `info` are what the program writes at most, where the type takes more.
+# `longest` and `largest` in `info`: the maximum that the program writes, where the type takes more.
 
 # PostgreSQL's own default names.
 metadata = sa.MetaData(

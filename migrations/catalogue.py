@@ -1,4 +1,4 @@
-"""What PostgreSQL's catalogue says about a table: its columns, unique indexes, keys and checks."""
+"""Read a table from PostgreSQL's catalogue: its columns, unique indexes, keys and checks."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ COLUMNS = sa.text("""
      WHERE a.attrelid = :oid AND a.attnum > 0 AND NOT a.attisdropped
      ORDER BY a.attnum
 """)
-# Of an index: its key columns; those that its expressions and its condition use as well.
+# For each index: its key columns, and all columns that its key, expressions and condition use.
 UNIQUE = sa.text("""
     SELECT x.relname AS name, i.indisunique AS is_unique,
            i.indisvalid AND i.indisready AND i.indimmediate AND i.indisunique AS decides_conflicts,
@@ -100,8 +100,8 @@ CHECKS = sa.text("""
       FROM pg_constraint k WHERE k.conrelid = :oid AND k.contype = 'c'
      ORDER BY k.conname
 """)
-# What keeps a column's type from being changed: views, rules, policies, triggers, functions and
-# generated columns that use it, and indexes whose expressions do.
+# Objects that prevent a change of a column's type: views, rules, policies, triggers, functions and
+# generated columns that use it, and indexes with expressions that use it.
 USES = sa.text("""
     SELECT DISTINCT a.attname AS column, pg_describe_object(p.classid, p.objid, 0) AS user
       FROM pg_depend p
@@ -118,7 +118,7 @@ USES = sa.text("""
 
 @dataclass(frozen=True, slots=True)
 class FoundColumn:
-    """A column; `default` is its expression, `sequence` the one that its default draws from."""
+    """A column; `default` is its expression, `sequence` the one that its default uses."""
 
     name: str
     quoted: str
@@ -134,16 +134,16 @@ class FoundColumn:
 
     @property
     def fills_itself(self) -> bool:
-        """Whether a row that does not name the column gets a value other than NULL."""
+        """Whether an INSERT without the column stores a value other than NULL."""
         has_default = self.default is not None or self.type_has_default
         return has_default or self.is_generated or self.identity != ""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundUnique:
-    """A unique index or an exclusion; `used` are columns of its key, expressions and condition.
+    """A unique index or exclusion constraint; `used`: columns of key, expressions and condition.
 
-    `decides_conflicts`: ON CONFLICT can rely on it, provided that it is plain.
+    `decides_conflicts`: ON CONFLICT can use it, provided that it is plain.
     """
 
     name: str
@@ -164,7 +164,7 @@ class FoundUnique:
 
 @dataclass(frozen=True, slots=True)
 class FoundForeignKey:
-    """A foreign key; `holds` unless old or new rows may break it."""
+    """A foreign key; `holds` unless old or new rows may violate it."""
 
     name: str
     on_delete: str
@@ -186,7 +186,7 @@ class FoundCheck:
 
 @dataclass(frozen=True, slots=True)
 class FoundTable:
-    """A table of the current schema with all that says which rows it takes."""
+    """A table of the current schema with everything that restricts its rows."""
 
     name: str
     kind: str
@@ -198,11 +198,11 @@ class FoundTable:
     unique: list[FoundUnique]
     foreign_keys: list[FoundForeignKey]
     checks: list[FoundCheck]
-    uses: Mapping[str, list[str]]  # what keeps the type of a column from being changed
+    uses: Mapping[str, list[str]]  # by column: objects that prevent a change of its type
 
 
 def read_table(connection: Connection, name: str) -> FoundTable | None:
-    """A table, or whatever else has this name among tables, of the current schema."""
+    """Return the table, view or foreign table with this name in the current schema, or None."""
     found = connection.execute(TABLE, {"name": name}).mappings().one_or_none()
     if found is None:
         return None

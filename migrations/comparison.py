@@ -1,7 +1,7 @@
-"""How a table of an existing installation differs from the baseline, and what follows from it.
+"""Compare a table of the other program with the baseline.
 
-A difference that can be evened out without touching a row is a repair, with the way back; any other
-one is a problem, with what a person has to do. Nothing is written here.
+A difference that can be removed without changing rows is a repair, with a statement to undo it. Any
+other difference is a problem, with a remedy for the operator. Nothing is written here.
 """
 
 import re
@@ -21,13 +21,13 @@ DIALECT: Dialect = postgresql.psycopg2.dialect()  # type: ignore[no-untyped-call
 ON_DELETE = {"SET NULL": "n", "CASCADE": "c"}
 LIMIT = re.compile(r"character varying(?:\((\d+)\))?")
 INCONVERTIBLE = ("uuid", "bytea", "json", "jsonb")
-OWN_CHECKS = ("((mes >= 1) AND (mes <= 12))",)  # as PostgreSQL writes them
+BASELINE_CHECKS = ("((mes >= 1) AND (mes <= 12))",)  # as PostgreSQL writes them
 CAST = re.compile(r"::[\w\" .]+(?:\(\d+\))?$")
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What keeps an installation from being taken over: where, what, and what to do about it."""
+    """A reason not to adopt an installation: where, what, and the remedy."""
 
     table: str
     name: str | None  # of a column, index or constraint
@@ -41,7 +41,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """A change that evens a difference out, in words and as statements there and back."""
+    """A change that removes a difference: its description, its statement and the undo statement."""
 
     what: str
     do: str
@@ -53,14 +53,14 @@ Finding = Problem | Repair
 
 @dataclass(frozen=True, slots=True)
 class UniqueKey:
-    """A unique key of the baseline; `constraint` is blank for a mere index."""
+    """A unique key of the baseline; `constraint` is blank for an index without constraint."""
 
     name: str
     columns: tuple[str, ...]
     constraint: str
 
     def added_to(self, table: str) -> Repair:
-        """The repair that adds it."""
+        """Return the repair that adds this key to a table."""
         listed = ", ".join(map(quoted, self.columns))
         if self.constraint:
             do = f"ALTER TABLE {table} ADD CONSTRAINT {self.name} {self.constraint} ({listed})"
@@ -74,21 +74,21 @@ class UniqueKey:
 def compare(
     expected: sa.Table, tables: Mapping[str, FoundTable], taken: Set[str]
 ) -> Iterator[Finding]:
-    """All differences of one of the tables' form; their rows are the subject of `row_checks.py`.
+    """Yield all differences of a table's definition; `row_checks.py` checks the rows.
 
     `taken` are the names of the schema's tables and indexes.
     """
     found = tables[expected.name]
     for column in expected.columns:
         yield from _compare_column(column, found)
-    yield from _further_columns(expected, found)
-    yield from _unique_keys(expected, found, taken)
-    yield from _foreign_keys(expected, tables)
-    yield from _own_checks(expected, found)
+    yield from _check_unknown_columns(expected, found)
+    yield from _compare_unique_keys(expected, found, taken)
+    yield from _compare_foreign_keys(expected, tables)
+    yield from _conflicting_checks(expected, found)
 
 
 def unique_keys(table: sa.Table) -> Iterator[UniqueKey]:
-    """The unique keys of a table of the baseline, by name."""
+    """Yield the unique keys of a baseline table, by name."""
     for constraint in sorted(table.constraints, key=lambda constraint: str(constraint.name)):
         if isinstance(constraint, sa.PrimaryKeyConstraint | sa.UniqueConstraint):
             name = str(DIALECT.identifier_preparer.format_constraint(constraint))
@@ -100,23 +100,23 @@ def unique_keys(table: sa.Table) -> Iterator[UniqueKey]:
 
 
 def quoted(name: str) -> str:
-    """A name as it stands in SQL."""
+    """Quote a name for SQL."""
     return DIALECT.identifier_preparer.quote(name)
 
 
 def type_of(column: Column[Any]) -> str:
-    """The type of a column of the baseline, in SQL."""
+    """Return the type of a baseline column, in SQL."""
     return str(column.type.compile(DIALECT)).lower()
 
 
 def default_of(column: Column[Any]) -> str | None:
-    """The default of a column of the baseline, in SQL."""
+    """Return the default of a baseline column, in SQL."""
     compiler = DIALECT.ddl_compiler(DIALECT, sa.schema.CreateTable(column.table))
     return compiler.get_column_default_string(column)
 
 
-def holds_all(expected: Column[Any], column: FoundColumn) -> bool:
-    """Whether the found type takes all that the program writes and returns what it can read."""
+def can_store(expected: Column[Any], column: FoundColumn) -> bool:
+    """Whether the found type can store and return all values of the program."""
     match expected.type:
         case postgresql.ENUM(name=str(name)):
             return column.type == name
@@ -137,29 +137,29 @@ def holds_all(expected: Column[Any], column: FoundColumn) -> bool:
 def _compare_column(expected: Column[Any], found: FoundTable) -> Iterator[Finding]:
     column = found.columns.get(expected.name)
     if column is None:
-        yield _missing(expected, found)
+        yield _missing_column(expected, found)
         return
     kind = _type_problem(expected, column, found)
     if kind is not None:
         yield kind
     elif column.is_generated or (column.identity == "a" and not expected.primary_key):
-        thing = "EXPRESSION" if column.is_generated else "IDENTITY"
+        clause = "EXPRESSION" if column.is_generated else "IDENTITY"
         yield _problem(
-            found, column, "makes its own values, the program writes them", f"DROP {thing}"
+            found, column, "makes its own values, the program writes them", f"DROP {clause}"
         )
     else:
-        yield from _labels(expected, column, found)
-        yield from _nullability(expected, column, found)
-        yield from _default(expected, column, found)
+        yield from _compare_labels(expected, column, found)
+        yield from _compare_nullability(expected, column, found)
+        yield from _compare_default(expected, column, found)
 
 
-def _missing(expected: Column[Any], found: FoundTable) -> Finding:
-    """A column that can be empty or has a default is added, unless it is there by another name."""
+def _missing_column(expected: Column[Any], found: FoundTable) -> Finding:
+    """Return the repair that adds a missing column; a problem if it is required or misnamed."""
     table, name = found.name, expected.name
     default = default_of(expected)
     definition = f"{quoted(name)} {type_of(expected)}"
     for other in found.columns.values():
-        if _bare(other.name) == _bare(name):
+        if _normalized_name(other.name) == _normalized_name(name):
             remedy = f"ALTER TABLE {table} RENAME COLUMN {other.quoted} TO {name}"
             return Problem(table, name, f"is missing, but there is {other.quoted}", remedy)
     if expected.foreign_keys or (not expected.nullable and default is None):
@@ -175,13 +175,13 @@ def _missing(expected: Column[Any], found: FoundTable) -> Finding:
     )
 
 
-def _bare(name: str) -> str:
+def _normalized_name(name: str) -> str:
     return name.replace("_", "").lower()
 
 
 def _type_problem(expected: Column[Any], column: FoundColumn, found: FoundTable) -> Problem | None:
     wanted = type_of(expected)
-    if not holds_all(expected, column):
+    if not can_store(expected, column):
         what = f"is {column.type}, the program needs {wanted}"
         return Problem(found.name, column.quoted, what, _type_remedy(expected, column, found))
     if not column.is_deterministic:
@@ -195,7 +195,7 @@ def _type_problem(expected: Column[Any], column: FoundColumn, found: FoundTable)
 
 
 def _type_remedy(expected: Column[Any], column: FoundColumn, found: FoundTable) -> str:
-    """How to get the column its type; a default of the old type would be in the way."""
+    """Return the statement that changes the column's type; it drops a default of the old type."""
     wanted, name = type_of(expected), column.quoted
     if column.labels and "." in column.type:
         return f"ALTER TYPE {column.type} SET SCHEMA {quoted(found.schema)}"
@@ -212,8 +212,10 @@ def _type_remedy(expected: Column[Any], column: FoundColumn, found: FoundTable) 
     return f"ALTER TABLE {found.name} {alter} DROP DEFAULT, {alter} TYPE {wanted} USING {using}"
 
 
-def _labels(expected: Column[Any], column: FoundColumn, found: FoundTable) -> Iterator[Finding]:
-    """Labels that are missing are a problem; that further ones are used is one of the rows."""
+def _compare_labels(
+    expected: Column[Any], column: FoundColumn, found: FoundTable
+) -> Iterator[Finding]:
+    """Yield missing enum labels as problems, and a check against additional labels as a repair."""
     if not isinstance(expected.type, postgresql.ENUM):
         return
     known, name = expected.type.enums, column.type
@@ -234,10 +236,10 @@ def _labels(expected: Column[Any], column: FoundColumn, found: FoundTable) -> It
         )
 
 
-def _nullability(
+def _compare_nullability(
     expected: Column[Any], column: FoundColumn, found: FoundTable
 ) -> Iterator[Finding]:
-    """Rows that are NULL where they must not be are found by `row_checks.py`."""
+    """Yield differences of NOT NULL; `row_checks.py` finds rows that violate it."""
     if expected.nullable and column.is_required:
         what = "is NOT NULL, the program writes NULL where it knows nothing"
         yield _problem(found, column, what, "DROP NOT NULL")
@@ -247,7 +249,9 @@ def _nullability(
         yield Repair(what, f"{alter} SET NOT NULL", f"{alter} DROP NOT NULL")
 
 
-def _default(expected: Column[Any], column: FoundColumn, found: FoundTable) -> Iterator[Finding]:
+def _compare_default(
+    expected: Column[Any], column: FoundColumn, found: FoundTable
+) -> Iterator[Finding]:
     if expected.primary_key:
         if not column.fills_itself:
             yield _problem(
@@ -266,20 +270,22 @@ def _default(expected: Column[Any], column: FoundColumn, found: FoundTable) -> I
     yield Repair(what, f"{alter} SET DEFAULT {wanted}", f"{alter} {before}")
 
 
-def _further_columns(expected: sa.Table, found: FoundTable) -> Iterator[Finding]:
-    """Columns of theirs that our rows leave out."""
+def _check_unknown_columns(expected: sa.Table, found: FoundTable) -> Iterator[Finding]:
+    """Yield required columns of the other program that this program does not fill."""
     for column in found.columns.values():
         if column.name not in expected.columns and column.is_required and not column.fills_itself:
             what = "is NOT NULL without default, the program does not know it"
             yield _problem(found, column, what, "SET DEFAULT …, or DROP NOT NULL")
 
 
-def _unique_keys(expected: sa.Table, found: FoundTable, taken: Set[str]) -> Iterator[Finding]:
+def _compare_unique_keys(
+    expected: sa.Table, found: FoundTable, taken: Set[str]
+) -> Iterator[Finding]:
     for key in unique_keys(expected):
         if set(key.columns) <= set(found.columns):
-            yield from _unique_key(key, found, taken)
+            yield from _compare_unique_key(key, found, taken)
     for unique in found.unique:
-        what = _objection(unique, expected, found)
+        what = _index_fault(unique, expected, found)
         if what is not None:
             name = quoted(unique.name)
             drop = f"ALTER TABLE {found.name} DROP CONSTRAINT {name}"
@@ -287,10 +293,10 @@ def _unique_keys(expected: sa.Table, found: FoundTable, taken: Set[str]) -> Iter
             yield Problem(found.name, unique.name, what, remedy)
 
 
-def _unique_key(key: UniqueKey, found: FoundTable, taken: Set[str]) -> Iterator[Finding]:
-    """A key that is missing is added, unless something else has its name.
+def _compare_unique_key(key: UniqueKey, found: FoundTable, taken: Set[str]) -> Iterator[Finding]:
+    """Yield the repair that adds a missing key; a problem if its name is taken.
 
-    Profiles may still have the same user: migration 0009 settles that, and adds the key.
+    Several profiles may still have the same user: migration 0009 merges them and adds that key.
     """
     fits = {unique.name for unique in found.unique if unique.keeps_unique(key.columns)}
     is_one_each = key.name == baseline.ONE_EACH
@@ -304,59 +310,63 @@ def _unique_key(key: UniqueKey, found: FoundTable, taken: Set[str]) -> Iterator[
         yield key.added_to(found.name)
 
 
-def _objection(unique: FoundUnique, expected: sa.Table, found: FoundTable) -> str | None:
-    """What is wrong with a unique index or an exclusion; None where it is in nobody's way.
+def _index_fault(unique: FoundUnique, expected: sa.Table, found: FoundTable) -> str | None:
+    """Return why a unique index or exclusion would refuse rows of the program; None if not.
 
-    It must be no stricter than one of our own keys, or have a column of theirs that our rows leave
-    empty or that the database fills with a new value each time.
+    It must be no stricter than a key of the baseline, or contain a column of the other program that
+    stays empty or gets a new value from the database each time.
     """
-    ours = [set(key.columns) for key in unique_keys(expected)]
-    if unique.is_deferrable and unique.is_plain and set(unique.columns) in ours:
+    own_keys = [set(key.columns) for key in unique_keys(expected)]
+    if unique.is_deferrable and unique.is_plain and set(unique.columns) in own_keys:
         return "is deferrable, so that no conflict can be decided by it"
-    is_weaker = any(key <= set(unique.columns) for key in ours) and not unique.has_expressions
+    is_weaker = any(key <= set(unique.columns) for key in own_keys) and not unique.has_expressions
     may_be_empty = not unique.takes_one_null
     if unique.is_unique and is_weaker and (may_be_empty or not _has_nulls(unique, expected)):
         return None
-    theirs = [found.columns[name] for name in unique.used if name not in expected.columns]
-    if any(_is_new_each_time(c) or (may_be_empty and not c.fills_itself) for c in theirs):
+    other_columns = [found.columns[name] for name in unique.used if name not in expected.columns]
+    if any(_is_new_each_time(c) or (may_be_empty and not c.fills_itself) for c in other_columns):
         return None
     return "keeps rows apart that the program may have to write"
 
 
 def _has_nulls(unique: FoundUnique, expected: sa.Table) -> bool:
-    ours = (expected.columns[name] for name in unique.columns if name in expected.columns)
-    return any(column.nullable for column in ours)
+    own_columns = (expected.columns[name] for name in unique.columns if name in expected.columns)
+    return any(column.nullable for column in own_columns)
 
 
 def _is_new_each_time(column: FoundColumn) -> bool:
     return column.identity != "" or "(" in (column.default or "")
 
 
-def _foreign_keys(expected: sa.Table, tables: Mapping[str, FoundTable]) -> Iterator[Finding]:
-    """Keys of ours, unless the table that they point at has problems of its own, and any other."""
+def _compare_foreign_keys(
+    expected: sa.Table, tables: Mapping[str, FoundTable]
+) -> Iterator[Finding]:
+    """Yield wrong and missing foreign keys, unless a referenced table has problems itself."""
     found = tables[expected.name]
-    wanted = {str(key.parent.name): key for key in expected.foreign_keys}
-    if any(key.column.table.name not in tables for key in wanted.values()):
+    expected_keys = {str(key.parent.name): key for key in expected.foreign_keys}
+    if any(key.column.table.name not in tables for key in expected_keys.values()):
         return
     for key in found.foreign_keys:
-        ours = [name for name in key.columns if name in expected.columns]
-        reference = wanted.get(ours[0]) if len(key.columns) == 1 and ours else None
-        if ours and not (reference is not None and _is_same(reference, key)):
+        own_columns = [name for name in key.columns if name in expected.columns]
+        reference = (
+            expected_keys.get(own_columns[0]) if len(key.columns) == 1 and own_columns else None
+        )
+        if own_columns and not (reference is not None and _is_same(reference, key)):
             yield _wrong_key(key, reference, found)
-    for name, reference in wanted.items():
+    for name, reference in expected_keys.items():
         if name in found.columns and not any(key.columns == [name] for key in found.foreign_keys):
             yield _added_key(reference, found)
 
 
-def _own_checks(expected: sa.Table, found: FoundTable) -> Iterator[Repair]:
-    """Checks that have the name of one of ours and say something else get another name."""
+def _conflicting_checks(expected: sa.Table, found: FoundTable) -> Iterator[Repair]:
+    """Yield repairs that rename checks with the name of a baseline check and another condition."""
     names = {
         DIALECT.identifier_preparer.format_constraint(constraint)
         for constraint in expected.constraints
         if isinstance(constraint, sa.CheckConstraint)
     }
     for check in found.checks:
-        if check.name in names and check.expression not in OWN_CHECKS:
+        if check.name in names and check.expression not in BASELINE_CHECKS:
             alter, other = f"ALTER TABLE {found.name} RENAME CONSTRAINT", f"{check.name}_old"
             yield Repair(
                 f"the check {check.name} gets the name {other}",
@@ -403,6 +413,6 @@ def _key_definition(expected: sa.ForeignKey) -> str:
 
 
 def _problem(found: FoundTable, column: FoundColumn, what: str, change: str) -> Problem:
-    """One that changing the column ends."""
+    """Return a problem whose remedy alters the column."""
     alter = f"ALTER TABLE {found.name} ALTER COLUMN {column.quoted}"
     return Problem(found.name, column.quoted, what, f"{alter} {change}")

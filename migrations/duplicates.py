@@ -1,14 +1,16 @@
-"""Several profiles of one person become one: whose rows stay, where the others go, the way back.
+"""Merge several profiles of one user into one (migration 0009), and undo that.
 
-The keeper is the one with months or feedback, else the one that anything refers to, else the older,
-else the lower id. Everything is set-based and in the migration's own transaction:
+The keeper is the profile with months or feedback, else the one that any row refers to, else the
+older one, else the one with the lower id. The others are the losers. All statements are set-based
+and run in the migration's transaction:
 
-1. `settle` decides which profiles go (`adoption_losers`) and archives them as they are.
-2. Table by table, rows that cannot both follow are archived, the others follow their keeper. Rows
-   are addressed by table and place (`tableoid`, `ctid`): a place alone is one of each partition.
-3. Where any row did not follow, nothing is changed; else the profiles that go are deleted.
+1. `settle` stores the losers in `adoption_losers` and archives them.
+2. In each referring table, rows that would violate a unique index after the move are archived. The
+   others move to the keeper. Rows are addressed by `tableoid` and `ctid`, because each partition
+   has its own `ctid`s.
+3. If any row did not move, nothing is changed; else the losers are deleted.
 
-`bring_back` restores what was archived and moves back what has followed.
+`bring_back` restores archived rows and moves the others back.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,9 +21,10 @@ import sqlalchemy as sa
 from alembic import op
 
 from migrations.referring import (
-    Child,
+    ReferringTable,
+    column_list,
     columns_of,
-    listed,
+    fetch_value,
     literal,
     primary_key,
     quoted,
@@ -29,14 +32,13 @@ from migrations.referring import (
     referring_to_profiles,
     run,
     statement,
-    value_of,
 )
 
-LOST = "adoption"  # reason in archived_rows: the row as it was
-MOVED = "adoption: moved"  # only what it referred to; the row itself has changed hands
+LOST = "adoption"  # reason in archived_rows: a deleted row
+MOVED = "adoption: moved"  # reason for a moved row: its key, and what it referred to before
 REPORTS = ("metricas_mensais", "feedbacks")
 PLACE = "t.tableoid = r.adoption_table AND t.ctid = r.adoption_place"
-NEVER_ARCHIVED = ("users", "mentorados")  # no user and no other profile makes room for a row
+NEVER_ARCHIVED = ("users", "mentorados")  # no row of these tables is deleted for a unique index
 
 # Unique indexes of a table and, where it is partitioned, those of single partitions.
 UNIQUE = sa.text("""
@@ -76,8 +78,8 @@ LEADING_INDEX = sa.text("""
          WHERE i.indrelid = CAST(:oid AS oid) AND a.attname = :name
            AND i.indpred IS NULL AND i.indisvalid)
 """)
-# Notes of what has moved: how the row is found again, and what its columns referred to. Those of
-# the first edition named one column under '' and left it out of, or old in, the rest.
+# Notes of moved rows: the key of the row, and the former values of its referring columns. Notes of
+# the first version have the name of one column under '', whose value is missing or old.
 NOTES = f"""
     SELECT mentorado_id, kept_mentorado_id, CASE WHEN content ? '' THEN jsonb_build_object(
                'row', content - '' || jsonb_build_object(content ->> '', kept_mentorado_id),
@@ -87,27 +89,28 @@ NOTES = f"""
 
 
 def settle() -> None:
-    """Leave each person one profile; raises RuntimeError, and changes nothing, where a row would
-    be lost.
+    """Merge profiles until each user has one.
+
+    Raises RuntimeError where a row would be lost; the transaction then changes nothing.
     """
     children = referring_to_profiles()
-    run("SET CONSTRAINTS ALL IMMEDIATE")  # each rule is heard where it is broken
-    _find_losers(children)
-    if not value_of("SELECT EXISTS (SELECT 1 FROM adoption_losers)"):
+    run("SET CONSTRAINTS ALL IMMEDIATE")  # a violation is reported by the statement that causes it
+    _create_losers_table(children)
+    if not fetch_value("SELECT EXISTS (SELECT 1 FROM adoption_losers)"):
         return
     _note_decisions()
     _archive_losers()
-    with _quick_lookups(children):
+    with _temporary_indexes(children):
         for child in children:
-            _archive_rivals(child)
-            _move(child)
+            _archive_conflicting_rows(child)
+            _move_rows(child)
         for child in children:
-            _expect_all_moved(child)
+            _refuse_unmoved_rows(child)
         run("DELETE FROM mentorados m USING adoption_losers l WHERE l.loser_id = m.id")
 
 
 def bring_back() -> None:
-    """Put everything where it was before, as far as it is still there."""
+    """Restore the archived rows and move the others back, as far as they still exist."""
     run("SET CONSTRAINTS ALL IMMEDIATE")
     _restore("mentorados")
     for child in referring_to_profiles():
@@ -117,8 +120,8 @@ def bring_back() -> None:
     run(f"DELETE FROM archived_rows WHERE reason IN ('{LOST}', '{MOVED}')")  # noqa: S608 - constants
 
 
-def _find_losers(children: list[Child]) -> None:
-    """Who has to go, in favour of whom, and what has decided it."""
+def _create_losers_table(children: list[ReferringTable]) -> None:
+    """Create `adoption_losers`: each loser with its keeper and the reason."""
     history = [_refers(child) for child in children if child.name in REPORTS]
     anything = [_refers(child) for child in children]
     run(f"""
@@ -157,15 +160,15 @@ def _note_decisions() -> None:
     """)
 
 
-def _refers(child: Child) -> str:
-    """The condition that any row but its own refers to profile `m`."""
+def _refers(child: ReferringTable) -> str:
+    """Return the condition that a row of the table, except `m` itself, refers to profile `m`."""
     own = " AND c.id <> m.id" if child.name == "mentorados" else ""
     found = " OR ".join(f"({reference.matches('c', 'm')})" for reference in child.references)
     return f"EXISTS (SELECT 1 FROM {child.rows} c WHERE ({found}){own})"  # noqa: S608 - as above
 
 
 def _archive_losers() -> None:
-    """Keep the profiles that go as they are, before anything about them changes."""
+    """Archive the losers before any change."""
     run(f"""
         INSERT INTO archived_rows (reason, table_name, content, mentorado_id, kept_mentorado_id)
         SELECT '{LOST}', 'mentorados', to_jsonb(m), m.id, l.keeper_id
@@ -173,10 +176,10 @@ def _archive_losers() -> None:
     """)  # noqa: S608 - constants
 
 
-def _archive_rivals(child: Child) -> None:
-    """Of rows for which there is room for one, the keeper's stays, then the better placed one's."""
+def _archive_conflicting_rows(child: ReferringTable) -> None:
+    """Archive rows that would violate unique indexes; the keeper's or the best ranked one stays."""
     if child.is_partition:
-        return  # its rows may have to go to another partition: the database says if they cannot
+        return  # its rows may move to another partition; the database reports violations
     for index in op.get_bind().execute(UNIQUE, {"oid": child.oid}).all():
         is_changed = bool(set(index.used) & set(child.columns))
         if index.has_expressions and is_changed:
@@ -184,22 +187,22 @@ def _archive_rivals(child: Child) -> None:
                 f"{child.name} has a unique index of expressions: merge these by hand"
             )
         if is_changed or (index.partition and not index.has_expressions):
-            _archive_rivals_by(child, index, among_all=not is_changed)
+            _archive_rows_of_index(child, index, among_all=not is_changed)
 
 
-def _archive_rivals_by(child: Child, index: sa.Row[Any], *, among_all: bool) -> None:
-    """Archive rows that this index would refuse once they have followed.
+def _archive_rows_of_index(child: ReferringTable, index: sa.Row[Any], *, among_all: bool) -> None:
+    """Archive rows that would violate this index after the move.
 
-    `among_all`: the index does not tell profiles apart, so that a row of any one may be in the way.
+    `among_all`: the index has no referring column, so that rows of any profile may conflict.
     """
     columns = columns_of(child.name)
-    moved = ", ".join(f"{child.followed(c.name)} AS {quoted(c.name)}" for c in columns)
-    owners = ", ".join(child.followed(name) for name in child.columns)
+    moved = ", ".join(f"{child.moved_value(c.name)} AS {quoted(c.name)}" for c in columns)
+    owners = ", ".join(child.moved_value(name) for name in child.columns)
     keepers = " OR ".join(r.is_among("t", "keeper_id") for r in child.references)
     among = set(index.columns) & set(child.columns)
     first = "first_value(adoption_owners) OVER same"
     is_own = f"adoption_owners = {first}" if among_all else "true"
-    scope = "true" if among_all else f"({child.is_concerned} OR {keepers})"
+    scope = "true" if among_all else f"({child.refers_to_loser} OR {keepers})"
     keys = [quoted(name) for name in index.columns]
     known = "true" if index.takes_one_null else " AND ".join(f"{key} IS NOT NULL" for key in keys)
     run(f"""
@@ -209,17 +212,17 @@ def _archive_rivals_by(child: Child, index: sa.Row[Any], *, among_all: bool) -> 
                    {is_own} AS is_own,
                    row_number() OVER same AS rank
               FROM (SELECT t.tableoid AS adoption_table, t.ctid AS adoption_place,
-                           {child.any_of("loser_id")} AS adoption_loser,
-                           {child.any_of("keeper_id")} AS adoption_keeper,
-                           {child.any_of("place", among)} AS adoption_rank,
+                           {child.loser_value("loser_id")} AS adoption_loser,
+                           {child.loser_value("keeper_id")} AS adoption_keeper,
+                           {child.loser_value("place", among)} AS adoption_rank,
                            jsonb_build_array({owners}) AS adoption_owners, {moved}
-                      FROM {child.rows} t {child.losers} WHERE {scope}) AS moved
+                      FROM {child.rows} t {child.loser_joins} WHERE {scope}) AS moved
              WHERE ({index.condition}) AND ({index.partition or "true"}) AND {known}
             WINDOW same AS (PARTITION BY {", ".join(keys)}
                                 ORDER BY adoption_rank NULLS FIRST, adoption_table, adoption_place)
         ) AS ranked WHERE rank > 1
     """)  # noqa: S608 - as above
-    _refuse_to_lose(child)
+    _refuse_data_loss(child)
     archived = f"""
         WITH gone AS (
             DELETE FROM {child.root} t USING adoption_rivals r WHERE {PLACE}
@@ -231,12 +234,12 @@ def _archive_rivals_by(child: Child, index: sa.Row[Any], *, among_all: bool) -> 
     run("DROP TABLE adoption_rivals")
 
 
-def _refuse_to_lose(child: Child) -> None:
-    """What refers to a row that goes would go with it, or keep the migration from ending."""
-    if not value_of("SELECT EXISTS (SELECT 1 FROM adoption_rivals)"):
+def _refuse_data_loss(child: ReferringTable) -> None:
+    """Raise RuntimeError if rows to archive are of other profiles, or other rows refer to them."""
+    if not fetch_value("SELECT EXISTS (SELECT 1 FROM adoption_rivals)"):
         return
     is_theirs = "adoption_loser IS NULL OR NOT is_own"
-    if child.name in NEVER_ARCHIVED or value_of(
+    if child.name in NEVER_ARCHIVED or fetch_value(
         f"SELECT EXISTS (SELECT 1 FROM adoption_rivals WHERE {is_theirs})"  # noqa: S608 - constants
     ):
         raise RuntimeError(
@@ -250,32 +253,32 @@ def _refuse_to_lose(child: Child) -> None:
                             WHERE ({found}) AND {PLACE}
                               AND (g.tableoid, g.ctid) <> (t.tableoid, t.ctid))
         """  # noqa: S608 - as above
-        if value_of(query):
+        if fetch_value(query):
             raise RuntimeError(
                 f"{grandchild.name} refers to rows of {child.name} that two profiles of one person "
                 "have for the same key; decide there which one stays, then try again"
             )
 
 
-def _move(child: Child) -> None:
-    """Let the rows follow, and note for each how it is found again and what it referred to."""
+def _move_rows(child: ReferringTable) -> None:
+    """Move the rows to the keepers; store for each its key and what it referred to."""
     columns, key = child.columns, primary_key(child)
-    _refuse_to_detach(child)
+    _refuse_detached_rows(child)
     changes = ", ".join(f"{quoted(name)} = r.{quoted(name)}" for name in columns)
-    values = ", ".join(f"{child.followed(name)} AS {quoted(name)}" for name in columns)
-    left = ", ".join(f"{literal(name)}, {child.left(name)}" for name in columns)
+    values = ", ".join(f"{child.moved_value(name)} AS {quoted(name)}" for name in columns)
+    former = ", ".join(f"{literal(name)}, {child.former_value(name)}" for name in columns)
     is_kept = (
         "true" if key is None else "f.key = ANY (CAST(:adoption_key AS text[])) OR was ? f.key"
     )
-    move = f"""
+    statement_text = f"""
         WITH moved AS (
             UPDATE {child.root} t SET {changes}
               FROM (SELECT t.tableoid AS adoption_table, t.ctid AS adoption_place,
-                           {child.any_of("loser_id")} AS adoption_loser,
-                           {child.any_of("keeper_id")} AS adoption_keeper,
-                           jsonb_strip_nulls(jsonb_build_object({left})) AS adoption_was,
+                           {child.loser_value("loser_id")} AS adoption_loser,
+                           {child.loser_value("keeper_id")} AS adoption_keeper,
+                           jsonb_strip_nulls(jsonb_build_object({former})) AS adoption_was,
                            {values}
-                      FROM {child.rows} t {child.losers} WHERE {child.is_concerned}) AS r
+                      FROM {child.rows} t {child.loser_joins} WHERE {child.refers_to_loser}) AS r
              WHERE {PLACE}
             RETURNING r.adoption_loser, r.adoption_keeper, r.adoption_was AS was,
                       to_jsonb(t) AS is_now)
@@ -286,44 +289,46 @@ def _move(child: Child) -> None:
                adoption_loser, adoption_keeper
           FROM moved
     """  # noqa: S608 - as above
-    run(move, adoption_name=child.name, **({} if key is None else {"adoption_key": key}))
+    run(statement_text, adoption_name=child.name, **({} if key is None else {"adoption_key": key}))
 
 
-def _refuse_to_detach(child: Child) -> None:
-    """A keeper without the value that a reference needs would lose the row."""
+def _refuse_detached_rows(child: ReferringTable) -> None:
+    """Raise RuntimeError where a keeper lacks the referenced value: its rows would be detached."""
     for n, reference in enumerate(child.references):
         missing = " OR ".join(f"k{n}.{quoted(target)} IS NULL" for target in reference.targets)
-        query = f"SELECT EXISTS (SELECT 1 FROM {child.rows} t {child.losers} WHERE {child.is_concerned} AND l{n}.loser_id IS NOT NULL AND ({missing}))"  # noqa: E501, S608 - as above
-        if value_of(query):
+        query = f"SELECT EXISTS (SELECT 1 FROM {child.rows} t {child.loser_joins} WHERE {child.refers_to_loser} AND l{n}.loser_id IS NOT NULL AND ({missing}))"  # noqa: E501, S608 - as above
+        if fetch_value(query):
             raise RuntimeError(
                 f"{child.name} refers to {', '.join(reference.targets)} of profiles whose keeper "
                 "has none; fill it in, then try again"
             )
 
 
-def _expect_all_moved(child: Child) -> None:
-    """Triggers and rules of the other program may quietly keep rows from being written."""
-    query = (
-        f"SELECT EXISTS (SELECT 1 FROM {child.rows} t {child.losers} WHERE {child.is_concerned})"  # noqa: S608 - as above
-    )
-    if value_of(query):
+def _refuse_unmoved_rows(child: ReferringTable) -> None:
+    """Raise RuntimeError for unmoved rows: triggers and rules may silently prevent an update."""
+    query = f"""
+        SELECT EXISTS (SELECT 1 FROM {child.rows} t {child.loser_joins}
+                        WHERE {child.refers_to_loser})
+    """  # noqa: S608 - as above
+    if fetch_value(query):
         raise RuntimeError(
             f"rows of {child.name} do not follow to another profile: a trigger or a rule keeps them"
         )
 
 
 @contextmanager
-def _quick_lookups(children: list[Child]) -> Iterator[None]:
-    """For each profile that goes PostgreSQL looks for rows that refer to it: without an index
-    through the whole table, each time. These are gone before the commit.
+def _temporary_indexes(children: list[ReferringTable]) -> Iterator[None]:
+    """Create missing indexes of referring columns, and drop them at the end.
+
+    Without them PostgreSQL scans each referring table once for every deleted profile.
     """
     names = []
     for number, child in enumerate(children):
         for place, reference in enumerate(child.references):
-            asked = {"oid": child.oid, "name": reference.columns[0]}
-            if child.is_ours_to_alter and not op.get_bind().scalar(LEADING_INDEX, asked):
+            parameters = {"oid": child.oid, "name": reference.columns[0]}
+            if child.is_ours_to_alter and not op.get_bind().scalar(LEADING_INDEX, parameters):
                 names.append(f"adoption_lookup_{number}_{place}")
-                columns = listed(reference.columns)
+                columns = column_list(reference.columns)
                 run(f"CREATE INDEX {names[-1]} ON {child.name} ({columns})")
                 names[-1] = _schema_of(child) + names[-1]
     yield
@@ -331,13 +336,13 @@ def _quick_lookups(children: list[Child]) -> Iterator[None]:
         run(f"DROP INDEX {name}")
 
 
-def _schema_of(child: Child) -> str:
+def _schema_of(child: ReferringTable) -> str:
     query = "SELECT quote_ident(nspname) || '.' FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid WHERE c.oid = CAST(:oid AS oid)"  # noqa: E501
     return str(op.get_bind().scalar(sa.text(query), {"oid": child.oid}))
 
 
 def _restore(table: str) -> None:
-    """Insert the archived rows again; whose person has gone meanwhile belongs to nobody."""
+    """Insert the archived rows again; a profile whose user is gone is restored without user."""
     columns = columns_of(table)
     names = [quoted(column.name) for column in columns if column.is_plain]
     content = "a.content"
@@ -354,29 +359,31 @@ def _restore(table: str) -> None:
     run(restore, adoption_name=table)
 
 
-def _move_back(child: Child) -> None:
-    """Let rows that have followed refer to what they did before, those of each set of columns."""
+def _move_back(child: ReferringTable) -> None:
+    """Restore the former references of moved rows, one statement for each set of columns."""
     found = f"SELECT DISTINCT ARRAY(SELECT jsonb_object_keys(content -> 'was') ORDER BY 1) FROM ({NOTES}) n"  # noqa: E501, S608 - as above
-    moved = op.get_bind().execute(statement(found), {"adoption_name": child.name}).scalars().all()
+    column_sets = (
+        op.get_bind().execute(statement(found), {"adoption_name": child.name}).scalars().all()
+    )
     key = primary_key(child)
-    for columns in moved:
+    for columns in column_sets:
         if key is None:
-            _move_back_alike(child, columns)
+            _move_back_by_content(child, columns)
         else:
             _move_back_by_key(child, columns, [*key, *(c for c in columns if c not in key)])
 
 
-def _move_back_by_key(child: Child, columns: list[str], key: list[str]) -> None:
+def _move_back_by_key(child: ReferringTable, columns: list[str], key: list[str]) -> None:
     same = (f"to_jsonb(t.{quoted(n)}) = n.content -> 'row' -> {literal(n)}" for n in key)
     back = f"""
         UPDATE {child.root} t SET {_old_values(child, columns)} FROM ({NOTES}) n
-         WHERE {" AND ".join(same)} AND {_has_just(columns)}
+         WHERE {" AND ".join(same)} AND {_has_columns(columns)}
     """  # noqa: S608 - as above
     run(back, adoption_name=child.name)
 
 
-def _move_back_alike(child: Child, columns: list[str]) -> None:
-    """In a table without key rows that are alike are one as good as the other: count them off."""
+def _move_back_by_content(child: ReferringTable, columns: list[str]) -> None:
+    """Match rows of a table without primary key by content; equal rows are interchangeable."""
     back = f"""
         UPDATE {child.root} t SET {_old_values(child, columns)}
           FROM (SELECT c.tableoid AS adoption_table, c.ctid AS adoption_place,
@@ -384,20 +391,20 @@ def _move_back_alike(child: Child, columns: list[str]) -> None:
                   FROM {child.root} c) AS r
           JOIN (SELECT n.content, n.content -> 'row' AS row_content,
                        row_number() OVER (PARTITION BY n.content -> 'row') AS nth
-                  FROM ({NOTES}) n WHERE {_has_just(columns)}) AS n
+                  FROM ({NOTES}) n WHERE {_has_columns(columns)}) AS n
             ON n.row_content = r.content AND n.nth = r.nth
          WHERE {PLACE}
     """  # noqa: S608 - as above
     run(back, adoption_name=child.name)
 
 
-def _old_values(child: Child, columns: Iterable[str]) -> str:
-    """The changes that let row `t` refer to what note `n` says."""
+def _old_values(child: ReferringTable, columns: Iterable[str]) -> str:
+    """Return the SET clause that restores the values of note `n` in row `t`."""
     record = f"jsonb_populate_record(NULL::{child.name}, n.content -> 'was')"
     return ", ".join(f"{quoted(name)} = ({record}).{quoted(name)}" for name in columns)
 
 
-def _has_just(columns: Iterable[str]) -> str:
-    """The condition that note `n` is about these columns."""
+def _has_columns(columns: Iterable[str]) -> str:
+    """Return the condition that note `n` has exactly these columns."""
     names = ", ".join(map(literal, columns))
     return f"ARRAY(SELECT jsonb_object_keys(n.content -> 'was') ORDER BY 1) = ARRAY[{names}]"

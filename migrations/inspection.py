@@ -1,8 +1,8 @@
-"""All that keeps another program's installation from being taken over, found before any change.
+"""Find all problems of an installation of the other program before it is adopted.
 
-The four shared tables are compared with the baseline, their rows and rules with what the program
-reads and writes; the names that our migrations need must be free. All problems are reported at
-once.
+The four shared tables are compared with the baseline. Their rows and constraints are compared with
+what the program reads and writes. The names that later migrations need must be free. All problems
+are reported at once.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -19,14 +19,14 @@ from migrations.comparison import Problem, Repair, compare, quoted
 AnyRow = sa.Row[*tuple[Any, ...]]
 
 NAMES = [table.name for table in baseline.TABLES]
-OPTIONAL = ("metricas_mensais", "feedbacks")  # they are created where they are missing
+OPTIONAL = ("metricas_mensais", "feedbacks")  # created where they are missing
 
-ANY_OF_OURS = sa.text("""
+HAS_ANY_TABLE = sa.text("""
     SELECT EXISTS (SELECT 1 FROM unnest(CAST(:names AS text[])) AS name
                     WHERE to_regclass(quote_ident(name)) IS NOT NULL)
 """)
 REVISIONS = sa.text("SELECT version_num FROM alembic_version")
-# Where tables of these names are, in whatever case; the most likely one of each name comes first.
+# The schemas of tables with these names, in any case; the most likely one of each name is first.
 PLACES = sa.text("""
     SELECT lower(c.relname) AS wanted, quote_ident(c.relname) AS quoted, n.nspname AS schema,
            n.nspname = current_schema() AS is_here, pg_table_is_visible(c.oid) AS is_visible
@@ -60,7 +60,7 @@ RIGHTS = sa.text("""
            has_database_privilege(current_database(), 'TEMPORARY') AS may_use_temporary_tables,
            current_setting('server_encoding') AS encoding
 """)
-# Tables that refer to profiles or users: their rows are looked for at logins and moved in merges.
+# Tables that refer to profiles or users: their rows are queried at logins and moved in merges.
 REFERRING = sa.text("""
     SELECT DISTINCT c.conrelid::regclass::text AS name,
            row_security_active(c.conrelid) AS hides_rows,
@@ -74,7 +74,7 @@ REFERRING = sa.text("""
 
 
 class AdoptionRefusedError(RuntimeError):
-    """An installation cannot be taken over as it stands; nothing was changed."""
+    """An installation cannot be adopted in its present state; nothing was changed."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''} to solve first"
@@ -84,7 +84,7 @@ class AdoptionRefusedError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """What migrations after the baseline create: tables, columns of the four tables, indexes."""
+    """Names that migrations after the baseline create: tables, columns of the four, indexes."""
 
     tables: Set[str]
     columns: Mapping[str, Set[str]]
@@ -92,7 +92,7 @@ class Later:
 
     @classmethod
     def of(cls, models: sa.MetaData) -> "Later":
-        """What the models have beyond the baseline."""
+        """Return the names in the models that the baseline does not have."""
         known = {str(i.name) for table in baseline.TABLES for i in table.indexes}
         indexes = {str(i.name): t.name for t in models.tables.values() for i in t.indexes}
         return cls(
@@ -107,22 +107,22 @@ class Later:
 
 
 def is_foreign(connection: Connection, our_revisions: Set[str]) -> bool:
-    """Whether the database has tables of another program under our names, and is not ours yet."""
-    if not connection.scalar(ANY_OF_OURS, {"names": NAMES}):
+    """Whether the database has tables with the baseline's names, but none of our revisions."""
+    if not connection.scalar(HAS_ANY_TABLE, {"names": NAMES}):
         return False
     return not revisions(connection) & our_revisions
 
 
 def revisions(connection: Connection) -> set[str]:
-    """What is written in `alembic_version`, which another program may have made as well."""
+    """Return the revisions in `alembic_version`, which another program may have written."""
     if connection.scalar(sa.text("SELECT to_regclass('alembic_version')")) is None:
         return set()
     return set(connection.scalars(REVISIONS))
 
 
 def refusal_of_revision(connection: Connection) -> AdoptionRefusedError | None:
-    """The error for tables under our names and an `alembic_version` that is another program's."""
-    if not connection.scalar(ANY_OF_OURS, {"names": NAMES}):
+    """Return the error for baseline tables with an `alembic_version` of another program."""
+    if not connection.scalar(HAS_ANY_TABLE, {"names": NAMES}):
         return None
     found = ", ".join(sorted(revisions(connection)))
     what = f"holds a revision that this version does not know ({found})"
@@ -131,40 +131,40 @@ def refusal_of_revision(connection: Connection) -> AdoptionRefusedError | None:
 
 
 def similar_tables(connection: Connection) -> list[str]:
-    """Tables of the names that we need in another schema or case, where both of them are there."""
+    """Return tables like `users` and `mentorados` in any schema or case, if both names exist."""
     found = connection.execute(PLACES, {"names": ["users", "mentorados"]}).all()
     is_both = len({place.wanted for place in found}) > 1
     return [f"{quoted(place.schema)}.{place.quoted}" for place in found if is_both]
 
 
 def find_problems(connection: Connection, later: Later) -> list[Problem]:
-    """All that keeps this installation from being taken over; nothing is changed."""
+    """Return all problems that prevent the adoption; nothing is changed."""
     taken = {row.relname: row.owner for row in connection.execute(RELATIONS)}
     if later.tables <= set(taken):
         what = "is missing or empty, but all tables of this program are there"
         remedy = "restore it, or run flask db stamp with the revision that they are at"
         return [Problem("alembic_version", None, what, remedy)]
-    problems = [*_rights(connection), *_places(connection)]
+    problems = [*_check_rights(connection), *_check_schemas(connection)]
     found = [table for name in NAMES if (table := read_table(connection, name))]
-    kinds = {table.name: list(_kind(table)) for table in found}
+    kinds = {table.name: list(_check_kind(table)) for table in found}
     problems += [problem for kind in kinds.values() for problem in kind]
-    # The rest can be told only of tables that we can read and lock.
+    # Only tables that can be read and locked are checked further.
     tables = {table.name: table for table in found if not kinds[table.name]}
     if tables:
-        # What is found must still be so when it is changed.
+        # Locked, so that the tables do not change between the check and the adoption.
         connection.execute(sa.text(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE"))
     for expected in baseline.TABLES:
         if table := tables.get(expected.name):
             problems += [x for x in compare(expected, tables, set(taken)) if isinstance(x, Problem)]
-            problems += _rows(connection, expected, tables)
-            problems += _later_columns(table, later)
-    problems += _missing_types(connection, tables)
-    problems += _taken_names(connection, taken, later)
-    return problems + list(_referring(connection))
+            problems += _check_rows(connection, expected, tables)
+            problems += _check_later_columns(table, later)
+    problems += _check_types(connection, tables)
+    problems += _check_names(connection, taken, later)
+    return problems + list(_check_referring_tables(connection))
 
 
 def find_repairs(connection: Connection, expected: sa.Table) -> list[Repair]:
-    """What evens out the differences of one table, in the order in which it is to be done."""
+    """Return the repairs of one table, in the order of execution."""
     tables = {name: table for name in NAMES if (table := read_table(connection, name))}
     taken = {row.relname for row in connection.execute(RELATIONS)}
     sequence = row_checks.check_sequence(connection, tables[expected.name])
@@ -173,12 +173,12 @@ def find_repairs(connection: Connection, expected: sa.Table) -> list[Repair]:
 
 
 def missing_types(connection: Connection) -> list[str]:
-    """The enum types of the baseline that are not there."""
+    """Return the enum types of the baseline that do not exist."""
     there = {row.typname for row in connection.execute(LABELS, {"names": list(baseline.ENUMS)})}
     return [name for name in baseline.ENUMS if name not in there]
 
 
-def _rights(connection: Connection) -> Iterator[Problem]:
+def _check_rights(connection: Connection) -> Iterator[Problem]:
     rights = connection.execute(RIGHTS).one()
     if rights.schema is None:
         yield Problem("the database", None, "has no schema on the search path", "SET search_path")
@@ -192,18 +192,18 @@ def _rights(connection: Connection) -> Iterator[Problem]:
         yield Problem("the database", None, what, "restore a dump of it into one with UTF8")
 
 
-def _places(connection: Connection) -> Iterator[Problem]:
-    """Tables that are missing, are in another schema, or have a name in another case."""
+def _check_schemas(connection: Connection) -> Iterator[Problem]:
+    """Yield tables that are missing, in another schema, or named in another case."""
     places: dict[str, AnyRow] = {}
     for place in connection.execute(PLACES, {"names": NAMES}):
         places.setdefault(place.wanted, place)
     for name in NAMES:
-        problem = _place_problem(name, places.get(name))
+        problem = _schema_problem(name, places.get(name))
         if problem is not None:
             yield problem
 
 
-def _place_problem(name: str, place: AnyRow | None) -> Problem | None:
+def _schema_problem(name: str, place: AnyRow | None) -> Problem | None:
     if place is None or not (place.is_visible or place.is_here):
         if name in OPTIONAL:
             return None
@@ -219,7 +219,7 @@ def _place_problem(name: str, place: AnyRow | None) -> Problem | None:
     return None
 
 
-def _kind(found: FoundTable) -> Iterator[Problem]:
+def _check_kind(found: FoundTable) -> Iterator[Problem]:
     name = found.name
     if found.kind != "r":
         kind = {"p": "partitioned", "v": "a view", "m": "a view"}.get(found.kind, "a foreign table")
@@ -234,7 +234,7 @@ def _kind(found: FoundTable) -> Iterator[Problem]:
         yield Problem(name, None, "hides rows from us by row-level security", remedy)
 
 
-def _rows(
+def _check_rows(
     connection: Connection, expected: sa.Table, tables: Mapping[str, FoundTable]
 ) -> Iterator[Problem]:
     found = tables[expected.name]
@@ -246,15 +246,15 @@ def _rows(
     yield from (finding for finding in sequence if isinstance(finding, Problem))
 
 
-def _later_columns(found: FoundTable, later: Later) -> Iterator[Problem]:
+def _check_later_columns(found: FoundTable, later: Later) -> Iterator[Problem]:
     for name in sorted(later.columns[found.name] & set(found.columns)):
         column = found.columns[name].quoted
         remedy = f"ALTER TABLE {found.name} RENAME COLUMN {column} TO {name}_old"
         yield Problem(found.name, column, "has the name of a column that we add", remedy)
 
 
-def _missing_types(connection: Connection, tables: Mapping[str, FoundTable]) -> Iterator[Problem]:
-    """Types that a column which is added would need, but that mean something else there."""
+def _check_types(connection: Connection, tables: Mapping[str, FoundTable]) -> Iterator[Problem]:
+    """Yield added columns whose enum type exists with other labels."""
     found = {r.typname: r.labels for r in connection.execute(LABELS, {"names": [*baseline.ENUMS]})}
     for table in baseline.TABLES:
         there = tables[table.name].columns if table.name in tables else table.columns
@@ -269,7 +269,7 @@ def _missing_types(connection: Connection, tables: Mapping[str, FoundTable]) -> 
                 )
 
 
-def _taken_names(
+def _check_names(
     connection: Connection, taken: Mapping[str, str | None], later: Later
 ) -> Iterator[Problem]:
     for name in sorted(later.tables & set(taken)):
@@ -283,7 +283,7 @@ def _taken_names(
         yield Problem(function, None, "has the name of a function that we add", remedy)
 
 
-def _referring(connection: Connection) -> Iterable[Problem]:
+def _check_referring_tables(connection: Connection) -> Iterable[Problem]:
     for table in connection.execute(REFERRING):
         if not table.is_open:
             remedy = f"GRANT SELECT, UPDATE, DELETE ON {table.name}"

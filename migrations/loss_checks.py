@@ -1,7 +1,7 @@
 """Check constraints of an installation adopted earlier that refuse a month with a loss.
 
 A constraint is of that kind when it accepts a month with a profit of zero and refuses the same
-month with a loss. It is dropped and noted; the way back to the old program adds it again.
+month with a loss. It is dropped and stored; the downgrade to the other program adds it again.
 """
 
 import json
@@ -11,8 +11,8 @@ from alembic import op
 
 from migrations import adoption
 
-NOTED_AS = "loss_checks"
-NOT_VALID = " NOT VALID"  # how the definition ends of a constraint that old rows may violate
+FACT_NAME = "loss_checks"
+NOT_VALID = " NOT VALID"  # end of the definition of a constraint that old rows may violate
 LOSSES = (-1, -2_147_483_648)
 FIGURES = ("faturamento", "posts_feed", "stories", "leads", "procedimentos")
 MONTH = {"id": 1, "mentorado_id": 1, "ano": 2026, "mes": 1, "observacoes": ""}
@@ -31,27 +31,27 @@ IS_VIOLATED = "SELECT EXISTS (SELECT 1 FROM metricas_mensais WHERE ({condition})
 
 
 def drop() -> None:
-    """Drop the constraints of this kind and note them for `restore`."""
+    """Drop the constraints of this kind and store them for `restore`."""
     bind = op.get_bind()
     for name, definition, condition in bind.execute(CHECKS).all():
         if _refuses_losses(bind, condition):
-            op.execute(_verbatim(f"ALTER TABLE metricas_mensais DROP CONSTRAINT {name}"))
-            adoption.note(**{NOTED_AS: {**_noted(), name: [definition, condition]}})
+            op.execute(_statement(f"ALTER TABLE metricas_mensais DROP CONSTRAINT {name}"))
+            adoption.note(**{FACT_NAME: {**_stored_checks(), name: [definition, condition]}})
 
 
 def restore() -> None:
-    """Add the noted constraints again.
+    """Add the stored constraints again.
 
-    A constraint that months violate by now holds for new and changed ones only, so that no month
-    is lost.
+    A constraint that existing months violate is added as NOT VALID: it applies to new and changed
+    months only, so that no month is lost.
     """
-    for name, (definition, condition) in _noted().items():
+    for name, (definition, condition) in _stored_checks().items():
         table = "ALTER TABLE metricas_mensais"
         plain = definition.removesuffix(NOT_VALID)
-        op.execute(_verbatim(f"{table} ADD CONSTRAINT {name} {plain}{NOT_VALID}"))
-        is_violated = op.get_bind().scalar(_verbatim(IS_VIOLATED.format(condition=condition)))
+        op.execute(_statement(f"{table} ADD CONSTRAINT {name} {plain}{NOT_VALID}"))
+        is_violated = op.get_bind().scalar(_statement(IS_VIOLATED.format(condition=condition)))
         if plain == definition and not is_violated:
-            op.execute(_verbatim(f"{table} VALIDATE CONSTRAINT {name}"))
+            op.execute(_statement(f"{table} VALIDATE CONSTRAINT {name}"))
 
 
 def _refuses_losses(bind: sa.Connection, condition: str) -> bool:
@@ -64,13 +64,13 @@ def _refuses_losses(bind: sa.Connection, condition: str) -> bool:
 def _refuses(bind: sa.Connection, condition: str, profit: int) -> bool:
     month = json.dumps({**MONTH, **dict.fromkeys(FIGURES, 0), "lucro": profit})
     query = REFUSES.format(condition=condition, month=month)
-    return bool(bind.scalar(_verbatim(query)))
+    return bool(bind.scalar(_statement(query)))
 
 
-def _verbatim(statement: str) -> sa.TextClause:
-    """The statement without parameters: a colon in a constraint is a cast or part of a text."""
+def _statement(statement: str) -> sa.TextClause:
+    """Return a statement without parameters: colons in a constraint are casts or text."""
     return sa.text(statement.replace(":", r"\:"))
 
 
-def _noted() -> dict[str, list[str]]:
-    return adoption.fact(NOTED_AS) or {}
+def _stored_checks() -> dict[str, list[str]]:
+    return adoption.fact(FACT_NAME) or {}

@@ -1,9 +1,9 @@
-"""Tables whose rows refer to another table's, found in the catalogue, and how SQL reaches them.
+"""Find tables that refer to another table in the catalogue, and build SQL for their rows.
 
-A foreign key may have several columns, point at another column than `id`, and stand on a single
-partition. Tables that inherit from one that refers to profiles do so too, although the key does not
-hold for them. Row `t` is one of such a table; `l0`, `g0`, `k0` are, for its first reference, the
-profile that goes as listed in `adoption_losers`, that profile itself, and its keeper.
+A foreign key may have several columns, refer to another column than `id`, and belong to a single
+partition. Tables that inherit from a referring table refer to profiles too, although the key is not
+enforced for them. In the SQL, `t` is a row of such a table. For its first reference, `l0` is the
+row of `adoption_losers`, `g0` the loser's profile, and `k0` its keeper.
 """
 
 import re
@@ -18,9 +18,9 @@ from alembic import op
 
 PARAMETER = re.compile(r":adoption_(?:name|key)\b|:")
 
-# Foreign keys that point at a table or, where it is partitioned, at a partition of it. A partition
-# carries a copy of its parent's key (conparentid). A key does not hold for tables that inherit from
-# its own, but their rows refer to the same profiles.
+# Foreign keys to a table or, where it is partitioned, to a partition of it. A partition has a copy
+# of its parent's key (conparentid). A key is not enforced for tables that inherit from its table,
+# but their rows refer to the same profiles.
 REFERENCES = sa.text("""
     WITH RECURSIVE foreign_keys AS (
         SELECT c.oid, c.conrelid, c.conkey, c.confrelid, c.confkey
@@ -59,7 +59,7 @@ EDGES = sa.text("""
            coalesce(pg_partition_root(confrelid), confrelid)::regclass::text AS parent
       FROM pg_constraint WHERE contype = 'f' AND conparentid = 0 AND conrelid <> confrelid
 """)
-# All columns of a table; of what a row can be given, generated ones make themselves.
+# All columns of a table; generated ones (not `is_plain`) cannot be written.
 COLUMNS = sa.text("""
     SELECT attname::text AS name, attgenerated = '' AS is_plain FROM pg_attribute
      WHERE attrelid = to_regclass(:table) AND attnum > 0 AND NOT attisdropped
@@ -75,20 +75,20 @@ PRIMARY_KEY = sa.text("""
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The columns of a foreign key, and the columns that they point at."""
+    """The columns of a foreign key, and the columns that they refer to."""
 
     columns: tuple[str, ...]
     targets: tuple[str, ...]
 
     def matches(self, row: str, target: str) -> str:
-        """The condition that `row` refers to `target`, both names of tables in a query."""
+        """Return the condition that `row` refers to `target`, both aliases in a query."""
         pairs = zip(self.columns, self.targets, strict=True)
         return " AND ".join(
             f"{row}.{quoted(own)} = {target}.{quoted(their)}" for own, their in pairs
         )
 
     def is_among(self, row: str, profile_id: str) -> str:
-        """The condition that `row` refers to one of those profiles of `adoption_losers`."""
+        """Return the condition that `row` refers to a profile in a column of `adoption_losers`."""
         own = ", ".join(f"{row}.{quoted(name)}" for name in self.columns)
         their = ", ".join(f"m.{quoted(name)}" for name in self.targets)
         losers = f"adoption_losers l ON l.{profile_id} = m.id"
@@ -96,7 +96,7 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class Child:
+class ReferringTable:
     """A table whose rows refer to profiles; `name` and `root_name` are quoted where needed."""
 
     oid: int
@@ -109,22 +109,22 @@ class Child:
 
     @property
     def rows(self) -> str:
-        """The table in a FROM clause: with its partitions, without tables that inherit from it."""
+        """The table for a FROM clause: with partitions, without inheriting tables."""
         return self.name if self.has_partitions else f"ONLY {self.name}"
 
     @property
     def root(self) -> str:
-        """Through which rows are written, so that they get into the right partition."""
+        """The table for writes, so that rows get into the right partition."""
         return self.root_name if self.is_partition else self.rows
 
     @property
     def columns(self) -> list[str]:
-        """All columns that take part in a reference, each once."""
+        """All columns of the references, without duplicates."""
         return list(dict.fromkeys(name for r in self.references for name in r.columns))
 
     @property
-    def losers(self) -> str:
-        """Joins that find, for row `t` and each reference, the profile that goes and its keeper."""
+    def loser_joins(self) -> str:
+        """The joins of row `t` with the loser and the keeper of each reference."""
         return " ".join(
             f"LEFT JOIN (adoption_losers l{n} JOIN mentorados g{n} ON g{n}.id = l{n}.loser_id"
             f" JOIN mentorados k{n} ON k{n}.id = l{n}.keeper_id) ON {r.matches('t', f'g{n}')}"
@@ -132,23 +132,23 @@ class Child:
         )
 
     @property
-    def is_concerned(self) -> str:
-        """The condition that row `t` refers to a profile that goes, and does not go itself."""
+    def refers_to_loser(self) -> str:
+        """The condition that row `t` refers to a loser and is not a loser itself."""
         found = " OR ".join(f"l{n}.loser_id IS NOT NULL" for n in range(len(self.references)))
         is_going = "t.id IN (SELECT loser_id FROM adoption_losers)"
         return f"({found}) AND NOT {is_going}" if self.name == "mentorados" else f"({found})"
 
-    def any_of(self, column: str, among: Iterable[str] = ()) -> str:
-        """A column of `adoption_losers` for row `t`, by the first reference to one that goes.
+    def loser_value(self, column: str, among: Iterable[str] = ()) -> str:
+        """Return a column of `adoption_losers` for row `t`, by its first reference to a loser.
 
-        `among`: only references that have one of these columns count.
+        `among`: only references with one of these columns count.
         """
         chosen = set(among) or set(self.columns)
         numbers = (n for n, r in enumerate(self.references) if chosen & set(r.columns))
         return f"coalesce({', '.join(f'l{n}.{column}' for n in numbers)})"
 
-    def followed(self, name: str) -> str:
-        """The value of a column once row `t` has followed."""
+    def moved_value(self, name: str) -> str:
+        """Return the value of a column after the move of row `t` to the keeper."""
         cases = [
             f"WHEN l{n}.loser_id IS NOT NULL THEN k{n}.{quoted(target)}"
             for n, reference in enumerate(self.references)
@@ -157,36 +157,38 @@ class Child:
         ]
         return f"CASE {' '.join(cases)} ELSE t.{quoted(name)} END" if cases else f"t.{quoted(name)}"
 
-    def left(self, name: str) -> str:
-        """The value that a column had before row `t` followed; NULL where it stays."""
+    def former_value(self, name: str) -> str:
+        """Return the value of a column before the move of row `t`; NULL where it stays."""
         numbers = [n for n, r in enumerate(self.references) if name in r.columns]
         moves = " OR ".join(f"l{n}.loser_id IS NOT NULL" for n in numbers)
         return f"CASE WHEN {moves} THEN t.{quoted(name)} END"
 
 
-def referring_to_profiles() -> list[Child]:
-    """Tables that refer to profiles; those that others of them refer to come before these."""
+def referring_to_profiles() -> list[ReferringTable]:
+    """Return tables that refer to profiles; each before the tables that refer to it."""
     children = referring_to("mentorados")
     edges = [tuple(row) for row in op.get_bind().execute(EDGES)]
-    ordered: list[Child] = []
+    ordered: list[ReferringTable] = []
     while children:
-        waiting = {child.root_name for child in children}
-        held = {child for child, parent in edges if parent in waiting and parent != "mentorados"}
-        free = [child for child in children if child.root_name not in held] or children
+        remaining = {child.root_name for child in children}
+        blocked = {
+            child for child, parent in edges if parent in remaining and parent != "mentorados"
+        }
+        free = [child for child in children if child.root_name not in blocked] or children
         ordered += free
         children = [child for child in children if child not in free]
     return ordered
 
 
-def referring_to(table: str) -> list[Child]:
-    """Tables that refer to a table, with all their foreign keys to it."""
+def referring_to(table: str) -> list[ReferringTable]:
+    """Return tables that refer to a table, with all their foreign keys to it."""
     rows = op.get_bind().execute(REFERENCES, {"table": table}).all()
     children = []
     for _, keys in groupby(rows, attrgetter("oid", "name")):
         first, *others = keys
         references = [Reference(tuple(k.columns), tuple(k.targets)) for k in (first, *others)]
         children.append(
-            Child(
+            ReferringTable(
                 first.oid,
                 first.name,
                 first.root_name,
@@ -199,42 +201,42 @@ def referring_to(table: str) -> list[Child]:
     return children
 
 
-def primary_key(child: Child) -> list[str] | None:
-    """By which columns a row is found again; None in a table without primary key."""
+def primary_key(child: ReferringTable) -> list[str] | None:
+    """Return the primary key columns of a table; None without primary key."""
     key: list[str] | None = op.get_bind().scalar(PRIMARY_KEY, {"oid": child.oid})
     return key
 
 
 def columns_of(table: str) -> list[sa.Row[Any]]:
-    """The columns of a table, each with `name` and whether it is `plain`."""
+    """Return the columns of a table, each with `name` and `is_plain`."""
     return list(op.get_bind().execute(COLUMNS, {"table": table}))
 
 
 def quoted(name: str) -> str:
-    """A name as it stands in SQL."""
+    """Quote a name for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """A text as it stands in SQL."""
+    """Quote a text as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
-def run(words: str, **values: object) -> None:
-    """Execute a statement whose names may have colons in them, apart from its parameters."""
-    op.get_bind().execute(statement(words), values)
+def run(sql: str, **values: object) -> None:
+    """Execute a statement; colons in names are escaped, but not those of its parameters."""
+    op.get_bind().execute(statement(sql), values)
 
 
-def value_of(query: str) -> Any:
-    """What a query finds first, treated as by `run`."""
+def fetch_value(query: str) -> Any:
+    """Return the first value of a query, with colons escaped as by `run`."""
     return op.get_bind().scalar(statement(query))
 
 
-def statement(words: str) -> sa.TextClause:
-    """A statement in which a colon means nothing, but for those of the two parameters."""
-    return sa.text(PARAMETER.sub(lambda found: found[0] if found[0] != ":" else r"\:", words))
+def statement(sql: str) -> sa.TextClause:
+    """Return a statement in which only the two known parameters are parameters."""
+    return sa.text(PARAMETER.sub(lambda found: found[0] if found[0] != ":" else r"\:", sql))
 
 
-def listed(names: Iterable[str]) -> str:
-    """Names of columns as they stand in SQL."""
+def column_list(names: Iterable[str]) -> str:
+    """Return quoted column names as a comma list."""
     return ", ".join(map(quoted, names))

@@ -1,4 +1,4 @@
-"""Rows of an existing installation that the program cannot read, rules that refuse its writes."""
+"""Find rows that the program cannot read, and constraints that refuse rows that it may write."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,28 +12,28 @@ from sqlalchemy.schema import Column
 
 from migrations import baseline
 from migrations.catalogue import FoundCheck, FoundColumn, FoundTable
-from migrations.comparison import Problem, Repair, holds_all, quoted, unique_keys
+from migrations.comparison import Problem, Repair, can_store, quoted, unique_keys
 
-LARGEST = 2_147_483_647
+MAX_INTEGER = 2_147_483_647
 SAMPLE = 3
 LONG_ADDRESS = "p" * 64 + "@" + ".".join(["exemplo" * 8] * 4) + ".example.com"
 
-# What a column's values must be, beyond its type; `?` stands for the column.
+# Conditions for a column's values, beyond its type; `?` stands for the column.
 RULES: Mapping[tuple[str, str], tuple[str, str]] = {
     ("users", "clerk_id"): ("btrim(?) <> '' AND length(?) <= 64", "is blank or too long"),
     ("users", "email"): ("length(?) <= 320", "is too long"),
     ("mentorados", "email"): ("length(?) <= 320", "is too long"),
     ("metricas_mensais", "mes"): ("? BETWEEN 1 AND 12", "is no month"),
     ("metricas_mensais", "ano"): ("? BETWEEN 2000 AND 9999", "is before 2000 or after 9999"),
-    ("metricas_mensais", "lucro"): (f"? BETWEEN -{LARGEST} AND {LARGEST}", "is too large"),
+    ("metricas_mensais", "lucro"): (f"? BETWEEN -{MAX_INTEGER} AND {MAX_INTEGER}", "is too large"),
     ("feedbacks", "mes"): ("? BETWEEN 1 AND 12", "is no month"),
     ("feedbacks", "ano"): ("? BETWEEN 2000 AND 9999", "is before 2000 or after 9999"),
 }
-NOT_NEGATIVE = (f"? BETWEEN 0 AND {LARGEST}", "is negative or too large")
-IDS = (f"? BETWEEN 1 AND {LARGEST}", "is not positive or too large")
-READABLE = ("? BETWEEN '0001-01-02' AND '9999-12-30'", "is a time that programs cannot read")
+NOT_NEGATIVE = (f"? BETWEEN 0 AND {MAX_INTEGER}", "is negative or too large")
+IDS = (f"? BETWEEN 1 AND {MAX_INTEGER}", "is not positive or too large")
+READABLE_TIMES = ("? BETWEEN '0001-01-02' AND '9999-12-30'", "is a time that programs cannot read")
 
-# Values at the limits of what the program writes, by column; for any other one by type.
+# Limit values of what the program writes, by column; other columns are tested by type.
 PROBES: Mapping[str, list[Any]] = {
     "id": [1],
     "clerk_id": ["user_2aBc", "u" * 64],
@@ -43,9 +43,9 @@ PROBES: Mapping[str, list[Any]] = {
     "login_method": ["google", "from_oauth_apple"],
     "ano": [2000, 2026, 9999],
     "mes": [1, 12],
-    "lucro": [-LARGEST, -1, 0, 1, LARGEST],
+    "lucro": [-MAX_INTEGER, -1, 0, 1, MAX_INTEGER],
 }
-COUNTS = [0, 1, LARGEST]
+COUNTS = [0, 1, MAX_INTEGER]
 
 SEQUENCE = sa.text("""
     SELECT seqincrement AS step, seqmax AS largest,
@@ -59,7 +59,7 @@ SEQUENCE = sa.text("""
 
 @dataclass(frozen=True, slots=True)
 class RowRule:
-    """A condition that every row must meet, and what is said about rows that do not."""
+    """A condition for every row, and the message about rows that violate it."""
 
     name: str
     condition: str
@@ -67,13 +67,13 @@ class RowRule:
 
 
 def check_rows(connection: Connection, expected: sa.Table, found: FoundTable) -> Iterator[Problem]:
-    """Rows with values that the program could not read, in one pass over the table."""
+    """Yield problems of values that the program cannot read, in one scan of the table."""
     rules = list(_rules(expected, found))
     counts = ", ".join(f"count(*) FILTER (WHERE NOT ({rule.condition}))" for rule in rules)
     if not rules:
         return
-    wrong = connection.execute(sa.text(f"SELECT {counts} FROM {found.name}")).one()  # noqa: S608 - our own names
-    for rule, number in zip(rules, wrong, strict=True):
+    counts_found = connection.execute(sa.text(f"SELECT {counts} FROM {found.name}")).one()  # noqa: S608 - our own names
+    for rule, number in zip(rules, counts_found, strict=True):
         if number:
             where = f"NOT ({rule.condition})"
             what = f"{rule.what} in {number} rows{_examples(connection, found, where)}"
@@ -83,54 +83,54 @@ def check_rows(connection: Connection, expected: sa.Table, found: FoundTable) ->
 def check_uniqueness(
     connection: Connection, expected: sa.Table, found: FoundTable
 ) -> Iterator[Problem]:
-    """Rows that a unique key keeps from being there twice, where there is no such key yet.
+    """Yield duplicate rows of unique keys that do not exist yet.
 
-    Several profiles of one user are no problem: migration 0009 gives each user one.
+    Several profiles of one user are not a problem: migration 0009 merges them.
     """
     for key in unique_keys(expected):
         is_kept = any(unique.keeps_unique(key.columns) for unique in found.unique)
         if is_kept or key.name == baseline.ONE_EACH or not set(key.columns) <= set(found.columns):
             continue
         listed = ", ".join(map(quoted, key.columns))
-        doubled = f"({listed}) IN (SELECT {listed} FROM {found.name} GROUP BY {listed} HAVING count(*) > 1)"  # noqa: E501, S608 - as above
-        number = connection.scalar(sa.text(f"SELECT count(*) FROM {found.name} WHERE {doubled}"))  # noqa: S608 - as above
+        duplicated = f"({listed}) IN (SELECT {listed} FROM {found.name} GROUP BY {listed} HAVING count(*) > 1)"  # noqa: E501, S608 - as above
+        number = connection.scalar(sa.text(f"SELECT count(*) FROM {found.name} WHERE {duplicated}"))  # noqa: S608 - as above
         if number:
-            what = f"is the same in {number} rows{_examples(connection, found, doubled)}"
+            what = f"is the same in {number} rows{_examples(connection, found, duplicated)}"
             yield Problem(found.name, listed, what, "keep one row of each")
 
 
 def check_references(
     connection: Connection, expected: sa.Table, tables: Mapping[str, FoundTable]
 ) -> Iterator[Problem]:
-    """Rows that refer to nothing, where no foreign key keeps them from it."""
+    """Yield rows whose reference has no target, where no foreign key prevents them."""
     found = tables[expected.name]
     for reference in expected.foreign_keys:
         name, target = str(reference.parent.name), reference.column
         is_kept = any(key.holds and key.columns == [name] for key in found.foreign_keys)
         both = ((reference.parent, found), (target, tables.get(target.table.name)))
-        if is_kept or not all(_is_sound(column, table) for column, table in both):
+        if is_kept or not all(_is_comparable(column, table) for column, table in both):
             continue
-        lost = f"""
+        orphaned = f"""
             {quoted(name)} IS NOT NULL AND NOT EXISTS (
                 SELECT 1 FROM {target.table.name} t WHERE t.{target.name} = {found.name}.{name})
         """  # noqa: S608 - as above
-        number = connection.scalar(sa.text(f"SELECT count(*) FROM {found.name} WHERE {lost}"))  # noqa: S608 - as above
+        number = connection.scalar(sa.text(f"SELECT count(*) FROM {found.name} WHERE {orphaned}"))  # noqa: S608 - as above
         if number:
             what = f"refers to no row of {target.table.name} in {number} rows"
-            what += _examples(connection, found, lost)
+            what += _examples(connection, found, orphaned)
             yield Problem(found.name, quoted(name), what, "correct or delete them")
 
 
-def _is_sound(expected: Column[Any], found: FoundTable | None) -> bool:
-    """Whether the column is there and of a type that fits."""
+def _is_comparable(expected: Column[Any], found: FoundTable | None) -> bool:
+    """Whether the column exists with a fitting type."""
     column = found.columns.get(expected.name) if found else None
-    return column is not None and holds_all(expected, column)
+    return column is not None and can_store(expected, column)
 
 
 def check_constraints(
     connection: Connection, expected: sa.Table, found: FoundTable
 ) -> Iterator[Problem]:
-    """Rules of theirs that refuse a row which the program may write, found by trying values."""
+    """Yield check constraints that refuse rows of the program, found by trying limit values."""
     for check in found.checks:
         refused = _refused_values(connection, check, expected, found)
         if refused is not None:
@@ -140,7 +140,7 @@ def check_constraints(
 
 
 def check_sequence(connection: Connection, found: FoundTable) -> Iterator[Problem | Repair]:
-    """A sequence that would give ids which are taken is set behind them."""
+    """Yield the repair of a sequence whose next ids are taken; a problem if that is impossible."""
     column = found.columns.get("id")
     if column is None or column.sequence is None or column.type not in ("integer", "bigint"):
         return
@@ -151,14 +151,14 @@ def check_sequence(connection: Connection, found: FoundTable) -> Iterator[Proble
         return
     query = f"SELECT last_value, is_called FROM {column.sequence}"  # noqa: S608 - of the catalogue
     state = connection.execute(sa.text(query)).one()
-    upcoming = state.last_value + sequence.step * state.is_called
+    next_id = state.last_value + sequence.step * state.is_called
     highest = connection.scalar(sa.text(f"SELECT coalesce(max(id), 0) FROM {found.name}"))  # noqa: S608 - as above
-    needed = max(upcoming, (highest or 0) + 1)
-    if sequence.step < 1 or needed > min(sequence.largest, LARGEST):
+    needed = max(next_id, (highest or 0) + 1)
+    if sequence.step < 1 or needed > min(sequence.largest, MAX_INTEGER):
         what = f"draws from {column.sequence}, which has no number left above {highest}"
-        remedy = f"ALTER SEQUENCE {column.sequence} INCREMENT BY 1 MAXVALUE {LARGEST}"
+        remedy = f"ALTER SEQUENCE {column.sequence} INCREMENT BY 1 MAXVALUE {MAX_INTEGER}"
         yield Problem(found.name, "id", what, remedy)
-    elif needed > upcoming:
+    elif needed > next_id:
         restart = f"ALTER SEQUENCE {column.sequence} RESTART WITH {needed}"
         if sequence.is_ours_to_alter:
             yield Repair(f"{column.sequence} goes on at {needed}", restart)
@@ -169,16 +169,18 @@ def check_sequence(connection: Connection, found: FoundTable) -> Iterator[Proble
 
 def _rules(expected: sa.Table, found: FoundTable) -> Iterator[RowRule]:
     for column in expected.columns:
-        there = found.columns.get(column.name)
-        if there is None or not holds_all(column, there):
+        found_column = found.columns.get(column.name)
+        if found_column is None or not can_store(column, found_column):
             continue
-        if not column.nullable and not there.is_required:
-            yield RowRule(there.name, f"{there.quoted} IS NOT NULL", "is NULL")
+        if not column.nullable and not found_column.is_required:
+            yield RowRule(found_column.name, f"{found_column.quoted} IS NOT NULL", "is NULL")
         rule = RULES.get((expected.name, column.name)) or _rule_of_type(column)
         if rule is not None:
             condition, what = rule
             yield RowRule(
-                there.name, f"coalesce({condition.replace('?', there.quoted)}, true)", what
+                found_column.name,
+                f"coalesce({condition.replace('?', found_column.quoted)}, true)",
+                what,
             )
 
 
@@ -187,14 +189,14 @@ def _rule_of_type(column: Column[Any]) -> tuple[str, str] | None:
         labels = ", ".join(f"'{label}'" for label in column.type.enums)
         return f"?::text IN ({labels})", f"has another label than {labels}"
     if isinstance(column.type, sa.DateTime):
-        return READABLE
+        return READABLE_TIMES
     if isinstance(column.type, sa.Integer):
         return IDS if column.primary_key or column.foreign_keys else NOT_NEGATIVE
     return None
 
 
 def _examples(connection: Connection, found: FoundTable, where: str) -> str:
-    """The ids of the first of these rows, where rows have ids."""
+    """Return the first ids of these rows as text; blank where rows have no ids."""
     if "id" not in found.columns:
         return ""
     query = f"SELECT id::text FROM {found.name} WHERE {where} ORDER BY id LIMIT {SAMPLE}"  # noqa: S608 - as above
@@ -204,7 +206,7 @@ def _examples(connection: Connection, found: FoundTable, where: str) -> str:
 def _refused_values(
     connection: Connection, check: FoundCheck, expected: sa.Table, found: FoundTable
 ) -> str | None:
-    """Values of the check's columns that it refuses and the program may write; None if none."""
+    """Return refused values of the check's columns that the program may write; None if none."""
     values = [_probes(found.columns[name], expected) for name in check.columns]
     if not values or any(value is None for value in values):
         return None
@@ -230,14 +232,14 @@ def _refused_values(
 
 
 def _probes(column: FoundColumn, expected: sa.Table) -> list[str | None] | None:
-    """Texts of what the program may write into a column; None where that cannot be told."""
-    ours = expected.columns.get(column.name)
-    if ours is None:
-        # A column of theirs takes its default, which may be a function with effects of its own.
+    """Return texts of values that the program may write into a column; None if unknown."""
+    own_column = expected.columns.get(column.name)
+    if own_column is None:
+        # A column of the other program gets its default, which may be a function with side effects.
         is_unknown = column.identity or column.is_generated or "(" in (column.default or "")
         return None if is_unknown else [_constant(column.default)]
-    values = [str(value) for value in _values(ours)]
-    return [*values, None] if ours.nullable else list(values)
+    values = [str(value) for value in _values(own_column)]
+    return [*values, None] if own_column.nullable else list(values)
 
 
 def _values(column: Column[Any]) -> list[Any]:
@@ -256,7 +258,7 @@ def _values(column: Column[Any]) -> list[Any]:
 
 
 def _constant(default: str | None) -> str | None:
-    """The text of a default that is a mere constant."""
+    """Return the text of a constant default."""
     if default is None:
         return None
     return default.rpartition("::")[0].strip("'").replace("''", "'") if "'" in default else default

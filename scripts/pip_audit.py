@@ -20,18 +20,18 @@ NO_NETWORK = ("Could not connect", "NameResolutionError", "Max retries exceeded"
 class Verdict(NamedTuple):
     """The message and the exit code."""
 
-    words: str
+    message: str
     code: int
 
 
-def judge(output: str, complaints: str) -> Verdict:
+def judge(output: str, errors: str) -> Verdict:
     """Return the verdict from pip-audit's standard output and standard error."""
     try:
         packages: list[dict[str, Any]] = json.loads(output)["dependencies"]
     except ValueError:
-        if any(sign in complaints for sign in NO_NETWORK):
+        if any(sign in errors for sign in NO_NETWORK):
             return Verdict("audit: the database is not reachable; nothing was checked", 0)
-        return Verdict(f"audit: FAILED\n{complaints.strip()}", 1)
+        return Verdict(f"audit: FAILED\n{errors.strip()}", 1)
     found = [
         f"audit: {package['name']} {package['version']}: {vulnerability['id']}"
         for package in packages
@@ -59,7 +59,7 @@ def main() -> int:
         text=True,
     )
     verdict = judge(run.stdout, run.stderr)
-    print(verdict.words)
+    print(verdict.message)
     return verdict.code
 
 

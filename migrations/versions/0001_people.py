@@ -1,4 +1,4 @@
-"""Users and mentorados, with the names and types of the existing installation."""
+"""Create users and mentorados with the other program's names and types, or adopt its tables."""
 
 from alembic import op
 
@@ -20,7 +20,7 @@ def upgrade() -> None:
 
 
 def _adopt() -> None:
-    """Take over what is there; one profile for each person is a matter for later (0009)."""
+    """Adopt the existing tables; migration 0009 later leaves each user one profile."""
     adoption.create_mark()
     adoption.create_missing_types()
     adoption.take_in(baseline.USERS, baseline.MENTORADOS)

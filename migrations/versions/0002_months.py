@@ -1,4 +1,4 @@
-"""What mentees report for each month and what their mentor answers."""
+"""Create or adopt the monthly reports of mentees and the feedback of their mentors."""
 
 import sqlalchemy as sa
 from alembic import op

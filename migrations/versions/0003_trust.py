@@ -1,4 +1,4 @@
-"""What deciding about a person needs: whose address is proven, what nobody has edited yet."""
+"""Add verification, blocking and the address key of users, and the edit state of profiles."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -6,8 +6,8 @@ from alembic import op
 revision = "0003"
 down_revision = "0002"
 
-# The one definition of «the same address»: NFKC, trimmed, lower case; blank is no address.
-# Immutable and with a parsed body, so that indexes may rest on it and a dump restores.
+# The key by which addresses are compared: NFKC, trimmed, lower case; blank is no address.
+# The function is immutable with a parsed body, so that indexes may use it and a dump restores.
 NORMALIZED_ADDRESS = r"""
 CREATE FUNCTION normalized_address(address text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE

@@ -1,4 +1,4 @@
-"""The memory of the guarantee: failed attempts, sweep runs, audit events, switches."""
+"""Create the tables of provisioning: failed attempts, sweep runs, audit events, settings."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""A record can start before the background has tried; a dry run keeps a sample of what it found."""
+"""Allow attempts with zero background retries, and store a sample of the users of a dry run."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What Clerk has told us and when, and which of its messages have been heard."""
+"""Add the times of identities from Clerk, and the table of processed webhook messages."""
 
 import sqlalchemy as sa
 from alembic import op

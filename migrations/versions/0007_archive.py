@@ -1,4 +1,4 @@
-"""An archive for rows that make room for others, and a way from a reference code to its record."""
+"""Create the archive of deleted rows, and an index of audit events by request id."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What all sweeps came to, so that old runs can be forgotten without the counters falling."""
+"""Create totals over all sweep runs, so that old runs can be deleted and counters never fall."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""One profile for each person, also in an installation that had several."""
+"""Allow one profile for each user; an adopted installation may have had several."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -20,7 +20,7 @@ def upgrade() -> None:
     if theirs is None:
         op.create_index(ONE_EACH, "mentorados", ["user_id"], unique=True)
     else:
-        # The program knows a violation of this key by its name.
+        # The program recognises a violation of this key by its name.
         run(f"ALTER INDEX {quoted(theirs)} RENAME TO {ONE_EACH}")
         adoption.note(one_each_was=theirs)
 

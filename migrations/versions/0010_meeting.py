@@ -1,7 +1,7 @@
-"""A function that meets a person, so that each connection plans its statements only once.
+"""Create `meet_person`, which upserts and locks a user and loads the profile in one call.
 
-Written as one message from outside, the same statements cost the server more time to plan than to
-do. A function also keeps its plans where a transaction-mode pooler forbids prepared statements.
+Sent as one message, the same statements take the server longer to plan than to execute. A function
+keeps its plans per connection, also where a transaction-mode pooler forbids prepared statements.
 """
 
 from alembic import op
@@ -9,8 +9,8 @@ from alembic import op
 revision = "0010"
 down_revision = "0009"
 
-# What is not known never overwrites what is, and older news only fills gaps (`as_of` is NULL for
-# somebody who just comes by: that is always news).
+# Unknown values never overwrite known ones, and older identities only fill gaps. `as_of` is NULL
+# for an identity without time, which always counts as newest.
 IS_NEWS = "(told_as_of < users.identity_as_of) IS NOT TRUE"
 
 
@@ -19,8 +19,8 @@ def _merged(column: str) -> str:
         ELSE coalesce(users.{column}, told_{column}) END"""
 
 
-# An address without a word about its verification keeps the old verdict only while it stays the
-# same address; a verdict without an address says that there is none any longer.
+# An address without verification keeps the stored one only if it is the same address. A
+# verification without address means that the user has no address any longer.
 CHANGES = f"""
     {_merged("name")},
     {_merged("image_url")},
@@ -39,12 +39,12 @@ CHANGES = f"""
 """
 
 # UPDATE first, because INSERT … ON CONFLICT would use up an id of the 32-bit sequence at every
-# login. Both leave the row locked, so that calls for one person queue up there; as the function is
-# VOLATILE each of its statements sees what was committed before it began.
+# login. Both lock the row, so that calls for one user wait for each other. Because the function is
+# VOLATILE, each of its statements sees what was committed before it began.
 #
-# A plan is kept for as long as the connection lives, or until the next ANALYZE: one that was made
-# with few people must serve when there are many. Hence no sequential scans, and no ORDER BY that a
-# walk along the primary key could satisfy; in which order two matches come is nobody's business.
+# A plan is kept until the connection closes or the next ANALYZE: one that was made with few users
+# must be good with many. Hence no sequential scans, and no ORDER BY that a scan of the primary key
+# could satisfy; the order of two matches does not matter.
 MEET = f"""
 CREATE FUNCTION meet_person(
     who text, told_name text, told_email text, told_verified boolean, told_image_url text,

@@ -1,4 +1,4 @@
-"""Events without a request, such as those of the sweep, need no place in the index of requests."""
+"""Exclude audit events without request, such as those of the sweep, from the request id index."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,7 +1,7 @@
 """Add users.context_version, which every change that concerns a user's request context increments.
 
-Triggers increment it in the transaction of the change, so that no program can forget to: neither a
-command, nor another host, nor a statement typed into psql.
+Triggers increment it in the transaction of the change. They cover every writer: a command, another
+host, and a statement typed into psql.
 """
 
 from alembic import op
@@ -9,8 +9,8 @@ from alembic import op
 revision = "0012"
 down_revision = "0011"
 
-# Existing rows begin with 1. A new row begins with the time in milliseconds: an account that is
-# erased and signs in again must not repeat versions under which entries of the old one may remain.
+# Existing rows begin with 1. A new row begins with the time in milliseconds: a user who was erased
+# and signs in again must not repeat versions of cache entries that may remain.
 COLUMN = """
 ALTER TABLE users ADD COLUMN context_version bigint NOT NULL DEFAULT 1;
 ALTER TABLE users ALTER COLUMN context_version

@@ -1,4 +1,4 @@
-"""Jobs of admins: lists and goals of all, done in batches that can be watched and resumed."""
+"""Create admin jobs: imports and goals for all, run in batches that can be resumed."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,8 +1,8 @@
-"""A month may end with a loss, also in an installation that was adopted when it could not.
+"""Allow months with a loss in an installation adopted before losses were allowed.
 
-Since then the adoption itself refuses check constraints that would refuse a loss (`row_checks.py`).
-The way back is part of giving the installation back (0002): rows with a loss may have to be moved
-or restored before, which the constraint would refuse.
+The adoption itself now refuses check constraints that would refuse a loss (`row_checks.py`). The
+downgrade of 0002 restores the constraints, because rows with a loss may have to be moved or
+restored before.
 """
 
 import sqlalchemy as sa
@@ -22,4 +22,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Nothing to do here, see above: 0002 restores the constraints, the old code needs none."""
+    """Do nothing: 0002 restores the constraints, and the older code does not need them."""

@@ -1,7 +1,7 @@
-"""When a user was last asked about in vain, so that the sweep asks about all of them in turn.
+"""Add the time of a user's last unanswered lookup, so that the sweep looks up all users in turn.
 
-The index serves the sweep's order: users that nobody has asked about yet first, the newest of them
-at the front, then those that have waited longest.
+The index has the sweep's order: first users without a lookup, newest first, then those whose lookup
+is the oldest.
 """
 
 import sqlalchemy as sa

@@ -1,12 +1,12 @@
 """Compare e-mail addresses as mail does: NFC, ASCII letters without case, domains by A-labels.
 
-Before, compatibility forms were folded and the locale decided about case, so that another mailbox
-could have the key of an address. `core.email_address.normalize_address` returns the same keys.
+Before, compatibility forms were folded and case depended on the locale, so that two mailboxes could
+have the same key. `core.email_address.normalize_address` returns the same keys.
 
-1. The function gets another name, which its indexes follow.
-2. The new functions and new indexes are made. No index ever holds keys of the other function.
+1. The old function is renamed; its indexes keep using it.
+2. The new functions and indexes are created. No index ever contains keys of both functions.
 3. Pairs of rows that match by one function only are printed, by their ids.
-4. The function before and its indexes go.
+4. The old function and its indexes are dropped.
 """
 
 from collections.abc import Sequence
@@ -25,15 +25,15 @@ INDEXES = {
         "mentorados (normalized_address(email)) WHERE user_id IS NULL"
     ),
 }
-# Addresses that profiles with an owner carry, except for copies of the owner's own: the sweep makes
-# a million of those, and must not pay for index entries.
+# Addresses of profiles with an owner, except automatic copies of the owner's address: a sweep may
+# create a million of those, and index entries would slow it down.
 CARRIED = "mentorados_carried_email_idx"
 CREATE_CARRIED = f"""
 CREATE INDEX {CARRIED} ON mentorados (normalized_address(email))
     WHERE user_id IS NOT NULL AND NOT (created_automatically AND edited_at IS NULL)
 """
 BEFORE = "normalized_address_before"
-MOST_PAIRS = 1_000  # of each kind that are printed
+MOST_PAIRS = 1_000  # printed pairs
 # The white space of `core.email_address.WHITE_SPACE`.
 ASCII_WHITE_SPACE = r"E'\t\n\x0B\f\r\x1C\x1D\x1E\x1F '"
 WHITE_SPACE = (
@@ -42,8 +42,8 @@ WHITE_SPACE = (
 )
 
 # Everything below is independent of locale and collation: under "C", lower() changes ASCII letters
-# only. Functions that indexes rest on run with a search path of their own, so those in PL/pgSQL
-# call nothing of ours, and the others are parsed when they are created.
+# only. Functions of indexes run with a restricted search path. Those in PL/pgSQL therefore call no
+# function of this program, and the others are parsed when they are created.
 COMPOSED = f"""
 CREATE FUNCTION composed_address_part(part text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
@@ -271,7 +271,7 @@ BEGIN
 END $$
 """  # noqa: S608 - built from constants
 
-# Without an @ all of it counts as domain, as in `str.rpartition`.
+# Without an @ the whole text counts as domain, as in `str.rpartition`.
 INTERNATIONAL = f"""
 CREATE FUNCTION international_address(address text) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
@@ -283,7 +283,7 @@ BEGIN ATOMIC
                            AS address) AS trimmed) AS part;
 END
 """  # noqa: S608 - built from constants
-# An expression that PostgreSQL puts in place of the call: addresses in ASCII cost next to nothing.
+# PostgreSQL inlines this expression, so that addresses in ASCII take almost no time.
 NORMALIZED = f"""
 CREATE FUNCTION normalized_address(address text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -300,8 +300,8 @@ RETURN nullif(lower(btrim(normalize(address, NFKC), E' \t\n\r\f\x0B')), '')
 """
 FUNCTIONS = (COMPOSED, DOMAIN_KEY, INTERNATIONAL, NORMALIZED)
 
-# A pair whose match changes holds a row whose key changes. Of users only proven addresses match, of
-# profiles those without owner; an owner and their own profile may have been linked by their match.
+# A pair whose match changes contains a row whose key changes. Users match by verified addresses
+# only, profiles only without owner. An owner and the own profile may have been linked by a match.
 PAIRS = f"""
 WITH keys AS MATERIALIZED (
     SELECT 'user' AS kind, id, id AS owner, email_verified AS is_proven,
@@ -332,7 +332,7 @@ SELECT DISTINCT change,
  ORDER BY change, one_kind DESC, one_id, two_kind, two_id
  LIMIT {MOST_PAIRS + 1}
 """  # noqa: S608 - built from constants
-# An installation that this very transaction takes over has not matched anything yet.
+# An installation that is adopted in this transaction has no matches yet.
 IS_BEING_ADOPTED = "SELECT EXISTS (SELECT 1 FROM adoptions WHERE at = now())"
 
 
@@ -359,7 +359,7 @@ def downgrade() -> None:
 
 
 def _rename_what_is_there() -> None:
-    """Make room for the new function and its indexes; an index that was lost is no obstacle."""
+    """Rename the old function and its indexes, where they exist."""
     for name in INDEXES:
         op.execute(f"ALTER INDEX IF EXISTS {name} RENAME TO {name}_before")
     op.execute(f"ALTER FUNCTION normalized_address(text) RENAME TO {BEFORE}")
@@ -377,7 +377,7 @@ def _drop_what_was_there() -> None:
 
 
 def _report(pairs: Sequence[sa.Row]) -> None:
-    """Print the pairs by their ids; an address is nothing for a log."""
+    """Print the pairs by their ids; addresses must not get into a log."""
     if not pairs:
         return
     print("e-mail addresses are compared by new rules, see docs/operations.md:")

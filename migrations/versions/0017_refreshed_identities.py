@@ -1,8 +1,8 @@
-"""Add the index of users by when their identity was last asked for or completed.
+"""Add the index of users by the time when their identity was last looked up or completed.
 
-It serves the sweep, which asks again about those first whose identity is the oldest. An identity
-that is made older, or incomplete, ends the cached contexts of its user: they carry when to ask
-again.
+The sweep uses it to refresh the oldest identities first. An identity that becomes older or
+incomplete invalidates the cached contexts of its user, because they contain the time of the next
+lookup.
 """
 
 import sqlalchemy as sa
