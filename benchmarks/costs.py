@@ -32,7 +32,7 @@ SWEPT_USERS = 200_000
 MEGABYTE = 1024 * 1024
 INSERT_USERS = text("""
     INSERT INTO users (clerk_id, identity_completed_at)
-    SELECT 'user_' || i, now() FROM generate_series(1, :people) AS i
+    SELECT 'user_' || i, now() FROM generate_series(1, :users) AS i
 """)
 
 
@@ -148,7 +148,7 @@ def _measure_sweep(folder: Path) -> None:
     folder.mkdir()
     with served(folder, SCHEDULER="off") as app:
         with connect_to(embedded.start(folder)) as connection:
-            connection.execute(INSERT_USERS, {"people": SWEPT_USERS})
+            connection.execute(INSERT_USERS, {"users": SWEPT_USERS})
             connection.execute(text("ANALYZE"))
             before = _postgres_seconds(folder)
             own, elapsed = _sweep(folder)

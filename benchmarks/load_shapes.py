@@ -26,20 +26,20 @@ class Plan:
     arriving: float = 0.0
     stages: tuple[Stage, ...] = (Stage(1.0),)
 
-    def crowd(self, people: int, passed: float) -> int | None:
+    def crowd(self, users: int, passed: float) -> int | None:
         """Return the number of users after the share `passed` of the time; None at the end.
 
         At least one: with none there would be no load.
         """
         for stage in self.stages:
             if passed < stage.until:
-                return max(1, round(people * stage.crowd))
+                return max(1, round(users * stage.crowd))
         return None
 
-    def arrivals_per_second(self, people: int, seconds: float) -> float:
+    def arrivals_per_second(self, users: int, seconds: float) -> float:
         """Return the arrivals per second in a run of `seconds`."""
         arriving_seconds = min(seconds * self.arriving, LONGEST_ARRIVAL_SECONDS)
-        return people / arriving_seconds if arriving_seconds else float(people)
+        return users / arriving_seconds if arriving_seconds else float(users)
 
 
 # Early, midday, afternoon, evening, late; the night without load is left out.
