@@ -343,15 +343,15 @@ def growing_memory(record: Record) -> Iterator[str]:
 
 Rule = Callable[[Record], Iterable[str]]
 RULES: dict[str, Rule] = {
-    "answered with status 500": server_errors,
+    "answered with an error of ours": server_errors,
     "refused without a code": refusals_without_code,
     "connection broken without a killed process": lost_answers,
     "shown another user's data": answers_for_another_user,
-    "creation of a profile reported twice": creations_reported_twice,
+    "told twice that a profile was created": creations_reported_twice,
     "linked without proof of the address": links_without_proof,
     "profile given to a denied user": profiles_for_denied_users,
     "address registered twice": addresses_registered_twice,
-    "admin's change recorded for another user": changes_behind_the_owner,
+    "admin's change missed the owner": changes_behind_the_owner,
     "month written into another user's profile": months_of_another_user,
     "served more than 5 s after a denial": served_too_long,
     "served after an acknowledged denial with Redis well": served_with_redis_well,

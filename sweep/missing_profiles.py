@@ -119,7 +119,7 @@ def linkable_users(session: Session, unlinked_ids: Range) -> list[str]:
         .join(User, and_(User.email_verified, is_same))
         .outerjoin(Mentorado, Mentorado.user_id == User.id)
         .where(Unlinked.id > low, Unlinked.id <= high, *has_unlinked_address())
-        .where(*_should_have_profile(), or_(Mentorado.id.is_(None), is_mergeable))
+        .where(*_is_candidate(), or_(Mentorado.id.is_(None), is_mergeable))
         .order_by(Unlinked.id, User.id)
     )
     return list(dict.fromkeys(found))
@@ -130,7 +130,7 @@ def has_unlinked_address() -> tuple[ColumnElement[bool], ...]:
     return (Unlinked.user_id.is_(None), Unlinked.email.is_not(None))
 
 
-def _should_have_profile() -> tuple[ColumnElement[bool], ...]:
+def _is_candidate() -> tuple[ColumnElement[bool], ...]:
     """Of a user: it should have a profile, and has no failed attempt."""
     has_failed = exists().where(
         ProvisioningAttempt.clerk_id == User.clerk_id,
@@ -140,7 +140,7 @@ def _should_have_profile() -> tuple[ColumnElement[bool], ...]:
 
 
 def _is_due() -> tuple[ColumnElement[bool], ...]:
-    return (*_should_have_profile(), ~exists().where(Mentorado.user_id == User.id))
+    return (*_is_candidate(), ~exists().where(Mentorado.user_id == User.id))
 
 
 def is_due_within(ids: Bounds) -> tuple[ColumnElement[bool], ...]:
@@ -149,7 +149,7 @@ def is_due_within(ids: Bounds) -> tuple[ColumnElement[bool], ...]:
     The range restricts the profiles as well; otherwise each batch would read all of them.
     """
     own = exists().where(Mentorado.user_id == User.id, *is_within(Mentorado.user_id, ids))
-    return (*is_within(User.id, ids), *_should_have_profile(), ~own)
+    return (*is_within(User.id, ids), *_is_candidate(), ~own)
 
 
 def is_within(column: Any, ids: Bounds) -> tuple[ColumnElement[bool], ...]:
