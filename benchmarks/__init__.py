@@ -1,1 +1,1 @@
-"""Loads and measurements: each starts an app of its own, and stops it."""
+"""Load tests and measurements; each starts and stops an app of its own."""

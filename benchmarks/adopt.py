@@ -1,7 +1,7 @@
-"""How long does it take to take over a large installation, and with how much memory?
+"""Measure the time and memory of taking over a large installation.
 
-First a thousand people, then 100 000, of whom 5 % have two profiles with months of their own; the
-rehearsal and the real thing, each in a process of its own.
+First with 1 000 users, then with 100 000, of whom 5 % have two profiles with months. The dry run
+and the real run each have a process of their own.
 """
 
 import json
@@ -37,41 +37,41 @@ FILL = (
 
 
 def main() -> int:
-    """Measure and print; exit code 1 when a row was lost or the reports differ."""
-    results = [_take_over(people) for people in SIZES]
+    """Measure and print; exit code 1 if a row was lost or the reports differ."""
+    results = [_take_over(users) for users in SIZES]
     is_good = all(results)
     print("nothing was lost" if is_good else "FAILED")
     return 0 if is_good else 1
 
 
-def _take_over(people: int) -> bool:
+def _take_over(users: int) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         url = postgres.start(Path(folder))
         install(url, data=False)
         with connect_to(url) as connection:
             for statement in FILL:
-                connection.execute(text(statement.format(n=people)))
+                connection.execute(text(statement.format(n=users)))
         before, after = (_adopt(url, Path(folder), *options) for options in (("--dry-run",), ()))
         postgres.leave(Path(folder))
-    profiles = people + people // 20
-    whole = {"users": people, "mentorados": profiles, "metricas_mensais": profiles * 3}
-    return before == after and whole.items() <= after["rows"].items()
+    profiles = users + users // 20
+    expected = {"users": users, "mentorados": profiles, "metricas_mensais": profiles * 3}
+    return before == after and expected.items() <= after["rows"].items()
 
 
 def _adopt(url: str, folder: Path, *options: str) -> dict[str, Any]:
     settings = {"DATABASE_URL": url, "INSTANCE_PATH": str(folder / "instance")}
     command = [sys.executable, "-m", "flask", "adopt", "--json", *options]
     started = time.perf_counter()
-    done = subprocess.run(  # nosec B603 # our own words, no shell
+    process = subprocess.run(  # nosec B603 # fixed arguments, no shell
         command, cwd=PROJECT, env=child_environment(settings), check=True, capture_output=True
     )
     seconds = time.perf_counter() - started
-    report: dict[str, Any] = json.loads(done.stdout)
-    kind = "rehearsal" if options else "take-over"
-    most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    found = len(report["decisions"])
-    people = report["rows"]["users"]
-    print(f"{kind}: {people} people, {found} duplicates: {seconds:.1f} s, {most:.0f} MB at most")
+    report: dict[str, Any] = json.loads(process.stdout)
+    kind = "dry run" if options else "take-over"
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    duplicates = len(report["decisions"])
+    users = report["rows"]["users"]
+    print(f"{kind}: {users} users, {duplicates} duplicates: {seconds:.1f} s, {peak:.0f} MB at most")
     return report
 
 

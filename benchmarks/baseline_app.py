@@ -1,14 +1,14 @@
-"""The yardstick: a view that does nothing but answer in JSON, in the same server beside the app.
+"""The baseline: a view that returns constant JSON, served by the same process as the app.
 
     gunicorn benchmarks.baseline_app:app
 
-Same process, same threads, same gunicorn; the view's own app is Flask as it comes.
+The process, threads and gunicorn are the same. The view belongs to a plain Flask app.
 """
 
 from flask import Flask
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from benchmarks.raw_client import BARE
+from benchmarks.raw_client import BASELINE_PATH
 from wsgi import app
 
 ANSWER: dict[str, object] = {
@@ -17,13 +17,13 @@ ANSWER: dict[str, object] = {
     "status": "ready",
 }
 
-bare = Flask(__name__)
+baseline = Flask(__name__)
 
 
-@bare.get("/")
+@baseline.get("/")
 def view() -> dict[str, object]:
-    """Answer; about as much as GET /api/auth/me does."""
+    """Return JSON of about the size of GET /api/auth/me."""
     return ANSWER
 
 
-app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {BARE: bare})  # type: ignore[method-assign]
+app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {BASELINE_PATH: baseline})  # type: ignore[method-assign]

@@ -1,9 +1,9 @@
-"""Every target of speed beside its yardstick, in one run: the tables of docs/performance.md.
+"""Measure every speed target beside its baseline: the tables of docs/performance.md.
 
     python -m benchmarks.bench --repetitions 5
 
-Prints the tables and writes the figures as JSON; exit code 1 where anything was answered wrongly,
-for a fast wrong answer is worth nothing. A missed target is told, and is no error: machines differ.
+Prints the tables and writes the figures as JSON. The exit code is 1 if any answer was wrong. A
+missed target is printed and is no error, because machines differ.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks import sweep_table
 from benchmarks.growth import measure_growth
 from benchmarks.logins import measure_logins, measure_reads
-from benchmarks.report_table import Figure, keep, told
+from benchmarks.report_table import Figure, markdown_table, write_json
 from benchmarks.startup_costs import cold_start, throughput, trips
 from dev.servers import PROJECT
 
@@ -25,20 +25,20 @@ PARTS = ("reads", "logins", "sweeps", "growth", "costs")
 
 
 def main() -> int:
-    """Measure what is asked for; the exit code tells whether every answer was right."""
+    """Measure the chosen parts; the exit code is 1 if any answer was wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--only", choices=PARTS, action="append", help="one or more of the parts")
     parser.add_argument("--json", type=Path, default=REPORT)
-    wanted = parser.parse_args()
-    parts: Sequence[str] = wanted.only or PARTS
+    options = parser.parse_args()
+    parts: Sequence[str] = options.only or PARTS
     with tempfile.TemporaryDirectory() as folder:
-        figures = _measure(Path(folder), parts, wanted.repetitions)
+        figures = _measure(Path(folder), parts, options.repetitions)
         if figures:
-            print(told(figures), flush=True)
-            keep(figures, wanted.json)
+            print(markdown_table(figures), flush=True)
+            write_json(figures, options.json)
         if "costs" in parts:
-            _tell_costs(Path(folder), wanted.repetitions)
+            _print_costs(Path(folder), options.repetitions)
     return 1 if any(figure.wrong for figure in figures) else 0
 
 
@@ -46,8 +46,8 @@ def _measure(folder: Path, parts: Sequence[str], repetitions: int) -> list[Figur
     figures: list[Figure] = []
     if "reads" in parts:
         for with_redis in (False, True):
-            place = folder / f"reads-{with_redis}"
-            figures.append(measure_reads(place, repetitions, with_redis=with_redis))
+            subfolder = folder / f"reads-{with_redis}"
+            figures.append(measure_reads(subfolder, repetitions, with_redis=with_redis))
     if "logins" in parts:
         figures += measure_logins(folder / "logins", repetitions)
     if "sweeps" in parts:
@@ -57,7 +57,7 @@ def _measure(folder: Path, parts: Sequence[str], repetitions: int) -> list[Figur
     return figures
 
 
-def _tell_costs(folder: Path, repetitions: int) -> None:
+def _print_costs(folder: Path, repetitions: int) -> None:
     print("\n| request | round trips | statements |\n|---|---|---|")
     for line in trips(folder / "trips"):
         print(line, flush=True)

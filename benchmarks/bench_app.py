@@ -1,4 +1,4 @@
-"""Where figures are taken: the app beside the bare view in one server, and people who sign in."""
+"""The app under measurement, with the baseline view in the same server, and requests to both."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -6,51 +6,53 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from benchmarks.raw_client import BARE, Run, ask_all, question
+from benchmarks.raw_client import BASELINE_PATH, Run, request_bytes, send_all
 from dev.fake_clerk import DevIdentityProvider, DevUser
 from dev.servers import Served, served, start_redis
 
 TARGET = "benchmarks.baseline_app:app"
 ENSURE, ME, DASHBOARD = "/api/auth/ensure", "/api/auth/me", "/dashboard"
-BARE_VIEW = question("GET", f"{BARE}/")
+BASELINE_REQUEST = request_bytes("GET", f"{BASELINE_PATH}/")
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
-    """A served app with the bare view beside it, and whoever signs in there."""
+class BenchApp:
+    """A served app with the baseline view, and the identity provider of its users."""
 
     app: Served
     provider: DevIdentityProvider
     numbers: Iterator[int] = field(default_factory=count)
 
-    def newcomers(self, number: int) -> list[str]:
-        """Session tokens of so many people whom nobody has seen before."""
-        return [self.provider.token(self._somebody(next(self.numbers))) for _ in range(number)]
+    def new_tokens(self, number: int) -> list[str]:
+        """Return session tokens of new users."""
+        return [self.provider.token(_user(next(self.numbers))) for _ in range(number)]
 
-    def bare(self, number: int, lines: int) -> Run:
-        """Ask the bare view so many times."""
-        return ask_all(self.app.url, [BARE_VIEW] * number, lines)
+    def send_baseline(self, number: int, concurrency: int) -> Run:
+        """Send requests to the baseline view."""
+        return send_all(self.app.url, [BASELINE_REQUEST] * number, concurrency)
 
-    def ask(self, method: str, path: str, tokens: Sequence[str], lines: int) -> Run:
-        """Ask once with each token."""
-        return ask_all(self.app.url, [question(method, path, t) for t in tokens], lines)
-
-    def _somebody(self, number: int) -> DevUser:
-        return DevUser(f"user_bench_{number}", f"Pessoa {number}", f"p{number}@bench.example.com")
+    def send(self, method: str, path: str, tokens: Sequence[str], concurrency: int) -> Run:
+        """Send one request with each token."""
+        requests = [request_bytes(method, path, token) for token in tokens]
+        return send_all(self.app.url, requests, concurrency)
 
 
 @contextmanager
-def ground(folder: Path, *, with_redis: bool = False, **settings: str) -> Iterator[Ground]:
-    """A fresh app with an empty database; one process, the scheduler off."""
+def bench_app(folder: Path, *, with_redis: bool = False, **settings: str) -> Iterator[BenchApp]:
+    """Serve a fresh app with an empty database; one process, the scheduler off."""
     folder.mkdir()
     if with_redis:
-        with start_redis(folder) as store, ground(folder / "app", REDIS_URL=store.url) as found:
-            yield found
+        with start_redis(folder) as store, bench_app(folder / "app", REDIS_URL=store.url) as app:
+            yield app
         return
-    with served(folder, TARGET, SCHEDULER="off", **settings) as app:
-        yield Ground(app, DevIdentityProvider(folder / "identity"))
+    with served(folder, TARGET, SCHEDULER="off", **settings) as process:
+        yield BenchApp(process, DevIdentityProvider(folder / "identity"))
+
+
+def _user(number: int) -> DevUser:
+    return DevUser(f"user_bench_{number}", f"Pessoa {number}", f"p{number}@bench.example.com")
 
 
 def rate(runs: Sequence[Run]) -> str:
-    """Their answers a second, in the middle of the field."""
+    """Return the median of the runs' answers per second as text."""
     return f"{sorted(run.per_second for run in runs)[len(runs) // 2]:.0f}/s"

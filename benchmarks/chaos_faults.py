@@ -1,4 +1,4 @@
-"""What breaks during a chaos run: one fault at a time, each over when its function returns."""
+"""The faults of a chaos run, one at a time; each is over when its function returns."""
 
 import shutil
 import time
@@ -10,9 +10,9 @@ from random import Random
 import psutil
 from sqlalchemy.exc import DBAPIError
 
-from benchmarks.chaos_operations import add_backlog, look_again
+from benchmarks.chaos_operations import add_backlog, schedule_reads
 from benchmarks.chaos_rules import ADMINISTRATION, Interval
-from benchmarks.chaos_servers import ASSISTANTS, KILL_SECONDS, Stage
+from benchmarks.chaos_servers import ASSISTANTS, KILL_SECONDS, Environment
 from dev.databases import count
 from dev.fake_clerk import DevUser
 from dev.servers import eventually, workers
@@ -23,150 +23,155 @@ SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 """
 SWEEPS_OF_COMMANDS = "SELECT count(*) FROM sweep_runs WHERE trigger = 'cli' AND status = 'running'"
 LONGEST_OUTAGE_SECONDS = 3.0
-LONGEST_START_OF_A_SWEEP_SECONDS = 0.2
+LONGEST_SWEEP_SECONDS = 0.2  # of a sweep that is killed
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that breaks, and how often compared to the others."""
+    """A fault, and its relative frequency."""
 
     name: str
     weight: int
-    run: Callable[[Stage, Random], object]
+    run: Callable[[Environment, Random], object]
 
 
-def kill_worker(stage: Stage, dice: Random) -> None:
-    """A process of the first host is killed in the middle of its work; gunicorn starts another."""
-    _end_worker(stage, dice, psutil.Process.kill)
+def kill_worker(env: Environment, rng: Random) -> None:
+    """Kill a worker of the first host during its work; gunicorn starts another."""
+    _end_worker(env, rng, psutil.Process.kill)
 
 
-def stop_worker(stage: Stage, dice: Random) -> None:
-    """A process of the first host is asked to stop; gunicorn starts another."""
-    _end_worker(stage, dice, psutil.Process.terminate)
+def stop_worker(env: Environment, rng: Random) -> None:
+    """Terminate a worker of the first host; gunicorn starts another."""
+    _end_worker(env, rng, psutil.Process.terminate)
 
 
-def kill_scheduler(stage: Stage, _: Random) -> None:
-    """The second host's scheduler is killed, perhaps in the middle of a sweep, and starts again."""
-    stage.scheduler.kill()
-    stage.scheduler.wait()
-    stage.start_scheduler()
+def kill_scheduler(env: Environment, _: Random) -> None:
+    """Kill the second host's scheduler, perhaps during a sweep, and start it again."""
+    env.scheduler.kill()
+    env.scheduler.wait()
+    env.start_scheduler()
 
 
-def lose_redis(stage: Stage, dice: Random) -> None:
-    """Redis is killed with all that it holds, and comes back empty."""
-    with noted(stage.seen.redis_trouble, "killed"):
-        stage.kill_redis()
-        time.sleep(dice.uniform(0, LONGEST_OUTAGE_SECONDS))
-        stage.start_redis()
+def lose_redis(env: Environment, rng: Random) -> None:
+    """Kill Redis with its data, and start it empty."""
+    with record_trouble(env.observations.redis_trouble, "killed"):
+        env.kill_redis()
+        time.sleep(rng.uniform(0, LONGEST_OUTAGE_SECONDS))
+        env.start_redis()
 
 
-def empty_redis(stage: Stage, _: Random) -> None:
-    """Somebody empties Redis."""
-    with noted(stage.seen.redis_trouble, "emptied"), stage.store() as store:
-        store.flushall()
+def empty_redis(env: Environment, _: Random) -> None:
+    """Delete all data of Redis."""
+    with (
+        record_trouble(env.observations.redis_trouble, "emptied"),
+        env.redis_client() as client,
+    ):
+        client.flushall()
 
 
-def restore_redis(stage: Stage, dice: Random) -> None:
-    """Redis is killed and comes back with what it held some time ago."""
-    with noted(stage.seen.redis_trouble, "restored"):
-        _restore(stage, dice)
+def restore_redis(env: Environment, rng: Random) -> None:
+    """Kill Redis, and start it with an older snapshot."""
+    with record_trouble(env.observations.redis_trouble, "restored"):
+        _restore(env, rng)
 
 
-def restore_redis_and_crash(stage: Stage, dice: Random) -> None:
-    """Redis comes back with what it held some time ago, and then the database is away."""
-    with noted(stage.seen.redis_trouble, "restored"):
-        _restore(stage, dice)
-        crash_postgres(stage, dice)
+def restore_redis_and_crash(env: Environment, rng: Random) -> None:
+    """Start Redis with an older snapshot, then crash the database."""
+    with record_trouble(env.observations.redis_trouble, "restored"):
+        _restore(env, rng)
+        crash_postgres(env, rng)
 
 
-def cut_connections(stage: Stage, _: Random) -> None:
-    """The database ends every connection of the program, whatever it is doing."""
-    with noted(stage.seen.database_trouble, "cut"):
-        count(stage.postgres.url, CUT)
+def cut_connections(env: Environment, _: Random) -> None:
+    """Terminate all connections of the program in the database."""
+    with record_trouble(env.observations.database_trouble, "cut"):
+        count(env.postgres.url, CUT)
 
 
-def crash_postgres(stage: Stage, dice: Random) -> None:
-    """The database ends as in a power cut, and is started again."""
-    with noted(stage.seen.database_trouble, "crashed"):
-        stage.postgres.crash()
-        time.sleep(dice.uniform(0, LONGEST_OUTAGE_SECONDS))
-        stage.postgres.start()
+def crash_postgres(env: Environment, rng: Random) -> None:
+    """Crash the database as a power cut would, and start it again."""
+    with record_trouble(env.observations.database_trouble, "crashed"):
+        env.postgres.crash()
+        time.sleep(rng.uniform(0, LONGEST_OUTAGE_SECONDS))
+        env.postgres.start()
 
 
-def keep_a_snapshot(stage: Stage) -> None:
-    """Keep what Redis holds now, for `restore_redis`."""
-    with stage.store() as store:
-        store.save()
-    shutil.copyfile(stage.folder / "dump.rdb", stage.snapshot)
+def save_snapshot(env: Environment) -> None:
+    """Save the data of Redis for `restore_redis`."""
+    with env.redis_client() as client:
+        client.save()
+    shutil.copyfile(env.folder / "dump.rdb", env.snapshot)
 
 
-def break_something(stage: Stage, dice: Random) -> None:
-    """Let one fault happen; before some of them, keep a snapshot of Redis for a later one."""
-    fault = dice.choices(FAULTS, [fault.weight for fault in FAULTS])[0]
-    stage.seen.faults.append(fault.name)
-    fault.run(stage, dice)
-    if dice.random() < 0.5:
-        keep_a_snapshot(stage)
+def cause_fault(env: Environment, rng: Random) -> None:
+    """Cause a random fault; after some of them, save a snapshot of Redis."""
+    fault = rng.choices(FAULTS, [fault.weight for fault in FAULTS])[0]
+    env.observations.faults.append(fault.name)
+    fault.run(env, rng)
+    if rng.random() < 0.5:
+        save_snapshot(env)
 
 
-def run_a_command(stage: Stage, dice: Random) -> None:
-    """Somebody types a flask command on the second host."""
-    chance = dice.random()
-    assistant = dice.choice(ASSISTANTS)
+def run_random_command(env: Environment, rng: Random) -> None:
+    """Run a random flask command on the second host."""
+    chance = rng.random()
+    assistant = rng.choice(ASSISTANTS)
     if chance < 0.3:
-        stage.run("admin", "grant", str(assistant.email))
+        env.run("admin", "grant", str(assistant.email))
     elif chance < 0.6:
-        _revoke(stage, assistant)
+        _revoke(env, assistant)
     elif chance < 0.8:
-        stage.run("sweep", "--json")
+        env.run("sweep", "--json")
     else:
-        _kill_a_sweep(stage, dice)
+        _kill_sweep(env, rng)
 
 
-def _revoke(stage: Stage, assistant: DevUser) -> None:
-    """An assistant who is active on both hosts loses the role, and goes on looking."""
-    look_again(stage, "look before a revocation", assistant, ADMINISTRATION)
-    stage.run("admin", "revoke", str(assistant.email))
-    stage.known.add_denied(assistant, ADMINISTRATION)
-    look_again(stage, "look after a revocation", assistant, ADMINISTRATION)
+def _revoke(env: Environment, assistant: DevUser) -> None:
+    """Revoke the role of an assistant who is active on both hosts and continues to read."""
+    schedule_reads(env, "read before a revocation", assistant, ADMINISTRATION)
+    env.run("admin", "revoke", str(assistant.email))
+    env.known.add_denied(assistant, ADMINISTRATION)
+    schedule_reads(env, "read after a revocation", assistant, ADMINISTRATION)
 
 
-def _kill_a_sweep(stage: Stage, dice: Random) -> None:
-    """A sweep is killed in the middle of its work."""
+def _kill_sweep(env: Environment, rng: Random) -> None:
+    """Kill a sweep during its work."""
     for _ in range(3):
-        add_backlog(stage)
-    pause = dice.uniform(0, LONGEST_START_OF_A_SWEEP_SECONDS)
+        add_backlog(env)
+    pause = rng.uniform(0, LONGEST_SWEEP_SECONDS)
 
-    def is_on() -> bool:
-        with suppress(DBAPIError):  # the database may be away just now
-            if count(stage.postgres.url, SWEEPS_OF_COMMANDS):
+    def is_running() -> bool:
+        with suppress(DBAPIError):  # the database may be unavailable
+            if count(env.postgres.url, SWEEPS_OF_COMMANDS):
                 time.sleep(pause)
                 return True
         return False
 
-    stage.run("sweep", "--json", is_to_be_killed=is_on)
+    env.run("sweep", "--json", should_kill=is_running)
 
 
-def _end_worker(stage: Stage, dice: Random, end: Callable[[psutil.Process], None]) -> None:
+def _end_worker(env: Environment, rng: Random, end: Callable[[psutil.Process], None]) -> None:
     host = "first"
-    processes = workers(stage.hosts[host])
+    processes = workers(env.hosts[host])
     started = time.time()
-    end(dice.choice(processes))
-    stage.seen.killed_workers.append(Interval(host, started - KILL_SECONDS, started + KILL_SECONDS))
-    eventually(lambda: len(workers(stage.hosts[host])) == len(processes))
+    end(rng.choice(processes))
+    env.observations.killed_workers.append(
+        Interval(host, started - KILL_SECONDS, started + KILL_SECONDS)
+    )
+    eventually(lambda: len(workers(env.hosts[host])) == len(processes))
 
 
-def _restore(stage: Stage, dice: Random) -> None:
-    stage.kill_redis()
-    time.sleep(dice.uniform(0, 1))
-    stage.start_redis(stage.snapshot if stage.snapshot.exists() else None)
-    for person, access in stage.known.last_denied():
-        look_again(stage, "look after Redis was restored", person, access)
+def _restore(env: Environment, rng: Random) -> None:
+    env.kill_redis()
+    time.sleep(rng.uniform(0, 1))
+    env.start_redis(env.snapshot if env.snapshot.exists() else None)
+    for user, access in env.known.last_denied():
+        schedule_reads(env, "read after a restore of Redis", user, access)
 
 
 @contextmanager
-def noted(troubles: list[Interval], what: str) -> Iterator[None]:
-    """Note for how long something was broken."""
+def record_trouble(troubles: list[Interval], what: str) -> Iterator[None]:
+    """Record how long the block takes as an interval of trouble."""
     started = time.time()
     try:
         yield

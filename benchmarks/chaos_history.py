@@ -1,8 +1,8 @@
-"""The history of a database during a chaos run: every committed change of the rows that matter.
+"""The history of a database during a chaos run: every committed change of the watched tables.
 
-A trigger notes each row together with what its own transaction sees of the row's owner, so that a
-rule can be judged at the moment of the change instead of at the end. PostgreSQL itself knows when a
-transaction was committed (`track_commit_timestamp`), also where its answer was lost.
+A trigger records each row together with its owner as its own transaction sees it. A rule can
+therefore be checked at the moment of the change. PostgreSQL records when a transaction was
+committed (`track_commit_timestamp`), even if its answer was lost.
 """
 
 from sqlalchemy import text
@@ -43,8 +43,8 @@ OWNER_OF_MONTH = """
 SELECT jsonb_build_object('clerk_id', u.clerk_id)
   FROM mentorados AS m JOIN users AS u ON u.id = m.user_id WHERE m.id = NEW.mentorado_id
 """
-# Table, the row as it is noted, its owner, and when a change is one.
-NOTED = (
+# Table, the recorded values of a row, its owner, and the events that fire the trigger.
+WATCHED = (
     ("users", USER, "SELECT NULL::jsonb", "AFTER INSERT OR UPDATE"),
     ("mentorados", PROFILE, OWNER_OF_PROFILE, "AFTER INSERT OR UPDATE OR DELETE"),
     ("audit_events", EVENT, OWNER_OF_EVENT, "AFTER INSERT"),
@@ -56,22 +56,23 @@ CREATE TABLE chaos_history (
     table_name text NOT NULL, old jsonb, new jsonb, owner jsonb)
 """
 FUNCTION = """
-CREATE FUNCTION chaos_note_{table}() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE was jsonb; is_now jsonb; whose jsonb;
+CREATE FUNCTION chaos_record_{table}() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE old_values jsonb; new_values jsonb; owner_values jsonb;
 BEGIN
-    IF TG_OP <> 'INSERT' THEN was := {old}; END IF;
-    IF TG_OP <> 'DELETE' THEN is_now := {new}; whose := ({owner}); END IF;
-    IF was IS DISTINCT FROM is_now THEN
+    IF TG_OP <> 'INSERT' THEN old_values := {old}; END IF;
+    IF TG_OP <> 'DELETE' THEN new_values := {new}; owner_values := ({owner}); END IF;
+    IF old_values IS DISTINCT FROM new_values THEN
         INSERT INTO chaos_history (table_name, old, new, owner)
-        VALUES ('{table}', was, is_now, whose);
+        VALUES ('{table}', old_values, new_values, owner_values);
     END IF;
     RETURN NULL;
 END $$
 """
 TRIGGER = """
-CREATE TRIGGER chaos_note {when} ON {table} FOR EACH ROW EXECUTE FUNCTION chaos_note_{table}()
+CREATE TRIGGER chaos_record {when} ON {table}
+   FOR EACH ROW EXECUTE FUNCTION chaos_record_{table}()
 """
-WRITTEN = text("""
+READ_HISTORY = text("""
 SELECT seq, transaction::text::bigint, table_name, coalesce(old, '{}'), coalesce(new, '{}'),
        coalesce(owner, '{}'),
        extract(epoch FROM pg_xact_commit_timestamp(transaction::xid))::double precision
@@ -80,7 +81,7 @@ SELECT seq, transaction::text::bigint, table_name, coalesce(old, '{}'), coalesce
 
 
 def track_commits(postgres: Postgres) -> None:
-    """Let the server remember when transactions commit; restarts it."""
+    """Make the server record commit times; restarts it."""
     with connect_to(postgres.url) as connection:
         connection.exec_driver_sql(TRACK_COMMITS)
     postgres.crash()
@@ -88,19 +89,21 @@ def track_commits(postgres: Postgres) -> None:
 
 
 def install(url: str) -> None:
-    """Note every change from now on; the tables must be there."""
+    """Record every change from now on; the tables must exist."""
     with connect_to(url) as connection:
         connection.exec_driver_sql(HISTORY)
-        for table, row, owner, when in NOTED:
+        for table, row, owner, when in WATCHED:
             old, new = row.format(row="OLD"), row.format(row="NEW")
             connection.exec_driver_sql(FUNCTION.format(table=table, old=old, new=new, owner=owner))
             connection.exec_driver_sql(TRIGGER.format(table=table, when=when))
 
 
 def read(url: str) -> list[Change]:
-    """Everything that was committed so far."""
+    """Read all changes committed so far."""
     with connect_to(url) as connection:
         return [
             Change(seq, transaction, committed, table, old, new, owner)
-            for seq, transaction, table, old, new, owner, committed in connection.execute(WRITTEN)
+            for seq, transaction, table, old, new, owner, committed in connection.execute(
+                READ_HISTORY
+            )
         ]

@@ -1,7 +1,7 @@
-"""What must hold in a chaos run, judged from what was observed: answers, commits, commands, memory.
+"""The rules of a chaos run, checked on the recorded answers, commits, commands and memory.
 
-Every rule takes the whole `Record` and yields a `Violation` for each observation that breaks it.
-Nothing here talks to the program under test.
+Each rule takes the whole `Record` and yields a text for each observation that breaks it. This
+module does not use the program under test.
 """
 
 from collections import defaultdict
@@ -13,25 +13,25 @@ from typing import Any
 
 LONGEST_ANSWER_SECONDS = 2.5
 LONGEST_STALE_SECONDS = 5.0
-ROUNDING_SECONDS = 0.1  # of clocks and of times to live
-RECOVERY_SECONDS = 2.0  # after the database is back, until everything is served again
+ROUNDING_SECONDS = 0.1  # of clocks and times to live
+RECOVERY_SECONDS = 2.0  # from the return of the database until all requests are served
 UNAVAILABLE = frozenset({"database_unavailable", "provisioning_unavailable"})
-SETTLING_SECONDS = 3.0  # after Redis is back, until every process has noticed
-MEMORY_WARM_UP = 0.4  # of a process's life: pools fill, code is loaded, caches find their size
-MEMORY_WINDOW = 0.2  # of its life, whose median counts: single figures jump
+SETTLING_SECONDS = 3.0  # from the return of Redis until every process is connected again
+MEMORY_WARM_UP = 0.4  # share of a process's life in which pools and caches fill
+MEMORY_WINDOW = 0.2  # share of its life whose median is compared: single values vary
 MOST_MEMORY_GROWTH = 0.1
-LEAST_LIFE_SECONDS = 300.0  # of a process whose memory is judged
+LEAST_LIFE_SECONDS = 300.0  # of a process whose memory is checked
 PROFILE, ADMINISTRATION = "profile", "administration"
-# After these an admin has chosen the owner, whatever the addresses are.
+# By these actions an admin chooses the owner, whatever the addresses are.
 CHOSEN_BY_AN_ADMIN = frozenset({"link", "merge"})
 NEEDS_ITS_OWNER = frozenset({"edit", "delete"})
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What an answer of status 200 or 201 has shown: whose data, and of which kind.
+    """The data in an answer of status 200 or 201: whose it is, and of which kind.
 
-    `access` is what the asker needs for it: a usable profile, or the administration.
+    `access` is what the user needs for it: a usable profile, or the admin role.
     """
 
     access: str | None = None
@@ -43,8 +43,9 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One request and what came back; `status` is 0 where the connection broke. Times are epoch
-    seconds of the machine's clock.
+    """One request and its answer; `status` is 0 if the connection broke.
+
+    Times are epoch seconds of the machine's clock.
     """
 
     operation: str
@@ -61,21 +62,21 @@ class Answer:
 
     @property
     def seconds(self) -> float:
-        """How long the answer took."""
+        """Return the seconds from the request to the answer."""
         return self.ended - self.started
 
     @property
     def is_good(self) -> bool:
-        """Whether the request was carried out."""
+        """Whether the request succeeded."""
         return 200 <= self.status < 400
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One row that a committed transaction has written, as a trigger noted it.
+    """One row that a committed transaction has written, as the trigger recorded it.
 
-    `old` is empty for a new row and `new` for a deleted one. `owner` are facts about the user whom
-    the row belongs to, read inside the same transaction; empty where there is none.
+    `old` is empty for a new row and `new` for a deleted one. `owner` holds facts about the user of
+    the row, read in the same transaction; it is empty without a user.
     """
 
     seq: int
@@ -89,7 +90,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One run of a flask command; `exit_code` is negative where it was killed."""
+    """One run of a flask command; `exit_code` is negative if it was killed."""
 
     name: str
     started: float
@@ -100,14 +101,14 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A time in which something was broken on purpose."""
+    """A time in which a fault was active."""
 
     what: str
     started: float
     ended: float
 
     def overlaps(self, started: float, ended: float) -> bool:
-        """Whether any of that time is in this one."""
+        """Whether the two times overlap."""
         return self.started <= ended and started <= self.ended
 
 
@@ -122,8 +123,9 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """All observations of one run; `leftovers` are rows that the database must not hold at its end,
-    by what is wrong with them.
+    """All observations of one run.
+
+    `leftovers` are rows that the database must not hold at the end, by the kind of violation.
     """
 
     answers: Sequence[Answer] = ()
@@ -138,15 +140,15 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One observation that breaks a rule, with what is needed to look for its cause."""
+    """One observation that breaks a rule, with the details to find its cause."""
 
     rule: str
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What a user may see from one commit on, until the next one that concerns them."""
+class UserState:
+    """The rights of a user from one commit until the next one that concerns the user."""
 
     since: float
     transaction: int
@@ -156,153 +158,149 @@ class Standing:
     is_active: bool = False
 
     def grants(self, access: str) -> bool:
-        """Whether the user may be served what needs that access."""
+        """Whether the user may get data that needs that access."""
         if self.is_denied:
             return False
         if access == ADMINISTRATION:
             return self.is_admin
-        # A user without profile gets one with the request itself.
+        # A user without a profile gets one by the request itself.
         return self.mentorado_id is None or self.is_active
 
 
-Timeline = Sequence[Standing]
+Timeline = Sequence[UserState]
 
 
 def judge(record: Record, *, is_timed: bool = True) -> list[Violation]:
-    """Apply every rule; those that a busy machine breaks by itself only if `is_timed`."""
+    """Apply every rule; rules on times, which a busy machine breaks, only if `is_timed`."""
     found = [*_applied(RULES, record), *(_applied(TIMED_RULES, record) if is_timed else ())]
     leftovers = record.leftovers.items()
     return found + [Violation(name, detail) for name, details in leftovers for detail in details]
 
 
 def noted(record: Record) -> list[Violation]:
-    """What is worth a look without being a violation."""
+    """Return observations that are unusual but no violations."""
     return list(_applied(NOTES, record))
 
 
-def errors_of_ours(record: Record) -> Iterator[str]:
-    """An answer of status 500."""
-    return (_told(answer) for answer in record.answers if answer.status == 500)
+def server_errors(record: Record) -> Iterator[str]:
+    """An answer has status 500."""
+    return (_describe(answer) for answer in record.answers if answer.status == 500)
 
 
 def refusals_without_code(record: Record) -> Iterator[str]:
-    """A refusal that does not say why in a code."""
+    """An error answer has no code."""
     refused = (answer for answer in record.answers if answer.status >= 400)
-    return (_told(answer) for answer in refused if answer.code is None)
+    return (_describe(answer) for answer in refused if answer.code is None)
 
 
 def lost_answers(record: Record) -> Iterator[str]:
-    """A connection that broke although no process of that host was killed meanwhile."""
+    """A connection broke although no process of that host was killed meanwhile."""
     for answer in record.answers:
         if answer.status == 0 and not _is_excused(answer, record.killed_workers):
-            yield _told(answer)
+            yield _describe(answer)
 
 
 def slow_answers(record: Record) -> Iterator[str]:
-    """An answer that took longer than 2.5 seconds."""
-    return (_told(a) for a in record.answers if a.seconds > LONGEST_ANSWER_SECONDS)
+    """An answer took longer than 2.5 seconds."""
+    return (_describe(a) for a in record.answers if a.seconds > LONGEST_ANSWER_SECONDS)
 
 
 def refusals_without_outage(record: Record) -> Iterator[str]:
-    """An answer that calls the database unavailable when it had been there for 2 seconds."""
+    """An answer says that the database is unavailable, after it was available for 2 seconds."""
     for answer in record.answers:
         begin = answer.started - RECOVERY_SECONDS
         is_away = any(t.overlaps(begin, answer.ended) for t in record.database_trouble)
         if answer.code in UNAVAILABLE and not is_away:
-            yield _told(answer)
+            yield _describe(answer)
 
 
 def answers_for_another_user(record: Record) -> Iterator[str]:
-    """An answer that shows another user than the one who asks."""
+    """An answer shows another user than the one who sent the request."""
     clerk_ids = {user["id"]: user["clerk_id"] for user in _users(record.changes)}
     for answer in record.answers:
         owner = clerk_ids.get(answer.shown.owner_id) if answer.shown.owner_id else None
         for clerk_id in {answer.shown.clerk_id, owner} - {None, answer.clerk_id}:
-            yield f"{_told(answer)} showed {clerk_id}"
+            yield f"{_describe(answer)} showed {clerk_id}"
 
 
-def creations_told_twice(record: Record) -> Iterator[str]:
-    """A profile of which more than one answer says that it was just created."""
-    told: dict[int | None, list[Answer]] = defaultdict(list)
+def creations_reported_twice(record: Record) -> Iterator[str]:
+    """More than one answer has `created` true for the same profile."""
+    creations: dict[int | None, list[Answer]] = defaultdict(list)
     for answer in record.answers:
         if answer.shown.is_created:
-            told[answer.shown.mentorado_id].append(answer)
-    for mentorado_id, answers in told.items():
+            creations[answer.shown.mentorado_id].append(answer)
+    for mentorado_id, answers in creations.items():
         if len(answers) > 1:
-            yield f"mentorado {mentorado_id}: " + "; ".join(map(_told, answers))
+            yield f"mentorado {mentorado_id}: " + "; ".join(map(_describe, answers))
 
 
 def links_without_proof(record: Record) -> Iterator[str]:
-    """A profile that had no owner and was linked to a user whose verified address is not that of
-    the profile just then, or one that was taken from its owner.
-    """
+    """A profile was linked to a user without its address as verified one, or was already owned."""
     for changes in _transactions(record.changes):
         chosen = _chosen_by_an_admin(changes)
         for change in filter(_is_link, changes):
-            if change.new["id"] not in chosen and not _is_proven(change):
-                yield f"{_described(change)} of address {change.new['address']}: {change.owner}"
+            if change.new["id"] not in chosen and not _is_address_verified(change):
+                yield f"{_describe_link(change)} of address {change.new['address']}: {change.owner}"
 
 
 def profiles_for_denied_users(record: Record) -> Iterator[str]:
-    """A profile that was given to a blocked user automatically, or to a deleted one at all."""
+    """A blocked user got a profile automatically, or a deleted user got one at all."""
     for changes in _transactions(record.changes):
         chosen = _chosen_by_an_admin(changes)
         for change in filter(_is_gain, changes):
             is_blocked = change.owner.get("blocked") and change.new["id"] not in chosen
             if is_blocked or change.owner.get("deleted"):
-                yield f"{_described(change)}: {change.owner}"
+                yield f"{_describe_link(change)}: {change.owner}"
 
 
 def addresses_registered_twice(record: Record) -> Iterator[str]:
-    """An address that was written into a second profile while both had never had an owner."""
-    waiting: dict[str | None, set[int]] = defaultdict(set)  # profiles that never had an owner
+    """An address was written into a second profile while neither had ever had an owner."""
+    never_owned: dict[str | None, set[int]] = defaultdict(set)  # profile ids by address
     for change in (c for rows in _transactions(record.changes) for c in rows):
         if change.table != "mentorados":
             continue
         profile_id = (change.new or change.old)["id"]
         old_address, address = change.old.get("address"), change.new.get("address")
-        was_waiting = not change.old or profile_id in waiting[old_address]
-        waiting[old_address].discard(profile_id)
-        if was_waiting and address is not None and change.new["user_id"] is None:
-            if waiting[address]:
-                others = sorted(waiting[address])
-                yield f"{address}: mentorados {others} and {profile_id}, {_at(change)}"
-            waiting[address].add(profile_id)
+        was_never_owned = not change.old or profile_id in never_owned[old_address]
+        never_owned[old_address].discard(profile_id)
+        if was_never_owned and address is not None and change.new["user_id"] is None:
+            if never_owned[address]:
+                others = sorted(never_owned[address])
+                yield f"{address}: mentorados {others} and {profile_id}, {_commit(change)}"
+            never_owned[address].add(profile_id)
 
 
 def changes_behind_the_owner(record: Record) -> Iterator[str]:
-    """An admin's edit or deletion of an owned profile that does not know of its owner."""
+    """An admin's edit or deletion of a profile was recorded for another user than its owner."""
     for change in record.changes:
         owner_id = change.owner.get("user_id")
         if _action(change) in NEEDS_ITS_OWNER and change.new["user_id"] != owner_id:
             yield (
                 f"{_action(change)} of mentorado {change.new['mentorado_id']} of user {owner_id} "
-                f"was recorded for user {change.new['user_id']}, {_at(change)}"
+                f"was recorded for user {change.new['user_id']}, {_commit(change)}"
             )
 
 
 def months_of_another_user(record: Record) -> Iterator[str]:
-    """A month that was written into the profile of another user; each notes who wrote it."""
+    """A month was written into the profile of another user; its note names the writer."""
     for change in record.changes:
         if change.table != "metricas_mensais" or not change.new or not change.owner:
             continue
         writer, owner = change.new["note"], change.owner["clerk_id"]
         if writer not in (None, change.old.get("note"), owner):
-            yield f"{writer} wrote into the profile of {owner}, {_at(change)}"
+            yield f"{writer} wrote into the profile of {owner}, {_commit(change)}"
 
 
 def served_too_long(record: Record) -> Iterator[str]:
-    """A user who was served although the denial was committed more than 5 seconds before."""
+    """A user was served more than 5 seconds after the commit of a denial."""
     for answer, timeline in _served(record):
         begin = answer.started - LONGEST_STALE_SECONDS - ROUNDING_SECONDS
         if not _is_granted(timeline, answer, begin):
-            yield f"{_told(answer)}: {_in_force(timeline, answer.started)}"
+            yield f"{_describe(answer)}: {_in_force(timeline, answer.started)}"
 
 
 def served_with_redis_well(record: Record) -> Iterator[str]:
-    """A user who was served by a request that began after the denial had been acknowledged, with
-    Redis well all the time.
-    """
+    """A user was served by a request that began after the answer to the denial, with Redis well."""
     acknowledged = _acknowledged(record)
     for answer, timeline in _served(record):
         if _is_granted(timeline, answer, answer.started):
@@ -310,45 +308,46 @@ def served_with_redis_well(record: Record) -> Iterator[str]:
         denial = _denial(timeline, answer)
         ahead = answer.started - acknowledged.get(denial.transaction, answer.started)
         if ahead > 0 and _is_redis_well(record, denial.since, answer.ended):
-            yield f"{_told(answer)}: {denial}, acknowledged {ahead:.3f} s before"
+            yield f"{_describe(answer)}: {denial}, acknowledged {ahead:.3f} s before"
 
 
 def profiles_shown_too_long(record: Record) -> Iterator[str]:
-    """An answer with a profile that has not been the user's for more than 5 seconds."""
+    """An answer shows a profile that was unlinked from the user more than 5 seconds before."""
     for answer, timeline in _served(record):
         shown = answer.shown.mentorado_id
         begin = answer.started - LONGEST_STALE_SECONDS - ROUNDING_SECONDS
         if answer.shown.access != PROFILE or shown is None:
             continue
         if shown not in {s.mentorado_id for s in _between(timeline, begin, answer.ended)}:
-            yield f"{_told(answer)} showed mentorado {shown}: {_in_force(timeline, answer.started)}"
+            state = _in_force(timeline, answer.started)
+            yield f"{_describe(answer)} showed mentorado {shown}: {state}"
 
 
 def commands_that_broke(record: Record) -> Iterator[str]:
-    """A command that ended with a traceback instead of a line that says what is wrong."""
+    """A command ended with a traceback instead of one line with the reason."""
     for command in record.commands:
         if "Traceback" in command.output:
             yield f"{command.name} at {command.started:.3f}: {command.output.splitlines()[-1]}"
 
 
 def growing_memory(record: Record) -> Iterator[str]:
-    """A process whose memory grew after its warm-up."""
+    """The memory of a process grew after its warm-up."""
     by_process: dict[str, list[Memory]] = defaultdict(list)
-    for look in record.memory:
-        by_process[look.process].append(look)
-    for process, looks in by_process.items():
-        growth = _growth(looks)
+    for sample in record.memory:
+        by_process[sample.process].append(sample)
+    for process, samples in by_process.items():
+        growth = _growth(samples)
         if growth is not None and growth > MOST_MEMORY_GROWTH:
             yield f"{process} grew by {growth:.1%}"
 
 
 Rule = Callable[[Record], Iterable[str]]
 RULES: dict[str, Rule] = {
-    "answered with an error of ours": errors_of_ours,
+    "answered with an error of ours": server_errors,
     "refused without a code": refusals_without_code,
     "connection broken without a killed process": lost_answers,
     "shown another user's data": answers_for_another_user,
-    "told twice that a profile was created": creations_told_twice,
+    "told twice that a profile was created": creations_reported_twice,
     "linked without proof of the address": links_without_proof,
     "profile given to a denied user": profiles_for_denied_users,
     "address registered twice": addresses_registered_twice,
@@ -363,7 +362,7 @@ TIMED_RULES: dict[str, Rule] = {
     "answered later than 2.5 s": slow_answers,
     "memory grew": growing_memory,
 }
-# What may happen, where somebody waits too long for a lock, but should not happen often.
+# These may happen after a long wait for a lock, but should be rare.
 NOTES: dict[str, Rule] = {
     "refused as unavailable with the database well": refusals_without_outage,
 }
@@ -371,13 +370,13 @@ NOTES: dict[str, Rule] = {
 
 @dataclass(slots=True)
 class _Tables:
-    """The users and profiles of one moment, brought forward change by change."""
+    """The users and profiles at one moment, updated change by change."""
 
     users: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     own: dict[int, Mapping[str, Any]] = field(default_factory=dict)  # profiles by their user's id
 
     def apply(self, change: Change) -> set[int]:
-        """Take one change in; returns the ids of the users whom it concerns."""
+        """Apply one change; returns the ids of the users whom it concerns."""
         if change.table == "users":
             self.users[change.new["id"]] = change.new
             return {change.new["id"]}
@@ -393,10 +392,10 @@ class _Tables:
             self.own[after] = change.new
         return concerned
 
-    def standing(self, user_id: int, change: Change) -> Standing:
-        """What a user may see from this change on."""
+    def state_of(self, user_id: int, change: Change) -> UserState:
+        """Return the rights of a user from this change on."""
         user, own = self.users[user_id], self.own.get(user_id, {})
-        return Standing(
+        return UserState(
             since=change.committed,
             transaction=change.transaction,
             is_denied=bool(user["blocked"] or user["deleted"]),
@@ -411,25 +410,25 @@ def _applied(rules: Mapping[str, Rule], record: Record) -> Iterator[Violation]:
 
 
 def timelines_of(changes: Sequence[Change]) -> dict[str, Timeline]:
-    """What each user may see over time, by Clerk id."""
+    """Return the states of each user over time, by Clerk id."""
     tables = _Tables()
-    timelines: dict[str, list[Standing]] = defaultdict(list)
+    timelines: dict[str, list[UserState]] = defaultdict(list)
     for rows in _transactions(changes):
         concerned = set().union(*(tables.apply(row) for row in rows))
         for user_id in sorted(concerned & tables.users.keys()):
             clerk_id = tables.users[user_id]["clerk_id"]
-            timelines[clerk_id].append(tables.standing(user_id, rows[0]))
+            timelines[clerk_id].append(tables.state_of(user_id, rows[0]))
     return dict(timelines)
 
 
 def _transactions(changes: Sequence[Change]) -> Iterator[list[Change]]:
-    """The rows of each transaction, in the order of their commits."""
+    """Yield the rows of each transaction, in the order of the commits."""
     ordered = sorted(changes, key=lambda c: (c.committed, c.transaction, c.seq))
     return (list(rows) for _, rows in groupby(ordered, key=lambda c: (c.committed, c.transaction)))
 
 
 def _served(record: Record) -> Iterator[tuple[Answer, Timeline]]:
-    """The answers that needed an access, with what their user may see over time."""
+    """Yield the answers that needed an access, with the timeline of their user."""
     timelines = timelines_of(record.changes)
     for answer in record.answers:
         timeline = timelines.get(answer.clerk_id or "")
@@ -438,43 +437,41 @@ def _served(record: Record) -> Iterator[tuple[Answer, Timeline]]:
 
 
 def _is_granted(timeline: Timeline, answer: Answer, begin: float) -> bool:
-    """Whether the access was granted at any time from then until the answer came."""
+    """Whether the access was granted at any time from `begin` until the answer."""
     access = str(answer.shown.access)
-    return any(standing.grants(access) for standing in _between(timeline, begin, answer.ended))
+    return any(state.grants(access) for state in _between(timeline, begin, answer.ended))
 
 
-def _between(timeline: Timeline, begin: float, end: float) -> Iterator[Standing]:
-    """What was in force at the beginning, and what came until the end; all that is known of a user
-    who was not known at the beginning.
-    """
-    later = (standing for standing in timeline if begin < standing.since <= end)
-    before = [standing for standing in timeline if standing.since <= begin]
+def _between(timeline: Timeline, begin: float, end: float) -> Iterator[UserState]:
+    """Yield the state at the beginning, if there was one, and the states until the end."""
+    later = (state for state in timeline if begin < state.since <= end)
+    before = [state for state in timeline if state.since <= begin]
     yield from before[-1:]
     yield from later
 
 
-def _in_force(timeline: Timeline, moment: float) -> Standing:
+def _in_force(timeline: Timeline, moment: float) -> UserState:
     return next((s for s in reversed(timeline) if s.since <= moment), timeline[0])
 
 
-def _denial(timeline: Timeline, answer: Answer) -> Standing:
-    """The change that has ended the access, last before the request began."""
+def _denial(timeline: Timeline, answer: Answer) -> UserState:
+    """Return the last state before the request that ended the access."""
     access = str(answer.shown.access)
-    before = [standing for standing in timeline if standing.since <= answer.started]
+    before = [state for state in timeline if state.since <= answer.started]
     first = before[0]
-    for previous, standing in zip([None, *before], before, strict=False):
-        if not standing.grants(access) and (previous is None or previous.grants(access)):
-            first = standing
+    for previous, state in zip([None, *before], before, strict=False):
+        if not state.grants(access) and (previous is None or previous.grants(access)):
+            first = state
     return first
 
 
 def _acknowledged(record: Record) -> dict[int, float]:
-    """When each change was told to be done to the one who had asked for it, by transaction."""
-    told = {a.request_id: a.ended for a in record.answers if a.is_good}
+    """Return when each change was confirmed to its requester, by transaction."""
+    answered = {a.request_id: a.ended for a in record.answers if a.is_good}
     done = [command for command in record.commands if command.exit_code == 0]
     found: dict[int, float] = {}
     for change in record.changes:
-        moment = told.get(str(change.new.get("request_id")))
+        moment = answered.get(str(change.new.get("request_id")))
         if change.new.get("entry") == "cli":
             moment = next((c.ended for c in done if c.started <= change.committed <= c.ended), None)
         if moment is not None:
@@ -483,7 +480,7 @@ def _acknowledged(record: Record) -> dict[int, float]:
 
 
 def _is_redis_well(record: Record, begin: float, end: float) -> bool:
-    """Whether nothing was wrong with Redis in that time, nor just before it."""
+    """Whether Redis had no trouble in that time and just before it."""
     return not any(
         trouble.overlaps(begin - SETTLING_SECONDS, end) for trouble in record.redis_trouble
     )
@@ -500,56 +497,57 @@ def _users(changes: Sequence[Change]) -> Iterator[Mapping[str, Any]]:
 
 
 def _action(change: Change) -> str | None:
-    """What an admin did, of an audit event that tells so."""
+    """Return the admin's action of an audit event, or None."""
     return change.new.get("action") if change.table == "audit_events" else None
 
 
 def _chosen_by_an_admin(changes: Iterable[Change]) -> set[int]:
-    """The profiles whose owner an admin has chosen in this transaction."""
+    """Return the ids of profiles whose owner an admin has chosen in this transaction."""
     return {c.new["mentorado_id"] for c in changes if _action(c) in CHOSEN_BY_AN_ADMIN}
 
 
 def _is_gain(change: Change) -> bool:
-    """Whether a profile, be it a new one or an existing one, has got another owner."""
+    """Whether a new or existing profile got another owner."""
     owner_id = change.new.get("user_id") if change.table == "mentorados" else None
     return owner_id is not None and owner_id != change.old.get("user_id")
 
 
 def _is_link(change: Change) -> bool:
-    """Whether an existing profile has got another owner."""
+    """Whether an existing profile got another owner."""
     return bool(change.old) and _is_gain(change)
 
 
-def _is_proven(change: Change) -> bool:
+def _is_address_verified(change: Change) -> bool:
     owner, address = change.owner, change.new["address"]
     is_free = change.old["user_id"] is None
     return is_free and owner["verified"] and address is not None and owner["address"] == address
 
 
-def _growth(looks: Sequence[Memory]) -> float | None:
-    """How much more memory there is at the end than after the warm-up; None for a short life."""
-    start, end = looks[0].at, looks[-1].at
+def _growth(samples: Sequence[Memory]) -> float | None:
+    """Return the growth of memory since the warm-up; None for a short-lived process."""
+    start, end = samples[0].at, samples[-1].at
     life = end - start
     if life < LEAST_LIFE_SECONDS:
         return None
     warm = start + life * MEMORY_WARM_UP
-    before = [look.megabytes for look in looks if warm <= look.at <= warm + life * MEMORY_WINDOW]
-    after = [look.megabytes for look in looks if look.at >= end - life * MEMORY_WINDOW]
+    window = life * MEMORY_WINDOW
+    before = [sample.megabytes for sample in samples if warm <= sample.at <= warm + window]
+    after = [sample.megabytes for sample in samples if sample.at >= end - window]
     return median(after) / median(before) - 1
 
 
-def _told(answer: Answer) -> str:
-    said = f" {answer.code}" if answer.code else ""
+def _describe(answer: Answer) -> str:
+    code = f" {answer.code}" if answer.code else ""
     return (
         f"{answer.operation}: {answer.method} {answer.path} at {answer.host} "
-        f"by {answer.clerk_id} at {answer.started:.3f}: {answer.status}{said} "
+        f"by {answer.clerk_id} at {answer.started:.3f}: {answer.status}{code} "
         f"after {answer.seconds:.3f} s, request {answer.request_id}"
     )
 
 
-def _described(change: Change) -> str:
-    return f"mentorado {change.new['id']} went to user {change.new['user_id']}, {_at(change)}"
+def _describe_link(change: Change) -> str:
+    return f"mentorado {change.new['id']} linked to user {change.new['user_id']}, {_commit(change)}"
 
 
-def _at(change: Change) -> str:
+def _commit(change: Change) -> str:
     return f"transaction {change.transaction} at {change.committed:.3f}"

@@ -1,4 +1,4 @@
-"""Where a chaos run takes place: two hosts on one PostgreSQL and one Redis, and asking them."""
+"""The servers of a chaos run (two hosts, one PostgreSQL, one Redis), and the requests to them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from random import Random
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-import redis as client
+import redis as redis_client
 
 from benchmarks import chaos_history
 from benchmarks.chaos_rules import ADMINISTRATION, PROFILE, Answer, Command, Interval, Shown
@@ -42,11 +42,11 @@ from dev.servers import (
 )
 
 SWEEP_INTERVAL_SECONDS = "10"
-LONGEST_WAIT_SECONDS = 15  # for an answer; far beyond every bound
+LONGEST_WAIT_SECONDS = 15  # for an answer; above every bound
 COMMAND_SECONDS = 60
 PAUSE_SECONDS = 0.05
-RECENT = 40  # users and profiles that operations choose from, few enough to meet each other
-KILL_SECONDS = 0.5  # a connection that was accepted just before breaks as well
+RECENT = 40  # users and profiles that operations choose from; few, so that operations conflict
+KILL_SECONDS = 0.5  # before a kill, in which accepted connections break as well
 DATA_CODE = re.compile(rb'data-code="(\w+)"')
 ADMIN = DevUser("chaos_admin", "Dona Admin", ADMIN_EMAIL)
 ASSISTANTS = tuple(
@@ -57,16 +57,16 @@ ASSISTANTS = tuple(
 
 @dataclass(slots=True)
 class Visitor:
-    """A user as this side knows them; the ids are those that the program has shown."""
+    """A user of the run; the ids are from the answers so far."""
 
-    person: DevUser
+    user: DevUser
     user_id: int | None = None
     mentorado_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """An answer with its content, as JSON where it is JSON."""
+    """An answer with its body, also parsed if it is JSON."""
 
     answer: Answer
     body: bytes = b""
@@ -75,7 +75,7 @@ class Exchange:
 
 @dataclass(slots=True)
 class Observations:
-    """What was seen so far; lists only grow, so that threads may share them."""
+    """All observations so far; the lists only grow, so threads can share them."""
 
     answers: list[Answer] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
@@ -85,83 +85,83 @@ class Observations:
     faults: list[str] = field(default_factory=list)
 
 
-class Known:
-    """Users and profiles of which the last few are chosen from; safe to share between threads."""
+class KnownUsers:
+    """The latest users and profiles, from which operations choose; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._count = 0
         self._visitors: deque[Visitor] = deque(maxlen=RECENT)
-        self._waiting: deque[tuple[int, str]] = deque(maxlen=RECENT)
+        self._pre_registered: deque[tuple[int, str]] = deque(maxlen=RECENT)
         self._blocked: deque[Visitor] = deque(maxlen=RECENT)
         self._denied: deque[tuple[DevUser, str]] = deque(maxlen=RECENT)
 
     def next_number(self, count: int = 1) -> int:
-        """A number that was not used before, or the first of so many in a row."""
+        """Return an unused number, the first of `count` consecutive ones."""
         with self._lock:
             self._count += count
             return self._count - count
 
     def add(self, visitor: Visitor) -> Visitor:
-        """Let this user be chosen from now on."""
+        """Add a user; returns it."""
         with self._lock:
             self._visitors.append(visitor)
         return visitor
 
-    def add_waiting(self, mentorado_id: int, address: str) -> None:
-        """Let this pre-registered profile be chosen from now on."""
+    def add_pre_registered(self, mentorado_id: int, address: str) -> None:
+        """Add a pre-registered profile."""
         with self._lock:
-            self._waiting.append((mentorado_id, address))
+            self._pre_registered.append((mentorado_id, address))
 
     def add_blocked(self, visitor: Visitor) -> None:
-        """Remember that this user is to be allowed again."""
+        """Add a user whom a later operation allows again."""
         with self._lock:
             self._blocked.append(visitor)
 
-    def any_visitor(self, dice: Random) -> Visitor | None:
-        """One of the last users whose ids are known."""
+    def any_visitor(self, rng: Random) -> Visitor | None:
+        """Return a random user with known ids, or None."""
         with self._lock:
             found = [v for v in self._visitors if v.user_id and v.mentorado_id]
-        return dice.choice(found) if found else None
+        return rng.choice(found) if found else None
 
-    def any_waiting(self, dice: Random) -> tuple[int, str] | None:
-        """One of the last pre-registered profiles: its id and its first address."""
+    def any_pre_registered(self, rng: Random) -> tuple[int, str] | None:
+        """Return the id and first address of a random pre-registered profile, or None."""
         with self._lock:
-            found = list(self._waiting)
-        return dice.choice(found) if found else None
+            found = list(self._pre_registered)
+        return rng.choice(found) if found else None
 
-    def add_denied(self, person: DevUser, access: str) -> None:
-        """Remember that an admin has taken this access from this user."""
+    def add_denied(self, user: DevUser, access: str) -> None:
+        """Add a user from whom an admin has taken this access."""
         with self._lock:
-            self._denied.append((person, access))
+            self._denied.append((user, access))
 
     def last_denied(self) -> list[tuple[DevUser, str]]:
-        """The users who were denied last, most of them still so."""
+        """Return the users who were denied last; some may be allowed again."""
         with self._lock:
             return list(self._denied)
 
     def take_blocked(self) -> Visitor | None:
-        """The user who has been blocked for longest."""
+        """Remove and return the user who was blocked first, or None."""
         with self._lock:
             return self._blocked.popleft() if self._blocked else None
 
 
-class Plan:
-    """Calls that are due later; safe to share between threads."""
+class Schedule:
+    """Calls that are due later; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._calls: list[tuple[float, int, str, Callable[[Asker], object]]] = []
+        self._calls: list[tuple[float, int, str, Callable[[Client], object]]] = []
         self._added = 0
 
-    def add(self, due: float, operation: str, call: Callable[[Asker], object]) -> None:
-        """Have this done at that time, under the name of that operation."""
+    def add(self, due: float, operation: str, call: Callable[[Client], object]) -> None:
+        """Add a call at a time, recorded under the name of the operation."""
         with self._lock:
             self._added += 1
             heappush(self._calls, (due, self._added, operation, call))
 
-    def take_due(self, now: float) -> tuple[str, Callable[[Asker], object]] | None:
-        """What has been due for longest, if anything is due."""
+    def take_due(self, now: float) -> tuple[str, Callable[[Client], object]] | None:
+        """Remove and return the call that was due first, or None."""
         with self._lock:
             if not self._calls or self._calls[0][0] > now:
                 return None
@@ -170,8 +170,8 @@ class Plan:
 
 
 @dataclass(slots=True)
-class Stage:
-    """All that a run has started, and what it has seen; everything ends with `ends`."""
+class Environment:
+    """The processes of a run and its observations; `ends` stops all processes."""
 
     folder: Path
     postgres: Postgres
@@ -179,9 +179,9 @@ class Stage:
     seed: int
     settings: dict[str, str] = field(default_factory=dict)
     hosts: dict[str, Served] = field(default_factory=dict)
-    seen: Observations = field(default_factory=Observations)
-    known: Known = field(default_factory=Known)
-    plan: Plan = field(default_factory=Plan)
+    observations: Observations = field(default_factory=Observations)
+    known: KnownUsers = field(default_factory=KnownUsers)
+    schedule: Schedule = field(default_factory=Schedule)
     redis_port: int = field(default_factory=free_port)
     redis: Redis = field(init=False)
     provider: DevIdentityProvider = field(init=False)
@@ -189,11 +189,11 @@ class Stage:
 
     @property
     def snapshot(self) -> Path:
-        """Where a former content of Redis is kept."""
+        """Return the path of the Redis snapshot."""
         return self.folder / "snapshot.rdb"
 
     def start(self) -> None:
-        """Start Redis, both hosts and the second host's scheduler; note every change from now."""
+        """Start Redis, both hosts and the second host's scheduler; record every change."""
         self.provider = DevIdentityProvider(self.folder / "identity")
         self.start_redis()
         chaos_history.track_commits(self.postgres)
@@ -211,61 +211,61 @@ class Stage:
         self.start_scheduler()
 
     def start_redis(self, dump: Path | None = None) -> None:
-        """Start Redis under its address: empty, or with what a dump holds."""
-        held = self.folder / "dump.rdb"
-        held.unlink(missing_ok=True)
+        """Start Redis on its port, empty or with the data of a dump."""
+        data = self.folder / "dump.rdb"
+        data.unlink(missing_ok=True)
         if dump is not None:
-            shutil.copyfile(dump, held)
+            shutil.copyfile(dump, data)
         self.redis = self.ends.enter_context(start_redis(self.folder, self.redis_port))
 
     def kill_redis(self) -> None:
-        """End Redis at once, with all that it holds."""
+        """Kill Redis, which loses its data."""
         self.redis.process.kill()
         self.redis.process.wait()
 
-    def store(self) -> client.Redis:
-        """A client of Redis."""
-        return client.Redis.from_url(self.redis.url)
+    def redis_client(self) -> redis_client.Redis:
+        """Return a client of Redis."""
+        return redis_client.Redis.from_url(self.redis.url)
 
     def start_scheduler(self) -> None:
-        """Start the second host's scheduler, which is a process of its own."""
-        with (self.folder / "sweep.scheduler.log").open("ab") as log:
-            self.scheduler = subprocess.Popen(  # nosec B603 # our own words, no shell
+        """Start the second host's scheduler in a process of its own."""
+        with (self.folder / "scheduler.log").open("ab") as log:
+            self.scheduler = subprocess.Popen(  # nosec B603 # fixed arguments, no shell
                 [sys.executable, "-m", "flask", "scheduler"],
                 cwd=PROJECT,
-                env=self.environment("second"),
+                env=self.process_environment("second"),
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
 
-    def environment(self, host: str) -> dict[str, str]:
-        """What a process of that host finds in its environment."""
+    def process_environment(self, host: str) -> dict[str, str]:
+        """Return the environment variables of a process of that host."""
         instance = {"INSTANCE_PATH": str(self.folder / host)}
         return child_environment({**UNLIMITED, **self.settings, **instance})
 
-    def run(self, *arguments: str, is_to_be_killed: Callable[[], bool] | None = None) -> Command:
-        """Run a flask command on the second host, and kill it as soon as that is so."""
+    def run(self, *arguments: str, should_kill: Callable[[], bool] | None = None) -> Command:
+        """Run a flask command on the second host; kill it once `should_kill` returns true."""
         started = time.time()
-        process = subprocess.Popen(  # nosec B603 # our own words, no shell
+        process = subprocess.Popen(  # nosec B603 # fixed arguments, no shell
             [sys.executable, "-m", "flask", *arguments],
             cwd=PROJECT,
-            env=self.environment("second"),
+            env=self.process_environment("second"),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        while is_to_be_killed and process.poll() is None:
-            if is_to_be_killed() or time.time() > started + COMMAND_SECONDS:
+        while should_kill and process.poll() is None:
+            if should_kill() or time.time() > started + COMMAND_SECONDS:
                 process.kill()
             time.sleep(PAUSE_SECONDS)
         output, _ = process.communicate()
         name = " ".join(arguments[:2])
         command = Command(name, started, time.time(), process.returncode, output)
-        self.seen.commands.append(command)
+        self.observations.commands.append(command)
         return command
 
     def _start_host(self, name: str, **settings: str) -> None:
-        """A host has its own folder; what it shares are the database, Redis and the identities."""
+        """Start a host with a folder of its own; database, Redis and identities are shared."""
         folder = self.folder / name
         folder.mkdir()
         (folder / "identity").symlink_to(self.folder / "identity")
@@ -273,16 +273,16 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
-    """Makes the requests of one operation, each on record under its name."""
+class Client:
+    """Sends the requests of one operation and records them under its name."""
 
-    stage: Stage
-    dice: Random
+    env: Environment
+    rng: Random
     operation: str
 
-    def ask(
+    def request(
         self,
-        person: DevUser | None,
+        user: DevUser | None,
         method: str,
         path: str,
         *,
@@ -291,15 +291,15 @@ class Asker:
         headers: Mapping[str, str] | None = None,
         host: str | None = None,
     ) -> Exchange:
-        """Ask one of the hosts as that person, by a bearer token or, for a page, by cookie."""
-        name = host or self.dice.choice(list(self.stage.hosts))
-        url = self.stage.hosts[name].url
-        request_id = f"{self.dice.getrandbits(96):024x}"
-        sent = {"X-Request-ID": request_id, "Connection": "close", **(headers or {})}
-        sent |= _credentials(self.stage.provider, person, path, url)
-        content = _content(body, form, sent)
+        """Send a request to a host as that user, with a bearer token or, for pages, a cookie."""
+        name = host or self.rng.choice(list(self.env.hosts))
+        url = self.env.hosts[name].url
+        request_id = f"{self.rng.getrandbits(96):024x}"
+        all_headers = {"X-Request-ID": request_id, "Connection": "close", **(headers or {})}
+        all_headers |= _credentials(self.env.provider, user, path, url)
+        content = _content(body, form, all_headers)
         started = time.time()
-        status, received = _exchange(url, method, path, content, sent)
+        status, received = _exchange(url, method, path, content, all_headers)
         ended = time.time()
         document = _json(received)
         answer = Answer(
@@ -307,7 +307,7 @@ class Asker:
             host=name,
             method=method,
             path=path,
-            clerk_id=person.clerk_id if person else None,
+            clerk_id=user.clerk_id if user else None,
             request_id=request_id,
             started=started,
             ended=ended,
@@ -315,16 +315,16 @@ class Asker:
             code=read_code(status, document, received),
             shown=shown_by(path, status, document, received),
         )
-        self.stage.seen.answers.append(answer)
+        self.env.observations.answers.append(answer)
         return Exchange(answer, received, document)
 
     def admin(self, method: str, path: str, body: object = None) -> Exchange:
-        """Ask as the admin."""
-        return self.ask(ADMIN, method, f"/api/admin/{path}", body=body)
+        """Send a request to the admin API as the admin."""
+        return self.request(ADMIN, method, f"/api/admin/{path}", body=body)
 
     def ensure(self, visitor: Visitor) -> Exchange:
-        """Sign in, and learn the user's ids."""
-        exchange = self.ask(visitor.person, "POST", "/api/auth/ensure")
+        """Sign in, and store the user's ids in the visitor."""
+        exchange = self.request(visitor.user, "POST", "/api/auth/ensure")
         shown = exchange.answer.shown
         visitor.user_id = shown.owner_id or visitor.user_id
         visitor.mentorado_id = shown.mentorado_id or visitor.mentorado_id
@@ -332,7 +332,7 @@ class Asker:
 
 
 def shown_by(path: str, status: int, document: Mapping[str, Any], body: bytes) -> Shown:
-    """What an answer has shown of a user, by the address that was asked."""
+    """Return which user's data an answer contains, by the path of the request."""
     if status not in (200, 201):
         return Shown()
     if path.startswith(("/api/admin", "/admin")):
@@ -347,7 +347,7 @@ def shown_by(path: str, status: int, document: Mapping[str, Any], body: bytes) -
 
 
 def read_code(status: int, document: Mapping[str, Any], body: bytes) -> str | None:
-    """The code of a refusal: of a problem document, or of a page."""
+    """Return the code of a problem document or an error page; None without an error."""
     if status < 400:
         return None
     found = DATA_CODE.search(body)
@@ -361,35 +361,35 @@ def _shown_profile(
     is_own: bool,
     document: Mapping[str, Any] | None = None,
 ) -> Shown:
-    said = document or {}
+    content = document or {}
     return Shown(
         access=PROFILE if profile or is_own else None,
-        clerk_id=said.get("user", {}).get("clerk_id"),
+        clerk_id=content.get("user", {}).get("clerk_id"),
         owner_id=profile["user_id"] if profile else None,
         mentorado_id=profile["id"] if profile else None,
-        is_created=bool(said.get("created")),
+        is_created=bool(content.get("created")),
     )
 
 
 def _credentials(
-    provider: DevIdentityProvider, person: DevUser | None, path: str, url: str
+    provider: DevIdentityProvider, user: DevUser | None, path: str, url: str
 ) -> dict[str, str]:
-    if person is None:
+    if user is None:
         return {}
-    token = _token(provider, person)
+    token = _token(provider, user)
     if path.startswith("/api/"):
         return {"Authorization": f"Bearer {token}"}
     return {"Cookie": f"__session={token}", "Origin": url}
 
 
 @lru_cache(4_096)
-def _token(provider: DevIdentityProvider, person: DevUser) -> str:
-    """One token for each state of a user: an old one tells old news, as in real life."""
-    return provider.token(person)
+def _token(provider: DevIdentityProvider, user: DevUser) -> str:
+    """Return one token for each state of a user; an older token carries older claims."""
+    return provider.token(user)
 
 
 def _content(body: object, form: Mapping[str, str] | None, headers: dict[str, str]) -> bytes | None:
-    """The content of a request; its type is added to the headers."""
+    """Return the body of a request; its type is added to the headers."""
     if isinstance(body, bytes):
         return body
     if form is not None:
@@ -404,7 +404,7 @@ def _content(body: object, form: Mapping[str, str] | None, headers: dict[str, st
 def _exchange(
     url: str, method: str, path: str, content: bytes | None, headers: Mapping[str, str]
 ) -> tuple[int, bytes]:
-    """Status and content of the answer; 0 where the connection broke."""
+    """Return status and body of the answer; the status is 0 if the connection broke."""
     parts = urlsplit(url)
     connection = HTTPConnection(str(parts.hostname), parts.port, timeout=LONGEST_WAIT_SECONDS)
     try:
@@ -424,17 +424,17 @@ def _json(body: bytes) -> Mapping[str, Any]:
     return document
 
 
-def set_up(folder: Path, seed: int, ends: ExitStack) -> Stage:
-    """Start everything that a run needs, in a folder of its own."""
+def set_up(folder: Path, seed: int, ends: ExitStack) -> Environment:
+    """Start all processes of a run in the folder, and create the admins' users."""
     postgres = ends.enter_context(start_postgres(folder / "database"))
-    stage = Stage(folder, postgres, ends, seed)
-    stage.start()
-    asker = Asker(stage, dice(seed, "set-up"), "set-up")
-    for person in (ADMIN, *ASSISTANTS):
-        asker.ask(person, "GET", "/api/auth/me")
-    return stage
+    env = Environment(folder, postgres, ends, seed)
+    env.start()
+    client = Client(env, seeded_random(seed, "set-up"), "set-up")
+    for user in (ADMIN, *ASSISTANTS):
+        client.request(user, "GET", "/api/auth/me")
+    return env
 
 
-def dice(seed: int, name: str) -> Random:
-    """What decides at random in one thread of a run; the same for the same seed."""
+def seeded_random(seed: int, name: str) -> Random:
+    """Return the random generator of one thread; equal for equal seeds and names."""
     return Random(f"{seed} {name}")  # nosec B311 # noqa: S311 - no secret

@@ -1,7 +1,7 @@
-"""The processor time of the costliest requests: none may take more than 50 ms, whatever it sends.
+"""Measure the processor time of the costliest requests; none may take more than 50 ms.
 
 `python -m benchmarks.costly_requests` sends each to an app in this process, on a PostgreSQL of its
-own, and prints the best of several runs. The exit code is 1 where one is above the bound.
+own, and prints the best of several runs. The exit code is 1 if one exceeds the bound.
 """
 
 import io
@@ -32,7 +32,7 @@ TITLES = b"nome;email\n"
 NESTED = b'{"a":' * 10_000
 FORM = "application/x-www-form-urlencoded"
 
-Request = Callable[[], dict[str, Any]]  # the arguments of a new request each time
+Request = Callable[[], dict[str, Any]]  # returns the arguments of a new request
 
 
 def main() -> int:
@@ -41,15 +41,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="costs") as folder, serving(Path(folder)) as app:
         sign = app.extensions[EXTENSION].dev_provider.token
         client = app.test_client(use_cookies=False)
-        sent = requests(sign(ADMIN), sign(MENTEE))
-        costs = {name: cost(client, request) for name, request in sent}
+        named_requests = requests(sign(ADMIN), sign(MENTEE))
+        costs = {name: measure(client, request) for name, request in named_requests}
     for name, (milliseconds, status) in costs.items():
         print(f"{milliseconds:6.1f} ms  {status}  {name}")
     return int(any(milliseconds > BOUND_MS for milliseconds, _ in costs.values()))
 
 
-def cost(client: FlaskClient, request: Request) -> tuple[float, int]:
-    """The least processor time of several runs in milliseconds, and the status of the answer."""
+def measure(client: FlaskClient, request: Request) -> tuple[float, int]:
+    """Return the least processor time of several runs in milliseconds, and the answer's status."""
     least, status = float("inf"), 0
     for _ in range(RUNS):
         arguments = request()
@@ -60,7 +60,7 @@ def cost(client: FlaskClient, request: Request) -> tuple[float, int]:
 
 
 def requests(admin: str, mentee: str) -> Iterator[tuple[str, Request]]:
-    """Every request by its name; the arguments are tokens."""
+    """Yield every request with its name; `admin` and `mentee` are session tokens."""
     yield from lists(admin)
     yield from forms(admin)
     yield from bodies(mentee)
@@ -68,7 +68,7 @@ def requests(admin: str, mentee: str) -> Iterator[tuple[str, Request]]:
 
 
 def lists(token: str) -> Iterator[tuple[str, Request]]:
-    """Files with a list of mentees, as large as they may be."""
+    """Yield uploads of mentee lists of the largest size."""
     size = LARGEST_LIST_BYTES - 2_000
     mentee = b"Ana da Silva Moreira;ana.moreira@example.com\n"
     for name, content in (
@@ -85,7 +85,7 @@ def lists(token: str) -> Iterator[tuple[str, Request]]:
 
 
 def upload(token: str, content: bytes) -> Request:
-    """A request with a file."""
+    """Build a request with a file."""
     return lambda: {
         "path": LIST,
         "method": "POST",
@@ -96,14 +96,14 @@ def upload(token: str, content: bytes) -> Request:
 
 
 def forms(token: str) -> Iterator[tuple[str, Request]]:
-    """Forms that are no files, as large as they may be."""
+    """Yield forms without files, of the largest size."""
     for name, pattern in (("many fields", b"a=1&"), ("escapes", b"%41"), ("blanks", b"+")):
         data = b"lista=" + pattern * ((LARGEST_FORM_BYTES - 10) // len(pattern))
         yield f"form of {name}", send("POST", LIST, token, data, FORM)
 
 
 def bodies(token: str) -> Iterator[tuple[str, Request]]:
-    """JSON as large as it may be."""
+    """Yield JSON bodies of the largest size."""
     for name, data in (
         ("deep", NESTED[:BODY_BYTES]),
         ("many keys", b"{" + b",".join(b'"%d":1' % n for n in range(6_000)) + b"}"),
@@ -115,7 +115,7 @@ def bodies(token: str) -> Iterator[tuple[str, Request]]:
 
 
 def send(method: str, path: str, token: str, data: bytes, content_type: str) -> Request:
-    """A request with a body."""
+    """Build a request with a body."""
     return lambda: {
         "path": path,
         "method": method,
@@ -126,7 +126,7 @@ def send(method: str, path: str, token: str, data: bytes, content_type: str) -> 
 
 
 def headers(token: str) -> Iterator[tuple[str, Request]]:
-    """Headers as large as a server passes them on, and larger than they may be in sum."""
+    """Yield headers as large as a server passes them on, and sums above the limit."""
     half = LARGEST_HEADERS // 2
     sessions = "".join(f"__session_{n}={token}; " for n in range(half // (len(token) + 16)))
     for name, environ in (
@@ -143,7 +143,7 @@ def headers(token: str) -> Iterator[tuple[str, Request]]:
 
 
 def visit(environ: dict[str, str]) -> Request:
-    """A visit of the dashboard with these headers."""
+    """Build a request for the dashboard with these headers."""
     return lambda: {"path": "/dashboard", "environ_overrides": environ}
 
 

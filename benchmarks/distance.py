@@ -1,10 +1,10 @@
-"""How far away may the database be? Logins per round trip, and answers while connecting is slow.
+"""Measure requests with a distant database, and answers while connections open slowly.
 
     python -m benchmarks.distance
 
-Prints the tables of docs/performance.md. The network before the database is a proxy on this machine
-that delays every message, without TLS and password; exit code 1 where an answer was neither what
-was asked for nor a coded 503.
+Prints the tables of docs/performance.md. A proxy on this machine delays every message to and from
+the database, without TLS and password. The exit code is 1 if an answer was neither a success nor a
+503 with a code.
 """
 
 import statistics
@@ -34,7 +34,7 @@ LONGEST_WAIT_SECONDS = 15
 
 
 def main() -> int:
-    """Measure both tables; the exit code tells whether every answer was right."""
+    """Measure both tables; the exit code is 1 if any answer was wrong."""
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
         url = postgres.start(base)
@@ -42,54 +42,56 @@ def main() -> int:
             with app_on(base / "setup", url):
                 upgrade()
                 db.engine.dispose()
-            return 0 if _tell(base, url) else 1
+            return 0 if _measure_tables(base, url) else 1
         finally:
             postgres.leave(base)
 
 
-def _tell(base: Path, url: str) -> bool:
+def _measure_tables(base: Path, url: str) -> bool:
     print("| round trip | first login of a fresh worker | later first logins, median |", end="")
     print(" `GET /dashboard`, warm | `GET /readyz` |\n|---|---|---|---|---|")
-    far = [_measure_distance(base / f"far-{ms}", url, ms) for ms in ROUND_TRIPS_MS]
-    print("\n| connecting takes | answers until then | longest of them | served after the start |")
+    distances = [_measure_distance(base / f"far-{ms}", url, ms) for ms in ROUND_TRIPS_MS]
+    print(
+        "\n| connecting takes | answers until then | longest of them | first login served after |"
+    )
     print("|---|---|---|---|")
-    slow = [_measure_slowness(base / f"slow-{s}", url, s) for s in CONNECT_SECONDS]
-    return all(far + slow)
+    connects = [_measure_connecting(base / f"slow-{s}", url, s) for s in CONNECT_SECONDS]
+    return all(distances + connects)
 
 
 def _measure_distance(folder: Path, url: str, milliseconds: int) -> bool:
-    with _app_behind_a_network(folder, url, milliseconds / 1000, 0, "/readyz") as app:
-        people = _newcomers(f"far{milliseconds}")
-        answers = [_timed(partial(request_as, app, person)) for person in people]
+    with _app_behind_proxy(folder, url, milliseconds / 1000, 0, "/readyz") as app:
+        users = _new_users(f"far{milliseconds}")
+        answers = [_timed(partial(request_as, app, user)) for user in users]
         (first, *later) = [seconds for _, seconds in answers]
-        pages = [_timed(lambda: request_as(app, people[0], "/dashboard", "GET")) for _ in range(3)]
+        pages = [_timed(lambda: request_as(app, users[0], "/dashboard", "GET")) for _ in range(3)]
         ready = _timed(lambda: requests.get(f"{app.url}/readyz", timeout=10))
     cells = (first, statistics.median(later), pages[-1][1], ready[1])
     print(f"| {milliseconds} ms | {' | '.join(f'{c * 1000:.0f} ms' for c in cells)} |", flush=True)
     return all(is_served(answer) for answer, _ in [*answers, *pages, ready])
 
 
-def _measure_slowness(folder: Path, url: str, connect_seconds: float) -> bool:
+def _measure_connecting(folder: Path, url: str, connect_seconds: float) -> bool:
     refused: list[float] = []
-    are_coded = True
-    with _app_behind_a_network(folder, url, 0, connect_seconds, "/healthz") as app:
+    have_codes = True
+    with _app_behind_proxy(folder, url, 0, connect_seconds, "/healthz") as app:
         started = time.monotonic()
-        for person in _newcomers(f"slow{connect_seconds}", LONGEST_WAIT_SECONDS * 10):
-            answer, seconds = _timed(partial(request_as, app, person))
+        for user in _new_users(f"slow{connect_seconds}", LONGEST_WAIT_SECONDS * 10):
+            answer, seconds = _timed(partial(request_as, app, user))
             if is_served(answer):
                 break
             refused.append(seconds)
-            are_coded = are_coded and is_retryable(answer)
-        passed = time.monotonic() - started
+            have_codes = have_codes and is_retryable(answer)
+        elapsed = time.monotonic() - started
     longest = f"{max(refused):.2f} s" if refused else "–"
     print(
-        f"| {connect_seconds} s | {len(refused)} × 503 | {longest} | {passed:.1f} s |", flush=True
+        f"| {connect_seconds} s | {len(refused)} × 503 | {longest} | {elapsed:.1f} s |", flush=True
     )
-    return are_coded and is_served(answer)
+    return have_codes and is_served(answer)
 
 
 @contextmanager
-def _app_behind_a_network(
+def _app_behind_proxy(
     folder: Path, url: str, round_trip_seconds: float, connect_seconds: float, awaited: str
 ) -> Iterator[Served]:
     folder.mkdir()
@@ -98,11 +100,11 @@ def _app_behind_a_network(
         network.connect_seconds = connect_seconds
         settings = {"DATABASE_URL": network.url, "SCHEDULER": "off"}
         with served(folder, awaited=awaited, **settings) as app:
-            provider_of(folder)  # reads its key, which is none of the app's time
+            provider_of(folder)  # reads its key outside the measured time
             yield app
 
 
-def _newcomers(name: str, number: int = LOGINS) -> list[DevUser]:
+def _new_users(name: str, number: int = LOGINS) -> list[DevUser]:
     return [
         DevUser(f"user_{name}_{i}", f"Pessoa {i}", f"p{i}@{name}.example.com")
         for i in range(number)

@@ -1,4 +1,4 @@
-"""Does the guarantee hold under load? Locust against a fresh app, then a look into its database."""
+"""Run Locust against a fresh app, then check its database: one profile for each user."""
 
 import argparse
 import json
@@ -22,13 +22,13 @@ HEADLESS = ("--headless", "--only-summary", "--stop-timeout", "10s")
 REPORTS = PROJECT / "instance" / "load"
 STANDARD = ("at-once", "mixed")
 
-PEOPLE_WITHOUT_ONE_PROFILE = """
+USERS_WITHOUT_ONE_PROFILE = """
     SELECT count(*) FROM (
         SELECT users.id FROM users LEFT JOIN mentorados ON mentorados.user_id = users.id
         GROUP BY users.id HAVING count(mentorados.id) <> 1
     ) AS wrong"""
 PROFILES = "SELECT count(*) FROM mentorados"
-PROFILES_WITHOUT_A_PERSON = "SELECT count(*) FROM mentorados WHERE user_id IS NULL"
+PROFILES_WITHOUT_USER = "SELECT count(*) FROM mentorados WHERE user_id IS NULL"
 PROFILES_NOT_CREATED_ONCE = """
     SELECT count(*) FROM (
         SELECT mentorados.id FROM mentorados LEFT JOIN audit_events AS event
@@ -36,15 +36,15 @@ PROFILES_NOT_CREATED_ONCE = """
         GROUP BY mentorados.id HAVING count(event.id) <> 1
     ) AS wrong"""
 MUST_BE_ZERO = {
-    "people without exactly one profile": PEOPLE_WITHOUT_ONE_PROFILE,
-    "profiles without a person": PROFILES_WITHOUT_A_PERSON,
+    "users without exactly one profile": USERS_WITHOUT_ONE_PROFILE,
+    "profiles without a user": PROFILES_WITHOUT_USER,
     "profiles not recorded as created exactly once": PROFILES_NOT_CREATED_ONCE,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What Locust is asked for; without a shape, the usual crowd."""
+    """The options of a Locust run; without a shape, constant mixed users."""
 
     users: int
     seconds: int
@@ -54,50 +54,50 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What its report is called."""
+        """Return the name of the report."""
         return f"{self.shape or 'usual'}-{self.users}"
 
     @property
     def options(self) -> list[str]:
-        """How Locust is told."""
-        crowd = ["-u", str(self.users), "-r", str(self.users), "-t", f"{self.seconds}s"]
-        asked = {"--shape": self.shape, "--slowest-first-login": self.slowest_ms}
-        told = [f"{option}={value}" for option, value in asked.items() if value is not None]
-        return [*crowd, *told, *(f"--forgive={kind}" for kind in self.forgiven)]
+        """Return Locust's command-line options."""
+        load = ["-u", str(self.users), "-r", str(self.users), "-t", f"{self.seconds}s"]
+        optional = {"--shape": self.shape, "--slowest-first-login": self.slowest_ms}
+        given = [f"{option}={value}" for option, value in optional.items() if value is not None]
+        return [*load, *given, *(f"--forgive={kind}" for kind in self.forgiven)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the load and return the exit code: 0 only when every invariant and threshold held."""
-    wanted = _parser().parse_args(arguments)
+    """Run the load and return the exit code: 0 only if every invariant and threshold held."""
+    options = _parser().parse_args(arguments)
     runs = [
-        Run(users, wanted.seconds, shape, wanted.slowest_first_login)
-        for shape in wanted.shape
-        for users in wanted.users
+        Run(users, options.seconds, shape, options.slowest_first_login)
+        for shape in options.shape
+        for users in options.users
     ]
     with (
         tempfile.TemporaryDirectory() as folder,
         served(Path(folder), WEB_CONCURRENCY=WORKERS) as app,
     ):
-        results = [_measure(app, run, wanted.report) for run in runs]
-        problems = look_into_the_database(app.instance) + errors_logged(app.log)
-    return conclude("load", wanted.report, results, problems)
+        results = [_measure(app, run, options.report) for run in runs]
+        problems = check_database(app.instance) + errors_logged(app.log)
+    return conclude("load", options.report, results, problems)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = common_options(__doc__, REPORTS)
     add = parser.add_argument
-    add("--users", type=int, nargs="+", default=[50], help="how many act at the same time")
-    add("--seconds", type=int, default=10, help="for how long, each time")
-    add("--shape", choices=SHAPES, nargs="+", default=STANDARD, help="who comes when, in turn")
+    add("--users", type=int, nargs="+", default=[50], help="simultaneous users of each run")
+    add("--seconds", type=int, default=10, help="duration of each run")
+    add("--shape", choices=SHAPES, nargs="+", default=STANDARD, help="load shapes, one run each")
     return parser
 
 
 def common_options(description: str | None, reports: Path) -> argparse.ArgumentParser:
-    """What everything that lets Locust loose can be asked for."""
+    """Return a parser with the options of all programs that run Locust."""
     parser = argparse.ArgumentParser(description=description)
     add = parser.add_argument
-    add("--report", type=Path, default=reports, help="the folder for what is to be read")
-    add("--slowest-first-login", type=float, help="milliseconds at p95; otherwise the contract's")
+    add("--report", type=Path, default=reports, help="the folder for the reports")
+    add("--slowest-first-login", type=float, help="milliseconds at p95; default: the contract's")
     return parser
 
 
@@ -108,16 +108,16 @@ def _measure(app: Served, run: Run, reports: Path) -> Result:
 
 
 def run_locust(app: Served, run: Run, reports: Path | None = None) -> bool:
-    """Let the crowd in; whether Locust was content with what it met."""
-    with crowded(app, run, reports) as locust:
+    """Run Locust to its end; returns whether it succeeded."""
+    with running_locust(app, run, reports) as locust:
         return locust.wait() == 0
 
 
 @contextmanager
-def crowded(
+def running_locust(
     app: Served, run: Run, reports: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Surround what happens while the crowd is there; it is sent home at the end."""
+    """Run Locust in the background; it is terminated at the end of the block."""
     command = [sys.executable, "-m", "locust", "-f", "locustfile.py", *HEADLESS, *run.options]
     if reports:
         reports.mkdir(parents=True, exist_ok=True)
@@ -125,9 +125,9 @@ def crowded(
         statistics.with_suffix(".json").unlink(missing_ok=True)
         command += ["--html", f"{statistics}.html", "--json-file", str(statistics)]
     environment = child_environment({"INSTANCE_PATH": str(app.instance)})
-    # Started by a background shell we ignore SIGINT, and Locust, which ends by it, would as well.
+    # A background shell makes its children ignore SIGINT, by which Locust is ended.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    locust = subprocess.Popen(  # nosec B603 # our own words, no shell
+    locust = subprocess.Popen(  # nosec B603 # fixed arguments, no shell
         [*command, "--host", app.url], cwd=PROJECT, env=environment
     )
     try:
@@ -138,8 +138,8 @@ def crowded(
         locust.wait()
 
 
-def look_into_the_database(folder: Path) -> list[str]:
-    """What is wrong in the embedded database that the app has left."""
+def check_database(folder: Path) -> list[str]:
+    """Count violations of the invariants in the app's embedded database; returns the problems."""
     url = postgres.start(folder)
     try:
         print(f"{count(url, PROFILES)} profiles in the database")
@@ -150,16 +150,16 @@ def look_into_the_database(folder: Path) -> list[str]:
 
 
 def errors_logged(log: Path, excused: tuple[str, ...] = ()) -> list[str]:
-    """What the app itself called an error, unless it begins with something that is excused."""
+    """Return the errors in the app's log, except events that start with an `excused` text."""
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     errors = [line for line in lines if line["level"] in ("error", "critical")]
     return [f"logged: {line}" for line in errors if not line["event"].startswith(excused)]
 
 
 def conclude(work: str, reports: Path, results: Sequence[Result], problems: list[str]) -> int:
-    """Tell how it went, in words and in a report, and by the exit code."""
+    """Print the problems and write the report; returns the exit code."""
     failed = [result.name for result in results if not result.is_good]
-    problems += [f"{name}: Locust was not content, and says why" for name in failed]
+    problems += [f"{name}: Locust failed, see its output" for name in failed]
     for problem in problems:
         print(f"FAILED: {problem}")
     print(f"report: {write_report(reports, results, problems)}")

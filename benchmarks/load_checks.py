@@ -1,4 +1,4 @@
-"""Who came, what they were told, and what is wrong with that; knows nothing of Locust."""
+"""The visitors of a load test, the answers they got, and checks of both, without Locust."""
 
 import json
 import re
@@ -9,27 +9,27 @@ from typing import Any
 PROBLEM_DOCUMENT = "application/problem+json"
 CODE_IN_A_DOCUMENT = re.compile(r'"code": ?"(\w+)"')
 CODE_ON_A_PAGE = re.compile(r'data-code="(\w+)"')
-FORGIVABLE = ("waiting", "lost")  # a coded «come again later»; a connection that broke
+FORGIVABLE = ("waiting", "lost")  # a 503 with code and Retry-After; a broken connection
 
 
 @dataclass(slots=True)
 class Visitor:
-    """Somebody who signs in for the first time, and every profile they were ever shown."""
+    """A user of the load test, and the ids of all profiles in the answers to this user."""
 
     first_name: str
     headers: dict[str, str]
     profiles: set[int] = field(default_factory=set)
-    was_put_off: bool = False  # whether an answer to them was forgiven
+    had_forgiven_failure: bool = False
 
-    def note(self, mentorado: Mapping[str, Any] | None) -> None:
-        """Remember which profile they were shown, if any."""
+    def add_profile(self, mentorado: Mapping[str, Any] | None) -> None:
+        """Record the profile of an answer, if it has one."""
         if mentorado:
             self.profiles.add(mentorado["id"])
 
 
 @dataclass(slots=True)
-class Crowd:
-    """Everybody who came, what is wrong so far, and which of the FORGIVABLE is no failure."""
+class LoadState:
+    """The visitors and problems of a run, and which kinds of FORGIVABLE failures do not count."""
 
     visitors: list[Visitor] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -38,7 +38,7 @@ class Crowd:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One answer; the status is 0 where none came."""
+    """One answer; the status is 0 if the connection broke."""
 
     status: int
     headers: Mapping[str, str]
@@ -46,24 +46,24 @@ class Told:
 
     @property
     def is_good(self) -> bool:
-        """Whether it is what was asked for, which an error and a redirection are not."""
+        """Whether the request succeeded; errors and redirects do not count as success."""
         return self.status in (200, 201)
 
     @property
     def document(self) -> Any:
-        """What it says to a program."""
+        """Return the parsed JSON."""
         return json.loads(self.text)
 
     @property
     def code(self) -> str | None:
-        """The code of a refusal, from its document or from its page."""
+        """Return the error code of a problem document or an error page, or None."""
         is_document = self.headers.get("Content-Type", "").startswith(PROBLEM_DOCUMENT)
         found = (CODE_IN_A_DOCUMENT if is_document else CODE_ON_A_PAGE).search(self.text)
         return found[1] if found else None
 
     @property
     def kind(self) -> str | None:
-        """Which of the FORGIVABLE it is, if any."""
+        """Return the kind of FORGIVABLE failure, or None."""
         if self.status == 0:
             return "lost"
         is_waiting = self.status == 503 and self.code is not None and self.pause_seconds > 0
@@ -71,13 +71,13 @@ class Told:
 
     @property
     def pause_seconds(self) -> int:
-        """For how long it asks to wait."""
-        told = self.headers.get("Retry-After", "")
-        return int(told) if told.isdecimal() else 0
+        """Return the seconds of the header Retry-After; 0 without it."""
+        value = self.headers.get("Retry-After", "")
+        return int(value) if value.isdecimal() else 0
 
     @property
     def fault(self) -> str:
-        """How a refusal is called: by its code, or by the lack of one."""
+        """Describe a failure by its status and code."""
         if self.status == 0:
             return "the connection broke"
         return f"{self.status} {self.code or 'without a code that could be read'}"
@@ -86,19 +86,19 @@ class Told:
 def faults_of_a_stampede(
     visitor: Visitor, answers: Sequence[Mapping[str, Any] | None]
 ) -> list[str]:
-    """What is wrong with what one person's devices were told, which came all at once.
+    """Check the answers to simultaneous first requests of one user; returns the problems.
 
-    Exactly one is told that it created the profile; that may have been the very answer that was
-    forgiven not to come, but it is never told twice.
+    Exactly one answer has `created` true. If a failure was forgiven, that answer may be the lost
+    one; more than one is always a problem.
     """
     created = sum(answer["created"] for answer in answers if answer)
-    if created == 1 or (created == 0 and visitor.was_put_off):
+    if created == 1 or (created == 0 and visitor.had_forgiven_failure):
         return []
     return [f"{created} of {len(answers)} devices were told created:true"]
 
 
 def faults_of_profiles(visitors: Sequence[Visitor], statuses: Sequence[str]) -> list[str]:
-    """What is wrong with the profiles of these people, whose accounts now say that status."""
+    """Check the profiles and the final status of each visitor; returns the problems."""
     faults = [
         f"{visitor.first_name}: {status}, {visitor.profiles}"
         for visitor, status in zip(visitors, statuses, strict=True)
@@ -111,7 +111,7 @@ def faults_of_profiles(visitors: Sequence[Visitor], statuses: Sequence[str]) -> 
 
 
 def faults_of_pace(p95: Mapping[str, float], slowest: float) -> list[str]:
-    """Which first logins took longer, at the 95th percentile, than that many milliseconds."""
+    """Return the kinds of first login whose 95th percentile exceeds `slowest` milliseconds."""
     if not p95:
         return ["nobody signed in for the first time"]
     return [

@@ -1,4 +1,4 @@
-"""How people of the load test come, what they ask, and when an answer to them is a failure."""
+"""Create users for the load test, make their requests, and decide which answers are failures."""
 
 import os
 import secrets
@@ -9,91 +9,91 @@ import gevent
 from gevent.event import AsyncResult
 from locust import HttpUser
 
-from benchmarks.load_checks import Crowd, Told, Visitor
+from benchmarks.load_checks import LoadState, Told, Visitor
 from core.config import load_config
 from dev.fake_clerk import DevIdentityProvider, DevUser
 
 FIRST_LOGIN = "first login"
-TRIES = 10  # of somebody who is put off, where that is forgiven
+TRIES = 10  # of a request whose failures are forgiven
 
-crowd = Crowd()
+state = LoadState()
 
 
-class Door:
-    """Opens as soon as everybody stands before it, and is closed again behind them."""
+class StartBarrier:
+    """A reusable barrier for greenlets that can be cancelled."""
 
     def __init__(self) -> None:
         self._waiting = 0
-        self._opening = AsyncResult()
+        self._release = AsyncResult()
 
-    def enter(self, everybody: int) -> bool:
-        """Wait for the others; False where they will never come."""
+    def wait(self, count: int) -> bool:
+        """Wait until `count` greenlets wait; False if the barrier was cancelled."""
         self._waiting += 1
-        opening = self._opening
-        if self._waiting >= everybody and not opening.ready():
-            self._waiting, self._opening = 0, AsyncResult()
-            opening.set(True)  # the value that everybody who waits is given
-        return bool(opening.get())
+        release = self._release
+        if self._waiting >= count and not release.ready():
+            self._waiting, self._release = 0, AsyncResult()
+            release.set(True)  # the return value of all waiting greenlets
+        return bool(release.get())
 
-    def shut(self) -> None:
-        """Send everybody home who waits, and whoever comes later."""
-        self._opening.set(False)
+    def cancel(self) -> None:
+        """Release the waiting greenlets and all later ones with False."""
+        self._release.set(False)
 
 
-def invite() -> Visitor:
-    """A person with an identity of their own and a session token that says so."""
+def new_visitor() -> Visitor:
+    """Create a visitor with a new identity and a session token for it."""
     tag = secrets.token_hex(8)
-    person = DevUser(f"user_load_{tag}", f"Ana{tag} Carga", f"{tag}@load.example.com")
-    return Visitor(f"Ana{tag}", {"Authorization": f"Bearer {_stand_in().token(person)}"})
+    user = DevUser(f"user_load_{tag}", f"Ana{tag} Carga", f"{tag}@load.example.com")
+    return Visitor(f"Ana{tag}", {"Authorization": f"Bearer {_provider().token(user)}"})
 
 
-def arrive() -> Visitor:
-    """Somebody new, who counts from now on."""
-    crowd.visitors.append(invite())
-    return crowd.visitors[-1]
+def add_visitor() -> Visitor:
+    """Create a visitor and add it to the visitors that are checked at the end."""
+    state.visitors.append(new_visitor())
+    return state.visitors[-1]
 
 
 def open_dashboard(user: HttpUser, visitor: Visitor, name: str) -> None:
-    """Open the page; anything but a page that greets this very person is a failure."""
-    ask(user, visitor, "GET /dashboard", name)
+    """Open the dashboard; an answer other than a page with the visitor's name is a failure."""
+    send(user, visitor, "GET /dashboard", name)
 
 
-def read(
+def call_api(
     user: HttpUser,
     visitor: Visitor,
     call: str,
     name: str | None = None,
-    expecting: str | None = None,
+    expected: str | None = None,
 ) -> Any:
-    """What the API says to such a call, or None where it refused."""
-    told = ask(user, visitor, call, name, expecting)
-    return told.document if told else None
+    """Return the JSON of an API call such as `GET /path`; None if it failed."""
+    answer = send(user, visitor, call, name, expected)
+    return answer.document if answer else None
 
 
-def ask(
+def send(
     user: HttpUser,
     visitor: Visitor,
     call: str,
     name: str | None = None,
-    expecting: str | None = None,
+    expected: str | None = None,
 ) -> Told | None:
-    """Ask for something that names this person; None where that is refused, which is a failure.
+    """Send a request of a visitor; returns None and counts a failure if it is refused.
 
-    So is an answer in which what they expect, by default their name, is missing. Whoever is put
-    off in a way that is forgiven comes again, as a browser would.
+    An answer without the text `expected`, by default the visitor's name, is a failure as well. A
+    request whose failure is forgiven is sent again, as a browser would do.
     """
     for _ in range(TRIES):
-        told = _ask_once(user, visitor, call, name, expecting or visitor.first_name)
-        if told.kind not in crowd.forgiven:
-            return told if told.is_good else None
-        visitor.was_put_off = True
-        gevent.sleep(told.pause_seconds)
-    crowd.problems.append(f"{visitor.first_name} was put off {TRIES} times")
+        answer = _send_once(user, visitor, call, name, expected or visitor.first_name)
+        if answer.kind not in state.forgiven:
+            return answer if answer.is_good else None
+        visitor.had_forgiven_failure = True
+        gevent.sleep(answer.pause_seconds)
+    state.problems.append(f"{visitor.first_name} got no answer in {TRIES} tries")
     return None
 
 
-def _ask_once(
-    user: HttpUser, visitor: Visitor, call: str, name: str | None, expecting: str
+def _send_once(
+    user: HttpUser, visitor: Visitor, call: str, name: str | None, expected: str
 ) -> Told:
     method, path = call.split()
     with user.client.request(
@@ -104,17 +104,17 @@ def _ask_once(
         allow_redirects=False,
         catch_response=True,
     ) as response:
-        told = Told(response.status_code, response.headers, response.text or "")
-        if told.kind in crowd.forgiven:
-            response.request_meta["name"] = f"{name or path}: {told.kind}"
+        answer = Told(response.status_code, response.headers, response.text or "")
+        if answer.kind in state.forgiven:
+            response.request_meta["name"] = f"{name or path}: {answer.kind}"
             response.success()
-        elif not told.is_good:
-            response.failure(told.fault)
-        elif expecting not in told.text:
+        elif not answer.is_good:
+            response.failure(answer.fault)
+        elif expected not in answer.text:
             response.failure("not the answer to this person")
-    return told
+    return answer
 
 
 @cache
-def _stand_in() -> DevIdentityProvider:
+def _provider() -> DevIdentityProvider:
     return DevIdentityProvider(load_config(os.environ).instance_path / "identity")

@@ -1,4 +1,4 @@
-"""What runs of the load test have shown, as one page to read, with Locust's own reports behind."""
+"""Write the results of load tests as an HTML page with links to Locust's own reports."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ PAGE = Path(__file__).with_name("report.html")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """How one kind of request fared; times in milliseconds."""
+    """The results of one kind of request; times in milliseconds."""
 
     name: str
     times: int
@@ -26,7 +26,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a run went: Locust's files about it bear its name."""
+    """The result of a run; Locust's files have its name."""
 
     name: str
     is_good: bool
@@ -34,15 +34,15 @@ class Result:
 
 
 def read_result(folder: Path, name: str, *, is_good: bool) -> Result:
-    """What Locust has written down of that run; nothing if it did not come to that."""
+    """Read Locust's statistics of a run; without lines if Locust has written none."""
     statistics = folder / f"{name}.json"
     entries = json.loads(statistics.read_text()) if statistics.exists() else []
-    lines = sorted(map(_line, entries), key=lambda line: (not _is_first(line), line.name))
+    lines = sorted(map(_line, entries), key=lambda line: (not _is_first_login(line), line.name))
     return Result(name, is_good, lines)
 
 
 def write_report(folder: Path, results: Sequence[Result], problems: Sequence[str]) -> Path:
-    """Write the page about these runs into the folder, and return its path."""
+    """Write the page about these runs into the folder; returns its path."""
     page = Environment(autoescape=True).from_string(PAGE.read_text())
     report = folder / "index.html"
     report.write_text(
@@ -58,11 +58,12 @@ def write_report(folder: Path, results: Sequence[Result], problems: Sequence[str
 
 
 def _line(entry: Mapping[str, Any]) -> Line:
-    took = sorted(int(ms) for ms, times in entry["response_times"].items() for _ in range(times))
-    percentiles = [took[(len(took) - 1) * percent // 100] for percent in PERCENTS]
+    counts = entry["response_times"].items()
+    times = sorted(int(ms) for ms, count in counts for _ in range(count))
+    percentiles = [times[(len(times) - 1) * percent // 100] for percent in PERCENTS]
     slowest = round(entry["max_response_time"])
     return Line(entry["name"], entry["num_requests"], entry["num_failures"], percentiles, slowest)
 
 
-def _is_first(line: Line) -> bool:
+def _is_first_login(line: Line) -> bool:
     return line.name.startswith("first login")

@@ -1,14 +1,14 @@
-"""What a crowd does over time: when its people come, how many there are, and when it is over."""
+"""Load shapes: the kinds of users, their number over time, and the duration."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-LONGEST_ARRIVAL_SECONDS = 60.0  # a class has begun by then, however long it goes on
+LONGEST_ARRIVAL_SECONDS = 60.0  # the arrival takes no longer, whatever the duration
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Until that part of the time has passed, that part of the crowd is there."""
+    """A share of the users (`crowd`) that is active until a share of the time has passed."""
 
     until: float
     crowd: float = 1.0
@@ -16,33 +16,33 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A shape: `who` weighs the kinds of people, `arriving` is the part of the time they come in.
+    """A load shape: `weights` of the user classes, `arriving` is the share of time for arrivals.
 
-    With nothing for `arriving`, everybody is there from the first moment.
+    With `arriving` 0, all users are active from the start.
     """
 
-    who: Mapping[str, int]
-    usual_seconds: float
+    weights: Mapping[str, int]
+    default_seconds: float
     arriving: float = 0.0
     stages: tuple[Stage, ...] = (Stage(1.0),)
 
-    def crowd(self, people: int, passed: float) -> int | None:
-        """How many of the people are there once that part of the time has passed; None at the end.
+    def crowd(self, users: int, passed: float) -> int | None:
+        """Return the number of users after the share `passed` of the time; None at the end.
 
-        Never nobody: that would be no load at all.
+        At least one: with none there would be no load.
         """
         for stage in self.stages:
             if passed < stage.until:
-                return max(1, round(people * stage.crowd))
+                return max(1, round(users * stage.crowd))
         return None
 
-    def arrivals_per_second(self, people: int, seconds: float) -> float:
-        """How fast they come when it all takes that long."""
+    def arrivals_per_second(self, users: int, seconds: float) -> float:
+        """Return the arrivals per second in a run of `seconds`."""
         arriving_seconds = min(seconds * self.arriving, LONGEST_ARRIVAL_SECONDS)
-        return people / arriving_seconds if arriving_seconds else float(people)
+        return users / arriving_seconds if arriving_seconds else float(users)
 
 
-# A night is left out, because nothing happens in it: early, midday, afternoon, evening, late.
+# Early, midday, afternoon, evening, late; the night without load is left out.
 DAY = (Stage(0.2, 0.3), Stage(0.45, 1.0), Stage(0.65, 0.6), Stage(0.9, 1.0), Stage(1.0, 0.2))
 SHAPES = {
     "at-once": Plan({"AtOnce": 1}, 20),

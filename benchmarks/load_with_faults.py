@@ -1,4 +1,4 @@
-"""Does the guarantee hold while things break? The load test, and meanwhile the mishaps."""
+"""Run the load test while parts fail: Redis, database connections, PostgreSQL, a worker."""
 
 import argparse
 import sys
@@ -14,11 +14,11 @@ from benchmarks.load import (
     REPORTS,
     WORKERS,
     Run,
+    check_database,
     common_options,
     conclude,
-    crowded,
     errors_logged,
-    look_into_the_database,
+    running_locust,
 )
 from benchmarks.load_report import read_result
 from dev.databases import count
@@ -34,11 +34,11 @@ from dev.servers import (
     workers,
 )
 
-SHAPE = "mixed"  # somebody new comes all the time, and somebody's devices all at once
-LONGEST_SECONDS = 600  # the mishaps are over long before, and then the crowd is sent home
-PATIENCE_SECONDS = 30  # for something to be noticed, on a machine that has much else to do
+SHAPE = "mixed"  # new users all the time, and simultaneous requests of one user's devices
+LONGEST_SECONDS = 600  # the faults end much earlier, and then the load is stopped
+WAIT_SECONDS = 30  # for the effect of a fault, on a busy machine
 PAUSE_SECONDS = 0.1
-REFUSED = "mentorado_creation_failed"  # goes with the 503 that the person was told
+REFUSED = "mentorado_creation_failed"  # logged with the 503 of the request
 KILLED = "Worker (pid:"
 CUT = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -47,8 +47,8 @@ SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 
 
 @dataclass(slots=True)
-class Scene:
-    """What may break: processes that were started for this, and no others."""
+class Environment:
+    """The processes started for this run, and what can be done to them."""
 
     folder: Path
     postgres: Postgres
@@ -58,144 +58,147 @@ class Scene:
     app: Served = field(init=False)
 
     def start_redis(self) -> None:
-        """Start Redis, each time under the same address."""
+        """Start Redis, always on the same port."""
         self.redis = self.ends.enter_context(start_redis(self.folder, self.redis_port))
 
     def kill_redis(self) -> None:
-        """End it at once, with all it remembers."""
+        """Kill Redis, which loses its data."""
         self.redis.process.kill()
         self.redis.process.wait()
 
     def cut_connections(self) -> None:
-        """Have PostgreSQL end every connection of the app, whatever it is doing."""
+        """Terminate all connections of the app in PostgreSQL."""
         count(self.postgres.url, CUT)
 
     def crash_postgres(self) -> None:
-        """End PostgreSQL as a power cut would."""
+        """Crash PostgreSQL as a power cut would."""
         self.postgres.crash()
 
     def start_postgres(self) -> None:
-        """Start PostgreSQL again, which then repairs itself."""
+        """Start PostgreSQL again, which recovers from its log."""
         self.postgres.start()
 
     def kill_worker(self) -> None:
-        """Kill one of the processes that serve; gunicorn starts another."""
+        """Kill a worker process; gunicorn starts another."""
         workers(self.app)[0].kill()
 
     def nothing(self) -> None:
-        """Leave it as it is."""
+        """Do nothing."""
 
     def profiles(self) -> int:
-        """How many there are by now."""
+        """Count the profiles."""
         return count(self.postgres.url, PROFILES)
 
-    def told(self, event: str) -> int:
-        """How often the log has told of it by now."""
+    def count_events(self, event: str) -> int:
+        """Count the events of this name in the app's log."""
         return self.app.log.read_text().count(f'"event": "{event}')
 
 
 @dataclass(frozen=True, slots=True)
-class Mishap:
-    """What happens, what the log says when it hurts, and what it excuses.
+class Fault:
+    """A fault: how it begins, repeats and ends, the log event that shows its effect (`sign`).
 
-    `forgiven` are answers, `logged` is how errors in the log may begin.
+    `forgiven` are kinds of answers that are no failures, `logged` are prefixes of expected errors.
     """
 
-    begin: Callable[[Scene], None]
+    begin: Callable[[Environment], None]
     sign: str
-    again: Callable[[Scene], None] = Scene.nothing
-    end: Callable[[Scene], None] = Scene.nothing
+    repeat: Callable[[Environment], None] = Environment.nothing
+    end: Callable[[Environment], None] = Environment.nothing
     forgiven: tuple[str, ...] = ()
     logged: tuple[str, ...] = ()
 
 
 MISHAPS = {
-    "redis": Mishap(Scene.kill_redis, "cache_error", end=Scene.start_redis),
-    "connections": Mishap(
-        Scene.cut_connections,
+    "redis": Fault(Environment.kill_redis, "cache_error", end=Environment.start_redis),
+    "connections": Fault(
+        Environment.cut_connections,
         "mentorado_ensure_retried",
-        again=Scene.cut_connections,
+        repeat=Environment.cut_connections,
         forgiven=("waiting",),
         logged=(REFUSED,),
     ),
-    "database": Mishap(
-        Scene.crash_postgres,
+    "database": Fault(
+        Environment.crash_postgres,
         REFUSED,
-        end=Scene.start_postgres,
+        end=Environment.start_postgres,
         forgiven=("waiting",),
         logged=(REFUSED,),
     ),
-    "worker": Mishap(Scene.kill_worker, KILLED, forgiven=("lost",), logged=(KILLED,)),
+    "worker": Fault(Environment.kill_worker, KILLED, forgiven=("lost",), logged=(KILLED,)),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Let it all happen and return the exit code: 0 only when nobody was the worse for it."""
-    wanted = _parser().parse_args(arguments)
-    mishaps = {name: MISHAPS[name] for name in wanted.only}
-    excused = sum((mishap.logged for mishap in mishaps.values()), ())
-    forgiven = tuple({kind for mishap in mishaps.values() for kind in mishap.forgiven})
-    run = Run(wanted.users, LONGEST_SECONDS, SHAPE, wanted.slowest_first_login, forgiven)
+    """Run the load with the chosen faults; the exit code is 0 only if every invariant held."""
+    options = _parser().parse_args(arguments)
+    faults = {name: MISHAPS[name] for name in options.only}
+    excused = sum((fault.logged for fault in faults.values()), ())
+    forgiven = tuple({kind for fault in faults.values() for kind in fault.forgiven})
+    run = Run(options.users, LONGEST_SECONDS, SHAPE, options.slowest_first_login, forgiven)
     with ExitStack() as ends:
-        scene = _set_up(ends)
-        with crowded(scene.app, run, wanted.report) as locust:
-            problems = list(_endure(scene, mishaps, wanted.seconds))
+        environment = _set_up(ends)
+        with running_locust(environment.app, run, options.report) as locust:
+            problems = list(_run_faults(environment, faults, options.seconds))
             if locust.poll() is not None:
-                problems.append("the load was over before the mishaps were")
-        result = read_result(wanted.report, run.name, is_good=locust.returncode == 0)
-        problems += look_into_the_database(scene.postgres.folder)
-        problems += errors_logged(scene.app.log, excused)
-    return conclude("mishaps", wanted.report, [result], problems)
+                problems.append("the load ended before the faults")
+        result = read_result(options.report, run.name, is_good=locust.returncode == 0)
+        problems += check_database(environment.postgres.folder)
+        problems += errors_logged(environment.app.log, excused)
+    return conclude("faults", options.report, [result], problems)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = common_options(__doc__, REPORTS / "mishaps")
     add = parser.add_argument
-    add("--only", choices=MISHAPS, nargs="+", default=MISHAPS, help="these, in turn")
-    add("--users", type=int, default=20, help="how many act at the same time")
-    add("--seconds", type=float, default=5, help="how long each mishap lasts")
+    add("--only", choices=MISHAPS, nargs="+", default=MISHAPS, help="the faults to cause, in turn")
+    add("--users", type=int, default=20, help="simultaneous users")
+    add("--seconds", type=float, default=5, help="duration of each fault")
     return parser
 
 
-def _set_up(ends: ExitStack) -> Scene:
+def _set_up(ends: ExitStack) -> Environment:
     folder = Path(ends.enter_context(tempfile.TemporaryDirectory()))
     postgres = ends.enter_context(start_postgres(folder / "database"))
-    scene = Scene(folder, postgres, ends)
-    scene.start_redis()
-    where = {"DATABASE_URL": postgres.url, "REDIS_URL": scene.redis.url}
-    scene.app = ends.enter_context(served(folder, WEB_CONCURRENCY=WORKERS, **where))
-    return scene
+    environment = Environment(folder, postgres, ends)
+    environment.start_redis()
+    settings = {"DATABASE_URL": postgres.url, "REDIS_URL": environment.redis.url}
+    environment.app = ends.enter_context(served(folder, WEB_CONCURRENCY=WORKERS, **settings))
+    return environment
 
 
-def _endure(scene: Scene, mishaps: Mapping[str, Mishap], seconds: float) -> Iterator[str]:
-    """One mishap after the other, with somebody new before, during and after each; what failed."""
-    if not _is_somebody_new_served(scene):
-        yield "nobody came"
-    for name, mishap in mishaps.items():
-        if not _hurts(scene, mishap, seconds):
-            yield f"{name}: nobody noticed"
-        mended = time.monotonic()
-        if not _is_somebody_new_served(scene):
-            yield f"{name}: nobody new was served afterwards"
-        print(f"{name}: over, and the next profile {time.monotonic() - mended:.2f} s later")
+def _run_faults(
+    environment: Environment, faults: Mapping[str, Fault], seconds: float
+) -> Iterator[str]:
+    """Cause one fault after the other, with a new user before and after each; yields problems."""
+    if not _is_new_user_served(environment):
+        yield "no user came"
+    for name, fault in faults.items():
+        if not _run_fault(environment, fault, seconds):
+            yield f"{name}: the fault had no effect"
+        ended = time.monotonic()
+        if not _is_new_user_served(environment):
+            yield f"{name}: no new user was served afterwards"
+        print(f"{name}: over, and the next profile {time.monotonic() - ended:.2f} s later")
 
 
-def _hurts(scene: Scene, mishap: Mishap, seconds: float) -> bool:
-    """Let it last that long, and until it was noticed; False where it never was."""
-    before, start = scene.told(mishap.sign), time.monotonic()
-    mishap.begin(scene)
-    passed, is_noticed = 0.0, False
-    while passed < seconds or (not is_noticed and passed < PATIENCE_SECONDS):
+def _run_fault(environment: Environment, fault: Fault, seconds: float) -> bool:
+    """Keep the fault for `seconds` and until its log event; False if the event never came."""
+    before, start = environment.count_events(fault.sign), time.monotonic()
+    fault.begin(environment)
+    elapsed, has_effect = 0.0, False
+    while elapsed < seconds or (not has_effect and elapsed < WAIT_SECONDS):
         time.sleep(PAUSE_SECONDS)
-        mishap.again(scene)
-        passed, is_noticed = time.monotonic() - start, scene.told(mishap.sign) > before
-    mishap.end(scene)
-    return is_noticed
+        fault.repeat(environment)
+        elapsed = time.monotonic() - start
+        has_effect = environment.count_events(fault.sign) > before
+    fault.end(environment)
+    return has_effect
 
 
-def _is_somebody_new_served(scene: Scene) -> bool:
-    before = scene.profiles()
-    return eventually(lambda: scene.profiles() > before, seconds=PATIENCE_SECONDS)
+def _is_new_user_served(environment: Environment) -> bool:
+    before = environment.profiles()
+    return eventually(lambda: environment.profiles() > before, seconds=WAIT_SECONDS)
 
 
 if __name__ == "__main__":

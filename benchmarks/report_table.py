@@ -1,4 +1,4 @@
-"""How a figure is told: beside its yardstick of the same run, with its spread and its target."""
+"""Rows of the results table: a measured value, its baseline of the same run, spread and target."""
 
 import json
 import statistics
@@ -9,13 +9,15 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One row of the table. `ratios` are those of the repetitions, each with a yardstick of its
-    own; `wrong` counts answers and rows that must not be.
+    """One row of the table.
+
+    `ratios` has one ratio to the baseline for each repetition. `wrong` counts wrong answers and
+    rows.
     """
 
     work: str
-    ours: str
-    yardstick: str
+    measured: str
+    baseline: str
     ratios: Sequence[float]
     target: str = ""
     is_met: bool = True
@@ -23,28 +25,28 @@ class Figure:
 
     @property
     def ratio(self) -> float:
-        """The median of the repetitions."""
+        """Return the median ratio of the repetitions."""
         return statistics.median(self.ratios)
 
 
 def at_least(target: float, figure: Figure) -> Figure:
-    """The figure, whose ratio is to be as large as the target or larger."""
+    """Return the figure with a lower bound of its ratio as target."""
     return replace(figure, target=f"≥ {target}", is_met=figure.ratio >= target)
 
 
 def at_most(target: float, figure: Figure) -> Figure:
-    """The figure, whose ratio is to be as small as the target or smaller."""
+    """Return the figure with an upper bound of its ratio as target."""
     return replace(figure, target=f"≤ {target}", is_met=figure.ratio <= target)
 
 
-def told(figures: Sequence[Figure]) -> str:
-    """The table in Markdown, as docs/performance.md shows it."""
+def markdown_table(figures: Sequence[Figure]) -> str:
+    """Return the table in Markdown, in the form of docs/performance.md."""
     head = "| work | ours | yardstick | ratio (lowest to highest) | to reach | wrong |"
     return "\n".join([head, "|---|---|---|---|---|---|", *map(_line, figures)])
 
 
-def keep(figures: Sequence[Figure], path: Path) -> None:
-    """Write them as JSON."""
+def write_json(figures: Sequence[Figure], path: Path) -> None:
+    """Write the figures as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [asdict(figure) | {"ratio": figure.ratio} for figure in figures]
     path.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
@@ -53,5 +55,5 @@ def keep(figures: Sequence[Figure], path: Path) -> None:
 def _line(figure: Figure) -> str:
     spread = f"{figure.ratio:.2f} ({min(figure.ratios):.2f} to {max(figure.ratios):.2f})"
     target = f"{figure.target} {'' if figure.is_met else '**missed**'}".strip()
-    cells = (figure.work, figure.ours, figure.yardstick, spread, target, str(figure.wrong))
+    cells = (figure.work, figure.measured, figure.baseline, spread, target, str(figure.wrong))
     return f"| {' | '.join(cells)} |"

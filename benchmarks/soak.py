@@ -1,4 +1,4 @@
-"""Does anything leak? The load test for minutes on end, with an eye on memory and connections."""
+"""Run the load test for minutes and check memory, connections and transactions for leaks."""
 
 import argparse
 import sys
@@ -17,8 +17,8 @@ from sqlalchemy.engine import Connection
 from benchmarks.load import (
     WORKERS,
     Run,
+    check_database,
     errors_logged,
-    look_into_the_database,
     run_locust,
 )
 from core.connection_pool import CONNECTION_LIMIT
@@ -26,9 +26,9 @@ from dev import postgres
 from dev.databases import connect_to
 from dev.servers import Served, served, start_redis, workers
 
-PAUSE_SECONDS = 1  # between two looks
-WARM_UP = 0.2  # of the time: pools fill, code is loaded, caches find their size
-WINDOW = 0.1  # of the time, whose median counts: single figures jump
+PAUSE_SECONDS = 1  # between two samples
+WARM_UP = 0.2  # share of the time in which pools and caches fill
+WINDOW = 0.1  # share of the time whose median is compared: single values vary
 MOST_GROWTH = 0.05
 LONGEST_IDLE_SECONDS = 1.0
 MEGABYTE = 1024 * 1024
@@ -41,7 +41,7 @@ IDLE_IN_TRANSACTION = text("""
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was seen at one time; memory and connections are those of each worker."""
+    """A sample at one time; memory and connections by worker."""
 
     seconds: float
     resident_bytes: dict[int, int]
@@ -51,93 +51,93 @@ class Look:
 
     @property
     def total_megabytes(self) -> float:
-        """The memory of all workers together."""
+        """Return the memory of all workers together."""
         return sum(self.resident_bytes.values()) / MEGABYTE
 
 
 def main() -> int:
-    """Run the load and return the exit code: 0 only when nothing leaked and everything held."""
+    """Run the load and return the exit code: 0 only without leaks and problems."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--users", type=int, default=50, help="how many act at the same time")
-    parser.add_argument("--minutes", type=float, default=10, help="for how long")
-    wanted = parser.parse_args()
-    seconds = round(wanted.minutes * 60)
+    parser.add_argument("--users", type=int, default=50, help="simultaneous users")
+    parser.add_argument("--minutes", type=float, default=10, help="duration")
+    options = parser.parse_args()
+    seconds = round(options.minutes * 60)
     with (
         tempfile.TemporaryDirectory() as folder,
         start_redis(Path(folder)) as redis,
         served(Path(folder), WEB_CONCURRENCY=WORKERS, REDIS_URL=redis.url) as app,
         ThreadPoolExecutor(1) as pool,
     ):
-        crowd = pool.submit(run_locust, app, Run(wanted.users, seconds))
-        looks = list(_look_on(app, seconds, crowd.done))
-        complaints = [] if crowd.result() else ["Locust was not content"]
-        problems = look_into_the_database(app.instance) + errors_logged(app.log)
-    _print_table(looks, seconds)
-    problems += complaints + judge(looks, seconds)
+        load = pool.submit(run_locust, app, Run(options.users, seconds))
+        samples = list(_sample_until(app, seconds, load.done))
+        failures = [] if load.result() else ["Locust failed"]
+        problems = check_database(app.instance) + errors_logged(app.log)
+    _print_table(samples, seconds)
+    problems += failures + judge(samples, seconds)
     for problem in problems:
         print(f"FAILED: {problem}")
-    print("soak: FAILED" if problems else "soak: nothing grew, nothing was left open")
+    print("soak: FAILED" if problems else "soak: no leak found")
     return 1 if problems else 0
 
 
-def judge(looks: Sequence[Look], seconds: float) -> list[str]:
-    """What leaked, in words: compared are the end of the warm-up and the end."""
-    before = _window(looks, seconds * WARM_UP, seconds * (WARM_UP + WINDOW))
-    after = _window(looks, seconds * (1 - WINDOW), seconds)
+def judge(samples: Sequence[Look], seconds: float) -> list[str]:
+    """Compare the window after the warm-up with the last one; returns the leaks as text."""
+    before = _window(samples, seconds * WARM_UP, seconds * (WARM_UP + WINDOW))
+    after = _window(samples, seconds * (1 - WINDOW), seconds)
     if not before or not after:
         return ["there was too little to look at"]
     growth = _memory(after) / _memory(before) - 1
-    oldest = max(look.oldest_idle_seconds for look in looks)
-    most = max(number for look in looks for number in look.connections.values())
+    oldest = max(sample.oldest_idle_seconds for sample in samples)
+    most = max(number for sample in samples for number in sample.connections.values())
     faults = {
         f"memory grew by {growth:.1%}": growth > MOST_GROWTH,
         f"a transaction was left open for {oldest:.1f} s": oldest > LONGEST_IDLE_SECONDS,
         f"a process had {most} connections": most > CONNECTION_LIMIT,
-        "a worker was replaced": len({frozenset(look.resident_bytes) for look in looks}) > 1,
+        "a worker was replaced": len({frozenset(sample.resident_bytes) for sample in samples}) > 1,
     }
-    return [words for words, is_so in faults.items() if is_so]
+    return [text for text, is_leak in faults.items() if is_leak]
 
 
-def _look_on(app: Served, seconds: float, is_over: Callable[[], bool]) -> Iterator[Look]:
+def _sample_until(app: Served, seconds: float, is_over: Callable[[], bool]) -> Iterator[Look]:
     start = time.monotonic()
     with connect_to(postgres.start(app.instance)) as connection:
         while not is_over():
-            passed = time.monotonic() - start
-            if passed <= seconds:  # afterwards Locust only counts
-                yield _look(app, connection, passed)
+            elapsed = time.monotonic() - start
+            if elapsed <= seconds:  # later Locust only writes its statistics
+                yield _sample(app, connection, elapsed)
             time.sleep(PAUSE_SECONDS)
     postgres.leave(app.instance)
 
 
-def _look(app: Served, connection: Connection, seconds: float) -> Look:
+def _sample(app: Served, connection: Connection, seconds: float) -> Look:
     idle, oldest = connection.execute(IDLE_IN_TRANSACTION).one()
     processes = workers(app)
     return Look(
         seconds,
         {process.pid: process.memory_info().rss for process in processes},
-        # The embedded server listens on a socket in the file system, and nothing else here does.
+        # Only the embedded database listens on a Unix socket here.
         {process.pid: len(process.net_connections(kind="unix")) for process in processes},
         idle,
         float(oldest),
     )
 
 
-def _window(looks: Sequence[Look], start: float, end: float) -> list[Look]:
-    return [look for look in looks if start <= look.seconds <= end]
+def _window(samples: Sequence[Look], start: float, end: float) -> list[Look]:
+    return [sample for sample in samples if start <= sample.seconds <= end]
 
 
-def _memory(looks: Sequence[Look]) -> float:
-    return median(look.total_megabytes for look in looks)
+def _memory(samples: Sequence[Look]) -> float:
+    return median(sample.total_megabytes for sample in samples)
 
 
-def _print_table(looks: Sequence[Look], seconds: float) -> None:
+def _print_table(samples: Sequence[Look], seconds: float) -> None:
     print(f"{'until':>7} {'memory':>9} {'connections':>12} {'idle':>5} {'oldest':>8}")
     for start, end in pairwise(seconds * tenth / 10 for tenth in range(11)):
-        window = _window(looks, start, end)
+        window = _window(samples, start, end)
         if window:
-            most = max(number for look in window for number in look.connections.values())
-            idle = max(look.idle for look in window)
-            oldest = max(look.oldest_idle_seconds for look in window)
+            most = max(number for sample in window for number in sample.connections.values())
+            idle = max(sample.idle for sample in window)
+            oldest = max(sample.oldest_idle_seconds for sample in window)
             memory = f"{_memory(window):.1f} MB"
             print(f"{end:>5.0f} s {memory:>9} {most:>12} {idle:>5} {oldest:>6.3f} s")
 

@@ -1,16 +1,16 @@
-"""A crowd without profiles, and what must be true of it once it has been provided for."""
+"""Fill the tables for sweep benchmarks, and check them after the sweep."""
 
 from sqlalchemy import text
 
 from dev.databases import connect_to, count
 
 TABLES = "users, mentorados, audit_events, sweep_runs, sweep_totals"
-ABSENT = text("""
+INSERT_USERS = text("""
     INSERT INTO users (clerk_id, name, email, email_verified, identity_completed_at)
     SELECT 'absent_' || i, 'Pessoa ' || i, i || '@example.com', true, now()
-      FROM generate_series(1, :people) AS i
+      FROM generate_series(1, :users) AS i
 """)
-EXPECTED = text("""
+INSERT_PRE_REGISTERED = text("""
     INSERT INTO mentorados (nome_completo, email, turma)
     SELECT name, upper(email), 'neon' FROM users ORDER BY id
 """)
@@ -36,29 +36,29 @@ WRONGLY_LINKED = """
 """
 
 
-def fill(url: str, people: int, *, expected: bool = False) -> None:
-    """Fresh tables with these people and nothing else, equally settled for whoever comes next.
+def fill(url: str, users: int, *, is_pre_registered: bool = False) -> None:
+    """Empty the tables and insert users without profiles; then vacuum and checkpoint.
 
-    If expected, a profile with their address waits for each.
+    With `is_pre_registered` each user's address has a pre-registered profile.
     """
     with connect_to(url) as connection:
         connection.exec_driver_sql(f"TRUNCATE {TABLES} RESTART IDENTITY CASCADE")
-        connection.execute(ABSENT, {"people": people})
-        if expected:
-            connection.execute(EXPECTED)
+        connection.execute(INSERT_USERS, {"users": users})
+        if is_pre_registered:
+            connection.execute(INSERT_PRE_REGISTERED)
         connection.exec_driver_sql(f"VACUUM ANALYZE {TABLES}")
         connection.exec_driver_sql("CHECKPOINT")
 
 
-def content_of(url: str) -> int:
-    """A number that is the same for the same profiles, apart from their ids and times."""
+def content_hash(url: str) -> int:
+    """Return a hash of all profiles, without their ids and times."""
     return count(url, CONTENT)
 
 
-def wrong_after(url: str, event: str) -> dict[str, int]:
-    """How many are not as they must be when `event` has given everybody their profile."""
+def count_violations(url: str, event: str) -> dict[str, int]:
+    """Count the violations after all users got a profile by the audit event `event`."""
     return {
-        "people without exactly one profile": count(url, WITHOUT_ONE_PROFILE),
+        "users without exactly one profile": count(url, WITHOUT_ONE_PROFILE),
         f"profiles without one {event}": count(url, WITHOUT_ONE_EVENT.format(event=event)),
-        "profiles of somebody else": count(url, WRONGLY_LINKED),
+        "profiles of another user": count(url, WRONGLY_LINKED),
     }

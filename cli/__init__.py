@@ -1,1 +1,1 @@
-"""The flask commands."""
+"""The `flask` commands."""

@@ -1,4 +1,4 @@
-"""The flask commands of support: who is an admin, and is everything well."""
+"""`flask admin` grants and revokes the admin role; `flask doctor` checks the installation."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +10,6 @@ from flask import Flask
 from sqlalchemy.orm import Session
 
 from cli import doctor
-from cli import doctor as checkup
 from cli.doctor import Finding
 from core.config import Config
 from core.database import background_transaction
@@ -25,32 +24,31 @@ log = structlog.get_logger(__name__)
 
 
 def register(app: Flask) -> None:
-    """Make the commands known to `flask`."""
+    """Add the commands to `flask`."""
     app.cli.add_command(admin)
-    app.cli.add_command(examine)
+    app.cli.add_command(run_doctor)
 
 
 @click.group()
 def admin() -> None:
-    """Grant or revoke the admin role, by hand.
+    """Grant or revoke the admin role.
 
-    ADMIN_EMAILS is another way, and a list of its own: what is granted here stays until it is
-    revoked here.
+    ADMIN_EMAILS is a separate list: a role that is granted here stays until it is revoked here.
     """
 
 
 @admin.command()
 @click.argument("account", metavar="EMAIL")
 def grant(account: str) -> None:
-    """Make an account an admin, from its next request on.
+    """Give an account the admin role, from its next request on.
 
-    EMAIL is the address that its owner has verified. Where several accounts have it they are
-    listed, and nothing changes: give the id or the Clerk id of the one you mean in its place.
+    EMAIL is a verified address of the account. If several accounts have it, they are listed and
+    nothing changes; give the id or the Clerk id of one instead.
     """
-    with _locked_account(account, needs_proof=True) as (session, user):
+    with _locked_account(account, must_be_verified=True) as (session, user):
         roles.grant(session, user, source=Source("cli"))
-        concerned, description = user.clerk_id, _describe_account(user)
-    _publish("grant", concerned)
+        clerk_id, description = user.clerk_id, _describe_account(user)
+    _publish("grant", clerk_id)
     click.echo(f"{description} is an admin")
     fail_if_unpublished()
 
@@ -58,15 +56,15 @@ def grant(account: str) -> None:
 @admin.command()
 @click.argument("account", metavar="EMAIL")
 def revoke(account: str) -> None:
-    """Take the role from an account, from its next request on.
+    """Remove the admin role of an account, from its next request on.
 
     EMAIL may be the id or the Clerk id of the account, as for `grant`.
     """
     with _locked_account(account) as (session, user):
         roles.revoke(session, user, source=Source("cli"))
-        concerned, description = user.clerk_id, _describe_account(user)
+        clerk_id, description = user.clerk_id, _describe_account(user)
         is_listed = roles.is_listed(user, services().config.admin_emails)
-    _publish("revoke", concerned)
+    _publish("revoke", clerk_id)
     click.echo(f"{description} is no admin any longer")
     if is_listed:
         click.echo("but is listed in ADMIN_EMAILS, and will be one again at the next sign-in")
@@ -74,16 +72,15 @@ def revoke(account: str) -> None:
 
 
 @click.command("doctor")
-def examine() -> None:
-    """Examine every part of this installation; exit 1 if any is not well.
+def run_doctor() -> None:
+    """Check every part of this installation; exit 1 if a check fails.
 
-    One line for each: the environment, insecure settings, the database and its migrations, Redis,
-    people with two profiles, who waits and for how long, Clerk's keys and addresses. A line that is
-    not well, or a warning, says what to do about it; docs/operations.md says more. Changes nothing,
-    so run it whenever in doubt.
+    Prints one line per check: the environment, insecure settings, the database and its migrations,
+    Redis, users with two profiles, users without a profile, Clerk's keys and addresses. A failure
+    or warning says what to do; docs/operations.md has more. Changes nothing.
     """
     is_well = True
-    for finding in (*doctor.examine_installation(services()), *_clerk(services())):
+    for finding in (*doctor.examine_installation(services()), *_clerk_findings(services())):
         click.echo(f"{_mark(finding)}  {finding.part:<14} {finding.detail}")
         is_well = is_well and finding.is_well
     if not is_well:
@@ -93,27 +90,27 @@ def examine() -> None:
 def _mark(finding: Finding) -> str:
     if not finding.is_well:
         return click.style("FAIL", fg="red")
-    return (
-        click.style("warn", fg="yellow") if finding.is_warning else click.style("ok  ", fg="green")
-    )
+    if finding.is_warning:
+        return click.style("warn", fg="yellow")
+    return click.style("ok  ", fg="green")
 
 
-def _clerk(house: Services) -> Iterator[Finding]:
-    if house.dev_provider is not None:
-        yield _development_provider(house.config)
+def _clerk_findings(parts: Services) -> Iterator[Finding]:
+    config = parts.config
+    if parts.dev_provider is not None:
+        yield _development_provider(config)
         return
-    config = house.config
-    setup = checkup.Setup(
+    setup = doctor.Setup(
         publishable_key=config.clerk_publishable_key,
         secret_key=config.clerk_secret_key.get_secret_value() if config.clerk_secret_key else None,
-        client=house.clerk,
-        directory=house.provisioning.directory,
+        client=parts.clerk,
+        directory=parts.provisioning.directory,
         jwks_url=config.jwks_url,
         sign_in_url=config.sign_in_url,
         authorized_parties=config.clerk_authorized_parties,
         has_webhook_secret=config.clerk_webhook_secret is not None,
     )
-    yield from (Finding(*line) for line in checkup.examine_clerk(setup))
+    yield from (Finding(*line) for line in doctor.examine_clerk(setup))
 
 
 def _development_provider(config: Config) -> Finding:
@@ -130,11 +127,11 @@ def _development_provider(config: Config) -> Finding:
 
 
 def fail_if_unpublished() -> None:
-    """Raise ClickException where Redis did not take a change that this command has committed."""
+    """Raise ClickException if Redis did not store the cache versions of a committed change."""
     if services().provisioning.contexts.has_unpublished:
         raise click.ClickException(
             f"the change is committed, but the cache at {_redis_address()} did not answer: "
-            f"it holds within {CONFIRMED_SECONDS:.0f} s instead of at the next request"
+            f"it takes effect within {CONFIRMED_SECONDS:.0f} s instead of at the next request"
         )
 
 
@@ -144,34 +141,36 @@ def _redis_address() -> str:
 
 
 @contextmanager
-def _locked_account(named: str, *, needs_proof: bool = False) -> Iterator[tuple[Session, User]]:
-    """Yield the one account that an address, an id or a Clerk id names, locked, to be changed.
+def _locked_account(
+    account: str, *, must_be_verified: bool = False
+) -> Iterator[tuple[Session, User]]:
+    """Yield the one account with this address, id or Clerk id, locked for a change.
 
-    Raises ClickException, and changes nothing, where that is not exactly one, and for an address
-    that is not verified where it has to be. An id is always proof enough.
+    Raises ClickException if there is not exactly one. With `must_be_verified` it also raises for an
+    address that is not verified; an id needs no verification.
     """
-    is_address = "@" in named
-    if is_address and (fault := find_fault(named)):
+    is_address = "@" in account
+    if is_address and (fault := find_fault(account)):
         raise click.ClickException(f"the address {fault}")
-    if not named.isprintable():
+    if not account.isprintable():
         raise click.ClickException("that is neither an address nor an id")
     try:
         with background_transaction() as session:
-            user = _single_account(roles.accounts(session, named.strip(WHITE_SPACE)), named)
-            if is_address and needs_proof and not user.email_verified:
+            user = _single_account(roles.accounts(session, account.strip(WHITE_SPACE)), account)
+            if is_address and must_be_verified and not user.email_verified:
                 raise click.ClickException(
                     f"the address is not verified: {_describe_account(user)}; "
-                    "give the id to grant the role all the same"
+                    "give the id to grant the role anyway"
                 )
             yield session, user
     except roles.RefusedAccountError as err:
         raise click.ClickException(str(err)) from err
 
 
-def _single_account(found: Sequence[User], named: str) -> User:
+def _single_account(found: Sequence[User], account: str) -> User:
     if not found:
-        what = "with that address has" if "@" in named else "of that id has"
-        raise click.ClickException(f"no account {what} signed in yet")
+        which = "with that address" if "@" in account else "of that id"
+        raise click.ClickException(f"no account {which} has signed in yet")
     if len(found) > 1:
         lines = "".join(f"\n  {_describe_account(user)}" for user in found)
         raise click.ClickException(
@@ -181,9 +180,9 @@ def _single_account(found: Sequence[User], named: str) -> User:
 
 
 def _describe_account(user: User) -> str:
-    """An account in one line, for the person at the terminal; not for a log."""
-    proof = "verified" if user.email_verified else "not verified"
-    address = f"{user.email}, {proof}" if user.email else "no address"
+    """Describe an account in one line for the terminal; it holds personal data, so never log it."""
+    verified = "verified" if user.email_verified else "not verified"
+    address = f"{user.email}, {verified}" if user.email else "no address"
     deleted = ", deleted" if user.deleted_at else ""
     return f"user {user.id} ({user.clerk_id}, {user.name or 'no name'}, {address}{deleted})"
 

@@ -1,4 +1,4 @@
-"""`flask adopt`: the report of a take-over, before and after, for people and for programs."""
+"""`flask adopt`: take over an existing installation and report the changes, as text or JSON."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from cli.adoption import Report
 from cli.database_errors import explain
 from migrations.inspection import AdoptionRefusedError
 
-WHY = {
+REASONS = {
     "history": "it has months or feedback",
     "used": "other rows refer to it",
     "older": "it is older",
@@ -23,31 +23,31 @@ WHY = {
 
 
 def register(app: Flask) -> None:
-    """Make the command known to `flask`."""
+    """Add the command to `flask`."""
     app.cli.add_command(adopt)
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Do it, tell what it comes to, and take it back.")
+@click.option("--dry-run", is_flag=True, help="Make the changes, report them, and roll them back.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
 def adopt(*, dry_run: bool, as_json: bool) -> None:
     """Take over the database of an existing installation.
 
-    First compares its tables with what the program reads and writes. What is missing is added; of
-    anything else that is in the way each table and column is named, with what to do, and nothing is
-    changed (exit 1).
+    First compares its tables with what the program reads and writes. Missing parts are added. Any
+    other difference is listed by table and column, with what to do, and nothing is changed
+    (exit 1).
 
-    Then brings its tables into our form, in one transaction: interrupted, nothing has changed. Each
-    person keeps one profile; what makes room is archived, and `flask db downgrade base` brings it
-    back. Tables that we do not know stay as they are, their rows follow the profile that is kept.
+    Then migrates its tables in one transaction: if it is interrupted, nothing has changed. Each
+    user keeps one profile. The other profiles are archived, and `flask db downgrade base` restores
+    them. Unknown tables stay as they are; their rows follow the profile that is kept.
 
     \b
-      flask adopt --dry-run           what would change; locks the tables while it looks
-      flask adopt                     changes it, and tells the same
-      flask adopt --json              afterwards: what was changed
+      flask adopt --dry-run           reports the changes; locks the tables meanwhile
+      flask adopt                     makes the changes and reports them
+      flask adopt --json              afterwards: reports what was changed
     """
     try:
-        report = _done(is_rehearsal=dry_run) if adoption.is_to_be_adopted() else _past()
+        report = _adopt(is_dry=dry_run) if adoption.is_to_be_adopted() else _past_report()
     except AdoptionRefusedError as err:
         if as_json:
             click.echo(json.dumps({"problems": [asdict(problem) for problem in err.problems]}))
@@ -63,7 +63,11 @@ def adopt(*, dry_run: bool, as_json: bool) -> None:
         click.echo("\n".join(_lines(report)))
 
 
-def _past() -> Report:
+def _adopt(*, is_dry: bool) -> Report:
+    return adoption.dry_run_adoption() if is_dry else adoption.adopt()
+
+
+def _past_report() -> Report:
     report = adoption.past_report()
     if report is None:
         similar = ", ".join(adoption.similar_tables())
@@ -74,28 +78,24 @@ def _past() -> Report:
     return report
 
 
-def _done(*, is_rehearsal: bool) -> Report:
-    return adoption.dry_run_adoption() if is_rehearsal else adoption.adopt()
-
-
 def _lines(report: Report) -> Iterator[str]:
     yield from report.changes
-    yield f"{len(report.decisions)} profiles make room for another one of the same person"
+    yield f"{len(report.decisions)} profiles are archived in favour of another one of the same user"
     for decision in report.decisions:
         yield (
             "  person {user_id}: {keeper_id} stays, {loser_id} goes, ".format(**decision)
-            + f"because {WHY[decision['why']]}"
+            + f"because {REASONS[decision['why']]}"
         )
     for table, number in report.moved.items():
         yield f"  {number} rows of {table} follow the profile that stays"
-    yield f"{len(report.conflicts)} rows had a rival there and are archived"
+    yield f"{len(report.conflicts)} rows conflicted with one of that profile and are archived"
     for conflict in report.conflicts:
         yield "  {table}: row {id} of {from} in favour of {kept}".format(**conflict)
-    yield f"{len(report.ambiguous_addresses)} addresses have several profiles that nobody owns"
+    yield f"{len(report.ambiguous_addresses)} addresses have several profiles without owner"
     for shared in report.ambiguous_addresses:
         yield f"  {shared['address']}: {', '.join(map(str, shared['mentorado_ids']))}"
-    yield f"{report.pre_registered['count']} pre-registered profiles wait for their person"
-    yield f"{report.without_profile['count']} people without profile, for the first sweep"
+    yield f"{report.pre_registered['count']} pre-registered profiles have no user yet"
+    yield f"{report.without_profile['count']} users without profile, for the first sweep"
     naive = ", ".join(f"{table}.{name}" for table, names in report.times.items() for name in names)
     yield f"times read as UTC from now on: {naive or 'none'}"
     counts = ", ".join(f"{number} {table}" for table, number in report.rows.items())

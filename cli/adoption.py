@@ -1,7 +1,7 @@
-"""Taking over an existing installation: what would change, told by doing it and taking it back.
+"""Take over an existing installation, or make a dry run of it, and read the report.
 
-A rehearsal runs the very migrations in the transaction that env.py opens and rolls it back, so that
-the report before cannot differ from the report after.
+A dry run executes the same migrations in the transaction that `migrations/env.py` opens, and rolls
+it back. Its report therefore cannot differ from the report of the real run.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,6 @@ from migrations import inspection
 
 BUSINESS = ("users", "mentorados", "metricas_mensais", "feedbacks")
 SAMPLE = 20
-MIGRATE = "migrate"  # Flask-Migrate's extension
 
 CHANGES = text("""
     SELECT coalesce(jsonb_path_query_array(facts, '$.changes[*].what'), '[]')
@@ -73,12 +72,11 @@ REVENUE = text("""
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What taking over changes, in ids and counts; what a row holds is in the row, and afterwards
-    in the archive.
+    """The changes of a take-over, as ids and counts without the contents of rows.
 
-    `changes` are those of the tables' form, apart from times and what is new in every database.
-    `decisions` name the profile that stays and why: `history` (months or feedback), `used`
-    (anything else refers to it), `older`, or `first` (the lower id).
+    `changes` are those of the schema, apart from times and objects that every database gets.
+    `decisions` name the profile that is kept and why: `history` (months or feedback), `used` (other
+    rows refer to it), `older`, or `first` (the lower id).
     """
 
     changes: list[str]
@@ -93,54 +91,54 @@ class Report:
     revenue: int
 
     def as_json(self) -> dict[str, Any]:
-        """The report as plain values."""
+        """Return the report as plain values."""
         return asdict(self)
 
 
 class DryRunError(Exception):
-    """Raised at the end of a rehearsal, so that its transaction is taken back."""
+    """Raised at the end of a dry run, so that its transaction is rolled back."""
 
 
 def is_to_be_adopted() -> bool:
-    """Whether the database is one that another program has made, and that is not ours yet."""
+    """Whether the database belongs to another program and is not taken over yet."""
     scripts = ScriptDirectory.from_config(_config())
-    ours = {script.revision for script in scripts.walk_revisions()}
+    revisions = {script.revision for script in scripts.walk_revisions()}
     with db.engine.connect() as connection:
-        return inspection.is_foreign(connection, ours)
+        return inspection.is_foreign(connection, revisions)
 
 
 def similar_tables() -> list[str]:
-    """Tables of another schema or case that may be the ones that are meant."""
+    """Return tables with the expected names in another schema or letter case."""
     with db.engine.connect() as connection:
         return inspection.similar_tables(connection)
 
 
 def dry_run_adoption() -> Report:
-    """Do it all, look at it, and take it back; the tables are locked meanwhile.
+    """Take over the installation, read the report, and roll back; the tables are locked meanwhile.
 
-    Raises what the migrations raise, AdoptionRefusedError for an installation that cannot be taken
-    over; nothing is changed in any case.
+    Raises AdoptionRefusedError for an installation that cannot be taken over, and the errors of the
+    migrations. Nothing is changed in any case.
     """
-    seen: list[Report] = []
+    reports: list[Report] = []
 
-    def look(connection: Connection) -> None:
-        seen.append(read_report(connection))
+    def read_and_roll_back(connection: Connection) -> None:
+        reports.append(read_report(connection))
         raise DryRunError
 
     with suppress(DryRunError):
-        _upgrade(look)
-    return seen[0]
+        _upgrade(read_and_roll_back)
+    return reports[0]
 
 
 def adopt() -> Report:
-    """Take it over, in one transaction; raises as `rehearse` does, and then has changed nothing."""
-    seen: list[Report] = []
-    _upgrade(lambda connection: seen.append(read_report(connection)))
-    return seen[0]
+    """Take over the installation in one transaction; raises as `dry_run_adoption` does."""
+    reports: list[Report] = []
+    _upgrade(lambda connection: reports.append(read_report(connection)))
+    return reports[0]
 
 
 def past_report() -> Report | None:
-    """What a take-over has changed; None in a database of our own, or one that is not ours yet."""
+    """Return the report of an earlier take-over; None if there was none."""
     with db.engine.connect() as connection:
         if not connection.scalar(text("SELECT to_regclass('adoptions') IS NOT NULL")):
             return None
@@ -149,7 +147,7 @@ def past_report() -> Report | None:
 
 
 def read_report(connection: Connection) -> Report:
-    """What was changed, read from what the adoption has left."""
+    """Read the report from the tables `adoptions` and `archived_rows`."""
     rows = {table: connection.scalar(text(COUNTED.format(table=table))) for table in BUSINESS}
     return Report(
         changes=connection.scalar(CHANGES) or [],
@@ -166,21 +164,21 @@ def read_report(connection: Connection) -> Report:
 
 
 def _counted(connection: Connection, ids: TextClause) -> dict[str, Any]:
-    """How many there are, and the first of them."""
-    counted = text(f"SELECT count(*) FROM ({ids.text}) AS found")  # noqa: S608 - our own words
+    """Return the number of ids and the first of them."""
+    counted = text(f"SELECT count(*) FROM ({ids.text}) AS found")  # noqa: S608 - constants only
     return {
         "count": connection.scalar(counted),
         "first": list(connection.scalars(text(f"{ids.text} LIMIT {SAMPLE}"))),
     }
 
 
-def _upgrade(look: Callable[[Connection], None]) -> None:
-    """Migrate, and have a look before the commit."""
+def _upgrade(before_commit: Callable[[Connection], None]) -> None:
+    """Migrate to head; `before_commit` is called in the same transaction."""
     config = _config()
-    config.attributes["at_the_end"] = look
+    config.attributes["at_the_end"] = before_commit
     command.upgrade(config, "head")
 
 
 def _config() -> Config:
-    config: Config = current_app.extensions[MIGRATE].migrate.get_config()
+    config: Config = current_app.extensions["migrate"].migrate.get_config()
     return config

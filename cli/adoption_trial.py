@@ -1,7 +1,7 @@
-"""Use the program on an installation that was just taken over, and take all of it back.
+"""Run the program's writes on an installation that was just taken over, and roll them back.
 
-The comparison in `migrations/inspection.py` sees columns, keys and checks. What triggers and
-rewrite rules of another program do shows only when rows are written.
+The comparison in `migrations/inspection.py` covers columns, keys and checks. The effects of another
+program's triggers and rewrite rules appear only when rows are written.
 """
 
 from collections.abc import Callable
@@ -32,8 +32,8 @@ from sweep.batches import create_range
 
 log = structlog.get_logger(__name__)
 
-ENTRY = Source("cli", "adoption-trial")
-WHOLE = Identity(
+SOURCE = Source("cli", "adoption-trial")
+COMPLETE = Identity(
     "user_adoption_trial",
     "N" * 255,
     "p" * 64 + "@" + ".".join(["example" * 8] * 4) + ".example.com",
@@ -43,14 +43,14 @@ WHOLE = Identity(
     is_complete=True,
     as_of=datetime(2026, 1, 1, tzinfo=UTC),
 )
-BARE = Identity("user_adoption_trial_bare")
+MINIMAL = Identity("user_adoption_trial_bare")
 SWEPT = Identity("user_adoption_trial_swept", "Trial")
 MONTH = Period(2026, 1)
 TEXTS = dict.fromkeys(("analise_mes", "foco_proximo_mes", "sugestao_mentor"), "x" * 5_000)
-FIRST = 50  # rows of each list that are read
+LIST_LIMIT = 50  # rows of each list that are read
 
-# Numbers that are drawn here must be drawn again. Restarting a sequence is taken back with the
-# transaction, and with it all that follows; drawing from it alone is not.
+# The trial must not use up sequence numbers. A rollback undoes the restart of a sequence and all
+# numbers drawn after it; without a restart it does not undo them.
 SEQUENCES = text("""
     SELECT format('%I.%I', n.nspname, c.relname) AS name, s.seqincrement AS step,
            s.seqmin AS smallest, s.seqmax AS largest
@@ -59,7 +59,7 @@ SEQUENCES = text("""
       JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE pg_has_role(c.relowner, 'USAGE') AND has_schema_privilege(n.oid, 'USAGE')
 """)
-BRIEFLY = text("SELECT set_config('lock_timeout', '200ms', true)")
+SHORT_LOCK_WAIT = text("SELECT set_config('lock_timeout', '200ms', true)")
 TRIGGERS = text("""
     SELECT tgrelid::regclass::text || '.' || tgname FROM pg_trigger
      WHERE NOT tgisinternal AND tgenabled <> 'D'
@@ -74,26 +74,26 @@ TRIGGERS = text("""
 
 
 class UnexpectedError(Exception):
-    """A step has written or read something else than it should."""
+    """A step did not have the expected result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What the steps share: two people with profiles, and the moment of it all."""
+    """The steps of the trial, which share a session and the current time; two users take part."""
 
     session: Session
     now: datetime
 
     def log_in(self) -> None:
-        """The first login of two people, and one that returns."""
-        for identity in (WHOLE, BARE):
+        """Ensure the profiles of two users, twice each."""
+        for identity in (COMPLETE, MINIMAL):
             first, second = (self._ensure(identity) for _ in range(2))
             profile = second.mentorado
             if first.outcome is not Outcome.CREATED or profile is None or not profile.is_active:
-                raise UnexpectedError("a new person has no usable profile")
+                raise UnexpectedError("a new user has no usable profile")
 
     def report_months(self) -> None:
-        """Months of nothing, of the largest numbers and of a loss."""
+        """Save months with zeros, with the largest numbers and with a loss."""
         for ano, number in ((2025, 0), (2026, 2_147_483_647), (2000, 1)):
             changes: Changes = {**dict.fromkeys(FIGURES, number), "observacoes": "x" * 5_000}
             for own in self._profiles():
@@ -104,54 +104,54 @@ class Trial:
                 raise UnexpectedError("reported months are not kept")
 
     def write_feedback(self) -> None:
-        """A mentor's feedback, twice."""
+        """Write a month's feedback, twice."""
         mentorado_id, *_ = (own.id for own in self._profiles())
         month, seen = (MONTH.ano, MONTH.mes), dict.fromkeys(TEXTS, "")
-        for words in (TEXTS, dict.fromkeys(TEXTS, "y")):
+        for texts in (TEXTS, dict.fromkeys(TEXTS, "y")):
             mentoring.write_feedback(
                 self.session,
                 mentorado_id,
                 month,
-                words,
+                texts,
                 instead_of=seen,
-                source=ENTRY,
+                source=SOURCE,
                 now=self.now,
             )
-            seen = words
+            seen = texts
         self.session.expire_all()
         if mentoring.read_feedback(self.session, mentorado_id, month) is None:
             raise UnexpectedError("feedback is not kept")
 
     def read_lists(self) -> None:
-        """What admins and mentees see of the rows that were there before."""
-        list_users(self.session, limit=FIRST)
-        for profile in list_mentees(self.session, limit=FIRST):
+        """Read the existing rows as admins and mentees do."""
+        list_users(self.session, limit=LIST_LIMIT)
+        for profile in list_mentees(self.session, limit=LIST_LIMIT):
             read_report(self.session, profile.id)
             if profile.user_id is not None:
                 own = OwnProfile(profile.id, profile.user_id)
-                reported_months(self.session, own, limit=FIRST)
+                reported_months(self.session, own, limit=LIST_LIMIT)
 
     def administrate(self) -> None:
-        """Register, correct, link, unlink, merge and delete profiles; block a person."""
+        """Pre-register, edit, link, unlink, merge and delete profiles; block a user."""
         session, now = self.session, self.now
         goals = {"meta_faturamento": 0, "meta_leads": 2_147_483_647}
         names = ({"nome_completo": "A", "email": "a@trial.example.com"}, {"nome_completo": "B"})
         first, second = (
-            pre_register(session, {**name, **goals}, source=ENTRY, now=now).mentorado.id
+            pre_register(session, {**name, **goals}, source=SOURCE, now=now).mentorado.id
             for name in names
         )
-        edit(session, first, changes={"email": None, "ativo": "nao"}, source=ENTRY, now=now)
-        whole, bare = (own.id for own in self._profiles())
-        users = [row.user.id for row in list_users(session, wanted=BARE.clerk_id, limit=1)]
-        unlink(session, bare, source=ENTRY, now=now)
-        link(session, second, users[0], source=ENTRY, now=now)
-        merge(session, MergeSpec(bare, second, Prefer.FROM), source=ENTRY, now=now)
-        remove(session, first, source=ENTRY, now=now)
-        remove(session, whole, source=ENTRY, now=now)
-        block(session, users[0], source=ENTRY, now=now)
+        edit(session, first, changes={"email": None, "ativo": "nao"}, source=SOURCE, now=now)
+        complete, minimal = (own.id for own in self._profiles())
+        users = [row.user.id for row in list_users(session, wanted=MINIMAL.clerk_id, limit=1)]
+        unlink(session, minimal, source=SOURCE, now=now)
+        link(session, second, users[0], source=SOURCE, now=now)
+        merge(session, MergeSpec(minimal, second, Prefer.FROM), source=SOURCE, now=now)
+        remove(session, first, source=SOURCE, now=now)
+        remove(session, complete, source=SOURCE, now=now)
+        block(session, users[0], source=SOURCE, now=now)
 
     def sweep(self) -> None:
-        """A profile for a person who has not come yet."""
+        """Create the profile of a user without a login, as the sweep does."""
         record_user(self.session, SWEPT, self.now)
         user_id = list_users(self.session, wanted=SWEPT.clerk_id, limit=1)[0].user.id
         if create_range(self.session, (user_id - 1, user_id)) != 1:
@@ -167,7 +167,7 @@ class Trial:
         )
 
     def _profiles(self) -> list[OwnProfile]:
-        found = [self._ensure(identity) for identity in (WHOLE, BARE)]
+        found = [self._ensure(identity) for identity in (COMPLETE, MINIMAL)]
         return [OwnProfile(e.mentorado.id, e.user.id) for e in found if e.mentorado is not None]
 
 
@@ -182,9 +182,9 @@ STEPS: tuple[tuple[str, Callable[[Trial], None]], ...] = (
 
 
 def try_out(connection: Connection) -> None:
-    """Do what people and admins will do, in a savepoint that is rolled back.
+    """Run all steps in a savepoint that is rolled back.
 
-    Raises AdoptionRefusedError with the first thing that fails.
+    Raises AdoptionRefusedError with the first step that fails.
     """
     with connection.begin_nested() as savepoint:
         for sequence in connection.execute(SEQUENCES).all():
@@ -199,7 +199,7 @@ def try_out(connection: Connection) -> None:
 
 
 def _make_reversible(connection: Connection, sequence: Row[*tuple[Any, ...]]) -> None:
-    """Restart a sequence where it is, unless another session has just drawn from it."""
+    """Restart a sequence at its current value, unless another session has locked it."""
     name = sequence.name.replace(":", r"\:")
     state = connection.execute(text(f"SELECT last_value, is_called FROM {name}")).one()  # noqa: S608 - quoted
     upcoming = state.last_value + sequence.step * state.is_called
@@ -207,20 +207,20 @@ def _make_reversible(connection: Connection, sequence: Row[*tuple[Any, ...]]) ->
         return
     try:
         with connection.begin_nested():
-            connection.execute(BRIEFLY)
+            connection.execute(SHORT_LOCK_WAIT)
             connection.execute(text(f"ALTER SEQUENCE {name} RESTART WITH {upcoming}"))
     except OperationalError:
         log.info("sequence_in_use", sequence=sequence.name)  # it may lose a number here
 
 
 def _first_failure(connection: Connection) -> tuple[str, str] | None:
-    """The first step that fails, and why."""
+    """Run the steps; return the first that fails and its reason, or None."""
     with Session(connection, join_transaction_mode="create_savepoint") as session:
         trial = Trial(session, datetime.now(UTC))
         for what, step in STEPS:
             try:
                 step(trial)
                 session.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
-            except Exception as err:  # whatever it is, the program does not work here
+            except Exception as err:  # any error means that the program does not work here
                 return what, str(getattr(err, "orig", err)).splitlines()[0]
     return None

@@ -1,4 +1,4 @@
-"""What is wrong with the database, in one line that names it, for operators who type commands."""
+"""Describe a database error in one line, with the name of the database and advice."""
 
 from contextlib import suppress
 
@@ -23,13 +23,13 @@ REASONS = {
     "53100": "has no space left on its disk",
     "53300": "has no free connection: raise max_connections, or use fewer processes",
 }
-SYNTAX_OR_ACCESS = "42"  # the class of SQLSTATEs for tables and columns that are not there
+SYNTAX_OR_ACCESS = "42"  # the class of SQLSTATEs for missing tables and columns
 NO_PRIVILEGE = "42501"
-PREFIX = "failed: "  # of what libpq says after naming the server
+PREFIX = "failed: "  # libpq's text after the name of the server
 
 
 def database_name() -> str:
-    """Which database this installation uses: its name and host, never a password."""
+    """Return the name and host of the database, never its password."""
     url = _url()
     if services().config.database_url is None:
         return f"the embedded database in {services().config.instance_path}"
@@ -39,12 +39,12 @@ def database_name() -> str:
 
 
 def explain(err: BaseException) -> str:
-    """Which database it is and what is wrong with it, with advice where there is any."""
+    """Return the name of the database and the reason of the error, with advice if there is any."""
     return f"{database_name()} {reason_of(err)}"
 
 
 def reason_of(err: BaseException) -> str:
-    """What is wrong with the database, to be read after its name."""
+    """Return the reason of a database error, worded to follow the name of the database."""
     cause = getattr(err, "orig", None)
     sqlstate = getattr(cause, "pgcode", None) or ""
     if sqlstate in REASONS:
@@ -58,7 +58,7 @@ def reason_of(err: BaseException) -> str:
 
 
 def state_reason(state: str) -> str | None:
-    """What is wrong with a database in this state (`health.read_database_state`), if anything."""
+    """Return what is wrong in a state of `health.read_database_state`; None if nothing is."""
     if state == "read_only":
         return IS_READ_ONLY
     if state == "behind_on_migrations":
@@ -74,7 +74,7 @@ def _refused(err: BaseException) -> str:
 
 
 def _first_line(err: BaseException) -> str:
-    """What the server or libpq says; the lines after the first may quote rows."""
+    """Return the first line of the server's or libpq's message; later lines may quote rows."""
     line = (str(err).strip().splitlines() or [type(err).__name__])[0].rpartition(PREFIX)[2].strip()
     password = _url().password
     return line.replace(str(password), "…") if password else line

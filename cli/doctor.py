@@ -1,4 +1,4 @@
-"""What `flask doctor` looks at: each part that this installation stands on, in one line each."""
+"""The checks of `flask doctor`: one finding for each part of the installation."""
 
 import time
 from collections.abc import Iterator
@@ -22,14 +22,13 @@ from sweep.stats import Backlog
 from web import health
 from web.services import Services
 
-TAKEN_WITHIN = timedelta(seconds=30)  # a queued or dead sweep, where a scheduler runs
-LONGEST_WAIT = 5  # sweep intervals; whoever waits longer is not being helped
-
+TAKEN_WITHIN = timedelta(seconds=30)  # for a queued or dead sweep, if a scheduler runs
+LONGEST_WAIT = 5  # sweep intervals; a user who waits longer will not get a profile by itself
 
 REDIS_ADVICE = {
     "down": "does not answer: start it, or correct REDIS_URL, its password included",
     "refuses_writes": (
-        "refuses writes, so that nothing is cached: look at maxmemory and its policy, its disk, "
+        "refuses writes, so that nothing is cached: check maxmemory and its policy, its disk, "
         "the rights of its user, and whether it is a replica"
     ),
 }
@@ -37,9 +36,9 @@ REDIS_ADVICE = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found about one part; `detail` says what to do where it is not well.
+    """The result of one check; `detail` says what to do if it failed.
 
-    A warning is about something that works, but not as it should in production.
+    A warning is about a part that works, but is not suitable for production.
     """
 
     part: str
@@ -48,33 +47,33 @@ class Finding:
     is_warning: bool = False
 
 
-def examine_installation(house: Services) -> Iterator[Finding]:
-    """Examine everything but Clerk, which `cli/doctor.py` examines."""
-    yield Finding("environment", is_well=True, detail=house.config.app_env)
-    yield from warnings(house.config)
+def examine_installation(installation: Services) -> Iterator[Finding]:
+    """Check all parts except Clerk, which `examine_clerk` checks."""
+    yield Finding("environment", is_well=True, detail=installation.config.app_env)
+    yield from warnings(installation.config)
     database, reason = _database()
     yield Finding("database", reason is None, reason or database_name())
-    redis = health.redis(is_configured=house.config.redis_url is not None)
+    redis = health.redis(is_configured=installation.config.redis_url is not None)
     yield Finding(
         "redis", redis not in REDIS_ADVICE, REDIS_ADVICE.get(redis, redis).replace("_", " ")
     )
     if database is None:
         return
     is_behind = database == "behind_on_migrations"
-    yield Finding("migrations", not is_behind, _what_to_do() if is_behind else "at head")
+    yield Finding("migrations", not is_behind, _migration_advice() if is_behind else "at head")
     if not is_behind:
         yield _sweep()
-        yield from _waiting(house)
+        yield from _backlog_findings(installation)
 
 
 def warnings(config: Config) -> Iterator[Finding]:
-    """A line for each setting that is insecure in production."""
+    """Yield a warning for each setting that is insecure in production."""
     for setting, advice in insecure_settings(config):
         yield Finding(setting, is_well=True, detail=advice, is_warning=True)
 
 
 def _database() -> tuple[str | None, str | None]:
-    """The state of the database, None where it cannot be used, and what is wrong with it."""
+    """Return the state of the database (None if unusable), and what is wrong with it."""
     try:
         state = health.read_database_state()
     except SQLAlchemyError as err:
@@ -84,7 +83,7 @@ def _database() -> tuple[str | None, str | None]:
     return state, None
 
 
-def _what_to_do() -> str:
+def _migration_advice() -> str:
     try:
         return state_reason("behind_on_migrations") or ""
     except SQLAlchemyError as err:
@@ -92,7 +91,7 @@ def _what_to_do() -> str:
 
 
 def _sweep() -> Finding:
-    """Whether a sweep waits for a process that does not come: it keeps others from starting."""
+    """Check for a queued or dead sweep that no process takes; it keeps others from starting."""
     try:
         with background_transaction() as session:
             blocking, age = runs.blocking(session), runs.since_success(session)
@@ -117,38 +116,38 @@ def _rounded(age: timedelta) -> timedelta:
     return timedelta(seconds=round(age.total_seconds()))
 
 
-def _waiting(house: Services) -> Iterator[Finding]:
-    """Who waits, and for what; counted once for both lines."""
+def _backlog_findings(installation: Services) -> Iterator[Finding]:
+    """Check for duplicates and for users who wait too long, in one transaction."""
     try:
         with background_transaction() as session:
-            doubled = stats.count_users_with_two_profiles(session)
-            found = stats.count_backlog(session, house.provisioning.rules)
+            duplicates = stats.count_users_with_two_profiles(session)
+            backlog = stats.count_backlog(session, installation.provisioning.rules)
     except SQLAlchemyError as err:
         yield Finding("backlog", is_well=False, detail=explain(err))
         return
-    shared = found.ambiguous_addresses
-    detail = f"{doubled} people with two profiles, {shared} addresses with two waiting profiles"
-    yield Finding("duplicates", not doubled, detail)
-    yield _backlog(found, house)
+    shared = backlog.ambiguous_addresses
+    detail = f"{duplicates} users with two profiles, {shared} addresses with two unlinked profiles"
+    yield Finding("duplicates", not duplicates, detail)
+    yield _backlog(backlog, installation)
 
 
-def _backlog(found: Backlog, house: Services) -> Finding:
-    interval = timedelta(seconds=house.config.sweep_interval_seconds)
-    since = found.waiting_since
-    waits_too_long = since is not None and house.now() - since > interval * LONGEST_WAIT
+def _backlog(backlog: Backlog, installation: Services) -> Finding:
+    interval = timedelta(seconds=installation.config.sweep_interval_seconds)
+    since = backlog.waiting_since
+    waits_too_long = since is not None and installation.now() - since > interval * LONGEST_WAIT
     detail = (
-        f"{found.waiting} without profile, {found.dead_letters} dead letters, "
-        f"{found.incomplete} incomplete identities"
+        f"{backlog.waiting} without profile, {backlog.dead_letters} dead letters, "
+        f"{backlog.incomplete} incomplete identities"
     )
-    return Finding("backlog", not found.dead_letters and not waits_too_long, detail)
+    return Finding("backlog", not backlog.dead_letters and not waits_too_long, detail)
 
 
-Line = tuple[str, bool, str]  # what was looked at, whether it is well, and what was found
+Line = tuple[str, bool, str]  # the first three fields of a Finding
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What the operator has set, as far as Clerk is concerned."""
+    """The settings and clients for Clerk."""
 
     publishable_key: str | None
     secret_key: str | None
@@ -161,20 +160,20 @@ class Setup:
 
 
 def examine_clerk(setup: Setup) -> Iterator[Line]:
-    """Look at the keys, then ask Clerk with them."""
-    yield _keys(setup)
-    yield from _published(setup)
-    yield _backend(setup.directory)
-    where = setup.sign_in_url
-    yield ("clerk sign-in", where is not None, where or "set CLERK_SIGN_IN_URL")
+    """Check the settings for Clerk, and call Clerk with them."""
+    yield _check_keys(setup)
+    yield from _check_jwks(setup)
+    yield _check_backend_api(setup.directory)
+    url = setup.sign_in_url
+    yield ("clerk sign-in", url is not None, url or "set CLERK_SIGN_IN_URL")
     parties = ", ".join(sorted(setup.authorized_parties))
     yield ("clerk origins", True, parties or "any (CLERK_AUTHORIZED_PARTIES is not set)")
     is_on = setup.has_webhook_secret
     yield ("clerk webhook", True, "on" if is_on else "off (CLERK_WEBHOOK_SECRET is not set)")
 
 
-def _keys(setup: Setup) -> Line:
-    """Both keys, of one instance type."""
+def _check_keys(setup: Setup) -> Line:
+    """Check that both keys are set and belong to one instance type."""
     if setup.publishable_key is None or setup.secret_key is None:
         return ("clerk keys", False, "set CLERK_PUBLISHABLE_KEY and CLERK_SECRET_KEY")
     kind = setup.publishable_key.split("_")[1]
@@ -183,8 +182,8 @@ def _keys(setup: Setup) -> Line:
     return ("clerk keys", True, "production instance" if kind == "live" else "development instance")
 
 
-def _published(setup: Setup) -> Iterator[Line]:
-    """The keys that tokens are checked with, and by the same host how our clocks agree."""
+def _check_jwks(setup: Setup) -> Iterator[Line]:
+    """Check that the JWKS has usable keys, and compare clocks by the Date header of its answer."""
     client, url = setup.client, setup.jwks_url
     if client is None or url is None:
         yield ("clerk jwks", False, "set CLERK_PUBLISHABLE_KEY or CLERK_JWKS_URL")
@@ -196,26 +195,26 @@ def _published(setup: Setup) -> Iterator[Line]:
         return
     found = len(usable_keys(document))
     yield ("clerk jwks", found > 0, f"{found} keys")
-    yield _clock(date)
+    yield _check_clock(date)
 
 
-def _clock(date: str | None) -> Line:
+def _check_clock(date: str | None) -> Line:
     try:
-        theirs = parsedate_to_datetime(date or "").astimezone(UTC)
+        clerk_time = parsedate_to_datetime(date or "").astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
-        return ("clock", True, "Clerk did not tell the time")
-    ahead = (datetime.fromtimestamp(time.time(), UTC) - theirs).total_seconds()
+        return ("clock", True, "Clerk's answer has no usable Date header")
+    ahead = (datetime.fromtimestamp(time.time(), UTC) - clerk_time).total_seconds()
     return ("clock", abs(ahead) <= LEEWAY_SECONDS, f"{ahead:+.0f} s from Clerk's")
 
 
-def _backend(directory: UserDirectory | None) -> Line:
+def _check_backend_api(directory: UserDirectory | None) -> Line:
     if directory is None:
         return ("clerk api", False, "set CLERK_SECRET_KEY")
     try:
         directory.page(0, 1)
     except ProviderUnavailableError as err:
         return ("clerk api", False, str(err))
-    except Exception as err:  # whatever else the client raises means the same
+    except Exception as err:  # any other error of the client has the same remedy
         return (
             "clerk api",
             False,

@@ -1,4 +1,4 @@
-"""The flask commands: thin handles on what the program can do."""
+"""The commands sweep, scheduler, auto-create, demo and token, the shell, and error reports."""
 
 import copy
 import json
@@ -46,12 +46,12 @@ from web.services import services
 
 
 def register_shell(app: Flask) -> None:
-    """Offer them under the names that the code itself uses."""
-    app.shell_context_processor(_context)
+    """Add the models, the services and the database functions to `flask shell`."""
+    app.shell_context_processor(_shell_context)
 
 
-def _context() -> dict[str, Any]:
-    """`with background_transaction() as session:` commits at its end, like everything of ours."""
+def _shell_context() -> dict[str, Any]:
+    """Return the names of the shell; `with background_transaction() as session:` commits."""
     return {
         **{name: getattr(models, name) for name in models.__all__},
         "db": db,
@@ -59,7 +59,7 @@ def _context() -> dict[str, Any]:
         "func": func,
         "background_transaction": background_transaction,
         "house": services(),
-        "Entry": Source,
+        "Source": Source,
         "Identity": Identity,
     }
 
@@ -70,29 +70,29 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 def register_provisioning_commands(app: Flask) -> None:
-    """Make the commands known to `flask`."""
+    """Add the commands to `flask`."""
     for command in (sweep, scheduler, auto_create, fill_demo, token):
         app.cli.add_command(command)
 
 
 def report_errors_in_one_line(app: Flask) -> None:
-    """Have each command of the app end with one line and 1 when the database is in the way.
+    """Make each command end with one line and exit code 1 after a database error.
 
-    Called when all commands are registered, those of extensions included.
+    Call it after all commands are registered, those of extensions included.
     """
     for name, command in app.cli.commands.items():
-        app.cli.commands[name] = _reporting(app, command)
+        app.cli.commands[name] = _with_error_report(app, command)
 
 
-def _reporting(app: Flask, command: click.Command) -> click.Command:
-    """A copy of the command, or group of commands, whose database errors are one line."""
-    reporting = copy.copy(command)
-    if isinstance(reporting, click.Group):
-        commands = reporting.commands.items()
-        reporting.commands = {name: _reporting(app, each) for name, each in commands}
+def _with_error_report(app: Flask, command: click.Command) -> click.Command:
+    """Return a copy of the command or group that reports database errors in one line."""
+    wrapped = copy.copy(command)
+    if isinstance(wrapped, click.Group):
+        commands = wrapped.commands.items()
+        wrapped.commands = {name: _with_error_report(app, each) for name, each in commands}
     if command.callback is not None:
-        reporting.callback = _report_errors(app, command.callback)
-    return reporting
+        wrapped.callback = _report_errors(app, command.callback)
+    return wrapped
 
 
 def _report_errors(app: Flask, callback: Callable[..., Any]) -> Callable[..., Any]:
@@ -108,48 +108,49 @@ def _report_errors(app: Flask, callback: Callable[..., Any]) -> Callable[..., An
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Count only; write nothing about anybody.")
+@click.option("--dry-run", is_flag=True, help="Count only; change no user or profile.")
 @click.option("--batch-size", default=BATCH_SIZE, type=click.IntRange(1, 10_000), show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="End with the counts as one JSON line.")
-@click.option("--directory", is_flag=True, help="First apply all that Clerk knows.")
+@click.option("--directory", is_flag=True, help="First read all users from Clerk.")
 def sweep(dry_run: bool, batch_size: int, as_json: bool, directory: bool) -> None:
-    """Give a profile to everybody who is due one, now.
+    """Give every user who should have a profile one, now.
 
-    One sweep runs at a time in the whole installation. This one takes over a queued sweep and one
-    whose process has died; only a sweep that is at work elsewhere refuses it. Unlike the
-    scheduler's, it also tries users who have failed before and whose pause is not over. Blocked
-    users and admins are left alone. Ctrl-C ends it; SIGTERM gives it back to the queue. Ends with 1
-    when another sweep is at work, or this one did not finish.
+    One sweep runs at a time in the whole installation. This command takes over a queued sweep and
+    one whose process has died. Unlike a scheduled sweep it also retries failed users who are not
+    due yet. Blocked users and admins are left out. Ctrl-C ends it; SIGTERM returns it to the queue.
+    The exit code is 1 if another sweep is running, or this one did not finish.
 
     \b
-      flask sweep --dry-run              who would get one, and how many
+      flask sweep --dry-run              counts and samples the users who would get one
       flask sweep --json | tail -1       the counts, for another program
-      flask sweep --directory            after an outage: also what only Clerk knows
+      flask sweep --directory            after an outage: also users that only Clerk has
     """
     if directory and not dry_run:
         _sync_directory()
-    asked_to_stop = threading.Event()
-    with click.progressbar(length=1, label="Varredura") as bar, _set_by_signals(asked_to_stop):
+    stop_requested = threading.Event()
+    with click.progressbar(length=1, label="Varredura") as bar, _set_by_signals(stop_requested):
 
-        def show(counts: SweepCounts) -> None:
+        def update_bar(counts: SweepCounts) -> None:
             bar.length = max(counts.total, 1)
             bar.update(counts.scanned - bar.pos)
 
-        sweeper = build_sweeper(services().provisioning, batch_size=batch_size, on_progress=show)
-        counts = _counted(replace(sweeper, should_stop=asked_to_stop.is_set), is_dry=dry_run)
-    _say(counts, as_json=as_json, is_dry=dry_run)
+        sweeper = build_sweeper(
+            services().provisioning, batch_size=batch_size, on_progress=update_bar
+        )
+        counts = _run_sweep(replace(sweeper, should_stop=stop_requested.is_set), is_dry=dry_run)
+    _print_counts(counts, as_json=as_json, is_dry=dry_run)
     fail_if_unpublished()
 
 
-def _counted(sweeper: Sweeper, *, is_dry: bool) -> SweepCounts:
+def _run_sweep(sweeper: Sweeper, *, is_dry: bool) -> SweepCounts:
     try:
         return sweeper.start_by_hand(dry_run=is_dry)
     except SweepRunningError as err:
         reason = f"sweep {err.run_id} is running in another process"
-        hint = f"if that has died, try again in {LEASE.total_seconds():.0f} s"
+        hint = f"if that process has died, try again in {LEASE.total_seconds():.0f} s"
         raise click.ClickException(f"{reason}; {hint}") from err
     except SweepStoppedError as err:
-        hint = "" if is_dry else "; a scheduler or the next flask sweep goes on with it"
+        hint = "" if is_dry else "; a scheduler or the next flask sweep continues it"
         raise click.ClickException(f"stopped{hint}") from err
     except (SQLAlchemyError, ProvisioningError, LeaseLostError) as err:
         raise click.ClickException(f"the sweep did not finish: {_reason(err)}") from err
@@ -157,33 +158,33 @@ def _counted(sweeper: Sweeper, *, is_dry: bool) -> SweepCounts:
 
 @contextmanager
 def _set_by_signals(event: threading.Event) -> Iterator[None]:
-    """Have SIGTERM, and the end of the terminal, set this event instead of killing the process."""
-    is_main = threading.current_thread() is threading.main_thread()  # no other may handle signals
-    kinds = [k for k in STOP_SIGNALS if is_main and signal.getsignal(k) is not signal.SIG_IGN]
-    former = {kind: signal.signal(kind, lambda *_: event.set()) for kind in kinds}
+    """Make SIGTERM and SIGHUP set this event instead of killing the process."""
+    is_main = threading.current_thread() is threading.main_thread()  # only it may set handlers
+    handled = [s for s in STOP_SIGNALS if is_main and signal.getsignal(s) is not signal.SIG_IGN]
+    previous = {signum: signal.signal(signum, lambda *_: event.set()) for signum in handled}
     try:
         yield
     finally:
-        for kind, handler in former.items():
-            signal.signal(kind, handler)
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
 
 
-def _say(counts: SweepCounts, *, as_json: bool, is_dry: bool) -> None:
+def _print_counts(counts: SweepCounts, *, as_json: bool, is_dry: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(counts) if is_dry else counts.numbers()))
         return
     click.echo(", ".join(f"{name} {value}" for name, value in counts.numbers().items()))
-    for person in counts.sample:
-        click.echo(f"  user {person['user_id']}: {person['outcome']}")
+    for user in counts.sample:
+        click.echo(f"  user {user['user_id']}: {user['outcome']}")
 
 
 def _sync_directory() -> None:
-    """Users who signed in while there was no database are known to the provider alone."""
-    guarantee = services().provisioning
-    if guarantee.directory is None:
+    """Apply the provider's users; some signed in during an outage and are in its directory only."""
+    service = services().provisioning
+    if service.directory is None:
         raise click.ClickException("set CLERK_SECRET_KEY: there is no directory to read")
     try:
-        counts = sync_directory(guarantee, guarantee.directory, services().now)
+        counts = sync_directory(service, service.directory, services().now)
     except ProviderUnavailableError as err:
         reason = f"{type(err).__name__}: {err}"
         raise click.ClickException(f"the directory was not read: {reason}") from err
@@ -193,7 +194,7 @@ def _sync_directory() -> None:
 
 
 def _reason(err: Exception) -> str:
-    """What an operator can do something about; for a database error, the database and why."""
+    """Return the error's reason for an operator; for a database error also the database's name."""
     cause = err if isinstance(err, SQLAlchemyError) else err.__cause__
     return explain(cause) if isinstance(cause, SQLAlchemyError) else type(err).__name__
 
@@ -201,11 +202,11 @@ def _reason(err: Exception) -> str:
 @click.command()
 @click.pass_context
 def scheduler(context: click.Context) -> None:
-    """Run the clock of the sweep in a process of its own.
+    """Run the scheduler of the sweep in a process of its own.
 
-    Set SCHEDULER=off for the web processes then. Any number of these may run, on any number of
-    hosts: one sweeps, and another takes over within thirty seconds from one that dies. Ctrl-C or
-    SIGTERM stops it, and gives a sweep that is on back to the queue within two seconds.
+    Set SCHEDULER=off for the web processes. Any number of schedulers may run, on any number of
+    hosts: one sweeps, and if it dies, another takes over within thirty seconds. Ctrl-C or SIGTERM
+    stops it and returns a running sweep to the queue within two seconds.
 
     \b
       SWEEP_INTERVAL_SECONDS=30 flask scheduler
@@ -214,21 +215,21 @@ def scheduler(context: click.Context) -> None:
     _check_database_of_scheduler()
     metrics.enable_multiprocess(services().config.metrics_path)
     interval = timedelta(seconds=services().config.sweep_interval_seconds)
-    asked_to_stop = threading.Event()
+    stop_requested = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, lambda *_: asked_to_stop.set())
+        signal.signal(signum, lambda *_: stop_requested.set())
     services().jobs.start(app, polls=True)
-    clock = start_scheduler(app, services().provisioning, interval)
+    sweep_scheduler = start_scheduler(app, services().provisioning, interval)
     click.echo(f"sweeping every {interval.total_seconds():.0f} s; Ctrl-C stops")
-    asked_to_stop.wait()
-    services().jobs.stop()  # as below, with the job that is on
-    clock.stop()  # a run that is on goes back to the queue
+    stop_requested.wait()
+    services().jobs.stop()  # a running job returns to the queue
+    sweep_scheduler.stop()  # and so does a running sweep
 
 
 def _check_database_of_scheduler() -> None:
-    """Refuse a database that only an operator can put right; wait for one that is away.
+    """Raise ClickException for a database that is not migrated or belongs to another program.
 
-    Raises ClickException for a database that is not migrated, or is another program's.
+    A database that does not answer or is read-only only prints a warning: the scheduler retries.
     """
     try:
         state = health.read_database_state()
@@ -247,11 +248,11 @@ def _check_database_of_scheduler() -> None:
 @click.command("auto-create")
 @click.argument("wanted", type=click.Choice(["on", "off", "status"]))
 def auto_create(wanted: str) -> None:
-    """Turn the automatic creation of profiles on or off, everywhere and at once, or show it.
+    """Turn the automatic creation of profiles on or off for the whole installation, or show it.
 
-    While it is off, new people are told so and wait; pre-registered profiles are still linked.
-    Turned on, the next request or sweep provides for everybody. ENABLE_AUTO_CREATE=false keeps it
-    off whatever is stored.
+    While it is off, new users see a message and wait; pre-registered profiles are still linked.
+    After it is turned on, the next request or sweep creates their profiles.
+    ENABLE_AUTO_CREATE=false keeps it off, whatever is stored.
     """
     with background_transaction() as session:
         if wanted != "status":
@@ -262,16 +263,16 @@ def auto_create(wanted: str) -> None:
     if wanted != "status":
         log.warning("auto_create_changed", enabled=is_on, entry="cli")
     is_forced_off = not services().config.enable_auto_create
-    note = " (ENABLE_AUTO_CREATE=false keeps it off all the same)" if is_forced_off else ""
+    note = " (ENABLE_AUTO_CREATE=false keeps it off anyway)" if is_forced_off else ""
     click.echo(f"auto-create is {'on' if is_on else 'off'}{note}")
 
 
 @click.command("demo")
-@click.option("--quiet", is_flag=True, help="Say nothing when the data is there already.")
+@click.option("--quiet", is_flag=True, help="Print nothing if the data exists already.")
 def fill_demo(quiet: bool) -> None:
-    """Set up a development database and fill it with demo people.
+    """Migrate a development database and add demo users.
 
-    Does so once: what is there already is left alone. `make run` does it for you.
+    Existing demo data is left unchanged. `make run` runs this command.
     """
     _dev_provider()
     if adoption.is_to_be_adopted():
@@ -290,10 +291,10 @@ def fill_demo(quiet: bool) -> None:
 @click.option("--name", help="Full name.")
 @click.option("--admin", is_flag=True, help="Grant the admin role first.")
 def token(subject: str, email: str | None, unverified: bool, name: str | None, admin: bool) -> None:
-    """Print a session token of the local identity provider, for curl.
+    """Print a session token of the development identity provider, for curl.
 
-    SUBJECT is the Clerk id, such as user_bia; whoever it is becomes known by using the token. Only
-    where the stand-in answers for Clerk, so never in production.
+    SUBJECT is the Clerk id, such as user_bia; the first request with the token creates the user.
+    Works only with the development identity provider, so never in production.
 
     \b
       TOKEN=$(flask token user_bia --email bia@example.com --name "Bia Nunes")
@@ -322,5 +323,7 @@ def _grant_admin(clerk_id: str) -> None:
 def _dev_provider() -> DevIdentityProvider:
     provider = services().dev_provider
     if provider is None:
-        raise click.ClickException("only with the local identity provider, never in production")
+        raise click.ClickException(
+            "only with the development identity provider, never in production"
+        )
     return provider

@@ -1,1 +1,1 @@
-"""What the mentorado sees: months, goals, score. Numbers and rules, no web."""
+"""The values of a mentee's dashboard: months, goals, score, chart. No web code."""

@@ -1,4 +1,4 @@
-"""The chart of the last twelve months: a bar for every month of the calendar, reported or not."""
+"""The chart of the last twelve months: a bar for each calendar month, reported or not."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,19 +8,19 @@ from dashboard.months import WINDOW_MONTHS, Month
 from dashboard.periods import Period
 
 FULL_HEIGHT = 1_000  # bars are measured in thousandths of the chart
-LEAST_VISIBLE = 4  # the same, of an amount that is not zero
+LEAST_VISIBLE = 4  # thousandths, for an amount that is not zero
 LOWEST_TOP = 1_000  # reais; a chart of zeros needs a scale as well
 LOWEST_STEP = LOWEST_TOP // 2
 MOST_STEPS = 5  # of a scale with negative amounts
-ROUND = (1, 2, 5)
+ROUND_DIGITS = (1, 2, 5)
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One month; `month` is None where nothing was reported.
+    """One month; `month` is None if none was reported.
 
-    `revenue` and `profit` are lengths in thousandths of the chart, measured from its line of zero;
-    a loss is a negative profit and is drawn below that line.
+    `revenue` and `profit` are lengths in thousandths of the chart, measured from its zero line. A
+    loss is a negative profit, drawn below that line.
     """
 
     period: Period
@@ -31,10 +31,10 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """The bars in the order of the calendar, and their scale.
+    """The bars in calendar order, and their scale.
 
-    `marks` are the amounts beside the chart in whole reais, from its top to its bottom, equally far
-    apart; one of them is zero. `zero` is how far below the top that one is, in thousandths.
+    `marks` are the amounts beside the chart in whole reais, from top to bottom, at equal distances;
+    one of them is zero. `zero` is its distance from the top in thousandths.
     """
 
     bars: tuple[Bar, ...]
@@ -43,22 +43,23 @@ class Chart:
 
     @property
     def has_loss(self) -> bool:
-        """Whether any of the months ended with a loss."""
+        """Whether any month has a loss."""
         return self.marks[-1] < 0
 
 
 def draw_chart(months: Sequence[Month]) -> Chart:
-    """Draw reported months, which ascend and of which there is at least one."""
+    """Compute the chart of at least one reported month, in ascending order."""
     newest = Period(months[-1].ano, months[-1].mes)
     start = newest.plus(1 - WINDOW_MONTHS)
     shown = {Period(m.ano, m.mes): m for m in months if Period(m.ano, m.mes) >= start}
     most = max(max(m.faturamento, m.lucro) for m in shown.values())
     marks = _marks(most, min(m.lucro for m in shown.values()))
-    first, bars = min(shown), []
-    while first <= newest:
-        bars.append(_bar(first, shown.get(first), marks[0] - marks[-1]))
-        first = first.plus(1)
-    return Chart(tuple(bars), marks, _length(marks[0], marks[0] - marks[-1]))
+    span = marks[0] - marks[-1]
+    period, bars = min(shown), []
+    while period <= newest:
+        bars.append(_bar(period, shown.get(period), span))
+        period = period.plus(1)
+    return Chart(tuple(bars), marks, _length(marks[0], span))
 
 
 def _bar(period: Period, month: Month | None, span: int) -> Bar:
@@ -68,15 +69,17 @@ def _bar(period: Period, month: Month | None, span: int) -> Bar:
 
 
 def _length(value: int, span: int) -> int:
-    """The amount as a part of the chart, with its sign; what is not zero can be seen."""
+    """Return the amount in thousandths of the chart, with its sign; at least `LEAST_VISIBLE`."""
     least = LEAST_VISIBLE if value else 0
     length = max(abs(value) * FULL_HEIGHT // span, least)
     return -length if value < 0 else length
 
 
 def _marks(most: int, least: int) -> tuple[int, ...]:
-    """The scale for amounts of which these are the extremes: half and whole of a round amount, or,
-    where one is negative, the smallest round steps of which few are enough.
+    """Return the scale for amounts from `least` to `most`.
+
+    Without losses it is a round amount, its half and zero. With a loss it is the multiples of the
+    smallest round step that needs at most `MOST_STEPS` steps.
     """
     if least >= 0:
         top = next(amount for amount in _round_amounts() if amount >= max(most, LOWEST_TOP))
@@ -87,12 +90,10 @@ def _marks(most: int, least: int) -> tuple[int, ...]:
 
 
 def _multiples(most: int, least: int, step: int) -> range:
-    """How often the step is in the marks, from the first not below `most` to the first not above
-    `least`.
-    """
+    """Return the factors of the step, from the first mark at or above `most` down to `least`."""
     return range(-(-most // step), least // step - 1, -1)
 
 
 def _round_amounts() -> Iterator[int]:
-    """1, 2, 5, 10, 20, 50 and so on, ascending."""
-    return (digit * 10**zeros for zeros in count() for digit in ROUND)
+    """Yield 1, 2, 5, 10, 20, 50 and so on."""
+    return (digit * 10**zeros for zeros in count() for digit in ROUND_DIGITS)

@@ -1,4 +1,4 @@
-"""What the team writes for mentees: goals, of a month or standing, and the mentor's feedback."""
+"""Writes by the mentoring team: goals of a month, standing goals, and monthly feedback."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,21 +17,20 @@ from provisioning.audit import Source
 from provisioning.jobs import Step
 
 Month = tuple[int, int]  # year and month
-Words = Mapping[str, str]  # the texts of a feedback by their columns, blank where there is none
-Goals = Mapping[
-    str, int | None
-]  # columns that begin with meta_; of a month, None: the standing one
+Texts = Mapping[str, str]  # the texts of a feedback by column, blank if there is none
+# Columns that begin with meta_; None for a month means the standing goal.
+Goals = Mapping[str, int | None]
 
-BATCH_PROFILES = 500  # so many are changed in some ten milliseconds, for which their users wait
+BATCH_PROFILES = 500  # changed in some ten milliseconds, for which their users wait
 IS_ACTIVE = Mentorado.ativo == SimNao.SIM
 
 
 class MonthNotReportedError(Exception):
-    """Goals of a month need a month: setting them never fabricates one."""
+    """Goals were set for a month that the mentee has not reported; none is created."""
 
 
 class OvertakenError(Exception):
-    """Somebody has saved meanwhile what is about to be replaced."""
+    """Another request has changed the feedback since its form was read."""
 
 
 def set_month_goals(
@@ -43,9 +42,9 @@ def set_month_goals(
     source: Source,
     now: datetime,
 ) -> None:
-    """Set one mentee's goals of a month that they have reported.
+    """Set one mentee's goals for a reported month.
 
-    Raises MonthNotReportedError, and UnknownMentoradoError.
+    Raises MonthNotReportedError and UnknownMentoradoError.
     """
     profile = locked_profile(session, mentorado_id)
     reported = select(MetricaMensal).where(MetricaMensal.mentorado_id == mentorado_id)
@@ -53,7 +52,7 @@ def set_month_goals(
     if found is None:
         raise MonthNotReportedError
     if all(getattr(found, name) == value for name, value in goals.items()):
-        return  # a second submit of the same form has nothing to change, and nothing to record
+        return  # a second submit of the same form changes and records nothing
     _write_month_goals(session, [mentorado_id], month, goals, now)
     record_action(
         session, source, "month_goals", profile=profile, month=list(month), after=dict(goals)
@@ -70,10 +69,10 @@ def count_goals_of_all(session: Session, month: Month | None) -> int:
 
 @dataclass(slots=True)
 class GoalsOfAll:
-    """The work of a job that sets the goals of every active mentee, in ranges of profile ids.
+    """The work of an admin job that sets the goals of all active mentees, in ranges of profile ids.
 
-    With a month it sets the goals of that month, for those who have reported it, otherwise the
-    standing ones.
+    With a month it sets the goals of that month for mentees who have reported it, otherwise the
+    standing goals.
     """
 
     month: Month | None
@@ -84,9 +83,9 @@ class GoalsOfAll:
     first_tried: int = 0  # the id of the first profile of the last batch
 
     def step(self, session: Session, job: AdminJob, size: int) -> Step:
-        """Set the goals of the next profiles and note them in the job.
+        """Set the goals of the next profiles and add them to the job's counts.
 
-        Owners are locked before profiles, both by id, as every change of a profile does.
+        Locks owners before profiles, both by id, as every change of a profile does.
         """
         if not job.position:
             job.total = count_goals_of_all(session, self.month)
@@ -107,13 +106,13 @@ class GoalsOfAll:
         return Step(list(clerk_ids), is_last=len(profiles) < size)
 
     def skip(self, job: AdminJob) -> Step:
-        """Count the first profile of the last batch as refused, and go on behind it."""
+        """Count the first profile of the last batch as refused, and continue after it."""
         job.position = self.first_tried
         job.counts = {**job.counts, "refused": job.counts.get("refused", 0) + 1}
         return Step([], is_last=False)
 
     def close(self, session: Session, job: AdminJob) -> None:
-        """Record what was set, and for how many."""
+        """Record the goals and the number of profiles in the audit log."""
         record_action(
             session,
             jobs.source_of(job),
@@ -124,7 +123,7 @@ class GoalsOfAll:
         )
 
     def _next(self, session: Session, job: AdminJob, size: int) -> list[int]:
-        """The ids of the next active profiles."""
+        """Return the ids of the next active profiles."""
         following = select(Mentorado.id).where(Mentorado.id > job.position, IS_ACTIVE)
         return list(session.scalars(following.order_by(Mentorado.id).limit(size)))
 
@@ -143,23 +142,23 @@ class GoalsOfAll:
 
 
 def goals_options(goals: Goals, month: Month | None) -> dict[str, Any]:
-    """Write down which goals a job is to set, and of which month."""
+    """Return the options of a job that sets these goals."""
     return {"month": list(month) if month else None, "goals": dict(goals)}
 
 
 def month_of(options: Mapping[str, Any]) -> Month | None:
-    """Read the month of such options; None for the standing goals."""
+    """Return the month of a job's options; None for the standing goals."""
     month = options["month"]
     return (month[0], month[1]) if month else None
 
 
 def goals_of_all(options: Mapping[str, Any], now: datetime) -> GoalsOfAll:
-    """Make the work of a job from such options."""
+    """Build the work of a job from its options."""
     return GoalsOfAll(month_of(options), options["goals"], now)
 
 
 def read_feedback(session: Session, mentorado_id: int, month: Month) -> Feedback | None:
-    """The feedback of one month, if there is one."""
+    """Return the feedback of one month, or None."""
     this = select(Feedback).where(
         Feedback.mentorado_id == mentorado_id, Feedback.ano == month[0], Feedback.mes == month[1]
     )
@@ -170,24 +169,24 @@ def write_feedback(
     session: Session,
     mentorado_id: int,
     month: Month,
-    words: Words,
+    texts: Texts,
     *,
-    instead_of: Words,
+    instead_of: Texts,
     source: Source,
     now: datetime,
 ) -> None:
-    """Write a month's feedback in the place of what was there, as its writer has seen it.
+    """Write a month's feedback; `instead_of` holds the texts that the form was filled with.
 
-    Raises OvertakenError where it is something else by now, and UnknownMentoradoError.
+    Raises OvertakenError if the stored texts differ from those, and UnknownMentoradoError.
     """
     profile = locked_profile(session, mentorado_id)  # so that two writers take turns
     found = read_feedback(session, mentorado_id, month)
-    if {name: getattr(found, name) if found else "" for name in words} != dict(instead_of):
+    if {name: getattr(found, name) if found else "" for name in texts} != dict(instead_of):
         raise OvertakenError
     key = {"mentorado_id": mentorado_id, "ano": month[0], "mes": month[1]}
-    written = insert(Feedback).values(**key, **words, updated_at=now)
+    written = insert(Feedback).values(**key, **texts, updated_at=now)
     session.execute(
-        written.on_conflict_do_update(index_elements=list(key), set_={**words, "updated_at": now})
+        written.on_conflict_do_update(index_elements=list(key), set_={**texts, "updated_at": now})
     )
     record_action(session, source, "feedback", profile=profile, month=list(month))
 

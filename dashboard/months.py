@@ -1,4 +1,4 @@
-"""The months a mentee has reported, as the dashboard reads them."""
+"""Read and write a mentee's reported months, with their goals and the mentor's feedback."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
@@ -19,7 +19,7 @@ WINDOW_MONTHS = 12
 
 @dataclass(frozen=True, slots=True)
 class Goals:
-    """What counts as reached in a month."""
+    """The goals of a month."""
 
     faturamento: int
     leads: int
@@ -45,7 +45,7 @@ class Month:
 
 @dataclass(frozen=True, slots=True)
 class MonthFeedback:
-    """The mentor's words on one month."""
+    """The mentor's feedback on one month."""
 
     ano: int
     mes: int
@@ -56,9 +56,9 @@ class MonthFeedback:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything the overview is made of; `months` ascend and are twelve at the most.
+    """The data of the overview; `months` are in ascending order, at most twelve.
 
-    `is_read_only` says that the database takes no changes at the moment.
+    `is_read_only` is true while the database refuses writes.
     """
 
     months: tuple[Month, ...]
@@ -69,10 +69,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class OwnProfile:
-    """The profile of the user who asks, and the user who must own it when it is read or written.
+    """A profile and the user who must own it at the time of a read or write.
 
-    The request context that named the profile may be seconds old; an admin may have given the
-    profile to another user since.
+    The cached request context may be seconds old; an admin may have linked the profile to another
+    user since.
     """
 
     id: int
@@ -80,39 +80,36 @@ class OwnProfile:
 
 
 def check_owner(session: Session, own: OwnProfile, *, lock: bool = False) -> None:
-    """Raise NoResultFound unless the user owns the profile; with `lock` until the commit."""
+    """Raise NoResultFound unless the user owns the profile; `lock` keeps that until the commit."""
     profile = select(Mentorado.id).where(Mentorado.id == own.id, Mentorado.user_id == own.user_id)
     # A key share lock: neither a deletion nor another owner comes in between.
     session.scalars(profile.with_for_update(read=True, key_share=True) if lock else profile).one()
 
 
 def read_report(session: Session, mentorado_id: int, *, owner_id: int | None = None) -> Report:
-    """Read a mentee's last twelve reported months, goals and the newest of the mentor's feedback,
-    in one statement.
+    """Read a mentee's last twelve reported months, goals and newest feedback, in one statement.
 
-    With `owner_id` the user of that id must own the profile. Raises NoResultFound for a profile
-    that does not exist or has another owner.
+    With `owner_id`, that user must own the profile. Raises NoResultFound for a profile that does
+    not exist or has another owner.
     """
     rows = session.execute(REPORT, {"mentorado": mentorado_id, "owner": owner_id}).all()
     if not rows:
         raise NoResultFound(f"no mentorado {mentorado_id} of that owner")
-    own = Goals(*(value or 0 for value in rows[0][OWN_GOALS]))
-    months = (_month(row[MONTH], row[GOALS_OF_MONTH], own) for row in rows)
+    standing = Goals(*(value or 0 for value in rows[0][STANDING_GOALS]))
+    months = (_month(row[MONTH], row[MONTH_GOALS], standing) for row in rows)
     feedback = MonthFeedback(*rows[0][FEEDBACK]) if rows[0][FEEDBACK][0] is not None else None
     reported = _ascending(month for month in months if month is not None)
-    return Report(reported, own, feedback, rows[0][IS_READ_ONLY] == "on")
+    return Report(reported, standing, feedback, rows[0][IS_READ_ONLY] == "on")
 
 
-def _month(facts: Sequence[Any], of_month: Sequence[Any], own: Goals) -> Month | None:
-    """One month; the single row of a mentee who has reported none is empty."""
-    if facts[0] is None:
+def _month(values: Sequence[Any], month_goals: Sequence[Any], standing: Goals) -> Month | None:
+    """Build a month of a row; None for the empty row of a mentee without months."""
+    if values[0] is None:
         return None
-    goals = Goals(*map(_given, of_month, astuple(own)))
-    return Month(*(*facts, goals))
-
-
-def _given(of_month: int | None, own: int) -> int:
-    return own if of_month is None else of_month
+    pairs = zip(month_goals, astuple(standing), strict=True)
+    goals = Goals(*(usual if own is None else own for own, usual in pairs))
+    fields_of_month = (*values, goals)
+    return Month(*fields_of_month)
 
 
 def _ascending(months: Iterable[Month]) -> tuple[Month, ...]:
@@ -120,22 +117,24 @@ def _ascending(months: Iterable[Month]) -> tuple[Month, ...]:
 
 
 def _newest(
-    of: type[MetricaMensal | Feedback], columns: Iterable[str], number: int
+    model: type[MetricaMensal | Feedback], columns: Iterable[str], limit: int
 ) -> LateralFromClause:
-    rows = select(*(of.__table__.c[name] for name in columns)).where(
-        of.mentorado_id == Mentorado.id
+    rows = select(*(model.__table__.c[name] for name in columns)).where(
+        model.mentorado_id == Mentorado.id
     )
-    return rows.order_by(of.ano.desc(), of.mes.desc()).limit(number).lateral()
+    return rows.order_by(model.ano.desc(), model.mes.desc()).limit(limit).lateral()
 
 
-def _report() -> Select[Any]:
+def _report_query() -> Select[Any]:
     months = _newest(MetricaMensal, [*MONTH_COLUMNS, *GOAL_COLUMNS], WINDOW_MONTHS)
     feedback = _newest(Feedback, FEEDBACK_COLUMNS, 1)
     owner = bindparam("owner", type_=Integer)
     return (
         select(
             *(Mentorado.__table__.c[name] for name in GOAL_COLUMNS),
-            *(months, feedback, func.current_setting("transaction_read_only")),
+            months,
+            feedback,
+            func.current_setting("transaction_read_only"),
         )
         .outerjoin_from(Mentorado, months, true())
         .outerjoin(feedback, true())
@@ -148,9 +147,9 @@ GOAL_COLUMNS = [f"meta_{field.name}" for field in fields(Goals)]
 MONTH_COLUMNS = ["ano", "mes", "faturamento", "lucro", "leads", "procedimentos"]
 MONTH_COLUMNS += ["posts_feed", "stories"]
 FEEDBACK_COLUMNS = [field.name for field in fields(MonthFeedback)]
-# A row for each month, with the mentee's goals before and the feedback behind it.
-REPORT = _report()
-OWN_GOALS, MONTH, GOALS_OF_MONTH, FEEDBACK = slice(0, 5), slice(5, 13), slice(13, 18), slice(18, 23)
+# One row per month: the standing goals, the month, its own goals, the feedback, the setting.
+REPORT = _report_query()
+STANDING_GOALS, MONTH, MONTH_GOALS, FEEDBACK = slice(5), slice(5, 13), slice(13, 18), slice(18, 23)
 IS_READ_ONLY = 23
 
 
@@ -161,7 +160,7 @@ Changes = Mapping[str, int | str | None]  # a field of the month → its new val
 
 @dataclass(frozen=True, slots=True)
 class ReportedMonth:
-    """One month as the mentee reported it, in whole reais and counts."""
+    """One month as reported, in whole reais and counts."""
 
     ano: int
     mes: int
@@ -178,11 +177,11 @@ class ReportedMonth:
 def save_month(
     session: Session, own: OwnProfile, period: Period, changes: Changes, *, now: datetime
 ) -> ReportedMonth:
-    """Write the given fields of a month and leave the others as they are.
+    """Write the given fields of a month and leave the others unchanged.
 
-    A month that was not there begins with zeros. One statement decides, so that simultaneous saves
-    of different fields are all kept; of the same field the last one counts. Raises NoResultFound
-    for a profile that is gone or has got another owner.
+    A new month starts with zeros. One upsert writes it: concurrent saves of different fields are
+    all kept, and for the same field the last one wins. Raises NoResultFound for a profile that is
+    deleted or has another owner.
     """
     check_owner(session, own, lock=True)
     written = {**changes, "updated_at": now}
@@ -197,7 +196,7 @@ def save_month(
 
 
 def reported_months(session: Session, own: OwnProfile, *, limit: int) -> list[ReportedMonth]:
-    """The newest months of a mentee, the newest first; raises NoResultFound as `save_month`."""
+    """Return the newest months, newest first; raises NoResultFound as `save_month` does."""
     check_owner(session, own)
     rows = session.scalars(
         select(MetricaMensal)
@@ -209,7 +208,7 @@ def reported_months(session: Session, own: OwnProfile, *, limit: int) -> list[Re
 
 
 def reported_month(session: Session, own: OwnProfile, period: Period) -> ReportedMonth | None:
-    """What a mentee has reported for that month, if anything; raises as `reported_months`."""
+    """Return the reported values of a month, or None; raises as `reported_months` does."""
     check_owner(session, own)
     row = session.scalars(
         select(MetricaMensal)

@@ -1,4 +1,4 @@
-"""The overview: what a mentee's dashboard shows, computed from the reported months alone."""
+"""The overview of a mentee's dashboard, computed from the report: totals, score, goals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,28 +12,31 @@ from typing_extensions import TypedDict
 from core.types import Moment
 from dashboard.months import Goals, Month, MonthFeedback, Report, read_report
 
-PERCENT_CAP = 150  # beyond one and a half times a goal, more does not count more
+PERCENT_CAP = 150  # results above one and a half times a goal do not count
 
 
 def half_up(value: Fraction) -> int:
-    """Round to the nearest whole number, a half always up (CONTRACT section 4.4)."""
+    """Round to the nearest whole number, a half always up.
+
+    Rule of `docs/reference/contract.md#overview-and-score`.
+    """
     return (value + Fraction(1, 2)).__floor__()
 
 
 def percent_of_goal(value: int, goal: int) -> Fraction:
-    """How much of a goal is reached, in percent, at most 150; 0 where no goal is set."""
+    """Return how much of a goal is reached in percent, at most 150; 0 if no goal is set."""
     if goal <= 0:
         return Fraction(0)
     return min(Fraction(100 * value, goal), Fraction(PERCENT_CAP))
 
 
 def mean(values: Sequence[Fraction | int]) -> Fraction:
-    """The arithmetic mean; 0 of nothing."""
+    """Return the arithmetic mean; 0 for no values."""
     return Fraction(sum(values), len(values)) if values else Fraction(0)
 
 
 def growth_percent(first: int, last: int) -> int | None:
-    """How much the last month is above the first, in percent; None where the first is zero."""
+    """Return the growth from the first to the last month in percent; None if the first is zero."""
     if first == 0:
         return None
     return half_up(Fraction(100 * (last - first), first))
@@ -45,7 +48,7 @@ CLIENTS_WEIGHT = Fraction(2, 10)
 
 
 def score(month: Month) -> int:
-    """Add up the rounded parts, as CONTRACT section 4.4 defines them."""
+    """Return the sum of the rounded parts of `docs/reference/contract.md#overview-and-score`."""
     goals = month.goals
     revenue = percent_of_goal(month.faturamento, goals.faturamento)
     reach = mean(
@@ -75,7 +78,7 @@ GOAL_LABELS = {
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """One goal and how far the newest month came; `percent` is whole and at most 150."""
+    """One goal and the result of the newest month; `percent` is whole and at most 150."""
 
     key: str
     label: str
@@ -86,7 +89,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The numbers of a dashboard; money in whole reais, `growth_percent` None where undefined."""
+    """The values of a dashboard; money in whole reais, `growth_percent` None if undefined."""
 
     months: tuple[Month, ...]
     total_revenue: int
@@ -106,10 +109,10 @@ class Overview:
 
     @property
     def gain(self) -> int | None:
-        """What came in above the first month of the window, added up, in whole reais.
+        """Revenue above that of the first month of the window, summed up, in whole reais.
 
-        It is what the mentorship has brought so far, without a guess at its price. None with fewer
-        than two months.
+        This is the gain since the start of the mentorship, without its price. None with fewer than
+        two months.
         """
         count = len(self.months)
         return self.total_revenue - count * self.months[0].faturamento if count > 1 else None
@@ -139,7 +142,7 @@ class Financials(TypedDict):
 
 
 class OverviewShape(TypedDict):
-    """The overview as the API shows it."""
+    """The JSON form of the overview."""
 
     financials: Financials
     score: int
@@ -157,7 +160,10 @@ def read_overview(
 
 
 def compute_overview(report: Report, *, now: datetime) -> Overview:
-    """Compute the overview of CONTRACT section 4.4; with nothing reported it is all zeros."""
+    """Compute the overview of a report; without reported months its numbers are zero.
+
+    Rules: `docs/reference/contract.md#overview-and-score`.
+    """
     months = report.months
     revenues = [month.faturamento for month in months]
     newest = months[-1] if months else None
@@ -176,7 +182,7 @@ def compute_overview(report: Report, *, now: datetime) -> Overview:
 
 
 def serialize_overview(overview: Overview) -> OverviewShape:
-    """The overview, ready to be told."""
+    """Return the JSON form of the overview."""
     return {
         "financials": {
             "totalRevenue": overview.total_revenue,
@@ -193,8 +199,8 @@ def serialize_overview(overview: Overview) -> OverviewShape:
     }
 
 
-def _goals(newest: Month | None, own: Goals) -> tuple[Goal, ...]:
-    targets = newest.goals if newest else own
+def _goals(newest: Month | None, standing: Goals) -> tuple[Goal, ...]:
+    targets = newest.goals if newest else standing
     return tuple(
         _goal(key, getattr(newest, key) if newest else 0, getattr(targets, key))
         for key in GOAL_LABELS
@@ -222,10 +228,10 @@ _OVERVIEW = TypeAdapter(Overview)
 
 
 def overview_to_text(overview: Overview) -> str:
-    """The overview as JSON."""
+    """Serialize the overview for the cache of last good overviews."""
     return _OVERVIEW.dump_json(overview).decode()
 
 
 def overview_from_text(text: str) -> Overview:
-    """What was written, marked as read-only; raises pydantic's ValidationError for other text."""
+    """Read a serialized overview, marked read-only; raises pydantic's ValidationError."""
     return replace(_OVERVIEW.validate_json(text), read_only=True)

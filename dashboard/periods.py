@@ -1,4 +1,4 @@
-"""Months of the calendar: which one it is, which one came before, and which may be reported."""
+"""Calendar months: the current one, month arithmetic, and which months may be reported."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -9,9 +9,9 @@ MONTHS_PER_YEAR = 12
 
 
 class PeriodError(Exception):
-    """A month that cannot be reported; `field` is `ano` or `mes`, `reason` says why.
+    """A month that cannot be reported; `field` is `ano` or `mes`.
 
-    The reason is `unknown_month`, `too_early` or `in_the_future`.
+    `reason` is `unknown_month`, `too_early` or `in_the_future`.
     """
 
     def __init__(self, field: str, reason: str) -> None:
@@ -28,7 +28,7 @@ class Period:
     mes: int
 
     def plus(self, months: int) -> "Period":
-        """The month that many months later, or earlier."""
+        """Return the month `months` later, or earlier if negative."""
         index = self.ano * MONTHS_PER_YEAR + self.mes - 1 + months
         return Period(index // MONTHS_PER_YEAR, index % MONTHS_PER_YEAR + 1)
 
@@ -39,16 +39,15 @@ class Period:
 
 
 def current_period(now: datetime) -> Period:
-    """The month that it is in Brasília at that moment."""
-    there = now.astimezone(BRASILIA)
-    return Period(there.year, there.month)
+    """Return the current month in Brasília."""
+    local = now.astimezone(BRASILIA)
+    return Period(local.year, local.month)
 
 
 def reportable_period(ano: int, mes: int, *, now: datetime) -> Period:
-    """The month of that number, provided that it has begun.
+    """Return the month if it may be reported.
 
-    Raises PeriodError for a month that there is not, that lies before the year 2000, or that is
-    still to come.
+    Raises PeriodError for a month number outside 1 to 12, a year before 2000, or a future month.
     """
     if not 1 <= mes <= MONTHS_PER_YEAR:
         raise PeriodError("mes", "unknown_month")

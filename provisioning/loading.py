@@ -51,14 +51,15 @@ COLUMNS = (
     AppSetting.__table__.c.value,
     Column("matches", ARRAY(Integer)),
 )
-# Migration 0010 defines the function, with the rules for what is stored.
+# The function of migration 0018 holds the rules for what is stored.
 UPSERT_AND_LOAD = text(f"""
-    SELECT {", ".join(f"(loaded.person).{column.name}" for column in USER_COLUMNS)},
+    SELECT {", ".join(f"(loaded.loaded_user).{column.name}" for column in USER_COLUMNS)},
            {", ".join(f"(loaded.profile).{column.name}" for column in MENTORADO_COLUMNS)},
            loaded.switch, loaded.matches
-      FROM meet_person(:clerk_id, :name, :email, :email_verified, :image_url, :login_method,
-                       :is_complete, :as_of, :signs_in, :now,
-                       {ADDRESS_LOCKS}, '{AUTO_CREATE}') AS loaded
+      FROM upsert_user_and_load_profile(
+               :clerk_id, :name, :email, :email_verified, :image_url, :login_method,
+               :is_complete, :as_of, :signs_in, :now,
+               {ADDRESS_LOCKS}, '{AUTO_CREATE}') AS loaded
 """).columns(*COLUMNS)  # noqa: S608 - names of columns, and constants
 IDENTITY_FIELDS = [field.name for field in fields(Identity)]
 LOAD = (

@@ -1,1 +1,1 @@
-"""Reconciliation in the background: users without a profile get one."""
+"""Background reconciliation: create or link a profile for every user who has none."""

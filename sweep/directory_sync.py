@@ -1,4 +1,4 @@
-"""Reading the provider's whole directory: users we do not know yet, and whatever is newer."""
+"""Read all users from the identity provider; apply identities that are unknown or newer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 60.0
 
 @dataclass(slots=True)
 class DirectoryCounts:
-    """How many users were read, ensured because something is newer, and failed."""
+    """How many users were read, how many had a newer identity and were ensured, how many failed."""
 
     read: int = 0
     ensured: int = 0
@@ -33,18 +33,18 @@ class DirectoryCounts:
 
 
 def sync_directory(
-    guarantee: ProvisioningService, directory: UserDirectory, now: Callable[[], datetime]
+    provisioning: ProvisioningService, directory: UserDirectory, now: Callable[[], datetime]
 ) -> DirectoryCounts:
-    """Ensure each user whose identity at the provider is newer than ours, page by page.
+    """Ensure each user whose identity at the provider is newer than the stored one, page by page.
 
-    A user who cannot be ensured is left to the attempts. Raises ProviderUnavailableError when the
-    provider stays away, and DatabaseUnavailableError.
+    A failure of one user is recorded as a failed attempt. Raises ProviderUnavailableError after
+    `MOST_TRIES`, and DatabaseUnavailableError.
     """
     counts, page = DirectoryCounts(), _page(directory, 0)
     while page.size:
         for identity in _changed(page, now()):
             try:
-                guarantee.apply_identity(identity, source=Source("cli"), now=now())
+                provisioning.apply_identity(identity, source=Source("cli"), now=now())
                 counts.ensured += 1
             except DatabaseUnavailableError:
                 raise
@@ -57,7 +57,7 @@ def sync_directory(
 
 
 def _pause(err: ProviderUnavailableError) -> float:
-    """As long as the provider has asked for, where it has."""
+    """Return the seconds until the next try: what the provider asks for, up to a limit."""
     seconds = PAUSE_SECONDS if err.wait_seconds is None else err.wait_seconds
     return min(seconds, LONGEST_PAUSE_SECONDS)
 
@@ -75,7 +75,7 @@ def _page(directory: UserDirectory, offset: int) -> Page:
 
 
 def _changed(page: Page, now: datetime) -> list[Identity]:
-    """The users of a page who are to be ensured; of the others it is noted that nothing is new."""
+    """Return the users of a page who are new or changed; mark the others as unchanged now."""
     with background_transaction() as session:
         known = queries.known_identities(session, [listed.clerk_id for listed in page.identities])
         changed = [

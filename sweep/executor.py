@@ -1,4 +1,4 @@
-"""How the difference is closed: in batches and groups where that is plain, else one by one."""
+"""Carry out a sweep's work: users linked in groups, created in ranges, or result one by one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,22 +24,22 @@ from sweep.progress import SAMPLE_SIZE, SweepCounts
 
 log = structlog.get_logger(__name__)
 
-Provided = tuple[int, int]  # how many were due, and how many of them got a profile
-PATIENCE_SECONDS = 3.0  # for a batch whose error can pass
+RangeResult = tuple[int, int]  # users that were due, and how many of them got a profile
+PATIENCE_SECONDS = 3.0  # for a batch that fails with a transient error
 
 
 @dataclass(frozen=True, slots=True)
 class SweepExecutor:
-    """Provides for the people it is handed, and counts them.
+    """Links and creates profiles, and counts the results.
 
-    `provide` ensures one person in a transaction of its own and records a failure; `report` writes
-    progress inside a batch's transaction and raises where the run is no longer ours. `on_batch`
-    hears how many a batch has given a profile, `on_link` of each person who was linked in a group,
-    and in how many seconds by `monotonic`.
+    `ensure_user` ensures one user in a transaction of its own and records a failure. `report`
+    writes progress inside a batch's transaction and raises LeaseLostError. `on_batch` receives the
+    number of profiles that a batch created, `on_link` each link of a group and its seconds by
+    `monotonic`.
     """
 
     transaction: Transaction
-    provide: Callable[[str], EnsureResult]
+    ensure_user: Callable[[str], EnsureResult]
     rules: Rules
     counts: SweepCounts
     report: Callable[[Session, SweepCounts], None]
@@ -48,39 +48,39 @@ class SweepExecutor:
     monotonic: Callable[[], float]
 
     def ensure_one(self, clerk_id: str) -> None:
-        """Ensure one person; whoever cannot be helped now must not keep the others waiting."""
+        """Ensure one user; a failure of this user is counted and does not stop the sweep."""
         try:
-            ensured = self.provide(clerk_id)
+            result = self.ensure_user(clerk_id)
         except DatabaseUnavailableError:
-            raise  # nobody can be helped now
+            raise  # it concerns all users
         except ProvisioningError:
             self.counts.add(None)
         else:
-            self.counts.add(ensured.outcome, is_ambiguous=ensured.is_ambiguous)
+            self.counts.add(result.outcome, is_ambiguous=result.is_ambiguous)
 
     def refresh_identity(
-        self, complete: Callable[[str], EnsureResult | None], clerk_id: str
+        self, refresh: Callable[[str], EnsureResult | None], clerk_id: str
     ) -> None:
-        """Complete one user; counted only where it changed something, for they have a profile.
+        """Refresh one user, who has a profile already; counted only if the profile changes.
 
-        Raises IdentityUnavailableError when no user can be asked about.
+        Raises IdentityUnavailableError if the identity provider does not answer.
         """
         try:
-            ensured = complete(clerk_id)
+            result = refresh(clerk_id)
         except (DatabaseUnavailableError, IdentityUnavailableError):
             raise
         except ProvisioningError:
-            return  # it is recorded, and the attempts will see to it
-        if ensured and ensured.outcome in CHANGES:
-            self.counts.add(ensured.outcome, is_ambiguous=ensured.is_ambiguous)
+            return  # recorded as a failed attempt, which a later sweep retries
+        if result and result.outcome in CHANGES:
+            self.counts.add(result.outcome, is_ambiguous=result.is_ambiguous)
 
     def link_group(self, clerk_ids: Sequence[str]) -> None:
-        """Link those of a group who need nothing else; the others are still there to be found."""
+        """Link the users of a group who need a link only; later steps find the others."""
         started = self.monotonic()
         try:
             linked = self._link(clerk_ids)
         except SQLAlchemyError as err:
-            log.warning("sweep_group_split", people=len(clerk_ids), reason=type(err).__name__)
+            log.warning("sweep_group_split", users=len(clerk_ids), reason=type(err).__name__)
             if len(clerk_ids) > 1 and not is_outage(err):
                 middle = len(clerk_ids) // 2
                 self.link_group(clerk_ids[:middle])
@@ -91,68 +91,69 @@ class SweepExecutor:
             self.on_link(link, seconds)
 
     def _link(self, clerk_ids: Sequence[str]) -> list[Link]:
-        ahead = replace(self.counts)
+        updated = replace(self.counts)
         with self.transaction() as session:
             linked = link_group(session, clerk_ids, self.rules)
             for _ in linked:
-                ahead.add(Outcome.LINKED)
-            self.report(session, ahead)
-        self.counts.replace_with(ahead)
+                updated.add(Outcome.LINKED)
+            self.report(session, updated)
+        self.counts.replace_with(updated)
         return linked
 
-    def create_range(self, people: Range) -> None:
-        """Provide for a range in one statement; with care where anything gets in its way."""
+    def create_range(self, ids: Range) -> None:
+        """Create the profiles of a range in one statement; on conflict again, with row locks."""
         try:
-            self._at_once(people, _create_without_locks)
+            self._create_batch(ids, _create_without_locks)
         except (SQLAlchemyError, ContendedError) as err:
-            log.info("sweep_batch_contended", after_id=people[0], reason=type(err).__name__)
-            self._create_with_locks(people)
+            log.info("sweep_batch_contended", after_id=ids[0], reason=type(err).__name__)
+            self._create_with_locks(ids)
 
-    def _create_with_locks(self, people: Range) -> None:
-        """Pass over who is held and who was faster; where somebody is poisoned, find them."""
+    def _create_with_locks(self, ids: Range) -> None:
+        """Create a range, skipping locked rows; halve it if a row fails for good."""
         try:
             retry_transient(
-                lambda: self._at_once(people, missing_profiles.create_range_with_locks),
+                lambda: self._create_batch(ids, missing_profiles.create_range_with_locks),
                 seconds_left=lambda: PATIENCE_SECONDS,
                 on_retry=lambda reason: log.warning("sweep_batch_retried", reason=reason),
             )
         except SQLAlchemyError as err:
             if is_outage(err):
                 raise
-            log.warning("sweep_batch_split", after_id=people[0], last_id=people[1])
-            self._bisect(people)
+            log.warning("sweep_batch_split", after_id=ids[0], last_id=ids[1])
+            self._bisect(ids)
 
-    def _at_once(self, people: Range, provide: Callable[[Session, Range], Provided]) -> None:
-        """The batch and the progress it means stand or fall together."""
-        ahead = replace(self.counts)
+    def _create_batch(self, ids: Range, create: Callable[[Session, Range], RangeResult]) -> None:
+        """Create a batch and write its progress, in one transaction."""
+        updated = replace(self.counts)
         with self.transaction() as session:
             if may_create(session, self.rules):
-                ahead.add_batch(*provide(session, people))
+                updated.add_batch(*create(session, ids))
             else:
-                ahead.add_refused(missing_profiles.count_range(session, people))
-            self.report(session, ahead)
-        self.on_batch(ahead.created - self.counts.created)
-        self.counts.replace_with(ahead)
+                updated.add_refused(missing_profiles.count_range(session, ids))
+            self.report(session, updated)
+        self.on_batch(updated.created - self.counts.created)
+        self.counts.replace_with(updated)
 
-    def _bisect(self, people: Range) -> None:
-        low, high = people
+    def _bisect(self, ids: Range) -> None:
+        """Create both halves of a range; a single user is ensured alone."""
+        low, high = ids
         if high - low > 1:
             middle = (low + high) // 2
             self._create_with_locks((low, middle))
             self._create_with_locks((middle, high))
             return
         with self.transaction() as session:
-            alone = missing_profiles.clerk_ids(session, people)
-        for clerk_id in alone:
+            remaining = missing_profiles.clerk_ids(session, ids)
+        for clerk_id in remaining:
             self.ensure_one(clerk_id)
 
 
-def _create_without_locks(session: Session, people: Range) -> Provided:
-    created = batches.create_range(session, people)
+def _create_without_locks(session: Session, ids: Range) -> RangeResult:
+    created = batches.create_range(session, ids)
     return created, created
 
 
-FORESEEN = {
+OUTCOMES = {
     Action.KEEP: Outcome.EXISTING,
     Action.CLAIM: Outcome.CLAIMED,
     Action.LINK: Outcome.LINKED,
@@ -164,32 +165,32 @@ FORESEEN = {
 
 @dataclass(frozen=True, slots=True)
 class DryRunExecutor:
-    """Counts the people it is handed by what would happen to them, and keeps a sample."""
+    """Counts the outcomes that a real sweep would have, and keeps a sample; writes nothing."""
 
     transaction: Transaction
     rules: Rules
     counts: SweepCounts
 
     def ensure_one(self, clerk_id: str) -> None:
-        """Count what `ensure` would decide; whom only a record knows would be created."""
+        """Count the decision of `ensure`; a user known from a failed attempt only is created."""
         with self.transaction() as session:
             try:
-                foreseen = forecast_decision(session, clerk_id, self.rules)
+                forecast = forecast_decision(session, clerk_id, self.rules)
             except NoResultFound:
                 self.counts.add(Outcome.CREATED)
                 return
-        outcome = FORESEEN[foreseen.decision.action]
-        self.counts.add(outcome, is_ambiguous=foreseen.standing.is_ambiguous)
-        self.counts.show(foreseen.user_id, outcome)
+        outcome = OUTCOMES[forecast.decision.action]
+        self.counts.add(outcome, is_ambiguous=forecast.standing.is_ambiguous)
+        self.counts.show(forecast.user_id, outcome)
 
-    def create_range(self, people: Range) -> None:
-        """Count what the set-based step would do to a range of people."""
+    def create_range(self, ids: Range) -> None:
+        """Count the users of a range for whom the set-based step would create a profile."""
         with self.transaction() as session:
-            due = missing_profiles.count_range(session, people)
+            due = missing_profiles.count_range(session, ids)
             if not may_create(session, self.rules):
                 self.counts.add_refused(due)
                 return
-            first = missing_profiles.first_in_range(session, people, SAMPLE_SIZE)
+            first = missing_profiles.first_in_range(session, ids, SAMPLE_SIZE)
         self.counts.add_batch(due, due)
         for user_id in first:
             self.counts.show(user_id, Outcome.CREATED)

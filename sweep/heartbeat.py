@@ -1,14 +1,14 @@
-"""The heartbeat of a running sweep: its lease is extended beside its steps, however long they take.
+"""The heartbeat of a running sweep: a thread extends the lease while the steps run.
 
-1. A thread with a connection of its own extends the lease every `BEAT_SECONDS`. It lives as long as
-   the sweep, so that nothing is sent to the database between sweeps.
-2. A sweep that hangs has no heartbeat: each transaction and each step shows that it is at work, and
-   none may take longer than `LONGEST_STEP_SECONDS`.
-3. A sweep that has not had a heartbeat for half the lease, because its process was frozen or the
-   database away, asks before its next step whether the run is still its own. What it writes in
-   batches is refused by `runs.report` in any case.
-4. Where the process is asked to stop and the step does not end within `GRACE_SECONDS`, the thread
-   gives the run back to the queue and cancels the step's statement, so that its locks go with it.
+1. The thread extends the lease every `BEAT_SECONDS`, on a connection of its own. It ends with the
+   sweep, so that no statement reaches the database between sweeps.
+2. Each transaction and each step of the sweep records that it is working. If one takes longer than
+   `LONGEST_STEP_SECONDS`, the sweep hangs, and the heartbeat ends.
+3. If the last heartbeat is older than half the lease, because the process was frozen or the
+   database was away, the next step first checks the owner of the run. In any case `runs.report`
+   refuses progress of another owner.
+4. If the process is stopping and the step does not end within `GRACE_SECONDS`, the thread returns
+   the run to the queue and cancels the step's statement, which releases its locks.
 """
 
 import threading
@@ -29,19 +29,20 @@ from sweep.runs import LEASE, LeaseLostError, SweepStoppedError
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS = 0.5  # between two looks of the thread
+POLL_SECONDS = 0.5  # between two checks of the thread
 BEAT_SECONDS = LEASE.total_seconds() / 5
 UNSURE_SECONDS = LEASE.total_seconds() / 2
-# The database ends each transaction of a sweep by then; what takes longer hangs for good.
+# The database ends each transaction of a sweep within this time; a longer step hangs.
 LONGEST_STEP_SECONDS = BACKGROUND_TIMEOUT_SECONDS + LEASE.total_seconds()
 GRACE_SECONDS = 1.5
 
 
 class Heartbeat:
-    """Keeps the lease of one run while its sweep works; to be entered for the time of the sweep.
+    """Extends the lease of one run; a context manager around its sweep.
 
-    `open_transaction` is for the sweep's work, `open_beat` for the heartbeat: it must end well
-    within the lease. `monotonic` is a clock in seconds, `look_seconds` passes between two looks.
+    `open_transaction` is for the sweep's work, `open_beat` for the heartbeat, whose transactions
+    must end well within the lease. `monotonic` returns seconds. `look_seconds` is the time between
+    two checks of the thread.
     """
 
     def __init__(
@@ -53,21 +54,21 @@ class Heartbeat:
         open_beat: Transaction,
         monotonic: Callable[[], float],
         should_stop: Callable[[], bool],
-        look_seconds: float = LOOK_SECONDS,
+        look_seconds: float = POLL_SECONDS,
     ) -> None:
         self._run_id, self._owner = run_id, owner
         self._open_transaction, self._open_beat = open_transaction, open_beat
         self._monotonic, self._should_stop = monotonic, should_stop
-        self._look_seconds = look_seconds
+        self._poll_seconds = look_seconds
         self._beaten_at = self._worked_at = monotonic()
         self._stop_seen_at: float | None = None
         self._is_lost = self._is_released = self._is_hanging = False
         self._connection: Any = None  # the driver's, while the sweep has a transaction open
         self._over = threading.Event()
-        # The thread works in a copy of our context: that is where the app and its engine are found.
+        # The thread runs in a copy of the context, which holds the app and its engine.
         run = copy_context().run
         self._thread = threading.Thread(
-            target=run, args=(self._keep,), name="heartbeat", daemon=True
+            target=run, args=(self._poll,), name="heartbeat", daemon=True
         )
 
     def __enter__(self) -> Self:
@@ -84,22 +85,22 @@ class Heartbeat:
         self._thread.join()
 
     def check(self) -> None:
-        """Show that the sweep is at work, before each step.
+        """Record before each step that the sweep is working.
 
-        Raises SweepStoppedError where this process is asked to stop, LeaseLostError where the run
-        is no longer ours.
+        Raises SweepStoppedError if this process is stopping, and LeaseLostError if the run has
+        another owner.
         """
         if self._should_stop():
             raise SweepStoppedError("this process is stopping")
-        self._refuse_if_over()
+        self._raise_if_ended()
         if self._monotonic() - self._beaten_at > UNSURE_SECONDS:
             self.beat()
         self._worked_at = self._monotonic()
 
     def beat(self, write: Callable[[Session], None] | None = None) -> None:
-        """Extend the lease now, or have `write` do so with something to report.
+        """Extend the lease now; with `write`, by a statement that also stores progress.
 
-        Raises LeaseLostError, and SQLAlchemyError where the database does not answer.
+        Raises LeaseLostError, and SQLAlchemyError if the database does not answer.
         """
         beaten_at = self._monotonic()
         self._write(write or (lambda s: runs.beat(s, self._run_id, owner=self._owner)))
@@ -107,45 +108,45 @@ class Heartbeat:
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        """A transaction of the sweep; raises as `check` does where nothing may be written."""
-        self._refuse_if_over()
+        """Open a transaction of the sweep; raises as `check` does."""
+        self._raise_if_ended()
         self._worked_at = self._monotonic()
         with self._open_transaction() as session:
             self._connection = session.connection().connection.driver_connection
             try:
                 yield session
             except SQLAlchemyError:
-                self._refuse_if_over()  # that is why the statement was cancelled
+                self._raise_if_ended()  # then the thread has cancelled the statement
                 raise
             finally:
                 self._connection = None
         self._worked_at = self._monotonic()
 
-    def _refuse_if_over(self) -> None:
+    def _raise_if_ended(self) -> None:
         if self._is_released:
             raise SweepStoppedError("this process is stopping; the run is back in the queue")
         if self._is_lost:
             raise LeaseLostError(f"sweep run {self._run_id} has another owner")
 
-    def _keep(self) -> None:
-        """Look again and again until the sweep is over, or the run no longer ours."""
-        while not self._over.wait(self._look_seconds):
+    def _poll(self) -> None:
+        """Extend or release the lease until the sweep ends or the run has another owner."""
+        while not self._over.wait(self._poll_seconds):
             with suppress(LeaseLostError):
-                self._look()
+                self._beat_or_release()
             if self._is_lost or self._is_released:
                 self._cancel_statement()
                 return
 
-    def _look(self) -> None:
+    def _beat_or_release(self) -> None:
         try:
-            if self._is_out_of_grace():
+            if self._is_grace_over():
                 self._release()
             elif self._is_working() and self._monotonic() - self._beaten_at >= BEAT_SECONDS:
                 self.beat()
-        except SQLAlchemyError as err:  # the next look tries again
+        except SQLAlchemyError as err:  # retried at the next check
             log.warning("sweep_heartbeat_failed", sweep_id=self._run_id, error=type(err).__name__)
 
-    def _is_out_of_grace(self) -> bool:
+    def _is_grace_over(self) -> bool:
         if not self._should_stop():
             return False
         if self._stop_seen_at is None:
@@ -173,7 +174,7 @@ class Heartbeat:
             raise
 
     def _cancel_statement(self) -> None:
-        """End what the sweep's transaction is doing; a statement after it would be refused."""
+        """Cancel the current statement of the sweep; `transaction` refuses further ones."""
         connection = self._connection
         if connection is not None:
             with suppress(DriverError):

@@ -1,4 +1,4 @@
-"""Completion: users of whom the identity provider has not told everything, asked about in turn."""
+"""Refresh incomplete identities from the identity provider, one user after the other."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -8,43 +8,43 @@ from provisioning.errors import IdentityUnavailableError
 
 Step = Callable[[], None]
 
-# One question without answer may be about its user alone; the next one finds out.
-UNANSWERED_IN_A_ROW = 2
+# A single failure may concern its user only; a second one in a row concerns the provider.
+FAILURES_IN_A_ROW = 2
 
 
 @dataclass(slots=True)
 class IdentityCompletion:
-    """Asks about one user after the other, until the provider does not answer.
+    """Refreshes one identity after the other, until the provider does not answer.
 
-    `learn` asks about a user and raises IdentityUnavailableError where none can be asked about;
-    `note_unanswered` puts a user behind the others for the next run. `stopped_by` is why not all
-    were asked about.
+    `refresh_identity` raises IdentityUnavailableError if the provider does not answer.
+    `note_unanswered` moves a user behind the others for the next run. `stopped_by` is the reason
+    why some were left out.
     """
 
     refresh_identity: Callable[[str], None]
     note_unanswered: Callable[[str], None]
     stopped_by: str | None = None
-    _unanswered: int = 0
+    _failures: int = 0
 
     def steps(self, clerk_ids: Iterable[str]) -> Iterator[Step]:
-        """A step for each question."""
+        """Yield one step for each user, until the provider does not answer."""
         for clerk_id in () if self.stopped_by else clerk_ids:
-            yield partial(self._ask, clerk_id)
+            yield partial(self._refresh, clerk_id)
             if self.stopped_by is not None:
                 return
 
-    def _ask(self, clerk_id: str) -> None:
+    def _refresh(self, clerk_id: str) -> None:
         try:
             self.refresh_identity(clerk_id)
         except IdentityUnavailableError as err:
-            self._note(clerk_id, err)
+            self._record_failure(clerk_id, err)
         else:
-            self._unanswered = 0
+            self._failures = 0
 
-    def _note(self, clerk_id: str, err: IdentityUnavailableError) -> None:
-        is_told_to_wait = err.wait_seconds is not None
-        if not is_told_to_wait:
+    def _record_failure(self, clerk_id: str, err: IdentityUnavailableError) -> None:
+        must_wait = err.wait_seconds is not None
+        if not must_wait:
             self.note_unanswered(clerk_id)
-            self._unanswered += 1
-        if is_told_to_wait or self._unanswered == UNANSWERED_IN_A_ROW:
+            self._failures += 1
+        if must_wait or self._failures == FAILURES_IN_A_ROW:
             self.stopped_by = str(err)

@@ -1,4 +1,4 @@
-"""How far a sweep has come, in people."""
+"""The progress of a sweep, counted in users."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -11,7 +11,7 @@ SAMPLE_SIZE = 20
 
 @dataclass(slots=True)
 class SweepCounts:
-    """The numbers of a run; `sample` is what a dry run would do to the first people it found."""
+    """The counts of a run; `sample` holds the outcomes of the first users of a dry run."""
 
     total: int = 0
     scanned: int = 0
@@ -24,28 +24,28 @@ class SweepCounts:
 
     @classmethod
     def of(cls, run: SweepRun) -> "SweepCounts":
-        """What a run has come to so far; not nothing where another process has given it back."""
+        """Read the counts of a run; they are not zero if another process released the run."""
         counts = cls()
         for name in counts.numbers():
             setattr(counts, name, getattr(run, name) or 0)
         return counts
 
     def numbers(self) -> dict[str, int]:
-        """The counts alone, by their columns."""
+        """Return the counts by column name, without the sample."""
         counts = asdict(self)
         del counts["sample"]
         return counts
 
-    def replace_with(self, ahead: "SweepCounts") -> None:
-        """Take over what was counted ahead, now that it is committed."""
-        for name, value in asdict(ahead).items():
+    def replace_with(self, committed: "SweepCounts") -> None:
+        """Replace the counts by those that a transaction has just committed."""
+        for name, value in asdict(committed).items():
             setattr(self, name, value)
 
     def add(self, outcome: Outcome | None, *, is_ambiguous: bool = False) -> None:
-        """Count one person; no outcome means that it failed."""
+        """Count one user; `outcome` is None for a failure."""
         self.scanned += 1
         self.ambiguous += is_ambiguous
-        self.total = max(self.total, self.scanned)  # some came in while we were counting
+        self.total = max(self.total, self.scanned)  # users may have been added since the count
         match outcome:
             case None:
                 self.failed += 1
@@ -57,18 +57,18 @@ class SweepCounts:
                 self.existing += 1
 
     def add_batch(self, due: int, created: int) -> None:
-        """Count a batch of people who needed no decision; who got none had one by then."""
+        """Count a batch of users; those without a new profile got one elsewhere meanwhile."""
         self.scanned += due
         self.created += created
         self.existing += due - created
         self.total = max(self.total, self.scanned)
 
     def add_refused(self, due: int) -> None:
-        """Count people whom the rules leave without a profile."""
+        """Count users for whom the rules create no profile."""
         self.scanned += due
         self.total = max(self.total, self.scanned)
 
     def show(self, user_id: int, outcome: Outcome) -> None:
-        """Keep one of the first for the sample."""
+        """Add a user to the sample unless it is full."""
         if len(self.sample) < SAMPLE_SIZE:
             self.sample.append({"user_id": user_id, "outcome": str(outcome)})

@@ -1,8 +1,8 @@
-"""The life of a sweep run in the database: one at a time in the whole installation.
+"""Sweep runs in the database: queue, start, lease, progress, end; one active run at a time.
 
-A run has a lease, which its owner's heartbeat extends; the run of an owner without one is dead, and
-the next process that wants to sweep abandons it. Leases are compared on the database's clock,
-because the hosts' own may disagree.
+A run has a lease, which its owner's heartbeat extends. A run with an expired lease is dead, and the
+next process that sweeps marks it abandoned. Leases use the database's clock, because the clocks of
+the hosts may differ.
 """
 
 from collections.abc import Sequence
@@ -31,14 +31,14 @@ from sqlalchemy.orm import Session
 from models import SweepRun, SweepTotal
 from models.sweep_run import SweepStatus
 
-LEASE = timedelta(seconds=15)  # without a heartbeat for so long, the owner counts as dead
+LEASE = timedelta(seconds=15)  # an owner without a heartbeat for this time counts as dead
 ACTIVE = (SweepStatus.QUEUED, SweepStatus.RUNNING)
-CLOCK, BY_COMMAND = "clock", "cli"  # triggers
-DUE_LOCK = 20_252  # advisory key: processes that look whether a run is due take turns
-SLACK = timedelta(seconds=0.5)  # schedulers look every second: none is skipped by a hair
-KEPT = timedelta(days=30)  # the clock's runs: one a minute, and nobody asks for older ones
+SCHEDULED, COMMAND = "clock", "cli"  # triggers
+DUE_LOCK = 20_252  # advisory key: processes check one at a time whether a run is due
+TOLERANCE = timedelta(seconds=0.5)  # schedulers poll every second and may come slightly early
+RETENTION = timedelta(days=30)  # for scheduled runs, of which there is one a minute
 
-# Of a run: its owner has not extended the lease in time.
+# Of a run: its lease has expired.
 _IS_DEAD = (
     SweepRun.status == SweepStatus.RUNNING,
     or_(SweepRun.heartbeat_at.is_(None), SweepRun.heartbeat_at < func.now() - LEASE),
@@ -58,7 +58,7 @@ class LeaseLostError(Exception):
 
 
 class SweepStoppedError(Exception):
-    """This process was asked to stop in the middle of a run; another one goes on with it."""
+    """This process is stopping during a run; another process continues it."""
 
 
 def queue(session: Session, *, dry_run: bool, requested_by: int | None) -> SweepRun:
@@ -84,7 +84,7 @@ def start(
     owner: str,
     requested_by: int | None = None,
 ) -> SweepRun:
-    """Begin a run at once, in place of a dead one; raises as `queue` does."""
+    """Start a run now, in place of a dead one; raises as `queue` does."""
     abandon_dead(session)
     return _insert(
         session,
@@ -99,46 +99,46 @@ def start(
 
 
 def start_if_due(session: Session, interval: timedelta, *, owner: str) -> SweepRun | None:
-    """Begin a scheduler's run unless one was begun within an interval; None where there was.
+    """Start a scheduled run; returns None if one has started within the interval.
 
-    Processes that look at the same moment, such as all workers of a server that starts, take turns:
-    otherwise one could begin a run after another has finished the one it did not see. Raises
+    An advisory lock orders processes that check at the same moment, such as all workers at start.
+    Without it one could start a run after another has finished the run that it did not see. Raises
     SweepRunningError.
     """
     session.execute(select(func.pg_advisory_xact_lock(DUE_LOCK)))
     if not is_due(session, interval):
         return None
-    return start(session, trigger=CLOCK, dry_run=False, owner=owner)
+    return start(session, trigger=SCHEDULED, dry_run=False, owner=owner)
 
 
 def is_due(session: Session, interval: timedelta) -> bool:
-    """Whether no scheduler, of whatever process, has begun a run for nearly an interval."""
+    """Whether no scheduled run of any process has started for nearly an interval."""
     return session.scalars(select(_is_due(interval))).one()
 
 
 def has_work(session: Session, interval: timedelta) -> bool:
-    """Whether there is a run for a scheduler to begin, to take or to take over."""
+    """Whether a run is due, queued or dead."""
     status = SweepRun.status
     is_active = exists().where(status.in_(ACTIVE))
     is_queued = exists().where(status == SweepStatus.QUEUED)
     is_dead = exists().where(*_IS_DEAD)
-    work = or_(is_queued, is_dead, and_(~is_active, _is_due(interval)))
-    return session.scalars(select(work)).one()
+    has_run = or_(is_queued, is_dead, and_(~is_active, _is_due(interval)))
+    return session.scalars(select(has_run)).one()
 
 
-def take_queued(session: Session, *, owner: str, by_hand: bool = False) -> SweepRun | None:
-    """Make the queued run ours, if there is one and no other process was faster.
+def take_queued(session: Session, *, owner: str, by_command: bool = False) -> SweepRun | None:
+    """Take the queued run for `owner`; returns None if there is none or another process took it.
 
-    A command that takes a scheduler's run makes it its own: it leaves nothing out.
+    A command that takes a scheduled run changes its trigger, so that the run leaves nothing out.
     """
-    trigger = case((SweepRun.trigger == CLOCK, BY_COMMAND), else_=SweepRun.trigger)
+    trigger = case((SweepRun.trigger == SCHEDULED, COMMAND), else_=SweepRun.trigger)
     return session.scalars(
         update(SweepRun)
         .where(SweepRun.status == SweepStatus.QUEUED)
         .values(
             status=SweepStatus.RUNNING,
             owner=owner,
-            trigger=trigger if by_hand else SweepRun.trigger,
+            trigger=trigger if by_command else SweepRun.trigger,
             started_at=func.now(),
             heartbeat_at=func.clock_timestamp(),
         )
@@ -147,24 +147,24 @@ def take_queued(session: Session, *, owner: str, by_hand: bool = False) -> Sweep
 
 
 def claim(session: Session, *, dry_run: bool, owner: str) -> SweepRun:
-    """Take the queued run for a command, which may differ in `dry_run`, or begin one for it.
+    """Take the queued run for a command, even if `dry_run` differs, or start one.
 
     Raises SweepRunningError while one is running and alive.
     """
-    queued = take_queued(session, owner=owner, by_hand=True)
+    queued = take_queued(session, owner=owner, by_command=True)
     if queued is not None:
         return queued
     try:
-        return start(session, trigger=BY_COMMAND, dry_run=dry_run, owner=owner)
+        return start(session, trigger=COMMAND, dry_run=dry_run, owner=owner)
     except SweepRunningError:
-        queued = take_queued(session, owner=owner, by_hand=True)  # it came just now
+        queued = take_queued(session, owner=owner, by_command=True)  # queued meanwhile
         if queued is None:
             raise
         return queued
 
 
 def take_over(session: Session, *, owner: str) -> SweepRun | None:
-    """Abandon the run of a dead owner and begin its successor, in one step; None where all live."""
+    """Abandon the dead run and start its successor; returns None if no run is dead."""
     dead = abandon_dead(session)
     if dead is None:
         return None
@@ -178,10 +178,10 @@ def take_over(session: Session, *, owner: str) -> SweepRun | None:
 
 
 def abandon_dead(session: Session) -> SweepRun | None:
-    """Mark the run of a dead owner abandoned and return it, if there is one.
+    """Mark the dead run abandoned and return it; None if there is none.
 
-    A run whose row is locked is left for the next look, so that no process waits: its owner is just
-    writing, or has frozen and loses its locks soon (`connections.opening`).
+    A run with a locked row is skipped, so that no process waits. Its owner is writing, or is frozen
+    and loses its locks when the transaction times out (`core/database.py`).
     """
     free = select(SweepRun.id).where(*_IS_DEAD).with_for_update(skip_locked=True)
     dead = session.scalars(
@@ -191,19 +191,19 @@ def abandon_dead(session: Session) -> SweepRun | None:
         .returning(SweepRun)
     ).one_or_none()
     if dead is not None:
-        _add_up(session, dead)
+        _add_to_totals(session, dead)
     return dead
 
 
 def beat(session: Session, run_id: int, *, owner: str) -> None:
-    """Extend the lease; raises LeaseLostError when the run is no longer ours."""
+    """Extend the lease; raises LeaseLostError if the run has another owner."""
     _change_own(session, run_id, owner, heartbeat_at=func.clock_timestamp())
 
 
 def report(session: Session, run_id: int, *, owner: str, counts: dict[str, int]) -> None:
-    """Write progress and extend the lease; raises LeaseLostError when the run is no longer ours.
+    """Write progress and extend the lease; raises LeaseLostError if the run has another owner.
 
-    The heartbeat is of this moment, not of when a long transaction began.
+    The heartbeat is the current time, not the start of a long transaction.
     """
     _change_own(session, run_id, owner, **counts, heartbeat_at=func.clock_timestamp())
 
@@ -211,9 +211,9 @@ def report(session: Session, run_id: int, *, owner: str, counts: dict[str, int])
 def release(
     session: Session, run_id: int, *, owner: str, counts: dict[str, int] | None = None
 ) -> None:
-    """Give the run back to the queue, for another process to take up within a second.
+    """Return the run to the queue; another process takes it within a second.
 
-    It goes on counting from here; the heartbeat tells since when the run waits. Raises
+    The counts continue from here, and the heartbeat is the time of the release. Raises
     LeaseLostError.
     """
     _change_own(
@@ -237,9 +237,9 @@ def finish(
     sample: list[dict[str, Any]] | None = None,
     error: str | None = None,
 ) -> None:
-    """Close the run; raises LeaseLostError when it is no longer ours."""
+    """Write how the run ended; raises LeaseLostError if it has another owner."""
     status = SweepStatus.FAILED if error else SweepStatus.SUCCEEDED
-    over = _change_own(
+    finished = _change_own(
         session,
         run_id,
         owner,
@@ -250,18 +250,18 @@ def finish(
         heartbeat_at=func.clock_timestamp(),
         finished_at=func.clock_timestamp(),
     )
-    _add_up(session, over)
+    _add_to_totals(session, finished)
 
 
 def delete_old(session: Session, now: datetime) -> None:
-    """Drop what the clock did long ago; whoever asked for a run finds it for ever."""
-    of_the_clock = (SweepRun.trigger == CLOCK, SweepRun.created_at < now - KEPT)
-    session.execute(delete(SweepRun).where(*of_the_clock, SweepRun.status.not_in(ACTIVE)))
+    """Delete scheduled runs after `RETENTION`; runs by admins and commands are kept."""
+    is_old = (SweepRun.trigger == SCHEDULED, SweepRun.created_at < now - RETENTION)
+    session.execute(delete(SweepRun).where(*is_old, SweepRun.status.not_in(ACTIVE)))
 
 
 @dataclass(frozen=True, slots=True)
 class Blocking:
-    """A queued run that no process takes, or a run whose owner is dead, and since how long."""
+    """A run that is queued, or whose owner is dead, and for how long."""
 
     run_id: int
     is_queued: bool
@@ -269,9 +269,9 @@ class Blocking:
 
 
 def blocking(session: Session) -> Blocking | None:
-    """The active run that no process works on just now, if there is one."""
-    begun = func.coalesce(SweepRun.heartbeat_at, SweepRun.created_at)
-    since = type_coerce(func.now() - begun, Interval)
+    """Return the active run that no process works on, if there is one."""
+    waiting_since = func.coalesce(SweepRun.heartbeat_at, SweepRun.created_at)
+    since = type_coerce(func.now() - waiting_since, Interval)
     is_queued = SweepRun.status == SweepStatus.QUEUED
     found = select(SweepRun.id, is_queued, since).where(or_(is_queued, and_(*_IS_DEAD)))
     row = session.execute(found).one_or_none()
@@ -279,14 +279,14 @@ def blocking(session: Session) -> Blocking | None:
 
 
 def _is_due(interval: timedelta) -> ColumnElement[bool]:
-    """Found from the end of the table, however long that is."""
-    last = select(SweepRun.created_at).where(SweepRun.trigger == CLOCK)
-    begun_at = last.order_by(SweepRun.id.desc()).limit(1).scalar_subquery()
-    return func.coalesce(begun_at <= func.now() - interval + SLACK, true())
+    """Compare the newest scheduled run, which the primary key finds in a table of any length."""
+    newest = select(SweepRun.created_at).where(SweepRun.trigger == SCHEDULED)
+    started_at = newest.order_by(SweepRun.id.desc()).limit(1).scalar_subquery()
+    return func.coalesce(started_at <= func.now() - interval + TOLERANCE, true())
 
 
 def _insert(session: Session, **values: object) -> SweepRun:
-    """Insert an active run; the partial unique index decides who is the one."""
+    """Insert an active run; the partial unique index admits one. Raises SweepRunningError."""
     run = session.scalars(
         insert(SweepRun).values(**values).on_conflict_do_nothing().returning(SweepRun)
     ).one_or_none()
@@ -296,22 +296,22 @@ def _insert(session: Session, **values: object) -> SweepRun:
     raise SweepRunningError(active or 0)
 
 
-def _change_own(session: Session, run_id: int, our_name: str, **values: object) -> SweepRun:
-    ours = (SweepRun.id == run_id, SweepRun.owner == our_name)
-    running = SweepRun.status == SweepStatus.RUNNING
+def _change_own(session: Session, run_id: int, owned_by: str, **values: object) -> SweepRun:
+    is_own = (SweepRun.id == run_id, SweepRun.owner == owned_by)
+    is_running = SweepRun.status == SweepStatus.RUNNING
     found = session.scalars(
-        update(SweepRun).where(*ours, running).values(**values).returning(SweepRun)
+        update(SweepRun).where(*is_own, is_running).values(**values).returning(SweepRun)
     ).one_or_none()
     if found is None:
         raise LeaseLostError(f"sweep run {run_id} has another owner")
     return found
 
 
-def _add_up(session: Session, over: SweepRun) -> None:
-    """Count a run that is over, for good."""
-    repaired = 0 if over.dry_run else over.created + over.linked
+def _add_to_totals(session: Session, run: SweepRun) -> None:
+    """Add an ended run to the totals, which outlive its row."""
+    repaired = 0 if run.dry_run else run.created + run.linked
     total = insert(SweepTotal).values(
-        trigger=over.trigger, status=over.status, runs=1, repaired=repaired
+        trigger=run.trigger, status=run.status, runs=1, repaired=repaired
     )
     session.execute(
         total.on_conflict_do_update(
@@ -325,21 +325,22 @@ def _add_up(session: Session, over: SweepRun) -> None:
 
 
 def totals(session: Session) -> tuple[Sequence[SweepTotal], datetime | None]:
-    """What all runs that are over came to, by trigger and by how they ended, and when the last one
-    ended that went well and was not for show.
+    """Return the totals of ended runs by trigger and status, and when the last success ended.
+
+    Dry runs do not count as a success.
     """
-    succeeded_at = _successes(SweepRun.finished_at).scalar_subquery()
+    succeeded_at = _last_success(SweepRun.finished_at).scalar_subquery()
     found = select(SweepTotal, succeeded_at).order_by(SweepTotal.trigger, SweepTotal.status)
     rows = session.execute(found).all()
     return [row[0] for row in rows], rows[0][1] if rows else None
 
 
 def since_success(session: Session) -> timedelta | None:
-    """How long ago the last one ended that went well, by the database's clock."""
-    return session.scalars(_successes(func.now() - SweepRun.finished_at)).one_or_none()
+    """Return how long ago the last success ended, by the database's clock."""
+    return session.scalars(_last_success(func.now() - SweepRun.finished_at)).one_or_none()
 
 
-def _successes(what: Any) -> Select[Any]:
-    """Of the newest real success; found from the end of the table, however long that is."""
-    went_well = (SweepRun.status == SweepStatus.SUCCEEDED, ~SweepRun.dry_run)
-    return select(what).where(*went_well).order_by(SweepRun.id.desc()).limit(1)
+def _last_success(value: Any) -> Select[Any]:
+    """Select a value of the newest success that is not a dry run."""
+    is_success = (SweepRun.status == SweepStatus.SUCCEEDED, ~SweepRun.dry_run)
+    return select(value).where(*is_success).order_by(SweepRun.id.desc()).limit(1)

@@ -1,4 +1,4 @@
-"""The scheduler of the sweep: APScheduler, in every web process or in a process of its own."""
+"""Run the sweep on a schedule (APScheduler), in every web process or in a process of its own."""
 
 import os
 import secrets
@@ -29,22 +29,22 @@ from sweep.sweeper import BATCH_SIZE, Sweeper
 
 log = structlog.get_logger(__name__)
 
-LOOK = timedelta(seconds=1)  # an admin's request starts within a second
-BEAT_TIMEOUT_SECONDS = 5.0  # well within the lease, so that there is time for another
+POLL_INTERVAL = timedelta(seconds=1)  # a run queued by an admin starts within a second
+HEARTBEAT_TIMEOUT_SECONDS = 5.0  # a third of the lease, so that a second attempt is possible
 
 
 class SweepScheduler(BackgroundScheduler):  # type: ignore[misc] # APScheduler 3 has no types
-    """A scheduler with one thread: while it sweeps, no other run can be active anywhere."""
+    """Scheduler with one thread: while it sweeps, this process starts no other run."""
 
     def __init__(self, **options: object) -> None:
         super().__init__(**options)
         self.stopping = threading.Event()
 
     def stop(self) -> None:
-        """Stop looking; a sweep that is on gives its run back to the queue.
+        """Stop polling; a running sweep returns its run to the queue.
 
-        It stops after its step, or within `heartbeat.GRACE_SECONDS`. Python waits for pool threads
-        at exit, so that a long step would keep the process alive.
+        It stops after its current step, or within `heartbeat.GRACE_SECONDS`. Python waits for pool
+        threads at exit: without the limit a long step would keep the process alive.
         """
         self.stopping.set()
         self.shutdown(wait=False)
@@ -52,34 +52,36 @@ class SweepScheduler(BackgroundScheduler):  # type: ignore[misc] # APScheduler 3
 
 def start_scheduler(
     app: Flask,
-    guarantee: ProvisioningService,
+    provisioning: ProvisioningService,
     interval: timedelta,
     *,
     is_leaving: Callable[[], bool] = lambda: False,
 ) -> SweepScheduler:
-    """Start sweeping every `interval` and picking up queued runs, in a thread that keeps nobody.
+    """Start a daemon thread that sweeps every `interval` and takes queued runs.
 
-    The first look is at once: a process may live for less than an interval. Any number of processes
-    may do so: the run row in the database lets one of them through. `is_leaving` tells that the
-    process has been asked to stop, before it says so by `Clock.stop`.
+    The first poll is immediate: a process may live for less than an interval. Any number of
+    processes may do so, because the run row in the database admits one at a time.
+    `is_leaving` returns true from the stop signal on, before `SweepScheduler.stop` is called.
     """
-    clock = SweepScheduler(executors={"default": ThreadPoolExecutor(1)}, timezone=UTC, daemon=True)
+    scheduler = SweepScheduler(
+        executors={"default": ThreadPoolExecutor(1)}, timezone=UTC, daemon=True
+    )
 
     def should_stop() -> bool:
-        return clock.stopping.is_set() or is_leaving()
+        return scheduler.stopping.is_set() or is_leaving()
 
-    sweeper = replace(build_sweeper(guarantee), should_stop=should_stop, interval=interval)
-    _tick(clock, app, sweeper.take_over_if_due)
-    clock.start()
-    return clock
+    sweeper = replace(build_sweeper(provisioning), should_stop=should_stop, interval=interval)
+    _add_polling_job(scheduler, app, sweeper.take_over_if_due)
+    scheduler.start()
+    return scheduler
 
 
-def _tick(clock: SweepScheduler, app: Flask, job: Callable[[], object]) -> None:
-    """Call the job now and every second; what was missed while a sweep ran is made up for once."""
-    clock.add_job(
+def _add_polling_job(scheduler: SweepScheduler, app: Flask, job: Callable[[], object]) -> None:
+    """Call the job now and every second; calls missed during a sweep are made up for once."""
+    scheduler.add_job(
         _in_app(app, job),
         "interval",
-        seconds=LOOK.total_seconds(),
+        seconds=POLL_INTERVAL.total_seconds(),
         next_run_time=_now(),
         coalesce=True,
         misfire_grace_time=None,
@@ -87,23 +89,23 @@ def _tick(clock: SweepScheduler, app: Flask, job: Callable[[], object]) -> None:
 
 
 def build_sweeper(
-    guarantee: ProvisioningService,
+    provisioning: ProvisioningService,
     *,
     batch_size: int = BATCH_SIZE,
     on_progress: Callable[[SweepCounts], None] | None = None,
 ) -> Sweeper:
-    """A sweeper for this process, working through the same guarantee as every other door."""
+    """Build the sweeper of this process; it ensures users through the provisioning service."""
 
-    def provide(clerk_id: str) -> EnsureResult:
-        return guarantee.ensure(Identity(clerk_id), source=Source("sweep"), now=_now())
+    def ensure_user(clerk_id: str) -> EnsureResult:
+        return provisioning.ensure(Identity(clerk_id), source=Source("sweep"), now=_now())
 
-    def complete(clerk_id: str) -> EnsureResult | None:
-        return guarantee.refresh_from_clerk(clerk_id, source=Source("sweep"), now=_now())
+    def refresh_from_clerk(clerk_id: str) -> EnsureResult | None:
+        return provisioning.refresh_from_clerk(clerk_id, source=Source("sweep"), now=_now())
 
-    def refresh(clerk_id: str) -> EnsureResult | None:
-        return guarantee.refresh(clerk_id, source=Source("sweep"), now=_now())
+    def refresh_identity(clerk_id: str) -> EnsureResult | None:
+        return provisioning.refresh(clerk_id, source=Source("sweep"), now=_now())
 
-    def tell(link: Link, seconds: float) -> None:
+    def record_link(link: Link, seconds: float) -> None:
         metrics.ENSURES.labels("sweep", "linked").inc()
         log.info(
             "mentorado_linked",
@@ -116,18 +118,18 @@ def build_sweeper(
     return Sweeper(
         owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
         transaction=background_transaction,
-        open_heartbeat_connection=partial(background_transaction, BEAT_TIMEOUT_SECONDS),
-        ensure_user=provide,
-        refresh_from_clerk=complete if guarantee.directory is not None else None,
-        refresh_identity=refresh,
-        max_age=guarantee.max_age,
-        rules=guarantee.rules,
+        open_heartbeat_connection=partial(background_transaction, HEARTBEAT_TIMEOUT_SECONDS),
+        ensure_user=ensure_user,
+        refresh_from_clerk=refresh_from_clerk if provisioning.directory is not None else None,
+        refresh_identity=refresh_identity,
+        max_age=provisioning.max_age,
+        rules=provisioning.rules,
         monotonic=time.monotonic,
         now=_now,
         batch_size=batch_size,
         on_progress=on_progress,
         on_batch=metrics.ENSURES.labels("sweep", "created").inc,
-        on_link=tell,
+        on_link=record_link,
     )
 
 
@@ -136,7 +138,7 @@ def _now() -> datetime:
 
 
 def _in_app(app: Flask, job: Callable[[], object]) -> Callable[[], None]:
-    """A job that survives whatever happens to one of its runs: the next one starts afresh."""
+    """Return the job with an app context; expected errors are logged and end this call only."""
 
     def run() -> None:
         with app.app_context():

@@ -1,6 +1,7 @@
-"""What is true of the whole installation, read from the database when Prometheus asks.
+"""Backlog, statistics of the last day, and the metrics that are read from the database.
 
-Every process of every host tells the same, so take the maximum over them, never the sum.
+These metrics describe the whole installation and are equal in every process of every host. Queries
+over several processes must take their maximum, never the sum.
 """
 
 import threading
@@ -26,15 +27,15 @@ from provisioning.profiles import SHOULD_HAVE_PROFILE
 from provisioning.rules import Rules
 from sweep import missing_profiles, runs
 
-# Of a record of failure: whether its person has a profile by now, and only a sweep is missing.
-IS_HELPED = (
+# Of a failed attempt: its user has a profile by now; the next sweep resolves the attempt.
+HAS_PROFILE = (
     select(Mentorado.id)
     .join(User, User.id == Mentorado.user_id)
     .where(User.clerk_id == ProvisioningAttempt.clerk_id)
     .exists()
 )
-# Whether it is about somebody who is not meant to have one, however often it failed before.
-IS_NOT_DUE = (
+# Of a failed attempt: its user should have no profile.
+IS_EXCLUDED = (
     select(User.id)
     .where(User.clerk_id == ProvisioningAttempt.clerk_id)
     .where(not_(and_(*SHOULD_HAVE_PROFILE)))
@@ -44,9 +45,11 @@ IS_NOT_DUE = (
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """People the background has given up on, addresses that more than one profile without owner
-    waits for, people of whom the provider has not told everything yet, and people who wait for a
-    profile, tried or not, with the time since when the first of them waits.
+    """Open work of the installation.
+
+    `ambiguous_addresses` are shared by several unlinked profiles. `incomplete` counts users with an
+    incomplete identity. `waiting` counts users who should have a profile and have none, with or
+    without a failed attempt; `waiting_since` is the time of the first of them.
     """
 
     dead_letters: int
@@ -57,7 +60,7 @@ class Backlog:
 
 
 def count_backlog(session: Session, rules: Rules) -> Backlog:
-    """Count what waits under these rules."""
+    """Count the backlog under these rules."""
     dead = select(func.count()).where(ProvisioningAttempt.state == AttemptState.DEAD)
     address = func.normalized_address(Mentorado.email)
     shared = (
@@ -69,37 +72,35 @@ def count_backlog(session: Session, rules: Rules) -> Backlog:
     )
     ambiguous = select(func.count()).select_from(shared)
     incomplete = select(func.count()).where(User.identity_completed_at.is_(None))
-    waits = (~IS_HELPED, ~IS_NOT_DUE, ProvisioningAttempt.error_class != UNUSABLE_ANSWER)
-    tried = select(func.count(ProvisioningAttempt.id)).where(*waits)
-    since = select(func.min(ProvisioningAttempt.first_failed_at)).where(*waits)
-    queries = (dead, ambiguous, incomplete, tried, since)
-    numbers = [query.scalar_subquery() for query in queries]
-    dead_letters, addresses, unknown, failing, failing_since = session.execute(
-        select(*numbers)
-    ).one()
+    is_open = (~HAS_PROFILE, ~IS_EXCLUDED, ProvisioningAttempt.error_class != UNUSABLE_ANSWER)
+    failing = select(func.count(ProvisioningAttempt.id)).where(*is_open)
+    since = select(func.min(ProvisioningAttempt.first_failed_at)).where(*is_open)
+    queries = (dead, ambiguous, incomplete, failing, since)
+    row = session.execute(select(*(query.scalar_subquery() for query in queries))).one()
+    dead_letters, addresses, incomplete_users, failing_users, failing_since = row
     missing, missing_since = missing_profiles.missing_since(session, rules)
     first = min(filter(None, (missing_since, failing_since)), default=None)
-    return Backlog(dead_letters, addresses, unknown, missing + failing, first)
+    return Backlog(dead_letters, addresses, incomplete_users, missing + failing_users, first)
 
 
 def count_users_with_two_profiles(session: Session) -> int:
-    """How many people have more than one profile; the table's index says none, so this is alarm."""
-    doubled = (
+    """Count the users with more than one profile; a unique index prevents them, so this is 0."""
+    duplicates = (
         select(Mentorado.user_id)
         .where(Mentorado.user_id.is_not(None))
         .group_by(Mentorado.user_id)
         .having(func.count() > 1)
     )
-    return session.scalars(select(func.count()).select_from(doubled.subquery())).one()
+    return session.scalars(select(func.count()).select_from(duplicates.subquery())).one()
 
 
-PROVIDED = ("mentorado_created", "mentorado_linked", "mentorado_claimed")
+PROFILE_EVENTS = ("mentorado_created", "mentorado_linked", "mentorado_claimed")
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why profiles could not be made, and how many in the last hour and day still have none."""
+    """An error of failed attempts, and how many users it affects who still have no profile."""
 
     error: str
     last_hour: int
@@ -108,9 +109,10 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class ProvisioningStats:
-    """How the last day was.
+    """Statistics of the last day.
 
-    `success_rate`, from 0 to 1, and `p95_seconds` are None where nobody came.
+    `provided` counts profiles created, linked or claimed, `failing` users with a failed attempt and
+    no profile. `success_rate` (0 to 1) and `p95_seconds` are None if there were none.
     """
 
     provided: int
@@ -122,13 +124,13 @@ class ProvisioningStats:
 
     @property
     def success_rate(self) -> float | None:
-        """Of those who were given a profile or still fail, how many have got one."""
-        everybody = self.provided + self.failing
-        return self.provided / everybody if everybody else None
+        """Return the share of users with a profile among those provided and failing."""
+        total = self.provided + self.failing
+        return self.provided / total if total else None
 
 
 def read_stats(session: Session, *, now: datetime) -> ProvisioningStats:
-    """Count what happened in the day before `now`."""
+    """Read the statistics of the day before `now`."""
     reasons = _reasons(session, now)
     provided, p95_seconds = _provided(session, now - DAY)
     return ProvisioningStats(
@@ -142,29 +144,34 @@ def read_stats(session: Session, *, now: datetime) -> ProvisioningStats:
 
 
 def _provided(session: Session, since: datetime) -> tuple[int, float | None]:
-    """How many were given a profile, and the 95th percentile of what it took.
+    """Return how many profiles were provided, and the 95th percentile of the seconds it took.
 
-    From when a person was first heard of to their automatic profile; 0 within one request.
+    The time is from the user's row to its automatic profile; 0 within one request.
     """
-    told = select(func.count()).where(AuditEvent.event.in_(PROVIDED), AuditEvent.at >= since)
-    waited = extract("epoch", Mentorado.created_at - User.created_at)
+    events = (
+        select(func.count())
+        .where(AuditEvent.event.in_(PROFILE_EVENTS), AuditEvent.at >= since)
+        .scalar_subquery()
+    )
+    seconds_waited = extract("epoch", Mentorado.created_at - User.created_at)
     p95 = (
-        select(func.percentile_cont(0.95).within_group(waited))
+        select(func.percentile_cont(0.95).within_group(seconds_waited))
         .select_from(Mentorado)
         .join(User, User.id == Mentorado.user_id)
         .where(Mentorado.created_automatically, Mentorado.created_at >= since)
+        .scalar_subquery()
     )
-    number, seconds = session.execute(select(told.scalar_subquery(), p95.scalar_subquery())).one()
+    number, seconds = session.execute(select(events, p95)).one()
     return number, None if seconds is None else float(seconds)
 
 
 def _reasons(session: Session, now: datetime) -> tuple[Reason, ...]:
     failed_at, code = ProvisioningAttempt.last_failed_at, ProvisioningAttempt.error_code
     error = func.concat_ws(" ", ProvisioningAttempt.error_class, code)
-    in_the_hour = func.count().filter(failed_at >= now - HOUR)
+    last_hour = func.count().filter(failed_at >= now - HOUR)
     rows = session.execute(
-        select(error, in_the_hour, func.count())
-        .where(failed_at >= now - DAY, ~IS_HELPED)
+        select(error, last_hour, func.count())
+        .where(failed_at >= now - DAY, ~HAS_PROFILE)
         .group_by(error)
         .order_by(func.count().desc(), error)
     )
@@ -172,22 +179,22 @@ def _reasons(session: Session, now: datetime) -> tuple[Reason, ...]:
 
 
 def _last_sweep(session: Session) -> SweepRun | None:
-    over = SweepRun.status.in_((SweepStatus.SUCCEEDED, SweepStatus.FAILED, SweepStatus.ABANDONED))
-    real = select(SweepRun).where(over, ~SweepRun.dry_run)
-    return session.scalars(real.order_by(SweepRun.id.desc()).limit(1)).one_or_none()
+    ended = (SweepStatus.SUCCEEDED, SweepStatus.FAILED, SweepStatus.ABANDONED)
+    found = select(SweepRun).where(SweepRun.status.in_(ended), ~SweepRun.dry_run)
+    return session.scalars(found.order_by(SweepRun.id.desc()).limit(1)).one_or_none()
 
 
 log = structlog.get_logger(__name__)
 
-# To find who is missing, PostgreSQL compares two whole tables: a second for millions of people.
-# What was read holds for so many times as long as reading it took, which costs 2 % at most.
-REST = 50
-LONGEST_READ_SECONDS = 5.0  # Prometheus itself gives up after ten
+# To find users without a profile, PostgreSQL compares two whole tables: a second for millions of
+# users. A reading is valid for this multiple of its own duration, which costs 2 % at most.
+VALIDITY_FACTOR = 50
+LONGEST_READ_SECONDS = 5.0  # Prometheus times out after ten
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the database knew at one moment."""
+    """The backlog and the totals of sweeps at one moment."""
 
     backlog: Backlog
     totals: Sequence[SweepTotal]
@@ -196,7 +203,7 @@ class Reading:
 
 @dataclass(slots=True, eq=False)
 class BacklogCollector(Collector):
-    """One for an app, shared by its threads; tells nothing while the database is away."""
+    """Prometheus collector of one app, used by its threads; yields less if the database fails."""
 
     rules: Rules
     sweep_interval: timedelta
@@ -207,27 +214,27 @@ class BacklogCollector(Collector):
     _valid_until: float = 0.0
 
     def collect(self) -> Iterator[Metric]:
-        """The families of CONTRACT section 6 that no process could count alone."""
+        """Yield the metrics of `docs/reference/contract.md#metrics` that come from the database."""
         seconds = self.sweep_interval.total_seconds()
         yield GaugeMetricFamily("sweep_interval_seconds", "From one sweep to the next.", seconds)
         reading = self.reading()
         if reading is not None:
-            yield from _waiting(reading.backlog, self.now())
-            yield from _sweeps(reading.totals, reading.succeeded_at)
+            yield from _backlog_metrics(reading.backlog, self.now())
+            yield from _sweep_metrics(reading.totals, reading.succeeded_at)
 
     def describe(self) -> list[Metric]:
-        """Nothing: their names are known before the database is asked."""
+        """Return nothing, so that registering the collector does not read the database."""
         return []
 
     def reading(self) -> Reading | None:
-        """What holds just now, or held a moment ago; None when the database did not tell."""
+        """Return the cached reading, or a new one once it has expired; None if reading failed."""
         with self._lock:
             if self.clock() >= self._valid_until:
                 self._read()
             return self._reading
 
     def renew(self) -> None:
-        """Read anew at the next question: somebody has just changed what was read."""
+        """Expire the cached reading, after a change of what it counts."""
         self._valid_until = 0.0
 
     def _read(self) -> None:
@@ -235,41 +242,39 @@ class BacklogCollector(Collector):
         try:
             with background_transaction(LONGEST_READ_SECONDS) as session:
                 self._reading = Reading(count_backlog(session, self.rules), *runs.totals(session))
-            rest = REST
+            factor = VALIDITY_FACTOR
         except SQLAlchemyError as err:
             log.warning("gauges_not_read", error=type(err).__name__)
-            self._reading, rest = None, 1
-        self._valid_until = self.clock() + rest * (self.clock() - started)
+            self._reading, factor = None, 1
+        self._valid_until = self.clock() + factor * (self.clock() - started)
 
 
-def _waiting(backlog: Backlog, now: datetime) -> Iterator[Metric]:
+def _backlog_metrics(backlog: Backlog, now: datetime) -> Iterator[Metric]:
     since = backlog.waiting_since
-    waited = (now - since).total_seconds() if since else 0.0
+    seconds = (now - since).total_seconds() if since else 0.0
     for name, meaning, value in (
-        ("users_without_mentorado", "People due a profile.", backlog.waiting),
-        ("users_without_mentorado_oldest_seconds", "How long the first of them waits.", waited),
-        ("provisioning_dead_letters", "People given up on.", backlog.dead_letters),
+        ("users_without_mentorado", "Users due a profile who have none.", backlog.waiting),
+        ("users_without_mentorado_oldest_seconds", "How long the first of them waits.", seconds),
+        ("provisioning_dead_letters", "Failed users without further retry.", backlog.dead_letters),
         (
             "mentorados_ambiguous_addresses",
-            "Addresses that several profiles without owner have.",
+            "Addresses of more than one unlinked profile.",
             backlog.ambiguous_addresses,
         ),
     ):
         yield GaugeMetricFamily(name, meaning, value)
 
 
-def _sweeps(totals: Sequence[SweepTotal], succeeded_at: datetime | None) -> Iterator[Metric]:
-    counted = CounterMetricFamily(
-        "sweep_runs", "Sweeps that are over.", labels=["trigger", "status"]
-    )
+def _sweep_metrics(totals: Sequence[SweepTotal], succeeded_at: datetime | None) -> Iterator[Metric]:
+    ended = CounterMetricFamily("sweep_runs", "Ended sweeps.", labels=["trigger", "status"])
     for total in totals:
-        counted.add_metric([total.trigger, total.status], total.runs)
-    yield counted
+        ended.add_metric([total.trigger, total.status], total.runs)
+    yield ended
     repaired = sum(total.repaired for total in totals)
-    yield CounterMetricFamily("sweep_repaired", "People given a profile by sweeps.", repaired)
+    yield CounterMetricFamily("sweep_repaired", "Profiles provided by sweeps.", repaired)
     if succeeded_at is not None:
         yield GaugeMetricFamily(
             "sweep_last_success_timestamp_seconds",
-            "When the last sweep ended well.",
+            "When the last successful sweep ended.",
             succeeded_at.timestamp(),
         )

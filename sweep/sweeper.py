@@ -1,16 +1,16 @@
-"""The sweep: closes the difference between who is due a profile and who has one.
+"""The sweep: find users without a profile and ensure one for each.
 
-Level-triggered: each run computes the difference anew and ends in the same guarantee as a login.
-Its order keeps newcomers from waiting for users who are slow or have failed before:
+Level-triggered: each run computes the difference anew, under the same rules as a login. The order
+keeps new users from waiting for users who are slow or have failed before:
 
 1. Users with exactly one pre-registered profile are linked in groups.
-2. Other users with pre-registered profiles are ensured one by one, for a moment only.
-3. All other users without profile get one, a range of ids in one statement.
+2. Other users with pre-registered profiles are ensured one by one, for `SINGLES_SECONDS`.
+3. All other users without a profile get one, a range of ids in one statement.
 4. The rest of 2 is ensured one by one, with 1 to 3 again every few seconds.
 5. Users with a failed attempt that is due are ensured one by one, for a limited time.
-6. The identity provider is asked about users whose identity is incomplete, then about those whose
-   identity is the oldest, for a limited time.
-7. What remains of 5 is left to the next run of a scheduler; a run by hand does it, with 1 to 3
+6. Identities that are incomplete are refreshed from the identity provider, then the oldest ones,
+   for a limited time.
+7. A scheduled run leaves the rest of 5 to the next one. A run by command does it, with 1 to 3
    again every few seconds.
 """
 
@@ -40,28 +40,28 @@ from sweep.worklist import MOST_LOOKUPS, BatchSizer, Worklist
 
 log = structlog.get_logger(__name__)
 
-BATCH_SIZE = 5_000  # more at a time is no quicker, and logins would wait for its log to be written
-PROGRESS_SECONDS = 1.0  # often enough to watch
+BATCH_SIZE = 5_000  # larger batches are no faster, and logins would wait for their WAL flush
+PROGRESS_SECONDS = 1.0
 
-# How long newcomers may have to wait for others; at most half the scheduler's interval.
+# Limits of the steps that new users may wait for; each is at most half the scheduler's interval.
 SINGLES_SECONDS = 2.0
 RETRIES_SECONDS = 10.0
 COMPLETION_SECONDS = 30.0
-# While identities wait, a scheduler sweeps at least this often: how many are completed in a minute
-# does not depend on its interval.
+# While identities are incomplete, a scheduler sweeps at least this often. The number completed per
+# minute then does not depend on its interval.
 COMPLETION_INTERVAL = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Sweeper:
-    """Runs sweeps for one process, known to the others as `owner`.
+    """Runs sweeps for one process; `owner` is its name in the run rows.
 
-    `provide` ensures one user, by Clerk id, in a transaction of its own, invalidates the cache, and
-    records a failure; `complete` asks the identity provider about the user before, and is None
-    where there is no provider; `refresh` asks again about a user whose identity is older than
-    `max_age`. `open_beat` opens the heartbeat's transactions. `monotonic`
-    is a clock in seconds, `now` the time of day. `on_batch` receives how many users a batch gave a
-    profile, `on_link` each link of a group and the seconds it took. `interval` is the scheduler's.
+    `ensure_user` ensures one user by Clerk id in a transaction of its own, invalidates the cache,
+    and records a failure. `refresh_from_clerk` first reads the user from the identity provider; it
+    is None without a provider. `refresh_identity` reads a user again whose identity is older than
+    `max_age`. `open_heartbeat_connection` opens the heartbeat's transactions. `monotonic` returns
+    seconds, `now` the current time. `on_batch` receives the number of profiles that a batch
+    created, `on_link` each link of a group and its seconds. `interval` is the scheduler's.
     """
 
     owner: str
@@ -82,16 +82,16 @@ class Sweeper:
     should_stop: Callable[[], bool] = lambda: False
 
     def start(self, trigger: str, *, dry_run: bool = False) -> SweepCounts:
-        """Begin a run of our own and finish it; raises SweepRunningError while one is active."""
+        """Start a run and finish it; raises SweepRunningError while one is active."""
         with self.transaction() as session:
             run = runs.start(session, trigger=trigger, dry_run=dry_run, owner=self.owner)
         return self._run(run, is_dry=dry_run)
 
     def start_by_hand(self, *, dry_run: bool) -> SweepCounts:
-        """Sweep at once, for a command: as the queued run if there is one, in place of a dead one.
+        """Sweep now, for a command; takes over the queued run, or a run without a heartbeat.
 
-        A queued run that is not what was asked for: a dry one is done first; a real one stays in
-        the queue while a dry one is asked for. Raises SweepRunningError while one is running.
+        A queued dry run is done first if a real one is requested. A queued real run stays in the
+        queue if a dry one is requested. Raises SweepRunningError while one is running.
         """
         while True:
             with self.transaction() as session:
@@ -101,20 +101,20 @@ class Sweeper:
             self._run(run, is_dry=True)
 
     def take_over_if_due(self) -> SweepCounts | None:
-        """Run what a scheduler has to run just now; None when there is nothing."""
+        """Run the queued, abandoned or due run; returns None if there is none."""
         with self.transaction() as session:
             interval = self._due_after(session)
             has_work = not self.should_stop() and runs.has_work(session, interval)
         return self.pick_up() or self.start_if_due(interval) if has_work else None
 
     def start_if_due(self, interval: timedelta) -> SweepCounts | None:
-        """Begin a scheduler's run unless another process has just done so."""
+        """Start a scheduled run unless another process has started one within the interval."""
         with self.transaction() as session:
             run = runs.start_if_due(session, interval, owner=self.owner)
         return self._run(run, is_dry=False) if run else None
 
     def pick_up(self) -> SweepCounts | None:
-        """Run what an admin queued or a dead owner left; None when there is neither."""
+        """Run the queued run, or the run of a dead owner; returns None if there is neither."""
         with self.transaction() as session:
             run = runs.take_over(session, owner=self.owner) or runs.take_queued(
                 session, owner=self.owner
@@ -124,28 +124,28 @@ class Sweeper:
     def _due_after(self, session: Session) -> timedelta:
         if self.refresh_from_clerk is None or self.interval <= COMPLETION_INTERVAL:
             return self.interval
-        waits = queries.incomplete_users(session, self.now(), limit=1)
-        return COMPLETION_INTERVAL if waits else self.interval
+        has_incomplete = queries.incomplete_users(session, self.now(), limit=1)
+        return COMPLETION_INTERVAL if has_incomplete else self.interval
 
     def _run(self, run: SweepRun, *, is_dry: bool) -> SweepCounts:
         counts = SweepCounts() if is_dry else SweepCounts.of(run)
-        work = _SweepPass(
-            self, run, is_dry, counts, self._heartbeat(run), began_at=self.monotonic()
+        sweep_pass = _SweepPass(
+            self, run, is_dry, counts, self._heartbeat(run), started_at=self.monotonic()
         )
         log.info("sweep_started", sweep_id=run.id, trigger=run.trigger, dry_run=is_dry)
         try:
-            with work.heartbeat:
-                work.sweep()
+            with sweep_pass.heartbeat:
+                sweep_pass.sweep()
         except LeaseLostError:
             log.warning("sweep_lost", sweep_id=run.id)
             raise
         except SweepStoppedError as err:
-            self._release_run(work, err)
+            self._end_stopped(sweep_pass, err)
             raise
         except BaseException as err:  # Ctrl-C as well: the next run must not wait for the lease
-            self._end(work, error=type(err).__name__)
+            self._end(sweep_pass, error=type(err).__name__)
             raise
-        self._end(work)
+        self._end(sweep_pass)
         return counts
 
     def _heartbeat(self, run: SweepRun) -> Heartbeat:
@@ -158,38 +158,40 @@ class Sweeper:
             should_stop=self.should_stop,
         )
 
-    def _release_run(self, work: "_SweepPass", err: SweepStoppedError) -> None:
-        """Leave the run to another process; a dry one by command is only for who has typed it."""
-        if work.is_dry and work.run.trigger == runs.BY_COMMAND:
-            self._end(work, error=type(err).__name__)
+    def _end_stopped(self, sweep_pass: "_SweepPass", err: SweepStoppedError) -> None:
+        """Release the run to another process; end a dry run by command, whose output is local."""
+        if sweep_pass.is_dry and sweep_pass.run.trigger == runs.COMMAND:
+            self._end(sweep_pass, error=type(err).__name__)
         else:
-            self._release(work)
+            self._release(sweep_pass)
 
-    def _release(self, work: "_SweepPass") -> None:
+    def _release(self, sweep_pass: "_SweepPass") -> None:
         try:
             with self.transaction() as session:
-                runs.release(session, work.run.id, owner=self.owner, counts=work.progress())
-        except LeaseLostError:  # the heartbeat was faster
+                runs.release(
+                    session, sweep_pass.run.id, owner=self.owner, counts=sweep_pass.progress()
+                )
+        except LeaseLostError:  # the heartbeat thread has released it
             return
-        log.info("sweep_released", sweep_id=work.run.id)
+        log.info("sweep_released", sweep_id=sweep_pass.run.id)
 
-    def _end(self, work: "_SweepPass", error: str | None = None) -> None:
-        """Close the run; a real one of which only a forecast was asked stays to be done."""
-        run, numbers = work.run, work.counts.numbers()
-        if work.is_dry and not run.dry_run:
-            self._release(work)
+    def _end(self, sweep_pass: "_SweepPass", error: str | None = None) -> None:
+        """Finish the run; a real run that was only forecast returns to the queue."""
+        run, numbers = sweep_pass.run, sweep_pass.counts.numbers()
+        if sweep_pass.is_dry and not run.dry_run:
+            self._release(sweep_pass)
             return
-        sample = work.counts.sample if run.dry_run else None
+        sample = sweep_pass.counts.sample if run.dry_run else None
         with self.transaction() as session:
             runs.finish(
                 session, run.id, owner=self.owner, counts=numbers, sample=sample, error=error
             )
-        lasted = round((self.monotonic() - work.began_at) * 1000, 1)
-        log.info("sweep_finished", sweep_id=run.id, error=error, duration_ms=lasted, **numbers)
-        self.show(work.counts)
+        duration_ms = round((self.monotonic() - sweep_pass.started_at) * 1000, 1)
+        log.info("sweep_finished", sweep_id=run.id, error=error, duration_ms=duration_ms, **numbers)
+        self.show_progress(sweep_pass.counts)
 
-    def show(self, counts: SweepCounts) -> None:
-        """Show how far a run is to the operator who watches it here."""
+    def show_progress(self, counts: SweepCounts) -> None:
+        """Pass the counts of a run to the command that displays them, if there is one."""
         if self.on_progress is not None:
             self.on_progress(counts)
 
@@ -203,72 +205,72 @@ class _SweepPass:
     is_dry: bool
     counts: SweepCounts
     heartbeat: Heartbeat
-    began_at: float
+    started_at: float
     reported_at: float = -inf
 
     def sweep(self) -> None:
-        """Do all of it; raises SweepStoppedError, LeaseLostError and what the database raises."""
+        """Do all steps; raises SweepStoppedError, LeaseLostError and SQLAlchemyError."""
         if not self.is_dry:
             self._delete_old_rows()
-        worklist, hands = self._worklist(), self._executor()
+        worklist, executor = self._worklist(), self._executor()
         missing = worklist.count_missing()
         self.counts.total = self.counts.scanned + missing + worklist.count_failed_users()
         self._report_progress()
-        singles = self._users_without_profile(worklist, hands, missing)
-        while not self._run_batches(singles, RETRIES_SECONDS):
-            self._users_without_profile(worklist, hands, worklist.count_missing())
-        failed = (partial(hands.ensure_one, clerk_id) for clerk_id in worklist.failed_users())
-        is_done = self._run_batches(failed, RETRIES_SECONDS)
-        if isinstance(hands, SweepExecutor):
-            self._identities(worklist, hands)
-        while not is_done and self.run.trigger != runs.CLOCK:
-            self._users_without_profile(worklist, hands, worklist.count_missing())
-            is_done = self._run_batches(failed, RETRIES_SECONDS)
+        singles = self._users_without_profile(worklist, executor, missing)
+        while not self._run_steps(singles, RETRIES_SECONDS):
+            self._users_without_profile(worklist, executor, worklist.count_missing())
+        failed = (partial(executor.ensure_one, clerk_id) for clerk_id in worklist.failed_users())
+        is_done = self._run_steps(failed, RETRIES_SECONDS)
+        if isinstance(executor, SweepExecutor):
+            self._refresh_identities(worklist, executor)
+        while not is_done and self.run.trigger != runs.SCHEDULED:
+            self._users_without_profile(worklist, executor, worklist.count_missing())
+            is_done = self._run_steps(failed, RETRIES_SECONDS)
 
     def _users_without_profile(
-        self, worklist: Worklist, hands: SweepExecutor | DryRunExecutor, missing: int
+        self, worklist: Worklist, executor: SweepExecutor | DryRunExecutor, missing: int
     ) -> Iterator[Step]:
-        """Users without a failed attempt, of whom so many have no profile.
+        """Link or create profiles for users without a failed attempt; `missing` have none yet.
 
-        Returns the steps for those who are left over, who may be slow and are done one by one.
+        Returns the remaining steps, for users who are ensured one by one because they may be slow.
         """
-        if isinstance(hands, SweepExecutor):
-            self._run_batches(
-                partial(hands.link_group, group) for group in worklist.groups(GROUP_SIZE)
+        if isinstance(executor, SweepExecutor):
+            self._run_steps(
+                partial(executor.link_group, group) for group in worklist.groups(GROUP_SIZE)
             )
-        # Level-triggered within the run as well: whom no group could help is still to be found.
-        singles = (partial(hands.ensure_one, clerk_id) for clerk_id in worklist.linkable_users())
-        self._run_batches(singles, SINGLES_SECONDS)
+        # Level-triggered within the run as well: users that no group linked are found again here.
+        singles = (partial(executor.ensure_one, clerk_id) for clerk_id in worklist.linkable_users())
+        self._run_steps(singles, SINGLES_SECONDS)
         if missing:
-            pace = BatchSizer(self.sweeper.batch_size, self.sweeper.monotonic)
-            ranges = worklist.ranges(pace)
-            self._run_batches(
-                partial(pace.measure, partial(hands.create_range, ids)) for ids in ranges
+            sizer = BatchSizer(self.sweeper.batch_size, self.sweeper.monotonic)
+            ranges = worklist.ranges(sizer)
+            self._run_steps(
+                partial(sizer.measure, partial(executor.create_range, ids)) for ids in ranges
             )
         return singles
 
-    def _identities(self, worklist: Worklist, closing: SweepExecutor) -> None:
+    def _refresh_identities(self, worklist: Worklist, executor: SweepExecutor) -> None:
         if self.sweeper.refresh_from_clerk is None:
             return
         completion = IdentityCompletion(
-            partial(closing.refresh_identity, self.sweeper.refresh_from_clerk),
+            partial(executor.refresh_identity, self.sweeper.refresh_from_clerk),
             worklist.note_unanswered,
         )
-        if self._run_batches(completion.steps(worklist.incomplete()), COMPLETION_SECONDS):
+        if self._run_steps(completion.steps(worklist.incomplete()), COMPLETION_SECONDS):
             completion.refresh_identity = partial(
-                closing.refresh_identity, self.sweeper.refresh_identity
+                executor.refresh_identity, self.sweeper.refresh_identity
             )
             oldest = islice(worklist.longest_unasked(self.sweeper.max_age), MOST_LOOKUPS)
-            self._run_batches(completion.steps(oldest), COMPLETION_SECONDS)
+            self._run_steps(completion.steps(oldest), COMPLETION_SECONDS)
         if completion.stopped_by is not None:
             log.info("completion_put_off", sweep_id=self.run.id, reason=completion.stopped_by)
 
-    def _run_batches(self, steps: Iterator[Step], seconds: float | None = None) -> bool:
-        """Take one step after the other, for so long at most; returns whether there are no more.
+    def _run_steps(self, steps: Iterator[Step], seconds: float | None = None) -> bool:
+        """Run one step after the other for at most `seconds`; returns whether all are done.
 
-        Between two steps others learn how far the run is, and this process whether to go on.
+        Between steps it checks the lease and the stop signal, and reports progress.
         """
-        until = self.sweeper.monotonic() + self._limited(seconds)
+        deadline = self.sweeper.monotonic() + self._time_limit(seconds)
         for step in steps:
             self.heartbeat.check()
             step()
@@ -276,11 +278,11 @@ class _SweepPass:
             if now - self.reported_at > PROGRESS_SECONDS:
                 self._report_progress()
                 log.info("sweep_progress", sweep_id=self.run.id, **self.counts.numbers())
-            if now > until:
+            if now > deadline:
                 return False
         return True
 
-    def _limited(self, seconds: float | None) -> float:
+    def _time_limit(self, seconds: float | None) -> float:
         if seconds is None or self.is_dry:
             return inf
         return min(seconds, self.sweeper.interval.total_seconds() / 2)
@@ -288,10 +290,10 @@ class _SweepPass:
     def _report_progress(self) -> None:
         self.heartbeat.beat(lambda session: self._report(session, self.counts))
         self.reported_at = self.sweeper.monotonic()
-        self.sweeper.show(self.counts)
+        self.sweeper.show_progress(self.counts)
 
     def progress(self, counts: SweepCounts | None = None) -> dict[str, int]:
-        """What the run has come to; a real one makes no progress while it is only forecast."""
+        """Return the counts to store; a real run stores none while it is only forecast."""
         is_forecast = self.is_dry and not self.run.dry_run
         return {} if is_forecast else (counts or self.counts).numbers()
 
@@ -305,7 +307,7 @@ class _SweepPass:
             self.heartbeat.transaction,
             sweeper.batch_size,
             started_at=now,
-            due_at=now if self.run.trigger == runs.CLOCK else None,
+            due_at=now if self.run.trigger == runs.SCHEDULED else None,
         )
 
     def _executor(self) -> SweepExecutor | DryRunExecutor:

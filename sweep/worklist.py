@@ -1,4 +1,4 @@
-"""In which order a pass goes through the people it finds: linkable, once failed, the rest."""
+"""Read the users of a sweep in pages: linkable, by id range, failed, incomplete, oldest."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,44 +12,44 @@ from provisioning.attempts import Position
 from sweep import missing_profiles
 from sweep.missing_profiles import Range
 
-# Whoever signs in while they are in a batch waits for its commit, and a login gives up waiting for
-# a lock after a third of a second.
+# The login of a user in a batch waits for its commit, and the login's wait for a lock ends after
+# a third of a second.
 AIM_SECONDS = 0.1
-FIRST = 1_000
-SMALLEST = 100  # below, a batch costs more than the people in it
+FIRST_SIZE = 1_000
+SMALLEST_SIZE = 100  # in smaller batches the fixed cost exceeds that of the rows
 
 
 @dataclass(slots=True)
 class BatchSizer:
-    """The size of the next batch, from how long the ones before took; `most` is never exceeded.
+    """Adapts the size of the next batch to the time of the last one, up to `most`.
 
-    `monotonic` is a clock in seconds.
+    `monotonic` returns seconds.
     """
 
     most: int
     monotonic: Callable[[], float]
-    size: int = FIRST
+    size: int = FIRST_SIZE
 
     def __post_init__(self) -> None:
         self.size = min(self.size, self.most)
 
     def measure(self, batch: Callable[[], None]) -> None:
-        """See a batch of the present size through, and draw the conclusion for the next one."""
+        """Run a batch of the current size, and set the size of the next one by its duration."""
         started = self.monotonic()
         batch()
-        self.size = self._after(self.monotonic() - started)
+        self.size = self._next_size(self.monotonic() - started)
 
-    def _after(self, seconds: float) -> int:
-        """What would have taken as long as we aim at, but at most double and at least half."""
+    def _next_size(self, seconds: float) -> int:
+        """Return the size that would take `AIM_SECONDS`; at most double and at least half."""
         most = min(self.most, self.size * 2)
-        least = min(self.most, max(SMALLEST, self.size // 2))
-        return (
-            most if seconds <= 0 else max(least, min(most, int(self.size * AIM_SECONDS / seconds)))
-        )
+        least = min(self.most, max(SMALLEST_SIZE, self.size // 2))
+        if seconds <= 0:
+            return most
+        return max(least, min(most, int(self.size * AIM_SECONDS / seconds)))
 
 
-MOST_LOOKUPS = 200  # users in one run; the provider's leave to ask ends before
-SEEN_WITHIN = timedelta(days=30)  # users who have not visited since are not asked about again
+MOST_LOOKUPS = 200  # users in one run; the call budget of the provider ends before
+SEEN_WITHIN = timedelta(days=30)  # identities of users without a later visit are not refreshed
 ROWS_AT_A_TIME = 20_000
 
 Rows = TypeVar("Rows")
@@ -57,11 +57,11 @@ Rows = TypeVar("Rows")
 
 @dataclass(frozen=True, slots=True)
 class Worklist:
-    """The work of one pass, read a batch at a time, so that memory does not grow with the people.
+    """The work of one run, read a batch at a time, so that memory does not grow with the users.
 
-    Who might link comes first: afterwards nobody is left to whom the set-based step would give an
-    automatic profile although another one waits. `due_at` is when records count as due; None takes
-    them all, because who sweeps by hand has mended something. `started_at`: when the run began.
+    Linkable users come first. Otherwise the set-based step would create an automatic profile for a
+    user with a pre-registered one. Failed attempts are due at `due_at`; None takes all of them,
+    because an operator who sweeps by command has corrected the cause. `started_at` is the run's.
     """
 
     transaction: Transaction
@@ -70,46 +70,46 @@ class Worklist:
     due_at: datetime | None
 
     def count_missing(self) -> int:
-        """How many are due a profile and have no record of failure."""
+        """Count the users without a profile and without a failed attempt."""
         return self._read(missing_profiles.count_missing)
 
     def count_failed_users(self) -> int:
-        """How many have a record that is due."""
+        """Count the failed attempts that are due."""
         return self._read(attempts.count_due, self.due_at)
 
     def linkable_users(self) -> Iterator[str]:
-        """Clerk ids of people for whom a profile waits."""
+        """Yield the Clerk ids of users whose address has a pre-registered profile."""
         after = 0
-        while waiting := self._read(missing_profiles.next_waiting, after, self.batch_size):
-            yield from self._read(missing_profiles.linkable_users, waiting)
-            after = waiting[1]
+        while ids := self._read(missing_profiles.next_unlinked_range, after, self.batch_size):
+            yield from self._read(missing_profiles.linkable_users, ids)
+            after = ids[1]
 
     def groups(self, size: int) -> Iterator[list[str]]:
-        """The same, so many at a time."""
-        found = self.linkable_users()
-        while group := list(islice(found, size)):
+        """Yield the linkable users in groups of `size`."""
+        users = self.linkable_users()
+        while group := list(islice(users, size)):
             yield group
 
-    def ranges(self, pace: BatchSizer) -> Iterator[Range]:
-        """Ranges of user ids that together hold everybody, each as large as the pace then is."""
+    def ranges(self, sizer: BatchSizer) -> Iterator[Range]:
+        """Yield ranges of ids that cover all users, each of the sizer's current size."""
         after = 0
-        while ids := self._read(missing_profiles.next_range, after, pace.size):
+        while ids := self._read(missing_profiles.next_range, after, sizer.size):
             yield ids
             after = ids[1]
 
     def failed_users(self) -> Iterator[str]:
-        """Clerk ids of those whose profile is to be tried again, the longest untried first."""
+        """Yield the Clerk ids of failed attempts to retry, the one tried longest ago first."""
         after: Position | None = None
-        while batch := self._failed_after(after):
+        while batch := self._next_failed(after):
             yield from (clerk_id for _, clerk_id in batch)
             after = batch[-1][0]
 
     def incomplete(self) -> list[str]:
-        """Clerk ids of those to ask the provider about, in turn."""
+        """Return the Clerk ids of users with an incomplete identity, in order of lookup."""
         return self._read(queries.incomplete_users, self.due_at, MOST_LOOKUPS)
 
     def longest_unasked(self, max_age: timedelta) -> Iterator[str]:
-        """Clerk ids of users whose identity is older than that, the oldest first."""
+        """Yield the Clerk ids of users whose identity is older than `max_age`, oldest first."""
         after: queries.Position | None = None
         while True:
             with self.transaction() as session:
@@ -125,10 +125,10 @@ class Worklist:
                 return
 
     def note_unanswered(self, clerk_id: str) -> None:
-        """Have the next run ask about others first."""
+        """Move a user to the end of the lookup order of the next run."""
         self._read(queries.mark_identity_asked, clerk_id, self.started_at)
 
-    def _failed_after(self, after: Position | None) -> list[tuple[Position, str]]:
+    def _next_failed(self, after: Position | None) -> list[tuple[Position, str]]:
         with self.transaction() as session:
             return attempts.due(
                 session,
@@ -138,6 +138,6 @@ class Worklist:
                 limit=self.batch_size,
             )
 
-    def _read(self, question: Callable[..., Rows], *values: object) -> Rows:
+    def _read(self, query: Callable[..., Rows], *values: object) -> Rows:
         with self.transaction() as session:
-            return question(session, *values)
+            return query(session, *values)
