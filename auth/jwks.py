@@ -45,7 +45,7 @@ Keys = dict[str, PyJWK]
 
 @dataclass(frozen=True, slots=True)
 class _Fetch:
-    """A fetch under way; requests wait for it until `until`, on the monotonic clock."""
+    """A fetch under way; requests wait for it until `wait_until`, on the monotonic clock."""
 
     wait_until: float
     ended: threading.Event = field(default_factory=threading.Event)
@@ -80,9 +80,9 @@ class KeySet:
     def key(self, kid: str, *, may_fetch: bool = True) -> PyJWK:
         """Return the key of that id; an unknown one is fetched, subject to the cool-down.
 
-        Raises UnknownKeyError for a key that the issuer does not publish, KeysUnavailableError
-        while no key is known, and CallNeededError where a fetch is needed but `may_fetch` is False.
-        The first keys are fetched in any case: without them no token can be verified.
+        Raises UnknownKeyError for a key that the issuer does not publish, and KeysUnavailableError
+        while no key is known. Raises CallNeededError where a fetch is needed but `may_fetch` is
+        False. The first keys are fetched in any case: without them no token can be verified.
         """
         key = self._keys.get(kid)
         if key is None:

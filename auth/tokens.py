@@ -78,9 +78,9 @@ class TokenVerifier:
         """Return the claims of a valid token.
 
         A signature is verified once in a process; its key and its time are checked at every call.
-        Raises InvalidTokenError for every invalid token (UntimelyTokenError if only its time is
-        wrong), KeysUnavailableError when it cannot be verified, and CallNeededError when the
-        issuer's keys must be fetched and `may_fetch` is False.
+        Raises InvalidTokenError for an invalid token (UntimelyTokenError if only its time is
+        wrong), and KeysUnavailableError when it cannot be verified. Raises CallNeededError when
+        the issuer's keys must be fetched and `may_fetch` is False.
         """
         verified: VerifiedToken = self._verify_cached(token, may_fetch)
         if not self.keys.is_current(verified.key):  # the issuer has published new keys since

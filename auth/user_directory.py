@@ -94,8 +94,8 @@ class UserDirectory:
     def page(self, offset: int, limit: int) -> Page:
         """Return users in the order in which they signed up; raises ProviderUnavailableError.
 
-        Where one user makes the whole answer unreadable (metadata nested too deep for any parser),
-        the page is requested again in halves, so that the others are not lost.
+        One user can make the whole answer unreadable (metadata nested too deep for any parser). The
+        page is then requested again in halves, so that the others are not lost.
         """
         try:
             documents = self._calls.run(

@@ -143,8 +143,8 @@ class ConnectionPool(QueuePool):
     def _wait_for_record(self) -> ConnectionPoolEntry:
         """Wait for the first free connection; called under the lock.
 
-        Raises the error of the last attempt to connect, KnownOutageError when the server has not
-        answered in time, and SQLAlchemy's TimeoutError when it has answered other threads.
+        Raises the error of the last attempt to connect, or KnownOutageError when the server has not
+        answered in time. Raises SQLAlchemy's TimeoutError when it has answered other threads only.
         """
         until = time.monotonic() + self._wait_limit()
         failures, answers = self._failures, self.server.answers

@@ -82,8 +82,9 @@ def normalize_address(text: str) -> str | None:
     the same for every text, under any locale:
 
     1. White space around the address is dropped.
-    2. Local part and domain are composed (NFC), unless they contain a character that NFC would
-       turn into ASCII, or one that Unicode 13 has not assigned and so depends on a version.
+    2. Local part and domain are composed (NFC). A part is not composed if it contains a character
+       that NFC would turn into ASCII, or one that is not assigned in Unicode 13: its composition
+       would depend on the Unicode version.
     3. ASCII letters become lower case, and no others.
     4. A domain is replaced by its A-labels (IDNA 2008). A domain without them is not changed.
     """

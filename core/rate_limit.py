@@ -1,7 +1,7 @@
 """Rate limits of users and client addresses: GCRA with bursts, and local batches of tokens.
 
 With Redis all processes share the limits. A process takes tokens in batches that grow with the
-caller's rate, so that a busy caller does not cost a round trip to Redis for each request.
+caller's rate. A busy caller therefore does not need a round trip to Redis for each request.
 """
 
 import enum

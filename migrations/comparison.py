@@ -313,8 +313,8 @@ def _compare_unique_key(key: UniqueKey, found: FoundTable, taken: Set[str]) -> I
 def _index_fault(unique: FoundUnique, expected: sa.Table, found: FoundTable) -> str | None:
     """Return why a unique index or exclusion would refuse rows of the program; None if not.
 
-    It must be no stricter than a key of the baseline, or contain a column of the other program that
-    stays empty or gets a new value from the database each time.
+    An index is accepted if it is no stricter than a key of the baseline. It is also accepted with a
+    column of the other program that stays empty or gets a new value from the database each time.
     """
     own_keys = [set(key.columns) for key in unique_keys(expected)]
     if unique.is_deferrable and unique.is_plain and set(unique.columns) in own_keys:

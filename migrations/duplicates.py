@@ -1,8 +1,8 @@
 """Merge several profiles of one user into one (migration 0009), and undo that.
 
-The keeper is the profile with months or feedback, else the one that any row refers to, else the
-older one, else the one with the lower id. The others are the losers. All statements are set-based
-and run in the migration's transaction:
+The keeper is the first profile by this order: with months or feedback, referred to by any row,
+older, lower id. The others are the losers. All statements are set-based and run in the migration's
+transaction:
 
 1. `settle` stores the losers in `adoption_losers` and archives them.
 2. In each referring table, rows that would violate a unique index after the move are archived. The
