@@ -1,14 +1,14 @@
-"""Keeping identities fresh: what a visit asks the provider, and what is asked beside it.
+"""Look identities up at the identity provider, within a request or in the background.
 
-A token with all claims is the newest identity and needs no question. Otherwise:
+A token with all claims is the newest identity and needs no lookup. Otherwise:
 
-1. A user without a verified address, or not known yet, is asked about within the request, at most
+1. A user without a verified address, or not stored yet, is looked up within the request, at most
    once a minute (`IdentityLookup.complete_identity`).
-2. All others are asked about in a worker thread once what is known is older than
-   CLERK_IDENTITY_MAX_AGE_SECONDS (`BackgroundRefresh`); the result holds at the next request.
+2. All others are looked up in a worker thread once their identity is older than
+   CLERK_IDENTITY_MAX_AGE_SECONDS (`BackgroundRefresh`); the next request sees the result.
 
-`users.identity_asked_at` is claimed by a conditional UPDATE before a question, so that one process
-of all asks it, and asks again only after a pause.
+A conditional UPDATE of `users.identity_asked_at` claims each lookup, so that only one process makes
+it, and repeats it only after a pause.
 """
 
 import threading
@@ -33,19 +33,19 @@ from provisioning.profiles import UserRow
 
 log = structlog.get_logger(__name__)
 
-LOOKUP_SECONDS = 0.8  # the provider's share of a request; without an answer it goes on
+LOOKUP_SECONDS = 0.8  # of a request; after that it goes on without an answer
 SPARE_SECONDS = 0.8  # of a request, for the database afterwards
-READ_SECONDS = 0.45  # for finding out whether there is anything to ask
+READ_SECONDS = 0.45  # for finding out whether a lookup is due
 WORKERS = 2
-MOST_PENDING = 100  # users; the others are asked about at a later visit
+MAX_PENDING = 100  # users; others are looked up at a later visit
 
 
 @dataclass(frozen=True, slots=True)
 class LookupResult:
     """An identity, completed by the provider's answer where it was asked.
 
-    `is_unanswered`: it was asked and did not answer usably; `is_unavailable`: it did not answer at
-    all, so that the sweep is to ask.
+    `is_unanswered`: the provider was asked and gave no usable answer. `is_unavailable`: it gave no
+    answer at all, so that the sweep looks the user up later.
     """
 
     identity: Identity
@@ -55,21 +55,21 @@ class LookupResult:
 
 @dataclass(frozen=True, slots=True)
 class IdentityLookup:
-    """Asks the provider about users; one for an app, shared by its threads."""
+    """Looks users up at the provider; shared by an app's threads."""
 
     directory: UserDirectory | None
     max_age: timedelta
 
     def complete_identity(self, identity: Identity, now: datetime) -> LookupResult:
-        """Return the identity of a token, completed by the provider where that is due.
+        """Return the identity of a token, completed by the provider where a lookup is due.
 
-        No transaction is open while the provider is asked. Where it does not answer in time, or
-        not usably, the identity is returned as it is, and the sweep completes it later.
+        No transaction is open during the lookup. Without a usable answer in time the identity is
+        returned unchanged, and the sweep completes it later.
         """
         if identity.is_complete or self.directory is None:
             return LookupResult(identity)
-        is_asked, is_new = self._claimed(identity.clerk_id, now)
-        if not is_asked:
+        must_ask, is_new = self._claim(identity.clerk_id, now)
+        if not must_ask:
             return LookupResult(identity)
         try:
             found = self.directory.look_up(
@@ -82,13 +82,13 @@ class IdentityLookup:
         return LookupResult(identity.merged_with(found))
 
     def question(self, identity: Identity, user: UserRow) -> Question | None:
-        """The next question about the user whose token has this identity; None for never."""
+        """Return the next lookup of the user whose token has this identity; None for never."""
         if identity.is_complete or self.directory is None:
             return None
         return next_question(user, self.max_age)
 
-    def claimed_in_background(self, clerk_id: str, now: datetime) -> bool:
-        """Whether this process is to ask about the user now, beside any request."""
+    def claim_in_background(self, clerk_id: str, now: datetime) -> bool:
+        """Claim a background lookup of the user; return whether it is due and claimed."""
         with background_transaction() as session:
             known = queries.known_identity(session, clerk_id)
             if known is None:
@@ -98,10 +98,10 @@ class IdentityLookup:
                 return False
             return queries.claim_identity_lookup(session, clerk_id, known.identity_asked_at, now)
 
-    def _claimed(self, clerk_id: str, now: datetime) -> tuple[bool, bool]:
-        """Whether this request is to ask about the user and wait, and whether the user is new.
+    def _claim(self, clerk_id: str, now: datetime) -> tuple[bool, bool]:
+        """Return whether this request must look the user up and wait, and whether the user is new.
 
-        Without a database nothing is asked.
+        Without a database no lookup is made.
         """
         try:
             with transaction(READ_SECONDS) as session:
@@ -118,10 +118,9 @@ class IdentityLookup:
 
 
 class BackgroundRefresh:
-    """Asks about users who visit, in worker threads beside their requests.
+    """Looks users up in worker threads while their requests go on.
 
-    `refresh` asks about one user by Clerk id where that is due at that time, and applies the
-    answer.
+    `refresh` looks one user up by Clerk id where that is due, and applies the answer.
     """
 
     def __init__(self, refresh: Callable[[str, datetime], None]) -> None:
@@ -132,13 +131,13 @@ class BackgroundRefresh:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no user is being asked about."""
+        """Whether no lookup is queued or running."""
         return not self._pending
 
     def start(self, app: Flask, clerk_id: str, now: datetime) -> None:
-        """Ask about this user soon, unless that is under way or too many wait already."""
+        """Queue a lookup of this user, unless one is pending or too many are."""
         with self._lock:
-            if clerk_id in self._pending or len(self._pending) >= MOST_PENDING:
+            if clerk_id in self._pending or len(self._pending) >= MAX_PENDING:
                 return
             self._pending.add(clerk_id)
         try:
@@ -152,7 +151,7 @@ class BackgroundRefresh:
                 self._refresh(clerk_id, now)
         except (ProvisioningError, SQLAlchemyError) as err:
             log.warning("identity_not_refreshed", reason=type(err).__name__)
-        except Exception:  # a thread of a pool would keep it to itself
+        except Exception:  # a thread pool would not report it
             log.exception("identity_not_refreshed")
         finally:
             self._end(clerk_id)
@@ -163,6 +162,6 @@ class BackgroundRefresh:
 
 
 def _wait_seconds() -> float:
-    """How long the request may wait for the provider."""
+    """Return how long the request may wait for the provider."""
     left = deadlines.seconds_left()
     return LOOKUP_SECONDS if left is None else max(0.0, min(LOOKUP_SECONDS, left - SPARE_SECONDS))

@@ -1,10 +1,16 @@
-"""How long a person's profile is tried for, and what is left behind when it is given up."""
+"""Transactions with retry for transient errors, and the record of those that failed.
+
+`transient_reason`, `is_outage` and `is_unavailable` classify errors by SQLSTATE. `retry_transient`
+repeats work with exponential backoff. `RetryingUnitOfWork` does so within the time of a request and
+records the failure of the last try.
+"""
 
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import TypeVar
 
 import backoff
@@ -29,9 +35,15 @@ from provisioning.errors import (
     StaleDecisionError,
 )
 
+log = structlog.get_logger(__name__)
+
 Result = TypeVar("Result")
 
-# PostgreSQL, appendix A. With these the server cannot do its work, whatever it is asked.
+REQUEST_BUDGET_SECONDS = 1.2  # the answer comes within two seconds, whatever is slow
+SHORTEST_TRY_SECONDS = 0.2
+LONGEST_TRY_SECONDS = 0.45  # half of the budget with its grace, so that a second try fits in
+
+# PostgreSQL, appendix A: the server can do no work at all.
 OUTAGE_SQLSTATES = {
     "25006": "read_only",  # a standby, default_transaction_read_only
     "53000": "insufficient_resources",
@@ -43,21 +55,22 @@ OUTAGE_SQLSTATES = {
     "58000": "system_error",
     "58030": "io_error",
 }
-# What is in neither is permanent: trying again would only repeat it.
+# An error that is in neither table is permanent: a retry would only repeat it.
 TRANSIENT_SQLSTATES = {
     **OUTAGE_SQLSTATES,
     "40001": "serialization_failure",  # on a standby also a conflict with recovery
     "40P01": "deadlock_detected",
-    "53200": "out_of_memory",  # a smaller batch may do with what there is
+    "53200": "out_of_memory",  # a smaller batch may succeed
     "55P03": "lock_not_available",
-    "57014": "statement_timeout",  # ours: it ends a try early enough for another
+    "57014": "statement_timeout",  # set by `transaction`: it ends a try early enough for another
 }
 CONNECTION_CLASS = "08"
-PASSING = (DBAPIError, PoolTimeoutError, StaleDecisionError)  # those among which some can pass
+TRANSIENT_TYPES = (DBAPIError, PoolTimeoutError, StaleDecisionError)  # some of them, by SQLSTATE
+FIRST_PAUSE_SECONDS = 0.05  # doubled after each failure
 
 
 def transient_reason(error: BaseException) -> str | None:
-    """Name why this error can pass, or None for one that would only come again."""
+    """Return why this error is transient; None for a permanent one."""
     if isinstance(error, PoolTimeoutError):
         return "pool_timeout"
     if isinstance(error, StaleDecisionError):
@@ -85,7 +98,7 @@ def is_connection_lost(error: BaseException) -> bool:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether there is no database to work with just now, for this user or any other."""
+    """Whether no user can be served by the database at the moment."""
     return is_connection_lost(error) or _sqlstate(error) in OUTAGE_SQLSTATES
 
 
@@ -94,7 +107,7 @@ def _sqlstate(error: BaseException) -> str:
 
 
 def is_unavailable(error: BaseException) -> bool:
-    """Whether the database, not the question, is the reason that there is no answer just now."""
+    """Whether the state of the database, not the statement, is the reason for this error."""
     return is_connection_lost(error) or transient_reason(error) is not None
 
 
@@ -104,47 +117,34 @@ def retry_transient(
     seconds_left: Callable[[], float],
     on_retry: Callable[[str], None],
 ) -> Result:
-    """Run the whole unit of work again while its error can pass and there is time.
+    """Run the whole unit of work again while its error is transient and there is time.
 
-    `seconds_left` is asked after the first failure: nothing is set up for a try that succeeds.
-    Full jitter spreads those who failed together (AWS Architecture Blog, «Exponential Backoff And
-    Jitter»). Raises the last error.
+    `seconds_left` is called once, after the first failure: no retry follows a try that started
+    later. `on_retry` gets the reason of each failure. Pauses are exponential; full jitter spreads
+    calls that failed together (AWS Architecture Blog, «Exponential Backoff And Jitter»). Raises the
+    last error.
     """
-    try:
-        return work()
-    except PASSING as err:
-        failure: Exception | None = err
-
-    def again() -> Result:
-        nonlocal failure
-        if failure is not None:
-            first, failure = failure, None
-            raise first
-        return work()
-
-    retrying = backoff.on_exception(
-        backoff.expo,
-        PASSING,
-        factor=0.05,
-        max_time=seconds_left,
-        giveup=lambda error: transient_reason(error) is None,
-        on_backoff=lambda details: on_retry(transient_reason(details["exception"]) or ""),
-        jitter=backoff.full_jitter,
-        logger=None,
-    )
-    return retrying(again)()
-
-
-log = structlog.get_logger(__name__)
-
-REQUEST_BUDGET_SECONDS = 1.2  # the answer comes within two seconds, whatever is slow
-SHORTEST_TRY_SECONDS = 0.2
-LONGEST_TRY_SECONDS = 0.45  # with its grace half of the budget, so that there is time for another
+    failures, ends_at = 0, 0.0
+    while True:
+        tried_at = time.monotonic()
+        try:
+            return work()
+        except TRANSIENT_TYPES as err:
+            reason = transient_reason(err)
+            if failures == 0:
+                tried_at = time.monotonic()
+                ends_at = tried_at + seconds_left()
+            if reason is None or tried_at >= ends_at:
+                raise
+            on_retry(reason)
+            pause = backoff.full_jitter(FIRST_PAUSE_SECONDS * 2**failures)
+            time.sleep(min(pause, ends_at - tried_at))
+            failures += 1
 
 
 @dataclass(frozen=True, slots=True)
 class RetryingUnitOfWork:
-    """Tries units of work for one person after the other; shared by an app's threads."""
+    """Runs units of work, each for one user, with retry; shared by an app's threads."""
 
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     server: ServerStatus = field(default_factory=ServerStatus, repr=False)
@@ -158,44 +158,37 @@ class RetryingUnitOfWork:
         now: datetime,
         started: float,
     ) -> Result:
-        """Do the work in a transaction of its own, again while its error can pass.
+        """Run the work in a transaction of its own, again while its error is transient.
 
-        `started` is when waiting began, on the monotonic clock. Raises DatabaseUnavailableError
-        when there was no database to ask; when the work was given up otherwise, a record stays and
-        ProvisioningUnavailableError or, once the background has given up too, NeedsAttentionError
-        is raised.
+        `started` is when the wait began, on the monotonic clock. Raises DatabaseUnavailableError
+        where no database answers or takes writes. Any other failure is recorded and raises
+        ProvisioningUnavailableError, or NeedsAttentionError once the record is a dead letter.
         """
-
-        def attempt() -> Result:
-            timeout = max(SHORTEST_TRY_SECONDS, min(LONGEST_TRY_SECONDS, _time_left(started)))
-            with transaction(timeout) as session:
-                return work(session)
-
         try:
             return retry_transient(
-                attempt,
-                seconds_left=lambda: self._statement_seconds(started),
+                partial(_run_once, work, started),
+                seconds_left=partial(self._seconds_for_retries, started),
                 on_retry=_log_retry,
             )
         except (SQLAlchemyError, StaleDecisionError) as err:
-            raise self._give_up(err, clerk_id, source, now, started) from err
+            raise self._failure(err, clerk_id, source, now, started) from err
 
-    def _statement_seconds(self, started: float) -> float:
-        """How long to try again: the last try still fits into the budget, on the way included.
+    def _seconds_for_retries(self, started: float) -> float:
+        """How long to retry, so that the last try and its round trips fit into the budget.
 
-        The first seconds of an outage are worth waiting for. In a longer one the answer comes at
-        once, or all threads would be waiting and the next answer would come too late.
+        Only the first seconds of an outage are waited out. In a longer one the error is returned at
+        once: otherwise all threads would wait, and the answers after it would be late.
         """
-        gone = max(time.monotonic() - started, self.server.outage_seconds)
+        elapsed = max(time.monotonic() - started, self.server.outage_seconds)
         last_try = SHORTEST_TRY_SECONDS + ROUND_TRIPS * self.server.round_trip_seconds
-        return max(0.0, REQUEST_BUDGET_SECONDS - last_try - gone)
+        return max(0.0, REQUEST_BUDGET_SECONDS - last_try - elapsed)
 
-    def _give_up(
+    def _failure(
         self, err: Exception, clerk_id: str, source: Source, now: datetime, started: float
     ) -> ProvisioningError:
-        """Leave a durable trace, and say in the domain's words what the database's error means."""
+        """Record and log the failed attempt; return the domain error for the database's error."""
         failure = Failure(type(err).__name__, getattr(getattr(err, "orig", None), "pgcode", None))
-        attempt = None if is_outage(err) else self.record(clerk_id, failure, source, now)
+        attempt = None if is_outage(err) else self.record_attempt(clerk_id, failure, source, now)
         log.error(
             "mentorado_creation_failed",
             clerk_id=clerk_id,
@@ -207,12 +200,12 @@ class RetryingUnitOfWork:
             duration_ms=round((time.monotonic() - started) * 1000, 1),
         )
         if is_outage(err):
-            return DatabaseUnavailableError("the database did not answer, or takes no writes")
+            return DatabaseUnavailableError("the database does not answer or takes no writes")
         if attempt and attempt.state == AttemptState.DEAD:
-            return NeedsAttentionError("the background has given up")
-        return ProvisioningUnavailableError("not just now")
+            return NeedsAttentionError("all attempts in the background have failed")
+        return ProvisioningUnavailableError("the profile could not be ensured in time")
 
-    def record(
+    def record_attempt(
         self, clerk_id: str, failure: Failure, source: Source, now: datetime
     ) -> ProvisioningAttempt | None:
         """Record a failed attempt; returns None where the database does not take it."""
@@ -241,8 +234,11 @@ class RetryingUnitOfWork:
         return attempt
 
 
-def _time_left(started: float) -> float:
-    return REQUEST_BUDGET_SECONDS - (time.monotonic() - started)
+def _run_once(work: Callable[[Session], Result], started: float) -> Result:
+    """Run the work in one transaction, within what is left of the budget."""
+    left = REQUEST_BUDGET_SECONDS - (time.monotonic() - started)
+    with transaction(max(SHORTEST_TRY_SECONDS, min(LONGEST_TRY_SECONDS, left))) as session:
+        return work(session)
 
 
 def _log_retry(reason: str) -> None:

@@ -1,7 +1,6 @@
 """Which database errors can pass, and how patiently they are waited for."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -45,8 +44,11 @@ class Clock:
         self.pauses: list[float] = []
         self.throws: list[tuple[float, float]] = []
 
-    def now(self) -> datetime:
-        return datetime(2026, 3, 10, tzinfo=UTC) + timedelta(seconds=sum(self.pauses))
+    def monotonic(self) -> float:
+        return sum(self.pauses)
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
 
     def throw(self, low: float, high: float) -> float:
         self.throws.append((low, high))
@@ -56,8 +58,7 @@ class Clock:
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("backoff._sync.time", SimpleNamespace(sleep=clock.pauses.append))
-    monkeypatch.setattr("backoff._sync.datetime", SimpleNamespace(datetime=clock))
+    monkeypatch.setattr("provisioning.retry.time", clock)
     monkeypatch.setattr("backoff._jitter.random", SimpleNamespace(uniform=clock.throw))
     return clock
 
