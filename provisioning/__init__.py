@@ -1,1 +1,1 @@
-"""The guarantee: whoever is signed in has exactly one profile. SQL and rules, no web."""
+"""Provisioning: ensure that every signed-in user has exactly one profile. SQL and rules, no web."""

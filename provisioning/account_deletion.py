@@ -1,4 +1,4 @@
-"""The deletion of a Clerk account: its sessions end at once, its profile waits for another user."""
+"""Handle the deletion of a Clerk account: end its sessions and unlink its profile."""
 
 from datetime import datetime
 
@@ -9,7 +9,7 @@ from auth.identity import Identity
 from models import Mentorado, User
 from models.user import Role
 from provisioning import audit
-from provisioning.admin_actions import end_contexts_of_heirs, locked_profile, release_profile
+from provisioning.admin_actions import invalidate_claimants, locked_profile, release_profile
 from provisioning.audit import Source
 from provisioning.loading import upsert_user
 
@@ -17,14 +17,14 @@ from provisioning.loading import upsert_user
 def handle_account_deletion(
     session: Session, clerk_id: str, *, source: Source, now: datetime
 ) -> list[str]:
-    """Refuse the sessions of this user from now on and take their profile and their role.
+    """Mark the user as deleted, unlink their profile and remove their role.
 
-    The profile stays, with all it has, for a user who proves the same address; see
-    `release_profile`. An unknown user is stored all the same, so that a late message cannot bring
-    the account back. Returns the Clerk ids of the users whose next request must see the change.
+    The profile and its rows stay for a user who verifies the same address; see `release_profile`.
+    An unknown user is stored as deleted, so that a late message cannot restore the account. Returns
+    the Clerk ids of the users whose next request must see the change.
     """
-    # FOR UPDATE before anything else: a sweep that is inserting this user's profile holds their row
-    # by its foreign key. Its commit is waited for, and the profile is found below.
+    # FOR UPDATE first: a sweep that inserts this user's profile locks their row by its foreign key.
+    # This waits for its commit, so that the profile is found below.
     session.execute(select(User.id).where(User.clerk_id == clerk_id).with_for_update())
     user = upsert_user(session, Identity(clerk_id), signs_in=False, now=now)
     if user.deleted_at is not None:
@@ -34,7 +34,7 @@ def handle_account_deletion(
     profile_id = session.scalars(
         select(Mentorado.id).where(Mentorado.user_id == user.id)
     ).one_or_none()
-    heirs: list[str] = []
+    claimants: list[str] = []
     if profile_id is not None:
         profile = locked_profile(session, profile_id)
         release_profile(session, profile, user)
@@ -42,6 +42,6 @@ def handle_account_deletion(
             profile.email = user.email
         profile.updated_at = now
         session.flush()
-        heirs = end_contexts_of_heirs(session, profile)
+        claimants = invalidate_claimants(session, profile)
     audit.record(session, source, "user_deleted", user_id=user.id, mentorado_id=profile_id)
-    return [clerk_id, *heirs]
+    return [clerk_id, *claimants]

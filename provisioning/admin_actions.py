@@ -1,7 +1,7 @@
-"""What admins may change about people and profiles: each idempotent, each recorded.
+"""Changes of users and profiles by admins: each is idempotent and adds an audit event.
 
-Each function locks what it is about by `lock_profile_with_users`, in the order of a login, and
-returns the Clerk ids of the users whose next request must see the change.
+Each function locks its rows in the order of a login (`lock_profile_with_users`) and returns the
+Clerk ids of the users whose next request must see the change.
 """
 
 import enum
@@ -18,7 +18,7 @@ from provisioning import audit
 from provisioning.audit import Source
 from provisioning.context_version import increment_versions
 from provisioning.errors import StaleDecisionError
-from provisioning.preregistration import MentoradoExistsError, settle_address
+from provisioning.preregistration import MentoradoExistsError, lock_address
 from provisioning.profiles import is_untouched, lock_addresses
 
 
@@ -31,23 +31,23 @@ class UnknownMentoradoError(Exception):
 
 
 class Conflict(enum.Enum):
-    """Why a change does not fit what is there."""
+    """Why a change conflicts with the stored rows."""
 
     ITSELF = "a profile cannot be merged into itself"
     CHANGED_HANDS = "a profile has just changed hands"
     OWNED = "the profile has another owner"
-    HAS_OWN = "the person has a profile of their own"
+    HAS_OWN = "the user has a profile of their own"
     ONESELF = "admins cannot block or delete themselves"
     DELETED_ACCOUNT = "the user's account has been deleted"
     TWO_OWNERS = "both profiles have an owner"
     HELD = "something still refers to the profile"
-    UNTOLD_RULE = "two rows are kept apart in a way that cannot be told"
-    HELD_ROW = "something refers to a row that would have to make room"
-    NOT_AS_SHOWN = "what would happen is no longer what was confirmed"
+    UNTOLD_RULE = "the database refuses a row for a reason that cannot be resolved"
+    HELD_ROW = "something refers to a row that would have to be archived"
+    NOT_AS_SHOWN = "the result is no longer that of the confirmed preview"
 
 
 class ConflictError(Exception):
-    """The change does not fit what is there; nothing was written. `about`: what is in the way."""
+    """The change conflicts with stored rows; nothing was written. `about` names what conflicts."""
 
     def __init__(self, kind: Conflict, about: str = "") -> None:
         super().__init__(f"{kind.value}: {about}" if about else kind.value)
@@ -55,13 +55,13 @@ class ConflictError(Exception):
 
 
 def block(session: Session, user_id: int, *, source: Source, now: datetime) -> list[str]:
-    """Refuse this user from their next request on; the sweep leaves them alone as well.
+    """Block this user from the next request on; the sweep skips blocked users.
 
-    Raises ConflictError for an admin who would block themselves.
+    Raises ConflictError for an admin's own account.
     """
     if user_id == source.actor_id:
         raise ConflictError(Conflict.ONESELF)
-    user = locked_user(session, user_id)
+    user = load_user_for_update(session, user_id)
     if user.blocked_at is None:
         user.blocked_at = now
         record_action(session, source, "block", user=user)
@@ -69,8 +69,8 @@ def block(session: Session, user_id: int, *, source: Source, now: datetime) -> l
 
 
 def allow(session: Session, user_id: int, *, source: Source) -> list[str]:
-    """Let a blocked person in again; their next request is provisioned as any other."""
-    user = locked_user(session, user_id)
+    """Unblock a user; the next request is provisioned as usual."""
+    user = load_user_for_update(session, user_id)
     if user.blocked_at is not None:
         user.blocked_at = None
         record_action(session, source, "allow", user=user)
@@ -80,10 +80,10 @@ def allow(session: Session, user_id: int, *, source: Source) -> list[str]:
 def link(
     session: Session, mentorado_id: int, user_id: int, *, source: Source, now: datetime
 ) -> list[str]:
-    """Give a profile without owner to a user; their untouched automatic one makes room.
+    """Link an unlinked profile to a user and delete the user's untouched automatic one.
 
-    Raises ConflictError for a profile that has another owner, for a user whose own profile has been
-    used, and for a user whose account is deleted.
+    Raises ConflictError for a profile that has another owner, a user whose own profile is not
+    untouched, and a user whose account is deleted.
     """
     profile, users = lock_profile_with_users(session, mentorado_id, user_ids=[user_id])
     if user_id not in users:
@@ -95,16 +95,18 @@ def link(
         raise ConflictError(Conflict.OWNED)
     if user.deleted_at is not None:
         raise ConflictError(Conflict.DELETED_ACCOUNT)
-    folded = _make_room(session, user)
+    deleted_id = _delete_untouched(session, user)
     profile.user_id, profile.edited_at, profile.updated_at = user.id, now, now
-    record_action(session, source, "link", user=user, profile=profile, folded_mentorado_id=folded)
+    record_action(
+        session, source, "link", user=user, profile=profile, folded_mentorado_id=deleted_id
+    )
     return [user.clerk_id]
 
 
 def unlink(session: Session, mentorado_id: int, *, source: Source, now: datetime) -> list[str]:
-    """Take a profile from its owner; it waits for a user who has proven its address.
+    """Unlink a profile from its owner; a user with its verified address may claim it.
 
-    An address that only its owner has given and never proven is removed, see `release_profile`.
+    An address that comes from the owner and is unverified is removed, see `release_profile`.
     """
     profile, users = lock_profile_with_users(session, mentorado_id)
     if profile.user_id is None:
@@ -113,14 +115,14 @@ def unlink(session: Session, mentorado_id: int, *, source: Source, now: datetime
     release_profile(session, profile, owner)
     profile.edited_at = profile.updated_at = now
     record_action(session, source, "unlink", user=owner, profile=profile)
-    return sorted({owner.clerk_id, *end_contexts_of_heirs(session, profile)})
+    return sorted({owner.clerk_id, *invalidate_claimants(session, profile)})
 
 
 def remove(session: Session, mentorado_id: int, *, source: Source, now: datetime) -> list[str]:
-    """Delete a profile with all it has; its owner is blocked, or it would be made anew at once.
+    """Delete a profile with its rows and block its owner, whose next request would recreate it.
 
-    Raises ConflictError where a row of a table that we do not know refers to it, and for an admin
-    who would delete, and so block, themselves.
+    Raises ConflictError where a row of an unknown table refers to it, and for an admin's own
+    profile.
     """
     profile, users = lock_profile_with_users(session, mentorado_id)
     owner = users[profile.user_id] if profile.user_id is not None else None
@@ -129,7 +131,7 @@ def remove(session: Session, mentorado_id: int, *, source: Source, now: datetime
     record_action(session, source, "delete", user=owner, profile=profile, email=profile.email)
     try:
         session.delete(profile)
-        session.flush()  # so that a table that refers to it is noticed here
+        session.flush()  # raises here where a row refers to it
     except IntegrityError as err:
         raise ConflictError(Conflict.HELD) from err
     return [] if owner is None else block(session, owner.id, source=source, now=now)
@@ -142,62 +144,59 @@ def lock_profile_with_users(
     user_ids: Iterable[int] = (),
     address: str | None = None,
 ) -> tuple[Mentorado, dict[int, User]]:
-    """Lock a profile and every user that a change of it may concern, until the commit.
+    """Lock a profile and every user whom a change of it may affect, until the commit.
 
-    Users are the profile's owner, those of `user_ids`, and those who have proven the profile's
-    address or `address`; they come back by id. The order is that of a login, so that none waits for
-    the other in a circle: users by id, addresses by key, the profile. Raises UnknownMentoradoError,
-    and StaleDecisionError where owner or address changed before they were locked: the caller's
-    transaction is to be tried again.
+    Returns the profile and, by id, its owner, the users of `user_ids`, and those whose verified
+    address is the profile's or `address`. The order is that of a login, which prevents deadlocks:
+    users by id, addresses by key, the profile. Raises UnknownMentoradoError, and StaleDecisionError
+    where owner or address changed before they were locked: the caller retries its transaction.
     """
-    look = select(Mentorado.user_id, Mentorado.email).where(Mentorado.id == mentorado_id)
-    seen = session.execute(look).one_or_none()
-    if seen is None:
+    columns = select(Mentorado.user_id, Mentorado.email).where(Mentorado.id == mentorado_id)
+    before = session.execute(columns).one_or_none()
+    if before is None:
         raise UnknownMentoradoError(f"there is no mentorado {mentorado_id}")
-    addresses = [each for each in (seen.email, address) if each]
-    ids = {*user_ids, *([seen.user_id] if seen.user_id is not None else [])}
+    addresses = [each for each in (before.email, address) if each]
+    ids = {*user_ids, *([before.user_id] if before.user_id is not None else [])}
     users = _lock_users(session, ids, addresses)
     lock_addresses(session, addresses)
     profile = locked_profile(session, mentorado_id)
-    if (profile.user_id, profile.email) != (seen.user_id, seen.email):
+    if (profile.user_id, profile.email) != (before.user_id, before.email):
         raise StaleDecisionError(f"mentorado {mentorado_id} has just changed")
     return profile, users
 
 
 def release_profile(session: Session, profile: Mentorado, owner: User) -> None:
-    """Take a profile from its owner; it keeps an address only if a user may be found by it.
+    """Unlink a profile from its owner; remove an address that only the owner has given, unverified.
 
-    An address that its owner has only given, and never proven, is removed: anybody could have
-    prepared the profile for the true owner of that address. An automatic profile has every address
-    from its owner, unless an admin has written another one.
+    Otherwise a user could prepare the profile for the true owner of that address. The address of an
+    automatic profile comes from its owner, unless an admin has written another one.
     """
-    is_given = _is_same_address(session, profile.email, owner.email)
-    is_proven = is_given and owner.email_verified
-    is_written = not profile.created_automatically or _is_written_by_admin(session, profile)
-    if not is_proven and (is_given or not is_written):
+    is_from_owner = _is_same_address(session, profile.email, owner.email)
+    is_verified = is_from_owner and owner.email_verified
+    is_from_admin = not profile.created_automatically or _is_written_by_admin(session, profile)
+    if not is_verified and (is_from_owner or not is_from_admin):
         profile.email = None
     profile.user_id = None
 
 
-def end_contexts_of_heirs(session: Session, profile: Mentorado) -> list[str]:
-    """End the cached contexts of users who may claim this profile at their next request.
+def invalidate_claimants(session: Session, profile: Mentorado) -> list[str]:
+    """Invalidate the contexts of users who may claim this profile at their next request.
 
-    Those are the users who have proven the address of a profile without owner. Returns their Clerk
-    ids.
+    Those are the users with the verified address of an unlinked profile. Returns their Clerk ids.
     """
     if profile.user_id is not None or profile.email is None:
         return []
-    proven = select(User.id, User.clerk_id).where(
+    verified = select(User.id, User.clerk_id).where(
         User.email_verified,
         func.normalized_address(User.email) == func.normalized_address(profile.email),
     )
-    heirs = session.execute(proven).all()
-    increment_versions(session, [heir.id for heir in heirs])
-    return [heir.clerk_id for heir in heirs]
+    claimants = session.execute(verified).all()
+    increment_versions(session, [user.id for user in claimants])
+    return [user.clerk_id for user in claimants]
 
 
-def locked_user(session: Session, user_id: int) -> User:
-    """The user, locked until the commit; raises UnknownPersonError."""
+def load_user_for_update(session: Session, user_id: int) -> User:
+    """Return the user, locked until the commit; raises UnknownUserError."""
     users = _lock_users(session, {user_id}, ())
     if user_id not in users:
         raise UnknownUserError(f"there is no user {user_id}")
@@ -205,7 +204,7 @@ def locked_user(session: Session, user_id: int) -> User:
 
 
 def locked_profile(session: Session, mentorado_id: int) -> Mentorado:
-    """The profile, locked until the commit; raises UnknownMentoradoError."""
+    """Return the profile, locked until the commit; raises UnknownMentoradoError."""
     profile = session.scalars(
         select(Mentorado).where(Mentorado.id == mentorado_id).with_for_update(),
         execution_options={"populate_existing": True},
@@ -218,20 +217,20 @@ def locked_profile(session: Session, mentorado_id: int) -> Mentorado:
 def _lock_users(
     session: Session, ids: Collection[int], addresses: Collection[str]
 ) -> dict[int, User]:
-    """Lock users of these ids and users who have proven one of these addresses, by id."""
-    wanted: list[Select[int]] = [select(User.id).where(User.id.in_(ids))]
+    """Lock and return, by id, users of these ids and users with one of these verified addresses."""
+    id_queries: list[Select[int]] = [select(User.id).where(User.id.in_(ids))]
     for address in addresses:
         same = func.normalized_address(User.email) == func.normalized_address(address)
-        wanted.append(select(User.id).where(User.email_verified, same))
-    found = session.scalars(
-        select(User).where(User.id.in_(union(*wanted))).order_by(User.id).with_for_update(),
+        id_queries.append(select(User.id).where(User.email_verified, same))
+    users = session.scalars(
+        select(User).where(User.id.in_(union(*id_queries))).order_by(User.id).with_for_update(),
         execution_options={"populate_existing": True},
     )
-    return {user.id: user for user in found}
+    return {user.id: user for user in users}
 
 
 def _is_written_by_admin(session: Session, profile: Mentorado) -> bool:
-    """Whether an admin's edit has set the address that the profile has now."""
+    """Whether an admin's edit has set the profile's current address."""
     edits = select(AuditEvent.id).where(
         AuditEvent.mentorado_id == profile.id,
         AuditEvent.event == "admin_action",
@@ -254,7 +253,7 @@ def record_action(
     profile: Mentorado | None = None,
     **details: Any,
 ) -> None:
-    """Add what an admin did to the record."""
+    """Add an audit event for the action of an admin."""
     audit.record(
         session,
         source,
@@ -265,7 +264,11 @@ def record_action(
     )
 
 
-def _make_room(session: Session, user: User) -> int | None:
+def _delete_untouched(session: Session, user: User) -> int | None:
+    """Delete the user's untouched profile and return its id, None where they have none.
+
+    Raises ConflictError for a profile that is not untouched.
+    """
     own = session.scalars(
         select(Mentorado).where(Mentorado.user_id == user.id).with_for_update()
     ).one_or_none()
@@ -274,7 +277,7 @@ def _make_room(session: Session, user: User) -> int | None:
     if not is_untouched(session, own):
         raise ConflictError(Conflict.HAS_OWN)
     session.delete(own)
-    session.flush()  # its place must be free before the other one takes it
+    session.flush()  # `user_id` is unique: it must be free for the other profile
     return own.id
 
 
@@ -286,21 +289,21 @@ def edit(
     source: Source,
     now: datetime,
 ) -> list[str]:
-    """Write checked values of columns into a profile; the audit event has the values before.
+    """Write checked values into a profile; the audit event has the values before and after.
 
-    A profile without owner that is given the proven address of a user who has none, or an untouched
-    automatic one, is theirs at their next request. Returns the Clerk ids of the users who must see
-    the change. Raises UnknownMentoradoError, MentoradoExistsError for an address that another
-    profile has, and StaleDecisionError as `lock_profile_with_users` does.
+    An unlinked profile that gets the verified address of a user without a profile, or with an
+    untouched one, is linked at that user's next request. Returns the Clerk ids of the users who
+    must see the change. Raises UnknownMentoradoError, MentoradoExistsError for an address that
+    another profile has, and StaleDecisionError as `lock_profile_with_users` does.
     """
     address = changes.get("email")
     new_address = address if isinstance(address, str) else None
     profile, users = lock_profile_with_users(session, mentorado_id, address=new_address)
     owner = users[profile.user_id] if profile.user_id is not None else None
     if new_address is not None:
-        taken = settle_address(session, new_address, apart_from=mentorado_id)
-        if taken and owner is not None:
-            raise MentoradoExistsError(taken[0].id)
+        untouched = lock_address(session, new_address, ignored_id=mentorado_id)
+        if untouched and owner is not None:
+            raise MentoradoExistsError(untouched[0].id)
     before = {column: getattr(profile, column) for column in changes}
     changed = sorted(column for column, value in changes.items() if value != before[column])
     if changed:
@@ -317,4 +320,4 @@ def edit(
             after={column: changes[column] for column in changed},
         )
     # Also where nothing changed: an earlier try of this request may have committed.
-    return [owner.clerk_id] if owner else end_contexts_of_heirs(session, profile)
+    return [owner.clerk_id] if owner else invalidate_claimants(session, profile)

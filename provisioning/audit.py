@@ -1,4 +1,4 @@
-"""The record of what was changed, written in the transaction that changes it."""
+"""The audit log: events are written in the transaction of the change they record."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ from models import AuditEvent
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The door through which a change came: `page api webhook sweep admin cli`.
+    """Where a change or an ensure call comes from.
 
-    `request_id` joins the record to the logs; `actor_id` is the admin who acts, if one does, and
-    `reason` why.
+    `channel` is one of `page api webhook sweep admin cli`. `request_id` joins the event to the
+    logs. `actor_id` is the id of the admin who acts, if any, and `reason` the reason they gave.
     """
 
     channel: str
@@ -36,12 +36,12 @@ class Source:
 
     @property
     def is_sign_in(self) -> bool:
-        """Whether the person is there in person."""
+        """Whether a request of the user is the source."""
         return self.channel in ("page", "api")
 
     @property
     def is_background(self) -> bool:
-        """Whether nobody waits for the answer."""
+        """Whether no client waits for the answer."""
         return self.channel == "sweep"
 
 
@@ -54,8 +54,8 @@ def record(
     mentorado_id: int | None = None,
     details: dict[str, Any] | None = None,
 ) -> None:
-    """Add one event; it stands or falls with the transaction."""
-    values = values_of(source, event, details)
+    """Add one event in the caller's transaction."""
+    values = event_values(source, event, details)
     session.execute(insert(AuditEvent).values(user_id=user_id, mentorado_id=mentorado_id, **values))
 
 
@@ -67,11 +67,11 @@ def record_each(
     concerning: Iterable[tuple[int, int | None]],
     details: dict[str, Any] | None = None,
 ) -> None:
-    """Add the same event for each of many profiles, in one go.
+    """Add the same event for each of many profiles, in one statement.
 
-    `concerning` are the ids of the profiles, each with that of its owner if it has one.
+    `concerning` holds the ids of the profiles, each with the id of its owner or None.
     """
-    values = values_of(source, event, details)
+    values = event_values(source, event, details)
     rows = [
         {**values, "mentorado_id": mentorado_id, "user_id": user_id}
         for mentorado_id, user_id in concerning
@@ -80,32 +80,34 @@ def record_each(
         session.execute(insert(AuditEvent), rows)
 
 
-def values_of(source: Source, event: str, details: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What an event says apart from whom it concerns."""
-    why = {"reason": source.reason} if source.reason else {}
+def event_values(
+    source: Source, event: str, details: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the values of an event without the ids of its user and profile."""
+    extra = {"reason": source.reason} if source.reason else {}
     if source.confirmation:
-        why["confirmation"] = source.confirmation
+        extra["confirmation"] = source.confirmation
     return {
         "event": event,
         "entry": source.channel,
         "actor_id": source.actor_id,
         "request_id": source.request_id,
-        "details": {**(details or {}), **why} or None,
+        "details": {**(details or {}), **extra} or None,
     }
 
 
-def record_of(changed: CTE, said: Mapping[str, ColumnElement[Any]]) -> Insert:
-    """Add an event for each row of a change, in that change's own statement.
+def record_of(changed: CTE, values: Mapping[str, ColumnElement[Any]]) -> Insert:
+    """Return an INSERT of an event for each changed row, to be part of the change's statement.
 
-    `changed` has the columns `id` of a profile and `user_id`; `said` is the rest of the event.
+    `changed` has the columns `id` of a profile and `user_id`; `values` is the rest of the event.
     """
-    rows = select(*said.values(), changed.c.user_id, changed.c.id)
-    into = [*said, "user_id", "mentorado_id"]
-    return insert(cast(Table, AuditEvent.__table__)).from_select(into, rows)
+    rows = select(*values.values(), changed.c.user_id, changed.c.id)
+    columns = [*values, "user_id", "mentorado_id"]
+    return insert(cast(Table, AuditEvent.__table__)).from_select(columns, rows)
 
 
 def by_the_sweep(event: str) -> dict[str, ColumnElement[Any]]:
-    """What an event of the sweep says; nobody has asked for it."""
+    """Return the values of an event of the sweep, which has no actor and no request."""
     return {"event": literal(event), "entry": literal("sweep")}
 
 
@@ -117,21 +119,23 @@ def events(
     user_id: int | None = None,
     mentorado_id: int | None = None,
 ) -> list[AuditEvent]:
-    """The newest events, newest first: of a person, of a profile, of either, or of everybody."""
+    """Return the newest events first: about a user, a profile, either of both, or all."""
     found = select(AuditEvent).order_by(AuditEvent.id.desc()).limit(limit)
     if before_id is not None:
         found = found.where(AuditEvent.id < before_id)
-    concerned = [
-        column == number
-        for column, number in (
+    conditions = [
+        column == value
+        for column, value in (
             (AuditEvent.user_id, user_id),
             (AuditEvent.mentorado_id, mentorado_id),
         )
-        if number is not None
+        if value is not None
     ]
-    return list(session.scalars(found.where(or_(*concerned)) if concerned else found))
+    return list(session.scalars(found.where(or_(*conditions)) if conditions else found))
 
 
-_SAID = ("event", "entry", "actor_id", "request_id", "details")
-# What an event says, to be bound when its statement is executed, by `values_of`.
-BOUND = {name: bindparam(name, type_=AuditEvent.__table__.c[name].type) for name in _SAID}
+_VALUES = ("event", "entry", "actor_id", "request_id", "details")
+# Parameters of an event for `record_of`; `event_values` returns their values.
+VALUE_PARAMETERS = {
+    name: bindparam(name, type_=AuditEvent.__table__.c[name].type) for name in _VALUES
+}

@@ -1,4 +1,4 @@
-"""The stored kill switch: whether profiles are made automatically, everywhere and at once."""
+"""The stored switch that allows or forbids automatic profiles, in every process at once."""
 
 from datetime import datetime
 
@@ -14,18 +14,21 @@ from provisioning.rules import Rules
 
 
 def is_enabled(session: Session) -> bool:
-    """What is stored; on until somebody has turned it off."""
+    """Whether the stored switch is on; it is unless an admin has turned it off."""
     stored = session.scalars(select(AppSetting.value).where(AppSetting.key == AUTO_CREATE))
     return stored.one_or_none() is not False
 
 
 def may_create(session: Session, rules: Rules) -> bool:
-    """Whether somebody for whom nothing waits gets a profile: the settings and what is stored."""
+    """Whether a user without a pre-registered profile gets one, by settings and stored switch."""
     return rules.auto_create and not rules.invited_only and is_enabled(session)
 
 
 def set_enabled(session: Session, *, on: bool, source: Source, now: datetime) -> None:
-    """Turn it; who has no profile is looked after in the database at every request, so it holds."""
+    """Turn the switch on or off.
+
+    It holds at once: the requests of a user without profile read the database each time.
+    """
     values = {"value": on, "updated_at": now, "updated_by": source.actor_id}
     session.execute(
         insert(AppSetting)

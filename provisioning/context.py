@@ -1,4 +1,4 @@
-"""What a request knows about its person."""
+"""The request context: user, profile and status of a request, and their JSON shapes."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from provisioning.profiles import MentoradoRow, UserRow
 
 READY = "ready"
 NOT_REQUIRED = "not_required"
-# The guarantee could not be kept, and whether somebody should have a profile is open.
+# The ensure call failed, so that it is open whether the user has a profile.
 UNDECIDED = ("provisioning_unavailable", "provisioning_needs_attention")
 DENIED = tuple(str(denial) for denial in Denial if denial is not Denial.USER_DELETED)
 
@@ -30,7 +30,7 @@ Status = Annotated[str, one_of((READY, NOT_REQUIRED, *DENIED, *UNDECIDED))]
 class UserShape(TypedDict):
     """A user as the API shows them."""
 
-    id: int | None  # None while the database has never heard of this person
+    id: int | None  # None for a user who is not stored
     clerk_id: str
     name: str | None
     email: str | None
@@ -57,7 +57,7 @@ class MentoradoShape(TypedDict):
 
 
 class OutcomeShape(TypedDict):
-    """What ensuring somebody came to."""
+    """The result of an ensure call."""
 
     status: Status
     outcome: Annotated[str, one_of(o for o in Outcome if o is not Outcome.CLAIMED)]
@@ -68,12 +68,12 @@ class OutcomeShape(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """Who is asking, which profile is theirs, and if none is usable, why not.
+    """The user of a request, the user's profile, and the reason if none is usable.
 
-    `status` is `ready`, `not_required` or the code that profile-dependent routes answer with;
-    `mentorado` is there exactly when it is `ready`. `outcome` tells what this very request did.
+    `status` is `ready`, `not_required` or the error code of routes that need a profile; `mentorado`
+    is set exactly when it is `ready`. `outcome` is what the ensure call of this request did.
     `version` is `users.context_version` as read with it; None where nothing may be cached.
-    `question` is the next one to the identity provider about this user; None for never.
+    `question` is the next lookup of this user at the identity provider; None for never.
     """
 
     user: UserShape
@@ -85,26 +85,29 @@ class RequestContext:
 
     @property
     def is_admin(self) -> bool:
-        """Whether the administration is open to this user: a denial comes before a role."""
+        """Whether the user may use the admin console; a denial comes before the role."""
         is_denied = self.status in (Denial.USER_BLOCKED, Denial.USER_DELETED)
         return self.user["role"] == "admin" and not is_denied
 
 
-def context_from_result(ensured: EnsureResult) -> RequestContext:
-    """Turn what the guarantee found or made into what requests carry along."""
-    mentorado, status = ensured.mentorado, READY
-    if ensured.denial:
-        mentorado, status = None, str(ensured.denial)
+def context_from_result(result: EnsureResult) -> RequestContext:
+    """Return the request context for the result of an ensure call."""
+    mentorado, status = result.mentorado, READY
+    if result.denial:
+        mentorado, status = None, str(result.denial)
     elif mentorado is None:
         status = NOT_REQUIRED
     shape = serialize_mentorado(mentorado) if mentorado else None
     return RequestContext(
-        serialize_user(ensured.user), shape, status, ensured.outcome, ensured.user.context_version
+        serialize_user(result.user), shape, status, result.outcome, result.user.context_version
     )
 
 
 def serialize_outcome(context: RequestContext) -> OutcomeShape:
-    """What ensuring somebody came to (CONTRACT section 4.2); a folded profile counts as linked."""
+    """Return the result of an ensure call as JSON; `claimed` is shown as `linked`.
+
+    See docs/reference/contract.md#shapes.
+    """
     is_linked = context.outcome in (Outcome.LINKED, Outcome.CLAIMED)
     return {
         "status": context.status,
@@ -116,19 +119,19 @@ def serialize_outcome(context: RequestContext) -> OutcomeShape:
 
 
 def context_without_profile(identity: Identity, status: str) -> RequestContext:
-    """The context of a user whom the database does not know, because the ensure call failed."""
-    stranger: UserShape = {
+    """Return the context of a user who is not stored, because the ensure call failed."""
+    user: UserShape = {
         "id": None,
         "clerk_id": identity.clerk_id,
         "name": identity.name,
         "email": identity.email,
         "role": Role.USER,
     }
-    return RequestContext(stranger, None, status, Outcome.DENIED)
+    return RequestContext(user, None, status, Outcome.DENIED)
 
 
 def serialize_user(user: User | UserRow) -> UserShape:
-    """The user's public facts."""
+    """Return a user as the API shows them."""
     return {
         "id": user.id,
         "clerk_id": user.clerk_id,
@@ -139,7 +142,7 @@ def serialize_user(user: User | UserRow) -> UserShape:
 
 
 def serialize_mentorado(mentorado: Mentorado | MentoradoRow) -> MentoradoShape:
-    """The profile's public facts."""
+    """Return a profile as the API shows it."""
     return {
         "id": mentorado.id,
         "user_id": mentorado.user_id,
@@ -159,5 +162,5 @@ def serialize_mentorado(mentorado: Mentorado | MentoradoRow) -> MentoradoShape:
 
 
 def iso_utc(moment: datetime) -> str:
-    """ISO 8601 in UTC, ending in Z."""
+    """Return the moment in ISO 8601, in UTC, ending in Z."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,11 +1,13 @@
-"""The cache of request contexts: spares a statement for each request, and is never needed.
+"""The cache of request contexts, dashboard copies and reference codes.
+
+It saves a statement for each request; without it, answers are the same but slower.
 
 1. An entry carries the version (`users.context_version`) that was read with its content.
 2. An entry is used while its version is the newest known and was compared with the database within
-   the last `CONFIRMED_SECONDS`. An older one is compared first, by one indexed read.
+   the last `CONFIRMED_SECONDS`. Otherwise it is compared first, by one indexed read.
 3. After each commit that changes a user's context the new version is published, so that entries of
    older versions end at once. Where publishing fails, they end by rule 2.
-4. The absence of a profile is neither stored nor believed.
+4. The absence of a profile is never stored, and an entry without profile is never used.
 """
 
 import json
@@ -36,18 +38,18 @@ from provisioning.retry import is_outage
 
 log = structlog.get_logger(__name__)
 
-CONFIRMED_SECONDS = 5.0  # for so long a change may go unnoticed where publishing failed
+CONFIRMED_SECONDS = 5.0  # the longest time that a change is not seen where publishing failed
 READ_SECONDS = 0.45  # for comparing a version, which waits for no lock
-REFERENCE_TTL_SECONDS = 86_400  # the log and the audit log have it for longer
-REFERENCES_KEPT = 20  # of a user, the newest
+REFERENCE_TTL_SECONDS = 86_400  # the log and the audit log keep it longer
+REFERENCES_KEPT = 20  # the newest of each user
 DASHBOARD_COPY_TTL_SECONDS = 86_400
-REMEMBERED = 4_096  # parsed entries; a client that asks once asks again within the minute
+PARSED_ENTRIES_KEPT = 4_096  # most clients send another request within the minute
 VERSIONS_KEPT = 50_000
 
 
 @dataclass(frozen=True, slots=True)
 class DashboardCopy:
-    """What a user saw last: a context without any role, and the overview as JSON."""
+    """The last dashboard of a user: a context without the admin role, and the overview as JSON."""
 
     context: RequestContext
     overview: str
@@ -57,26 +59,26 @@ class DashboardCopy:
 class ContextCache:
     """Request contexts by Clerk id; one for an app, shared by its threads.
 
-    `rules_key` stands for settings that decide about contexts, such as ADMIN_EMAILS: entries that
-    were stored under others are not used. A cache that fails costs an answer its speed only.
+    `rules_key` stands for the settings that contexts depend on, such as ADMIN_EMAILS: entries
+    stored under other settings are not used. A failing cache makes answers slower, not wrong.
     """
 
     ttl_seconds: int
     rules_key: str = ""
     client: CacheClient = field(default_factory=lambda: CacheClient(cache))
     clock: Callable[[], float] = time.monotonic
-    _seen: LocalStore = field(default_factory=lambda: LocalStore(VERSIONS_KEPT), repr=False)
+    _versions: LocalStore = field(default_factory=lambda: LocalStore(VERSIONS_KEPT), repr=False)
     _unpublished: threading.Event = field(default_factory=threading.Event, repr=False)
-    _confirming: FreshSingleFlight[int | None] = field(
+    _single_flight: FreshSingleFlight[int | None] = field(
         default_factory=FreshSingleFlight, repr=False
     )
 
     def get(self, identity: Identity, now: datetime | None = None) -> RequestContext | None:
-        """Return the context of a user whose identity is still what it was; None for a miss.
+        """Return the cached context of a user whose identity is unchanged; None for a miss.
 
-        An entry is a miss as well once a request has to ask the identity provider about its user,
-        by the time of day `now`. Raises DatabaseUnavailableError where an entry has to be confirmed
-        and there is no database.
+        An entry is also a miss once a request has to look its user up at the identity provider at
+        the time `now`. Raises DatabaseUnavailableError where an entry has to be confirmed and no
+        database answers.
         """
         clerk_id = identity.clerk_id
         try:
@@ -84,7 +86,7 @@ class ContextCache:
         except CacheUnavailableError:
             metrics.CACHE_REQUESTS.labels("error").inc()
             return None
-        entry = _parsed(found.value)
+        entry = _parse(found.value)
         question = _question_of(entry)
         is_usable = entry.get("identity") == fingerprint(self.rules_key, identity)
         if question and question.must_wait and now is not None and question.is_due(now):
@@ -104,28 +106,29 @@ class ContextCache:
         )
 
     def drop(self, clerk_id: str) -> None:
-        """Remove the entry of a user, so that the next request reads anew."""
+        """Delete the entry of a user, so that the next request reads from the database."""
         with suppress(CacheUnavailableError):
             self.client.call(lambda: cache.delete(_context_key(clerk_id)))
 
     def put(self, identity: Identity, context: RequestContext, read_at: float) -> None:
-        """Store a context that was read from the database, where it has a profile to use.
+        """Store a context that was read from the database, if its status is `ready`.
 
-        The context's version becomes the newest known in any case. `read_at` is the moment before
-        the read, by `clock`.
+        Its version becomes the newest known in any case. `read_at` is the time before the read, by
+        `clock`.
         """
         if context.version is None:
             return
         clerk_id, value = identity.clerk_id, None
         if context.status == READY:
-            entry = _entry(context, identity=fingerprint(self.rules_key, identity))
+            entry = _serialize(context, identity=fingerprint(self.rules_key, identity))
             value = (_context_key(clerk_id), entry, self.ttl_seconds)
         self._put_version(clerk_id, context.version, read_at=read_at, value=value)
 
     def publish(self, clerk_ids: Iterable[str]) -> bool:
-        """Make the committed versions of these users known, so that older entries end at once.
+        """Publish the committed versions of these users, so that older entries end at once.
 
-        Returns whether the cache took them. Otherwise the change holds within CONFIRMED_SECONDS.
+        Returns whether the cache stored them. Otherwise the change is seen within
+        CONFIRMED_SECONDS.
         """
         ids = list(clerk_ids)
         if not ids:
@@ -140,8 +143,8 @@ class ContextCache:
         return self.publish_versions(versions)
 
     def publish_versions(self, versions: Mapping[str, int]) -> bool:
-        """As `publish`, of versions that are known."""
-        self._seen.raise_versions(versions)
+        """As `publish`, for versions that the caller has read."""
+        self._versions.raise_versions(versions)
         try:
             self.client.call(lambda: self.client.backend.raise_versions(versions))
         except CacheUnavailableError:
@@ -151,30 +154,33 @@ class ContextCache:
 
     @property
     def has_unpublished(self) -> bool:
-        """Whether a version could not be published since this process began."""
+        """Whether publishing a version has failed since this process started."""
         return self._unpublished.is_set()
 
     def forget_versions(self) -> None:
-        """Drop what this process knows of versions, as at its start."""
-        self._seen.clear()
+        """Clear the versions that this process has stored, as at its start."""
+        self._versions.clear()
         self._unpublished.clear()
 
     def put_dashboard_copy(self, context: RequestContext, overview: str) -> None:
-        """Store what a user sees on the dashboard, for a time without database."""
+        """Store the dashboard of a user, to be shown while no database answers."""
         if context.version is None:
             return
         clerk_id = context.user["clerk_id"]
-        entry = _entry(context, overview=overview)
+        entry = _serialize(context, overview=overview)
         value = (_copy_key(clerk_id), entry, DASHBOARD_COPY_TTL_SECONDS)
         self._put_version(clerk_id, context.version, value=value)
 
     def get_dashboard_copy(self, clerk_id: str) -> DashboardCopy | None:
-        """What a user saw last, if it is of the newest version known; it grants no role."""
+        """Return the last dashboard of a user, if it has the newest version known.
+
+        Its user never has the admin role.
+        """
         try:
             found = self._read(clerk_id, _copy_key(clerk_id))
         except CacheUnavailableError:
             return None
-        entry = _parsed(found.value)
+        entry = _parse(found.value)
         if found.newest is None or entry.get("version") != found.newest:
             return None
         user: UserShape = entry["user"]
@@ -182,7 +188,7 @@ class ContextCache:
         return DashboardCopy(RequestContext(user, entry["mentorado"], READY), entry["overview"])
 
     def remember_reference(self, reference: str, clerk_id: str) -> None:
-        """Note which user was shown this reference code, for support to find them by."""
+        """Store which user was shown this reference code, so that support finds the user by it."""
         text = json.dumps({"clerk_id": clerk_id})
         try:
             self.client.call(
@@ -195,35 +201,35 @@ class ContextCache:
                 )
             )
         except CacheUnavailableError:
-            return  # the log has it as well
+            return  # the log has the code as well
 
     def user_of_reference(self, reference: str) -> str | None:
-        """The Clerk id of the user who was shown this code lately; None for any other text."""
+        """Return the Clerk id of the user who was shown this code; None for an unknown code."""
         try:
             value = self.client.call(lambda: cache.get(_reference_key(reference)))
         except CacheUnavailableError:
             return None
-        return _parsed(value).get("clerk_id")
+        return _parse(value).get("clerk_id")
 
     def _read(self, clerk_id: str, value_key: str) -> Versioned:
-        """What is held; the newest version is the newest of the cache's and of this process's."""
+        """Read a value; `newest` is the newest version of the shared cache and of this process."""
         found = self.client.call(lambda: self.client.backend.get_versioned(clerk_id, value_key))
-        seen = self._seen.get_versioned(clerk_id, value_key).newest
-        if seen is None or (found.newest is not None and found.newest >= seen):
+        local = self._versions.get_versioned(clerk_id, value_key).newest
+        if local is None or (found.newest is not None and found.newest >= local):
             return found
-        return found._replace(newest=seen)
+        return found._replace(newest=local)
 
     def _is_current(self, clerk_id: str, version: object, found: Versioned) -> bool:
-        """Whether an entry of this version may be used; asks the database if need be."""
+        """Whether an entry of this version may be used; reads the database where necessary."""
         if not isinstance(version, int) or version < (found.newest or 0):
             return False
         if found.confirmed == version:
             return True
-        stored, _ = self._confirming.run(clerk_id, lambda: self._confirmed(clerk_id))
+        stored, _ = self._single_flight.run(clerk_id, lambda: self._read_stored_version(clerk_id))
         return stored == version
 
-    def _confirmed(self, clerk_id: str) -> int | None:
-        """The version in the database, now the newest known; None where there is none to be had."""
+    def _read_stored_version(self, clerk_id: str) -> int | None:
+        """Read the version from the database and store it as the newest; None where that fails."""
         read_at = self.clock()
         try:
             with transaction(READ_SECONDS) as session:
@@ -245,7 +251,7 @@ class ContextCache:
         read_at: float | None = None,
         value: tuple[str, str, int] | None = None,
     ) -> None:
-        self._seen.put_version(clerk_id, version)
+        self._versions.put_version(clerk_id, version)
         left = 0.0 if read_at is None else CONFIRMED_SECONDS - (self.clock() - read_at)
         try:
             self.client.call(
@@ -254,17 +260,17 @@ class ContextCache:
                 )
             )
         except CacheUnavailableError:
-            return  # what is not stored will be read again
+            return  # the next request reads the database
 
 
-@lru_cache(REMEMBERED)
+@lru_cache(PARSED_ENTRIES_KEPT)
 def fingerprint(rules_key: str, identity: Identity) -> str:
-    """A short text that is the same for an identity that says the same, under the same rules."""
-    said = f"{rules_key}|{identity!r}".encode("utf-8", "surrogatepass")
-    return blake2b(said, digest_size=12).hexdigest()
+    """Return a short digest of an identity and the rules."""
+    content = f"{rules_key}|{identity!r}".encode("utf-8", "surrogatepass")
+    return blake2b(content, digest_size=12).hexdigest()
 
 
-def _entry(context: RequestContext, **more: str) -> str:
+def _serialize(context: RequestContext, **more: str) -> str:
     entry: dict[str, object] = {
         "version": context.version,
         "user": context.user,
@@ -283,9 +289,9 @@ def _question_of(entry: Mapping[str, Any]) -> Question | None:
     return Question(datetime.fromtimestamp(question[0], UTC), must_wait=question[1])
 
 
-@lru_cache(REMEMBERED)
-def _parsed(text: str | None) -> Mapping[str, Any]:
-    """The content of an entry, shared by its readers; empty for anything that is no entry."""
+@lru_cache(PARSED_ENTRIES_KEPT)
+def _parse(text: str | None) -> Mapping[str, Any]:
+    """Return the content of an entry, shared by its readers; empty for an invalid entry."""
     try:
         found = json.loads(text or "{}")
     except ValueError:

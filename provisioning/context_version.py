@@ -1,4 +1,7 @@
-"""Versions of users' request contexts; triggers increment them (migration 0012)."""
+"""Read and increment the versions of users' request contexts.
+
+Triggers increment them as well (migration 0012).
+"""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,25 +10,25 @@ from sqlalchemy.orm import Session
 
 from models import User
 
-READ = select(User.context_version).where(User.clerk_id == bindparam("clerk_id"))
+READ_VERSION = select(User.context_version).where(User.clerk_id == bindparam("clerk_id"))
 
 
 def read_version(session: Session, clerk_id: str) -> int | None:
-    """The version of one user, by one indexed read; None for an unknown user."""
-    return session.scalars(READ, {"clerk_id": clerk_id}).one_or_none()
+    """Return the version of one user, by one indexed read; None for an unknown user."""
+    return session.scalars(READ_VERSION, {"clerk_id": clerk_id}).one_or_none()
 
 
 def read_versions(session: Session, clerk_ids: Sequence[str]) -> dict[str, int]:
-    """The versions of those users who exist."""
-    them = select(User.clerk_id, User.context_version).where(User.clerk_id.in_(clerk_ids))
-    return {row.clerk_id: row.context_version for row in session.execute(them)}
+    """Return the versions by Clerk id; unknown users are missing."""
+    found = select(User.clerk_id, User.context_version).where(User.clerk_id.in_(clerk_ids))
+    return {row.clerk_id: row.context_version for row in session.execute(found)}
 
 
 def increment_versions(session: Session, user_ids: Iterable[int]) -> None:
-    """End the cached contexts of users whose own rows do not change.
+    """Invalidate the cached contexts of users whose own rows do not change.
 
-    Needed where another user's profile becomes theirs to claim. Their rows are locked in the order
-    of their ids.
+    Needed where these users may now claim another profile. Their rows are locked in the order of
+    ids.
     """
     ids = sorted(user_ids)
     if ids:

@@ -1,4 +1,11 @@
-"""The guarantee itself: after `ensure` commits, the person has exactly one profile."""
+"""Ensure that a user has exactly one profile, in the caller's transaction.
+
+1. Upsert the user, lock the row, and load the own profile and the unlinked profiles with the
+   user's verified address (`provisioning/loading.py`).
+2. Set or remove the admin role by ADMIN_EMAILS.
+3. Decide (`provisioning/rules.py`).
+4. Keep, link, claim or create the profile, or deny; add the audit event.
+"""
 
 import enum
 from dataclasses import dataclass, replace
@@ -28,16 +35,16 @@ from provisioning.profiles import (
     MENTORADO_COLUMNS,
     MentoradoRow,
     UserRow,
-    fill_gaps,
     insert_automatic_profile,
     mentorado_row,
+    missing_values,
 )
 from provisioning.roles import sync_listed_admin
 from provisioning.rules import Action, Decision, DecisionFacts, Rules, decide
 
 
 class Outcome(enum.StrEnum):
-    """What happened; `denied` comes with a reason."""
+    """The result of an ensure call; `denied` comes with a reason."""
 
     EXISTING = "existing"
     CREATED = "created"
@@ -47,13 +54,13 @@ class Outcome(enum.StrEnum):
     DENIED = "denied"
 
 
-# After these something is otherwise than before, for caches, logs and people.
+# Outcomes that have changed the user's profile.
 CHANGES = (Outcome.CREATED, Outcome.LINKED, Outcome.CLAIMED)
 
 
 @dataclass(frozen=True, slots=True)
 class EnsureResult:
-    """The result for one person; `mentorado` is None only for `admin` and `denied`."""
+    """The result for one user; `mentorado` is None only for `admin` and `denied`."""
 
     outcome: Outcome
     user: UserRow
@@ -64,7 +71,7 @@ class EnsureResult:
 
 @dataclass(frozen=True, slots=True)
 class ForecastResult:
-    """What would be decided about a person, and on which facts."""
+    """The decision that `ensure` would take about a user, and the facts behind it."""
 
     user_id: int
     decision: Decision
@@ -74,38 +81,36 @@ class ForecastResult:
 def ensure(
     session: Session, identity: Identity, *, source: Source, now: datetime, rules: Rules
 ) -> EnsureResult:
-    """Make sure that this person has exactly one profile, in the caller's transaction.
+    """Ensure that this user has exactly one profile; return what was done.
 
-    Safe to call at any time, any number of times, by any number of processes: exactly one caller is
-    told `created`. An owned profile is never given to somebody else and an address that is not
-    verified links nothing (CVE-2025-61783 and its kin). Raises whatever the database raises; a
-    caller that rolls back has written nothing.
+    Safe to call at any time, any number of times, by any number of processes: exactly one caller
+    gets `created`. An owned profile is never given to another user, and an unverified address links
+    nothing (CVE-2025-61783 and similar). Raises what the database raises; a caller that rolls back
+    has written nothing.
     """
-    # 1. to 3. The row lock makes calls for one person queue up, and their address has its turn;
-    #    every statement is a new one under READ COMMITTED and so sees what the call before us has
-    #    committed: what is there already, and what waits for this address.
-    met = upsert_and_load_user(session, identity, signs_in=source.is_sign_in, now=now)
-    user = sync_listed_admin(session, met.user, rules.admin_emails, source=source)
-    met = lock_profile(session, replace(met, user=user))
-    standing = decision_facts(session, met)
-    # 4. and 5. Decide, act, record.
-    decision = decide(standing, met.effective_rules(rules))
-    ensured = _apply_decision(session, decision, met, standing, source)
-    is_own_changed = met.profile is not None and ensured.mentorado not in (None, met.profile)
-    return _with_current_version(session, ensured) if is_own_changed else ensured
+    # The row lock and the address lock queue calls for the same user or address. Under READ
+    # COMMITTED every statement sees what the call before has committed.
+    loaded = upsert_and_load_user(session, identity, signs_in=source.is_sign_in, now=now)
+    user = sync_listed_admin(session, loaded.user, rules.admin_emails, source=source)
+    loaded = lock_profile(session, replace(loaded, user=user))
+    facts = decision_facts(session, loaded)
+    decision = decide(facts, loaded.effective_rules(rules))
+    result = _apply_decision(session, decision, loaded, facts, source)
+    is_own_changed = loaded.profile is not None and result.mentorado not in (None, loaded.profile)
+    return _with_current_version(session, result) if is_own_changed else result
 
 
 def stored_state(session: Session, clerk_id: str) -> EnsureResult | None:
-    """How a user stands in the database, without a lock and without a change; None if unknown.
+    """Return the stored state of a user, without a lock or a change; None for an unknown user.
 
-    `existing` with a profile that may be used, `admin` without one, `denied` with the reason where
-    access is denied, and `existing` without a profile where there is none.
+    `existing` with a usable profile, `admin` without one, `denied` with the reason where access is
+    denied, and `existing` without a profile where there is none.
     """
     try:
-        met = load_user(session, clerk_id)
+        loaded = load_user(session, clerk_id)
     except NoResultFound:
         return None
-    user, profile = met.user, met.profile
+    user, profile = loaded.user, loaded.profile
     if user.deleted_at is not None:
         return EnsureResult(Outcome.DENIED, user, denial=Denial.USER_DELETED)
     if user.blocked_at is not None:
@@ -117,81 +122,84 @@ def stored_state(session: Session, clerk_id: str) -> EnsureResult | None:
 
 
 def forecast_decision(session: Session, clerk_id: str, rules: Rules) -> ForecastResult:
-    """What `ensure` would decide about a known person just now; writes nothing.
+    """Return what `ensure` would decide about a stored user; writes nothing.
 
-    Raises NoResultFound for a person who is not known.
+    Raises NoResultFound for an unknown user.
     """
-    met = load_user(session, clerk_id)
-    standing = decision_facts(session, met)
-    return ForecastResult(met.user.id, decide(standing, met.effective_rules(rules)), standing)
+    loaded = load_user(session, clerk_id)
+    facts = decision_facts(session, loaded)
+    return ForecastResult(loaded.user.id, decide(facts, loaded.effective_rules(rules)), facts)
 
 
 def _apply_decision(
-    session: Session, decision: Decision, met: LoadedUser, standing: DecisionFacts, source: Source
+    session: Session, decision: Decision, loaded: LoadedUser, facts: DecisionFacts, source: Source
 ) -> EnsureResult:
-    user, profile = met.user, met.profile
+    user, profile = loaded.user, loaded.profile
     match decision:
         case Decision(Action.DENY, denial=denial):
             return EnsureResult(Outcome.DENIED, user, denial=denial)
         case Decision(Action.EXEMPT):
             return EnsureResult(Outcome.ADMIN, user)
-        case Decision(Action.LINK | Action.CLAIM, mentorado_id=int(waiting)):
-            return _take_over(session, user, waiting, profile, source)
+        case Decision(Action.LINK | Action.CLAIM, mentorado_id=int(unlinked_id)):
+            return _link(session, user, unlinked_id, profile, source)
         case Decision(Action.CREATE):
-            return _create(session, user, source, is_ambiguous=standing.is_ambiguous)
+            return _create(session, user, source, is_ambiguous=facts.is_ambiguous)
     return _existing(session, user, profile)
 
 
 def _existing(session: Session, user: UserRow, profile: MentoradoRow | None) -> EnsureResult:
     if profile is not None and profile.is_unedited:
-        profile = _completed(session, user, profile)
+        profile = _fill_gaps(session, user, profile)
     if profile is not None and not profile.is_active:
         return EnsureResult(Outcome.DENIED, user, profile, Denial.MENTORADO_INACTIVE)
     return EnsureResult(Outcome.EXISTING, user, profile)
 
 
-def _completed(session: Session, user: UserRow, profile: MentoradoRow) -> MentoradoRow:
-    filled: dict[str, Any] = fill_gaps(profile, user)
+def _fill_gaps(session: Session, user: UserRow, profile: MentoradoRow) -> MentoradoRow:
+    filled: dict[str, Any] = missing_values(profile, user)
     if filled:
         session.execute(update(Mentorado).where(Mentorado.id == profile.id).values(**filled))
     return replace(profile, **filled)
 
 
-def _with_current_version(session: Session, ensured: EnsureResult) -> EnsureResult:
-    """The result under the context version that its own changes have led to."""
-    version = read_version(session, ensured.user.clerk_id) or ensured.user.context_version
-    return replace(ensured, user=replace(ensured.user, context_version=version))
+def _with_current_version(session: Session, result: EnsureResult) -> EnsureResult:
+    """Return the result with the context version as incremented by its own changes."""
+    version = read_version(session, result.user.clerk_id) or result.user.context_version
+    return replace(result, user=replace(result.user, context_version=version))
 
 
-def _take_over(
-    session: Session, user: UserRow, waiting: int, untouched: MentoradoRow | None, source: Source
+def _link(
+    session: Session,
+    user: UserRow,
+    unlinked_id: int,
+    untouched: MentoradoRow | None,
+    source: Source,
 ) -> EnsureResult:
-    """Give the waiting profile to the person; an untouched automatic one makes room for it."""
+    """Link the unlinked profile to the user and delete the user's untouched automatic one."""
     outcome, details = Outcome.LINKED, None
     if untouched is not None:
         outcome, details = Outcome.CLAIMED, {"folded_mentorado_id": untouched.id}
         session.execute(delete(Mentorado).where(Mentorado.id == untouched.id))
-    taken = _take_if_still_free(session, user, waiting)
+    linked = _link_if_unlinked(session, user, unlinked_id)
     audit.record(
         session,
         source,
         f"mentorado_{outcome}",
         user_id=user.id,
-        mentorado_id=taken.id,
+        mentorado_id=linked.id,
         details=details,
     )
-    return EnsureResult(
-        outcome, user, taken, None if taken.is_active else Denial.MENTORADO_INACTIVE
-    )
+    denial = None if linked.is_active else Denial.MENTORADO_INACTIVE
+    return EnsureResult(outcome, user, linked, denial)
 
 
-def _take_if_still_free(session: Session, user: UserRow, waiting: int) -> MentoradoRow:
-    # The condition, not what we read before, decides: a program that does not take our lock on the
-    # address may have given the profile to another user, or another address to the profile.
-    take = (
+def _link_if_unlinked(session: Session, user: UserRow, unlinked_id: int) -> MentoradoRow:
+    # The condition decides, not the rows read before: a program without our address lock may have
+    # linked the profile to another user or changed its address.
+    statement = (
         update(Mentorado)
         .where(
-            Mentorado.id == waiting,
+            Mentorado.id == unlinked_id,
             Mentorado.user_id.is_(None),
             func.normalized_address(Mentorado.email) == func.normalized_address(user.email),
         )
@@ -199,22 +207,22 @@ def _take_if_still_free(session: Session, user: UserRow, waiting: int) -> Mentor
         .returning(*MENTORADO_COLUMNS)
     )
     try:
-        taken = session.execute(take).one_or_none()
+        row = session.execute(statement).one_or_none()
     except IntegrityError as err:
         if not isinstance(err.orig, UniqueViolation) or err.orig.diag.constraint_name != ONE_EACH:
             raise
-        # A sweep that had not seen the address proven. Deciding again finds its profile untouched.
+        # A sweep that read the address as unverified. A new decision finds its profile untouched.
         raise StaleDecisionError(f"user {user.id} was given a profile meanwhile") from err
-    if taken is None:
-        raise StaleDecisionError(f"mentorado {waiting} has another owner or address by now")
-    return mentorado_row(taken)
+    if row is None:
+        raise StaleDecisionError(f"mentorado {unlinked_id} has another owner or address by now")
+    return mentorado_row(row)
 
 
 def _create(session: Session, user: UserRow, source: Source, *, is_ambiguous: bool) -> EnsureResult:
     created = insert_automatic_profile(session, user.id, source)
-    if created is None:  # a program that does not take our lock was faster; its row is the profile
-        theirs = select(*MENTORADO_COLUMNS).where(Mentorado.user_id == user.id)
-        return _existing(session, user, mentorado_row(session.execute(theirs).one()))
+    if created is None:  # a program without our lock was faster; its row is the profile
+        existing = select(*MENTORADO_COLUMNS).where(Mentorado.user_id == user.id)
+        return _existing(session, user, mentorado_row(session.execute(existing).one()))
     if is_ambiguous:
         audit.record(
             session, source, "mentorado_link_ambiguous", user_id=user.id, mentorado_id=created.id
@@ -222,23 +230,22 @@ def _create(session: Session, user: UserRow, source: Source, *, is_ambiguous: bo
     return EnsureResult(Outcome.CREATED, user, created, is_ambiguous=is_ambiguous)
 
 
-EVENTS = {f"mentorado_{outcome}": outcome for outcome in CHANGES}
+_OUTCOME_BY_EVENT = {f"mentorado_{outcome}": outcome for outcome in CHANGES}
 
 
-def recover_lost_commit(session: Session, ensured: EnsureResult, source: Source) -> EnsureResult:
-    """The outcome as the request's first try had it, whose commit may have arrived after all.
+def recover_lost_commit(session: Session, result: EnsureResult, source: Source) -> EnsureResult:
+    """Return the result of a retry with the outcome that an earlier try of it has committed.
 
-    For a try after the first: otherwise a profile would be there that nobody was told they have
-    created. A door without a request id has nobody to tell.
+    The commit may have succeeded although its answer was lost; without this, no caller would get
+    `created`. A source without a request id needs no such outcome.
     """
-    if (
-        ensured.outcome is not Outcome.EXISTING
-        or ensured.mentorado is None
-        or not source.request_id
-    ):
-        return ensured
-    ours = (AuditEvent.request_id == source.request_id, AuditEvent.event.in_(EVENTS))
-    of_theirs = AuditEvent.mentorado_id == ensured.mentorado.id
-    told = select(AuditEvent.event).where(*ours, of_theirs).order_by(AuditEvent.id.desc()).limit(1)
-    event = session.scalars(told).one_or_none()
-    return replace(ensured, outcome=EVENTS[event]) if event else ensured
+    is_existing = result.outcome is Outcome.EXISTING
+    if not is_existing or result.mentorado is None or not source.request_id:
+        return result
+    committed = select(AuditEvent.event).where(
+        AuditEvent.request_id == source.request_id,
+        AuditEvent.event.in_(_OUTCOME_BY_EVENT),
+        AuditEvent.mentorado_id == result.mentorado.id,
+    )
+    event = session.scalars(committed.order_by(AuditEvent.id.desc()).limit(1)).one_or_none()
+    return replace(result, outcome=_OUTCOME_BY_EVENT[event]) if event else result

@@ -1,12 +1,15 @@
-"""What can keep a person from their profile, as facts rather than responses."""
+"""Reasons for denials and errors of provisioning; the web layer maps them to responses."""
 
 import enum
 
 
 class Denial(enum.StrEnum):
-    """Why a person has no usable profile although nothing went wrong (CONTRACT section 4.3)."""
+    """Why a user has no usable profile although no error occurred.
 
-    USER_DELETED = "unauthenticated"  # their sessions no longer count
+    The values are error codes, see docs/reference/contract.md#errors.
+    """
+
+    USER_DELETED = "unauthenticated"  # sessions of a deleted account are refused
     USER_BLOCKED = "user_blocked"
     MENTORADO_INACTIVE = "mentorado_inactive"
     AUTO_CREATE_DISABLED = "auto_create_disabled"
@@ -18,22 +21,21 @@ class ProvisioningError(Exception):
 
 
 class ProvisioningUnavailableError(ProvisioningError):
-    """An error that can pass did not pass in time; asking again is right."""
+    """A transient error lasted longer than the request's time; the client may retry."""
 
 
 class NeedsAttentionError(ProvisioningError):
-    """All attempts have failed; now a person must look (CONTRACT section 4.3)."""
+    """The attempt is a dead letter; support must act (docs/reference/contract.md#errors)."""
 
 
 class StaleDecisionError(ProvisioningUnavailableError):
-    """What was decided on changed under the decision; deciding again is right."""
+    """Rows changed between the decision and its execution; the transaction is to be retried."""
 
 
 class IdentityUnavailableError(ProvisioningError):
-    """The identity provider cannot be asked about any user just now.
+    """The identity provider cannot be asked about any user at the moment.
 
-    `wait_seconds` is the time after which it may be asked again, where there is a limit to keep;
-    None where a question was sent and not answered.
+    `wait_seconds` is the time until the rate limit allows a call; None where a call got no answer.
     """
 
     def __init__(self, message: str, wait_seconds: float | None = None) -> None:
@@ -46,4 +48,4 @@ class UnusableIdentityError(ProvisioningError):
 
 
 class DatabaseUnavailableError(ProvisioningUnavailableError):
-    """There was no database to ask."""
+    """No database answers, or it takes no writes."""

@@ -1,7 +1,7 @@
-"""Importing a list of mentees: each line by the rules of a single registration, in batches.
+"""Import a list of mentees in batches, each line by the rules of a single pre-registration.
 
-A preview and an import ask the same questions of the same lines, so that they come to the same; a
-preview does not go on to lock and to write (`registration.preview_all`, `register_all`).
+A preview and an import run the same queries on the same lines, so that their results agree; a
+preview takes no locks and writes nothing (`preregistration.preview_all`, `register_all`).
 """
 
 import enum
@@ -16,39 +16,41 @@ from sqlalchemy.orm import Session
 
 from models import AdminJob
 from provisioning import jobs
-from provisioning.address_holders import addresses_of
+from provisioning.address_holders import normalize_addresses
 from provisioning.audit import Source
 from provisioning.jobs import NotNowError, Step
 from provisioning.preregistration import Values, preview_all, register_all
 from provisioning.retry import is_connection_lost
 
-# Each address of a batch takes a place in the server's table of locks, which has 64 for each
-# connection; `IMPORT_LOCK` keeps several imports from filling it together.
+# Each address of a batch takes an entry in the server's lock table, which has 64 for each
+# connection; `IMPORT_LOCK` prevents several imports from filling it together.
 BATCH_LINES = 500
-PREVIEW_LINES = 2_000  # of a batch that locks nothing
+PREVIEW_LINES = 2_000  # in a batch without locks
 IMPORT_LOCK = 20_252
-# What the server knows of the tables may be of before they were filled, and it takes normalizing an
-# address for cheap (0.5 µs, measured): it would read whole tables for each batch.
-SETTINGS = {
+# The server's statistics may be older than the rows, and the planner underrates the cost of
+# normalizing an address (0.5 µs, measured): it would read whole tables for each batch.
+PLANNER_SETTINGS = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "cpu_operator_cost": "0.1",
 }
-BY_INDEX = select(*(func.set_config(name, value, text("true")) for name, value in SETTINGS.items()))
+PREFER_INDEXES = select(
+    *(func.set_config(name, value, text("true")) for name, value in PLANNER_SETTINGS.items())
+)
 LONGEST_REPORT = 500  # lines that a page shows and a job keeps
 ACTION = "pre_register"
 
 
 class LineVerdict(enum.StrEnum):
-    """What comes of a line; the first three are those of `registration.Verdict`."""
+    """The result of a line; the first three are those of `preregistration.Verdict`."""
 
     NEW = "new"
     TAKES_OVER = "takes_over"
     EXISTS = "exists"
     REPEATED = "repeated"
     FAULTY = "faulty"
-    REFUSED = "refused"  # the database would not take it
+    REFUSED = "refused"  # by the database
 
     @property
     def is_good(self) -> bool:
@@ -57,12 +59,12 @@ class LineVerdict(enum.StrEnum):
 
 
 class UnreadableListError(Exception):
-    """A file that is no list of mentees; the message is for people, in pt-BR."""
+    """A file that is no list of mentees; users read the message, in pt-BR."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportLine:
-    """A line by its number in the file, with its checked values, or with what is wrong in it."""
+    """A line with its number in the file, and with either its checked values or its faults."""
 
     number: int
     name: str
@@ -73,7 +75,7 @@ class ImportLine:
 
 @dataclass(frozen=True, slots=True)
 class LineResult:
-    """What came of a line, or would: which profile it is about, or which line said the same."""
+    """The result of a line, with its profile or the number of an earlier line of that address."""
 
     line: ImportLine
     verdict: LineVerdict
@@ -82,7 +84,7 @@ class LineResult:
     clerk_id: str | None = None
 
     def as_kept(self, *, with_person: bool) -> dict[str, Any]:
-        """The result as a job keeps it; without the person it says nothing about anybody."""
+        """Return the result as a job stores it; `with_person` adds name and address."""
         kept = {
             "line": self.line.number,
             "verdict": self.verdict.value,
@@ -90,22 +92,22 @@ class LineResult:
             "earlier": self.earlier,
             "faults": list(self.line.faults),
         }
-        person = {"name": self.line.name, "email": self.line.email} if with_person else {}
-        return {**{key: value for key, value in kept.items() if value}, **person}
+        personal = {"name": self.line.name, "email": self.line.email} if with_person else {}
+        return {**{key: value for key, value in kept.items() if value}, **personal}
 
 
 def preview_list(session: Session, lines: Sequence[ImportLine]) -> list[LineResult]:
-    """Return what an import of the list would come to just now; reads only, locks nothing."""
+    """Return the results that an import of the list would have now; takes no locks."""
     return _results(session, lines, find_repeated(session, lines), None)
 
 
 def find_repeated(session: Session, lines: Sequence[ImportLine]) -> dict[int, int]:
-    """Find lines whose address an earlier sound line has; returns numbers of the file."""
-    given = [line for line in lines if line.values and line.values.get("email")]
-    written = [str((line.values or {})["email"]) for line in given]
+    """Map the numbers of lines to that of an earlier valid line with the same address."""
+    with_address = [line for line in lines if line.values and line.values.get("email")]
+    written = [str((line.values or {})["email"]) for line in with_address]
     first: dict[str, int] = {}
     repeated: dict[int, int] = {}
-    for line, address in zip(given, addresses_of(session, written), strict=True):
+    for line, address in zip(with_address, normalize_addresses(session, written), strict=True):
         if address.key in first:
             repeated[line.number] = first[address.key]
         first.setdefault(address.key, line.number)
@@ -114,7 +116,7 @@ def find_repeated(session: Session, lines: Sequence[ImportLine]) -> dict[int, in
 
 @dataclass(slots=True)
 class MenteeImport:
-    """The work of a job that imports a list, or shows what an import would do."""
+    """The work of a job that imports a list or previews the import."""
 
     lines: Sequence[ImportLine]
     now: datetime
@@ -123,27 +125,26 @@ class MenteeImport:
     action: str = ACTION
 
     def step(self, session: Session, job: AdminJob, size: int) -> Step:
-        """Do the next lines of the list and note them in the job."""
+        """Import or preview the next lines of the list and store their results in the job."""
         if self.repeated is None:
             self.repeated = find_repeated(session, self.lines)
         batch = self.lines[job.position : job.position + size]
-        entry = None if job.dry_run else jobs.source_of(job)
-        results = _results(session, batch, self.repeated, (entry, self.now) if entry else None)
-        return self._noted(job, results)
+        writing = None if job.dry_run else (jobs.source_of(job), self.now)
+        return self._store_results(job, _results(session, batch, self.repeated, writing))
 
     def skip(self, job: AdminJob) -> Step:
-        """Note that the database would not take the next line, and go on behind it."""
+        """Store that the database refused the next line, and continue after it."""
         line = self.lines[job.position]
-        return self._noted(job, [LineResult(line, LineVerdict.REFUSED)])
+        return self._store_results(job, [LineResult(line, LineVerdict.REFUSED)])
 
     def close(self, session: Session, job: AdminJob) -> None:
-        """Nothing: each line is on record already."""
+        """Do nothing: the audit log has an event for each line already."""
 
-    def _noted(self, job: AdminJob, results: Sequence[LineResult]) -> Step:
+    def _store_results(self, job: AdminJob, results: Sequence[LineResult]) -> Step:
         counts = dict(job.counts)
         for result in results:
             counts[result.verdict.value] = counts.get(result.verdict.value, 0) + 1
-        # Of a long list only what needs a look is kept.
+        # Of a long list only lines that were not registered are kept.
         is_short = len(self.lines) <= LONGEST_REPORT
         kept = [
             r.as_kept(with_person=job.dry_run) for r in results if is_short or not r.verdict.is_good
@@ -156,7 +157,7 @@ class MenteeImport:
 
 
 def mentee_import(job: AdminJob, lines: Sequence[ImportLine], now: datetime) -> MenteeImport:
-    """Make the work of a job from its list."""
+    """Return the work of an import job."""
     return MenteeImport(lines, now, PREVIEW_LINES if job.dry_run else BATCH_LINES)
 
 
@@ -166,18 +167,18 @@ def _results(
     repeated: Mapping[int, int],
     writing: tuple[Source, datetime] | None,
 ) -> list[LineResult]:
-    """Judge the lines, and write them where an entry and a time say as what and when."""
-    sound = [line for line in lines if line.values is not None and line.number not in repeated]
-    values = [line.values or {} for line in sound]
+    """Return the results of the lines; `writing`, a source and a time, also registers them."""
+    valid = [line for line in lines if line.values is not None and line.number not in repeated]
+    values = [line.values or {} for line in valid]
     _prepare(session, is_writing=writing is not None)
     if writing is None:
         outcomes = preview_all(session, values)
     else:
         outcomes = register_all(session, values, source=writing[0], now=writing[1])
-    found = {line.number: outcome for line, outcome in zip(sound, outcomes, strict=True)}
+    by_number = {line.number: outcome for line, outcome in zip(valid, outcomes, strict=True)}
     results = []
     for line in lines:
-        outcome = found.get(line.number)
+        outcome = by_number.get(line.number)
         if outcome is not None:
             verdict = LineVerdict(outcome.verdict.value)
             results.append(LineResult(line, verdict, outcome.mentorado_id, None, outcome.clerk_id))
@@ -189,11 +190,11 @@ def _results(
 
 
 def _prepare(session: Session, *, is_writing: bool) -> None:
-    """Have addresses looked up in indexes, and let one batch of one import write at a time.
+    """Make the planner use indexes; lock out batches of other imports if this one writes.
 
-    Raises NotNowError where other imports take too long: no line of this one is to blame.
+    Raises NotNowError where other imports take too long.
     """
-    session.execute(BY_INDEX)
+    session.execute(PREFER_INDEXES)
     if not is_writing:
         return
     try:

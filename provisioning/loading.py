@@ -1,4 +1,4 @@
-"""Meeting a person: written down, held still and known, in one message to the database."""
+"""Load a user, their profile and the facts of the decision; upsert and lock in one round trip."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -20,9 +20,9 @@ from provisioning.profiles import (
     USER_COLUMNS,
     MentoradoRow,
     UserRow,
+    find_unlinked_ids,
     is_untouched,
     mentorado_row,
-    unlinked_profiles,
     user_row,
 )
 from provisioning.rules import DecisionFacts, Rules
@@ -30,8 +30,9 @@ from provisioning.rules import DecisionFacts, Rules
 
 @dataclass(frozen=True, slots=True)
 class LoadedUser:
-    """A person as they stand: their own profile, whether the stored switch lets one be created, and
-    at most two ids of profiles that nobody owns and that have the person's *verified* address.
+    """A user with their own profile, the stored switch for auto-creation, and possible matches.
+
+    `matches` are at most two ids of unlinked profiles with the user's *verified* address.
     """
 
     user: UserRow
@@ -40,7 +41,7 @@ class LoadedUser:
     matches: tuple[int, ...]
 
     def effective_rules(self, rules: Rules) -> Rules:
-        """The rules as the stored switch leaves them."""
+        """Return the rules, without auto-creation where the stored switch is off."""
         return replace(rules, auto_create=rules.auto_create and self.is_switched_on)
 
 
@@ -50,14 +51,14 @@ COLUMNS = (
     AppSetting.__table__.c.value,
     Column("matches", ARRAY(Integer)),
 )
-# The function is of migration 0010, where every rule of what is stored stands.
+# Migration 0010 defines the function, with the rules for what is stored.
 UPSERT_AND_LOAD = text(f"""
-    SELECT {", ".join(f"(met.person).{column.name}" for column in USER_COLUMNS)},
-           {", ".join(f"(met.profile).{column.name}" for column in MENTORADO_COLUMNS)},
-           met.switch, met.matches
+    SELECT {", ".join(f"(loaded.person).{column.name}" for column in USER_COLUMNS)},
+           {", ".join(f"(loaded.profile).{column.name}" for column in MENTORADO_COLUMNS)},
+           loaded.switch, loaded.matches
       FROM meet_person(:clerk_id, :name, :email, :email_verified, :image_url, :login_method,
                        :is_complete, :as_of, :signs_in, :now,
-                       {ADDRESS_LOCKS}, '{AUTO_CREATE}') AS met
+                       {ADDRESS_LOCKS}, '{AUTO_CREATE}') AS loaded
 """).columns(*COLUMNS)  # noqa: S608 - names of columns, and constants
 IDENTITY_FIELDS = [field.name for field in fields(Identity)]
 LOAD = (
@@ -72,36 +73,35 @@ LOAD = (
 def upsert_and_load_user(
     session: Session, identity: Identity, *, signs_in: bool, now: datetime
 ) -> LoadedUser:
-    """Store what the identity knows and learn how the person stands, in one round trip.
+    """Store the identity's known values and return the user as loaded, in one round trip.
 
-    Until the commit their row is locked, so that calls for one person queue up, and where a waiting
-    profile may become theirs they have the turn of their address: others of it, and whoever
-    pre-registers it, wait.
+    The user's row is locked until the commit, so that calls for one user queue up. Where an
+    unlinked profile may be linked, the user's address is locked too: other users with that address
+    and its pre-registration wait.
     """
-    session.flush()  # what the caller has changed counts as well, and text does not see to it
-    told = {name: getattr(identity, name) for name in IDENTITY_FIELDS}
-    values = {**told, "signs_in": signs_in, "now": now}
+    session.flush()  # for the caller's changes; execution on the connection does not flush
+    values = {name: getattr(identity, name) for name in IDENTITY_FIELDS}
+    values |= {"signs_in": signs_in, "now": now}
     return _loaded_user(session.connection().execute(UPSERT_AND_LOAD, values).one())
 
 
 def upsert_user(session: Session, identity: Identity, *, signs_in: bool, now: datetime) -> User:
-    """Store what the identity knows and return the person's row, locked as by `meet`."""
-    met = upsert_and_load_user(session, identity, signs_in=signs_in, now=now)
-    return session.get_one(User, met.user.id, populate_existing=True)
+    """Store the identity's known values and return the user's row, locked until the commit."""
+    loaded = upsert_and_load_user(session, identity, signs_in=signs_in, now=now)
+    return session.get_one(User, loaded.user.id, populate_existing=True)
 
 
 def load_user(session: Session, clerk_id: str) -> LoadedUser:
-    """How a known person stands just now; writes nothing, locks nothing and waits for nobody.
+    """Return a stored user as loaded; writes nothing, takes no lock and waits for none.
 
-    Raises NoResultFound for a person who is not known.
+    Raises NoResultFound for an unknown user.
     """
     session.flush()  # as above
     row = session.execute(LOAD, {"clerk_id": clerk_id}).one()
-    seen = _loaded_user([*row, ()])
-    is_proven = seen.user.email_verified and seen.user.email
-    return replace(
-        seen, matches=unlinked_profiles(session, str(seen.user.email)) if is_proven else ()
-    )
+    loaded = _loaded_user([*row, ()])
+    if not loaded.user.email or not loaded.user.email_verified:
+        return loaded
+    return replace(loaded, matches=find_unlinked_ids(session, loaded.user.email))
 
 
 def _loaded_user(row: Sequence[Any]) -> LoadedUser:
@@ -110,19 +110,19 @@ def _loaded_user(row: Sequence[Any]) -> LoadedUser:
     return LoadedUser(user_row(user), owned, switch is not False, tuple(matches))
 
 
-def lock_profile(session: Session, met: LoadedUser) -> LoadedUser:
-    """The same encounter, its profile locked until the commit where it may have to make room.
+def lock_profile(session: Session, loaded: LoadedUser) -> LoadedUser:
+    """Lock the own profile until the commit where a match may replace it; return the user with it.
 
-    Raises StaleDecisionError when the profile has gone meanwhile.
+    Raises StaleDecisionError where the profile was deleted meanwhile.
     """
-    if not _matches(met) or met.profile is None:
-        return met
-    return replace(met, profile=_lock_profile(session, met.profile))
+    if not _matches(loaded) or loaded.profile is None:
+        return loaded
+    return replace(loaded, profile=_lock_profile(session, loaded.profile))
 
 
-def decision_facts(session: Session, met: LoadedUser) -> DecisionFacts:
-    """What `decide` has to know; asks the database only about a profile that may make room."""
-    user, profile, matches = met.user, met.profile, _matches(met)
+def decision_facts(session: Session, loaded: LoadedUser) -> DecisionFacts:
+    """Return the facts for `decide`; queries only about a profile that a match may replace."""
+    user, profile, matches = loaded.user, loaded.profile, _matches(loaded)
     return DecisionFacts(
         is_deleted=user.deleted_at is not None,
         is_blocked=user.blocked_at is not None,
@@ -133,16 +133,16 @@ def decision_facts(session: Session, met: LoadedUser) -> DecisionFacts:
     )
 
 
-def _matches(met: LoadedUser) -> tuple[int, ...]:
-    """The waiting profiles that could still become theirs."""
-    is_free = met.profile.is_unedited if met.profile else not met.user.is_admin
-    return met.matches if is_free else ()
+def _matches(loaded: LoadedUser) -> tuple[int, ...]:
+    """The unlinked profiles that may still be linked to the user."""
+    can_link = loaded.profile.is_unedited if loaded.profile else not loaded.user.is_admin
+    return loaded.matches if can_link else ()
 
 
 def _lock_profile(session: Session, profile: MentoradoRow) -> MentoradoRow:
-    """Let a month being saved meanwhile either show up here or fail on its foreign key."""
-    this = select(*MENTORADO_COLUMNS).where(Mentorado.id == profile.id).with_for_update()
-    row = session.execute(this).one_or_none()
+    # A month that is being saved is either committed before this lock or fails on its foreign key.
+    statement = select(*MENTORADO_COLUMNS).where(Mentorado.id == profile.id).with_for_update()
+    row = session.execute(statement).one_or_none()
     if row is None:
-        raise StaleDecisionError(f"mentorado {profile.id} has gone meanwhile")
+        raise StaleDecisionError(f"mentorado {profile.id} was deleted meanwhile")
     return mentorado_row(row)

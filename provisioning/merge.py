@@ -1,4 +1,4 @@
-"""Making one profile of two: months, feedback and whatever else refers to them move over."""
+"""Merge two profiles into one: months, feedback and all other rows that refer to them move."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,22 +11,22 @@ from models import Mentorado, User
 from provisioning.admin_actions import (
     Conflict,
     ConflictError,
-    end_contexts_of_heirs,
+    invalidate_claimants,
+    load_user_for_update,
     locked_profile,
-    locked_user,
     record_action,
 )
 from provisioning.audit import Source
 from provisioning.errors import StaleDecisionError
-from provisioning.merge_rows import AT_ONCE, MergeConflict, MergeSpec, archive, move_rows
+from provisioning.merge_rows import CHECK_AT_EACH_ROW, MergeConflict, MergeSpec, archive, move_rows
 from provisioning.references import MENTORADOS, is_referenced, references_to_mentorados
 
-GAPS = ("email", "foto_url")  # what the kept profile takes over where it has nothing itself
+FILLED_COLUMNS = ("email", "foto_url")  # copied to the kept profile where it has no value
 
 
 @dataclass(frozen=True, slots=True)
 class MergeResult:
-    """What a merge has done, or would do: rows moved by table, and those that met a rival."""
+    """The kept profile, the moved rows by table, the conflicts, and the affected Clerk ids."""
 
     mentorado: Mentorado
     moved: dict[str, int]
@@ -34,89 +34,84 @@ class MergeResult:
     clerk_ids: tuple[str, ...]
 
 
-def merge(session: Session, journey: MergeSpec, *, source: Source, now: datetime) -> MergeResult:
-    """Move everything from one profile into another and delete the empty one.
+def merge(session: Session, spec: MergeSpec, *, source: Source, now: datetime) -> MergeResult:
+    """Move all rows from one profile to another and delete the first.
 
-    The kept profile takes the other's owner if it has none, and its address and photo where it has
-    none. Rows of which there can be one only are decided by `journey.prefer`; the other ones, and
-    the profile that goes, stay in the archive. Raises UnknownMentoradoError, and ConflictError for
-    two profiles with two owners or where something could be lost; then nothing is written.
+    The kept profile gets the other's owner, address and photo where it has none. Of two rows that a
+    unique index excludes, `spec.prefer` chooses; the other row and the deleted profile go to the
+    archive. Raises UnknownMentoradoError, and ConflictError for two profiles with two owners or
+    where data could be lost; then nothing is written.
     """
-    leaving, target = _locked_pair(session, journey)
-    owner_id = leaving.user_id or target.user_id
-    gaps = {name: getattr(leaving, name) for name in GAPS if getattr(target, name) is None}
-    moved, clashes = _move_everything(session, journey)
-    _remove(session, leaving, journey)
-    for name, value in gaps.items():
-        setattr(target, name, value)
-    target.user_id, target.edited_at, target.updated_at = owner_id, now, now
-    session.flush()  # so that the owner's place is taken before anybody asks
+    removed, kept = _lock_both(session, spec)
+    owner_id = removed.user_id or kept.user_id
+    columns = [name for name in FILLED_COLUMNS if getattr(kept, name) is None]
+    filled = {name: getattr(removed, name) for name in columns}
+    moved, conflicts = _move_all_rows(session, spec)
+    _archive_and_delete(session, removed, spec)
+    for name, value in filled.items():
+        setattr(kept, name, value)
+    kept.user_id, kept.edited_at, kept.updated_at = owner_id, now, now
+    session.flush()  # writes the new owner before the statements below
     owner = session.get_one(User, owner_id) if owner_id else None
     record_action(
         session,
         source,
         "merge",
         user=owner,
-        profile=target,
-        merged_mentorado_id=journey.from_id,
+        profile=kept,
+        merged_mentorado_id=spec.from_id,
         moved=moved,
-        archived=len(clashes),
+        archived=len(conflicts),
     )
-    concerned = [owner.clerk_id] if owner else end_contexts_of_heirs(session, target)
-    return MergeResult(target, moved, tuple(clashes), tuple(concerned))
+    clerk_ids = [owner.clerk_id] if owner else invalidate_claimants(session, kept)
+    return MergeResult(kept, moved, tuple(conflicts), tuple(clerk_ids))
 
 
-def preview(session: Session, journey: MergeSpec, *, source: Source, now: datetime) -> MergeResult:
-    """Do it all, look at it, and take it back: what is shown is what would happen."""
+def preview(session: Session, spec: MergeSpec, *, source: Source, now: datetime) -> MergeResult:
+    """Merge in a savepoint, roll it back, and return the result."""
     with session.begin_nested() as savepoint:
-        merged = merge(session, journey, source=source, now=now)
-        session.expunge(merged.mentorado)
+        result = merge(session, spec, source=source, now=now)
+        session.expunge(result.mentorado)
         savepoint.rollback()
-    return merged
+    return result
 
 
-def _locked_pair(session: Session, journey: MergeSpec) -> tuple[Mentorado, Mentorado]:
-    """Both profiles, held still with their owners: people first, each kind by its ids."""
-    if journey.from_id == journey.into_id:
+def _lock_both(session: Session, spec: MergeSpec) -> tuple[Mentorado, Mentorado]:
+    """Lock the owners by id, then the profiles by id; return the removed and the kept profile."""
+    if spec.from_id == spec.into_id:
         raise ConflictError(Conflict.ITSELF)
-    ids = sorted((journey.from_id, journey.into_id))
+    ids = sorted((spec.from_id, spec.into_id))
     owners = select(Mentorado.user_id).where(Mentorado.id.in_(ids), Mentorado.user_id.is_not(None))
-    before = sorted(filter(None, session.scalars(owners)))
-    for user_id in before:
-        locked_user(session, user_id)
+    owner_ids = sorted(filter(None, session.scalars(owners)))
+    for user_id in owner_ids:
+        load_user_for_update(session, user_id)
     profiles = {mentorado_id: locked_profile(session, mentorado_id) for mentorado_id in ids}
-    if sorted(p.user_id for p in profiles.values() if p.user_id is not None) != before:
+    if sorted(p.user_id for p in profiles.values() if p.user_id is not None) != owner_ids:
         raise StaleDecisionError("a profile of the merge has just changed its owner")
-    if len(before) > 1:
+    if len(owner_ids) > 1:
         raise ConflictError(Conflict.TWO_OWNERS)
-    return profiles[journey.from_id], profiles[journey.into_id]
+    return profiles[spec.from_id], profiles[spec.into_id]
 
 
-def _move_everything(
-    session: Session, journey: MergeSpec
-) -> tuple[dict[str, int], list[MergeConflict]]:
+def _move_all_rows(session: Session, spec: MergeSpec) -> tuple[dict[str, int], list[MergeConflict]]:
     moved: dict[str, int] = {}
-    clashes: list[MergeConflict] = []
-    session.execute(AT_ONCE)
+    conflicts: list[MergeConflict] = []
+    session.execute(CHECK_AT_EACH_ROW)
     for table in references_to_mentorados(session):
-        count, met = move_rows(session, table, journey)
+        count, table_conflicts = move_rows(session, table, spec)
         if count:
             moved[table.table_name] = count
-        clashes += met
-    return moved, clashes
+        conflicts += table_conflicts
+    return moved, conflicts
 
 
-def _remove(session: Session, source: Mentorado, journey: MergeSpec) -> None:
-    if is_referenced(session, source.id):
+def _archive_and_delete(session: Session, profile: Mentorado, spec: MergeSpec) -> None:
+    if is_referenced(session, profile.id):
         raise ConflictError(Conflict.HELD)
-    archive(session, MENTORADOS, _content(session, source), journey)
-    session.delete(source)
-    session.flush()  # its owner must be free before the other profile takes them
-
-
-def _content(session: Session, profile: Mentorado) -> dict[str, Any]:
     row = func.to_jsonb(literal_column("mentorados"))
-    found: dict[str, Any] = session.scalars(
+    content: dict[str, Any] = session.scalars(
         select(row).select_from(Mentorado).where(Mentorado.id == profile.id)
     ).one()
-    return found
+    archive(session, MENTORADOS, content, spec)
+    session.delete(profile)
+    session.flush()  # `user_id` is unique: it must be free before the kept profile gets it

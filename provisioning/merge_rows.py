@@ -1,8 +1,8 @@
-"""Moving the rows of one profile to another, in whatever table they are.
+"""Move the rows of one profile to another, in all tables that refer to mentorados.
 
-Only the database knows all tables that refer to mentorados, and which of their columns are unique.
-A row that has a rival at the other profile stays in the archive; none is ever just deleted. Rows
-are addressed by table and place (`tableoid`, `ctid`): a place alone is one of each partition.
+The database's catalogue lists these tables and their unique indexes. Where a unique index excludes
+a row of each profile, one of the two goes to the archive; no row is deleted without a copy there.
+Rows are addressed by `tableoid` and `ctid`: a `ctid` alone is not unique among partitions.
 """
 
 import enum
@@ -23,8 +23,8 @@ from provisioning.references import (
     references_to,
 )
 
-# The table of a unique index, which may be a single partition, its columns and its condition; none
-# of an index that is made of expressions.
+# The table of a unique index, which may be a single partition, its columns and its condition; no
+# row for an index on expressions.
 UNIQUE_INDEX = text("""
     SELECT i.indrelid::regclass::text AS table_name,
            coalesce(pg_partition_root(i.indrelid), i.indrelid)::regclass::text AS root_name,
@@ -38,27 +38,27 @@ UNIQUE_INDEX = text("""
       JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE n.nspname = :schema AND c.relname = :index AND 0 <> ALL (i.indkey)
 """)
-# Unique rules that wait for the commit are checked at each row, so that none is found too late.
-AT_ONCE = text("SET CONSTRAINTS ALL IMMEDIATE")
+# Checks deferred unique constraints at each row instead of at the commit, which would be too late.
+CHECK_AT_EACH_ROW = text("SET CONSTRAINTS ALL IMMEDIATE")
 ROW = "r.tableoid = CAST(:table_id AS oid) AND r.ctid = CAST(:place AS tid)"
-BOTH = "mentorados gone, mentorados kept WHERE gone.id = :from_id AND kept.id = :into_id"
-# Rows of these are users and profiles themselves; none is given up for the sake of another one.
+BOTH = "mentorados removed, mentorados kept WHERE removed.id = :from_id AND kept.id = :into_id"
+# Rows of these tables are users and profiles themselves and are never archived as a conflict.
 NEVER_ARCHIVED = (MENTORADOS, "users")
-# An UPDATE of a referenced partitioned table that changes the partition fires ON DELETE before it.
+# Below version 15, an UPDATE that moves a referenced row to another partition fires ON DELETE.
 MOVES_KEEP_REFERENCES = (15,)
-REFUSED = (IntegrityError, InternalError, ProgrammingError, DataError)
+REFUSING_ERRORS = (IntegrityError, InternalError, ProgrammingError, DataError)
 
 
 class Prefer(enum.StrEnum):
-    """Which of two rows stays where there is room for one."""
+    """Which of two conflicting rows is kept."""
 
-    INTO = "into"  # the row of the profile that is kept
-    FROM = "from"  # the row of the profile that goes
+    INTO = "into"  # the row of the kept profile
+    FROM = "from"  # the row of the removed profile
 
 
 @dataclass(frozen=True, slots=True)
 class MergeSpec:
-    """From which profile to which, what wins on the way, and the request that asked for it."""
+    """The removed and the kept profile, which rows win conflicts, and the id of the request."""
 
     from_id: int
     into_id: int
@@ -73,7 +73,7 @@ class MergeSpec:
 
 @dataclass(frozen=True, slots=True)
 class MergeConflict:
-    """Two rows of which one had to make room; contents by column, as JSON has them."""
+    """Two rows that a unique index excludes; contents by column, as JSON values."""
 
     table: str
     kept: dict[str, Any]
@@ -82,7 +82,7 @@ class MergeConflict:
 
 @dataclass(frozen=True, slots=True)
 class StoredRow:
-    """A row with its address: the table or partition it is in, and its place there."""
+    """A row with its content and its address: table or partition (`tableoid`) and `ctid`."""
 
     table_id: int
     table_name: str
@@ -97,7 +97,7 @@ class StoredRow:
 
 @dataclass(frozen=True, slots=True)
 class UniqueIndex:
-    """What keeps two rows apart: equal columns, among the rows of a table that meet a condition."""
+    """A unique index: its columns must differ among the rows of a table that meet its condition."""
 
     name: str
     table_name: str
@@ -111,61 +111,62 @@ class RowMover:
 
     session: Session
     table: ReferringTable
-    journey: MergeSpec
+    spec: MergeSpec
 
     def move_all(self) -> tuple[int, list[MergeConflict]]:
-        """Move all rows; returns how many have moved, and which met a rival."""
+        """Move all rows; return how many were moved, and the conflicts."""
         if self.table.is_hidden:
             raise ConflictError(Conflict.HELD, self.table.table_name)
-        clashes: list[MergeConflict] = []
-        moved = sum(self._move(row, clashes) for row in self._rows())
-        return moved, clashes
+        conflicts: list[MergeConflict] = []
+        moved = sum(self._move(row, conflicts) for row in self._rows())
+        return moved, conflicts
 
     def _rows(self) -> list[StoredRow]:
-        """The rows that refer to the profile that goes, apart from its own."""
-        itself = "AND r.ctid <> gone.ctid" if self.table.table_name == MENTORADOS else ""
+        """Lock and return the rows that refer to the removed profile, apart from its own."""
+        itself = "AND r.ctid <> removed.ctid" if self.table.table_name == MENTORADOS else ""
         query = f"""
             SELECT {columns_of("r")} FROM {self.table.rows} r, {BOTH}
-               AND {self.table.refers("r", "gone")} {itself}
+               AND {self.table.refers("r", "removed")} {itself}
              ORDER BY r.tableoid, r.ctid FOR UPDATE OF r
         """  # noqa: S608 - names of the catalogue, quoted by it; here and below
-        return self._stored_rows(query, self.journey.ids)
+        return self._stored_rows(query, self.spec.ids)
 
-    def _move(self, row: StoredRow, clashes: list[MergeConflict]) -> bool:
-        """Move one row, archiving one rival after the other; False where the row itself loses."""
-        while (index := self._clashing_index(row)) is not None:
-            rival = self._rival(row, index)
-            loser, winner = (row, rival) if self.journey.prefer is Prefer.INTO else (rival, row)
+    def _move(self, row: StoredRow, conflicts: list[MergeConflict]) -> bool:
+        """Move one row after archiving each conflicting one; False where the row itself loses."""
+        while (index := self._try_move(row)) is not None:
+            other = self._conflicting_row(row, index)
+            loser, winner = (row, other) if self.spec.prefer is Prefer.INTO else (other, row)
             self._archive(loser)
-            clashes.append(MergeConflict(self.table.table_name, winner.content, loser.content))
+            conflicts.append(MergeConflict(self.table.table_name, winner.content, loser.content))
             if loser is row:
                 return False
         return True
 
-    def _clashing_index(self, row: StoredRow) -> UniqueIndex | None:
-        """Move the row if nothing is in its way; otherwise the unique index that forbids it."""
+    def _try_move(self, row: StoredRow) -> UniqueIndex | None:
+        """Move the row; return the unique index that prevents it, None after a move."""
         self._refuse_unsafe_move(row)
         changes = ", ".join(f"{name} = {value}" for name, value in self._new_values().items())
-        update = f"UPDATE {self.table.root} r SET {changes} FROM {BOTH} AND {ROW}{self._possible()}"  # noqa: S608
+        condition = f"{ROW}{self._targets_exist()}"
+        update = f"UPDATE {self.table.root} r SET {changes} FROM {BOTH} AND {condition}"  # noqa: S608
         try:
             with self.session.begin_nested():
-                updated = self._execute(update, {**self.journey.ids, **row.address})
-        except REFUSED as err:
+                updated = self._execute(update, {**self.spec.ids, **row.address})
+        except REFUSING_ERRORS as err:
             if isinstance(err.orig, UniqueViolation):
-                return self._index(err.orig.diag.schema_name, err.orig.diag.constraint_name)
+                return self._unique_index(err.orig.diag.schema_name, err.orig.diag.constraint_name)
             raise ConflictError(Conflict.UNTOLD_RULE, row.table_name) from err
-        if updated.rowcount != 1:  # a trigger or a rule of another program was quietly in the way
+        if updated.rowcount != 1:  # a trigger or a rule of another program prevented the update
             raise ConflictError(Conflict.UNTOLD_RULE, row.table_name)
         return None
 
     def _new_values(self) -> dict[str, str]:
-        """For each column of a reference the SQL value that makes row `r` refer to `kept`.
+        """Return for each column of a reference the SQL value that makes row `r` refer to `kept`.
 
-        A column of several references follows the first that refers to `gone`.
+        A column of several references follows the first that refers to `removed`.
         """
         cases: dict[str, str] = {}
         for reference in self.table.references:
-            refers = reference.matches("r", "gone")
+            refers = reference.matches("r", "removed")
             for column, target in zip(reference.columns, reference.targets, strict=True):
                 case = f"WHEN {refers} THEN kept.{escaped(target)}"
                 cases[column] = f"{cases.get(column, '')} {case}"
@@ -174,24 +175,24 @@ class RowMover:
             for column, case in cases.items()
         }
 
-    def _possible(self) -> str:
-        """The SQL condition that the kept profile has what a reference of row `r` points at."""
+    def _targets_exist(self) -> str:
+        """Return the SQL condition that the kept profile has values for the references of `r`."""
         others = (r for r in self.table.references if r.targets != ("id",))
         return "".join(
-            f" AND CASE WHEN {r.matches('r', 'gone')}"
+            f" AND CASE WHEN {r.matches('r', 'removed')}"
             f" THEN num_nulls({', '.join(f'kept.{escaped(t)}' for t in r.targets)}) = 0"
             f" ELSE true END"
             for r in others
         )
 
-    def _index(self, schema: str | None, name: str | None) -> UniqueIndex:
+    def _unique_index(self, schema: str | None, name: str | None) -> UniqueIndex:
         found = self.session.execute(UNIQUE_INDEX, {"schema": schema, "index": name}).one_or_none()
         if found is None or found.root_name != self.table.root_name:
             raise ConflictError(Conflict.UNTOLD_RULE, name or "")
         return UniqueIndex(str(name), found.table_name, tuple(found.columns), found.condition)
 
-    def _rival(self, row: StoredRow, index: UniqueIndex) -> StoredRow:
-        """The row of the kept profile, or another one of this, that is in the place of the row."""
+    def _conflicting_row(self, row: StoredRow, index: UniqueIndex) -> StoredRow:
+        """Return the row of either profile that the index excludes beside the moved row."""
         values = self._new_values()
         columns = [escaped(column) for column in index.columns]
         same = " AND ".join(
@@ -202,17 +203,17 @@ class RowMover:
             SELECT {columns_of("other")}
               FROM ONLY {escaped(index.table_name)} other, {self.table.root} r, {BOTH} AND {ROW}
                AND {same} AND (other.tableoid, other.ctid) <> (r.tableoid, r.ctid)
-               AND ({self.table.refers("other", "gone")} OR {self.table.refers("other", "kept")})
+               AND ({self.table.refers("other", "removed")} OR {self.table.refers("other", "kept")})
                AND EXISTS (SELECT 1 FROM (SELECT other.*) AS candidate
                             WHERE {escaped(index.condition)})
         """  # noqa: S608
-        rivals = self._stored_rows(query, {**self.journey.ids, **row.address})
-        if len(rivals) != 1:
+        rows = self._stored_rows(query, {**self.spec.ids, **row.address})
+        if len(rows) != 1:
             raise ConflictError(Conflict.UNTOLD_RULE, index.name)
-        return rivals[0]
+        return rows[0]
 
     def _archive(self, row: StoredRow) -> None:
-        """Move a row into the archive, provided that nothing refers to it."""
+        """Move a row to the archive; raises ConflictError where another row refers to it."""
         if self.table.root_name in NEVER_ARCHIVED:
             raise ConflictError(Conflict.UNTOLD_RULE, row.table_name)
         self._refuse_if_held(row)
@@ -220,7 +221,7 @@ class RowMover:
         deleted = self._execute(delete, row.address).scalar_one_or_none()
         if deleted is None:
             raise ConflictError(Conflict.UNTOLD_RULE, row.table_name)
-        archive(self.session, self.table.table_name, deleted, self.journey)
+        archive(self.session, self.table.table_name, deleted, self.spec)
 
     def _refuse_unsafe_move(self, row: StoredRow) -> None:
         version = self.session.connection().dialect.server_version_info or ()
@@ -243,12 +244,12 @@ class RowMover:
         return [StoredRow(**row) for row in self._execute(query, values).mappings()]
 
     def _execute(self, statement: str, values: dict[str, Any]) -> CursorResult[Any]:
-        """Execute SQL whose names come from the database's own catalogue, quoted by it."""
+        """Execute SQL whose names come from the catalogue, quoted by it."""
         return cast("CursorResult[Any]", self.session.execute(text(statement), values))
 
 
 def columns_of(row: str) -> str:
-    """What a query selects of a row to make a `StoredRow` of it."""
+    """Return the select list for the fields of a `StoredRow`."""
     return (
         f"{row}.tableoid AS table_id, {row}.tableoid::regclass::text AS table_name,"
         f" {row}.ctid::text AS place, to_jsonb({row}) AS content"
@@ -256,25 +257,25 @@ def columns_of(row: str) -> str:
 
 
 def move_rows(
-    session: Session, table: ReferringTable, journey: MergeSpec
+    session: Session, table: ReferringTable, spec: MergeSpec
 ) -> tuple[int, list[MergeConflict]]:
-    """Move all rows of one table; returns how many have moved, and which met a rival.
+    """Move all rows of one table; return how many were moved, and the conflicts.
 
-    Raises ConflictError where a rival cannot be told, something refers to the row that loses, or
-    the database refuses the move.
+    Raises ConflictError where the conflicting row cannot be determined, another row refers to the
+    losing one, or the database refuses the move.
     """
-    return RowMover(session, table, journey).move_all()
+    return RowMover(session, table, spec).move_all()
 
 
-def archive(session: Session, table: str, content: dict[str, Any], journey: MergeSpec) -> None:
-    """Keep what a row held, and between which profiles it was lost."""
+def archive(session: Session, table: str, content: dict[str, Any], spec: MergeSpec) -> None:
+    """Store the content of a row and the ids of the merged profiles in the archive."""
     session.execute(
         insert(ArchivedRow).values(
             reason="merge",
             table_name=table,
             content=content,
-            mentorado_id=journey.from_id,
-            kept_mentorado_id=journey.into_id,
-            request_id=journey.request_id,
+            mentorado_id=spec.from_id,
+            kept_mentorado_id=spec.into_id,
+            request_id=spec.request_id,
         )
     )

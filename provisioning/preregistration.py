@@ -1,4 +1,4 @@
-"""Pre-registration: the team writes profiles before their users have ever signed in."""
+"""Pre-registration: admins create profiles before their users sign in, singly or in batches."""
 
 import enum
 from collections.abc import Mapping, Sequence
@@ -16,9 +16,9 @@ from provisioning import audit
 from provisioning.address_holders import (
     Address,
     Holder,
-    addresses_of,
     find_holders,
     lock_users_and_addresses,
+    normalize_addresses,
 )
 from provisioning.audit import Source
 from provisioning.errors import StaleDecisionError
@@ -26,8 +26,8 @@ from provisioning.errors import StaleDecisionError
 Values = Mapping[str, object]  # checked columns of mentorados; `nome_completo` is among them
 
 EVENT = "admin_action"
-PRE_REGISTER, TAKE_OVER = "pre_register", "take_over"  # what the audit event says was done
-_Addressed = tuple[Values, Address | None]
+PRE_REGISTER, TAKE_OVER = "pre_register", "take_over"  # actions in the audit event
+_Line = tuple[Values, Address | None]
 TABLE = cast(Table, Mentorado.__table__)
 
 
@@ -40,18 +40,18 @@ class MentoradoExistsError(Exception):
 
 
 class Verdict(enum.StrEnum):
-    """What a registration comes to."""
+    """The result of a registration."""
 
     NEW = "new"
-    TAKES_OVER = "takes_over"  # the untouched automatic profile of the address's owner is written
+    TAKES_OVER = "takes_over"  # an untouched automatic profile of the address gets the data
     EXISTS = "exists"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """A verdict and the profile that it is about, None for one that is still to be written.
+class RegistrationOutcome:
+    """A verdict and the id of its profile; None for one that is still to be inserted.
 
-    `clerk_id` is the owner of a profile that takes the data over.
+    `clerk_id` is the owner of an untouched profile that gets the data.
     """
 
     verdict: Verdict
@@ -61,87 +61,86 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """The profile, and the owner of an automatic one that took the data over."""
+    """The profile, with the Clerk id of its owner if an untouched one got the data."""
 
     mentorado: Mentorado
     clerk_id: str | None = None
 
     @property
     def is_new(self) -> bool:
-        """Whether the profile was written now and has no owner yet."""
+        """Whether the profile was inserted and has no owner yet."""
         return self.clerk_id is None
 
 
 def pre_register(session: Session, values: Values, *, source: Source, now: datetime) -> Registered:
-    """Write a profile for the user who proves its address, now or later.
+    """Create a profile for the user who has, or will have, its verified address.
 
-    If that user has an untouched automatic profile, that one takes the data over. Raises
-    MentoradoExistsError where another profile has the address. A login of the same user at the same
-    time comes either before or after.
+    If that user has an untouched automatic profile, the data is written into it. Raises
+    MentoradoExistsError where another profile has the address. Locks serialize it with a concurrent
+    login of that user.
     """
-    [outcome] = _register(session, _addressed(session, [values]), source, now)
+    [outcome] = _register(session, _with_addresses(session, [values]), source, now)
     if outcome.verdict is Verdict.EXISTS:
         raise MentoradoExistsError(outcome.mentorado_id or 0)
-    return _registered(session, outcome.mentorado_id, outcome.clerk_id)
+    return _load_registered(session, outcome.mentorado_id, outcome.clerk_id)
 
 
 def registered_by(session: Session, source: Source) -> Registered | None:
-    """Return what an earlier try of the same request has registered, None if nothing.
+    """Return what an earlier try of the same request has registered; None if nothing.
 
-    For a try after the first: the commit of the one before may have arrived although its answer was
-    lost.
+    For a retry: the commit of an earlier try may have succeeded although its answer was lost.
     """
     action = AuditEvent.details["action"].astext
-    ours = select(AuditEvent.mentorado_id, AuditEvent.user_id).where(
+    events = select(AuditEvent.mentorado_id, AuditEvent.user_id).where(
         AuditEvent.request_id == source.request_id,
         AuditEvent.event == EVENT,
         action.in_((PRE_REGISTER, TAKE_OVER)),
     )
-    found = session.execute(ours.order_by(AuditEvent.id.desc()).limit(1)).one_or_none()
-    if found is None:
+    event = session.execute(events.order_by(AuditEvent.id.desc()).limit(1)).one_or_none()
+    if event is None:
         return None
-    owner = select(User.clerk_id).where(User.id == found.user_id)
-    return _registered(session, found.mentorado_id, session.scalars(owner).one_or_none())
+    owner = select(User.clerk_id).where(User.id == event.user_id)
+    return _load_registered(session, event.mentorado_id, session.scalars(owner).one_or_none())
 
 
-def preview_all(session: Session, lines: Sequence[Values]) -> list[Outcome]:
-    """Return what `register_all` would come to for each line just now; locks nothing."""
-    return [_outcome(holder) for holder in _holders(session, _addressed(session, lines))]
+def preview_all(session: Session, lines: Sequence[Values]) -> list[RegistrationOutcome]:
+    """Return the outcome that `register_all` would have for each line now; takes no locks."""
+    return [_outcome(holder) for holder in _find_holders(session, _with_addresses(session, lines))]
 
 
 def register_all(
     session: Session, lines: Sequence[Values], *, source: Source, now: datetime
-) -> list[Outcome]:
-    """Pre-register every line that can be; return what came of each, in their order.
+) -> list[RegistrationOutcome]:
+    """Pre-register every possible line; return the outcomes in the order of lines.
 
     All lines have the same columns, and no two of them the same address. The number of statements
     does not depend on the number of lines.
 
-    1. Read what is there. A line whose address has a profile is refused by what was read.
-    2. Lock the addresses of the others, which excludes other writers and logins of them.
-    3. Read again: a new statement sees what was committed before the locks were had.
-    4. Write what is to be written, and its audit events.
+    1. Read the profiles that have the addresses. Lines whose address has one are refused.
+    2. Lock the addresses of the other lines, which excludes other writers and logins of them.
+    3. Read again: a new statement sees what was committed before the locks were granted.
+    4. Write the profiles and their audit events.
     """
-    addressed = _addressed(session, lines)
-    outcomes = [_outcome(holder) for holder in _holders(session, addressed)]
-    writing = [n for n, outcome in enumerate(outcomes) if outcome.verdict is not Verdict.EXISTS]
-    written = _register(session, [addressed[number] for number in writing], source, now)
-    for number, outcome in zip(writing, written, strict=True):
-        outcomes[number] = outcome
+    with_addresses = _with_addresses(session, lines)
+    outcomes = [_outcome(holder) for holder in _find_holders(session, with_addresses)]
+    indexes = [n for n, outcome in enumerate(outcomes) if outcome.verdict is not Verdict.EXISTS]
+    registered = _register(session, [with_addresses[index] for index in indexes], source, now)
+    for index, outcome in zip(indexes, registered, strict=True):
+        outcomes[index] = outcome
     return outcomes
 
 
-def settle_address(
-    session: Session, address: str, *, apart_from: int | None = None
+def lock_address(
+    session: Session, address: str, *, ignored_id: int | None = None
 ) -> tuple[Mentorado, User] | None:
     """Lock an address and return the untouched profile of its user, with that user.
 
-    Returns None where no profile has it. Raises MentoradoExistsError for any other profile that
-    has it, except for the one whose id is `apart_from`.
+    Returns None where no profile has the address. Raises MentoradoExistsError for any other profile
+    that has it, except for the one with `ignored_id`.
     """
-    addresses = addresses_of(session, [address])
+    addresses = normalize_addresses(session, [address])
     lock_users_and_addresses(session, addresses)
-    [holder] = find_holders(session, addresses, apart_from=apart_from, for_update=True)
+    [holder] = find_holders(session, addresses, ignored_id=ignored_id, for_update=True)
     if holder is None:
         return None
     if not holder.can_take_over:
@@ -150,58 +149,62 @@ def settle_address(
     return profile, session.get_one(User, holder.user_id, populate_existing=True)
 
 
-def _registered(session: Session, mentorado_id: int | None, clerk_id: str | None) -> Registered:
+def _load_registered(
+    session: Session, mentorado_id: int | None, clerk_id: str | None
+) -> Registered:
     profile = session.get(Mentorado, mentorado_id, populate_existing=True)
     if profile is None:
-        raise StaleDecisionError(f"mentorado {mentorado_id} has gone meanwhile")
+        raise StaleDecisionError(f"mentorado {mentorado_id} was deleted meanwhile")
     return Registered(profile, clerk_id)
 
 
-def _addressed(session: Session, lines: Sequence[Values]) -> list[_Addressed]:
-    """The lines, each with its address, None for one that has none."""
+def _with_addresses(session: Session, lines: Sequence[Values]) -> list[_Line]:
+    """Return each line with its address, or None where it has none."""
     written = [email for line in lines if isinstance(email := line.get("email"), str)]
-    addresses = iter(addresses_of(session, written))
-    has_one = [isinstance(line.get("email"), str) for line in lines]
+    addresses = iter(normalize_addresses(session, written))
     return [
-        (line, next(addresses) if has else None) for line, has in zip(lines, has_one, strict=True)
+        (line, next(addresses) if isinstance(line.get("email"), str) else None) for line in lines
     ]
 
 
-def _holders(
-    session: Session, lines: Sequence[_Addressed], *, for_update: bool = False
+def _find_holders(
+    session: Session, lines: Sequence[_Line], *, for_update: bool = False
 ) -> list[Holder | None]:
-    """The profile that has a line's address; a line without address has no rival."""
+    """Return for each line the profile that has its address; None for a line without address."""
     addresses = [address for _, address in lines if address]
-    found = iter(find_holders(session, addresses, for_update=for_update))
-    return [next(found) if address else None for _, address in lines]
+    holders = iter(find_holders(session, addresses, for_update=for_update))
+    return [next(holders) if address else None for _, address in lines]
 
 
 def _register(
-    session: Session, lines: Sequence[_Addressed], source: Source, now: datetime
-) -> list[Outcome]:
-    """Lock the addresses, read who has them, and write what is to be written."""
+    session: Session, lines: Sequence[_Line], source: Source, now: datetime
+) -> list[RegistrationOutcome]:
+    """Lock the addresses, read the profiles that have them, and write the lines."""
     lock_users_and_addresses(session, [address for _, address in lines if address])
-    holders = _holders(session, lines, for_update=True)
+    holders = _find_holders(session, lines, for_update=True)
     pairs = [(line, holder) for (line, _), holder in zip(lines, holders, strict=True)]
     new = [line for line, holder in pairs if holder is None]
     ids = iter(_insert(session, new, source, now))
     _take_over(session, [(h, line) for line, h in pairs if h and h.can_take_over], source, now)
-    return [_outcome(holder) if holder else Outcome(Verdict.NEW, next(ids)) for holder in holders]
+    return [
+        _outcome(holder) if holder else RegistrationOutcome(Verdict.NEW, next(ids))
+        for holder in holders
+    ]
 
 
-def _outcome(holder: Holder | None) -> Outcome:
+def _outcome(holder: Holder | None) -> RegistrationOutcome:
     if holder is None:
-        return Outcome(Verdict.NEW)
+        return RegistrationOutcome(Verdict.NEW)
     verdict = Verdict.TAKES_OVER if holder.can_take_over else Verdict.EXISTS
-    return Outcome(verdict, holder.mentorado_id, holder.clerk_id)
+    return RegistrationOutcome(verdict, holder.mentorado_id, holder.clerk_id)
 
 
 def _insert(session: Session, lines: Sequence[Values], source: Source, now: datetime) -> list[int]:
     if not lines:
         return []
     rows = [{"turma": Turma.NEON, "edited_at": now, **line} for line in lines]
-    written = insert(TABLE).returning(TABLE.c.id, sort_by_parameter_order=True)
-    ids = list(session.scalars(written, rows))
+    statement = insert(TABLE).returning(TABLE.c.id, sort_by_parameter_order=True)
+    ids = list(session.scalars(statement, rows))
     concerning = [(mentorado_id, None) for mentorado_id in ids]
     audit.record_each(
         session, source, EVENT, concerning=concerning, details={"action": PRE_REGISTER}
@@ -210,22 +213,22 @@ def _insert(session: Session, lines: Sequence[Values], source: Source, now: date
 
 
 def _take_over(
-    session: Session, taken: Sequence[tuple[Holder, Values]], source: Source, now: datetime
+    session: Session, pairs: Sequence[tuple[Holder, Values]], source: Source, now: datetime
 ) -> None:
-    """Write lines into the profiles that take them over, in one statement."""
-    if not taken:
+    """Write lines into untouched profiles, in one statement."""
+    if not pairs:
         return
-    columns = list(taken[0][1])
-    arrays: list[Any] = [literal([h.mentorado_id for h, _ in taken], ARRAY(TABLE.c.id.type))]
+    columns = list(pairs[0][1])
+    arrays: list[Any] = [literal([h.mentorado_id for h, _ in pairs], ARRAY(TABLE.c.id.type))]
     arrays += [
-        literal([line[name] for _, line in taken], ARRAY(TABLE.c[name].type)) for name in columns
+        literal([line[name] for _, line in pairs], ARRAY(TABLE.c[name].type)) for name in columns
     ]
-    given = func.unnest(*arrays).table_valued("given_id", *columns).render_derived(name="given")
-    values = {name: given.c[name] for name in columns}
+    lines = func.unnest(*arrays).table_valued("line_id", *columns).render_derived(name="lines")
+    values = {name: lines.c[name] for name in columns}
     session.execute(
         update(TABLE)
-        .where(TABLE.c.id == given.c.given_id)
+        .where(TABLE.c.id == lines.c.line_id)
         .values(**values, edited_at=now, updated_at=now)
     )
-    concerning = [(holder.mentorado_id, holder.user_id) for holder, _ in taken]
+    concerning = [(holder.mentorado_id, holder.user_id) for holder, _ in pairs]
     audit.record_each(session, source, EVENT, concerning=concerning, details={"action": TAKE_OVER})

@@ -1,4 +1,4 @@
-"""A row of users and a row of mentorados as values: read once, and followed by no session."""
+"""Users and profiles as values without a session, the matching of addresses, automatic profiles."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
@@ -39,7 +39,7 @@ Columns = Sequence[KeyedColumnElement[Any]]
 
 @dataclass(frozen=True, slots=True)
 class UserRow:
-    """What the guarantee has to know of a person; the names are those of the columns."""
+    """The columns of a user that provisioning needs, under their names in the table."""
 
     id: int
     clerk_id: str
@@ -57,13 +57,13 @@ class UserRow:
 
     @property
     def is_admin(self) -> bool:
-        """Whether the administration is open to this person."""
+        """Whether the user has the admin role."""
         return self.role is Role.ADMIN
 
 
 @dataclass(frozen=True, slots=True)
 class MentoradoRow:
-    """What requests have to know of a profile; the names are those of the columns."""
+    """The columns of a profile that requests need, under their names in the table."""
 
     id: int
     user_id: int | None
@@ -84,22 +84,22 @@ class MentoradoRow:
 
     @property
     def is_active(self) -> bool:
-        """Whether the programme still counts this mentee in."""
+        """Whether the mentee is active in the programme."""
         return self.ativo is SimNao.SIM
 
     @property
     def is_unedited(self) -> bool:
-        """Whether only the guarantee has written this row so far."""
+        """Whether the profile was created automatically and never edited."""
         return self.created_automatically and self.edited_at is None
 
 
 def user_row(row: Sequence[Any]) -> UserRow:
-    """A row of `USER_COLUMNS`."""
+    """Return the value of a row of `USER_COLUMNS`."""
     return UserRow(*row)
 
 
 def mentorado_row(row: Sequence[Any]) -> MentoradoRow:
-    """A row of `MENTORADO_COLUMNS`."""
+    """Return the value of a row of `MENTORADO_COLUMNS`."""
     return MentoradoRow(*row)
 
 
@@ -107,12 +107,12 @@ USER_COLUMNS: Columns = [User.__table__.c[field.name] for field in fields(UserRo
 MENTORADO_COLUMNS: Columns = [Mentorado.__table__.c[field.name] for field in fields(MentoradoRow)]
 
 
-AUTO_CREATE = "auto_create"  # key of the stored kill switch in app_settings
-CHOICES = 20  # of one address; more would be a mistake of another kind
-ADDRESS_LOCKS = 20_251  # first half of the advisory keys that stand for an address
+AUTO_CREATE = "auto_create"  # key of the stored switch in app_settings
+MAX_CHOICES = 20  # unlinked profiles of one address that an admin chooses from
+ADDRESS_LOCKS = 20_251  # first half of the advisory lock keys of addresses
 
 
-# Keys are sorted before the first of them is locked: two transactions never wait in a circle.
+# Keys are sorted before the first is locked, so that two transactions never deadlock.
 LOCK_ADDRESSES = text("""
     WITH keys AS MATERIALIZED (
         SELECT DISTINCT hashtext(normalized_address(address)) AS key
@@ -135,81 +135,82 @@ SHOULD_HAVE_PROFILE = (
 def lock_addresses(session: Session, addresses: Collection[str]) -> None:
     """Exclude pre-registrations and logins of these addresses until the commit.
 
-    A lock of the transaction, not of the session, so that a pooler may sit between. Users' rows are
-    locked before, profiles after: in one order no two transactions wait for each other.
+    The locks belong to the transaction, not to the session, so that a pooler works. Users' rows are
+    locked before and profiles after: one order prevents deadlocks.
     """
     if addresses:
         session.execute(LOCK_ADDRESSES, {"locks": ADDRESS_LOCKS, "addresses": list(addresses)})
 
 
-def unlinked_profiles(session: Session, address: str) -> tuple[int, ...]:
-    """Ids of at most two profiles that nobody owns and that have this address."""
+def find_unlinked_ids(session: Session, address: str) -> tuple[int, ...]:
+    """Return the ids of at most two unlinked profiles with this address."""
     same_address = func.normalized_address(Mentorado.email) == func.normalized_address(address)
     unlinked = select(Mentorado.id).where(Mentorado.user_id.is_(None), same_address)
     return tuple(session.scalars(unlinked.order_by(Mentorado.id).limit(2)))
 
 
 def waiting_profiles(session: Session, address: str) -> list[Mentorado]:
-    """All profiles that nobody owns and that have this address, for somebody to choose from."""
+    """Return the unlinked profiles with this address, for an admin to choose from."""
     same_address = func.normalized_address(Mentorado.email) == func.normalized_address(address)
     unlinked = select(Mentorado).where(Mentorado.user_id.is_(None), same_address)
-    return list(session.scalars(unlinked.order_by(Mentorado.id).limit(CHOICES)))
+    return list(session.scalars(unlinked.order_by(Mentorado.id).limit(MAX_CHOICES)))
 
 
 def has_unlinked_match() -> ColumnElement[bool]:
-    """Whether a profile without owner has their proven address."""
-    waits = exists().where(
+    """SQL condition of a user: an unlinked profile has their verified address."""
+    has_match = exists().where(
         Unlinked.user_id.is_(None),
         func.normalized_address(Unlinked.email) == func.normalized_address(User.email),
     )
-    return and_(User.email_verified, waits)
+    return and_(User.email_verified, has_match)
 
 
 def is_untouched(session: Session, profile: Mentorado | MentoradoRow) -> bool:
-    """Whether the profile was made automatically, no person edited it and nothing refers to it."""
+    """Whether the profile is automatic, unedited and unreferenced."""
     return profile.is_unedited and not is_referenced(session, profile.id)
 
 
 NAMELESS = "Novo Usuário"
 
 
-def automatic_profiles(people: CTE | Subquery) -> Insert:
-    """Insert a profile for each of these rows of users; whoever has one by now keeps it."""
-    return new_profiles(people).on_conflict_do_nothing(index_elements=["user_id"])
+def automatic_profiles(users: CTE | Subquery) -> Insert:
+    """Return an INSERT of a profile for each of these rows of users; skips users who have one."""
+    return new_profiles(users).on_conflict_do_nothing(index_elements=["user_id"])
 
 
-def new_profiles(people: CTE | Subquery) -> Insert:
-    """Insert a profile for each of these rows of users; fails for all if one of them has one.
+def new_profiles(users: CTE | Subquery) -> Insert:
+    """Return an INSERT of a profile for each of these rows of users; fails if one of them has one.
 
-    `people` has the columns `id name email image_url`. Goals are the table's defaults, over-long
-    values are cut or dropped (CONTRACT section 4.4).
+    `users` has the columns `id name email image_url`. Goals are the table's defaults; over-long
+    values are cut or dropped (docs/reference/contract.md#shapes).
     """
-    of = people.c
+    columns = users.c
     values: dict[str, Any] = {
-        "user_id": of.id,
-        "nome_completo": func.left(func.coalesce(func.nullif(of.name, ""), NAMELESS), NAME_LENGTH),
-        "email": of.email,
-        "foto_url": case((func.length(of.image_url) <= URL_LENGTH, of.image_url)),
+        "user_id": columns.id,
+        "nome_completo": func.left(
+            func.coalesce(func.nullif(columns.name, ""), NAMELESS), NAME_LENGTH
+        ),
+        "email": columns.email,
+        "foto_url": case((func.length(columns.image_url) <= URL_LENGTH, columns.image_url)),
         "turma": literal(Turma.NEON, Mentorado.turma.type),
         "created_automatically": true(),
     }
-    chosen = people.select().with_only_columns(*values.values())
-    return insert(cast(Table, Mentorado.__table__)).from_select(list(values), chosen)
+    rows = users.select().with_only_columns(*values.values())
+    return insert(cast(Table, Mentorado.__table__)).from_select(list(values), rows)
 
 
 def insert_automatic_profile(session: Session, user_id: int, source: Source) -> MentoradoRow | None:
-    """Give a person an automatic profile and record it, in one round trip; None for whoever has a
-    profile by now.
+    """Insert an automatic profile and its audit event in one round trip.
+
+    Returns None where the user has a profile by now.
     """
-    values = audit.values_of(source, "mentorado_created") | {"of_user": user_id}
-    row = session.connection().execute(CREATE, values).one_or_none()
+    values = audit.event_values(source, "mentorado_created") | {"of_user": user_id}
+    row = session.connection().execute(INSERT_WITH_EVENT, values).one_or_none()
     return None if row is None else mentorado_row(row)
 
 
-def fill_gaps(profile: MentoradoRow, user: UserRow) -> dict[str, str]:
-    """What an automatic profile lacks because its person's identity did not tell it at first, and
-    has told since; empty where there is nothing to be filled in.
-    """
+def missing_values(profile: MentoradoRow, user: UserRow) -> dict[str, str]:
+    """Return values for empty columns of an automatic profile that the user's identity now has."""
     filled: dict[str, str] = {}
     if profile.nome_completo == NAMELESS and user.name:
         filled["nome_completo"] = user.name[:NAME_LENGTH]
@@ -220,13 +221,13 @@ def fill_gaps(profile: MentoradoRow, user: UserRow) -> dict[str, str]:
     return filled
 
 
-def _create() -> Select[Any]:
-    # Of tables, not of objects: whatever is mapped would be looked after at every call.
+def _insert_with_event() -> Select[Any]:
+    # From tables instead of mapped classes, which cost the ORM's work at every call.
     users = User.__table__
-    them = select(users).where(users.c.id == bindparam("of_user")).subquery()
-    made = automatic_profiles(them).returning(*MENTORADO_COLUMNS).cte("made")
-    recorded = audit.record_of(made, audit.BOUND).cte("recorded")
-    return select(made).add_cte(recorded)
+    user = select(users).where(users.c.id == bindparam("of_user")).subquery()
+    created = automatic_profiles(user).returning(*MENTORADO_COLUMNS).cte("created")
+    recorded = audit.record_of(created, audit.VALUE_PARAMETERS).cte("recorded")
+    return select(created).add_cte(recorded)
 
 
-CREATE = _create()
+INSERT_WITH_EVENT = _insert_with_event()

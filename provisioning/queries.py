@@ -1,4 +1,4 @@
-"""Users as known: whose identity is incomplete or old, and users who could not be provisioned."""
+"""Queries on users, their identities and profiles, for the sweep, support and the admin console."""
 
 import enum
 from collections.abc import Sequence
@@ -29,23 +29,23 @@ from models.provisioning_attempt import UNUSABLE_ANSWER, AttemptState
 from models.user import Role
 from provisioning.address_holders import address_matches
 from provisioning.attempts import is_due
-from provisioning.profiles import unlinked_profiles
+from provisioning.profiles import find_unlinked_ids
 
 
 class UserState(enum.StrEnum):
-    """Where a person stands (CONTRACT section 4.2); the first that applies is theirs."""
+    """The state of a user (docs/reference/contract.md#shapes); the first that applies counts."""
 
     BLOCKED = "blocked"  # by an admin, by an inactive profile, or with the account deleted
     ADMIN = "admin"
     READY = "ready"
-    ATTENTION = "attention"  # the background has given up
-    PENDING = "pending"  # it is trying
+    ATTENTION = "attention"  # the attempt is a dead letter
+    PENDING = "pending"  # the background retries
     MISSING = "missing"
 
 
 @dataclass(frozen=True, slots=True)
 class ListedUser:
-    """A person with their state and, where there are any, their profile and record of failure."""
+    """A user with their state and, if any, their profile and failed attempt."""
 
     user: User
     state: UserState
@@ -53,23 +53,23 @@ class ListedUser:
     attempt: ProvisioningAttempt | None
 
 
-def _surely(condition: ColumnElement[bool]) -> ColumnElement[bool]:
-    """What an outer join has left open counts as no."""
+def _null_as_false(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Return the condition, false where an outer join has found no row."""
     return func.coalesce(condition, false())
 
 
-IS_INACTIVE_MENTEE = and_(User.role == Role.USER, _surely(Mentorado.ativo == SimNao.NAO))
-CLAIMS: dict[UserState, ColumnElement[bool]] = {
+IS_INACTIVE_MENTEE = and_(User.role == Role.USER, _null_as_false(Mentorado.ativo == SimNao.NAO))
+STATE_CONDITIONS: dict[UserState, ColumnElement[bool]] = {
     UserState.BLOCKED: or_(
         User.blocked_at.is_not(None), User.deleted_at.is_not(None), IS_INACTIVE_MENTEE
     ),
     UserState.ADMIN: User.role == Role.ADMIN,
     UserState.READY: Mentorado.id.is_not(None),
-    UserState.ATTENTION: _surely(ProvisioningAttempt.state == AttemptState.DEAD),
+    UserState.ATTENTION: _null_as_false(ProvisioningAttempt.state == AttemptState.DEAD),
     UserState.PENDING: ProvisioningAttempt.id.is_not(None),
     UserState.MISSING: User.id.is_not(None),
 }
-STATE = case(*((claim, state.value) for state, claim in CLAIMS.items()))
+STATE = case(*((condition, state.value) for state, condition in STATE_CONDITIONS.items()))
 
 
 def list_users(
@@ -81,9 +81,9 @@ def list_users(
     after_id: int = 0,
     limit: int,
 ) -> list[ListedUser]:
-    """People in key order: of one state, or found by name, address, Clerk id or reference code.
+    """Return users by id: of one state, or found by name, address, Clerk id or reference code.
 
-    `shown_to` is the Clerk id of whoever was shown `wanted` as a code; they are found as well.
+    `shown_to` is the Clerk id of the user who was shown `wanted` as a code; that user is found too.
     """
     found = _all_users().where(User.id > after_id).order_by(User.id).limit(limit)
     if state is not None:
@@ -94,7 +94,7 @@ def list_users(
 
 
 def find_user(session: Session, user_id: int) -> ListedUser | None:
-    """One person, with their state; None for an id of nobody."""
+    """Return one user with their state; None for an unknown id."""
     return next(iter(_rows(session, _all_users().where(User.id == user_id))), None)
 
 
@@ -117,9 +117,9 @@ def _rows(
 
 
 def _is(state: UserState) -> ColumnElement[bool]:
-    """Told claim by claim instead of by the whole case, so that indexes can help."""
-    earlier = list(CLAIMS)[: list(CLAIMS).index(state)]
-    return and_(CLAIMS[state], *(not_(CLAIMS[claim]) for claim in earlier))
+    """SQL condition of a state, as separate conditions instead of the CASE, for the indexes."""
+    earlier = list(STATE_CONDITIONS)[: list(STATE_CONDITIONS).index(state)]
+    return and_(STATE_CONDITIONS[state], *(not_(STATE_CONDITIONS[other]) for other in earlier))
 
 
 def _matches(wanted: str) -> ColumnElement[bool]:
@@ -134,16 +134,15 @@ def _matches(wanted: str) -> ColumnElement[bool]:
     )
 
 
-# Of a user: somebody waits for what the provider may tell.
+# Of a user: the identity is incomplete, and access is not denied.
 IS_INCOMPLETE = (
     User.identity_completed_at.is_(None),
     User.deleted_at.is_(None),
     User.blocked_at.is_(None),
 )
-# The index has them in order: sorting all of them would take a second for a million. For as long as
-# the transaction lasts.
-IN_ORDER = text("SELECT set_config('enable_sort', 'off', true)")
-# Of a user: the identity is complete, and may be asked for again (users_refresh_idx).
+# For the transaction: read the rows in the order of the index. A sort of a million takes a second.
+DISABLE_SORT = text("SELECT set_config('enable_sort', 'off', true)")
+# Of a user: the identity is complete and may be refreshed (users_refresh_idx).
 IS_REFRESHABLE = (
     User.identity_completed_at.is_not(None),
     User.deleted_at.is_(None),
@@ -157,7 +156,7 @@ Position = tuple[datetime, int]  # when last asked about, and the user's id
 
 @dataclass(frozen=True, slots=True)
 class KnownIdentity:
-    """What is stored of a user's identity."""
+    """The stored identity of a user."""
 
     clerk_id: str
     name: str | None
@@ -171,7 +170,7 @@ class KnownIdentity:
     identity_asked_at: datetime | None
 
     def is_changed_by(self, new: Identity) -> bool:
-        """Whether what the provider answers is newer than this."""
+        """Whether the provider's answer differs from the stored identity and is not older."""
         if self.identity_completed_at is None:
             return True
         is_older = (
@@ -193,13 +192,13 @@ KNOWN_COLUMNS = [getattr(User, name) for name in KnownIdentity.__dataclass_field
 
 
 def known_identity(session: Session, clerk_id: str) -> KnownIdentity | None:
-    """What is stored of one user's identity, without a lock; None for an unknown user."""
+    """Return the stored identity of one user, without a lock; None for an unknown user."""
     row = session.execute(select(*KNOWN_COLUMNS).where(User.clerk_id == clerk_id)).one_or_none()
     return None if row is None else KnownIdentity(*row)
 
 
 def known_identities(session: Session, clerk_ids: Sequence[str]) -> dict[str, KnownIdentity]:
-    """The same of several users, by Clerk id."""
+    """Return the stored identities of several users, by Clerk id."""
     rows = session.execute(select(*KNOWN_COLUMNS).where(User.clerk_id.in_(clerk_ids)))
     return {known.clerk_id: known for known in (KnownIdentity(*row) for row in rows)}
 
@@ -207,9 +206,9 @@ def known_identities(session: Session, clerk_ids: Sequence[str]) -> dict[str, Kn
 def claim_identity_lookup(
     session: Session, clerk_id: str, last_asked_at: datetime | None, now: datetime
 ) -> bool:
-    """Note that the caller asks the provider about a user now; False if another was faster.
+    """Claim a lookup of the user for the caller; return False if another caller was faster.
 
-    `last_asked_at` is what the caller has read of `identity_asked_at`.
+    `last_asked_at` is the value of `identity_asked_at` that the caller has read.
     """
     claimed = (
         update(User)
@@ -224,64 +223,64 @@ def claim_identity_lookup(
 
 
 def is_identity_complete(session: Session, clerk_id: str) -> bool:
-    """Whether everything the provider knows of this person has been heard."""
-    heard = select(User.id).where(
+    """Whether the stored identity of this user is complete."""
+    complete = select(User.id).where(
         User.clerk_id == clerk_id, User.identity_completed_at.is_not(None)
     )
-    return session.scalars(heard).one_or_none() is not None
+    return session.scalars(complete).one_or_none() is not None
 
 
 def mark_identity_unchanged(session: Session, clerk_ids: Sequence[str], now: datetime) -> None:
-    """Note that the identities of these users are what the provider has just answered."""
-    them = User.clerk_id.in_(clerk_ids)
+    """Mark the identities of these users as complete at `now`, without a change."""
     session.execute(
         update(User)
-        .where(them)
+        .where(User.clerk_id.in_(clerk_ids))
         .values(identity_completed_at=now)
         .execution_options(synchronize_session=False)
     )
 
 
 def mark_identity_incomplete(session: Session, clerk_id: str) -> None:
-    """Note that the sweep is to ask about this user: what is known may be old."""
+    """Mark the identity of this user as incomplete, so that the sweep looks it up."""
     session.execute(
         update(User).where(User.clerk_id == clerk_id).values(identity_completed_at=None)
     )
 
 
 def mark_identity_asked(session: Session, clerk_id: str, now: datetime) -> None:
-    """Note that the provider was asked about this user, so that the sweep asks about others."""
+    """Store the time of the last lookup of this user, so that the sweep looks others up first."""
     session.execute(update(User).where(User.clerk_id == clerk_id).values(identity_asked_at=now))
 
 
 def incomplete_users(session: Session, now: datetime | None, limit: int) -> list[str]:
-    """Clerk ids of users to ask the provider about, those first whom it was not asked about yet.
+    """Return Clerk ids of users with an incomplete identity, those never looked up first.
 
-    A user whose profile could not be made is a case for the attempts; one about whom the answer
-    could not be used is asked about when that is due again, without `now` at any time.
+    Users with a failed attempt of their profile are excluded: the attempt is retried. Users whose
+    answer was unusable are included once that attempt is due; without `now`, at any time.
     """
-    session.execute(IN_ORDER)
+    session.execute(DISABLE_SORT)
     record = ProvisioningAttempt
     is_about_identity = record.error_class == UNUSABLE_ANSWER
-    waiting = (
+    incomplete = (
         select(User.clerk_id)
         .outerjoin(record, record.clerk_id == User.clerk_id)
         .where(*IS_INCOMPLETE, or_(record.id.is_(None), and_(is_about_identity, *is_due(now))))
         .order_by(User.identity_asked_at.nulls_first(), User.id.desc())
     )
-    return list(session.scalars(waiting.limit(limit)))
+    return list(session.scalars(incomplete.limit(limit)))
 
 
 def longest_unasked(
     session: Session, *, before: datetime, seen_after: datetime, after: Position | None, limit: int
 ) -> tuple[list[str], Position | None]:
-    """Clerk ids of users to ask about again, of the next `limit` rows in the order of asking.
+    """Return Clerk ids of users to look up again, and the position to continue from.
 
-    Users whose identity was last asked for or completed at `before` at the latest, who have visited
-    at `seen_after` or later. Returns the position to go on from as well, or None at the end. An
-    index has the rows in order, so that nothing is sorted and a call reads `limit` rows at most.
+    The next `limit` rows in the order of the last lookup are read; the position is None at the end.
+    Returned are users who were last looked up or completed at `before` or earlier, and who visited
+    at `seen_after` or later. An index has this order, so that a call reads at most `limit` rows and
+    sorts none.
     """
-    session.execute(IN_ORDER)
+    session.execute(DISABLE_SORT)
     position = (LAST_ASKED, User.id)
     rows = [*IS_REFRESHABLE, before >= LAST_ASKED]
     if after is not None:
@@ -295,11 +294,11 @@ def longest_unasked(
 
 
 def record_user(session: Session, identity: Identity, now: datetime) -> None:
-    """Make somebody known who could not be helped, so that support can find them, and no more.
+    """Insert a user whose ensure call failed, so that support finds them.
 
-    Somebody who is known already stays as they are.
+    A stored user is not changed.
     """
-    known = insert(User).values(
+    statement = insert(User).values(
         clerk_id=identity.clerk_id,
         name=identity.name,
         email=identity.email,
@@ -310,14 +309,14 @@ def record_user(session: Session, identity: Identity, now: datetime) -> None:
         updated_at=now,
         last_signed_in=now,
     )
-    session.execute(known.on_conflict_do_nothing(index_elements=[User.clerk_id]))
+    session.execute(statement.on_conflict_do_nothing(index_elements=[User.clerk_id]))
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """Facts about one person's profile; matches count only for an address that is verified.
+    """Facts about one user's profile; matches count only for a verified address.
 
-    Of somebody who is not stored (`is_known`) nothing is known but their attempt.
+    `is_known` is False for a user who is not stored; then only `pending_attempt` can be true.
     """
 
     is_known: bool = True
@@ -330,7 +329,7 @@ class Diagnosis:
 
 
 def diagnose(session: Session, clerk_id: str) -> Diagnosis:
-    """Look at one person; reads only. Somebody who never got in is known by their attempt alone."""
+    """Return the facts about one user; reads only. A user may have an attempt without a row."""
     user = session.scalars(select(User).where(User.clerk_id == clerk_id)).one_or_none()
     attempt = session.scalars(
         select(ProvisioningAttempt.state).where(ProvisioningAttempt.clerk_id == clerk_id)
@@ -338,7 +337,7 @@ def diagnose(session: Session, clerk_id: str) -> Diagnosis:
     is_pending = attempt.one_or_none() == AttemptState.PENDING
     if user is None:
         return Diagnosis(is_known=False, pending_attempt=is_pending)
-    matches = unlinked_profiles(session, user.email) if user.email and user.email_verified else ()
+    matches = find_unlinked_ids(session, user.email) if user.email and user.email_verified else ()
     profile = session.scalars(select(Mentorado.id).where(Mentorado.user_id == user.id))
     return Diagnosis(
         linked=profile.one_or_none() is not None,
@@ -351,11 +350,11 @@ def diagnose(session: Session, clerk_id: str) -> Diagnosis:
 
 
 class MenteeKind(enum.StrEnum):
-    """Which profiles are meant."""
+    """Filters for the list of profiles."""
 
     ACTIVE = "ativos"
     INACTIVE = "inativos"
-    WAITING = "esperando"  # for their person
+    WAITING = "esperando"  # unlinked
 
 
 KINDS: dict[MenteeKind, ColumnElement[bool]] = {
@@ -373,7 +372,7 @@ def list_mentees(
     after_id: int = 0,
     limit: int,
 ) -> list[Mentorado]:
-    """Profiles in key order: of one kind, or those whose name or address has the text in it."""
+    """Return profiles by id: of one kind, or those whose name or address contains the text."""
     found = select(Mentorado).where(Mentorado.id > after_id).order_by(Mentorado.id).limit(limit)
     if kind is not None:
         found = found.where(KINDS[kind])

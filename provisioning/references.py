@@ -1,8 +1,8 @@
-"""Tables whose rows refer to a profile, found in the catalogue; also those that we do not know.
+"""Find the tables whose rows refer to a profile, from the catalogue; also tables of other programs.
 
-A foreign key may consist of several columns, point at another column than `id`, or stand on one
-partition only. It does not hold for tables that inherit from its own, whose rows refer to the
-profile all the same.
+A foreign key may have several columns, point at another column than `id`, or exist on one partition
+only. It is not enforced for tables that inherit from its table, but their rows refer to the profile
+too.
 """
 
 from collections.abc import Sequence
@@ -53,8 +53,8 @@ REFERENCES = text("""
       JOIN pg_class t ON t.oid = r.member
      ORDER BY table_name, columns, targets
 """)
-# Which of these tables refer to which others of them.
-AMONG_THEMSELVES = text("""
+# References among these tables.
+MUTUAL_REFERENCES = text("""
     SELECT coalesce(pg_partition_root(conrelid), conrelid)::regclass::text AS child,
            coalesce(pg_partition_root(confrelid), confrelid)::regclass::text AS parent
       FROM pg_constraint
@@ -65,16 +65,16 @@ AMONG_THEMSELVES = text("""
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The columns of one foreign key, and the columns that they point at; names quoted for SQL."""
+    """The columns of one foreign key, and the columns they point at; names are quoted for SQL."""
 
     columns: tuple[str, ...]
     targets: tuple[str, ...]
 
     def matches(self, row: str, target: str) -> str:
-        """The SQL condition that `row` refers to `target`, both names of tables in a query."""
+        """Return the SQL condition that `row` refers to `target`, both table names of a query."""
         pairs = zip(self.columns, self.targets, strict=True)
-        same = (f"{row}.{escaped(own)} = {target}.{escaped(their)}" for own, their in pairs)
-        return f"({' AND '.join(same)})"
+        equal = (f"{row}.{escaped(own)} = {target}.{escaped(other)}" for own, other in pairs)
+        return f"({' AND '.join(equal)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +82,8 @@ class ReferringTable:
     """A table with at least one reference to a target; names are quoted for SQL.
 
     Rows of partitions are written through `root_name`, which moves them to the right partition.
-    `is_hidden`: row-level security or missing privileges keep rows from us. What the properties and
-    methods return is ready for `text()`.
+    `is_hidden`: row-level security or missing privileges hide rows from this program. Properties
+    and methods return SQL for `text()`.
     """
 
     table_name: str
@@ -94,7 +94,7 @@ class ReferringTable:
 
     @property
     def rows(self) -> str:
-        """The table in a FROM clause: with its partitions, without tables that inherit from it."""
+        """The table for a FROM clause: with its partitions, without tables that inherit from it."""
         name = escaped(self.table_name)
         return name if self.is_partitioned else f"ONLY {name}"
 
@@ -104,30 +104,30 @@ class ReferringTable:
         return escaped(self.root_name) if self.is_partitioned else self.rows
 
     def refers(self, row: str, target: str) -> str:
-        """The SQL condition that `row` refers to `target` by any of the references."""
+        """Return the SQL condition that `row` refers to `target` by any of the references."""
         return "(" + " OR ".join(r.matches(row, target) for r in self.references) + ")"
 
 
 def escaped(name: str) -> str:
-    """A name for `text()`, which would take a colon for the beginning of a parameter."""
+    """Return a name for `text()`, where a colon would start a parameter."""
     return name.replace(":", r"\:")
 
 
 def references_to(session: Session, table_name: str) -> list[ReferringTable]:
-    """Every table with a foreign key to this one, whose name is quoted, in a stable order."""
+    """Return every table with a foreign key to this one (a quoted name), in a stable order."""
     rows = session.execute(REFERENCES, {"target": table_name}).all()
     return [_referring_table(list(keys)) for _, keys in groupby(rows, attrgetter("table_name"))]
 
 
 def references_to_mentorados(session: Session) -> list[ReferringTable]:
-    """Every table that refers to mentorados; those that others refer to come before these."""
+    """Return every table that refers to mentorados, referenced tables before referring ones."""
     tables = references_to(session, MENTORADOS)
     roots = [table.root_name for table in tables]
-    edges = session.execute(AMONG_THEMSELVES, {"tables": roots}).all()
+    edges = session.execute(MUTUAL_REFERENCES, {"tables": roots}).all()
     ordered: list[ReferringTable] = []
     while tables:
-        waiting = {table.root_name for table in tables}
-        blocked = {child for child, parent in edges if parent in waiting and child != parent}
+        remaining = {table.root_name for table in tables}
+        blocked = {child for child, parent in edges if parent in remaining and child != parent}
         free = [table for table in tables if table.root_name not in blocked] or tables
         ordered += free
         tables = [table for table in tables if table not in free]
@@ -135,7 +135,7 @@ def references_to_mentorados(session: Session) -> list[ReferringTable]:
 
 
 def count_references(session: Session, mentorado_id: int) -> dict[str, int]:
-    """How many rows of each table that refers to mentorados belong to this one."""
+    """Return by table the number of rows that refer to this profile."""
     tables = [table for table in references_to_mentorados(session) if not table.is_hidden]
     counts = ", ".join(f"(SELECT count(*) {_rows_of(table)})" for table in tables)
     row = session.execute(text(f"SELECT {counts}"), {"id": mentorado_id}).one()
@@ -143,9 +143,9 @@ def count_references(session: Session, mentorado_id: int) -> dict[str, int]:
 
 
 def referenced_among(session: Session, mentorado_ids: Sequence[int]) -> set[int]:
-    """Those of the profiles that any row of any table refers to, in one statement.
+    """Return the ids of the profiles that any row of any table refers to, in one statement.
 
-    All of them where rows are hidden from us.
+    Returns all of them where rows are hidden from this program.
     """
     tables = references_to_mentorados(session)
     if any(table.is_hidden for table in tables):
@@ -154,12 +154,12 @@ def referenced_among(session: Session, mentorado_ids: Sequence[int]) -> set[int]
         f"EXISTS (SELECT 1 FROM {table.rows} r WHERE {_refers(table)})"  # noqa: S608 - quoted
         for table in tables
     )
-    these = f"SELECT m.id FROM mentorados m WHERE m.id = ANY(:ids) AND ({found or 'false'})"  # noqa: S608
-    return set(session.scalars(text(these), {"ids": list(mentorado_ids)}))
+    query = f"SELECT m.id FROM mentorados m WHERE m.id = ANY(:ids) AND ({found or 'false'})"  # noqa: S608
+    return set(session.scalars(text(query), {"ids": list(mentorado_ids)}))
 
 
 def is_referenced(session: Session, mentorado_id: int) -> bool:
-    """Whether any row of any table belongs to this mentorado; yes where rows are hidden from us."""
+    """Whether any row of any table refers to this profile; True where rows are hidden."""
     tables = references_to_mentorados(session)
     if any(table.is_hidden for table in tables):
         return True
@@ -168,7 +168,7 @@ def is_referenced(session: Session, mentorado_id: int) -> bool:
 
 
 def _rows_of(table: ReferringTable) -> str:
-    """The rows that refer to the mentorado :id, but for one that refers to itself."""
+    """Return SQL for the rows that refer to the profile :id, except for that profile itself."""
     return f"FROM {table.rows} r, mentorados m WHERE m.id = :id AND {_refers(table)}"
 
 

@@ -1,4 +1,4 @@
-"""Which profile is this person's? A pure decision over facts that were read before."""
+"""Decide which profile a user gets: a pure function of facts that were loaded before."""
 
 import enum
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from provisioning.errors import Denial
 
 
 class Action(enum.StrEnum):
-    """What `ensure` then does."""
+    """What `ensure` does after the decision."""
 
     KEEP = "keep"
     CLAIM = "claim"
@@ -19,8 +19,9 @@ class Action(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the operator decides: ENABLE_AUTO_CREATE with the stored switch, ENROLMENT, and who is
-    an admin by address.
+    """The operator's settings: ENABLE_AUTO_CREATE with the stored switch, ENROLMENT, ADMIN_EMAILS.
+
+    `admin_emails` holds normalized addresses.
     """
 
     auto_create: bool = True
@@ -30,10 +31,10 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class DecisionFacts:
-    """What is known about a person at the moment of deciding.
+    """The facts about a user that the decision depends on.
 
-    `matches` are the unlinked profiles with the person's *verified* address, empty for any other.
-    `is_untouched` tells of an automatic profile that no person edited and nothing refers to.
+    `matches` are the ids of unlinked profiles with the user's *verified* address; empty without
+    one. `is_untouched`: the own profile is automatic, unedited and unreferenced.
     """
 
     is_deleted: bool = False
@@ -45,49 +46,49 @@ class DecisionFacts:
 
     @property
     def is_ambiguous(self) -> bool:
-        """Whether several profiles wait for this address, so that none may be chosen."""
+        """Whether several unlinked profiles have this address, so that none may be chosen."""
         return len(self.matches) > 1
 
     @property
     def only_match(self) -> int | None:
-        """The one profile that waits for this person."""
+        """The only unlinked profile with the user's address; None for none or several."""
         return self.matches[0] if len(self.matches) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """An action with what it needs."""
+    """An action with its arguments: the profile to link or the reason of a denial."""
 
     action: Action
     mentorado_id: int | None = None
     denial: Denial | None = None
 
 
-def decide(standing: DecisionFacts, rules: Rules) -> Decision:
-    """Apply DESIGN section 3, steps 2 to 4, in their order; the first rule that fits wins."""
-    if standing.is_deleted:
+def decide(facts: DecisionFacts, rules: Rules) -> Decision:
+    """Return the action for these facts; the first rule that applies wins."""
+    if facts.is_deleted:
         return Decision(Action.DENY, denial=Denial.USER_DELETED)
-    if standing.is_blocked:
+    if facts.is_blocked:
         return Decision(Action.DENY, denial=Denial.USER_BLOCKED)
-    if standing.has_profile:
-        return _about_own_profile(standing)
-    if standing.is_admin:
+    if facts.has_profile:
+        return _decide_with_profile(facts)
+    if facts.is_admin:
         return Decision(Action.EXEMPT)
-    if standing.only_match is not None:
-        return Decision(Action.LINK, standing.only_match)
-    return _about_new_profile(standing, rules)
+    if facts.only_match is not None:
+        return Decision(Action.LINK, facts.only_match)
+    return _decide_without_profile(facts, rules)
 
 
-def _about_own_profile(standing: DecisionFacts) -> Decision:
-    if standing.is_untouched and standing.only_match is not None:
-        return Decision(Action.CLAIM, standing.only_match)
+def _decide_with_profile(facts: DecisionFacts) -> Decision:
+    if facts.is_untouched and facts.only_match is not None:
+        return Decision(Action.CLAIM, facts.only_match)
     return Decision(Action.KEEP)
 
 
-def _about_new_profile(standing: DecisionFacts, rules: Rules) -> Decision:
+def _decide_without_profile(facts: DecisionFacts, rules: Rules) -> Decision:
     if not rules.auto_create:
         return Decision(Action.DENY, denial=Denial.AUTO_CREATE_DISABLED)
-    # Several matches are an invitation too: nobody can say which one, but the person is expected.
-    if rules.invited_only and not standing.matches:
+    # Several matches count as an invitation too, although none of them can be chosen.
+    if rules.invited_only and not facts.matches:
         return Decision(Action.DENY, denial=Denial.NOT_INVITED)
     return Decision(Action.CREATE)

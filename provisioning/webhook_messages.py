@@ -1,4 +1,4 @@
-"""Messages that may be told more than once, and act once."""
+"""Webhook messages by id: a message may be delivered several times but is handled once."""
 
 from datetime import datetime, timedelta
 
@@ -8,23 +8,23 @@ from sqlalchemy.orm import Session
 
 from models import WebhookMessage
 
-KEPT = timedelta(days=30)  # far beyond the days for which a sender tries again
+KEPT = timedelta(days=30)  # far longer than a sender retries
 
 
 def is_new(session: Session, message_id: str, event: str) -> bool:
-    """Note the message in the caller's transaction, so that both stand or fall together.
+    """Store the message id in the caller's transaction; return False if it was stored before.
 
-    Whoever is told the same message at the same time waits here for the other's commit.
+    A concurrent delivery of the same message waits here for the other's commit.
     """
-    noted = (
+    inserted = (
         insert(WebhookMessage)
         .values(id=message_id, event=event)
         .on_conflict_do_nothing()
         .returning(WebhookMessage.id)
     )
-    return session.scalars(noted).one_or_none() is not None
+    return session.scalars(inserted).one_or_none() is not None
 
 
 def delete_old(session: Session, now: datetime) -> None:
-    """Drop the notes of messages that will not come again."""
+    """Delete the ids of messages that will not be delivered again."""
     session.execute(delete(WebhookMessage).where(WebhookMessage.received_at < now - KEPT))
