@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import count
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -87,7 +87,7 @@ class ProvisioningService:
         started = time.monotonic()  # the wait for an earlier call counts as well
         context, is_leader = self.single_flight.run(
             (identity, is_fresh),
-            lambda: self._ensured_context(identity, source, now, started, is_fresh=is_fresh),
+            partial(self._ensured_context, identity, source, now, started, is_fresh=is_fresh),
         )
         if not is_leader and context.outcome in CHANGES:
             return replace(context, outcome=Outcome.EXISTING)
@@ -229,12 +229,16 @@ class ProvisioningService:
         self, lookup_result: LookupResult, source: Source, now: datetime, started: float
     ) -> EnsureResult:
         """Ensure the profile in a retried transaction; store the user even if that fails."""
-        identity, tries = lookup_result.identity, count()
+        identity = lookup_result.identity
+        was_committing = False  # whether an earlier try has reached its commit
 
         def work(session: Session) -> EnsureResult:
-            is_retry = next(tries) > 0
+            nonlocal was_committing
             result = self._ensure_once(session, lookup_result, source, now)
-            return recover_lost_commit(session, result, source) if is_retry else result
+            if was_committing:
+                result = recover_lost_commit(session, result, source)
+            was_committing = True
+            return result
 
         try:
             return self._run_measured(work, identity.clerk_id, source, now, started)
