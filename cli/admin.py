@@ -33,7 +33,8 @@ def register(app: Flask) -> None:
 def admin() -> None:
     """Grant or revoke the admin role.
 
-    ADMIN_EMAILS is a separate list: a role that is granted here stays until it is revoked here.
+    The change takes effect at the account's next request. ADMIN_EMAILS is a separate list: a role
+    that is granted here stays until it is revoked here.
     """
 
 

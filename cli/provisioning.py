@@ -272,7 +272,8 @@ def auto_create(wanted: str) -> None:
 def fill_demo(quiet: bool) -> None:
     """Migrate a development database and add demo users.
 
-    Existing demo data is left unchanged. `make run` runs this command.
+    The command can run any number of times: existing demo data is left unchanged. `make run` runs
+    it before it starts the server.
     """
     _dev_provider()
     if adoption.is_to_be_adopted():

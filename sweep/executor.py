@@ -1,4 +1,4 @@
-"""Carry out a sweep's work: users linked in groups, created in ranges, or result one by one."""
+"""Carry out the work of a sweep: link groups, create ranges, or ensure users one by one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -216,18 +216,18 @@ class _SweepPass:
         missing = worklist.count_missing()
         self.counts.total = self.counts.scanned + missing + worklist.count_failed_users()
         self._report_progress()
-        singles = self._users_without_profile(worklist, executor, missing)
+        singles = self._provide_profiles(worklist, executor, missing)
         while not self._run_steps(singles, RETRIES_SECONDS):
-            self._users_without_profile(worklist, executor, worklist.count_missing())
+            self._provide_profiles(worklist, executor, worklist.count_missing())
         failed = (partial(executor.ensure_one, clerk_id) for clerk_id in worklist.failed_users())
         is_done = self._run_steps(failed, RETRIES_SECONDS)
         if isinstance(executor, SweepExecutor):
             self._refresh_identities(worklist, executor)
         while not is_done and self.run.trigger != runs.SCHEDULED:
-            self._users_without_profile(worklist, executor, worklist.count_missing())
+            self._provide_profiles(worklist, executor, worklist.count_missing())
             is_done = self._run_steps(failed, RETRIES_SECONDS)
 
-    def _users_without_profile(
+    def _provide_profiles(
         self, worklist: Worklist, executor: SweepExecutor | DryRunExecutor, missing: int
     ) -> Iterator[Step]:
         """Link or create profiles for users without a failed attempt; `missing` have none yet.
