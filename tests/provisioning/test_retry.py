@@ -1,4 +1,4 @@
-"""Which database errors can pass, and how patiently they are waited for."""
+"""Which database errors are transient, and how often and how long work is retried."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -17,39 +17,39 @@ UNIQUE_VIOLATION = "23505"
 
 
 class OperationalError(Exception):
-    """Stands for psycopg2's, whose `pgcode` only the driver itself can set."""
+    """A replacement for psycopg2's class, whose `pgcode` only the driver can set."""
 
     pgcode: str | None = None
 
 
 class InterfaceError(Exception):
-    """Stands for psycopg2's error about its own misuse, which has no `pgcode` either."""
+    """A replacement for psycopg2's error about misuse, which has no `pgcode` either."""
 
 
 def failed(sqlstate: str | None, statement: str | None = "SELECT 1") -> DBAPIError:
-    """A statement, or a COMMIT (None), that the server answered with this SQLSTATE."""
+    """Return the error of a statement, or of a COMMIT (None), with this SQLSTATE."""
     original = OperationalError()
     original.pgcode = sqlstate
     return WrappedOperationalError(statement, None, original)
 
 
 NEVER_CONNECTED = WrappedOperationalError(None, None, OperationalError())
-WENT_AWAY = DBAPIError("SELECT 1", None, InterfaceError(), connection_invalidated=True)
+CONNECTION_DROPPED = DBAPIError("SELECT 1", None, InterfaceError(), connection_invalidated=True)
 MISUSED = DBAPIError(None, None, InterfaceError())
 
 
 class Clock:
-    """Time that passes only by pausing; the dice always ask for the longest pause."""
+    """Time that passes only by pausing; the jitter is always the longest pause."""
 
     def __init__(self) -> None:
         self.pauses: list[float] = []
-        self.throws: list[tuple[float, float]] = []
+        self.bounds: list[tuple[float, float]] = []
 
     def now(self) -> datetime:
         return datetime(2026, 3, 10, tzinfo=UTC) + timedelta(seconds=sum(self.pauses))
 
-    def throw(self, low: float, high: float) -> float:
-        self.throws.append((low, high))
+    def uniform(self, low: float, high: float) -> float:
+        self.bounds.append((low, high))
         return high
 
 
@@ -58,12 +58,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("backoff._sync.time", SimpleNamespace(sleep=clock.pauses.append))
     monkeypatch.setattr("backoff._sync.datetime", SimpleNamespace(datetime=clock))
-    monkeypatch.setattr("backoff._jitter.random", SimpleNamespace(uniform=clock.throw))
+    monkeypatch.setattr("backoff._jitter.random", SimpleNamespace(uniform=clock.uniform))
     return clock
 
 
-def work_that(*errors: Exception) -> Callable[[], str]:
-    """Fails with each of the errors in turn, then succeeds."""
+def failing_work(*errors: Exception) -> Callable[[], str]:
+    """Return work that raises each of the errors in turn and then succeeds."""
     left = iter(errors)
 
     def work() -> str:
@@ -93,7 +93,7 @@ def work_that(*errors: Exception) -> Callable[[], str]:
         pytest.param(failed("53300"), "too_many_connections", id="53300"),
         pytest.param(failed("58030"), "io_error", id="58030"),
         pytest.param(NEVER_CONNECTED, "connection_lost", id="never connected"),
-        pytest.param(WENT_AWAY, "connection_lost", id="went away"),
+        pytest.param(CONNECTION_DROPPED, "connection_lost", id="connection dropped"),
         pytest.param(PoolTimeoutError(), "pool_timeout", id="pool timeout"),
         pytest.param(StaleDecisionError(), "stale_decision", id="stale decision"),
         pytest.param(IntegrityError("", None, failed(UNIQUE_VIOLATION)), None, id="integrity"),
@@ -109,7 +109,7 @@ def work_that(*errors: Exception) -> Callable[[], str]:
         pytest.param(ConnectionError(), None, id="no database error"),
     ],
 )
-def test_only_what_can_pass_has_a_reason(error: Exception, reason: str | None) -> None:
+def test_only_transient_errors_have_a_reason(error: Exception, reason: str | None) -> None:
     assert transient_reason(error) == reason
 
 
@@ -117,14 +117,14 @@ def test_only_what_can_pass_has_a_reason(error: Exception, reason: str | None) -
     ("error", "is_lost"),
     [
         pytest.param(NEVER_CONNECTED, True, id="never connected"),
-        pytest.param(WENT_AWAY, True, id="went away"),
+        pytest.param(CONNECTION_DROPPED, True, id="connection dropped"),
         pytest.param(failed(None), False, id="statement failed"),
         pytest.param(MISUSED, False, id="driver misused"),
         pytest.param(PoolTimeoutError(), False, id="pool timeout"),
         pytest.param(ConnectionError(), False, id="no database error"),
     ],
 )
-def test_connection_is_lost_when_it_broke_or_never_was(error: Exception, is_lost: bool) -> None:
+def test_connection_is_lost_when_it_broke_or_never_existed(error: Exception, is_lost: bool) -> None:
     assert is_connection_lost(error) is is_lost
 
 
@@ -134,7 +134,7 @@ def test_connection_is_lost_when_it_broke_or_never_was(error: Exception, is_lost
         *((failed(state), True) for state in ("25006", "53100", "53300", "57P03", "58030")),
         *((failed(state), True) for state in ("08000", "08P01")),
         (NEVER_CONNECTED, True),
-        (WENT_AWAY, True),
+        (CONNECTION_DROPPED, True),
         *((failed(state), False) for state in ("40001", "40P01", "55P03", "57014", "53200")),
         *((failed(state), False) for state in ("23505", "42P01", "XX000", None)),
         *((failed(state, None), False) for state in ("40001", "57014", "53200")),
@@ -143,20 +143,22 @@ def test_connection_is_lost_when_it_broke_or_never_was(error: Exception, is_lost
         (StaleDecisionError(), False),
     ],
 )
-def test_outage_concerns_every_user(error: Exception, expected: bool) -> None:
+def test_outage_is_an_error_that_affects_every_user(error: Exception, expected: bool) -> None:
     assert is_outage(error) is expected
 
 
-def test_work_that_succeeds_is_done_once_and_in_silence(clock: Clock) -> None:
+def test_work_that_succeeds_is_not_retried(clock: Clock) -> None:
     reasons: list[str] = []
 
-    assert retry_transient(work_that(), seconds_left=lambda: 1.2, on_retry=reasons.append) == "done"
+    assert (
+        retry_transient(failing_work(), seconds_left=lambda: 1.2, on_retry=reasons.append) == "done"
+    )
     assert (reasons, clock.pauses) == ([], [])
 
 
-def test_work_is_done_again_until_it_succeeds_and_each_reason_is_told() -> None:
+def test_work_is_retried_until_it_succeeds_with_a_callback_for_each_reason() -> None:
     reasons: list[str] = []
-    work = work_that(failed(DEADLOCK), PoolTimeoutError(), StaleDecisionError())
+    work = failing_work(failed(DEADLOCK), PoolTimeoutError(), StaleDecisionError())
 
     assert retry_transient(work, seconds_left=lambda: 1.2, on_retry=reasons.append) == "done"
     assert reasons == ["deadlock_detected", "pool_timeout", "stale_decision"]
@@ -166,14 +168,14 @@ def test_permanent_error_is_raised_at_once(clock: Clock) -> None:
     error = failed(UNIQUE_VIOLATION)
 
     with pytest.raises(DBAPIError) as caught:
-        retry_transient(work_that(error), seconds_left=lambda: 1.2, on_retry=pytest.fail)
+        retry_transient(failing_work(error), seconds_left=lambda: 1.2, on_retry=pytest.fail)
 
     assert (caught.value, clock.pauses) == (error, [])
 
 
-def test_permanent_error_after_a_passing_one_ends_the_patience() -> None:
+def test_permanent_error_after_a_transient_one_ends_the_retries() -> None:
     reasons: list[str] = []
-    work = work_that(failed(DEADLOCK), failed(UNIQUE_VIOLATION))
+    work = failing_work(failed(DEADLOCK), failed(UNIQUE_VIOLATION))
 
     with pytest.raises(DBAPIError):
         retry_transient(work, seconds_left=lambda: 1.2, on_retry=reasons.append)
@@ -181,31 +183,33 @@ def test_permanent_error_after_a_passing_one_ends_the_patience() -> None:
     assert reasons == ["deadlock_detected"]
 
 
-def test_foreign_error_is_not_caught(clock: Clock) -> None:
+def test_other_error_is_not_retried(clock: Clock) -> None:
     with pytest.raises(LookupError):
-        retry_transient(work_that(LookupError()), seconds_left=lambda: 1.2, on_retry=pytest.fail)
+        retry_transient(failing_work(LookupError()), seconds_left=lambda: 1.2, on_retry=pytest.fail)
 
     assert clock.pauses == []
 
 
-def test_patience_ends_with_the_budget_and_raises_the_last_error(clock: Clock) -> None:
+def test_retries_end_with_the_time_budget_and_raise_the_last_error(clock: Clock) -> None:
     errors = [failed(DEADLOCK) for _ in range(99)]
 
     with pytest.raises(DBAPIError) as caught:
-        retry_transient(work_that(*errors), seconds_left=lambda: 1.2, on_retry=lambda _: None)
+        retry_transient(failing_work(*errors), seconds_left=lambda: 1.2, on_retry=lambda _: None)
 
     assert sum(clock.pauses) == pytest.approx(1.2)
     assert caught.value is errors[len(clock.pauses)]
 
 
-def test_without_budget_there_is_one_try() -> None:
+def test_work_without_time_budget_is_tried_once() -> None:
     with pytest.raises(DBAPIError):
-        retry_transient(work_that(failed(DEADLOCK)), seconds_left=lambda: 0, on_retry=pytest.fail)
+        retry_transient(
+            failing_work(failed(DEADLOCK)), seconds_left=lambda: 0, on_retry=pytest.fail
+        )
 
 
-def test_dice_choose_each_pause_below_a_growing_bound(clock: Clock) -> None:
-    work = work_that(*[failed(DEADLOCK)] * 4)
+def test_each_pause_is_random_below_a_growing_bound(clock: Clock) -> None:
+    work = failing_work(*[failed(DEADLOCK)] * 4)
 
     retry_transient(work, seconds_left=lambda: 1.2, on_retry=lambda _: None)
 
-    assert clock.throws == [(0, 0.05), (0, 0.1), (0, 0.2), (0, 0.4)]
+    assert clock.bounds == [(0, 0.05), (0, 0.1), (0, 0.2), (0, 0.4)]

@@ -1,4 +1,4 @@
-"""What several requests of one person are told when one of them did the work."""
+"""Concurrent requests of one user share one ensure call; only the first reports `created`."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import replace
@@ -12,18 +12,18 @@ from tests.support.users import BOB, NOW, PAGE, identity_of
 from web.services import Services
 
 
-class SomebodyElsesFlights(FreshSingleFlight[RequestContext]):
-    """Flights on which the caller is always a passenger."""
+class SharedExecution(FreshSingleFlight[RequestContext]):
+    """A single flight in which the caller always shares the execution of another call."""
 
     def run(self, key: Hashable, ask: Callable[[], RequestContext]) -> tuple[RequestContext, bool]:
         return ask(), False
 
 
-def test_passenger_is_not_told_that_they_created_the_profile(
+def test_request_that_shares_an_ensure_call_gets_existing(
     house: Services, connection: Connection
 ) -> None:
-    guarantee = replace(house.provisioning, single_flight=SomebodyElsesFlights())
+    service = replace(house.provisioning, single_flight=SharedExecution())
 
-    context = guarantee.context_for(identity_of(BOB), source=PAGE, now=NOW)
+    context = service.context_for(identity_of(BOB), source=PAGE, now=NOW)
 
     assert (context.outcome, context.status) == (Outcome.EXISTING, "ready")
