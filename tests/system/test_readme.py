@@ -1,4 +1,4 @@
-"""The README tells the truth about the settings."""
+"""The README lists all settings, and its links exist."""
 
 import re
 
@@ -6,13 +6,13 @@ from core.config import Config
 from dev.servers import PROJECT
 
 
-def test_every_setting_is_in_the_table_and_no_other() -> None:
+def test_settings_table_lists_exactly_the_settings() -> None:
     readme = (PROJECT / "README.md").read_text()
     table = readme.split("## Settings")[1]
 
-    told = re.findall(r"^\| `([A-Z_]+)` \|", table, re.MULTILINE)
+    listed = re.findall(r"^\| `([A-Z_]+)` \|", table, re.MULTILINE)
 
-    assert sorted(told) == sorted(name.upper() for name in Config.model_fields)
+    assert sorted(listed) == sorted(name.upper() for name in Config.model_fields)
 
 
 def test_pictures_and_links_of_the_readme_exist() -> None:
