@@ -1,10 +1,11 @@
 """`ensure`, rule by rule, on PostgreSQL."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import event, func, select, text
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -16,13 +17,20 @@ from models.mentorado import Turma
 from models.user import Role
 from provisioning.ensure import EnsureResult, Outcome, ensure, forecast_decision
 from provisioning.errors import Denial, StaleDecisionError
-from provisioning.loading import LoadedUser, lock_profile, upsert_and_load_user
 from provisioning.profiles import MentoradoRow
-from provisioning.rules import Action, DecisionFacts, Rules
+from provisioning.rules import Action, Rules
 from tests.support.users import ALICE, BOB, CHARLIE, NOW, PAGE, identity_of
 
 Ensure = Callable[..., EnsureResult]
+BeforeStatement = Callable[[str, str], None]
 EVE = DevUser("user_eve", "Eve", "bob@example.com")  # has Bob's address
+INSERT_OTHER_PROFILE = f"""
+INSERT INTO mentorados (user_id, nome_completo, turma)
+SELECT id, 'Outro', 'neon' FROM users WHERE clerk_id = '{BOB.clerk_id}'
+"""
+LINK_TO_CHARLIE = f"""
+UPDATE mentorados SET user_id = users.id FROM users WHERE clerk_id = '{CHARLIE.clerk_id}'
+"""
 
 
 @pytest.fixture
@@ -31,6 +39,20 @@ def ensured(session: Session) -> Ensure:
         return ensure(session, identity, source=PAGE, now=NOW, rules=rules)
 
     return call
+
+
+@pytest.fixture
+def before_statement(connection: Connection) -> Iterator[BeforeStatement]:
+    """Executes a change once before the next statement with a text, like a concurrent program."""
+    changes: list[tuple[str, str]] = []
+
+    def execute_change(_c: object, _k: object, statement: str, *_: object) -> None:
+        if changes and changes[0][0] in statement:
+            connection.exec_driver_sql(changes.pop()[1])
+
+    event.listen(connection, "before_cursor_execute", execute_change)
+    yield lambda text, change: changes.append((text, change))
+    event.remove(connection, "before_cursor_execute", execute_change)
 
 
 def pre_registered(session: Session, email: str, name: str = "Bob Pré") -> Mentorado:
@@ -341,19 +363,9 @@ def test_enabling_auto_create_again_creates_the_profile(session: Session, ensure
 
 
 def test_profile_inserted_concurrently_is_returned(
-    session: Session, ensured: Ensure, monkeypatch: pytest.MonkeyPatch
+    ensured: Ensure, before_statement: BeforeStatement
 ) -> None:
-    user = User(clerk_id=BOB.clerk_id)
-    session.add(user)
-    session.flush()
-    values = {"user_id": user.id, "nome_completo": "Outro", "turma": Turma.NEON}
-    session.add(Mentorado(**values))
-    without_profile = replace(
-        upsert_and_load_user(session, identity_of(BOB), signs_in=True, now=NOW), profile=None
-    )
-    monkeypatch.setattr(
-        "provisioning.ensure.upsert_and_load_user", lambda *_, **__: without_profile
-    )
+    before_statement("INSERT INTO mentorados", INSERT_OTHER_PROFILE)
 
     result = ensured(identity_of(BOB))
 
@@ -387,41 +399,32 @@ def test_forecast_for_an_edited_profile_is_not_ambiguous(session: Session, ensur
 
 
 def test_profile_edited_while_waiting_for_its_lock_is_kept(
-    session: Session, ensured: Ensure, monkeypatch: pytest.MonkeyPatch
+    session: Session, ensured: Ensure, before_statement: BeforeStatement
 ) -> None:
     own = ensured(identity_of(BOB)).mentorado
     pre_registered(session, "bob@example.com")
-
-    def edit_and_lock(_: Session, loaded: LoadedUser) -> LoadedUser:
-        mark_edited(session, loaded.profile)
-        return lock_profile(session, loaded)
-
-    monkeypatch.setattr("provisioning.ensure.lock_profile", edit_and_lock)
+    before_statement("FOR UPDATE", "UPDATE mentorados SET edited_at = now()")
 
     assert summarize(ensured(identity_of(BOB))) == (Outcome.EXISTING, own.id if own else None)
 
 
 def test_profile_deleted_while_waiting_for_its_lock_raises_stale_decision(
-    session: Session, ensured: Ensure, monkeypatch: pytest.MonkeyPatch
+    session: Session, ensured: Ensure, before_statement: BeforeStatement
 ) -> None:
-    own = ensured(identity_of(BOB)).mentorado
-    assert own is not None
+    ensured(identity_of(BOB))
     pre_registered(session, "bob@example.com")
-    loaded = upsert_and_load_user(session, identity_of(BOB), signs_in=True, now=NOW)
-    with_deleted_profile = replace(loaded, profile=replace(own, id=-1))
-    monkeypatch.setattr(
-        "provisioning.ensure.upsert_and_load_user", lambda *_, **__: with_deleted_profile
-    )
+    before_statement("FOR UPDATE", "DELETE FROM mentorados WHERE user_id IS NOT NULL")
 
     with pytest.raises(StaleDecisionError):
         ensured(identity_of(BOB))
 
 
 def test_profile_linked_concurrently_raises_stale_decision(
-    alice: Mentorado, ensured: Ensure, monkeypatch: pytest.MonkeyPatch
+    session: Session, ensured: Ensure, before_statement: BeforeStatement
 ) -> None:
-    stale = DecisionFacts(matches=(alice.id,))
-    monkeypatch.setattr("provisioning.ensure.decision_facts", lambda *_: stale)
+    session.add(User(clerk_id=CHARLIE.clerk_id))
+    pre_registered(session, "bob@example.com")
+    before_statement("UPDATE mentorados", LINK_TO_CHARLIE)
 
     with pytest.raises(StaleDecisionError):
         ensured(identity_of(BOB))
@@ -439,16 +442,10 @@ def test_link_that_violates_a_constraint_raises_integrity_error(
 
 
 def test_profile_assigned_concurrently_raises_stale_decision(
-    session: Session, ensured: Ensure, monkeypatch: pytest.MonkeyPatch
+    session: Session, ensured: Ensure, before_statement: BeforeStatement
 ) -> None:
-    ensured(identity_of(BOB))
     pre_registered(session, "bob@example.com")
-    without_profile = replace(
-        upsert_and_load_user(session, identity_of(BOB), signs_in=True, now=NOW), profile=None
-    )
-    monkeypatch.setattr(
-        "provisioning.ensure.upsert_and_load_user", lambda *_, **__: without_profile
-    )
+    before_statement("UPDATE mentorados", INSERT_OTHER_PROFILE)
 
     with pytest.raises(StaleDecisionError):
         ensured(identity_of(BOB))
