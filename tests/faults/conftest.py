@@ -15,6 +15,9 @@ $$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NEW; END $$;
 CREATE TRIGGER barrier BEFORE INSERT ON mentorados
    FOR EACH ROW EXECUTE FUNCTION wait_for_barrier();
 """
+EXPIRE_LEASE = """
+UPDATE sweep_runs SET heartbeat_at = now() - interval '1 minute' WHERE status = 'running'
+"""
 
 
 @pytest.fixture
@@ -57,3 +60,14 @@ def barrier(url: str) -> str:
     with connect_to(url) as connection:
         connection.exec_driver_sql(BARRIER)
     return "SELECT pg_advisory_xact_lock(1)"
+
+
+@pytest.fixture
+def expire_lease(url: str) -> Callable[[], None]:
+    """A function that ends the lease of the running sweep at once, instead of after 15 seconds."""
+
+    def expire() -> None:
+        with connect_to(url) as connection:
+            connection.exec_driver_sql(EXPIRE_LEASE)
+
+    return expire

@@ -1,6 +1,7 @@
 """Transient errors are retried within the time budget; permanent errors are not."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from core.database import transaction
 from core.metrics import OURS
 from core.server_status import ServerStatus
 from dev.databases import REFUSE_PROFILES, app_on, connect_to, count, locking
+from dev.servers import eventually
 from provisioning.attempts import RetryPolicy
 from provisioning.audit import Source
 from provisioning.ensure import Outcome
@@ -72,21 +74,26 @@ def ensure_bob(service: ProvisioningService) -> Outcome:
 
 
 def test_ensure_is_retried_until_a_lock_is_released(
-    service: ProvisioningService, url: str, monkeypatch: pytest.MonkeyPatch
+    app: Flask, service: ProvisioningService, url: str
 ) -> None:
     ensure_bob(service)
-    reasons: list[str] = []
-    with locking(url, LOCK_USERS) as blocker:
 
-        def release_lock(reason: str) -> None:
-            reasons.append(reason)
-            blocker.rollback()
+    def ensure_in_thread() -> Outcome:
+        with app.app_context():
+            return ensure_bob(service)
 
-        monkeypatch.setattr("provisioning.retry._log_retry", release_lock)
+    with (
+        capture_logs() as logs,
+        locking(url, LOCK_USERS) as holder,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        pending = pool.submit(ensure_in_thread)
+        assert eventually(lambda: logs != [])
+        holder.rollback()
+        outcome = pending.result()
 
-        assert ensure_bob(service) is Outcome.EXISTING
-
-    assert reasons == ["lock_not_available"]
+    assert outcome is Outcome.EXISTING
+    assert {line.get("reason") for line in logs} == {"lock_not_available"}
 
 
 def test_statement_that_times_out_once_is_retried(service: ProvisioningService, url: str) -> None:

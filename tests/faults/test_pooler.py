@@ -70,6 +70,5 @@ def test_logins_and_a_sweep_share_three_pooled_connections(app: Served, url: str
 
     assert [answer.text for answer in answers if not is_served(answer)] == []
     assert eventually(lambda: count(url, "SELECT count(user_id) FROM mentorados") == 560)
-    assert eventually(
-        lambda: count(url, IDLE_IN_TRANSACTION) == 0
-    )  # a scheduled sweep may be running
+    # A scheduled sweep may still be running.
+    assert eventually(lambda: count(url, IDLE_IN_TRANSACTION) == 0)

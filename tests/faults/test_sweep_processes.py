@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,10 +22,6 @@ SELECT 'user_' || i, 'Pessoa ' || i, now() FROM generate_series(1, {USERS}) AS i
 PROFILES = "SELECT count(user_id) FROM mentorados"
 CREATIONS = "SELECT count(*) FROM audit_events WHERE event = 'mentorado_created'"
 STATUS = "SELECT count(*) FROM sweep_runs WHERE status = :status"
-# Expires the lease at once.
-EXPIRE_LEASE = """
-UPDATE sweep_runs SET heartbeat_at = now() - interval '1 minute' WHERE status = 'running'
-"""
 
 
 @pytest.fixture
@@ -57,24 +53,24 @@ def has_one_run(url: str, status: str) -> bool:
     return count(url, STATUS, status=status) == 1
 
 
-def expire_lease(url: str) -> None:
-    with connect_to(url) as connection:
-        connection.exec_driver_sql(EXPIRE_LEASE)
-
-
 @pytest.mark.usefixtures("users")
 @pytest.mark.parametrize(
     ("signum", "status"), [(signal.SIGKILL, "running"), (signal.SIGTERM, "queued")]
 )
 def test_killed_or_stopped_sweep_command_does_not_block_the_next(
-    url: str, tmp_path: Path, barrier: str, signum: signal.Signals, status: str
+    url: str,
+    tmp_path: Path,
+    barrier: str,
+    expire_lease: Callable[[], None],
+    signum: signal.Signals,
+    status: str,
 ) -> None:
     with locking(url, barrier), flask(url, tmp_path, "sweep") as first:
         assert eventually(lambda: queue_length(url) == 1, seconds=30)
         os.kill(first.pid, signum)
         assert first.wait(timeout=20) != 0
         assert eventually(lambda: has_one_run(url, status))
-    expire_lease(url)
+    expire_lease()
 
     with flask(url, tmp_path, "sweep") as second:
         assert second.wait(timeout=30) == 0
@@ -100,13 +96,13 @@ def test_scheduler_sweeps_at_its_start_and_queues_its_run_when_it_stops(
 
 @pytest.mark.usefixtures("users")
 def test_suspended_scheduler_loses_its_run_and_locks_and_writes_nothing(
-    url: str, tmp_path: Path, barrier: str
+    url: str, tmp_path: Path, barrier: str, expire_lease: Callable[[], None]
 ) -> None:
     with flask(url, tmp_path, "scheduler") as first:
         with locking(url, barrier):
             assert eventually(lambda: queue_length(url) == 1, seconds=30)
             first.send_signal(signal.SIGSTOP)
-        expire_lease(url)
+        expire_lease()
         with frozen(first), flask(url, tmp_path, "scheduler"):
             # The database ends the suspended transaction ten seconds after its last statement.
             assert eventually(lambda: has_one_run(url, "succeeded"), seconds=30)

@@ -18,7 +18,7 @@ from dev.clients import (
 )
 from dev.databases import connect_to, count, locking
 from dev.fake_clerk import DevUser
-from dev.servers import Served, eventually
+from dev.servers import Served, eventually, has_ended
 
 ADD_USERS = """
 INSERT INTO users (clerk_id, name, email, email_verified)
@@ -101,13 +101,16 @@ def test_ten_requests_and_four_schedulers_start_one_run(
 
 
 def test_run_of_a_killed_owner_is_abandoned_and_restarted_by_another_process(
-    app: Served, url: str, barrier: str
+    app: Served, url: str, barrier: str, expire_lease: Callable[[], None]
 ) -> None:
     fill(url, number=50)
     with locking(url, barrier):
         sweep(app)
         assert eventually(lambda: queue_length(url) == 1)
-        owner(url).kill()
+        killed = owner(url)
+        killed.kill()
+        assert eventually(lambda: has_ended(killed))
+    expire_lease()
 
     assert eventually(lambda: latest_run(app)["status"] == "succeeded", seconds=30)
 
