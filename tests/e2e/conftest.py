@@ -1,4 +1,4 @@
-"""A real browser against a real server."""
+"""Fixtures of the browser tests: Chromium, served apps and pages."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ SUPPORT = "https://ajuda.example/contato"
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    """The machine's Chromium or Chrome; a machine without one fails."""
+    """The installed Chromium or Chrome; without one the test fails."""
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     assert path is not None, "no browser found: install Chromium"
     with sync_playwright() as playwright:
@@ -40,7 +40,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def site_url(copy_database: Callable[[str], str]) -> str:
-    """The database of the site, with the demo people in it."""
+    """The URL of the site's database, with the demo data."""
     url = copy_database("site")
     engine = create_engine(url)
     with Session(engine) as session:
@@ -52,7 +52,7 @@ def site_url(copy_database: Callable[[str], str]) -> str:
 
 @pytest.fixture(scope="session")
 def site(site_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The app as a developer runs it."""
+    """The app with the development identity provider."""
     folder: Path = tmp_path_factory.mktemp("site")
     with served(folder, DATABASE_URL=site_url, SUPPORT_URL=SUPPORT) as site:
         yield site
@@ -60,25 +60,25 @@ def site(site_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 @pytest.fixture(scope="session")
 def clerk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clerk]:
-    """A Clerk on a site of its own."""
+    """A Clerk server on another host than the app."""
     with clerk_in(tmp_path_factory.mktemp("clerk")) as clerk:
         yield clerk
 
 
 @pytest.fixture(scope="session")
-def customer(
+def clerk_site(
     clerk: Clerk, copy_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
-    """The app with that Clerk's keys."""
-    folder: Path = tmp_path_factory.mktemp("customer")
-    with served(folder, DATABASE_URL=copy_database("customer"), **clerk.settings) as app:
-        # Another host than Clerk is on, so that they share no cookies.
+    """The app with the keys of that Clerk server."""
+    folder: Path = tmp_path_factory.mktemp("clerk_site")
+    with served(folder, DATABASE_URL=copy_database("clerk_site"), **clerk.settings) as app:
+        # Another host name than Clerk's, so that both share no cookies.
         yield replace(app, url=app.url.replace("127.0.0.1", "localhost"))
 
 
 @pytest.fixture
 def visitors(chromium: Browser) -> Iterator[Visitors]:
-    """Opens browser profiles; whatever their pages complain about fails the test."""
+    """New browser profiles; an error in the console of their pages fails the test."""
     visitors = Visitors(chromium)
     yield visitors
     visitors.leave()
@@ -87,5 +87,5 @@ def visitors(chromium: Browser) -> Iterator[Visitors]:
 
 @pytest.fixture
 def page(visitors: Visitors, site: Served) -> Page:
-    """A brand-new browser profile at the desk."""
+    """A page of a new browser profile with a desktop viewport."""
     return visitors.come_to(site.url, viewport=DESK)

@@ -1,4 +1,4 @@
-"""Each repair in a real browser: from the broken state to the mentee's next request being right."""
+"""Each repair of the admin console in a browser, up to the mentee's next request."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,19 +19,19 @@ DEAD = "SELECT count(*) FROM provisioning_attempts WHERE state = 'dead'"
 
 @pytest.fixture
 def stage(site: Served, site_url: str) -> Stage:
-    """The site, and an address that nobody has used."""
+    """The site, its database, and an unused address."""
     return Stage(site, site_url, f"{uuid.uuid4().hex}@example.com")
 
 
 @pytest.fixture
 def javascript() -> bool:
-    """The desk works without; where it does more with it, a test says so."""
+    """Whether JavaScript is enabled; tests override it."""
     return False
 
 
 @pytest.fixture
-def desk(visitors: Visitors, site: Served, *, javascript: bool) -> Page:
-    """An admin at the desk."""
+def admin_page(visitors: Visitors, site: Served, *, javascript: bool) -> Page:
+    """The admin console, opened by an admin."""
     page = visitors.come_to(site.url, javascript=javascript, viewport=DESK)
     sign_in(page, "Dona Admin")
     page.get_by_role("link", name="Ir para a administração").click()
@@ -40,136 +40,138 @@ def desk(visitors: Visitors, site: Served, *, javascript: bool) -> Page:
 
 @pytest.fixture
 def rute(visitors: Visitors, stage: Stage) -> Page:
-    """Rute, who has signed in for the first time."""
+    """The dashboard of Rute, after the first login."""
     page = visitors.come_to(stage.app.url)
     sign_in_as(page, "Rute Alves", stage.email)
     expect(page.get_by_role("heading", name="Rute Alves")).to_be_visible()
     return page
 
 
-def find_person(desk: Page, stage: Stage) -> None:
-    desk.goto(f"/admin/pessoas?q={stage.email}")
-    desk.get_by_role("table").get_by_role("link").first.click()
+def open_user(admin_page: Page, stage: Stage) -> None:
+    admin_page.goto(f"/admin/pessoas?q={stage.email}")
+    admin_page.get_by_role("table").get_by_role("link").first.click()
 
 
-def find_profile(desk: Page, wanted: str) -> None:
-    desk.goto("/admin/mentorados")
-    desk.get_by_label("Nome ou e-mail").fill(wanted)
-    desk.get_by_role("button", name="Buscar").click()
-    desk.get_by_role("table").get_by_role("link").first.click()
+def open_profile(admin_page: Page, query: str) -> None:
+    admin_page.goto("/admin/mentorados")
+    admin_page.get_by_label("Nome ou e-mail").fill(query)
+    admin_page.get_by_role("button", name="Buscar").click()
+    admin_page.get_by_role("table").get_by_role("link").first.click()
 
 
-def confirm(desk: Page, done: str) -> None:
-    desk.get_by_label("Motivo").fill("Pedido do mentorado")
-    desk.get_by_role("button", name="Confirmar").click()
-    expect(desk.get_by_role("status").first).to_contain_text(done)
+def confirm(admin_page: Page, message: str) -> None:
+    admin_page.get_by_label("Motivo").fill("Pedido do mentorado")
+    admin_page.get_by_role("button", name="Confirmar").click()
+    expect(admin_page.get_by_role("status").first).to_contain_text(message)
 
 
-def test_person_who_could_not_be_helped_is_helped_by_a_click(
-    desk: Page, visitors: Visitors, stage: Stage
+def test_failed_attempt_is_retried_by_an_admin(
+    admin_page: Page, visitors: Visitors, stage: Stage
 ) -> None:
     rute = visitors.come_to(stage.app.url, javascript=False)
     with poisoned(stage):
         sign_in_as(rute, "Rute Alves", stage.email)
-    find_person(desk, stage)
-    expect(desk.get_by_role("heading", name="Em nova tentativa")).to_be_visible()
+    open_user(admin_page, stage)
+    expect(admin_page.get_by_role("heading", name="Em nova tentativa")).to_be_visible()
 
-    desk.get_by_role("button", name="Tentar agora").click()
+    admin_page.get_by_role("button", name="Tentar agora").click()
 
-    expect(desk.get_by_role("heading", name="Pronta")).to_be_visible()
+    expect(admin_page.get_by_role("heading", name="Pronta")).to_be_visible()
     rute.goto("/dashboard")
     expect(rute.get_by_text("Boas-vindas, Rute!")).to_be_visible()
 
 
-def test_person_is_found_by_the_code_on_their_screen(
-    desk: Page, visitors: Visitors, stage: Stage
+def test_user_is_found_by_the_reference_code(
+    admin_page: Page, visitors: Visitors, stage: Stage
 ) -> None:
     rute = visitors.come_to(stage.app.url, javascript=False)
     with poisoned(stage):
         sign_in_as(rute, "Rute Alves", stage.email)
         code = rute.locator("[data-reference]:visible").text_content() or ""
 
-    desk.goto(f"/admin/pessoas?q={code}")
+    admin_page.goto(f"/admin/pessoas?q={code}")
 
-    expect(desk.get_by_role("table").get_by_text(stage.email)).to_be_visible()
+    expect(admin_page.get_by_role("table").get_by_text(stage.email)).to_be_visible()
 
 
-def test_person_is_blocked_and_let_in_again(desk: Page, rute: Page, stage: Stage) -> None:
-    find_person(desk, stage)
-    desk.get_by_role("link", name="Bloquear acesso").click()
-    confirm(desk, "Acesso bloqueado.")
+def test_user_is_blocked_and_allowed_again(admin_page: Page, rute: Page, stage: Stage) -> None:
+    open_user(admin_page, stage)
+    admin_page.get_by_role("link", name="Bloquear acesso").click()
+    confirm(admin_page, "Acesso bloqueado.")
     rute.reload()
     expect(rute.get_by_role("heading", name="Acesso suspenso")).to_be_visible()
 
-    desk.get_by_role("link", name="Liberar acesso").click()
-    confirm(desk, "Acesso liberado.")
+    admin_page.get_by_role("link", name="Liberar acesso").click()
+    confirm(admin_page, "Acesso liberado.")
 
     rute.reload()
     expect(rute.get_by_role("heading", name="Rute Alves")).to_be_visible()
 
 
-def test_profile_is_deactivated_and_reactivated(desk: Page, rute: Page, stage: Stage) -> None:
-    find_profile(desk, stage.email)
-    desk.get_by_role("link", name="Desativar").click()
-    confirm(desk, "Perfil desativado.")
+def test_profile_is_deactivated_and_reactivated(admin_page: Page, rute: Page, stage: Stage) -> None:
+    open_profile(admin_page, stage.email)
+    admin_page.get_by_role("link", name="Desativar").click()
+    confirm(admin_page, "Perfil desativado.")
     rute.reload()
     expect(rute.get_by_role("heading", name="Perfil inativo")).to_be_visible()
 
-    desk.get_by_role("link", name="Reativar").click()
-    confirm(desk, "Perfil reativado.")
+    admin_page.get_by_role("link", name="Reativar").click()
+    confirm(admin_page, "Perfil reativado.")
 
     rute.reload()
     expect(rute.get_by_role("heading", name="Rute Alves")).to_be_visible()
 
 
-def test_ambiguous_address_is_resolved_by_choosing(
-    desk: Page, visitors: Visitors, stage: Stage
+def test_ambiguous_address_is_resolved_by_linking_one_profile(
+    admin_page: Page, visitors: Visitors, stage: Stage
 ) -> None:
     for name in ("Rute (turma A)", "Rute (turma B)"):
         stage.run(PRE_REGISTERED, name, stage.email)
     rute = visitors.come_to(stage.app.url)
     sign_in_as(rute, "Rute Alves", stage.email)
-    find_person(desk, stage)
+    open_user(admin_page, stage)
 
-    desk.get_by_role("listitem").filter(has_text="turma B").get_by_role(
+    admin_page.get_by_role("listitem").filter(has_text="turma B").get_by_role(
         "link", name="vincular a esta pessoa"
     ).click()
-    confirm(desk, "Perfil vinculado.")
+    confirm(admin_page, "Perfil vinculado.")
 
     rute.reload()
     expect(rute.get_by_role("heading", name="Rute (turma B)")).to_be_visible()
 
 
-def test_profile_is_unlinked_and_its_person_starts_anew(
-    desk: Page, rute: Page, stage: Stage
+def test_user_of_an_unlinked_profile_gets_a_new_one(
+    admin_page: Page, rute: Page, stage: Stage
 ) -> None:
-    find_profile(desk, stage.email)
-    desk.get_by_role("link", name="Corrigir").click()
-    desk.get_by_label("E-mail").fill("")
-    desk.get_by_role("button", name="Ver o que muda").click()
-    confirm(desk, "Perfil corrigido.")
+    open_profile(admin_page, stage.email)
+    admin_page.get_by_role("link", name="Corrigir").click()
+    admin_page.get_by_label("E-mail").fill("")
+    admin_page.get_by_role("button", name="Ver o que muda").click()
+    confirm(admin_page, "Perfil corrigido.")
 
-    desk.get_by_role("link", name="Desvincular").click()
-    confirm(desk, "Perfil desvinculado.")
+    admin_page.get_by_role("link", name="Desvincular").click()
+    confirm(admin_page, "Perfil desvinculado.")
 
     rute.reload()
     expect(rute.get_by_text("Boas-vindas, Rute!")).to_be_visible()
 
 
-def test_address_that_is_mended_finds_its_person(desk: Page, rute: Page, stage: Stage) -> None:
+def test_profile_with_a_corrected_address_is_linked(
+    admin_page: Page, rute: Page, stage: Stage
+) -> None:
     stage.run(PRE_REGISTERED, f"Rute {stage.email[:6]}", f"x{stage.email}")
-    find_profile(desk, f"Rute {stage.email[:6]}")
+    open_profile(admin_page, f"Rute {stage.email[:6]}")
 
-    desk.get_by_role("link", name="Corrigir").click()
-    desk.get_by_label("E-mail").fill(stage.email)
-    desk.get_by_role("button", name="Ver o que muda").click()
-    confirm(desk, "Perfil corrigido.")
+    admin_page.get_by_role("link", name="Corrigir").click()
+    admin_page.get_by_label("E-mail").fill(stage.email)
+    admin_page.get_by_role("button", name="Ver o que muda").click()
+    confirm(admin_page, "Perfil corrigido.")
 
     rute.reload()
     expect(rute.get_by_role("heading", name=f"Rute {stage.email[:6]}")).to_be_visible()
 
 
-def test_two_profiles_become_one_with_all_months(desk: Page, rute: Page, stage: Stage) -> None:
+def test_merged_profile_has_all_months(admin_page: Page, rute: Page, stage: Stage) -> None:
     name = f"Rute {stage.email[:6]}"
     stage.run(PRE_REGISTERED, name, None)
     stage.run(
@@ -178,125 +180,129 @@ def test_two_profiles_become_one_with_all_months(desk: Page, rute: Page, stage: 
         name,
     )
     own = rute.request.get("/api/mentorados/me").json()["id"]
-    find_profile(desk, name)
+    open_profile(admin_page, name)
 
-    desk.get_by_role("link", name="Unir a outro").click()
-    desk.get_by_label("Número do perfil que fica").fill(str(own))
-    desk.get_by_role("button", name="Ver o que muda").click()
-    expect(desk.get_by_text("deixa de existir").last).to_be_visible()
-    confirm(desk, "Perfis unidos.")
+    admin_page.get_by_role("link", name="Unir a outro").click()
+    admin_page.get_by_label("Número do perfil que fica").fill(str(own))
+    admin_page.get_by_role("button", name="Ver o que muda").click()
+    expect(admin_page.get_by_text("deixa de existir").last).to_be_visible()
+    confirm(admin_page, "Perfis unidos.")
 
     rute.reload()
     expect(rute.get_by_role("cell", name="R$\u00a04.321")).to_be_visible()
 
 
-def test_list_of_mentees_is_pre_registered(
-    desk: Page, visitors: Visitors, stage: Stage, tmp_path: Path
+def test_csv_file_is_imported(
+    admin_page: Page, visitors: Visitors, stage: Stage, tmp_path: Path
 ) -> None:
     file = tmp_path / "lista.csv"
     file.write_text(f"nome;e-mail\nRute da Lista;{stage.email}\n", encoding="utf-8-sig")
-    desk.goto("/admin/mentorados/novos")
+    admin_page.goto("/admin/mentorados/novos")
 
-    desk.get_by_label("Arquivo").set_input_files(file)
-    desk.get_by_role("button", name="Ensaiar a lista").click()
-    desk.get_by_label("Motivo").fill("Turma nova")
-    desk.get_by_role("button", name="Confirmar").click()
+    admin_page.get_by_label("Arquivo").set_input_files(file)
+    admin_page.get_by_role("button", name="Ensaiar a lista").click()
+    admin_page.get_by_label("Motivo").fill("Turma nova")
+    admin_page.get_by_role("button", name="Confirmar").click()
 
-    expect(desk.get_by_role("heading", name="Feito: 1 de 1")).to_be_visible()
+    expect(admin_page.get_by_role("heading", name="Feito: 1 de 1")).to_be_visible()
     rute = visitors.come_to(stage.app.url)
     sign_in_as(rute, "Rute Alves", stage.email)
     expect(rute.get_by_role("heading", name="Rute da Lista")).to_be_visible()
 
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
-def test_long_list_is_followed_to_its_end(desk: Page, stage: Stage, tmp_path: Path) -> None:
+def test_progress_of_a_long_import_is_shown_to_its_end(
+    admin_page: Page, stage: Stage, tmp_path: Path
+) -> None:
     file = tmp_path / "lista.csv"
     lines = "\n".join(f"Pessoa {number};{number}.{stage.email}" for number in range(600))
     file.write_text(f"nome;e-mail\n{lines}\n", encoding="utf-8-sig")
-    desk.goto("/admin/mentorados/novos")
+    admin_page.goto("/admin/mentorados/novos")
 
-    desk.get_by_label("Arquivo").set_input_files(file)
-    desk.get_by_role("button", name="Ensaiar a lista").click()
-    expect(desk.get_by_role("heading", name="O que será feito: 600 de 600")).to_be_visible()
-    desk.get_by_label("Motivo").fill("Turma nova")
-    desk.get_by_role("button", name="Confirmar").click()
+    admin_page.get_by_label("Arquivo").set_input_files(file)
+    admin_page.get_by_role("button", name="Ensaiar a lista").click()
+    expect(admin_page.get_by_role("heading", name="O que será feito: 600 de 600")).to_be_visible()
+    admin_page.get_by_label("Motivo").fill("Turma nova")
+    admin_page.get_by_role("button", name="Confirmar").click()
 
-    expect(desk.get_by_role("heading", name="Feito: 600 de 600")).to_be_visible()
+    expect(admin_page.get_by_role("heading", name="Feito: 600 de 600")).to_be_visible()
 
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
-def test_form_that_is_clicked_twice_acts_once(
-    desk: Page, stage: Stage, *, javascript: bool
+def test_double_click_on_a_form_applies_it_once(
+    admin_page: Page, stage: Stage, *, javascript: bool
 ) -> None:
     name, sent = f"Rute {stage.email[:6]}", list[str]()
-    desk.goto("/admin/mentorados/novos")
-    desk.get_by_label("Nome").fill(name)
-    desk.get_by_role("button", name="Ver o que muda").click()
-    desk.on("request", lambda asked: sent.append(asked.method))
+    admin_page.goto("/admin/mentorados/novos")
+    admin_page.get_by_label("Nome").fill(name)
+    admin_page.get_by_role("button", name="Ver o que muda").click()
+    admin_page.on("request", lambda request: sent.append(request.method))
 
-    desk.get_by_role("button", name="Confirmar").dblclick()
+    admin_page.get_by_role("button", name="Confirmar").dblclick()
 
-    expect(desk.get_by_role("heading", name="Feito: 1 de 1")).to_be_visible()
+    expect(admin_page.get_by_role("heading", name="Feito: 1 de 1")).to_be_visible()
     assert count(stage.database_url, NAMED, name=name) == 1
     assert not javascript or sent.count("POST") == 1
 
 
-def test_switch_holds_at_the_next_request(desk: Page, visitors: Visitors, stage: Stage) -> None:
+def test_auto_create_setting_applies_at_the_next_request(
+    admin_page: Page, visitors: Visitors, stage: Stage
+) -> None:
     rute = visitors.come_to(stage.app.url)
-    desk.get_by_role("link", name="desligar").click()
-    desk.get_by_role("button", name="Desligar").click()
+    admin_page.get_by_role("link", name="desligar").click()
+    admin_page.get_by_role("button", name="Desligar").click()
     sign_in_as(rute, "Rute Alves", stage.email)
     expect(rute.get_by_role("heading", name="Novos perfis em pausa")).to_be_visible()
 
-    desk.get_by_role("link", name="ligar", exact=True).click()
-    desk.get_by_role("button", name="Ligar").click()
+    admin_page.get_by_role("link", name="ligar", exact=True).click()
+    admin_page.get_by_role("button", name="Ligar").click()
 
     rute.reload()
     expect(rute.get_by_text("Boas-vindas, Rute!")).to_be_visible()
 
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
-def test_sweep_is_followed_to_its_end(desk: Page) -> None:
-    desk.get_by_role("link", name="Varreduras").click()
+def test_progress_of_a_sweep_is_shown_to_its_end(admin_page: Page) -> None:
+    admin_page.get_by_role("link", name="Varreduras").click()
 
-    desk.get_by_role("button", name="Só ensaiar").click()
+    admin_page.get_by_role("button", name="Só ensaiar").click()
 
-    expect(desk.get_by_role("heading", name="(ensaio)")).to_be_visible()
-    expect(desk.get_by_text("Concluída, por administração")).to_be_visible(timeout=20_000)
+    expect(admin_page.get_by_role("heading", name="(ensaio)")).to_be_visible()
+    expect(admin_page.get_by_text("Concluída, por administração")).to_be_visible(timeout=20_000)
 
 
 @pytest.fixture(scope="module")
-def impatient(
+def single_attempt(
     copy_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stage]:
-    """An app whose background gives up after one try."""
-    url = copy_database("desk_impatient")
-    patience = {"SWEEP_INTERVAL_SECONDS": "1", "PROVISIONING_MAX_ATTEMPTS": "1"}
-    with served(tmp_path_factory.mktemp("desk"), DATABASE_URL=url, **patience) as app:
+    """An app whose sweep creates a dead letter after one attempt."""
+    url = copy_database("admin_single_attempt")
+    settings = {"SWEEP_INTERVAL_SECONDS": "1", "PROVISIONING_MAX_ATTEMPTS": "1"}
+    with served(tmp_path_factory.mktemp("admin"), DATABASE_URL=url, **settings) as app:
         yield Stage(app, url, "rute@example.com")
 
 
 @pytest.mark.parametrize("button", ["Tentar agora", "Descartar tentativas"])
-def test_dead_letter_is_brought_to_a_good_end(
-    visitors: Visitors, impatient: Stage, button: str
+def test_dead_letter_is_resolved_by_an_admin(
+    visitors: Visitors, single_attempt: Stage, button: str
 ) -> None:
-    rute = visitors.come_to(impatient.app.url, javascript=False)
-    with poisoned(impatient):
+    rute = visitors.come_to(single_attempt.app.url, javascript=False)
+    with poisoned(single_attempt):
         sign_in_as(rute, "Rute Alves", f"{uuid.uuid4().hex}@example.com")
         rute.goto("about:blank")
-        assert eventually(lambda: count(impatient.database_url, DEAD) == 1, seconds=30)
-    desk = visitors.come_to(impatient.app.url, javascript=False)
-    sign_in(desk, "Dona Admin")
+        assert eventually(lambda: count(single_attempt.database_url, DEAD) == 1, seconds=30)
+    admin_page = visitors.come_to(single_attempt.app.url, javascript=False)
+    sign_in(admin_page, "Dona Admin")
 
-    desk.goto("/admin/pessoas?state=attention")
-    desk.get_by_role("link", name="Rute Alves").click()
-    desk.locator(f"text={button}").click()
+    admin_page.goto("/admin/pessoas?state=attention")
+    admin_page.get_by_role("link", name="Rute Alves").click()
+    admin_page.locator(f"text={button}").click()
     if button != "Tentar agora":
-        confirm(desk, "Tentativas descartadas.")
+        confirm(admin_page, "Tentativas descartadas.")
 
     rute.goto("/dashboard")
     expect(rute.get_by_text("Boas-vindas, Rute!")).to_be_visible()
-    assert eventually(lambda: count(impatient.database_url, DEAD) == 0, seconds=30)
+    assert eventually(lambda: count(single_attempt.database_url, DEAD) == 0, seconds=30)
 
 
 PAGES = [
@@ -309,15 +315,15 @@ PAGES = [
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
-def test_desk_fits_and_can_be_used_by_all(
+def test_admin_console_fits_the_screen_and_is_accessible(
     visitors: Visitors, site: Served, scheme: str, width: int
 ) -> None:
     page = visitors.come_to(site.url, color_scheme=scheme, viewport={"width": width, "height": 800})
     sign_in(page, "Dona Admin")
-    found = {}
+    issues = {}
 
     for path in PAGES:
         page.goto(path)
-        found[path] = (is_too_wide(page), grave_issues(page))
+        issues[path] = (is_too_wide(page), grave_issues(page))
 
-    assert found == dict.fromkeys(PAGES, (False, []))
+    assert issues == dict.fromkeys(PAGES, (False, []))

@@ -1,4 +1,4 @@
-"""The description of the API in a browser: by keyboard, without JavaScript, on any screen."""
+"""The API documentation in a browser: by keyboard, without JavaScript, on any screen."""
 
 import pytest
 
@@ -6,25 +6,25 @@ from dev.servers import Served
 from tests.support.pages import DESK, PHONE, Visitors, grave_issues, is_too_wide
 
 
-@pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desk"])
-def test_calls_are_unfolded_by_keyboard_without_javascript(
+@pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desktop"])
+def test_operations_are_expanded_by_keyboard_without_javascript(
     visitors: Visitors, site: Served, viewport: dict[str, int]
 ) -> None:
     page = visitors.come_to(site.url, javascript=False, viewport=viewport)
     page.goto("/api/docs")
-    call = page.locator("details", has_text="/api/auth/ensure")
+    operation = page.locator("details", has_text="/api/auth/ensure")
 
-    call.locator("summary").focus()
+    operation.locator("summary").focus()
     page.keyboard.press("Enter")
 
-    assert call.get_by_text("provisioning_needs_attention").is_visible()
+    assert operation.get_by_text("provisioning_needs_attention").is_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_keeps_nobody_out(visitors: Visitors, site: Served, scheme: str) -> None:
+def test_api_documentation_is_accessible(visitors: Visitors, site: Served, scheme: str) -> None:
     page = visitors.come_to(site.url, viewport=PHONE, color_scheme=scheme)
     page.goto("/api/docs")
-    for call in page.locator("summary").all():
-        call.click()
+    for operation in page.locator("summary").all():
+        operation.click()
 
     assert (grave_issues(page), is_too_wide(page)) == ([], False)

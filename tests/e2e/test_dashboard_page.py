@@ -1,4 +1,4 @@
-"""The dashboard of somebody with history, as it is looked at, read out, tabbed through, printed."""
+"""The dashboard of a user with history: on screen, by keyboard, in a screen reader, printed."""
 
 import base64
 import re
@@ -18,24 +18,27 @@ CARDS = ["Faturamento do mês", "Lucro do mês", "Crescimento", "Retorno da ment
 
 
 @pytest.fixture
-def alices(page: Page) -> Page:
+def alice_page(page: Page) -> Page:
     """Alice's dashboard."""
     sign_in(page, "Alice Prado")
     expect(page.get_by_role("heading", name="Alice Prado")).to_be_visible()
     return page
 
 
-def test_numbers_of_the_month_stand_in_cards(alices: Page) -> None:
-    cards = alices.locator(".figure")
+def test_figures_of_the_month_are_shown_in_cards(alice_page: Page) -> None:
+    cards = alice_page.locator(".figure")
 
     assert cards.locator("h2").all_inner_texts() == CARDS
     assert cards.locator("p").all_inner_texts() == [
-        *("R$\u00a017.600", "R$\u00a07.040", "+80%", "R$\u00a027.700"),
+        "R$\u00a017.600",
+        "R$\u00a07.040",
+        "+80%",
+        "R$\u00a027.700",
     ]
 
 
-def test_month_of_the_chart_is_told_to_whoever_points_at_it(alices: Page) -> None:
-    bar = alices.locator(".bar").nth(2)
+def test_figures_of_a_bar_are_shown_on_hover(alice_page: Page) -> None:
+    bar = alice_page.locator(".bar").nth(2)
     expect(bar.locator(".readout")).to_be_hidden()
 
     bar.hover()
@@ -44,22 +47,22 @@ def test_month_of_the_chart_is_told_to_whoever_points_at_it(alices: Page) -> Non
     assert MONTH.match(bar.locator(".readout").inner_text())
 
 
-def test_month_of_the_chart_is_told_to_whoever_comes_by_keyboard(alices: Page) -> None:
-    bars = alices.locator(".bar")
+def test_figures_of_a_bar_are_shown_on_keyboard_focus(alice_page: Page) -> None:
+    bars = alice_page.locator(".bar")
     bars.first.focus()
 
-    alices.keyboard.press("Tab")
+    alice_page.keyboard.press("Tab")
 
     expect(bars.nth(1)).to_be_focused()
     expect(bars.nth(1).locator(".readout")).to_be_visible()
     expect(bars.first.locator(".readout")).to_be_hidden()
 
 
-def test_chart_and_table_are_read_out(alices: Page) -> None:
-    bars = alices.get_by_role("group", name="Faturamento e lucro").get_by_role("img")
+def test_chart_and_table_have_accessible_names(alice_page: Page) -> None:
+    bars = alice_page.get_by_role("group", name="Faturamento e lucro").get_by_role("img")
 
     names = [bar.get_attribute("aria-label") or "" for bar in bars.all()]
-    rows = alices.get_by_role("table").get_by_role("row")
+    rows = alice_page.get_by_role("table").get_by_role("row")
 
     assert len(names) == 8
     assert all(MONTH.match(name) for name in names)
@@ -68,7 +71,7 @@ def test_chart_and_table_are_read_out(alices: Page) -> None:
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_loss_is_drawn_below_the_line_of_zero_beside_its_mark(
+def test_loss_is_drawn_below_the_zero_line(
     visitors: Visitors, site: Served, scheme: str, width: int
 ) -> None:
     page = visitors.come_to(site.url, color_scheme=scheme, viewport={"width": width, "height": 900})
@@ -99,19 +102,19 @@ def name_of(bar: Locator) -> str:
     return str(bar.get_attribute("aria-label")).partition(", ")[0]
 
 
-def test_first_key_leads_past_the_header(alices: Page) -> None:
-    alices.keyboard.press("Tab")
-    skip = alices.get_by_role("link", name="Ir para o conteúdo")
+def test_first_tab_stop_is_the_skip_link(alice_page: Page) -> None:
+    alice_page.keyboard.press("Tab")
+    skip = alice_page.get_by_role("link", name="Ir para o conteúdo")
     expect(skip).to_be_focused()
 
-    alices.keyboard.press("Enter")
+    alice_page.keyboard.press("Enter")
 
-    expect(alices.locator("main")).to_be_focused()
+    expect(alice_page.locator("main")).to_be_focused()
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
-def test_dashboard_fits_and_can_be_used_by_all(
+def test_dashboard_fits_the_screen_and_is_accessible(
     visitors: Visitors, site: Served, scheme: str, width: int
 ) -> None:
     page = visitors.come_to(site.url, color_scheme=scheme, viewport={"width": width, "height": 800})
@@ -124,13 +127,13 @@ def test_dashboard_fits_and_can_be_used_by_all(
 
 
 @pytest.mark.parametrize(("content", "width"), [(PIXEL, 1), (b"no picture", 0)])
-def test_photo_lies_over_the_initials_which_stay_if_it_cannot_be_shown(
+def test_photo_covers_the_initials_unless_it_cannot_be_loaded(
     page: Page, site: Served, content: bytes, width: int
 ) -> None:
-    stand_in = DevIdentityProvider(site.instance / "identity")
+    provider = DevIdentityProvider(site.instance / "identity")
     iara = DevUser(f"user_{width}", "Iara Luz", None, image_url="https://fotos.example/iara.png")
     page.context.add_cookies(
-        [{"name": "__session", "value": stand_in.token(iara), "url": site.url}]
+        [{"name": "__session", "value": provider.token(iara), "url": site.url}]
     )
     page.route(
         "https://fotos.example/**", lambda r: r.fulfill(body=content, content_type="image/png")
@@ -142,19 +145,19 @@ def test_photo_lies_over_the_initials_which_stay_if_it_cannot_be_shown(
     assert page.locator(".portrait img").evaluate("image => image.naturalWidth") == width
 
 
-def test_print_shows_the_numbers_and_no_buttons(alices: Page) -> None:
-    alices.emulate_media(media="print", color_scheme="dark")
+def test_print_shows_figures_and_no_buttons(alice_page: Page) -> None:
+    alice_page.emulate_media(media="print", color_scheme="dark")
 
-    expect(alices.get_by_role("button", name="Sair")).to_be_hidden()
-    expect(alices.locator(".figure").first).to_be_visible()
-    background = alices.evaluate("getComputedStyle(document.body).backgroundColor")
+    expect(alice_page.get_by_role("button", name="Sair")).to_be_hidden()
+    expect(alice_page.locator(".figure").first).to_be_visible()
+    background = alice_page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert background == "rgb(255, 255, 255)"
 
 
-def test_whoever_wants_no_motion_gets_none(visitors: Visitors, site: Served) -> None:
+def test_reduced_motion_disables_animations(visitors: Visitors, site: Served) -> None:
     page = visitors.come_to(site.url, reduced_motion="reduce", viewport=PHONE)
     sign_in(page, "Bia Nunes")
 
-    lasts = page.locator(".toast-note").evaluate("e => getComputedStyle(e).animationDuration")
+    duration = page.locator(".toast-note").evaluate("e => getComputedStyle(e).animationDuration")
 
-    assert lasts == "0.001s"
+    assert duration == "0.001s"

@@ -1,4 +1,4 @@
-"""First logins in a real browser, from the sign-in page to the dashboard."""
+"""First logins in a browser, from the sign-in page to the dashboard."""
 
 import pytest
 from playwright.sync_api import Page, Request, expect
@@ -6,14 +6,15 @@ from playwright.sync_api import Page, Request, expect
 from dev.servers import Served
 from tests.support.pages import PHONE, Visitors, grave_issues, is_too_wide, sign_in, sign_in_as
 
-MOST_REDIRECTS = 3
+MAX_REDIRECTS = 3
 
 
-@pytest.mark.parametrize("where", ["site", "customer"])  # Clerk on our host, and on its own
-def test_way_from_sign_in_to_the_dashboard_is_short_and_straight(
-    visitors: Visitors, where: str, request: pytest.FixtureRequest
+# Clerk on the app's host, and on its own.
+@pytest.mark.parametrize("site_fixture", ["site", "clerk_site"])
+def test_sign_in_reaches_the_dashboard_with_few_redirects(
+    visitors: Visitors, site_fixture: str, request: pytest.FixtureRequest
 ) -> None:
-    page = visitors.come_to(request.getfixturevalue(where).url)
+    page = visitors.come_to(request.getfixturevalue(site_fixture).url)
     visited: list[Request] = []
     page.goto("/login")
     page.on("request", lambda r: visited.append(r) if r.is_navigation_request() else None)
@@ -21,12 +22,12 @@ def test_way_from_sign_in_to_the_dashboard_is_short_and_straight(
     page.get_by_role("button", name="Bia Nunes").click()
     expect(page.get_by_role("heading", name="Bia Nunes")).to_be_visible()
 
-    urls = [r.url for r in visited if r.method == "GET"]  # from where the sign-in has sent them to
+    urls = [r.url for r in visited if r.method == "GET"]  # the redirects after the sign-in form
     assert len(set(urls)) == len(urls)
-    assert len(urls) - 1 <= MOST_REDIRECTS
+    assert len(urls) - 1 <= MAX_REDIRECTS
 
 
-def test_new_person_is_welcomed_and_shown_the_next_three_steps(page: Page) -> None:
+def test_new_user_sees_a_welcome_and_three_next_steps(page: Page) -> None:
     sign_in(page, "Bia Nunes")
 
     expect(page.get_by_text("Boas-vindas, Bia!")).to_be_visible()
@@ -47,14 +48,14 @@ def test_toast_of_a_new_profile_is_not_shown_again(page: Page) -> None:
     expect(page.get_by_role("status")).to_be_empty()
 
 
-@pytest.mark.parametrize("who", ["Alice Prado", "Eva Melo", "Eva, sem verificação", "Caio Reis"])
+@pytest.mark.parametrize("name", ["Alice Prado", "Eva Melo", "Eva, sem verificação", "Caio Reis"])
 @pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
-def test_everybody_of_the_cast_reaches_a_dashboard(
-    visitors: Visitors, site: Served, who: str, *, javascript: bool
+def test_each_demo_user_reaches_a_dashboard(
+    visitors: Visitors, site: Served, name: str, *, javascript: bool
 ) -> None:
     page = visitors.come_to(site.url, javascript=javascript, viewport=PHONE)
 
-    sign_in(page, who)
+    sign_in(page, name)
 
     expect(page).to_have_url("/dashboard")
     expect(page.get_by_role("heading", name="Metas")).to_be_visible()
@@ -62,18 +63,20 @@ def test_everybody_of_the_cast_reaches_a_dashboard(
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
-def test_first_pages_can_be_used_by_all(visitors: Visitors, site: Served, scheme: str) -> None:
+def test_sign_in_page_and_first_dashboard_are_accessible(
+    visitors: Visitors, site: Served, scheme: str
+) -> None:
     page = visitors.come_to(site.url, color_scheme=scheme)
     page.goto("/login")
-    sign_in_page = grave_issues(page)
+    sign_in_issues = grave_issues(page)
 
     sign_in(page, "Bia Nunes")
     expect(page.get_by_text("Boas-vindas, Bia!")).to_be_visible()
 
-    assert (sign_in_page, grave_issues(page)) == ([], [])
+    assert (sign_in_issues, grave_issues(page)) == ([], [])
 
 
-def test_next_person_in_the_same_tab_sees_nothing_of_the_first(page: Page) -> None:
+def test_next_user_in_the_same_tab_sees_no_data_of_the_first(page: Page) -> None:
     sign_in(page, "Alice Prado")
     page.get_by_role("button", name="Sair").click()
 
@@ -83,7 +86,7 @@ def test_next_person_in_the_same_tab_sees_nothing_of_the_first(page: Page) -> No
     assert "Alice" not in page.content()
 
 
-def test_button_back_shows_nothing_of_whoever_has_signed_out(page: Page) -> None:
+def test_back_button_after_sign_out_shows_no_data(page: Page) -> None:
     sign_in(page, "Alice Prado")
     expect(page.get_by_role("heading", name="Alice Prado")).to_be_visible()
     page.get_by_role("button", name="Sair").click()
@@ -94,7 +97,7 @@ def test_button_back_shows_nothing_of_whoever_has_signed_out(page: Page) -> None
     expect(page.get_by_role("heading", name="Quem está entrando?")).to_be_visible()
 
 
-def test_form_signs_in_anybody_else(page: Page) -> None:
+def test_sign_in_form_accepts_any_user(page: Page) -> None:
     sign_in_as(page, "Zoé Lins", "zoe@example.com")
 
     expect(page.get_by_role("heading", name="Zoé Lins")).to_be_visible()

@@ -1,4 +1,4 @@
-"""A profile that is not there at once: the page prepares it, says so, and comes to an end."""
+"""The page that waits for a profile: it retries, shows its progress, and ends in time."""
 
 import time
 from collections.abc import Iterator
@@ -13,9 +13,9 @@ from tests.support.network_faults import Stage, poisoned
 from tests.support.pages import ENSURE, PHONE, Visitors, grave_issues, sign_in_as
 
 PREPARING, AGAIN, CREATED = "Preparando seu perfil…", "Erro, tentando novamente…", "Perfil criado!"
-LONGEST_SECONDS = 15
-MOST_CALLS = 4
-NOTE_TOASTS = """
+MAX_SECONDS = 15
+MAX_CALLS = 4
+RECORD_TOASTS = """
 new MutationObserver(() => {
   const note = document.querySelector('.toast-note');
   if (!note || note === window.lastNote) return;
@@ -24,18 +24,18 @@ new MutationObserver(() => {
   sessionStorage.toasts = JSON.stringify([...before, note.textContent]);
 }).observe(document, {childList: true, subtree: true});
 """
-NOTED = "JSON.parse(sessionStorage.toasts)"
+RECORDED_TOASTS = "JSON.parse(sessionStorage.toasts)"
 
 
 @pytest.fixture
 def stage(site: Served, site_url: str) -> Stage:
-    """The site and its database."""
+    """The site and its database, without an address."""
     return Stage(site, site_url, "")
 
 
 @pytest.fixture
-def poison(stage: Stage) -> Iterator[ExitStack]:
-    """No profile can be written, until this is closed."""
+def refused_profiles(stage: Stage) -> Iterator[ExitStack]:
+    """The database refuses profiles until this stack is closed."""
     with ExitStack() as stack:
         stack.enter_context(poisoned(stage))
         yield stack
@@ -43,25 +43,27 @@ def poison(stage: Stage) -> Iterator[ExitStack]:
 
 @pytest.fixture
 def page(visitors: Visitors, site: Served) -> Page:
-    """A phone that notes all the toasts it shows."""
+    """A page with a phone viewport that records its toasts."""
     page = visitors.come_to(site.url, viewport=PHONE)
-    page.add_init_script(NOTE_TOASTS)
+    page.add_init_script(RECORD_TOASTS)
     return page
 
 
-def calls_of(page: Page) -> list[str]:
-    """The requests from now on that make sure of a profile."""
+def record_calls(page: Page) -> list[str]:
+    """Return a list to which requests of the dashboard and of ensure are appended."""
     calls: list[str] = []
 
-    def note(request: Request) -> None:
+    def record(request: Request) -> None:
         if urlsplit(request.url).path in (ENSURE, "/dashboard"):
             calls.append(f"{request.method} {urlsplit(request.url).path}")
 
-    page.on("request", note)
+    page.on("request", record)
     return calls
 
 
-def test_waiting_is_announced_and_can_be_used_by_all(page: Page, poison: ExitStack) -> None:
+def test_waiting_page_shows_its_status_and_is_accessible(
+    page: Page, refused_profiles: ExitStack
+) -> None:
     sign_in_as(page, "Rute Alves")
 
     expect(page.get_by_role("heading", name="Preparando seu perfil…")).to_be_visible()
@@ -69,35 +71,40 @@ def test_waiting_is_announced_and_can_be_used_by_all(page: Page, poison: ExitSta
     assert grave_issues(page) == []
 
 
-def test_profile_that_comes_while_waiting_ends_in_the_dashboard(
-    page: Page, poison: ExitStack
+def test_profile_created_while_waiting_opens_the_dashboard(
+    page: Page, refused_profiles: ExitStack
 ) -> None:
     sign_in_as(page, "Rute Alves")
     expect(page.get_by_role("status")).to_contain_text(AGAIN)
 
-    poison.close()
+    refused_profiles.close()
 
     expect(page.get_by_text("Boas-vindas, Rute!")).to_be_visible()
-    assert page.evaluate(NOTED)[:2] == [PREPARING, AGAIN]
-    assert page.evaluate(NOTED)[-1] == CREATED
+    assert page.evaluate(RECORDED_TOASTS)[:2] == [PREPARING, AGAIN]
+    assert page.evaluate(RECORDED_TOASTS)[-1] == CREATED
 
 
-def test_waiting_in_vain_ends_in_time_with_a_way_on(page: Page, poison: ExitStack) -> None:
-    calls = calls_of(page)
+def test_waiting_without_success_ends_in_time_with_a_retry_button(
+    page: Page, refused_profiles: ExitStack
+) -> None:
+    calls = record_calls(page)
     sign_in_as(page, "Rute Alves")
     started = time.monotonic()
 
     expect(page.get_by_role("heading", name="Perfil não encontrado")).to_be_visible(timeout=20_000)
 
-    assert time.monotonic() - started < LONGEST_SECONDS
+    assert time.monotonic() - started < MAX_SECONDS
     assert calls == ["GET /dashboard", *[f"POST {ENSURE}"] * 3]
-    assert page.evaluate(NOTED) == [PREPARING, AGAIN, AGAIN]
+    assert page.evaluate(RECORDED_TOASTS) == [PREPARING, AGAIN, AGAIN]
     assert grave_issues(page) == []
 
 
-def test_last_card_really_tries_again(page: Page, poison: ExitStack) -> None:
+def test_retry_button_sends_another_request(page: Page, refused_profiles: ExitStack) -> None:
+    # A pause beyond the limit ends the waiting at once.
+    page.route(f"**{ENSURE}", lambda r: r.fulfill(status=429, headers={"Retry-After": "30"}))
     sign_in_as(page, "Rute Alves")
-    expect(page.get_by_role("heading", name="Perfil não encontrado")).to_be_visible(timeout=20_000)
+    expect(page.get_by_role("heading", name="Perfil não encontrado")).to_be_visible()
+    page.unroute(f"**{ENSURE}")
     first = page.locator("[data-reference]:visible").text_content() or ""
     retry = page.get_by_role("button", name="Tentar novamente")
 
@@ -105,16 +112,16 @@ def test_last_card_really_tries_again(page: Page, poison: ExitStack) -> None:
     expect(page.get_by_role("status")).to_contain_text("Ainda não deu certo.")
     expect(page.locator("[data-reference]:visible")).not_to_have_text(first)
 
-    poison.close()
+    refused_profiles.close()
     retry.click()
     expect(page.get_by_text("Boas-vindas, Rute!")).to_be_visible()
-    assert page.evaluate(NOTED)[-1] == CREATED
+    assert page.evaluate(RECORDED_TOASTS)[-1] == CREATED
 
 
-def test_without_network_the_waiting_ends_as_well(page: Page, poison: ExitStack) -> None:
+def test_waiting_without_network_ends(page: Page, refused_profiles: ExitStack) -> None:
     page.clock.install()
     sign_in_as(page, "Rute Alves")
-    expect(page.get_by_role("status")).to_contain_text(PREPARING)  # its script runs, too
+    expect(page.get_by_role("status")).to_contain_text(PREPARING)  # the script has started
 
     page.route(f"**{ENSURE}", lambda route: route.abort())
     page.clock.run_for(15_000)
@@ -122,10 +129,10 @@ def test_without_network_the_waiting_ends_as_well(page: Page, poison: ExitStack)
     expect(page.get_by_role("heading", name="Perfil não encontrado")).to_be_visible()
 
 
-def test_pause_that_is_asked_for_beyond_the_limit_ends_the_waiting(
-    page: Page, poison: ExitStack, stage: Stage
+def test_retry_after_beyond_the_limit_ends_the_waiting(
+    page: Page, refused_profiles: ExitStack, stage: Stage
 ) -> None:
-    calls = calls_of(page)
+    calls = record_calls(page)
     page.route(f"**{ENSURE}", lambda r: r.fulfill(status=429, headers={"Retry-After": "30"}))
 
     sign_in_as(page, "Rute Alves")
@@ -134,18 +141,18 @@ def test_pause_that_is_asked_for_beyond_the_limit_ends_the_waiting(
     assert calls == ["GET /dashboard", f"POST {ENSURE}"]
 
 
-def test_without_javascript_the_page_prepares_and_ends_too(
-    visitors: Visitors, site: Served, poison: ExitStack
+def test_waiting_without_javascript_retries_and_ends_in_time(
+    visitors: Visitors, site: Served, refused_profiles: ExitStack
 ) -> None:
     page = visitors.come_to(site.url, javascript=False)
-    calls, started = calls_of(page), time.monotonic()
+    calls, started = record_calls(page), time.monotonic()
 
     sign_in_as(page, "Rute Alves")
 
     expect(page.get_by_role("heading", name="Perfil não encontrado")).to_be_visible(timeout=20_000)
-    assert time.monotonic() - started < LONGEST_SECONDS
-    assert calls == ["GET /dashboard"] * MOST_CALLS
+    assert time.monotonic() - started < MAX_SECONDS
+    assert calls == ["GET /dashboard"] * MAX_CALLS
 
-    poison.close()
+    refused_profiles.close()
     page.get_by_role("button", name="Tentar novamente").click()
     expect(page.get_by_text("Boas-vindas, Rute!")).to_be_visible()

@@ -1,4 +1,4 @@
-"""Reporting a month in a real browser, also when it takes longer than a session token lives."""
+"""Reporting a month in a browser, also when it takes longer than a session token is valid."""
 
 import re
 
@@ -26,7 +26,7 @@ def open_form(page: Page) -> None:
 
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
-def test_first_month_fills_the_dashboard(
+def test_first_month_is_shown_on_the_dashboard(
     visitors: Visitors, site: Served, *, javascript: bool
 ) -> None:
     page = visitors.come_to(site.url, javascript=javascript, viewport=PHONE)
@@ -59,9 +59,7 @@ def test_loss_is_reported_with_a_minus_sign(page: Page) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
-def test_mistakes_are_told_beside_their_fields_and_can_be_reached(
-    visitors: Visitors, site: Served, scheme: str
-) -> None:
+def test_errors_are_linked_to_their_fields(visitors: Visitors, site: Served, scheme: str) -> None:
     page = visitors.come_to(site.url, color_scheme=scheme, viewport=PHONE)
     sign_in(page, "Alice Prado")
     open_form(page)
@@ -78,7 +76,7 @@ def test_mistakes_are_told_beside_their_fields_and_can_be_reached(
     assert (before, grave_issues(page), is_too_wide(page)) == ([], [], False)
 
 
-def test_month_before_stands_beside_each_field(page: Page) -> None:
+def test_previous_month_is_shown_beside_each_field(page: Page) -> None:
     sign_in(page, "Alice Prado")
 
     open_form(page)
@@ -89,7 +87,7 @@ def test_month_before_stands_beside_each_field(page: Page) -> None:
     )
 
 
-def test_late_form_has_its_session_renewed_first(page: Page) -> None:
+def test_session_is_renewed_before_a_late_form_is_sent(page: Page) -> None:
     framed: list[str] = []
     page.on("request", lambda r: framed.append(r.url) if r.frame.parent_frame else None)
     page.clock.install()
@@ -106,9 +104,9 @@ def test_late_form_has_its_session_renewed_first(page: Page) -> None:
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
 def test_form_of_an_expired_session_is_kept_and_continued(
-    visitors: Visitors, customer: Served, clerk: Clerk, *, javascript: bool
+    visitors: Visitors, clerk_site: Served, clerk: Clerk, *, javascript: bool
 ) -> None:
-    page = visitors.come_to(customer.url, javascript=javascript)
+    page = visitors.come_to(clerk_site.url, javascript=javascript)
     page.goto("/dashboard")
     page.get_by_role("button", name="Bia Nunes").click()
     open_form(page)

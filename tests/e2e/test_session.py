@@ -1,4 +1,4 @@
-"""Session tokens live for a minute, people do not: what a browser with an old one goes through."""
+"""Browsers with an expired session token, which is valid for one minute."""
 
 import time
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ from tests.support.pages import Visitors, let_session_expire
 
 
 @pytest.fixture
-def visitor(visitors: Visitors, customer: Served) -> Page:
-    """A new browser on the site of a customer of Clerk's."""
-    return visitors.come_to(customer.url)
+def clerk_page(visitors: Visitors, clerk_site: Served) -> Page:
+    """A page of a new browser profile on the site that uses Clerk."""
+    return visitors.come_to(clerk_site.url)
 
 
 @contextmanager
-def skewed(clerk: Clerk) -> Iterator[None]:
-    """Clerk's clock is an hour behind ours."""
+def clock_skew(clerk: Clerk) -> Iterator[None]:
+    """Set Clerk's clock one hour back."""
     clerk.provider.clock = lambda: time.time() - 3600
     try:
         yield
@@ -35,45 +35,45 @@ def sign_in(page: Page) -> None:
     expect(page.get_by_role("heading", name="Alice Prado")).to_be_visible()
 
 
-def test_person_comes_in_through_clerk_and_the_address_stays_clean(visitor: Page) -> None:
-    sign_in(visitor)
+def test_url_after_sign_in_has_no_handshake_parameters(clerk_page: Page) -> None:
+    sign_in(clerk_page)
 
-    expect(visitor).to_have_url("/dashboard")
-
-
-def test_person_whose_token_has_expired_stays_signed_in(visitor: Page, clerk: Clerk) -> None:
-    sign_in(visitor)
-    let_session_expire(visitor, clerk.provider)
-    assert visitor.request.get("/api/auth/me").status == 401
-
-    visitor.reload()
-
-    expect(visitor.get_by_role("heading", name="Alice Prado")).to_be_visible()
-    expect(visitor).to_have_url("/dashboard")
+    expect(clerk_page).to_have_url("/dashboard")
 
 
-def test_person_who_signs_out_is_signed_out_at_clerk_as_well(visitor: Page) -> None:
-    sign_in(visitor)
-    visitor.get_by_role("button", name="Sair").click()
+def test_user_with_an_expired_token_stays_signed_in(clerk_page: Page, clerk: Clerk) -> None:
+    sign_in(clerk_page)
+    let_session_expire(clerk_page, clerk.provider)
+    assert clerk_page.request.get("/api/auth/me").status == 401
 
-    visitor.goto("/dashboard")
+    clerk_page.reload()
 
-    expect(visitor.get_by_role("heading", name="Quem está entrando?")).to_be_visible()
+    expect(clerk_page.get_by_role("heading", name="Alice Prado")).to_be_visible()
+    expect(clerk_page).to_have_url("/dashboard")
 
 
-def test_clock_that_is_wrong_ends_in_an_explanation_and_a_way_on(
-    visitor: Page, clerk: Clerk
+def test_sign_out_ends_the_session_at_clerk(clerk_page: Page) -> None:
+    sign_in(clerk_page)
+    clerk_page.get_by_role("button", name="Sair").click()
+
+    clerk_page.goto("/dashboard")
+
+    expect(clerk_page.get_by_role("heading", name="Quem está entrando?")).to_be_visible()
+
+
+def test_clock_skew_ends_in_an_error_page_with_a_retry_button(
+    clerk_page: Page, clerk: Clerk
 ) -> None:
-    with skewed(clerk):
-        visitor.goto("/dashboard")
-        expect(visitor.get_by_role("heading", name="Não conseguimos renovar")).to_be_visible()
+    with clock_skew(clerk):
+        clerk_page.goto("/dashboard")
+        expect(clerk_page.get_by_role("heading", name="Não conseguimos renovar")).to_be_visible()
 
-    visitor.get_by_role("button", name="Tentar novamente").click()
+    clerk_page.get_by_role("button", name="Tentar novamente").click()
 
-    expect(visitor.get_by_role("heading", name="Quem está entrando?")).to_be_visible()
+    expect(clerk_page.get_by_role("heading", name="Quem está entrando?")).to_be_visible()
 
 
-def test_dashboard_of_a_developer_outlives_its_token(page: Page, site: Served) -> None:
+def test_development_session_is_renewed_after_its_token_expired(page: Page, site: Served) -> None:
     sign_in(page)
     let_session_expire(page, DevIdentityProvider(site.instance / "identity"))
 
@@ -82,9 +82,9 @@ def test_dashboard_of_a_developer_outlives_its_token(page: Page, site: Served) -
     expect(page.get_by_role("heading", name="Alice Prado")).to_be_visible()
 
 
-def test_token_of_the_command_line_serves_a_browser_too(page: Page, site: Served) -> None:
-    stand_in = DevIdentityProvider(site.instance / "identity")
-    token = stand_in.token(DevUser("user_by_hand", "Iara Luz", "iara@example.com"))
+def test_token_of_the_token_command_works_in_a_browser(page: Page, site: Served) -> None:
+    provider = DevIdentityProvider(site.instance / "identity")
+    token = provider.token(DevUser("user_of_command", "Iara Luz", "iara@example.com"))
     page.context.add_cookies([{"name": "__session", "value": token, "url": site.url}])
 
     page.goto("/dashboard")

@@ -1,4 +1,4 @@
-"""Every state of a login has its own page: what happened, what to do, a code, nothing technical."""
+"""Each state of a login has a page with the reason, the next step and a reference code."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,7 +13,9 @@ from dev.servers import Postgres, Served, eventually, served, start_postgres
 from tests.support.network_faults import Stage, Trouble, broken, inactive, poisoned, switched_off
 from tests.support.pages import PHONE, Visitors, grave_issues, is_too_wide, sign_in, sign_in_as
 
-BOTH = pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
+with_and_without_javascript = pytest.mark.parametrize(
+    "javascript", [True, False], ids=["js", "no-js"]
+)
 PREPARING = "Preparando seu perfil · Neon Dashboard"
 DEAD = "SELECT count(*) FROM provisioning_attempts WHERE state = 'dead'"
 TECHNICAL = ("Traceback", "SQL", "psycopg", "Error", "Exception", "None", "null", "undefined")
@@ -22,31 +24,31 @@ SUPPORT = "https://ajuda.example/contato?ref="
 
 @pytest.fixture
 def stage(site: Served, site_url: str) -> Stage:
-    """The site, and an address that nobody has used."""
+    """The site, its database, and an unused address."""
     return Stage(site, site_url, unused_address())
 
 
 def unused_address() -> str:
-    """An address that no other test signs in with."""
+    """Return an address that no other test uses."""
     return f"{uuid.uuid4().hex}@example.com"
 
 
-def check_page(page: Page, heading: str, words: str, *, javascript: bool) -> None:
-    """It says what happened and what to do, with a code for support, and can be used by all."""
+def check_page(page: Page, heading: str, message: str, *, javascript: bool) -> None:
+    """Check heading, text, reference code and support link, width and accessibility."""
     expect(page.get_by_role("heading", name=heading)).to_be_visible()
-    expect(page.get_by_text(words)).to_be_visible()
+    expect(page.get_by_text(message)).to_be_visible()
     code = page.locator("[data-reference]:visible").text_content() or ""
-    seen = page.locator("body").inner_text()
+    text = page.locator("body").inner_text()
     assert len(code) == 32
     assert page.get_by_role("link", name="suporte").get_attribute("href") == SUPPORT + code
-    assert [word for word in TECHNICAL if word in seen] == []
+    assert [word for word in TECHNICAL if word in text] == []
     assert not is_too_wide(page)
     assert not javascript or grave_issues(page) == []  # axe-core needs scripts itself
 
 
-@BOTH
+@with_and_without_javascript
 @pytest.mark.parametrize(
-    ("trouble", "heading", "words"),
+    ("trouble", "heading", "message"),
     [
         (switched_off, "Novos perfis em pausa", "é só voltar mais tarde"),
         (inactive, "Perfil inativo", "Fale com a equipe para reativá-lo"),
@@ -54,12 +56,12 @@ def check_page(page: Page, heading: str, words: str, *, javascript: bool) -> Non
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_state_has_a_page_of_its_own(
+def test_state_has_its_own_page(
     visitors: Visitors,
     stage: Stage,
     trouble: Trouble,
     heading: str,
-    words: str,
+    message: str,
     *,
     javascript: bool,
 ) -> None:
@@ -67,11 +69,13 @@ def test_state_has_a_page_of_its_own(
 
     with trouble(stage):
         sign_in_as(page, "Rute Alves", stage.email)
-        check_page(page, heading, words, javascript=javascript)
+        check_page(page, heading, message, javascript=javascript)
 
 
-@BOTH
-def test_blocked_person_is_told_so(visitors: Visitors, stage: Stage, *, javascript: bool) -> None:
+@with_and_without_javascript
+def test_blocked_user_sees_the_reason(
+    visitors: Visitors, stage: Stage, *, javascript: bool
+) -> None:
     page = visitors.come_to(stage.app.url, javascript=javascript)
     sign_in_as(page, "Rute Alves", stage.email)
     user = page.request.get("/api/auth/me").json()["user"]["id"]
@@ -82,8 +86,8 @@ def test_blocked_person_is_told_so(visitors: Visitors, stage: Stage, *, javascri
     check_page(page, "Acesso suspenso", "Fale com a equipe da mentoria", javascript=javascript)
 
 
-@BOTH
-def test_admin_is_told_that_this_is_for_mentees(
+@with_and_without_javascript
+def test_admin_without_profile_sees_that_the_page_is_for_mentees(
     visitors: Visitors, site: Served, *, javascript: bool
 ) -> None:
     page = visitors.come_to(site.url, javascript=javascript)
@@ -93,8 +97,8 @@ def test_admin_is_told_that_this_is_for_mentees(
     check_page(page, "Área do mentorado", "sua conta não tem um perfil", javascript=javascript)
 
 
-@BOTH
-def test_page_that_is_not_there_leads_back(
+@with_and_without_javascript
+def test_missing_page_links_to_the_dashboard(
     visitors: Visitors, site: Served, *, javascript: bool
 ) -> None:
     page = visitors.come_to(site.url, javascript=javascript)
@@ -104,8 +108,8 @@ def test_page_that_is_not_there_leads_back(
     check_page(page, "Página não encontrada", "volte ao seu painel", javascript=javascript)
 
 
-@BOTH
-def test_month_in_the_future_is_refused_with_its_reason(
+@with_and_without_javascript
+def test_future_month_is_refused_with_a_reason(
     visitors: Visitors, site: Served, *, javascript: bool
 ) -> None:
     page = visitors.come_to(site.url, javascript=javascript)
@@ -117,23 +121,22 @@ def test_month_in_the_future_is_refused_with_its_reason(
 
 
 @pytest.fixture(scope="module")
-def club(
+def invited_only(
     copy_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stage]:
-    """A programme by invitation, whose background gives up after one try."""
-    folder: Path = tmp_path_factory.mktemp("club")
-    url = copy_database("club")
-    patience = {"SWEEP_INTERVAL_SECONDS": "1", "PROVISIONING_MAX_ATTEMPTS": "1"}
+    """An app for invited users only."""
+    folder: Path = tmp_path_factory.mktemp("invited_only")
+    url = copy_database("invited_only")
     settings = {"DATABASE_URL": url, "ENROLMENT": "invited", "SUPPORT_URL": SUPPORT[:-5]}
-    with served(folder, **settings, **patience) as app:
+    with served(folder, **settings) as app:
         yield Stage(app, url, "convidada@example.com")
 
 
-@BOTH
-def test_person_without_invitation_is_told_what_to_check(
-    visitors: Visitors, club: Stage, *, javascript: bool
+@with_and_without_javascript
+def test_user_without_invitation_sees_what_to_check(
+    visitors: Visitors, invited_only: Stage, *, javascript: bool
 ) -> None:
-    page = visitors.come_to(club.app.url, javascript=javascript)
+    page = visitors.come_to(invited_only.app.url, javascript=javascript)
 
     sign_in_as(page, "Rute Alves", "sem-convite@example.com")
 
@@ -146,34 +149,34 @@ def test_person_without_invitation_is_told_what_to_check(
 
 
 @pytest.fixture(scope="module")
-def impatient_app(
+def single_attempt_app(
     copy_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Served, str]]:
-    """An app whose background gives up after one try, and its database."""
-    folder: Path = tmp_path_factory.mktemp("impatient")
-    url = copy_database("impatient")
-    patience = {"SWEEP_INTERVAL_SECONDS": "1", "PROVISIONING_MAX_ATTEMPTS": "1"}
-    with served(folder, DATABASE_URL=url, SUPPORT_URL=SUPPORT[:-5], **patience) as app:
+    """An app whose sweep creates a dead letter after one attempt, and its database."""
+    folder: Path = tmp_path_factory.mktemp("single_attempt")
+    url = copy_database("single_attempt")
+    retry_settings = {"SWEEP_INTERVAL_SECONDS": "1", "PROVISIONING_MAX_ATTEMPTS": "1"}
+    with served(folder, DATABASE_URL=url, SUPPORT_URL=SUPPORT[:-5], **retry_settings) as app:
         yield app, url
 
 
 @pytest.fixture
-def impatient(impatient_app: tuple[Served, str]) -> Stage:
-    """That app, and an address that nobody has used."""
-    return Stage(*impatient_app, unused_address())
+def single_attempt(single_attempt_app: tuple[Served, str]) -> Stage:
+    """That app, its database, and an unused address."""
+    return Stage(*single_attempt_app, unused_address())
 
 
-@BOTH
-def test_profile_that_the_background_has_given_up_on_is_with_support(
-    visitors: Visitors, impatient: Stage, *, javascript: bool
+@with_and_without_javascript
+def test_user_with_a_dead_letter_is_referred_to_support(
+    visitors: Visitors, single_attempt: Stage, *, javascript: bool
 ) -> None:
-    page = visitors.come_to(impatient.app.url, javascript=javascript)
+    page = visitors.come_to(single_attempt.app.url, javascript=javascript)
 
-    with poisoned(impatient):
-        sign_in_as(page, "Rute Alves", impatient.email)
+    with poisoned(single_attempt):
+        sign_in_as(page, "Rute Alves", single_attempt.email)
         expect(page).to_have_title(PREPARING)
-        page.goto("about:blank")  # whoever waits in person has the background wait for longer
-        assert eventually(lambda: count(impatient.database_url, DEAD) == 1, seconds=30)
+        page.goto("about:blank")  # requests of the page would postpone the sweep
+        assert eventually(lambda: count(single_attempt.database_url, DEAD) == 1, seconds=30)
         page.goto("/dashboard")
         check_page(
             page, "Perfil não encontrado", "Nossa equipe já foi avisada.", javascript=javascript
@@ -181,46 +184,48 @@ def test_profile_that_the_background_has_given_up_on_is_with_support(
 
     page.get_by_role("button", name="Tentar novamente").click()
     expect(page.get_by_text("Boas-vindas, Rute!")).to_be_visible()
-    assert eventually(lambda: count(impatient.database_url, DEAD) == 0, seconds=30)
+    assert eventually(lambda: count(single_attempt.database_url, DEAD) == 0, seconds=30)
 
 
 @pytest.fixture
 def postgres(tmp_path: Path) -> Iterator[Postgres]:
-    """A server that may go away."""
+    """A server that the test stops."""
     with start_postgres(tmp_path / "database") as server:
         yield server
 
 
 @pytest.fixture
-def frail(postgres: Postgres, tmp_path: Path) -> Iterator[Served]:
-    """An app on that server, with contexts that live for one second."""
+def app_on_postgres(postgres: Postgres, tmp_path: Path) -> Iterator[Served]:
+    """An app on that server, with contexts that expire after one second."""
     settings = {"DATABASE_URL": postgres.url, "SESSION_TTL_SECONDS": "1"}
     with served(tmp_path, **settings, SUPPORT_URL=SUPPORT[:-5]) as app:
         yield app
 
 
-@BOTH
-def test_without_database_newcomers_wait_and_regulars_read(
-    visitors: Visitors, frail: Served, postgres: Postgres, *, javascript: bool
+@with_and_without_javascript
+def test_without_database_new_users_wait_and_known_users_read(
+    visitors: Visitors, app_on_postgres: Served, postgres: Postgres, *, javascript: bool
 ) -> None:
-    newcomer, regular = (visitors.come_to(frail.url, javascript=javascript) for _ in range(2))
-    sign_in_as(regular, "Ivo Braga")
+    new_user, known_user = (
+        visitors.come_to(app_on_postgres.url, javascript=javascript) for _ in range(2)
+    )
+    sign_in_as(known_user, "Ivo Braga")
 
     postgres.crash()
-    sign_in_as(newcomer, "Rute Alves")
-    regular.reload()
+    sign_in_as(new_user, "Rute Alves")
+    known_user.reload()
 
-    check_page(newcomer, "Voltamos já", "a página volta sozinha", javascript=javascript)
-    expect(regular.get_by_text("por enquanto não dá para alterar nada")).to_be_visible()
-    assert not javascript or grave_issues(regular) == []
+    check_page(new_user, "Voltamos já", "a página volta sozinha", javascript=javascript)
+    expect(known_user.get_by_text("por enquanto não dá para alterar nada")).to_be_visible()
+    assert not javascript or grave_issues(known_user) == []
     with postgres.back():
-        expect(newcomer.get_by_text("Boas-vindas, Rute!")).to_be_visible(timeout=30_000)
+        expect(new_user.get_by_text("Boas-vindas, Rute!")).to_be_visible(timeout=30_000)
 
 
-def test_form_that_meets_no_database_is_kept_and_saved_later(
-    visitors: Visitors, frail: Served, postgres: Postgres
+def test_form_sent_without_database_is_kept_and_saved_later(
+    visitors: Visitors, app_on_postgres: Served, postgres: Postgres
 ) -> None:
-    page = visitors.come_to(frail.url, javascript=False)
+    page = visitors.come_to(app_on_postgres.url, javascript=False)
     sign_in_as(page, "Ivo Braga")
     page.get_by_role("link", name="Métricas", exact=True).click()
     page.get_by_label("Faturamento (R$)").fill("12.345")

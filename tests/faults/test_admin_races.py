@@ -1,4 +1,4 @@
-"""An admin's change and a login, or two admins, at the same moment: one comes after the other."""
+"""Concurrent changes of an admin and a login, or of two admins, are applied one by one."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,40 +31,40 @@ ANA, BIA = (
     for name in ("ana", "bia")
 )
 PROFILE = "INSERT INTO mentorados (id, nome_completo, email, turma) VALUES (7, 'Ana', :a, 'neon')"
-HELD = "SELECT 1 FROM mentorados WHERE id = 7 FOR UPDATE"
+PROFILE_LOCK = "SELECT 1 FROM mentorados WHERE id = 7 FOR UPDATE"
 ORDERS = pytest.mark.parametrize("login_first", [True, False], ids=["login first", "admin first"])
 
 
-class Racers:
-    """An app, and what is asked of it at the same moment."""
+class ConcurrentRequests:
+    """An app and the requests that a test sends to it."""
 
     def __init__(self, app: Flask, url: str) -> None:
         self.app, self.url = app, url
         self.services: Services = app.extensions[EXTENSION]
 
-    def ask(self, person: DevUser, method: str, path: str, body: object = None) -> TestResponse:
+    def send(self, user: DevUser, method: str, path: str, body: object = None) -> TestResponse:
         assert self.services.dev_provider is not None
-        headers = {"Authorization": f"Bearer {self.services.dev_provider.token(person)}"}
+        headers = {"Authorization": f"Bearer {self.services.dev_provider.token(user)}"}
         client: FlaskClient = self.app.test_client()
         return client.open(path, method=method, json=body, headers=headers)
 
     def admin(self, method: str, path: str, body: object = None) -> TestResponse:
-        return self.ask(ADMIN, method, f"/api/admin/{path}", body)
+        return self.send(ADMIN, method, f"/api/admin/{path}", body)
 
     def sign_in(self) -> TestResponse:
-        return self.ask(ANA, "POST", "/api/auth/ensure")
+        return self.send(ANA, "POST", "/api/auth/ensure")
 
     def race(
         self, change: Callable[[], TestResponse], *, login_first: bool
     ) -> tuple[TestResponse, TestResponse]:
-        """Let both queue for the profile in this order; returns the login's answer first."""
+        """Make both wait for the profile's lock in this order; return the login's answer first."""
         steps = [self.sign_in, change] if login_first else [change, self.sign_in]
-        with ThreadPoolExecutor(2) as pool, locking(self.url, HELD) as held:
+        with ThreadPoolExecutor(2) as pool, locking(self.url, PROFILE_LOCK) as lock:
             first = pool.submit(steps[0])
             assert eventually(lambda: queue_length(self.url) == 1)
             second = pool.submit(steps[1])
             assert eventually(lambda: queue_length(self.url) == 2)
-            held.rollback()
+            lock.rollback()
             done = first.result(), second.result()
         return done if login_first else (done[1], done[0])
 
@@ -74,28 +74,28 @@ class Racers:
 
 
 @pytest.fixture
-def racers(url: str, tmp_path: Path) -> Iterator[Racers]:
-    """An app whose commits are real, with an admin, Bia, and a profile for Ana's address."""
+def requests(url: str, tmp_path: Path) -> Iterator[ConcurrentRequests]:
+    """An app with real commits, an admin, Bia, and a pre-registered profile for Ana."""
     with app_on(tmp_path, url) as app:
-        racers = Racers(app, url)
-        for person in (ADMIN, BIA):
-            assert racers.ask(person, "GET", "/api/auth/me").status_code == 200
+        requests = ConcurrentRequests(app, url)
+        for user in (ADMIN, BIA):
+            assert requests.send(user, "GET", "/api/auth/me").status_code == 200
         with connect_to(url) as connection:
             connection.exec_driver_sql(PROFILE.replace(":a", f"'{ANA.email}'"))
-        yield racers
+        yield requests
 
 
 @ORDERS
-def test_address_changed_during_a_login_links_only_a_proven_one(
-    racers: Racers, *, login_first: bool
+def test_address_changed_during_a_login_links_only_a_verified_one(
+    requests: ConcurrentRequests, *, login_first: bool
 ) -> None:
     change = {"email": "carla@example.com"}
-    login, changed = racers.race(
-        lambda: racers.admin("PATCH", "mentorados/7", change), login_first=login_first
+    login, changed = requests.race(
+        lambda: requests.admin("PATCH", "mentorados/7", change), login_first=login_first
     )
 
-    [(owner, email)] = racers.rows("SELECT user_id, email FROM mentorados WHERE id = 7")
-    [edit] = racers.rows("SELECT user_id FROM audit_events WHERE details->>'action' = 'edit'")
+    [(owner, email)] = requests.rows("SELECT user_id, email FROM mentorados WHERE id = 7")
+    [edit] = requests.rows("SELECT user_id FROM audit_events WHERE details->>'action' = 'edit'")
     assert (login.status_code in (200, 201), changed.status_code) == (True, 200)
     assert email == "carla@example.com"
     assert edit == (owner,), "the audit event names the owner at the time of the edit"
@@ -104,45 +104,48 @@ def test_address_changed_during_a_login_links_only_a_proven_one(
 
 @ORDERS
 def test_profile_deleted_during_a_login_blocks_its_owner(
-    racers: Racers, *, login_first: bool
+    requests: ConcurrentRequests, *, login_first: bool
 ) -> None:
-    racers.race(lambda: racers.admin("DELETE", "mentorados/7"), login_first=login_first)
+    requests.race(lambda: requests.admin("DELETE", "mentorados/7"), login_first=login_first)
 
-    status = racers.ask(ANA, "GET", "/api/auth/me").get_json()["status"]
+    status = requests.send(ANA, "GET", "/api/auth/me").get_json()["status"]
     assert status == ("user_blocked" if login_first else "ready")
 
 
 @ORDERS
 def test_profile_deactivated_during_a_login_is_refused_at_the_next_request(
-    racers: Racers, *, login_first: bool
+    requests: ConcurrentRequests, *, login_first: bool
 ) -> None:
     change = {"ativo": "nao"}
-    racers.race(lambda: racers.admin("PATCH", "mentorados/7", change), login_first=login_first)
+    requests.race(lambda: requests.admin("PATCH", "mentorados/7", change), login_first=login_first)
 
-    me = racers.ask(ANA, "GET", "/api/auth/me").get_json()
+    me = requests.send(ANA, "GET", "/api/auth/me").get_json()
     assert me["status"] == "mentorado_inactive"
 
 
 @ORDERS
-def test_merge_during_a_login_keeps_the_owner(racers: Racers, *, login_first: bool) -> None:
-    into = racers.admin("POST", "mentorados", {"nome_completo": "Ana Luz"}).get_json()["id"]
+def test_merge_during_a_login_keeps_the_owner(
+    requests: ConcurrentRequests, *, login_first: bool
+) -> None:
+    into = requests.admin("POST", "mentorados", {"nome_completo": "Ana Luz"}).get_json()["id"]
 
-    _, merged = racers.race(
-        lambda: racers.admin("POST", "mentorados/7/merge", {"into": into}), login_first=login_first
+    _, merged = requests.race(
+        lambda: requests.admin("POST", "mentorados/7/merge", {"into": into}),
+        login_first=login_first,
     )
 
-    me = racers.ask(ANA, "GET", "/api/auth/me").get_json()
+    me = requests.send(ANA, "GET", "/api/auth/me").get_json()
     assert (merged.status_code, me["mentorado"]["id"]) == (200, into)
 
 
-def test_two_admins_who_swap_two_addresses_get_conflicts_and_no_outage(racers: Racers) -> None:
-    other = racers.admin("POST", "mentorados", {"nome_completo": "C", "email": "c@example.com"})
+def test_two_admins_who_swap_two_addresses_get_conflicts(requests: ConcurrentRequests) -> None:
+    other = requests.admin("POST", "mentorados", {"nome_completo": "C", "email": "c@example.com"})
     other_id = other.get_json()["id"]
     start = Barrier(2)
 
     def swap(mentorado_id: int, address: str) -> int:
         start.wait()
-        return racers.admin("PATCH", f"mentorados/{mentorado_id}", {"email": address}).status_code
+        return requests.admin("PATCH", f"mentorados/{mentorado_id}", {"email": address}).status_code
 
     with ThreadPoolExecutor(2) as pool:
         statuses = [
@@ -153,68 +156,70 @@ def test_two_admins_who_swap_two_addresses_get_conflicts_and_no_outage(racers: R
 
 
 @pytest.fixture
-def commit_before_update(racers: Racers) -> Iterator[list[str]]:
-    """Another program: its statement, put into this list, is committed before the next UPDATE."""
+def commit_before_update(requests: ConcurrentRequests) -> Iterator[list[str]]:
+    """A list; a statement in it is committed by another connection before the next UPDATE."""
     pending: list[str] = []
 
-    def listen(_c: object, _k: object, statement: str, *_: object) -> None:
+    def commit_pending(_c: object, _k: object, statement: str, *_: object) -> None:
         if "UPDATE mentorados" in statement and pending:
-            with connect_to(racers.url) as connection:
+            with connect_to(requests.url) as connection:
                 connection.exec_driver_sql(pending.pop())
 
-    event.listen(Engine, "before_cursor_execute", listen)
+    event.listen(Engine, "before_cursor_execute", commit_pending)
     yield pending
-    event.remove(Engine, "before_cursor_execute", listen)
+    event.remove(Engine, "before_cursor_execute", commit_pending)
 
 
-OTHER_ADDRESS = "UPDATE mentorados SET email = 'carla@example.com' WHERE id = 7"
+CHANGE_ADDRESS = "UPDATE mentorados SET email = 'carla@example.com' WHERE id = 7"
 
 
 def test_login_does_not_link_a_profile_whose_address_has_just_changed(
-    racers: Racers, commit_before_update: list[str]
+    requests: ConcurrentRequests, commit_before_update: list[str]
 ) -> None:
-    commit_before_update.append(OTHER_ADDRESS)
+    commit_before_update.append(CHANGE_ADDRESS)
 
-    answer = racers.sign_in().get_json()
+    answer = requests.sign_in().get_json()
 
     assert (answer["outcome"], answer["mentorado"]["id"] != 7) == ("created", True)
-    assert racers.rows("SELECT user_id FROM mentorados WHERE id = 7") == [(None,)]
+    assert requests.rows("SELECT user_id FROM mentorados WHERE id = 7") == [(None,)]
 
 
 def test_sweep_does_not_link_a_profile_whose_address_has_just_changed(
-    racers: Racers, commit_before_update: list[str]
+    requests: ConcurrentRequests, commit_before_update: list[str]
 ) -> None:
-    with connect_to(racers.url) as connection:
+    with connect_to(requests.url) as connection:
         connection.exec_driver_sql(
             "INSERT INTO users (clerk_id, email, email_verified)"
             " VALUES ('user_ana', 'ana@example.com', true)"
         )
-    commit_before_update.append(OTHER_ADDRESS)
+    commit_before_update.append(CHANGE_ADDRESS)
 
-    with racers.app.app_context(), transaction() as session:
+    with requests.app.app_context(), transaction() as session:
         links = link_group(session, ["user_ana"], Rules())
 
     assert links == []
-    assert racers.rows("SELECT user_id FROM mentorados WHERE id = 7") == [(None,)]
+    assert requests.rows("SELECT user_id FROM mentorados WHERE id = 7") == [(None,)]
 
 
-def test_account_deleted_beside_a_batch_of_the_sweep_keeps_no_profile(racers: Racers) -> None:
-    with connect_to(racers.url) as connection:
+def test_account_deleted_during_a_sweep_batch_keeps_no_profile(
+    requests: ConcurrentRequests,
+) -> None:
+    with connect_to(requests.url) as connection:
         connection.exec_driver_sql("INSERT INTO users (clerk_id) VALUES ('user_bob')")
-    [(user_id,)] = racers.rows("SELECT id FROM users WHERE clerk_id = 'user_bob'")
-    guarantee: ProvisioningService = racers.services.provisioning
+    [(user_id,)] = requests.rows("SELECT id FROM users WHERE clerk_id = 'user_bob'")
+    service: ProvisioningService = requests.services.provisioning
 
-    def leave() -> bool:
-        with racers.app.app_context():
+    def delete_account() -> bool:
+        with requests.app.app_context():
             message = ("msg_1", "user.deleted")
-            who = replace(identity_of(BOB), clerk_id="user_bob")
-            return guarantee.handle_user_deleted(message, who, source=Source("webhook"), now=NOW)
+            identity = replace(identity_of(BOB), clerk_id="user_bob")
+            return service.handle_user_deleted(message, identity, source=Source("webhook"), now=NOW)
 
-    with ThreadPoolExecutor(1) as pool, racers.app.app_context(), transaction() as session:
+    with ThreadPoolExecutor(1) as pool, requests.app.app_context(), transaction() as session:
         assert batches.create_range(session, (user_id - 1, user_id)) == 1
-        leaving = pool.submit(leave)
-        assert eventually(lambda: queue_length(racers.url) == 1)
+        deletion = pool.submit(delete_account)
+        assert eventually(lambda: queue_length(requests.url) == 1)
         session.commit()
-        assert leaving.result()
+        assert deletion.result()
 
-    assert count(racers.url, f"SELECT count(*) FROM mentorados WHERE user_id = {user_id}") == 0
+    assert count(requests.url, f"SELECT count(*) FROM mentorados WHERE user_id = {user_id}") == 0

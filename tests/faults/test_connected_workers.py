@@ -1,4 +1,4 @@
-"""Each worker process connects by itself before its first request, preloaded or not."""
+"""Each worker process connects to the database before its first request, preloaded or not."""
 
 import pytest
 
@@ -10,18 +10,20 @@ CONNECTIONS = """
 SELECT count(*) FROM pg_stat_activity
  WHERE datname = current_database() AND application_name = 'neon-dashboard'
 """
-CALM = {"SCHEDULER": "off", "WEB_CONCURRENCY": "2"}
+BASE_SETTINGS = {"SCHEDULER": "off", "WEB_CONCURRENCY": "2"}
 
 
 @pytest.mark.parametrize(
-    "settings", [CALM, {**CALM, "GUNICORN_CMD_ARGS": "--preload"}], ids=["forked", "preloaded"]
+    "settings",
+    [BASE_SETTINGS, {**BASE_SETTINGS, "GUNICORN_CMD_ARGS": "--preload"}],
+    ids=["forked", "preloaded"],
 )
-def test_every_worker_has_a_connection_of_its_own_before_its_first_request(
+def test_every_worker_has_its_own_connection_before_its_first_request(
     app: Served, url: str
 ) -> None:
     assert eventually(lambda: len(workers(app)) == 2)
     assert eventually(lambda: count(url, CONNECTIONS) >= 2)  # schedulers may have some as well
 
-    answers = concurrently(lambda person: request_as(app, person), new_users(20))
+    answers = concurrently(lambda user: request_as(app, user), new_users(20))
 
     assert [answer.text for answer in answers if not is_served(answer)] == []

@@ -1,4 +1,4 @@
-"""Two hundred first logins while the database cuts all connections again and again."""
+"""Two hundred first logins while all database connections are terminated repeatedly."""
 
 from functools import partial
 
@@ -9,24 +9,24 @@ from dev.databases import count
 from dev.fake_clerk import DevUser
 from dev.servers import Served, logged
 
-PEOPLE = new_users(200)
-BRINGING_SCISSORS = PEOPLE[::8]
-CUT = """
+USERS = new_users(200)
+USERS_WITH_CUT = USERS[::8]
+TERMINATE_CONNECTIONS = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
  WHERE datname = current_database() AND application_name = 'neon-dashboard'
 """
 
 
-def test_cut_connections_cost_nobody_their_profile(app: Served, url: str) -> None:
-    def sign_in(person: DevUser) -> requests.Response:
-        if person in BRINGING_SCISSORS:
-            count(url, CUT)
-        return request_as(app, person, "/api/mentorados/me/overview", "GET")
+def test_every_user_gets_a_profile_despite_terminated_connections(app: Served, url: str) -> None:
+    def sign_in(user: DevUser) -> requests.Response:
+        if user in USERS_WITH_CUT:
+            count(url, TERMINATE_CONNECTIONS)
+        return request_as(app, user, "/api/mentorados/me/overview", "GET")
 
-    answers = few_at_a_time(sign_in, PEOPLE)
-    later = few_at_a_time(partial(request_as, app), PEOPLE)
+    answers = few_at_a_time(sign_in, USERS)
+    later = few_at_a_time(partial(request_as, app), USERS)
 
     assert [a.text for a in answers if not is_served(a) and not is_retryable(a)] == []
     assert logged(app, "mentorado_ensure_retried") != []
-    assert sum(map(is_served, later)) == len(PEOPLE)
-    assert count(url, "SELECT count(user_id) FROM mentorados") == len(PEOPLE)
+    assert sum(map(is_served, later)) == len(USERS)
+    assert count(url, "SELECT count(user_id) FROM mentorados") == len(USERS)

@@ -1,4 +1,4 @@
-"""PostgreSQL crashes in the middle of a hundred first logins and comes back."""
+"""PostgreSQL crashes during a hundred first logins and restarts."""
 
 from functools import partial
 
@@ -10,37 +10,37 @@ from dev.databases import count
 from dev.fake_clerk import DevUser
 from dev.servers import Postgres, Served, eventually, workers
 
-PEOPLE = new_users(100)
-WITNESS = PEOPLE[40]
+USERS = new_users(100)
+RESTARTING_USER = USERS[40]
 
 
 @pytest.fixture
 def url(postgres: Postgres) -> str:
-    """A database on a server that may crash."""
+    """The URL of a database on a server that may crash."""
     return postgres.url
 
 
-def sign_in(app: Served, postgres: Postgres, person: DevUser) -> requests.Response:
-    """Sign in; the witness does so while there is no database, and again when it is back."""
-    if person != WITNESS:
-        return request_as(app, person)
+def sign_in(app: Served, postgres: Postgres, user: DevUser) -> requests.Response:
+    """Sign in; one user crashes the database before, restarts it after, and signs in again."""
+    if user != RESTARTING_USER:
+        return request_as(app, user)
     postgres.crash()
-    answer = request_as(app, person)
+    answer = request_as(app, user)
     postgres.start()
-    assert eventually(lambda: is_served(request_as(app, person)), seconds=4)
+    assert eventually(lambda: is_served(request_as(app, user)), seconds=4)
     return answer
 
 
-def test_database_that_crashes_and_returns_costs_nobody_their_profile(
+def test_every_user_gets_a_profile_despite_a_database_restart(
     app: Served, postgres: Postgres
 ) -> None:
     before = workers(app)
 
-    answers = few_at_a_time(partial(sign_in, app, postgres), PEOPLE)
-    later = few_at_a_time(partial(request_as, app), PEOPLE)
+    answers = few_at_a_time(partial(sign_in, app, postgres), USERS)
+    later = few_at_a_time(partial(request_as, app), USERS)
 
     refused = [answer for answer in answers if not is_served(answer)]
-    assert answers[PEOPLE.index(WITNESS)] in refused
+    assert answers[USERS.index(RESTARTING_USER)] in refused
     assert [answer.text for answer in refused if not is_retryable(answer)] == []
-    assert (sum(map(is_served, later)), workers(app)) == (len(PEOPLE), before)
-    assert count(postgres.url, "SELECT count(user_id) FROM mentorados") == len(PEOPLE)
+    assert (sum(map(is_served, later)), workers(app)) == (len(USERS), before)
+    assert count(postgres.url, "SELECT count(user_id) FROM mentorados") == len(USERS)

@@ -1,6 +1,7 @@
-"""Errors that can pass are waited out within the budget; the others are not tried again."""
+"""Transient errors are retried within the time budget; permanent errors are not."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from core.database import transaction
 from core.metrics import OURS
 from core.server_status import ServerStatus
 from dev.databases import REFUSE_PROFILES, app_on, connect_to, count, locking
+from dev.servers import eventually
 from provisioning.attempts import RetryPolicy
 from provisioning.audit import Source
 from provisioning.ensure import Outcome
@@ -29,27 +31,27 @@ from provisioning.service import ProvisioningService
 from tests.support.users import BOB, NOW, PAGE, identity_of
 from web.services import EXTENSION
 
-# A sequence goes on whatever becomes of the transaction, so that only the first call is slow.
+# A sequence is not rolled back, so that only the first call is slow.
 SLOW_ONCE = """
 CREATE SEQUENCE calls;
 CREATE FUNCTION slow_once() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN IF nextval('calls') = 1 THEN PERFORM pg_sleep(30); END IF; RETURN NEW; END $$;
 CREATE TRIGGER slow_once BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION slow_once();
 """
-USERS_LOCKED = "SELECT 1 FROM users FOR UPDATE"
-# Returns when they are gone, so that their ends of the connections are closed.
-CUT_OFF = """
+LOCK_USERS = "SELECT 1 FROM users FOR UPDATE"
+# Returns after the backends have ended, so that the server's ends of the connections are closed.
+TERMINATE_CONNECTIONS = """
 SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity
  WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
 
-WRITTEN = "SELECT (SELECT count(*) FROM mentorados) + (SELECT count(*) FROM audit_events)"
+COUNT_ROWS = "SELECT (SELECT count(*) FROM mentorados) + (SELECT count(*) FROM audit_events)"
 
 
 @pytest.fixture
 def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
-    """A database of the test's own."""
-    return copy_database(f"patience_{tmp_path.name}")
+    """The URL of a migrated database for one test."""
+    return copy_database(f"deadline_{tmp_path.name}")
 
 
 @pytest.fixture
@@ -60,104 +62,107 @@ def app(url: str, tmp_path: Path) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def guarantee(app: Flask) -> ProvisioningService:
-    """The guarantee of that app."""
+def service(app: Flask) -> ProvisioningService:
+    """The provisioning service of that app."""
     found = app.extensions[EXTENSION].provisioning
     assert isinstance(found, ProvisioningService)
     return found
 
 
-def outcome(guarantee: ProvisioningService) -> Outcome:
-    return guarantee.ensure(identity_of(BOB), source=PAGE, now=NOW).outcome
+def ensure_bob(service: ProvisioningService) -> Outcome:
+    return service.ensure(identity_of(BOB), source=PAGE, now=NOW).outcome
 
 
-def test_lock_that_goes_away_is_waited_out(
-    guarantee: ProvisioningService, url: str, monkeypatch: pytest.MonkeyPatch
+def test_ensure_is_retried_until_a_lock_is_released(
+    app: Flask, service: ProvisioningService, url: str
 ) -> None:
-    outcome(guarantee)
-    reasons: list[str] = []
-    with locking(url, USERS_LOCKED) as blocker:
+    ensure_bob(service)
 
-        def let_go(reason: str) -> None:
-            reasons.append(reason)
-            blocker.rollback()
+    def ensure_in_thread() -> Outcome:
+        with app.app_context():
+            return ensure_bob(service)
 
-        monkeypatch.setattr("provisioning.retry._log_retry", let_go)
+    with (
+        capture_logs() as logs,
+        locking(url, LOCK_USERS) as holder,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        pending = pool.submit(ensure_in_thread)
+        assert eventually(lambda: logs != [])
+        holder.rollback()
+        outcome = pending.result()
 
-        assert outcome(guarantee) is Outcome.EXISTING
+    assert outcome is Outcome.EXISTING
+    assert {line.get("reason") for line in logs} == {"lock_not_available"}
 
-    assert reasons == ["lock_not_available"]
 
-
-def test_statement_that_is_slow_once_is_tried_again(
-    guarantee: ProvisioningService, url: str
-) -> None:
+def test_statement_that_times_out_once_is_retried(service: ProvisioningService, url: str) -> None:
     with connect_to(url) as other:
         other.exec_driver_sql(SLOW_ONCE)
 
-    assert outcome(guarantee) is Outcome.CREATED
+    assert ensure_bob(service) is Outcome.CREATED
     assert count(url, "SELECT count(*) FROM provisioning_attempts") == 0
 
 
-def test_lock_that_stays_is_given_up_on(guarantee: ProvisioningService, url: str) -> None:
-    outcome(guarantee)
-
-    with locking(url, USERS_LOCKED), pytest.raises(ProvisioningUnavailableError):
-        outcome(guarantee)
-
-
-def test_lock_on_one_person_leaves_the_others_alone(
-    guarantee: ProvisioningService, url: str
+def test_lock_that_is_not_released_raises_unavailable(
+    service: ProvisioningService, url: str
 ) -> None:
+    ensure_bob(service)
+
+    with locking(url, LOCK_USERS), pytest.raises(ProvisioningUnavailableError):
+        ensure_bob(service)
+
+
+def test_lock_on_one_user_does_not_block_the_others(service: ProvisioningService, url: str) -> None:
     with connect_to(url) as other:
         other.execute(text("INSERT INTO users (clerk_id) VALUES ('user_stuck')"))
 
-    with locking(url, USERS_LOCKED):
-        assert outcome(guarantee) is Outcome.CREATED
+    with locking(url, LOCK_USERS):
+        assert ensure_bob(service) is Outcome.CREATED
 
 
-def test_connections_that_died_in_the_pool_are_replaced(
-    guarantee: ProvisioningService, url: str
+def test_ensure_replaces_a_terminated_connection_of_the_pool(
+    service: ProvisioningService, url: str
 ) -> None:
-    outcome(guarantee)
+    ensure_bob(service)
 
-    cut = count(url, CUT_OFF)
+    terminated = count(url, TERMINATE_CONNECTIONS)
 
-    assert (cut, outcome(guarantee)) == (1, Outcome.EXISTING)
+    assert (terminated, ensure_bob(service)) == (1, Outcome.EXISTING)
 
 
-def test_transaction_replaces_a_connection_that_died_in_the_pool(app: Flask, url: str) -> None:
+def test_transaction_replaces_a_terminated_connection_of_the_pool(app: Flask, url: str) -> None:
     with transaction() as session:
         session.execute(text("SELECT 1"))
-    cut = count(url, CUT_OFF)
+    terminated = count(url, TERMINATE_CONNECTIONS)
 
     with transaction() as session:
         answer = session.scalar(text("SELECT 1"))
 
-    assert (cut, answer) == (1, 1)
+    assert (terminated, answer) == (1, 1)
 
 
-def test_permanent_error_is_not_tried_again_and_leaves_no_half_a_profile(
-    guarantee: ProvisioningService, url: str
+def test_permanent_error_is_not_retried_and_writes_nothing(
+    service: ProvisioningService, url: str
 ) -> None:
     with connect_to(url) as other:
         other.exec_driver_sql(REFUSE_PROFILES)
 
     with capture_logs() as logs, pytest.raises(ProvisioningError):
-        outcome(guarantee)
+        ensure_bob(service)
 
     assert [line["event"] for line in logs] == ["mentorado_creation_failed"]
-    assert count(url, WRITTEN) == 0
+    assert count(url, COUNT_ROWS) == 0
 
 
-def test_failure_is_logged_with_class_and_state_and_without_the_person(
-    guarantee: ProvisioningService, url: str
+def test_failure_is_logged_with_class_and_sqlstate_without_personal_data(
+    service: ProvisioningService, url: str
 ) -> None:
     with connect_to(url) as other:
         other.exec_driver_sql(REFUSE_PROFILES)
 
     with capture_logs() as logs, pytest.raises(ProvisioningError):
-        outcome(guarantee)
+        ensure_bob(service)
 
     [line] = logs
     assert (line["error"], line["sqlstate"], line["retryable"]) == (
@@ -168,61 +173,57 @@ def test_failure_is_logged_with_class_and_state_and_without_the_person(
     assert str(BOB.email) not in str(line)
 
 
-def test_giving_up_leaves_a_record_that_outlives_the_rollback(
-    guarantee: ProvisioningService, url: str
+def test_failed_attempt_is_recorded_despite_the_rollback(
+    service: ProvisioningService, url: str
 ) -> None:
     with connect_to(url) as other:
         other.exec_driver_sql(REFUSE_PROFILES)
 
     with pytest.raises(ProvisioningUnavailableError):
-        outcome(guarantee)
+        ensure_bob(service)
 
-    record = "SELECT count(*) FROM provisioning_attempts WHERE error_code = '23514'"
-    assert (count(url, record), count(url, WRITTEN)) == (1, 0)
+    recorded = "SELECT count(*) FROM provisioning_attempts WHERE error_code = '23514'"
+    assert (count(url, recorded), count(url, COUNT_ROWS)) == (1, 0)
 
 
-def test_whoever_could_not_be_helped_is_known_afterwards(
-    guarantee: ProvisioningService, url: str
-) -> None:
+def test_user_is_stored_after_a_failed_attempt(service: ProvisioningService, url: str) -> None:
     with connect_to(url) as other:
         other.exec_driver_sql(REFUSE_PROFILES)
 
     for _ in range(2):
         with pytest.raises(ProvisioningUnavailableError):
-            outcome(guarantee)
+            ensure_bob(service)
 
     assert count(url, "SELECT count(*) FROM users WHERE email_verified") == 1
 
 
-def test_background_that_gives_up_for_good_says_so(
-    guarantee: ProvisioningService, url: str
-) -> None:
+def test_last_background_failure_logs_a_dead_letter(service: ProvisioningService, url: str) -> None:
     with connect_to(url) as other:
         other.exec_driver_sql(REFUSE_PROFILES)
-    last_chance = replace(guarantee, unit_of_work=RetryingUnitOfWork(RetryPolicy(max_attempts=1)))
+    single_attempt = replace(service, unit_of_work=RetryingUnitOfWork(RetryPolicy(max_attempts=1)))
 
     with capture_logs() as logs, pytest.raises(NeedsAttentionError):
-        last_chance.ensure(identity_of(BOB), source=Source("sweep"), now=NOW)
+        single_attempt.ensure(identity_of(BOB), source=Source("sweep"), now=NOW)
 
     assert "provisioning_dead_letter" in [line["event"] for line in logs]
 
 
 def test_each_retry_is_counted_by_its_reason(
-    guarantee: ProvisioningService, url: str, monkeypatch: pytest.MonkeyPatch
+    service: ProvisioningService, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outcome(guarantee)
+    ensure_bob(service)
     labels = {"reason": "lock_not_available"}
     before = OURS.get_sample_value("mentorado_ensure_retries_total", labels) or 0
 
-    with locking(url, USERS_LOCKED), pytest.raises(ProvisioningUnavailableError):
-        outcome(guarantee)
+    with locking(url, LOCK_USERS), pytest.raises(ProvisioningUnavailableError):
+        ensure_bob(service)
 
     after = OURS.get_sample_value("mentorado_ensure_retries_total", labels) or 0
     assert after > before
 
 
 class SilentServer(ServerStatus):
-    """The server has not answered for a while."""
+    """A server status in which the server has not answered for a minute."""
 
     @property
     def silent_seconds(self) -> float:
@@ -230,40 +231,40 @@ class SilentServer(ServerStatus):
 
 
 @pytest.mark.parametrize(
-    ("server", "is_patient"), [(ServerStatus(), True), (SilentServer(), False)]
+    ("server", "is_retried"), [(ServerStatus(), True), (SilentServer(), False)]
 )
-def test_outage_is_waited_out_only_at_its_beginning(
-    guarantee: ProvisioningService, url: str, server: ServerStatus, is_patient: bool
+def test_outage_is_retried_only_at_its_beginning(
+    service: ProvisioningService, url: str, server: ServerStatus, is_retried: bool
 ) -> None:
-    outcome(guarantee)
-    waiting = replace(guarantee, unit_of_work=RetryingUnitOfWork(server=server))
+    ensure_bob(service)
+    with_server = replace(service, unit_of_work=RetryingUnitOfWork(server=server))
 
     with (
         capture_logs() as logs,
-        locking(url, USERS_LOCKED),
+        locking(url, LOCK_USERS),
         pytest.raises(ProvisioningUnavailableError),
     ):
-        outcome(waiting)
+        ensure_bob(with_server)
 
     retries = [line for line in logs if line["event"] == "mentorado_ensure_retried"]
-    assert bool(retries) is is_patient
+    assert bool(retries) is is_retried
 
 
-def test_absent_database_is_told_apart(tmp_path: Path) -> None:
-    nowhere = "postgresql://nobody@127.0.0.1:1/none"
+def test_unreachable_database_raises_database_unavailable(tmp_path: Path) -> None:
+    unreachable_url = "postgresql://nobody@127.0.0.1:1/none"
 
-    with app_on(tmp_path, nowhere) as app, pytest.raises(DatabaseUnavailableError):
-        outcome(app.extensions[EXTENSION].provisioning)
+    with app_on(tmp_path, unreachable_url) as app, pytest.raises(DatabaseUnavailableError):
+        ensure_bob(app.extensions[EXTENSION].provisioning)
 
 
 @pytest.mark.parametrize(
     ("verified", "expected"), [(True, ProvisioningUnavailableError), (False, None)]
 )
-def test_login_takes_turns_with_whoever_works_on_its_verified_address(
-    guarantee: ProvisioningService, url: str, verified: bool, expected: type[Exception] | None
+def test_login_waits_for_the_lock_of_its_verified_address_only(
+    service: ProvisioningService, url: str, verified: bool, expected: type[Exception] | None
 ) -> None:
     address_lock = f"SELECT pg_advisory_xact_lock({ADDRESS_LOCKS}, hashtext('{BOB.email}'))"
-    who = identity_of(BOB, verified=verified)
+    identity = identity_of(BOB, verified=verified)
 
     with locking(url, address_lock), pytest.raises(expected) if expected else nullcontext():
-        guarantee.ensure(who, source=PAGE, now=NOW)
+        service.ensure(identity, source=PAGE, now=NOW)

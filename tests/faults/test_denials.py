@@ -1,6 +1,6 @@
-"""Access that was taken ends within five seconds, whatever happens to the cache or to the process.
+"""Withdrawn access ends within five seconds, whatever happens to the cache or the process.
 
-Every denial is committed within the same moment; the tests then wait for it together.
+The fixture commits all denials together; each test then waits for its own.
 """
 
 import subprocess
@@ -28,10 +28,10 @@ from dev.servers import (
 )
 from provisioning.context_cache import CONFIRMED_SECONDS
 
-KILLED, DEMOTED, UNHEARD, RESTORED, DEACTIVATED = new_users(5)
-PEOPLE = (KILLED, DEMOTED, UNHEARD, RESTORED, DEACTIVATED)
+UNPUBLISHED, DEMOTED, DEMOTED_OFFLINE, RESTORED, DEACTIVATED = new_users(5)
+USERS = (UNPUBLISHED, DEMOTED, DEMOTED_OFFLINE, RESTORED, DEACTIVATED)
 ROLES = "UPDATE users SET role = 'admin' WHERE clerk_id IN ('{}', '{}')"
-# As a process leaves them that dies between its commit and its word to Redis.
+# The rows as a process leaves them that dies between its commit and its message to Redis.
 BLOCK = "UPDATE users SET blocked_at = now() WHERE clerk_id = '{}'"
 DEACTIVATE = """
 UPDATE mentorados m SET ativo = 'nao' FROM users u WHERE u.id = m.user_id AND u.clerk_id = '{}'
@@ -39,19 +39,19 @@ UPDATE mentorados m SET ativo = 'nao' FROM users u WHERE u.id = m.user_id AND u.
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """Two processes that share a Redis, after every denial has been committed."""
+class DeniedUsers:
+    """Two processes that share a Redis, after all denials have been committed."""
 
     app: Served
-    seconds: float  # since the first of them
-    revocation: subprocess.CompletedProcess[str]  # with Redis
-    unheard: subprocess.CompletedProcess[str]  # without
+    seconds: float  # since the first denial
+    revocation: subprocess.CompletedProcess[str]  # by a command with Redis
+    offline_revocation: subprocess.CompletedProcess[str]  # by a command without Redis
 
 
 def flask(
     app: Served, url: str, redis_url: str | None, *args: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command of ours beside the app."""
+    """Run a flask command on the app's database and instance folder."""
     settings = {"DATABASE_URL": url, "INSTANCE_PATH": str(app.instance)}
     environment = child_environment(settings | ({"REDIS_URL": redis_url} if redis_url else {}))
     command = [sys.executable, "-m", "flask", *args]
@@ -61,35 +61,37 @@ def flask(
 
 
 @pytest.fixture(scope="module")
-def scene(
+def denied(
     tmp_path_factory: pytest.TempPathFactory, copy_database: Callable[[str], str]
-) -> Iterator[Scene]:
-    """Sign five people in, take the access from each in another way, and restore an old Redis."""
+) -> Iterator[DeniedUsers]:
+    """Sign in five users, withdraw their access in five ways, and restore an old Redis."""
     folder = tmp_path_factory.mktemp("denials")
     url = copy_database(f"faults_{folder.name}")
     with (
         start_redis(folder) as redis,
         served(folder, DATABASE_URL=url, REDIS_URL=redis.url, WEB_CONCURRENCY="2") as app,
     ):
-        for person in (ADMIN, *PEOPLE):
-            assert request_as(app, person).status_code in (200, 201)
+        for user in (ADMIN, *USERS):
+            assert request_as(app, user).status_code in (200, 201)
         with connect_to(url) as connection:
-            connection.exec_driver_sql(ROLES.format(DEMOTED.clerk_id, UNHEARD.clerk_id))
-        closed = f"redis://127.0.0.1:{free_port()}"
-        # Everybody has an entry that was confirmed just now.
-        for person in PEOPLE:
-            request_as(app, person, "/api/auth/ensure")
-            request_as(app, person, "/api/auth/me", "GET")
-        snapshot = contents(redis)
+            connection.exec_driver_sql(ROLES.format(DEMOTED.clerk_id, DEMOTED_OFFLINE.clerk_id))
+            unreachable_redis = f"redis://127.0.0.1:{free_port()}"
+        # Each user gets a cache entry that was confirmed just now.
+        for user in USERS:
+            request_as(app, user, "/api/auth/ensure")
+            request_as(app, user, "/api/auth/me", "GET")
+        snapshot = dump(redis)
         started = time.monotonic()
         block_by_admin(app, url)
         with connect_to(url) as connection:
-            connection.exec_driver_sql(BLOCK.format(KILLED.clerk_id))
+            connection.exec_driver_sql(BLOCK.format(UNPUBLISHED.clerk_id))
             connection.exec_driver_sql(DEACTIVATE.format(DEACTIVATED.clerk_id))
         revocation = flask(app, url, redis.url, "admin", "revoke", str(DEMOTED.email))
-        unheard = flask(app, url, closed, "admin", "revoke", str(UNHEARD.email))
+        offline_revocation = flask(
+            app, url, unreachable_redis, "admin", "revoke", str(DEMOTED_OFFLINE.email)
+        )
         restore(redis, snapshot)
-        yield Scene(app, time.monotonic() - started, revocation, unheard)
+        yield DeniedUsers(app, time.monotonic() - started, revocation, offline_revocation)
 
 
 def block_by_admin(app: Served, url: str) -> None:
@@ -97,64 +99,64 @@ def block_by_admin(app: Served, url: str) -> None:
     assert request_as(app, ADMIN, f"/api/admin/users/{count(url, query)}/block").status_code == 200
 
 
-def contents(redis: Redis) -> dict[bytes, bytes]:
-    """All that Redis holds, with its time to live left out: as if it lived for ever."""
+def dump(redis: Redis) -> dict[bytes, bytes]:
+    """Return all keys and dumped values of Redis, without their times to live."""
     with client.Redis.from_url(redis.url) as store:
         return {key: store.dump(key) for key in store.keys("neon:*")}
 
 
 def restore(redis: Redis, snapshot: dict[bytes, bytes]) -> None:
-    """Bring back what was there, as a Redis that starts from an old file does."""
+    """Restore the keys, as a Redis does that starts from an old file."""
     with client.Redis.from_url(redis.url) as store:
         for key, value in snapshot.items():
-            left = 60_000 if b"confirmed:" not in key else int(CONFIRMED_SECONDS * 1000)
-            store.restore(key, left, value, replace=True)
+            ttl_ms = 60_000 if b"confirmed:" not in key else int(CONFIRMED_SECONDS * 1000)
+            store.restore(key, ttl_ms, value, replace=True)
 
 
-def is_refused(app: Served, person: DevUser) -> bool:
-    """Whether both processes refuse this user; several tries reach both."""
-    answers = [request_as(app, person, "/api/mentorados/me", "GET") for _ in range(6)]
+def is_refused(app: Served, user: DevUser) -> bool:
+    """Return whether both processes refuse this user; six requests reach both."""
+    answers = [request_as(app, user, "/api/mentorados/me", "GET") for _ in range(6)]
     return all(answer.status_code == 403 for answer in answers)
 
 
-def is_demoted(app: Served, person: DevUser) -> bool:
-    answers = [request_as(app, person, "/api/admin/users", "GET") for _ in range(6)]
+def is_demoted(app: Served, user: DevUser) -> bool:
+    answers = [request_as(app, user, "/api/admin/users", "GET") for _ in range(6)]
     return all(answer.status_code == 403 for answer in answers)
 
 
 @pytest.mark.parametrize(
-    "person",
+    "user",
     [
-        pytest.param(KILLED, id="the process died before it published the block"),
+        pytest.param(UNPUBLISHED, id="the process died before it published the block"),
         pytest.param(DEACTIVATED, id="another program deactivated the profile"),
         pytest.param(RESTORED, id="Redis came back with an old snapshot"),
     ],
 )
-def test_denied_user_is_refused_within_seconds(scene: Scene, person: DevUser) -> None:
-    assert eventually(lambda: is_refused(scene.app, person), seconds=CONFIRMED_SECONDS + 3)
+def test_denied_user_is_refused_within_seconds(denied: DeniedUsers, user: DevUser) -> None:
+    assert eventually(lambda: is_refused(denied.app, user), seconds=CONFIRMED_SECONDS + 3)
 
 
 @pytest.mark.parametrize(
-    "person",
+    "user",
     [
         pytest.param(DEMOTED, id="by the command"),
-        pytest.param(UNHEARD, id="by a command without Redis"),
+        pytest.param(DEMOTED_OFFLINE, id="by a command without Redis"),
     ],
 )
-def test_revoked_admin_is_refused_within_seconds(scene: Scene, person: DevUser) -> None:
-    assert eventually(lambda: is_demoted(scene.app, person), seconds=CONFIRMED_SECONDS + 3)
+def test_revoked_admin_is_refused_within_seconds(denied: DeniedUsers, user: DevUser) -> None:
+    assert eventually(lambda: is_demoted(denied.app, user), seconds=CONFIRMED_SECONDS + 3)
 
 
-def test_command_that_reaches_redis_ends_well(scene: Scene) -> None:
-    assert (scene.revocation.returncode, "no admin" in scene.revocation.stdout) == (0, True)
+def test_revoke_command_with_redis_succeeds(denied: DeniedUsers) -> None:
+    assert (denied.revocation.returncode, "no admin" in denied.revocation.stdout) == (0, True)
 
 
-def test_command_that_cannot_reach_redis_says_so(scene: Scene) -> None:
-    assert scene.unheard.returncode == 1
-    assert "did not answer: it holds within 5 s" in scene.unheard.stderr
+def test_revoke_command_without_redis_fails_with_a_message(denied: DeniedUsers) -> None:
+    assert denied.offline_revocation.returncode == 1
+    assert "did not answer: it holds within 5 s" in denied.offline_revocation.stderr
 
 
-def test_command_is_heard_by_an_app_without_redis(
+def test_revoke_command_is_applied_by_an_app_without_redis(
     tmp_path: Path, copy_database: Callable[[str], str]
 ) -> None:
     url = copy_database(f"faults_{tmp_path.name}")

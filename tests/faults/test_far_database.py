@@ -1,4 +1,4 @@
-"""A database that is far away, or slow to let anybody in, is reached all the same."""
+"""Databases with a long round trip or a slow connect are served."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ from web.services import EXTENSION
 from web.startup import connect_worker
 
 ENSURE, DASHBOARD = "/api/auth/ensure", "/dashboard"
-FAR = [0.04, 0.07, 0.12, 0.2]  # seconds for a round trip
+ROUND_TRIPS = [0.04, 0.07, 0.12, 0.2]  # seconds
 WAIT_CODES = {"database_unavailable", "provisioning_unavailable"}
 
 
@@ -35,7 +35,7 @@ def network(url: str) -> Iterator[Network]:
 
 @pytest.fixture
 def app(network: Network, tmp_path: Path) -> Iterator[Flask]:
-    """The app of one worker that has not connected yet."""
+    """The app of one worker without a database connection."""
     with app_on(tmp_path, network.url) as app:
         yield app
 
@@ -47,11 +47,11 @@ def client(app: Flask) -> FlaskClient:
 
 @pytest.fixture
 def sign_in(app: Flask) -> Callable[[DevUser], TestResponse]:
-    """Sign a person in by a client of their own."""
+    """Return a function that signs a user in with a new client."""
     sign = app.extensions[EXTENSION].dev_provider.token
 
-    def sign_in(person: DevUser) -> TestResponse:
-        headers = {"Authorization": f"Bearer {sign(person)}"}
+    def sign_in(user: DevUser) -> TestResponse:
+        headers = {"Authorization": f"Bearer {sign(user)}"}
         return app.test_client().post(ENSURE, headers=headers)
 
     return sign_in
@@ -61,19 +61,19 @@ SignIn = Callable[[DevUser], TestResponse]
 
 
 def connect(app: Flask) -> None:
-    """Start as a worker does, and wait until its connection is there, however busy the machine."""
+    """Connect as a starting worker does, and wait for the connection."""
     connect_worker(app)
     assert eventually(lambda: pool_of(db.engine).checkedin() == 1)
 
 
-def is_told_to_wait(answer: TestResponse) -> bool:
-    """Whether it is a coded 503 that says when to come again."""
+def is_retryable_error(answer: TestResponse) -> bool:
+    """Return whether the answer is a 503 with a code that clients retry."""
     assert answer.json is not None
     return answer.status_code == 503 and answer.json["code"] in WAIT_CODES
 
 
-@pytest.mark.parametrize("round_trip_seconds", FAR)
-def test_far_database_is_served_from_the_first_login_on(
+@pytest.mark.parametrize("round_trip_seconds", ROUND_TRIPS)
+def test_logins_succeed_with_a_far_database(
     app: Flask, client: FlaskClient, network: Network, sign_in: SignIn, round_trip_seconds: float
 ) -> None:
     network.round_trip_seconds = round_trip_seconds
@@ -91,7 +91,7 @@ def test_far_database_is_served_from_the_first_login_on(
 
 
 @pytest.mark.parametrize("round_trip_seconds", [0.0, 0.2])
-def test_lock_that_stays_is_a_coded_503_at_any_distance(
+def test_held_lock_is_a_coded_503_at_any_distance(
     app: Flask, network: Network, url: str, sign_in: SignIn, round_trip_seconds: float
 ) -> None:
     with connect_to(url) as other:
@@ -102,11 +102,11 @@ def test_lock_that_stays_is_a_coded_503_at_any_distance(
     with locking(url, "SELECT 1 FROM users FOR UPDATE"):
         refused = sign_in(BOB)
 
-    assert is_told_to_wait(refused)
+    assert is_retryable_error(refused)
     assert eventually(lambda: sign_in(BOB).status_code == 201)
 
 
-def test_database_that_is_slow_to_connect_keeps_no_request_waiting_and_serves_the_next(
+def test_slow_connect_fails_the_request_at_once_and_serves_the_next(
     app: Flask, client: FlaskClient, network: Network, sign_in: SignIn
 ) -> None:
     network.is_slow = True
@@ -115,22 +115,20 @@ def test_database_that_is_slow_to_connect_keeps_no_request_waiting_and_serves_th
     refused, page = sign_in(BOB), client.get("/readyz")
     network.is_slow = False
 
-    assert is_told_to_wait(refused)
+    assert is_retryable_error(refused)
     assert page.json is not None
     assert (page.status_code, page.json["checks"]["database"]) == (503, "connecting")
     assert eventually(lambda: sign_in(BOB).status_code == 201, seconds=2)
     assert client.get("/readyz").status_code == 200
 
 
-def test_command_waits_for_a_connection_longer_than_a_request_would(
-    app: Flask, network: Network
-) -> None:
+def test_command_waits_longer_for_a_connection_than_a_request(app: Flask, network: Network) -> None:
     network.connect_seconds = 1.5
 
     assert health.database() == "ok"
 
 
-def test_silent_database_is_down_and_not_connecting_once_it_was_there(
+def test_silent_database_after_a_connection_is_down(
     app: Flask, client: FlaskClient, network: Network
 ) -> None:
     connect(app)
@@ -142,7 +140,7 @@ def test_silent_database_is_down_and_not_connecting_once_it_was_there(
     assert answer["checks"]["database"] == "down"
 
 
-def test_path_that_was_lost_costs_a_login_one_more_try(
+def test_login_is_retried_after_a_lost_network_path(
     app: Flask, network: Network, sign_in: SignIn
 ) -> None:
     connect(app)
@@ -157,13 +155,13 @@ def test_path_that_was_lost_costs_a_login_one_more_try(
 
 
 @pytest.mark.parametrize(("query", "idle_seconds"), [("", 30), ("?keepalives_idle=75", 75)])
-def test_connection_notices_a_peer_that_is_gone(
+def test_connection_uses_tcp_keepalive(
     network: Network, tmp_path: Path, query: str, idle_seconds: int
 ) -> None:
     with app_on(tmp_path, network.url + query), db.engine.connect() as connection:
         driver: Any = connection.connection.dbapi_connection
-        with socket.fromfd(driver.fileno(), socket.AF_INET, socket.SOCK_STREAM) as line:
-            is_kept = line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-            idle = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+        with socket.fromfd(driver.fileno(), socket.AF_INET, socket.SOCK_STREAM) as tcp_socket:
+            is_kept = tcp_socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            idle = tcp_socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
 
     assert (bool(is_kept), idle) == (True, idle_seconds)

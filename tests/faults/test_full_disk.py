@@ -1,4 +1,4 @@
-"""A disk without room, a folder that cannot be written, damaged files: they cost counters only."""
+"""A full disk, a missing folder or damaged metric files affect counters only, not answers."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from dev.clients import ADMIN, request_as
 from dev.fake_clerk import DevUser
 from dev.servers import PROJECT, Served, child_environment, free_port, served, stop, wait_for
 
-# In a mount namespace of its own: nobody else sees this disk, and it goes with the process.
+# The file system is mounted in a private namespace, which ends with the process.
 ON_A_FULL_DISK = """
 mount -t tmpfs -o size=64k tmpfs "$METRICS" && head -c 60000 /dev/zero > "$METRICS/filler"
 exec "$@"
@@ -26,7 +26,7 @@ UNSHARE = AS_ROOT if os.geteuid() == 0 else (*AS_ROOT, "--user", "--map-root-use
 
 @contextmanager
 def served_on_a_full_disk(folder: Path, url: str) -> Iterator[Served]:
-    """The app, whose folder for counters has no room."""
+    """Serve the app with a full file system for its metric files."""
     bind = f"127.0.0.1:{free_port()}"
     (folder / "metrics").mkdir()
     settings = {"INSTANCE_PATH": str(folder), "BIND": bind, "DATABASE_URL": url}
@@ -48,7 +48,7 @@ def served_on_a_full_disk(folder: Path, url: str) -> Iterator[Served]:
         stop(process)
 
 
-def test_full_disk_costs_counters_and_no_answer(tmp_path: Path, url: str) -> None:
+def test_requests_succeed_when_the_metrics_disk_is_full(tmp_path: Path, url: str) -> None:
     with served_on_a_full_disk(tmp_path, url) as app:
         answers = [request_as(app, DevUser(f"user_{number}")).status_code for number in range(20)]
         metrics = requests.get(f"{app.url}/metrics", timeout=10)
@@ -61,7 +61,9 @@ def test_full_disk_costs_counters_and_no_answer(tmp_path: Path, url: str) -> Non
 
 
 @pytest.mark.parametrize("content", [b"\xff" * 70_000, b"x", b"\x40\x00\x00\x00" + b"{" * 80])
-def test_damaged_counters_cost_no_answer(tmp_path: Path, url: str, content: bytes) -> None:
+def test_requests_succeed_with_damaged_metric_files(
+    tmp_path: Path, url: str, content: bytes
+) -> None:
     with served(tmp_path, DATABASE_URL=url) as app:
         request_as(app, ADMIN)
         (tmp_path / "metrics" / "counter_1.db").write_bytes(content)
@@ -73,7 +75,7 @@ def test_damaged_counters_cost_no_answer(tmp_path: Path, url: str, content: byte
     assert "mentorado_ensure_total" in metrics.text
 
 
-def test_missing_folder_costs_no_answer(tmp_path: Path, url: str) -> None:
+def test_requests_succeed_without_the_metrics_folder(tmp_path: Path, url: str) -> None:
     with served(tmp_path, DATABASE_URL=url) as app:
         request_as(app, ADMIN)
         shutil.rmtree(tmp_path / "metrics")

@@ -1,4 +1,4 @@
-"""PostgreSQL stops in its tracks: connections stay open, and nothing is answered on them."""
+"""PostgreSQL hangs: connections stay open and get no answer."""
 
 from functools import partial
 
@@ -13,18 +13,17 @@ EARLY, LATE = new_users(40)[:20], new_users(40)[20:]
 
 @pytest.fixture
 def url(postgres: Postgres) -> str:
-    """A database on a server that may stop in its tracks."""
+    """The URL of a database on a server that may hang."""
     return postgres.url
 
 
-def test_hanging_database_is_waited_for_within_bounds_and_costs_nobody_their_profile(
+def test_requests_to_a_hanging_database_time_out_and_every_user_gets_a_profile(
     app: Served, postgres: Postgres
 ) -> None:
     early = concurrently(partial(request_as, app), EARLY)
     with postgres.frozen():
-        refusals = concurrently(
-            partial(request_as, app), LATE
-        )  # would never return without our own clock
+        # These would never return without the app's own deadline.
+        refusals = concurrently(partial(request_as, app), LATE)
     late = concurrently(partial(request_as, app), LATE)
 
     assert [refusal.text for refusal in refusals if not is_retryable(refusal)] == []

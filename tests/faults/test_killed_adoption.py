@@ -1,4 +1,4 @@
-"""A take-over that is killed in the middle has changed nothing, and the next one succeeds."""
+"""A killed `flask adopt` has changed nothing, and the next one succeeds."""
 
 import json
 import subprocess
@@ -13,8 +13,8 @@ from dev.databases import locking
 from dev.legacy_installations import install, rows, schema
 from dev.servers import PROJECT, child_environment, eventually
 
-# By the time these rows are to follow, those of other tables have, and some are archived.
-HELD = "SELECT * FROM interacoes FOR UPDATE"
+# When these rows are moved, rows of other tables have been moved and some have been archived.
+LOCK_ROWS = "SELECT * FROM interacoes FOR UPDATE"
 
 
 @pytest.fixture
@@ -35,9 +35,11 @@ def adopt(url: str, folder: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def test_killed_in_the_middle_it_has_changed_nothing(legacy: str, tmp_path: Path) -> None:
+def test_killed_adoption_has_changed_nothing_and_the_next_one_succeeds(
+    legacy: str, tmp_path: Path
+) -> None:
     before = (schema(legacy), rows(legacy))
-    with locking(legacy, HELD):
+    with locking(legacy, LOCK_ROWS):
         process = adopt(legacy, tmp_path)
         assert eventually(lambda: queue_length(legacy) == 1, seconds=30)
         process.kill()

@@ -1,4 +1,4 @@
-"""A worker that is killed in the middle of a merge has merged nothing; the next one does it all."""
+"""A worker that is killed during a merge has changed nothing; the next merge succeeds."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,7 +16,7 @@ INSERT INTO metricas_mensais (mentorado_id, ano, mes) VALUES (1, 2026, 1), (1, 2
 INSERT INTO feedbacks (mentorado_id, ano, mes, analise_mes, foco_proximo_mes, sugestao_mentor)
 VALUES (1, 2026, 1, 'a', 'b', 'c');
 """
-LAST_MONTH = "SELECT 1 FROM metricas_mensais WHERE mes = 2 FOR UPDATE"
+LOCK_LAST_MONTH = "SELECT 1 FROM metricas_mensais WHERE mes = 2 FOR UPDATE"
 MOVED = "SELECT count(*) FROM metricas_mensais WHERE mentorado_id = 2"
 STAYED = """
 SELECT (SELECT count(*) FROM mentorados) + (SELECT count(*) FROM metricas_mensais
@@ -27,7 +27,7 @@ ARCHIVED = "SELECT count(*) FROM archived_rows"
 
 @pytest.fixture
 def settings() -> dict[str, str]:
-    """One worker, so that we know whom to kill."""
+    """One worker, which the test kills."""
     return {"WEB_CONCURRENCY": "1"}
 
 
@@ -41,11 +41,11 @@ def test_killed_merge_has_moved_nothing_and_the_next_one_moves_all(app: Served, 
     request_as(app, ADMIN)
     [worker] = workers(app)
 
-    with locking(url, LAST_MONTH), ThreadPoolExecutor(1) as pool:
-        lost = pool.submit(merge, app)
+    with locking(url, LOCK_LAST_MONTH), ThreadPoolExecutor(1) as pool:
+        killed = pool.submit(merge, app)
         assert eventually(lambda: queue_length(url) == 1)
         psutil.Process(worker.pid).kill()
-        assert isinstance(lost.exception(), requests.ConnectionError)
+        assert isinstance(killed.exception(), requests.ConnectionError)
     assert (count(url, STAYED), count(url, ARCHIVED)) == (5, 0)
 
     assert merge(app).status_code == 200

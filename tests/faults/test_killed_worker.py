@@ -1,4 +1,4 @@
-"""A worker that is killed in the middle of a first login leaves no half profile and no second."""
+"""A worker that is killed during a first login leaves no partial and no second profile."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,48 +25,48 @@ SELECT count(*) FROM pg_stat_activity
 
 @pytest.fixture
 def app(relay: Relay, tmp_path: Path) -> Iterator[Served]:
-    """The app in one worker process, without the sweep that would mend what it leaves."""
+    """The app in one worker process, without a sweep that would repair the rows."""
     with served(tmp_path, DATABASE_URL=relay.url, SCHEDULER="off") as app:
         yield app
 
 
 @pytest.fixture
 def worker(app: Served) -> psutil.Process:
-    """Its one worker; gunicorn starts another as soon as it is gone."""
+    """The worker process; gunicorn replaces it after its end."""
     [worker] = workers(app)
     return worker
 
 
-def lose(app: Served, worker: psutil.Process, until: Callable[[], bool]) -> object:
-    """Kill the worker as soon as the claim holds; what Bob's client is left with."""
+def kill_during_login(app: Served, worker: psutil.Process, until: Callable[[], bool]) -> object:
+    """Sign Bob in, kill the worker once the condition holds, and return the client's error."""
     with ThreadPoolExecutor(1) as pool:
-        lost = pool.submit(request_as, app, BOB)
+        answer = pool.submit(request_as, app, BOB)
         assert eventually(until)
         worker.kill()
-        return lost.exception()
+        return answer.exception()
 
 
-def test_worker_killed_between_user_and_profile_leaves_nothing_and_the_next_makes_both(
-    app: Served, worker: psutil.Process, url: str, turnstile: str
+def test_worker_killed_between_user_and_profile_leaves_no_rows(
+    app: Served, worker: psutil.Process, url: str, barrier: str
 ) -> None:
-    with locking(url, turnstile):
-        lost = lose(app, worker, until=lambda: queue_length(url) == 1)
-    left = eventually(lambda: count(url, CONNECTIONS) == 0) and count(url, ROWS)
+    with locking(url, barrier):
+        error = kill_during_login(app, worker, until=lambda: queue_length(url) == 1)
+    remaining = eventually(lambda: count(url, CONNECTIONS) == 0) and count(url, ROWS)
 
     answer = request_as(app, BOB)
 
-    assert (type(lost), left, answer.status_code) == (requests.ConnectionError, 0, 201)
+    assert (type(error), remaining, answer.status_code) == (requests.ConnectionError, 0, 201)
     assert count(url, PROFILES) == count(url, CREATIONS) == 1
 
 
-def test_profile_of_a_worker_killed_before_it_answered_is_found_and_not_made_again(
+def test_profile_of_a_worker_killed_before_its_answer_is_returned(
     app: Served, worker: psutil.Process, url: str, relay: Relay
 ) -> None:
     relay.withholds.set()
-    lost = lose(app, worker, until=relay.has_withheld.is_set)
+    error = kill_during_login(app, worker, until=relay.has_withheld.is_set)
     relay.withholds.clear()
 
     answer = request_as(app, BOB)
 
-    assert (type(lost), answer.json()["outcome"]) == (requests.ConnectionError, "existing")
+    assert (type(error), answer.json()["outcome"]) == (requests.ConnectionError, "existing")
     assert count(url, PROFILES) == count(url, CREATIONS) == 1

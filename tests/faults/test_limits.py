@@ -1,4 +1,4 @@
-"""What one client may ask of the server: so many bytes, so many headers, so much patience."""
+"""Limits of the HTTP server: bytes, headers, request framing and slow clients."""
 
 import socket
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ import requests
 from dev.servers import Served, served
 from tests.support.raw_http import exchange
 
-HALF_A_HEAD = b"GET /healthz HTTP/1.1\r\nHost: 127."
-HALF_A_BODY = (
+PARTIAL_HEAD = b"GET /healthz HTTP/1.1\r\nHost: 127."
+PARTIAL_BODY = (
     b"POST /local-clerk/sign-in HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n"
     b"Content-Type: application/x-www-form-urlencoded\r\n\r\nnome="
 )
-SECOND = b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-DISAGREEING = (
+NEXT_REQUEST = b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+AMBIGUOUS_FRAMINGS = (
     b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     b"Content-Length: 0\r\nContent-Length: 5\r\n\r\n",
     b"Content-Length: 0, 5\r\n\r\n",
@@ -32,36 +32,36 @@ DISAGREEING = (
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The app as it is served by default: one process, eight threads."""
+    """The app with default settings: one process, eight threads."""
     with served(tmp_path_factory.mktemp("limits")) as app:
         yield app
 
 
-def place(app: Served) -> tuple[str, int]:
+def address_of(app: Served) -> tuple[str, int]:
     parts = urlsplit(app.url)
     return str(parts.hostname), int(parts.port or 0)
 
 
 def send(app: Served, sent: bytes) -> bytes:
-    return exchange(place(app), sent, hurried=False)
+    return exchange(address_of(app), sent, hurried=False)
 
 
-def lined(length: int) -> bytes:
-    """A request whose first line is that long."""
+def request_with_line(length: int) -> bytes:
+    """Return a request whose first line has this length."""
     return b"GET /".ljust(length - 9, b"a") + b" HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 @pytest.mark.parametrize(("length", "status"), [(8_190, b"404"), (8_191, b"414")])
-def test_address_has_room_for_an_answer_of_clerk_s(
+def test_request_line_has_room_for_a_clerk_handshake(
     server: Served, length: int, status: bytes
 ) -> None:
-    assert send(server, lined(length)).split()[1] == status
+    assert send(server, request_with_line(length)).split()[1] == status
 
 
 @pytest.mark.parametrize(("number", "status"), [(100, 200), (101, 431)])
-def test_request_has_a_hundred_headers_at_most(server: Served, number: int, status: int) -> None:
-    usual = 4  # Host and what the client adds by itself
-    headers = {f"X-{i}": "a" for i in range(number - usual - 1)}
+def test_request_has_at_most_a_hundred_headers(server: Served, number: int, status: int) -> None:
+    standard = 4  # Host and the headers that the client adds
+    headers = {f"X-{i}": "a" for i in range(number - standard - 1)}
 
     answer = requests.get(
         f"{server.url}/healthz", headers={**headers, "Connection": "close"}, timeout=5
@@ -71,7 +71,7 @@ def test_request_has_a_hundred_headers_at_most(server: Served, number: int, stat
 
 
 @pytest.mark.parametrize(("length", "status"), [(16_384, 401), (32_000, 401), (33_000, 431)])
-def test_token_that_is_too_long_is_refused_in_words_as_far_as_possible(
+def test_oversized_token_is_refused_with_a_code_up_to_the_header_limit(
     server: Served, length: int, status: int
 ) -> None:
     headers = {"Authorization": f"Bearer {'a' * length}"}
@@ -81,32 +81,32 @@ def test_token_that_is_too_long_is_refused_in_words_as_far_as_possible(
     assert answer.status_code == status
 
 
-@pytest.mark.parametrize("framing", DISAGREEING)
-def test_request_whose_end_is_in_doubt_is_refused_with_all_that_follows(
+@pytest.mark.parametrize("framing", AMBIGUOUS_FRAMINGS)
+def test_request_with_ambiguous_framing_closes_the_connection(
     server: Served, framing: bytes
 ) -> None:
     head = b"POST /api/auth/ensure HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
-    heard = send(server, head + framing + SECOND)
+    received = send(server, head + framing + NEXT_REQUEST)
 
-    assert heard.startswith(b"HTTP/1.1 400 ")
-    assert heard.count(b"HTTP/1.1 ") == 1
-
-
-def test_refusal_by_the_server_itself_tells_nothing_about_it(server: Served) -> None:
-    heard = send(server, b"GET /<script> x HTTP/1.1\r\n\r\n")
-
-    assert heard.startswith(b"HTTP/1.1 400 ")
-    assert b"<script>" not in heard
-    assert b"gunicorn" not in heard.lower()
+    assert received.startswith(b"HTTP/1.1 400 ")
+    assert received.count(b"HTTP/1.1 ") == 1
 
 
-@pytest.mark.parametrize("sent", [b"", HALF_A_HEAD, HALF_A_BODY], ids=["idle", "head", "body"])
-def test_eight_who_never_finish_keep_nobody_out_for_long(server: Served, sent: bytes) -> None:
+def test_error_of_the_http_server_reveals_nothing_about_it(server: Served) -> None:
+    received = send(server, b"GET /<script> x HTTP/1.1\r\n\r\n")
+
+    assert received.startswith(b"HTTP/1.1 400 ")
+    assert b"<script>" not in received
+    assert b"gunicorn" not in received.lower()
+
+
+@pytest.mark.parametrize("sent", [b"", PARTIAL_HEAD, PARTIAL_BODY], ids=["idle", "head", "body"])
+def test_eight_slow_clients_block_other_requests_only_briefly(server: Served, sent: bytes) -> None:
     with ExitStack() as stack:
-        slow = [stack.enter_context(socket.create_connection(place(server))) for _ in range(8)]
-        for line in slow:
-            line.sendall(sent)
+        slow = [stack.enter_context(socket.create_connection(address_of(server))) for _ in range(8)]
+        for client in slow:
+            client.sendall(sent)
 
         answer = requests.get(f"{server.url}/healthz", timeout=14)
 

@@ -1,4 +1,4 @@
-"""A day in the life of the program, and what its log then says: everything, but of nobody."""
+"""The log of a full run contains all events and no personal data or secrets."""
 
 import json
 import re
@@ -24,13 +24,13 @@ EVA = DevUser("user_two", "Eva Zambrano", "eva.zambrano@example.com")
 IVO = DevUser("user_three", "Ivo Xavantes", "ivo.xavantes@example.com")
 LIA = DevUser("user_four", "Lia Wernecke", "lia.wernecke@example.com")
 DORA = DevUser("user_five", "Dora Kubitsch", "dora.kubitsch@example.com")
-EVERYBODY = (BIA, EVA, IVO, LIA, DORA)
+ALL_USERS = (BIA, EVA, IVO, LIA, DORA)
 
 TWINS = """
 INSERT INTO mentorados (nome_completo, email, turma)
 SELECT :name, :email, 'neon' FROM generate_series(1, 2)
 """
-HAPPENED = {
+EXPECTED_EVENTS = {
     *("mentorado_created", "mentorado_linked", "mentorado_claimed", "mentorado_creation_failed"),
     *("mentorado_link_ambiguous", "cache_hit", "cache_miss", "session_invalidated"),
     *("sweep_started", "sweep_finished", "provisioning_dead_letter"),
@@ -40,8 +40,8 @@ HAPPENED = {
 
 
 @pytest.fixture
-def lived(url: str, tmp_path: Path, redis: Redis) -> Iterator[Served]:
-    """The app, after all that."""
+def app_after_events(url: str, tmp_path: Path, redis: Redis) -> Iterator[Served]:
+    """The app after a run that produces all of these events."""
     settings = {"CLERK_WEBHOOK_SECRET": SECRET, "PROVISIONING_MAX_ATTEMPTS": "1"}
     more = {"REDIS_URL": redis.url, "SWEEP_INTERVAL_SECONDS": "1", "WEB_CONCURRENCY": "2"}
     with served(tmp_path, DATABASE_URL=url, **settings, **more) as app:
@@ -49,7 +49,7 @@ def lived(url: str, tmp_path: Path, redis: Redis) -> Iterator[Served]:
         link(app, url)
         refuse(app)
         administer(app)
-        hear(app)
+        receive_webhooks(app)
         fail(app, url)
         with frozen(redis.process):
             request_as(app, BIA, "/api/auth/me", "GET")
@@ -64,21 +64,20 @@ def sign_in(app: Served) -> None:
     requests.get(f"{app.url}/dashboard?q={BIA.email}", cookies=cookies, timeout=10)
 
 
-def register(app: Served, person: DevUser) -> requests.Response:
-    body = {"nome_completo": person.name, "email": person.email}
+def register(app: Served, user: DevUser) -> requests.Response:
+    body = {"nome_completo": user.name, "email": user.email}
     return request_as(app, ADMIN, "/api/admin/mentorados", body=body)
 
 
 def link(app: Served, url: str) -> None:
-    """Eva finds the one that waits, Ivo's is claimed afterwards, and of Lia there are two."""
+    """Link Eva, claim a profile for Ivo, and sign Lia in with two matching profiles."""
     register(app, EVA)
     request_as(app, EVA)
     request_as(app, DevUser(IVO.clerk_id, IVO.name, IVO.email, email_verified=False))
     register(app, IVO)
     request_as(app, IVO)
-    with connect_to(
-        url
-    ) as connection:  # as an old installation may hold them; ours refuses the second
+    # An old installation may hold two profiles of one address; the app refuses the second.
+    with connect_to(url) as connection:
         connection.execute(text(TWINS), {"name": LIA.name, "email": LIA.email})
     request_as(app, LIA)
 
@@ -94,18 +93,18 @@ def refuse(app: Served) -> None:
 def administer(app: Served) -> None:
     for enabled in (False, True):
         request_as(app, ADMIN, "/api/admin/settings/auto-create", "PUT", {"enabled": enabled})
-    people = request_as(app, ADMIN, f"/api/admin/users?q={EVA.email}", "GET").json()["items"]
-    for deed in ("block", "allow", "retry"):
+    users = request_as(app, ADMIN, f"/api/admin/users?q={EVA.email}", "GET").json()["items"]
+    for action in ("block", "allow", "retry"):
         request_as(
-            app, ADMIN, f"/api/admin/users/{people[0]['id']}/{deed}", body={"reason": EVA.name}
+            app, ADMIN, f"/api/admin/users/{users[0]['id']}/{action}", body={"reason": EVA.name}
         )
 
 
-def hear(app: Served) -> None:
-    news = json.dumps({"type": "user.updated", "data": clerk_user(EVA)})
+def receive_webhooks(app: Served) -> None:
+    message = json.dumps({"type": "user.updated", "data": clerk_user(EVA)})
     for _ in range(2):
-        send_webhook(app.url, SECRET, news, "msg_1")
-    send_webhook(app.url, "whsec_d3Jvbmc=", news, "msg_2")
+        send_webhook(app.url, SECRET, message, "msg_1")
+    send_webhook(app.url, "whsec_d3Jvbmc=", message, "msg_2")
 
 
 def fail(app: Served, url: str) -> None:
@@ -115,23 +114,25 @@ def fail(app: Served, url: str) -> None:
     assert eventually(lambda: logged(app, "provisioning_dead_letter") != [], seconds=30)
 
 
-def test_log_tells_everything_and_betrays_nobody(lived: Served, url: str) -> None:
-    said = lived.log.read_text()
-    lines = [json.loads(line) for line in said.splitlines() if line[:1] == "{"]
+def test_log_contains_all_events_and_no_personal_data(app_after_events: Served, url: str) -> None:
+    log = app_after_events.log.read_text()
+    lines = [json.loads(line) for line in log.splitlines() if line[:1] == "{"]
 
-    assert HAPPENED - {line["event"] for line in lines} == set()
+    assert EXPECTED_EVENTS - {line["event"] for line in lines} == set()
     assert [line for line in lines if not {"event", "level", "timestamp"} <= line.keys()] == []
-    assert [word for who in EVERYBODY for word in words(who) if word in said.lower()] == []
-    assert [secret for secret in ("eyJ", SECRET, "Bearer") if secret in said] == []
+    assert [
+        value for user in ALL_USERS for value in personal_data(user) if value in log.lower()
+    ] == []
+    assert [secret for secret in ("eyJ", SECRET, "Bearer") if secret in log] == []
 
 
-def words(person: DevUser) -> list[str]:
-    """What a person could be recognised by, apart from their id."""
-    name, address = str(person.name).lower(), str(person.email).lower()
+def personal_data(user: DevUser) -> list[str]:
+    """Return the parts of name and address that identify the user."""
+    name, address = str(user.name).lower(), str(user.email).lower()
     return [*(part for part in name.split() if len(part) > 4), address, address.split("@")[0]]
 
 
-def test_one_id_leads_from_the_browser_to_the_record(app: Served, url: str) -> None:
+def test_request_id_of_the_browser_is_in_answer_log_and_audit_event(app: Served, url: str) -> None:
     token = DevIdentityProvider(app.instance / "identity").token(BIA)
     headers = {"Authorization": f"Bearer {token}", "X-Request-ID": REQUEST_ID}
 
@@ -144,7 +145,7 @@ def test_one_id_leads_from_the_browser_to_the_record(app: Served, url: str) -> N
     assert [*ids, answer.json()["request_id"], line["request_id"]] == [REQUEST_ID] * 4
 
 
-def test_server_itself_speaks_json(app: Served) -> None:
+def test_http_server_logs_json(app: Served) -> None:
     requests.post(f"{app.url}/api/auth/ensure", data=b"x", timeout=10, headers={"X-Odd": "1"})
     app.process.terminate()
     app.process.wait(timeout=20)

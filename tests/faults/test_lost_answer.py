@@ -1,4 +1,4 @@
-"""A commit arrives, its answer is lost: what was done is told as done, and not done again."""
+"""The reply to a COMMIT is lost: the change is reported as done and not repeated."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,20 +21,20 @@ CREATIONS = "SELECT count(*) FROM audit_events WHERE event = 'mentorado_created'
 
 @pytest.fixture
 def app(relay: Relay, tmp_path: Path) -> Iterator[Served]:
-    """The app, with nobody else at work."""
+    """The app without a scheduler."""
     with served(tmp_path, DATABASE_URL=relay.url, SCHEDULER="off") as app:
         yield app
 
 
-def test_creation_whose_commit_was_not_heard_of_is_told_as_one(
+def test_created_profile_is_reported_as_created_after_a_lost_commit_reply(
     app: Served, relay: Relay, url: str
 ) -> None:
     relay.withholds.set()
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(request_as, app, BOB)
+        pending = pool.submit(request_as, app, BOB)
         assert relay.has_withheld.wait(10)
         relay.withholds.clear()
-        first = asked.result()
+        first = pending.result()
 
     second = request_as(app, BOB)
 
@@ -45,7 +45,7 @@ def test_creation_whose_commit_was_not_heard_of_is_told_as_one(
 
 @pytest.fixture
 def cached_admin(app: Served, url: str) -> None:
-    """An admin with a profile, whose requests find them in the cache and commit nothing."""
+    """An admin with a profile and a cached context, whose requests commit nothing."""
     request_as(app, ADMIN, "/admin", "GET")
     with connect_to(url) as connection:
         connection.exec_driver_sql(
@@ -55,23 +55,23 @@ def cached_admin(app: Served, url: str) -> None:
     request_as(app, ADMIN, "/admin", "GET")
 
 
-def without_answer(relay: Relay, call: Callable[[], requests.Response]) -> requests.Response:
-    """Call while the answer to the first commit is lost."""
+def lose_commit_reply(relay: Relay, call: Callable[[], requests.Response]) -> requests.Response:
+    """Run the call while the reply to its first COMMIT is lost."""
     relay.withholds.set()
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(call)
+        pending = pool.submit(call)
         assert relay.has_withheld.wait(10)
         relay.withholds.clear()
-        return asked.result()
+        return pending.result()
 
 
 @pytest.mark.usefixtures("cached_admin")
-def test_registration_whose_commit_was_not_answered_is_told_as_one(
+def test_registration_succeeds_after_a_lost_commit_reply(
     app: Served, relay: Relay, url: str
 ) -> None:
     body = {"nome_completo": "Eva", "email": "eva@example.com"}
 
-    answer = without_answer(
+    answer = lose_commit_reply(
         relay, partial(request_as, app, ADMIN, "/api/admin/mentorados", "POST", body)
     )
 
@@ -80,11 +80,13 @@ def test_registration_whose_commit_was_not_answered_is_told_as_one(
 
 
 @pytest.mark.usefixtures("cached_admin")
-def test_form_whose_commit_was_not_answered_acts_once(app: Served, relay: Relay, url: str) -> None:
+def test_form_is_applied_once_after_a_lost_commit_reply(
+    app: Served, relay: Relay, url: str
+) -> None:
     token = provider_of(app.instance).token(ADMIN)
     form = {"confirmado": "sim", "lista": "nome;e-mail\nSem e-mail;", "chave": str(uuid.uuid4())}
 
-    answer = without_answer(
+    answer = lose_commit_reply(
         relay,
         lambda: requests.post(
             f"{app.url}/admin/mentorados/novos",
@@ -95,7 +97,7 @@ def test_form_whose_commit_was_not_answered_acts_once(app: Served, relay: Relay,
     )
 
     assert answer.status_code == 200
-    assert eventually(lambda: count(url, REGISTERED) == 1, seconds=30)  # a lease may have to end
+    assert eventually(lambda: count(url, REGISTERED) == 1, seconds=30)  # a lease may have to expire
     assert count(url, "SELECT count(*) FROM admin_jobs") == 1
 
 
@@ -108,14 +110,14 @@ def test_form_whose_commit_was_not_answered_acts_once(app: Served, relay: Relay,
         ("POST", "/api/admin/users/{user}/block", None, "user_blocked"),
     ],
 )
-def test_denial_whose_commit_was_not_answered_holds_at_the_next_request(
+def test_denial_applies_to_the_next_request_after_a_lost_commit_reply(
     app: Served, relay: Relay, method: str, path: str, body: object, status: str
 ) -> None:
     me = request_as(app, BOB, "/api/auth/ensure").json()["mentorado"]
     request_as(app, BOB, "/api/auth/me", "GET")
     path = path.format(profile=me["id"], user=me["user_id"])
 
-    answer = without_answer(relay, partial(request_as, app, ADMIN, path, method, body))
+    answer = lose_commit_reply(relay, partial(request_as, app, ADMIN, path, method, body))
 
     assert answer.status_code in (200, 204)
     assert request_as(app, BOB, "/api/auth/me", "GET").json()["status"] == status

@@ -1,13 +1,13 @@
-"""Any order of logins, admin changes, commands, sweeps and losses: invariants hold after each step.
+"""Hypothesis state machine: invariants hold after logins, admin changes, sweeps and faults.
 
-Two apps stand for two processes on one database. Their clocks stand still; `let_time_pass` moves
+Two apps represent two processes on one database. Their clocks stand still; `let_time_pass` moves
 them, together with the times to live in Redis.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cache as once
+from functools import cache as cached
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -42,37 +42,38 @@ from tests.support.users import NOW
 from web.services import EXTENSION, Services
 
 NAMES = ("ana", "bia", "caio")
-LEAVING = "davi"  # the only one whose account is ever deleted: nothing happens to them afterwards
+DELETED_NAME = "davi"  # the only user whose account is deleted
 ADMIN = DevUser("dona", "Dona Admin", ADMIN_EMAIL)
-WHO = st.sampled_from((*NAMES, LEAVING))
+USER_NAMES = st.sampled_from((*NAMES, DELETED_NAME))
 X, X_AGAIN, Y = "x@example.com", "X@Example.com", "y@example.com"
 ADDRESS = st.sampled_from([X, X_AGAIN, Y])
 PICK = st.integers(0, 3)
 PROCESS = st.integers(0, 1)
-BOUND_SECONDS = 5.0  # for which a change may go unnoticed where Redis was not well
+MAX_STALE_SECONDS = 5.0  # after a change that was not published to Redis
 STEP_SECONDS = st.sampled_from([1.0, 4.0, 6.0])
 ENROL = "/admin/mentorados/novos"
-OURS = {"Origin": "http://localhost"}
+SAME_ORIGIN = {"Origin": "http://localhost"}
 
-# A fault that refuses every profile: for good, or with a state that could pass.
-PREPARED = """
+# A trigger that refuses profiles with the SQLSTATE in `faults`, which is permanent or transient.
+CREATE_FAULTS = """
 CREATE TABLE faults (code text);
-CREATE FUNCTION stumble() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+CREATE FUNCTION refuse_profile() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     IF NEW.user_id IS NOT NULL AND EXISTS (SELECT 1 FROM faults) THEN
-        RAISE EXCEPTION 'stumbled' USING ERRCODE = (SELECT min(code) FROM faults);
+        RAISE EXCEPTION 'refused' USING ERRCODE = (SELECT min(code) FROM faults);
     END IF; RETURN NEW; END $$;
-CREATE TRIGGER stumble BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION stumble();
+CREATE TRIGGER refuse_profile BEFORE INSERT ON mentorados
+   FOR EACH ROW EXECUTE FUNCTION refuse_profile();
 """
-EMPTIED = """
+DELETE_ALL_ROWS = """
 TRUNCATE users, mentorados, audit_events, sweep_runs, provisioning_attempts, app_settings, faults,
          webhook_messages
 RESTART IDENTITY CASCADE
 """
-USERS_WITH_TWO = "SELECT user_id FROM mentorados GROUP BY 1 HAVING count(user_id) > 1"
-DELETED_WITH_ONE = """
+USERS_WITH_TWO_PROFILES = "SELECT user_id FROM mentorados GROUP BY 1 HAVING count(user_id) > 1"
+DELETED_USERS_WITH_PROFILE = """
 SELECT m.id FROM mentorados AS m JOIN users AS u ON u.id = m.user_id WHERE u.deleted_at IS NOT NULL
 """
-# Each profile with its owner, and whether the owner has proven its address now.
+# Each profile with its owner, and whether the owner has verified its address.
 OWNERS = """
 SELECT m.id, m.user_id,
        u.email_verified AND normalized_address(u.email) = normalized_address(m.email)
@@ -85,7 +86,7 @@ SELECT normalized_address(m.email) FROM mentorados AS m
         WHERE e.mentorado_id = m.id AND e.user_id IS NOT NULL)
  GROUP BY 1 HAVING count(*) > 1
 """
-LEFT_OUT = """
+USERS_WITHOUT_PROFILE = """
 SELECT clerk_id FROM users AS u
  WHERE role = 'user' AND blocked_at IS NULL AND deleted_at IS NULL
    AND NOT EXISTS (SELECT 1 FROM mentorados AS m WHERE m.user_id = u.id)
@@ -97,19 +98,19 @@ SELECT u.clerk_id, u.blocked_at IS NOT NULL OR u.deleted_at IS NOT NULL, u.role 
        m.id, coalesce(m.ativo = 'sim', true)
   FROM users AS u LEFT JOIN mentorados AS m ON m.user_id = u.id
 """
-OTHERS = "users WHERE clerk_id <> 'dona'"  # whoever an admin may shut out, but for herself
-# Changes of a profile that end what its owner may see.
+OTHER_USERS = "users WHERE clerk_id <> 'dona'"  # all but the admin
+# Changes of a profile that end its owner's access to it.
 CHANGES = {
     "deactivate": ("PATCH", "", {"ativo": "nao"}),
     "delete": ("DELETE", "", None),
     "unlink": ("POST", "/unlink", None),
 }
-BLOCK_SILENTLY = "UPDATE users SET blocked_at = now() WHERE id = {}"
+BLOCK_UNPUBLISHED = "UPDATE users SET blocked_at = now() WHERE id = {}"
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a user may be shown just now."""
+    """What a user may access, according to the database."""
 
     is_denied: bool
     is_admin: bool
@@ -118,28 +119,28 @@ class Access:
 
 
 @dataclass(slots=True)
-class Known:
-    """A user's access, since when it has been so, and whether Redis was well all the time since."""
+class ObservedAccess:
+    """A user's access, the time of its last change, and whether Redis has been available since."""
 
     access: Access
     since: float
-    is_announced: bool
+    is_published: bool
 
 
 @dataclass(slots=True)
-class Parts:
-    """What a machine works on: two apps, their database, and their Redis if they have one."""
+class Environment:
+    """Two apps, their database, and their Redis if they have one."""
 
     apps: tuple[Flask, Flask]
     database: Connection
-    ends: ExitStack
+    exit_stack: ExitStack
     folder: Path
     port: int | None
     redis: Redis | None = None
     clock: Clock = field(default_factory=Clock)
 
     def stop_clocks(self) -> None:
-        """Let time pass in both apps only when the machine says so."""
+        """Replace the clocks of both apps by the clock of the machine."""
         for app in self.apps:
             with app.app_context():
                 contexts = cast(Services, app.extensions[EXTENSION]).provisioning.contexts
@@ -148,74 +149,78 @@ class Parts:
                     contexts.client.backend.clock = self.clock
 
     def start_redis(self) -> None:
-        """Start Redis under its address, empty; nothing where it runs or there is to be none."""
+        """Start an empty Redis on its port, unless it runs or the machine has none."""
         if self.port is not None and self.redis is None:
-            self.redis = self.ends.enter_context(start_redis(self.folder, self.port))
+            self.redis = self.exit_stack.enter_context(start_redis(self.folder, self.port))
 
     def kill_redis(self) -> None:
-        """End Redis with all that it holds."""
+        """Kill Redis; its data is lost."""
         if self.redis is not None:
             self.redis.process.kill()
             self.redis.process.wait()
             self.redis = None
 
     def store(self) -> client.Redis:
-        """A client of Redis."""
+        """Return a client of Redis."""
         assert self.redis is not None
         return client.Redis.from_url(self.redis.url)
 
 
 class Machine(RuleBasedStateMachine):
-    """Logins, changed identities, admins, commands, sweeps, lost caches and faults."""
+    """Rules for logins, changed identities, admins, commands, sweeps, lost caches and faults."""
 
-    parts: Parts
+    environment: Environment
 
     def __init__(self) -> None:
         super().__init__()
-        self.here = self.parts.apps[0]
-        self.last = {name: DevUser(name) for name in (*NAMES, LEAVING)}
+        self.app = self.environment.apps[0]
+        self.identities = {name: DevUser(name) for name in (*NAMES, DELETED_NAME)}
         self.owners: dict[int, int | None] = {}
-        self.chosen: set[int] = set()  # profiles whose owner this step may change
-        self.known: dict[str, Known] = {}
-        self.is_silent = False  # whether this step changes something behind the program's back
+        self.reassigned: set[int] = set()  # profiles whose owner this step may change
+        self.observed: dict[str, ObservedAccess] = {}
+        self.is_unpublished = False  # whether this step changes rows without publishing versions
         self.snapshot: dict[bytes, tuple[bytes, float]] = {}
-        self._query(EMPTIED)
-        self.parts.start_redis()
-        self._forget_everything()
+        self._query(DELETE_ALL_ROWS)
+        self.environment.start_redis()
+        self._reset_caches()
 
-    # --- users and their provider ---
+    # --- users and Clerk ---
 
-    @rule(who=WHO, email=st.none() | ADDRESS, verified=st.booleans(), process=PROCESS)
-    def sign_in(self, who: str, email: str | None, verified: bool, process: int) -> None:
-        """A user comes with whatever their provider says of them today."""
-        self.last[who] = DevUser(who, who.title(), email, email_verified=verified)
-        self._ask(self.last[who], "GET", "/api/auth/me", process=process)
+    @rule(name=USER_NAMES, email=st.none() | ADDRESS, verified=st.booleans(), process=PROCESS)
+    def sign_in(self, name: str, email: str | None, verified: bool, process: int) -> None:
+        """A user signs in with a new identity."""
+        self.identities[name] = DevUser(name, name.title(), email, email_verified=verified)
+        self._send(self.identities[name], "GET", "/api/auth/me", process=process)
 
-    @rule(who=WHO, process=PROCESS)
-    def come_again(self, who: str, process: int) -> None:
-        """A user comes back as they were."""
-        self._ask(self.last[who], "GET", "/api/mentorados/me", process=process)
+    @rule(name=USER_NAMES, process=PROCESS)
+    def sign_in_again(self, name: str, process: int) -> None:
+        """A user sends a request with the last identity."""
+        self._send(self.identities[name], "GET", "/api/mentorados/me", process=process)
 
-    @rule(who=WHO, process=PROCESS)
-    def look_at_the_administration(self, who: str, process: int) -> None:
-        """A user, who may have been made an admin, opens the admin console."""
-        self._ask(self.last[who], "GET", "/api/admin/users", process=process)
+    @rule(name=USER_NAMES, process=PROCESS)
+    def open_the_admin_console(self, name: str, process: int) -> None:
+        """A user, who may be an admin, requests the list of users."""
+        self._send(self.identities[name], "GET", "/api/admin/users", process=process)
 
-    @rule(who=WHO, email=ADDRESS, verified=st.booleans())
-    def hear_from_the_provider(self, who: str, email: str, verified: bool) -> None:
-        """A message tells of a changed address while the user is away."""
-        person = DevUser(who, who.title(), email, email_verified=verified)
+    @rule(name=USER_NAMES, email=ADDRESS, verified=st.booleans())
+    def receive_user_updated(self, name: str, email: str, verified: bool) -> None:
+        """A webhook reports a changed address."""
+        user = DevUser(name, name.title(), email, email_verified=verified)
         ensure = partial(self._services.provisioning.ensure, source=Source("webhook"), now=NOW)
-        self._let_fail(lambda: ensure(self._identity(person)))
+        self._call_ignoring_errors(lambda: ensure(self._identity(user)))
 
     @rule()
-    def hear_of_a_deleted_account(self) -> None:
-        """A message tells that an account is deleted; its profile loses its owner."""
-        self.chosen |= {m for m, user_id in self._owned() if user_id == self._user_id(LEAVING)}
-        hear = self._services.provisioning.handle_user_deleted
-        identity = Identity(LEAVING)
+    def receive_user_deleted(self) -> None:
+        """A webhook reports a deleted account; its profile loses its owner."""
+        self.reassigned |= {
+            m for m, user_id in self._owned() if user_id == self._user_id(DELETED_NAME)
+        }
+        handle = self._services.provisioning.handle_user_deleted
+        identity = Identity(DELETED_NAME)
         message = (f"msg_{len(self._rows('webhook_messages'))}", "user.deleted")
-        self._let_fail(lambda: hear(message, identity, source=Source("webhook"), now=NOW))
+        self._call_ignoring_errors(
+            lambda: handle(message, identity, source=Source("webhook"), now=NOW)
+        )
 
     # --- admins ---
 
@@ -226,7 +231,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(emails=st.lists(ADDRESS, min_size=1, max_size=3), times=st.integers(1, 2))
     def import_a_list(self, emails: list[str], times: int) -> None:
-        """An admin imports a list; the page that asks for it may be sent twice."""
+        """An admin imports a list; the form may be sent twice."""
         lines = ["nome;e-mail", *(f"Da lista;{email}" for email in emails)]
         page = self._page({"lista": "\n".join(lines)})
         for _ in range(times):
@@ -235,36 +240,36 @@ class Machine(RuleBasedStateMachine):
                 self._page(form)
 
     @rule(pick=PICK, email=st.none() | ADDRESS)
-    def change_an_address(self, pick: int, email: str | None) -> None:
-        """An admin corrects the address of a profile."""
+    def change_address(self, pick: int, email: str | None) -> None:
+        """An admin changes the address of a profile."""
         for mentorado_id in self._picked("mentorados", pick):
             self._admin("PATCH", f"mentorados/{mentorado_id}", {"email": email})
 
     @rule(pick=PICK, ativo=st.sampled_from(["sim", "nao"]))
-    def activate(self, pick: int, ativo: str) -> None:
-        """An admin takes a profile out of the programme, or back into it."""
+    def set_active(self, pick: int, ativo: str) -> None:
+        """An admin deactivates or activates a profile."""
         for mentorado_id in self._picked("mentorados", pick):
             self._admin("PATCH", f"mentorados/{mentorado_id}", {"ativo": ativo})
 
     @rule(pick=PICK, change=st.sampled_from(["block", "allow", "retry"]))
-    def treat(self, pick: int, change: str) -> None:
-        """An admin blocks a user, allows them, or tries again to make their profile."""
-        for user_id in self._picked(OTHERS, pick):
+    def change_user(self, pick: int, change: str) -> None:
+        """An admin blocks, allows or retries a user."""
+        for user_id in self._picked(OTHER_USERS, pick):
             self._admin("POST", f"users/{user_id}/{change}")
 
     @rule(pick=PICK, other=PICK)
     def link(self, pick: int, other: int) -> None:
-        """An admin gives a profile to a user."""
+        """An admin links a profile to a user."""
         for mentorado_id in self._picked("mentorados", pick):
-            for user_id in self._picked(OTHERS, other):
-                self.chosen.add(mentorado_id)
+            for user_id in self._picked(OTHER_USERS, other):
+                self.reassigned.add(mentorado_id)
                 self._admin("POST", f"mentorados/{mentorado_id}/link", {"user_id": user_id})
 
     @rule(pick=PICK)
     def unlink(self, pick: int) -> None:
-        """An admin takes a profile from its owner."""
+        """An admin unlinks a profile."""
         for mentorado_id in self._picked("mentorados", pick):
-            self.chosen.add(mentorado_id)
+            self.reassigned.add(mentorado_id)
             self._admin("POST", f"mentorados/{mentorado_id}/unlink")
 
     @rule(pick=PICK, other=PICK)
@@ -272,7 +277,7 @@ class Machine(RuleBasedStateMachine):
         """An admin merges two profiles."""
         for mentorado_id in self._picked("mentorados", pick):
             for into in self._picked("mentorados", other):
-                self.chosen.add(into)
+                self.reassigned.add(into)
                 body = {"into": into, "dry_run": False}
                 self._admin("POST", f"mentorados/{mentorado_id}/merge", body)
 
@@ -283,76 +288,76 @@ class Machine(RuleBasedStateMachine):
             self._admin("DELETE", f"mentorados/{mentorado_id}")
 
     @rule(enabled=st.booleans())
-    def turn_the_switch(self, enabled: bool) -> None:
-        """An admin stops automatic creation, or lets it go on."""
+    def set_auto_create(self, enabled: bool) -> None:
+        """An admin enables or disables automatic creation."""
         self._admin("PUT", "settings/auto-create", {"enabled": enabled})
 
-    # --- commands and the background ---
+    # --- commands and sweeps ---
 
     @rule(command=st.sampled_from(["grant", "revoke"]), email=ADDRESS, process=PROCESS)
     def change_a_role(self, command: str, email: str, process: int) -> None:
-        """A command gives or takes the admin role."""
-        app = self.parts.apps[process]
+        """A command grants or revokes the admin role."""
+        app = self.environment.apps[process]
         app.test_cli_runner().invoke(args=["admin", command, email])
 
     @rule()
     def sweep(self) -> None:
-        """A sweep runs, whatever is broken."""
-        with self.here.app_context():
+        """A sweep runs, with or without a fault."""
+        with self.app.app_context():
             build_sweeper(self._services.provisioning, batch_size=2).start("cli")
 
     @rule()
-    def sweep_when_all_is_well(self) -> None:
-        """After a sweep that nothing hinders every user has what only an admin could refuse."""
-        self.mend()
-        self.turn_the_switch(enabled=True)
+    def sweep_without_faults(self) -> None:
+        """After a sweep without faults, every user who is not denied has a profile."""
+        self.remove_faults()
+        self.set_auto_create(enabled=True)
         self.sweep()
 
-        assert self._query(LEFT_OUT) == []
+        assert self._query(USERS_WITHOUT_PROFILE) == []
 
-    # --- what breaks ---
+    # --- faults ---
 
     @rule(code=st.sampled_from(["23514", "40001"]))
-    def break_something(self, code: str) -> None:
-        """From now on the database refuses new profiles."""
+    def add_fault(self, code: str) -> None:
+        """The database refuses new profiles from now on."""
         self._query(f"INSERT INTO faults VALUES ('{code}')")
 
     @rule()
-    def mend(self) -> None:
-        """The fault is gone."""
+    def remove_faults(self) -> None:
+        """The database accepts profiles again."""
         self._query("DELETE FROM faults")
 
     @rule(
-        who=WHO,
-        denial=st.sampled_from(["silently", "block", *CHANGES]),
+        name=USER_NAMES,
+        denial=st.sampled_from(["unpublished", "block", *CHANGES]),
         loss=st.none() | st.sampled_from(["empty", "kill", "restore"]),
         seconds=st.sampled_from([0.0, 4.0, 6.0]),
         process=PROCESS,
     )
     def deny_while_active(
-        self, who: str, denial: str, loss: str | None, seconds: float, process: int
+        self, name: str, denial: str, loss: str | None, seconds: float, process: int
     ) -> None:
-        """A user is active in both processes, is denied, and goes on looking."""
-        self.come_again(who, 0)
-        self.changes_are_noted()  # who comes back without a profile is given one
-        self.come_again(who, 1)
-        self.keep_a_snapshot()
-        self._deny(who, denial)
-        self.changes_are_noted()
-        self._lose(loss)
+        """A user with a context in both processes is denied and sends another request."""
+        self.sign_in_again(name, 0)
+        self.record_access()  # the request may have created a profile
+        self.sign_in_again(name, 1)
+        self.save_snapshot()
+        self._deny(name, denial)
+        self.record_access()
+        self._lose_cache(loss)
         self.let_time_pass(seconds)
-        self.come_again(who, process)
+        self.sign_in_again(name, process)
 
-    def _deny(self, who: str, denial: str) -> None:
-        """Take a user's access, each way that there is; `silently` stands for another program, and
-        for a process that dies after its commit.
+    def _deny(self, name: str, denial: str) -> None:
+        """Deny a user; `unpublished` is a change by another program or by a process that dies
+        after its commit.
         """
-        user_id = self._user_id(who)
+        user_id = self._user_id(name)
         profiles = [m for m, owner_id in self._owned() if owner_id == user_id]
-        self.chosen.update(profiles)
-        if denial == "silently":
-            self.is_silent = True
-            self._query(BLOCK_SILENTLY.format(user_id or 0))
+        self.reassigned.update(profiles)
+        if denial == "unpublished":
+            self.is_unpublished = True
+            self._query(BLOCK_UNPUBLISHED.format(user_id or 0))
         elif denial == "block":
             self._admin("POST", f"users/{user_id}/block")
         else:
@@ -360,184 +365,189 @@ class Machine(RuleBasedStateMachine):
             for mentorado_id in profiles:
                 self._admin(method, f"mentorados/{mentorado_id}{path}", body)
 
-    def _lose(self, loss: str | None) -> None:
+    def _lose_cache(self, loss: str | None) -> None:
         if loss == "empty":
-            self.empty_the_cache()
+            self.empty_cache()
         elif loss == "kill":
             self.kill_redis()
         elif loss == "restore":
-            self.restore_the_snapshot()
+            self.restore_snapshot()
 
     @rule(seconds=STEP_SECONDS)
     def let_time_pass(self, seconds: float) -> None:
-        """Some seconds pass, for both apps and for what Redis holds."""
-        self.parts.clock.seconds += seconds
-        if self.parts.redis is not None:
-            with self.parts.store() as store:
+        """Some seconds pass, for both apps and for the keys in Redis."""
+        self.environment.clock.seconds += seconds
+        if self.environment.redis is not None:
+            with self.environment.store() as store:
                 for key in store.scan_iter():
                     left = int(store.pttl(key)) - int(seconds * 1000)
                     store.pexpire(key, max(left, 0))
 
     @rule()
-    def keep_a_snapshot(self) -> None:
-        """Redis saves what it holds, if it is there."""
-        if self.parts.redis is None:
+    def save_snapshot(self) -> None:
+        """Save the keys of Redis, if it runs."""
+        if self.environment.redis is None:
             return
-        now = self.parts.clock.seconds
-        with self.parts.store() as store:
+        now = self.environment.clock.seconds
+        with self.environment.store() as store:
             keys = list(store.scan_iter())
             left = {key: int(store.pttl(key)) / 1000 for key in keys}
             self.snapshot = {key: (store.dump(key), now + left[key]) for key in keys}
 
     @rule()
-    def restore_the_snapshot(self) -> None:
-        """Redis, if it is there, comes back with what it saved some time ago."""
-        if self.parts.redis is None:
+    def restore_snapshot(self) -> None:
+        """Restore the saved keys, if Redis runs."""
+        if self.environment.redis is None:
             return
-        self._lose_what_was_announced()
-        with self.parts.store() as store:
+        self._mark_unpublished()
+        with self.environment.store() as store:
             store.flushall()
             for key, (content, expires_at) in self.snapshot.items():
-                left = int((expires_at - self.parts.clock.seconds) * 1000)
+                left = int((expires_at - self.environment.clock.seconds) * 1000)
                 if left > 0:
                     store.restore(key, left, content)
 
     @rule()
-    def empty_the_cache(self) -> None:
-        """Somebody empties Redis, or each process loses what it has cached."""
-        self._lose_what_was_announced()
-        if self.parts.redis is not None:
-            with self.parts.store() as store:
+    def empty_cache(self) -> None:
+        """Redis is emptied; without Redis, nothing happens."""
+        self._mark_unpublished()
+        if self.environment.redis is not None:
+            with self.environment.store() as store:
                 store.flushall()
 
     @rule()
     def kill_redis(self) -> None:
-        """Redis is gone."""
-        self._lose_what_was_announced()
-        self.parts.kill_redis()
+        """Redis is killed."""
+        self._mark_unpublished()
+        self.environment.kill_redis()
 
-    @precondition(lambda self: self.parts.port is not None and self.parts.redis is None)
+    @precondition(lambda self: self.environment.port is not None and self.environment.redis is None)
     @rule()
     def restart_redis(self) -> None:
-        """Redis is back, and empty."""
-        self.parts.start_redis()
+        """Redis is started again, empty."""
+        self.environment.start_redis()
 
-    # --- what holds ---
-
-    @invariant()
-    def every_user_has_one_profile_at_most(self) -> None:
-        """At most one for each user, and none for a deleted account."""
-        assert (self._query(USERS_WITH_TWO), self._query(DELETED_WITH_ONE)) == ([], [])
+    # --- invariants ---
 
     @invariant()
-    def only_admins_choose_owners_and_only_proof_wins_what_waits(self) -> None:
-        """A profile without owner goes to a user who has proven its address *now*, and to none
-        else; a profile with an owner stays with them.
+    def every_user_has_at_most_one_profile(self) -> None:
+        """A user has at most one profile, a deleted account none."""
+        assert (self._query(USERS_WITH_TWO_PROFILES), self._query(DELETED_USERS_WITH_PROFILE)) == (
+            [],
+            [],
+        )
+
+    @invariant()
+    def owners_change_only_by_admins_or_verified_addresses(self) -> None:
+        """An unlinked profile is linked only to a user who has verified its address now; an owned
+        profile keeps its owner.
         """
         rows = self._query(OWNERS)
         before, self.owners = self.owners, {row[0]: row[1] for row in rows}
-        chosen, self.chosen = self.chosen, set()
-        proven = {mentorado_id for mentorado_id, _, is_proven in rows if is_proven}
-        for mentorado_id in before.keys() & self.owners.keys() - chosen:
+        reassigned, self.reassigned = self.reassigned, set()
+        verified = {mentorado_id for mentorado_id, _, is_verified in rows if is_verified}
+        for mentorado_id in before.keys() & self.owners.keys() - reassigned:
             was, is_now = before[mentorado_id], self.owners[mentorado_id]
-            assert is_now == was or (was is None and mentorado_id in proven)
+            assert is_now == was or (was is None and mentorado_id in verified)
 
     @invariant()
     def no_address_is_registered_twice(self) -> None:
-        """Of profiles that never had an owner."""
+        """No address has two profiles that never had an owner."""
         assert self._query(REGISTERED_TWICE) == []
 
     @invariant()
-    def changes_are_noted(self) -> None:
-        """No invariant, but what `_check_what_is_shown` goes by: who was changed by this step."""
-        silent, self.is_silent = self.is_silent, False
-        is_announced = self.parts.redis is not None and not silent
+    def record_access(self) -> None:
+        """Record changed access after each step, for `_check_answer`; not an invariant."""
+        is_unpublished, self.is_unpublished = self.is_unpublished, False
+        is_published = self.environment.redis is not None and not is_unpublished
         for clerk_id, *access in self._query(ACCESS):
             found = Access(*access)
-            if clerk_id not in self.known or self.known[clerk_id].access != found:
-                self.known[clerk_id] = Known(found, self.parts.clock.seconds, is_announced)
+            if clerk_id not in self.observed or self.observed[clerk_id].access != found:
+                self.observed[clerk_id] = ObservedAccess(
+                    found, self.environment.clock.seconds, is_published
+                )
 
-    def _check_what_is_shown(self, person: DevUser, path: str, document: Any) -> None:
-        """Nobody is served after a committed denial: not for more than five seconds, and not at all
-        where Redis was well. The same goes for a profile that has changed hands.
+    def _check_answer(self, user: DevUser, path: str, document: Any) -> None:
+        """Check that no answer shows data after a committed denial or change of owner: not at all
+        while Redis was available, and not after five seconds otherwise.
         """
-        is_administration = path.startswith("/api/admin")
+        is_admin_request = path.startswith("/api/admin")
         profile = document.get("mentorado", document)
         now = {clerk_id: Access(*access) for clerk_id, *access in self._query(ACCESS)}
-        access = now[person.clerk_id]
-        if self._may_be_stale(person.clerk_id, access) or not (is_administration or profile):
+        access = now[user.clerk_id]
+        if self._may_be_stale(user.clerk_id, access) or not (is_admin_request or profile):
             return
         assert not access.is_denied
-        if is_administration:
+        if is_admin_request:
             assert access.is_admin
         else:
             assert (access.mentorado_id, access.is_active) == (profile["id"], True)
 
     def _may_be_stale(self, clerk_id: str, access: Access) -> bool:
-        """Whether the last change is so new that it may be unnoticed, with Redis not well since."""
-        known = self.known.get(clerk_id)
-        if known is None or known.access != access or known.is_announced:
+        """Return whether the last change was not published and is newer than the bound."""
+        observed = self.observed.get(clerk_id)
+        if observed is None or observed.access != access or observed.is_published:
             return False
-        return self.parts.clock.seconds - known.since <= BOUND_SECONDS
+        return self.environment.clock.seconds - observed.since <= MAX_STALE_SECONDS
 
-    def _ask(
-        self, person: DevUser, method: str, path: str, body: object = None, *, process: int = 0
+    def _send(
+        self, user: DevUser, method: str, path: str, body: object = None, *, process: int = 0
     ) -> None:
-        headers = {"Authorization": f"Bearer {self._token(person)}"}
+        headers = {"Authorization": f"Bearer {self._token(user)}"}
         answer = self._client(process).open(path, method=method, json=body, headers=headers)
         assert answer.status_code != 500
         if answer.status_code == 200 and method == "GET":
-            self._check_what_is_shown(person, path, answer.json)
+            self._check_answer(user, path, answer.json)
 
     def _admin(self, method: str, path: str, body: object = None) -> None:
-        self._ask(ADMIN, method, f"/api/admin/{path}", body)
+        self._send(ADMIN, method, f"/api/admin/{path}", body)
 
     def _page(self, form: dict[str, str]) -> FormReader:
-        """Send a form of the admin console; what its answer can be confirmed with."""
+        """Send a form of the admin console; return the forms of the answer."""
         browser = self._client(0)
         browser.set_cookie("__session", self._token(ADMIN))
-        answer = browser.post(ENROL, data=form, headers=OURS)
+        answer = browser.post(ENROL, data=form, headers=SAME_ORIGIN)
         assert answer.status_code != 500
         reader = FormReader()
         reader.feed(answer.get_data(as_text=True))
         return reader
 
     def _client(self, process: int) -> FlaskClient:
-        return self.parts.apps[process].test_client()
+        return self.environment.apps[process].test_client()
 
     @property
     def _services(self) -> Services:
-        return cast(Services, self.here.extensions[EXTENSION])
+        return cast(Services, self.app.extensions[EXTENSION])
 
-    def _token(self, person: DevUser) -> str:
+    def _token(self, user: DevUser) -> str:
         assert self._services.dev_provider is not None
-        return token(self._services.dev_provider.token, person)
+        return token(self._services.dev_provider.token, user)
 
-    def _identity(self, person: DevUser) -> Identity:
-        return identity_from_claims(self._services.verifier.verify(self._token(person)))
+    def _identity(self, user: DevUser) -> Identity:
+        return identity_from_claims(self._services.verifier.verify(self._token(user)))
 
-    def _let_fail(self, call: Callable[[], object]) -> None:
-        """A message that could not be applied would be sent again."""
-        with self.here.app_context():
+    def _call_ignoring_errors(self, call: Callable[[], object]) -> None:
+        """Call; ignore provisioning errors, after which Clerk would send the webhook again."""
+        with self.app.app_context():
             try:
                 call()
             except ProvisioningError:
                 return
 
-    def _forget_everything(self) -> None:
-        """Empty every cache, as before the first request."""
-        self.empty_the_cache()
-        for app in self.parts.apps:
+    def _reset_caches(self) -> None:
+        """Empty all caches, as before the first request."""
+        self.empty_cache()
+        for app in self.environment.apps:
             with app.app_context():
                 contexts = cast(Services, app.extensions[EXTENSION]).provisioning.contexts
                 contexts.forget_versions()
                 if isinstance(contexts.client.backend, LocalStore):
                     contexts.client.backend.clear()
-        self.parts.clock.seconds += 10  # a cache that has just failed is asked again
+        self.environment.clock.seconds += 10  # the circuit breaker of the cache closes
 
-    def _lose_what_was_announced(self) -> None:
-        for known in self.known.values():
-            known.is_announced = False
+    def _mark_unpublished(self) -> None:
+        for observed in self.observed.values():
+            observed.is_published = False
 
     def _owned(self) -> list[tuple[int, int]]:
         return [(m, user_id) for m, user_id, _ in self._query(OWNERS) if user_id is not None]
@@ -554,34 +564,34 @@ class Machine(RuleBasedStateMachine):
         return self._query(f"SELECT id FROM {table} ORDER BY id")
 
     def _query(self, statement: str) -> list[tuple[Any, ...]]:
-        result = self.parts.database.exec_driver_sql(statement)
+        result = self.environment.database.exec_driver_sql(statement)
         return [tuple(row) for row in result] if result.returns_rows else []
 
 
-@once
-def token(sign: Callable[[DevUser], str], person: DevUser) -> str:
-    """A token of that person; signing anew for every step would take most of the time."""
-    return sign(person)
+@cached
+def token(sign: Callable[[DevUser], str], user: DevUser) -> str:
+    """Return a token of the user; signing for each step would take most of the running time."""
+    return sign(user)
 
 
 @pytest.fixture
 def machine(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[type[Machine]]:
-    """The machine on two apps and a database of its own, with little patience for faults."""
+    """The machine on two apps and one database, with a short time budget for retries."""
     monkeypatch.setattr("provisioning.retry.REQUEST_BUDGET_SECONDS", 0.25)
     port = free_port() if request.param else None
     settings = {"redis_url": f"redis://127.0.0.1:{port}/0"} if port else {}
     with (
-        ExitStack() as ends,
+        ExitStack() as exit_stack,
         connect_to(url) as database,
-        app_on(tmp_path, url, **settings) as here,
-        app_on(tmp_path, url, **settings) as there,
+        app_on(tmp_path, url, **settings) as first,
+        app_on(tmp_path, url, **settings) as second,
     ):
-        database.exec_driver_sql(PREPARED)
-        parts = Parts((here, there), database, ends, tmp_path, port)
-        parts.stop_clocks()
-        yield type("ThisMachine", (Machine,), {"parts": parts})
+        database.exec_driver_sql(CREATE_FAULTS)
+        environment = Environment((first, second), database, exit_stack, tmp_path, port)
+        environment.stop_clocks()
+        yield type("ThisMachine", (Machine,), {"environment": environment})
 
 
 @pytest.mark.parametrize(

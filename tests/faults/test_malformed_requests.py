@@ -1,4 +1,4 @@
-"""Doors closed: whatever is sent, the answer is a sound one, and the next guest is served."""
+"""Malformed requests get a valid answer, and the next request is served."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from tests.support.malformed_load import Onslaught
 from tests.support.request_samples import Guests, Route, routes_of
 from tests.support.users import ALICE, BOB
 
-REQUESTS = 5_000  # ten thousand, or any number, by hand
-TROUBLE = ("Traceback", '"level": "error"', '"level": "critical"')
+REQUESTS = 5_000
+ERROR_MARKS = ("Traceback", '"level": "error"', '"level": "critical"')
 
 
 @pytest.fixture
@@ -23,17 +23,17 @@ def routes(tmp_path_factory: pytest.TempPathFactory, url: str) -> list[Route]:
 
 @pytest.fixture
 def guests(app: Served) -> Guests:
-    """Nobody, a mentee and an admin, each as a program and as a browser; others have profiles."""
-    assert all(is_served(request_as(app, person)) for person in (ADMIN, ALICE, *new_users(4)))
+    """Credentials: none, a mentee's and an admin's, each as a token and as a cookie."""
+    assert all(is_served(request_as(app, user)) for user in (ADMIN, ALICE, *new_users(4)))
     sign = provider_of(app.instance).token
-    ways = [("Authorization", "Bearer {}"), ("Cookie", "__session={}")]
+    headers = [("Authorization", "Bearer {}"), ("Cookie", "__session={}")]
     admins, mentees = (
-        [((name, value.format(sign(person))),) for name, value in ways] for person in (ADMIN, ALICE)
+        [((name, value.format(sign(user))),) for name, value in headers] for user in (ADMIN, ALICE)
     )
     return Guests(admins, [(), *mentees])
 
 
-def test_whatever_is_sent_the_answer_is_sound_and_the_next_guest_is_served(
+def test_malformed_requests_get_valid_answers_and_the_next_user_is_served(
     app: Served, routes: list[Route], guests: Guests
 ) -> None:
     before = workers(app)
@@ -41,7 +41,7 @@ def test_whatever_is_sent_the_answer_is_sound_and_the_next_guest_is_served(
     answers = Onslaught(app, routes, guests).run(REQUESTS)
 
     assert [answer for answer in answers if answer.fault] == []
-    assert [line for line in lines_of(app.log) if any(t in line for t in TROUBLE)] == []
+    assert [line for line in lines_of(app.log) if any(t in line for t in ERROR_MARKS)] == []
     assert is_served(request_as(app, BOB))
     assert workers(app) == before
 

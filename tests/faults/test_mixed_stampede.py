@@ -1,4 +1,4 @@
-"""A hundred requests of one new person at once, by every way in, the explicit one included."""
+"""A hundred concurrent requests of one new user, from pages, API and the ensure endpoint."""
 
 from functools import partial
 
@@ -9,26 +9,28 @@ from dev.databases import count
 from dev.servers import Served
 from tests.support.users import BOB
 
-WAYS_IN = [
+ENDPOINTS = [
     ("/dashboard", "GET"),
     ("/api/auth/me", "GET"),
     ("/api/auth/ensure", "POST"),
     ("/api/mentorados/me/overview", "GET"),
 ]
-NO_NEW_USERS = "LOCK TABLE users IN SHARE MODE"
+LOCK_USERS = "LOCK TABLE users IN SHARE MODE"
 CREATIONS = "SELECT count(*) FROM audit_events WHERE event = 'mentorado_created'"
 
 
-def enter(app: Served, url: str, ways: list[tuple[str, str]]) -> list[requests.Response]:
-    """Let Bob in by all these ways at once, and hold the door until two are there."""
-    crowd = partial(concurrently, lambda way: request_with_retries(app, BOB, *way), ways)
-    return held_up(url, NO_NEW_USERS, crowd, waiting=2)
+def send_concurrently(
+    app: Served, url: str, endpoints: list[tuple[str, str]]
+) -> list[requests.Response]:
+    """Send Bob's requests concurrently; a lock holds them until two of them wait."""
+    send_all = partial(
+        concurrently, lambda endpoint: request_with_retries(app, BOB, *endpoint), endpoints
+    )
+    return held_up(url, LOCK_USERS, send_all, waiting=2)
 
 
-def test_every_way_in_leads_a_hundred_requests_at_once_to_the_same_profile(
-    app: Served, url: str
-) -> None:
-    answers = enter(app, url, WAYS_IN * 25)
+def test_hundred_requests_of_all_endpoints_get_the_same_profile(app: Served, url: str) -> None:
+    answers = send_concurrently(app, url, ENDPOINTS * 25)
 
     bodies = [answer.json() for answer in answers if "/api/auth/" in answer.url]
     assert [answer.text for answer in answers if not is_served(answer)] == []

@@ -1,4 +1,4 @@
-"""Behind a pooler that lends connections for one transaction only, as Neon's does."""
+"""The app behind a connection pooler in transaction mode, like Neon's."""
 
 import shutil
 import subprocess
@@ -24,9 +24,9 @@ auth_type = any
 pool_mode = transaction
 default_pool_size = 3
 """
-PEOPLE = new_users(60)
-ABSENT = "INSERT INTO users (clerk_id) SELECT 'absent_' || i FROM generate_series(1, 500) AS i"
-LEFT_BEHIND = """
+USERS = new_users(60)
+ADD_USERS = "INSERT INTO users (clerk_id) SELECT 'absent_' || i FROM generate_series(1, 500) AS i"
+IDLE_IN_TRANSACTION = """
 SELECT count(*) FROM pg_stat_activity
  WHERE datname = current_database() AND state LIKE 'idle in transaction%%'
 """
@@ -34,17 +34,17 @@ SELECT count(*) FROM pg_stat_activity
 
 @pytest.fixture
 def pooled_url(url: str) -> Iterator[str]:
-    """The same database through PgBouncer: three server connections for everybody."""
+    """The same database through PgBouncer, with three server connections."""
     port = free_port()
     folder = Path(str(make_url(url).query["host"]))
-    settings = folder / "pgbouncer.ini"  # where its user may read
+    settings = folder / "pgbouncer.ini"  # in a folder that the pooler's user can read
     settings.write_text(SETTINGS.format(folder=folder, port=port))
     binary = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
-    somebody = folder.owner()  # it refuses to run as root, and so does PostgreSQL
-    process = subprocess.Popen([binary, settings], user=somebody, stderr=subprocess.DEVNULL)
-    through = make_url(url).set(host="127.0.0.1", port=port, query={})
+    user = folder.owner()  # PgBouncer refuses to run as root
+    process = subprocess.Popen([binary, settings], user=user, stderr=subprocess.DEVNULL)
+    pooled = make_url(url).set(host="127.0.0.1", port=port, query={})
     try:
-        yield through.render_as_string(hide_password=False)
+        yield pooled.render_as_string(hide_password=False)
     finally:
         stop(process)
         settings.unlink()
@@ -57,19 +57,18 @@ def app(pooled_url: str, tmp_path: Path) -> Iterator[Served]:
         yield app
 
 
-def test_stampede_and_sweep_share_three_connections_of_a_transaction_pooler(
-    app: Served, url: str
-) -> None:
+def test_logins_and_a_sweep_share_three_pooled_connections(app: Served, url: str) -> None:
     with connect_to(url) as connection:
-        connection.exec_driver_sql(ABSENT)
+        connection.exec_driver_sql(ADD_USERS)
 
     def sign_in(number: int) -> requests.Response:
         if number == 5:
             request_as(app, ADMIN, "/api/admin/sweeps")
-        return request_as(app, PEOPLE[number])
+        return request_as(app, USERS[number])
 
-    answers = concurrently(sign_in, range(len(PEOPLE)))
+    answers = concurrently(sign_in, range(len(USERS)))
 
     assert [answer.text for answer in answers if not is_served(answer)] == []
     assert eventually(lambda: count(url, "SELECT count(user_id) FROM mentorados") == 560)
-    assert eventually(lambda: count(url, LEFT_BEHIND) == 0)  # the clock may just be at work
+    # A scheduled sweep may still be running.
+    assert eventually(lambda: count(url, IDLE_IN_TRANSACTION) == 0)

@@ -1,4 +1,4 @@
-"""A database that takes no writes is an outage, and full service follows its end at once."""
+"""A read-only database is an outage; full service resumes as soon as it accepts writes."""
 
 import json
 import re
@@ -36,7 +36,7 @@ BANNER = "por enquanto não dá para alterar nada"
 ON = "SET default_transaction_read_only = on"
 OFF = "RESET default_transaction_read_only"
 RELOAD = "SELECT pg_reload_conf()"
-CUT = """
+TERMINATE_CONNECTIONS = """
 SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity
  WHERE application_name = 'neon-dashboard' AND datname = '{name}'
 """
@@ -52,7 +52,7 @@ Outage = Callable[[], AbstractContextManager[None]]
 
 @contextmanager
 def altered(server_url: str, begin: list[str], end: list[str]) -> Iterator[None]:
-    """Run statements, and others at the end, as a session that may write."""
+    """Run statements, and others at the end, in a session that may write."""
     with connect_to(server_url) as connection:
         for statement in begin:
             connection.exec_driver_sql(statement)
@@ -66,22 +66,24 @@ def altered(server_url: str, begin: list[str], end: list[str]) -> Iterator[None]
 
 @pytest.fixture(params=["database", "role", "server"])
 def outage(request: pytest.FixtureRequest, server_url: str, url: str) -> Outage:
-    """Makes the database read-only; open sessions follow a setting of the server, and no other."""
+    """Make the database read-only; only the server's setting also applies to open sessions."""
     name = make_url(url).database
-    what = {
+    statement = {
         "database": f'ALTER DATABASE "{name}"',
         "role": f'ALTER ROLE postgres IN DATABASE "{name}"',
         "server": "ALTER SYSTEM",
     }[request.param]
     if request.param == "server":
-        return lambda: altered(server_url, [f"{what} {ON}", RELOAD], [f"{what} {OFF}", RELOAD])
-    begin = [f"{what} {ON}", CUT.format(name=name)]
-    return lambda: altered(server_url, begin, [f"{what} {OFF}"])
+        return lambda: altered(
+            server_url, [f"{statement} {ON}", RELOAD], [f"{statement} {OFF}", RELOAD]
+        )
+    begin = [f"{statement} {ON}", TERMINATE_CONNECTIONS.format(name=name)]
+    return lambda: altered(server_url, begin, [f"{statement} {OFF}"])
 
 
 @pytest.fixture
 def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
-    """A database of the test's own."""
+    """The URL of a migrated database for one test."""
     return copy_database(f"writable_{tmp_path.name}")
 
 
@@ -97,19 +99,19 @@ def services_of(app: Flask) -> Services:
     return services
 
 
-def ask(app: Flask, method: str, path: str, person: DevUser, json: object = None) -> TestResponse:
+def send(app: Flask, method: str, path: str, user: DevUser, json: object = None) -> TestResponse:
     provider = services_of(app).dev_provider
     assert provider is not None
-    headers = {"Authorization": f"Bearer {provider.token(person)}"}
+    headers = {"Authorization": f"Bearer {provider.token(user)}"}
     return app.test_client().open(path, method=method, json=json, headers=headers)
 
 
-def ensure(app: Flask, person: DevUser) -> TestResponse:
-    return ask(app, "POST", "/api/auth/ensure", person)
+def ensure(app: Flask, user: DevUser) -> TestResponse:
+    return send(app, "POST", "/api/auth/ensure", user)
 
 
 def save(app: Flask) -> TestResponse:
-    return ask(app, "PUT", MONTH, ALICE, {"faturamento": 1000})
+    return send(app, "PUT", MONTH, ALICE, {"faturamento": 1000})
 
 
 def post_webhook(app: Flask) -> TestResponse:
@@ -123,7 +125,7 @@ def post_webhook(app: Flask) -> TestResponse:
     return app.test_client().post("/webhooks/clerk", data=body, headers=headers)
 
 
-def is_told_to_wait(answer: TestResponse) -> bool:
+def is_database_unavailable(answer: TestResponse) -> bool:
     found = (answer.status_code, (answer.json or {}).get("code"), answer.headers.get("Retry-After"))
     return found == (503, "database_unavailable", "2")
 
@@ -133,7 +135,7 @@ def readiness(app: Flask) -> tuple[int, str]:
     return answer.status_code, (answer.json or {})["checks"]["database"]
 
 
-def test_writes_are_a_coded_503_and_full_service_follows_the_end(
+def test_writes_get_a_coded_503_and_service_resumes_after_the_outage(
     app: Flask, url: str, outage: Outage
 ) -> None:
     ensure(app, ALICE)
@@ -141,20 +143,20 @@ def test_writes_are_a_coded_503_and_full_service_follows_the_end(
     with outage():
         refused = [save(app), ensure(app, BOB), ensure(app, ALICE), post_webhook(app)]
         during = readiness(app)
-        provider = services_of(app).provisioning
+        service = services_of(app).provisioning
         with pytest.raises(DatabaseUnavailableError):
-            provider.ensure(identity_of(BOB), source=Source("sweep"), now=NOW)
-    # Connections that have just been opened are kept for a moment.
+            service.ensure(identity_of(BOB), source=Source("sweep"), now=NOW)
+    # New connections are kept for RENEWAL_SECONDS before they are replaced.
     assert eventually(lambda: readiness(app) == (200, "ok"), seconds=2 * RENEWAL_SECONDS)
     after = [save(app), ensure(app, BOB), ensure(app, ALICE), post_webhook(app)]
 
-    assert [answer.text for answer in refused if not is_told_to_wait(answer)] == []
+    assert [answer.text for answer in refused if not is_database_unavailable(answer)] == []
     assert during == (503, "read_only")
     assert [answer.status_code for answer in after] == [200, 201, 200, 200]
     assert count(url, "SELECT count(*) FROM provisioning_attempts") == 0
 
 
-def test_first_write_after_the_end_is_served(app: Flask, outage: Outage) -> None:
+def test_first_write_after_the_outage_is_served(app: Flask, outage: Outage) -> None:
     ensure(app, ALICE)
     with outage():
         for _ in range(3):
@@ -164,35 +166,35 @@ def test_first_write_after_the_end_is_served(app: Flask, outage: Outage) -> None
     assert eventually(lambda: save(app).status_code == 200, seconds=2 * RENEWAL_SECONDS)
 
 
-def test_session_that_was_opened_for_reading_only_serves_no_later_write(
+def test_connection_opened_as_read_only_is_replaced_before_a_write(
     app: Flask, outage: Outage
 ) -> None:
     ensure(app, ALICE)
 
     with outage():
-        ask(app, "GET", OVERVIEW, ALICE)  # no write is refused, so that no error shows the outage
+        send(app, "GET", OVERVIEW, ALICE)  # a read causes no error that would reveal the outage
 
     assert eventually(lambda: save(app).status_code == 200, seconds=2 * RENEWAL_SECONDS)
 
 
 def refuse_profiles(url: str, sqlstate: str) -> None:
-    """From now on no profile can be written, with this error."""
+    """Make the database refuse all profiles with this SQLSTATE."""
     with connect_to(url) as other:
         other.exec_driver_sql(REFUSE_PROFILES.replace("23514", sqlstate))
 
 
 @pytest.mark.parametrize("sqlstate", ["53100", "08006"])
-def test_server_that_cannot_work_is_an_outage(app: Flask, url: str, sqlstate: str) -> None:
+def test_sqlstate_of_a_failing_server_is_an_outage(app: Flask, url: str, sqlstate: str) -> None:
     refuse_profiles(url, sqlstate)
 
     answers = [ensure(app, BOB), post_webhook(app)]
 
-    assert [answer.text for answer in answers if not is_told_to_wait(answer)] == []
+    assert [answer.text for answer in answers if not is_database_unavailable(answer)] == []
     assert count(url, "SELECT count(*) FROM provisioning_attempts") == 0
 
 
 @pytest.mark.parametrize("sqlstate", ["53200", "XX000"])
-def test_error_that_one_user_may_cause_is_recorded(app: Flask, url: str, sqlstate: str) -> None:
+def test_sqlstate_that_one_user_may_cause_is_recorded(app: Flask, url: str, sqlstate: str) -> None:
     refuse_profiles(url, sqlstate)
 
     answer = ensure(app, BOB)
@@ -202,7 +204,7 @@ def test_error_that_one_user_may_cause_is_recorded(app: Flask, url: str, sqlstat
 
 
 @pytest.mark.parametrize("outage", ["server"], indirect=True)
-def test_no_route_answers_with_an_error_of_ours(app: Flask, url: str, outage: Outage) -> None:
+def test_no_route_answers_with_status_500(app: Flask, url: str, outage: Outage) -> None:
     ensure(app, ALICE)
     with connect_to(url) as other:
         other.exec_driver_sql("UPDATE users SET role = 'admin'")
@@ -210,45 +212,47 @@ def test_no_route_answers_with_an_error_of_ours(app: Flask, url: str, outage: Ou
 
     with outage():
         answers = {
-            (method, rule.rule): ask(app, method, path_of(rule), ALICE, BODIES.get(rule.rule, {}))
+            (method, rule.rule): send(app, method, path_of(rule), ALICE, BODIES.get(rule.rule, {}))
             for rule in app.url_map.iter_rules()
             for method in (rule.methods or set()) - {"OPTIONS", "HEAD"}
         }
 
-    assert [where for where, answer in answers.items() if answer.status_code == 500] == []
+    assert [route for route, answer in answers.items() if answer.status_code == 500] == []
     written = [answers["POST", rule] for rule in ("/api/admin/sweeps", "/api/admin/mentorados")]
     written.append(answers["PUT", "/api/admin/settings/auto-create"])
-    assert [answer.text for answer in written if not is_told_to_wait(answer)] == []
+    assert [answer.text for answer in written if not is_database_unavailable(answer)] == []
 
 
 def path_of(rule: Rule) -> str:
-    """An address of that route, with some value for each of its parts."""
+    """Return a path of the route, with a value for each of its parameters."""
     values = {"filename": "css/site.css", "clerk_id": "user_x", "session_id": "s", "ano": "2026"}
     job = "00000000-0000-4000-8000-000000000000"
     values |= {"job_id": job, "kind": "pessoa", "subject": "pessoa"}
     return re.sub(r"<(?:[^<>]*:)?(\w+)>", lambda part: values.get(part[1], "1"), rule.rule)
 
 
-def test_own_dashboard_is_shown_and_marked(app: Flask, outage: Outage) -> None:
+def test_own_dashboard_is_shown_as_read_only(app: Flask, outage: Outage) -> None:
     ensure(app, ALICE)
     save(app)
-    numbers = ask(app, "GET", OVERVIEW, ALICE).json or {}
+    numbers = send(app, "GET", OVERVIEW, ALICE).json or {}
     services_of(app).provisioning.contexts.client.backend.delete(f"context:{ALICE.clerk_id}")
 
     with outage():
-        overview = ask(app, "GET", OVERVIEW, ALICE)
-        page = ask(app, "GET", "/dashboard", ALICE)
-        stranger = ask(app, "GET", "/dashboard", BOB)
+        overview = send(app, "GET", OVERVIEW, ALICE)
+        page = send(app, "GET", "/dashboard", ALICE)
+        unknown = send(app, "GET", "/dashboard", BOB)
 
-    shown = overview.json or {}
-    assert (overview.status_code, shown["read_only"], shown["financials"]) == (
-        *(200, True, numbers["financials"]),
+    body = overview.json or {}
+    assert (overview.status_code, body["read_only"], body["financials"]) == (
+        200,
+        True,
+        numbers["financials"],
     )
     assert (page.status_code, BANNER in page.text) == (200, True)
-    assert (stranger.status_code, stranger.headers["Retry-After"]) == (503, "2")
+    assert (unknown.status_code, unknown.headers["Retry-After"]) == (503, "2")
 
 
-def test_sweep_stops_without_blaming_anybody_and_goes_on_afterwards(
+def test_sweep_stops_without_failed_attempts_and_continues_after_the_outage(
     app: Flask, url: str, server_url: str, outage: Outage
 ) -> None:
     with connect_to(url) as other:
@@ -265,12 +269,10 @@ def test_sweep_stops_without_blaming_anybody_and_goes_on_afterwards(
 
 
 @pytest.mark.parametrize("outage", ["server"], indirect=True)
-def test_sweep_that_is_at_work_is_taken_over_afterwards(
-    app: Flask, url: str, outage: Outage
-) -> None:
+def test_sweep_interrupted_by_an_outage_is_taken_over(app: Flask, url: str, outage: Outage) -> None:
     with connect_to(url) as other:
         other.exec_driver_sql("INSERT INTO users (clerk_id) VALUES ('user_x'), ('user_y')")
-    guarantee = services_of(app).provisioning
+    service = services_of(app).provisioning
 
     with ExitStack() as stack:
         begin = iter([outage])
@@ -280,17 +282,17 @@ def test_sweep_that_is_at_work_is_taken_over_afterwards(
                 stack.enter_context(outage())
 
         with pytest.raises(DBAPIError):
-            build_sweeper(guarantee, on_progress=interrupt).start("clock")
+            build_sweeper(service, on_progress=interrupt).start("clock")
     with connect_to(url) as other:
         other.exec_driver_sql("UPDATE sweep_runs SET heartbeat_at = now() - interval '1 minute'")
-    counts = build_sweeper(guarantee).pick_up()
+    counts = build_sweeper(service).pick_up()
 
     assert counts is not None
     assert (counts.created, count(url, PROFILES)) == (2, 2)
 
 
 def standby_of(primary: Postgres, folder: Path) -> Postgres:
-    """A hot standby of that server, under a folder of its own."""
+    """Start a hot standby of the server in this folder."""
     data = folder / "postgres"
     folder.mkdir(mode=0o755)
     host = str(make_url(primary.url).query["host"])
@@ -307,7 +309,7 @@ def standby_of(primary: Postgres, folder: Path) -> Postgres:
     return Postgres(postgres.start(folder), folder)
 
 
-def test_promoted_standby_serves_without_a_restart(tmp_path: Path) -> None:
+def test_promoted_standby_accepts_writes_without_a_restart(tmp_path: Path) -> None:
     with start_postgres(tmp_path / "primary") as primary:
         with app_on(tmp_path / "first", primary.url) as app:
             upgrade()
@@ -323,6 +325,6 @@ def test_promoted_standby_serves_without_a_restart(tmp_path: Path) -> None:
     finally:
         postgres.leave(standby.folder)
 
-    assert [answer.text for answer in refused if not is_told_to_wait(answer)] == []
+    assert [answer.text for answer in refused if not is_database_unavailable(answer)] == []
     assert during == (503, "read_only")
     assert (is_back, after) == (True, (200, 200, (200, "ok")))

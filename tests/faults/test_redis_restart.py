@@ -1,4 +1,4 @@
-"""Redis dies in the middle of a hundred first logins and comes back, and nobody notices."""
+"""Redis is killed during a hundred first logins and restarted; all requests succeed."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,15 +12,15 @@ from dev.databases import count
 from dev.fake_clerk import DevUser
 from dev.servers import Redis, Served, free_port, logged, served, start_redis, wait_for
 
-PEOPLE = new_users(120)
-LAST_WITH_IT, FIRST_WITH_IT_AGAIN = PEOPLE[40], PEOPLE[80]
+USERS = new_users(120)
+KILLING_USER, RESTARTING_USER = USERS[40], USERS[80]
 
 StartRedis = Callable[[], Redis]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[StartRedis]:
-    """Starts a Redis, each time under the same URL."""
+    """A function that starts Redis, each time under the same URL."""
     port = free_port()
     with ExitStack() as stack:
         yield lambda: stack.enter_context(start_redis(tmp_path, port))
@@ -28,7 +28,7 @@ def start(tmp_path: Path) -> Iterator[StartRedis]:
 
 @pytest.fixture
 def redis(start: StartRedis) -> Redis:
-    """The Redis that is going to die."""
+    """The Redis that the test kills."""
     return start()
 
 
@@ -40,25 +40,25 @@ def app(url: str, redis: Redis, tmp_path: Path) -> Iterator[Served]:
         yield app
 
 
-def sign_in(app: Served, redis: Redis, start: StartRedis, person: DevUser) -> list[bool]:
-    """Sign in and look at the own account; two people see to it that Redis dies and returns."""
-    if person == LAST_WITH_IT:
+def sign_in(app: Served, redis: Redis, start: StartRedis, user: DevUser) -> list[bool]:
+    """Sign in and read the own account; one user kills Redis before, another restarts it."""
+    if user == KILLING_USER:
         redis.process.kill()
         redis.process.wait()
-    if person == FIRST_WITH_IT_AGAIN:
+    if user == RESTARTING_USER:
         start()
     return [
-        is_served(request_as(app, person)),
-        is_served(request_as(app, person, "/api/auth/me", "GET")),
+        is_served(request_as(app, user)),
+        is_served(request_as(app, user, "/api/auth/me", "GET")),
     ]
 
 
-def test_nobody_notices_that_redis_dies_and_comes_back(
+def test_all_requests_succeed_while_redis_is_killed_and_restarted(
     app: Served, url: str, redis: Redis, start: StartRedis
 ) -> None:
-    answers = few_at_a_time(partial(sign_in, app, redis, start), PEOPLE)
+    answers = few_at_a_time(partial(sign_in, app, redis, start), USERS)
 
-    assert answers == [[True, True]] * len(PEOPLE)
+    assert answers == [[True, True]] * len(USERS)
     assert logged(app, "cache_error") != []
     assert wait_for(f"{app.url}/readyz").json()["checks"]["redis"] == "ok"
-    assert count(url, "SELECT count(user_id) FROM mentorados") == len(PEOPLE)
+    assert count(url, "SELECT count(user_id) FROM mentorados") == len(USERS)

@@ -1,4 +1,4 @@
-"""The team registers somebody in the moment in which they sign in: two hundred times."""
+"""An admin pre-registers a user during the first login of that user, two hundred times."""
 
 from functools import partial
 
@@ -9,27 +9,27 @@ from dev.databases import count
 from dev.fake_clerk import DevUser
 from dev.servers import Served
 
-PEOPLE = new_users(200)
+USERS = new_users(200)
 REGISTERED_AND_OWNED = """
 SELECT count(user_id) FROM mentorados WHERE nome_completo LIKE 'Cadastro de %'
 """
 
 
-def meet(app: Served, person: DevUser) -> list[requests.Response]:
-    """Register and let sign in at once; then the person comes back."""
-    data = {"nome_completo": f"Cadastro de {person.name}", "email": person.email}
-    registering = partial(request_as, app, ADMIN, "/api/admin/mentorados", "POST", data)
-    entering = partial(request_as, app, person, "/dashboard", "GET")
-    answers = concurrently(lambda call: call(), [registering, entering])
-    return [*answers, request_as(app, person)]
+def register_and_sign_in(app: Served, user: DevUser) -> list[requests.Response]:
+    """Register and sign in concurrently, then sign in again; return all answers."""
+    data = {"nome_completo": f"Cadastro de {user.name}", "email": user.email}
+    register = partial(request_as, app, ADMIN, "/api/admin/mentorados", "POST", data)
+    open_dashboard = partial(request_as, app, user, "/dashboard", "GET")
+    answers = concurrently(lambda call: call(), [register, open_dashboard])
+    return [*answers, request_as(app, user)]
 
 
-def test_whoever_comes_first_there_is_one_profile_with_the_team_s_data(
+def test_concurrent_registration_and_login_give_one_profile_with_the_registered_data(
     app: Served, url: str
 ) -> None:
-    rounds = few_at_a_time(partial(meet, app), PEOPLE)
+    rounds = few_at_a_time(partial(register_and_sign_in, app), USERS)
 
     answers = [answer for answers in rounds for answer in answers]
     assert [answer.text for answer in answers if not is_served(answer)] == []
-    assert count(url, REGISTERED_AND_OWNED) == len(PEOPLE)
-    assert count(url, "SELECT count(*) FROM mentorados") == len(PEOPLE)
+    assert count(url, REGISTERED_AND_OWNED) == len(USERS)
+    assert count(url, "SELECT count(*) FROM mentorados") == len(USERS)

@@ -1,4 +1,4 @@
-"""Fifty people prove the same address at once, and one profile waits for it."""
+"""Fifty users with the same verified address sign in at once; one profile is pre-registered."""
 
 from functools import partial
 
@@ -11,33 +11,33 @@ from dev.fake_clerk import DevUser
 from dev.servers import Served
 
 ADDRESS = "eva@example.com"
-CLAIMANTS = [DevUser(f"user_{i}", "Eva Melo", ADDRESS) for i in range(50)]
-WAITING = f"""
+USERS = [DevUser(f"user_{i}", "Eva Melo", ADDRESS) for i in range(50)]
+PRE_REGISTER = f"""
 INSERT INTO mentorados (nome_completo, email, turma) VALUES ('Eva', '{ADDRESS}', 'neon')
 RETURNING id
 """
-HELD = "PERFORM 1 FROM mentorados FOR UPDATE"
+LOCK_PROFILE = "PERFORM 1 FROM mentorados FOR UPDATE"
 
 
 @pytest.fixture
-def waiting_id(url: str) -> int:
-    """The profile that the team has registered for whoever proves that address."""
+def unlinked_id(url: str) -> int:
+    """The id of the profile that is pre-registered for the address."""
     with connect_to(url) as connection:
-        return int(connection.exec_driver_sql(WAITING).scalar_one())
+        return int(connection.exec_driver_sql(PRE_REGISTER).scalar_one())
 
 
-def claim(app: Served, url: str) -> list[requests.Response]:
-    """Let all of them ask at once, and hold the profile until two have got that far."""
-    crowd = partial(concurrently, partial(request_with_retries, app), CLAIMANTS)
-    return held_up(url, HELD, crowd, waiting=2)
+def sign_in_all(app: Served, url: str) -> list[requests.Response]:
+    """Sign all users in concurrently; a lock holds them until two of them wait."""
+    sign_in = partial(concurrently, partial(request_with_retries, app), USERS)
+    return held_up(url, LOCK_PROFILE, sign_in, waiting=2)
 
 
-def test_waiting_profile_goes_to_one_of_fifty_and_the_others_get_their_own(
-    app: Served, url: str, waiting_id: int
+def test_pre_registered_profile_is_linked_to_one_of_fifty_users(
+    app: Served, url: str, unlinked_id: int
 ) -> None:
-    bodies = [answer.json() for answer in claim(app, url)]
+    bodies = [answer.json() for answer in sign_in_all(app, url)]
 
     linked = [body["mentorado"]["id"] for body in bodies if body["outcome"] == "linked"]
     profiles = {body["mentorado"]["id"] for body in bodies}
-    assert (linked, sum(body["created"] for body in bodies)) == ([waiting_id], 49)
+    assert (linked, sum(body["created"] for body in bodies)) == ([unlinked_id], 49)
     assert len(profiles) == count(url, "SELECT count(user_id) FROM mentorados") == 50

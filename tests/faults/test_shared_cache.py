@@ -1,4 +1,4 @@
-"""With Redis, what one process knows the others know, and what one changes holds in all."""
+"""With Redis, processes share contexts and cache versions."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from web.services import EXTENSION
 def two_apps(
     copy_database: Callable[[str], str], tmp_path: Path, redis: Redis
 ) -> Iterator[tuple[Flask, Flask]]:
-    """Two apps, as two processes would have them, on one database and one Redis."""
+    """Two apps, like two processes, on one database and one Redis."""
     url = copy_database(f"shared_{tmp_path.name}")
     with ExitStack() as stack:
         settings = {"redis_url": redis.url}
@@ -29,49 +29,51 @@ def two_apps(
         yield first, second
 
 
-def contexts(app: Flask) -> ContextCache:
-    found: ContextCache = app.extensions[EXTENSION].provisioning.contexts
-    return found
+def context_cache(app: Flask) -> ContextCache:
+    contexts: ContextCache = app.extensions[EXTENSION].provisioning.contexts
+    return contexts
 
 
-def provide(app: Flask) -> RequestContext:
+def ensure_context(app: Flask) -> RequestContext:
     with app.app_context():
-        guarantee = app.extensions[EXTENSION].provisioning
-        context: RequestContext = guarantee.context_for(identity_of(BOB), source=PAGE, now=NOW)
+        service = app.extensions[EXTENSION].provisioning
+        context: RequestContext = service.context_for(identity_of(BOB), source=PAGE, now=NOW)
         return context
 
 
-def test_context_of_one_process_serves_the_other(two_apps: tuple[Flask, Flask]) -> None:
+def test_context_cached_by_one_process_is_read_by_the_other(two_apps: tuple[Flask, Flask]) -> None:
     first, second = two_apps
-    known = provide(first)
+    created = ensure_context(first)
 
     with second.app_context():
-        found = contexts(second).get(identity_of(BOB))
+        found = context_cache(second).get(identity_of(BOB))
 
     assert found is not None
-    assert (found.user, found.mentorado) == (known.user, known.mentorado)
+    assert (found.user, found.mentorado) == (created.user, created.mentorado)
 
 
-def test_version_published_by_one_process_holds_in_the_other(two_apps: tuple[Flask, Flask]) -> None:
+def test_version_published_by_one_process_invalidates_the_other_s_context(
+    two_apps: tuple[Flask, Flask],
+) -> None:
     first, second = two_apps
-    known = provide(first)
+    created = ensure_context(first)
 
     with second.app_context():
-        contexts(second).publish_versions({BOB.clerk_id: (known.version or 0) + 1})
+        context_cache(second).publish_versions({BOB.clerk_id: (created.version or 0) + 1})
 
     with first.app_context():
-        assert contexts(first).get(identity_of(BOB)) is None
+        assert context_cache(first).get(identity_of(BOB)) is None
 
 
-def test_silent_redis_is_asked_once_and_then_left_alone(tmp_path: Path, template_url: str) -> None:
+def test_silent_redis_is_connected_to_once(tmp_path: Path, template_url: str) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
         silent.setblocking(False)
         address = f"redis://127.0.0.1:{silent.getsockname()[1]}"
         with app_on(tmp_path, template_url, redis_url=address) as app:
-            found = [contexts(app).get(identity_of(BOB)) for _ in range(3)]
-            callers = [silent.accept()[0]]
+            found = [context_cache(app).get(identity_of(BOB)) for _ in range(3)]
+            connections = [silent.accept()[0]]
             with pytest.raises(BlockingIOError):
                 silent.accept()
 
-    callers[0].close()
+    connections[0].close()
     assert found == [None] * 3

@@ -1,4 +1,4 @@
-"""Whoever is being served when a worker or a whole server is told to stop still gets an answer."""
+"""Requests in progress are answered when a worker or a server receives SIGTERM."""
 
 import socket
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ from dev.databases import count, locking
 from dev.fake_clerk import DevUser
 from dev.servers import Served, eventually, served, workers
 
-PEOPLE = new_users(100)
-MESSENGER = PEOPLE[0]
-EARLY, LATE = PEOPLE[:4], PEOPLE[4:8]
-PATIENCE_SECONDS = 10  # gunicorn.conf.py's graceful_timeout, after which it is cut off
+USERS = new_users(100)
+STOPPING_USER = USERS[0]
+EARLY, LATE = USERS[:4], USERS[4:8]
+GRACEFUL_TIMEOUT_SECONDS = 10  # in gunicorn.conf.py
 PROFILES = "SELECT count(user_id) FROM mentorados"
 
 
@@ -29,40 +29,38 @@ def second_app(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         yield app
 
 
-def test_worker_that_is_told_to_stop_answers_everybody_in_a_stampede_first(
-    app: Served, url: str
-) -> None:
-    def sign_in(person: DevUser) -> requests.Response:
-        answer = request_as(app, person)
-        if person == MESSENGER:
+def test_stopping_worker_answers_all_requests_in_progress(app: Served, url: str) -> None:
+    def sign_in(user: DevUser) -> requests.Response:
+        answer = request_as(app, user)
+        if user == STOPPING_USER:
             workers(app)[0].terminate()
         return answer
 
-    answers = concurrently(sign_in, PEOPLE)
+    answers = concurrently(sign_in, USERS)
 
     assert [answer.text for answer in answers if not is_served(answer)] == []
-    assert count(url, PROFILES) == len(PEOPLE)
+    assert count(url, PROFILES) == len(USERS)
 
 
-def test_server_that_is_told_to_stop_waits_for_no_silent_client(second_app: Served) -> None:
+def test_stopping_server_does_not_wait_for_a_silent_client(second_app: Served) -> None:
     parts = urlsplit(second_app.url)
     with socket.create_connection((str(parts.hostname), int(parts.port or 0))):
-        assert eventually(lambda: len(lines_of(workers(second_app)[0])) > 1)
+        assert eventually(lambda: len(connections_of(workers(second_app)[0])) > 1)
 
         second_app.process.terminate()
 
-        assert second_app.process.wait(timeout=PATIENCE_SECONDS - 1) == 0
+        assert second_app.process.wait(timeout=GRACEFUL_TIMEOUT_SECONDS - 1) == 0
 
 
-def lines_of(process: psutil.Process) -> list[object]:
-    """Where it listens, and to whom it is connected."""
+def connections_of(process: psutil.Process) -> list[object]:
+    """Return the listening and connected sockets of the process."""
     return list(process.net_connections(kind="inet"))
 
 
-def test_server_that_is_told_to_stop_finishes_and_the_other_goes_on(
-    app: Served, second_app: Served, url: str, turnstile: str
+def test_stopping_server_answers_its_requests_while_another_serves_new_ones(
+    app: Served, second_app: Served, url: str, barrier: str
 ) -> None:
-    with ThreadPoolExecutor(1) as pool, locking(url, turnstile):
+    with ThreadPoolExecutor(1) as pool, locking(url, barrier):
         early = pool.submit(concurrently, partial(request_as, app), EARLY)
         assert eventually(lambda: queue_length(url) == len(EARLY))
         app.process.terminate()

@@ -1,4 +1,4 @@
-"""A hundred devices of one new person at once, through two gunicorn processes."""
+"""A hundred concurrent requests of one new user to two gunicorn processes."""
 
 from functools import partial
 
@@ -7,11 +7,13 @@ from dev.databases import count
 from dev.servers import Served, logged, workers
 from tests.support.users import BOB
 
-DEVICES = 100
+REQUESTS = 100
 
 
-def test_hundred_ensures_of_one_new_person_make_one_profile(app: Served, url: str) -> None:
-    answers = concurrently(lambda call: call(), [partial(request_as, app, BOB)] * DEVICES)
+def test_hundred_concurrent_ensures_of_one_new_user_create_one_profile(
+    app: Served, url: str
+) -> None:
+    answers = concurrently(lambda call: call(), [partial(request_as, app, BOB)] * REQUESTS)
 
     bodies = [answer.json() for answer in answers]
     assert {answer.status_code for answer in answers} == {200, 201}

@@ -1,4 +1,4 @@
-"""Sweeps in several processes at once, whose owners die, among people who sign in meanwhile."""
+"""Sweeps in several processes, with killed and stopped owners and concurrent logins."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,14 +18,14 @@ from dev.clients import (
 )
 from dev.databases import connect_to, count, locking
 from dev.fake_clerk import DevUser
-from dev.servers import Served, eventually
+from dev.servers import Served, eventually, has_ended
 
-ABSENT = """
+ADD_USERS = """
 INSERT INTO users (clerk_id, name, email, email_verified)
 SELECT 'user_' || i, 'Pessoa ' || i, 'pessoa' || i || '@example.com', {verified}
-  FROM generate_series(0, {people} - 1) AS i
+  FROM generate_series(0, {number} - 1) AS i
 """
-EXPECTED = """
+PRE_REGISTER_TWO_EACH = """
 INSERT INTO mentorados (nome_completo, email, turma)
 SELECT name, email, 'neon' FROM users, generate_series(1, 2)
 """
@@ -36,7 +36,7 @@ $$ BEGIN IF NEW.nome_completo ~ '^Pessoa (0|1|500|998|999)$' THEN
 END IF; RETURN NEW; END $$;
 CREATE TRIGGER poison BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION poison();
 """
-CROWD = [DevUser(f"user_new_{i}", f"Nova {i}", f"nova{i}@example.com") for i in range(60)]
+NEW_USERS = [DevUser(f"user_new_{i}", f"Nova {i}", f"nova{i}@example.com") for i in range(60)]
 PROFILES = "SELECT count(user_id) FROM mentorados"
 CREATIONS = "SELECT count(*) FROM audit_events WHERE event = 'mentorado_created'"
 ACTIVE = "SELECT count(*) FROM sweep_runs WHERE status IN ('queued', 'running')"
@@ -46,24 +46,24 @@ BY_STATUS = "SELECT count(*) FROM sweep_runs WHERE status = '{status}' AND scann
 
 @pytest.fixture(autouse=True)
 def first_run(app: Served, url: str) -> None:
-    """The clock's run at the start is over, so that it finds none of the test's people."""
+    """Wait for the end of the scheduler's first run, before the test adds users."""
     assert eventually(lambda: count(url, "SELECT count(*) FROM sweep_runs") >= 1)
     assert eventually(lambda: count(url, ACTIVE) == 0)
 
 
-def fill(url: str, people: int, *, ambiguous: bool = False) -> None:
-    """People whom the database knows without a profile; if ambiguous, two wait for each."""
+def fill(url: str, number: int, *, ambiguous: bool = False) -> None:
+    """Add users without a profile; if ambiguous, with two pre-registered profiles each."""
     with connect_to(url) as connection:
-        connection.exec_driver_sql(ABSENT.format(people=people, verified=ambiguous))
+        connection.exec_driver_sql(ADD_USERS.format(number=number, verified=ambiguous))
         if ambiguous:
-            connection.exec_driver_sql(EXPECTED)
+            connection.exec_driver_sql(PRE_REGISTER_TWO_EACH)
 
 
 def sweep(app: Served, _: object = None) -> requests.Response:
     return request_as(app, ADMIN, "/api/admin/sweeps")
 
 
-def latest(app: Served) -> dict[str, object]:
+def latest_run(app: Served) -> dict[str, object]:
     runs: list[dict[str, object]] = request_as(app, ADMIN, "/api/admin/sweeps", "GET").json()[
         "items"
     ]
@@ -71,7 +71,7 @@ def latest(app: Served) -> dict[str, object]:
 
 
 def owner(url: str) -> psutil.Process:
-    """The process that runs the sweep."""
+    """Return the process that runs the sweep."""
     with connect_to(url) as connection:
         name = connection.exec_driver_sql(
             "SELECT owner FROM sweep_runs WHERE status = 'running'"
@@ -84,11 +84,11 @@ def runs_with(url: str, status: str) -> int:
 
 
 @pytest.mark.parametrize("settings", [{"WEB_CONCURRENCY": "4", "SWEEP_INTERVAL_SECONDS": "1"}])
-def test_ten_requests_and_the_clocks_of_four_processes_make_one_run(
-    app: Served, url: str, turnstile: str
+def test_ten_requests_and_four_schedulers_start_one_run(
+    app: Served, url: str, barrier: str
 ) -> None:
-    with locking(url, turnstile):
-        fill(url, people=50)
+    with locking(url, barrier):
+        fill(url, number=50)
         answers = concurrently(partial(sweep, app), range(10))
         assert eventually(lambda: queue_length(url) == 1)
     assert eventually(lambda: count(url, PROFILES) == 50)
@@ -100,77 +100,80 @@ def test_ten_requests_and_the_clocks_of_four_processes_make_one_run(
     assert count(url, CREATIONS) == 50
 
 
-def test_run_of_a_killed_owner_is_abandoned_and_another_process_finishes_the_work(
-    app: Served, url: str, turnstile: str
+def test_run_of_a_killed_owner_is_abandoned_and_restarted_by_another_process(
+    app: Served, url: str, barrier: str, expire_lease: Callable[[], None]
 ) -> None:
-    fill(url, people=50)
-    with locking(url, turnstile):
+    fill(url, number=50)
+    with locking(url, barrier):
         sweep(app)
         assert eventually(lambda: queue_length(url) == 1)
-        owner(url).kill()
+        killed = owner(url)
+        killed.kill()
+        assert eventually(lambda: has_ended(killed))
+    expire_lease()
 
-    assert eventually(lambda: latest(app)["status"] == "succeeded", seconds=30)
+    assert eventually(lambda: latest_run(app)["status"] == "succeeded", seconds=30)
 
     abandoned = count(url, "SELECT count(*) FROM sweep_runs WHERE status = 'abandoned'")
     assert (abandoned, count(url, PROFILES), count(url, CREATIONS)) == (1, 50, 50)
 
 
-def test_run_of_a_stopping_owner_goes_on_in_another_process_and_nobody_sees_an_error(
-    app: Served, url: str, turnstile: str
+def test_run_of_a_stopping_owner_continues_in_another_process_without_errors(
+    app: Served, url: str, barrier: str
 ) -> None:
-    fill(url, people=600, ambiguous=True)
-    with locking(url, turnstile):
+    fill(url, number=600, ambiguous=True)
+    with locking(url, barrier):
         sweep(app)
         assert eventually(lambda: queue_length(url) == 1)
         owner(url).terminate()
-    answers = concurrently(partial(request_as, app), CROWD)
+    answers = concurrently(partial(request_as, app), NEW_USERS)
 
     assert [answer.text for answer in answers if not is_served(answer)] == []
     assert eventually(
-        lambda: count(url, RUNNING) == 0 and latest(app)["status"] == "succeeded", seconds=30
+        lambda: count(url, RUNNING) == 0 and latest_run(app)["status"] == "succeeded", seconds=30
     )
-    assert (runs_with(url, "succeeded"), count(url, PROFILES)) == (1, 600 + len(CROWD))
+    assert (runs_with(url, "succeeded"), count(url, PROFILES)) == (1, 600 + len(NEW_USERS))
 
 
-def test_long_step_of_a_stopping_owner_keeps_no_other_process_from_the_run(
-    app: Served, url: str, turnstile: str
+def test_long_step_of_a_stopping_owner_does_not_block_the_next_owner(
+    app: Served, url: str, barrier: str
 ) -> None:
-    fill(url, people=50)
-    with locking(url, turnstile):
+    fill(url, number=50)
+    with locking(url, barrier):
         sweep(app)
         assert eventually(lambda: queue_length(url) == 1)
         first = owner(url)
         first.terminate()
-        elsewhere = f"{RUNNING} AND owner NOT LIKE '%:{first.pid}:%'"
-        assert eventually(lambda: count(url, elsewhere) == 1)
+        other_owner = f"{RUNNING} AND owner NOT LIKE '%:{first.pid}:%'"
+        assert eventually(lambda: count(url, other_owner) == 1)
 
-    assert eventually(lambda: latest(app)["status"] == "succeeded", seconds=30)
+    assert eventually(lambda: latest_run(app)["status"] == "succeeded", seconds=30)
     assert count(url, PROFILES) == count(url, CREATIONS) == 50
 
 
-def test_five_poisoned_people_among_a_thousand_stop_nobody_else(app: Served, url: str) -> None:
-    fill(url, people=1000)
+def test_five_failing_users_among_a_thousand_block_no_other_user(app: Served, url: str) -> None:
+    fill(url, number=1000)
     with connect_to(url) as connection:
         connection.exec_driver_sql(POISON)
 
     sweep(app)
 
-    assert eventually(lambda: latest(app)["status"] == "succeeded", seconds=30)
-    assert (latest(app)["created"], latest(app)["failed"]) == (995, 5)
+    assert eventually(lambda: latest_run(app)["status"] == "succeeded", seconds=30)
+    assert (latest_run(app)["created"], latest_run(app)["failed"]) == (995, 5)
     assert count(url, PROFILES) == 995
     assert count(url, "SELECT count(*) FROM provisioning_attempts WHERE attempts = 1") == 5
 
 
-def test_people_who_sign_in_while_they_are_swept_have_one_profile_each(
-    app: Served, url: str
-) -> None:
-    people = new_users(300)
-    fill(url, people=300)
-    calls: list[Callable[[], requests.Response]] = [partial(request_as, app, one) for one in people]
+def test_users_who_sign_in_during_a_sweep_have_one_profile_each(app: Served, url: str) -> None:
+    users = new_users(300)
+    fill(url, number=300)
+    calls: list[Callable[[], requests.Response]] = [
+        partial(request_as, app, user) for user in users
+    ]
     calls.insert(8, partial(sweep, app))
 
     answers = few_at_a_time(lambda call: call(), calls)
 
-    assert eventually(lambda: latest(app)["status"] == "succeeded")
+    assert eventually(lambda: latest_run(app)["status"] == "succeeded")
     assert [a.text for a in answers if not is_served(a) and a.status_code != 202] == []
-    assert count(url, PROFILES) == count(url, CREATIONS) == len(people)
+    assert count(url, PROFILES) == count(url, CREATIONS) == len(users)

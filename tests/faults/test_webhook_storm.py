@@ -1,4 +1,4 @@
-"""The same messages many times at once, to several processes, while their person signs in."""
+"""Repeated webhooks to several processes during the first login of their user."""
 
 import json
 
@@ -13,21 +13,21 @@ from tests.support.clerk_server import send_webhook
 
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 EVA = DevUser("user_eva", "Eva Melo", "eva@example.com")
-HEARD = "SELECT count(*) FROM webhook_messages"
+COUNT_MESSAGES = "SELECT count(*) FROM webhook_messages"
 CREATIONS = "SELECT count(*) FROM audit_events WHERE event = 'mentorado_created'"
 
 
 @pytest.mark.parametrize("settings", [{"CLERK_WEBHOOK_SECRET": SECRET}])
-def test_storm_of_messages_and_requests_ends_with_one_profile(app: Served, url: str) -> None:
+def test_concurrent_webhooks_and_logins_create_one_profile(app: Served, url: str) -> None:
     body = json.dumps({"type": "user.created", "data": clerk_user(EVA)})
 
-    def come(number: int) -> requests.Response:
+    def send(number: int) -> requests.Response:
         if number % 2:
             return request_as(app, EVA)
         return send_webhook(app.url, SECRET, body, f"msg_{number % 4}")
 
-    answers = concurrently(come, range(40))
+    answers = concurrently(send, range(40))
 
     assert [answer.text for answer in answers if not is_served(answer)] == []
-    assert (count(url, HEARD), count(url, CREATIONS)) == (2, 1)
+    assert (count(url, COUNT_MESSAGES), count(url, CREATIONS)) == (2, 1)
     assert count(url, "SELECT count(*) FROM mentorados") == 1

@@ -1,4 +1,4 @@
-"""A deleted account: out at once, and the profile waits for whoever proves the same address."""
+"""A deleted Clerk account is denied at once; its profile can be linked by the same address."""
 
 import pytest
 from sqlalchemy import select
@@ -18,20 +18,20 @@ WEBHOOK = Source("webhook", "req-webhook")
 RETURNED = Identity("user_bob_again", "Bob", "BOB@example.com ", True)
 
 
-def sign_in(session: Session, who: Identity) -> Mentorado | None:
-    profile = ensure(session, who, source=PAGE, now=NOW, rules=Rules()).mentorado
+def sign_in(session: Session, identity: Identity) -> Mentorado | None:
+    profile = ensure(session, identity, source=PAGE, now=NOW, rules=Rules()).mentorado
     return session.get(Mentorado, profile.id) if profile else None
 
 
-def leave(session: Session, clerk_id: str = BOB.clerk_id) -> User:
+def delete_account(session: Session, clerk_id: str = BOB.clerk_id) -> User:
     handle_account_deletion(session, clerk_id, source=WEBHOOK, now=NOW)
     session.flush()
     return session.scalars(select(User).where(User.clerk_id == clerk_id)).one()
 
 
-def test_deleted_person_is_denied_and_gets_no_new_profile(session: Session) -> None:
+def test_deleted_user_is_denied_and_gets_no_new_profile(session: Session) -> None:
     sign_in(session, identity_of(BOB))
-    leave(session)
+    delete_account(session)
 
     again = ensure(session, identity_of(BOB), source=PAGE, now=NOW, rules=Rules())
 
@@ -39,9 +39,9 @@ def test_deleted_person_is_denied_and_gets_no_new_profile(session: Session) -> N
     assert again.mentorado is None
 
 
-def test_profile_is_kept_and_claimed_by_the_same_verified_address(session: Session) -> None:
+def test_profile_is_kept_and_linked_by_the_same_verified_address(session: Session) -> None:
     before = sign_in(session, identity_of(BOB))
-    leave(session)
+    delete_account(session)
 
     after = ensure(session, RETURNED, source=PAGE, now=NOW, rules=Rules())
 
@@ -50,9 +50,9 @@ def test_profile_is_kept_and_claimed_by_the_same_verified_address(session: Sessi
     assert (after.outcome, after.mentorado.id) == (Outcome.LINKED, before.id)
 
 
-def test_profile_of_an_unproven_address_waits_for_nobody(session: Session) -> None:
+def test_profile_of_a_deleted_user_loses_an_unverified_address(session: Session) -> None:
     before = sign_in(session, identity_of(BOB, verified=False))
-    leave(session)
+    delete_account(session)
 
     after = sign_in(session, RETURNED)
 
@@ -60,19 +60,21 @@ def test_profile_of_an_unproven_address_waits_for_nobody(session: Session) -> No
     assert (after != before, before.user_id, before.email) == (True, None, None)
 
 
-def test_address_that_the_team_wrote_outlives_an_owner_who_proved_none(session: Session) -> None:
+def test_address_that_an_admin_wrote_is_kept_when_the_owner_verified_another(
+    session: Session,
+) -> None:
     user = User(clerk_id=BOB.clerk_id, email="other@example.com")
     session.add(user)
     session.flush()  # the profile needs the id
-    theirs = Mentorado(user_id=user.id, nome_completo="B", email="b@example.com", turma=Turma.NEON)
-    session.add(theirs)
-    leave(session)
+    profile = Mentorado(user_id=user.id, nome_completo="B", email="b@example.com", turma=Turma.NEON)
+    session.add(profile)
+    delete_account(session)
 
-    assert (theirs.user_id, theirs.email) == (None, "b@example.com")
+    assert (profile.user_id, profile.email) == (None, "b@example.com")
 
 
-def test_whoever_was_never_here_cannot_come_any_more(session: Session) -> None:
-    leave(session, "user_unknown")
+def test_unknown_user_whose_account_was_deleted_is_denied(session: Session) -> None:
+    delete_account(session, "user_unknown")
 
     late = ensure(session, Identity("user_unknown"), source=WEBHOOK, now=NOW, rules=Rules())
 
@@ -80,11 +82,11 @@ def test_whoever_was_never_here_cannot_come_any_more(session: Session) -> None:
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_departure_is_recorded_once(session: Session, times: int) -> None:
+def test_account_deletion_is_recorded_once(session: Session, times: int) -> None:
     sign_in(session, identity_of(BOB))
 
     for _ in range(times):
-        leave(session)
+        delete_account(session)
 
     events = session.scalars(select(AuditEvent.event).order_by(AuditEvent.id))
     assert list(events) == ["mentorado_created", "user_deleted"]

@@ -1,4 +1,4 @@
-"""What admins change: once, recorded, and never behind somebody's back."""
+"""Admin actions: applied once, audited, refused on conflicts, with the users to invalidate."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,8 +22,8 @@ from provisioning.errors import Denial
 from provisioning.rules import Rules
 from tests.support.users import ALICE, BOB, NOW, PAGE, identity_of
 
-ADMIN = Source("admin", "req-1", actor_id=1_999_999_999)  # no user of these tests
-NOBODY = 2_000_000_000
+ADMIN = Source("admin", "req-1", actor_id=1_999_999_999)  # not the id of a user in these tests
+UNKNOWN_ID = 2_000_000_000
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def bob(session: Session) -> User:
 
 
 @pytest.fixture
-def waiting(session: Session) -> Mentorado:
-    """A profile without owner."""
+def unlinked(session: Session) -> Mentorado:
+    """A pre-registered profile."""
     profile = Mentorado(nome_completo="Eva", email="eva@example.com", turma=Turma.NEON)
     session.add(profile)
     session.flush()  # the tests need its id
@@ -52,7 +52,7 @@ def actions(session: Session) -> list[str]:
     return [detail["action"] for detail in details if detail]
 
 
-def test_blocked_person_is_denied(session: Session, bob: User) -> None:
+def test_blocked_user_is_denied(session: Session, bob: User) -> None:
     admin_actions.block(session, bob.id, source=ADMIN, now=NOW)
 
     ensured = ensure(session, identity_of(BOB), source=PAGE, now=NOW, rules=Rules())
@@ -60,7 +60,7 @@ def test_blocked_person_is_denied(session: Session, bob: User) -> None:
     assert (ensured.outcome, ensured.denial) == (Outcome.DENIED, Denial.USER_BLOCKED)
 
 
-def test_person_who_is_allowed_again_is_served(session: Session, bob: User) -> None:
+def test_user_who_is_allowed_again_keeps_the_profile(session: Session, bob: User) -> None:
     admin_actions.block(session, bob.id, source=ADMIN, now=NOW)
     admin_actions.allow(session, bob.id, source=ADMIN)
 
@@ -69,7 +69,7 @@ def test_person_who_is_allowed_again_is_served(session: Session, bob: User) -> N
     assert ensured.outcome is Outcome.EXISTING
 
 
-def test_what_is_done_twice_is_recorded_once(session: Session, bob: User) -> None:
+def test_repeated_action_is_recorded_once(session: Session, bob: User) -> None:
     for _ in range(2):
         admin_actions.block(session, bob.id, source=ADMIN, now=NOW)
     for _ in range(2):
@@ -78,33 +78,31 @@ def test_what_is_done_twice_is_recorded_once(session: Session, bob: User) -> Non
     assert actions(session) == ["block", "allow"]
 
 
-def test_link_gives_a_free_profile_and_folds_the_untouched_one(
-    session: Session, bob: User, waiting: Mentorado
+def test_link_assigns_an_unlinked_profile_and_deletes_the_untouched_one(
+    session: Session, bob: User, unlinked: Mentorado
 ) -> None:
-    concerned = admin_actions.link(session, waiting.id, bob.id, source=ADMIN, now=NOW)
+    affected = admin_actions.link(session, unlinked.id, bob.id, source=ADMIN, now=NOW)
 
     owned = session.scalars(select(func.count()).where(Mentorado.user_id == bob.id)).one()
-    assert (owner(session, waiting), owned, concerned) == (bob.id, 1, [BOB.clerk_id])
+    assert (owner(session, unlinked), owned, affected) == (bob.id, 1, [BOB.clerk_id])
 
 
-def test_link_does_not_take_a_profile_from_its_owner(
-    session: Session, bob: User, alice: Mentorado
-) -> None:
+def test_link_of_an_owned_profile_is_refused(session: Session, bob: User, alice: Mentorado) -> None:
     with pytest.raises(ConflictError):
         admin_actions.link(session, alice.id, bob.id, source=ADMIN, now=NOW)
 
 
-def test_link_does_not_throw_a_used_profile_away(
-    session: Session, alice: Mentorado, waiting: Mentorado
+def test_link_is_refused_for_a_user_whose_profile_has_data(
+    session: Session, alice: Mentorado, unlinked: Mentorado
 ) -> None:
     session.add(MetricaMensal(mentorado_id=alice.id, ano=2026, mes=1))
     assert alice.user_id is not None
 
     with pytest.raises(ConflictError):
-        admin_actions.link(session, waiting.id, alice.user_id, source=ADMIN, now=NOW)
+        admin_actions.link(session, unlinked.id, alice.user_id, source=ADMIN, now=NOW)
 
 
-def test_link_that_stands_already_changes_nothing(session: Session, alice: Mentorado) -> None:
+def test_link_that_exists_already_changes_nothing(session: Session, alice: Mentorado) -> None:
     assert alice.user_id is not None
 
     admin_actions.link(session, alice.id, alice.user_id, source=ADMIN, now=NOW)
@@ -112,14 +110,14 @@ def test_link_that_stands_already_changes_nothing(session: Session, alice: Mento
     assert actions(session) == []
 
 
-def test_unlinked_profile_waits_again(session: Session, alice: Mentorado) -> None:
-    concerned = admin_actions.unlink(session, alice.id, source=ADMIN, now=NOW)
+def test_unlink_removes_the_owner_once(session: Session, alice: Mentorado) -> None:
+    affected = admin_actions.unlink(session, alice.id, source=ADMIN, now=NOW)
     again = admin_actions.unlink(session, alice.id, source=ADMIN, now=NOW)
 
-    assert (owner(session, alice), concerned, again) == (None, [ALICE.clerk_id], [])
+    assert (owner(session, alice), affected, again) == (None, [ALICE.clerk_id], [])
 
 
-def test_unlinked_automatic_profile_is_not_folded_away_later(session: Session, bob: User) -> None:
+def test_unlinked_automatic_profile_is_no_longer_unedited(session: Session, bob: User) -> None:
     profile = session.scalars(select(Mentorado).where(Mentorado.user_id == bob.id)).one()
 
     admin_actions.unlink(session, profile.id, source=ADMIN, now=NOW)
@@ -127,20 +125,22 @@ def test_unlinked_automatic_profile_is_not_folded_away_later(session: Session, b
     assert profile.is_unedited is False
 
 
-def test_removed_profile_is_not_made_again(session: Session, alice: Mentorado) -> None:
-    concerned = admin_actions.remove(session, alice.id, source=ADMIN, now=NOW)
+def test_removed_profile_is_not_created_again(session: Session, alice: Mentorado) -> None:
+    affected = admin_actions.remove(session, alice.id, source=ADMIN, now=NOW)
 
     ensured = ensure(session, identity_of(ALICE), source=PAGE, now=NOW, rules=Rules())
 
-    assert (concerned, ensured.denial) == ([ALICE.clerk_id], Denial.USER_BLOCKED)
+    assert (affected, ensured.denial) == ([ALICE.clerk_id], Denial.USER_BLOCKED)
     assert session.scalars(select(func.count()).select_from(Mentorado)).one() == 0
 
 
-def test_profile_without_owner_is_removed_as_well(session: Session, waiting: Mentorado) -> None:
-    assert admin_actions.remove(session, waiting.id, source=ADMIN, now=NOW) == []
+def test_pre_registered_profile_can_be_removed(session: Session, unlinked: Mentorado) -> None:
+    assert admin_actions.remove(session, unlinked.id, source=ADMIN, now=NOW) == []
 
 
-def test_profile_that_another_table_holds_on_to_stays(session: Session, alice: Mentorado) -> None:
+def test_profile_that_another_table_references_is_not_removed(
+    session: Session, alice: Mentorado
+) -> None:
     session.execute(text("CREATE TABLE contratos (m integer NOT NULL REFERENCES mentorados (id))"))
     session.execute(text("INSERT INTO contratos VALUES (:id)"), {"id": alice.id})
 
@@ -149,94 +149,97 @@ def test_profile_that_another_table_holds_on_to_stays(session: Session, alice: M
 
 
 CALLS: dict[str, tuple[Callable[[Session], object], type[Exception]]] = {
-    "block": (lambda s: admin_actions.block(s, NOBODY, source=ADMIN, now=NOW), UnknownUserError),
-    "allow": (lambda s: admin_actions.allow(s, NOBODY, source=ADMIN), UnknownUserError),
+    "block": (
+        lambda s: admin_actions.block(s, UNKNOWN_ID, source=ADMIN, now=NOW),
+        UnknownUserError,
+    ),
+    "allow": (lambda s: admin_actions.allow(s, UNKNOWN_ID, source=ADMIN), UnknownUserError),
     "link": (
-        lambda s: admin_actions.link(s, NOBODY, 1, source=ADMIN, now=NOW),
+        lambda s: admin_actions.link(s, UNKNOWN_ID, 1, source=ADMIN, now=NOW),
         UnknownMentoradoError,
     ),
     "unlink": (
-        lambda s: admin_actions.unlink(s, NOBODY, source=ADMIN, now=NOW),
+        lambda s: admin_actions.unlink(s, UNKNOWN_ID, source=ADMIN, now=NOW),
         UnknownMentoradoError,
     ),
     "remove": (
-        lambda s: admin_actions.remove(s, NOBODY, source=ADMIN, now=NOW),
+        lambda s: admin_actions.remove(s, UNKNOWN_ID, source=ADMIN, now=NOW),
         UnknownMentoradoError,
     ),
 }
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_unknown_ids_are_told_apart(session: Session, name: str) -> None:
+def test_unknown_id_raises_the_error_of_its_table(session: Session, name: str) -> None:
     call, error = CALLS[name]
 
     with pytest.raises(error):
         call(session)
 
 
-def test_link_to_an_unknown_user_is_refused(session: Session, waiting: Mentorado) -> None:
+def test_link_to_an_unknown_user_is_refused(session: Session, unlinked: Mentorado) -> None:
     with pytest.raises(UnknownUserError):
-        admin_actions.link(session, waiting.id, NOBODY, source=ADMIN, now=NOW)
+        admin_actions.link(session, unlinked.id, UNKNOWN_ID, source=ADMIN, now=NOW)
 
 
 def test_link_to_a_deleted_account_is_refused(
-    session: Session, waiting: Mentorado, bob: User
+    session: Session, unlinked: Mentorado, bob: User
 ) -> None:
     bob.deleted_at = NOW
 
     with pytest.raises(ConflictError, match="deleted"):
-        admin_actions.link(session, waiting.id, bob.id, source=ADMIN, now=NOW)
+        admin_actions.link(session, unlinked.id, bob.id, source=ADMIN, now=NOW)
 
 
 @pytest.mark.parametrize(
-    ("verified", "written", "kept"),
+    ("verified", "edited", "kept"),
     [(True, False, True), (False, False, False), (False, True, True)],
-    ids=["proven", "only given", "written by an admin"],
+    ids=["verified", "unverified", "edited by an admin"],
 )
-def test_unlinked_automatic_profile_keeps_an_address_only_if_it_may_be_found_by_it(
-    session: Session, *, verified: bool, written: bool, kept: bool
+def test_unlinked_automatic_profile_keeps_only_a_verified_or_edited_address(
+    session: Session, *, verified: bool, edited: bool, kept: bool
 ) -> None:
-    stranger = identity_of(BOB, verified=verified)
-    made = ensure(session, stranger, source=PAGE, now=NOW, rules=Rules()).mentorado
-    assert made is not None
-    if written:
-        edit(session, made.id, changes={"email": "ana@example.com"}, source=ADMIN, now=NOW)
+    identity = identity_of(BOB, verified=verified)
+    created = ensure(session, identity, source=PAGE, now=NOW, rules=Rules()).mentorado
+    assert created is not None
+    if edited:
+        edit(session, created.id, changes={"email": "ana@example.com"}, source=ADMIN, now=NOW)
 
-    admin_actions.unlink(session, made.id, source=ADMIN, now=NOW)
+    admin_actions.unlink(session, created.id, source=ADMIN, now=NOW)
 
-    assert (session.get_one(Mentorado, made.id).email is not None) is kept
-
-
-def test_address_that_a_stranger_gave_before_another_is_not_kept(session: Session) -> None:
-    stranger = identity_of(BOB, verified=False)
-    made = ensure(session, stranger, source=PAGE, now=NOW, rules=Rules()).mentorado
-    assert made is not None
-    moved = replace(stranger, email="other@example.com", email_verified=True)
-    ensure(session, moved, source=PAGE, now=NOW, rules=Rules())
-
-    admin_actions.unlink(session, made.id, source=ADMIN, now=NOW)
-
-    assert session.get_one(Mentorado, made.id).email is None
+    assert (session.get_one(Mentorado, created.id).email is not None) is kept
 
 
-def test_unlinked_profile_ends_the_context_of_a_user_who_may_claim_it(
+def test_unlink_drops_an_unverified_address_after_another_was_verified(session: Session) -> None:
+    identity = identity_of(BOB, verified=False)
+    created = ensure(session, identity, source=PAGE, now=NOW, rules=Rules()).mentorado
+    assert created is not None
+    changed = replace(identity, email="other@example.com", email_verified=True)
+    ensure(session, changed, source=PAGE, now=NOW, rules=Rules())
+
+    admin_actions.unlink(session, created.id, source=ADMIN, now=NOW)
+
+    assert session.get_one(Mentorado, created.id).email is None
+
+
+def test_unlink_invalidates_the_context_of_a_user_who_may_claim_the_profile(
     session: Session, alice: Mentorado, bob: User
 ) -> None:
     alice.email = bob.email
     session.flush()
 
-    concerned = admin_actions.unlink(session, alice.id, source=ADMIN, now=NOW)
+    affected = admin_actions.unlink(session, alice.id, source=ADMIN, now=NOW)
 
-    assert concerned == sorted([ALICE.clerk_id, bob.clerk_id])
+    assert affected == sorted([ALICE.clerk_id, bob.clerk_id])
 
 
-def test_link_gives_a_profile_to_somebody_who_has_none(
-    session: Session, waiting: Mentorado
+def test_link_assigns_a_profile_to_a_user_who_has_none(
+    session: Session, unlinked: Mentorado
 ) -> None:
     user = User(clerk_id="user_without")
     session.add(user)
     session.flush()  # the call needs its id
 
-    admin_actions.link(session, waiting.id, user.id, source=ADMIN, now=NOW)
+    admin_actions.link(session, unlinked.id, user.id, source=ADMIN, now=NOW)
 
-    assert owner(session, waiting) == user.id
+    assert owner(session, unlinked) == user.id

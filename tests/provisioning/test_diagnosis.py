@@ -1,4 +1,4 @@
-"""The diagnosis: facts about one person, and nothing about anybody else."""
+"""The diagnosis returns facts about one user and nothing about other users."""
 
 import pytest
 from sqlalchemy.orm import Session
@@ -9,18 +9,18 @@ from provisioning.queries import diagnose
 from tests.support.users import ALICE, BOB, NOW
 
 
-def known(session: Session, *, verified: bool = True) -> None:
+def add_bob(session: Session, *, verified: bool = True) -> None:
     session.add(User(clerk_id=BOB.clerk_id, email=BOB.email, email_verified=verified))
-    session.flush()  # diagnose() reads it
+    session.flush()
 
 
-def waiting(session: Session, count: int) -> None:
+def pre_register(session: Session, count: int) -> None:
     for _ in range(count):
         session.add(Mentorado(nome_completo="Bob", email=BOB.email, turma=Turma.NEON))
-    session.flush()  # diagnose() reads them
+    session.flush()
 
 
-def test_person_with_profile_is_linked(session: Session, alice: Mentorado) -> None:
+def test_user_with_profile_is_linked(session: Session, alice: Mentorado) -> None:
     diagnosis = diagnose(session, ALICE.clerk_id)
 
     assert (diagnosis.linked, diagnosis.pending_attempt) == (True, False)
@@ -32,28 +32,28 @@ def test_person_with_profile_is_linked(session: Session, alice: Mentorado) -> No
 def test_matches_of_a_verified_address_are_counted(
     session: Session, count: int, expected: tuple[bool, bool]
 ) -> None:
-    known(session)
-    waiting(session, count)
+    add_bob(session)
+    pre_register(session, count)
 
     diagnosis = diagnose(session, BOB.clerk_id)
 
     assert (diagnosis.unlinked_match, diagnosis.multiple_matches) == expected
 
 
-def test_unverified_address_is_told_nothing_about_pre_registrations(session: Session) -> None:
-    known(session, verified=False)
-    waiting(session, 2)
+def test_pre_registrations_are_hidden_from_an_unverified_address(session: Session) -> None:
+    add_bob(session, verified=False)
+    pre_register(session, 2)
 
     diagnosis = diagnose(session, BOB.clerk_id)
 
     assert (diagnosis.unlinked_match, diagnosis.multiple_matches) == (False, False)
 
 
-def test_failed_attempt_shows(session: Session) -> None:
-    known(session)
+def test_failed_attempt_is_pending(session: Session) -> None:
+    add_bob(session)
     times = {"next_attempt_at": NOW, "first_failed_at": NOW, "last_failed_at": NOW}
     facts = {"state": "pending", "attempts": 1, "error_class": "OperationalError"}
     session.add(ProvisioningAttempt(clerk_id=BOB.clerk_id, **facts, **times))
-    session.flush()  # diagnose() reads it
+    session.flush()
 
     assert diagnose(session, BOB.clerk_id).pending_attempt is True

@@ -1,10 +1,11 @@
-"""The guarantee, rule by rule, on real PostgreSQL."""
+"""`ensure`, rule by rule, on PostgreSQL."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import event, func, select, text
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -16,45 +17,66 @@ from models.mentorado import Turma
 from models.user import Role
 from provisioning.ensure import EnsureResult, Outcome, ensure, forecast_decision
 from provisioning.errors import Denial, StaleDecisionError
-from provisioning.loading import LoadedUser, lock_profile, upsert_and_load_user
 from provisioning.profiles import MentoradoRow
-from provisioning.rules import Action, DecisionFacts, Rules
+from provisioning.rules import Action, Rules
 from tests.support.users import ALICE, BOB, CHARLIE, NOW, PAGE, identity_of
 
 Ensure = Callable[..., EnsureResult]
+BeforeStatement = Callable[[str, str], None]
 EVE = DevUser("user_eve", "Eve", "bob@example.com")  # has Bob's address
+INSERT_OTHER_PROFILE = f"""
+INSERT INTO mentorados (user_id, nome_completo, turma)
+SELECT id, 'Outro', 'neon' FROM users WHERE clerk_id = '{BOB.clerk_id}'
+"""
+LINK_TO_CHARLIE = f"""
+UPDATE mentorados SET user_id = users.id FROM users WHERE clerk_id = '{CHARLIE.clerk_id}'
+"""
 
 
 @pytest.fixture
 def ensured(session: Session) -> Ensure:
-    def call(who: Identity, rules: Rules = Rules()) -> EnsureResult:  # noqa: B008 - frozen
-        return ensure(session, who, source=PAGE, now=NOW, rules=rules)
+    def call(identity: Identity, rules: Rules = Rules()) -> EnsureResult:  # noqa: B008 - frozen
+        return ensure(session, identity, source=PAGE, now=NOW, rules=rules)
 
     return call
+
+
+@pytest.fixture
+def before_statement(connection: Connection) -> Iterator[BeforeStatement]:
+    """Executes a change once before the next statement with a text, like a concurrent program."""
+    changes: list[tuple[str, str]] = []
+
+    def execute_change(_c: object, _k: object, statement: str, *_: object) -> None:
+        if changes and changes[0][0] in statement:
+            connection.exec_driver_sql(changes.pop()[1])
+
+    event.listen(connection, "before_cursor_execute", execute_change)
+    yield lambda text, change: changes.append((text, change))
+    event.remove(connection, "before_cursor_execute", execute_change)
 
 
 def pre_registered(session: Session, email: str, name: str = "Bob Pré") -> Mentorado:
     profile = Mentorado(nome_completo=name, email=email, turma=Turma.NEON)
     session.add(profile)
-    session.flush()  # the test compares ids
+    session.flush()
     return profile
 
 
-def profiles(session: Session) -> int:
+def count_profiles(session: Session) -> int:
     return session.scalars(select(func.count()).select_from(Mentorado)).one()
 
 
-def got(result: EnsureResult) -> tuple[Outcome, int | None]:
-    """What happened, and with which profile."""
+def summarize(result: EnsureResult) -> tuple[Outcome, int | None]:
+    """Return the outcome and the id of the profile."""
     return result.outcome, result.mentorado.id if result.mentorado else None
 
 
-def edit(session: Session, profile: MentoradoRow | None) -> Mentorado:
-    """Note that a person has edited the profile; returns it."""
+def mark_edited(session: Session, profile: MentoradoRow | None) -> Mentorado:
+    """Mark the profile as edited by a user and return it."""
     assert profile is not None
     edited = session.get_one(Mentorado, profile.id)
     edited.edited_at = NOW
-    session.flush()  # as if it were another request's
+    session.flush()
     return edited
 
 
@@ -66,7 +88,7 @@ def test_first_login_creates_the_profile(session: Session, ensured: Ensure) -> N
     result = ensured(identity_of(BOB))
 
     assert result.outcome is Outcome.CREATED
-    assert profiles(session) == 1
+    assert count_profiles(session) == 1
 
 
 def test_automatic_profile_has_the_defaults_of_the_contract(ensured: Ensure) -> None:
@@ -87,23 +109,23 @@ def test_automatic_profile_has_the_defaults_of_the_contract(ensured: Ensure) -> 
     ) == (BOB.name, BOB.email, Turma.NEON, SimNao.SIM, SimNao.NAO, 16000, 50, 10, 12, 60)
 
 
-def test_second_login_finds_the_first_profile(session: Session, ensured: Ensure) -> None:
+def test_second_login_returns_existing_profile(session: Session, ensured: Ensure) -> None:
     first = ensured(identity_of(BOB))
 
     second = ensured(identity_of(BOB))
 
     assert (second.outcome, second.mentorado) == (Outcome.EXISTING, first.mentorado)
-    assert profiles(session) == 1
+    assert count_profiles(session) == 1
 
 
-def test_person_without_name_is_called_novo_usuario(ensured: Ensure) -> None:
-    result = ensured(Identity("user_nobody"))
+def test_profile_of_a_user_without_name_is_called_novo_usuario(ensured: Ensure) -> None:
+    result = ensured(Identity("user_nameless"))
 
     assert result.mentorado is not None
     assert result.mentorado.nome_completo == "Novo Usuário"
 
 
-def test_automatic_profile_gets_what_is_learned_later(ensured: Ensure) -> None:
+def test_automatic_profile_is_filled_from_a_later_identity(ensured: Ensure) -> None:
     ensured(Identity(BOB.clerk_id))
 
     later = replace(identity_of(BOB), image_url="https://x.example.com/b.png")
@@ -114,7 +136,7 @@ def test_automatic_profile_gets_what_is_learned_later(ensured: Ensure) -> None:
     assert profile.foto_url == "https://x.example.com/b.png"
 
 
-def test_image_address_that_does_not_fit_is_left_out(ensured: Ensure) -> None:
+def test_image_url_that_is_too_long_is_dropped(ensured: Ensure) -> None:
     ensured(Identity(BOB.clerk_id))
 
     profile = ensured(Identity(BOB.clerk_id, image_url=f"https://x.example.com/{500 * 'x'}"))
@@ -123,7 +145,7 @@ def test_image_address_that_does_not_fit_is_left_out(ensured: Ensure) -> None:
     assert profile.mentorado.foto_url is None
 
 
-def test_what_is_learned_later_replaces_nothing(session: Session, ensured: Ensure) -> None:
+def test_later_identity_replaces_no_value_of_the_profile(session: Session, ensured: Ensure) -> None:
     ensured(identity_of(BOB))
 
     profile = ensured(replace(identity_of(BOB), name="Roberto", email="r@example.com")).mentorado
@@ -132,8 +154,10 @@ def test_what_is_learned_later_replaces_nothing(session: Session, ensured: Ensur
     assert (profile.nome_completo, profile.email) == (BOB.name, BOB.email)
 
 
-def test_profile_that_a_person_edited_keeps_its_gaps(session: Session, ensured: Ensure) -> None:
-    profile = edit(session, ensured(Identity(BOB.clerk_id)).mentorado)
+def test_edited_profile_is_not_filled_from_a_later_identity(
+    session: Session, ensured: Ensure
+) -> None:
+    profile = mark_edited(session, ensured(Identity(BOB.clerk_id)).mentorado)
 
     ensured(identity_of(BOB))
 
@@ -141,7 +165,7 @@ def test_profile_that_a_person_edited_keeps_its_gaps(session: Session, ensured: 
     assert profile.nome_completo == "Novo Usuário"
 
 
-def test_creation_leaves_an_audit_event_in_the_same_transaction(
+def test_creation_writes_an_audit_event_in_the_same_transaction(
     session: Session, ensured: Ensure
 ) -> None:
     result = ensured(identity_of(BOB))
@@ -156,7 +180,7 @@ def test_creation_leaves_an_audit_event_in_the_same_transaction(
     assert (event.user_id, event.mentorado_id) == (result.user.id, result.mentorado.id)
 
 
-def test_login_of_an_existing_person_leaves_no_audit_event(
+def test_login_of_an_existing_user_writes_no_audit_event(
     session: Session, alice: Mentorado, ensured: Ensure
 ) -> None:
     ensured(identity_of(ALICE))
@@ -171,35 +195,35 @@ def test_login_of_an_existing_person_leaves_no_audit_event(
 def test_verified_address_links_the_pre_registered_profile(
     session: Session, ensured: Ensure, stored: str
 ) -> None:
-    waiting = pre_registered(session, stored)
+    unlinked = pre_registered(session, stored)
 
     result = ensured(identity_of(BOB))
 
-    assert got(result) == (Outcome.LINKED, waiting.id)
-    session.refresh(waiting)
-    assert waiting.user_id == result.user.id
+    assert summarize(result) == (Outcome.LINKED, unlinked.id)
+    session.refresh(unlinked)
+    assert unlinked.user_id == result.user.id
 
 
 @pytest.mark.parametrize("verified", [False, None])
 def test_unverified_address_links_nothing(
     session: Session, ensured: Ensure, verified: bool | None
 ) -> None:
-    waiting = pre_registered(session, BOB.email or "")
+    unlinked = pre_registered(session, BOB.email or "")
 
     result = ensured(identity_of(BOB, verified=verified))
 
-    assert (result.outcome, waiting.user_id) == (Outcome.CREATED, None)
+    assert (result.outcome, unlinked.user_id) == (Outcome.CREATED, None)
 
 
 def test_missing_address_links_nothing(session: Session, ensured: Ensure) -> None:
-    waiting = pre_registered(session, "")
+    unlinked = pre_registered(session, "")
 
     result = ensured(Identity(BOB.clerk_id, BOB.name, None, email_verified=True))
 
-    assert (result.outcome, waiting.user_id) == (Outcome.CREATED, None)
+    assert (result.outcome, unlinked.user_id) == (Outcome.CREATED, None)
 
 
-def test_owned_profile_never_changes_hands(
+def test_owned_profile_is_never_linked_to_another_user(
     session: Session, alice: Mentorado, ensured: Ensure
 ) -> None:
     owner = alice.user_id
@@ -211,7 +235,7 @@ def test_owned_profile_never_changes_hands(
 
 
 def test_two_profiles_with_the_address_link_none(session: Session, ensured: Ensure) -> None:
-    waiting = [
+    unlinked = [
         pre_registered(session, "bob@example.com"),
         pre_registered(session, "BOB@example.com"),
     ]
@@ -219,7 +243,7 @@ def test_two_profiles_with_the_address_link_none(session: Session, ensured: Ensu
     result = ensured(identity_of(BOB))
 
     assert (result.outcome, result.is_ambiguous) == (Outcome.CREATED, True)
-    assert [profile.user_id for profile in waiting] == [None, None]
+    assert [profile.user_id for profile in unlinked] == [None, None]
 
 
 def test_ambiguity_is_recorded_for_support(session: Session, ensured: Ensure) -> None:
@@ -231,38 +255,38 @@ def test_ambiguity_is_recorded_for_support(session: Session, ensured: Ensure) ->
     assert events(session) == ["mentorado_created", "mentorado_link_ambiguous"]
 
 
-def test_second_person_of_a_shared_address_gets_an_own_profile(
+def test_second_user_of_a_shared_address_gets_a_new_profile(
     session: Session, ensured: Ensure
 ) -> None:
-    waiting = pre_registered(session, "bob@example.com")
+    unlinked = pre_registered(session, "bob@example.com")
     first = ensured(identity_of(BOB))
 
     second = ensured(identity_of(EVE))
 
-    assert (got(first), second.outcome) == ((Outcome.LINKED, waiting.id), Outcome.CREATED)
+    assert (summarize(first), second.outcome) == ((Outcome.LINKED, unlinked.id), Outcome.CREATED)
 
 
-def test_untouched_profile_is_folded_into_a_late_pre_registration(
+def test_untouched_profile_is_replaced_by_a_later_pre_registration(
     session: Session, ensured: Ensure
 ) -> None:
     ensured(identity_of(BOB))
-    waiting = pre_registered(session, "bob@example.com")
+    unlinked = pre_registered(session, "bob@example.com")
 
     result = ensured(identity_of(BOB))
 
-    assert got(result) == (Outcome.CLAIMED, waiting.id)
-    assert profiles(session) == 1
+    assert summarize(result) == (Outcome.CLAIMED, unlinked.id)
+    assert count_profiles(session) == 1
 
 
-def test_address_verified_late_finds_its_pre_registration(
+def test_address_verified_later_claims_its_pre_registration(
     session: Session, ensured: Ensure
 ) -> None:
-    waiting = pre_registered(session, "bob@example.com")
+    unlinked = pre_registered(session, "bob@example.com")
     ensured(identity_of(BOB, verified=False))
 
     result = ensured(identity_of(BOB))
 
-    assert got(result) == (Outcome.CLAIMED, waiting.id)
+    assert summarize(result) == (Outcome.CLAIMED, unlinked.id)
 
 
 def test_profile_with_a_month_is_kept(session: Session, ensured: Ensure) -> None:
@@ -273,19 +297,21 @@ def test_profile_with_a_month_is_kept(session: Session, ensured: Ensure) -> None
 
     result = ensured(identity_of(BOB))
 
-    assert got(result) == (Outcome.EXISTING, own.id)
+    assert summarize(result) == (Outcome.EXISTING, own.id)
 
 
-def test_profile_edited_by_a_person_is_kept(session: Session, ensured: Ensure) -> None:
-    own = edit(session, ensured(identity_of(BOB)).mentorado)
+def test_edited_profile_is_kept(session: Session, ensured: Ensure) -> None:
+    own = mark_edited(session, ensured(identity_of(BOB)).mentorado)
     pre_registered(session, "bob@example.com")
 
     result = ensured(identity_of(BOB))
 
-    assert got(result) == (Outcome.EXISTING, own.id)
+    assert summarize(result) == (Outcome.EXISTING, own.id)
 
 
-def test_profile_that_an_unknown_table_refers_to_is_kept(session: Session, ensured: Ensure) -> None:
+def test_profile_that_an_unknown_table_references_is_kept(
+    session: Session, ensured: Ensure
+) -> None:
     own = ensured(identity_of(BOB)).mentorado
     assert own is not None
     session.execute(text('CREATE TABLE "Notas" ("Dono" int REFERENCES mentorados (id))'))
@@ -299,15 +325,15 @@ def test_admin_without_profile_is_not_provisioned(session: Session, ensured: Ens
     result = ensured(identity_of(BOB), Rules(admin_emails=frozenset({"bob@example.com"})))
 
     assert (result.outcome, result.user.role) == (Outcome.ADMIN, Role.ADMIN)
-    assert profiles(session) == 0
+    assert count_profiles(session) == 0
 
 
-def test_blocked_person_is_denied_and_gets_nothing(session: Session, ensured: Ensure) -> None:
+def test_blocked_user_is_denied_and_gets_no_profile(session: Session, ensured: Ensure) -> None:
     session.add(User(clerk_id=BOB.clerk_id, blocked_at=NOW))
 
     result = ensured(identity_of(BOB))
 
-    assert (result.denial, profiles(session)) == (Denial.USER_BLOCKED, 0)
+    assert (result.denial, count_profiles(session)) == (Denial.USER_BLOCKED, 0)
 
 
 def test_inactive_mentorado_is_denied_but_kept(alice: Mentorado, ensured: Ensure) -> None:
@@ -315,21 +341,19 @@ def test_inactive_mentorado_is_denied_but_kept(alice: Mentorado, ensured: Ensure
 
     result = ensured(identity_of(ALICE))
 
-    assert (result.denial, got(result)[1]) == (Denial.MENTORADO_INACTIVE, alice.id)
+    assert (result.denial, summarize(result)[1]) == (Denial.MENTORADO_INACTIVE, alice.id)
 
 
-def test_stored_switch_stops_creation_and_leaves_the_person_known(
-    session: Session, ensured: Ensure
-) -> None:
+def test_disabled_auto_create_denies_but_stores_the_user(session: Session, ensured: Ensure) -> None:
     session.add(AppSetting(key="auto_create", value=False))
 
     result = ensured(identity_of(BOB))
 
-    assert (result.denial, profiles(session)) == (Denial.AUTO_CREATE_DISABLED, 0)
+    assert (result.denial, count_profiles(session)) == (Denial.AUTO_CREATE_DISABLED, 0)
     assert session.scalars(select(User.clerk_id)).all() == [BOB.clerk_id]
 
 
-def test_switching_on_again_heals(session: Session, ensured: Ensure) -> None:
+def test_enabling_auto_create_again_creates_the_profile(session: Session, ensured: Ensure) -> None:
     switch = AppSetting(key="auto_create", value=False)
     session.add(switch)
     ensured(identity_of(BOB))
@@ -338,18 +362,10 @@ def test_switching_on_again_heals(session: Session, ensured: Ensure) -> None:
     assert ensured(identity_of(BOB)).outcome is Outcome.CREATED
 
 
-def test_profile_made_by_another_program_meanwhile_is_the_profile(
-    session: Session, ensured: Ensure, monkeypatch: pytest.MonkeyPatch
+def test_profile_inserted_concurrently_is_returned(
+    ensured: Ensure, before_statement: BeforeStatement
 ) -> None:
-    user = User(clerk_id=BOB.clerk_id)
-    session.add(user)
-    session.flush()  # its profile needs the id
-    values = {"user_id": user.id, "nome_completo": "Outro", "turma": Turma.NEON}
-    session.add(Mentorado(**values))
-    not_yet = replace(
-        upsert_and_load_user(session, identity_of(BOB), signs_in=True, now=NOW), profile=None
-    )
-    monkeypatch.setattr("provisioning.ensure.upsert_and_load_user", lambda *_, **__: not_yet)
+    before_statement("INSERT INTO mentorados", INSERT_OTHER_PROFILE)
 
     result = ensured(identity_of(BOB))
 
@@ -357,92 +373,79 @@ def test_profile_made_by_another_program_meanwhile_is_the_profile(
     assert (result.outcome, result.mentorado.nome_completo) == (Outcome.EXISTING, "Outro")
 
 
-def test_forecast_says_what_ensure_would_do_and_writes_nothing(session: Session) -> None:
+def test_forecast_returns_the_decision_of_ensure_and_writes_nothing(session: Session) -> None:
     session.add(User(clerk_id=BOB.clerk_id, email=BOB.email, email_verified=True))
-    waiting = pre_registered(session, "bob@example.com")
+    unlinked = pre_registered(session, "bob@example.com")
 
-    foreseen = forecast_decision(session, BOB.clerk_id, Rules())
+    forecast = forecast_decision(session, BOB.clerk_id, Rules())
 
-    assert (foreseen.decision.action, foreseen.decision.mentorado_id) == (Action.LINK, waiting.id)
-    assert (foreseen.standing.has_profile, waiting.user_id) == (False, None)
+    assert (forecast.decision.action, forecast.decision.mentorado_id) == (Action.LINK, unlinked.id)
+    assert (forecast.standing.has_profile, unlinked.user_id) == (False, None)
 
 
-def test_forecast_goes_by_proven_addresses_only(session: Session) -> None:
+def test_forecast_uses_verified_addresses_only(session: Session) -> None:
     session.add(User(clerk_id=BOB.clerk_id, email=BOB.email))
     pre_registered(session, "bob@example.com")
 
     assert forecast_decision(session, BOB.clerk_id, Rules()).decision.action is Action.CREATE
 
 
-def test_forecast_finds_nothing_ambiguous_about_an_edited_profile(
-    session: Session, ensured: Ensure
-) -> None:
-    edit(session, ensured(identity_of(BOB)).mentorado)
+def test_forecast_for_an_edited_profile_is_not_ambiguous(session: Session, ensured: Ensure) -> None:
+    mark_edited(session, ensured(identity_of(BOB)).mentorado)
     for _ in range(2):
         pre_registered(session, "bob@example.com")
 
     assert not forecast_decision(session, BOB.clerk_id, Rules()).standing.is_ambiguous
 
 
-def test_profile_edited_while_we_waited_for_its_lock_is_kept(
-    session: Session, ensured: Ensure, monkeypatch: pytest.MonkeyPatch
+def test_profile_edited_while_waiting_for_its_lock_is_kept(
+    session: Session, ensured: Ensure, before_statement: BeforeStatement
 ) -> None:
     own = ensured(identity_of(BOB)).mentorado
     pre_registered(session, "bob@example.com")
+    before_statement("FOR UPDATE", "UPDATE mentorados SET edited_at = now()")
 
-    def edit_meanwhile(_: Session, met: LoadedUser) -> LoadedUser:
-        edit(session, met.profile)
-        return lock_profile(session, met)
-
-    monkeypatch.setattr("provisioning.ensure.lock_profile", edit_meanwhile)
-
-    assert got(ensured(identity_of(BOB))) == (Outcome.EXISTING, own.id if own else None)
+    assert summarize(ensured(identity_of(BOB))) == (Outcome.EXISTING, own.id if own else None)
 
 
-def test_profile_gone_while_we_waited_for_its_lock_is_decided_on_anew(
-    session: Session, ensured: Ensure, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = ensured(identity_of(BOB)).mentorado
-    assert own is not None
-    pre_registered(session, "bob@example.com")
-    seen = upsert_and_load_user(session, identity_of(BOB), signs_in=True, now=NOW)
-    gone = replace(seen, profile=replace(own, id=-1))
-    monkeypatch.setattr("provisioning.ensure.upsert_and_load_user", lambda *_, **__: gone)
-
-    with pytest.raises(StaleDecisionError):
-        ensured(identity_of(BOB))
-
-
-def test_profile_taken_by_another_program_meanwhile_is_decided_on_anew(
-    alice: Mentorado, ensured: Ensure, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stale = DecisionFacts(matches=(alice.id,))
-    monkeypatch.setattr("provisioning.ensure.decision_facts", lambda *_: stale)
-
-    with pytest.raises(StaleDecisionError):
-        ensured(identity_of(BOB))
-
-
-def test_link_that_the_table_refuses_is_no_matter_of_timing(
-    session: Session, ensured: Ensure
-) -> None:
-    pre_registered(session, "bob@example.com")
-    nobody = "ALTER TABLE mentorados ADD CONSTRAINT nobody CHECK (user_id IS NULL)"
-    session.execute(text(nobody))
-
-    with pytest.raises(IntegrityError, match="nobody"):
-        ensured(identity_of(BOB))
-
-
-def test_profile_given_meanwhile_is_decided_on_anew(
-    session: Session, ensured: Ensure, monkeypatch: pytest.MonkeyPatch
+def test_profile_deleted_while_waiting_for_its_lock_raises_stale_decision(
+    session: Session, ensured: Ensure, before_statement: BeforeStatement
 ) -> None:
     ensured(identity_of(BOB))
     pre_registered(session, "bob@example.com")
-    not_yet = replace(
-        upsert_and_load_user(session, identity_of(BOB), signs_in=True, now=NOW), profile=None
-    )
-    monkeypatch.setattr("provisioning.ensure.upsert_and_load_user", lambda *_, **__: not_yet)
+    before_statement("FOR UPDATE", "DELETE FROM mentorados WHERE user_id IS NOT NULL")
+
+    with pytest.raises(StaleDecisionError):
+        ensured(identity_of(BOB))
+
+
+def test_profile_linked_concurrently_raises_stale_decision(
+    session: Session, ensured: Ensure, before_statement: BeforeStatement
+) -> None:
+    session.add(User(clerk_id=CHARLIE.clerk_id))
+    pre_registered(session, "bob@example.com")
+    before_statement("UPDATE mentorados", LINK_TO_CHARLIE)
+
+    with pytest.raises(StaleDecisionError):
+        ensured(identity_of(BOB))
+
+
+def test_link_that_violates_a_constraint_raises_integrity_error(
+    session: Session, ensured: Ensure
+) -> None:
+    pre_registered(session, "bob@example.com")
+    constraint = "ALTER TABLE mentorados ADD CONSTRAINT no_owner CHECK (user_id IS NULL)"
+    session.execute(text(constraint))
+
+    with pytest.raises(IntegrityError, match="no_owner"):
+        ensured(identity_of(BOB))
+
+
+def test_profile_assigned_concurrently_raises_stale_decision(
+    session: Session, ensured: Ensure, before_statement: BeforeStatement
+) -> None:
+    pre_registered(session, "bob@example.com")
+    before_statement("UPDATE mentorados", INSERT_OTHER_PROFILE)
 
     with pytest.raises(StaleDecisionError):
         ensured(identity_of(BOB))

@@ -1,4 +1,4 @@
-"""Importing lists: previews that are true and lock nothing, batches that are never done twice."""
+"""CSV imports: previews match the import and lock nothing; no batch is applied twice."""
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -36,7 +36,7 @@ $$ BEGIN IF NEW.email = 'p7@example.com' THEN
 END IF; RETURN NEW; END $$;
 CREATE TRIGGER poison BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION poison();
 """
-# Everything that this connection holds beside the right to read.
+# Locks of this connection other than those of reads.
 LOCKS = text("""
     SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid()
        AND mode <> 'AccessShareLock' AND locktype NOT IN ('virtualxid', 'transactionid')
@@ -44,30 +44,30 @@ LOCKS = text("""
 IDS_USED = "SELECT sum(coalesce(last_value, 0)) FROM pg_sequences"
 
 
-def a_list_of(number: int) -> str:
+def csv_of(number: int) -> str:
     return "nome;e-mail\n" + "\n".join(f"Pessoa {n};p{n}@example.com" for n in range(number))
 
 
-class Kinds:
-    """Addresses of every kind that a line of a list can have."""
+class ExistingRows:
+    """Users and profiles for each kind of address that a line can have."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.waiting("waiting")
-        self.waiting("twice", "twice")
+        self.pre_registered("waiting")
+        self.pre_registered("twice", "twice")
         self.owned("untouched", is_automatic=True)
         self.owned("edited")
-        self.owned("unproven", is_proven=False, is_automatic=True)
-        self.owned("elsewhere", carries="carried@example.com")
-        self.owned("unproven-elsewhere", is_proven=False, carries="carried-too@example.com")
+        self.owned("unproven", is_verified=False, is_automatic=True)
+        self.owned("elsewhere", profile_email="carried@example.com")
+        self.owned("unproven-elsewhere", is_verified=False, profile_email="carried-too@example.com")
         used = self.owned("used", is_automatic=True)
         session.add(MetricaMensal(mentorado_id=used.id, ano=2026, mes=1))
         self.owned("both", is_automatic=True)
-        self.owned("rival", carries="both@example.com")
+        self.owned("rival", profile_email="both@example.com")
         session.add(User(clerk_id="alone", email="alone@example.com", email_verified=True))
         session.flush()
 
-    def waiting(self, *names: str) -> None:
+    def pre_registered(self, *names: str) -> None:
         for name in names:
             self._profile(None, f" {name.upper()}@Example.com")
 
@@ -75,15 +75,15 @@ class Kinds:
         self,
         name: str,
         *,
-        is_proven: bool = True,
+        is_verified: bool = True,
         is_automatic: bool = False,
-        carries: str | None = None,
+        profile_email: str | None = None,
     ) -> Mentorado:
         address = f"{name}@example.com"
-        user = User(clerk_id=name, email=address, email_verified=is_proven)
+        user = User(clerk_id=name, email=address, email_verified=is_verified)
         self.session.add(user)
         self.session.flush()
-        return self._profile(user.id, carries or address, is_automatic=is_automatic)
+        return self._profile(user.id, profile_email or address, is_automatic=is_automatic)
 
     def _profile(self, user_id: int | None, email: str, *, is_automatic: bool = False) -> Mentorado:
         profile = Mentorado(
@@ -98,18 +98,20 @@ class Kinds:
         return profile
 
 
-OF_EVERY_KIND = "nome;e-mail\n" + "\n".join(
+ALL_KINDS_CSV = "nome;e-mail\n" + "\n".join(
     f"Nova;{address}@example.com"
     for address in (
         *("new", "waiting", "twice", "untouched", "UNTOUCHED", "edited", "unproven", "carried"),
         *("elsewhere", "carried-too", "used", "both", "alone", "NEW", "ｗaiting"),
     )
 )
-OF_EVERY_KIND += "\nSem e-mail;\n;falta@example.com"
+ALL_KINDS_CSV += "\nSem e-mail;\n;falta@example.com"
 
 
-def verdict_of_one(session: Session, line: imports.ImportLine) -> tuple[LineVerdict, int | None]:
-    """What a single registration comes to, taken back."""
+def verdict_of_registration(
+    session: Session, line: imports.ImportLine
+) -> tuple[LineVerdict, int | None]:
+    """Pre-register one line, roll back, and return the verdict and the existing profile's id."""
     savepoint = session.begin_nested()
     try:
         registered = pre_register(session, line.values or {}, source=ADMIN, now=NOW)
@@ -123,26 +125,26 @@ def verdict_of_one(session: Session, line: imports.ImportLine) -> tuple[LineVerd
         savepoint.rollback()
 
 
-def test_preview_import_and_single_registration_come_to_the_same(session: Session) -> None:
-    Kinds(session)
-    lines = read_list(OF_EVERY_KIND)
-    alone = [verdict_of_one(session, line) for line in lines if line.values]
+def test_preview_import_and_single_registration_give_equal_verdicts(session: Session) -> None:
+    ExistingRows(session)
+    lines = read_list(ALL_KINDS_CSV)
+    single = [verdict_of_registration(session, line) for line in lines if line.values]
 
     previewed = preview_list(session, lines)
     job = AdminJob(id=uuid.uuid4(), counts={}, results=[], position=0, dry_run=False)
     MenteeImport(lines, NOW).step(session, job, len(lines))
 
-    foreseen = {r.line.number: r.as_kept(with_person=False) for r in previewed}
+    expected = {r.line.number: r.as_kept(with_person=False) for r in previewed}
     done = {result["line"]: result for result in job.results}
-    new = [number for number, result in foreseen.items() if result["verdict"] == "new"]
+    new = [number for number, result in expected.items() if result["verdict"] == "new"]
     assert all(done[number].pop("mentorado_id") for number in new)
-    assert foreseen == done
-    judged = [r for r in previewed if r.line.values and r.verdict is not LineVerdict.REPEATED]
-    sound = {
-        line.number: found for line, found in zip(filter(has_values, lines), alone, strict=True)
+    assert expected == done
+    compared = [r for r in previewed if r.line.values and r.verdict is not LineVerdict.REPEATED]
+    by_number = {
+        line.number: found for line, found in zip(filter(has_values, lines), single, strict=True)
     }
-    assert {r.line.number: (r.verdict, r.mentorado_id) for r in judged} == {
-        r.line.number: sound[r.line.number] for r in judged
+    assert {r.line.number: (r.verdict, r.mentorado_id) for r in compared} == {
+        r.line.number: by_number[r.line.number] for r in compared
     }
     assert set(LineVerdict) - {r.verdict for r in previewed} == {LineVerdict.REFUSED}
 
@@ -153,21 +155,21 @@ def has_values(line: imports.ImportLine) -> bool:
 
 @pytest.fixture
 def statements(connection: Connection) -> Iterator[list[str]]:
-    """What the database is asked from now on."""
-    asked: list[str] = []
+    """The statements that the connection executes from now on."""
+    executed: list[str] = []
 
-    def note(*args: object) -> None:
-        asked.append(str(args[2]))
+    def record(*args: object) -> None:
+        executed.append(str(args[2]))
 
-    event.listen(connection, "before_cursor_execute", note)
-    yield asked
-    event.remove(connection, "before_cursor_execute", note)
+    event.listen(connection, "before_cursor_execute", record)
+    yield executed
+    event.remove(connection, "before_cursor_execute", record)
 
 
 def test_number_of_statements_does_not_depend_on_the_number_of_lines(
     session: Session, statements: list[str]
 ) -> None:
-    def number_for(lines: int, *, dry_run: bool) -> int:
+    def statements_for(lines: int, *, dry_run: bool) -> int:
         for n in range(0, lines, 2):
             email = f"p{n}@example.com"
             user = User(clerk_id=f"{lines}{dry_run}{n}", email=email, email_verified=True)
@@ -178,18 +180,18 @@ def test_number_of_statements_does_not_depend_on_the_number_of_lines(
         session.flush()
         job = AdminJob(id=uuid.uuid4(), counts={}, results=[], position=0, dry_run=dry_run)
         statements.clear()
-        MenteeImport(read_list(a_list_of(lines)), NOW).step(session, job, lines)
+        MenteeImport(read_list(csv_of(lines)), NOW).step(session, job, lines)
         number = len(statements)
         session.rollback()
         return number
 
     for dry_run in (True, False):
-        assert number_for(200, dry_run=dry_run) == number_for(4, dry_run=dry_run) < 25
+        assert statements_for(200, dry_run=dry_run) == statements_for(4, dry_run=dry_run) < 25
 
 
 @pytest.fixture
 def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
-    """A database of the test's own."""
+    """The URL of a migrated database for one test."""
     return copy_database(f"import_{tmp_path.name}")
 
 
@@ -201,44 +203,44 @@ def app(url: str, tmp_path: Path) -> Iterator[Flask]:
 
 
 def add(content: str) -> uuid.UUID:
-    wanted = JobRequest(uuid.uuid4(), JobKind.IMPORT, ADMIN, content=content)
+    job_request = JobRequest(uuid.uuid4(), JobKind.IMPORT, ADMIN, content=content)
     with transaction() as session:
-        return jobs.add(session, wanted).id
+        return jobs.add(session, job_request).id
 
 
-def found(job_id: uuid.UUID) -> AdminJob:
+def load_job(job_id: uuid.UUID) -> AdminJob:
     with transaction() as session:
         return jobs.find(session, job_id)
 
 
-def small_batches(job: AdminJob) -> Work:
+def import_in_small_batches(job: AdminJob) -> Work:
     return MenteeImport(read_list(job.content or ""), NOW, batch_size=4)
 
 
 def runner(on_change: Callable[[str, Iterable[str]], None] = lambda *_: None) -> JobRunner:
-    return JobRunner({JobKind.IMPORT: small_batches}, on_change)
+    return JobRunner({JobKind.IMPORT: import_in_small_batches}, on_change)
 
 
-class Killed(BaseException):
-    """The process is gone: nothing of it runs any more."""
+class KilledProcess(BaseException):
+    """Stop the runner at once, as SIGKILL would: no handler catches it."""
 
 
-def die(*_: object) -> None:
-    raise Killed
+def kill(*_: object) -> None:
+    raise KilledProcess
 
 
-def let_the_lease_end(url: str) -> None:
+def expire_lease(url: str) -> None:
     with connect_to(url) as connection:
         connection.exec_driver_sql("UPDATE admin_jobs SET heartbeat_at = now() - interval '16 s'")
 
 
-def test_preview_locks_nothing_and_uses_up_no_id(app: Flask, url: str) -> None:
+def test_preview_locks_nothing_and_consumes_no_id(app: Flask, url: str) -> None:
     with transaction() as session:
-        Kinds(session)
+        ExistingRows(session)
     ids = count(url, IDS_USED)
 
     with transaction() as session:
-        preview_list(session, read_list(OF_EVERY_KIND))
+        preview_list(session, read_list(ALL_KINDS_CSV))
         locks = session.scalar(LOCKS)
 
     assert (locks, count(url, IDS_USED)) == (0, ids)
@@ -251,113 +253,113 @@ def test_preview_answers_while_listed_users_are_locked(app: Flask, url: str) -> 
             " VALUES ('p0', 'p0@example.com', true)"
         )
     with locking(url, "SELECT 1 FROM users FOR UPDATE"), transaction() as session:
-        results = preview_list(session, read_list(a_list_of(2)))
+        results = preview_list(session, read_list(csv_of(2)))
 
     assert [result.verdict for result in results] == [LineVerdict.NEW] * 2
 
 
-def test_job_of_a_killed_process_goes_on_behind_its_last_batch(app: Flask, url: str) -> None:
-    job_id = add(a_list_of(10))
-    with pytest.raises(Killed):
-        runner(die).run_pending()
+def test_job_of_a_killed_process_resumes_after_its_last_batch(app: Flask, url: str) -> None:
+    job_id = add(csv_of(10))
+    with pytest.raises(KilledProcess):
+        runner(kill).run_pending()
     after_one_batch = count(url, REGISTERED)
     runner().run_pending()
-    while_its_lease_lasts = count(url, REGISTERED)
-    let_the_lease_end(url)
+    during_the_lease = count(url, REGISTERED)
+    expire_lease(url)
 
     runner().run_pending()
 
-    job = found(job_id)
-    assert (after_one_batch, while_its_lease_lasts, count(url, REGISTERED)) == (4, 4, 10)
+    job = load_job(job_id)
+    assert (after_one_batch, during_the_lease, count(url, REGISTERED)) == (4, 4, 10)
     assert (job.status, job.counts, job.scanned) == ("succeeded", {"new": 10}, 10)
     assert [result["line"] for result in job.results] == list(range(2, 12))
 
 
-def test_batch_whose_commit_was_not_answered_is_not_done_again(url: str, tmp_path: Path) -> None:
+def test_batch_whose_commit_reply_was_lost_is_not_repeated(url: str, tmp_path: Path) -> None:
     with relayed(url) as relay, app_on(tmp_path, relay.url):
-        job_id = add(a_list_of(10))
+        job_id = add(csv_of(10))
         deadlines.begin(1.5)
         runner(lambda *_: relay.withholds.set()).run_now(job_id)
         deadlines.end()
         relay.withholds.clear()
-        let_the_lease_end(url)
+        expire_lease(url)
 
         runner().run_pending()
 
         assert (relay.has_withheld.is_set(), count(url, REGISTERED)) == (True, 10)
-        assert found(job_id).counts == {"new": 10}
+        assert load_job(job_id).counts == {"new": 10}
 
 
-def test_process_that_has_lost_its_job_writes_nothing_more(app: Flask, url: str) -> None:
-    job_id = add(a_list_of(10))
+def test_process_that_lost_its_lease_writes_nothing(app: Flask, url: str) -> None:
+    job_id = add(csv_of(10))
 
-    def let_another_take_it(*_: object) -> None:
-        let_the_lease_end(url)
+    def let_another_process_claim(*_: object) -> None:
+        expire_lease(url)
         with transaction() as session:
             jobs.claim(session, owner="another")
 
-    runner(let_another_take_it).run_pending()
+    runner(let_another_process_claim).run_pending()
 
-    assert (found(job_id).owner, count(url, REGISTERED)) == ("another", 4)
+    assert (load_job(job_id).owner, count(url, REGISTERED)) == ("another", 4)
 
 
-def test_process_that_stops_gives_its_job_back(app: Flask, url: str) -> None:
-    job_id = add(a_list_of(10))
+def test_stopping_process_queues_its_job_again(app: Flask, url: str) -> None:
+    job_id = add(csv_of(10))
     stopping = runner(lambda *_: stopping.stop())
 
     stopping.run_pending()
 
-    assert (found(job_id).status, count(url, REGISTERED)) == ("queued", 4)
+    assert (load_job(job_id).status, count(url, REGISTERED)) == ("queued", 4)
     runner().run_pending()
-    assert (found(job_id).status, count(url, REGISTERED)) == ("succeeded", 10)
+    assert (load_job(job_id).status, count(url, REGISTERED)) == ("succeeded", 10)
 
 
-def test_line_that_the_database_refuses_keeps_no_other_back(app: Flask, url: str) -> None:
-    job_id = add(a_list_of(10))
+def test_line_that_the_database_refuses_blocks_no_other_line(app: Flask, url: str) -> None:
+    job_id = add(csv_of(10))
     with connect_to(url) as connection:
         connection.exec_driver_sql(POISON)
 
     runner().run_pending()
 
-    job = found(job_id)
+    job = load_job(job_id)
     refused = [result["line"] for result in job.results if result["verdict"] == "refused"]
     assert (job.status, job.counts) == ("succeeded", {"new": 9, "refused": 1})
     assert (refused, count(url, REGISTERED)) == ([9], 9)
 
 
-def test_thread_goes_on_after_a_job_that_fails_by_our_own_fault(app: Flask, url: str) -> None:
-    broken, sound = add("nome;e-mail\nX;x@example.com"), add(a_list_of(4))
+def test_thread_continues_after_a_job_with_an_unexpected_error(app: Flask, url: str) -> None:
+    broken, valid = add("nome;e-mail\nX;x@example.com"), add(csv_of(4))
 
-    def works(job: AdminJob) -> Work:
+    def start_work(job: AdminJob) -> Work:
         if job.id == broken:
             raise RuntimeError
-        return small_batches(job)
+        return import_in_small_batches(job)
 
-    thread = JobRunner({JobKind.IMPORT: works}, lambda *_: None)
+    thread = JobRunner({JobKind.IMPORT: start_work}, lambda *_: None)
     thread.start(app, polls=True)
     try:
-        assert eventually(lambda: found(sound).status == "succeeded")
+        assert eventually(lambda: load_job(valid).status == "succeeded")
     finally:
         thread.stop()
 
-    assert (found(broken).status, found(broken).error) == ("failed", "RuntimeError")
+    assert (load_job(broken).status, load_job(broken).error) == ("failed", "RuntimeError")
 
 
-def test_import_waits_for_the_batch_of_another_and_blames_no_line(app: Flask, url: str) -> None:
-    job_id = add(a_list_of(4))
+def test_import_blocked_by_another_batch_refuses_no_line(app: Flask, url: str) -> None:
+    job_id = add(csv_of(4))
     other = f"SELECT pg_advisory_xact_lock({imports.IMPORT_LOCK}, 0)"
 
     with locking(url, other):
         deadlines.begin(1.0)
         runner().run_now(job_id)
         deadlines.end()
-    waiting = found(job_id).status
+    while_locked = load_job(job_id).status
     runner().run_pending()
 
-    assert (waiting, found(job_id).counts) == ("queued", {"new": 4})
+    assert (while_locked, load_job(job_id).counts) == ("queued", {"new": 4})
 
 
-def test_context_of_users_whose_profile_was_written_is_told(app: Flask, url: str) -> None:
+def test_users_whose_profile_changed_are_passed_to_the_callback(app: Flask, url: str) -> None:
     with connect_to(url) as connection:
         connection.exec_driver_sql(
             "INSERT INTO users (clerk_id, email, email_verified)"
@@ -367,9 +369,9 @@ def test_context_of_users_whose_profile_was_written_is_told(app: Flask, url: str
             "INSERT INTO mentorados (user_id, nome_completo, email, turma, created_automatically)"
             " SELECT id, 'X', email, 'neon', true FROM users"
         )
-    told: list[str] = []
-    add(a_list_of(2))
+    changed: list[str] = []
+    add(csv_of(2))
 
-    runner(lambda _, clerk_ids: told.extend(clerk_ids)).run_pending()
+    runner(lambda _, clerk_ids: changed.extend(clerk_ids)).run_pending()
 
-    assert told == ["user_p0"]
+    assert changed == ["user_p0"]

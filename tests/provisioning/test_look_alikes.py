@@ -1,4 +1,4 @@
-"""A verified look-alike of an address finds, links and is nothing; another spelling is the same."""
+"""A verified look-alike of an address matches nothing; another spelling of it is equal."""
 
 import pytest
 from sqlalchemy import select
@@ -21,8 +21,8 @@ from tests.support.users import NOW, PAGE
 from web.csv_import import read_list
 from web.services import Services
 
-# Of each pair the first is registered, the second is what another user has verified. The locale of
-# the tests' databases makes ASCII letters of İ and of the Kelvin sign.
+# Pairs of a registered address and the one that another user has verified. The locale of the test
+# databases lowers İ and the Kelvin sign to ASCII letters.
 LOOK_ALIKES = [
     ("ana@github.com", "ana@gİthub.com"),
     ("ana@github.com", "ana@gıthub.com"),
@@ -50,7 +50,7 @@ spellings = pytest.mark.parametrize(("registered", "verified"), SPELLINGS, ids=a
 ADMIN = Source("admin", "req-1")
 
 
-def wait_for(session: Session, address: str) -> Mentorado:
+def add_pre_registered(session: Session, address: str) -> Mentorado:
     """A pre-registered profile."""
     profile = Mentorado(nome_completo="Ana", email=address, turma=Turma.NEON)
     session.add(profile)
@@ -58,7 +58,7 @@ def wait_for(session: Session, address: str) -> Mentorado:
     return profile
 
 
-def known(session: Session, address: str) -> User:
+def add_user(session: Session, address: str) -> User:
     """A user who has verified the address and has no profile."""
     user = User(clerk_id="user_other", email=address, email_verified=True)
     session.add(user)
@@ -72,55 +72,53 @@ def owner_of(session: Session, profile: Mentorado) -> int | None:
 
 
 def ensured(session: Session, address: str, rules: Rules = Rules()) -> Outcome:  # noqa: B008
-    who = Identity("user_other", "Ana", address, email_verified=True)
-    return ensure(session, who, source=PAGE, now=NOW, rules=rules).outcome
+    identity = Identity("user_other", "Ana", address, email_verified=True)
+    return ensure(session, identity, source=PAGE, now=NOW, rules=rules).outcome
 
 
 @look_alikes
-def test_login_leaves_the_profile_of_another_address(
+def test_login_does_not_link_the_profile_of_a_look_alike(
     session: Session, registered: str, verified: str
 ) -> None:
-    profile = wait_for(session, registered)
+    profile = add_pre_registered(session, registered)
 
     assert ensured(session, verified) is Outcome.CREATED
     assert owner_of(session, profile) is None
 
 
 @spellings
-def test_login_finds_the_profile_of_its_address(
+def test_login_links_the_profile_of_another_spelling(
     session: Session, registered: str, verified: str
 ) -> None:
-    profile = wait_for(session, registered)
+    profile = add_pre_registered(session, registered)
 
     assert ensured(session, verified) is Outcome.LINKED
     assert owner_of(session, profile) is not None
 
 
 @look_alikes
-def test_invitation_is_not_for_a_look_alike(
-    session: Session, registered: str, verified: str
-) -> None:
-    wait_for(session, registered)
+def test_look_alike_is_not_invited(session: Session, registered: str, verified: str) -> None:
+    add_pre_registered(session, registered)
 
     assert ensured(session, verified, Rules(invited_only=True)) is Outcome.DENIED
 
 
 @look_alikes
-def test_group_of_the_sweep_leaves_a_look_alike(
+def test_sweep_group_does_not_link_a_look_alike(
     session: Session, registered: str, verified: str
 ) -> None:
-    wait_for(session, registered)
-    known(session, verified)
+    add_pre_registered(session, registered)
+    add_user(session, verified)
 
     assert link_group(session, ["user_other"], Rules()) == []
 
 
 @spellings
-def test_group_of_the_sweep_links_another_spelling(
+def test_sweep_group_links_another_spelling(
     session: Session, registered: str, verified: str
 ) -> None:
-    profile = wait_for(session, registered)
-    user = known(session, verified)
+    profile = add_pre_registered(session, registered)
+    user = add_user(session, verified)
 
     links = link_group(session, ["user_other"], Rules())
 
@@ -128,22 +126,22 @@ def test_group_of_the_sweep_links_another_spelling(
 
 
 @look_alikes
-def test_range_of_the_sweep_creates_a_profile_for_a_look_alike(
+def test_sweep_range_creates_a_profile_for_a_look_alike(
     session: Session, registered: str, verified: str
 ) -> None:
-    profile = wait_for(session, registered)
-    user = known(session, verified)
+    profile = add_pre_registered(session, registered)
+    user = add_user(session, verified)
 
     assert batches.create_range(session, (user.id - 1, user.id)) == 1
     assert owner_of(session, profile) is None
 
 
 @spellings
-def test_range_of_the_sweep_sees_that_a_profile_waits(
+def test_sweep_range_detects_a_pre_registered_profile(
     session: Session, registered: str, verified: str
 ) -> None:
-    wait_for(session, registered)
-    user = known(session, verified)
+    add_pre_registered(session, registered)
+    user = add_user(session, verified)
 
     with pytest.raises(batches.ContendedError):
         batches.create_range(session, (user.id - 1, user.id))
@@ -155,13 +153,13 @@ def test_range_of_the_sweep_sees_that_a_profile_waits(
     [(*LOOK_ALIKES[3], False), (*LOOK_ALIKES[0], False), (*SPELLINGS[0], True)],
     ids=ascii,
 )
-def test_sweep_links_by_the_same_rule(
-    session: Session, services: Services, registered: str, verified: str, is_linked: bool
+def test_sweep_links_spellings_but_not_look_alikes(
+    session: Session, house: Services, registered: str, verified: str, is_linked: bool
 ) -> None:
-    profile = wait_for(session, registered)
-    user = known(session, verified)
+    profile = add_pre_registered(session, registered)
+    user = add_user(session, verified)
 
-    build_sweeper(services.provisioning).start("cli")
+    build_sweeper(house.provisioning).start("cli")
 
     assert owner_of(session, profile) == (user.id if is_linked else None)
 
@@ -170,8 +168,8 @@ def test_sweep_links_by_the_same_rule(
 def test_registration_of_a_look_alike_is_new(
     session: Session, registered: str, verified: str
 ) -> None:
-    wait_for(session, verified)
-    known(session, verified)
+    add_pre_registered(session, verified)
+    add_user(session, verified)
 
     values = {"nome_completo": "Ana", "email": registered}
     assert pre_register(session, values, source=ADMIN, now=NOW).is_new
@@ -181,7 +179,7 @@ def test_registration_of_a_look_alike_is_new(
 def test_registration_of_another_spelling_exists(
     session: Session, registered: str, verified: str
 ) -> None:
-    profile = wait_for(session, registered)
+    profile = add_pre_registered(session, registered)
 
     with pytest.raises(MentoradoExistsError) as caught:
         pre_register(session, {"nome_completo": "Ana", "email": verified}, source=ADMIN, now=NOW)
@@ -189,11 +187,11 @@ def test_registration_of_another_spelling_exists(
 
 
 @spellings
-def test_registration_of_an_address_that_an_owned_profile_carries_exists(
+def test_registration_of_the_address_of_an_owned_profile_exists(
     session: Session, registered: str, verified: str
 ) -> None:
-    owner = known(session, "owner@example.com")
-    profile = wait_for(session, registered)
+    owner = add_user(session, "owner@example.com")
+    profile = add_pre_registered(session, registered)
     profile.user_id = owner.id
     session.commit()
 
@@ -203,20 +201,23 @@ def test_registration_of_an_address_that_an_owned_profile_carries_exists(
 
 
 @spellings
-def test_correction_to_another_spelling_of_a_taken_address_is_refused(
+def test_edit_to_another_spelling_of_a_used_address_is_refused(
     session: Session, registered: str, verified: str
 ) -> None:
-    taken, other = wait_for(session, registered), wait_for(session, "other@example.com")
+    existing, other = (
+        add_pre_registered(session, registered),
+        add_pre_registered(session, "other@example.com"),
+    )
 
     with pytest.raises(MentoradoExistsError) as caught:
         edit(session, other.id, changes={"email": verified}, source=ADMIN, now=NOW)
-    assert caught.value.mentorado_id == taken.id
+    assert caught.value.mentorado_id == existing.id
 
 
-def test_import_tells_look_alikes_and_spellings_apart(session: Session) -> None:
-    wait_for(session, "ana@github.com")
-    wait_for(session, "josé@açaí.com")
-    known(session, "eva@gİthub.com")
+def test_import_distinguishes_look_alikes_from_spellings(session: Session) -> None:
+    add_pre_registered(session, "ana@github.com")
+    add_pre_registered(session, "josé@açaí.com")
+    add_user(session, "eva@gİthub.com")
     addresses = (
         "ａna@github.com",
         "jose\u0301@xn--aa-4iaz.com",
@@ -240,7 +241,7 @@ def test_import_tells_look_alikes_and_spellings_apart(session: Session) -> None:
 
 
 @look_alikes
-def test_list_of_admins_is_not_for_a_look_alike(
+def test_look_alike_of_a_listed_address_is_no_admin(
     session: Session, registered: str, verified: str
 ) -> None:
     rules = Rules(admin_emails=frozenset({registered.lower()}))

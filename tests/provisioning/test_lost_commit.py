@@ -1,4 +1,4 @@
-"""Whose work is the profile that a second try finds?"""
+"""A retry after a lost COMMIT reply reports the outcome that the audit log shows."""
 
 import pytest
 from sqlalchemy.orm import Session
@@ -8,7 +8,7 @@ from provisioning.ensure import EnsureResult, Outcome, ensure, recover_lost_comm
 from provisioning.rules import Rules
 from tests.support.users import BOB, NOW, identity_of
 
-OURS, ANOTHER, NAMELESS = Source("api", "req-1"), Source("api", "req-2"), Source("sweep")
+REQUEST, OTHER_REQUEST, WITHOUT_ID = Source("api", "req-1"), Source("api", "req-2"), Source("sweep")
 
 
 def ensured_by(session: Session, source: Source) -> EnsureResult:
@@ -16,25 +16,25 @@ def ensured_by(session: Session, source: Source) -> EnsureResult:
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "told"),
+    ("first", "second", "expected"),
     [
-        (OURS, OURS, Outcome.CREATED),
-        (ANOTHER, OURS, Outcome.EXISTING),
-        (NAMELESS, NAMELESS, Outcome.EXISTING),
+        (REQUEST, REQUEST, Outcome.CREATED),
+        (OTHER_REQUEST, REQUEST, Outcome.EXISTING),
+        (WITHOUT_ID, WITHOUT_ID, Outcome.EXISTING),
     ],
-    ids=["ours", "another's", "nobody's"],
+    ids=["same request", "other request", "no request id"],
 )
-def test_profile_is_ours_if_the_record_says_so(
-    session: Session, first: Source, second: Source, told: Outcome
+def test_outcome_is_created_if_the_audit_event_has_the_same_request_id(
+    session: Session, first: Source, second: Source, expected: Outcome
 ) -> None:
     ensured_by(session, first)
 
-    found = recover_lost_commit(session, ensured_by(session, second), second)
+    recovered = recover_lost_commit(session, ensured_by(session, second), second)
 
-    assert found.outcome == told
+    assert recovered.outcome == expected
 
 
-def test_what_a_try_did_itself_needs_no_record(session: Session) -> None:
-    created = ensured_by(session, OURS)
+def test_created_outcome_is_returned_unchanged(session: Session) -> None:
+    created = ensured_by(session, REQUEST)
 
-    assert recover_lost_commit(session, created, OURS) is created
+    assert recover_lost_commit(session, created, REQUEST) is created

@@ -1,4 +1,4 @@
-"""Rows follow a merged profile from tables of any shape; rows of other profiles stay untouched."""
+"""A merge moves rows of tables of any shape and leaves the rows of other profiles unchanged."""
 
 import json
 from collections import Counter
@@ -27,7 +27,7 @@ Rows = list[tuple[str, int]]  # owner and number
 
 @dataclass(frozen=True, slots=True)
 class Profiles:
-    """Three profiles: the one that goes, the one that stays, and one that is not concerned."""
+    """The ids of the profile to delete, of the one to keep, and of an unrelated one."""
 
     gone: int
     kept: int
@@ -43,7 +43,7 @@ def add_profiles(session: Session) -> Profiles:
         email = f"{name}@example.com"
         profile = Mentorado(nome_completo=name, email=email, meta_leads=9, turma=Turma.NEON)
         session.add(profile)
-        session.flush()  # the ids are what this is about
+        session.flush()
         ids.append(profile.id)
     return Profiles(*ids)
 
@@ -67,8 +67,8 @@ def refers(shape: Shape, content: dict[str, Any], profiles: Profiles, *names: st
     )
 
 
-def followed(shape: Shape, content: dict[str, Any], profiles: Profiles) -> str:
-    """The row as it is when it has followed to the kept profile."""
+def as_moved(shape: Shape, content: dict[str, Any], profiles: Profiles) -> str:
+    """Return the row as JSON with references to the deleted profile replaced."""
     moved = dict(content)
     for column in shape.owners:
         if moved[column] == owner_value(shape, column, profiles, GONE):
@@ -84,17 +84,19 @@ def fill(session: Session, shape: Shape, profiles: Profiles, rows: Rows) -> None
     session.execute(text("SET CONSTRAINTS ALL DEFERRED"))
 
 
-def join(session: Session, profiles: Profiles, prefer: Prefer = Prefer.INTO) -> MergeResult:
-    journey = MergeSpec(profiles.gone, profiles.kept, prefer, "req-1")
-    return merge(session, journey, source=Source("admin", "req-1"), now=NOW)
+def merge_profiles(
+    session: Session, profiles: Profiles, prefer: Prefer = Prefer.INTO
+) -> MergeResult:
+    spec = MergeSpec(profiles.gone, profiles.kept, prefer, "req-1")
+    return merge(session, spec, source=Source("admin", "req-1"), now=NOW)
 
 
 def check_nothing_lost(session: Session, shape: Shape, profiles: Profiles, prefer: Prefer) -> None:
-    """Merge, and compare all rows of all tables with those before."""
+    """Merge and compare all rows of all tables with those before."""
     connection = session.connection()
     before = read_rows(connection, shape)
 
-    join(session, profiles, prefer)
+    merge_profiles(session, profiles, prefer)
 
     session.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
     after = read_rows(connection, shape)
@@ -106,10 +108,10 @@ def check_nothing_lost(session: Session, shape: Shape, profiles: Profiles, prefe
     untouched = [r for r in before if not refers(shape, r[2], profiles, GONE, KEPT)]
     assert [r for r in untouched if r not in after] == []
     assert not any(refers(shape, content, profiles, GONE) for *_, content in after)
-    was = Counter(followed(shape, content, profiles) for *_, content in before)
-    live = [content for *_, content in after]
-    assert Counter(followed(shape, c, profiles) for c in live + archived) == was
-    # What was archived lost against a row that is there.
+    expected = Counter(as_moved(shape, content, profiles) for *_, content in before)
+    remaining = [content for *_, content in after]
+    assert Counter(as_moved(shape, c, profiles) for c in remaining + archived) == expected
+    # Only rows of the two profiles are archived.
     assert all(refers(shape, content, profiles, GONE, KEPT) for content in archived)
 
 
@@ -121,7 +123,7 @@ ALL_ROWS: Rows = [(owner, n) for n in (1, 2, 3, 4) for owner in (OTHER, GONE, KE
 
 @pytest.mark.parametrize("prefer", Prefer)
 @pytest.mark.parametrize("name", SHAPES)
-def test_rows_follow_and_no_row_of_another_profile_is_touched(
+def test_rows_move_and_no_row_of_another_profile_changes(
     session: Session, profiles: Profiles, name: str, prefer: Prefer
 ) -> None:
     shape = SHAPES[name]
@@ -134,7 +136,7 @@ def test_rows_follow_and_no_row_of_another_profile_is_touched(
 @settings(
     max_examples=40,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],  # each example is taken back
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # each example is rolled back
 )
 @given(name=st.sampled_from(sorted(SHAPES)), rows=ROWS, prefer=st.sampled_from(Prefer))
 def test_no_row_is_lost_from_a_table_of_any_shape(
@@ -152,21 +154,19 @@ def test_no_row_is_lost_from_a_table_of_any_shape(
 
 @pytest.mark.parametrize("prefer", Prefer)
 @pytest.mark.parametrize("obstacle", OBSTACLES)
-def test_row_that_cannot_follow_stops_the_merge(
+def test_row_that_cannot_move_stops_the_merge(
     session: Session, profiles: Profiles, obstacle: str, prefer: Prefer
 ) -> None:
     session.connection().exec_driver_sql(OBSTACLES[obstacle].format(**profiles.as_dict()))
 
     with pytest.raises(ConflictError), session.begin_nested():
-        join(session, profiles, prefer)
+        merge_profiles(session, profiles, prefer)
 
     assert session.get(Mentorado, profiles.gone, populate_existing=True) is not None
     assert session.scalars(select(ArchivedRow)).all() == []
 
 
-def test_profile_that_another_one_points_at_is_followed(
-    session: Session, profiles: Profiles
-) -> None:
+def test_references_between_profiles_are_moved(session: Session, profiles: Profiles) -> None:
     connection = session.connection()
     connection.exec_driver_sql(
         "ALTER TABLE mentorados ADD COLUMN indicado_por int REFERENCES mentorados ON DELETE CASCADE"
@@ -176,7 +176,7 @@ def test_profile_that_another_one_points_at_is_followed(
         profiles.as_dict(),
     )
 
-    merged = join(session, profiles)
+    merged = merge_profiles(session, profiles)
 
     found = connection.execute(text("SELECT id, indicado_por FROM mentorados ORDER BY id"))
     [archived] = session.scalars(select(ArchivedRow))
@@ -188,7 +188,7 @@ def test_profile_that_another_one_points_at_is_followed(
     assert archived.content["indicado_por"] == profiles.gone
 
 
-def test_rows_that_cascade_follow_in_the_order_of_their_references(
+def test_rows_with_cascading_references_move_in_reference_order(
     session: Session, profiles: Profiles
 ) -> None:
     session.connection().exec_driver_sql(
@@ -202,7 +202,7 @@ def test_rows_that_cascade_follow_in_the_order_of_their_references(
         INSERT INTO itens VALUES (1, {gone}), (1, {other})""".format(**profiles.as_dict())
     )
 
-    join(session, profiles)
+    merge_profiles(session, profiles)
 
     found = session.scalars(text("SELECT mentorado_id FROM itens ORDER BY 1")).all()
     assert found == [profiles.kept, profiles.other]
@@ -216,12 +216,14 @@ def test_row_with_two_references_is_moved_and_counted_once(
         INSERT INTO pares VALUES ({gone}, {gone}), ({other}, {gone})""".format(**profiles.as_dict())
     )
 
-    merged = join(session, profiles)
+    merged = merge_profiles(session, profiles)
 
     assert merged.moved == {"pares": 2}
 
 
-def test_rows_that_row_security_hides_stop_the_merge(session: Session, profiles: Profiles) -> None:
+def test_rows_hidden_by_row_level_security_stop_the_merge(
+    session: Session, profiles: Profiles
+) -> None:
     for statement in (
         "CREATE ROLE neon_app NOLOGIN",
         "CREATE TABLE secretas (mentorado_id int REFERENCES mentorados ON DELETE CASCADE)",
@@ -235,10 +237,12 @@ def test_rows_that_row_security_hides_stop_the_merge(session: Session, profiles:
 
     assert is_referenced(session, profiles.gone)
     with pytest.raises(ConflictError, match="secretas"):
-        join(session, profiles)
+        merge_profiles(session, profiles)
 
 
-def test_table_that_may_not_be_read_counts_as_used(session: Session, profiles: Profiles) -> None:
+def test_table_without_select_privilege_counts_as_referencing(
+    session: Session, profiles: Profiles
+) -> None:
     for statement in (
         "CREATE ROLE neon_app NOLOGIN",
         "GRANT ALL ON ALL TABLES IN SCHEMA public TO neon_app",

@@ -1,4 +1,4 @@
-"""Pre-registration: one profile for each address, whoever came first."""
+"""Pre-registration: one profile for each address, before or after the first login."""
 
 from collections.abc import Mapping
 
@@ -20,24 +20,24 @@ EVA: Mapping[str, object] = {"nome_completo": "Eva Melo", "email": "eva@example.
 
 def register(session: Session, values: Mapping[str, object] = EVA) -> Registered:
     registered = pre_register(session, values, source=ADMIN, now=NOW)
-    session.flush()  # as the end of its transaction would
+    session.flush()  # as its commit would
     return registered
 
 
 def sign_in(
-    session: Session, *, verified: bool = True, email: str = "eva@example.com", who: str = "eva"
+    session: Session, *, verified: bool = True, email: str = "eva@example.com"
 ) -> tuple[Outcome, Mentorado]:
-    identity = Identity(who, "Eva", email, verified)
+    identity = Identity("eva", "Eva", email, verified)
     ensured = ensure(session, identity, source=PAGE, now=NOW, rules=Rules())
     assert ensured.mentorado is not None
     return ensured.outcome, session.get_one(Mentorado, ensured.mentorado.id)
 
 
-def profiles(session: Session) -> int:
+def count_profiles(session: Session) -> int:
     return session.scalars(select(func.count()).select_from(Mentorado)).one()
 
 
-def test_registered_profile_waits_with_the_table_s_defaults(session: Session) -> None:
+def test_pre_registered_profile_has_no_owner_and_the_default_goals(session: Session) -> None:
     profile = register(session).mentorado
 
     assert (profile.user_id, profile.meta_faturamento, profile.created_automatically) == (
@@ -47,22 +47,22 @@ def test_registered_profile_waits_with_the_table_s_defaults(session: Session) ->
     )
 
 
-def test_registered_profile_goes_to_whoever_proves_its_address(session: Session) -> None:
-    waiting = register(session).mentorado
+def test_pre_registered_profile_is_linked_to_the_verified_address(session: Session) -> None:
+    unlinked = register(session).mentorado
 
     outcome, profile = sign_in(session, email="EVA@example.com ")
 
-    assert (outcome, profile.id) == (Outcome.LINKED, waiting.id)
+    assert (outcome, profile.id) == (Outcome.LINKED, unlinked.id)
 
 
 @pytest.mark.parametrize("email", ["eva@example.com", " EVA@Example.com", "\u00a0eva@EXAMPLE.com"])
 def test_second_profile_for_an_address_is_refused(session: Session, email: str) -> None:
     first = register(session).mentorado
 
-    with pytest.raises(MentoradoExistsError) as refusal:
+    with pytest.raises(MentoradoExistsError) as error:
         register(session, {**EVA, "email": email})
 
-    assert refusal.value.mentorado_id == first.id
+    assert error.value.mentorado_id == first.id
 
 
 def test_profiles_without_address_may_have_the_same_name(session: Session) -> None:
@@ -71,13 +71,13 @@ def test_profiles_without_address_may_have_the_same_name(session: Session) -> No
     assert register(session, {"nome_completo": "Eva"}).is_new
 
 
-def test_untouched_profile_takes_the_data_over(session: Session) -> None:
+def test_untouched_profile_takes_over_the_registered_data(session: Session) -> None:
     _, own = sign_in(session)
 
     registered = register(session, {**EVA, "meta_leads": 70})
 
     assert (registered.is_new, registered.clerk_id) == (False, "eva")
-    assert (own.nome_completo, own.meta_leads, profiles(session)) == ("Eva Melo", 70, 1)
+    assert (own.nome_completo, own.meta_leads, count_profiles(session)) == ("Eva Melo", 70, 1)
 
 
 def test_profile_that_took_data_over_is_no_longer_untouched(session: Session) -> None:
@@ -88,33 +88,33 @@ def test_profile_that_took_data_over_is_no_longer_untouched(session: Session) ->
         register(session)
 
 
-def test_used_profile_is_in_the_way(session: Session) -> None:
+def test_profile_with_data_blocks_the_registration(session: Session) -> None:
     _, own = sign_in(session)
     session.add(MetricaMensal(mentorado_id=own.id, ano=2026, mes=1))
-    session.flush()  # its row is what counts
+    session.flush()
 
-    with pytest.raises(MentoradoExistsError) as refusal:
+    with pytest.raises(MentoradoExistsError) as error:
         register(session)
 
-    assert refusal.value.mentorado_id == own.id
+    assert error.value.mentorado_id == own.id
 
 
-def test_address_that_is_not_proven_keeps_nobody_from_being_registered(session: Session) -> None:
+def test_unverified_address_does_not_block_the_registration(session: Session) -> None:
     sign_in(session, verified=False)
 
     assert register(session).is_new
 
 
-def test_profile_that_carries_the_address_in_other_hands_is_in_the_way(session: Session) -> None:
+def test_owned_profile_with_the_address_blocks_the_registration(session: Session) -> None:
     _, own = sign_in(session, email="other@example.com")
     own.email = "eva@example.com"
-    session.flush()  # its row is what counts
+    session.flush()
 
     with pytest.raises(MentoradoExistsError):
         register(session)
 
 
-def test_person_without_profile_is_linked_at_the_next_login(session: Session) -> None:
+def test_user_without_profile_is_linked_at_the_next_login(session: Session) -> None:
     session.add(User(clerk_id="eva", email="eva@example.com", email_verified=True))
 
     registered = register(session)
@@ -122,22 +122,24 @@ def test_person_without_profile_is_linked_at_the_next_login(session: Session) ->
     assert (registered.is_new, sign_in(session)[0]) == (True, Outcome.LINKED)
 
 
-def test_late_registration_that_missed_the_untouched_profile_is_folded_in(
+def test_untouched_profile_is_replaced_once_the_address_is_verified(
     session: Session,
 ) -> None:
     sign_in(session, verified=False)
-    waiting = register(session).mentorado
+    unlinked = register(session).mentorado
 
     outcome, profile = sign_in(session, verified=True)
 
-    assert (outcome, profile.id, profiles(session)) == (Outcome.CLAIMED, waiting.id, 1)
+    assert (outcome, profile.id, count_profiles(session)) == (Outcome.CLAIMED, unlinked.id, 1)
 
 
-@pytest.mark.parametrize(("first", "action"), [(False, "pre_register"), (True, "take_over")])
-def test_registration_is_recorded_with_its_admin(
-    session: Session, first: bool, action: str
+@pytest.mark.parametrize(
+    ("signs_in_first", "action"), [(False, "pre_register"), (True, "take_over")]
+)
+def test_audit_event_of_a_registration_names_its_admin(
+    session: Session, signs_in_first: bool, action: str
 ) -> None:
-    if first:
+    if signs_in_first:
         sign_in(session)
 
     registered = register(session)

@@ -1,4 +1,4 @@
-"""Two writers of one address at the same moment: it is registered once, without an error."""
+"""Two concurrent writers of one address register it once, without a server error."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,15 +18,15 @@ ADMIN = DevUser("user_admin", "Dona Admin", ADMIN_EMAIL)
 EVA = DevUser("user_eva", "Eva Melo", "eva@example.com")
 LIST = "nome;e-mail\nEva Melo;eva@example.com\nFabio;fabio@example.com"
 WITH_ADDRESS = "SELECT count(*) FROM mentorados WHERE email = 'eva@example.com'"
-# Every write of a profile waits in here while the test holds the lock.
-TURNSTILE = """
-CREATE FUNCTION pass_the_turnstile() RETURNS trigger LANGUAGE plpgsql AS
+# Each write of a profile waits in this trigger while the test holds the lock.
+BARRIER = """
+CREATE FUNCTION wait_for_barrier() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NEW; END $$;
-CREATE TRIGGER turnstile BEFORE INSERT OR UPDATE ON mentorados
-   FOR EACH ROW EXECUTE FUNCTION pass_the_turnstile();
+CREATE TRIGGER barrier BEFORE INSERT OR UPDATE ON mentorados
+   FOR EACH ROW EXECUTE FUNCTION wait_for_barrier();
 """
 HOLD = "PERFORM pg_advisory_xact_lock(1)"
-# The first write of a profile fails as the victim of a deadlock does; sequences do not roll back.
+# The first insert of a profile fails like a deadlock victim; sequences are not rolled back.
 DEADLOCK = """
 CREATE SEQUENCE tries;
 CREATE FUNCTION fail_once() RETURNS trigger LANGUAGE plpgsql AS
@@ -39,7 +39,7 @@ CREATE TRIGGER fail_once BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTI
 
 @pytest.fixture
 def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
-    """A database of the test's own, with a profile without address."""
+    """The URL of a database for one test, with a profile that has no address."""
     url = copy_database(f"race_{tmp_path.name}")
     with connect_to(url) as connection:
         connection.exec_driver_sql(
@@ -52,40 +52,40 @@ def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
 def app(url: str, tmp_path: Path) -> Iterator[Flask]:
     """An app whose commits are real."""
     with app_on(tmp_path, url) as app:
-        ask(app, ADMIN, "GET", "/admin")  # known from now on
+        call(app, ADMIN, "GET", "/admin")  # stores the admin
         yield app
 
 
-def ask(app: Flask, person: DevUser, method: str, path: str, **sent: object) -> TestResponse:
-    local = app.extensions[EXTENSION].dev_provider
-    assert local is not None
-    headers = {"Authorization": f"Bearer {local.token(person)}"}
+def call(app: Flask, user: DevUser, method: str, path: str, **sent: object) -> TestResponse:
+    provider = app.extensions[EXTENSION].dev_provider
+    assert provider is not None
+    headers = {"Authorization": f"Bearer {provider.token(user)}"}
     return app.test_client().open(path, method=method, headers=headers, **sent)  # type: ignore[arg-type]
 
 
 def import_list(app: Flask) -> TestResponse:
     form = {"confirmado": "sim", "lista": LIST}
-    answer = ask(app, ADMIN, "POST", "/admin/mentorados/novos", data=form)
-    return ask(app, ADMIN, "GET", answer.location) if answer.location else answer
+    answer = call(app, ADMIN, "POST", "/admin/mentorados/novos", data=form)
+    return call(app, ADMIN, "GET", answer.location) if answer.location else answer
 
 
 def register(app: Flask) -> TestResponse:
     body = {"nome_completo": "Eva", "email": EVA.email}
-    return ask(app, ADMIN, "POST", "/api/admin/mentorados", json=body)
+    return call(app, ADMIN, "POST", "/api/admin/mentorados", json=body)
 
 
 def correct(app: Flask) -> TestResponse:
-    return ask(app, ADMIN, "PATCH", "/api/admin/mentorados/1000", json={"email": EVA.email})
+    return call(app, ADMIN, "PATCH", "/api/admin/mentorados/1000", json={"email": EVA.email})
 
 
 def sign_in(app: Flask) -> TestResponse:
-    return ask(app, EVA, "POST", "/api/auth/ensure")
+    return call(app, EVA, "POST", "/api/auth/ensure")
 
 
 def race(app: Flask, url: str, *writers: Callable[[Flask], TestResponse]) -> list[TestResponse]:
-    """Let them write while each waits for the other or for the turnstile."""
+    """Run the writers concurrently and release them once all of them wait for a lock."""
     with connect_to(url) as connection:
-        connection.exec_driver_sql(TURNSTILE)
+        connection.exec_driver_sql(BARRIER)
     run = partial(concurrently, lambda write: write(app), writers)
     return held_up(url, HOLD, run, waiting=len(writers))
 
@@ -112,11 +112,11 @@ def test_address_is_registered_by_one_of_two_writers(
     assert {answer.status_code for answer in answers} <= {200, 201, 409}
 
 
-def test_form_that_is_sent_twice_at_once_acts_once(app: Flask, url: str) -> None:
+def test_form_submitted_concurrently_is_applied_once(app: Flask, url: str) -> None:
     form = {"confirmado": "sim", "lista": "nome;e-mail\nSó o nome;", "chave": str(uuid.uuid4())}
 
     answers = concurrently(
-        lambda sent: ask(app, ADMIN, "POST", "/admin/mentorados/novos", data=sent), [form] * 4
+        lambda sent: call(app, ADMIN, "POST", "/admin/mentorados/novos", data=sent), [form] * 4
     )
 
     assert {answer.status_code for answer in answers} == {303}
@@ -125,7 +125,7 @@ def test_form_that_is_sent_twice_at_once_acts_once(app: Flask, url: str) -> None
 
 
 @pytest.mark.parametrize("write", [import_list, register])
-def test_login_that_meets_a_registration_ends_with_one_profile(
+def test_login_during_a_registration_ends_with_one_profile(
     app: Flask, url: str, write: Callable[[Flask], TestResponse]
 ) -> None:
     race(app, url, write, sign_in)

@@ -1,4 +1,4 @@
-"""Remembering a person: what is not known never overwrites what is."""
+"""Upserts of users keep known values; queries select the identities to request."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -20,68 +20,68 @@ from provisioning.queries import (
 from tests.support.users import BOB, NOW, identity_of
 
 
-def seen(session: Session, who: Identity, *, signs_in: bool = True) -> User:
-    return upsert_user(session, who, signs_in=signs_in, now=NOW)
+def upsert(session: Session, identity: Identity, *, signs_in: bool = True) -> User:
+    return upsert_user(session, identity, signs_in=signs_in, now=NOW)
 
 
-def test_person_is_stored_once(session: Session) -> None:
-    first = seen(session, identity_of(BOB))
+def test_user_is_stored_once(session: Session) -> None:
+    first = upsert(session, identity_of(BOB))
 
-    second = seen(session, identity_of(BOB))
+    second = upsert(session, identity_of(BOB))
 
     assert first.id == second.id
     assert session.scalars(select(func.count()).select_from(User)).one() == 1
 
 
-def test_known_values_survive_an_identity_that_knows_nothing(session: Session) -> None:
-    seen(session, identity_of(BOB))
+def test_empty_identity_overwrites_no_known_value(session: Session) -> None:
+    upsert(session, identity_of(BOB))
 
-    user = seen(session, Identity(BOB.clerk_id))
+    user = upsert(session, Identity(BOB.clerk_id))
 
     assert (user.name, user.email, user.email_verified) == (BOB.name, BOB.email, True)
 
 
-def test_new_values_replace_the_old_ones(session: Session) -> None:
-    seen(session, identity_of(BOB))
+def test_new_values_replace_old_values(session: Session) -> None:
+    upsert(session, identity_of(BOB))
 
-    user = seen(session, replace(identity_of(BOB), name="Roberto", email="roberto@example.com"))
+    user = upsert(session, replace(identity_of(BOB), name="Roberto", email="roberto@example.com"))
 
     assert (user.name, user.email) == ("Roberto", "roberto@example.com")
 
 
-def test_verdict_is_kept_for_the_same_address_without_one(session: Session) -> None:
-    seen(session, identity_of(BOB))
+def test_verification_is_kept_for_the_same_address(session: Session) -> None:
+    upsert(session, identity_of(BOB))
 
-    user = seen(session, Identity(BOB.clerk_id, email=" BOB@example.com"))
+    user = upsert(session, Identity(BOB.clerk_id, email=" BOB@example.com"))
 
     assert user.email_verified is True
 
 
-def test_other_address_without_verdict_is_not_verified(session: Session) -> None:
-    seen(session, identity_of(BOB))
+def test_other_address_of_unknown_verification_is_not_verified(session: Session) -> None:
+    upsert(session, identity_of(BOB))
 
-    user = seen(session, Identity(BOB.clerk_id, email="other@example.com"))
+    user = upsert(session, Identity(BOB.clerk_id, email="other@example.com"))
 
     assert user.email_verified is False
 
 
 def test_verification_can_be_lost(session: Session) -> None:
-    seen(session, identity_of(BOB))
+    upsert(session, identity_of(BOB))
 
-    assert seen(session, identity_of(BOB, verified=False)).email_verified is False
+    assert upsert(session, identity_of(BOB, verified=False)).email_verified is False
 
 
-def test_logins_use_up_no_ids(session: Session) -> None:
-    seen(session, identity_of(BOB))
+def test_second_login_consumes_no_id(session: Session) -> None:
+    upsert(session, identity_of(BOB))
     before = session.scalar(text("SELECT last_value FROM users_id_seq"))
 
-    seen(session, identity_of(BOB))
+    upsert(session, identity_of(BOB))
 
     assert session.scalar(text("SELECT last_value FROM users_id_seq")) == before
 
 
-def test_only_a_login_moves_the_last_login(session: Session) -> None:
-    user = seen(session, identity_of(BOB))
+def test_only_a_login_updates_the_last_login(session: Session) -> None:
+    user = upsert(session, identity_of(BOB))
 
     later = NOW + timedelta(hours=1)
     upsert_user(session, identity_of(BOB), signs_in=False, now=later)
@@ -89,69 +89,69 @@ def test_only_a_login_moves_the_last_login(session: Session) -> None:
     assert (user.last_signed_in, user.updated_at) == (NOW, later)
 
 
-def test_older_news_fills_gaps_only(session: Session) -> None:
-    seen(session, replace(identity_of(BOB), is_complete=True, as_of=NOW))
+def test_older_identity_fills_missing_values_only(session: Session) -> None:
+    upsert(session, replace(identity_of(BOB), is_complete=True, as_of=NOW))
 
     older = Identity(
         BOB.clerk_id, "Roberto", "old@example.com", True, "https://x.example.com/b.png",
         is_complete=True, as_of=NOW - timedelta(seconds=1),
     )  # fmt: skip
-    user = seen(session, older)
+    user = upsert(session, older)
 
     assert (user.name, user.email) == (BOB.name, BOB.email)
     assert user.image_url == "https://x.example.com/b.png"
 
 
-def test_news_of_the_same_moment_counts(session: Session) -> None:
-    seen(session, replace(identity_of(BOB), is_complete=True, as_of=NOW))
+def test_identity_of_the_same_time_replaces_values(session: Session) -> None:
+    upsert(session, replace(identity_of(BOB), is_complete=True, as_of=NOW))
 
-    user = seen(session, Identity(BOB.clerk_id, "Roberto", as_of=NOW))
+    user = upsert(session, Identity(BOB.clerk_id, "Roberto", as_of=NOW))
 
     assert user.name == "Roberto"
 
 
-def test_whoever_says_nothing_is_no_older_news(session: Session) -> None:
-    seen(session, replace(identity_of(BOB), is_complete=True, as_of=NOW))
+def test_identity_without_time_replaces_values(session: Session) -> None:
+    upsert(session, replace(identity_of(BOB), is_complete=True, as_of=NOW))
 
-    assert seen(session, Identity(BOB.clerk_id, "Roberto")).name == "Roberto"
+    assert upsert(session, Identity(BOB.clerk_id, "Roberto")).name == "Roberto"
 
 
-def test_address_that_the_provider_has_dropped_is_no_longer_proven(session: Session) -> None:
-    seen(session, identity_of(BOB))
+def test_address_removed_at_clerk_is_no_longer_verified(session: Session) -> None:
+    upsert(session, identity_of(BOB))
 
-    user = seen(session, Identity(BOB.clerk_id, email_verified=False, is_complete=True))
+    user = upsert(session, Identity(BOB.clerk_id, email_verified=False, is_complete=True))
 
     assert (user.email, user.email_verified) == (BOB.email, False)
 
 
-def test_provider_that_knows_nobody_takes_nothing_back(session: Session) -> None:
-    seen(session, identity_of(BOB))
+def test_complete_identity_without_values_keeps_the_verification(session: Session) -> None:
+    upsert(session, identity_of(BOB))
 
-    user = seen(session, Identity(BOB.clerk_id, is_complete=True))
+    user = upsert(session, Identity(BOB.clerk_id, is_complete=True))
 
     assert (user.email, user.email_verified) == (BOB.email, True)
 
 
-def test_completeness_is_remembered(session: Session) -> None:
-    seen(session, Identity(BOB.clerk_id))
+def test_completeness_is_stored(session: Session) -> None:
+    upsert(session, Identity(BOB.clerk_id))
     before = is_identity_complete(session, BOB.clerk_id)
 
-    seen(session, Identity(BOB.clerk_id, is_complete=True))
+    upsert(session, Identity(BOB.clerk_id, is_complete=True))
 
     assert (before, is_identity_complete(session, BOB.clerk_id)) == (False, True)
 
 
-def test_newest_of_the_incomplete_come_first(session: Session) -> None:
+def test_incomplete_users_are_listed_newest_first(session: Session) -> None:
     for clerk_id in ("first", "second", "third"):
-        seen(session, Identity(clerk_id))
-    seen(session, Identity("second", is_complete=True))
+        upsert(session, Identity(clerk_id))
+    upsert(session, Identity("second", is_complete=True))
 
     assert incomplete_users(session, NOW, 2) == ["third", "first"]
 
 
-def test_users_asked_about_in_vain_come_last_in_the_order_of_asking(session: Session) -> None:
+def test_incomplete_users_requested_before_are_listed_last(session: Session) -> None:
     for clerk_id in ("first", "second", "third", "fourth"):
-        seen(session, Identity(clerk_id))
+        upsert(session, Identity(clerk_id))
 
     mark_identity_asked(session, "fourth", NOW + timedelta(minutes=1))
     mark_identity_asked(session, "second", NOW)
@@ -160,7 +160,7 @@ def test_users_asked_about_in_vain_come_last_in_the_order_of_asking(session: Ses
 
 
 @pytest.mark.parametrize("fact", [{"blocked_at": NOW}, {"deleted_at": NOW}], ids=str)
-def test_users_who_are_shut_out_are_not_asked_about(
+def test_blocked_and_deleted_users_are_not_requested(
     session: Session, fact: dict[str, datetime]
 ) -> None:
     session.add(User(clerk_id=BOB.clerk_id, **fact))
@@ -178,22 +178,22 @@ def test_users_who_are_shut_out_are_not_asked_about(
         ("IntegrityError", "pending", None, []),
     ],
 )
-def test_user_with_a_record_is_asked_about_when_a_strange_answer_is_due_again(
+def test_user_with_an_attempt_is_listed_only_when_an_unusable_answer_is_due(
     session: Session, error: str, state: str, now: datetime | None, expected: list[str]
 ) -> None:
-    seen(session, Identity(BOB.clerk_id))
+    upsert(session, Identity(BOB.clerk_id))
     times = {"first_failed_at": NOW, "last_failed_at": NOW}
-    record = ProvisioningAttempt(
+    attempt = ProvisioningAttempt(
         clerk_id=BOB.clerk_id, state=state, attempts=1, error_class=error, **times
     )
-    record.next_attempt_at = NOW + timedelta(minutes=5)
-    session.add(record)
+    attempt.next_attempt_at = NOW + timedelta(minutes=5)
+    session.add(attempt)
 
     assert incomplete_users(session, now, 9) == expected
 
 
-def test_news_that_could_not_be_read_is_asked_for_again(session: Session) -> None:
-    seen(session, Identity(BOB.clerk_id, is_complete=True))
+def test_marked_identity_is_incomplete_again(session: Session) -> None:
+    upsert(session, Identity(BOB.clerk_id, is_complete=True))
 
     mark_identity_incomplete(session, BOB.clerk_id)
 
@@ -202,7 +202,7 @@ def test_news_that_could_not_be_read_is_asked_for_again(session: Session) -> Non
 
 @pytest.mark.parametrize("column", ["identity_completed_at", "identity_asked_at"])
 @pytest.mark.parametrize(("change", "expected"), [(None, 1), (-1, 1), (0, 0), (1, 0)])
-def test_identity_that_is_made_older_ends_cached_contexts(
+def test_moving_identity_times_back_bumps_the_context_version(
     session: Session, column: str, change: int | None, expected: int
 ) -> None:
     user = User(clerk_id=BOB.clerk_id, **{column: NOW})

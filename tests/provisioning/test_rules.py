@@ -1,4 +1,4 @@
-"""Which profile is this person's: every branch of the decision, and what no branch may do."""
+"""Each branch of the decision about a user's profile, and properties of all branches."""
 
 import pytest
 from hypothesis import given
@@ -18,12 +18,12 @@ BLOCKED = Decision(Action.DENY, denial=Denial.USER_BLOCKED)
 AUTO_CREATE_OFF = Decision(Action.DENY, denial=Denial.AUTO_CREATE_DISABLED)
 NOT_INVITED = Decision(Action.DENY, denial=Denial.NOT_INVITED)
 
-NOBODY = DecisionFacts()
+NO_FACTS = DecisionFacts()
 ONE_MATCH = DecisionFacts(matches=(7,))
 TWO_MATCHES = DecisionFacts(matches=(7, 8))
 UNTOUCHED = DecisionFacts(has_profile=True, is_untouched=True)
 
-STANDINGS = st.builds(
+FACTS = st.builds(
     DecisionFacts,
     is_blocked=st.booleans(),
     is_admin=st.booleans(),
@@ -35,7 +35,7 @@ RULES = st.builds(Rules, auto_create=st.booleans(), invited_only=st.booleans())
 
 
 @pytest.mark.parametrize(
-    ("standing", "rules", "expected"),
+    ("facts", "rules", "expected"),
     [
         pytest.param(DecisionFacts(is_blocked=True), OPEN, BLOCKED, id="blocked without profile"),
         pytest.param(
@@ -95,21 +95,21 @@ RULES = st.builds(Rules, auto_create=st.booleans(), invited_only=st.booleans())
         pytest.param(TWO_MATCHES, OPEN, CREATE, id="ambiguous never links"),
         pytest.param(TWO_MATCHES, OFF, AUTO_CREATE_OFF, id="ambiguous with auto-create off"),
         pytest.param(TWO_MATCHES, INVITED, CREATE, id="ambiguous is invited too"),
-        pytest.param(NOBODY, OPEN, CREATE, id="new person"),
-        pytest.param(NOBODY, OFF, AUTO_CREATE_OFF, id="new person with auto-create off"),
-        pytest.param(NOBODY, INVITED, NOT_INVITED, id="new person not invited"),
+        pytest.param(NO_FACTS, OPEN, CREATE, id="new user"),
+        pytest.param(NO_FACTS, OFF, AUTO_CREATE_OFF, id="new user with auto-create off"),
+        pytest.param(NO_FACTS, INVITED, NOT_INVITED, id="new user not invited"),
         pytest.param(
-            NOBODY,
+            NO_FACTS,
             Rules(auto_create=False, invited_only=True),
             AUTO_CREATE_OFF,
             id="off comes first",
         ),
     ],
 )
-def test_first_rule_that_fits_decides(
-    standing: DecisionFacts, rules: Rules, expected: Decision
+def test_first_matching_rule_decides(
+    facts: DecisionFacts, rules: Rules, expected: Decision
 ) -> None:
-    assert decide(standing, rules) == expected
+    assert decide(facts, rules) == expected
 
 
 @pytest.mark.parametrize(
@@ -117,41 +117,39 @@ def test_first_rule_that_fits_decides(
     [((), None, False), ((7,), 7, False), ((7, 8), None, True)],
     ids=["none", "one", "two"],
 )
-def test_several_matches_are_ambiguous_and_no_match_at_all(
+def test_several_matches_are_ambiguous_and_match_nothing(
     matches: tuple[int, ...], only: int | None, is_ambiguous: bool
 ) -> None:
-    standing = DecisionFacts(matches=matches)
+    facts = DecisionFacts(matches=matches)
 
-    assert (standing.only_match, standing.is_ambiguous) == (only, is_ambiguous)
-
-
-@given(standing=STANDINGS, rules=RULES)
-def test_only_the_single_match_is_ever_taken(standing: DecisionFacts, rules: Rules) -> None:
-    decision = decide(standing, rules)
-
-    takes = decision.action in (Action.LINK, Action.CLAIM)
-    assert takes == (decision.mentorado_id is not None)
-    assert not takes or standing.matches == (decision.mentorado_id,)
+    assert (facts.only_match, facts.is_ambiguous) == (only, is_ambiguous)
 
 
-@given(standing=STANDINGS, rules=RULES)
-def test_blocked_person_is_always_denied(standing: DecisionFacts, rules: Rules) -> None:
-    denied_as_blocked = decide(standing, rules) == BLOCKED
+@given(facts=FACTS, rules=RULES)
+def test_only_a_single_match_is_linked_or_claimed(facts: DecisionFacts, rules: Rules) -> None:
+    decision = decide(facts, rules)
 
-    assert denied_as_blocked == standing.is_blocked
+    takes_match = decision.action in (Action.LINK, Action.CLAIM)
+    assert takes_match == (decision.mentorado_id is not None)
+    assert not takes_match or facts.matches == (decision.mentorado_id,)
 
 
-@given(standing=STANDINGS, rules=RULES)
-def test_denial_has_its_reason_and_nothing_else_has_one(
-    standing: DecisionFacts, rules: Rules
-) -> None:
-    decision = decide(standing, rules)
+@given(facts=FACTS, rules=RULES)
+def test_blocked_user_is_always_denied(facts: DecisionFacts, rules: Rules) -> None:
+    denied_as_blocked = decide(facts, rules) == BLOCKED
+
+    assert denied_as_blocked == facts.is_blocked
+
+
+@given(facts=FACTS, rules=RULES)
+def test_only_a_denial_has_a_denial_reason(facts: DecisionFacts, rules: Rules) -> None:
+    decision = decide(facts, rules)
 
     assert (decision.action is Action.DENY) == (decision.denial is not None)
 
 
-@given(standing=STANDINGS, rules=RULES)
-def test_nobody_with_a_profile_gets_a_second_one(standing: DecisionFacts, rules: Rules) -> None:
-    decision = decide(standing, rules)
+@given(facts=FACTS, rules=RULES)
+def test_user_with_a_profile_gets_no_second_one(facts: DecisionFacts, rules: Rules) -> None:
+    decision = decide(facts, rules)
 
-    assert not (standing.has_profile and decision.action in (Action.CREATE, Action.LINK))
+    assert not (facts.has_profile and decision.action in (Action.CREATE, Action.LINK))

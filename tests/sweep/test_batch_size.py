@@ -1,4 +1,4 @@
-"""The pace of a sweep: batches grow while they are quick, and shrink when they are not."""
+"""Batch size of a sweep: it grows after quick batches and shrinks after slow ones."""
 
 from collections.abc import Iterator
 
@@ -7,12 +7,12 @@ import pytest
 from sweep.worklist import AIM_SECONDS, BatchSizer
 
 
-def paced(size: int, seconds: float, most: int = 10_000) -> int:
-    """The size after a batch of that size and duration."""
+def next_size(size: int, seconds: float, maximum: int = 10_000) -> int:
+    """Return the size that follows a batch of this size and duration."""
     clock: Iterator[float] = iter([0.0, seconds])
-    pace = BatchSizer(most, lambda: next(clock), size)
-    pace.measure(lambda: None)
-    return pace.size
+    sizer = BatchSizer(maximum, lambda: next(clock), size)
+    sizer.measure(lambda: None)
+    return sizer.size
 
 
 @pytest.mark.parametrize(
@@ -28,10 +28,10 @@ def paced(size: int, seconds: float, most: int = 10_000) -> int:
         (9_000, AIM_SECONDS / 9, 10_000),
     ],
 )
-def test_next_batch_takes_as_long_as_it_should(size: int, seconds: float, after: int) -> None:
-    assert paced(size, seconds) == after
+def test_next_batch_size_aims_at_the_target_duration(size: int, seconds: float, after: int) -> None:
+    assert next_size(size, seconds) == after
 
 
 @pytest.mark.parametrize("seconds", [0.0, AIM_SECONDS * 60])
-def test_wanted_size_below_all_others_is_kept(seconds: float) -> None:
-    assert paced(1_000, seconds, most=2) == 2
+def test_configured_size_below_the_minimum_is_kept(seconds: float) -> None:
+    assert next_size(1_000, seconds, maximum=2) == 2

@@ -1,4 +1,4 @@
-"""The whole directory: whatever is newer is applied, for users known and unknown."""
+"""Directory sync: newer identities are applied to known and unknown users."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -25,15 +25,15 @@ EVA = DevUser("user_eva", "Eva Melo", "eva@example.com")
 LATER = NOW + timedelta(days=1)
 
 
-class Listed:
-    """A provider with these users, and when each of them was changed."""
+class ListedUsers:
+    """A Clerk client whose user list holds the added users with their `updated_at`."""
 
     def __init__(self) -> None:
         self.documents: list[dict[str, Any]] = []
 
-    def add(self, person: DevUser, at: datetime | None = None) -> None:
+    def add(self, user: DevUser, at: datetime | None = None) -> None:
         changed = at and round(at.timestamp() * 1000)
-        self.documents.append({**clerk_user(person), "updated_at": changed})
+        self.documents.append({**clerk_user(user), "updated_at": changed})
 
     def user(self, clerk_id: str) -> Document:
         raise NotImplementedError
@@ -43,86 +43,88 @@ class Listed:
 
 
 @pytest.fixture
-def listed() -> Listed:
-    return Listed()
+def listed() -> ListedUsers:
+    return ListedUsers()
 
 
-def synced(services: Services, listed: Listed, *, is_listed: bool = False) -> DirectoryCounts:
-    rules = Rules(admin_emails=frozenset({"eva@example.com"}) if is_listed else frozenset())
-    guarantee = replace(services.provisioning, rules=rules)
+def sync(house: Services, listed: ListedUsers, *, is_admin_listed: bool = False) -> DirectoryCounts:
+    rules = Rules(admin_emails=frozenset({"eva@example.com"}) if is_admin_listed else frozenset())
+    service = replace(house.provisioning, rules=rules)
     calls = ProviderCalls(Rate(99, 99))
-    return sync_directory(guarantee, UserDirectory(listed, calls), lambda: LATER)
+    return sync_directory(service, UserDirectory(listed, calls), lambda: LATER)
 
 
 def add(session: Session, **facts: Any) -> User:
-    known = {"name": EVA.name, "email": EVA.email, "identity_completed_at": NOW, **facts}
-    user = User(clerk_id=EVA.clerk_id, **known)
+    columns = {"name": EVA.name, "email": EVA.email, "identity_completed_at": NOW, **facts}
+    user = User(clerk_id=EVA.clerk_id, **columns)
     session.add(user)
     session.commit()
     return user
 
 
-def test_address_verified_since_finds_its_profile(
-    services: Services, session: Session, listed: Listed
+def test_address_verified_since_is_linked_to_its_profile(
+    house: Services, session: Session, listed: ListedUsers
 ) -> None:
     user = add(session, identity_as_of=NOW)
-    waiting = Mentorado(nome_completo="Eva Pré", email=EVA.email, turma=Turma.NEON)
-    session.add(waiting)
+    unlinked = Mentorado(nome_completo="Eva Pré", email=EVA.email, turma=Turma.NEON)
+    session.add(unlinked)
     session.commit()
     listed.add(EVA, NOW + timedelta(hours=1))
 
-    counts = synced(services, listed)
+    counts = sync(house, listed)
 
     session.expire_all()
-    assert (counts.ensured, waiting.user_id) == (1, user.id)
+    assert (counts.ensured, unlinked.user_id) == (1, user.id)
 
 
 @pytest.mark.parametrize("at", [None, NOW, NOW + timedelta(hours=1)])
-def test_address_taken_off_takes_the_admin_role(
-    services: Services, session: Session, listed: Listed, at: datetime | None
+def test_removed_address_ends_the_admin_role(
+    house: Services, session: Session, listed: ListedUsers, at: datetime | None
 ) -> None:
     facts = {"email_verified": True, "role": Role.ADMIN, "admin_by_address": True}
     user = add(session, identity_as_of=NOW, **facts)
     listed.add(replace(EVA, email=None), at)
 
-    synced(services, listed, is_listed=True)
+    sync(house, listed, is_admin_listed=True)
 
     session.expire_all()
     assert (user.email_verified, user.role) == (False, Role.USER)
 
 
-def test_older_news_changes_nothing(services: Services, session: Session, listed: Listed) -> None:
+def test_older_identity_changes_nothing(
+    house: Services, session: Session, listed: ListedUsers
+) -> None:
     user = add(session, email_verified=True, identity_as_of=NOW)
     listed.add(replace(EVA, email=None, name="Antiga"), NOW - timedelta(hours=1))
 
-    counts = synced(services, listed)
+    counts = sync(house, listed)
 
     session.expire_all()
     assert (counts.ensured, user.email_verified, user.name) == (0, True, EVA.name)
 
 
-def test_user_of_whom_nothing_is_new_is_only_noted(
-    services: Services, session: Session, listed: Listed
+def test_unchanged_user_is_only_marked_complete(
+    house: Services, session: Session, listed: ListedUsers
 ) -> None:
     user = add(session, email_verified=True, identity_as_of=NOW)
     listed.add(EVA, NOW + timedelta(hours=1))
 
-    counts = synced(services, listed)
+    counts = sync(house, listed)
 
     session.expire_all()
     assert (counts.read, counts.ensured, user.identity_completed_at) == (1, 0, LATER)
 
 
 @pytest.mark.parametrize("completed_at", [None, "unknown"])
-def test_user_unknown_or_incomplete_is_ensured(
-    services: Services, session: Session, listed: Listed, completed_at: str | None
+def test_unknown_or_incomplete_user_is_ensured(
+    house: Services, session: Session, listed: ListedUsers, completed_at: str | None
 ) -> None:
     if completed_at is None:
         add(session, identity_completed_at=None)
-    person = replace(EVA, email="other@example.com")
-    listed.add(person)
+    changed = replace(EVA, email="other@example.com")
+    listed.add(changed)
 
-    counts = synced(services, listed)
+    counts = sync(house, listed)
 
     session.expire_all()
     owner = select(User.clerk_id).join(Mentorado, Mentorado.user_id == User.id)

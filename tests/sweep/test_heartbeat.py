@@ -1,4 +1,4 @@
-"""The heartbeat: a lease that holds as long as the sweep works, and no longer."""
+"""The heartbeat extends the lease of a sweep while the sweep works."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -20,14 +20,14 @@ from tests.support.concurrency import Clock
 
 OWNER = "host:1:a"
 RENEWED = "SELECT count(*) FROM sweep_runs WHERE heartbeat_at > now() - interval '1 minute'"
-LONG_AGO = "UPDATE sweep_runs SET heartbeat_at = now() - interval '1 hour'"
+EXPIRE = "UPDATE sweep_runs SET heartbeat_at = now() - interval '1 hour'"
 STATUS = "SELECT count(*) FROM sweep_runs WHERE status = :status AND coalesce(owner, '') = :owner"
 SLEEP = text("SELECT pg_sleep(30)")
 
 
 @pytest.fixture
 def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
-    """A database of the test's own."""
+    """The URL of a migrated database for one test."""
     return copy_database(f"heartbeat_{tmp_path.name}")
 
 
@@ -44,17 +44,17 @@ def clock() -> Clock:
 
 @pytest.fixture
 def stops() -> list[bool]:
-    """Whether the process is asked to stop; the last item counts."""
+    """A list whose last item says whether the process should stop."""
     return [False]
 
 
 @pytest.fixture
 def heartbeat(app: Flask, url: str, clock: Clock, stops: list[bool]) -> Iterator[Heartbeat]:
-    """That of a run which began long ago by the database's clock, and just now by ours."""
+    """The heartbeat of a run that started long ago in the database, just now in this process."""
     with background_transaction() as session:
         run = runs.start(session, trigger="clock", dry_run=False, owner=OWNER)
     with connect_to(url) as connection:
-        connection.exec_driver_sql(LONG_AGO)
+        connection.exec_driver_sql(EXPIRE)
 
     def should_stop() -> bool:
         clock.seconds += GRACE_SECONDS * stops[-1]
@@ -73,8 +73,8 @@ def heartbeat(app: Flask, url: str, clock: Clock, stops: list[bool]) -> Iterator
         yield heartbeat
 
 
-def taken_over(url: str) -> None:
-    """Let another process have found the run without a heartbeat."""
+def abandon_run(url: str) -> None:
+    """Mark the run as abandoned, as another process does after its lease has ended."""
     with connect_to(url) as connection:
         connection.exec_driver_sql("UPDATE sweep_runs SET status = 'abandoned'")
 
@@ -83,9 +83,7 @@ def status_is(url: str, status: str, owner: str = "") -> bool:
     return count(url, STATUS, status=status, owner=owner) == 1
 
 
-def test_lease_is_extended_while_a_step_takes_its_time(
-    heartbeat: Heartbeat, url: str, clock: Clock
-) -> None:
+def test_lease_is_extended_during_a_long_step(heartbeat: Heartbeat, url: str, clock: Clock) -> None:
     with heartbeat.transaction() as session:
         session.execute(text("SELECT 1"))
         before = count(url, RENEWED)
@@ -99,7 +97,7 @@ def test_lease_is_extended_while_a_step_takes_its_time(
 def test_lease_is_not_extended_more_often_than_needed(heartbeat: Heartbeat, url: str) -> None:
     heartbeat.beat()
     with connect_to(url) as connection:
-        connection.exec_driver_sql(LONG_AGO)
+        connection.exec_driver_sql(EXPIRE)
 
     assert not eventually(lambda: count(url, RENEWED) == 1, seconds=0.2)
 
@@ -113,7 +111,7 @@ def test_sweep_that_hangs_has_no_heartbeat(heartbeat: Heartbeat, url: str, clock
     assert count(url, RENEWED) == 0
 
 
-def test_sweep_that_goes_on_after_all_has_one_again(
+def test_sweep_that_continues_has_a_heartbeat_again(
     heartbeat: Heartbeat, url: str, clock: Clock
 ) -> None:
     clock.seconds += LONGEST_STEP_SECONDS + 1
@@ -123,20 +121,20 @@ def test_sweep_that_goes_on_after_all_has_one_again(
     assert eventually(lambda: count(url, RENEWED) == 1)
 
 
-def test_process_that_was_frozen_finds_out_before_its_next_step(
+def test_process_that_was_suspended_checks_the_lease_before_its_next_step(
     heartbeat: Heartbeat, url: str, clock: Clock
 ) -> None:
-    taken_over(url)
+    abandon_run(url)
     clock.seconds += LEASE.total_seconds()
 
     with pytest.raises(LeaseLostError):
         heartbeat.check()
 
 
-def test_nothing_is_begun_once_the_run_has_another_owner(
+def test_no_transaction_starts_once_the_lease_is_lost(
     heartbeat: Heartbeat, url: str, clock: Clock
 ) -> None:
-    taken_over(url)
+    abandon_run(url)
     clock.seconds += BEAT_SECONDS
 
     def is_refused() -> bool:
@@ -149,10 +147,10 @@ def test_nothing_is_begun_once_the_run_has_another_owner(
     assert eventually(is_refused)
 
 
-def test_statement_is_cancelled_once_the_run_has_another_owner(
+def test_statement_is_cancelled_once_the_lease_is_lost(
     heartbeat: Heartbeat, url: str, clock: Clock
 ) -> None:
-    taken_over(url)
+    abandon_run(url)
     clock.seconds += BEAT_SECONDS
 
     with pytest.raises(LeaseLostError) as caught, heartbeat.transaction() as session:
@@ -161,9 +159,7 @@ def test_statement_is_cancelled_once_the_run_has_another_owner(
     assert "canceling statement" in str(caught.value.__context__)
 
 
-def test_step_is_followed_by_no_other_when_the_process_is_asked_to_stop(
-    heartbeat: Heartbeat, stops: list[bool]
-) -> None:
+def test_no_step_follows_a_stop_request(heartbeat: Heartbeat, stops: list[bool]) -> None:
     heartbeat.check()
     stops.append(True)
 
@@ -171,7 +167,7 @@ def test_step_is_followed_by_no_other_when_the_process_is_asked_to_stop(
         heartbeat.check()
 
 
-def test_long_step_does_not_keep_the_run_from_the_queue_when_the_process_is_asked_to_stop(
+def test_stop_request_cancels_a_long_step_and_queues_the_run_again(
     heartbeat: Heartbeat, url: str, stops: list[bool]
 ) -> None:
     def step() -> None:
@@ -188,7 +184,7 @@ def test_long_step_does_not_keep_the_run_from_the_queue_when_the_process_is_aske
         pass
 
 
-def test_database_that_does_not_answer_once_is_asked_again(
+def test_heartbeat_is_retried_after_a_database_error(
     heartbeat: Heartbeat, url: str, clock: Clock
 ) -> None:
     with connect_to(url) as connection:

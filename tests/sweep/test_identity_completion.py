@@ -1,4 +1,4 @@
-"""The sweep's last step: people of whom their provider has not told everything yet."""
+"""Last step of the sweep: incomplete and old identities are refreshed from Clerk."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -41,40 +41,40 @@ LATE = DevUser("user_late", "Lia Prado", "lia@example.com")
 
 
 @pytest.fixture
-def sweeper(services: Services, session: Session) -> Sweeper:
-    """A sweeper whose provider knows Lia; the database has only heard her id."""
-    assert services.dev_provider is not None
-    services.dev_provider.save_user(LATE)
+def sweeper(house: Services, session: Session) -> Sweeper:
+    """A sweeper; Clerk has all data of Lia, the database only her id."""
+    assert house.dev_provider is not None
+    house.dev_provider.save_user(LATE)
     session.add(User(clerk_id=LATE.clerk_id))
     session.commit()
-    return build_sweeper(services.provisioning)
+    return build_sweeper(house.provisioning)
 
 
-def waiting_profile(session: Session) -> Mentorado:
+def add_pre_registered(session: Session) -> Mentorado:
     profile = Mentorado(nome_completo="Lia Pré", email=LATE.email, turma=Turma.NEON)
     session.add(profile)
     session.commit()
     return profile
 
 
-class Refusing:
-    """What completes people, in trouble; counts how often it was asked."""
+class FailingRefresh:
+    """A refresh from Clerk that raises an error and counts its calls."""
 
     def __init__(self, error: Exception) -> None:
-        self.error, self.asked = error, 0
+        self.error, self.calls = error, 0
 
     def __call__(self, clerk_id: str) -> EnsureResult:
-        self.asked += 1
+        self.calls += 1
         raise self.error
 
 
-def test_late_address_finds_what_waits_for_it(session: Session, sweeper: Sweeper) -> None:
-    waiting = waiting_profile(session)
+def test_refreshed_address_is_linked_to_its_profile(session: Session, sweeper: Sweeper) -> None:
+    unlinked = add_pre_registered(session)
 
     counts = sweeper.start("cli")
 
     session.expire_all()
-    assert waiting.user_id is not None
+    assert unlinked.user_id is not None
     assert (counts.created, counts.linked, is_identity_complete(session, LATE.clerk_id)) == (
         1,
         1,
@@ -82,67 +82,63 @@ def test_late_address_finds_what_waits_for_it(session: Session, sweeper: Sweeper
     )
 
 
-def test_completed_profile_carries_the_name(session: Session, sweeper: Sweeper) -> None:
+def test_refreshed_name_is_written_to_the_profile(session: Session, sweeper: Sweeper) -> None:
     sweeper.start("cli")
 
     assert session.scalars(select(Mentorado.nome_completo)).one() == LATE.name
 
 
-def test_completion_counts_nobody_for_whom_nothing_changed(
-    session: Session, sweeper: Sweeper
-) -> None:
+def test_refresh_without_effect_is_not_counted(session: Session, sweeper: Sweeper) -> None:
     assert sweeper.start("cli").scanned == 1
 
 
-def test_person_unknown_to_the_provider_is_not_asked_about_again(
-    session: Session, sweeper: Sweeper
-) -> None:
-    session.add(User(clerk_id="user_of_another_time"))
+def test_user_unknown_to_clerk_is_marked_complete(session: Session, sweeper: Sweeper) -> None:
+    session.add(User(clerk_id="user_of_another_instance"))
     session.commit()
 
     sweeper.start("cli")
 
-    assert is_identity_complete(session, "user_of_another_time")
+    assert is_identity_complete(session, "user_of_another_instance")
 
 
-def test_provider_that_is_away_is_asked_twice_and_the_run_succeeds(
+def test_refresh_stops_after_two_failed_calls_and_the_run_succeeds(
     session: Session, sweeper: Sweeper
 ) -> None:
     session.add_all(User(clerk_id=f"user_{number}") for number in range(3))
     session.commit()
-    away = Refusing(IdentityUnavailableError("away"))
+    unavailable = FailingRefresh(IdentityUnavailableError("unavailable"))
 
-    counts = replace(sweeper, refresh_from_clerk=away).start("cli")
+    counts = replace(sweeper, refresh_from_clerk=unavailable).start("cli")
 
-    assert (counts.created, away.asked) == (4, 2)
+    assert (counts.created, unavailable.calls) == (4, 2)
 
 
-def test_person_who_cannot_be_completed_keeps_nobody_waiting(
-    session: Session, sweeper: Sweeper
-) -> None:
+def test_user_whose_refresh_fails_blocks_no_other_user(session: Session, sweeper: Sweeper) -> None:
     session.add(User(clerk_id="user_other"))
     session.commit()
-    failing = Refusing(ProvisioningUnavailableError("not just now"))
+    failing = FailingRefresh(ProvisioningUnavailableError("lock timeout"))
 
     replace(sweeper, refresh_from_clerk=failing).start("cli")
 
-    assert failing.asked == 2
+    assert failing.calls == 2
 
 
-def test_database_that_goes_away_ends_the_run(sweeper: Sweeper) -> None:
+def test_unavailable_database_ends_the_run(sweeper: Sweeper) -> None:
     with pytest.raises(DatabaseUnavailableError):
-        replace(sweeper, refresh_from_clerk=Refusing(DatabaseUnavailableError("gone"))).start("cli")
+        replace(sweeper, refresh_from_clerk=FailingRefresh(DatabaseUnavailableError("gone"))).start(
+            "cli"
+        )
 
 
-def test_dry_run_asks_nobody(sweeper: Sweeper) -> None:
-    asked = Refusing(AssertionError())
+def test_dry_run_refreshes_no_identity(sweeper: Sweeper) -> None:
+    refresh = FailingRefresh(AssertionError())
 
-    replace(sweeper, refresh_from_clerk=asked).start("cli", dry_run=True)
+    replace(sweeper, refresh_from_clerk=refresh).start("cli", dry_run=True)
 
-    assert asked.asked == 0
+    assert refresh.calls == 0
 
 
-def test_case_for_the_attempts_is_left_to_them(session: Session, sweeper: Sweeper) -> None:
+def test_user_with_a_dead_letter_is_not_refreshed(session: Session, sweeper: Sweeper) -> None:
     times = {"first_failed_at": NOW, "last_failed_at": NOW, "next_attempt_at": NOW}
     session.add(
         ProvisioningAttempt(
@@ -150,22 +146,22 @@ def test_case_for_the_attempts_is_left_to_them(session: Session, sweeper: Sweepe
         )
     )
     session.commit()
-    asked = Refusing(AssertionError())
+    refresh = FailingRefresh(AssertionError())
 
-    replace(sweeper, refresh_from_clerk=asked).start("cli")
+    replace(sweeper, refresh_from_clerk=refresh).start("cli")
 
-    assert asked.asked == 0
+    assert refresh.calls == 0
 
 
-class Strange:
-    """A provider that knows some users well, and answers strangely about others."""
+class FakeClerk:
+    """A Clerk client that returns valid users, except where an answer is set."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Document | Exception] = {}
-        self.asked: list[str] = []
+        self.requested: list[str] = []
 
     def user(self, clerk_id: str) -> Document:
-        self.asked.append(clerk_id)
+        self.requested.append(clerk_id)
         answer = self.answers.get(clerk_id, clerk_user(DevUser(clerk_id, f"Nome {clerk_id}")))
         if isinstance(answer, Exception):
             raise answer
@@ -176,204 +172,214 @@ class Strange:
 
 
 @pytest.fixture
-def strange() -> Strange:
-    return Strange()
+def clerk() -> FakeClerk:
+    return FakeClerk()
 
 
 @pytest.fixture
-def customer(services: Services, session: Session, strange: Strange) -> Sweeper:
-    """A sweeper that asks that provider."""
-    directory = UserDirectory(strange, ProviderCalls(Rate(999, 999)))
-    return build_sweeper(replace(services.provisioning, directory=directory))
+def clerk_sweeper(house: Services, session: Session, clerk: FakeClerk) -> Sweeper:
+    """A sweeper that uses that Clerk client."""
+    directory = UserDirectory(clerk, ProviderCalls(Rate(999, 999)))
+    return build_sweeper(replace(house.provisioning, directory=directory))
 
 
 def add_incomplete(session: Session, *clerk_ids: str) -> None:
-    """Users of whom nothing is known, the last of them the newest."""
+    """Add users with an id only, the last one the newest."""
     for clerk_id in clerk_ids:
         session.add(User(clerk_id=clerk_id))
         session.commit()
 
 
-def complete(session: Session) -> list[str]:
-    heard = select(User.clerk_id).where(User.identity_completed_at.is_not(None))
-    return list(session.scalars(heard.order_by(User.id)))
+def completed_users(session: Session) -> list[str]:
+    completed = select(User.clerk_id).where(User.identity_completed_at.is_not(None))
+    return list(session.scalars(completed.order_by(User.id)))
 
 
-def recorded(session: Session) -> list[tuple[str, int, str | None]]:
+def recorded_attempts(session: Session) -> list[tuple[str, int, str | None]]:
     rows = select(
         ProvisioningAttempt.clerk_id, ProvisioningAttempt.attempts, ProvisioningAttempt.error_code
     )
     return [(row[0], row[1], row[2]) for row in session.execute(rows)]
 
 
-STRANGE_ANSWERS: dict[str, Document | Exception] = {
+UNUSABLE_ANSWERS: dict[str, Document | Exception] = {
     **{code: UnusableAnswerError(code) for code in ("400", "410", "422", "not_json")},
     "another_user": clerk_user(DevUser("user_else")),
     "not_a_user": {"id": None},
 }
 
 
-@pytest.mark.parametrize(("code", "answer"), STRANGE_ANSWERS.items(), ids=STRANGE_ANSWERS)
-def test_strange_answer_about_one_user_starves_no_other(
-    session: Session, customer: Sweeper, strange: Strange, code: str, answer: Document | Exception
+@pytest.mark.parametrize(("code", "answer"), UNUSABLE_ANSWERS.items(), ids=UNUSABLE_ANSWERS)
+def test_unusable_answer_about_one_user_blocks_no_other_user(
+    session: Session,
+    clerk_sweeper: Sweeper,
+    clerk: FakeClerk,
+    code: str,
+    answer: Document | Exception,
 ) -> None:
-    add_incomplete(session, "user_1", "user_2", "user_strange")
-    strange.answers["user_strange"] = answer
+    add_incomplete(session, "user_1", "user_2", "user_unusable")
+    clerk.answers["user_unusable"] = answer
 
-    customer.start("clock")
+    clerk_sweeper.start("clock")
 
-    assert complete(session) == ["user_1", "user_2"]
-    assert recorded(session) == [("user_strange", 1, code)]
+    assert completed_users(session) == ["user_1", "user_2"]
+    assert recorded_attempts(session) == [("user_unusable", 1, code)]
 
 
-def test_user_with_a_strange_answer_has_a_profile_all_the_same(
-    session: Session, customer: Sweeper, strange: Strange
+def test_user_with_an_unusable_answer_still_gets_a_profile(
+    session: Session, clerk_sweeper: Sweeper, clerk: FakeClerk
 ) -> None:
-    add_incomplete(session, "user_strange")
-    strange.answers["user_strange"] = UnusableAnswerError("422")
+    add_incomplete(session, "user_unusable")
+    clerk.answers["user_unusable"] = UnusableAnswerError("422")
 
-    customer.start("clock")
+    clerk_sweeper.start("clock")
     session.execute(delete(Mentorado))
     session.commit()
 
-    assert customer.start("clock").created == 1
+    assert clerk_sweeper.start("clock").created == 1
 
 
 @pytest.mark.parametrize("answer", [UnusableAnswerError("422"), {"id": None}], ids=str)
-def test_login_with_a_strange_answer_is_provisioned_from_the_token(
-    services: Services, session: Session, strange: Strange, answer: Document | Exception
+def test_login_with_an_unusable_answer_uses_the_token(
+    house: Services, session: Session, clerk: FakeClerk, answer: Document | Exception
 ) -> None:
-    strange.answers["user_strange"] = answer
-    directory = UserDirectory(strange, ProviderCalls(Rate(9, 9)))
-    guarantee = replace(services.provisioning, directory=directory)
+    clerk.answers["user_unusable"] = answer
+    directory = UserDirectory(clerk, ProviderCalls(Rate(9, 9)))
+    service = replace(house.provisioning, directory=directory)
 
-    context = guarantee.context_for(Identity("user_strange", "Eva"), source=PAGE, now=NOW)
+    context = service.context_for(Identity("user_unusable", "Eva"), source=PAGE, now=NOW)
 
-    assert (context.status, context.outcome, recorded(session)) == ("ready", "created", [])
+    assert (context.status, context.outcome, recorded_attempts(session)) == ("ready", "created", [])
 
 
-def test_user_with_a_strange_answer_is_asked_about_when_the_pause_is_over(
-    session: Session, customer: Sweeper, strange: Strange
+def test_unusable_answer_is_requested_again_after_the_pause(
+    session: Session, clerk_sweeper: Sweeper, clerk: FakeClerk
 ) -> None:
-    add_incomplete(session, "user_strange")
-    strange.answers["user_strange"] = UnusableAnswerError("422")
-    customer.start("clock")
-    customer.start("clock")
-    before = len(strange.asked)
+    add_incomplete(session, "user_unusable")
+    clerk.answers["user_unusable"] = UnusableAnswerError("422")
+    clerk_sweeper.start("clock")
+    clerk_sweeper.start("clock")
+    before = len(clerk.requested)
     session.execute(update(ProvisioningAttempt).values(next_attempt_at=NOW))
     session.commit()
 
-    customer.start("clock")
+    clerk_sweeper.start("clock")
 
-    assert (before, len(strange.asked)) == (1, 2)
-    assert recorded(session) == [("user_strange", 2, "422")]
+    assert (before, len(clerk.requested)) == (1, 2)
+    assert recorded_attempts(session) == [("user_unusable", 2, "422")]
 
 
-def test_good_answer_ends_the_record(session: Session, customer: Sweeper, strange: Strange) -> None:
-    add_incomplete(session, "user_strange")
-    strange.answers["user_strange"] = UnusableAnswerError("422")
-    customer.start("clock")
-    strange.answers.clear()
+def test_valid_answer_deletes_the_attempt(
+    session: Session, clerk_sweeper: Sweeper, clerk: FakeClerk
+) -> None:
+    add_incomplete(session, "user_unusable")
+    clerk.answers["user_unusable"] = UnusableAnswerError("422")
+    clerk_sweeper.start("clock")
+    clerk.answers.clear()
 
-    customer.start("cli")
-    customer.start("clock")
+    clerk_sweeper.start("cli")
+    clerk_sweeper.start("clock")
 
-    assert (complete(session), recorded(session)) == (["user_strange"], [])
+    assert (completed_users(session), recorded_attempts(session)) == (["user_unusable"], [])
 
 
 @pytest.mark.parametrize("clerk_id", ["", " ", "null", "../users", "a/b", "u%2f"])
-def test_id_that_the_provider_could_not_have_is_settled_without_a_question(
-    session: Session, customer: Sweeper, strange: Strange, clerk_id: str
+def test_malformed_clerk_id_is_marked_complete_without_a_request(
+    session: Session, clerk_sweeper: Sweeper, clerk: FakeClerk, clerk_id: str
 ) -> None:
     add_incomplete(session, "user_1", clerk_id)
 
-    customer.start("clock")
+    clerk_sweeper.start("clock")
 
-    assert (complete(session), strange.asked) == (["user_1", clerk_id], ["user_1"])
+    assert (completed_users(session), clerk.requested) == (["user_1", clerk_id], ["user_1"])
 
 
-def test_outage_about_one_user_stops_nobody_and_is_no_attempt(
-    session: Session, customer: Sweeper, strange: Strange
+def test_server_error_about_one_user_blocks_no_other_and_records_no_attempt(
+    session: Session, clerk_sweeper: Sweeper, clerk: FakeClerk
 ) -> None:
     add_incomplete(session, "user_1", "user_2", "user_broken")
-    strange.answers["user_broken"] = ProviderUnavailableError("status 500")
+    clerk.answers["user_broken"] = ProviderUnavailableError("status 500")
 
-    customer.start("clock")
+    clerk_sweeper.start("clock")
 
-    assert (complete(session), recorded(session)) == (["user_1", "user_2"], [])
+    assert (completed_users(session), recorded_attempts(session)) == (["user_1", "user_2"], [])
 
 
-def test_each_run_goes_on_where_the_last_one_stopped(
-    session: Session, customer: Sweeper, strange: Strange
+def test_each_run_continues_where_the_last_one_stopped(
+    session: Session, clerk_sweeper: Sweeper, clerk: FakeClerk
 ) -> None:
     add_incomplete(session, "user_1", "user_2", "broken_1", "broken_2", "broken_3")
     for clerk_id in ("broken_1", "broken_2", "broken_3"):
-        strange.answers[clerk_id] = ProviderUnavailableError("status 500")
+        clerk.answers[clerk_id] = ProviderUnavailableError("status 500")
 
-    customer.start("clock")
-    stopped_after = list(strange.asked)
-    customer.start("clock")
+    clerk_sweeper.start("clock")
+    stopped_after = list(clerk.requested)
+    clerk_sweeper.start("clock")
 
     assert stopped_after == ["broken_3", "broken_2"]
-    assert (complete(session), recorded(session)) == (["user_1", "user_2"], [])
+    assert (completed_users(session), recorded_attempts(session)) == (["user_1", "user_2"], [])
 
 
 @pytest.mark.parametrize(
-    "trouble", [ProviderUnavailableError("status 500"), SecretKeyRefusedError(401)], ids=str
+    "error", [ProviderUnavailableError("status 500"), SecretKeyRefusedError(401)], ids=str
 )
-def test_trouble_for_everybody_is_an_attempt_of_nobody(
-    session: Session, customer: Sweeper, strange: Strange, trouble: Exception
+def test_outage_of_clerk_records_no_attempts(
+    session: Session, clerk_sweeper: Sweeper, clerk: FakeClerk, error: Exception
 ) -> None:
     add_incomplete(session, *(f"user_{index}" for index in range(5)))
-    strange.answers = {f"user_{index}": trouble for index in range(5)}
+    clerk.answers = {f"user_{index}": error for index in range(5)}
 
     for _ in range(3):
-        customer.start("clock")
+        clerk_sweeper.start("clock")
 
-    assert (complete(session), recorded(session), len(strange.asked)) == ([], [], 6)
+    assert (completed_users(session), recorded_attempts(session), len(clerk.requested)) == (
+        [],
+        [],
+        6,
+    )
 
 
-def test_provider_that_asks_for_rest_is_left_to_the_next_run(
-    session: Session, customer: Sweeper, strange: Strange
+def test_rate_limited_refresh_stops_until_a_later_run(
+    session: Session, clerk_sweeper: Sweeper, clerk: FakeClerk
 ) -> None:
     add_incomplete(session, "user_1", "user_2")
-    strange.answers["user_2"] = RateLimitedError(60)
+    clerk.answers["user_2"] = RateLimitedError(60)
 
-    customer.start("clock")
-    customer.start("clock")
+    clerk_sweeper.start("clock")
+    clerk_sweeper.start("clock")
 
-    assert (strange.asked, recorded(session)) == (["user_2"], [])
+    assert (clerk.requested, recorded_attempts(session)) == (["user_2"], [])
 
 
-def test_budget_that_is_spent_is_left_to_the_next_run(
-    services: Services, session: Session, strange: Strange
+def test_refresh_continues_in_the_next_run_when_the_call_budget_is_spent(
+    house: Services, session: Session, clerk: FakeClerk
 ) -> None:
     add_incomplete(session, *(f"user_{index}" for index in range(6)))
     clock = Clock()
-    directory = UserDirectory(strange, ProviderCalls(Rate(burst=4, per_second=2.5), clock))
-    sweeper = build_sweeper(replace(services.provisioning, directory=directory))
+    directory = UserDirectory(clerk, ProviderCalls(Rate(burst=4, per_second=2.5), clock))
+    sweeper = build_sweeper(replace(house.provisioning, directory=directory))
 
     sweeper.start("clock")
-    first = list(strange.asked)
+    first = list(clerk.requested)
     clock.seconds += 4
     sweeper.start("clock")
 
     assert first == ["user_5", "user_4", "user_3", "user_2"]
-    assert (len(complete(session)), recorded(session)) == (6, [])
+    assert (len(completed_users(session)), recorded_attempts(session)) == (6, [])
 
 
-def test_without_a_provider_nobody_is_asked_about(services: Services, session: Session) -> None:
+def test_sweep_without_a_directory_refreshes_no_identity(house: Services, session: Session) -> None:
     add_incomplete(session, "user_1")
 
-    counts = build_sweeper(replace(services.provisioning, directory=None)).start("clock")
+    counts = build_sweeper(replace(house.provisioning, directory=None)).start("clock")
 
-    assert (counts.created, complete(session)) == (1, [])
+    assert (counts.created, completed_users(session)) == (1, [])
 
 
 DAYS = timedelta(days=1)
 
 
-def add_known(
+def add_complete(
     session: Session,
     clerk_id: str,
     *,
@@ -382,7 +388,7 @@ def add_known(
     seen: int = 1,
     **facts: Any,
 ) -> None:
-    """A user whose identity was completed, asked for and seen so many days ago."""
+    """Add a user whose identity was completed, requested and last used so many days ago."""
     now = datetime.now(UTC)
     session.add(
         User(
@@ -396,101 +402,101 @@ def add_known(
     session.commit()
 
 
-def test_users_longest_unasked_are_asked_about_again_oldest_first(
-    session: Session, customer: Sweeper, strange: Strange
+def test_old_identities_are_refreshed_oldest_first(
+    session: Session, clerk_sweeper: Sweeper, clerk: FakeClerk
 ) -> None:
-    add_known(session, "asked_since", completed=9, asked=3)
-    add_known(session, "two_days", completed=2)
-    add_known(session, "four_days", completed=4)
-    add_known(session, "today", completed=0)
-    add_known(session, "asked_today", completed=9, asked=0)
+    add_complete(session, "requested_since", completed=9, asked=3)
+    add_complete(session, "two_days", completed=2)
+    add_complete(session, "four_days", completed=4)
+    add_complete(session, "today", completed=0)
+    add_complete(session, "requested_today", completed=9, asked=0)
 
-    customer.start("clock")
+    clerk_sweeper.start("clock")
 
-    assert strange.asked == ["four_days", "asked_since", "two_days"]
+    assert clerk.requested == ["four_days", "requested_since", "two_days"]
 
 
-def test_incomplete_users_are_asked_about_before_old_identities(
-    session: Session, customer: Sweeper, strange: Strange
+def test_incomplete_users_are_refreshed_before_old_identities(
+    session: Session, clerk_sweeper: Sweeper, clerk: FakeClerk
 ) -> None:
-    add_known(session, "old", completed=9)
+    add_complete(session, "old", completed=9)
     add_incomplete(session, "incomplete")
 
-    customer.start("clock")
+    clerk_sweeper.start("clock")
 
-    assert strange.asked == ["incomplete", "old"]
+    assert clerk.requested == ["incomplete", "old"]
 
 
 @pytest.mark.parametrize("facts", [{"seen": 31}, {"blocked_at": NOW}, {"deleted_at": NOW}], ids=str)
-def test_users_not_seen_lately_or_denied_are_not_asked_about_again(
-    session: Session, customer: Sweeper, strange: Strange, facts: dict[str, Any]
+def test_inactive_or_denied_users_are_not_refreshed(
+    session: Session, clerk_sweeper: Sweeper, clerk: FakeClerk, facts: dict[str, Any]
 ) -> None:
-    add_known(session, "user_1", completed=9, **facts)
+    add_complete(session, "user_1", completed=9, **facts)
 
-    customer.start("clock")
+    clerk_sweeper.start("clock")
 
-    assert strange.asked == []
+    assert clerk.requested == []
 
 
-def test_refreshed_identity_is_stored_and_not_asked_for_again(
-    session: Session, customer: Sweeper, strange: Strange
+def test_refreshed_identity_is_stored_and_not_requested_again(
+    session: Session, clerk_sweeper: Sweeper, clerk: FakeClerk
 ) -> None:
-    add_known(session, "user_1", completed=9)
+    add_complete(session, "user_1", completed=9)
 
-    customer.start("clock")
-    customer.start("clock")
+    clerk_sweeper.start("clock")
+    clerk_sweeper.start("clock")
 
     name = session.scalars(select(User.name).execution_options(populate_existing=True)).one()
-    assert (strange.asked, name) == (["user_1"], "Nome user_1")
+    assert (clerk.requested, name) == (["user_1"], "Nome user_1")
 
 
-@pytest.mark.parametrize("answer", STRANGE_ANSWERS.values(), ids=STRANGE_ANSWERS)
-def test_strange_answer_about_a_known_user_is_no_failed_attempt(
-    session: Session, customer: Sweeper, strange: Strange, answer: Document | Exception
+@pytest.mark.parametrize("answer", UNUSABLE_ANSWERS.values(), ids=UNUSABLE_ANSWERS)
+def test_unusable_answer_about_a_complete_user_records_no_attempt(
+    session: Session, clerk_sweeper: Sweeper, clerk: FakeClerk, answer: Document | Exception
 ) -> None:
-    add_known(session, "user_strange", completed=9)
-    strange.answers["user_strange"] = answer
+    add_complete(session, "user_unusable", completed=9)
+    clerk.answers["user_unusable"] = answer
 
-    customer.start("clock")
-    customer.start("clock")
+    clerk_sweeper.start("clock")
+    clerk_sweeper.start("clock")
 
-    assert (strange.asked, recorded(session)) == (["user_strange"], [])
+    assert (clerk.requested, recorded_attempts(session)) == (["user_unusable"], [])
 
 
-def test_outage_ends_the_refresh_of_a_run(
-    session: Session, customer: Sweeper, strange: Strange
+def test_two_failed_calls_end_the_refresh_of_a_run(
+    session: Session, clerk_sweeper: Sweeper, clerk: FakeClerk
 ) -> None:
     for number in range(5):
-        add_known(session, f"user_{number}", completed=9 - number)
-        strange.answers[f"user_{number}"] = ProviderUnavailableError("status 500")
+        add_complete(session, f"user_{number}", completed=9 - number)
+        clerk.answers[f"user_{number}"] = ProviderUnavailableError("status 500")
 
-    customer.start("clock")
-    customer.start("clock")
+    clerk_sweeper.start("clock")
+    clerk_sweeper.start("clock")
 
-    assert strange.asked == ["user_0", "user_1", "user_2", "user_3"]
+    assert clerk.requested == ["user_0", "user_1", "user_2", "user_3"]
 
 
-def test_background_budget_bounds_the_refresh(
-    services: Services, session: Session, strange: Strange
+def test_call_budget_limits_the_refresh(
+    house: Services, session: Session, clerk: FakeClerk
 ) -> None:
     for number in range(9):
-        add_known(session, f"user_{number}", completed=9)
+        add_complete(session, f"user_{number}", completed=9)
     clock = Clock()
-    directory = UserDirectory(strange, ProviderCalls(Rate(burst=4, per_second=2.5), clock))
-    sweeper = build_sweeper(replace(services.provisioning, directory=directory))
+    directory = UserDirectory(clerk, ProviderCalls(Rate(burst=4, per_second=2.5), clock))
+    sweeper = build_sweeper(replace(house.provisioning, directory=directory))
 
     sweeper.start("clock")
-    first = len(strange.asked)
+    first = len(clerk.requested)
     clock.seconds += 2
     sweeper.start("clock")
 
-    assert (first, len(strange.asked)) == (4, 6)
+    assert (first, len(clerk.requested)) == (4, 6)
 
 
-def test_rows_of_users_not_seen_lately_are_passed_in_steps(session: Session) -> None:
+def test_rows_of_inactive_users_are_skipped_page_by_page(session: Session) -> None:
     for number in range(7):
-        add_known(session, f"user_{number}", completed=9, seen=60)
-    add_known(session, "seen", completed=8)
+        add_complete(session, f"user_{number}", completed=9, seen=60)
+    add_complete(session, "seen", completed=8)
     now, steps = datetime.now(UTC), 0
     found: list[str] = []
     after: Position | None = None
@@ -503,27 +509,27 @@ def test_rows_of_users_not_seen_lately_are_passed_in_steps(session: Session) -> 
     assert (found, steps) == (["seen"], 5)
 
 
-def test_longest_unasked_are_found_without_sorting(session: Session) -> None:
-    many = """
+def test_oldest_identities_are_read_by_index_without_sorting(session: Session) -> None:
+    many_users = """
         INSERT INTO users (clerk_id, identity_completed_at)
         SELECT 'user_' || i, now() - i * interval '1 minute' FROM generate_series(1, 20000) AS i
     """
-    session.execute(text(many))
+    session.execute(text(many_users))
     session.execute(text("ANALYZE users"))
     plans: list[str] = []
 
     def explain(statement: Any) -> None:
         if statement.is_select:
             compiled = statement.statement
-            plan = session.connection().execute(_Explain(compiled))
-            plans.append("\n".join(row[0] for row in plan))
+            rows = session.connection().execute(_Explain(compiled))
+            plans.append("\n".join(row[0] for row in rows))
 
     event.listen(session, "do_orm_execute", explain)
     now = datetime.now(UTC)
     longest_unasked(session, before=now, seen_after=now, after=(now - 5 * DAYS, 1), limit=1000)
 
-    found = "\n".join(plans)
-    assert (found.count("users_refresh_idx"), "Sort" in found, "Seq Scan" in found) == (
+    plan = "\n".join(plans)
+    assert (plan.count("users_refresh_idx"), "Sort" in plan, "Seq Scan" in plan) == (
         2,
         False,
         False,
@@ -538,5 +544,5 @@ class _Explain(Executable, ClauseElement):
 
 
 @compiles(_Explain)
-def _explained(element: _Explain, compiler: Any, **how: Any) -> str:
-    return f"EXPLAIN {compiler.process(element.statement, **how)}"
+def _explained(element: _Explain, compiler: Any, **options: Any) -> str:
+    return f"EXPLAIN {compiler.process(element.statement, **options)}"

@@ -1,4 +1,4 @@
-"""The sweep when the database goes away under it, and its odd cases."""
+"""Sweeps that lose the database, and rare cases of their counts."""
 
 from dataclasses import replace
 
@@ -21,47 +21,47 @@ from web.services import Services
 
 
 @pytest.fixture
-def sweeper(services: Services, session: Session) -> Sweeper:
-    """A sweeper on the test's own connection."""
-    return build_sweeper(services.provisioning)
+def sweeper(house: Services, session: Session) -> Sweeper:
+    """A sweeper on the connection of the test."""
+    return build_sweeper(house.provisioning)
 
 
-def test_database_that_goes_away_from_one_person_ends_the_run(
-    session: Session, sweeper: Sweeper
-) -> None:
+def test_database_lost_during_one_user_ends_the_run(session: Session, sweeper: Sweeper) -> None:
     session.add(User(clerk_id="eva", email="eva@example.com", email_verified=True))
-    for _ in range(2):  # so that she is looked at by herself
+    for _ in range(2):  # an ambiguous user is processed alone
         session.add(Mentorado(nome_completo="Eva", email="eva@example.com", turma=Turma.NEON))
     session.commit()
 
-    def gone(clerk_id: str) -> EnsureResult:
+    def lose_database(clerk_id: str) -> EnsureResult:
         raise DatabaseUnavailableError(clerk_id)
 
     with pytest.raises(DatabaseUnavailableError):
-        replace(sweeper, ensure_user=gone).start("cli")
+        replace(sweeper, ensure_user=lose_database).start("cli")
 
     assert session.scalars(select(SweepRun.error)).one() == "DatabaseUnavailableError"
 
 
-def test_database_that_goes_away_from_a_batch_ends_the_run(
+def test_database_lost_during_a_batch_ends_the_run(
     session: Session, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session.add(User(clerk_id="eva"))
     session.commit()
 
-    def gone(*_: object) -> tuple[int, int]:
-        lost = OperationalError("", None, psycopg2.OperationalError(), connection_invalidated=True)
-        raise lost
+    def lose_database(*_: object) -> tuple[int, int]:
+        error = OperationalError("", None, psycopg2.OperationalError(), connection_invalidated=True)
+        raise error
 
-    monkeypatch.setattr(batches, "create_range", gone)
-    monkeypatch.setattr(missing_profiles, "create_range_with_locks", gone)
+    monkeypatch.setattr(batches, "create_range", lose_database)
+    monkeypatch.setattr(missing_profiles, "create_range_with_locks", lose_database)
     monkeypatch.setattr("sweep.executor.PATIENCE_SECONDS", 0)
 
     with pytest.raises(OperationalError):
         sweeper.start("cli")
 
 
-def test_forecast_counts_whom_only_a_record_knows(session: Session, sweeper: Sweeper) -> None:
+def test_dry_run_counts_an_attempt_without_a_stored_user(
+    session: Session, sweeper: Sweeper
+) -> None:
     times = {"first_failed_at": NOW, "last_failed_at": NOW, "next_attempt_at": NOW}
     session.add(
         ProvisioningAttempt(clerk_id="x", state="pending", attempts=1, error_class="E", **times)
@@ -74,7 +74,7 @@ def test_forecast_counts_whom_only_a_record_knows(session: Session, sweeper: Swe
 
 
 @pytest.mark.parametrize("outcome", [Outcome.ADMIN, Outcome.DENIED])
-def test_who_gets_nothing_is_looked_at_all_the_same(outcome: Outcome) -> None:
+def test_user_without_change_is_counted_as_scanned(outcome: Outcome) -> None:
     counts = SweepCounts()
 
     counts.add(outcome)
@@ -82,7 +82,7 @@ def test_who_gets_nothing_is_looked_at_all_the_same(outcome: Outcome) -> None:
     assert (counts.scanned, counts.created, counts.existing, counts.failed) == (1, 0, 0, 0)
 
 
-def test_sample_ends_at_its_size() -> None:
+def test_sample_is_limited_to_its_size() -> None:
     counts = SweepCounts()
 
     for user_id in range(SAMPLE_SIZE + 1):

@@ -1,4 +1,4 @@
-"""The sweep: whoever is due a profile gets one, nobody else does, nobody holds the others up."""
+"""The sweep creates missing profiles; failing, locked or denied users block no other user."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -38,96 +38,96 @@ CREATE TRIGGER poison BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION 
 
 
 @pytest.fixture
-def sweeper(services: Services, session: Session) -> Sweeper:
-    """A sweeper on the test's own connection, with small batches."""
-    return build_sweeper(services.provisioning, batch_size=2)
+def sweeper(house: Services, session: Session) -> Sweeper:
+    """A sweeper on the connection of the test, with small batches."""
+    return build_sweeper(house.provisioning, batch_size=2)
 
 
-def add_people(session: Session, count: int, **facts: object) -> list[User]:
-    people = [User(clerk_id=f"user_{index}", **facts) for index in range(count)]
-    session.add_all(people)
+def add_users(session: Session, count: int, **facts: object) -> list[User]:
+    users = [User(clerk_id=f"user_{index}", **facts) for index in range(count)]
+    session.add_all(users)
     session.commit()
-    return people
+    return users
 
 
-def add_expected(session: Session, count: int) -> list[User]:
-    """People for each of whom a profile waits, so that they are linked."""
-    people = [
+def add_pre_registered(session: Session, count: int) -> list[User]:
+    """Add users with one pre-registered profile each, so that the sweep links them."""
+    users = [
         User(clerk_id=f"user_{index}", email=f"{index}@example.com", email_verified=True)
         for index in range(count)
     ]
-    session.add_all(people)
+    session.add_all(users)
     session.add_all(
-        Mentorado(nome_completo="X", email=person.email, turma=Turma.NEON) for person in people
+        Mentorado(nome_completo="X", email=user.email, turma=Turma.NEON) for user in users
     )
     session.commit()
-    return people
+    return users
 
 
 def add_ambiguous(session: Session, count: int) -> None:
-    """People for each of whom two profiles wait, so that they are looked at one by one."""
-    people = add_expected(session, count)
+    """Add users with two pre-registered profiles each, so that the sweep processes them singly."""
+    users = add_pre_registered(session, count)
     session.add_all(
-        Mentorado(nome_completo="Y", email=person.email, turma=Turma.NEON) for person in people
+        Mentorado(nome_completo="Y", email=user.email, turma=Turma.NEON) for user in users
     )
     session.commit()
 
 
-def add_others(session: Session) -> list[User]:
-    """Somebody nobody expects."""
+def add_other(session: Session) -> list[User]:
+    """Add a user without a pre-registered profile."""
     other = User(clerk_id="other")
     session.add(other)
     session.commit()
     return [other]
 
 
-def profiles(session: Session) -> int:
+def count_profiles(session: Session) -> int:
     return session.scalars(select(func.count(Mentorado.user_id))).one()
 
 
-def test_everybody_without_profile_gets_one(session: Session, sweeper: Sweeper) -> None:
-    add_people(session, 5)
+def test_every_user_without_profile_gets_one(session: Session, sweeper: Sweeper) -> None:
+    add_users(session, 5)
 
     counts = sweeper.start("cli")
 
     assert (counts.total, counts.scanned, counts.created) == (5, 5, 5)
-    assert profiles(session) == 5
+    assert count_profiles(session) == 5
 
 
 def test_second_sweep_finds_nothing_to_do(session: Session, sweeper: Sweeper) -> None:
-    add_people(session, 3)
+    add_users(session, 3)
     sweeper.start("cli")
 
     assert sweeper.start("cli").total == 0
 
 
 @pytest.mark.parametrize("facts", [{"role": Role.ADMIN}, {"blocked_at": NOW}])
-def test_admins_and_blocked_people_are_left_alone(
+def test_admins_and_blocked_users_are_skipped(
     session: Session, sweeper: Sweeper, facts: dict[str, object]
 ) -> None:
-    add_people(session, 2, **facts)
+    add_users(session, 2, **facts)
 
     assert sweeper.start("cli").scanned == 0
 
 
-def test_verified_person_is_linked_to_a_pre_registration(
+def test_verified_user_is_linked_to_a_pre_registered_profile(
     session: Session, sweeper: Sweeper
 ) -> None:
-    [user] = add_people(session, 1, email="eva@example.com", email_verified=True)
-    waiting = Mentorado(nome_completo="Eva", email="EVA@example.com", turma=Turma.NEON)
-    session.add(waiting)
+    [user] = add_users(session, 1, email="eva@example.com", email_verified=True)
+    unlinked = Mentorado(nome_completo="Eva", email="EVA@example.com", turma=Turma.NEON)
+    session.add(unlinked)
     session.commit()
 
     counts = sweeper.start("cli")
 
-    session.refresh(waiting)
-    assert (counts.linked, waiting.user_id) == (1, user.id)
+    session.refresh(unlinked)
+    assert (counts.linked, unlinked.user_id) == (1, user.id)
 
 
-def test_ambiguous_person_is_counted_and_gets_an_own_profile(
+def test_ambiguous_user_is_counted_and_gets_a_new_profile(
     session: Session, sweeper: Sweeper
 ) -> None:
-    add_people(session, 1, email="eva@example.com", email_verified=True)
+    add_users(session, 1, email="eva@example.com", email_verified=True)
     for _ in range(2):
         session.add(Mentorado(nome_completo="Eva", email="eva@example.com", turma=Turma.NEON))
     session.commit()
@@ -137,38 +137,38 @@ def test_ambiguous_person_is_counted_and_gets_an_own_profile(
     assert (counts.ambiguous, counts.created) == (1, 1)
 
 
-def test_audit_says_that_the_sweep_did_it(session: Session, sweeper: Sweeper) -> None:
-    add_people(session, 1)
+def test_audit_event_names_the_sweep_as_source(session: Session, sweeper: Sweeper) -> None:
+    add_users(session, 1)
 
     sweeper.start("cli")
 
     assert session.scalars(select(AuditEvent.entry)).all() == ["sweep"]
 
 
-def poison(session: Session, *people: User) -> None:
-    """Let the database refuse a profile to these people, as a trigger or a bad value would."""
-    ids = ", ".join(str(person.id) for person in people)
+def poison(session: Session, *users: User) -> None:
+    """Make the database refuse the profiles of these users."""
+    ids = ", ".join(str(user.id) for user in users)
     session.execute(text(POISON.format(ids=ids)))
     session.commit()
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
-def test_poisoned_people_do_not_hold_up_the_others(
-    session: Session, services: Services, batch_size: int
+def test_failing_users_do_not_block_the_others(
+    session: Session, house: Services, batch_size: int
 ) -> None:
-    people = add_people(session, 9)
-    poison(session, people[2], people[7])
+    users = add_users(session, 9)
+    poison(session, users[2], users[7])
 
-    counts = build_sweeper(services.provisioning, batch_size=batch_size).start("cli")
+    counts = build_sweeper(house.provisioning, batch_size=batch_size).start("cli")
 
     assert (counts.created, counts.failed, counts.scanned) == (7, 2, 9)
-    assert profiles(session) == 7
+    assert count_profiles(session) == 7
 
 
-def test_poisoned_person_becomes_an_attempt_that_the_clock_leaves_in_peace(
+def test_failing_user_is_recorded_and_not_due_in_the_next_scheduled_run(
     session: Session, sweeper: Sweeper
 ) -> None:
-    poison(session, add_people(session, 3)[1])
+    poison(session, add_users(session, 3)[1])
     sweeper.start("clock")
 
     again = sweeper.start("clock")
@@ -178,63 +178,63 @@ def test_poisoned_person_becomes_an_attempt_that_the_clock_leaves_in_peace(
     assert (again.scanned, again.total) == (0, 0)
 
 
-def test_sweep_by_hand_tries_whom_the_clock_would_leave_in_peace(
-    session: Session, sweeper: Sweeper
-) -> None:
-    poison(session, add_people(session, 1)[0])
+def test_manual_sweep_retries_attempts_that_are_not_due(session: Session, sweeper: Sweeper) -> None:
+    poison(session, add_users(session, 1)[0])
     sweeper.start("clock")
     session.execute(text("DROP TRIGGER poison ON mentorados"))
     session.commit()
 
     counts = sweeper.start("admin")
 
-    assert (counts.created, profiles(session)) == (1, 1)
+    assert (counts.created, count_profiles(session)) == (1, 1)
 
 
-def test_record_outlives_the_cure_until_a_later_pass_finds_the_profile(
+def test_attempt_is_deleted_by_the_run_after_its_success(
     session: Session, sweeper: Sweeper
 ) -> None:
-    poison(session, add_people(session, 1)[0])
+    poison(session, add_users(session, 1)[0])
     sweeper.start("clock")
     session.execute(text("DROP TRIGGER poison ON mentorados"))
     session.commit()
-    records = select(func.count()).select_from(ProvisioningAttempt)
+    attempts = select(func.count()).select_from(ProvisioningAttempt)
 
     sweeper.start("admin")
-    after_the_cure = session.scalars(records).one()
+    after_success = session.scalars(attempts).one()
     sweeper.start("clock")
 
-    assert (after_the_cure, session.scalars(records).one()) == (1, 0)
+    assert (after_success, session.scalars(attempts).one()) == (1, 0)
 
 
-def test_person_whom_only_a_record_knows_is_provided_for(
+def test_attempt_without_a_stored_user_creates_user_and_profile(
     session: Session, sweeper: Sweeper
 ) -> None:
     attempt = {"attempts": 0, "error_class": "X", "state": "pending", "next_attempt_at": NOW}
     times = {"first_failed_at": NOW, "last_failed_at": NOW}
-    session.add(ProvisioningAttempt(clerk_id="stranger", **attempt, **times))
+    session.add(ProvisioningAttempt(clerk_id="unknown", **attempt, **times))
     session.commit()
 
     counts = sweeper.start("clock")
 
-    assert (counts.created, profiles(session)) == (1, 1)
+    assert (counts.created, count_profiles(session)) == (1, 1)
 
 
-def test_late_registration_is_folded_in_without_a_login(session: Session, sweeper: Sweeper) -> None:
-    [user] = add_people(session, 1, email="eva@example.com", email_verified=True)
+def test_late_pre_registration_is_claimed_without_a_login(
+    session: Session, sweeper: Sweeper
+) -> None:
+    [user] = add_users(session, 1, email="eva@example.com", email_verified=True)
     sweeper.start("clock")
-    waiting = Mentorado(nome_completo="Eva", email="eva@example.com", turma=Turma.NEON)
-    session.add(waiting)
+    unlinked = Mentorado(nome_completo="Eva", email="eva@example.com", turma=Turma.NEON)
+    session.add(unlinked)
     session.commit()
 
     counts = sweeper.start("clock")
 
-    session.refresh(waiting)
-    assert (counts.linked, waiting.user_id, profiles(session)) == (1, user.id, 1)
+    session.refresh(unlinked)
+    assert (counts.linked, unlinked.user_id, count_profiles(session)) == (1, user.id, 1)
 
 
 def test_dry_run_counts_and_writes_nothing(session: Session, sweeper: Sweeper) -> None:
-    add_people(session, 3)
+    add_users(session, 3)
     eva = User(clerk_id="user_eva", email="eva@example.com", email_verified=True)
     session.add(eva)
     session.add(Mentorado(nome_completo="Eva", email="eva@example.com", turma=Turma.NEON))
@@ -243,12 +243,12 @@ def test_dry_run_counts_and_writes_nothing(session: Session, sweeper: Sweeper) -
     counts = sweeper.start("cli", dry_run=True)
 
     assert (counts.created, counts.linked, counts.scanned) == (3, 1, 4)
-    assert profiles(session) == 0
+    assert count_profiles(session) == 0
 
 
-def test_dry_run_keeps_a_sample_of_what_it_found(session: Session, sweeper: Sweeper) -> None:
-    [user] = add_expected(session, 1)
-    [other] = add_others(session)
+def test_dry_run_stores_a_sample_of_its_outcomes(session: Session, sweeper: Sweeper) -> None:
+    [user] = add_pre_registered(session, 1)
+    [other] = add_other(session)
 
     sweeper.start("cli", dry_run=True)
 
@@ -258,28 +258,30 @@ def test_dry_run_keeps_a_sample_of_what_it_found(session: Session, sweeper: Swee
     ]
 
 
-def test_sample_stays_small(session: Session, services: Services) -> None:
-    add_people(session, SAMPLE_SIZE + 5)
+def test_sample_is_limited(session: Session, house: Services) -> None:
+    add_users(session, SAMPLE_SIZE + 5)
 
-    counts = build_sweeper(services.provisioning).start("cli", dry_run=True)
+    counts = build_sweeper(house.provisioning).start("cli", dry_run=True)
 
     assert (counts.created, len(counts.sample)) == (SAMPLE_SIZE + 5, SAMPLE_SIZE)
 
 
-def test_switch_that_is_off_holds_for_the_sweep_and_its_forecast(
+def test_disabled_auto_create_applies_to_the_sweep_and_its_dry_run(
     session: Session, sweeper: Sweeper
 ) -> None:
-    add_people(session, 3)
+    add_users(session, 3)
     auto_create.set_enabled(session, on=False, source=Source("cli"), now=NOW)
     session.commit()
 
-    foreseen, done = sweeper.start("cli", dry_run=True), sweeper.start("cli")
+    forecast, done = sweeper.start("cli", dry_run=True), sweeper.start("cli")
 
-    assert (foreseen.scanned, foreseen.created, done.scanned, done.created) == (3, 0, 3, 0)
+    assert (forecast.scanned, forecast.created, done.scanned, done.created) == (3, 0, 3, 0)
 
 
-def test_switch_turned_on_heals_at_the_next_sweep(session: Session, sweeper: Sweeper) -> None:
-    add_people(session, 3)
+def test_sweep_creates_profiles_once_auto_create_is_enabled(
+    session: Session, sweeper: Sweeper
+) -> None:
+    add_users(session, 3)
     auto_create.set_enabled(session, on=False, source=Source("cli"), now=NOW)
     session.commit()
     sweeper.start("cli")
@@ -289,29 +291,29 @@ def test_switch_turned_on_heals_at_the_next_sweep(session: Session, sweeper: Swe
     assert sweeper.start("cli").created == 3
 
 
-def test_only_the_invited_are_provided_for_where_only_they_may_come(
-    session: Session, services: Services
+def test_invited_only_links_invited_users_and_creates_no_profile(
+    session: Session, house: Services
 ) -> None:
-    add_expected(session, 1)
-    add_others(session)
-    strict = replace(services.provisioning, rules=Rules(invited_only=True))
+    add_pre_registered(session, 1)
+    add_other(session)
+    strict = replace(house.provisioning, rules=Rules(invited_only=True))
 
     counts = build_sweeper(strict).start("cli")
 
-    assert (counts.linked, counts.created, profiles(session)) == (1, 0, 1)
+    assert (counts.linked, counts.created, count_profiles(session)) == (1, 0, 1)
 
 
-def test_rules_hold_for_the_sweep_too(session: Session, services: Services) -> None:
-    add_people(session, 2)
-    strict = replace(services.provisioning, rules=Rules(auto_create=False))
+def test_configured_auto_create_applies_to_the_sweep(session: Session, house: Services) -> None:
+    add_users(session, 2)
+    strict = replace(house.provisioning, rules=Rules(auto_create=False))
 
     counts = build_sweeper(strict).start("cli")
 
-    assert (counts.scanned, counts.created, profiles(session)) == (2, 0, 0)
+    assert (counts.scanned, counts.created, count_profiles(session)) == (2, 0, 0)
 
 
-def test_run_row_tells_the_whole_story(session: Session, sweeper: Sweeper) -> None:
-    add_people(session, 3)
+def test_run_stores_status_trigger_and_counts(session: Session, sweeper: Sweeper) -> None:
+    add_users(session, 3)
 
     sweeper.start("cli")
 
@@ -320,51 +322,49 @@ def test_run_row_tells_the_whole_story(session: Session, sweeper: Sweeper) -> No
     assert run.finished_at is not None
 
 
-def test_unexpected_error_closes_the_run_as_failed(session: Session, sweeper: Sweeper) -> None:
+def test_unexpected_error_ends_the_run_as_failed(session: Session, sweeper: Sweeper) -> None:
     add_ambiguous(session, 1)
 
-    def provide(clerk_id: str) -> object:
+    def ensure_user(clerk_id: str) -> object:
         raise RuntimeError(clerk_id)
 
     with pytest.raises(RuntimeError):
-        replace(sweeper, ensure_user=provide).start("cli")  # type: ignore[arg-type] # raises
+        replace(sweeper, ensure_user=ensure_user).start("cli")  # type: ignore[arg-type] # raises
 
     run = session.scalars(select(SweepRun)).one()
     assert (run.status, run.error) == ("failed", "RuntimeError")
 
 
-def test_owner_who_lost_the_lease_stops(session: Session, sweeper: Sweeper) -> None:
+def test_sweep_stops_after_losing_the_lease(session: Session, sweeper: Sweeper) -> None:
     add_ambiguous(session, 4)
     minutes = count(step=60)
 
-    def provide(clerk_id: str) -> object:
+    def ensure_user(clerk_id: str) -> object:
         session.execute(update(SweepRun).values(owner="another"))
         session.commit()
         return sweeper.ensure_user(clerk_id)
 
-    slow = replace(sweeper, ensure_user=provide, monotonic=minutes.__next__)  # type: ignore[arg-type] # wraps it
+    slow = replace(sweeper, ensure_user=ensure_user, monotonic=minutes.__next__)  # type: ignore[arg-type] # wraps it
     with pytest.raises(LeaseLostError):
         slow.start("cli")
 
-    assert profiles(session) == 1
+    assert count_profiles(session) == 1
 
 
-def test_batch_of_an_owner_who_lost_the_lease_is_not_written(
-    session: Session, sweeper: Sweeper
-) -> None:
-    add_people(session, 4)
+def test_batch_is_not_written_after_losing_the_lease(session: Session, sweeper: Sweeper) -> None:
+    add_users(session, 4)
 
-    def steal(_: object) -> None:
+    def take_over(_: object) -> None:
         session.execute(update(SweepRun).values(owner="another"))
         session.commit()
 
     with pytest.raises(LeaseLostError):
-        replace(sweeper, on_progress=steal).start("cli")
+        replace(sweeper, on_progress=take_over).start("cli")
 
-    assert profiles(session) == 0
+    assert count_profiles(session) == 0
 
 
-def test_clock_does_not_start_twice_in_an_interval(session: Session, sweeper: Sweeper) -> None:
+def test_scheduled_sweep_starts_once_in_an_interval(session: Session, sweeper: Sweeper) -> None:
     first = sweeper.start_if_due(timedelta(minutes=1))
 
     second = sweeper.start_if_due(timedelta(minutes=1))
@@ -372,9 +372,9 @@ def test_clock_does_not_start_twice_in_an_interval(session: Session, sweeper: Sw
     assert (first is not None, second) == (True, None)
 
 
-def test_queued_run_is_picked_up(session: Session, sweeper: Sweeper) -> None:
+def test_queued_run_is_executed(session: Session, sweeper: Sweeper) -> None:
     session.add(SweepRun(status="queued", trigger="admin"))
-    add_people(session, 1)
+    add_users(session, 1)
 
     counts = sweeper.pick_up()
 
@@ -391,19 +391,19 @@ def test_active_run_refuses_another(session: Session, sweeper: Sweeper) -> None:
 
 
 def add_run(session: Session, **facts: object) -> SweepRun:
-    """A run of another process."""
+    """Add a run of another process."""
     run = SweepRun(**{"status": "running", "trigger": "clock", "owner": "x", **facts})
     session.add(run)
     session.commit()
     return run
 
 
-LONG_SILENT = {"heartbeat_at": func.now() - timedelta(minutes=1)}
-RECENTLY_HEARD = {"heartbeat_at": func.now() - timedelta(seconds=5)}
+EXPIRED = {"heartbeat_at": func.now() - timedelta(minutes=1)}
+ALIVE = {"heartbeat_at": func.now() - timedelta(seconds=5)}
 
 
 def runs_of(session: Session) -> list[tuple[str, str, bool]]:
-    """Status, trigger and dryness of all runs."""
+    """Return status, trigger and `dry_run` of all runs."""
     session.expire_all()
     rows = session.execute(
         select(SweepRun.status, SweepRun.trigger, SweepRun.dry_run).order_by(SweepRun.id)
@@ -411,9 +411,9 @@ def runs_of(session: Session) -> list[tuple[str, str, bool]]:
     return [(row.status, row.trigger, row.dry_run) for row in rows]
 
 
-def test_command_takes_the_place_of_a_dead_run(session: Session, sweeper: Sweeper) -> None:
-    add_people(session, 1)
-    add_run(session, **LONG_SILENT)
+def test_command_replaces_a_run_with_an_expired_lease(session: Session, sweeper: Sweeper) -> None:
+    add_users(session, 1)
+    add_run(session, **EXPIRED)
 
     counts = sweeper.start_by_hand(dry_run=False)
 
@@ -423,8 +423,8 @@ def test_command_takes_the_place_of_a_dead_run(session: Session, sweeper: Sweepe
     )
 
 
-def test_command_leaves_a_living_run_alone(session: Session, sweeper: Sweeper) -> None:
-    add_run(session, **RECENTLY_HEARD)
+def test_command_is_refused_while_another_run_is_active(session: Session, sweeper: Sweeper) -> None:
+    add_run(session, **ALIVE)
 
     with pytest.raises(SweepRunningError):
         sweeper.start_by_hand(dry_run=False)
@@ -432,11 +432,11 @@ def test_command_leaves_a_living_run_alone(session: Session, sweeper: Sweeper) -
     assert runs_of(session) == [("running", "clock", False)]
 
 
-@pytest.mark.parametrize(("trigger", "then"), [("admin", "admin"), ("clock", "cli")])
-def test_command_runs_what_is_queued_as_its_own(
-    session: Session, sweeper: Sweeper, trigger: str, then: str
+@pytest.mark.parametrize(("trigger", "expected"), [("admin", "admin"), ("clock", "cli")])
+def test_command_executes_a_queued_run(
+    session: Session, sweeper: Sweeper, trigger: str, expected: str
 ) -> None:
-    poison(session, add_people(session, 1)[0])
+    poison(session, add_users(session, 1)[0])
     sweeper.start("cli")
     session.execute(text("DROP TRIGGER poison ON mentorados"))
     session.execute(delete(SweepRun))
@@ -444,37 +444,35 @@ def test_command_runs_what_is_queued_as_its_own(
 
     counts = sweeper.start_by_hand(dry_run=False)
 
-    # The record was not due: a command leaves nothing out, whoever has queued its run.
-    assert (counts.created, runs_of(session)) == (1, [("succeeded", then, False)])
+    # The attempt was not due: a command includes it, whichever trigger queued the run.
+    assert (counts.created, runs_of(session)) == (1, [("succeeded", expected, False)])
 
 
-def test_dry_command_leaves_a_real_run_in_the_queue(session: Session, sweeper: Sweeper) -> None:
-    add_people(session, 2)
+def test_dry_run_command_leaves_a_queued_run_queued(session: Session, sweeper: Sweeper) -> None:
+    add_users(session, 2)
     queued = add_run(session, status="queued", trigger="admin", owner=None)
 
     counts = sweeper.start_by_hand(dry_run=True)
 
     session.refresh(queued)
-    assert (counts.created, profiles(session), queued.status) == (2, 0, "queued")
+    assert (counts.created, count_profiles(session), queued.status) == (2, 0, "queued")
     assert (queued.owner, queued.started_at, queued.created) == (None, None, 0)
 
 
-def test_real_command_does_a_queued_dry_run_first(session: Session, sweeper: Sweeper) -> None:
-    add_people(session, 2)
+def test_command_executes_a_queued_dry_run_first(session: Session, sweeper: Sweeper) -> None:
+    add_users(session, 2)
     queued = add_run(session, status="queued", trigger="admin", owner=None, dry_run=True)
 
     counts = sweeper.start_by_hand(dry_run=False)
 
     session.refresh(queued)
-    assert (counts.created, profiles(session)) == (2, 2)
+    assert (counts.created, count_profiles(session)) == (2, 2)
     assert (queued.status, len(queued.sample or [])) == ("succeeded", 2)
     assert runs_of(session)[1:] == [("succeeded", "cli", False)]
 
 
-def test_stopped_dry_command_leaves_nothing_in_the_queue(
-    session: Session, sweeper: Sweeper
-) -> None:
-    add_people(session, 2)
+def test_stopped_dry_run_command_queues_nothing(session: Session, sweeper: Sweeper) -> None:
+    add_users(session, 2)
 
     with pytest.raises(SweepStoppedError):
         replace(sweeper, should_stop=lambda: True).start_by_hand(dry_run=True)
@@ -482,11 +480,11 @@ def test_stopped_dry_command_leaves_nothing_in_the_queue(
     assert runs_of(session) == [("failed", "cli", True)]
 
 
-def test_run_that_was_given_back_goes_on_counting(session: Session, sweeper: Sweeper) -> None:
+def test_released_run_keeps_its_counts(session: Session, sweeper: Sweeper) -> None:
     add_ambiguous(session, 3)
-    asked = iter([False, False, True])  # the first is about the group of all three
+    answers = iter([False, False, True])  # the first one for the group of three
     with pytest.raises(SweepStoppedError):
-        replace(sweeper, should_stop=lambda: next(asked)).start("clock")
+        replace(sweeper, should_stop=lambda: next(answers)).start("clock")
 
     counts = replace(sweeper, owner="another").pick_up()
 
@@ -494,131 +492,131 @@ def test_run_that_was_given_back_goes_on_counting(session: Session, sweeper: Swe
     assert (counts.created, counts.scanned, counts.total) == (3, 3, 3)
 
 
-def test_look_finds_what_is_due_queued_or_dead_and_nothing_else(
+def test_take_over_finds_due_queued_and_expired_runs_only(
     session: Session, sweeper: Sweeper
 ) -> None:
     first, idle = sweeper.take_over_if_due(), sweeper.take_over_if_due()
-    add_run(session, **RECENTLY_HEARD)
-    while_another_works = sweeper.take_over_if_due()
-    session.execute(update(SweepRun).where(SweepRun.status == "running").values(**LONG_SILENT))
+    add_run(session, **ALIVE)
+    while_another_runs = sweeper.take_over_if_due()
+    session.execute(update(SweepRun).where(SweepRun.status == "running").values(**EXPIRED))
     session.commit()
-    dead = sweeper.take_over_if_due()
+    expired = sweeper.take_over_if_due()
     add_run(session, status="queued", trigger="admin", owner=None)
     queued = sweeper.take_over_if_due()
 
-    found = [look is not None for look in (first, idle, while_another_works, dead, queued)]
+    found = [result is not None for result in (first, idle, while_another_runs, expired, queued)]
     assert found == [True, False, False, True, True]
 
 
-def test_process_that_stops_begins_nothing(session: Session, sweeper: Sweeper) -> None:
+def test_stopping_process_takes_over_no_run(session: Session, sweeper: Sweeper) -> None:
     assert replace(sweeper, should_stop=lambda: True).take_over_if_due() is None
 
 
-def test_scheduler_looks_more_often_while_identities_wait(
+def test_scheduler_runs_more_often_while_identities_are_incomplete(
     session: Session, sweeper: Sweeper
 ) -> None:
     hourly = replace(sweeper, interval=timedelta(hours=1), refresh_from_clerk=lambda _: None)
-    ago = func.now() - timedelta(minutes=2)
-    session.add(SweepRun(status="succeeded", trigger="clock", created_at=ago))
+    two_minutes_ago = func.now() - timedelta(minutes=2)
+    session.add(SweepRun(status="succeeded", trigger="clock", created_at=two_minutes_ago))
     session.commit()
     idle = hourly.take_over_if_due()
 
-    add_people(session, 1)
+    add_users(session, 1)
 
     assert (idle, hourly.take_over_if_due() is not None) == (None, True)
 
 
 def add_failed(session: Session, number: int) -> None:
-    """Users with a record of failure that is due."""
+    """Add users with a failed attempt that is due."""
     times = {"first_failed_at": NOW, "last_failed_at": NOW, "next_attempt_at": NOW}
     for index in range(number):
-        who = f"failed_{index}"
-        session.add(User(clerk_id=who))
+        clerk_id = f"failed_{index}"
+        session.add(User(clerk_id=clerk_id))
         session.add(
-            ProvisioningAttempt(clerk_id=who, state="pending", attempts=1, error_class="E", **times)
+            ProvisioningAttempt(
+                clerk_id=clerk_id, state="pending", attempts=1, error_class="E", **times
+            )
         )
     session.commit()
 
 
-class Slow:
-    """Ensures users, each of whom takes so many seconds of the sweeper's clock."""
+class SlowEnsure:
+    """Ensure users, each in so many seconds of the sweeper's clock."""
 
     def __init__(self, sweeper: Sweeper, seconds: float) -> None:
-        self.provide, self.seconds = sweeper.ensure_user, seconds
-        self.clock, self.tried = Clock(), list[str]()
+        self.ensure_user, self.seconds = sweeper.ensure_user, seconds
+        self.clock, self.ensured = Clock(), list[str]()
         self.created_before = list[int]()
         self.count_profiles: Callable[[], int] = lambda: 0
 
     def __call__(self, clerk_id: str) -> EnsureResult:
         self.clock.seconds += self.seconds
-        self.tried.append(clerk_id)
+        self.ensured.append(clerk_id)
         self.created_before.append(self.count_profiles())
-        return self.provide(clerk_id)
+        return self.ensure_user(clerk_id)
 
 
-def slowly(session: Session, sweeper: Sweeper, seconds: float) -> tuple[Sweeper, Slow]:
-    slow = Slow(sweeper, seconds)
-    slow.count_profiles = lambda: profiles(session)
+def slow_down(session: Session, sweeper: Sweeper, seconds: float) -> tuple[Sweeper, SlowEnsure]:
+    slow = SlowEnsure(sweeper, seconds)
+    slow.count_profiles = lambda: count_profiles(session)
     return replace(sweeper, ensure_user=slow, monotonic=slow.clock), slow
 
 
-def test_newcomers_do_not_wait_for_users_who_have_failed(
+def test_new_users_are_created_before_failed_ones_are_retried(
     session: Session, sweeper: Sweeper
 ) -> None:
     add_failed(session, 3)
-    add_people(session, 4)
-    slow_sweeper, slow = slowly(session, sweeper, 1.2)
+    add_users(session, 4)
+    slow_sweeper, slow = slow_down(session, sweeper, 1.2)
 
     slow_sweeper.start("clock")
 
     assert slow.created_before == [4, 5, 6]
 
 
-def test_newcomers_wait_a_moment_only_for_users_who_are_slow_to_link(
+def test_new_users_wait_only_briefly_for_users_who_are_slow_to_link(
     session: Session, sweeper: Sweeper
 ) -> None:
     add_ambiguous(session, 5)
-    add_others(session)
-    slow_sweeper, slow = slowly(session, sweeper, 1.2)
+    add_other(session)
+    slow_sweeper, slow = slow_down(session, sweeper, 1.2)
 
     slow_sweeper.start("clock")
 
     assert slow.created_before == [0, 1, 3, 4, 5]
 
 
-def test_scheduler_s_run_ends_in_time_and_the_next_goes_on(
+def test_scheduled_run_ends_in_time_and_the_next_one_continues(
     session: Session, sweeper: Sweeper
 ) -> None:
     add_failed(session, 20)
-    slow_sweeper, slow = slowly(session, sweeper, 1.2)
+    slow_sweeper, slow = slow_down(session, sweeper, 1.2)
 
     slow_sweeper.start("clock")
-    first = len(slow.tried)
+    first = len(slow.ensured)
     slow_sweeper.start("clock")
 
-    assert (first, len(set(slow.tried)), profiles(session)) == (9, 18, 18)
+    assert (first, len(set(slow.ensured)), count_profiles(session)) == (9, 18, 18)
 
 
-def test_run_by_hand_leaves_nobody_out_and_looks_for_newcomers_meanwhile(
+def test_manual_run_includes_all_users_and_new_ones_meanwhile(
     session: Session, sweeper: Sweeper
 ) -> None:
     add_failed(session, 20)
-    slow_sweeper, slow = slowly(session, sweeper, 1.2)
+    slow_sweeper, slow = slow_down(session, sweeper, 1.2)
 
-    def provide(clerk_id: str) -> EnsureResult:
-        if len(slow.tried) == 4:
-            add_others(session)
+    def ensure_user(clerk_id: str) -> EnsureResult:
+        if len(slow.ensured) == 4:
+            add_other(session)
         return slow(clerk_id)
 
-    counts = replace(slow_sweeper, ensure_user=provide).start("admin")
+    counts = replace(slow_sweeper, ensure_user=ensure_user).start("admin")
 
-    newcomer = slow.created_before[9] - slow.created_before[8]
-    assert (counts.created, profiles(session), newcomer) == (21, 21, 2)
+    added = slow.created_before[9] - slow.created_before[8]
+    assert (counts.created, count_profiles(session), added) == (21, 21, 2)
 
 
-def test_users_who_are_denied_leave_no_record_that_is_due_for_ever(
-    session: Session, sweeper: Sweeper
-) -> None:
+def test_attempts_of_denied_users_are_deleted(session: Session, sweeper: Sweeper) -> None:
     add_failed(session, 3)
     facts: list[dict[str, object]] = [
         {"blocked_at": NOW},
@@ -631,36 +629,36 @@ def test_users_who_are_denied_leave_no_record_that_is_due_for_ever(
 
     counts = sweeper.start("clock")
 
-    left = session.scalars(select(func.count()).select_from(ProvisioningAttempt)).one()
-    assert (counts.total, counts.scanned, left) == (0, 0, 0)
+    remaining = session.scalars(select(func.count()).select_from(ProvisioningAttempt)).one()
+    assert (counts.total, counts.scanned, remaining) == (0, 0, 0)
 
 
-def test_users_who_wait_for_the_switch_leave_no_record_and_are_found_when_it_is_on(
+def test_attempts_are_deleted_while_auto_create_is_off_and_users_created_later(
     session: Session, sweeper: Sweeper
 ) -> None:
     add_failed(session, 2)
     auto_create.set_enabled(session, on=False, source=Source("cli"), now=NOW)
     session.commit()
     while_off = sweeper.start("clock")
-    left = session.scalars(select(func.count()).select_from(ProvisioningAttempt)).one()
+    remaining = session.scalars(select(func.count()).select_from(ProvisioningAttempt)).one()
     auto_create.set_enabled(session, on=True, source=Source("cli"), now=NOW)
     session.commit()
 
-    assert (while_off.created, left, sweeper.start("clock").created) == (0, 0, 2)
+    assert (while_off.created, remaining, sweeper.start("clock").created) == (0, 0, 2)
 
 
-def test_progress_is_shown(services: Services, session: Session) -> None:
-    add_people(session, 2)
-    shown: list[int] = []
-    tell: Callable[..., None] = lambda counts: shown.append(counts.scanned)  # noqa: E731
+def test_progress_is_reported(house: Services, session: Session) -> None:
+    add_users(session, 2)
+    reported: list[int] = []
+    report: Callable[..., None] = lambda counts: reported.append(counts.scanned)  # noqa: E731
 
-    build_sweeper(services.provisioning, on_progress=tell).start("cli")
+    build_sweeper(house.provisioning, on_progress=report).start("cli")
 
-    assert (shown[0], shown[-1]) == (0, 2)
+    assert (reported[0], reported[-1]) == (0, 2)
 
 
-def test_inactive_profile_is_not_made_again(session: Session, sweeper: Sweeper) -> None:
-    [user] = add_people(session, 1)
+def test_inactive_profile_is_not_created_again(session: Session, sweeper: Sweeper) -> None:
+    [user] = add_users(session, 1)
     profile = Mentorado(user_id=user.id, nome_completo="X", turma=Turma.NEON, ativo=SimNao.NAO)
     with background_transaction() as other:
         other.add(profile)
@@ -668,23 +666,19 @@ def test_inactive_profile_is_not_made_again(session: Session, sweeper: Sweeper) 
     assert sweeper.start("cli").scanned == 0
 
 
-def test_process_that_stops_gives_the_run_back_to_the_queue(
-    session: Session, sweeper: Sweeper
-) -> None:
+def test_stopping_process_queues_its_run_again(session: Session, sweeper: Sweeper) -> None:
     add_ambiguous(session, 3)
-    asked = iter([False, False, True])  # the first is about the group of all three
+    answers = iter([False, False, True])  # the first one for the group of three
 
     with pytest.raises(SweepStoppedError):
-        replace(sweeper, should_stop=lambda: next(asked)).start("clock")
+        replace(sweeper, should_stop=lambda: next(answers)).start("clock")
 
     run = session.scalars(select(SweepRun)).one()
-    assert (profiles(session), run.status, run.owner) == (1, "queued", None)
+    assert (count_profiles(session), run.status, run.owner) == (1, "queued", None)
 
 
-def test_run_that_was_given_back_is_finished_by_another_process(
-    session: Session, sweeper: Sweeper
-) -> None:
-    add_people(session, 3)
+def test_released_run_is_finished_by_another_process(session: Session, sweeper: Sweeper) -> None:
+    add_users(session, 3)
     with pytest.raises(SweepStoppedError):
         replace(sweeper, should_stop=lambda: True).start("clock")
 
@@ -695,41 +689,41 @@ def test_run_that_was_given_back_is_finished_by_another_process(
     assert (counts.created, statuses) == (3, ["succeeded"])
 
 
-def test_ctrl_c_closes_the_run(session: Session, sweeper: Sweeper) -> None:
+def test_ctrl_c_ends_the_run_as_failed(session: Session, sweeper: Sweeper) -> None:
     add_ambiguous(session, 1)
 
-    def provide(clerk_id: str) -> object:
+    def ensure_user(clerk_id: str) -> object:
         raise KeyboardInterrupt(clerk_id)
 
     with pytest.raises(KeyboardInterrupt):
-        replace(sweeper, ensure_user=provide).start("cli")  # type: ignore[arg-type] # raises
+        replace(sweeper, ensure_user=ensure_user).start("cli")  # type: ignore[arg-type] # raises
 
     run = session.scalars(select(SweepRun)).one()
     assert (run.status, run.error) == ("failed", "KeyboardInterrupt")
 
 
-def test_person_helped_meanwhile_counts_as_existing(session: Session, sweeper: Sweeper) -> None:
+def test_user_ensured_concurrently_counts_as_existing(session: Session, sweeper: Sweeper) -> None:
     add_ambiguous(session, 1)
 
-    def provide(clerk_id: str) -> object:
+    def ensure_user(clerk_id: str) -> object:
         sweeper.ensure_user(clerk_id)
         return sweeper.ensure_user(clerk_id)
 
-    counts = replace(sweeper, ensure_user=provide).start("cli")  # type: ignore[arg-type] # wraps it
+    counts = replace(sweeper, ensure_user=ensure_user).start("cli")  # type: ignore[arg-type] # wraps it
 
     assert (counts.existing, counts.created) == (1, 0)
 
 
-def test_long_sweep_tells_how_far_it_is(session: Session, sweeper: Sweeper) -> None:
+def test_long_sweep_logs_its_progress(session: Session, sweeper: Sweeper) -> None:
     add_ambiguous(session, 2)
     with capture_logs() as logs:
         replace(sweeper, monotonic=count(step=60).__next__).start("cli")
 
     progress = [line["scanned"] for line in logs if line["event"] == "sweep_progress"]
-    assert list(dict.fromkeys(progress)) == [0, 1, 2]  # nobody could be linked in a group
+    assert list(dict.fromkeys(progress)) == [0, 1, 2]  # no user could be linked in a group
 
 
-def test_sweep_forgets_what_the_clock_did_long_ago(sweeper: Sweeper, session: Session) -> None:
+def test_sweep_deletes_old_scheduled_runs(sweeper: Sweeper, session: Session) -> None:
     old = SweepRun(status=SweepStatus.SUCCEEDED, trigger="clock")
     old.created_at = sweeper.now() - timedelta(days=31)
     session.add(old)

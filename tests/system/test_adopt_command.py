@@ -1,4 +1,4 @@
-"""`flask adopt` tells what it would change, changes it, and tells the same afterwards."""
+"""`flask adopt` reports the changes in a dry run, applies them, and reports the same again."""
 
 import json
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def runner(url: str, tmp_path: Path) -> Iterator[FlaskCliRunner]:
 
 @pytest.fixture
 def legacy(runner: FlaskCliRunner, url: str) -> str:
-    """A database with the other program's tables and rows."""
+    """A database with the tables and rows of a legacy installation."""
     install(url)
     return url
 
@@ -37,7 +37,7 @@ def report(runner: FlaskCliRunner, *options: str) -> Any:
     return json.loads(runner.invoke(args=["adopt", "--json", *options]).stdout)
 
 
-def test_rehearsal_changes_nothing(runner: FlaskCliRunner, legacy: str) -> None:
+def test_dry_run_changes_nothing(runner: FlaskCliRunner, legacy: str) -> None:
     before = (schema(legacy), rows(legacy))
 
     report(runner, "--dry-run")
@@ -45,50 +45,50 @@ def test_rehearsal_changes_nothing(runner: FlaskCliRunner, legacy: str) -> None:
     assert (schema(legacy), rows(legacy)) == before
 
 
-def test_report_before_is_the_report_after_and_later(runner: FlaskCliRunner, legacy: str) -> None:
+def test_reports_before_and_after_the_adoption_are_equal(
+    runner: FlaskCliRunner, legacy: str
+) -> None:
     before, after = report(runner, "--dry-run"), report(runner)
 
     assert before == after == report(runner) == report(runner, "--dry-run")
 
 
-def test_report_says_what_changes_and_why(runner: FlaskCliRunner, legacy: str) -> None:
-    told = report(runner, "--dry-run")
+def test_report_lists_changes_with_their_reasons(runner: FlaskCliRunner, legacy: str) -> None:
+    result = report(runner, "--dry-run")
 
-    assert [(d["loser_id"], d["keeper_id"], d["why"]) for d in told["decisions"]] == [
+    assert [(d["loser_id"], d["keeper_id"], d["why"]) for d in result["decisions"]] == [
         (10, 11, "history"),
         (12, 11, "history"),
         (14, 13, "older"),
     ]
-    assert told["moved"] == {"interacoes": 2, "metricas_mensais": 1}
-    assert [(c["table"], c["id"], c["from"]) for c in told["conflicts"]] == [
+    assert result["moved"] == {"interacoes": 2, "metricas_mensais": 1}
+    assert [(c["table"], c["id"], c["from"]) for c in result["conflicts"]] == [
         ("atividade_progress", 1, 10),
         ("diagnosticos", 1, 10),
         ("metricas_mensais", 4, 14),
     ]
     shared = {"address": "eva@example.com", "mentorado_ids": [15, 16]}
-    assert told["ambiguous_addresses"] == [shared]
+    assert result["ambiguous_addresses"] == [shared]
 
 
-def test_report_counts_what_is_left_to_do_and_that_nothing_is_lost(
-    runner: FlaskCliRunner, legacy: str
-) -> None:
-    told = report(runner)
+def test_report_counts_rows_and_users_without_profile(runner: FlaskCliRunner, legacy: str) -> None:
+    result = report(runner)
 
-    assert told["without_profile"] == {"count": 2, "first": [3, 5]}
-    assert told["pre_registered"] == {"count": 3, "first": [15, 16, 17]}
-    assert told["rows"] == {"users": 5, "mentorados": 8, "metricas_mensais": 5, "feedbacks": 2}
-    assert told["revenue"] == REVENUE
+    assert result["without_profile"] == {"count": 2, "first": [3, 5]}
+    assert result["pre_registered"] == {"count": 3, "first": [15, 16, 17]}
+    assert result["rows"] == {"users": 5, "mentorados": 8, "metricas_mensais": 5, "feedbacks": 2}
+    assert result["revenue"] == REVENUE
 
 
-def test_people_read_it_line_by_line(runner: FlaskCliRunner, legacy: str) -> None:
-    said = runner.invoke(args=["adopt", "--dry-run"]).output
+def test_report_is_printed_as_text_by_default(runner: FlaskCliRunner, legacy: str) -> None:
+    output = runner.invoke(args=["adopt", "--dry-run"]).output
 
-    assert "person 1: 11 stays, 10 goes, because it has months or feedback" in said
-    assert "eva@example.com: 15, 16" in said
-    assert f"revenue {REVENUE}" in said
+    assert "person 1: 11 stays, 10 goes, because it has months or feedback" in output
+    assert "eva@example.com: 15, 16" in output
+    assert f"revenue {REVENUE}" in output
 
 
-def test_doctor_knows_what_has_to_be_done(runner: FlaskCliRunner, legacy: str) -> None:
+def test_doctor_recommends_the_adoption(runner: FlaskCliRunner, legacy: str) -> None:
     before = runner.invoke(args=["doctor"]).output
     runner.invoke(args=["adopt"])
 
@@ -96,7 +96,7 @@ def test_doctor_knows_what_has_to_be_done(runner: FlaskCliRunner, legacy: str) -
     assert "migrations     at head" in runner.invoke(args=["doctor"]).output
 
 
-def test_database_of_our_own_is_not_taken_over(runner: FlaskCliRunner, url: str) -> None:
+def test_database_of_this_program_is_not_adopted(runner: FlaskCliRunner, url: str) -> None:
     upgrade()
 
     result = runner.invoke(args=["adopt"])
@@ -104,7 +104,7 @@ def test_database_of_our_own_is_not_taken_over(runner: FlaskCliRunner, url: str)
     assert (result.exit_code, "no other program's installation" in result.output) == (1, True)
 
 
-def test_obstacle_is_told_in_one_line(runner: FlaskCliRunner, legacy: str) -> None:
+def test_obstacle_is_reported_in_one_line(runner: FlaskCliRunner, legacy: str) -> None:
     with connect_to(legacy) as connection:
         connection.exec_driver_sql(
             "CREATE UNIQUE INDEX odd ON interacoes (mentorado_id, lower(notas))"
@@ -116,7 +116,7 @@ def test_obstacle_is_told_in_one_line(runner: FlaskCliRunner, legacy: str) -> No
     assert "nothing was changed: interacoes has a unique index of expressions" in result.output
 
 
-def test_last_rule_that_is_broken_takes_everything_back(
+def test_error_in_the_last_migration_rolls_everything_back(
     runner: FlaskCliRunner, legacy: str
 ) -> None:
     before = (schema(legacy), rows(legacy))

@@ -1,4 +1,4 @@
-"""An existing installation is taken over without losing a row, and given back as it was."""
+"""A legacy installation is adopted without losing a row, and restored by the downgrade."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ from sweep.scheduler import build_sweeper
 ARCHIVED = "SELECT count(*) FROM archived_rows WHERE reason = 'adoption' AND table_name = '{}'"
 
 
-NOTHING_REPORTED = """
+DELETE_HISTORY = """
 DELETE FROM metricas_mensais; DELETE FROM feedbacks; DELETE FROM diagnosticos;
 DELETE FROM interacoes; DELETE FROM atividade_progress
 """
@@ -29,7 +29,7 @@ CREATE TABLE comments (id serial PRIMARY KEY,
                        metrica_id integer REFERENCES metricas_mensais ON DELETE CASCADE);
 INSERT INTO comments (metrica_id) SELECT id FROM metricas_mensais
 """
-# Live and archived, which together nobody may have changed.
+# Live and archived rows, which together must stay the same.
 ALL_PROFILES = """(
     SELECT id, user_id FROM mentorados UNION ALL
     SELECT (content ->> 'id')::int, (content ->> 'user_id')::int FROM archived_rows
@@ -38,11 +38,11 @@ ALL_MONTHS = """(
     SELECT mentorado_id, faturamento FROM metricas_mensais UNION ALL
     SELECT mentorado_id, (content ->> 'faturamento')::int FROM archived_rows
      WHERE reason = 'adoption' AND table_name = 'metricas_mensais')"""
-BY_PERSON = """
+REVENUE_BY_USER = """
 SELECT user_id || ': ' || sum(faturamento)
   FROM {profiles} AS p JOIN {months} AS m ON m.mentorado_id = p.id GROUP BY user_id ORDER BY 1
 """
-NOBODY = "SELECT 1 FROM mentorados m WHERE m.user_id = u.id"
+OWN_PROFILE = "SELECT 1 FROM mentorados m WHERE m.user_id = u.id"
 
 
 @pytest.fixture
@@ -52,14 +52,14 @@ def url(new_database: NewDatabase, tmp_path: Path) -> str:
 
 @pytest.fixture
 def app(url: str, tmp_path: Path) -> Iterator[Flask]:
-    """Our program, pointed at that database."""
+    """The app on that database."""
     with app_on(tmp_path, url) as app:
         yield app
 
 
 @pytest.fixture
 def legacy(app: Flask, url: str) -> str:
-    """A database with the other program's tables and rows."""
+    """A database with the tables and rows of a legacy installation."""
     install(url)
     return url
 
@@ -74,25 +74,29 @@ def owners(url: str) -> list[Any]:
     return scalars(url, "SELECT id FROM mentorados WHERE user_id IS NOT NULL ORDER BY id")
 
 
-def ours(_: object, name: str, kind: str, is_reflected: bool, compared: object) -> bool:
+def is_compared(_: object, name: str, kind: str, is_reflected: bool, compared: object) -> bool:
     if kind == "table":
         return name in db.metadata.tables
     return not (is_reflected and compared is None and kind in ("column", "index"))
 
 
-@pytest.mark.parametrize("newer", [False, True], ids=["as it was", "with the newer index"])
-def test_taken_over_it_has_the_form_of_our_own(app: Flask, url: str, newer: bool) -> None:
+@pytest.mark.parametrize("newer", [False, True], ids=["original", "newer index"])
+def test_adopted_schema_equals_the_models(app: Flask, url: str, newer: bool) -> None:
     install(url, data=not newer, newer=newer)
 
     upgrade()
 
     with db.engine.connect() as connection:
-        options = {"compare_type": True, "compare_server_default": True, "include_object": ours}
+        options = {
+            "compare_type": True,
+            "compare_server_default": True,
+            "include_object": is_compared,
+        }
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, db.metadata) == []
 
 
-def test_our_tables_are_the_same_as_in_a_database_of_our_own(
+def test_adopted_schema_contains_the_schema_of_a_new_database(
     legacy: str, new_database: NewDatabase, tmp_path: Path
 ) -> None:
     upgrade()
@@ -112,7 +116,7 @@ def test_second_upgrade_changes_nothing(legacy: str) -> None:
     assert (schema(legacy), rows(legacy)) == before
 
 
-def test_each_person_keeps_the_profile_with_their_history(legacy: str) -> None:
+def test_each_user_keeps_the_profile_with_history(legacy: str) -> None:
     upgrade()
 
     assert owners(legacy) == [11, 13]
@@ -123,13 +127,15 @@ def test_each_person_keeps_the_profile_with_their_history(legacy: str) -> None:
     [
         ("DELETE FROM metricas_mensais; DELETE FROM feedbacks", [10, 13]),
         ("DELETE FROM metricas_mensais", [11, 13]),
-        (NOTHING_REPORTED, [12, 13]),
+        (DELETE_HISTORY, [12, 13]),
         ("UPDATE mentorados SET created_at = '2026-01-01'", [11, 13]),
         ("UPDATE mentorados SET created_at = '2025-01-01' WHERE id = 14", [11, 14]),
     ],
     ids=["used and older", "feedback", "older", "history first", "older of two with months"],
 )
-def test_keeper_is_chosen_by_the_rule(legacy: str, change: str, kept: list[int]) -> None:
+def test_kept_profile_is_chosen_by_history_then_age(
+    legacy: str, change: str, kept: list[int]
+) -> None:
     run(legacy, change)
 
     upgrade()
@@ -137,7 +143,7 @@ def test_keeper_is_chosen_by_the_rule(legacy: str, change: str, kept: list[int])
     assert owners(legacy) == kept
 
 
-def test_rows_of_all_tables_follow_or_are_archived(legacy: str) -> None:
+def test_rows_of_all_tables_are_moved_or_archived(legacy: str) -> None:
     before = {table: len(found) for table, found in rows(legacy).items()}
 
     upgrade()
@@ -148,27 +154,31 @@ def test_rows_of_all_tables_follow_or_are_archived(legacy: str) -> None:
     assert scalars(legacy, "SELECT mentorado_id FROM interacoes ORDER BY id") == [11, 11, 13]
 
 
-def test_every_person_s_revenue_is_as_before(legacy: str) -> None:
-    before = scalars(legacy, BY_PERSON.format(profiles="mentorados", months="metricas_mensais"))
+def test_revenue_of_each_user_is_unchanged(legacy: str) -> None:
+    before = scalars(
+        legacy, REVENUE_BY_USER.format(profiles="mentorados", months="metricas_mensais")
+    )
 
     upgrade()
 
-    assert scalars(legacy, BY_PERSON.format(profiles=ALL_PROFILES, months=ALL_MONTHS)) == before
+    assert (
+        scalars(legacy, REVENUE_BY_USER.format(profiles=ALL_PROFILES, months=ALL_MONTHS)) == before
+    )
 
 
-def test_keeper_s_row_wins_and_the_other_tells_where_it_was(legacy: str) -> None:
+def test_row_of_the_kept_profile_stays_and_the_other_is_archived(legacy: str) -> None:
     upgrade()
 
-    won = "SELECT faturamento FROM metricas_mensais WHERE mentorado_id = 13 ORDER BY mes"
-    lost = """
+    kept = "SELECT faturamento FROM metricas_mensais WHERE mentorado_id = 13 ORDER BY mes"
+    archived = """
         SELECT jsonb_build_array(content -> 'faturamento', mentorado_id, kept_mentorado_id)
           FROM archived_rows WHERE table_name = 'metricas_mensais' AND reason = 'adoption'
     """
-    assert scalars(legacy, won) == [9000, 9900]
-    assert scalars(legacy, lost) == [[9100, 14, 13]]
+    assert scalars(legacy, kept) == [9000, 9900]
+    assert scalars(legacy, archived) == [[9100, 14, 13]]
 
 
-def test_tables_of_the_other_program_keep_their_form(legacy: str) -> None:
+def test_unknown_tables_keep_their_schema(legacy: str) -> None:
     unknown = ("diagnosticos", "interacoes", "atividade_progress")
     before = [line for line in schema(legacy) if line[0] in unknown]
 
@@ -177,18 +187,18 @@ def test_tables_of_the_other_program_keep_their_form(legacy: str) -> None:
     assert [line for line in schema(legacy) if line[0] in unknown] == before
 
 
-def test_naive_times_are_read_as_utc_wherever_the_server_is(legacy: str, url: str) -> None:
+def test_naive_times_are_read_as_utc_in_any_server_time_zone(legacy: str, url: str) -> None:
     name = url.partition("?")[0].rsplit("/", 1)[1]
     run(legacy, f"ALTER DATABASE \"{name}\" SET timezone = 'America/Sao_Paulo'")
     db.engine.dispose()
 
     upgrade()
 
-    asked = "SELECT created_at AT TIME ZONE 'UTC' FROM users WHERE id = 1"
-    assert str(scalars(legacy, asked)[0]) == "2026-01-05 10:00:00"
+    query = "SELECT created_at AT TIME ZONE 'UTC' FROM users WHERE id = 1"
+    assert str(scalars(legacy, query)[0]) == "2026-01-05 10:00:00"
 
 
-def test_old_program_can_go_on_writing(legacy: str) -> None:
+def test_legacy_program_can_still_write(legacy: str) -> None:
     upgrade()
 
     run(
@@ -198,8 +208,15 @@ def test_old_program_can_go_on_writing(legacy: str) -> None:
         "INSERT INTO metricas_mensais (mentorado_id, ano, mes) VALUES (11, 2026, 3)",
     )
 
+    written = """
+        SELECT (SELECT count(*) FROM users WHERE clerk_id = 'user_old')
+             + (SELECT count(*) FROM mentorados WHERE nome_completo = 'Antiga')
+             + (SELECT count(*) FROM metricas_mensais WHERE mentorado_id = 11 AND mes = 3)
+    """
+    assert scalars(legacy, written) == [3]
 
-def test_downgrade_gives_everything_back(legacy: str) -> None:
+
+def test_downgrade_restores_everything(legacy: str) -> None:
     before = (schema(legacy), rows(legacy))
     upgrade()
 
@@ -208,7 +225,7 @@ def test_downgrade_gives_everything_back(legacy: str) -> None:
     assert (schema(legacy), rows(legacy)) == before
 
 
-def test_downgrade_of_the_newer_one_keeps_its_index(app: Flask, url: str) -> None:
+def test_downgrade_of_a_newer_installation_keeps_its_index(app: Flask, url: str) -> None:
     install(url, data=False, newer=True)
     before = schema(url)
     upgrade()
@@ -218,7 +235,7 @@ def test_downgrade_of_the_newer_one_keeps_its_index(app: Flask, url: str) -> Non
     assert schema(url) == before
 
 
-def test_downgrade_keeps_what_has_happened_since(legacy: str) -> None:
+def test_downgrade_keeps_changes_since_the_adoption(legacy: str) -> None:
     upgrade()
     run(
         legacy,
@@ -237,14 +254,14 @@ def test_downgrade_keeps_what_has_happened_since(legacy: str) -> None:
     assert scalars(legacy, "SELECT count(*) FROM interacoes") == [2]
 
 
-def test_month_that_there_is_not_is_refused_afterwards(legacy: str) -> None:
+def test_invalid_month_is_refused_after_the_adoption(legacy: str) -> None:
     upgrade()
 
     with pytest.raises(DBAPIError, match="metricas_mensais_mes_check"):
         run(legacy, "INSERT INTO metricas_mensais (mentorado_id, ano, mes) VALUES (11, 2025, 14)")
 
 
-def test_foreign_users_table_is_refused_and_left_alone(
+def test_unrelated_users_table_is_refused_and_unchanged(
     app: Flask, url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     run(url, "CREATE TABLE users (id serial PRIMARY KEY, login text)")
@@ -259,7 +276,7 @@ def test_foreign_users_table_is_refused_and_left_alone(
 
 
 @pytest.mark.parametrize(
-    ("obstacle", "complaint"),
+    ("obstacle", "message"),
     [
         (COMMENTS, "comments refers to rows of metricas_mensais"),
         (
@@ -267,10 +284,10 @@ def test_foreign_users_table_is_refused_and_left_alone(
             "interacoes has a unique index of expressions",
         ),
     ],
-    ids=["rows that hang on a row", "index of expressions"],
+    ids=["referenced rows", "index of expressions"],
 )
-def test_what_could_lose_a_row_is_refused_as_a_whole(
-    legacy: str, obstacle: str, complaint: str, caplog: pytest.LogCaptureFixture
+def test_adoption_that_could_lose_a_row_is_refused(
+    legacy: str, obstacle: str, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     run(legacy, obstacle)
     before = (schema(legacy), rows(legacy))
@@ -278,11 +295,11 @@ def test_what_could_lose_a_row_is_refused_as_a_whole(
     with pytest.raises(SystemExit):
         upgrade()
 
-    assert complaint in caplog.text
+    assert message in caplog.text
     assert (schema(legacy), rows(legacy)) == before
 
 
-def test_odd_tables_follow_and_come_back(legacy: str) -> None:
+def test_rows_of_unusual_tables_are_moved_and_restored(legacy: str) -> None:
     run(
         legacy,
         'CREATE TABLE "Odd one" ("the mentee" integer PRIMARY KEY REFERENCES mentorados,'
@@ -296,39 +313,39 @@ def test_odd_tables_follow_and_come_back(legacy: str) -> None:
         "INSERT INTO partial (mentorado_id, is_main) VALUES"
         " (10, true), (10, false), (11, true), (11, false)",
     )
-    asked = (
+    queries = (
         'SELECT jsonb_agg(to_jsonb(t) ORDER BY t::text) FROM "Odd one" t',
         "SELECT jsonb_agg(to_jsonb(t) ORDER BY t::text) FROM keyless t",
         "SELECT jsonb_agg(to_jsonb(t) ORDER BY id) FROM partial t",
     )
-    before = [scalars(legacy, query) for query in asked]
+    before = [scalars(legacy, query) for query in queries]
     upgrade()
-    numbers = 'SELECT (SELECT count(*) FROM "Odd one") * 100 + (SELECT count(*) FROM partial)'
-    live = scalars(legacy, numbers)
+    counts = 'SELECT (SELECT count(*) FROM "Odd one") * 100 + (SELECT count(*) FROM partial)'
+    live = scalars(legacy, counts)
 
     downgrade(revision="base")
 
     assert live == [203]
-    assert [scalars(legacy, query) for query in asked] == before
+    assert [scalars(legacy, query) for query in queries] == before
 
 
-def test_first_sweep_and_next_logins_behave(app: Flask, legacy: str) -> None:
+def test_first_sweep_and_logins_after_the_adoption(app: Flask, legacy: str) -> None:
     upgrade()
-    guarantee = app.extensions["services"].provisioning
+    service = app.extensions["services"].provisioning
 
-    build_sweeper(guarantee).start("cli")
+    build_sweeper(service).start("cli")
     shared = me(app, DevUser("user_eva", "Eva", "eva@example.com"))
     claimed = me(app, DevUser("user_fabio", "Fabio", "fabio@example.com"))
 
-    without = f"SELECT clerk_id FROM users u WHERE NOT EXISTS ({NOBODY})"
+    without = f"SELECT clerk_id FROM users u WHERE NOT EXISTS ({OWN_PROFILE})"
     assert scalars(legacy, without) == ["user_admin"]
     assert (claimed["id"], shared["id"] > 17) == (17, True)
     assert me(app, DevUser("user_admin", "Dona", ADMIN_EMAIL)) is None
     assert me(app, DevUser("user_alice"))["id"] == 11
 
 
-def me(app: Flask, person: DevUser) -> Any:
+def me(app: Flask, user: DevUser) -> Any:
     provider = app.extensions["services"].dev_provider
-    headers = {"Authorization": f"Bearer {provider.token(person)}"}
+    headers = {"Authorization": f"Bearer {provider.token(user)}"}
     answer = app.test_client().get("/api/auth/me", headers=headers)
     return (answer.json or {})["mentorado"]

@@ -1,4 +1,4 @@
-"""Months with a loss in an installation that was taken over, also in one that refused them."""
+"""Months with a loss in an adopted installation, also in one whose constraints refused them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,31 +35,31 @@ def url(new_database: NewDatabase, tmp_path: Path) -> str:
 
 @pytest.fixture
 def app(url: str, tmp_path: Path) -> Iterator[Flask]:
-    """Our program, pointed at the other program's database."""
+    """The app on the legacy database."""
     with app_on(tmp_path, url) as app:
         yield app
 
 
 def run(url: str, *statements: str) -> int:
-    """Execute the statements; return how many rows the last one changed."""
+    """Execute the statements and return the row count of the last one."""
     with connect_to(url) as connection:
         return [connection.exec_driver_sql(statement).rowcount for statement in statements][-1]
 
 
 def adopt_earlier(url: str, *conditions: str) -> None:
-    """Take the installation over as before 0014, with these check constraints on its months."""
+    """Adopt up to the revision before 0014, with these check constraints on the months."""
     upgrade(revision=BEFORE)
-    forbid(url, *conditions)
+    add_checks(url, *conditions)
 
 
-def forbid(url: str, *conditions: str) -> None:
-    """Add check constraints to the months."""
+def add_checks(url: str, *conditions: str) -> None:
+    """Add check constraints to `metricas_mensais`."""
     for number, condition in enumerate(conditions):
         rule = f"CONSTRAINT rule_{number} CHECK ({condition})"
         run(url, f"ALTER TABLE metricas_mensais ADD {rule}")
 
 
-REFUSING = pytest.mark.parametrize(
+conditions_against_losses = pytest.mark.parametrize(
     "condition",
     [
         "lucro >= 0",
@@ -72,7 +72,7 @@ REFUSING = pytest.mark.parametrize(
 )
 
 
-@REFUSING
+@conditions_against_losses
 def test_installation_adopted_earlier_accepts_a_month_with_a_loss(
     app: Flask, url: str, condition: str
 ) -> None:
@@ -84,8 +84,8 @@ def test_installation_adopted_earlier_accepts_a_month_with_a_loss(
     assert (answer.status_code, answer.json["lucro"]) == (200, -500)
 
 
-@REFUSING
-def test_downgrade_restores_what_the_other_program_had(
+@conditions_against_losses
+def test_downgrade_restores_the_constraints_of_the_legacy_program(
     app: Flask, url: str, condition: str
 ) -> None:
     before = rows(url)
@@ -99,7 +99,7 @@ def test_downgrade_restores_what_the_other_program_had(
     assert (scalars(url, RULES), rows(url)) == (rules, before)
 
 
-def test_losses_that_the_other_program_kept_are_moved_and_given_back(app: Flask, url: str) -> None:
+def test_losses_of_the_legacy_program_are_moved_and_restored(app: Flask, url: str) -> None:
     run(url, "UPDATE metricas_mensais SET lucro = -5")
     before = (schema(url), rows(url))
     upgrade()
@@ -111,7 +111,7 @@ def test_losses_that_the_other_program_kept_are_moved_and_given_back(app: Flask,
     assert (schema(url), rows(url)) == before
 
 
-def test_database_of_our_own_keeps_the_constraints_that_its_operator_added(
+def test_new_database_keeps_constraints_added_by_its_operator(
     new_database: NewDatabase, tmp_path: Path
 ) -> None:
     fresh = new_database(f"operated_{tmp_path.name}")
@@ -123,13 +123,13 @@ def test_database_of_our_own_keeps_the_constraints_that_its_operator_added(
         assert scalars(fresh, RULES) == ["CHECK ((lucro >= 0))"]
 
 
-@pytest.mark.parametrize("since", [LOSS, MOVED], ids=["a month", "a month that was moved"])
+@pytest.mark.parametrize("change", [LOSS, MOVED], ids=["a month", "a month that was moved"])
 def test_downgrade_keeps_losses_and_checks_new_months_only(
-    app: Flask, url: str, since: str
+    app: Flask, url: str, change: str
 ) -> None:
     adopt_earlier(url, "lucro >= 0")
     upgrade()
-    assert run(url, since) > 0
+    assert run(url, change) > 0
     losses = scalars(url, "SELECT id FROM metricas_mensais WHERE lucro < 0 ORDER BY id")
 
     downgrade(revision="base")
@@ -140,7 +140,7 @@ def test_downgrade_keeps_losses_and_checks_new_months_only(
         run(url, NEW_LOSS)
 
 
-def test_rules_that_let_a_loss_pass_stay(app: Flask, url: str) -> None:
+def test_constraints_that_allow_a_loss_are_kept(app: Flask, url: str) -> None:
     adopt_earlier(url, "lucro <= 2000000000", "lucro <= faturamento + 5000", "faturamento >= 0")
     before = scalars(url, RULES)
 
@@ -150,22 +150,22 @@ def test_rules_that_let_a_loss_pass_stay(app: Flask, url: str) -> None:
     assert len(before) == 3
 
 
-def test_losses_of_the_other_program_are_shown_as_they_are(app: Flask, url: str) -> None:
+def test_losses_of_the_legacy_program_are_shown(app: Flask, url: str) -> None:
     run(url, "UPDATE metricas_mensais SET lucro = -700 WHERE mentorado_id = 11")
     upgrade()
 
-    shown = ask(app, "GET", "/api/mentorados/me/overview").json
-    page = ask(app, "GET", "/dashboard").get_data(as_text=True)
+    overview = send(app, "GET", "/api/mentorados/me/overview").json
+    page = send(app, "GET", "/dashboard").get_data(as_text=True)
 
-    assert {point["lucro"] for point in shown["financials"]["chartData"]} == {-700}
+    assert {point["lucro"] for point in overview["financials"]["chartData"]} == {-700}
     assert "prejuízo R$\u00a0700" in page
 
 
 def put(app: Flask, body: dict[str, int]) -> Any:
-    return ask(app, "PUT", "/api/mentorados/me/metricas/2026/1", body)
+    return send(app, "PUT", "/api/mentorados/me/metricas/2026/1", body)
 
 
-def ask(app: Flask, method: str, path: str, body: object = None) -> Any:
+def send(app: Flask, method: str, path: str, body: object = None) -> Any:
     token = app.extensions["services"].dev_provider.token(DevUser("user_alice"))
     headers = {"Authorization": f"Bearer {token}"}
     return app.test_client().open(path, method=method, json=body, headers=headers)

@@ -1,4 +1,4 @@
-"""Rows of tables of any shape follow the profile that adoption keeps, and come back afterwards."""
+"""Adoption moves rows of tables of any shape to the kept profile; the downgrade restores them."""
 
 import json
 from collections import Counter
@@ -37,7 +37,7 @@ ALL_ROWS: Rows = [(owner, n) for n in (1, 2, 3, 4) for owner in (OTHER, GONE, KE
 
 @pytest.fixture(scope="module")
 def url(new_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An installation with two profiles of one user, just before migration 0009."""
+    """A legacy installation with two profiles of one user, before migration 0009."""
     url = new_database("adoption_tables")
     install(url, data=False)
     with app_on(tmp_path_factory.mktemp("before"), url):
@@ -51,7 +51,7 @@ def url(new_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFac
 
 @contextmanager
 def example(url: str) -> Iterator[Connection]:
-    """A transaction in which migrations can act, and that is rolled back."""
+    """Yield a connection for migrations and roll back at the end."""
     engine = create_engine(url)
     with (
         engine.connect() as connection,
@@ -70,7 +70,7 @@ def refers(shape: Shape, content: dict[str, Any], *names: str) -> bool:
     return any(content[c] == value_of(shape, c, name) for c in shape.owners for name in names)
 
 
-def followed(shape: Shape, content: dict[str, Any]) -> str:
+def as_moved(shape: Shape, content: dict[str, Any]) -> str:
     moved = {
         name: value_of(shape, name, KEPT)
         if name in shape.owners and value == value_of(shape, name, GONE)
@@ -80,15 +80,15 @@ def followed(shape: Shape, content: dict[str, Any]) -> str:
     return json.dumps(moved, sort_keys=True)
 
 
-def where(rows: list[tuple[str, str, dict[str, Any]]]) -> Counter[str]:
-    """Which rows there are, and in which table or partition each is."""
+def count_rows(rows: list[tuple[str, str, dict[str, Any]]]) -> Counter[str]:
+    """Count the rows by content and table or partition."""
     return Counter(
-        f"{place.partition('(')[0]} {json.dumps(content, sort_keys=True)}"
-        for _, place, content in rows
+        f"{table.partition('(')[0]} {json.dumps(content, sort_keys=True)}"
+        for _, table, content in rows
     )
 
 
-def check_there_and_back(connection: Connection, name: str, rows: Rows) -> None:
+def check_moved_and_restored(connection: Connection, name: str, rows: Rows) -> None:
     shape = SHAPES[name]
     create(connection, shape, IDS)
     for owner, n in rows:
@@ -103,21 +103,21 @@ def check_there_and_back(connection: Connection, name: str, rows: Rows) -> None:
     untouched = [row for row in before if not refers(shape, row[2], GONE, KEPT)]
     assert [row for row in untouched if row not in after] == []
     assert not any(refers(shape, content, GONE) for *_, content in after)
-    live = [content for *_, content in after]
-    was = Counter(followed(shape, content) for *_, content in before)
-    assert Counter(followed(shape, content) for content in live + archived) == was
+    remaining = [content for *_, content in after]
+    expected = Counter(as_moved(shape, content) for *_, content in before)
+    assert Counter(as_moved(shape, content) for content in remaining + archived) == expected
     assert ids == [IDS[KEPT], IDS[OTHER]]
 
     duplicates.bring_back()
 
-    assert where(read_rows(connection, shape)) == where(before)
+    assert count_rows(read_rows(connection, shape)) == count_rows(before)
     assert connection.scalar(text("SELECT count(*) FROM mentorados")) == 3
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_rows_follow_and_come_back(url: str, name: str) -> None:
+def test_rows_are_moved_and_restored(url: str, name: str) -> None:
     with example(url) as connection:
-        check_there_and_back(connection, name, ALL_ROWS)
+        check_moved_and_restored(connection, name, ALL_ROWS)
 
 
 @settings(max_examples=40, deadline=None)
@@ -129,11 +129,11 @@ def test_rows_follow_and_come_back(url: str, name: str) -> None:
 )
 def test_no_row_of_a_table_of_any_shape_is_lost(url: str, name: str, rows: Rows) -> None:
     with example(url) as connection:
-        check_there_and_back(connection, name, rows)
+        check_moved_and_restored(connection, name, rows)
 
 
 @pytest.mark.parametrize("obstacle", OBSTACLES)
-def test_row_that_cannot_follow_stops_the_adoption(url: str, obstacle: str) -> None:
+def test_row_that_cannot_move_stops_the_adoption(url: str, obstacle: str) -> None:
     with example(url) as connection:
         connection.exec_driver_sql(OBSTACLES[obstacle].format(**IDS))
 
@@ -141,8 +141,8 @@ def test_row_that_cannot_follow_stops_the_adoption(url: str, obstacle: str) -> N
             duplicates.settle()
 
 
-def test_profile_that_others_point_at_is_followed_and_comes_back(url: str) -> None:
-    asked = text("SELECT jsonb_object_agg(id, indicado_por) FROM mentorados")
+def test_references_between_profiles_are_moved_and_restored(url: str) -> None:
+    query = text("SELECT jsonb_object_agg(id, indicado_por) FROM mentorados")
     with example(url) as connection:
         connection.exec_driver_sql(
             "ALTER TABLE mentorados ADD COLUMN indicado_por int REFERENCES mentorados;"
@@ -150,14 +150,14 @@ def test_profile_that_others_point_at_is_followed_and_comes_back(url: str) -> No
         )
 
         duplicates.settle()
-        settled = connection.scalar(asked)
+        settled = connection.scalar(query)
         duplicates.bring_back()
 
         assert settled == {"12": 12, "13": 12}
-        assert connection.scalar(asked) == {"11": 11, "12": 11, "13": 11}
+        assert connection.scalar(query) == {"11": 11, "12": 11, "13": 11}
 
 
-def test_row_of_two_references_has_one_rival(url: str) -> None:
+def test_row_with_two_references_has_one_conflict(url: str) -> None:
     with example(url) as connection:
         connection.exec_driver_sql(
             "CREATE TABLE turnos (dono int UNIQUE REFERENCES mentorados,"
@@ -171,9 +171,9 @@ def test_row_of_two_references_has_one_rival(url: str) -> None:
         assert rows == [(12, 12), (13, 12)]
 
 
-def test_notes_of_the_first_edition_bring_rows_back(url: str) -> None:
-    """It noted each column by itself, and knew rows without key by what they were before."""
-    asked = "SELECT jsonb_agg(to_jsonb(t) ORDER BY t::text) FROM {} t"
+def test_archived_rows_of_earlier_versions_are_restored(url: str) -> None:
+    """Earlier versions archived each column separately and rows without key by their old values."""
+    query = "SELECT jsonb_agg(to_jsonb(t) ORDER BY t::text) FROM {} t"
     with example(url) as connection:
         connection.exec_driver_sql(
             "CREATE TABLE pares (id serial PRIMARY KEY, a int REFERENCES mentorados,"
@@ -182,7 +182,7 @@ def test_notes_of_the_first_edition_bring_rows_back(url: str) -> None:
             "INSERT INTO pares (a, b) VALUES (11, 11), (11, 13), (13, 12);"
             "INSERT INTO soltos VALUES (11, 'x'), (11, 'x'), (12, 'x'), (13, 'y')"
         )
-        before = [connection.scalar(text(asked.format(name))) for name in ("pares", "soltos")]
+        before = [connection.scalar(text(query.format(name))) for name in ("pares", "soltos")]
         duplicates.settle()
         connection.exec_driver_sql(
             """WITH notes AS (
@@ -197,5 +197,5 @@ def test_notes_of_the_first_edition_bring_rows_back(url: str) -> None:
 
         duplicates.bring_back()
 
-        after = [connection.scalar(text(asked.format(name))) for name in ("pares", "soltos")]
+        after = [connection.scalar(text(query.format(name))) for name in ("pares", "soltos")]
         assert after == before

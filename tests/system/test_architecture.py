@@ -1,4 +1,4 @@
-"""The layers of docs/architecture.md: packages import downward only; each effect has one place."""
+"""The layers of docs/architecture.md: packages import downward only; effects have one module."""
 
 import ast
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ LAYERS = (
     *("core", "models", "auth", "provisioning", "dashboard", "sweep", "web", "blueprints", "cli"),
     *("app", "wsgi", "gunicorn.conf"),
 )
-AT_THE_ROOT = {"app.py", "wsgi.py", "gunicorn.conf.py", "locustfile.py"}
-DEVELOPMENT = "dev"  # imported only where the stand-in and the embedded database are put together
+ROOT_MODULES = {"app.py", "wsgi.py", "gunicorn.conf.py", "locustfile.py"}
+DEVELOPMENT = "dev"
 MAY_IMPORT_DEVELOPMENT = {"app", "blueprints", "cli", "web"}
 WITHOUT_CLOCK = ("provisioning", "dashboard", "models")
 CLOCKS = ("datetime.now", "datetime.utcnow", "time.time", "date.today")
@@ -21,7 +21,7 @@ FRAMEWORKS = {"flask", "werkzeug"}
 
 
 def product_files() -> list[Path]:
-    """Every Python file of the product, relative to the project."""
+    """Return the Python files of the product, relative to the project."""
     files = [path.relative_to(PROJECT) for path in PROJECT.rglob("*.py")]
     return sorted(path for path in files if layer(path) in (*LAYERS, DEVELOPMENT))
 
@@ -39,7 +39,7 @@ def module(path: Path) -> str:
 
 
 def imported(path: Path) -> Iterator[str]:
-    """The modules that a file imports; of `from a import b` both `a` and `a.b`."""
+    """Yield the modules that a file imports; for `from a import b` both `a` and `a.b`."""
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -70,7 +70,7 @@ def test_packages_import_downward_only() -> None:
     assert upward == []
 
 
-def test_development_parts_are_imported_in_few_places() -> None:
+def test_development_package_is_imported_by_few_packages() -> None:
     layers = {
         layer(path)
         for path in FILES
@@ -80,18 +80,18 @@ def test_development_parts_are_imported_in_few_places() -> None:
     assert layers - {DEVELOPMENT} <= MAY_IMPORT_DEVELOPMENT
 
 
-def test_modules_import_each_other_in_no_circle() -> None:
+def test_modules_have_no_import_cycle() -> None:
     names = {module(path) for path in FILES}
     graph = {module(path): set(imported(path)) & names - {module(path)} for path in FILES}
 
     assert list(TopologicalSorter(graph).static_order())
 
 
-def test_few_files_lie_at_the_root() -> None:
-    assert {path.name for path in PROJECT.glob("*.py")} == AT_THE_ROOT
+def test_root_has_only_the_expected_modules() -> None:
+    assert {path.name for path in PROJECT.glob("*.py")} == ROOT_MODULES
 
 
-def test_imports_stand_at_the_top() -> None:
+def test_functions_contain_no_imports() -> None:
     inner = [
         str(path)
         for path in FILES
@@ -104,7 +104,7 @@ def test_imports_stand_at_the_top() -> None:
     assert inner == []
 
 
-def test_no_web_framework_below_the_web() -> None:
+def test_packages_below_web_import_no_web_framework() -> None:
     below = LAYERS[1 : LAYERS.index("web")]
     offenders = [
         str(path)
@@ -112,25 +112,25 @@ def test_no_web_framework_below_the_web() -> None:
         if layer(path) in below and FRAMEWORKS & {n.split(".")[0] for n in imported(path)}
     ]
 
-    # Both open the context of the app in threads of their own.
+    # Both push an app context in their own threads.
     assert set(offenders) <= {"sweep/scheduler.py", "provisioning/identity_refresh.py"}
 
 
-def test_one_place_commits() -> None:
-    places = {str(path) for path in FILES if any(c.endswith(".commit") for c in calls(path))}
+def test_one_module_commits() -> None:
+    modules = {str(path) for path in FILES if any(c.endswith(".commit") for c in calls(path))}
 
-    assert places == {"core/database.py"}
+    assert modules == {"core/database.py"}
 
 
-def test_environment_is_read_in_one_place() -> None:
+def test_environment_is_read_by_the_entry_points_only() -> None:
     product = [path for path in FILES if layer(path) != DEVELOPMENT]
     reads = {str(path) for path in product if any(c.startswith("os.environ") for c in calls(path))}
 
-    # Both entry points hand theirs to core.config; Prometheus' client knows no other way.
+    # The entry points pass it to core.config; the Prometheus client reads its folder from it.
     assert reads <= {"wsgi.py", "gunicorn.conf.py", "core/metrics.py"}
 
 
-def test_rules_take_the_time_as_an_argument() -> None:
+def test_domain_packages_read_no_clock() -> None:
     clocks = [
         f"{path}: {call}"
         for path in FILES

@@ -1,6 +1,6 @@
-"""What a request may cost, by counting and not by the clock: trips to the database, and calls.
+"""Budgets of requests: round trips to the database and statements.
 
-Whoever makes something cheaper lowers its budget here; whoever makes it dearer has to say so.
+The figures are exact, so that a change in either direction is visible in the commit.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,8 +19,8 @@ from web.services import EXTENSION
 
 ENSURE, ME, DASHBOARD = "POST /api/auth/ensure", "GET /api/auth/me", "GET /dashboard"
 OVERVIEW = "GET /api/mentorados/me/overview"
-# Round trips and statements, BEGIN, limits and COMMIT among them.
-TRIPS = {
+# Round trips and statements, including BEGIN, timeouts and COMMIT.
+BUDGETS = {
     ("first", ENSURE): (3, 6),
     ("first", ME): (3, 6),
     ("known", ENSURE): (2, 5),
@@ -29,53 +29,57 @@ TRIPS = {
     ("warm", OVERVIEW): (2, 5),
     ("warm", DASHBOARD): (2, 5),
 }
-EARLIER = tuple(replace(CHARLIE, clerk_id=f"user_earlier_{number}") for number in range(3))
+EARLIER_USERS = tuple(replace(CHARLIE, clerk_id=f"user_earlier_{number}") for number in range(3))
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
-    """An app whose database is listened to, and how to ask it as somebody."""
+class MeasuredApp:
+    """An app, a counter of its database traffic, and the request headers of its users."""
 
     client: FlaskClient
     tally: Tally
     headers: dict[str, dict[str, str]]
 
-    def ask(self, what: str, who: DevUser) -> None:
-        """Ask once, with the session token of before; it has to go well."""
-        method, path = what.split()
-        answer = self.client.open(path, method=method, headers=self.headers[who.clerk_id])
+    def send(self, operation: str, user: DevUser) -> None:
+        """Send a request with the stored token; it must succeed."""
+        method, path = operation.split()
+        answer = self.client.open(path, method=method, headers=self.headers[user.clerk_id])
         assert answer.status_code < 300, answer.text
 
 
 @pytest.fixture
-def bench(copy_database: Callable[[str], str], tmp_path: Path) -> Iterator[Bench]:
+def measured(copy_database: Callable[[str], str], tmp_path: Path) -> Iterator[MeasuredApp]:
     url = copy_database(f"budgets_{tmp_path.name}")
     with relayed(url) as relay, app_on(tmp_path, relay.url) as app:
         sign = app.extensions[EXTENSION].dev_provider.token
-        headers = {p.clerk_id: {"Authorization": f"Bearer {sign(p)}"} for p in (*EARLIER, BOB)}
-        yield Bench(app.test_client(), relay.tally, headers)
+        headers = {
+            u.clerk_id: {"Authorization": f"Bearer {sign(u)}"} for u in (*EARLIER_USERS, BOB)
+        }
+        yield MeasuredApp(app.test_client(), relay.tally, headers)
 
 
-def prepare(bench: Bench, state: str, what: str) -> None:
-    """Bring Bob into that state; others went the same way before, so that nothing is new."""
-    for who in EARLIER:
-        come(bench, state, what, who)
-        bench.ask(what, who)
-    come(bench, state, what, BOB)
+def prepare(measured: MeasuredApp, state: str, operation: str) -> None:
+    """Bring Bob into the state, after other users, so that plans and caches are warm."""
+    for user in EARLIER_USERS:
+        enter_state(measured, state, operation, user)
+        measured.send(operation, user)
+    enter_state(measured, state, operation, BOB)
 
 
-def come(bench: Bench, state: str, what: str, who: DevUser) -> None:
+def enter_state(measured: MeasuredApp, state: str, operation: str, user: DevUser) -> None:
     if state != "first":
-        bench.ask(ENSURE, who)
+        measured.send(ENSURE, user)
     if state == "warm":
-        bench.ask(what, who)
+        measured.send(operation, user)
 
 
-@pytest.mark.parametrize(("state", "what"), TRIPS, ids=map(" ".join, TRIPS))
-def test_request_goes_to_the_database_no_more_often(bench: Bench, state: str, what: str) -> None:
-    prepare(bench, state, what)
-    bench.tally.clear()
+@pytest.mark.parametrize(("state", "operation"), BUDGETS, ids=map(" ".join, BUDGETS))
+def test_request_needs_the_budgeted_round_trips_and_statements(
+    measured: MeasuredApp, state: str, operation: str
+) -> None:
+    prepare(measured, state, operation)
+    measured.tally.clear()
 
-    bench.ask(what, BOB)
+    measured.send(operation, BOB)
 
-    assert (bench.tally.round_trips, bench.tally.statements) == TRIPS[state, what]
+    assert (measured.tally.round_trips, measured.tally.statements) == BUDGETS[state, operation]

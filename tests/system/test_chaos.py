@@ -1,4 +1,4 @@
-"""A chaos run of seconds breaks no rule, and what the program answers is read right."""
+"""A short chaos run breaks no rule, and its readers of answers find what users are shown."""
 
 import json
 from pathlib import Path
@@ -18,29 +18,29 @@ from tests.support.types import Browser, Sign
 from tests.support.users import ALICE, BOB
 
 ADMIN = DevUser("user_admin", "Dona Admin", ADMIN_EMAIL)
-OURS = {"Origin": "http://localhost"}
-LEFT_OVER = """
+SAME_ORIGIN = {"Origin": "http://localhost"}
+INVALID_ROWS = """
 INSERT INTO users (id, clerk_id, deleted_at)
 VALUES (1, 'user_alone', NULL), (2, 'user_gone', now());
 INSERT INTO mentorados (user_id, nome_completo, turma) VALUES (2, 'Unrecorded', 'neon')
 """
 
 
-def test_seconds_of_chaos_break_no_rule_and_are_on_record(
+def test_short_chaos_run_breaks_no_rule_and_writes_its_record(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     exit_code = chaos.main(["--minutes=0.1", "--seed=1", "--busy", f"--report={tmp_path}"])
 
-    said = capfd.readouterr().out
-    kept = json.loads((tmp_path / "record.json").read_text())
-    assert exit_code == 0, said
-    assert (kept["seed"], kept["faults"] != []) == (1, True)
-    assert min(len(kept["record"][name]) for name in ("answers", "changes")) > 50
-    assert [rule for rule in (*RULES, *TIMED_RULES) if rule not in said] == []
+    output = capfd.readouterr().out
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert exit_code == 0, output
+    assert (record["seed"], record["faults"] != []) == (1, True)
+    assert min(len(record["record"][name]) for name in ("answers", "changes")) > 50
+    assert [rule for rule in (*RULES, *TIMED_RULES) if rule not in output] == []
 
 
-def test_database_is_asked_for_what_must_not_be_left_over(connection: Connection) -> None:
-    connection.execute(text(LEFT_OVER))
+def test_queries_find_rows_that_violate_the_rules(connection: Connection) -> None:
+    connection.execute(text(INVALID_ROWS))
 
     found = [len(connection.execute(text(query)).all()) for query in chaos.LEFTOVERS.values()]
 
@@ -50,7 +50,7 @@ def test_database_is_asked_for_what_must_not_be_left_over(connection: Connection
 @pytest.mark.parametrize(
     "path", ["/api/auth/me", "/api/mentorados/me", "/api/mentorados/me/overview", "/dashboard"]
 )
-def test_what_a_user_is_served_is_seen(
+def test_answer_to_a_mentee_is_read(
     client: FlaskClient, browser_of: Browser, sign: Sign, alice: Mentorado, path: str
 ) -> None:
     shown = shown_in(browser_of(ALICE), path)
@@ -62,19 +62,19 @@ def test_what_a_user_is_served_is_seen(
     assert (shown.mentorado_id is None) == (path in ("/api/mentorados/me/overview", "/dashboard"))
 
 
-def test_creation_that_is_told_is_seen(client: FlaskClient, sign: Sign) -> None:
+def test_answer_to_a_creation_is_read(client: FlaskClient, sign: Sign) -> None:
     answers = [client.post("/api/auth/ensure", headers=sign(BOB)) for _ in range(2)]
 
-    seen = [
+    read = [
         shown_by("/api/auth/ensure", a.status_code, a.json or {}, a.get_data()) for a in answers
     ]
-    assert [(shown.is_created, shown.access) for shown in seen] == [
+    assert [(shown.is_created, shown.access) for shown in read] == [
         (True, PROFILE),
         (False, PROFILE),
     ]
 
 
-def test_administration_that_is_served_is_seen(browser_of: Browser) -> None:
+def test_answer_to_an_admin_is_read(browser_of: Browser) -> None:
     paths = ("/api/admin/users", "/admin/mentorados/novos")
 
     assert [shown_in(browser_of(ADMIN), path).access for path in paths] == [ADMINISTRATION] * 2
@@ -82,16 +82,16 @@ def test_administration_that_is_served_is_seen(browser_of: Browser) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/admin/users", "/admin/mentorados/novos"])
-def test_code_of_a_refusal_is_read(browser_of: Browser, path: str) -> None:
+def test_error_code_is_read(browser_of: Browser, path: str) -> None:
     answer = browser_of(BOB).get(path)
 
     assert read_code(answer.status_code, answer.json or {}, answer.get_data()) == "forbidden"
 
 
-def test_page_that_asks_for_a_confirmation_is_read_as_a_browser_would(browser_of: Browser) -> None:
+def test_confirmation_form_is_read_like_by_a_browser(browser_of: Browser) -> None:
     content = "nome;e-mail\nEva;eva@example.com"
 
-    page = browser_of(ADMIN).post(ENROL, data={"lista": content}, headers=OURS)
+    page = browser_of(ADMIN).post(ENROL, data={"lista": content}, headers=SAME_ORIGIN)
 
     reader = FormReader()
     reader.feed(page.get_data(as_text=True))
@@ -100,7 +100,7 @@ def test_page_that_asks_for_a_confirmation_is_read_as_a_browser_would(browser_of
 
 
 def shown_in(client: FlaskClient, path: str) -> Shown:
-    """What a browser is shown at that address."""
+    """Return what the answer to this path shows."""
     answer = client.get(path)
     document = answer.json if answer.is_json else {}
     return shown_by(path, answer.status_code, document or {}, answer.get_data())

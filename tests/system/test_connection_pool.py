@@ -1,4 +1,4 @@
-"""The pool opens connections beside the threads that need them, and loses none on the way."""
+"""The pool opens connections in the background and loses none."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,7 +35,7 @@ SELECT count(*) FROM pg_stat_activity
 
 @pytest.fixture
 def url(new_database: Callable[[str], str], tmp_path: Path) -> str:
-    """An empty database of the test's own."""
+    """The URL of an empty database for one test."""
     return new_database(f"pool_{tmp_path.name}")
 
 
@@ -47,7 +47,7 @@ def network(url: str) -> Iterator[Network]:
 
 @pytest.fixture
 def engine(network: Network) -> Iterator[Engine]:
-    """An engine as the app has it; its requests wait a tenth of a second for a connection."""
+    """An engine like the app's; requests wait 0.1 s for a connection."""
     deadlines.watch()
     engine = create_engine(
         network.url,
@@ -63,8 +63,8 @@ def engine(network: Network) -> Iterator[Engine]:
     engine.dispose()
 
 
-def ask(engine: Engine) -> object:
-    """Ask as a request does."""
+def run_query(engine: Engine) -> object:
+    """Run a query with the deadline of a request."""
     deadlines.begin(1.0)
     try:
         with engine.connect() as connection:
@@ -75,18 +75,18 @@ def ask(engine: Engine) -> object:
 
 def is_served(engine: Engine) -> bool:
     try:
-        return ask(engine) == 1
+        return run_query(engine) == 1
     except DBAPIError:
         return False
 
 
 def failure_of(engine: Engine) -> BaseException | None:
     with pytest.raises(DBAPIError) as caught:
-        ask(engine)
+        run_query(engine)
     return caught.value.orig
 
 
-def test_connection_that_opens_too_late_for_one_request_serves_the_next(
+def test_connection_opened_after_a_request_timed_out_serves_the_next(
     engine: Engine, network: Network
 ) -> None:
     network.is_slow = True
@@ -98,16 +98,14 @@ def test_connection_that_opens_too_late_for_one_request_serves_the_next(
     assert network.accepted == 1
 
 
-def test_thread_without_a_deadline_waits_for_the_connection(
-    engine: Engine, network: Network
-) -> None:
+def test_thread_without_a_deadline_waits_for_a_connection(engine: Engine, network: Network) -> None:
     network.connect_seconds = 0.5
 
     with engine.connect() as connection:
         assert connection.scalar(ONE) == 1
 
 
-def test_connection_that_comes_back_serves_a_thread_whose_own_is_still_opening(
+def test_returned_connection_serves_a_thread_that_waits_for_a_new_one(
     engine: Engine, network: Network
 ) -> None:
     with ThreadPoolExecutor(1) as threads:
@@ -121,7 +119,7 @@ def test_connection_that_comes_back_serves_a_thread_whose_own_is_still_opening(
     network.is_slow = False
 
 
-def test_threads_open_one_connection_together_before_anything_is_known(
+def test_threads_open_one_connection_until_the_server_has_answered(
     engine: Engine, network: Network
 ) -> None:
     network.is_slow = True
@@ -134,23 +132,23 @@ def test_threads_open_one_connection_together_before_anything_is_known(
     network.is_slow = False
 
 
-def test_pool_never_has_more_connections_than_its_size(
+def test_pool_opens_no_more_connections_than_its_size(
     engine: Engine, network: Network, url: str
 ) -> None:
-    ask(engine)
+    run_query(engine)
     start, stop = Event(), Event()
 
-    def hold() -> None:
+    def hold_connection() -> None:
         with engine.connect() as connection:
             connection.execute(ONE)
             start.set()
             stop.wait(timeout=10)
 
     with ThreadPoolExecutor(8) as threads:
-        held: list[Future[None]] = [threads.submit(hold) for _ in range(8)]
+        held: list[Future[None]] = [threads.submit(hold_connection) for _ in range(8)]
         assert eventually(lambda: count(url, CONNECTIONS) == POOL_SIZE)
         with pytest.raises(PoolTimeoutError):
-            ask(engine)
+            run_query(engine)
         stop.set()
         for thread in held:
             thread.result()
@@ -158,7 +156,7 @@ def test_pool_never_has_more_connections_than_its_size(
     assert count(url, CONNECTIONS) == POOL_SIZE
 
 
-def test_refused_attempt_is_reported_at_once_and_the_next_one_starts_afresh(
+def test_refused_connect_is_reported_at_once_and_the_next_one_is_tried(
     engine: Engine, network: Network
 ) -> None:
     network.resets = True
@@ -170,7 +168,7 @@ def test_refused_attempt_is_reported_at_once_and_the_next_one_starts_afresh(
     assert is_served(engine)
 
 
-def test_attempt_that_hears_nothing_does_not_keep_others_from_a_server_that_is_back(
+def test_silent_connect_does_not_block_new_ones_once_the_server_is_back(
     engine: Engine, network: Network
 ) -> None:
     network.is_silent = True
@@ -180,14 +178,14 @@ def test_attempt_that_hears_nothing_does_not_keep_others_from_a_server_that_is_b
     assert eventually(lambda: is_served(engine), seconds=2)
 
 
-def test_thread_that_runs_out_of_time_costs_the_pool_its_own_connection_only(
+def test_deadline_of_a_thread_closes_only_its_own_connection(
     engine: Engine, network: Network
 ) -> None:
     with engine.connect() as first, engine.connect() as second:
         first.execute(ONE)
         second.execute(ONE)
         with pytest.raises(DBAPIError) as caught, deadlines.within(0.1):
-            second.execute(text("SELECT pg_sleep(10)"))  # in a transaction that has no limits
+            second.execute(text("SELECT pg_sleep(10)"))  # in a transaction without timeouts
     with engine.connect() as connection:
         connection.execute(ONE)
 
@@ -195,9 +193,7 @@ def test_thread_that_runs_out_of_time_costs_the_pool_its_own_connection_only(
     assert network.accepted == 2
 
 
-def test_server_that_falls_silent_costs_the_pool_all_connections(
-    engine: Engine, network: Network
-) -> None:
+def test_silent_server_closes_all_connections_of_the_pool(engine: Engine, network: Network) -> None:
     with engine.connect() as first, engine.connect() as second:
         first.execute(ONE)
         second.execute(ONE)
@@ -213,8 +209,8 @@ def test_server_that_falls_silent_costs_the_pool_all_connections(
     assert network.accepted == 3
 
 
-def test_request_without_time_takes_no_connection(engine: Engine, network: Network) -> None:
-    ask(engine)
+def test_request_after_its_deadline_takes_no_connection(engine: Engine, network: Network) -> None:
+    run_query(engine)
 
     with deadlines.within(0), pytest.raises(DBAPIError) as caught:
         engine.connect()
@@ -224,23 +220,21 @@ def test_request_without_time_takes_no_connection(engine: Engine, network: Netwo
     assert network.accepted == 1
 
 
-def test_connection_that_is_still_opening_at_the_end_is_closed(
+def test_connection_that_opens_after_dispose_is_closed(
     engine: Engine, network: Network, url: str
 ) -> None:
     network.is_slow = True
     assert not is_served(engine)
     engine.dispose()
     network.is_slow = False
-    with engine.connect() as connection:  # of the new pool, opened after the other one
+    with engine.connect() as connection:  # of the new pool, opened after the first one
         connection.execute(ONE)
 
     assert network.accepted == 2
     assert eventually(lambda: count(url, CONNECTIONS) == 1)
 
 
-def test_connection_in_use_at_the_end_is_closed_when_it_comes_back(
-    engine: Engine, url: str
-) -> None:
+def test_connection_in_use_at_dispose_is_closed_when_returned(engine: Engine, url: str) -> None:
     with engine.connect() as connection:
         connection.execute(ONE)
         engine.dispose()
@@ -248,15 +242,13 @@ def test_connection_in_use_at_the_end_is_closed_when_it_comes_back(
     assert eventually(lambda: count(url, CONNECTIONS) == 0)
 
 
-def test_first_connection_is_opened_before_anything_is_asked(
-    engine: Engine, network: Network
-) -> None:
+def test_open_first_opens_one_connection(engine: Engine, network: Network) -> None:
     pool_of(engine).open_first(10)
 
     assert (network.accepted, pool_of(engine).checkedin()) == (1, 1)
 
 
-def test_first_connection_goes_on_opening_beside_a_program_that_does_not_wait(
+def test_open_first_continues_in_the_background_after_its_timeout(
     engine: Engine, network: Network
 ) -> None:
     network.is_slow = True
@@ -267,7 +259,7 @@ def test_first_connection_goes_on_opening_beside_a_program_that_does_not_wait(
     assert network.accepted == 1
 
 
-def test_round_trip_is_measured_on_the_way(engine: Engine, network: Network) -> None:
+def test_round_trip_is_measured_on_connect(engine: Engine, network: Network) -> None:
     network.round_trip_seconds = 0.05
 
     with engine.connect() as connection:
@@ -281,7 +273,7 @@ def test_round_trip_is_measured_on_the_way(engine: Engine, network: Network) -> 
     [
         ("SELECT pg_terminate_backend(pg_backend_pid())", True),
         ("DO $$ BEGIN RAISE EXCEPTION 'pooler' USING ERRCODE = '08P01'; END $$", True),
-        ("DO $$ BEGIN RAISE EXCEPTION 'ours' USING ERRCODE = 'XX000'; END $$", False),
+        ("DO $$ BEGIN RAISE EXCEPTION 'internal' USING ERRCODE = 'XX000'; END $$", False),
     ],
     ids=["fatal", "pooler", "error"],
 )
@@ -295,7 +287,7 @@ def test_connection_is_replaced_after_an_error_that_ends_its_session(
     assert is_served(engine)
 
 
-def test_connections_of_a_read_only_database_are_replaced_until_one_takes_writes(
+def test_connections_of_a_read_only_database_are_replaced_until_one_accepts_writes(
     engine: Engine, url: str
 ) -> None:
     name = make_url(url).database

@@ -1,4 +1,4 @@
-"""The embedded database: started once, stopped by the last, and no other process is touched."""
+"""Embedded database: processes share one server, the last user stops it, no other is affected."""
 
 import os
 import shutil
@@ -19,18 +19,18 @@ from dev.databases import connect_to, count
 from dev.servers import PROJECT, child_environment, eventually, has_ended
 
 ONE = "SELECT 1"
-USE_UNTIL_TOLD = """
-import pathlib, sys
+USE_UNTIL_EOF = """
+import sys, pathlib
 from dev import postgres
 print(postgres.start(pathlib.Path(sys.argv[1])), flush=True)
 sys.stdin.read()
 """
-UNUSED_NUMBER = 4_190_000  # above what the kernel gives out by default on a small machine
+UNUSED_PID = 4_190_000  # above the default pid_max of a small machine
 
 
 @pytest.fixture(scope="module")
 def created(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of an empty database, which takes seconds to create."""
+    """The files of an empty database, created once because it takes seconds."""
     folder = tmp_path_factory.mktemp("created")
     postgres.start(folder)
     postgres.leave(folder)
@@ -39,7 +39,7 @@ def created(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, created: Path) -> Iterator[Path]:
-    """An instance folder with an empty database; what serves it is stopped at the end."""
+    """An instance folder with an empty database, whose server is stopped at the end."""
     folder = tmp_path / "instance"
     shutil.copytree(created, folder / "postgres")
     yield folder
@@ -49,8 +49,8 @@ def folder(tmp_path: Path, created: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def innocent() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that has nothing to do with us."""
+def unrelated() -> Iterator[subprocess.Popen[bytes]]:
+    """An unrelated process."""
     process = subprocess.Popen(["sleep", "600"])
     yield process
     process.kill()
@@ -65,19 +65,19 @@ def server_of(folder: Path) -> psutil.Process:
     return psutil.Process(int(pid_file(folder).read_text().split()[0]))
 
 
-def power_cut(folder: Path) -> str:
-    """Kill the server so that it leaves everything behind; what its file says."""
+def kill_server(folder: Path) -> str:
+    """Kill the server without cleanup and return the contents of its PID file."""
     server = server_of(folder)
-    rest = pid_file(folder).read_text()
+    content = pid_file(folder).read_text()
     for process in [server, *server.children()]:
         process.kill()
     assert eventually(lambda: has_ended(server))
-    return rest
+    return content
 
 
-def now_names(folder: Path, pid: int, left: str) -> None:
-    """Have every file that a killed server leaves behind name this process."""
-    lines = left.splitlines(keepends=True)
+def replace_pid(folder: Path, pid: int, content: str) -> None:
+    """Write this PID into all files that a killed server leaves."""
+    lines = content.splitlines(keepends=True)
     pid_file(folder).write_text("".join([f"{pid}\n", *lines[1:]]))
     lock = Path(lines[4].strip()) / ".s.PGSQL.5432.lock"
     lock.write_text("".join([f"{pid}\n", *lock.read_text().splitlines(keepends=True)[1:]]))
@@ -85,9 +85,9 @@ def now_names(folder: Path, pid: int, left: str) -> None:
 
 @contextmanager
 def using(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Another process that uses the database of that folder, and the URL that it was told."""
+    """Run another process that uses the folder's database; yield it and its database URL."""
     process = subprocess.Popen(
-        [sys.executable, "-c", USE_UNTIL_TOLD, str(folder)],
+        [sys.executable, "-c", USE_UNTIL_EOF, str(folder)],
         cwd=PROJECT,
         env=child_environment({}),
         stdin=subprocess.PIPE,
@@ -101,47 +101,47 @@ def using(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
         process.communicate(timeout=30)
 
 
-def test_database_of_a_killed_server_comes_back_whole(folder: Path) -> None:
+def test_database_of_a_killed_server_is_recovered(folder: Path) -> None:
     url = postgres.start(folder)
     with connect_to(url) as connection:
         connection.exec_driver_sql("CREATE TABLE kept AS SELECT 1")
     killed = server_of(folder)
-    power_cut(folder)
+    kill_server(folder)
 
     assert postgres.start(folder) == url
     assert count(url, "SELECT count(*) FROM kept") == 1
     assert server_of(folder) != killed
 
 
-def test_number_of_a_killed_server_that_is_another_process_by_now_is_no_server(
-    folder: Path, innocent: subprocess.Popen[bytes]
+def test_stale_pid_of_an_unrelated_process_is_ignored(
+    folder: Path, unrelated: subprocess.Popen[bytes]
 ) -> None:
     url = postgres.start(folder)
-    now_names(folder, innocent.pid, power_cut(folder))
+    replace_pid(folder, unrelated.pid, kill_server(folder))
 
     assert postgres.start(folder) == url
     assert count(url, ONE) == 1
     postgres.leave(folder)
-    assert innocent.poll() is None
+    assert unrelated.poll() is None
 
 
-def test_number_that_nobody_has_is_no_server(folder: Path) -> None:
+def test_stale_pid_without_a_process_is_ignored(folder: Path) -> None:
     url = postgres.start(folder)
-    now_names(folder, UNUSED_NUMBER, power_cut(folder))
+    replace_pid(folder, UNUSED_PID, kill_server(folder))
 
     postgres.start(folder)
 
     assert count(url, ONE) == 1
 
 
-def test_number_of_another_folders_server_is_not_ours(
+def test_stale_pid_of_another_folder_s_server_is_ignored(
     folder: Path, tmp_path: Path, created: Path
 ) -> None:
     other = tmp_path / "other"
     shutil.copytree(created, other / "postgres")
     other_url = postgres.start(other)
     url = postgres.start(folder)
-    now_names(folder, server_of(other).pid, power_cut(folder))
+    replace_pid(folder, server_of(other).pid, kill_server(folder))
 
     postgres.start(folder)
     postgres.leave(folder)
@@ -152,9 +152,9 @@ def test_number_of_another_folders_server_is_not_ours(
 
 
 @pytest.mark.parametrize("content", ["", "nonsense\n", "-1\n"])
-def test_damaged_number_is_no_server(folder: Path, content: str) -> None:
+def test_damaged_pid_file_is_ignored(folder: Path, content: str) -> None:
     url = postgres.start(folder)
-    power_cut(folder)
+    kill_server(folder)
     pid_file(folder).write_text(content)
 
     postgres.start(folder)
@@ -162,13 +162,13 @@ def test_damaged_number_is_no_server(folder: Path, content: str) -> None:
     assert count(url, ONE) == 1
 
 
-def test_processes_that_start_at_once_share_one_server(folder: Path) -> None:
+def test_processes_that_start_concurrently_share_one_server(folder: Path) -> None:
     with using(folder) as (_, first), using(folder) as (_, second), using(folder) as (_, third):
         assert first == second == third
         assert count(first, ONE) == 1
 
 
-def test_threads_that_start_at_once_share_one_server(folder: Path) -> None:
+def test_threads_that_start_concurrently_share_one_server(folder: Path) -> None:
     with ThreadPoolExecutor(4) as threads:
         urls = set(threads.map(postgres.start, [folder] * 4))
 
@@ -180,14 +180,14 @@ def test_server_runs_until_its_last_user_has_left(folder: Path) -> None:
     with using(folder) as (_, url):
         postgres.start(folder)
         server = server_of(folder)
-    was_there = count(url, ONE) == 1
+    was_running = count(url, ONE) == 1
     postgres.leave(folder)
 
-    assert was_there
+    assert was_running
     assert has_ended(server)
 
 
-def test_user_that_is_killed_keeps_no_server_alive(folder: Path) -> None:
+def test_killed_user_does_not_keep_the_server_running(folder: Path) -> None:
     with using(folder) as (process, _):
         postgres.start(folder)
         server = server_of(folder)
@@ -197,18 +197,18 @@ def test_user_that_is_killed_keeps_no_server_alive(folder: Path) -> None:
     assert has_ended(server)
 
 
-def test_forked_process_that_ends_takes_no_server_with_it(folder: Path) -> None:
+def test_exit_of_a_forked_process_does_not_stop_the_server(folder: Path) -> None:
     url = postgres.start(folder)
     child = os.fork()
     if child == 0:
-        postgres.leave(folder)  # as at its exit
+        postgres.leave(folder)  # as its exit handler does
         os._exit(0)
     os.waitpid(child, 0)
 
     assert count(url, ONE) == 1
 
 
-def test_creation_that_was_cut_off_starts_afresh(tmp_path: Path) -> None:
+def test_interrupted_creation_is_restarted(tmp_path: Path) -> None:
     folder = tmp_path / "new"
     draft = folder / "postgres.new"
     draft.mkdir(parents=True)
@@ -218,7 +218,7 @@ def test_creation_that_was_cut_off_starts_afresh(tmp_path: Path) -> None:
     postgres.leave(folder)
 
 
-def test_server_whose_socket_was_cleaned_away_is_started_anew(folder: Path) -> None:
+def test_server_whose_socket_was_deleted_is_restarted(folder: Path) -> None:
     url = postgres.start(folder)
     socket_folder = Path(str(make_url(url).query["host"]))
     (socket_folder / ".s.PGSQL.5432").unlink()
@@ -229,27 +229,27 @@ def test_server_whose_socket_was_cleaned_away_is_started_anew(folder: Path) -> N
 @pytest.mark.parametrize(
     "name", ["Área de Trabalho", "R&D, C++ 'x'", "x" * 120], ids=["accents", "signs", "long"]
 )
-def test_folder_may_have_any_name_and_no_other_one_is_opened(
+def test_folder_may_have_any_name_and_parents_keep_their_permissions(
     tmp_path: Path, created: Path, name: str
 ) -> None:
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o700)
-    folder = closed / name
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    folder = private / name
     shutil.copytree(created, folder / "postgres")
     url = postgres.start(folder)
     socket_folder = Path(str(make_url(url).query["host"]))
 
     assert count(url, ONE) == 1
-    assert [stat.S_IMODE(path.stat().st_mode) for path in (closed, socket_folder)] == [0o700] * 2
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (private, socket_folder)] == [0o700] * 2
     postgres.leave(folder)
     assert not socket_folder.exists()
 
 
-def test_locale_of_the_caller_does_not_shape_the_database(tmp_path: Path) -> None:
+def test_locale_of_the_caller_does_not_affect_the_database(tmp_path: Path) -> None:
     folder = tmp_path / "new"
     environment = child_environment({"LC_ALL": "xx_XX.not-installed", "TZ": "America/Sao_Paulo"})
     subprocess.run(
-        [sys.executable, "-c", USE_UNTIL_TOLD, str(folder)],
+        [sys.executable, "-c", USE_UNTIL_EOF, str(folder)],
         cwd=PROJECT,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -263,16 +263,16 @@ def test_locale_of_the_caller_does_not_shape_the_database(tmp_path: Path) -> Non
     postgres.leave(folder)
 
 
-def test_server_that_does_not_start_says_why_in_one_line(folder: Path) -> None:
+def test_server_that_does_not_start_is_reported_in_one_line(folder: Path) -> None:
     postgres.start(folder)
     postgres.leave(folder)
     settings = folder / "postgres" / "postgresql.conf"
-    whole = settings.read_text()
+    original = settings.read_text()
     settings.write_text("no_such_setting = 1\n")
 
     with pytest.raises(postgres.EmbeddedDatabaseError) as caught:
         postgres.start(folder)
-    settings.write_text(whole)
+    settings.write_text(original)
 
     assert "no_such_setting" in str(caught.value) or "postgresql.conf" in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The load runs, and ends well, on a program that keeps its promise; also while things break."""
+"""The load test runs and succeeds on a correct app, also while faults are injected."""
 
 from pathlib import Path
 
@@ -7,36 +7,36 @@ import pytest
 from benchmarks import load, load_with_faults
 from benchmarks.load_report import Line, read_result
 
-PEOPLE = 6
-USUAL = (f"--users={PEOPLE}", "--slowest-first-login=60000")  # at any pace
+USERS = 6
+OPTIONS = (f"--users={USERS}", "--slowest-first-login=60000")  # no limit on the duration
 
 
 def lines(report: Path, shape: str) -> dict[str, Line]:
-    result = read_result(report, f"{shape}-{PEOPLE}", is_good=True)
+    result = read_result(report, f"{shape}-{USERS}", is_good=True)
     return {line.name: line for line in result.lines}
 
 
-def test_every_shape_finds_everything_in_order_and_can_be_read_about(
+def test_every_load_shape_succeeds_and_writes_its_report(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     shapes = ("at-once", "class-start", "stampede", "steady-day")
 
-    exit_code = load.main([*USUAL, "--seconds=1", f"--report={tmp_path}", "--shape", *shapes])
+    exit_code = load.main([*OPTIONS, "--seconds=1", f"--report={tmp_path}", "--shape", *shapes])
 
     page = (tmp_path / "index.html").read_text()
     assert exit_code == 0, capfd.readouterr()
-    assert [shape for shape in shapes if f'"{shape}-{PEOPLE}.html"' not in page] == []
-    assert lines(tmp_path, "at-once")[f"first login, {PEOPLE} at once"].times % PEOPLE == 0
-    assert lines(tmp_path, "class-start")["first login"].times == PEOPLE
+    assert [shape for shape in shapes if f'"{shape}-{USERS}.html"' not in page] == []
+    assert lines(tmp_path, "at-once")[f"first login, {USERS} at once"].times % USERS == 0
+    assert lines(tmp_path, "class-start")["first login"].times == USERS
     assert lines(tmp_path, "stampede").keys() == {"first login, 10 devices"}
     assert lines(tmp_path, "steady-day").keys() >= {"first login", "returning"}
 
 
-def test_mishaps_are_noticed_and_cost_nobody_their_profile(
+def test_every_user_gets_a_profile_despite_injected_faults(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    exit_code = load_with_faults.main([*USUAL, "--seconds=0", f"--report={tmp_path}"])
+    exit_code = load_with_faults.main([*OPTIONS, "--seconds=0", f"--report={tmp_path}"])
 
-    said = capfd.readouterr()
-    assert exit_code == 0, said
-    assert [name for name in load_with_faults.MISHAPS if f"{name}: over" not in said.out] == []
+    output = capfd.readouterr()
+    assert exit_code == 0, output
+    assert [name for name in load_with_faults.MISHAPS if f"{name}: over" not in output.out] == []

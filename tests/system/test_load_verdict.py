@@ -1,4 +1,4 @@
-"""The load test ends with exit code 1 when something is wrong, and says what."""
+"""The load test ends with exit code 1 and a message if an answer or a row is wrong."""
 
 import subprocess
 import sys
@@ -12,31 +12,35 @@ from benchmarks.load import HEADLESS, MUST_BE_ZERO
 from dev.servers import PROJECT, child_environment
 from tests.support.wrong_server import lying
 
-WAITING = "--forgive=waiting"
-A_USER = "INSERT INTO users (clerk_id) VALUES ('user_without')"
-A_PROFILE = "INSERT INTO mentorados (nome_completo, turma) VALUES ('Nobody''s', 'neon')"
+FORGIVE_WAITING = "--forgive=waiting"
+ADD_USER = "INSERT INTO users (clerk_id) VALUES ('user_without')"
+ADD_PROFILE = "INSERT INTO mentorados (nome_completo, turma) VALUES ('Nobody''s', 'neon')"
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What the server says, what else Locust is asked for, how it ends and what it complains of."""
+    """The kind of the server's answers, options of Locust, its exit code and its messages."""
 
-    lie: str
+    answers: str
     options: tuple[str, ...]
     exit_code: int
-    complaints: tuple[str, ...]
+    messages: tuple[str, ...]
 
 
 CASES = (
     Case("truth", (), 0, ()),
     Case("truth", ("--slowest-first-login=-1",), 1, ("FAILED: p95 of first login: ",)),
-    Case("later", (WAITING,), 0, ()),
+    Case("later", (FORGIVE_WAITING,), 0, ()),
     Case(
-        *("wrong", (WAITING,), 1),
+        "wrong",
+        (FORGIVE_WAITING,),
+        1,
         ("not the answer to this person", "503 without a code that could be read", "500 internal"),
     ),
     Case(
-        *("mixed_up", (), 1),
+        "mixed_up",
+        (),
+        1,
         (
             "FAILED: one profile was shown to two people",
             "FAILED: 10 of 10 devices were told created:true",
@@ -48,10 +52,10 @@ CASES = (
 
 def start_locust(folder: Path, url: str, case: Case) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "locust", "-f", "locustfile.py", *HEADLESS]
-    crowd = ["-u", "4", "-r", "4", "-t", "1s", "--html", f"{folder / case.lie}.html"]
-    pace = "--slowest-first-login=60000"  # however busy the machine is; the last one counts
+    users = ["-u", "4", "-r", "4", "-t", "1s", "--html", f"{folder / case.answers}.html"]
+    no_limit = "--slowest-first-login=60000"  # options of the case come later and override it
     return subprocess.Popen(
-        [*command, *crowd, "--host", f"{url}/{case.lie}", pace, *case.options],
+        [*command, *users, "--host", f"{url}/{case.answers}", no_limit, *case.options],
         cwd=PROJECT,
         env=child_environment({"INSTANCE_PATH": str(folder)}),
         stdout=subprocess.PIPE,
@@ -60,22 +64,23 @@ def start_locust(folder: Path, url: str, case: Case) -> subprocess.Popen[str]:
     )
 
 
-def test_exit_code_words_and_report_follow_from_what_was_told(tmp_path: Path) -> None:
+def test_exit_code_messages_and_report_follow_from_the_answers(tmp_path: Path) -> None:
     with lying() as url:
         runs = [start_locust(tmp_path, url, case) for case in CASES]
-        said = [run.communicate(timeout=120)[0] for run in runs]
+        outputs = [run.communicate(timeout=120)[0] for run in runs]
 
-    unsaid = [
-        [c for c in case.complaints if c not in s] for case, s in zip(CASES, said, strict=True)
+    missing = [
+        [m for m in case.messages if m not in output]
+        for case, output in zip(CASES, outputs, strict=True)
     ]
-    assert [run.returncode for run in runs] == [case.exit_code for case in CASES], said
-    assert unsaid == [[]] * len(CASES), said
+    assert [run.returncode for run in runs] == [case.exit_code for case in CASES], outputs
+    assert missing == [[]] * len(CASES), outputs
     assert "one profile was shown to two people" in (tmp_path / "mixed_up.html").read_text()
 
 
-def test_database_is_asked_for_what_no_client_sees(connection: Connection) -> None:
-    connection.execute(text(A_USER))
-    connection.execute(text(A_PROFILE))
+def test_queries_find_rows_that_must_not_exist(connection: Connection) -> None:
+    connection.execute(text(ADD_USER))
+    connection.execute(text(ADD_PROFILE))
 
     found = [connection.execute(text(query)).scalar_one() for query in MUST_BE_ZERO.values()]
 

@@ -1,4 +1,4 @@
-"""What the migrations lock in an installation that people are using, and for how long."""
+"""Locks of the migrations in an installation in use."""
 
 import json
 import subprocess
@@ -19,27 +19,27 @@ FILES = """
 SELECT relname || ' ' || pg_relation_filenode(oid) FROM pg_class
  WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY relname
 """
-# What squawk finds in a take-over, each with the reason why it stays.
+# Findings of squawk in an adoption, each with the reason why it is accepted.
 ACCEPTED = {
-    "changing-column-type": "naive times become UTC in a session in UTC: nothing is rewritten",
-    "constraint-missing-not-valid": "one look at rows of which a person has twelve a year",
+    "changing-column-type": "naive times become UTC in a session in UTC, without a rewrite",
+    "constraint-missing-not-valid": "one scan of a table with twelve rows for each user and year",
     "require-concurrent-index-creation": "one transaction, so that a kill changes nothing",
-    "require-concurrent-index-deletion": "indexes that the same transaction has made",
+    "require-concurrent-index-deletion": "indexes that the same transaction has created",
     "ban-drop-table": "temporary tables of the same transaction",
-    "ban-drop-function": "the function that compared addresses before, without users by then",
-    "renaming-object": "a function and its indexes make room within the same transaction",
-    "ban-drop-constraint": "a rule that a weaker one takes the place of, on a new table",
-    "prefer-bigint-over-int": "ids and counts have the types of the existing installation",
+    "ban-drop-function": "the old function that compared addresses, which is not used any more",
+    "renaming-object": "a function and its indexes are replaced within the same transaction",
+    "ban-drop-constraint": "a constraint on a new table is replaced by a weaker one",
+    "prefer-bigint-over-int": "ids and counts have the types of the legacy installation",
     "prefer-identity": "as above",
     "prefer-text-field": "as above",
     "require-lock-timeout": "env.py sets it, by set_config, which squawk does not see",
-    "require-statement-timeout": "nobody waits for it but whoever has typed it; locks time out",
+    "require-statement-timeout": "only the operator waits for the command; locks time out",
 }
 
 
 @pytest.fixture
 def url(new_database: NewDatabase, tmp_path: Path) -> str:
-    """The other program's installation."""
+    """The URL of a legacy installation."""
     url = new_database(f"locks_{tmp_path.name}")
     install(url)
     return url
@@ -52,33 +52,31 @@ def app(url: str, tmp_path: Path) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def said(app: Flask) -> list[str]:
-    """What is said to the database from now on."""
-    said: list[str] = []
+def executed(app: Flask) -> list[str]:
+    """The statements that are executed from now on."""
+    executed: list[str] = []
 
     @event.listens_for(db.engine, "before_cursor_execute")
-    def note(_: object, __: object, statement: str, *___: object) -> None:
-        said.append(f"{statement.strip().rstrip(';')};")
+    def record(_: object, __: object, statement: str, *___: object) -> None:
+        executed.append(f"{statement.strip().rstrip(';')};")
 
-    return said
+    return executed
 
 
 def findings(path: Path, *options: str) -> set[str]:
     linter = str(Path(sys.executable).with_name("squawk"))
     command = [linter, "--assume-in-transaction", "--reporter", "Json", *options, str(path)]
-    told = subprocess.run(command, check=False, capture_output=True, text=True)
-    return {found["rule_name"] for found in json.loads(told.stdout)}
+    completed = subprocess.run(command, check=False, capture_output=True, text=True)
+    return {found["rule_name"] for found in json.loads(completed.stdout)}
 
 
-def test_statements_that_lock_are_known_and_have_their_reason(
-    said: list[str], tmp_path: Path
-) -> None:
+def test_linter_finds_only_the_accepted_statements(executed: list[str], tmp_path: Path) -> None:
     upgrade()
-    shaping = [s for s in said if s.split()[0] in ("ALTER", "CREATE", "DROP")]
+    schema_changes = [s for s in executed if s.split()[0] in ("ALTER", "CREATE", "DROP")]
     path = tmp_path / "statements.sql"
-    path.write_text("\n".join(shaping))
+    path.write_text("\n".join(schema_changes))
 
-    assert len(shaping) > 50
+    assert len(schema_changes) > 50
     assert findings(path) == set(ACCEPTED)
 
 
@@ -90,8 +88,8 @@ def test_no_table_is_rewritten(app: Flask, url: str) -> None:
     assert set(before) - set(scalars(url, FILES)) == set()
 
 
-def test_nobody_is_kept_waiting_behind_a_lock_for_long(said: list[str]) -> None:
+def test_lock_timeout_is_set_before_the_first_change(executed: list[str]) -> None:
     upgrade()
 
-    first_change = next(i for i, s in enumerate(said) if s.startswith(("ALTER", "CREATE")))
-    assert any("'lock_timeout'" in statement for statement in said[:first_change])
+    first_change = next(i for i, s in enumerate(executed) if s.startswith(("ALTER", "CREATE")))
+    assert any("'lock_timeout'" in statement for statement in executed[:first_change])

@@ -1,4 +1,4 @@
-"""Migrations on real PostgreSQL: up, down, up again, and equal to the models."""
+"""Migrations on PostgreSQL: upgrade, downgrade, and equality with the models."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,18 +13,18 @@ from sqlalchemy import text
 from core.database import db
 from dev.databases import app_on
 
-LEFT_BEHIND = text("""
+OBJECTS = text("""
     SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace
     UNION ALL SELECT typname FROM pg_type WHERE typnamespace = 'public'::regnamespace
     UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
 """)
-# The rehearsal gave nobody a profile, and the last one is still on.
+# The second run is a dry run, which created no profile; the last one is still running.
 RUNS = text("""
     INSERT INTO sweep_runs (trigger, status, dry_run, created, linked) VALUES
     ('clock', 'succeeded', false, 2, 1), ('clock', 'succeeded', true, 5, 0),
     ('clock', 'failed', false, 0, 0), ('clock', 'running', false, 9, 0)
 """)
-# The first user owns the profile of another mailbox, because the addresses once were one.
+# The first user owns the profile of another mailbox, because both addresses once compared equal.
 FULL_WIDTH_USERS = """
     INSERT INTO users (id, clerk_id, email, email_verified) VALUES
     (1, 'a', 'ａna@x.com', true), (2, 'b', 'Ana@x.com', true), (3, 'c', 'ａna@x.com', false),
@@ -47,44 +47,44 @@ UNNAMED = text("""
 
 @pytest.fixture
 def empty(new_database: Callable[[str], str], tmp_path: Path) -> Iterator[Flask]:
-    """An app on a database in which nothing has happened yet."""
+    """An app on an empty database without migrations."""
     with app_on(tmp_path, new_database(f"empty_{tmp_path.name}")) as app:
         yield app
 
 
-def left_behind() -> list[str]:
+def objects() -> list[str]:
     with db.engine.connect() as connection:
-        return list(connection.scalars(LEFT_BEHIND))
+        return list(connection.scalars(OBJECTS))
 
 
-def test_downgrade_leaves_nothing(empty: Flask) -> None:
+def test_downgrade_drops_all_objects(empty: Flask) -> None:
     upgrade()
 
     downgrade(revision="base")
 
-    assert left_behind() == []
+    assert objects() == []
 
 
-def test_way_down_and_up_again_is_open(empty: Flask) -> None:
+def test_upgrade_after_a_downgrade_creates_the_same_objects(empty: Flask) -> None:
     upgrade()
-    before = left_behind()
+    before = objects()
     downgrade(revision="base")
 
     upgrade()
 
-    assert sorted(left_behind()) == sorted(before)
+    assert sorted(objects()) == sorted(before)
 
 
 def test_second_upgrade_changes_nothing(empty: Flask) -> None:
     upgrade()
-    before = left_behind()
+    before = objects()
 
     upgrade()
 
-    assert left_behind() == before
+    assert objects() == before
 
 
-def test_sweeps_of_before_are_added_up(empty: Flask) -> None:
+def test_existing_sweep_runs_are_summed_up(empty: Flask) -> None:
     upgrade(revision="0007")
     with db.engine.begin() as connection:
         connection.execute(RUNS)
@@ -92,8 +92,8 @@ def test_sweeps_of_before_are_added_up(empty: Flask) -> None:
     upgrade()
 
     with db.engine.connect() as connection:
-        asked = text("SELECT status, runs, repaired FROM sweep_totals WHERE trigger = 'clock'")
-        found = sorted(map(tuple, connection.execute(asked)))
+        query = text("SELECT status, runs, repaired FROM sweep_totals WHERE trigger = 'clock'")
+        found = sorted(map(tuple, connection.execute(query)))
     assert found == [("failed", 1, 0), ("succeeded", 2, 3)]
 
 
@@ -113,7 +113,7 @@ def test_constraints_are_named_by_convention(empty: Flask) -> None:
         assert list(connection.scalars(UNNAMED)) == []
 
 
-def test_old_program_s_inserts_still_work(empty: Flask) -> None:
+def test_inserts_of_the_legacy_program_still_work(empty: Flask) -> None:
     upgrade()
 
     with db.engine.begin() as connection:
@@ -143,8 +143,8 @@ def test_address_is_normalised_by_one_rule(
     assert found == expected
 
 
-def as_before(*rows: str) -> None:
-    """Migrate to the version before addresses were compared by their A-labels, with these rows."""
+def migrate_to_0015(*rows: str) -> None:
+    """Migrate to the revision before the comparison by A-labels, and insert these rows."""
     upgrade(revision="0015")
     with db.engine.begin() as connection:
         for row in rows:
@@ -152,7 +152,7 @@ def as_before(*rows: str) -> None:
 
 
 def found_by_index(key: str) -> list[int]:
-    """Ids of users whose address has this key, looked up in the index."""
+    """Return the ids of users whose address has this key, found by the index."""
     query = text("SELECT id FROM users WHERE normalized_address(email) = :key ORDER BY id")
     with db.engine.begin() as connection:
         connection.execute(text("SET LOCAL enable_seqscan = off"))
@@ -162,7 +162,7 @@ def found_by_index(key: str) -> list[int]:
 def test_upgrade_lists_pairs_whose_match_changes_by_their_ids(
     empty: Flask, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    as_before(FULL_WIDTH_USERS, FULL_WIDTH_PROFILES)
+    migrate_to_0015(FULL_WIDTH_USERS, FULL_WIDTH_PROFILES)
     capsys.readouterr()
 
     upgrade()
@@ -183,7 +183,9 @@ def test_upgrade_lists_pairs_whose_match_changes_by_their_ids(
 def test_upgrade_without_changed_matches_prints_nothing(
     empty: Flask, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    as_before("INSERT INTO users (clerk_id, email, email_verified) VALUES ('a', 'A@x.com', true)")
+    migrate_to_0015(
+        "INSERT INTO users (clerk_id, email, email_verified) VALUES ('a', 'A@x.com', true)"
+    )
     capsys.readouterr()
 
     upgrade()
@@ -191,8 +193,8 @@ def test_upgrade_without_changed_matches_prints_nothing(
     assert capsys.readouterr().out == ""
 
 
-def test_indexes_hold_the_keys_of_the_function_in_force(empty: Flask) -> None:
-    as_before(FULL_WIDTH_USERS)
+def test_indexes_hold_the_keys_of_the_current_function(empty: Flask) -> None:
+    migrate_to_0015(FULL_WIDTH_USERS)
     found = [found_by_index("ana@x.com")]
     for change in (upgrade, lambda: downgrade(revision="0015")):
         change()
@@ -201,12 +203,12 @@ def test_indexes_hold_the_keys_of_the_function_in_force(empty: Flask) -> None:
     assert found == [[1, 2, 3], [2], [1, 2, 3]]
 
 
-def test_index_that_was_lost_is_made_again(empty: Flask) -> None:
-    as_before("DROP INDEX users_normalized_email_idx")
+def test_missing_index_is_created_again(empty: Flask) -> None:
+    migrate_to_0015("DROP INDEX users_normalized_email_idx")
 
     upgrade()
 
-    assert "users_normalized_email_idx" in left_behind()
+    assert "users_normalized_email_idx" in objects()
 
 
 def test_search_by_address_uses_the_index(app: Flask) -> None:

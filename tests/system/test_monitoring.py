@@ -1,4 +1,4 @@
-"""Alerts and dashboard are understood by Prometheus, and speak of metrics that there are."""
+"""Alerts and dashboard are valid for Prometheus and use only existing metrics."""
 
 import json
 import re
@@ -24,8 +24,8 @@ def promtool(*arguments: str, folder: Path = PROMETHEUS) -> tuple[int, str]:
     tool = shutil.which("promtool")
     assert tool, "python3 scripts/system_packages.py installs it"
     command = [tool, *arguments]
-    told = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True)
-    return told.returncode, told.stdout + told.stderr
+    completed = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True)
+    return completed.returncode, completed.stdout + completed.stderr
 
 
 def panels() -> Iterator[dict[str, Any]]:
@@ -46,43 +46,43 @@ def base(metric: str) -> str:
 
 
 def test_every_alert_fires_and_clears() -> None:
-    status, told = promtool("test", "rules", "alerts_test.yml")
+    status, output = promtool("test", "rules", "alerts_test.yml")
 
-    assert status == 0, told
+    assert status == 0, output
 
 
 @pytest.mark.parametrize("alert", [rule["alert"] for rule in RULES])
-def test_alert_is_let_fire_and_clear(alert: str) -> None:
+def test_alert_has_a_test_that_fires_and_one_that_clears(alert: str) -> None:
     checks = [c for case in CASES for c in case["alert_rule_test"] if c["alertname"] == alert]
 
     assert {bool(check.get("exp_alerts")) for check in checks} == {True, False}
 
 
 def test_configuration_is_valid() -> None:
-    status, told = promtool("check", "config", "--syntax-only", "prometheus.yml")
+    status, output = promtool("check", "config", "--syntax-only", "prometheus.yml")
 
-    assert status == 0, told
+    assert status == 0, output
 
 
-def test_queries_of_the_dashboard_are_understood(tmp_path: Path) -> None:
-    asked = [query.replace("$__rate_interval", "5m") for query in queries()]
-    rules = [{"record": f"q:{i}", "expr": expr} for i, expr in enumerate(asked)]
+def test_queries_of_the_dashboard_are_valid(tmp_path: Path) -> None:
+    expressions = [query.replace("$__rate_interval", "5m") for query in queries()]
+    rules = [{"record": f"q:{i}", "expr": expr} for i, expr in enumerate(expressions)]
     (tmp_path / "rules.yml").write_text(json.dumps({"groups": [{"name": "q", "rules": rules}]}))
 
-    status, told = promtool("check", "rules", "rules.yml", folder=tmp_path)
+    status, output = promtool("check", "rules", "rules.yml", folder=tmp_path)
 
-    assert status == 0, told
+    assert status == 0, output
 
 
 @pytest.mark.parametrize("query", [*queries(), *(rule["expr"] for rule in RULES)])
-def test_query_asks_for_what_is_counted(query: str) -> None:
+def test_query_uses_existing_metrics(query: str) -> None:
     unknown = {name for name in metrics_in(query) if base(name) not in SOURCES}
 
     assert metrics_in(query) != set() or query.startswith("up{")
     assert unknown == set()
 
 
-def test_dashboard_has_room_for_every_panel() -> None:
+def test_panels_of_the_dashboard_do_not_overlap() -> None:
     cells = [
         (x, y)
         for panel in DASHBOARD["panels"]
@@ -95,7 +95,7 @@ def test_dashboard_has_room_for_every_panel() -> None:
     assert max(x for x, _ in cells) < 24
 
 
-def test_panels_ask_the_chosen_source() -> None:
+def test_panels_use_the_selected_data_source() -> None:
     sources = [target["datasource"]["uid"] for panel in panels() for target in panel["targets"]]
 
     assert set(sources) == {"${datasource}"}

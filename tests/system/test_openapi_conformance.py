@@ -1,4 +1,4 @@
-"""Every call is asked what its description allows and forbids; each answer must be described."""
+"""Schemathesis sends valid and invalid requests; each answer must match the OpenAPI document."""
 
 import subprocess
 import sys
@@ -20,17 +20,17 @@ from tests.support.users import BOB
 SETTINGS = {"CLERK_WEBHOOK_SECRET": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"}
 COMMAND = (sys.executable, "-m", "schemathesis.cli", "--no-color", "--config-file")
 CONFIG = str(Path(__file__).with_name("schemathesis.toml"))
-LONGEST_SECONDS = 600  # for whatever hangs
+TIMEOUT_SECONDS = 600
 
-# Some who wait for help, and an admin who stays one whomever they block.
-CROWD = """
+# Thirty dead letters, and an admin who cannot be blocked, also not by a request of the test.
+EXTRA_ROWS = """
 INSERT INTO provisioning_attempts (clerk_id, state, attempts, next_attempt_at, error_class,
                                    first_failed_at, last_failed_at)
 SELECT 'user_' || i, 'dead', 8, now(), 'IntegrityError', now(), now() FROM generate_series(1, 30) i;
-CREATE FUNCTION stay() RETURNS trigger LANGUAGE plpgsql AS
+CREATE FUNCTION keep_admin() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN NEW.blocked_at := NULL; RETURN NEW; END $$;
-CREATE TRIGGER stay BEFORE UPDATE ON users
-   FOR EACH ROW WHEN (NEW.clerk_id = 'user_admin') EXECUTE FUNCTION stay();
+CREATE TRIGGER keep_admin BEFORE UPDATE ON users
+   FOR EACH ROW WHEN (NEW.clerk_id = 'user_admin') EXECUTE FUNCTION keep_admin();
 """
 
 
@@ -41,26 +41,26 @@ def fill(url: str) -> None:
         session.commit()
     engine.dispose()
     with connect_to(url) as connection:
-        connection.exec_driver_sql(CROWD)
+        connection.exec_driver_sql(EXTRA_ROWS)
 
 
-@pytest.mark.parametrize("person", [ADMIN, BOB], ids=["admin", "mentee"])
-def test_every_answer_is_as_described(
-    copy_database: Callable[[str], str], tmp_path: Path, person: DevUser
+@pytest.mark.parametrize("user", [ADMIN, BOB], ids=["admin", "mentee"])
+def test_every_answer_matches_its_description(
+    copy_database: Callable[[str], str], tmp_path: Path, user: DevUser
 ) -> None:
-    url = copy_database(f"described_{person.clerk_id}")
+    url = copy_database(f"described_{user.clerk_id}")
     fill(url)
 
     with served(tmp_path, DATABASE_URL=url, **SETTINGS) as app:
-        token = DevIdentityProvider(app.instance / "identity").token(person)
+        token = DevIdentityProvider(app.instance / "identity").token(user)
         run = ("run", f"{app.url}/api/openapi.json", "--header", f"Authorization: Bearer {token}")
-        asked = subprocess.run(
+        completed = subprocess.run(
             [*COMMAND, CONFIG, *run],
             cwd=tmp_path,
             check=False,
             capture_output=True,
             text=True,
-            timeout=LONGEST_SECONDS,
+            timeout=TIMEOUT_SECONDS,
         )
 
-    assert asked.returncode == 0, asked.stdout + asked.stderr
+    assert completed.returncode == 0, completed.stdout + completed.stderr

@@ -1,4 +1,4 @@
-"""Adoption accepts what the program can work with, refuses the rest, and takes everything back."""
+"""Adoption accepts schemas that the app can use, refuses others, and can be undone."""
 
 import json
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ SEQUENCES = """
 SELECT s.seqrelid::regclass::text || pg_sequence_last_value(s.seqrelid)::text FROM pg_sequence s
  ORDER BY 1
 """
-OTHERS = """
+OTHER_OBJECTS = """
 SELECT typname || enumlabel FROM pg_enum e JOIN pg_type t ON t.oid = e.enumtypid
  UNION ALL SELECT tgrelid::regclass::text || tgname FROM pg_trigger WHERE NOT tgisinternal
  UNION ALL SELECT oid::regprocedure::text FROM pg_proc
@@ -35,13 +35,13 @@ ROLE = """
 CREATE ROLE dono NOLOGIN;
 GRANT CREATE, USAGE ON SCHEMA public TO dono;
 """
-TRIES = 5  # a machine that is busy answers 503 now and then
+TRIES = 5  # a busy machine answers 503 at times
 LATER = Later.of(db.metadata)
 
 
 @pytest.fixture(scope="module")
 def engine(new_database: NewDatabase) -> Iterator[Engine]:
-    """Connections to an existing installation that is not taken over."""
+    """An engine on a legacy installation that is not adopted."""
     url = new_database("variants")
     install(url)
     engine = create_engine(url)
@@ -51,7 +51,7 @@ def engine(new_database: NewDatabase) -> Iterator[Engine]:
 
 @pytest.fixture
 def connection(engine: Engine) -> Iterator[Connection]:
-    """A connection on which everything is rolled back."""
+    """A connection whose changes are rolled back."""
     with engine.connect() as connection:
         yield connection
         connection.rollback()
@@ -76,8 +76,8 @@ def runner(app: Flask) -> FlaskCliRunner:
 
 
 def fingerprint(url: str) -> list[Any]:
-    """All that could have changed: tables, rows, sequences, types, triggers, functions."""
-    return [schema(url), rows(url), scalars(url, SEQUENCES), scalars(url, OTHERS)]
+    """Return tables, rows, sequences, types, triggers and functions, for comparison."""
+    return [schema(url), rows(url), scalars(url, SEQUENCES), scalars(url, OTHER_OBJECTS)]
 
 
 def change(url: str, *statements: str) -> None:
@@ -91,7 +91,7 @@ def is_statement(problem: Problem) -> bool:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_problem_is_named_and_its_remedy_solves_it(connection: Connection, name: str) -> None:
+def test_problem_is_reported_and_its_remedy_solves_it(connection: Connection, name: str) -> None:
     statement, word = REFUSED[name]
     connection.exec_driver_sql(statement)
 
@@ -105,7 +105,7 @@ def test_problem_is_named_and_its_remedy_solves_it(connection: Connection, name:
 
 
 @pytest.mark.parametrize("group", ACCEPTED)
-def test_program_works_on_what_it_has_accepted(
+def test_app_works_on_an_accepted_schema(
     app: Flask, runner: FlaskCliRunner, url: str, group: str
 ) -> None:
     change(url, *ACCEPTED[group].values())
@@ -120,15 +120,17 @@ def test_program_works_on_what_it_has_accepted(
 
 
 @dataclass
-class Visits:
-    """Requests of several people, and what was not answered as it should be."""
+class RequestLog:
+    """Requests of several users, and the list of unexpected answers."""
 
     app: Flask
     faults: list[str] = field(default_factory=list)
 
-    def ask(self, who: DevUser, method: str, path: str, expected: int = 200, **options: Any) -> Any:
+    def send(
+        self, user: DevUser, method: str, path: str, expected: int = 200, **options: Any
+    ) -> Any:
         headers = {
-            "Authorization": f"Bearer {self.app.extensions['services'].dev_provider.token(who)}"
+            "Authorization": f"Bearer {self.app.extensions['services'].dev_provider.token(user)}"
         }
         for _ in range(TRIES):
             answer = self.app.test_client().open(path, method=method, headers=headers, **options)
@@ -140,58 +142,58 @@ class Visits:
 
 
 def use(app: Flask) -> list[str]:
-    """Sign in, report months, administrate; returns what did not work."""
-    visits = Visits(app)
+    """Sign in, save months and use the admin API; return the unexpected answers."""
+    requests = RequestLog(app)
     photo = "https://x.example/" + "p" * 480
-    for who in (
+    for user in (
         DevUser("user_new", "N" * 255, "new@example.com", image_url=photo),
         DevUser("user_bare"),
-        DevUser("user_alice", "Alice"),  # has been here before
+        DevUser("user_alice", "Alice"),  # exists in the legacy installation
     ):
-        visits.ask(who, "GET", "/api/auth/me")
-        visits.ask(who, "GET", "/dashboard")
+        requests.send(user, "GET", "/api/auth/me")
+        requests.send(user, "GET", "/dashboard")
         for figures in ({"faturamento": 0}, {"faturamento": 2_147_483_647, "observacoes": "o"}):
-            visits.ask(who, "PUT", "/api/mentorados/me/metricas/2025/12", json=figures)
-        visits.ask(who, "GET", "/api/mentorados/me/metricas")
-        visits.ask(who, "GET", "/dashboard")
-    administrate(visits)
-    return visits.faults
+            requests.send(user, "PUT", "/api/mentorados/me/metricas/2025/12", json=figures)
+        requests.send(user, "GET", "/api/mentorados/me/metricas")
+        requests.send(user, "GET", "/dashboard")
+    administrate(requests)
+    return requests.faults
 
 
-def administrate(visits: Visits) -> None:
+def administrate(requests: RequestLog) -> None:
     with db.engine.begin() as connection:
         connection.exec_driver_sql(
-            "INSERT INTO users (clerk_id, role) VALUES ('user_boss', 'admin')"
+            "INSERT INTO users (clerk_id, role) VALUES ('user_admin_new', 'admin')"
         )
-    boss = DevUser("user_boss")
-    visits.ask(boss, "GET", "/admin/mentorados")
-    visits.ask(boss, "GET", "/api/admin/users?limit=200")
-    found = visits.ask(boss, "GET", "/api/admin/mentorados?limit=200")["items"]
+    admin = DevUser("user_admin_new")
+    requests.send(admin, "GET", "/admin/mentorados")
+    requests.send(admin, "GET", "/api/admin/users?limit=200")
+    found = requests.send(admin, "GET", "/api/admin/mentorados?limit=200")["items"]
     for profile in found:
-        visits.ask(boss, "GET", f"/api/mentorados/{profile['id']}/overview")
+        requests.send(admin, "GET", f"/api/mentorados/{profile['id']}/overview")
     body = {"nome_completo": "Outra"}
-    other = visits.ask(boss, "POST", "/api/admin/mentorados", 201, json=body)["id"]
+    other = requests.send(admin, "POST", "/api/admin/mentorados", 201, json=body)["id"]
     into = next(profile["id"] for profile in found if profile["user_id"])
     for options in ({"dry_run": True}, {}):
         path = f"/api/admin/mentorados/{other}/merge"
-        visits.ask(boss, "POST", path, json={"into": into, **options})
-    words = {"analise_mes": "a", "foco_proximo_mes": "b", "sugestao_mentor": "c"}
-    visits.ask(boss, "POST", f"/admin/mentorados/{into}/feedback/2025/12", 303, data=words)
-    visits.ask(boss, "DELETE", f"/api/admin/mentorados/{into}", 204, json={})
+        requests.send(admin, "POST", path, json={"into": into, **options})
+    texts = {"analise_mes": "a", "foco_proximo_mes": "b", "sugestao_mentor": "c"}
+    requests.send(admin, "POST", f"/admin/mentorados/{into}/feedback/2025/12", 303, data=texts)
+    requests.send(admin, "DELETE", f"/api/admin/mentorados/{into}", 204, json={})
 
 
 @pytest.mark.parametrize("name", REFUSED_IN_TRIAL)
-def test_what_keeps_the_program_from_writing_is_found_by_trying(
+def test_obstacle_to_writes_is_found_by_a_trial(
     runner: FlaskCliRunner, url: str, name: str
 ) -> None:
     statement, word = REFUSED_IN_TRIAL[name]
     change(url, statement)
     before = fingerprint(url)
 
-    told, done = (runner.invoke(args=["adopt", *options]) for options in (["--dry-run"], []))
+    rehearsed, done = (runner.invoke(args=["adopt", *options]) for options in (["--dry-run"], []))
 
-    assert (told.exit_code, told.output) == (1, done.output)
-    assert word in told.output
+    assert (rehearsed.exit_code, rehearsed.output) == (1, done.output)
+    assert word in rehearsed.output
     assert fingerprint(url) == before
 
 
@@ -206,23 +208,23 @@ def test_all_problems_are_reported_at_once_and_nothing_is_written(
     )
     before = fingerprint(url)
 
-    told = runner.invoke(args=["adopt", "--dry-run", "--json"])
+    rehearsed = runner.invoke(args=["adopt", "--dry-run", "--json"])
     done = runner.invoke(args=["adopt"])
 
-    problems = json.loads(told.stdout)["problems"]
+    problems = json.loads(rehearsed.stdout)["problems"]
     assert [(p["table"], p["name"]) for p in problems] == [
         ("users", "email"),
         ("mentorados", "mentorados_user_id_unique_idx"),
         ("mentorados", "so_ativo"),
         ("metricas_mensais", "mes"),
     ]
-    assert (told.exit_code, done.exit_code) == (1, 1)
+    assert (rehearsed.exit_code, done.exit_code) == (1, 1)
     assert "nothing was changed: 4 problems to solve first" in done.output
     assert all(f"{p['table']}.{p['name']} {p['what']}" in done.output for p in problems)
     assert fingerprint(url) == before
 
 
-def test_plain_upgrade_is_guarded_as_well(
+def test_plain_upgrade_is_refused_too(
     app: Flask, url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     change(url, REFUSED["users.email is NOT NULL"][0])
@@ -235,7 +237,7 @@ def test_plain_upgrade_is_guarded_as_well(
     assert fingerprint(url) == before
 
 
-def test_revision_of_another_program_is_named(runner: FlaskCliRunner, url: str) -> None:
+def test_unknown_alembic_revision_is_reported(runner: FlaskCliRunner, url: str) -> None:
     change(
         url,
         "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)",
@@ -248,7 +250,7 @@ def test_revision_of_another_program_is_named(runner: FlaskCliRunner, url: str) 
     assert "alembic_version holds a revision that this version does not know" in done.output
 
 
-def test_installation_in_a_schema_of_its_own_is_adopted(
+def test_installation_in_another_schema_is_adopted(
     new_database: NewDatabase, tmp_path: Path
 ) -> None:
     url = new_database(f"schema_{tmp_path.name}"[:60])
@@ -264,7 +266,7 @@ def test_installation_in_a_schema_of_its_own_is_adopted(
         assert (done.exit_code, use(app)) == (0, []), done.output
 
 
-def test_database_of_our_own_without_its_revision_is_not_adopted(
+def test_database_of_this_program_without_its_revision_is_not_adopted(
     app: Flask, runner: FlaskCliRunner, url: str
 ) -> None:
     runner.invoke(args=["adopt"])
@@ -276,7 +278,7 @@ def test_database_of_our_own_without_its_revision_is_not_adopted(
     assert "alembic_version is missing or empty" in done.output
 
 
-def test_trial_takes_its_numbers_back(runner: FlaskCliRunner, url: str) -> None:
+def test_trial_restores_the_sequences(runner: FlaskCliRunner, url: str) -> None:
     before = scalars(url, SEQUENCES)
 
     runner.invoke(args=["adopt"])
@@ -284,9 +286,7 @@ def test_trial_takes_its_numbers_back(runner: FlaskCliRunner, url: str) -> None:
     assert set(before) <= set(scalars(url, SEQUENCES))
 
 
-def test_sequence_that_another_session_uses_is_not_waited_for(
-    runner: FlaskCliRunner, url: str
-) -> None:
+def test_adoption_does_not_wait_for_a_sequence_in_use(runner: FlaskCliRunner, url: str) -> None:
     change(url, "CREATE SEQUENCE de_outros")
     with locking(url, "SELECT nextval('de_outros')"):
         done = runner.invoke(args=["adopt"])
@@ -318,7 +318,7 @@ def test_sequence_that_another_session_uses_is_not_waited_for(
     ],
     ids=["schema", "case"],
 )
-def test_installation_elsewhere_is_hinted_at(
+def test_installation_elsewhere_is_mentioned(
     runner: FlaskCliRunner, url: str, names: list[str], hint: str
 ) -> None:
     change(url, *names)
@@ -332,14 +332,14 @@ def test_installation_elsewhere_is_hinted_at(
 
 
 def act_as_owner(connection: Connection, *others: str) -> None:
-    """Go on as a role that owns our tables and these."""
+    """Continue as a role that owns the app's tables and these."""
     tables = ("users", "mentorados", "metricas_mensais", "feedbacks", *others)
     owned = "".join(f"ALTER TABLE {table} OWNER TO dono;" for table in tables)
     connection.exec_driver_sql(f"{ROLE} {owned} SET LOCAL ROLE dono")
 
 
-def told(connection: Connection) -> list[str]:
-    """The problems without their remedies."""
+def problems_of(connection: Connection) -> list[str]:
+    """Return the problems without their remedies."""
     return [str(problem).partition(";")[0] for problem in find_problems(connection, LATER)]
 
 
@@ -351,23 +351,23 @@ def test_tables_of_another_role_are_refused(connection: Connection) -> None:
     assert "users belongs to another role" in "\n".join(map(str, problems))
 
 
-def test_table_that_refers_to_ours_must_be_readable(connection: Connection) -> None:
+def test_referencing_table_must_be_readable(connection: Connection) -> None:
     act_as_owner(connection, "diagnosticos")
 
-    assert told(connection) == [
+    assert problems_of(connection) == [
         f"{table} refers to our tables, but we may not read it"
         for table in ("atividade_progress", "interacoes")
     ]
 
 
-def test_rows_that_row_security_hides_are_a_problem(connection: Connection) -> None:
+def test_rows_hidden_by_row_level_security_are_a_problem(connection: Connection) -> None:
     for table in ("mentorados", "interacoes"):
         connection.exec_driver_sql(
             f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"
         )
     act_as_owner(connection, "diagnosticos", "atividade_progress", "interacoes")
 
-    assert told(connection) == [
+    assert problems_of(connection) == [
         "mentorados hides rows from us by row-level security",
         "interacoes refers to our tables, but hides rows from us by row-level security",
     ]
@@ -377,25 +377,25 @@ def test_sequence_of_another_role_is_a_problem(connection: Connection) -> None:
     connection.exec_driver_sql("ALTER SEQUENCE users_id_seq OWNED BY NONE")
     act_as_owner(connection, "diagnosticos", "atividade_progress", "interacoes")
 
-    assert told(connection) == ["users.id draws from a sequence that we may not use"]
+    assert problems_of(connection) == ["users.id draws from a sequence that we may not use"]
 
 
-def test_sequence_of_another_role_that_is_behind_is_a_problem(connection: Connection) -> None:
+def test_sequence_of_another_role_with_used_values_is_a_problem(connection: Connection) -> None:
     connection.exec_driver_sql("ALTER SEQUENCE users_id_seq OWNED BY NONE RESTART WITH 2")
     connection.exec_driver_sql("GRANT ALL ON SEQUENCE users_id_seq TO PUBLIC")
     act_as_owner(connection, "diagnosticos", "atividade_progress", "interacoes")
 
-    assert told(connection) == [
+    assert problems_of(connection) == [
         "users.id draws numbers that are taken from users_id_seq, which is another role's"
     ]
 
 
-def test_schema_that_takes_no_tables_is_a_problem(connection: Connection) -> None:
+def test_schema_without_create_privilege_is_a_problem(connection: Connection) -> None:
     act_as_owner(connection, "diagnosticos", "atividade_progress", "interacoes")
     connection.exec_driver_sql("RESET ROLE; REVOKE CREATE ON SCHEMA public FROM dono, PUBLIC")
     connection.exec_driver_sql("SET LOCAL ROLE dono")
 
-    assert told(connection) == ["the schema.public takes no tables of ours"]
+    assert problems_of(connection) == ["the schema.public takes no tables of ours"]
 
 
 def test_database_of_another_encoding_is_a_problem(server_url: str) -> None:
@@ -407,7 +407,7 @@ def test_database_of_another_encoding_is_a_problem(server_url: str) -> None:
     install(engine.url.render_as_string(hide_password=False), data=False)
 
     with engine.connect() as connection:
-        assert told(connection) == [
+        assert problems_of(connection) == [
             "the database has the encoding LATIN1, which lacks letters that people write"
         ]
     engine.dispose()

@@ -1,4 +1,4 @@
-"""Starting and stopping: one clear line for what cannot work, and nothing left running."""
+"""Starting and stopping: one clear error line, and no process left running."""
 
 import importlib.util
 import os
@@ -24,13 +24,13 @@ Attempt = subprocess.CompletedProcess[str]
 
 @pytest.fixture
 def busy_port() -> Iterator[int]:
-    """A port on which somebody else listens."""
+    """A port on which another socket listens."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         yield other.getsockname()[1]
 
 
 def attempt(module: str, *args: str, folder: Path, **settings: str) -> Attempt:
-    """Run one of the program's commands until it gives up by itself."""
+    """Run a command of the app until it ends."""
     return subprocess.run(
         [sys.executable, "-m", module, *args],
         cwd=PROJECT,
@@ -42,13 +42,13 @@ def attempt(module: str, *args: str, folder: Path, **settings: str) -> Attempt:
     )
 
 
-def serve(folder: Path, **settings: str) -> Attempt:
-    """Try to serve."""
+def start_server(folder: Path, **settings: str) -> Attempt:
+    """Start gunicorn with these settings."""
     return attempt("gunicorn", "wsgi:app", folder=folder, **settings)
 
 
 def test_busy_port_gives_one_clear_line(tmp_path: Path, busy_port: int) -> None:
-    failed = serve(tmp_path, BIND=f"127.0.0.1:{busy_port}")
+    failed = start_server(tmp_path, BIND=f"127.0.0.1:{busy_port}")
 
     assert failed.returncode == 1
     assert failed.stderr == (
@@ -61,13 +61,13 @@ def test_busy_port_gives_one_clear_line(tmp_path: Path, busy_port: int) -> None:
     [("DATABASE_URL", "mysql://x/y"), ("SWEEP_INTERVAL_SECONDS", "soon"), ("BIND", "8000")],
 )
 def test_bad_setting_gives_one_line_that_names_it(tmp_path: Path, name: str, value: str) -> None:
-    failed = serve(tmp_path, **{name: value})
+    failed = start_server(tmp_path, **{name: value})
 
     assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
     assert failed.stderr.startswith(f"neon-dashboard: {name}: ")
 
 
-def test_development_provider_does_not_serve_an_address_of_the_command_line(tmp_path: Path) -> None:
+def test_development_provider_refuses_a_public_address_of_the_command_line(tmp_path: Path) -> None:
     failed = attempt("gunicorn", "-b", "0.0.0.0:8000", "wsgi:app", folder=tmp_path)
 
     assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
@@ -88,7 +88,9 @@ def test_insecure_settings_are_logged_at_the_start() -> None:
 
     assert {line["event"] for line in logs} == {"insecure_setting"}
     assert {line["setting"] for line in logs} == {
-        *("CLERK_PUBLISHABLE_KEY", "CLERK_AUTHORIZED_PARTIES", "SECRET_KEY"),
+        "CLERK_PUBLISHABLE_KEY",
+        "CLERK_AUTHORIZED_PARTIES",
+        "SECRET_KEY",
     }
 
 
@@ -110,13 +112,13 @@ def test_unwritable_folder_gives_one_clear_line(command: tuple[str, str]) -> Non
 
 
 def test_production_without_its_settings_does_not_start(tmp_path: Path) -> None:
-    failed = serve(tmp_path, APP_ENV="production")
+    failed = start_server(tmp_path, APP_ENV="production")
 
     assert failed.returncode == 1
     assert "DATABASE_URL, CLERK_PUBLISHABLE_KEY, CLERK_SECRET_KEY, SECRET_KEY" in failed.stderr
 
 
-def test_ctrl_c_stops_everything_the_database_included(tmp_path: Path) -> None:
+def test_ctrl_c_stops_the_server_and_its_database(tmp_path: Path) -> None:
     with served(tmp_path) as app:
         pid = int((tmp_path / "postgres" / "postmaster.pid").read_text().split()[0])
         server, was_running = psutil.Process(pid), psutil.pid_exists(pid)

@@ -1,4 +1,4 @@
-"""gunicorn's upgrade in place (SIGUSR2): the new server takes over, and nothing fails meanwhile."""
+"""gunicorn's upgrade in place (SIGUSR2): the new server takes over without failed requests."""
 
 import os
 import re
@@ -31,14 +31,14 @@ from tests.support.users import BOB
 from web.startup import refuse_busy_ports
 
 COMMANDS = ([str(Path(sys.executable).with_name("gunicorn"))], [sys.executable, "-m", "gunicorn"])
-COUNTED = re.compile(r'^http_requests_total\{.*route="/api/auth/me".*\} (\S+)$', re.MULTILINE)
-OTHERS_PID = str(os.getppid())
+REQUEST_COUNT = re.compile(r'^http_requests_total\{.*route="/api/auth/me".*\} (\S+)$', re.MULTILINE)
+OTHER_PID = str(os.getppid())
 ANSWERS = 20
 
 
 @pytest.fixture
 def command() -> list[str]:
-    """How an operator starts the server."""
+    """The command that starts the server."""
     return COMMANDS[0]
 
 
@@ -65,7 +65,7 @@ def app(tmp_path: Path, command: list[str]) -> Iterator[Served]:
 
 @contextmanager
 def upgraded(app: Served) -> Iterator[psutil.Process]:
-    """The new server, as soon as its worker serves; stopped at the end."""
+    """Yield the new server once its worker serves, and stop it at the end."""
     old = psutil.Process(app.process.pid)
     before = set(old.children())
     old.send_signal(signal.SIGUSR2)
@@ -81,41 +81,41 @@ def upgraded(app: Served) -> Iterator[psutil.Process]:
             assert eventually(lambda: has_ended(new), seconds=20)
 
 
-class Visitor(Thread):
-    """Bob, who asks again and again until he is told to stop; the statuses of his answers."""
+class RequestLoop(Thread):
+    """Bob's requests in a loop, and the statuses of their answers."""
 
     def __init__(self, app: Served) -> None:
         super().__init__()
         self.app = app
         self.statuses: list[int] = []
-        self.is_over = Event()
+        self.stopped = Event()
 
     def run(self) -> None:
-        while not self.is_over.is_set():
+        while not self.stopped.is_set():
             self.statuses.append(request_as(self.app, BOB, "/api/auth/me", "GET").status_code)
 
-    def has_been_answered(self) -> bool:
-        """Whether he has got that many answers more, from now on."""
-        wanted = len(self.statuses) + ANSWERS
-        return eventually(lambda: len(self.statuses) >= wanted, seconds=20)
+    def wait_for_answers(self) -> bool:
+        """Wait for more answers; return whether they came within 20 seconds."""
+        target = len(self.statuses) + ANSWERS
+        return eventually(lambda: len(self.statuses) >= target, seconds=20)
 
     def stop(self) -> None:
-        self.is_over.set()
+        self.stopped.set()
         self.join(timeout=30)
 
 
 @pytest.fixture
-def visitor(app: Served) -> Iterator[Visitor]:
-    visitor = Visitor(app)
-    visitor.start()
-    yield visitor
-    visitor.stop()
+def request_loop(app: Served) -> Iterator[RequestLoop]:
+    request_loop = RequestLoop(app)
+    request_loop.start()
+    yield request_loop
+    request_loop.stop()
 
 
-def counted(app: Served) -> float:
-    """How often Prometheus is told that Bob has asked."""
+def count_requests(app: Served) -> float:
+    """Return the number of Bob's requests according to the metrics."""
     text = requests.get(f"{app.url}/metrics", timeout=5, headers={"Connection": "close"}).text
-    return sum(float(number) for number in COUNTED.findall(text))
+    return sum(float(number) for number in REQUEST_COUNT.findall(text))
 
 
 def database_of(app: Served) -> psutil.Process:
@@ -123,27 +123,29 @@ def database_of(app: Served) -> psutil.Process:
     return psutil.Process(int(pid_file.read_text().split()[0]))
 
 
-def test_new_server_takes_over_without_a_failed_request(app: Served, visitor: Visitor) -> None:
+def test_new_server_takes_over_without_a_failed_request(
+    app: Served, request_loop: RequestLoop
+) -> None:
     database = database_of(app)
-    assert visitor.has_been_answered()
+    assert request_loop.wait_for_answers()
 
     with upgraded(app):
-        before = counted(app)
+        before = count_requests(app)
         app.process.terminate()
         exit_code = app.process.wait(timeout=20)
-        assert visitor.has_been_answered()
-        after = counted(app)
+        assert request_loop.wait_for_answers()
+        after = count_requests(app)
         is_same_database = database_of(app) == database
-        visitor.stop()
+        request_loop.stop()
     is_stopped = eventually(lambda: has_ended(database))
 
     assert (exit_code, is_same_database, is_stopped) == (0, True, True)
-    assert set(visitor.statuses) == {200}
+    assert set(request_loop.statuses) == {200}
     assert after >= before + ANSWERS
 
 
 @pytest.mark.parametrize("command", COMMANDS[1:], ids=["as a module"])
-def test_new_server_that_is_given_up_leaves_the_old_one_as_it_was(app: Served) -> None:
+def test_stopped_new_server_leaves_the_old_one_running(app: Served) -> None:
     database = database_of(app)
     with upgraded(app) as new:
         new.terminate()
@@ -157,14 +159,14 @@ def test_new_server_that_is_given_up_leaves_the_old_one_as_it_was(app: Served) -
     ("environ", "is_refused"),
     [
         ({}, True),
-        ({"GUNICORN_PID": OTHERS_PID, "GUNICORN_FD": "5"}, False),
+        ({"GUNICORN_PID": OTHER_PID, "GUNICORN_FD": "5"}, False),
         ({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}, False),
-        ({"LISTEN_PID": OTHERS_PID, "LISTEN_FDS": "1"}, True),
+        ({"LISTEN_PID": OTHER_PID, "LISTEN_FDS": "1"}, True),
         ({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "0"}, True),
     ],
     ids=["fresh", "upgrade", "from systemd", "sockets for another process", "no sockets"],
 )
-def test_busy_port_is_refused_unless_the_socket_was_handed_over(
+def test_busy_port_is_refused_unless_the_socket_is_inherited(
     environ: dict[str, str], is_refused: bool
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
