@@ -58,7 +58,7 @@ def _shell_context() -> dict[str, Any]:
         "select": select,
         "func": func,
         "background_transaction": background_transaction,
-        "house": services(),
+        "services": services(),
         "Source": Source,
         "Identity": Identity,
     }

@@ -209,7 +209,7 @@ def test_shell_context_has_the_models_and_the_services(app: Flask, services: Ser
     with app.app_context():
         context = app.make_shell_context()
 
-    assert (context["Mentorado"], context["house"]) == (Mentorado, services)
+    assert (context["Mentorado"], context["services"]) == (Mentorado, services)
 
 
 @pytest.mark.parametrize(

@@ -154,12 +154,12 @@ def test_sweep_range_detects_a_pre_registered_profile(
     ids=ascii,
 )
 def test_sweep_links_spellings_but_not_look_alikes(
-    session: Session, house: Services, registered: str, verified: str, is_linked: bool
+    session: Session, services: Services, registered: str, verified: str, is_linked: bool
 ) -> None:
     profile = add_pre_registered(session, registered)
     user = add_user(session, verified)
 
-    build_sweeper(house.provisioning).start("cli")
+    build_sweeper(services.provisioning).start("cli")
 
     assert owner_of(session, profile) == (user.id if is_linked else None)
 

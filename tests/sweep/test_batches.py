@@ -69,12 +69,12 @@ def test_pre_registered_profile_of_another_address_does_not_contend(
     assert batches.create_range(session, ALL_IDS) == 2
 
 
-def test_range_skips_users_with_a_pre_registered_profile(session: Session, house: Services) -> None:
+def test_range_skips_users_with_a_pre_registered_profile(session: Session, services: Services) -> None:
     add_users(session, 3)
     session.add(Mentorado(nome_completo="Eva", email="2@example.com", turma=Turma.NEON))
     session.commit()
 
-    closing_of(build_sweeper(house.provisioning)).create_range(ALL_IDS)
+    closing_of(build_sweeper(services.provisioning)).create_range(ALL_IDS)
 
     with_profile = select(User.clerk_id).join(Mentorado, Mentorado.user_id == User.id)
     assert sorted(session.scalars(with_profile)) == ["user_1", "user_3"]

@@ -47,9 +47,9 @@ def listed() -> ListedUsers:
     return ListedUsers()
 
 
-def sync(house: Services, listed: ListedUsers, *, is_admin_listed: bool = False) -> DirectoryCounts:
+def sync(services: Services, listed: ListedUsers, *, is_admin_listed: bool = False) -> DirectoryCounts:
     rules = Rules(admin_emails=frozenset({"eva@example.com"}) if is_admin_listed else frozenset())
-    service = replace(house.provisioning, rules=rules)
+    service = replace(services.provisioning, rules=rules)
     calls = ProviderCalls(Rate(99, 99))
     return sync_directory(service, UserDirectory(listed, calls), lambda: LATER)
 
@@ -63,7 +63,7 @@ def add(session: Session, **facts: Any) -> User:
 
 
 def test_address_verified_since_is_linked_to_its_profile(
-    house: Services, session: Session, listed: ListedUsers
+    services: Services, session: Session, listed: ListedUsers
 ) -> None:
     user = add(session, identity_as_of=NOW)
     unlinked = Mentorado(nome_completo="Eva Pré", email=EVA.email, turma=Turma.NEON)
@@ -71,7 +71,7 @@ def test_address_verified_since_is_linked_to_its_profile(
     session.commit()
     listed.add(EVA, NOW + timedelta(hours=1))
 
-    counts = sync(house, listed)
+    counts = sync(services, listed)
 
     session.expire_all()
     assert (counts.ensured, unlinked.user_id) == (1, user.id)
@@ -79,37 +79,37 @@ def test_address_verified_since_is_linked_to_its_profile(
 
 @pytest.mark.parametrize("at", [None, NOW, NOW + timedelta(hours=1)])
 def test_removed_address_ends_the_admin_role(
-    house: Services, session: Session, listed: ListedUsers, at: datetime | None
+    services: Services, session: Session, listed: ListedUsers, at: datetime | None
 ) -> None:
     facts = {"email_verified": True, "role": Role.ADMIN, "admin_by_address": True}
     user = add(session, identity_as_of=NOW, **facts)
     listed.add(replace(EVA, email=None), at)
 
-    sync(house, listed, is_admin_listed=True)
+    sync(services, listed, is_admin_listed=True)
 
     session.expire_all()
     assert (user.email_verified, user.role) == (False, Role.USER)
 
 
 def test_older_identity_changes_nothing(
-    house: Services, session: Session, listed: ListedUsers
+    services: Services, session: Session, listed: ListedUsers
 ) -> None:
     user = add(session, email_verified=True, identity_as_of=NOW)
     listed.add(replace(EVA, email=None, name="Antiga"), NOW - timedelta(hours=1))
 
-    counts = sync(house, listed)
+    counts = sync(services, listed)
 
     session.expire_all()
     assert (counts.ensured, user.email_verified, user.name) == (0, True, EVA.name)
 
 
 def test_unchanged_user_is_only_marked_complete(
-    house: Services, session: Session, listed: ListedUsers
+    services: Services, session: Session, listed: ListedUsers
 ) -> None:
     user = add(session, email_verified=True, identity_as_of=NOW)
     listed.add(EVA, NOW + timedelta(hours=1))
 
-    counts = sync(house, listed)
+    counts = sync(services, listed)
 
     session.expire_all()
     assert (counts.read, counts.ensured, user.identity_completed_at) == (1, 0, LATER)
@@ -117,14 +117,14 @@ def test_unchanged_user_is_only_marked_complete(
 
 @pytest.mark.parametrize("completed_at", [None, "unknown"])
 def test_unknown_or_incomplete_user_is_ensured(
-    house: Services, session: Session, listed: ListedUsers, completed_at: str | None
+    services: Services, session: Session, listed: ListedUsers, completed_at: str | None
 ) -> None:
     if completed_at is None:
         add(session, identity_completed_at=None)
     changed = replace(EVA, email="other@example.com")
     listed.add(changed)
 
-    counts = sync(house, listed)
+    counts = sync(services, listed)
 
     session.expire_all()
     owner = select(User.clerk_id).join(Mentorado, Mentorado.user_id == User.id)

@@ -41,13 +41,13 @@ LATE = DevUser("user_late", "Lia Prado", "lia@example.com")
 
 
 @pytest.fixture
-def sweeper(house: Services, session: Session) -> Sweeper:
+def sweeper(services: Services, session: Session) -> Sweeper:
     """A sweeper; Clerk has all data of Lia, the database only her id."""
-    assert house.dev_provider is not None
-    house.dev_provider.save_user(LATE)
+    assert services.dev_provider is not None
+    services.dev_provider.save_user(LATE)
     session.add(User(clerk_id=LATE.clerk_id))
     session.commit()
-    return build_sweeper(house.provisioning)
+    return build_sweeper(services.provisioning)
 
 
 def add_pre_registered(session: Session) -> Mentorado:
@@ -177,10 +177,10 @@ def clerk() -> FakeClerk:
 
 
 @pytest.fixture
-def clerk_sweeper(house: Services, session: Session, clerk: FakeClerk) -> Sweeper:
+def clerk_sweeper(services: Services, session: Session, clerk: FakeClerk) -> Sweeper:
     """A sweeper that uses that Clerk client."""
     directory = UserDirectory(clerk, ProviderCalls(Rate(999, 999)))
-    return build_sweeper(replace(house.provisioning, directory=directory))
+    return build_sweeper(replace(services.provisioning, directory=directory))
 
 
 def add_incomplete(session: Session, *clerk_ids: str) -> None:
@@ -241,11 +241,11 @@ def test_user_with_an_unusable_answer_still_gets_a_profile(
 
 @pytest.mark.parametrize("answer", [UnusableAnswerError("422"), {"id": None}], ids=str)
 def test_login_with_an_unusable_answer_uses_the_token(
-    house: Services, session: Session, clerk: FakeClerk, answer: Document | Exception
+    services: Services, session: Session, clerk: FakeClerk, answer: Document | Exception
 ) -> None:
     clerk.answers["user_unusable"] = answer
     directory = UserDirectory(clerk, ProviderCalls(Rate(9, 9)))
-    service = replace(house.provisioning, directory=directory)
+    service = replace(services.provisioning, directory=directory)
 
     context = service.context_for(Identity("user_unusable", "Eva"), source=PAGE, now=NOW)
 
@@ -352,12 +352,12 @@ def test_rate_limited_refresh_stops_until_a_later_run(
 
 
 def test_refresh_continues_in_the_next_run_when_the_call_budget_is_spent(
-    house: Services, session: Session, clerk: FakeClerk
+    services: Services, session: Session, clerk: FakeClerk
 ) -> None:
     add_incomplete(session, *(f"user_{index}" for index in range(6)))
     clock = Clock()
     directory = UserDirectory(clerk, ProviderCalls(Rate(burst=4, per_second=2.5), clock))
-    sweeper = build_sweeper(replace(house.provisioning, directory=directory))
+    sweeper = build_sweeper(replace(services.provisioning, directory=directory))
 
     sweeper.start("clock")
     first = list(clerk.requested)
@@ -368,10 +368,10 @@ def test_refresh_continues_in_the_next_run_when_the_call_budget_is_spent(
     assert (len(completed_users(session)), recorded_attempts(session)) == (6, [])
 
 
-def test_sweep_without_a_directory_refreshes_no_identity(house: Services, session: Session) -> None:
+def test_sweep_without_a_directory_refreshes_no_identity(services: Services, session: Session) -> None:
     add_incomplete(session, "user_1")
 
-    counts = build_sweeper(replace(house.provisioning, directory=None)).start("clock")
+    counts = build_sweeper(replace(services.provisioning, directory=None)).start("clock")
 
     assert (counts.created, completed_users(session)) == (1, [])
 
@@ -477,13 +477,13 @@ def test_two_failed_calls_end_the_refresh_of_a_run(
 
 
 def test_call_budget_limits_the_refresh(
-    house: Services, session: Session, clerk: FakeClerk
+    services: Services, session: Session, clerk: FakeClerk
 ) -> None:
     for number in range(9):
         add_complete(session, f"user_{number}", completed=9)
     clock = Clock()
     directory = UserDirectory(clerk, ProviderCalls(Rate(burst=4, per_second=2.5), clock))
-    sweeper = build_sweeper(replace(house.provisioning, directory=directory))
+    sweeper = build_sweeper(replace(services.provisioning, directory=directory))
 
     sweeper.start("clock")
     first = len(clerk.requested)

@@ -124,33 +124,33 @@ def test_first_of_two_users_with_one_address_is_linked(session: Session) -> None
     assert [link.clerk_id for link in links] == ["eve"]
 
 
-def test_sweep_logs_each_link(session: Session, house: Services) -> None:
+def test_sweep_logs_each_link(session: Session, services: Services) -> None:
     eva = add_user(session)
     pre_register(session, "eva@example.com")
 
     with capture_logs() as logs:
-        build_sweeper(house.provisioning).start("cli")
+        build_sweeper(services.provisioning).start("cli")
 
     [line] = [line for line in logs if line["event"] == "mentorado_linked"]
     assert (line["user_id"], line["entry"], "duration_ms" in line) == (eva.id, "sweep", True)
 
 
 def test_failing_user_is_isolated_and_the_others_are_linked(
-    session: Session, house: Services
+    session: Session, services: Services
 ) -> None:
     session.execute(text(PRE_REGISTERED_USERS.format(number=9)))
     third = session.scalars(select(User.id).where(User.clerk_id == "user_3")).one()
     session.execute(text(POISON.format(id=third)))
     session.commit()
 
-    counts = build_sweeper(house.provisioning).start("clock")
+    counts = build_sweeper(services.provisioning).start("clock")
 
     assert (counts.linked, counts.failed, counts.scanned) == (8, 1, 9)
     assert session.scalars(select(ProvisioningAttempt.clerk_id)).all() == ["user_3"]
 
 
 def test_group_is_processed_one_by_one_after_a_lost_connection(
-    session: Session, house: Services, monkeypatch: pytest.MonkeyPatch
+    session: Session, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_user(session)
     pre_register(session, "eva@example.com")
@@ -162,7 +162,7 @@ def test_group_is_processed_one_by_one_after_a_lost_connection(
 
     monkeypatch.setattr("sweep.executor.link_group", lose_connection)
 
-    assert (build_sweeper(house.provisioning).start("cli").linked, len(calls)) == (1, 1)
+    assert (build_sweeper(services.provisioning).start("cli").linked, len(calls)) == (1, 1)
 
 
 @pytest.fixture

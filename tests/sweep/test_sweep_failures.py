@@ -21,9 +21,9 @@ from web.services import Services
 
 
 @pytest.fixture
-def sweeper(house: Services, session: Session) -> Sweeper:
+def sweeper(services: Services, session: Session) -> Sweeper:
     """A sweeper on the connection of the test."""
-    return build_sweeper(house.provisioning)
+    return build_sweeper(services.provisioning)
 
 
 def test_database_lost_during_one_user_ends_the_run(session: Session, sweeper: Sweeper) -> None:

@@ -38,9 +38,9 @@ CREATE TRIGGER poison BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION 
 
 
 @pytest.fixture
-def sweeper(house: Services, session: Session) -> Sweeper:
+def sweeper(services: Services, session: Session) -> Sweeper:
     """A sweeper on the connection of the test, with small batches."""
-    return build_sweeper(house.provisioning, batch_size=2)
+    return build_sweeper(services.provisioning, batch_size=2)
 
 
 def add_users(session: Session, count: int, **facts: object) -> list[User]:
@@ -154,12 +154,12 @@ def poison(session: Session, *users: User) -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
 def test_failing_users_do_not_block_the_others(
-    session: Session, house: Services, batch_size: int
+    session: Session, services: Services, batch_size: int
 ) -> None:
     users = add_users(session, 9)
     poison(session, users[2], users[7])
 
-    counts = build_sweeper(house.provisioning, batch_size=batch_size).start("cli")
+    counts = build_sweeper(services.provisioning, batch_size=batch_size).start("cli")
 
     assert (counts.created, counts.failed, counts.scanned) == (7, 2, 9)
     assert count_profiles(session) == 7
@@ -258,10 +258,10 @@ def test_dry_run_stores_a_sample_of_its_outcomes(session: Session, sweeper: Swee
     ]
 
 
-def test_sample_is_limited(session: Session, house: Services) -> None:
+def test_sample_is_limited(session: Session, services: Services) -> None:
     add_users(session, SAMPLE_SIZE + 5)
 
-    counts = build_sweeper(house.provisioning).start("cli", dry_run=True)
+    counts = build_sweeper(services.provisioning).start("cli", dry_run=True)
 
     assert (counts.created, len(counts.sample)) == (SAMPLE_SIZE + 5, SAMPLE_SIZE)
 
@@ -292,20 +292,20 @@ def test_sweep_creates_profiles_once_auto_create_is_enabled(
 
 
 def test_invited_only_links_invited_users_and_creates_no_profile(
-    session: Session, house: Services
+    session: Session, services: Services
 ) -> None:
     add_pre_registered(session, 1)
     add_other(session)
-    strict = replace(house.provisioning, rules=Rules(invited_only=True))
+    strict = replace(services.provisioning, rules=Rules(invited_only=True))
 
     counts = build_sweeper(strict).start("cli")
 
     assert (counts.linked, counts.created, count_profiles(session)) == (1, 0, 1)
 
 
-def test_configured_auto_create_applies_to_the_sweep(session: Session, house: Services) -> None:
+def test_configured_auto_create_applies_to_the_sweep(session: Session, services: Services) -> None:
     add_users(session, 2)
-    strict = replace(house.provisioning, rules=Rules(auto_create=False))
+    strict = replace(services.provisioning, rules=Rules(auto_create=False))
 
     counts = build_sweeper(strict).start("cli")
 
@@ -647,12 +647,12 @@ def test_attempts_are_deleted_while_auto_create_is_off_and_users_created_later(
     assert (while_off.created, remaining, sweeper.start("clock").created) == (0, 0, 2)
 
 
-def test_progress_is_reported(house: Services, session: Session) -> None:
+def test_progress_is_reported(services: Services, session: Session) -> None:
     add_users(session, 2)
     reported: list[int] = []
     report: Callable[..., None] = lambda counts: reported.append(counts.scanned)  # noqa: E731
 
-    build_sweeper(house.provisioning, on_progress=report).start("cli")
+    build_sweeper(services.provisioning, on_progress=report).start("cli")
 
     assert (reported[0], reported[-1]) == (0, 2)
 
