@@ -14,8 +14,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import models  # noqa: F401 - importing the package registers all tables
 from auth.call_budget import DEVELOPMENT, PRODUCTION
 from auth.clerk_client import ClerkClient
-from auth.cookies import suffix_of
-from auth.handshake import HandshakeAnswers, HandshakeService
+from auth.cookies import cookie_suffix
+from auth.handshake import HandshakeReader, HandshakeService
 from auth.jwks import KeySet
 from auth.provider_calls import ProviderCalls
 from auth.session_calls import SessionCalls
@@ -53,7 +53,7 @@ from provisioning.service import ProvisioningService
 from sweep.stats import BacklogCollector
 from web.csv_import import read_list
 from web.job_runner import JobRunner
-from web.problem_responses import LARGEST_FORM_BYTES
+from web.problem_responses import MAX_FORM_BYTES
 from web.services import EXTENSION, Services
 from web.startup import exit_on_unwritable_folder
 
@@ -83,7 +83,7 @@ def create_app(config: Config) -> Flask:
 
     Raises OSError when the instance folder cannot be written.
     """
-    deadlines.watch()
+    deadlines.install_wait_callback()
     app = LeanFlask(__name__, instance_path=str(config.instance_path))
     app.config.from_mapping(_flask_settings(config))
     app.wsgi_app = _behind_proxies(app, config)  # type: ignore[method-assign] # as Flask documents
@@ -107,7 +107,7 @@ def _flask_settings(config: Config) -> dict[str, Any]:
         "SECRET_KEY": _secret_key(config),
         "MAX_CONTENT_LENGTH": BODY_LIMIT,
         "MAX_FORM_PARTS": PARTS_LIMIT,
-        "MAX_FORM_MEMORY_SIZE": LARGEST_FORM_BYTES,
+        "MAX_FORM_MEMORY_SIZE": MAX_FORM_BYTES,
         "SESSION_COOKIE_SECURE": config.is_production,
         "SESSION_COOKIE_SAMESITE": "Lax",
         "SQLALCHEMY_DATABASE_URI": config.database_url or postgres.start(config.instance_path),
@@ -194,7 +194,7 @@ def _build_services(config: Config, server: ServerStatus) -> Services:
 def _job_runner(service: ProvisioningService, backlog: BacklogCollector) -> JobRunner:
     def publish_changes(_: str, clerk_ids: Iterable[str]) -> None:
         service.contexts.publish(clerk_ids)
-        backlog.renew()
+        backlog.invalidate()
 
     return JobRunner(
         {
@@ -244,9 +244,9 @@ def _handshake_service(
 ) -> HandshakeService:
     key = PUBLISHABLE_KEY if config.uses_local_identity else config.clerk_publishable_key
     has_nonces = session_calls is not None and session_calls.handshake_cookies is not None
-    answers = HandshakeAnswers(
+    answers = HandshakeReader(
         verifier,
-        suffix_of(key) if key else None,
+        cookie_suffix(key) if key else None,
         config.is_development_instance,
         session_calls.exchange_nonce if session_calls and has_nonces else None,
     )

@@ -87,7 +87,7 @@ def post_worker_init(worker: Any) -> None:
         # The worker leaves after SIGTERM or max_requests: its requests have some seconds left, and
         # another process continues the sweep.
         _schedulers[worker.pid] = scheduler.start_scheduler(
-            app, provisioning, interval, is_leaving=lambda: not worker.alive
+            app, provisioning, interval, is_process_stopping=lambda: not worker.alive
         )
 
 

@@ -21,9 +21,9 @@ from locust.exception import StopUser
 from benchmarks.load_checks import (
     FORGIVABLE,
     Visitor,
-    faults_of_a_stampede,
-    faults_of_pace,
-    faults_of_profiles,
+    check_login_times,
+    check_profiles,
+    check_stampede,
 )
 from benchmarks.load_client import (
     FIRST_LOGIN,
@@ -34,7 +34,7 @@ from benchmarks.load_client import (
     open_dashboard,
     state,
 )
-from benchmarks.load_shapes import SHAPES, Plan
+from benchmarks.load_shapes import SHAPES, LoadShape
 
 DEVICES = 10
 DEFAULT_USERS = 50
@@ -86,7 +86,7 @@ class Stampede(HttpUser):
         """Ensure on all devices at once; exactly one answer may have `created` true."""
         visitor = add_visitor()
         answers = Pool(DEVICES).map(lambda _: self._ensure(visitor), range(DEVICES))
-        state.problems.extend(faults_of_a_stampede(visitor, answers))
+        state.problems.extend(check_stampede(visitor, answers))
 
     def _ensure(self, visitor: Visitor) -> Any:
         name = f"{FIRST_LOGIN}, {DEVICES} devices"
@@ -123,7 +123,7 @@ class Shape(LoadTestShape):
 
     abstract = True  # otherwise Locust would use it by default
 
-    def __init__(self, plan: Plan, users: int, seconds: float) -> None:
+    def __init__(self, plan: LoadShape, users: int, seconds: float) -> None:
         super().__init__()
         self._plan, self._users, self._seconds = plan, users, seconds
 
@@ -165,15 +165,15 @@ def cancel_barrier(**_: Any) -> None:
 
 
 @events.test_stop.add_listener
-def check_profiles(environment: Environment, **_: Any) -> None:
+def check_all_profiles(environment: Environment, **_: Any) -> None:
     """Read the status of each visitor from the API after the load, and collect all problems."""
     options: Any = environment.parsed_options
     runner: Any = environment.runner
     with requests.Session() as session:
         statuses = [_status_of(visitor, session, environment) for visitor in state.visitors]
-    state.problems.extend(faults_of_profiles(state.visitors, statuses))
+    state.problems.extend(check_profiles(state.visitors, statuses))
     state.problems.extend(
-        faults_of_pace(_first_login_p95(environment), options.slowest_first_login)
+        check_login_times(_first_login_p95(environment), options.slowest_first_login)
     )
     for problem in state.problems:  # Locust's report has no other place for them
         runner.log_exception("check", problem, problem)

@@ -20,7 +20,7 @@ from auth.errors import (
 )
 from auth.handshake import API_VERSION
 from auth.provider_calls import CALL_SECONDS
-from core.bounded_http import Answer, BoundedClient, NotDecodableError, TooLargeError
+from core.bounded_http import BoundedClient, NotDecodableError, Response, TooLargeError
 
 PAGE_SECONDS = 30.0  # of five hundred users, for a command
 DEFAULT_REST_SECONDS = 10.0  # Clerk counts in windows of ten seconds
@@ -93,7 +93,7 @@ class ClerkClient:
         *,
         seconds: float = CALL_SECONDS,
         max_bytes: int = MAX_ANSWER_BYTES,
-    ) -> Answer:
+    ) -> Response:
         """Make a request with the secret key; raises an error for every status but 200."""
         headers = {
             "Authorization": f"Bearer {self._secret_key}",
@@ -111,7 +111,7 @@ class ClerkClient:
         _raise_for_status(answer)
         return answer
 
-    def _fetch_key_set(self) -> Answer:
+    def _fetch_key_set(self) -> Response:
         client = self._keys
         if client is None or self._jwks_url is None:
             raise ProviderUnavailableError("the address of the keys is not set")
@@ -137,11 +137,11 @@ def _request(
     max_bytes: int,
     params: Mapping[str, str | int] | None = None,
     headers: Mapping[str, str] | None = None,
-) -> Answer:
+) -> Response:
     """As `BoundedClient.request`, with the errors of this package."""
     try:
         return client.request(
-            method, path, seconds=seconds, most_bytes=max_bytes, params=params, headers=headers
+            method, path, seconds=seconds, max_bytes=max_bytes, params=params, headers=headers
         )
     except TooLargeError as err:
         raise UnusableAnswerError(TOO_LARGE) from err
@@ -151,7 +151,7 @@ def _request(
         raise ProviderUnavailableError(type(err).__name__) from err
 
 
-def _raise_for_status(answer: Answer) -> None:
+def _raise_for_status(answer: Response) -> None:
     """Raise the error for the status, unless it is 200."""
     status = answer.status
     if status == 404 and _is_from_clerk(answer):
@@ -174,7 +174,7 @@ def _unavailable_error(status: int, retry_after: str | None) -> ProviderUnavaila
     return ProviderUnavailableError(f"status {status}") if status in OUTAGES else None
 
 
-def _is_from_clerk(answer: Answer) -> bool:
+def _is_from_clerk(answer: Response) -> bool:
     """Whether a 404 is Clerk's «not found», and not that of a wrong URL."""
     try:
         return "errors" in _as_object(_parse_json(answer))
@@ -182,7 +182,7 @@ def _is_from_clerk(answer: Answer) -> bool:
         return False
 
 
-def _parse_json(answer: Answer) -> object:
+def _parse_json(answer: Response) -> object:
     try:
         found: object = json.loads(answer.body)
     except (ValueError, RecursionError) as err:

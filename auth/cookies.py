@@ -31,7 +31,7 @@ class SessionCookies:
         return int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else 0
 
 
-def suffix_of(publishable_key: str) -> str:
+def cookie_suffix(publishable_key: str) -> str:
     """Return the suffix of this instance's cookies (Clerk's `getCookieSuffix`)."""
     digest = hashlib.sha1(publishable_key.encode(), usedforsecurity=False).digest()
     return base64.urlsafe_b64encode(digest).decode()[:8]
@@ -60,7 +60,7 @@ def session_cookies(
     return suffixed if is_suffixed else plain
 
 
-def names_of(suffix: str | None) -> frozenset[str]:
+def session_cookie_names(suffix: str | None) -> frozenset[str]:
     """Return the names of all session cookies that Clerk sets for this site."""
     bases = (SESSION, CLIENT_UAT, DEV_BROWSER, REFRESH)
     endings = ("", f"_{suffix}") if suffix else ("",)
@@ -72,7 +72,7 @@ def any_session(jar: Mapping[str, str]) -> str:
     return next((v for name, v in jar.items() if name.startswith(f"{SESSION}_") and v), "")
 
 
-def unverified(token: str) -> Mapping[str, Any]:
+def unverified_claims(token: str) -> Mapping[str, Any]:
     """Return the claims of a token without verifying it; empty if it cannot be decoded."""
     try:
         claims: Mapping[str, Any] = jwt.decode(token, options={"verify_signature": False})
@@ -81,7 +81,7 @@ def unverified(token: str) -> Mapping[str, Any]:
     return claims
 
 
-def number(value: object) -> float:
+def time_claim(value: object) -> float:
     """Return a time claim, or 0 if it is not a number."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) else 0
 
@@ -100,7 +100,7 @@ def _is_suffixed_set_current(
     now: float,
 ) -> bool:
     """Whether the cookies with suffix count, because they are as new as those without."""
-    claims = unverified(plain.session)
+    claims = unverified_claims(plain.session)
     if plain.session and not claims.get("iss"):
         return False  # malformed: signed out is better than a redirect loop
     if plain.session and issuer is not None and claims.get("iss") != issuer:
@@ -113,11 +113,11 @@ def _is_suffixed_set_current(
 def _is_suffixed_set_newer(
     plain: SessionCookies, suffixed: SessionCookies, *, is_development: bool, now: float
 ) -> bool:
-    suffixed_claims = unverified(suffixed.session)
+    suffixed_claims = unverified_claims(suffixed.session)
     if suffixed.client_uat == "0":
         return plain.client_uat == "0"
     if plain.client_uat == "0":
-        has_expired = bool(suffixed_claims) and number(suffixed_claims.get("exp")) <= now
+        has_expired = bool(suffixed_claims) and time_claim(suffixed_claims.get("exp")) <= now
         return not (is_development and has_expired)
-    claims = unverified(plain.session)
-    return number(claims.get("iat")) <= number(suffixed_claims.get("iat"))
+    claims = unverified_claims(plain.session)
+    return time_claim(claims.get("iat")) <= time_claim(suffixed_claims.get("iat"))

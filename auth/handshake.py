@@ -17,10 +17,10 @@ from auth.cookies import (
     DEV_BROWSER,
     SessionCookies,
     any_session,
-    names_of,
-    number,
+    session_cookie_names,
     session_cookies,
-    unverified,
+    time_claim,
+    unverified_claims,
 )
 from auth.errors import (
     CallNeededError,
@@ -48,7 +48,7 @@ class BrowserRequest:
     destination: str = ""  # Sec-Fetch-Dest
 
     @property
-    def is_for_a_document(self) -> bool:
+    def is_for_document(self) -> bool:
         """Whether the browser loads a page, so that a redirect can be followed."""
         if self.method != "GET":
             return False
@@ -80,12 +80,12 @@ class HandshakeDecision:
     set_cookies: tuple[str, ...] = ()
     is_loop: bool = False
 
-    def after(self, set_cookies: tuple[str, ...]) -> "HandshakeDecision":
+    def with_cookies_before(self, set_cookies: tuple[str, ...]) -> "HandshakeDecision":
         """Return this decision with more cookies to set before its own."""
         return replace(self, set_cookies=(*set_cookies, *self.set_cookies))
 
 
-def expired_cookie(name: str) -> str:
+def delete_cookie(name: str) -> str:
     """Return the Set-Cookie value that deletes a cookie."""
     return f"{name}=; Path=/; Max-Age=0"
 
@@ -99,7 +99,7 @@ NONCE_PATTERN = re.compile(r"[A-Za-z0-9._~=-]{1,256}")
 
 
 @dataclass(frozen=True, slots=True)
-class HandshakeAnswers:
+class HandshakeReader:
     """Reads handshake results of one instance; `exchange` trades a nonce for cookies."""
 
     verifier: TokenVerifier
@@ -133,7 +133,7 @@ class HandshakeAnswers:
 
     def _allowed(self, directives: list[str]) -> tuple[str, ...]:
         """Return the directives for session and handshake cookies; Clerk may set no others here."""
-        known = names_of(self.suffix) | {HANDSHAKE, NONCE}
+        known = session_cookie_names(self.suffix) | {HANDSHAKE, NONCE}
         return tuple(
             directive
             for directive in directives
@@ -149,7 +149,7 @@ def cookies_after(jar: Mapping[str, str], directives: tuple[str, ...]) -> dict[s
 
 def expired_handshake_cookies(jar: Mapping[str, str]) -> tuple[str, ...]:
     """Return the directives that delete a handshake result, so that it is read once."""
-    return tuple(expired_cookie(name) for name in (HANDSHAKE, NONCE) if name in jar)
+    return tuple(delete_cookie(name) for name in (HANDSHAKE, NONCE) if name in jar)
 
 
 REDIRECT_COUNT = "__clerk_redirect_count"
@@ -163,7 +163,7 @@ class HandshakeService:
     """Decides about requests of one Clerk instance; `clock` is the time of day in seconds."""
 
     verifier: TokenVerifier
-    returns: HandshakeAnswers
+    reader: HandshakeReader
     clock: Callable[[], float]
 
     def resolve(
@@ -175,20 +175,22 @@ class HandshakeService:
         Raises KeysUnavailableError when no token can be verified, and CallNeededError when a call
         to Clerk is needed and `may_call` is False.
         """
-        if frontend_api is None or not request.is_for_a_document:
+        if frontend_api is None or not request.is_for_document:
             return self._resolve_program(request, may_call=may_call)
-        directives = self.returns.directives(request, may_call=may_call)
+        directives = self.reader.directives(request, may_call=may_call)
         if directives is None:
             return self._resolve_page(request, frontend_api, request.cookies, may_call=may_call)
-        if self.returns.is_development:
+        if self.reader.is_development:
             return HandshakeDecision("handshake-returned", None, request.clean_url, directives)
         # In production the result came in a cookie, and its cookies count at once.
         jar = cookies_after(request.cookies, directives)
         decision = self._resolve_page(request, frontend_api, jar, may_call=may_call)
-        return decision.after((*directives, *expired_handshake_cookies(request.cookies)))
+        return decision.with_cookies_before(
+            (*directives, *expired_handshake_cookies(request.cookies))
+        )
 
     def _cookies(self, jar: Mapping[str, str]) -> SessionCookies:
-        instance = self.returns
+        instance = self.reader
         issuer = self.verifier.issuer
         return session_cookies(
             jar, instance.suffix, issuer, is_development=instance.is_development, now=self.clock()
@@ -228,13 +230,13 @@ class HandshakeService:
         if cookies.session and decision.claims is None:
             # Clerk would only redirect back with the same token.
             return _with_redirect_count(request, decision)
-        return decision.after(
-            (expired_cookie(REDIRECT_COUNT),) if REDIRECT_COUNT in request.cookies else ()
+        return decision.with_cookies_before(
+            (delete_cookie(REDIRECT_COUNT),) if REDIRECT_COUNT in request.cookies else ()
         )
 
     def _dev_browser_reason(self, request: BrowserRequest, cookies: SessionCookies) -> str | None:
         """Return why a development instance, on another site, must set or read its browser id."""
-        if not self.returns.is_development:
+        if not self.reader.is_development:
             return None
         if DEV_BROWSER in request.query:
             return "dev-browser-sync"
@@ -251,7 +253,9 @@ class HandshakeService:
             return HandshakeDecision(err.reason)
         except UnknownKeyError:
             # Keys are rotated while users are away; an expired token is renewed in any case.
-            is_expired = 0 < number(unverified(cookies.session).get("exp")) < self.clock()
+            is_expired = (
+                0 < time_claim(unverified_claims(cookies.session).get("exp")) < self.clock()
+            )
             return HandshakeDecision("session-token-expired" if is_expired else "jwk-kid-mismatch")
         except InvalidTokenError as err:
             return HandshakeDecision(f"token-invalid: {err}")
@@ -267,7 +271,7 @@ class HandshakeService:
             "__clerk_hs_reason": reason,
         }
         browser = request.query.get(DEV_BROWSER) or cookies.dev_browser
-        if self.returns.is_development and browser:
+        if self.reader.is_development and browser:
             parameters[DEV_BROWSER] = browser
         location = f"{frontend_api.rstrip('/')}/v1/client/handshake?{urlencode(parameters)}"
         return _with_redirect_count(request, HandshakeDecision(reason, location=location))
@@ -279,10 +283,10 @@ def _with_redirect_count(request: BrowserRequest, decision: HandshakeDecision) -
     if count >= MOST_REDIRECTS:
         log.warning("handshake_loop", reason=decision.reason)
         return HandshakeDecision(
-            decision.reason, set_cookies=(expired_cookie(REDIRECT_COUNT),), is_loop=True
+            decision.reason, set_cookies=(delete_cookie(REDIRECT_COUNT),), is_loop=True
         )
     attributes = f"Path=/; Max-Age={REDIRECT_COUNT_TTL_SECONDS}; HttpOnly; SameSite=Lax"
-    return decision.after((f"{REDIRECT_COUNT}={count + 1}; {attributes}",))
+    return decision.with_cookies_before((f"{REDIRECT_COUNT}={count + 1}; {attributes}",))
 
 
 def _session_reason(cookies: SessionCookies) -> str | None:
@@ -292,13 +296,13 @@ def _session_reason(cookies: SessionCookies) -> str | None:
         return "session-token-but-no-client-uat"
     if since and not token:
         return "client-uat-but-no-session-token"
-    if token and unverified(token) and _issued_at(cookies) < since:
+    if token and unverified_claims(token) and _issued_at(cookies) < since:
         return "session-token-iat-before-client-uat"
     return None
 
 
 def _issued_at(cookies: SessionCookies) -> float:
-    return number(unverified(cookies.session).get("iat"))
+    return time_claim(unverified_claims(cookies.session).get("iat"))
 
 
 def _redirect_count(request: BrowserRequest) -> int:

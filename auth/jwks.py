@@ -36,7 +36,7 @@ FIRST_WAIT_SECONDS = 1.0  # while no key is known; a first login is answered wit
 WAIT_SECONDS = 0.5  # for a key of a new id
 REFETCH_COOLDOWN_SECONDS = 60.0  # docs/clerk.md: an unknown `kid` fetches at most once a minute
 RETRY_COOLDOWN_SECONDS = 2.0  # while no key is known, because no user can sign in until then
-MOST_KEYS = 64
+MAX_KEYS = 64
 MAX_MODULUS_LENGTH = 1_400  # characters, of 8 192 bits; a larger key makes each check expensive
 
 KeySource = Callable[[], Mapping[str, Any]]
@@ -173,7 +173,7 @@ def usable_keys(document: Mapping[str, Any]) -> Keys:
     entries = document.get("keys")
     candidates = [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
     found = (key for entry in candidates for key in _rsa_key(entry))
-    return dict(islice(found, MOST_KEYS))
+    return dict(islice(found, MAX_KEYS))
 
 
 def _rsa_key(entry: dict[str, Any]) -> list[tuple[str, PyJWK]]:

@@ -154,7 +154,7 @@ class ProviderCalls:
             except CircuitOpenError as err:
                 raise ProviderUnavailableError(str(err), err.wait_seconds) from err
             self._budget.take(share)
-            self._circuits[share].begin()
+            self._circuits[share].note_call()
             return pool.submit(work)
 
     def _make_call(
@@ -183,17 +183,17 @@ class ProviderCalls:
         return answer
 
     def _note_answer(self, call: str, result: str, share: Share) -> None:
-        self._circuits[share].succeed()
+        self._circuits[share].note_success()
         metrics.PROVIDER_REQUESTS.labels(call, result).inc()
 
     def _note_failure(self, call: str, share: Share, err: Exception) -> None:
         if isinstance(err, RateLimitedError):
             # The rate limit is that of the secret key, which all Backend API calls share.
             limited_share = Share.KEYS if share is Share.KEYS else Share.SIGNED_IN
-            self._circuits[limited_share].rest(min(err.seconds, MAX_REST_SECONDS))
+            self._circuits[limited_share].refuse_for(min(err.seconds, MAX_REST_SECONDS))
             result = "rate_limited"
         else:
-            self._circuits[share].fail()
+            self._circuits[share].note_failure()
             result = "error"
         metrics.PROVIDER_REQUESTS.labels(call, result).inc()
         reason = str(err) if isinstance(err, ProviderUnavailableError) else type(err).__name__

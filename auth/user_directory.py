@@ -43,7 +43,7 @@ class UserSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class DirectoryPage:
     """A page of the directory; `size` includes unreadable entries."""
 
     identities: Sequence[Identity]
@@ -91,7 +91,7 @@ class UserDirectory:
         except UnknownUserError:
             return Identity(clerk_id, is_complete=True)
 
-    def page(self, offset: int, limit: int) -> Page:
+    def page(self, offset: int, limit: int) -> DirectoryPage:
         """Return users in the order in which they signed up; raises ProviderUnavailableError.
 
         One user can make the whole answer unreadable (metadata nested too deep for any parser). The
@@ -111,17 +111,17 @@ class UserDirectory:
             if err.code not in (NOT_JSON, TOO_LARGE):
                 raise ProviderUnavailableError(str(err)) from err
             return self._page_in_halves(offset, limit)
-        return Page(
+        return DirectoryPage(
             [identity for document in documents for identity in _readable_identities(document)],
             len(documents),
         )
 
-    def _page_in_halves(self, offset: int, limit: int) -> Page:
+    def _page_in_halves(self, offset: int, limit: int) -> DirectoryPage:
         if limit == 1:
-            return Page([], 1)
+            return DirectoryPage([], 1)
         half = limit // 2
         low, high = self.page(offset, half), self.page(offset + half, limit - half)
-        both = Page([*low.identities, *high.identities], low.size + high.size)
+        both = DirectoryPage([*low.identities, *high.identities], low.size + high.size)
         if both.size >= MAX_UNREADABLE_USERS and not both.identities:
             raise ProviderUnavailableError("nothing in the directory can be read")
         return both

@@ -16,7 +16,7 @@ DELETION = "user.deleted"
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class VerifiedMessage:
     """A message with a valid signature; `identity` is None where it concerns no user."""
 
     id: str
@@ -29,7 +29,7 @@ class Message:
         return self.event == DELETION
 
 
-def read_message(secret: str, headers: Mapping[str, str], body: bytes) -> Message:
+def read_message(secret: str, headers: Mapping[str, str], body: bytes) -> VerifiedMessage:
     """Verify the signature and its time (within five minutes), then read the message.
 
     Raises InvalidSignatureError.
@@ -43,9 +43,9 @@ def read_message(secret: str, headers: Mapping[str, str], body: bytes) -> Messag
         raise InvalidSignatureError("nested too deep")
     event = document.get("type") if isinstance(document, dict) else None
     if not isinstance(event, str):
-        return Message(signed_headers["webhook-id"], "unknown")
+        return VerifiedMessage(signed_headers["webhook-id"], "unknown")
     identity = _identity(event, document.get("data"))
-    return Message(signed_headers["webhook-id"], event, identity)
+    return VerifiedMessage(signed_headers["webhook-id"], event, identity)
 
 
 def _standard_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -52,7 +52,7 @@ def _take_over(users: int) -> bool:
             for statement in FILL:
                 connection.execute(text(statement.format(n=users)))
         before, after = (_adopt(url, Path(folder), *options) for options in (("--dry-run",), ()))
-        postgres.leave(Path(folder))
+        postgres.release(Path(folder))
     profiles = users + users // 20
     expected = {"users": users, "mentorados": profiles, "metricas_mensais": profiles * 3}
     return before == after and expected.items() <= after["rows"].items()

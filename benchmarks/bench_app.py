@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.raw_client import BASELINE_PATH, Run, request_bytes, send_all
 from dev.fake_clerk import DevIdentityProvider, DevUser
-from dev.servers import Served, served, start_redis
+from dev.servers import AppServer, run_app, start_redis
 
 TARGET = "benchmarks.baseline_app:app"
 ENSURE, ME, DASHBOARD = "/api/auth/ensure", "/api/auth/me", "/dashboard"
@@ -19,7 +19,7 @@ BASELINE_REQUEST = request_bytes("GET", f"{BASELINE_PATH}/")
 class BenchApp:
     """A served app with the baseline view, and the identity provider of its users."""
 
-    app: Served
+    app: AppServer
     provider: DevIdentityProvider
     numbers: Iterator[int] = field(default_factory=count)
 
@@ -45,7 +45,7 @@ def bench_app(folder: Path, *, with_redis: bool = False, **settings: str) -> Ite
         with start_redis(folder) as store, bench_app(folder / "app", REDIS_URL=store.url) as app:
             yield app
         return
-    with served(folder, TARGET, SCHEDULER="off", **settings) as process:
+    with run_app(folder, TARGET, SCHEDULER="off", **settings) as process:
         yield BenchApp(process, DevIdentityProvider(folder / "identity"))
 
 

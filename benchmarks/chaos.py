@@ -35,11 +35,11 @@ from benchmarks.chaos_rules import (
     Record,
     Violation,
     judge,
-    noted,
+    notes,
 )
 from benchmarks.chaos_servers import PAUSE_SECONDS, Client, Environment, seeded_random, set_up
 from dev.databases import connect_to
-from dev.servers import PROJECT, logged, wait_for, workers
+from dev.servers import PROJECT, logged_events, wait_for, workers
 
 REPORTS = PROJECT / "instance" / "chaos"
 ACTORS, READERS = 6, 2
@@ -189,7 +189,7 @@ def _settle(env: Environment) -> dict[str, list[str]]:
 def _cache_errors(env: Environment) -> Iterator[Interval]:
     """Yield the intervals of the hosts' cache errors; Redis may be slow on a busy machine."""
     for name, host in env.hosts.items():
-        for line in logged(host, CACHE_ERROR):
+        for line in logged_events(host, CACHE_ERROR):
             moment = datetime.fromisoformat(str(line["timestamp"])).timestamp()
             yield Interval(f"no answer to {name}", moment - SAMPLE_SECONDS, moment)
 
@@ -228,7 +228,7 @@ def _print_tables(record: Record, env: Environment, violations: Sequence[Violati
     print("\nviolations")
     _print_found([*RULES, *TIMED_RULES, *record.leftovers], violations)
     print("\nnotes, not violations")
-    _print_found(NOTES, noted(record))
+    _print_found(NOTES, notes(record))
 
 
 def _print_found(rules: Iterable[str], found: Sequence[Violation]) -> None:

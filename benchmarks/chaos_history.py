@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from benchmarks.chaos_rules import Change
 from dev.databases import connect_to
-from dev.servers import Postgres
+from dev.servers import PostgresServer
 
 TRACK_COMMITS = "ALTER SYSTEM SET track_commit_timestamp = on"
 
@@ -80,7 +80,7 @@ SELECT seq, transaction::text::bigint, table_name, coalesce(old, '{}'), coalesce
 """)
 
 
-def track_commits(postgres: Postgres) -> None:
+def track_commits(postgres: PostgresServer) -> None:
     """Make the server record commit times; restarts it."""
     with connect_to(postgres.url) as connection:
         connection.exec_driver_sql(TRACK_COMMITS)

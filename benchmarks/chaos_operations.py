@@ -35,7 +35,7 @@ PROFILE_PATHS = (
 )
 ADMIN_PATHS = ("/api/admin/users?limit=1", "/api/admin/mentorados?limit=1")
 ENROL, GOALS = "/admin/mentorados/novos", "/admin/metas"
-CONFIRMED = "confirmado"
+CONFIRMED_FIELD = "confirmado"
 ADD_BACKLOG = text("""
 INSERT INTO users (clerk_id, name, email, email_verified)
 SELECT 'chaos_backlog_' || n, 'Importada', 'backlog' || n || '@example.com', n % 2 = 0
@@ -354,7 +354,7 @@ def confirmation(client: Client, path: str, form: Mapping[str, str]) -> dict[str
     page = client.request(ADMIN, "POST", path, form=form)
     reader = FormReader()
     reader.feed(page.body.decode())
-    return next((fields for fields in reader.forms if CONFIRMED in fields), {})
+    return next((fields for fields in reader.forms if CONFIRMED_FIELD in fields), {})
 
 
 class FormReader(HTMLParser):

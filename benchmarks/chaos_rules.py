@@ -177,7 +177,7 @@ def judge(record: Record, *, is_timed: bool = True) -> list[Violation]:
     return found + [Violation(name, detail) for name, details in leftovers for detail in details]
 
 
-def noted(record: Record) -> list[Violation]:
+def notes(record: Record) -> list[Violation]:
     """Return observations that are unusual but no violations."""
     return list(_applied(NOTES, record))
 

@@ -30,12 +30,12 @@ from dev.fake_clerk import ADMIN_EMAIL, DevIdentityProvider, DevUser
 from dev.servers import (
     PROJECT,
     UNLIMITED,
-    Postgres,
-    Redis,
-    Served,
+    AppServer,
+    PostgresServer,
+    RedisServer,
     child_environment,
     free_port,
-    served,
+    run_app,
     start_postgres,
     start_redis,
     stop,
@@ -174,16 +174,16 @@ class Environment:
     """The processes of a run and its observations; `ends` stops all processes."""
 
     folder: Path
-    postgres: Postgres
+    postgres: PostgresServer
     ends: ExitStack
     seed: int
     settings: dict[str, str] = field(default_factory=dict)
-    hosts: dict[str, Served] = field(default_factory=dict)
+    hosts: dict[str, AppServer] = field(default_factory=dict)
     observations: Observations = field(default_factory=Observations)
     known: KnownUsers = field(default_factory=KnownUsers)
     schedule: Schedule = field(default_factory=Schedule)
     redis_port: int = field(default_factory=free_port)
-    redis: Redis = field(init=False)
+    redis: RedisServer = field(init=False)
     provider: DevIdentityProvider = field(init=False)
     scheduler: subprocess.Popen[bytes] = field(init=False)
 
@@ -269,7 +269,7 @@ class Environment:
         folder = self.folder / name
         folder.mkdir()
         (folder / "identity").symlink_to(self.folder / "identity")
-        self.hosts[name] = self.ends.enter_context(served(folder, **self.settings, **settings))
+        self.hosts[name] = self.ends.enter_context(run_app(folder, **self.settings, **settings))
 
 
 @dataclass(frozen=True, slots=True)

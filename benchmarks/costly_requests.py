@@ -14,12 +14,12 @@ from typing import Any
 
 from flask.testing import FlaskClient
 
-from blueprints.admin.imports import LARGEST_LIST_BYTES
+from blueprints.admin.imports import MAX_LIST_BYTES
 from core.logging import configure_logs
 from dev.fake_clerk import ADMIN_EMAIL, DevUser
 from scripts.trace_request import serving
-from web.problem_responses import LARGEST_FORM_BYTES
-from web.request_hooks import LARGEST_HEADERS
+from web.problem_responses import MAX_FORM_BYTES
+from web.request_hooks import MAX_HEADER_CHARACTERS
 from web.services import EXTENSION
 
 BOUND_MS = 50.0  # docs/reference/contract.md#bounds
@@ -69,7 +69,7 @@ def requests(admin: str, mentee: str) -> Iterator[tuple[str, Request]]:
 
 def lists(token: str) -> Iterator[tuple[str, Request]]:
     """Yield uploads of mentee lists of the largest size."""
-    size = LARGEST_LIST_BYTES - 2_000
+    size = MAX_LIST_BYTES - 2_000
     mentee = b"Ana da Silva Moreira;ana.moreira@example.com\n"
     for name, content in (
         ("one letter", b"a" * size),
@@ -98,7 +98,7 @@ def upload(token: str, content: bytes) -> Request:
 def forms(token: str) -> Iterator[tuple[str, Request]]:
     """Yield forms without files, of the largest size."""
     for name, pattern in (("many fields", b"a=1&"), ("escapes", b"%41"), ("blanks", b"+")):
-        data = b"lista=" + pattern * ((LARGEST_FORM_BYTES - 10) // len(pattern))
+        data = b"lista=" + pattern * ((MAX_FORM_BYTES - 10) // len(pattern))
         yield f"form of {name}", send("POST", LIST, token, data, FORM)
 
 
@@ -127,7 +127,7 @@ def send(method: str, path: str, token: str, data: bytes, content_type: str) -> 
 
 def headers(token: str) -> Iterator[tuple[str, Request]]:
     """Yield headers as large as a server passes them on, and sums above the limit."""
-    half = LARGEST_HEADERS // 2
+    half = MAX_HEADER_CHARACTERS // 2
     sessions = "".join(f"__session_{n}={token}; " for n in range(half // (len(token) + 16)))
     for name, environ in (
         ("cookies", {"HTTP_COOKIE": "a=b; " * (half // 5)}),

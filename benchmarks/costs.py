@@ -24,7 +24,7 @@ from sqlalchemy import text
 from dev import postgres as embedded
 from dev.databases import connect_to
 from dev.fake_clerk import DevIdentityProvider, DevUser
-from dev.servers import PROJECT, Served, child_environment, served, start_redis, workers
+from dev.servers import PROJECT, AppServer, child_environment, run_app, start_redis, workers
 
 READS = 2_000
 NEW_USERS = 1_000
@@ -61,7 +61,7 @@ def _measure_requests(folder: Path, redis_url: str | None) -> None:
     folder.mkdir()
     settings = {"REDIS_URL": redis_url} if redis_url else {}
     kind = "Redis" if redis_url else "cache in the process"
-    with served(folder, SCHEDULER="off", **settings) as app:
+    with run_app(folder, SCHEDULER="off", **settings) as app:
         provider = DevIdentityProvider(folder / "identity")
         users = [
             DevUser(f"user_new_{i}", f"Pessoa {i}", f"p{i}@example.com") for i in range(NEW_USERS)
@@ -95,7 +95,7 @@ def _send_all(client: requests.Session, method: str, url: str, tokens: list[str]
 
 
 def _print_cost(
-    what: str, app: Served, redis_url: str | None, work: Callable[[], None], number: int
+    what: str, app: AppServer, redis_url: str | None, work: Callable[[], None], number: int
 ) -> None:
     with _measured_cost(app, redis_url) as cost:
         work()
@@ -104,7 +104,7 @@ def _print_cost(
 
 
 @contextmanager
-def _measured_cost(app: Served, redis_url: str | None) -> Iterator[Cost]:
+def _measured_cost(app: AppServer, redis_url: str | None) -> Iterator[Cost]:
     """Yield a cost that is filled in at the end of the block."""
     before = _app_seconds(app), _postgres_seconds(app.instance), _redis_commands(redis_url)
     cost = Cost()
@@ -114,7 +114,7 @@ def _measured_cost(app: Served, redis_url: str | None) -> Iterator[Cost]:
     cost.redis = _redis_commands(redis_url) - before[2]
 
 
-def _app_seconds(app: Served) -> float:
+def _app_seconds(app: AppServer) -> float:
     return sum(_cpu_seconds(worker) for worker in workers(app))
 
 
@@ -146,7 +146,7 @@ def _info(url: str, section: str) -> dict[str, Any]:
 def _measure_sweep(folder: Path) -> None:
     """Measure the first sweep after an import of users, and `/metrics` afterwards."""
     folder.mkdir()
-    with served(folder, SCHEDULER="off") as app:
+    with run_app(folder, SCHEDULER="off") as app:
         with connect_to(embedded.start(folder)) as connection:
             connection.execute(INSERT_USERS, {"users": SWEPT_USERS})
             connection.execute(text("ANALYZE"))
@@ -154,7 +154,7 @@ def _measure_sweep(folder: Path) -> None:
             own, elapsed = _sweep(folder)
             database = _postgres_seconds(folder) - before
             connection.execute(text("ANALYZE"))
-        embedded.leave(folder)
+        embedded.release(folder)
         started = time.perf_counter()
         requests.get(f"{app.url}/metrics", timeout=60).raise_for_status()
         metrics_seconds = time.perf_counter() - started

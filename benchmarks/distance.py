@@ -22,10 +22,10 @@ from flask_migrate import upgrade
 from core.database import db
 from dev import postgres
 from dev.clients import is_retryable, is_served, provider_of, request_as
-from dev.databases import app_on
+from dev.databases import create_app_on
 from dev.fake_clerk import DevUser
-from dev.network_proxy import network_before
-from dev.servers import Served, served
+from dev.network_proxy import network_proxy
+from dev.servers import AppServer, run_app
 
 ROUND_TRIPS_MS = (0, 20, 40, 70, 120, 200)
 CONNECT_SECONDS = (0.8, 2.0, 5.0)
@@ -39,12 +39,12 @@ def main() -> int:
         base = Path(folder)
         url = postgres.start(base)
         try:
-            with app_on(base / "setup", url):
+            with create_app_on(base / "setup", url):
                 upgrade()
                 db.engine.dispose()
             return 0 if _measure_tables(base, url) else 1
         finally:
-            postgres.leave(base)
+            postgres.release(base)
 
 
 def _measure_tables(base: Path, url: str) -> bool:
@@ -93,13 +93,13 @@ def _measure_connecting(folder: Path, url: str, connect_seconds: float) -> bool:
 @contextmanager
 def _app_behind_proxy(
     folder: Path, url: str, round_trip_seconds: float, connect_seconds: float, awaited: str
-) -> Iterator[Served]:
+) -> Iterator[AppServer]:
     folder.mkdir()
-    with network_before(url) as network:
+    with network_proxy(url) as network:
         network.round_trip_seconds = round_trip_seconds
         network.connect_seconds = connect_seconds
         settings = {"DATABASE_URL": network.url, "SCHEDULER": "off"}
-        with served(folder, awaited=awaited, **settings) as app:
+        with run_app(folder, awaited=awaited, **settings) as app:
             provider_of(folder)  # reads its key outside the measured time
             yield app
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
-from dev.servers import served
+from dev.servers import run_app
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--people", type=int, default=20, help="number of first logins, one by one")
     number = parser.parse_args().people
-    with tempfile.TemporaryDirectory() as folder, served(Path(folder)) as app:
+    with tempfile.TemporaryDirectory() as folder, run_app(Path(folder)) as app:
         logins = _sign_in(app.url, number)
     painted = [login.painted_ms for login in logins]
     size = statistics.median(login.transferred_bytes for login in logins)

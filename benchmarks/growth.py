@@ -51,7 +51,7 @@ def _fill(app: BenchApp, users: int) -> None:
             connection.execute(text(statement), {"users": users})
         connection.execute(text("VACUUM ANALYZE"))
         connection.execute(text("CHECKPOINT"))
-    postgres.leave(app.app.instance)
+    postgres.release(app.app.instance)
 
 
 def _log_in(app: BenchApp) -> Run:

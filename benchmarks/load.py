@@ -15,7 +15,7 @@ from benchmarks.load_report import Result, read_result, write_report
 from benchmarks.load_shapes import SHAPES
 from dev import postgres
 from dev.databases import count
-from dev.servers import PROJECT, Served, child_environment, served
+from dev.servers import PROJECT, AppServer, child_environment, run_app
 
 WORKERS = "2"
 HEADLESS = ("--headless", "--only-summary", "--stop-timeout", "10s")
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     with (
         tempfile.TemporaryDirectory() as folder,
-        served(Path(folder), WEB_CONCURRENCY=WORKERS) as app,
+        run_app(Path(folder), WEB_CONCURRENCY=WORKERS) as app,
     ):
         results = [_measure(app, run, options.report) for run in runs]
         problems = check_database(app.instance) + errors_logged(app.log)
@@ -101,13 +101,13 @@ def common_options(description: str | None, reports: Path) -> argparse.ArgumentP
     return parser
 
 
-def _measure(app: Served, run: Run, reports: Path) -> Result:
+def _measure(app: AppServer, run: Run, reports: Path) -> Result:
     print(f"\n{run.name}, {run.seconds} seconds", flush=True)
     is_good = run_locust(app, run, reports)
     return read_result(reports, run.name, is_good=is_good)
 
 
-def run_locust(app: Served, run: Run, reports: Path | None = None) -> bool:
+def run_locust(app: AppServer, run: Run, reports: Path | None = None) -> bool:
     """Run Locust to its end; returns whether it succeeded."""
     with running_locust(app, run, reports) as locust:
         return locust.wait() == 0
@@ -115,7 +115,7 @@ def run_locust(app: Served, run: Run, reports: Path | None = None) -> bool:
 
 @contextmanager
 def running_locust(
-    app: Served, run: Run, reports: Path | None = None
+    app: AppServer, run: Run, reports: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run Locust in the background; it is terminated at the end of the block."""
     command = [sys.executable, "-m", "locust", "-f", "locustfile.py", *HEADLESS, *run.options]
@@ -145,7 +145,7 @@ def check_database(folder: Path) -> list[str]:
         print(f"{count(url, PROFILES)} profiles in the database")
         found = {name: count(url, query) for name, query in MUST_BE_ZERO.items()}
     finally:
-        postgres.leave(folder)
+        postgres.release(folder)
     return [f"{number} {name}" for name, number in found.items() if number]
 
 

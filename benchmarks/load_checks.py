@@ -37,7 +37,7 @@ class LoadState:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Answer:
     """One answer; the status is 0 if the connection broke."""
 
     status: int
@@ -83,9 +83,7 @@ class Told:
         return f"{self.status} {self.code or 'without a code that could be read'}"
 
 
-def faults_of_a_stampede(
-    visitor: Visitor, answers: Sequence[Mapping[str, Any] | None]
-) -> list[str]:
+def check_stampede(visitor: Visitor, answers: Sequence[Mapping[str, Any] | None]) -> list[str]:
     """Check the answers to simultaneous first requests of one user; returns the problems.
 
     Exactly one answer has `created` true. If a failure was forgiven, that answer may be the lost
@@ -97,7 +95,7 @@ def faults_of_a_stampede(
     return [f"{created} of {len(answers)} devices were told created:true"]
 
 
-def faults_of_profiles(visitors: Sequence[Visitor], statuses: Sequence[str]) -> list[str]:
+def check_profiles(visitors: Sequence[Visitor], statuses: Sequence[str]) -> list[str]:
     """Check the profiles and the final status of each visitor; returns the problems."""
     faults = [
         f"{visitor.first_name}: {status}, {visitor.profiles}"
@@ -110,7 +108,7 @@ def faults_of_profiles(visitors: Sequence[Visitor], statuses: Sequence[str]) -> 
     return faults
 
 
-def faults_of_pace(p95: Mapping[str, float], slowest: float) -> list[str]:
+def check_login_times(p95: Mapping[str, float], slowest: float) -> list[str]:
     """Return the kinds of first login whose 95th percentile exceeds `slowest` milliseconds."""
     if not p95:
         return ["nobody signed in for the first time"]

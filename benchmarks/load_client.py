@@ -9,7 +9,7 @@ import gevent
 from gevent.event import AsyncResult
 from locust import HttpUser
 
-from benchmarks.load_checks import LoadState, Told, Visitor
+from benchmarks.load_checks import Answer, LoadState, Visitor
 from core.config import load_config
 from dev.fake_clerk import DevIdentityProvider, DevUser
 
@@ -76,7 +76,7 @@ def send(
     call: str,
     name: str | None = None,
     expected: str | None = None,
-) -> Told | None:
+) -> Answer | None:
     """Send a request of a visitor; returns None and counts a failure if it is refused.
 
     An answer without the text `expected`, by default the visitor's name, is a failure as well. A
@@ -94,7 +94,7 @@ def send(
 
 def _send_once(
     user: HttpUser, visitor: Visitor, call: str, name: str | None, expected: str
-) -> Told:
+) -> Answer:
     method, path = call.split()
     with user.client.request(
         method,
@@ -104,7 +104,7 @@ def _send_once(
         allow_redirects=False,
         catch_response=True,
     ) as response:
-        answer = Told(response.status_code, response.headers, response.text or "")
+        answer = Answer(response.status_code, response.headers, response.text or "")
         if answer.kind in state.forgiven:
             response.request_meta["name"] = f"{name or path}: {answer.kind}"
             response.success()

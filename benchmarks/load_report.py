@@ -14,7 +14,7 @@ PAGE = Path(__file__).with_name("report.html")
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class RequestStats:
     """The results of one kind of request; times in milliseconds."""
 
     name: str
@@ -30,7 +30,7 @@ class Result:
 
     name: str
     is_good: bool
-    lines: list[Line]
+    lines: list[RequestStats]
 
 
 def read_result(folder: Path, name: str, *, is_good: bool) -> Result:
@@ -57,13 +57,15 @@ def write_report(folder: Path, results: Sequence[Result], problems: Sequence[str
     return report
 
 
-def _line(entry: Mapping[str, Any]) -> Line:
+def _line(entry: Mapping[str, Any]) -> RequestStats:
     counts = entry["response_times"].items()
     times = sorted(int(ms) for ms, count in counts for _ in range(count))
     percentiles = [times[(len(times) - 1) * percent // 100] for percent in PERCENTS]
     slowest = round(entry["max_response_time"])
-    return Line(entry["name"], entry["num_requests"], entry["num_failures"], percentiles, slowest)
+    return RequestStats(
+        entry["name"], entry["num_requests"], entry["num_failures"], percentiles, slowest
+    )
 
 
-def _is_first_login(line: Line) -> bool:
+def _is_first_login(line: RequestStats) -> bool:
     return line.name.startswith("first login")

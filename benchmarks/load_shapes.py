@@ -15,7 +15,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LoadShape:
     """A load shape: `weights` of the user classes, `arriving` is the share of time for arrivals.
 
     With `arriving` 0, all users are active from the start.
@@ -45,9 +45,9 @@ class Plan:
 # Early, midday, afternoon, evening, late; the night without load is left out.
 DAY = (Stage(0.2, 0.3), Stage(0.45, 1.0), Stage(0.65, 0.6), Stage(0.9, 1.0), Stage(1.0, 0.2))
 SHAPES = {
-    "at-once": Plan({"AtOnce": 1}, 20),
-    "class-start": Plan({"Reader": 1}, 2 * LONGEST_ARRIVAL_SECONDS, arriving=0.5),
-    "stampede": Plan({"Stampede": 1}, 20),
-    "steady-day": Plan({"Reader": 9, "FirstLogin": 1}, 60, arriving=0.05, stages=DAY),
-    "mixed": Plan({"FirstLogin": 5, "Stampede": 2, "Reader": 3}, 20),
+    "at-once": LoadShape({"AtOnce": 1}, 20),
+    "class-start": LoadShape({"Reader": 1}, 2 * LONGEST_ARRIVAL_SECONDS, arriving=0.5),
+    "stampede": LoadShape({"Stampede": 1}, 20),
+    "steady-day": LoadShape({"Reader": 9, "FirstLogin": 1}, 60, arriving=0.05, stages=DAY),
+    "mixed": LoadShape({"FirstLogin": 5, "Stampede": 2, "Reader": 3}, 20),
 }

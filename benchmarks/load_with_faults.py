@@ -23,12 +23,12 @@ from benchmarks.load import (
 from benchmarks.load_report import read_result
 from dev.databases import count
 from dev.servers import (
-    Postgres,
-    Redis,
-    Served,
+    AppServer,
+    PostgresServer,
+    RedisServer,
     eventually,
     free_port,
-    served,
+    run_app,
     start_postgres,
     start_redis,
     workers,
@@ -51,11 +51,11 @@ class Environment:
     """The processes started for this run, and what can be done to them."""
 
     folder: Path
-    postgres: Postgres
+    postgres: PostgresServer
     ends: ExitStack
     redis_port: int = field(default_factory=free_port)
-    redis: Redis = field(init=False)
-    app: Served = field(init=False)
+    redis: RedisServer = field(init=False)
+    app: AppServer = field(init=False)
 
     def start_redis(self) -> None:
         """Start Redis, always on the same port."""
@@ -109,7 +109,7 @@ class Fault:
     logged: tuple[str, ...] = ()
 
 
-MISHAPS = {
+FAULTS = {
     "redis": Fault(Environment.kill_redis, "cache_error", end=Environment.start_redis),
     "connections": Fault(
         Environment.cut_connections,
@@ -132,7 +132,7 @@ MISHAPS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the load with the chosen faults; the exit code is 0 only if every invariant held."""
     options = _parser().parse_args(arguments)
-    faults = {name: MISHAPS[name] for name in options.only}
+    faults = {name: FAULTS[name] for name in options.only}
     excused = sum((fault.logged for fault in faults.values()), ())
     forgiven = tuple({kind for fault in faults.values() for kind in fault.forgiven})
     run = Run(options.users, LONGEST_SECONDS, SHAPE, options.slowest_first_login, forgiven)
@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = common_options(__doc__, REPORTS / "mishaps")
     add = parser.add_argument
-    add("--only", choices=MISHAPS, nargs="+", default=MISHAPS, help="the faults to cause, in turn")
+    add("--only", choices=FAULTS, nargs="+", default=FAULTS, help="the faults to cause, in turn")
     add("--users", type=int, default=20, help="simultaneous users")
     add("--seconds", type=float, default=5, help="duration of each fault")
     return parser
@@ -163,7 +163,7 @@ def _set_up(ends: ExitStack) -> Environment:
     environment = Environment(folder, postgres, ends)
     environment.start_redis()
     settings = {"DATABASE_URL": postgres.url, "REDIS_URL": environment.redis.url}
-    environment.app = ends.enter_context(served(folder, WEB_CONCURRENCY=WORKERS, **settings))
+    environment.app = ends.enter_context(run_app(folder, WEB_CONCURRENCY=WORKERS, **settings))
     return environment
 
 

@@ -141,7 +141,7 @@ def _pgbench(instance: Path) -> float:
                 check=True, capture_output=True, text=True,
             ).stdout  # fmt: skip
     finally:
-        postgres.leave(instance)
+        postgres.release(instance)
     [line] = [line for line in output.splitlines() if line.startswith("tps")]
     return float(line.split()[2])
 

@@ -24,7 +24,7 @@ from benchmarks.load import (
 from core.connection_pool import CONNECTION_LIMIT
 from dev import postgres
 from dev.databases import connect_to
-from dev.servers import Served, served, start_redis, workers
+from dev.servers import AppServer, run_app, start_redis, workers
 
 PAUSE_SECONDS = 1  # between two samples
 WARM_UP = 0.2  # share of the time in which pools and caches fill
@@ -40,7 +40,7 @@ IDLE_IN_TRANSACTION = text("""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Sample:
     """A sample at one time; memory and connections by worker."""
 
     seconds: float
@@ -65,7 +65,7 @@ def main() -> int:
     with (
         tempfile.TemporaryDirectory() as folder,
         start_redis(Path(folder)) as redis,
-        served(Path(folder), WEB_CONCURRENCY=WORKERS, REDIS_URL=redis.url) as app,
+        run_app(Path(folder), WEB_CONCURRENCY=WORKERS, REDIS_URL=redis.url) as app,
         ThreadPoolExecutor(1) as pool,
     ):
         load = pool.submit(run_locust, app, Run(options.users, seconds))
@@ -80,7 +80,7 @@ def main() -> int:
     return 1 if problems else 0
 
 
-def judge(samples: Sequence[Look], seconds: float) -> list[str]:
+def judge(samples: Sequence[Sample], seconds: float) -> list[str]:
     """Compare the window after the warm-up with the last one; returns the leaks as text."""
     before = _window(samples, seconds * WARM_UP, seconds * (WARM_UP + WINDOW))
     after = _window(samples, seconds * (1 - WINDOW), seconds)
@@ -98,7 +98,7 @@ def judge(samples: Sequence[Look], seconds: float) -> list[str]:
     return [text for text, is_leak in faults.items() if is_leak]
 
 
-def _sample_until(app: Served, seconds: float, is_over: Callable[[], bool]) -> Iterator[Look]:
+def _sample_until(app: AppServer, seconds: float, is_over: Callable[[], bool]) -> Iterator[Sample]:
     start = time.monotonic()
     with connect_to(postgres.start(app.instance)) as connection:
         while not is_over():
@@ -106,13 +106,13 @@ def _sample_until(app: Served, seconds: float, is_over: Callable[[], bool]) -> I
             if elapsed <= seconds:  # later Locust only writes its statistics
                 yield _sample(app, connection, elapsed)
             time.sleep(PAUSE_SECONDS)
-    postgres.leave(app.instance)
+    postgres.release(app.instance)
 
 
-def _sample(app: Served, connection: Connection, seconds: float) -> Look:
+def _sample(app: AppServer, connection: Connection, seconds: float) -> Sample:
     idle, oldest = connection.execute(IDLE_IN_TRANSACTION).one()
     processes = workers(app)
-    return Look(
+    return Sample(
         seconds,
         {process.pid: process.memory_info().rss for process in processes},
         # Only the embedded database listens on a Unix socket here.
@@ -122,15 +122,15 @@ def _sample(app: Served, connection: Connection, seconds: float) -> Look:
     )
 
 
-def _window(samples: Sequence[Look], start: float, end: float) -> list[Look]:
+def _window(samples: Sequence[Sample], start: float, end: float) -> list[Sample]:
     return [sample for sample in samples if start <= sample.seconds <= end]
 
 
-def _memory(samples: Sequence[Look]) -> float:
+def _memory(samples: Sequence[Sample]) -> float:
     return median(sample.total_megabytes for sample in samples)
 
 
-def _print_table(samples: Sequence[Look], seconds: float) -> None:
+def _print_table(samples: Sequence[Sample], seconds: float) -> None:
     print(f"{'until':>7} {'memory':>9} {'connections':>12} {'idle':>5} {'oldest':>8}")
     for start, end in pairwise(seconds * tenth / 10 for tenth in range(11)):
         window = _window(samples, start, end)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from benchmarks.bench_app import DASHBOARD, ENSURE, ME, BenchApp, bench_app
 from benchmarks.raw_client import request_bytes, send_all
-from dev.commit_proxy import relayed
+from dev.commit_proxy import commit_proxy_before
 from dev.fake_clerk import DevIdentityProvider, DevUser
-from dev.servers import served, start_postgres, start_redis, workers
+from dev.servers import run_app, start_postgres, start_redis, workers
 
 MEGABYTE = 1024 * 1024
 READS, READERS, LOGINS = 2_500, 16, 600
@@ -29,8 +29,8 @@ def trips(folder: Path) -> Iterator[str]:
     """Yield the round trips and statements of each kind of request, counted in the protocol."""
     with (
         start_postgres(folder) as server,
-        relayed(server.url) as relay,
-        served(folder, DATABASE_URL=relay.url, SCHEDULER="off") as app,
+        commit_proxy_before(server.url) as relay,
+        run_app(folder, DATABASE_URL=relay.url, SCHEDULER="off") as app,
     ):
         provider = DevIdentityProvider(folder / "identity")
         for number, (state, method, path) in enumerate(KINDS):
@@ -51,7 +51,7 @@ def cold_start(folder: Path, repetitions: int) -> str:
     with start_postgres(folder) as server:
         for _ in range(repetitions + 1):  # the first creates the tables
             started = time.perf_counter()
-            with served(folder, DATABASE_URL=server.url) as app:
+            with run_app(folder, DATABASE_URL=server.url) as app:
                 seconds.append(time.perf_counter() - started)
                 [worker] = workers(app)
                 send_all(app.url, [request_bytes("GET", "/healthz")] * 200, 8)

@@ -24,7 +24,7 @@ from benchmarks.sweep_fixtures import content_hash, count_violations, fill
 from benchmarks.sweep_latency import Latency, measure_latency
 from dev import postgres
 from dev.databases import connect_to
-from dev.servers import PROJECT, child_environment, served
+from dev.servers import PROJECT, child_environment, run_app
 
 USERS, LINKABLE, REPETITIONS = 1_000_000, 10_000, 3
 FEW_USERS = 100_000  # for the memory of a smaller sweep
@@ -98,7 +98,7 @@ def measure_sweeps(
     """Measure everything on new servers; takes some minutes for a million users."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        served(Path(folder), SCHEDULER="off") as app,
+        run_app(Path(folder), SCHEDULER="off") as app,
     ):
         installation = _Installation(app.instance, postgres.start(app.instance))
         few = _compare(installation, min(users, FEW_USERS))
@@ -112,7 +112,7 @@ def measure_sweeps(
             lambda: run_sweep(installation.folder),
             repetitions,
         )
-        postgres.leave(app.instance)
+        postgres.release(app.instance)
     return SweepFigures(
         users=users,
         raw_seconds=_spread([pair.raw_seconds for pair in pairs]),

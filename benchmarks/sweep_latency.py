@@ -15,7 +15,7 @@ from functools import partial
 import requests
 
 from dev.fake_clerk import DevIdentityProvider, DevUser
-from dev.servers import Served
+from dev.servers import AppServer
 
 INTERVAL_SECONDS = 0.025
 IDLE_SECONDS = 6.0
@@ -49,7 +49,7 @@ class Latency:
 
 
 def measure_latency(
-    app: Served,
+    app: AppServer,
     users: int,
     prepare: Callable[[], None],
     task: Callable[[], object],
@@ -74,7 +74,7 @@ def measure_latency(
 
 
 def _requests(
-    app: Served, provider: DevIdentityProvider, users: int, numbers: Iterator[int]
+    app: AppServer, provider: DevIdentityProvider, users: int, numbers: Iterator[int]
 ) -> Iterator[Request]:
     """Yield requests of all kinds in turn; no user signs in twice."""
     warm = _header(provider, DevUser("user_warm", "Aline", "aline@example.org"))

@@ -85,7 +85,7 @@ def handshake() -> ResponseReturnValue:
     browser = _sessions().browser(request.args.get(DEV_BROWSER))
     if browser.clerk_id is None and parts.netloc == request.host:
         browser = _sign_in_by_token(browser)
-    answer = _sessions().answer(browser, f"{parts.scheme}://{parts.netloc}")
+    answer = _sessions().handshake_token(browser, f"{parts.scheme}://{parts.netloc}")
     return redirect(_with_parameter(parts.geturl(), HANDSHAKE, answer), code=307)
 
 

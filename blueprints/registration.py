@@ -29,8 +29,8 @@ from web.formatting import register_filters
 from web.problem_responses import reference_code, support_link
 from web.request_context import pop_flashes
 from web.request_hooks import register_metrics_hooks
-from web.security_headers import register_headers
-from web.static_files import register_assets
+from web.security_headers import register_security_headers
+from web.static_files import register_static_files
 
 SHARED_BLUEPRINTS = (auth, ops, webhooks, api_docs)
 MENTEE_BLUEPRINTS = (pages, metricas, mentorados)
@@ -78,8 +78,8 @@ def register_blueprints(app: Flask, config: Config) -> None:
             "flashes": pop_flashes,
         }
     )
-    register_assets(app)
-    register_headers(app, config)
+    register_static_files(app)
+    register_security_headers(app, config)
     register_error_handlers(app)
     register_filters(app)
     register_admin_labels(app)

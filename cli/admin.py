@@ -157,14 +157,14 @@ def _locked_account(
         raise click.ClickException("that is neither an address nor an id")
     try:
         with background_transaction() as session:
-            user = _single_account(roles.accounts(session, account.strip(WHITE_SPACE)), account)
+            user = _single_account(roles.find_users(session, account.strip(WHITE_SPACE)), account)
             if is_address and must_be_verified and not user.email_verified:
                 raise click.ClickException(
                     f"the address is not verified: {_describe_account(user)}; "
                     "give the id to grant the role anyway"
                 )
             yield session, user
-    except roles.RefusedAccountError as err:
+    except roles.DeletedAccountError as err:
         raise click.ClickException(str(err)) from err
 
 

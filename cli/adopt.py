@@ -47,7 +47,7 @@ def adopt(*, dry_run: bool, as_json: bool) -> None:
       flask adopt --json              afterwards: reports what was changed
     """
     try:
-        report = _adopt(is_dry=dry_run) if adoption.is_to_be_adopted() else _past_report()
+        report = _adopt(is_dry=dry_run) if adoption.needs_adoption() else _past_report()
     except AdoptionRefusedError as err:
         if as_json:
             click.echo(json.dumps({"problems": [asdict(problem) for problem in err.problems]}))

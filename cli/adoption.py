@@ -99,7 +99,7 @@ class DryRunError(Exception):
     """Raised at the end of a dry run, so that its transaction is rolled back."""
 
 
-def is_to_be_adopted() -> bool:
+def needs_adoption() -> bool:
     """Whether the database belongs to another program and is not taken over yet."""
     scripts = ScriptDirectory.from_config(_config())
     revisions = {script.revision for script in scripts.walk_revisions()}

@@ -113,7 +113,7 @@ class Trial:
                 mentorado_id,
                 month,
                 texts,
-                instead_of=seen,
+                expected=seen,
                 source=SOURCE,
                 now=self.now,
             )
@@ -142,7 +142,7 @@ class Trial:
         )
         edit(session, first, changes={"email": None, "ativo": "nao"}, source=SOURCE, now=now)
         complete, minimal = (own.id for own in self._profiles())
-        users = [row.user.id for row in list_users(session, wanted=MINIMAL.clerk_id, limit=1)]
+        users = [row.user.id for row in list_users(session, search_text=MINIMAL.clerk_id, limit=1)]
         unlink(session, minimal, source=SOURCE, now=now)
         link(session, second, users[0], source=SOURCE, now=now)
         merge(session, MergeSpec(minimal, second, Prefer.FROM), source=SOURCE, now=now)
@@ -153,7 +153,7 @@ class Trial:
     def sweep(self) -> None:
         """Create the profile of a user without a login, as the sweep does."""
         record_user(self.session, SWEPT, self.now)
-        user_id = list_users(self.session, wanted=SWEPT.clerk_id, limit=1)[0].user.id
+        user_id = list_users(self.session, search_text=SWEPT.clerk_id, limit=1)[0].user.id
         if create_range(self.session, (user_id - 1, user_id)) != 1:
             raise UnexpectedError("the sweep gives no profile")
 
@@ -181,7 +181,7 @@ STEPS: tuple[tuple[str, Callable[[Trial], None]], ...] = (
 )
 
 
-def try_out(connection: Connection) -> None:
+def run_trial(connection: Connection) -> None:
     """Run all steps in a savepoint that is rolled back.
 
     Raises AdoptionRefusedError with the first step that fails.

@@ -62,7 +62,7 @@ def state_reason(state: str) -> str | None:
     if state == "read_only":
         return IS_READ_ONLY
     if state == "behind_on_migrations":
-        return IS_FOREIGN if adoption.is_to_be_adopted() else NEEDS_UPGRADE
+        return IS_FOREIGN if adoption.needs_adoption() else NEEDS_UPGRADE
     return None
 
 

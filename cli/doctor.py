@@ -17,7 +17,7 @@ from cli.database_errors import database_name, explain, state_reason
 from core.config import Config, insecure_settings
 from core.database import background_transaction
 from sweep import runs, stats
-from sweep.runs import Blocking
+from sweep.runs import BlockedRun
 from sweep.stats import Backlog
 from web import health
 from web.services import Services
@@ -94,7 +94,7 @@ def _sweep() -> Finding:
     """Check for a queued or dead sweep that no process takes; it keeps others from starting."""
     try:
         with background_transaction() as session:
-            blocking, age = runs.blocking(session), runs.since_success(session)
+            blocking, age = runs.blocked_run(session), runs.time_since_success(session)
     except SQLAlchemyError as err:
         return Finding("sweep", is_well=False, detail=explain(err))
     if blocking is not None and blocking.since > TAKEN_WITHIN:
@@ -103,7 +103,7 @@ def _sweep() -> Finding:
     return Finding("sweep", is_well=True, detail=detail)
 
 
-def _why_blocked(blocking: Blocking) -> str:
+def _why_blocked(blocking: BlockedRun) -> str:
     if blocking.is_queued:
         state = "is queued and taken by no scheduler"
     else:

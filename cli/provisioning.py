@@ -144,7 +144,7 @@ def sweep(dry_run: bool, batch_size: int, as_json: bool, directory: bool) -> Non
 
 def _run_sweep(sweeper: Sweeper, *, is_dry: bool) -> SweepCounts:
     try:
-        return sweeper.start_by_hand(dry_run=is_dry)
+        return sweeper.start_by_command(dry_run=is_dry)
     except SweepRunningError as err:
         reason = f"sweep {err.run_id} is running in another process"
         hint = f"if that process has died, try again in {LEASE.total_seconds():.0f} s"
@@ -276,11 +276,11 @@ def fill_demo(quiet: bool) -> None:
     it before it starts the server.
     """
     _dev_provider()
-    if adoption.is_to_be_adopted():
+    if adoption.needs_adoption():
         raise click.ClickException(f"{database_name()} {IS_FOREIGN}")
     upgrade()
     with background_transaction() as session:
-        is_new = demo_data.fill(session, services().now())
+        is_new = demo_data.add_demo_data(session, services().now())
     if is_new or not quiet:
         click.echo("demo data written" if is_new else "the demo data is there already")
 

@@ -42,7 +42,7 @@ class NotDecodableError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """A whole response; the names of its headers are in lower case."""
 
     status: int
@@ -68,10 +68,10 @@ class BoundedClient:
         path: str = "",
         *,
         seconds: float,
-        most_bytes: int,
+        max_bytes: int,
         params: Mapping[str, str | int] | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Make one request and return the whole response; redirects are not followed.
 
         Raises TooLargeError, NotDecodableError and the errors of httpx, at the latest after
@@ -87,12 +87,12 @@ class BoundedClient:
             body = bytearray()
             for chunk in response.iter_raw():
                 body += chunk
-                if len(body) > most_bytes:
+                if len(body) > max_bytes:
                     raise TooLargeError
             response_headers = {name.lower(): value for name, value in response.headers.items()}
             encoding = response_headers.get("content-encoding", "identity").strip().lower()
-            return Answer(
-                response.status_code, response_headers, _decode(bytes(body), encoding, most_bytes)
+            return Response(
+                response.status_code, response_headers, _decode(bytes(body), encoding, max_bytes)
             )
 
 

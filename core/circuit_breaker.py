@@ -51,24 +51,24 @@ class CircuitBreaker:
             if now < self._paused_until and not may_probe:
                 raise CircuitOpenError("the provider has just failed", self._paused_until - now)
 
-    def begin(self) -> None:
+    def note_call(self) -> None:
         """Note that a call begins; after a failure, others are refused until it has ended."""
         with self._lock:
             if self._failures:
                 self._paused_until = self._clock() + self._pause()
 
-    def succeed(self) -> None:
+    def note_success(self) -> None:
         """Note that a call succeeded, and close the circuit."""
         with self._lock:
             self._failures, self._paused_until = 0, 0.0
 
-    def fail(self) -> None:
+    def note_failure(self) -> None:
         """Note that a call failed, and open the circuit."""
         with self._lock:
             self._failures += 1
             self._paused_until = self._clock() + self._pause()
 
-    def rest(self, seconds: float) -> None:
+    def refuse_for(self, seconds: float) -> None:
         """Refuse all calls for `seconds`; results of calls under way do not shorten this time."""
         with self._lock:
             self._failures, self._paused_until = 0, 0.0

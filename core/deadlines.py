@@ -48,7 +48,7 @@ class Deadline:
 _deadline: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 
-def watch() -> None:
+def install_wait_callback() -> None:
     """Apply the deadline of the calling thread to every database connection of this process."""
     extensions.set_wait_callback(_wait)
 

@@ -24,9 +24,9 @@ from prometheus_client.registry import Collector
 log = structlog.get_logger(__name__)
 
 FILE_BYTES = 1 << 18  # about two thousand series; the size doubles when more are needed
-ENTRY_OVERHEAD_BYTES = 32  # of a series: its length, its padding, its value and its time
+SERIES_OVERHEAD_BYTES = 32  # of a series: its length, its padding, its value and its time
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the variable that prometheus_client reads
-OURS = CollectorRegistry()
+REGISTRY = CollectorRegistry()
 
 SOURCES = ("page", "api", "webhook", "sweep", "admin", "cli")
 OUTCOMES = ("existing", "created", "linked", "claimed", "ambiguous", "denied", "failed")
@@ -36,7 +36,7 @@ ENSURES = Counter(
     "mentorado_ensure_total",
     "Ensure calls and profiles ensured by sweeps, by source and outcome.",
     ["entry", "outcome"],
-    registry=OURS,
+    registry=REGISTRY,
 )
 # Up to ten seconds, because alerts watch for five; a request itself never takes more than two.
 ENSURE_SECONDS = Histogram(
@@ -44,35 +44,35 @@ ENSURE_SECONDS = Histogram(
     "Duration of ensure calls, waiting included; batches of sweeps are not timed.",
     ["entry", "outcome"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10),
-    registry=OURS,
+    registry=REGISTRY,
 )
 ENSURE_RETRIES = Counter(
     "mentorado_ensure_retries_total",
     "Units of work that were retried, by error.",
     ["reason"],
-    registry=OURS,
+    registry=REGISTRY,
 )
 CACHE_REQUESTS = Counter(
     "session_cache_requests_total",
     "Lookups in the cache of request contexts, by result.",
     ["result"],
-    registry=OURS,
+    registry=REGISTRY,
 )
 PROVIDER_REQUESTS = Counter(
     "identity_provider_requests_total",
     "Calls to the identity provider, by call and result.",
     ["call", "result"],
-    registry=OURS,
+    registry=REGISTRY,
 )
 HTTP_REQUESTS = Counter(
-    "http_requests_total", "Requests answered.", ["method", "route", "status"], registry=OURS
+    "http_requests_total", "Requests answered.", ["method", "route", "status"], registry=REGISTRY
 )
 HTTP_SECONDS = Histogram(
     "http_request_seconds",
     "Duration of requests.",
     ["method", "route"],
     buckets=(0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5),
-    registry=OURS,
+    registry=REGISTRY,
 )
 
 
@@ -88,7 +88,7 @@ class AllocatedDict(MmapedDict):
         super().__init__(_allocate(filename), read_mode)  # type: ignore[no-untyped-call]
 
     def _init_value(self, key: str) -> None:
-        needed = self._used + len(key.encode()) + ENTRY_OVERHEAD_BYTES
+        needed = self._used + len(key.encode()) + SERIES_OVERHEAD_BYTES
         if needed > self._capacity:
             self._grow(2 * self._capacity)
         super()._init_value(key)  # type: ignore[no-untyped-call]
@@ -177,7 +177,7 @@ def remove_dead_processes(folder: Path) -> None:
                 file.unlink(missing_ok=True)
 
 
-def exposition(collector: Collector) -> bytes:
+def render(collector: Collector) -> bytes:
     """Return the metrics of this host's processes and of one more collector as Prometheus' text.
 
     A process without a shared folder returns its own counts.
@@ -212,9 +212,9 @@ def _start_at_zero() -> None:
 
 def _collector() -> Collector:
     try:
-        return OURS if values.ValueClass is values.MutexValue else MultiprocessCollector(None)  # type: ignore[no-untyped-call]
+        return REGISTRY if values.ValueClass is values.MutexValue else MultiprocessCollector(None)  # type: ignore[no-untyped-call]
     except ValueError:  # the folder is gone
-        return OURS
+        return REGISTRY
 
 
 def _is_running(pid: int) -> bool:

@@ -20,9 +20,9 @@ from throttled.store import BaseStore
 
 from core.cache import CacheUnavailableError
 
-SECONDS = 1.0  # after which a batch expires
-MOST = 16  # tokens; larger batches would save next to nothing
-MOST_PREFETCHES = 10_000  # callers; a dropped one starts again with one token at a time
+BATCH_SECONDS = 1.0  # after which a batch expires
+MAX_BATCH = 16  # tokens; larger batches would save next to nothing
+MAX_BATCHES = 10_000  # callers; a dropped one starts again with one token at a time
 
 
 @dataclass(slots=True)
@@ -55,16 +55,16 @@ class TokenPrefetch:
             last = self._batches.get(key)
             if last is None or last.left or last.expires_at <= self._clock():
                 return 1
-            return min(2 * last.size, MOST)
+            return min(2 * last.size, MAX_BATCH)
 
     def store(self, key: Hashable, size: int) -> None:
         """Add a batch of `size` tokens, one of which is used now."""
         with self._lock:
             now, last = self._clock(), self._batches.get(key)
             kept = last.left if last and last.expires_at > now else 0
-            self._batches[key] = _Batch(size, kept + size - 1, now + SECONDS)
+            self._batches[key] = _Batch(size, kept + size - 1, now + BATCH_SECONDS)
             self._batches.move_to_end(key)
-            if len(self._batches) > MOST_PREFETCHES:
+            if len(self._batches) > MAX_BATCHES:
                 self._batches.popitem(last=False)
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from models import AdminJob, Feedback, Mentorado, MetricaMensal, User
 from models.columns import SimNao
 from provisioning import jobs
-from provisioning.admin_actions import locked_profile, record_action
+from provisioning.admin_actions import load_profile_for_update, record_action
 from provisioning.audit import Source
 from provisioning.jobs import Step
 
@@ -29,7 +29,7 @@ class MonthNotReportedError(Exception):
     """Goals were set for a month that the mentee has not reported; none is created."""
 
 
-class OvertakenError(Exception):
+class EditConflictError(Exception):
     """Another request has changed the feedback since its form was read."""
 
 
@@ -46,7 +46,7 @@ def set_month_goals(
 
     Raises MonthNotReportedError and UnknownMentoradoError.
     """
-    profile = locked_profile(session, mentorado_id)
+    profile = load_profile_for_update(session, mentorado_id)
     reported = select(MetricaMensal).where(MetricaMensal.mentorado_id == mentorado_id)
     found = session.scalars(reported.where(*_is_month(month))).one_or_none()
     if found is None:
@@ -171,7 +171,7 @@ def write_feedback(
     month: Month,
     texts: Texts,
     *,
-    instead_of: Texts,
+    expected: Texts,
     source: Source,
     now: datetime,
 ) -> None:
@@ -179,10 +179,10 @@ def write_feedback(
 
     Raises OvertakenError if the stored texts differ from those, and UnknownMentoradoError.
     """
-    profile = locked_profile(session, mentorado_id)  # so that two writers take turns
+    profile = load_profile_for_update(session, mentorado_id)  # so that two writers take turns
     found = read_feedback(session, mentorado_id, month)
-    if {name: getattr(found, name) if found else "" for name in texts} != dict(instead_of):
-        raise OvertakenError
+    if {name: getattr(found, name) if found else "" for name in texts} != dict(expected):
+        raise EditConflictError
     key = {"mentorado_id": mentorado_id, "ano": month[0], "mes": month[1]}
     written = insert(Feedback).values(**key, **texts, updated_at=now)
     session.execute(

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from sqlalchemy.orm import Session
 from typing_extensions import TypedDict
 
-from core.types import Moment
+from core.types import Timestamp
 from dashboard.months import Goals, Month, MonthFeedback, Report, read_report
 
 PERCENT_CAP = 150  # results above one and a half times a goal do not count
@@ -148,7 +148,7 @@ class OverviewShape(TypedDict):
     score: int
     goals: list[Goal]
     feedback: MonthFeedback | None
-    as_of: Moment
+    as_of: Timestamp
     read_only: bool
 
 

@@ -11,7 +11,7 @@ import requests
 
 from dev.databases import connect_to, count
 from dev.fake_clerk import ADMIN_EMAIL, DevIdentityProvider, DevUser
-from dev.servers import Served, eventually
+from dev.servers import AppServer, eventually
 
 LONGEST_ANSWER_SECONDS = 30
 ADMIN = DevUser("user_admin", "Dona Admin", ADMIN_EMAIL)
@@ -48,7 +48,7 @@ def new_users(number: int) -> list[DevUser]:
 
 
 def request_as(
-    app: Served,
+    app: AppServer,
     user: DevUser,
     path: str = "/api/auth/ensure",
     method: str = "POST",
@@ -62,7 +62,7 @@ def request_as(
     )
 
 
-def request_with_retries(app: Served, user: DevUser, *what: str) -> requests.Response:
+def request_with_retries(app: AppServer, user: DevUser, *what: str) -> requests.Response:
     """As `request_as`, with up to three retries of a retryable 503: a machine may be busy."""
     answer = request_as(app, user, *what)
     for _ in range(3):
@@ -89,7 +89,7 @@ def concurrently(call: Callable[[Item], Result], items: Sequence[Item]) -> list[
         return list(pool.map(wait_then_call, items))
 
 
-def few_at_a_time(call: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+def run_with_few_threads(call: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """Call the function for all items, in eight threads."""
     with ThreadPoolExecutor(8) as pool:
         return list(pool.map(call, items))
@@ -109,7 +109,7 @@ def is_retryable(answer: requests.Response) -> bool:
     )
 
 
-def held_up(url: str, lock: str, crowd: Callable[[], Result], *, waiting: int) -> Result:
+def run_while_locked(url: str, lock: str, crowd: Callable[[], Result], *, waiting: int) -> Result:
     """Run `crowd` against a lock, which is released when `waiting` connections wait for locks."""
     statement = HOLD_LOCK.format(lock=lock, waiting=waiting)
     with connect_to(url) as connection, ThreadPoolExecutor(1) as pool:

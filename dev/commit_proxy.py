@@ -7,12 +7,12 @@ from threading import Event, Thread
 
 from sqlalchemy import make_url
 
-from tests.support.statement_counter import Tally, Wiretap
+from tests.support.statement_counter import ResponseParser, StatementCounts
 
 COMMITTED = b"C\x00\x00\x00\x0bCOMMIT\x00"  # CommandComplete, which only the server sends
 
 
-class Relay:
+class CommitProxy:
     """Forwards all bytes both ways; while `withholds` is set, it drops commit confirmations."""
 
     def __init__(self, url: str) -> None:
@@ -23,7 +23,7 @@ class Relay:
             .set(host="127.0.0.1", port=self._listener.getsockname()[1], query={})
             .render_as_string(hide_password=False)
         )
-        self.tally = Tally()
+        self.tally = StatementCounts()
         self.withholds = Event()
         self.has_withheld = Event()
 
@@ -34,7 +34,10 @@ class Relay:
                 client, _ = self._listener.accept()
                 server = socket.socket(socket.AF_UNIX)
                 server.connect(self._server)
-                for direction in ((client, server, None), (server, client, Wiretap(self.tally))):
+                for direction in (
+                    (client, server, None),
+                    (server, client, ResponseParser(self.tally)),
+                ):
                     Thread(target=self._forward, args=direction, daemon=True).start()
 
     def close(self) -> None:
@@ -43,7 +46,7 @@ class Relay:
         self._listener.close()
 
     def _forward(
-        self, source: socket.socket, target: socket.socket, wiretap: Wiretap | None
+        self, source: socket.socket, target: socket.socket, wiretap: ResponseParser | None
     ) -> None:
         with source:
             with suppress(OSError):
@@ -52,11 +55,11 @@ class Relay:
                 target.shutdown(socket.SHUT_RDWR)
 
     def _forward_all(
-        self, source: socket.socket, target: socket.socket, wiretap: Wiretap | None
+        self, source: socket.socket, target: socket.socket, wiretap: ResponseParser | None
     ) -> None:
         while chunk := source.recv(65_536):
             if wiretap:
-                wiretap.hear(chunk)
+                wiretap.feed(chunk)
             if self.withholds.is_set() and COMMITTED in chunk:
                 self.has_withheld.set()
                 continue
@@ -64,9 +67,9 @@ class Relay:
 
 
 @contextmanager
-def relayed(url: str) -> Iterator[Relay]:
+def commit_proxy_before(url: str) -> Iterator[CommitProxy]:
     """Run a relay in front of that server."""
-    relay = Relay(url)
+    relay = CommitProxy(url)
     Thread(target=relay.serve, daemon=True).start()
     try:
         yield relay

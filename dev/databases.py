@@ -34,7 +34,7 @@ def connect_to(url: str) -> Iterator[Connection]:
 
 
 @contextmanager
-def locking(url: str, query: str) -> Iterator[Connection]:
+def hold_locks(url: str, query: str) -> Iterator[Connection]:
     """Open a connection that holds the locks of a query until it rolls back or is closed."""
     engine = create_engine(url)
     try:
@@ -52,7 +52,7 @@ def count(url: str, query: str, **values: object) -> int:
 
 
 @contextmanager
-def app_on(folder: Path, url: str, **settings: object) -> Iterator[Flask]:
+def create_app_on(folder: Path, url: str, **settings: object) -> Iterator[Flask]:
     """Create an app on that database, with real commits; its connections are closed at the end."""
     values = {"instance_path": folder, "database_url": url, **UNLIMITED, **settings}
     app = create_app(Config.model_validate(values))

@@ -16,7 +16,7 @@ LOSSES = {10_400: 2_600}  # the month with this revenue ends with a loss
 PREREGISTERED = (("Eva Melo", "eva@example.com"), ("Fabio Nery", "fabio@example.com"))
 
 
-def fill(session: Session, now: datetime) -> bool:
+def add_demo_data(session: Session, now: datetime) -> bool:
     """Write the demo data; returns False if they exist already."""
     if session.scalars(select(User.id).where(User.clerk_id == ALICE)).one_or_none() is not None:
         return False

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from auth.cookies import CLIENT_UAT, DEV_BROWSER, SESSION, suffix_of
+from auth.cookies import CLIENT_UAT, DEV_BROWSER, SESSION, cookie_suffix
 from auth.errors import UnknownUserError
 from core import files
 from core import files as instance
@@ -275,7 +275,7 @@ class DevSessions:
             CLIENT_UAT: str(browser.since),
             DEV_BROWSER: browser.id,
         }
-        endings = ("", f"_{suffix_of(PUBLISHABLE_KEY)}")
+        endings = ("", f"_{cookie_suffix(PUBLISHABLE_KEY)}")
         return [
             f"{name}{ending}={value}; {COOKIE_ATTRIBUTES}"
             if value
@@ -284,7 +284,7 @@ class DevSessions:
             for ending in endings
         ]
 
-    def answer(self, browser: Browser, origin: str) -> str:
+    def handshake_token(self, browser: Browser, origin: str) -> str:
         """Return the signed handshake token for a site."""
         handshake = {"handshake": self.directives(browser, origin)}
         return self._provider.sign(handshake, HANDSHAKE_TOKEN_SECONDS)

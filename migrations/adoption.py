@@ -40,7 +40,7 @@ def is_foreign() -> bool:
 
 def examine() -> None:
     """Raise AdoptionRefusedError where the other program's tables cannot be adopted."""
-    later = inspection.Later.of(op.get_context().opts["target_metadata"])
+    later = inspection.LaterSchema.of(op.get_context().opts["target_metadata"])
     problems = inspection.find_problems(op.get_bind(), later)
     if problems:
         raise inspection.AdoptionRefusedError(problems)

@@ -10,7 +10,7 @@ transaction:
    has its own `ctid`s.
 3. If any row did not move, nothing is changed; else the losers are deleted.
 
-`bring_back` restores archived rows and moves the others back.
+`restore_duplicates` restores archived rows and moves the others back.
 """
 
 from collections.abc import Iterable, Iterator
@@ -88,7 +88,7 @@ NOTES = f"""
 """  # noqa: S608 - constants
 
 
-def settle() -> None:
+def merge_duplicates() -> None:
     """Merge profiles until each user has one.
 
     Raises RuntimeError where a row would be lost; the transaction then changes nothing.
@@ -109,7 +109,7 @@ def settle() -> None:
         run("DELETE FROM mentorados m USING adoption_losers l WHERE l.loser_id = m.id")
 
 
-def bring_back() -> None:
+def restore_duplicates() -> None:
     """Restore the archived rows and move the others back, as far as they still exist."""
     run("SET CONSTRAINTS ALL IMMEDIATE")
     _restore("mentorados")

@@ -54,7 +54,7 @@ def _migrate(connection: Connection) -> None:
         raise inspection.refusal_of_revision(connection) or err from err
     is_at_head = migration.get_current_heads() == tuple(context.script.get_heads())
     if was_empty and is_at_head and connection.scalar(text("SELECT count(*) FROM adoptions")):
-        adoption_trial.try_out(connection)
+        adoption_trial.run_trial(connection)
 
 
 _run()

@@ -83,7 +83,7 @@ class AdoptionRefusedError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
+class LaterSchema:
     """Names that migrations after the baseline create: tables, columns of the four, indexes."""
 
     tables: Set[str]
@@ -91,7 +91,7 @@ class Later:
     indexes: Mapping[str, str]  # with the table they are on
 
     @classmethod
-    def of(cls, models: sa.MetaData) -> "Later":
+    def of(cls, models: sa.MetaData) -> "LaterSchema":
         """Return the names in the models that the baseline does not have."""
         known = {str(i.name) for table in baseline.TABLES for i in table.indexes}
         indexes = {str(i.name): t.name for t in models.tables.values() for i in t.indexes}
@@ -137,7 +137,7 @@ def similar_tables(connection: Connection) -> list[str]:
     return [f"{quoted(place.schema)}.{place.quoted}" for place in found if is_both]
 
 
-def find_problems(connection: Connection, later: Later) -> list[Problem]:
+def find_problems(connection: Connection, later: LaterSchema) -> list[Problem]:
     """Return all problems that prevent the adoption; nothing is changed."""
     taken = {row.relname: row.owner for row in connection.execute(RELATIONS)}
     if later.tables <= set(taken):
@@ -246,7 +246,7 @@ def _check_rows(
     yield from (finding for finding in sequence if isinstance(finding, Problem))
 
 
-def _check_later_columns(found: FoundTable, later: Later) -> Iterator[Problem]:
+def _check_later_columns(found: FoundTable, later: LaterSchema) -> Iterator[Problem]:
     for name in sorted(later.columns[found.name] & set(found.columns)):
         column = found.columns[name].quoted
         remedy = f"ALTER TABLE {found.name} RENAME COLUMN {column} TO {name}_old"
@@ -270,7 +270,7 @@ def _check_types(connection: Connection, tables: Mapping[str, FoundTable]) -> It
 
 
 def _check_names(
-    connection: Connection, taken: Mapping[str, str | None], later: Later
+    connection: Connection, taken: Mapping[str, str | None], later: LaterSchema
 ) -> Iterator[Problem]:
     for name in sorted(later.tables & set(taken)):
         yield Problem(name, None, "has the name of a table that we add", "rename it")

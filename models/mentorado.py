@@ -8,7 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from core.database import Model
 from models.columns import CreatedAt, Flag, SimNao, Time, pg_enum
 
-ONE_EACH = "mentorados_user_id_unique_idx"  # prevents a second profile of a user
+UNIQUE_USER_INDEX = "mentorados_user_id_unique_idx"  # prevents a second profile of a user
 
 
 class Turma(enum.StrEnum):
@@ -45,7 +45,7 @@ class Mentorado(Model):
     updated_at: Mapped[CreatedAt]
 
     __table_args__ = (
-        Index(ONE_EACH, "user_id", unique=True),
+        Index(UNIQUE_USER_INDEX, "user_id", unique=True),
         Index("mentorados_email_idx", "email"),
         Index("mentorados_turma_idx", "turma"),
         Index("mentorados_created_at_idx", "created_at"),

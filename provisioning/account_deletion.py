@@ -9,7 +9,11 @@ from auth.identity import Identity
 from models import Mentorado, User
 from models.user import Role
 from provisioning import audit
-from provisioning.admin_actions import invalidate_claimants, locked_profile, release_profile
+from provisioning.admin_actions import (
+    invalidate_claimants,
+    load_profile_for_update,
+    release_profile,
+)
 from provisioning.audit import Source
 from provisioning.loading import upsert_user
 
@@ -36,7 +40,7 @@ def handle_account_deletion(
     ).one_or_none()
     claimants: list[str] = []
     if profile_id is not None:
-        profile = locked_profile(session, profile_id)
+        profile = load_profile_for_update(session, profile_id)
         release_profile(session, profile, user)
         if user.email_verified:
             profile.email = user.email

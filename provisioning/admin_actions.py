@@ -33,17 +33,17 @@ class UnknownMentoradoError(Exception):
 class Conflict(enum.Enum):
     """Why a change conflicts with the stored rows."""
 
-    ITSELF = "a profile cannot be merged into itself"
-    CHANGED_HANDS = "a profile has just changed hands"
+    SAME_PROFILE = "a profile cannot be merged into itself"
+    OWNER_CHANGED = "a profile has just changed hands"
     OWNED = "the profile has another owner"
-    HAS_OWN = "the user has a profile of their own"
-    ONESELF = "admins cannot block or delete themselves"
+    HAS_PROFILE = "the user has a profile of their own"
+    OWN_ACCOUNT = "admins cannot block or delete themselves"
     DELETED_ACCOUNT = "the user's account has been deleted"
     TWO_OWNERS = "both profiles have an owner"
-    HELD = "something still refers to the profile"
-    UNTOLD_RULE = "the database refuses a row for a reason that cannot be resolved"
-    HELD_ROW = "something refers to a row that would have to be archived"
-    NOT_AS_SHOWN = "the result is no longer that of the confirmed preview"
+    STILL_REFERENCED = "something still refers to the profile"
+    UNRESOLVABLE = "the database refuses a row for a reason that cannot be resolved"
+    ROW_STILL_REFERENCED = "something refers to a row that would have to be archived"
+    PREVIEW_OUTDATED = "the result is no longer that of the confirmed preview"
 
 
 class ConflictError(Exception):
@@ -60,7 +60,7 @@ def block(session: Session, user_id: int, *, source: Source, now: datetime) -> l
     Raises ConflictError for an admin's own account.
     """
     if user_id == source.actor_id:
-        raise ConflictError(Conflict.ONESELF)
+        raise ConflictError(Conflict.OWN_ACCOUNT)
     user = load_user_for_update(session, user_id)
     if user.blocked_at is None:
         user.blocked_at = now
@@ -127,13 +127,13 @@ def remove(session: Session, mentorado_id: int, *, source: Source, now: datetime
     profile, users = lock_profile_with_users(session, mentorado_id)
     owner = users[profile.user_id] if profile.user_id is not None else None
     if owner is not None and owner.id == source.actor_id:
-        raise ConflictError(Conflict.ONESELF)
+        raise ConflictError(Conflict.OWN_ACCOUNT)
     record_action(session, source, "delete", user=owner, profile=profile, email=profile.email)
     try:
         session.delete(profile)
         session.flush()  # raises here where a row refers to it
     except IntegrityError as err:
-        raise ConflictError(Conflict.HELD) from err
+        raise ConflictError(Conflict.STILL_REFERENCED) from err
     return [] if owner is None else block(session, owner.id, source=source, now=now)
 
 
@@ -159,7 +159,7 @@ def lock_profile_with_users(
     ids = {*user_ids, *([before.user_id] if before.user_id is not None else [])}
     users = _lock_users(session, ids, addresses)
     lock_addresses(session, addresses)
-    profile = locked_profile(session, mentorado_id)
+    profile = load_profile_for_update(session, mentorado_id)
     if (profile.user_id, profile.email) != (before.user_id, before.email):
         raise StaleDecisionError(f"mentorado {mentorado_id} has just changed")
     return profile, users
@@ -203,7 +203,7 @@ def load_user_for_update(session: Session, user_id: int) -> User:
     return users[user_id]
 
 
-def locked_profile(session: Session, mentorado_id: int) -> Mentorado:
+def load_profile_for_update(session: Session, mentorado_id: int) -> Mentorado:
     """Return the profile, locked until the commit; raises UnknownMentoradoError."""
     profile = session.scalars(
         select(Mentorado).where(Mentorado.id == mentorado_id).with_for_update(),
@@ -275,7 +275,7 @@ def _delete_untouched(session: Session, user: User) -> int | None:
     if own is None:
         return None
     if not is_untouched(session, own):
-        raise ConflictError(Conflict.HAS_OWN)
+        raise ConflictError(Conflict.HAS_PROFILE)
     session.delete(own)
     session.flush()  # `user_id` is unique: it must be free for the other profile
     return own.id

@@ -47,13 +47,13 @@ class RetryPolicy:
     first_pause: timedelta = timedelta(minutes=1)
     longest_pause: timedelta = timedelta(hours=1)
 
-    def pause_after(self, attempts: int, dice: float) -> timedelta:
+    def pause_after(self, attempts: int, jitter: float) -> timedelta:
         """Return the pause before the next retry: exponential, capped, its later half random.
 
         `dice` is a random number from 0 to 1; it spreads users who failed together.
         """
         factor: int = 2 ** min(attempts, MAX_DOUBLINGS)
-        return min(self.longest_pause, self.first_pause * factor) * (0.5 + dice / 2)
+        return min(self.longest_pause, self.first_pause * factor) * (0.5 + jitter / 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def record_failure(
     source: Source,
     now: datetime,
     policy: RetryPolicy,
-    dice: float,
+    jitter: float,
 ) -> ProvisioningAttempt:
     """Insert or update the attempt of a user; the caller uses a transaction of its own.
 
@@ -91,7 +91,7 @@ def record_failure(
         "clerk_id": clerk_id,
         "state": AttemptState.PENDING,
         "attempts": increment,
-        "next_attempt_at": now + policy.pause_after(0, dice),
+        "next_attempt_at": now + policy.pause_after(0, jitter),
         "first_failed_at": now,
     }
     is_about_identity = failure.error_class == UNUSABLE_ANSWER
@@ -114,7 +114,7 @@ def record_failure(
         execution_options={"populate_existing": True},
     ).one()
     if increment:
-        attempt.next_attempt_at = now + policy.pause_after(attempt.attempts, dice)
+        attempt.next_attempt_at = now + policy.pause_after(attempt.attempts, jitter)
         if attempt.attempts >= policy.max_attempts:
             attempt.state = AttemptState.DEAD
     return attempt
@@ -153,7 +153,7 @@ def delete_resolved(session: Session, rules: Rules) -> int:
     return len(session.scalars(deleted.returning(ProvisioningAttempt.id)).all())
 
 
-def due(
+def due_attempts(
     session: Session,
     *,
     now: datetime | None,
@@ -192,7 +192,7 @@ def is_due(now: datetime | None) -> tuple[ColumnElement[bool], ...]:
     )
 
 
-def dead_letters(
+def list_dead_letters(
     session: Session, *, after_id: int, limit: int
 ) -> list[tuple[ProvisioningAttempt, int | None]]:
     """Return dead letters in the order of ids, each with the id of its user, if stored."""
@@ -206,7 +206,7 @@ def dead_letters(
     return [(attempt, user_id) for attempt, user_id in rows]
 
 
-def dead_letter(session: Session, attempt_id: int) -> ProvisioningAttempt:
+def load_dead_letter(session: Session, attempt_id: int) -> ProvisioningAttempt:
     """Return one dead letter, locked; raises UnknownAttemptError."""
     found = select(ProvisioningAttempt).where(
         ProvisioningAttempt.id == attempt_id, ProvisioningAttempt.state == AttemptState.DEAD

@@ -96,7 +96,7 @@ def event_values(
     }
 
 
-def record_of(changed: CTE, values: Mapping[str, ColumnElement[Any]]) -> Insert:
+def insert_events_of(changed: CTE, values: Mapping[str, ColumnElement[Any]]) -> Insert:
     """Return an INSERT of an event for each changed row, to be part of the change's statement.
 
     `changed` has the columns `id` of a profile and `user_id`; `values` is the rest of the event.
@@ -106,7 +106,7 @@ def record_of(changed: CTE, values: Mapping[str, ColumnElement[Any]]) -> Insert:
     return insert(cast(Table, AuditEvent.__table__)).from_select(columns, rows)
 
 
-def by_the_sweep(event: str) -> dict[str, ColumnElement[Any]]:
+def sweep_event_values(event: str) -> dict[str, ColumnElement[Any]]:
     """Return the values of an event of the sweep, which has no actor and no request."""
     return {"event": literal(event), "entry": literal("sweep")}
 
@@ -135,7 +135,7 @@ def events(
 
 
 _VALUES = ("event", "entry", "actor_id", "request_id", "details")
-# Parameters of an event for `record_of`; `event_values` returns their values.
+# Parameters of an event for `insert_events_of`; `event_values` returns their values.
 VALUE_PARAMETERS = {
     name: bindparam(name, type_=AuditEvent.__table__.c[name].type) for name in _VALUES
 }

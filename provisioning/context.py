@@ -7,24 +7,24 @@ from typing import Annotated
 from typing_extensions import TypedDict
 
 from auth.identity import Identity
-from core.types import Moment, one_of
+from core.types import Timestamp, one_of
 from models import Mentorado, User
 from models.columns import SimNao
 from models.mentorado import Turma
 from models.user import Role
 from provisioning.ensure import EnsureResult, Outcome
 from provisioning.errors import Denial
-from provisioning.identity_age import Question
+from provisioning.identity_age import NextLookup
 from provisioning.profiles import MentoradoRow, UserRow
 
 READY = "ready"
 NOT_REQUIRED = "not_required"
 # The ensure call failed, so that it is open whether the user has a profile.
-UNDECIDED = ("provisioning_unavailable", "provisioning_needs_attention")
+FAILED_STATUSES = ("provisioning_unavailable", "provisioning_needs_attention")
 DENIED = tuple(str(denial) for denial in Denial if denial is not Denial.USER_DELETED)
 
 YesNo = Annotated[str, one_of(SimNao)]
-Status = Annotated[str, one_of((READY, NOT_REQUIRED, *DENIED, *UNDECIDED))]
+Status = Annotated[str, one_of((READY, NOT_REQUIRED, *DENIED, *FAILED_STATUSES))]
 
 
 class UserShape(TypedDict):
@@ -53,7 +53,7 @@ class MentoradoShape(TypedDict):
     meta_procedimentos: int | None
     meta_posts: int | None
     meta_stories: int | None
-    created_at: Moment
+    created_at: Timestamp
 
 
 class OutcomeShape(TypedDict):
@@ -81,7 +81,7 @@ class RequestContext:
     status: str
     outcome: str = Outcome.EXISTING
     version: int | None = None
-    question: Question | None = None
+    question: NextLookup | None = None
 
     @property
     def is_admin(self) -> bool:

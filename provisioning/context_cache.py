@@ -33,7 +33,7 @@ from models.user import Role
 from provisioning.context import READY, RequestContext, UserShape
 from provisioning.context_version import read_version, read_versions
 from provisioning.errors import DatabaseUnavailableError
-from provisioning.identity_age import Question
+from provisioning.identity_age import NextLookup
 from provisioning.retry import is_outage
 
 log = structlog.get_logger(__name__)
@@ -157,7 +157,7 @@ class ContextCache:
         """Whether publishing a version has failed since this process started."""
         return self._unpublished.is_set()
 
-    def forget_versions(self) -> None:
+    def clear_versions(self) -> None:
         """Clear the versions that this process has stored, as at its start."""
         self._versions.clear()
         self._unpublished.clear()
@@ -187,7 +187,7 @@ class ContextCache:
         user = {**user, "role": str(Role.USER)}
         return DashboardCopy(RequestContext(user, entry["mentorado"], READY), entry["overview"])
 
-    def remember_reference(self, reference: str, clerk_id: str) -> None:
+    def store_reference(self, reference: str, clerk_id: str) -> None:
         """Store which user was shown this reference code, so that support finds the user by it."""
         text = json.dumps({"clerk_id": clerk_id})
         try:
@@ -203,7 +203,7 @@ class ContextCache:
         except CacheUnavailableError:
             return  # the log has the code as well
 
-    def user_of_reference(self, reference: str) -> str | None:
+    def find_user_of_reference(self, reference: str) -> str | None:
         """Return the Clerk id of the user who was shown this code; None for an unknown code."""
         try:
             value = self.client.call(lambda: cache.get(_reference_key(reference)))
@@ -282,11 +282,11 @@ def _serialize(context: RequestContext, **more: str) -> str:
     return json.dumps(entry)
 
 
-def _question_of(entry: Mapping[str, Any]) -> Question | None:
+def _question_of(entry: Mapping[str, Any]) -> NextLookup | None:
     question = entry.get("question")
     if question is None:
         return None
-    return Question(datetime.fromtimestamp(question[0], UTC), must_wait=question[1])
+    return NextLookup(datetime.fromtimestamp(question[0], UTC), must_wait=question[1])
 
 
 @lru_cache(PARSED_ENTRIES_KEPT)

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from auth.identity import Identity
 from models import AuditEvent, Mentorado
-from models.mentorado import ONE_EACH
+from models.mentorado import UNIQUE_USER_INDEX
 from provisioning import audit
 from provisioning.audit import Source
 from provisioning.context_version import read_version
@@ -75,7 +75,7 @@ class ForecastResult:
 
     user_id: int
     decision: Decision
-    standing: DecisionFacts
+    facts: DecisionFacts
 
 
 def ensure(
@@ -209,7 +209,10 @@ def _link_if_unlinked(session: Session, user: UserRow, unlinked_id: int) -> Ment
     try:
         row = session.execute(statement).one_or_none()
     except IntegrityError as err:
-        if not isinstance(err.orig, UniqueViolation) or err.orig.diag.constraint_name != ONE_EACH:
+        if (
+            not isinstance(err.orig, UniqueViolation)
+            or err.orig.diag.constraint_name != UNIQUE_USER_INDEX
+        ):
             raise
         # A sweep that read the address as unverified. A new decision finds its profile untouched.
         raise StaleDecisionError(f"user {user.id} was given a profile meanwhile") from err

@@ -12,7 +12,7 @@ AT_ONCE = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class NextLookup:
     """The next lookup of a user: not before `at`; `must_wait` if a request waits for it."""
 
     at: datetime
@@ -23,7 +23,7 @@ class Question:
         return now >= self.at
 
 
-def next_question(user: KnownIdentity | UserRow, max_age: timedelta) -> Question | None:
+def next_lookup(user: KnownIdentity | UserRow, max_age: timedelta) -> NextLookup | None:
     """Decide when to look this user up again; None for never (docs/clerk.md).
 
     A request waits for the lookup while the user's address is absent or unverified, so that a
@@ -39,7 +39,7 @@ def next_question(user: KnownIdentity | UserRow, max_age: timedelta) -> Question
     if is_verified:
         is_unanswered = asked_at > completed_at
         retry_at = asked_at + min(RETRY_PAUSE, max_age) if is_unanswered else AT_ONCE
-        return Question(max(completed_at + max_age, retry_at), must_wait=False)
+        return NextLookup(max(completed_at + max_age, retry_at), must_wait=False)
     last_lookup = max(asked_at, completed_at)
     at = AT_ONCE if last_lookup == AT_ONCE else last_lookup + UNVERIFIED_PAUSE
-    return Question(at, must_wait=True)
+    return NextLookup(at, must_wait=True)

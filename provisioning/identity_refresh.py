@@ -28,7 +28,7 @@ from core import deadlines
 from core.database import background_transaction, transaction
 from provisioning import queries
 from provisioning.errors import ProvisioningError
-from provisioning.identity_age import Question, next_question
+from provisioning.identity_age import NextLookup, next_lookup
 from provisioning.profiles import UserRow
 
 log = structlog.get_logger(__name__)
@@ -81,11 +81,11 @@ class IdentityLookup:
             return LookupResult(identity, is_unanswered=True, is_unavailable=is_unavailable)
         return LookupResult(identity.merged_with(found))
 
-    def question(self, identity: Identity, user: UserRow) -> Question | None:
+    def question(self, identity: Identity, user: UserRow) -> NextLookup | None:
         """Return the next lookup of the user whose token has this identity; None for never."""
         if identity.is_complete or self.directory is None:
             return None
-        return next_question(user, self.max_age)
+        return next_lookup(user, self.max_age)
 
     def claim_in_background(self, clerk_id: str, now: datetime) -> bool:
         """Claim a background lookup of the user; return whether it is due and claimed."""
@@ -93,7 +93,7 @@ class IdentityLookup:
             known = queries.known_identity(session, clerk_id)
             if known is None:
                 return False
-            question = next_question(known, self.max_age)
+            question = next_lookup(known, self.max_age)
             if question is None or not question.is_due(now):
                 return False
             return queries.claim_identity_lookup(session, clerk_id, known.identity_asked_at, now)
@@ -108,7 +108,7 @@ class IdentityLookup:
                 known = queries.known_identity(session, clerk_id)
                 if known is None:
                     return True, True
-                question = next_question(known, self.max_age)
+                question = next_lookup(known, self.max_age)
                 if question is None or not question.must_wait or not question.is_due(now):
                     return False, False
                 asked_at = known.identity_asked_at

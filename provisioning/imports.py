@@ -83,7 +83,7 @@ class LineResult:
     earlier: int | None = None
     clerk_id: str | None = None
 
-    def as_kept(self, *, with_person: bool) -> dict[str, Any]:
+    def to_stored(self, *, with_person: bool) -> dict[str, Any]:
         """Return the result as a job stores it; `with_person` adds name and address."""
         kept = {
             "line": self.line.number,
@@ -147,7 +147,9 @@ class MenteeImport:
         # Of a long list only lines that were not registered are kept.
         is_short = len(self.lines) <= LONGEST_REPORT
         kept = [
-            r.as_kept(with_person=job.dry_run) for r in results if is_short or not r.verdict.is_good
+            r.to_stored(with_person=job.dry_run)
+            for r in results
+            if is_short or not r.verdict.is_good
         ]
         job.counts, job.results = counts, [*job.results, *kept][:LONGEST_REPORT]
         job.position += len(results)

@@ -12,8 +12,8 @@ from provisioning.admin_actions import (
     Conflict,
     ConflictError,
     invalidate_claimants,
+    load_profile_for_update,
     load_user_for_update,
-    locked_profile,
     record_action,
 )
 from provisioning.audit import Source
@@ -79,13 +79,15 @@ def preview(session: Session, spec: MergeSpec, *, source: Source, now: datetime)
 def _lock_both(session: Session, spec: MergeSpec) -> tuple[Mentorado, Mentorado]:
     """Lock the owners by id, then the profiles by id; return the removed and the kept profile."""
     if spec.from_id == spec.into_id:
-        raise ConflictError(Conflict.ITSELF)
+        raise ConflictError(Conflict.SAME_PROFILE)
     ids = sorted((spec.from_id, spec.into_id))
     owners = select(Mentorado.user_id).where(Mentorado.id.in_(ids), Mentorado.user_id.is_not(None))
     owner_ids = sorted(filter(None, session.scalars(owners)))
     for user_id in owner_ids:
         load_user_for_update(session, user_id)
-    profiles = {mentorado_id: locked_profile(session, mentorado_id) for mentorado_id in ids}
+    profiles = {
+        mentorado_id: load_profile_for_update(session, mentorado_id) for mentorado_id in ids
+    }
     if sorted(p.user_id for p in profiles.values() if p.user_id is not None) != owner_ids:
         raise StaleDecisionError("a profile of the merge has just changed its owner")
     if len(owner_ids) > 1:
@@ -107,7 +109,7 @@ def _move_all_rows(session: Session, spec: MergeSpec) -> tuple[dict[str, int], l
 
 def _archive_and_delete(session: Session, profile: Mentorado, spec: MergeSpec) -> None:
     if is_referenced(session, profile.id):
-        raise ConflictError(Conflict.HELD)
+        raise ConflictError(Conflict.STILL_REFERENCED)
     row = func.to_jsonb(literal_column("mentorados"))
     content: dict[str, Any] = session.scalars(
         select(row).select_from(Mentorado).where(Mentorado.id == profile.id)

@@ -116,7 +116,7 @@ class RowMover:
     def move_all(self) -> tuple[int, list[MergeConflict]]:
         """Move all rows; return how many were moved, and the conflicts."""
         if self.table.is_hidden:
-            raise ConflictError(Conflict.HELD, self.table.table_name)
+            raise ConflictError(Conflict.STILL_REFERENCED, self.table.table_name)
         conflicts: list[MergeConflict] = []
         moved = sum(self._move(row, conflicts) for row in self._rows())
         return moved, conflicts
@@ -154,9 +154,9 @@ class RowMover:
         except REFUSING_ERRORS as err:
             if isinstance(err.orig, UniqueViolation):
                 return self._unique_index(err.orig.diag.schema_name, err.orig.diag.constraint_name)
-            raise ConflictError(Conflict.UNTOLD_RULE, row.table_name) from err
+            raise ConflictError(Conflict.UNRESOLVABLE, row.table_name) from err
         if updated.rowcount != 1:  # a trigger or a rule of another program prevented the update
-            raise ConflictError(Conflict.UNTOLD_RULE, row.table_name)
+            raise ConflictError(Conflict.UNRESOLVABLE, row.table_name)
         return None
 
     def _new_values(self) -> dict[str, str]:
@@ -188,7 +188,7 @@ class RowMover:
     def _unique_index(self, schema: str | None, name: str | None) -> UniqueIndex:
         found = self.session.execute(UNIQUE_INDEX, {"schema": schema, "index": name}).one_or_none()
         if found is None or found.root_name != self.table.root_name:
-            raise ConflictError(Conflict.UNTOLD_RULE, name or "")
+            raise ConflictError(Conflict.UNRESOLVABLE, name or "")
         return UniqueIndex(str(name), found.table_name, tuple(found.columns), found.condition)
 
     def _conflicting_row(self, row: StoredRow, index: UniqueIndex) -> StoredRow:
@@ -209,18 +209,18 @@ class RowMover:
         """  # noqa: S608
         rows = self._stored_rows(query, {**self.spec.ids, **row.address})
         if len(rows) != 1:
-            raise ConflictError(Conflict.UNTOLD_RULE, index.name)
+            raise ConflictError(Conflict.UNRESOLVABLE, index.name)
         return rows[0]
 
     def _archive(self, row: StoredRow) -> None:
         """Move a row to the archive; raises ConflictError where another row refers to it."""
         if self.table.root_name in NEVER_ARCHIVED:
-            raise ConflictError(Conflict.UNTOLD_RULE, row.table_name)
+            raise ConflictError(Conflict.UNRESOLVABLE, row.table_name)
         self._refuse_if_held(row)
         delete = f"DELETE FROM {self.table.root} r WHERE {ROW} RETURNING to_jsonb(r)"  # noqa: S608
         deleted = self._execute(delete, row.address).scalar_one_or_none()
         if deleted is None:
-            raise ConflictError(Conflict.UNTOLD_RULE, row.table_name)
+            raise ConflictError(Conflict.UNRESOLVABLE, row.table_name)
         archive(self.session, self.table.table_name, deleted, self.spec)
 
     def _refuse_unsafe_move(self, row: StoredRow) -> None:
@@ -238,7 +238,7 @@ class RowMover:
                        AND (c.tableoid, c.ctid) <> (r.tableoid, r.ctid))
             """  # noqa: S608
             if child.is_hidden or self._execute(query, row.address).scalar_one():
-                raise ConflictError(Conflict.HELD_ROW, child.table_name)
+                raise ConflictError(Conflict.ROW_STILL_REFERENCED, child.table_name)
 
     def _stored_rows(self, query: str, values: dict[str, Any]) -> list[StoredRow]:
         return [StoredRow(**row) for row in self._execute(query, values).mappings()]

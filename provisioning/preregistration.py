@@ -60,7 +60,7 @@ class RegistrationOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Registered:
+class RegistrationResult:
     """The profile, with the Clerk id of its owner if an untouched one got the data."""
 
     mentorado: Mentorado
@@ -72,7 +72,9 @@ class Registered:
         return self.clerk_id is None
 
 
-def pre_register(session: Session, values: Values, *, source: Source, now: datetime) -> Registered:
+def pre_register(
+    session: Session, values: Values, *, source: Source, now: datetime
+) -> RegistrationResult:
     """Create a profile for the user who has, or will have, its verified address.
 
     If that user has an untouched automatic profile, the data is written into it. Raises
@@ -85,7 +87,7 @@ def pre_register(session: Session, values: Values, *, source: Source, now: datet
     return _load_registered(session, outcome.mentorado_id, outcome.clerk_id)
 
 
-def registered_by(session: Session, source: Source) -> Registered | None:
+def find_registered_by_request(session: Session, source: Source) -> RegistrationResult | None:
     """Return what an earlier try of the same request has registered; None if nothing.
 
     For a retry: the commit of an earlier try may have succeeded although its answer was lost.
@@ -151,11 +153,11 @@ def lock_address(
 
 def _load_registered(
     session: Session, mentorado_id: int | None, clerk_id: str | None
-) -> Registered:
+) -> RegistrationResult:
     profile = session.get(Mentorado, mentorado_id, populate_existing=True)
     if profile is None:
         raise StaleDecisionError(f"mentorado {mentorado_id} was deleted meanwhile")
-    return Registered(profile, clerk_id)
+    return RegistrationResult(profile, clerk_id)
 
 
 def _with_addresses(session: Session, lines: Sequence[Values]) -> list[_Line]:

@@ -74,7 +74,7 @@ class ChangeRequest:
     name: str
     values: Mapping[str, object]
     change: Change
-    look: SnapshotFunction
+    take_snapshots: SnapshotFunction
     user_id: int | None = None
     mentorado_id: int | None = None
 
@@ -113,16 +113,16 @@ def confirm(session: Session, request: ChangeRequest, *, digest: str, source: So
     with session.begin_nested():
         result, clerk_ids = _apply(session, request, replace(source, confirmation=digest))
         if result.digest != digest:
-            raise ConflictError(Conflict.NOT_AS_SHOWN)
+            raise ConflictError(Conflict.PREVIEW_OUTDATED)
     return clerk_ids
 
 
 def _apply(session: Session, request: ChangeRequest, source: Source) -> tuple[Preview, list[str]]:
     """Apply the change; return its preview and the Clerk ids of affected users."""
-    before, last_event = request.look(session), _last_event(session, request)
+    before, last_event = request.take_snapshots(session), _last_event(session, request)
     clerk_ids = request.change(session, source)
     session.flush()  # before the second snapshot
-    after = request.look(session)
+    after = request.take_snapshots(session)
     content = [request.name, dict(request.values), source.actor_id, last_event, before, after]
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=str)
     return Preview(before, after, blake2b(text.encode(), digest_size=12).hexdigest()), clerk_ids

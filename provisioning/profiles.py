@@ -149,7 +149,7 @@ def find_unlinked_ids(session: Session, address: str) -> tuple[int, ...]:
     return tuple(session.scalars(unlinked.order_by(Mentorado.id).limit(2)))
 
 
-def waiting_profiles(session: Session, address: str) -> list[Mentorado]:
+def list_unlinked_profiles(session: Session, address: str) -> list[Mentorado]:
     """Return the unlinked profiles with this address, for an admin to choose from."""
     same_address = func.normalized_address(Mentorado.email) == func.normalized_address(address)
     unlinked = select(Mentorado).where(Mentorado.user_id.is_(None), same_address)
@@ -170,15 +170,15 @@ def is_untouched(session: Session, profile: Mentorado | MentoradoRow) -> bool:
     return profile.is_unedited and not is_referenced(session, profile.id)
 
 
-NAMELESS = "Novo Usuário"
+DEFAULT_NAME = "Novo Usuário"
 
 
-def automatic_profiles(users: CTE | Subquery) -> Insert:
+def insert_missing_profiles(users: CTE | Subquery) -> Insert:
     """Return an INSERT of a profile for each of these rows of users; skips users who have one."""
-    return new_profiles(users).on_conflict_do_nothing(index_elements=["user_id"])
+    return insert_profiles(users).on_conflict_do_nothing(index_elements=["user_id"])
 
 
-def new_profiles(users: CTE | Subquery) -> Insert:
+def insert_profiles(users: CTE | Subquery) -> Insert:
     """Return an INSERT of a profile for each of these rows of users; fails if one of them has one.
 
     `users` has the columns `id name email image_url`. Goals are the table's defaults; over-long
@@ -188,7 +188,7 @@ def new_profiles(users: CTE | Subquery) -> Insert:
     values: dict[str, Any] = {
         "user_id": columns.id,
         "nome_completo": func.left(
-            func.coalesce(func.nullif(columns.name, ""), NAMELESS), NAME_LENGTH
+            func.coalesce(func.nullif(columns.name, ""), DEFAULT_NAME), NAME_LENGTH
         ),
         "email": columns.email,
         "foto_url": case((func.length(columns.image_url) <= URL_LENGTH, columns.image_url)),
@@ -212,7 +212,7 @@ def insert_automatic_profile(session: Session, user_id: int, source: Source) -> 
 def missing_values(profile: MentoradoRow, user: UserRow) -> dict[str, str]:
     """Return values for empty columns of an automatic profile that the user's identity now has."""
     filled: dict[str, str] = {}
-    if profile.nome_completo == NAMELESS and user.name:
+    if profile.nome_completo == DEFAULT_NAME and user.name:
         filled["nome_completo"] = user.name[:NAME_LENGTH]
     if profile.email is None and user.email is not None:
         filled["email"] = user.email
@@ -225,8 +225,8 @@ def _insert_with_event() -> Select[Any]:
     # From tables instead of mapped classes, which cost the ORM's work at every call.
     users = User.__table__
     user = select(users).where(users.c.id == bindparam("of_user")).subquery()
-    created = automatic_profiles(user).returning(*MENTORADO_COLUMNS).cte("created")
-    recorded = audit.record_of(created, audit.VALUE_PARAMETERS).cte("recorded")
+    created = insert_missing_profiles(user).returning(*MENTORADO_COLUMNS).cte("created")
+    recorded = audit.insert_events_of(created, audit.VALUE_PARAMETERS).cte("recorded")
     return select(created).add_cte(recorded)
 
 

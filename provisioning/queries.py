@@ -76,8 +76,8 @@ def list_users(
     session: Session,
     *,
     state: UserState | None = None,
-    wanted: str | None = None,
-    shown_to: str | None = None,
+    search_text: str | None = None,
+    reference_clerk_id: str | None = None,
     after_id: int = 0,
     limit: int,
 ) -> list[ListedUser]:
@@ -88,8 +88,8 @@ def list_users(
     found = _all_users().where(User.id > after_id).order_by(User.id).limit(limit)
     if state is not None:
         found = found.where(_is(state))
-    if wanted:
-        found = found.where(or_(_matches(wanted), User.clerk_id == shown_to))
+    if search_text:
+        found = found.where(or_(_matches(search_text), User.clerk_id == reference_clerk_id))
     return _rows(session, found)
 
 
@@ -270,7 +270,7 @@ def incomplete_users(session: Session, now: datetime | None, limit: int) -> list
     return list(session.scalars(incomplete.limit(limit)))
 
 
-def longest_unasked(
+def users_to_refresh(
     session: Session, *, before: datetime, seen_after: datetime, after: Position | None, limit: int
 ) -> tuple[list[str], Position | None]:
     """Return Clerk ids of users to look up again, and the position to continue from.
@@ -354,13 +354,13 @@ class MenteeKind(enum.StrEnum):
 
     ACTIVE = "ativos"
     INACTIVE = "inativos"
-    WAITING = "esperando"  # unlinked
+    UNLINKED = "esperando"  # unlinked
 
 
 KINDS: dict[MenteeKind, ColumnElement[bool]] = {
     MenteeKind.ACTIVE: Mentorado.ativo == SimNao.SIM,
     MenteeKind.INACTIVE: Mentorado.ativo == SimNao.NAO,
-    MenteeKind.WAITING: Mentorado.user_id.is_(None),
+    MenteeKind.UNLINKED: Mentorado.user_id.is_(None),
 }
 
 
@@ -368,7 +368,7 @@ def list_mentees(
     session: Session,
     *,
     kind: MenteeKind | None = None,
-    wanted: str | None = None,
+    search_text: str | None = None,
     after_id: int = 0,
     limit: int,
 ) -> list[Mentorado]:
@@ -376,7 +376,7 @@ def list_mentees(
     found = select(Mentorado).where(Mentorado.id > after_id).order_by(Mentorado.id).limit(limit)
     if kind is not None:
         found = found.where(KINDS[kind])
-    if wanted:
-        has_name = Mentorado.nome_completo.icontains(wanted, autoescape=True)
-        found = found.where(or_(has_name, address_matches(Mentorado.email, wanted)))
+    if search_text:
+        has_name = Mentorado.nome_completo.icontains(search_text, autoescape=True)
+        found = found.where(or_(has_name, address_matches(Mentorado.email, search_text)))
     return list(session.scalars(found))

@@ -219,7 +219,7 @@ class RetryingUnitOfWork:
                     source=source,
                     now=now,
                     policy=self.policy,
-                    dice=dice,
+                    jitter=dice,
                 )
         except SQLAlchemyError as err:
             log.warning("attempt_not_recorded", error=type(err).__name__)

@@ -18,7 +18,7 @@ ID = re.compile("[0-9]{1,10}")
 LARGEST_ID = 2_147_483_647  # of the type integer
 
 
-class RefusedAccountError(Exception):
+class DeletedAccountError(Exception):
     """The account cannot become an admin; the message says why."""
 
 
@@ -44,7 +44,7 @@ def is_role_current(user: User | UserRow, admin_emails: frozenset[str]) -> bool:
     return user.is_admin if should_be_admin else not user.admin_by_address
 
 
-def accounts(session: Session, identifier: str) -> Sequence[User]:
+def find_users(session: Session, identifier: str) -> Sequence[User]:
     """Return the users with this id, Clerk id or address, in the order of ids, locked.
 
     An address returns every user who has it, verified or not.
@@ -64,7 +64,7 @@ def grant(session: Session, user: User, *, source: Source) -> None:
     Raises RefusedAccountError for a deleted account.
     """
     if user.deleted_at is not None:
-        raise RefusedAccountError("the account has been deleted at Clerk")
+        raise DeletedAccountError("the account has been deleted at Clerk")
     user.role, user.admin_by_address = Role.ADMIN, False
     _record(session, user, source, "grant")
 

@@ -65,7 +65,7 @@ def serving(folder: Path) -> Iterator[Flask]:
             yield app
             db.engine.dispose()
     finally:
-        postgres.leave(folder)
+        postgres.release(folder)
 
 
 def trace(client: FlaskClient, path: str) -> list[Function]:

@@ -35,7 +35,7 @@ from provisioning.profiles import (
     SHOULD_HAVE_PROFILE,
     Unlinked,
     has_unlinked_match,
-    new_profiles,
+    insert_profiles,
 )
 from provisioning.roles import is_role_current
 from provisioning.rules import Action, DecisionFacts, Rules, decide
@@ -143,7 +143,9 @@ def _write_links(session: Session, chosen: dict[int, User]) -> list[Link]:
         .returning(Mentorado.id, Mentorado.user_id)
         .cte("linked")
     )
-    recorded = audit.record_of(linked, audit.by_the_sweep("mentorado_linked")).cte("recorded")
+    recorded = audit.insert_events_of(linked, audit.sweep_event_values("mentorado_linked")).cte(
+        "recorded"
+    )
     ids = session.execute(select(linked.c.id).add_cte(recorded)).scalars()
     return [Link(chosen[each].id, chosen[each].clerk_id, each) for each in ids]
 
@@ -165,9 +167,11 @@ IS_NEW = Mentorado.created_at == func.now()  # now() is when this transaction be
 def _insertion() -> Select[int]:
     """Insert profiles and their audit events; return how many."""
     due = select(User.id, User.name, User.email, User.image_url).where(*is_due_within(BOUNDS))
-    profiles = new_profiles(due.subquery("due")).returning(Mentorado.id, Mentorado.user_id)
+    profiles = insert_profiles(due.subquery("due")).returning(Mentorado.id, Mentorado.user_id)
     created = profiles.cte("created")
-    recorded = audit.record_of(created, audit.by_the_sweep("mentorado_created")).cte("recorded")
+    recorded = audit.insert_events_of(created, audit.sweep_event_values("mentorado_created")).cte(
+        "recorded"
+    )
     return select(func.count()).select_from(created).add_cte(recorded)
 
 

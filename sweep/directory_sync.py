@@ -9,7 +9,7 @@ import structlog
 
 from auth.errors import ProviderUnavailableError
 from auth.identity import Identity
-from auth.user_directory import Page, UserDirectory
+from auth.user_directory import DirectoryPage, UserDirectory
 from core.database import background_transaction
 from provisioning import queries
 from provisioning.audit import Source
@@ -70,11 +70,11 @@ def _pause(err: ProviderUnavailableError) -> float:
     jitter=None,
     logger=None,
 )
-def _page(directory: UserDirectory, offset: int) -> Page:
+def _page(directory: UserDirectory, offset: int) -> DirectoryPage:
     return directory.page(offset, PAGE_SIZE)
 
 
-def _changed(page: Page, now: datetime) -> list[Identity]:
+def _changed(page: DirectoryPage, now: datetime) -> list[Identity]:
     """Return the users of a page who are new or changed; mark the others as unchanged now."""
     with background_transaction() as session:
         known = queries.known_identities(session, [listed.clerk_id for listed in page.identities])

@@ -180,8 +180,8 @@ class DryRunExecutor:
                 self.counts.add(Outcome.CREATED)
                 return
         outcome = OUTCOMES[forecast.decision.action]
-        self.counts.add(outcome, is_ambiguous=forecast.standing.is_ambiguous)
-        self.counts.show(forecast.user_id, outcome)
+        self.counts.add(outcome, is_ambiguous=forecast.facts.is_ambiguous)
+        self.counts.add_to_sample(forecast.user_id, outcome)
 
     def create_range(self, ids: Range) -> None:
         """Count the users of a range for whom the set-based step would create a profile."""
@@ -193,4 +193,4 @@ class DryRunExecutor:
             first = missing_profiles.first_in_range(session, ids, SAMPLE_SIZE)
         self.counts.add_batch(due, due)
         for user_id in first:
-            self.counts.show(user_id, Outcome.CREATED)
+            self.counts.add_to_sample(user_id, Outcome.CREATED)

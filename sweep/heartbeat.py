@@ -51,15 +51,15 @@ class Heartbeat:
         owner: str,
         *,
         open_transaction: Transaction,
-        open_beat: Transaction,
+        open_heartbeat_connection: Transaction,
         monotonic: Callable[[], float],
         should_stop: Callable[[], bool],
-        look_seconds: float = POLL_SECONDS,
+        poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._run_id, self._owner = run_id, owner
-        self._open_transaction, self._open_beat = open_transaction, open_beat
+        self._open_transaction, self._open_beat = open_transaction, open_heartbeat_connection
         self._monotonic, self._should_stop = monotonic, should_stop
-        self._poll_seconds = look_seconds
+        self._poll_seconds = poll_seconds
         self._beaten_at = self._worked_at = monotonic()
         self._stop_seen_at: float | None = None
         self._is_lost = self._is_released = self._is_hanging = False

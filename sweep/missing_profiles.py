@@ -13,8 +13,8 @@ from provisioning import audit
 from provisioning.profiles import (
     SHOULD_HAVE_PROFILE,
     Unlinked,
-    automatic_profiles,
     has_unlinked_match,
+    insert_missing_profiles,
 )
 from provisioning.rules import Rules
 
@@ -66,8 +66,10 @@ def create_range_with_locks(session: Session, ids: Range) -> tuple[int, int]:
         .with_for_update(read=True, key_share=True, skip_locked=True)
         .cte("due")
     )
-    created = automatic_profiles(due).returning(Mentorado.id, Mentorado.user_id).cte("created")
-    recorded = audit.record_of(created, audit.by_the_sweep("mentorado_created")).cte("recorded")
+    created = insert_missing_profiles(due).returning(Mentorado.id, Mentorado.user_id).cte("created")
+    recorded = audit.insert_events_of(created, audit.sweep_event_values("mentorado_created")).cte(
+        "recorded"
+    )
     counts = [select(func.count()).select_from(cte).scalar_subquery() for cte in (due, created)]
     row = session.execute(select(*counts).add_cte(recorded)).one()
     return row[0], row[1]

@@ -68,7 +68,7 @@ class SweepCounts:
         self.scanned += due
         self.total = max(self.total, self.scanned)
 
-    def show(self, user_id: int, outcome: Outcome) -> None:
+    def add_to_sample(self, user_id: int, outcome: Outcome) -> None:
         """Add a user to the sample unless it is full."""
         if len(self.sample) < SAMPLE_SIZE:
             self.sample.append({"user_id": user_id, "outcome": str(outcome)})

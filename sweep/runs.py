@@ -260,7 +260,7 @@ def delete_old(session: Session, now: datetime) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Blocking:
+class BlockedRun:
     """A run that is queued, or whose owner is dead, and for how long."""
 
     run_id: int
@@ -268,14 +268,14 @@ class Blocking:
     since: timedelta
 
 
-def blocking(session: Session) -> Blocking | None:
+def blocked_run(session: Session) -> BlockedRun | None:
     """Return the active run that no process works on, if there is one."""
     waiting_since = func.coalesce(SweepRun.heartbeat_at, SweepRun.created_at)
     since = type_coerce(func.now() - waiting_since, Interval)
     is_queued = SweepRun.status == SweepStatus.QUEUED
     found = select(SweepRun.id, is_queued, since).where(or_(is_queued, and_(*_IS_DEAD)))
     row = session.execute(found).one_or_none()
-    return None if row is None else Blocking(*row)
+    return None if row is None else BlockedRun(*row)
 
 
 def _is_due(interval: timedelta) -> ColumnElement[bool]:
@@ -324,7 +324,7 @@ def _add_to_totals(session: Session, run: SweepRun) -> None:
     )
 
 
-def totals(session: Session) -> tuple[Sequence[SweepTotal], datetime | None]:
+def read_totals(session: Session) -> tuple[Sequence[SweepTotal], datetime | None]:
     """Return the totals of ended runs by trigger and status, and when the last success ended.
 
     Dry runs do not count as a success.
@@ -335,7 +335,7 @@ def totals(session: Session) -> tuple[Sequence[SweepTotal], datetime | None]:
     return [row[0] for row in rows], rows[0][1] if rows else None
 
 
-def since_success(session: Session) -> timedelta | None:
+def time_since_success(session: Session) -> timedelta | None:
     """Return how long ago the last success ended, by the database's clock."""
     return session.scalars(_last_success(func.now() - SweepRun.finished_at)).one_or_none()
 

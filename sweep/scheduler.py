@@ -55,7 +55,7 @@ def start_scheduler(
     provisioning: ProvisioningService,
     interval: timedelta,
     *,
-    is_leaving: Callable[[], bool] = lambda: False,
+    is_process_stopping: Callable[[], bool] = lambda: False,
 ) -> SweepScheduler:
     """Start a daemon thread that sweeps every `interval` and takes queued runs.
 
@@ -68,10 +68,10 @@ def start_scheduler(
     )
 
     def should_stop() -> bool:
-        return scheduler.stopping.is_set() or is_leaving()
+        return scheduler.stopping.is_set() or is_process_stopping()
 
     sweeper = replace(build_sweeper(provisioning), should_stop=should_stop, interval=interval)
-    _add_polling_job(scheduler, app, sweeper.take_over_if_due)
+    _add_polling_job(scheduler, app, sweeper.run_if_due)
     scheduler.start()
     return scheduler
 

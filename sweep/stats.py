@@ -217,7 +217,7 @@ class BacklogCollector(Collector):
         """Yield the metrics of `docs/reference/contract.md#metrics` that come from the database."""
         seconds = self.sweep_interval.total_seconds()
         yield GaugeMetricFamily("sweep_interval_seconds", "From one sweep to the next.", seconds)
-        reading = self.reading()
+        reading = self.read()
         if reading is not None:
             yield from _backlog_metrics(reading.backlog, self.now())
             yield from _sweep_metrics(reading.totals, reading.succeeded_at)
@@ -226,14 +226,14 @@ class BacklogCollector(Collector):
         """Return nothing, so that registering the collector does not read the database."""
         return []
 
-    def reading(self) -> Reading | None:
+    def read(self) -> Reading | None:
         """Return the cached reading, or a new one once it has expired; None if reading failed."""
         with self._lock:
             if self.clock() >= self._valid_until:
                 self._read()
             return self._reading
 
-    def renew(self) -> None:
+    def invalidate(self) -> None:
         """Expire the cached reading, after a change of what it counts."""
         self._valid_until = 0.0
 
@@ -241,7 +241,9 @@ class BacklogCollector(Collector):
         started = self.clock()
         try:
             with background_transaction(LONGEST_READ_SECONDS) as session:
-                self._reading = Reading(count_backlog(session, self.rules), *runs.totals(session))
+                self._reading = Reading(
+                    count_backlog(session, self.rules), *runs.read_totals(session)
+                )
             factor = VALIDITY_FACTOR
         except SQLAlchemyError as err:
             log.warning("gauges_not_read", error=type(err).__name__)

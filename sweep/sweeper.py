@@ -87,7 +87,7 @@ class Sweeper:
             run = runs.start(session, trigger=trigger, dry_run=dry_run, owner=self.owner)
         return self._run(run, is_dry=dry_run)
 
-    def start_by_hand(self, *, dry_run: bool) -> SweepCounts:
+    def start_by_command(self, *, dry_run: bool) -> SweepCounts:
         """Sweep now, for a command; takes over the queued run, or a run without a heartbeat.
 
         A queued dry run is done first if a real one is requested. A queued real run stays in the
@@ -100,12 +100,12 @@ class Sweeper:
                 return self._run(run, is_dry=dry_run)
             self._run(run, is_dry=True)
 
-    def take_over_if_due(self) -> SweepCounts | None:
+    def run_if_due(self) -> SweepCounts | None:
         """Run the queued, abandoned or due run; returns None if there is none."""
         with self.transaction() as session:
             interval = self._due_after(session)
             has_work = not self.should_stop() and runs.has_work(session, interval)
-        return self.pick_up() or self.start_if_due(interval) if has_work else None
+        return self.run_waiting() or self.start_if_due(interval) if has_work else None
 
     def start_if_due(self, interval: timedelta) -> SweepCounts | None:
         """Start a scheduled run unless another process has started one within the interval."""
@@ -113,7 +113,7 @@ class Sweeper:
             run = runs.start_if_due(session, interval, owner=self.owner)
         return self._run(run, is_dry=False) if run else None
 
-    def pick_up(self) -> SweepCounts | None:
+    def run_waiting(self) -> SweepCounts | None:
         """Run the queued run, or the run of a dead owner; returns None if there is neither."""
         with self.transaction() as session:
             run = runs.take_over(session, owner=self.owner) or runs.take_queued(
@@ -153,7 +153,7 @@ class Sweeper:
             run.id,
             self.owner,
             open_transaction=self.transaction,
-            open_beat=self.open_heartbeat_connection,
+            open_heartbeat_connection=self.open_heartbeat_connection,
             monotonic=self.monotonic,
             should_stop=self.should_stop,
         )

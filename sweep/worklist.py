@@ -14,7 +14,7 @@ from sweep.missing_profiles import Range
 
 # The login of a user in a batch waits for its commit, and the login's wait for a lock ends after
 # a third of a second.
-AIM_SECONDS = 0.1
+TARGET_SECONDS = 0.1
 FIRST_SIZE = 1_000
 SMALLEST_SIZE = 100  # in smaller batches the fixed cost exceeds that of the rows
 
@@ -40,12 +40,12 @@ class BatchSizer:
         self.size = self._next_size(self.monotonic() - started)
 
     def _next_size(self, seconds: float) -> int:
-        """Return the size that would take `AIM_SECONDS`; at most double and at least half."""
+        """Return the size that would take `TARGET_SECONDS`; at most double and at least half."""
         most = min(self.most, self.size * 2)
         least = min(self.most, max(SMALLEST_SIZE, self.size // 2))
         if seconds <= 0:
             return most
-        return max(least, min(most, int(self.size * AIM_SECONDS / seconds)))
+        return max(least, min(most, int(self.size * TARGET_SECONDS / seconds)))
 
 
 MOST_LOOKUPS = 200  # users in one run; the call budget of the provider ends before
@@ -113,7 +113,7 @@ class Worklist:
         after: queries.Position | None = None
         while True:
             with self.transaction() as session:
-                found, after = queries.longest_unasked(
+                found, after = queries.users_to_refresh(
                     session,
                     before=self.started_at - max_age,
                     seen_after=self.started_at - SEEN_WITHIN,
@@ -130,7 +130,7 @@ class Worklist:
 
     def _next_failed(self, after: Position | None) -> list[tuple[Position, str]]:
         with self.transaction() as session:
-            return attempts.due(
+            return attempts.due_attempts(
                 session,
                 now=self.due_at,
                 before=self.started_at,

@@ -19,7 +19,7 @@ from core.database import cache, db
 from dev import postgres
 from dev.databases import UNLIMITED, connect_to
 from dev.fake_clerk import DevIdentityProvider, DevUser
-from dev.servers import Postgres, Redis, start_redis
+from dev.servers import PostgresServer, RedisServer, start_redis
 from models import Mentorado, User
 from models.mentorado import Turma
 from models.user import Role
@@ -39,7 +39,7 @@ def clock() -> Clock:
 def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A PostgreSQL server of this test process; it is deleted at the end."""
     folder = tmp_path_factory.mktemp("postgres")
-    server = Postgres(postgres.start(folder), folder)
+    server = PostgresServer(postgres.start(folder), folder)
     yield server.url
     server.crash()  # a regular stop would write everything to disk first
     shutil.rmtree(folder)
@@ -106,8 +106,8 @@ def connection(app: Flask) -> Iterator[Connection]:
             # Flask-SQLAlchemy reads db.engines and ignores a bind, so the connection is set there.
             engines[None] = connection
             cache.clear()
-            app.extensions[EXTENSION].provisioning.contexts.forget_versions()
-            app.extensions[EXTENSION].backlog.renew()
+            app.extensions[EXTENSION].provisioning.contexts.clear_versions()
+            app.extensions[EXTENSION].backlog.invalidate()
             try:
                 yield connection
             finally:
@@ -196,7 +196,7 @@ def console(charlie: DevUser, browser_of: Browser) -> FlaskClient:
 
 
 @pytest.fixture
-def redis(redis_server: Redis) -> Redis:
+def redis(redis_server: RedisServer) -> RedisServer:
     """An empty Redis: versions of another test's database must not be read."""
     with StrictRedis.from_url(redis_server.url) as store:
         store.flushall()
@@ -204,7 +204,7 @@ def redis(redis_server: Redis) -> Redis:
 
 
 @pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """The Redis server of this test process."""
     with start_redis(tmp_path_factory.mktemp("redis")) as server:
         yield server

@@ -38,7 +38,7 @@ def run_with_retry(work: Callable[[Session], Result]) -> Result:
     try:
         return retry_transient(attempt, seconds_left=_seconds_to_retry, on_retry=_log_retry)
     except StaleDecisionError as err:
-        raise ConflictError(Conflict.CHANGED_HANDS) from err
+        raise ConflictError(Conflict.OWNER_CHANGED) from err
 
 
 def _seconds_left() -> float:
@@ -105,7 +105,7 @@ def publish_change(action: str, clerk_ids: Iterable[str]) -> None:
 
 
 def _refresh_backlog_and_log(action: str) -> None:
-    services().backlog.renew()  # so that the overview shows the effect at once
+    services().backlog.invalidate()  # so that the overview shows the effect at once
     log_admin_action(action)
 
 

@@ -22,17 +22,17 @@ STATES = {
     UserState.ADMIN: "Administração",
 }
 CONFLICTS = {
-    Conflict.ITSELF: "Um perfil não pode ser unido a si mesmo.",
-    Conflict.CHANGED_HANDS: "O perfil acabou de mudar de dono.",
+    Conflict.SAME_PROFILE: "Um perfil não pode ser unido a si mesmo.",
+    Conflict.OWNER_CHANGED: "O perfil acabou de mudar de dono.",
     Conflict.OWNED: "O perfil já é de outra pessoa. Desvincule-o antes.",
-    Conflict.HAS_OWN: "A pessoa já usa um perfil próprio. Una os dois perfis.",
-    Conflict.ONESELF: "Ninguém bloqueia nem exclui a si mesmo.",
+    Conflict.HAS_PROFILE: "A pessoa já usa um perfil próprio. Una os dois perfis.",
+    Conflict.OWN_ACCOUNT: "Ninguém bloqueia nem exclui a si mesmo.",
     Conflict.DELETED_ACCOUNT: "A conta desta pessoa foi excluída no Clerk.",
     Conflict.TWO_OWNERS: "Os dois perfis têm dono. Desvincule um deles antes de unir.",
-    Conflict.HELD: "Outra tabela ainda depende deste perfil.",
-    Conflict.UNTOLD_RULE: "Uma regra do banco impede mover uma das linhas.",
-    Conflict.HELD_ROW: "Outra tabela depende de uma linha que teria de sair.",
-    Conflict.NOT_AS_SHOWN: "Algo mudou desde que você viu esta página. Confira de novo.",
+    Conflict.STILL_REFERENCED: "Outra tabela ainda depende deste perfil.",
+    Conflict.UNRESOLVABLE: "Uma regra do banco impede mover uma das linhas.",
+    Conflict.ROW_STILL_REFERENCED: "Outra tabela depende de uma linha que teria de sair.",
+    Conflict.PREVIEW_OUTDATED: "Algo mudou desde que você viu esta página. Confira de novo.",
 }
 FACTS = {
     "state": "Situação",
@@ -129,7 +129,7 @@ def forecast_text(result: ForecastResult) -> str:
     if decision.denial is not None:
         return DENIALS[decision.denial]
     sentence = FORECASTS[decision.action].format(id=decision.mentorado_id)
-    return sentence + (AMBIGUOUS_SUFFIX if result.standing.is_ambiguous else "")
+    return sentence + (AMBIGUOUS_SUFFIX if result.facts.is_ambiguous else "")
 
 
 def event_name(event: AuditEvent) -> str:

@@ -48,7 +48,7 @@ class Row(Body):
     meta_stories: TypedAmount = 60
 
 
-def decoded(content: bytes) -> str:
+def decode_file(content: bytes) -> str:
     """Decode a file: UTF-8 with or without a BOM, otherwise cp1252, which Excel writes in Brazil.
 
     Raises UnreadableListError for one with too many lines, before it is decoded.
@@ -82,7 +82,7 @@ def read_list(content: str) -> list[ImportLine]:
     return lines
 
 
-def written_list(rows: Iterable[tuple[str, str]]) -> str:
+def write_list(rows: Iterable[tuple[str, str]]) -> str:
     """Write a list that `read_list` can read."""
     lines = io.StringIO(newline="")
     csv.writer(lines, delimiter=SEPARATORS[0]).writerows(rows)

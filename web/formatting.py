@@ -19,7 +19,7 @@ NUMBER_PATTERN = re.compile(
 )
 
 
-class NumeralError(ValueError):
+class NumberFormatError(ValueError):
     """A text that is not a whole number; `kind` is `numeral`, or `cents` for a fraction."""
 
     def __init__(self, kind: str) -> None:
@@ -27,7 +27,7 @@ class NumeralError(ValueError):
         self.kind = kind
 
 
-def whole_number(text: str) -> int:
+def parse_whole_number(text: str) -> int:
     """Parse a whole number: «R$ 12.500,00», «12 500» and «12500» are 12500.
 
     A point is a thousands separator only. «-500», «R$ -500» and «-R$ 500» are -500.
@@ -38,9 +38,9 @@ def whole_number(text: str) -> int:
     plain = " ".join(text.split())
     match = NUMBER_PATTERN.fullmatch(plain) if len(plain) <= MAX_LENGTH else None
     if match is None:
-        raise NumeralError("numeral")
+        raise NumberFormatError("numeral")
     if int(match["cents"] or 0):
-        raise NumeralError("cents")
+        raise NumberFormatError("cents")
     digits = match["whole"].replace(".", "").replace(" ", "")
     return -int(digits) if re.search(MINUS, match["sign"]) else int(digits)
 

@@ -68,7 +68,7 @@ def sweep(interval: timedelta) -> str:
     """Return `ok`, `none_yet`, `silent` after three intervals without success, or `unknown`."""
     try:
         with transaction() as session:
-            age = runs.since_success(session)
+            age = runs.time_since_success(session)
     except SQLAlchemyError as err:
         log.warning("database_unavailable", error=type(err).__name__)
         return "unknown"

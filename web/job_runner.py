@@ -86,7 +86,7 @@ class JobRunner:
     of users whose context has changed.
     """
 
-    works: Mapping[str, Callable[[AdminJob], Work]]
+    work_by_kind: Mapping[str, Callable[[AdminJob], Work]]
     on_change: Callable[[str, Iterable[str]], None]
     clock: Callable[[], float] = time.monotonic
     _woken: threading.Event = field(default_factory=threading.Event)
@@ -167,7 +167,7 @@ class JobRunner:
     def _run(self, job: AdminJob, held: "_HeldJob") -> None:
         work: Work | None = None
         try:
-            work = self.works[job.kind](job)
+            work = self.work_by_kind[job.kind](job)
             self._run_batches(held, work)
         except UnreadableListError as err:
             held.fail(str(err))

@@ -15,7 +15,7 @@ from dashboard.periods import (
     reportable_period,
 )
 from web.errors import InvalidInputError
-from web.formatting import NumeralError, whole_number
+from web.formatting import NumberFormatError, parse_whole_number
 from web.services import services
 from web.validation import PARTIAL_UPDATE, Amount, Body, Note, SignedAmount, validate_model
 
@@ -37,8 +37,8 @@ def parse_typed_number(value: object, info: ValidationInfo) -> object:
     if info.context != FORM_INPUT or not isinstance(value, str):
         return value
     try:
-        return whole_number(value)
-    except NumeralError as err:
+        return parse_whole_number(value)
+    except NumberFormatError as err:
         raise PydanticCustomError(err.kind, err.kind) from err
 
 

@@ -34,7 +34,7 @@ from pydantic_core import core_schema
 from werkzeug.routing.rules import Rule, parse_converter_args
 
 from auth.cookies import SESSION
-from provisioning.context import DENIED, UNDECIDED
+from provisioning.context import DENIED, FAILED_STATUSES
 from web.access_policy import Access, AccessPolicy, policy_of
 from web.api import OperationSpec, operation_spec
 from web.problem_responses import INVALID_HOST, ProblemDocument, is_api_path
@@ -44,16 +44,16 @@ from web.validation import Query
 
 JsonSchema = dict[str, Any]
 
-PLACE = re.compile(r"<(?:int\((?P<bounds>[^)]*)\):)?(?P<name>\w+)>")
-IMPLIED = {"HEAD", "OPTIONS"}  # added by Flask
+PATH_PARAMETER = re.compile(r"<(?:int\((?P<bounds>[^)]*)\):)?(?P<name>\w+)>")
+IMPLIED_METHODS = {"HEAD", "OPTIONS"}  # added by Flask
 SCHEMA_REF = "#/components/schemas/{model}"
-PROFILE_CODES = ("mentorado_required", *DENIED, *UNDECIDED)
+PROFILE_CODES = ("mentorado_required", *DENIED, *FAILED_STATUSES)
 SIGNED_IN_CODES = ("unauthenticated", "provisioning_unavailable", "database_unavailable")
 CODES_BY_ACCESS = {
     Access.PUBLIC: (),
     Access.SIGNED_IN: SIGNED_IN_CODES,
     Access.MENTORADO: (*SIGNED_IN_CODES, *PROFILE_CODES),
-    Access.ADMIN: (*SIGNED_IN_CODES, "forbidden", *UNDECIDED),
+    Access.ADMIN: (*SIGNED_IN_CODES, "forbidden", *FAILED_STATUSES),
 }
 
 
@@ -114,7 +114,7 @@ def operations_of(app: Flask) -> Iterator[ApiOperation]:
         view = app.view_functions[rule.endpoint]
         spec, policy = operation_spec(view), policy_of(view)
         if spec is not None and policy is not None:
-            for method in sorted((rule.methods or set()) - IMPLIED):
+            for method in sorted((rule.methods or set()) - IMPLIED_METHODS):
                 yield _api_operation(rule, method, policy, spec)
 
 
@@ -124,10 +124,10 @@ def _api_operation(
     return ApiOperation(
         rule.endpoint,
         method,
-        PLACE.sub(r"{\g<name>}", rule.rule),
+        PATH_PARAMETER.sub(r"{\g<name>}", rule.rule),
         policy.access,
         spec,
-        tuple(_path_parameter(match, spec) for match in PLACE.finditer(rule.rule)),
+        tuple(_path_parameter(match, spec) for match in PATH_PARAMETER.finditer(rule.rule)),
         error_codes_for(spec, policy, method, rule.rule),
     )
 

@@ -26,7 +26,7 @@ RETRYABLE_CODES = {
     "internal",
 }
 # Enough for the longest note twice, typed and saved, in multi-byte characters, percent-encoded.
-LARGEST_FORM_BYTES = 128 * 1024  # a limit, because each field costs time to decode
+MAX_FORM_BYTES = 128 * 1024  # a limit, because each field costs time to decode
 MAX_FORM_FIELDS = 100  # more than any form has; the error page repeats each of them
 MAX_ATTEMPTS = 3  # of the preparing page, after the request that has shown it
 ATTEMPT_PARAMETER = "tentativa"  # counts the attempts in the URL, without JavaScript
@@ -84,7 +84,7 @@ def problem_response(
     if problem.can_retry:
         members["retry_after_ms"] = retry_after_seconds * 1000
     if "claims" in g and code != "rate_limited":
-        services().provisioning.contexts.remember_reference(reference_code(), g.claims.subject)
+        services().provisioning.contexts.store_reference(reference_code(), g.claims.subject)
     if is_api_path(request.path) or code == INVALID_HOST:
         response = _document(code, problem, members)
     else:
@@ -167,9 +167,9 @@ def _resubmittable_fields(code: str) -> list[tuple[str, str]] | None:
     """
     if request.method != "POST" or code not in RETRYABLE_CODES or not is_same_origin():
         return None
-    if (request.content_length or 0) > LARGEST_FORM_BYTES:
+    if (request.content_length or 0) > MAX_FORM_BYTES:
         return None
-    request.max_content_length = LARGEST_FORM_BYTES
+    request.max_content_length = MAX_FORM_BYTES
     try:
         fields = list(request.form.items(multi=True))
     except (HTTPException, ParseException):

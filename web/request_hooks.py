@@ -20,7 +20,7 @@ from auth.errors import CallNeededError
 from auth.tokens import SessionClaims
 from core import deadlines, metrics
 from core.rate_limit import LimitKind
-from provisioning.context import READY, UNDECIDED, RequestContext
+from provisioning.context import FAILED_STATUSES, READY, RequestContext
 from provisioning.ensure import CHANGES
 from provisioning.errors import Denial
 from web.access_policy import Access, AccessPolicy, policy_of
@@ -47,7 +47,9 @@ from web.urls import has_valid_host
 log = structlog.get_logger(__name__)
 
 REQUEST_SECONDS = 1.9  # deadline, so that every response comes within two seconds
-LARGEST_HEADERS = 64 * 1024  # characters, of all headers; gunicorn limits one header to half of it
+MAX_HEADER_CHARACTERS = (
+    64 * 1024
+)  # characters, of all headers; gunicorn limits one header to half of it
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 LOGIN_CANNOT_HELP = (SessionLoopError, AccountDeletedError)  # a login would end in the same error
 
@@ -216,7 +218,7 @@ def _check_access(access: Access, context: RequestContext) -> None:
         raise ProfileRequiredError(context.status)
     if access is Access.ADMIN and not context.is_admin:
         # Of an undecided user the role is not known either.
-        if context.status in (Denial.USER_BLOCKED, *UNDECIDED):
+        if context.status in (Denial.USER_BLOCKED, *FAILED_STATUSES):
             raise ProfileRequiredError(context.status)
         raise HttpError("forbidden", "for admins only")
 
@@ -241,7 +243,7 @@ def _redirect_without_trailing_slash() -> ResponseReturnValue | None:
 def _check_header_size() -> None:
     """Reject headers that are too large in sum; many Cookie headers arrive joined into one."""
     sizes = (len(value) for name, value in request.environ.items() if name.startswith("HTTP_"))
-    if sum(sizes) > LARGEST_HEADERS:
+    if sum(sizes) > MAX_HEADER_CHARACTERS:
         raise HttpError("payload_too_large", "the headers are too large in sum")
 
 

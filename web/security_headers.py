@@ -24,7 +24,7 @@ HEADERS = {
 HTTPS_HEADERS = {"Strict-Transport-Security": f"max-age={ONE_YEAR_SECONDS}"}
 
 
-def register_headers(app: Flask, config: Config) -> None:
+def register_security_headers(app: Flask, config: Config) -> None:
     """Wrap the WSGI app so that every response carries the security headers."""
     common = HEADERS | (HTTPS_HEADERS if config.is_production else {})
     policy = _content_security_policy(config)

@@ -15,7 +15,7 @@ ONE_YEAR_SECONDS = 31_536_000
 COMPRESSED_TYPES = ["text/html", "text/css", "text/javascript", "image/svg+xml"]
 
 
-def register_assets(app: Flask) -> None:
+def register_static_files(app: Flask) -> None:
     """Compress pages and static files, and add the version to static URLs."""
     app.config["COMPRESS_MIMETYPES"] = COMPRESSED_TYPES
     app.config["COMPRESS_REGISTER"] = False  # its hook would also run for API responses

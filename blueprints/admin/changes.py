@@ -254,7 +254,9 @@ class RequestedChange:
             change=lambda s, source: self.change_type.apply(
                 s, self.subject_id, form_data, source, now
             ),
-            look=self.change_type.snapshot_function(self.subject, self.subject_id, form_data),
+            take_snapshots=self.change_type.snapshot_function(
+                self.subject, self.subject_id, form_data
+            ),
             user_id=self.subject_id if is_user else None,
             mentorado_id=None if is_user else self.subject_id,
         )

@@ -61,11 +61,11 @@ def edit(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
                 mentorado_id,
                 month,
                 texts,
-                instead_of=saved,
+                expected=saved,
                 source=admin_source(),
                 now=services().now(),
             )
-    except mentoring.OvertakenError:
+    except mentoring.EditConflictError:
         saved = _saved_texts(mentorado_id, month)
         return _render_form(
             profile,
@@ -84,7 +84,7 @@ def edit(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
 
 def _check_unchanged(saved: Mapping[str, str]) -> None:
     if request.form.get(DIGEST_FIELD, _digest(saved)) != _digest(saved):
-        raise mentoring.OvertakenError
+        raise mentoring.EditConflictError
 
 
 def _saved_texts(mentorado_id: int, month: tuple[int, int]) -> dict[str, str]:

@@ -12,14 +12,14 @@ from provisioning.imports import UnreadableListError, preview_list
 from provisioning.jobs import JobRequest, KeyReusedError
 from web.access_policy import admin_required
 from web.admin_change import admin_source
-from web.csv_import import count_lines, decoded, read_list, written_list
+from web.csv_import import count_lines, decode_file, read_list, write_list
 from web.errors import FieldErrors, InvalidInputError
-from web.problem_responses import LARGEST_FORM_BYTES
+from web.problem_responses import MAX_FORM_BYTES
 from web.validation import WithReason, validate_model
 
 console_imports = Blueprint("console_imports", __name__, url_prefix="/admin/mentorados/novos")
 
-LARGEST_LIST_BYTES = 2 * 1024 * 1024  # of a file: twenty thousand lines of a hundred bytes
+MAX_LIST_BYTES = 2 * 1024 * 1024  # of a file: twenty thousand lines of a hundred bytes
 # A list up to this size is imported within the request; a longer one is a job with its own page.
 MAX_INLINE_LINES = 500
 MAX_INLINE_CHARACTERS = 128 * 1024
@@ -41,7 +41,7 @@ def act() -> ResponseReturnValue:
     """Show a preview line by line; after its confirmation, import the list."""
     # A form in another encoding costs ten times as much to decode as a file.
     is_file = request.mimetype == "multipart/form-data"
-    limit = LARGEST_LIST_BYTES if is_file else LARGEST_FORM_BYTES
+    limit = MAX_LIST_BYTES if is_file else MAX_FORM_BYTES
     request.max_content_length = request.max_form_memory_size = limit
     try:
         content = _read_content()
@@ -82,7 +82,7 @@ def _preview(content: str, note: str = "") -> ResponseReturnValue:
         "console_imports_report.html",
         good=sum(result.verdict.is_good for result in results),
         total=len(results),
-        reports=preview_reports(result.as_kept(with_person=True) for result in results),
+        reports=preview_reports(result.to_stored(with_person=True) for result in results),
         content=content,
         note=note,
         key_field=KEY_FIELD,
@@ -94,11 +94,11 @@ def _preview(content: str, note: str = "") -> ResponseReturnValue:
 def _read_content() -> str:
     """Return the file, the previewed list, or a list of the form's name and address."""
     file = request.files.get("arquivo")
-    content = decoded(file.read()) if file else request.form.get("lista", "")
+    content = decode_file(file.read()) if file else request.form.get("lista", "")
     content = content.replace("\x00", "\x01")  # also invalid in a name, but PostgreSQL can store it
     name, email = (request.form.get(field, "").strip() for field in ("nome", "email"))
     if not content.strip() and name:
-        return written_list([("nome", "e-mail"), (name, email)])
+        return write_list([("nome", "e-mail"), (name, email)])
     if not content.strip():
         raise InvalidInputError([{"field": "nome", "message": EMPTY}])
     return content

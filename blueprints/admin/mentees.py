@@ -46,7 +46,7 @@ def index() -> ResponseReturnValue:
     query = read_query(MenteesPage)
     with transaction() as session:
         mentees = list_mentees(
-            session, kind=query.tipo, wanted=query.q, after_id=query.cursor, limit=query.limit
+            session, kind=query.tipo, search_text=query.q, after_id=query.cursor, limit=query.limit
         )
     return render_template(
         "console_mentees.html",

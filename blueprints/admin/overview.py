@@ -34,7 +34,7 @@ def overview() -> ResponseReturnValue:
     now = services().now()
     with transaction() as session:
         stats = read_stats(session, now=now)
-    reading, directory = services().backlog.reading(), services().provisioning.directory
+    reading, directory = services().backlog.read(), services().provisioning.directory
     if reading is None:
         raise DatabaseUnavailableError("the backlog could not be counted")
     return render_template(

@@ -13,7 +13,7 @@ from models import Mentorado
 from provisioning import audit
 from provisioning.ensure import forecast_decision
 from provisioning.errors import ProvisioningError
-from provisioning.profiles import waiting_profiles
+from provisioning.profiles import list_unlinked_profiles
 from provisioning.queries import ListedUser, find_user
 from web.access_policy import admin_required
 from web.admin_labels import STATES, event_name, forecast_text
@@ -101,4 +101,4 @@ def _get_user(session: Session, user_id: int) -> ListedUser:
 def _matching_profiles(session: Session, row: ListedUser) -> list[Mentorado]:
     """Return the pre-registered profiles with the user's verified address."""
     user = row.user
-    return waiting_profiles(session, user.email) if user.email and user.email_verified else []
+    return list_unlinked_profiles(session, user.email) if user.email and user.email_verified else []

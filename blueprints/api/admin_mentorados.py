@@ -13,7 +13,11 @@ from provisioning import admin_actions
 from provisioning import merge as profile_merge
 from provisioning.context import MentoradoShape, serialize_mentorado
 from provisioning.merge_rows import MergeConflict, MergeSpec, Prefer
-from provisioning.preregistration import Registered, pre_register, registered_by
+from provisioning.preregistration import (
+    RegistrationResult,
+    find_registered_by_request,
+    pre_register,
+)
 from provisioning.queries import list_mentees
 from web.access_policy import admin_required
 from web.admin_change import admin_source, apply_admin_change, publish_change, run_with_retry
@@ -115,7 +119,9 @@ class MergeShape(TypedDict):
 def list_all(query: Search) -> Listed[MentoradoShape]:
     """Profiles by id, or those whose name or address contains `q`."""
     with transaction() as session:
-        mentees = list_mentees(session, wanted=query.q, after_id=query.cursor, limit=query.limit)
+        mentees = list_mentees(
+            session, search_text=query.q, after_id=query.cursor, limit=query.limit
+        )
     return list_page(mentees, serialize_mentorado, limit=query.limit)
 
 
@@ -127,9 +133,9 @@ def register(body: Registration) -> tuple[MentoradoShape, Literal[200, 201]]:
     values: dict[str, Any] = body.model_dump(exclude_unset=True)
     source, now, tries = admin_source(), services().now(), count()
 
-    def work(session: Session) -> Registered:
+    def work(session: Session) -> RegistrationResult:
         # The commit of an earlier try may have succeeded although its answer was lost.
-        registered = registered_by(session, source) if next(tries) else None
+        registered = find_registered_by_request(session, source) if next(tries) else None
         return registered or pre_register(session, values, source=source, now=now)
 
     registered = run_with_retry(work)

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 from blueprints.api.admin_users import Retried, ensure_user
 from core.database import transaction
-from core.types import Moment, one_of
+from core.types import Timestamp, one_of
 from models import AuditEvent, ProvisioningAttempt, SweepRun
 from models.provisioning_attempt import AttemptState
 from models.sweep_run import SweepStatus
@@ -44,7 +44,7 @@ class EventShape(TypedDict):
     """An audit event; its ids stay after what they refer to was deleted."""
 
     id: int
-    at: Moment
+    at: Timestamp
     event: str
     entry: str
     actor_id: int | None
@@ -106,9 +106,9 @@ class DeadLetter(TypedDict):
     error_class: str
     error_code: str | None
     request_id: str | None
-    first_failed_at: Moment
-    last_failed_at: Moment
-    next_attempt_at: Moment
+    first_failed_at: Timestamp
+    last_failed_at: Timestamp
+    next_attempt_at: Timestamp
 
 
 class RetriedLetter(Retried):
@@ -138,7 +138,7 @@ class Switch(TypedDict):
 def list_dead_letters(query: Paging) -> Listed[DeadLetter]:
     """Dead letters: users whose profile the background no longer tries to create."""
     with transaction() as session:
-        letters = attempts.dead_letters(session, after_id=query.cursor, limit=query.limit)
+        letters = attempts.list_dead_letters(session, after_id=query.cursor, limit=query.limit)
     return list_page(letters, _serialize_dead_letter, limit=query.limit)
 
 
@@ -148,7 +148,7 @@ def list_dead_letters(query: Paging) -> Listed[DeadLetter]:
 def retry(attempt_id: int) -> RetriedLetter:
     """Retry now; after a success the next sweep deletes the dead letter."""
     with transaction() as session:
-        clerk_id = attempts.dead_letter(session, attempt_id).clerk_id
+        clerk_id = attempts.load_dead_letter(session, attempt_id).clerk_id
     return {"id": attempt_id, **ensure_user(clerk_id)}
 
 
@@ -160,7 +160,7 @@ def discard(attempt_id: int) -> Discarded:
     source = admin_source()
 
     def work(session: Session) -> None:
-        attempt = attempts.dead_letter(session, attempt_id)
+        attempt = attempts.load_dead_letter(session, attempt_id)
         session.delete(attempt)
         details = {"action": "discard", "clerk_id": attempt.clerk_id, "error": attempt.error_class}
         audit.record(session, source, "admin_action", details=details)
@@ -245,9 +245,9 @@ class SweepShape(TypedDict):
     existing: int
     failed: int
     ambiguous: int
-    started_at: Moment | None
-    finished_at: Moment | None
-    heartbeat_at: Moment | None
+    started_at: Timestamp | None
+    finished_at: Timestamp | None
+    heartbeat_at: Timestamp | None
     error: str | None
     sample: NotRequired[list[dict[str, Any]]]
 

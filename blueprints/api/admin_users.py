@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 from auth.identity import Identity
 from core.database import transaction
-from core.types import Moment, one_of
+from core.types import Timestamp, one_of
 from models import User
 from provisioning import admin_actions, attempts
 from provisioning.context import (
@@ -36,9 +36,9 @@ class ListedUserShape(UserShape):
     state: Annotated[str, one_of(UserState)]
     mentorado_id: int | None
     attempts: int
-    created_at: Moment
-    last_signed_in: Moment
-    blocked_at: Moment | None
+    created_at: Timestamp
+    last_signed_in: Timestamp
+    blocked_at: Timestamp | None
 
 
 class Blocked(TypedDict):
@@ -126,8 +126,10 @@ def search_users(session: Session, query: UserSearch) -> list[ListedUser]:
     return list_users(
         session,
         state=query.state,
-        wanted=query.q,
-        shown_to=services().provisioning.contexts.user_of_reference(query.q) if query.q else None,
+        search_text=query.q,
+        reference_clerk_id=services().provisioning.contexts.find_user_of_reference(query.q)
+        if query.q
+        else None,
         after_id=query.cursor,
         limit=query.limit,
     )

@@ -100,21 +100,21 @@ def fields(schema: Json) -> tuple[Field, ...]:
     """Return the fields of an object type."""
     required = schema.get("required", ())
     return tuple(
-        Field(name, kind(each), shape_of(each), _description(each), name in required)
+        Field(name, type_text(each), shape_of(each), _description(each), name in required)
         for name, each in schema.get("properties", {}).items()
     )
 
 
-def kind(schema: Json) -> str:
+def type_text(schema: Json) -> str:
     """Return the type of a schema as text."""
     if "$ref" in schema:
         return str(shape_of(schema))
     if "anyOf" in schema:
-        return " ou ".join(kind(each) for each in schema["anyOf"])
+        return " ou ".join(type_text(each) for each in schema["anyOf"])
     if "const" in schema or "enum" in schema:
         return " · ".join(map(str, schema.get("enum", [schema.get("const")])))
     if schema.get("type") == "array":
-        return f"lista de {kind(schema['items'])}"
+        return f"lista de {type_text(schema['items'])}"
     if schema.get("format") == "date-time":
         return "data e hora em UTC (ISO 8601)"
     return TYPE_LABELS.get(schema.get("type", ""), "qualquer valor") + _range_text(schema)
@@ -170,7 +170,7 @@ def _parameter(parameter: Json) -> Field:
     schema = parameter["schema"]
     return Field(
         parameter["name"],
-        kind(schema),
+        type_text(schema),
         None,
         _description(schema),
         parameter.get("required", False),
@@ -185,7 +185,9 @@ def _response(status: str, response: Json) -> ApiResponse:
     if "allOf" in schema:
         codes = schema["allOf"][1]["properties"]["code"]["enum"]
         return ApiResponse(status, None, "", tuple(codes))
-    return ApiResponse(status, shape_of(schema), kind(schema) if schema else "sem conteúdo", ())
+    return ApiResponse(
+        status, shape_of(schema), type_text(schema) if schema else "sem conteúdo", ()
+    )
 
 
 api_docs = Blueprint("api_docs", __name__, url_prefix="/api")

@@ -4,7 +4,7 @@ from flask import Blueprint, g
 from typing_extensions import TypedDict
 
 from core.database import transaction
-from core.types import Moment
+from core.types import Timestamp
 from dashboard.months import ReportedMonth, reported_months, save_month
 from dashboard.overview import OverviewShape, read_overview, serialize_overview
 from models import Mentorado
@@ -33,7 +33,7 @@ class MonthShape(TypedDict):
     leads: int
     procedimentos: int
     observacoes: str | None
-    updated_at: Moment
+    updated_at: Timestamp
 
 
 @mentorados.get("/me")

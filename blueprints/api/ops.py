@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import SecretStr
 from typing_extensions import TypedDict
 
-from core.metrics import exposition
+from core.metrics import render
 from web import health
 from web.access_policy import public_unlimited
 from web.api import api_operation
@@ -88,7 +88,7 @@ def metrics() -> tuple[str, Literal[200], Mapping[str, str]]:
     """
     if services().config.is_production:
         _check_token(services().config.metrics_token)
-    text = exposition(services().backlog).decode()
+    text = render(services().backlog).decode()
     return text, 200, {"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
 
 

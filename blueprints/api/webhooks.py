@@ -7,7 +7,7 @@ from flask import Blueprint, g, request
 from typing_extensions import TypedDict
 
 from auth.errors import InvalidSignatureError
-from auth.webhooks import Message, read_message
+from auth.webhooks import VerifiedMessage, read_message
 from provisioning.audit import Source
 from provisioning.errors import NeedsAttentionError, ProvisioningUnavailableError
 from web.access_policy import public_unlimited
@@ -50,7 +50,7 @@ def clerk() -> WebhookResponse:
     return {"status": "applied" if is_applied else "ignored", "request_id": g.request_id}
 
 
-def _read_message() -> Message:
+def _read_message() -> VerifiedMessage:
     secret = services().config.clerk_webhook_secret
     if secret is None:
         raise HttpError("not_configured", "there is no secret to check signatures with")
@@ -62,7 +62,7 @@ def _read_message() -> Message:
         raise
 
 
-def _apply(message: Message) -> bool:
+def _apply(message: VerifiedMessage) -> bool:
     """Apply the message; return whether it has changed anything."""
     if message.identity is None:
         return False

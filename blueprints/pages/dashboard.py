@@ -14,7 +14,7 @@ from web.access_policy import mentorado_required, own_dashboard, public_unlimite
 from web.errors import OTHER_ACCOUNT, FieldErrors, HttpError, InvalidInputError
 from web.formatting import month_name, number, reais
 from web.month_input import FIELDS, MONTH, SEEN_PREFIX, YEAR, changed_fields, requested_period
-from web.problem_responses import LARGEST_FORM_BYTES
+from web.problem_responses import MAX_FORM_BYTES
 from web.request_context import flash_user, own_overview, with_own_profile
 from web.services import services
 from web.validation import MESSAGES
@@ -141,7 +141,7 @@ def fill_in(ano: int, mes: int) -> ResponseReturnValue:
 @mentorado_required
 def save(ano: int, mes: int) -> ResponseReturnValue:
     """Save the changed fields and redirect to the dashboard."""
-    request.max_content_length = LARGEST_FORM_BYTES
+    request.max_content_length = MAX_FORM_BYTES
     period, now = requested_period(ano, mes), services().now()
     _check_owner()
     try:

@@ -13,7 +13,7 @@ down_revision = "0008"
 
 def upgrade() -> None:
     adoption.create_mark()
-    duplicates.settle()
+    duplicates.merge_duplicates()
     if adoption.is_there(ONE_EACH):
         return
     theirs = adoption.unique_index_of("mentorados", "user_id")
@@ -33,4 +33,4 @@ def downgrade() -> None:
         run(f"ALTER INDEX {ONE_EACH} RENAME TO {quoted(theirs)}")
     elif not adoption.fact("had_one_profile_each"):
         op.drop_index(ONE_EACH, "mentorados")
-    duplicates.bring_back()
+    duplicates.restore_duplicates()

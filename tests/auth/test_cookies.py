@@ -7,11 +7,11 @@ import pytest
 from auth.cookies import (
     SessionCookies,
     any_session,
-    names_of,
-    number,
+    cookie_suffix,
+    session_cookie_names,
     session_cookies,
-    suffix_of,
-    unverified,
+    time_claim,
+    unverified_claims,
 )
 from tests.support.session_tokens import ISSUER, NOW, token
 
@@ -142,17 +142,22 @@ def test_malformed_time_of_sign_in_is_zero(text: str) -> None:
     ],
 )
 def test_suffix_is_the_one_that_clerk_computes(publishable_key: str, suffix: str) -> None:
-    assert suffix_of(publishable_key) == suffix
+    assert cookie_suffix(publishable_key) == suffix
 
 
 def test_four_cookies_belong_to_a_session() -> None:
-    assert names_of(None) == {"__session", "__client_uat", "__clerk_db_jwt", "__refresh"}
+    assert session_cookie_names(None) == {
+        "__session",
+        "__client_uat",
+        "__clerk_db_jwt",
+        "__refresh",
+    }
 
 
 def test_each_session_cookie_may_have_the_suffix() -> None:
     suffixed_names = {"__session_x", "__client_uat_x", "__clerk_db_jwt_x", "__refresh_x"}
 
-    assert names_of("x") == names_of(None) | suffixed_names
+    assert session_cookie_names("x") == session_cookie_names(None) | suffixed_names
 
 
 @pytest.mark.parametrize(
@@ -169,15 +174,15 @@ def test_session_of_any_suffix_is_the_first_non_empty_one(cookies: Cookies, sess
 
 @pytest.mark.parametrize("text", ["", "a.b.c", "\ud800", "e30.e30", "ÿ.ÿ.ÿ", "e30.W10.e30"])
 def test_malformed_token_has_no_claims(text: str) -> None:
-    assert unverified(text) == {}
+    assert unverified_claims(text) == {}
 
 
 def test_claims_of_an_expired_token_can_be_read() -> None:
-    assert unverified(token(exp=1, sub="user_bia"))["sub"] == "user_bia"
+    assert unverified_claims(token(exp=1, sub="user_bia"))["sub"] == "user_bia"
 
 
 @pytest.mark.parametrize(
     ("claim", "value"), [(7, 7), (7.5, 7.5), (True, 0), ("7", 0), (None, 0), ([7], 0)]
 )
 def test_time_claim_is_a_number_or_zero(claim: object, value: float) -> None:
-    assert number(claim) == value
+    assert time_claim(claim) == value

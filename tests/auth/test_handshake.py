@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from auth.errors import KeysUnavailableError
-from auth.handshake import BrowserRequest, HandshakeAnswers, HandshakeDecision, HandshakeService
+from auth.handshake import BrowserRequest, HandshakeDecision, HandshakeReader, HandshakeService
 from auth.jwks import KeySet
 from auth.tokens import TokenVerifier
 from tests.support.session_tokens import (
@@ -33,7 +33,7 @@ Headers = tuple[str, str, str]  # method, Sec-Fetch-Dest, Accept
 def handshake_service(
     instance: str, fetch: Callable[[str], list[str]] | None = None, suffix: str | None = SUFFIX
 ) -> HandshakeService:
-    answers = HandshakeAnswers(verifier(), suffix, instance == DEVELOPMENT, fetch)
+    answers = HandshakeReader(verifier(), suffix, instance == DEVELOPMENT, fetch)
     return HandshakeService(verifier(), answers, lambda: float(NOW))
 
 

@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from auth.cookies import names_of
+from auth.cookies import session_cookie_names
 from auth.errors import RateLimitedError
 from auth.handshake import REDIRECT_COUNT_TTL_SECONDS, BrowserRequest, HandshakeDecision
 from tests.auth.test_handshake import (
@@ -52,7 +52,7 @@ def request_with(place: str = "cookie", **parameters: str) -> BrowserRequest:
 def accepted(*directives: object) -> tuple[str, ...] | None:
     """The directives that are accepted from an answer with these directives."""
     request = request_with(__clerk_handshake=answer(*directives))
-    return handshake_service("production").returns.directives(request)
+    return handshake_service("production").reader.directives(request)
 
 
 def raise_rate_limited(nonce: str) -> list[str]:
@@ -70,7 +70,7 @@ def test_answer_is_read_from_the_place_of_the_instance(
 ) -> None:
     request = request_with(place, __clerk_handshake=answer(DIRECTIVE))
 
-    assert handshake_service(instance).returns.directives(request) == read
+    assert handshake_service(instance).reader.directives(request) == read
 
 
 @pytest.mark.parametrize(("instance", "place", "read"), CASES)
@@ -80,14 +80,14 @@ def test_nonce_is_read_from_the_same_place_and_takes_precedence(
     request = request_with(place, __clerk_handshake_nonce="n1", __clerk_handshake=answer())
     fetch = {"n1": [DIRECTIVE, "theme=dark"]}.__getitem__
 
-    assert handshake_service(instance, fetch).returns.directives(request) == read
+    assert handshake_service(instance, fetch).reader.directives(request) == read
 
 
 @pytest.mark.parametrize("fetch", [None, raise_rate_limited], ids=["no client", "rate limited"])
 def test_nonce_that_cannot_be_exchanged_is_no_answer(fetch: Fetch | None) -> None:
     request = request_with(__clerk_handshake_nonce="n1")
 
-    assert handshake_service("production", fetch).returns.directives(request) is None
+    assert handshake_service("production", fetch).reader.directives(request) is None
 
 
 BAD_ANSWERS: dict[str, Callable[[], str]] = {
@@ -104,7 +104,7 @@ BAD_ANSWERS: dict[str, Callable[[], str]] = {
 @pytest.mark.parametrize("make", BAD_ANSWERS.values(), ids=BAD_ANSWERS.keys())
 def test_invalid_answer_is_ignored(make: Callable[[], str]) -> None:
     assert (
-        handshake_service("production").returns.directives(request_with(__clerk_handshake=make()))
+        handshake_service("production").reader.directives(request_with(__clerk_handshake=make()))
         is None
     )
 
@@ -113,7 +113,7 @@ def test_directive_that_is_no_text_is_ignored() -> None:
     assert accepted(7, DIRECTIVE, None, [DIRECTIVE]) == (DIRECTIVE,)
 
 
-@pytest.mark.parametrize("name", sorted(names_of(SUFFIX)))
+@pytest.mark.parametrize("name", sorted(session_cookie_names(SUFFIX)))
 @pytest.mark.parametrize("value", ["=", "=v", "=v; Path=/; Max-Age=0", "=a.b-c_d==; HttpOnly"])
 def test_session_cookie_is_set(name: str, value: str) -> None:
     assert accepted(name + value) == (name + value,)

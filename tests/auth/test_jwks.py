@@ -21,7 +21,7 @@ from auth.errors import (
     KeysUnavailableError,
     UnusableAnswerError,
 )
-from auth.jwks import FIRST_WAIT_SECONDS, MOST_KEYS, REFETCH_COOLDOWN_SECONDS, WAIT_SECONDS, KeySet
+from auth.jwks import FIRST_WAIT_SECONDS, MAX_KEYS, REFETCH_COOLDOWN_SECONDS, WAIT_SECONDS, KeySet
 from auth.provider_calls import ProviderCalls
 from dev.servers import eventually
 from tests.support.concurrency import Clock, InterruptedKey, ThreadCountingKey
@@ -297,8 +297,8 @@ def test_redirect_is_followed(publish: Publish) -> None:
 def test_number_of_keys_is_limited(keys: KeySet, issuer: Issuer) -> None:
     issuer.published = [entry(f"k{number}") for number in range(1000)]
 
-    assert outcome(keys, f"k{MOST_KEYS - 1}") == f"k{MOST_KEYS - 1}"
-    assert outcome(keys, f"k{MOST_KEYS}") == "UnknownKeyError"
+    assert outcome(keys, f"k{MAX_KEYS - 1}") == f"k{MAX_KEYS - 1}"
+    assert outcome(keys, f"k{MAX_KEYS}") == "UnknownKeyError"
 
 
 def test_oversized_key_is_ignored(keys: KeySet, issuer: Issuer) -> None:

@@ -15,7 +15,7 @@ from auth.errors import (
     UnusableAnswerError,
 )
 from auth.provider_calls import WORKERS, ProviderCalls
-from core.metrics import OURS
+from core.metrics import REGISTRY
 from tests.support.concurrency import Clock
 
 UNAVAILABLE = ProviderUnavailableError("status 500")
@@ -51,7 +51,7 @@ def call_result(
 
 def request_count(result: str) -> float:
     labels = {"call": "test", "result": result}
-    return OURS.get_sample_value("identity_provider_requests_total", labels) or 0
+    return REGISTRY.get_sample_value("identity_provider_requests_total", labels) or 0
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from auth.errors import (
 from auth.identity import Identity
 from auth.provider_calls import ProviderCalls
 from auth.user_directory import UserDirectory
-from core.metrics import OURS
+from core.metrics import REGISTRY
 from dev.fake_clerk import clerk_user
 from tests.support.concurrency import Clock, ThreadCountingKey
 from tests.support.users import ALICE, BOB, identity_of
@@ -88,7 +88,7 @@ def look_up_error(directory: UserDirectory, clerk_id: str = BOB.clerk_id, **opti
 
 
 def request_count(**labels: str) -> float:
-    return OURS.get_sample_value("identity_provider_requests_total", labels) or 0
+    return REGISTRY.get_sample_value("identity_provider_requests_total", labels) or 0
 
 
 def test_unknown_user_is_complete(directory: UserDirectory, fake_clerk: FakeClerk) -> None:

@@ -11,7 +11,7 @@ from svix.webhooks import Webhook
 from auth.errors import InvalidSignatureError
 from auth.identity import Identity
 from auth.nesting import DEEPEST
-from auth.webhooks import Message, read_message
+from auth.webhooks import VerifiedMessage, read_message
 from dev.fake_clerk import clerk_user
 from tests.support.users import ALICE, BOB
 
@@ -34,7 +34,7 @@ def signed(body: bytes, *, secret: str = SECRET, minutes: float = 0) -> dict[str
     return {"svix-id": "msg_1", "svix-signature": signature, **times}
 
 
-def read(body: bytes) -> Message:
+def read(body: bytes) -> VerifiedMessage:
     return read_message(SECRET, signed(body), body)
 
 
@@ -175,12 +175,12 @@ def test_signed_message_that_is_no_json_is_refused(body: bytes) -> None:
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b'"user.created"', b"{}", b'{"type": 7}'])
 def test_message_without_event_has_no_user(body: bytes) -> None:
-    assert read(body) == Message("msg_1", "unknown", None)
+    assert read(body) == VerifiedMessage("msg_1", "unknown", None)
 
 
 @pytest.mark.parametrize("event", ["session.created", "email.created", "User.created", ""])
 def test_event_about_something_else_has_no_user(event: str) -> None:
-    assert read(message(event, clerk_user(BOB))) == Message("msg_1", event, None)
+    assert read(message(event, clerk_user(BOB))) == VerifiedMessage("msg_1", event, None)
 
 
 @pytest.mark.parametrize("event", ["user.created", "user.updated", "user.deleted"])
@@ -190,7 +190,7 @@ def test_event_about_something_else_has_no_user(event: str) -> None:
     ids=lambda data: str(data)[:15],
 )
 def test_unusable_id_is_no_user(event: str, data: object) -> None:
-    assert read(message(event, data)) == Message("msg_1", event, None)
+    assert read(message(event, data)) == VerifiedMessage("msg_1", event, None)
 
 
 def test_longest_id_is_a_user() -> None:

@@ -17,7 +17,7 @@ from benchmarks.chaos_rules import (
     Record,
     Shown,
     judge,
-    noted,
+    notes,
 )
 
 EVA, ANA = "user_eva", "user_ana"
@@ -143,7 +143,7 @@ def test_unavailability_is_noted_two_seconds_after_an_outage(
     refused = replace(REFUSED, status=503, code="provisioning_unavailable")
     outage = Interval("crash", 90.0, back_at)
 
-    broken_rules = noted(Record(answers=[refused], database_trouble=[outage]))
+    broken_rules = notes(Record(answers=[refused], database_trouble=[outage]))
 
     assert (broken_rules == []) == is_excused
 

@@ -3,11 +3,11 @@
 import pytest
 
 from benchmarks.load_checks import (
-    Told,
+    Answer,
     Visitor,
-    faults_of_a_stampede,
-    faults_of_pace,
-    faults_of_profiles,
+    check_login_times,
+    check_profiles,
+    check_stampede,
 )
 
 JSON = "application/problem+json"
@@ -22,27 +22,27 @@ def visitor(*profiles: int, was_put_off: bool = False) -> Visitor:
 @pytest.mark.parametrize(
     ("response", "kind", "fault"),
     [
-        (Told(0, {}, ""), "lost", "the connection broke"),
+        (Answer(0, {}, ""), "lost", "the connection broke"),
         (
-            Told(503, RETRY_HEADERS, '{"code":"database_unavailable"}'),
+            Answer(503, RETRY_HEADERS, '{"code":"database_unavailable"}'),
             "waiting",
             "503 database_unavailable",
         ),
-        (Told(503, {"Retry-After": "2"}, ERROR_PAGE), "waiting", "503 database_unavailable"),
+        (Answer(503, {"Retry-After": "2"}, ERROR_PAGE), "waiting", "503 database_unavailable"),
         (
-            Told(503, {"Content-Type": JSON}, '{"code": "not_configured"}'),
+            Answer(503, {"Content-Type": JSON}, '{"code": "not_configured"}'),
             None,
             "503 not_configured",
         ),
-        (Told(503, RETRY_HEADERS, "{}"), None, "503 without a code that could be read"),
-        (Told(503, {"Retry-After": "2"}, "busy"), None, "503 without a code that could be read"),
-        (Told(503, RETRY_HEADERS | {"Retry-After": "soon"}, '{"code":"x"}'), None, "503 x"),
-        (Told(500, RETRY_HEADERS, '{"code":"internal"}'), None, "500 internal"),
-        (Told(302, {"Location": "/login"}, ""), None, "302 without a code that could be read"),
+        (Answer(503, RETRY_HEADERS, "{}"), None, "503 without a code that could be read"),
+        (Answer(503, {"Retry-After": "2"}, "busy"), None, "503 without a code that could be read"),
+        (Answer(503, RETRY_HEADERS | {"Retry-After": "soon"}, '{"code":"x"}'), None, "503 x"),
+        (Answer(500, RETRY_HEADERS, '{"code":"internal"}'), None, "500 internal"),
+        (Answer(302, {"Location": "/login"}, ""), None, "302 without a code that could be read"),
     ],
 )
 def test_refusal_is_named_by_its_code_and_excusable_only_with_a_retry(
-    response: Told, kind: str | None, fault: str
+    response: Answer, kind: str | None, fault: str
 ) -> None:
     assert (response.is_good, response.kind, response.fault) == (False, kind, fault)
 
@@ -63,7 +63,7 @@ def test_created_is_returned_once_unless_that_response_was_lost(
 ) -> None:
     documents = [None if is_created is None else {"created": is_created} for is_created in created]
 
-    assert faults_of_a_stampede(visitor(was_put_off=was_put_off), documents) == faults
+    assert check_stampede(visitor(was_put_off=was_put_off), documents) == faults
 
 
 @pytest.mark.parametrize(
@@ -78,11 +78,11 @@ def test_created_is_returned_once_unless_that_response_was_lost(
 def test_each_user_has_exactly_one_profile(
     visitors: list[Visitor], statuses: list[str], faults: list[str]
 ) -> None:
-    assert faults_of_profiles(visitors, statuses) == faults
+    assert check_profiles(visitors, statuses) == faults
 
 
 def test_slow_or_missing_first_logins_are_faults() -> None:
-    slow = faults_of_pace({"first login": 2001, "first login, 10 devices": 2000}, 2000)
+    slow = check_login_times({"first login": 2001, "first login, 10 devices": 2000}, 2000)
 
     assert slow == ["p95 of first login: 2001 ms, more than 2000"]
-    assert faults_of_pace({}, 2000) == ["nobody signed in for the first time"]
+    assert check_login_times({}, 2000) == ["nobody signed in for the first time"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.load import Run, conclude, errors_logged
-from benchmarks.load_report import Line, Result, read_result
+from benchmarks.load_report import RequestStats, Result, read_result
 
 ENTRY = {"num_requests": 20, "num_failures": 1, "max_response_time": 1999.7}
 TIMES = {"300": 10, "10": 9, "2000": 1}  # unordered, rounded as Locust does
@@ -21,7 +21,7 @@ def test_figures_of_first_logins_come_first(tmp_path: Path) -> None:
     result = read_result(tmp_path, "at-once-10", is_good=True)
 
     figures = (20, 1, [300, 300, 300], 2000)
-    assert result.lines == [Line("first login", *figures), Line("again", *figures)]
+    assert result.lines == [RequestStats("first login", *figures), RequestStats("again", *figures)]
 
 
 @pytest.mark.parametrize(

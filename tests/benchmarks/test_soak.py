@@ -2,12 +2,12 @@
 
 import pytest
 
-from benchmarks.soak import MEGABYTE, Look, judge
+from benchmarks.soak import MEGABYTE, Sample, judge
 
 HUNDRED = 100 * MEGABYTE
 
 
-def sample(second: int, **changes: object) -> Look:
+def sample(second: int, **changes: object) -> Sample:
     defaults: dict[str, object] = {
         "seconds": second,
         "resident_bytes": {7: HUNDRED, 8: HUNDRED},
@@ -15,10 +15,10 @@ def sample(second: int, **changes: object) -> Look:
         "idle": 0,
         "oldest_idle_seconds": 0.0,
     }
-    return Look(**{**defaults, **changes})  # type: ignore[arg-type] # by the table below
+    return Sample(**{**defaults, **changes})  # type: ignore[arg-type] # by the table below
 
 
-def samples_from(second: int, **changes: object) -> list[Look]:
+def samples_from(second: int, **changes: object) -> list[Sample]:
     """A hundred samples with other values from that second on."""
     return [sample(i, **(changes if i >= second else {})) for i in range(100)]
 
@@ -38,5 +38,5 @@ def samples_from(second: int, **changes: object) -> list[Look]:
         ([], ["there was too little to look at"]),
     ],
 )
-def test_each_leak_is_named(samples: list[Look], problems: list[str]) -> None:
+def test_each_leak_is_named(samples: list[Sample], problems: list[str]) -> None:
     assert judge(samples, 100) == problems

@@ -18,11 +18,11 @@ from app import create_app
 from core.config import Config
 from core.database import background_transaction, db
 from core.email_address import normalize_address
-from dev.databases import app_on, connect_to, count
+from dev.databases import connect_to, count, create_app_on
 from dev.fake_clerk import PUBLISHABLE_KEY, DevUser
 from models import ProvisioningAttempt, SweepRun, User
 from models.user import Role
-from tests.support.clerk_server import Clerk, Trouble, clerk_in
+from tests.support.clerk_server import BackendFault, Clerk, run_clerk
 from tests.support.types import Sign
 from tests.support.users import ALICE, BOB, NOW
 from web.services import EXTENSION
@@ -37,7 +37,7 @@ def runner(app: Flask, session: Session) -> FlaskCliRunner:
 @pytest.fixture
 def clerk(tmp_path: Path) -> Iterator[Clerk]:
     """A development identity provider of this test."""
-    with clerk_in(tmp_path / "clerk") as clerk:
+    with run_clerk(tmp_path / "clerk") as clerk:
         yield clerk
 
 
@@ -201,7 +201,7 @@ def test_argument_that_is_no_address_and_no_id_is_a_one_line_error(runner: Flask
 
 def test_revoke_warns_if_the_address_is_listed(tmp_path: Path, url: str) -> None:
     listed = normalize_address("Ana@Bücher.de")
-    with app_on(tmp_path, url, admin_emails=frozenset([listed])) as app:
+    with create_app_on(tmp_path, url, admin_emails=frozenset([listed])) as app:
         with background_transaction() as session:
             session.add(User(clerk_id="user_a", email="ana@xn--bcher-kva.de", email_verified=True))
         output = app.test_cli_runner().invoke(args=["admin", "revoke", "ana@bücher.de"]).output
@@ -240,7 +240,7 @@ def test_doctor_warns_about_insecure_production_settings(tmp_path: Path, url: st
         "clerk_jwks_url": "http://127.0.0.1:1/jwks.json",
         "clerk_api_url": "http://127.0.0.1:1",
     }
-    with app_on(tmp_path, url, **settings) as app:
+    with create_app_on(tmp_path, url, **settings) as app:
         output = app.test_cli_runner().invoke(args=["doctor"]).output
 
     warnings = {line.split()[1] for line in output.splitlines() if line.startswith("warn")}
@@ -260,7 +260,7 @@ def test_doctor_explains_a_read_only_database(
     with connect_to(url) as other:
         other.exec_driver_sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
 
-    with app_on(tmp_path, url) as app:
+    with create_app_on(tmp_path, url) as app:
         result = app.test_cli_runner().invoke(args=["doctor"])
 
     assert (result.exit_code, "FAIL  database" in result.output) == (1, True)
@@ -348,9 +348,9 @@ def test_doctor_accepts_an_active_sweep(
 
 
 def test_doctor_names_a_refused_secret_key(tmp_path: Path, url: str, clerk: Clerk) -> None:
-    clerk.trouble = Trouble("401 Unauthorized")
+    clerk.fault = BackendFault("401 Unauthorized")
 
-    with app_on(tmp_path, url, **settings_of(clerk)) as app:
+    with create_app_on(tmp_path, url, **settings_of(clerk)) as app:
         result = app.test_cli_runner().invoke(args=["doctor"])
 
     assert "status 401: CLERK_SECRET_KEY is refused" in result.output
@@ -378,21 +378,21 @@ def test_doctor_reports_a_dead_letter(runner: FlaskCliRunner, session: Session) 
 def test_doctor_reports_missing_migrations(
     tmp_path: Path, new_database: Callable[[str], str]
 ) -> None:
-    with app_on(tmp_path, new_database(f"empty_{tmp_path.name}")) as app:
+    with create_app_on(tmp_path, new_database(f"empty_{tmp_path.name}")) as app:
         exit_code, checks = run_checks(app.test_cli_runner(), "doctor")
 
     assert (exit_code, checks["database"], checks["migrations"]) == (1, "ok", "FAIL")
 
 
 def test_doctor_reports_an_unreachable_database(tmp_path: Path) -> None:
-    with app_on(tmp_path, "postgresql://127.0.0.1:1/none") as app:
+    with create_app_on(tmp_path, "postgresql://127.0.0.1:1/none") as app:
         exit_code, checks = run_checks(app.test_cli_runner(), "doctor")
 
     assert (exit_code, checks["database"]) == (1, "FAIL")
 
 
 def test_doctor_accepts_correct_clerk_settings(tmp_path: Path, url: str, clerk: Clerk) -> None:
-    with app_on(tmp_path, url, **settings_of(clerk)) as app:
+    with create_app_on(tmp_path, url, **settings_of(clerk)) as app:
         exit_code, checks = run_checks(app.test_cli_runner(), "doctor")
 
     parts = ["keys", "jwks", "api", "sign-in", "origins", "webhook"]
@@ -414,7 +414,7 @@ def test_doctor_accepts_correct_clerk_settings(tmp_path: Path, url: str, clerk: 
 def test_doctor_names_a_wrong_clerk_setting(
     tmp_path: Path, url: str, clerk: Clerk, changes: dict[str, object], part: str
 ) -> None:
-    with app_on(tmp_path, url, **settings_of(clerk, **changes)) as app:
+    with create_app_on(tmp_path, url, **settings_of(clerk, **changes)) as app:
         exit_code, checks = run_checks(app.test_cli_runner(), "doctor")
 
     assert (exit_code, checks[part]) == (1, "FAIL")
@@ -428,7 +428,7 @@ def test_directory_sync_adds_unknown_users(tmp_path: Path, url: str, clerk: Cler
     for user in (ALICE, BOB, DevUser("user_eva", "Eva", "eva@example.com")):
         clerk.provider.save_user(user)
 
-    with app_on(tmp_path, url, **settings_of(clerk)) as app:
+    with create_app_on(tmp_path, url, **settings_of(clerk)) as app:
         output = app.test_cli_runner().invoke(args=["sweep", "--directory"]).output
 
     assert "directory: 3 read, 3 taken in, 0 failed" in output
@@ -438,7 +438,7 @@ def test_directory_sync_adds_unknown_users(tmp_path: Path, url: str, clerk: Cler
 def test_directory_sync_skips_unchanged_users(tmp_path: Path, url: str, clerk: Clerk) -> None:
     clerk.provider.save_user(ALICE)
 
-    with app_on(tmp_path, url, **settings_of(clerk)) as app:
+    with create_app_on(tmp_path, url, **settings_of(clerk)) as app:
         app.test_cli_runner().invoke(args=["sweep", "--directory"])
         second_output = app.test_cli_runner().invoke(args=["sweep", "--directory"]).output
 
@@ -455,7 +455,7 @@ def test_directory_sync_applies_changes(tmp_path: Path, url: str, clerk: Clerk) 
     with connect_to(url) as connection:
         connection.exec_driver_sql(preregistration)
 
-    with app_on(tmp_path, url, admin_emails=BOB.email, **settings_of(clerk)) as app:
+    with create_app_on(tmp_path, url, admin_emails=BOB.email, **settings_of(clerk)) as app:
         app.test_cli_runner().invoke(args=["sweep", "--directory"])
         before = (count(url, LINKED), count(url, ADMINS))
         clerk.provider.save_user(ALICE)
@@ -470,16 +470,16 @@ def test_directory_sync_waits_when_rate_limited(
     tmp_path: Path, url: str, clerk: Clerk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clerk.provider.save_user(ALICE)
-    clerk.trouble = Trouble("429 Too Many Requests", [("Retry-After", "1")])
+    clerk.fault = BackendFault("429 Too Many Requests", [("Retry-After", "1")])
     waited: list[float] = []
 
     def wait(seconds: float) -> None:
-        clerk.trouble = None
+        clerk.fault = None
         waited.append(seconds)
         Event().wait(seconds)
 
     monkeypatch.setattr("backoff._sync.time.sleep", wait)
-    with app_on(tmp_path, url, **settings_of(clerk)) as app:
+    with create_app_on(tmp_path, url, **settings_of(clerk)) as app:
         output = app.test_cli_runner().invoke(args=["sweep", "--directory"]).output
 
     assert "directory: 1 read, 1 taken in, 0 failed" in output
@@ -490,9 +490,9 @@ def test_failed_directory_sync_is_a_one_line_error(
     tmp_path: Path, url: str, clerk: Clerk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("backoff._sync.time.sleep", lambda _: None)
-    clerk.trouble = Trouble("500 Internal Server Error")
+    clerk.fault = BackendFault("500 Internal Server Error")
 
-    with app_on(tmp_path, url, **settings_of(clerk)) as app:
+    with create_app_on(tmp_path, url, **settings_of(clerk)) as app:
         assert app.extensions[EXTENSION].provisioning.directory is not None
         result = app.test_cli_runner().invoke(args=["sweep", "--directory"])
 

@@ -9,7 +9,7 @@ from click.testing import Result
 from flask import Flask
 from sqlalchemy import make_url
 
-from dev.databases import app_on, connect_to
+from dev.databases import connect_to, create_app_on
 
 PASSWORD = "hush-0123456789"
 UNREACHABLE_URL = f"postgresql+psycopg2://bia:{PASSWORD}@127.0.0.1:1/nowhere"
@@ -49,7 +49,7 @@ def commands_of(group: click.Group, prefix: str = "") -> Iterator[str]:
 @pytest.fixture(scope="module")
 def unreachable_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     """An app with an unreachable database."""
-    with app_on(tmp_path_factory.mktemp("away"), UNREACHABLE_URL) as app:
+    with create_app_on(tmp_path_factory.mktemp("away"), UNREACHABLE_URL) as app:
         yield app
 
 
@@ -92,7 +92,7 @@ def test_error_names_a_database_without_migrations(
     url = new_database(f"empty_{tmp_path.name}")
     message = f"database {make_url(url).database} on "
 
-    with app_on(tmp_path, url) as app:
+    with create_app_on(tmp_path, url) as app:
         tested = [c for c in commands if not c.startswith("db ") and c not in ("adopt", "demo")]
         assert faults_of(app, tested, message) == {}
         assert faults_of(app, ["sweep", "scheduler", "doctor"], "run flask db upgrade") == {}
@@ -106,7 +106,7 @@ def test_error_names_a_database_of_another_program(
         other.exec_driver_sql(LEGACY.read_text().replace("%", "%%"))
     message = "belongs to another program: run flask adopt --dry-run"
 
-    with app_on(tmp_path, url) as app:
+    with create_app_on(tmp_path, url) as app:
         tested = [c for c in commands if not c.startswith("db ") and c != "adopt"]
         assert faults_of(app, tested, message) == {}
 
@@ -120,7 +120,7 @@ def test_error_names_a_read_only_database(
         other.exec_driver_sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
     message = f"database {name} on {make_url(url).query['host']} is read-only"
 
-    with app_on(tmp_path, url) as app:
+    with create_app_on(tmp_path, url) as app:
         read_only_commands = {"db current", "db check", "adopt", "scheduler", "db upgrade", "demo"}
         tested = [c for c in commands if c not in read_only_commands]
         assert faults_of(app, tested, message) == {}

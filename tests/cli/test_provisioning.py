@@ -13,7 +13,7 @@ from flask.testing import FlaskClient, FlaskCliRunner
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from dev.databases import app_on, count
+from dev.databases import count, create_app_on
 from models import AuditEvent, Mentorado, SweepRun, User
 from models.user import Role
 from tests.support.types import Sign
@@ -38,7 +38,7 @@ def production(tmp_path: Path, template_url: str) -> Iterator[FlaskCliRunner]:
         "clerk_publishable_key": "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k",
         "clerk_secret_key": "sk_live_x",
     }
-    with app_on(tmp_path, template_url, **settings) as app:
+    with create_app_on(tmp_path, template_url, **settings) as app:
         yield app.test_cli_runner()
 
 
@@ -149,7 +149,7 @@ def test_development_commands_are_refused_in_production(
 
 def test_demo_data_is_written_once(tmp_path: Path, copy_database: Callable[[str], str]) -> None:
     url = copy_database("demo")
-    with app_on(tmp_path, url) as app:
+    with create_app_on(tmp_path, url) as app:
         outputs = [app.test_cli_runner().invoke(args=["demo"]).output for _ in range(2)]
 
     assert ("written" in outputs[0], "already" in outputs[1]) == (True, True)
@@ -171,7 +171,7 @@ def test_auto_create_is_on_by_default(runner: FlaskCliRunner) -> None:
 def test_status_names_the_setting_that_overrides_auto_create(
     tmp_path: Path, template_url: str
 ) -> None:
-    with app_on(tmp_path, template_url, enable_auto_create=False) as app:
+    with create_app_on(tmp_path, template_url, enable_auto_create=False) as app:
         output = app.test_cli_runner().invoke(args=["auto-create", "status"]).output
 
     assert "ENABLE_AUTO_CREATE=false keeps it off" in output
@@ -186,7 +186,7 @@ def test_sweep_restores_the_signal_handlers(runner: FlaskCliRunner) -> None:
 
 
 def test_sweep_without_database_is_a_one_line_error(tmp_path: Path) -> None:
-    with app_on(tmp_path, "postgresql+psycopg2://nobody@127.0.0.1:1/none") as app:
+    with create_app_on(tmp_path, "postgresql+psycopg2://nobody@127.0.0.1:1/none") as app:
         result = app.test_cli_runner().invoke(args=["sweep"])
 
     reason = "database none on 127.0.0.1:1 cannot be reached: Connection refused"

@@ -10,7 +10,7 @@ from threading import Event, Thread
 import httpx
 import pytest
 
-from core.bounded_http import Answer, BoundedClient, NotDecodableError, TooLargeError
+from core.bounded_http import BoundedClient, NotDecodableError, Response, TooLargeError
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 SECONDS = 0.4
@@ -65,8 +65,8 @@ def http_response(body: bytes, *headers: bytes) -> bytes:
     return HEAD + b"".join(line + b"\r\n" for line in lines) + b"\r\n" + body
 
 
-def fetch(url: str, most_bytes: int = 1000) -> Answer:
-    return BoundedClient(url).request("GET", "/", seconds=SECONDS, most_bytes=most_bytes)
+def fetch(url: str, most_bytes: int = 1000) -> Response:
+    return BoundedClient(url).request("GET", "/", seconds=SECONDS, max_bytes=most_bytes)
 
 
 @pytest.mark.parametrize("where", DROPS)

@@ -14,7 +14,7 @@ from core.cache import (
     RedisStore,
     TextSerializer,
 )
-from dev.servers import Redis, eventually
+from dev.servers import RedisServer, eventually
 from tests.support.concurrency import Clock
 
 Store = LocalStore | RedisStore
@@ -27,7 +27,7 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     if request.param == "local":
         settings = {"CACHE_TYPE": "core.cache.LocalStore", "CACHE_THRESHOLD": 100}
     else:
-        server: Redis = request.getfixturevalue("redis")
+        server: RedisServer = request.getfixturevalue("redis")
         settings = {"CACHE_TYPE": "core.cache.RedisStore", "CACHE_REDIS_URL": server.url}
     cache.init_app(app, settings)
     with app.app_context():
@@ -89,7 +89,7 @@ def test_versions_of_milliseconds_are_compared_exactly(store: Store) -> None:
 
 
 @pytest.mark.parametrize("invalid", ["x", "", "-1", "1e400", "None"])
-def test_invalid_version_in_redis_is_ignored(redis: Redis, invalid: str) -> None:
+def test_invalid_version_in_redis_is_ignored(redis: RedisServer, invalid: str) -> None:
     cache, app = Cache(), Flask(__name__)
     cache.init_app(app, {"CACHE_TYPE": "core.cache.RedisStore", "CACHE_REDIS_URL": redis.url})
     with StrictRedis.from_url(redis.url) as other:
@@ -101,7 +101,7 @@ def test_invalid_version_in_redis_is_ignored(redis: Redis, invalid: str) -> None
         store.put_version("ana", 3)
 
 
-def test_pickle_in_redis_is_never_loaded(redis: Redis) -> None:
+def test_pickle_in_redis_is_never_loaded(redis: RedisServer) -> None:
     cache, app = Cache(), Flask(__name__)
     cache.init_app(app, {"CACHE_TYPE": "core.cache.RedisStore", "CACHE_REDIS_URL": redis.url})
     with StrictRedis.from_url(redis.url) as other:

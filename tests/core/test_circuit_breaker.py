@@ -24,7 +24,7 @@ def admitted(breaker: CircuitBreaker, calls: int = 9, *, may_probe: bool = False
             breaker.check(may_probe=may_probe)
         except CircuitOpenError:
             continue
-        breaker.begin()
+        breaker.note_call()
         count += 1
     return count
 
@@ -34,7 +34,7 @@ def test_closed_breaker_admits_all_calls(breaker: CircuitBreaker) -> None:
 
 
 def test_open_breaker_refuses_all_calls_with_a_waiting_time(breaker: CircuitBreaker) -> None:
-    breaker.fail()
+    breaker.note_failure()
 
     with pytest.raises(CircuitOpenError) as caught:
         breaker.check()
@@ -47,7 +47,7 @@ def test_pause_doubles_with_each_failure_up_to_its_cap(
     breaker: CircuitBreaker, clock: Clock, failures: int, pause: float
 ) -> None:
     for _ in range(failures):
-        breaker.fail()
+        breaker.note_failure()
 
     clock.seconds += pause - 0.1
     before = admitted(breaker)
@@ -57,9 +57,9 @@ def test_pause_doubles_with_each_failure_up_to_its_cap(
 
 
 def test_pause_counts_from_the_last_failure(breaker: CircuitBreaker, clock: Clock) -> None:
-    breaker.fail()
+    breaker.note_failure()
     clock.seconds += 1
-    breaker.fail()
+    breaker.note_failure()
 
     clock.seconds += 1.9
 
@@ -67,7 +67,7 @@ def test_pause_counts_from_the_last_failure(breaker: CircuitBreaker, clock: Cloc
 
 
 def test_unanswered_probe_is_followed_by_another(breaker: CircuitBreaker, clock: Clock) -> None:
-    breaker.fail()
+    breaker.note_failure()
     clock.seconds += 1
     admitted(breaker)
 
@@ -77,17 +77,17 @@ def test_unanswered_probe_is_followed_by_another(breaker: CircuitBreaker, clock:
 
 
 def test_success_admits_all_calls_again(breaker: CircuitBreaker) -> None:
-    breaker.fail()
-    breaker.succeed()
+    breaker.note_failure()
+    breaker.note_success()
 
     assert admitted(breaker) == 9
 
 
 def test_success_resets_the_failure_count(breaker: CircuitBreaker, clock: Clock) -> None:
-    breaker.fail()
-    breaker.fail()
-    breaker.succeed()
-    breaker.fail()
+    breaker.note_failure()
+    breaker.note_failure()
+    breaker.note_success()
+    breaker.note_failure()
 
     clock.seconds += 1
 
@@ -95,7 +95,7 @@ def test_success_resets_the_failure_count(breaker: CircuitBreaker, clock: Clock)
 
 
 def test_caller_that_may_probe_is_admitted_during_the_pause(breaker: CircuitBreaker) -> None:
-    breaker.fail()
+    breaker.note_failure()
 
     assert admitted(breaker, 1, may_probe=True) == 1
 
@@ -104,7 +104,7 @@ def test_caller_that_may_probe_is_admitted_during_the_pause(breaker: CircuitBrea
 def test_rest_period_refuses_all_calls(
     breaker: CircuitBreaker, clock: Clock, may_probe: bool
 ) -> None:
-    breaker.rest(7)
+    breaker.refuse_for(7)
 
     clock.seconds += 6.9
     before = admitted(breaker, may_probe=may_probe)
@@ -116,10 +116,10 @@ def test_rest_period_refuses_all_calls(
 def test_rest_period_is_not_shortened_by_results_of_earlier_calls(
     breaker: CircuitBreaker, clock: Clock
 ) -> None:
-    breaker.rest(7)
-    breaker.rest(1)
-    breaker.fail()
-    breaker.succeed()
+    breaker.refuse_for(7)
+    breaker.refuse_for(1)
+    breaker.note_failure()
+    breaker.note_success()
 
     clock.seconds += 6.9
 

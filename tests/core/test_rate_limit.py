@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.rate_limit import MOST, MOST_PREFETCHES, SECONDS, TokenPrefetch
+from core.rate_limit import BATCH_SECONDS, MAX_BATCH, MAX_BATCHES, TokenPrefetch
 from tests.support.concurrency import Clock
 
 ANA = "ana"
@@ -15,7 +15,7 @@ def prefetch(clock: Clock) -> TokenPrefetch:
 
 def consume_all(prefetch: TokenPrefetch) -> int:
     """Consume all tokens that are left and return their number."""
-    return sum(prefetch.consume(ANA) for _ in range(2 * MOST))
+    return sum(prefetch.consume(ANA) for _ in range(2 * MAX_BATCH))
 
 
 def test_new_user_has_no_tokens(prefetch: TokenPrefetch) -> None:
@@ -50,7 +50,7 @@ def test_batches_of_two_concurrent_requests_add_up(prefetch: TokenPrefetch) -> N
 
 def test_expired_batch_adds_no_tokens(prefetch: TokenPrefetch, clock: Clock) -> None:
     prefetch.store(ANA, 8)
-    clock.seconds += SECONDS
+    clock.seconds += BATCH_SECONDS
     prefetch.store(ANA, 4)
 
     assert consume_all(prefetch) == 4 - 1
@@ -58,16 +58,16 @@ def test_expired_batch_adds_no_tokens(prefetch: TokenPrefetch, clock: Clock) -> 
 
 def test_batch_expires(prefetch: TokenPrefetch, clock: Clock) -> None:
     prefetch.store(ANA, 8)
-    clock.seconds += SECONDS
+    clock.seconds += BATCH_SECONDS
 
     assert (consume_all(prefetch), prefetch.next_size(ANA)) == (0, 1)
 
 
 def test_batch_size_has_a_maximum(prefetch: TokenPrefetch) -> None:
-    prefetch.store(ANA, MOST)
+    prefetch.store(ANA, MAX_BATCH)
     consume_all(prefetch)
 
-    assert prefetch.next_size(ANA) == MOST
+    assert prefetch.next_size(ANA) == MAX_BATCH
 
 
 def test_users_do_not_share_tokens(prefetch: TokenPrefetch) -> None:
@@ -78,7 +78,7 @@ def test_users_do_not_share_tokens(prefetch: TokenPrefetch) -> None:
 
 def test_oldest_entries_are_evicted_first(prefetch: TokenPrefetch) -> None:
     prefetch.store(ANA, 8)
-    for number in range(MOST_PREFETCHES):
+    for number in range(MAX_BATCHES):
         prefetch.store(number, 1)
 
     assert consume_all(prefetch) == 0

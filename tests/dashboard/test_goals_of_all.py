@@ -9,7 +9,7 @@ from flask import Flask
 
 from core.database import transaction
 from dashboard.mentoring import GoalsOfAll, count_goals_of_all, goals_options, month_of
-from dev.databases import app_on, connect_to, count
+from dev.databases import connect_to, count, create_app_on
 from models import AdminJob
 from models.admin_job import JobKind
 from provisioning import jobs
@@ -52,7 +52,7 @@ def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
 @pytest.fixture
 def app(url: str, tmp_path: Path) -> Iterator[Flask]:
     """An app that really commits."""
-    with app_on(tmp_path, url) as app:
+    with create_app_on(tmp_path, url) as app:
         yield app
 
 

@@ -23,7 +23,7 @@ from dashboard.months import (
     save_month,
 )
 from dashboard.periods import Period
-from dev.databases import app_on, connect_to, count, locking
+from dev.databases import connect_to, count, create_app_on, hold_locks
 from dev.servers import eventually
 from models import Mentorado, MetricaMensal
 from tests.support.users import BOB, NOW, PAGE, identity_of
@@ -42,7 +42,7 @@ def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
 @pytest.fixture
 def app(url: str, tmp_path: Path) -> Iterator[Flask]:
     """An app on that database with one connection for each field."""
-    with app_on(tmp_path, url, web_threads=len(FIGURES)) as app:
+    with create_app_on(tmp_path, url, web_threads=len(FIGURES)) as app:
         yield app
 
 
@@ -172,7 +172,7 @@ def test_month_does_not_wait_for_an_edit_of_the_profile(
             return save_month(session, bobs_profile, MARCH, {"lucro": 7}, now=NOW)
 
     edit = "UPDATE mentorados SET nome_completo = 'Bob'"
-    with ThreadPoolExecutor(1) as pool, locking(url, edit):
+    with ThreadPoolExecutor(1) as pool, hold_locks(url, edit):
         saved = pool.submit(save).result(timeout=5)
 
     assert saved.lucro == 7

@@ -12,9 +12,9 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from dev import demo_data
-from dev.servers import Served, served
-from tests.support.clerk_server import Clerk, clerk_in
-from tests.support.pages import DESK, Visitors
+from dev.servers import AppServer, run_app
+from tests.support.clerk_server import Clerk, run_clerk
+from tests.support.pages import DESKTOP, BrowserProfiles
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = [
@@ -44,48 +44,48 @@ def site_url(copy_database: Callable[[str], str]) -> str:
     url = copy_database("site")
     engine = create_engine(url)
     with Session(engine) as session:
-        demo_data.fill(session, datetime.now(UTC))
+        demo_data.add_demo_data(session, datetime.now(UTC))
         session.commit()
     engine.dispose()
     return url
 
 
 @pytest.fixture(scope="session")
-def site(site_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def site(site_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
     """The app with the development identity provider."""
     folder: Path = tmp_path_factory.mktemp("site")
-    with served(folder, DATABASE_URL=site_url, SUPPORT_URL=SUPPORT) as site:
+    with run_app(folder, DATABASE_URL=site_url, SUPPORT_URL=SUPPORT) as site:
         yield site
 
 
 @pytest.fixture(scope="session")
 def clerk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clerk]:
     """A Clerk server on another host than the app."""
-    with clerk_in(tmp_path_factory.mktemp("clerk")) as clerk:
+    with run_clerk(tmp_path_factory.mktemp("clerk")) as clerk:
         yield clerk
 
 
 @pytest.fixture(scope="session")
 def clerk_site(
     clerk: Clerk, copy_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Served]:
+) -> Iterator[AppServer]:
     """The app with the keys of that Clerk server."""
     folder: Path = tmp_path_factory.mktemp("clerk_site")
-    with served(folder, DATABASE_URL=copy_database("clerk_site"), **clerk.settings) as app:
+    with run_app(folder, DATABASE_URL=copy_database("clerk_site"), **clerk.settings) as app:
         # Another host name than Clerk's, so that both share no cookies.
         yield replace(app, url=app.url.replace("127.0.0.1", "localhost"))
 
 
 @pytest.fixture
-def visitors(chromium: Browser) -> Iterator[Visitors]:
+def visitors(chromium: Browser) -> Iterator[BrowserProfiles]:
     """New browser profiles; an error in the console of their pages fails the test."""
-    visitors = Visitors(chromium)
+    visitors = BrowserProfiles(chromium)
     yield visitors
-    visitors.leave()
-    assert visitors.complaints == []
+    visitors.close()
+    assert visitors.errors == []
 
 
 @pytest.fixture
-def page(visitors: Visitors, site: Served) -> Page:
+def page(visitors: BrowserProfiles, site: AppServer) -> Page:
     """A page of a new browser profile with a desktop viewport."""
-    return visitors.come_to(site.url, viewport=DESK)
+    return visitors.open_page(site.url, viewport=DESKTOP)

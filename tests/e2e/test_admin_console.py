@@ -8,9 +8,16 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from dev.databases import count
-from dev.servers import Served, eventually, served
-from tests.support.network_faults import Stage, poisoned
-from tests.support.pages import DESK, Visitors, grave_issues, is_too_wide, sign_in, sign_in_as
+from dev.servers import AppServer, eventually, run_app
+from tests.support.network_faults import FaultTarget, refuse_profiles
+from tests.support.pages import (
+    DESKTOP,
+    BrowserProfiles,
+    is_too_wide,
+    serious_issues,
+    sign_in,
+    sign_in_as,
+)
 
 PRE_REGISTERED = "INSERT INTO mentorados (nome_completo, email, turma) VALUES (%s, %s, 'neon')"
 NAMED = "SELECT count(*) FROM mentorados WHERE nome_completo = :name"
@@ -18,9 +25,9 @@ DEAD = "SELECT count(*) FROM provisioning_attempts WHERE state = 'dead'"
 
 
 @pytest.fixture
-def stage(site: Served, site_url: str) -> Stage:
+def stage(site: AppServer, site_url: str) -> FaultTarget:
     """The site, its database, and an unused address."""
-    return Stage(site, site_url, f"{uuid.uuid4().hex}@example.com")
+    return FaultTarget(site, site_url, f"{uuid.uuid4().hex}@example.com")
 
 
 @pytest.fixture
@@ -30,24 +37,24 @@ def javascript() -> bool:
 
 
 @pytest.fixture
-def admin_page(visitors: Visitors, site: Served, *, javascript: bool) -> Page:
+def admin_page(visitors: BrowserProfiles, site: AppServer, *, javascript: bool) -> Page:
     """The admin console, opened by an admin."""
-    page = visitors.come_to(site.url, javascript=javascript, viewport=DESK)
+    page = visitors.open_page(site.url, javascript=javascript, viewport=DESKTOP)
     sign_in(page, "Dona Admin")
     page.get_by_role("link", name="Ir para a administração").click()
     return page
 
 
 @pytest.fixture
-def rute(visitors: Visitors, stage: Stage) -> Page:
+def rute(visitors: BrowserProfiles, stage: FaultTarget) -> Page:
     """The dashboard of Rute, after the first login."""
-    page = visitors.come_to(stage.app.url)
+    page = visitors.open_page(stage.app.url)
     sign_in_as(page, "Rute Alves", stage.email)
     expect(page.get_by_role("heading", name="Rute Alves")).to_be_visible()
     return page
 
 
-def open_user(admin_page: Page, stage: Stage) -> None:
+def open_user(admin_page: Page, stage: FaultTarget) -> None:
     admin_page.goto(f"/admin/pessoas?q={stage.email}")
     admin_page.get_by_role("table").get_by_role("link").first.click()
 
@@ -66,10 +73,10 @@ def confirm(admin_page: Page, message: str) -> None:
 
 
 def test_failed_attempt_is_retried_by_an_admin(
-    admin_page: Page, visitors: Visitors, stage: Stage
+    admin_page: Page, visitors: BrowserProfiles, stage: FaultTarget
 ) -> None:
-    rute = visitors.come_to(stage.app.url, javascript=False)
-    with poisoned(stage):
+    rute = visitors.open_page(stage.app.url, javascript=False)
+    with refuse_profiles(stage):
         sign_in_as(rute, "Rute Alves", stage.email)
     open_user(admin_page, stage)
     expect(admin_page.get_by_role("heading", name="Em nova tentativa")).to_be_visible()
@@ -82,10 +89,10 @@ def test_failed_attempt_is_retried_by_an_admin(
 
 
 def test_user_is_found_by_the_reference_code(
-    admin_page: Page, visitors: Visitors, stage: Stage
+    admin_page: Page, visitors: BrowserProfiles, stage: FaultTarget
 ) -> None:
-    rute = visitors.come_to(stage.app.url, javascript=False)
-    with poisoned(stage):
+    rute = visitors.open_page(stage.app.url, javascript=False)
+    with refuse_profiles(stage):
         sign_in_as(rute, "Rute Alves", stage.email)
         code = rute.locator("[data-reference]:visible").text_content() or ""
 
@@ -94,7 +101,9 @@ def test_user_is_found_by_the_reference_code(
     expect(admin_page.get_by_role("table").get_by_text(stage.email)).to_be_visible()
 
 
-def test_user_is_blocked_and_allowed_again(admin_page: Page, rute: Page, stage: Stage) -> None:
+def test_user_is_blocked_and_allowed_again(
+    admin_page: Page, rute: Page, stage: FaultTarget
+) -> None:
     open_user(admin_page, stage)
     admin_page.get_by_role("link", name="Bloquear acesso").click()
     confirm(admin_page, "Acesso bloqueado.")
@@ -108,7 +117,9 @@ def test_user_is_blocked_and_allowed_again(admin_page: Page, rute: Page, stage: 
     expect(rute.get_by_role("heading", name="Rute Alves")).to_be_visible()
 
 
-def test_profile_is_deactivated_and_reactivated(admin_page: Page, rute: Page, stage: Stage) -> None:
+def test_profile_is_deactivated_and_reactivated(
+    admin_page: Page, rute: Page, stage: FaultTarget
+) -> None:
     open_profile(admin_page, stage.email)
     admin_page.get_by_role("link", name="Desativar").click()
     confirm(admin_page, "Perfil desativado.")
@@ -123,11 +134,11 @@ def test_profile_is_deactivated_and_reactivated(admin_page: Page, rute: Page, st
 
 
 def test_ambiguous_address_is_resolved_by_linking_one_profile(
-    admin_page: Page, visitors: Visitors, stage: Stage
+    admin_page: Page, visitors: BrowserProfiles, stage: FaultTarget
 ) -> None:
     for name in ("Rute (turma A)", "Rute (turma B)"):
-        stage.run(PRE_REGISTERED, name, stage.email)
-    rute = visitors.come_to(stage.app.url)
+        stage.execute(PRE_REGISTERED, name, stage.email)
+    rute = visitors.open_page(stage.app.url)
     sign_in_as(rute, "Rute Alves", stage.email)
     open_user(admin_page, stage)
 
@@ -141,7 +152,7 @@ def test_ambiguous_address_is_resolved_by_linking_one_profile(
 
 
 def test_user_of_an_unlinked_profile_gets_a_new_one(
-    admin_page: Page, rute: Page, stage: Stage
+    admin_page: Page, rute: Page, stage: FaultTarget
 ) -> None:
     open_profile(admin_page, stage.email)
     admin_page.get_by_role("link", name="Corrigir").click()
@@ -157,9 +168,9 @@ def test_user_of_an_unlinked_profile_gets_a_new_one(
 
 
 def test_profile_with_a_corrected_address_is_linked(
-    admin_page: Page, rute: Page, stage: Stage
+    admin_page: Page, rute: Page, stage: FaultTarget
 ) -> None:
-    stage.run(PRE_REGISTERED, f"Rute {stage.email[:6]}", f"x{stage.email}")
+    stage.execute(PRE_REGISTERED, f"Rute {stage.email[:6]}", f"x{stage.email}")
     open_profile(admin_page, f"Rute {stage.email[:6]}")
 
     admin_page.get_by_role("link", name="Corrigir").click()
@@ -171,10 +182,10 @@ def test_profile_with_a_corrected_address_is_linked(
     expect(rute.get_by_role("heading", name=f"Rute {stage.email[:6]}")).to_be_visible()
 
 
-def test_merged_profile_has_all_months(admin_page: Page, rute: Page, stage: Stage) -> None:
+def test_merged_profile_has_all_months(admin_page: Page, rute: Page, stage: FaultTarget) -> None:
     name = f"Rute {stage.email[:6]}"
-    stage.run(PRE_REGISTERED, name, None)
-    stage.run(
+    stage.execute(PRE_REGISTERED, name, None)
+    stage.execute(
         "INSERT INTO metricas_mensais (mentorado_id, ano, mes, faturamento)"
         " SELECT id, 2025, 1, 4321 FROM mentorados WHERE nome_completo = %s",
         name,
@@ -193,7 +204,7 @@ def test_merged_profile_has_all_months(admin_page: Page, rute: Page, stage: Stag
 
 
 def test_csv_file_is_imported(
-    admin_page: Page, visitors: Visitors, stage: Stage, tmp_path: Path
+    admin_page: Page, visitors: BrowserProfiles, stage: FaultTarget, tmp_path: Path
 ) -> None:
     file = tmp_path / "lista.csv"
     file.write_text(f"nome;e-mail\nRute da Lista;{stage.email}\n", encoding="utf-8-sig")
@@ -205,14 +216,14 @@ def test_csv_file_is_imported(
     admin_page.get_by_role("button", name="Confirmar").click()
 
     expect(admin_page.get_by_role("heading", name="Feito: 1 de 1")).to_be_visible()
-    rute = visitors.come_to(stage.app.url)
+    rute = visitors.open_page(stage.app.url)
     sign_in_as(rute, "Rute Alves", stage.email)
     expect(rute.get_by_role("heading", name="Rute da Lista")).to_be_visible()
 
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
 def test_progress_of_a_long_import_is_shown_to_its_end(
-    admin_page: Page, stage: Stage, tmp_path: Path
+    admin_page: Page, stage: FaultTarget, tmp_path: Path
 ) -> None:
     file = tmp_path / "lista.csv"
     lines = "\n".join(f"Pessoa {number};{number}.{stage.email}" for number in range(600))
@@ -230,7 +241,7 @@ def test_progress_of_a_long_import_is_shown_to_its_end(
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
 def test_double_click_on_a_form_applies_it_once(
-    admin_page: Page, stage: Stage, *, javascript: bool
+    admin_page: Page, stage: FaultTarget, *, javascript: bool
 ) -> None:
     name, sent = f"Rute {stage.email[:6]}", list[str]()
     admin_page.goto("/admin/mentorados/novos")
@@ -246,9 +257,9 @@ def test_double_click_on_a_form_applies_it_once(
 
 
 def test_auto_create_setting_applies_at_the_next_request(
-    admin_page: Page, visitors: Visitors, stage: Stage
+    admin_page: Page, visitors: BrowserProfiles, stage: FaultTarget
 ) -> None:
-    rute = visitors.come_to(stage.app.url)
+    rute = visitors.open_page(stage.app.url)
     admin_page.get_by_role("link", name="desligar").click()
     admin_page.get_by_role("button", name="Desligar").click()
     sign_in_as(rute, "Rute Alves", stage.email)
@@ -274,24 +285,24 @@ def test_progress_of_a_sweep_is_shown_to_its_end(admin_page: Page) -> None:
 @pytest.fixture(scope="module")
 def single_attempt(
     copy_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Stage]:
+) -> Iterator[FaultTarget]:
     """An app whose sweep creates a dead letter after one attempt."""
     url = copy_database("admin_single_attempt")
     settings = {"SWEEP_INTERVAL_SECONDS": "1", "PROVISIONING_MAX_ATTEMPTS": "1"}
-    with served(tmp_path_factory.mktemp("admin"), DATABASE_URL=url, **settings) as app:
-        yield Stage(app, url, "rute@example.com")
+    with run_app(tmp_path_factory.mktemp("admin"), DATABASE_URL=url, **settings) as app:
+        yield FaultTarget(app, url, "rute@example.com")
 
 
 @pytest.mark.parametrize("button", ["Tentar agora", "Descartar tentativas"])
 def test_dead_letter_is_resolved_by_an_admin(
-    visitors: Visitors, single_attempt: Stage, button: str
+    visitors: BrowserProfiles, single_attempt: FaultTarget, button: str
 ) -> None:
-    rute = visitors.come_to(single_attempt.app.url, javascript=False)
-    with poisoned(single_attempt):
+    rute = visitors.open_page(single_attempt.app.url, javascript=False)
+    with refuse_profiles(single_attempt):
         sign_in_as(rute, "Rute Alves", f"{uuid.uuid4().hex}@example.com")
         rute.goto("about:blank")
         assert eventually(lambda: count(single_attempt.database_url, DEAD) == 1, seconds=30)
-    admin_page = visitors.come_to(single_attempt.app.url, javascript=False)
+    admin_page = visitors.open_page(single_attempt.app.url, javascript=False)
     sign_in(admin_page, "Dona Admin")
 
     admin_page.goto("/admin/pessoas?state=attention")
@@ -316,14 +327,16 @@ PAGES = [
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
 def test_admin_console_fits_the_screen_and_is_accessible(
-    visitors: Visitors, site: Served, scheme: str, width: int
+    visitors: BrowserProfiles, site: AppServer, scheme: str, width: int
 ) -> None:
-    page = visitors.come_to(site.url, color_scheme=scheme, viewport={"width": width, "height": 800})
+    page = visitors.open_page(
+        site.url, color_scheme=scheme, viewport={"width": width, "height": 800}
+    )
     sign_in(page, "Dona Admin")
     issues = {}
 
     for path in PAGES:
         page.goto(path)
-        issues[path] = (is_too_wide(page), grave_issues(page))
+        issues[path] = (is_too_wide(page), serious_issues(page))
 
     assert issues == dict.fromkeys(PAGES, (False, []))

@@ -2,15 +2,15 @@
 
 import pytest
 
-from dev.servers import Served
-from tests.support.pages import DESK, PHONE, Visitors, grave_issues, is_too_wide
+from dev.servers import AppServer
+from tests.support.pages import DESKTOP, PHONE, BrowserProfiles, is_too_wide, serious_issues
 
 
-@pytest.mark.parametrize("viewport", [PHONE, DESK], ids=["phone", "desktop"])
+@pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
 def test_operations_are_expanded_by_keyboard_without_javascript(
-    visitors: Visitors, site: Served, viewport: dict[str, int]
+    visitors: BrowserProfiles, site: AppServer, viewport: dict[str, int]
 ) -> None:
-    page = visitors.come_to(site.url, javascript=False, viewport=viewport)
+    page = visitors.open_page(site.url, javascript=False, viewport=viewport)
     page.goto("/api/docs")
     operation = page.locator("details", has_text="/api/auth/ensure")
 
@@ -21,10 +21,12 @@ def test_operations_are_expanded_by_keyboard_without_javascript(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_api_documentation_is_accessible(visitors: Visitors, site: Served, scheme: str) -> None:
-    page = visitors.come_to(site.url, viewport=PHONE, color_scheme=scheme)
+def test_api_documentation_is_accessible(
+    visitors: BrowserProfiles, site: AppServer, scheme: str
+) -> None:
+    page = visitors.open_page(site.url, viewport=PHONE, color_scheme=scheme)
     page.goto("/api/docs")
     for operation in page.locator("summary").all():
         operation.click()
 
-    assert (grave_issues(page), is_too_wide(page)) == ([], False)
+    assert (serious_issues(page), is_too_wide(page)) == ([], False)

@@ -7,8 +7,8 @@ import pytest
 from playwright.sync_api import FloatRect, Locator, Page, expect
 
 from dev.fake_clerk import DevIdentityProvider, DevUser
-from dev.servers import Served
-from tests.support.pages import PHONE, Visitors, grave_issues, is_too_wide, sign_in
+from dev.servers import AppServer
+from tests.support.pages import PHONE, BrowserProfiles, is_too_wide, serious_issues, sign_in
 
 MONTH = re.compile(r"^\w+ de \d{4}: faturamento R\$\s[\d.]+, (?:lucro|prejuízo) R\$\s[\d.]+$")
 PIXEL = base64.b64decode(
@@ -72,9 +72,11 @@ def test_chart_and_table_have_accessible_names(alice_page: Page) -> None:
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_loss_is_drawn_below_the_zero_line(
-    visitors: Visitors, site: Served, scheme: str, width: int
+    visitors: BrowserProfiles, site: AppServer, scheme: str, width: int
 ) -> None:
-    page = visitors.come_to(site.url, color_scheme=scheme, viewport={"width": width, "height": 900})
+    page = visitors.open_page(
+        site.url, color_scheme=scheme, viewport={"width": width, "height": 900}
+    )
     sign_in(page, "Alice Prado")
     bar = page.locator(".bar").nth(2)
 
@@ -115,20 +117,22 @@ def test_first_tab_stop_is_the_skip_link(alice_page: Page) -> None:
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
 def test_dashboard_fits_the_screen_and_is_accessible(
-    visitors: Visitors, site: Served, scheme: str, width: int
+    visitors: BrowserProfiles, site: AppServer, scheme: str, width: int
 ) -> None:
-    page = visitors.come_to(site.url, color_scheme=scheme, viewport={"width": width, "height": 800})
+    page = visitors.open_page(
+        site.url, color_scheme=scheme, viewport={"width": width, "height": 800}
+    )
 
     sign_in(page, "Alice Prado")
     expect(page.get_by_role("heading", name="Alice Prado")).to_be_visible()
 
     assert not is_too_wide(page)
-    assert grave_issues(page) == []
+    assert serious_issues(page) == []
 
 
 @pytest.mark.parametrize(("content", "width"), [(PIXEL, 1), (b"no picture", 0)])
 def test_photo_covers_the_initials_unless_it_cannot_be_loaded(
-    page: Page, site: Served, content: bytes, width: int
+    page: Page, site: AppServer, content: bytes, width: int
 ) -> None:
     provider = DevIdentityProvider(site.instance / "identity")
     iara = DevUser(f"user_{width}", "Iara Luz", None, image_url="https://fotos.example/iara.png")
@@ -154,8 +158,8 @@ def test_print_shows_figures_and_no_buttons(alice_page: Page) -> None:
     assert background == "rgb(255, 255, 255)"
 
 
-def test_reduced_motion_disables_animations(visitors: Visitors, site: Served) -> None:
-    page = visitors.come_to(site.url, reduced_motion="reduce", viewport=PHONE)
+def test_reduced_motion_disables_animations(visitors: BrowserProfiles, site: AppServer) -> None:
+    page = visitors.open_page(site.url, reduced_motion="reduce", viewport=PHONE)
     sign_in(page, "Bia Nunes")
 
     duration = page.locator(".toast-note").evaluate("e => getComputedStyle(e).animationDuration")

@@ -3,8 +3,15 @@
 import pytest
 from playwright.sync_api import Page, Request, expect
 
-from dev.servers import Served
-from tests.support.pages import PHONE, Visitors, grave_issues, is_too_wide, sign_in, sign_in_as
+from dev.servers import AppServer
+from tests.support.pages import (
+    PHONE,
+    BrowserProfiles,
+    is_too_wide,
+    serious_issues,
+    sign_in,
+    sign_in_as,
+)
 
 MAX_REDIRECTS = 3
 
@@ -12,9 +19,9 @@ MAX_REDIRECTS = 3
 # Clerk on the app's host, and on its own.
 @pytest.mark.parametrize("site_fixture", ["site", "clerk_site"])
 def test_sign_in_reaches_the_dashboard_with_few_redirects(
-    visitors: Visitors, site_fixture: str, request: pytest.FixtureRequest
+    visitors: BrowserProfiles, site_fixture: str, request: pytest.FixtureRequest
 ) -> None:
-    page = visitors.come_to(request.getfixturevalue(site_fixture).url)
+    page = visitors.open_page(request.getfixturevalue(site_fixture).url)
     visited: list[Request] = []
     page.goto("/login")
     page.on("request", lambda r: visited.append(r) if r.is_navigation_request() else None)
@@ -51,9 +58,9 @@ def test_toast_of_a_new_profile_is_not_shown_again(page: Page) -> None:
 @pytest.mark.parametrize("name", ["Alice Prado", "Eva Melo", "Eva, sem verificação", "Caio Reis"])
 @pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
 def test_each_demo_user_reaches_a_dashboard(
-    visitors: Visitors, site: Served, name: str, *, javascript: bool
+    visitors: BrowserProfiles, site: AppServer, name: str, *, javascript: bool
 ) -> None:
-    page = visitors.come_to(site.url, javascript=javascript, viewport=PHONE)
+    page = visitors.open_page(site.url, javascript=javascript, viewport=PHONE)
 
     sign_in(page, name)
 
@@ -64,16 +71,16 @@ def test_each_demo_user_reaches_a_dashboard(
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_sign_in_page_and_first_dashboard_are_accessible(
-    visitors: Visitors, site: Served, scheme: str
+    visitors: BrowserProfiles, site: AppServer, scheme: str
 ) -> None:
-    page = visitors.come_to(site.url, color_scheme=scheme)
+    page = visitors.open_page(site.url, color_scheme=scheme)
     page.goto("/login")
-    sign_in_issues = grave_issues(page)
+    sign_in_issues = serious_issues(page)
 
     sign_in(page, "Bia Nunes")
     expect(page.get_by_text("Boas-vindas, Bia!")).to_be_visible()
 
-    assert (sign_in_issues, grave_issues(page)) == ([], [])
+    assert (sign_in_issues, serious_issues(page)) == ([], [])
 
 
 def test_next_user_in_the_same_tab_sees_no_data_of_the_first(page: Page) -> None:
@@ -104,8 +111,10 @@ def test_sign_in_form_accepts_any_user(page: Page) -> None:
 
 
 @pytest.mark.parametrize("name", ["W" * 250, "Ana " * 60, "<b>Ana</b>", "أنا", "👩‍⚕️ Ana"])
-def test_name_of_any_kind_fits_on_a_phone(visitors: Visitors, site: Served, name: str) -> None:
-    page = visitors.come_to(site.url, viewport=PHONE)
+def test_name_of_any_kind_fits_on_a_phone(
+    visitors: BrowserProfiles, site: AppServer, name: str
+) -> None:
+    page = visitors.open_page(site.url, viewport=PHONE)
 
     sign_in_as(page, name)
 

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, Request, expect
 
-from dev.servers import Served
-from tests.support.network_faults import Stage, poisoned
-from tests.support.pages import ENSURE, PHONE, Visitors, grave_issues, sign_in_as
+from dev.servers import AppServer
+from tests.support.network_faults import FaultTarget, refuse_profiles
+from tests.support.pages import ENSURE, PHONE, BrowserProfiles, serious_issues, sign_in_as
 
 PREPARING, AGAIN, CREATED = "Preparando seu perfil…", "Erro, tentando novamente…", "Perfil criado!"
 MAX_SECONDS = 15
@@ -28,23 +28,23 @@ RECORDED_TOASTS = "JSON.parse(sessionStorage.toasts)"
 
 
 @pytest.fixture
-def stage(site: Served, site_url: str) -> Stage:
+def stage(site: AppServer, site_url: str) -> FaultTarget:
     """The site and its database, without an address."""
-    return Stage(site, site_url, "")
+    return FaultTarget(site, site_url, "")
 
 
 @pytest.fixture
-def refused_profiles(stage: Stage) -> Iterator[ExitStack]:
+def refused_profiles(stage: FaultTarget) -> Iterator[ExitStack]:
     """The database refuses profiles until this stack is closed."""
     with ExitStack() as stack:
-        stack.enter_context(poisoned(stage))
+        stack.enter_context(refuse_profiles(stage))
         yield stack
 
 
 @pytest.fixture
-def page(visitors: Visitors, site: Served) -> Page:
+def page(visitors: BrowserProfiles, site: AppServer) -> Page:
     """A page with a phone viewport that records its toasts."""
-    page = visitors.come_to(site.url, viewport=PHONE)
+    page = visitors.open_page(site.url, viewport=PHONE)
     page.add_init_script(RECORD_TOASTS)
     return page
 
@@ -68,7 +68,7 @@ def test_waiting_page_shows_its_status_and_is_accessible(
 
     expect(page.get_by_role("heading", name="Preparando seu perfil…")).to_be_visible()
     expect(page.get_by_role("status")).to_contain_text(PREPARING)
-    assert grave_issues(page) == []
+    assert serious_issues(page) == []
 
 
 def test_profile_created_while_waiting_opens_the_dashboard(
@@ -96,7 +96,7 @@ def test_waiting_without_success_ends_in_time_with_a_retry_button(
     assert time.monotonic() - started < MAX_SECONDS
     assert calls == ["GET /dashboard", *[f"POST {ENSURE}"] * 3]
     assert page.evaluate(RECORDED_TOASTS) == [PREPARING, AGAIN, AGAIN]
-    assert grave_issues(page) == []
+    assert serious_issues(page) == []
 
 
 def test_retry_button_sends_another_request(page: Page, refused_profiles: ExitStack) -> None:
@@ -130,7 +130,7 @@ def test_waiting_without_network_ends(page: Page, refused_profiles: ExitStack) -
 
 
 def test_retry_after_beyond_the_limit_ends_the_waiting(
-    page: Page, refused_profiles: ExitStack, stage: Stage
+    page: Page, refused_profiles: ExitStack, stage: FaultTarget
 ) -> None:
     calls = record_calls(page)
     page.route(f"**{ENSURE}", lambda r: r.fulfill(status=429, headers={"Retry-After": "30"}))
@@ -142,9 +142,9 @@ def test_retry_after_beyond_the_limit_ends_the_waiting(
 
 
 def test_waiting_without_javascript_retries_and_ends_in_time(
-    visitors: Visitors, site: Served, refused_profiles: ExitStack
+    visitors: BrowserProfiles, site: AppServer, refused_profiles: ExitStack
 ) -> None:
-    page = visitors.come_to(site.url, javascript=False)
+    page = visitors.open_page(site.url, javascript=False)
     calls, started = record_calls(page), time.monotonic()
 
     sign_in_as(page, "Rute Alves")

@@ -5,14 +5,14 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from dev.servers import Served
+from dev.servers import AppServer
 from tests.support.clerk_server import Clerk
 from tests.support.pages import (
     PHONE,
-    Visitors,
-    grave_issues,
+    BrowserProfiles,
+    expire_session,
     is_too_wide,
-    let_session_expire,
+    serious_issues,
     sign_in,
     sign_in_as,
 )
@@ -27,9 +27,9 @@ def open_form(page: Page) -> None:
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
 def test_first_month_is_shown_on_the_dashboard(
-    visitors: Visitors, site: Served, *, javascript: bool
+    visitors: BrowserProfiles, site: AppServer, *, javascript: bool
 ) -> None:
-    page = visitors.come_to(site.url, javascript=javascript, viewport=PHONE)
+    page = visitors.open_page(site.url, javascript=javascript, viewport=PHONE)
     sign_in_as(page, "Rute Alves")
     open_form(page)
 
@@ -55,15 +55,17 @@ def test_loss_is_reported_with_a_minus_sign(page: Page) -> None:
     expect(page.get_by_role("status").first).to_contain_text(SAVED)
     expect(page.locator(".figure").nth(1)).to_contain_text("-R$\u00a01.250")
     expect(page.locator(".figure").nth(1)).to_contain_text("prejuízo em")
-    assert grave_issues(page) == []
+    assert serious_issues(page) == []
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
-def test_errors_are_linked_to_their_fields(visitors: Visitors, site: Served, scheme: str) -> None:
-    page = visitors.come_to(site.url, color_scheme=scheme, viewport=PHONE)
+def test_errors_are_linked_to_their_fields(
+    visitors: BrowserProfiles, site: AppServer, scheme: str
+) -> None:
+    page = visitors.open_page(site.url, color_scheme=scheme, viewport=PHONE)
     sign_in(page, "Alice Prado")
     open_form(page)
-    before = grave_issues(page)
+    before = serious_issues(page)
 
     page.get_by_label("Lucro (R$)").fill("12,5")
     page.get_by_role("button", name="Salvar").click()
@@ -73,7 +75,7 @@ def test_errors_are_linked_to_their_fields(visitors: Visitors, site: Served, sch
     expect(page.get_by_label("Lucro (R$)")).to_have_accessible_description(
         re.compile("sem centavos")
     )
-    assert (before, grave_issues(page), is_too_wide(page)) == ([], [], False)
+    assert (before, serious_issues(page), is_too_wide(page)) == ([], [], False)
 
 
 def test_previous_month_is_shown_beside_each_field(page: Page) -> None:
@@ -104,20 +106,20 @@ def test_session_is_renewed_before_a_late_form_is_sent(page: Page) -> None:
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
 def test_form_of_an_expired_session_is_kept_and_continued(
-    visitors: Visitors, clerk_site: Served, clerk: Clerk, *, javascript: bool
+    visitors: BrowserProfiles, clerk_site: AppServer, clerk: Clerk, *, javascript: bool
 ) -> None:
-    page = visitors.come_to(clerk_site.url, javascript=javascript)
+    page = visitors.open_page(clerk_site.url, javascript=javascript)
     page.goto("/dashboard")
     page.get_by_role("button", name="Bia Nunes").click()
     open_form(page)
     page.get_by_label("Observações").fill("Primeira linha\n“segunda” linha")
-    let_session_expire(page, clerk.provider)
+    expire_session(page, clerk.provider)
 
     with page.expect_response("**/session"):
         page.get_by_role("button", name="Salvar").click()
     expect(page.get_by_text("Nada do que você preencheu se perdeu")).to_be_visible()
     page.wait_for_load_state("networkidle")
-    assert not javascript or grave_issues(page) == []
+    assert not javascript or serious_issues(page) == []
     page.get_by_role("button", name="Continuar").click()
 
     expect(page.get_by_role("status").first).to_contain_text(SAVED)

@@ -8,15 +8,15 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from dev.fake_clerk import DevIdentityProvider, DevUser
-from dev.servers import Served
+from dev.servers import AppServer
 from tests.support.clerk_server import Clerk
-from tests.support.pages import Visitors, let_session_expire
+from tests.support.pages import BrowserProfiles, expire_session
 
 
 @pytest.fixture
-def clerk_page(visitors: Visitors, clerk_site: Served) -> Page:
+def clerk_page(visitors: BrowserProfiles, clerk_site: AppServer) -> Page:
     """A page of a new browser profile on the site that uses Clerk."""
-    return visitors.come_to(clerk_site.url)
+    return visitors.open_page(clerk_site.url)
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def test_url_after_sign_in_has_no_handshake_parameters(clerk_page: Page) -> None
 
 def test_user_with_an_expired_token_stays_signed_in(clerk_page: Page, clerk: Clerk) -> None:
     sign_in(clerk_page)
-    let_session_expire(clerk_page, clerk.provider)
+    expire_session(clerk_page, clerk.provider)
     assert clerk_page.request.get("/api/auth/me").status == 401
 
     clerk_page.reload()
@@ -73,16 +73,18 @@ def test_clock_skew_ends_in_an_error_page_with_a_retry_button(
     expect(clerk_page.get_by_role("heading", name="Quem está entrando?")).to_be_visible()
 
 
-def test_development_session_is_renewed_after_its_token_expired(page: Page, site: Served) -> None:
+def test_development_session_is_renewed_after_its_token_expired(
+    page: Page, site: AppServer
+) -> None:
     sign_in(page)
-    let_session_expire(page, DevIdentityProvider(site.instance / "identity"))
+    expire_session(page, DevIdentityProvider(site.instance / "identity"))
 
     page.reload()
 
     expect(page.get_by_role("heading", name="Alice Prado")).to_be_visible()
 
 
-def test_token_of_the_token_command_works_in_a_browser(page: Page, site: Served) -> None:
+def test_token_of_the_token_command_works_in_a_browser(page: Page, site: AppServer) -> None:
     provider = DevIdentityProvider(site.instance / "identity")
     token = provider.token(DevUser("user_of_command", "Iara Luz", "iara@example.com"))
     page.context.add_cookies([{"name": "__session", "value": token, "url": site.url}])

@@ -9,9 +9,23 @@ from playwright.sync_api import Page, expect
 
 from dev.clients import ADMIN, request_as
 from dev.databases import count
-from dev.servers import Postgres, Served, eventually, served, start_postgres
-from tests.support.network_faults import Stage, Trouble, broken, inactive, poisoned, switched_off
-from tests.support.pages import PHONE, Visitors, grave_issues, is_too_wide, sign_in, sign_in_as
+from dev.servers import AppServer, PostgresServer, eventually, run_app, start_postgres
+from tests.support.network_faults import (
+    Fault,
+    FaultTarget,
+    auto_create_off,
+    inactive_profile,
+    missing_table,
+    refuse_profiles,
+)
+from tests.support.pages import (
+    PHONE,
+    BrowserProfiles,
+    is_too_wide,
+    serious_issues,
+    sign_in,
+    sign_in_as,
+)
 
 with_and_without_javascript = pytest.mark.parametrize(
     "javascript", [True, False], ids=["js", "no-js"]
@@ -23,9 +37,9 @@ SUPPORT = "https://ajuda.example/contato?ref="
 
 
 @pytest.fixture
-def stage(site: Served, site_url: str) -> Stage:
+def stage(site: AppServer, site_url: str) -> FaultTarget:
     """The site, its database, and an unused address."""
-    return Stage(site, site_url, unused_address())
+    return FaultTarget(site, site_url, unused_address())
 
 
 def unused_address() -> str:
@@ -43,29 +57,29 @@ def check_page(page: Page, heading: str, message: str, *, javascript: bool) -> N
     assert page.get_by_role("link", name="suporte").get_attribute("href") == SUPPORT + code
     assert [word for word in TECHNICAL if word in text] == []
     assert not is_too_wide(page)
-    assert not javascript or grave_issues(page) == []  # axe-core needs scripts itself
+    assert not javascript or serious_issues(page) == []  # axe-core needs scripts itself
 
 
 @with_and_without_javascript
 @pytest.mark.parametrize(
     ("trouble", "heading", "message"),
     [
-        (switched_off, "Novos perfis em pausa", "é só voltar mais tarde"),
-        (inactive, "Perfil inativo", "Fale com a equipe para reativá-lo"),
-        (broken, "Algo deu errado", "Tente novamente em alguns instantes"),
+        (auto_create_off, "Novos perfis em pausa", "é só voltar mais tarde"),
+        (inactive_profile, "Perfil inativo", "Fale com a equipe para reativá-lo"),
+        (missing_table, "Algo deu errado", "Tente novamente em alguns instantes"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_state_has_its_own_page(
-    visitors: Visitors,
-    stage: Stage,
-    trouble: Trouble,
+    visitors: BrowserProfiles,
+    stage: FaultTarget,
+    trouble: Fault,
     heading: str,
     message: str,
     *,
     javascript: bool,
 ) -> None:
-    page = visitors.come_to(stage.app.url, javascript=javascript, viewport=PHONE)
+    page = visitors.open_page(stage.app.url, javascript=javascript, viewport=PHONE)
 
     with trouble(stage):
         sign_in_as(page, "Rute Alves", stage.email)
@@ -74,9 +88,9 @@ def test_state_has_its_own_page(
 
 @with_and_without_javascript
 def test_blocked_user_sees_the_reason(
-    visitors: Visitors, stage: Stage, *, javascript: bool
+    visitors: BrowserProfiles, stage: FaultTarget, *, javascript: bool
 ) -> None:
-    page = visitors.come_to(stage.app.url, javascript=javascript)
+    page = visitors.open_page(stage.app.url, javascript=javascript)
     sign_in_as(page, "Rute Alves", stage.email)
     user = page.request.get("/api/auth/me").json()["user"]["id"]
 
@@ -88,9 +102,9 @@ def test_blocked_user_sees_the_reason(
 
 @with_and_without_javascript
 def test_admin_without_profile_sees_that_the_page_is_for_mentees(
-    visitors: Visitors, site: Served, *, javascript: bool
+    visitors: BrowserProfiles, site: AppServer, *, javascript: bool
 ) -> None:
-    page = visitors.come_to(site.url, javascript=javascript)
+    page = visitors.open_page(site.url, javascript=javascript)
 
     sign_in(page, "Dona Admin")
 
@@ -99,9 +113,9 @@ def test_admin_without_profile_sees_that_the_page_is_for_mentees(
 
 @with_and_without_javascript
 def test_missing_page_links_to_the_dashboard(
-    visitors: Visitors, site: Served, *, javascript: bool
+    visitors: BrowserProfiles, site: AppServer, *, javascript: bool
 ) -> None:
-    page = visitors.come_to(site.url, javascript=javascript)
+    page = visitors.open_page(site.url, javascript=javascript)
 
     page.goto("/nada")
 
@@ -110,9 +124,9 @@ def test_missing_page_links_to_the_dashboard(
 
 @with_and_without_javascript
 def test_future_month_is_refused_with_a_reason(
-    visitors: Visitors, site: Served, *, javascript: bool
+    visitors: BrowserProfiles, site: AppServer, *, javascript: bool
 ) -> None:
-    page = visitors.come_to(site.url, javascript=javascript)
+    page = visitors.open_page(site.url, javascript=javascript)
     sign_in(page, "Caio Reis")
 
     page.goto("/metricas/2999/1")
@@ -123,20 +137,20 @@ def test_future_month_is_refused_with_a_reason(
 @pytest.fixture(scope="module")
 def invited_only(
     copy_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Stage]:
+) -> Iterator[FaultTarget]:
     """An app for invited users only."""
     folder: Path = tmp_path_factory.mktemp("invited_only")
     url = copy_database("invited_only")
     settings = {"DATABASE_URL": url, "ENROLMENT": "invited", "SUPPORT_URL": SUPPORT[:-5]}
-    with served(folder, **settings) as app:
-        yield Stage(app, url, "convidada@example.com")
+    with run_app(folder, **settings) as app:
+        yield FaultTarget(app, url, "convidada@example.com")
 
 
 @with_and_without_javascript
 def test_user_without_invitation_sees_what_to_check(
-    visitors: Visitors, invited_only: Stage, *, javascript: bool
+    visitors: BrowserProfiles, invited_only: FaultTarget, *, javascript: bool
 ) -> None:
-    page = visitors.come_to(invited_only.app.url, javascript=javascript)
+    page = visitors.open_page(invited_only.app.url, javascript=javascript)
 
     sign_in_as(page, "Rute Alves", "sem-convite@example.com")
 
@@ -151,28 +165,28 @@ def test_user_without_invitation_sees_what_to_check(
 @pytest.fixture(scope="module")
 def single_attempt_app(
     copy_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Served, str]]:
+) -> Iterator[tuple[AppServer, str]]:
     """An app whose sweep creates a dead letter after one attempt, and its database."""
     folder: Path = tmp_path_factory.mktemp("single_attempt")
     url = copy_database("single_attempt")
     retry_settings = {"SWEEP_INTERVAL_SECONDS": "1", "PROVISIONING_MAX_ATTEMPTS": "1"}
-    with served(folder, DATABASE_URL=url, SUPPORT_URL=SUPPORT[:-5], **retry_settings) as app:
+    with run_app(folder, DATABASE_URL=url, SUPPORT_URL=SUPPORT[:-5], **retry_settings) as app:
         yield app, url
 
 
 @pytest.fixture
-def single_attempt(single_attempt_app: tuple[Served, str]) -> Stage:
+def single_attempt(single_attempt_app: tuple[AppServer, str]) -> FaultTarget:
     """That app, its database, and an unused address."""
-    return Stage(*single_attempt_app, unused_address())
+    return FaultTarget(*single_attempt_app, unused_address())
 
 
 @with_and_without_javascript
 def test_user_with_a_dead_letter_is_referred_to_support(
-    visitors: Visitors, single_attempt: Stage, *, javascript: bool
+    visitors: BrowserProfiles, single_attempt: FaultTarget, *, javascript: bool
 ) -> None:
-    page = visitors.come_to(single_attempt.app.url, javascript=javascript)
+    page = visitors.open_page(single_attempt.app.url, javascript=javascript)
 
-    with poisoned(single_attempt):
+    with refuse_profiles(single_attempt):
         sign_in_as(page, "Rute Alves", single_attempt.email)
         expect(page).to_have_title(PREPARING)
         page.goto("about:blank")  # requests of the page would postpone the sweep
@@ -188,26 +202,30 @@ def test_user_with_a_dead_letter_is_referred_to_support(
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[Postgres]:
+def postgres(tmp_path: Path) -> Iterator[PostgresServer]:
     """A server that the test stops."""
     with start_postgres(tmp_path / "database") as server:
         yield server
 
 
 @pytest.fixture
-def app_on_postgres(postgres: Postgres, tmp_path: Path) -> Iterator[Served]:
+def app_on_postgres(postgres: PostgresServer, tmp_path: Path) -> Iterator[AppServer]:
     """An app on that server, with contexts that expire after one second."""
     settings = {"DATABASE_URL": postgres.url, "SESSION_TTL_SECONDS": "1"}
-    with served(tmp_path, **settings, SUPPORT_URL=SUPPORT[:-5]) as app:
+    with run_app(tmp_path, **settings, SUPPORT_URL=SUPPORT[:-5]) as app:
         yield app
 
 
 @with_and_without_javascript
 def test_without_database_new_users_wait_and_known_users_read(
-    visitors: Visitors, app_on_postgres: Served, postgres: Postgres, *, javascript: bool
+    visitors: BrowserProfiles,
+    app_on_postgres: AppServer,
+    postgres: PostgresServer,
+    *,
+    javascript: bool,
 ) -> None:
     new_user, known_user = (
-        visitors.come_to(app_on_postgres.url, javascript=javascript) for _ in range(2)
+        visitors.open_page(app_on_postgres.url, javascript=javascript) for _ in range(2)
     )
     sign_in_as(known_user, "Ivo Braga")
 
@@ -217,15 +235,15 @@ def test_without_database_new_users_wait_and_known_users_read(
 
     check_page(new_user, "Voltamos já", "a página volta sozinha", javascript=javascript)
     expect(known_user.get_by_text("por enquanto não dá para alterar nada")).to_be_visible()
-    assert not javascript or grave_issues(known_user) == []
-    with postgres.back():
+    assert not javascript or serious_issues(known_user) == []
+    with postgres.restarted():
         expect(new_user.get_by_text("Boas-vindas, Rute!")).to_be_visible(timeout=30_000)
 
 
 def test_form_sent_without_database_is_kept_and_saved_later(
-    visitors: Visitors, app_on_postgres: Served, postgres: Postgres
+    visitors: BrowserProfiles, app_on_postgres: AppServer, postgres: PostgresServer
 ) -> None:
-    page = visitors.come_to(app_on_postgres.url, javascript=False)
+    page = visitors.open_page(app_on_postgres.url, javascript=False)
     sign_in_as(page, "Ivo Braga")
     page.get_by_role("link", name="Métricas", exact=True).click()
     page.get_by_label("Faturamento (R$)").fill("12.345")
@@ -234,7 +252,7 @@ def test_form_sent_without_database_is_kept_and_saved_later(
     page.get_by_role("button", name="Salvar").click()
     expect(page.get_by_text("Nada do que você preencheu se perdeu")).to_be_visible()
 
-    with postgres.back():
+    with postgres.restarted():
         assert eventually(lambda: page.request.get("/readyz").ok)
         page.get_by_role("button", name="Tentar novamente").click()
         expect(page.locator(".figure").first).to_contain_text("R$\u00a012.345")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from dev.commit_proxy import Relay, relayed
+from dev.commit_proxy import CommitProxy, commit_proxy_before
 from dev.databases import connect_to
-from dev.servers import Postgres, Served, served, start_postgres
+from dev.servers import AppServer, PostgresServer, run_app, start_postgres
 
 BARRIER = """
 CREATE FUNCTION wait_for_barrier() RETURNS trigger LANGUAGE plpgsql AS
@@ -27,7 +27,7 @@ def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[Postgres]:
+def postgres(tmp_path: Path) -> Iterator[PostgresServer]:
     """A PostgreSQL server for one test, which may crash or hang."""
     with start_postgres(tmp_path / "database") as server:
         yield server
@@ -40,17 +40,17 @@ def settings() -> dict[str, str]:
 
 
 @pytest.fixture
-def app(url: str, tmp_path: Path, settings: dict[str, str]) -> Iterator[Served]:
+def app(url: str, tmp_path: Path, settings: dict[str, str]) -> Iterator[AppServer]:
     """The app in two worker processes."""
     defaults = {"DATABASE_URL": url, "WEB_CONCURRENCY": "2", "WEB_THREADS": "8"}
-    with served(tmp_path, **{**defaults, **settings}) as app:
+    with run_app(tmp_path, **{**defaults, **settings}) as app:
         yield app
 
 
 @pytest.fixture
-def relay(url: str) -> Iterator[Relay]:
+def relay(url: str) -> Iterator[CommitProxy]:
     """A proxy between the app and its database."""
-    with relayed(url) as relay:
+    with commit_proxy_before(url) as relay:
         yield relay
 
 

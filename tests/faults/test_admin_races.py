@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 
 from core.database import transaction
 from dev.clients import ADMIN, queue_length
-from dev.databases import app_on, connect_to, count, locking
+from dev.databases import connect_to, count, create_app_on, hold_locks
 from dev.fake_clerk import DevUser
 from dev.servers import eventually
 from provisioning.audit import Source
@@ -59,7 +59,7 @@ class ConcurrentRequests:
     ) -> tuple[TestResponse, TestResponse]:
         """Make both wait for the profile's lock in this order; return the login's answer first."""
         steps = [self.sign_in, change] if login_first else [change, self.sign_in]
-        with ThreadPoolExecutor(2) as pool, locking(self.url, PROFILE_LOCK) as lock:
+        with ThreadPoolExecutor(2) as pool, hold_locks(self.url, PROFILE_LOCK) as lock:
             first = pool.submit(steps[0])
             assert eventually(lambda: queue_length(self.url) == 1)
             second = pool.submit(steps[1])
@@ -76,7 +76,7 @@ class ConcurrentRequests:
 @pytest.fixture
 def requests(url: str, tmp_path: Path) -> Iterator[ConcurrentRequests]:
     """An app with real commits, an admin, Bia, and a pre-registered profile for Ana."""
-    with app_on(tmp_path, url) as app:
+    with create_app_on(tmp_path, url) as app:
         requests = ConcurrentRequests(app, url)
         for user in (ADMIN, BIA):
             assert requests.send(user, "GET", "/api/auth/me").status_code == 200

@@ -4,7 +4,7 @@ import pytest
 
 from dev.clients import concurrently, is_served, new_users, request_as
 from dev.databases import count
-from dev.servers import Served, eventually, workers
+from dev.servers import AppServer, eventually, workers
 
 CONNECTIONS = """
 SELECT count(*) FROM pg_stat_activity
@@ -19,7 +19,7 @@ BASE_SETTINGS = {"SCHEDULER": "off", "WEB_CONCURRENCY": "2"}
     ids=["forked", "preloaded"],
 )
 def test_every_worker_has_its_own_connection_before_its_first_request(
-    app: Served, url: str
+    app: AppServer, url: str
 ) -> None:
     assert eventually(lambda: len(workers(app)) == 2)
     assert eventually(lambda: count(url, CONNECTIONS) >= 2)  # schedulers may have some as well

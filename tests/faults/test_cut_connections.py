@@ -4,10 +4,10 @@ from functools import partial
 
 import requests
 
-from dev.clients import few_at_a_time, is_retryable, is_served, new_users, request_as
+from dev.clients import is_retryable, is_served, new_users, request_as, run_with_few_threads
 from dev.databases import count
 from dev.fake_clerk import DevUser
-from dev.servers import Served, logged
+from dev.servers import AppServer, logged_events
 
 USERS = new_users(200)
 USERS_WITH_CUT = USERS[::8]
@@ -17,16 +17,16 @@ SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 """
 
 
-def test_every_user_gets_a_profile_despite_terminated_connections(app: Served, url: str) -> None:
+def test_every_user_gets_a_profile_despite_terminated_connections(app: AppServer, url: str) -> None:
     def sign_in(user: DevUser) -> requests.Response:
         if user in USERS_WITH_CUT:
             count(url, TERMINATE_CONNECTIONS)
         return request_as(app, user, "/api/mentorados/me/overview", "GET")
 
-    answers = few_at_a_time(sign_in, USERS)
-    later = few_at_a_time(partial(request_as, app), USERS)
+    answers = run_with_few_threads(sign_in, USERS)
+    later = run_with_few_threads(partial(request_as, app), USERS)
 
     assert [a.text for a in answers if not is_served(a) and not is_retryable(a)] == []
-    assert logged(app, "mentorado_ensure_retried") != []
+    assert logged_events(app, "mentorado_ensure_retried") != []
     assert sum(map(is_served, later)) == len(USERS)
     assert count(url, "SELECT count(user_id) FROM mentorados") == len(USERS)

@@ -5,22 +5,22 @@ from functools import partial
 import pytest
 import requests
 
-from dev.clients import few_at_a_time, is_retryable, is_served, new_users, request_as
+from dev.clients import is_retryable, is_served, new_users, request_as, run_with_few_threads
 from dev.databases import count
 from dev.fake_clerk import DevUser
-from dev.servers import Postgres, Served, eventually, workers
+from dev.servers import AppServer, PostgresServer, eventually, workers
 
 USERS = new_users(100)
 RESTARTING_USER = USERS[40]
 
 
 @pytest.fixture
-def url(postgres: Postgres) -> str:
+def url(postgres: PostgresServer) -> str:
     """The URL of a database on a server that may crash."""
     return postgres.url
 
 
-def sign_in(app: Served, postgres: Postgres, user: DevUser) -> requests.Response:
+def sign_in(app: AppServer, postgres: PostgresServer, user: DevUser) -> requests.Response:
     """Sign in; one user crashes the database before, restarts it after, and signs in again."""
     if user != RESTARTING_USER:
         return request_as(app, user)
@@ -32,12 +32,12 @@ def sign_in(app: Served, postgres: Postgres, user: DevUser) -> requests.Response
 
 
 def test_every_user_gets_a_profile_despite_a_database_restart(
-    app: Served, postgres: Postgres
+    app: AppServer, postgres: PostgresServer
 ) -> None:
     before = workers(app)
 
-    answers = few_at_a_time(partial(sign_in, app, postgres), USERS)
-    later = few_at_a_time(partial(request_as, app), USERS)
+    answers = run_with_few_threads(partial(sign_in, app, postgres), USERS)
+    later = run_with_few_threads(partial(request_as, app), USERS)
 
     refused = [answer for answer in answers if not is_served(answer)]
     assert answers[USERS.index(RESTARTING_USER)] in refused

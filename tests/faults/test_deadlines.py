@@ -12,9 +12,9 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from core.database import transaction
-from core.metrics import OURS
+from core.metrics import REGISTRY
 from core.server_status import ServerStatus
-from dev.databases import REFUSE_PROFILES, app_on, connect_to, count, locking
+from dev.databases import REFUSE_PROFILES, connect_to, count, create_app_on, hold_locks
 from dev.servers import eventually
 from provisioning.attempts import RetryPolicy
 from provisioning.audit import Source
@@ -57,7 +57,7 @@ def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
 @pytest.fixture
 def app(url: str, tmp_path: Path) -> Iterator[Flask]:
     """An app on that database."""
-    with app_on(tmp_path, url) as app:
+    with create_app_on(tmp_path, url) as app:
         yield app
 
 
@@ -84,7 +84,7 @@ def test_ensure_is_retried_until_a_lock_is_released(
 
     with (
         capture_logs() as logs,
-        locking(url, LOCK_USERS) as holder,
+        hold_locks(url, LOCK_USERS) as holder,
         ThreadPoolExecutor(1) as pool,
     ):
         pending = pool.submit(ensure_in_thread)
@@ -109,7 +109,7 @@ def test_lock_that_is_not_released_raises_unavailable(
 ) -> None:
     ensure_bob(service)
 
-    with locking(url, LOCK_USERS), pytest.raises(ProvisioningUnavailableError):
+    with hold_locks(url, LOCK_USERS), pytest.raises(ProvisioningUnavailableError):
         ensure_bob(service)
 
 
@@ -117,7 +117,7 @@ def test_lock_on_one_user_does_not_block_the_others(service: ProvisioningService
     with connect_to(url) as other:
         other.execute(text("INSERT INTO users (clerk_id) VALUES ('user_stuck')"))
 
-    with locking(url, LOCK_USERS):
+    with hold_locks(url, LOCK_USERS):
         assert ensure_bob(service) is Outcome.CREATED
 
 
@@ -213,12 +213,12 @@ def test_each_retry_is_counted_by_its_reason(
 ) -> None:
     ensure_bob(service)
     labels = {"reason": "lock_not_available"}
-    before = OURS.get_sample_value("mentorado_ensure_retries_total", labels) or 0
+    before = REGISTRY.get_sample_value("mentorado_ensure_retries_total", labels) or 0
 
-    with locking(url, LOCK_USERS), pytest.raises(ProvisioningUnavailableError):
+    with hold_locks(url, LOCK_USERS), pytest.raises(ProvisioningUnavailableError):
         ensure_bob(service)
 
-    after = OURS.get_sample_value("mentorado_ensure_retries_total", labels) or 0
+    after = REGISTRY.get_sample_value("mentorado_ensure_retries_total", labels) or 0
     assert after > before
 
 
@@ -241,7 +241,7 @@ def test_outage_is_retried_only_at_its_beginning(
 
     with (
         capture_logs() as logs,
-        locking(url, LOCK_USERS),
+        hold_locks(url, LOCK_USERS),
         pytest.raises(ProvisioningUnavailableError),
     ):
         ensure_bob(with_server)
@@ -253,7 +253,7 @@ def test_outage_is_retried_only_at_its_beginning(
 def test_unreachable_database_raises_database_unavailable(tmp_path: Path) -> None:
     unreachable_url = "postgresql://nobody@127.0.0.1:1/none"
 
-    with app_on(tmp_path, unreachable_url) as app, pytest.raises(DatabaseUnavailableError):
+    with create_app_on(tmp_path, unreachable_url) as app, pytest.raises(DatabaseUnavailableError):
         ensure_bob(app.extensions[EXTENSION].provisioning)
 
 
@@ -266,5 +266,5 @@ def test_login_waits_for_the_lock_of_its_verified_address_only(
     address_lock = f"SELECT pg_advisory_xact_lock({ADDRESS_LOCKS}, hashtext('{BOB.email}'))"
     identity = identity_of(BOB, verified=verified)
 
-    with locking(url, address_lock), pytest.raises(expected) if expected else nullcontext():
+    with hold_locks(url, address_lock), pytest.raises(expected) if expected else nullcontext():
         service.ensure(identity, source=PAGE, now=NOW)

@@ -18,12 +18,12 @@ from dev.databases import connect_to, count
 from dev.fake_clerk import DevUser
 from dev.servers import (
     PROJECT,
-    Redis,
-    Served,
+    AppServer,
+    RedisServer,
     child_environment,
     eventually,
     free_port,
-    served,
+    run_app,
     start_redis,
 )
 from provisioning.context_cache import CONFIRMED_SECONDS
@@ -42,14 +42,14 @@ UPDATE mentorados m SET ativo = 'nao' FROM users u WHERE u.id = m.user_id AND u.
 class DeniedUsers:
     """Two processes that share a Redis, after all denials have been committed."""
 
-    app: Served
+    app: AppServer
     seconds: float  # since the first denial
     revocation: subprocess.CompletedProcess[str]  # by a command with Redis
     offline_revocation: subprocess.CompletedProcess[str]  # by a command without Redis
 
 
 def flask(
-    app: Served, url: str, redis_url: str | None, *args: str
+    app: AppServer, url: str, redis_url: str | None, *args: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a flask command on the app's database and instance folder."""
     settings = {"DATABASE_URL": url, "INSTANCE_PATH": str(app.instance)}
@@ -69,7 +69,7 @@ def denied(
     url = copy_database(f"faults_{folder.name}")
     with (
         start_redis(folder) as redis,
-        served(folder, DATABASE_URL=url, REDIS_URL=redis.url, WEB_CONCURRENCY="2") as app,
+        run_app(folder, DATABASE_URL=url, REDIS_URL=redis.url, WEB_CONCURRENCY="2") as app,
     ):
         for user in (ADMIN, *USERS):
             assert request_as(app, user).status_code in (200, 201)
@@ -94,18 +94,18 @@ def denied(
         yield DeniedUsers(app, time.monotonic() - started, revocation, offline_revocation)
 
 
-def block_by_admin(app: Served, url: str) -> None:
+def block_by_admin(app: AppServer, url: str) -> None:
     query = f"SELECT id FROM users WHERE clerk_id = '{RESTORED.clerk_id}'"
     assert request_as(app, ADMIN, f"/api/admin/users/{count(url, query)}/block").status_code == 200
 
 
-def dump(redis: Redis) -> dict[bytes, bytes]:
+def dump(redis: RedisServer) -> dict[bytes, bytes]:
     """Return all keys and dumped values of Redis, without their times to live."""
     with client.Redis.from_url(redis.url) as store:
         return {key: store.dump(key) for key in store.keys("neon:*")}
 
 
-def restore(redis: Redis, snapshot: dict[bytes, bytes]) -> None:
+def restore(redis: RedisServer, snapshot: dict[bytes, bytes]) -> None:
     """Restore the keys, as a Redis does that starts from an old file."""
     with client.Redis.from_url(redis.url) as store:
         for key, value in snapshot.items():
@@ -113,13 +113,13 @@ def restore(redis: Redis, snapshot: dict[bytes, bytes]) -> None:
             store.restore(key, ttl_ms, value, replace=True)
 
 
-def is_refused(app: Served, user: DevUser) -> bool:
+def is_refused(app: AppServer, user: DevUser) -> bool:
     """Return whether both processes refuse this user; six requests reach both."""
     answers = [request_as(app, user, "/api/mentorados/me", "GET") for _ in range(6)]
     return all(answer.status_code == 403 for answer in answers)
 
 
-def is_demoted(app: Served, user: DevUser) -> bool:
+def is_demoted(app: AppServer, user: DevUser) -> bool:
     answers = [request_as(app, user, "/api/admin/users", "GET") for _ in range(6)]
     return all(answer.status_code == 403 for answer in answers)
 
@@ -160,7 +160,7 @@ def test_revoke_command_is_applied_by_an_app_without_redis(
     tmp_path: Path, copy_database: Callable[[str], str]
 ) -> None:
     url = copy_database(f"faults_{tmp_path.name}")
-    with served(tmp_path, DATABASE_URL=url) as app:
+    with run_app(tmp_path, DATABASE_URL=url) as app:
         request_as(app, DEMOTED)
         with connect_to(url) as connection:
             connection.exec_driver_sql(ROLES.format(DEMOTED.clerk_id, DEMOTED.clerk_id))

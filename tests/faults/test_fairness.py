@@ -9,7 +9,7 @@ from flask import Flask
 
 from core.database import transaction
 from dev.clients import queue_length
-from dev.databases import app_on, connect_to, count, locking
+from dev.databases import connect_to, count, create_app_on, hold_locks
 from dev.fake_clerk import DevUser
 from dev.servers import eventually
 from provisioning.audit import Source
@@ -44,7 +44,7 @@ def app(url: str, tmp_path: Path) -> Iterator[Flask]:
     """An app on a database with two users."""
     with connect_to(url) as connection:
         connection.exec_driver_sql(ADD_USERS)
-    with app_on(tmp_path, url) as app:
+    with create_app_on(tmp_path, url) as app:
         yield app
 
 
@@ -57,7 +57,7 @@ def register(app: Flask) -> None:
 def test_registration_waits_for_a_login_or_sweep_of_the_same_user(
     app: Flask, url: str, held: str
 ) -> None:
-    with ThreadPoolExecutor(1) as pool, locking(url, held) as holder:
+    with ThreadPoolExecutor(1) as pool, hold_locks(url, held) as holder:
         registering = pool.submit(register, app)
         assert eventually(lambda: queue_length(url) == 1)
         holder.rollback()
@@ -69,7 +69,7 @@ def test_registration_waits_for_a_login_or_sweep_of_the_same_user(
 @pytest.mark.usefixtures("app")
 def test_sweep_skips_a_user_locked_by_an_admin(url: str) -> None:
     held = "SELECT 1 FROM users WHERE clerk_id = 'eva' FOR UPDATE"
-    with locking(url, held), transaction() as session:
+    with hold_locks(url, held), transaction() as session:
         created = missing_profiles.create_range_with_locks(session, ALL_IDS)
 
     assert (created, count(url, "SELECT count(*) FROM mentorados")) == ((1, 1), 1)
@@ -78,7 +78,7 @@ def test_sweep_skips_a_user_locked_by_an_admin(url: str) -> None:
 @pytest.mark.usefixtures("app")
 def test_sweep_does_not_wait_for_a_login(url: str) -> None:
     held = "UPDATE users SET name = 'Eva' WHERE clerk_id = 'eva'"
-    with locking(url, held), transaction() as session:
+    with hold_locks(url, held), transaction() as session:
         created = missing_profiles.create_range_with_locks(session, ALL_IDS)
 
     assert created == (2, 2)
@@ -104,7 +104,7 @@ def test_profile_created_by_a_concurrent_sweep_is_replaced_by_the_pre_registered
             services: Services = app.extensions[EXTENSION]
             return services.provisioning.ensure(identity_of(DORA), source=PAGE, now=NOW).outcome
 
-    with locking(url, SWEEP_DORA) as sweep, ThreadPoolExecutor(1) as pool:
+    with hold_locks(url, SWEEP_DORA) as sweep, ThreadPoolExecutor(1) as pool:
         signing_in = pool.submit(sign_in)
         assert eventually(lambda: queue_length(url) == 1)
         sweep.commit()

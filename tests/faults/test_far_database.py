@@ -13,9 +13,9 @@ from werkzeug.test import TestResponse
 
 from core.connection_pool import pool_of
 from core.database import db
-from dev.databases import app_on, connect_to, locking
+from dev.databases import connect_to, create_app_on, hold_locks
 from dev.fake_clerk import DevUser
-from dev.network_proxy import Network, network_before
+from dev.network_proxy import SimulatedNetwork, network_proxy
 from dev.servers import eventually
 from tests.support.users import ALICE, BOB
 from web import health
@@ -28,15 +28,15 @@ WAIT_CODES = {"database_unavailable", "provisioning_unavailable"}
 
 
 @pytest.fixture
-def network(url: str) -> Iterator[Network]:
-    with network_before(url) as network:
+def network(url: str) -> Iterator[SimulatedNetwork]:
+    with network_proxy(url) as network:
         yield network
 
 
 @pytest.fixture
-def app(network: Network, tmp_path: Path) -> Iterator[Flask]:
+def app(network: SimulatedNetwork, tmp_path: Path) -> Iterator[Flask]:
     """The app of one worker without a database connection."""
-    with app_on(tmp_path, network.url) as app:
+    with create_app_on(tmp_path, network.url) as app:
         yield app
 
 
@@ -74,7 +74,11 @@ def is_retryable_error(answer: TestResponse) -> bool:
 
 @pytest.mark.parametrize("round_trip_seconds", ROUND_TRIPS)
 def test_logins_succeed_with_a_far_database(
-    app: Flask, client: FlaskClient, network: Network, sign_in: SignIn, round_trip_seconds: float
+    app: Flask,
+    client: FlaskClient,
+    network: SimulatedNetwork,
+    sign_in: SignIn,
+    round_trip_seconds: float,
 ) -> None:
     network.round_trip_seconds = round_trip_seconds
     connect(app)
@@ -92,14 +96,14 @@ def test_logins_succeed_with_a_far_database(
 
 @pytest.mark.parametrize("round_trip_seconds", [0.0, 0.2])
 def test_held_lock_is_a_coded_503_at_any_distance(
-    app: Flask, network: Network, url: str, sign_in: SignIn, round_trip_seconds: float
+    app: Flask, network: SimulatedNetwork, url: str, sign_in: SignIn, round_trip_seconds: float
 ) -> None:
     with connect_to(url) as other:
         other.exec_driver_sql(f"INSERT INTO users (clerk_id) VALUES ('{BOB.clerk_id}')")
     network.round_trip_seconds = round_trip_seconds
     connect(app)
 
-    with locking(url, "SELECT 1 FROM users FOR UPDATE"):
+    with hold_locks(url, "SELECT 1 FROM users FOR UPDATE"):
         refused = sign_in(BOB)
 
     assert is_retryable_error(refused)
@@ -107,7 +111,7 @@ def test_held_lock_is_a_coded_503_at_any_distance(
 
 
 def test_slow_connect_fails_the_request_at_once_and_serves_the_next(
-    app: Flask, client: FlaskClient, network: Network, sign_in: SignIn
+    app: Flask, client: FlaskClient, network: SimulatedNetwork, sign_in: SignIn
 ) -> None:
     network.is_slow = True
     connect_worker(app)
@@ -122,14 +126,16 @@ def test_slow_connect_fails_the_request_at_once_and_serves_the_next(
     assert client.get("/readyz").status_code == 200
 
 
-def test_command_waits_longer_for_a_connection_than_a_request(app: Flask, network: Network) -> None:
+def test_command_waits_longer_for_a_connection_than_a_request(
+    app: Flask, network: SimulatedNetwork
+) -> None:
     network.connect_seconds = 1.5
 
     assert health.database() == "ok"
 
 
 def test_silent_database_after_a_connection_is_down(
-    app: Flask, client: FlaskClient, network: Network
+    app: Flask, client: FlaskClient, network: SimulatedNetwork
 ) -> None:
     connect(app)
     network.is_silent = True
@@ -141,7 +147,7 @@ def test_silent_database_after_a_connection_is_down(
 
 
 def test_login_is_retried_after_a_lost_network_path(
-    app: Flask, network: Network, sign_in: SignIn
+    app: Flask, network: SimulatedNetwork, sign_in: SignIn
 ) -> None:
     connect(app)
 
@@ -156,9 +162,9 @@ def test_login_is_retried_after_a_lost_network_path(
 
 @pytest.mark.parametrize(("query", "idle_seconds"), [("", 30), ("?keepalives_idle=75", 75)])
 def test_connection_uses_tcp_keepalive(
-    network: Network, tmp_path: Path, query: str, idle_seconds: int
+    network: SimulatedNetwork, tmp_path: Path, query: str, idle_seconds: int
 ) -> None:
-    with app_on(tmp_path, network.url + query), db.engine.connect() as connection:
+    with create_app_on(tmp_path, network.url + query), db.engine.connect() as connection:
         driver: Any = connection.connection.dbapi_connection
         with socket.fromfd(driver.fileno(), socket.AF_INET, socket.SOCK_STREAM) as tcp_socket:
             is_kept = tcp_socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)

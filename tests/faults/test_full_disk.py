@@ -13,7 +13,7 @@ import requests
 
 from dev.clients import ADMIN, request_as
 from dev.fake_clerk import DevUser
-from dev.servers import PROJECT, Served, child_environment, free_port, served, stop, wait_for
+from dev.servers import PROJECT, AppServer, child_environment, free_port, run_app, stop, wait_for
 
 # The file system is mounted in a private namespace, which ends with the process.
 ON_A_FULL_DISK = """
@@ -25,7 +25,7 @@ UNSHARE = AS_ROOT if os.geteuid() == 0 else (*AS_ROOT, "--user", "--map-root-use
 
 
 @contextmanager
-def served_on_a_full_disk(folder: Path, url: str) -> Iterator[Served]:
+def served_on_a_full_disk(folder: Path, url: str) -> Iterator[AppServer]:
     """Serve the app with a full file system for its metric files."""
     bind = f"127.0.0.1:{free_port()}"
     (folder / "metrics").mkdir()
@@ -43,7 +43,7 @@ def served_on_a_full_disk(folder: Path, url: str) -> Iterator[Served]:
         )
     try:
         wait_for(f"http://{bind}/readyz")
-        yield Served(f"http://{bind}", process, log, folder)
+        yield AppServer(f"http://{bind}", process, log, folder)
     finally:
         stop(process)
 
@@ -64,7 +64,7 @@ def test_requests_succeed_when_the_metrics_disk_is_full(tmp_path: Path, url: str
 def test_requests_succeed_with_damaged_metric_files(
     tmp_path: Path, url: str, content: bytes
 ) -> None:
-    with served(tmp_path, DATABASE_URL=url) as app:
+    with run_app(tmp_path, DATABASE_URL=url) as app:
         request_as(app, ADMIN)
         (tmp_path / "metrics" / "counter_1.db").write_bytes(content)
 
@@ -76,7 +76,7 @@ def test_requests_succeed_with_damaged_metric_files(
 
 
 def test_requests_succeed_without_the_metrics_folder(tmp_path: Path, url: str) -> None:
-    with served(tmp_path, DATABASE_URL=url) as app:
+    with run_app(tmp_path, DATABASE_URL=url) as app:
         request_as(app, ADMIN)
         shutil.rmtree(tmp_path / "metrics")
 

@@ -6,22 +6,22 @@ import pytest
 
 from dev.clients import concurrently, is_retryable, is_served, new_users, request_as
 from dev.databases import count
-from dev.servers import Postgres, Served
+from dev.servers import AppServer, PostgresServer
 
 EARLY, LATE = new_users(40)[:20], new_users(40)[20:]
 
 
 @pytest.fixture
-def url(postgres: Postgres) -> str:
+def url(postgres: PostgresServer) -> str:
     """The URL of a database on a server that may hang."""
     return postgres.url
 
 
 def test_requests_to_a_hanging_database_time_out_and_every_user_gets_a_profile(
-    app: Served, postgres: Postgres
+    app: AppServer, postgres: PostgresServer
 ) -> None:
     early = concurrently(partial(request_as, app), EARLY)
-    with postgres.frozen():
+    with postgres.suspended():
         # These would never return without the app's own deadline.
         refusals = concurrently(partial(request_as, app), LATE)
     late = concurrently(partial(request_as, app), LATE)

@@ -14,8 +14,8 @@ from dev.clients import (
     queue_length,
     request_as,
 )
-from dev.databases import connect_to, count, locking
-from dev.servers import Served, eventually, logged
+from dev.databases import connect_to, count, hold_locks
+from dev.servers import AppServer, eventually, logged_events
 from tests.support.users import ALICE, BOB
 
 OTHERS = new_users(20)
@@ -32,9 +32,9 @@ def lock_bob(url: str) -> str:
 
 
 def test_locked_user_gets_a_503_and_the_others_are_served(
-    app: Served, url: str, lock_bob: str
+    app: AppServer, url: str, lock_bob: str
 ) -> None:
-    with ThreadPoolExecutor(1) as pool, locking(url, lock_bob):
+    with ThreadPoolExecutor(1) as pool, hold_locks(url, lock_bob):
         bob = pool.submit(request_as, app, BOB)
         assert eventually(lambda: queue_length(url) == 1)
         others = concurrently(partial(request_as, app), OTHERS)
@@ -47,14 +47,14 @@ def test_locked_user_gets_a_503_and_the_others_are_served(
 
 
 @pytest.mark.parametrize("settings", [SHORT_CACHE])
-def test_existing_user_sees_the_dashboard_while_locked(app: Served, url: str) -> None:
+def test_existing_user_sees_the_dashboard_while_locked(app: AppServer, url: str) -> None:
     statuses = [request_as(app, ALICE, "/dashboard", "GET").status_code]
 
     def has_failed_once() -> bool:
         statuses.append(request_as(app, ALICE, "/dashboard", "GET").status_code)
-        return bool(logged(app, "mentorado_creation_failed"))
+        return bool(logged_events(app, "mentorado_creation_failed"))
 
-    with locking(url, "SELECT 1 FROM users FOR UPDATE"):
+    with hold_locks(url, "SELECT 1 FROM users FOR UPDATE"):
         assert eventually(has_failed_once)
 
     assert set(statuses) == {200}
@@ -70,7 +70,7 @@ REFUSED = {"demoted": "forbidden", "blocked": "user_blocked", "deleted": "unauth
 
 @pytest.mark.parametrize("settings", [SHORT_CACHE])
 @pytest.mark.parametrize("denial", DENIALS)
-def test_denied_user_stays_denied_while_locked(app: Served, url: str, denial: str) -> None:
+def test_denied_user_stays_denied_while_locked(app: AppServer, url: str, denial: str) -> None:
     request_as(app, BOB)
     with connect_to(url) as connection:
         connection.exec_driver_sql("UPDATE users SET role = 'admin'")
@@ -79,7 +79,7 @@ def test_denied_user_stays_denied_while_locked(app: Served, url: str, denial: st
     with connect_to(url) as connection:
         connection.exec_driver_sql(DENIALS[denial])
 
-    with locking(url, "SELECT 1 FROM users FOR UPDATE"):
+    with hold_locks(url, "SELECT 1 FROM users FOR UPDATE"):
         assert eventually(
             lambda: code_of(request_as(app, BOB, "/api/admin/users", "GET")) == REFUSED[denial],
             seconds=7,

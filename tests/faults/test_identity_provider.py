@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import requests
 
-from dev.clients import concurrently, few_at_a_time, is_served, new_users
+from dev.clients import concurrently, is_served, new_users, run_with_few_threads
 from dev.databases import connect_to, count
 from dev.fake_clerk import DevUser
-from dev.servers import Served, eventually, served
-from tests.support.clerk_server import Clerk, Trouble, clerk_in
+from dev.servers import AppServer, eventually, run_app
+from tests.support.clerk_server import BackendFault, Clerk, run_clerk
 
 EVA = DevUser("user_eva", "Eva Melo", "eva@example.com")
 PRE_REGISTER_EVA = """
@@ -31,31 +31,31 @@ UNION ALL VALUES ('user_unusable'), ('')
 COMPLETE = " WHERE identity_completed_at IS NOT NULL"
 ATTEMPTS = "SELECT count(*) FROM provisioning_attempts WHERE error_code = '422' AND attempts = 1"
 FIRST_PAUSE_SECONDS = 1.0
-DOWN = Trouble("500 Internal Server Error")
+DOWN = BackendFault("500 Internal Server Error")
 
 
 @pytest.fixture
 def clerk(tmp_path: Path) -> Iterator[Clerk]:
     """A Clerk server for one test."""
-    with clerk_in(tmp_path / "clerk") as clerk:
+    with run_clerk(tmp_path / "clerk") as clerk:
         yield clerk
 
 
 @pytest.fixture
-def app(url: str, tmp_path: Path, clerk: Clerk, settings: dict[str, str]) -> Iterator[Served]:
+def app(url: str, tmp_path: Path, clerk: Clerk, settings: dict[str, str]) -> Iterator[AppServer]:
     """The app as a client of that Clerk server; it sweeps every second."""
     defaults = {"DATABASE_URL": url, "SWEEP_INTERVAL_SECONDS": "1"}
-    with served(tmp_path, **clerk.settings, **defaults, **settings) as app:
+    with run_app(tmp_path, **clerk.settings, **defaults, **settings) as app:
         yield app
 
 
-def request_profile(app: Served, clerk: Clerk, user: DevUser) -> requests.Response:
+def request_profile(app: AppServer, clerk: Clerk, user: DevUser) -> requests.Response:
     headers = clerk.bearer(user)
     return requests.get(f"{app.url}/api/mentorados/me", headers=headers, timeout=30)
 
 
 def test_fifty_first_requests_of_one_user_call_clerk_once(
-    app: Served, clerk: Clerk, url: str
+    app: AppServer, clerk: Clerk, url: str
 ) -> None:
     headers = clerk.bearer(EVA)
     send = partial(requests.get, headers=headers, timeout=30)
@@ -68,7 +68,7 @@ def test_fifty_first_requests_of_one_user_call_clerk_once(
 
 
 def test_first_login_links_by_an_address_that_only_clerk_has(
-    app: Served, clerk: Clerk, url: str
+    app: AppServer, clerk: Clerk, url: str
 ) -> None:
     with connect_to(url) as connection:
         connection.exec_driver_sql(PRE_REGISTER_EVA)
@@ -79,24 +79,24 @@ def test_first_login_links_by_an_address_that_only_clerk_has(
 
 
 def test_profile_is_linked_after_an_outage_without_another_login(
-    app: Served, clerk: Clerk, url: str
+    app: AppServer, clerk: Clerk, url: str
 ) -> None:
     with connect_to(url) as connection:
         connection.exec_driver_sql(PRE_REGISTER_EVA)
-    clerk.trouble = DOWN
+    clerk.fault = DOWN
     first = request_profile(app, clerk, EVA)
     assert (first.status_code, first.json()["nome_completo"]) == (200, "Novo Usuário")
 
-    clerk.trouble = None
+    clerk.fault = None
 
     assert eventually(lambda: count(url, LINKED) == 1, seconds=20)
     assert (count(url, PROFILES), request_profile(app, clerk, EVA).json()["meta_leads"]) == (1, 77)
 
 
 def test_unusable_answer_about_one_user_blocks_no_other_user(
-    app: Served, clerk: Clerk, url: str
+    app: AppServer, clerk: Clerk, url: str
 ) -> None:
-    clerk.strange["user_unusable"] = Trouble("422 Unprocessable Content")
+    clerk.answers["user_unusable"] = BackendFault("422 Unprocessable Content")
     for user in new_users(20):
         clerk.provider.save_user(user)
     with connect_to(url) as connection:
@@ -110,11 +110,13 @@ def test_unusable_answer_about_one_user_blocks_no_other_user(
 
 
 @pytest.mark.parametrize("settings", [{"SCHEDULER": "off"}])
-def test_outage_does_not_cause_a_call_for_each_request(app: Served, clerk: Clerk, url: str) -> None:
-    clerk.trouble = DOWN
+def test_outage_does_not_cause_a_call_for_each_request(
+    app: AppServer, clerk: Clerk, url: str
+) -> None:
+    clerk.fault = DOWN
     began = time.monotonic()
 
-    answers = few_at_a_time(partial(request_profile, app, clerk), new_users(40))
+    answers = run_with_few_threads(partial(request_profile, app, clerk), new_users(40))
 
     # Eight calls start before the first failure is known, then one probe follows each second.
     max_calls = 8 + (time.monotonic() - began) / FIRST_PAUSE_SECONDS
@@ -123,8 +125,8 @@ def test_outage_does_not_cause_a_call_for_each_request(app: Served, clerk: Clerk
 
 
 @pytest.mark.parametrize("settings", [{"SCHEDULER": "off"}])
-def test_rate_limit_of_clerk_stops_further_calls(app: Served, clerk: Clerk, url: str) -> None:
-    clerk.trouble = Trouble("429 Too Many Requests", [("Retry-After", "60")])
+def test_rate_limit_of_clerk_stops_further_calls(app: AppServer, clerk: Clerk, url: str) -> None:
+    clerk.fault = BackendFault("429 Too Many Requests", [("Retry-After", "60")])
 
     answers = [request_profile(app, clerk, user) for user in new_users(10)]
 
@@ -132,19 +134,19 @@ def test_rate_limit_of_clerk_stops_further_calls(app: Served, clerk: Clerk, url:
     assert (len(clerk.calls), count(url, PROFILES)) == (1, 10)
 
 
-def test_silent_clerk_does_not_delay_the_request(app: Served, clerk: Clerk, url: str) -> None:
-    clerk.trouble = Trouble(silence=threading.Event())
+def test_silent_clerk_does_not_delay_the_request(app: AppServer, clerk: Clerk, url: str) -> None:
+    clerk.fault = BackendFault(blocked_until=threading.Event())
     began = time.monotonic()
 
     answer = request_profile(app, clerk, EVA)
 
     assert (answer.status_code, time.monotonic() - began < 2.0) == (200, True)
-    assert clerk.trouble.silence is not None
-    clerk.trouble.silence.set()
+    assert clerk.fault.blocked_until is not None
+    clerk.fault.blocked_until.set()
     assert eventually(lambda: count(url, NAMED, name="Eva Melo") == 1, seconds=20)
 
 
-def test_requests_succeed_during_a_key_rotation(app: Served, clerk: Clerk, url: str) -> None:
+def test_requests_succeed_during_a_key_rotation(app: AppServer, clerk: Clerk, url: str) -> None:
     def request_during_rotation(user: DevUser) -> list[requests.Response]:
         headers = clerk.bearer(user)
         if user.clerk_id == "user_20":
@@ -152,7 +154,7 @@ def test_requests_succeed_during_a_key_rotation(app: Served, clerk: Clerk, url: 
         send = partial(requests.get, f"{app.url}/api/mentorados/me", headers=headers, timeout=30)
         return [send(), send()]
 
-    answers = few_at_a_time(request_during_rotation, new_users(40))
+    answers = run_with_few_threads(request_during_rotation, new_users(40))
 
     assert [a.text for pair in answers for a in pair if not is_served(a)] == []
     assert count(url, PROFILES) == 40

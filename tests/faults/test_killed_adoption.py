@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dev.clients import queue_length
-from dev.databases import locking
+from dev.databases import hold_locks
 from dev.legacy_installations import install, rows, schema
 from dev.servers import PROJECT, child_environment, eventually
 
@@ -39,7 +39,7 @@ def test_killed_adoption_has_changed_nothing_and_the_next_one_succeeds(
     legacy: str, tmp_path: Path
 ) -> None:
     before = (schema(legacy), rows(legacy))
-    with locking(legacy, LOCK_ROWS):
+    with hold_locks(legacy, LOCK_ROWS):
         process = adopt(legacy, tmp_path)
         assert eventually(lambda: queue_length(legacy) == 1, seconds=30)
         process.kill()

@@ -7,8 +7,8 @@ import pytest
 import requests
 
 from dev.clients import ADMIN, queue_length, request_as
-from dev.databases import connect_to, count, locking
-from dev.servers import Served, eventually, workers
+from dev.databases import connect_to, count, hold_locks
+from dev.servers import AppServer, eventually, workers
 
 TWO_PROFILES = """
 INSERT INTO mentorados (id, nome_completo, turma) VALUES (1, 'Bia N.', 'neon'), (2, 'Bia', 'neon');
@@ -31,17 +31,19 @@ def settings() -> dict[str, str]:
     return {"WEB_CONCURRENCY": "1"}
 
 
-def merge(app: Served) -> requests.Response:
+def merge(app: AppServer) -> requests.Response:
     return request_as(app, ADMIN, "/api/admin/mentorados/1/merge", body={"into": 2})
 
 
-def test_killed_merge_has_moved_nothing_and_the_next_one_moves_all(app: Served, url: str) -> None:
+def test_killed_merge_has_moved_nothing_and_the_next_one_moves_all(
+    app: AppServer, url: str
+) -> None:
     with connect_to(url) as connection:
         connection.exec_driver_sql(TWO_PROFILES)
     request_as(app, ADMIN)
     [worker] = workers(app)
 
-    with locking(url, LOCK_LAST_MONTH), ThreadPoolExecutor(1) as pool:
+    with hold_locks(url, LOCK_LAST_MONTH), ThreadPoolExecutor(1) as pool:
         killed = pool.submit(merge, app)
         assert eventually(lambda: queue_length(url) == 1)
         psutil.Process(worker.pid).kill()

@@ -9,9 +9,9 @@ import pytest
 import requests
 
 from dev.clients import queue_length, request_as
-from dev.commit_proxy import Relay
-from dev.databases import count, locking
-from dev.servers import Served, eventually, served, workers
+from dev.commit_proxy import CommitProxy
+from dev.databases import count, hold_locks
+from dev.servers import AppServer, eventually, run_app, workers
 from tests.support.users import BOB
 
 PROFILES = "SELECT count(*) FROM mentorados"
@@ -24,20 +24,20 @@ SELECT count(*) FROM pg_stat_activity
 
 
 @pytest.fixture
-def app(relay: Relay, tmp_path: Path) -> Iterator[Served]:
+def app(relay: CommitProxy, tmp_path: Path) -> Iterator[AppServer]:
     """The app in one worker process, without a sweep that would repair the rows."""
-    with served(tmp_path, DATABASE_URL=relay.url, SCHEDULER="off") as app:
+    with run_app(tmp_path, DATABASE_URL=relay.url, SCHEDULER="off") as app:
         yield app
 
 
 @pytest.fixture
-def worker(app: Served) -> psutil.Process:
+def worker(app: AppServer) -> psutil.Process:
     """The worker process; gunicorn replaces it after its end."""
     [worker] = workers(app)
     return worker
 
 
-def kill_during_login(app: Served, worker: psutil.Process, until: Callable[[], bool]) -> object:
+def kill_during_login(app: AppServer, worker: psutil.Process, until: Callable[[], bool]) -> object:
     """Sign Bob in, kill the worker once the condition holds, and return the client's error."""
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(request_as, app, BOB)
@@ -47,9 +47,9 @@ def kill_during_login(app: Served, worker: psutil.Process, until: Callable[[], b
 
 
 def test_worker_killed_between_user_and_profile_leaves_no_rows(
-    app: Served, worker: psutil.Process, url: str, barrier: str
+    app: AppServer, worker: psutil.Process, url: str, barrier: str
 ) -> None:
-    with locking(url, barrier):
+    with hold_locks(url, barrier):
         error = kill_during_login(app, worker, until=lambda: queue_length(url) == 1)
     remaining = eventually(lambda: count(url, CONNECTIONS) == 0) and count(url, ROWS)
 
@@ -60,7 +60,7 @@ def test_worker_killed_between_user_and_profile_leaves_no_rows(
 
 
 def test_profile_of_a_worker_killed_before_its_answer_is_returned(
-    app: Served, worker: psutil.Process, url: str, relay: Relay
+    app: AppServer, worker: psutil.Process, url: str, relay: CommitProxy
 ) -> None:
     relay.withholds.set()
     error = kill_during_login(app, worker, until=relay.has_withheld.is_set)

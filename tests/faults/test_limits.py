@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from dev.servers import Served, served
-from tests.support.raw_http import exchange
+from dev.servers import AppServer, run_app
+from tests.support.raw_http import send_raw
 
 PARTIAL_HEAD = b"GET /healthz HTTP/1.1\r\nHost: 127."
 PARTIAL_BODY = (
@@ -31,19 +31,19 @@ AMBIGUOUS_FRAMINGS = (
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
     """The app with default settings: one process, eight threads."""
-    with served(tmp_path_factory.mktemp("limits")) as app:
+    with run_app(tmp_path_factory.mktemp("limits")) as app:
         yield app
 
 
-def address_of(app: Served) -> tuple[str, int]:
+def address_of(app: AppServer) -> tuple[str, int]:
     parts = urlsplit(app.url)
     return str(parts.hostname), int(parts.port or 0)
 
 
-def send(app: Served, sent: bytes) -> bytes:
-    return exchange(address_of(app), sent, hurried=False)
+def send(app: AppServer, sent: bytes) -> bytes:
+    return send_raw(address_of(app), sent, is_reset=False)
 
 
 def request_with_line(length: int) -> bytes:
@@ -53,13 +53,13 @@ def request_with_line(length: int) -> bytes:
 
 @pytest.mark.parametrize(("length", "status"), [(8_190, b"404"), (8_191, b"414")])
 def test_request_line_has_room_for_a_clerk_handshake(
-    server: Served, length: int, status: bytes
+    server: AppServer, length: int, status: bytes
 ) -> None:
     assert send(server, request_with_line(length)).split()[1] == status
 
 
 @pytest.mark.parametrize(("number", "status"), [(100, 200), (101, 431)])
-def test_request_has_at_most_a_hundred_headers(server: Served, number: int, status: int) -> None:
+def test_request_has_at_most_a_hundred_headers(server: AppServer, number: int, status: int) -> None:
     standard = 4  # Host and the headers that the client adds
     headers = {f"X-{i}": "a" for i in range(number - standard - 1)}
 
@@ -72,7 +72,7 @@ def test_request_has_at_most_a_hundred_headers(server: Served, number: int, stat
 
 @pytest.mark.parametrize(("length", "status"), [(16_384, 401), (32_000, 401), (33_000, 431)])
 def test_oversized_token_is_refused_with_a_code_up_to_the_header_limit(
-    server: Served, length: int, status: int
+    server: AppServer, length: int, status: int
 ) -> None:
     headers = {"Authorization": f"Bearer {'a' * length}"}
 
@@ -83,7 +83,7 @@ def test_oversized_token_is_refused_with_a_code_up_to_the_header_limit(
 
 @pytest.mark.parametrize("framing", AMBIGUOUS_FRAMINGS)
 def test_request_with_ambiguous_framing_closes_the_connection(
-    server: Served, framing: bytes
+    server: AppServer, framing: bytes
 ) -> None:
     head = b"POST /api/auth/ensure HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
@@ -93,7 +93,7 @@ def test_request_with_ambiguous_framing_closes_the_connection(
     assert received.count(b"HTTP/1.1 ") == 1
 
 
-def test_error_of_the_http_server_reveals_nothing_about_it(server: Served) -> None:
+def test_error_of_the_http_server_reveals_nothing_about_it(server: AppServer) -> None:
     received = send(server, b"GET /<script> x HTTP/1.1\r\n\r\n")
 
     assert received.startswith(b"HTTP/1.1 400 ")
@@ -102,7 +102,9 @@ def test_error_of_the_http_server_reveals_nothing_about_it(server: Served) -> No
 
 
 @pytest.mark.parametrize("sent", [b"", PARTIAL_HEAD, PARTIAL_BODY], ids=["idle", "head", "body"])
-def test_eight_slow_clients_block_other_requests_only_briefly(server: Served, sent: bytes) -> None:
+def test_eight_slow_clients_block_other_requests_only_briefly(
+    server: AppServer, sent: bytes
+) -> None:
     with ExitStack() as stack:
         slow = [stack.enter_context(socket.create_connection(address_of(server))) for _ in range(8)]
         for client in slow:

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from dev.clients import ADMIN, request_as
 from dev.databases import REFUSE_PROFILES, connect_to
 from dev.fake_clerk import DevIdentityProvider, DevUser, clerk_user
-from dev.servers import Redis, Served, eventually, frozen, logged, served
+from dev.servers import AppServer, RedisServer, eventually, logged_events, run_app, suspended
 from tests.support.clerk_server import send_webhook
 
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
@@ -40,23 +40,23 @@ EXPECTED_EVENTS = {
 
 
 @pytest.fixture
-def app_after_events(url: str, tmp_path: Path, redis: Redis) -> Iterator[Served]:
+def app_after_events(url: str, tmp_path: Path, redis: RedisServer) -> Iterator[AppServer]:
     """The app after a run that produces all of these events."""
     settings = {"CLERK_WEBHOOK_SECRET": SECRET, "PROVISIONING_MAX_ATTEMPTS": "1"}
     more = {"REDIS_URL": redis.url, "SWEEP_INTERVAL_SECONDS": "1", "WEB_CONCURRENCY": "2"}
-    with served(tmp_path, DATABASE_URL=url, **settings, **more) as app:
+    with run_app(tmp_path, DATABASE_URL=url, **settings, **more) as app:
         sign_in(app)
         link(app, url)
         refuse(app)
         administer(app)
         receive_webhooks(app)
         fail(app, url)
-        with frozen(redis.process):
+        with suspended(redis.process):
             request_as(app, BIA, "/api/auth/me", "GET")
         yield app
 
 
-def sign_in(app: Served) -> None:
+def sign_in(app: AppServer) -> None:
     for _ in range(2):
         request_as(app, BIA)
         request_as(app, BIA, "/api/auth/me", "GET")
@@ -64,12 +64,12 @@ def sign_in(app: Served) -> None:
     requests.get(f"{app.url}/dashboard?q={BIA.email}", cookies=cookies, timeout=10)
 
 
-def register(app: Served, user: DevUser) -> requests.Response:
+def register(app: AppServer, user: DevUser) -> requests.Response:
     body = {"nome_completo": user.name, "email": user.email}
     return request_as(app, ADMIN, "/api/admin/mentorados", body=body)
 
 
-def link(app: Served, url: str) -> None:
+def link(app: AppServer, url: str) -> None:
     """Link Eva, claim a profile for Ivo, and sign Lia in with two matching profiles."""
     register(app, EVA)
     request_as(app, EVA)
@@ -82,7 +82,7 @@ def link(app: Served, url: str) -> None:
     request_as(app, LIA)
 
 
-def refuse(app: Served) -> None:
+def refuse(app: AppServer) -> None:
     token = DevIdentityProvider(app.instance / "identity").token(BIA)
     for wrong in (token[:-8], f"{token}x", "guess", BIA.email):
         headers = {"Authorization": f"Bearer {wrong}"}
@@ -90,7 +90,7 @@ def refuse(app: Served) -> None:
     requests.get(f"{app.url}/dashboard", cookies={"__session": f"{token}y"}, timeout=10)
 
 
-def administer(app: Served) -> None:
+def administer(app: AppServer) -> None:
     for enabled in (False, True):
         request_as(app, ADMIN, "/api/admin/settings/auto-create", "PUT", {"enabled": enabled})
     users = request_as(app, ADMIN, f"/api/admin/users?q={EVA.email}", "GET").json()["items"]
@@ -100,21 +100,23 @@ def administer(app: Served) -> None:
         )
 
 
-def receive_webhooks(app: Served) -> None:
+def receive_webhooks(app: AppServer) -> None:
     message = json.dumps({"type": "user.updated", "data": clerk_user(EVA)})
     for _ in range(2):
         send_webhook(app.url, SECRET, message, "msg_1")
     send_webhook(app.url, "whsec_d3Jvbmc=", message, "msg_2")
 
 
-def fail(app: Served, url: str) -> None:
+def fail(app: AppServer, url: str) -> None:
     with connect_to(url) as connection:
         connection.execute(text(REFUSE_PROFILES))
     request_as(app, DORA)
-    assert eventually(lambda: logged(app, "provisioning_dead_letter") != [], seconds=30)
+    assert eventually(lambda: logged_events(app, "provisioning_dead_letter") != [], seconds=30)
 
 
-def test_log_contains_all_events_and_no_personal_data(app_after_events: Served, url: str) -> None:
+def test_log_contains_all_events_and_no_personal_data(
+    app_after_events: AppServer, url: str
+) -> None:
     log = app_after_events.log.read_text()
     lines = [json.loads(line) for line in log.splitlines() if line[:1] == "{"]
 
@@ -132,7 +134,9 @@ def personal_data(user: DevUser) -> list[str]:
     return [*(part for part in name.split() if len(part) > 4), address, address.split("@")[0]]
 
 
-def test_request_id_of_the_browser_is_in_answer_log_and_audit_event(app: Served, url: str) -> None:
+def test_request_id_of_the_browser_is_in_answer_log_and_audit_event(
+    app: AppServer, url: str
+) -> None:
     token = DevIdentityProvider(app.instance / "identity").token(BIA)
     headers = {"Authorization": f"Bearer {token}", "X-Request-ID": REQUEST_ID}
 
@@ -141,11 +145,11 @@ def test_request_id_of_the_browser_is_in_answer_log_and_audit_event(app: Served,
     recorded = text("SELECT request_id FROM audit_events WHERE event = 'mentorado_created'")
     with connect_to(url) as connection:
         ids = [connection.scalar(recorded), answer.headers["X-Request-ID"]]
-    [line] = logged(app, "mentorado_created")
+    [line] = logged_events(app, "mentorado_created")
     assert [*ids, answer.json()["request_id"], line["request_id"]] == [REQUEST_ID] * 4
 
 
-def test_http_server_logs_json(app: Served) -> None:
+def test_http_server_logs_json(app: AppServer) -> None:
     requests.post(f"{app.url}/api/auth/ensure", data=b"x", timeout=10, headers={"X-Odd": "1"})
     app.process.terminate()
     app.process.wait(timeout=20)

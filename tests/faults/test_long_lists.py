@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from dev.clients import ADMIN, provider_of, queue_length, request_as
-from dev.databases import connect_to, count, locking
-from dev.servers import Served, eventually
+from dev.databases import connect_to, count, hold_locks
+from dev.servers import AppServer, eventually
 
 LINES = 1_200
 LIST = "nome;e-mail\n" + "\n".join(f"Pessoa {n};p{n}@example.com" for n in range(LINES))
@@ -21,7 +21,7 @@ SUCCEEDED = "SELECT count(*) FROM admin_jobs WHERE status = 'succeeded' AND cont
 NO_SCHEDULER = {"SCHEDULER": "off"}
 
 
-def send_and_disconnect(app: Served) -> None:
+def send_and_disconnect(app: AppServer) -> None:
     """Post the list to be imported and close the connection without reading the answer."""
     request_as(app, ADMIN, "/admin", "GET")  # stores the admin
     body = urlencode({"confirmado": "sim", "lista": LIST}).encode()
@@ -37,14 +37,14 @@ def send_and_disconnect(app: Served) -> None:
         connection.sendall("\r\n".join([*head, "", ""]).encode() + body)
 
 
-def job_page(app: Served, url: str) -> str:
+def job_page(app: AppServer, url: str) -> str:
     with connect_to(url) as connection:
         job_id = connection.exec_driver_sql("SELECT id FROM admin_jobs").scalar_one()
     return request_as(app, ADMIN, f"/admin/tarefas/{job_id}", "GET").text
 
 
 @contextmanager
-def owner_during_import(app: Served, url: str, barrier: str) -> Iterator[psutil.Process]:
+def owner_during_import(app: AppServer, url: str, barrier: str) -> Iterator[psutil.Process]:
     """Yield the process that imports the list while its second batch is blocked."""
     with connect_to(url) as connection:
         connection.exec_driver_sql(
@@ -52,7 +52,7 @@ def owner_during_import(app: Served, url: str, barrier: str) -> Iterator[psutil.
             " mentorados FOR EACH ROW WHEN (NEW.email = 'p600@example.com')"
             " EXECUTE FUNCTION wait_for_barrier()"
         )
-    with locking(url, barrier):
+    with hold_locks(url, barrier):
         send_and_disconnect(app)
         assert eventually(lambda: queue_length(url) == 1)
         with connect_to(url) as connection:
@@ -65,7 +65,7 @@ def counts(url: str) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize("settings", [{}, NO_SCHEDULER], ids=["scheduler", "none"])
-def test_import_of_a_disconnected_browser_is_a_visible_job(app: Served, url: str) -> None:
+def test_import_of_a_disconnected_browser_is_a_visible_job(app: AppServer, url: str) -> None:
     send_and_disconnect(app)
 
     assert eventually(lambda: count(url, SUCCEEDED) == 1)
@@ -75,7 +75,7 @@ def test_import_of_a_disconnected_browser_is_a_visible_job(app: Served, url: str
 
 @pytest.mark.parametrize("settings", [NO_SCHEDULER])
 def test_import_of_a_killed_process_is_finished_by_another(
-    app: Served, url: str, barrier: str
+    app: AppServer, url: str, barrier: str
 ) -> None:
     with owner_during_import(app, url, barrier) as owner:
         owner.kill()
@@ -92,7 +92,7 @@ def test_import_of_a_killed_process_is_finished_by_another(
 
 
 def test_import_of_a_stopping_process_is_finished_by_another(
-    app: Served, url: str, barrier: str
+    app: AppServer, url: str, barrier: str
 ) -> None:
     with owner_during_import(app, url, barrier) as owner:
         owner.terminate()

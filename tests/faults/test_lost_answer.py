@@ -10,9 +10,9 @@ import pytest
 import requests
 
 from dev.clients import ADMIN, provider_of, request_as
-from dev.commit_proxy import Relay
+from dev.commit_proxy import CommitProxy
 from dev.databases import connect_to, count
-from dev.servers import Served, eventually, served
+from dev.servers import AppServer, eventually, run_app
 from tests.support.users import BOB
 
 REGISTERED = "SELECT count(*) FROM mentorados WHERE user_id IS NULL"
@@ -20,14 +20,14 @@ CREATIONS = "SELECT count(*) FROM audit_events WHERE event = 'mentorado_created'
 
 
 @pytest.fixture
-def app(relay: Relay, tmp_path: Path) -> Iterator[Served]:
+def app(relay: CommitProxy, tmp_path: Path) -> Iterator[AppServer]:
     """The app without a scheduler."""
-    with served(tmp_path, DATABASE_URL=relay.url, SCHEDULER="off") as app:
+    with run_app(tmp_path, DATABASE_URL=relay.url, SCHEDULER="off") as app:
         yield app
 
 
 def test_created_profile_is_reported_as_created_after_a_lost_commit_reply(
-    app: Served, relay: Relay, url: str
+    app: AppServer, relay: CommitProxy, url: str
 ) -> None:
     relay.withholds.set()
     with ThreadPoolExecutor(1) as pool:
@@ -44,7 +44,7 @@ def test_created_profile_is_reported_as_created_after_a_lost_commit_reply(
 
 
 @pytest.fixture
-def cached_admin(app: Served, url: str) -> None:
+def cached_admin(app: AppServer, url: str) -> None:
     """An admin with a profile and a cached context, whose requests commit nothing."""
     request_as(app, ADMIN, "/admin", "GET")
     with connect_to(url) as connection:
@@ -55,7 +55,9 @@ def cached_admin(app: Served, url: str) -> None:
     request_as(app, ADMIN, "/admin", "GET")
 
 
-def lose_commit_reply(relay: Relay, call: Callable[[], requests.Response]) -> requests.Response:
+def lose_commit_reply(
+    relay: CommitProxy, call: Callable[[], requests.Response]
+) -> requests.Response:
     """Run the call while the reply to its first COMMIT is lost."""
     relay.withholds.set()
     with ThreadPoolExecutor(1) as pool:
@@ -67,7 +69,7 @@ def lose_commit_reply(relay: Relay, call: Callable[[], requests.Response]) -> re
 
 @pytest.mark.usefixtures("cached_admin")
 def test_registration_succeeds_after_a_lost_commit_reply(
-    app: Served, relay: Relay, url: str
+    app: AppServer, relay: CommitProxy, url: str
 ) -> None:
     body = {"nome_completo": "Eva", "email": "eva@example.com"}
 
@@ -81,7 +83,7 @@ def test_registration_succeeds_after_a_lost_commit_reply(
 
 @pytest.mark.usefixtures("cached_admin")
 def test_form_is_applied_once_after_a_lost_commit_reply(
-    app: Served, relay: Relay, url: str
+    app: AppServer, relay: CommitProxy, url: str
 ) -> None:
     token = provider_of(app.instance).token(ADMIN)
     form = {"confirmado": "sim", "lista": "nome;e-mail\nSem e-mail;", "chave": str(uuid.uuid4())}
@@ -111,7 +113,7 @@ def test_form_is_applied_once_after_a_lost_commit_reply(
     ],
 )
 def test_denial_applies_to_the_next_request_after_a_lost_commit_reply(
-    app: Served, relay: Relay, method: str, path: str, body: object, status: str
+    app: AppServer, relay: CommitProxy, method: str, path: str, body: object, status: str
 ) -> None:
     me = request_as(app, BOB, "/api/auth/ensure").json()["mentorado"]
     request_as(app, BOB, "/api/auth/me", "GET")

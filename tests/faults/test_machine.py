@@ -29,11 +29,11 @@ from sqlalchemy.engine import Connection
 
 from auth.identity import Identity
 from auth.tokens import identity_from_claims
-from benchmarks.chaos_operations import CONFIRMED, FormReader
+from benchmarks.chaos_operations import CONFIRMED_FIELD, FormReader
 from core.cache import LocalStore
-from dev.databases import app_on, connect_to
+from dev.databases import connect_to, create_app_on
 from dev.fake_clerk import ADMIN_EMAIL, DevUser
-from dev.servers import Redis, free_port, start_redis
+from dev.servers import RedisServer, free_port, start_redis
 from provisioning.audit import Source
 from provisioning.errors import ProvisioningError
 from sweep.scheduler import build_sweeper
@@ -136,7 +136,7 @@ class Environment:
     exit_stack: ExitStack
     folder: Path
     port: int | None
-    redis: Redis | None = None
+    redis: RedisServer | None = None
     clock: Clock = field(default_factory=Clock)
 
     def stop_clocks(self) -> None:
@@ -235,7 +235,7 @@ class Machine(RuleBasedStateMachine):
         lines = ["nome;e-mail", *(f"Da lista;{email}" for email in emails)]
         page = self._page({"lista": "\n".join(lines)})
         for _ in range(times):
-            form = next((form for form in page.forms if CONFIRMED in form), None)
+            form = next((form for form in page.forms if CONFIRMED_FIELD in form), None)
             if form is not None:
                 self._page(form)
 
@@ -540,7 +540,7 @@ class Machine(RuleBasedStateMachine):
         for app in self.environment.apps:
             with app.app_context():
                 contexts = cast(Services, app.extensions[EXTENSION]).provisioning.contexts
-                contexts.forget_versions()
+                contexts.clear_versions()
                 if isinstance(contexts.client.backend, LocalStore):
                     contexts.client.backend.clear()
         self.environment.clock.seconds += 10  # the circuit breaker of the cache closes
@@ -585,8 +585,8 @@ def machine(
     with (
         ExitStack() as exit_stack,
         connect_to(url) as database,
-        app_on(tmp_path, url, **settings) as first,
-        app_on(tmp_path, url, **settings) as second,
+        create_app_on(tmp_path, url, **settings) as first,
+        create_app_on(tmp_path, url, **settings) as second,
     ):
         database.exec_driver_sql(CREATE_FAULTS)
         environment = Environment((first, second), database, exit_stack, tmp_path, port)

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from dev.clients import ADMIN, is_served, new_users, provider_of, request_as
-from dev.databases import app_on
-from dev.servers import Served, workers
-from tests.support.malformed_load import Onslaught
-from tests.support.request_samples import Guests, Route, routes_of
+from dev.databases import create_app_on
+from dev.servers import AppServer, workers
+from tests.support.malformed_load import MalformedLoad
+from tests.support.request_samples import Credentials, Route, routes_of
 from tests.support.users import ALICE, BOB
 
 REQUESTS = 5_000
@@ -17,12 +17,12 @@ ERROR_MARKS = ("Traceback", '"level": "error"', '"level": "critical"')
 
 @pytest.fixture
 def routes(tmp_path_factory: pytest.TempPathFactory, url: str) -> list[Route]:
-    with app_on(tmp_path_factory.mktemp("map"), url) as app:
+    with create_app_on(tmp_path_factory.mktemp("map"), url) as app:
         return routes_of(app)
 
 
 @pytest.fixture
-def guests(app: Served) -> Guests:
+def guests(app: AppServer) -> Credentials:
     """Credentials: none, a mentee's and an admin's, each as a token and as a cookie."""
     assert all(is_served(request_as(app, user)) for user in (ADMIN, ALICE, *new_users(4)))
     sign = provider_of(app.instance).token
@@ -30,15 +30,15 @@ def guests(app: Served) -> Guests:
     admins, mentees = (
         [((name, value.format(sign(user))),) for name, value in headers] for user in (ADMIN, ALICE)
     )
-    return Guests(admins, [(), *mentees])
+    return Credentials(admins, [(), *mentees])
 
 
 def test_malformed_requests_get_valid_answers_and_the_next_user_is_served(
-    app: Served, routes: list[Route], guests: Guests
+    app: AppServer, routes: list[Route], guests: Credentials
 ) -> None:
     before = workers(app)
 
-    answers = Onslaught(app, routes, guests).run(REQUESTS)
+    answers = MalformedLoad(app, routes, guests).run(REQUESTS)
 
     assert [answer for answer in answers if answer.fault] == []
     assert [line for line in lines_of(app.log) if any(t in line for t in ERROR_MARKS)] == []

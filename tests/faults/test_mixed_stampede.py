@@ -4,9 +4,9 @@ from functools import partial
 
 import requests
 
-from dev.clients import concurrently, held_up, is_served, request_with_retries
+from dev.clients import concurrently, is_served, request_with_retries, run_while_locked
 from dev.databases import count
-from dev.servers import Served
+from dev.servers import AppServer
 from tests.support.users import BOB
 
 ENDPOINTS = [
@@ -20,16 +20,16 @@ CREATIONS = "SELECT count(*) FROM audit_events WHERE event = 'mentorado_created'
 
 
 def send_concurrently(
-    app: Served, url: str, endpoints: list[tuple[str, str]]
+    app: AppServer, url: str, endpoints: list[tuple[str, str]]
 ) -> list[requests.Response]:
     """Send Bob's requests concurrently; a lock holds them until two of them wait."""
     send_all = partial(
         concurrently, lambda endpoint: request_with_retries(app, BOB, *endpoint), endpoints
     )
-    return held_up(url, LOCK_USERS, send_all, waiting=2)
+    return run_while_locked(url, LOCK_USERS, send_all, waiting=2)
 
 
-def test_hundred_requests_of_all_endpoints_get_the_same_profile(app: Served, url: str) -> None:
+def test_hundred_requests_of_all_endpoints_get_the_same_profile(app: AppServer, url: str) -> None:
     answers = send_concurrently(app, url, ENDPOINTS * 25)
 
     bodies = [answer.json() for answer in answers if "/api/auth/" in answer.url]

@@ -11,7 +11,7 @@ from sqlalchemy import make_url
 
 from dev.clients import ADMIN, concurrently, is_served, new_users, request_as
 from dev.databases import connect_to, count
-from dev.servers import Served, eventually, free_port, served, stop
+from dev.servers import AppServer, eventually, free_port, run_app, stop
 
 SETTINGS = """
 [databases]
@@ -51,13 +51,13 @@ def pooled_url(url: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def app(pooled_url: str, tmp_path: Path) -> Iterator[Served]:
+def app(pooled_url: str, tmp_path: Path) -> Iterator[AppServer]:
     """The app in two worker processes behind the pooler."""
-    with served(tmp_path, DATABASE_URL=pooled_url, WEB_CONCURRENCY="2") as app:
+    with run_app(tmp_path, DATABASE_URL=pooled_url, WEB_CONCURRENCY="2") as app:
         yield app
 
 
-def test_logins_and_a_sweep_share_three_pooled_connections(app: Served, url: str) -> None:
+def test_logins_and_a_sweep_share_three_pooled_connections(app: AppServer, url: str) -> None:
     with connect_to(url) as connection:
         connection.exec_driver_sql(ADD_USERS)
 

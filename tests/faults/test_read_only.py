@@ -11,11 +11,11 @@ from dev.clients import is_retryable, is_served, new_users, request_as
 from dev.databases import count
 from dev.fake_clerk import DevUser
 from dev.servers import (
-    Postgres,
-    Redis,
-    Served,
+    AppServer,
+    PostgresServer,
+    RedisServer,
     eventually,
-    served,
+    run_app,
     start_postgres,
     start_redis,
     workers,
@@ -34,29 +34,29 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def postgres(folder: Path) -> Iterator[Postgres]:
+def postgres(folder: Path) -> Iterator[PostgresServer]:
     """A server that the test stops."""
     with start_postgres(folder / "database") as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def redis(folder: Path) -> Iterator[Redis]:
+def redis(folder: Path) -> Iterator[RedisServer]:
     """The cache that both processes share."""
     with start_redis(folder) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def app(postgres: Postgres, redis: Redis, folder: Path) -> Iterator[Served]:
+def app(postgres: PostgresServer, redis: RedisServer, folder: Path) -> Iterator[AppServer]:
     """The app in two worker processes, with contexts that expire after one second."""
     settings = {"DATABASE_URL": postgres.url, "REDIS_URL": redis.url, "WEB_CONCURRENCY": "2"}
-    with served(folder, **settings, SESSION_TTL_SECONDS="1") as app:
+    with run_app(folder, **settings, SESSION_TTL_SECONDS="1") as app:
         yield app
 
 
 @pytest.fixture(scope="module")
-def last_overview(app: Served, postgres: Postgres, redis: Redis) -> object:
+def last_overview(app: AppServer, postgres: PostgresServer, redis: RedisServer) -> object:
     """Alice's last overview; the database is down and her cached context has expired."""
     for user in (ALICE, CHARLIE):
         request_as(app, user)
@@ -68,30 +68,32 @@ def last_overview(app: Served, postgres: Postgres, redis: Redis) -> object:
     return overview
 
 
-def open_dashboard(app: Served, user: DevUser) -> requests.Response:
+def open_dashboard(app: AppServer, user: DevUser) -> requests.Response:
     return request_as(app, user, "/dashboard", "GET")
 
 
-def test_last_overview_is_shown_as_read_only(app: Served, last_overview: dict[str, object]) -> None:
+def test_last_overview_is_shown_as_read_only(
+    app: AppServer, last_overview: dict[str, object]
+) -> None:
     answer = request_as(app, ALICE, OVERVIEW, "GET")
 
     assert answer.json() == {**last_overview, "read_only": True}
 
 
 @pytest.mark.usefixtures("last_overview")
-def test_dashboard_shows_the_read_only_banner(app: Served) -> None:
+def test_dashboard_shows_the_read_only_banner(app: AppServer) -> None:
     page = open_dashboard(app, ALICE)
 
     assert (page.status_code, BANNER in page.text, page.history) == (200, True, [])
 
 
 @pytest.mark.usefixtures("last_overview")
-def test_write_is_refused_as_retryable(app: Served) -> None:
+def test_write_is_refused_as_retryable(app: AppServer) -> None:
     assert is_retryable(request_as(app, ALICE))
 
 
 @pytest.mark.usefixtures("last_overview")
-def test_unknown_user_gets_a_page_that_reloads_itself(app: Served) -> None:
+def test_unknown_user_gets_a_page_that_reloads_itself(app: AppServer) -> None:
     page = open_dashboard(app, BOB)
 
     assert (page.status_code, page.headers["Retry-After"], page.history) == (503, "2", [])
@@ -99,10 +101,12 @@ def test_unknown_user_gets_a_page_that_reloads_itself(app: Served) -> None:
 
 
 @pytest.mark.usefixtures("last_overview")
-def test_full_service_resumes_when_the_database_is_back(app: Served, postgres: Postgres) -> None:
+def test_full_service_resumes_when_the_database_is_back(
+    app: AppServer, postgres: PostgresServer
+) -> None:
     before = workers(app)
 
-    with postgres.back():
+    with postgres.restarted():
         assert eventually(lambda: is_served(open_dashboard(app, NEW_USER)), seconds=4)
         has_banner = BANNER in open_dashboard(app, CHARLIE).text
         profiles = count(postgres.url, "SELECT count(user_id) FROM mentorados")

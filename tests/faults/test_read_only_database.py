@@ -19,9 +19,9 @@ from werkzeug.test import TestResponse
 
 from core.connection_pool import RENEWAL_SECONDS
 from dev import postgres
-from dev.databases import REFUSE_PROFILES, app_on, connect_to, count
+from dev.databases import REFUSE_PROFILES, connect_to, count, create_app_on
 from dev.fake_clerk import DevUser, clerk_user
-from dev.servers import Postgres, eventually, start_postgres
+from dev.servers import PostgresServer, eventually, start_postgres
 from provisioning.audit import Source
 from provisioning.errors import DatabaseUnavailableError
 from provisioning.retry import is_outage
@@ -90,7 +90,7 @@ def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
 @pytest.fixture
 def app(url: str, tmp_path: Path) -> Iterator[Flask]:
     """An app on that database."""
-    with app_on(tmp_path, url, clerk_webhook_secret=SECRET) as app:
+    with create_app_on(tmp_path, url, clerk_webhook_secret=SECRET) as app:
         yield app
 
 
@@ -285,45 +285,45 @@ def test_sweep_interrupted_by_an_outage_is_taken_over(app: Flask, url: str, outa
             build_sweeper(service, on_progress=interrupt).start("clock")
     with connect_to(url) as other:
         other.exec_driver_sql("UPDATE sweep_runs SET heartbeat_at = now() - interval '1 minute'")
-    counts = build_sweeper(service).pick_up()
+    counts = build_sweeper(service).run_waiting()
 
     assert counts is not None
     assert (counts.created, count(url, PROFILES)) == (2, 2)
 
 
-def standby_of(primary: Postgres, folder: Path) -> Postgres:
+def standby_of(primary: PostgresServer, folder: Path) -> PostgresServer:
     """Start a hot standby of the server in this folder."""
     data = folder / "postgres"
     folder.mkdir(mode=0o755)
     host = str(make_url(primary.url).query["host"])
     user = postgres._server_user(primary.folder)
     as_user = postgres._as_user(user)
-    postgres._give(folder, user)
-    program = str(Path(postgres._program("postgres")).with_name("pg_basebackup"))
+    postgres._change_owner(folder, user)
+    program = str(Path(postgres._program_path("postgres")).with_name("pg_basebackup"))
     subprocess.run(
         [*as_user, program, "-h", host, "-U", "postgres", "-D", data, "-R", "-c", "fast"],
         env=postgres.ENVIRONMENT,
         check=True,
         capture_output=True,
     )
-    return Postgres(postgres.start(folder), folder)
+    return PostgresServer(postgres.start(folder), folder)
 
 
 def test_promoted_standby_accepts_writes_without_a_restart(tmp_path: Path) -> None:
     with start_postgres(tmp_path / "primary") as primary:
-        with app_on(tmp_path / "first", primary.url) as app:
+        with create_app_on(tmp_path / "first", primary.url) as app:
             upgrade()
             ensure(app, ALICE)
         standby = standby_of(primary, tmp_path / "standby")
     try:
-        with app_on(tmp_path / "second", standby.url) as app:
+        with create_app_on(tmp_path / "second", standby.url) as app:
             refused = [save(app), ensure(app, BOB), ensure(app, ALICE)]
             during = readiness(app)
             assert count(standby.url, "SELECT pg_promote()::int") == 1
             is_back = eventually(lambda: ensure(app, BOB).status_code == 201, seconds=2)
             after = (ensure(app, ALICE).status_code, save(app).status_code, readiness(app))
     finally:
-        postgres.leave(standby.folder)
+        postgres.release(standby.folder)
 
     assert [answer.text for answer in refused if not is_database_unavailable(answer)] == []
     assert during == (503, "read_only")

@@ -7,15 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from dev.clients import few_at_a_time, is_served, new_users, request_as
+from dev.clients import is_served, new_users, request_as, run_with_few_threads
 from dev.databases import count
 from dev.fake_clerk import DevUser
-from dev.servers import Redis, Served, free_port, logged, served, start_redis, wait_for
+from dev.servers import (
+    AppServer,
+    RedisServer,
+    free_port,
+    logged_events,
+    run_app,
+    start_redis,
+    wait_for,
+)
 
 USERS = new_users(120)
 KILLING_USER, RESTARTING_USER = USERS[40], USERS[80]
 
-StartRedis = Callable[[], Redis]
+StartRedis = Callable[[], RedisServer]
 
 
 @pytest.fixture
@@ -27,20 +35,20 @@ def start(tmp_path: Path) -> Iterator[StartRedis]:
 
 
 @pytest.fixture
-def redis(start: StartRedis) -> Redis:
+def redis(start: StartRedis) -> RedisServer:
     """The Redis that the test kills."""
     return start()
 
 
 @pytest.fixture
-def app(url: str, redis: Redis, tmp_path: Path) -> Iterator[Served]:
+def app(url: str, redis: RedisServer, tmp_path: Path) -> Iterator[AppServer]:
     """The app in two worker processes that share this Redis."""
     settings = {"DATABASE_URL": url, "REDIS_URL": redis.url, "WEB_CONCURRENCY": "2"}
-    with served(tmp_path, **settings) as app:
+    with run_app(tmp_path, **settings) as app:
         yield app
 
 
-def sign_in(app: Served, redis: Redis, start: StartRedis, user: DevUser) -> list[bool]:
+def sign_in(app: AppServer, redis: RedisServer, start: StartRedis, user: DevUser) -> list[bool]:
     """Sign in and read the own account; one user kills Redis before, another restarts it."""
     if user == KILLING_USER:
         redis.process.kill()
@@ -54,11 +62,11 @@ def sign_in(app: Served, redis: Redis, start: StartRedis, user: DevUser) -> list
 
 
 def test_all_requests_succeed_while_redis_is_killed_and_restarted(
-    app: Served, url: str, redis: Redis, start: StartRedis
+    app: AppServer, url: str, redis: RedisServer, start: StartRedis
 ) -> None:
-    answers = few_at_a_time(partial(sign_in, app, redis, start), USERS)
+    answers = run_with_few_threads(partial(sign_in, app, redis, start), USERS)
 
     assert answers == [[True, True]] * len(USERS)
-    assert logged(app, "cache_error") != []
+    assert logged_events(app, "cache_error") != []
     assert wait_for(f"{app.url}/readyz").json()["checks"]["redis"] == "ok"
     assert count(url, "SELECT count(user_id) FROM mentorados") == len(USERS)

@@ -4,10 +4,10 @@ from functools import partial
 
 import requests
 
-from dev.clients import ADMIN, concurrently, few_at_a_time, is_served, new_users, request_as
+from dev.clients import ADMIN, concurrently, is_served, new_users, request_as, run_with_few_threads
 from dev.databases import count
 from dev.fake_clerk import DevUser
-from dev.servers import Served
+from dev.servers import AppServer
 
 USERS = new_users(200)
 REGISTERED_AND_OWNED = """
@@ -15,7 +15,7 @@ SELECT count(user_id) FROM mentorados WHERE nome_completo LIKE 'Cadastro de %'
 """
 
 
-def register_and_sign_in(app: Served, user: DevUser) -> list[requests.Response]:
+def register_and_sign_in(app: AppServer, user: DevUser) -> list[requests.Response]:
     """Register and sign in concurrently, then sign in again; return all answers."""
     data = {"nome_completo": f"Cadastro de {user.name}", "email": user.email}
     register = partial(request_as, app, ADMIN, "/api/admin/mentorados", "POST", data)
@@ -25,9 +25,9 @@ def register_and_sign_in(app: Served, user: DevUser) -> list[requests.Response]:
 
 
 def test_concurrent_registration_and_login_give_one_profile_with_the_registered_data(
-    app: Served, url: str
+    app: AppServer, url: str
 ) -> None:
-    rounds = few_at_a_time(partial(register_and_sign_in, app), USERS)
+    rounds = run_with_few_threads(partial(register_and_sign_in, app), USERS)
 
     answers = [answer for answers in rounds for answer in answers]
     assert [answer.text for answer in answers if not is_served(answer)] == []

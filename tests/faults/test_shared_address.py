@@ -5,10 +5,10 @@ from functools import partial
 import pytest
 import requests
 
-from dev.clients import concurrently, held_up, request_with_retries
+from dev.clients import concurrently, request_with_retries, run_while_locked
 from dev.databases import connect_to, count
 from dev.fake_clerk import DevUser
-from dev.servers import Served
+from dev.servers import AppServer
 
 ADDRESS = "eva@example.com"
 USERS = [DevUser(f"user_{i}", "Eva Melo", ADDRESS) for i in range(50)]
@@ -26,14 +26,14 @@ def unlinked_id(url: str) -> int:
         return int(connection.exec_driver_sql(PRE_REGISTER).scalar_one())
 
 
-def sign_in_all(app: Served, url: str) -> list[requests.Response]:
+def sign_in_all(app: AppServer, url: str) -> list[requests.Response]:
     """Sign all users in concurrently; a lock holds them until two of them wait."""
     sign_in = partial(concurrently, partial(request_with_retries, app), USERS)
-    return held_up(url, LOCK_PROFILE, sign_in, waiting=2)
+    return run_while_locked(url, LOCK_PROFILE, sign_in, waiting=2)
 
 
 def test_pre_registered_profile_is_linked_to_one_of_fifty_users(
-    app: Served, url: str, unlinked_id: int
+    app: AppServer, url: str, unlinked_id: int
 ) -> None:
     bodies = [answer.json() for answer in sign_in_all(app, url)]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from dev.databases import app_on
-from dev.servers import Redis
+from dev.databases import create_app_on
+from dev.servers import RedisServer
 from provisioning.context import RequestContext
 from provisioning.context_cache import ContextCache
 from tests.support.users import BOB, NOW, PAGE, identity_of
@@ -18,14 +18,14 @@ from web.services import EXTENSION
 
 @pytest.fixture
 def two_apps(
-    copy_database: Callable[[str], str], tmp_path: Path, redis: Redis
+    copy_database: Callable[[str], str], tmp_path: Path, redis: RedisServer
 ) -> Iterator[tuple[Flask, Flask]]:
     """Two apps, like two processes, on one database and one Redis."""
     url = copy_database(f"shared_{tmp_path.name}")
     with ExitStack() as stack:
         settings = {"redis_url": redis.url}
-        first = stack.enter_context(app_on(tmp_path / "1", url, **settings))
-        second = stack.enter_context(app_on(tmp_path / "2", url, **settings))
+        first = stack.enter_context(create_app_on(tmp_path / "1", url, **settings))
+        second = stack.enter_context(create_app_on(tmp_path / "2", url, **settings))
         yield first, second
 
 
@@ -69,7 +69,7 @@ def test_silent_redis_is_connected_to_once(tmp_path: Path, template_url: str) ->
     with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
         silent.setblocking(False)
         address = f"redis://127.0.0.1:{silent.getsockname()[1]}"
-        with app_on(tmp_path, template_url, redis_url=address) as app:
+        with create_app_on(tmp_path, template_url, redis_url=address) as app:
             found = [context_cache(app).get(identity_of(BOB)) for _ in range(3)]
             connections = [silent.accept()[0]]
             with pytest.raises(BlockingIOError):

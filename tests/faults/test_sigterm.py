@@ -11,9 +11,9 @@ import pytest
 import requests
 
 from dev.clients import concurrently, is_served, new_users, queue_length, request_as
-from dev.databases import count, locking
+from dev.databases import count, hold_locks
 from dev.fake_clerk import DevUser
-from dev.servers import Served, eventually, served, workers
+from dev.servers import AppServer, eventually, run_app, workers
 
 USERS = new_users(100)
 STOPPING_USER = USERS[0]
@@ -23,13 +23,13 @@ PROFILES = "SELECT count(user_id) FROM mentorados"
 
 
 @pytest.fixture
-def second_app(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def second_app(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
     """Another server on the same database."""
-    with served(tmp_path_factory.mktemp("second"), DATABASE_URL=url) as app:
+    with run_app(tmp_path_factory.mktemp("second"), DATABASE_URL=url) as app:
         yield app
 
 
-def test_stopping_worker_answers_all_requests_in_progress(app: Served, url: str) -> None:
+def test_stopping_worker_answers_all_requests_in_progress(app: AppServer, url: str) -> None:
     def sign_in(user: DevUser) -> requests.Response:
         answer = request_as(app, user)
         if user == STOPPING_USER:
@@ -42,7 +42,7 @@ def test_stopping_worker_answers_all_requests_in_progress(app: Served, url: str)
     assert count(url, PROFILES) == len(USERS)
 
 
-def test_stopping_server_does_not_wait_for_a_silent_client(second_app: Served) -> None:
+def test_stopping_server_does_not_wait_for_a_silent_client(second_app: AppServer) -> None:
     parts = urlsplit(second_app.url)
     with socket.create_connection((str(parts.hostname), int(parts.port or 0))):
         assert eventually(lambda: len(connections_of(workers(second_app)[0])) > 1)
@@ -58,9 +58,9 @@ def connections_of(process: psutil.Process) -> list[object]:
 
 
 def test_stopping_server_answers_its_requests_while_another_serves_new_ones(
-    app: Served, second_app: Served, url: str, barrier: str
+    app: AppServer, second_app: AppServer, url: str, barrier: str
 ) -> None:
-    with ThreadPoolExecutor(1) as pool, locking(url, barrier):
+    with ThreadPoolExecutor(1) as pool, hold_locks(url, barrier):
         early = pool.submit(concurrently, partial(request_as, app), EARLY)
         assert eventually(lambda: queue_length(url) == len(EARLY))
         app.process.terminate()

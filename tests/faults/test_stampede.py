@@ -4,14 +4,14 @@ from functools import partial
 
 from dev.clients import concurrently, request_as
 from dev.databases import count
-from dev.servers import Served, logged, workers
+from dev.servers import AppServer, logged_events, workers
 from tests.support.users import BOB
 
 REQUESTS = 100
 
 
 def test_hundred_concurrent_ensures_of_one_new_user_create_one_profile(
-    app: Served, url: str
+    app: AppServer, url: str
 ) -> None:
     answers = concurrently(lambda call: call(), [partial(request_as, app, BOB)] * REQUESTS)
 
@@ -20,6 +20,6 @@ def test_hundred_concurrent_ensures_of_one_new_user_create_one_profile(
     assert len({body["mentorado"]["id"] for body in bodies}) == 1
     assert sum(body["created"] for body in bodies) == 1
     assert count(url, "SELECT count(*) FROM mentorados") == 1
-    assert {line["pid"] for line in logged(app, "session_invalidated")} == {
+    assert {line["pid"] for line in logged_events(app, "session_invalidated")} == {
         worker.pid for worker in workers(app)
     }

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from dev.clients import queue_length
-from dev.databases import connect_to, count, locking
-from dev.servers import PROJECT, child_environment, eventually, frozen, stop
+from dev.databases import connect_to, count, hold_locks
+from dev.servers import PROJECT, child_environment, eventually, stop, suspended
 
 USERS = 50
 ADD_USERS = f"""
@@ -65,7 +65,7 @@ def test_killed_or_stopped_sweep_command_does_not_block_the_next(
     signum: signal.Signals,
     status: str,
 ) -> None:
-    with locking(url, barrier), flask(url, tmp_path, "sweep") as first:
+    with hold_locks(url, barrier), flask(url, tmp_path, "sweep") as first:
         assert eventually(lambda: queue_length(url) == 1, seconds=30)
         os.kill(first.pid, signum)
         assert first.wait(timeout=20) != 0
@@ -82,7 +82,7 @@ def test_killed_or_stopped_sweep_command_does_not_block_the_next(
 def test_scheduler_sweeps_at_its_start_and_queues_its_run_when_it_stops(
     url: str, tmp_path: Path, barrier: str
 ) -> None:
-    with locking(url, barrier), flask(url, tmp_path, "scheduler") as first:
+    with hold_locks(url, barrier), flask(url, tmp_path, "scheduler") as first:
         assert eventually(lambda: queue_length(url) == 1, seconds=30)
         first.terminate()
         assert eventually(lambda: has_one_run(url, "queued"))
@@ -99,11 +99,11 @@ def test_suspended_scheduler_loses_its_run_and_locks_and_writes_nothing(
     url: str, tmp_path: Path, barrier: str, expire_lease: Callable[[], None]
 ) -> None:
     with flask(url, tmp_path, "scheduler") as first:
-        with locking(url, barrier):
+        with hold_locks(url, barrier):
             assert eventually(lambda: queue_length(url) == 1, seconds=30)
             first.send_signal(signal.SIGSTOP)
         expire_lease()
-        with frozen(first), flask(url, tmp_path, "scheduler"):
+        with suspended(first), flask(url, tmp_path, "scheduler"):
             # The database ends the suspended transaction ten seconds after its last statement.
             assert eventually(lambda: has_one_run(url, "succeeded"), seconds=30)
         log = tmp_path / "flask.log"

@@ -10,15 +10,15 @@ import requests
 from dev.clients import (
     ADMIN,
     concurrently,
-    few_at_a_time,
     is_served,
     new_users,
     queue_length,
     request_as,
+    run_with_few_threads,
 )
-from dev.databases import connect_to, count, locking
+from dev.databases import connect_to, count, hold_locks
 from dev.fake_clerk import DevUser
-from dev.servers import Served, eventually, has_ended
+from dev.servers import AppServer, eventually, has_ended
 
 ADD_USERS = """
 INSERT INTO users (clerk_id, name, email, email_verified)
@@ -45,7 +45,7 @@ BY_STATUS = "SELECT count(*) FROM sweep_runs WHERE status = '{status}' AND scann
 
 
 @pytest.fixture(autouse=True)
-def first_run(app: Served, url: str) -> None:
+def first_run(app: AppServer, url: str) -> None:
     """Wait for the end of the scheduler's first run, before the test adds users."""
     assert eventually(lambda: count(url, "SELECT count(*) FROM sweep_runs") >= 1)
     assert eventually(lambda: count(url, ACTIVE) == 0)
@@ -59,11 +59,11 @@ def fill(url: str, number: int, *, ambiguous: bool = False) -> None:
             connection.exec_driver_sql(PRE_REGISTER_TWO_EACH)
 
 
-def sweep(app: Served, _: object = None) -> requests.Response:
+def sweep(app: AppServer, _: object = None) -> requests.Response:
     return request_as(app, ADMIN, "/api/admin/sweeps")
 
 
-def latest_run(app: Served) -> dict[str, object]:
+def latest_run(app: AppServer) -> dict[str, object]:
     runs: list[dict[str, object]] = request_as(app, ADMIN, "/api/admin/sweeps", "GET").json()[
         "items"
     ]
@@ -85,9 +85,9 @@ def runs_with(url: str, status: str) -> int:
 
 @pytest.mark.parametrize("settings", [{"WEB_CONCURRENCY": "4", "SWEEP_INTERVAL_SECONDS": "1"}])
 def test_ten_requests_and_four_schedulers_start_one_run(
-    app: Served, url: str, barrier: str
+    app: AppServer, url: str, barrier: str
 ) -> None:
-    with locking(url, barrier):
+    with hold_locks(url, barrier):
         fill(url, number=50)
         answers = concurrently(partial(sweep, app), range(10))
         assert eventually(lambda: queue_length(url) == 1)
@@ -101,10 +101,10 @@ def test_ten_requests_and_four_schedulers_start_one_run(
 
 
 def test_run_of_a_killed_owner_is_abandoned_and_restarted_by_another_process(
-    app: Served, url: str, barrier: str, expire_lease: Callable[[], None]
+    app: AppServer, url: str, barrier: str, expire_lease: Callable[[], None]
 ) -> None:
     fill(url, number=50)
-    with locking(url, barrier):
+    with hold_locks(url, barrier):
         sweep(app)
         assert eventually(lambda: queue_length(url) == 1)
         killed = owner(url)
@@ -119,10 +119,10 @@ def test_run_of_a_killed_owner_is_abandoned_and_restarted_by_another_process(
 
 
 def test_run_of_a_stopping_owner_continues_in_another_process_without_errors(
-    app: Served, url: str, barrier: str
+    app: AppServer, url: str, barrier: str
 ) -> None:
     fill(url, number=600, ambiguous=True)
-    with locking(url, barrier):
+    with hold_locks(url, barrier):
         sweep(app)
         assert eventually(lambda: queue_length(url) == 1)
         owner(url).terminate()
@@ -136,10 +136,10 @@ def test_run_of_a_stopping_owner_continues_in_another_process_without_errors(
 
 
 def test_long_step_of_a_stopping_owner_does_not_block_the_next_owner(
-    app: Served, url: str, barrier: str
+    app: AppServer, url: str, barrier: str
 ) -> None:
     fill(url, number=50)
-    with locking(url, barrier):
+    with hold_locks(url, barrier):
         sweep(app)
         assert eventually(lambda: queue_length(url) == 1)
         first = owner(url)
@@ -151,7 +151,7 @@ def test_long_step_of_a_stopping_owner_does_not_block_the_next_owner(
     assert count(url, PROFILES) == count(url, CREATIONS) == 50
 
 
-def test_five_failing_users_among_a_thousand_block_no_other_user(app: Served, url: str) -> None:
+def test_five_failing_users_among_a_thousand_block_no_other_user(app: AppServer, url: str) -> None:
     fill(url, number=1000)
     with connect_to(url) as connection:
         connection.exec_driver_sql(POISON)
@@ -164,7 +164,7 @@ def test_five_failing_users_among_a_thousand_block_no_other_user(app: Served, ur
     assert count(url, "SELECT count(*) FROM provisioning_attempts WHERE attempts = 1") == 5
 
 
-def test_users_who_sign_in_during_a_sweep_have_one_profile_each(app: Served, url: str) -> None:
+def test_users_who_sign_in_during_a_sweep_have_one_profile_each(app: AppServer, url: str) -> None:
     users = new_users(300)
     fill(url, number=300)
     calls: list[Callable[[], requests.Response]] = [
@@ -172,7 +172,7 @@ def test_users_who_sign_in_during_a_sweep_have_one_profile_each(app: Served, url
     ]
     calls.insert(8, partial(sweep, app))
 
-    answers = few_at_a_time(lambda call: call(), calls)
+    answers = run_with_few_threads(lambda call: call(), calls)
 
     assert eventually(lambda: latest_run(app)["status"] == "succeeded")
     assert [a.text for a in answers if not is_served(a) and a.status_code != 202] == []

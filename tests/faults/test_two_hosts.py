@@ -11,11 +11,11 @@ import psutil
 import pytest
 import requests
 
-from dev.clients import ADMIN, few_at_a_time, is_served, new_users, request_as
+from dev.clients import ADMIN, is_served, new_users, request_as, run_with_few_threads
 from dev.databases import connect_to, count
 from dev.fake_clerk import DevIdentityProvider, DevUser
-from dev.servers import Redis, Served, eventually, served
-from tests.support.nginx import proxied
+from dev.servers import AppServer, RedisServer, eventually, run_app
+from tests.support.nginx import run_nginx
 from tests.support.users import ALICE
 
 USERS = new_users(60)
@@ -29,28 +29,28 @@ ADD_USER = "INSERT INTO users (clerk_id, name) VALUES ('user_without_profile', '
 class Site(NamedTuple):
     """Two hosts and the proxy before them."""
 
-    first: Served
-    second: Served
-    proxy: Served
+    first: AppServer
+    second: AppServer
+    proxy: AppServer
 
 
 @pytest.fixture
-def site(url: str, redis: Redis, tmp_path: Path) -> Iterator[Site]:
+def site(url: str, redis: RedisServer, tmp_path: Path) -> Iterator[Site]:
     """Two hosts that share a database, a Redis, a secret and the development identity provider."""
     DevIdentityProvider(tmp_path / "identity")
     with ExitStack() as stack:
         first, second = (
             stack.enter_context(host(tmp_path / name, url, redis)) for name in ("first", "second")
         )
-        address = stack.enter_context(proxied(tmp_path, (first, second)))
+        address = stack.enter_context(run_nginx(tmp_path, (first, second)))
         yield Site(first, second, replace(first, url=address))
 
 
 @contextmanager
-def host(folder: Path, url: str, redis: Redis) -> Iterator[Served]:
+def host(folder: Path, url: str, redis: RedisServer) -> Iterator[AppServer]:
     folder.mkdir()
     (folder / "identity").symlink_to(folder.parent / "identity")
-    with served(
+    with run_app(
         folder,
         DATABASE_URL=url,
         REDIS_URL=redis.url,
@@ -61,14 +61,14 @@ def host(folder: Path, url: str, redis: Redis) -> Iterator[Served]:
         yield app
 
 
-def kill_host(app: Served) -> None:
+def kill_host(app: AppServer) -> None:
     """Kill all processes of the host."""
     master = psutil.Process(app.process.pid)
     for process in (master, *master.children(recursive=True)):
         process.kill()
 
 
-def request_via(proxy: Served, user: DevUser, *request: str) -> requests.Response:
+def request_via(proxy: AppServer, user: DevUser, *request: str) -> requests.Response:
     """Send the request, and again if the host was killed between head and body of the answer."""
     try:
         return request_as(proxy, user, *request)
@@ -76,7 +76,7 @@ def request_via(proxy: Served, user: DevUser, *request: str) -> requests.Respons
         return request_as(proxy, user, *request)
 
 
-def status_of(app: Served, user: DevUser) -> object:
+def status_of(app: AppServer, user: DevUser) -> object:
     return request_as(app, user, "/api/auth/me", "GET").json()["status"]
 
 
@@ -92,7 +92,7 @@ def test_killed_host_affects_no_request_and_the_sweep_continues(
             kill_host(site.first)
         return answers + [request_via(site.proxy, user, "/api/auth/me", "GET") for _ in range(3)]
 
-    answers = list(chain.from_iterable(few_at_a_time(sign_in_and_read, USERS)))
+    answers = list(chain.from_iterable(run_with_few_threads(sign_in_and_read, USERS)))
     profiles, owners = count(url, PROFILES), count(url, OWNERS)
     with connect_to(url) as connection:
         connection.exec_driver_sql(ADD_USER)

@@ -12,7 +12,15 @@ import requests
 from dev.clients import ADMIN, code_of, new_users, request_as
 from dev.databases import count
 from dev.fake_clerk import DevUser
-from dev.servers import PROJECT, Redis, Served, child_environment, eventually, frozen, served
+from dev.servers import (
+    PROJECT,
+    AppServer,
+    RedisServer,
+    child_environment,
+    eventually,
+    run_app,
+    suspended,
+)
 from provisioning.context_cache import CONFIRMED_SECONDS
 from tests.support.users import ALICE
 
@@ -22,26 +30,26 @@ NEW_USER, *OTHER_USERS = new_users(3)
 class Pair(NamedTuple):
     """The server that admins use and the one that mentees use."""
 
-    admin_server: Served
-    user_server: Served
+    admin_server: AppServer
+    user_server: AppServer
 
 
 @pytest.fixture
-def pair(url: str, redis: Redis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def pair(url: str, redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """Two servers with the same development identity provider."""
     folder = tmp_path_factory.mktemp("pair")
     settings = {"DATABASE_URL": url, "REDIS_URL": redis.url}
     with ExitStack() as stack:
-        yield Pair(*(stack.enter_context(served(folder, **settings)) for _ in range(2)))
+        yield Pair(*(stack.enter_context(run_app(folder, **settings)) for _ in range(2)))
 
 
-def me(server: Served, user: DevUser) -> dict[str, object]:
+def me(server: AppServer, user: DevUser) -> dict[str, object]:
     answer: dict[str, object] = request_as(server, user, "/api/auth/me", "GET").json()
     return answer
 
 
 def admin_request(
-    server: Served, path: str, body: object = None, method: str = "POST"
+    server: AppServer, path: str, body: object = None, method: str = "POST"
 ) -> requests.Response:
     answer = request_as(server, ADMIN, f"/api/admin/{path}", method, body)
     assert answer.ok, answer.text
@@ -72,7 +80,7 @@ def test_admin_changes_apply_at_the_next_request_in_the_other_server(pair: Pair)
     assert own_id != unlinked_id
 
 
-def test_granted_role_applies_at_the_next_request(pair: Pair, url: str, redis: Redis) -> None:
+def test_granted_role_applies_at_the_next_request(pair: Pair, url: str, redis: RedisServer) -> None:
     before = me(pair.user_server, ALICE)["user"]["role"]  # type: ignore[index] # as JSON has it
 
     settings = {
@@ -100,11 +108,11 @@ def test_auto_create_setting_applies_at_once_in_both_servers(pair: Pair, url: st
 
 
 def test_block_that_a_hanging_redis_missed_applies_in_both_servers(
-    pair: Pair, redis: Redis
+    pair: Pair, redis: RedisServer
 ) -> None:
     user_id, _ = ids(me(pair.user_server, ALICE))
 
-    with frozen(redis.process):
+    with suspended(redis.process):
         new_user_status = request_as(pair.user_server, NEW_USER).status_code
         before = me(pair.user_server, ALICE)["status"]
         admin_request(pair.admin_server, f"users/{user_id}/block")

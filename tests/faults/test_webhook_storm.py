@@ -8,7 +8,7 @@ import requests
 from dev.clients import concurrently, is_served, request_as
 from dev.databases import count
 from dev.fake_clerk import DevUser, clerk_user
-from dev.servers import Served
+from dev.servers import AppServer
 from tests.support.clerk_server import send_webhook
 
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
@@ -18,7 +18,7 @@ CREATIONS = "SELECT count(*) FROM audit_events WHERE event = 'mentorado_created'
 
 
 @pytest.mark.parametrize("settings", [{"CLERK_WEBHOOK_SECRET": SECRET}])
-def test_concurrent_webhooks_and_logins_create_one_profile(app: Served, url: str) -> None:
+def test_concurrent_webhooks_and_logins_create_one_profile(app: AppServer, url: str) -> None:
     body = json.dumps({"type": "user.created", "data": clerk_user(EVA)})
 
     def send(number: int) -> requests.Response:

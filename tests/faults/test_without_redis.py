@@ -4,24 +4,24 @@ from collections import Counter
 from functools import partial
 
 from dev.clients import ADMIN, concurrently, request_as
-from dev.servers import Served, eventually, logged, workers
+from dev.servers import AppServer, eventually, logged_events, workers
 from tests.support.users import ALICE
 
 REQUESTS = range(24)
 
 
-def statuses(app: Served) -> set[object]:
+def statuses(app: AppServer) -> set[object]:
     """Return Alice's statuses from concurrent requests that reach both processes."""
     read = partial(request_as, app, ALICE, "/api/auth/me", "GET")
     return {answer.json()["status"] for answer in concurrently(lambda _: read(), REQUESTS)}
 
 
-def misses(app: Served) -> Counter[object]:
+def misses(app: AppServer) -> Counter[object]:
     """Return the number of cache misses of each process."""
-    return Counter(line["pid"] for line in logged(app, "cache_miss"))
+    return Counter(line["pid"] for line in logged_events(app, "cache_miss"))
 
 
-def test_block_applies_in_every_process_within_five_seconds(app: Served) -> None:
+def test_block_applies_in_every_process_within_five_seconds(app: AppServer) -> None:
     statuses(app)
     user_id = request_as(app, ALICE, "/api/auth/me", "GET").json()["user"]["id"]
 

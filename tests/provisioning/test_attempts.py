@@ -53,7 +53,7 @@ def fail(
             source=source,
             now=NOW + count * MINUTE,
             policy=POLICY,
-            dice=1.0,
+            jitter=1.0,
         )
         session.flush()  # as its commit would
     return attempt
@@ -62,7 +62,7 @@ def fail(
 def due(session: Session, now: datetime | None) -> list[str]:
     """Return the Clerk ids that are due in a run that starts after all failures."""
     later = NOW + timedelta(days=9)
-    found = attempts.due(session, now=now, before=later, after=None, limit=9)
+    found = attempts.due_attempts(session, now=now, before=later, after=None, limit=9)
     assert attempts.count_due(session, now) == len(found)
     return [clerk_id for _, clerk_id in found]
 
@@ -148,7 +148,7 @@ def test_due_attempts_are_paged_by_last_failure_without_repeats(session: Session
     session.flush()
     pages, after = [], None
     for _ in range(3):
-        page = attempts.due(
+        page = attempts.due_attempts(
             session, now=None, before=NOW + 3 * MINUTE + MINUTE / 2, after=after, limit=2
         )
         pages.append([clerk_id for _, clerk_id in page])
@@ -160,7 +160,7 @@ def test_due_attempts_are_paged_by_last_failure_without_repeats(session: Session
 def test_attempt_that_failed_in_this_run_is_not_due_in_it(session: Session) -> None:
     fail(session)
 
-    assert attempts.due(session, now=None, before=NOW, after=None, limit=9) == []
+    assert attempts.due_attempts(session, now=None, before=NOW, after=None, limit=9) == []
 
 
 def test_attempt_of_a_user_with_profile_is_deleted(session: Session, alice: Mentorado) -> None:
@@ -281,7 +281,7 @@ def test_dead_letter_is_listed_with_the_id_of_a_stored_user(session: Session) ->
     fail(session, 3, clerk_id=ALICE.clerk_id)
     fail(session, 3)
 
-    found = attempts.dead_letters(session, after_id=0, limit=9)
+    found = attempts.list_dead_letters(session, after_id=0, limit=9)
 
     assert [user_id for _, user_id in found] == [user.id, None]
 
@@ -290,7 +290,7 @@ def test_pending_attempt_is_not_found_as_a_dead_letter(session: Session) -> None
     pending = fail(session)
 
     with pytest.raises(UnknownAttemptError):
-        attempts.dead_letter(session, pending.id)
+        attempts.load_dead_letter(session, pending.id)
 
 
 def test_reset_attempt_is_due_at_once_with_no_attempts_counted(session: Session) -> None:

@@ -380,7 +380,7 @@ def test_forecast_returns_the_decision_of_ensure_and_writes_nothing(session: Ses
     forecast = forecast_decision(session, BOB.clerk_id, Rules())
 
     assert (forecast.decision.action, forecast.decision.mentorado_id) == (Action.LINK, unlinked.id)
-    assert (forecast.standing.has_profile, unlinked.user_id) == (False, None)
+    assert (forecast.facts.has_profile, unlinked.user_id) == (False, None)
 
 
 def test_forecast_uses_verified_addresses_only(session: Session) -> None:
@@ -395,7 +395,7 @@ def test_forecast_for_an_edited_profile_is_not_ambiguous(session: Session, ensur
     for _ in range(2):
         pre_registered(session, "bob@example.com")
 
-    assert not forecast_decision(session, BOB.clerk_id, Rules()).standing.is_ambiguous
+    assert not forecast_decision(session, BOB.clerk_id, Rules()).facts.is_ambiguous
 
 
 def test_profile_edited_while_waiting_for_its_lock_is_kept(

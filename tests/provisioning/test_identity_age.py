@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from models.user import Role
-from provisioning.identity_age import AT_ONCE, Question, next_question
+from provisioning.identity_age import AT_ONCE, NextLookup, next_lookup
 from provisioning.profiles import UserRow
 from tests.support.users import ALICE, NOW
 
@@ -30,7 +30,7 @@ def test_identity_without_a_verified_address_is_requested_after_a_minute(
 ) -> None:
     user = replace(user, identity_asked_at=asked_at)
 
-    assert next_question(user, DAY) == Question(expected, must_wait=True)
+    assert next_lookup(user, DAY) == NextLookup(expected, must_wait=True)
 
 
 @pytest.mark.parametrize(("asked_at", "expected"), [(None, AT_ONCE), (NOW, NOW + MINUTE)])
@@ -39,7 +39,7 @@ def test_incomplete_identity_is_requested_at_once_then_after_a_minute(
 ) -> None:
     user = replace(NEVER_COMPLETED, identity_asked_at=asked_at)
 
-    assert next_question(user, DAY) == Question(expected, must_wait=True)
+    assert next_lookup(user, DAY) == NextLookup(expected, must_wait=True)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_identity_with_a_verified_address_is_requested_when_it_is_old(
 ) -> None:
     user = replace(VERIFIED, identity_asked_at=asked_at)
 
-    assert next_question(user, DAY) == Question(expected, must_wait=False)
+    assert next_lookup(user, DAY) == NextLookup(expected, must_wait=False)
 
 
 @pytest.mark.parametrize("denial", [{"blocked_at": NOW}, {"deleted_at": NOW}], ids=str)
@@ -66,22 +66,22 @@ def test_identity_of_a_denied_user_is_never_requested(
 ) -> None:
     changes: dict[str, object] = {**denial}
 
-    assert next_question(replace(user, **changes), DAY) is None  # type: ignore[arg-type] # of one type
+    assert next_lookup(replace(user, **changes), DAY) is None  # type: ignore[arg-type] # of one type
 
 
 def test_short_maximum_age_applies_after_an_answer() -> None:
     answered = replace(VERIFIED, identity_asked_at=NOW)
 
-    assert next_question(answered, MINUTE) == Question(NOW + MINUTE, must_wait=False)
+    assert next_lookup(answered, MINUTE) == NextLookup(NOW + MINUTE, must_wait=False)
 
 
 def test_pause_after_no_answer_is_at_most_the_maximum_age() -> None:
     unanswered = replace(VERIFIED, identity_asked_at=NOW + HOUR)
 
-    assert next_question(unanswered, MINUTE) == Question(NOW + HOUR + MINUTE, must_wait=False)
+    assert next_lookup(unanswered, MINUTE) == NextLookup(NOW + HOUR + MINUTE, must_wait=False)
 
 
 def test_request_is_due_from_its_time_on() -> None:
-    question = Question(NOW, must_wait=True)
+    question = NextLookup(NOW, must_wait=True)
 
     assert (question.is_due(NOW - MINUTE), question.is_due(NOW)) == (False, True)

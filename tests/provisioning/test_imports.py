@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from core import deadlines
 from core.database import transaction
-from dev.commit_proxy import relayed
-from dev.databases import app_on, connect_to, count, locking
+from dev.commit_proxy import commit_proxy_before
+from dev.databases import connect_to, count, create_app_on, hold_locks
 from dev.servers import eventually
 from models import AdminJob, Mentorado, MetricaMensal, User
 from models.admin_job import JobKind
@@ -134,7 +134,7 @@ def test_preview_import_and_single_registration_give_equal_verdicts(session: Ses
     job = AdminJob(id=uuid.uuid4(), counts={}, results=[], position=0, dry_run=False)
     MenteeImport(lines, NOW).step(session, job, len(lines))
 
-    expected = {r.line.number: r.as_kept(with_person=False) for r in previewed}
+    expected = {r.line.number: r.to_stored(with_person=False) for r in previewed}
     done = {result["line"]: result for result in job.results}
     new = [number for number, result in expected.items() if result["verdict"] == "new"]
     assert all(done[number].pop("mentorado_id") for number in new)
@@ -198,7 +198,7 @@ def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
 @pytest.fixture
 def app(url: str, tmp_path: Path) -> Iterator[Flask]:
     """An app whose commits are real."""
-    with app_on(tmp_path, url) as app:
+    with create_app_on(tmp_path, url) as app:
         yield app
 
 
@@ -252,7 +252,7 @@ def test_preview_answers_while_listed_users_are_locked(app: Flask, url: str) -> 
             "INSERT INTO users (clerk_id, email, email_verified)"
             " VALUES ('p0', 'p0@example.com', true)"
         )
-    with locking(url, "SELECT 1 FROM users FOR UPDATE"), transaction() as session:
+    with hold_locks(url, "SELECT 1 FROM users FOR UPDATE"), transaction() as session:
         results = preview_list(session, read_list(csv_of(2)))
 
     assert [result.verdict for result in results] == [LineVerdict.NEW] * 2
@@ -276,7 +276,7 @@ def test_job_of_a_killed_process_resumes_after_its_last_batch(app: Flask, url: s
 
 
 def test_batch_whose_commit_reply_was_lost_is_not_repeated(url: str, tmp_path: Path) -> None:
-    with relayed(url) as relay, app_on(tmp_path, relay.url):
+    with commit_proxy_before(url) as relay, create_app_on(tmp_path, relay.url):
         job_id = add(csv_of(10))
         deadlines.begin(1.5)
         runner(lambda *_: relay.withholds.set()).run_now(job_id)
@@ -349,7 +349,7 @@ def test_import_blocked_by_another_batch_refuses_no_line(app: Flask, url: str) -
     job_id = add(csv_of(4))
     other = f"SELECT pg_advisory_xact_lock({imports.IMPORT_LOCK}, 0)"
 
-    with locking(url, other):
+    with hold_locks(url, other):
         deadlines.begin(1.0)
         runner().run_now(job_id)
         deadlines.end()

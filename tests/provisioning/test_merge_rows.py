@@ -18,7 +18,14 @@ from provisioning.audit import Source
 from provisioning.merge import MergeResult, merge
 from provisioning.merge_rows import MergeSpec, Prefer
 from provisioning.references import count_references, is_referenced
-from tests.support.foreign_tables import OBSTACLES, SHAPES, Shape, add_row, create, read_rows
+from tests.support.foreign_tables import (
+    SHAPES,
+    UNMOVABLE_ROWS,
+    Shape,
+    add_row,
+    create_tables,
+    read_rows,
+)
 from tests.support.users import NOW
 
 GONE, KEPT, OTHER = "gone", "kept", "other"
@@ -127,7 +134,7 @@ def test_rows_move_and_no_row_of_another_profile_changes(
     session: Session, profiles: Profiles, name: str, prefer: Prefer
 ) -> None:
     shape = SHAPES[name]
-    create(session.connection(), shape, profiles.as_dict())
+    create_tables(session.connection(), shape, profiles.as_dict())
     fill(session, shape, profiles, ALL_ROWS)
 
     check_nothing_lost(session, shape, profiles, prefer)
@@ -144,7 +151,7 @@ def test_no_row_is_lost_from_a_table_of_any_shape(
 ) -> None:
     with session.begin_nested() as example:
         profiles = add_profiles(session)
-        create(session.connection(), SHAPES[name], profiles.as_dict())
+        create_tables(session.connection(), SHAPES[name], profiles.as_dict())
         fill(session, SHAPES[name], profiles, rows)
 
         check_nothing_lost(session, SHAPES[name], profiles, prefer)
@@ -153,11 +160,11 @@ def test_no_row_is_lost_from_a_table_of_any_shape(
 
 
 @pytest.mark.parametrize("prefer", Prefer)
-@pytest.mark.parametrize("obstacle", OBSTACLES)
+@pytest.mark.parametrize("obstacle", UNMOVABLE_ROWS)
 def test_row_that_cannot_move_stops_the_merge(
     session: Session, profiles: Profiles, obstacle: str, prefer: Prefer
 ) -> None:
-    session.connection().exec_driver_sql(OBSTACLES[obstacle].format(**profiles.as_dict()))
+    session.connection().exec_driver_sql(UNMOVABLE_ROWS[obstacle].format(**profiles.as_dict()))
 
     with pytest.raises(ConflictError), session.begin_nested():
         merge_profiles(session, profiles, prefer)
@@ -260,7 +267,7 @@ def test_rows_of_a_table_of_any_shape_are_counted(
     session: Session, profiles: Profiles, name: str
 ) -> None:
     shape = SHAPES[name]
-    create(session.connection(), shape, profiles.as_dict())
+    create_tables(session.connection(), shape, profiles.as_dict())
     fill(session, shape, profiles, ALL_ROWS)
     if name == "reference of one partition only":
         profiles = Profiles(profiles.gone, profiles.gone, profiles.other)

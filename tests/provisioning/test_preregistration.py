@@ -10,7 +10,7 @@ from auth.identity import Identity
 from models import AuditEvent, Mentorado, MetricaMensal, User
 from provisioning.audit import Source
 from provisioning.ensure import Outcome, ensure
-from provisioning.preregistration import MentoradoExistsError, Registered, pre_register
+from provisioning.preregistration import MentoradoExistsError, RegistrationResult, pre_register
 from provisioning.rules import Rules
 from tests.support.users import NOW, PAGE
 
@@ -18,7 +18,7 @@ ADMIN = Source("admin", "req-1", actor_id=1)
 EVA: Mapping[str, object] = {"nome_completo": "Eva Melo", "email": "eva@example.com"}
 
 
-def register(session: Session, values: Mapping[str, object] = EVA) -> Registered:
+def register(session: Session, values: Mapping[str, object] = EVA) -> RegistrationResult:
     registered = pre_register(session, values, source=ADMIN, now=NOW)
     session.flush()  # as its commit would
     return registered

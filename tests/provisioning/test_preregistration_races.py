@@ -9,8 +9,8 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from dev.clients import concurrently, held_up
-from dev.databases import app_on, connect_to, count
+from dev.clients import concurrently, run_while_locked
+from dev.databases import connect_to, count, create_app_on
 from dev.fake_clerk import ADMIN_EMAIL, DevUser
 from web.services import EXTENSION
 
@@ -51,7 +51,7 @@ def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
 @pytest.fixture
 def app(url: str, tmp_path: Path) -> Iterator[Flask]:
     """An app whose commits are real."""
-    with app_on(tmp_path, url) as app:
+    with create_app_on(tmp_path, url) as app:
         call(app, ADMIN, "GET", "/admin")  # stores the admin
         yield app
 
@@ -87,7 +87,7 @@ def race(app: Flask, url: str, *writers: Callable[[Flask], TestResponse]) -> lis
     with connect_to(url) as connection:
         connection.exec_driver_sql(BARRIER)
     run = partial(concurrently, lambda write: write(app), writers)
-    return held_up(url, HOLD, run, waiting=len(writers))
+    return run_while_locked(url, HOLD, run, waiting=len(writers))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from auth.identity import Identity
-from dev.databases import app_on, connect_to, count
+from dev.databases import connect_to, count, create_app_on
 from provisioning.ensure import EnsureResult, Outcome
 from tests.support.users import BOB, NOW, PAGE, identity_of
 from web.services import EXTENSION
@@ -26,7 +26,7 @@ def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
 @pytest.fixture
 def app(url: str, tmp_path: Path) -> Iterator[Flask]:
     """An app on that database with one connection for each thread."""
-    with app_on(tmp_path, url, web_threads=THREADS) as app:
+    with create_app_on(tmp_path, url, web_threads=THREADS) as app:
         yield app
 
 

@@ -10,7 +10,7 @@ from models.user import Role
 from provisioning.audit import Source
 from provisioning.loading import upsert_and_load_user
 from provisioning.profiles import UserRow
-from provisioning.roles import RefusedAccountError, accounts, grant, revoke, sync_listed_admin
+from provisioning.roles import DeletedAccountError, find_users, grant, revoke, sync_listed_admin
 from tests.support.users import BOB, NOW, PAGE, identity_of
 
 LISTED = frozenset({"bob@example.com"})
@@ -73,7 +73,7 @@ def test_each_role_change_by_the_list_is_audited_once(session: Session) -> None:
 
 def find_account(session: Session, named: str) -> User:
     """Return the one account that matches."""
-    [found] = accounts(session, named)
+    [found] = find_users(session, named)
     return found
 
 
@@ -102,7 +102,7 @@ def test_account_is_found_by_address_id_and_clerk_id(session: Session) -> None:
     user_id = sign_in(session, identity_of(BOB)).id
 
     names = ("bob@example.com", str(user_id), BOB.clerk_id, "eva@example.com", "9" * 10, "9" * 40)
-    assert [[user.id for user in accounts(session, named)] for named in names] == [
+    assert [[user.id for user in find_users(session, named)] for named in names] == [
         *([user_id],) * 3,
         *([],) * 3,
     ]
@@ -111,7 +111,7 @@ def test_account_is_found_by_address_id_and_clerk_id(session: Session) -> None:
 def test_deleted_account_cannot_be_granted_the_role(session: Session) -> None:
     user = User(clerk_id="user_gone", deleted_at=NOW)
 
-    with pytest.raises(RefusedAccountError):
+    with pytest.raises(DeletedAccountError):
         grant(session, user, source=CLI)
 
     assert user.role is not Role.ADMIN

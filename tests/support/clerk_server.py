@@ -24,12 +24,12 @@ Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
 @dataclass
-class Trouble:
+class BackendFault:
     """The error response of the Backend API, or an event until which it does not respond."""
 
     status: str | None = None
     headers: list[tuple[str, str]] = field(default_factory=list)
-    silence: threading.Event | None = None  # ends when it is set
+    blocked_until: threading.Event | None = None  # ends when it is set
 
 
 @dataclass
@@ -44,8 +44,8 @@ class Clerk:
     provider: DevIdentityProvider
     sessions: DevSessions
     calls: list[str] = field(default_factory=list)
-    trouble: Trouble | None = None
-    strange: dict[str, Trouble] = field(default_factory=dict)
+    fault: BackendFault | None = None
+    answers: dict[str, BackendFault] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -71,7 +71,7 @@ class Clerk:
 
 
 @contextmanager
-def clerk_in(folder: Path) -> Iterator[Clerk]:
+def run_clerk(folder: Path) -> Iterator[Clerk]:
     """Run a provider that stores its data in the folder."""
     app = create_app(Config(instance_path=folder, database_url=NO_DATABASE))
     services: Services = app.extensions[EXTENSION]
@@ -111,9 +111,9 @@ def _with_faults(app: Wsgi, clerk: Clerk) -> Wsgi:
         path: str = environ["PATH_INFO"]
         if "/v1/users" in path:
             clerk.calls.append(path)
-            trouble = clerk.trouble or clerk.strange.get(path.rpartition("/")[2])
-            if trouble is not None and trouble.silence is not None:
-                trouble.silence.wait(MAX_SILENCE_SECONDS)
+            trouble = clerk.fault or clerk.answers.get(path.rpartition("/")[2])
+            if trouble is not None and trouble.blocked_until is not None:
+                trouble.blocked_until.wait(MAX_SILENCE_SECONDS)
             if trouble is not None and trouble.status is not None:
                 start_response(trouble.status, trouble.headers)
                 return [b"{}"]

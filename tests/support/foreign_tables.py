@@ -159,7 +159,7 @@ SHAPES: dict[str, Shape] = {
 
 
 # Tables with rows that cannot move from {gone} to {kept}, each for another reason.
-OBSTACLES = {
+UNMOVABLE_ROWS = {
     "a row that refers to the conflicting row by a time": """
         CREATE TABLE visitas (quando timestamptz UNIQUE, mentorado_id int UNIQUE
                               REFERENCES mentorados ON DELETE CASCADE);
@@ -244,7 +244,7 @@ OBSTACLES = {
 }
 
 
-def create(connection: Connection, shape: Shape, ids: Mapping[str, int]) -> None:
+def create_tables(connection: Connection, shape: Shape, ids: Mapping[str, int]) -> None:
     """Create the tables of a shape for these profiles."""
     _execute(connection, shape.create.format(**ids))
 

@@ -11,12 +11,12 @@ from random import Random
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from dev.servers import Served
+from dev.servers import AppServer
 from tests.support.malformed_requests import BODY_MUTATORS, HEAD_MUTATORS
-from tests.support.raw_http import RAW_MUTATORS, exchange
+from tests.support.raw_http import RAW_MUTATORS, send_raw
 from tests.support.request_samples import (
     BASE_HEADERS,
-    Guests,
+    Credentials,
     RawRequest,
     Route,
     routes_with_body,
@@ -56,12 +56,12 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Onslaught:
+class MalformedLoad:
     """A fuzz test of a served app with requests to these routes."""
 
-    app: Served
+    app: AppServer
     routes: Sequence[Route]
-    guests: Guests
+    clients: Credentials
 
     def run(self, requests: int) -> list[Answer]:
         """Send all requests in parallel and return the responses."""
@@ -79,21 +79,21 @@ class Onslaught:
 
     def _send(self, number: int, client: HTTPConnection) -> Answer:
         rng = Random(number)
-        request = valid_request(rng, self.routes, self.guests)
+        request = valid_request(rng, self.routes, self.clients)
         choice = rng.random()
         if choice < 0.35:
             mutate_raw = rng.choice(RAW_MUTATORS)
             return self._exchange(mutate_raw.__name__, number, mutate_raw(rng, request), rng)
         mutate = rng.choice(HEAD_MUTATORS if choice < 0.6 else BODY_MUTATORS)
         if mutate in BODY_MUTATORS:
-            request = valid_request(rng, routes_with_body(self.routes), self.guests)
+            request = valid_request(rng, routes_with_body(self.routes), self.clients)
         request = mutate(rng, request)
         if rng.random() < 0.4:
             return self._exchange(mutate.__name__, number, request.to_bytes(), rng)
         return _send_by_client(mutate.__name__, number, request, client)
 
     def _exchange(self, kind: str, number: int, data: bytes, rng: Random) -> Answer:
-        received = exchange(self._address, data, hurried=rng.random() < 0.05)
+        received = send_raw(self._address, data, is_reset=rng.random() < 0.05)
         return _parse(f"{kind}, socket", number, received)
 
     @property

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dev.clients import ADMIN, request_as
 from dev.databases import REFUSE_PROFILES, connect_to
-from dev.servers import Served
+from dev.servers import AppServer
 
 ALLOW_PROFILES = "DROP TRIGGER poison ON mentorados; DROP FUNCTION poison()"
 AUTO_CREATE_PATH = "/api/admin/settings/auto-create"
@@ -17,34 +17,34 @@ VALUES ('Rute Alves', %s, 'neon', 'nao')
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class FaultTarget:
     """A served app and its database; `email` is the address of the user who will sign in."""
 
-    app: Served
+    app: AppServer
     database_url: str
     email: str
 
-    def run(self, statement: str, *values: object) -> None:
+    def execute(self, statement: str, *values: object) -> None:
         """Execute a statement in the database without the app."""
         with connect_to(self.database_url) as connection:
             connection.exec_driver_sql(statement, values)
 
 
-Trouble = Callable[[Stage], AbstractContextManager[None]]
+Fault = Callable[[FaultTarget], AbstractContextManager[None]]
 
 
 @contextmanager
-def poisoned(stage: Stage) -> Iterator[None]:
+def refuse_profiles(stage: FaultTarget) -> Iterator[None]:
     """No profile can be written."""
-    stage.run(REFUSE_PROFILES.replace("%", "%%"))
+    stage.execute(REFUSE_PROFILES.replace("%", "%%"))
     try:
         yield
     finally:
-        stage.run(ALLOW_PROFILES)
+        stage.execute(ALLOW_PROFILES)
 
 
 @contextmanager
-def switched_off(stage: Stage) -> Iterator[None]:
+def auto_create_off(stage: FaultTarget) -> Iterator[None]:
     """An admin has turned off the creation of profiles."""
     request_as(stage.app, ADMIN, AUTO_CREATE_PATH, "PUT", {"enabled": False}).raise_for_status()
     try:
@@ -54,17 +54,17 @@ def switched_off(stage: Stage) -> Iterator[None]:
 
 
 @contextmanager
-def inactive(stage: Stage) -> Iterator[None]:
+def inactive_profile(stage: FaultTarget) -> Iterator[None]:
     """The pre-registered profile of the user is inactive."""
-    stage.run(ADD_INACTIVE_PROFILE, stage.email)
+    stage.execute(ADD_INACTIVE_PROFILE, stage.email)
     yield
 
 
 @contextmanager
-def broken(stage: Stage) -> Iterator[None]:
+def missing_table(stage: FaultTarget) -> Iterator[None]:
     """A table that the dashboard reads is missing."""
-    stage.run("ALTER TABLE feedbacks RENAME TO feedbacks_away")
+    stage.execute("ALTER TABLE feedbacks RENAME TO feedbacks_away")
     try:
         yield
     finally:
-        stage.run("ALTER TABLE feedbacks_away RENAME TO feedbacks")
+        stage.execute("ALTER TABLE feedbacks_away RENAME TO feedbacks")

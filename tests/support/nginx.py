@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dev.servers import PROJECT, Served, free_port, stop, wait_for
+from dev.servers import PROJECT, AppServer, free_port, stop, wait_for
 
 SAMPLE = PROJECT / "ops" / "nginx" / "neon-dashboard.conf"
 SAMPLE_SERVER = re.compile(r"server 10\.0\.0\.\d+:8000")
@@ -35,7 +35,7 @@ http {{
 
 
 @contextmanager
-def proxied(folder: Path, hosts: Sequence[Served]) -> Iterator[str]:
+def run_nginx(folder: Path, hosts: Sequence[AppServer]) -> Iterator[str]:
     """Run nginx in front of these hosts and return its address."""
     address = f"127.0.0.1:{free_port()}"
     command = [
@@ -61,7 +61,7 @@ def nginx() -> str:
     return path
 
 
-def _write_config(folder: Path, address: str, hosts: Sequence[Served]) -> Path:
+def _write_config(folder: Path, address: str, hosts: Sequence[AppServer]) -> Path:
     addresses = iter([urlsplit(host.url).netloc for host in hosts])
     sample = SAMPLE.read_text().replace("listen 80;", f"listen {address};")
     config = SAMPLE_SERVER.sub(lambda _: f"server {next(addresses)}", sample)

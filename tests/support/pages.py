@@ -12,7 +12,7 @@ from auth.cookies import SESSION
 from dev.fake_clerk import DevIdentityProvider
 
 PHONE = {"width": 390, "height": 844}
-DESK = {"width": 1280, "height": 900}
+DESKTOP = {"width": 1280, "height": 900}
 ENSURE = "/api/auth/ensure"
 SERIOUS_IMPACTS = {"serious", "critical"}
 IS_WIDER_THAN_THE_SCREEN = (
@@ -21,14 +21,14 @@ IS_WIDER_THAN_THE_SCREEN = (
 
 
 @dataclass
-class Visitors:
+class BrowserProfiles:
     """Separate browser profiles of users, and the console errors of their pages."""
 
     chromium: Browser
-    complaints: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     contexts: list[BrowserContext] = field(default_factory=list)
 
-    def come_to(self, url: str, *, javascript: bool = True, **options: Any) -> Page:
+    def open_page(self, url: str, *, javascript: bool = True, **options: Any) -> Page:
         """Open a page in a new browser profile for this site."""
         context = self.chromium.new_context(
             base_url=url, locale="pt-BR", java_script_enabled=javascript, **options
@@ -37,10 +37,10 @@ class Visitors:
         self.contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: self._record_error(message, page))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
         return page
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Close all profiles."""
         for context in self.contexts:
             context.close()
@@ -51,7 +51,7 @@ class Visitors:
         url = message.location["url"]
         is_tested_state = url == page.url or urlsplit(url).path == ENSURE
         if message.type == "error" and not (is_tested_state and "Failed to load" in message.text):
-            self.complaints.append(message.text)
+            self.errors.append(message.text)
 
 
 def sign_in(page: Page, name: str) -> None:
@@ -77,7 +77,7 @@ def _wait_for_next_page(page: Page) -> None:
     page.wait_for_url(lambda url: not urlsplit(url).path.endswith("/sign-in"))
 
 
-def let_session_expire(page: Page, provider: DevIdentityProvider) -> None:
+def expire_session(page: Page, provider: DevIdentityProvider) -> None:
     """Replace the session token by the same one, expired."""
     session_cookies = [c for c in page.context.cookies() if c["name"].startswith(SESSION)]
     claims = jwt.decode(session_cookies[0]["value"], options={"verify_signature": False})
@@ -85,7 +85,7 @@ def let_session_expire(page: Page, provider: DevIdentityProvider) -> None:
     page.context.add_cookies([{**cookie, "value": expired} for cookie in session_cookies])  # type: ignore[typeddict-item] # as read
 
 
-def grave_issues(page: Page) -> list[str]:
+def serious_issues(page: Page) -> list[str]:
     """The serious and critical findings of axe-core."""
     violations = Axe().run(page).response["violations"]
     return [

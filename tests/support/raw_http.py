@@ -141,14 +141,14 @@ RAW_MUTATORS: tuple[RawMutator, ...] = (
 )
 
 
-def exchange(address: tuple[str, int], data: bytes, *, hurried: bool) -> bytes:
+def send_raw(address: tuple[str, int], data: bytes, *, is_reset: bool) -> bytes:
     """Send the bytes and return all received bytes; if `hurried`, reset before the response."""
     received: list[bytes] = []
     with socket.create_connection(address, timeout=TIMEOUT_SECONDS) as connection:
         # The server may close the connection at any time.
         with suppress(ConnectionError):
             connection.sendall(data)
-            if hurried:
+            if is_reset:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
                 return b""
         with suppress(OSError):

@@ -110,7 +110,7 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
-class Guests:
+class Credentials:
     """The headers of the clients: admins, and others."""
 
     admins: Sequence[Headers]
@@ -126,7 +126,7 @@ def routes_of(app: Flask) -> list[Route]:
     ]
 
 
-def valid_request(rng: Random, routes: Sequence[Route], guests: Guests) -> RawRequest:
+def valid_request(rng: Random, routes: Sequence[Route], guests: Credentials) -> RawRequest:
     """A valid request to one of the routes; only its ids may be unknown."""
     route = rng.choice(routes)
     is_admin_route = route.parts[0].startswith(ADMIN_PATHS)

@@ -8,7 +8,7 @@ REFUSED = b"N"  # one-byte response: no encryption
 
 
 @dataclass(slots=True)
-class Tally:
+class StatementCounts:
     """Counters: round trips end with ReadyForQuery, statements with CommandComplete."""
 
     round_trips: int = 0
@@ -19,15 +19,15 @@ class Tally:
         self.round_trips = self.statements = 0
 
 
-class Wiretap:
+class ResponseParser:
     """Parses the messages of one server connection (PostgreSQL protocol version 3)."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: StatementCounts) -> None:
         self._tally = tally
         self._unread = b""
         self._is_open = False  # after the start of the session, whose messages are not counted
 
-    def hear(self, chunk: bytes) -> None:
+    def feed(self, chunk: bytes) -> None:
         """Count the complete messages in the received bytes."""
         self._unread += chunk
         while not self._is_open and self._unread.startswith(REFUSED):

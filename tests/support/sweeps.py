@@ -14,7 +14,7 @@ from tests.support.users import NOW, PAGE
 from web.services import EXTENSION
 
 
-def closing_of(sweeper: Sweeper) -> SweepExecutor:
+def executor_of(sweeper: Sweeper) -> SweepExecutor:
     """The executor of a sweeper, without reports."""
     return SweepExecutor(
         sweeper.transaction,
@@ -28,19 +28,19 @@ def closing_of(sweeper: Sweeper) -> SweepExecutor:
     )
 
 
-def sweep_among_logins(app: Flask, users: int, *, doors: int) -> None:
+def sweep_during_logins(app: Flask, users: int, *, threads: int) -> None:
     """Let `user_1` and so on sign in from parallel threads while a sweep runs."""
     provisioning = app.extensions[EXTENSION].provisioning
-    start = Barrier(doors + 1)
+    start = Barrier(threads + 1)
 
     def sign_in(first: int) -> None:
         with app.app_context():
             start.wait(timeout=10)
-            for number in range(first, users + 1, doors):
+            for number in range(first, users + 1, threads):
                 provisioning.ensure(Identity(f"user_{number}"), source=PAGE, now=NOW)
 
-    with ThreadPoolExecutor(doors) as pool, app.app_context():
-        logins = [pool.submit(sign_in, first) for first in range(1, doors + 1)]
+    with ThreadPoolExecutor(threads) as pool, app.app_context():
+        logins = [pool.submit(sign_in, first) for first in range(1, threads + 1)]
         start.wait(timeout=10)
         build_sweeper(provisioning, batch_size=10).start("cli")
         for login in logins:

@@ -70,7 +70,7 @@ FAULTS: dict[str, Callable[[Request], Response]] = {
 
 
 @contextmanager
-def lying() -> Iterator[str]:
+def run_wrong_server() -> Iterator[str]:
     """Run the server and return its URL; each kind of fault has its own prefix."""
     server = _Server(("127.0.0.1", 0), _Handler)
     thread = Thread(target=server.serve_forever, args=(0.01,))

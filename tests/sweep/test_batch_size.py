@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sweep.worklist import AIM_SECONDS, BatchSizer
+from sweep.worklist import TARGET_SECONDS, BatchSizer
 
 
 def next_size(size: int, seconds: float, maximum: int = 10_000) -> int:
@@ -18,20 +18,20 @@ def next_size(size: int, seconds: float, maximum: int = 10_000) -> int:
 @pytest.mark.parametrize(
     ("size", "seconds", "after"),
     [
-        (1_000, AIM_SECONDS, 1_000),
-        (1_000, AIM_SECONDS / 1.5, 1_500),
-        (1_000, AIM_SECONDS / 9, 2_000),
+        (1_000, TARGET_SECONDS, 1_000),
+        (1_000, TARGET_SECONDS / 1.5, 1_500),
+        (1_000, TARGET_SECONDS / 9, 2_000),
         (1_000, 0.0, 2_000),
-        (1_000, AIM_SECONDS * 1.25, 800),
-        (1_000, AIM_SECONDS * 60, 500),
-        (150, AIM_SECONDS * 60, 100),
-        (9_000, AIM_SECONDS / 9, 10_000),
+        (1_000, TARGET_SECONDS * 1.25, 800),
+        (1_000, TARGET_SECONDS * 60, 500),
+        (150, TARGET_SECONDS * 60, 100),
+        (9_000, TARGET_SECONDS / 9, 10_000),
     ],
 )
 def test_next_batch_size_aims_at_the_target_duration(size: int, seconds: float, after: int) -> None:
     assert next_size(size, seconds) == after
 
 
-@pytest.mark.parametrize("seconds", [0.0, AIM_SECONDS * 60])
+@pytest.mark.parametrize("seconds", [0.0, TARGET_SECONDS * 60])
 def test_configured_size_below_the_minimum_is_kept(seconds: float) -> None:
     assert next_size(1_000, seconds, maximum=2) == 2

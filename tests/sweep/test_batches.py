@@ -9,7 +9,7 @@ from flask import Flask
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from dev.databases import app_on, connect_to, count, locking
+from dev.databases import connect_to, count, create_app_on, hold_locks
 from dev.servers import eventually
 from models import Mentorado, User
 from models.mentorado import Turma
@@ -17,7 +17,7 @@ from sweep import batches
 from sweep.batches import ContendedError
 from sweep.progress import SweepCounts
 from sweep.scheduler import build_sweeper
-from tests.support.sweeps import closing_of, sweep_among_logins
+from tests.support.sweeps import executor_of, sweep_during_logins
 from web.services import EXTENSION, Services
 
 # A change that takes effect after the batch has read its users and before its second query.
@@ -69,12 +69,14 @@ def test_pre_registered_profile_of_another_address_does_not_contend(
     assert batches.create_range(session, ALL_IDS) == 2
 
 
-def test_range_skips_users_with_a_pre_registered_profile(session: Session, services: Services) -> None:
+def test_range_skips_users_with_a_pre_registered_profile(
+    session: Session, services: Services
+) -> None:
     add_users(session, 3)
     session.add(Mentorado(nome_completo="Eva", email="2@example.com", turma=Turma.NEON))
     session.commit()
 
-    closing_of(build_sweeper(services.provisioning)).create_range(ALL_IDS)
+    executor_of(build_sweeper(services.provisioning)).create_range(ALL_IDS)
 
     with_profile = select(User.clerk_id).join(Mentorado, Mentorado.user_id == User.id)
     assert sorted(session.scalars(with_profile)) == ["user_1", "user_3"]
@@ -89,7 +91,7 @@ def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
 @pytest.fixture
 def app(url: str, tmp_path: Path) -> Iterator[Flask]:
     """An app on that database."""
-    with app_on(tmp_path, url) as app:
+    with create_app_on(tmp_path, url) as app:
         yield app
 
 
@@ -100,7 +102,7 @@ def test_user_locked_by_an_admin_is_skipped_without_blocking_the_others(
         connection.exec_driver_sql(ADD_USERS.format(number=20))
     sweeper = build_sweeper(app.extensions[EXTENSION].provisioning)
 
-    with locking(url, "SELECT id FROM users WHERE id = 7 FOR UPDATE"):
+    with hold_locks(url, "SELECT id FROM users WHERE id = 7 FOR UPDATE"):
         first = sweeper.start("cli")
 
     assert (first.created, count(url, COUNT_PROFILES), sweeper.start("cli").created) == (19, 19, 1)
@@ -116,7 +118,7 @@ def test_profile_of_an_uncommitted_login_is_not_duplicated(app: Flask, url: str)
         with app.app_context():
             return sweeper.start("cli")
 
-    with locking(url, login) as login_transaction, ThreadPoolExecutor(1) as pool:
+    with hold_locks(url, login) as login_transaction, ThreadPoolExecutor(1) as pool:
         pending = pool.submit(sweep, None)
         assert is_blocked_eventually(url)
         login_transaction.commit()
@@ -136,6 +138,6 @@ def test_sweep_during_logins_of_the_same_users_creates_one_profile_each(
     with connect_to(url) as connection:
         connection.exec_driver_sql(ADD_USERS.format(number=40))
 
-    sweep_among_logins(app, 40, doors=4)
+    sweep_during_logins(app, 40, threads=4)
 
     assert (count(url, COUNT_PROFILES), count(url, COUNT_CREATIONS)) == (40, 40)

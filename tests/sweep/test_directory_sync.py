@@ -47,7 +47,9 @@ def listed() -> ListedUsers:
     return ListedUsers()
 
 
-def sync(services: Services, listed: ListedUsers, *, is_admin_listed: bool = False) -> DirectoryCounts:
+def sync(
+    services: Services, listed: ListedUsers, *, is_admin_listed: bool = False
+) -> DirectoryCounts:
     rules = Rules(admin_emails=frozenset({"eva@example.com"}) if is_admin_listed else frozenset())
     service = replace(services.provisioning, rules=rules)
     calls = ProviderCalls(Rate(99, 99))

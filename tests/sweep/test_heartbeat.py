@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
 from core.database import background_transaction
-from dev.databases import app_on, connect_to, count
+from dev.databases import connect_to, count, create_app_on
 from dev.servers import eventually
 from sweep import runs
 from sweep.heartbeat import BEAT_SECONDS, GRACE_SECONDS, LONGEST_STEP_SECONDS, Heartbeat
@@ -33,7 +33,7 @@ def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
 
 @pytest.fixture
 def app(url: str, tmp_path: Path) -> Iterator[Flask]:
-    with app_on(tmp_path, url) as app:
+    with create_app_on(tmp_path, url) as app:
         yield app
 
 
@@ -64,10 +64,10 @@ def heartbeat(app: Flask, url: str, clock: Clock, stops: list[bool]) -> Iterator
         run.id,
         OWNER,
         open_transaction=background_transaction,
-        open_beat=partial(background_transaction, 5.0),
+        open_heartbeat_connection=partial(background_transaction, 5.0),
         monotonic=clock,
         should_stop=should_stop,
-        look_seconds=0.01,
+        poll_seconds=0.01,
     )
     with heartbeat:
         yield heartbeat

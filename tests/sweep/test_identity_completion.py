@@ -30,7 +30,7 @@ from provisioning.errors import (
     IdentityUnavailableError,
     ProvisioningUnavailableError,
 )
-from provisioning.queries import Position, is_identity_complete, longest_unasked
+from provisioning.queries import Position, is_identity_complete, users_to_refresh
 from sweep.scheduler import build_sweeper
 from sweep.sweeper import Sweeper
 from tests.support.concurrency import Clock
@@ -368,7 +368,9 @@ def test_refresh_continues_in_the_next_run_when_the_call_budget_is_spent(
     assert (len(completed_users(session)), recorded_attempts(session)) == (6, [])
 
 
-def test_sweep_without_a_directory_refreshes_no_identity(services: Services, session: Session) -> None:
+def test_sweep_without_a_directory_refreshes_no_identity(
+    services: Services, session: Session
+) -> None:
     add_incomplete(session, "user_1")
 
     counts = build_sweeper(replace(services.provisioning, directory=None)).start("clock")
@@ -501,7 +503,7 @@ def test_rows_of_inactive_users_are_skipped_page_by_page(session: Session) -> No
     found: list[str] = []
     after: Position | None = None
     while steps == 0 or after is not None:
-        page, after = longest_unasked(
+        page, after = users_to_refresh(
             session, before=now - DAYS, seen_after=now - 30 * DAYS, after=after, limit=2
         )
         found, steps = [*found, *page], steps + 1
@@ -526,7 +528,7 @@ def test_oldest_identities_are_read_by_index_without_sorting(session: Session) -
 
     event.listen(session, "do_orm_execute", explain)
     now = datetime.now(UTC)
-    longest_unasked(session, before=now, seen_after=now, after=(now - 5 * DAYS, 1), limit=1000)
+    users_to_refresh(session, before=now, seen_after=now, after=(now - 5 * DAYS, 1), limit=1000)
 
     plan = "\n".join(plans)
     assert (plan.count("users_refresh_idx"), "Sort" in plan, "Seq Scan" in plan) == (

@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
-from dev.databases import app_on, connect_to, count, locking
+from dev.databases import connect_to, count, create_app_on, hold_locks
 from models import AuditEvent, Mentorado, ProvisioningAttempt, User
 from models.mentorado import Turma
 from models.user import Role
@@ -18,7 +18,7 @@ from provisioning.profiles import ADDRESS_LOCKS
 from provisioning.rules import Rules
 from sweep.batches import link_group
 from sweep.scheduler import build_sweeper
-from tests.support.sweeps import closing_of, sweep_among_logins
+from tests.support.sweeps import executor_of, sweep_during_logins
 from tests.support.users import NOW
 from web.services import EXTENSION, Services
 
@@ -174,7 +174,7 @@ def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
 @pytest.fixture
 def app(url: str, tmp_path: Path) -> Iterator[Flask]:
     """An app on that database."""
-    with app_on(tmp_path, url) as app:
+    with create_app_on(tmp_path, url) as app:
         yield app
 
 
@@ -188,9 +188,9 @@ def test_group_skips_a_locked_user_without_waiting(app: Flask, url: str, lock: s
     with connect_to(url) as connection:
         connection.exec_driver_sql(PRE_REGISTERED_USERS.format(number=8))
     sweeper = build_sweeper(app.extensions[EXTENSION].provisioning)
-    executor = closing_of(sweeper)
+    executor = executor_of(sweeper)
 
-    with locking(url, lock), capture_logs() as logs:
+    with hold_locks(url, lock), capture_logs() as logs:
         executor.link_group([f"user_{number}" for number in range(1, 9)])
 
     splits = [line for line in logs if line["event"] == "sweep_group_split"]
@@ -203,7 +203,7 @@ def test_logins_during_a_sweep_of_the_same_users_link_each_profile_once(
     with connect_to(url) as connection:
         connection.exec_driver_sql(PRE_REGISTERED_USERS.format(number=60))
 
-    sweep_among_logins(app, 60, doors=3)
+    sweep_during_logins(app, 60, threads=3)
 
     assert (count(url, COUNT_CORRECT_LINKS), count(url, "SELECT count(*) FROM mentorados")) == (
         60,

@@ -132,7 +132,7 @@ def test_released_run_blocks_as_queued_since_its_release(session: Session) -> No
 
     runs.release(session, run.id, owner=OWNER)
 
-    blocking = runs.blocking(session)
+    blocking = runs.blocked_run(session)
     assert blocking is not None
     assert (blocking.run_id, blocking.is_queued) == (run.id, True)
     assert blocking.since < timedelta(minutes=1)
@@ -140,12 +140,12 @@ def test_released_run_blocks_as_queued_since_its_release(session: Session) -> No
 
 def test_run_without_heartbeat_is_reported_as_blocking(session: Session) -> None:
     run = start(session)
-    before = runs.blocking(session)
+    before = runs.blocked_run(session)
     age_heartbeat(session, run, 600)
 
-    blocking = runs.blocking(session)
+    blocking = runs.blocked_run(session)
 
-    assert (before, blocking) == (None, runs.Blocking(run.id, False, timedelta(seconds=600)))
+    assert (before, blocking) == (None, runs.BlockedRun(run.id, False, timedelta(seconds=600)))
 
 
 def test_run_with_a_valid_lease_is_not_taken_over(session: Session) -> None:
@@ -215,7 +215,7 @@ def test_run_of_an_admin_does_not_delay_the_scheduled_one(session: Session) -> N
 
 
 def totals(session: Session) -> dict[tuple[str, str], tuple[int, int]]:
-    found, _ = runs.totals(session)
+    found, _ = runs.read_totals(session)
     return {(t.trigger, t.status): (t.runs, t.repaired) for t in found}
 
 

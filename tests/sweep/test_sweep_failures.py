@@ -86,6 +86,6 @@ def test_sample_is_limited_to_its_size() -> None:
     counts = SweepCounts()
 
     for user_id in range(SAMPLE_SIZE + 1):
-        counts.show(user_id, Outcome.CREATED)
+        counts.add_to_sample(user_id, Outcome.CREATED)
 
     assert len(counts.sample) == SAMPLE_SIZE

@@ -376,10 +376,10 @@ def test_queued_run_is_executed(session: Session, sweeper: Sweeper) -> None:
     session.add(SweepRun(status="queued", trigger="admin"))
     add_users(session, 1)
 
-    counts = sweeper.pick_up()
+    counts = sweeper.run_waiting()
 
     assert counts is not None
-    assert (counts.created, sweeper.pick_up()) == (1, None)
+    assert (counts.created, sweeper.run_waiting()) == (1, None)
 
 
 def test_active_run_refuses_another(session: Session, sweeper: Sweeper) -> None:
@@ -415,7 +415,7 @@ def test_command_replaces_a_run_with_an_expired_lease(session: Session, sweeper:
     add_users(session, 1)
     add_run(session, **EXPIRED)
 
-    counts = sweeper.start_by_hand(dry_run=False)
+    counts = sweeper.start_by_command(dry_run=False)
 
     assert (counts.created, runs_of(session)) == (
         1,
@@ -427,7 +427,7 @@ def test_command_is_refused_while_another_run_is_active(session: Session, sweepe
     add_run(session, **ALIVE)
 
     with pytest.raises(SweepRunningError):
-        sweeper.start_by_hand(dry_run=False)
+        sweeper.start_by_command(dry_run=False)
 
     assert runs_of(session) == [("running", "clock", False)]
 
@@ -442,7 +442,7 @@ def test_command_executes_a_queued_run(
     session.execute(delete(SweepRun))
     add_run(session, status="queued", trigger=trigger, owner=None)
 
-    counts = sweeper.start_by_hand(dry_run=False)
+    counts = sweeper.start_by_command(dry_run=False)
 
     # The attempt was not due: a command includes it, whichever trigger queued the run.
     assert (counts.created, runs_of(session)) == (1, [("succeeded", expected, False)])
@@ -452,7 +452,7 @@ def test_dry_run_command_leaves_a_queued_run_queued(session: Session, sweeper: S
     add_users(session, 2)
     queued = add_run(session, status="queued", trigger="admin", owner=None)
 
-    counts = sweeper.start_by_hand(dry_run=True)
+    counts = sweeper.start_by_command(dry_run=True)
 
     session.refresh(queued)
     assert (counts.created, count_profiles(session), queued.status) == (2, 0, "queued")
@@ -463,7 +463,7 @@ def test_command_executes_a_queued_dry_run_first(session: Session, sweeper: Swee
     add_users(session, 2)
     queued = add_run(session, status="queued", trigger="admin", owner=None, dry_run=True)
 
-    counts = sweeper.start_by_hand(dry_run=False)
+    counts = sweeper.start_by_command(dry_run=False)
 
     session.refresh(queued)
     assert (counts.created, count_profiles(session)) == (2, 2)
@@ -475,7 +475,7 @@ def test_stopped_dry_run_command_queues_nothing(session: Session, sweeper: Sweep
     add_users(session, 2)
 
     with pytest.raises(SweepStoppedError):
-        replace(sweeper, should_stop=lambda: True).start_by_hand(dry_run=True)
+        replace(sweeper, should_stop=lambda: True).start_by_command(dry_run=True)
 
     assert runs_of(session) == [("failed", "cli", True)]
 
@@ -486,7 +486,7 @@ def test_released_run_keeps_its_counts(session: Session, sweeper: Sweeper) -> No
     with pytest.raises(SweepStoppedError):
         replace(sweeper, should_stop=lambda: next(answers)).start("clock")
 
-    counts = replace(sweeper, owner="another").pick_up()
+    counts = replace(sweeper, owner="another").run_waiting()
 
     assert counts is not None
     assert (counts.created, counts.scanned, counts.total) == (3, 3, 3)
@@ -495,21 +495,21 @@ def test_released_run_keeps_its_counts(session: Session, sweeper: Sweeper) -> No
 def test_take_over_finds_due_queued_and_expired_runs_only(
     session: Session, sweeper: Sweeper
 ) -> None:
-    first, idle = sweeper.take_over_if_due(), sweeper.take_over_if_due()
+    first, idle = sweeper.run_if_due(), sweeper.run_if_due()
     add_run(session, **ALIVE)
-    while_another_runs = sweeper.take_over_if_due()
+    while_another_runs = sweeper.run_if_due()
     session.execute(update(SweepRun).where(SweepRun.status == "running").values(**EXPIRED))
     session.commit()
-    expired = sweeper.take_over_if_due()
+    expired = sweeper.run_if_due()
     add_run(session, status="queued", trigger="admin", owner=None)
-    queued = sweeper.take_over_if_due()
+    queued = sweeper.run_if_due()
 
     found = [result is not None for result in (first, idle, while_another_runs, expired, queued)]
     assert found == [True, False, False, True, True]
 
 
 def test_stopping_process_takes_over_no_run(session: Session, sweeper: Sweeper) -> None:
-    assert replace(sweeper, should_stop=lambda: True).take_over_if_due() is None
+    assert replace(sweeper, should_stop=lambda: True).run_if_due() is None
 
 
 def test_scheduler_runs_more_often_while_identities_are_incomplete(
@@ -519,11 +519,11 @@ def test_scheduler_runs_more_often_while_identities_are_incomplete(
     two_minutes_ago = func.now() - timedelta(minutes=2)
     session.add(SweepRun(status="succeeded", trigger="clock", created_at=two_minutes_ago))
     session.commit()
-    idle = hourly.take_over_if_due()
+    idle = hourly.run_if_due()
 
     add_users(session, 1)
 
-    assert (idle, hourly.take_over_if_due() is not None) == (None, True)
+    assert (idle, hourly.run_if_due() is not None) == (None, True)
 
 
 def add_failed(session: Session, number: int) -> None:
@@ -682,7 +682,7 @@ def test_released_run_is_finished_by_another_process(session: Session, sweeper: 
     with pytest.raises(SweepStoppedError):
         replace(sweeper, should_stop=lambda: True).start("clock")
 
-    counts = replace(sweeper, owner="another").pick_up()
+    counts = replace(sweeper, owner="another").run_waiting()
 
     statuses = session.scalars(select(SweepRun.status)).all()
     assert counts is not None

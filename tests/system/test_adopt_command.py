@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskCliRunner
 from flask_migrate import upgrade
 
-from dev.databases import app_on, connect_to
+from dev.databases import connect_to, create_app_on
 from dev.legacy_installations import NewDatabase, install, rows, schema
 
 REVENUE = 12345 + 15000 + 9000 + 9100 + 9900
@@ -22,7 +22,7 @@ def url(new_database: NewDatabase, tmp_path: Path) -> str:
 
 @pytest.fixture
 def runner(url: str, tmp_path: Path) -> Iterator[FlaskCliRunner]:
-    with app_on(tmp_path, url) as app:
+    with create_app_on(tmp_path, url) as app:
         yield app.test_cli_runner()
 
 

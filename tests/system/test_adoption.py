@@ -12,7 +12,7 @@ from flask_migrate import downgrade, upgrade
 from sqlalchemy.exc import DBAPIError
 
 from core.database import db
-from dev.databases import app_on, connect_to
+from dev.databases import connect_to, create_app_on
 from dev.fake_clerk import ADMIN_EMAIL, DevUser
 from dev.legacy_installations import TABLES, NewDatabase, install, rows, scalars, schema
 from sweep.scheduler import build_sweeper
@@ -53,7 +53,7 @@ def url(new_database: NewDatabase, tmp_path: Path) -> str:
 @pytest.fixture
 def app(url: str, tmp_path: Path) -> Iterator[Flask]:
     """The app on that database."""
-    with app_on(tmp_path, url) as app:
+    with create_app_on(tmp_path, url) as app:
         yield app
 
 
@@ -101,7 +101,7 @@ def test_adopted_schema_contains_the_schema_of_a_new_database(
 ) -> None:
     upgrade()
     fresh = new_database(f"fresh_{tmp_path.name}")
-    with app_on(tmp_path / "fresh", fresh):
+    with create_app_on(tmp_path / "fresh", fresh):
         upgrade()
 
     assert set(schema(fresh)) - set(schema(legacy)) == set()

@@ -9,7 +9,7 @@ from flask import Flask
 from flask_migrate import downgrade, upgrade
 from sqlalchemy.exc import DBAPIError
 
-from dev.databases import app_on, connect_to
+from dev.databases import connect_to, create_app_on
 from dev.fake_clerk import DevUser
 from dev.legacy_installations import NewDatabase, install, rows, scalars, schema
 
@@ -36,7 +36,7 @@ def url(new_database: NewDatabase, tmp_path: Path) -> str:
 @pytest.fixture
 def app(url: str, tmp_path: Path) -> Iterator[Flask]:
     """The app on the legacy database."""
-    with app_on(tmp_path, url) as app:
+    with create_app_on(tmp_path, url) as app:
         yield app
 
 
@@ -115,7 +115,7 @@ def test_new_database_keeps_constraints_added_by_its_operator(
     new_database: NewDatabase, tmp_path: Path
 ) -> None:
     fresh = new_database(f"operated_{tmp_path.name}")
-    with app_on(tmp_path / "operated", fresh):
+    with create_app_on(tmp_path / "operated", fresh):
         adopt_earlier(fresh, "lucro >= 0")
 
         upgrade()

@@ -15,10 +15,17 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from dev.databases import app_on
+from dev.databases import create_app_on
 from dev.legacy_installations import install
 from migrations import duplicates
-from tests.support.foreign_tables import OBSTACLES, SHAPES, Shape, add_row, create, read_rows
+from tests.support.foreign_tables import (
+    SHAPES,
+    UNMOVABLE_ROWS,
+    Shape,
+    add_row,
+    create_tables,
+    read_rows,
+)
 
 GONE, KEPT, OTHER = "gone", "kept", "other"
 IDS = {GONE: 11, KEPT: 12, OTHER: 13}
@@ -40,7 +47,7 @@ def url(new_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFac
     """A legacy installation with two profiles of one user, before migration 0009."""
     url = new_database("adoption_tables")
     install(url, data=False)
-    with app_on(tmp_path_factory.mktemp("before"), url):
+    with create_app_on(tmp_path_factory.mktemp("before"), url):
         upgrade(revision="0008")
     engine = create_engine(url)
     with engine.begin() as connection:
@@ -90,12 +97,12 @@ def count_rows(rows: list[tuple[str, str, dict[str, Any]]]) -> Counter[str]:
 
 def check_moved_and_restored(connection: Connection, name: str, rows: Rows) -> None:
     shape = SHAPES[name]
-    create(connection, shape, IDS)
+    create_tables(connection, shape, IDS)
     for owner, n in rows:
         add_row(connection, shape, IDS[owner], n, IDS[OTHER])
     before = read_rows(connection, shape)
 
-    duplicates.settle()
+    duplicates.merge_duplicates()
 
     after = read_rows(connection, shape)
     archived = list(connection.scalars(text(ARCHIVED), {"profiles": "mentorados"}))
@@ -108,7 +115,7 @@ def check_moved_and_restored(connection: Connection, name: str, rows: Rows) -> N
     assert Counter(as_moved(shape, content) for content in remaining + archived) == expected
     assert ids == [IDS[KEPT], IDS[OTHER]]
 
-    duplicates.bring_back()
+    duplicates.restore_duplicates()
 
     assert count_rows(read_rows(connection, shape)) == count_rows(before)
     assert connection.scalar(text("SELECT count(*) FROM mentorados")) == 3
@@ -132,13 +139,13 @@ def test_no_row_of_a_table_of_any_shape_is_lost(url: str, name: str, rows: Rows)
         check_moved_and_restored(connection, name, rows)
 
 
-@pytest.mark.parametrize("obstacle", OBSTACLES)
+@pytest.mark.parametrize("obstacle", UNMOVABLE_ROWS)
 def test_row_that_cannot_move_stops_the_adoption(url: str, obstacle: str) -> None:
     with example(url) as connection:
-        connection.exec_driver_sql(OBSTACLES[obstacle].format(**IDS))
+        connection.exec_driver_sql(UNMOVABLE_ROWS[obstacle].format(**IDS))
 
         with pytest.raises((RuntimeError, DBAPIError)):
-            duplicates.settle()
+            duplicates.merge_duplicates()
 
 
 def test_references_between_profiles_are_moved_and_restored(url: str) -> None:
@@ -149,9 +156,9 @@ def test_references_between_profiles_are_moved_and_restored(url: str) -> None:
             "UPDATE mentorados SET indicado_por = 11"
         )
 
-        duplicates.settle()
+        duplicates.merge_duplicates()
         settled = connection.scalar(query)
-        duplicates.bring_back()
+        duplicates.restore_duplicates()
 
         assert settled == {"12": 12, "13": 12}
         assert connection.scalar(query) == {"11": 11, "12": 11, "13": 11}
@@ -165,7 +172,7 @@ def test_row_with_two_references_has_one_conflict(url: str) -> None:
             "INSERT INTO turnos VALUES (11, 13), (12, 11), (13, 11)"
         )
 
-        duplicates.settle()
+        duplicates.merge_duplicates()
         rows = connection.execute(text("SELECT dono, guia FROM turnos ORDER BY 1")).all()
 
         assert rows == [(12, 12), (13, 12)]
@@ -183,7 +190,7 @@ def test_archived_rows_of_earlier_versions_are_restored(url: str) -> None:
             "INSERT INTO soltos VALUES (11, 'x'), (11, 'x'), (12, 'x'), (13, 'y')"
         )
         before = [connection.scalar(text(query.format(name))) for name in ("pares", "soltos")]
-        duplicates.settle()
+        duplicates.merge_duplicates()
         connection.exec_driver_sql(
             """WITH notes AS (
                 DELETE FROM archived_rows WHERE reason = 'adoption: moved' RETURNING *)
@@ -195,7 +202,7 @@ def test_archived_rows_of_earlier_versions_are_restored(url: str) -> None:
               FROM notes, jsonb_object_keys(content -> 'was') AS key"""
         )
 
-        duplicates.bring_back()
+        duplicates.restore_duplicates()
 
         after = [connection.scalar(text(query.format(name))) for name in ("pares", "soltos")]
         assert after == before

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from dev.commit_proxy import relayed
-from dev.databases import app_on
+from dev.commit_proxy import commit_proxy_before
+from dev.databases import create_app_on
 from dev.fake_clerk import DevUser
-from tests.support.statement_counter import Tally
+from tests.support.statement_counter import StatementCounts
 from tests.support.users import BOB, CHARLIE
 from web.services import EXTENSION
 
@@ -37,7 +37,7 @@ class MeasuredApp:
     """An app, a counter of its database traffic, and the request headers of its users."""
 
     client: FlaskClient
-    tally: Tally
+    tally: StatementCounts
     headers: dict[str, dict[str, str]]
 
     def send(self, operation: str, user: DevUser) -> None:
@@ -50,7 +50,7 @@ class MeasuredApp:
 @pytest.fixture
 def measured(copy_database: Callable[[str], str], tmp_path: Path) -> Iterator[MeasuredApp]:
     url = copy_database(f"budgets_{tmp_path.name}")
-    with relayed(url) as relay, app_on(tmp_path, relay.url) as app:
+    with commit_proxy_before(url) as relay, create_app_on(tmp_path, relay.url) as app:
         sign = app.extensions[EXTENSION].dev_provider.token
         headers = {
             u.clerk_id: {"Authorization": f"Bearer {sign(u)}"} for u in (*EARLIER_USERS, BOB)

@@ -22,7 +22,7 @@ from core.connection_pool import (
 from core.connections import DeferredBeginConnection
 from core.deadlines import DeadlineError, ServerSilentError
 from dev.databases import connect_to, count
-from dev.network_proxy import Network, network_before
+from dev.network_proxy import SimulatedNetwork, network_proxy
 from dev.servers import eventually
 
 ONE = text("SELECT 1")
@@ -40,15 +40,15 @@ def url(new_database: Callable[[str], str], tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def network(url: str) -> Iterator[Network]:
-    with network_before(url) as network:
+def network(url: str) -> Iterator[SimulatedNetwork]:
+    with network_proxy(url) as network:
         yield network
 
 
 @pytest.fixture
-def engine(network: Network) -> Iterator[Engine]:
+def engine(network: SimulatedNetwork) -> Iterator[Engine]:
     """An engine like the app's; requests wait 0.1 s for a connection."""
-    deadlines.watch()
+    deadlines.install_wait_callback()
     engine = create_engine(
         network.url,
         poolclass=ConnectionPool,
@@ -87,7 +87,7 @@ def failure_of(engine: Engine) -> BaseException | None:
 
 
 def test_connection_opened_after_a_request_timed_out_serves_the_next(
-    engine: Engine, network: Network
+    engine: Engine, network: SimulatedNetwork
 ) -> None:
     network.is_slow = True
     early = failure_of(engine)
@@ -98,7 +98,9 @@ def test_connection_opened_after_a_request_timed_out_serves_the_next(
     assert network.accepted == 1
 
 
-def test_thread_without_a_deadline_waits_for_a_connection(engine: Engine, network: Network) -> None:
+def test_thread_without_a_deadline_waits_for_a_connection(
+    engine: Engine, network: SimulatedNetwork
+) -> None:
     network.connect_seconds = 0.5
 
     with engine.connect() as connection:
@@ -106,7 +108,7 @@ def test_thread_without_a_deadline_waits_for_a_connection(engine: Engine, networ
 
 
 def test_returned_connection_serves_a_thread_that_waits_for_a_new_one(
-    engine: Engine, network: Network
+    engine: Engine, network: SimulatedNetwork
 ) -> None:
     with ThreadPoolExecutor(1) as threads:
         with engine.connect() as connection:
@@ -120,7 +122,7 @@ def test_returned_connection_serves_a_thread_that_waits_for_a_new_one(
 
 
 def test_threads_open_one_connection_until_the_server_has_answered(
-    engine: Engine, network: Network
+    engine: Engine, network: SimulatedNetwork
 ) -> None:
     network.is_slow = True
 
@@ -133,7 +135,7 @@ def test_threads_open_one_connection_until_the_server_has_answered(
 
 
 def test_pool_opens_no_more_connections_than_its_size(
-    engine: Engine, network: Network, url: str
+    engine: Engine, network: SimulatedNetwork, url: str
 ) -> None:
     run_query(engine)
     start, stop = Event(), Event()
@@ -157,7 +159,7 @@ def test_pool_opens_no_more_connections_than_its_size(
 
 
 def test_refused_connect_is_reported_at_once_and_the_next_one_is_tried(
-    engine: Engine, network: Network
+    engine: Engine, network: SimulatedNetwork
 ) -> None:
     network.resets = True
     error = failure_of(engine)
@@ -169,7 +171,7 @@ def test_refused_connect_is_reported_at_once_and_the_next_one_is_tried(
 
 
 def test_silent_connect_does_not_block_new_ones_once_the_server_is_back(
-    engine: Engine, network: Network
+    engine: Engine, network: SimulatedNetwork
 ) -> None:
     network.is_silent = True
     assert not is_served(engine)
@@ -179,7 +181,7 @@ def test_silent_connect_does_not_block_new_ones_once_the_server_is_back(
 
 
 def test_deadline_of_a_thread_closes_only_its_own_connection(
-    engine: Engine, network: Network
+    engine: Engine, network: SimulatedNetwork
 ) -> None:
     with engine.connect() as first, engine.connect() as second:
         first.execute(ONE)
@@ -193,7 +195,9 @@ def test_deadline_of_a_thread_closes_only_its_own_connection(
     assert network.accepted == 2
 
 
-def test_silent_server_closes_all_connections_of_the_pool(engine: Engine, network: Network) -> None:
+def test_silent_server_closes_all_connections_of_the_pool(
+    engine: Engine, network: SimulatedNetwork
+) -> None:
     with engine.connect() as first, engine.connect() as second:
         first.execute(ONE)
         second.execute(ONE)
@@ -209,7 +213,9 @@ def test_silent_server_closes_all_connections_of_the_pool(engine: Engine, networ
     assert network.accepted == 3
 
 
-def test_request_after_its_deadline_takes_no_connection(engine: Engine, network: Network) -> None:
+def test_request_after_its_deadline_takes_no_connection(
+    engine: Engine, network: SimulatedNetwork
+) -> None:
     run_query(engine)
 
     with deadlines.within(0), pytest.raises(DBAPIError) as caught:
@@ -221,7 +227,7 @@ def test_request_after_its_deadline_takes_no_connection(engine: Engine, network:
 
 
 def test_connection_that_opens_after_dispose_is_closed(
-    engine: Engine, network: Network, url: str
+    engine: Engine, network: SimulatedNetwork, url: str
 ) -> None:
     network.is_slow = True
     assert not is_served(engine)
@@ -242,14 +248,14 @@ def test_connection_in_use_at_dispose_is_closed_when_returned(engine: Engine, ur
     assert eventually(lambda: count(url, CONNECTIONS) == 0)
 
 
-def test_open_first_opens_one_connection(engine: Engine, network: Network) -> None:
+def test_open_first_opens_one_connection(engine: Engine, network: SimulatedNetwork) -> None:
     pool_of(engine).open_first(10)
 
     assert (network.accepted, pool_of(engine).checkedin()) == (1, 1)
 
 
 def test_open_first_continues_in_the_background_after_its_timeout(
-    engine: Engine, network: Network
+    engine: Engine, network: SimulatedNetwork
 ) -> None:
     network.is_slow = True
     pool_of(engine).open_first(0.1)
@@ -259,7 +265,7 @@ def test_open_first_continues_in_the_background_after_its_timeout(
     assert network.accepted == 1
 
 
-def test_round_trip_is_measured_on_connect(engine: Engine, network: Network) -> None:
+def test_round_trip_is_measured_on_connect(engine: Engine, network: SimulatedNetwork) -> None:
     network.round_trip_seconds = 0.05
 
     with engine.connect() as connection:

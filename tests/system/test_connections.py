@@ -13,7 +13,7 @@ from core import deadlines
 from core.connection_pool import ConnectionPool
 from core.connections import DeferredBeginConnection, begin_statement
 from core.deadlines import GRACE_SECONDS
-from dev.commit_proxy import Relay, relayed
+from dev.commit_proxy import CommitProxy, commit_proxy_before
 from dev.databases import count
 from dev.servers import eventually
 
@@ -37,13 +37,13 @@ def url(new_database: Callable[[str], str], tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def relay(url: str) -> Iterator[Relay]:
-    with relayed(url) as relay:
+def relay(url: str) -> Iterator[CommitProxy]:
+    with commit_proxy_before(url) as relay:
         yield relay
 
 
 @pytest.fixture
-def engine(relay: Relay) -> Iterator[Engine]:
+def engine(relay: CommitProxy) -> Iterator[Engine]:
     """An engine with deferred BEGIN, and a table to write to."""
     connect_args = {"connection_factory": DeferredBeginConnection, "application_name": "deferred"}
     engine = create_engine(relay.url, connect_args=connect_args, poolclass=ConnectionPool)
@@ -68,14 +68,14 @@ def terminate_idle(engine: Engine, url: str) -> None:
     terminate(idle, url)
 
 
-def test_begin_is_sent_with_the_first_statement(engine: Engine, relay: Relay) -> None:
+def test_begin_is_sent_with_the_first_statement(engine: Engine, relay: CommitProxy) -> None:
     with engine.begin() as connection:
         connection.execute(ONE)
 
     assert (relay.tally.round_trips, relay.tally.statements) == (2, 3)
 
 
-def test_transaction_without_a_statement_sends_nothing(engine: Engine, relay: Relay) -> None:
+def test_transaction_without_a_statement_sends_nothing(engine: Engine, relay: CommitProxy) -> None:
     with engine.begin():
         pass
 

@@ -33,7 +33,7 @@ def created(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of an empty database, created once because it takes seconds."""
     folder = tmp_path_factory.mktemp("created")
     postgres.start(folder)
-    postgres.leave(folder)
+    postgres.release(folder)
     return folder / "postgres"
 
 
@@ -45,7 +45,7 @@ def folder(tmp_path: Path, created: Path) -> Iterator[Path]:
     yield folder
     if folder.exists():
         postgres.start(folder)
-        postgres.leave(folder)
+        postgres.release(folder)
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_stale_pid_of_an_unrelated_process_is_ignored(
 
     assert postgres.start(folder) == url
     assert count(url, ONE) == 1
-    postgres.leave(folder)
+    postgres.release(folder)
     assert unrelated.poll() is None
 
 
@@ -144,11 +144,11 @@ def test_stale_pid_of_another_folder_s_server_is_ignored(
     replace_pid(folder, server_of(other).pid, kill_server(folder))
 
     postgres.start(folder)
-    postgres.leave(folder)
+    postgres.release(folder)
 
     assert count(other_url, ONE) == 1
     assert url != other_url
-    postgres.leave(other)
+    postgres.release(other)
 
 
 @pytest.mark.parametrize("content", ["", "nonsense\n", "-1\n"])
@@ -181,7 +181,7 @@ def test_server_runs_until_its_last_user_has_left(folder: Path) -> None:
         postgres.start(folder)
         server = server_of(folder)
     was_running = count(url, ONE) == 1
-    postgres.leave(folder)
+    postgres.release(folder)
 
     assert was_running
     assert has_ended(server)
@@ -192,7 +192,7 @@ def test_killed_user_does_not_keep_the_server_running(folder: Path) -> None:
         postgres.start(folder)
         server = server_of(folder)
         process.kill()
-    postgres.leave(folder)
+    postgres.release(folder)
 
     assert has_ended(server)
 
@@ -201,7 +201,7 @@ def test_exit_of_a_forked_process_does_not_stop_the_server(folder: Path) -> None
     url = postgres.start(folder)
     child = os.fork()
     if child == 0:
-        postgres.leave(folder)  # as its exit handler does
+        postgres.release(folder)  # as its exit handler does
         os._exit(0)
     os.waitpid(child, 0)
 
@@ -215,7 +215,7 @@ def test_interrupted_creation_is_restarted(tmp_path: Path) -> None:
     (draft / "PG_VERSION").write_text("18")
 
     assert count(postgres.start(folder), ONE) == 1
-    postgres.leave(folder)
+    postgres.release(folder)
 
 
 def test_server_whose_socket_was_deleted_is_restarted(folder: Path) -> None:
@@ -241,7 +241,7 @@ def test_folder_may_have_any_name_and_parents_keep_their_permissions(
 
     assert count(url, ONE) == 1
     assert [stat.S_IMODE(path.stat().st_mode) for path in (private, socket_folder)] == [0o700] * 2
-    postgres.leave(folder)
+    postgres.release(folder)
     assert not socket_folder.exists()
 
 
@@ -260,12 +260,12 @@ def test_locale_of_the_caller_does_not_affect_the_database(tmp_path: Path) -> No
 
     assert count(url, "SELECT (lower('ÁÇ') = 'áç' AND current_setting('timezone') = 'UTC')::int")
     assert count(url, "SELECT count(*) FROM pg_database WHERE datcollate = 'C'") == 3
-    postgres.leave(folder)
+    postgres.release(folder)
 
 
 def test_server_that_does_not_start_is_reported_in_one_line(folder: Path) -> None:
     postgres.start(folder)
-    postgres.leave(folder)
+    postgres.release(folder)
     settings = folder / "postgres" / "postgresql.conf"
     original = settings.read_text()
     settings.write_text("no_such_setting = 1\n")

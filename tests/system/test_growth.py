@@ -10,7 +10,7 @@ from sqlalchemy import event, text
 from sqlalchemy.engine import Connection
 
 from core.database import db
-from dev.databases import app_on, connect_to, count
+from dev.databases import connect_to, count, create_app_on
 from tests.support.users import ALICE, BOB
 from web.services import EXTENSION
 
@@ -61,7 +61,7 @@ def url(copy_database: Callable[[str], str]) -> str:
 
 @pytest.fixture
 def app(url: str, tmp_path: Path) -> Iterator[Flask]:
-    with app_on(tmp_path, url) as app:
+    with create_app_on(tmp_path, url) as app:
         yield app
 
 
@@ -114,7 +114,7 @@ def test_generic_plans_of_a_small_installation_scan_no_large_table(
     copy_database: Callable[[str], str], tmp_path: Path
 ) -> None:
     url = copy_database("growing")
-    with connect_to(url) as connection, app_on(tmp_path, url) as app:
+    with connect_to(url) as connection, create_app_on(tmp_path, url) as app:
         send_all_requests(app)
         connection.execute(text("ANALYZE"))  # the statistics now describe small tables
         for _ in range(EXECUTIONS_UNTIL_GENERIC_PLAN):

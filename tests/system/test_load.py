@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks import load, load_with_faults
-from benchmarks.load_report import Line, read_result
+from benchmarks.load_report import RequestStats, read_result
 
 USERS = 6
 OPTIONS = (f"--users={USERS}", "--slowest-first-login=60000")  # no limit on the duration
 
 
-def lines(report: Path, shape: str) -> dict[str, Line]:
+def lines(report: Path, shape: str) -> dict[str, RequestStats]:
     result = read_result(report, f"{shape}-{USERS}", is_good=True)
     return {line.name: line for line in result.lines}
 
@@ -39,4 +39,4 @@ def test_every_user_gets_a_profile_despite_injected_faults(
 
     output = capfd.readouterr()
     assert exit_code == 0, output
-    assert [name for name in load_with_faults.MISHAPS if f"{name}: over" not in output.out] == []
+    assert [name for name in load_with_faults.FAULTS if f"{name}: over" not in output.out] == []

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from benchmarks.load import HEADLESS, MUST_BE_ZERO
 from dev.servers import PROJECT, child_environment
-from tests.support.wrong_server import lying
+from tests.support.wrong_server import run_wrong_server
 
 FORGIVE_WAITING = "--forgive=waiting"
 ADD_USER = "INSERT INTO users (clerk_id) VALUES ('user_without')"
@@ -65,7 +65,7 @@ def start_locust(folder: Path, url: str, case: Case) -> subprocess.Popen[str]:
 
 
 def test_exit_code_messages_and_report_follow_from_the_answers(tmp_path: Path) -> None:
-    with lying() as url:
+    with run_wrong_server() as url:
         runs = [start_locust(tmp_path, url, case) for case in CASES]
         outputs = [run.communicate(timeout=120)[0] for run in runs]
 

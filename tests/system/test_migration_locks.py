@@ -12,7 +12,7 @@ from flask_migrate import upgrade
 from sqlalchemy import event
 
 from core.database import db
-from dev.databases import app_on
+from dev.databases import create_app_on
 from dev.legacy_installations import NewDatabase, install, scalars
 
 FILES = """
@@ -47,7 +47,7 @@ def url(new_database: NewDatabase, tmp_path: Path) -> str:
 
 @pytest.fixture
 def app(url: str, tmp_path: Path) -> Iterator[Flask]:
-    with app_on(tmp_path, url) as app:
+    with create_app_on(tmp_path, url) as app:
         yield app
 
 

@@ -11,7 +11,7 @@ from flask_migrate import downgrade, upgrade
 from sqlalchemy import text
 
 from core.database import db
-from dev.databases import app_on
+from dev.databases import create_app_on
 
 OBJECTS = text("""
     SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace
@@ -48,7 +48,7 @@ UNNAMED = text("""
 @pytest.fixture
 def empty(new_database: Callable[[str], str], tmp_path: Path) -> Iterator[Flask]:
     """An app on an empty database without migrations."""
-    with app_on(tmp_path, new_database(f"empty_{tmp_path.name}")) as app:
+    with create_app_on(tmp_path, new_database(f"empty_{tmp_path.name}")) as app:
         yield app
 
 

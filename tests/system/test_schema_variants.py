@@ -13,11 +13,11 @@ from flask_migrate import downgrade, upgrade
 from sqlalchemy import Connection, Engine, create_engine, make_url
 
 from core.database import db
-from dev.databases import app_on, connect_to, locking
+from dev.databases import connect_to, create_app_on, hold_locks
 from dev.fake_clerk import DevUser
 from dev.legacy_installations import NewDatabase, install, rows, scalars, schema
 from migrations.comparison import Problem
-from migrations.inspection import Later, find_problems
+from migrations.inspection import LaterSchema, find_problems
 from tests.support.schema_variants import ACCEPTED, REFUSED, REFUSED_IN_TRIAL
 
 SEQUENCES = """
@@ -36,7 +36,7 @@ CREATE ROLE dono NOLOGIN;
 GRANT CREATE, USAGE ON SCHEMA public TO dono;
 """
 TRIES = 5  # a busy machine answers 503 at times
-LATER = Later.of(db.metadata)
+LATER = LaterSchema.of(db.metadata)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def url(new_database: NewDatabase, tmp_path: Path) -> str:
 
 @pytest.fixture
 def app(url: str, tmp_path: Path) -> Iterator[Flask]:
-    with app_on(tmp_path, url) as app:
+    with create_app_on(tmp_path, url) as app:
         yield app
 
 
@@ -260,7 +260,7 @@ def test_installation_in_another_schema_is_adopted(
         f'ALTER DATABASE "{make_url(url).database}" SET search_path = "Escola Nova", public',
     )
     install(url)
-    with app_on(tmp_path, url) as app:
+    with create_app_on(tmp_path, url) as app:
         done = app.test_cli_runner().invoke(args=["adopt"])
 
         assert (done.exit_code, use(app)) == (0, []), done.output
@@ -288,7 +288,7 @@ def test_trial_restores_the_sequences(runner: FlaskCliRunner, url: str) -> None:
 
 def test_adoption_does_not_wait_for_a_sequence_in_use(runner: FlaskCliRunner, url: str) -> None:
     change(url, "CREATE SEQUENCE de_outros")
-    with locking(url, "SELECT nextval('de_outros')"):
+    with hold_locks(url, "SELECT nextval('de_outros')"):
         done = runner.invoke(args=["adopt"])
 
     assert done.exit_code == 0, done.output

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from core.config import load_config
 from dev.fake_clerk import PUBLISHABLE_KEY
-from dev.servers import PROJECT, child_environment, served
+from dev.servers import PROJECT, child_environment, run_app
 from scripts import install
 from web.startup import warn_of_insecure_settings
 
@@ -119,7 +119,7 @@ def test_production_without_its_settings_does_not_start(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_stops_the_server_and_its_database(tmp_path: Path) -> None:
-    with served(tmp_path) as app:
+    with run_app(tmp_path) as app:
         pid = int((tmp_path / "postgres" / "postmaster.pid").read_text().split()[0])
         server, was_running = psutil.Process(pid), psutil.pid_exists(pid)
         os.kill(app.process.pid, signal.SIGINT)
@@ -130,7 +130,7 @@ def test_ctrl_c_stops_the_server_and_its_database(tmp_path: Path) -> None:
 
 
 def test_embedded_database_is_ready_at_the_first_start(tmp_path: Path) -> None:
-    with served(tmp_path) as app:
+    with run_app(tmp_path) as app:
         output = app.log.read_text()
 
     assert f"Neon Dashboard  {app.url}" in output

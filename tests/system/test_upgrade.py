@@ -19,7 +19,7 @@ from dev.clients import request_as
 from dev.servers import (
     PROJECT,
     UNLIMITED,
-    Served,
+    AppServer,
     child_environment,
     eventually,
     free_port,
@@ -43,7 +43,7 @@ def command() -> list[str]:
 
 
 @pytest.fixture
-def app(tmp_path: Path, command: list[str]) -> Iterator[Served]:
+def app(tmp_path: Path, command: list[str]) -> Iterator[AppServer]:
     """The app on its embedded database."""
     bind = f"127.0.0.1:{free_port()}"
     settings = {"INSTANCE_PATH": str(tmp_path), "BIND": bind, "SCHEDULER": "off", **UNLIMITED}
@@ -58,13 +58,13 @@ def app(tmp_path: Path, command: list[str]) -> Iterator[Served]:
         )
     try:
         wait_for(f"http://{bind}/readyz")
-        yield Served(f"http://{bind}", process, log, tmp_path)
+        yield AppServer(f"http://{bind}", process, log, tmp_path)
     finally:
         stop(process)
 
 
 @contextmanager
-def upgraded(app: Served) -> Iterator[psutil.Process]:
+def upgraded(app: AppServer) -> Iterator[psutil.Process]:
     """Yield the new server once its worker serves, and stop it at the end."""
     old = psutil.Process(app.process.pid)
     before = set(old.children())
@@ -84,7 +84,7 @@ def upgraded(app: Served) -> Iterator[psutil.Process]:
 class RequestLoop(Thread):
     """Bob's requests in a loop, and the statuses of their answers."""
 
-    def __init__(self, app: Served) -> None:
+    def __init__(self, app: AppServer) -> None:
         super().__init__()
         self.app = app
         self.statuses: list[int] = []
@@ -105,26 +105,26 @@ class RequestLoop(Thread):
 
 
 @pytest.fixture
-def request_loop(app: Served) -> Iterator[RequestLoop]:
+def request_loop(app: AppServer) -> Iterator[RequestLoop]:
     request_loop = RequestLoop(app)
     request_loop.start()
     yield request_loop
     request_loop.stop()
 
 
-def count_requests(app: Served) -> float:
+def count_requests(app: AppServer) -> float:
     """Return the number of Bob's requests according to the metrics."""
     text = requests.get(f"{app.url}/metrics", timeout=5, headers={"Connection": "close"}).text
     return sum(float(number) for number in REQUEST_COUNT.findall(text))
 
 
-def database_of(app: Served) -> psutil.Process:
+def database_of(app: AppServer) -> psutil.Process:
     pid_file = app.instance / "postgres" / "postmaster.pid"
     return psutil.Process(int(pid_file.read_text().split()[0]))
 
 
 def test_new_server_takes_over_without_a_failed_request(
-    app: Served, request_loop: RequestLoop
+    app: AppServer, request_loop: RequestLoop
 ) -> None:
     database = database_of(app)
     assert request_loop.wait_for_answers()
@@ -145,7 +145,7 @@ def test_new_server_takes_over_without_a_failed_request(
 
 
 @pytest.mark.parametrize("command", COMMANDS[1:], ids=["as a module"])
-def test_stopped_new_server_leaves_the_old_one_running(app: Served) -> None:
+def test_stopped_new_server_leaves_the_old_one_running(app: AppServer) -> None:
     database = database_of(app)
     with upgraded(app) as new:
         new.terminate()

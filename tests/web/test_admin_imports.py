@@ -11,13 +11,13 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
-from blueprints.admin.imports import LARGEST_LIST_BYTES
+from blueprints.admin.imports import MAX_LIST_BYTES
 from models import AdminJob, AuditEvent, Mentorado
 from models.mentorado import Turma
 from provisioning import jobs
 from tests.support.types import Browser
 from tests.support.users import ALICE, BOB
-from web.problem_responses import LARGEST_FORM_BYTES
+from web.problem_responses import MAX_FORM_BYTES
 from web.services import Services
 
 NEW = "/admin/mentorados/novos"
@@ -300,7 +300,7 @@ def test_invalid_list_is_shown_again_with_a_message(
 
 
 def test_too_large_file_is_refused(console: FlaskClient) -> None:
-    body, kind = b"x" * (LARGEST_LIST_BYTES + 1), "multipart/form-data; boundary=b"
+    body, kind = b"x" * (MAX_LIST_BYTES + 1), "multipart/form-data; boundary=b"
 
     response = console.post(NEW, data=body, content_type=kind, headers=SAME_ORIGIN)
 
@@ -308,9 +308,7 @@ def test_too_large_file_is_refused(console: FlaskClient) -> None:
 
 
 def test_too_large_list_in_a_form_field_is_refused(console: FlaskClient) -> None:
-    response = console.post(
-        NEW, data={"lista": "x" * (LARGEST_FORM_BYTES + 1)}, headers=SAME_ORIGIN
-    )
+    response = console.post(NEW, data={"lista": "x" * (MAX_FORM_BYTES + 1)}, headers=SAME_ORIGIN)
 
     assert response.status_code == 413
 

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from dashboard.mentoring import OvertakenError, write_feedback
+from dashboard.mentoring import EditConflictError, write_feedback
 from models import AuditEvent, Feedback, Mentorado, MetricaMensal
 from models.columns import SimNao
 from models.mentorado import Turma
@@ -208,7 +208,7 @@ def test_feedback_based_on_an_old_version_is_refused(alice: Mentorado, session: 
     options: Any = {"instead_of": blank, "source": Source("admin"), "now": NOW}
     write_feedback(session, alice.id, (2026, 1), first, **options)
 
-    with pytest.raises(OvertakenError):
+    with pytest.raises(EditConflictError):
         write_feedback(session, alice.id, (2026, 1), second, **options)
 
     assert session.scalars(select(Feedback.analise_mes)).all() == ["Primeira"]

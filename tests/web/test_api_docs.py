@@ -5,7 +5,7 @@ import re
 import pytest
 from flask.testing import FlaskClient
 
-from blueprints.api.docs import kind
+from blueprints.api.docs import type_text
 
 
 @pytest.fixture
@@ -48,4 +48,4 @@ def test_page_has_no_inline_scripts_or_styles(page: str) -> None:
     ],
 )
 def test_types_are_described_in_portuguese(schema: dict[str, object], words: str) -> None:
-    assert kind(schema) == words
+    assert type_text(schema) == words

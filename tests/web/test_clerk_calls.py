@@ -18,7 +18,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from jwt.algorithms import RSAAlgorithm
 
-from dev.databases import app_on
+from dev.databases import create_app_on
 from dev.fake_clerk import clerk_user
 from dev.servers import eventually
 from tests.support.users import BOB
@@ -114,7 +114,7 @@ def app(
         "clerk_jwks_url": f"{clerk.url}/jwks.json",
         **limits,
     }
-    with app_on(tmp_path, copy_database(f"calls_{tmp_path.name}"), **settings) as app:
+    with create_app_on(tmp_path, copy_database(f"calls_{tmp_path.name}"), **settings) as app:
         yield app
 
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from flask.testing import FlaskClient
 from jwt.algorithms import RSAAlgorithm
 
-from dev.databases import app_on
+from dev.databases import create_app_on
 
 PUBLISHABLE_KEY = "pk_test_aGFwcHktZm94LTEuY2xlcmsuYWNjb3VudHMuZGV2JA"
 ISSUER = "https://happy-fox-1.clerk.accounts.dev"
@@ -49,7 +49,7 @@ def client(
 ) -> Iterator[FlaskClient]:
     """A client of an app that trusts Clerk, on a database of its own."""
     settings = {"clerk_publishable_key": PUBLISHABLE_KEY, "clerk_jwks_url": jwks_url}
-    with app_on(tmp_path, copy_database(f"clerk_{tmp_path.name}"), **settings) as app:
+    with create_app_on(tmp_path, copy_database(f"clerk_{tmp_path.name}"), **settings) as app:
         yield app.test_client()
 
 
@@ -88,7 +88,7 @@ def test_unreachable_issuer_is_a_503(tmp_path: Path, template_url: str) -> None:
         "clerk_publishable_key": PUBLISHABLE_KEY,
         "clerk_jwks_url": "http://127.0.0.1:1/jwks.json",
     }
-    with app_on(tmp_path, template_url, **settings) as app:
+    with create_app_on(tmp_path, template_url, **settings) as app:
         response = app.test_client().get("/api/auth/me", headers=bearer())
 
     assert (response.status_code, response.headers["Retry-After"]) == (503, "2")

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from auth.tokens import SessionClaims, identity_from_claims
 from core.cache import LocalStore, TextSerializer
 from core.database import cache
-from core.metrics import OURS
+from core.metrics import REGISTRY
 from models import Mentorado, User
 from provisioning.context import RequestContext, serialize_mentorado
 from provisioning.context_cache import CONFIRMED_SECONDS, ContextCache, DashboardCopy, fingerprint
@@ -188,7 +188,7 @@ def test_restored_cache_is_confirmed_against_the_database(
     session.commit()
     cache.clear()
     cache.set(f"context:{ALICE.clerk_id}", entry)  # as if from an old snapshot
-    contexts.forget_versions()
+    contexts.clear_versions()
 
     assert contexts.get(ALICES_IDENTITY) is None
 
@@ -289,7 +289,7 @@ def test_dashboard_copy_of_a_lost_version_is_not_used(
     copy = cache.get(f"dashboard_copy:{ALICE.clerk_id}")
     cache.clear()
     cache.set(f"dashboard_copy:{ALICE.clerk_id}", copy)
-    contexts.forget_versions()
+    contexts.clear_versions()
 
     assert contexts.get_dashboard_copy(ALICE.clerk_id) is None
 
@@ -382,10 +382,10 @@ def test_profile_deleted_without_invalidation_is_created_again(
 
 @pytest.mark.parametrize("result", ["hit", "miss"])
 def test_cache_requests_are_counted(client: FlaskClient, sign: Sign, result: str) -> None:
-    before = OURS.get_sample_value("session_cache_requests_total", {"result": result})
+    before = REGISTRY.get_sample_value("session_cache_requests_total", {"result": result})
 
     for _ in range(2):
         client.get("/api/auth/me", headers=sign(BOB))
 
-    after = OURS.get_sample_value("session_cache_requests_total", {"result": result})
+    after = REGISTRY.get_sample_value("session_cache_requests_total", {"result": result})
     assert (after or 0) - (before or 0) == 1

@@ -3,7 +3,7 @@
 import pytest
 
 from provisioning.imports import UnreadableListError
-from web.csv_import import count_lines, decoded, read_list, written_list
+from web.csv_import import count_lines, decode_file, read_list, write_list
 
 EVA = ("Eva Melo", "eva@example.com")
 
@@ -18,14 +18,14 @@ EVA = ("Eva Melo", "eva@example.com")
     ],
 )
 def test_list_with_any_separator_is_read(content: bytes) -> None:
-    [line] = read_list(decoded(content))
+    [line] = read_list(decode_file(content))
 
     assert (line.name, line.email, line.faults) == (*EVA, ())
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
 def test_accents_are_read_in_the_encodings_of_excel(encoding: str) -> None:
-    [line] = read_list(decoded("nome;e-mail\nÉrica Conceição;e@x.com".encode(encoding)))
+    [line] = read_list(decode_file("nome;e-mail\nÉrica Conceição;e@x.com".encode(encoding)))
 
     assert line.name == "Érica Conceição"
 
@@ -79,7 +79,7 @@ def test_unreadable_list_is_refused(content: str, message: str) -> None:
 
 def test_lines_are_limited_before_they_are_decoded() -> None:
     with pytest.raises(UnreadableListError, match=r"20\.000 linhas"):
-        decoded(b"nome\n" + b"\xff\n" * 40_001)
+        decode_file(b"nome\n" + b"\xff\n" * 40_001)
 
 
 def test_non_empty_lines_are_counted() -> None:
@@ -101,6 +101,6 @@ def test_cells_without_a_title_are_ignored() -> None:
 
 @pytest.mark.parametrize("name", ["Eva; Melo", 'Eva "a boa" Melo', "Eva, Melo", "=1+1"])
 def test_written_list_can_be_read(name: str) -> None:
-    [line] = read_list(written_list([("nome", "e-mail"), (name, "eva@example.com")]))
+    [line] = read_list(write_list([("nome", "e-mail"), (name, "eva@example.com")]))
 
     assert line.name == name

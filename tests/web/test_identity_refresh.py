@@ -13,12 +13,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from dev.databases import app_on, connect_to, count
+from dev.databases import connect_to, count, create_app_on
 from dev.fake_clerk import DevUser
 from dev.servers import eventually
 from provisioning.identity_refresh import LOOKUP_SECONDS
 from sweep.scheduler import build_sweeper
-from tests.support.clerk_server import Clerk, Trouble, clerk_in
+from tests.support.clerk_server import BackendFault, Clerk, run_clerk
 from web.services import EXTENSION
 
 EVA = DevUser("user_eva", "Eva Melo", "eva@example.com")
@@ -32,7 +32,7 @@ VALUES ('Eva Pré', 'eva@example.com', 'neon', 77)
 PROFILES = "SELECT count(*) FROM mentorados WHERE user_id IS NOT NULL"
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 ME, ADMIN = "/api/mentorados/me", "/api/admin/users"
-DOWN = Trouble("500 Internal Server Error")
+DOWN = BackendFault("500 Internal Server Error")
 
 
 class ShiftedTime:
@@ -46,7 +46,7 @@ class ShiftedTime:
 
 @pytest.fixture
 def clerk(tmp_path: Path) -> Iterator[Clerk]:
-    with clerk_in(tmp_path / "clerk") as clerk:
+    with run_clerk(tmp_path / "clerk") as clerk:
         yield clerk
 
 
@@ -73,7 +73,7 @@ def other_app(tmp_path: Path, url: str, clerk: Clerk, shifted_time: ShiftedTime)
 
 def _app(folder: Path, url: str, clerk: Clerk, shifted_time: ShiftedTime) -> Iterator[Flask]:
     settings: dict[str, Any] = {name.lower(): value for name, value in clerk.settings.items()}
-    with app_on(folder, url, admin_emails=DONA.email, **settings) as app:
+    with create_app_on(folder, url, admin_emails=DONA.email, **settings) as app:
         app.extensions[EXTENSION] = replace(app.extensions[EXTENSION], now=shifted_time)
         yield app
         assert eventually(lambda: app.extensions[EXTENSION].refresh.is_idle)
@@ -210,7 +210,7 @@ def test_failed_lookup_is_not_repeated_by_each_request(
 ) -> None:
     clerk.provider.save_user(UNVERIFIED)
     request_as(client, clerk, EVA)
-    clerk.trouble = DOWN
+    clerk.fault = DOWN
     shifted_time.offset += MINUTE
 
     statuses = {request_as(client, clerk, EVA).status_code for _ in range(20)}
@@ -226,11 +226,11 @@ def test_failed_lookup_is_repeated_by_the_sweep(
     clerk.provider.save_user(UNVERIFIED)
     request_as(client, clerk, EVA)
     clerk.provider.save_user(EVA)
-    clerk.trouble = DOWN
+    clerk.fault = DOWN
     shifted_time.offset += MINUTE
     during = leads(request_as(client, clerk, EVA))
 
-    clerk.trouble = None
+    clerk.fault = None
     build_sweeper(client.application.extensions[EXTENSION].provisioning).start("clock")
 
     assert (during, leads(request_as(client, clerk, EVA)), count(url, PROFILES)) == (50, 77, 1)
@@ -241,7 +241,7 @@ def test_failed_background_lookup_is_repeated_after_a_pause(
 ) -> None:
     clerk.provider.save_user(EVA)
     request_as(client, clerk, EVA)
-    clerk.trouble = DOWN
+    clerk.fault = DOWN
     shifted_time.offset += DAY
 
     for _ in range(20):
@@ -251,7 +251,7 @@ def test_failed_background_lookup_is_repeated_after_a_pause(
     request_as(client, clerk, EVA)
     assert len(clerk.calls) == 2
 
-    clerk.trouble = None
+    clerk.fault = None
     shifted_time.offset += 5 * MINUTE
     request_as(client, clerk, EVA)
     assert eventually(lambda: len(clerk.calls) == 3)
@@ -261,12 +261,12 @@ def test_failed_lookup_of_a_new_user_is_repeated_after_a_minute(
     client: FlaskClient, clerk: Clerk, shifted_time: ShiftedTime
 ) -> None:
     clerk.provider.save_user(EVA)
-    clerk.trouble = DOWN
+    clerk.fault = DOWN
     for _ in range(20):
         request_as(client, clerk, EVA)
     first = len(clerk.calls)
 
-    clerk.trouble = None
+    clerk.fault = None
     shifted_time.offset += MINUTE
     directory = client.application.extensions[EXTENSION].provisioning.directory
     directory.look_up("user_x", is_background=True)  # as the sweep closes the circuit breaker
@@ -281,7 +281,7 @@ def test_request_does_not_wait_for_a_background_lookup(
     clerk.provider.save_user(EVA)
     request_as(client, clerk, EVA)
     may_answer = Event()
-    clerk.trouble = Trouble(silence=may_answer)
+    clerk.fault = BackendFault(blocked_until=may_answer)
     shifted_time.offset += DAY
     started_at = time.monotonic()
 

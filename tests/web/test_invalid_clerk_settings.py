@@ -11,7 +11,7 @@ from app import create_app
 from core.config import Config
 from core.database import db
 from dev.databases import UNLIMITED
-from tests.support.clerk_server import Clerk, clerk_in
+from tests.support.clerk_server import Clerk, run_clerk
 from tests.support.users import ALICE
 
 # Settings that the validation refuses; the client may fail with others in the same way.
@@ -29,7 +29,7 @@ INVALID_SETTINGS: list[dict[str, object]] = [
 
 @pytest.fixture(scope="module")
 def clerk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clerk]:
-    with clerk_in(tmp_path_factory.mktemp("clerk")) as clerk:
+    with run_clerk(tmp_path_factory.mktemp("clerk")) as clerk:
         yield clerk
 
 

@@ -10,8 +10,8 @@ from redis import Redis as RedisClient
 from sqlalchemy import Engine, event
 from werkzeug.wrappers import Response
 
-from dev.databases import app_on
-from dev.servers import Redis, eventually
+from dev.databases import create_app_on
+from dev.servers import RedisServer, eventually
 from tests.support.types import Sign
 from tests.support.users import ALICE, BOB
 from web.services import EXTENSION
@@ -31,7 +31,7 @@ def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
 
 @pytest.fixture
 def app(tmp_path: Path, url: str) -> Iterator[Flask]:
-    with app_on(tmp_path, url, clerk_webhook_secret=SECRET, **LIMITS) as app:
+    with create_app_on(tmp_path, url, clerk_webhook_secret=SECRET, **LIMITS) as app:
         yield app
 
 
@@ -155,7 +155,7 @@ def test_expired_session_is_limited(app: Flask, client: FlaskClient) -> None:
 
 @pytest.mark.parametrize("address", ["192.0.2.7:{}", "[2001:db8::7]:{}"])
 def test_port_of_an_address_is_ignored(tmp_path: Path, url: str, address: str) -> None:
-    with app_on(tmp_path, url, trusted_proxies=1, **LIMITS) as app:
+    with create_app_on(tmp_path, url, trusted_proxies=1, **LIMITS) as app:
         client = app.test_client()
         ports = iter(range(10_000, 20_000))
 
@@ -226,17 +226,17 @@ def test_rate_limited_browser_gets_a_page(client: FlaskClient, sign: Sign) -> No
     assert (response.status_code, "Muitos pedidos" in response.text) == (429, True)
 
 
-def scripts_run(redis: Redis) -> int:
+def scripts_run(redis: RedisServer) -> int:
     """Return how often Redis has executed the rate limit script."""
     with RedisClient.from_url(redis.url) as redis_client:
         return int(redis_client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"])
 
 
-def test_two_processes_share_a_limit_in_redis(tmp_path: Path, url: str, redis: Redis) -> None:
+def test_two_processes_share_a_limit_in_redis(tmp_path: Path, url: str, redis: RedisServer) -> None:
     settings = {"redis_url": redis.url, **LIMITS}
     with (
-        app_on(tmp_path, url, **settings) as first_app,
-        app_on(tmp_path, url, **settings) as second_app,
+        create_app_on(tmp_path, url, **settings) as first_app,
+        create_app_on(tmp_path, url, **settings) as second_app,
     ):
         headers = sign_for(first_app)(ALICE)
         count_allowed(
@@ -248,8 +248,8 @@ def test_two_processes_share_a_limit_in_redis(tmp_path: Path, url: str, redis: R
     assert response.status_code == 429
 
 
-def test_busy_user_gets_tokens_in_batches(tmp_path: Path, url: str, redis: Redis) -> None:
-    with app_on(tmp_path, url, redis_url=redis.url) as app:
+def test_busy_user_gets_tokens_in_batches(tmp_path: Path, url: str, redis: RedisServer) -> None:
+    with create_app_on(tmp_path, url, redis_url=redis.url) as app:
         client, headers = app.test_client(), sign_for(app)(ALICE)
         before = scripts_run(redis)
 
@@ -258,8 +258,10 @@ def test_busy_user_gets_tokens_in_batches(tmp_path: Path, url: str, redis: Redis
     assert (allowed, scripts_run(redis) - before < 20) == (100, True)
 
 
-def test_token_batches_do_not_exceed_the_burst(tmp_path: Path, url: str, redis: Redis) -> None:
-    with app_on(tmp_path, url, redis_url=redis.url, **LIMITS) as app:
+def test_token_batches_do_not_exceed_the_burst(
+    tmp_path: Path, url: str, redis: RedisServer
+) -> None:
+    with create_app_on(tmp_path, url, redis_url=redis.url, **LIMITS) as app:
         client, headers = app.test_client(), sign_for(app)(ALICE)
 
         allowed = count_allowed(lambda: client.get("/api/auth/me", headers=headers), 3 * BURST)
@@ -268,7 +270,7 @@ def test_token_batches_do_not_exceed_the_burst(tmp_path: Path, url: str, redis: 
 
 
 def test_each_process_limits_alone_without_redis(tmp_path: Path, url: str) -> None:
-    with app_on(tmp_path, url, redis_url="redis://127.0.0.1:1/0", **LIMITS) as app:
+    with create_app_on(tmp_path, url, redis_url="redis://127.0.0.1:1/0", **LIMITS) as app:
         client, headers = app.test_client(), sign_for(app)(ALICE)
 
         allowed = count_allowed(lambda: client.post("/api/auth/ensure", headers=headers), 10)

@@ -17,7 +17,7 @@ from flask.testing import FlaskClient
 from jwt.algorithms import RSAAlgorithm
 from svix.webhooks import Webhook
 
-from dev.databases import app_on
+from dev.databases import create_app_on
 
 PUBLISHABLE_KEY = "pk_test_aGFwcHktZm94LTEuY2xlcmsuYWNjb3VudHMuZGV2JA"
 ISSUER = "https://happy-fox-1.clerk.accounts.dev"
@@ -97,7 +97,7 @@ def trusting_app(
     """An app that trusts the key of these tests."""
     KeyServer.document = valid_key_set()
     folder = tmp_path_factory.mktemp("nonsense")
-    with app_on(folder, copy_database("nonsense"), **settings) as app:
+    with create_app_on(folder, copy_database("nonsense"), **settings) as app:
         yield app
 
 
@@ -385,7 +385,7 @@ def test_malformed_key_set_causes_no_internal_error(
 ) -> None:
     KeyServer.document = document.encode("latin-1", "replace")
     try:
-        with app_on(tmp_path, template_url, **settings) as app:
+        with create_app_on(tmp_path, template_url, **settings) as app:
             codes = statuses(app.test_client(), signed(claims()))
             doctor = app.test_cli_runner().invoke(args=["doctor"])
     finally:

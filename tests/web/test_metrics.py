@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
-from dev.databases import REFUSE_PROFILES, app_on
+from dev.databases import REFUSE_PROFILES, create_app_on
 from dev.servers import eventually
 from models import Mentorado, User
 from provisioning.rules import Rules
@@ -164,7 +164,7 @@ def test_reading_is_cached_fifty_times_as_long_as_it_took(client: FlaskClient) -
     ticks = iter([0.0, 0.0, 2.0, 2.0, 101.9, 102.0, 102.0, 103.0, 103.0])
     gauges = BacklogCollector(Rules(), MINUTE, now=lambda: NOW, clock=lambda: next(ticks))
 
-    first, second, third = gauges.reading(), gauges.reading(), gauges.reading()
+    first, second, third = gauges.read(), gauges.read(), gauges.read()
 
     assert first is second
     assert third is not second
@@ -224,7 +224,7 @@ def test_labels_contain_no_user_data(client: FlaskClient, sign: Sign, alice: Men
 
 
 def test_counters_are_available_without_the_database(tmp_path: Path) -> None:
-    with app_on(tmp_path, "postgresql://nobody@127.0.0.1:1/none") as app:
+    with create_app_on(tmp_path, "postgresql://nobody@127.0.0.1:1/none") as app:
         client = app.test_client()
         client.get("/healthz")
         names = {name for name, _, _ in samples(client)}
@@ -237,7 +237,7 @@ def test_counters_are_available_without_the_database(tmp_path: Path) -> None:
 def production(tmp_path: Path, template_url: str, token: str | None) -> Iterator[FlaskClient]:
     """A client of an app in production."""
     settings = {"app_env": "production", "secret_key": "x", "metrics_token": token, **KEYS}
-    with app_on(tmp_path, template_url, **settings) as app:
+    with create_app_on(tmp_path, template_url, **settings) as app:
         yield app.test_client()
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from web.formatting import NumeralError, number, reais, whole_number
+from web.formatting import NumberFormatError, number, parse_whole_number, reais
 
 
 @pytest.mark.parametrize(
@@ -38,15 +38,15 @@ from web.formatting import NumeralError, number, reais, whole_number
     ],
 )
 def test_whole_numbers_are_parsed(text: str, value: int) -> None:
-    assert whole_number(text) == value
+    assert parse_whole_number(text) == value
 
 
 @pytest.mark.parametrize(
     "text", ["12,5", "12.500,01", "0,99", "R$ 1,50", "-1.234,56", "-R$ 0,50", "R$ -0,50"]
 )
 def test_fractions_have_their_own_error(text: str) -> None:
-    with pytest.raises(NumeralError) as caught:
-        whole_number(text)
+    with pytest.raises(NumberFormatError) as caught:
+        parse_whole_number(text)
 
     assert caught.value.kind == "cents"
 
@@ -87,21 +87,21 @@ def test_fractions_have_their_own_error(text: str) -> None:
     ],
 )
 def test_other_texts_are_no_numbers(text: str) -> None:
-    with pytest.raises(NumeralError) as caught:
-        whole_number(text)
+    with pytest.raises(NumberFormatError) as caught:
+        parse_whole_number(text)
 
     assert caught.value.kind == "numeral"
 
 
 @given(st.integers(-2_147_483_648, 2_147_483_647))
 def test_formatted_numbers_can_be_parsed(value: int) -> None:
-    assert (whole_number(number(value)), whole_number(reais(value))) == (value, value)
+    assert (parse_whole_number(number(value)), parse_whole_number(reais(value))) == (value, value)
 
 
 @given(st.text(max_size=60))
 def test_any_text_is_a_number_or_a_numeral_error(text: str) -> None:
     try:
-        value = whole_number(text)
-    except NumeralError:
+        value = parse_whole_number(text)
+    except NumberFormatError:
         return
     assert isinstance(value, int)

@@ -12,7 +12,7 @@ from openapi_pydantic import OpenAPI
 from models import Mentorado
 from tests.support.types import Sign
 from tests.support.users import ALICE, BOB
-from web.openapi import IMPLIED, PLACE
+from web.openapi import IMPLIED_METHODS, PATH_PARAMETER
 from web.problem_responses import API_PREFIXES
 from web.problems import PROBLEMS
 
@@ -62,10 +62,10 @@ def test_schemathesis_can_read_the_document(document: Document) -> None:
 
 def test_every_route_of_the_api_is_documented(app: Flask, document: Document) -> None:
     routes = {
-        (method, PLACE.sub(r"{\g<name>}", rule.rule))
+        (method, PATH_PARAMETER.sub(r"{\g<name>}", rule.rule))
         for rule in app.url_map.iter_rules()
         if rule.rule.startswith(API_PREFIXES) or rule.endpoint.startswith("ops.")
-        for method in (rule.methods or set()) - IMPLIED
+        for method in (rule.methods or set()) - IMPLIED_METHODS
         if rule.rule not in PAGES
     }
 

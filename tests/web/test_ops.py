@@ -14,7 +14,7 @@ from sqlalchemy import func, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
-from dev.databases import app_on
+from dev.databases import create_app_on
 from dev.fake_clerk import PUBLISHABLE_KEY
 from dev.servers import eventually
 from models import SweepRun
@@ -59,7 +59,7 @@ def test_not_ready_before_the_first_migration(client: FlaskClient, connection: C
 
 
 def test_not_ready_without_a_database(tmp_path: Path) -> None:
-    with app_on(tmp_path, "postgresql://nobody@127.0.0.1:1/none") as app:
+    with create_app_on(tmp_path, "postgresql://nobody@127.0.0.1:1/none") as app:
         response = app.test_client().get("/readyz")
 
     assert response.json is not None
@@ -67,7 +67,7 @@ def test_not_ready_without_a_database(tmp_path: Path) -> None:
 
 
 def test_redis_down_is_degraded_but_ready(tmp_path: Path, template_url: str) -> None:
-    with app_on(tmp_path, template_url, redis_url="redis://127.0.0.1:1/0") as app:
+    with create_app_on(tmp_path, template_url, redis_url="redis://127.0.0.1:1/0") as app:
         response = app.test_client().get("/readyz")
 
     assert response.json is not None
@@ -111,7 +111,7 @@ def test_dry_run_and_failed_run_do_not_end_the_silence(
 def test_unreachable_key_set_is_degraded(tmp_path: Path, template_url: str) -> None:
     unreachable = "http://127.0.0.1:1/jwks.json"
     settings = {"clerk_jwks_url": unreachable, "clerk_publishable_key": PUBLISHABLE_KEY}
-    with app_on(tmp_path, template_url, **settings) as app:
+    with create_app_on(tmp_path, template_url, **settings) as app:
         client = app.test_client()
         before = client.get("/readyz").json
         client.get("/api/auth/me", headers={"Authorization": f"Bearer {TOKEN}"})

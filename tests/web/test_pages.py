@@ -103,7 +103,7 @@ def test_empty_dashboard_contains_no_technical_word(browser_of: Browser, text: s
 
 
 def test_dashboard_with_history_shows_its_numbers(session: Session, browser_of: Browser) -> None:
-    demo_data.fill(session, NOW)
+    demo_data.add_demo_data(session, NOW)
     session.commit()
 
     page = page_of(browser_of(DevUser(demo_data.ALICE, "Alice Prado", "alice@example.com")))
@@ -224,7 +224,7 @@ def test_other_user_signs_in_with_the_form(client: FlaskClient) -> None:
 def test_unverified_demo_user_is_not_linked_to_the_pre_registration(
     client: FlaskClient, session: Session
 ) -> None:
-    demo_data.fill(session, NOW - timedelta(days=1))
+    demo_data.add_demo_data(session, NOW - timedelta(days=1))
     session.commit()
 
     client.post("/local-clerk/sign-in", data={"pessoa": "impostora"})

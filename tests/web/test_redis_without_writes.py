@@ -10,8 +10,8 @@ from flask import Flask
 from redis import StrictRedis
 from werkzeug.test import TestResponse
 
-from dev.databases import app_on
-from dev.servers import Redis, eventually, free_port, start_redis
+from dev.databases import create_app_on
+from dev.servers import RedisServer, eventually, free_port, start_redis
 from tests.support.users import ALICE, BOB, CHARLIE
 from web.services import EXTENSION
 
@@ -38,25 +38,27 @@ REFUSALS: dict[str, tuple[Commands, Commands]] = {
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A Redis server for this module, whose settings may be changed."""
     with start_redis(tmp_path_factory.mktemp("redis")) as server:
         yield server
 
 
 @pytest.fixture
-def app(tmp_path: Path, copy_database: Callable[[str], str], server: Redis) -> Iterator[Flask]:
+def app(
+    tmp_path: Path, copy_database: Callable[[str], str], server: RedisServer
+) -> Iterator[Flask]:
     """An app with that Redis and a database of its own."""
     with StrictRedis.from_url(server.url) as store:
         store.flushall()
     url = copy_database(f"redis_{tmp_path.name}")
     admins = {CHARLIE.email}
-    with app_on(tmp_path, url, redis_url=server.url, admin_emails=admins) as app:
+    with create_app_on(tmp_path, url, redis_url=server.url, admin_emails=admins) as app:
         yield app
 
 
 @contextmanager
-def refuse_writes(server: Redis, refusal: str) -> Iterator[None]:
+def refuse_writes(server: RedisServer, refusal: str) -> Iterator[None]:
     start_commands, end_commands = REFUSALS[refusal]
     with StrictRedis.from_url(server.url) as store:
         for command in start_commands:
@@ -82,7 +84,7 @@ def readiness(app: Flask) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_refused_writes_are_degraded_and_fail_no_request(
-    app: Flask, server: Redis, refusal: str
+    app: Flask, server: RedisServer, refusal: str
 ) -> None:
     before = readiness(app)
     send(app, "POST", "/api/auth/ensure", ALICE)
@@ -108,12 +110,12 @@ def test_refused_writes_are_degraded_and_fail_no_request(
 
 
 def test_redis_that_requires_a_password_is_degraded(
-    tmp_path: Path, template_url: str, server: Redis
+    tmp_path: Path, template_url: str, server: RedisServer
 ) -> None:
     with StrictRedis.from_url(server.url) as store:
         store.config_set("requirepass", "secret")
         try:
-            with app_on(tmp_path, template_url, redis_url=server.url) as app:
+            with create_app_on(tmp_path, template_url, redis_url=server.url) as app:
                 status, response = readiness(app), send(app, "GET", "/healthz", ALICE)
                 doctor = app.test_cli_runner().invoke(args=["doctor"]).output
         finally:

@@ -10,7 +10,7 @@ from app import create_app
 from core.config import Config
 from tests.support.types import Browser
 from tests.support.users import BOB
-from web.security_headers import HEADERS, register_headers
+from web.security_headers import HEADERS, register_security_headers
 
 KEY = "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k"  # the key of clerk.example.com
 KEYS = {
@@ -109,7 +109,7 @@ def test_forms_and_frames_are_restricted_to_the_configured_clerk(
     settings: dict[str, str], sources: str
 ) -> None:
     app = Flask(__name__)
-    register_headers(app, Config.model_validate(settings))
+    register_security_headers(app, Config.model_validate(settings))
 
     policy = policy_of(app.test_client(), "/nada")
 

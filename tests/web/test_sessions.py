@@ -9,9 +9,9 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from dev.databases import app_on
+from dev.databases import create_app_on
 from dev.fake_clerk import ISSUER, DevUser
-from tests.support.clerk_server import Clerk, clerk_in
+from tests.support.clerk_server import Clerk, run_clerk
 
 EVA = DevUser("user_eva", "Eva Melo", "eva@example.com")
 LIVE_KEY = f"pk_live_{b64encode(b'clerk.example.com$').decode()}"
@@ -21,7 +21,7 @@ PAGE = {"Accept": "text/html", "Sec-Fetch-Dest": "document"}
 @pytest.fixture
 def clerk(tmp_path: Path) -> Iterator[Clerk]:
     """A development identity provider that signs for a production instance."""
-    with clerk_in(tmp_path / "clerk") as clerk:
+    with run_clerk(tmp_path / "clerk") as clerk:
         clerk.provider.save_user(EVA)
         yield clerk
 
@@ -40,7 +40,7 @@ def client(
     settings = {name.lower(): value for name, value in clerk.settings.items()}
     keys = {"clerk_publishable_key": LIVE_KEY, "clerk_secret_key": "sk_live_x"}
     live = {**settings, **keys, "trusted_proxies": proxies}
-    with app_on(tmp_path, copy_database(f"sessions_{tmp_path.name}"), **live) as app:
+    with create_app_on(tmp_path, copy_database(f"sessions_{tmp_path.name}"), **live) as app:
         yield app.test_client()
 
 
@@ -87,7 +87,7 @@ def test_handshake_answer_signs_the_browser_in_at_once(client: FlaskClient, cler
 
 
 def test_forged_handshake_answer_signs_nobody_in(client: FlaskClient, tmp_path: Path) -> None:
-    with clerk_in(tmp_path / "other") as other_clerk:
+    with run_clerk(tmp_path / "other") as other_clerk:
         cookies = [f"__session={session_token(other_clerk)}; Path=/", "__client_uat=1; Path=/"]
         forged = other_clerk.provider.sign({"handshake": cookies, "iss": ISSUER}, 60)
     set_cookies(client, __clerk_handshake=forged)

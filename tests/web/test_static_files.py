@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 
 from tests.support.types import Browser
 from tests.support.users import BOB
-from web.static_files import register_assets
+from web.static_files import register_static_files
 
 BROWSER_ENCODINGS = {"Accept-Encoding": "gzip, deflate, br, zstd"}  # the header of current browsers
 FIRST_PAGE_BYTES = 150_000
@@ -65,7 +65,7 @@ def test_scripts_are_compressed(client: FlaskClient) -> None:
 
 def test_version_depends_on_the_content_only(tmp_path: Path) -> None:
     app = Flask(__name__, static_folder=str(tmp_path), static_url_path="/static")
-    register_assets(app)
+    register_static_files(app)
     for name, content in (("a.css", "old"), ("b.css", "old"), ("c.css", "new")):
         (tmp_path / name).write_text(content)
 

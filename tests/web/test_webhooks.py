@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from svix.webhooks import Webhook
 from werkzeug.test import TestResponse
 
-from dev.databases import REFUSE_PROFILES, app_on, connect_to, count
+from dev.databases import REFUSE_PROFILES, connect_to, count, create_app_on
 from dev.fake_clerk import DevUser, clerk_user
 from tests.support.users import BOB
 from web.services import EXTENSION, Services
@@ -32,7 +32,7 @@ def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
 @pytest.fixture
 def app(url: str, tmp_path: Path) -> Iterator[Flask]:
     """An app with the webhook secret."""
-    with app_on(tmp_path, url, clerk_webhook_secret=SECRET) as app:
+    with create_app_on(tmp_path, url, clerk_webhook_secret=SECRET) as app:
         yield app
 
 
@@ -209,7 +209,7 @@ def test_message_for_a_dead_letter_is_a_503(client: FlaskClient, url: str) -> No
 
 
 def test_message_without_a_configured_secret_is_refused(tmp_path: Path, url: str) -> None:
-    with app_on(tmp_path, url) as app:
+    with create_app_on(tmp_path, url) as app:
         response = post(app.test_client(), message("user.created"))
 
     assert (response.status_code, (response.json or {})["code"]) == (503, "not_configured")
