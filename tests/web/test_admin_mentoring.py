@@ -205,7 +205,7 @@ def test_conflicting_feedback_is_refused_and_shown(
 def test_feedback_based_on_an_old_version_is_refused(alice: Mentorado, session: Session) -> None:
     blank = dict.fromkeys(TEXTS, "")
     first, second = {**TEXTS, "analise_mes": "Primeira"}, {**TEXTS, "analise_mes": "Segunda"}
-    options: Any = {"instead_of": blank, "source": Source("admin"), "now": NOW}
+    options: Any = {"expected": blank, "source": Source("admin"), "now": NOW}
     write_feedback(session, alice.id, (2026, 1), first, **options)
 
     with pytest.raises(EditConflictError):
