@@ -140,7 +140,7 @@ class Environment:
     clock: Clock = field(default_factory=Clock)
 
     def stop_clocks(self) -> None:
-        """Replace the clocks of both apps by the clock of the machine."""
+        """Replace the clocks of both apps by the clock of this environment."""
         for app in self.apps:
             with app.app_context():
                 contexts = cast(Services, app.extensions[EXTENSION]).provisioning.contexts
@@ -230,7 +230,7 @@ class Machine(RuleBasedStateMachine):
         self._admin("POST", "mentorados", {"nome_completo": "Esperada", "email": email})
 
     @rule(emails=st.lists(ADDRESS, min_size=1, max_size=3), times=st.integers(1, 2))
-    def import_a_list(self, emails: list[str], times: int) -> None:
+    def import_list(self, emails: list[str], times: int) -> None:
         """An admin imports a list; the form may be sent twice."""
         lines = ["nome;e-mail", *(f"Da lista;{email}" for email in emails)]
         page = self._page({"lista": "\n".join(lines)})
@@ -295,7 +295,7 @@ class Machine(RuleBasedStateMachine):
     # --- commands and sweeps ---
 
     @rule(command=st.sampled_from(["grant", "revoke"]), email=ADDRESS, process=PROCESS)
-    def change_a_role(self, command: str, email: str, process: int) -> None:
+    def change_role(self, command: str, email: str, process: int) -> None:
         """A command grants or revokes the admin role."""
         app = self.environment.apps[process]
         app.test_cli_runner().invoke(args=["admin", command, email])
@@ -409,7 +409,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def empty_cache(self) -> None:
-        """Redis is emptied; without Redis, nothing happens."""
+        """Redis is emptied, if it runs."""
         self._mark_unpublished()
         if self.environment.redis is not None:
             with self.environment.store() as store:
