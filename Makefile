@@ -1,6 +1,8 @@
 # The main commands are `make run` and `make test`. Needs Python >= 3.11 with pip and venv.
 PYTHON ?= python3
 BIN := .venv/bin
+# More than cores: many tests wait, for a lease, a deadline or a browser.
+TEST_WORKERS ?= 3
 LOAD_USERS ?= 10 50 100
 LOAD_SECONDS ?= 10
 LOAD_SHAPE ?= at-once mixed
@@ -29,7 +31,7 @@ types: dev
 
 tests: dev
 	@$(PYTHON) scripts/system_packages.py
-	@$(BIN)/pytest -n 2 --dist worksteal
+	@$(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal
 
 load: dev
 	@$(BIN)/python -m benchmarks.load --users $(LOAD_USERS) --seconds $(LOAD_SECONDS) \

@@ -175,7 +175,7 @@ def write_feedback(
     source: Source,
     now: datetime,
 ) -> None:
-    """Write a month's feedback; `instead_of` holds the texts that the form was filled with.
+    """Write a month's feedback; `expected` holds the texts that the form was filled with.
 
     Raises OvertakenError if the stored texts differ from those, and UnknownMentoradoError.
     """
