@@ -2,7 +2,7 @@
 
 gunicorn's worker reads a request in the thread that answers it, and waits for the next byte without
 a limit; its `timeout` concerns hanging workers, not clients. As many half-sent requests as there
-are threads would stop the service (docs/decisions/013-closed-doors.md).
+are threads would stop the service (docs/decisions/013-limits-for-clients.md).
 """
 
 import socket
