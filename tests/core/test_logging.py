@@ -113,7 +113,7 @@ def test_secret_is_redacted_and_the_line_stays_json(line: str, secret: str) -> N
     redacted = redact(line)
 
     assert secret not in redacted
-    assert "[redacted]" in json.dumps(json.loads(redacted))
+    assert "[withheld]" in json.dumps(json.loads(redacted))
 
 
 def test_line_without_secrets_is_unchanged() -> None:
