@@ -1,8 +1,8 @@
 # The main commands are `make run` and `make test`. Needs Python >= 3.11 with pip and venv.
 PYTHON ?= python3
 BIN := .venv/bin
-# More than cores: many tests wait, for a lease, a deadline or a browser.
-TEST_WORKERS ?= 3
+# One for each core; with more, tests wait for each other.
+TEST_WORKERS ?= 2
 LOAD_USERS ?= 10 50 100
 LOAD_SECONDS ?= 10
 LOAD_SHAPE ?= at-once mixed

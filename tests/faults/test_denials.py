@@ -153,7 +153,7 @@ def test_revoke_command_with_redis_succeeds(denied: DeniedUsers) -> None:
 
 def test_revoke_command_without_redis_fails_with_a_message(denied: DeniedUsers) -> None:
     assert denied.offline_revocation.returncode == 1
-    assert "did not answer: it holds within 5 s" in denied.offline_revocation.stderr
+    assert "did not answer: it takes effect within 5 s" in denied.offline_revocation.stderr
 
 
 def test_revoke_command_is_applied_by_an_app_without_redis(

@@ -595,7 +595,7 @@ def machine(
 
 
 @pytest.mark.parametrize(
-    ("machine", "examples"), [(True, 30), (False, 10)], indirect=["machine"], ids=["redis", "none"]
+    ("machine", "examples"), [(True, 18), (False, 6)], indirect=["machine"], ids=["redis", "none"]
 )
 def test_invariants_hold_after_every_step(machine: type[Machine], examples: int) -> None:
     run_state_machine_as_test(

@@ -9,7 +9,7 @@ from dev.databases import count
 from dev.fake_clerk import DevUser
 from dev.servers import AppServer
 
-USERS = new_users(200)
+USERS = new_users(100)
 REGISTERED_AND_OWNED = """
 SELECT count(user_id) FROM mentorados WHERE nome_completo LIKE 'Cadastro de %'
 """

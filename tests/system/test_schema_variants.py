@@ -200,7 +200,12 @@ def test_obstacle_to_writes_is_found_by_a_trial(
 def test_all_problems_are_reported_at_once_and_nothing_is_written(
     runner: FlaskCliRunner, url: str
 ) -> None:
-    names = ("users.email is NOT NULL", "month 13", "plain index under our name", "only active")
+    names = (
+        "users.email is NOT NULL",
+        "month 13",
+        "plain index with a name of the app",
+        "only active",
+    )
     change(
         url,
         *(REFUSED[name][0] for name in names),
