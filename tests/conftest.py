@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any, cast
 
 import pytest
@@ -71,11 +72,16 @@ def template_url(
 
 @pytest.fixture(scope="session")
 def copy_database(server_url: str, template_url: str) -> Callable[[str], str]:
-    """Return a function that creates a migrated database, for tests that commit."""
+    """Return a function that creates a migrated database, for tests that commit.
+
+    Its name gets a number: pytest-xdist may set up the fixtures of a module twice in a process.
+    """
+    numbers = count()
 
     def make(name: str) -> str:
-        _run_alone(server_url, f'CREATE DATABASE "{name}" TEMPLATE template')
-        return make_url(template_url).set(database=name).render_as_string(hide_password=False)
+        unique = f"{name}_{next(numbers)}"
+        _run_alone(server_url, f'CREATE DATABASE "{unique}" TEMPLATE template')
+        return make_url(template_url).set(database=unique).render_as_string(hide_password=False)
 
     return make
 
