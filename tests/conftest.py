@@ -1,8 +1,8 @@
 """Fixtures: real PostgreSQL and Redis servers, a savepoint for each test, clients and users."""
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import count
 from typing import Any, cast
 
 import pytest
@@ -74,12 +74,14 @@ def template_url(
 def copy_database(server_url: str, template_url: str) -> Callable[[str], str]:
     """Return a function that creates a migrated database, for tests that commit.
 
-    Its name gets a number: pytest-xdist may set up the fixtures of a module twice in a process.
+    A name that was used before gets a number: pytest-xdist may set up the fixtures of a module twice
+    in a process.
     """
-    numbers = count()
+    uses = Counter[str]()
 
     def make(name: str) -> str:
-        unique = f"{name}_{next(numbers)}"
+        unique = f"{name}_{uses[name]}" if uses[name] else name
+        uses[name] += 1
         _run_alone(server_url, f'CREATE DATABASE "{unique}" TEMPLATE template')
         return make_url(template_url).set(database=unique).render_as_string(hide_password=False)
 
