@@ -74,8 +74,8 @@ def template_url(
 def copy_database(server_url: str, template_url: str) -> Callable[[str], str]:
     """Return a function that creates a migrated database, for tests that commit.
 
-    A name that was used before gets a number: pytest-xdist may set up the fixtures of a module twice
-    in a process.
+    A name that was used before gets a number: pytest-xdist may set up the fixtures of a module
+    twice in a process.
     """
     uses = Counter[str]()
 
