@@ -129,7 +129,7 @@ class Shape(LoadTestShape):
 
     def tick(self) -> tuple[int, float] | None:
         """Return the current number of users and the arrivals per second; None at the end."""
-        number = self._plan.crowd(self._users, self.get_run_time() / self._seconds)
+        number = self._plan.active_users(self._users, self.get_run_time() / self._seconds)
         rate = self._plan.arrivals_per_second(self._users, self._seconds)
         return None if number is None else (number, rate)
 

@@ -8,10 +8,10 @@ LONGEST_ARRIVAL_SECONDS = 60.0  # the arrival takes no longer, whatever the dura
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A share of the users (`crowd`) that is active until a share of the time has passed."""
+    """The `share` of the users that is active until a share of the time has passed."""
 
     until: float
-    crowd: float = 1.0
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +26,14 @@ class LoadShape:
     arriving: float = 0.0
     stages: tuple[Stage, ...] = (Stage(1.0),)
 
-    def crowd(self, users: int, passed: float) -> int | None:
+    def active_users(self, users: int, passed: float) -> int | None:
         """Return the number of users after the share `passed` of the time; None at the end.
 
         At least one: with none there would be no load.
         """
         for stage in self.stages:
             if passed < stage.until:
-                return max(1, round(users * stage.crowd))
+                return max(1, round(users * stage.share))
         return None
 
     def arrivals_per_second(self, users: int, seconds: float) -> float:

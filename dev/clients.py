@@ -109,13 +109,13 @@ def is_retryable(answer: requests.Response) -> bool:
     )
 
 
-def run_while_locked(url: str, lock: str, crowd: Callable[[], Result], *, waiting: int) -> Result:
-    """Run `crowd` against a lock, which is released when `waiting` connections wait for locks."""
+def run_while_locked(url: str, lock: str, work: Callable[[], Result], *, waiting: int) -> Result:
+    """Run `work` against a lock, which is released when `waiting` connections wait for locks."""
     statement = HOLD_LOCK.format(lock=lock, waiting=waiting)
     with connect_to(url) as connection, ThreadPoolExecutor(1) as pool:
         held = pool.submit(connection.exec_driver_sql, statement)
         assert eventually(lambda: count(url, SLEEPING_HOLDERS) == 1)  # nosec B101
-        result = crowd()
+        result = work()
         held.result()
     return result
 

@@ -7,11 +7,11 @@ from benchmarks.load_shapes import SHAPES
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_shape_never_exceeds_its_users_and_ends_in_time(name: str) -> None:
-    users = [SHAPES[name].crowd(50, passed / 100) for passed in range(100)]
+    users = [SHAPES[name].active_users(50, passed / 100) for passed in range(100)]
 
     assert max(number or 0 for number in users) == 50
     assert None not in users
-    assert (SHAPES[name].crowd(50, 1.0), SHAPES[name].crowd(1, 0.99)) == (None, 1)
+    assert (SHAPES[name].active_users(50, 1.0), SHAPES[name].active_users(1, 0.99)) == (None, 1)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,6 @@ def test_users_arrive_at_the_rate_of_the_shape(name: str, seconds: float, rate: 
 
 
 def test_steady_day_has_quiet_hours_and_peaks() -> None:
-    day = [SHAPES["steady-day"].crowd(50, hour / 10) for hour in range(10)]
+    day = [SHAPES["steady-day"].active_users(50, hour / 10) for hour in range(10)]
 
     assert day == [15, 15, 50, 50, 50, 30, 30, 50, 50, 10]

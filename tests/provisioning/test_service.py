@@ -1,4 +1,4 @@
-"""What several requests of one person are told when one of them did the work."""
+"""The outcome that requests of one user get when another request has done the work."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import replace
@@ -12,18 +12,18 @@ from tests.support.users import BOB, NOW, PAGE, identity_of
 from web.services import Services
 
 
-class SomebodyElsesFlights(FreshSingleFlight[RequestContext]):
-    """Flights on which the caller is always a passenger."""
+class FollowerSingleFlight(FreshSingleFlight[RequestContext]):
+    """A single flight in which the caller always shares the result of another request."""
 
-    def run(self, key: Hashable, ask: Callable[[], RequestContext]) -> tuple[RequestContext, bool]:
-        return ask(), False
+    def run(self, key: Hashable, work: Callable[[], RequestContext]) -> tuple[RequestContext, bool]:
+        return work(), False
 
 
-def test_passenger_is_not_told_that_they_created_the_profile(
+def test_follower_of_a_single_flight_gets_existing_instead_of_created(
     services: Services, connection: Connection
 ) -> None:
-    guarantee = replace(services.provisioning, single_flight=SomebodyElsesFlights())
+    provisioning = replace(services.provisioning, single_flight=FollowerSingleFlight())
 
-    context = guarantee.context_for(identity_of(BOB), source=PAGE, now=NOW)
+    context = provisioning.context_for(identity_of(BOB), source=PAGE, now=NOW)
 
     assert (context.outcome, context.status) == (Outcome.EXISTING, "ready")
