@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from core import metrics
 from core.connection_pool import ROUND_TRIPS
 from core.database import transaction
+from core.deadlines import scaled
 from core.server_status import ServerStatus
 from models import ProvisioningAttempt
 from models.provisioning_attempt import AttemptState
@@ -181,7 +182,7 @@ class RetryingUnitOfWork:
         """
         elapsed = max(time.monotonic() - started, self.server.outage_seconds)
         last_try = SHORTEST_TRY_SECONDS + ROUND_TRIPS * self.server.round_trip_seconds
-        return max(0.0, REQUEST_BUDGET_SECONDS - last_try - elapsed)
+        return max(0.0, scaled(REQUEST_BUDGET_SECONDS) - last_try - elapsed)
 
     def _failure(
         self, err: Exception, clerk_id: str, source: Source, now: datetime, started: float
@@ -236,7 +237,7 @@ class RetryingUnitOfWork:
 
 def _run_once(work: Callable[[Session], Result], started: float) -> Result:
     """Run the work in one transaction, within what is left of the budget."""
-    left = REQUEST_BUDGET_SECONDS - (time.monotonic() - started)
+    left = scaled(REQUEST_BUDGET_SECONDS) - (time.monotonic() - started)
     with transaction(max(SHORTEST_TRY_SECONDS, min(LONGEST_TRY_SECONDS, left))) as session:
         return work(session)
 

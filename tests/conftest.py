@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
 from app import create_app
+from core import deadlines
 from core.config import Config
 from core.database import cache, db
 from dev import postgres
@@ -28,6 +29,20 @@ from tests.support.concurrency import Clock
 from tests.support.types import Browser, Sign
 from tests.support.users import ALICE, CHARLIE
 from web.services import EXTENSION, Services
+
+TIME_LIMIT_SCALE = 10.0
+
+
+@pytest.fixture(autouse=True)
+def time_limits(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Longer time limits inside this process, because a busy machine may stop it for seconds.
+
+    A test of the limits themselves is marked with `real_time_limits`.
+    """
+    is_real = request.node.get_closest_marker("real_time_limits")
+    deadlines.set_scale(1.0 if is_real else TIME_LIMIT_SCALE)
+    yield
+    deadlines.set_scale(1.0)
 
 
 @pytest.fixture
