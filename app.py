@@ -4,10 +4,13 @@ import secrets
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from flask import Flask
 from flask_bootstrap import Bootstrap5
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
 from sqlalchemy import make_url
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -24,6 +27,7 @@ from auth.user_directory import UserDirectory, UserSource
 from blueprints.registration import register_blueprints
 from cli import admin, adopt, provisioning
 from core import deadlines, files
+from core.cache import Store
 from core.config import Config
 from core.connection_pool import CONNECTION_LIMIT, ConnectionPool, pool_of, prepare_engine
 from core.connections import DeferredBeginConnection
@@ -149,6 +153,8 @@ def _cache_settings(config: Config) -> dict[str, Any]:
         "CACHE_OPTIONS": {
             "socket_timeout": CACHE_TIMEOUT_SECONDS,
             "socket_connect_timeout": CACHE_TIMEOUT_SECONDS,
+            # A connection from before a restart of Redis is retried once; a timeout is not.
+            "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         },
     }
 
@@ -179,8 +185,7 @@ def _build_services(config: Config, server: ServerStatus) -> Services:
         rate_limiter=RateLimiter(
             config.rate_limit_per_minute,
             config.ensure_rate_limit_per_minute,
-            redis_url=config.redis_url,
-            call=service.contexts.client.call,
+            service.contexts.store,
         ),
         readiness=FreshSingleFlight(),
         clerk=clerk,
@@ -273,13 +278,18 @@ def _provisioning_service(
     admins = config.admin_emails | ({ADMIN_EMAIL} if config.uses_local_identity else set())
     return ProvisioningService(
         Rules(config.enable_auto_create, config.enrolment == "invited", admins),
-        ContextCache(config.session_ttl_seconds, rules_key=",".join(sorted(admins))),
+        ContextCache(config.session_ttl_seconds, _cache_store(), ",".join(sorted(admins))),
         RetryingUnitOfWork(
             RetryPolicy(config.provisioning_max_attempts, first_pause=interval), server
         ),
         directory,
         timedelta(seconds=config.clerk_identity_max_age_seconds),
     )
+
+
+def _cache_store() -> Store:
+    """Return the cache of the current app with its actual type."""
+    return cast(Store, cache.cache)
 
 
 def _token_verifier(

@@ -14,7 +14,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import structlog
 
 from auth.cookies import (
+    CLIENT_UAT,
     DEV_BROWSER,
+    SESSION,
     SessionCookies,
     any_session,
     session_cookie_names,
@@ -33,6 +35,7 @@ from auth.tokens import SessionClaims, TokenVerifier
 
 API_VERSION = "2026-05-12"  # of Clerk's API
 HANDSHAKE, NONCE = "__clerk_handshake", "__clerk_handshake_nonce"
+SUFFIXED_COOKIES = (f"{SESSION}_", f"{CLIENT_UAT}_")
 # Query parameters that Clerk adds to a URL when it redirects back, older names included.
 CLERK_PARAMETERS = {HANDSHAKE, NONCE, DEV_BROWSER, "__dev_session", "__clerk_help"}
 
@@ -176,7 +179,7 @@ class HandshakeService:
         to Clerk is needed and `may_call` is False.
         """
         if frontend_api is None or not request.is_for_document:
-            return self._resolve_program(request, may_call=may_call)
+            return self.resolve_program(request.cookies, may_call=may_call)
         directives = self.reader.directives(request, may_call=may_call)
         if directives is None:
             return self._resolve_page(request, frontend_api, request.cookies, may_call=may_call)
@@ -206,11 +209,19 @@ class HandshakeService:
         session_ids = (self.verifier.session_id(token, may_fetch=True) for token in tokens)
         return next((session_id for session_id in session_ids if session_id), None)
 
-    def _resolve_program(self, request: BrowserRequest, *, may_call: bool) -> HandshakeDecision:
-        """Decide by one token; only a later sign-out or sign-in makes a valid one void."""
-        cookies = self._cookies(request.cookies)
-        if not cookies.session:
-            cookies = replace(cookies, session=any_session(request.cookies))
+    def resolve_program(
+        self, jar: Mapping[str, str], *, may_call: bool = True
+    ) -> HandshakeDecision:
+        """Decide by one token; only a later sign-out or sign-in makes a valid one void.
+
+        Raises as `resolve` does.
+        """
+        if any(name.startswith(SUFFIXED_COOKIES) for name in jar):
+            cookies = self._cookies(jar)
+            if not cookies.session:
+                cookies = replace(cookies, session=any_session(jar))
+        else:
+            cookies = SessionCookies(jar.get(SESSION, ""), jar.get(CLIENT_UAT, ""))
         if not cookies.session:
             return HandshakeDecision("session-token-and-uat-missing")
         if cookies.client_uat and not 0 < cookies.signed_in_since <= _issued_at(cookies):

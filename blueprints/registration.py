@@ -28,7 +28,6 @@ from web.error_handlers import register_error_handlers
 from web.formatting import register_filters
 from web.problem_responses import reference_code, support_link
 from web.request_context import pop_flashes
-from web.request_hooks import register_metrics_hooks
 from web.security_headers import register_security_headers
 from web.static_files import register_static_files
 
@@ -67,7 +66,6 @@ def register_blueprints(app: Flask, config: Config) -> None:
         app.register_blueprint(local_clerk)
     for endpoint in ("static", "bootstrap.static"):
         public_unlimited(app.view_functions[endpoint])
-    register_metrics_hooks(app)
     app.before_request(request_hooks.before_request)
     app.after_request(request_hooks.after_request)
     app.teardown_request(request_hooks.teardown_request)

@@ -1,6 +1,6 @@
 """The request context of a signed-in user: from the cache, or by an ensure call."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -62,28 +62,24 @@ def _is_visible_page() -> bool:
 
 def ensure_context() -> None:
     """Ensure the user's profile again, without the cache, and set `g.context` to the result."""
-    g.context = context_for_request(g.claims, is_fresh=True)
+    g.context = context_for_request(g.claims, None, is_fresh=True)
 
 
-def context_for_request(claims: SessionClaims, *, is_fresh: bool) -> RequestContext:
-    """Return the context of the user of these claims; `is_fresh` skips the cache.
+def context_for_request(
+    claims: SessionClaims, cached: Sequence[Any] | None, *, is_fresh: bool
+) -> RequestContext:
+    """Return the context of the user of these claims: from the cache, or by an ensure call.
 
-    Raises AccountDeletedError for a deleted account, and DatabaseUnavailableError.
+    `cached` are the values of `ContextCache.keys`; `is_fresh` skips them. Raises
+    AccountDeletedError for a deleted account, and DatabaseUnavailableError.
     """
-    context = _load_or_ensure_context(identity_from_claims(claims), is_fresh=is_fresh)
-    if context.status == Denial.USER_DELETED:
-        raise AccountDeletedError("the account has been deleted")
-    return context
-
-
-def _load_or_ensure_context(identity: Identity, *, is_fresh: bool) -> RequestContext:
+    identity = identity_from_claims(claims)
     structlog.contextvars.bind_contextvars(clerk_id=identity.clerk_id)
-    provisioning = services().provisioning
-    source = Source("api" if is_api_path(request.path) else "page", g.request_id)
-    now = services().now()
+    provisioning, now = services().provisioning, services().now()
     try:
-        context = None if is_fresh else provisioning.contexts.get(identity, now)
+        context = None if is_fresh else provisioning.contexts.evaluate(identity, cached, now)
         if context is None:
+            source = Source("api" if is_api_path(request.path) else "page", g.request_id)
             context = provisioning.context_for(identity, source=source, now=now, is_fresh=is_fresh)
     except DatabaseUnavailableError:
         copy = _dashboard_copy(identity)
@@ -91,10 +87,13 @@ def _load_or_ensure_context(identity: Identity, *, is_fresh: bool) -> RequestCon
             raise
         return copy
     except ProvisioningError as err:
-        return _fallback_context(identity, provisioning_error_code(err), is_fresh=is_fresh)
-    if context.question and not context.question.must_wait and context.question.is_due(now):
+        context = _fallback_context(identity, provisioning_error_code(err), is_fresh=is_fresh)
+    question = context.question
+    if question is not None and not question.must_wait and question.is_due(now):
         app = cast(Any, current_app)._get_current_object()  # noqa: SLF001 - as Flask documents
         services().refresh.start(app, identity.clerk_id, now)
+    if context.status == Denial.USER_DELETED:
+        raise AccountDeletedError("the account has been deleted")
     return context
 
 
@@ -126,20 +125,28 @@ def _fallback_context(identity: Identity, code: str, *, is_fresh: bool) -> Reque
     return replace(context, version=None)
 
 
-def with_own_profile(work: Callable[[Session, OwnProfile], Result]) -> Result:
+def with_own_profile(
+    work: Callable[[Session, OwnProfile], Result], *, is_single: bool = False
+) -> Result:
     """Run the work in a transaction with the signed-in user's profile, and return its result.
 
     When the work raises NoResultFound, because the profile is gone or has another owner since the
-    request context was cached, the profile is ensured again and the work is repeated. Raises
-    ProfileRequiredError if there is no profile then, and what the work raises.
+    request context was cached, the profile is ensured again and the work is repeated. `is_single`
+    is for work of one statement. Raises ProfileRequiredError if there is no profile then, and what
+    the work raises.
     """
-    try:
-        return _run_with_own_profile(work)
-    except NoResultFound:
+    for is_last in (False, True):
+        own = OwnProfile(g.context.mentorado["id"], g.context.user["id"])
+        try:
+            with transaction(is_single=is_single) as session:
+                return work(session, own)
+        except NoResultFound:
+            if is_last:
+                raise
         ensure_context()
-    if g.context.status != READY:
-        raise ProfileRequiredError(g.context.status)
-    return _run_with_own_profile(work)
+        if g.context.status != READY:
+            raise ProfileRequiredError(g.context.status)
+    raise AssertionError("the last try has returned or raised")
 
 
 def own_overview() -> Overview:
@@ -151,7 +158,7 @@ def own_overview() -> Overview:
     now = services().now()
     try:
         overview = with_own_profile(
-            lambda s, own: read_overview(s, own.id, now=now, owner_id=own.user_id)
+            lambda s, own: read_overview(s, own.id, now=now, owner_id=own.user_id), is_single=True
         )
     except SQLAlchemyError as err:
         if not is_outage(err):
@@ -159,12 +166,6 @@ def own_overview() -> Overview:
         return _overview_from_copy(err)
     services().provisioning.contexts.put_dashboard_copy(g.context, overview_to_text(overview))
     return overview
-
-
-def _run_with_own_profile(work: Callable[[Session, OwnProfile], Result]) -> Result:
-    own = OwnProfile(g.context.mentorado["id"], g.context.user["id"])
-    with transaction() as session:
-        return work(session, own)
 
 
 def _overview_from_copy(err: SQLAlchemyError) -> Overview:
