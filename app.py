@@ -24,6 +24,7 @@ from auth.user_directory import UserDirectory, UserSource
 from blueprints.registration import register_blueprints
 from cli import admin, adopt, provisioning
 from core import deadlines, files
+from core.activity import Activity, LastUseFile, LastUseInRedis
 from core.config import Config
 from core.connection_pool import CONNECTION_LIMIT, ConnectionPool, pool_of, prepare_engine
 from core.connections import DeferredBeginConnection
@@ -31,7 +32,6 @@ from core.database import cache, db, migrate
 from core.flask_app import LeanFlask
 from core.rate_limit import RateLimiter
 from core.server_status import ServerStatus
-from core.single_flight import FreshSingleFlight
 from dashboard.mentoring import goals_of_all
 from dev import postgres
 from dev.fake_clerk import (
@@ -52,6 +52,7 @@ from provisioning.rules import Rules
 from provisioning.service import ProvisioningService
 from sweep.stats import BacklogCollector
 from web.csv_import import read_list
+from web.health import Readiness
 from web.job_runner import JobRunner
 from web.problem_responses import MAX_FORM_BYTES
 from web.services import EXTENSION, Services
@@ -165,24 +166,26 @@ def _build_services(config: Config, server: ServerStatus) -> Services:
     service = _provisioning_service(
         config, server, _user_directory(config, dev_provider, clerk, calls)
     )
+    activity = _activity(config, service.contexts)
     backlog = BacklogCollector(
-        service.rules, timedelta(seconds=config.sweep_interval_seconds), _now
+        service.rules, timedelta(seconds=config.sweep_interval_seconds), _now, activity
     )
     return Services(
         config=config,
+        activity=activity,
         verifier=verifier,
         handshakes=_handshake_service(config, verifier, session_calls),
         provisioning=service,
         backlog=backlog,
         refresh=_background_refresh(service),
-        jobs=_job_runner(service, backlog),
+        jobs=_job_runner(service, backlog, activity),
         rate_limiter=RateLimiter(
             config.rate_limit_per_minute,
             config.ensure_rate_limit_per_minute,
             redis_url=config.redis_url,
             call=service.contexts.client.call,
         ),
-        readiness=FreshSingleFlight(),
+        readiness=Readiness(config, activity, service, verifier.keys, _now),
         clerk=clerk,
         session_calls=session_calls,
         now=_now,
@@ -191,7 +194,18 @@ def _build_services(config: Config, server: ServerStatus) -> Services:
     )
 
 
-def _job_runner(service: ProvisioningService, backlog: BacklogCollector) -> JobRunner:
+def _activity(config: Config, contexts: ContextCache) -> Activity:
+    shared = (
+        LastUseFile(config.instance_path)
+        if config.redis_url is None
+        else LastUseInRedis(contexts.client)
+    )
+    return Activity(config.database_idle_seconds, shared)
+
+
+def _job_runner(
+    service: ProvisioningService, backlog: BacklogCollector, activity: Activity
+) -> JobRunner:
     def publish_changes(_: str, clerk_ids: Iterable[str]) -> None:
         service.contexts.publish(clerk_ids)
         backlog.invalidate()
@@ -202,6 +216,7 @@ def _job_runner(service: ProvisioningService, backlog: BacklogCollector) -> JobR
             JobKind.GOALS: lambda job: goals_of_all(job.options, _now()),
         },
         publish_changes,
+        activity,
     )
 
 

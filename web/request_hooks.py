@@ -170,6 +170,7 @@ def _authorize(policy: AccessPolicy) -> ResponseReturnValue | None:
             return redirect(claims_or_url, code=307)
         claims = claims_or_url
         check_rate_limit(LimitKind.ENSURE if policy.fresh else LimitKind.USER, claims.subject)
+        services().activity.note_use()
         g.claims = claims
         g.context = context_for_request(claims, is_fresh=policy.fresh)
     except UnauthenticatedError as err:
