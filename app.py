@@ -28,7 +28,7 @@ from core.activity import Activity, LastUseFile, LastUseInRedis
 from core.config import Config
 from core.connection_pool import CONNECTION_LIMIT, ConnectionPool, pool_of, prepare_engine
 from core.connections import DeferredBeginConnection
-from core.database import cache, db, migrate
+from core.database import DIRECT, cache, db, migrate
 from core.flask_app import LeanFlask
 from core.rate_limit import RateLimiter
 from core.server_status import ServerStatus
@@ -92,7 +92,8 @@ def create_app(config: Config) -> Flask:
         extension.init_app(app)
     migrate.init_app(app)
     with app.app_context():
-        prepare_engine(db.engine)
+        for engine in db.engines.values():
+            prepare_engine(engine)
         app.extensions[EXTENSION] = _build_services(config, pool_of(db.engine).server)
     register_blueprints(app, config)
     provisioning.register_provisioning_commands(app)
@@ -104,6 +105,10 @@ def create_app(config: Config) -> Flask:
 
 
 def _flask_settings(config: Config) -> dict[str, Any]:
+    url = config.database_url or postgres.start(config.instance_path)
+    binds = {}
+    if direct_url := config.database_url_unpooled:
+        binds[DIRECT] = {"url": direct_url, **_engine_options(config, direct_url)}
     return {
         "SECRET_KEY": _secret_key(config),
         "MAX_CONTENT_LENGTH": BODY_LIMIT,
@@ -111,14 +116,15 @@ def _flask_settings(config: Config) -> dict[str, Any]:
         "MAX_FORM_MEMORY_SIZE": MAX_FORM_BYTES,
         "SESSION_COOKIE_SECURE": config.is_production,
         "SESSION_COOKIE_SAMESITE": "Lax",
-        "SQLALCHEMY_DATABASE_URI": config.database_url or postgres.start(config.instance_path),
-        "SQLALCHEMY_ENGINE_OPTIONS": _engine_options(config),
+        "SQLALCHEMY_DATABASE_URI": url,
+        "SQLALCHEMY_ENGINE_OPTIONS": _engine_options(config, url),
+        "SQLALCHEMY_BINDS": binds,
         "BOOTSTRAP_SERVE_LOCAL": True,
         **_cache_settings(config),
     }
 
 
-def _engine_options(config: Config) -> dict[str, Any]:
+def _engine_options(config: Config, url: str) -> dict[str, Any]:
     return {
         "hide_parameters": True,  # they contain names and addresses, and errors are logged
         "poolclass": ConnectionPool,
@@ -129,14 +135,14 @@ def _engine_options(config: Config) -> dict[str, Any]:
         "connect_args": {
             "application_name": "neon-dashboard",
             "connection_factory": DeferredBeginConnection,
-            **_keepalives(config),
+            **_keepalives(url),
         },
     }
 
 
-def _keepalives(config: Config) -> dict[str, int]:
+def _keepalives(url: str) -> dict[str, int]:
     """Return TCP keepalive options, which detect a lost peer, unless the URL sets them."""
-    url_options = make_url(config.database_url or "postgresql://").query
+    url_options = make_url(url).query
     return {name: value for name, value in KEEPALIVES.items() if name not in url_options}
 
 

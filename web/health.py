@@ -35,13 +35,16 @@ MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 def database() -> str:
     """Return `ok`, `connecting`, `down`, `read_only` or `behind_on_migrations`.
 
-    `connecting` comes before the first connection of this process.
+    `connecting` while the first connection of this process, or the first one after all were lost,
+    is being opened.
     """
+    if pool_of(db.engine.engine).is_connecting:
+        return "connecting"  # to wait for it would hold this thread
     try:
         return read_database_state()
     except SQLAlchemyError as err:
         log.warning("database_unavailable", error=type(err).__name__)
-        return "connecting" if pool_of(db.engine.engine).server.is_first_attempt else "down"
+        return "connecting" if pool_of(db.engine.engine).is_connecting else "down"
 
 
 def read_database_state() -> str:
