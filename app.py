@@ -27,15 +27,15 @@ from auth.user_directory import UserDirectory, UserSource
 from blueprints.registration import register_blueprints
 from cli import admin, adopt, provisioning
 from core import deadlines, files
+from core.activity import Activity, LastUseFile, LastUseInRedis
 from core.cache import Store
 from core.config import Config
 from core.connection_pool import CONNECTION_LIMIT, ConnectionPool, pool_of, prepare_engine
 from core.connections import DeferredBeginConnection
-from core.database import cache, db, migrate
+from core.database import DIRECT, cache, db, migrate
 from core.flask_app import LeanFlask
 from core.rate_limit import RateLimiter
 from core.server_status import ServerStatus
-from core.single_flight import FreshSingleFlight
 from dashboard.mentoring import goals_of_all
 from dev import postgres
 from dev.fake_clerk import (
@@ -56,6 +56,7 @@ from provisioning.rules import Rules
 from provisioning.service import ProvisioningService
 from sweep.stats import BacklogCollector
 from web.csv_import import read_list
+from web.health import Readiness
 from web.job_runner import JobRunner
 from web.problem_responses import MAX_FORM_BYTES
 from web.services import EXTENSION, Services
@@ -95,7 +96,8 @@ def create_app(config: Config) -> Flask:
         extension.init_app(app)
     migrate.init_app(app)
     with app.app_context():
-        prepare_engine(db.engine)
+        for engine in db.engines.values():
+            prepare_engine(engine)
         app.extensions[EXTENSION] = _build_services(config, pool_of(db.engine).server)
     register_blueprints(app, config)
     provisioning.register_provisioning_commands(app)
@@ -107,6 +109,10 @@ def create_app(config: Config) -> Flask:
 
 
 def _flask_settings(config: Config) -> dict[str, Any]:
+    url = config.database_url or postgres.start(config.instance_path)
+    binds = {}
+    if direct_url := config.database_url_unpooled:
+        binds[DIRECT] = {"url": direct_url, **_engine_options(config, direct_url)}
     return {
         "SECRET_KEY": _secret_key(config),
         "MAX_CONTENT_LENGTH": BODY_LIMIT,
@@ -114,14 +120,15 @@ def _flask_settings(config: Config) -> dict[str, Any]:
         "MAX_FORM_MEMORY_SIZE": MAX_FORM_BYTES,
         "SESSION_COOKIE_SECURE": config.is_production,
         "SESSION_COOKIE_SAMESITE": "Lax",
-        "SQLALCHEMY_DATABASE_URI": config.database_url or postgres.start(config.instance_path),
-        "SQLALCHEMY_ENGINE_OPTIONS": _engine_options(config),
+        "SQLALCHEMY_DATABASE_URI": url,
+        "SQLALCHEMY_ENGINE_OPTIONS": _engine_options(config, url),
+        "SQLALCHEMY_BINDS": binds,
         "BOOTSTRAP_SERVE_LOCAL": True,
         **_cache_settings(config),
     }
 
 
-def _engine_options(config: Config) -> dict[str, Any]:
+def _engine_options(config: Config, url: str) -> dict[str, Any]:
     return {
         "hide_parameters": True,  # they contain names and addresses, and errors are logged
         "poolclass": ConnectionPool,
@@ -132,14 +139,14 @@ def _engine_options(config: Config) -> dict[str, Any]:
         "connect_args": {
             "application_name": "neon-dashboard",
             "connection_factory": DeferredBeginConnection,
-            **_keepalives(config),
+            **_keepalives(url),
         },
     }
 
 
-def _keepalives(config: Config) -> dict[str, int]:
+def _keepalives(url: str) -> dict[str, int]:
     """Return TCP keepalive options, which detect a lost peer, unless the URL sets them."""
-    url_options = make_url(config.database_url or "postgresql://").query
+    url_options = make_url(url).query
     return {name: value for name, value in KEEPALIVES.items() if name not in url_options}
 
 
@@ -171,23 +178,25 @@ def _build_services(config: Config, server: ServerStatus) -> Services:
     service = _provisioning_service(
         config, server, _user_directory(config, dev_provider, clerk, calls)
     )
+    activity = _activity(config, service.contexts)
     backlog = BacklogCollector(
-        service.rules, timedelta(seconds=config.sweep_interval_seconds), _now
+        service.rules, timedelta(seconds=config.sweep_interval_seconds), _now, activity
     )
     return Services(
         config=config,
+        activity=activity,
         verifier=verifier,
         handshakes=_handshake_service(config, verifier, session_calls),
         provisioning=service,
         backlog=backlog,
         refresh=_background_refresh(service),
-        jobs=_job_runner(service, backlog),
+        jobs=_job_runner(service, backlog, activity),
         rate_limiter=RateLimiter(
             config.rate_limit_per_minute,
             config.ensure_rate_limit_per_minute,
             service.contexts.store,
         ),
-        readiness=FreshSingleFlight(),
+        readiness=Readiness(config, activity, service, verifier.keys, _now),
         clerk=clerk,
         session_calls=session_calls,
         now=_now,
@@ -196,7 +205,18 @@ def _build_services(config: Config, server: ServerStatus) -> Services:
     )
 
 
-def _job_runner(service: ProvisioningService, backlog: BacklogCollector) -> JobRunner:
+def _activity(config: Config, contexts: ContextCache) -> Activity:
+    shared = (
+        LastUseFile(config.instance_path)
+        if config.redis_url is None
+        else LastUseInRedis(contexts.store)
+    )
+    return Activity(config.database_idle_seconds, shared)
+
+
+def _job_runner(
+    service: ProvisioningService, backlog: BacklogCollector, activity: Activity
+) -> JobRunner:
     def publish_changes(_: str, clerk_ids: Iterable[str]) -> None:
         service.contexts.publish(clerk_ids)
         backlog.invalidate()
@@ -207,6 +227,7 @@ def _job_runner(service: ProvisioningService, backlog: BacklogCollector) -> JobR
             JobKind.GOALS: lambda job: goals_of_all(job.options, _now()),
         },
         publish_changes,
+        activity,
     )
 
 

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from datetime import timedelta
 from functools import wraps
 from typing import Any
 
@@ -39,10 +38,11 @@ from provisioning.loading import upsert_user
 from sweep.directory_sync import sync_directory
 from sweep.progress import SweepCounts
 from sweep.runs import LEASE, LeaseLostError, SweepRunningError, SweepStoppedError
-from sweep.scheduler import build_sweeper, start_scheduler
+from sweep.scheduler import build_sweeper
 from sweep.sweeper import BATCH_SIZE, Sweeper
 from web import health
 from web.services import services
+from web.startup import start_background_work
 
 
 def register_shell(app: Flask) -> None:
@@ -214,16 +214,14 @@ def scheduler(context: click.Context) -> None:
     app = context.ensure_object(ScriptInfo).load_app()
     _check_database_of_scheduler()
     metrics.enable_multiprocess(services().config.metrics_path)
-    interval = timedelta(seconds=services().config.sweep_interval_seconds)
+    services().activity.serves_requests = False
     stop_requested = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop_requested.set())
-    services().jobs.start(app, polls=True)
-    sweep_scheduler = start_scheduler(app, services().provisioning, interval)
-    click.echo(f"sweeping every {interval.total_seconds():.0f} s; Ctrl-C stops")
+    background_work = start_background_work(app, sweeps=True)
+    click.echo(f"sweeping every {services().config.sweep_interval_seconds} s; Ctrl-C stops")
     stop_requested.wait()
-    services().jobs.stop()  # a running job returns to the queue
-    sweep_scheduler.stop()  # and so does a running sweep
+    background_work.stop()  # a running job or sweep returns to the queue
 
 
 def _check_database_of_scheduler() -> None:
@@ -262,6 +260,7 @@ def auto_create(wanted: str) -> None:
         is_on = switch.is_enabled(session)
     if wanted != "status":
         log.warning("auto_create_changed", enabled=is_on, entry="cli")
+        services().activity.exchange()  # wakes the schedulers of an idle installation
     is_forced_off = not services().config.enable_auto_create
     note = " (ENABLE_AUTO_CREATE=false keeps it off anyway)" if is_forced_off else ""
     click.echo(f"auto-create is {'on' if is_on else 'off'}{note}")

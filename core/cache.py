@@ -188,6 +188,10 @@ class RedisStore(RedisCache):
         keys = [self._prefix + name for name in (owner, key)]
         self._attempt(self._put_limited, keys=keys, args=[value, seconds, limit])
 
+    def put(self, key: str, value: str, seconds: int) -> None:
+        """Store a value for `seconds`."""
+        self._attempt(self._write_client.set, self._prefix + key, value, ex=seconds)
+
     def remove(self, key: str) -> None:
         """Remove a value."""
         self._attempt(self._write_client.delete, self._prefix + key)
@@ -294,6 +298,10 @@ class LocalStore(BaseCache):
                 self._entries.pop(dropped, None)
             self._set(key, value, seconds)
             self._set(owner, tuple(kept[:limit]), seconds)
+
+    def put(self, key: str, value: str, seconds: int) -> None:
+        """As `RedisStore.put`."""
+        self.set(key, value, seconds)
 
     def remove(self, key: str) -> None:
         """As `RedisStore.remove`."""

@@ -283,7 +283,10 @@ class Config(BaseModel):
     app_env: Literal["development", "production"] = "development"
     instance_path: Path = PROJECT / "instance"
     database_url: Annotated[str, BeforeValidator(_parse_database_url)] | None = SECRET_URL
+    database_url_unpooled: Annotated[str, BeforeValidator(_parse_database_url)] | None = SECRET_URL
     database_connect_seconds: float = Field(default=10, gt=0, le=120)
+    database_idle_seconds: int = Field(default=240, ge=0, le=604_800)
+    database_idle_sweep_seconds: int = Field(default=21_600, ge=1, le=604_800)
     redis_url: RedisUrl | None = SECRET_URL
     secret_key: SecretStr | None = None
 
@@ -323,6 +326,13 @@ class Config(BaseModel):
         missing = [name.upper() for name in REQUIRED_IN_PRODUCTION if not getattr(self, name)]
         if self.is_production and missing:
             raise ValueError(f"APP_ENV=production needs {', '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_direct_connection_alone(self) -> "Config":
+        """Refuse to migrate one database and to serve the embedded one."""
+        if self.database_url_unpooled is not None and self.database_url is None:
+            raise ValueError("DATABASE_URL_UNPOOLED needs DATABASE_URL")
         return self
 
     @model_validator(mode="after")

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from flask_caching import Cache
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import Connection, MetaData, Text
+from sqlalchemy import Connection, Engine, MetaData, Text
 from sqlalchemy.orm import DeclarativeBase, Session, registry
 
 from core import deadlines
@@ -25,6 +25,8 @@ NAMING = {
 STATEMENT_TIMEOUT_SECONDS = 0.9  # leaves time for an error response within two seconds
 BACKGROUND_TIMEOUT_SECONDS = 60.0  # of sweeps and commands
 COMMIT_SECONDS = 0.1  # for the work of this process between the statements of a transaction
+
+DIRECT = "direct"  # the bind key of the connection that bypasses the pooler
 
 Transaction = Callable[[], AbstractContextManager[Session]]
 
@@ -45,6 +47,18 @@ if TYPE_CHECKING:
     Model = Base  # db.Model is created at run time, which type checkers cannot follow
 else:
     Model = db.Model
+
+
+def use_direct_connection() -> None:
+    """Use DATABASE_URL_UNPOOLED, where it is set, for the rest of this process.
+
+    For commands that lock tables for long; a pooler would end their transaction or share it.
+    """
+    engines = cast(dict[str | None, Engine], db.engines)
+    direct = engines.get(DIRECT)
+    if direct is not None and engines[None] is not direct:
+        engines[None].dispose()
+        engines[None] = direct
 
 
 @contextmanager

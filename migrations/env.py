@@ -8,7 +8,7 @@ from flask import current_app
 from sqlalchemy import Connection, text
 
 from cli import adoption_trial
-from core.database import db
+from core.database import db, use_direct_connection
 from migrations import inspection
 
 LOCK_TIMEOUT = "10s"  # a waiting DDL lock blocks all traffic, so the migration fails instead
@@ -25,6 +25,7 @@ def _is_ours(_: Any, name: str | None, kind: str, is_reflected: bool, compared: 
 
 
 def _run() -> None:
+    use_direct_connection()
     with db.engine.connect() as connection:
         context.configure(
             connection=connection,

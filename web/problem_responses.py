@@ -88,7 +88,7 @@ def problem_response(
     if is_api_path(request.path) or code == INVALID_HOST:
         response = _document(code, problem, members)
     else:
-        response = Response(_page(code, problem, members.get("errors", ())))
+        response = Response(_page(code, problem, retry_after_seconds, members.get("errors", ())))
     response.status_code = problem.status
     response.headers["Cache-Control"] = "no-store"
     if problem.can_retry:
@@ -132,11 +132,16 @@ def _document(code: str, problem: Problem, members: ProblemMembers) -> Response:
     return response
 
 
-def _page(code: str, problem: Problem, errors: Sequence[FieldError]) -> str:
+def _page(
+    code: str, problem: Problem, retry_after_seconds: int, errors: Sequence[FieldError]
+) -> str:
     is_page_request = request.method in ("GET", "HEAD")
     if code == "provisioning_unavailable" and is_page_request:
         return render_template(
-            "preparing.html", preparation=_preparing_state(), attempts=MAX_ATTEMPTS
+            "preparing.html",
+            preparation=_preparing_state(retry_after_seconds),
+            first_pause_seconds=retry_after_seconds,
+            attempts=MAX_ATTEMPTS,
         )
     return render_template(
         "error.html",
@@ -147,12 +152,12 @@ def _page(code: str, problem: Problem, errors: Sequence[FieldError]) -> str:
     )
 
 
-def _preparing_state() -> PreparingState | None:
+def _preparing_state(retry_after_seconds: int) -> PreparingState | None:
     """Return the next step without JavaScript: growing pauses, then None after the last attempt."""
     attempts_made = request.args.get(ATTEMPT_PARAMETER, 0, type=int)
     if not 0 <= attempts_made < MAX_ATTEMPTS:
         return None
-    pause_seconds = max(RETRY_AFTER_SECONDS, 2**attempts_made) + random.randint(0, 1)  # nosec B311 # noqa: S311 - jitter
+    pause_seconds = max(retry_after_seconds, 2**attempts_made) + random.randint(0, 1)  # nosec B311 # noqa: S311 - jitter
     toast = "Erro, tentando novamente…" if attempts_made else "Preparando seu perfil…"
     return PreparingState(
         f"{request.path}?{ATTEMPT_PARAMETER}={attempts_made + 1}", pause_seconds, toast

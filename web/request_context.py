@@ -11,7 +11,9 @@ from sqlalchemy.orm import Session
 
 from auth.identity import Identity
 from auth.tokens import SessionClaims, identity_from_claims
-from core.database import transaction
+from core.connection_pool import pool_of
+from core.database import db, transaction
+from core.deadlines import scaled
 from dashboard.months import OwnProfile
 from dashboard.overview import Overview, overview_from_text, overview_to_text, read_overview
 from provisioning.audit import Source
@@ -32,6 +34,8 @@ from web.services import services
 from web.session import SAFE_METHODS
 
 log = structlog.get_logger(__name__)
+
+CONNECTION_WAIT_SECONDS = 1.2  # of a request to ensure the profile; the rest is for its statements
 
 Result = TypeVar("Result")
 
@@ -73,6 +77,8 @@ def context_for_request(
     `cached` are the values of `ContextCache.keys`; `is_fresh` skips them. Raises
     AccountDeletedError for a deleted account, and DatabaseUnavailableError.
     """
+    if is_fresh:  # such a request reads little afterwards, so that it can wait longer
+        pool_of(db.engine.engine).wait_while_connecting(scaled(CONNECTION_WAIT_SECONDS))
     identity = identity_from_claims(claims)
     structlog.contextvars.bind_contextvars(clerk_id=identity.clerk_id)
     provisioning, now = services().provisioning, services().now()

@@ -179,6 +179,7 @@ def _authorize(policy: AccessPolicy) -> ResponseReturnValue | None:
             seconds, cached = limits.hit_and_read(LimitKind.USER, claims.subject, keys)
         if seconds > 0:
             raise TooManyRequestsError(seconds)
+        services().activity.note_use()
         g.claims = claims
         g.context = context_for_request(claims, cached, is_fresh=policy.fresh)
     except UnauthenticatedError as err:

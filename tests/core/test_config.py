@@ -44,7 +44,10 @@ def config_error(**settings: str) -> ConfigError:
     [
         ("app_env", "development"),
         ("database_url", None),
+        ("database_url_unpooled", None),
         ("database_connect_seconds", 10),
+        ("database_idle_seconds", 240),
+        ("database_idle_sweep_seconds", 21_600),
         ("redis_url", None),
         ("secret_key", None),
         ("clerk_authorized_parties", frozenset()),
@@ -227,6 +230,9 @@ def test_environment_overrides_the_env_file(tmp_path: Path) -> None:
         ("SESSION_TTL_SECONDS", "-1"),
         ("SWEEP_INTERVAL_SECONDS", "soon"),
         ("DATABASE_CONNECT_SECONDS", "0"),
+        ("DATABASE_IDLE_SECONDS", "-1"),
+        ("DATABASE_IDLE_SWEEP_SECONDS", "0"),
+        ("DATABASE_URL_UNPOOLED", "mysql://db/neon"),
         ("RATE_LIMIT_PER_MINUTE", "0"),
         ("ENSURE_RATE_LIMIT_PER_MINUTE", "many"),
         ("TRUSTED_PROXIES", "-1"),
@@ -441,7 +447,10 @@ def test_printed_services_show_no_secret(tmp_path: Path) -> None:
 
 ALL_SETTINGS = {
     **PRODUCTION,
+    "DATABASE_URL_UNPOOLED": "postgresql://direct.example.com/neon",
     "DATABASE_CONNECT_SECONDS": "12",
+    "DATABASE_IDLE_SECONDS": "600",
+    "DATABASE_IDLE_SWEEP_SECONDS": "3600",
     "REDIS_URL": "redis://:secret@cache:6380/1",
     "CLERK_FRONTEND_API_URL": "https://clerk.example.com/proxy",
     "CLERK_API_URL": "https://api.example.com",

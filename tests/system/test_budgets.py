@@ -90,7 +90,8 @@ def test_request_needs_the_budgeted_round_trips_statements_and_commands(
 ) -> None:
     prepare(measured, state, operation)
     database, redis = measured.tally, measured.redis
-    database.clear(), redis.clear()
+    database.clear()
+    redis.clear()
 
     measured.send(operation, BOB)
 
