@@ -2,7 +2,6 @@
 
 import gc
 import os
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,13 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 from app import build_app
-from core.config import ConfigError, load_config
 from core.gunicorn_worker import SlowClientThreadWorker
 from core.logging import GUNICORN, configure_logs
 from sweep import scheduler
 from web import startup
 from web.services import EXTENSION
 
-try:
-    settings = load_config(os.environ)
-except ConfigError as err:
-    sys.exit(f"neon-dashboard: {err}")
+settings = startup.load_settings(os.environ)
 
 bind = settings.bind
 

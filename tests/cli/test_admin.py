@@ -135,7 +135,7 @@ def test_one_of_several_accounts_is_chosen_by_its_id(
 
     outputs = []
     for command in ("grant", "revoke"):
-        outputs.append(runner.invoke(args=["admin", command, identifier]).output.splitlines()[-1])
+        outputs.append(runner.invoke(args=["admin", command, identifier]).stdout.splitlines()[-1])
         outputs.append(" ".join(roles(session)))
 
     description = (
