@@ -64,7 +64,8 @@ def _report(app: Flask, callback: Callable[..., Any], *, is_named: bool) -> Call
                 with app.app_context():
                     err.message = _with_place(err.message)
             raise
-        if is_named and not options.get("as_json"):  # a program reads the last line
+        # --json: a program reads the last line. --sql: no database is used.
+        if is_named and not (options.get("as_json") or options.get("sql")):
             with app.app_context():
                 click.echo(_place(), err=True)
         return result

@@ -75,7 +75,7 @@ def _migrate(connection: Connection) -> None:
 
 
 class _OfflineConnection:
-    """Prints statements; every query finds nothing, as in a database without adoption."""
+    """Prints statements, and answers queries as a database of this program without adoption."""
 
     def __init__(self, migration: MigrationContext) -> None:
         self._print = migration.impl._exec  # noqa: SLF001 - as Alembic's own offline mode does
@@ -85,11 +85,10 @@ class _OfflineConnection:
             self._print(statement.bindparams(**values or {}))
         return null_result()
 
-    def scalar(self, *_: Any) -> None:
-        return None
-
-    def scalars(self, *_: Any) -> list[Any]:
-        return []
+    def scalar(self, statement: TextClause, values: dict[str, Any] | None = None) -> Any:
+        """Find the table or index by its name, but nothing that only an adoption creates."""
+        name = (values or {}).get("table") if "to_regclass(:table)" in str(statement) else None
+        return None if name == "adoptions" else name
 
 
 def _print_statements() -> None:
