@@ -23,7 +23,7 @@ from auth.session_calls import SessionCalls
 from auth.tokens import TokenVerifier
 from auth.user_directory import UserDirectory, UserSource
 from blueprints.registration import register_blueprints
-from cli import admin, adopt, provisioning
+from cli import admin, adopt, installation, provisioning
 from cli.error_reports import report_errors_in_one_line
 from core import deadlines, files
 from core.config import Config
@@ -104,6 +104,7 @@ def create_app(config: Config | None = None) -> Flask:
     admin.register(app)
     provisioning.register_shell(app)
     adopt.register(app)
+    installation.register(app)
     report_errors_in_one_line(app)
     return app
 

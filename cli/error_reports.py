@@ -62,7 +62,7 @@ def _report(app: Flask, callback: Callable[..., Any], *, is_named: bool) -> Call
         except click.ClickException as err:
             if is_named and type(err) is click.ClickException:
                 with app.app_context():
-                    err.message = _with_place(err.message)
+                    raise click.ClickException(_with_place(err.message)) from err
             raise
         # --json: a program reads the last line. --sql: no database is used.
         if is_named and not (options.get("as_json") or options.get("sql")):

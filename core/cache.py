@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar, cast
 
 import structlog
@@ -22,6 +23,7 @@ from flask_caching.backends.rediscache import RedisCache
 log = structlog.get_logger(__name__)
 
 BYPASS_SECONDS = 1.0  # after a failure, so that few requests wait for a cache that hangs
+SCAN_KEYS = 1_000  # in a step, so that Redis answers others meanwhile
 VERSION_TTL_SECONDS = 7 * 86_400  # longer than any value that is stored under a version
 
 # KEYS: newest version, confirmed version, value. ARGV: version, its TTL in s, TTL of the
@@ -126,6 +128,14 @@ class RedisStore(RedisCache):
         """Store a value for `seconds`; of each owner only the newest `limit` values are kept."""
         keys = [self._get_prefix() + name for name in (owner, key)]
         self._put_limited(keys=keys, args=[value, seconds, limit])
+
+    def remove_all(self) -> int:
+        """Remove every key of this program, in small steps; returns how many there were."""
+        keys = self._write_client.scan_iter(match=f"{self._get_prefix()}*", count=SCAN_KEYS)
+        removed = 0
+        while batch := list(islice(keys, SCAN_KEYS)):
+            removed += int(self._write_client.unlink(*batch))
+        return removed
 
 
 class LocalStore(BaseCache):
