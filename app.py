@@ -1,5 +1,6 @@
 """The application factory: create_app builds the Flask app and its services from a Config."""
 
+import os
 import secrets
 import time
 from collections.abc import Iterable
@@ -25,7 +26,8 @@ from auth.session_calls import SessionCalls
 from auth.tokens import TokenVerifier
 from auth.user_directory import UserDirectory, UserSource
 from blueprints.registration import register_blueprints
-from cli import admin, adopt, provisioning
+from cli import admin, adopt, installation, provisioning
+from cli.error_reports import report_errors_in_one_line
 from core import deadlines, files
 from core.activity import Activity, LastUseFile, LastUseInRedis
 from core.cache import Store
@@ -34,6 +36,7 @@ from core.connection_pool import CONNECTION_LIMIT, ConnectionPool, pool_of, prep
 from core.connections import DeferredBeginConnection
 from core.database import DIRECT, cache, db, migrate
 from core.flask_app import LeanFlask
+from core.logging import configure_logs
 from core.rate_limit import RateLimiter
 from core.server_status import ServerStatus
 from dashboard.mentoring import goals_of_all
@@ -55,12 +58,12 @@ from provisioning.retry import RetryingUnitOfWork
 from provisioning.rules import Rules
 from provisioning.service import ProvisioningService
 from sweep.stats import BacklogCollector
+from web import startup
 from web.csv_import import read_list
 from web.health import Readiness
 from web.job_runner import JobRunner
 from web.problem_responses import MAX_FORM_BYTES
 from web.services import EXTENSION, Services
-from web.startup import exit_on_unwritable_folder
 
 BODY_LIMIT = 64 * 1024
 PARTS_LIMIT = 100  # of a multipart form; the largest has about twenty
@@ -79,15 +82,18 @@ CACHE_ENTRIES = 50_000
 
 def build_app(config: Config) -> Flask:
     """As create_app; exits with a one-line message where the instance folder is not writable."""
-    with exit_on_unwritable_folder(config):
+    with startup.exit_on_unwritable_folder(config):
         return create_app(config)
 
 
-def create_app(config: Config) -> Flask:
+def create_app(config: Config | None = None) -> Flask:
     """Build the app; starts the embedded database where DATABASE_URL is not set.
 
-    Raises OSError when the instance folder cannot be written.
+    Without `config`, the settings come from the environment, as a server and a command need them;
+    a wrong one exits with one line. Raises OSError when the instance folder cannot be written.
     """
+    if config is None:
+        return _create_from_environment()
     deadlines.install_wait_callback()
     app = LeanFlask(__name__, instance_path=str(config.instance_path))
     app.config.from_mapping(_flask_settings(config))
@@ -104,7 +110,17 @@ def create_app(config: Config) -> Flask:
     admin.register(app)
     provisioning.register_shell(app)
     adopt.register(app)
-    provisioning.report_errors_in_one_line(app)
+    installation.register(app)
+    report_errors_in_one_line(app)
+    return app
+
+
+def _create_from_environment() -> Flask:
+    config = startup.load_settings(os.environ)
+    startup.refuse_exposed_development_server(config)
+    configure_logs(config.log_format, is_production=config.is_production)
+    app = build_app(config)
+    startup.prepare_flask_run(app, config)
     return app
 
 

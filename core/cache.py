@@ -9,6 +9,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import structlog
@@ -21,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 BYPASS_SECONDS = 1.0  # after a failure, so that few requests wait for a cache that hangs
 ROUNDING_SECONDS = 0.001  # of sums of floating-point numbers
+SCAN_KEYS = 1_000  # in a step, so that Redis answers others meanwhile
 VERSION_TTL_SECONDS = 7 * 86_400  # longer than any value that is stored under a version
 
 # KEYS: newest version, confirmed version, value. ARGV: version, its TTL in s, TTL of the
@@ -206,6 +208,14 @@ class RedisStore(RedisCache):
             self.skipped_until = self.clock() + BYPASS_SECONDS
             log.warning("cache_error", error=type(err).__name__)
             raise CacheUnavailableError from err
+
+    def remove_all(self) -> int:
+        """Remove every key of this program, in small steps; returns how many there were."""
+        keys = self._write_client.scan_iter(match=f"{self._prefix}*", count=SCAN_KEYS)
+        removed = 0
+        while batch := list(islice(keys, SCAN_KEYS)):
+            removed += int(self._write_client.unlink(*batch))
+        return removed
 
 
 class LocalStore(BaseCache):

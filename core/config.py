@@ -409,6 +409,8 @@ def load_config(environ: Mapping[str, str], dotenv: Path | None = PROJECT / ".en
     ConfigError with one line that names the first wrong setting.
     """
     merged = {**_read_env_file(dotenv), **environ}
+    if not (merged.get("BIND") or "").strip():
+        merged["BIND"] = _bind_of_port(merged.get("PORT"))
     known: dict[str, str] = {}
     for name in Config.model_fields:
         try:
@@ -419,6 +421,33 @@ def load_config(environ: Mapping[str, str], dotenv: Path | None = PROJECT / ".en
         return Config.model_validate({name: value for name, value in known.items() if value})
     except ValidationError as err:
         raise ConfigError(_one_line(err)) from err
+
+
+def _bind_of_port(port: str | None) -> str | None:
+    """Return the address for a port that a host assigns by PORT, reachable from outside."""
+    port = (port or "").strip()
+    if not port:
+        return None
+    if not re.fullmatch("[0-9]{1,5}", port) or int(port) > LAST_PORT:
+        raise ConfigError(f"PORT: must be a number up to {LAST_PORT}")
+    return f"0.0.0.0:{port}"  # nosec B104
+
+
+def refuse_accidental_database(config: Config) -> None:
+    """Raise ConfigError if DATABASE_URL is missing among settings of a production server.
+
+    A shell that reads a file of settings ends an unquoted value at `&`. A command would then create
+    and migrate an embedded database instead of the intended one, and report success.
+    """
+    given = config.model_fields_set
+    if "app_env" in given or "database_url" in given:
+        return
+    found = [name.upper() for name in REQUIRED_IN_PRODUCTION if name in given]
+    if found:
+        raise ConfigError(
+            f"DATABASE_URL: is not set, but {', '.join(found)} {'is' if len(found) == 1 else 'are'}"
+            "; set APP_ENV=development to use the embedded database"
+        )
 
 
 def _read_env_file(path: Path | None) -> Mapping[str, str | None]:
