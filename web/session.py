@@ -10,7 +10,8 @@ from auth.errors import (
     UnknownUserError,
     UnusableAnswerError,
 )
-from auth.handshake import BrowserRequest, HandshakeDecision
+from auth.handshake import HandshakeDecision
+from auth.handshake_reader import BrowserRequest
 from auth.tokens import SessionClaims
 from web.errors import HttpError, SessionLoopError, UnauthenticatedError
 from web.problem_responses import is_api_path
@@ -32,10 +33,20 @@ def authenticate(*, may_call: bool) -> SessionClaims | str:
     decide and `may_call` is False.
     """
     token = _bearer_token()
-    if token is not None:
-        return _verify(token, may_call=may_call)
-    frontend_api = services().frontend_api(request.host_url)
-    decision = services().handshakes.resolve(_browser_request(), frontend_api, may_call=may_call)
+    if token is None:
+        decision = services().handshakes.resolve(
+            _browser_request(), services().frontend_api(request.host_url), may_call=may_call
+        )
+    else:
+        try:
+            return services().verifier.verify(token, may_fetch=may_call)
+        except InvalidTokenError:
+            decision = services().handshakes.resolve_bearer(
+                _browser_request(),
+                token,
+                services().frontend_api(request.host_url),
+                may_call=may_call,
+            )
     g.set_cookies = decision.set_cookies
     if decision.location is not None:
         return decision.location
@@ -92,14 +103,6 @@ def _bearer_token() -> str | None:
     return value.strip() if scheme.lower() == "bearer" else None
 
 
-def _verify(token: str, *, may_call: bool) -> SessionClaims:
-    try:
-        return services().verifier.verify(token, may_fetch=may_call)
-    except InvalidTokenError as err:
-        log.info("session_refused", reason=str(err))
-        raise UnauthenticatedError("the session token is not valid") from err
-
-
 def _browser_request() -> BrowserRequest:
     return BrowserRequest(
         url=request.url,
@@ -107,6 +110,7 @@ def _browser_request() -> BrowserRequest:
         method=request.method,
         accept=request.headers.get("Accept", ""),
         destination=_destination(),
+        headers=request.headers,
     )
 
 
@@ -116,7 +120,7 @@ def _destination() -> str:
 
 
 def _error_for(decision: HandshakeDecision) -> UnauthenticatedError:
-    log.info("session_refused", reason=decision.reason)
+    log.info("session_refused", reason=decision.reason, error=decision.detail or None)
     error_class = SessionLoopError if decision.is_loop else UnauthenticatedError
     return error_class(decision.reason)
 
