@@ -19,7 +19,8 @@ import models  # noqa: F401 - importing the package registers all tables
 from auth.call_budget import DEVELOPMENT, PRODUCTION
 from auth.clerk_client import ClerkClient
 from auth.cookies import cookie_suffix
-from auth.handshake import HandshakeReader, HandshakeService
+from auth.handshake import HandshakeService
+from auth.handshake_reader import HandshakeReader
 from auth.jwks import KeySet
 from auth.provider_calls import ProviderCalls
 from auth.session_calls import SessionCalls
@@ -275,10 +276,10 @@ def _session_calls(
 ) -> SessionCalls | None:
     """Return the provider calls for browser sessions; None without a secret key."""
     if dev_sessions is not None:
-        return SessionCalls(calls, dev_sessions.end)
+        return SessionCalls(calls, dev_sessions.end, None, dev_sessions.refresh)
     if clerk is None or config.clerk_secret_key is None:
         return None
-    return SessionCalls(calls, clerk.end_session, clerk.handshake_cookies)
+    return SessionCalls(calls, clerk.end_session, clerk.handshake_cookies, clerk.refresh_session)
 
 
 def _handshake_service(
@@ -292,7 +293,8 @@ def _handshake_service(
         config.is_development_instance,
         session_calls.exchange_nonce if session_calls and has_nonces else None,
     )
-    return HandshakeService(verifier, answers, time.time)
+    refresh = session_calls.refresh if session_calls else None
+    return HandshakeService(verifier, answers, time.time, refresh)
 
 
 def _user_directory(
@@ -337,7 +339,12 @@ def _token_verifier(
 ) -> TokenVerifier:
     if clerk is not None:
         keys = KeySet(clerk.key_set, calls=calls)
-        return TokenVerifier(keys, config.issuer, config.clerk_authorized_parties)
+        return TokenVerifier(
+            keys,
+            config.issuer,
+            config.clerk_authorized_parties,
+            proxy_issuer=config.proxy_issuer,
+        )
     key_set = dev_provider.key_set if dev_provider is not None else dict
     return TokenVerifier(KeySet(key_set), ISSUER, config.clerk_authorized_parties)
 

@@ -376,9 +376,7 @@ class Config(BaseModel):
     @property
     def frontend_api_url(self) -> str | None:
         """The base URL of Clerk's public keys and handshake: given, or from the publishable key."""
-        if self.clerk_frontend_api_url or not self.clerk_publishable_key:
-            return self.clerk_frontend_api_url
-        return f"https://{_instance_host(self.clerk_publishable_key)}"
+        return self.clerk_frontend_api_url or self._instance_url
 
     @property
     def is_development_instance(self) -> bool:
@@ -393,13 +391,27 @@ class Config(BaseModel):
 
     @property
     def issuer(self) -> str | None:
-        """The `iss` that a session token must have; None leaves it unchecked."""
-        return self.clerk_issuer or self.frontend_api_url
+        """The `iss` that a session token must have; None leaves it unchecked.
+
+        Behind a proxy of the frontend API, tokens keep the instance's own address.
+        """
+        return self.clerk_issuer or self._instance_url
+
+    @property
+    def proxy_issuer(self) -> str | None:
+        """A second accepted `iss`: the given address of the frontend API, without CLERK_ISSUER."""
+        return None if self.clerk_issuer else self.clerk_frontend_api_url
 
     @property
     def sign_in_url(self) -> str | None:
         """The URL of the sign-in page: given, or Clerk's hosted account portal."""
-        return self.clerk_sign_in_url or _account_portal(self.frontend_api_url)
+        portal = _account_portal(self.frontend_api_url) or _account_portal(self._instance_url)
+        return self.clerk_sign_in_url or portal
+
+    @property
+    def _instance_url(self) -> str | None:
+        key = self.clerk_publishable_key
+        return f"https://{_instance_host(key)}" if key else None
 
 
 def load_config(environ: Mapping[str, str], dotenv: Path | None = PROJECT / ".env") -> Config:

@@ -380,12 +380,24 @@ def test_trailing_slash_of_the_frontend_api_is_not_doubled() -> None:
     assert config.jwks_url == "https://clerk.example.com/.well-known/jwks.json"
 
 
-def test_frontend_api_of_an_unknown_host_has_no_account_portal() -> None:
+def test_proxy_of_the_frontend_api_keeps_issuer_and_account_portal() -> None:
+    proxy = "https://app.example.com/__clerk"
+
+    config = load(CLERK_PUBLISHABLE_KEY=PRODUCTION_KEY, CLERK_FRONTEND_API_URL=proxy)
+
+    assert (config.issuer, config.proxy_issuer) == ("https://clerk.example.com", proxy)
+    assert config.jwks_url == f"{proxy}/.well-known/jwks.json"
+    assert config.sign_in_url == "https://accounts.example.com/sign-in"
+
+
+def test_given_issuer_is_the_only_one() -> None:
     config = load(
-        CLERK_PUBLISHABLE_KEY=PRODUCTION_KEY, CLERK_FRONTEND_API_URL="https://login.example.com"
+        CLERK_PUBLISHABLE_KEY=PRODUCTION_KEY,
+        CLERK_FRONTEND_API_URL="https://app.example.com/__clerk",
+        CLERK_ISSUER="https://issuer.example.com",
     )
 
-    assert config.sign_in_url is None
+    assert (config.issuer, config.proxy_issuer) == ("https://issuer.example.com", None)
 
 
 def test_admin_addresses_are_trimmed_and_lowercased() -> None:
