@@ -58,13 +58,13 @@ def test_scale_contains_a_profit_above_the_revenue() -> None:
 def test_heights_are_proportional_to_the_scale() -> None:
     [bar] = draw_chart([month((2026, 3), 15_000, 5_000)]).bars
 
-    assert (bar.revenue, bar.profit) == (750, 250)
+    assert (bar.value, bar.profit) == (750, 250)
 
 
 def test_smallest_amount_is_visible_and_zero_has_no_height() -> None:
     [small, _, big] = draw_chart([month((2026, 1), 1), month((2026, 3), 90_000)]).bars
 
-    assert (small.revenue, small.profit, big.revenue) == (4, 0, 900)
+    assert (small.value, small.profit, big.value) == (4, 0, 900)
 
 
 def test_scale_without_a_loss_starts_at_zero() -> None:
@@ -78,7 +78,7 @@ def test_loss_is_drawn_below_the_zero_line() -> None:
 
     assert (chart.marks, chart.has_loss) == ((3_000, 2_000, 1_000, 0, -1_000), True)
     assert chart.zero == 750
-    assert [(bar.revenue, bar.profit) for bar in chart.bars] == [(750, 375), (250, -250)]
+    assert [(bar.value, bar.profit) for bar in chart.bars] == [(750, 375), (250, -250)]
 
 
 @pytest.mark.parametrize(
@@ -113,8 +113,11 @@ def test_months_before_the_window_do_not_change_the_scale() -> None:
 def test_all_bars_are_inside_the_chart(amounts: list[tuple[int, int]]) -> None:
     chart = draw_chart([month((2026, i + 1), *pair) for i, pair in enumerate(amounts)])
 
-    assert all(0 <= bar.revenue <= chart.zero for bar in chart.bars)
-    assert all(chart.zero - FULL_HEIGHT <= bar.profit <= chart.zero for bar in chart.bars)
+    assert all(0 <= bar.value <= chart.zero for bar in chart.bars)
+    assert all(
+        bar.profit is not None and chart.zero - FULL_HEIGHT <= bar.profit <= chart.zero
+        for bar in chart.bars
+    )
     assert chart.has_loss == any(profit < 0 for _, profit in amounts)
 
 
