@@ -389,7 +389,14 @@ class Config(BaseModel):
     @property
     def sign_in_url(self) -> str | None:
         """The URL of the sign-in page: given, or Clerk's hosted account portal."""
-        return self.clerk_sign_in_url or _account_portal(self.frontend_api_url)
+        portal = _account_portal(self.frontend_api_url)
+        return self.clerk_sign_in_url or (f"{portal}/sign-in" if portal else None)
+
+    @property
+    def account_url(self) -> str | None:
+        """The URL where users edit their account: Clerk's hosted account portal."""
+        portal = _account_portal(self.frontend_api_url)
+        return f"{portal}/user" if portal else None
 
 
 def load_config(environ: Mapping[str, str], dotenv: Path | None = PROJECT / ".env") -> Config:
@@ -460,7 +467,7 @@ def _account_portal(frontend_api_url: str | None) -> str | None:
     """`clerk.example.com` has accounts.example.com; `x.clerk.accounts.dev` has x.accounts.dev."""
     host = urlsplit(frontend_api_url or "").netloc
     if host.endswith(".clerk.accounts.dev"):
-        return f"https://{host.removesuffix('.clerk.accounts.dev')}.accounts.dev/sign-in"
+        return f"https://{host.removesuffix('.clerk.accounts.dev')}.accounts.dev"
     if host.startswith("clerk."):
-        return f"https://accounts.{host.removeprefix('clerk.')}/sign-in"
+        return f"https://accounts.{host.removeprefix('clerk.')}"
     return None

@@ -20,8 +20,8 @@ from auth.errors import CallNeededError
 from auth.tokens import SessionClaims
 from core import deadlines, metrics
 from core.rate_limit import LimitKind
-from provisioning.context import FAILED_STATUSES, READY, RequestContext
-from provisioning.ensure import CHANGES
+from provisioning.context import FAILED_STATUSES, NOT_REQUIRED, READY, RequestContext
+from provisioning.ensure import CHANGES, Outcome
 from provisioning.errors import Denial
 from web.access_policy import Access, AccessPolicy, policy_of
 from web.errors import (
@@ -51,6 +51,7 @@ MAX_HEADER_CHARACTERS = (
     64 * 1024
 )  # characters, of all headers; gunicorn limits one header to half of it
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+DASHBOARD = "pages.dashboard"
 LOGIN_CANNOT_HELP = (SessionLoopError, AccountDeletedError)  # a login would end in the same error
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -176,7 +177,9 @@ def _authorize(policy: AccessPolicy) -> ResponseReturnValue | None:
         if _is_page_request() and not _is_framed() and not isinstance(err, LOGIN_CANNOT_HELP):
             return redirect(url_for("auth.login", next=_requested_path()))
         raise
-    _flash_profile_created(g.context)
+    _flash_new_profile(g.context)
+    if request.endpoint == DASHBOARD and g.context.status == NOT_REQUIRED:
+        return redirect(url_for("console.overview"), code=303)  # an admin without a profile
     _check_access(policy.access, g.context)
     return None
 
@@ -223,11 +226,12 @@ def _check_access(access: Access, context: RequestContext) -> None:
         raise HttpError("forbidden", "for admins only")
 
 
-def _flash_profile_created(context: RequestContext) -> None:
-    """Flash a message on the first page after the profile was created."""
+def _flash_new_profile(context: RequestContext) -> None:
+    """Flash a message for the first page after the profile was created or found."""
     is_new = context.outcome in CHANGES
     if is_new and context.status == READY and not has_bearer_token():
-        flash_user("Perfil criado!")
+        is_created = context.outcome == Outcome.CREATED
+        flash_user("Perfil criado!" if is_created else "Encontramos seu cadastro. Boas-vindas!")
 
 
 def _redirect_without_trailing_slash() -> ResponseReturnValue | None:
