@@ -1,5 +1,6 @@
 """The chart has a bar for each calendar month and a readable scale."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -129,3 +130,36 @@ def test_marks_are_few_and_equidistant_and_contain_zero(revenue: int, profit: in
     assert (len(steps), 0 in marks, 2 <= len(marks) <= 6) == (1, True, True)
     assert marks[0] >= max(revenue, profit)
     assert marks[-1] <= min(0, profit)
+
+
+def test_other_measures_have_one_bar_and_a_scale_of_counts() -> None:
+    goals = replace(GOALS, leads=30)
+    reported = Month(2026, 3, 10_000, -500, 12, 0, 0, 0, goals)
+
+    chart = draw_chart([reported], "leads")
+
+    assert (chart.marks, chart.is_money, chart.has_loss) == ((50, 25, 0), False, False)
+    assert [(bar.value, bar.profit, bar.goal) for bar in chart.bars] == [(240, None, 600)]
+
+
+def test_smallest_scale_of_counts_ends_at_ten() -> None:
+    assert draw_chart([month((2026, 3), 10_000)], "posts").marks == (10, 5, 0)
+
+
+def test_goal_is_part_of_the_scale_and_each_month_has_its_own() -> None:
+    months = [
+        replace(month((2026, mes), 5_000), goals=replace(GOALS, faturamento=goal))
+        for mes, goal in ((1, 0), (2, 10_000), (3, 40_000))
+    ]
+
+    chart = draw_chart(months)
+
+    assert (chart.marks[0], chart.has_goal) == (50_000, True)
+    assert [bar.goal for bar in chart.bars] == [None, 200, 800]
+
+
+def test_profit_has_no_goal_and_may_be_all_losses() -> None:
+    chart = draw_chart([month((2026, 3), 10_000, -700)], "lucro")
+
+    assert (chart.marks, chart.has_goal, chart.zero) == ((0, -500, -1_000), False, 0)
+    assert chart.bars[0].value == -700

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from flask.testing import FlaskClient
 
 VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"}
+INLINE = {"a", "abbr", "b", "code", "em", "small", "span", "strong"}
 SPACE = re.compile(r"[ \n\t]+")
 
 
@@ -37,6 +38,7 @@ class Page(HTMLParser):
         """Start an element."""
         element = Element(tag, {name: value or "" for name, value in attrs})
         self.elements.append(element)
+        self._separate(tag)
         if tag not in VOID:
             self._open.append(element)
 
@@ -48,11 +50,17 @@ class Page(HTMLParser):
         """End the innermost element of that name."""
         while self._open and self._open.pop().tag != tag:
             pass
+        self._separate(tag)
 
     def handle_data(self, data: str) -> None:
         """Add text to every open element."""
         for element in self._open:
             element.texts.append(data)
+
+    def _separate(self, tag: str) -> None:
+        """Add a blank at the edge of a block."""
+        if tag not in INLINE:
+            self.handle_data(" ")
 
     def all(self, tag: str) -> list[Element]:
         """Return the elements of that name, in their order."""
