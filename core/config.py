@@ -405,8 +405,16 @@ class Config(BaseModel):
     @property
     def sign_in_url(self) -> str | None:
         """The URL of the sign-in page: given, or Clerk's hosted account portal."""
+        return self.clerk_sign_in_url or self._account_page("sign-in")
+
+    @property
+    def account_url(self) -> str | None:
+        """The URL where users edit their account: Clerk's hosted account portal."""
+        return self._account_page("user")
+
+    def _account_page(self, name: str) -> str | None:
         portal = _account_portal(self.frontend_api_url) or _account_portal(self._instance_url)
-        return self.clerk_sign_in_url or portal
+        return f"{portal}/{name}" if portal else None
 
     @property
     def _instance_url(self) -> str | None:
@@ -511,7 +519,7 @@ def _account_portal(frontend_api_url: str | None) -> str | None:
     """`clerk.example.com` has accounts.example.com; `x.clerk.accounts.dev` has x.accounts.dev."""
     host = urlsplit(frontend_api_url or "").netloc
     if host.endswith(".clerk.accounts.dev"):
-        return f"https://{host.removesuffix('.clerk.accounts.dev')}.accounts.dev/sign-in"
+        return f"https://{host.removesuffix('.clerk.accounts.dev')}.accounts.dev"
     if host.startswith("clerk."):
-        return f"https://accounts.{host.removeprefix('clerk.')}/sign-in"
+        return f"https://accounts.{host.removeprefix('clerk.')}"
     return None

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, TypeVar, cast
 
 import structlog
 from flask import current_app, flash, g, get_flashed_messages, request
+from pydantic import ValidationError
 from sqlalchemy.exc import NoResultFound, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -14,8 +16,15 @@ from auth.tokens import SessionClaims, identity_from_claims
 from core.connection_pool import pool_of
 from core.database import db, transaction
 from core.deadlines import scaled
-from dashboard.months import OwnProfile
-from dashboard.overview import Overview, overview_from_text, overview_to_text, read_overview
+from dashboard.months import OwnProfile, read_report
+from dashboard.overview import (
+    Overview,
+    StoredReport,
+    compute_overview,
+    report_from_text,
+    report_to_text,
+)
+from dashboard.periods import Period, period_to_report
 from provisioning.audit import Source
 from provisioning.context import (
     NOT_REQUIRED,
@@ -155,28 +164,51 @@ def with_own_profile(
     raise AssertionError("the last try has returned or raised")
 
 
+def period_due() -> Period:
+    """Return the month that «Métricas» opens for the signed-in user, who has a profile."""
+    joined_at = datetime.fromisoformat(g.context.mentorado["created_at"])
+    return period_to_report(joined_at, now=services().now())
+
+
 def own_overview() -> Overview:
-    """Return the signed-in user's overview; during a database outage the last copy.
+    """Return the signed-in user's overview; raises as `own_report`."""
+    stored = own_report()
+    return compute_overview(stored.report, now=stored.as_of)
+
+
+def own_report(until: Period | None = None) -> StoredReport:
+    """Return the signed-in user's report, up to a month; during a database outage the last copy.
 
     Raises ProfileRequiredError if the profile is gone, and the database's error if there is no
-    copy.
+    copy, or none that reaches back to the month.
     """
     now = services().now()
     try:
-        overview = with_own_profile(
-            lambda s, own: read_overview(s, own.id, now=now, owner_id=own.user_id), is_single=True
+        report = with_own_profile(
+            lambda s, own: read_report(s, own.id, owner_id=own.user_id, until=until), is_single=True
         )
     except SQLAlchemyError as err:
         if not is_outage(err):
             raise
-        return _overview_from_copy(err)
-    services().provisioning.contexts.put_dashboard_copy(g.context, overview_to_text(overview))
-    return overview
+        return _report_from_copy(err, until)
+    stored = StoredReport(report, now)
+    if until is None:
+        services().provisioning.contexts.put_dashboard_copy(g.context, report_to_text(stored))
+    return stored
 
 
-def _overview_from_copy(err: SQLAlchemyError) -> Overview:
+def _report_from_copy(err: SQLAlchemyError, until: Period | None) -> StoredReport:
     copy = services().provisioning.contexts.get_dashboard_copy(g.context.user["clerk_id"])
-    if copy is None:
+    try:
+        stored = report_from_text(copy.overview) if copy else None
+    except ValidationError:
+        stored = None  # written by another version of the program
+    if stored is None:
         raise err
+    if until is not None:
+        months = stored.report.months
+        if not months or until < months[0].period:
+            raise err
+        stored = replace(stored, report=stored.report.until(until))
     log.warning("read_only_answer", error=type(err).__name__)
-    return overview_from_text(copy.overview)
+    return stored

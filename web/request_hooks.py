@@ -20,8 +20,8 @@ from auth.errors import CallNeededError
 from auth.tokens import SessionClaims
 from core import deadlines, metrics
 from core.rate_limit import LimitKind
-from provisioning.context import FAILED_STATUSES, READY, RequestContext
-from provisioning.ensure import CHANGES
+from provisioning.context import FAILED_STATUSES, NOT_REQUIRED, READY, RequestContext
+from provisioning.ensure import CHANGES, Outcome
 from provisioning.errors import Denial
 from web.access_policy import Access, AccessPolicy, policy_of
 from web.errors import (
@@ -51,6 +51,7 @@ MAX_HEADER_CHARACTERS = (
     64 * 1024
 )  # characters, of all headers; gunicorn limits one header to half of it
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+DASHBOARD = "pages.dashboard"
 LOGIN_CANNOT_HELP = (SessionLoopError, AccountDeletedError)  # a login would end in the same error
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -188,7 +189,10 @@ def _authorize(policy: AccessPolicy) -> ResponseReturnValue | None:
         raise
     context: RequestContext = g.context
     if context.outcome in CHANGES and context.status == READY and bearer_token() is None:
-        flash_user("Perfil criado!")
+        is_created = context.outcome == Outcome.CREATED
+        flash_user("Perfil criado!" if is_created else "Encontramos seu cadastro. Boas-vindas!")
+    if request.endpoint == DASHBOARD and context.status == NOT_REQUIRED:
+        return redirect(url_for("console.overview"), code=303)  # an admin without a profile
     _check_access(policy.access, context)
     return None
 
