@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
 from typing import Any
 
@@ -35,6 +35,7 @@ from provisioning.context_version import read_version, read_versions
 from provisioning.errors import DatabaseUnavailableError
 from provisioning.identity_age import NextLookup
 from provisioning.retry import is_outage
+from provisioning.search import CODE_LENGTH
 
 log = structlog.get_logger(__name__)
 
@@ -188,23 +189,31 @@ class ContextCache:
         return DashboardCopy(RequestContext(user, entry["mentorado"], READY), entry["overview"])
 
     def store_reference(self, reference: str, clerk_id: str) -> None:
-        """Store which user was shown this reference code, so that support finds the user by it."""
+        """Store which user was shown this reference code, so that support finds the user by it.
+
+        Its first characters suffice: 32 of them are too many to dictate.
+        """
         text = json.dumps({"clerk_id": clerk_id})
-        try:
-            self.client.call(
-                lambda: self.client.backend.put_limited(
-                    f"references:{clerk_id}",
-                    _reference_key(reference),
-                    text,
-                    limit=REFERENCES_KEPT,
-                    seconds=REFERENCE_TTL_SECONDS,
+        for kind, code in (("references", reference), ("codes", reference[:CODE_LENGTH])):
+            try:
+                self.client.call(
+                    partial(
+                        self.client.backend.put_limited,
+                        f"{kind}:{clerk_id}",
+                        _reference_key(code),
+                        text,
+                        limit=REFERENCES_KEPT,
+                        seconds=REFERENCE_TTL_SECONDS,
+                    )
                 )
-            )
-        except CacheUnavailableError:
-            return  # the log has the code as well
+            except CacheUnavailableError:
+                return  # the log has the code as well
 
     def find_user_of_reference(self, reference: str) -> str | None:
-        """Return the Clerk id of the user who was shown this code; None for an unknown code."""
+        """Return the Clerk id of the user who was shown this code or one that begins with it.
+
+        None for an unknown code.
+        """
         try:
             value = self.client.call(lambda: cache.get(_reference_key(reference)))
         except CacheUnavailableError:

@@ -311,9 +311,11 @@ class Paging(Query):
 
 
 class Search(Paging):
-    """Rows whose name or address contains a text."""
+    """Rows that a search finds."""
 
-    q: Annotated[Text, Field(description="A part of the name or address")] = None
+    q: Annotated[Text, Field(description="Words of name or address, in any order, or a number")] = (
+        None
+    )
 
 
 def read_query(model: type[QueryType]) -> QueryType:
