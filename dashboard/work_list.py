@@ -39,6 +39,7 @@ class WorkFilter(enum.StrEnum):
     NO_FEEDBACK = "sem_feedback"
     NO_ACCESS = "sem_acesso"  # no account is linked: the mentee has never signed in
     LOW_SCORE = "abaixo_de_30"
+    TO_WRITE = "para_escrever"  # reported, without feedback
 
 
 class WorkOrder(enum.StrEnum):
@@ -98,7 +99,7 @@ class WorkCounts:
             WorkFilter.NO_FEEDBACK: self.no_feedback,
             WorkFilter.NO_ACCESS: self.no_access,
             WorkFilter.LOW_SCORE: self.low_score,
-        }[work_filter]
+        }.get(work_filter)
 
 
 def working_period(now: datetime) -> Period:
@@ -223,6 +224,7 @@ class _Columns:
             WorkFilter.NO_FEEDBACK: self.feedback.id.is_(None),
             WorkFilter.NO_ACCESS: Mentorado.user_id.is_(None),
             WorkFilter.LOW_SCORE: self.score < LOW_SCORE,
+            WorkFilter.TO_WRITE: and_(self.reported.id.is_not(None), self.feedback.id.is_(None)),
         }
         query = select(keys[order].label("key"), Mentorado.id.label("id")).select_from(Mentorado)
         return self.joined(query).where(IS_ACTIVE, filters[work_filter])

@@ -39,6 +39,12 @@ class AuditEvent(Model):
             postgresql_where=text("request_id IS NOT NULL"),
         ),
         Index(
+            "audit_events_action_idx",
+            text("(details ->> 'action')"),
+            "id",
+            postgresql_where=text("event = 'admin_action'"),
+        ),
+        Index(
             "audit_events_actor_id_idx",
             "actor_id",
             "id",

@@ -99,6 +99,8 @@ MESSAGES = {
     "numeral": "Informe um número inteiro, como 12.500.",
     "cents": "Informe um valor inteiro, sem centavos.",
     "nothing": "Informe ao menos um campo.",
+    "date": "Informe um dia como 2026-03-31.",
+    "cursor": "O cursor não é desta ordem. Comece pela primeira página.",
 }
 MAX_NOTE_LENGTH = 5_000
 MAX_TYPED_NAME_LENGTH = 1_000  # before white space is folded

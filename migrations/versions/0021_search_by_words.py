@@ -70,6 +70,9 @@ INDEXES = {
     "audit_events_short_code_idx": (
         'audit_events ("left"(request_id, 8)) WHERE request_id IS NOT NULL'
     ),
+    "audit_events_action_idx": (
+        "audit_events ((details ->> 'action'), id) WHERE event = 'admin_action'"
+    ),
     "audit_events_actor_id_idx": "audit_events (actor_id, id) WHERE actor_id IS NOT NULL",
     "provisioning_attempts_short_code_idx": 'provisioning_attempts ("left"(request_id, 8))',
 }
