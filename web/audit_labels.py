@@ -26,8 +26,17 @@ CHANNELS = {
     "cli": "terminal",
 }
 KINDS = dict(sorted({**EVENTS, **ACTIONS}.items(), key=lambda item: item[1]))
-CSV_TITLES = ("Número", "Quando", "O quê", "Quem fez", "Conta", "Perfil", "Por onde")
-CSV_TITLES += ("Motivo e detalhes", "Código")
+CSV_TITLES = (
+    "Número",
+    "Quando",
+    "O quê",
+    "Quem fez",
+    "Conta",
+    "Perfil",
+    "Por onde",
+    "Motivo e detalhes",
+    "Código",
+)
 MOST_FOUND = 50  # accounts and profiles of a search whose events are shown
 
 

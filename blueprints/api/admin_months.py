@@ -41,10 +41,16 @@ from web.validation import (
 
 admin_months = Blueprint("admin_months", __name__, url_prefix="/api/admin")
 
-CSV_TITLES = ("Número", "Nome", "E-mail", "Registrou", "Pontos", "Variação", "Feedback")
-CSV_TITLES += ("Último acesso",)
-
-
+CSV_TITLES = (
+    "Número",
+    "Nome",
+    "E-mail",
+    "Registrou",
+    "Pontos",
+    "Variação",
+    "Feedback",
+    "Último acesso",
+)
 NAME_CURSOR = re.compile(r"\d{1,10}:[^\x00]{0,1000}", re.ASCII)  # `17:ana lima`
 NUMBER_CURSOR = re.compile(r"\d{1,10}:-?\d{1,12}", re.ASCII)  # `17:80`
 MONTH_TEXT = re.compile(r"(\d{4})-(\d{2})", re.ASCII)
