@@ -126,7 +126,11 @@ def list_work(
     key, page_id = keys.selected_columns
     if after is not None:
         keys = keys.where(tuple_(key, page_id) > tuple_(literal(after[0]), after[1]))
-    page = keys.order_by(key, page_id).limit(limit).subquery()
+    return _read_items(session, columns, keys.order_by(key, page_id).limit(limit))
+
+
+def _read_items(session: Session, columns: "_Columns", keys: Select[Any]) -> list[WorkItem]:
+    page = keys.subquery()
     rows = select(
         Mentorado.id,
         Mentorado.user_id,
@@ -141,6 +145,27 @@ def list_work(
     )
     found = columns.joined(rows.join(page, page.c.id == Mentorado.id))
     return [WorkItem(*row) for row in session.execute(found.order_by(page.c.key, page.c.id))]
+
+
+def read_work_item(session: Session, period: Period, mentorado_id: int) -> WorkItem | None:
+    """Return the item of one mentee; None for an inactive or unknown one."""
+    columns = _Columns(period)
+    key = columns.page_of_keys(None, WorkOrder.NAME).where(Mentorado.id == mentorado_id)
+    return next(iter(_read_items(session, columns, key)), None)
+
+
+def next_to_write(session: Session, period: Period, mentorado_id: int) -> int | None:
+    """Return the next mentee by name who has reported and has no feedback, other than this one.
+
+    After the last one the search begins again; None where nobody is left.
+    """
+    current = read_work_item(session, period, mentorado_id)
+    for after in (current.position if current else None, None):
+        found = list_work(session, period, work_filter=WorkFilter.TO_WRITE, after=after, limit=2)
+        others = [item.id for item in found if item.id != mentorado_id]
+        if others:
+            return others[0]
+    return None
 
 
 def count_work(session: Session, period: Period) -> WorkCounts:
