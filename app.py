@@ -40,7 +40,7 @@ from core.flask_app import LeanFlask
 from core.logging import configure_logs
 from core.rate_limit import RateLimiter
 from core.server_status import ServerStatus
-from dashboard.mentoring import goals_of_all
+from dashboard.mass_goals import goals_of_all
 from dev import postgres
 from dev.fake_clerk import (
     ADMIN_EMAIL,

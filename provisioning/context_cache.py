@@ -42,6 +42,7 @@ from provisioning.context_version import read_version, read_versions
 from provisioning.errors import DatabaseUnavailableError
 from provisioning.identity_age import NextLookup
 from provisioning.retry import is_outage
+from provisioning.search import CODE_LENGTH
 
 log = structlog.get_logger(__name__)
 
@@ -216,21 +217,28 @@ class ContextCache:
         return DashboardCopy(RequestContext(user, entry["mentorado"], READY), entry["overview"])
 
     def store_reference(self, reference: str, clerk_id: str) -> None:
-        """Store which user was shown this reference code, so that support finds the user by it."""
+        """Store which user was shown this reference code, so that support finds the user by it.
+
+        Its first characters suffice: 32 of them are too many to dictate.
+        """
         text = json.dumps({"clerk_id": clerk_id})
         try:
-            self.store.put_limited(
-                f"references:{clerk_id}",
-                _reference_key(reference),
-                text,
-                limit=REFERENCES_KEPT,
-                seconds=REFERENCE_TTL_SECONDS,
-            )
+            for kind, code in (("references", reference), ("codes", reference[:CODE_LENGTH])):
+                self.store.put_limited(
+                    f"{kind}:{clerk_id}",
+                    _reference_key(code),
+                    text,
+                    limit=REFERENCES_KEPT,
+                    seconds=REFERENCE_TTL_SECONDS,
+                )
         except CacheUnavailableError:
             return  # the log has the code as well
 
     def find_user_of_reference(self, reference: str) -> str | None:
-        """Return the Clerk id of the user who was shown this code; None for an unknown code."""
+        """Return the Clerk id of the user who was shown this code or one that begins with it.
+
+        None for an unknown code.
+        """
         try:
             [value] = self.store.read([_reference_key(reference)])
         except CacheUnavailableError:

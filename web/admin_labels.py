@@ -88,6 +88,8 @@ ACTIONS = {
     "feedback": "Feedback escrito",
     "month_goals": "Metas do mês mudadas",
     "goals_of_all": "Metas de todos mudadas",
+    "goals_in_bulk": "Metas mudadas junto com as de todos",
+    "goals_undone": "Mudança das metas de todos desfeita",
 }
 DENIALS = {
     Denial.USER_BLOCKED: "Não entraria: o acesso está bloqueado.",

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.database import transaction
+from dashboard import mass_goals
 from models import AdminJob, Mentorado
 from models.admin_job import JobKind, JobStatus
 from provisioning import jobs
@@ -23,6 +24,7 @@ from web.formatting import month_name
 from web.services import services
 from web.validation import WithReason, validate_model
 
+MAX_INLINE_UNDO = 1_000  # profiles that a request restores at once; more are left to the thread
 PREVIEW_TEXTS = {
     LineVerdict.NEW: "Será pré-cadastrado",
     LineVerdict.TAKES_OVER: "Vai completar o perfil automático nº {mentorado_id}, ainda sem uso",
@@ -125,6 +127,7 @@ def show(job_id: uuid.UUID) -> ResponseReturnValue:
         if job is None:
             raise HttpError("not_found", f"there is no job {job_id}")
         reports = _line_reports(session, job)
+        is_undone = session.get(AdminJob, _undo_key(job)) is not None
     if job.is_active:
         services().jobs.wake()  # its process may have died, and there may be no scheduler
     return render_template(
@@ -134,6 +137,8 @@ def show(job_id: uuid.UUID) -> ResponseReturnValue:
         good=count_good(job.counts) if job.kind == JobKind.IMPORT else 0,
         reports=reports,
         goals=_goal_lines(job),
+        can_undo=_can_undo(job) and not is_undone,
+        is_undone=is_undone,
     )
 
 
@@ -153,6 +158,32 @@ def discard(job_id: uuid.UUID) -> ResponseReturnValue:
     """Delete a preview with its list."""
     run_with_retry(lambda session: jobs.discard(session, job_id))
     return redirect(url_for("console_imports.ask"), code=303)
+
+
+@console_jobs.post("/<uuid:job_id>/desfazer")
+@admin_required
+def undo(job_id: uuid.UUID) -> ResponseReturnValue:
+    """Undo a change of the goals of all, once: its form key follows from the job."""
+    with transaction() as session:
+        job = jobs.find(session, job_id)
+        options = mass_goals.undo_options(session, job) if _can_undo(job) else None
+    if options is None:
+        raise HttpError("conflict", f"the job {job_id} cannot be undone")
+    job_request = jobs.JobRequest(
+        key=_undo_key(job), kind=JobKind.GOALS, source=admin_source(), options=options
+    )
+    return start_job(job_request, is_short=job.scanned <= MAX_INLINE_UNDO)
+
+
+def _undo_key(job: AdminJob) -> uuid.UUID:
+    """Return the key of the job that undoes this one."""
+    return uuid.uuid5(job.id, "undo")
+
+
+def _can_undo(job: AdminJob) -> bool:
+    """Whether the job has changed the goals of mentees and is no undo itself."""
+    is_change = job.kind == JobKind.GOALS and "undo" not in job.options
+    return is_change and not job.is_active and job.scanned > 0
 
 
 def start_job(job_request: jobs.JobRequest, *, is_short: bool) -> ResponseReturnValue:

@@ -20,6 +20,7 @@ from web.access_policy import admin_required
 from web.admin_labels import event_name
 from web.errors import HttpError
 from web.month_input import selected_measure
+from web.search import search_term
 from web.services import services
 from web.validation import ID_CONVERTER, Digits, Search, read_query
 
@@ -45,11 +46,15 @@ class MenteesPage(Search):
 @console_mentees.get("")
 @admin_required
 def index() -> ResponseReturnValue:
-    """List profiles by id: of one kind, or those whose name or address contains the text."""
+    """List profiles by id: of one kind, or found by a search."""
     query = read_query(MenteesPage)
     with transaction() as session:
         mentees = list_mentees(
-            session, kind=query.tipo, search_text=query.q, after_id=query.cursor, limit=query.limit
+            session,
+            kind=query.tipo,
+            search=search_term(query.q),
+            after_id=query.cursor,
+            limit=query.limit,
         )
     return render_template(
         "console_mentees.html",

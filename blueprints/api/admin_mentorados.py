@@ -23,6 +23,7 @@ from web.access_policy import admin_required
 from web.admin_change import admin_source, apply_admin_change, publish_change, run_with_retry
 from web.api import NoContent, api_operation
 from web.errors import InvalidInputError
+from web.search import search_term
 from web.services import services
 from web.validation import (
     ID_CONVERTER,
@@ -117,10 +118,10 @@ class MergeShape(TypedDict):
 @admin_required
 @api_operation()
 def list_all(query: Search) -> Listed[MentoradoShape]:
-    """Profiles by id, or those whose name or address contains `q`."""
+    """Profiles by id, or those whose name or address has the words of `q`."""
     with transaction() as session:
         mentees = list_mentees(
-            session, search_text=query.q, after_id=query.cursor, limit=query.limit
+            session, search=search_term(query.q), after_id=query.cursor, limit=query.limit
         )
     return list_page(mentees, serialize_mentorado, limit=query.limit)
 
