@@ -53,6 +53,7 @@ from provisioning.service import ProvisioningService
 from sweep.stats import BacklogCollector
 from web.csv_import import read_list
 from web.job_runner import JobRunner
+from web.list_files import list_text
 from web.problem_responses import MAX_FORM_BYTES
 from web.services import EXTENSION, Services
 from web.startup import exit_on_unwritable_folder
@@ -198,7 +199,9 @@ def _job_runner(service: ProvisioningService, backlog: BacklogCollector) -> JobR
 
     return JobRunner(
         {
-            JobKind.IMPORT: lambda job: mentee_import(job, read_list(job.content or ""), _now()),
+            JobKind.IMPORT: lambda job: mentee_import(
+                job, read_list(list_text(job.content or "")), _now()
+            ),
             JobKind.GOALS: lambda job: goals_of_all(job.options, _now()),
         },
         publish_changes,

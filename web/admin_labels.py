@@ -12,6 +12,7 @@ from provisioning.errors import Denial
 from provisioning.preview import Fact, Snapshot
 from provisioning.queries import UserState
 from provisioning.rules import Action
+from web.formatting import number, reais
 
 STATES = {
     UserState.READY: "Pronta",
@@ -119,7 +120,7 @@ HIDDEN_COLUMNS = ("id", "mentorado_id", "created_at", "updated_at")
 
 def register_admin_labels(app: Flask) -> None:
     """Register the template filters of the admin console."""
-    for template_filter in (event_labels, row_labels, outcome_label):
+    for template_filter in (event_labels, row_labels, outcome_label, goal_text):
         app.add_template_filter(template_filter)
 
 
@@ -162,6 +163,16 @@ def row_labels(row: Mapping[str, Any]) -> str:
     """Return the columns of a row of any table as text, without technical ones."""
     shown = {k: v for k, v in row.items() if k not in HIDDEN_COLUMNS and v not in (None, "", 0)}
     return ", ".join(f"{name} {value}" for name, value in shown.items())
+
+
+def goal_text(goals: Mapping[str, int]) -> str:
+    """Return goals in one line: «R$ 16.000 · 50 leads · …»; «—» without goals."""
+    parts = [
+        reais(goals[name]) if name == "meta_faturamento" else f"{number(goals[name])} {name[5:]}"
+        for name in FACTS  # JSON does not keep the order
+        if name in goals
+    ]
+    return " · ".join(parts) or "—"
 
 
 def outcome_label(outcome: str) -> str:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -41,9 +41,12 @@ def csv_response(file_name: str, titles: Sequence[str], read_batch: ReadBatch[Ke
             rows, key = _read(read_batch, key)
             yield write_rows(rows)
 
-    response = Response(stream_with_context(chunks()), content_type="text/csv; charset=utf-8")
-    response.headers.set("Content-Disposition", "attachment", filename=file_name)
-    return response
+    return _download(file_name, stream_with_context(chunks()))
+
+
+def csv_file(file_name: str, rows: Sequence[Row]) -> Response:
+    """Return a short CSV file, whose rows are in memory, as a download."""
+    return _download(file_name, [BOM + write_rows(rows)])
 
 
 def write_rows(rows: Sequence[Row]) -> str:
@@ -51,6 +54,12 @@ def write_rows(rows: Sequence[Row]) -> str:
     lines = io.StringIO(newline="")
     csv.writer(lines, delimiter=";").writerows([_cell_text(cell) for cell in row] for row in rows)
     return lines.getvalue()
+
+
+def _download(file_name: str, chunks: Iterable[str]) -> Response:
+    response = Response(chunks, content_type="text/csv; charset=utf-8")
+    response.headers.set("Content-Disposition", "attachment", filename=file_name)
+    return response
 
 
 def _read(read_batch: ReadBatch[Key], key: Key | None) -> tuple[Sequence[Row], Key | None]:

@@ -12,6 +12,8 @@ function setBusy(form, isBusy) {
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (event.defaultPrevented || form.method !== "post") return;
+  // A download changes nothing and leaves the page open.
+  if (event.submitter?.hasAttribute("data-repeatable")) return;
   if (form.hasAttribute(BUSY)) return event.preventDefault();
   form.setAttribute(BUSY, "true");
   // Deferred, because a disabled button would not be part of the submitted form.
