@@ -23,7 +23,7 @@ REFERENCES = text("""
         SELECT to_regclass(:target)::oid AS oid
          UNION SELECT relid FROM pg_partition_ancestors(to_regclass(:target))
     ), foreign_keys AS (
-        SELECT c.oid, c.conrelid, c.conkey, c.confrelid, c.confkey
+        SELECT c.oid, c.conrelid, c.conkey, c.confrelid, c.confkey, c.confdeltype
           FROM pg_constraint c JOIN targets t ON t.oid = c.confrelid
          WHERE c.contype = 'f' AND c.conparentid = 0
     ), referring (key, member) AS (
@@ -47,7 +47,8 @@ REFERENCES = text("""
            ARRAY(SELECT quote_ident(a.attname)
                    FROM unnest(k.confkey) WITH ORDINALITY AS their (attnum, place)
                    JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = their.attnum
-                  ORDER BY their.place) AS targets
+                  ORDER BY their.place) AS targets,
+           k.confdeltype = 'c' AND k.conrelid = r.member AS is_cascading
       FROM referring r
       JOIN foreign_keys k ON k.oid = r.key
       JOIN pg_class t ON t.oid = r.member
@@ -65,10 +66,14 @@ MUTUAL_REFERENCES = text("""
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The columns of one foreign key, and the columns they point at; names are quoted for SQL."""
+    """The columns of one foreign key, and the columns they point at; names are quoted for SQL.
+
+    `is_cascading`: the database deletes the row together with the one that it refers to.
+    """
 
     columns: tuple[str, ...]
     targets: tuple[str, ...]
+    is_cascading: bool = False
 
     def matches(self, row: str, target: str) -> str:
         """Return the SQL condition that `row` refers to `target`, both table names of a query."""
@@ -106,6 +111,16 @@ class ReferringTable:
     def refers(self, row: str, target: str) -> str:
         """Return the SQL condition that `row` refers to `target` by any of the references."""
         return "(" + " OR ".join(r.matches(row, target) for r in self.references) + ")"
+
+    @property
+    def is_deleted_along(self) -> bool:
+        """Whether the database may delete rows of this table together with others."""
+        return any(reference.is_cascading for reference in self.references)
+
+    def is_deleted_with(self, row: str, target: str) -> str:
+        """Return the SQL condition that the database deletes `row` together with `target`."""
+        cascading = [r.matches(row, target) for r in self.references if r.is_cascading]
+        return "(" + " OR ".join(cascading) + ")"
 
 
 def escaped(name: str) -> str:
@@ -184,5 +199,5 @@ def _referring_table(keys: list[Row[*tuple[Any, ...]]]) -> ReferringTable:
         first.root_name,
         first.is_partitioned,
         first.is_hidden,
-        tuple(Reference(tuple(key.columns), tuple(key.targets)) for key in keys),
+        tuple(Reference(tuple(key.columns), tuple(key.targets), key.is_cascading) for key in keys),
     )

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from core.database import transaction
 from models import Mentorado
-from provisioning import admin_actions, attempts, merge
+from provisioning import admin_actions, attempts, deleted_profiles, merge
 from provisioning.admin_actions import ConflictError
 from provisioning.audit import Source
 from provisioning.merge_rows import MergeConflict, MergeSpec, Prefer
@@ -208,7 +208,7 @@ CHANGE_TYPES: dict[tuple[str, str], ChangeType] = {
         "Excluir perfil",
         "Perfil excluído.",
         "O perfil e tudo o que é dele são apagados, e o acesso do dono fica bloqueado.",
-        lambda s, mentorado_id, _, source, now: admin_actions.remove(
+        lambda s, mentorado_id, _, source, now: deleted_profiles.remove(
             s, mentorado_id, source=source, now=now
         ),
         removes_subject=True,

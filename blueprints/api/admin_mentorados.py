@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 from core.database import transaction
 from models import Mentorado
-from provisioning import admin_actions
+from provisioning import admin_actions, deleted_profiles
 from provisioning import merge as profile_merge
 from provisioning.context import MentoradoShape, serialize_mentorado
 from provisioning.merge_rows import MergeConflict, MergeSpec, Prefer
@@ -170,7 +170,9 @@ def correct(mentorado_id: int, body: Correction) -> MentoradoShape:
 @api_operation("conflict")
 def remove(mentorado_id: int, body: WithReason) -> NoContent:
     """Delete a profile; its user is blocked until `allow`."""
-    apply_admin_change(admin_actions.remove, mentorado_id, now=services().now(), reason=body.reason)
+    apply_admin_change(
+        deleted_profiles.remove, mentorado_id, now=services().now(), reason=body.reason
+    )
     return "", 204
 
 
