@@ -3,6 +3,7 @@
 from flask import Flask
 
 from blueprints.admin.changes import console_changes
+from blueprints.admin.deleted import console_deleted
 from blueprints.admin.feedback import console_feedback
 from blueprints.admin.goals import console_goals
 from blueprints.admin.imports import console_imports
@@ -44,6 +45,7 @@ CONSOLE_BLUEPRINTS = (
     console_jobs,
     console_sweeps,
     console_changes,
+    console_deleted,
 )
 ADMIN_API_BLUEPRINTS = (
     admin_sweeps,

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import delete, func, insert, literal, select, text
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from models import ArchivedRow, AuditEvent, Mentorado, User
@@ -32,7 +32,7 @@ from provisioning.admin_actions import (
     record_action,
 )
 from provisioning.audit import Source
-from provisioning.merge_rows import StoredRow, columns_of
+from provisioning.merge_rows import REFUSING_ERRORS, StoredRow, columns_of
 from provisioning.profiles import is_untouched, lock_addresses
 from provisioning.references import MENTORADOS, ReferringTable, escaped, references_to
 
@@ -186,6 +186,16 @@ def list_deleted(
     return [DeletedProfile(*row) for row in session.execute(found)]
 
 
+def find_merged_into(session: Session, mentorado_id: int) -> int | None:
+    """Return the id of the profile that this one was merged into; None if it was not merged."""
+    merges = select(ArchivedRow.kept_mentorado_id).where(
+        ArchivedRow.mentorado_id == mentorado_id,
+        ArchivedRow.reason == "merge",
+        ArchivedRow.table_name == MENTORADOS,
+    )
+    return session.scalars(merges.order_by(ArchivedRow.id.desc()).limit(1)).one_or_none()
+
+
 def delete_old(session: Session, now: datetime) -> None:
     """Delete the copies of profiles that were deleted more than thirty days ago."""
     is_old = (ArchivedRow.reason == REASON, ArchivedRow.at <= now - KEPT)
@@ -298,9 +308,7 @@ def _insert_all(session: Session, archived: Sequence[ArchivedRow], changes: dict
         with session.begin_nested():
             for table, contents in contents_by_table.items():
                 _insert(session, table, contents)
-    except DBAPIError as err:
-        if getattr(err.orig, "pgcode", None) is None:
-            raise  # the connection is lost
+    except REFUSING_ERRORS as err:
         raise ConflictError(Conflict.UNRESOLVABLE) from err
 
 
