@@ -11,7 +11,7 @@ from blueprints.admin.jobs import console_jobs
 from blueprints.admin.mentees import console_mentees
 from blueprints.admin.overview import console, console_sweeps
 from blueprints.admin.users import console_users
-from blueprints.api.admin_mentorados import admin_mentorados
+from blueprints.api.admin_mentorados import admin_mentorado_files, admin_mentorados
 from blueprints.api.admin_operations import admin_audit, admin_provisioning, admin_sweeps
 from blueprints.api.admin_users import admin_users
 from blueprints.api.auth import auth
@@ -50,6 +50,7 @@ CONSOLE_BLUEPRINTS = (
 ADMIN_API_BLUEPRINTS = (
     admin_sweeps,
     admin_mentorados,
+    admin_mentorado_files,
     admin_users,
     admin_provisioning,
     admin_audit,

@@ -4,9 +4,10 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 from flask import Response, stream_with_context
+from pydantic import InstanceOf, WithJsonSchema
 from sqlalchemy.orm import Session
 
 from core.database import background_transaction
@@ -17,6 +18,10 @@ BATCH_SECONDS = 5.0  # of the database, for one batch
 BOM = "\ufeff"  # tells Excel that the file is UTF-8
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
+MEDIA_TYPE = "text/csv"
+
+# The response type of an API operation that sends a CSV file.
+CsvFile = Annotated[InstanceOf[Response], WithJsonSchema({"type": "string"}), MEDIA_TYPE]
 Key = TypeVar("Key")
 Cell = str | int | bool | datetime | None
 Row = Sequence[Cell]
@@ -57,7 +62,7 @@ def write_rows(rows: Sequence[Row]) -> str:
 
 
 def _download(file_name: str, chunks: Iterable[str]) -> Response:
-    response = Response(chunks, content_type="text/csv; charset=utf-8")
+    response = Response(chunks, content_type=f"{MEDIA_TYPE}; charset=utf-8")
     response.headers.set("Content-Disposition", "attachment", filename=file_name)
     return response
 
