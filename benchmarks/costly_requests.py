@@ -19,10 +19,10 @@ from blueprints.admin.imports import MAX_LIST_BYTES
 from core.logging import configure_logs
 from dev.fake_clerk import ADMIN_EMAIL, DevUser
 from scripts.trace_request import serving
-from web.list_files import MAX_XML_AT_ONCE
 from web.problem_responses import MAX_FORM_BYTES
 from web.request_hooks import MAX_HEADER_CHARACTERS
 from web.services import EXTENSION
+from web.spreadsheet import MAX_SMALL_XML
 
 BOUND_MS = 50.0  # docs/reference/contract.md#bounds
 RUNS = 5
@@ -94,8 +94,8 @@ def spreadsheets() -> Iterator[tuple[str, bytes]]:
     """Yield spreadsheets that cost much to read, as far as a request reads them."""
     cells = "<row>" + '<c t="inlineStr"><is><t>A</t></is></c>' * 7 + "</row>"
     for name, sheet, others in (
-        ("the most that is read at once", cells * (MAX_XML_AT_ONCE // len(cells) - 1), 0),
-        ("many small elements", "<c/>" * (MAX_XML_AT_ONCE // 4 - 10), 0),
+        ("the most that is read at once", cells * (MAX_SMALL_XML // len(cells) - 1), 0),
+        ("many small elements", "<c/>" * (MAX_SMALL_XML // 4 - 10), 0),
         ("twenty thousand mentees", cells * 20_000, 0),
         ("many files", cells, 10_000),
     ):

@@ -22,6 +22,11 @@ from provisioning.jobs import NotNowError, Step
 from provisioning.preregistration import Values, preview_all, register_all
 from provisioning.retry import is_connection_lost
 
+# Limits of a list, checked before it is parsed, so that parsing stays cheap.
+MAX_LIST_LINES = 20_000
+MAX_LIST_COLUMNS = 50
+TOO_MANY_LINES = "A lista passa de 20.000 linhas. Divida o arquivo."
+
 # Each address of a batch takes an entry in the server's lock table, which has 64 for each
 # connection; `IMPORT_LOCK` prevents several imports from filling it together.
 BATCH_LINES = 500

@@ -10,10 +10,18 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from provisioning.imports import ImportLine, ListColumns, MenteeList, UnreadableListError
+from provisioning.imports import (
+    MAX_LIST_COLUMNS,
+    MAX_LIST_LINES,
+    TOO_MANY_LINES,
+    ImportLine,
+    ListColumns,
+    MenteeList,
+    UnreadableListError,
+)
 from web.admin_labels import FACTS
 from web.errors import InvalidInputError
-from web.list_files import MAX_COLUMNS, MAX_LINES, TOO_MANY_LINES, check_line_breaks
+from web.list_files import check_line_breaks
 from web.month_input import FORM_INPUT, parse_typed_number
 from web.validation import Amount, Body, Email, Name, validate_model
 
@@ -82,7 +90,7 @@ def count_lines(content: str) -> int:
     opened = _OpenedList(content)
     below_titles = opened.content.split("\n")[1:]
     number_of_lines = sum(1 for line in below_titles if line.strip(SEPARATORS + " "))
-    if number_of_lines > MAX_LINES:
+    if number_of_lines > MAX_LIST_LINES:
         raise UnreadableListError(TOO_MANY_LINES)
     if number_of_lines == 0:
         raise UnreadableListError(NO_LINES)
@@ -94,7 +102,7 @@ def read_list(content: str) -> MenteeList:
     opened = _OpenedList(content)
     fields = opened.columns.fields
     lines = [_check_line(number, fields, cells) for number, cells in opened.rows]
-    if len(lines) > MAX_LINES:
+    if len(lines) > MAX_LIST_LINES:
         raise UnreadableListError(TOO_MANY_LINES)
     return MenteeList(lines, opened.columns)
 
@@ -125,7 +133,7 @@ class _OpenedList:
         _check_line_lengths(self.content, lines_above)
         first = self.content.partition("\n")[0]
         separator = named[1] if named else max(SEPARATORS, key=first.count)
-        if first.count(separator) >= MAX_COLUMNS:
+        if first.count(separator) >= MAX_LIST_COLUMNS:
             raise UnreadableListError(TOO_MANY_COLUMNS)
         reader = csv.reader(io.StringIO(self.content, newline=""), delimiter=separator)
         self.rows = _non_blank_rows(reader, lines_above)
@@ -165,7 +173,7 @@ def _non_blank_rows(reader: Any, lines_above: int) -> Iterator[tuple[int, list[s
     """Yield lines that are not blank, with their line numbers."""
     try:
         for cells in reader:
-            values = [cell[:MAX_CELL_LENGTH].strip() for cell in cells[:MAX_COLUMNS]]
+            values = [cell[:MAX_CELL_LENGTH].strip() for cell in cells[:MAX_LIST_COLUMNS]]
             if any(values):
                 yield lines_above + reader.line_num, values
     except csv.Error as err:

@@ -5,7 +5,8 @@ import pytest
 from provisioning.imports import UnreadableListError
 from tests.support.spreadsheets import inline, spreadsheet, zipped
 from web.csv_import import read_list
-from web.list_files import MAX_XML_AT_ONCE, decode_file, is_encoded_spreadsheet, list_text
+from web.list_files import decode_file, is_encoded_spreadsheet, list_text
+from web.spreadsheet import MAX_SMALL_XML
 
 ERICA = "nome;e-mail\nÉrica Conceição;e@x.com"
 
@@ -104,7 +105,7 @@ def test_long_spreadsheet_is_read_later() -> None:
 def test_spreadsheet_that_grows_too_much_is_refused() -> None:
     content = spreadsheet("<row/>" + " " * 40_000_000)
 
-    assert len(content) < MAX_XML_AT_ONCE
+    assert len(content) < MAX_SMALL_XML
     with pytest.raises(UnreadableListError, match="grande demais"):
         list_text(decode_file(content))
 
