@@ -400,7 +400,7 @@ def test_mentees_are_listed_by_kind(
 def test_deletion_of_a_profile_blocks_its_owner(
     console: FlaskClient, alice: Mentorado, browser_of: Browser
 ) -> None:
-    assert "deixa de existir" in page_of(console, f"/admin/mentorado/{alice.id}/excluir")
+    assert "São apagados: 0 meses" in page_of(console, f"/admin/mentorado/{alice.id}/excluir")
 
     confirm(console, f"/admin/mentorado/{alice.id}/excluir", confirma_nome="Alice Prado")
 

@@ -235,10 +235,10 @@ def test_preview_names_users_and_profiles(
         "delete": page_of(console.get(f"/admin/mentorado/{with_rows.id}/excluir")),
     }
 
-    assert f"<td>Bia Nunes (nº {user.id})</td>" in pages["link"]
-    assert f"<td>Bia (lista) (nº {waiting.id})</td>" in pages["link"]
-    assert "<td>Meses registrados</td><td>0</td><td>8</td>" in pages["merge"]
-    assert f"<td>Alice Prado (nº {with_rows.user_id})</td><td>—</td>" in pages["unlink"]
+    assert f">Bia Nunes (nº {user.id})</td>" in pages["link"]
+    assert f">Bia (lista) (nº {waiting.id})</td>" in pages["link"]
+    assert re.search(r">Meses registrados</td><td [^>]*>0</td><td [^>]*>8<", pages["merge"])
+    assert f">Alice Prado (nº {with_rows.user_id})</td><td" in pages["unlink"]
     assert [found for page in pages.values() for found in INTERNALS.findall(page)] == []
 
 

@@ -76,7 +76,8 @@ def list_of(number: int) -> str:
 
 
 def results(page: str) -> dict[str, str]:
-    cells = re.findall(r"<tr><th scope=\"row\">(\d+)</th>.*?<td>([^<]*)</td></tr>", page)
+    row = r'<tr><th scope="row">(\d+)</th>.*?<td data-label="Resultado">([^<]*)</td>'
+    cells = re.findall(row, page)
     return dict(cells)
 
 
@@ -337,7 +338,7 @@ def test_preview_shows_goals_and_columns_that_are_not_read(console: FlaskClient)
     preview = preview_of(console, ODD_COLUMNS)
 
     goals = "R$\u00a025.000 · 70 leads · 10 procedimentos · 12 posts · 60 stories"
-    assert f"<td>{goals}</td>" in preview
+    assert f'<td data-label="Metas">{goals}</td>' in preview
     assert "Coluna ignorada:</strong> «Telefone»." in preview
     assert "Coluna repetida:</strong> «Email»." in preview
 
