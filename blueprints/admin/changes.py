@@ -40,6 +40,7 @@ from web.admin_labels import (
     Names,
     event_name,
     list_differences,
+    subject_label,
 )
 from web.errors import FieldErrors, HttpError, InvalidInputError
 from web.formatting import moment
@@ -348,7 +349,8 @@ def _render_preview(
         change_preview, conflicts, names = _preview(requested, form_data)
     except REPORTED_ERRORS as err:
         return _render_form(requested, form, _field_errors(err))
-    before = next(iter(change_preview.before.values()))
+    before, *others = change_preview.before.values()
+    other_keys = list(change_preview.before)[1:]
     page = render_template(
         "console_change_preview.html",
         requested=requested,
@@ -360,6 +362,7 @@ def _render_preview(
         changes=list_differences(change_preview.before, change_preview.after, names),
         conflicts=conflicts,
         name=before.get("nome_completo"),
+        other=next(map(subject_label, other_keys, others), ""),
         counts={name: before[name] for name in before if name not in PROFILE_COLUMNS},
         confirmed_name_field=CONFIRMED_NAME,
     )

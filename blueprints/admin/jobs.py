@@ -32,7 +32,7 @@ PREVIEW_TEXTS = {
     LineVerdict.REFUSED: "O banco de dados recusou esta linha. Envie-a de novo.",
 }
 RESULT_TEXTS = PREVIEW_TEXTS | {
-    LineVerdict.NEW: "Pré-cadastrado: {profile}",
+    LineVerdict.NEW: "Pré-cadastrado",
     LineVerdict.TAKES_OVER: "Completou o perfil automático: {profile}",
 }
 REASON_TITLE = "Motivo"  # of the column that the file of rejected lines has more
@@ -113,7 +113,7 @@ def _line_text(
 ) -> str:
     verdict, mentorado_id = LineVerdict(result["verdict"]), result.get("mentorado_id")
     if verdict is LineVerdict.FAULTY:
-        return "; ".join(result.get("faults", ()))
+        return " ".join(result.get("faults", ()))
     name = profiles.get(mentorado_id or 0, ("perfil excluído", None))[0]
     return texts[verdict].format(
         profile=f"{name} (perfil nº {mentorado_id})", earlier=result.get("earlier")

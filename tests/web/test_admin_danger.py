@@ -237,6 +237,7 @@ def test_preview_names_users_and_profiles(
 
     assert f">Bia Nunes (nº {user.id})</td>" in pages["link"]
     assert f">Bia (lista) (nº {waiting.id})</td>" in pages["link"]
+    assert f"</strong> Bia Nunes (pessoa nº {user.id})<" in pages["link"]
     assert re.search(r">Meses registrados</td><td [^>]*>0</td><td [^>]*>8<", pages["merge"])
     assert f">Alice Prado (nº {with_rows.user_id})</td><td" in pages["unlink"]
     assert [found for page in pages.values() for found in INTERNALS.findall(page)] == []
