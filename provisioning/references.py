@@ -151,7 +151,7 @@ def references_to_mentorados(session: Session) -> list[ReferringTable]:
 
 def count_references(session: Session, mentorado_id: int) -> dict[str, int]:
     """Return by table the number of rows that refer to this profile."""
-    tables = [table for table in references_to_mentorados(session) if not table.is_hidden]
+    tables = [table for table in references_to(session, MENTORADOS) if not table.is_hidden]
     counts = ", ".join(f"(SELECT count(*) {_rows_of(table)})" for table in tables)
     row = session.execute(text(f"SELECT {counts}"), {"id": mentorado_id}).one()
     return dict(zip((table.table_name for table in tables), row, strict=True))

@@ -96,6 +96,14 @@ ACTIONS = {
     "month_goals": "Metas do mês mudadas",
     "goals_of_all": "Metas de todos mudadas",
 }
+CHANNELS = {
+    "page": "site",
+    "api": "aplicativo (API)",
+    "webhook": "aviso do Clerk",
+    "sweep": "varredura",
+    "admin": "administração",
+    "cli": "terminal",
+}
 DENIALS = {
     Denial.USER_BLOCKED: "Não entraria: o acesso está bloqueado.",
     Denial.USER_DELETED: "Não entraria: a conta foi excluída no Clerk.",
@@ -142,8 +150,8 @@ HIDDEN_COLUMNS = ("id", "mentorado_id", "created_at", "updated_at")
 
 def register_admin_labels(app: Flask) -> None:
     """Register the template filters of the admin console."""
-    filters = (event_labels, row_labels, outcome_label, goal_text, table_label, count_text)
-    for template_filter in filters:
+    labels = (event_labels, row_labels, outcome_label, table_label, channel_text)
+    for template_filter in (*labels, goal_text, count_text):
         app.add_template_filter(template_filter)
 
 
@@ -198,6 +206,11 @@ def row_labels(row: Mapping[str, Any]) -> str:
 
 def _column_text(value: object) -> str:
     return number(value) if isinstance(value, int) else str(value)
+
+
+def channel_text(channel: str) -> str:
+    """Return where a change came from."""
+    return CHANNELS.get(channel, channel)
 
 
 def table_label(table: str) -> str:

@@ -13,6 +13,7 @@ from dashboard.overview import read_overview
 from dashboard.periods import current_period
 from models import Mentorado, User
 from provisioning import audit
+from provisioning.audit_log import read_names
 from provisioning.context import serialize_mentorado
 from provisioning.queries import KINDS, MenteeKind, list_mentees
 from provisioning.references import count_references
@@ -74,6 +75,7 @@ def show(mentorado_id: int) -> ResponseReturnValue:
         owner = session.get(User, profile.user_id) if profile.user_id else None
         overview = read_overview(session, mentorado_id, now=services().now())
         history = audit.events(session, mentorado_id=mentorado_id, limit=HISTORY_SIZE)
+        names = read_names(session, history)
         counts = count_references(session, mentorado_id)
     return render_template(
         "console_mentee.html",
@@ -85,6 +87,7 @@ def show(mentorado_id: int) -> ResponseReturnValue:
         this_month=current_period(services().now()),
         chart=draw_chart(overview.months) if overview.months else None,
         history=[(event, event_name(event)) for event in history],
+        names=names,
     )
 
 

@@ -11,6 +11,7 @@ from blueprints.api.admin_users import UserSearch, ensure_user, search_users
 from core.database import transaction
 from models import Mentorado
 from provisioning import audit
+from provisioning.audit_log import read_names
 from provisioning.ensure import forecast_decision
 from provisioning.errors import ProvisioningError
 from provisioning.profiles import list_unlinked_profiles
@@ -65,6 +66,7 @@ def show(user_id: int) -> ResponseReturnValue:
             session, user_id=user_id, mentorado_id=mentorado_id, limit=HISTORY_SIZE
         )
         unlinked = _matching_profiles(session, row)
+        names = read_names(session, history)
         counts = count_references(session, mentorado_id) if mentorado_id else {}
     return render_template(
         "console_user.html",
@@ -74,6 +76,7 @@ def show(user_id: int) -> ResponseReturnValue:
         unlinked_profiles=unlinked,
         counts=counts,
         history=[(event, event_name(event)) for event in history],
+        names=names,
     )
 
 
