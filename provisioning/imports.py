@@ -97,7 +97,8 @@ class ListColumns:
 
     def to_stored(self) -> dict[str, list[str]]:
         """Return the columns as a job stores them."""
-        return {name: list(getattr(self, name)) for name in ("titles", "ignored", "repeated")}
+        names = ("titles", "fields", "ignored", "repeated")
+        return {name: list(getattr(self, name)) for name in names}
 
 
 @dataclass(frozen=True, slots=True)

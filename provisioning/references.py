@@ -199,5 +199,8 @@ def _referring_table(keys: list[Row[*tuple[Any, ...]]]) -> ReferringTable:
         first.root_name,
         first.is_partitioned,
         first.is_hidden,
-        tuple(Reference(tuple(key.columns), tuple(key.targets), key.is_cascading) for key in keys),
+        tuple(
+            Reference(tuple(key.columns), tuple(key.targets), is_cascading=key.is_cascading)
+            for key in keys
+        ),
     )

@@ -19,6 +19,7 @@ from web.access_policy import admin_required
 from web.admin_change import admin_source, run_with_retry
 from web.admin_labels import FACTS
 from web.csv_export import csv_file
+from web.csv_import import MAX_SHOWN_LENGTH
 from web.errors import HttpError
 from web.formatting import month_name
 from web.services import services
@@ -63,7 +64,7 @@ def line_reports(
     """Return the report of each line, those with problems first; a long list is cut.
 
     The results of a preview contain names, addresses and goals. The report of an import has the
-    current name and address of each profile.
+    current name and address of each profile, and those of rejected lines where they are kept.
     """
     profiles = _profiles_of(session, results)
     reports = [_report(result, profiles, is_preview=is_preview) for result in results]
@@ -95,7 +96,8 @@ def _report(result: Mapping[str, Any], profiles: Profiles, *, is_preview: bool) 
     if is_preview:
         name, email, texts = result["name"], result["email"], PREVIEW_TEXTS
     else:
-        name, email = profiles.get(mentorado_id or 0, ("—", None))
+        sent = (result.get("name", "—"), result.get("email"))
+        name, email = profiles.get(mentorado_id or 0, sent)
         texts = RESULT_TEXTS
     return LineReport(
         result["line"],
@@ -150,8 +152,9 @@ def show(job_id: uuid.UUID) -> ResponseReturnValue:
             raise HttpError("not_found", f"there is no job {job_id}")
         is_finished_import = job.kind == JobKind.IMPORT and not job.is_active
         results = job.results if is_finished_import else []
+        cells, rejected = _rejected_cells(session, job_id)
+        results = [{**_person_in(job, cells.get(result["line"])), **result} for result in results]
         reports = line_reports(session, results, is_preview=job.dry_run)
-        rejected = _count_rejected(session, job_id)
     if job.is_active:
         services().jobs.wake()  # its process may have died, and there may be no scheduler
     return render_template(
@@ -221,10 +224,20 @@ def _latest_jobs() -> Sequence[AdminJob]:
         return session.scalars(newest).all()
 
 
-def _count_rejected(session: Session, job_id: uuid.UUID) -> int:
-    """Return how many rejected lines the job still keeps, without reading them."""
-    length = select(func.jsonb_array_length(AdminJob.rejected)).where(AdminJob.id == job_id)
-    return session.scalar(length) or 0
+def _rejected_cells(session: Session, job_id: uuid.UUID) -> tuple[dict[int, list[str]], int]:
+    """Return the cells of the rejected lines that a page shows, by line, and how many there are."""
+    shown = func.jsonb_path_query_array(AdminJob.rejected, f"$[0 to {LONGEST_REPORT - 1}]")
+    number = func.coalesce(func.jsonb_array_length(AdminJob.rejected), 0)
+    lines, count = session.execute(select(shown, number).where(AdminJob.id == job_id)).one()
+    return {line["line"]: line["cells"] for line in lines or ()}, count
+
+
+def _person_in(job: AdminJob, cells: list[str] | None) -> dict[str, str]:
+    """Return the name and address in the cells of a rejected line, as long as they are kept."""
+    fields = job.options.get("columns", {}).get("fields", ())
+    values = dict(zip(fields, cells or (), strict=False))
+    named = {"name": values.get("nome_completo", ""), "email": values.get("email", "")}
+    return {key: value[:MAX_SHOWN_LENGTH] for key, value in named.items() if value}
 
 
 def _goal_lines(job: AdminJob) -> list[tuple[str, str]]:
