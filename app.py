@@ -63,6 +63,7 @@ from web import startup
 from web.csv_import import read_list
 from web.health import Readiness
 from web.job_runner import JobRunner
+from web.list_files import list_text
 from web.problem_responses import MAX_FORM_BYTES
 from web.services import EXTENSION, Services
 
@@ -240,7 +241,9 @@ def _job_runner(
 
     return JobRunner(
         {
-            JobKind.IMPORT: lambda job: mentee_import(job, read_list(job.content or ""), _now()),
+            JobKind.IMPORT: lambda job: mentee_import(
+                job, read_list(list_text(job.content or "")), _now()
+            ),
             JobKind.GOALS: lambda job: goals_of_all(job.options, _now()),
         },
         publish_changes,

@@ -21,8 +21,9 @@ from dashboard.months import FIGURES, Changes, OwnProfile, read_report, reported
 from dashboard.periods import Period
 from migrations.comparison import Problem
 from migrations.inspection import AdoptionRefusedError
-from provisioning.admin_actions import block, edit, link, remove, unlink
+from provisioning.admin_actions import block, edit, link, unlink
 from provisioning.audit import Source
+from provisioning.deleted_profiles import remove
 from provisioning.ensure import EnsureResult, Outcome, ensure
 from provisioning.merge import merge
 from provisioning.merge_rows import MergeSpec, Prefer

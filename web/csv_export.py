@@ -53,6 +53,13 @@ def csv_response(file_name: str, titles: Sequence[str], read_batch: ReadBatch[Ke
     return response
 
 
+def csv_file(file_name: str, rows: Sequence[Row]) -> Response:
+    """Return a short CSV file, whose rows are in memory, as a download."""
+    response = Response(BOM + write_rows(rows), content_type=f"{MEDIA_TYPE}; charset=utf-8")
+    response.headers.set("Content-Disposition", "attachment", filename=file_name)
+    return response
+
+
 def write_rows(rows: Sequence[Row]) -> str:
     """Return the rows as lines of CSV."""
     lines = io.StringIO(newline="")

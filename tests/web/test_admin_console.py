@@ -78,8 +78,8 @@ def console_routes(app: Flask) -> list[tuple[str, str]]:
 def confirm(client: FlaskClient, path: str, **form: str) -> int:
     """Preview a change and confirm it; return the status."""
     preview = client.post(path, data=form, headers=SAME_ORIGIN).get_data(as_text=True)
-    hidden = dict(HIDDEN.findall(html.unescape(preview)))
-    return client.post(path, data={**hidden, "reason": "Pedido"}, headers=SAME_ORIGIN).status_code
+    sent = {**form, **dict(HIDDEN.findall(html.unescape(preview))), "reason": "Pedido"}
+    return client.post(path, data=sent, headers=SAME_ORIGIN).status_code
 
 
 def test_console_is_forbidden_for_mentees_and_anonymous_requests(
@@ -318,8 +318,8 @@ def test_merge_shows_the_conflict_and_keeps_the_preferred_month(
     status = confirm(console, path, **form)
 
     session.expire_all()
-    assert "vai para o arquivo ano 2026, mes 1, faturamento 222" in preview
-    assert f"Perfil nº {number}" in preview
+    assert "vai para o arquivo janeiro de 2026, faturamento 222" in preview
+    assert f"Bob (lista) (perfil nº {number})" in preview
     assert status == 303
     assert session.scalars(select(MetricaMensal.faturamento)).all() == [111]
 
@@ -400,9 +400,9 @@ def test_mentees_are_listed_by_kind(
 def test_deletion_of_a_profile_blocks_its_owner(
     console: FlaskClient, alice: Mentorado, browser_of: Browser
 ) -> None:
-    assert "deixa de existir" in page_of(console, f"/admin/mentorado/{alice.id}/excluir")
+    assert "São apagados: 0 meses" in page_of(console, f"/admin/mentorado/{alice.id}/excluir")
 
-    confirm(console, f"/admin/mentorado/{alice.id}/excluir")
+    confirm(console, f"/admin/mentorado/{alice.id}/excluir", confirma_nome="Alice Prado")
 
     assert browser_of(ALICE).get("/dashboard").status_code == 403
 
