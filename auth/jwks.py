@@ -52,7 +52,7 @@ class _Fetch:
 
 
 class KeySet:
-    """The keys known so far; shared by threads. `clock` is monotonic, in seconds.
+    """The keys `known` so far, by id; shared by threads. `clock` is monotonic, in seconds.
 
     `source` returns a JSON Web Key Set (RFC 7517). With `calls` it is a call to the provider;
     without, it is local and returns at once.
@@ -67,7 +67,7 @@ class KeySet:
         self._source = source
         self._clock = clock
         self._calls = calls
-        self._keys: Keys = {}
+        self.known: Keys = {}
         self._fetched_at: float | None = None
         self._fetch: _Fetch | None = None
         self._lock = threading.RLock()
@@ -75,7 +75,7 @@ class KeySet:
     @property
     def is_missing(self) -> bool:
         """Whether a fetch was made and no key is known, so that no user can sign in."""
-        return self._fetched_at is not None and not self._keys
+        return self._fetched_at is not None and not self.known
 
     def key(self, kid: str, *, may_fetch: bool = True) -> PyJWK:
         """Return the key of that id; an unknown one is fetched, subject to the cool-down.
@@ -84,29 +84,25 @@ class KeySet:
         while no key is known. Raises CallNeededError where a fetch is needed but `may_fetch` is
         False. The first keys are fetched in any case: without them no token can be verified.
         """
-        key = self._keys.get(kid)
+        key = self.known.get(kid)
         if key is None:
             fetch = self._fetch_for(kid, may_fetch=may_fetch)
             if fetch is not None:
                 fetch.ended.wait(max(0.0, fetch.wait_until - time.monotonic()))
-            key = self._keys.get(kid)
+            key = self.known.get(kid)
         if key is not None:
             return key
-        if not self._keys:
+        if not self.known:
             raise KeysUnavailableError("the issuer's keys are not known")
         raise UnknownKeyError("unknown key id")
-
-    def is_current(self, key: PyJWK) -> bool:
-        """Whether this key object is still the known key of its id."""
-        return self._keys.get(str(key.key_id)) is key
 
     def _fetch_for(self, kid: str, *, may_fetch: bool) -> _Fetch | None:
         """Return the fetch under way or a new one; None if the key is known or none may start."""
         with self._lock:
             fetch = self._fetch
-            if kid in self._keys or (fetch is None and not self._may_fetch()):
+            if kid in self.known or (fetch is None and not self._may_fetch()):
                 return None
-            if not may_fetch and self._keys and self._calls is not None:
+            if not may_fetch and self.known and self._calls is not None:
                 raise CallNeededError("a fetch of the issuer's keys")
             return fetch or self._begin_fetch()
 
@@ -114,11 +110,11 @@ class KeySet:
         """Whether the cool-down is over: two seconds while no key is known, else a minute."""
         if self._fetched_at is None:
             return True
-        pause = REFETCH_COOLDOWN_SECONDS if self._keys else RETRY_COOLDOWN_SECONDS
+        pause = REFETCH_COOLDOWN_SECONDS if self.known else RETRY_COOLDOWN_SECONDS
         return self._clock() - self._fetched_at >= pause
 
     def _begin_fetch(self) -> _Fetch | None:
-        wait = WAIT_SECONDS if self._keys else FIRST_WAIT_SECONDS
+        wait = WAIT_SECONDS if self.known else FIRST_WAIT_SECONDS
         fetch = self._fetch = _Fetch(time.monotonic() + wait)
         self._start_fetch().add_done_callback(lambda done: self._finish_fetch(fetch, done))
         return fetch
@@ -143,9 +139,9 @@ class KeySet:
         err = done.exception()
         with self._lock:
             # The first fetch was not made for a missing key, so no cool-down follows it.
-            is_first = not self._keys and err is None
+            is_first = not self.known and err is None
             self._fetched_at = None if is_first else self._clock()
-            self._keys = done.result() if err is None else self._keys
+            self.known = done.result() if err is None else self.known
             self._fetch = None
         fetch.ended.set()
         if err is not None:

@@ -50,6 +50,7 @@ class VerifiedToken:
     """The claims of a token, the key that signed it, and its expiry in seconds of the epoch."""
 
     claims: SessionClaims
+    kid: str
     key: PyJWK
     until: float
 
@@ -83,7 +84,7 @@ class TokenVerifier:
         the issuer's keys must be fetched and `may_fetch` is False.
         """
         verified: VerifiedToken = self._verify_cached(token, may_fetch)
-        if not self.keys.is_current(verified.key):  # the issuer has published new keys since
+        if self.keys.known.get(verified.kid) is not verified.key:  # new keys were published since
             self._verify_cached.cache_clear()
             verified = self._verify_cached(token, may_fetch)
         if verified.until <= self.clock():
@@ -118,7 +119,8 @@ class TokenVerifier:
         if claims.get("sts") == "pending":  # signed in, but with required Clerk tasks left
             raise InvalidTokenError("an unfinished session")
         until = int(claims["exp"]) + LEEWAY_SECONDS
-        return VerifiedToken(SessionClaims(checked_subject(claims.get("sub")), claims), key, until)
+        subject = checked_subject(claims.get("sub"))
+        return VerifiedToken(SessionClaims(subject, claims), str(key.key_id), key, until)
 
     def _decode(
         self, token: str, *, may_fetch: bool, **options: Any
