@@ -87,7 +87,7 @@ class BoundedClient:
             port=address.port,
             target=address.raw_path + f"{path}{query}".encode("ascii"),
         )
-        own_headers = {"Host": address.netloc, **HEADERS, **(headers or {})}
+        own_headers = {"Host": address.netloc.decode(), **HEADERS, **(headers or {})}
         if method != "GET":
             own_headers["Content-Length"] = "0"
         with (
