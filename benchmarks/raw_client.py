@@ -16,7 +16,7 @@ BASELINE_PATH = "/bare"  # of the view in benchmarks/baseline_app.py
 END_OF_HEAD = b"\r\n\r\n"
 LENGTH = b"content-length:"
 TIMEOUT_SECONDS = 30
-REQUESTS_PER_CONNECTION = 20
+REQUESTS_PER_CONNECTION = 5
 
 
 @dataclass(frozen=True, slots=True)
