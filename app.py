@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, cast
 
 from flask import Flask
@@ -80,6 +81,7 @@ KEEPALIVES = {
 }
 CACHE_TIMEOUT_SECONDS = 0.1  # a hanging Redis must cost less than the query that it saves
 CACHE_ENTRIES = 50_000
+_now = partial(datetime.now, UTC)
 
 
 def build_app(config: Config) -> Flask:
@@ -256,10 +258,6 @@ def _background_refresh(service: ProvisioningService) -> BackgroundRefresh:
         service.refresh_if_due(clerk_id, source=Source("sweep"), now=now)
 
     return BackgroundRefresh(refresh)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _clerk_client(config: Config) -> ClerkClient | None:

@@ -105,7 +105,7 @@ class ContextCache:
         if found is None:
             metrics.CACHE_REQUESTS.labels("error").inc()
             return None
-        versioned = self._with_own_version(identity.clerk_id, as_versioned(found))
+        versioned = self._versioned(identity.clerk_id, found)
         entry = _parse(versioned.value)
         version, due, question = entry.get("version"), entry.get("question"), None
         is_usable = (
@@ -208,7 +208,7 @@ class ContextCache:
             stored = self.store.read(version_keys(clerk_id, f"dashboard_copy:{clerk_id}"))
         except CacheUnavailableError:
             return None
-        found = self._with_own_version(clerk_id, as_versioned(stored))
+        found = self._versioned(clerk_id, stored)
         entry = _parse(found.value)
         if found.newest is None or entry.get("version") != found.newest:
             return None
@@ -245,10 +245,11 @@ class ContextCache:
             return None
         return _parse(value).get("clerk_id")
 
-    def _with_own_version(self, clerk_id: str, found: Versioned) -> Versioned:
-        """Return what was found, with the newest version of the cache and of this process."""
-        own, *_ = self._versions.read(version_keys(clerk_id, "")[:1])
-        return found if (own or 0) <= (found.newest or 0) else found._replace(newest=own)
+    def _versioned(self, clerk_id: str, values: Sequence[Any]) -> Versioned:
+        """Return what was read, with the newest version of the cache and of this process."""
+        found = as_versioned(values)
+        own: int = self._versions.get(f"version:{clerk_id}") or 0
+        return found if own <= (found.newest or 0) else found._replace(newest=own)
 
     def _stored_version(self, clerk_id: str) -> int | None:
         """Return the version in the database; simultaneous requests of one user share one read."""
