@@ -79,9 +79,9 @@ class Poller:
 
     def _poll_idle(self, sweeper: Sweeper) -> None:
         """Run a sweep that is due, and find out when the next one is needed."""
-        idle_seconds = timedelta(seconds=self.activity.idle_seconds)
         is_first = not self._is_idle  # then the last sweep must be younger than the last use
-        sweeper.run_if_due(min(sweeper.interval, idle_seconds) if is_first else None)
+        unused = timedelta(seconds=self.activity.idle_seconds)
+        sweeper.run_if_due(unused if is_first else self.idle_interval)
         pause = sweeper.time_until_needed(self.idle_interval)
         self._next_poll_at = self.monotonic() + pause.total_seconds()
 

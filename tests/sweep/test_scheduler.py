@@ -100,6 +100,22 @@ def test_idle_database_is_left_alone_until_the_longest_time_without_a_sweep(
     assert (early, is_polling()) == ([False, False], True)
 
 
+def test_longest_time_without_a_sweep_holds_for_a_longer_interval(
+    session: Session, poller: Poller, is_polling: Callable[[], bool], idle: Callable[[], None]
+) -> None:
+    assert poller.sweeper is not None
+    poller.sweeper = replace(poller.sweeper, interval=timedelta(days=7))
+    session.add(
+        SweepRun(status="succeeded", trigger="clock", created_at=func.now() - IDLE_INTERVAL)
+    )
+    session.commit()
+
+    idle()
+
+    assert not is_polling()
+    assert session.scalars(select(func.count(SweepRun.id))).one() == 2
+
+
 def test_use_ends_the_idle_time(
     is_polling: Callable[[], bool], idle: Callable[[], None], activity: Activity
 ) -> None:
