@@ -108,9 +108,14 @@ class Activity:
         self._is_informed: bool | None = None
 
     @property
+    def unused_seconds(self) -> float:
+        """How long ago the installation was last used."""
+        return self._clock() - self._used_at
+
+    @property
     def is_idle(self) -> bool:
         """Whether the installation has been unused for `idle_seconds`."""
-        return self.idle_seconds > 0 and self._clock() - self._used_at >= self.idle_seconds
+        return 0 < self.idle_seconds <= self.unused_seconds
 
     @property
     def seconds_in_use(self) -> float:
