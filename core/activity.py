@@ -134,7 +134,7 @@ class Activity:
     def exchange(self) -> None:
         """Learn of uses by other processes and publish those of this one, every few seconds."""
         now = self._clock()
-        if self._shared is None or now < self._next_exchange_at:
+        if self._shared is None or not self.idle_seconds or now < self._next_exchange_at:
             return
         self._next_exchange_at = now + min(EXCHANGE_SECONDS, self.idle_seconds / 4)
         others = self._shared.read()
