@@ -1,13 +1,17 @@
 """The application factory: create_app builds the Flask app and its services from a Config."""
 
+import os
 import secrets
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from flask import Flask
 from flask_bootstrap import Bootstrap5
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
 from sqlalchemy import make_url
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -15,24 +19,28 @@ import models  # noqa: F401 - importing the package registers all tables
 from auth.call_budget import DEVELOPMENT, PRODUCTION
 from auth.clerk_client import ClerkClient
 from auth.cookies import cookie_suffix
-from auth.handshake import HandshakeReader, HandshakeService
+from auth.handshake import HandshakeService
+from auth.handshake_reader import HandshakeReader
 from auth.jwks import KeySet
 from auth.provider_calls import ProviderCalls
 from auth.session_calls import SessionCalls
 from auth.tokens import TokenVerifier
 from auth.user_directory import UserDirectory, UserSource
 from blueprints.registration import register_blueprints
-from cli import admin, adopt, provisioning
+from cli import admin, adopt, installation, provisioning
+from cli.error_reports import report_errors_in_one_line
 from core import deadlines, files
 from core.activity import Activity, LastUseFile, LastUseInRedis
+from core.cache import Store
 from core.config import Config
 from core.connection_pool import CONNECTION_LIMIT, ConnectionPool, pool_of, prepare_engine
 from core.connections import DeferredBeginConnection
 from core.database import DIRECT, cache, db, migrate
 from core.flask_app import LeanFlask
+from core.logging import configure_logs
 from core.rate_limit import RateLimiter
 from core.server_status import ServerStatus
-from dashboard.mentoring import goals_of_all
+from dashboard.mass_goals import goals_of_all
 from dev import postgres
 from dev.fake_clerk import (
     ADMIN_EMAIL,
@@ -51,12 +59,13 @@ from provisioning.retry import RetryingUnitOfWork
 from provisioning.rules import Rules
 from provisioning.service import ProvisioningService
 from sweep.stats import BacklogCollector
+from web import startup
 from web.csv_import import read_list
 from web.health import Readiness
 from web.job_runner import JobRunner
+from web.list_files import list_text
 from web.problem_responses import MAX_FORM_BYTES
 from web.services import EXTENSION, Services
-from web.startup import exit_on_unwritable_folder
 
 BODY_LIMIT = 64 * 1024
 PARTS_LIMIT = 100  # of a multipart form; the largest has about twenty
@@ -75,15 +84,18 @@ CACHE_ENTRIES = 50_000
 
 def build_app(config: Config) -> Flask:
     """As create_app; exits with a one-line message where the instance folder is not writable."""
-    with exit_on_unwritable_folder(config):
+    with startup.exit_on_unwritable_folder(config):
         return create_app(config)
 
 
-def create_app(config: Config) -> Flask:
+def create_app(config: Config | None = None) -> Flask:
     """Build the app; starts the embedded database where DATABASE_URL is not set.
 
-    Raises OSError when the instance folder cannot be written.
+    Without `config`, the settings come from the environment, as a server and a command need them;
+    a wrong one exits with one line. Raises OSError when the instance folder cannot be written.
     """
+    if config is None:
+        return _create_from_environment()
     deadlines.install_wait_callback()
     app = LeanFlask(__name__, instance_path=str(config.instance_path))
     app.config.from_mapping(_flask_settings(config))
@@ -100,7 +112,17 @@ def create_app(config: Config) -> Flask:
     admin.register(app)
     provisioning.register_shell(app)
     adopt.register(app)
-    provisioning.report_errors_in_one_line(app)
+    installation.register(app)
+    report_errors_in_one_line(app)
+    return app
+
+
+def _create_from_environment() -> Flask:
+    config = startup.load_settings(os.environ)
+    startup.refuse_exposed_development_server(config)
+    configure_logs(config.log_format, is_production=config.is_production)
+    app = build_app(config)
+    startup.prepare_flask_run(app, config)
     return app
 
 
@@ -156,6 +178,8 @@ def _cache_settings(config: Config) -> dict[str, Any]:
         "CACHE_OPTIONS": {
             "socket_timeout": CACHE_TIMEOUT_SECONDS,
             "socket_connect_timeout": CACHE_TIMEOUT_SECONDS,
+            # A connection from before a restart of Redis is retried once; a timeout is not.
+            "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         },
     }
 
@@ -188,8 +212,7 @@ def _build_services(config: Config, server: ServerStatus) -> Services:
         rate_limiter=RateLimiter(
             config.rate_limit_per_minute,
             config.ensure_rate_limit_per_minute,
-            redis_url=config.redis_url,
-            call=service.contexts.client.call,
+            service.contexts.store,
         ),
         readiness=Readiness(config, activity, service, verifier.keys, _now),
         clerk=clerk,
@@ -204,7 +227,7 @@ def _activity(config: Config, contexts: ContextCache) -> Activity:
     shared = (
         LastUseFile(config.instance_path)
         if config.redis_url is None
-        else LastUseInRedis(contexts.client)
+        else LastUseInRedis(contexts.store)
     )
     return Activity(config.database_idle_seconds, shared)
 
@@ -218,7 +241,9 @@ def _job_runner(
 
     return JobRunner(
         {
-            JobKind.IMPORT: lambda job: mentee_import(job, read_list(job.content or ""), _now()),
+            JobKind.IMPORT: lambda job: mentee_import(
+                job, read_list(list_text(job.content or "")), _now()
+            ),
             JobKind.GOALS: lambda job: goals_of_all(job.options, _now()),
         },
         publish_changes,
@@ -254,10 +279,10 @@ def _session_calls(
 ) -> SessionCalls | None:
     """Return the provider calls for browser sessions; None without a secret key."""
     if dev_sessions is not None:
-        return SessionCalls(calls, dev_sessions.end)
+        return SessionCalls(calls, dev_sessions.end, None, dev_sessions.refresh)
     if clerk is None or config.clerk_secret_key is None:
         return None
-    return SessionCalls(calls, clerk.end_session, clerk.handshake_cookies)
+    return SessionCalls(calls, clerk.end_session, clerk.handshake_cookies, clerk.refresh_session)
 
 
 def _handshake_service(
@@ -271,7 +296,8 @@ def _handshake_service(
         config.is_development_instance,
         session_calls.exchange_nonce if session_calls and has_nonces else None,
     )
-    return HandshakeService(verifier, answers, time.time)
+    refresh = session_calls.refresh if session_calls else None
+    return HandshakeService(verifier, answers, time.time, refresh)
 
 
 def _user_directory(
@@ -294,13 +320,18 @@ def _provisioning_service(
     admins = config.admin_emails | ({ADMIN_EMAIL} if config.uses_local_identity else set())
     return ProvisioningService(
         Rules(config.enable_auto_create, config.enrolment == "invited", admins),
-        ContextCache(config.session_ttl_seconds, rules_key=",".join(sorted(admins))),
+        ContextCache(config.session_ttl_seconds, _cache_store(), ",".join(sorted(admins))),
         RetryingUnitOfWork(
             RetryPolicy(config.provisioning_max_attempts, first_pause=interval), server
         ),
         directory,
         timedelta(seconds=config.clerk_identity_max_age_seconds),
     )
+
+
+def _cache_store() -> Store:
+    """Return the cache of the current app with its actual type."""
+    return cast(Store, cache.cache)
 
 
 def _token_verifier(
@@ -311,7 +342,12 @@ def _token_verifier(
 ) -> TokenVerifier:
     if clerk is not None:
         keys = KeySet(clerk.key_set, calls=calls)
-        return TokenVerifier(keys, config.issuer, config.clerk_authorized_parties)
+        return TokenVerifier(
+            keys,
+            config.issuer,
+            config.clerk_authorized_parties,
+            proxy_issuer=config.proxy_issuer,
+        )
     key_set = dev_provider.key_set if dev_provider is not None else dict
     return TokenVerifier(KeySet(key_set), ISSUER, config.clerk_authorized_parties)
 

@@ -2,23 +2,18 @@
 
 import gc
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from gunicorn.glogging import Logger
 
 from app import build_app
-from core.config import ConfigError, load_config
 from core.gunicorn_worker import SlowClientThreadWorker
 from core.logging import GUNICORN, configure_logs
 from web import startup
 from web.startup import BackgroundWork
 
-try:
-    settings = load_config(os.environ)
-except ConfigError as err:
-    sys.exit(f"neon-dashboard: {err}")
+settings = startup.load_settings(os.environ)
 
 bind = settings.bind
 

@@ -1,18 +1,5 @@
 """The WSGI entry point of gunicorn and of the flask command."""
 
-import os
-import sys
+from app import create_app
 
-from app import build_app
-from core.config import ConfigError, load_config
-from core.logging import configure_logs
-from web.startup import refuse_exposed_development_server
-
-try:
-    config = load_config(os.environ)
-except ConfigError as err:
-    sys.exit(f"neon-dashboard: {err}")
-
-refuse_exposed_development_server(config)
-configure_logs(config.log_format, is_production=config.is_production)
-app = build_app(config)
+app = create_app()

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 import click
 import structlog
@@ -11,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from cli import doctor
 from cli.doctor import Finding
+from cli.installation import redis_address
 from core.config import Config
 from core.database import background_transaction
 from core.email_address import WHITE_SPACE, find_fault
@@ -76,9 +76,10 @@ def revoke(account: str) -> None:
 def run_doctor() -> None:
     """Check every part of this installation; exit 1 if a check fails.
 
-    Prints one line per check: the environment, insecure settings, the database and its migrations,
-    Redis, users with two profiles, users without a profile, Clerk's keys and addresses. A failure
-    or warning says what to do; docs/operations.md has more. Changes nothing.
+    Prints one line per check: the environment, insecure settings, the database, its connection and
+    its migrations, Redis, users with two profiles, users without a profile, Clerk's keys, origins,
+    webhook and claims. A failure or warning says what to do; docs/operations.md has more. Changes
+    nothing.
     """
     is_well = True
     for finding in (*doctor.examine_installation(services()), *_clerk_findings(services())):
@@ -108,8 +109,10 @@ def _clerk_findings(parts: Services) -> Iterator[Finding]:
         directory=parts.provisioning.directory,
         jwks_url=config.jwks_url,
         sign_in_url=config.sign_in_url,
+        frontend_api_url=config.frontend_api_url,
         authorized_parties=config.clerk_authorized_parties,
         has_webhook_secret=config.clerk_webhook_secret is not None,
+        identity_max_age_seconds=config.clerk_identity_max_age_seconds,
     )
     yield from (Finding(*line) for line in doctor.examine_clerk(setup))
 
@@ -131,14 +134,9 @@ def fail_if_unpublished() -> None:
     """Raise ClickException if Redis did not store the cache versions of a committed change."""
     if services().provisioning.contexts.has_unpublished:
         raise click.ClickException(
-            f"the change is committed, but the cache at {_redis_address()} did not answer: "
+            f"the change is committed, but the cache at {redis_address()} did not answer: "
             f"it takes effect within {CONFIRMED_SECONDS:.0f} s instead of at the next request"
         )
-
-
-def _redis_address() -> str:
-    parts = urlsplit(services().config.redis_url or "")
-    return f"{parts.hostname}:{parts.port or 6379}"
 
 
 @contextmanager

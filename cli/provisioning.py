@@ -1,13 +1,11 @@
-"""The commands sweep, scheduler, auto-create, demo and token, the shell, and error reports."""
+"""The commands sweep, scheduler, auto-create, demo and token, and the names of the shell."""
 
-import copy
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import wraps
 from typing import Any
 
 import click
@@ -52,6 +50,7 @@ def register_shell(app: Flask) -> None:
 
 def _shell_context() -> dict[str, Any]:
     """Return the names of the shell; `with background_transaction() as session:` commits."""
+    click.echo(f"Database: {database_name()}")
     return {
         **{name: getattr(models, name) for name in models.__all__},
         "db": db,
@@ -73,38 +72,6 @@ def register_provisioning_commands(app: Flask) -> None:
     """Add the commands to `flask`."""
     for command in (sweep, scheduler, auto_create, fill_demo, token):
         app.cli.add_command(command)
-
-
-def report_errors_in_one_line(app: Flask) -> None:
-    """Make each command end with one line and exit code 1 after a database error.
-
-    Call it after all commands are registered, those of extensions included.
-    """
-    for name, command in app.cli.commands.items():
-        app.cli.commands[name] = _with_error_report(app, command)
-
-
-def _with_error_report(app: Flask, command: click.Command) -> click.Command:
-    """Return a copy of the command or group that reports database errors in one line."""
-    wrapped = copy.copy(command)
-    if isinstance(wrapped, click.Group):
-        commands = wrapped.commands.items()
-        wrapped.commands = {name: _with_error_report(app, each) for name, each in commands}
-    if command.callback is not None:
-        wrapped.callback = _report_errors(app, command.callback)
-    return wrapped
-
-
-def _report_errors(app: Flask, callback: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(callback)
-    def run(*args: Any, **options: Any) -> Any:
-        try:
-            return callback(*args, **options)
-        except SQLAlchemyError as err:
-            with app.app_context():
-                raise click.ClickException(explain(err)) from err
-
-    return run
 
 
 @click.command()
@@ -219,7 +186,8 @@ def scheduler(context: click.Context) -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop_requested.set())
     background_work = start_background_work(app, sweeps=True)
-    click.echo(f"sweeping every {services().config.sweep_interval_seconds} s; Ctrl-C stops")
+    seconds = services().config.sweep_interval_seconds
+    click.echo(f"sweeping {database_name()} every {seconds} s; Ctrl-C stops")
     stop_requested.wait()
     background_work.stop()  # a running job or sweep returns to the queue
 

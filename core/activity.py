@@ -17,7 +17,7 @@ from typing import Protocol
 
 import structlog
 
-from core.cache import CacheClient, CacheUnavailableError
+from core.cache import CacheUnavailableError, Store
 
 log = structlog.get_logger(__name__)
 
@@ -63,23 +63,22 @@ class LastUseFile:
 
 
 class LastUseInRedis:
-    """The time in Redis, for any number of hosts; called within an app context."""
+    """The time in Redis, for any number of hosts."""
 
-    def __init__(self, client: CacheClient) -> None:
-        self._client = client
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def read(self) -> float | None:
         """Return the time in Redis."""
-        with suppress(CacheUnavailableError, ValueError, TypeError):
-            return float(self._client.call(lambda: self._client.backend.get(REDIS_KEY)))
+        with suppress(CacheUnavailableError, ValueError):
+            [moment] = self._store.read([REDIS_KEY])
+            return None if moment is None else float(moment)
         return None
 
     def write(self, moment: float) -> None:
         """Store the time; it expires when no web process lives."""
         with suppress(CacheUnavailableError):
-            self._client.call(
-                lambda: self._client.backend.set(REDIS_KEY, repr(moment), LIFETIME_SECONDS)
-            )
+            self._store.put(REDIS_KEY, repr(moment), LIFETIME_SECONDS)
 
 
 class Activity:

@@ -376,9 +376,7 @@ class Config(BaseModel):
     @property
     def frontend_api_url(self) -> str | None:
         """The base URL of Clerk's public keys and handshake: given, or from the publishable key."""
-        if self.clerk_frontend_api_url or not self.clerk_publishable_key:
-            return self.clerk_frontend_api_url
-        return f"https://{_instance_host(self.clerk_publishable_key)}"
+        return self.clerk_frontend_api_url or self._instance_url
 
     @property
     def is_development_instance(self) -> bool:
@@ -393,13 +391,35 @@ class Config(BaseModel):
 
     @property
     def issuer(self) -> str | None:
-        """The `iss` that a session token must have; None leaves it unchecked."""
-        return self.clerk_issuer or self.frontend_api_url
+        """The `iss` that a session token must have; None leaves it unchecked.
+
+        Behind a proxy of the frontend API, tokens keep the instance's own address.
+        """
+        return self.clerk_issuer or self._instance_url
+
+    @property
+    def proxy_issuer(self) -> str | None:
+        """A second accepted `iss`: the given address of the frontend API, without CLERK_ISSUER."""
+        return None if self.clerk_issuer else self.clerk_frontend_api_url
 
     @property
     def sign_in_url(self) -> str | None:
         """The URL of the sign-in page: given, or Clerk's hosted account portal."""
-        return self.clerk_sign_in_url or _account_portal(self.frontend_api_url)
+        return self.clerk_sign_in_url or self._account_page("sign-in")
+
+    @property
+    def account_url(self) -> str | None:
+        """The URL where users edit their account: Clerk's hosted account portal."""
+        return self._account_page("user")
+
+    def _account_page(self, name: str) -> str | None:
+        portal = _account_portal(self.frontend_api_url) or _account_portal(self._instance_url)
+        return f"{portal}/{name}" if portal else None
+
+    @property
+    def _instance_url(self) -> str | None:
+        key = self.clerk_publishable_key
+        return f"https://{_instance_host(key)}" if key else None
 
 
 def load_config(environ: Mapping[str, str], dotenv: Path | None = PROJECT / ".env") -> Config:
@@ -409,6 +429,8 @@ def load_config(environ: Mapping[str, str], dotenv: Path | None = PROJECT / ".en
     ConfigError with one line that names the first wrong setting.
     """
     merged = {**_read_env_file(dotenv), **environ}
+    if not (merged.get("BIND") or "").strip():
+        merged["BIND"] = _bind_of_port(merged.get("PORT"))
     known: dict[str, str] = {}
     for name in Config.model_fields:
         try:
@@ -419,6 +441,33 @@ def load_config(environ: Mapping[str, str], dotenv: Path | None = PROJECT / ".en
         return Config.model_validate({name: value for name, value in known.items() if value})
     except ValidationError as err:
         raise ConfigError(_one_line(err)) from err
+
+
+def _bind_of_port(port: str | None) -> str | None:
+    """Return the address for a port that a host assigns by PORT, reachable from outside."""
+    port = (port or "").strip()
+    if not port:
+        return None
+    if not re.fullmatch("[0-9]{1,5}", port) or int(port) > LAST_PORT:
+        raise ConfigError(f"PORT: must be a number up to {LAST_PORT}")
+    return f"0.0.0.0:{port}"  # nosec B104
+
+
+def refuse_accidental_database(config: Config) -> None:
+    """Raise ConfigError if DATABASE_URL is missing among settings of a production server.
+
+    A shell that reads a file of settings ends an unquoted value at `&`. A command would then create
+    and migrate an embedded database instead of the intended one, and report success.
+    """
+    given = config.model_fields_set
+    if "app_env" in given or "database_url" in given:
+        return
+    found = [name.upper() for name in REQUIRED_IN_PRODUCTION if name in given]
+    if found:
+        raise ConfigError(
+            f"DATABASE_URL: is not set, but {', '.join(found)} {'is' if len(found) == 1 else 'are'}"
+            "; set APP_ENV=development to use the embedded database"
+        )
 
 
 def _read_env_file(path: Path | None) -> Mapping[str, str | None]:
@@ -470,7 +519,7 @@ def _account_portal(frontend_api_url: str | None) -> str | None:
     """`clerk.example.com` has accounts.example.com; `x.clerk.accounts.dev` has x.accounts.dev."""
     host = urlsplit(frontend_api_url or "").netloc
     if host.endswith(".clerk.accounts.dev"):
-        return f"https://{host.removesuffix('.clerk.accounts.dev')}.accounts.dev/sign-in"
+        return f"https://{host.removesuffix('.clerk.accounts.dev')}.accounts.dev"
     if host.startswith("clerk."):
-        return f"https://accounts.{host.removeprefix('clerk.')}/sign-in"
+        return f"https://accounts.{host.removeprefix('clerk.')}"
     return None

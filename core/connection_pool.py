@@ -155,11 +155,7 @@ class ConnectionPool(QueuePool):
                 record = self._queue.get_nowait()
             except Empty:
                 return None
-            if (
-                _is_open(record)
-                and not self._is_outdated(record)
-                and not _is_closed_by_server(record)
-            ):
+            if self._is_usable(record):
                 return record
             self._discard(record)
 
@@ -235,8 +231,10 @@ class ConnectionPool(QueuePool):
     def _attempt(self) -> None:
         """Open one connection and add it to the pool; runs in a separate thread."""
         try:
-            with deadlines.beyond(
-                2 * self.connect_seconds, statement_seconds=INITIALISATION_QUERY_SECONDS
+            with deadlines.within(
+                2 * self.connect_seconds,
+                is_beyond=True,
+                statement_seconds=INITIALISATION_QUERY_SECONDS,
             ):
                 record = self._create_connection()
                 is_read_only = self._is_read_only(record)
@@ -291,10 +289,27 @@ class ConnectionPool(QueuePool):
         self._dec_overflow()
         self._queue.not_empty.notify()
 
-    def _is_outdated(self, record: ConnectionPoolEntry) -> bool:
-        """Whether this connection may be read-only although a new one may not be."""
-        opened_at = cast(float, cast(Any, record).starttime)
-        return self.server.is_read_only and time.time() - opened_at > RENEWAL_SECONDS
+    def _is_usable(self, record: ConnectionPoolEntry) -> bool:
+        """Whether an idle connection may be used.
+
+        While the database is read-only, a new connection may find it writable, so that older ones
+        are replaced. A connection that the server has closed has something to read. One that was
+        never used is not checked for that. If the server closes every new one at once, the first
+        statement fails with a transient error; replacing them would never end.
+        """
+        if not _is_open(record):
+            return False
+        if self.server.is_read_only:
+            opened_at = cast(float, cast(Any, record).starttime)
+            if time.time() - opened_at > RENEWAL_SECONDS:
+                return False
+        is_used, record.info["is_used"] = "is_used" in record.info, True
+        if not is_used:
+            return True
+        poll = select.poll()
+        connection = cast(extensions.connection, record.dbapi_connection)
+        poll.register(connection.fileno(), select.POLLIN)
+        return not poll.poll(0)
 
     def _established(self) -> int:
         """Return the number of connections, idle or in use."""
@@ -345,17 +360,3 @@ def pool_of(engine: Engine) -> ConnectionPool:
 
 def _is_open(record: ConnectionPoolEntry) -> bool:
     return not cast(Any, record)._is_hard_or_soft_invalidated()  # noqa: SLF001 - as SQLAlchemy asks
-
-
-def _is_closed_by_server(record: ConnectionPoolEntry) -> bool:
-    """Whether the server has closed this idle connection: only then is there something to read.
-
-    A connection that was never used is not checked. If the server closes every new one at once, the
-    first statement fails with a transient error; replacing them would never end.
-    """
-    is_used, record.info["is_used"] = "is_used" in record.info, True
-    if not is_used:
-        return False
-    poll = select.poll()
-    poll.register(cast(extensions.connection, record.dbapi_connection).fileno(), select.POLLIN)
-    return bool(poll.poll(0))

@@ -8,9 +8,9 @@ connection a third. With a database one millisecond away, that is three millisec
 """
 
 import time
-from typing import Any
+from typing import Any, cast
 
-from psycopg2 import extensions
+from psycopg2 import ProgrammingError, extensions
 
 from core import deadlines
 
@@ -22,6 +22,7 @@ READ_ONLY_REPORTS = ("default_transaction_read_only", "in_hot_standby")
 # until TCP ends the connection, hours later. Requests lock few rows and save this statement.
 IDLE_TIMEOUT_MS = 10_000  # milliseconds
 MAX_REQUEST_MS = 1_000
+READ_COMMITTED = extensions.ISOLATION_LEVEL_READ_COMMITTED
 
 
 class DeferredBeginCursor(extensions.cursor):
@@ -29,13 +30,13 @@ class DeferredBeginCursor(extensions.cursor):
 
     def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - psycopg2's name
         """Execute as psycopg2 does; several statements in one message are one round trip."""
-        super().execute(
-            query if _is_in_transaction(self.connection) else begin_statement() + query, vars
-        )
+        if _begins_transaction(self.connection):
+            query = begin_statement() + query
+        super().execute(query, vars)
 
     def executemany(self, query: Any, vars_list: Any) -> None:
         """Execute for each row of values; psycopg2 does not call `execute` for them."""
-        if not _is_in_transaction(self.connection):
+        if _begins_transaction(self.connection):
             super().execute(begin_statement())
         super().executemany(query, vars_list)
 
@@ -48,6 +49,17 @@ class DeferredBeginConnection(extensions.connection):
         self.autocommit = True  # or psycopg2 would send its own BEGIN
         self.cursor_factory = DeferredBeginCursor
         self.round_trip_seconds: float | None = None
+        self.has_transactions = True
+
+    def set_isolation_level(self, level: int | None) -> None:
+        """Turn transactions off (AUTOCOMMIT) or on again, as SQLAlchemy and Alembic ask.
+
+        Statements such as CREATE INDEX CONCURRENTLY run outside of transactions only.
+        """
+        self.rollback()
+        if level not in (extensions.ISOLATION_LEVEL_AUTOCOMMIT, READ_COMMITTED):
+            raise ProgrammingError("only AUTOCOMMIT and READ COMMITTED are supported")
+        self.has_transactions = level != extensions.ISOLATION_LEVEL_AUTOCOMMIT
 
     def commit(self) -> None:
         """End the transaction, if there is one."""
@@ -69,7 +81,7 @@ class DeferredBeginConnection(extensions.connection):
             return cursor.fetchone() == ("on",)
 
     def _end_transaction(self, command: str) -> None:
-        if not _is_in_transaction(self):
+        if self.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE:
             return
         started = time.monotonic()
         with self.cursor() as cursor:
@@ -82,18 +94,25 @@ class DeferredBeginConnection(extensions.connection):
 def begin_statement() -> str:
     """Return BEGIN with timeouts from the thread's deadline.
 
-    They are local to the transaction, so that they work through a transaction-mode pooler.
+    They are local to the transaction, so that they work through a transaction-mode pooler. A single
+    statement needs no BEGIN: the server runs all statements of one message in one transaction.
     """
-    seconds = deadlines.statement_seconds()
-    if seconds is None:
+    deadline = deadlines.current()
+    if deadline is None:
         return "BEGIN; "
-    milliseconds = max(1, round(seconds * 1000))  # 0 would mean no limit
+    milliseconds = max(1, round(deadline.seconds_for_statement() * 1000))  # 0 would mean no limit
     lock = max(1, round(milliseconds * LOCK_SHARE))
     limits = f"SET LOCAL statement_timeout = {milliseconds}; SET LOCAL lock_timeout = {lock}; "
+    if deadline.is_single:
+        return limits
     if milliseconds > MAX_REQUEST_MS:
         limits += f"SET LOCAL idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS}; "
     return f"BEGIN; {limits}"
 
 
-def _is_in_transaction(connection: extensions.connection) -> bool:
-    return connection.get_transaction_status() != extensions.TRANSACTION_STATUS_IDLE
+def _begins_transaction(connection: extensions.connection) -> bool:
+    """Whether the next statement begins a transaction."""
+    return (
+        connection.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE
+        and cast(DeferredBeginConnection, connection).has_transactions
+    )

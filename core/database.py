@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from flask_caching import Cache
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import Engine, MetaData, Text
+from sqlalchemy import Connection, Engine, MetaData, Text
 from sqlalchemy.orm import DeclarativeBase, Session, registry
 
 from core import deadlines
@@ -29,7 +29,6 @@ COMMIT_SECONDS = 0.1  # for the work of this process between the statements of a
 DIRECT = "direct"  # the bind key of the connection that bypasses the pooler
 
 Transaction = Callable[[], AbstractContextManager[Session]]
-DeadlineFunction = Callable[..., AbstractContextManager[None]]
 
 
 class Base(DeclarativeBase):
@@ -62,35 +61,54 @@ def use_direct_connection() -> None:
         engines[None] = direct
 
 
+@contextmanager
 def transaction(
     timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS,
-) -> AbstractContextManager[Session]:
-    """Return a context manager for one unit of work: commit at the end, roll back on any error.
+    *,
+    is_background: bool = False,
+    is_single: bool = False,
+) -> Iterator[Session]:
+    """Yield the session of one unit of work: commit at the end, roll back on any error.
 
     The server ends each statement and each wait for a lock by the timeout. The deadline of this
-    process limits the whole unit, within the request's time, in case the server stops answering.
-    Round trips are added to it, so that a far database has the same working time as a near one.
-    Nothing is sent before the first statement. Raises SQLAlchemy's errors, also at the commit.
+    process limits the whole unit, within the request's time, in case the server stops answering;
+    `is_background` ignores the request's time. Round trips are added to it, so that a far database
+    has the same working time as a near one. Nothing is sent before the first statement.
+
+    `is_single` is for work of one statement, which is then a transaction of its own: one round
+    trip. Each further statement would be another transaction. Raises SQLAlchemy's errors, also at
+    the commit.
     """
-    return _unit_of_work(deadlines.within, timeout_seconds)
-
-
-def background_transaction(
-    timeout_seconds: float = BACKGROUND_TIMEOUT_SECONDS,
-) -> AbstractContextManager[Session]:
-    """As `transaction`, but not limited by the request's time."""
-    return _unit_of_work(deadlines.beyond, timeout_seconds)
-
-
-@contextmanager
-def _unit_of_work(limit: DeadlineFunction, timeout_seconds: float) -> Iterator[Session]:
     # A new session instead of db.session, so that no object leaks into the next unit of work.
     # create_savepoint only matters where a test has already opened the transaction.
     session = Session(db.engine, expire_on_commit=False, join_transaction_mode="create_savepoint")
     connection = session.connection()  # before the limit starts: the wait for it does not count
     round_trip = pool_of(connection.engine).server.round_trip_seconds
     grace = GRACE_SECONDS + round_trip
-    total_seconds = timeout_seconds + grace + ROUND_TRIPS * round_trip + COMMIT_SECONDS
-    with limit(total_seconds, statement_seconds=timeout_seconds, grace_seconds=grace), session:
+    with (
+        deadlines.within(
+            timeout_seconds + grace + ROUND_TRIPS * round_trip + COMMIT_SECONDS,
+            is_beyond=is_background,
+            statement_seconds=timeout_seconds,
+            grace_seconds=grace,
+            is_single=is_single,
+        ),
+        session,
+    ):
         yield session
         session.commit()
+
+
+def background_transaction(
+    timeout_seconds: float = BACKGROUND_TIMEOUT_SECONDS,
+) -> AbstractContextManager[Session]:
+    """As `transaction`, but not limited by the request's time."""
+    return transaction(timeout_seconds, is_background=True)
+
+
+@contextmanager
+def rolled_back(session: Session | Connection) -> Iterator[None]:
+    """Undo at the end, by a savepoint, what is done inside; raises what is raised inside."""
+    with session.begin_nested() as savepoint:
+        yield
+        savepoint.rollback()

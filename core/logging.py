@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,23 +36,6 @@ def redact(line: str) -> str:
 def _redact_word(match: re.Match[str]) -> str:
     text = match[0]
     return REDACTED if "@" in text[1:-1] else SECRETS.sub(REDACTED, text)
-
-
-def describe_exception(
-    _: object, __: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    """Replace `exc_info` by the type, message and traceback, without personal data."""
-    error = _exception(event.pop("exc_info", None))
-    if error is not None:
-        event["exception"] = "\n".join(_exception_text(error))
-    return event
-
-
-def _exception(exc_info: object) -> BaseException | None:
-    """Return the exception of `exc_info`: an exception, a triple, or just True (None)."""
-    if isinstance(exc_info, tuple):
-        exc_info = exc_info[1]
-    return exc_info if isinstance(exc_info, BaseException) else None
 
 
 def _exception_text(error: BaseException | None) -> Iterator[str]:
@@ -112,7 +95,7 @@ def _configure_app_logs(render: list[Processor]) -> None:
     """Write directly to the stream, because the standard library takes three times as long."""
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        processors=[*_common_processors(), *render],
+        processors=[_complete_event, *render],
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
@@ -122,7 +105,7 @@ def _configure_library_logs(render: list[Processor]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*_common_processors(), structlog.stdlib.ExtraAdder()],
+            foreign_pre_chain=[_complete_event, structlog.stdlib.ExtraAdder()],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
@@ -132,26 +115,28 @@ def _configure_library_logs(render: list[Processor]) -> None:
         logging.getLogger(name).setLevel(level)
 
 
-def _common_processors() -> list[Processor]:
-    return [_add_process_facts, describe_exception]
-
-
 def _json_renderer() -> list[Processor]:
     write = json.JSONEncoder(default=repr).encode  # one for all lines
-    return [lambda _, __, event: write(event), _redact_event]
+    return [lambda _, __, event: redact(write(event))]
 
 
 def _console_renderer() -> list[Processor]:
-    return [structlog.dev.ConsoleRenderer(), _redact_event]
+    return [structlog.dev.ConsoleRenderer(), _redact_line]
 
 
-def _add_process_facts(_: object, method: str, event: EventDict) -> EventDict:
-    """Add time, level and process to an event and order its keys, in one step for speed.
+def _redact_line(_: object, __: str, line: Any) -> str:
+    return redact(line)
 
-    Values bound to the request come before the others; `pid` tells the workers apart.
+
+def _complete_event(_: object, method: str, event: EventDict) -> EventDict:
+    """Add time, level, process and exception to an event and order its keys, in one step for speed.
+
+    Values bound to the request come before the others; `pid` tells the workers apart. The exception
+    is its type, message and traceback, without personal data.
     """
     bound = structlog.contextvars.get_contextvars()
-    return {
+    error = event.pop("exc_info", None)
+    complete = {
         "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
         "level": "error" if method == "exception" else method,
         "event": event.pop("event"),
@@ -160,7 +145,8 @@ def _add_process_facts(_: object, method: str, event: EventDict) -> EventDict:
         **event,
         "pid": os.getpid(),
     }
-
-
-def _redact_event(_: object, __: str, line: Any) -> Any:
-    return redact(line)
+    if isinstance(error, tuple):  # or the exception itself, or just True
+        error = error[1]
+    if isinstance(error, BaseException):
+        complete["exception"] = "\n".join(_exception_text(error))
+    return complete

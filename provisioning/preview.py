@@ -8,6 +8,7 @@ from hashlib import blake2b
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from core.database import rolled_back
 from models import AuditEvent, Mentorado
 from provisioning.admin_actions import Conflict, ConflictError
 from provisioning.audit import Source
@@ -38,6 +39,7 @@ def user_snapshot(session: Session, user_id: int) -> Snapshot:
     if row is None:
         return {}
     return {
+        "name": row.user.name,
         "state": row.state.value,
         "role": row.user.role.value,
         "blocked": row.user.blocked_at is not None,
@@ -93,9 +95,8 @@ def preview(session: Session, request: ChangeRequest, *, source: Source) -> Prev
 
     Raises what the change raises.
     """
-    with session.begin_nested() as savepoint:
+    with rolled_back(session):
         result, _ = _apply(session, request, source)
-        savepoint.rollback()
     return result
 
 

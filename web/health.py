@@ -55,7 +55,7 @@ def read_database_state() -> str:
     if read_only == "on":
         pool_of(db.engine.engine).server.note_read_only()  # the next connection may be writable
         return "read_only"
-    return "ok" if current == _newest_revision() else "behind_on_migrations"
+    return "ok" if current == newest_revision() else "behind_on_migrations"
 
 
 def redis(*, is_configured: bool) -> str:
@@ -145,5 +145,6 @@ class Readiness:
 
 
 @once
-def _newest_revision() -> str | None:
+def newest_revision() -> str | None:
+    """Return the newest migration of this version of the program."""
     return ScriptDirectory(str(MIGRATIONS)).get_current_head()

@@ -35,6 +35,7 @@ from werkzeug.routing.rules import Rule, parse_converter_args
 
 from auth.cookies import SESSION
 from provisioning.context import DENIED, FAILED_STATUSES
+from web import csv_export
 from web.access_policy import Access, AccessPolicy, policy_of
 from web.api import OperationSpec, operation_spec
 from web.problem_responses import INVALID_HOST, ProblemDocument, is_api_path
@@ -316,7 +317,9 @@ def _responses(operation: ApiOperation, schemas: Schemas) -> Mapping[str, Respon
 
 
 def _content(response_type: object, schemas: Schemas) -> dict[str, MediaType]:
-    media_type = "text/plain" if response_type is str else "application/json"
+    is_csv = csv_export.MEDIA_TYPE in getattr(response_type, "__metadata__", ())
+    text_type = csv_export.MEDIA_TYPE if is_csv else "text/plain"
+    media_type = text_type if is_csv or response_type is str else "application/json"
     return {media_type: MediaType(media_type_schema=schemas.schema_for(response_type))}
 
 

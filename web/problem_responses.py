@@ -28,6 +28,16 @@ RETRYABLE_CODES = {
 # Enough for the longest note twice, typed and saved, in multi-byte characters, percent-encoded.
 MAX_FORM_BYTES = 128 * 1024  # a limit, because each field costs time to decode
 MAX_FORM_FIELDS = 100  # more than any form has; the error page repeats each of them
+CONTINUED_FIELD = "continuou"  # sent with a form again, after its session had expired
+OTHER_ACCOUNT_HELPS = {
+    "session_loop",
+    "mentorado_required",
+    "auto_create_disabled",
+    "not_invited",
+    "mentorado_inactive",
+    "user_blocked",
+    "provisioning_needs_attention",
+}
 MAX_ATTEMPTS = 3  # of the preparing page, after the request that has shown it
 ATTEMPT_PARAMETER = "tentativa"  # counts the attempts in the URL, without JavaScript
 
@@ -143,12 +153,17 @@ def _page(
             first_pause_seconds=retry_after_seconds,
             attempts=MAX_ATTEMPTS,
         )
+    fields = _resubmittable_fields(code)
     return render_template(
         "error.html",
         code=code,
         problem=problem,
         errors=errors,
-        form_fields=_resubmittable_fields(code),
+        form_fields=fields,
+        continued_field=CONTINUED_FIELD,
+        has_continued=(CONTINUED_FIELD, "1") in (fields or ()),
+        other_account_helps=OTHER_ACCOUNT_HELPS,
+        checked_at=services().now(),
     )
 
 
@@ -176,6 +191,8 @@ def _resubmittable_fields(code: str) -> list[tuple[str, str]] | None:
         return None
     request.max_content_length = MAX_FORM_BYTES
     try:
+        if any(request.files.values()):
+            return None  # a file cannot be sent again by a page
         fields = list(request.form.items(multi=True))
     except (HTTPException, ParseException):
         return None  # the body cannot be read either; the response keeps the first error

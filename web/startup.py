@@ -16,7 +16,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from core import metrics
-from core.config import Config, insecure_settings, is_loopback
+from core.config import (
+    Config,
+    ConfigError,
+    insecure_settings,
+    is_loopback,
+    load_config,
+    refuse_accidental_database,
+)
 from core.connection_pool import pool_of
 from core.database import background_transaction, db
 from dev.fake_clerk import DEMO_USERS
@@ -37,6 +44,16 @@ FIRST_CONNECTION_SECONDS = 1.4
 HAS_TABLES_QUERY = text(
     "SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = current_schema())"
 )
+
+
+def load_settings(environ: Mapping[str, str]) -> Config:
+    """Return the settings; exit with one line if one is wrong, or DATABASE_URL seems forgotten."""
+    try:
+        config = load_config(environ)
+        refuse_accidental_database(config)
+    except ConfigError as err:
+        sys.exit(f"neon-dashboard: {err}")
+    return config
 
 
 def refuse_busy_ports(addresses: Iterable[Address], environ: Mapping[str, str]) -> None:
@@ -66,10 +83,25 @@ def refuse_exposed_development_provider(config: Config, addresses: Iterable[Addr
 
 def refuse_exposed_development_server(config: Config) -> None:
     """As `refuse_exposed_development_provider`, for the address that `flask run` was given."""
-    context = click.get_current_context(silent=True)
-    if context is not None and context.info_name == "run" and context.params.get("host"):
-        address = (context.params["host"], context.params.get("port") or 0)
+    address = _flask_run_address()
+    if address is not None:
         refuse_exposed_development_provider(config, [address])
+
+
+def prepare_flask_run(app: Flask, config: Config) -> None:
+    """Before `flask run`, prepare the database and print the banner, as gunicorn does."""
+    address = _flask_run_address()
+    if address is not None:
+        prepare_database(app, config)
+        print_banner(config, [address])
+
+
+def _flask_run_address() -> tuple[str, int] | None:
+    """Return the address of `flask run`; None in any other command or server."""
+    context = click.get_current_context(silent=True)
+    if context is None or context.info_name != "run" or not context.params.get("host"):
+        return None
+    return context.params["host"], context.params.get("port") or 0
 
 
 def warn_of_insecure_settings(config: Config) -> None:

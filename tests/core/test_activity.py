@@ -3,12 +3,13 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from flask import Flask
 
 from core.activity import EXCHANGE_SECONDS, Activity, LastUse, LastUseFile, LastUseInRedis
-from core.cache import CacheClient
+from core.cache import Store
 from core.database import cache
 from dev.databases import create_app_on
 from dev.servers import RedisServer
@@ -129,7 +130,7 @@ def app(tmp_path: Path, template_url: str, redis: RedisServer) -> Iterator[Flask
 @pytest.mark.usefixtures("app")
 @pytest.mark.parametrize(
     "open_shared",
-    [LastUseFile, lambda _: LastUseInRedis(CacheClient(cache))],
+    [LastUseFile, lambda _: LastUseInRedis(cast(Store, cache.cache))],
     ids=["file", "redis"],
 )
 def test_last_use_is_shared_between_processes(
@@ -161,7 +162,7 @@ def test_unwritable_folder_makes_the_last_use_unknown(tmp_path: Path) -> None:
 
 def test_unreachable_redis_makes_the_last_use_unknown(tmp_path: Path, template_url: str) -> None:
     with create_app_on(tmp_path, template_url, redis_url="redis://127.0.0.1:1/0"):
-        shared = LastUseInRedis(CacheClient(cache))
+        shared = LastUseInRedis(cast(Store, cache.cache))
         shared.write(1.0)
 
         assert shared.read() is None

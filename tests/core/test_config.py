@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from app import create_app
-from core.config import Config, ConfigError, insecure_settings, load_config
+from core.config import (
+    Config,
+    ConfigError,
+    insecure_settings,
+    load_config,
+    refuse_accidental_database,
+)
 from web.services import EXTENSION
 
 SECRET = "hush-0123456789"
@@ -374,12 +380,24 @@ def test_trailing_slash_of_the_frontend_api_is_not_doubled() -> None:
     assert config.jwks_url == "https://clerk.example.com/.well-known/jwks.json"
 
 
-def test_frontend_api_of_an_unknown_host_has_no_account_portal() -> None:
+def test_proxy_of_the_frontend_api_keeps_issuer_and_account_portal() -> None:
+    proxy = "https://app.example.com/__clerk"
+
+    config = load(CLERK_PUBLISHABLE_KEY=PRODUCTION_KEY, CLERK_FRONTEND_API_URL=proxy)
+
+    assert (config.issuer, config.proxy_issuer) == ("https://clerk.example.com", proxy)
+    assert config.jwks_url == f"{proxy}/.well-known/jwks.json"
+    assert config.sign_in_url == "https://accounts.example.com/sign-in"
+
+
+def test_given_issuer_is_the_only_one() -> None:
     config = load(
-        CLERK_PUBLISHABLE_KEY=PRODUCTION_KEY, CLERK_FRONTEND_API_URL="https://login.example.com"
+        CLERK_PUBLISHABLE_KEY=PRODUCTION_KEY,
+        CLERK_FRONTEND_API_URL="https://app.example.com/__clerk",
+        CLERK_ISSUER="https://issuer.example.com",
     )
 
-    assert config.sign_in_url is None
+    assert (config.issuer, config.proxy_issuer) == ("https://issuer.example.com", None)
 
 
 def test_admin_addresses_are_trimmed_and_lowercased() -> None:
@@ -625,3 +643,47 @@ def test_final_slash_of_the_issuer_is_ignored() -> None:
     config = load(CLERK_PUBLISHABLE_KEY=PRODUCTION_KEY, CLERK_ISSUER="https://clerk.example.com/")
 
     assert config.issuer == "https://clerk.example.com"
+
+
+@pytest.mark.parametrize("name", ["CLERK_PUBLISHABLE_KEY", "SECRET_KEY"])
+def test_embedded_database_is_refused_among_production_settings(name: str) -> None:
+    config = load(**{name: PRODUCTION[name]})
+
+    with pytest.raises(ConfigError) as caught:
+        refuse_accidental_database(config)
+
+    assert str(caught.value) == (
+        f"DATABASE_URL: is not set, but {name} is; "
+        "set APP_ENV=development to use the embedded database"
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"REDIS_URL": "redis://127.0.0.1:6379"},
+        {"APP_ENV": "development", "SECRET_KEY": SECRET},
+        {"DATABASE_URL": PRODUCTION["DATABASE_URL"], "SECRET_KEY": SECRET},
+    ],
+    ids=",".join,
+)
+def test_embedded_database_is_allowed_in_development(settings: dict[str, str]) -> None:
+    refuse_accidental_database(load(**settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"PORT": "8080"}, "0.0.0.0:8080"),
+        ({"PORT": "8080", "BIND": "127.0.0.1:9000"}, "127.0.0.1:9000"),
+        ({"PORT": " ", "BIND": " "}, "127.0.0.1:8000"),
+    ],
+)
+def test_assigned_port_is_used_unless_bind_is_set(settings: dict[str, str], expected: str) -> None:
+    assert load(CLERK_PUBLISHABLE_KEY=PRODUCTION_KEY, **settings).bind == expected
+
+
+@pytest.mark.parametrize("port", ["http", "70000", "-1", "8000/tcp"])
+def test_port_that_cannot_be_is_refused_by_name(port: str) -> None:
+    assert str(config_error(PORT=port)) == "PORT: must be a number up to 65535"

@@ -10,7 +10,7 @@ import requests
 from sqlalchemy import make_url
 
 from dev.clients import ADMIN, concurrently, is_served, new_users, request_as
-from dev.databases import connect_to, count
+from dev.databases import connect_to, count, create_app_on
 from dev.servers import AppServer, eventually, free_port, run_app, stop
 
 SETTINGS = """
@@ -72,3 +72,13 @@ def test_logins_and_a_sweep_share_three_pooled_connections(app: AppServer, url: 
     assert eventually(lambda: count(url, "SELECT count(user_id) FROM mentorados") == 560)
     # A scheduled sweep may still be running.
     assert eventually(lambda: count(url, IDLE_IN_TRANSACTION) == 0)
+
+
+def test_doctor_tells_a_pooler_from_the_server(tmp_path: Path, pooled_url: str, url: str) -> None:
+    outputs = []
+    for each in (pooled_url, url):
+        with create_app_on(tmp_path, each) as app:
+            outputs.append(app.test_cli_runner().invoke(args=["doctor"]).stdout)
+
+    assert "warn  connection     through a pooler: it must pool transactions" in outputs[0]
+    assert "ok    connection     direct" in outputs[1]
