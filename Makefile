@@ -67,6 +67,11 @@ audit: dev  ## List known vulnerabilities of the locked packages
 soak: dev  ## Check for ten minutes that memory stays flat (SOAK_MINUTES)
 	@$(BIN)/python -m benchmarks.soak --users $(SOAK_USERS) --minutes $(SOAK_MINUTES)
 
+# The database of DATABASE_URL, or the embedded one; docs/operations.md has the whole procedure.
+.PHONY: drill
+drill: dev  ## Dump the database, restore it into a fresh one, and compare (DRILL="--into URL")
+	@$(BIN)/python -m scripts.drill $(DRILL)
+
 .PHONY: dev
 dev:  ## Install the development environment only
 	@$(PYTHON) scripts/install.py requirements-dev.lock
