@@ -82,3 +82,5 @@ lock: dev  ## Rewrite the lock files after a change of pyproject.toml
 		--no-header --extra dev pyproject.toml -o requirements-dev.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
 		--no-header -c requirements-dev.lock pyproject.toml -o requirements.lock
+	@echo sentry-sdk | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --no-header -c requirements-dev.lock - -o requirements-sentry.lock

@@ -29,6 +29,7 @@ from web.formatting import register_filters
 from web.problem_responses import reference_code, support_link
 from web.request_context import pop_flashes
 from web.request_hooks import register_metrics_hooks
+from web.request_log import register_request_log
 from web.security_headers import register_security_headers
 from web.static_files import register_static_files
 
@@ -68,6 +69,7 @@ def register_blueprints(app: Flask, config: Config) -> None:
     for endpoint in ("static", "bootstrap.static"):
         public_unlimited(app.view_functions[endpoint])
     register_metrics_hooks(app)
+    register_request_log(app, config)
     app.before_request(request_hooks.before_request)
     app.after_request(request_hooks.after_request)
     app.teardown_request(request_hooks.teardown_request)

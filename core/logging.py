@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -55,16 +55,22 @@ def _exception(exc_info: object) -> BaseException | None:
     return exc_info if isinstance(exc_info, BaseException) else None
 
 
-def _exception_text(error: BaseException | None) -> Iterator[str]:
-    """Yield the error and its chain of causes as texts, the outermost first."""
+def _exception_text(error: BaseException) -> Iterator[str]:
+    for each in error_chain(error):
+        kind = f"{type(each).__module__}.{type(each).__qualname__}"
+        frames = "".join(traceback.format_tb(each.__traceback__))
+        yield f"{kind}: {safe_message(each)}\n{frames}"
+
+
+def error_chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield the error and its chain of causes, the outermost first."""
     while error is not None:
-        kind = f"{type(error).__module__}.{type(error).__qualname__}"
-        frames = "".join(traceback.format_tb(error.__traceback__))
-        yield f"{kind}: {_message(error)}\n{frames}"
+        yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
-def _message(error: BaseException) -> str:
+def safe_message(error: BaseException) -> str:
+    """Return the error's message without values of rows and of requests."""
     match error:
         case StatementError():
             return ""  # its text contains parameters; its cause follows
@@ -82,6 +88,7 @@ def _message(error: BaseException) -> str:
 LIBRARY_LEVELS = {
     **dict.fromkeys(("apscheduler", "alembic", "werkzeug", "backoff"), "WARNING"),
     **dict.fromkeys(("httpx", "httpcore"), "WARNING"),  # addresses of calls, with nonces and ids
+    "urllib3": "ERROR",  # repeated attempts to reach Sentry
     "apscheduler.scheduler": "ERROR",  # it warns of every run that is skipped during a long sweep
     "app": "CRITICAL",
 }
@@ -94,35 +101,47 @@ GUNICORN: dict[str, Any] = {
 
 LEADING_KEYS = ("request_id", "clerk_id")  # of the bound values (docs/reference/contract.md#events)
 
+# Receives the fields of a line with level error or above, and its exception.
+Report = Callable[[Mapping[str, Any], BaseException | None], None]
+REPORTED_LEVELS = ("error", "critical")
 
-def configure_logs(log_format: str | None, *, is_production: bool) -> None:
+
+def configure_logs(
+    log_format: str | None, *, is_production: bool, report: Report | None = None
+) -> None:
     """Send the logs of this program and of its libraries to standard error in one format.
 
-    Without a format, lines are readable on a terminal in development and JSON everywhere else.
+    `report` also receives the lines that need an operator.
     """
-    is_console = log_format == "console" or (
-        log_format is None and not is_production and sys.stderr.isatty()
-    )
+    is_console = uses_console(log_format, is_production=is_production)
     render = _console_renderer() if is_console else _json_renderer()
-    _configure_app_logs(render)
-    _configure_library_logs(render)
+    common = [_add_process_facts, *([_reporter(report)] if report else []), describe_exception]
+    _configure_app_logs([*common, *render])
+    _configure_library_logs(common, render)
 
 
-def _configure_app_logs(render: list[Processor]) -> None:
+def uses_console(log_format: str | None, *, is_production: bool) -> bool:
+    """Whether lines are for people: as set, otherwise on a terminal in development."""
+    if log_format is None:
+        return not is_production and sys.stderr.isatty()
+    return log_format == "console"
+
+
+def _configure_app_logs(processors: list[Processor]) -> None:
     """Write directly to the stream, because the standard library takes three times as long."""
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        processors=[*_common_processors(), *render],
+        processors=processors,
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
 
 
-def _configure_library_logs(render: list[Processor]) -> None:
+def _configure_library_logs(common: list[Processor], render: list[Processor]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*_common_processors(), structlog.stdlib.ExtraAdder()],
+            foreign_pre_chain=[*common, structlog.stdlib.ExtraAdder()],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
@@ -132,8 +151,18 @@ def _configure_library_logs(render: list[Processor]) -> None:
         logging.getLogger(name).setLevel(level)
 
 
-def _common_processors() -> list[Processor]:
-    return [_add_process_facts, describe_exception]
+def _reporter(report: Report) -> Processor:
+    def process(_: object, __: str, event: EventDict) -> EventDict:
+        if event["level"] in REPORTED_LEVELS:
+            fields = {
+                name: value
+                for name, value in event.items()
+                if name != "exc_info" and not name.startswith("_")  # structlog's own
+            }
+            report(fields, _exception(event.get("exc_info")))
+        return event
+
+    return process
 
 
 def _json_renderer() -> list[Processor]:
@@ -142,7 +171,13 @@ def _json_renderer() -> list[Processor]:
 
 
 def _console_renderer() -> list[Processor]:
-    return [structlog.dev.ConsoleRenderer(), _redact_event]
+    return [_use_local_time, structlog.dev.ConsoleRenderer(), _redact_event]
+
+
+def _use_local_time(_: object, __: str, event: EventDict) -> EventDict:
+    """Show the time of day where the developer is, and no process id."""
+    event.pop("pid", None)
+    return {**event, "timestamp": datetime.now().astimezone().strftime("%H:%M:%S")}
 
 
 def _add_process_facts(_: object, method: str, event: EventDict) -> EventDict:

@@ -75,7 +75,7 @@ def test_settings_pasted_into_the_example_file_reach_a_command(tmp_path: Path) -
     file.write_text(content)
 
     environment = child_environment({"NEON_ENV_FILE": str(file)})
-    command = [PROJECT / "ops" / "neon-flask", "config"]
+    command = [str(PROJECT / "ops" / "neon-flask"), "config"]
     completed = subprocess.run(
         command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
     )
