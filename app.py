@@ -5,10 +5,13 @@ import secrets
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from flask import Flask
 from flask_bootstrap import Bootstrap5
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
 from sqlalchemy import make_url
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -16,7 +19,8 @@ import models  # noqa: F401 - importing the package registers all tables
 from auth.call_budget import DEVELOPMENT, PRODUCTION
 from auth.clerk_client import ClerkClient
 from auth.cookies import cookie_suffix
-from auth.handshake import HandshakeReader, HandshakeService
+from auth.handshake import HandshakeService
+from auth.handshake_reader import HandshakeReader
 from auth.jwks import KeySet
 from auth.provider_calls import ProviderCalls
 from auth.session_calls import SessionCalls
@@ -26,14 +30,15 @@ from blueprints.registration import register_blueprints
 from cli import admin, adopt, installation, provisioning
 from cli.error_reports import report_errors_in_one_line
 from core import deadlines, files
+from core.activity import Activity, LastUseFile, LastUseInRedis
+from core.cache import Store
 from core.config import Config
 from core.connection_pool import CONNECTION_LIMIT, ConnectionPool, pool_of, prepare_engine
 from core.connections import DeferredBeginConnection
-from core.database import cache, db, migrate
+from core.database import DIRECT, cache, db, migrate
 from core.flask_app import LeanFlask
 from core.rate_limit import RateLimiter
 from core.server_status import ServerStatus
-from core.single_flight import FreshSingleFlight
 from dashboard.mentoring import goals_of_all
 from dev import postgres
 from dev.fake_clerk import (
@@ -55,6 +60,7 @@ from provisioning.service import ProvisioningService
 from sweep.stats import BacklogCollector
 from web import startup
 from web.csv_import import read_list
+from web.health import Readiness
 from web.job_runner import JobRunner
 from web.problem_responses import MAX_FORM_BYTES
 from web.services import EXTENSION, Services
@@ -96,7 +102,8 @@ def create_app(config: Config | None = None) -> Flask:
         extension.init_app(app)
     migrate.init_app(app)
     with app.app_context():
-        prepare_engine(db.engine)
+        for engine in db.engines.values():
+            prepare_engine(engine)
         app.extensions[EXTENSION] = _build_services(config, pool_of(db.engine).server)
     register_blueprints(app, config)
     provisioning.register_provisioning_commands(app)
@@ -118,6 +125,10 @@ def _create_from_environment() -> Flask:
 
 
 def _flask_settings(config: Config) -> dict[str, Any]:
+    url = config.database_url or postgres.start(config.instance_path)
+    binds = {}
+    if direct_url := config.database_url_unpooled:
+        binds[DIRECT] = {"url": direct_url, **_engine_options(config, direct_url)}
     return {
         "SECRET_KEY": _secret_key(config),
         "MAX_CONTENT_LENGTH": BODY_LIMIT,
@@ -125,14 +136,15 @@ def _flask_settings(config: Config) -> dict[str, Any]:
         "MAX_FORM_MEMORY_SIZE": MAX_FORM_BYTES,
         "SESSION_COOKIE_SECURE": config.is_production,
         "SESSION_COOKIE_SAMESITE": "Lax",
-        "SQLALCHEMY_DATABASE_URI": config.database_url or postgres.start(config.instance_path),
-        "SQLALCHEMY_ENGINE_OPTIONS": _engine_options(config),
+        "SQLALCHEMY_DATABASE_URI": url,
+        "SQLALCHEMY_ENGINE_OPTIONS": _engine_options(config, url),
+        "SQLALCHEMY_BINDS": binds,
         "BOOTSTRAP_SERVE_LOCAL": True,
         **_cache_settings(config),
     }
 
 
-def _engine_options(config: Config) -> dict[str, Any]:
+def _engine_options(config: Config, url: str) -> dict[str, Any]:
     return {
         "hide_parameters": True,  # they contain names and addresses, and errors are logged
         "poolclass": ConnectionPool,
@@ -143,14 +155,14 @@ def _engine_options(config: Config) -> dict[str, Any]:
         "connect_args": {
             "application_name": "neon-dashboard",
             "connection_factory": DeferredBeginConnection,
-            **_keepalives(config),
+            **_keepalives(url),
         },
     }
 
 
-def _keepalives(config: Config) -> dict[str, int]:
+def _keepalives(url: str) -> dict[str, int]:
     """Return TCP keepalive options, which detect a lost peer, unless the URL sets them."""
-    url_options = make_url(config.database_url or "postgresql://").query
+    url_options = make_url(url).query
     return {name: value for name, value in KEEPALIVES.items() if name not in url_options}
 
 
@@ -164,6 +176,8 @@ def _cache_settings(config: Config) -> dict[str, Any]:
         "CACHE_OPTIONS": {
             "socket_timeout": CACHE_TIMEOUT_SECONDS,
             "socket_connect_timeout": CACHE_TIMEOUT_SECONDS,
+            # A connection from before a restart of Redis is retried once; a timeout is not.
+            "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         },
     }
 
@@ -180,24 +194,25 @@ def _build_services(config: Config, server: ServerStatus) -> Services:
     service = _provisioning_service(
         config, server, _user_directory(config, dev_provider, clerk, calls)
     )
+    activity = _activity(config, service.contexts)
     backlog = BacklogCollector(
-        service.rules, timedelta(seconds=config.sweep_interval_seconds), _now
+        service.rules, timedelta(seconds=config.sweep_interval_seconds), _now, activity
     )
     return Services(
         config=config,
+        activity=activity,
         verifier=verifier,
         handshakes=_handshake_service(config, verifier, session_calls),
         provisioning=service,
         backlog=backlog,
         refresh=_background_refresh(service),
-        jobs=_job_runner(service, backlog),
+        jobs=_job_runner(service, backlog, activity),
         rate_limiter=RateLimiter(
             config.rate_limit_per_minute,
             config.ensure_rate_limit_per_minute,
-            redis_url=config.redis_url,
-            call=service.contexts.client.call,
+            service.contexts.store,
         ),
-        readiness=FreshSingleFlight(),
+        readiness=Readiness(config, activity, service, verifier.keys, _now),
         clerk=clerk,
         session_calls=session_calls,
         now=_now,
@@ -206,7 +221,18 @@ def _build_services(config: Config, server: ServerStatus) -> Services:
     )
 
 
-def _job_runner(service: ProvisioningService, backlog: BacklogCollector) -> JobRunner:
+def _activity(config: Config, contexts: ContextCache) -> Activity:
+    shared = (
+        LastUseFile(config.instance_path)
+        if config.redis_url is None
+        else LastUseInRedis(contexts.store)
+    )
+    return Activity(config.database_idle_seconds, shared)
+
+
+def _job_runner(
+    service: ProvisioningService, backlog: BacklogCollector, activity: Activity
+) -> JobRunner:
     def publish_changes(_: str, clerk_ids: Iterable[str]) -> None:
         service.contexts.publish(clerk_ids)
         backlog.invalidate()
@@ -217,6 +243,7 @@ def _job_runner(service: ProvisioningService, backlog: BacklogCollector) -> JobR
             JobKind.GOALS: lambda job: goals_of_all(job.options, _now()),
         },
         publish_changes,
+        activity,
     )
 
 
@@ -248,10 +275,10 @@ def _session_calls(
 ) -> SessionCalls | None:
     """Return the provider calls for browser sessions; None without a secret key."""
     if dev_sessions is not None:
-        return SessionCalls(calls, dev_sessions.end)
+        return SessionCalls(calls, dev_sessions.end, None, dev_sessions.refresh)
     if clerk is None or config.clerk_secret_key is None:
         return None
-    return SessionCalls(calls, clerk.end_session, clerk.handshake_cookies)
+    return SessionCalls(calls, clerk.end_session, clerk.handshake_cookies, clerk.refresh_session)
 
 
 def _handshake_service(
@@ -265,7 +292,8 @@ def _handshake_service(
         config.is_development_instance,
         session_calls.exchange_nonce if session_calls and has_nonces else None,
     )
-    return HandshakeService(verifier, answers, time.time)
+    refresh = session_calls.refresh if session_calls else None
+    return HandshakeService(verifier, answers, time.time, refresh)
 
 
 def _user_directory(
@@ -288,13 +316,18 @@ def _provisioning_service(
     admins = config.admin_emails | ({ADMIN_EMAIL} if config.uses_local_identity else set())
     return ProvisioningService(
         Rules(config.enable_auto_create, config.enrolment == "invited", admins),
-        ContextCache(config.session_ttl_seconds, rules_key=",".join(sorted(admins))),
+        ContextCache(config.session_ttl_seconds, _cache_store(), ",".join(sorted(admins))),
         RetryingUnitOfWork(
             RetryPolicy(config.provisioning_max_attempts, first_pause=interval), server
         ),
         directory,
         timedelta(seconds=config.clerk_identity_max_age_seconds),
     )
+
+
+def _cache_store() -> Store:
+    """Return the cache of the current app with its actual type."""
+    return cast(Store, cache.cache)
 
 
 def _token_verifier(
@@ -305,7 +338,12 @@ def _token_verifier(
 ) -> TokenVerifier:
     if clerk is not None:
         keys = KeySet(clerk.key_set, calls=calls)
-        return TokenVerifier(keys, config.issuer, config.clerk_authorized_parties)
+        return TokenVerifier(
+            keys,
+            config.issuer,
+            config.clerk_authorized_parties,
+            proxy_issuer=config.proxy_issuer,
+        )
     key_set = dev_provider.key_set if dev_provider is not None else dict
     return TokenVerifier(KeySet(key_set), ISSUER, config.clerk_authorized_parties)
 

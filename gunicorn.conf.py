@@ -2,7 +2,6 @@
 
 import gc
 import os
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,8 @@ from gunicorn.glogging import Logger
 from app import build_app
 from core.gunicorn_worker import SlowClientThreadWorker
 from core.logging import GUNICORN
-from sweep import scheduler
 from web import startup
-from web.services import EXTENSION
+from web.startup import BackgroundWork
 
 settings = startup.load_settings(os.environ)
 
@@ -42,8 +40,7 @@ limit_request_field_size = 32_768  # the app refuses longer tokens itself, with 
 forwarded_allow_ips = ""
 control_socket_disable = True
 
-_schedulers: dict[int, Any] = {}
-_runners: dict[int, Any] = {}
+_background_work: dict[int, BackgroundWork] = {}
 
 
 def on_starting(server: Any) -> None:
@@ -74,23 +71,15 @@ def post_worker_init(worker: Any) -> None:
     # Objects that are loaded by now stay, so the garbage collector need not scan them again.
     gc.collect()
     gc.freeze()
-    _runners[worker.pid] = app.extensions[EXTENSION].jobs
-    _runners[worker.pid].start(app, polls=settings.scheduler)
-    if settings.scheduler:
-        interval = timedelta(seconds=settings.sweep_interval_seconds)
-        provisioning = app.extensions[EXTENSION].provisioning
-        # The worker leaves after SIGTERM or max_requests: its requests have some seconds left, and
-        # another process continues the sweep.
-        _schedulers[worker.pid] = scheduler.start_scheduler(
-            app, provisioning, interval, is_process_stopping=lambda: not worker.alive
-        )
+    # The worker leaves after SIGTERM or max_requests: its requests have some seconds left, and
+    # another process continues the sweep.
+    _background_work[worker.pid] = startup.start_background_work(
+        app, sweeps=settings.scheduler, is_process_stopping=lambda: not worker.alive
+    )
 
 
 def worker_exit(_: Any, worker: Any) -> None:
     """In each worker, at its end: stop the job runner and the scheduler, so that it can exit."""
-    runner = _runners.pop(worker.pid, None)
-    if runner is not None:
-        runner.stop()
-    running_scheduler = _schedulers.pop(worker.pid, None)
-    if running_scheduler is not None:
-        running_scheduler.stop()
+    background_work = _background_work.pop(worker.pid, None)
+    if background_work is not None:
+        background_work.stop()

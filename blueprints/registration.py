@@ -19,22 +19,25 @@ from blueprints.api.mentorados import mentorados
 from blueprints.api.ops import ops
 from blueprints.api.webhooks import webhooks
 from blueprints.dev_clerk import local_clerk
-from blueprints.pages.dashboard import metricas, pages
+from blueprints.pages.dashboard import pages
+from blueprints.pages.months import metricas, own_months
+from blueprints.pages.profile import profile
+from blueprints.pages.site_files import site_files
 from core.config import Config
 from web import request_hooks
 from web.access_policy import public_unlimited
 from web.admin_labels import register_admin_labels
 from web.error_handlers import register_error_handlers
 from web.formatting import register_filters
+from web.month_texts import register_month_texts
 from web.problem_responses import reference_code, support_link
-from web.request_context import pop_flashes
-from web.request_hooks import register_metrics_hooks
+from web.request_context import period_due, pop_flashes
 from web.request_log import register_request_log
 from web.security_headers import register_security_headers
 from web.static_files import register_static_files
 
 SHARED_BLUEPRINTS = (auth, ops, webhooks, api_docs)
-MENTEE_BLUEPRINTS = (pages, metricas, mentorados)
+MENTEE_BLUEPRINTS = (pages, site_files, metricas, own_months, profile, mentorados)
 CONSOLE_BLUEPRINTS = (
     console,
     console_users,
@@ -68,7 +71,6 @@ def register_blueprints(app: Flask, config: Config) -> None:
         app.register_blueprint(local_clerk)
     for endpoint in ("static", "bootstrap.static"):
         public_unlimited(app.view_functions[endpoint])
-    register_metrics_hooks(app)
     register_request_log(app, config)
     app.before_request(request_hooks.before_request)
     app.after_request(request_hooks.after_request)
@@ -78,11 +80,13 @@ def register_blueprints(app: Flask, config: Config) -> None:
             "support_link": support_link,
             "reference_code": reference_code,
             "flashes": pop_flashes,
+            "period_due": period_due,
         }
     )
     register_static_files(app)
     register_security_headers(app, config)
     register_error_handlers(app)
     register_filters(app)
+    register_month_texts(app)
     register_admin_labels(app)
     register_api_document(app)

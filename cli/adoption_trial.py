@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from auth.identity import Identity
+from core.database import rolled_back
 from dashboard import mentoring
 from dashboard.months import FIGURES, Changes, OwnProfile, read_report, reported_months, save_month
 from dashboard.periods import Period
@@ -186,11 +187,10 @@ def run_trial(connection: Connection) -> None:
 
     Raises AdoptionRefusedError with the first step that fails.
     """
-    with connection.begin_nested() as savepoint:
+    with rolled_back(connection):
         for sequence in connection.execute(SEQUENCES).all():
             _make_reversible(connection, sequence)
         problem = _first_failure(connection)
-        savepoint.rollback()
     if problem is not None:
         what, reason = problem
         found = ", ".join(connection.scalars(TRIGGERS)) or "none of our tables has any"

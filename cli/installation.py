@@ -84,7 +84,7 @@ def clear() -> None:
     Needed after the database was restored from a backup, because cached request contexts are then
     newer than it. At any other time it does no harm: the next requests read from the database.
     """
-    store = services().provisioning.contexts.client.backend
+    store = services().provisioning.contexts.store
     if not isinstance(store, RedisStore):
         click.echo(
             "REDIS_URL is not set: each process has a cache of its own, which ends with it; "

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from datetime import timedelta
 from typing import Any
 
 import click
@@ -37,10 +36,11 @@ from provisioning.loading import upsert_user
 from sweep.directory_sync import sync_directory
 from sweep.progress import SweepCounts
 from sweep.runs import LEASE, LeaseLostError, SweepRunningError, SweepStoppedError
-from sweep.scheduler import build_sweeper, start_scheduler
+from sweep.scheduler import build_sweeper
 from sweep.sweeper import BATCH_SIZE, Sweeper
 from web import health
 from web.services import services
+from web.startup import start_background_work
 
 
 def register_shell(app: Flask) -> None:
@@ -181,17 +181,15 @@ def scheduler(context: click.Context) -> None:
     app = context.ensure_object(ScriptInfo).load_app()
     _check_database_of_scheduler()
     metrics.enable_multiprocess(services().config.metrics_path)
-    interval = timedelta(seconds=services().config.sweep_interval_seconds)
+    services().activity.serves_requests = False
     stop_requested = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop_requested.set())
-    services().jobs.start(app, polls=True)
-    sweep_scheduler = start_scheduler(app, services().provisioning, interval)
-    seconds = interval.total_seconds()
-    click.echo(f"sweeping {database_name()} every {seconds:.0f} s; Ctrl-C stops")
+    background_work = start_background_work(app, sweeps=True)
+    seconds = services().config.sweep_interval_seconds
+    click.echo(f"sweeping {database_name()} every {seconds} s; Ctrl-C stops")
     stop_requested.wait()
-    services().jobs.stop()  # a running job returns to the queue
-    sweep_scheduler.stop()  # and so does a running sweep
+    background_work.stop()  # a running job or sweep returns to the queue
 
 
 def _check_database_of_scheduler() -> None:
@@ -230,6 +228,7 @@ def auto_create(wanted: str) -> None:
         is_on = switch.is_enabled(session)
     if wanted != "status":
         log.warning("auto_create_changed", enabled=is_on, entry="cli")
+        services().activity.exchange()  # wakes the schedulers of an idle installation
     is_forced_off = not services().config.enable_auto_create
     note = " (ENABLE_AUTO_CREATE=false keeps it off anyway)" if is_forced_off else ""
     click.echo(f"auto-create is {'on' if is_on else 'off'}{note}")

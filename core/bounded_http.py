@@ -71,8 +71,11 @@ class BoundedClient:
         max_bytes: int,
         params: Mapping[str, str | int] | None = None,
         headers: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
     ) -> Response:
         """Make one request and return the whole response; redirects are not followed.
+
+        `body` is sent as JSON.
 
         Raises TooLargeError, NotDecodableError and the errors of httpx, at the latest after
         `seconds`. Name resolution is excepted, because it cannot be interrupted.
@@ -81,18 +84,18 @@ class BoundedClient:
         with (
             _time_limit(seconds),
             self._client.stream(
-                method, self._base_url + path, params=params, headers=all_headers
+                method, self._base_url + path, params=params, headers=all_headers, json=body
             ) as response,
         ):
-            body = bytearray()
+            content = bytearray()
             for chunk in response.iter_raw():
-                body += chunk
-                if len(body) > max_bytes:
+                content += chunk
+                if len(content) > max_bytes:
                     raise TooLargeError
             response_headers = {name.lower(): value for name, value in response.headers.items()}
             encoding = response_headers.get("content-encoding", "identity").strip().lower()
             return Response(
-                response.status_code, response_headers, _decode(bytes(body), encoding, max_bytes)
+                response.status_code, response_headers, _decode(bytes(content), encoding, max_bytes)
             )
 
 

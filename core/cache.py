@@ -1,4 +1,4 @@
-"""Text-only cache backends for Flask-Caching, and a client that pauses after a failure.
+"""Text-only cache backends for Flask-Caching, with versioned values and rate limits.
 
 Both backends support *versioned* values. A value is stored under a version, and the version may be
 marked as confirmed for a few seconds: it has just been compared with its source. The newest version
@@ -8,21 +8,20 @@ of a key never decreases, so that a late store of an older version changes nothi
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple
 
 import structlog
 from cachelib.serializers import RedisSerializer
 from flask import Flask
-from flask_caching import Cache
 from flask_caching.backends.base import BaseCache
 from flask_caching.backends.rediscache import RedisCache
 
 log = structlog.get_logger(__name__)
 
 BYPASS_SECONDS = 1.0  # after a failure, so that few requests wait for a cache that hangs
+ROUNDING_SECONDS = 0.001  # of sums of floating-point numbers
 SCAN_KEYS = 1_000  # in a step, so that Redis answers others meanwhile
 VERSION_TTL_SECONDS = 7 * 86_400  # longer than any value that is stored under a version
 
@@ -38,6 +37,29 @@ if tonumber(ARGV[3]) > 0 then redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[3])
 return 1
 """
 
+# The generic cell rate algorithm (GCRA). KEYS[1] is the moment at which all requests counted so
+# far are paid for. ARGV: seconds for each request, burst, tokens wanted. Takes one token where the
+# limit does not allow all; a millisecond of rounding does not count. The other keys are read.
+TAKE_AND_READ = """
+local interval, burst, wanted = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local clock = redis.call('TIME')
+local now = clock[1] + clock[2] / 1000000
+local latest = now + burst * interval
+local paid = math.min(latest, math.max(now, tonumber(redis.call('GET', KEYS[1]) or now) or now))
+local taken = 0
+for _, tokens in ipairs({wanted, 1}) do
+    if taken == 0 and paid + tokens * interval <= latest + 0.001 then taken = tokens end
+end
+if taken > 0 then
+    local until_then = paid + taken * interval
+    redis.call('SET', KEYS[1], string.format('%.6f', until_then), 'PX',
+               math.ceil((until_then - now) * 1000))
+end
+local found = {taken, tostring(paid + interval - latest)}
+for number = 2, #KEYS do found[number + 1] = redis.call('GET', KEYS[number]) end
+return found
+"""
+
 # KEYS: list of the owner's keys, key of the value. ARGV: the value, its TTL in s, the limit.
 PUT_LIMITED = """
 redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])
@@ -47,8 +69,6 @@ while redis.call('LLEN', KEYS[1]) > tonumber(ARGV[3]) do
     redis.call('DEL', redis.call('RPOP', KEYS[1]))
 end
 """
-
-Answer = TypeVar("Answer")
 
 
 class CacheUnavailableError(Exception):
@@ -61,6 +81,22 @@ class Versioned(NamedTuple):
     newest: int | None
     confirmed: int | None
     value: str | None
+
+
+class Take(NamedTuple):
+    """The tokens to take from a rate limit: its key, its seconds for each token, and its burst."""
+
+    key: str
+    interval: float
+    burst: int
+    tokens: int
+
+
+class Taken(NamedTuple):
+    """The tokens that were taken; with none, the seconds until there is one."""
+
+    tokens: int
+    wait_seconds: float
 
 
 class TextSerializer(RedisSerializer):
@@ -81,19 +117,41 @@ class TextSerializer(RedisSerializer):
 
 
 class RedisStore(RedisCache):
-    """Flask-Caching's Redis backend with text instead of pickles, and with versioned values."""
+    """Flask-Caching's Redis backend with text instead of pickles, and with versioned values.
+
+    Every method of this class is one round trip. After a failure all of them raise
+    CacheUnavailableError, for a second without calling Redis: few requests wait for a Redis that
+    hangs. The pause is fixed and needs no probe, so that the hot path takes no lock of a
+    CircuitBreaker. `clock` is monotonic, in seconds.
+    """
 
     serializer = TextSerializer()
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.clock: Callable[[], float] = time.monotonic
+        self.skipped_until = 0.0
+        self._prefix = self._get_prefix()
         self._put_version = self._write_client.register_script(PUT_VERSION)
         self._put_limited = self._write_client.register_script(PUT_LIMITED)
+        self._take_and_read = self._write_client.register_script(TAKE_AND_READ)
 
-    def get_versioned(self, key: str, value_key: str) -> Versioned:
-        """Read the versions of the key and one of its values, in one round trip."""
-        newest, confirmed, value = self.get_many(*_version_keys(key), value_key)
-        return Versioned(_parse_version(newest), _parse_version(confirmed), value)
+    def read(self, keys: Sequence[str]) -> list[str | None]:
+        """Return the values of these keys; None for a missing one."""
+        found = self._attempt(self._read_client.mget, [self._prefix + key for key in keys])
+        return [self.serializer.loads(value) for value in found]
+
+    def take_and_read(self, take: Take, keys: Sequence[str]) -> tuple[Taken, list[str | None]]:
+        """Take tokens from a rate limit and read these keys.
+
+        Of a limit that does not allow so many tokens, one is taken if possible.
+        """
+        tokens, wait, *found = self._attempt(
+            self._take_and_read,
+            keys=[self._prefix + key for key in (take.key, *keys)],
+            args=take[1:],
+        )
+        return Taken(tokens, float(wait)), [self.serializer.loads(value) for value in found]
 
     def put_version(
         self,
@@ -103,35 +161,57 @@ class RedisStore(RedisCache):
         confirmed_seconds: float = 0.0,
         value: tuple[str, str, int] | None = None,
     ) -> None:
-        """Make the version the newest of the key and store a value under it, in one round trip.
+        """Make the version the newest of the key and store a value under it.
 
         `confirmed_seconds`: for how long the version counts as just compared with its source.
         `value`: its key, its text and its TTL in seconds. Does nothing where a newer version is
         stored.
         """
         value_key, *text = value or (key,)
-        keys = [self._get_prefix() + name for name in (*_version_keys(key), value_key)]
-        args = [version, VERSION_TTL_SECONDS, _milliseconds(confirmed_seconds), *text]
-        self._put_version(keys=keys, args=args)
+        confirmed_ms = max(0, int(confirmed_seconds * 1000))
+        self._attempt(
+            self._put_version,
+            keys=[self._prefix + name for name in version_keys(key, value_key)],
+            args=[version, VERSION_TTL_SECONDS, confirmed_ms, *text],
+        )
 
     def raise_versions(self, versions: Mapping[str, int]) -> None:
-        """Make each version the newest of its key, in one round trip."""
+        """Make each version the newest of its key."""
         with self._write_client.pipeline(transaction=False) as pipeline:
             for key, version in versions.items():
-                keys = [self._get_prefix() + name for name in (*_version_keys(key), key)]
+                keys = [self._prefix + name for name in version_keys(key, key)]
                 self._put_version(
                     keys=keys, args=[version, VERSION_TTL_SECONDS, 0], client=pipeline
                 )
-            pipeline.execute()
+            self._attempt(pipeline.execute)
 
     def put_limited(self, owner: str, key: str, value: str, *, limit: int, seconds: int) -> None:
         """Store a value for `seconds`; of each owner only the newest `limit` values are kept."""
-        keys = [self._get_prefix() + name for name in (owner, key)]
-        self._put_limited(keys=keys, args=[value, seconds, limit])
+        keys = [self._prefix + name for name in (owner, key)]
+        self._attempt(self._put_limited, keys=keys, args=[value, seconds, limit])
+
+    def put(self, key: str, value: str, seconds: int) -> None:
+        """Store a value for `seconds`."""
+        self._attempt(self._write_client.set, self._prefix + key, value, ex=seconds)
+
+    def remove(self, key: str) -> None:
+        """Remove a value."""
+        self._attempt(self._write_client.delete, self._prefix + key)
+
+    def _attempt(self, operation: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Run an operation of the client; every error becomes CacheUnavailableError."""
+        if self.clock() < self.skipped_until:
+            raise CacheUnavailableError
+        try:
+            return operation(*args, **options)
+        except Exception as err:  # no failure of the cache may fail a request
+            self.skipped_until = self.clock() + BYPASS_SECONDS
+            log.warning("cache_error", error=type(err).__name__)
+            raise CacheUnavailableError from err
 
     def remove_all(self) -> int:
         """Remove every key of this program, in small steps; returns how many there were."""
-        keys = self._write_client.scan_iter(match=f"{self._get_prefix()}*", count=SCAN_KEYS)
+        keys = self._write_client.scan_iter(match=f"{self._prefix}*", count=SCAN_KEYS)
         removed = 0
         while batch := list(islice(keys, SCAN_KEYS)):
             removed += int(self._write_client.unlink(*batch))
@@ -178,11 +258,23 @@ class LocalStore(BaseCache):
             self._entries.clear()
         return True
 
-    def get_versioned(self, key: str, value_key: str) -> Versioned:
-        """As `RedisStore.get_versioned`."""
-        newest, confirmed = _version_keys(key)
+    def read(self, keys: Sequence[str]) -> list[Any]:
+        """As `RedisStore.read`."""
         with self._lock:
-            return Versioned(self._get(newest), self._get(confirmed), self._get(value_key))
+            return [self._get(key) for key in keys]
+
+    def take_and_read(self, take: Take, keys: Sequence[str]) -> tuple[Taken, list[Any]]:
+        """As `RedisStore.take_and_read`."""
+        with self._lock:
+            now = self.clock()
+            paid = max(now, self._get(take.key) or 0.0)
+            latest = now + take.burst * take.interval + ROUNDING_SECONDS
+            counts = (n for n in (take.tokens, 1) if paid + n * take.interval <= latest)
+            tokens = next(counts, 0)
+            if tokens:
+                until = paid + tokens * take.interval
+                self._set(take.key, until, until - now)
+            return Taken(tokens, paid + take.interval - latest), [self._get(key) for key in keys]
 
     def put_version(
         self,
@@ -193,7 +285,7 @@ class LocalStore(BaseCache):
         value: tuple[str, str, int] | None = None,
     ) -> None:
         """As `RedisStore.put_version`."""
-        newest, confirmed = _version_keys(key)
+        newest, confirmed, _ = version_keys(key, key)
         with self._lock:
             if (self._get(newest) or 0) > version:
                 return
@@ -217,6 +309,14 @@ class LocalStore(BaseCache):
             self._set(key, value, seconds)
             self._set(owner, tuple(kept[:limit]), seconds)
 
+    def put(self, key: str, value: str, seconds: int) -> None:
+        """As `RedisStore.put`."""
+        self.set(key, value, seconds)
+
+    def remove(self, key: str) -> None:
+        """As `RedisStore.remove`."""
+        self.delete(key)
+
     def _get(self, key: str) -> Any:
         expires_at, value = self._entries.get(key, (0.0, None))
         if value is None:
@@ -234,42 +334,21 @@ class LocalStore(BaseCache):
             self._entries.popitem(last=False)
 
 
-@dataclass(slots=True)
-class CacheClient:
-    """Calls a Flask-Caching cache unless it has just failed; shared by an app's threads.
-
-    The pause is fixed and needs no probe, so that the hot path takes no lock of a CircuitBreaker.
-    `clock` is monotonic, in seconds.
-    """
-
-    cache: Cache
-    clock: Callable[[], float] = time.monotonic
-    _skipped_until: float = field(default=0.0, repr=False)
-
-    @property
-    def backend(self) -> RedisStore | LocalStore:
-        """The store behind the cache of the current app."""
-        return cast(RedisStore | LocalStore, self.cache.cache)
-
-    def call(self, operation: Callable[[], Answer]) -> Answer:
-        """Run the operation and return its result; every error becomes CacheUnavailableError."""
-        if self.clock() < self._skipped_until:
-            raise CacheUnavailableError
-        try:
-            return operation()
-        except Exception as err:  # no failure of the cache may fail a request
-            self._skipped_until = self.clock() + BYPASS_SECONDS
-            log.warning("cache_error", error=type(err).__name__)
-            raise CacheUnavailableError from err
+Store = RedisStore | LocalStore
 
 
-def _version_keys(key: str) -> tuple[str, str]:
-    return f"version:{key}", f"confirmed:{key}"
+def version_keys(key: str, value_key: str) -> tuple[str, str, str]:
+    """Return the keys of the newest version, of the confirmed version, and of the value."""
+    return f"version:{key}", f"confirmed:{key}", value_key
 
 
-def _parse_version(text: str | None) -> int | None:
-    return int(text) if text and text.isdecimal() else None
+def as_versioned(found: Sequence[Any]) -> Versioned:
+    """Return what was read under `version_keys`; a version that is not a number is missing."""
+    newest, confirmed, value = found
+    return Versioned(_parse_version(newest), _parse_version(confirmed), value)
 
 
-def _milliseconds(seconds: float) -> int:
-    return max(0, int(seconds * 1000))
+def _parse_version(stored: str | int | None) -> int | None:
+    if isinstance(stored, str):
+        return int(stored) if stored.isdecimal() else None
+    return stored

@@ -295,7 +295,10 @@ class Config(BaseModel):
     app_env: Literal["development", "production"] = "development"
     instance_path: Path = PROJECT / "instance"
     database_url: Annotated[str, BeforeValidator(_parse_database_url)] | None = SECRET_URL
+    database_url_unpooled: Annotated[str, BeforeValidator(_parse_database_url)] | None = SECRET_URL
     database_connect_seconds: float = Field(default=10, gt=0, le=120)
+    database_idle_seconds: int = Field(default=240, ge=0, le=604_800)
+    database_idle_sweep_seconds: int = Field(default=21_600, ge=1, le=604_800)
     redis_url: RedisUrl | None = SECRET_URL
     secret_key: SecretStr | None = None
 
@@ -339,6 +342,13 @@ class Config(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _refuse_direct_connection_alone(self) -> "Config":
+        """Refuse to migrate one database and to serve the embedded one."""
+        if self.database_url_unpooled is not None and self.database_url is None:
+            raise ValueError("DATABASE_URL_UNPOOLED needs DATABASE_URL")
+        return self
+
+    @model_validator(mode="after")
     def _refuse_accidental_dev_provider(self) -> "Config":
         """Refuse settings by which real users would reach the development identity provider.
 
@@ -379,9 +389,7 @@ class Config(BaseModel):
     @property
     def frontend_api_url(self) -> str | None:
         """The base URL of Clerk's public keys and handshake: given, or from the publishable key."""
-        if self.clerk_frontend_api_url or not self.clerk_publishable_key:
-            return self.clerk_frontend_api_url
-        return f"https://{_instance_host(self.clerk_publishable_key)}"
+        return self.clerk_frontend_api_url or self._instance_url
 
     @property
     def is_development_instance(self) -> bool:
@@ -396,13 +404,35 @@ class Config(BaseModel):
 
     @property
     def issuer(self) -> str | None:
-        """The `iss` that a session token must have; None leaves it unchecked."""
-        return self.clerk_issuer or self.frontend_api_url
+        """The `iss` that a session token must have; None leaves it unchecked.
+
+        Behind a proxy of the frontend API, tokens keep the instance's own address.
+        """
+        return self.clerk_issuer or self._instance_url
+
+    @property
+    def proxy_issuer(self) -> str | None:
+        """A second accepted `iss`: the given address of the frontend API, without CLERK_ISSUER."""
+        return None if self.clerk_issuer else self.clerk_frontend_api_url
 
     @property
     def sign_in_url(self) -> str | None:
         """The URL of the sign-in page: given, or Clerk's hosted account portal."""
-        return self.clerk_sign_in_url or _account_portal(self.frontend_api_url)
+        return self.clerk_sign_in_url or self._account_page("sign-in")
+
+    @property
+    def account_url(self) -> str | None:
+        """The URL where users edit their account: Clerk's hosted account portal."""
+        return self._account_page("user")
+
+    def _account_page(self, name: str) -> str | None:
+        portal = _account_portal(self.frontend_api_url) or _account_portal(self._instance_url)
+        return f"{portal}/{name}" if portal else None
+
+    @property
+    def _instance_url(self) -> str | None:
+        key = self.clerk_publishable_key
+        return f"https://{_instance_host(key)}" if key else None
 
 
 def load_config(environ: Mapping[str, str], dotenv: Path | None = PROJECT / ".env") -> Config:
@@ -502,7 +532,7 @@ def _account_portal(frontend_api_url: str | None) -> str | None:
     """`clerk.example.com` has accounts.example.com; `x.clerk.accounts.dev` has x.accounts.dev."""
     host = urlsplit(frontend_api_url or "").netloc
     if host.endswith(".clerk.accounts.dev"):
-        return f"https://{host.removesuffix('.clerk.accounts.dev')}.accounts.dev/sign-in"
+        return f"https://{host.removesuffix('.clerk.accounts.dev')}.accounts.dev"
     if host.startswith("clerk."):
-        return f"https://accounts.{host.removeprefix('clerk.')}/sign-in"
+        return f"https://accounts.{host.removeprefix('clerk.')}"
     return None

@@ -6,7 +6,8 @@ reached. Here:
 
 1. A thread that finds no idle connection starts another thread that opens one, with its own limit.
 2. It waits for the new connection, or for one that another thread returns, whichever is first.
-3. When its own limit is over it gives up; the new connection serves a later request.
+3. When its own limit is over it gives up; the new connection serves a later request. While the
+   first connection is being opened, a few threads may wait longer (`wait_while_connecting`).
 
 The first connection also runs the queries of SQLAlchemy's dialect initialisation, in that thread.
 
@@ -48,6 +49,7 @@ RENEWAL_SECONDS = 0.5
 READ_ONLY_SQLSTATE = "25006"
 CONNECTION_CLASS = "08"  # of SQLSTATEs; also from poolers it means an unusable connection
 SESSION_ENDING_SEVERITIES = ("FATAL", "PANIC")
+PATIENT_THREADS = 2  # that may wait for the first connection in full; the others serve requests
 ROUND_TRIPS = 4  # BEGIN with the first statement, a second one, COMMIT, and one to spare
 
 
@@ -75,6 +77,7 @@ class ConnectionPool(QueuePool):
         self.connect_seconds = connect_seconds
         self._opening = 0
         self._waiting = 0
+        self._patient = 0
         self._last_attempt_at = -float("inf")
         self._failures = 0
         self._last_failure: Exception | None = None
@@ -95,6 +98,26 @@ class ConnectionPool(QueuePool):
                 if left <= 0 or self._is_disposed:
                     return
                 self._queue.not_empty.wait(left)
+
+    @property
+    def is_connecting(self) -> bool:
+        """Whether the first connection is being opened and no attempt has failed."""
+        return self.server.is_connecting and self._established() == 0
+
+    def wait_while_connecting(self, seconds: float) -> None:
+        """Wait for the first connection while it is being opened, unless others wait already."""
+        if not self.is_connecting:
+            return
+        until = time.monotonic() + seconds
+        with self._queue.not_empty:
+            if self._patient >= PATIENT_THREADS:
+                return
+            self._patient += 1
+            try:
+                while self.is_connecting and (left := until - time.monotonic()) > 0:
+                    self._queue.not_empty.wait(left)
+            finally:
+                self._patient -= 1
 
     def recreate(self) -> "ConnectionPool":
         """Return an empty pool with the same settings and the same ServerStatus."""
@@ -132,11 +155,7 @@ class ConnectionPool(QueuePool):
                 record = self._queue.get_nowait()
             except Empty:
                 return None
-            if (
-                _is_open(record)
-                and not self._is_outdated(record)
-                and not _is_closed_by_server(record)
-            ):
+            if self._is_usable(record):
                 return record
             self._discard(record)
 
@@ -212,8 +231,10 @@ class ConnectionPool(QueuePool):
     def _attempt(self) -> None:
         """Open one connection and add it to the pool; runs in a separate thread."""
         try:
-            with deadlines.beyond(
-                2 * self.connect_seconds, statement_seconds=INITIALISATION_QUERY_SECONDS
+            with deadlines.within(
+                2 * self.connect_seconds,
+                is_beyond=True,
+                statement_seconds=INITIALISATION_QUERY_SECONDS,
             ):
                 record = self._create_connection()
                 is_read_only = self._is_read_only(record)
@@ -268,10 +289,27 @@ class ConnectionPool(QueuePool):
         self._dec_overflow()
         self._queue.not_empty.notify()
 
-    def _is_outdated(self, record: ConnectionPoolEntry) -> bool:
-        """Whether this connection may be read-only although a new one may not be."""
-        opened_at = cast(float, cast(Any, record).starttime)
-        return self.server.is_read_only and time.time() - opened_at > RENEWAL_SECONDS
+    def _is_usable(self, record: ConnectionPoolEntry) -> bool:
+        """Whether an idle connection may be used.
+
+        While the database is read-only, a new connection may find it writable, so that older ones
+        are replaced. A connection that the server has closed has something to read. One that was
+        never used is not checked for that. If the server closes every new one at once, the first
+        statement fails with a transient error; replacing them would never end.
+        """
+        if not _is_open(record):
+            return False
+        if self.server.is_read_only:
+            opened_at = cast(float, cast(Any, record).starttime)
+            if time.time() - opened_at > RENEWAL_SECONDS:
+                return False
+        is_used, record.info["is_used"] = "is_used" in record.info, True
+        if not is_used:
+            return True
+        poll = select.poll()
+        connection = cast(extensions.connection, record.dbapi_connection)
+        poll.register(connection.fileno(), select.POLLIN)
+        return not poll.poll(0)
 
     def _established(self) -> int:
         """Return the number of connections, idle or in use."""
@@ -322,17 +360,3 @@ def pool_of(engine: Engine) -> ConnectionPool:
 
 def _is_open(record: ConnectionPoolEntry) -> bool:
     return not cast(Any, record)._is_hard_or_soft_invalidated()  # noqa: SLF001 - as SQLAlchemy asks
-
-
-def _is_closed_by_server(record: ConnectionPoolEntry) -> bool:
-    """Whether the server has closed this idle connection: only then is there something to read.
-
-    A connection that was never used is not checked. If the server closes every new one at once, the
-    first statement fails with a transient error; replacing them would never end.
-    """
-    is_used, record.info["is_used"] = "is_used" in record.info, True
-    if not is_used:
-        return False
-    poll = select.poll()
-    poll.register(cast(extensions.connection, record.dbapi_connection).fileno(), select.POLLIN)
-    return bool(poll.poll(0))

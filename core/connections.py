@@ -30,9 +30,9 @@ class DeferredBeginCursor(extensions.cursor):
 
     def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - psycopg2's name
         """Execute as psycopg2 does; several statements in one message are one round trip."""
-        super().execute(
-            begin_statement() + query if _begins_transaction(self.connection) else query, vars
-        )
+        if _begins_transaction(self.connection):
+            query = begin_statement() + query
+        super().execute(query, vars)
 
     def executemany(self, query: Any, vars_list: Any) -> None:
         """Execute for each row of values; psycopg2 does not call `execute` for them."""
@@ -81,7 +81,7 @@ class DeferredBeginConnection(extensions.connection):
             return cursor.fetchone() == ("on",)
 
     def _end_transaction(self, command: str) -> None:
-        if not _is_in_transaction(self):
+        if self.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE:
             return
         started = time.monotonic()
         with self.cursor() as cursor:
@@ -94,14 +94,17 @@ class DeferredBeginConnection(extensions.connection):
 def begin_statement() -> str:
     """Return BEGIN with timeouts from the thread's deadline.
 
-    They are local to the transaction, so that they work through a transaction-mode pooler.
+    They are local to the transaction, so that they work through a transaction-mode pooler. A single
+    statement needs no BEGIN: the server runs all statements of one message in one transaction.
     """
-    seconds = deadlines.statement_seconds()
-    if seconds is None:
+    deadline = deadlines.current()
+    if deadline is None:
         return "BEGIN; "
-    milliseconds = max(1, round(seconds * 1000))  # 0 would mean no limit
+    milliseconds = max(1, round(deadline.seconds_for_statement() * 1000))  # 0 would mean no limit
     lock = max(1, round(milliseconds * LOCK_SHARE))
     limits = f"SET LOCAL statement_timeout = {milliseconds}; SET LOCAL lock_timeout = {lock}; "
+    if deadline.is_single:
+        return limits
     if milliseconds > MAX_REQUEST_MS:
         limits += f"SET LOCAL idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS}; "
     return f"BEGIN; {limits}"
@@ -113,7 +116,3 @@ def _begins_transaction(connection: extensions.connection) -> bool:
         connection.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE
         and cast(DeferredBeginConnection, connection).has_transactions
     )
-
-
-def _is_in_transaction(connection: extensions.connection) -> bool:
-    return connection.get_transaction_status() != extensions.TRANSACTION_STATUS_IDLE

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from flask_caching import Cache
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import MetaData, Text
+from sqlalchemy import Connection, Engine, MetaData, Text
 from sqlalchemy.orm import DeclarativeBase, Session, registry
 
 from core import deadlines
@@ -26,8 +26,9 @@ STATEMENT_TIMEOUT_SECONDS = 0.9  # leaves time for an error response within two 
 BACKGROUND_TIMEOUT_SECONDS = 60.0  # of sweeps and commands
 COMMIT_SECONDS = 0.1  # for the work of this process between the statements of a transaction
 
+DIRECT = "direct"  # the bind key of the connection that bypasses the pooler
+
 Transaction = Callable[[], AbstractContextManager[Session]]
-DeadlineFunction = Callable[..., AbstractContextManager[None]]
 
 
 class Base(DeclarativeBase):
@@ -48,35 +49,66 @@ else:
     Model = db.Model
 
 
-def transaction(
-    timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS,
-) -> AbstractContextManager[Session]:
-    """Return a context manager for one unit of work: commit at the end, roll back on any error.
+def use_direct_connection() -> None:
+    """Use DATABASE_URL_UNPOOLED, where it is set, for the rest of this process.
 
-    The server ends each statement and each wait for a lock by the timeout. The deadline of this
-    process limits the whole unit, within the request's time, in case the server stops answering.
-    Round trips are added to it, so that a far database has the same working time as a near one.
-    Nothing is sent before the first statement. Raises SQLAlchemy's errors, also at the commit.
+    For commands that lock tables for long; a pooler would end their transaction or share it.
     """
-    return _unit_of_work(deadlines.within, timeout_seconds)
-
-
-def background_transaction(
-    timeout_seconds: float = BACKGROUND_TIMEOUT_SECONDS,
-) -> AbstractContextManager[Session]:
-    """As `transaction`, but not limited by the request's time."""
-    return _unit_of_work(deadlines.beyond, timeout_seconds)
+    engines = cast(dict[str | None, Engine], db.engines)
+    direct = engines.get(DIRECT)
+    if direct is not None and engines[None] is not direct:
+        engines[None].dispose()
+        engines[None] = direct
 
 
 @contextmanager
-def _unit_of_work(limit: DeadlineFunction, timeout_seconds: float) -> Iterator[Session]:
+def transaction(
+    timeout_seconds: float = STATEMENT_TIMEOUT_SECONDS,
+    *,
+    is_background: bool = False,
+    is_single: bool = False,
+) -> Iterator[Session]:
+    """Yield the session of one unit of work: commit at the end, roll back on any error.
+
+    The server ends each statement and each wait for a lock by the timeout. The deadline of this
+    process limits the whole unit, within the request's time, in case the server stops answering;
+    `is_background` ignores the request's time. Round trips are added to it, so that a far database
+    has the same working time as a near one. Nothing is sent before the first statement.
+
+    `is_single` is for work of one statement, which is then a transaction of its own: one round
+    trip. Each further statement would be another transaction. Raises SQLAlchemy's errors, also at
+    the commit.
+    """
     # A new session instead of db.session, so that no object leaks into the next unit of work.
     # create_savepoint only matters where a test has already opened the transaction.
     session = Session(db.engine, expire_on_commit=False, join_transaction_mode="create_savepoint")
     connection = session.connection()  # before the limit starts: the wait for it does not count
     round_trip = pool_of(connection.engine).server.round_trip_seconds
     grace = GRACE_SECONDS + round_trip
-    total_seconds = timeout_seconds + grace + ROUND_TRIPS * round_trip + COMMIT_SECONDS
-    with limit(total_seconds, statement_seconds=timeout_seconds, grace_seconds=grace), session:
+    with (
+        deadlines.within(
+            timeout_seconds + grace + ROUND_TRIPS * round_trip + COMMIT_SECONDS,
+            is_beyond=is_background,
+            statement_seconds=timeout_seconds,
+            grace_seconds=grace,
+            is_single=is_single,
+        ),
+        session,
+    ):
         yield session
         session.commit()
+
+
+def background_transaction(
+    timeout_seconds: float = BACKGROUND_TIMEOUT_SECONDS,
+) -> AbstractContextManager[Session]:
+    """As `transaction`, but not limited by the request's time."""
+    return transaction(timeout_seconds, is_background=True)
+
+
+@contextmanager
+def rolled_back(session: Session | Connection) -> Iterator[None]:
+    """Undo at the end, by a savepoint, what is done inside; raises what is raised inside."""
+    with session.begin_nested() as savepoint:
+        yield
+        savepoint.rollback()

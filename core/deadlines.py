@@ -8,7 +8,7 @@ import math
 import select
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -36,13 +36,20 @@ class Deadline:
     """The moment on the monotonic clock at which a thread's work must end, and its other limits.
 
     The server ends each statement after `statement_seconds`; its answer may take `grace_seconds`
-    longer, including the network. `is_request` while a client waits.
+    longer, including the network. `is_request` while a client waits. `is_single`: each statement
+    is a transaction of its own.
     """
 
     moment: float
     is_request: bool = False
+    is_single: bool = False
     statement_seconds: float = math.inf
     grace_seconds: float = GRACE_SECONDS
+
+    def seconds_for_statement(self) -> float:
+        """Return the server's time limit for the next statement, 0 or less if it has passed."""
+        left = self.moment - time.monotonic() - self.grace_seconds
+        return min(self.statement_seconds, left)
 
 
 _deadline: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
@@ -68,7 +75,7 @@ def install_wait_callback() -> None:
 
 def begin(seconds: float) -> None:
     """Set the deadline of a request for this thread's database calls."""
-    _deadline.set(Deadline(time.monotonic() + scaled(seconds), is_request=True))
+    _deadline.set(Deadline(time.monotonic() + seconds * _scale, is_request=True))
 
 
 def end() -> None:
@@ -88,35 +95,26 @@ def is_request() -> bool:
     return deadline is not None and deadline.is_request
 
 
-def statement_seconds() -> float | None:
-    """Return the server's time limit for the next statement; None without deadline."""
-    deadline = _deadline.get()
-    if deadline is None:
-        return None
-    left = deadline.moment - time.monotonic() - deadline.grace_seconds
-    return min(deadline.statement_seconds, left)
-
-
-def within(seconds: float, **limits: float) -> AbstractContextManager[None]:
-    """Limit the database calls inside to `seconds` and to the rest of the request's time.
-
-    `limits` are those of a Deadline: `statement_seconds` and `grace_seconds`.
-    """
-    ends_at, outer = time.monotonic() + scaled(seconds), _deadline.get()
-    if outer is not None:
-        ends_at = min(ends_at, outer.moment)
-    return _apply(ends_at, limits)
-
-
-def beyond(seconds: float, **limits: float) -> AbstractContextManager[None]:
-    """Limit the database calls inside to `seconds`, also beyond the request's deadline."""
-    return _apply(time.monotonic() + scaled(seconds), limits)
+def current() -> Deadline | None:
+    """Return the deadline of this thread, if there is one."""
+    return _deadline.get()
 
 
 @contextmanager
-def _apply(ends_at: float, limits: dict[str, float]) -> Iterator[None]:
-    limits = {name: scaled(seconds) for name, seconds in limits.items()}
-    token = _deadline.set(Deadline(ends_at, is_request=is_request(), **limits))
+def within(
+    seconds: float, *, is_beyond: bool = False, is_single: bool = False, **limits: float
+) -> Iterator[None]:
+    """Limit the database calls inside to `seconds` and to the rest of the request's time.
+
+    `is_beyond` ignores the request's time. `is_single` and the `limits`, `statement_seconds` and
+    `grace_seconds`, are those of a Deadline.
+    """
+    ends_at, outer = time.monotonic() + seconds * _scale, _deadline.get()
+    if outer is not None and not is_beyond:
+        ends_at = min(ends_at, outer.moment)
+    limits = {name: limit * _scale for name, limit in limits.items()}
+    is_for_request = outer is not None and outer.is_request
+    token = _deadline.set(Deadline(ends_at, is_for_request, is_single, **limits))
     try:
         yield
     finally:
@@ -124,22 +122,22 @@ def _apply(ends_at: float, limits: dict[str, float]) -> Iterator[None]:
 
 
 def _wait(connection: extensions.connection) -> None:
-    """Wait for the server's answer; psycopg2 closes the connection when this raises."""
+    """Wait for the server's answer; psycopg2 closes the connection when this raises.
+
+    Raises ServerSilentError once the server is later than its own time limit allows, and
+    DeadlineError at the deadline of this thread.
+    """
     deadline = _deadline.get()
     while (state := connection.poll()) != extensions.POLL_OK:
         poll = select.poll()
         poll.register(connection.fileno(), POLLED[state])
         if deadline is None:
             poll.poll()
-        else:
-            _wait_once(poll, deadline)
-
-
-def _wait_once(poll: select.poll, deadline: Deadline) -> None:
-    left = deadline.moment - time.monotonic()
-    longest_answer = deadline.statement_seconds + deadline.grace_seconds
-    if poll.poll(max(0.0, min(left, longest_answer)) * 1000):
-        return
-    if longest_answer <= left:
-        raise ServerSilentError(longest_answer)
-    raise DeadlineError("the database did not answer in time")
+            continue
+        left = deadline.moment - time.monotonic()
+        longest_answer = deadline.statement_seconds + deadline.grace_seconds
+        if poll.poll(max(0.0, min(left, longest_answer)) * 1000):
+            continue
+        if longest_answer <= left:
+            raise ServerSilentError(longest_answer)
+        raise DeadlineError("the database did not answer in time")

@@ -1,6 +1,7 @@
 """A Flask subclass without per-request work that this app does not need."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from itsdangerous import URLSafeTimedSerializer
 
 SHARED_OPTIONS = {"separators"}
+SESSION_COOKIE = re.compile(r"(?:^|[;,\s])session=")  # Flask's own, not Clerk's `__session`
 
 
 class LazySessionInterface(SecureCookieSessionInterface):
@@ -20,7 +22,8 @@ class LazySessionInterface(SecureCookieSessionInterface):
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
         """Return the browser's session; an empty one without parsing if it sends no cookie."""
-        if self.get_cookie_name(app) not in request.environ.get("HTTP_COOKIE", ""):
+        cookies = request.environ.get("HTTP_COOKIE", "")
+        if not cookies or SESSION_COOKIE.search(cookies) is None:
             return self.session_class()
         return super().open_session(app, request)
 

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,16 +36,6 @@ def redact(line: str) -> str:
 def _redact_word(match: re.Match[str]) -> str:
     text = match[0]
     return REDACTED if "@" in text[1:-1] else SECRETS.sub(REDACTED, text)
-
-
-def describe_exception(
-    _: object, __: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    """Replace `exc_info` by the type, message and traceback, without personal data."""
-    error = _exception(event.pop("exc_info", None))
-    if error is not None:
-        event["exception"] = "\n".join(_exception_text(error))
-    return event
 
 
 def _exception(exc_info: object) -> BaseException | None:
@@ -101,9 +91,10 @@ GUNICORN: dict[str, Any] = {
 
 LEADING_KEYS = ("request_id", "clerk_id")  # of the bound values (docs/reference/contract.md#events)
 
-# Receives the fields of a line with level error or above, and its exception.
+
+# Receives the fields of a line that needs an operator, and its exception.
 Report = Callable[[Mapping[str, Any], BaseException | None], None]
-REPORTED_LEVELS = ("error", "critical")
+REPORTED_METHODS = ("error", "exception", "critical")
 
 
 def configure_logs(
@@ -111,13 +102,14 @@ def configure_logs(
 ) -> None:
     """Send the logs of this program and of its libraries to standard error in one format.
 
-    `report` also receives the lines that need an operator.
+    `report` also receives the lines of level error and above.
     """
     is_console = uses_console(log_format, is_production=is_production)
     render = _console_renderer() if is_console else _json_renderer()
-    common = [_add_process_facts, *([_reporter(report)] if report else []), describe_exception]
-    _configure_app_logs([*common, *render])
-    _configure_library_logs(common, render)
+    complete: list[Processor] = [_reporter(report)] if report else []
+    complete.append(_complete_event)
+    _configure_app_logs([*complete, *render])
+    _configure_library_logs(complete, render)
 
 
 def uses_console(log_format: str | None, *, is_production: bool) -> bool:
@@ -137,11 +129,11 @@ def _configure_app_logs(processors: list[Processor]) -> None:
     )
 
 
-def _configure_library_logs(common: list[Processor], render: list[Processor]) -> None:
+def _configure_library_logs(complete: list[Processor], render: list[Processor]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*common, structlog.stdlib.ExtraAdder()],
+            foreign_pre_chain=[*complete, structlog.stdlib.ExtraAdder()],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
@@ -152,14 +144,12 @@ def _configure_library_logs(common: list[Processor], render: list[Processor]) ->
 
 
 def _reporter(report: Report) -> Processor:
-    def process(_: object, __: str, event: EventDict) -> EventDict:
-        if event["level"] in REPORTED_LEVELS:
-            fields = {
-                name: value
-                for name, value in event.items()
-                if name != "exc_info" and not name.startswith("_")  # structlog's own
-            }
-            report(fields, _exception(event.get("exc_info")))
+    def process(_: object, method: str, event: EventDict) -> EventDict:
+        if method in REPORTED_METHODS:
+            bound = structlog.contextvars.get_contextvars()
+            own = {name: each for name, each in event.items() if not name.startswith("_")}
+            error = own.pop("exc_info", None)
+            report({**bound, **own}, _exception(error))
         return event
 
     return process
@@ -167,11 +157,11 @@ def _reporter(report: Report) -> Processor:
 
 def _json_renderer() -> list[Processor]:
     write = json.JSONEncoder(default=repr).encode  # one for all lines
-    return [lambda _, __, event: write(event), _redact_event]
+    return [lambda _, __, event: redact(write(event))]
 
 
 def _console_renderer() -> list[Processor]:
-    return [_use_local_time, structlog.dev.ConsoleRenderer(), _redact_event]
+    return [_use_local_time, structlog.dev.ConsoleRenderer(), _redact_line]
 
 
 def _use_local_time(_: object, __: str, event: EventDict) -> EventDict:
@@ -180,13 +170,19 @@ def _use_local_time(_: object, __: str, event: EventDict) -> EventDict:
     return {**event, "timestamp": datetime.now().astimezone().strftime("%H:%M:%S")}
 
 
-def _add_process_facts(_: object, method: str, event: EventDict) -> EventDict:
-    """Add time, level and process to an event and order its keys, in one step for speed.
+def _redact_line(_: object, __: str, line: Any) -> str:
+    return redact(line)
 
-    Values bound to the request come before the others; `pid` tells the workers apart.
+
+def _complete_event(_: object, method: str, event: EventDict) -> EventDict:
+    """Add time, level, process and exception to an event and order its keys, in one step for speed.
+
+    Values bound to the request come before the others; `pid` tells the workers apart. The exception
+    is its type, message and traceback, without personal data.
     """
     bound = structlog.contextvars.get_contextvars()
-    return {
+    error = event.pop("exc_info", None)
+    complete = {
         "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
         "level": "error" if method == "exception" else method,
         "event": event.pop("event"),
@@ -195,7 +191,7 @@ def _add_process_facts(_: object, method: str, event: EventDict) -> EventDict:
         **event,
         "pid": os.getpid(),
     }
-
-
-def _redact_event(_: object, __: str, line: Any) -> Any:
-    return redact(line)
+    exception = _exception(error)
+    if exception is not None:
+        complete["exception"] = "\n".join(_exception_text(exception))
+    return complete

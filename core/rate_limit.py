@@ -8,17 +8,11 @@ import enum
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as NotReachedError
-from redis.retry import Retry
-from throttled import MemoryStore, RateLimiterType, RedisStore, Throttled, rate_limiter
-from throttled.store import BaseStore
-
-from core.cache import CacheUnavailableError
+from core.cache import CacheUnavailableError, LocalStore, Store, Take
 
 BATCH_SECONDS = 1.0  # after which a batch expires
 MAX_BATCH = 16  # tokens; larger batches would save next to nothing
@@ -68,7 +62,6 @@ class TokenPrefetch:
                 self._batches.popitem(last=False)
 
 
-REDIS_TIMEOUT_SECONDS = 0.1  # a hanging Redis must not delay a request for longer
 MAX_COUNTERS = 50_000  # of users and addresses; the least recently used are dropped first
 
 
@@ -83,76 +76,48 @@ class LimitKind(enum.Enum):
 class RateLimiter:
     """Counts requests by kind and caller; one for an app, shared by its threads.
 
-    With Redis the limits are shared by all processes. `call` runs a Redis operation unless Redis
-    has just failed, and raises CacheUnavailableError. Each process then counts by itself, so that
-    requests are still limited during an outage.
+    With Redis the limits are shared by all processes. While it is away each process counts by
+    itself, so that requests are still limited.
     """
 
-    def __init__(
-        self,
-        per_minute: int,
-        ensures_per_minute: int,
-        *,
-        redis_url: str | None = None,
-        call: Callable[[Callable[[], Any]], Any] | None = None,
-    ) -> None:
-        quotas = {
-            LimitKind.USER: (per_minute, max(1, per_minute // 3)),
-            LimitKind.ENSURE: (ensures_per_minute, 2 * ensures_per_minute),
+    def __init__(self, per_minute: int, ensures_per_minute: int, store: Store) -> None:
+        self._quotas = {
+            LimitKind.USER: (60 / per_minute, max(1, per_minute // 3)),
+            LimitKind.ENSURE: (60 / ensures_per_minute, 2 * ensures_per_minute),
             # Many users may share one address and arrive at once.
-            LimitKind.ADDRESS: (per_minute, per_minute),
+            LimitKind.ADDRESS: (60 / per_minute, per_minute),
         }
-        self._local = _limiters(quotas, MemoryStore(options={"MAX_SIZE": MAX_COUNTERS}))
-        self._shared = _limiters(quotas, _redis_store(redis_url)) if redis_url else None
-        self._call = call
+        self._store = store
+        self._local = LocalStore(MAX_COUNTERS)
         self._prefetch = TokenPrefetch()
 
-    def hit(self, kind: LimitKind, key: str) -> float:
+    def hit(self, kind: LimitKind, caller: str) -> float:
         """Count one request; returns the seconds to wait, 0 if the request is allowed."""
-        if self._shared is not None and self._prefetch.consume((kind, key)):
-            return 0.0
-        result = self._limit(kind, key)
-        return float(result.state.retry_after) if result.limited else 0.0
+        return self.hit_and_read(kind, caller, ())[0]
 
-    def _limit(self, kind: LimitKind, key: str) -> Any:
-        if self._shared is not None and self._call is not None:
-            limiter = self._shared[kind]
-            try:
-                return self._call(lambda: self._take_batch(limiter, kind, key))
-            except CacheUnavailableError:
-                pass  # this process counts by itself until Redis is back
-        return self._local[kind].limit(key)
+    def hit_and_read(
+        self, kind: LimitKind, caller: str, keys: Sequence[str]
+    ) -> tuple[float, Sequence[Any] | None]:
+        """As `hit`, and return the values of these keys of the cache; None without them.
 
-    def _take_batch(self, limiter: Throttled, kind: LimitKind, key: str) -> Any:
-        """Take several tokens for a busy caller; near the limit only one."""
-        size = self._prefetch.next_size((kind, key))
-        result = limiter.limit(key, size)
-        if result.limited and size > 1:
-            return limiter.limit(key)
-        if not result.limited:
-            self._prefetch.store((kind, key), size)
-        return result
-
-
-def _limiters(
-    quotas: dict[LimitKind, tuple[int, int]], store: BaseStore
-) -> dict[LimitKind, Throttled]:
-    return {
-        kind: Throttled(
-            using=RateLimiterType.GCRA.value,
-            quota=rate_limiter.per_min(rate, burst=burst),
-            store=store,
-            key_prefix=f"neon:{kind.value}",
-        )
-        for kind, (rate, burst) in quotas.items()
-    }
-
-
-def _redis_store(url: str) -> RedisStore:
-    options = {
-        "socket_timeout": REDIS_TIMEOUT_SECONDS,
-        "socket_connect_timeout": REDIS_TIMEOUT_SECONDS,
-        # A connection from before a restart of Redis is retried once; a timeout is not.
-        "retry": Retry(NoBackoff(), 1, supported_errors=(NotReachedError,)),
-    }
-    return RedisStore(server=url, options={"CONNECTION_POOL_KWARGS": options})
+        With Redis both are one round trip. A caller with many requests takes several tokens at
+        once; near the limit it gets only one.
+        """
+        key = f"limit:{kind.value}:{caller}"
+        found: Sequence[Any] | None = None
+        try:
+            if isinstance(self._store, LocalStore):
+                found = self._store.read(keys)
+            elif self._prefetch.consume(key):
+                return 0.0, self._store.read(keys) if keys else ()
+            else:
+                take = Take(key, *self._quotas[kind], self._prefetch.next_size(key))
+                taken, found = self._store.take_and_read(take, keys)
+                if not taken.tokens:
+                    return taken.wait_seconds, None
+                self._prefetch.store(key, taken.tokens)
+                return 0.0, found
+        except CacheUnavailableError:
+            pass  # this process counts by itself until Redis is back
+        taken, _ = self._local.take_and_read(Take(key, *self._quotas[kind], 1), ())
+        return (0.0 if taken.tokens else taken.wait_seconds), found

@@ -31,35 +31,28 @@ class FreshSingleFlight(Generic[Result]):
     def run(self, key: Hashable, work: Callable[[], Result]) -> tuple[Result, bool]:
         """Return the result, and whether this caller ran `work`; raises what `work` raises."""
         with self._lock:
-            joined = self._waiting.get(key)
+            joined, running = self._waiting.get(key), self._running.get(key)
+            own: Future[Result] = Future()
             if joined is None:
-                own: Future[Result] = Future()
                 self._waiting[key] = own
-                running = self._running.get(key)
         if joined is not None:
             return joined.result(), False
         if running is not None:
             running.exception()  # waits for its end, whatever its result
-        return self._execute(key, own, work), True
-
-    def _execute(self, key: Hashable, own: Future[Result], work: Callable[[], Result]) -> Result:
         with self._lock:
-            del self._waiting[key]
-            self._running[key] = own
+            self._running[key] = self._waiting.pop(key)
         try:
             result = work()
         except BaseException as err:
-            self._finish(key)
+            # The next execution replaces this entry, so it ends before the future is resolved.
+            with self._lock:
+                del self._running[key]
             own.set_exception(err)
             raise
-        self._finish(key)
-        own.set_result(result)
-        return result
-
-    def _finish(self, key: Hashable) -> None:
-        # Before the future is resolved: that lets the next execution begin, which takes this entry.
         with self._lock:
-            del self._running[key]
+            del self._running[key]  # as above
+        own.set_result(result)
+        return result, True
 
 
 @dataclass(frozen=True, slots=True)

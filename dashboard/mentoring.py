@@ -177,17 +177,17 @@ def write_feedback(
 ) -> None:
     """Write a month's feedback; `expected` holds the texts that the form was filled with.
 
-    Raises OvertakenError if the stored texts differ from those, and UnknownMentoradoError.
+    The mentee sees the acting admin as its author. Raises EditConflictError if the stored texts
+    differ from the expected ones, and UnknownMentoradoError.
     """
     profile = load_profile_for_update(session, mentorado_id)  # so that two writers take turns
     found = read_feedback(session, mentorado_id, month)
     if {name: getattr(found, name) if found else "" for name in texts} != dict(expected):
         raise EditConflictError
     key = {"mentorado_id": mentorado_id, "ano": month[0], "mes": month[1]}
-    written = insert(Feedback).values(**key, **texts, updated_at=now)
-    session.execute(
-        written.on_conflict_do_update(index_elements=list(key), set_={**texts, "updated_at": now})
-    )
+    written = {**texts, "author_id": source.actor_id, "updated_at": now}
+    statement = insert(Feedback).values(**key, **written)
+    session.execute(statement.on_conflict_do_update(index_elements=list(key), set_=written))
     record_action(session, source, "feedback", profile=profile, month=list(month))
 
 

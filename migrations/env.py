@@ -13,7 +13,7 @@ from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.engine.result import null_result
 
 from cli import adoption_trial
-from core.database import db
+from core.database import db, use_direct_connection
 from migrations import inspection
 
 LOCK_TIMEOUT = "10s"  # a waiting DDL lock blocks all traffic, so the migration fails instead
@@ -45,6 +45,7 @@ def _options() -> dict[str, Any]:
 
 
 def _run() -> None:
+    use_direct_connection()
     with db.engine.connect() as connection:
         context.configure(connection=connection, **_options())
         migration = context.get_context()

@@ -3,6 +3,7 @@
 import enum
 
 from sqlalchemy import ForeignKey, Index, String, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.database import Model
@@ -41,6 +42,9 @@ class Mentorado(Model):
     # profile may be replaced by a pre-registered one.
     created_automatically: Mapped[Flag]
     edited_at: Mapped[Time | None]
+    # The goals before the first change that the mentee has not confirmed (trigger, migration 0020).
+    previous_goals: Mapped[dict[str, int | None] | None] = mapped_column(JSONB(none_as_null=True))
+    goals_changed_at: Mapped[Time | None]
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[CreatedAt]
 

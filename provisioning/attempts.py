@@ -12,6 +12,7 @@ from sqlalchemy import (
     and_,
     case,
     delete,
+    exists,
     func,
     not_,
     or_,
@@ -182,6 +183,16 @@ def count_due(session: Session, now: datetime | None) -> int:
     """Return the number of attempts that `due` would return."""
     counted = select(func.count()).select_from(ProvisioningAttempt)
     return session.scalars(counted.where(~IS_ABOUT_IDENTITY, *is_due(now))).one()
+
+
+def next_due_at(session: Session, *, with_identities: bool) -> datetime | None:
+    """Return when the next pending attempt is due; those about identities only on request."""
+    record = ProvisioningAttempt
+    is_retried = ~IS_ABOUT_IDENTITY
+    if with_identities:
+        is_retried = or_(is_retried, exists().where(User.clerk_id == record.clerk_id))
+    due = select(func.min(record.next_attempt_at)).where(*is_due(None), is_retried)
+    return session.scalars(due).one()
 
 
 def is_due(now: datetime | None) -> tuple[ColumnElement[bool], ...]:

@@ -13,7 +13,7 @@ It saves a statement for each request; without it, answers are the same but slow
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,8 +26,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from auth.identity import Identity
 from core import metrics
-from core.cache import CacheClient, CacheUnavailableError, LocalStore, Versioned
-from core.database import cache, transaction
+from core.cache import (
+    CacheUnavailableError,
+    LocalStore,
+    Store,
+    Versioned,
+    as_versioned,
+    version_keys,
+)
+from core.database import transaction
 from core.single_flight import FreshSingleFlight
 from models.user import Role
 from provisioning.context import READY, RequestContext, UserShape
@@ -64,8 +71,8 @@ class ContextCache:
     """
 
     ttl_seconds: int
+    store: Store
     rules_key: str = ""
-    client: CacheClient = field(default_factory=lambda: CacheClient(cache))
     clock: Callable[[], float] = time.monotonic
     _versions: LocalStore = field(default_factory=lambda: LocalStore(VERSIONS_KEPT), repr=False)
     _unpublished: threading.Event = field(default_factory=threading.Event, repr=False)
@@ -74,24 +81,44 @@ class ContextCache:
     )
 
     def get(self, identity: Identity, now: datetime | None = None) -> RequestContext | None:
+        """As `evaluate`, with the entry as it is stored now."""
+        try:
+            found = self.store.read(self.keys(identity.clerk_id))
+        except CacheUnavailableError:
+            found = None
+        return self.evaluate(identity, found, now)
+
+    def keys(self, clerk_id: str) -> Sequence[str]:
+        """Return the keys of the cache that `evaluate` needs the values of."""
+        return version_keys(clerk_id, f"context:{clerk_id}")
+
+    def evaluate(
+        self, identity: Identity, found: Sequence[Any] | None, now: datetime | None
+    ) -> RequestContext | None:
         """Return the cached context of a user whose identity is unchanged; None for a miss.
 
-        An entry is also a miss once a request has to look its user up at the identity provider at
-        the time `now`. Raises DatabaseUnavailableError where an entry has to be confirmed and no
-        database answers.
+        `found` are the values of `keys`, None where the cache is not available. An entry is also a
+        miss once a request has to look its user up at the identity provider at the time `now`.
+        Raises DatabaseUnavailableError where an entry has to be confirmed and no database answers.
         """
-        clerk_id = identity.clerk_id
-        try:
-            found = self._read(clerk_id, _context_key(clerk_id))
-        except CacheUnavailableError:
+        if found is None:
             metrics.CACHE_REQUESTS.labels("error").inc()
             return None
-        entry = _parse(found.value)
-        question = _question_of(entry)
-        is_usable = entry.get("identity") == fingerprint(self.rules_key, identity)
-        if question and question.must_wait and now is not None and question.is_due(now):
-            is_usable = False
-        if not is_usable or not self._is_current(clerk_id, entry.get("version"), found):
+        versioned = self._with_own_version(identity.clerk_id, as_versioned(found))
+        entry = _parse(versioned.value)
+        version, due, question = entry.get("version"), entry.get("question"), None
+        is_usable = (
+            entry.get("identity") == fingerprint(self.rules_key, identity)
+            and isinstance(version, int)
+            and version >= (versioned.newest or 0)
+        )
+        if due is not None:
+            question = NextLookup(datetime.fromtimestamp(due[0], UTC), must_wait=due[1])
+            if question.must_wait and now is not None and question.is_due(now):
+                is_usable = False
+        if is_usable and versioned.confirmed != version:
+            is_usable = self._stored_version(identity.clerk_id) == version
+        if not is_usable:
             metrics.CACHE_REQUESTS.labels("miss").inc()
             log.info("cache_miss")
             return None
@@ -102,13 +129,13 @@ class ContextCache:
         metrics.CACHE_REQUESTS.labels("hit").inc()
         log.info("cache_hit", user_id=entry["user"]["id"])
         return RequestContext(
-            entry["user"], entry["mentorado"], READY, version=entry["version"], question=question
+            entry["user"], entry["mentorado"], READY, version=version, question=question
         )
 
     def drop(self, clerk_id: str) -> None:
         """Delete the entry of a user, so that the next request reads from the database."""
         with suppress(CacheUnavailableError):
-            self.client.call(lambda: cache.delete(_context_key(clerk_id)))
+            self.store.remove(f"context:{clerk_id}")
 
     def put(self, identity: Identity, context: RequestContext, read_at: float) -> None:
         """Store a context that was read from the database, if its status is `ready`.
@@ -121,7 +148,7 @@ class ContextCache:
         clerk_id, value = identity.clerk_id, None
         if context.status == READY:
             entry = _serialize(context, identity=fingerprint(self.rules_key, identity))
-            value = (_context_key(clerk_id), entry, self.ttl_seconds)
+            value = (f"context:{clerk_id}", entry, self.ttl_seconds)
         self._put_version(clerk_id, context.version, read_at=read_at, value=value)
 
     def publish(self, clerk_ids: Iterable[str]) -> bool:
@@ -146,7 +173,7 @@ class ContextCache:
         """As `publish`, for versions that the caller has read."""
         self._versions.raise_versions(versions)
         try:
-            self.client.call(lambda: self.client.backend.raise_versions(versions))
+            self.store.raise_versions(versions)
         except CacheUnavailableError:
             self._unpublished.set()
             return False
@@ -168,7 +195,7 @@ class ContextCache:
             return
         clerk_id = context.user["clerk_id"]
         entry = _serialize(context, overview=overview)
-        value = (_copy_key(clerk_id), entry, DASHBOARD_COPY_TTL_SECONDS)
+        value = (f"dashboard_copy:{clerk_id}", entry, DASHBOARD_COPY_TTL_SECONDS)
         self._put_version(clerk_id, context.version, value=value)
 
     def get_dashboard_copy(self, clerk_id: str) -> DashboardCopy | None:
@@ -177,9 +204,10 @@ class ContextCache:
         Its user never has the admin role.
         """
         try:
-            found = self._read(clerk_id, _copy_key(clerk_id))
+            stored = self.store.read(version_keys(clerk_id, f"dashboard_copy:{clerk_id}"))
         except CacheUnavailableError:
             return None
+        found = self._with_own_version(clerk_id, as_versioned(stored))
         entry = _parse(found.value)
         if found.newest is None or entry.get("version") != found.newest:
             return None
@@ -191,14 +219,12 @@ class ContextCache:
         """Store which user was shown this reference code, so that support finds the user by it."""
         text = json.dumps({"clerk_id": clerk_id})
         try:
-            self.client.call(
-                lambda: self.client.backend.put_limited(
-                    f"references:{clerk_id}",
-                    _reference_key(reference),
-                    text,
-                    limit=REFERENCES_KEPT,
-                    seconds=REFERENCE_TTL_SECONDS,
-                )
+            self.store.put_limited(
+                f"references:{clerk_id}",
+                _reference_key(reference),
+                text,
+                limit=REFERENCES_KEPT,
+                seconds=REFERENCE_TTL_SECONDS,
             )
         except CacheUnavailableError:
             return  # the log has the code as well
@@ -206,33 +232,26 @@ class ContextCache:
     def find_user_of_reference(self, reference: str) -> str | None:
         """Return the Clerk id of the user who was shown this code; None for an unknown code."""
         try:
-            value = self.client.call(lambda: cache.get(_reference_key(reference)))
+            [value] = self.store.read([_reference_key(reference)])
         except CacheUnavailableError:
             return None
         return _parse(value).get("clerk_id")
 
-    def _read(self, clerk_id: str, value_key: str) -> Versioned:
-        """Read a value; `newest` is the newest version of the shared cache and of this process."""
-        found = self.client.call(lambda: self.client.backend.get_versioned(clerk_id, value_key))
-        local = self._versions.get_versioned(clerk_id, value_key).newest
-        if local is None or (found.newest is not None and found.newest >= local):
-            return found
-        return found._replace(newest=local)
+    def _with_own_version(self, clerk_id: str, found: Versioned) -> Versioned:
+        """Return what was found, with the newest version of the cache and of this process."""
+        own, *_ = self._versions.read(version_keys(clerk_id, "")[:1])
+        return found if (own or 0) <= (found.newest or 0) else found._replace(newest=own)
 
-    def _is_current(self, clerk_id: str, version: object, found: Versioned) -> bool:
-        """Whether an entry of this version may be used; reads the database where necessary."""
-        if not isinstance(version, int) or version < (found.newest or 0):
-            return False
-        if found.confirmed == version:
-            return True
+    def _stored_version(self, clerk_id: str) -> int | None:
+        """Return the version in the database; simultaneous requests of one user share one read."""
         stored, _ = self._single_flight.run(clerk_id, lambda: self._read_stored_version(clerk_id))
-        return stored == version
+        return stored
 
     def _read_stored_version(self, clerk_id: str) -> int | None:
         """Read the version from the database and store it as the newest; None where that fails."""
         read_at = self.clock()
         try:
-            with transaction(READ_SECONDS) as session:
+            with transaction(READ_SECONDS, is_single=True) as session:
                 stored = read_version(session, clerk_id)
         except SQLAlchemyError as err:
             if is_outage(err):
@@ -254,11 +273,7 @@ class ContextCache:
         self._versions.put_version(clerk_id, version)
         left = 0.0 if read_at is None else CONFIRMED_SECONDS - (self.clock() - read_at)
         try:
-            self.client.call(
-                lambda: self.client.backend.put_version(
-                    clerk_id, version, confirmed_seconds=left, value=value
-                )
-            )
+            self.store.put_version(clerk_id, version, confirmed_seconds=left, value=value)
         except CacheUnavailableError:
             return  # the next request reads the database
 
@@ -282,13 +297,6 @@ def _serialize(context: RequestContext, **more: str) -> str:
     return json.dumps(entry)
 
 
-def _question_of(entry: Mapping[str, Any]) -> NextLookup | None:
-    question = entry.get("question")
-    if question is None:
-        return None
-    return NextLookup(datetime.fromtimestamp(question[0], UTC), must_wait=question[1])
-
-
 @lru_cache(PARSED_ENTRIES_KEPT)
 def _parse(text: str | None) -> Mapping[str, Any]:
     """Return the content of an entry, shared by its readers; empty for an invalid entry."""
@@ -297,14 +305,6 @@ def _parse(text: str | None) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _context_key(clerk_id: str) -> str:
-    return f"context:{clerk_id}"
-
-
-def _copy_key(clerk_id: str) -> str:
-    return f"dashboard_copy:{clerk_id}"
 
 
 def _reference_key(reference: str) -> str:

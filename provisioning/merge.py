@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import func, literal_column, select
 from sqlalchemy.orm import Session
 
+from core.database import rolled_back
 from models import Mentorado, User
 from provisioning.admin_actions import (
     Conflict,
@@ -69,10 +70,9 @@ def merge(session: Session, spec: MergeSpec, *, source: Source, now: datetime) -
 
 def preview(session: Session, spec: MergeSpec, *, source: Source, now: datetime) -> MergeResult:
     """Merge in a savepoint, roll it back, and return the result."""
-    with session.begin_nested() as savepoint:
+    with rolled_back(session):
         result = merge(session, spec, source=source, now=now)
-        session.expunge(result.mentorado)
-        savepoint.rollback()
+        session.expunge(result.mentorado)  # the rollback would expire its values
     return result
 
 

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from core.database import rolled_back
 from models import AuditEvent, Mentorado
 from provisioning.admin_actions import Conflict, ConflictError
 from provisioning.audit import Source
@@ -93,9 +94,8 @@ def preview(session: Session, request: ChangeRequest, *, source: Source) -> Prev
 
     Raises what the change raises.
     """
-    with session.begin_nested() as savepoint:
+    with rolled_back(session):
         result, _ = _apply(session, request, source)
-        savepoint.rollback()
     return result
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Interval,
+    ScalarSelect,
     Select,
     and_,
     case,
@@ -124,6 +125,21 @@ def has_work(session: Session, interval: timedelta) -> bool:
     is_dead = exists().where(*_IS_DEAD)
     has_run = or_(is_queued, is_dead, and_(~is_active, _is_due(interval)))
     return session.scalars(select(has_run)).one()
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Whether a run is queued or running, and how long ago the newest scheduled one was created."""
+
+    is_active: bool
+    since_scheduled: timedelta | None
+
+
+def read_schedule(session: Session) -> Schedule:
+    """Return what decides when the next scheduled run is needed."""
+    is_active = exists().where(SweepRun.status.in_(ACTIVE))
+    age = type_coerce(func.now() - _newest_scheduled(), Interval)
+    return Schedule(*session.execute(select(is_active, age)).one())
 
 
 def take_queued(session: Session, *, owner: str, by_command: bool = False) -> SweepRun | None:
@@ -279,10 +295,14 @@ def blocked_run(session: Session) -> BlockedRun | None:
 
 
 def _is_due(interval: timedelta) -> ColumnElement[bool]:
-    """Compare the newest scheduled run, which the primary key finds in a table of any length."""
+    is_old = _newest_scheduled() <= func.now() - interval + TOLERANCE
+    return func.coalesce(is_old, true())
+
+
+def _newest_scheduled() -> ScalarSelect[datetime]:
+    """Select when the newest scheduled run was created; the primary key finds it in any table."""
     newest = select(SweepRun.created_at).where(SweepRun.trigger == SCHEDULED)
-    started_at = newest.order_by(SweepRun.id.desc()).limit(1).scalar_subquery()
-    return func.coalesce(started_at <= func.now() - interval + TOLERANCE, true())
+    return newest.order_by(SweepRun.id.desc()).limit(1).scalar_subquery()
 
 
 def _insert(session: Session, **values: object) -> SweepRun:

@@ -100,10 +100,13 @@ class Sweeper:
                 return self._run(run, is_dry=dry_run)
             self._run(run, is_dry=True)
 
-    def run_if_due(self) -> SweepCounts | None:
-        """Run the queued, abandoned or due run; returns None if there is none."""
+    def run_if_due(self, interval: timedelta | None = None) -> SweepCounts | None:
+        """Run the queued, abandoned or due run; returns None if there is none.
+
+        A scheduled run is due `interval` after the one before, by default the scheduler's.
+        """
         with self.transaction() as session:
-            interval = self._due_after(session)
+            interval = interval or self._due_after(session)
             has_work = not self.should_stop() and runs.has_work(session, interval)
         return self.run_waiting() or self.start_if_due(interval) if has_work else None
 
@@ -120,6 +123,27 @@ class Sweeper:
                 session, owner=self.owner
             )
         return self._run(run, is_dry=run.dry_run) if run else None
+
+    def time_until_needed(self, longest: timedelta) -> timedelta:
+        """Return how long an unused installation needs no sweep; zero or less for none.
+
+        Zero while a run is queued or running, whose owner may die. Otherwise until a failed attempt
+        or an incomplete identity is due, at most `longest` after the last scheduled run.
+        """
+        with self.transaction() as session:
+            schedule = runs.read_schedule(session)
+            asks_provider = self.refresh_from_clerk is not None
+            due_at = attempts.next_due_at(session, with_identities=asks_provider)
+            has_incomplete = asks_provider and queries.incomplete_users(session, self.now(), 1)
+        if schedule.is_active or schedule.since_scheduled is None:
+            return timedelta(0)
+        pause = longest
+        if has_incomplete:
+            pause = min(pause, self.interval, COMPLETION_INTERVAL)
+        if due_at is not None:
+            since_due = self.now() - due_at
+            pause = min(pause, max(self.interval, schedule.since_scheduled - since_due))
+        return pause - schedule.since_scheduled
 
     def _due_after(self, session: Session) -> timedelta:
         if self.refresh_from_clerk is None or self.interval <= COMPLETION_INTERVAL:

@@ -111,6 +111,7 @@ def app(
     config = Config(
         instance_path=tmp_path_factory.mktemp("instance"),
         database_url=copy_database("web"),
+        database_idle_seconds=0,  # a reading of an idle app would be that of an earlier test
         **UNLIMITED,
     )
     app = create_app(config)

@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAll
 from auth.errors import InvalidSignatureError, KeysUnavailableError
 from provisioning.admin_actions import ConflictError, UnknownMentoradoError, UnknownUserError
 from provisioning.attempts import UnknownAttemptError
-from provisioning.errors import ProvisioningError
+from provisioning.errors import DatabaseConnectingError, ProvisioningError
 from provisioning.jobs import UnknownJobError
 from provisioning.preregistration import MentoradoExistsError
 from provisioning.retry import is_unavailable
@@ -23,6 +23,8 @@ from web.errors import HttpError, TooManyRequestsError, provisioning_error_code
 from web.problem_responses import problem_response
 
 log = structlog.get_logger(__name__)
+
+CONNECTING_RETRY_SECONDS = 1  # with the pauses of preparing.js, a visitor rarely waits for two more
 
 # Codes for the statuses of Werkzeug; every other client error is answered as invalid input.
 CODES_BY_STATUS = {
@@ -70,7 +72,10 @@ def _handle_too_many_requests(err: TooManyRequestsError) -> ResponseReturnValue:
 
 
 def _handle_provisioning_error(err: ProvisioningError) -> ResponseReturnValue:
-    return problem_response(provisioning_error_code(err))
+    code = provisioning_error_code(err)
+    if isinstance(err, DatabaseConnectingError):
+        return problem_response(code, retry_after_seconds=CONNECTING_RETRY_SECONDS)
+    return problem_response(code)
 
 
 def _handle_keys_unavailable(_: KeysUnavailableError) -> ResponseReturnValue:

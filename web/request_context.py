@@ -1,19 +1,30 @@
 """The request context of a signed-in user: from the cache, or by an ensure call."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, TypeVar, cast
 
 import structlog
 from flask import current_app, flash, g, get_flashed_messages, request
+from pydantic import ValidationError
 from sqlalchemy.exc import NoResultFound, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from auth.identity import Identity
 from auth.tokens import SessionClaims, identity_from_claims
-from core.database import transaction
-from dashboard.months import OwnProfile
-from dashboard.overview import Overview, overview_from_text, overview_to_text, read_overview
+from core.connection_pool import pool_of
+from core.database import db, transaction
+from core.deadlines import scaled
+from dashboard.months import OwnProfile, read_report
+from dashboard.overview import (
+    Overview,
+    StoredReport,
+    compute_overview,
+    report_from_text,
+    report_to_text,
+)
+from dashboard.periods import Period, period_to_report
 from provisioning.audit import Source
 from provisioning.context import (
     NOT_REQUIRED,
@@ -32,6 +43,8 @@ from web.services import services
 from web.session import SAFE_METHODS
 
 log = structlog.get_logger(__name__)
+
+CONNECTION_WAIT_SECONDS = 1.2  # of a request to ensure the profile; the rest is for its statements
 
 Result = TypeVar("Result")
 
@@ -62,28 +75,26 @@ def _is_visible_page() -> bool:
 
 def ensure_context() -> None:
     """Ensure the user's profile again, without the cache, and set `g.context` to the result."""
-    g.context = context_for_request(g.claims, is_fresh=True)
+    g.context = context_for_request(g.claims, None, is_fresh=True)
 
 
-def context_for_request(claims: SessionClaims, *, is_fresh: bool) -> RequestContext:
-    """Return the context of the user of these claims; `is_fresh` skips the cache.
+def context_for_request(
+    claims: SessionClaims, cached: Sequence[Any] | None, *, is_fresh: bool
+) -> RequestContext:
+    """Return the context of the user of these claims: from the cache, or by an ensure call.
 
-    Raises AccountDeletedError for a deleted account, and DatabaseUnavailableError.
+    `cached` are the values of `ContextCache.keys`; `is_fresh` skips them. Raises
+    AccountDeletedError for a deleted account, and DatabaseUnavailableError.
     """
-    context = _load_or_ensure_context(identity_from_claims(claims), is_fresh=is_fresh)
-    if context.status == Denial.USER_DELETED:
-        raise AccountDeletedError("the account has been deleted")
-    return context
-
-
-def _load_or_ensure_context(identity: Identity, *, is_fresh: bool) -> RequestContext:
+    if is_fresh:  # such a request reads little afterwards, so that it can wait longer
+        pool_of(db.engine.engine).wait_while_connecting(scaled(CONNECTION_WAIT_SECONDS))
+    identity = identity_from_claims(claims)
     structlog.contextvars.bind_contextvars(clerk_id=identity.clerk_id)
-    provisioning = services().provisioning
-    source = Source("api" if is_api_path(request.path) else "page", g.request_id)
-    now = services().now()
+    provisioning, now = services().provisioning, services().now()
     try:
-        context = None if is_fresh else provisioning.contexts.get(identity, now)
+        context = None if is_fresh else provisioning.contexts.evaluate(identity, cached, now)
         if context is None:
+            source = Source("api" if is_api_path(request.path) else "page", g.request_id)
             context = provisioning.context_for(identity, source=source, now=now, is_fresh=is_fresh)
     except DatabaseUnavailableError:
         copy = _dashboard_copy(identity)
@@ -91,10 +102,13 @@ def _load_or_ensure_context(identity: Identity, *, is_fresh: bool) -> RequestCon
             raise
         return copy
     except ProvisioningError as err:
-        return _fallback_context(identity, provisioning_error_code(err), is_fresh=is_fresh)
-    if context.question and not context.question.must_wait and context.question.is_due(now):
+        context = _fallback_context(identity, provisioning_error_code(err), is_fresh=is_fresh)
+    question = context.question
+    if question is not None and not question.must_wait and question.is_due(now):
         app = cast(Any, current_app)._get_current_object()  # noqa: SLF001 - as Flask documents
         services().refresh.start(app, identity.clerk_id, now)
+    if context.status == Denial.USER_DELETED:
+        raise AccountDeletedError("the account has been deleted")
     return context
 
 
@@ -126,50 +140,75 @@ def _fallback_context(identity: Identity, code: str, *, is_fresh: bool) -> Reque
     return replace(context, version=None)
 
 
-def with_own_profile(work: Callable[[Session, OwnProfile], Result]) -> Result:
+def with_own_profile(
+    work: Callable[[Session, OwnProfile], Result], *, is_single: bool = False
+) -> Result:
     """Run the work in a transaction with the signed-in user's profile, and return its result.
 
     When the work raises NoResultFound, because the profile is gone or has another owner since the
-    request context was cached, the profile is ensured again and the work is repeated. Raises
-    ProfileRequiredError if there is no profile then, and what the work raises.
+    request context was cached, the profile is ensured again and the work is repeated. `is_single`
+    is for work of one statement. Raises ProfileRequiredError if there is no profile then, and what
+    the work raises.
     """
-    try:
-        return _run_with_own_profile(work)
-    except NoResultFound:
+    for is_last in (False, True):
+        own = OwnProfile(g.context.mentorado["id"], g.context.user["id"])
+        try:
+            with transaction(is_single=is_single) as session:
+                return work(session, own)
+        except NoResultFound:
+            if is_last:
+                raise
         ensure_context()
-    if g.context.status != READY:
-        raise ProfileRequiredError(g.context.status)
-    return _run_with_own_profile(work)
+        if g.context.status != READY:
+            raise ProfileRequiredError(g.context.status)
+    raise AssertionError("the last try has returned or raised")
+
+
+def period_due() -> Period:
+    """Return the month that «Métricas» opens for the signed-in user, who has a profile."""
+    joined_at = datetime.fromisoformat(g.context.mentorado["created_at"])
+    return period_to_report(joined_at, now=services().now())
 
 
 def own_overview() -> Overview:
-    """Return the signed-in user's overview; during a database outage the last copy.
+    """Return the signed-in user's overview; raises as `own_report`."""
+    stored = own_report()
+    return compute_overview(stored.report, now=stored.as_of)
+
+
+def own_report(until: Period | None = None) -> StoredReport:
+    """Return the signed-in user's report, up to a month; during a database outage the last copy.
 
     Raises ProfileRequiredError if the profile is gone, and the database's error if there is no
-    copy.
+    copy, or none that reaches back to the month.
     """
     now = services().now()
     try:
-        overview = with_own_profile(
-            lambda s, own: read_overview(s, own.id, now=now, owner_id=own.user_id)
+        report = with_own_profile(
+            lambda s, own: read_report(s, own.id, owner_id=own.user_id, until=until), is_single=True
         )
     except SQLAlchemyError as err:
         if not is_outage(err):
             raise
-        return _overview_from_copy(err)
-    services().provisioning.contexts.put_dashboard_copy(g.context, overview_to_text(overview))
-    return overview
+        return _report_from_copy(err, until)
+    stored = StoredReport(report, now)
+    if until is None:
+        services().provisioning.contexts.put_dashboard_copy(g.context, report_to_text(stored))
+    return stored
 
 
-def _run_with_own_profile(work: Callable[[Session, OwnProfile], Result]) -> Result:
-    own = OwnProfile(g.context.mentorado["id"], g.context.user["id"])
-    with transaction() as session:
-        return work(session, own)
-
-
-def _overview_from_copy(err: SQLAlchemyError) -> Overview:
+def _report_from_copy(err: SQLAlchemyError, until: Period | None) -> StoredReport:
     copy = services().provisioning.contexts.get_dashboard_copy(g.context.user["clerk_id"])
-    if copy is None:
+    try:
+        stored = report_from_text(copy.overview) if copy else None
+    except ValidationError:
+        stored = None  # written by another version of the program
+    if stored is None:
         raise err
+    if until is not None:
+        months = stored.report.months
+        if not months or until < months[0].period:
+            raise err
+        stored = replace(stored, report=stored.report.until(until))
     log.warning("read_only_answer", error=type(err).__name__)
-    return overview_from_text(copy.overview)
+    return stored

@@ -12,7 +12,7 @@ from functools import cache
 from urllib.parse import urlsplit
 
 import structlog
-from flask import Flask, Response, current_app, g, redirect, request, url_for
+from flask import Response, current_app, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from prometheus_client import Counter, Histogram
 
@@ -20,8 +20,8 @@ from auth.errors import CallNeededError
 from auth.tokens import SessionClaims
 from core import deadlines, metrics
 from core.rate_limit import LimitKind
-from provisioning.context import FAILED_STATUSES, READY, RequestContext
-from provisioning.ensure import CHANGES
+from provisioning.context import FAILED_STATUSES, NOT_REQUIRED, READY, RequestContext
+from provisioning.ensure import CHANGES, Outcome
 from provisioning.errors import Denial
 from web.access_policy import Access, AccessPolicy, policy_of
 from web.errors import (
@@ -32,17 +32,17 @@ from web.errors import (
     TooManyRequestsError,
     UnauthenticatedError,
 )
-from web.problem_responses import is_api_path, reference_code
+from web.problem_responses import is_api_path
 from web.request_context import context_for_request, flash_user
 from web.services import services
 from web.session import (
+    SAFE_METHODS,
     authenticate,
+    bearer_token,
     check_origin,
     expired_session_id,
-    has_bearer_token,
-    send_cookies,
 )
-from web.urls import has_valid_host
+from web.urls import is_valid_host
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +51,7 @@ MAX_HEADER_CHARACTERS = (
     64 * 1024
 )  # characters, of all headers; gunicorn limits one header to half of it
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+DASHBOARD = "pages.dashboard"
 LOGIN_CANNOT_HELP = (SessionLoopError, AccountDeletedError)  # a login would end in the same error
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -60,26 +61,6 @@ ROUTE_PARAMETER = re.compile(r"<(?:[^<>]*:)?(\w+)>")
 ADDRESS_WITH_PORT = re.compile(r"\[?([^\[\]]+)\]:\d{1,5}|([\d.]+):\d{1,5}")
 MAX_ADDRESS_LENGTH = 64
 IPV6_PREFIX_LENGTH = 64  # bits; one household has more IPv6 addresses than version 4 has in all
-
-
-def register_metrics_hooks(app: Flask) -> None:
-    """Record metrics of every request by its route; must be registered before the other hooks."""
-    app.before_request(_start_timer)
-    app.after_request(_record_request)
-
-
-def _start_timer() -> None:
-    g.started = time.monotonic()
-
-
-def _record_request(response: Response) -> Response:
-    """Count the request and its seconds; labels come from fixed tables, which bounds them."""
-    method = request.method if request.method in METHODS else "other"
-    rule = request.url_rule.rule if request.url_rule else "unknown"
-    requests, seconds = _request_metrics(method, rule, response.status_code)
-    requests.inc()
-    seconds.observe(time.monotonic() - g.started)
-    return response
 
 
 @cache
@@ -124,11 +105,18 @@ def before_request() -> ResponseReturnValue | None:
     4. Load or ensure the request context.
     5. Enforce the access policy.
     """
+    g.started = time.monotonic()
     deadlines.begin(REQUEST_SECONDS)
-    g.request_id = _request_id()
-    structlog.contextvars.bind_contextvars(request_id=g.request_id)
-    _check_header_size()
-    if not has_valid_host():
+    request_id, environ = request.headers.get("X-Request-ID", ""), request.environ
+    if not REQUEST_ID.fullmatch(request_id):
+        # Not a secret: the system's random source would release the GIL to another thread.
+        request_id = f"{random.getrandbits(128):032x}"  # nosec B311
+    g.request_id = request_id
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+    # Also in sum: many Cookie headers arrive joined into one.
+    if sum(len(environ[n]) for n in environ if n.startswith("HTTP_")) > MAX_HEADER_CHARACTERS:
+        raise HttpError("payload_too_large", "the headers are too large in sum")
+    if not is_valid_host(request.host):
         raise HttpError("invalid_host", "the Host header has no valid name")
     if request.endpoint is None:
         check_address_rate_limit()
@@ -137,8 +125,11 @@ def before_request() -> ResponseReturnValue | None:
     if policy is None:
         log.error("view_without_stance", endpoint=request.endpoint)
         raise HttpError("forbidden", "this view has no access policy")
-    _check_body_type()
-    check_origin()
+    has_body = environ.get("CONTENT_LENGTH", "0").strip("0") or "HTTP_TRANSFER_ENCODING" in environ
+    if has_body and is_api_path(request.path) and not request.is_json:
+        raise HttpError("unsupported_media_type", "the API reads JSON only")
+    if request.method not in SAFE_METHODS:
+        check_origin()
     if policy.access is not Access.PUBLIC:
         return _authorize(policy)
     if not policy.unlimited:
@@ -147,13 +138,23 @@ def before_request() -> ResponseReturnValue | None:
 
 
 def after_request(response: Response) -> Response:
-    """Add the request id and the session's cookies; forbid caching of personal responses."""
-    response.headers["X-Request-ID"] = reference_code()
-    send_cookies(response)
+    """Add the request id and the session's cookies, forbid caching of personal responses, count.
+
+    Must be registered before other functions, which then run earlier. The labels of metrics come
+    from fixed tables, which bounds them.
+    """
+    response.headers["X-Request-ID"] = g.request_id
+    for cookie in g.pop("set_cookies", ()):  # of Clerk's handshake
+        response.headers.add("Set-Cookie", cookie)
     # A personal page must not be shown to another user by a proxy or the back button. A cached
     # redirect to the handshake would loop.
     if "context" in g or response.status_code == 307:
         response.headers["Cache-Control"] = "no-store"
+    method = request.method if request.method in METHODS else "other"
+    rule = request.url_rule.rule if request.url_rule else "unknown"
+    requests, seconds = _request_metrics(method, rule, response.status_code)
+    requests.inc()
+    seconds.observe(time.monotonic() - g.started)
     return response
 
 
@@ -164,20 +165,35 @@ def teardown_request(_: BaseException | None) -> None:
 
 
 def _authorize(policy: AccessPolicy) -> ResponseReturnValue | None:
+    """Authenticate the user, apply the rate limit, set `g.context`, and enforce the policy."""
     try:
         claims_or_url = _authenticate_rate_limited()
         if isinstance(claims_or_url, str):
             return redirect(claims_or_url, code=307)
         claims = claims_or_url
-        check_rate_limit(LimitKind.ENSURE if policy.fresh else LimitKind.USER, claims.subject)
+        limits, contexts = services().rate_limiter, services().provisioning.contexts
+        if policy.fresh:
+            cached = None
+            seconds = limits.hit(LimitKind.ENSURE, claims.subject)
+        else:
+            keys = contexts.keys(claims.subject)
+            seconds, cached = limits.hit_and_read(LimitKind.USER, claims.subject, keys)
+        if seconds > 0:
+            raise TooManyRequestsError(seconds)
+        services().activity.note_use()
         g.claims = claims
-        g.context = context_for_request(claims, is_fresh=policy.fresh)
+        g.context = context_for_request(claims, cached, is_fresh=policy.fresh)
     except UnauthenticatedError as err:
         if _is_page_request() and not _is_framed() and not isinstance(err, LOGIN_CANNOT_HELP):
             return redirect(url_for("auth.login", next=_requested_path()))
         raise
-    _flash_profile_created(g.context)
-    _check_access(policy.access, g.context)
+    context: RequestContext = g.context
+    if context.outcome in CHANGES and context.status == READY and bearer_token() is None:
+        is_created = context.outcome == Outcome.CREATED
+        flash_user("Perfil criado!" if is_created else "Encontramos seu cadastro. Boas-vindas!")
+    if request.endpoint == DASHBOARD and context.status == NOT_REQUIRED:
+        return redirect(url_for("console.overview"), code=303)  # an admin without a profile
+    _check_access(policy.access, context)
     return None
 
 
@@ -223,13 +239,6 @@ def _check_access(access: Access, context: RequestContext) -> None:
         raise HttpError("forbidden", "for admins only")
 
 
-def _flash_profile_created(context: RequestContext) -> None:
-    """Flash a message on the first page after the profile was created."""
-    is_new = context.outcome in CHANGES
-    if is_new and context.status == READY and not has_bearer_token():
-        flash_user("Perfil criado!")
-
-
 def _redirect_without_trailing_slash() -> ResponseReturnValue | None:
     """Redirect `/dashboard/` to `/dashboard`, if there is such a route; otherwise return None."""
     path = f"/{request.path.strip('/')}"  # one leading slash, so that it never names another host
@@ -238,25 +247,6 @@ def _redirect_without_trailing_slash() -> ResponseReturnValue | None:
         return None
     query = request.query_string.decode("ascii", "ignore")
     return redirect(f"{path}?{query}" if query else path, code=308)
-
-
-def _check_header_size() -> None:
-    """Reject headers that are too large in sum; many Cookie headers arrive joined into one."""
-    sizes = (len(value) for name, value in request.environ.items() if name.startswith("HTTP_"))
-    if sum(sizes) > MAX_HEADER_CHARACTERS:
-        raise HttpError("payload_too_large", "the headers are too large in sum")
-
-
-def _check_body_type() -> None:
-    if _has_body() and is_api_path(request.path) and not request.is_json:
-        raise HttpError("unsupported_media_type", "the API reads JSON only")
-
-
-def _has_body() -> bool:
-    environ = request.environ
-    return (
-        bool(environ.get("CONTENT_LENGTH", "0").strip("0")) or "HTTP_TRANSFER_ENCODING" in environ
-    )
 
 
 def _is_page_request() -> bool:
@@ -271,11 +261,3 @@ def _is_framed() -> bool:
 def _requested_path() -> str:
     parts = urlsplit(request.full_path)
     return parts.path + (f"?{parts.query}" if parts.query else "")
-
-
-def _request_id() -> str:
-    header = request.headers.get("X-Request-ID", "")
-    if REQUEST_ID.fullmatch(header):
-        return header
-    # Not a secret: the system's random source would release the GIL to another thread.
-    return f"{random.getrandbits(128):032x}"  # nosec B311

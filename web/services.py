@@ -11,13 +11,14 @@ from auth.clerk_client import ClerkClient
 from auth.handshake import HandshakeService
 from auth.session_calls import SessionCalls
 from auth.tokens import TokenVerifier
+from core.activity import Activity
 from core.config import Config
 from core.rate_limit import RateLimiter
-from core.single_flight import FreshSingleFlight
 from dev.fake_clerk import DevIdentityProvider, DevSessions
 from provisioning.identity_refresh import BackgroundRefresh
 from provisioning.service import ProvisioningService
 from sweep.stats import BacklogCollector
+from web.health import Readiness
 from web.job_runner import JobRunner
 
 EXTENSION = "services"
@@ -29,6 +30,7 @@ class Services:
     """The services that requests share; `dev_*` only with the development identity provider."""
 
     config: Config
+    activity: Activity
     verifier: TokenVerifier
     handshakes: HandshakeService
     provisioning: ProvisioningService
@@ -36,7 +38,7 @@ class Services:
     refresh: BackgroundRefresh
     jobs: JobRunner
     rate_limiter: RateLimiter
-    readiness: FreshSingleFlight[dict[str, str]]
+    readiness: Readiness
     clerk: ClerkClient | None
     session_calls: SessionCalls | None
     now: Callable[[], datetime]

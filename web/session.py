@@ -1,7 +1,7 @@
 """The session of a request: a bearer token, or the session cookies of a browser."""
 
 import structlog
-from flask import Response, g, request
+from flask import g, request
 
 from auth.cookies import SESSION
 from auth.errors import (
@@ -10,7 +10,8 @@ from auth.errors import (
     UnknownUserError,
     UnusableAnswerError,
 )
-from auth.handshake import BrowserRequest, HandshakeDecision
+from auth.handshake import HandshakeDecision
+from auth.handshake_reader import BrowserRequest
 from auth.tokens import SessionClaims
 from web.errors import HttpError, SessionLoopError, UnauthenticatedError
 from web.problem_responses import is_api_path
@@ -20,8 +21,8 @@ from web.urls import is_same_origin
 log = structlog.get_logger(__name__)
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+NO_DOCUMENT = "empty"  # of `Sec-Fetch-Dest`: a request of a script
 MAX_TOKENS_READ = 2  # the suffixed cookie and the plain one; each signature costs time
-NO_DOCUMENT = "empty"  # Sec-Fetch-Dest of a request that does not load a page
 
 
 def authenticate(*, may_call: bool) -> SessionClaims | str:
@@ -31,11 +32,21 @@ def authenticate(*, may_call: bool) -> SessionClaims | str:
     keeps returning from Clerk without one. Raises CallNeededError where only a call to Clerk can
     decide and `may_call` is False.
     """
-    token = _bearer_token()
-    if token is not None:
-        return _verify(token, may_call=may_call)
-    frontend_api = services().frontend_api(request.host_url)
-    decision = services().handshakes.resolve(_browser_request(), frontend_api, may_call=may_call)
+    token = bearer_token()
+    if token is None:
+        decision = services().handshakes.resolve(
+            _browser_request(), services().frontend_api(request.host_url), may_call=may_call
+        )
+    else:
+        try:
+            return services().verifier.verify(token, may_fetch=may_call)
+        except InvalidTokenError:
+            decision = services().handshakes.resolve_bearer(
+                _browser_request(),
+                token,
+                services().frontend_api(request.host_url),
+                may_call=may_call,
+            )
     g.set_cookies = decision.set_cookies
     if decision.location is not None:
         return decision.location
@@ -63,41 +74,22 @@ def end_session() -> None:
 def expired_session_id() -> str | None:
     """Return the id of the session in the request's token, if our issuer has signed it."""
     cookies = [value for name, value in request.cookies.items() if _is_session_cookie(name)]
-    tokens = [token for token in (_bearer_token(), *cookies) if token]
+    tokens = [token for token in (bearer_token(), *cookies) if token]
     session_ids = (services().verifier.session_id(token) for token in tokens[:MAX_TOKENS_READ])
     return next((each for each in session_ids if each), None)
 
 
-def send_cookies(response: Response) -> None:
-    """Add the cookies that Clerk's handshake has returned."""
-    for header in g.pop("set_cookies", ()):
-        response.headers.add("Set-Cookie", header)
-
-
-def has_bearer_token() -> bool:
-    """Whether the request has a bearer token; browsers never send one by themselves."""
-    return _bearer_token() is not None
-
-
 def check_origin() -> None:
     """Reject a write with a session cookie that did not come from this site (CSRF)."""
-    if request.method in SAFE_METHODS or has_bearer_token() or not _has_session_cookie():
-        return
-    if not is_same_origin():
+    is_by_cookie = bearer_token() is None and any(map(_is_session_cookie, request.cookies))
+    if is_by_cookie and request.method not in SAFE_METHODS and not is_same_origin():
         raise HttpError("csrf_failed", "a write with a session cookie comes from another site")
 
 
-def _bearer_token() -> str | None:
+def bearer_token() -> str | None:
+    """Return the request's bearer token, if any; browsers never send one by themselves."""
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
     return value.strip() if scheme.lower() == "bearer" else None
-
-
-def _verify(token: str, *, may_call: bool) -> SessionClaims:
-    try:
-        return services().verifier.verify(token, may_fetch=may_call)
-    except InvalidTokenError as err:
-        log.info("session_refused", reason=str(err))
-        raise UnauthenticatedError("the session token is not valid") from err
 
 
 def _browser_request() -> BrowserRequest:
@@ -107,6 +99,7 @@ def _browser_request() -> BrowserRequest:
         method=request.method,
         accept=request.headers.get("Accept", ""),
         destination=_destination(),
+        headers=request.headers,
     )
 
 
@@ -116,13 +109,9 @@ def _destination() -> str:
 
 
 def _error_for(decision: HandshakeDecision) -> UnauthenticatedError:
-    log.info("session_refused", reason=decision.reason)
+    log.info("session_refused", reason=decision.reason, error=decision.detail or None)
     error_class = SessionLoopError if decision.is_loop else UnauthenticatedError
     return error_class(decision.reason)
-
-
-def _has_session_cookie() -> bool:
-    return any(_is_session_cookie(name) for name in request.cookies)
 
 
 def _is_session_cookie(cookie: str) -> bool:

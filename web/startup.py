@@ -3,8 +3,10 @@
 import os
 import socket
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 
 import click
 import structlog
@@ -29,6 +31,9 @@ from core.sentry import SentryMissingError, build_report
 from dev.fake_clerk import DEMO_USERS
 from dev.postgres import EmbeddedDatabaseError
 from provisioning.retry import is_outage
+from sweep.scheduler import Poller, SweepScheduler, build_sweeper, start_scheduler
+from web.job_runner import JobRunner
+from web.services import EXTENSION, Services
 
 log = structlog.get_logger(__name__)
 
@@ -170,6 +175,48 @@ def connect_worker(app: Flask) -> None:
     with app.app_context():
         db.engine.dispose(close=False)  # connections of a preloaded app belong to the master
         pool_of(db.engine).open_first(FIRST_CONNECTION_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class BackgroundWork:
+    """The background threads of a process."""
+
+    jobs: JobRunner
+    scheduler: SweepScheduler
+
+    def stop(self) -> None:
+        """Stop; a running job or sweep returns to the queue."""
+        self.jobs.stop()
+        self.scheduler.stop()
+
+
+def start_background_work(
+    app: Flask, *, sweeps: bool, is_process_stopping: Callable[[], bool] = lambda: False
+) -> BackgroundWork:
+    """Start the job runner and the scheduler; with `sweeps` they take work of other processes.
+
+    Without it the scheduler only exchanges uses of the installation with other processes.
+    """
+    built: Services = app.extensions[EXTENSION]
+    config = built.config
+    sweeper = build_sweeper(
+        built.provisioning, interval=timedelta(seconds=config.sweep_interval_seconds)
+    )
+
+    def read_once_more() -> None:
+        built.backlog.refresh()
+        built.readiness.check()
+
+    poller = Poller(
+        sweeper if sweeps else None,
+        built.activity,
+        timedelta(seconds=config.database_idle_sweep_seconds),
+        on_idle=read_once_more if built.activity.serves_requests else lambda: None,
+    )
+    built.jobs.start(app, polls=sweeps)
+    return BackgroundWork(
+        built.jobs, start_scheduler(app, poller, is_process_stopping=is_process_stopping)
+    )
 
 
 def print_banner(config: Config, addresses: Iterable[Address]) -> None:

@@ -19,18 +19,11 @@ def safe_urlsplit(url: str) -> SplitResult:
     return parts
 
 
-def has_valid_host() -> bool:
-    """Whether the Host header has a valid name (RFC 9112, section 3.2)."""
-    return _is_valid_host(request.host)
-
-
 @lru_cache(MAX_CACHED_HOSTS)
-def _is_valid_host(host: str) -> bool:
-    return bool(safe_urlsplit(f"http://{host}/").hostname) and _is_encodable(host)
-
-
-def _is_encodable(host: str) -> bool:
-    """Whether the router can encode the name as a domain (IDNA)."""
+def is_valid_host(host: str) -> bool:
+    """Whether a Host header has a valid name, which the router can encode (RFC 9112, 3.2)."""
+    if not safe_urlsplit(f"http://{host}/").hostname:
+        return False
     try:
         host.encode("idna")
     except UnicodeError:

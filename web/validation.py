@@ -3,6 +3,7 @@
 import json
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, Generic, TypeVar
 
 from flask import request
@@ -15,7 +16,7 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 from typing_extensions import TypedDict
 
 from auth.identity import NAME_LENGTH, UNPRINTABLE, clean_url, fold_name
@@ -231,28 +232,37 @@ def read_body(model: type[BodyType]) -> BodyType:
     return validate_model(model, read_json())
 
 
-def validate_model(model: type[Model], content: object, context: str | None = None) -> Model:
+# A field → the kind of an error → its message, instead of the one of MESSAGES.
+FieldMessages = Mapping[str, Mapping[str, str]]
+
+
+def validate_model(
+    model: type[Model],
+    content: object,
+    context: str | None = None,
+    messages: FieldMessages = MappingProxyType({}),
+) -> Model:
     """Validate `content` against the model, with `context` for validators.
 
-    Raises InvalidInputError as `read_body` does.
+    Raises InvalidInputError as `read_body` does, with `messages` of its own for some fields.
     """
     try:
         return model.model_validate(content, context=context)
     except ValidationError as err:
         raise InvalidInputError(
             [
-                FieldError(
-                    field=".".join(str(part) for part in error["loc"]),
-                    message=_message(error["type"], error.get("ctx", {})),
-                )
+                _field_error(error, messages)
                 for error in err.errors(include_url=False, include_input=False)[:MAX_ERRORS]
             ]
         ) from err
 
 
-def _message(kind: str, context: Mapping[str, Any]) -> str:
+def _field_error(error: ErrorDetails, messages: FieldMessages) -> FieldError:
+    field, kind = ".".join(str(part) for part in error["loc"]), error["type"]
+    message = messages.get(field, {}).get(kind) or MESSAGES.get(kind, "Valor inválido.")
+    context = error.get("ctx", {})
     values = {n: _format_number(v) if isinstance(v, int) else v for n, v in context.items()}
-    return MESSAGES.get(kind, "Valor inválido.").format(**values)
+    return FieldError(field=field, message=message.format(**values))
 
 
 def _format_number(number: int) -> str:

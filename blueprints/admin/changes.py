@@ -1,7 +1,7 @@
 """Changes in the admin console: form, preview, and confirmation with a reason."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -53,6 +53,7 @@ TypedId = Annotated[Id, BeforeValidator(parse_typed_number)]
 BlankAsNone = BeforeValidator(lambda value: value or None)
 
 USER, PROFILE = "pessoa", "mentorado"
+MERGE = "unir"
 VIEWS: dict[str, tuple[str, Callable[[Session, int], Snapshot]]] = {
     USER: ("Pessoa nº {}", user_snapshot),
     PROFILE: ("Perfil nº {}", profile_snapshot),
@@ -195,7 +196,7 @@ CHANGE_TYPES: dict[tuple[str, str], ChangeType] = {
         _edit,
         form=ProfileFields,
     ),
-    (PROFILE, "unir"): ChangeType(
+    (PROFILE, MERGE): ChangeType(
         "Unir a outro perfil",
         "Perfis unidos.",
         "Tudo deste perfil passa ao outro, e este deixa de existir; o que não couber é arquivado.",
@@ -314,15 +315,19 @@ def _preview(
 ) -> tuple[Preview, tuple[MergeConflict, ...]]:
     source, now = admin_source(), services().now()
     change = requested.change_request(form_data)
+    conflicts: tuple[MergeConflict, ...] = ()
 
-    def work(session: Session) -> tuple[Preview, tuple[MergeConflict, ...]]:
-        change_preview = preview(session, change, source=source)
-        if requested.key != "unir":
-            return change_preview, ()
+    def merge_once(session: Session, source: Source) -> list[str]:
+        nonlocal conflicts
         spec = merge_spec(requested.subject_id, form_data, source)
-        return change_preview, merge.preview(session, spec, source=source, now=now).conflicts
+        result = merge.merge(session, spec, source=source, now=now)
+        conflicts = result.conflicts
+        return list(result.clerk_ids)
 
-    return run_with_retry(work)
+    if requested.key == MERGE:
+        change = replace(change, change=merge_once)
+    change_preview = run_with_retry(lambda session: preview(session, change, source=source))
+    return change_preview, conflicts
 
 
 def _apply_confirmed(requested: RequestedChange) -> ResponseReturnValue:

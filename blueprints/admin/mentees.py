@@ -8,7 +8,9 @@ from pydantic import BeforeValidator, Field
 
 from core.database import transaction
 from dashboard.chart import draw_chart
-from dashboard.overview import read_overview
+from dashboard.month_view import view_month
+from dashboard.months import read_report
+from dashboard.overview import compute_overview
 from dashboard.periods import current_period
 from models import Mentorado, User
 from provisioning import audit
@@ -17,6 +19,7 @@ from provisioning.queries import KINDS, MenteeKind, list_mentees
 from web.access_policy import admin_required
 from web.admin_labels import event_name
 from web.errors import HttpError
+from web.month_input import selected_measure
 from web.services import services
 from web.validation import ID_CONVERTER, Digits, Search, read_query
 
@@ -65,16 +68,19 @@ def show(mentorado_id: int) -> ResponseReturnValue:
     profile = get_profile(mentorado_id)
     with transaction() as session:
         owner = session.get(User, profile.user_id) if profile.user_id else None
-        overview = read_overview(session, mentorado_id, now=services().now())
+        report = read_report(session, mentorado_id)
         history = audit.events(session, mentorado_id=mentorado_id, limit=HISTORY_SIZE)
+    now = services().now()
     return render_template(
         "console_mentee.html",
         mentorado=serialize_mentorado(profile),
         profile=profile,
         owner=owner,
-        overview=overview,
-        this_month=current_period(services().now()),
-        chart=draw_chart(overview.months) if overview.months else None,
+        report=report,
+        overview=compute_overview(report, now=now),
+        view=view_month(report, None, now=now),
+        this_month=current_period(now),
+        chart=draw_chart(report.months, selected_measure()) if report.months else None,
         history=[(event, event_name(event)) for event in history],
     )
 

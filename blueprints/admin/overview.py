@@ -109,6 +109,7 @@ def start() -> ResponseReturnValue:
     try:
         with transaction() as session:
             run_id = runs.queue(session, dry_run=is_dry, requested_by=g.context.user["id"]).id
+        services().activity.wake_scheduler()
     except runs.SweepRunningError as err:
         flash_user("Já há uma varredura na fila ou em andamento: é esta.")
         run_id = err.run_id

@@ -259,6 +259,7 @@ def queue_sweep(body: SweepRequest) -> tuple[Queued, Literal[202], Mapping[str, 
     """Queue a sweep, which starts within a second."""
     with transaction() as session:
         run = runs.queue(session, dry_run=body.dry_run, requested_by=g.context.user["id"])
+    services().activity.wake_scheduler()
     location = url_for("admin_sweeps.show_sweep", run_id=run.id)
     return {"id": run.id, "status": "queued"}, 202, {"Location": location}
 

@@ -1,20 +1,25 @@
 """The cache backends: text only, versions never decrease, a bounded store in the process."""
 
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 from flask import Flask
 from flask_caching import Cache
-from redis import StrictRedis
+from redis import Redis, StrictRedis
+from structlog.testing import capture_logs
 
 from core.cache import (
-    CacheClient,
     CacheUnavailableError,
     LocalStore,
     RedisStore,
+    Take,
     TextSerializer,
+    Versioned,
+    as_versioned,
+    version_keys,
 )
-from dev.servers import RedisServer, eventually
+from dev.servers import RedisServer, eventually, free_port
 from tests.support.concurrency import Clock
 
 Store = LocalStore | RedisStore
@@ -31,7 +36,11 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
         settings = {"CACHE_TYPE": "core.cache.RedisStore", "CACHE_REDIS_URL": server.url}
     cache.init_app(app, settings)
     with app.app_context():
-        yield CacheClient(cache).backend
+        yield cast(Store, cache.cache)
+
+
+def versioned(store: Store, key: str) -> Versioned:
+    return as_versioned(store.read(version_keys(key, f"context:{key}")))
 
 
 def put(store: Store, version: int, text: str, confirmed_seconds: float = 5.0) -> None:
@@ -43,11 +52,11 @@ def put(store: Store, version: int, text: str, confirmed_seconds: float = 5.0) -
 def test_value_is_stored_with_its_version(store: Store) -> None:
     put(store, 3, "três")
 
-    assert store.get_versioned("ana", "context:ana") == (3, 3, "três")
+    assert versioned(store, "ana") == (3, 3, "três")
 
 
 def test_unknown_key_holds_nothing(store: Store) -> None:
-    assert store.get_versioned("ana", "context:ana") == (None, None, None)
+    assert versioned(store, "ana") == (None, None, None)
 
 
 def test_older_version_changes_nothing(store: Store) -> None:
@@ -56,7 +65,7 @@ def test_older_version_changes_nothing(store: Store) -> None:
     put(store, 2, "old")
     store.raise_versions({"ana": 1})
 
-    assert store.get_versioned("ana", "context:ana") == (3, 3, "new")
+    assert versioned(store, "ana") == (3, 3, "new")
 
 
 def test_older_value_is_unconfirmed_after_its_version_was_raised(store: Store) -> None:
@@ -64,20 +73,20 @@ def test_older_value_is_unconfirmed_after_its_version_was_raised(store: Store) -
 
     store.raise_versions({"ana": 4, "bia": 1})
 
-    assert store.get_versioned("ana", "context:ana") == (4, 3, "old")
-    assert store.get_versioned("bia", "context:bia").newest == 1
+    assert versioned(store, "ana") == (4, 3, "old")
+    assert versioned(store, "bia").newest == 1
 
 
 def test_version_can_be_stored_unconfirmed(store: Store) -> None:
     put(store, 3, "text", confirmed_seconds=0.0)
 
-    assert store.get_versioned("ana", "context:ana") == (3, None, "text")
+    assert versioned(store, "ana") == (3, None, "text")
 
 
 def test_confirmation_expires(store: Store) -> None:
     put(store, 3, "text", confirmed_seconds=0.05)
 
-    assert eventually(lambda: store.get_versioned("ana", "context:ana") == (3, None, "text"))
+    assert eventually(lambda: versioned(store, "ana") == (3, None, "text"))
 
 
 def test_versions_of_milliseconds_are_compared_exactly(store: Store) -> None:
@@ -85,7 +94,7 @@ def test_versions_of_milliseconds_are_compared_exactly(store: Store) -> None:
 
     put(store, 1_795_000_000_000, "old")
 
-    assert store.get_versioned("ana", "context:ana").value == "new"
+    assert versioned(store, "ana").value == "new"
 
 
 @pytest.mark.parametrize("invalid", ["x", "", "-1", "1e400", "None"])
@@ -95,9 +104,9 @@ def test_invalid_version_in_redis_is_ignored(redis: RedisServer, invalid: str) -
     with StrictRedis.from_url(redis.url) as other:
         other.set("version:ana", invalid)
     with app.app_context():
-        store = CacheClient(cache).backend
+        store = cast(Store, cache.cache)
 
-        assert store.get_versioned("ana", "context:ana").newest is None
+        assert versioned(store, "ana").newest is None
         store.put_version("ana", 3)
 
 
@@ -135,22 +144,77 @@ def test_entry_expires() -> None:
     assert store.get("a") is None
 
 
-def test_failed_cache_is_not_called_for_a_second() -> None:
-    clock, calls = Clock(), []
-    client = CacheClient(Cache(), clock)
+def redis_store(url: str, clock: Clock) -> RedisStore:
+    store = RedisStore(Redis.from_url(url))
+    store.clock = clock
+    return store
 
-    def fail() -> None:
-        calls.append(1)
-        raise ConnectionError
 
-    for _ in range(3):
-        with pytest.raises(CacheUnavailableError):
-            client.call(fail)
-    clock.seconds += 1
+def test_failed_redis_is_not_called_for_a_second(clock: Clock) -> None:
+    store = redis_store(f"redis://127.0.0.1:{free_port()}", clock)
+    with capture_logs() as logs:
+        for seconds in (0.0, 0.0, 0.9, 0.1):
+            clock.seconds += seconds
+            with pytest.raises(CacheUnavailableError):
+                store.read(["key"])
+
+    assert [line["event"] for line in logs] == ["cache_error"] * 2
+
+
+def test_redis_is_used_again_after_a_second(redis: RedisServer, clock: Clock) -> None:
+    store = redis_store(redis.url, clock)
+    store.skipped_until = clock() + 1.0
     with pytest.raises(CacheUnavailableError):
-        client.call(fail)
+        store.read(["key"])
 
-    assert len(calls) == 2
+    clock.seconds += 1.0
+
+    assert store.read(["key"]) == [None]
+
+
+PER_SECOND = Take("limit", 1.0, 5, 1)  # one token a second, five at once
+
+
+def test_burst_is_taken_and_no_more(store: Store) -> None:
+    taken = [store.take_and_read(PER_SECOND, ())[0] for _ in range(6)]
+
+    assert [each.tokens for each in taken] == [1, 1, 1, 1, 1, 0]
+    assert 0.5 < taken[-1].wait_seconds <= 1.0
+
+
+def test_several_tokens_are_taken_at_once(store: Store) -> None:
+    counts = [store.take_and_read(PER_SECOND._replace(tokens=n), ())[0].tokens for n in (4, 4, 1)]
+
+    assert counts == [4, 1, 0]  # one, where the limit does not allow four
+
+
+def test_taken_tokens_come_back_with_time(clock: Clock) -> None:
+    store = LocalStore(10, clock)
+    for _ in range(5):
+        store.take_and_read(PER_SECOND, ())
+    clock.seconds += 2.0
+
+    assert [store.take_and_read(PER_SECOND, ())[0].tokens for _ in range(3)] == [1, 1, 0]
+
+
+def test_keys_are_read_with_the_limit(store: Store) -> None:
+    put(store, 3, "text")
+
+    _, found = store.take_and_read(PER_SECOND, version_keys("ana", "context:ana"))
+
+    assert as_versioned(found) == (3, 3, "text")
+    assert store.take_and_read(PER_SECOND, ["missing"])[1] == [None]
+
+
+@pytest.mark.parametrize("invalid", ["x", "", "nan", "1e400", "9999999999.5"])
+def test_limit_with_an_invalid_value_in_redis_ends(redis: RedisServer, invalid: str) -> None:
+    with Redis.from_url(redis.url) as other:
+        other.set("limit", invalid)
+    store = RedisStore(Redis.from_url(redis.url))
+
+    taken = store.take_and_read(PER_SECOND._replace(interval=0.01), ())[0]
+
+    assert taken.tokens == 1 or taken.wait_seconds < 0.05
 
 
 def test_only_the_newest_values_of_a_user_are_kept(store: Store) -> None:

@@ -50,7 +50,10 @@ def config_error(**settings: str) -> ConfigError:
     [
         ("app_env", "development"),
         ("database_url", None),
+        ("database_url_unpooled", None),
         ("database_connect_seconds", 10),
+        ("database_idle_seconds", 240),
+        ("database_idle_sweep_seconds", 21_600),
         ("redis_url", None),
         ("secret_key", None),
         ("clerk_authorized_parties", frozenset()),
@@ -236,6 +239,9 @@ def test_environment_overrides_the_env_file(tmp_path: Path) -> None:
         ("SESSION_TTL_SECONDS", "-1"),
         ("SWEEP_INTERVAL_SECONDS", "soon"),
         ("DATABASE_CONNECT_SECONDS", "0"),
+        ("DATABASE_IDLE_SECONDS", "-1"),
+        ("DATABASE_IDLE_SWEEP_SECONDS", "0"),
+        ("DATABASE_URL_UNPOOLED", "mysql://db/neon"),
         ("RATE_LIMIT_PER_MINUTE", "0"),
         ("ENSURE_RATE_LIMIT_PER_MINUTE", "many"),
         ("TRUSTED_PROXIES", "-1"),
@@ -377,12 +383,24 @@ def test_trailing_slash_of_the_frontend_api_is_not_doubled() -> None:
     assert config.jwks_url == "https://clerk.example.com/.well-known/jwks.json"
 
 
-def test_frontend_api_of_an_unknown_host_has_no_account_portal() -> None:
+def test_proxy_of_the_frontend_api_keeps_issuer_and_account_portal() -> None:
+    proxy = "https://app.example.com/__clerk"
+
+    config = load(CLERK_PUBLISHABLE_KEY=PRODUCTION_KEY, CLERK_FRONTEND_API_URL=proxy)
+
+    assert (config.issuer, config.proxy_issuer) == ("https://clerk.example.com", proxy)
+    assert config.jwks_url == f"{proxy}/.well-known/jwks.json"
+    assert config.sign_in_url == "https://accounts.example.com/sign-in"
+
+
+def test_given_issuer_is_the_only_one() -> None:
     config = load(
-        CLERK_PUBLISHABLE_KEY=PRODUCTION_KEY, CLERK_FRONTEND_API_URL="https://login.example.com"
+        CLERK_PUBLISHABLE_KEY=PRODUCTION_KEY,
+        CLERK_FRONTEND_API_URL="https://app.example.com/__clerk",
+        CLERK_ISSUER="https://issuer.example.com",
     )
 
-    assert config.sign_in_url is None
+    assert (config.issuer, config.proxy_issuer) == ("https://issuer.example.com", None)
 
 
 def test_admin_addresses_are_trimmed_and_lowercased() -> None:
@@ -450,7 +468,10 @@ def test_printed_services_show_no_secret(tmp_path: Path) -> None:
 
 ALL_SETTINGS = {
     **PRODUCTION,
+    "DATABASE_URL_UNPOOLED": "postgresql://direct.example.com/neon",
     "DATABASE_CONNECT_SECONDS": "12",
+    "DATABASE_IDLE_SECONDS": "600",
+    "DATABASE_IDLE_SWEEP_SECONDS": "3600",
     "REDIS_URL": "redis://:secret@cache:6380/1",
     "CLERK_FRONTEND_API_URL": "https://clerk.example.com/proxy",
     "CLERK_API_URL": "https://api.example.com",

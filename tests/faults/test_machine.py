@@ -144,9 +144,7 @@ class Environment:
         for app in self.apps:
             with app.app_context():
                 contexts = cast(Services, app.extensions[EXTENSION]).provisioning.contexts
-                contexts.clock = contexts.client.clock = self.clock
-                if isinstance(contexts.client.backend, LocalStore):
-                    contexts.client.backend.clock = self.clock
+                contexts.clock = contexts.store.clock = self.clock
 
     def start_redis(self) -> None:
         """Start an empty Redis on its port, unless it runs or the machine has none."""
@@ -541,9 +539,9 @@ class Machine(RuleBasedStateMachine):
             with app.app_context():
                 contexts = cast(Services, app.extensions[EXTENSION]).provisioning.contexts
                 contexts.clear_versions()
-                if isinstance(contexts.client.backend, LocalStore):
-                    contexts.client.backend.clear()
-        self.environment.clock.seconds += 10  # the circuit breaker of the cache closes
+                if isinstance(contexts.store, LocalStore):
+                    contexts.store.clear()
+        self.environment.clock.seconds += 10  # the pause after a failure of the cache ends
 
     def _mark_unpublished(self) -> None:
         for observed in self.observed.values():

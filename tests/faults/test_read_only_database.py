@@ -235,7 +235,7 @@ def test_own_dashboard_is_shown_as_read_only(app: Flask, outage: Outage) -> None
     ensure(app, ALICE)
     save(app)
     numbers = send(app, "GET", OVERVIEW, ALICE).json or {}
-    services_of(app).provisioning.contexts.client.backend.delete(f"context:{ALICE.clerk_id}")
+    services_of(app).provisioning.contexts.store.remove(f"context:{ALICE.clerk_id}")
 
     with outage():
         overview = send(app, "GET", OVERVIEW, ALICE)

@@ -1,4 +1,4 @@
-"""Budgets of requests: round trips to the database and statements.
+"""Budgets of requests: round trips to the database and Redis, statements and Redis commands.
 
 The figures are exact, so that a change in either direction is visible in the commit.
 """
@@ -13,31 +13,35 @@ from flask.testing import FlaskClient
 from dev.commit_proxy import commit_proxy_before
 from dev.databases import create_app_on
 from dev.fake_clerk import DevUser
+from dev.servers import RedisServer
+from tests.support.redis_counter import RedisCounts, counted_redis
 from tests.support.statement_counter import StatementCounts
 from tests.support.users import BOB, CHARLIE
 from web.services import EXTENSION
 
 ENSURE, ME, DASHBOARD = "POST /api/auth/ensure", "GET /api/auth/me", "GET /dashboard"
 OVERVIEW = "GET /api/mentorados/me/overview"
-# Round trips and statements, including BEGIN, timeouts and COMMIT.
+# Of the database: round trips and statements, including BEGIN, timeouts and COMMIT. Of Redis: round
+# trips and commands, one before the database and one after each commit or report.
 BUDGETS = {
-    ("first", ENSURE): (3, 6),
-    ("first", ME): (3, 6),
-    ("known", ENSURE): (2, 5),
-    ("first", DASHBOARD): (5, 11),
-    ("warm", ME): (0, 0),
-    ("warm", OVERVIEW): (2, 5),
-    ("warm", DASHBOARD): (2, 5),
+    ("first", ENSURE): ((3, 6), (2, 2)),
+    ("first", ME): ((3, 6), (2, 2)),
+    ("known", ENSURE): ((2, 5), (2, 2)),
+    ("first", DASHBOARD): ((4, 9), (3, 3)),
+    ("warm", ME): ((0, 0), (1, 1)),
+    ("warm", OVERVIEW): ((1, 3), (2, 2)),
+    ("warm", DASHBOARD): ((1, 3), (2, 2)),
 }
 EARLIER_USERS = tuple(replace(CHARLIE, clerk_id=f"user_earlier_{number}") for number in range(3))
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredApp:
-    """An app, a counter of its database traffic, and the request headers of its users."""
+    """An app, counters of its traffic to database and Redis, and its users' request headers."""
 
     client: FlaskClient
     tally: StatementCounts
+    redis: RedisCounts
     headers: dict[str, dict[str, str]]
 
     def send(self, operation: str, user: DevUser) -> None:
@@ -48,14 +52,20 @@ class MeasuredApp:
 
 
 @pytest.fixture
-def measured(copy_database: Callable[[str], str], tmp_path: Path) -> Iterator[MeasuredApp]:
+def measured(
+    copy_database: Callable[[str], str], tmp_path: Path, redis: RedisServer
+) -> Iterator[MeasuredApp]:
     url = copy_database(f"budgets_{tmp_path.name}")
-    with commit_proxy_before(url) as relay, create_app_on(tmp_path, relay.url) as app:
+    with (
+        commit_proxy_before(url) as relay,
+        counted_redis(redis.url) as counts,
+        create_app_on(tmp_path, relay.url, redis_url=counts.url) as app,
+    ):
         sign = app.extensions[EXTENSION].dev_provider.token
         headers = {
             u.clerk_id: {"Authorization": f"Bearer {sign(u)}"} for u in (*EARLIER_USERS, BOB)
         }
-        yield MeasuredApp(app.test_client(), relay.tally, headers)
+        yield MeasuredApp(app.test_client(), relay.tally, counts, headers)
 
 
 def prepare(measured: MeasuredApp, state: str, operation: str) -> None:
@@ -73,13 +83,19 @@ def enter_state(measured: MeasuredApp, state: str, operation: str, user: DevUser
         measured.send(operation, user)
 
 
+@pytest.mark.real_time_limits  # longer ones need one more statement
 @pytest.mark.parametrize(("state", "operation"), BUDGETS, ids=map(" ".join, BUDGETS))
-def test_request_needs_the_budgeted_round_trips_and_statements(
+def test_request_needs_the_budgeted_round_trips_statements_and_commands(
     measured: MeasuredApp, state: str, operation: str
 ) -> None:
     prepare(measured, state, operation)
-    measured.tally.clear()
+    database, redis = measured.tally, measured.redis
+    database.clear()
+    redis.clear()
 
     measured.send(operation, BOB)
 
-    assert (measured.tally.round_trips, measured.tally.statements) == BUDGETS[state, operation]
+    assert (
+        (database.round_trips, database.statements),
+        (redis.round_trips, redis.commands),
+    ) == BUDGETS[state, operation]

@@ -17,6 +17,7 @@ from dev.commit_proxy import CommitProxy, commit_proxy_before
 from dev.databases import count
 from dev.servers import eventually
 
+pytestmark = pytest.mark.real_time_limits
 ONE = text("SELECT 1")
 INSERT_NOTE = text("INSERT INTO notes VALUES (:number)")
 COUNT_NOTES = "SELECT count(*) FROM notes"
@@ -66,6 +67,23 @@ def terminate_idle(engine: Engine, url: str) -> None:
         connection.execute(ONE)
         idle = connection.connection.dbapi_connection
     terminate(idle, url)
+
+
+def test_single_statement_is_committed_in_one_round_trip(
+    engine: Engine, relay: CommitProxy, url: str
+) -> None:
+    with deadlines.within(2.0, is_single=True), engine.begin() as connection:
+        connection.execute(INSERT_NOTE, {"number": 1})
+
+    assert (relay.tally.round_trips, count(url, COUNT_NOTES)) == (1, 1)
+
+
+def test_single_statement_has_timeouts_that_end_with_it(engine: Engine) -> None:
+    with deadlines.within(2.0, is_single=True), engine.connect() as connection:
+        lock, statement = connection.scalars(TIMEOUTS)
+    with engine.connect() as connection:
+        assert list(connection.scalars(TIMEOUTS)) == [0, 0]
+    assert 0 < lock < statement <= 2_000
 
 
 def test_begin_is_sent_with_the_first_statement(engine: Engine, relay: CommitProxy) -> None:

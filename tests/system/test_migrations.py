@@ -219,6 +219,65 @@ def test_inserts_of_the_legacy_program_still_work(empty: Flask) -> None:
         assert connection.scalar(text("SELECT created_automatically FROM mentorados")) is False
 
 
+GOAL_CHANGES = (
+    "UPDATE mentorados SET nome_completo = 'Ana Lima'",
+    "UPDATE mentorados SET meta_leads = 60",
+    "UPDATE mentorados SET meta_leads = 70, meta_posts = NULL",
+)
+
+
+def test_goals_before_the_first_unconfirmed_change_are_kept(empty: Flask) -> None:
+    upgrade()
+    kept = []
+    with db.engine.begin() as connection:
+        connection.execute(text("INSERT INTO users (id, clerk_id) VALUES (1, 'a')"))
+        connection.execute(
+            text("INSERT INTO mentorados (user_id, nome_completo, turma) VALUES (1, 'Ana', 'neon')")
+        )
+        for change in (*GOAL_CHANGES, "UPDATE mentorados SET previous_goals = NULL"):
+            connection.execute(text(change))
+            kept.append(connection.scalar(text("SELECT previous_goals FROM mentorados")))
+
+    before = {
+        "meta_faturamento": 16_000,
+        "meta_leads": 50,
+        "meta_procedimentos": 10,
+        "meta_posts": 12,
+        "meta_stories": 60,
+    }
+    assert kept == [None, before, before, None]
+
+
+def test_goals_of_a_pre_registered_profile_are_not_kept(empty: Flask) -> None:
+    upgrade()
+    with db.engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO mentorados (nome_completo, turma) VALUES ('Ana', 'neon')")
+        )
+        connection.execute(text("UPDATE mentorados SET meta_leads = 60"))
+        assert connection.scalar(text("SELECT previous_goals FROM mentorados")) is None
+
+
+def test_feedback_from_before_the_upgrade_counts_as_read(empty: Flask) -> None:
+    upgrade(revision="0018")
+    insert = (
+        "INSERT INTO feedbacks (mentorado_id, ano, mes, analise_mes, foco_proximo_mes,"
+        " sugestao_mentor) VALUES (1, 2026, {}, 'a', 'f', 's')"
+    )
+    with db.engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO mentorados (id, nome_completo, turma) VALUES (1, 'Ana', 'neon')")
+        )
+        connection.execute(text(insert.format(1)))
+
+    upgrade()
+
+    with db.engine.begin() as connection:
+        connection.execute(text(insert.format(2)))
+        read = text("SELECT read_at >= updated_at FROM feedbacks ORDER BY mes")
+        assert list(connection.scalars(read)) == [True, None]
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

@@ -9,7 +9,7 @@ PUBLIC = {
     "bootstrap.static",
     "auth.login",
     "auth.logout",
-    "pages.home",
+    "site_files.root_file",
     "api_docs.docs",
     "api_docs.openapi",
     "ops.healthz",

@@ -15,6 +15,7 @@ from sqlalchemy import text, update
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
+from core.database import rolled_back
 from dev.fake_clerk import DevIdentityProvider
 from models import Mentorado, User
 from models.user import Role
@@ -129,9 +130,8 @@ def test_each_route_checks_access_in_the_same_order(
     session.commit()
 
     for method, path, access in routes(app):
-        with session.begin_nested() as savepoint:
+        with rolled_back(session):
             response = call(method, path)
-            savepoint.rollback()
         expected = EXPECTED_ERRORS.get((kind, access))
         if expected is not None:
             assert response.status_code == expected[0], (method, path)
