@@ -16,7 +16,7 @@ BENCH_REPETITIONS ?= 5
 
 .PHONY: help
 help:  ## List the targets
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 13
 
 run:  ## Install everything and serve on http://127.0.0.1:8000; prints who can sign in
 	@$(PYTHON) scripts/install.py requirements.lock
@@ -71,6 +71,10 @@ soak: dev  ## Check for ten minutes that memory stays flat (SOAK_MINUTES)
 .PHONY: drill
 drill: dev  ## Dump the database, restore it into a fresh one, and compare (DRILL="--into URL")
 	@$(BIN)/python -m scripts.drill $(DRILL)
+
+.PHONY: image-check
+image-check: dev  ## Build the container image without Docker, check its content, start it (root)
+	@$(BIN)/python -m scripts.image_check
 
 .PHONY: dev
 dev:  ## Install the development environment only

@@ -28,7 +28,6 @@ from tests.support.types import Sign
 from tests.support.users import ALICE, BOB, NOW
 from web.services import EXTENSION
 
-
 # Of an instance whose frontend API has a name of its own, so that its account portal is unknown.
 OTHER_HOST_KEY = "pk_test_" + base64.b64encode(b"login.example.com$").decode()
 
