@@ -40,7 +40,7 @@ def main(into: str | None, environ: Mapping[str, str] = os.environ) -> None:
         config = load_config(environ)
     except ConfigError as err:
         sys.exit(f"drill: {err}")
-    given = environ.get("DATABASE_URL_UNPOOLED") or config.database_url
+    given = config.database_url_unpooled or config.database_url
     source = make_url(given or postgres.start(config.instance_path))
     with tempfile.TemporaryDirectory(prefix="neon-drill-") as folder:
         target = make_url(into or postgres.start(Path(folder) / "restored"))
