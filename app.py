@@ -38,7 +38,6 @@ from core.connection_pool import CONNECTION_LIMIT, ConnectionPool, pool_of, prep
 from core.connections import DeferredBeginConnection
 from core.database import DIRECT, cache, db, migrate
 from core.flask_app import LeanFlask
-from core.logging import configure_logs
 from core.rate_limit import RateLimiter
 from core.server_status import ServerStatus
 from dashboard.mass_goals import goals_of_all
@@ -122,7 +121,7 @@ def create_app(config: Config | None = None) -> Flask:
 def _create_from_environment() -> Flask:
     config = startup.load_settings(os.environ)
     startup.refuse_exposed_development_server(config)
-    configure_logs(config.log_format, is_production=config.is_production)
+    startup.start_logging(config)
     app = build_app(config)
     startup.prepare_flask_run(app, config)
     return app

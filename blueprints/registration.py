@@ -37,6 +37,7 @@ from web.formatting import register_filters
 from web.month_texts import register_month_texts
 from web.problem_responses import reference_code, support_link
 from web.request_context import period_due, pop_flashes
+from web.request_log import register_request_log
 from web.security_headers import register_security_headers
 from web.static_files import register_static_files
 
@@ -81,6 +82,7 @@ def register_blueprints(app: Flask, config: Config) -> None:
         app.register_blueprint(local_clerk)
     for endpoint in ("static", "bootstrap.static"):
         public_unlimited(app.view_functions[endpoint])
+    register_request_log(app, config)
     app.before_request(request_hooks.before_request)
     app.after_request(request_hooks.after_request)
     app.teardown_request(request_hooks.teardown_request)

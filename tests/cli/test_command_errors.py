@@ -24,6 +24,8 @@ ARGUMENTS = {
 }
 # Commands that do not use the database, or that write migrations into the project.
 WITHOUT_DATABASE = {
+    "cache clear",
+    "config",
     "db branches",
     "db edit",
     "db heads",

@@ -184,6 +184,9 @@ def test_environment_overrides_the_env_file(tmp_path: Path) -> None:
             for name in ("CLERK_ISSUER", "CLERK_FRONTEND_API_URL", "CLERK_API_URL")
         ),
         ("CLERK_API_URL", "https://api.clerk.com/v1"),
+        ("SENTRY_DSN", "https://o1.ingest.sentry.io/2"),
+        ("SENTRY_DSN", "https://key@o1.ingest.sentry.io"),
+        ("SENTRY_DSN", "key@o1.ingest.sentry.io/2"),
         ("CLERK_WEBHOOK_SECRET", "whsec_…"),
         ("CLERK_WEBHOOK_SECRET", "whsec_not*base64"),
         ("CLERK_WEBHOOK_SECRET", "whsec_"),
@@ -494,6 +497,7 @@ ALL_SETTINGS = {
     "BIND": "0.0.0.0:9000",
     "TRUSTED_PROXIES": "1",
     "LOG_FORMAT": "json",
+    "SENTRY_DSN": "https://0123456789abcdef@o1.ingest.sentry.io/2",
     "INSTANCE_PATH": "/srv/neon/instance",
 }
 
