@@ -23,7 +23,7 @@ from auth.session_calls import SessionCalls
 from auth.tokens import TokenVerifier
 from auth.user_directory import UserDirectory, UserSource
 from blueprints.registration import register_blueprints
-from cli import admin, adopt, provisioning
+from cli import admin, adopt, person, provisioning
 from core import deadlines, files
 from core.config import Config
 from core.connection_pool import CONNECTION_LIMIT, ConnectionPool, pool_of, prepare_engine
@@ -48,6 +48,7 @@ from provisioning.audit import Source
 from provisioning.context_cache import ContextCache
 from provisioning.identity_refresh import BackgroundRefresh
 from provisioning.imports import mentee_import
+from provisioning.retention import RetentionPolicy
 from provisioning.retry import RetryingUnitOfWork
 from provisioning.rules import Rules
 from provisioning.service import ProvisioningService
@@ -97,6 +98,7 @@ def create_app(config: Config) -> Flask:
     register_blueprints(app, config)
     provisioning.register_provisioning_commands(app)
     admin.register(app)
+    person.register(app)
     provisioning.register_shell(app)
     adopt.register(app)
     provisioning.report_errors_in_one_line(app)
@@ -281,6 +283,9 @@ def _provisioning_service(
         ),
         directory,
         timedelta(seconds=config.clerk_identity_max_age_seconds),
+        RetentionPolicy(
+            timedelta(days=config.retention_days), timedelta(days=config.audit_retention_days)
+        ),
     )
 
 

@@ -9,6 +9,7 @@ from blueprints.admin.imports import console_imports
 from blueprints.admin.jobs import console_jobs
 from blueprints.admin.mentees import console_mentees
 from blueprints.admin.overview import console, console_sweeps
+from blueprints.admin.personal_data import console_personal_data
 from blueprints.admin.users import console_users
 from blueprints.api.admin_mentorados import admin_mentorados
 from blueprints.api.admin_operations import admin_audit, admin_provisioning, admin_sweeps
@@ -20,6 +21,7 @@ from blueprints.api.ops import ops
 from blueprints.api.webhooks import webhooks
 from blueprints.dev_clerk import local_clerk
 from blueprints.pages.dashboard import metricas, pages
+from blueprints.pages.personal_data import personal_data
 from core.config import Config
 from web import request_hooks
 from web.access_policy import public_unlimited
@@ -33,7 +35,7 @@ from web.security_headers import register_security_headers
 from web.static_files import register_static_files
 
 SHARED_BLUEPRINTS = (auth, ops, webhooks, api_docs)
-MENTEE_BLUEPRINTS = (pages, metricas, mentorados)
+MENTEE_BLUEPRINTS = (pages, metricas, mentorados, personal_data)
 CONSOLE_BLUEPRINTS = (
     console,
     console_users,
@@ -44,6 +46,7 @@ CONSOLE_BLUEPRINTS = (
     console_jobs,
     console_sweeps,
     console_changes,
+    console_personal_data,
 )
 ADMIN_API_BLUEPRINTS = (
     admin_sweeps,

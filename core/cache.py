@@ -8,7 +8,7 @@ of a key never decreases, so that a late store of an older version changes nothi
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -127,6 +127,13 @@ class RedisStore(RedisCache):
         keys = [self._get_prefix() + name for name in (owner, key)]
         self._put_limited(keys=keys, args=[value, seconds, limit])
 
+    def delete_owner(self, key: str, owner: str, value_keys: Sequence[str]) -> None:
+        """Delete the versions of `key`, these values, and those that `put_limited` has stored."""
+        prefix = self._get_prefix()
+        names = [prefix + name for name in (*_version_keys(key), *value_keys, owner)]
+        limited = self._write_client.lrange(prefix + owner, 0, -1)
+        self._write_client.delete(*names, *limited)
+
 
 class LocalStore(BaseCache):
     """An LRU cache inside this process; a full one drops entries before their TTL.
@@ -206,6 +213,13 @@ class LocalStore(BaseCache):
                 self._entries.pop(dropped, None)
             self._set(key, value, seconds)
             self._set(owner, tuple(kept[:limit]), seconds)
+
+    def delete_owner(self, key: str, owner: str, value_keys: Sequence[str]) -> None:
+        """As `RedisStore.delete_owner`."""
+        with self._lock:
+            limited = self._get(owner) or ()
+            for name in (*_version_keys(key), *value_keys, owner, *limited):
+                self._entries.pop(name, None)
 
     def _get(self, key: str) -> Any:
         expires_at, value = self._entries.get(key, (0.0, None))

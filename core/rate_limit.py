@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 from redis.backoff import NoBackoff
@@ -124,11 +125,15 @@ class RateLimiter:
         return self._local[kind].limit(key)
 
     def _take_batch(self, limiter: Throttled, kind: LimitKind, key: str) -> Any:
-        """Take several tokens for a busy caller; near the limit only one."""
+        """Take several tokens for a busy caller; near the limit only one.
+
+        Redis gets a digest of the key, so that it holds no user ids.
+        """
         size = self._prefetch.next_size((kind, key))
-        result = limiter.limit(key, size)
+        shared_key = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        result = limiter.limit(shared_key, size)
         if result.limited and size > 1:
-            return limiter.limit(key)
+            return limiter.limit(shared_key)
         if not result.limited:
             self._prefetch.store((kind, key), size)
         return result

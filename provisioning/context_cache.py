@@ -110,6 +110,23 @@ class ContextCache:
         with suppress(CacheUnavailableError):
             self.client.call(lambda: cache.delete(_context_key(clerk_id)))
 
+    def erase(self, clerk_id: str) -> bool:
+        """Delete everything that is cached about a user; returns whether the cache did so.
+
+        Otherwise, and in the memory of other processes, it ends with its time to live, which is
+        a day at most.
+        """
+        keys = [_context_key(clerk_id), _copy_key(clerk_id)]
+        self._versions.delete_owner(clerk_id, _references_key(clerk_id), keys)
+        try:
+            self.client.call(
+                lambda: self.client.backend.delete_owner(clerk_id, _references_key(clerk_id), keys)
+            )
+        except CacheUnavailableError:
+            self._unpublished.set()
+            return False
+        return True
+
     def put(self, identity: Identity, context: RequestContext, read_at: float) -> None:
         """Store a context that was read from the database, if its status is `ready`.
 
@@ -193,7 +210,7 @@ class ContextCache:
         try:
             self.client.call(
                 lambda: self.client.backend.put_limited(
-                    f"references:{clerk_id}",
+                    _references_key(clerk_id),
                     _reference_key(reference),
                     text,
                     limit=REFERENCES_KEPT,
@@ -305,6 +322,10 @@ def _context_key(clerk_id: str) -> str:
 
 def _copy_key(clerk_id: str) -> str:
     return f"dashboard_copy:{clerk_id}"
+
+
+def _references_key(clerk_id: str) -> str:
+    return f"references:{clerk_id}"
 
 
 def _reference_key(reference: str) -> str:

@@ -30,6 +30,7 @@ from provisioning.personal_data import ARCHIVED, EVENTS, Person
 from provisioning.references import escaped
 
 ERASED = "(apagado)"  # replaces a value in a record that stays
+PSEUDONYM_PREFIX = "erased_"  # of a Clerk id; Clerk's own begin otherwise
 EVENT = "person_erased"
 # Errors by which another program's rules and triggers refuse a deletion.
 REFUSING_ERRORS = (*merge_rows.REFUSING_ERRORS, NotSupportedError)
@@ -84,7 +85,7 @@ def erase_person(session: Session, person: Person, *, source: Source) -> Erasure
     if rows.hidden_tables:
         raise ConflictError(Conflict.STILL_REFERENCED, ", ".join(sorted(rows.hidden_tables)))
     counts = Counter[str]()
-    pseudonym = f"erased_{secrets.token_hex(8)}"
+    pseudonym = f"{PSEUDONYM_PREFIX}{secrets.token_hex(8)}"
     with session.begin_nested():
         try:
             needs_account = _release(session, rows, _replacements(person, pseudonym))

@@ -2,12 +2,14 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
+from typing_extensions import TypedDict
 
+from core.types import Timestamp
 from models import Mentorado, User
 from provisioning.admin_actions import UnknownUserError
 from provisioning.person_rows import NamingRow, find_rows
@@ -94,7 +96,26 @@ def find_person_without_account(session: Session, address: str, *, lock: bool = 
     return _person(session, None, profile_ids, lock=lock)
 
 
-def export_person(session: Session, person: Person, *, now: datetime) -> dict[str, Any]:
+class NamingRowShape(TypedDict):
+    """A row of others that names the person: its table, its id and the referring columns."""
+
+    table: str
+    row: dict[str, Any]
+
+
+class PersonExport(TypedDict):
+    """Everything that is kept about a person: the rows of each table, under their columns."""
+
+    exported_at: Timestamp
+    user_id: int | None
+    clerk_id: str | None
+    mentorado_ids: list[int]
+    tables: dict[str, list[dict[str, Any]]]
+    named_in: list[NamingRowShape]
+    hidden_tables: list[str]
+
+
+def export_person(session: Session, person: Person, *, now: datetime) -> PersonExport:
     """Return everything that is kept about the person, as JSON values by table.
 
     Of rows that belong to others and only name the person, the ids are listed. `hidden_tables` are
@@ -110,7 +131,7 @@ def export_person(session: Session, person: Person, *, now: datetime) -> dict[st
         query = f"SELECT to_jsonb(r) FROM {table} r WHERE {condition} ORDER BY id"  # noqa: S608 - constants
         tables[table] = list(session.scalars(text(query), person.parameters))
     return {
-        "exported_at": now.isoformat(),
+        "exported_at": now.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         "user_id": person.user_id,
         "clerk_id": person.clerk_id,
         "mentorado_ids": list(person.profile_ids),
@@ -155,7 +176,7 @@ def _identifying_values(user: User | None, profiles: Sequence[Mentorado]) -> tup
     return tuple(sorted(values - {DEFAULT_NAME}, key=lambda value: (-len(value), value)))
 
 
-def _named_in(naming: NamingRow) -> dict[str, Any]:
+def _named_in(naming: NamingRow) -> NamingRowShape:
     content = naming.found.row.content
     names = (name.strip('"') for _, key in naming.references for name in key.columns)
     columns = {"id", *names}

@@ -73,6 +73,8 @@ EVENTS = {
     "mentorado_link_ambiguous": "Mais de um pré-cadastro com o mesmo e-mail",
     "auto_create_changed": "Criação automática ligada ou desligada",
     "user_deleted": "Conta excluída no Clerk",
+    "person_erased": "Dados pessoais apagados",
+    "impersonated_write": "Alteração feita em nome da pessoa",
 }
 ACTIONS = {
     "block": "Acesso bloqueado",
@@ -114,12 +116,22 @@ OUTCOMES = {
     "denied": "ficaria sem perfil, pelas regras",
     "admin": "não precisa de perfil",
 }
+TABLES = {
+    "users": "Conta",
+    "mentorados": "Perfil",
+    "metricas_mensais": "Meses registrados",
+    "feedbacks": "Feedbacks",
+    "audit_events": "Registros da auditoria (ficam, sem dados pessoais)",
+    "archived_rows": "Cópias arquivadas",
+    "provisioning_attempts": "Falhas de criação do perfil",
+    "admin_jobs": "Tarefas (ficam, sem dados pessoais)",
+}
 HIDDEN_COLUMNS = ("id", "mentorado_id", "created_at", "updated_at")
 
 
 def register_admin_labels(app: Flask) -> None:
     """Register the template filters of the admin console."""
-    for template_filter in (event_labels, row_labels, outcome_label):
+    for template_filter in (event_labels, row_labels, outcome_label, table_label):
         app.add_template_filter(template_filter)
 
 
@@ -167,6 +179,11 @@ def row_labels(row: Mapping[str, Any]) -> str:
 def outcome_label(outcome: str) -> str:
     """Return the text for the outcome of a dry run."""
     return OUTCOMES.get(outcome, outcome)
+
+
+def table_label(table: str) -> str:
+    """Return the text for a table; an unknown one keeps its own name."""
+    return TABLES.get(table, f"Tabela {table}")
 
 
 def list_differences(

@@ -24,6 +24,7 @@ from provisioning.context import (
 )
 from provisioning.ensure import Outcome, stored_state
 from provisioning.errors import DatabaseUnavailableError, Denial, ProvisioningError
+from provisioning.personal_data import PersonExport, export_person, find_person
 from provisioning.retry import is_outage
 from web.access_policy import policy_of
 from web.errors import AccountDeletedError, ProfileRequiredError, provisioning_error_code
@@ -159,6 +160,18 @@ def own_overview() -> Overview:
         return _overview_from_copy(err)
     services().provisioning.contexts.put_dashboard_copy(g.context, overview_to_text(overview))
     return overview
+
+
+def own_export() -> PersonExport:
+    """Return everything that is kept about the signed-in user.
+
+    Raises ProfileRequiredError for a user who could not be stored.
+    """
+    user_id = g.context.user["id"]
+    if user_id is None:
+        raise ProfileRequiredError(g.context.status)
+    with transaction() as session:
+        return export_person(session, find_person(session, user_id), now=services().now())
 
 
 def _run_with_own_profile(work: Callable[[Session, OwnProfile], Result]) -> Result:

@@ -9,12 +9,13 @@ from dashboard.months import ReportedMonth, reported_months, save_month
 from dashboard.overview import OverviewShape, read_overview, serialize_overview
 from models import Mentorado
 from provisioning.context import READY, MentoradoShape, RequestContext, iso_utc, serialize_mentorado
+from provisioning.personal_data import PersonExport
 from web.access_policy import mentorado_required, own_dashboard, signed_in
 from web.api import api_operation
 from web.errors import HttpError, ProfileRequiredError
 from web.month_input import MONTH, YEAR, MonthNumber, MonthReport, Year, requested_period
 from web.openapi import PROFILE_CODES
-from web.request_context import own_overview, with_own_profile
+from web.request_context import own_export, own_overview, with_own_profile
 from web.services import services
 from web.validation import ID_CONVERTER, MAX_PAGE_SIZE, Items
 
@@ -70,6 +71,14 @@ def report(ano: Year, mes: MonthNumber, body: MonthReport) -> MonthShape:
     period, now, changes = requested_period(ano, mes), services().now(), body.changes()
     month = with_own_profile(lambda s, own: save_month(s, own, period, changes, now=now))
     return serialize_month(month)
+
+
+@mentorados.get("/me/export")
+@mentorado_required
+@api_operation()
+def export() -> PersonExport:
+    """Everything that is kept about the signed-in user."""
+    return own_export()
 
 
 @mentorados.get(f"/<{ID_CONVERTER}:mentorado_id>")
