@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import click
-import structlog
 from flask import Flask
 from sqlalchemy.orm import Session
 
@@ -28,8 +27,6 @@ from provisioning.personal_data import (
 from provisioning.queries import find_user
 from web.admin_labels import STATES, forecast_text
 from web.services import services
-
-log = structlog.get_logger(__name__)
 
 
 def register(app: Flask) -> None:
@@ -62,7 +59,6 @@ def export(who: str) -> None:
     """Print everything that is kept about a person as one JSON document."""
     with _found_person(who) as (session, found):
         document = export_person(session, found, now=services().now())
-    log.info("person_exported", user_id=found.user_id, entry="cli")
     click.echo(json.dumps(document, ensure_ascii=False, indent=2))
 
 
@@ -87,7 +83,6 @@ def erase(who: str, *, dry_run: bool, reason: str | None, yes: bool) -> None:
         click.confirm("Erase all of this?", abort=True, err=True)
     with _found_person(who, lock=True) as (session, found):
         erasure = _erased(session, found, source)
-    log.info("person_erased", user_id=found.user_id, entry="cli")
     if erasure.clerk_id is not None:
         services().provisioning.contexts.erase(erasure.clerk_id)
     click.echo("erased")

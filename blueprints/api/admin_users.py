@@ -1,9 +1,9 @@
 """Users for admins: list, block, allow, retry."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from flask import Blueprint, g
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from sqlalchemy.orm import Session
 from typing_extensions import TypedDict
 
@@ -38,7 +38,7 @@ from web.validation import (
     ID_CONVERTER,
     Body,
     Listed,
-    Note,
+    Reason,
     Search,
     Text,
     WithReason,
@@ -73,11 +73,20 @@ class Retried(OutcomeShape):
     request_id: str
 
 
+def _describe_reason(schema: dict[str, Any]) -> None:
+    """Describe that only a dry run may omit the reason."""
+    is_dry_run = {"required": ["dry_run"], "properties": {"dry_run": {"const": True}}}
+    schema["anyOf"] = [{"required": ["reason"]}, is_dry_run]
+    schema["properties"]["reason"].pop("default")
+
+
 class ErasureRequest(Body):
     """Why a person is erased; a dry run only counts and needs no reason."""
 
+    model_config = ConfigDict(json_schema_extra=_describe_reason)
+
     dry_run: bool = False
-    reason: Note | None = None
+    reason: Reason = ""
 
 
 class Erased(TypedDict):
