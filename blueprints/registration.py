@@ -1,6 +1,6 @@
 """Registration of all blueprints, hooks, error handlers and template filters."""
 
-from flask import Flask
+from flask import Flask, g
 
 from blueprints.admin.changes import console_changes
 from blueprints.admin.feedback import console_feedback
@@ -79,6 +79,7 @@ def register_blueprints(app: Flask, config: Config) -> None:
             "support_link": support_link,
             "reference_code": reference_code,
             "flashes": pop_flashes,
+            "impersonator": g.get("impersonator"),
         }
     )
     register_static_files(app)

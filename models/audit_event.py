@@ -40,5 +40,9 @@ class AuditEvent(Model):
             "at",
             postgresql_where=text("details ?| array['before', 'after', 'email']"),
         ),
-        Index("audit_events_reason_idx", "id", postgresql_where=text("details ? 'reason'")),
+        Index(
+            "audit_events_reason_idx",
+            "id",
+            postgresql_where=text("details ?| array['reason', 'impersonator']"),
+        ),
     )

@@ -35,16 +35,17 @@ EVENT = "person_erased"
 # Errors by which another program's rules and triggers refuse a deletion.
 REFUSING_ERRORS = (*merge_rows.REFUSING_ERRORS, NotSupportedError)
 
-# Of an event about the person, only the action, numbers and flags stay.
+# Of an event about the person, only the action, who acted in their session, numbers and flags stay.
 STRIP_EVENTS = text(f"""
     UPDATE audit_events SET request_id = NULL, details = (
         SELECT jsonb_object_agg(key, value)
           FROM jsonb_each(CASE jsonb_typeof(details) WHEN 'object' THEN details END)
-         WHERE jsonb_typeof(value) IN ('number', 'boolean') OR key = 'action')
+         WHERE jsonb_typeof(value) IN ('number', 'boolean') OR key IN ('action', 'impersonator'))
      WHERE {EVENTS}
 """)  # noqa: S608 - constants, and names of the catalogue quoted by it; here and below
 # Events with texts that people have written; they have partial indexes (migration 0022).
-WITH_TEXTS = "(details ? 'reason' OR details ?| array['before', 'after', 'email'])"
+WITH_TEXTS = """(details ?| array['reason', 'impersonator']
+                 OR details ?| array['before', 'after', 'email'])"""
 # Texts of records that stay, which may contain a person's name or address: table, column, type and
 # a condition that limits the rows.
 RECORDS = (

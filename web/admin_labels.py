@@ -166,6 +166,7 @@ def event_labels(event: AuditEvent) -> str:
         *changes,
         *([f"perfil nº {merged} deixou de existir"] if merged else []),
         *([f"erro {details['error']}"] if "error" in details else []),
+        *([f"sessão aberta por {actor}"] if (actor := details.get("impersonator")) else []),
     ]
     return "; ".join(parts) or "—"
 

@@ -14,10 +14,12 @@ from auth.tokens import SessionClaims, identity_from_claims
 from core.database import transaction
 from dashboard.months import OwnProfile
 from dashboard.overview import Overview, overview_from_text, overview_to_text, read_overview
+from provisioning import audit
 from provisioning.audit import Source
 from provisioning.context import (
     NOT_REQUIRED,
     READY,
+    REQUIRED,
     RequestContext,
     context_from_result,
     context_without_profile,
@@ -69,12 +71,48 @@ def ensure_context() -> None:
 def context_for_request(claims: SessionClaims, *, is_fresh: bool) -> RequestContext:
     """Return the context of the user of these claims; `is_fresh` skips the cache.
 
-    Raises AccountDeletedError for a deleted account, and DatabaseUnavailableError.
+    An impersonated session only reads the stored state: it creates nothing and is no visit. Raises
+    AccountDeletedError for a deleted account, and DatabaseUnavailableError.
     """
-    context = _load_or_ensure_context(identity_from_claims(claims), is_fresh=is_fresh)
+    if claims.impersonator is None:
+        context = _load_or_ensure_context(identity_from_claims(claims), is_fresh=is_fresh)
+    else:
+        context = _impersonated_context(claims.subject)
     if context.status == Denial.USER_DELETED:
         raise AccountDeletedError("the account has been deleted")
     return context
+
+
+def _impersonated_context(clerk_id: str) -> RequestContext:
+    """Return the stored context of a user whose session another account uses."""
+    with transaction() as session:
+        state = stored_state(session, clerk_id)
+    if state is None:
+        return context_without_profile(Identity(clerk_id), REQUIRED)
+    context = context_from_result(state)
+    if context.status == NOT_REQUIRED and not state.user.is_admin:
+        context = replace(context, status=REQUIRED)
+    return replace(context, version=None)  # nothing is cached
+
+
+def record_impersonated_write(impersonator: str) -> None:
+    """Add an audit event for a write in an impersonated session, before the write is made."""
+    context = g.context
+    source = Source("api" if is_api_path(request.path) else "page", g.request_id)
+    details = {
+        "impersonator": impersonator,
+        "method": request.method,
+        "route": str(request.url_rule),
+    }
+    with transaction() as session:
+        audit.record(
+            session,
+            source,
+            "impersonated_write",
+            user_id=context.user["id"],
+            mentorado_id=context.mentorado["id"] if context.mentorado else None,
+            details=details,
+        )
 
 
 def _load_or_ensure_context(identity: Identity, *, is_fresh: bool) -> RequestContext:

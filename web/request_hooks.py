@@ -33,9 +33,10 @@ from web.errors import (
     UnauthenticatedError,
 )
 from web.problem_responses import is_api_path, reference_code
-from web.request_context import context_for_request, flash_user
+from web.request_context import context_for_request, flash_user, record_impersonated_write
 from web.services import services
 from web.session import (
+    SAFE_METHODS,
     authenticate,
     check_origin,
     expired_session_id,
@@ -176,8 +177,13 @@ def _authorize(policy: AccessPolicy) -> ResponseReturnValue | None:
         if _is_page_request() and not _is_framed() and not isinstance(err, LOGIN_CANNOT_HELP):
             return redirect(url_for("auth.login", next=_requested_path()))
         raise
+    if claims.impersonator is not None:
+        g.impersonator = claims.impersonator
+        structlog.contextvars.bind_contextvars(impersonator=claims.impersonator)
     _flash_profile_created(g.context)
     _check_access(policy.access, g.context)
+    if claims.impersonator is not None and request.method not in SAFE_METHODS:
+        record_impersonated_write(claims.impersonator)
     return None
 
 

@@ -14,7 +14,12 @@ INDEXES = (
         "at",
         "details ?| array['before', 'after', 'email']",
     ),
-    ("audit_events_reason_idx", "audit_events", "id", "details ? 'reason'"),
+    (
+        "audit_events_reason_idx",
+        "audit_events",
+        "id",
+        "details ?| array['reason', 'impersonator']",
+    ),
 )
 
 
