@@ -28,7 +28,7 @@ from auth.session_calls import SessionCalls
 from auth.tokens import TokenVerifier
 from auth.user_directory import UserDirectory, UserSource
 from blueprints.registration import register_blueprints
-from cli import admin, adopt, installation, provisioning
+from cli import admin, adopt, installation, person, provisioning
 from cli.error_reports import report_errors_in_one_line
 from core import deadlines, files
 from core.activity import Activity, LastUseFile, LastUseInRedis
@@ -55,6 +55,7 @@ from provisioning.audit import Source
 from provisioning.context_cache import ContextCache
 from provisioning.identity_refresh import BackgroundRefresh
 from provisioning.imports import mentee_import
+from provisioning.retention import RetentionPolicy
 from provisioning.retry import RetryingUnitOfWork
 from provisioning.rules import Rules
 from provisioning.service import ProvisioningService
@@ -111,6 +112,7 @@ def create_app(config: Config | None = None) -> Flask:
     register_blueprints(app, config)
     provisioning.register_provisioning_commands(app)
     admin.register(app)
+    person.register(app)
     provisioning.register_shell(app)
     adopt.register(app)
     installation.register(app)
@@ -323,6 +325,9 @@ def _provisioning_service(
         ),
         directory,
         timedelta(seconds=config.clerk_identity_max_age_seconds),
+        RetentionPolicy(
+            timedelta(days=config.retention_days), timedelta(days=config.audit_retention_days)
+        ),
     )
 
 

@@ -40,6 +40,7 @@ MACHINE_SUBJECT_PREFIX = "mch_"  # Clerk's machine tokens are signed with the sa
 SENTINELS = {"null", "none", "undefined", "nil"}  # sent by broken clients instead of an id
 MAX_TIME = 253_402_300_799  # of the year 9999
 TIME_CLAIMS = ("iat", "nbf", "exp")
+UNKNOWN_ACTOR = "unknown"
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\s]")
 
 # Clerk writes the class of a token into its protected header. Instances without a fixed class use
@@ -61,6 +62,20 @@ class SessionClaims:
 
     subject: str
     values: Mapping[str, Any]
+
+    @property
+    def impersonator(self) -> str | None:
+        """The id of the account that acts for the subject (claim `act`); None for the subject.
+
+        A claim without a usable id is an impersonation as well.
+        """
+        actor = self.values.get("act")
+        if actor is None:
+            return None
+        try:
+            return checked_subject(actor.get("sub") if isinstance(actor, dict) else None)
+        except InvalidTokenError:
+            return UNKNOWN_ACTOR
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Registration of all blueprints, hooks, error handlers and template filters."""
 
-from flask import Flask
+from flask import Flask, g
 
 from blueprints.admin.audit import console_audit
 from blueprints.admin.changes import console_changes
@@ -11,6 +11,7 @@ from blueprints.admin.imports import console_imports
 from blueprints.admin.jobs import console_jobs
 from blueprints.admin.mentees import console_mentees
 from blueprints.admin.months import console
+from blueprints.admin.personal_data import console_personal_data
 from blueprints.admin.search import console_search
 from blueprints.admin.system import console_sweeps, console_system
 from blueprints.admin.users import console_users
@@ -26,6 +27,7 @@ from blueprints.api.webhooks import webhooks
 from blueprints.dev_clerk import local_clerk
 from blueprints.pages.dashboard import pages
 from blueprints.pages.months import metricas, own_months
+from blueprints.pages.personal_data import personal_data
 from blueprints.pages.profile import profile
 from blueprints.pages.site_files import site_files
 from core.config import Config
@@ -42,7 +44,15 @@ from web.security_headers import register_security_headers
 from web.static_files import register_static_files
 
 SHARED_BLUEPRINTS = (auth, ops, webhooks, api_docs)
-MENTEE_BLUEPRINTS = (pages, site_files, metricas, own_months, profile, mentorados)
+MENTEE_BLUEPRINTS = (
+    pages,
+    site_files,
+    metricas,
+    own_months,
+    profile,
+    personal_data,
+    mentorados,
+)
 CONSOLE_BLUEPRINTS = (
     console,
     console_system,
@@ -57,6 +67,7 @@ CONSOLE_BLUEPRINTS = (
     console_sweeps,
     console_changes,
     console_deleted,
+    console_personal_data,
 )
 ADMIN_API_BLUEPRINTS = (
     admin_months,
@@ -92,6 +103,7 @@ def register_blueprints(app: Flask, config: Config) -> None:
             "reference_code": reference_code,
             "flashes": pop_flashes,
             "period_due": period_due,
+            "impersonator": g.get("impersonator"),
         }
     )
     register_static_files(app)

@@ -217,6 +217,13 @@ class RedisStore(RedisCache):
             removed += int(self._write_client.unlink(*batch))
         return removed
 
+    def delete_owner(self, key: str, owners: Sequence[str], value_keys: Sequence[str]) -> None:
+        """Delete the versions of `key`, these values, and what `put_limited` stored for owners."""
+        names = [self._prefix + name for name in (*version_keys(key, key), *value_keys, *owners)]
+        for owner in owners:
+            names += self._attempt(self._write_client.lrange, self._prefix + owner, 0, -1)
+        self._attempt(self._write_client.delete, *names)
+
 
 class LocalStore(BaseCache):
     """An LRU cache inside this process; a full one drops entries before their TTL.
@@ -316,6 +323,13 @@ class LocalStore(BaseCache):
     def remove(self, key: str) -> None:
         """As `RedisStore.remove`."""
         self.delete(key)
+
+    def delete_owner(self, key: str, owners: Sequence[str], value_keys: Sequence[str]) -> None:
+        """As `RedisStore.delete_owner`."""
+        with self._lock:
+            limited = [name for owner in owners for name in self._get(owner) or ()]
+            for name in (*version_keys(key, key), *value_keys, *owners, *limited):
+                self._entries.pop(name, None)
 
     def _get(self, key: str) -> Any:
         expires_at, value = self._entries.get(key, (0.0, None))

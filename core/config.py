@@ -322,6 +322,8 @@ class Config(BaseModel):
     provisioning_max_attempts: int = Field(default=8, ge=1, le=1_000_000)
     scheduler: bool = True
     session_ttl_seconds: int = Field(default=300, ge=1, le=86_400)
+    retention_days: int = Field(default=30, ge=0, le=36_500)
+    audit_retention_days: int = Field(default=730, ge=0, le=36_500)
 
     rate_limit_per_minute: int = Field(default=600, ge=1, le=1_000_000_000)
     ensure_rate_limit_per_minute: int = Field(default=60, ge=1, le=1_000_000_000)

@@ -69,6 +69,7 @@ class User(Model):
                 "identity_completed_at IS NOT NULL AND deleted_at IS NULL AND blocked_at IS NULL"
             ),
         ),
+        Index("users_deleted_idx", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
     )
 
     @property

@@ -79,6 +79,8 @@ EVENTS = {
     "mentorado_link_ambiguous": "Mais de um pré-cadastro com o mesmo e-mail",
     "auto_create_changed": "Criação automática ligada ou desligada",
     "user_deleted": "Conta excluída no Clerk",
+    "person_erased": "Dados pessoais apagados",
+    "impersonated_write": "Alteração feita em nome da pessoa",
 }
 ACTIONS = {
     "block": "Acesso bloqueado",
@@ -147,6 +149,16 @@ COLUMNS = {
     "foco_proximo_mes": "Foco:",
     "sugestao_mentor": "Sugestão:",
 }
+TABLES = {
+    "users": "Conta",
+    "mentorados": "Perfil",
+    "metricas_mensais": "Meses registrados",
+    "feedbacks": "Feedbacks",
+    "audit_events": "Registros da auditoria (ficam, sem dados pessoais)",
+    "archived_rows": "Cópias arquivadas",
+    "provisioning_attempts": "Falhas de criação do perfil",
+    "admin_jobs": "Tarefas (ficam, sem dados pessoais)",
+}
 HIDDEN_COLUMNS = ("id", "mentorado_id", "created_at", "updated_at")
 
 
@@ -188,6 +200,7 @@ def event_labels(event: AuditEvent) -> str:
         *changes,
         *([f"perfil nº {merged} deixou de existir"] if merged else []),
         *([f"erro {details['error']}"] if "error" in details else []),
+        *([f"sessão aberta por {actor}"] if (actor := details.get("impersonator")) else []),
     ]
     return "; ".join(parts) or "—"
 
@@ -217,7 +230,8 @@ def channel_text(channel: str) -> str:
 
 def table_label(table: str) -> str:
     """Return the label of a table: «Meses registrados»; another program's keeps its name."""
-    return FACTS.get(table, f"Registros de outro sistema ({table})")
+    label = TABLES.get(table) or FACTS.get(table)
+    return label or f"Registros de outro sistema ({table})"
 
 
 def count_text(counts: Mapping[str, int]) -> str:

@@ -19,6 +19,9 @@ ARGUMENTS = {
     "admin revoke": ["ana@example.com"],
     "auto-create": ["off"],
     "token": ["user_x", "--admin"],
+    "person show": ["ana@example.com"],
+    "person export": ["ana@example.com"],
+    "person erase": ["ana@example.com"],
     "db downgrade": ["base"],
     "db stamp": ["base"],
 }
