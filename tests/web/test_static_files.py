@@ -135,7 +135,7 @@ def test_file_outside_the_static_folder_is_not_served(client: FlaskClient) -> No
 
 def test_manifest_names_icons_of_its_sizes(client: FlaskClient) -> None:
     with client.get("/static/manifest.webmanifest") as response:
-        manifest, content_type = json.loads(response.text), response.mimetype
+        manifest, content_type = json.loads(response.data), response.mimetype
 
     assert content_type == "application/manifest+json"
     assert (manifest["start_url"], manifest["display"]) == ("/dashboard", "standalone")
