@@ -73,6 +73,9 @@ EVENTS = {
     "mentorado_link_ambiguous": "Mais de um pré-cadastro com o mesmo e-mail",
     "auto_create_changed": "Criação automática ligada ou desligada",
     "user_deleted": "Conta excluída no Clerk",
+    "month_deleted": "Mês apagado pela própria pessoa",
+    "month_restored": "Mês restaurado pela própria pessoa",
+    "profile_renamed": "Nome mudado pela própria pessoa",
 }
 ACTIONS = {
     "block": "Acesso bloqueado",
@@ -114,7 +117,16 @@ OUTCOMES = {
     "denied": "ficaria sem perfil, pelas regras",
     "admin": "não precisa de perfil",
 }
-HIDDEN_COLUMNS = ("id", "mentorado_id", "created_at", "updated_at")
+HIDDEN_COLUMNS = (
+    "id",
+    "mentorado_id",
+    "created_at",
+    "updated_at",
+    "reported_fields",
+    "author_id",
+    "read_at",
+    "focus_done_at",
+)
 
 
 def register_admin_labels(app: Flask) -> None:

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Dialog, Page, expect
 
 from dev.servers import AppServer
 from tests.support.clerk_server import Clerk
@@ -158,7 +158,12 @@ def test_leaving_unsaved_changes_asks(page: Page) -> None:
     open_form(page)
     page.get_by_label("Leads").fill("31")
     asked: list[str] = []
-    page.once("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+
+    def stay(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    page.once("dialog", stay)
 
     page.get_by_role("link", name="Voltar ao painel").click(no_wait_after=True)
 
