@@ -81,6 +81,9 @@ EVENTS = {
     "user_deleted": "Conta excluída no Clerk",
     "person_erased": "Dados pessoais apagados",
     "impersonated_write": "Alteração feita em nome da pessoa",
+    "month_deleted": "Mês apagado pela própria pessoa",
+    "month_restored": "Mês restaurado pela própria pessoa",
+    "profile_renamed": "Nome mudado pela própria pessoa",
 }
 ACTIONS = {
     "block": "Acesso bloqueado",
@@ -159,7 +162,16 @@ TABLES = {
     "provisioning_attempts": "Falhas de criação do perfil",
     "admin_jobs": "Tarefas (ficam, sem dados pessoais)",
 }
-HIDDEN_COLUMNS = ("id", "mentorado_id", "created_at", "updated_at")
+HIDDEN_COLUMNS = (
+    "id",
+    "mentorado_id",
+    "created_at",
+    "updated_at",
+    "reported_fields",
+    "author_id",
+    "read_at",
+    "focus_done_at",
+)
 
 
 def register_admin_labels(app: Flask) -> None:
