@@ -10,6 +10,7 @@ from blueprints.admin.imports import console_imports
 from blueprints.admin.jobs import console_jobs
 from blueprints.admin.mentees import console_mentees
 from blueprints.admin.months import console
+from blueprints.admin.same_person import console_same_person
 from blueprints.admin.search import console_search
 from blueprints.admin.system import console_sweeps, console_system
 from blueprints.admin.users import console_users
@@ -43,6 +44,7 @@ CONSOLE_BLUEPRINTS = (
     console_system,
     console_search,
     console_audit,
+    console_same_person,
     console_users,
     console_mentees,
     console_goals,

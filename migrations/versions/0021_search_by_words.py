@@ -1,4 +1,4 @@
-"""Add the indexes of the admin console: search by words, names in order, months, codes, audit.
+"""Add what the admin console needs: indexes of its search and lists, and `users.same_person_as`.
 
 Words are compared without accents and case, in any order and by their beginnings. All of it is
 independent of the database's locale. Words of addresses keep their accents, so that a look-alike of
@@ -8,6 +8,7 @@ an address is not found in its place; they are stored with an `@` before them.
 docs/decisions/031-search-by-words.md.
 """
 
+import sqlalchemy as sa
 from alembic import op
 
 revision = "0021"
@@ -79,6 +80,7 @@ INDEXES = {
 
 
 def upgrade() -> None:
+    op.add_column("users", sa.Column("same_person_as", sa.Integer))
     for function in FUNCTIONS:
         op.execute(function)
     for name, definition in INDEXES.items():
@@ -91,3 +93,4 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION search_query(text)")
     op.execute("DROP FUNCTION search_words(text, text)")
     op.execute("DROP FUNCTION folded_text(text)")
+    op.drop_column("users", "same_person_as")
