@@ -12,7 +12,7 @@ from blueprints.admin.mentees import console_mentees
 from blueprints.admin.months import console
 from blueprints.admin.same_person import console_same_person
 from blueprints.admin.search import console_search
-from blueprints.admin.system import console_sweeps, console_system
+from blueprints.admin.system import console_sweeps, console_system, is_creation_paused
 from blueprints.admin.users import console_users
 from blueprints.api.admin_mentorados import admin_mentorados
 from blueprints.api.admin_months import admin_months
@@ -30,6 +30,7 @@ from web import request_hooks
 from web.access_policy import public_unlimited
 from web.admin_labels import register_admin_labels
 from web.error_handlers import register_error_handlers
+from web.failure_labels import failure_text
 from web.formatting import register_filters
 from web.problem_responses import reference_code, support_link
 from web.request_context import pop_flashes
@@ -93,4 +94,6 @@ def register_blueprints(app: Flask, config: Config) -> None:
     register_error_handlers(app)
     register_filters(app)
     register_admin_labels(app)
+    app.add_template_filter(failure_text)
+    app.add_template_global(is_creation_paused)
     register_api_document(app)

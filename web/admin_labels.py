@@ -87,6 +87,7 @@ ACTIONS = {
     "pre_register": "Pré-cadastro feito",
     "take_over": "Perfil automático completado",
     "discard": "Tentativas descartadas",
+    "retry_all": "Todas as falhas tentadas de novo",
     "feedback": "Feedback escrito",
     "month_goals": "Metas do mês mudadas",
     "goals_of_all": "Metas de todos mudadas",
