@@ -39,13 +39,15 @@ RETURN array_to_tsvector(ARRAY(
       FROM regexp_split_to_table(lower(email COLLATE "C"), '{SEPARATORS}') AS word
      WHERE word <> ''))
 """  # noqa: S608 - built from constants
-# A word of one letter must match a whole word: too many words begin with it.
+# A word of one letter must match a whole word: too many words begin with it. A text with an `@` is
+# searched in addresses only: a name may have the words that it shares with the address.
 SEARCH_QUERY = f"""
 CREATE FUNCTION search_query(wanted text) RETURNS tsquery
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (
     SELECT coalesce(string_agg(
-        format(CASE WHEN folded = '' THEN '''@%1$s''%3$s' ELSE '(''@%1$s''%3$s | ''%2$s''%3$s)' END,
+        format(CASE WHEN folded = '' OR strpos(wanted, '@') > 0 THEN '''@%1$s''%3$s'
+                    ELSE '(''@%1$s''%3$s | ''%2$s''%3$s)' END,
                word, folded, CASE WHEN char_length(word) > 1 THEN ':*' ELSE '' END),
         ' & '), '')::tsquery
       FROM (SELECT left(word, {LONGEST_WORD}) AS word,

@@ -274,7 +274,6 @@ def test_auto_create_setting_applies_at_the_next_request(
 @pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
 def test_progress_of_a_sweep_is_shown_to_its_end(admin_page: Page) -> None:
     admin_page.get_by_role("link", name="Sistema").click()
-    admin_page.get_by_role("link", name="ver todas ou iniciar uma").click()
 
     admin_page.get_by_role("button", name="Só simular").click()
 
