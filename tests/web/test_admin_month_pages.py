@@ -152,7 +152,8 @@ def test_api_pages_continue_at_the_cursor(
     client: FlaskClient, admin: dict[str, str], sort: str
 ) -> None:
     at_once = (client.get(f"{API}?sort={sort}", headers=admin).json or {})["items"]
-    items, cursor = [], ""
+    items: list[object] = []
+    cursor: str | None = ""
 
     while cursor is not None:
         query = {"sort": sort, "limit": "1", "cursor": cursor}
