@@ -12,8 +12,9 @@ from blueprints.admin.jobs import console_jobs
 from blueprints.admin.mentees import console_mentees
 from blueprints.admin.months import console
 from blueprints.admin.personal_data import console_personal_data
+from blueprints.admin.same_person import console_same_person
 from blueprints.admin.search import console_search
-from blueprints.admin.system import console_sweeps, console_system
+from blueprints.admin.system import console_sweeps, console_system, is_creation_paused
 from blueprints.admin.users import console_users
 from blueprints.api.admin_mentorados import admin_mentorado_files, admin_mentorados
 from blueprints.api.admin_months import admin_months
@@ -35,6 +36,7 @@ from web import request_hooks
 from web.access_policy import public_unlimited
 from web.admin_labels import register_admin_labels
 from web.error_handlers import register_error_handlers
+from web.failure_labels import failure_text
 from web.formatting import register_filters
 from web.month_texts import register_month_texts
 from web.problem_responses import reference_code, support_link
@@ -58,6 +60,7 @@ CONSOLE_BLUEPRINTS = (
     console_system,
     console_search,
     console_audit,
+    console_same_person,
     console_users,
     console_mentees,
     console_goals,
@@ -112,4 +115,6 @@ def register_blueprints(app: Flask, config: Config) -> None:
     register_filters(app)
     register_month_texts(app)
     register_admin_labels(app)
+    app.add_template_filter(failure_text)
+    app.add_template_global(is_creation_paused)
     register_api_document(app)
