@@ -30,6 +30,7 @@ from provisioning.admin_actions import (
     lock_profile_with_users,
     lock_users,
     record_action,
+    release_profile,
 )
 from provisioning.audit import Source
 from provisioning.merge_rows import REFUSING_ERRORS, StoredRow, columns_of
@@ -100,7 +101,8 @@ def restore(
     """Restore a deleted profile with all its rows, and unblock its owner.
 
     An untouched automatic profile that the owner has got meanwhile is deleted. If another profile
-    has the owner or the address, the restored one has none, and can be merged. Raises
+    has the owner or the address, the restored one has none, and can be merged. Without its owner it
+    keeps no address that only the owner has given, see `release_profile`. Raises
     UnknownMentoradoError where there is nothing to restore, and ConflictError where the database
     refuses a row.
     """
@@ -108,7 +110,8 @@ def restore(
     if not archived:
         raise UnknownMentoradoError(f"there is no deleted mentorado {mentorado_id}")
     content = archived[0].content
-    owner = _lock_owner(session, content)
+    former_owner, can_own = _lock_owner(session, content)
+    owner = former_owner if can_own else None
     address = content["email"]
     is_address_free = address is None or _is_free(session, address)
     changes = {
@@ -120,6 +123,8 @@ def restore(
     _insert_all(session, archived, changes)
     session.execute(delete(ArchivedRow).where(ArchivedRow.id.in_([row.id for row in archived])))
     profile = load_profile_for_update(session, mentorado_id)
+    if former_owner is not None and owner is None:
+        release_profile(session, profile, former_owner)
     record_action(session, source, "restore", user=owner, profile=profile)
     if owner is not None and owner.blocked_at == archived[0].at:
         owner.blocked_at = None
@@ -128,8 +133,8 @@ def restore(
     return RestoredProfile(
         profile,
         clerk_ids,
-        has_lost_owner=content["user_id"] is not None and owner is None,
-        has_lost_address=not is_address_free,
+        has_lost_owner=former_owner is not None and owner is None,
+        has_lost_address=address is not None and profile.email is None,
     )
 
 
@@ -268,11 +273,11 @@ def _archived_rows(session: Session, mentorado_id: int, now: datetime) -> Sequen
     return session.scalars(copies.order_by(ArchivedRow.id).with_for_update()).all()
 
 
-def _lock_owner(session: Session, content: dict[str, Any]) -> User | None:
+def _lock_owner(session: Session, content: dict[str, Any]) -> tuple[User | None, bool]:
     """Lock the users and the address of a deleted profile, in the order of a login.
 
-    Returns its former owner, None where they cannot have it back. An untouched profile that they
-    have got meanwhile is deleted.
+    Returns its former owner, and whether they can have it back. An untouched profile that they have
+    got meanwhile is deleted.
     """
     user_id, address = content["user_id"], content["email"]
     addresses = [address] if address else []
@@ -280,16 +285,16 @@ def _lock_owner(session: Session, content: dict[str, Any]) -> User | None:
     lock_addresses(session, addresses)
     owner = users.get(user_id)
     if owner is None or owner.deleted_at is not None:
-        return None
+        return owner, False
     own = session.scalars(
         select(Mentorado).where(Mentorado.user_id == owner.id).with_for_update()
     ).one_or_none()
     if own is not None and not is_untouched(session, own):
-        return None
+        return owner, False
     if own is not None:
         session.delete(own)
         session.flush()  # `user_id` is unique: it must be free for the restored profile
-    return owner
+    return owner, True
 
 
 def _is_free(session: Session, address: str) -> bool:

@@ -21,8 +21,8 @@ console_deleted = Blueprint("console_deleted", __name__, url_prefix="/admin/ment
 
 RESTORED = "Perfil restaurado, com tudo o que era dele."
 WITHOUT_OWNER = (
-    "Perfil restaurado sem dono, porque a pessoa já usa outro perfil. Para juntar os dois, use "
-    "«Unir a outro»."
+    "Perfil restaurado sem dono, porque a pessoa usa outro perfil ou excluiu a conta. Para juntar "
+    "dois perfis, use «Unir a outro»."
 )
 WITHOUT_ADDRESS = "Perfil restaurado sem e-mail, porque outro perfil já tem o e-mail dele."
 MERGED = "Este perfil foi unido a outro: é este aqui."

@@ -6,6 +6,7 @@ from flask import Blueprint, redirect, render_template
 from flask.typing import ResponseReturnValue
 from pydantic import BeforeValidator, Field
 
+from blueprints.admin.danger import dangers_of_profile
 from blueprints.admin.deleted import successor_url
 from core.database import transaction
 from dashboard.chart import draw_chart
@@ -91,7 +92,7 @@ def show(mentorado_id: int) -> ResponseReturnValue:
         mentorado=serialize_mentorado(profile),
         profile=profile,
         owner=owner,
-        counts=counts,
+        danger=dangers_of_profile(profile, owner, counts),
         report=report,
         overview=compute_overview(report, now=now),
         view=view_month(report, None, now=now),

@@ -7,6 +7,7 @@ from flask.typing import ResponseReturnValue
 from pydantic import Field
 from sqlalchemy.orm import Session
 
+from blueprints.admin.danger import dangers_of_user
 from blueprints.api.admin_users import UserSearch, ensure_user, search_users
 from core.database import transaction
 from models import Mentorado
@@ -74,7 +75,7 @@ def show(user_id: int) -> ResponseReturnValue:
         state=STATES[row.state],
         forecast=forecast_text(result),
         unlinked_profiles=unlinked,
-        counts=counts,
+        danger=dangers_of_user(row.user, row.mentorado, counts),
         history=[(event, event_name(event)) for event in history],
         names=names,
     )

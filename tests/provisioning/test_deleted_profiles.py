@@ -216,6 +216,25 @@ def test_profile_whose_owner_uses_another_is_restored_without_owner_and_address(
     assert sign_in(session) == (Outcome.EXISTING, new_id)
 
 
+@pytest.mark.parametrize("is_verified", [True, False])
+def test_profile_of_a_deleted_account_keeps_only_a_verified_address(
+    session: Session, with_rows: Mentorado, admin: Source, *, is_verified: bool
+) -> None:
+    """Otherwise the true owner of an address would get what a stranger has prepared."""
+    user = session.get_one(User, with_rows.user_id)
+    user.email_verified, with_rows.created_automatically = is_verified, True
+    session.flush()
+    remove(session, with_rows.id, source=admin, now=NOW)
+    user.deleted_at = NOW
+    session.flush()
+
+    restored = restore(session, with_rows.id, source=admin, now=NOW)
+
+    assert restored.has_lost_owner
+    assert restored.mentorado.email == (ALICE.email if is_verified else None)
+    assert restored.has_lost_address is not is_verified
+
+
 def test_pre_registered_profile_is_found_again_after_its_restoration(
     session: Session, admin: Source
 ) -> None:

@@ -16,6 +16,7 @@ from models.mentorado import Turma
 from models.user import Role
 from tests.support.types import Browser
 from tests.support.users import ALICE
+from web.job_runner import JobRunner
 
 SAME_ORIGIN = {"Origin": "http://localhost"}
 HIDDEN = re.compile(r'<input type="hidden" name="([a-z_]+)" value="([^"]*)"')
@@ -176,6 +177,21 @@ def test_profile_cannot_be_restored_after_thirty_days(
 
     assert post(console, location).status_code == 404
     assert "Nenhum nos últimos 30 dias." in page_of(console.get(DELETED))
+
+
+def test_copies_of_deleted_profiles_are_deleted_by_the_job_runner(
+    console: FlaskClient, with_rows: Mentorado, session: Session
+) -> None:
+    delete(console, with_rows)
+    JobRunner({}, lambda *_: None).run_pending()
+    kept = session.scalars(select(func.count()).select_from(ArchivedRow)).one()
+    session.execute(update(ArchivedRow).values(at=ArchivedRow.at - timedelta(days=30, minutes=1)))
+    session.commit()
+
+    JobRunner({}, lambda *_: None).run_pending()
+
+    assert kept == 10
+    assert session.scalars(select(ArchivedRow.id)).all() == []
 
 
 def test_restored_profile_whose_owner_uses_another_is_explained(
