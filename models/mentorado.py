@@ -42,7 +42,7 @@ class Mentorado(Model):
     # profile may be replaced by a pre-registered one.
     created_automatically: Mapped[Flag]
     edited_at: Mapped[Time | None]
-    # The goals before the first change that the mentee has not confirmed (trigger, migration 0020).
+    # The goals before the first change that the mentee has not confirmed (trigger, migration 0019).
     previous_goals: Mapped[dict[str, int | None] | None] = mapped_column(JSONB(none_as_null=True))
     goals_changed_at: Mapped[Time | None]
     created_at: Mapped[CreatedAt]

@@ -43,7 +43,7 @@ STRIP_EVENTS = text(f"""
          WHERE jsonb_typeof(value) IN ('number', 'boolean') OR key IN ('action', 'impersonator'))
      WHERE {EVENTS}
 """)  # noqa: S608 - constants, and names of the catalogue quoted by it; here and below
-# Events with texts that people have written; they have partial indexes (migration 0022).
+# Events with texts that people have written; they have partial indexes (migration 0021).
 WITH_TEXTS = """(details ?| array['reason', 'impersonator']
                  OR details ?| array['before', 'after', 'email'])"""
 # Texts of records that stay, which may contain a person's name or address: table, column, type and

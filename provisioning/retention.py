@@ -12,7 +12,7 @@ from provisioning.erasure import PSEUDONYM_PREFIX
 
 MAX_ACCOUNTS = 50  # of one sweep
 MAX_EVENTS = 1_000
-# The condition of the partial index is that of migration 0022.
+# The condition of the partial index is that of migration 0021.
 STRIP_OLD_EVENTS = text("""
     UPDATE audit_events SET details = details - CAST(array['before', 'after', 'email'] AS text[])
      WHERE id IN (SELECT id FROM audit_events

@@ -1,6 +1,6 @@
 """Search for accounts and profiles by name, address, number, Clerk id or reference code.
 
-All conditions are answered by indexes (migration 0021). Words are compared without accents and
+All conditions are answered by indexes (migration 0020). Words are compared without accents and
 case, in any order and by their beginnings; see docs/decisions/031-search-by-words.md.
 """
 

@@ -11,8 +11,8 @@ docs/decisions/031-search-by-words.md.
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0021"
-down_revision = "0020"
+revision = "0020"
+down_revision = "0019"
 
 # Letters that have no decomposition, and the letter that people type instead.
 PLAIN_LETTERS = ("ÆæØøŁłĐđŒœıß", "aaoollddoois")

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0022"
-down_revision = "0018"
+revision = "0021"
+down_revision = "0020"
 
 INDEXES = (
     ("users_deleted_idx", "users", "deleted_at", "deleted_at IS NOT NULL"),
