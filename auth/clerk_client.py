@@ -177,28 +177,10 @@ class ClerkClient:
         return answer
 
 
-def _request(
-    client: BoundedClient,
-    method: str,
-    path: str,
-    *,
-    seconds: float,
-    max_bytes: int,
-    params: Mapping[str, str | int] | None = None,
-    headers: Mapping[str, str] | None = None,
-    body: Document | None = None,
-) -> Response:
+def _request(client: BoundedClient, method: str, path: str, **options: Any) -> Response:
     """As `BoundedClient.request`, with the errors of this package."""
     try:
-        return client.request(
-            method,
-            path,
-            seconds=seconds,
-            max_bytes=max_bytes,
-            params=params,
-            headers=headers,
-            body=body,
-        )
+        return client.request(method, path, **options)
     except TooLargeError as err:
         raise UnusableAnswerError(TOO_LARGE) from err
     except NotDecodableError as err:

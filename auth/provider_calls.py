@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -120,12 +121,8 @@ class ProviderCalls:
         made. The future raises it as well, and UnknownUserError and UnusableAnswerError from
         `work`.
         """
-        begun_at = time.monotonic()
-        return self._single_flight.share(
-            (call, key),
-            lambda: self._submit(share, lambda: self._make_call(call, work, share, begun_at)),
-            keep_seconds=keep_seconds,
-        )
+        begin = partial(self._submit, call, work, share, time.monotonic())
+        return self._single_flight.share((call, key), begin, keep_seconds=keep_seconds)
 
     def run(
         self,
@@ -144,7 +141,9 @@ class ProviderCalls:
         except FutureTimeoutError as err:
             raise ProviderUnavailableError("no answer in time") from err
 
-    def _submit(self, share: Share, work: Callable[[], Answer]) -> Future[Answer]:
+    def _submit(
+        self, call: str, work: Callable[[], Answer], share: Share, begun_at: float
+    ) -> Future[Answer]:
         is_background = share is Share.BACKGROUND
         pool = self._pools[share]
         with self._lock:
@@ -157,7 +156,7 @@ class ProviderCalls:
                 raise ProviderUnavailableError(str(err), err.wait_seconds) from err
             self._budget.take(share)
             self._circuits[share].note_call()
-            return pool.submit(work)
+            return pool.submit(partial(self._make_call, call, work, share, begun_at))
 
     def _make_call(
         self, call: str, work: Callable[[], Answer], share: Share, begun_at: float

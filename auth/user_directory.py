@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -83,7 +84,7 @@ class UserDirectory:
             return self._calls.run(
                 "user",
                 clerk_id,
-                lambda: self._identity(clerk_id),
+                partial(self._identity, clerk_id),
                 Share.BACKGROUND if is_background else Share.SIGNED_IN,
                 wait_seconds=wait_seconds,
                 keep_seconds=FRESH_SECONDS if is_new else 0.0,
@@ -101,7 +102,7 @@ class UserDirectory:
             documents = self._calls.run(
                 "users",
                 (offset, limit),
-                lambda: self._source.users(offset, limit),
+                partial(self._source.users, offset, limit),
                 Share.BACKGROUND,
                 wait_seconds=PAGE_SECONDS,
             )

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import select
+from sqlalchemy import Engine, event, select
 from sqlalchemy.orm import Session
 
 from models import Mentorado, MetricaMensal
@@ -116,3 +116,19 @@ def test_invalid_field_is_named(
 
     assert result["status"] == 422
     assert [error["field"] for error in result["errors"]] == [field]
+
+
+def test_preview_in_the_console_merges_once(
+    console: FlaskClient, old: Mentorado, alice: Mentorado
+) -> None:
+    deletions: list[str] = []
+
+    def record(_c: object, _k: object, statement: str, *_: object) -> None:
+        if statement.startswith("DELETE FROM mentorados"):
+            deletions.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", record)
+    page = console.get(f"/admin/mentorado/{old.id}/unir?destino={alice.id}&prefere=into")
+    event.remove(Engine, "before_cursor_execute", record)
+
+    assert (page.status_code, len(deletions)) == (200, 1)
