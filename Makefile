@@ -11,12 +11,15 @@ CHAOS_MINUTES ?= 10
 SOAK_USERS ?= 50
 SOAK_MINUTES ?= 10
 BENCH_REPETITIONS ?= 5
+# Parts of the benchmark, all by default: `make bench BENCH_ONLY="warm logins"`.
+BENCH_ONLY ?=
+REV ?= HEAD
 
 .PHONY: run test lint types tests load lock
 
 .PHONY: help
 help:  ## List the targets
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 13
 
 run:  ## Install everything and serve on http://127.0.0.1:8000; prints who can sign in
 	@$(PYTHON) scripts/install.py requirements.lock
@@ -55,7 +58,14 @@ chaos: dev  ## Run a random mix of work and faults (CHAOS_MINUTES)
 # Every speed target beside its yardstick, in one run (docs/performance.md); use an idle machine.
 .PHONY: bench
 bench: dev  ## Measure every speed target; about twelve minutes on an idle machine
-	@$(BIN)/python -m benchmarks.bench --repetitions $(BENCH_REPETITIONS)
+	@$(BIN)/python -m benchmarks.bench --repetitions $(BENCH_REPETITIONS) \
+		$(addprefix --only ,$(BENCH_ONLY))
+
+# This checkout beside another revision, in alternating slices: `make bench-compare REV=main`.
+.PHONY: bench-compare
+bench-compare: dev  ## Measure this checkout beside another one (REV=main)
+	@$(BIN)/python -m benchmarks.compare "$(REV)" --repetitions $(BENCH_REPETITIONS) \
+		$(addprefix --only ,$(BENCH_ONLY))
 
 # Known vulnerabilities of the locked packages; passes if their database is not reachable.
 .PHONY: audit
@@ -67,6 +77,15 @@ audit: dev  ## List known vulnerabilities of the locked packages
 soak: dev  ## Check for ten minutes that memory stays flat (SOAK_MINUTES)
 	@$(BIN)/python -m benchmarks.soak --users $(SOAK_USERS) --minutes $(SOAK_MINUTES)
 
+# The database of DATABASE_URL, or the embedded one; docs/operations.md has the whole procedure.
+.PHONY: drill
+drill: dev  ## Dump the database, restore it into a fresh one, and compare (DRILL="--into URL")
+	@$(BIN)/python -m scripts.drill $(DRILL)
+
+.PHONY: image-check
+image-check: dev  ## Build the container image without Docker, check its content, start it (root)
+	@$(BIN)/python -m scripts.image_check
+
 .PHONY: dev
 dev:  ## Install the development environment only
 	@$(PYTHON) scripts/install.py requirements-dev.lock
@@ -77,3 +96,5 @@ lock: dev  ## Rewrite the lock files after a change of pyproject.toml
 		--no-header --extra dev pyproject.toml -o requirements-dev.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
 		--no-header -c requirements-dev.lock pyproject.toml -o requirements.lock
+	@echo sentry-sdk | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --no-header -c requirements-dev.lock - -o requirements-sentry.lock

@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, cast
 
 from flask import Flask
@@ -27,7 +28,7 @@ from auth.session_calls import SessionCalls
 from auth.tokens import TokenVerifier
 from auth.user_directory import UserDirectory, UserSource
 from blueprints.registration import register_blueprints
-from cli import admin, adopt, installation, provisioning
+from cli import admin, adopt, installation, person, provisioning
 from cli.error_reports import report_errors_in_one_line
 from core import deadlines, files
 from core.activity import Activity, LastUseFile, LastUseInRedis
@@ -37,7 +38,6 @@ from core.connection_pool import CONNECTION_LIMIT, ConnectionPool, pool_of, prep
 from core.connections import DeferredBeginConnection
 from core.database import DIRECT, cache, db, migrate
 from core.flask_app import LeanFlask
-from core.logging import configure_logs
 from core.rate_limit import RateLimiter
 from core.server_status import ServerStatus
 from dashboard.mass_goals import goals_of_all
@@ -55,6 +55,7 @@ from provisioning.audit import Source
 from provisioning.context_cache import ContextCache
 from provisioning.identity_refresh import BackgroundRefresh
 from provisioning.imports import mentee_import
+from provisioning.retention import RetentionPolicy
 from provisioning.retry import RetryingUnitOfWork
 from provisioning.rules import Rules
 from provisioning.service import ProvisioningService
@@ -80,6 +81,7 @@ KEEPALIVES = {
 }
 CACHE_TIMEOUT_SECONDS = 0.1  # a hanging Redis must cost less than the query that it saves
 CACHE_ENTRIES = 50_000
+_now = partial(datetime.now, UTC)
 
 
 def build_app(config: Config) -> Flask:
@@ -110,6 +112,7 @@ def create_app(config: Config | None = None) -> Flask:
     register_blueprints(app, config)
     provisioning.register_provisioning_commands(app)
     admin.register(app)
+    person.register(app)
     provisioning.register_shell(app)
     adopt.register(app)
     installation.register(app)
@@ -120,7 +123,7 @@ def create_app(config: Config | None = None) -> Flask:
 def _create_from_environment() -> Flask:
     config = startup.load_settings(os.environ)
     startup.refuse_exposed_development_server(config)
-    configure_logs(config.log_format, is_production=config.is_production)
+    startup.start_logging(config)
     app = build_app(config)
     startup.prepare_flask_run(app, config)
     return app
@@ -258,10 +261,6 @@ def _background_refresh(service: ProvisioningService) -> BackgroundRefresh:
     return BackgroundRefresh(refresh)
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 def _clerk_client(config: Config) -> ClerkClient | None:
     """Return the HTTP client of Clerk; without a secret key it can only fetch published keys."""
     if config.uses_local_identity:
@@ -326,6 +325,9 @@ def _provisioning_service(
         ),
         directory,
         timedelta(seconds=config.clerk_identity_max_age_seconds),
+        RetentionPolicy(
+            timedelta(days=config.retention_days), timedelta(days=config.audit_retention_days)
+        ),
     )
 
 

@@ -9,7 +9,7 @@ from gunicorn.glogging import Logger
 
 from app import build_app
 from core.gunicorn_worker import SlowClientThreadWorker
-from core.logging import GUNICORN, configure_logs
+from core.logging import GUNICORN
 from web import startup
 from web.startup import BackgroundWork
 
@@ -48,7 +48,7 @@ def on_starting(server: Any) -> None:
     command = server.START_CTX["args"]
     if Path(command[1]).name == "__main__.py":  # an upgrade would run it in gunicorn's package
         command[1:2] = ["-m", "gunicorn"]
-    configure_logs(settings.log_format, is_production=settings.is_production)
+    startup.start_logging(settings)
     startup.refuse_exposed_development_provider(settings, server.cfg.address)
     startup.warn_of_insecure_settings(settings)
     startup.refuse_busy_ports(server.cfg.address, server.cfg.env_orig)

@@ -1,6 +1,6 @@
 """Registration of all blueprints, hooks, error handlers and template filters."""
 
-from flask import Flask
+from flask import Flask, g
 
 from blueprints.admin.audit import console_audit
 from blueprints.admin.changes import console_changes
@@ -11,8 +11,10 @@ from blueprints.admin.imports import console_imports
 from blueprints.admin.jobs import console_jobs
 from blueprints.admin.mentees import console_mentees
 from blueprints.admin.months import console
+from blueprints.admin.personal_data import console_personal_data
+from blueprints.admin.same_person import console_same_person
 from blueprints.admin.search import console_search
-from blueprints.admin.system import console_sweeps, console_system
+from blueprints.admin.system import console_sweeps, console_system, is_creation_paused
 from blueprints.admin.users import console_users
 from blueprints.api.admin_mentorados import admin_mentorado_files, admin_mentorados
 from blueprints.api.admin_months import admin_months
@@ -26,6 +28,7 @@ from blueprints.api.webhooks import webhooks
 from blueprints.dev_clerk import local_clerk
 from blueprints.pages.dashboard import pages
 from blueprints.pages.months import metricas, own_months
+from blueprints.pages.personal_data import personal_data
 from blueprints.pages.profile import profile
 from blueprints.pages.site_files import site_files
 from core.config import Config
@@ -33,20 +36,31 @@ from web import request_hooks
 from web.access_policy import public_unlimited
 from web.admin_labels import register_admin_labels
 from web.error_handlers import register_error_handlers
+from web.failure_labels import failure_text
 from web.formatting import register_filters
 from web.month_texts import register_month_texts
 from web.problem_responses import reference_code, support_link
 from web.request_context import period_due, pop_flashes
+from web.request_log import register_request_log
 from web.security_headers import register_security_headers
 from web.static_files import register_static_files
 
 SHARED_BLUEPRINTS = (auth, ops, webhooks, api_docs)
-MENTEE_BLUEPRINTS = (pages, site_files, metricas, own_months, profile, mentorados)
+MENTEE_BLUEPRINTS = (
+    pages,
+    site_files,
+    metricas,
+    own_months,
+    profile,
+    personal_data,
+    mentorados,
+)
 CONSOLE_BLUEPRINTS = (
     console,
     console_system,
     console_search,
     console_audit,
+    console_same_person,
     console_users,
     console_mentees,
     console_goals,
@@ -56,6 +70,7 @@ CONSOLE_BLUEPRINTS = (
     console_sweeps,
     console_changes,
     console_deleted,
+    console_personal_data,
 )
 ADMIN_API_BLUEPRINTS = (
     admin_months,
@@ -81,6 +96,7 @@ def register_blueprints(app: Flask, config: Config) -> None:
         app.register_blueprint(local_clerk)
     for endpoint in ("static", "bootstrap.static"):
         public_unlimited(app.view_functions[endpoint])
+    register_request_log(app, config)
     app.before_request(request_hooks.before_request)
     app.after_request(request_hooks.after_request)
     app.teardown_request(request_hooks.teardown_request)
@@ -90,6 +106,7 @@ def register_blueprints(app: Flask, config: Config) -> None:
             "reference_code": reference_code,
             "flashes": pop_flashes,
             "period_due": period_due,
+            "impersonator": g.get("impersonator"),
         }
     )
     register_static_files(app)
@@ -98,4 +115,6 @@ def register_blueprints(app: Flask, config: Config) -> None:
     register_filters(app)
     register_month_texts(app)
     register_admin_labels(app)
+    app.add_template_filter(failure_text)
+    app.add_template_global(is_creation_paused)
     register_api_document(app)

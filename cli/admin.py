@@ -48,7 +48,7 @@ def grant(account: str) -> None:
     """
     with _locked_account(account, must_be_verified=True) as (session, user):
         roles.grant(session, user, source=Source("cli"))
-        clerk_id, description = user.clerk_id, _describe_account(user)
+        clerk_id, description = user.clerk_id, describe_account(user)
     _publish("grant", clerk_id)
     click.echo(f"{description} is an admin")
     fail_if_unpublished()
@@ -63,7 +63,7 @@ def revoke(account: str) -> None:
     """
     with _locked_account(account) as (session, user):
         roles.revoke(session, user, source=Source("cli"))
-        clerk_id, description = user.clerk_id, _describe_account(user)
+        clerk_id, description = user.clerk_id, describe_account(user)
         is_listed = roles.is_listed(user, services().config.admin_emails)
     _publish("revoke", clerk_id)
     click.echo(f"{description} is no admin any longer")
@@ -158,7 +158,7 @@ def _locked_account(
             user = _single_account(roles.find_users(session, account.strip(WHITE_SPACE)), account)
             if is_address and must_be_verified and not user.email_verified:
                 raise click.ClickException(
-                    f"the address is not verified: {_describe_account(user)}; "
+                    f"the address is not verified: {describe_account(user)}; "
                     "give the id to grant the role anyway"
                 )
             yield session, user
@@ -171,14 +171,14 @@ def _single_account(found: Sequence[User], account: str) -> User:
         which = "with that address" if "@" in account else "of that id"
         raise click.ClickException(f"no account {which} has signed in yet")
     if len(found) > 1:
-        lines = "".join(f"\n  {_describe_account(user)}" for user in found)
+        lines = "".join(f"\n  {describe_account(user)}" for user in found)
         raise click.ClickException(
             f"{len(found)} accounts have that address; give the id of one:{lines}"
         )
     return found[0]
 
 
-def _describe_account(user: User) -> str:
+def describe_account(user: User) -> str:
     """Describe an account in one line for the terminal; it holds personal data, so never log it."""
     verified = "verified" if user.email_verified else "not verified"
     address = f"{user.email}, {verified}" if user.email else "no address"

@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator
 
 from psycopg2 import extensions
-from sqlalchemy import URL, Connection, text
+from sqlalchemy import URL, Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from cli.database_errors import explain
-from core.database import background_transaction
+from cli.database_errors import explain, reason_of
+from core.database import DIRECT, background_transaction, db
 
 ROUND_TRIPS = 5
 FAR_MS = 20.0  # a first login takes three round trips
@@ -37,7 +37,9 @@ def examine_connection() -> Iterator[Line]:
     except SQLAlchemyError as err:
         yield "connection", explain(err), "repeat flask doctor"
         return
-    yield _connection(has_pooler=has_pooler)
+    yield _connection(has_pooler=has_pooler, has_direct=DIRECT in db.engines)
+    if DIRECT in db.engines:
+        yield _direct_connection(db.engines[DIRECT])
     yield _distance(milliseconds)
     yield _letters(encoding, letters, ignores_case=ignores_case)
 
@@ -65,11 +67,22 @@ def _url(connection: Connection) -> URL:
     return connection.engine.url
 
 
-def _connection(*, has_pooler: bool) -> Line:
+def _connection(*, has_pooler: bool, has_direct: bool) -> Line:
     if not has_pooler:
         return "connection", "direct", None
-    advice = "it must pool transactions, not statements; migrate and dump on the direct address"
-    return "connection", "through a pooler", advice
+    found = "through a pooler (it must pool transactions, not statements)"
+    advice = "set DATABASE_URL_UNPOOLED, so that migrations bypass it"
+    return "connection", found, None if has_direct else advice
+
+
+def _direct_connection(engine: Engine) -> Line:
+    part, name = "migrations by", "DATABASE_URL_UNPOOLED"
+    try:
+        with engine.connect() as connection:
+            has_pooler = _has_pooler(connection, connection.scalar(text("SELECT pg_backend_pid()")))
+    except SQLAlchemyError as err:
+        return part, f"{name} {reason_of(err)}", "correct it"
+    return part, name, "it leads to a pooler as well: give the direct one" if has_pooler else None
 
 
 def _distance(milliseconds: float) -> Line:

@@ -24,7 +24,8 @@ class _MigrationErrorHandler(logging.Handler):
     """Prints an error of Flask-Migrate as other commands do, with the name of the database."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(f"Error: {record.getMessage().removeprefix('Error: ')} {_place()}", err=True)
+        message = record.getMessage().removeprefix("Error: ")
+        click.echo(f"Error: {_with_place(message)}", err=True)
 
 
 def report_errors_in_one_line(app: Flask) -> None:

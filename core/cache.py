@@ -217,6 +217,13 @@ class RedisStore(RedisCache):
             removed += int(self._write_client.unlink(*batch))
         return removed
 
+    def delete_owner(self, key: str, owners: Sequence[str], value_keys: Sequence[str]) -> None:
+        """Delete the versions of `key`, these values, and what `put_limited` stored for owners."""
+        names = [self._prefix + name for name in (*version_keys(key, key), *value_keys, *owners)]
+        for owner in owners:
+            names += self._attempt(self._write_client.lrange, self._prefix + owner, 0, -1)
+        self._attempt(self._write_client.delete, *names)
+
 
 class LocalStore(BaseCache):
     """An LRU cache inside this process; a full one drops entries before their TTL.
@@ -317,6 +324,13 @@ class LocalStore(BaseCache):
         """As `RedisStore.remove`."""
         self.delete(key)
 
+    def delete_owner(self, key: str, owners: Sequence[str], value_keys: Sequence[str]) -> None:
+        """As `RedisStore.delete_owner`."""
+        with self._lock:
+            limited = [name for owner in owners for name in self._get(owner) or ()]
+            for name in (*version_keys(key, key), *value_keys, *owners, *limited):
+                self._entries.pop(name, None)
+
     def _get(self, key: str) -> Any:
         expires_at, value = self._entries.get(key, (0.0, None))
         if value is None:
@@ -344,11 +358,5 @@ def version_keys(key: str, value_key: str) -> tuple[str, str, str]:
 
 def as_versioned(found: Sequence[Any]) -> Versioned:
     """Return what was read under `version_keys`; a version that is not a number is missing."""
-    newest, confirmed, value = found
-    return Versioned(_parse_version(newest), _parse_version(confirmed), value)
-
-
-def _parse_version(stored: str | int | None) -> int | None:
-    if isinstance(stored, str):
-        return int(stored) if stored.isdecimal() else None
-    return stored
+    newest, confirmed = (int(v) if str(v).isdecimal() else None for v in found[:2])
+    return Versioned(newest, confirmed, found[2])

@@ -257,6 +257,18 @@ def _check_webhook_secret(value: SecretStr) -> SecretStr:
     return value
 
 
+def _check_sentry_dsn(value: SecretStr) -> SecretStr:
+    """Refuse an address without key or project, which Sentry's client would refuse later."""
+    parts = urlsplit(value.get_secret_value())
+    if (
+        parts.scheme not in WEB
+        or not (parts.username and parts.hostname)
+        or not parts.path.rpartition("/")[2].isdigit()
+    ):
+        raise ValueError("is not a DSN of Sentry (https://key@host/project)")
+    return value
+
+
 def _check_support_url(value: str) -> str:
     if not value.startswith("mailto:"):
         return _check_web_url(value, may_have_query=True)
@@ -310,6 +322,8 @@ class Config(BaseModel):
     provisioning_max_attempts: int = Field(default=8, ge=1, le=1_000_000)
     scheduler: bool = True
     session_ttl_seconds: int = Field(default=300, ge=1, le=86_400)
+    retention_days: int = Field(default=30, ge=0, le=36_500)
+    audit_retention_days: int = Field(default=730, ge=0, le=36_500)
 
     rate_limit_per_minute: int = Field(default=600, ge=1, le=1_000_000_000)
     ensure_rate_limit_per_minute: int = Field(default=60, ge=1, le=1_000_000_000)
@@ -320,6 +334,7 @@ class Config(BaseModel):
     bind: Annotated[str, AfterValidator(_check_bind)] = "127.0.0.1:8000"
     trusted_proxies: int = Field(default=0, ge=0, le=100)
     log_format: Literal["json", "console"] | None = None
+    sentry_dsn: Annotated[SecretStr, AfterValidator(_check_sentry_dsn)] | None = None
 
     @model_validator(mode="after")
     def _refuse_unsafe_production(self) -> "Config":

@@ -245,11 +245,13 @@ class _Columns:
         }
         filters: dict[WorkFilter | None, ColumnElement[bool]] = {
             None: literal(True),  # noqa: FBT003 - SQL
-            WorkFilter.NO_METRICS: self.reported.id.is_(None),
-            WorkFilter.NO_FEEDBACK: self.feedback.id.is_(None),
+            WorkFilter.NO_METRICS: self.reported.mentorado_id.is_(None),
+            WorkFilter.NO_FEEDBACK: self.feedback.mentorado_id.is_(None),
             WorkFilter.NO_ACCESS: Mentorado.user_id.is_(None),
             WorkFilter.LOW_SCORE: self.score < LOW_SCORE,
-            WorkFilter.TO_WRITE: and_(self.reported.id.is_not(None), self.feedback.id.is_(None)),
+            WorkFilter.TO_WRITE: and_(
+                self.reported.id.is_not(None), self.feedback.mentorado_id.is_(None)
+            ),
         }
         query = select(keys[order].label("key"), Mentorado.id.label("id")).select_from(Mentorado)
         return self.joined(query).where(IS_ACTIVE, filters[work_filter])

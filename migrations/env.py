@@ -68,7 +68,10 @@ def _migrate(connection: Connection) -> None:
     was_empty = not migration.get_current_heads()
     try:
         context.run_migrations()
-    except CommandError as err:  # the database has an unknown revision
+    except CommandError as err:
+        known = {script.revision for script in context.script.walk_revisions()}
+        if known.issuperset(migration.get_current_heads()):
+            raise  # the command names an unknown revision, not the database
         raise inspection.refusal_of_revision(connection) or err from err
     is_at_head = migration.get_current_heads() == tuple(context.script.get_heads())
     if was_empty and is_at_head and connection.scalar(text("SELECT count(*) FROM adoptions")):

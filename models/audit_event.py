@@ -51,4 +51,15 @@ class AuditEvent(Model):
             postgresql_where=text("actor_id IS NOT NULL"),
         ),
         Index("audit_events_at_idx", "at", postgresql_using="brin"),  # rows come in this order
+        # Events with values that end after some time, or are erased with their person.
+        Index(
+            "audit_events_values_idx",
+            "at",
+            postgresql_where=text("details ?| array['before', 'after', 'email']"),
+        ),
+        Index(
+            "audit_events_reason_idx",
+            "id",
+            postgresql_where=text("details ?| array['reason', 'impersonator']"),
+        ),
     )

@@ -54,9 +54,9 @@ class Mentorado(Model):
         Index("mentorados_turma_idx", "turma"),
         Index("mentorados_created_at_idx", "created_at"),
         Index("mentorados_turma_ativo_idx", "turma", "ativo"),
-        Index(
+        Index(  # with the collation "C", which the comparison with migrations does not see
             "mentorados_active_name_idx",
-            text('folded_text(nome_completo) COLLATE "C"'),
+            text("folded_text(nome_completo)"),
             "id",
             postgresql_where=text("ativo = 'sim'"),
         ),

@@ -37,6 +37,7 @@ class Conflict(enum.Enum):
     OWNED = "the profile has another owner"
     HAS_PROFILE = "the user has a profile of their own"
     OWN_ACCOUNT = "admins cannot block or delete themselves"
+    KEPT_BLOCKED = "the account that stays is blocked"
     DELETED_ACCOUNT = "the user's account has been deleted"
     TWO_OWNERS = "both profiles have an owner"
     STILL_REFERENCED = "something still refers to the profile"
@@ -71,7 +72,7 @@ def allow(session: Session, user_id: int, *, source: Source) -> list[str]:
     """Unblock a user; the next request is provisioned as usual."""
     user = load_user_for_update(session, user_id)
     if user.blocked_at is not None:
-        user.blocked_at = None
+        user.blocked_at = user.same_person_as = None
         record_action(session, source, "allow", user=user)
     return [user.clerk_id]
 

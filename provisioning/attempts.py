@@ -240,6 +240,17 @@ def reset_attempt(session: Session, clerk_id: str, now: datetime) -> None:
     )
 
 
+def reset_all_attempts(session: Session, now: datetime, *, source: Source) -> int:
+    """Make every attempt due at once, also dead letters; return how many, recorded in the audit."""
+    reset = update(ProvisioningAttempt).values(
+        state=AttemptState.PENDING, attempts=0, next_attempt_at=now
+    )
+    count = len(session.scalars(reset.returning(ProvisioningAttempt.id)).all())
+    if count:
+        record_action(session, source, "retry_all", count=count)
+    return count
+
+
 def delete_attempt(session: Session, user_id: int, *, source: Source) -> list[str]:
     """Delete the attempt of this user, if any, and record its error in the audit log.
 

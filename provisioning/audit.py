@@ -33,6 +33,7 @@ class Source:
     actor_id: int | None = None
     reason: str | None = None
     confirmation: str | None = None  # the digest of the preview that an admin has confirmed
+    impersonator: str | None = None  # the Clerk id of the account that acts in the actor's session
 
     @property
     def is_sign_in(self) -> bool:
@@ -106,6 +107,8 @@ def event_values(
     extra = {"reason": source.reason} if source.reason else {}
     if source.confirmation:
         extra["confirmation"] = source.confirmation
+    if source.impersonator:
+        extra["impersonator"] = source.impersonator
     return {
         "event": event,
         "entry": source.channel,

@@ -81,12 +81,17 @@ def read_names(session: Session, events: Iterable[AuditEvent]) -> AuditNames:
     events = list(events)
     user_ids = {i for event in events for i in (event.user_id, event.actor_id) if i is not None}
     profile_ids = {event.mentorado_id for event in events if event.mentorado_id is not None}
-    users = select(User.id, User.name, User.email).where(User.id.in_(user_ids))
     profiles = select(Mentorado.id, Mentorado.nome_completo).where(Mentorado.id.in_(profile_ids))
     return AuditNames(
-        {row.id: row.name or row.email or f"conta nº {row.id}" for row in session.execute(users)},
+        read_user_names(session, user_ids),
         {row.id: row.nome_completo for row in session.execute(profiles)},
     )
+
+
+def read_user_names(session: Session, user_ids: Iterable[int]) -> dict[int, str]:
+    """Return what to call these users, by id."""
+    users = select(User.id, User.name, User.email).where(User.id.in_(list(user_ids)))
+    return {row.id: row.name or row.email or f"conta nº {row.id}" for row in session.execute(users)}
 
 
 def _name(names: Mapping[int, str], number: int | None, kind: str) -> str:

@@ -91,7 +91,7 @@ class ContextCache:
 
     def keys(self, clerk_id: str) -> Sequence[str]:
         """Return the keys of the cache that `evaluate` needs the values of."""
-        return version_keys(clerk_id, f"context:{clerk_id}")
+        return version_keys(clerk_id, _context_key(clerk_id))
 
     def evaluate(
         self, identity: Identity, found: Sequence[Any] | None, now: datetime | None
@@ -105,7 +105,7 @@ class ContextCache:
         if found is None:
             metrics.CACHE_REQUESTS.labels("error").inc()
             return None
-        versioned = self._with_own_version(identity.clerk_id, as_versioned(found))
+        versioned = self._versioned(identity.clerk_id, found)
         entry = _parse(versioned.value)
         version, due, question = entry.get("version"), entry.get("question"), None
         is_usable = (
@@ -136,7 +136,23 @@ class ContextCache:
     def drop(self, clerk_id: str) -> None:
         """Delete the entry of a user, so that the next request reads from the database."""
         with suppress(CacheUnavailableError):
-            self.store.remove(f"context:{clerk_id}")
+            self.store.remove(_context_key(clerk_id))
+
+    def erase(self, clerk_id: str) -> bool:
+        """Delete everything that is cached about a user; returns whether the cache did so.
+
+        Otherwise, and in the memory of other processes, it ends with its time to live, which is
+        a day at most.
+        """
+        keys = [_context_key(clerk_id), _copy_key(clerk_id)]
+        owners = _reference_owners(clerk_id)
+        self._versions.delete_owner(clerk_id, owners, keys)
+        try:
+            self.store.delete_owner(clerk_id, owners, keys)
+        except CacheUnavailableError:
+            self._unpublished.set()
+            return False
+        return True
 
     def put(self, identity: Identity, context: RequestContext, read_at: float) -> None:
         """Store a context that was read from the database, if its status is `ready`.
@@ -196,7 +212,7 @@ class ContextCache:
             return
         clerk_id = context.user["clerk_id"]
         entry = _serialize(context, overview=overview)
-        value = (f"dashboard_copy:{clerk_id}", entry, DASHBOARD_COPY_TTL_SECONDS)
+        value = (_copy_key(clerk_id), entry, DASHBOARD_COPY_TTL_SECONDS)
         self._put_version(clerk_id, context.version, value=value)
 
     def get_dashboard_copy(self, clerk_id: str) -> DashboardCopy | None:
@@ -205,10 +221,10 @@ class ContextCache:
         Its user never has the admin role.
         """
         try:
-            stored = self.store.read(version_keys(clerk_id, f"dashboard_copy:{clerk_id}"))
+            stored = self.store.read(version_keys(clerk_id, _copy_key(clerk_id)))
         except CacheUnavailableError:
             return None
-        found = self._with_own_version(clerk_id, as_versioned(stored))
+        found = self._versioned(clerk_id, stored)
         entry = _parse(found.value)
         if found.newest is None or entry.get("version") != found.newest:
             return None
@@ -223,9 +239,11 @@ class ContextCache:
         """
         text = json.dumps({"clerk_id": clerk_id})
         try:
-            for kind, code in (("references", reference), ("codes", reference[:CODE_LENGTH])):
+            for owner, code in zip(
+                _reference_owners(clerk_id), (reference, reference[:CODE_LENGTH]), strict=True
+            ):
                 self.store.put_limited(
-                    f"{kind}:{clerk_id}",
+                    owner,
                     _reference_key(code),
                     text,
                     limit=REFERENCES_KEPT,
@@ -245,10 +263,11 @@ class ContextCache:
             return None
         return _parse(value).get("clerk_id")
 
-    def _with_own_version(self, clerk_id: str, found: Versioned) -> Versioned:
-        """Return what was found, with the newest version of the cache and of this process."""
-        own, *_ = self._versions.read(version_keys(clerk_id, "")[:1])
-        return found if (own or 0) <= (found.newest or 0) else found._replace(newest=own)
+    def _versioned(self, clerk_id: str, values: Sequence[Any]) -> Versioned:
+        """Return what was read, with the newest version of the cache and of this process."""
+        found = as_versioned(values)
+        own: int = self._versions.get(f"version:{clerk_id}") or 0
+        return found if own <= (found.newest or 0) else found._replace(newest=own)
 
     def _stored_version(self, clerk_id: str) -> int | None:
         """Return the version in the database; simultaneous requests of one user share one read."""
@@ -313,6 +332,19 @@ def _parse(text: str | None) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _context_key(clerk_id: str) -> str:
+    return f"context:{clerk_id}"
+
+
+def _copy_key(clerk_id: str) -> str:
+    return f"dashboard_copy:{clerk_id}"
+
+
+def _reference_owners(clerk_id: str) -> tuple[str, str]:
+    """Return the owners of whole reference codes, and of their first characters."""
+    return f"references:{clerk_id}", f"codes:{clerk_id}"
 
 
 def _reference_key(reference: str) -> str:

@@ -20,7 +20,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from auth.identity import Identity
 from models import Mentorado, ProvisioningAttempt, User
@@ -339,12 +339,24 @@ class MenteeKind(enum.StrEnum):
     ACTIVE = "ativos"
     INACTIVE = "inativos"
     UNLINKED = "esperando"  # unlinked
+    AMBIGUOUS = "repetidos"  # unlinked, with the address of another unlinked one
 
 
+_OTHER = aliased(Mentorado)
+_HAS_TWIN = (
+    select(_OTHER.id)
+    .where(
+        _OTHER.user_id.is_(None),
+        _OTHER.id != Mentorado.id,
+        func.normalized_address(_OTHER.email) == func.normalized_address(Mentorado.email),
+    )
+    .exists()
+)
 KINDS: dict[MenteeKind, ColumnElement[bool]] = {
     MenteeKind.ACTIVE: Mentorado.ativo == SimNao.SIM,
     MenteeKind.INACTIVE: Mentorado.ativo == SimNao.NAO,
     MenteeKind.UNLINKED: Mentorado.user_id.is_(None),
+    MenteeKind.AMBIGUOUS: and_(Mentorado.user_id.is_(None), _HAS_TWIN),
 }
 
 

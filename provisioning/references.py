@@ -40,6 +40,10 @@ REFERENCES = text("""
            t.relkind = 'p' OR t.relispartition AS is_partitioned,
            row_security_active(t.oid) OR NOT has_schema_privilege(t.relnamespace, 'USAGE')
                OR NOT has_table_privilege(t.oid, 'SELECT') AS is_hidden,
+           k.confdeltype <> 'c' AND EXISTS (
+               SELECT FROM pg_attribute a
+                WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) AND NOT a.attnotnull
+           ) AS is_optional,
            ARRAY(SELECT quote_ident(a.attname)
                    FROM unnest(k.conkey) WITH ORDINALITY AS own (attnum, place)
                    JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = own.attnum
@@ -53,6 +57,29 @@ REFERENCES = text("""
       JOIN foreign_keys k ON k.oid = r.key
       JOIN pg_class t ON t.oid = r.member
      ORDER BY table_name, columns, targets
+""")
+# The foreign keys of a table, with those of the tables that it is a partition of or inherits from.
+KEYS_OF = text("""
+    WITH RECURSIVE tables AS (
+        SELECT to_regclass(:table)::oid AS oid
+         UNION SELECT i.inhparent FROM tables t JOIN pg_inherits i ON i.inhrelid = t.oid
+    )
+    SELECT c.confrelid::regclass::text AS target,
+           c.confdeltype <> 'c' AND EXISTS (
+               SELECT FROM pg_attribute a
+                WHERE a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey) AND NOT a.attnotnull
+           ) AS is_optional,
+           ARRAY(SELECT quote_ident(a.attname)
+                   FROM unnest(c.conkey) WITH ORDINALITY AS own (attnum, place)
+                   JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = own.attnum
+                  ORDER BY own.place) AS columns,
+           ARRAY(SELECT quote_ident(a.attname)
+                   FROM unnest(c.confkey) WITH ORDINALITY AS their (attnum, place)
+                   JOIN pg_attribute a ON a.attrelid = c.confrelid AND a.attnum = their.attnum
+                  ORDER BY their.place) AS targets
+      FROM tables t JOIN pg_constraint c ON c.conrelid = t.oid
+     WHERE c.contype = 'f'
+     ORDER BY c.oid
 """)
 # References among these tables.
 MUTUAL_REFERENCES = text("""
@@ -69,11 +96,13 @@ class Reference:
     """The columns of one foreign key, and the columns they point at; names are quoted for SQL.
 
     `is_cascading`: the database deletes the row together with the one that it refers to.
+    `is_optional`: a row may exist without it, so that it can be set to NULL.
     """
 
     columns: tuple[str, ...]
     targets: tuple[str, ...]
     is_cascading: bool = False
+    is_optional: bool = False
 
     def matches(self, row: str, target: str) -> str:
         """Return the SQL condition that `row` refers to `target`, both table names of a query."""
@@ -132,6 +161,15 @@ def references_to(session: Session, table_name: str) -> list[ReferringTable]:
     """Return every table with a foreign key to this one (a quoted name), in a stable order."""
     rows = session.execute(REFERENCES, {"target": table_name}).all()
     return [_referring_table(list(keys)) for _, keys in groupby(rows, attrgetter("table_name"))]
+
+
+def keys_of(session: Session, table_name: str) -> list[tuple[str, Reference]]:
+    """Return the foreign keys of a table (a quoted name), each with the table that it points at."""
+    rows = session.execute(KEYS_OF, {"table": table_name}).all()
+    return [
+        (row.target, Reference(tuple(row.columns), tuple(row.targets), row.is_optional))
+        for row in rows
+    ]
 
 
 def references_to_mentorados(session: Session) -> list[ReferringTable]:
@@ -200,7 +238,12 @@ def _referring_table(keys: list[Row[*tuple[Any, ...]]]) -> ReferringTable:
         first.is_partitioned,
         first.is_hidden,
         tuple(
-            Reference(tuple(key.columns), tuple(key.targets), is_cascading=key.is_cascading)
+            Reference(
+                tuple(key.columns),
+                tuple(key.targets),
+                is_cascading=key.is_cascading,
+                is_optional=key.is_optional,
+            )
             for key in keys
         ),
     )

@@ -155,6 +155,9 @@ def _add_polling_job(scheduler: SweepScheduler, app: Flask, job: Callable[[], ob
     )
 
 
+RETENTION = Source("sweep", reason="retention")
+
+
 def build_sweeper(
     provisioning: ProvisioningService,
     *,
@@ -172,6 +175,9 @@ def build_sweeper(
 
     def refresh_identity(clerk_id: str) -> EnsureResult | None:
         return provisioning.refresh(clerk_id, source=Source("sweep"), now=_now())
+
+    def erase_account(user_id: int) -> None:
+        provisioning.erase_account(user_id, source=RETENTION, now=_now())
 
     def record_link(link: Link, seconds: float) -> None:
         metrics.ENSURES.labels("sweep", "linked").inc()
@@ -191,6 +197,8 @@ def build_sweeper(
         refresh_from_clerk=refresh_from_clerk if provisioning.directory is not None else None,
         refresh_identity=refresh_identity,
         max_age=provisioning.max_age,
+        erase_account=erase_account,
+        retention=provisioning.retention,
         rules=provisioning.rules,
         monotonic=time.monotonic,
         now=_now,

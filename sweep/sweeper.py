@@ -26,8 +26,9 @@ from sqlalchemy.orm import Session
 
 from core.database import Transaction
 from models import SweepRun
-from provisioning import attempts, queries, webhook_messages
+from provisioning import attempts, queries, retention, webhook_messages
 from provisioning.ensure import EnsureResult
+from provisioning.retention import RetentionPolicy
 from provisioning.rules import Rules
 from sweep import runs
 from sweep.batches import GROUP_SIZE, Link
@@ -47,6 +48,7 @@ PROGRESS_SECONDS = 1.0
 SINGLES_SECONDS = 2.0
 RETRIES_SECONDS = 10.0
 COMPLETION_SECONDS = 30.0
+RETENTION_SECONDS = 5.0
 # While identities are incomplete, a scheduler sweeps at least this often. The number completed per
 # minute then does not depend on its interval.
 COMPLETION_INTERVAL = timedelta(minutes=1)
@@ -59,7 +61,8 @@ class Sweeper:
     `ensure_user` ensures one user by Clerk id in a transaction of its own, invalidates the cache,
     and records a failure. `refresh_from_clerk` first reads the user from the identity provider; it
     is None without a provider. `refresh_identity` reads a user again whose identity is older than
-    `max_age`. `open_heartbeat_connection` opens the heartbeat's transactions. `monotonic` returns
+    `max_age`. `erase_account` erases the person of a deleted account whose `retention` has ended.
+    `open_heartbeat_connection` opens the heartbeat's transactions. `monotonic` returns
     seconds, `now` the current time. `on_batch` receives the number of profiles that a batch
     created, `on_link` each link of a group and its seconds. `interval` is the scheduler's.
     """
@@ -71,6 +74,8 @@ class Sweeper:
     refresh_from_clerk: Callable[[str], EnsureResult | None] | None
     refresh_identity: Callable[[str], EnsureResult | None]
     max_age: timedelta
+    erase_account: Callable[[int], None]
+    retention: RetentionPolicy
     rules: Rules
     monotonic: Callable[[], float]
     now: Callable[[], datetime]
@@ -350,7 +355,13 @@ class _SweepPass:
         )
 
     def _delete_old_rows(self) -> None:
+        sweeper, now = self.sweeper, self.sweeper.now()
         with self.heartbeat.transaction() as session:
-            attempts.delete_resolved(session, self.sweeper.rules)
-            webhook_messages.delete_old(session, self.sweeper.now())
-            runs.delete_old(session, self.sweeper.now())
+            attempts.delete_resolved(session, sweeper.rules)
+            webhook_messages.delete_old(session, now)
+            runs.delete_old(session, now)
+            retention.strip_old_events(session, sweeper.retention, now)
+            expired = retention.expired_accounts(session, sweeper.retention, now)
+        self._run_steps(
+            (partial(sweeper.erase_account, user_id) for user_id in expired), RETENTION_SECONDS
+        )

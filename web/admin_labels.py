@@ -28,6 +28,7 @@ CONFLICTS = {
     Conflict.OWNED: "O perfil já é de outra pessoa. Desvincule-o antes.",
     Conflict.HAS_PROFILE: "A pessoa já usa um perfil próprio. Una os dois perfis.",
     Conflict.OWN_ACCOUNT: "Ninguém bloqueia nem exclui a si mesmo.",
+    Conflict.KEPT_BLOCKED: "A conta que fica está bloqueada. Libere-a antes, ou escolha a outra.",
     Conflict.DELETED_ACCOUNT: "A conta desta pessoa foi excluída no Clerk.",
     Conflict.TWO_OWNERS: "Os dois perfis têm dono. Desvincule um deles antes de unir.",
     Conflict.STILL_REFERENCED: "Registros de outro sistema ainda dependem deste perfil.",
@@ -79,6 +80,11 @@ EVENTS = {
     "mentorado_link_ambiguous": "Mais de um pré-cadastro com o mesmo e-mail",
     "auto_create_changed": "Criação automática ligada ou desligada",
     "user_deleted": "Conta excluída no Clerk",
+    "person_erased": "Dados pessoais apagados",
+    "impersonated_write": "Alteração feita em nome da pessoa",
+    "month_deleted": "Mês apagado pela própria pessoa",
+    "month_restored": "Mês restaurado pela própria pessoa",
+    "profile_renamed": "Nome mudado pela própria pessoa",
 }
 ACTIONS = {
     "block": "Acesso bloqueado",
@@ -89,9 +95,15 @@ ACTIONS = {
     "edit": "Perfil corrigido",
     "restore": "Perfil restaurado",
     "merge": "Perfis unidos",
+    "same_person": "Contas da mesma pessoa unidas",
     "pre_register": "Pré-cadastro feito",
     "take_over": "Perfil automático completado",
     "discard": "Tentativas descartadas",
+    "grant": "Papel de administração dado",
+    "revoke": "Papel de administração tirado",
+    "listed": "Entrou na administração (ADMIN_EMAILS)",
+    "unlisted": "Saiu da administração (ADMIN_EMAILS)",
+    "retry_all": "Todas as falhas tentadas de novo",
     "feedback": "Feedback escrito",
     "month_goals": "Metas do mês mudadas",
     "goals_of_all": "Metas de todos mudadas",
@@ -147,7 +159,26 @@ COLUMNS = {
     "foco_proximo_mes": "Foco:",
     "sugestao_mentor": "Sugestão:",
 }
-HIDDEN_COLUMNS = ("id", "mentorado_id", "created_at", "updated_at")
+TABLES = {
+    "users": "Conta",
+    "mentorados": "Perfil",
+    "metricas_mensais": "Meses registrados",
+    "feedbacks": "Feedbacks",
+    "audit_events": "Registros da auditoria (ficam, sem dados pessoais)",
+    "archived_rows": "Cópias arquivadas",
+    "provisioning_attempts": "Falhas de criação do perfil",
+    "admin_jobs": "Tarefas (ficam, sem dados pessoais)",
+}
+HIDDEN_COLUMNS = (
+    "id",
+    "mentorado_id",
+    "created_at",
+    "updated_at",
+    "reported_fields",
+    "author_id",
+    "read_at",
+    "focus_done_at",
+)
 
 
 def register_admin_labels(app: Flask) -> None:
@@ -188,6 +219,7 @@ def event_labels(event: AuditEvent) -> str:
         *changes,
         *([f"perfil nº {merged} deixou de existir"] if merged else []),
         *([f"erro {details['error']}"] if "error" in details else []),
+        *([f"sessão aberta por {actor}"] if (actor := details.get("impersonator")) else []),
     ]
     return "; ".join(parts) or "—"
 
@@ -217,7 +249,8 @@ def channel_text(channel: str) -> str:
 
 def table_label(table: str) -> str:
     """Return the label of a table: «Meses registrados»; another program's keeps its name."""
-    return FACTS.get(table, f"Registros de outro sistema ({table})")
+    label = TABLES.get(table) or FACTS.get(table)
+    return label or f"Registros de outro sistema ({table})"
 
 
 def count_text(counts: Mapping[str, int]) -> str:

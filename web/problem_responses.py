@@ -2,16 +2,19 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Unpack
 from urllib.parse import urlsplit, urlunsplit
 
 from flask import Response, g, jsonify, render_template, request
 from gunicorn.http.errors import ParseException
+from sqlalchemy.exc import SQLAlchemyError
 from typing_extensions import TypedDict
 from werkzeug.exceptions import HTTPException
 
+from core.database import transaction
 from core.types import one_of
+from provisioning.same_person import address_to_use
 from web.problems import PROBLEMS, Problem
 from web.services import services
 from web.urls import is_same_origin
@@ -157,13 +160,31 @@ def _page(
     return render_template(
         "error.html",
         code=code,
-        problem=problem,
+        problem=_problem_of_user(problem) if code == "user_blocked" else problem,
         errors=errors,
         form_fields=fields,
         continued_field=CONTINUED_FIELD,
         has_continued=(CONTINUED_FIELD, "1") in (fields or ()),
         other_account_helps=OTHER_ACCOUNT_HELPS,
         checked_at=services().now(),
+    )
+
+
+def _problem_of_user(problem: Problem) -> Problem:
+    """Return the problem of a blocked user; of two accounts, with the address to use instead."""
+    try:
+        with transaction() as session:
+            address = address_to_use(session, g.claims.subject)
+    except SQLAlchemyError:
+        return problem  # the page without the address is right as well
+    if address is None:
+        return problem
+    return replace(
+        problem,
+        title="Entre com a sua outra conta",
+        detail=f"Juntamos as suas duas contas em uma só. Entre com {address}.",
+        advice="Seus meses e seus feedbacks estão lá. Se não reconhece este e-mail, fale com a "
+        "equipe da mentoria.",
     )
 
 

@@ -25,16 +25,19 @@ from dashboard.overview import (
     report_to_text,
 )
 from dashboard.periods import Period, period_to_report
+from provisioning import audit
 from provisioning.audit import Source
 from provisioning.context import (
     NOT_REQUIRED,
     READY,
+    REQUIRED,
     RequestContext,
     context_from_result,
     context_without_profile,
 )
 from provisioning.ensure import Outcome, stored_state
 from provisioning.errors import DatabaseUnavailableError, Denial, ProvisioningError
+from provisioning.personal_data import PersonExport, export_person, find_person
 from provisioning.retry import is_outage
 from web.access_policy import policy_of
 from web.errors import AccountDeletedError, ProfileRequiredError, provisioning_error_code
@@ -83,11 +86,14 @@ def context_for_request(
 ) -> RequestContext:
     """Return the context of the user of these claims: from the cache, or by an ensure call.
 
-    `cached` are the values of `ContextCache.keys`; `is_fresh` skips them. Raises
-    AccountDeletedError for a deleted account, and DatabaseUnavailableError.
+    `cached` are the values of `ContextCache.keys`; `is_fresh` skips them. An impersonated session
+    only reads the stored state: it creates nothing and is no visit. Raises AccountDeletedError for
+    a deleted account, and DatabaseUnavailableError.
     """
     if is_fresh:  # such a request reads little afterwards, so that it can wait longer
         pool_of(db.engine.engine).wait_while_connecting(scaled(CONNECTION_WAIT_SECONDS))
+    if claims.impersonator is not None:
+        return _impersonated_context(claims.subject)
     identity = identity_from_claims(claims)
     structlog.contextvars.bind_contextvars(clerk_id=identity.clerk_id)
     provisioning, now = services().provisioning, services().now()
@@ -110,6 +116,43 @@ def context_for_request(
     if context.status == Denial.USER_DELETED:
         raise AccountDeletedError("the account has been deleted")
     return context
+
+
+def _impersonated_context(clerk_id: str) -> RequestContext:
+    """Return the stored context of a user whose session another account uses.
+
+    Raises AccountDeletedError for a deleted account.
+    """
+    with transaction() as session:
+        state = stored_state(session, clerk_id)
+    if state is None:
+        return context_without_profile(Identity(clerk_id), REQUIRED)
+    context = context_from_result(state)
+    if context.status == Denial.USER_DELETED:
+        raise AccountDeletedError("the account has been deleted")
+    if context.status == NOT_REQUIRED and not state.user.is_admin:
+        context = replace(context, status=REQUIRED)
+    return replace(context, version=None)  # nothing is cached
+
+
+def record_impersonated_write(impersonator: str) -> None:
+    """Add an audit event for a write in an impersonated session, before the write is made."""
+    context = g.context
+    source = Source("api" if is_api_path(request.path) else "page", g.request_id)
+    details = {
+        "impersonator": impersonator,
+        "method": request.method,
+        "route": str(request.url_rule),
+    }
+    with transaction() as session:
+        audit.record(
+            session,
+            source,
+            "impersonated_write",
+            user_id=context.user["id"],
+            mentorado_id=context.mentorado["id"] if context.mentorado else None,
+            details=details,
+        )
 
 
 def _dashboard_copy(identity: Identity) -> RequestContext | None:
@@ -195,6 +238,18 @@ def own_report(until: Period | None = None) -> StoredReport:
     if until is None:
         services().provisioning.contexts.put_dashboard_copy(g.context, report_to_text(stored))
     return stored
+
+
+def own_export() -> PersonExport:
+    """Return everything that is kept about the signed-in user.
+
+    Raises ProfileRequiredError for a user who could not be stored.
+    """
+    user_id = g.context.user["id"]
+    if user_id is None:
+        raise ProfileRequiredError(g.context.status)
+    with transaction() as session:
+        return export_person(session, find_person(session, user_id), now=services().now())
 
 
 def _report_from_copy(err: SQLAlchemyError, until: Period | None) -> StoredReport:

@@ -33,7 +33,7 @@ from web.errors import (
     UnauthenticatedError,
 )
 from web.problem_responses import is_api_path
-from web.request_context import context_for_request, flash_user
+from web.request_context import context_for_request, flash_user, record_impersonated_write
 from web.services import services
 from web.session import (
     SAFE_METHODS,
@@ -187,6 +187,9 @@ def _authorize(policy: AccessPolicy) -> ResponseReturnValue | None:
         if _is_page_request() and not _is_framed() and not isinstance(err, LOGIN_CANNOT_HELP):
             return redirect(url_for("auth.login", next=_requested_path()))
         raise
+    if claims.impersonator is not None:
+        g.impersonator = claims.impersonator
+        structlog.contextvars.bind_contextvars(impersonator=claims.impersonator)
     context: RequestContext = g.context
     if context.outcome in CHANGES and context.status == READY and bearer_token() is None:
         is_created = context.outcome == Outcome.CREATED
@@ -194,6 +197,8 @@ def _authorize(policy: AccessPolicy) -> ResponseReturnValue | None:
     if request.endpoint == DASHBOARD and context.status == NOT_REQUIRED:
         return redirect(url_for("console.overview"), code=303)  # an admin without a profile
     _check_access(policy.access, context)
+    if claims.impersonator is not None and request.method not in SAFE_METHODS:
+        record_impersonated_write(claims.impersonator)
     return None
 
 

@@ -26,6 +26,8 @@ from core.config import (
 )
 from core.connection_pool import pool_of
 from core.database import background_transaction, db
+from core.logging import configure_logs
+from core.sentry import SentryMissingError, build_report
 from dev.fake_clerk import DEMO_USERS
 from dev.postgres import EmbeddedDatabaseError
 from provisioning.retry import is_outage
@@ -54,6 +56,20 @@ def load_settings(environ: Mapping[str, str]) -> Config:
     except ConfigError as err:
         sys.exit(f"neon-dashboard: {err}")
     return config
+
+
+def start_logging(config: Config) -> None:
+    """Configure the log, and reports to Sentry; exit with one line if its package is missing."""
+    report = None
+    if config.sentry_dsn is not None:
+        try:
+            report = build_report(config.sentry_dsn.get_secret_value(), config.app_env)
+        except SentryMissingError:
+            sys.exit(
+                "neon-dashboard: SENTRY_DSN: needs a package: "
+                "python3 scripts/install.py requirements-sentry.lock"
+            )
+    configure_logs(config.log_format, is_production=config.is_production, report=report)
 
 
 def refuse_busy_ports(addresses: Iterable[Address], environ: Mapping[str, str]) -> None:

@@ -206,6 +206,10 @@ Note = Annotated[
 ]
 
 
+# A note that is not blank.
+Reason = Annotated[str, AfterValidator(_clean_note), _string_schema(r"\S", "Why, in a sentence")]
+
+
 def _describe_partial_update(schema: dict[str, Any]) -> None:
     """Describe that omitted fields keep their values: no defaults, at least one field."""
     schema["minProperties"] = 1

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import Any
 
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -99,14 +98,14 @@ def _go_to_next(profile: Mentorado, period: Period) -> ResponseReturnValue:
     """Redirect to the next mentee without feedback; after the last one, to the work list."""
     with transaction() as session:
         next_id = next_to_write(session, period, profile.id)
-    month: dict[str, Any] = {"ano": period.ano, "mes": period.mes}
+    ano, mes = period.ano, period.mes
     if next_id is None:
         flash_user(
             f"Salvo. Todos que registraram {month_name(period.mes, period.ano)} têm feedback."
         )
-        return redirect(url_for("console.month", **month), code=303)
+        return redirect(url_for("console.month", ano=ano, mes=mes), code=303)
     flash_user(f"Feedback de {profile.nome_completo} salvo.")
-    return redirect(url_for(".edit", mentorado_id=next_id, **month), code=303)
+    return redirect(url_for(".edit", mentorado_id=next_id, ano=ano, mes=mes), code=303)
 
 
 def _check_unchanged(saved: Mapping[str, str]) -> None:

@@ -1,6 +1,6 @@
 """The admin console's work list of a month: who has reported, who has feedback, who is missing."""
 
-from flask import Blueprint, render_template
+from flask import Blueprint, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 
 from blueprints.api.admin_months import WorkPage, next_cursor, read_page
@@ -8,7 +8,9 @@ from core.database import transaction
 from dashboard.periods import Period, current_period
 from dashboard.work_list import WorkFilter, WorkOrder, count_work, list_work, working_period
 from web.access_policy import admin_required
+from web.formatting import month_name
 from web.month_input import MONTH, YEAR, requested_period
+from web.request_context import flash_user
 from web.services import services
 from web.validation import read_query
 
@@ -63,12 +65,24 @@ def addresses(ano: int, mes: int) -> ResponseReturnValue:
     )
 
 
+@console.get(f"/meses/<{YEAR}:ano>/<{MONTH}:mes>/escrever")
+@admin_required
+def write(ano: int, mes: int) -> ResponseReturnValue:
+    """Open the writing view of the first mentee who has reported and has no feedback."""
+    period = requested_period(ano, mes)
+    with transaction() as session:
+        first = list_work(session, period, work_filter=WorkFilter.TO_WRITE, limit=1)
+    if not first:
+        flash_user(f"Todos que registraram {month_name(mes, ano)} têm feedback.")
+        return redirect(url_for(".month", ano=ano, mes=mes))
+    return redirect(url_for("console_feedback.edit", mentorado_id=first[0].id, ano=ano, mes=mes))
+
+
 def _render(period: Period) -> ResponseReturnValue:
     query = read_query(WorkPage).model_copy(update={"limit": PAGE_SIZE})
     with transaction() as session:
         counts = count_work(session, period)
         items = read_page(session, period, query)
-        first = list_work(session, period, work_filter=WorkFilter.TO_WRITE, limit=1)
     return render_template(
         "console_month.html",
         period=period,
@@ -78,6 +92,5 @@ def _render(period: Period) -> ResponseReturnValue:
         orders=ORDERS,
         counts=counts,
         items=items,
-        first_to_write=first[0].id if first else None,
         cursor=next_cursor(items, query),
     )

@@ -105,6 +105,5 @@ def _get_user(session: Session, user_id: int) -> ListedUser:
 
 
 def _matching_profiles(session: Session, row: ListedUser) -> list[Mentorado]:
-    """Return the pre-registered profiles with the user's verified address."""
-    user = row.user
-    return list_unlinked_profiles(session, user.email) if user.email and user.email_verified else []
+    """Return the pre-registered profiles with the user's address, verified or not."""
+    return list_unlinked_profiles(session, row.user.email) if row.user.email else []

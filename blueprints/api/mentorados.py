@@ -9,13 +9,14 @@ from dashboard.months import ReportedMonth, reported_months, save_month
 from dashboard.overview import OverviewShape, read_overview, serialize_overview
 from models import Mentorado
 from provisioning.context import READY, MentoradoShape, RequestContext, iso_utc, serialize_mentorado
+from provisioning.personal_data import PersonExport
 from web.access_policy import mentorado_required, own_dashboard, signed_in
 from web.api import NoContent, api_operation
 from web.errors import HttpError, ProfileRequiredError
 from web.month_input import MONTH, YEAR, MonthNumber, MonthReport, Year, requested_period
 from web.openapi import PROFILE_CODES
 from web.own_changes import delete_own_month, rename_own_profile
-from web.request_context import own_overview, with_own_profile
+from web.request_context import own_export, own_overview, with_own_profile
 from web.services import services
 from web.validation import ID_CONVERTER, MAX_PAGE_SIZE, Body, Items, Name
 
@@ -94,6 +95,14 @@ def delete_month(ano: Year, mes: MonthNumber) -> NoContent:
     """Delete a month; the mentee can restore it for thirty days."""
     delete_own_month(requested_period(ano, mes), "api")
     return "", 204
+
+
+@mentorados.get("/me/export")
+@mentorado_required
+@api_operation()
+def export() -> PersonExport:
+    """Everything that is kept about the signed-in user."""
+    return own_export()
 
 
 @mentorados.get(f"/<{ID_CONVERTER}:mentorado_id>")

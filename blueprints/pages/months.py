@@ -16,7 +16,6 @@ from dashboard.deleted_months import (
     restore_month,
 )
 from dashboard.months import (
-    FIGURES,
     OwnProfile,
     ReportedMonth,
     reported_month,
@@ -58,7 +57,7 @@ LABELS = {
 }
 SHORT_LABELS = LABELS | {"faturamento": "Faturamento", "lucro": "Lucro"}
 MAX_MONTHS = 1_200  # of a century
-CSV_TITLES = ("ano", "mes", *FIGURES, NOTE_FIELD)
+CSV_COLUMNS = {"ano": "ano", "mes": "mês", **{n: t.lower() for n, t in SHORT_LABELS.items()}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,11 +222,12 @@ def csv_file() -> ResponseReturnValue:
     """Return every reported month as CSV, newest first; figures not given are blank."""
     months = with_own_profile(lambda s, own: reported_months(s, own, limit=MAX_MONTHS))
     rows = [
-        [None if name in month.missing else getattr(month, name) for name in CSV_TITLES]
+        [None if name in month.missing else getattr(month, name) for name in CSV_COLUMNS]
         for month in months
     ]
     response = Response(
-        BOM + write_rows([CSV_TITLES, *rows]), content_type="text/csv; charset=utf-8"
+        BOM + write_rows([list(CSV_COLUMNS.values()), *rows]),
+        content_type="text/csv; charset=utf-8",
     )
     response.headers.set("Content-Disposition", "attachment", filename="meses.csv")
     return response

@@ -1,4 +1,4 @@
-"""Add the indexes of the admin console: search by words, names in order, months, codes, audit.
+"""Add what the admin console needs: indexes of its search and lists, and `users.same_person_as`.
 
 Words are compared without accents and case, in any order and by their beginnings. All of it is
 independent of the database's locale. Words of addresses keep their accents, so that a look-alike of
@@ -8,6 +8,7 @@ an address is not found in its place; they are stored with an `@` before them.
 docs/decisions/031-search-by-words.md.
 """
 
+import sqlalchemy as sa
 from alembic import op
 
 revision = "0021"
@@ -38,13 +39,15 @@ RETURN array_to_tsvector(ARRAY(
       FROM regexp_split_to_table(lower(email COLLATE "C"), '{SEPARATORS}') AS word
      WHERE word <> ''))
 """  # noqa: S608 - built from constants
-# A word of one letter must match a whole word: too many words begin with it.
+# A word of one letter must match a whole word: too many words begin with it. A text with an `@` is
+# searched in addresses only: a name may have the words that it shares with the address.
 SEARCH_QUERY = f"""
 CREATE FUNCTION search_query(wanted text) RETURNS tsquery
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (
     SELECT coalesce(string_agg(
-        format(CASE WHEN folded = '' THEN '''@%1$s''%3$s' ELSE '(''@%1$s''%3$s | ''%2$s''%3$s)' END,
+        format(CASE WHEN folded = '' OR strpos(wanted, '@') > 0 THEN '''@%1$s''%3$s'
+                    ELSE '(''@%1$s''%3$s | ''%2$s''%3$s)' END,
                word, folded, CASE WHEN char_length(word) > 1 THEN ':*' ELSE '' END),
         ' & '), '')::tsquery
       FROM (SELECT left(word, {LONGEST_WORD}) AS word,
@@ -79,6 +82,7 @@ INDEXES = {
 
 
 def upgrade() -> None:
+    op.add_column("users", sa.Column("same_person_as", sa.Integer))
     for function in FUNCTIONS:
         op.execute(function)
     for name, definition in INDEXES.items():
@@ -91,3 +95,4 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION search_query(text)")
     op.execute("DROP FUNCTION search_words(text, text)")
     op.execute("DROP FUNCTION folded_text(text)")
+    op.drop_column("users", "same_person_as")

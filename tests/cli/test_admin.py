@@ -1,5 +1,6 @@
 """The commands `flask admin`, `flask doctor` and `flask sweep --directory`."""
 
+import base64
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -26,6 +27,9 @@ from tests.support.clerk_server import BackendFault, Clerk, run_clerk
 from tests.support.types import Sign
 from tests.support.users import ALICE, BOB, NOW
 from web.services import EXTENSION
+
+# Of an instance whose frontend API has a name of its own, so that its account portal is unknown.
+OTHER_HOST_KEY = "pk_test_" + base64.b64encode(b"login.example.com$").decode()
 
 
 @pytest.fixture
@@ -410,7 +414,7 @@ def test_doctor_accepts_correct_clerk_settings(tmp_path: Path, url: str, clerk: 
         ({"clerk_secret_key": "sk_live_x"}, "clerk keys"),
         ({"clerk_secret_key": "sk_test_wrong"}, "clerk api"),
         ({"clerk_jwks_url": "http://127.0.0.1:1/jwks.json"}, "clerk jwks"),
-        ({"clerk_sign_in_url": None, "clerk_frontend_api_url": "http://x"}, "clerk sign-in"),
+        ({"clerk_sign_in_url": None, "clerk_publishable_key": OTHER_HOST_KEY}, "clerk sign-in"),
     ],
 )
 def test_doctor_names_a_wrong_clerk_setting(

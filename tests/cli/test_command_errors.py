@@ -19,11 +19,16 @@ ARGUMENTS = {
     "admin revoke": ["ana@example.com"],
     "auto-create": ["off"],
     "token": ["user_x", "--admin"],
+    "person show": ["ana@example.com"],
+    "person export": ["ana@example.com"],
+    "person erase": ["ana@example.com"],
     "db downgrade": ["base"],
     "db stamp": ["base"],
 }
 # Commands that do not use the database, or that write migrations into the project.
 WITHOUT_DATABASE = {
+    "cache clear",
+    "config",
     "db branches",
     "db edit",
     "db heads",

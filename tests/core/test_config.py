@@ -184,6 +184,9 @@ def test_environment_overrides_the_env_file(tmp_path: Path) -> None:
             for name in ("CLERK_ISSUER", "CLERK_FRONTEND_API_URL", "CLERK_API_URL")
         ),
         ("CLERK_API_URL", "https://api.clerk.com/v1"),
+        ("SENTRY_DSN", "https://o1.ingest.sentry.io/2"),
+        ("SENTRY_DSN", "https://key@o1.ingest.sentry.io"),
+        ("SENTRY_DSN", "key@o1.ingest.sentry.io/2"),
         ("CLERK_WEBHOOK_SECRET", "whsec_…"),
         ("CLERK_WEBHOOK_SECRET", "whsec_not*base64"),
         ("CLERK_WEBHOOK_SECRET", "whsec_"),
@@ -486,6 +489,8 @@ ALL_SETTINGS = {
     "PROVISIONING_MAX_ATTEMPTS": "5",
     "SCHEDULER": "off",
     "SESSION_TTL_SECONDS": "60",
+    "RETENTION_DAYS": "10",
+    "AUDIT_RETENTION_DAYS": "365",
     "RATE_LIMIT_PER_MINUTE": "100",
     "ENSURE_RATE_LIMIT_PER_MINUTE": "10",
     "METRICS_TOKEN": "token-0123456789",
@@ -494,6 +499,7 @@ ALL_SETTINGS = {
     "BIND": "0.0.0.0:9000",
     "TRUSTED_PROXIES": "1",
     "LOG_FORMAT": "json",
+    "SENTRY_DSN": "https://0123456789abcdef@o1.ingest.sentry.io/2",
     "INSTANCE_PATH": "/srv/neon/instance",
 }
 

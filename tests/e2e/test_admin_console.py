@@ -60,9 +60,7 @@ def open_user(admin_page: Page, stage: FaultTarget) -> None:
 
 
 def open_profile(admin_page: Page, query: str) -> None:
-    admin_page.goto("/admin/mentorados")
-    admin_page.get_by_label("Nome ou e-mail").fill(query)
-    admin_page.get_by_role("button", name="Buscar").click()
+    admin_page.goto(f"/admin/mentorados?q={query}")
     admin_page.get_by_role("table").get_by_role("link").first.click()
 
 
@@ -266,6 +264,7 @@ def test_auto_create_setting_applies_at_the_next_request(
     admin_page: Page, visitors: BrowserProfiles, stage: FaultTarget
 ) -> None:
     rute = visitors.open_page(stage.app.url)
+    admin_page.goto("/admin/sistema")
     admin_page.get_by_role("link", name="desligar").click()
     admin_page.get_by_role("button", name="Desligar").click()
     sign_in_as(rute, "Rute Alves", stage.email)
@@ -280,12 +279,14 @@ def test_auto_create_setting_applies_at_the_next_request(
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
 def test_progress_of_a_sweep_is_shown_to_its_end(admin_page: Page) -> None:
-    admin_page.get_by_role("link", name="Varreduras").click()
+    admin_page.get_by_role("link", name="Sistema").click()
 
-    admin_page.get_by_role("button", name="Só ensaiar").click()
+    admin_page.get_by_role("button", name="Só simular").click()
 
-    expect(admin_page.get_by_role("heading", name="(ensaio)")).to_be_visible()
-    expect(admin_page.get_by_text("Concluída, por administração")).to_be_visible(timeout=20_000)
+    expect(admin_page.get_by_role("heading", name="(simulação)")).to_be_visible()
+    expect(admin_page.get_by_text("Concluída, iniciada pela administração")).to_be_visible(
+        timeout=20_000
+    )
 
 
 @pytest.fixture(scope="module")
@@ -329,6 +330,9 @@ PAGES = [
     *("/admin/mentorado/1/desativar", "/admin/metas", "/admin/mentorados/1/feedback/2026/1"),
     *("/admin/mentorados/1/metas/2026/1", "/admin/tarefas", "/admin/mentorado/1/excluir"),
     "/admin/mentorados/excluidos",
+    *("/admin/mentorados/1/metas/2026/1", "/admin/tarefas", "/admin/registro", "/admin/sistema"),
+    *("/admin/meses/2026/1", "/admin/meses/2026/1/emails", "/admin/busca?q=a"),
+    *("/admin/mesma-pessoa?um=conta-1", "/admin/mesma-pessoa?um=conta-1&dois=perfil-2"),
 ]
 
 

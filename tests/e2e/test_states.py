@@ -101,14 +101,18 @@ def test_blocked_user_sees_the_reason(
 
 
 @with_and_without_javascript
-def test_admin_without_profile_sees_that_the_page_is_for_mentees(
+def test_admin_without_profile_is_led_to_the_admin_console(
     visitors: BrowserProfiles, site: AppServer, *, javascript: bool
 ) -> None:
     page = visitors.open_page(site.url, javascript=javascript)
 
     sign_in(page, "Dona Admin")
+    expect(page).to_have_url("/admin")
+    page.goto("/perfil")
 
     check_page(page, "Área do mentorado", "sua conta não tem um perfil", javascript=javascript)
+    page.get_by_role("link", name="Neon Dashboard").click()
+    expect(page).to_have_url("/admin")
 
 
 @with_and_without_javascript
@@ -131,7 +135,7 @@ def test_future_month_is_refused_with_a_reason(
 
     page.goto("/metricas/2999/1")
 
-    check_page(page, "Dados inválidos", "Este mês ainda não começou.", javascript=javascript)
+    check_page(page, "Este mês ainda não começou", "Confira o endereço", javascript=javascript)
 
 
 @pytest.fixture(scope="module")

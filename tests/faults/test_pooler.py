@@ -76,9 +76,12 @@ def test_logins_and_a_sweep_share_three_pooled_connections(app: AppServer, url: 
 
 def test_doctor_tells_a_pooler_from_the_server(tmp_path: Path, pooled_url: str, url: str) -> None:
     outputs = []
-    for each in (pooled_url, url):
-        with create_app_on(tmp_path, each) as app:
+    for each, direct in ((pooled_url, None), (url, None), (pooled_url, url), (url, pooled_url)):
+        with create_app_on(tmp_path, each, database_url_unpooled=direct) as app:
             outputs.append(app.test_cli_runner().invoke(args=["doctor"]).stdout)
 
-    assert "warn  connection     through a pooler: it must pool transactions" in outputs[0]
+    assert "warn  connection     through a pooler" in outputs[0]
     assert "ok    connection     direct" in outputs[1]
+    assert "ok    connection     through a pooler" in outputs[2]
+    assert "ok    migrations by  DATABASE_URL_UNPOOLED" in outputs[2]
+    assert "warn  migrations by  DATABASE_URL_UNPOOLED: it leads to a pooler" in outputs[3]

@@ -299,7 +299,7 @@ def standby_of(primary: PostgresServer, folder: Path) -> PostgresServer:
     user = postgres._server_user(primary.folder)
     as_user = postgres._as_user(user)
     postgres._change_owner(folder, user)
-    program = str(Path(postgres._program_path("postgres")).with_name("pg_basebackup"))
+    program = str(Path(postgres.program_path("postgres")).with_name("pg_basebackup"))
     subprocess.run(
         [*as_user, program, "-h", host, "-U", "postgres", "-D", data, "-R", "-c", "fast"],
         env=postgres.ENVIRONMENT,

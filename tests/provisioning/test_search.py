@@ -87,6 +87,17 @@ def test_number_finds_the_account_and_the_profile(session: Session) -> None:
     assert users_found(session, "9" * 15) == []
 
 
+def test_address_is_not_found_in_a_name(session: Session) -> None:
+    session.add(User(clerk_id="user_1", name="Outra", email="helena@example.com"))
+    session.add(
+        Mentorado(nome_completo="Helena Prado", email="helen@example.com", turma=Turma.NEON)
+    )
+    session.commit()
+
+    assert users_found(session, "helena@example.com") == ["Outra"]
+    assert profiles_found(session, "helena@example.com") == []
+
+
 def test_account_is_found_by_the_name_of_its_profile_and_the_other_way_round(
     session: Session,
 ) -> None:

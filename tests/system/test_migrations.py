@@ -104,6 +104,15 @@ def test_current_of_an_empty_database_is_nothing(empty: Flask) -> None:
     assert objects() == []
 
 
+def test_unknown_revision_of_a_command_is_named(empty: Flask) -> None:
+    upgrade(revision="0001")
+
+    result = empty.test_cli_runner().invoke(args=["db", "upgrade", "nosuch"])
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: Can't locate revision identified by 'nosuch' (database")
+
+
 def test_printed_statements_create_the_same_objects(empty: Flask) -> None:
     script = run(empty, "upgrade", "--sql")
     before = objects()

@@ -23,6 +23,8 @@ PUBLIC = {
     "local_clerk.users",
     "local_clerk.handshake",
     "local_clerk.revoke",
+    "local_clerk.handshake_payload",
+    "local_clerk.refresh",
 }
 
 

@@ -122,7 +122,9 @@ def test_overview_counts_users_without_profile(console: FlaskClient, bob: User) 
     page = page_of(console, "/admin/sistema")
 
     assert "IntegrityError 23514" not in page  # it failed longer than a day ago
-    assert re.search(r"Sem perfil agora</h2><p>1</p><small>a mais antiga há \d+ dias", page)
+    assert re.search(
+        r"Sem perfil agora</h2><p><a [^>]*>1</a></p><small>a mais antiga há \d+ dias", page
+    )
     assert re.search(r"Precisam de atenção</h2><p><a [^>]*>1<", page)
 
 
@@ -459,5 +461,5 @@ def test_overview_shows_a_change_by_an_admin_at_once(
 
     console.post(f"/api/admin/users/{bob.id}/block", headers=admin)
 
-    assert "Sem perfil agora</h2><p>1</p>" in before
+    assert re.search(r"Sem perfil agora</h2><p><a [^>]*>1</a></p>", before)
     assert "Sem perfil agora</h2><p>0</p>" in page_of(console, "/admin/sistema")

@@ -85,14 +85,23 @@ def test_filters_and_orders_are_links(console: FlaskClient, link: str, expected:
 
 
 @pytest.mark.usefixtures("mentees")
-def test_home_of_the_console_is_the_work_list_with_the_first_feedback_to_write(
-    console: FlaskClient, mentees: dict[str, int]
-) -> None:
-    home = page_of(console, "/admin")
-    month = page_of(console, "/admin/meses/2026/2")
+def test_home_of_the_console_is_the_work_list(console: FlaskClient) -> None:
+    assert "Lista de trabalho de" in page_of(console, "/admin")
 
-    assert "Lista de trabalho de" in home
-    assert f'/admin/mentorados/{mentees["Ana"]}/feedback/2026/2">Escrever os feedbacks' in month
+
+def test_work_list_leads_to_the_first_feedback_to_write(
+    console: FlaskClient, mentees: dict[str, int], session: Session
+) -> None:
+    path = "/admin/meses/2026/2/escrever"
+    first = console.get(path).location
+    session.add(Feedback(mentorado_id=mentees["Ana"], ano=2026, mes=2, **TEXTS))
+    session.commit()
+
+    last = console.get(path).location
+
+    assert first == f"/admin/mentorados/{mentees['Ana']}/feedback/2026/2"
+    assert last == "/admin/meses/2026/2"
+    assert "Todos que registraram fevereiro de 2026 têm feedback." in page_of(console, last)
 
 
 @pytest.mark.usefixtures("mentees")

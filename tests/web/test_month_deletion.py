@@ -234,9 +234,9 @@ def test_csv_has_every_month_for_a_spreadsheet(browser: FlaskClient) -> None:
     assert response.headers["Content-Type"] == "text/csv; charset=utf-8"
     assert "meses.csv" in response.headers["Content-Disposition"]
     assert response.data.decode() == (
-        "\ufeffano;mes;faturamento;lucro;posts_feed;stories;leads;procedimentos;observacoes\r\n"
-        '2026;2;12900;-500;;;20;;"\'=1+1\nMês curto"\r\n'
-        "2026;1;9000;0;0;0;9;0;\r\n"
+        "\ufeffano;mês;faturamento;lucro;leads;procedimentos;posts no feed;stories;observações\r\n"
+        '2026;2;12900;-500;20;;;;"\'=1+1\nMês curto"\r\n'
+        "2026;1;9000;0;9;0;0;0;\r\n"
     )
 
 
