@@ -11,6 +11,9 @@ CHAOS_MINUTES ?= 10
 SOAK_USERS ?= 50
 SOAK_MINUTES ?= 10
 BENCH_REPETITIONS ?= 5
+# Parts of the benchmark, all by default: `make bench BENCH_ONLY="warm logins"`.
+BENCH_ONLY ?=
+REV ?= HEAD
 
 .PHONY: run test lint types tests load lock
 
@@ -55,7 +58,14 @@ chaos: dev  ## Run a random mix of work and faults (CHAOS_MINUTES)
 # Every speed target beside its yardstick, in one run (docs/performance.md); use an idle machine.
 .PHONY: bench
 bench: dev  ## Measure every speed target; about twelve minutes on an idle machine
-	@$(BIN)/python -m benchmarks.bench --repetitions $(BENCH_REPETITIONS)
+	@$(BIN)/python -m benchmarks.bench --repetitions $(BENCH_REPETITIONS) \
+		$(addprefix --only ,$(BENCH_ONLY))
+
+# This checkout beside another revision, in alternating slices: `make bench-compare REV=main`.
+.PHONY: bench-compare
+bench-compare: dev  ## Measure this checkout beside another one (REV=main)
+	@$(BIN)/python -m benchmarks.compare "$(REV)" --repetitions $(BENCH_REPETITIONS) \
+		$(addprefix --only ,$(BENCH_ONLY))
 
 # Known vulnerabilities of the locked packages; passes if their database is not reachable.
 .PHONY: audit

@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, cast
 
 from flask import Flask
@@ -39,7 +40,7 @@ from core.database import DIRECT, cache, db, migrate
 from core.flask_app import LeanFlask
 from core.rate_limit import RateLimiter
 from core.server_status import ServerStatus
-from dashboard.mentoring import goals_of_all
+from dashboard.mass_goals import goals_of_all
 from dev import postgres
 from dev.fake_clerk import (
     ADMIN_EMAIL,
@@ -62,6 +63,7 @@ from web import startup
 from web.csv_import import read_list
 from web.health import Readiness
 from web.job_runner import JobRunner
+from web.list_files import list_text
 from web.problem_responses import MAX_FORM_BYTES
 from web.services import EXTENSION, Services
 
@@ -78,6 +80,7 @@ KEEPALIVES = {
 }
 CACHE_TIMEOUT_SECONDS = 0.1  # a hanging Redis must cost less than the query that it saves
 CACHE_ENTRIES = 50_000
+_now = partial(datetime.now, UTC)
 
 
 def build_app(config: Config) -> Flask:
@@ -239,7 +242,9 @@ def _job_runner(
 
     return JobRunner(
         {
-            JobKind.IMPORT: lambda job: mentee_import(job, read_list(job.content or ""), _now()),
+            JobKind.IMPORT: lambda job: mentee_import(
+                job, read_list(list_text(job.content or "")), _now()
+            ),
             JobKind.GOALS: lambda job: goals_of_all(job.options, _now()),
         },
         publish_changes,
@@ -252,10 +257,6 @@ def _background_refresh(service: ProvisioningService) -> BackgroundRefresh:
         service.refresh_if_due(clerk_id, source=Source("sweep"), now=now)
 
     return BackgroundRefresh(refresh)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _clerk_client(config: Config) -> ClerkClient | None:

@@ -20,6 +20,8 @@ UNNEEDED = re.compile(f"(?![{SELECTORS}{JOINERS}]){INVISIBLE.pattern}")
 STRAY_SELECTOR = re.compile(f"(?<![^\\s{SELECTORS}{JOINERS}])[{SELECTORS}]")
 NON_ASCII = f"[^\\x00-\\x7f{JOINERS}]"
 STRAY_JOINER = re.compile(f"(?<!{NON_ASCII})[{JOINERS}]|[{JOINERS}](?!{NON_ASCII})")
+# Most names, without anything to remove: printable ASCII, and the letters of Latin-1.
+PLAIN_NAME = re.compile("[ -~\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u00ff]*")
 WEB_URL = re.compile(r"https?://[^\s\"'<>\\]+", re.IGNORECASE)
 
 
@@ -77,6 +79,8 @@ def fold_name(value: str) -> str:
     White space of any kind and number becomes one blank. Unprintable and invisible characters are
     removed, except where a script or an emoji needs them.
     """
+    if PLAIN_NAME.fullmatch(value):
+        return " ".join(value.split())
     text = _printable(value)
     for pattern in (UNNEEDED, STRAY_SELECTOR, STRAY_JOINER):
         text = pattern.sub("", text)

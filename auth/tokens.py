@@ -139,11 +139,15 @@ class TokenVerifier:
 
     def _verify(self, token: str, may_fetch: bool) -> VerifiedToken:  # noqa: FBT001 - a key of the cache
         claims, key = self._decode(token, may_fetch=may_fetch, require=["exp", "sub"])
-        self._check_party(claims.get("azp"))
+        party = claims.get("azp")
+        is_listed = isinstance(party, str) and party in self.authorized_parties
+        if self.authorized_parties and not is_listed:  # of another origin, or without one
+            raise InvalidTokenError("another authorized party", TokenReason.INVALID_PARTY)
         if claims.get("sts") == "pending":  # signed in, but with required Clerk tasks left
             raise InvalidTokenError("an unfinished session")
         until = int(claims["exp"]) + LEEWAY_SECONDS
-        return VerifiedToken(SessionClaims(checked_subject(claims.get("sub")), claims), key, until)
+        subject = checked_subject(claims.get("sub"))
+        return VerifiedToken(SessionClaims(subject, claims), key, until)
 
     def _decode(
         self, token: str, *, may_fetch: bool, **options: Any
@@ -190,13 +194,6 @@ class TokenVerifier:
             raise InvalidTokenError("nested too deep")
         return claims, key
 
-    def _check_party(self, party: object) -> None:
-        """Refuse a token for another origin, and one without an origin."""
-        if not self.authorized_parties:
-            return
-        if not isinstance(party, str) or party not in self.authorized_parties:
-            raise InvalidTokenError("another authorized party", TokenReason.INVALID_PARTY)
-
 
 def _check_times(claims: Mapping[str, Any]) -> None:
     """Refuse times outside the years 1970 to 9999, which would raise errors where they are used.
@@ -242,7 +239,9 @@ def identity_from_claims(claims: SessionClaims) -> Identity:
     """
     values = claims.values
     name, email = clean_name(values.get("name")), clean_email(values.get("email"))
-    is_verified = _email_verified(values) if email else None
+    is_verified, issued_at = None, values.get("iat")
+    if email and "email_verified" in values:
+        is_verified = values["email_verified"] is True
     return Identity(
         clerk_id=claims.subject,
         name=name,
@@ -250,15 +249,7 @@ def identity_from_claims(claims: SessionClaims) -> Identity:
         email_verified=is_verified,
         image_url=clean_url(values.get("image_url")),
         is_complete=None not in (name, email, is_verified),
-        as_of=_issued_at(values),
+        as_of=datetime.fromtimestamp(issued_at, UTC)
+        if isinstance(issued_at, int | float)
+        else None,
     )
-
-
-def _email_verified(values: Mapping[str, Any]) -> bool | None:
-    return values["email_verified"] is True if "email_verified" in values else None
-
-
-def _issued_at(values: Mapping[str, Any]) -> datetime | None:
-    """Return when the token was issued, by the issuer's clock."""
-    issued_at = values.get("iat")
-    return datetime.fromtimestamp(issued_at, UTC) if isinstance(issued_at, int | float) else None

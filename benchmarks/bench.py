@@ -12,16 +12,17 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import sweep_table
+from benchmarks import pairs, sweep_table
+from benchmarks.class_start import measure_class_start
 from benchmarks.growth import measure_growth
-from benchmarks.logins import measure_logins, measure_reads
 from benchmarks.report_table import Figure, markdown_table, write_json
+from benchmarks.slices import QUICK, Sizes
 from benchmarks.startup_costs import cold_start, throughput, trips
 from dev.servers import PROJECT
 
 MOST_SWEEPS = 3  # each takes a minute
 REPORT = PROJECT / "instance" / "bench" / "figures.json"
-PARTS = ("reads", "logins", "sweeps", "growth", "costs")
+PARTS = (*pairs.PARTS, "class", "sweeps", "growth", "costs")
 
 
 def main() -> int:
@@ -29,11 +30,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--only", choices=PARTS, action="append", help="one or more of the parts")
+    parser.add_argument("--quick", action="store_true", help="short slices, to try it out")
     parser.add_argument("--json", type=Path, default=REPORT)
     options = parser.parse_args()
     parts: Sequence[str] = options.only or PARTS
+    sizes = QUICK if options.quick else Sizes()
     with tempfile.TemporaryDirectory() as folder:
-        figures = _measure(Path(folder), parts, options.repetitions)
+        figures = _measure(Path(folder), parts, options.repetitions, sizes)
         if figures:
             print(markdown_table(figures), flush=True)
             write_json(figures, options.json)
@@ -42,14 +45,13 @@ def main() -> int:
     return 1 if any(figure.wrong for figure in figures) else 0
 
 
-def _measure(folder: Path, parts: Sequence[str], repetitions: int) -> list[Figure]:
+def _measure(folder: Path, parts: Sequence[str], repetitions: int, sizes: Sizes) -> list[Figure]:
     figures: list[Figure] = []
-    if "reads" in parts:
-        for with_redis in (False, True):
-            subfolder = folder / f"reads-{with_redis}"
-            figures.append(measure_reads(subfolder, repetitions, with_redis=with_redis))
-    if "logins" in parts:
-        figures += measure_logins(folder / "logins", repetitions)
+    chosen = [part for part in parts if part in pairs.PARTS]
+    if chosen:
+        figures += pairs.measure(folder / "pairs", chosen, repetitions, sizes)
+    if "class" in parts:
+        figures += measure_class_start(folder / "class", repetitions)
     if "sweeps" in parts:
         figures += sweep_table.measure(min(repetitions, MOST_SWEEPS))
     if "growth" in parts:

@@ -2,15 +2,20 @@
 
 from flask import Flask
 
+from blueprints.admin.audit import console_audit
 from blueprints.admin.changes import console_changes
+from blueprints.admin.deleted import console_deleted
 from blueprints.admin.feedback import console_feedback
 from blueprints.admin.goals import console_goals
 from blueprints.admin.imports import console_imports
 from blueprints.admin.jobs import console_jobs
 from blueprints.admin.mentees import console_mentees
-from blueprints.admin.overview import console, console_sweeps
+from blueprints.admin.months import console
+from blueprints.admin.search import console_search
+from blueprints.admin.system import console_sweeps, console_system
 from blueprints.admin.users import console_users
-from blueprints.api.admin_mentorados import admin_mentorados
+from blueprints.api.admin_mentorados import admin_mentorado_files, admin_mentorados
+from blueprints.api.admin_months import admin_months
 from blueprints.api.admin_operations import admin_audit, admin_provisioning, admin_sweeps
 from blueprints.api.admin_users import admin_users
 from blueprints.api.auth import auth
@@ -40,6 +45,9 @@ SHARED_BLUEPRINTS = (auth, ops, webhooks, api_docs)
 MENTEE_BLUEPRINTS = (pages, site_files, metricas, own_months, profile, mentorados)
 CONSOLE_BLUEPRINTS = (
     console,
+    console_system,
+    console_search,
+    console_audit,
     console_users,
     console_mentees,
     console_goals,
@@ -48,10 +56,13 @@ CONSOLE_BLUEPRINTS = (
     console_jobs,
     console_sweeps,
     console_changes,
+    console_deleted,
 )
 ADMIN_API_BLUEPRINTS = (
+    admin_months,
     admin_sweeps,
     admin_mentorados,
+    admin_mentorado_files,
     admin_users,
     admin_provisioning,
     admin_audit,

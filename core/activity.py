@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import Protocol
 
@@ -101,14 +102,19 @@ class Activity:
         self._shared = shared
         self._clock = clock
         self._used_at = clock()
-        self._idle_ended_at = -float("inf")
-        self._next_exchange_at = -float("inf")
+        self._idle_ended_at = -inf
+        self._next_exchange_at = -inf
         self._is_informed: bool | None = None
+
+    @property
+    def unused_seconds(self) -> float:
+        """How long ago the installation was last used."""
+        return self._clock() - self._used_at
 
     @property
     def is_idle(self) -> bool:
         """Whether the installation has been unused for `idle_seconds`."""
-        return self.idle_seconds > 0 and self._clock() - self._used_at >= self.idle_seconds
+        return 0 < self.idle_seconds <= self.unused_seconds
 
     @property
     def seconds_in_use(self) -> float:
@@ -117,33 +123,34 @@ class Activity:
 
     def note_use(self) -> None:
         """Note a use of the installation by this process; ends its idle time at once."""
-        if self._note(self._clock()):
-            self._next_exchange_at = -float("inf")
+        now = self._clock()
+        is_first = 0 < self.idle_seconds <= now - self._used_at
+        self._used_at = now
+        if is_first:
+            self._idle_ended_at, self._next_exchange_at = now, -inf
             self.wake_scheduler()
 
     def exchange(self) -> None:
         """Learn of uses by other processes and publish those of this one, every few seconds."""
         now = self._clock()
-        if self._shared is None or now < self._next_exchange_at:
+        if self._shared is None or not self.idle_seconds or now < self._next_exchange_at:
             return
         self._next_exchange_at = now + min(EXCHANGE_SECONDS, self.idle_seconds / 4)
         others = self._shared.read()
         if others is not None:
-            self._note(min(others, now))  # the clock of another host may be ahead
+            self._note(others, now)
         if self.serves_requests:
             self._shared.write(self._used_at)
             return
         if others is None:
-            self._note(now)
+            self._note(now, now)
         if self._is_informed != (others is not None):
             self._is_informed = others is not None
             log.info("requests_of_web_processes", known=self._is_informed)
 
-    def _note(self, moment: float) -> bool:
-        """Note a use at that moment; return whether it ends an idle time."""
+    def _note(self, moment: float, now: float) -> None:
+        """Note a use by another process; the clock of its host may be ahead."""
         was_idle = self.is_idle
-        self._used_at = max(self._used_at, moment)
-        if not was_idle or self.is_idle:
-            return False
-        self._idle_ended_at = self._clock()
-        return True
+        self._used_at = max(self._used_at, min(moment, now))
+        if was_idle and not self.is_idle:
+            self._idle_ended_at = now

@@ -2,8 +2,11 @@
 
 httpx bounds each read of a connection, not the whole request: headers or a body that arrive byte by
 byte keep it waiting for hours. Here each operation of a connection ends with the request's limit.
+Requests are made by httpcore, the transport of httpx: building httpx's objects around each of them
+costs as much processor time again (docs/performance.md).
 """
 
+import json
 import ssl
 import threading
 import time
@@ -13,7 +16,9 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
+from urllib.parse import urlencode
 
 import httpcore
 import httpx
@@ -21,6 +26,8 @@ import httpx
 OPERATION_SECONDS = 2.0  # of connecting, or of one read
 KEEPALIVE_SECONDS = 20.0
 MAX_CONNECTIONS = 20
+CACHED_ADDRESSES = 16
+TIMEOUTS = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), OPERATION_SECONDS)}
 GZIP = 31  # zlib's window bits for the gzip format
 HEADERS = {
     "User-Agent": "neon-dashboard",
@@ -55,12 +62,8 @@ class BoundedClient:
 
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
-        is_tls = base_url.startswith("https:")
-        # Building a TLS context loads all certificates, so it is done for https only.
-        context = httpx.create_ssl_context() if is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        transport = _Transport(context, _proxy_of(base_url))
-        self._client = httpx.Client(transport=transport, timeout=OPERATION_SECONDS)
-        weakref.finalize(self, self._client.close)
+        self._pool = _pool_for(base_url)
+        weakref.finalize(self, self._pool.close)
 
     def request(
         self,
@@ -75,28 +78,53 @@ class BoundedClient:
     ) -> Response:
         """Make one request and return the whole response; redirects are not followed.
 
-        `body` is sent as JSON.
-
-        Raises TooLargeError, NotDecodableError and the errors of httpx, at the latest after
-        `seconds`. Name resolution is excepted, because it cannot be interrupted.
+        `body` is sent as JSON. Raises TooLargeError, NotDecodableError, httpx.InvalidURL and the
+        errors of httpcore, at the latest after `seconds`. Name resolution is excepted, because it
+        cannot be interrupted.
         """
-        all_headers = {**HEADERS, **(headers or {})}
+        address = _address_of(self._base_url)
+        query = f"?{urlencode(params)}" if params else ""
+        url = httpcore.URL(
+            scheme=address.raw_scheme,
+            host=address.raw_host,
+            port=address.port,
+            target=address.raw_path + f"{path}{query}".encode("ascii"),
+        )
+        own_headers = {"Host": address.netloc.decode(), **HEADERS, **(headers or {})}
+        sent = b"" if body is None else json.dumps(body).encode()
+        if body is not None:
+            own_headers["Content-Type"] = "application/json"
+        if method != "GET":
+            own_headers["Content-Length"] = str(len(sent))
         with (
             _time_limit(seconds),
-            self._client.stream(
-                method, self._base_url + path, params=params, headers=all_headers, json=body
+            self._pool.stream(
+                method,
+                url,
+                headers=list(own_headers.items()),
+                content=sent or None,
+                extensions=TIMEOUTS,
             ) as response,
         ):
-            content = bytearray()
-            for chunk in response.iter_raw():
-                content += chunk
-                if len(content) > max_bytes:
+            received = bytearray()
+            for chunk in response.iter_stream():
+                received += chunk
+                if len(received) > max_bytes:
                     raise TooLargeError
-            response_headers = {name.lower(): value for name, value in response.headers.items()}
-            encoding = response_headers.get("content-encoding", "identity").strip().lower()
-            return Response(
-                response.status_code, response_headers, _decode(bytes(content), encoding, max_bytes)
-            )
+        response_headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in response.headers
+        }
+        encoding = response_headers.get("content-encoding", "identity").strip().lower()
+        return Response(
+            response.status, response_headers, _decode(bytes(received), encoding, max_bytes)
+        )
+
+
+@lru_cache(CACHED_ADDRESSES)
+def _address_of(url: str) -> httpx.URL:
+    """Return the URL in parts, as it is sent; raises httpx.InvalidURL."""
+    return httpx.URL(url)
 
 
 def _decode(body: bytes, encoding: str, max_bytes: int) -> bytes:
@@ -180,21 +208,21 @@ class _Backend(httpcore.SyncBackend):
         return _Stream(super().connect_tcp(host, port, left, local_address, socket_options))
 
 
-class _Transport(httpx.HTTPTransport):
-    """httpx's transport over a pool of `_Stream` connections."""
-
-    def __init__(self, context: ssl.SSLContext, proxy: httpx.Proxy | None) -> None:
-        super().__init__(verify=context)
-        settings: dict[str, Any] = {
-            "ssl_context": context,
-            "keepalive_expiry": KEEPALIVE_SECONDS,
-            "max_connections": MAX_CONNECTIONS,
-            "network_backend": _Backend(),
-        }
-        if proxy is None:
-            self._pool = httpcore.ConnectionPool(**settings)
-        else:
-            self._pool = httpcore.HTTPProxy(str(proxy.url), proxy_auth=proxy.raw_auth, **settings)
+def _pool_for(base_url: str) -> httpcore.ConnectionPool:
+    """Return a pool of `_Stream` connections, through the proxy of the environment if any."""
+    is_tls = base_url.startswith("https:")
+    # Building a TLS context loads all certificates, so it is done for https only.
+    context = httpx.create_ssl_context() if is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    settings: dict[str, Any] = {
+        "ssl_context": context,
+        "keepalive_expiry": KEEPALIVE_SECONDS,
+        "max_connections": MAX_CONNECTIONS,
+        "network_backend": _Backend(),
+    }
+    proxy = _proxy_of(base_url)
+    if proxy is None:
+        return httpcore.ConnectionPool(**settings)
+    return httpcore.HTTPProxy(str(proxy.url), proxy_auth=proxy.raw_auth, **settings)
 
 
 def _proxy_of(url: str) -> httpx.Proxy | None:

@@ -344,11 +344,5 @@ def version_keys(key: str, value_key: str) -> tuple[str, str, str]:
 
 def as_versioned(found: Sequence[Any]) -> Versioned:
     """Return what was read under `version_keys`; a version that is not a number is missing."""
-    newest, confirmed, value = found
-    return Versioned(_parse_version(newest), _parse_version(confirmed), value)
-
-
-def _parse_version(stored: str | int | None) -> int | None:
-    if isinstance(stored, str):
-        return int(stored) if stored.isdecimal() else None
-    return stored
+    newest, confirmed = (int(v) if str(v).isdecimal() else None for v in found[:2])
+    return Versioned(newest, confirmed, found[2])

@@ -25,6 +25,8 @@ _RANGES = [tuple(int(end, 16) for end in each.split("-")) for each in ASSIGNED.s
 _FIRST, _LAST = zip(*_RANGES, strict=True)
 
 SCHEME = "mailto:"
+# Most addresses, which need no further check; shorter than a label may be.
+PLAIN = re.compile(r"[A-Za-z0-9]+(?:[._+-][A-Za-z0-9]+)*@(?:[A-Za-z0-9]+\.)+[A-Za-z0-9]+")
 # Not allowed outside of quotes (RFC 5322 section 3.2.3), and their full-width forms.
 FORBIDDEN = frozenset('"(),:;<>[\\]＜＞')
 IN_DOMAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-.")  # of ASCII
@@ -101,6 +103,8 @@ def find_fault(text: str) -> AddressFault | None:
     White space around it is ignored.
     """
     address = text.strip(WHITE_SPACE)
+    if len(address) < LONGEST_LABEL and PLAIN.fullmatch(address):
+        return None
     if len(address) > LONGEST_ADDRESS:
         return AddressFault(FaultKind.TOO_LONG)
     if address[: len(SCHEME)].lower() == SCHEME:

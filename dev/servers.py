@@ -90,11 +90,17 @@ class PostgresServer:
 
 @contextmanager
 def run_app(
-    folder: Path, target: str = "wsgi:app", *, awaited: str = "/readyz", **settings: str
+    folder: Path,
+    target: str = "wsgi:app",
+    *,
+    awaited: str = "/readyz",
+    project: str = str(PROJECT),
+    **settings: str,
 ) -> Iterator[AppServer]:
     """Serve the app with `folder` as its instance folder; it is stopped at the end.
 
-    Waits until the `awaited` page is answered, by default the readiness check.
+    Waits until the `awaited` page is answered, by default the readiness check. `project` is the
+    folder of another checkout.
     """
     bind = f"127.0.0.1:{free_port()}"
     defaults = {"INSTANCE_PATH": str(folder), "BIND": bind, **UNLIMITED}
@@ -103,7 +109,7 @@ def run_app(
     with log.open("wb") as output:
         process = subprocess.Popen(  # nosec B603
             [sys.executable, "-m", "gunicorn", target],
-            cwd=PROJECT,
+            cwd=project,
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -31,4 +31,5 @@ class Feedback(Model):
     __table_args__ = (
         CheckConstraint("mes BETWEEN 1 AND 12", name="mes"),
         Index("feedbacks_mentorado_periodo_idx", "mentorado_id", "ano", "mes", unique=True),
+        Index("feedbacks_periodo_idx", "ano", "mes"),
     )

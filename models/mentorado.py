@@ -55,6 +55,20 @@ class Mentorado(Model):
         Index("mentorados_created_at_idx", "created_at"),
         Index("mentorados_turma_ativo_idx", "turma", "ativo"),
         Index(
+            "mentorados_active_name_idx",
+            text('folded_text(nome_completo) COLLATE "C"'),
+            "id",
+            postgresql_where=text("ativo = 'sim'"),
+        ),
+        Index(
+            "mentorados_search_idx",
+            text("search_words(nome_completo, email)"),
+            postgresql_using="gin",
+            postgresql_where=text(
+                "user_id IS NULL OR NOT (created_automatically AND edited_at IS NULL)"
+            ),
+        ),
+        Index(
             "mentorados_unlinked_email_idx",
             text("normalized_address(email)"),
             postgresql_where=text("user_id IS NULL"),

@@ -54,6 +54,7 @@ class User(Model):
         UniqueConstraint("clerk_id"),
         Index("users_email_idx", "email"),
         Index("users_normalized_email_idx", text("normalized_address(email)")),
+        Index("users_search_idx", text("search_words(name, email)"), postgresql_using="gin"),
         Index(
             "users_incomplete_idx",
             text("identity_asked_at NULLS FIRST"),

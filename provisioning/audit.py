@@ -80,6 +80,25 @@ def record_each(
         session.execute(insert(AuditEvent), rows)
 
 
+def record_all(
+    session: Session,
+    source: Source,
+    event: str,
+    concerning: Iterable[tuple[int, int | None, dict[str, Any]]],
+) -> None:
+    """As `record_each`, with details of its own for each profile."""
+    rows = [
+        {
+            **event_values(source, event, details),
+            "mentorado_id": mentorado_id,
+            "user_id": user_id,
+        }
+        for mentorado_id, user_id, details in concerning
+    ]
+    if rows:
+        session.execute(insert(AuditEvent), rows)
+
+
 def event_values(
     source: Source, event: str, details: dict[str, Any] | None = None
 ) -> dict[str, Any]:

@@ -42,6 +42,7 @@ from provisioning.context_version import read_version, read_versions
 from provisioning.errors import DatabaseUnavailableError
 from provisioning.identity_age import NextLookup
 from provisioning.retry import is_outage
+from provisioning.search import CODE_LENGTH
 
 log = structlog.get_logger(__name__)
 
@@ -104,7 +105,7 @@ class ContextCache:
         if found is None:
             metrics.CACHE_REQUESTS.labels("error").inc()
             return None
-        versioned = self._with_own_version(identity.clerk_id, as_versioned(found))
+        versioned = self._versioned(identity.clerk_id, found)
         entry = _parse(versioned.value)
         version, due, question = entry.get("version"), entry.get("question"), None
         is_usable = (
@@ -207,7 +208,7 @@ class ContextCache:
             stored = self.store.read(version_keys(clerk_id, f"dashboard_copy:{clerk_id}"))
         except CacheUnavailableError:
             return None
-        found = self._with_own_version(clerk_id, as_versioned(stored))
+        found = self._versioned(clerk_id, stored)
         entry = _parse(found.value)
         if found.newest is None or entry.get("version") != found.newest:
             return None
@@ -216,31 +217,39 @@ class ContextCache:
         return DashboardCopy(RequestContext(user, entry["mentorado"], READY), entry["overview"])
 
     def store_reference(self, reference: str, clerk_id: str) -> None:
-        """Store which user was shown this reference code, so that support finds the user by it."""
+        """Store which user was shown this reference code, so that support finds the user by it.
+
+        Its first characters suffice: 32 of them are too many to dictate.
+        """
         text = json.dumps({"clerk_id": clerk_id})
         try:
-            self.store.put_limited(
-                f"references:{clerk_id}",
-                _reference_key(reference),
-                text,
-                limit=REFERENCES_KEPT,
-                seconds=REFERENCE_TTL_SECONDS,
-            )
+            for kind, code in (("references", reference), ("codes", reference[:CODE_LENGTH])):
+                self.store.put_limited(
+                    f"{kind}:{clerk_id}",
+                    _reference_key(code),
+                    text,
+                    limit=REFERENCES_KEPT,
+                    seconds=REFERENCE_TTL_SECONDS,
+                )
         except CacheUnavailableError:
             return  # the log has the code as well
 
     def find_user_of_reference(self, reference: str) -> str | None:
-        """Return the Clerk id of the user who was shown this code; None for an unknown code."""
+        """Return the Clerk id of the user who was shown this code or one that begins with it.
+
+        None for an unknown code.
+        """
         try:
             [value] = self.store.read([_reference_key(reference)])
         except CacheUnavailableError:
             return None
         return _parse(value).get("clerk_id")
 
-    def _with_own_version(self, clerk_id: str, found: Versioned) -> Versioned:
-        """Return what was found, with the newest version of the cache and of this process."""
-        own, *_ = self._versions.read(version_keys(clerk_id, "")[:1])
-        return found if (own or 0) <= (found.newest or 0) else found._replace(newest=own)
+    def _versioned(self, clerk_id: str, values: Sequence[Any]) -> Versioned:
+        """Return what was read, with the newest version of the cache and of this process."""
+        found = as_versioned(values)
+        own: int = self._versions.get(f"version:{clerk_id}") or 0
+        return found if own <= (found.newest or 0) else found._replace(newest=own)
 
     def _stored_version(self, clerk_id: str) -> int | None:
         """Return the version in the database; simultaneous requests of one user share one read."""

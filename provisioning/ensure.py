@@ -8,6 +8,7 @@
 """
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -24,19 +25,12 @@ from provisioning import audit
 from provisioning.audit import Source
 from provisioning.context_version import read_version
 from provisioning.errors import Denial, StaleDecisionError
-from provisioning.loading import (
-    LoadedUser,
-    decision_facts,
-    load_user,
-    lock_profile,
-    upsert_and_load_user,
-)
+from provisioning.loading import LoadedUser, load_user, read_facts, upsert_and_load_user
 from provisioning.profiles import (
     MENTORADO_COLUMNS,
     MentoradoRow,
     UserRow,
     insert_automatic_profile,
-    mentorado_row,
     missing_values,
 )
 from provisioning.roles import sync_listed_admin
@@ -92,10 +86,8 @@ def ensure(
     # COMMITTED every statement sees what the call before has committed.
     loaded = upsert_and_load_user(session, identity, signs_in=source.is_sign_in, now=now)
     user = sync_listed_admin(session, loaded.user, rules.admin_emails, source=source)
-    loaded = lock_profile(session, replace(loaded, user=user))
-    facts = decision_facts(session, loaded)
-    decision = decide(facts, loaded.effective_rules(rules))
-    result = _apply_decision(session, decision, loaded, facts, source)
+    loaded, facts = read_facts(session, replace(loaded, user=user), is_locking=True)
+    result = _apply_decision(session, decide(facts, rules), loaded, facts, source)
     is_own_changed = loaded.profile is not None and result.mentorado not in (None, loaded.profile)
     return _with_current_version(session, result) if is_own_changed else result
 
@@ -127,8 +119,8 @@ def forecast_decision(session: Session, clerk_id: str, rules: Rules) -> Forecast
     Raises NoResultFound for an unknown user.
     """
     loaded = load_user(session, clerk_id)
-    facts = decision_facts(session, loaded)
-    return ForecastResult(loaded.user.id, decide(facts, loaded.effective_rules(rules)), facts)
+    _, facts = read_facts(session, loaded, is_locking=False)
+    return ForecastResult(loaded.user.id, decide(facts, rules), facts)
 
 
 def _apply_decision(
@@ -207,7 +199,7 @@ def _link_if_unlinked(session: Session, user: UserRow, unlinked_id: int) -> Ment
         .returning(*MENTORADO_COLUMNS)
     )
     try:
-        row = session.execute(statement).one_or_none()
+        row: Sequence[Any] | None = session.execute(statement).one_or_none()
     except IntegrityError as err:
         if (
             not isinstance(err.orig, UniqueViolation)
@@ -218,14 +210,15 @@ def _link_if_unlinked(session: Session, user: UserRow, unlinked_id: int) -> Ment
         raise StaleDecisionError(f"user {user.id} was given a profile meanwhile") from err
     if row is None:
         raise StaleDecisionError(f"mentorado {unlinked_id} has another owner or address by now")
-    return mentorado_row(row)
+    return MentoradoRow(*row)
 
 
 def _create(session: Session, user: UserRow, source: Source, *, is_ambiguous: bool) -> EnsureResult:
     created = insert_automatic_profile(session, user.id, source)
     if created is None:  # a program without our lock was faster; its row is the profile
         existing = select(*MENTORADO_COLUMNS).where(Mentorado.user_id == user.id)
-        return _existing(session, user, mentorado_row(session.execute(existing).one()))
+        row: Sequence[Any] = session.execute(existing).one()
+        return _existing(session, user, MentoradoRow(*row))
     if is_ambiguous:
         audit.record(
             session, source, "mentorado_link_ambiguous", user_id=user.id, mentorado_id=created.id

@@ -101,10 +101,10 @@ class IdentityLookup:
     def _claim(self, clerk_id: str, now: datetime) -> tuple[bool, bool]:
         """Return whether this request must look the user up and wait, and whether the user is new.
 
-        Without a database no lookup is made.
+        Without a database no lookup is made. Read and claim are transactions of their own.
         """
         try:
-            with transaction(READ_SECONDS) as session:
+            with transaction(READ_SECONDS, is_single=True) as session:
                 known = queries.known_identity(session, clerk_id)
                 if known is None:
                     return True, True

@@ -22,10 +22,8 @@ from provisioning.profiles import (
     UserRow,
     find_unlinked_ids,
     is_untouched,
-    mentorado_row,
-    user_row,
 )
-from provisioning.rules import DecisionFacts, Rules
+from provisioning.rules import DecisionFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +37,6 @@ class LoadedUser:
     profile: MentoradoRow | None
     is_switched_on: bool
     matches: tuple[int, ...]
-
-    def effective_rules(self, rules: Rules) -> Rules:
-        """Return the rules, without auto-creation where the stored switch is off."""
-        return replace(rules, auto_create=rules.auto_create and self.is_switched_on)
 
 
 COLUMNS = (
@@ -107,43 +101,39 @@ def load_user(session: Session, clerk_id: str) -> LoadedUser:
 
 def _loaded_user(row: Sequence[Any]) -> LoadedUser:
     user, (*profile, switch, matches) = row[: len(USER_COLUMNS)], row[len(USER_COLUMNS) :]
-    owned = mentorado_row(profile) if profile[0] is not None else None
-    return LoadedUser(user_row(user), owned, switch is not False, tuple(matches))
+    owned = MentoradoRow(*profile) if profile[0] is not None else None
+    return LoadedUser(UserRow(*user), owned, switch is not False, tuple(matches))
 
 
-def lock_profile(session: Session, loaded: LoadedUser) -> LoadedUser:
-    """Lock the own profile until the commit where a match may replace it; return the user with it.
+def read_facts(
+    session: Session, loaded: LoadedUser, *, is_locking: bool
+) -> tuple[LoadedUser, DecisionFacts]:
+    """Return the facts for `decide`, and the user with the profile that they are about.
 
-    Raises StaleDecisionError where the profile was deleted meanwhile.
+    Only a profile that a match may replace is queried; `is_locking` also locks it until the commit.
+    Raises StaleDecisionError where it was deleted meanwhile.
     """
-    if not _matches(loaded) or loaded.profile is None:
-        return loaded
-    return replace(loaded, profile=_lock_profile(session, loaded.profile))
-
-
-def decision_facts(session: Session, loaded: LoadedUser) -> DecisionFacts:
-    """Return the facts for `decide`; queries only about a profile that a match may replace."""
-    user, profile, matches = loaded.user, loaded.profile, _matches(loaded)
-    return DecisionFacts(
+    user, profile, matches = loaded.user, loaded.profile, loaded.matches
+    if is_locking and matches and profile is not None and profile.is_unedited:
+        profile = _lock_profile(session, profile)
+        loaded = replace(loaded, profile=profile)
+    if not (profile.is_unedited if profile else not user.is_admin):
+        matches = ()
+    return loaded, DecisionFacts(
         is_deleted=user.deleted_at is not None,
         is_blocked=user.blocked_at is not None,
         is_admin=user.is_admin,
         has_profile=profile is not None,
         is_untouched=bool(matches) and profile is not None and is_untouched(session, profile),
+        is_switched_on=loaded.is_switched_on,
         matches=matches,
     )
-
-
-def _matches(loaded: LoadedUser) -> tuple[int, ...]:
-    """The unlinked profiles that may still be linked to the user."""
-    can_link = loaded.profile.is_unedited if loaded.profile else not loaded.user.is_admin
-    return loaded.matches if can_link else ()
 
 
 def _lock_profile(session: Session, profile: MentoradoRow) -> MentoradoRow:
     # A month that is being saved is either committed before this lock or fails on its foreign key.
     statement = select(*MENTORADO_COLUMNS).where(Mentorado.id == profile.id).with_for_update()
-    row = session.execute(statement).one_or_none()
+    row: Sequence[Any] | None = session.execute(statement).one_or_none()
     if row is None:
         raise StaleDecisionError(f"mentorado {profile.id} was deleted meanwhile")
-    return mentorado_row(row)
+    return MentoradoRow(*row)

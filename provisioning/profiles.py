@@ -93,16 +93,6 @@ class MentoradoRow:
         return self.created_automatically and self.edited_at is None
 
 
-def user_row(row: Sequence[Any]) -> UserRow:
-    """Return the value of a row of `USER_COLUMNS`."""
-    return UserRow(*row)
-
-
-def mentorado_row(row: Sequence[Any]) -> MentoradoRow:
-    """Return the value of a row of `MENTORADO_COLUMNS`."""
-    return MentoradoRow(*row)
-
-
 USER_COLUMNS: Columns = [User.__table__.c[field.name] for field in fields(UserRow)]
 MENTORADO_COLUMNS: Columns = [Mentorado.__table__.c[field.name] for field in fields(MentoradoRow)]
 
@@ -206,7 +196,7 @@ def insert_automatic_profile(session: Session, user_id: int, source: Source) -> 
     """
     values = audit.event_values(source, "mentorado_created") | {"of_user": user_id}
     row = session.connection().execute(INSERT_WITH_EVENT, values).one_or_none()
-    return None if row is None else mentorado_row(row)
+    return None if row is None else MentoradoRow(*row)
 
 
 def missing_values(profile: MentoradoRow, user: UserRow) -> dict[str, str]:

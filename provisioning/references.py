@@ -23,7 +23,7 @@ REFERENCES = text("""
         SELECT to_regclass(:target)::oid AS oid
          UNION SELECT relid FROM pg_partition_ancestors(to_regclass(:target))
     ), foreign_keys AS (
-        SELECT c.oid, c.conrelid, c.conkey, c.confrelid, c.confkey
+        SELECT c.oid, c.conrelid, c.conkey, c.confrelid, c.confkey, c.confdeltype
           FROM pg_constraint c JOIN targets t ON t.oid = c.confrelid
          WHERE c.contype = 'f' AND c.conparentid = 0
     ), referring (key, member) AS (
@@ -47,7 +47,8 @@ REFERENCES = text("""
            ARRAY(SELECT quote_ident(a.attname)
                    FROM unnest(k.confkey) WITH ORDINALITY AS their (attnum, place)
                    JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = their.attnum
-                  ORDER BY their.place) AS targets
+                  ORDER BY their.place) AS targets,
+           k.confdeltype = 'c' AND k.conrelid = r.member AS is_cascading
       FROM referring r
       JOIN foreign_keys k ON k.oid = r.key
       JOIN pg_class t ON t.oid = r.member
@@ -65,10 +66,14 @@ MUTUAL_REFERENCES = text("""
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The columns of one foreign key, and the columns they point at; names are quoted for SQL."""
+    """The columns of one foreign key, and the columns they point at; names are quoted for SQL.
+
+    `is_cascading`: the database deletes the row together with the one that it refers to.
+    """
 
     columns: tuple[str, ...]
     targets: tuple[str, ...]
+    is_cascading: bool = False
 
     def matches(self, row: str, target: str) -> str:
         """Return the SQL condition that `row` refers to `target`, both table names of a query."""
@@ -107,6 +112,16 @@ class ReferringTable:
         """Return the SQL condition that `row` refers to `target` by any of the references."""
         return "(" + " OR ".join(r.matches(row, target) for r in self.references) + ")"
 
+    @property
+    def is_deleted_along(self) -> bool:
+        """Whether the database may delete rows of this table together with others."""
+        return any(reference.is_cascading for reference in self.references)
+
+    def is_deleted_with(self, row: str, target: str) -> str:
+        """Return the SQL condition that the database deletes `row` together with `target`."""
+        cascading = [r.matches(row, target) for r in self.references if r.is_cascading]
+        return "(" + " OR ".join(cascading) + ")"
+
 
 def escaped(name: str) -> str:
     """Return a name for `text()`, where a colon would start a parameter."""
@@ -136,7 +151,7 @@ def references_to_mentorados(session: Session) -> list[ReferringTable]:
 
 def count_references(session: Session, mentorado_id: int) -> dict[str, int]:
     """Return by table the number of rows that refer to this profile."""
-    tables = [table for table in references_to_mentorados(session) if not table.is_hidden]
+    tables = [table for table in references_to(session, MENTORADOS) if not table.is_hidden]
     counts = ", ".join(f"(SELECT count(*) {_rows_of(table)})" for table in tables)
     row = session.execute(text(f"SELECT {counts}"), {"id": mentorado_id}).one()
     return dict(zip((table.table_name for table in tables), row, strict=True))
@@ -184,5 +199,8 @@ def _referring_table(keys: list[Row[*tuple[Any, ...]]]) -> ReferringTable:
         first.root_name,
         first.is_partitioned,
         first.is_hidden,
-        tuple(Reference(tuple(key.columns), tuple(key.targets)) for key in keys),
+        tuple(
+            Reference(tuple(key.columns), tuple(key.targets), is_cascading=key.is_cascading)
+            for key in keys
+        ),
     )

@@ -166,9 +166,16 @@ class RetryingUnitOfWork:
         where no database answers or takes writes. Any other failure is recorded and raises
         ProvisioningUnavailableError, or NeedsAttentionError once the record is a dead letter.
         """
+
+        def work_once() -> Result:
+            left = scaled(REQUEST_BUDGET_SECONDS) - (time.monotonic() - started)
+            timeout_seconds = max(SHORTEST_TRY_SECONDS, min(LONGEST_TRY_SECONDS, left))
+            with transaction(timeout_seconds) as session:
+                return work(session)
+
         try:
             return retry_transient(
-                partial(_run_once, work, started),
+                work_once,
                 seconds_left=partial(self._seconds_for_retries, started),
                 on_retry=_log_retry,
             )
@@ -236,13 +243,6 @@ class RetryingUnitOfWork:
                 attempts=attempt.attempts,
             )
         return attempt
-
-
-def _run_once(work: Callable[[Session], Result], started: float) -> Result:
-    """Run the work in one transaction, within what is left of the budget."""
-    left = scaled(REQUEST_BUDGET_SECONDS) - (time.monotonic() - started)
-    with transaction(max(SHORTEST_TRY_SECONDS, min(LONGEST_TRY_SECONDS, left))) as session:
-        return work(session)
 
 
 def _log_retry(reason: str) -> None:

@@ -34,7 +34,8 @@ class DecisionFacts:
     """The facts about a user that the decision depends on.
 
     `matches` are the ids of unlinked profiles with the user's *verified* address; empty without
-    one. `is_untouched`: the own profile is automatic, unedited and unreferenced.
+    one. `is_untouched`: the own profile is automatic, unedited and unreferenced. `is_switched_on`:
+    the stored switch allows automatic profiles.
     """
 
     is_deleted: bool = False
@@ -42,6 +43,7 @@ class DecisionFacts:
     is_admin: bool = False
     has_profile: bool = False
     is_untouched: bool = False
+    is_switched_on: bool = True
     matches: tuple[int, ...] = ()
 
     @property
@@ -70,23 +72,15 @@ def decide(facts: DecisionFacts, rules: Rules) -> Decision:
         return Decision(Action.DENY, denial=Denial.USER_DELETED)
     if facts.is_blocked:
         return Decision(Action.DENY, denial=Denial.USER_BLOCKED)
+    match = facts.only_match
     if facts.has_profile:
-        return _decide_with_profile(facts)
+        is_replaced = facts.is_untouched and match is not None
+        return Decision(Action.CLAIM, match) if is_replaced else Decision(Action.KEEP)
     if facts.is_admin:
         return Decision(Action.EXEMPT)
-    if facts.only_match is not None:
-        return Decision(Action.LINK, facts.only_match)
-    return _decide_without_profile(facts, rules)
-
-
-def _decide_with_profile(facts: DecisionFacts) -> Decision:
-    if facts.is_untouched and facts.only_match is not None:
-        return Decision(Action.CLAIM, facts.only_match)
-    return Decision(Action.KEEP)
-
-
-def _decide_without_profile(facts: DecisionFacts, rules: Rules) -> Decision:
-    if not rules.auto_create:
+    if match is not None:
+        return Decision(Action.LINK, match)
+    if not (rules.auto_create and facts.is_switched_on):
         return Decision(Action.DENY, denial=Denial.AUTO_CREATE_DISABLED)
     # Several matches count as an invitation too, although none of them can be chosen.
     if rules.invited_only and not facts.matches:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -70,11 +70,10 @@ class ProvisioningService:
     single_flight: FreshSingleFlight[RequestContext] = field(
         default_factory=FreshSingleFlight, repr=False
     )
+    lookup: IdentityLookup = field(init=False, repr=False)
 
-    @property
-    def lookup(self) -> IdentityLookup:
-        """Asks the identity provider about users."""
-        return IdentityLookup(self.directory, self.max_age)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lookup", IdentityLookup(self.directory, self.max_age))
 
     def context_for(
         self, identity: Identity, *, source: Source, now: datetime, is_fresh: bool = False
@@ -226,40 +225,35 @@ class ProvisioningService:
         return None
 
     def _ensure(
-        self, lookup_result: LookupResult, source: Source, now: datetime, started: float
+        self, answer: LookupResult, source: Source, now: datetime, started: float
     ) -> EnsureResult:
-        """Ensure the profile in a retried transaction; store the user even if that fails."""
-        identity = lookup_result.identity
+        """Ensure the profile in a retried transaction; store the user even if that fails.
+
+        A lookup that the provider did not answer is marked for the sweep.
+        """
+        identity, clerk_id = answer.identity, answer.identity.clerk_id
         was_committing = False  # whether an earlier try has reached its commit
 
         def work(session: Session) -> EnsureResult:
             nonlocal was_committing
-            result = self._ensure_once(session, lookup_result, source, now)
+            if answer.is_unavailable:
+                queries.mark_identity_incomplete(session, clerk_id)
+            result = ensure(session, identity, source=source, now=now, rules=self.rules)
+            if answer.is_unanswered:
+                queries.mark_identity_asked(session, clerk_id, now)
+                result = replace(result, user=replace(result.user, identity_asked_at=now))
             if was_committing:
                 result = recover_lost_commit(session, result, source)
             was_committing = True
             return result
 
         try:
-            return self._run_measured(work, identity.clerk_id, source, now, started)
+            return self._run_measured(work, clerk_id, source, now, started)
         except DatabaseUnavailableError:
             raise  # the user could not be stored either
         except (ProvisioningUnavailableError, NeedsAttentionError):
             _record_user(identity, now)
             raise
-
-    def _ensure_once(
-        self, session: Session, lookup_result: LookupResult, source: Source, now: datetime
-    ) -> EnsureResult:
-        """Ensure the profile and mark a lookup that the provider did not answer."""
-        clerk_id = lookup_result.identity.clerk_id
-        if lookup_result.is_unavailable:
-            queries.mark_identity_incomplete(session, clerk_id)
-        result = ensure(session, lookup_result.identity, source=source, now=now, rules=self.rules)
-        if not lookup_result.is_unanswered:
-            return result
-        queries.mark_identity_asked(session, clerk_id, now)
-        return replace(result, user=replace(result.user, identity_asked_at=now))
 
     def _run_measured(
         self,
@@ -277,11 +271,10 @@ class ProvisioningService:
         try:
             result = self.unit_of_work.run(work, clerk_id, source=source, now=now, started=started)
         except ProvisioningError:
-            _record_metrics(source, "failed", started)
+            _record("failed", source, time.monotonic() - started)
             raise
         if result is not None:
-            _record_metrics(source, _outcome_label(result), started)
-            _log_change(result, source, started)
+            _record(result, source, time.monotonic() - started)
         return result
 
     def _run(
@@ -295,26 +288,26 @@ class ProvisioningService:
         self.contexts.publish_versions({user.clerk_id: user.context_version})
 
 
-def _record_metrics(source: Source, outcome: str, started: float) -> None:
-    metrics.ENSURES.labels(source.channel, outcome).inc()
-    metrics.ENSURE_SECONDS.labels(source.channel, outcome).observe(time.monotonic() - started)
+def _record(result: EnsureResult | Literal["failed"], source: Source, seconds: float) -> None:
+    """Record metrics of an ensure call, and log a change of the profile.
 
-
-def _outcome_label(result: EnsureResult) -> str:
-    """The metric label of a result: an ambiguous match has its own, `admin` is `existing`."""
-    if result.is_ambiguous:
-        return "ambiguous"
-    return Outcome.EXISTING if result.outcome is Outcome.ADMIN else result.outcome
-
-
-def _log_change(result: EnsureResult, source: Source, started: float) -> None:
-    if result.outcome not in CHANGES or result.mentorado is None:
+    An ambiguous match has a label of its own, `admin` counts as `existing`.
+    """
+    if isinstance(result, str):
+        label: str = result
+    elif result.is_ambiguous:
+        label = "ambiguous"
+    else:
+        label = Outcome.EXISTING if result.outcome is Outcome.ADMIN else result.outcome
+    metrics.ENSURES.labels(source.channel, label).inc()
+    metrics.ENSURE_SECONDS.labels(source.channel, label).observe(seconds)
+    if isinstance(result, str) or result.outcome not in CHANGES or result.mentorado is None:
         return
     fields = {
         "user_id": result.user.id,
         "mentorado_id": result.mentorado.id,
         "entry": source.channel,
-        "duration_ms": round((time.monotonic() - started) * 1000, 1),
+        "duration_ms": round(seconds * 1000, 1),
     }
     log.info(f"mentorado_{result.outcome}", **fields)
     if result.is_ambiguous:

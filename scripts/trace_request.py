@@ -1,8 +1,9 @@
 """Count the functions of this project that a request enters, and their files.
 
-`python -m scripts.trace_request` traces the first `GET /dashboard` of a new user and a warm
-`GET /api/auth/me`, on a new PostgreSQL server; `--list` prints every function in the order of its
-first call.
+`python -m scripts.trace_request` traces the first `GET /dashboard` of a new user in a new process,
+that of another user in the same process, and a warm `GET /api/auth/me`, on a new PostgreSQL server.
+`--list` prints every function in the order of its first call. The first request of a process also
+opens the database connection and reads the published keys.
 """
 
 import argparse
@@ -27,7 +28,8 @@ from dev.fake_clerk import DevIdentityProvider, DevUser
 from web.services import EXTENSION
 
 PROJECT = Path(__file__).resolve().parent.parent
-USER = DevUser("user_traced", "Tereza Traço", "tereza@example.com")
+FIRST = DevUser("user_traced", "Tereza Traço", "tereza@example.com")
+SECOND = DevUser("user_traced_next", "Bento Traço", "bento@example.com")
 NESTED_SCOPES = ("<module>", "<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>")
 
 Function = tuple[str, str]  # its file within the project, and its qualified name
@@ -41,12 +43,14 @@ def main() -> int:
     configure_logs("json", is_production=True)
     with tempfile.TemporaryDirectory(prefix="trace") as folder, serving(Path(folder)) as app:
         provider: DevIdentityProvider = app.extensions[EXTENSION].dev_provider
-        client = app.test_client()
-        client.set_cookie("__session", provider.token(USER))
-        first = trace(client, "/dashboard")
+        traced = {}
+        for name, user in (("first", FIRST), ("first in a warm process", SECOND)):
+            client = app.test_client()
+            client.set_cookie("__session", provider.token(user))
+            traced[f"GET /dashboard, {name}"] = trace(client, "/dashboard")
         trace(client, "/api/auth/me")  # fills the caches that the warm request reads
-        warm = trace(client, "/api/auth/me")
-    for name, entered in (("first GET /dashboard", first), ("warm GET /api/auth/me", warm)):
+        traced["GET /api/auth/me, warm"] = trace(client, "/api/auth/me")
+    for name, entered in traced.items():
         files = {file for file, _ in entered}
         print(f"{name}: {len(entered)} functions in {len(files)} files")
         if options.list:

@@ -8,14 +8,18 @@ the hosts may differ.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 from sqlalchemy import (
     ColumnElement,
     Interval,
     ScalarSelect,
     Select,
+    Table,
+    Update,
     and_,
+    bindparam,
     case,
     delete,
     exists,
@@ -204,7 +208,8 @@ def abandon_dead(session: Session) -> SweepRun | None:
         update(SweepRun)
         .where(SweepRun.id.in_(free))
         .values(status=SweepStatus.ABANDONED, finished_at=func.now())
-        .returning(SweepRun)
+        .returning(SweepRun),
+        execution_options={"populate_existing": True},  # `report` changes rows, not objects
     ).one_or_none()
     if dead is not None:
         _add_to_totals(session, dead)
@@ -213,7 +218,7 @@ def abandon_dead(session: Session) -> SweepRun | None:
 
 def beat(session: Session, run_id: int, *, owner: str) -> None:
     """Extend the lease; raises LeaseLostError if the run has another owner."""
-    _change_own(session, run_id, owner, heartbeat_at=func.clock_timestamp())
+    report(session, run_id, owner=owner, counts={})
 
 
 def report(session: Session, run_id: int, *, owner: str, counts: dict[str, int]) -> None:
@@ -221,7 +226,25 @@ def report(session: Session, run_id: int, *, owner: str, counts: dict[str, int])
 
     The heartbeat is the current time, not the start of a long transaction.
     """
-    _change_own(session, run_id, owner, **counts, heartbeat_at=func.clock_timestamp())
+    values = {f"new_{name}": number for name, number in counts.items()}
+    changed = session.connection().execute(
+        _progress_update(tuple(counts)), {"run_id": run_id, "owned_by": owner, **values}
+    )
+    if not changed.rowcount:
+        raise LeaseLostError(f"sweep run {run_id} has another owner")
+
+
+@cache
+def _progress_update(names: tuple[str, ...]) -> Update:
+    """Return the UPDATE of these counts; built once, because it is part of each batch."""
+    table = cast(Table, SweepRun.__table__)
+    is_own = (table.c.id == bindparam("run_id"), table.c.owner == bindparam("owned_by"))
+    counts: dict[str, Any] = {name: bindparam(f"new_{name}") for name in names}
+    return (
+        update(table)
+        .where(*is_own, table.c.status == SweepStatus.RUNNING)
+        .values(**counts, heartbeat_at=func.clock_timestamp())
+    )
 
 
 def release(

@@ -44,6 +44,7 @@ log = structlog.get_logger(__name__)
 
 POLLING_JOB = "poll"
 POLL_INTERVAL = timedelta(seconds=1)  # a run queued by an admin starts within a second
+SETTLING_SECONDS = 15.0  # for the last sweep of another process when the installation becomes idle
 HEARTBEAT_TIMEOUT_SECONDS = 5.0  # a third of the lease, so that a second attempt is possible
 
 
@@ -52,7 +53,8 @@ class Poller:
     """Looks for sweeps to run; `poll` is called every second, in an app context.
 
     `sweeper` is None in a process that leaves sweeps to others. While the installation is idle, the
-    time between two sweeps is at most `idle_interval`. `on_idle` runs when it has become idle.
+    time between two sweeps is at most `idle_interval`. `on_idle` runs once after the last sweep of
+    any process before the idle time.
     """
 
     sweeper: Sweeper | None
@@ -60,28 +62,32 @@ class Poller:
     idle_interval: timedelta
     on_idle: Callable[[], None] = lambda: None
     monotonic: Callable[[], float] = time.monotonic
-    _is_idle: bool = field(default=False, init=False)
+    _has_polled_idle: bool = field(default=False, init=False)
+    _has_settled: bool = field(default=False, init=False)
     _next_poll_at: float = field(default=-inf, init=False)
 
     def poll(self) -> None:
         """Run a sweep that is due; sends nothing while an idle installation needs none."""
         self.activity.exchange()
         if not self.activity.is_idle:
-            self._is_idle, self._next_poll_at = False, -inf
+            self._has_polled_idle, self._has_settled, self._next_poll_at = False, False, -inf
             if self.sweeper is not None:
                 self.sweeper.run_if_due()
             return
         if self.sweeper is not None and self.monotonic() >= self._next_poll_at:
             self._poll_idle(self.sweeper)
-        if not self._is_idle:
-            self._is_idle = True
+        idle_seconds = self.activity.idle_seconds
+        settled_after = idle_seconds + min(SETTLING_SECONDS, idle_seconds / 4)
+        if not self._has_settled and self.activity.unused_seconds >= settled_after:
+            self._has_settled = True
             self.on_idle()
 
     def _poll_idle(self, sweeper: Sweeper) -> None:
         """Run a sweep that is due, and find out when the next one is needed."""
-        idle_seconds = timedelta(seconds=self.activity.idle_seconds)
-        is_first = not self._is_idle  # then the last sweep must be younger than the last use
-        sweeper.run_if_due(min(sweeper.interval, idle_seconds) if is_first else None)
+        unused = timedelta(seconds=self.activity.idle_seconds)
+        # First, the last sweep must be younger than the last use.
+        sweeper.run_if_due(self.idle_interval if self._has_polled_idle else unused)
+        self._has_polled_idle = True
         pause = sweeper.time_until_needed(self.idle_interval)
         self._next_poll_at = self.monotonic() + pause.total_seconds()
 

@@ -100,13 +100,13 @@ class Sweeper:
                 return self._run(run, is_dry=dry_run)
             self._run(run, is_dry=True)
 
-    def run_if_due(self, interval: timedelta | None = None) -> SweepCounts | None:
+    def run_if_due(self, longest: timedelta = timedelta.max) -> SweepCounts | None:
         """Run the queued, abandoned or due run; returns None if there is none.
 
-        A scheduled run is due `interval` after the one before, by default the scheduler's.
+        A scheduled run is due an interval after the one before, at most `longest` after it.
         """
         with self.transaction() as session:
-            interval = interval or self._due_after(session)
+            interval = min(self._due_after(session), longest)
             has_work = not self.should_stop() and runs.has_work(session, interval)
         return self.run_waiting() or self.start_if_due(interval) if has_work else None
 

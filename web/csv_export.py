@@ -4,9 +4,10 @@ import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from flask import Response, stream_with_context
+from flask import Flask, Response, current_app
+from pydantic import InstanceOf, WithJsonSchema
 from sqlalchemy.orm import Session
 
 from core.database import background_transaction
@@ -17,6 +18,10 @@ BATCH_SECONDS = 5.0  # of the database, for one batch
 BOM = "\ufeff"  # tells Excel that the file is UTF-8
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
+MEDIA_TYPE = "text/csv"
+
+# The response type of an API operation that sends a CSV file.
+CsvFile = Annotated[InstanceOf[Response], WithJsonSchema({"type": "string"}), MEDIA_TYPE]
 Key = TypeVar("Key")
 Cell = str | int | bool | datetime | None
 Row = Sequence[Cell]
@@ -30,18 +35,27 @@ def csv_response(file_name: str, titles: Sequence[str], read_batch: ReadBatch[Ke
 
     Each batch is read in a transaction of its own, so that a slow client holds no connection. The
     first one is read before the response starts: an error then has its status and code. A later
-    error ends the download before its end, which HTTP clients notice.
+    error ends the download before its end, which HTTP clients notice. The later batches are read
+    without the request's context, which a client that stops reading would keep open.
     """
-    first = _read(read_batch, None)
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined] # noqa: SLF001 - documented by Flask
+    first = _read(app, read_batch, None)
 
     def chunks() -> Iterator[str]:
         rows, key = first
         yield BOM + write_rows([titles, *rows])
         while key is not None:
-            rows, key = _read(read_batch, key)
+            rows, key = _read(app, read_batch, key)
             yield write_rows(rows)
 
-    response = Response(stream_with_context(chunks()), content_type="text/csv; charset=utf-8")
+    response = Response(chunks(), content_type=f"{MEDIA_TYPE}; charset=utf-8")
+    response.headers.set("Content-Disposition", "attachment", filename=file_name)
+    return response
+
+
+def csv_file(file_name: str, rows: Sequence[Row]) -> Response:
+    """Return a short CSV file, whose rows are in memory, as a download."""
+    response = Response(BOM + write_rows(rows), content_type=f"{MEDIA_TYPE}; charset=utf-8")
     response.headers.set("Content-Disposition", "attachment", filename=file_name)
     return response
 
@@ -53,8 +67,10 @@ def write_rows(rows: Sequence[Row]) -> str:
     return lines.getvalue()
 
 
-def _read(read_batch: ReadBatch[Key], key: Key | None) -> tuple[Sequence[Row], Key | None]:
-    with background_transaction(BATCH_SECONDS) as session:
+def _read(
+    app: Flask, read_batch: ReadBatch[Key], key: Key | None
+) -> tuple[Sequence[Row], Key | None]:
+    with app.app_context(), background_transaction(BATCH_SECONDS) as session:
         return read_batch(session, key, BATCH_ROWS)
 
 

@@ -20,7 +20,7 @@ from provisioning.preregistration import MentoradoExistsError
 from provisioning.retry import is_unavailable
 from sweep.runs import SweepRunningError
 from web.errors import HttpError, TooManyRequestsError, provisioning_error_code
-from web.problem_responses import problem_response
+from web.problem_responses import is_api_path, problem_response
 
 log = structlog.get_logger(__name__)
 
@@ -72,10 +72,16 @@ def _handle_too_many_requests(err: TooManyRequestsError) -> ResponseReturnValue:
 
 
 def _handle_provisioning_error(err: ProvisioningError) -> ResponseReturnValue:
-    code = provisioning_error_code(err)
     if isinstance(err, DatabaseConnectingError):
-        return problem_response(code, retry_after_seconds=CONNECTING_RETRY_SECONDS)
-    return problem_response(code)
+        return _handle_connecting(err)
+    return problem_response(provisioning_error_code(err))
+
+
+def _handle_connecting(err: DatabaseConnectingError) -> ResponseReturnValue:
+    """Answer while the database is being connected: a page prepares the profile, and retries."""
+    is_page = request.method in ("GET", "HEAD") and not is_api_path(request.path)
+    code = "provisioning_unavailable" if is_page else provisioning_error_code(err)
+    return problem_response(code, retry_after_seconds=CONNECTING_RETRY_SECONDS)
 
 
 def _handle_keys_unavailable(_: KeysUnavailableError) -> ResponseReturnValue:

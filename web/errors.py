@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from provisioning.context import NOT_REQUIRED
 from provisioning.errors import (
-    DatabaseConnectingError,
     DatabaseUnavailableError,
     NeedsAttentionError,
     ProvisioningError,
@@ -76,12 +75,7 @@ class ProfileRequiredError(HttpError):
 
 
 def provisioning_error_code(err: ProvisioningError) -> str:
-    """Return the code for a failed ensure call.
-
-    While the database is being connected, the page for it is that of a profile being prepared.
-    """
-    if isinstance(err, DatabaseConnectingError):
-        return "provisioning_unavailable"
+    """Return the code for a failed ensure call."""
     if isinstance(err, DatabaseUnavailableError):
         return "database_unavailable"
     if isinstance(err, NeedsAttentionError):

@@ -191,6 +191,8 @@ def _resubmittable_fields(code: str) -> list[tuple[str, str]] | None:
         return None
     request.max_content_length = MAX_FORM_BYTES
     try:
+        if any(request.files.values()):
+            return None  # a file cannot be sent again by a page
         fields = list(request.form.items(multi=True))
     except (HTTPException, ParseException):
         return None  # the body cannot be read either; the response keeps the first error

@@ -100,6 +100,8 @@ MESSAGES = {
     "numeral": "Informe um número inteiro, como 12.500.",
     "cents": "Informe um valor inteiro, sem centavos.",
     "nothing": "Informe ao menos um campo.",
+    "date": "Informe um dia como 2026-03-31.",
+    "cursor": "O cursor não é desta ordem. Comece pela primeira página.",
 }
 MAX_NOTE_LENGTH = 5_000
 MAX_TYPED_NAME_LENGTH = 1_000  # before white space is folded
@@ -321,9 +323,11 @@ class Paging(Query):
 
 
 class Search(Paging):
-    """Rows whose name or address contains a text."""
+    """Rows that a search finds."""
 
-    q: Annotated[Text, Field(description="A part of the name or address")] = None
+    q: Annotated[Text, Field(description="Words of name or address, in any order, or a number")] = (
+        None
+    )
 
 
 def read_query(model: type[QueryType]) -> QueryType:

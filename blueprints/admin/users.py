@@ -11,10 +11,12 @@ from blueprints.api.admin_users import UserSearch, ensure_user, search_users
 from core.database import transaction
 from models import Mentorado
 from provisioning import audit
+from provisioning.audit_log import read_names
 from provisioning.ensure import forecast_decision
 from provisioning.errors import ProvisioningError
 from provisioning.profiles import list_unlinked_profiles
 from provisioning.queries import ListedUser, find_user
+from provisioning.references import count_references
 from web.access_policy import admin_required
 from web.admin_labels import STATES, event_name, forecast_text
 from web.errors import HttpError
@@ -64,13 +66,17 @@ def show(user_id: int) -> ResponseReturnValue:
             session, user_id=user_id, mentorado_id=mentorado_id, limit=HISTORY_SIZE
         )
         unlinked = _matching_profiles(session, row)
+        names = read_names(session, history)
+        counts = count_references(session, mentorado_id) if mentorado_id else {}
     return render_template(
         "console_user.html",
         row=row,
         state=STATES[row.state],
         forecast=forecast_text(result),
         unlinked_profiles=unlinked,
+        counts=counts,
         history=[(event, event_name(event)) for event in history],
+        names=names,
     )
 
 

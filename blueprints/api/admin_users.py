@@ -24,6 +24,7 @@ from provisioning.queries import ListedUser, UserState, list_users
 from web.access_policy import admin_required
 from web.admin_change import admin_source, apply_admin_change
 from web.api import api_operation
+from web.search import search_term
 from web.services import services
 from web.validation import ID_CONVERTER, Listed, Search, Text, WithReason, list_page
 
@@ -59,7 +60,7 @@ class UserSearch(Search):
     """Filters of the list."""
 
     q: Annotated[
-        Text, Field(description="A part of the name or address, a Clerk id or a reference code")
+        Text, Field(description="Words of name or address, a Clerk id, number or reference code")
     ] = None
     state: Annotated[UserState | None, one_of(UserState)] = None
 
@@ -119,17 +120,11 @@ def serialize_user_row(row: ListedUser) -> ListedUserShape:
 
 
 def search_users(session: Session, query: UserSearch) -> list[ListedUser]:
-    """Return the matching users; `q` may be the reference code that a user was shown.
-
-    A client can choose its request id, so a reference code never replaces the other matches.
-    """
+    """Return the matching users; `q` may be the reference code that a user was shown."""
     return list_users(
         session,
         state=query.state,
-        search_text=query.q,
-        reference_clerk_id=services().provisioning.contexts.find_user_of_reference(query.q)
-        if query.q
-        else None,
+        search=search_term(query.q),
         after_id=query.cursor,
         limit=query.limit,
     )

@@ -15,6 +15,7 @@ from web.openapi import build_document
 Json = Mapping[str, Any]
 
 ROLE_LABELS = {"admin": "administração", "mentorado": "mentorados", "": "quem entrou na conta"}
+PROBLEM = "application/problem+json"
 TYPE_LABELS = {
     "string": "texto",
     "integer": "inteiro",
@@ -182,9 +183,8 @@ def _response(status: str, response: Json) -> ApiResponse:
     schema: Json = next((media["schema"] for media in content.values()), {})
     if "text/html" in content:
         return ApiResponse(status, None, "página", tuple(response["description"].split(", ")))
-    if "allOf" in schema:
-        codes = schema["allOf"][1]["properties"]["code"]["enum"]
-        return ApiResponse(status, None, "", tuple(codes))
+    if PROBLEM in content:
+        return ApiResponse(status, None, "", tuple(response["description"].split(", ")))
     return ApiResponse(
         status, shape_of(schema), type_text(schema) if schema else "sem conteúdo", ()
     )
@@ -199,7 +199,7 @@ Document = dict[str, Any]
 
 def register_api_document(app: Flask) -> None:
     """Register a function that builds the document once, on its first use."""
-    app.extensions[EXTENSION] = cache(partial(_document, app))
+    app.extensions[EXTENSION] = cache(partial(build_document, app))
 
 
 @api_docs.get("/openapi.json")
@@ -223,18 +223,3 @@ def docs() -> str:
 def api_document() -> Document:
     """Return the document of the current app."""
     return cast(Callable[[], Document], current_app.extensions[EXTENSION])()
-
-
-def _document(app: Flask) -> Document:
-    document = build_document(app)
-    content = document.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    return {"openapi": document.openapi, **_with_integers(content)}
-
-
-def _with_integers(value: Any) -> Any:
-    """Return the document with bounds as integers; the models have turned them into floats."""
-    if isinstance(value, dict):
-        return {name: _with_integers(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_with_integers(item) for item in value]
-    return int(value) if isinstance(value, float) else value

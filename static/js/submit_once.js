@@ -7,6 +7,8 @@ let sent = null;
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (event.defaultPrevented || form.method !== "post") return;
+  // A download changes nothing and leaves the page open.
+  if (event.submitter?.hasAttribute("data-repeatable")) return;
   if (sent === form) return event.preventDefault();
   sent = form;
   const button = event.submitter ?? form.querySelector("button");

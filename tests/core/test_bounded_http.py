@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from threading import Event, Thread
 
-import httpx
+import httpcore
 import pytest
 
 from core.bounded_http import BoundedClient, NotDecodableError, Response, TooLargeError
@@ -73,7 +73,7 @@ def fetch(url: str, most_bytes: int = 1000) -> Response:
 def test_slow_response_ends_at_the_time_limit(serve: Serve, where: str) -> None:
     url, started_at = serve(*DROPS[where]), time.monotonic()
 
-    with pytest.raises(httpx.HTTPError):
+    with pytest.raises((httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)):
         fetch(url)
 
     assert time.monotonic() - started_at < SECONDS + 1.0

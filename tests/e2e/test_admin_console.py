@@ -66,10 +66,16 @@ def open_profile(admin_page: Page, query: str) -> None:
     admin_page.get_by_role("table").get_by_role("link").first.click()
 
 
-def confirm(admin_page: Page, message: str) -> None:
+def confirm(admin_page: Page, message: str, button: str = "Confirmar") -> None:
     admin_page.get_by_label("Motivo").fill("Pedido do mentorado")
-    admin_page.get_by_role("button", name="Confirmar").click()
+    admin_page.get_by_role("button", name=button).click()
     expect(admin_page.get_by_role("status").first).to_contain_text(message)
+
+
+def choose_danger(admin_page: Page, name: str) -> None:
+    """Open the closed section of dangerous changes, and choose one."""
+    admin_page.locator("details.danger summary").click()
+    admin_page.get_by_role("link", name=name).click()
 
 
 def test_failed_attempt_is_retried_by_an_admin(
@@ -105,8 +111,8 @@ def test_user_is_blocked_and_allowed_again(
     admin_page: Page, rute: Page, stage: FaultTarget
 ) -> None:
     open_user(admin_page, stage)
-    admin_page.get_by_role("link", name="Bloquear acesso").click()
-    confirm(admin_page, "Acesso bloqueado.")
+    choose_danger(admin_page, "Bloquear acesso")
+    confirm(admin_page, "Acesso bloqueado.", "Bloquear acesso")
     rute.reload()
     expect(rute.get_by_role("heading", name="Acesso suspenso")).to_be_visible()
 
@@ -121,8 +127,8 @@ def test_profile_is_deactivated_and_reactivated(
     admin_page: Page, rute: Page, stage: FaultTarget
 ) -> None:
     open_profile(admin_page, stage.email)
-    admin_page.get_by_role("link", name="Desativar").click()
-    confirm(admin_page, "Perfil desativado.")
+    choose_danger(admin_page, "Desativar")
+    confirm(admin_page, "Perfil desativado.", "Desativar perfil")
     rute.reload()
     expect(rute.get_by_role("heading", name="Perfil inativo")).to_be_visible()
 
@@ -160,8 +166,8 @@ def test_user_of_an_unlinked_profile_gets_a_new_one(
     admin_page.get_by_role("button", name="Ver o que muda").click()
     confirm(admin_page, "Perfil corrigido.")
 
-    admin_page.get_by_role("link", name="Desvincular").click()
-    confirm(admin_page, "Perfil desvinculado.")
+    choose_danger(admin_page, "Desvincular")
+    confirm(admin_page, "Perfil desvinculado.", "Desvincular perfil")
 
     rute.reload()
     expect(rute.get_by_text("Boas-vindas, Rute!")).to_be_visible()
@@ -211,7 +217,7 @@ def test_csv_file_is_imported(
     admin_page.goto("/admin/mentorados/novos")
 
     admin_page.get_by_label("Arquivo").set_input_files(file)
-    admin_page.get_by_role("button", name="Ensaiar a lista").click()
+    admin_page.get_by_role("button", name="Simular a lista").click()
     admin_page.get_by_label("Motivo").fill("Turma nova")
     admin_page.get_by_role("button", name="Confirmar").click()
 
@@ -231,7 +237,7 @@ def test_progress_of_a_long_import_is_shown_to_its_end(
     admin_page.goto("/admin/mentorados/novos")
 
     admin_page.get_by_label("Arquivo").set_input_files(file)
-    admin_page.get_by_role("button", name="Ensaiar a lista").click()
+    admin_page.get_by_role("button", name="Simular a lista").click()
     expect(admin_page.get_by_role("heading", name="O que será feito: 600 de 600")).to_be_visible()
     admin_page.get_by_label("Motivo").fill("Turma nova")
     admin_page.get_by_role("button", name="Confirmar").click()
@@ -321,7 +327,8 @@ PAGES = [
     *("/admin/mentorados/1", "/admin/mentorados/novos", "/admin/criacao-automatica"),
     *("/admin/pessoa/1/bloquear", "/admin/mentorado/1/corrigir", "/admin/mentorado/1/unir"),
     *("/admin/mentorado/1/desativar", "/admin/metas", "/admin/mentorados/1/feedback/2026/1"),
-    *("/admin/mentorados/1/metas/2026/1", "/admin/tarefas"),
+    *("/admin/mentorados/1/metas/2026/1", "/admin/tarefas", "/admin/mentorado/1/excluir"),
+    "/admin/mentorados/excluidos",
 ]
 
 

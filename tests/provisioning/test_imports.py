@@ -127,12 +127,13 @@ def verdict_of_registration(
 
 def test_preview_import_and_single_registration_give_equal_verdicts(session: Session) -> None:
     ExistingRows(session)
-    lines = read_list(ALL_KINDS_CSV)
+    mentees = read_list(ALL_KINDS_CSV)
+    lines = mentees.lines
     single = [verdict_of_registration(session, line) for line in lines if line.values]
 
     previewed = preview_list(session, lines)
     job = AdminJob(id=uuid.uuid4(), counts={}, results=[], position=0, dry_run=False)
-    MenteeImport(lines, NOW).step(session, job, len(lines))
+    MenteeImport(mentees, NOW).step(session, job, len(lines))
 
     expected = {r.line.number: r.to_stored(with_person=False) for r in previewed}
     done = {result["line"]: result for result in job.results}
@@ -240,7 +241,7 @@ def test_preview_locks_nothing_and_consumes_no_id(app: Flask, url: str) -> None:
     ids = count(url, IDS_USED)
 
     with transaction() as session:
-        preview_list(session, read_list(ALL_KINDS_CSV))
+        preview_list(session, read_list(ALL_KINDS_CSV).lines)
         locks = session.scalar(LOCKS)
 
     assert (locks, count(url, IDS_USED)) == (0, ids)
@@ -253,7 +254,7 @@ def test_preview_answers_while_listed_users_are_locked(app: Flask, url: str) -> 
             " VALUES ('p0', 'p0@example.com', true)"
         )
     with hold_locks(url, "SELECT 1 FROM users FOR UPDATE"), transaction() as session:
-        results = preview_list(session, read_list(csv_of(2)))
+        results = preview_list(session, read_list(csv_of(2)).lines)
 
     assert [result.verdict for result in results] == [LineVerdict.NEW] * 2
 

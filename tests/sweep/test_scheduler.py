@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from core.activity import Activity
 from models import Mentorado, ProvisioningAttempt, SweepRun, User
 from models.provisioning_attempt import UNUSABLE_ANSWER
-from sweep.scheduler import Poller, build_sweeper
+from sweep.scheduler import SETTLING_SECONDS, Poller, build_sweeper
 from tests.support.concurrency import Clock
 from web.services import Services
 
@@ -98,6 +98,22 @@ def test_idle_database_is_left_alone_until_the_longest_time_without_a_sweep(
     clock.seconds += 60
 
     assert (early, is_polling()) == ([False, False], True)
+
+
+def test_longest_time_without_a_sweep_holds_for_a_longer_interval(
+    session: Session, poller: Poller, is_polling: Callable[[], bool], idle: Callable[[], None]
+) -> None:
+    assert poller.sweeper is not None
+    poller.sweeper = replace(poller.sweeper, interval=timedelta(days=7))
+    session.add(
+        SweepRun(status="succeeded", trigger="clock", created_at=func.now() - IDLE_INTERVAL)
+    )
+    session.commit()
+
+    idle()
+
+    assert not is_polling()
+    assert session.scalars(select(func.count(SweepRun.id))).one() == 2
 
 
 def test_use_ends_the_idle_time(
@@ -194,16 +210,31 @@ def test_process_without_sweeps_sends_nothing(
 
 
 def test_readings_are_renewed_once_when_the_installation_becomes_idle(
-    poller: Poller, idle: Callable[[], None], activity: Activity
+    poller: Poller, idle: Callable[[], None], activity: Activity, clock: Clock
 ) -> None:
     calls: list[str] = []
     poller.on_idle = lambda: calls.append("idle")
-    idle()
-    poller.poll()
+
+    def settle() -> int:
+        idle()
+        clock.seconds += SETTLING_SECONDS
+        poller.poll()
+        poller.poll()
+        return len(calls)
+
+    first = settle()
     activity.note_use()
     poller.poll()
-    before = len(calls)
+
+    assert (first, settle()) == (1, 2)
+
+
+def test_readings_follow_the_last_sweep_of_other_processes(
+    poller: Poller, idle: Callable[[], None]
+) -> None:
+    calls: list[str] = []
+    poller.on_idle = lambda: calls.append("idle")
 
     idle()
 
-    assert (before, len(calls)) == (1, 2)
+    assert calls == []

@@ -16,6 +16,7 @@ from web.openapi import IMPLIED_METHODS, PATH_PARAMETER
 from web.problem_responses import API_PREFIXES
 from web.problems import PROBLEMS
 
+PROBLEM = "application/problem+json"
 PAGES = {"/api/docs"}  # HTML pages
 MARCH = "/api/mentorados/me/metricas/2026/3"
 
@@ -43,15 +44,28 @@ def problems(document: Document, path: str, method: str) -> set[str]:
     return {
         code
         for response in responses.values()
-        for media in response.get("content", {}).values()
-        for part in media["schema"].get("allOf", ())
-        for code in part.get("properties", {}).get("code", {}).get("enum", ())
+        if PROBLEM in response.get("content", {})
+        for code in response["description"].split(", ")
     }
 
 
 def test_document_is_valid(document: Document) -> None:
     assert document["openapi"].startswith("3.1")
     assert OpenAPI.model_validate(document).info.title == "Neon Dashboard"
+
+
+def test_titles_are_unique_and_errors_are_plain_references(document: Document) -> None:
+    schemas = document["components"]["schemas"]
+    problem_schemas = [
+        content[PROBLEM]["schema"]
+        for operation in operations(document).values()
+        for response in operation["responses"].values()
+        if PROBLEM in (content := response.get("content", {}))
+    ]
+
+    assert {name: schema["title"] for name, schema in schemas.items()} == {n: n for n in schemas}
+    reference = {"$ref": "#/components/schemas/ProblemDocument"}
+    assert all(schema == reference for schema in problem_schemas)
 
 
 def test_schemathesis_can_read_the_document(document: Document) -> None:
@@ -85,7 +99,7 @@ def test_every_documented_error_is_in_the_problem_table(document: Document) -> N
         (int(status), code)
         for operation in operations(document).values()
         for status, response in operation["responses"].items()
-        if "application/problem+json" in response.get("content", {})
+        if PROBLEM in response.get("content", {})
         for code in response["description"].split(", ")
     ]
 

@@ -1,4 +1,4 @@
-"""The admin console's overview: statistics, backlog, health, the auto-create switch and sweeps."""
+"""The state of the system: statistics, backlog, health, the auto-create switch and sweeps."""
 
 from flask import Blueprint, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -21,15 +21,15 @@ from web.request_context import flash_user
 from web.services import services
 from web.validation import ID_CONVERTER, WithReason, validate_model
 
-console = Blueprint("console", __name__, url_prefix="/admin")
+console_system = Blueprint("console_system", __name__, url_prefix="/admin")
 
 SWITCH_VALUES = {"sim": True, "nao": False}
 NO_VALUE_MESSAGE = "Diga se é para ligar ou para desligar."
 
 
-@console.get("")
+@console_system.get("/sistema")
 @admin_required
-def overview() -> ResponseReturnValue:
+def show_system() -> ResponseReturnValue:
     """Show the last day's provisioning, the backlog and the health of each part."""
     now = services().now()
     with transaction() as session:
@@ -38,7 +38,7 @@ def overview() -> ResponseReturnValue:
     if reading is None:
         raise DatabaseUnavailableError("the backlog could not be counted")
     return render_template(
-        "console_overview.html",
+        "console_system.html",
         stats=stats,
         backlog=reading.backlog,
         now=now,
@@ -49,7 +49,7 @@ def overview() -> ResponseReturnValue:
     )
 
 
-@console.get("/criacao-automatica")
+@console_system.get("/criacao-automatica")
 @admin_required
 def confirm_auto_create() -> ResponseReturnValue:
     """Show what switching automatic creation would change."""
@@ -58,7 +58,7 @@ def confirm_auto_create() -> ResponseReturnValue:
     return render_template("console_auto_create.html", is_on=is_on)
 
 
-@console.post("/criacao-automatica")
+@console_system.post("/criacao-automatica")
 @admin_required
 def set_auto_create() -> ResponseReturnValue:
     """Switch the automatic creation of profiles on or off, in every process at once."""
@@ -75,7 +75,7 @@ def set_auto_create() -> ResponseReturnValue:
     if is_changed:  # a repeated request has changed nothing
         log.warning("auto_create_changed", enabled=enabled, entry="admin")
     flash_user("Criação automática ligada." if enabled else "Criação automática desligada.")
-    return redirect(url_for(".overview"), code=303)
+    return redirect(url_for(".show_system"), code=303)
 
 
 console_sweeps = Blueprint("console_sweeps", __name__, url_prefix="/admin/varreduras")
