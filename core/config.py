@@ -445,7 +445,7 @@ def load_config(environ: Mapping[str, str], dotenv: Path | None = PROJECT / ".en
     """
     merged = {**_read_env_file(dotenv), **environ}
     if not (merged.get("BIND") or "").strip():
-        merged["BIND"] = _bind_of_port(merged.get("PORT"))
+        merged["BIND"] = _bind_of_port(merged)
     known: dict[str, str] = {}
     for name in Config.model_fields:
         try:
@@ -458,14 +458,18 @@ def load_config(environ: Mapping[str, str], dotenv: Path | None = PROJECT / ".en
         raise ConfigError(_one_line(err)) from err
 
 
-def _bind_of_port(port: str | None) -> str | None:
-    """Return the address for a port that a host assigns by PORT, reachable from outside."""
-    port = (port or "").strip()
+def _bind_of_port(environ: Mapping[str, str | None]) -> str | None:
+    """Return the address for a port that a host assigns by PORT; None without one.
+
+    It can be reached from outside, unless the development identity provider serves there.
+    """
+    port = (environ.get("PORT") or "").strip()
     if not port:
         return None
     if not re.fullmatch("[0-9]{1,5}", port) or int(port) > LAST_PORT:
         raise ConfigError(f"PORT: must be a number up to {LAST_PORT}")
-    return f"0.0.0.0:{port}"  # nosec B104
+    has_clerk = (environ.get("CLERK_PUBLISHABLE_KEY") or "").strip()
+    return f"0.0.0.0:{port}" if has_clerk else f"127.0.0.1:{port}"  # nosec B104
 
 
 def refuse_accidental_database(config: Config) -> None:

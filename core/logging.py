@@ -161,7 +161,11 @@ def _json_renderer() -> list[Processor]:
 
 
 def _console_renderer() -> list[Processor]:
-    return [_use_local_time, structlog.dev.ConsoleRenderer(), _redact_line]
+    return [
+        _use_local_time,
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        _redact_line,
+    ]
 
 
 def _use_local_time(_: object, __: str, event: EventDict) -> EventDict:

@@ -690,6 +690,10 @@ def test_assigned_port_is_used_unless_bind_is_set(settings: dict[str, str], expe
     assert load(CLERK_PUBLISHABLE_KEY=PRODUCTION_KEY, **settings).bind == expected
 
 
+def test_assigned_port_of_the_development_identity_provider_is_on_loopback() -> None:
+    assert load(PORT="8080").bind == "127.0.0.1:8080"
+
+
 @pytest.mark.parametrize("port", ["http", "70000", "-1", "8000/tcp"])
 def test_port_that_cannot_be_is_refused_by_name(port: str) -> None:
     assert str(config_error(PORT=port)) == "PORT: must be a number up to 65535"

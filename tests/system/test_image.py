@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from blueprints.dev_clerk import PROXY_HEADERS
 from core.config import Config
 from dev.servers import PROJECT
 from scripts.image_check import FORBIDDEN, context_files, project_context, read_instructions
@@ -82,6 +83,13 @@ def test_example_of_development_settings_names_existing_ones() -> None:
     names = {found[1].lower() for line in lines if (found := re.match(r"#?([A-Z_]+)=", line))}
 
     assert names <= set(Config.model_fields)
+
+
+def test_proxy_of_the_demo_adds_no_header_that_the_identity_provider_refuses() -> None:
+    config = (PROJECT / "ops" / "nginx" / "compose.conf").read_text()
+    added = set(re.findall(r"(?m)^ *proxy_set_header (\S+)", config))
+
+    assert added.isdisjoint(PROXY_HEADERS)
 
 
 def test_proxy_of_the_demo_is_valid(tmp_path: Path) -> None:
