@@ -5,6 +5,7 @@ from typing import Annotated
 from flask import Blueprint, redirect, render_template
 from flask.typing import ResponseReturnValue
 from pydantic import BeforeValidator, Field
+from sqlalchemy import select
 
 from blueprints.admin.danger import dangers_of_profile
 from blueprints.admin.deleted import successor_url
@@ -74,14 +75,15 @@ def index() -> ResponseReturnValue:
 @admin_required
 def show(mentorado_id: int) -> ResponseReturnValue:
     """Show one profile with its dashboard, as its mentee sees it, and its history."""
+    with_owner = select(Mentorado, User).outerjoin(User, User.id == Mentorado.user_id)
     with transaction() as session:
-        profile = session.get(Mentorado, mentorado_id)
-    if profile is None:
+        row = session.execute(with_owner.where(Mentorado.id == mentorado_id)).one_or_none()
+    if row is None:
         if url := successor_url(mentorado_id):
             return redirect(url)
         raise HttpError("not_found", f"there is no mentorado {mentorado_id}")
+    profile, owner = row
     with transaction() as session:
-        owner = session.get(User, profile.user_id) if profile.user_id else None
         report = read_report(session, mentorado_id)
         history = audit.events(session, mentorado_id=mentorado_id, limit=HISTORY_SIZE)
         names = read_names(session, history)
