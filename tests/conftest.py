@@ -26,11 +26,11 @@ from models import Mentorado, User
 from models.mentorado import Turma
 from models.user import Role
 from tests.support.concurrency import Clock
+from tests.support.databases import new_server_folder, use_fast_settings
+from tests.support.time_limits import TIME_LIMIT_SCALE
 from tests.support.types import Browser, Sign
 from tests.support.users import ALICE, CHARLIE
 from web.services import EXTENSION, Services
-
-TIME_LIMIT_SCALE = 10.0
 
 
 @pytest.fixture(autouse=True)
@@ -54,8 +54,9 @@ def clock() -> Clock:
 @pytest.fixture(scope="session")
 def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A PostgreSQL server of this test process; it is deleted at the end."""
-    folder = tmp_path_factory.mktemp("postgres")
+    folder = new_server_folder(tmp_path_factory)
     server = PostgresServer(postgres.start(folder), folder)
+    use_fast_settings(server.url)
     yield server.url
     server.crash()  # a regular stop would write everything to disk first
     shutil.rmtree(folder)

@@ -26,6 +26,7 @@ from tests.support.pages import (
     sign_in,
     sign_in_as,
 )
+from tests.support.servers import run_test_app
 
 with_and_without_javascript = pytest.mark.parametrize(
     "javascript", [True, False], ids=["js", "no-js"]
@@ -142,7 +143,7 @@ def invited_only(
     folder: Path = tmp_path_factory.mktemp("invited_only")
     url = copy_database("invited_only")
     settings = {"DATABASE_URL": url, "ENROLMENT": "invited", "SUPPORT_URL": SUPPORT[:-5]}
-    with run_app(folder, **settings) as app:
+    with run_test_app(folder, **settings) as app:
         yield FaultTarget(app, url, "convidada@example.com")
 
 
@@ -170,7 +171,7 @@ def single_attempt_app(
     folder: Path = tmp_path_factory.mktemp("single_attempt")
     url = copy_database("single_attempt")
     retry_settings = {"SWEEP_INTERVAL_SECONDS": "1", "PROVISIONING_MAX_ATTEMPTS": "1"}
-    with run_app(folder, DATABASE_URL=url, SUPPORT_URL=SUPPORT[:-5], **retry_settings) as app:
+    with run_test_app(folder, DATABASE_URL=url, SUPPORT_URL=SUPPORT[:-5], **retry_settings) as app:
         yield app, url
 
 

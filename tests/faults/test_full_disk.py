@@ -13,7 +13,8 @@ import requests
 
 from dev.clients import ADMIN, request_as
 from dev.fake_clerk import DevUser
-from dev.servers import PROJECT, AppServer, child_environment, free_port, run_app, stop, wait_for
+from dev.servers import PROJECT, AppServer, child_environment, free_port, stop, wait_for
+from tests.support.servers import run_test_app
 
 # The file system is mounted in a private namespace, which ends with the process.
 ON_A_FULL_DISK = """
@@ -64,7 +65,7 @@ def test_requests_succeed_when_the_metrics_disk_is_full(tmp_path: Path, url: str
 def test_requests_succeed_with_damaged_metric_files(
     tmp_path: Path, url: str, content: bytes
 ) -> None:
-    with run_app(tmp_path, DATABASE_URL=url) as app:
+    with run_test_app(tmp_path, DATABASE_URL=url) as app:
         request_as(app, ADMIN)
         (tmp_path / "metrics" / "counter_1.db").write_bytes(content)
 
@@ -76,7 +77,7 @@ def test_requests_succeed_with_damaged_metric_files(
 
 
 def test_requests_succeed_without_the_metrics_folder(tmp_path: Path, url: str) -> None:
-    with run_app(tmp_path, DATABASE_URL=url) as app:
+    with run_test_app(tmp_path, DATABASE_URL=url) as app:
         request_as(app, ADMIN)
         shutil.rmtree(tmp_path / "metrics")
 

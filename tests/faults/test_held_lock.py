@@ -18,6 +18,8 @@ from dev.databases import connect_to, count, hold_locks
 from dev.servers import AppServer, eventually, logged_events
 from tests.support.users import ALICE, BOB
 
+pytestmark = pytest.mark.real_time_limits
+
 OTHERS = new_users(20)
 SHORT_CACHE = {"WEB_CONCURRENCY": "1", "SESSION_TTL_SECONDS": "1"}
 PROFILES = "SELECT count(user_id) FROM mentorados"

@@ -12,16 +12,9 @@ import requests
 from dev.clients import ADMIN, code_of, new_users, request_as
 from dev.databases import count
 from dev.fake_clerk import DevUser
-from dev.servers import (
-    PROJECT,
-    AppServer,
-    RedisServer,
-    child_environment,
-    eventually,
-    run_app,
-    suspended,
-)
+from dev.servers import PROJECT, AppServer, RedisServer, child_environment, eventually, suspended
 from provisioning.context_cache import CONFIRMED_SECONDS
+from tests.support.servers import run_test_app
 from tests.support.users import ALICE
 
 NEW_USER, *OTHER_USERS = new_users(3)
@@ -40,7 +33,7 @@ def pair(url: str, redis: RedisServer, tmp_path_factory: pytest.TempPathFactory)
     folder = tmp_path_factory.mktemp("pair")
     settings = {"DATABASE_URL": url, "REDIS_URL": redis.url}
     with ExitStack() as stack:
-        yield Pair(*(stack.enter_context(run_app(folder, **settings)) for _ in range(2)))
+        yield Pair(*(stack.enter_context(run_test_app(folder, **settings)) for _ in range(2)))
 
 
 def me(server: AppServer, user: DevUser) -> dict[str, object]:
