@@ -1,5 +1,7 @@
 """Registration of all blueprints, hooks, error handlers and template filters."""
 
+from typing import TYPE_CHECKING
+
 from flask import Flask
 
 from blueprints.admin.changes import console_changes
@@ -18,9 +20,9 @@ from blueprints.api.docs import api_docs, register_api_document
 from blueprints.api.mentorados import mentorados
 from blueprints.api.ops import ops
 from blueprints.api.webhooks import webhooks
-from blueprints.dev_clerk import local_clerk
 from blueprints.pages.dashboard import metricas, pages
 from core.config import Config
+from core.lazy_import import LazyModule
 from web import request_hooks
 from web.access_policy import public_unlimited
 from web.admin_labels import register_admin_labels
@@ -31,6 +33,11 @@ from web.request_context import pop_flashes
 from web.request_hooks import register_metrics_hooks
 from web.security_headers import register_security_headers
 from web.static_files import register_static_files
+
+if TYPE_CHECKING:
+    from blueprints import dev_clerk
+else:
+    dev_clerk = LazyModule("blueprints.dev_clerk")
 
 SHARED_BLUEPRINTS = (auth, ops, webhooks, api_docs)
 MENTEE_BLUEPRINTS = (pages, metricas, mentorados)
@@ -64,7 +71,7 @@ def register_blueprints(app: Flask, config: Config) -> None:
     ):
         app.register_blueprint(blueprint)
     if config.uses_local_identity:
-        app.register_blueprint(local_clerk)
+        app.register_blueprint(dev_clerk.local_clerk)
     for endpoint in ("static", "bootstrap.static"):
         public_unlimited(app.view_functions[endpoint])
     register_metrics_hooks(app)

@@ -45,12 +45,7 @@ from web import health
 from web.services import services
 
 
-def register_shell(app: Flask) -> None:
-    """Add the models, the services and the database functions to `flask shell`."""
-    app.shell_context_processor(_shell_context)
-
-
-def _shell_context() -> dict[str, Any]:
+def shell_context() -> dict[str, Any]:
     """Return the names of the shell; `with background_transaction() as session:` commits."""
     return {
         **{name: getattr(models, name) for name in models.__all__},

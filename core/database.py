@@ -1,11 +1,11 @@
 """The extensions that `create_app` initialises, and units of work: the only place that commits."""
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from flask_caching import Cache
-from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import MetaData, Text
 from sqlalchemy.orm import DeclarativeBase, Session, registry
@@ -39,13 +39,19 @@ class Base(DeclarativeBase):
 
 
 db = SQLAlchemy(model_class=Base, disable_autonaming=True)
-migrate = Migrate(db=db, compare_type=True, compare_server_default=True)
 cache = Cache()
 
 if TYPE_CHECKING:
     Model = Base  # db.Model is created at run time, which type checkers cannot follow
 else:
     Model = db.Model
+
+
+class EmbeddedDatabaseError(OSError):
+    """The embedded database does not start; the message is one line with the reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(errno.EIO, reason)
 
 
 def transaction(

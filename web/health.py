@@ -5,7 +5,6 @@ from functools import cache as once
 from pathlib import Path
 
 import structlog
-from alembic.script import ScriptDirectory
 from redis.exceptions import ResponseError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,7 +21,7 @@ STATE_QUERY = text("""
     SELECT to_regclass('alembic_version') IS NOT NULL, current_setting('transaction_read_only')
 """)
 REVISION_QUERY = text("SELECT version_num FROM alembic_version")
-MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations" / "versions"
 
 
 def database() -> str:
@@ -45,7 +44,7 @@ def read_database_state() -> str:
     if read_only == "on":
         pool_of(db.engine.engine).server.note_read_only()  # the next connection may be writable
         return "read_only"
-    return "ok" if current == _newest_revision() else "behind_on_migrations"
+    return "ok" if current == newest_revision() else "behind_on_migrations"
 
 
 def redis(*, is_configured: bool) -> str:
@@ -78,5 +77,6 @@ def sweep(interval: timedelta) -> str:
 
 
 @once
-def _newest_revision() -> str | None:
-    return ScriptDirectory(str(MIGRATIONS)).get_current_head()
+def newest_revision() -> str:
+    """Return the newest migration; each file's name begins with its number, without gaps."""
+    return max(path.name.partition("_")[0] for path in MIGRATIONS.glob("[0-9]*.py"))

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from flask import current_app
 
@@ -14,11 +14,13 @@ from auth.tokens import TokenVerifier
 from core.config import Config
 from core.rate_limit import RateLimiter
 from core.single_flight import FreshSingleFlight
-from dev.fake_clerk import DevIdentityProvider, DevSessions
 from provisioning.identity_refresh import BackgroundRefresh
 from provisioning.service import ProvisioningService
 from sweep.stats import BacklogCollector
 from web.job_runner import JobRunner
+
+if TYPE_CHECKING:
+    from dev.fake_clerk import DevIdentityProvider, DevSessions
 
 EXTENSION = "services"
 DEV_FRONTEND = "/local-clerk"
@@ -40,8 +42,8 @@ class Services:
     clerk: ClerkClient | None
     session_calls: SessionCalls | None
     now: Callable[[], datetime]
-    dev_provider: DevIdentityProvider | None
-    dev_sessions: DevSessions | None
+    dev_provider: "DevIdentityProvider | None"
+    dev_sessions: "DevSessions | None"
 
     def frontend_api(self, origin: str) -> str | None:
         """Return Clerk's Frontend API; the development identity provider's is on this site."""

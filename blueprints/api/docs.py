@@ -4,13 +4,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from os.path import commonpath
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flask import Blueprint, Flask, current_app, render_template
 
+from core.lazy_import import LazyModule
 from web.access_policy import public
 from web.api import api_operation
-from web.openapi import build_document
+
+if TYPE_CHECKING:
+    from web import openapi as schema
+else:
+    schema = LazyModule("web.openapi")
 
 Json = Mapping[str, Any]
 
@@ -226,7 +231,7 @@ def api_document() -> Document:
 
 
 def _document(app: Flask) -> Document:
-    document = build_document(app)
+    document = schema.build_document(app)
     content = document.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return {"openapi": document.openapi, **_with_integers(content)}
 

@@ -10,10 +10,9 @@ from dashboard.overview import OverviewShape, read_overview, serialize_overview
 from models import Mentorado
 from provisioning.context import READY, MentoradoShape, RequestContext, iso_utc, serialize_mentorado
 from web.access_policy import mentorado_required, own_dashboard, signed_in
-from web.api import api_operation
+from web.api import PROFILE_CODES, api_operation
 from web.errors import HttpError, ProfileRequiredError
 from web.month_input import MONTH, YEAR, MonthNumber, MonthReport, Year, requested_period
-from web.openapi import PROFILE_CODES
 from web.request_context import own_overview, with_own_profile
 from web.services import services
 from web.validation import ID_CONVERTER, MAX_PAGE_SIZE, Items
