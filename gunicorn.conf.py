@@ -25,6 +25,7 @@ try:
 except ConfigError as err:
     sys.exit(f"neon-dashboard: {err}")
 
+gc.freeze()  # what is loaded stays, so that no collection needs to scan it
 gc.enable()
 
 bind = settings.bind
@@ -75,6 +76,11 @@ def when_ready(server: Any) -> None:
         settings, [s.sock.getsockname() for s in server.LISTENERS]
     )
     startup.print_banner(settings, server.cfg.address)
+
+
+def pre_fork(_: Any, __: Any) -> None:
+    """In the master: leave its objects out of collections, which would copy their memory pages."""
+    gc.freeze()
 
 
 def post_worker_init(worker: Any) -> None:

@@ -20,4 +20,5 @@ except ConfigError as err:
 refuse_exposed_development_server(config)
 configure_logs(config.log_format, is_production=config.is_production)
 app = build_app(config)
+gc.freeze()  # what is loaded stays, so that no collection needs to scan it
 gc.enable()

@@ -4,6 +4,7 @@ httpx bounds each read of a connection, not the whole request: headers or a body
 byte keep it waiting for hours. Here each operation of a connection ends with the request's limit.
 """
 
+import functools
 import ssl
 import threading
 import time
@@ -56,8 +57,7 @@ class BoundedClient:
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
         is_tls = base_url.startswith("https:")
-        # Building a TLS context loads all certificates, so it is done for https only.
-        context = httpx.create_ssl_context() if is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context = _tls_context() if is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         transport = _Transport(context, _proxy_of(base_url))
         self._client = httpx.Client(transport=transport, timeout=OPERATION_SECONDS)
         weakref.finalize(self, self._client.close)
@@ -94,6 +94,12 @@ class BoundedClient:
             return Response(
                 response.status_code, response_headers, _decode(bytes(body), encoding, max_bytes)
             )
+
+
+@functools.cache
+def _tls_context() -> ssl.SSLContext:
+    """Return the context of all clients; it loads all certificates, so only https needs it."""
+    return httpx.create_ssl_context()
 
 
 def _decode(body: bytes, encoding: str, max_bytes: int) -> bytes:

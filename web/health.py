@@ -44,7 +44,7 @@ def read_database_state() -> str:
     if read_only == "on":
         pool_of(db.engine.engine).server.note_read_only()  # the next connection may be writable
         return "read_only"
-    return "ok" if current == newest_revision() else "behind_on_migrations"
+    return "ok" if current == _newest_revision() else "behind_on_migrations"
 
 
 def redis(*, is_configured: bool) -> str:
@@ -77,6 +77,6 @@ def sweep(interval: timedelta) -> str:
 
 
 @once
-def newest_revision() -> str:
+def _newest_revision() -> str:
     """Return the newest migration; each file's name begins with its number, without gaps."""
     return max(path.name.partition("_")[0] for path in MIGRATIONS.glob("[0-9]*.py"))
