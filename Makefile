@@ -15,7 +15,7 @@ BENCH_REPETITIONS ?= 5
 .PHONY: run test lint types tests load lock
 
 run:
-	@$(PYTHON) scripts/install.py requirements.lock
+	@$(PYTHON) scripts/install.py requirements-run.lock
 	@$(BIN)/flask demo --quiet
 	@exec $(BIN)/gunicorn wsgi:app
 
@@ -67,9 +67,11 @@ soak: dev
 dev:
 	@$(PYTHON) scripts/install.py requirements-dev.lock
 
-# After a change of pyproject.toml: the same versions for running and for testing.
+# After a change of pyproject.toml: the same versions in production, for `make run` and for tests.
 lock: dev
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
-		--no-header --extra dev pyproject.toml -o requirements-dev.lock
+		--no-header --extra dev --extra dev-db pyproject.toml -o requirements-dev.lock
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
+		--no-header -c requirements-dev.lock --extra dev-db pyproject.toml -o requirements-run.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
 		--no-header -c requirements-dev.lock pyproject.toml -o requirements.lock

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
-from flask_bootstrap import Bootstrap5
 from sqlalchemy import make_url
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -90,7 +89,7 @@ def create_app(config: Config) -> Flask:
     app = LeanFlask(__name__, instance_path=str(config.instance_path))
     app.config.from_mapping(_flask_settings(config))
     app.wsgi_app = _behind_proxies(app, config)  # type: ignore[method-assign] # as Flask documents
-    for extension in (db, cache, Bootstrap5()):
+    for extension in (db, cache):
         extension.init_app(app)
     app.extensions["migrate"] = LazyExtension(app, "migrate", _init_migrate)
     with app.app_context():
@@ -120,7 +119,6 @@ def _flask_settings(config: Config) -> dict[str, Any]:
         "SESSION_COOKIE_SAMESITE": "Lax",
         "SQLALCHEMY_DATABASE_URI": config.database_url or postgres.start(config.instance_path),
         "SQLALCHEMY_ENGINE_OPTIONS": _engine_options(config),
-        "BOOTSTRAP_SERVE_LOCAL": True,
         **_cache_settings(config),
     }
 

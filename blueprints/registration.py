@@ -72,8 +72,7 @@ def register_blueprints(app: Flask, config: Config) -> None:
         app.register_blueprint(blueprint)
     if config.uses_local_identity:
         app.register_blueprint(dev_clerk.local_clerk)
-    for endpoint in ("static", "bootstrap.static"):
-        public_unlimited(app.view_functions[endpoint])
+    public_unlimited(app.view_functions["static"])
     register_metrics_hooks(app)
     app.before_request(request_hooks.before_request)
     app.after_request(request_hooks.after_request)

@@ -13,11 +13,12 @@ from sqlalchemy.orm import Session
 
 from dev import demo_data
 from dev.servers import AppServer
+from scripts.system_packages import SMALL_BROWSER, WHOLE_BROWSERS
 from tests.support.clerk_server import Clerk, run_clerk
 from tests.support.pages import DESKTOP, BrowserProfiles
 from tests.support.servers import run_test_app
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSERS = (SMALL_BROWSER, *WHOLE_BROWSERS)
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
