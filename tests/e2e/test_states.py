@@ -9,7 +9,8 @@ from playwright.sync_api import Page, expect
 
 from dev.clients import ADMIN, request_as
 from dev.databases import count
-from dev.servers import AppServer, PostgresServer, eventually, run_app, start_postgres
+from dev.servers import AppServer, PostgresServer, eventually, run_app
+from tests.support.databases import start_copy
 from tests.support.network_faults import (
     Fault,
     FaultTarget,
@@ -203,9 +204,9 @@ def test_user_with_a_dead_letter_is_referred_to_support(
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[PostgresServer]:
+def postgres(migrated_data: Path, tmp_path: Path) -> Iterator[PostgresServer]:
     """A server that the test stops."""
-    with start_postgres(tmp_path / "database") as server:
+    with start_copy(migrated_data, tmp_path / "database") as server:
         yield server
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from dev.commit_proxy import CommitProxy, commit_proxy_before
 from dev.databases import connect_to
-from dev.servers import AppServer, PostgresServer, start_postgres
+from dev.servers import AppServer, PostgresServer
+from tests.support.databases import start_copy
 from tests.support.servers import run_test_app
 
 BARRIER = """
@@ -28,9 +29,9 @@ def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[PostgresServer]:
+def postgres(migrated_data: Path, tmp_path: Path) -> Iterator[PostgresServer]:
     """A PostgreSQL server for one test, which may crash or hang."""
-    with start_postgres(tmp_path / "database") as server:
+    with start_copy(migrated_data, tmp_path / "database") as server:
         yield server
 
 

@@ -2,11 +2,14 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from dev.databases import connect_to
+from dev.servers import PostgresServer, start_postgres
 
 MEMORY = Path("/dev/shm")
 DATA_BYTES = 4 * 1024**3  # of two test processes, each with some hundred databases
@@ -28,3 +31,11 @@ def use_fast_settings(url: str) -> None:
         for setting in FAST_SETTINGS:
             connection.exec_driver_sql(f"ALTER SYSTEM SET {setting} = off")
         connection.exec_driver_sql("SELECT pg_reload_conf()")
+
+
+@contextmanager
+def start_copy(data: Path, folder: Path) -> Iterator[PostgresServer]:
+    """Start a server on a copy of this data folder, instead of creating and migrating a new one."""
+    shutil.copytree(data, folder / "postgres")
+    with start_postgres(folder) as server:
+        yield server
