@@ -22,7 +22,7 @@ help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 13
 
 run:  ## Install everything and serve on http://127.0.0.1:8000; prints who can sign in
-	@$(PYTHON) scripts/install.py requirements.lock
+	@$(PYTHON) scripts/install.py requirements-run.lock
 	@$(BIN)/flask demo --quiet
 	@exec $(BIN)/gunicorn wsgi:app
 
@@ -90,10 +90,12 @@ image-check: dev  ## Build the container image without Docker, check its content
 dev:  ## Install the development environment only
 	@$(PYTHON) scripts/install.py requirements-dev.lock
 
-# After a change of pyproject.toml: the same versions for running and for testing.
+# After a change of pyproject.toml: the same versions in production, for `make run` and for tests.
 lock: dev  ## Rewrite the lock files after a change of pyproject.toml
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
-		--no-header --extra dev pyproject.toml -o requirements-dev.lock
+		--no-header --extra dev --extra dev-db pyproject.toml -o requirements-dev.lock
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
+		--no-header -c requirements-dev.lock --extra dev-db pyproject.toml -o requirements-run.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
 		--no-header -c requirements-dev.lock pyproject.toml -o requirements.lock
 	@echo sentry-sdk | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \

@@ -6,10 +6,9 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask
-from flask_bootstrap import Bootstrap5
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
@@ -28,27 +27,18 @@ from auth.session_calls import SessionCalls
 from auth.tokens import TokenVerifier
 from auth.user_directory import UserDirectory, UserSource
 from blueprints.registration import register_blueprints
-from cli import admin, adopt, installation, person, provisioning
-from cli.error_reports import report_errors_in_one_line
 from core import deadlines, files
 from core.activity import Activity, LastUseFile, LastUseInRedis
 from core.cache import Store
 from core.config import Config
 from core.connection_pool import CONNECTION_LIMIT, ConnectionPool, pool_of, prepare_engine
 from core.connections import DeferredBeginConnection
-from core.database import DIRECT, cache, db, migrate
-from core.flask_app import LeanFlask
+from core.database import DIRECT, cache, db
+from core.flask_app import LazyCommands, LazyExtension, LeanFlask
+from core.lazy_import import LazyModule
 from core.rate_limit import RateLimiter
 from core.server_status import ServerStatus
 from dashboard.mass_goals import goals_of_all
-from dev import postgres
-from dev.fake_clerk import (
-    ADMIN_EMAIL,
-    ISSUER,
-    PUBLISHABLE_KEY,
-    DevIdentityProvider,
-    DevSessions,
-)
 from models.admin_job import JobKind
 from provisioning.attempts import RetryPolicy
 from provisioning.audit import Source
@@ -67,6 +57,17 @@ from web.job_runner import JobRunner
 from web.list_files import list_text
 from web.problem_responses import MAX_FORM_BYTES
 from web.services import EXTENSION, Services
+
+if TYPE_CHECKING:
+    from cli import provisioning as commands
+    from cli import registration
+    from dev import fake_clerk, postgres
+    from dev.fake_clerk import DevIdentityProvider, DevSessions
+else:  # a server process in production needs none of them
+    commands = LazyModule("cli.provisioning")
+    registration = LazyModule("cli.registration")
+    fake_clerk = LazyModule("dev.fake_clerk")
+    postgres = LazyModule("dev.postgres")
 
 BODY_LIMIT = 64 * 1024
 PARTS_LIMIT = 100  # of a multipart form; the largest has about twenty
@@ -102,21 +103,16 @@ def create_app(config: Config | None = None) -> Flask:
     app = LeanFlask(__name__, instance_path=str(config.instance_path))
     app.config.from_mapping(_flask_settings(config))
     app.wsgi_app = _behind_proxies(app, config)  # type: ignore[method-assign] # as Flask documents
-    for extension in (db, cache, Bootstrap5()):
+    for extension in (db, cache):
         extension.init_app(app)
-    migrate.init_app(app)
+    app.extensions["migrate"] = LazyExtension(app, "migrate", _init_migrate)
     with app.app_context():
         for engine in db.engines.values():
             prepare_engine(engine)
         app.extensions[EXTENSION] = _build_services(config, pool_of(db.engine).server)
     register_blueprints(app, config)
-    provisioning.register_provisioning_commands(app)
-    admin.register(app)
-    person.register(app)
-    provisioning.register_shell(app)
-    adopt.register(app)
-    installation.register(app)
-    report_errors_in_one_line(app)
+    app.cli = LazyCommands(app.name, lambda: registration.register_commands(app))
+    app.shell_context_processor(_shell_context)
     return app
 
 
@@ -127,6 +123,14 @@ def _create_from_environment() -> Flask:
     app = build_app(config)
     startup.prepare_flask_run(app, config)
     return app
+
+
+def _init_migrate(app: Flask) -> None:
+    registration.init_migrate(app)
+
+
+def _shell_context() -> dict[str, Any]:
+    return commands.shell_context()
 
 
 def _flask_settings(config: Config) -> dict[str, Any]:
@@ -144,7 +148,6 @@ def _flask_settings(config: Config) -> dict[str, Any]:
         "SQLALCHEMY_DATABASE_URI": url,
         "SQLALCHEMY_ENGINE_OPTIONS": _engine_options(config, url),
         "SQLALCHEMY_BINDS": binds,
-        "BOOTSTRAP_SERVE_LOCAL": True,
         **_cache_settings(config),
     }
 
@@ -190,8 +193,8 @@ def _cache_settings(config: Config) -> dict[str, Any]:
 def _build_services(config: Config, server: ServerStatus) -> Services:
     dev_provider = dev_sessions = None
     if config.uses_local_identity:
-        dev_provider = DevIdentityProvider(config.instance_path / "identity")
-        dev_sessions = DevSessions(dev_provider)
+        dev_provider = fake_clerk.DevIdentityProvider(config.instance_path / "identity")
+        dev_sessions = fake_clerk.DevSessions(dev_provider)
     calls = ProviderCalls(DEVELOPMENT if config.is_development_instance else PRODUCTION)
     clerk = _clerk_client(config)
     verifier = _token_verifier(config, dev_provider, clerk, calls)
@@ -272,7 +275,7 @@ def _clerk_client(config: Config) -> ClerkClient | None:
 
 def _session_calls(
     config: Config,
-    dev_sessions: DevSessions | None,
+    dev_sessions: "DevSessions | None",
     clerk: ClerkClient | None,
     calls: ProviderCalls,
 ) -> SessionCalls | None:
@@ -287,7 +290,7 @@ def _session_calls(
 def _handshake_service(
     config: Config, verifier: TokenVerifier, session_calls: SessionCalls | None
 ) -> HandshakeService:
-    key = PUBLISHABLE_KEY if config.uses_local_identity else config.clerk_publishable_key
+    key = fake_clerk.PUBLISHABLE_KEY if config.uses_local_identity else config.clerk_publishable_key
     has_nonces = session_calls is not None and session_calls.handshake_cookies is not None
     answers = HandshakeReader(
         verifier,
@@ -301,7 +304,7 @@ def _handshake_service(
 
 def _user_directory(
     config: Config,
-    dev_provider: DevIdentityProvider | None,
+    dev_provider: "DevIdentityProvider | None",
     clerk: ClerkClient | None,
     calls: ProviderCalls,
 ) -> UserDirectory | None:
@@ -316,7 +319,8 @@ def _provisioning_service(
     config: Config, server: ServerStatus, directory: UserDirectory | None
 ) -> ProvisioningService:
     interval = timedelta(seconds=config.sweep_interval_seconds)
-    admins = config.admin_emails | ({ADMIN_EMAIL} if config.uses_local_identity else set())
+    development_admins = {fake_clerk.ADMIN_EMAIL} if config.uses_local_identity else set()
+    admins = config.admin_emails | development_admins
     return ProvisioningService(
         Rules(config.enable_auto_create, config.enrolment == "invited", admins),
         ContextCache(config.session_ttl_seconds, _cache_store(), ",".join(sorted(admins))),
@@ -338,7 +342,7 @@ def _cache_store() -> Store:
 
 def _token_verifier(
     config: Config,
-    dev_provider: DevIdentityProvider | None,
+    dev_provider: "DevIdentityProvider | None",
     clerk: ClerkClient | None,
     calls: ProviderCalls,
 ) -> TokenVerifier:
@@ -351,7 +355,7 @@ def _token_verifier(
             proxy_issuer=config.proxy_issuer,
         )
     key_set = dev_provider.key_set if dev_provider is not None else dict
-    return TokenVerifier(KeySet(key_set), ISSUER, config.clerk_authorized_parties)
+    return TokenVerifier(KeySet(key_set), fake_clerk.ISSUER, config.clerk_authorized_parties)
 
 
 def _behind_proxies(app: Flask, config: Config) -> Any:

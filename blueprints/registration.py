@@ -1,5 +1,7 @@
 """Registration of all blueprints, hooks, error handlers and template filters."""
 
+from typing import TYPE_CHECKING
+
 from flask import Flask, g
 
 from blueprints.admin.audit import console_audit
@@ -25,13 +27,13 @@ from blueprints.api.docs import api_docs, register_api_document
 from blueprints.api.mentorados import mentorados
 from blueprints.api.ops import ops
 from blueprints.api.webhooks import webhooks
-from blueprints.dev_clerk import local_clerk
 from blueprints.pages.dashboard import pages
 from blueprints.pages.months import metricas, own_months
 from blueprints.pages.personal_data import personal_data
 from blueprints.pages.profile import profile
 from blueprints.pages.site_files import site_files
 from core.config import Config
+from core.lazy_import import LazyModule
 from web import request_hooks
 from web.access_policy import public_unlimited
 from web.admin_labels import register_admin_labels
@@ -44,6 +46,11 @@ from web.request_context import period_due, pop_flashes
 from web.request_log import register_request_log
 from web.security_headers import register_security_headers
 from web.static_files import register_static_files
+
+if TYPE_CHECKING:
+    from blueprints import dev_clerk
+else:
+    dev_clerk = LazyModule("blueprints.dev_clerk")
 
 SHARED_BLUEPRINTS = (auth, ops, webhooks, api_docs)
 MENTEE_BLUEPRINTS = (
@@ -93,9 +100,8 @@ def register_blueprints(app: Flask, config: Config) -> None:
     ):
         app.register_blueprint(blueprint)
     if config.uses_local_identity:
-        app.register_blueprint(local_clerk)
-    for endpoint in ("static", "bootstrap.static"):
-        public_unlimited(app.view_functions[endpoint])
+        app.register_blueprint(dev_clerk.local_clerk)
+    public_unlimited(app.view_functions["static"])
     register_request_log(app, config)
     app.before_request(request_hooks.before_request)
     app.after_request(request_hooks.after_request)

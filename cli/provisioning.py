@@ -43,12 +43,7 @@ from web.services import services
 from web.startup import start_background_work
 
 
-def register_shell(app: Flask) -> None:
-    """Add the models, the services and the database functions to `flask shell`."""
-    app.shell_context_processor(_shell_context)
-
-
-def _shell_context() -> dict[str, Any]:
+def shell_context() -> dict[str, Any]:
     """Return the names of the shell; `with background_transaction() as session:` commits."""
     click.echo(f"Database: {database_name()}")
     return {

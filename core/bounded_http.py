@@ -6,6 +6,7 @@ Requests are made by httpcore, the transport of httpx: building httpx's objects 
 costs as much processor time again (docs/performance.md).
 """
 
+import functools
 import json
 import ssl
 import threading
@@ -125,6 +126,12 @@ class BoundedClient:
 def _address_of(url: str) -> httpx.URL:
     """Return the URL in parts, as it is sent; raises httpx.InvalidURL."""
     return httpx.URL(url)
+
+
+@functools.cache
+def _tls_context() -> ssl.SSLContext:
+    """Return the context of all clients; it loads all certificates, so only https needs it."""
+    return httpx.create_ssl_context()
 
 
 def _decode(body: bytes, encoding: str, max_bytes: int) -> bytes:

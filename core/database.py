@@ -1,11 +1,11 @@
 """The extensions that `create_app` initialises, and units of work: the only place that commits."""
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, cast
 
 from flask_caching import Cache
-from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Connection, Engine, MetaData, Text
 from sqlalchemy.orm import DeclarativeBase, Session, registry
@@ -40,13 +40,19 @@ class Base(DeclarativeBase):
 
 
 db = SQLAlchemy(model_class=Base, disable_autonaming=True)
-migrate = Migrate(db=db, compare_type=True, compare_server_default=True)
 cache = Cache()
 
 if TYPE_CHECKING:
     Model = Base  # db.Model is created at run time, which type checkers cannot follow
 else:
     Model = db.Model
+
+
+class EmbeddedDatabaseError(OSError):
+    """The embedded database does not start; the message is one line with the reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(errno.EIO, reason)
 
 
 def use_direct_connection() -> None:

@@ -9,7 +9,6 @@
 """
 
 import atexit
-import errno
 import fcntl
 import importlib.util
 import os
@@ -29,6 +28,7 @@ import psutil
 from sqlalchemy import make_url
 
 from core import files
+from core.database import EmbeddedDatabaseError
 
 STARTING_SECONDS = 60  # recovery after a crash included
 STOPPING_SECONDS = 20
@@ -47,13 +47,6 @@ INITDB_OPTIONS = (
     "--locale-provider=builtin",
     "--builtin-locale=C.UTF-8",
 )
-
-
-class EmbeddedDatabaseError(OSError):
-    """The embedded database does not start; the message is one line with the reason."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(errno.EIO, reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from sqlalchemy import URL, Connection, create_engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.config import ConfigError, load_config
+from core.database import EmbeddedDatabaseError
 from dev import postgres
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -121,7 +122,7 @@ def _newest(program: str) -> str:
 def _of_the_wheel(program: str) -> str | None:
     try:
         return postgres.program_path(program)
-    except postgres.EmbeddedDatabaseError:
+    except EmbeddedDatabaseError:
         return None
 
 

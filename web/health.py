@@ -7,7 +7,6 @@ from functools import cache as once
 from pathlib import Path
 
 import structlog
-from alembic.script import ScriptDirectory
 from redis.exceptions import ResponseError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -29,7 +28,7 @@ STATE_QUERY = text("""
     SELECT to_regclass('alembic_version') IS NOT NULL, current_setting('transaction_read_only')
 """)
 REVISION_QUERY = text("SELECT version_num FROM alembic_version")
-MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations" / "versions"
 
 
 def database() -> str:
@@ -145,6 +144,6 @@ class Readiness:
 
 
 @once
-def newest_revision() -> str | None:
-    """Return the newest migration of this version of the program."""
-    return ScriptDirectory(str(MIGRATIONS)).get_current_head()
+def newest_revision() -> str:
+    """Return the newest migration; each file's name begins with its number, without gaps."""
+    return max(path.name.partition("_")[0] for path in MIGRATIONS.glob("[0-9]*.py"))

@@ -18,10 +18,10 @@ from pydantic_core import core_schema
 from werkzeug.routing.rules import Rule, parse_converter_args
 
 from auth.cookies import SESSION
-from provisioning.context import DENIED, FAILED_STATUSES
+from provisioning.context import FAILED_STATUSES
 from web import csv_export
 from web.access_policy import Access, AccessPolicy, policy_of
-from web.api import OperationSpec, operation_spec
+from web.api import PROFILE_CODES, OperationSpec, operation_spec
 from web.problem_responses import INVALID_HOST, ProblemDocument, is_api_path
 from web.problems import PROBLEMS
 from web.session import SAFE_METHODS
@@ -30,7 +30,6 @@ Json = dict[str, Any]
 
 PATH_PARAMETER = re.compile(r"<(?:int\((?P<bounds>[^)]*)\):)?(?P<name>\w+)>")
 IMPLIED_METHODS = {"HEAD", "OPTIONS"}  # added by Flask
-PROFILE_CODES = ("mentorado_required", *DENIED, *FAILED_STATUSES)
 SIGNED_IN_CODES = ("unauthenticated", "provisioning_unavailable", "database_unavailable")
 CODES_BY_ACCESS = {
     Access.PUBLIC: (),

@@ -4,18 +4,19 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import click
+import psycopg2
 import structlog
 from flask import Flask
-from flask_migrate import upgrade
-from sqlalchemy import text
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
-from core import metrics
+from core import deadlines, metrics
 from core.config import (
     Config,
     ConfigError,
@@ -25,15 +26,22 @@ from core.config import (
     refuse_accidental_database,
 )
 from core.connection_pool import pool_of
-from core.database import background_transaction, db
+from core.database import EmbeddedDatabaseError, db
+from core.lazy_import import LazyModule
 from core.logging import configure_logs
 from core.sentry import SentryMissingError, build_report
-from dev.fake_clerk import DEMO_USERS
-from dev.postgres import EmbeddedDatabaseError
 from provisioning.retry import is_outage
 from sweep.scheduler import Poller, SweepScheduler, build_sweeper, start_scheduler
 from web.job_runner import JobRunner
 from web.services import EXTENSION, Services
+
+if TYPE_CHECKING:
+    import flask_migrate
+
+    from dev import fake_clerk
+else:
+    flask_migrate = LazyModule("flask_migrate")
+    fake_clerk = LazyModule("dev.fake_clerk")
 
 log = structlog.get_logger(__name__)
 
@@ -43,9 +51,7 @@ Address = tuple[str, int] | str
 # that both together stay within two seconds.
 FIRST_CONNECTION_SECONDS = 1.4
 
-HAS_TABLES_QUERY = text(
-    "SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = current_schema())"
-)
+HAS_TABLES_QUERY = "SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = current_schema())"
 
 
 def load_settings(environ: Mapping[str, str]) -> Config:
@@ -108,7 +114,7 @@ def prepare_flask_run(app: Flask, config: Config) -> None:
     """Before `flask run`, prepare the database and print the banner, as gunicorn does."""
     address = _flask_run_address()
     if address is not None:
-        prepare_database(app, config)
+        prepare_database(config, lambda _: app)
         print_banner(config, [address])
 
 
@@ -148,22 +154,25 @@ def start_metrics(config: Config, *, is_upgrade: bool) -> None:
             metrics.remove_dead_processes(config.metrics_path)
 
 
-def prepare_database(app: Flask, config: Config) -> None:
+def prepare_database(config: Config, build_app: Callable[[Config], Flask]) -> None:
     """Start the embedded database and migrate it.
 
     A database of the operator is migrated by `flask db upgrade` only. The exception is an empty one
-    in development, which holds nothing that could be harmed.
+    in development, which holds nothing that could be harmed. The app is built only for a migration:
+    each worker builds its own.
     """
-    with app.app_context():
-        if config.database_url is None or (not config.is_production and _is_empty()):
-            _upgrade()
+    url = config.database_url
+    if url is not None and (config.is_production or not _is_empty(url, config)):
+        return
+    with build_app(config).app_context():
+        _upgrade()
         db.engine.dispose()  # the workers fork from here and open their own connections
 
 
 def _upgrade() -> None:
     """Migrate, except during an outage, which /readyz reports until it is over."""
     try:
-        upgrade()
+        flask_migrate.upgrade()
     except SQLAlchemyError as err:
         if not is_outage(err):
             raise
@@ -227,7 +236,7 @@ def print_banner(config: Config, addresses: Iterable[Address]) -> None:
         url = f"http://{address[0]}:{address[1]}" if isinstance(address, tuple) else address
         print(f"\n  Neon Dashboard  {url}\n", flush=True)
     print("  Who can sign in:", flush=True)
-    for user in DEMO_USERS:
+    for user in fake_clerk.DEMO_USERS:
         print(f"    {user.title:<22} {user.story}", flush=True)
     print(flush=True)
 
@@ -249,9 +258,17 @@ def _is_busy(address: tuple[str, int]) -> bool:
     return False
 
 
-def _is_empty() -> bool:
+def _is_empty(url: str, config: Config) -> bool:
+    """Whether the database has no table; False if it does not answer, which /readyz reports."""
+    dsn = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    deadlines.install_wait_callback()
     try:
-        with background_transaction() as session:
-            return not session.scalar(HAS_TABLES_QUERY)
-    except OperationalError:
-        return False  # serve nevertheless: /readyz reports the outage
+        with (
+            deadlines.within(config.database_connect_seconds, is_beyond=True),
+            closing(psycopg2.connect(dsn)) as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(HAS_TABLES_QUERY)
+            return cursor.fetchone() == (False,)
+    except psycopg2.Error:
+        return False

@@ -11,10 +11,9 @@ from models import Mentorado
 from provisioning.context import READY, MentoradoShape, RequestContext, iso_utc, serialize_mentorado
 from provisioning.personal_data import PersonExport
 from web.access_policy import mentorado_required, own_dashboard, signed_in
-from web.api import NoContent, api_operation
+from web.api import PROFILE_CODES, NoContent, api_operation
 from web.errors import HttpError, ProfileRequiredError
 from web.month_input import MONTH, YEAR, MonthNumber, MonthReport, Year, requested_period
-from web.openapi import PROFILE_CODES
 from web.own_changes import delete_own_month, rename_own_profile
 from web.request_context import own_export, own_overview, with_own_profile
 from web.services import services

@@ -44,7 +44,8 @@ LEGACY = Path(__file__).parent.parent / "legacy" / "schema.sql"
 
 
 def commands_of(group: click.Group, prefix: str = "") -> Iterator[str]:
-    for name, command in group.commands.items():
+    for name in group.list_commands(click.Context(group)):
+        command = group.commands[name]
         if isinstance(command, click.Group):
             yield from commands_of(command, f"{prefix}{name} ")
         else:

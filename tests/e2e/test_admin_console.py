@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from dev.databases import count
-from dev.servers import AppServer, eventually, run_app
+from dev.servers import AppServer, eventually
 from tests.support.network_faults import FaultTarget, refuse_profiles
 from tests.support.pages import (
     DESKTOP,
@@ -18,6 +18,7 @@ from tests.support.pages import (
     sign_in,
     sign_in_as,
 )
+from tests.support.servers import run_test_app
 
 PRE_REGISTERED = "INSERT INTO mentorados (nome_completo, email, turma) VALUES (%s, %s, 'neon')"
 NAMED = "SELECT count(*) FROM mentorados WHERE nome_completo = :name"
@@ -296,7 +297,7 @@ def single_attempt(
     """An app whose sweep creates a dead letter after one attempt."""
     url = copy_database("admin_single_attempt")
     settings = {"SWEEP_INTERVAL_SECONDS": "1", "PROVISIONING_MAX_ATTEMPTS": "1"}
-    with run_app(tmp_path_factory.mktemp("admin"), DATABASE_URL=url, **settings) as app:
+    with run_test_app(tmp_path_factory.mktemp("admin"), DATABASE_URL=url, **settings) as app:
         yield FaultTarget(app, url, "rute@example.com")
 
 

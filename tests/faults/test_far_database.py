@@ -98,6 +98,7 @@ def test_logins_succeed_with_a_far_database(
     assert network.accepted <= 3  # the connections are kept; one may be lost on a busy machine
 
 
+@pytest.mark.real_time_limits
 @pytest.mark.parametrize("round_trip_seconds", [0.0, 0.2])
 def test_held_lock_is_a_coded_503_at_any_distance(
     app: Flask, network: SimulatedNetwork, url: str, sign_in: SignIn, round_trip_seconds: float
@@ -114,6 +115,7 @@ def test_held_lock_is_a_coded_503_at_any_distance(
     assert eventually(lambda: sign_in(BOB).status_code == 201)
 
 
+@pytest.mark.real_time_limits
 def test_slow_connect_fails_the_request_at_once_and_serves_the_next(
     app: Flask, client: FlaskClient, network: SimulatedNetwork, sign_in: SignIn
 ) -> None:
@@ -126,7 +128,7 @@ def test_slow_connect_fails_the_request_at_once_and_serves_the_next(
     assert is_retryable_error(refused)
     assert page.json is not None
     assert (page.status_code, page.json["checks"]["database"]) == (503, "connecting")
-    assert eventually(lambda: sign_in(BOB).status_code == 201, seconds=2)
+    assert eventually(lambda: sign_in(BOB).status_code == 201, seconds=4)
     assert client.get("/readyz").status_code == 200
 
 
@@ -226,6 +228,7 @@ def test_visitor_is_in_soon_after_a_slow_connection_is_open_and_holds_no_thread(
     assert max(each.longest_request for each in visits) < 2
 
 
+@pytest.mark.real_time_limits
 def test_silent_database_after_a_connection_is_down(
     app: Flask, client: FlaskClient, network: SimulatedNetwork
 ) -> None:

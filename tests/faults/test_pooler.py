@@ -11,7 +11,8 @@ from sqlalchemy import make_url
 
 from dev.clients import ADMIN, concurrently, is_served, new_users, request_as
 from dev.databases import connect_to, count, create_app_on
-from dev.servers import AppServer, eventually, free_port, run_app, stop
+from dev.servers import AppServer, eventually, free_port, stop
+from tests.support.servers import run_test_app
 
 SETTINGS = """
 [databases]
@@ -53,7 +54,7 @@ def pooled_url(url: str) -> Iterator[str]:
 @pytest.fixture
 def app(pooled_url: str, tmp_path: Path) -> Iterator[AppServer]:
     """The app in two worker processes behind the pooler."""
-    with run_app(tmp_path, DATABASE_URL=pooled_url, WEB_CONCURRENCY="2") as app:
+    with run_test_app(tmp_path, DATABASE_URL=pooled_url, WEB_CONCURRENCY="2") as app:
         yield app
 
 

@@ -276,6 +276,7 @@ def test_job_of_a_killed_process_resumes_after_its_last_batch(app: Flask, url: s
     assert [result["line"] for result in job.results] == list(range(2, 12))
 
 
+@pytest.mark.real_time_limits
 def test_batch_whose_commit_reply_was_lost_is_not_repeated(url: str, tmp_path: Path) -> None:
     with commit_proxy_before(url) as relay, create_app_on(tmp_path, relay.url):
         job_id = add(csv_of(10))
@@ -346,6 +347,7 @@ def test_thread_continues_after_a_job_with_an_unexpected_error(app: Flask, url: 
     assert (load_job(broken).status, load_job(broken).error) == ("failed", "RuntimeError")
 
 
+@pytest.mark.real_time_limits
 def test_import_blocked_by_another_batch_refuses_no_line(app: Flask, url: str) -> None:
     job_id = add(csv_of(4))
     other = f"SELECT pg_advisory_xact_lock({imports.IMPORT_LOCK}, 0)"

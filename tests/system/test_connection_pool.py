@@ -179,9 +179,10 @@ def test_silent_connect_does_not_block_new_ones_once_the_server_is_back(
     assert not is_served(engine)
     network.is_silent = False
 
-    assert eventually(lambda: is_served(engine), seconds=2)
+    assert eventually(lambda: is_served(engine), seconds=4)
 
 
+@pytest.mark.real_time_limits
 def test_deadline_of_a_thread_closes_only_its_own_connection(
     engine: Engine, network: SimulatedNetwork
 ) -> None:
@@ -197,6 +198,7 @@ def test_deadline_of_a_thread_closes_only_its_own_connection(
     assert network.accepted == 2
 
 
+@pytest.mark.real_time_limits
 def test_silent_server_closes_all_connections_of_the_pool(
     engine: Engine, network: SimulatedNetwork
 ) -> None:

@@ -6,7 +6,6 @@ from web.access_policy import Access, policy_of
 
 PUBLIC = {
     "static",
-    "bootstrap.static",
     "auth.login",
     "auth.logout",
     "site_files.root_file",

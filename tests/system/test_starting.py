@@ -118,6 +118,39 @@ def test_production_without_its_settings_does_not_start(tmp_path: Path) -> None:
     assert "DATABASE_URL, CLERK_PUBLISHABLE_KEY, CLERK_SECRET_KEY, SECRET_KEY" in failed.stderr
 
 
+IMPORTED_BY_A_START = """
+import runpy, sys
+runpy.run_path("gunicorn.conf.py")
+import wsgi
+print(*{name.partition(".")[0] for name in sys.modules})
+"""
+
+
+def test_production_start_imports_nothing_of_development_and_no_commands(tmp_path: Path) -> None:
+    settings = {
+        "APP_ENV": "production",
+        "DATABASE_URL": "postgresql://127.0.0.1:1/none",
+        "CLERK_PUBLISHABLE_KEY": PUBLISHABLE_KEY,
+        "CLERK_SECRET_KEY": "sk_test_x",
+        "SECRET_KEY": "s" * 40,
+        "INSTANCE_PATH": str(tmp_path),
+    }
+
+    imported = subprocess.run(
+        [sys.executable, "-c", IMPORTED_BY_A_START],
+        cwd=PROJECT,
+        env=child_environment(settings),
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+
+    assert {"app", "blueprints", "gunicorn"} <= set(imported)
+    assert {"dev", "cli", "alembic", "flask_migrate", "openapi_pydantic", "psutil"} & {
+        *imported
+    } == set()
+
+
 def test_ctrl_c_stops_the_server_and_its_database(tmp_path: Path) -> None:
     with run_app(tmp_path) as app:
         pid = int((tmp_path / "postgres" / "postmaster.pid").read_text().split()[0])
