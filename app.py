@@ -1,14 +1,14 @@
 """The application factory: create_app builds the Flask app and its services from a Config."""
 
+import os
 import secrets
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask
-from flask_bootstrap import Bootstrap5
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
@@ -19,48 +19,55 @@ import models  # noqa: F401 - importing the package registers all tables
 from auth.call_budget import DEVELOPMENT, PRODUCTION
 from auth.clerk_client import ClerkClient
 from auth.cookies import cookie_suffix
-from auth.handshake import HandshakeReader, HandshakeService
+from auth.handshake import HandshakeService
+from auth.handshake_reader import HandshakeReader
 from auth.jwks import KeySet
 from auth.provider_calls import ProviderCalls
 from auth.session_calls import SessionCalls
 from auth.tokens import TokenVerifier
 from auth.user_directory import UserDirectory, UserSource
 from blueprints.registration import register_blueprints
-from cli import admin, adopt, provisioning
 from core import deadlines, files
+from core.activity import Activity, LastUseFile, LastUseInRedis
 from core.cache import Store
 from core.config import Config
 from core.connection_pool import CONNECTION_LIMIT, ConnectionPool, pool_of, prepare_engine
 from core.connections import DeferredBeginConnection
-from core.database import cache, db, migrate
-from core.flask_app import LeanFlask
+from core.database import DIRECT, cache, db
+from core.flask_app import LazyCommands, LazyExtension, LeanFlask
+from core.lazy_import import LazyModule
 from core.rate_limit import RateLimiter
 from core.server_status import ServerStatus
-from core.single_flight import FreshSingleFlight
-from dashboard.mentoring import goals_of_all
-from dev import postgres
-from dev.fake_clerk import (
-    ADMIN_EMAIL,
-    ISSUER,
-    PUBLISHABLE_KEY,
-    DevIdentityProvider,
-    DevSessions,
-)
+from dashboard.mass_goals import goals_of_all
 from models.admin_job import JobKind
 from provisioning.attempts import RetryPolicy
 from provisioning.audit import Source
 from provisioning.context_cache import ContextCache
 from provisioning.identity_refresh import BackgroundRefresh
 from provisioning.imports import mentee_import
+from provisioning.retention import RetentionPolicy
 from provisioning.retry import RetryingUnitOfWork
 from provisioning.rules import Rules
 from provisioning.service import ProvisioningService
 from sweep.stats import BacklogCollector
+from web import startup
 from web.csv_import import read_list
+from web.health import Readiness
 from web.job_runner import JobRunner
+from web.list_files import list_text
 from web.problem_responses import MAX_FORM_BYTES
 from web.services import EXTENSION, Services
-from web.startup import exit_on_unwritable_folder
+
+if TYPE_CHECKING:
+    from cli import provisioning as commands
+    from cli import registration
+    from dev import fake_clerk, postgres
+    from dev.fake_clerk import DevIdentityProvider, DevSessions
+else:  # a server process in production needs none of them
+    commands = LazyModule("cli.provisioning")
+    registration = LazyModule("cli.registration")
+    fake_clerk = LazyModule("dev.fake_clerk")
+    postgres = LazyModule("dev.postgres")
 
 BODY_LIMIT = 64 * 1024
 PARTS_LIMIT = 100  # of a multipart form; the largest has about twenty
@@ -80,35 +87,57 @@ _now = partial(datetime.now, UTC)
 
 def build_app(config: Config) -> Flask:
     """As create_app; exits with a one-line message where the instance folder is not writable."""
-    with exit_on_unwritable_folder(config):
+    with startup.exit_on_unwritable_folder(config):
         return create_app(config)
 
 
-def create_app(config: Config) -> Flask:
+def create_app(config: Config | None = None) -> Flask:
     """Build the app; starts the embedded database where DATABASE_URL is not set.
 
-    Raises OSError when the instance folder cannot be written.
+    Without `config`, the settings come from the environment, as a server and a command need them;
+    a wrong one exits with one line. Raises OSError when the instance folder cannot be written.
     """
+    if config is None:
+        return _create_from_environment()
     deadlines.install_wait_callback()
     app = LeanFlask(__name__, instance_path=str(config.instance_path))
     app.config.from_mapping(_flask_settings(config))
     app.wsgi_app = _behind_proxies(app, config)  # type: ignore[method-assign] # as Flask documents
-    for extension in (db, cache, Bootstrap5()):
+    for extension in (db, cache):
         extension.init_app(app)
-    migrate.init_app(app)
+    app.extensions["migrate"] = LazyExtension(app, "migrate", _init_migrate)
     with app.app_context():
-        prepare_engine(db.engine)
+        for engine in db.engines.values():
+            prepare_engine(engine)
         app.extensions[EXTENSION] = _build_services(config, pool_of(db.engine).server)
     register_blueprints(app, config)
-    provisioning.register_provisioning_commands(app)
-    admin.register(app)
-    provisioning.register_shell(app)
-    adopt.register(app)
-    provisioning.report_errors_in_one_line(app)
+    app.cli = LazyCommands(app.name, lambda: registration.register_commands(app))
+    app.shell_context_processor(_shell_context)
     return app
 
 
+def _create_from_environment() -> Flask:
+    config = startup.load_settings(os.environ)
+    startup.refuse_exposed_development_server(config)
+    startup.start_logging(config)
+    app = build_app(config)
+    startup.prepare_flask_run(app, config)
+    return app
+
+
+def _init_migrate(app: Flask) -> None:
+    registration.init_migrate(app)
+
+
+def _shell_context() -> dict[str, Any]:
+    return commands.shell_context()
+
+
 def _flask_settings(config: Config) -> dict[str, Any]:
+    url = config.database_url or postgres.start(config.instance_path)
+    binds = {}
+    if direct_url := config.database_url_unpooled:
+        binds[DIRECT] = {"url": direct_url, **_engine_options(config, direct_url)}
     return {
         "SECRET_KEY": _secret_key(config),
         "MAX_CONTENT_LENGTH": BODY_LIMIT,
@@ -116,14 +145,14 @@ def _flask_settings(config: Config) -> dict[str, Any]:
         "MAX_FORM_MEMORY_SIZE": MAX_FORM_BYTES,
         "SESSION_COOKIE_SECURE": config.is_production,
         "SESSION_COOKIE_SAMESITE": "Lax",
-        "SQLALCHEMY_DATABASE_URI": config.database_url or postgres.start(config.instance_path),
-        "SQLALCHEMY_ENGINE_OPTIONS": _engine_options(config),
-        "BOOTSTRAP_SERVE_LOCAL": True,
+        "SQLALCHEMY_DATABASE_URI": url,
+        "SQLALCHEMY_ENGINE_OPTIONS": _engine_options(config, url),
+        "SQLALCHEMY_BINDS": binds,
         **_cache_settings(config),
     }
 
 
-def _engine_options(config: Config) -> dict[str, Any]:
+def _engine_options(config: Config, url: str) -> dict[str, Any]:
     return {
         "hide_parameters": True,  # they contain names and addresses, and errors are logged
         "poolclass": ConnectionPool,
@@ -134,14 +163,14 @@ def _engine_options(config: Config) -> dict[str, Any]:
         "connect_args": {
             "application_name": "neon-dashboard",
             "connection_factory": DeferredBeginConnection,
-            **_keepalives(config),
+            **_keepalives(url),
         },
     }
 
 
-def _keepalives(config: Config) -> dict[str, int]:
+def _keepalives(url: str) -> dict[str, int]:
     """Return TCP keepalive options, which detect a lost peer, unless the URL sets them."""
-    url_options = make_url(config.database_url or "postgresql://").query
+    url_options = make_url(url).query
     return {name: value for name, value in KEEPALIVES.items() if name not in url_options}
 
 
@@ -164,8 +193,8 @@ def _cache_settings(config: Config) -> dict[str, Any]:
 def _build_services(config: Config, server: ServerStatus) -> Services:
     dev_provider = dev_sessions = None
     if config.uses_local_identity:
-        dev_provider = DevIdentityProvider(config.instance_path / "identity")
-        dev_sessions = DevSessions(dev_provider)
+        dev_provider = fake_clerk.DevIdentityProvider(config.instance_path / "identity")
+        dev_sessions = fake_clerk.DevSessions(dev_provider)
     calls = ProviderCalls(DEVELOPMENT if config.is_development_instance else PRODUCTION)
     clerk = _clerk_client(config)
     verifier = _token_verifier(config, dev_provider, clerk, calls)
@@ -173,23 +202,25 @@ def _build_services(config: Config, server: ServerStatus) -> Services:
     service = _provisioning_service(
         config, server, _user_directory(config, dev_provider, clerk, calls)
     )
+    activity = _activity(config, service.contexts)
     backlog = BacklogCollector(
-        service.rules, timedelta(seconds=config.sweep_interval_seconds), _now
+        service.rules, timedelta(seconds=config.sweep_interval_seconds), _now, activity
     )
     return Services(
         config=config,
+        activity=activity,
         verifier=verifier,
         handshakes=_handshake_service(config, verifier, session_calls),
         provisioning=service,
         backlog=backlog,
         refresh=_background_refresh(service),
-        jobs=_job_runner(service, backlog),
+        jobs=_job_runner(service, backlog, activity),
         rate_limiter=RateLimiter(
             config.rate_limit_per_minute,
             config.ensure_rate_limit_per_minute,
             service.contexts.store,
         ),
-        readiness=FreshSingleFlight(),
+        readiness=Readiness(config, activity, service, verifier.keys, _now),
         clerk=clerk,
         session_calls=session_calls,
         now=_now,
@@ -198,17 +229,31 @@ def _build_services(config: Config, server: ServerStatus) -> Services:
     )
 
 
-def _job_runner(service: ProvisioningService, backlog: BacklogCollector) -> JobRunner:
+def _activity(config: Config, contexts: ContextCache) -> Activity:
+    shared = (
+        LastUseFile(config.instance_path)
+        if config.redis_url is None
+        else LastUseInRedis(contexts.store)
+    )
+    return Activity(config.database_idle_seconds, shared)
+
+
+def _job_runner(
+    service: ProvisioningService, backlog: BacklogCollector, activity: Activity
+) -> JobRunner:
     def publish_changes(_: str, clerk_ids: Iterable[str]) -> None:
         service.contexts.publish(clerk_ids)
         backlog.invalidate()
 
     return JobRunner(
         {
-            JobKind.IMPORT: lambda job: mentee_import(job, read_list(job.content or ""), _now()),
+            JobKind.IMPORT: lambda job: mentee_import(
+                job, read_list(list_text(job.content or "")), _now()
+            ),
             JobKind.GOALS: lambda job: goals_of_all(job.options, _now()),
         },
         publish_changes,
+        activity,
     )
 
 
@@ -230,22 +275,22 @@ def _clerk_client(config: Config) -> ClerkClient | None:
 
 def _session_calls(
     config: Config,
-    dev_sessions: DevSessions | None,
+    dev_sessions: "DevSessions | None",
     clerk: ClerkClient | None,
     calls: ProviderCalls,
 ) -> SessionCalls | None:
     """Return the provider calls for browser sessions; None without a secret key."""
     if dev_sessions is not None:
-        return SessionCalls(calls, dev_sessions.end)
+        return SessionCalls(calls, dev_sessions.end, None, dev_sessions.refresh)
     if clerk is None or config.clerk_secret_key is None:
         return None
-    return SessionCalls(calls, clerk.end_session, clerk.handshake_cookies)
+    return SessionCalls(calls, clerk.end_session, clerk.handshake_cookies, clerk.refresh_session)
 
 
 def _handshake_service(
     config: Config, verifier: TokenVerifier, session_calls: SessionCalls | None
 ) -> HandshakeService:
-    key = PUBLISHABLE_KEY if config.uses_local_identity else config.clerk_publishable_key
+    key = fake_clerk.PUBLISHABLE_KEY if config.uses_local_identity else config.clerk_publishable_key
     has_nonces = session_calls is not None and session_calls.handshake_cookies is not None
     answers = HandshakeReader(
         verifier,
@@ -253,12 +298,13 @@ def _handshake_service(
         config.is_development_instance,
         session_calls.exchange_nonce if session_calls and has_nonces else None,
     )
-    return HandshakeService(verifier, answers, time.time)
+    refresh = session_calls.refresh if session_calls else None
+    return HandshakeService(verifier, answers, time.time, refresh)
 
 
 def _user_directory(
     config: Config,
-    dev_provider: DevIdentityProvider | None,
+    dev_provider: "DevIdentityProvider | None",
     clerk: ClerkClient | None,
     calls: ProviderCalls,
 ) -> UserDirectory | None:
@@ -273,7 +319,8 @@ def _provisioning_service(
     config: Config, server: ServerStatus, directory: UserDirectory | None
 ) -> ProvisioningService:
     interval = timedelta(seconds=config.sweep_interval_seconds)
-    admins = config.admin_emails | ({ADMIN_EMAIL} if config.uses_local_identity else set())
+    development_admins = {fake_clerk.ADMIN_EMAIL} if config.uses_local_identity else set()
+    admins = config.admin_emails | development_admins
     return ProvisioningService(
         Rules(config.enable_auto_create, config.enrolment == "invited", admins),
         ContextCache(config.session_ttl_seconds, _cache_store(), ",".join(sorted(admins))),
@@ -282,6 +329,9 @@ def _provisioning_service(
         ),
         directory,
         timedelta(seconds=config.clerk_identity_max_age_seconds),
+        RetentionPolicy(
+            timedelta(days=config.retention_days), timedelta(days=config.audit_retention_days)
+        ),
     )
 
 
@@ -292,15 +342,20 @@ def _cache_store() -> Store:
 
 def _token_verifier(
     config: Config,
-    dev_provider: DevIdentityProvider | None,
+    dev_provider: "DevIdentityProvider | None",
     clerk: ClerkClient | None,
     calls: ProviderCalls,
 ) -> TokenVerifier:
     if clerk is not None:
         keys = KeySet(clerk.key_set, calls=calls)
-        return TokenVerifier(keys, config.issuer, config.clerk_authorized_parties)
+        return TokenVerifier(
+            keys,
+            config.issuer,
+            config.clerk_authorized_parties,
+            proxy_issuer=config.proxy_issuer,
+        )
     key_set = dev_provider.key_set if dev_provider is not None else dict
-    return TokenVerifier(KeySet(key_set), ISSUER, config.clerk_authorized_parties)
+    return TokenVerifier(KeySet(key_set), fake_clerk.ISSUER, config.clerk_authorized_parties)
 
 
 def _behind_proxies(app: Flask, config: Config) -> Any:

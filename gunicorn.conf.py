@@ -1,26 +1,25 @@
 """gunicorn's settings and hooks; `gunicorn wsgi:app` reads this file by itself."""
 
 import gc
+
+gc.disable()  # while modules load: collections of a growing heap take a tenth of the start
+
 import os
-import sys
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from gunicorn.glogging import Logger
 
 from app import build_app
-from core.config import ConfigError, load_config
 from core.gunicorn_worker import SlowClientThreadWorker
-from core.logging import GUNICORN, configure_logs
-from sweep import scheduler
+from core.logging import GUNICORN
 from web import startup
-from web.services import EXTENSION
+from web.startup import BackgroundWork
 
-try:
-    settings = load_config(os.environ)
-except ConfigError as err:
-    sys.exit(f"neon-dashboard: {err}")
+settings = startup.load_settings(os.environ)
+
+gc.freeze()  # what is loaded stays, so that no collection needs to scan it
+gc.enable()
 
 bind = settings.bind
 
@@ -47,8 +46,7 @@ limit_request_field_size = 32_768  # the app refuses longer tokens itself, with 
 forwarded_allow_ips = ""
 control_socket_disable = True
 
-_schedulers: dict[int, Any] = {}
-_runners: dict[int, Any] = {}
+_background_work: dict[int, BackgroundWork] = {}
 
 
 def on_starting(server: Any) -> None:
@@ -56,12 +54,12 @@ def on_starting(server: Any) -> None:
     command = server.START_CTX["args"]
     if Path(command[1]).name == "__main__.py":  # an upgrade would run it in gunicorn's package
         command[1:2] = ["-m", "gunicorn"]
-    configure_logs(settings.log_format, is_production=settings.is_production)
+    startup.start_logging(settings)
     startup.refuse_exposed_development_provider(settings, server.cfg.address)
     startup.warn_of_insecure_settings(settings)
     startup.refuse_busy_ports(server.cfg.address, server.cfg.env_orig)
     startup.start_metrics(settings, is_upgrade=server.master_pid != 0)
-    startup.prepare_database(build_app(settings), settings)
+    startup.prepare_database(settings, build_app)
 
 
 def when_ready(server: Any) -> None:
@@ -72,6 +70,11 @@ def when_ready(server: Any) -> None:
     startup.print_banner(settings, server.cfg.address)
 
 
+def pre_fork(_: Any, __: Any) -> None:
+    """In the master: leave its objects out of collections, which would copy their memory pages."""
+    gc.freeze()
+
+
 def post_worker_init(worker: Any) -> None:
     """In each worker, after the fork: connect, then start the job runner and the scheduler."""
     app = worker.app.wsgi()
@@ -79,23 +82,15 @@ def post_worker_init(worker: Any) -> None:
     # Objects that are loaded by now stay, so the garbage collector need not scan them again.
     gc.collect()
     gc.freeze()
-    _runners[worker.pid] = app.extensions[EXTENSION].jobs
-    _runners[worker.pid].start(app, polls=settings.scheduler)
-    if settings.scheduler:
-        interval = timedelta(seconds=settings.sweep_interval_seconds)
-        provisioning = app.extensions[EXTENSION].provisioning
-        # The worker leaves after SIGTERM or max_requests: its requests have some seconds left, and
-        # another process continues the sweep.
-        _schedulers[worker.pid] = scheduler.start_scheduler(
-            app, provisioning, interval, is_process_stopping=lambda: not worker.alive
-        )
+    # The worker leaves after SIGTERM or max_requests: its requests have some seconds left, and
+    # another process continues the sweep.
+    _background_work[worker.pid] = startup.start_background_work(
+        app, sweeps=settings.scheduler, is_process_stopping=lambda: not worker.alive
+    )
 
 
 def worker_exit(_: Any, worker: Any) -> None:
     """In each worker, at its end: stop the job runner and the scheduler, so that it can exit."""
-    runner = _runners.pop(worker.pid, None)
-    if runner is not None:
-        runner.stop()
-    running_scheduler = _schedulers.pop(worker.pid, None)
-    if running_scheduler is not None:
-        running_scheduler.stop()
+    background_work = _background_work.pop(worker.pid, None)
+    if background_work is not None:
+        background_work.stop()

@@ -15,6 +15,7 @@ class Share(enum.Enum):
 
     SIGNED_IN = "signed in"  # users who are signing in; limited by the whole budget only
     ANONYMOUS = "anonymous"  # handshake nonces, which any client can invent
+    REFRESH = "refresh"  # expired sessions; a browser without one is redirected instead
     SIGN_OUT = "sign out"
     KEYS = "keys"
     BACKGROUND = "background"
@@ -46,6 +47,7 @@ def shares_of(whole: Rate) -> Mapping[Share, Rate]:
     per_second = min(BACKGROUND.per_second, whole.part(0.4).per_second)
     return {
         Share.ANONYMOUS: whole.part(0.2),
+        Share.REFRESH: Rate(whole.part(0.1).burst, whole.part(0.2).per_second),
         Share.SIGN_OUT: whole.part(0.1),
         Share.BACKGROUND: Rate(min(BACKGROUND.burst, whole.burst), per_second),
     }

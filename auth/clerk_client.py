@@ -5,6 +5,7 @@ app goes through it.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -14,12 +15,14 @@ from urllib.parse import quote, urljoin
 from auth.errors import (
     ProviderUnavailableError,
     RateLimitedError,
+    RefreshRefusedError,
     SecretKeyRefusedError,
     UnknownUserError,
     UnusableAnswerError,
 )
 from auth.handshake import API_VERSION
 from auth.provider_calls import CALL_SECONDS
+from auth.session_calls import RefreshRequest
 from core.bounded_http import BoundedClient, NotDecodableError, Response, TooLargeError
 
 PAGE_SECONDS = 30.0  # of five hundred users, for a command
@@ -35,6 +38,10 @@ WRONG_URL = (404, *range(300, 400))  # a 404 that is not from Clerk, or a redire
 OUTAGES = (408, *range(500, 600))
 # Errors with these codes concern one user of a page, whose data make the whole page unreadable.
 NOT_JSON, TOO_LARGE = "not_json", "too_large"
+VERSION_HEADER = {"Clerk-API-Version": API_VERSION}
+ERROR_CODE = re.compile(r"[a-z0-9_-]{1,64}")
+# They are sent as tokens, or belong to other programs on the same domain.
+WITHHELD_HEADERS = ("cookie", "authorization")
 
 Document = Mapping[str, Any]
 
@@ -76,6 +83,32 @@ class ClerkClient:
         directives = _as_object(_parse_json(answer)).get("directives")
         return [d for d in directives if isinstance(d, str)] if isinstance(directives, list) else []
 
+    def refresh_session(self, request: RefreshRequest) -> list[str]:
+        """Exchange an expired session token for cookies; raises RefreshRefusedError as well."""
+        headers = {
+            name: [value]
+            for name, value in request.headers.items()
+            if name.lower() not in WITHHELD_HEADERS
+        }
+        answer = self._request(
+            "POST",
+            f"/sessions/{quote(request.session_id, safe='')}/refresh",
+            {"suffixed_cookies": "true"} if request.are_suffixed else None,
+            body={
+                "format": "cookie",
+                "expired_token": request.expired_token,
+                "refresh_token": request.refresh_token,
+                "request_origin": request.origin,
+                "request_headers": headers,
+            },
+        )
+        code = _error_code(answer)
+        if 400 <= answer.status < 500 and answer.status != 429 and code is not None:
+            raise RefreshRefusedError(code)
+        _raise_for_status(answer)
+        cookies = _as_object(_parse_json(answer)).get("cookies")
+        return [c for c in cookies if isinstance(c, str)] if isinstance(cookies, list) else []
+
     def key_set(self) -> Document:
         """Return the published keys, a JSON Web Key Set (RFC 7517)."""
         return self.dated_key_set()[0]
@@ -95,21 +128,30 @@ class ClerkClient:
         max_bytes: int = MAX_ANSWER_BYTES,
     ) -> Response:
         """Make a request with the secret key; raises an error for every status but 200."""
-        headers = {
-            "Authorization": f"Bearer {self._secret_key}",
-            "Clerk-API-Version": API_VERSION,
-        }
-        answer = _request(
+        answer = self._request(method, path, params, seconds=seconds, max_bytes=max_bytes)
+        _raise_for_status(answer)
+        return answer
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str | int] | None = None,
+        *,
+        body: Document | None = None,
+        seconds: float = CALL_SECONDS,
+        max_bytes: int = MAX_ANSWER_BYTES,
+    ) -> Response:
+        return _request(
             self._api,
             method,
             path,
             params=params,
-            headers=headers,
+            headers={"Authorization": f"Bearer {self._secret_key}", **VERSION_HEADER},
+            body=body,
             seconds=seconds,
             max_bytes=max_bytes,
         )
-        _raise_for_status(answer)
-        return answer
 
     def _fetch_key_set(self) -> Response:
         client = self._keys
@@ -117,7 +159,14 @@ class ClerkClient:
             raise ProviderUnavailableError("the address of the keys is not set")
         url = self._jwks_url
         for _ in range(1 + MAX_REDIRECTS):
-            answer = _request(client, "GET", "", seconds=CALL_SECONDS, max_bytes=MAX_KEY_SET_BYTES)
+            answer = _request(
+                client,
+                "GET",
+                "",
+                headers=VERSION_HEADER,
+                seconds=CALL_SECONDS,
+                max_bytes=MAX_KEY_SET_BYTES,
+            )
             location = answer.headers.get("location")
             if answer.status not in REDIRECTS or location is None:
                 break
@@ -161,6 +210,17 @@ def _unavailable_error(status: int, retry_after: str | None) -> ProviderUnavaila
     if status in WRONG_URL:
         return ProviderUnavailableError(f"status {status}: check CLERK_API_URL")
     return ProviderUnavailableError(f"status {status}") if status in OUTAGES else None
+
+
+def _error_code(answer: Response) -> str | None:
+    """Return the code of Clerk's error document; None where there is none."""
+    try:
+        errors = _as_object(_parse_json(answer)).get("errors")
+    except UnusableAnswerError:
+        return None
+    first = errors[0] if isinstance(errors, list) and errors else None
+    code = first.get("code") if isinstance(first, dict) else None
+    return code if isinstance(code, str) and ERROR_CODE.fullmatch(code) else None
 
 
 def _is_from_clerk(answer: Response) -> bool:

@@ -2,8 +2,8 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jwt
@@ -22,6 +22,7 @@ class SessionCookies:
     session: str = ""
     client_uat: str = ""
     dev_browser: str = ""
+    refresh: str = ""  # of the suffixed cookie only, as in Clerk's SDKs
     are_suffixed: bool = False
 
     @property
@@ -40,24 +41,26 @@ def cookie_suffix(publishable_key: str) -> str:
 def session_cookies(
     jar: Mapping[str, str],
     suffix: str | None,
-    issuer: str | None,
+    is_issued_elsewhere: Callable[[object], bool],
     *,
     is_development: bool,
     now: float,
 ) -> SessionCookies:
     """Choose between the cookies with and without suffix, as Clerk's SDKs do.
 
-    Several apps may share a domain; the suffix keeps them apart. Issuer and times are not verified
-    here; they only decide which set was written later.
+    Several apps may share a domain; the suffix keeps them apart. `is_issued_elsewhere` says whether
+    an issuer is that of another instance. Issuer and times are not verified here; they only decide
+    which set was written later.
     """
     plain = _read_set(jar, "")
     if suffix is None:
         return plain
     suffixed = _read_set(jar, f"_{suffix}")
     is_suffixed = _is_suffixed_set_current(
-        plain, suffixed, issuer, is_development=is_development, now=now
+        plain, suffixed, is_issued_elsewhere, is_development=is_development, now=now
     )
-    return suffixed if is_suffixed else plain
+    chosen = suffixed if is_suffixed else plain
+    return replace(chosen, refresh=jar.get(f"{REFRESH}_{suffix}", ""))
 
 
 def session_cookie_names(suffix: str | None) -> frozenset[str]:
@@ -94,7 +97,7 @@ def _read_set(jar: Mapping[str, str], ending: str) -> SessionCookies:
 def _is_suffixed_set_current(
     plain: SessionCookies,
     suffixed: SessionCookies,
-    issuer: str | None,
+    is_issued_elsewhere: Callable[[object], bool],
     *,
     is_development: bool,
     now: float,
@@ -103,7 +106,7 @@ def _is_suffixed_set_current(
     claims = unverified_claims(plain.session)
     if plain.session and not claims.get("iss"):
         return False  # malformed: signed out is better than a redirect loop
-    if plain.session and issuer is not None and claims.get("iss") != issuer:
+    if plain.session and is_issued_elsewhere(claims.get("iss")):
         return True  # of another app on the same domain
     if not suffixed.client_uat:
         return False

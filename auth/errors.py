@@ -1,20 +1,36 @@
 """Errors of authentication and of calls to the identity provider."""
 
+from auth.reasons import AuthReason, TokenReason
+
 
 class InvalidTokenError(Exception):
-    """The session token is not valid; the message is the reason, for the log only."""
+    """The session token is not valid.
+
+    The message describes the fault for the log; `reason` is Clerk's name for it.
+    """
+
+    def __init__(self, message: str, reason: str = TokenReason.INVALID) -> None:
+        super().__init__(message)
+        self.reason = str(reason)
 
 
 class UntimelyTokenError(InvalidTokenError):
-    """The token is valid at another time only; `reason` is Clerk's name for the fault."""
+    """The token is valid at another time only."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, reason: AuthReason) -> None:
+        super().__init__(reason, reason)
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether the token was valid before; otherwise it is valid later."""
+        return self.reason == AuthReason.SESSION_EXPIRED
 
 
 class UnknownKeyError(InvalidTokenError):
     """The token was signed with a key that the issuer does not publish (any longer)."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, TokenReason.UNKNOWN_KEY)
 
 
 class CallNeededError(Exception):
@@ -66,6 +82,14 @@ class UnusableAnswerError(Exception):
 
 class UnknownUserError(Exception):
     """The provider has no user, session or nonce with that id."""
+
+
+class RefreshRefusedError(UnknownUserError):
+    """A session was not refreshed; `reason` is Clerk's name for the cause."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = str(reason)
 
 
 class UnreadableProfileError(UnusableAnswerError):

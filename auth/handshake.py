@@ -1,25 +1,22 @@
 """Clerk's handshake: decide from a browser's cookies whether it is signed in.
 
-Session tokens are valid for a minute, so that a returning browser sends an expired one. A page
-request is then redirected to Clerk's frontend API, which redirects back with fresh cookies. The
-states and their names are those of Clerk's SDKs for a primary domain (clerk/javascript,
-packages/backend).
+Session tokens are valid for a minute, so that a returning browser sends an expired one. With a
+refresh cookie it is renewed by one call to the Backend API. Otherwise a page request is redirected
+to Clerk's frontend API, which redirects back with fresh cookies. The states and their names are
+those of Clerk's SDKs for a primary domain (clerk/javascript, packages/backend).
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlencode
 
 import structlog
 
 from auth.cookies import (
-    CLIENT_UAT,
     DEV_BROWSER,
     SESSION,
     SessionCookies,
     any_session,
-    session_cookie_names,
     session_cookies,
     time_claim,
     unverified_claims,
@@ -27,176 +24,108 @@ from auth.cookies import (
 from auth.errors import (
     CallNeededError,
     InvalidTokenError,
-    ProviderUnavailableError,
+    RefreshRefusedError,
     UnknownKeyError,
     UntimelyTokenError,
 )
+from auth.handshake_reader import (
+    BrowserRequest,
+    HandshakeReader,
+    delete_cookie,
+    expired_handshake_cookies,
+    session_token_of,
+)
+from auth.reasons import AuthReason, RefreshReason
+from auth.session_calls import RefreshRequest
 from auth.tokens import SessionClaims, TokenVerifier
 
 API_VERSION = "2026-05-12"  # of Clerk's API
-HANDSHAKE, NONCE = "__clerk_handshake", "__clerk_handshake_nonce"
-SUFFIXED_COOKIES = (f"{SESSION}_", f"{CLIENT_UAT}_")
-# Query parameters that Clerk adds to a URL when it redirects back, older names included.
-CLERK_PARAMETERS = {HANDSHAKE, NONCE, DEV_BROWSER, "__dev_session", "__clerk_help"}
-
-
-@dataclass(frozen=True, slots=True)
-class BrowserRequest:
-    """The parts of a request that the handshake reads; `url` is absolute as the browser sees it."""
-
-    url: str
-    cookies: Mapping[str, str]
-    method: str = "GET"
-    accept: str = ""
-    destination: str = ""  # Sec-Fetch-Dest
-
-    @property
-    def is_for_document(self) -> bool:
-        """Whether the browser loads a page, so that a redirect can be followed."""
-        if self.method != "GET":
-            return False
-        if self.destination:
-            return self.destination in ("document", "iframe")
-        return self.accept.startswith("text/html")
-
-    @property
-    def query(self) -> dict[str, str]:
-        """The query parameters of the URL."""
-        return dict(parse_qsl(urlsplit(self.url).query, keep_blank_values=True))
-
-    @property
-    def clean_url(self) -> str:
-        """The URL without Clerk's query parameters."""
-        parts = urlsplit(self.url)
-        parameters = parse_qsl(parts.query, keep_blank_values=True)
-        kept = [(name, value) for name, value in parameters if name not in CLERK_PARAMETERS]
-        return urlunsplit(parts._replace(query=urlencode(kept)))
+LONGEST_SENT_TOKEN = 4_096  # characters in a URL; browsers keep no longer cookies
 
 
 @dataclass(frozen=True, slots=True)
 class HandshakeDecision:
-    """Signed in with `claims`, redirected to `location`, or signed out for a `reason`."""
+    """Signed in with `claims`, redirected to `location`, or signed out for a `reason`.
+
+    `is_untimely`: the token is valid at another time only, so that Clerk can give a new one.
+    `detail` describes an invalid token for the log.
+    """
 
     reason: str = ""
     claims: SessionClaims | None = None
     location: str | None = None
     set_cookies: tuple[str, ...] = ()
     is_loop: bool = False
+    is_untimely: bool = False
+    detail: str = ""
 
     def with_cookies_before(self, set_cookies: tuple[str, ...]) -> "HandshakeDecision":
         """Return this decision with more cookies to set before its own."""
         return replace(self, set_cookies=(*set_cookies, *self.set_cookies))
 
 
-def delete_cookie(name: str) -> str:
-    """Return the Set-Cookie value that deletes a cookie."""
-    return f"{name}=; Path=/; Max-Age=0"
-
-
 log = structlog.get_logger(__name__)
-
-# RFC 6265, section 4.1.1: the characters of a value that all parsers read alike.
-DIRECTIVE = re.compile(r"([^=;\s]+)=([\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*)(;[\x20-\x7e]*)?")
-# Only possible nonces are exchanged: at most 256 unreserved characters of a URL (RFC 3986).
-NONCE_PATTERN = re.compile(r"[A-Za-z0-9._~=-]{1,256}")
-
-
-@dataclass(frozen=True, slots=True)
-class HandshakeReader:
-    """Reads handshake results of one instance; `exchange` trades a nonce for cookies."""
-
-    verifier: TokenVerifier
-    suffix: str | None
-    is_development: bool
-    exchange: Callable[[str], list[str]] | None = field(default=None, repr=False)
-
-    def directives(
-        self, request: BrowserRequest, *, may_call: bool = True
-    ) -> tuple[str, ...] | None:
-        """Return the Set-Cookie values of a handshake result; None without a valid result.
-
-        Another site can choose the URL of a request. In production the result is therefore read
-        from cookies only, or a link could sign users in to the account of an attacker. Development
-        instances have no other way than the URL. Raises CallNeededError where a call to Clerk is
-        needed and `may_call` is False.
-        """
-        values = request.query if self.is_development else request.cookies
-        token, nonce = values.get(HANDSHAKE), values.get(NONCE)
-        try:
-            if nonce and self.exchange is not None and NONCE_PATTERN.fullmatch(nonce):
-                if not may_call:
-                    raise CallNeededError("a nonce")
-                return self._allowed(self.exchange(nonce))
-            if not token:
-                return None
-            return self._allowed(self.verifier.directives(token, may_fetch=may_call))
-        except (InvalidTokenError, ProviderUnavailableError) as err:
-            log.warning("handshake_refused", reason=str(err))
-            return None
-
-    def _allowed(self, directives: list[str]) -> tuple[str, ...]:
-        """Return the directives for session and handshake cookies; Clerk may set no others here."""
-        known = session_cookie_names(self.suffix) | {HANDSHAKE, NONCE}
-        return tuple(
-            directive
-            for directive in directives
-            if (found := DIRECTIVE.fullmatch(directive)) and found[1] in known
-        )
-
-
-def cookies_after(jar: Mapping[str, str], directives: tuple[str, ...]) -> dict[str, str]:
-    """Return the browser's cookies after these directives."""
-    pairs = (directive.partition(";")[0].partition("=") for directive in directives)
-    return {**jar, **{name: value for name, _, value in pairs}}
-
-
-def expired_handshake_cookies(jar: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the directives that delete a handshake result, so that it is read once."""
-    return tuple(delete_cookie(name) for name in (HANDSHAKE, NONCE) if name in jar)
-
 
 REDIRECT_COUNT = "__clerk_redirect_count"
 MOST_REDIRECTS = 3
 REDIRECT_COUNT_TTL_SECONDS = 10  # a redirect loop is faster, a user who tries again is slower
-UNTIMELY_REASONS = {"session-token-expired", "session-token-nbf", "session-token-iat-in-the-future"}
 
 
 @dataclass(frozen=True, slots=True)
 class HandshakeService:
-    """Decides about requests of one Clerk instance; `clock` is the time of day in seconds."""
+    """Decides about requests of one Clerk instance; `clock` is the time of day in seconds.
+
+    `refresh` exchanges an expired token for cookies; None without a secret key.
+    """
 
     verifier: TokenVerifier
     reader: HandshakeReader
     clock: Callable[[], float]
+    refresh: Callable[[RefreshRequest], list[str]] | None = field(default=None, repr=False)
 
     def resolve(
         self, request: BrowserRequest, frontend_api: str | None, *, may_call: bool = True
     ) -> HandshakeDecision:
         """Decide about a request without bearer token.
 
-        Without a frontend API, and for programs, there is no redirect: the token is valid or not.
-        Raises KeysUnavailableError when no token can be verified, and CallNeededError when a call
-        to Clerk is needed and `may_call` is False.
+        Without a frontend API, and for programs, there is no redirect: the token is valid, renewed
+        or not valid. Raises KeysUnavailableError when no token can be verified, and CallNeededError
+        when a call to Clerk is needed and `may_call` is False.
         """
         if frontend_api is None or not request.is_for_document:
-            return self.resolve_program(request.cookies, may_call=may_call)
+            return self._resolve_program(request, may_call=may_call)
         directives = self.reader.directives(request, may_call=may_call)
         if directives is None:
-            return self._resolve_page(request, frontend_api, request.cookies, may_call=may_call)
+            return self._resolve_page(request, frontend_api, may_call=may_call)
         if self.reader.is_development:
             return HandshakeDecision("handshake-returned", None, request.clean_url, directives)
-        # In production the result came in a cookie, and its cookies count at once.
-        jar = cookies_after(request.cookies, directives)
-        decision = self._resolve_page(request, frontend_api, jar, may_call=may_call)
-        return decision.with_cookies_before(
-            (*directives, *expired_handshake_cookies(request.cookies))
-        )
+        return self._resolve_answer(request, frontend_api, directives, may_call=may_call)
+
+    def resolve_bearer(
+        self,
+        request: BrowserRequest,
+        token: str,
+        frontend_api: str | None,
+        *,
+        may_call: bool = True,
+    ) -> HandshakeDecision:
+        """Decide about a request with a bearer token; raises as `resolve` does.
+
+        A page whose token is expired or early goes to the handshake, as with a cookie.
+        """
+        cookies = replace(self._cookies(request.cookies), session=token)
+        decision = self._resolve_token(request, cookies, may_call=may_call)
+        if decision.is_untimely and frontend_api is not None and request.is_for_document:
+            return self._redirect_to_clerk(request, frontend_api, cookies, decision.reason)
+        return decision
 
     def _cookies(self, jar: Mapping[str, str]) -> SessionCookies:
-        instance = self.reader
-        issuer = self.verifier.issuer
         return session_cookies(
-            jar, instance.suffix, issuer, is_development=instance.is_development, now=self.clock()
+            jar,
+            self.reader.suffix,
+            self.verifier.is_issued_elsewhere,
+            is_development=self.reader.is_development,
+            now=self.clock(),
         )
 
     def session_id(self, jar: Mapping[str, str]) -> str | None:
@@ -209,67 +138,118 @@ class HandshakeService:
         session_ids = (self.verifier.session_id(token, may_fetch=True) for token in tokens)
         return next((session_id for session_id in session_ids if session_id), None)
 
-    def resolve_program(
-        self, jar: Mapping[str, str], *, may_call: bool = True
+    def _resolve_answer(
+        self,
+        request: BrowserRequest,
+        frontend_api: str,
+        directives: tuple[str, ...],
+        *,
+        may_call: bool,
     ) -> HandshakeDecision:
-        """Decide by one token; only a later sign-out or sign-in makes a valid one void.
+        """Decide by the session of a handshake result that came in a cookie; it is read once.
 
-        Raises as `resolve` does.
+        Without a session the browser is signed out. An invalid session leaves the decision to the
+        browser's own cookies, which may begin another round.
         """
-        if any(name.startswith(SUFFIXED_COOKIES) for name in jar):
-            cookies = self._cookies(jar)
-            if not cookies.session:
-                cookies = replace(cookies, session=any_session(jar))
-        else:
-            cookies = SessionCookies(jar.get(SESSION, ""), jar.get(CLIENT_UAT, ""))
+        used = expired_handshake_cookies(request.cookies)
+        token = session_token_of(directives)
+        if not token:
+            return HandshakeDecision(AuthReason.SESSION_MISSING, set_cookies=(*directives, *used))
+        try:
+            claims = self.verifier.verify(token, may_fetch=may_call)
+        except InvalidTokenError as err:
+            log.warning("handshake_refused", reason=err.reason, error=str(err))
+            decision = self._resolve_page(request, frontend_api, may_call=may_call)
+            return decision.with_cookies_before(used)
+        return _signed_in(request, HandshakeDecision("", claims, None, (*directives, *used)))
+
+    def _resolve_program(self, request: BrowserRequest, *, may_call: bool) -> HandshakeDecision:
+        """Decide by one token; only a later sign-out or sign-in makes a valid one void."""
+        cookies = self._cookies(request.cookies)
         if not cookies.session:
-            return HandshakeDecision("session-token-and-uat-missing")
+            cookies = replace(cookies, session=any_session(request.cookies))
+        if not cookies.session:
+            return HandshakeDecision(AuthReason.SESSION_AND_UAT_MISSING)
         if cookies.client_uat and not 0 < cookies.signed_in_since <= _issued_at(cookies):
-            return HandshakeDecision("session-token-iat-before-client-uat")
-        return self._resolve_token(cookies, may_call=may_call)
+            return HandshakeDecision(AuthReason.SESSION_BEFORE_UAT)
+        return self._resolve_token(request, cookies, may_call=may_call)
 
     def _resolve_page(
-        self, request: BrowserRequest, frontend_api: str, jar: Mapping[str, str], *, may_call: bool
+        self, request: BrowserRequest, frontend_api: str, *, may_call: bool
     ) -> HandshakeDecision:
-        cookies = self._cookies(jar)
+        cookies = self._cookies(request.cookies)
         reason = self._dev_browser_reason(request, cookies) or _session_reason(cookies)
         if reason is not None:
             return self._redirect_to_clerk(request, frontend_api, cookies, reason)
-        decision = self._resolve_token(cookies, may_call=may_call)
-        if decision.reason in UNTIMELY_REASONS:
+        decision = self._resolve_token(request, cookies, may_call=may_call)
+        if decision.is_untimely:
             return self._redirect_to_clerk(request, frontend_api, cookies, decision.reason)
         if cookies.session and decision.claims is None:
             # Clerk would only redirect back with the same token.
             return _with_redirect_count(request, decision)
-        return decision.with_cookies_before(
-            (delete_cookie(REDIRECT_COUNT),) if REDIRECT_COUNT in request.cookies else ()
-        )
+        return _signed_in(request, decision)
 
     def _dev_browser_reason(self, request: BrowserRequest, cookies: SessionCookies) -> str | None:
         """Return why a development instance, on another site, must set or read its browser id."""
         if not self.reader.is_development:
             return None
         if DEV_BROWSER in request.query:
-            return "dev-browser-sync"
-        return None if cookies.dev_browser else "dev-browser-missing"
+            return AuthReason.DEV_BROWSER_SYNC
+        return None if cookies.dev_browser else AuthReason.DEV_BROWSER_MISSING
 
-    def _resolve_token(self, cookies: SessionCookies, *, may_call: bool) -> HandshakeDecision:
+    def _resolve_token(
+        self, request: BrowserRequest, cookies: SessionCookies, *, may_call: bool
+    ) -> HandshakeDecision:
+        """Decide by the session token; an expired one is refreshed where that is possible."""
         if not cookies.session:
-            return HandshakeDecision("session-token-and-uat-missing")
+            return HandshakeDecision(AuthReason.SESSION_AND_UAT_MISSING)
         try:
-            return HandshakeDecision(
-                claims=self.verifier.verify(cookies.session, may_fetch=may_call)
-            )
+            claims = self.verifier.verify(cookies.session, may_fetch=may_call)
         except UntimelyTokenError as err:
-            return HandshakeDecision(err.reason)
-        except UnknownKeyError:
-            # Keys are rotated while users are away; an expired token is renewed in any case.
-            is_expired = (
-                0 < time_claim(unverified_claims(cookies.session).get("exp")) < self.clock()
-            )
-            return HandshakeDecision("session-token-expired" if is_expired else "jwk-kid-mismatch")
+            if not err.is_expired:
+                return HandshakeDecision(err.reason, is_untimely=True)
+            return self._refresh(request, cookies, may_call=may_call)
         except InvalidTokenError as err:
-            return HandshakeDecision(f"token-invalid: {err}")
+            if isinstance(err, UnknownKeyError) and self._claims_to_be_expired(cookies.session):
+                # Keys are rotated while users are away; an expired token is renewed in any case.
+                return _expired(_ineligible(request, cookies) or RefreshReason.NOT_DECODED)
+            return HandshakeDecision(err.reason, detail=str(err))
+        return HandshakeDecision(claims=claims)
+
+    def _claims_to_be_expired(self, token: str) -> bool:
+        return 0 < time_claim(unverified_claims(token).get("exp")) < self.clock()
+
+    def _refresh(
+        self, request: BrowserRequest, cookies: SessionCookies, *, may_call: bool
+    ) -> HandshakeDecision:
+        """Exchange an expired token for a new one by its refresh cookie, without a redirect.
+
+        The signature of the token is valid. Whatever fails is part of the reason of the redirect.
+        """
+        reason = _ineligible(request, cookies)
+        session_id = self.verifier.session_id(cookies.session)
+        if reason is not None or self.refresh is None or session_id is None:
+            missing = RefreshReason.NO_SESSION_ID if self.refresh else RefreshReason.NO_CLIENT
+            return _expired(reason or missing)
+        if not may_call:
+            raise CallNeededError("a session to refresh")
+        refresh_request = RefreshRequest(
+            session_id,
+            cookies.session,
+            cookies.refresh,
+            request.origin,
+            dict(request.headers),
+            are_suffixed=cookies.are_suffixed,
+        )
+        try:
+            directives = self.reader.allowed(self.refresh(refresh_request))
+            claims = self.verifier.verify(session_token_of(directives), may_fetch=may_call)
+        except RefreshRefusedError as err:
+            return _expired(err.reason)
+        except InvalidTokenError as err:
+            log.warning("refresh_refused", reason=err.reason, error=str(err))
+            return _expired(RefreshReason.INVALID_SESSION)
+        return HandshakeDecision("", claims, None, directives)
 
     def _redirect_to_clerk(
         self, request: BrowserRequest, frontend_api: str, cookies: SessionCookies, reason: str
@@ -279,13 +259,36 @@ class HandshakeService:
             "redirect_url": request.clean_url,
             "__clerk_api_version": API_VERSION,
             "suffixed_cookies": str(cookies.are_suffixed).lower(),
-            "__clerk_hs_reason": reason,
+            "__clerk_hs_reason": str(reason),
         }
+        if self.reader.exchange is not None:
+            parameters["format"] = "nonce"
+        if cookies.session and len(cookies.session) <= LONGEST_SENT_TOKEN:
+            parameters[SESSION] = cookies.session
         browser = request.query.get(DEV_BROWSER) or cookies.dev_browser
         if self.reader.is_development and browser:
             parameters[DEV_BROWSER] = browser
         location = f"{frontend_api.rstrip('/')}/v1/client/handshake?{urlencode(parameters)}"
         return _with_redirect_count(request, HandshakeDecision(reason, location=location))
+
+
+def _ineligible(request: BrowserRequest, cookies: SessionCookies) -> RefreshReason | None:
+    """Return why the token of this request may not be refreshed; None if it may."""
+    if request.method != "GET":
+        return RefreshReason.NOT_GET
+    return None if cookies.refresh else RefreshReason.NO_COOKIE
+
+
+def _expired(refresh_reason: str) -> HandshakeDecision:
+    return HandshakeDecision(
+        f"{AuthReason.SESSION_EXPIRED}-refresh-{refresh_reason}", is_untimely=True
+    )
+
+
+def _signed_in(request: BrowserRequest, decision: HandshakeDecision) -> HandshakeDecision:
+    """Return the decision, with the redirects counted from zero again."""
+    has_count = REDIRECT_COUNT in request.cookies
+    return decision.with_cookies_before((delete_cookie(REDIRECT_COUNT),) if has_count else ())
 
 
 def _with_redirect_count(request: BrowserRequest, decision: HandshakeDecision) -> HandshakeDecision:
@@ -304,11 +307,11 @@ def _session_reason(cookies: SessionCookies) -> str | None:
     """Return why the two cookies of a session do not match; None where they do."""
     since, token = cookies.signed_in_since, cookies.session
     if token and not since:
-        return "session-token-but-no-client-uat"
+        return AuthReason.SESSION_WITHOUT_UAT
     if since and not token:
-        return "client-uat-but-no-session-token"
+        return AuthReason.UAT_WITHOUT_SESSION
     if token and unverified_claims(token) and _issued_at(cookies) < since:
-        return "session-token-iat-before-client-uat"
+        return AuthReason.SESSION_BEFORE_UAT
     return None
 
 

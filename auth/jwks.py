@@ -4,7 +4,9 @@
 2. An unknown key id starts a fetch, unless one has just been made. A request waits for it until
    half a second after the start of the fetch (one second while no key is known). The worker ends by
    its own time limit.
-3. While the issuer cannot be reached, the known keys stay valid.
+3. Keys that are four minutes old are fetched again beside the requests. Requests wait for that
+   fetch, as in 2, once the keys have reached their maximum age of five minutes.
+4. While the issuer cannot be reached, the known keys stay valid.
 """
 
 import threading
@@ -36,6 +38,8 @@ FIRST_WAIT_SECONDS = 1.0  # while no key is known; a first login is answered wit
 WAIT_SECONDS = 0.5  # for a key of a new id
 REFETCH_COOLDOWN_SECONDS = 60.0  # docs/clerk.md: an unknown `kid` fetches at most once a minute
 RETRY_COOLDOWN_SECONDS = 2.0  # while no key is known, because no user can sign in until then
+MAX_AGE_SECONDS = 300.0  # as in Clerk's SDKs
+RENEWAL_SECONDS = 240.0  # earlier than the maximum age, so that no request of a busy process waits
 MAX_KEYS = 64
 MAX_MODULUS_LENGTH = 1_400  # characters, of 8 192 bits; a larger key makes each check expensive
 
@@ -45,14 +49,18 @@ Keys = dict[str, PyJWK]
 
 @dataclass(frozen=True, slots=True)
 class _Fetch:
-    """A fetch under way; requests wait for it until `wait_until`, on the monotonic clock."""
+    """A fetch under way; requests wait for it until `wait_until`, on the monotonic clock.
+
+    `is_renewal`: it was made for the age of the keys, so that no cool-down follows it.
+    """
 
     wait_until: float
+    is_renewal: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
 
 
 class KeySet:
-    """The keys `known` so far, by id; shared by threads. `clock` is monotonic, in seconds.
+    """The keys known so far; shared by threads. `clock` is monotonic, in seconds.
 
     `source` returns a JSON Web Key Set (RFC 7517). With `calls` it is a call to the provider;
     without, it is local and returns at once.
@@ -67,15 +75,17 @@ class KeySet:
         self._source = source
         self._clock = clock
         self._calls = calls
-        self.known: Keys = {}
+        self._keys: Keys = {}
         self._fetched_at: float | None = None
+        self._renewed_at = 0.0  # when the keys were last fetched, or a renewal failed
+        self._loaded_at = 0.0
         self._fetch: _Fetch | None = None
         self._lock = threading.RLock()
 
     @property
     def is_missing(self) -> bool:
         """Whether a fetch was made and no key is known, so that no user can sign in."""
-        return self._fetched_at is not None and not self.known
+        return self._fetched_at is not None and not self._keys
 
     def key(self, kid: str, *, may_fetch: bool = True) -> PyJWK:
         """Return the key of that id; an unknown one is fetched, subject to the cool-down.
@@ -84,25 +94,41 @@ class KeySet:
         while no key is known. Raises CallNeededError where a fetch is needed but `may_fetch` is
         False. The first keys are fetched in any case: without them no token can be verified.
         """
-        key = self.known.get(kid)
+        self._renew_old_keys()
+        key = self._keys.get(kid)
         if key is None:
-            fetch = self._fetch_for(kid, may_fetch=may_fetch)
-            if fetch is not None:
-                fetch.ended.wait(max(0.0, fetch.wait_until - time.monotonic()))
-            key = self.known.get(kid)
+            _wait_for(self._fetch_for(kid, may_fetch=may_fetch))
+            key = self._keys.get(kid)
         if key is not None:
             return key
-        if not self.known:
+        if not self._keys:
             raise KeysUnavailableError("the issuer's keys are not known")
         raise UnknownKeyError("unknown key id")
+
+    def is_current(self, key: PyJWK) -> bool:
+        """Whether this key object is still the known key of its id."""
+        self._renew_old_keys()
+        return self._keys.get(str(key.key_id)) is key
+
+    def _renew_old_keys(self) -> None:
+        """Fetch old keys again; wait for that only where they have reached their maximum age."""
+        now = self._clock()
+        if now - self._loaded_at < RENEWAL_SECONDS or not self._keys:
+            return
+        with self._lock:
+            fetch = self._fetch
+            if fetch is None and now - self._renewed_at >= REFETCH_COOLDOWN_SECONDS:
+                fetch = self._begin_fetch(is_renewal=True)
+        if now - self._loaded_at >= MAX_AGE_SECONDS:
+            _wait_for(fetch)
 
     def _fetch_for(self, kid: str, *, may_fetch: bool) -> _Fetch | None:
         """Return the fetch under way or a new one; None if the key is known or none may start."""
         with self._lock:
             fetch = self._fetch
-            if kid in self.known or (fetch is None and not self._may_fetch()):
+            if kid in self._keys or (fetch is None and not self._may_fetch()):
                 return None
-            if not may_fetch and self.known and self._calls is not None:
+            if not may_fetch and self._keys and self._calls is not None:
                 raise CallNeededError("a fetch of the issuer's keys")
             return fetch or self._begin_fetch()
 
@@ -110,12 +136,12 @@ class KeySet:
         """Whether the cool-down is over: two seconds while no key is known, else a minute."""
         if self._fetched_at is None:
             return True
-        pause = REFETCH_COOLDOWN_SECONDS if self.known else RETRY_COOLDOWN_SECONDS
+        pause = REFETCH_COOLDOWN_SECONDS if self._keys else RETRY_COOLDOWN_SECONDS
         return self._clock() - self._fetched_at >= pause
 
-    def _begin_fetch(self) -> _Fetch | None:
-        wait = WAIT_SECONDS if self.known else FIRST_WAIT_SECONDS
-        fetch = self._fetch = _Fetch(time.monotonic() + wait)
+    def _begin_fetch(self, *, is_renewal: bool = False) -> _Fetch:
+        wait = WAIT_SECONDS if self._keys else FIRST_WAIT_SECONDS
+        fetch = self._fetch = _Fetch(time.monotonic() + wait, is_renewal)
         self._start_fetch().add_done_callback(lambda done: self._finish_fetch(fetch, done))
         return fetch
 
@@ -138,14 +164,34 @@ class KeySet:
         """Replace the keys, or keep the old ones if the fetch failed."""
         err = done.exception()
         with self._lock:
-            # The first fetch was not made for a missing key, so no cool-down follows it.
-            is_first = not self.known and err is None
-            self._fetched_at = None if is_first else self._clock()
-            self.known = done.result() if err is None else self.known
+            self._renewed_at = self._clock()
+            # The first fetch was not made for a missing key either, so no cool-down follows it.
+            is_first = not self._keys and err is None
+            if not fetch.is_renewal:
+                self._fetched_at = None if is_first else self._clock()
+            if err is None:
+                self._keys = _with_known_objects(done.result(), self._keys)
+                self._loaded_at = self._clock()
             self._fetch = None
         fetch.ended.set()
         if err is not None:
             log.warning("signing_keys_not_fetched", error=type(err).__name__)
+
+
+def _wait_for(fetch: _Fetch | None) -> None:
+    if fetch is not None:
+        fetch.ended.wait(max(0.0, fetch.wait_until - time.monotonic()))
+
+
+def _with_known_objects(fetched: Keys, known: Keys) -> Keys:
+    """Return the fetched keys; an unchanged one stays the same object, see `is_current`."""
+    return {
+        kid: known[kid] if _is_same(key, known.get(kid)) else key for kid, key in fetched.items()
+    }
+
+
+def _is_same(key: PyJWK, other: PyJWK | None) -> bool:
+    return other is not None and bool(key.key.public_numbers() == other.key.public_numbers())
 
 
 def _run_now(work: Callable[[], Keys]) -> Future[Keys]:

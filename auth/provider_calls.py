@@ -39,6 +39,7 @@ BUSY_WAIT_SECONDS = 1.0
 WORKERS = {
     Share.SIGNED_IN: (8, 40),
     Share.ANONYMOUS: (2, 4),
+    Share.REFRESH: (3, 10),
     Share.SIGN_OUT: (1, 8),
     Share.KEYS: (1, 1),
     Share.BACKGROUND: (2, 8),
@@ -80,8 +81,8 @@ class _WorkerPool:
 class ProviderCalls:
     """Makes the calls of one process to the provider; one for an app, shared by its threads.
 
-    Failures of anonymous calls, and of fetching keys from another host, do not refuse calls for
-    users who are signing in: each of the three has a separate circuit breaker.
+    Failures of anonymous calls, of refreshes, and of fetching keys from another host, do not refuse
+    calls for users who are signing in: each of the four has a separate circuit breaker.
     """
 
     def __init__(self, rate: Rate, clock: Callable[[], float] = time.monotonic) -> None:
@@ -91,6 +92,7 @@ class ProviderCalls:
         self._circuits: Mapping[Share, CircuitBreaker] = {
             **dict.fromkeys(Share, self._backend),
             Share.ANONYMOUS: CircuitBreaker(clock=clock),
+            Share.REFRESH: CircuitBreaker(clock=clock),
             Share.KEYS: CircuitBreaker(longest_pause=2.0, clock=clock),
         }
         self._pools = {

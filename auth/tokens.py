@@ -10,13 +10,23 @@ from typing import Any, cast
 
 import jwt
 from jwt import PyJWK
-from jwt.exceptions import ExpiredSignatureError, ImmatureSignatureError, PyJWTError
+from jwt.exceptions import (
+    ExpiredSignatureError,
+    ImmatureSignatureError,
+    InvalidAlgorithmError,
+    InvalidIssuerError,
+    InvalidSignatureError,
+    InvalidSubjectError,
+    MissingRequiredClaimError,
+    PyJWTError,
+)
 from jwt.types import Options
 
 from auth.errors import CallNeededError, InvalidTokenError, KeysUnavailableError, UntimelyTokenError
 from auth.identity import Identity, clean_email, clean_name, clean_url
 from auth.jwks import KeySet
 from auth.nesting import is_too_deep
+from auth.reasons import AuthReason, TokenReason
 
 LEEWAY_SECONDS = 5
 CACHED_TOKENS = 4_096  # each is valid for a minute and takes about three kilobytes
@@ -30,11 +40,20 @@ MACHINE_SUBJECT_PREFIX = "mch_"  # Clerk's machine tokens are signed with the sa
 SENTINELS = {"null", "none", "undefined", "nil"}  # sent by broken clients instead of an id
 MAX_TIME = 253_402_300_799  # of the year 9999
 TIME_CLAIMS = ("iat", "nbf", "exp")
+UNKNOWN_ACTOR = "unknown"
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\s]")
 
 # Clerk writes the class of a token into its protected header. Instances without a fixed class use
 # the second value, older ones send none.
 SESSION_CATEGORIES = {None, "cl_B7d4PD111AAA", "cl_I7d4PD111III"}
+# Clerk's names for PyJWT's errors; every other error means that the token cannot be read.
+REASONS: dict[type[Exception], TokenReason] = {
+    InvalidSignatureError: TokenReason.INVALID_SIGNATURE,
+    InvalidAlgorithmError: TokenReason.INVALID_ALGORITHM,
+    InvalidIssuerError: TokenReason.INVALID_ISSUER,
+    InvalidSubjectError: TokenReason.VERIFICATION_FAILED,
+    MissingRequiredClaimError: TokenReason.VERIFICATION_FAILED,
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,13 +63,26 @@ class SessionClaims:
     subject: str
     values: Mapping[str, Any]
 
+    @property
+    def impersonator(self) -> str | None:
+        """The id of the account that acts for the subject (claim `act`); None for the subject.
+
+        A claim without a usable id is an impersonation as well.
+        """
+        actor = self.values.get("act")
+        if actor is None:
+            return None
+        try:
+            return checked_subject(actor.get("sub") if isinstance(actor, dict) else None)
+        except InvalidTokenError:
+            return UNKNOWN_ACTOR
+
 
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
     """The claims of a token, the key that signed it, and its expiry in seconds of the epoch."""
 
     claims: SessionClaims
-    kid: str
     key: PyJWK
     until: float
 
@@ -59,21 +91,28 @@ class VerifiedToken:
 class TokenVerifier:
     """Verifies session tokens of one issuer (docs/reference/contract.md#who-is-asking).
 
-    `clock` is the time of day in seconds. Threads may share a verifier.
+    `proxy_issuer` is a second accepted issuer: the address of a proxy of the frontend API. `clock`
+    is the time of day in seconds. Threads may share a verifier.
     """
 
     keys: KeySet
     issuer: str | None
     authorized_parties: frozenset[str] = frozenset()
     clock: Callable[[], float] = time.time
+    proxy_issuer: str | None = None
     _verify_cached: Any = field(init=False, repr=False, compare=False)
     _issuers: list[str] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # A final slash is ignored on both sides.
-        plain = None if self.issuer is None else self.issuer.rstrip("/")
-        object.__setattr__(self, "_issuers", plain and [plain, f"{plain}/"])
+        plain = [each.rstrip("/") for each in (self.issuer, self.proxy_issuer) if each is not None]
+        issuers = [form for each in plain for form in (each, f"{each}/")]
+        object.__setattr__(self, "_issuers", issuers or None)
         object.__setattr__(self, "_verify_cached", lru_cache(CACHED_TOKENS)(self._verify))
+
+    def is_issued_elsewhere(self, issuer: object) -> bool:
+        """Whether tokens with this `iss` belong to another instance."""
+        return self._issuers is not None and issuer not in self._issuers
 
     def verify(self, token: str, *, may_fetch: bool = True) -> SessionClaims:
         """Return the claims of a valid token.
@@ -84,11 +123,11 @@ class TokenVerifier:
         the issuer's keys must be fetched and `may_fetch` is False.
         """
         verified: VerifiedToken = self._verify_cached(token, may_fetch)
-        if self.keys.known.get(verified.kid) is not verified.key:  # new keys were published since
+        if not self.keys.is_current(verified.key):  # the issuer has published new keys since
             self._verify_cached.cache_clear()
             verified = self._verify_cached(token, may_fetch)
         if verified.until <= self.clock():
-            raise UntimelyTokenError("session-token-expired")
+            raise UntimelyTokenError(AuthReason.SESSION_EXPIRED)
         return verified.claims
 
     def directives(self, handshake: str, *, may_fetch: bool = True) -> list[str]:
@@ -118,12 +157,12 @@ class TokenVerifier:
         party = claims.get("azp")
         is_listed = isinstance(party, str) and party in self.authorized_parties
         if self.authorized_parties and not is_listed:  # of another origin, or without one
-            raise InvalidTokenError("another authorized party")
+            raise InvalidTokenError("another authorized party", TokenReason.INVALID_PARTY)
         if claims.get("sts") == "pending":  # signed in, but with required Clerk tasks left
             raise InvalidTokenError("an unfinished session")
         until = int(claims["exp"]) + LEEWAY_SECONDS
         subject = checked_subject(claims.get("sub"))
-        return VerifiedToken(SessionClaims(subject, claims), str(key.key_id), key, until)
+        return VerifiedToken(SessionClaims(subject, claims), key, until)
 
     def _decode(
         self, token: str, *, may_fetch: bool, **options: Any
@@ -133,29 +172,30 @@ class TokenVerifier:
         try:
             return self._decode_once(token, options, may_fetch=may_fetch)
         except ExpiredSignatureError as err:
-            raise UntimelyTokenError("session-token-expired") from err
+            raise UntimelyTokenError(AuthReason.SESSION_EXPIRED) from err
         except ImmatureSignatureError as err:
             raise UntimelyTokenError(self._early_reason(token, options)) from err
         except (PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as err:
             # PyJWT lets some malformed input escape as a plain ValueError (advisories of 2026).
-            raise InvalidTokenError(type(err).__name__) from err
+            reason = REASONS.get(type(err), TokenReason.INVALID)
+            raise InvalidTokenError(type(err).__name__, reason) from err
 
-    def _early_reason(self, token: str, options: Mapping[str, Any]) -> str:
+    def _early_reason(self, token: str, options: Mapping[str, Any]) -> AuthReason:
         """Return which time is wrong: PyJWT has one error for a future `nbf` and `iat`."""
         try:
             self._decode_once(token, {**options, "verify_iat": False}, may_fetch=False)
         except ImmatureSignatureError:
-            return "session-token-nbf"
-        return "session-token-iat-in-the-future"
+            return AuthReason.SESSION_NOT_YET_VALID
+        return AuthReason.SESSION_FROM_THE_FUTURE
 
     def _decode_once(
         self, token: str, options: Mapping[str, Any], *, may_fetch: bool
     ) -> tuple[dict[str, Any], PyJWK]:
         header = _header(token.partition(".")[0])
         if header.get("cat") not in SESSION_CATEGORIES or header.get("typ", "JWT") != "JWT":
-            raise InvalidTokenError("a token of another class")
+            raise InvalidTokenError("a token of another class", AuthReason.TYPE_MISMATCH)
         key = self.keys.key(str(header.get("kid")), may_fetch=may_fetch)
-        defaults = {"verify_aud": False, "verify_iss": self.issuer is not None}
+        defaults = {"verify_aud": False, "verify_iss": self._issuers is not None}
         claims = jwt.decode(
             token,
             key.key,
@@ -196,11 +236,11 @@ def checked_subject(subject: object) -> str:
     The rules are those of docs/reference/contract.md#who-is-asking.
     """
     if not isinstance(subject, str) or not 0 < len(subject) <= LONGEST_SUBJECT:
-        raise InvalidTokenError("unusable subject")
+        raise InvalidTokenError("unusable subject", TokenReason.VERIFICATION_FAILED)
     if subject.lower() in SENTINELS or CONTROL.search(subject):
-        raise InvalidTokenError("unusable subject")
+        raise InvalidTokenError("unusable subject", TokenReason.VERIFICATION_FAILED)
     if subject.startswith(MACHINE_SUBJECT_PREFIX):
-        raise InvalidTokenError("a machine, not a user")
+        raise InvalidTokenError("a machine, not a user", AuthReason.TYPE_MISMATCH)
     return subject
 
 

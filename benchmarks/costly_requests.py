@@ -8,6 +8,7 @@ import io
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from scripts.trace_request import serving
 from web.problem_responses import MAX_FORM_BYTES
 from web.request_hooks import MAX_HEADER_CHARACTERS
 from web.services import EXTENSION
+from web.spreadsheet import MAX_SMALL_XML
 
 BOUND_MS = 50.0  # docs/reference/contract.md#bounds
 RUNS = 5
@@ -80,8 +82,36 @@ def lists(token: str) -> Iterator[tuple[str, Request]]:
         ("separators", (b";" * 19_000 + b"\n") * (size // 19_001)),
         ("quotes", (b'"' * 19_000 + b"\n") * (size // 19_001)),
         ("blanks", (b" " * 19_000 + b"\n") * (size // 19_001)),
+        ("short lines of Latin-1", b"Jos\xe9\n" * 39_000),
+        ("lines in two encodings", b"Jos\xe9;a\nJos\xc3\xa9;a\n" * 19_000),
     ):
         yield f"list of {name}", upload(token, TITLES + content)
+    for name, content in spreadsheets():
+        yield f"spreadsheet of {name}", upload(token, content)
+
+
+def spreadsheets() -> Iterator[tuple[str, bytes]]:
+    """Yield spreadsheets that cost much to read, as far as a request reads them."""
+    cells = "<row>" + '<c t="inlineStr"><is><t>A</t></is></c>' * 7 + "</row>"
+    for name, sheet, others in (
+        ("the most that is read at once", cells * (MAX_SMALL_XML // len(cells) - 1), 0),
+        ("many small elements", "<c/>" * (MAX_SMALL_XML // 4 - 10), 0),
+        ("twenty thousand mentees", cells * 20_000, 0),
+        ("many files", cells, 10_000),
+    ):
+        yield name, spreadsheet(sheet, others)
+
+
+def spreadsheet(sheet: str, others: int) -> bytes:
+    """Return a spreadsheet with this sheet, and so many other files in its archive."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/workbook.xml", '<w><sheet id="1"/></w>')
+        archive.writestr("xl/_rels/workbook.xml.rels", '<r><Relationship Id="1" Target="s"/></r>')
+        archive.writestr("xl/s", f"<worksheet>{sheet}</worksheet>")
+        for number in range(others):
+            archive.writestr(f"{number}", b"")
+    return file.getvalue()
 
 
 def upload(token: str, content: bytes) -> Request:

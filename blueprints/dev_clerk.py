@@ -10,8 +10,9 @@ from flask import Blueprint, jsonify, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
 from auth.cookies import DEV_BROWSER, SESSION
-from auth.errors import InvalidTokenError, UnknownUserError
-from auth.handshake import HANDSHAKE
+from auth.errors import InvalidTokenError, RefreshRefusedError, UnknownUserError
+from auth.handshake_reader import HANDSHAKE, NONCE
+from auth.session_calls import RefreshRequest
 from auth.tokens import identity_from_claims
 from blueprints.api.auth import local_path
 from core.config import is_loopback
@@ -78,15 +79,19 @@ def enter() -> ResponseReturnValue:
 @local_clerk.get("/v1/client/handshake")
 @public_unlimited
 def handshake() -> ResponseReturnValue:
-    """Redirect the browser back with fresh cookies for the site that it came from."""
+    """Redirect the browser back with fresh cookies for the site, or with a nonce for them."""
     parts = safe_urlsplit(request.args.get("redirect_url", ""))
     if parts.scheme not in ("http", "https") or not _is_development_host(parts.hostname):
         raise HttpError("not_found", "a handshake ends on a site under development")
     browser = _sessions().browser(request.args.get(DEV_BROWSER))
     if browser.clerk_id is None and parts.netloc == request.host:
         browser = _sign_in_by_token(browser)
-    answer = _sessions().handshake_token(browser, f"{parts.scheme}://{parts.netloc}")
-    return redirect(_with_parameter(parts.geturl(), HANDSHAKE, answer), code=307)
+    origin = f"{parts.scheme}://{parts.netloc}"
+    if request.args.get("format") == "nonce":
+        answer = (NONCE, _sessions().new_nonce(browser, origin))
+    else:
+        answer = (HANDSHAKE, _sessions().handshake_token(browser, origin))
+    return redirect(_with_parameter(parts.geturl(), *answer), code=307)
 
 
 @local_clerk.get("/.well-known/jwks.json")
@@ -114,7 +119,39 @@ def user(clerk_id: str) -> ResponseReturnValue:
     try:
         return jsonify(_provider().user(clerk_id))
     except UnknownUserError as err:
-        return jsonify({"errors": [{"code": "resource_not_found", "message": str(err)}]}), 404
+        return _not_found(err)
+
+
+@local_clerk.get("/v1/clients/handshake_payload")
+@public_unlimited
+def handshake_payload() -> ResponseReturnValue:
+    """Exchange a nonce for cookies, as the Backend API does."""
+    _check_secret()
+    try:
+        directives = _sessions().exchange_nonce(request.args.get("nonce", ""))
+    except UnknownUserError as err:
+        return _not_found(err)
+    return jsonify({"directives": directives})
+
+
+@local_clerk.post("/v1/sessions/<session_id>/refresh")
+@public_unlimited
+def refresh(session_id: str) -> ResponseReturnValue:
+    """Exchange an expired session token for cookies, as the Backend API does."""
+    _check_secret()
+    body = request.get_json(silent=True) or {}
+    refresh_request = RefreshRequest(
+        session_id,
+        str(body.get("expired_token")),
+        str(body.get("refresh_token")),
+        str(body.get("request_origin")),
+        {},
+    )
+    try:
+        cookies = _sessions().refresh(refresh_request)
+    except RefreshRefusedError as err:
+        return jsonify({"errors": [{"code": err.reason, "message": "refused"}]}), 400
+    return jsonify({"object": "cookies", "cookies": cookies})
 
 
 @local_clerk.post("/v1/sessions/<session_id>/revoke")
@@ -127,6 +164,10 @@ def revoke(session_id: str) -> ResponseReturnValue:
     except UnknownUserError as err:
         raise HttpError("not_found", str(err)) from err
     return jsonify({"object": "session", "id": session_id, "status": "revoked"})
+
+
+def _not_found(err: UnknownUserError) -> ResponseReturnValue:
+    return jsonify({"errors": [{"code": "resource_not_found", "message": str(err)}]}), 404
 
 
 def _is_local_client() -> bool:

@@ -1,16 +1,25 @@
 """Registration of all blueprints, hooks, error handlers and template filters."""
 
-from flask import Flask
+from typing import TYPE_CHECKING
 
+from flask import Flask, g
+
+from blueprints.admin.audit import console_audit
 from blueprints.admin.changes import console_changes
+from blueprints.admin.deleted import console_deleted
 from blueprints.admin.feedback import console_feedback
 from blueprints.admin.goals import console_goals
 from blueprints.admin.imports import console_imports
 from blueprints.admin.jobs import console_jobs
 from blueprints.admin.mentees import console_mentees
-from blueprints.admin.overview import console, console_sweeps
+from blueprints.admin.months import console
+from blueprints.admin.personal_data import console_personal_data
+from blueprints.admin.same_person import console_same_person
+from blueprints.admin.search import console_search
+from blueprints.admin.system import console_sweeps, console_system, is_creation_paused
 from blueprints.admin.users import console_users
-from blueprints.api.admin_mentorados import admin_mentorados
+from blueprints.api.admin_mentorados import admin_mentorado_files, admin_mentorados
+from blueprints.api.admin_months import admin_months
 from blueprints.api.admin_operations import admin_audit, admin_provisioning, admin_sweeps
 from blueprints.api.admin_users import admin_users
 from blueprints.api.auth import auth
@@ -18,23 +27,47 @@ from blueprints.api.docs import api_docs, register_api_document
 from blueprints.api.mentorados import mentorados
 from blueprints.api.ops import ops
 from blueprints.api.webhooks import webhooks
-from blueprints.dev_clerk import local_clerk
-from blueprints.pages.dashboard import metricas, pages
+from blueprints.pages.dashboard import pages
+from blueprints.pages.months import metricas, own_months
+from blueprints.pages.personal_data import personal_data
+from blueprints.pages.profile import profile
+from blueprints.pages.site_files import site_files
 from core.config import Config
+from core.lazy_import import LazyModule
 from web import request_hooks
 from web.access_policy import public_unlimited
 from web.admin_labels import register_admin_labels
 from web.error_handlers import register_error_handlers
+from web.failure_labels import failure_text
 from web.formatting import register_filters
+from web.month_texts import register_month_texts
 from web.problem_responses import reference_code, support_link
-from web.request_context import pop_flashes
+from web.request_context import period_due, pop_flashes
+from web.request_log import register_request_log
 from web.security_headers import register_security_headers
 from web.static_files import register_static_files
 
+if TYPE_CHECKING:
+    from blueprints import dev_clerk
+else:
+    dev_clerk = LazyModule("blueprints.dev_clerk")
+
 SHARED_BLUEPRINTS = (auth, ops, webhooks, api_docs)
-MENTEE_BLUEPRINTS = (pages, metricas, mentorados)
+MENTEE_BLUEPRINTS = (
+    pages,
+    site_files,
+    metricas,
+    own_months,
+    profile,
+    personal_data,
+    mentorados,
+)
 CONSOLE_BLUEPRINTS = (
     console,
+    console_system,
+    console_search,
+    console_audit,
+    console_same_person,
     console_users,
     console_mentees,
     console_goals,
@@ -43,10 +76,14 @@ CONSOLE_BLUEPRINTS = (
     console_jobs,
     console_sweeps,
     console_changes,
+    console_deleted,
+    console_personal_data,
 )
 ADMIN_API_BLUEPRINTS = (
+    admin_months,
     admin_sweeps,
     admin_mentorados,
+    admin_mentorado_files,
     admin_users,
     admin_provisioning,
     admin_audit,
@@ -63,9 +100,9 @@ def register_blueprints(app: Flask, config: Config) -> None:
     ):
         app.register_blueprint(blueprint)
     if config.uses_local_identity:
-        app.register_blueprint(local_clerk)
-    for endpoint in ("static", "bootstrap.static"):
-        public_unlimited(app.view_functions[endpoint])
+        app.register_blueprint(dev_clerk.local_clerk)
+    public_unlimited(app.view_functions["static"])
+    register_request_log(app, config)
     app.before_request(request_hooks.before_request)
     app.after_request(request_hooks.after_request)
     app.teardown_request(request_hooks.teardown_request)
@@ -74,11 +111,16 @@ def register_blueprints(app: Flask, config: Config) -> None:
             "support_link": support_link,
             "reference_code": reference_code,
             "flashes": pop_flashes,
+            "period_due": period_due,
+            "impersonator": g.get("impersonator"),
         }
     )
     register_static_files(app)
     register_security_headers(app, config)
     register_error_handlers(app)
     register_filters(app)
+    register_month_texts(app)
     register_admin_labels(app)
+    app.add_template_filter(failure_text)
+    app.add_template_global(is_creation_paused)
     register_api_document(app)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 import click
 import structlog
@@ -11,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from cli import doctor
 from cli.doctor import Finding
+from cli.installation import redis_address
 from core.config import Config
 from core.database import background_transaction
 from core.email_address import WHITE_SPACE, find_fault
@@ -48,7 +48,7 @@ def grant(account: str) -> None:
     """
     with _locked_account(account, must_be_verified=True) as (session, user):
         roles.grant(session, user, source=Source("cli"))
-        clerk_id, description = user.clerk_id, _describe_account(user)
+        clerk_id, description = user.clerk_id, describe_account(user)
     _publish("grant", clerk_id)
     click.echo(f"{description} is an admin")
     fail_if_unpublished()
@@ -63,7 +63,7 @@ def revoke(account: str) -> None:
     """
     with _locked_account(account) as (session, user):
         roles.revoke(session, user, source=Source("cli"))
-        clerk_id, description = user.clerk_id, _describe_account(user)
+        clerk_id, description = user.clerk_id, describe_account(user)
         is_listed = roles.is_listed(user, services().config.admin_emails)
     _publish("revoke", clerk_id)
     click.echo(f"{description} is no admin any longer")
@@ -76,9 +76,10 @@ def revoke(account: str) -> None:
 def run_doctor() -> None:
     """Check every part of this installation; exit 1 if a check fails.
 
-    Prints one line per check: the environment, insecure settings, the database and its migrations,
-    Redis, users with two profiles, users without a profile, Clerk's keys and addresses. A failure
-    or warning says what to do; docs/operations.md has more. Changes nothing.
+    Prints one line per check: the environment, insecure settings, the database, its connection and
+    its migrations, Redis, users with two profiles, users without a profile, Clerk's keys, origins,
+    webhook and claims. A failure or warning says what to do; docs/operations.md has more. Changes
+    nothing.
     """
     is_well = True
     for finding in (*doctor.examine_installation(services()), *_clerk_findings(services())):
@@ -108,8 +109,10 @@ def _clerk_findings(parts: Services) -> Iterator[Finding]:
         directory=parts.provisioning.directory,
         jwks_url=config.jwks_url,
         sign_in_url=config.sign_in_url,
+        frontend_api_url=config.frontend_api_url,
         authorized_parties=config.clerk_authorized_parties,
         has_webhook_secret=config.clerk_webhook_secret is not None,
+        identity_max_age_seconds=config.clerk_identity_max_age_seconds,
     )
     yield from (Finding(*line) for line in doctor.examine_clerk(setup))
 
@@ -131,14 +134,9 @@ def fail_if_unpublished() -> None:
     """Raise ClickException if Redis did not store the cache versions of a committed change."""
     if services().provisioning.contexts.has_unpublished:
         raise click.ClickException(
-            f"the change is committed, but the cache at {_redis_address()} did not answer: "
+            f"the change is committed, but the cache at {redis_address()} did not answer: "
             f"it takes effect within {CONFIRMED_SECONDS:.0f} s instead of at the next request"
         )
-
-
-def _redis_address() -> str:
-    parts = urlsplit(services().config.redis_url or "")
-    return f"{parts.hostname}:{parts.port or 6379}"
 
 
 @contextmanager
@@ -160,7 +158,7 @@ def _locked_account(
             user = _single_account(roles.find_users(session, account.strip(WHITE_SPACE)), account)
             if is_address and must_be_verified and not user.email_verified:
                 raise click.ClickException(
-                    f"the address is not verified: {_describe_account(user)}; "
+                    f"the address is not verified: {describe_account(user)}; "
                     "give the id to grant the role anyway"
                 )
             yield session, user
@@ -173,14 +171,14 @@ def _single_account(found: Sequence[User], account: str) -> User:
         which = "with that address" if "@" in account else "of that id"
         raise click.ClickException(f"no account {which} has signed in yet")
     if len(found) > 1:
-        lines = "".join(f"\n  {_describe_account(user)}" for user in found)
+        lines = "".join(f"\n  {describe_account(user)}" for user in found)
         raise click.ClickException(
             f"{len(found)} accounts have that address; give the id of one:{lines}"
         )
     return found[0]
 
 
-def _describe_account(user: User) -> str:
+def describe_account(user: User) -> str:
     """Describe an account in one line for the terminal; it holds personal data, so never log it."""
     verified = "verified" if user.email_verified else "not verified"
     address = f"{user.email}, {verified}" if user.email else "no address"

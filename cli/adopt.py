@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from cli import adoption
 from cli.adoption import Report
 from cli.database_errors import explain
+from core.database import use_direct_connection
 from migrations.inspection import AdoptionRefusedError
 
 REASONS = {
@@ -46,6 +47,7 @@ def adopt(*, dry_run: bool, as_json: bool) -> None:
       flask adopt                     makes the changes and reports them
       flask adopt --json              afterwards: reports what was changed
     """
+    use_direct_connection()
     try:
         report = _adopt(is_dry=dry_run) if adoption.needs_adoption() else _past_report()
     except AdoptionRefusedError as err:

@@ -21,14 +21,16 @@ from dashboard.months import FIGURES, Changes, OwnProfile, read_report, reported
 from dashboard.periods import Period
 from migrations.comparison import Problem
 from migrations.inspection import AdoptionRefusedError
-from provisioning.admin_actions import block, edit, link, remove, unlink
+from provisioning.admin_actions import block, edit, link, unlink
 from provisioning.audit import Source
+from provisioning.deleted_profiles import remove
 from provisioning.ensure import EnsureResult, Outcome, ensure
 from provisioning.merge import merge
 from provisioning.merge_rows import MergeSpec, Prefer
 from provisioning.preregistration import pre_register
 from provisioning.queries import list_mentees, list_users, record_user
 from provisioning.rules import Rules
+from provisioning.search import SearchTerm
 from sweep.batches import create_range
 
 log = structlog.get_logger(__name__)
@@ -143,7 +145,9 @@ class Trial:
         )
         edit(session, first, changes={"email": None, "ativo": "nao"}, source=SOURCE, now=now)
         complete, minimal = (own.id for own in self._profiles())
-        users = [row.user.id for row in list_users(session, search_text=MINIMAL.clerk_id, limit=1)]
+        users = [
+            row.user.id for row in list_users(session, search=SearchTerm(MINIMAL.clerk_id), limit=1)
+        ]
         unlink(session, minimal, source=SOURCE, now=now)
         link(session, second, users[0], source=SOURCE, now=now)
         merge(session, MergeSpec(minimal, second, Prefer.FROM), source=SOURCE, now=now)
@@ -154,7 +158,7 @@ class Trial:
     def sweep(self) -> None:
         """Create the profile of a user without a login, as the sweep does."""
         record_user(self.session, SWEPT, self.now)
-        user_id = list_users(self.session, search_text=SWEPT.clerk_id, limit=1)[0].user.id
+        user_id = list_users(self.session, search=SearchTerm(SWEPT.clerk_id), limit=1)[0].user.id
         if create_range(self.session, (user_id - 1, user_id)) != 1:
             raise UnexpectedError("the sweep gives no profile")
 

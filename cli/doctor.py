@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
 
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from auth.clerk_client import ClerkClient
@@ -13,9 +15,11 @@ from auth.errors import ProviderUnavailableError, UnusableAnswerError
 from auth.jwks import usable_keys
 from auth.tokens import LEEWAY_SECONDS
 from auth.user_directory import UserDirectory
+from cli.database_checks import examine_connection
 from cli.database_errors import database_name, explain, state_reason
 from core.config import Config, insecure_settings
 from core.database import background_transaction
+from models import User
 from sweep import runs, stats
 from sweep.runs import BlockedRun
 from sweep.stats import Backlog
@@ -24,6 +28,8 @@ from web.services import Services
 
 TAKEN_WITHIN = timedelta(seconds=30)  # for a queued or dead sweep, if a scheduler runs
 LONGEST_WAIT = 5  # sweep intervals; a user who waits longer will not get a profile by itself
+
+NEWEST_USERS = 100  # whose logins show whether tokens carry claims
 
 REDIS_ADVICE = {
     "down": "does not answer: start it, or correct REDIS_URL, its password included",
@@ -52,15 +58,18 @@ def examine_installation(installation: Services) -> Iterator[Finding]:
     yield Finding("environment", is_well=True, detail=installation.config.app_env)
     yield from warnings(installation.config)
     database, reason = _database()
-    yield Finding("database", reason is None, reason or database_name())
+    yield Finding("database", reason is None, reason or f"{database_name()}, writable")
     redis = health.redis(is_configured=installation.config.redis_url is not None)
-    yield Finding(
-        "redis", redis not in REDIS_ADVICE, REDIS_ADVICE.get(redis, redis).replace("_", " ")
-    )
+    detail = REDIS_ADVICE.get(redis, "writable" if redis == "ok" else redis.replace("_", " "))
+    yield Finding("redis", redis not in REDIS_ADVICE, detail)
     if database is None:
         return
+    for part, found, advice in examine_connection():
+        detail = f"{found}: {advice}" if advice else found
+        yield Finding(part, is_well=True, detail=detail, is_warning=advice is not None)
     is_behind = database == "behind_on_migrations"
-    yield Finding("migrations", not is_behind, _migration_advice() if is_behind else "at head")
+    detail = _migration_advice() if is_behind else f"at head ({health.newest_revision()})"
+    yield Finding("migrations", not is_behind, detail)
     if not is_behind:
         yield _sweep()
         yield from _backlog_findings(installation)
@@ -127,7 +136,8 @@ def _backlog_findings(installation: Services) -> Iterator[Finding]:
         return
     shared = backlog.ambiguous_addresses
     detail = f"{duplicates} users with two profiles, {shared} addresses with two unlinked profiles"
-    yield Finding("duplicates", not duplicates, detail)
+    advice = f"{detail}: merge them under /admin" if duplicates else detail
+    yield Finding("duplicates", not duplicates, advice)
     yield _backlog(backlog, installation)
 
 
@@ -139,6 +149,10 @@ def _backlog(backlog: Backlog, installation: Services) -> Finding:
         f"{backlog.waiting} without profile, {backlog.dead_letters} dead letters, "
         f"{backlog.incomplete} incomplete identities"
     )
+    if backlog.dead_letters:
+        detail += ": see /admin, «Precisa de atenção»"
+    if waits_too_long:
+        detail += ": start a scheduler, or run flask sweep, which shows the obstacle"
     return Finding("backlog", not backlog.dead_letters and not waits_too_long, detail)
 
 
@@ -155,8 +169,10 @@ class Setup:
     directory: UserDirectory | None
     jwks_url: str | None
     sign_in_url: str | None
+    frontend_api_url: str | None
     authorized_parties: frozenset[str]
     has_webhook_secret: bool
+    identity_max_age_seconds: int
 
 
 def examine_clerk(setup: Setup) -> Iterator[Line]:
@@ -166,10 +182,64 @@ def examine_clerk(setup: Setup) -> Iterator[Line]:
     yield _check_backend_api(setup.directory)
     url = setup.sign_in_url
     yield ("clerk sign-in", url is not None, url or "set CLERK_SIGN_IN_URL")
-    parties = ", ".join(sorted(setup.authorized_parties))
-    yield ("clerk origins", True, parties or "any (CLERK_AUTHORIZED_PARTIES is not set)")
-    is_on = setup.has_webhook_secret
-    yield ("clerk webhook", True, "on" if is_on else "off (CLERK_WEBHOOK_SECRET is not set)")
+    yield _check_origins(setup)
+    yield _check_webhook(setup)
+    yield from _check_claims()
+
+
+def _check_origins(setup: Setup) -> Line:
+    """Compare the authorized parties with the origins that browsers send under this instance.
+
+    A browser has Clerk's cookies only on https:// pages of the domain whose `clerk.` subdomain is
+    the production instance. A development instance has no such rule.
+    """
+    parties = sorted(setup.authorized_parties)
+    if not parties:
+        return ("clerk origins", True, "any (CLERK_AUTHORIZED_PARTIES is not set)")
+    host = urlsplit(setup.frontend_api_url or "").hostname or ""
+    is_live = (setup.publishable_key or "").startswith("pk_live_")
+    domain = host.removeprefix("clerk.") if is_live and host.startswith("clerk.") else ""
+    strange = [party for party in parties if not _is_on_domain(party, domain)] if domain else []
+    if strange:
+        expected = f"browsers of this instance send https://{domain} or a name below it"
+        advice = f"correct CLERK_AUTHORIZED_PARTIES: {expected}, never {', '.join(strange)}"
+        return ("clerk origins", False, advice)
+    return ("clerk origins", True, ", ".join(parties))
+
+
+def _is_on_domain(origin: str, domain: str) -> bool:
+    parts = urlsplit(origin)
+    return parts.scheme == "https" and f".{parts.hostname}".endswith(f".{domain}")
+
+
+def _check_webhook(setup: Setup) -> Line:
+    if setup.has_webhook_secret:
+        return ("clerk webhook", True, "on")
+    hours = setup.identity_max_age_seconds / 3600
+    detail = (
+        "off (CLERK_WEBHOOK_SECRET is not set): a change at Clerk holds after a visit or a sweep "
+        f"{hours:g} h later, a deleted account keeps its profile"
+    )
+    return ("clerk webhook", True, detail)
+
+
+def _check_claims() -> Iterator[Line]:
+    """Tell from the newest users whether tokens carry name and address; nothing without users."""
+    newest = select(User.identity_asked_at).order_by(User.id.desc()).limit(NEWEST_USERS).subquery()
+    counts = select(func.count(), func.count(newest.c.identity_asked_at)).select_from(newest)
+    try:
+        with background_transaction() as session:
+            total, asked = session.execute(counts).one()
+    except SQLAlchemyError:
+        return  # the lines about the database have the reason
+    if asked:
+        detail = (
+            f"missing: Clerk was asked about {asked} of the newest {total} users, and their first "
+            "login waited for it; docs/clerk.md has the claims"
+        )
+        yield ("clerk claims", True, detail)
+    elif total:
+        yield ("clerk claims", True, f"none of the newest {total} users needed a call to Clerk")
 
 
 def _check_keys(setup: Setup) -> Line:
@@ -191,10 +261,12 @@ def _check_jwks(setup: Setup) -> Iterator[Line]:
     try:
         document, date = client.dated_key_set()
     except (ProviderUnavailableError, UnusableAnswerError) as err:
-        yield ("clerk jwks", False, f"{err} at {url}")
+        advice = "check the outgoing connections of this host, CLERK_PUBLISHABLE_KEY"
+        yield ("clerk jwks", False, f"{err} at {url}: {advice}")
         return
     found = len(usable_keys(document))
-    yield ("clerk jwks", found > 0, f"{found} keys")
+    advice = f"no usable key at {url}: correct CLERK_JWKS_URL, CLERK_FRONTEND_API_URL"
+    yield ("clerk jwks", found > 0, f"{found} keys" if found else advice)
     yield _check_clock(date)
 
 
@@ -204,7 +276,9 @@ def _check_clock(date: str | None) -> Line:
     except (ValueError, TypeError, OverflowError):
         return ("clock", True, "Clerk's answer has no usable Date header")
     ahead = (datetime.fromtimestamp(time.time(), UTC) - clerk_time).total_seconds()
-    return ("clock", abs(ahead) <= LEEWAY_SECONDS, f"{ahead:+.0f} s from Clerk's")
+    is_right = abs(ahead) <= LEEWAY_SECONDS
+    advice = "" if is_right else ": set the clock of this host (NTP), or every token is refused"
+    return ("clock", is_right, f"{ahead:+.0f} s from Clerk's{advice}")
 
 
 def _check_backend_api(directory: UserDirectory | None) -> Line:
@@ -213,7 +287,7 @@ def _check_backend_api(directory: UserDirectory | None) -> Line:
     try:
         directory.page(0, 1)
     except ProviderUnavailableError as err:
-        return ("clerk api", False, str(err))
+        return ("clerk api", False, f"{err}: check the outgoing connections, CLERK_API_URL")
     except Exception as err:  # any other error of the client has the same remedy
         return (
             "clerk api",

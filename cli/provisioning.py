@@ -1,14 +1,11 @@
-"""The commands sweep, scheduler, auto-create, demo and token, the shell, and error reports."""
+"""The commands sweep, scheduler, auto-create, demo and token, and the names of the shell."""
 
-import copy
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from datetime import timedelta
-from functools import wraps
 from typing import Any
 
 import click
@@ -39,19 +36,16 @@ from provisioning.loading import upsert_user
 from sweep.directory_sync import sync_directory
 from sweep.progress import SweepCounts
 from sweep.runs import LEASE, LeaseLostError, SweepRunningError, SweepStoppedError
-from sweep.scheduler import build_sweeper, start_scheduler
+from sweep.scheduler import build_sweeper
 from sweep.sweeper import BATCH_SIZE, Sweeper
 from web import health
 from web.services import services
+from web.startup import start_background_work
 
 
-def register_shell(app: Flask) -> None:
-    """Add the models, the services and the database functions to `flask shell`."""
-    app.shell_context_processor(_shell_context)
-
-
-def _shell_context() -> dict[str, Any]:
+def shell_context() -> dict[str, Any]:
     """Return the names of the shell; `with background_transaction() as session:` commits."""
+    click.echo(f"Database: {database_name()}")
     return {
         **{name: getattr(models, name) for name in models.__all__},
         "db": db,
@@ -73,38 +67,6 @@ def register_provisioning_commands(app: Flask) -> None:
     """Add the commands to `flask`."""
     for command in (sweep, scheduler, auto_create, fill_demo, token):
         app.cli.add_command(command)
-
-
-def report_errors_in_one_line(app: Flask) -> None:
-    """Make each command end with one line and exit code 1 after a database error.
-
-    Call it after all commands are registered, those of extensions included.
-    """
-    for name, command in app.cli.commands.items():
-        app.cli.commands[name] = _with_error_report(app, command)
-
-
-def _with_error_report(app: Flask, command: click.Command) -> click.Command:
-    """Return a copy of the command or group that reports database errors in one line."""
-    wrapped = copy.copy(command)
-    if isinstance(wrapped, click.Group):
-        commands = wrapped.commands.items()
-        wrapped.commands = {name: _with_error_report(app, each) for name, each in commands}
-    if command.callback is not None:
-        wrapped.callback = _report_errors(app, command.callback)
-    return wrapped
-
-
-def _report_errors(app: Flask, callback: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(callback)
-    def run(*args: Any, **options: Any) -> Any:
-        try:
-            return callback(*args, **options)
-        except SQLAlchemyError as err:
-            with app.app_context():
-                raise click.ClickException(explain(err)) from err
-
-    return run
 
 
 @click.command()
@@ -214,16 +176,15 @@ def scheduler(context: click.Context) -> None:
     app = context.ensure_object(ScriptInfo).load_app()
     _check_database_of_scheduler()
     metrics.enable_multiprocess(services().config.metrics_path)
-    interval = timedelta(seconds=services().config.sweep_interval_seconds)
+    services().activity.serves_requests = False
     stop_requested = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop_requested.set())
-    services().jobs.start(app, polls=True)
-    sweep_scheduler = start_scheduler(app, services().provisioning, interval)
-    click.echo(f"sweeping every {interval.total_seconds():.0f} s; Ctrl-C stops")
+    background_work = start_background_work(app, sweeps=True)
+    seconds = services().config.sweep_interval_seconds
+    click.echo(f"sweeping {database_name()} every {seconds} s; Ctrl-C stops")
     stop_requested.wait()
-    services().jobs.stop()  # a running job returns to the queue
-    sweep_scheduler.stop()  # and so does a running sweep
+    background_work.stop()  # a running job or sweep returns to the queue
 
 
 def _check_database_of_scheduler() -> None:
@@ -262,6 +223,7 @@ def auto_create(wanted: str) -> None:
         is_on = switch.is_enabled(session)
     if wanted != "status":
         log.warning("auto_create_changed", enabled=is_on, entry="cli")
+        services().activity.exchange()  # wakes the schedulers of an idle installation
     is_forced_off = not services().config.enable_auto_create
     note = " (ENABLE_AUTO_CREATE=false keeps it off anyway)" if is_forced_off else ""
     click.echo(f"auto-create is {'on' if is_on else 'off'}{note}")

@@ -6,6 +6,8 @@ Requests are made by httpcore, the transport of httpx: building httpx's objects 
 costs as much processor time again (docs/performance.md).
 """
 
+import functools
+import json
 import ssl
 import threading
 import time
@@ -73,11 +75,13 @@ class BoundedClient:
         max_bytes: int,
         params: Mapping[str, str | int] | None = None,
         headers: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
     ) -> Response:
         """Make one request and return the whole response; redirects are not followed.
 
-        Raises TooLargeError, NotDecodableError, httpx.InvalidURL and the errors of httpcore, at the
-        latest after `seconds`. Name resolution is excepted, because it cannot be interrupted.
+        `body` is sent as JSON. Raises TooLargeError, NotDecodableError, httpx.InvalidURL and the
+        errors of httpcore, at the latest after `seconds`. Name resolution is excepted, because it
+        cannot be interrupted.
         """
         address = _address_of(self._base_url)
         query = f"?{urlencode(params)}" if params else ""
@@ -88,18 +92,25 @@ class BoundedClient:
             target=address.raw_path + f"{path}{query}".encode("ascii"),
         )
         own_headers = {"Host": address.netloc.decode(), **HEADERS, **(headers or {})}
+        sent = b"" if body is None else json.dumps(body).encode()
+        if body is not None:
+            own_headers["Content-Type"] = "application/json"
         if method != "GET":
-            own_headers["Content-Length"] = "0"
+            own_headers["Content-Length"] = str(len(sent))
         with (
             _time_limit(seconds),
             self._pool.stream(
-                method, url, headers=list(own_headers.items()), extensions=TIMEOUTS
+                method,
+                url,
+                headers=list(own_headers.items()),
+                content=sent or None,
+                extensions=TIMEOUTS,
             ) as response,
         ):
-            body = bytearray()
+            received = bytearray()
             for chunk in response.iter_stream():
-                body += chunk
-                if len(body) > max_bytes:
+                received += chunk
+                if len(received) > max_bytes:
                     raise TooLargeError
         response_headers = {
             name.decode("latin-1").lower(): value.decode("latin-1")
@@ -107,7 +118,7 @@ class BoundedClient:
         }
         encoding = response_headers.get("content-encoding", "identity").strip().lower()
         return Response(
-            response.status, response_headers, _decode(bytes(body), encoding, max_bytes)
+            response.status, response_headers, _decode(bytes(received), encoding, max_bytes)
         )
 
 
@@ -115,6 +126,12 @@ class BoundedClient:
 def _address_of(url: str) -> httpx.URL:
     """Return the URL in parts, as it is sent; raises httpx.InvalidURL."""
     return httpx.URL(url)
+
+
+@functools.cache
+def _tls_context() -> ssl.SSLContext:
+    """Return the context of all clients; it loads all certificates, so only https needs it."""
+    return httpx.create_ssl_context()
 
 
 def _decode(body: bytes, encoding: str, max_bytes: int) -> bytes:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import structlog
@@ -21,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 BYPASS_SECONDS = 1.0  # after a failure, so that few requests wait for a cache that hangs
 ROUNDING_SECONDS = 0.001  # of sums of floating-point numbers
+SCAN_KEYS = 1_000  # in a step, so that Redis answers others meanwhile
 VERSION_TTL_SECONDS = 7 * 86_400  # longer than any value that is stored under a version
 
 # KEYS: newest version, confirmed version, value. ARGV: version, its TTL in s, TTL of the
@@ -188,6 +190,10 @@ class RedisStore(RedisCache):
         keys = [self._prefix + name for name in (owner, key)]
         self._attempt(self._put_limited, keys=keys, args=[value, seconds, limit])
 
+    def put(self, key: str, value: str, seconds: int) -> None:
+        """Store a value for `seconds`."""
+        self._attempt(self._write_client.set, self._prefix + key, value, ex=seconds)
+
     def remove(self, key: str) -> None:
         """Remove a value."""
         self._attempt(self._write_client.delete, self._prefix + key)
@@ -202,6 +208,21 @@ class RedisStore(RedisCache):
             self.skipped_until = self.clock() + BYPASS_SECONDS
             log.warning("cache_error", error=type(err).__name__)
             raise CacheUnavailableError from err
+
+    def remove_all(self) -> int:
+        """Remove every key of this program, in small steps; returns how many there were."""
+        keys = self._write_client.scan_iter(match=f"{self._prefix}*", count=SCAN_KEYS)
+        removed = 0
+        while batch := list(islice(keys, SCAN_KEYS)):
+            removed += int(self._write_client.unlink(*batch))
+        return removed
+
+    def delete_owner(self, key: str, owners: Sequence[str], value_keys: Sequence[str]) -> None:
+        """Delete the versions of `key`, these values, and what `put_limited` stored for owners."""
+        names = [self._prefix + name for name in (*version_keys(key, key), *value_keys, *owners)]
+        for owner in owners:
+            names += self._attempt(self._write_client.lrange, self._prefix + owner, 0, -1)
+        self._attempt(self._write_client.delete, *names)
 
 
 class LocalStore(BaseCache):
@@ -295,9 +316,20 @@ class LocalStore(BaseCache):
             self._set(key, value, seconds)
             self._set(owner, tuple(kept[:limit]), seconds)
 
+    def put(self, key: str, value: str, seconds: int) -> None:
+        """As `RedisStore.put`."""
+        self.set(key, value, seconds)
+
     def remove(self, key: str) -> None:
         """As `RedisStore.remove`."""
         self.delete(key)
+
+    def delete_owner(self, key: str, owners: Sequence[str], value_keys: Sequence[str]) -> None:
+        """As `RedisStore.delete_owner`."""
+        with self._lock:
+            limited = [name for owner in owners for name in self._get(owner) or ()]
+            for name in (*version_keys(key, key), *value_keys, *owners, *limited):
+                self._entries.pop(name, None)
 
     def _get(self, key: str) -> Any:
         expires_at, value = self._entries.get(key, (0.0, None))

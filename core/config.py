@@ -257,6 +257,18 @@ def _check_webhook_secret(value: SecretStr) -> SecretStr:
     return value
 
 
+def _check_sentry_dsn(value: SecretStr) -> SecretStr:
+    """Refuse an address without key or project, which Sentry's client would refuse later."""
+    parts = urlsplit(value.get_secret_value())
+    if (
+        parts.scheme not in WEB
+        or not (parts.username and parts.hostname)
+        or not parts.path.rpartition("/")[2].isdigit()
+    ):
+        raise ValueError("is not a DSN of Sentry (https://key@host/project)")
+    return value
+
+
 def _check_support_url(value: str) -> str:
     if not value.startswith("mailto:"):
         return _check_web_url(value, may_have_query=True)
@@ -283,7 +295,10 @@ class Config(BaseModel):
     app_env: Literal["development", "production"] = "development"
     instance_path: Path = PROJECT / "instance"
     database_url: Annotated[str, BeforeValidator(_parse_database_url)] | None = SECRET_URL
+    database_url_unpooled: Annotated[str, BeforeValidator(_parse_database_url)] | None = SECRET_URL
     database_connect_seconds: float = Field(default=10, gt=0, le=120)
+    database_idle_seconds: int = Field(default=240, ge=0, le=604_800)
+    database_idle_sweep_seconds: int = Field(default=21_600, ge=1, le=604_800)
     redis_url: RedisUrl | None = SECRET_URL
     secret_key: SecretStr | None = None
 
@@ -307,6 +322,8 @@ class Config(BaseModel):
     provisioning_max_attempts: int = Field(default=8, ge=1, le=1_000_000)
     scheduler: bool = True
     session_ttl_seconds: int = Field(default=300, ge=1, le=86_400)
+    retention_days: int = Field(default=30, ge=0, le=36_500)
+    audit_retention_days: int = Field(default=730, ge=0, le=36_500)
 
     rate_limit_per_minute: int = Field(default=600, ge=1, le=1_000_000_000)
     ensure_rate_limit_per_minute: int = Field(default=60, ge=1, le=1_000_000_000)
@@ -317,12 +334,20 @@ class Config(BaseModel):
     bind: Annotated[str, AfterValidator(_check_bind)] = "127.0.0.1:8000"
     trusted_proxies: int = Field(default=0, ge=0, le=100)
     log_format: Literal["json", "console"] | None = None
+    sentry_dsn: Annotated[SecretStr, AfterValidator(_check_sentry_dsn)] | None = None
 
     @model_validator(mode="after")
     def _refuse_unsafe_production(self) -> "Config":
         missing = [name.upper() for name in REQUIRED_IN_PRODUCTION if not getattr(self, name)]
         if self.is_production and missing:
             raise ValueError(f"APP_ENV=production needs {', '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_direct_connection_alone(self) -> "Config":
+        """Refuse to migrate one database and to serve the embedded one."""
+        if self.database_url_unpooled is not None and self.database_url is None:
+            raise ValueError("DATABASE_URL_UNPOOLED needs DATABASE_URL")
         return self
 
     @model_validator(mode="after")
@@ -366,9 +391,7 @@ class Config(BaseModel):
     @property
     def frontend_api_url(self) -> str | None:
         """The base URL of Clerk's public keys and handshake: given, or from the publishable key."""
-        if self.clerk_frontend_api_url or not self.clerk_publishable_key:
-            return self.clerk_frontend_api_url
-        return f"https://{_instance_host(self.clerk_publishable_key)}"
+        return self.clerk_frontend_api_url or self._instance_url
 
     @property
     def is_development_instance(self) -> bool:
@@ -383,13 +406,35 @@ class Config(BaseModel):
 
     @property
     def issuer(self) -> str | None:
-        """The `iss` that a session token must have; None leaves it unchecked."""
-        return self.clerk_issuer or self.frontend_api_url
+        """The `iss` that a session token must have; None leaves it unchecked.
+
+        Behind a proxy of the frontend API, tokens keep the instance's own address.
+        """
+        return self.clerk_issuer or self._instance_url
+
+    @property
+    def proxy_issuer(self) -> str | None:
+        """A second accepted `iss`: the given address of the frontend API, without CLERK_ISSUER."""
+        return None if self.clerk_issuer else self.clerk_frontend_api_url
 
     @property
     def sign_in_url(self) -> str | None:
         """The URL of the sign-in page: given, or Clerk's hosted account portal."""
-        return self.clerk_sign_in_url or _account_portal(self.frontend_api_url)
+        return self.clerk_sign_in_url or self._account_page("sign-in")
+
+    @property
+    def account_url(self) -> str | None:
+        """The URL where users edit their account: Clerk's hosted account portal."""
+        return self._account_page("user")
+
+    def _account_page(self, name: str) -> str | None:
+        portal = _account_portal(self.frontend_api_url) or _account_portal(self._instance_url)
+        return f"{portal}/{name}" if portal else None
+
+    @property
+    def _instance_url(self) -> str | None:
+        key = self.clerk_publishable_key
+        return f"https://{_instance_host(key)}" if key else None
 
 
 def load_config(environ: Mapping[str, str], dotenv: Path | None = PROJECT / ".env") -> Config:
@@ -399,6 +444,8 @@ def load_config(environ: Mapping[str, str], dotenv: Path | None = PROJECT / ".en
     ConfigError with one line that names the first wrong setting.
     """
     merged = {**_read_env_file(dotenv), **environ}
+    if not (merged.get("BIND") or "").strip():
+        merged["BIND"] = _bind_of_port(merged)
     known: dict[str, str] = {}
     for name in Config.model_fields:
         try:
@@ -409,6 +456,37 @@ def load_config(environ: Mapping[str, str], dotenv: Path | None = PROJECT / ".en
         return Config.model_validate({name: value for name, value in known.items() if value})
     except ValidationError as err:
         raise ConfigError(_one_line(err)) from err
+
+
+def _bind_of_port(environ: Mapping[str, str | None]) -> str | None:
+    """Return the address for a port that a host assigns by PORT; None without one.
+
+    It can be reached from outside, unless the development identity provider serves there.
+    """
+    port = (environ.get("PORT") or "").strip()
+    if not port:
+        return None
+    if not re.fullmatch("[0-9]{1,5}", port) or int(port) > LAST_PORT:
+        raise ConfigError(f"PORT: must be a number up to {LAST_PORT}")
+    has_clerk = (environ.get("CLERK_PUBLISHABLE_KEY") or "").strip()
+    return f"0.0.0.0:{port}" if has_clerk else f"127.0.0.1:{port}"  # nosec B104
+
+
+def refuse_accidental_database(config: Config) -> None:
+    """Raise ConfigError if DATABASE_URL is missing among settings of a production server.
+
+    A shell that reads a file of settings ends an unquoted value at `&`. A command would then create
+    and migrate an embedded database instead of the intended one, and report success.
+    """
+    given = config.model_fields_set
+    if "app_env" in given or "database_url" in given:
+        return
+    found = [name.upper() for name in REQUIRED_IN_PRODUCTION if name in given]
+    if found:
+        raise ConfigError(
+            f"DATABASE_URL: is not set, but {', '.join(found)} {'is' if len(found) == 1 else 'are'}"
+            "; set APP_ENV=development to use the embedded database"
+        )
 
 
 def _read_env_file(path: Path | None) -> Mapping[str, str | None]:
@@ -460,7 +538,7 @@ def _account_portal(frontend_api_url: str | None) -> str | None:
     """`clerk.example.com` has accounts.example.com; `x.clerk.accounts.dev` has x.accounts.dev."""
     host = urlsplit(frontend_api_url or "").netloc
     if host.endswith(".clerk.accounts.dev"):
-        return f"https://{host.removesuffix('.clerk.accounts.dev')}.accounts.dev/sign-in"
+        return f"https://{host.removesuffix('.clerk.accounts.dev')}.accounts.dev"
     if host.startswith("clerk."):
-        return f"https://accounts.{host.removeprefix('clerk.')}/sign-in"
+        return f"https://accounts.{host.removeprefix('clerk.')}"
     return None

@@ -6,7 +6,8 @@ reached. Here:
 
 1. A thread that finds no idle connection starts another thread that opens one, with its own limit.
 2. It waits for the new connection, or for one that another thread returns, whichever is first.
-3. When its own limit is over it gives up; the new connection serves a later request.
+3. When its own limit is over it gives up; the new connection serves a later request. While the
+   first connection is being opened, a few threads may wait longer (`wait_while_connecting`).
 
 The first connection also runs the queries of SQLAlchemy's dialect initialisation, in that thread.
 
@@ -48,6 +49,7 @@ RENEWAL_SECONDS = 0.5
 READ_ONLY_SQLSTATE = "25006"
 CONNECTION_CLASS = "08"  # of SQLSTATEs; also from poolers it means an unusable connection
 SESSION_ENDING_SEVERITIES = ("FATAL", "PANIC")
+PATIENT_THREADS = 2  # that may wait for the first connection in full; the others serve requests
 ROUND_TRIPS = 4  # BEGIN with the first statement, a second one, COMMIT, and one to spare
 
 
@@ -75,6 +77,7 @@ class ConnectionPool(QueuePool):
         self.connect_seconds = connect_seconds
         self._opening = 0
         self._waiting = 0
+        self._patient = 0
         self._last_attempt_at = -float("inf")
         self._failures = 0
         self._last_failure: Exception | None = None
@@ -95,6 +98,26 @@ class ConnectionPool(QueuePool):
                 if left <= 0 or self._is_disposed:
                     return
                 self._queue.not_empty.wait(left)
+
+    @property
+    def is_connecting(self) -> bool:
+        """Whether the first connection is being opened and no attempt has failed."""
+        return self.server.is_connecting and self._established() == 0
+
+    def wait_while_connecting(self, seconds: float) -> None:
+        """Wait for the first connection while it is being opened, unless others wait already."""
+        if not self.is_connecting:
+            return
+        until = time.monotonic() + seconds
+        with self._queue.not_empty:
+            if self._patient >= PATIENT_THREADS:
+                return
+            self._patient += 1
+            try:
+                while self.is_connecting and (left := until - time.monotonic()) > 0:
+                    self._queue.not_empty.wait(left)
+            finally:
+                self._patient -= 1
 
     def recreate(self) -> "ConnectionPool":
         """Return an empty pool with the same settings and the same ServerStatus."""

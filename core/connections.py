@@ -8,9 +8,9 @@ connection a third. With a database one millisecond away, that is three millisec
 """
 
 import time
-from typing import Any
+from typing import Any, cast
 
-from psycopg2 import extensions
+from psycopg2 import ProgrammingError, extensions
 
 from core import deadlines
 
@@ -22,6 +22,7 @@ READ_ONLY_REPORTS = ("default_transaction_read_only", "in_hot_standby")
 # until TCP ends the connection, hours later. Requests lock few rows and save this statement.
 IDLE_TIMEOUT_MS = 10_000  # milliseconds
 MAX_REQUEST_MS = 1_000
+READ_COMMITTED = extensions.ISOLATION_LEVEL_READ_COMMITTED
 
 
 class DeferredBeginCursor(extensions.cursor):
@@ -29,13 +30,13 @@ class DeferredBeginCursor(extensions.cursor):
 
     def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - psycopg2's name
         """Execute as psycopg2 does; several statements in one message are one round trip."""
-        if self.connection.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE:
+        if _begins_transaction(self.connection):
             query = begin_statement() + query
         super().execute(query, vars)
 
     def executemany(self, query: Any, vars_list: Any) -> None:
         """Execute for each row of values; psycopg2 does not call `execute` for them."""
-        if self.connection.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE:
+        if _begins_transaction(self.connection):
             super().execute(begin_statement())
         super().executemany(query, vars_list)
 
@@ -48,6 +49,17 @@ class DeferredBeginConnection(extensions.connection):
         self.autocommit = True  # or psycopg2 would send its own BEGIN
         self.cursor_factory = DeferredBeginCursor
         self.round_trip_seconds: float | None = None
+        self.has_transactions = True
+
+    def set_isolation_level(self, level: int | None) -> None:
+        """Turn transactions off (AUTOCOMMIT) or on again, as SQLAlchemy and Alembic ask.
+
+        Statements such as CREATE INDEX CONCURRENTLY run outside of transactions only.
+        """
+        self.rollback()
+        if level not in (extensions.ISOLATION_LEVEL_AUTOCOMMIT, READ_COMMITTED):
+            raise ProgrammingError("only AUTOCOMMIT and READ COMMITTED are supported")
+        self.has_transactions = level != extensions.ISOLATION_LEVEL_AUTOCOMMIT
 
     def commit(self) -> None:
         """End the transaction, if there is one."""
@@ -96,3 +108,11 @@ def begin_statement() -> str:
     if milliseconds > MAX_REQUEST_MS:
         limits += f"SET LOCAL idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS}; "
     return f"BEGIN; {limits}"
+
+
+def _begins_transaction(connection: extensions.connection) -> bool:
+    """Whether the next statement begins a transaction."""
+    return (
+        connection.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE
+        and cast(DeferredBeginConnection, connection).has_transactions
+    )

@@ -1,13 +1,13 @@
 """The extensions that `create_app` initialises, and units of work: the only place that commits."""
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from flask_caching import Cache
-from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import Connection, MetaData, Text
+from sqlalchemy import Connection, Engine, MetaData, Text
 from sqlalchemy.orm import DeclarativeBase, Session, registry
 
 from core import deadlines
@@ -26,6 +26,8 @@ STATEMENT_TIMEOUT_SECONDS = 0.9  # leaves time for an error response within two 
 BACKGROUND_TIMEOUT_SECONDS = 60.0  # of sweeps and commands
 COMMIT_SECONDS = 0.1  # for the work of this process between the statements of a transaction
 
+DIRECT = "direct"  # the bind key of the connection that bypasses the pooler
+
 Transaction = Callable[[], AbstractContextManager[Session]]
 
 
@@ -38,13 +40,31 @@ class Base(DeclarativeBase):
 
 
 db = SQLAlchemy(model_class=Base, disable_autonaming=True)
-migrate = Migrate(db=db, compare_type=True, compare_server_default=True)
 cache = Cache()
 
 if TYPE_CHECKING:
     Model = Base  # db.Model is created at run time, which type checkers cannot follow
 else:
     Model = db.Model
+
+
+class EmbeddedDatabaseError(OSError):
+    """The embedded database does not start; the message is one line with the reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(errno.EIO, reason)
+
+
+def use_direct_connection() -> None:
+    """Use DATABASE_URL_UNPOOLED, where it is set, for the rest of this process.
+
+    For commands that lock tables for long; a pooler would end their transaction or share it.
+    """
+    engines = cast(dict[str | None, Engine], db.engines)
+    direct = engines.get(DIRECT)
+    if direct is not None and engines[None] is not direct:
+        engines[None].dispose()
+        engines[None] = direct
 
 
 @contextmanager

@@ -5,7 +5,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import click
 from flask import Flask, Request
+from flask.cli import AppGroup
 from flask.json.provider import DefaultJSONProvider
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from itsdangerous import URLSafeTimedSerializer
@@ -51,6 +53,42 @@ class CompactJson(DefaultJSONProvider):
         return (
             super().dumps(obj, **options) if options.keys() - SHARED_OPTIONS else self._encode(obj)
         )
+
+
+class LazyCommands(AppGroup):
+    """The flask commands, which are added at their first use: a server process needs none."""
+
+    def __init__(self, name: str, add_commands: Callable[[], None]) -> None:
+        super().__init__(name)
+        self._add_commands: Callable[[], None] | None = add_commands
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        self.load()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command with this name."""
+        self.load()
+        return super().get_command(ctx, cmd_name)
+
+    def load(self) -> None:
+        """Add the commands, unless they have been added."""
+        add_commands, self._add_commands = self._add_commands, None
+        if add_commands is not None:
+            add_commands()
+
+
+class LazyExtension:
+    """Takes the place of an extension in `app.extensions`, and initialises it at its first use."""
+
+    def __init__(self, app: Flask, name: str, init_app: Callable[[Flask], None]) -> None:
+        self._app, self._name, self._init_app = app, name, init_app
+
+    def __getattr__(self, attribute: str) -> Any:
+        """Return an attribute of the extension, which replaces this object."""
+        self._init_app(self._app)
+        return getattr(self._app.extensions[self._name], attribute)
 
 
 class LeanFlask(Flask):

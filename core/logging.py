@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,16 +38,29 @@ def _redact_word(match: re.Match[str]) -> str:
     return REDACTED if "@" in text[1:-1] else SECRETS.sub(REDACTED, text)
 
 
-def _exception_text(error: BaseException | None) -> Iterator[str]:
-    """Yield the error and its chain of causes as texts, the outermost first."""
+def _exception(exc_info: object) -> BaseException | None:
+    """Return the exception of `exc_info`: an exception, a triple, or just True (None)."""
+    if isinstance(exc_info, tuple):
+        exc_info = exc_info[1]
+    return exc_info if isinstance(exc_info, BaseException) else None
+
+
+def _exception_text(error: BaseException) -> Iterator[str]:
+    for each in error_chain(error):
+        kind = f"{type(each).__module__}.{type(each).__qualname__}"
+        frames = "".join(traceback.format_tb(each.__traceback__))
+        yield f"{kind}: {safe_message(each)}\n{frames}"
+
+
+def error_chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield the error and its chain of causes, the outermost first."""
     while error is not None:
-        kind = f"{type(error).__module__}.{type(error).__qualname__}"
-        frames = "".join(traceback.format_tb(error.__traceback__))
-        yield f"{kind}: {_message(error)}\n{frames}"
+        yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
-def _message(error: BaseException) -> str:
+def safe_message(error: BaseException) -> str:
+    """Return the error's message without values of rows and of requests."""
     match error:
         case StatementError():
             return ""  # its text contains parameters; its cause follows
@@ -65,6 +78,7 @@ def _message(error: BaseException) -> str:
 LIBRARY_LEVELS = {
     **dict.fromkeys(("apscheduler", "alembic", "werkzeug", "backoff"), "WARNING"),
     **dict.fromkeys(("httpx", "httpcore"), "WARNING"),  # addresses of calls, with nonces and ids
+    "urllib3": "ERROR",  # repeated attempts to reach Sentry
     "apscheduler.scheduler": "ERROR",  # it warns of every run that is skipped during a long sweep
     "app": "CRITICAL",
 }
@@ -78,34 +92,48 @@ GUNICORN: dict[str, Any] = {
 LEADING_KEYS = ("request_id", "clerk_id")  # of the bound values (docs/reference/contract.md#events)
 
 
-def configure_logs(log_format: str | None, *, is_production: bool) -> None:
+# Receives the fields of a line that needs an operator, and its exception.
+Report = Callable[[Mapping[str, Any], BaseException | None], None]
+REPORTED_METHODS = ("error", "exception", "critical")
+
+
+def configure_logs(
+    log_format: str | None, *, is_production: bool, report: Report | None = None
+) -> None:
     """Send the logs of this program and of its libraries to standard error in one format.
 
-    Without a format, lines are readable on a terminal in development and JSON everywhere else.
+    `report` also receives the lines of level error and above.
     """
-    is_console = log_format == "console" or (
-        log_format is None and not is_production and sys.stderr.isatty()
-    )
+    is_console = uses_console(log_format, is_production=is_production)
     render = _console_renderer() if is_console else _json_renderer()
-    _configure_app_logs(render)
-    _configure_library_logs(render)
+    complete: list[Processor] = [_reporter(report)] if report else []
+    complete.append(_complete_event)
+    _configure_app_logs([*complete, *render])
+    _configure_library_logs(complete, render)
 
 
-def _configure_app_logs(render: list[Processor]) -> None:
+def uses_console(log_format: str | None, *, is_production: bool) -> bool:
+    """Whether lines are for people: as set, otherwise on a terminal in development."""
+    if log_format is None:
+        return not is_production and sys.stderr.isatty()
+    return log_format == "console"
+
+
+def _configure_app_logs(processors: list[Processor]) -> None:
     """Write directly to the stream, because the standard library takes three times as long."""
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        processors=[_complete_event, *render],
+        processors=processors,
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
 
 
-def _configure_library_logs(render: list[Processor]) -> None:
+def _configure_library_logs(complete: list[Processor], render: list[Processor]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[_complete_event, structlog.stdlib.ExtraAdder()],
+            foreign_pre_chain=[*complete, structlog.stdlib.ExtraAdder()],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
@@ -115,13 +143,35 @@ def _configure_library_logs(render: list[Processor]) -> None:
         logging.getLogger(name).setLevel(level)
 
 
+def _reporter(report: Report) -> Processor:
+    def process(_: object, method: str, event: EventDict) -> EventDict:
+        if method in REPORTED_METHODS:
+            bound = structlog.contextvars.get_contextvars()
+            own = {name: each for name, each in event.items() if not name.startswith("_")}
+            error = own.pop("exc_info", None)
+            report({**bound, **own}, _exception(error))
+        return event
+
+    return process
+
+
 def _json_renderer() -> list[Processor]:
     write = json.JSONEncoder(default=repr).encode  # one for all lines
     return [lambda _, __, event: redact(write(event))]
 
 
 def _console_renderer() -> list[Processor]:
-    return [structlog.dev.ConsoleRenderer(), _redact_line]
+    return [
+        _use_local_time,
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        _redact_line,
+    ]
+
+
+def _use_local_time(_: object, __: str, event: EventDict) -> EventDict:
+    """Show the time of day where the developer is, and no process id."""
+    event.pop("pid", None)
+    return {**event, "timestamp": datetime.now().astimezone().strftime("%H:%M:%S")}
 
 
 def _redact_line(_: object, __: str, line: Any) -> str:
@@ -145,8 +195,7 @@ def _complete_event(_: object, method: str, event: EventDict) -> EventDict:
         **event,
         "pid": os.getpid(),
     }
-    if isinstance(error, tuple):  # or the exception itself, or just True
-        error = error[1]
-    if isinstance(error, BaseException):
-        complete["exception"] = "\n".join(_exception_text(error))
+    exception = _exception(error)
+    if exception is not None:
+        complete["exception"] = "\n".join(_exception_text(exception))
     return complete

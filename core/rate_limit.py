@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 from core.cache import CacheUnavailableError, LocalStore, Store, Take
@@ -101,9 +102,10 @@ class RateLimiter:
         """As `hit`, and return the values of these keys of the cache; None without them.
 
         With Redis both are one round trip. A caller with many requests takes several tokens at
-        once; near the limit it gets only one.
+        once; near the limit it gets only one. Redis gets a digest of the caller: no user id.
         """
-        key = f"limit:{kind.value}:{caller}"
+        digest = blake2b(caller.encode("utf-8", "surrogatepass"), digest_size=16)
+        key = f"limit:{kind.value}:{digest.hexdigest()}"
         found: Sequence[Any] | None = None
         try:
             if isinstance(self._store, LocalStore):

@@ -3,7 +3,10 @@
 import time
 from collections.abc import Callable
 
+from core.deadlines import scaled
+
 PROBE_WAIT_SECONDS = 0.2  # a server nearby takes far less to open a connection
+LONGEST_CONNECT_SECONDS = 10.0  # a suspended serverless database may take that long to answer
 LONGEST_ROUND_TRIP_SECONDS = 0.25  # a measurement on a busy machine must not extend every limit
 
 
@@ -48,9 +51,10 @@ class ServerStatus:
         return self.answers > 0 and is_quick and not self._has_failed
 
     @property
-    def is_first_attempt(self) -> bool:
-        """Whether the first connection of this process is still being opened."""
-        return self.answers == 0 and not self._has_failed
+    def is_connecting(self) -> bool:
+        """Whether an attempt to connect may still succeed: it is young, and none has failed."""
+        is_young = self.silent_seconds < scaled(LONGEST_CONNECT_SECONDS)
+        return self._silent_since is not None and is_young and not self._has_failed
 
     def note_attempt(self) -> None:
         """Note that an attempt to connect begins."""
@@ -63,6 +67,7 @@ class ServerStatus:
 
     def note_silence(self, seconds: float) -> None:
         """Note that a statement got no answer for `seconds`."""
+        self._has_failed = True
         if self._silent_since is None:
             self._silent_since = self._clock() - seconds
 

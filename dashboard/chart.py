@@ -8,83 +8,133 @@ from dashboard.months import WINDOW_MONTHS, Month
 from dashboard.periods import Period
 
 FULL_HEIGHT = 1_000  # bars are measured in thousandths of the chart
-LEAST_VISIBLE = 4  # thousandths, for an amount that is not zero
-LOWEST_TOP = 1_000  # reais; a chart of zeros needs a scale as well
-LOWEST_STEP = LOWEST_TOP // 2
+LEAST_VISIBLE = 4  # thousandths, for a value that is not zero
+LOWEST_TOP = {True: 1_000, False: 10}  # reais or counts; a chart of zeros needs a scale as well
 MOST_STEPS = 5  # of a scale with negative amounts
 ROUND_DIGITS = (1, 2, 5)
+REVENUE, PROFIT = "faturamento", "lucro"
+# The measures that the chart can show, each by its name in `Month`.
+MEASURES = {
+    REVENUE: "Faturamento",
+    PROFIT: "Lucro",
+    "leads": "Leads",
+    "procedimentos": "Procedimentos",
+    "posts": "Posts",
+    "stories": "Stories",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
     """One month; `month` is None if none was reported.
 
-    `revenue` and `profit` are lengths in thousandths of the chart, measured from its zero line. A
-    loss is a negative profit, drawn below that line.
+    `value`, `profit` and `goal` are lengths in thousandths of the chart, measured from its zero
+    line; a loss is negative and is drawn below that line. `profit` is None unless the chart shows
+    it beside the revenue, `goal` where the month has none.
     """
 
     period: Period
     month: Month | None
-    revenue: int
-    profit: int
+    value: int
+    profit: int | None = None
+    goal: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """The bars in calendar order, and their scale.
+    """The bars of one measure in calendar order, and their scale.
 
-    `marks` are the amounts beside the chart in whole reais, from top to bottom, at equal distances;
-    one of them is zero. `zero` is its distance from the top in thousandths.
+    `marks` are the values beside the chart in whole reais or counts, from top to bottom, at equal
+    distances; one of them is zero. `zero` is its distance from the top in thousandths.
     """
 
+    measure: str
     bars: tuple[Bar, ...]
     marks: tuple[int, ...]
     zero: int
+
+    @property
+    def is_money(self) -> bool:
+        """Whether the values are reais."""
+        return is_money(self.measure)
 
     @property
     def has_loss(self) -> bool:
         """Whether any month has a loss."""
         return self.marks[-1] < 0
 
+    @property
+    def has_goal(self) -> bool:
+        """Whether any month has a goal for this measure."""
+        return any(bar.goal is not None for bar in self.bars)
 
-def draw_chart(months: Sequence[Month]) -> Chart:
-    """Compute the chart of at least one reported month, in ascending order."""
-    newest = Period(months[-1].ano, months[-1].mes)
+
+def is_money(measure: str) -> bool:
+    """Whether the values of a measure are reais."""
+    return measure in (REVENUE, PROFIT)
+
+
+def draw_chart(months: Sequence[Month], measure: str = REVENUE) -> Chart:
+    """Compute the chart of at least one reported month, in ascending order.
+
+    `measure` is one of `MEASURES`; beside the revenue the chart shows the profit.
+    """
+    newest = months[-1].period
     start = newest.plus(1 - WINDOW_MONTHS)
-    shown = {Period(m.ano, m.mes): m for m in months if Period(m.ano, m.mes) >= start}
-    most = max(max(m.faturamento, m.lucro) for m in shown.values())
-    marks = _marks(most, min(m.lucro for m in shown.values()))
+    shown = {month.period: month for month in months if month.period >= start}
+    values = [value for month in shown.values() for value in _values(month, measure)]
+    goals = [_goal(month, measure) or 0 for month in shown.values()]
+    # Zero is part of every scale, also of one of losses only.
+    marks = _marks(max(0, *values, *goals), min(values), LOWEST_TOP[is_money(measure)])
     span = marks[0] - marks[-1]
     period, bars = min(shown), []
     while period <= newest:
-        bars.append(_bar(period, shown.get(period), span))
-        period = period.plus(1)
-    return Chart(tuple(bars), marks, _length(marks[0], span))
+        bars.append(_bar(period, shown.get(period), measure, span))
+        period = period.next
+    return Chart(measure, tuple(bars), marks, _length(marks[0], span))
 
 
-def _bar(period: Period, month: Month | None, span: int) -> Bar:
+def _values(month: Month, measure: str) -> tuple[int, ...]:
+    value: int = getattr(month, measure)
+    return (value, month.lucro) if measure == REVENUE else (value,)
+
+
+def _goal(month: Month, measure: str) -> int | None:
+    """Return the goal; None for the profit, which has none, and for a goal of zero."""
+    return getattr(month.goals, measure, 0) or None
+
+
+def _bar(period: Period, month: Month | None, measure: str, span: int) -> Bar:
     if month is None:
-        return Bar(period, None, 0, 0)
-    return Bar(period, month, _length(month.faturamento, span), _length(month.lucro, span))
+        return Bar(period, None, 0)
+    value, *beside = (_length(value, span) for value in _values(month, measure))
+    goal = _goal(month, measure)
+    return Bar(
+        period,
+        month,
+        value,
+        profit=beside[0] if beside else None,
+        goal=None if goal is None else _length(goal, span),
+    )
 
 
 def _length(value: int, span: int) -> int:
-    """Return the amount in thousandths of the chart, with its sign; at least `LEAST_VISIBLE`."""
+    """Return the value in thousandths of the chart, with its sign; at least `LEAST_VISIBLE`."""
     least = LEAST_VISIBLE if value else 0
     length = max(abs(value) * FULL_HEIGHT // span, least)
     return -length if value < 0 else length
 
 
-def _marks(most: int, least: int) -> tuple[int, ...]:
-    """Return the scale for amounts from `least` to `most`.
+def _marks(most: int, least: int, lowest_top: int) -> tuple[int, ...]:
+    """Return the scale for values from `least` to `most`, up to at least `lowest_top`.
 
-    Without losses it is a round amount, its half and zero. With a loss it is the multiples of the
+    Without losses it is a round value, its half and zero. With a loss it is the multiples of the
     smallest round step that needs at most `MOST_STEPS` steps.
     """
     if least >= 0:
-        top = next(amount for amount in _round_amounts() if amount >= max(most, LOWEST_TOP))
+        top = next(value for value in _round_values() if value >= max(most, lowest_top))
         return top, top // 2, 0
-    steps = (step for step in _round_amounts() if step >= LOWEST_STEP)
+    steps = (step for step in _round_values() if step >= lowest_top // 2)
     step = next(step for step in steps if len(_multiples(most, least, step)) <= MOST_STEPS + 1)
     return tuple(step * number for number in _multiples(most, least, step))
 
@@ -94,6 +144,6 @@ def _multiples(most: int, least: int, step: int) -> range:
     return range(-(-most // step), least // step - 1, -1)
 
 
-def _round_amounts() -> Iterator[int]:
+def _round_values() -> Iterator[int]:
     """Yield 1, 2, 5, 10, 20, 50 and so on."""
     return (digit * 10**zeros for zeros in count() for digit in ROUND_DIGITS)

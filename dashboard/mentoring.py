@@ -1,28 +1,56 @@
-"""Writes by the mentoring team: goals of a month, standing goals, and monthly feedback."""
+"""What mentors read and write about one mentee: a month with its goals and its feedback."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from models import AdminJob, Feedback, Mentorado, MetricaMensal, User
-from models.columns import SimNao
-from provisioning import jobs
+from dashboard.months import FIGURES
+from dashboard.periods import Period
+from models import Feedback, Mentorado, MetricaMensal
 from provisioning.admin_actions import load_profile_for_update, record_action
 from provisioning.audit import Source
-from provisioning.jobs import Step
 
 Month = tuple[int, int]  # year and month
 Texts = Mapping[str, str]  # the texts of a feedback by column, blank if there is none
 # Columns that begin with meta_; None for a month means the standing goal.
 Goals = Mapping[str, int | None]
 
-BATCH_PROFILES = 500  # changed in some ten milliseconds, for which their users wait
-IS_ACTIVE = Mentorado.ativo == SimNao.SIM
+GOAL_OF = {
+    "faturamento": "meta_faturamento",
+    "leads": "meta_leads",
+    "procedimentos": "meta_procedimentos",
+    "posts_feed": "meta_posts",
+    "stories": "meta_stories",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure of a month, that of the month before, and the goal in force; None: not known."""
+
+    name: str
+    value: int | None
+    before: int | None
+    goal: int | None
+    is_own_goal: bool  # set for this month, not the standing goal
+
+
+@dataclass(frozen=True, slots=True)
+class MonthReview:
+    """What a mentor reads while writing about a month.
+
+    `notes` is what the mentee has written about it, `last` the newest feedback on an earlier month.
+    """
+
+    figures: tuple[Figure, ...]
+    is_reported: bool
+    notes: str | None
+    feedback: Feedback | None
+    last: Feedback | None
 
 
 class MonthNotReportedError(Exception):
@@ -42,119 +70,35 @@ def set_month_goals(
     source: Source,
     now: datetime,
 ) -> None:
-    """Set one mentee's goals for a reported month.
+    """Set one mentee's goals for a reported month; None removes one, and the standing one counts.
 
     Raises MonthNotReportedError and UnknownMentoradoError.
     """
     profile = load_profile_for_update(session, mentorado_id)
-    reported = select(MetricaMensal).where(MetricaMensal.mentorado_id == mentorado_id)
-    found = session.scalars(reported.where(*_is_month(month))).one_or_none()
+    reported = select(MetricaMensal).where(
+        MetricaMensal.mentorado_id == mentorado_id,
+        MetricaMensal.ano == month[0],
+        MetricaMensal.mes == month[1],
+    )
+    found = session.scalars(reported).one_or_none()
     if found is None:
         raise MonthNotReportedError
-    if all(getattr(found, name) == value for name, value in goals.items()):
+    before = {name: getattr(found, name) for name in goals}
+    changed = {name: value for name, value in goals.items() if value != before[name]}
+    if not changed:
         return  # a second submit of the same form changes and records nothing
-    _write_month_goals(session, [mentorado_id], month, goals, now)
+    for name, value in changed.items():
+        setattr(found, name, value)
+    found.updated_at = now
     record_action(
-        session, source, "month_goals", profile=profile, month=list(month), after=dict(goals)
+        session,
+        source,
+        "month_goals",
+        profile=profile,
+        month=list(month),
+        before={name: before[name] for name in changed},
+        after=changed,
     )
-
-
-def count_goals_of_all(session: Session, month: Month | None) -> int:
-    """Return how many `GoalsOfAll` would change just now; locks nothing."""
-    if month is None:
-        return session.scalars(select(func.count()).select_from(Mentorado).where(IS_ACTIVE)).one()
-    reported = select(func.count()).select_from(MetricaMensal).join(Mentorado)
-    return session.scalars(reported.where(IS_ACTIVE, *_is_month(month))).one()
-
-
-@dataclass(slots=True)
-class GoalsOfAll:
-    """The work of an admin job that sets the goals of all active mentees, in ranges of profile ids.
-
-    With a month it sets the goals of that month for mentees who have reported it, otherwise the
-    standing goals.
-    """
-
-    month: Month | None
-    goals: Goals
-    now: datetime
-    batch_size: int = BATCH_PROFILES
-    action: str = "goals_of_all"
-    first_tried: int = 0  # the id of the first profile of the last batch
-
-    def step(self, session: Session, job: AdminJob, size: int) -> Step:
-        """Set the goals of the next profiles and add them to the job's counts.
-
-        Locks owners before profiles, both by id, as every change of a profile does.
-        """
-        if not job.position:
-            job.total = count_goals_of_all(session, self.month)
-        profiles = self._next(session, job, size)
-        if not profiles:
-            return Step([], is_last=True)
-        self.first_tried = profiles[0]
-        session.execute(jobs.SHORT_LOCK_WAIT)
-        owners = select(User.id).join(Mentorado, Mentorado.user_id == User.id)
-        owners = owners.where(Mentorado.id.in_(profiles)).order_by(User.id)
-        session.execute(owners.with_for_update(of=User, key_share=True))
-        changed = self._write(session, profiles)
-        job.position = profiles[-1]
-        job.scanned += len(changed)
-        job.counts = {**job.counts, "changed": job.scanned}
-        affected = select(User.clerk_id).join(Mentorado, Mentorado.user_id == User.id)
-        clerk_ids = session.scalars(affected.where(Mentorado.id.in_(changed)))
-        return Step(list(clerk_ids), is_last=len(profiles) < size)
-
-    def skip(self, job: AdminJob) -> Step:
-        """Count the first profile of the last batch as refused, and continue after it."""
-        job.position = self.first_tried
-        job.counts = {**job.counts, "refused": job.counts.get("refused", 0) + 1}
-        return Step([], is_last=False)
-
-    def close(self, session: Session, job: AdminJob) -> None:
-        """Record the goals and the number of profiles in the audit log."""
-        record_action(
-            session,
-            jobs.source_of(job),
-            self.action,
-            month=list(self.month) if self.month else None,
-            after=dict(self.goals),
-            count=job.scanned,
-        )
-
-    def _next(self, session: Session, job: AdminJob, size: int) -> list[int]:
-        """Return the ids of the next active profiles."""
-        following = select(Mentorado.id).where(Mentorado.id > job.position, IS_ACTIVE)
-        return list(session.scalars(following.order_by(Mentorado.id).limit(size)))
-
-    def _write(self, session: Session, profiles: list[int]) -> list[int]:
-        these = select(Mentorado.id).where(Mentorado.id.in_(profiles), IS_ACTIVE)
-        active = list(session.scalars(these.order_by(Mentorado.id).with_for_update(key_share=True)))
-        if self.month is not None:
-            return _write_month_goals(session, active, self.month, self.goals, self.now)
-        session.execute(
-            update(Mentorado)
-            .where(Mentorado.id.in_(active))
-            .values(**self.goals, edited_at=self.now, updated_at=self.now)
-            .execution_options(synchronize_session=False)
-        )
-        return active
-
-
-def goals_options(goals: Goals, month: Month | None) -> dict[str, Any]:
-    """Return the options of a job that sets these goals."""
-    return {"month": list(month) if month else None, "goals": dict(goals)}
-
-
-def month_of(options: Mapping[str, Any]) -> Month | None:
-    """Return the month of a job's options; None for the standing goals."""
-    month = options["month"]
-    return (month[0], month[1]) if month else None
-
-
-def goals_of_all(options: Mapping[str, Any], now: datetime) -> GoalsOfAll:
-    """Build the work of a job from its options."""
-    return GoalsOfAll(month_of(options), options["goals"], now)
 
 
 def read_feedback(session: Session, mentorado_id: int, month: Month) -> Feedback | None:
@@ -177,33 +121,57 @@ def write_feedback(
 ) -> None:
     """Write a month's feedback; `expected` holds the texts that the form was filled with.
 
-    Raises OvertakenError if the stored texts differ from those, and UnknownMentoradoError.
+    The mentee sees the acting admin as its author. Raises EditConflictError if the stored texts
+    differ from the expected ones, and UnknownMentoradoError.
     """
     profile = load_profile_for_update(session, mentorado_id)  # so that two writers take turns
     found = read_feedback(session, mentorado_id, month)
     if {name: getattr(found, name) if found else "" for name in texts} != dict(expected):
         raise EditConflictError
     key = {"mentorado_id": mentorado_id, "ano": month[0], "mes": month[1]}
-    written = insert(Feedback).values(**key, **texts, updated_at=now)
-    session.execute(
-        written.on_conflict_do_update(index_elements=list(key), set_={**texts, "updated_at": now})
-    )
+    written = {**texts, "author_id": source.actor_id, "updated_at": now}
+    statement = insert(Feedback).values(**key, **written)
+    session.execute(statement.on_conflict_do_update(index_elements=list(key), set_=written))
     record_action(session, source, "feedback", profile=profile, month=list(month))
 
 
-def _write_month_goals(
-    session: Session, ids: list[int], month: Month, goals: Goals, now: datetime
-) -> list[int]:
-    return list(
-        session.scalars(
-            update(MetricaMensal)
-            .where(MetricaMensal.mentorado_id.in_(ids))
-            .where(*_is_month(month))
-            .values(**goals, updated_at=now)
-            .returning(MetricaMensal.mentorado_id)
-        )
+def read_review(session: Session, profile: Mentorado, period: Period) -> MonthReview:
+    """Read a month of a profile with the month before and the feedback, in two statements."""
+    keys = [(period.ano, period.mes), (period.previous.ano, period.previous.mes)]
+    months = select(MetricaMensal).where(
+        MetricaMensal.mentorado_id == profile.id,
+        tuple_(MetricaMensal.ano, MetricaMensal.mes).in_(keys),
+    )
+    by_key = {(month.ano, month.mes): month for month in session.scalars(months)}
+    month, before = (by_key.get(key) for key in keys)
+    until = select(Feedback).where(
+        Feedback.mentorado_id == profile.id,
+        tuple_(Feedback.ano, Feedback.mes) <= tuple_(*keys[0]),
+    )
+    newest = list(
+        session.scalars(until.order_by(Feedback.ano.desc(), Feedback.mes.desc()).limit(2))
+    )
+    feedback = newest[0] if newest and (newest[0].ano, newest[0].mes) == keys[0] else None
+    earlier = newest[1:] if feedback else newest
+    return MonthReview(
+        figures=tuple(_figure(name, profile, month, before) for name in FIGURES),
+        is_reported=month is not None,
+        notes=month.observacoes if month else None,
+        feedback=feedback,
+        last=earlier[0] if earlier else None,
     )
 
 
-def _is_month(month: Month) -> tuple[ColumnElement[bool], ...]:
-    return (MetricaMensal.ano == month[0], MetricaMensal.mes == month[1])
+def _figure(
+    name: str, profile: Mentorado, month: MetricaMensal | None, before: MetricaMensal | None
+) -> Figure:
+    goal_name = GOAL_OF.get(name)
+    own = getattr(month, goal_name, None) if goal_name else None
+    standing = getattr(profile, goal_name) if goal_name else None
+    return Figure(
+        name=name,
+        value=getattr(month, name, None),
+        before=getattr(before, name, None),
+        goal=standing if own is None else own,
+        is_own_goal=own is not None,
+    )

@@ -1,20 +1,22 @@
 """Read and write a mentee's reported months, with their goals and the mentor's feedback."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Integer, Select, bindparam, func, or_, select, true
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Integer, bindparam, select, text
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
-from sqlalchemy.sql.selectable import LateralFromClause
 
 from dashboard.periods import Period
-from models import Feedback, Mentorado, MetricaMensal
+from models import Mentorado, MetricaMensal
 
 WINDOW_MONTHS = 12
+NEWEST_FEEDBACKS = 3  # with their texts: of the month, of the one before, and a newer one
+LAST_PERIOD = Period(9999, 12)
+FIGURES = ("faturamento", "lucro", "posts_feed", "stories", "leads", "procedimentos")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,11 @@ class Goals:
 
 @dataclass(frozen=True, slots=True)
 class Month:
-    """One reported month, with the goals that hold in it."""
+    """One reported month, with the goals that hold in it.
+
+    `missing` holds the names of the figures that the mentee has not given yet; they count as zero.
+    `has_own_goals` tells whether the team has set goals for this month only.
+    """
 
     ano: int
     mes: int
@@ -41,6 +47,15 @@ class Month:
     posts: int
     stories: int
     goals: Goals
+    observacoes: str | None = None
+    missing: tuple[str, ...] = ()
+    reported_at: datetime | None = None
+    has_own_goals: bool = False
+
+    @property
+    def period(self) -> Period:
+        """The calendar month."""
+        return Period(self.ano, self.mes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +70,82 @@ class MonthFeedback:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceivedFeedback:
+    """A feedback as its mentee sees it; `is_new` until it is marked as read."""
+
+    texts: MonthFeedback
+    written_at: datetime
+    author: str | None
+    is_new: bool
+    is_focus_done: bool
+
+    @property
+    def period(self) -> Period:
+        """The month that the feedback is about."""
+        return Period(self.texts.ano, self.texts.mes)
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackMonth:
+    """A month with feedback, in the archive."""
+
+    ano: int
+    mes: int
+    is_new: bool
+
+    @property
+    def period(self) -> Period:
+        """The month that the feedback is about."""
+        return Period(self.ano, self.mes)
+
+
+@dataclass(frozen=True, slots=True)
+class GoalChange:
+    """The goals before the team has changed them, until the mentee confirms the change."""
+
+    before: Goals
+    changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AddressState:
+    """What concerns the mentee's e-mail address.
+
+    `unlinked_matches` counts pre-registered profiles with the verified address, at most two.
+    """
+
+    has_email: bool = True
+    is_verified: bool = True
+    unlinked_matches: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """The data of the overview; `months` are in ascending order, at most twelve.
 
-    `is_read_only` is true while the database refuses writes.
+    `feedback` is the newest, `received` the newest ones with everything that a mentee sees, and
+    `archive` every month with feedback, newest first. `is_read_only` is true while the database
+    refuses writes.
     """
 
     months: tuple[Month, ...]
     goals: Goals
     feedback: MonthFeedback | None
     is_read_only: bool = False
+    received: tuple[ReceivedFeedback, ...] = ()
+    archive: tuple[FeedbackMonth, ...] = ()
+    goal_change: GoalChange | None = None
+    address: AddressState = field(default_factory=AddressState)
+
+    def until(self, period: Period) -> "Report":
+        """Return the report as it is up to that month."""
+        received = tuple(each for each in self.received if each.period <= period)
+        return replace(
+            self,
+            months=tuple(month for month in self.months if month.period <= period),
+            received=received,
+            feedback=received[-1].texts if received else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,81 +167,130 @@ def check_owner(session: Session, own: OwnProfile, *, lock: bool = False) -> Non
     session.scalars(profile.with_for_update(read=True, key_share=True) if lock else profile).one()
 
 
-def read_report(session: Session, mentorado_id: int, *, owner_id: int | None = None) -> Report:
-    """Read a mentee's last twelve reported months, goals and newest feedback, in one statement.
+# One row: the profile, and as JSON arrays its newest months and feedback up to a month.
+REPORT = (
+    text("""
+    SELECT jsonb_build_array(p.meta_faturamento, p.meta_leads, p.meta_procedimentos, p.meta_posts,
+                             p.meta_stories) AS goals,
+           p.previous_goals, p.goals_changed_at,
+           current_setting('transaction_read_only') AS read_only,
+           u.email IS NOT NULL AS has_email, coalesce(u.email_verified, false) AS is_verified,
+           CASE WHEN u.email_verified THEN
+               (SELECT count(*) FROM (
+                   SELECT 1 FROM mentorados AS unlinked
+                    WHERE unlinked.user_id IS NULL
+                      AND normalized_address(unlinked.email) = normalized_address(u.email)
+                    LIMIT 2) AS matches)
+           ELSE 0 END AS unlinked_matches,
+           (SELECT coalesce(jsonb_agg(jsonb_build_array(
+                       m.ano, m.mes, m.faturamento, m.lucro, m.leads, m.procedimentos, m.posts_feed,
+                       m.stories, m.observacoes, m.reported_fields, m.created_at,
+                       m.meta_faturamento, m.meta_leads, m.meta_procedimentos, m.meta_posts,
+                       m.meta_stories) ORDER BY m.ano, m.mes), '[]')
+              FROM (SELECT * FROM metricas_mensais
+                     WHERE mentorado_id = p.id AND (ano, mes) <= (:ano, :mes)
+                     ORDER BY ano DESC, mes DESC LIMIT :months) AS m) AS months,
+           (SELECT coalesce(jsonb_agg(jsonb_build_array(
+                       f.ano, f.mes, f.analise_mes, f.foco_proximo_mes, f.sugestao_mentor,
+                       f.updated_at, author.name, f.read_at IS NULL OR f.read_at < f.updated_at,
+                       f.focus_done_at IS NOT NULL) ORDER BY f.ano, f.mes), '[]')
+              FROM (SELECT * FROM feedbacks
+                     WHERE mentorado_id = p.id AND (ano, mes) <= (:ano, :mes)
+                     ORDER BY ano DESC, mes DESC LIMIT :feedbacks) AS f
+              LEFT JOIN users AS author ON author.id = f.author_id) AS received,
+           (SELECT coalesce(jsonb_agg(jsonb_build_array(
+                       ano, mes, read_at IS NULL OR read_at < updated_at)
+                       ORDER BY ano DESC, mes DESC), '[]')
+              FROM feedbacks WHERE mentorado_id = p.id) AS archive
+      FROM mentorados AS p LEFT JOIN users AS u ON u.id = p.user_id
+     WHERE p.id = :mentorado AND (:owner IS NULL OR p.user_id = :owner)
+""")
+    .bindparams(bindparam("owner", type_=Integer))
+    .columns(goals=JSONB, previous_goals=JSONB, months=JSONB, received=JSONB, archive=JSONB)
+)
+NUMBERS = ("ano", "mes", "faturamento", "lucro", "leads", "procedimentos", "posts", "stories")
+GOAL_NAMES = [each.name for each in fields(Goals)]
 
-    With `owner_id`, that user must own the profile. Raises NoResultFound for a profile that does
-    not exist or has another owner.
+
+def read_report(
+    session: Session,
+    mentorado_id: int,
+    *,
+    owner_id: int | None = None,
+    until: Period | None = None,
+) -> Report:
+    """Read a mentee's last twelve reported months, goals and feedback, in one statement.
+
+    With `until`, months and feedback after that month are left out. With `owner_id`, that user must
+    own the profile. Raises NoResultFound for a profile that does not exist or has another owner.
     """
-    rows = session.execute(REPORT, {"mentorado": mentorado_id, "owner": owner_id}).all()
-    if not rows:
+    last = until or LAST_PERIOD
+    row = session.execute(
+        REPORT,
+        {
+            "mentorado": mentorado_id,
+            "owner": owner_id,
+            "ano": last.ano,
+            "mes": last.mes,
+            "months": WINDOW_MONTHS,
+            "feedbacks": NEWEST_FEEDBACKS,
+        },
+    ).one_or_none()
+    if row is None:
         raise NoResultFound(f"no mentorado {mentorado_id} of that owner")
-    standing = Goals(*(value or 0 for value in rows[0][STANDING_GOALS]))
-    months = (_month(row[MONTH], row[MONTH_GOALS], standing) for row in rows)
-    feedback = MonthFeedback(*rows[0][FEEDBACK]) if rows[0][FEEDBACK][0] is not None else None
-    reported = _ascending(month for month in months if month is not None)
-    return Report(reported, standing, feedback, rows[0][IS_READ_ONLY] == "on")
+    standing = Goals(*(value or 0 for value in row.goals))
+    received = tuple(_received(values) for values in row.received)
+    change = None
+    if row.previous_goals is not None:
+        before = Goals(*(row.previous_goals.get(f"meta_{name}") or 0 for name in GOAL_NAMES))
+        if before != standing:
+            change = GoalChange(before, row.goals_changed_at)
+    return Report(
+        months=tuple(_month(values, standing) for values in row.months),
+        goals=standing,
+        feedback=received[-1].texts if received else None,
+        is_read_only=row.read_only == "on",
+        received=received,
+        archive=tuple(FeedbackMonth(*values) for values in row.archive),
+        goal_change=change,
+        address=AddressState(row.has_email, row.is_verified, row.unlinked_matches),
+    )
 
 
-def _month(values: Sequence[Any], month_goals: Sequence[Any], standing: Goals) -> Month | None:
-    """Build a month of a row; None for the empty row of a mentee without months."""
-    if values[0] is None:
-        return None
-    pairs = zip(month_goals, astuple(standing), strict=True)
+def _month(values: Sequence[Any], standing: Goals) -> Month:
+    """Build a month of its values in the order of `REPORT`."""
+    numbers, (note, reported, created_at), own_goals = values[:8], values[8:11], values[11:]
+    pairs = zip(own_goals, astuple(standing), strict=True)
     goals = Goals(*(usual if own is None else own for own, usual in pairs))
-    fields_of_month = (*values, goals)
-    return Month(*fields_of_month)
-
-
-def _ascending(months: Iterable[Month]) -> tuple[Month, ...]:
-    return tuple(sorted(months, key=lambda m: (m.ano, m.mes)))
-
-
-def _newest(
-    model: type[MetricaMensal | Feedback], columns: Iterable[str], limit: int
-) -> LateralFromClause:
-    rows = select(*(model.__table__.c[name] for name in columns)).where(
-        model.mentorado_id == Mentorado.id
-    )
-    return rows.order_by(model.ano.desc(), model.mes.desc()).limit(limit).lateral()
-
-
-def _report_query() -> Select[Any]:
-    months = _newest(MetricaMensal, [*MONTH_COLUMNS, *GOAL_COLUMNS], WINDOW_MONTHS)
-    feedback = _newest(Feedback, FEEDBACK_COLUMNS, 1)
-    owner = bindparam("owner", type_=Integer)
-    return (
-        select(
-            *(Mentorado.__table__.c[name] for name in GOAL_COLUMNS),
-            months,
-            feedback,
-            func.current_setting("transaction_read_only"),
-        )
-        .outerjoin_from(Mentorado, months, true())
-        .outerjoin(feedback, true())
-        .where(Mentorado.id == bindparam("mentorado"))
-        .where(or_(owner.is_(None), Mentorado.user_id == owner))
+    named: dict[str, Any] = dict(zip(NUMBERS, numbers, strict=True))
+    return Month(
+        **named,
+        goals=goals,
+        observacoes=note,
+        missing=_missing_figures(reported),
+        reported_at=datetime.fromisoformat(created_at),
+        has_own_goals=goals != standing,
     )
 
 
-GOAL_COLUMNS = [f"meta_{field.name}" for field in fields(Goals)]
-MONTH_COLUMNS = ["ano", "mes", "faturamento", "lucro", "leads", "procedimentos"]
-MONTH_COLUMNS += ["posts_feed", "stories"]
-FEEDBACK_COLUMNS = [field.name for field in fields(MonthFeedback)]
-# One row per month: the standing goals, the month, its own goals, the feedback, the setting.
-REPORT = _report_query()
-STANDING_GOALS, MONTH, MONTH_GOALS, FEEDBACK = slice(5), slice(5, 13), slice(13, 18), slice(18, 23)
-IS_READ_ONLY = 23
+def _received(values: Sequence[Any]) -> ReceivedFeedback:
+    *texts, written_at, author, is_new, is_focus_done = values
+    return ReceivedFeedback(
+        MonthFeedback(*texts), datetime.fromisoformat(written_at), author, is_new, is_focus_done
+    )
 
 
-FIGURES = ("faturamento", "lucro", "posts_feed", "stories", "leads", "procedimentos")
+def _missing_figures(reported: Mapping[str, bool] | None) -> tuple[str, ...]:
+    """Return the figures without a value; a row of an older version has all of them."""
+    return () if reported is None else tuple(name for name in FIGURES if name not in reported)
+
 
 Changes = Mapping[str, int | str | None]  # a field of the month → its new value
 
 
 @dataclass(frozen=True, slots=True)
 class ReportedMonth:
-    """One month as reported, in whole reais and counts."""
+    """One month as reported, in whole reais and counts; `missing` as in `Month`."""
 
     ano: int
     mes: int
@@ -172,6 +302,7 @@ class ReportedMonth:
     procedimentos: int
     observacoes: str | None
     updated_at: datetime
+    missing: tuple[str, ...] = ()
 
 
 def save_month(
@@ -185,10 +316,22 @@ def save_month(
     """
     check_owner(session, own, lock=True)
     written = {**changes, "updated_at": now}
+    given = {name: True for name in FIGURES if name in changes}
+    new = insert(MetricaMensal).values(
+        mentorado_id=own.id,
+        ano=period.ano,
+        mes=period.mes,
+        reported_fields=given,
+        created_at=now,
+        **written,
+    )
+    # NULL || given is NULL: in a row of an older version all fields stay reported.
+    all_given = MetricaMensal.reported_fields.op("||")(new.excluded.reported_fields)
     row = session.scalars(
-        insert(MetricaMensal)
-        .values(mentorado_id=own.id, ano=period.ano, mes=period.mes, **written)
-        .on_conflict_do_update(index_elements=["mentorado_id", "ano", "mes"], set_=written)
+        new.on_conflict_do_update(
+            index_elements=["mentorado_id", "ano", "mes"],
+            set_={**written, "reported_fields": all_given},
+        )
         .returning(MetricaMensal)
         .execution_options(populate_existing=True)
     ).one()
@@ -224,5 +367,6 @@ def _reported(row: MetricaMensal) -> ReportedMonth:
         mes=row.mes,
         observacoes=row.observacoes,
         updated_at=row.updated_at,
+        missing=_missing_figures(row.reported_fields),
         **{field: getattr(row, field) for field in FIGURES},
     )

@@ -1,6 +1,5 @@
 """The overview of a mentee's dashboard, computed from the report: totals, score, goals."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from fractions import Fraction
@@ -11,28 +10,7 @@ from typing_extensions import TypedDict
 
 from core.types import Timestamp
 from dashboard.months import Goals, Month, MonthFeedback, Report, read_report
-
-PERCENT_CAP = 150  # results above one and a half times a goal do not count
-
-
-def half_up(value: Fraction) -> int:
-    """Round to the nearest whole number, a half always up.
-
-    Rule of `docs/reference/contract.md#overview-and-score`.
-    """
-    return (value + Fraction(1, 2)).__floor__()
-
-
-def percent_of_goal(value: int, goal: int) -> Fraction:
-    """Return how much of a goal is reached in percent, at most 150; 0 if no goal is set."""
-    if goal <= 0:
-        return Fraction(0)
-    return min(Fraction(100 * value, goal), Fraction(PERCENT_CAP))
-
-
-def mean(values: Sequence[Fraction | int]) -> Fraction:
-    """Return the arithmetic mean; 0 for no values."""
-    return Fraction(sum(values), len(values)) if values else Fraction(0)
+from dashboard.score import half_up, mean, percent_of_goal, score
 
 
 def growth_percent(first: int, last: int) -> int | None:
@@ -40,31 +18,6 @@ def growth_percent(first: int, last: int) -> int | None:
     if first == 0:
         return None
     return half_up(Fraction(100 * (last - first), first))
-
-
-REVENUE_WEIGHT = Fraction(4, 10)
-REACH_WEIGHT = Fraction(2, 10)
-CLIENTS_WEIGHT = Fraction(2, 10)
-
-
-def score(month: Month) -> int:
-    """Return the sum of the rounded parts of `docs/reference/contract.md#overview-and-score`."""
-    goals = month.goals
-    revenue = percent_of_goal(month.faturamento, goals.faturamento)
-    reach = mean(
-        [percent_of_goal(month.posts, goals.posts), percent_of_goal(month.stories, goals.stories)]
-    )
-    clients = mean(
-        [
-            percent_of_goal(month.leads, goals.leads),
-            percent_of_goal(month.procedimentos, goals.procedimentos),
-        ]
-    )
-    return (
-        half_up(REVENUE_WEIGHT * revenue)
-        + half_up(REACH_WEIGHT * reach)
-        + half_up(CLIENTS_WEIGHT * clients)
-    )
 
 
 GOAL_LABELS = {
@@ -174,7 +127,7 @@ def compute_overview(report: Report, *, now: datetime) -> Overview:
         average_revenue=half_up(mean(revenues)),
         growth_percent=growth_percent(revenues[0], revenues[-1]) if len(revenues) > 1 else None,
         score=score(newest) if newest else 0,
-        goals=_goals(newest, report.goals),
+        goals=goals_of(newest, report.goals),
         feedback=report.feedback,
         as_of=now,
         read_only=report.is_read_only,
@@ -199,10 +152,11 @@ def serialize_overview(overview: Overview) -> OverviewShape:
     }
 
 
-def _goals(newest: Month | None, standing: Goals) -> tuple[Goal, ...]:
-    targets = newest.goals if newest else standing
+def goals_of(month: Month | None, standing: Goals) -> tuple[Goal, ...]:
+    """Return the goals of a month, or the standing goals of one that was not reported."""
+    targets = month.goals if month else standing
     return tuple(
-        _goal(key, getattr(newest, key) if newest else 0, getattr(targets, key))
+        _goal(key, getattr(month, key) if month else 0, getattr(targets, key))
         for key in GOAL_LABELS
     )
 
@@ -224,14 +178,23 @@ def _chart_point(month: Month) -> ChartPoint:
     }
 
 
-_OVERVIEW = TypeAdapter(Overview)
+@dataclass(frozen=True, slots=True)
+class StoredReport:
+    """A report and the time when it was read."""
+
+    report: Report
+    as_of: datetime
 
 
-def overview_to_text(overview: Overview) -> str:
-    """Serialize the overview for the cache of last good overviews."""
-    return _OVERVIEW.dump_json(overview).decode()
+_STORED_REPORT = TypeAdapter(StoredReport)
 
 
-def overview_from_text(text: str) -> Overview:
-    """Read a serialized overview, marked read-only; raises pydantic's ValidationError."""
-    return replace(_OVERVIEW.validate_json(text), read_only=True)
+def report_to_text(stored: StoredReport) -> str:
+    """Serialize a report for the cache of dashboard copies."""
+    return _STORED_REPORT.dump_json(stored).decode()
+
+
+def report_from_text(text: str) -> StoredReport:
+    """Read a serialized report, marked read-only; raises pydantic's ValidationError."""
+    stored = _STORED_REPORT.validate_json(text)
+    return replace(stored, report=replace(stored.report, is_read_only=True))

@@ -1,11 +1,15 @@
-"""Calendar months: the current one, month arithmetic, and which months may be reported."""
+"""Calendar months: arithmetic, which months may be reported, and until when a month is closed."""
 
+import re
+from calendar import monthrange
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 BRASILIA = timezone(timedelta(hours=-3))  # no summer time since 2019 (Decreto 9.772)
 EARLIEST_YEAR = 2000
 MONTHS_PER_YEAR = 12
+CLOSING_DAY = 10  # of the next month; a month should be reported by then
+PERIOD_PATTERN = re.compile(r"(\d{4})-(\d{1,2})", re.ASCII)
 
 
 class PeriodError(Exception):
@@ -22,10 +26,13 @@ class PeriodError(Exception):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Period:
-    """One month of one year; `mes` counts from 1."""
+    """One month of one year; `mes` counts from 1. Its text is «2026-03»."""
 
     ano: int
     mes: int
+
+    def __str__(self) -> str:
+        return f"{self.ano:04}-{self.mes:02}"
 
     def plus(self, months: int) -> "Period":
         """Return the month `months` later, or earlier if negative."""
@@ -36,6 +43,22 @@ class Period:
     def previous(self) -> "Period":
         """The month before."""
         return self.plus(-1)
+
+    @property
+    def next(self) -> "Period":
+        """The month after."""
+        return self.plus(1)
+
+    @property
+    def days(self) -> int:
+        """The number of days."""
+        return monthrange(self.ano, self.mes)[1]
+
+    @property
+    def closes_at(self) -> datetime:
+        """The end of the tenth day of the next month, in Brasília."""
+        after = self.next
+        return datetime(after.ano, after.mes, CLOSING_DAY + 1, tzinfo=BRASILIA)
 
 
 def current_period(now: datetime) -> Period:
@@ -57,3 +80,21 @@ def reportable_period(ano: int, mes: int, *, now: datetime) -> Period:
     if period > current_period(now):
         raise PeriodError("mes", "in_the_future")
     return period
+
+
+def parse_period(text: str, *, now: datetime) -> Period:
+    """Return the month of a text such as «2026-03»; raises PeriodError as `reportable_period`."""
+    match = PERIOD_PATTERN.fullmatch(text)
+    if match is None:
+        raise PeriodError("mes", "unknown_month")
+    return reportable_period(int(match[1]), int(match[2]), now=now)
+
+
+def period_to_report(joined_at: datetime, *, now: datetime) -> Period:
+    """Return the month whose report is due: until the closing day, the month before.
+
+    For a mentee who has joined in the current month it is always the current one.
+    """
+    current = current_period(now)
+    is_before = now < current.previous.closes_at and current_period(joined_at) < current
+    return current.previous if is_before else current

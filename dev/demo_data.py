@@ -1,12 +1,12 @@
 """Demo data: a mentee with a history, and two pre-registered profiles."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from dashboard.periods import current_period
+from dashboard.periods import BRASILIA, Period, current_period
 from models import Feedback, Mentorado, MetricaMensal, User
 from models.mentorado import Turma
 
@@ -32,14 +32,33 @@ def _add_alice(session: Session, now: datetime) -> None:
     user = User(clerk_id=ALICE, name="Alice Prado", email="alice@example.com", email_verified=True)
     session.add(user)
     session.flush()  # the profile needs the id
+    months = _months_before(now, len(REVENUES))
     alice = Mentorado(
-        user_id=user.id, nome_completo="Alice Prado", email=user.email, turma=Turma.NEON
+        user_id=user.id,
+        nome_completo="Alice Prado",
+        email=user.email,
+        turma=Turma.NEON,
+        created_at=datetime(*months[0], 1, tzinfo=BRASILIA),
     )
     session.add(alice)
     session.flush()  # the months need the id
-    months = _months_before(now, len(REVENUES))
     for (ano, mes), revenue in zip(months, REVENUES, strict=True):
-        session.execute(insert(MetricaMensal).values(_month(alice.id, ano, mes, revenue)))
+        reported_at = min(now, Period(ano, mes).closes_at - timedelta(days=5))
+        values = {**_month(alice.id, ano, mes, revenue), "created_at": reported_at}
+        session.execute(insert(MetricaMensal).values(values))
+    ano, mes = months[-2]
+    session.add(
+        Feedback(
+            mentorado_id=alice.id,
+            ano=ano,
+            mes=mes,
+            analise_mes="O lucro acompanhou o faturamento.\nO Instagram trouxe metade dos leads.",
+            foco_proximo_mes="Pedir uma indicação a cada cliente que volta.",
+            sugestao_mentor="Combine o retorno ainda na primeira consulta.",
+            read_at=now,
+            updated_at=now,
+        )
+    )
     ano, mes = months[-1]
     session.add(
         Feedback(

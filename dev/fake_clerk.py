@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -19,8 +20,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from auth.cookies import CLIENT_UAT, DEV_BROWSER, SESSION, cookie_suffix
-from auth.errors import UnknownUserError
+from auth.cookies import CLIENT_UAT, DEV_BROWSER, REFRESH, SESSION, cookie_suffix
+from auth.errors import RefreshRefusedError, UnknownUserError
+from auth.session_calls import RefreshRequest
 from core import files
 from core import files as instance
 
@@ -225,6 +227,8 @@ def _new_private_key() -> bytes:
 SESSION_TOKEN_SECONDS = 60  # as Clerk's; afterwards the browser needs a handshake
 HANDSHAKE_TOKEN_SECONDS = 60
 COOKIE_ATTRIBUTES = "Path=/; Max-Age=31536000; SameSite=Lax"
+SUFFIX = cookie_suffix(PUBLISHABLE_KEY)
+NONCE = re.compile("[0-9a-f]{32}")  # it names a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +244,12 @@ class Browser:
         """The id of its session; the browser's secret id cannot be derived from it."""
         return f"sess_{hashlib.sha256(self.id.encode()).hexdigest()[:32]}"
 
+    @property
+    def refresh_token(self) -> str:
+        """The value of its refresh cookie; blank while no user is signed in."""
+        content = f"refresh {self.id} {self.since}".encode()
+        return f"rt_{hashlib.sha256(content).hexdigest()}" if self.clerk_id else ""
+
 
 class DevSessions:
     """Stores browsers in files, so that all processes of a development server share them."""
@@ -247,6 +257,7 @@ class DevSessions:
     def __init__(self, provider: DevIdentityProvider) -> None:
         self._provider = provider
         self._folder = provider.folder / "browsers"
+        self._nonces = provider.folder / "nonces"
 
     def browser(self, browser_id: str | None) -> Browser:
         """Return the browser with that id, or a new one that is signed out."""
@@ -268,26 +279,48 @@ class DevSessions:
             raise UnknownUserError("no such session")
         self._save(Browser(json.loads(file.read_bytes())["id"]))
 
+    def refresh(self, request: RefreshRequest) -> list[str]:
+        """Return the Set-Cookie values for a session; raises RefreshRefusedError."""
+        file = self._file(request.session_id)
+        browser = Browser(**json.loads(file.read_bytes())) if file.exists() else Browser("")
+        is_right = hmac.compare_digest(
+            browser.refresh_token.encode(), request.refresh_token.encode("utf-8", "replace")
+        )
+        if not browser.refresh_token or not is_right:
+            raise RefreshRefusedError("session_refresh_refused")
+        return self.directives(browser, request.origin)
+
     def directives(self, browser: Browser, origin: str) -> list[str]:
-        """Return the Set-Cookie values for a site, with and without suffix."""
+        """Return the Set-Cookie values for a site: with and without suffix, and for refreshing."""
         values = {
             SESSION: self._token(browser, origin),
             CLIENT_UAT: str(browser.since),
             DEV_BROWSER: browser.id,
         }
-        endings = ("", f"_{cookie_suffix(PUBLISHABLE_KEY)}")
-        return [
-            f"{name}{ending}={value}; {COOKIE_ATTRIBUTES}"
-            if value
-            else f"{name}{ending}=; Path=/; Max-Age=0"
-            for name, value in values.items()
-            for ending in endings
-        ]
+        named = {name + end: v for name, v in values.items() for end in ("", f"_{SUFFIX}")}
+        refresh = _directive(f"{REFRESH}_{SUFFIX}", browser.refresh_token)
+        return [*(_directive(name, value) for name, value in named.items()), f"{refresh}; HttpOnly"]
 
     def handshake_token(self, browser: Browser, origin: str) -> str:
         """Return the signed handshake token for a site."""
         handshake = {"handshake": self.directives(browser, origin)}
         return self._provider.sign(handshake, HANDSHAKE_TOKEN_SECONDS)
+
+    def new_nonce(self, browser: Browser, origin: str) -> str:
+        """Store the Set-Cookie values for a site, and return the nonce that gives them once."""
+        nonce = secrets.token_hex(16)
+        content = json.dumps(self.directives(browser, origin)).encode()
+        files.write_atomically(self._nonces / nonce, content)
+        return nonce
+
+    def exchange_nonce(self, nonce: str) -> list[str]:
+        """Return the Set-Cookie values of a nonce, once; raises UnknownUserError."""
+        file = self._nonces / nonce
+        if not NONCE.fullmatch(nonce) or not file.exists():
+            raise UnknownUserError("no such nonce")
+        directives: list[str] = json.loads(file.read_bytes())
+        file.unlink()
+        return directives
 
     def _token(self, browser: Browser, origin: str) -> str:
         """Return a session token with Clerk's default claims: the user id, and no other data."""
@@ -304,3 +337,7 @@ class DevSessions:
     def _file(self, session_id: str) -> Path:
         digest = hashlib.sha256(session_id.encode("utf-8", "surrogatepass")).hexdigest()
         return self._folder / f"{digest}.json"
+
+
+def _directive(name: str, value: str) -> str:
+    return f"{name}={value}; {COOKIE_ATTRIBUTES}" if value else f"{name}=; Path=/; Max-Age=0"

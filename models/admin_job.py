@@ -54,6 +54,10 @@ class AdminJob(Model):
     counts: Mapped[dict[str, int]] = mapped_column(JSONB, server_default=text("'{}'"))
     # Result lines for the page; without names and addresses, unless the job is a dry run.
     results: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
+    # The lines that were not registered, with all their texts, for a download; kept for a day.
+    rejected: Mapped[list[dict[str, Any]] | None] = mapped_column(
+        JSONB(none_as_null=True), deferred=True
+    )
     created_at: Mapped[CreatedAt]
     started_at: Mapped[Time | None]
     heartbeat_at: Mapped[Time | None]

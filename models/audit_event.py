@@ -33,5 +33,33 @@ class AuditEvent(Model):
             "request_id",
             postgresql_where=text("request_id IS NOT NULL"),
         ),
+        Index(
+            "audit_events_short_code_idx",
+            text('"left"(request_id, 8)'),
+            postgresql_where=text("request_id IS NOT NULL"),
+        ),
+        Index(
+            "audit_events_action_idx",
+            text("(details ->> 'action')"),
+            "id",
+            postgresql_where=text("event = 'admin_action'"),
+        ),
+        Index(
+            "audit_events_actor_id_idx",
+            "actor_id",
+            "id",
+            postgresql_where=text("actor_id IS NOT NULL"),
+        ),
         Index("audit_events_at_idx", "at", postgresql_using="brin"),  # rows come in this order
+        # Events with values that end after some time, or are erased with their person.
+        Index(
+            "audit_events_values_idx",
+            "at",
+            postgresql_where=text("details ?| array['before', 'after', 'email']"),
+        ),
+        Index(
+            "audit_events_reason_idx",
+            "id",
+            postgresql_where=text("details ?| array['reason', 'impersonator']"),
+        ),
     )

@@ -4,7 +4,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.database import Model
-from models.columns import CreatedAt
+from models.columns import CreatedAt, Time
 
 
 class Feedback(Model):
@@ -19,10 +19,17 @@ class Feedback(Model):
     analise_mes: Mapped[str]
     foco_proximo_mes: Mapped[str]
     sugestao_mentor: Mapped[str]
+    # The user who wrote it; without a foreign key, because the feedback outlives the account.
+    author_id: Mapped[int | None]
+    # When the mentee has marked it as read; it is new again after a later change.
+    read_at: Mapped[Time | None]
+    # When the mentee has ticked the focus in the month for which it is meant.
+    focus_done_at: Mapped[Time | None]
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[CreatedAt]
 
     __table_args__ = (
         CheckConstraint("mes BETWEEN 1 AND 12", name="mes"),
         Index("feedbacks_mentorado_periodo_idx", "mentorado_id", "ano", "mes", unique=True),
+        Index("feedbacks_periodo_idx", "ano", "mes"),
     )

@@ -3,6 +3,7 @@
 import enum
 
 from sqlalchemy import ForeignKey, Index, String, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.database import Model
@@ -41,6 +42,9 @@ class Mentorado(Model):
     # profile may be replaced by a pre-registered one.
     created_automatically: Mapped[Flag]
     edited_at: Mapped[Time | None]
+    # The goals before the first change that the mentee has not confirmed (trigger, migration 0019).
+    previous_goals: Mapped[dict[str, int | None] | None] = mapped_column(JSONB(none_as_null=True))
+    goals_changed_at: Mapped[Time | None]
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[CreatedAt]
 
@@ -50,6 +54,20 @@ class Mentorado(Model):
         Index("mentorados_turma_idx", "turma"),
         Index("mentorados_created_at_idx", "created_at"),
         Index("mentorados_turma_ativo_idx", "turma", "ativo"),
+        Index(  # with the collation "C", which the comparison with migrations does not see
+            "mentorados_active_name_idx",
+            text("folded_text(nome_completo)"),
+            "id",
+            postgresql_where=text("ativo = 'sim'"),
+        ),
+        Index(
+            "mentorados_search_idx",
+            text("search_words(nome_completo, email)"),
+            postgresql_using="gin",
+            postgresql_where=text(
+                "user_id IS NULL OR NOT (created_automatically AND edited_at IS NULL)"
+            ),
+        ),
         Index(
             "mentorados_unlinked_email_idx",
             text("normalized_address(email)"),

@@ -1,6 +1,7 @@
 """metricas_mensais: a mentee's report for one month, in whole reais and counts."""
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.database import Model
@@ -28,6 +29,8 @@ class MetricaMensal(Model):
     meta_procedimentos: Mapped[int | None]
     meta_posts: Mapped[int | None]
     meta_stories: Mapped[int | None]
+    # The figures that the mentee has given, as keys; NULL in rows of an older version: all of them.
+    reported_fields: Mapped[dict[str, bool] | None] = mapped_column(JSONB(none_as_null=True))
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[CreatedAt]
 

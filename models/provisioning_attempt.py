@@ -2,7 +2,7 @@
 
 import enum
 
-from sqlalchemy import CheckConstraint, Index, String, UniqueConstraint
+from sqlalchemy import CheckConstraint, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.database import Model
@@ -45,4 +45,5 @@ class ProvisioningAttempt(Model):
         CheckConstraint("state IN ('pending', 'dead')", name="state"),
         CheckConstraint("attempts >= 0", name="attempts"),
         Index("provisioning_attempts_state_next_attempt_at_idx", "state", "next_attempt_at"),
+        Index("provisioning_attempts_short_code_idx", text('"left"(request_id, 8)')),
     )

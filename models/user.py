@@ -33,6 +33,9 @@ class User(Model):
     # The role comes from ADMIN_EMAILS and ends with it; a granted role stays.
     admin_by_address: Mapped[Flag]
     blocked_at: Mapped[Time | None]
+    # The account of the same person that is used instead of this one, which is blocked. No foreign
+    # key: the id may outlive that account.
+    same_person_as: Mapped[int | None]
     # Clerk has deleted the account: none of its sessions is valid any longer.
     deleted_at: Mapped[Time | None]
     # The time of the newest identity by Clerk's clock; an older identity changes nothing.
@@ -54,6 +57,7 @@ class User(Model):
         UniqueConstraint("clerk_id"),
         Index("users_email_idx", "email"),
         Index("users_normalized_email_idx", text("normalized_address(email)")),
+        Index("users_search_idx", text("search_words(name, email)"), postgresql_using="gin"),
         Index(
             "users_incomplete_idx",
             text("identity_asked_at NULLS FIRST"),
@@ -68,6 +72,7 @@ class User(Model):
                 "identity_completed_at IS NOT NULL AND deleted_at IS NULL AND blocked_at IS NULL"
             ),
         ),
+        Index("users_deleted_idx", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
     )
 
     @property

@@ -25,9 +25,8 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import Session
 
-from core.email_address import lower_ascii, normalize_address
 from models import Mentorado, User
 from provisioning.profiles import ADDRESS_LOCKS
 from provisioning.references import referenced_among
@@ -79,15 +78,6 @@ class _Match:
     @property
     def is_unlinked(self) -> bool:
         return self.user_id is None
-
-
-def address_matches(column: InstrumentedAttribute[str | None], wanted: str) -> ColumnElement[bool]:
-    """SQL condition: an address contains the text, ASCII case ignored, or is the same address.
-
-    For searches: no locale equates look-alike addresses, and other spellings of a domain are found.
-    """
-    contains = func.lower(column.collate("C")).contains(lower_ascii(wanted), autoescape=True)
-    return or_(contains, func.normalized_address(column) == normalize_address(wanted))
 
 
 def normalize_addresses(session: Session, written: Sequence[str]) -> list[Address]:

@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select, func, select, union
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from models import AuditEvent, Mentorado, User
@@ -38,6 +37,7 @@ class Conflict(enum.Enum):
     OWNED = "the profile has another owner"
     HAS_PROFILE = "the user has a profile of their own"
     OWN_ACCOUNT = "admins cannot block or delete themselves"
+    KEPT_BLOCKED = "the account that stays is blocked"
     DELETED_ACCOUNT = "the user's account has been deleted"
     TWO_OWNERS = "both profiles have an owner"
     STILL_REFERENCED = "something still refers to the profile"
@@ -72,7 +72,7 @@ def allow(session: Session, user_id: int, *, source: Source) -> list[str]:
     """Unblock a user; the next request is provisioned as usual."""
     user = load_user_for_update(session, user_id)
     if user.blocked_at is not None:
-        user.blocked_at = None
+        user.blocked_at = user.same_person_as = None
         record_action(session, source, "allow", user=user)
     return [user.clerk_id]
 
@@ -118,25 +118,6 @@ def unlink(session: Session, mentorado_id: int, *, source: Source, now: datetime
     return sorted({owner.clerk_id, *invalidate_claimants(session, profile)})
 
 
-def remove(session: Session, mentorado_id: int, *, source: Source, now: datetime) -> list[str]:
-    """Delete a profile with its rows and block its owner, whose next request would recreate it.
-
-    Raises ConflictError where a row of an unknown table refers to it, and for an admin's own
-    profile.
-    """
-    profile, users = lock_profile_with_users(session, mentorado_id)
-    owner = users[profile.user_id] if profile.user_id is not None else None
-    if owner is not None and owner.id == source.actor_id:
-        raise ConflictError(Conflict.OWN_ACCOUNT)
-    record_action(session, source, "delete", user=owner, profile=profile, email=profile.email)
-    try:
-        session.delete(profile)
-        session.flush()  # raises here where a row refers to it
-    except IntegrityError as err:
-        raise ConflictError(Conflict.STILL_REFERENCED) from err
-    return [] if owner is None else block(session, owner.id, source=source, now=now)
-
-
 def lock_profile_with_users(
     session: Session,
     mentorado_id: int,
@@ -157,7 +138,7 @@ def lock_profile_with_users(
         raise UnknownMentoradoError(f"there is no mentorado {mentorado_id}")
     addresses = [each for each in (before.email, address) if each]
     ids = {*user_ids, *([before.user_id] if before.user_id is not None else [])}
-    users = _lock_users(session, ids, addresses)
+    users = lock_users(session, ids, addresses)
     lock_addresses(session, addresses)
     profile = load_profile_for_update(session, mentorado_id)
     if (profile.user_id, profile.email) != (before.user_id, before.email):
@@ -197,7 +178,7 @@ def invalidate_claimants(session: Session, profile: Mentorado) -> list[str]:
 
 def load_user_for_update(session: Session, user_id: int) -> User:
     """Return the user, locked until the commit; raises UnknownUserError."""
-    users = _lock_users(session, {user_id}, ())
+    users = lock_users(session, {user_id}, ())
     if user_id not in users:
         raise UnknownUserError(f"there is no user {user_id}")
     return users[user_id]
@@ -214,7 +195,7 @@ def load_profile_for_update(session: Session, mentorado_id: int) -> Mentorado:
     return profile
 
 
-def _lock_users(
+def lock_users(
     session: Session, ids: Collection[int], addresses: Collection[str]
 ) -> dict[int, User]:
     """Lock and return, by id, users of these ids and users with one of these verified addresses."""

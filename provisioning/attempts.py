@@ -12,6 +12,7 @@ from sqlalchemy import (
     and_,
     case,
     delete,
+    exists,
     func,
     not_,
     or_,
@@ -184,6 +185,16 @@ def count_due(session: Session, now: datetime | None) -> int:
     return session.scalars(counted.where(~IS_ABOUT_IDENTITY, *is_due(now))).one()
 
 
+def next_due_at(session: Session, *, with_identities: bool) -> datetime | None:
+    """Return when the next pending attempt is due; those about identities only on request."""
+    record = ProvisioningAttempt
+    is_retried = ~IS_ABOUT_IDENTITY
+    if with_identities:
+        is_retried = or_(is_retried, exists().where(User.clerk_id == record.clerk_id))
+    due = select(func.min(record.next_attempt_at)).where(*is_due(None), is_retried)
+    return session.scalars(due).one()
+
+
 def is_due(now: datetime | None) -> tuple[ColumnElement[bool], ...]:
     """SQL conditions: the attempt is pending and, with `now`, its pause is over."""
     is_pending = ProvisioningAttempt.state == AttemptState.PENDING
@@ -227,6 +238,17 @@ def reset_attempt(session: Session, clerk_id: str, now: datetime) -> None:
         .where(ProvisioningAttempt.clerk_id == clerk_id)
         .values(state=AttemptState.PENDING, attempts=0, next_attempt_at=now)
     )
+
+
+def reset_all_attempts(session: Session, now: datetime, *, source: Source) -> int:
+    """Make every attempt due at once, also dead letters; return how many, recorded in the audit."""
+    reset = update(ProvisioningAttempt).values(
+        state=AttemptState.PENDING, attempts=0, next_attempt_at=now
+    )
+    count = len(session.scalars(reset.returning(ProvisioningAttempt.id)).all())
+    if count:
+        record_action(session, source, "retry_all", count=count)
+    return count
 
 
 def delete_attempt(session: Session, user_id: int, *, source: Source) -> list[str]:

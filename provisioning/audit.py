@@ -33,6 +33,7 @@ class Source:
     actor_id: int | None = None
     reason: str | None = None
     confirmation: str | None = None  # the digest of the preview that an admin has confirmed
+    impersonator: str | None = None  # the Clerk id of the account that acts in the actor's session
 
     @property
     def is_sign_in(self) -> bool:
@@ -80,6 +81,25 @@ def record_each(
         session.execute(insert(AuditEvent), rows)
 
 
+def record_all(
+    session: Session,
+    source: Source,
+    event: str,
+    concerning: Iterable[tuple[int, int | None, dict[str, Any]]],
+) -> None:
+    """As `record_each`, with details of its own for each profile."""
+    rows = [
+        {
+            **event_values(source, event, details),
+            "mentorado_id": mentorado_id,
+            "user_id": user_id,
+        }
+        for mentorado_id, user_id, details in concerning
+    ]
+    if rows:
+        session.execute(insert(AuditEvent), rows)
+
+
 def event_values(
     source: Source, event: str, details: dict[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -87,6 +107,8 @@ def event_values(
     extra = {"reason": source.reason} if source.reason else {}
     if source.confirmation:
         extra["confirmation"] = source.confirmation
+    if source.impersonator:
+        extra["impersonator"] = source.impersonator
     return {
         "event": event,
         "entry": source.channel,

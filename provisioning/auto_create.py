@@ -12,11 +12,12 @@ from provisioning.audit import Source
 from provisioning.profiles import AUTO_CREATE
 from provisioning.rules import Rules
 
+STORED_VALUE = select(AppSetting.value).where(AppSetting.key == AUTO_CREATE)
+
 
 def is_enabled(session: Session) -> bool:
     """Whether the stored switch is on; it is unless an admin has turned it off."""
-    stored = session.scalars(select(AppSetting.value).where(AppSetting.key == AUTO_CREATE))
-    return stored.one_or_none() is not False
+    return session.scalars(STORED_VALUE).one_or_none() is not False
 
 
 def may_create(session: Session, rules: Rules) -> bool:

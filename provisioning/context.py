@@ -19,12 +19,14 @@ from provisioning.profiles import MentoradoRow, UserRow
 
 READY = "ready"
 NOT_REQUIRED = "not_required"
+# Of an impersonated user without a profile, which only their own sign-in creates.
+REQUIRED = "mentorado_required"
 # The ensure call failed, so that it is open whether the user has a profile.
 FAILED_STATUSES = ("provisioning_unavailable", "provisioning_needs_attention")
 DENIED = tuple(str(denial) for denial in Denial if denial is not Denial.USER_DELETED)
 
 YesNo = Annotated[str, one_of(SimNao)]
-Status = Annotated[str, one_of((READY, NOT_REQUIRED, *DENIED, *FAILED_STATUSES))]
+Status = Annotated[str, one_of((READY, NOT_REQUIRED, REQUIRED, *DENIED, *FAILED_STATUSES))]
 
 
 class UserShape(TypedDict):

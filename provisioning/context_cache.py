@@ -42,6 +42,7 @@ from provisioning.context_version import read_version, read_versions
 from provisioning.errors import DatabaseUnavailableError
 from provisioning.identity_age import NextLookup
 from provisioning.retry import is_outage
+from provisioning.search import CODE_LENGTH
 
 log = structlog.get_logger(__name__)
 
@@ -90,7 +91,7 @@ class ContextCache:
 
     def keys(self, clerk_id: str) -> Sequence[str]:
         """Return the keys of the cache that `evaluate` needs the values of."""
-        return version_keys(clerk_id, f"context:{clerk_id}")
+        return version_keys(clerk_id, _context_key(clerk_id))
 
     def evaluate(
         self, identity: Identity, found: Sequence[Any] | None, now: datetime | None
@@ -135,7 +136,23 @@ class ContextCache:
     def drop(self, clerk_id: str) -> None:
         """Delete the entry of a user, so that the next request reads from the database."""
         with suppress(CacheUnavailableError):
-            self.store.remove(f"context:{clerk_id}")
+            self.store.remove(_context_key(clerk_id))
+
+    def erase(self, clerk_id: str) -> bool:
+        """Delete everything that is cached about a user; returns whether the cache did so.
+
+        Otherwise, and in the memory of other processes, it ends with its time to live, which is
+        a day at most.
+        """
+        keys = [_context_key(clerk_id), _copy_key(clerk_id)]
+        owners = _reference_owners(clerk_id)
+        self._versions.delete_owner(clerk_id, owners, keys)
+        try:
+            self.store.delete_owner(clerk_id, owners, keys)
+        except CacheUnavailableError:
+            self._unpublished.set()
+            return False
+        return True
 
     def put(self, identity: Identity, context: RequestContext, read_at: float) -> None:
         """Store a context that was read from the database, if its status is `ready`.
@@ -195,7 +212,7 @@ class ContextCache:
             return
         clerk_id = context.user["clerk_id"]
         entry = _serialize(context, overview=overview)
-        value = (f"dashboard_copy:{clerk_id}", entry, DASHBOARD_COPY_TTL_SECONDS)
+        value = (_copy_key(clerk_id), entry, DASHBOARD_COPY_TTL_SECONDS)
         self._put_version(clerk_id, context.version, value=value)
 
     def get_dashboard_copy(self, clerk_id: str) -> DashboardCopy | None:
@@ -204,7 +221,7 @@ class ContextCache:
         Its user never has the admin role.
         """
         try:
-            stored = self.store.read(version_keys(clerk_id, f"dashboard_copy:{clerk_id}"))
+            stored = self.store.read(version_keys(clerk_id, _copy_key(clerk_id)))
         except CacheUnavailableError:
             return None
         found = self._versioned(clerk_id, stored)
@@ -216,21 +233,30 @@ class ContextCache:
         return DashboardCopy(RequestContext(user, entry["mentorado"], READY), entry["overview"])
 
     def store_reference(self, reference: str, clerk_id: str) -> None:
-        """Store which user was shown this reference code, so that support finds the user by it."""
+        """Store which user was shown this reference code, so that support finds the user by it.
+
+        Its first characters suffice: 32 of them are too many to dictate.
+        """
         text = json.dumps({"clerk_id": clerk_id})
         try:
-            self.store.put_limited(
-                f"references:{clerk_id}",
-                _reference_key(reference),
-                text,
-                limit=REFERENCES_KEPT,
-                seconds=REFERENCE_TTL_SECONDS,
-            )
+            for owner, code in zip(
+                _reference_owners(clerk_id), (reference, reference[:CODE_LENGTH]), strict=True
+            ):
+                self.store.put_limited(
+                    owner,
+                    _reference_key(code),
+                    text,
+                    limit=REFERENCES_KEPT,
+                    seconds=REFERENCE_TTL_SECONDS,
+                )
         except CacheUnavailableError:
             return  # the log has the code as well
 
     def find_user_of_reference(self, reference: str) -> str | None:
-        """Return the Clerk id of the user who was shown this code; None for an unknown code."""
+        """Return the Clerk id of the user who was shown this code or one that begins with it.
+
+        None for an unknown code.
+        """
         try:
             [value] = self.store.read([_reference_key(reference)])
         except CacheUnavailableError:
@@ -306,6 +332,19 @@ def _parse(text: str | None) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _context_key(clerk_id: str) -> str:
+    return f"context:{clerk_id}"
+
+
+def _copy_key(clerk_id: str) -> str:
+    return f"dashboard_copy:{clerk_id}"
+
+
+def _reference_owners(clerk_id: str) -> tuple[str, str]:
+    """Return the owners of whole reference codes, and of their first characters."""
+    return f"references:{clerk_id}", f"codes:{clerk_id}"
 
 
 def _reference_key(reference: str) -> str:

@@ -49,3 +49,7 @@ class UnusableIdentityError(ProvisioningError):
 
 class DatabaseUnavailableError(ProvisioningUnavailableError):
     """No database answers, or it takes no writes."""
+
+
+class DatabaseConnectingError(DatabaseUnavailableError):
+    """The connection to the database is being opened, which takes longer than a request may."""

@@ -22,6 +22,11 @@ from provisioning.jobs import NotNowError, Step
 from provisioning.preregistration import Values, preview_all, register_all
 from provisioning.retry import is_connection_lost
 
+# Limits of a list, checked before it is parsed, so that parsing stays cheap.
+MAX_LIST_LINES = 20_000
+MAX_LIST_COLUMNS = 50
+TOO_MANY_LINES = "A lista passa de 20.000 linhas. Divida o arquivo."
+
 # Each address of a batch takes an entry in the server's lock table, which has 64 for each
 # connection; `IMPORT_LOCK` prevents several imports from filling it together.
 BATCH_LINES = 500
@@ -39,6 +44,7 @@ PREFER_INDEXES = select(
     *(func.set_config(name, value, text("true")) for name, value in PLANNER_SETTINGS.items())
 )
 LONGEST_REPORT = 500  # lines that a page shows and a job keeps
+SAMPLE_LINES = 20  # of a long list, that its preview shows although nothing is wrong with them
 ACTION = "pre_register"
 
 
@@ -64,13 +70,43 @@ class UnreadableListError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ImportLine:
-    """A line with its number in the file, and with either its checked values or its faults."""
+    """A line with its number in the file, and with either its checked values or its faults.
+
+    `cells` are the texts of all columns, also of ignored ones.
+    """
 
     number: int
     name: str
     email: str
     values: Values | None
     faults: tuple[str, ...] = ()
+    cells: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ListColumns:
+    """The titles of a list, the field of each column, blank for one that is not read.
+
+    Titles without a field are ignored or repeat an earlier column.
+    """
+
+    titles: tuple[str, ...]
+    fields: tuple[str, ...]
+    ignored: tuple[str, ...]
+    repeated: tuple[str, ...]
+
+    def to_stored(self) -> dict[str, list[str]]:
+        """Return the columns as a job stores them."""
+        names = ("titles", "fields", "ignored", "repeated")
+        return {name: list(getattr(self, name)) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class MenteeList:
+    """A list that has been read: its lines and its columns."""
+
+    lines: Sequence[ImportLine]
+    columns: ListColumns
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +120,7 @@ class LineResult:
     clerk_id: str | None = None
 
     def to_stored(self, *, with_person: bool) -> dict[str, Any]:
-        """Return the result as a job stores it; `with_person` adds name and address."""
+        """Return the result as a job stores it; `with_person` adds name, address and goals."""
         kept = {
             "line": self.line.number,
             "verdict": self.verdict.value,
@@ -92,8 +128,18 @@ class LineResult:
             "earlier": self.earlier,
             "faults": list(self.line.faults),
         }
-        personal = {"name": self.line.name, "email": self.line.email} if with_person else {}
+        personal: dict[str, Any] = {}
+        if with_person:
+            personal = {"name": self.line.name, "email": self.line.email, "goals": self._goals()}
         return {**{key: value for key, value in kept.items() if value}, **personal}
+
+    def to_rejected(self) -> dict[str, Any]:
+        """Return the result with the texts of the line, to be corrected and sent again."""
+        return {**self.to_stored(with_person=False), "cells": list(self.line.cells)}
+
+    def _goals(self) -> dict[str, object]:
+        values = self.line.values or {}
+        return {name: value for name, value in values.items() if name.startswith("meta_")}
 
 
 def preview_list(session: Session, lines: Sequence[ImportLine]) -> list[LineResult]:
@@ -118,11 +164,16 @@ def find_repeated(session: Session, lines: Sequence[ImportLine]) -> dict[int, in
 class MenteeImport:
     """The work of a job that imports a list or previews the import."""
 
-    lines: Sequence[ImportLine]
+    mentees: MenteeList
     now: datetime
     batch_size: int = BATCH_LINES
     repeated: Mapping[int, int] | None = None
     action: str = ACTION
+
+    @property
+    def lines(self) -> Sequence[ImportLine]:
+        """The lines of the list."""
+        return self.mentees.lines
 
     def step(self, session: Session, job: AdminJob, size: int) -> Step:
         """Import or preview the next lines of the list and store their results in the job."""
@@ -144,23 +195,27 @@ class MenteeImport:
         counts = dict(job.counts)
         for result in results:
             counts[result.verdict.value] = counts.get(result.verdict.value, 0) + 1
-        # Of a long list only lines that were not registered are kept.
+        job.options = {**(job.options or {}), "columns": self.mentees.columns.to_stored()}
+        # Of a long list only lines that were not registered are kept, and a few for a preview.
         is_short = len(self.lines) <= LONGEST_REPORT
+        is_sample = job.dry_run and job.position == 0
         kept = [
-            r.to_stored(with_person=job.dry_run)
-            for r in results
-            if is_short or not r.verdict.is_good
+            result.to_stored(with_person=job.dry_run)
+            for index, result in enumerate(results)
+            if is_short or not result.verdict.is_good or (is_sample and index < SAMPLE_LINES)
         ]
         job.counts, job.results = counts, [*job.results, *kept][:LONGEST_REPORT]
+        rejected = [result.to_rejected() for result in results if not result.verdict.is_good]
+        job.rejected = [*(job.rejected or ()), *rejected]
         job.position += len(results)
         job.scanned, job.total = job.position, len(self.lines)
         affected = [] if job.dry_run else [r.clerk_id for r in results if r.clerk_id]
         return Step(affected, is_last=job.position >= len(self.lines))
 
 
-def mentee_import(job: AdminJob, lines: Sequence[ImportLine], now: datetime) -> MenteeImport:
+def mentee_import(job: AdminJob, mentees: MenteeList, now: datetime) -> MenteeImport:
     """Return the work of an import job."""
-    return MenteeImport(lines, now, PREVIEW_LINES if job.dry_run else BATCH_LINES)
+    return MenteeImport(mentees, now, PREVIEW_LINES if job.dry_run else BATCH_LINES)
 
 
 def _results(

@@ -28,6 +28,7 @@ from provisioning.audit import Source
 
 LEASE = timedelta(seconds=15)  # after so long without a heartbeat, the owner counts as dead
 UNCONFIRMED_KEPT = timedelta(days=1)  # for a dry run that was not confirmed
+REJECTED_KEPT = timedelta(days=1)  # for the lines that were not registered
 KEPT = timedelta(days=30)
 # How long a batch waits for a row that another program has locked. Then it is split, to continue
 # without that row. Far below the lease.
@@ -123,6 +124,7 @@ def confirm(session: Session, job_id: uuid.UUID, *, source: Source) -> AdminJob:
             scanned=0,
             counts={},
             results=[],
+            rejected=None,
             started_at=None,
             finished_at=None,
         )
@@ -213,13 +215,22 @@ def finish(job: AdminJob, *, error: str | None = None) -> None:
 
 
 def delete_old(session: Session, now: datetime) -> None:
-    """Delete dry runs that were not confirmed for a day, and every job after thirty days."""
+    """Delete dry runs that were not confirmed for a day, and every job after thirty days.
+
+    The rejected lines of a list contain names and addresses; they are deleted after a day.
+    """
     is_finished = AdminJob.status.in_((JobStatus.SUCCEEDED, JobStatus.FAILED))
     is_old = or_(
         AdminJob.created_at < now - KEPT,
         and_(AdminJob.dry_run, AdminJob.created_at < now - UNCONFIRMED_KEPT),
     )
     session.execute(delete(AdminJob).where(is_finished, is_old))
+    session.execute(
+        update(AdminJob)
+        .where(is_finished, AdminJob.rejected.is_not(None))
+        .where(AdminJob.created_at < now - REJECTED_KEPT)
+        .values(rejected=None)
+    )
 
 
 def source_of(job: AdminJob) -> Source:

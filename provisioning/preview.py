@@ -39,6 +39,7 @@ def user_snapshot(session: Session, user_id: int) -> Snapshot:
     if row is None:
         return {}
     return {
+        "name": row.user.name,
         "state": row.state.value,
         "role": row.user.role.value,
         "blocked": row.user.blocked_at is not None,

@@ -20,16 +20,16 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from auth.identity import Identity
-from models import AuditEvent, Mentorado, ProvisioningAttempt, User
+from models import Mentorado, ProvisioningAttempt, User
 from models.columns import SimNao
 from models.provisioning_attempt import UNUSABLE_ANSWER, AttemptState
 from models.user import Role
-from provisioning.address_holders import address_matches
 from provisioning.attempts import is_due
 from provisioning.profiles import find_unlinked_ids
+from provisioning.search import SearchTerm
 
 
 class UserState(enum.StrEnum):
@@ -76,20 +76,16 @@ def list_users(
     session: Session,
     *,
     state: UserState | None = None,
-    search_text: str | None = None,
-    reference_clerk_id: str | None = None,
+    search: SearchTerm | None = None,
     after_id: int = 0,
     limit: int,
 ) -> list[ListedUser]:
-    """Return users by id: of one state, or found by name, address, Clerk id or reference code.
-
-    `shown_to` is the Clerk id of the user who was shown `wanted` as a code; that user is found too.
-    """
+    """Return users by id: of one state, or found by a search."""
     found = _all_users().where(User.id > after_id).order_by(User.id).limit(limit)
     if state is not None:
         found = found.where(_is(state))
-    if search_text:
-        found = found.where(or_(_matches(search_text), User.clerk_id == reference_clerk_id))
+    if search is not None:
+        found = found.where(User.id.in_(search.user_ids(after_id=after_id)))
     return _rows(session, found)
 
 
@@ -120,18 +116,6 @@ def _is(state: UserState) -> ColumnElement[bool]:
     """SQL condition of a state, as separate conditions instead of the CASE, for the indexes."""
     earlier = list(STATE_CONDITIONS)[: list(STATE_CONDITIONS).index(state)]
     return and_(STATE_CONDITIONS[state], *(not_(STATE_CONDITIONS[other]) for other in earlier))
-
-
-def _matches(wanted: str) -> ColumnElement[bool]:
-    seen = select(AuditEvent.user_id).where(AuditEvent.request_id == wanted)
-    failed = select(ProvisioningAttempt.clerk_id).where(ProvisioningAttempt.request_id == wanted)
-    return or_(
-        User.name.icontains(wanted, autoescape=True),
-        address_matches(User.email, wanted),
-        User.clerk_id == wanted,
-        User.id.in_(seen),
-        User.clerk_id.in_(failed),
-    )
 
 
 # Of a user: the identity is incomplete, and access is not denied.
@@ -355,12 +339,24 @@ class MenteeKind(enum.StrEnum):
     ACTIVE = "ativos"
     INACTIVE = "inativos"
     UNLINKED = "esperando"  # unlinked
+    AMBIGUOUS = "repetidos"  # unlinked, with the address of another unlinked one
 
 
+_OTHER = aliased(Mentorado)
+_HAS_TWIN = (
+    select(_OTHER.id)
+    .where(
+        _OTHER.user_id.is_(None),
+        _OTHER.id != Mentorado.id,
+        func.normalized_address(_OTHER.email) == func.normalized_address(Mentorado.email),
+    )
+    .exists()
+)
 KINDS: dict[MenteeKind, ColumnElement[bool]] = {
     MenteeKind.ACTIVE: Mentorado.ativo == SimNao.SIM,
     MenteeKind.INACTIVE: Mentorado.ativo == SimNao.NAO,
     MenteeKind.UNLINKED: Mentorado.user_id.is_(None),
+    MenteeKind.AMBIGUOUS: and_(Mentorado.user_id.is_(None), _HAS_TWIN),
 }
 
 
@@ -368,15 +364,14 @@ def list_mentees(
     session: Session,
     *,
     kind: MenteeKind | None = None,
-    search_text: str | None = None,
+    search: SearchTerm | None = None,
     after_id: int = 0,
     limit: int,
 ) -> list[Mentorado]:
-    """Return profiles by id: of one kind, or those whose name or address contains the text."""
+    """Return profiles by id: of one kind, or found by a search."""
     found = select(Mentorado).where(Mentorado.id > after_id).order_by(Mentorado.id).limit(limit)
     if kind is not None:
         found = found.where(KINDS[kind])
-    if search_text:
-        has_name = Mentorado.nome_completo.icontains(search_text, autoescape=True)
-        found = found.where(or_(has_name, address_matches(Mentorado.email, search_text)))
+    if search is not None:
+        found = found.where(Mentorado.id.in_(search.profile_ids(after_id=after_id)))
     return list(session.scalars(found))

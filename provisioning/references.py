@@ -23,7 +23,7 @@ REFERENCES = text("""
         SELECT to_regclass(:target)::oid AS oid
          UNION SELECT relid FROM pg_partition_ancestors(to_regclass(:target))
     ), foreign_keys AS (
-        SELECT c.oid, c.conrelid, c.conkey, c.confrelid, c.confkey
+        SELECT c.oid, c.conrelid, c.conkey, c.confrelid, c.confkey, c.confdeltype
           FROM pg_constraint c JOIN targets t ON t.oid = c.confrelid
          WHERE c.contype = 'f' AND c.conparentid = 0
     ), referring (key, member) AS (
@@ -40,6 +40,10 @@ REFERENCES = text("""
            t.relkind = 'p' OR t.relispartition AS is_partitioned,
            row_security_active(t.oid) OR NOT has_schema_privilege(t.relnamespace, 'USAGE')
                OR NOT has_table_privilege(t.oid, 'SELECT') AS is_hidden,
+           k.confdeltype <> 'c' AND EXISTS (
+               SELECT FROM pg_attribute a
+                WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) AND NOT a.attnotnull
+           ) AS is_optional,
            ARRAY(SELECT quote_ident(a.attname)
                    FROM unnest(k.conkey) WITH ORDINALITY AS own (attnum, place)
                    JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = own.attnum
@@ -47,11 +51,35 @@ REFERENCES = text("""
            ARRAY(SELECT quote_ident(a.attname)
                    FROM unnest(k.confkey) WITH ORDINALITY AS their (attnum, place)
                    JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = their.attnum
-                  ORDER BY their.place) AS targets
+                  ORDER BY their.place) AS targets,
+           k.confdeltype = 'c' AND k.conrelid = r.member AS is_cascading
       FROM referring r
       JOIN foreign_keys k ON k.oid = r.key
       JOIN pg_class t ON t.oid = r.member
      ORDER BY table_name, columns, targets
+""")
+# The foreign keys of a table, with those of the tables that it is a partition of or inherits from.
+KEYS_OF = text("""
+    WITH RECURSIVE tables AS (
+        SELECT to_regclass(:table)::oid AS oid
+         UNION SELECT i.inhparent FROM tables t JOIN pg_inherits i ON i.inhrelid = t.oid
+    )
+    SELECT c.confrelid::regclass::text AS target,
+           c.confdeltype <> 'c' AND EXISTS (
+               SELECT FROM pg_attribute a
+                WHERE a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey) AND NOT a.attnotnull
+           ) AS is_optional,
+           ARRAY(SELECT quote_ident(a.attname)
+                   FROM unnest(c.conkey) WITH ORDINALITY AS own (attnum, place)
+                   JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = own.attnum
+                  ORDER BY own.place) AS columns,
+           ARRAY(SELECT quote_ident(a.attname)
+                   FROM unnest(c.confkey) WITH ORDINALITY AS their (attnum, place)
+                   JOIN pg_attribute a ON a.attrelid = c.confrelid AND a.attnum = their.attnum
+                  ORDER BY their.place) AS targets
+      FROM tables t JOIN pg_constraint c ON c.conrelid = t.oid
+     WHERE c.contype = 'f'
+     ORDER BY c.oid
 """)
 # References among these tables.
 MUTUAL_REFERENCES = text("""
@@ -65,10 +93,16 @@ MUTUAL_REFERENCES = text("""
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The columns of one foreign key, and the columns they point at; names are quoted for SQL."""
+    """The columns of one foreign key, and the columns they point at; names are quoted for SQL.
+
+    `is_cascading`: the database deletes the row together with the one that it refers to.
+    `is_optional`: a row may exist without it, so that it can be set to NULL.
+    """
 
     columns: tuple[str, ...]
     targets: tuple[str, ...]
+    is_cascading: bool = False
+    is_optional: bool = False
 
     def matches(self, row: str, target: str) -> str:
         """Return the SQL condition that `row` refers to `target`, both table names of a query."""
@@ -107,6 +141,16 @@ class ReferringTable:
         """Return the SQL condition that `row` refers to `target` by any of the references."""
         return "(" + " OR ".join(r.matches(row, target) for r in self.references) + ")"
 
+    @property
+    def is_deleted_along(self) -> bool:
+        """Whether the database may delete rows of this table together with others."""
+        return any(reference.is_cascading for reference in self.references)
+
+    def is_deleted_with(self, row: str, target: str) -> str:
+        """Return the SQL condition that the database deletes `row` together with `target`."""
+        cascading = [r.matches(row, target) for r in self.references if r.is_cascading]
+        return "(" + " OR ".join(cascading) + ")"
+
 
 def escaped(name: str) -> str:
     """Return a name for `text()`, where a colon would start a parameter."""
@@ -117,6 +161,15 @@ def references_to(session: Session, table_name: str) -> list[ReferringTable]:
     """Return every table with a foreign key to this one (a quoted name), in a stable order."""
     rows = session.execute(REFERENCES, {"target": table_name}).all()
     return [_referring_table(list(keys)) for _, keys in groupby(rows, attrgetter("table_name"))]
+
+
+def keys_of(session: Session, table_name: str) -> list[tuple[str, Reference]]:
+    """Return the foreign keys of a table (a quoted name), each with the table that it points at."""
+    rows = session.execute(KEYS_OF, {"table": table_name}).all()
+    return [
+        (row.target, Reference(tuple(row.columns), tuple(row.targets), row.is_optional))
+        for row in rows
+    ]
 
 
 def references_to_mentorados(session: Session) -> list[ReferringTable]:
@@ -136,7 +189,7 @@ def references_to_mentorados(session: Session) -> list[ReferringTable]:
 
 def count_references(session: Session, mentorado_id: int) -> dict[str, int]:
     """Return by table the number of rows that refer to this profile."""
-    tables = [table for table in references_to_mentorados(session) if not table.is_hidden]
+    tables = [table for table in references_to(session, MENTORADOS) if not table.is_hidden]
     counts = ", ".join(f"(SELECT count(*) {_rows_of(table)})" for table in tables)
     row = session.execute(text(f"SELECT {counts}"), {"id": mentorado_id}).one()
     return dict(zip((table.table_name for table in tables), row, strict=True))
@@ -184,5 +237,13 @@ def _referring_table(keys: list[Row[*tuple[Any, ...]]]) -> ReferringTable:
         first.root_name,
         first.is_partitioned,
         first.is_hidden,
-        tuple(Reference(tuple(key.columns), tuple(key.targets)) for key in keys),
+        tuple(
+            Reference(
+                tuple(key.columns),
+                tuple(key.targets),
+                is_cascading=key.is_cascading,
+                is_optional=key.is_optional,
+            )
+            for key in keys
+        ),
     )

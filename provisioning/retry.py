@@ -29,6 +29,7 @@ from models.provisioning_attempt import AttemptState
 from provisioning.attempts import Failure, RetryPolicy, record_failure
 from provisioning.audit import Source
 from provisioning.errors import (
+    DatabaseConnectingError,
     DatabaseUnavailableError,
     NeedsAttentionError,
     ProvisioningError,
@@ -207,6 +208,8 @@ class RetryingUnitOfWork:
             entry=source.channel,
             duration_ms=round((time.monotonic() - started) * 1000, 1),
         )
+        if is_outage(err) and self.server.is_connecting:
+            return DatabaseConnectingError("the connection is being opened")
         if is_outage(err):
             return DatabaseUnavailableError("the database does not answer or takes no writes")
         if attempt and attempt.state == AttemptState.DEAD:

@@ -23,16 +23,18 @@ from auth.errors import ProviderUnavailableError, UnusableAnswerError
 from auth.identity import Identity
 from auth.user_directory import UserDirectory
 from core import metrics
-from core.database import transaction
+from core.database import background_transaction, transaction
 from core.single_flight import FreshSingleFlight
 from models.provisioning_attempt import UNUSABLE_ANSWER
 from provisioning import queries, webhook_messages
 from provisioning.account_deletion import handle_account_deletion
+from provisioning.admin_actions import ConflictError, UnknownUserError
 from provisioning.attempts import Failure
 from provisioning.audit import Source
 from provisioning.context import RequestContext, context_from_result
 from provisioning.context_cache import ContextCache
 from provisioning.ensure import CHANGES, EnsureResult, Outcome, ensure, recover_lost_commit
+from provisioning.erasure import erase_person
 from provisioning.errors import (
     DatabaseUnavailableError,
     IdentityUnavailableError,
@@ -42,7 +44,9 @@ from provisioning.errors import (
     UnusableIdentityError,
 )
 from provisioning.identity_refresh import IdentityLookup, LookupResult
+from provisioning.personal_data import find_person
 from provisioning.profiles import UserRow
+from provisioning.retention import RetentionPolicy, expired_accounts
 from provisioning.retry import RetryingUnitOfWork
 from provisioning.rules import Rules
 
@@ -67,6 +71,7 @@ class ProvisioningService:
     unit_of_work: RetryingUnitOfWork = field(default_factory=RetryingUnitOfWork)
     directory: UserDirectory | None = field(default=None, repr=False)
     max_age: timedelta = timedelta(days=1)
+    retention: RetentionPolicy = field(default_factory=RetentionPolicy)
     single_flight: FreshSingleFlight[RequestContext] = field(
         default_factory=FreshSingleFlight, repr=False
     )
@@ -205,6 +210,27 @@ class ProvisioningService:
         changed_ids = self._run(work, identity.clerk_id, source, now)
         self.contexts.publish([identity.clerk_id, *(changed_ids or ())])  # as above
         return changed_ids is not None
+
+    def erase_account(self, user_id: int, *, source: Source, now: datetime) -> bool:
+        """Erase the person of an account in the background, if its retention has ended.
+
+        Returns whether it was erased: not while rows of another program prevent that.
+        """
+        try:
+            with background_transaction() as session:
+                person = find_person(session, user_id, lock=True)
+                if user_id not in expired_accounts(session, self.retention, now):
+                    return False
+                erasure = erase_person(session, person, source=source)
+        except UnknownUserError:
+            return False
+        except ConflictError as err:
+            log.warning("person_not_erased", user_id=user_id, error=str(err))
+            return False
+        if erasure.clerk_id is not None:
+            self.contexts.erase(erasure.clerk_id)
+        log.info("person_erased", user_id=user_id, entry=source.channel)
+        return True
 
     def _look_up(self, clerk_id: str) -> Identity:
         if self.directory is None:

@@ -195,10 +195,13 @@ SESSION_SETTINGS = select(
     *(func.set_config(name, to, text("true")) for name, to in SETTINGS.items())
 )
 INSERTION = _insertion()
+# Users of the range who are excluded by now, and the number of unlinked profiles.
 EXCLUDED_USERS = select(User.id).where(
     *is_within(User.id, BOUNDS), not_(and_(*SHOULD_HAVE_PROFILE))
 )
-UNLINKED_COUNT = _unlinked_count()
+DECISION_FACTS = select(
+    func.array(EXCLUDED_USERS.scalar_subquery()), _unlinked_count().scalar_subquery()
+)
 MATCHED_BY_PROFILE = _matched_by_profile()
 MATCHED_BY_USER = select(User.id).where(*is_within(User.id, BOUNDS), has_unlinked_match())
 
@@ -226,11 +229,11 @@ def create_range(session: Session, ids: Range) -> int:
 
 def _users_to_decide(session: Session, bounds: Mapping[str, int]) -> list[int]:
     """Return the users of the range who are excluded by now, or have an unlinked profile."""
-    user_ids = list(session.scalars(EXCLUDED_USERS, bounds))
-    unlinked = session.scalars(UNLINKED_COUNT, {"enough": FEW + 1}).one()
+    user_ids: list[int]
+    user_ids, unlinked = session.execute(DECISION_FACTS, {**bounds, "enough": FEW + 1}).one()
     if unlinked:
         query = MATCHED_BY_PROFILE if unlinked <= FEW else MATCHED_BY_USER
-        user_ids += session.scalars(query, bounds)
+        user_ids = [*user_ids, *session.scalars(query, bounds)]
     return user_ids
 
 

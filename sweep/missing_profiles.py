@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select, text
+from sqlalchemy import ColumnElement, and_, bindparam, exists, func, or_, select, text
 from sqlalchemy.orm import Session, aliased
 
 from models import Mentorado, ProvisioningAttempt, User
@@ -28,6 +28,16 @@ OtherUnlinked = aliased(Mentorado)  # another unlinked profile with the same add
 NO_NESTED_LOOP = text("SELECT set_config('enable_nestloop', 'off', true)")
 
 
+NEXT_IDS = (
+    select(User.id)
+    .where(User.id > bindparam("after_id"))
+    .order_by(User.id)
+    .limit(bindparam("size"))
+    .subquery()
+)
+LAST_OF_NEXT = select(func.max(NEXT_IDS.c.id))
+
+
 def count_missing(session: Session) -> int:
     """Count the users who should have a profile and have none, without those of the attempts."""
     session.execute(NO_NESTED_LOOP)
@@ -49,8 +59,7 @@ def missing_since(session: Session, rules: Rules) -> tuple[int, datetime | None]
 
 def next_range(session: Session, after_id: int, size: int) -> Range | None:
     """Return the ids of the next `size` users after `after_id`; None after the last."""
-    ids = select(User.id).where(User.id > after_id).order_by(User.id).limit(size).subquery()
-    last = session.scalars(select(func.max(ids.c.id))).one()
+    last = session.scalars(LAST_OF_NEXT, {"after_id": after_id, "size": size}).one()
     return None if last is None else (after_id, last)
 
 

@@ -8,13 +8,18 @@ the hosts may differ.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 from sqlalchemy import (
     ColumnElement,
     Interval,
+    ScalarSelect,
     Select,
+    Table,
+    Update,
     and_,
+    bindparam,
     case,
     delete,
     exists,
@@ -126,6 +131,21 @@ def has_work(session: Session, interval: timedelta) -> bool:
     return session.scalars(select(has_run)).one()
 
 
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Whether a run is queued or running, and how long ago the newest scheduled one was created."""
+
+    is_active: bool
+    since_scheduled: timedelta | None
+
+
+def read_schedule(session: Session) -> Schedule:
+    """Return what decides when the next scheduled run is needed."""
+    is_active = exists().where(SweepRun.status.in_(ACTIVE))
+    age = type_coerce(func.now() - _newest_scheduled(), Interval)
+    return Schedule(*session.execute(select(is_active, age)).one())
+
+
 def take_queued(session: Session, *, owner: str, by_command: bool = False) -> SweepRun | None:
     """Take the queued run for `owner`; returns None if there is none or another process took it.
 
@@ -188,7 +208,8 @@ def abandon_dead(session: Session) -> SweepRun | None:
         update(SweepRun)
         .where(SweepRun.id.in_(free))
         .values(status=SweepStatus.ABANDONED, finished_at=func.now())
-        .returning(SweepRun)
+        .returning(SweepRun),
+        execution_options={"populate_existing": True},  # `report` changes rows, not objects
     ).one_or_none()
     if dead is not None:
         _add_to_totals(session, dead)
@@ -197,7 +218,7 @@ def abandon_dead(session: Session) -> SweepRun | None:
 
 def beat(session: Session, run_id: int, *, owner: str) -> None:
     """Extend the lease; raises LeaseLostError if the run has another owner."""
-    _change_own(session, run_id, owner, heartbeat_at=func.clock_timestamp())
+    report(session, run_id, owner=owner, counts={})
 
 
 def report(session: Session, run_id: int, *, owner: str, counts: dict[str, int]) -> None:
@@ -205,7 +226,25 @@ def report(session: Session, run_id: int, *, owner: str, counts: dict[str, int])
 
     The heartbeat is the current time, not the start of a long transaction.
     """
-    _change_own(session, run_id, owner, **counts, heartbeat_at=func.clock_timestamp())
+    values = {f"new_{name}": number for name, number in counts.items()}
+    changed = session.connection().execute(
+        _progress_update(tuple(counts)), {"run_id": run_id, "owned_by": owner, **values}
+    )
+    if not changed.rowcount:
+        raise LeaseLostError(f"sweep run {run_id} has another owner")
+
+
+@cache
+def _progress_update(names: tuple[str, ...]) -> Update:
+    """Return the UPDATE of these counts; built once, because it is part of each batch."""
+    table = cast(Table, SweepRun.__table__)
+    is_own = (table.c.id == bindparam("run_id"), table.c.owner == bindparam("owned_by"))
+    counts: dict[str, Any] = {name: bindparam(f"new_{name}") for name in names}
+    return (
+        update(table)
+        .where(*is_own, table.c.status == SweepStatus.RUNNING)
+        .values(**counts, heartbeat_at=func.clock_timestamp())
+    )
 
 
 def release(
@@ -279,10 +318,14 @@ def blocked_run(session: Session) -> BlockedRun | None:
 
 
 def _is_due(interval: timedelta) -> ColumnElement[bool]:
-    """Compare the newest scheduled run, which the primary key finds in a table of any length."""
+    is_old = _newest_scheduled() <= func.now() - interval + TOLERANCE
+    return func.coalesce(is_old, true())
+
+
+def _newest_scheduled() -> ScalarSelect[datetime]:
+    """Select when the newest scheduled run was created; the primary key finds it in any table."""
     newest = select(SweepRun.created_at).where(SweepRun.trigger == SCHEDULED)
-    started_at = newest.order_by(SweepRun.id.desc()).limit(1).scalar_subquery()
-    return func.coalesce(started_at <= func.now() - interval + TOLERANCE, true())
+    return newest.order_by(SweepRun.id.desc()).limit(1).scalar_subquery()
 
 
 def _insert(session: Session, **values: object) -> SweepRun:

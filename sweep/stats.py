@@ -18,6 +18,7 @@ from sqlalchemy import and_, extract, func, not_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from core.activity import Activity
 from core.database import background_transaction
 from models import AuditEvent, Mentorado, ProvisioningAttempt, SweepRun, SweepTotal, User
 from models.provisioning_attempt import UNUSABLE_ANSWER, AttemptState
@@ -196,6 +197,7 @@ LONGEST_READ_SECONDS = 5.0  # Prometheus times out after ten
 class Reading:
     """The backlog and the totals of sweeps at one moment."""
 
+    read_at: datetime
     backlog: Backlog
     totals: Sequence[SweepTotal]
     succeeded_at: datetime | None
@@ -203,11 +205,16 @@ class Reading:
 
 @dataclass(slots=True, eq=False)
 class BacklogCollector(Collector):
-    """Prometheus collector of one app, used by its threads; yields less if the database fails."""
+    """Prometheus collector of one app, used by its threads; yields less if the database fails.
+
+    While the installation is idle, a reading does not expire, so that scrapes do not keep a
+    serverless database awake.
+    """
 
     rules: Rules
     sweep_interval: timedelta
     now: Callable[[], datetime]
+    activity: Activity = field(default_factory=Activity)
     clock: Callable[[], float] = time.monotonic
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _reading: Reading | None = None
@@ -217,8 +224,15 @@ class BacklogCollector(Collector):
         """Yield the metrics of `docs/reference/contract.md#metrics` that come from the database."""
         seconds = self.sweep_interval.total_seconds()
         yield GaugeMetricFamily("sweep_interval_seconds", "From one sweep to the next.", seconds)
+        is_idle = float(self.activity.is_idle)
+        yield GaugeMetricFamily("database_idle", "Whether the database is left alone.", is_idle)
         reading = self.read()
         if reading is not None:
+            yield GaugeMetricFamily(
+                "backlog_as_of_timestamp_seconds",
+                "When the values that follow were read.",
+                reading.read_at.timestamp(),
+            )
             yield from _backlog_metrics(reading.backlog, self.now())
             yield from _sweep_metrics(reading.totals, reading.succeeded_at)
 
@@ -229,9 +243,15 @@ class BacklogCollector(Collector):
     def read(self) -> Reading | None:
         """Return the cached reading, or a new one once it has expired; None if reading failed."""
         with self._lock:
-            if self.clock() >= self._valid_until:
+            is_kept = self._reading is not None and self.activity.is_idle
+            if self.clock() >= self._valid_until and not is_kept:
                 self._read()
             return self._reading
+
+    def refresh(self) -> None:
+        """Replace the cached reading."""
+        with self._lock:
+            self._read()
 
     def invalidate(self) -> None:
         """Expire the cached reading, after a change of what it counts."""
@@ -241,9 +261,8 @@ class BacklogCollector(Collector):
         started = self.clock()
         try:
             with background_transaction(LONGEST_READ_SECONDS) as session:
-                self._reading = Reading(
-                    count_backlog(session, self.rules), *runs.read_totals(session)
-                )
+                backlog, totals = count_backlog(session, self.rules), runs.read_totals(session)
+            self._reading = Reading(self.now(), backlog, *totals)
             factor = VALIDITY_FACTOR
         except SQLAlchemyError as err:
             log.warning("gauges_not_read", error=type(err).__name__)

@@ -26,8 +26,9 @@ from sqlalchemy.orm import Session
 
 from core.database import Transaction
 from models import SweepRun
-from provisioning import attempts, queries, webhook_messages
+from provisioning import attempts, queries, retention, webhook_messages
 from provisioning.ensure import EnsureResult
+from provisioning.retention import RetentionPolicy
 from provisioning.rules import Rules
 from sweep import runs
 from sweep.batches import GROUP_SIZE, Link
@@ -47,6 +48,7 @@ PROGRESS_SECONDS = 1.0
 SINGLES_SECONDS = 2.0
 RETRIES_SECONDS = 10.0
 COMPLETION_SECONDS = 30.0
+RETENTION_SECONDS = 5.0
 # While identities are incomplete, a scheduler sweeps at least this often. The number completed per
 # minute then does not depend on its interval.
 COMPLETION_INTERVAL = timedelta(minutes=1)
@@ -59,7 +61,8 @@ class Sweeper:
     `ensure_user` ensures one user by Clerk id in a transaction of its own, invalidates the cache,
     and records a failure. `refresh_from_clerk` first reads the user from the identity provider; it
     is None without a provider. `refresh_identity` reads a user again whose identity is older than
-    `max_age`. `open_heartbeat_connection` opens the heartbeat's transactions. `monotonic` returns
+    `max_age`. `erase_account` erases the person of a deleted account whose `retention` has ended.
+    `open_heartbeat_connection` opens the heartbeat's transactions. `monotonic` returns
     seconds, `now` the current time. `on_batch` receives the number of profiles that a batch
     created, `on_link` each link of a group and its seconds. `interval` is the scheduler's.
     """
@@ -71,6 +74,8 @@ class Sweeper:
     refresh_from_clerk: Callable[[str], EnsureResult | None] | None
     refresh_identity: Callable[[str], EnsureResult | None]
     max_age: timedelta
+    erase_account: Callable[[int], None]
+    retention: RetentionPolicy
     rules: Rules
     monotonic: Callable[[], float]
     now: Callable[[], datetime]
@@ -100,10 +105,13 @@ class Sweeper:
                 return self._run(run, is_dry=dry_run)
             self._run(run, is_dry=True)
 
-    def run_if_due(self) -> SweepCounts | None:
-        """Run the queued, abandoned or due run; returns None if there is none."""
+    def run_if_due(self, longest: timedelta = timedelta.max) -> SweepCounts | None:
+        """Run the queued, abandoned or due run; returns None if there is none.
+
+        A scheduled run is due an interval after the one before, at most `longest` after it.
+        """
         with self.transaction() as session:
-            interval = self._due_after(session)
+            interval = min(self._due_after(session), longest)
             has_work = not self.should_stop() and runs.has_work(session, interval)
         return self.run_waiting() or self.start_if_due(interval) if has_work else None
 
@@ -120,6 +128,27 @@ class Sweeper:
                 session, owner=self.owner
             )
         return self._run(run, is_dry=run.dry_run) if run else None
+
+    def time_until_needed(self, longest: timedelta) -> timedelta:
+        """Return how long an unused installation needs no sweep; zero or less for none.
+
+        Zero while a run is queued or running, whose owner may die. Otherwise until a failed attempt
+        or an incomplete identity is due, at most `longest` after the last scheduled run.
+        """
+        with self.transaction() as session:
+            schedule = runs.read_schedule(session)
+            asks_provider = self.refresh_from_clerk is not None
+            due_at = attempts.next_due_at(session, with_identities=asks_provider)
+            has_incomplete = asks_provider and queries.incomplete_users(session, self.now(), 1)
+        if schedule.is_active or schedule.since_scheduled is None:
+            return timedelta(0)
+        pause = longest
+        if has_incomplete:
+            pause = min(pause, self.interval, COMPLETION_INTERVAL)
+        if due_at is not None:
+            since_due = self.now() - due_at
+            pause = min(pause, max(self.interval, schedule.since_scheduled - since_due))
+        return pause - schedule.since_scheduled
 
     def _due_after(self, session: Session) -> timedelta:
         if self.refresh_from_clerk is None or self.interval <= COMPLETION_INTERVAL:
@@ -326,7 +355,13 @@ class _SweepPass:
         )
 
     def _delete_old_rows(self) -> None:
+        sweeper, now = self.sweeper, self.sweeper.now()
         with self.heartbeat.transaction() as session:
-            attempts.delete_resolved(session, self.sweeper.rules)
-            webhook_messages.delete_old(session, self.sweeper.now())
-            runs.delete_old(session, self.sweeper.now())
+            attempts.delete_resolved(session, sweeper.rules)
+            webhook_messages.delete_old(session, now)
+            runs.delete_old(session, now)
+            retention.strip_old_events(session, sweeper.retention, now)
+            expired = retention.expired_accounts(session, sweeper.retention, now)
+        self._run_steps(
+            (partial(sweeper.erase_account, user_id) for user_id in expired), RETENTION_SECONDS
+        )

@@ -3,6 +3,8 @@
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -19,18 +21,18 @@ from core import deadlines
 from core.config import Config
 from core.database import cache, db
 from dev import postgres
-from dev.databases import UNLIMITED, connect_to
+from dev.databases import UNLIMITED, connect_to, create_app_on
 from dev.fake_clerk import DevIdentityProvider, DevUser
-from dev.servers import PostgresServer, RedisServer, start_redis
+from dev.servers import PostgresServer, RedisServer, start_postgres, start_redis
 from models import Mentorado, User
 from models.mentorado import Turma
 from models.user import Role
 from tests.support.concurrency import Clock
+from tests.support.databases import new_server_folder, use_fast_settings
+from tests.support.time_limits import TIME_LIMIT_SCALE
 from tests.support.types import Browser, Sign
 from tests.support.users import ALICE, CHARLIE
 from web.services import EXTENSION, Services
-
-TIME_LIMIT_SCALE = 10.0
 
 
 @pytest.fixture(autouse=True)
@@ -54,11 +56,23 @@ def clock() -> Clock:
 @pytest.fixture(scope="session")
 def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A PostgreSQL server of this test process; it is deleted at the end."""
-    folder = tmp_path_factory.mktemp("postgres")
+    folder = new_server_folder(tmp_path_factory)
     server = PostgresServer(postgres.start(folder), folder)
+    use_fast_settings(server.url)
     yield server.url
     server.crash()  # a regular stop would write everything to disk first
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def migrated_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of a stopped PostgreSQL server whose database is migrated and empty."""
+    folder = tmp_path_factory.mktemp("migrated")
+    with start_postgres(folder) as server:
+        use_fast_settings(server.url)
+        with create_app_on(folder, server.url):
+            upgrade()
+    return folder / "postgres"
 
 
 @pytest.fixture(scope="session")
@@ -86,21 +100,30 @@ def template_url(
 
 
 @pytest.fixture(scope="session")
-def copy_database(server_url: str, template_url: str) -> Callable[[str], str]:
-    """Return a function that creates a migrated database, for tests that commit.
+def clone_database(server_url: str) -> Callable[[str, str], str]:
+    """Return a function that creates a copy of a database without connections.
 
     A name that was used before gets a number: pytest-xdist may set up the fixtures of a module
     twice in a process.
     """
     uses = Counter[str]()
 
-    def make(name: str) -> str:
+    def make(original_url: str, name: str) -> str:
         unique = f"{name}_{uses[name]}" if uses[name] else name
         uses[name] += 1
-        _run_alone(server_url, f'CREATE DATABASE "{unique}" TEMPLATE template')
-        return make_url(template_url).set(database=unique).render_as_string(hide_password=False)
+        original = make_url(original_url)
+        _run_alone(server_url, f'CREATE DATABASE "{unique}" TEMPLATE "{original.database}"')
+        return original.set(database=unique).render_as_string(hide_password=False)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def copy_database(
+    clone_database: Callable[[str, str], str], template_url: str
+) -> Callable[[str], str]:
+    """Return a function that creates a migrated database, for tests that commit."""
+    return partial(clone_database, template_url)
 
 
 @pytest.fixture(scope="session")
@@ -111,6 +134,7 @@ def app(
     config = Config(
         instance_path=tmp_path_factory.mktemp("instance"),
         database_url=copy_database("web"),
+        database_idle_seconds=0,  # a reading of an idle app would be that of an earlier test
         **UNLIMITED,
     )
     app = create_app(config)

@@ -57,7 +57,13 @@ def _log_retry(reason: str) -> None:
 
 def admin_source(reason: str | None = None) -> Source:
     """Return the signed-in admin and their reason as the source of a change."""
-    return Source("admin", g.request_id, actor_id=g.context.user["id"], reason=reason)
+    return Source(
+        "admin",
+        g.request_id,
+        actor_id=g.context.user["id"],
+        reason=reason,
+        impersonator=g.get("impersonator"),
+    )
 
 
 def apply_admin_change(

@@ -12,6 +12,7 @@ from provisioning.errors import Denial
 from provisioning.preview import Fact, Snapshot
 from provisioning.queries import UserState
 from provisioning.rules import Action
+from web.formatting import month_name, number, reais
 
 STATES = {
     UserState.READY: "Pronta",
@@ -27,14 +28,19 @@ CONFLICTS = {
     Conflict.OWNED: "O perfil já é de outra pessoa. Desvincule-o antes.",
     Conflict.HAS_PROFILE: "A pessoa já usa um perfil próprio. Una os dois perfis.",
     Conflict.OWN_ACCOUNT: "Ninguém bloqueia nem exclui a si mesmo.",
+    Conflict.KEPT_BLOCKED: "A conta que fica está bloqueada. Libere-a antes, ou escolha a outra.",
     Conflict.DELETED_ACCOUNT: "A conta desta pessoa foi excluída no Clerk.",
     Conflict.TWO_OWNERS: "Os dois perfis têm dono. Desvincule um deles antes de unir.",
-    Conflict.STILL_REFERENCED: "Outra tabela ainda depende deste perfil.",
-    Conflict.UNRESOLVABLE: "Uma regra do banco impede mover uma das linhas.",
-    Conflict.ROW_STILL_REFERENCED: "Outra tabela depende de uma linha que teria de sair.",
+    Conflict.STILL_REFERENCED: "Registros de outro sistema ainda dependem deste perfil.",
+    Conflict.UNRESOLVABLE: "Uma regra do banco de dados recusa um dos registros.",
+    Conflict.ROW_STILL_REFERENCED: (
+        "Registros de outro sistema dependem de um registro que teria de sair."
+    ),
     Conflict.PREVIEW_OUTDATED: "Algo mudou desde que você viu esta página. Confira de novo.",
 }
+CONFIRMED_NAME = "confirma_nome"  # the field of a form in which an admin types a name
 FACTS = {
+    "name": "Nome",
     "state": "Situação",
     "role": "Papel",
     "blocked": "Acesso bloqueado",
@@ -55,6 +61,7 @@ FACTS = {
     "feedbacks": "Feedbacks",
 }
 FIELDS = FACTS | {
+    CONFIRMED_NAME: "Nome, para confirmar",
     "pessoa": "Número da pessoa",
     "destino": "Número do perfil que fica",
     "prefere": "Quando os dois têm o mesmo mês, vale o registro do",
@@ -73,6 +80,11 @@ EVENTS = {
     "mentorado_link_ambiguous": "Mais de um pré-cadastro com o mesmo e-mail",
     "auto_create_changed": "Criação automática ligada ou desligada",
     "user_deleted": "Conta excluída no Clerk",
+    "person_erased": "Dados pessoais apagados",
+    "impersonated_write": "Alteração feita em nome da pessoa",
+    "month_deleted": "Mês apagado pela própria pessoa",
+    "month_restored": "Mês restaurado pela própria pessoa",
+    "profile_renamed": "Nome mudado pela própria pessoa",
 }
 ACTIONS = {
     "block": "Acesso bloqueado",
@@ -81,13 +93,30 @@ ACTIONS = {
     "unlink": "Perfil desvinculado",
     "delete": "Perfil excluído",
     "edit": "Perfil corrigido",
+    "restore": "Perfil restaurado",
     "merge": "Perfis unidos",
+    "same_person": "Contas da mesma pessoa unidas",
     "pre_register": "Pré-cadastro feito",
     "take_over": "Perfil automático completado",
     "discard": "Tentativas descartadas",
+    "grant": "Papel de administração dado",
+    "revoke": "Papel de administração tirado",
+    "listed": "Entrou na administração (ADMIN_EMAILS)",
+    "unlisted": "Saiu da administração (ADMIN_EMAILS)",
+    "retry_all": "Todas as falhas tentadas de novo",
     "feedback": "Feedback escrito",
     "month_goals": "Metas do mês mudadas",
     "goals_of_all": "Metas de todos mudadas",
+    "goals_in_bulk": "Metas mudadas junto com as de todos",
+    "goals_undone": "Mudança das metas de todos desfeita",
+}
+CHANNELS = {
+    "page": "site",
+    "api": "aplicativo (API)",
+    "webhook": "aviso do Clerk",
+    "sweep": "varredura",
+    "admin": "administração",
+    "cli": "terminal",
 }
 DENIALS = {
     Denial.USER_BLOCKED: "Não entraria: o acesso está bloqueado.",
@@ -114,12 +143,48 @@ OUTCOMES = {
     "denied": "ficaria sem perfil, pelas regras",
     "admin": "não precisa de perfil",
 }
-HIDDEN_COLUMNS = ("id", "mentorado_id", "created_at", "updated_at")
+COUNTED = {
+    "metricas_mensais": ("mês", "meses"),
+    "feedbacks": ("feedback", "feedbacks"),
+}
+COLUMNS = {
+    "faturamento": "Faturamento",
+    "lucro": "Lucro",
+    "posts_feed": "Posts",
+    "stories": "Stories",
+    "leads": "Leads",
+    "procedimentos": "Procedimentos",
+    "observacoes": "Observações:",
+    "analise_mes": "Análise:",
+    "foco_proximo_mes": "Foco:",
+    "sugestao_mentor": "Sugestão:",
+}
+TABLES = {
+    "users": "Conta",
+    "mentorados": "Perfil",
+    "metricas_mensais": "Meses registrados",
+    "feedbacks": "Feedbacks",
+    "audit_events": "Registros da auditoria (ficam, sem dados pessoais)",
+    "archived_rows": "Cópias arquivadas",
+    "provisioning_attempts": "Falhas de criação do perfil",
+    "admin_jobs": "Tarefas (ficam, sem dados pessoais)",
+}
+HIDDEN_COLUMNS = (
+    "id",
+    "mentorado_id",
+    "created_at",
+    "updated_at",
+    "reported_fields",
+    "author_id",
+    "read_at",
+    "focus_done_at",
+)
 
 
 def register_admin_labels(app: Flask) -> None:
     """Register the template filters of the admin console."""
-    for template_filter in (event_labels, row_labels, outcome_label):
+    labels = (event_labels, row_labels, outcome_label, table_label, channel_text)
+    for template_filter in (*labels, goal_text, count_text):
         app.add_template_filter(template_filter)
 
 
@@ -154,14 +219,64 @@ def event_labels(event: AuditEvent) -> str:
         *changes,
         *([f"perfil nº {merged} deixou de existir"] if merged else []),
         *([f"erro {details['error']}"] if "error" in details else []),
+        *([f"sessão aberta por {actor}"] if (actor := details.get("impersonator")) else []),
     ]
     return "; ".join(parts) or "—"
 
 
 def row_labels(row: Mapping[str, Any]) -> str:
-    """Return the columns of a row of any table as text, without technical ones."""
+    """Return the columns of a row of any table as text, without technical ones.
+
+    A month has its name: «março de 2026, leads 57».
+    """
     shown = {k: v for k, v in row.items() if k not in HIDDEN_COLUMNS and v not in (None, "", 0)}
-    return ", ".join(f"{name} {value}" for name, value in shown.items())
+    parts = []
+    if {"ano", "mes"} <= shown.keys():
+        parts = [month_name(shown.pop("mes"), shown.pop("ano"))]
+    labels = {name: COLUMNS.get(name) or FACTS.get(name, name) for name in shown}
+    parts += [f"{labels[name].lower()} {_column_text(value)}" for name, value in shown.items()]
+    return ", ".join(parts)
+
+
+def _column_text(value: object) -> str:
+    return number(value) if isinstance(value, int) else str(value)
+
+
+def channel_text(channel: str) -> str:
+    """Return where a change came from."""
+    return CHANNELS.get(channel, channel)
+
+
+def table_label(table: str) -> str:
+    """Return the label of a table: «Meses registrados»; another program's keeps its name."""
+    label = TABLES.get(table) or FACTS.get(table)
+    return label or f"Registros de outro sistema ({table})"
+
+
+def count_text(counts: Mapping[str, int]) -> str:
+    """Return numbers of rows by table in words: «8 meses e 1 feedback»."""
+    known = {table: counts.get(table, 0) for table in COUNTED}
+    others = sum(counts.values()) - sum(known.values())
+    parts = [
+        f"{number(count)} {COUNTED[table][count != 1]}"
+        for table, count in known.items()
+        if count or not others
+    ]
+    if others:
+        parts.append(
+            f"{number(others)} {'registro' if others == 1 else 'registros'} de outro sistema"
+        )
+    return " e ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+
+
+def goal_text(goals: Mapping[str, int]) -> str:
+    """Return goals in one line: «R$ 16.000 · 50 leads · …»; «—» without goals."""
+    parts = [
+        reais(goals[name]) if name == "meta_faturamento" else f"{number(goals[name])} {name[5:]}"
+        for name in FACTS  # JSON does not keep the order
+        if name in goals
+    ]
+    return " · ".join(parts) or "—"
 
 
 def outcome_label(outcome: str) -> str:
@@ -169,24 +284,43 @@ def outcome_label(outcome: str) -> str:
     return OUTCOMES.get(outcome, outcome)
 
 
+Names = Mapping[tuple[str, int], str]  # of users and profiles, by the fact that refers to them
+
+
 def list_differences(
-    before: Mapping[str, Snapshot], after: Mapping[str, Snapshot]
+    before: Mapping[str, Snapshot], after: Mapping[str, Snapshot], names: Names
 ) -> list[tuple[str, ...]]:
     """List what would change, each as: subject, fact, before, after."""
     result: list[tuple[str, ...]] = []
     for subject in before:
         old, new = before[subject], after[subject]
+        label = subject_label(subject, old)
         if old and not new:
-            result.append((subject, "Perfil", "existe", "deixa de existir"))
+            result.append((label, "Perfil", "existe", "deixa de existir"))
             continue
-        names = [name for name in old | new if old.get(name) != new.get(name)]
+        changed = [name for name in old | new if old.get(name) != new.get(name)]
         result += [
-            (subject, FACTS.get(n, n), _value_text(n, old.get(n)), _value_text(n, new.get(n)))
-            for n in names
+            (
+                label,
+                table_label(name) if name not in FACTS else FACTS[name],
+                _value_text(name, old.get(name), names),
+                _value_text(name, new.get(name), names),
+            )
+            for name in changed
         ]
     return result
 
 
-def _value_text(name: str, value: Fact) -> str:
+def subject_label(subject: str, facts: Snapshot) -> str:
+    """Return the name of what changes: `mentorado/5` → «Eva Melo (perfil nº 5)»."""
+    kind, _, subject_id = subject.partition("/")
+    name = facts.get("nome_completo") or facts.get("name")
+    label = f"{'perfil' if kind == 'mentorado' else 'pessoa'} nº {subject_id}"
+    return f"{name} ({label})" if name else label.capitalize()
+
+
+def _value_text(name: str, value: Fact, names: Names | None = None) -> str:
     label = VALUES.get(name, {}).get(value)
+    if label is None and isinstance(value, int) and (name, value) in (names or {}):
+        return (names or {})[name, value]
     return label or ("—" if value is None else str(value))

@@ -11,9 +11,13 @@ from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_h
 
 from pydantic import BaseModel
 
+from provisioning.context import DENIED, FAILED_STATUSES
 from web.validation import Body, Query, read_body, read_query
 
 View = TypeVar("View", bound=Callable[..., Any])
+
+# The errors of a view that needs a profile.
+PROFILE_CODES = ("mentorado_required", *DENIED, *FAILED_STATUSES)
 
 NoContent = tuple[Literal[""], Literal[204]]
 

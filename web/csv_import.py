@@ -1,34 +1,68 @@
-"""Reading a CSV list of mentees, with any separator, with or without a BOM."""
+"""Reading a CSV list of mentees, with any separator and the titles that people write."""
 
 import csv
 import io
+import re
+import unicodedata
 from collections.abc import Iterable, Iterator
+from itertools import product
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from provisioning.imports import ImportLine, UnreadableListError
+from provisioning.imports import (
+    MAX_LIST_COLUMNS,
+    MAX_LIST_LINES,
+    TOO_MANY_LINES,
+    ImportLine,
+    ListColumns,
+    MenteeList,
+    UnreadableListError,
+)
+from web.admin_labels import FACTS
 from web.errors import InvalidInputError
+from web.list_files import check_line_breaks
 from web.month_input import FORM_INPUT, parse_typed_number
 from web.validation import Amount, Body, Email, Name, validate_model
 
-SEPARATORS = ";,\t"
-# Limits of a list, checked before it is parsed, so that parsing stays cheap.
-MAX_LINES = 20_000
-MAX_COLUMNS = 50
+SEPARATORS = ";,\t|"
+# Excel's own first line with the separator; it does not show it, nor count it as a line.
+SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 MAX_LINE_LENGTH = 20_000  # characters
 MAX_CELL_LENGTH = 1_000  # characters that are read; more than twice what a column can hold
 MAX_SHOWN_LENGTH = 255
-COLUMNS = {
-    "nome": "nome_completo",
-    "nome completo": "nome_completo",
-    "nome_completo": "nome_completo",
-    "email": "email",
-    "e-mail": "email",
+NAME, EMAIL = "nome_completo", "email"
+PEOPLE = ("mentorado", "mentorada", "aluno", "aluna")
+NAME_TITLES = ("nome", "nome completo", *PEOPLE, *(f"nome {person}" for person in PEOPLE))
+EMAIL_TITLES = ("email", "e mail", "mail", "endereco email", "endereco e mail")
+GOAL_TITLES = {
+    "meta_faturamento": ("faturamento",),
+    "meta_leads": ("leads", "lead"),
+    "meta_procedimentos": ("procedimentos", "procedimento"),
+    "meta_posts": ("posts", "post", "posts feed"),
+    "meta_stories": ("stories", "story"),
 }
-GOALS = ("meta_faturamento", "meta_leads", "meta_procedimentos", "meta_posts", "meta_stories")
-NO_NAME_COLUMN = "A primeira linha deve ter os títulos das colunas: nome e e-mail."
-TOO_MANY_LINES = "A lista passa de 20.000 linhas. Divida o arquivo."
+GOALS = tuple(GOAL_TITLES)
+# Words that a title may also have: «Meta de faturamento (R$) por mês».
+FILLERS = {"de", "do", "da", "no", "o", "a", "por", "mes", "mensal"}
+FIELD_OF_TITLE = {
+    **dict.fromkeys(NAME_TITLES, NAME),
+    **{
+        f"{title}{owner}": EMAIL
+        for title, owner in product(EMAIL_TITLES, ("", *(f" {person}" for person in PEOPLE)))
+    },
+    **{
+        f"{meta} {word}": goal
+        for goal, words in GOAL_TITLES.items()
+        for meta, word in product(("meta", "metas"), words)
+    },
+}
+
+NO_NAME_COLUMN = (
+    "A primeira linha deve ter os títulos das colunas: nome e e-mail. Use o modelo, ou escreva "
+    "«Nome completo» e «E-mail» acima das colunas."
+)
+NO_LINES = "A lista só tem os títulos, e nenhuma linha abaixo deles."
 TOO_MANY_COLUMNS = "A lista passa de 50 colunas. Deixe só as que importam."
 LINE_TOO_LONG = "A linha {} passa de 20.000 caracteres."
 UNREADABLE = "A linha {} não pode ser lida."
@@ -48,38 +82,29 @@ class Row(Body):
     meta_stories: TypedAmount = 60
 
 
-def decode_file(content: bytes) -> str:
-    """Decode a file: UTF-8 with or without a BOM, otherwise cp1252, which Excel writes in Brazil.
-
-    Raises UnreadableListError for one with too many lines, before it is decoded.
-    """
-    _check_line_breaks(max(content.count(b"\n"), content.count(b"\r")))
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("cp1252", errors="replace")
-
-
 def count_lines(content: str) -> int:
     """Return the number of lines without titles and blank lines, without parsing them.
 
     Raises UnreadableListError for a text that is not a list of mentees, or too large.
     """
-    content = _normalize(content)
-    _read_titles(content)
-    number_of_lines = sum(1 for line in content.split("\n")[1:] if line.strip(SEPARATORS + " "))
-    if number_of_lines > MAX_LINES:
+    opened = _OpenedList(content)
+    below_titles = opened.content.split("\n")[1:]
+    number_of_lines = sum(1 for line in below_titles if line.strip(SEPARATORS + " "))
+    if number_of_lines > MAX_LIST_LINES:
         raise UnreadableListError(TOO_MANY_LINES)
+    if number_of_lines == 0:
+        raise UnreadableListError(NO_LINES)
     return number_of_lines
 
 
-def read_list(content: str) -> list[ImportLine]:
+def read_list(content: str) -> MenteeList:
     """Parse and check every line; raises UnreadableListError for a text that is not such a list."""
-    titles, rows = _read_titles(_normalize(content))
-    lines = [_check_line(number, dict(zip(titles, cells, strict=False))) for number, cells in rows]
-    if len(lines) > MAX_LINES:
+    opened = _OpenedList(content)
+    fields = opened.columns.fields
+    lines = [_check_line(number, fields, cells) for number, cells in opened.rows]
+    if len(lines) > MAX_LIST_LINES:
         raise UnreadableListError(TOO_MANY_LINES)
-    return lines
+    return MenteeList(lines, opened.columns)
 
 
 def write_list(rows: Iterable[tuple[str, str]]) -> str:
@@ -89,58 +114,80 @@ def write_list(rows: Iterable[tuple[str, str]]) -> str:
     return lines.getvalue()
 
 
-def _normalize(content: str) -> str:
-    r"""Return the list from its titles on, with `\n` as the only line break.
+class _OpenedList:
+    r"""A list with `\n` as the only line break, its columns, and the rows below the titles.
 
-    Raises UnreadableListError for too many lines, and for one that is too long.
+    Raises UnreadableListError for too many lines or columns, a line that is too long, and a list
+    without a column of names.
     """
-    _check_line_breaks(max(content.count("\n"), content.count("\r")))
-    content = content.replace("\r\n", "\n").replace("\r", "\n").lstrip()
-    for number, line in enumerate(content.split("\n"), start=1):
+
+    def __init__(self, content: str) -> None:
+        check_line_breaks(content)
+        content = content.replace("\r\n", "\n").replace("\r", "\n")
+        start = len(content) - len(content.lstrip())
+        lines_above = content.count("\n", 0, start)
+        content = content[start:]
+        first, _, rest = content.partition("\n")
+        named = SEPARATOR_LINE.fullmatch(first.strip())
+        self.content = rest if named else content
+        _check_line_lengths(self.content, lines_above)
+        first = self.content.partition("\n")[0]
+        separator = named[1] if named else max(SEPARATORS, key=first.count)
+        if first.count(separator) >= MAX_LIST_COLUMNS:
+            raise UnreadableListError(TOO_MANY_COLUMNS)
+        reader = csv.reader(io.StringIO(self.content, newline=""), delimiter=separator)
+        self.rows = _non_blank_rows(reader, lines_above)
+        self.columns = _columns_of(next(self.rows, (0, []))[1])
+
+
+def _check_line_lengths(content: str, lines_above: int) -> None:
+    for number, line in enumerate(content.split("\n"), start=lines_above + 1):
         if len(line) > MAX_LINE_LENGTH:
             raise UnreadableListError(LINE_TOO_LONG.format(number))
-    return content
 
 
-def _check_line_breaks(count: int) -> None:
-    if count > 2 * MAX_LINES:  # half of the lines may be blank
-        raise UnreadableListError(TOO_MANY_LINES)
-
-
-def _read_titles(content: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    """Return the column name of each title, blank for an unknown one, and the lines below."""
-    first = content.split("\n", 1)[0]
-    separator = max(SEPARATORS, key=first.count)
-    if first.count(separator) >= MAX_COLUMNS:
-        raise UnreadableListError(TOO_MANY_COLUMNS)
-    rows = _non_blank_rows(csv.reader(io.StringIO(content, newline=""), delimiter=separator))
-    titles = [_column_name(title) for title in next(rows, (0, []))[1]]
-    if "nome_completo" not in titles:
+def _columns_of(titles: list[str]) -> ListColumns:
+    """Return the field of each title; of several titles with one field, the first has it."""
+    found = [FIELD_OF_TITLE.get(_normalized_title(title), "") for title in titles]
+    fields = tuple(field if field not in found[:index] else "" for index, field in enumerate(found))
+    if NAME not in fields:
         raise UnreadableListError(NO_NAME_COLUMN)
-    return titles, rows
+    repeated = [
+        title
+        for title, field, used in zip(titles, found, fields, strict=True)
+        if field and not used
+    ]
+    ignored = [title for title, field in zip(titles, found, strict=True) if title and not field]
+    return ListColumns(tuple(titles), fields, tuple(ignored), tuple(repeated))
 
 
-def _non_blank_rows(reader: Any) -> Iterator[tuple[int, list[str]]]:
+def _normalized_title(title: str) -> str:
+    """Return a title in lower case, without accents, signs, parentheses and filling words."""
+    letters = unicodedata.normalize("NFKD", title.casefold())
+    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    words = re.sub(r"\([^)]*\)|[^a-z0-9]", " ", plain).split()
+    return " ".join(word for word in words if word not in FILLERS)
+
+
+def _non_blank_rows(reader: Any, lines_above: int) -> Iterator[tuple[int, list[str]]]:
     """Yield lines that are not blank, with their line numbers."""
     try:
         for cells in reader:
-            values = [cell[:MAX_CELL_LENGTH].strip() for cell in cells[:MAX_COLUMNS]]
+            values = [cell[:MAX_CELL_LENGTH].strip() for cell in cells[:MAX_LIST_COLUMNS]]
             if any(values):
-                yield reader.line_num, values
+                yield lines_above + reader.line_num, values
     except csv.Error as err:
-        raise UnreadableListError(UNREADABLE.format(reader.line_num)) from err
+        number = lines_above + reader.line_num
+        raise UnreadableListError(UNREADABLE.format(number)) from err
 
 
-def _column_name(title: str) -> str:
-    normalized = title.strip().lower()
-    return COLUMNS.get(normalized, normalized if normalized in GOALS else "")
-
-
-def _check_line(number: int, cells: dict[str, str]) -> ImportLine:
-    fields = {name: value for name, value in cells.items() if name and (value or name not in GOALS)}
-    name, email = (cells.get(key, "")[:MAX_SHOWN_LENGTH] for key in ("nome_completo", "email"))
+def _check_line(number: int, fields: tuple[str, ...], cells: list[str]) -> ImportLine:
+    values = {name: cell for name, cell in zip(fields, cells, strict=False) if name}
+    filled = {name: cell for name, cell in values.items() if cell or name not in GOALS}
+    name, email = (values.get(key, "")[:MAX_SHOWN_LENGTH] for key in (NAME, EMAIL))
     try:
-        return ImportLine(number, name, email, validate_model(Row, fields, FORM_INPUT).model_dump())
+        checked = validate_model(Row, filled, FORM_INPUT).model_dump()
     except InvalidInputError as err:
-        errors = tuple(f"{e['field']}: {e['message']}" for e in err.errors)
-        return ImportLine(number, name, email, None, errors)
+        faults = tuple(f"{FACTS[e['field']]}: {e['message']}" for e in err.errors)
+        return ImportLine(number, name, email, None, faults, tuple(cells))
+    return ImportLine(number, name, email, checked, (), tuple(cells))

@@ -14,15 +14,17 @@ from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAll
 from auth.errors import InvalidSignatureError, KeysUnavailableError
 from provisioning.admin_actions import ConflictError, UnknownMentoradoError, UnknownUserError
 from provisioning.attempts import UnknownAttemptError
-from provisioning.errors import ProvisioningError
+from provisioning.errors import DatabaseConnectingError, ProvisioningError
 from provisioning.jobs import UnknownJobError
 from provisioning.preregistration import MentoradoExistsError
 from provisioning.retry import is_unavailable
 from sweep.runs import SweepRunningError
 from web.errors import HttpError, TooManyRequestsError, provisioning_error_code
-from web.problem_responses import problem_response
+from web.problem_responses import is_api_path, problem_response
 
 log = structlog.get_logger(__name__)
+
+CONNECTING_RETRY_SECONDS = 1  # with the pauses of preparing.js, a visitor rarely waits for two more
 
 # Codes for the statuses of Werkzeug; every other client error is answered as invalid input.
 CODES_BY_STATUS = {
@@ -70,7 +72,16 @@ def _handle_too_many_requests(err: TooManyRequestsError) -> ResponseReturnValue:
 
 
 def _handle_provisioning_error(err: ProvisioningError) -> ResponseReturnValue:
+    if isinstance(err, DatabaseConnectingError):
+        return _handle_connecting(err)
     return problem_response(provisioning_error_code(err))
+
+
+def _handle_connecting(err: DatabaseConnectingError) -> ResponseReturnValue:
+    """Answer while the database is being connected: a page prepares the profile, and retries."""
+    is_page = request.method in ("GET", "HEAD") and not is_api_path(request.path)
+    code = "provisioning_unavailable" if is_page else provisioning_error_code(err)
+    return problem_response(code, retry_after_seconds=CONNECTING_RETRY_SECONDS)
 
 
 def _handle_keys_unavailable(_: KeysUnavailableError) -> ResponseReturnValue:

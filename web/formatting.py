@@ -2,10 +2,11 @@
 
 import re
 from datetime import datetime
+from decimal import ROUND_HALF_UP, Decimal
 
 from flask import Flask
 
-from dashboard.chart import Bar
+from dashboard.chart import MEASURES, PROFIT, REVENUE, Bar, is_money
 from dashboard.periods import BRASILIA
 
 MAX_LENGTH = 40
@@ -32,17 +33,28 @@ def parse_whole_number(text: str) -> int:
 
     A point is a thousands separator only. «-500», «R$ -500» and «-R$ 500» are -500.
 
-    Raises NumeralError for anything else, also for «1,000», which means one in Brazil and a
+    Raises NumberFormatError for anything else, also for «1,000», which means one in Brazil and a
     thousand elsewhere.
     """
+    value = _parse_decimal(text)
+    if value != int(value):
+        raise NumberFormatError("cents")
+    return int(value)
+
+
+def parse_amount(text: str) -> int:
+    """As `parse_whole_number`, but cents are rounded: «12.345,67» is 12346, «-0,50» is -1."""
+    return int(_parse_decimal(text).to_integral_value(ROUND_HALF_UP))
+
+
+def _parse_decimal(text: str) -> Decimal:
     plain = " ".join(text.split())
     match = NUMBER_PATTERN.fullmatch(plain) if len(plain) <= MAX_LENGTH else None
     if match is None:
         raise NumberFormatError("numeral")
-    if int(match["cents"] or 0):
-        raise NumberFormatError("cents")
     digits = match["whole"].replace(".", "").replace(" ", "")
-    return -int(digits) if re.search(MINUS, match["sign"]) else int(digits)
+    value = Decimal(f"{digits}.{match['cents'] or 0}")
+    return value.copy_negate() if re.search(MINUS, match["sign"]) else value
 
 
 MONTHS = "janeiro fevereiro março abril maio junho julho agosto setembro outubro novembro dezembro"
@@ -70,6 +82,8 @@ def register_filters(app: Flask) -> None:
         month_name,
         short_month,
         month_letters,
+        day,
+        scale_mark,
         moment,
         seconds,
         bar_text,
@@ -129,15 +143,32 @@ def month_letters(mes: int) -> str:
     return MONTHS.split()[mes - 1][:3]
 
 
-def bar_text(bar: Bar) -> str:
-    """«março de 2026: faturamento R$ 17.600, lucro R$ 7.040», or «…, prejuízo R$ 500»."""
+def bar_text(bar: Bar, measure: str = REVENUE) -> str:
+    """«março de 2026: faturamento R$ 17.600, lucro R$ 7.040, meta R$ 16.000»."""
     name = month_name(bar.period.mes, bar.period.ano)
     if bar.month is None:
         return f"{name}: sem registro"
-    # Many screen readers skip a minus sign.
-    result = "prejuízo" if bar.month.lucro < 0 else "lucro"
-    amount = reais(abs(bar.month.lucro))
-    return f"{name}: faturamento {reais(bar.month.faturamento)}, {result} {amount}"
+    show = reais if is_money(measure) else number
+    parts = []
+    if measure != PROFIT:
+        parts.append(f"{MEASURES[measure].lower()} {show(getattr(bar.month, measure))}")
+    if is_money(measure):
+        # Many screen readers skip a minus sign.
+        result = "prejuízo" if bar.month.lucro < 0 else "lucro"
+        parts.append(f"{result} {reais(abs(bar.month.lucro))}")
+    if bar.goal is not None:
+        parts.append(f"meta {show(getattr(bar.month.goals, measure))}")
+    return f"{name}: {', '.join(parts)}"
+
+
+def scale_mark(value: int, measure: str) -> str:
+    """Return a value of the chart's scale."""
+    return compact_reais(value) if is_money(measure) else number(value)
+
+
+def day(value: datetime) -> str:
+    """«10/03/2026», in the time zone of Brasília."""
+    return value.astimezone(BRASILIA).strftime("%d/%m/%Y")
 
 
 def moment(value: datetime) -> str:

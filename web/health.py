@@ -1,17 +1,23 @@
-"""Health checks of the database, Redis and the sweep."""
+"""Health checks of the database, Redis, the sweep and the identity provider."""
 
-from datetime import timedelta
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import cache as once
 from pathlib import Path
 
 import structlog
-from alembic.script import ScriptDirectory
 from redis.exceptions import ResponseError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from auth.jwks import KeySet
+from core.activity import Activity
+from core.config import Config
 from core.connection_pool import pool_of
 from core.database import cache, db, transaction
+from core.single_flight import FreshSingleFlight
+from provisioning.service import ProvisioningService
 from sweep import runs
 
 log = structlog.get_logger(__name__)
@@ -22,19 +28,22 @@ STATE_QUERY = text("""
     SELECT to_regclass('alembic_version') IS NOT NULL, current_setting('transaction_read_only')
 """)
 REVISION_QUERY = text("SELECT version_num FROM alembic_version")
-MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
+MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations" / "versions"
 
 
 def database() -> str:
     """Return `ok`, `connecting`, `down`, `read_only` or `behind_on_migrations`.
 
-    `connecting` comes before the first connection of this process.
+    `connecting` while the first connection of this process, or the first one after all were lost,
+    is being opened.
     """
+    if pool_of(db.engine.engine).is_connecting:
+        return "connecting"  # to wait for it would hold this thread
     try:
         return read_database_state()
     except SQLAlchemyError as err:
         log.warning("database_unavailable", error=type(err).__name__)
-        return "connecting" if pool_of(db.engine.engine).server.is_first_attempt else "down"
+        return "connecting" if pool_of(db.engine.engine).is_connecting else "down"
 
 
 def read_database_state() -> str:
@@ -45,7 +54,7 @@ def read_database_state() -> str:
     if read_only == "on":
         pool_of(db.engine.engine).server.note_read_only()  # the next connection may be writable
         return "read_only"
-    return "ok" if current == _newest_revision() else "behind_on_migrations"
+    return "ok" if current == newest_revision() else "behind_on_migrations"
 
 
 def redis(*, is_configured: bool) -> str:
@@ -64,8 +73,8 @@ def redis(*, is_configured: bool) -> str:
     return "ok"
 
 
-def sweep(interval: timedelta) -> str:
-    """Return `ok`, `none_yet`, `silent` after three intervals without success, or `unknown`."""
+def sweep(silent_after: timedelta) -> str:
+    """Return `ok`, `none_yet`, `silent` after this time without success, or `unknown`."""
     try:
         with transaction() as session:
             age = runs.time_since_success(session)
@@ -74,9 +83,67 @@ def sweep(interval: timedelta) -> str:
         return "unknown"
     if age is None:
         return "none_yet"
-    return "silent" if age > interval * SILENT_AFTER_INTERVALS else "ok"
+    return "silent" if age > silent_after else "ok"
+
+
+def identity_provider(provisioning: ProvisioningService, keys: KeySet) -> str:
+    """Return `ok`, `not_answering` or `no_keys`, as known from earlier calls; calls nothing."""
+    directory = provisioning.directory
+    if keys.is_missing:
+        return "no_keys"
+    return "ok" if directory is None or directory.is_answering else "not_answering"
+
+
+@dataclass(slots=True)
+class Readiness:
+    """The checks of `/readyz`; simultaneous requests share one.
+
+    While the installation is idle, the last good result of the checks that use the database is
+    returned, so that monitors do not keep a serverless database awake.
+    """
+
+    config: Config
+    activity: Activity
+    provisioning: ProvisioningService
+    keys: KeySet
+    now: Callable[[], datetime]
+    _flight: FreshSingleFlight[dict[str, str]] = field(default_factory=FreshSingleFlight)
+    _database_checks: dict[str, str] = field(default_factory=dict)
+    _checked_at: datetime | None = None
+
+    def check(self) -> dict[str, str]:
+        """Run all checks and return the state of each part."""
+        checks, _ = self._flight.run("checks", self._run_all)
+        return checks
+
+    def read(self) -> tuple[dict[str, str], datetime | None]:
+        """Return the state of each part, and when the database was asked; None for just now."""
+        if self.activity.is_idle and self._database_checks.get("database") == "ok":
+            return {**self._database_checks, **self._other_checks()}, self._checked_at
+        return self.check(), None
+
+    def _run_all(self) -> dict[str, str]:
+        state = database()
+        sweep_state = sweep(self._silent_after()) if state == "ok" else "unknown"
+        checks = {"database": state, "sweep": sweep_state}
+        self._database_checks, self._checked_at = checks, self.now()
+        return {**checks, **self._other_checks()}
+
+    def _other_checks(self) -> dict[str, str]:
+        return {
+            "redis": redis(is_configured=self.config.redis_url is not None),
+            "identity_provider": identity_provider(self.provisioning, self.keys),
+        }
+
+    def _silent_after(self) -> timedelta:
+        """Return the time without a success; longer while the first sweep after idle time runs."""
+        seconds = self.config.sweep_interval_seconds * SILENT_AFTER_INTERVALS
+        if self.activity.seconds_in_use < seconds:
+            seconds += self.config.database_idle_sweep_seconds
+        return timedelta(seconds=seconds)
 
 
 @once
-def _newest_revision() -> str | None:
-    return ScriptDirectory(str(MIGRATIONS)).get_current_head()
+def newest_revision() -> str:
+    """Return the newest migration; each file's name begins with its number, without gaps."""
+    return max(path.name.partition("_")[0] for path in MIGRATIONS.glob("[0-9]*.py"))

@@ -2,7 +2,8 @@
 
 Each process that serves requests, and `flask scheduler`, has one such thread. It sleeps until a
 request wakes it that has queued a job, or that shows the page of an unfinished job. Where the
-scheduler is on, it also polls for jobs of processes that have died.
+scheduler is on, it also polls for jobs of processes that have died, unless the installation is
+idle (`core/activity.py`). Each batch is a use of the installation.
 """
 
 import os
@@ -23,9 +24,10 @@ from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from core import deadlines
+from core.activity import Activity
 from core.database import Transaction, background_transaction, transaction
 from models import AdminJob
-from provisioning import jobs
+from provisioning import deleted_profiles, jobs
 from provisioning.imports import UnreadableListError
 from provisioning.jobs import LeaseLostError, NotNowError, Step
 from provisioning.retry import is_unavailable, retry_transient
@@ -88,6 +90,7 @@ class JobRunner:
 
     work_by_kind: Mapping[str, Callable[[AdminJob], Work]]
     on_change: Callable[[str, Iterable[str]], None]
+    activity: Activity = field(default_factory=Activity)
     clock: Callable[[], float] = time.monotonic
     _woken: threading.Event = field(default_factory=threading.Event)
     _stopping: threading.Event = field(default_factory=threading.Event)
@@ -99,12 +102,15 @@ class JobRunner:
         """Start the thread; with `polls` it also polls for jobs of other processes."""
 
         def run() -> None:
+            must_look = True
             while not self._stopping.is_set():
                 self._woken.clear()
-                with app.app_context():
-                    self.run_pending()
+                if must_look:
+                    with app.app_context():
+                        self.run_pending()
                 is_retrying = self.clock() < self._poll_quickly_until
-                self._woken.wait(PAUSE_SECONDS if is_retrying else POLL_SECONDS if polls else None)
+                pause = PAUSE_SECONDS if is_retrying else POLL_SECONDS if polls else None
+                must_look = self._woken.wait(pause) or is_retrying or not self.activity.is_idle
 
         self._thread = threading.Thread(target=run, name="admin-jobs", daemon=True)
         self._thread.start()
@@ -201,6 +207,7 @@ class JobRunner:
                 step, suspects = held.run_batch(work, 0), 0
             size = min(size, suspects) or work.batch_size
             self.on_change(work.action, step.clerk_ids)
+            self.activity.note_use()
             is_last = step.is_last
 
     def _poll_quickly(self) -> None:
@@ -211,6 +218,7 @@ class JobRunner:
         if self.clock() >= self._next_cleanup:
             with background_transaction(BATCH_SECONDS) as session:
                 jobs.delete_old(session, datetime.now(UTC))
+                deleted_profiles.delete_old(session, datetime.now(UTC))
             self._next_cleanup = self.clock() + CLEANUP_SECONDS
 
 

@@ -1,21 +1,24 @@
-"""Reading a month's figures, from JSON or from a form."""
+"""Reading a month's figures, from JSON or from a form, and the parameters of the dashboard."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+from flask import request
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
+from dashboard.chart import MEASURES, REVENUE
 from dashboard.months import FIGURES
 from dashboard.periods import (
     EARLIEST_YEAR,
     MONTHS_PER_YEAR,
     Period,
     PeriodError,
+    parse_period,
     reportable_period,
 )
 from web.errors import InvalidInputError
-from web.formatting import NumberFormatError, parse_whole_number
+from web.formatting import NumberFormatError, parse_amount, parse_whole_number
 from web.services import services
 from web.validation import PARTIAL_UPDATE, Amount, Body, Note, SignedAmount, validate_model
 
@@ -30,6 +33,29 @@ PERIOD_MESSAGES = {
     "too_early": "Informe um ano a partir de 2000.",
     "in_the_future": "Este mês ainda não começou.",
 }
+COUNT = "Digite um número inteiro, por exemplo 25. Se não teve nenhum, digite 0."
+COUNT_MESSAGES = {
+    "numeral": COUNT,
+    "cents": COUNT,
+    "greater_than_equal": "O número não pode ser negativo. Se não teve nenhum, digite 0.",
+    "less_than_equal": "Digite um número até {le}.",
+}
+FORM_MESSAGES = {
+    "faturamento": {
+        "numeral": "Digite o valor em reais, por exemplo 12.500. Se não faturou, digite 0.",
+        "greater_than_equal": (
+            "O faturamento não pode ser negativo. Um prejuízo vai no lucro, com o sinal de menos."
+        ),
+        "less_than_equal": "Digite um valor até {le}.",
+    },
+    "lucro": {
+        "numeral": "Digite o valor em reais, por exemplo 4.800. Um prejuízo é -1.500.",
+        "greater_than_equal": "Digite um valor a partir de {ge}.",
+        "less_than_equal": "Digite um valor até {le}.",
+    },
+    **dict.fromkeys(("leads", "procedimentos", "posts_feed", "stories"), COUNT_MESSAGES),
+}
+AMOUNTS = ("faturamento", "lucro")
 
 
 def parse_typed_number(value: object, info: ValidationInfo) -> object:
@@ -42,25 +68,39 @@ def parse_typed_number(value: object, info: ValidationInfo) -> object:
         raise PydanticCustomError(err.kind, err.kind) from err
 
 
+def parse_typed_amount(value: object, info: ValidationInfo) -> object:
+    """As `parse_typed_number`, for an amount of money, whose cents are rounded."""
+    if info.context != FORM_INPUT or not isinstance(value, str):
+        return value
+    try:
+        return parse_amount(value)
+    except NumberFormatError as err:
+        raise PydanticCustomError(err.kind, err.kind) from err
+
+
 Figure = Annotated[Amount, BeforeValidator(parse_typed_number)]
+Revenue = Annotated[Amount, BeforeValidator(parse_typed_amount)]
 Profit = Annotated[
     SignedAmount,
-    BeforeValidator(parse_typed_number),
+    BeforeValidator(parse_typed_amount),
     Field(description="Negative in a month with a loss"),
 ]
 
 
 class MonthReport(Body):
-    """Any of a month's fields; omitted fields keep their values."""
+    """Any of a month's fields; omitted fields keep their values.
+
+    The fields have the order of the form, so that its errors have it too.
+    """
 
     model_config = PARTIAL_UPDATE
 
-    faturamento: Figure = 0
+    faturamento: Revenue = 0
     lucro: Profit = 0
-    posts_feed: Figure = 0
-    stories: Figure = 0
     leads: Figure = 0
     procedimentos: Figure = 0
+    posts_feed: Figure = 0
+    stories: Figure = 0
     observacoes: Note | None = None
 
     @model_validator(mode="after")
@@ -82,7 +122,22 @@ def changed_fields(form: Mapping[str, str]) -> dict[str, Any]:
     """
     submitted = {field: _normalized_text(form, field) for field in FIELDS}
     changed = {f: v for f, v in submitted.items() if v != _normalized_text(form, SEEN_PREFIX + f)}
-    return validate_model(MonthReport, changed, FORM_INPUT).changes() if changed else {}
+    if not changed:
+        return {}
+    return validate_model(MonthReport, changed, FORM_INPUT, FORM_MESSAGES).changes()
+
+
+def rounded_amounts(form: Mapping[str, str], changes: Mapping[str, Any]) -> list[str]:
+    """Return the changed amounts whose typed cents were rounded."""
+    return [name for name in AMOUNTS if name in changes and _has_cents(form.get(name, ""))]
+
+
+def _has_cents(text: str) -> bool:
+    try:
+        parse_whole_number(text)
+    except NumberFormatError as err:
+        return err.kind == "cents"
+    return False
 
 
 def requested_period(ano: int, mes: int) -> Period:
@@ -90,8 +145,31 @@ def requested_period(ano: int, mes: int) -> Period:
     try:
         return reportable_period(ano, mes, now=services().now())
     except PeriodError as err:
-        message = PERIOD_MESSAGES[err.reason]
-        raise InvalidInputError([{"field": err.field, "message": message}]) from err
+        raise _period_error(err) from err
+
+
+def selected_period() -> Period | None:
+    """Return the month of the query parameter `mes`, such as «2026-03»; None without one.
+
+    Raises InvalidInputError as `requested_period`.
+    """
+    text = request.args.get("mes", "").strip()
+    if not text:
+        return None
+    try:
+        return parse_period(text, now=services().now())
+    except PeriodError as err:
+        raise _period_error(err) from err
+
+
+def selected_measure() -> str:
+    """Return the measure of the query parameter `medida`; the revenue for an unknown one."""
+    measure = request.args.get("medida", REVENUE)
+    return measure if measure in MEASURES else REVENUE
+
+
+def _period_error(err: PeriodError) -> InvalidInputError:
+    return InvalidInputError([{"field": err.field, "message": PERIOD_MESSAGES[err.reason]}])
 
 
 def _normalized_text(form: Mapping[str, str], name: str) -> str:

@@ -18,9 +18,10 @@ from pydantic_core import core_schema
 from werkzeug.routing.rules import Rule, parse_converter_args
 
 from auth.cookies import SESSION
-from provisioning.context import DENIED, FAILED_STATUSES
+from provisioning.context import FAILED_STATUSES
+from web import csv_export
 from web.access_policy import Access, AccessPolicy, policy_of
-from web.api import OperationSpec, operation_spec
+from web.api import PROFILE_CODES, OperationSpec, operation_spec
 from web.problem_responses import INVALID_HOST, ProblemDocument, is_api_path
 from web.problems import PROBLEMS
 from web.session import SAFE_METHODS
@@ -29,7 +30,6 @@ Json = dict[str, Any]
 
 PATH_PARAMETER = re.compile(r"<(?:int\((?P<bounds>[^)]*)\):)?(?P<name>\w+)>")
 IMPLIED_METHODS = {"HEAD", "OPTIONS"}  # added by Flask
-PROFILE_CODES = ("mentorado_required", *DENIED, *FAILED_STATUSES)
 SIGNED_IN_CODES = ("unauthenticated", "provisioning_unavailable", "database_unavailable")
 CODES_BY_ACCESS = {
     Access.PUBLIC: (),
@@ -214,7 +214,9 @@ def _response(description: str, content: Json, headers: list[str]) -> Json:
 
 
 def _media(type_: object, schemas: Json) -> Json:
-    media_type = "text/plain" if type_ is str else "application/json"
+    is_csv = csv_export.MEDIA_TYPE in getattr(type_, "__metadata__", ())
+    text_type = csv_export.MEDIA_TYPE if is_csv else "text/plain"
+    media_type = text_type if is_csv or type_ is str else "application/json"
     return {media_type: {"schema": schemas[repr(type_)]}}
 
 

@@ -2,16 +2,19 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Unpack
 from urllib.parse import urlsplit, urlunsplit
 
 from flask import Response, g, jsonify, render_template, request
 from gunicorn.http.errors import ParseException
+from sqlalchemy.exc import SQLAlchemyError
 from typing_extensions import TypedDict
 from werkzeug.exceptions import HTTPException
 
+from core.database import transaction
 from core.types import one_of
+from provisioning.same_person import address_to_use
 from web.problems import PROBLEMS, Problem
 from web.services import services
 from web.urls import is_same_origin
@@ -28,6 +31,16 @@ RETRYABLE_CODES = {
 # Enough for the longest note twice, typed and saved, in multi-byte characters, percent-encoded.
 MAX_FORM_BYTES = 128 * 1024  # a limit, because each field costs time to decode
 MAX_FORM_FIELDS = 100  # more than any form has; the error page repeats each of them
+CONTINUED_FIELD = "continuou"  # sent with a form again, after its session had expired
+OTHER_ACCOUNT_HELPS = {
+    "session_loop",
+    "mentorado_required",
+    "auto_create_disabled",
+    "not_invited",
+    "mentorado_inactive",
+    "user_blocked",
+    "provisioning_needs_attention",
+}
 MAX_ATTEMPTS = 3  # of the preparing page, after the request that has shown it
 ATTEMPT_PARAMETER = "tentativa"  # counts the attempts in the URL, without JavaScript
 
@@ -88,7 +101,7 @@ def problem_response(
     if is_api_path(request.path) or code == INVALID_HOST:
         response = _document(code, problem, members)
     else:
-        response = Response(_page(code, problem, members.get("errors", ())))
+        response = Response(_page(code, problem, retry_after_seconds, members.get("errors", ())))
     response.status_code = problem.status
     response.headers["Cache-Control"] = "no-store"
     if problem.can_retry:
@@ -132,27 +145,55 @@ def _document(code: str, problem: Problem, members: ProblemMembers) -> Response:
     return response
 
 
-def _page(code: str, problem: Problem, errors: Sequence[FieldError]) -> str:
+def _page(
+    code: str, problem: Problem, retry_after_seconds: int, errors: Sequence[FieldError]
+) -> str:
     is_page_request = request.method in ("GET", "HEAD")
     if code == "provisioning_unavailable" and is_page_request:
         return render_template(
-            "preparing.html", preparation=_preparing_state(), attempts=MAX_ATTEMPTS
+            "preparing.html",
+            preparation=_preparing_state(retry_after_seconds),
+            first_pause_seconds=retry_after_seconds,
+            attempts=MAX_ATTEMPTS,
         )
+    fields = _resubmittable_fields(code)
     return render_template(
         "error.html",
         code=code,
-        problem=problem,
+        problem=_problem_of_user(problem) if code == "user_blocked" else problem,
         errors=errors,
-        form_fields=_resubmittable_fields(code),
+        form_fields=fields,
+        continued_field=CONTINUED_FIELD,
+        has_continued=(CONTINUED_FIELD, "1") in (fields or ()),
+        other_account_helps=OTHER_ACCOUNT_HELPS,
+        checked_at=services().now(),
     )
 
 
-def _preparing_state() -> PreparingState | None:
+def _problem_of_user(problem: Problem) -> Problem:
+    """Return the problem of a blocked user; of two accounts, with the address to use instead."""
+    try:
+        with transaction() as session:
+            address = address_to_use(session, g.claims.subject)
+    except SQLAlchemyError:
+        return problem  # the page without the address is right as well
+    if address is None:
+        return problem
+    return replace(
+        problem,
+        title="Entre com a sua outra conta",
+        detail=f"Juntamos as suas duas contas em uma só. Entre com {address}.",
+        advice="Seus meses e seus feedbacks estão lá. Se não reconhece este e-mail, fale com a "
+        "equipe da mentoria.",
+    )
+
+
+def _preparing_state(retry_after_seconds: int) -> PreparingState | None:
     """Return the next step without JavaScript: growing pauses, then None after the last attempt."""
     attempts_made = request.args.get(ATTEMPT_PARAMETER, 0, type=int)
     if not 0 <= attempts_made < MAX_ATTEMPTS:
         return None
-    pause_seconds = max(RETRY_AFTER_SECONDS, 2**attempts_made) + random.randint(0, 1)  # nosec B311 # noqa: S311 - jitter
+    pause_seconds = max(retry_after_seconds, 2**attempts_made) + random.randint(0, 1)  # nosec B311 # noqa: S311 - jitter
     toast = "Erro, tentando novamente…" if attempts_made else "Preparando seu perfil…"
     return PreparingState(
         f"{request.path}?{ATTEMPT_PARAMETER}={attempts_made + 1}", pause_seconds, toast
@@ -171,6 +212,8 @@ def _resubmittable_fields(code: str) -> list[tuple[str, str]] | None:
         return None
     request.max_content_length = MAX_FORM_BYTES
     try:
+        if any(request.files.values()):
+            return None  # a file cannot be sent again by a page
         fields = list(request.form.items(multi=True))
     except (HTTPException, ParseException):
         return None  # the body cannot be read either; the response keeps the first error

@@ -2,28 +2,42 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, TypeVar, cast
 
 import structlog
 from flask import current_app, flash, g, get_flashed_messages, request
+from pydantic import ValidationError
 from sqlalchemy.exc import NoResultFound, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from auth.identity import Identity
 from auth.tokens import SessionClaims, identity_from_claims
-from core.database import transaction
-from dashboard.months import OwnProfile
-from dashboard.overview import Overview, overview_from_text, overview_to_text, read_overview
+from core.connection_pool import pool_of
+from core.database import db, transaction
+from core.deadlines import scaled
+from dashboard.months import OwnProfile, read_report
+from dashboard.overview import (
+    Overview,
+    StoredReport,
+    compute_overview,
+    report_from_text,
+    report_to_text,
+)
+from dashboard.periods import Period, period_to_report
+from provisioning import audit
 from provisioning.audit import Source
 from provisioning.context import (
     NOT_REQUIRED,
     READY,
+    REQUIRED,
     RequestContext,
     context_from_result,
     context_without_profile,
 )
 from provisioning.ensure import Outcome, stored_state
 from provisioning.errors import DatabaseUnavailableError, Denial, ProvisioningError
+from provisioning.personal_data import PersonExport, export_person, find_person
 from provisioning.retry import is_outage
 from web.access_policy import policy_of
 from web.errors import AccountDeletedError, ProfileRequiredError, provisioning_error_code
@@ -32,6 +46,8 @@ from web.services import services
 from web.session import SAFE_METHODS
 
 log = structlog.get_logger(__name__)
+
+CONNECTION_WAIT_SECONDS = 1.2  # of a request to ensure the profile; the rest is for its statements
 
 Result = TypeVar("Result")
 
@@ -70,9 +86,14 @@ def context_for_request(
 ) -> RequestContext:
     """Return the context of the user of these claims: from the cache, or by an ensure call.
 
-    `cached` are the values of `ContextCache.keys`; `is_fresh` skips them. Raises
-    AccountDeletedError for a deleted account, and DatabaseUnavailableError.
+    `cached` are the values of `ContextCache.keys`; `is_fresh` skips them. An impersonated session
+    only reads the stored state: it creates nothing and is no visit. Raises AccountDeletedError for
+    a deleted account, and DatabaseUnavailableError.
     """
+    if is_fresh:  # such a request reads little afterwards, so that it can wait longer
+        pool_of(db.engine.engine).wait_while_connecting(scaled(CONNECTION_WAIT_SECONDS))
+    if claims.impersonator is not None:
+        return _impersonated_context(claims.subject)
     identity = identity_from_claims(claims)
     structlog.contextvars.bind_contextvars(clerk_id=identity.clerk_id)
     provisioning, now = services().provisioning, services().now()
@@ -95,6 +116,43 @@ def context_for_request(
     if context.status == Denial.USER_DELETED:
         raise AccountDeletedError("the account has been deleted")
     return context
+
+
+def _impersonated_context(clerk_id: str) -> RequestContext:
+    """Return the stored context of a user whose session another account uses.
+
+    Raises AccountDeletedError for a deleted account.
+    """
+    with transaction() as session:
+        state = stored_state(session, clerk_id)
+    if state is None:
+        return context_without_profile(Identity(clerk_id), REQUIRED)
+    context = context_from_result(state)
+    if context.status == Denial.USER_DELETED:
+        raise AccountDeletedError("the account has been deleted")
+    if context.status == NOT_REQUIRED and not state.user.is_admin:
+        context = replace(context, status=REQUIRED)
+    return replace(context, version=None)  # nothing is cached
+
+
+def record_impersonated_write(impersonator: str) -> None:
+    """Add an audit event for a write in an impersonated session, before the write is made."""
+    context = g.context
+    source = Source("api" if is_api_path(request.path) else "page", g.request_id)
+    details = {
+        "impersonator": impersonator,
+        "method": request.method,
+        "route": str(request.url_rule),
+    }
+    with transaction() as session:
+        audit.record(
+            session,
+            source,
+            "impersonated_write",
+            user_id=context.user["id"],
+            mentorado_id=context.mentorado["id"] if context.mentorado else None,
+            details=details,
+        )
 
 
 def _dashboard_copy(identity: Identity) -> RequestContext | None:
@@ -149,28 +207,63 @@ def with_own_profile(
     raise AssertionError("the last try has returned or raised")
 
 
+def period_due() -> Period:
+    """Return the month that «Métricas» opens for the signed-in user, who has a profile."""
+    joined_at = datetime.fromisoformat(g.context.mentorado["created_at"])
+    return period_to_report(joined_at, now=services().now())
+
+
 def own_overview() -> Overview:
-    """Return the signed-in user's overview; during a database outage the last copy.
+    """Return the signed-in user's overview; raises as `own_report`."""
+    stored = own_report()
+    return compute_overview(stored.report, now=stored.as_of)
+
+
+def own_report(until: Period | None = None) -> StoredReport:
+    """Return the signed-in user's report, up to a month; during a database outage the last copy.
 
     Raises ProfileRequiredError if the profile is gone, and the database's error if there is no
-    copy.
+    copy, or none that reaches back to the month.
     """
     now = services().now()
     try:
-        overview = with_own_profile(
-            lambda s, own: read_overview(s, own.id, now=now, owner_id=own.user_id), is_single=True
+        report = with_own_profile(
+            lambda s, own: read_report(s, own.id, owner_id=own.user_id, until=until), is_single=True
         )
     except SQLAlchemyError as err:
         if not is_outage(err):
             raise
-        return _overview_from_copy(err)
-    services().provisioning.contexts.put_dashboard_copy(g.context, overview_to_text(overview))
-    return overview
+        return _report_from_copy(err, until)
+    stored = StoredReport(report, now)
+    if until is None:
+        services().provisioning.contexts.put_dashboard_copy(g.context, report_to_text(stored))
+    return stored
 
 
-def _overview_from_copy(err: SQLAlchemyError) -> Overview:
+def own_export() -> PersonExport:
+    """Return everything that is kept about the signed-in user.
+
+    Raises ProfileRequiredError for a user who could not be stored.
+    """
+    user_id = g.context.user["id"]
+    if user_id is None:
+        raise ProfileRequiredError(g.context.status)
+    with transaction() as session:
+        return export_person(session, find_person(session, user_id), now=services().now())
+
+
+def _report_from_copy(err: SQLAlchemyError, until: Period | None) -> StoredReport:
     copy = services().provisioning.contexts.get_dashboard_copy(g.context.user["clerk_id"])
-    if copy is None:
+    try:
+        stored = report_from_text(copy.overview) if copy else None
+    except ValidationError:
+        stored = None  # written by another version of the program
+    if stored is None:
         raise err
+    if until is not None:
+        months = stored.report.months
+        if not months or until < months[0].period:
+            raise err
+        stored = replace(stored, report=stored.report.until(until))
     log.warning("read_only_answer", error=type(err).__name__)
-    return overview_from_text(copy.overview)
+    return stored

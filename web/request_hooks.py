@@ -20,8 +20,8 @@ from auth.errors import CallNeededError
 from auth.tokens import SessionClaims
 from core import deadlines, metrics
 from core.rate_limit import LimitKind
-from provisioning.context import FAILED_STATUSES, READY, RequestContext
-from provisioning.ensure import CHANGES
+from provisioning.context import FAILED_STATUSES, NOT_REQUIRED, READY, RequestContext
+from provisioning.ensure import CHANGES, Outcome
 from provisioning.errors import Denial
 from web.access_policy import Access, AccessPolicy, policy_of
 from web.errors import (
@@ -33,7 +33,7 @@ from web.errors import (
     UnauthenticatedError,
 )
 from web.problem_responses import is_api_path
-from web.request_context import context_for_request, flash_user
+from web.request_context import context_for_request, flash_user, record_impersonated_write
 from web.services import services
 from web.session import (
     SAFE_METHODS,
@@ -51,6 +51,7 @@ MAX_HEADER_CHARACTERS = (
     64 * 1024
 )  # characters, of all headers; gunicorn limits one header to half of it
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+DASHBOARD = "pages.dashboard"
 LOGIN_CANNOT_HELP = (SessionLoopError, AccountDeletedError)  # a login would end in the same error
 
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
@@ -179,16 +180,25 @@ def _authorize(policy: AccessPolicy) -> ResponseReturnValue | None:
             seconds, cached = limits.hit_and_read(LimitKind.USER, claims.subject, keys)
         if seconds > 0:
             raise TooManyRequestsError(seconds)
+        services().activity.note_use()
         g.claims = claims
         g.context = context_for_request(claims, cached, is_fresh=policy.fresh)
     except UnauthenticatedError as err:
         if _is_page_request() and not _is_framed() and not isinstance(err, LOGIN_CANNOT_HELP):
             return redirect(url_for("auth.login", next=_requested_path()))
         raise
+    if claims.impersonator is not None:
+        g.impersonator = claims.impersonator
+        structlog.contextvars.bind_contextvars(impersonator=claims.impersonator)
     context: RequestContext = g.context
     if context.outcome in CHANGES and context.status == READY and bearer_token() is None:
-        flash_user("Perfil criado!")
+        is_created = context.outcome == Outcome.CREATED
+        flash_user("Perfil criado!" if is_created else "Encontramos seu cadastro. Boas-vindas!")
+    if request.endpoint == DASHBOARD and context.status == NOT_REQUIRED:
+        return redirect(url_for("console.overview"), code=303)  # an admin without a profile
     _check_access(policy.access, context)
+    if claims.impersonator is not None and request.method not in SAFE_METHODS:
+        record_impersonated_write(claims.impersonator)
     return None
 
 

@@ -77,6 +77,7 @@ def _content_security_policy(config: Config) -> str:
             "style-src 'self'",
             "img-src 'self' data: http: https:",
             "connect-src 'self'",
+            "manifest-src 'self'",
             f"form-action 'self' {clerk}".strip(),
             f"frame-src 'self' {clerk}".strip(),
             "base-uri 'none'",

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from flask import current_app
 
@@ -11,14 +11,17 @@ from auth.clerk_client import ClerkClient
 from auth.handshake import HandshakeService
 from auth.session_calls import SessionCalls
 from auth.tokens import TokenVerifier
+from core.activity import Activity
 from core.config import Config
 from core.rate_limit import RateLimiter
-from core.single_flight import FreshSingleFlight
-from dev.fake_clerk import DevIdentityProvider, DevSessions
 from provisioning.identity_refresh import BackgroundRefresh
 from provisioning.service import ProvisioningService
 from sweep.stats import BacklogCollector
+from web.health import Readiness
 from web.job_runner import JobRunner
+
+if TYPE_CHECKING:
+    from dev.fake_clerk import DevIdentityProvider, DevSessions
 
 EXTENSION = "services"
 DEV_FRONTEND = "/local-clerk"
@@ -29,6 +32,7 @@ class Services:
     """The services that requests share; `dev_*` only with the development identity provider."""
 
     config: Config
+    activity: Activity
     verifier: TokenVerifier
     handshakes: HandshakeService
     provisioning: ProvisioningService
@@ -36,12 +40,12 @@ class Services:
     refresh: BackgroundRefresh
     jobs: JobRunner
     rate_limiter: RateLimiter
-    readiness: FreshSingleFlight[dict[str, str]]
+    readiness: Readiness
     clerk: ClerkClient | None
     session_calls: SessionCalls | None
     now: Callable[[], datetime]
-    dev_provider: DevIdentityProvider | None
-    dev_sessions: DevSessions | None
+    dev_provider: "DevIdentityProvider | None"
+    dev_sessions: "DevSessions | None"
 
     def frontend_api(self, origin: str) -> str | None:
         """Return Clerk's Frontend API; the development identity provider's is on this site."""

@@ -10,7 +10,8 @@ from auth.errors import (
     UnknownUserError,
     UnusableAnswerError,
 )
-from auth.handshake import BrowserRequest, HandshakeDecision
+from auth.handshake import HandshakeDecision
+from auth.handshake_reader import BrowserRequest
 from auth.tokens import SessionClaims
 from web.errors import HttpError, SessionLoopError, UnauthenticatedError
 from web.problem_responses import is_api_path
@@ -20,6 +21,7 @@ from web.urls import is_same_origin
 log = structlog.get_logger(__name__)
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+NO_DOCUMENT = "empty"  # of `Sec-Fetch-Dest`: a request of a script
 MAX_TOKENS_READ = 2  # the suffixed cookie and the plain one; each signature costs time
 
 
@@ -30,21 +32,21 @@ def authenticate(*, may_call: bool) -> SessionClaims | str:
     keeps returning from Clerk without one. Raises CallNeededError where only a call to Clerk can
     decide and `may_call` is False.
     """
-    token, handshakes = bearer_token(), services().handshakes
-    if token is not None:
-        return _verify(token, may_call=may_call)
-    # An API request loads no document, even when it is opened in a browser.
-    if request.method != "GET" or is_api_path(request.path):
-        decision = handshakes.resolve_program(request.cookies, may_call=may_call)
-    else:
-        browser_request = BrowserRequest(
-            request.url,
-            request.cookies,
-            accept=request.headers.get("Accept", ""),
-            destination=request.headers.get("Sec-Fetch-Dest", ""),
+    token = bearer_token()
+    if token is None:
+        decision = services().handshakes.resolve(
+            _browser_request(), services().frontend_api(request.host_url), may_call=may_call
         )
-        frontend_api = services().frontend_api(request.host_url)
-        decision = handshakes.resolve(browser_request, frontend_api, may_call=may_call)
+    else:
+        try:
+            return services().verifier.verify(token, may_fetch=may_call)
+        except InvalidTokenError:
+            decision = services().handshakes.resolve_bearer(
+                _browser_request(),
+                token,
+                services().frontend_api(request.host_url),
+                may_call=may_call,
+            )
     g.set_cookies = decision.set_cookies
     if decision.location is not None:
         return decision.location
@@ -90,16 +92,24 @@ def bearer_token() -> str | None:
     return value.strip() if scheme.lower() == "bearer" else None
 
 
-def _verify(token: str, *, may_call: bool) -> SessionClaims:
-    try:
-        return services().verifier.verify(token, may_fetch=may_call)
-    except InvalidTokenError as err:
-        log.info("session_refused", reason=str(err))
-        raise UnauthenticatedError("the session token is not valid") from err
+def _browser_request() -> BrowserRequest:
+    return BrowserRequest(
+        url=request.url,
+        cookies=request.cookies,
+        method=request.method,
+        accept=request.headers.get("Accept", ""),
+        destination=_destination(),
+        headers=request.headers,
+    )
+
+
+def _destination() -> str:
+    """Return `Sec-Fetch-Dest`; an API request loads no document, even when opened in a browser."""
+    return NO_DOCUMENT if is_api_path(request.path) else request.headers.get("Sec-Fetch-Dest", "")
 
 
 def _error_for(decision: HandshakeDecision) -> UnauthenticatedError:
-    log.info("session_refused", reason=decision.reason)
+    log.info("session_refused", reason=decision.reason, error=decision.detail or None)
     error_class = SessionLoopError if decision.is_loop else UnauthenticatedError
     return error_class(decision.reason)
 

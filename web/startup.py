@@ -3,23 +3,45 @@
 import os
 import socket
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import click
+import psycopg2
 import structlog
 from flask import Flask
-from flask_migrate import upgrade
-from sqlalchemy import text
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
-from core import metrics
-from core.config import Config, insecure_settings, is_loopback
+from core import deadlines, metrics
+from core.config import (
+    Config,
+    ConfigError,
+    insecure_settings,
+    is_loopback,
+    load_config,
+    refuse_accidental_database,
+)
 from core.connection_pool import pool_of
-from core.database import background_transaction, db
-from dev.fake_clerk import DEMO_USERS
-from dev.postgres import EmbeddedDatabaseError
+from core.database import EmbeddedDatabaseError, db
+from core.lazy_import import LazyModule
+from core.logging import configure_logs
+from core.sentry import SentryMissingError, build_report
 from provisioning.retry import is_outage
+from sweep.scheduler import Poller, SweepScheduler, build_sweeper, start_scheduler
+from web.job_runner import JobRunner
+from web.services import EXTENSION, Services
+
+if TYPE_CHECKING:
+    import flask_migrate
+
+    from dev import fake_clerk
+else:
+    flask_migrate = LazyModule("flask_migrate")
+    fake_clerk = LazyModule("dev.fake_clerk")
 
 log = structlog.get_logger(__name__)
 
@@ -29,9 +51,31 @@ Address = tuple[str, int] | str
 # that both together stay within two seconds.
 FIRST_CONNECTION_SECONDS = 1.4
 
-HAS_TABLES_QUERY = text(
-    "SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = current_schema())"
-)
+HAS_TABLES_QUERY = "SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = current_schema())"
+
+
+def load_settings(environ: Mapping[str, str]) -> Config:
+    """Return the settings; exit with one line if one is wrong, or DATABASE_URL seems forgotten."""
+    try:
+        config = load_config(environ)
+        refuse_accidental_database(config)
+    except ConfigError as err:
+        sys.exit(f"neon-dashboard: {err}")
+    return config
+
+
+def start_logging(config: Config) -> None:
+    """Configure the log, and reports to Sentry; exit with one line if its package is missing."""
+    report = None
+    if config.sentry_dsn is not None:
+        try:
+            report = build_report(config.sentry_dsn.get_secret_value(), config.app_env)
+        except SentryMissingError:
+            sys.exit(
+                "neon-dashboard: SENTRY_DSN: needs a package: "
+                "python3 scripts/install.py requirements-sentry.lock"
+            )
+    configure_logs(config.log_format, is_production=config.is_production, report=report)
 
 
 def refuse_busy_ports(addresses: Iterable[Address], environ: Mapping[str, str]) -> None:
@@ -61,10 +105,25 @@ def refuse_exposed_development_provider(config: Config, addresses: Iterable[Addr
 
 def refuse_exposed_development_server(config: Config) -> None:
     """As `refuse_exposed_development_provider`, for the address that `flask run` was given."""
-    context = click.get_current_context(silent=True)
-    if context is not None and context.info_name == "run" and context.params.get("host"):
-        address = (context.params["host"], context.params.get("port") or 0)
+    address = _flask_run_address()
+    if address is not None:
         refuse_exposed_development_provider(config, [address])
+
+
+def prepare_flask_run(app: Flask, config: Config) -> None:
+    """Before `flask run`, prepare the database and print the banner, as gunicorn does."""
+    address = _flask_run_address()
+    if address is not None:
+        prepare_database(config, lambda _: app)
+        print_banner(config, [address])
+
+
+def _flask_run_address() -> tuple[str, int] | None:
+    """Return the address of `flask run`; None in any other command or server."""
+    context = click.get_current_context(silent=True)
+    if context is None or context.info_name != "run" or not context.params.get("host"):
+        return None
+    return context.params["host"], context.params.get("port") or 0
 
 
 def warn_of_insecure_settings(config: Config) -> None:
@@ -95,22 +154,25 @@ def start_metrics(config: Config, *, is_upgrade: bool) -> None:
             metrics.remove_dead_processes(config.metrics_path)
 
 
-def prepare_database(app: Flask, config: Config) -> None:
+def prepare_database(config: Config, build_app: Callable[[Config], Flask]) -> None:
     """Start the embedded database and migrate it.
 
     A database of the operator is migrated by `flask db upgrade` only. The exception is an empty one
-    in development, which holds nothing that could be harmed.
+    in development, which holds nothing that could be harmed. The app is built only for a migration:
+    each worker builds its own.
     """
-    with app.app_context():
-        if config.database_url is None or (not config.is_production and _is_empty()):
-            _upgrade()
+    url = config.database_url
+    if url is not None and (config.is_production or not _is_empty(url, config)):
+        return
+    with build_app(config).app_context():
+        _upgrade()
         db.engine.dispose()  # the workers fork from here and open their own connections
 
 
 def _upgrade() -> None:
     """Migrate, except during an outage, which /readyz reports until it is over."""
     try:
-        upgrade()
+        flask_migrate.upgrade()
     except SQLAlchemyError as err:
         if not is_outage(err):
             raise
@@ -124,6 +186,48 @@ def connect_worker(app: Flask) -> None:
         pool_of(db.engine).open_first(FIRST_CONNECTION_SECONDS)
 
 
+@dataclass(frozen=True, slots=True)
+class BackgroundWork:
+    """The background threads of a process."""
+
+    jobs: JobRunner
+    scheduler: SweepScheduler
+
+    def stop(self) -> None:
+        """Stop; a running job or sweep returns to the queue."""
+        self.jobs.stop()
+        self.scheduler.stop()
+
+
+def start_background_work(
+    app: Flask, *, sweeps: bool, is_process_stopping: Callable[[], bool] = lambda: False
+) -> BackgroundWork:
+    """Start the job runner and the scheduler; with `sweeps` they take work of other processes.
+
+    Without it the scheduler only exchanges uses of the installation with other processes.
+    """
+    built: Services = app.extensions[EXTENSION]
+    config = built.config
+    sweeper = build_sweeper(
+        built.provisioning, interval=timedelta(seconds=config.sweep_interval_seconds)
+    )
+
+    def read_once_more() -> None:
+        built.backlog.refresh()
+        built.readiness.check()
+
+    poller = Poller(
+        sweeper if sweeps else None,
+        built.activity,
+        timedelta(seconds=config.database_idle_sweep_seconds),
+        on_idle=read_once_more if built.activity.serves_requests else lambda: None,
+    )
+    built.jobs.start(app, polls=sweeps)
+    return BackgroundWork(
+        built.jobs, start_scheduler(app, poller, is_process_stopping=is_process_stopping)
+    )
+
+
 def print_banner(config: Config, addresses: Iterable[Address]) -> None:
     """Print the addresses and the demo users for a developer."""
     if not config.uses_local_identity:
@@ -132,7 +236,7 @@ def print_banner(config: Config, addresses: Iterable[Address]) -> None:
         url = f"http://{address[0]}:{address[1]}" if isinstance(address, tuple) else address
         print(f"\n  Neon Dashboard  {url}\n", flush=True)
     print("  Who can sign in:", flush=True)
-    for user in DEMO_USERS:
+    for user in fake_clerk.DEMO_USERS:
         print(f"    {user.title:<22} {user.story}", flush=True)
     print(flush=True)
 
@@ -154,9 +258,17 @@ def _is_busy(address: tuple[str, int]) -> bool:
     return False
 
 
-def _is_empty() -> bool:
+def _is_empty(url: str, config: Config) -> bool:
+    """Whether the database has no table; False if it does not answer, which /readyz reports."""
+    dsn = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    deadlines.install_wait_callback()
     try:
-        with background_transaction() as session:
-            return not session.scalar(HAS_TABLES_QUERY)
-    except OperationalError:
-        return False  # serve nevertheless: /readyz reports the outage
+        with (
+            deadlines.within(config.database_connect_seconds, is_beyond=True),
+            closing(psycopg2.connect(dsn)) as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(HAS_TABLES_QUERY)
+            return cursor.fetchone() == (False,)
+    except psycopg2.Error:
+        return False

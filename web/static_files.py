@@ -60,10 +60,7 @@ def _file_version(endpoint: str, filename: str) -> str | None:
 
 
 def _static_folder(endpoint: str) -> str | None:
-    if endpoint == "static":
-        return current_app.static_folder
-    name, _, view = endpoint.rpartition(".")
-    return current_app.blueprints[name].static_folder if view == "static" else None
+    return current_app.static_folder if endpoint == "static" else None
 
 
 @cache

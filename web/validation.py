@@ -3,6 +3,7 @@
 import json
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, Generic, TypeVar
 
 from flask import request
@@ -15,7 +16,7 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 from typing_extensions import TypedDict
 
 from auth.identity import NAME_LENGTH, UNPRINTABLE, clean_url, fold_name
@@ -99,6 +100,8 @@ MESSAGES = {
     "numeral": "Informe um número inteiro, como 12.500.",
     "cents": "Informe um valor inteiro, sem centavos.",
     "nothing": "Informe ao menos um campo.",
+    "date": "Informe um dia como 2026-03-31.",
+    "cursor": "O cursor não é desta ordem. Comece pela primeira página.",
 }
 MAX_NOTE_LENGTH = 5_000
 MAX_TYPED_NAME_LENGTH = 1_000  # before white space is folded
@@ -203,6 +206,10 @@ Note = Annotated[
 ]
 
 
+# A note that is not blank.
+Reason = Annotated[str, AfterValidator(_clean_note), _string_schema(r"\S", "Why, in a sentence")]
+
+
 def _describe_partial_update(schema: dict[str, Any]) -> None:
     """Describe that omitted fields keep their values: no defaults, at least one field."""
     schema["minProperties"] = 1
@@ -231,28 +238,37 @@ def read_body(model: type[BodyType]) -> BodyType:
     return validate_model(model, read_json())
 
 
-def validate_model(model: type[Model], content: object, context: str | None = None) -> Model:
+# A field → the kind of an error → its message, instead of the one of MESSAGES.
+FieldMessages = Mapping[str, Mapping[str, str]]
+
+
+def validate_model(
+    model: type[Model],
+    content: object,
+    context: str | None = None,
+    messages: FieldMessages = MappingProxyType({}),
+) -> Model:
     """Validate `content` against the model, with `context` for validators.
 
-    Raises InvalidInputError as `read_body` does.
+    Raises InvalidInputError as `read_body` does, with `messages` of its own for some fields.
     """
     try:
         return model.model_validate(content, context=context)
     except ValidationError as err:
         raise InvalidInputError(
             [
-                FieldError(
-                    field=".".join(str(part) for part in error["loc"]),
-                    message=_message(error["type"], error.get("ctx", {})),
-                )
+                _field_error(error, messages)
                 for error in err.errors(include_url=False, include_input=False)[:MAX_ERRORS]
             ]
         ) from err
 
 
-def _message(kind: str, context: Mapping[str, Any]) -> str:
+def _field_error(error: ErrorDetails, messages: FieldMessages) -> FieldError:
+    field, kind = ".".join(str(part) for part in error["loc"]), error["type"]
+    message = messages.get(field, {}).get(kind) or MESSAGES.get(kind, "Valor inválido.")
+    context = error.get("ctx", {})
     values = {n: _format_number(v) if isinstance(v, int) else v for n, v in context.items()}
-    return MESSAGES.get(kind, "Valor inválido.").format(**values)
+    return FieldError(field=field, message=message.format(**values))
 
 
 def _format_number(number: int) -> str:
@@ -311,9 +327,11 @@ class Paging(Query):
 
 
 class Search(Paging):
-    """Rows whose name or address contains a text."""
+    """Rows that a search finds."""
 
-    q: Annotated[Text, Field(description="A part of the name or address")] = None
+    q: Annotated[Text, Field(description="Words of name or address, in any order, or a number")] = (
+        None
+    )
 
 
 def read_query(model: type[QueryType]) -> QueryType:

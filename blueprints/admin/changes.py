@@ -1,5 +1,6 @@
 """Changes in the admin console: form, preview, and confirmation with a reason."""
 
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -8,16 +9,19 @@ from typing import Annotated, Any, Literal
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from pydantic import BeforeValidator
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from blueprints.admin.deleted import successor_url
 from core.database import transaction
-from models import Mentorado
-from provisioning import admin_actions, attempts, merge
-from provisioning.admin_actions import ConflictError
+from models import Mentorado, User
+from provisioning import admin_actions, attempts, audit, deleted_profiles, merge
+from provisioning.admin_actions import ConflictError, UnknownMentoradoError
 from provisioning.audit import Source
 from provisioning.merge_rows import MergeConflict, MergeSpec, Prefer
 from provisioning.preregistration import MentoradoExistsError
 from provisioning.preview import (
+    PROFILE_COLUMNS,
     ChangeRequest,
     Preview,
     Snapshot,
@@ -29,9 +33,18 @@ from provisioning.preview import (
 )
 from web.access_policy import admin_required
 from web.admin_change import admin_source, apply_admin_work, run_with_retry
-from web.admin_labels import CONFLICTS, FIELDS, list_differences
+from web.admin_labels import (
+    CONFIRMED_NAME,
+    CONFLICTS,
+    FIELDS,
+    Names,
+    event_name,
+    list_differences,
+    subject_label,
+)
 from web.errors import FieldErrors, HttpError, InvalidInputError
-from web.month_input import FORM_INPUT, parse_typed_number
+from web.formatting import moment
+from web.month_input import FORM_INPUT, SEEN_PREFIX, parse_typed_number
 from web.request_context import flash_user
 from web.services import services
 from web.validation import (
@@ -54,10 +67,12 @@ BlankAsNone = BeforeValidator(lambda value: value or None)
 
 USER, PROFILE = "pessoa", "mentorado"
 MERGE = "unir"
-VIEWS: dict[str, tuple[str, Callable[[Session, int], Snapshot]]] = {
-    USER: ("Pessoa nº {}", user_snapshot),
-    PROFILE: ("Perfil nº {}", profile_snapshot),
+VIEWS: dict[str, Callable[[Session, int], Snapshot]] = {
+    USER: user_snapshot,
+    PROFILE: profile_snapshot,
 }
+MODELS = {USER: User, PROFILE: Mentorado}
+MISSING = {USER: "Não existe pessoa nº {}.", PROFILE: "Não existe perfil nº {}."}
 
 
 class NoFields(Body):
@@ -92,7 +107,10 @@ class ProfileFields(Body):
 
 @dataclass(frozen=True, slots=True)
 class ChangeType:
-    """One change to a subject; `other_subject` is the form field of a second one, and its kind."""
+    """One change to a subject; `other_subject` is the form field of a second one, and its kind.
+
+    `is_danger`: people lose access or data; `needs_name`: the admin has to type the subject's name.
+    """
 
     title: str
     success_message: str
@@ -101,17 +119,27 @@ class ChangeType:
     form: type[Body] = NoFields
     other_subject: tuple[str, str] | None = None
     removes_subject: bool = False
+    is_danger: bool = False
+    needs_name: bool = False
 
     def snapshot_function(
         self, subject: str, subject_id: int, form_data: FormData
     ) -> SnapshotFunction:
-        """Return a function that takes a snapshot of each affected user and profile, by label."""
+        """Return a function that takes a snapshot of each affected user and profile, by key."""
         subjects = [(subject, subject_id)]
         if self.other_subject is not None:
             name, kind = self.other_subject
             subjects.append((kind, form_data[name]))
-        views = [(VIEWS[kind], number) for kind, number in subjects]
-        return lambda s: {label.format(number): view(s, number) for (label, view), number in views}
+        return lambda s: {f"{kind}/{number}": VIEWS[kind](s, number) for kind, number in subjects}
+
+    def check_other_subject(self, session: Session, form_data: FormData) -> None:
+        """Raise InvalidInputError for the number of a user or profile that does not exist."""
+        if self.other_subject is None:
+            return
+        name, kind = self.other_subject
+        if session.get(MODELS[kind], form_data[name]) is None:
+            message = MISSING[kind].format(form_data[name])
+            raise InvalidInputError([{"field": name, "message": message}])
 
 
 def merge_spec(mentorado_id: int, form_data: FormData, source: Source) -> MergeSpec:
@@ -144,8 +172,9 @@ CHANGE_TYPES: dict[tuple[str, str], ChangeType] = {
     (USER, "bloquear"): ChangeType(
         "Bloquear acesso",
         "Acesso bloqueado.",
-        "A pessoa fica fora a partir do próximo pedido, e as varreduras não criam perfil para ela.",
+        "A pessoa perde o acesso na hora. O perfil e os dados ficam guardados.",
         lambda s, user_id, _, source, now: admin_actions.block(s, user_id, source=source, now=now),
+        is_danger=True,
     ),
     (USER, "liberar"): ChangeType(
         "Liberar acesso",
@@ -172,16 +201,19 @@ CHANGE_TYPES: dict[tuple[str, str], ChangeType] = {
     (PROFILE, "desvincular"): ChangeType(
         "Desvincular perfil",
         "Perfil desvinculado.",
-        "O perfil fica sem dono e espera por quem confirmar o e-mail dele.",
+        "A pessoa deixa de ver este perfil. Ele fica guardado e espera por quem confirmar o e-mail "
+        "dele.",
         lambda s, mentorado_id, _, source, now: admin_actions.unlink(
             s, mentorado_id, source=source, now=now
         ),
+        is_danger=True,
     ),
     (PROFILE, "desativar"): ChangeType(
         "Desativar perfil",
         "Perfil desativado.",
         "A pessoa vê que o perfil está inativo; os dados continuam guardados.",
         _set_active("nao"),
+        is_danger=True,
     ),
     (PROFILE, "reativar"): ChangeType(
         "Reativar perfil",
@@ -192,7 +224,7 @@ CHANGE_TYPES: dict[tuple[str, str], ChangeType] = {
     (PROFILE, "corrigir"): ChangeType(
         "Corrigir perfil",
         "Perfil corrigido.",
-        "Um e-mail corrigido vale pelas regras de sempre: quem o confirmou recebe o perfil.",
+        "Quem tiver o novo e-mail confirmado recebe este perfil no próximo acesso.",
         _edit,
         form=ProfileFields,
     ),
@@ -207,12 +239,15 @@ CHANGE_TYPES: dict[tuple[str, str], ChangeType] = {
     ),
     (PROFILE, "excluir"): ChangeType(
         "Excluir perfil",
-        "Perfil excluído.",
-        "O perfil e tudo o que é dele são apagados, e o acesso do dono fica bloqueado.",
-        lambda s, mentorado_id, _, source, now: admin_actions.remove(
+        "Perfil excluído. Dá para restaurar por 30 dias.",
+        "O perfil e tudo o que é dele são apagados, e a pessoa perde o acesso. Dá para restaurar "
+        "por 30 dias.",
+        lambda s, mentorado_id, _, source, now: deleted_profiles.remove(
             s, mentorado_id, source=source, now=now
         ),
         removes_subject=True,
+        is_danger=True,
+        needs_name=True,
     ),
 }
 
@@ -249,12 +284,15 @@ class RequestedChange:
     def change_request(self, form_data: FormData) -> ChangeRequest:
         """Return the change with its values, to be previewed or confirmed."""
         now, is_user = services().now(), self.subject == USER
+
+        def change(session: Session, source: Source) -> list[str]:
+            self.change_type.check_other_subject(session, form_data)
+            return self.change_type.apply(session, self.subject_id, form_data, source, now)
+
         return ChangeRequest(
             name=f"{self.subject}/{self.subject_id}/{self.key}",
             values=form_data,
-            change=lambda s, source: self.change_type.apply(
-                s, self.subject_id, form_data, source, now
-            ),
+            change=change,
             take_snapshots=self.change_type.snapshot_function(
                 self.subject, self.subject_id, form_data
             ),
@@ -276,11 +314,19 @@ def show_form(subject: str, subject_id: int, key: str) -> ResponseReturnValue:
 @console_changes.post(PATH)
 @admin_required
 def preview_or_confirm(subject: str, subject_id: int, key: str) -> ResponseReturnValue:
-    """Show the preview of a change; with the digest of a preview, make the change."""
+    """Show the preview of a change; with the digest of a preview, make the change.
+
+    A profile that another admin has deleted or merged meanwhile is answered with its new page.
+    """
     requested = _requested_change(subject, subject_id, key)
-    if DIGEST_FIELD in request.form:
-        return _apply_confirmed(requested)
-    return _render_preview(requested, request.form)
+    try:
+        if DIGEST_FIELD in request.form:
+            return _apply_confirmed(requested)
+        return _render_preview(requested, request.form)
+    except UnknownMentoradoError:
+        if (url := successor_url(subject_id)) is None:
+            raise
+        return redirect(url, code=303)
 
 
 def _requested_change(subject: str, subject_id: int, key: str) -> RequestedChange:
@@ -291,28 +337,42 @@ def _requested_change(subject: str, subject_id: int, key: str) -> RequestedChang
 
 
 def _render_preview(
-    requested: RequestedChange, form: Mapping[str, str], note: str = ""
+    requested: RequestedChange,
+    form: Mapping[str, str],
+    *,
+    note: str = "",
+    errors: FieldErrors = (),
 ) -> ResponseReturnValue:
+    if changed := _changed_since_opened(requested, form):
+        return _render_changed_form(requested, form, changed)
     try:
         form_data = requested.read_form(form)
-        change_preview, conflicts = _preview(requested, form_data)
+        change_preview, conflicts, names = _preview(requested, form_data)
     except REPORTED_ERRORS as err:
         return _render_form(requested, form, _field_errors(err))
+    before, *others = change_preview.before.values()
+    other_keys = list(change_preview.before)[1:]
     page = render_template(
         "console_change_preview.html",
         requested=requested,
         form_data=form_data,
         note=note,
+        errors=errors,
+        reason=form.get("reason", ""),
         digest=change_preview.digest,
-        changes=list_differences(change_preview.before, change_preview.after),
+        changes=list_differences(change_preview.before, change_preview.after, names),
         conflicts=conflicts,
+        name=before.get("nome_completo"),
+        other=next(map(subject_label, other_keys, others), ""),
+        counts={name: before[name] for name in before if name not in PROFILE_COLUMNS},
+        confirmed_name_field=CONFIRMED_NAME,
     )
-    return page, 409 if note else 200
+    return page, 409 if note else 422 if errors else 200
 
 
 def _preview(
     requested: RequestedChange, form_data: FormData
-) -> tuple[Preview, tuple[MergeConflict, ...]]:
+) -> tuple[Preview, tuple[MergeConflict, ...], Names]:
     source, now = admin_source(), services().now()
     change = requested.change_request(form_data)
     conflicts: tuple[MergeConflict, ...] = ()
@@ -324,52 +384,155 @@ def _preview(
         conflicts = result.conflicts
         return list(result.clerk_ids)
 
+    def work(session: Session) -> tuple[Preview, Names]:
+        change_preview = preview(session, change, source=source)
+        return change_preview, _names_in(session, change_preview)
+
     if requested.key == MERGE:
         change = replace(change, change=merge_once)
-    change_preview = run_with_retry(lambda session: preview(session, change, source=source))
-    return change_preview, conflicts
+    change_preview, names = run_with_retry(work)
+    return change_preview, conflicts, names
+
+
+def _names_in(session: Session, change_preview: Preview) -> Names:
+    """Return the names of the users and profiles that the facts of a preview refer to."""
+    snapshots = [*change_preview.before.values(), *change_preview.after.values()]
+    names: dict[tuple[str, int], str] = {}
+    for fact, model, name in (
+        ("user_id", User, User.name),
+        ("mentorado_id", Mentorado, Mentorado.nome_completo),
+    ):
+        ids = {facts[fact] for facts in snapshots if facts.get(fact) is not None}
+        rows = session.execute(select(model.id, name).where(model.id.in_(ids))) if ids else ()
+        names |= {(fact, number): f"{text or 'sem nome'} (nº {number})" for number, text in rows}
+    return names
+
+
+def _changed_since_opened(requested: RequestedChange, form: Mapping[str, str]) -> dict[str, str]:
+    """Return by field the stored value that another admin has changed since the form was opened."""
+    seen = {
+        name: form.get(f"{SEEN_PREFIX}{name}") for name in requested.change_type.form.model_fields
+    }
+    if all(text is None for text in seen.values()):
+        return {}
+    stored = _stored_values(requested)
+    return {name: stored[name] for name, text in seen.items() if text not in (None, stored[name])}
+
+
+def _render_changed_form(
+    requested: RequestedChange, form: Mapping[str, str], changed: Mapping[str, str]
+) -> ResponseReturnValue:
+    """Render the form again: what this admin has typed, and the newest values of other fields."""
+    kept = {
+        name: form[name]
+        for name in requested.change_type.form.model_fields
+        if name in form and form[name] != form.get(f"{SEEN_PREFIX}{name}")
+    }
+    errors: FieldErrors = [
+        {"field": name, "message": f"mudou para «{value or 'em branco'}» enquanto você editava."}
+        for name, value in changed.items()
+    ]
+    page, _ = _render_form(requested, kept, errors, note=_latest_change(requested))
+    return page, 409
 
 
 def _apply_confirmed(requested: RequestedChange) -> ResponseReturnValue:
     try:
         form_data = requested.read_form(request.form)
         reason = validate_model(WithReason, {"reason": request.form.get("reason", "")}).reason
+        if errors := _errors_of_name(requested):
+            return _render_preview(requested, request.form, errors=errors)
         change, source = requested.change_request(form_data), admin_source(reason)
         digest = request.form[DIGEST_FIELD]
         apply_admin_work(requested.key, lambda s: confirm(s, change, digest=digest, source=source))
     except ConflictError as err:
-        return _render_preview(requested, request.form, CONFLICTS[err.kind])
+        note = f"{CONFLICTS[err.kind]} {_latest_change(requested)}"
+        return _render_preview(requested, request.form, note=note.strip())
     except (InvalidInputError, MentoradoExistsError) as err:
         return _render_form(requested, request.form, _field_errors(err))
     flash_user(requested.change_type.success_message)
     return redirect(_result_url(requested, form_data), code=303)
 
 
-def _render_form(
-    requested: RequestedChange, form: Mapping[str, str], errors: FieldErrors = ()
-) -> ResponseReturnValue:
-    """Render the form of the change, filled in with stored values."""
+def _errors_of_name(requested: RequestedChange) -> FieldErrors:
+    """Return an error where the admin has not typed the name of a profile to be deleted."""
+    if not requested.change_type.needs_name:
+        return ()
     with transaction() as session:
-        is_profile = requested.subject == PROFILE
-        profile = session.get(Mentorado, requested.subject_id) if is_profile else None
-    fields = requested.change_type.form.model_fields
-    stored = {name: getattr(profile, name, None) for name in fields}
+        profile = session.get(Mentorado, requested.subject_id)
+    typed = request.form.get(CONFIRMED_NAME, "")
+    if profile is None or _plain(typed) == _plain(profile.nome_completo):
+        return ()  # a second click on the same button finds no profile
+    message = f"Digite «{profile.nome_completo}» para confirmar."
+    return [{"field": CONFIRMED_NAME, "message": message}]
+
+
+def _plain(name: str) -> str:
+    """Return a name in lower case, without accents and repeated blanks."""
+    letters = unicodedata.normalize("NFKD", name.casefold())
+    return " ".join("".join(c for c in letters if not unicodedata.combining(c)).split())
+
+
+def _latest_change(requested: RequestedChange) -> str:
+    """Return a sentence about the newest change of the subject, if another admin made it."""
+    is_user = requested.subject == USER
+    user_id, mentorado_id = (
+        (requested.subject_id, None) if is_user else (None, requested.subject_id)
+    )
+    with transaction() as session:
+        newest = audit.events(session, user_id=user_id, mentorado_id=mentorado_id, limit=1)
+        event = next((e for e in newest if e.actor_id not in (None, admin_source().actor_id)), None)
+        actor = session.get(User, event.actor_id) if event else None
+    if event is None:
+        return ""
+    name = (actor.name if actor else None) or "outra pessoa da equipe"
+    return f"Última mudança: «{event_name(event)}», por {name}, em {moment(event.at)}."
+
+
+def _render_form(
+    requested: RequestedChange,
+    form: Mapping[str, str],
+    errors: FieldErrors = (),
+    *,
+    note: str = "",
+) -> tuple[str, int]:
+    """Render the form of the change, filled in with stored values."""
+    stored = _stored_values(requested)
     page = render_template(
         "console_change_form.html",
         requested=requested,
         labels=FIELDS,
-        values={name: form.get(name, stored[name]) for name in fields},
+        values={name: form.get(name, stored[name]) for name in stored},
+        seen=stored if requested.key == "corrigir" else {},
+        seen_prefix=SEEN_PREFIX,
         errors=errors,
+        error_of={error["field"]: error["message"] for error in errors},
+        note=note,
     )
     return page, 422 if errors else 200
+
+
+def _stored_values(requested: RequestedChange) -> dict[str, str]:
+    """Return by field of the form the stored value as text, blank where there is none."""
+    with transaction() as session:
+        is_profile = requested.subject == PROFILE
+        profile = session.get(Mentorado, requested.subject_id) if is_profile else None
+    if is_profile and profile is None:
+        raise UnknownMentoradoError(f"there is no mentorado {requested.subject_id}")
+    fields = requested.change_type.form.model_fields
+    values = {name: getattr(profile, name, None) for name in fields}
+    return {name: "" if value is None else str(value) for name, value in values.items()}
 
 
 def _field_errors(err: Exception) -> FieldErrors:
     if isinstance(err, InvalidInputError):
         return err.errors
     if isinstance(err, MentoradoExistsError):
-        message = f"O perfil nº {err.mentorado_id} já tem este e-mail. Una os dois perfis."
-        return [{"field": "", "message": message}]
+        with transaction() as session:
+            other = session.get(Mentorado, err.mentorado_id)
+        name = f"{other.nome_completo}, perfil" if other else "O perfil"
+        message = f"{name} nº {err.mentorado_id}, já tem este e-mail. Una os dois perfis."
+        return [{"field": "email", "message": message}]
     return [{"field": "", "message": CONFLICTS[err.kind]}] if isinstance(err, ConflictError) else []
 
 
@@ -379,4 +542,4 @@ def _result_url(requested: RequestedChange, form_data: FormData) -> str:
         return requested.subject_url
     if "destino" in form_data:
         return url_for("console_mentees.show", mentorado_id=form_data["destino"])
-    return url_for("console_mentees.index")
+    return url_for("console_deleted.show", mentorado_id=requested.subject_id)

@@ -1,4 +1,4 @@
-"""The admin console's feedback: the mentor's texts on one month of one mentee."""
+"""The admin console's writing view: a month's figures beside the mentor's texts on it."""
 
 from collections.abc import Mapping
 from hashlib import blake2b
@@ -9,7 +9,8 @@ from flask.typing import ResponseReturnValue
 from blueprints.admin.mentees import PROFILE_PATH, get_profile
 from core.database import transaction
 from dashboard import mentoring
-from dashboard.periods import Period
+from dashboard.periods import Period, current_period
+from dashboard.work_list import next_to_write, read_work_item
 from models import Mentorado
 from web.access_policy import admin_required
 from web.admin_change import admin_source, log_admin_action
@@ -29,6 +30,15 @@ LABELS = {
     "sugestao_mentor": "Sugestão do mentor",
 }
 DIGEST_FIELD = "visto"  # the digest of the feedback when the form was opened
+FIGURE_LABELS = {
+    "faturamento": "Faturamento",
+    "lucro": "Lucro",
+    "posts_feed": "Posts",
+    "stories": "Stories",
+    "leads": "Leads",
+    "procedimentos": "Procedimentos",
+}
+AFTER_FIELD, NEXT = "depois", "proximo"  # the button that leads to the next mentee
 OVERTAKEN_MESSAGE = "Alguém salvou este feedback enquanto você escrevia: veja abaixo do seu texto."
 
 
@@ -78,8 +88,24 @@ def edit(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
     except InvalidInputError as err:
         return _render_form(profile, period, typed, saved, err.errors, status=422)
     log_admin_action("feedback")
+    if request.form.get(AFTER_FIELD) == NEXT:
+        return _go_to_next(profile, period)
     flash_user(f"Feedback de {month_name(mes, ano)} salvo.")
     return redirect(url_for("console_mentees.show", mentorado_id=mentorado_id), code=303)
+
+
+def _go_to_next(profile: Mentorado, period: Period) -> ResponseReturnValue:
+    """Redirect to the next mentee without feedback; after the last one, to the work list."""
+    with transaction() as session:
+        next_id = next_to_write(session, period, profile.id)
+    ano, mes = period.ano, period.mes
+    if next_id is None:
+        flash_user(
+            f"Salvo. Todos que registraram {month_name(period.mes, period.ano)} têm feedback."
+        )
+        return redirect(url_for("console.month", ano=ano, mes=mes), code=303)
+    flash_user(f"Feedback de {profile.nome_completo} salvo.")
+    return redirect(url_for(".edit", mentorado_id=next_id, ano=ano, mes=mes), code=303)
 
 
 def _check_unchanged(saved: Mapping[str, str]) -> None:
@@ -111,10 +137,17 @@ def _render_form(
     errors: FieldErrors = (),
     status: int = 200,
 ) -> ResponseReturnValue:
+    with transaction() as session:
+        review = mentoring.read_review(session, profile, period)
+        item = read_work_item(session, period, profile.id)
     page = render_template(
         "console_feedback.html",
         profile=profile,
         period=period,
+        following=period.plus(1) if period < current_period(services().now()) else None,
+        review=review,
+        item=item,
+        figure_labels=FIGURE_LABELS,
         labels=LABELS,
         typed=typed,
         saved=saved,

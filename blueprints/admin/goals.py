@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated
 
 from flask import Blueprint, redirect, render_template, request, url_for
@@ -11,14 +12,15 @@ from pydantic import BeforeValidator
 from blueprints.admin.jobs import KEY_FIELD, form_key, start_job
 from blueprints.admin.mentees import PROFILE_PATH, get_profile
 from core.database import transaction
-from dashboard import mentoring
+from dashboard import mass_goals, mentoring
+from dashboard.periods import Period
+from models import Mentorado
 from models.admin_job import JobKind
 from provisioning.jobs import JobRequest, KeyReusedError
 from web.access_policy import admin_required
 from web.admin_change import admin_source
 from web.admin_labels import FACTS
 from web.errors import FieldErrors, InvalidInputError
-from web.formatting import month_name
 from web.month_input import FORM_INPUT, MONTH, YEAR, parse_typed_number, requested_period
 from web.problem_responses import FieldError
 from web.request_context import flash_user
@@ -33,7 +35,7 @@ OTHER_VALUES = "Os valores não são os que foram contados. Confira e confirme d
 CONFIRMED_FIELD = "confirmado"
 DIGEST_FIELD = "contado"  # the hidden field with the digest of the counted values
 MAX_INLINE_PROFILES = 1_000  # that a request changes at once; more are a background job
-ALL_GOALS_TITLE = "Metas de todos os mentorados ativos"
+MOST_SHOWN = 50  # of those who would change
 MONTH_LENGTH = len("2026-03")
 TypedAmount = Annotated[Amount | None, BeforeValidator(parse_typed_number)]
 
@@ -55,25 +57,23 @@ class GoalsForm(Body):
 def month_goals(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
     """Edit one mentee's goals of a month that they have reported."""
     profile, period = get_profile(mentorado_id), requested_period(ano, mes)
-    month = (period.ano, period.mes)
-    title = f"Metas de {month_name(mes, ano)}: {profile.nome_completo}"
     if request.method == "GET":
-        return _render_form(title)
+        return _render_month_form(profile, period)
     try:
-        goals = _read_goals()
+        goals = _read_month_goals()
         with transaction() as session:
             mentoring.set_month_goals(
                 session,
                 mentorado_id,
-                month,
+                (period.ano, period.mes),
                 goals,
                 source=admin_source(),
                 now=services().now(),
             )
     except InvalidInputError as err:
-        return _render_form(title, err.errors)
+        return _render_month_form(profile, period, err.errors)
     except mentoring.MonthNotReportedError:
-        return _render_form(title, [FieldError(field="", message=NOT_REPORTED)])
+        return _render_month_form(profile, period, [FieldError(field="", message=NOT_REPORTED)])
     flash_user("Metas do mês salvas.")
     return redirect(url_for("console_mentees.show", mentorado_id=mentorado_id), code=303)
 
@@ -83,26 +83,48 @@ def month_goals(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
 def goals_of_all() -> ResponseReturnValue:
     """Set the default goals of all active mentees, or those of a month that they have reported."""
     if request.method == "GET":
-        return _render_form(ALL_GOALS_TITLE, is_for_all=True)
+        return _render_form()
     try:
-        job_request = JobRequest(
-            key=form_key(),
-            kind=JobKind.GOALS,
-            source=admin_source(),
-            options=mentoring.goals_options(_read_goals(), _read_month()),
-        )
+        goals, month = _read_goals(), _read_month()
     except InvalidInputError as err:
-        return _render_form(ALL_GOALS_TITLE, err.errors, is_for_all=True)
+        return _render_form(err.errors)
+    job_request = JobRequest(
+        key=form_key(),
+        kind=JobKind.GOALS,
+        source=admin_source(),
+        options=mass_goals.goals_options(goals, month),
+    )
     with transaction() as session:
-        count = mentoring.count_goals_of_all(session, mentoring.month_of(job_request.options))
+        count = mass_goals.count_changes(session, month, goals)
+        changes = mass_goals.list_changes(session, month, goals, limit=MOST_SHOWN)
+    preview = GoalsPreview(job_request, count, changes)
     if CONFIRMED_FIELD not in request.form:
-        return _render_count(job_request, count)
+        return _render_preview(preview)
     if request.form.get(DIGEST_FIELD, job_request.digest) != job_request.digest:
-        return _render_count(job_request, count, OTHER_VALUES)
+        return _render_preview(preview, OTHER_VALUES)
     try:
         return start_job(job_request, is_short=count <= MAX_INLINE_PROFILES)
     except KeyReusedError:
-        return _render_count(job_request, count, OTHER_VALUES)
+        return _render_preview(preview, OTHER_VALUES)
+
+
+@dataclass(frozen=True, slots=True)
+class GoalsPreview:
+    """Goals for all, how many profiles they change, and the first of these."""
+
+    job_request: JobRequest
+    count: int
+    changes: list[mass_goals.GoalChange]
+
+
+def _read_month_goals() -> dict[str, int | None]:
+    """Return the goals of the form; a blank one is None, which removes the month's own goal."""
+    typed = {name: request.form[name].strip() for name in GOALS if name in request.form}
+    if not typed:
+        raise InvalidInputError([FieldError(field="", message=MESSAGES["nothing"])])
+    filled = {name: value for name, value in typed.items() if value}
+    read = validate_model(GoalsForm, filled, FORM_INPUT).model_dump(exclude_unset=True)
+    return {name: read.get(name) for name in typed}
 
 
 def _read_goals() -> dict[str, int]:
@@ -124,32 +146,49 @@ def _read_month() -> tuple[int, int] | None:
     return period.ano, period.mes
 
 
-def _render_count(job_request: JobRequest, count: int, note: str = "") -> ResponseReturnValue:
-    """Show how many profiles would change, with a form that changes exactly these, once."""
+def _render_preview(preview: GoalsPreview, note: str = "") -> ResponseReturnValue:
+    """Show whose goals would change, with a form that makes exactly this change, once."""
     errors = [FieldError(field="", message=note)] if note else []
-    hidden_fields = {KEY_FIELD: uuid.uuid4(), DIGEST_FIELD: job_request.digest}
-    page, _ = _render_form(
-        ALL_GOALS_TITLE, errors, is_for_all=True, count=count, hidden_fields=hidden_fields
-    )
+    hidden_fields = {KEY_FIELD: uuid.uuid4(), DIGEST_FIELD: preview.job_request.digest}
+    page, _ = _render_form(errors, preview=preview, hidden_fields=hidden_fields)
     return page, 409 if note else 200
 
 
 def _render_form(
-    title: str,
     errors: FieldErrors = (),
     *,
-    is_for_all: bool = False,
-    count: int | None = None,
+    preview: GoalsPreview | None = None,
     hidden_fields: Mapping[str, object] | None = None,
 ) -> tuple[str, int]:
     page = render_template(
         "console_goals.html",
-        title=title,
         labels={name: FACTS[name] for name in GOALS},
         form=request.form,
         errors=errors,
-        is_for_all=is_for_all,
-        count=count,
+        preview=preview,
         hidden_fields=hidden_fields or {},
+    )
+    return page, 422 if errors else 200
+
+
+def _render_month_form(
+    profile: Mentorado, period: Period, errors: FieldErrors = ()
+) -> ResponseReturnValue:
+    """Show the goals in force; a month's own goals are filled in."""
+    with transaction() as session:
+        review = mentoring.read_review(session, profile, period)
+    own = {
+        mentoring.GOAL_OF[figure.name]: figure.goal
+        for figure in review.figures
+        if figure.is_own_goal
+    }
+    page = render_template(
+        "console_month_goals.html",
+        profile=profile,
+        period=period,
+        labels={name: FACTS[name] for name in GOALS},
+        standing={name: getattr(profile, name) for name in GOALS},
+        values={name: request.form.get(name, own.get(name, "")) for name in GOALS},
+        errors=errors,
     )
     return page, 422 if errors else 200

@@ -5,12 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, redirect, render_template, request, url_for
+from flask import Blueprint, Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.database import transaction
+from dashboard import mass_goals
 from models import AdminJob, Mentorado
 from models.admin_job import JobKind, JobStatus
 from provisioning import jobs
@@ -18,22 +19,27 @@ from provisioning.imports import LONGEST_REPORT, LineVerdict
 from web.access_policy import admin_required
 from web.admin_change import admin_source, run_with_retry
 from web.admin_labels import FACTS
+from web.csv_export import csv_file
+from web.csv_import import MAX_SHOWN_LENGTH
 from web.errors import HttpError
 from web.formatting import month_name
 from web.services import services
 from web.validation import WithReason, validate_model
 
+MAX_INLINE_UNDO = 1_000  # profiles that a request restores at once; more are left to the thread
 PREVIEW_TEXTS = {
     LineVerdict.NEW: "Será pré-cadastrado",
-    LineVerdict.TAKES_OVER: "Vai completar o perfil automático nº {mentorado_id}, ainda sem uso",
-    LineVerdict.EXISTS: "Já existe: perfil nº {mentorado_id}",
+    LineVerdict.TAKES_OVER: "Vai completar o perfil automático, ainda sem uso: {profile}",
+    LineVerdict.EXISTS: "Já existe: {profile}",
     LineVerdict.REPEATED: "Repete o e-mail da linha {earlier}",
     LineVerdict.REFUSED: "O banco de dados recusou esta linha. Envie-a de novo.",
 }
 RESULT_TEXTS = PREVIEW_TEXTS | {
-    LineVerdict.NEW: "Pré-cadastrado: perfil nº {mentorado_id}",
-    LineVerdict.TAKES_OVER: "Completou o perfil automático nº {mentorado_id}",
+    LineVerdict.NEW: "Pré-cadastrado",
+    LineVerdict.TAKES_OVER: "Completou o perfil automático: {profile}",
 }
+REASON_TITLE = "Motivo"  # of the column that the file of rejected lines has more
+Profiles = Mapping[int, tuple[str, str | None]]  # names and addresses by id
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,7 @@ class LineReport:
     line: int
     name: str
     email: str | None
+    goals: Mapping[str, int]
     text: str
     is_good: bool
     mentorado_id: int | None
@@ -53,47 +60,68 @@ def count_good(counts: Mapping[str, int]) -> int:
     return sum(number for verdict, number in counts.items() if LineVerdict(verdict).is_good)
 
 
-def preview_reports(results: Iterable[Mapping[str, Any]]) -> list[LineReport]:
-    """Return the report of each line of a preview; the results contain name and address."""
-    return _problems_first(
-        _report(result, PREVIEW_TEXTS, result["name"], result["email"]) for result in results
-    )
+def line_reports(
+    session: Session, results: Sequence[Mapping[str, Any]], *, is_preview: bool
+) -> list[LineReport]:
+    """Return the report of each line, those with problems first; a long list is cut.
+
+    The results of a preview contain names, addresses and goals. The report of an import has the
+    current name and address of each profile, and those of rejected lines where they are kept.
+    """
+    profiles = _profiles_of(session, results)
+    reports = [_report(result, profiles, is_preview=is_preview) for result in results]
+    return sorted(reports, key=lambda report: report.is_good)[:LONGEST_REPORT]
 
 
-def import_reports(session: Session, job: AdminJob) -> list[LineReport]:
-    """Return the report of each recorded line, with the current name and address of its profile."""
-    ids = [result["mentorado_id"] for result in job.results if "mentorado_id" in result]
+def rejected_csv(
+    file_name: str, titles: Sequence[str], results: Sequence[Mapping[str, Any]]
+) -> Response:
+    """Return rejected lines as CSV: all their texts as they were sent, and the reason."""
+    with transaction() as session:
+        profiles = _profiles_of(session, results)
+    rows = []
+    for result in results:
+        cells = [*result["cells"], *[""] * len(titles)][: len(titles)]
+        rows.append([*cells, _line_text(result, PREVIEW_TEXTS, profiles)])
+    return csv_file(file_name, [[*titles, REASON_TITLE], *rows])
+
+
+def _profiles_of(session: Session, results: Iterable[Mapping[str, Any]]) -> Profiles:
+    ids = [result["mentorado_id"] for result in results if "mentorado_id" in result]
     profiles = select(Mentorado.id, Mentorado.nome_completo, Mentorado.email)
     rows = session.execute(profiles.where(Mentorado.id.in_(ids))) if ids else ()
-    profiles_by_id = {row.id: (row.nome_completo, row.email) for row in rows}
-    return _problems_first(
-        _report(result, RESULT_TEXTS, *profiles_by_id.get(result.get("mentorado_id"), ("—", None)))
-        for result in job.results
+    return {row.id: (row.nome_completo, row.email) for row in rows}
+
+
+def _report(result: Mapping[str, Any], profiles: Profiles, *, is_preview: bool) -> LineReport:
+    mentorado_id = result.get("mentorado_id")
+    if is_preview:
+        name, email, texts = result["name"], result["email"], PREVIEW_TEXTS
+    else:
+        sent = (result.get("name", "—"), result.get("email"))
+        name, email = profiles.get(mentorado_id or 0, sent)
+        texts = RESULT_TEXTS
+    return LineReport(
+        result["line"],
+        name,
+        email,
+        result.get("goals", {}),
+        _line_text(result, texts, profiles),
+        LineVerdict(result["verdict"]).is_good,
+        mentorado_id if mentorado_id in profiles else None,
     )
 
 
-def _line_reports(session: Session, job: AdminJob) -> list[LineReport]:
-    """Return the report of each line of a finished import; nothing for other jobs."""
-    if job.kind != JobKind.IMPORT or job.is_active:
-        return []
-    return preview_reports(job.results) if job.dry_run else import_reports(session, job)
-
-
-def _problems_first(reports: Iterable[LineReport]) -> list[LineReport]:
-    """Sort lines with problems first, and cut a long list, whose rest is only counted."""
-    ordered: Sequence[LineReport] = sorted(reports, key=lambda report: report.is_good)
-    return list(ordered[:LONGEST_REPORT])
-
-
-def _report(
-    result: Mapping[str, Any], texts: Mapping[LineVerdict, str], name: str, email: str | None
-) -> LineReport:
+def _line_text(
+    result: Mapping[str, Any], texts: Mapping[LineVerdict, str], profiles: Profiles
+) -> str:
     verdict, mentorado_id = LineVerdict(result["verdict"]), result.get("mentorado_id")
     if verdict is LineVerdict.FAULTY:
-        text = "; ".join(result.get("faults", ()))
-    else:
-        text = texts[verdict].format(mentorado_id=mentorado_id, earlier=result.get("earlier"))
-    return LineReport(result["line"], name, email, text, verdict.is_good, mentorado_id)
+        return " ".join(result.get("faults", ()))
+    name = profiles.get(mentorado_id or 0, ("perfil excluído", None))[0]
+    return texts[verdict].format(
+        profile=f"{name} (perfil nº {mentorado_id})", earlier=result.get("earlier")
+    )
 
 
 console_jobs = Blueprint("console_jobs", __name__, url_prefix="/admin/tarefas")
@@ -124,7 +152,12 @@ def show(job_id: uuid.UUID) -> ResponseReturnValue:
         job = session.get(AdminJob, job_id)
         if job is None:
             raise HttpError("not_found", f"there is no job {job_id}")
-        reports = _line_reports(session, job)
+        is_finished_import = job.kind == JobKind.IMPORT and not job.is_active
+        results = job.results if is_finished_import else []
+        cells, rejected = _rejected_cells(session, job_id)
+        results = [{**_person_in(job, cells.get(result["line"])), **result} for result in results]
+        reports = line_reports(session, results, is_preview=job.dry_run)
+        is_undone = session.get(AdminJob, _undo_key(job)) is not None
     if job.is_active:
         services().jobs.wake()  # its process may have died, and there may be no scheduler
     return render_template(
@@ -133,8 +166,23 @@ def show(job_id: uuid.UUID) -> ResponseReturnValue:
         status=STATUSES[JobStatus(job.status)],
         good=count_good(job.counts) if job.kind == JobKind.IMPORT else 0,
         reports=reports,
+        columns=job.options.get("columns", {}),
+        rejected=rejected,
         goals=_goal_lines(job),
+        can_undo=_can_undo(job) and not is_undone,
+        is_undone=is_undone,
     )
+
+
+@console_jobs.get("/<uuid:job_id>/recusadas.csv")
+@admin_required
+def rejected(job_id: uuid.UUID) -> Response:
+    """Return the lines of a list that were not registered, with the reasons; kept for a day."""
+    with transaction() as session:
+        job = jobs.find(session, job_id)
+        results = job.rejected or []
+    titles = job.options.get("columns", {}).get("titles", ())
+    return rejected_csv(f"linhas-recusadas-{job.created_at:%Y-%m-%d}.csv", titles, results)
 
 
 @console_jobs.post("/<uuid:job_id>/confirmar")
@@ -153,6 +201,32 @@ def discard(job_id: uuid.UUID) -> ResponseReturnValue:
     """Delete a preview with its list."""
     run_with_retry(lambda session: jobs.discard(session, job_id))
     return redirect(url_for("console_imports.ask"), code=303)
+
+
+@console_jobs.post("/<uuid:job_id>/desfazer")
+@admin_required
+def undo(job_id: uuid.UUID) -> ResponseReturnValue:
+    """Undo a change of the goals of all, once: its form key follows from the job."""
+    with transaction() as session:
+        job = jobs.find(session, job_id)
+        options = mass_goals.undo_options(session, job) if _can_undo(job) else None
+    if options is None:
+        raise HttpError("conflict", f"the job {job_id} cannot be undone")
+    job_request = jobs.JobRequest(
+        key=_undo_key(job), kind=JobKind.GOALS, source=admin_source(), options=options
+    )
+    return start_job(job_request, is_short=job.scanned <= MAX_INLINE_UNDO)
+
+
+def _undo_key(job: AdminJob) -> uuid.UUID:
+    """Return the key of the job that undoes this one."""
+    return uuid.uuid5(job.id, "undo")
+
+
+def _can_undo(job: AdminJob) -> bool:
+    """Whether the job has changed the goals of mentees and is no undo itself."""
+    is_change = job.kind == JobKind.GOALS and "undo" not in job.options
+    return is_change and not job.is_active and job.scanned > 0
 
 
 def start_job(job_request: jobs.JobRequest, *, is_short: bool) -> ResponseReturnValue:
@@ -179,6 +253,22 @@ def _latest_jobs() -> Sequence[AdminJob]:
     with transaction() as session:
         newest = select(AdminJob).order_by(AdminJob.created_at.desc()).limit(HISTORY_SIZE)
         return session.scalars(newest).all()
+
+
+def _rejected_cells(session: Session, job_id: uuid.UUID) -> tuple[dict[int, list[str]], int]:
+    """Return the cells of the rejected lines that a page shows, by line, and how many there are."""
+    shown = func.jsonb_path_query_array(AdminJob.rejected, f"$[0 to {LONGEST_REPORT - 1}]")
+    number = func.coalesce(func.jsonb_array_length(AdminJob.rejected), 0)
+    lines, count = session.execute(select(shown, number).where(AdminJob.id == job_id)).one()
+    return {line["line"]: line["cells"] for line in lines or ()}, count
+
+
+def _person_in(job: AdminJob, cells: list[str] | None) -> dict[str, str]:
+    """Return the name and address in the cells of a rejected line, as long as they are kept."""
+    fields = job.options.get("columns", {}).get("fields", ())
+    values = dict(zip(fields, cells or (), strict=False))
+    named = {"name": values.get("nome_completo", ""), "email": values.get("email", "")}
+    return {key: value[:MAX_SHOWN_LENGTH] for key, value in named.items() if value}
 
 
 def _goal_lines(job: AdminJob) -> list[tuple[str, str]]:

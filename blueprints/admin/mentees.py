@@ -2,21 +2,30 @@
 
 from typing import Annotated
 
-from flask import Blueprint, render_template
+from flask import Blueprint, redirect, render_template
 from flask.typing import ResponseReturnValue
 from pydantic import BeforeValidator, Field
+from sqlalchemy import select
 
+from blueprints.admin.danger import dangers_of_profile
+from blueprints.admin.deleted import successor_url
 from core.database import transaction
 from dashboard.chart import draw_chart
-from dashboard.overview import read_overview
+from dashboard.month_view import view_month
+from dashboard.months import read_report
+from dashboard.overview import compute_overview
 from dashboard.periods import current_period
 from models import Mentorado, User
 from provisioning import audit
+from provisioning.audit_log import read_names
 from provisioning.context import serialize_mentorado
 from provisioning.queries import KINDS, MenteeKind, list_mentees
+from provisioning.references import count_references
 from web.access_policy import admin_required
 from web.admin_labels import event_name
 from web.errors import HttpError
+from web.month_input import selected_measure
+from web.search import search_term
 from web.services import services
 from web.validation import ID_CONVERTER, Digits, Search, read_query
 
@@ -42,11 +51,15 @@ class MenteesPage(Search):
 @console_mentees.get("")
 @admin_required
 def index() -> ResponseReturnValue:
-    """List profiles by id: of one kind, or those whose name or address contains the text."""
+    """List profiles by id: of one kind, or found by a search."""
     query = read_query(MenteesPage)
     with transaction() as session:
         mentees = list_mentees(
-            session, kind=query.tipo, search_text=query.q, after_id=query.cursor, limit=query.limit
+            session,
+            kind=query.tipo,
+            search=search_term(query.q),
+            after_id=query.cursor,
+            limit=query.limit,
         )
     return render_template(
         "console_mentees.html",
@@ -62,20 +75,33 @@ def index() -> ResponseReturnValue:
 @admin_required
 def show(mentorado_id: int) -> ResponseReturnValue:
     """Show one profile with its dashboard, as its mentee sees it, and its history."""
-    profile = get_profile(mentorado_id)
+    with_owner = select(Mentorado, User).outerjoin(User, User.id == Mentorado.user_id)
     with transaction() as session:
-        owner = session.get(User, profile.user_id) if profile.user_id else None
-        overview = read_overview(session, mentorado_id, now=services().now())
+        row = session.execute(with_owner.where(Mentorado.id == mentorado_id)).one_or_none()
+    if row is None:
+        if url := successor_url(mentorado_id):
+            return redirect(url)
+        raise HttpError("not_found", f"there is no mentorado {mentorado_id}")
+    profile, owner = row
+    with transaction() as session:
+        report = read_report(session, mentorado_id)
         history = audit.events(session, mentorado_id=mentorado_id, limit=HISTORY_SIZE)
+        names = read_names(session, history)
+        counts = count_references(session, mentorado_id)
+    now = services().now()
     return render_template(
         "console_mentee.html",
         mentorado=serialize_mentorado(profile),
         profile=profile,
         owner=owner,
-        overview=overview,
-        this_month=current_period(services().now()),
-        chart=draw_chart(overview.months) if overview.months else None,
+        danger=dangers_of_profile(profile, owner, counts),
+        report=report,
+        overview=compute_overview(report, now=now),
+        view=view_month(report, None, now=now),
+        this_month=current_period(now),
+        chart=draw_chart(report.months, selected_measure()) if report.months else None,
         history=[(event, event_name(event)) for event in history],
+        names=names,
     )
 
 

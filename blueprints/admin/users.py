@@ -7,14 +7,17 @@ from flask.typing import ResponseReturnValue
 from pydantic import Field
 from sqlalchemy.orm import Session
 
+from blueprints.admin.danger import dangers_of_user
 from blueprints.api.admin_users import UserSearch, ensure_user, search_users
 from core.database import transaction
 from models import Mentorado
 from provisioning import audit
+from provisioning.audit_log import read_names
 from provisioning.ensure import forecast_decision
 from provisioning.errors import ProvisioningError
 from provisioning.profiles import list_unlinked_profiles
 from provisioning.queries import ListedUser, find_user
+from provisioning.references import count_references
 from web.access_policy import admin_required
 from web.admin_labels import STATES, event_name, forecast_text
 from web.errors import HttpError
@@ -64,13 +67,17 @@ def show(user_id: int) -> ResponseReturnValue:
             session, user_id=user_id, mentorado_id=mentorado_id, limit=HISTORY_SIZE
         )
         unlinked = _matching_profiles(session, row)
+        names = read_names(session, history)
+        counts = count_references(session, mentorado_id) if mentorado_id else {}
     return render_template(
         "console_user.html",
         row=row,
         state=STATES[row.state],
         forecast=forecast_text(result),
         unlinked_profiles=unlinked,
+        danger=dangers_of_user(row.user, row.mentorado, counts),
         history=[(event, event_name(event)) for event in history],
+        names=names,
     )
 
 
@@ -99,6 +106,5 @@ def _get_user(session: Session, user_id: int) -> ListedUser:
 
 
 def _matching_profiles(session: Session, row: ListedUser) -> list[Mentorado]:
-    """Return the pre-registered profiles with the user's verified address."""
-    user = row.user
-    return list_unlinked_profiles(session, user.email) if user.email and user.email_verified else []
+    """Return the pre-registered profiles with the user's address, verified or not."""
+    return list_unlinked_profiles(session, row.user.email) if row.user.email else []

@@ -1,15 +1,18 @@
 """Profiles for admins: pre-register, correct, link, unlink, merge and delete."""
 
+from collections.abc import Sequence
 from itertools import count
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from flask import Blueprint, g
+from pydantic import Field
 from sqlalchemy.orm import Session
 from typing_extensions import TypedDict
 
 from core.database import transaction
+from core.types import one_of
 from models import Mentorado
-from provisioning import admin_actions
+from provisioning import admin_actions, deleted_profiles
 from provisioning import merge as profile_merge
 from provisioning.context import MentoradoShape, serialize_mentorado
 from provisioning.merge_rows import MergeConflict, MergeSpec, Prefer
@@ -18,11 +21,15 @@ from provisioning.preregistration import (
     find_registered_by_request,
     pre_register,
 )
-from provisioning.queries import list_mentees
+from provisioning.queries import MenteeKind, list_mentees
 from web.access_policy import admin_required
 from web.admin_change import admin_source, apply_admin_change, publish_change, run_with_retry
+from web.admin_labels import FACTS
 from web.api import NoContent, api_operation
+from web.csv_export import CsvFile, Row, csv_response
+from web.csv_import import GOALS
 from web.errors import InvalidInputError
+from web.search import search_term
 from web.services import services
 from web.validation import (
     ID_CONVERTER,
@@ -34,7 +41,9 @@ from web.validation import (
     Id,
     Listed,
     Name,
+    Query,
     Search,
+    Text,
     WebAddress,
     WithReason,
     list_page,
@@ -90,7 +99,21 @@ class MergeRequest(WithReason):
     prefer: Literal["into", "from"] = "into"
 
 
+class Download(Query):
+    """The profiles of a file: of one kind, or whose name or address contains a text."""
+
+    q: Annotated[Text, Field(description="A part of the name or address")] = None
+    tipo: Annotated[MenteeKind | None, one_of(MenteeKind)] = None
+
+
 admin_mentorados = Blueprint("admin_mentorados", __name__, url_prefix="/api/admin/mentorados")
+admin_mentorado_files = Blueprint("admin_mentorado_files", __name__, url_prefix="/api/admin")
+
+# The first titles are those of an import.
+CSV_TITLES = (
+    *("Nome completo", "E-mail", *(FACTS[goal] for goal in GOALS), "Número", "Pessoa"),
+    *("Turma", "Ativo", "Criado em"),
+)
 
 
 class Owned(TypedDict):
@@ -117,12 +140,39 @@ class MergeShape(TypedDict):
 @admin_required
 @api_operation()
 def list_all(query: Search) -> Listed[MentoradoShape]:
-    """Profiles by id, or those whose name or address contains `q`."""
+    """Profiles by id, or those whose name or address has the words of `q`."""
     with transaction() as session:
         mentees = list_mentees(
-            session, search_text=query.q, after_id=query.cursor, limit=query.limit
+            session, search=search_term(query.q), after_id=query.cursor, limit=query.limit
         )
     return list_page(mentees, serialize_mentorado, limit=query.limit)
+
+
+@admin_mentorado_files.get("/mentorados.csv")
+@admin_required
+@api_operation()
+def download(query: Download) -> CsvFile:
+    """All profiles as CSV, or those that `q` finds as in the list; can be imported again."""
+    search = search_term(query.q)
+
+    def read_batch(
+        session: Session, after_id: int | None, limit: int
+    ) -> tuple[Sequence[Row], int | None]:
+        profiles = list_mentees(
+            session, kind=query.tipo, search=search, after_id=after_id or 0, limit=limit
+        )
+        rows = [_csv_row(profile) for profile in profiles]
+        return rows, profiles[-1].id if len(profiles) == limit else None
+
+    return csv_response("mentorados.csv", CSV_TITLES, read_batch)
+
+
+def _csv_row(profile: Mentorado) -> Row:
+    goals = [getattr(profile, goal) for goal in GOALS]
+    return (
+        *(profile.nome_completo, profile.email, *goals, profile.id, profile.user_id),
+        *(profile.turma.value, profile.is_active, profile.created_at),
+    )
 
 
 @admin_mentorados.post("")
@@ -170,7 +220,9 @@ def correct(mentorado_id: int, body: Correction) -> MentoradoShape:
 @api_operation("conflict")
 def remove(mentorado_id: int, body: WithReason) -> NoContent:
     """Delete a profile; its user is blocked until `allow`."""
-    apply_admin_change(admin_actions.remove, mentorado_id, now=services().now(), reason=body.reason)
+    apply_admin_change(
+        deleted_profiles.remove, mentorado_id, now=services().now(), reason=body.reason
+    )
     return "", 204
 
 

@@ -23,6 +23,8 @@ from sweep import runs
 from web.access_policy import admin_required
 from web.admin_change import admin_source, log_admin_action, run_with_retry
 from web.api import api_operation
+from web.audit_labels import CSV_TITLES, AuditSearch, audit_filter, read_csv_batch
+from web.csv_export import CsvFile, csv_response
 from web.errors import HttpError
 from web.services import services
 from web.validation import (
@@ -130,6 +132,20 @@ class Switch(TypedDict):
 
     enabled: bool
     stored: bool
+
+
+@admin_provisioning.get("/audit.csv")
+@admin_required
+@api_operation()
+def download_audit(query: AuditSearch) -> CsvFile:
+    """The audit log as CSV, newest events first, with the names of whom they concern."""
+    with transaction() as session:
+        wanted = audit_filter(session, query)
+    return csv_response(
+        "registro.csv",
+        CSV_TITLES,
+        lambda session, before_id, limit: read_csv_batch(session, wanted, before_id, limit),
+    )
 
 
 @admin_provisioning.get("/dead-letters")
@@ -259,6 +275,7 @@ def queue_sweep(body: SweepRequest) -> tuple[Queued, Literal[202], Mapping[str, 
     """Queue a sweep, which starts within a second."""
     with transaction() as session:
         run = runs.queue(session, dry_run=body.dry_run, requested_by=g.context.user["id"])
+    services().activity.wake_scheduler()
     location = url_for("admin_sweeps.show_sweep", run_id=run.id)
     return {"id": run.id, "status": "queued"}, 202, {"Location": location}
 

@@ -1,9 +1,9 @@
 """Users for admins: list, block, allow, retry."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from flask import Blueprint, g
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from sqlalchemy.orm import Session
 from typing_extensions import TypedDict
 
@@ -20,12 +20,31 @@ from provisioning.context import (
     serialize_outcome,
     serialize_user,
 )
+from provisioning.erasure import erase_person, preview_erasure
+from provisioning.personal_data import PersonExport, export_person, find_person
 from provisioning.queries import ListedUser, UserState, list_users
 from web.access_policy import admin_required
-from web.admin_change import admin_source, apply_admin_change
+from web.admin_change import (
+    admin_source,
+    apply_admin_change,
+    log_admin_action,
+    publish_change,
+    run_with_retry,
+)
 from web.api import api_operation
+from web.errors import InvalidInputError
+from web.search import search_term
 from web.services import services
-from web.validation import ID_CONVERTER, Listed, Search, Text, WithReason, list_page
+from web.validation import (
+    ID_CONVERTER,
+    Body,
+    Listed,
+    Reason,
+    Search,
+    Text,
+    WithReason,
+    list_page,
+)
 
 admin_users = Blueprint("admin_users", __name__, url_prefix="/api/admin/users")
 
@@ -55,11 +74,37 @@ class Retried(OutcomeShape):
     request_id: str
 
 
+def _describe_reason(schema: dict[str, Any]) -> None:
+    """Describe that only a dry run may omit the reason."""
+    is_dry_run = {"required": ["dry_run"], "properties": {"dry_run": {"const": True}}}
+    schema["anyOf"] = [{"required": ["reason"]}, is_dry_run]
+    schema["properties"]["reason"].pop("default")
+
+
+class ErasureRequest(Body):
+    """Why a person is erased; a dry run only counts and needs no reason."""
+
+    model_config = ConfigDict(json_schema_extra=_describe_reason)
+
+    dry_run: bool = False
+    reason: Reason = ""
+
+
+class Erased(TypedDict):
+    """The deleted or changed rows by table; of a dry run, those that would be."""
+
+    id: int
+    dry_run: bool
+    erased: bool
+    counts: dict[str, int]
+    request_id: str
+
+
 class UserSearch(Search):
     """Filters of the list."""
 
     q: Annotated[
-        Text, Field(description="A part of the name or address, a Clerk id or a reference code")
+        Text, Field(description="Words of name or address, a Clerk id, number or reference code")
     ] = None
     state: Annotated[UserState | None, one_of(UserState)] = None
 
@@ -104,6 +149,56 @@ def retry(user_id: int) -> Retried:
     return ensure_user(user.clerk_id)
 
 
+@admin_users.get(f"/<{ID_CONVERTER}:user_id>/export")
+@admin_required
+@api_operation()
+def export(user_id: int) -> PersonExport:
+    """Everything that is kept about a user, in every table that refers to them."""
+    return export_user(user_id)
+
+
+@admin_users.post(f"/<{ID_CONVERTER}:user_id>/erase")
+@admin_required
+@api_operation("conflict")
+def erase(user_id: int, body: ErasureRequest) -> Erased:
+    """Erase a user with everything that refers to them; a dry run only counts."""
+    counts = erase_user(user_id, body.reason, dry_run=body.dry_run)
+    return {
+        "id": user_id,
+        "dry_run": body.dry_run,
+        "erased": not body.dry_run,
+        "counts": counts,
+        "request_id": g.request_id,
+    }
+
+
+def export_user(user_id: int) -> PersonExport:
+    """Return everything that is kept about a user; raises UnknownUserError."""
+    with transaction() as session:
+        document = export_person(session, find_person(session, user_id), now=services().now())
+    log_admin_action("export")
+    return document
+
+
+def erase_user(user_id: int, reason: str | None, *, dry_run: bool) -> dict[str, int]:
+    """Erase a user and everything that is cached about them; return the rows by table.
+
+    Raises InvalidInputError without a reason, ConflictError and UnknownUserError.
+    """
+    if not (dry_run or reason):
+        raise InvalidInputError([{"field": "reason", "message": "Informe o motivo."}])
+    source = admin_source(reason)
+    erase_function = preview_erasure if dry_run else erase_person
+    erasure = run_with_retry(
+        lambda s: erase_function(s, find_person(s, user_id, lock=True), source=source)
+    )
+    if not dry_run:
+        if erasure.clerk_id is not None:
+            services().provisioning.contexts.erase(erasure.clerk_id)
+        publish_change("erase", ())
+    return dict(erasure.counts)
+
+
 def serialize_user_row(row: ListedUser) -> ListedUserShape:
     """Return a listed user as JSON values."""
     user = row.user
@@ -119,17 +214,11 @@ def serialize_user_row(row: ListedUser) -> ListedUserShape:
 
 
 def search_users(session: Session, query: UserSearch) -> list[ListedUser]:
-    """Return the matching users; `q` may be the reference code that a user was shown.
-
-    A client can choose its request id, so a reference code never replaces the other matches.
-    """
+    """Return the matching users; `q` may be the reference code that a user was shown."""
     return list_users(
         session,
         state=query.state,
-        search_text=query.q,
-        reference_clerk_id=services().provisioning.contexts.find_user_of_reference(query.q)
-        if query.q
-        else None,
+        search=search_term(query.q),
         after_id=query.cursor,
         limit=query.limit,
     )

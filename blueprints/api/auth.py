@@ -19,11 +19,11 @@ from provisioning.context import (
     UserShape,
     serialize_outcome,
 )
-from provisioning.queries import Diagnosis, diagnose
+from provisioning.queries import diagnose
 from web.access_policy import public, public_unlimited, signed_in, signed_in_fresh
-from web.api import api_operation
+from web.advice import diagnostic_advice
+from web.api import PROFILE_CODES, api_operation
 from web.errors import ProfileRequiredError
-from web.openapi import PROFILE_CODES
 from web.problem_responses import problem_response
 from web.services import services
 from web.session import end_session
@@ -137,7 +137,7 @@ def diagnostic() -> DiagnosticResponse:
             "multiple_matches": diagnosis.multiple_matches,
             "pending_attempt": diagnosis.pending_attempt,
         },
-        "advice": _advice_texts(context, diagnosis),
+        "advice": diagnostic_advice(context, diagnosis),
         "request_id": g.request_id,
     }
 
@@ -150,30 +150,3 @@ def local_path(target: str | None) -> str:
     parts = safe_urlsplit(target)
     is_local = not parts.scheme and not parts.netloc and parts.path.startswith("/")
     return target if is_local and not target.startswith("//") else fallback
-
-
-def _advice_texts(context: RequestContext, diagnosis: Diagnosis) -> list[str]:
-    """Return what the user can do or expect."""
-    cases = {
-        "Seu perfil está pronto.": context.status == READY,
-        "Sua conta é de administração e não precisa de perfil.": context.status == NOT_REQUIRED,
-        "Sua conta não informa um e-mail. Adicione um para encontrarmos seu pré-cadastro.": (
-            diagnosis.is_known and not diagnosis.has_email
-        ),
-        "Confirme seu e-mail para que possamos encontrar seu pré-cadastro.": (
-            diagnosis.has_email and not diagnosis.email_verified
-        ),
-        "Há mais de um pré-cadastro com seu e-mail. Fale com a equipe para unificá-los.": (
-            diagnosis.multiple_matches
-        ),
-        "Há um pré-cadastro com seu e-mail. Fale com a equipe para uni-lo ao seu perfil.": (
-            diagnosis.linked and diagnosis.unlinked_match and not diagnosis.multiple_matches
-        ),
-        "Estamos tentando criar seu perfil de novo automaticamente.": (
-            diagnosis.pending_attempt and not diagnosis.linked
-        ),
-        "Fale com a equipe da mentoria para liberar seu acesso.": (
-            context.status not in (READY, NOT_REQUIRED)
-        ),
-    }
-    return [sentence for sentence, applies in cases.items() if applies]

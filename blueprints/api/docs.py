@@ -2,15 +2,20 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from os.path import commonpath
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flask import Blueprint, Flask, current_app, render_template
 
+from core.lazy_import import LazyModule
 from web.access_policy import public
 from web.api import api_operation
-from web.openapi import build_document
+
+if TYPE_CHECKING:
+    from web import openapi as schema
+else:
+    schema = LazyModule("web.openapi")
 
 Json = Mapping[str, Any]
 
@@ -199,7 +204,7 @@ Document = dict[str, Any]
 
 def register_api_document(app: Flask) -> None:
     """Register a function that builds the document once, on its first use."""
-    app.extensions[EXTENSION] = cache(partial(build_document, app))
+    app.extensions[EXTENSION] = cache(lambda: schema.build_document(app))
 
 
 @api_docs.get("/openapi.json")

@@ -9,14 +9,15 @@ from dashboard.months import ReportedMonth, reported_months, save_month
 from dashboard.overview import OverviewShape, read_overview, serialize_overview
 from models import Mentorado
 from provisioning.context import READY, MentoradoShape, RequestContext, iso_utc, serialize_mentorado
+from provisioning.personal_data import PersonExport
 from web.access_policy import mentorado_required, own_dashboard, signed_in
-from web.api import api_operation
+from web.api import PROFILE_CODES, NoContent, api_operation
 from web.errors import HttpError, ProfileRequiredError
 from web.month_input import MONTH, YEAR, MonthNumber, MonthReport, Year, requested_period
-from web.openapi import PROFILE_CODES
-from web.request_context import own_overview, with_own_profile
+from web.own_changes import delete_own_month, rename_own_profile
+from web.request_context import own_export, own_overview, with_own_profile
 from web.services import services
-from web.validation import ID_CONVERTER, MAX_PAGE_SIZE, Items
+from web.validation import ID_CONVERTER, MAX_PAGE_SIZE, Body, Items, Name
 
 mentorados = Blueprint("mentorados", __name__, url_prefix="/api/mentorados")
 
@@ -36,6 +37,12 @@ class MonthShape(TypedDict):
     updated_at: Timestamp
 
 
+class OwnProfileEdit(Body):
+    """What mentees may change about their profile."""
+
+    nome_completo: Name
+
+
 @mentorados.get("/me")
 @mentorado_required
 @api_operation()
@@ -43,6 +50,14 @@ def me() -> MentoradoShape:
     """The signed-in user's profile."""
     profile: MentoradoShape = g.context.mentorado
     return profile
+
+
+@mentorados.patch("/me")
+@mentorado_required
+@api_operation()
+def rename(body: OwnProfileEdit) -> MentoradoShape:
+    """Write the signed-in user's name."""
+    return rename_own_profile(body.nome_completo, "api")
 
 
 @mentorados.get("/me/overview")
@@ -70,6 +85,23 @@ def report(ano: Year, mes: MonthNumber, body: MonthReport) -> MonthShape:
     period, now, changes = requested_period(ano, mes), services().now(), body.changes()
     month = with_own_profile(lambda s, own: save_month(s, own, period, changes, now=now))
     return serialize_month(month)
+
+
+@mentorados.delete(f"/me/metricas/<{YEAR}:ano>/<{MONTH}:mes>")
+@mentorado_required
+@api_operation("not_found", "conflict")
+def delete_month(ano: Year, mes: MonthNumber) -> NoContent:
+    """Delete a month; the mentee can restore it for thirty days."""
+    delete_own_month(requested_period(ano, mes), "api")
+    return "", 204
+
+
+@mentorados.get("/me/export")
+@mentorado_required
+@api_operation()
+def export() -> PersonExport:
+    """Everything that is kept about the signed-in user."""
+    return own_export()
 
 
 @mentorados.get(f"/<{ID_CONVERTER}:mentorado_id>")

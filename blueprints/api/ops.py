@@ -1,9 +1,8 @@
 """Liveness, readiness and metrics, for load balancers and monitoring."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 from hmac import compare_digest
-from typing import Literal
+from typing import Literal, NotRequired
 
 from flask import Blueprint, request
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
@@ -11,7 +10,8 @@ from pydantic import SecretStr
 from typing_extensions import TypedDict
 
 from core.metrics import render
-from web import health
+from core.types import Timestamp
+from provisioning.context import iso_utc
 from web.access_policy import public_unlimited
 from web.api import api_operation
 from web.errors import HttpError, UnauthenticatedError
@@ -29,10 +29,14 @@ class HealthResponse(TypedDict):
 
 
 class ReadinessResponse(TypedDict):
-    """Whether requests can be served, and the state of each part."""
+    """Whether requests can be served, and the state of each part.
+
+    `as_of` in an idle installation: when the database was last asked.
+    """
 
     status: Literal["ok", "degraded", "unavailable"]
     checks: dict[str, str]
+    as_of: NotRequired[Timestamp]
 
 
 @ops.get("/healthz")
@@ -49,33 +53,17 @@ def healthz() -> HealthResponse:
 def readyz() -> tuple[ReadinessResponse, Literal[200, 503]]:
     """200 when requests can be served; 503 without database or behind on migrations.
 
-    `degraded` if an optional part fails. Simultaneous requests share one check.
+    `degraded` if an optional part fails. Simultaneous requests share one check. In an idle
+    installation the answer is the last one, so that the database can suspend.
     """
-    checks, _ = services().readiness.run("checks", _run_checks)
+    checks, as_of = services().readiness.read()
     if checks["database"] != "ok":
         return {"status": "unavailable", "checks": checks}, 503
     is_healthy = all(state in HEALTHY_STATES for state in checks.values())
-    return {"status": "ok" if is_healthy else "degraded", "checks": checks}, 200
-
-
-def _run_checks() -> dict[str, str]:
-    config = services().config
-    database = health.database()
-    interval = timedelta(seconds=config.sweep_interval_seconds)
-    return {
-        "database": database,
-        "redis": health.redis(is_configured=config.redis_url is not None),
-        "sweep": health.sweep(interval) if database == "ok" else "unknown",
-        "identity_provider": _check_identity_provider(),
-    }
-
-
-def _check_identity_provider() -> str:
-    """Return the state known from earlier calls; the check itself calls nothing."""
-    directory = services().provisioning.directory
-    if services().verifier.keys.is_missing:
-        return "no_keys"
-    return "ok" if directory is None or directory.is_answering else "not_answering"
+    answer: ReadinessResponse = {"status": "ok" if is_healthy else "degraded", "checks": checks}
+    if as_of is not None:
+        answer["as_of"] = iso_utc(as_of)
+    return answer, 200
 
 
 @ops.get("/metrics")
@@ -83,6 +71,8 @@ def _check_identity_provider() -> str:
 @api_operation("unauthenticated", "not_found")
 def metrics() -> tuple[str, Literal[200], Mapping[str, str]]:
     """Metrics of this host's processes and of the whole installation.
+
+    In an idle installation, values from the database are the last ones.
 
     In production METRICS_TOKEN is required; without that setting there is no such page.
     """

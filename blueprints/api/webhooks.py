@@ -40,6 +40,7 @@ class WebhookResponse(TypedDict):
 def clerk() -> WebhookResponse:
     """Apply a signed message of Clerk: 200 when processed; Clerk sends it again after any error."""
     message = _read_message()
+    services().activity.note_use()
     try:
         is_applied = _apply(message)
     except NeedsAttentionError as err:  # Clerk can only send it again

@@ -1,186 +1,105 @@
-"""The dashboard, and the form for a month's figures."""
+"""The mentee's dashboard, and the marks that a mentee makes on it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from datetime import datetime
 
 from flask import Blueprint, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
 from dashboard.chart import draw_chart
-from dashboard.months import OwnProfile, ReportedMonth, reported_month, save_month
-from dashboard.periods import EARLIEST_YEAR, Period, current_period
-from web.access_policy import mentorado_required, own_dashboard, public_unlimited
-from web.errors import OTHER_ACCOUNT, FieldErrors, HttpError, InvalidInputError
-from web.formatting import month_name, number, reais
-from web.month_input import FIELDS, MONTH, SEEN_PREFIX, YEAR, changed_fields, requested_period
+from dashboard.month_view import closing_task, count_streak, view_month
+from dashboard.months import OwnProfile
+from dashboard.overview import compute_overview
+from dashboard.own_profile import confirm_goals, mark_feedback
+from dashboard.periods import Period, PeriodError, current_period, parse_period
+from provisioning.context import NOT_REQUIRED
+from web.access_policy import mentorado_required, own_dashboard, signed_in
+from web.advice import address_advice
+from web.errors import HttpError
+from web.month_input import MONTH, YEAR, requested_period, selected_measure, selected_period
 from web.problem_responses import MAX_FORM_BYTES
-from web.request_context import flash_user, own_overview, with_own_profile
+from web.request_context import flash_user, own_report, with_own_profile
 from web.services import services
-from web.validation import MESSAGES
-
-NOTE_FIELD = "observacoes"
-SIGNED_FIELD = "lucro"
-MONEY_FIELDS = ("faturamento", SIGNED_FIELD)
-LABELS = {
-    "faturamento": "Faturamento (R$)",
-    "lucro": "Lucro (R$)",
-    "leads": "Leads",
-    "procedimentos": "Procedimentos",
-    "posts_feed": "Posts no feed",
-    "stories": "Stories",
-    NOTE_FIELD: "Observações",
-}
-NOT_REPORTED = "sem registro"
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One input of the form, as texts; `seen` is the saved value when the form was opened."""
-
-    name: str
-    label: str
-    value: str
-    seen: str
-    previous: str
-    error: str | None
-
-    @property
-    def may_be_negative(self) -> bool:
-        """Whether the input needs a minus sign, which numeric keypads of phones lack."""
-        return self.name == SIGNED_FIELD
-
-
-@dataclass(frozen=True, slots=True)
-class FormMonths:
-    """The saved month and the one before; None where nothing was reported."""
-
-    saved: ReportedMonth | None
-    previous: ReportedMonth | None
-
-
-def saved_fields(months: FormMonths) -> list[Field]:
-    """Return the inputs with the saved values."""
-    saved = {name: _saved_text(name, months.saved) for name in LABELS}
-    seen = {SEEN_PREFIX + name: text for name, text in saved.items()}
-    return typed_fields(months, saved | seen)
-
-
-def typed_fields(
-    months: FormMonths, typed: Mapping[str, str], errors: FieldErrors = ()
-) -> list[Field]:
-    """Return the inputs with the submitted values and their errors."""
-    messages = {error["field"]: error["message"] for error in errors}
-    return [
-        Field(
-            name=name,
-            label=label,
-            value=typed.get(name, ""),
-            seen=typed.get(SEEN_PREFIX + name, ""),
-            previous=_previous_text(name, months.previous),
-            error=messages.get(name),
-        )
-        for name, label in LABELS.items()
-    ]
-
-
-def is_blank(typed: Mapping[str, str]) -> bool:
-    """Whether all inputs are blank."""
-    return not any(typed.get(field, "").strip() for field in FIELDS)
-
-
-def _saved_text(name: str, month: ReportedMonth | None) -> str:
-    if month is None:
-        return ""
-    return (month.observacoes or "") if name == NOTE_FIELD else number(getattr(month, name))
-
-
-def _previous_text(name: str, month: ReportedMonth | None) -> str:
-    if month is None:
-        return NOT_REPORTED
-    return reais(getattr(month, name)) if name in MONEY_FIELDS else _saved_text(name, month)
-
 
 pages = Blueprint("pages", __name__)
 
 
 @pages.get("/")
-@public_unlimited
+@signed_in
 def home() -> ResponseReturnValue:
-    """Redirect to the dashboard, which redirects to the login without a session."""
-    return redirect(url_for("pages.dashboard"))
+    """Redirect to the dashboard; an admin without a profile to the admin console."""
+    is_admin = g.context.status == NOT_REQUIRED
+    return redirect(url_for("console.overview" if is_admin else "pages.dashboard"))
 
 
 @pages.get("/dashboard")
 @own_dashboard
 def dashboard() -> ResponseReturnValue:
-    """Show the mentee's own dashboard."""
-    overview = own_overview()
+    """Show the mentee's own dashboard: the newest reported month, or the one of `mes`."""
+    period = selected_period()
+    stored = own_report(period)
+    report, now = stored.report, services().now()
+    joined_at = datetime.fromisoformat(g.context.mentorado["created_at"])
     return render_template(
         "dashboard.html",
         mentorado=g.context.mentorado,
-        overview=overview,
-        chart=draw_chart(overview.months) if overview.months else None,
-        this_month=current_period(services().now()),
+        report=report,
+        overview=compute_overview(report, now=stored.as_of),
+        view=view_month(report, period, now=now),
+        chart=draw_chart(report.months, selected_measure()) if report.months else None,
+        selected=period,
+        this_month=current_period(now),
+        # Only the newest months say what is due and how long the streak is.
+        closing=None if period else closing_task(report, joined_at, now=now),
+        streak=0 if period else count_streak(report.months, now=now),
+        advice=address_advice(report.address),
+        account_url=services().config.account_url,
     )
 
 
-metricas = Blueprint("metricas", __name__, url_prefix=f"/metricas/<{YEAR}:ano>/<{MONTH}:mes>")
-
-OWNER_FIELD = "mentorado"  # the hidden field with the profile's id when the form was opened
-
-
-@metricas.get("")
+@pages.post("/metas/vistas")
 @mentorado_required
-def fill_in(ano: int, mes: int) -> ResponseReturnValue:
-    """Show the form of a month, with the saved values and the month before."""
-    return _render_form(requested_period(ano, mes))
-
-
-@metricas.post("")
-@mentorado_required
-def save(ano: int, mes: int) -> ResponseReturnValue:
-    """Save the changed fields and redirect to the dashboard."""
-    request.max_content_length = MAX_FORM_BYTES
-    period, now = requested_period(ano, mes), services().now()
-    _check_owner()
-    try:
-        changes = _read_changes()
-    except InvalidInputError as err:
-        return _render_form(period, err.errors), 422
-    if changes:
-        with_own_profile(lambda s, own: save_month(s, own, period, changes, now=now))
-        flash_user(f"Métricas de {month_name(period.mes, period.ano)} salvas!")
+def confirm_changed_goals() -> ResponseReturnValue:
+    """End the announcement that the team has changed the goals."""
+    with_own_profile(confirm_goals)
     return redirect(url_for("pages.dashboard"), code=303)
 
 
-def _check_owner() -> None:
-    """Reject a form that was opened before another user signed in on this browser."""
-    mentorado_id = str(g.context.mentorado["id"])
-    if request.form.get(OWNER_FIELD, mentorado_id) != mentorado_id:
-        raise HttpError("conflict", "another user has opened the form", OTHER_ACCOUNT)
+@pages.post(f"/feedback/<{YEAR}:ano>/<{MONTH}:mes>/lido")
+@mentorado_required
+def mark_as_read(ano: int, mes: int) -> ResponseReturnValue:
+    """Mark the feedback on a month as read."""
+    period = requested_period(ano, mes)
+    _mark_feedback(period, read_at=services().now())
+    flash_user("Feedback marcado como lido.")
+    return _back_to_dashboard("feedback")
 
 
-def _read_changes() -> dict[str, int | str | None]:
-    if is_blank(request.form):
-        raise InvalidInputError([{"field": "", "message": MESSAGES["nothing"]}])
-    return changed_fields(request.form)
+@pages.post(f"/feedback/<{YEAR}:ano>/<{MONTH}:mes>/foco")
+@mentorado_required
+def tick_focus(ano: int, mes: int) -> ResponseReturnValue:
+    """Mark the focus of the feedback on a month as done, or as open with `feito=nao`."""
+    request.max_content_length = MAX_FORM_BYTES
+    period, now = requested_period(ano, mes), services().now()
+    is_done = request.form.get("feito") != "nao"
+    _mark_feedback(period, focus_done_at=now if is_done else None)
+    flash_user("Foco do mês concluído. Parabéns!" if is_done else "Foco do mês reaberto.")
+    return _back_to_dashboard("foco")
 
 
-def _render_form(period: Period, errors: FieldErrors = ()) -> str:
-    def read(session: Session, own: OwnProfile) -> FormMonths:
-        return FormMonths(
-            reported_month(session, own, period), reported_month(session, own, period.previous)
-        )
+def _mark_feedback(period: Period, **values: datetime | None) -> None:
+    def mark(session: Session, own: OwnProfile) -> bool:
+        return mark_feedback(session, own, period, values)
 
-    months = with_own_profile(read)
-    return render_template(
-        "metricas.html",
-        period=period,
-        earliest_year=EARLIEST_YEAR,
-        this_month=current_period(services().now()),
-        mentorado=g.context.mentorado,
-        fields=typed_fields(months, request.form, errors) if errors else saved_fields(months),
-        errors=errors,
-        labels=LABELS,
-    )
+    if not with_own_profile(mark):
+        raise HttpError("not_found", f"no feedback on {period}")
+
+
+def _back_to_dashboard(anchor: str) -> ResponseReturnValue:
+    """Redirect to the month from which the form was sent, or to the newest one."""
+    request.max_content_length = MAX_FORM_BYTES
+    try:
+        shown = str(parse_period(request.form.get("mes", ""), now=services().now()))
+    except PeriodError:
+        shown = None
+    return redirect(url_for("pages.dashboard", mes=shown, _anchor=anchor), code=303)

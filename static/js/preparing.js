@@ -1,8 +1,6 @@
 import { ensure, showReference } from "./ensure.js";
 import { clearToasts, toast } from "./toast.js";
 
-// The response with this page has `Retry-After: 2`.
-const FIRST_PAUSE_MS = 2_000;
 const LIMIT_MS = 14_000; // the user sees the result within fifteen seconds
 const JITTER = 0.25; // spreads the retries of users who signed in at the same time
 
@@ -11,7 +9,7 @@ const page = document.querySelector("[data-preparing]");
 /** Retries with growing pauses; then reloads the page or shows the error card. */
 async function prepare() {
   const end = performance.now() + LIMIT_MS;
-  let pauseMs = FIRST_PAUSE_MS;
+  let pauseMs = 1_000 * Number(page.dataset.firstPause); // as the `Retry-After` of this page
   toast("Preparando seu perfil…");
   for (let attempt = 0; attempt < Number(page.dataset.attempts); attempt += 1) {
     if (attempt > 0) toast("Erro, tentando novamente…");

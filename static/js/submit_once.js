@@ -1,28 +1,27 @@
-// Prevents double submits: buttons are disabled until the response comes. Without JavaScript the
-// form's idempotency key has the same effect.
-import { toast } from "./toast.js";
+// Prevents double submits: the button says that the form is being sent, and cannot be used until
+// the response comes. Without JavaScript the form's idempotency key has the same effect.
+import { endBusy, isBusy, showBusy } from "./busy.js";
 
-const BUSY = "aria-busy";
-
-function setBusy(form, isBusy) {
-  if (!isBusy) form.removeAttribute(BUSY);
-  for (const button of form.querySelectorAll("button")) button.disabled = isBusy;
-}
+let sent = null;
 
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (event.defaultPrevented || form.method !== "post") return;
-  if (form.hasAttribute(BUSY)) return event.preventDefault();
-  form.setAttribute(BUSY, "true");
+  // A download changes nothing and leaves the page open.
+  if (event.submitter?.hasAttribute("data-repeatable")) return;
+  if (sent === form) return event.preventDefault();
+  sent = form;
+  const button = event.submitter ?? form.querySelector("button");
+  showBusy(form, button);
   // Deferred, because a disabled button would not be part of the submitted form.
   setTimeout(() => {
-    setBusy(form, true);
-    toast("Enviando…");
+    if (button && isBusy(form)) button.disabled = true;
   });
 });
 
 // A page restored from the back/forward cache can be submitted again.
 window.addEventListener("pageshow", (event) => {
   if (!event.persisted) return;
-  for (const form of document.querySelectorAll(`form[${BUSY}]`)) setBusy(form, false);
+  sent = null;
+  endBusy();
 });

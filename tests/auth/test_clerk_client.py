@@ -18,10 +18,13 @@ from auth.clerk_users import parse_clerk_user_id
 from auth.errors import (
     ProviderUnavailableError,
     RateLimitedError,
+    RefreshRefusedError,
     SecretKeyRefusedError,
     UnknownUserError,
     UnusableAnswerError,
 )
+from auth.handshake import API_VERSION
+from auth.session_calls import RefreshRequest
 from dev.fake_clerk import clerk_user
 from tests.support.users import ALICE, BOB
 
@@ -70,6 +73,8 @@ class Clerk(ThreadingHTTPServer):
         self.body = document if isinstance(document, bytes) else json.dumps(document).encode()
         self.status, self.headers = status, {"Content-Type": "application/json", **headers}
         self.requests: list[str] = []
+        self.versions: list[str | None] = []
+        self.bodies: list[Any] = []
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -78,6 +83,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         request_line = self.requestline.removesuffix(" HTTP/1.1")
         self.server.requests.append(f"{request_line} {self.headers['Authorization']}")
+        self.server.versions.append(self.headers["Clerk-API-Version"])
+        if self.headers["Content-Length"]:
+            length = int(self.headers["Content-Length"])
+            self.server.bodies.append(json.loads(self.rfile.read(length) or "null"))
         self.send_response(self.server.status)
         for header in self.server.headers.items():
             self.send_header(*header)
@@ -114,6 +123,88 @@ def test_request_carries_the_secret_key(
         call(api)
 
     assert clerk.requests == [f"{request_line} Bearer {SECRET_KEY}"]
+
+
+REFRESH = RefreshRequest(
+    "sess_1",
+    "expired.token",
+    "rt_1",
+    "https://app.example.com",
+    {"User-Agent": "Firefox", "Cookie": "other=1", "Authorization": "Bearer x"},
+    are_suffixed=True,
+)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [*(call for call, _ in REQUESTS.values()), lambda api: api.refresh_session(REFRESH)],
+    ids=[*REQUESTS, "refresh"],
+)
+def test_request_names_the_api_version(api: ClerkClient, clerk: Clerk, call: Call) -> None:
+    clerk.set_response([])
+
+    with suppress(ProviderUnavailableError, UnusableAnswerError):
+        call(api)
+
+    assert clerk.versions == [API_VERSION]
+
+
+def test_request_of_the_keys_names_the_api_version(clerk: Clerk) -> None:
+    clerk.set_response({"keys": []})
+
+    ClerkClient(None, "http://-", f"http://127.0.0.1:{clerk.server_port}/jwks.json").key_set()
+
+    assert clerk.versions == [API_VERSION]
+
+
+def test_refresh_sends_both_tokens_and_no_cookies_of_other_programs(
+    api: ClerkClient, clerk: Clerk
+) -> None:
+    clerk.set_response({"object": "cookies", "cookies": [COOKIE, 7]})
+
+    cookies = api.refresh_session(REFRESH)
+
+    request_line = "POST /v1/sessions/sess_1/refresh?suffixed_cookies=true"
+    assert (cookies, clerk.requests) == ([COOKIE], [f"{request_line} Bearer {SECRET_KEY}"])
+    assert clerk.bodies == [
+        {
+            "format": "cookie",
+            "expired_token": "expired.token",
+            "refresh_token": "rt_1",
+            "request_origin": "https://app.example.com",
+            "request_headers": {"User-Agent": ["Firefox"]},
+        }
+    ]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 422])
+def test_refused_refresh_has_the_code_of_clerk(api: ClerkClient, clerk: Clerk, status: int) -> None:
+    clerk.set_response(NOT_FOUND, status)
+
+    with pytest.raises(RefreshRefusedError, match="not_found"):
+        api.refresh_session(REFRESH)
+
+
+@pytest.mark.parametrize(
+    ("document", "status"), [(NOT_FOUND, 500), (NOT_FOUND, 429), (b"<html>", 404), ({}, 401)]
+)
+def test_outage_of_a_refresh_is_reported_as_such(
+    api: ClerkClient, clerk: Clerk, document: object, status: int
+) -> None:
+    clerk.set_response(document, status)
+
+    with pytest.raises(ProviderUnavailableError):
+        api.refresh_session(REFRESH)
+
+
+@pytest.mark.parametrize("code", [7, None, "", "x" * 65, "a\r\nb", "ç"])
+def test_malformed_code_is_not_used_as_a_reason(
+    api: ClerkClient, clerk: Clerk, code: object
+) -> None:
+    clerk.set_response({"errors": [{"code": code}]}, 400)
+
+    with pytest.raises(UnusableAnswerError):
+        api.refresh_session(REFRESH)
 
 
 def test_user_that_clerks_sdk_accepts_is_returned_whole(api: ClerkClient, clerk: Clerk) -> None:

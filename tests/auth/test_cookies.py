@@ -13,7 +13,7 @@ from auth.cookies import (
     time_claim,
     unverified_claims,
 )
-from tests.support.session_tokens import ISSUER, NOW, token
+from tests.support.session_tokens import ISSUER, NOW, token, verifier
 
 SUFFIX = "naoXFJnI"
 OTHER_ISSUER = "https://clerk.example.org"
@@ -35,7 +35,8 @@ def suffixed(session: str = "", uat: object = "") -> Cookies:
 def choose(
     cookies: Cookies, *, suffix: str | None = SUFFIX, issuer: str | None = ISSUER, dev: bool = False
 ) -> SessionCookies:
-    return session_cookies(cookies, suffix, issuer, is_development=dev, now=float(NOW))
+    is_issued_elsewhere = verifier(issuer=issuer).is_issued_elsewhere
+    return session_cookies(cookies, suffix, is_issued_elsewhere, is_development=dev, now=float(NOW))
 
 
 # The dev browser cookie shows which set was chosen; the last two columns: production, development.

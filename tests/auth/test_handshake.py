@@ -7,7 +7,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from auth.errors import KeysUnavailableError
-from auth.handshake import BrowserRequest, HandshakeDecision, HandshakeReader, HandshakeService
+from auth.handshake import HandshakeDecision, HandshakeService
+from auth.handshake_reader import BrowserRequest, HandshakeReader
 from auth.jwks import KeySet
 from auth.tokens import TokenVerifier
 from tests.support.session_tokens import (
@@ -24,6 +25,7 @@ SUFFIX = "naoXFJnI"
 URL = "https://app.example.com/painel"
 SINCE = NOW - 100  # when the browser signed in
 IN, OUT = "signed in", "signed out"
+EXPIRED = "session-token-expired-refresh-non-eligible-no-refresh-cookie"
 DEVELOPMENT, PRODUCTION = "development", "production"
 
 Cookies = dict[str, str]
@@ -113,8 +115,8 @@ CASES: list[tuple[str, str, str, str]] = [
     ("uat without token",         PRODUCTION,  "client-uat-but-no-session-token", OUT),
     ("issued before uat",         DEVELOPMENT, "session-token-iat-before-client-uat", OUT),
     ("issued before uat",         PRODUCTION,  "session-token-iat-before-client-uat", OUT),
-    ("expired",                   DEVELOPMENT, "session-token-expired", OUT),
-    ("expired",                   PRODUCTION,  "session-token-expired", OUT),
+    ("expired",                   DEVELOPMENT, EXPIRED, OUT),
+    ("expired",                   PRODUCTION,  EXPIRED, OUT),
     ("expired, new to this site", DEVELOPMENT, "session-token-but-no-client-uat", OUT),
     ("expired, new to this site", PRODUCTION,  "session-token-but-no-client-uat", OUT),
     ("not yet valid",             DEVELOPMENT, "session-token-nbf", OUT),
@@ -133,8 +135,8 @@ CASES: list[tuple[str, str, str, str]] = [
     ("bad signature, expired",    PRODUCTION,  OUT, OUT),
     ("unknown kid",               DEVELOPMENT, OUT, OUT),
     ("unknown kid",               PRODUCTION,  OUT, OUT),
-    ("retired key",               DEVELOPMENT, "session-token-expired", OUT),
-    ("retired key",               PRODUCTION,  "session-token-expired", OUT),
+    ("retired key",               DEVELOPMENT, EXPIRED, OUT),
+    ("retired key",               PRODUCTION,  EXPIRED, OUT),
     ("another instance's",        DEVELOPMENT, OUT, OUT),
     ("another instance's",        PRODUCTION,  OUT, OUT),
     ("signed in, no browser",     DEVELOPMENT, "dev-browser-missing", IN),
@@ -196,7 +198,7 @@ def test_no_redirect_without_a_frontend_api() -> None:
         page(cookies_of(token(exp=NOW - 5), SINCE)), None
     )
 
-    assert (decision.location, decision.reason) == (None, "session-token-expired")
+    assert (decision.location, decision.reason) == (None, EXPIRED)
 
 
 def test_api_request_may_use_a_token_with_any_suffix() -> None:
@@ -209,7 +211,11 @@ def test_api_request_may_use_a_token_with_any_suffix() -> None:
     ("state", "reason"),
     [
         ("nothing", "session-token-and-uat-missing"),
-        ("bad signature", "token-invalid: InvalidSignatureError"),
+        ("bad signature", "token-invalid-signature"),
+        ("malformed", "token-invalid"),
+        ("another class", "token-type-mismatch"),
+        ("unknown kid", "jwk-kid-mismatch"),
+        ("another instance's", "token-invalid-issuer"),
     ],
 )
 def test_decision_contains_the_reason_for_signed_out(state: str, reason: str) -> None:

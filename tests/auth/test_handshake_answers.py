@@ -7,8 +7,10 @@ import pytest
 
 from auth.cookies import session_cookie_names
 from auth.errors import RateLimitedError
-from auth.handshake import REDIRECT_COUNT_TTL_SECONDS, BrowserRequest, HandshakeDecision
+from auth.handshake import REDIRECT_COUNT_TTL_SECONDS, HandshakeDecision
+from auth.handshake_reader import BrowserRequest
 from tests.auth.test_handshake import (
+    EXPIRED,
     SINCE,
     SUFFIX,
     URL,
@@ -178,18 +180,53 @@ def test_production_signs_out_at_once_with_the_cookies_of_the_answer() -> None:
     sign_out = answer("__session=; Max-Age=0", "__client_uat=0")
     request = page({"__session": token(), "__client_uat": "1", "__clerk_handshake": sign_out})
 
-    assert outcome(handshake_service("production").resolve(request, ISSUER)) == "signed out"
+    decision = handshake_service("production").resolve(request, ISSUER)
+
+    assert (outcome(decision), decision.reason) == ("signed out", "session-token-missing")
 
 
-def test_answer_without_session_is_deleted_before_the_next_redirect() -> None:
-    request = request_with(__clerk_handshake=answer(DIRECTIVE), __clerk_handshake_nonce="")
+@pytest.mark.parametrize("directives", [(), (DIRECTIVE,), ("__client_uat=9999999999",)])
+def test_answer_without_session_signs_out_whatever_its_client_uat(
+    directives: tuple[str, ...],
+) -> None:
+    request = request_with(__clerk_handshake=answer(*directives), __clerk_handshake_nonce="")
 
     decision = handshake_service("production").resolve(request, ISSUER)
 
-    assert outcome(decision) == "client-uat-but-no-session-token"
-    assert {DIRECTIVE, DELETE_HANDSHAKE, DELETE_HANDSHAKE.replace("=", "_nonce=", 1)} < set(
-        decision.set_cookies
-    )
+    assert (outcome(decision), decision.reason) == ("signed out", "session-token-missing")
+    assert set(decision.set_cookies) == {
+        *directives,
+        DELETE_HANDSHAKE,
+        DELETE_HANDSHAKE.replace("=", "_nonce=", 1),
+    }
+
+
+@pytest.mark.parametrize("uat", ["", "__client_uat=0", "__client_uat=9999999999"])
+def test_answer_is_judged_by_its_session_alone(uat: str) -> None:
+    fresh = [f"__session={token()}; Path=/", *([uat] if uat else [])]
+    request = page({"__client_uat": "0", "__clerk_handshake": answer(*fresh)})
+
+    assert outcome(handshake_service("production").resolve(request, ISSUER)) == "signed in"
+
+
+@pytest.mark.parametrize(
+    ("session", "reason"),
+    [
+        (lambda: token(exp=NOW - 5), "client-uat-but-no-session-token"),
+        (lambda: token(session_tokens.signed_by_other_key), "client-uat-but-no-session-token"),
+    ],
+)
+def test_invalid_session_of_an_answer_leaves_the_decision_to_the_own_cookies(
+    session: Callable[[], str], reason: str
+) -> None:
+    result = answer(f"__session={session()}", DIRECTIVE)
+    request = page({"__client_uat": str(SINCE), "__clerk_handshake": result})
+
+    decision = handshake_service("production").resolve(request, ISSUER)
+
+    assert outcome(decision) == reason
+    assert DELETE_HANDSHAKE in decision.set_cookies
+    assert DIRECTIVE not in decision.set_cookies
 
 
 DEV_BROWSER = {"__clerk_db_jwt": "dvb_2"}
@@ -198,20 +235,37 @@ DEV_BROWSER = {"__clerk_db_jwt": "dvb_2"}
 @pytest.mark.parametrize(
     ("instance", "dev_browser"), [("development", DEV_BROWSER), ("production", {})]
 )
+@pytest.mark.parametrize(
+    ("exchange", "nonce_format"), [(None, {}), (lambda _: [], {"format": "nonce"})]
+)
 def test_redirect_contains_the_parameters_that_clerk_needs(
-    instance: str, dev_browser: dict[str, str]
+    instance: str,
+    dev_browser: dict[str, str],
+    exchange: Fetch | None,
+    nonce_format: dict[str, str],
 ) -> None:
-    request = page(
-        cookies_of(token(exp=NOW - 5), SINCE, browser="dvb_2"), "?a=S%C3%A3o&__clerk_help=1"
-    )
+    expired = token(exp=NOW - 5)
+    request = page(cookies_of(expired, SINCE, browser="dvb_2"), "?a=S%C3%A3o&__clerk_help=1")
 
-    assert redirect_parameters(handshake_service(instance).resolve(request, ISSUER)) == {
+    assert redirect_parameters(handshake_service(instance, exchange).resolve(request, ISSUER)) == {
         "redirect_url": f"{URL}?a=S%C3%A3o",
         "__clerk_api_version": "2026-05-12",
         "suffixed_cookies": "true",
-        "__clerk_hs_reason": "session-token-expired",
+        "__clerk_hs_reason": EXPIRED,
+        "__session": expired,
+        **nonce_format,
         **dev_browser,
     }
+
+
+@pytest.mark.parametrize("session", ["", "x" * 4_097])
+def test_redirect_contains_no_session_that_is_missing_or_too_long(session: str) -> None:
+    request = page(cookies_of(session, 0 if session else SINCE))
+
+    decision = handshake_service("production").resolve(request, ISSUER)
+
+    assert decision.location is not None
+    assert "__session" not in redirect_parameters(decision)
 
 
 def test_redirect_contains_the_new_dev_browser() -> None:

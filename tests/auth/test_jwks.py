@@ -21,7 +21,14 @@ from auth.errors import (
     KeysUnavailableError,
     UnusableAnswerError,
 )
-from auth.jwks import FIRST_WAIT_SECONDS, MAX_KEYS, REFETCH_COOLDOWN_SECONDS, WAIT_SECONDS, KeySet
+from auth.jwks import (
+    FIRST_WAIT_SECONDS,
+    MAX_AGE_SECONDS,
+    MAX_KEYS,
+    REFETCH_COOLDOWN_SECONDS,
+    WAIT_SECONDS,
+    KeySet,
+)
 from auth.provider_calls import ProviderCalls
 from dev.servers import eventually
 from tests.support.concurrency import Clock, InterruptedKey, ThreadCountingKey
@@ -108,7 +115,7 @@ def test_key_rotated_right_after_the_start_is_found(known: KeySet, issuer: Issue
     assert (outcome(known, "k2"), issuer.fetches) == ("k2", 2)
 
 
-@pytest.mark.parametrize(("pause", "fetches"), [(0, 2), (59.9, 2), (60, 3), (600, 3)])
+@pytest.mark.parametrize(("pause", "fetches"), [(0, 2), (59.9, 2), (60, 3), (239, 3)])
 def test_unknown_key_causes_at_most_one_fetch_a_minute(
     known: KeySet, issuer: Issuer, clock: Clock, pause: float, fetches: int
 ) -> None:
@@ -405,3 +412,77 @@ def test_key_removed_during_its_lookup_causes_no_other_error(clock: Clock, looku
         "k1",
         "UnknownKeyError",
     )
+
+
+@pytest.mark.parametrize(("age", "fetches"), [(239, 1), (240, 2), (300, 2)])
+def test_old_keys_are_fetched_again(
+    known: KeySet, issuer: Issuer, clock: Clock, age: float, fetches: int
+) -> None:
+    clock.seconds += age
+
+    outcomes = [outcome(known, "k1") for _ in range(3)]
+
+    assert (outcomes, issuer.fetches) == (["k1"] * 3, fetches)
+
+
+def test_revoked_key_is_unknown_after_the_maximum_age(
+    known: KeySet, issuer: Issuer, clock: Clock
+) -> None:
+    revoked = known.key("k1")
+    issuer.published = [entry("k2")]
+    clock.seconds += MAX_AGE_SECONDS
+
+    assert not known.is_current(revoked)
+    assert outcome(known, "k1") == "UnknownKeyError"
+
+
+def test_unchanged_key_stays_the_same_object(known: KeySet, clock: Clock) -> None:
+    key = known.key("k1")
+    clock.seconds += MAX_AGE_SECONDS
+
+    assert (known.is_current(key), known.key("k1") is key) == (True, True)
+
+
+def test_old_keys_stay_while_the_issuer_fails_and_are_asked_for_once_a_minute(
+    known: KeySet, issuer: Issuer, clock: Clock
+) -> None:
+    issuer.error = OSError()
+    clock.seconds += 10 * MAX_AGE_SECONDS
+
+    outcomes = [outcome(known, "k1") for _ in range(5)]
+    clock.seconds += REFETCH_COOLDOWN_SECONDS
+
+    assert (outcomes, outcome(known, "k1"), issuer.fetches) == (["k1"] * 5, "k1", 3)
+
+
+def test_renewal_does_not_delay_the_fetch_for_an_unknown_key(
+    known: KeySet, issuer: Issuer, clock: Clock
+) -> None:
+    clock.seconds += MAX_AGE_SECONDS
+    outcome(known, "k1")
+    issuer.published = [entry("k2")]
+
+    assert (outcome(known, "k2"), issuer.fetches) == ("k2", 3)
+
+
+def test_renewal_delays_no_request_before_the_maximum_age(
+    slow_keys: KeySet, issuer: Issuer, clock: Clock
+) -> None:
+    key = slow_keys.key("k1")
+    issuer.may_answer.clear()
+    clock.seconds += MAX_AGE_SECONDS - 1
+
+    assert seconds_of(lambda: slow_keys.is_current(key)) < WAIT_SECONDS
+    assert eventually(lambda: issuer.fetches == 2)
+
+
+def test_request_waits_briefly_for_the_renewal_of_keys_of_the_maximum_age(
+    slow_keys: KeySet, issuer: Issuer, clock: Clock
+) -> None:
+    key = slow_keys.key("k1")
+    issuer.may_answer.clear()
+    clock.seconds += MAX_AGE_SECONDS
+
+    waited = seconds_of(lambda: slow_keys.is_current(key))
+
+    assert (WAIT_SECONDS / 2 < waited < WAIT_SECONDS + 1, slow_keys.is_current(key)) == (True, True)

@@ -142,14 +142,14 @@ def test_slow_calls_of_one_share_use_no_worker_of_another(
 
 def test_caller_stops_waiting_at_its_deadline(calls: ProviderCalls, may_answer: Event) -> None:
     with pytest.raises(ProviderUnavailableError, match="no answer in time"):
-        calls.run("test", "k", may_answer.wait, Share.SIGNED_IN, wait_seconds=0)
+        calls.run("slow", "k", may_answer.wait, Share.SIGNED_IN, wait_seconds=0)
 
 
 def test_equal_calls_use_the_budget_once(clock: Clock, may_answer: Event) -> None:
     calls = ProviderCalls(Rate(1, 0), clock)
     for _ in range(5):
         with suppress(ProviderUnavailableError):
-            calls.run("test", "k", may_answer.wait, Share.SIGNED_IN, wait_seconds=0)
+            calls.run("slow", "k", may_answer.wait, Share.SIGNED_IN, wait_seconds=0)
 
     assert call_result(calls, Share.SIGNED_IN, "other") == "the budget of calls is spent"
 

@@ -125,6 +125,18 @@ def test_issuer_is_not_checked_without_setting() -> None:
     assert claims.subject == "user_1"
 
 
+PROXY = "https://app.example.com/__clerk"
+
+
+@pytest.mark.parametrize("issuer", [ISSUER, f"{ISSUER}/", PROXY, f"{PROXY}/"])
+def test_tokens_behind_a_proxy_may_name_the_instance_or_the_proxy(issuer: str) -> None:
+    behind_proxy = replace(verifier(), proxy_issuer=f"{PROXY}/")
+
+    assert behind_proxy.verify(token(iss=issuer)).subject == "user_1"
+    with pytest.raises(InvalidTokenError, match="InvalidIssuerError"):
+        behind_proxy.verify(token(iss="https://clerk.example.org"))
+
+
 def test_party_is_not_checked_without_setting() -> None:
     any_party = replace(verifier(), authorized_parties=frozenset())
 

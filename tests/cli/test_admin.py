@@ -1,5 +1,6 @@
 """The commands `flask admin`, `flask doctor` and `flask sweep --directory`."""
 
+import base64
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -26,6 +27,9 @@ from tests.support.clerk_server import BackendFault, Clerk, run_clerk
 from tests.support.types import Sign
 from tests.support.users import ALICE, BOB, NOW
 from web.services import EXTENSION
+
+# Of an instance whose frontend API has a name of its own, so that its account portal is unknown.
+OTHER_HOST_KEY = "pk_test_" + base64.b64encode(b"login.example.com$").decode()
 
 
 @pytest.fixture
@@ -135,7 +139,7 @@ def test_one_of_several_accounts_is_chosen_by_its_id(
 
     outputs = []
     for command in ("grant", "revoke"):
-        outputs.append(runner.invoke(args=["admin", command, identifier]).output.splitlines()[-1])
+        outputs.append(runner.invoke(args=["admin", command, identifier]).stdout.splitlines()[-1])
         outputs.append(" ".join(roles(session)))
 
     description = (
@@ -212,7 +216,9 @@ def test_revoke_warns_if_the_address_is_listed(tmp_path: Path, url: str) -> None
 def test_doctor_reports_no_failure_in_development(runner: FlaskCliRunner) -> None:
     exit_code, checks = run_checks(runner, "doctor")
 
-    parts = ["environment", "database", "migrations", "redis", "sweep", "duplicates", "backlog"]
+    checks.pop("round trip")  # long on a busy machine
+    parts = ["environment", "database", "redis", "connection", "lc_ctype", "migrations"]
+    parts += ["sweep", "duplicates", "backlog"]
     assert (exit_code, checks) == (0, {**dict.fromkeys(parts, "ok"), "clerk": "warn"})
 
 
@@ -408,7 +414,7 @@ def test_doctor_accepts_correct_clerk_settings(tmp_path: Path, url: str, clerk: 
         ({"clerk_secret_key": "sk_live_x"}, "clerk keys"),
         ({"clerk_secret_key": "sk_test_wrong"}, "clerk api"),
         ({"clerk_jwks_url": "http://127.0.0.1:1/jwks.json"}, "clerk jwks"),
-        ({"clerk_sign_in_url": None, "clerk_frontend_api_url": "http://x"}, "clerk sign-in"),
+        ({"clerk_sign_in_url": None, "clerk_publishable_key": OTHER_HOST_KEY}, "clerk sign-in"),
     ],
 )
 def test_doctor_names_a_wrong_clerk_setting(

@@ -1,4 +1,4 @@
-"""Commands with an unusable database print one line that names it and exit with 1."""
+"""Commands with an unusable database print one line that names it, and never a traceback."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,11 +19,16 @@ ARGUMENTS = {
     "admin revoke": ["ana@example.com"],
     "auto-create": ["off"],
     "token": ["user_x", "--admin"],
+    "person show": ["ana@example.com"],
+    "person export": ["ana@example.com"],
+    "person erase": ["ana@example.com"],
     "db downgrade": ["base"],
     "db stamp": ["base"],
 }
 # Commands that do not use the database, or that write migrations into the project.
 WITHOUT_DATABASE = {
+    "cache clear",
+    "config",
     "db branches",
     "db edit",
     "db heads",
@@ -39,7 +44,8 @@ LEGACY = Path(__file__).parent.parent / "legacy" / "schema.sql"
 
 
 def commands_of(group: click.Group, prefix: str = "") -> Iterator[str]:
-    for name, command in group.commands.items():
+    for name in group.list_commands(click.Context(group)):
+        command = group.commands[name]
         if isinstance(command, click.Group):
             yield from commands_of(command, f"{prefix}{name} ")
         else:
@@ -124,3 +130,50 @@ def test_error_names_a_read_only_database(
         read_only_commands = {"db current", "db check", "adopt", "scheduler", "db upgrade", "demo"}
         tested = [c for c in commands if c not in read_only_commands]
         assert faults_of(app, tested, message) == {}
+
+
+# What makes a migrated database unusable.
+UNKNOWN_REVISION = "UPDATE alembic_version SET version_num = '9999'"
+WITHOUT_RIGHTS = """
+CREATE ROLE "{role}" LOGIN; GRANT CONNECT ON DATABASE "{name}" TO "{role}";
+REVOKE ALL ON SCHEMA public FROM PUBLIC
+"""
+
+
+@pytest.fixture
+def unusable_databases(
+    tmp_path: Path, new_database: Callable[[str], str], copy_database: Callable[[str], str]
+) -> dict[str, str]:
+    """The URLs of databases that commands cannot work on; adopting one is left out."""
+    name = tmp_path.name
+    urls = {"unreachable": UNREACHABLE_URL, "empty": new_database(f"{name}_empty")}
+    urls["missing"] = make_url(urls["empty"]).set(database="missing").render_as_string()
+    for state in ("newer", "restricted"):
+        urls[state] = copy_database(f"{name}_{state}")
+    with connect_to(urls["newer"]) as other:
+        other.exec_driver_sql(UNKNOWN_REVISION)
+    with connect_to(urls["restricted"]) as other:
+        names = {"role": f"{name}_role", "name": make_url(urls["restricted"]).database}
+        other.exec_driver_sql(WITHOUT_RIGHTS.format(**names))
+    role_url = make_url(urls["restricted"]).set(username=f"{name}_role")
+    return {**urls, "restricted": role_url.render_as_string()}
+
+
+def test_no_command_prints_a_traceback(
+    tmp_path: Path, unusable_databases: dict[str, str], commands: list[str]
+) -> None:
+    migrating = {"adopt", "db downgrade", "db stamp", "db upgrade", "demo"}
+    faults = {}
+    for state, url in unusable_databases.items():
+        with create_app_on(tmp_path, url) as app:
+            can_migrate = state in ("missing", "newer")
+            tested = [c for c in commands if can_migrate or c not in migrating]
+            for command in set(tested) - {"scheduler"}:  # it waits for the database
+                result = run(app, command)
+                is_named = result.exit_code == 0 or str(make_url(url).database) in result.output
+                if isinstance(result.exception, Exception) or not is_named:
+                    faults[state, command] = f"{result.exception!r}: {result.output}"
+                elif "Traceback" in result.output or PASSWORD in result.output:
+                    faults[state, command] = result.output
+
+    assert faults == {}

@@ -159,13 +159,13 @@ def test_demo_data_is_written_once(tmp_path: Path, copy_database: Callable[[str]
 def test_auto_create_off_is_stored_and_audited(runner: FlaskCliRunner, session: Session) -> None:
     runner.invoke(args=["auto-create", "off"])
 
-    output = runner.invoke(args=["auto-create", "status"]).output
+    output = runner.invoke(args=["auto-create", "status"]).stdout
     details = session.scalars(select(AuditEvent.details)).all()
     assert (output, details) == ("auto-create is off\n", [{"enabled": False}])
 
 
 def test_auto_create_is_on_by_default(runner: FlaskCliRunner) -> None:
-    assert runner.invoke(args=["auto-create", "status"]).output == "auto-create is on\n"
+    assert runner.invoke(args=["auto-create", "status"]).stdout == "auto-create is on\n"
 
 
 def test_status_names_the_setting_that_overrides_auto_create(

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from app import create_app
-from core.config import Config, ConfigError, insecure_settings, load_config
+from core.config import (
+    Config,
+    ConfigError,
+    insecure_settings,
+    load_config,
+    refuse_accidental_database,
+)
 from web.services import EXTENSION
 
 SECRET = "hush-0123456789"
@@ -44,7 +50,10 @@ def config_error(**settings: str) -> ConfigError:
     [
         ("app_env", "development"),
         ("database_url", None),
+        ("database_url_unpooled", None),
         ("database_connect_seconds", 10),
+        ("database_idle_seconds", 240),
+        ("database_idle_sweep_seconds", 21_600),
         ("redis_url", None),
         ("secret_key", None),
         ("clerk_authorized_parties", frozenset()),
@@ -175,6 +184,9 @@ def test_environment_overrides_the_env_file(tmp_path: Path) -> None:
             for name in ("CLERK_ISSUER", "CLERK_FRONTEND_API_URL", "CLERK_API_URL")
         ),
         ("CLERK_API_URL", "https://api.clerk.com/v1"),
+        ("SENTRY_DSN", "https://o1.ingest.sentry.io/2"),
+        ("SENTRY_DSN", "https://key@o1.ingest.sentry.io"),
+        ("SENTRY_DSN", "key@o1.ingest.sentry.io/2"),
         ("CLERK_WEBHOOK_SECRET", "whsec_…"),
         ("CLERK_WEBHOOK_SECRET", "whsec_not*base64"),
         ("CLERK_WEBHOOK_SECRET", "whsec_"),
@@ -227,6 +239,9 @@ def test_environment_overrides_the_env_file(tmp_path: Path) -> None:
         ("SESSION_TTL_SECONDS", "-1"),
         ("SWEEP_INTERVAL_SECONDS", "soon"),
         ("DATABASE_CONNECT_SECONDS", "0"),
+        ("DATABASE_IDLE_SECONDS", "-1"),
+        ("DATABASE_IDLE_SWEEP_SECONDS", "0"),
+        ("DATABASE_URL_UNPOOLED", "mysql://db/neon"),
         ("RATE_LIMIT_PER_MINUTE", "0"),
         ("ENSURE_RATE_LIMIT_PER_MINUTE", "many"),
         ("TRUSTED_PROXIES", "-1"),
@@ -368,12 +383,24 @@ def test_trailing_slash_of_the_frontend_api_is_not_doubled() -> None:
     assert config.jwks_url == "https://clerk.example.com/.well-known/jwks.json"
 
 
-def test_frontend_api_of_an_unknown_host_has_no_account_portal() -> None:
+def test_proxy_of_the_frontend_api_keeps_issuer_and_account_portal() -> None:
+    proxy = "https://app.example.com/__clerk"
+
+    config = load(CLERK_PUBLISHABLE_KEY=PRODUCTION_KEY, CLERK_FRONTEND_API_URL=proxy)
+
+    assert (config.issuer, config.proxy_issuer) == ("https://clerk.example.com", proxy)
+    assert config.jwks_url == f"{proxy}/.well-known/jwks.json"
+    assert config.sign_in_url == "https://accounts.example.com/sign-in"
+
+
+def test_given_issuer_is_the_only_one() -> None:
     config = load(
-        CLERK_PUBLISHABLE_KEY=PRODUCTION_KEY, CLERK_FRONTEND_API_URL="https://login.example.com"
+        CLERK_PUBLISHABLE_KEY=PRODUCTION_KEY,
+        CLERK_FRONTEND_API_URL="https://app.example.com/__clerk",
+        CLERK_ISSUER="https://issuer.example.com",
     )
 
-    assert config.sign_in_url is None
+    assert (config.issuer, config.proxy_issuer) == ("https://issuer.example.com", None)
 
 
 def test_admin_addresses_are_trimmed_and_lowercased() -> None:
@@ -441,7 +468,10 @@ def test_printed_services_show_no_secret(tmp_path: Path) -> None:
 
 ALL_SETTINGS = {
     **PRODUCTION,
+    "DATABASE_URL_UNPOOLED": "postgresql://direct.example.com/neon",
     "DATABASE_CONNECT_SECONDS": "12",
+    "DATABASE_IDLE_SECONDS": "600",
+    "DATABASE_IDLE_SWEEP_SECONDS": "3600",
     "REDIS_URL": "redis://:secret@cache:6380/1",
     "CLERK_FRONTEND_API_URL": "https://clerk.example.com/proxy",
     "CLERK_API_URL": "https://api.example.com",
@@ -459,6 +489,8 @@ ALL_SETTINGS = {
     "PROVISIONING_MAX_ATTEMPTS": "5",
     "SCHEDULER": "off",
     "SESSION_TTL_SECONDS": "60",
+    "RETENTION_DAYS": "10",
+    "AUDIT_RETENTION_DAYS": "365",
     "RATE_LIMIT_PER_MINUTE": "100",
     "ENSURE_RATE_LIMIT_PER_MINUTE": "10",
     "METRICS_TOKEN": "token-0123456789",
@@ -467,6 +499,7 @@ ALL_SETTINGS = {
     "BIND": "0.0.0.0:9000",
     "TRUSTED_PROXIES": "1",
     "LOG_FORMAT": "json",
+    "SENTRY_DSN": "https://0123456789abcdef@o1.ingest.sentry.io/2",
     "INSTANCE_PATH": "/srv/neon/instance",
 }
 
@@ -616,3 +649,51 @@ def test_final_slash_of_the_issuer_is_ignored() -> None:
     config = load(CLERK_PUBLISHABLE_KEY=PRODUCTION_KEY, CLERK_ISSUER="https://clerk.example.com/")
 
     assert config.issuer == "https://clerk.example.com"
+
+
+@pytest.mark.parametrize("name", ["CLERK_PUBLISHABLE_KEY", "SECRET_KEY"])
+def test_embedded_database_is_refused_among_production_settings(name: str) -> None:
+    config = load(**{name: PRODUCTION[name]})
+
+    with pytest.raises(ConfigError) as caught:
+        refuse_accidental_database(config)
+
+    assert str(caught.value) == (
+        f"DATABASE_URL: is not set, but {name} is; "
+        "set APP_ENV=development to use the embedded database"
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"REDIS_URL": "redis://127.0.0.1:6379"},
+        {"APP_ENV": "development", "SECRET_KEY": SECRET},
+        {"DATABASE_URL": PRODUCTION["DATABASE_URL"], "SECRET_KEY": SECRET},
+    ],
+    ids=",".join,
+)
+def test_embedded_database_is_allowed_in_development(settings: dict[str, str]) -> None:
+    refuse_accidental_database(load(**settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"PORT": "8080"}, "0.0.0.0:8080"),
+        ({"PORT": "8080", "BIND": "127.0.0.1:9000"}, "127.0.0.1:9000"),
+        ({"PORT": " ", "BIND": " "}, "127.0.0.1:8000"),
+    ],
+)
+def test_assigned_port_is_used_unless_bind_is_set(settings: dict[str, str], expected: str) -> None:
+    assert load(CLERK_PUBLISHABLE_KEY=PRODUCTION_KEY, **settings).bind == expected
+
+
+def test_assigned_port_of_the_development_identity_provider_is_on_loopback() -> None:
+    assert load(PORT="8080").bind == "127.0.0.1:8080"
+
+
+@pytest.mark.parametrize("port", ["http", "70000", "-1", "8000/tcp"])
+def test_port_that_cannot_be_is_refused_by_name(port: str) -> None:
+    assert str(config_error(PORT=port)) == "PORT: must be a number up to 65535"

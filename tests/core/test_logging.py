@@ -3,9 +3,12 @@
 import io
 import json
 import logging
+import re
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg2
@@ -94,8 +97,21 @@ def console(stream: io.StringIO) -> io.StringIO:
 def test_console_is_readable(console: io.StringIO) -> None:
     structlog.get_logger("x").warning("sweep_batch_split", last_id=9)
 
-    assert "sweep_batch_split" in console.getvalue()
-    assert not console.getvalue().startswith("{")
+    assert re.match(r"\S*\d\d:\d\d:\d\d\S* \[.*warning.*sweep_batch_split", console.getvalue())
+    assert "pid" not in console.getvalue()
+
+
+def test_console_shows_local_time(console: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Etc/GMT-14")
+    time.tzset()
+    try:
+        structlog.get_logger("x").warning("late")
+        expected = datetime.now(UTC) + timedelta(hours=14)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+    assert f"{expected:%H:%M}" in console.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 import pytest
 
-from core.server_status import LONGEST_ROUND_TRIP_SECONDS, ServerStatus
+from core.deadlines import scaled
+from core.server_status import LONGEST_CONNECT_SECONDS, LONGEST_ROUND_TRIP_SECONDS, ServerStatus
 from tests.support.concurrency import Clock
 
 
@@ -74,13 +75,33 @@ def test_failed_attempt_marks_the_server_as_not_answering(server: ServerStatus) 
     assert not server.is_answering
 
 
-def test_first_attempt_ends_with_its_failure(server: ServerStatus) -> None:
-    before = server.is_first_attempt
+def test_young_attempt_may_still_succeed(server: ServerStatus, clock: Clock) -> None:
+    states = [server.is_connecting]
     server.note_attempt()
-    during = server.is_first_attempt
-    server.note_failure()
+    states.append(server.is_connecting)
+    clock.seconds += scaled(LONGEST_CONNECT_SECONDS)
+    states.append(server.is_connecting)
 
-    assert (before, during, server.is_first_attempt) == (True, True, False)
+    assert states == [False, True, False]
+
+
+def test_attempts_after_a_failure_are_an_outage_until_an_answer(server: ServerStatus) -> None:
+    server.note_attempt()
+    server.note_failure()
+    server.note_attempt()
+    failed = server.is_connecting
+    server.note_answer(None, is_connecting=False)
+    server.note_attempt()
+
+    assert (failed, server.is_connecting) == (False, True)
+
+
+def test_attempts_after_a_statement_without_answer_are_an_outage(server: ServerStatus) -> None:
+    server.note_answer(None, is_connecting=False)
+    server.note_silence(0.5)
+    server.note_attempt()
+
+    assert not server.is_connecting
 
 
 @pytest.mark.parametrize(

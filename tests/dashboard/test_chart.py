@@ -1,5 +1,6 @@
 """The chart has a bar for each calendar month and a readable scale."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -58,13 +59,13 @@ def test_scale_contains_a_profit_above_the_revenue() -> None:
 def test_heights_are_proportional_to_the_scale() -> None:
     [bar] = draw_chart([month((2026, 3), 15_000, 5_000)]).bars
 
-    assert (bar.revenue, bar.profit) == (750, 250)
+    assert (bar.value, bar.profit) == (750, 250)
 
 
 def test_smallest_amount_is_visible_and_zero_has_no_height() -> None:
     [small, _, big] = draw_chart([month((2026, 1), 1), month((2026, 3), 90_000)]).bars
 
-    assert (small.revenue, small.profit, big.revenue) == (4, 0, 900)
+    assert (small.value, small.profit, big.value) == (4, 0, 900)
 
 
 def test_scale_without_a_loss_starts_at_zero() -> None:
@@ -78,7 +79,7 @@ def test_loss_is_drawn_below_the_zero_line() -> None:
 
     assert (chart.marks, chart.has_loss) == ((3_000, 2_000, 1_000, 0, -1_000), True)
     assert chart.zero == 750
-    assert [(bar.revenue, bar.profit) for bar in chart.bars] == [(750, 375), (250, -250)]
+    assert [(bar.value, bar.profit) for bar in chart.bars] == [(750, 375), (250, -250)]
 
 
 @pytest.mark.parametrize(
@@ -113,8 +114,11 @@ def test_months_before_the_window_do_not_change_the_scale() -> None:
 def test_all_bars_are_inside_the_chart(amounts: list[tuple[int, int]]) -> None:
     chart = draw_chart([month((2026, i + 1), *pair) for i, pair in enumerate(amounts)])
 
-    assert all(0 <= bar.revenue <= chart.zero for bar in chart.bars)
-    assert all(chart.zero - FULL_HEIGHT <= bar.profit <= chart.zero for bar in chart.bars)
+    assert all(0 <= bar.value <= chart.zero for bar in chart.bars)
+    assert all(
+        bar.profit is not None and chart.zero - FULL_HEIGHT <= bar.profit <= chart.zero
+        for bar in chart.bars
+    )
     assert chart.has_loss == any(profit < 0 for _, profit in amounts)
 
 
@@ -126,3 +130,36 @@ def test_marks_are_few_and_equidistant_and_contain_zero(revenue: int, profit: in
     assert (len(steps), 0 in marks, 2 <= len(marks) <= 6) == (1, True, True)
     assert marks[0] >= max(revenue, profit)
     assert marks[-1] <= min(0, profit)
+
+
+def test_other_measures_have_one_bar_and_a_scale_of_counts() -> None:
+    goals = replace(GOALS, leads=30)
+    reported = Month(2026, 3, 10_000, -500, 12, 0, 0, 0, goals)
+
+    chart = draw_chart([reported], "leads")
+
+    assert (chart.marks, chart.is_money, chart.has_loss) == ((50, 25, 0), False, False)
+    assert [(bar.value, bar.profit, bar.goal) for bar in chart.bars] == [(240, None, 600)]
+
+
+def test_smallest_scale_of_counts_ends_at_ten() -> None:
+    assert draw_chart([month((2026, 3), 10_000)], "posts").marks == (10, 5, 0)
+
+
+def test_goal_is_part_of_the_scale_and_each_month_has_its_own() -> None:
+    months = [
+        replace(month((2026, mes), 5_000), goals=replace(GOALS, faturamento=goal))
+        for mes, goal in ((1, 0), (2, 10_000), (3, 40_000))
+    ]
+
+    chart = draw_chart(months)
+
+    assert (chart.marks[0], chart.has_goal) == (50_000, True)
+    assert [bar.goal for bar in chart.bars] == [None, 200, 800]
+
+
+def test_profit_has_no_goal_and_may_be_all_losses() -> None:
+    chart = draw_chart([month((2026, 3), 10_000, -700)], "lucro")
+
+    assert (chart.marks, chart.has_goal, chart.zero) == ((0, -500, -1_000), False, 0)
+    assert chart.bars[0].value == -700

@@ -121,7 +121,7 @@ def test_month_waits_for_an_unlink_and_is_refused(
         with connection.execution_options(isolation_level="READ COMMITTED").begin():
             connection.exec_driver_sql("UPDATE mentorados SET user_id = NULL")
             saved = pool.submit(save)
-            assert eventually(lambda: count(url, WAITING_SESSIONS) == 1, seconds=2)
+            assert eventually(lambda: count(url, WAITING_SESSIONS) == 1)
         with pytest.raises(NoResultFound):
             saved.result(timeout=10)
 
@@ -142,7 +142,7 @@ def test_month_waits_for_a_deletion_and_is_refused(
         with connection.execution_options(isolation_level="READ COMMITTED").begin():
             connection.exec_driver_sql("DELETE FROM mentorados")
             saved = pool.submit(save)
-            assert eventually(lambda: count(url, WAITING_SESSIONS) == 1, seconds=2)
+            assert eventually(lambda: count(url, WAITING_SESSIONS) == 1)
         with pytest.raises(NoResultFound):
             saved.result(timeout=10)
 
@@ -158,7 +158,7 @@ def test_deletion_waits_for_a_month_being_saved(
         with transaction() as session:
             save_month(session, bobs_profile, MARCH, {"lucro": 1}, now=NOW)
             deleted = pool.submit(delete)
-            assert eventually(lambda: count(url, WAITING_SESSIONS) == 1, seconds=2)
+            assert eventually(lambda: count(url, WAITING_SESSIONS) == 1)
         deleted.result(timeout=10)
 
     assert count(url, "SELECT count(*) FROM metricas_mensais") == 0

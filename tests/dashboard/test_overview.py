@@ -2,25 +2,29 @@
 
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from fractions import Fraction
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from dashboard.months import Goals, Month, MonthFeedback, Report
+from dashboard.months import (
+    AddressState,
+    FeedbackMonth,
+    GoalChange,
+    Goals,
+    Month,
+    MonthFeedback,
+    ReceivedFeedback,
+    Report,
+)
 from dashboard.overview import (
     Overview,
+    StoredReport,
     compute_overview,
     growth_percent,
-    half_up,
-    mean,
-    overview_from_text,
-    overview_to_text,
-    percent_of_goal,
-    score,
+    report_from_text,
+    report_to_text,
     serialize_overview,
 )
+from dashboard.periods import Period
 from tests.support.users import NOW
 
 DEFAULT_GOALS = Goals(faturamento=16000, leads=50, procedimentos=10, posts=12, stories=60)
@@ -32,13 +36,6 @@ NO_FINANCIALS: dict[str, object] = {
     "growthPercent": None,
     "chartData": [],
 }
-
-COUNTS = st.integers(0, 2_147_483_647)
-PROFITS = st.integers(-2_147_483_648, 2_147_483_647)
-GOALS = st.builds(Goals, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)
-MONTHS = st.builds(
-    Month, st.just(2026), st.integers(1, 12), COUNTS, PROFITS, COUNTS, COUNTS, COUNTS, COUNTS, GOALS
-)
 
 
 def month(
@@ -62,29 +59,6 @@ def overview_of(
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"),
-    [("1/2", 1), ("3/2", 2), ("5/2", 3), ("49/100", 0), ("51/100", 1), ("-1/2", 0), ("-3/4", -1)],
-)
-def test_halves_are_rounded_up(value: str, expected: int) -> None:
-    assert half_up(Fraction(value)) == expected
-
-
-@pytest.mark.parametrize(
-    ("value", "goal", "expected"),
-    [(8, 16, 50), (1, 3, Fraction(100, 3)), (3, 2, 150), (31, 20, 150), (5, 0, 0), (0, 7, 0)],
-)
-def test_percent_of_a_goal_is_exact_and_at_most_150(
-    value: int, goal: int, expected: Fraction
-) -> None:
-    assert percent_of_goal(value, goal) == expected
-
-
-@pytest.mark.parametrize(("values", "expected"), [([], 0), ([4], 4), ([1, 2], Fraction(3, 2))])
-def test_mean_is_exact_and_zero_without_values(values: list[int], expected: Fraction) -> None:
-    assert mean(values) == expected
-
-
-@pytest.mark.parametrize(
     ("first", "last", "expected"),
     [(100, 150, 50), (200, 100, -50), (200, 201, 1), (200, 199, 0), (7, 7, 0), (9, 0, -100)],
 )
@@ -94,46 +68,6 @@ def test_growth_is_relative_to_the_first_value(first: int, last: int, expected: 
 
 def test_growth_from_zero_is_undefined() -> None:
     assert growth_percent(0, 500) is None
-
-
-@pytest.mark.parametrize(
-    ("numbers", "expected"),
-    [
-        ((16000, 12, 60, 50, 10), 80),
-        ((8000, 6, 30, 25, 5), 40),
-        ((12000, 8, 40, 15, 12), 58),
-        ((24000, 18, 90, 75, 15), 120),
-    ],
-    ids=["reached", "half way", "mixed", "far beyond"],
-)
-def test_score_matches_the_contract(numbers: tuple[int, int, int, int, int], expected: int) -> None:
-    assert score(month(*numbers)) == expected
-
-
-@pytest.mark.parametrize(
-    ("reported", "expected"),
-    [
-        (month(faturamento=16000), 40),
-        (month(posts=12), 10),
-        (month(stories=60), 10),
-        (month(leads=50), 10),
-        (month(procedimentos=10), 10),
-        (month(faturamento=200), 1),
-        (month(200, posts=3, leads=1), 4),
-    ],
-    ids=["revenue", "posts", "stories", "leads", "procedures", "half a point", "rounded parts"],
-)
-def test_each_part_is_weighted_and_rounded_separately(reported: Month, expected: int) -> None:
-    assert score(reported) == expected
-
-
-def test_score_without_goals_is_zero() -> None:
-    assert score(month(16000, 12, 60, 50, 10, goals=NO_GOALS)) == 0
-
-
-@given(reported=MONTHS)
-def test_score_is_between_0_and_120(reported: Month) -> None:
-    assert 0 <= score(reported) <= 120
 
 
 def test_overview_without_months_is_zero() -> None:
@@ -272,8 +206,36 @@ def test_as_of_is_the_given_time_in_utc() -> None:
     assert serialized["as_of"] == "2026-03-10T12:30:00Z"
 
 
-def test_overview_survives_serialization_to_text() -> None:
+def test_report_survives_serialization_to_text() -> None:
     feedback = MonthFeedback(2026, 2, "Bom mês.", "Leads.", "Ligue mais.")
-    overview = overview_of(month(9_000), month(8_000, mes=2), feedback=feedback)
+    received = ReceivedFeedback(feedback, NOW, "Davi", is_new=True, is_focus_done=False)
+    report = Report(
+        (replace(month(9_000), reported_at=NOW, missing=("lucro",)), month(8_000, mes=2)),
+        DEFAULT_GOALS,
+        feedback,
+        received=(received,),
+        archive=(FeedbackMonth(2026, 2, is_new=True),),
+        goal_change=GoalChange(DEFAULT_GOALS, NOW),
+        address=AddressState(has_email=True, is_verified=False),
+    )
 
-    assert overview_from_text(overview_to_text(overview)) == replace(overview, read_only=True)
+    stored = report_from_text(report_to_text(StoredReport(report, NOW)))
+
+    assert stored == StoredReport(replace(report, is_read_only=True), NOW)
+
+
+def test_report_until_a_month_ends_with_it() -> None:
+    received = tuple(
+        ReceivedFeedback(
+            MonthFeedback(2026, mes, "A", "F", "S"), NOW, None, is_new=False, is_focus_done=False
+        )
+        for mes in (1, 2)
+    )
+    report = Report(
+        (month(mes=1), month(mes=2)), DEFAULT_GOALS, received[1].texts, received=received
+    )
+
+    january = report.until(Period(2026, 1))
+
+    assert [each.mes for each in january.months] == [1]
+    assert (january.received, january.feedback) == (received[:1], received[0].texts)

@@ -12,11 +12,13 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from dev import demo_data
-from dev.servers import AppServer, run_app
+from dev.servers import AppServer
+from scripts.system_packages import SMALL_BROWSER, WHOLE_BROWSERS
 from tests.support.clerk_server import Clerk, run_clerk
 from tests.support.pages import DESKTOP, BrowserProfiles
+from tests.support.servers import run_test_app
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSERS = (SMALL_BROWSER, *WHOLE_BROWSERS)
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -54,7 +56,7 @@ def site_url(copy_database: Callable[[str], str]) -> str:
 def site(site_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
     """The app with the development identity provider."""
     folder: Path = tmp_path_factory.mktemp("site")
-    with run_app(folder, DATABASE_URL=site_url, SUPPORT_URL=SUPPORT) as site:
+    with run_test_app(folder, DATABASE_URL=site_url, SUPPORT_URL=SUPPORT) as site:
         yield site
 
 
@@ -71,7 +73,7 @@ def clerk_site(
 ) -> Iterator[AppServer]:
     """The app with the keys of that Clerk server."""
     folder: Path = tmp_path_factory.mktemp("clerk_site")
-    with run_app(folder, DATABASE_URL=copy_database("clerk_site"), **clerk.settings) as app:
+    with run_test_app(folder, DATABASE_URL=copy_database("clerk_site"), **clerk.settings) as app:
         # Another host name than Clerk's, so that both share no cookies.
         yield replace(app, url=app.url.replace("127.0.0.1", "localhost"))
 

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from dev.databases import count
-from dev.servers import AppServer, eventually, run_app
+from dev.servers import AppServer, eventually
 from tests.support.network_faults import FaultTarget, refuse_profiles
 from tests.support.pages import (
     DESKTOP,
@@ -18,6 +18,7 @@ from tests.support.pages import (
     sign_in,
     sign_in_as,
 )
+from tests.support.servers import run_test_app
 
 PRE_REGISTERED = "INSERT INTO mentorados (nome_completo, email, turma) VALUES (%s, %s, 'neon')"
 NAMED = "SELECT count(*) FROM mentorados WHERE nome_completo = :name"
@@ -41,7 +42,7 @@ def admin_page(visitors: BrowserProfiles, site: AppServer, *, javascript: bool) 
     """The admin console, opened by an admin."""
     page = visitors.open_page(site.url, javascript=javascript, viewport=DESKTOP)
     sign_in(page, "Dona Admin")
-    page.get_by_role("link", name="Ir para a administração").click()
+    expect(page).to_have_url("/admin")
     return page
 
 
@@ -60,16 +61,20 @@ def open_user(admin_page: Page, stage: FaultTarget) -> None:
 
 
 def open_profile(admin_page: Page, query: str) -> None:
-    admin_page.goto("/admin/mentorados")
-    admin_page.get_by_label("Nome ou e-mail").fill(query)
-    admin_page.get_by_role("button", name="Buscar").click()
+    admin_page.goto(f"/admin/mentorados?q={query}")
     admin_page.get_by_role("table").get_by_role("link").first.click()
 
 
-def confirm(admin_page: Page, message: str) -> None:
+def confirm(admin_page: Page, message: str, button: str = "Confirmar") -> None:
     admin_page.get_by_label("Motivo").fill("Pedido do mentorado")
-    admin_page.get_by_role("button", name="Confirmar").click()
+    admin_page.get_by_role("button", name=button).click()
     expect(admin_page.get_by_role("status").first).to_contain_text(message)
+
+
+def choose_danger(admin_page: Page, name: str) -> None:
+    """Open the closed section of dangerous changes, and choose one."""
+    admin_page.locator("details.danger summary").click()
+    admin_page.get_by_role("link", name=name).click()
 
 
 def test_failed_attempt_is_retried_by_an_admin(
@@ -105,8 +110,8 @@ def test_user_is_blocked_and_allowed_again(
     admin_page: Page, rute: Page, stage: FaultTarget
 ) -> None:
     open_user(admin_page, stage)
-    admin_page.get_by_role("link", name="Bloquear acesso").click()
-    confirm(admin_page, "Acesso bloqueado.")
+    choose_danger(admin_page, "Bloquear acesso")
+    confirm(admin_page, "Acesso bloqueado.", "Bloquear acesso")
     rute.reload()
     expect(rute.get_by_role("heading", name="Acesso suspenso")).to_be_visible()
 
@@ -121,8 +126,8 @@ def test_profile_is_deactivated_and_reactivated(
     admin_page: Page, rute: Page, stage: FaultTarget
 ) -> None:
     open_profile(admin_page, stage.email)
-    admin_page.get_by_role("link", name="Desativar").click()
-    confirm(admin_page, "Perfil desativado.")
+    choose_danger(admin_page, "Desativar")
+    confirm(admin_page, "Perfil desativado.", "Desativar perfil")
     rute.reload()
     expect(rute.get_by_role("heading", name="Perfil inativo")).to_be_visible()
 
@@ -160,8 +165,8 @@ def test_user_of_an_unlinked_profile_gets_a_new_one(
     admin_page.get_by_role("button", name="Ver o que muda").click()
     confirm(admin_page, "Perfil corrigido.")
 
-    admin_page.get_by_role("link", name="Desvincular").click()
-    confirm(admin_page, "Perfil desvinculado.")
+    choose_danger(admin_page, "Desvincular")
+    confirm(admin_page, "Perfil desvinculado.", "Desvincular perfil")
 
     rute.reload()
     expect(rute.get_by_text("Boas-vindas, Rute!")).to_be_visible()
@@ -211,7 +216,7 @@ def test_csv_file_is_imported(
     admin_page.goto("/admin/mentorados/novos")
 
     admin_page.get_by_label("Arquivo").set_input_files(file)
-    admin_page.get_by_role("button", name="Ensaiar a lista").click()
+    admin_page.get_by_role("button", name="Simular a lista").click()
     admin_page.get_by_label("Motivo").fill("Turma nova")
     admin_page.get_by_role("button", name="Confirmar").click()
 
@@ -231,7 +236,7 @@ def test_progress_of_a_long_import_is_shown_to_its_end(
     admin_page.goto("/admin/mentorados/novos")
 
     admin_page.get_by_label("Arquivo").set_input_files(file)
-    admin_page.get_by_role("button", name="Ensaiar a lista").click()
+    admin_page.get_by_role("button", name="Simular a lista").click()
     expect(admin_page.get_by_role("heading", name="O que será feito: 600 de 600")).to_be_visible()
     admin_page.get_by_label("Motivo").fill("Turma nova")
     admin_page.get_by_role("button", name="Confirmar").click()
@@ -260,6 +265,7 @@ def test_auto_create_setting_applies_at_the_next_request(
     admin_page: Page, visitors: BrowserProfiles, stage: FaultTarget
 ) -> None:
     rute = visitors.open_page(stage.app.url)
+    admin_page.goto("/admin/sistema")
     admin_page.get_by_role("link", name="desligar").click()
     admin_page.get_by_role("button", name="Desligar").click()
     sign_in_as(rute, "Rute Alves", stage.email)
@@ -274,12 +280,14 @@ def test_auto_create_setting_applies_at_the_next_request(
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
 def test_progress_of_a_sweep_is_shown_to_its_end(admin_page: Page) -> None:
-    admin_page.get_by_role("link", name="Varreduras").click()
+    admin_page.get_by_role("link", name="Sistema").click()
 
-    admin_page.get_by_role("button", name="Só ensaiar").click()
+    admin_page.get_by_role("button", name="Só simular").click()
 
-    expect(admin_page.get_by_role("heading", name="(ensaio)")).to_be_visible()
-    expect(admin_page.get_by_text("Concluída, por administração")).to_be_visible(timeout=20_000)
+    expect(admin_page.get_by_role("heading", name="(simulação)")).to_be_visible()
+    expect(admin_page.get_by_text("Concluída, iniciada pela administração")).to_be_visible(
+        timeout=20_000
+    )
 
 
 @pytest.fixture(scope="module")
@@ -289,7 +297,7 @@ def single_attempt(
     """An app whose sweep creates a dead letter after one attempt."""
     url = copy_database("admin_single_attempt")
     settings = {"SWEEP_INTERVAL_SECONDS": "1", "PROVISIONING_MAX_ATTEMPTS": "1"}
-    with run_app(tmp_path_factory.mktemp("admin"), DATABASE_URL=url, **settings) as app:
+    with run_test_app(tmp_path_factory.mktemp("admin"), DATABASE_URL=url, **settings) as app:
         yield FaultTarget(app, url, "rute@example.com")
 
 
@@ -321,7 +329,11 @@ PAGES = [
     *("/admin/mentorados/1", "/admin/mentorados/novos", "/admin/criacao-automatica"),
     *("/admin/pessoa/1/bloquear", "/admin/mentorado/1/corrigir", "/admin/mentorado/1/unir"),
     *("/admin/mentorado/1/desativar", "/admin/metas", "/admin/mentorados/1/feedback/2026/1"),
-    *("/admin/mentorados/1/metas/2026/1", "/admin/tarefas"),
+    *("/admin/mentorados/1/metas/2026/1", "/admin/tarefas", "/admin/mentorado/1/excluir"),
+    "/admin/mentorados/excluidos",
+    *("/admin/mentorados/1/metas/2026/1", "/admin/tarefas", "/admin/registro", "/admin/sistema"),
+    *("/admin/meses/2026/1", "/admin/meses/2026/1/emails", "/admin/busca?q=a"),
+    *("/admin/mesma-pessoa?um=conta-1", "/admin/mesma-pessoa?um=conta-1&dois=perfil-2"),
 ]
 
 

@@ -9,7 +9,8 @@ from playwright.sync_api import Page, expect
 
 from dev.clients import ADMIN, request_as
 from dev.databases import count
-from dev.servers import AppServer, PostgresServer, eventually, run_app, start_postgres
+from dev.servers import AppServer, PostgresServer, eventually, run_app
+from tests.support.databases import start_copy
 from tests.support.network_faults import (
     Fault,
     FaultTarget,
@@ -26,6 +27,7 @@ from tests.support.pages import (
     sign_in,
     sign_in_as,
 )
+from tests.support.servers import run_test_app
 
 with_and_without_javascript = pytest.mark.parametrize(
     "javascript", [True, False], ids=["js", "no-js"]
@@ -101,14 +103,18 @@ def test_blocked_user_sees_the_reason(
 
 
 @with_and_without_javascript
-def test_admin_without_profile_sees_that_the_page_is_for_mentees(
+def test_admin_without_profile_is_led_to_the_admin_console(
     visitors: BrowserProfiles, site: AppServer, *, javascript: bool
 ) -> None:
     page = visitors.open_page(site.url, javascript=javascript)
 
     sign_in(page, "Dona Admin")
+    expect(page).to_have_url("/admin")
+    page.goto("/perfil")
 
     check_page(page, "Área do mentorado", "sua conta não tem um perfil", javascript=javascript)
+    page.get_by_role("link", name="Neon Dashboard").click()
+    expect(page).to_have_url("/admin")
 
 
 @with_and_without_javascript
@@ -131,7 +137,7 @@ def test_future_month_is_refused_with_a_reason(
 
     page.goto("/metricas/2999/1")
 
-    check_page(page, "Dados inválidos", "Este mês ainda não começou.", javascript=javascript)
+    check_page(page, "Este mês ainda não começou", "Confira o endereço", javascript=javascript)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +148,7 @@ def invited_only(
     folder: Path = tmp_path_factory.mktemp("invited_only")
     url = copy_database("invited_only")
     settings = {"DATABASE_URL": url, "ENROLMENT": "invited", "SUPPORT_URL": SUPPORT[:-5]}
-    with run_app(folder, **settings) as app:
+    with run_test_app(folder, **settings) as app:
         yield FaultTarget(app, url, "convidada@example.com")
 
 
@@ -170,7 +176,7 @@ def single_attempt_app(
     folder: Path = tmp_path_factory.mktemp("single_attempt")
     url = copy_database("single_attempt")
     retry_settings = {"SWEEP_INTERVAL_SECONDS": "1", "PROVISIONING_MAX_ATTEMPTS": "1"}
-    with run_app(folder, DATABASE_URL=url, SUPPORT_URL=SUPPORT[:-5], **retry_settings) as app:
+    with run_test_app(folder, DATABASE_URL=url, SUPPORT_URL=SUPPORT[:-5], **retry_settings) as app:
         yield app, url
 
 
@@ -202,9 +208,9 @@ def test_user_with_a_dead_letter_is_referred_to_support(
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[PostgresServer]:
+def postgres(migrated_data: Path, tmp_path: Path) -> Iterator[PostgresServer]:
     """A server that the test stops."""
-    with start_postgres(tmp_path / "database") as server:
+    with start_copy(migrated_data, tmp_path / "database") as server:
         yield server
 
 

@@ -7,7 +7,9 @@ import pytest
 
 from dev.commit_proxy import CommitProxy, commit_proxy_before
 from dev.databases import connect_to
-from dev.servers import AppServer, PostgresServer, run_app, start_postgres
+from dev.servers import AppServer, PostgresServer
+from tests.support.databases import start_copy
+from tests.support.servers import run_test_app
 
 BARRIER = """
 CREATE FUNCTION wait_for_barrier() RETURNS trigger LANGUAGE plpgsql AS
@@ -27,9 +29,9 @@ def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[PostgresServer]:
+def postgres(migrated_data: Path, tmp_path: Path) -> Iterator[PostgresServer]:
     """A PostgreSQL server for one test, which may crash or hang."""
-    with start_postgres(tmp_path / "database") as server:
+    with start_copy(migrated_data, tmp_path / "database") as server:
         yield server
 
 
@@ -40,10 +42,12 @@ def settings() -> dict[str, str]:
 
 
 @pytest.fixture
-def app(url: str, tmp_path: Path, settings: dict[str, str]) -> Iterator[AppServer]:
+def app(
+    url: str, tmp_path: Path, settings: dict[str, str], request: pytest.FixtureRequest
+) -> Iterator[AppServer]:
     """The app in two worker processes."""
     defaults = {"DATABASE_URL": url, "WEB_CONCURRENCY": "2", "WEB_THREADS": "8"}
-    with run_app(tmp_path, **{**defaults, **settings}) as app:
+    with run_test_app(tmp_path, request, **{**defaults, **settings}) as app:
         yield app
 
 

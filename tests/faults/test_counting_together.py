@@ -14,7 +14,8 @@ from sqlalchemy import text
 from dev.clients import concurrently, request_as
 from dev.databases import connect_to
 from dev.fake_clerk import DevUser
-from dev.servers import PROJECT, AppServer, child_environment, eventually, run_app, stop, workers
+from dev.servers import PROJECT, AppServer, child_environment, eventually, stop, workers
+from tests.support.servers import run_test_app
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def url(copy_database: Callable[[str], str]) -> str:
 def app(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
     """The app in two worker processes, shared by the tests of this module."""
     folder = tmp_path_factory.mktemp("counting")
-    with run_app(folder, DATABASE_URL=url, WEB_CONCURRENCY="2", SCHEDULER="off") as app:
+    with run_test_app(folder, DATABASE_URL=url, WEB_CONCURRENCY="2", SCHEDULER="off") as app:
         yield app
 
 
@@ -74,11 +75,11 @@ def test_series_that_alerts_use_exist_before_their_first_event(app: AppServer) -
 
 
 def test_restart_resets_counters_except_those_of_sweeps(url: str, tmp_path: Path) -> None:
-    with run_app(tmp_path, DATABASE_URL=url, SWEEP_INTERVAL_SECONDS="1") as before:
+    with run_test_app(tmp_path, DATABASE_URL=url, SWEEP_INTERVAL_SECONDS="1") as before:
         request_as(before, DevUser("user_before"))
         assert eventually(lambda: metric_value(before, "sweep_runs_total") >= 1, seconds=30)
 
-    with run_app(tmp_path, DATABASE_URL=url, SCHEDULER="off") as after:
+    with run_test_app(tmp_path, DATABASE_URL=url, SCHEDULER="off") as after:
         assert (created_profiles(after), metric_value(after, "sweep_runs_total") >= 1) == (0, True)
 
 

@@ -2,12 +2,15 @@
 
 from functools import partial
 
+import pytest
 import requests
 
 from dev.clients import is_retryable, is_served, new_users, request_as, run_with_few_threads
 from dev.databases import count
 from dev.fake_clerk import DevUser
 from dev.servers import AppServer, logged_events
+
+pytestmark = pytest.mark.real_time_limits
 
 USERS = new_users(200)
 USERS_WITH_CUT = USERS[::8]

@@ -10,6 +10,8 @@ from dev.databases import count
 from dev.fake_clerk import DevUser
 from dev.servers import AppServer, PostgresServer, eventually, workers
 
+pytestmark = pytest.mark.real_time_limits
+
 USERS = new_users(100)
 RESTARTING_USER = USERS[40]
 

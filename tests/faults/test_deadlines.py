@@ -104,6 +104,7 @@ def test_statement_that_times_out_once_is_retried(service: ProvisioningService, 
     assert count(url, "SELECT count(*) FROM provisioning_attempts") == 0
 
 
+@pytest.mark.real_time_limits
 def test_lock_that_is_not_released_raises_unavailable(
     service: ProvisioningService, url: str
 ) -> None:
@@ -208,18 +209,19 @@ def test_last_background_failure_logs_a_dead_letter(service: ProvisioningService
     assert "provisioning_dead_letter" in [line["event"] for line in logs]
 
 
-def test_each_retry_is_counted_by_its_reason(
-    service: ProvisioningService, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.real_time_limits
+def test_each_retry_is_counted_by_its_reason(service: ProvisioningService, url: str) -> None:
     ensure_bob(service)
     labels = {"reason": "lock_not_available"}
     before = REGISTRY.get_sample_value("mentorado_ensure_retries_total", labels) or 0
 
-    with hold_locks(url, LOCK_USERS), pytest.raises(ProvisioningUnavailableError):
-        ensure_bob(service)
+    def is_counted() -> bool:
+        with pytest.raises(ProvisioningUnavailableError):
+            ensure_bob(service)
+        return (REGISTRY.get_sample_value("mentorado_ensure_retries_total", labels) or 0) > before
 
-    after = REGISTRY.get_sample_value("mentorado_ensure_retries_total", labels) or 0
-    assert after > before
+    with hold_locks(url, LOCK_USERS):
+        assert eventually(is_counted)  # a try that a busy machine delays is not repeated
 
 
 class SilentServer(ServerStatus):
@@ -230,6 +232,7 @@ class SilentServer(ServerStatus):
         return 60.0
 
 
+@pytest.mark.real_time_limits
 @pytest.mark.parametrize(
     ("server", "is_retried"), [(ServerStatus(), True), (SilentServer(), False)]
 )
@@ -239,17 +242,16 @@ def test_outage_is_retried_only_at_its_beginning(
     ensure_bob(service)
     with_server = replace(service, unit_of_work=RetryingUnitOfWork(server=server))
 
-    with (
-        capture_logs() as logs,
-        hold_locks(url, LOCK_USERS),
-        pytest.raises(ProvisioningUnavailableError),
-    ):
-        ensure_bob(with_server)
+    def has_retried() -> bool:
+        with capture_logs() as logs, pytest.raises(ProvisioningUnavailableError):
+            ensure_bob(with_server)
+        return "mentorado_ensure_retried" in [line["event"] for line in logs]
 
-    retries = [line for line in logs if line["event"] == "mentorado_ensure_retried"]
-    assert bool(retries) is is_retried
+    with hold_locks(url, LOCK_USERS):
+        assert (eventually(has_retried) if is_retried else has_retried()) is is_retried
 
 
+@pytest.mark.real_time_limits
 def test_unreachable_database_raises_database_unavailable(tmp_path: Path) -> None:
     unreachable_url = "postgresql://nobody@127.0.0.1:1/none"
 
@@ -258,7 +260,11 @@ def test_unreachable_database_raises_database_unavailable(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("verified", "expected"), [(True, ProvisioningUnavailableError), (False, None)]
+    ("verified", "expected"),
+    [
+        pytest.param(True, ProvisioningUnavailableError, marks=pytest.mark.real_time_limits),
+        (False, None),
+    ],
 )
 def test_login_waits_for_the_lock_of_its_verified_address_only(
     service: ProvisioningService, url: str, verified: bool, expected: type[Exception] | None

@@ -23,10 +23,10 @@ from dev.servers import (
     child_environment,
     eventually,
     free_port,
-    run_app,
     start_redis,
 )
 from provisioning.context_cache import CONFIRMED_SECONDS
+from tests.support.servers import run_test_app
 
 UNPUBLISHED, DEMOTED, DEMOTED_OFFLINE, RESTORED, DEACTIVATED = new_users(5)
 USERS = (UNPUBLISHED, DEMOTED, DEMOTED_OFFLINE, RESTORED, DEACTIVATED)
@@ -69,7 +69,7 @@ def denied(
     url = copy_database(f"faults_{folder.name}")
     with (
         start_redis(folder) as redis,
-        run_app(folder, DATABASE_URL=url, REDIS_URL=redis.url, WEB_CONCURRENCY="2") as app,
+        run_test_app(folder, DATABASE_URL=url, REDIS_URL=redis.url, WEB_CONCURRENCY="2") as app,
     ):
         for user in (ADMIN, *USERS):
             assert request_as(app, user).status_code in (200, 201)
@@ -160,7 +160,7 @@ def test_revoke_command_is_applied_by_an_app_without_redis(
     tmp_path: Path, copy_database: Callable[[str], str]
 ) -> None:
     url = copy_database(f"faults_{tmp_path.name}")
-    with run_app(tmp_path, DATABASE_URL=url) as app:
+    with run_test_app(tmp_path, DATABASE_URL=url) as app:
         request_as(app, DEMOTED)
         with connect_to(url) as connection:
             connection.exec_driver_sql(ROLES.format(DEMOTED.clerk_id, DEMOTED.clerk_id))

@@ -1,8 +1,11 @@
 """Databases with a long round trip or a slow connect are served."""
 
+import random
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,10 @@ from web.startup import connect_worker
 
 ENSURE, DASHBOARD = "/api/auth/ensure", "/dashboard"
 ROUND_TRIPS = [0.04, 0.07, 0.12, 0.2]  # seconds
+END_SESSIONS = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+ WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 WAIT_CODES = {"database_unavailable", "provisioning_unavailable"}
 
 
@@ -91,6 +98,7 @@ def test_logins_succeed_with_a_far_database(
     assert network.accepted <= 3  # the connections are kept; one may be lost on a busy machine
 
 
+@pytest.mark.real_time_limits
 @pytest.mark.parametrize("round_trip_seconds", [0.0, 0.2])
 def test_held_lock_is_a_coded_503_at_any_distance(
     app: Flask, network: SimulatedNetwork, url: str, sign_in: SignIn, round_trip_seconds: float
@@ -107,6 +115,7 @@ def test_held_lock_is_a_coded_503_at_any_distance(
     assert eventually(lambda: sign_in(BOB).status_code == 201)
 
 
+@pytest.mark.real_time_limits
 def test_slow_connect_fails_the_request_at_once_and_serves_the_next(
     app: Flask, client: FlaskClient, network: SimulatedNetwork, sign_in: SignIn
 ) -> None:
@@ -119,7 +128,7 @@ def test_slow_connect_fails_the_request_at_once_and_serves_the_next(
     assert is_retryable_error(refused)
     assert page.json is not None
     assert (page.status_code, page.json["checks"]["database"]) == (503, "connecting")
-    assert eventually(lambda: sign_in(BOB).status_code == 201, seconds=2)
+    assert eventually(lambda: sign_in(BOB).status_code == 201, seconds=4)
     assert client.get("/readyz").status_code == 200
 
 
@@ -131,6 +140,95 @@ def test_command_waits_longer_for_a_connection_than_a_request(
     assert health.database() == "ok"
 
 
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """What two visitors experience while a connection is being opened; times in seconds."""
+
+    first_answer: str
+    seconds_after_connection: float
+    longest_request: float
+    second_status: int
+
+
+def visit(app: Flask, network: SimulatedNetwork, connect_seconds: float) -> Visit:
+    """Visit as a new user whose preparing page retries, then as a second one."""
+    pool, sign = pool_of(db.engine), app.extensions[EXTENSION].dev_provider.token
+    answers_before, durations = pool.server.answers, []
+    network.connect_seconds = connect_seconds
+    client, second = app.test_client(), app.test_client()
+    client.set_cookie("__session", sign(BOB))
+    second.set_cookie("__session", sign(ALICE))
+
+    def send(path: str, method: str = "GET") -> TestResponse:
+        started = time.monotonic()
+        answer = client.open(path, method=method, headers={"Origin": "http://localhost"})
+        durations.append(time.monotonic() - started)
+        return answer
+
+    with ThreadPoolExecutor(1) as threads:
+        opened = threads.submit(time_when, lambda: pool.server.answers > answers_before)
+        page = answer = send(DASHBOARD)
+        for attempt in range(3):  # the pauses of static/js/preparing.js
+            if answer.status_code < 300:
+                break
+            pause = max(int(answer.headers["Retry-After"]), 2**attempt)
+            time.sleep(pause * random.uniform(1, 1.25))
+            answer = send(ENSURE, "POST")
+        dashboard = send(DASHBOARD)
+        seconds = time.monotonic() - opened.result()
+    assert (answer.status_code, dashboard.status_code) == (201, 200)
+    heading = "Preparando seu perfil" if "data-preparing" in page.text else page.status
+    return Visit(heading, seconds, max(durations), second.get(DASHBOARD).status_code)
+
+
+def time_when(condition: Callable[[], bool]) -> float:
+    assert eventually(condition, seconds=20)
+    return time.monotonic()
+
+
+def visit_new_process(url: str, folder: Path, connect_seconds: float) -> Visit:
+    """Visit a process without a connection."""
+    with network_proxy(url) as network, create_app_on(folder, network.url) as app:
+        network.round_trip_seconds = 0.12
+        return visit(app, network, connect_seconds)
+
+
+def visit_after_suspension(url: str, folder: Path, connect_seconds: float) -> Visit:
+    """Visit a process whose connections the database has closed, as a suspended one does."""
+    with network_proxy(url) as network, create_app_on(folder, network.url) as app:
+        network.round_trip_seconds = 0.12
+        connect(app)
+        with connect_to(url) as other:
+            other.exec_driver_sql(END_SESSIONS)
+        return visit(app, network, connect_seconds)
+
+
+@pytest.mark.real_time_limits
+def test_visitor_is_in_soon_after_a_slow_connection_is_open_and_holds_no_thread(
+    copy_database: Callable[[str], str], tmp_path: Path
+) -> None:
+    cases: list[tuple[Callable[[str, Path, float], Visit], float]] = [
+        (visit_new_process, 0.8),
+        (visit_after_suspension, 2.0),
+        (visit_new_process, 5.0),
+    ]
+
+    def run(number: int) -> Visit:
+        visiting, connect_seconds = cases[number]
+        url = copy_database(f"connecting_{tmp_path.name}_{number}")
+        (folder := tmp_path / str(number)).mkdir()
+        return visiting(url, folder, connect_seconds)
+
+    with ThreadPoolExecutor(len(cases)) as threads:
+        visits = list(threads.map(run, range(len(cases))))
+
+    assert [each.first_answer for each in visits] == ["Preparando seu perfil"] * len(cases)
+    assert [each.second_status for each in visits] == [200] * len(cases)
+    assert max(each.seconds_after_connection for each in visits) < 2
+    assert max(each.longest_request for each in visits) < 2
+
+
+@pytest.mark.real_time_limits
 def test_silent_database_after_a_connection_is_down(
     app: Flask, client: FlaskClient, network: SimulatedNetwork
 ) -> None:

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,8 @@ import requests
 
 from dev.clients import ADMIN, request_as
 from dev.fake_clerk import DevUser
-from dev.servers import PROJECT, AppServer, child_environment, free_port, run_app, stop, wait_for
+from dev.servers import PROJECT, AppServer, child_environment, free_port, stop, wait_for
+from tests.support.servers import run_test_app
 
 # The file system is mounted in a private namespace, which ends with the process.
 ON_A_FULL_DISK = """
@@ -60,27 +61,34 @@ def test_requests_succeed_when_the_metrics_disk_is_full(tmp_path: Path, url: str
     assert "counters_kept_in_memory" in log
 
 
-@pytest.mark.parametrize("content", [b"\xff" * 70_000, b"x", b"\x40\x00\x00\x00" + b"{" * 80])
-def test_requests_succeed_with_damaged_metric_files(
-    tmp_path: Path, url: str, content: bytes
-) -> None:
-    with run_app(tmp_path, DATABASE_URL=url) as app:
+@pytest.fixture(scope="module")
+def app(
+    copy_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[AppServer]:
+    """An app whose metric files the tests damage."""
+    folder = tmp_path_factory.mktemp("damaged")
+    with run_test_app(folder, DATABASE_URL=copy_database("damaged_metrics")) as app:
         request_as(app, ADMIN)
-        (tmp_path / "metrics" / "counter_1.db").write_bytes(content)
+        yield app
 
-        metrics = requests.get(f"{app.url}/metrics", timeout=10)
-        console = request_as(app, ADMIN, "/admin", "GET")
+
+@pytest.mark.parametrize("content", [b"\xff" * 70_000, b"x", b"\x40\x00\x00\x00" + b"{" * 80])
+def test_requests_succeed_with_damaged_metric_files(app: AppServer, content: bytes) -> None:
+    (app.instance / "metrics" / "counter_1.db").write_bytes(content)
+
+    metrics = requests.get(f"{app.url}/metrics", timeout=10)
+    console = request_as(app, ADMIN, "/admin", "GET")
 
     assert (metrics.status_code, console.status_code) == (200, 200)
     assert "mentorado_ensure_total" in metrics.text
 
 
-def test_requests_succeed_without_the_metrics_folder(tmp_path: Path, url: str) -> None:
-    with run_app(tmp_path, DATABASE_URL=url) as app:
-        request_as(app, ADMIN)
-        shutil.rmtree(tmp_path / "metrics")
-
+def test_requests_succeed_without_the_metrics_folder(app: AppServer) -> None:
+    shutil.move(app.instance / "metrics", app.instance / "moved")
+    try:
         metrics = requests.get(f"{app.url}/metrics", timeout=10)
         console = request_as(app, ADMIN, "/admin", "GET")
+    finally:
+        shutil.move(app.instance / "moved", app.instance / "metrics")
 
     assert (metrics.status_code, console.status_code) == (200, 200)

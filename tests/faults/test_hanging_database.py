@@ -8,6 +8,8 @@ from dev.clients import concurrently, is_retryable, is_served, new_users, reques
 from dev.databases import count
 from dev.servers import AppServer, PostgresServer
 
+pytestmark = pytest.mark.real_time_limits
+
 EARLY, LATE = new_users(40)[:20], new_users(40)[20:]
 
 

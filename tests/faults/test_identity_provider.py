@@ -12,8 +12,9 @@ import requests
 from dev.clients import concurrently, is_served, new_users, run_with_few_threads
 from dev.databases import connect_to, count
 from dev.fake_clerk import DevUser
-from dev.servers import AppServer, eventually, run_app
+from dev.servers import AppServer, eventually
 from tests.support.clerk_server import BackendFault, Clerk, run_clerk
+from tests.support.servers import run_test_app
 
 EVA = DevUser("user_eva", "Eva Melo", "eva@example.com")
 PRE_REGISTER_EVA = """
@@ -42,10 +43,16 @@ def clerk(tmp_path: Path) -> Iterator[Clerk]:
 
 
 @pytest.fixture
-def app(url: str, tmp_path: Path, clerk: Clerk, settings: dict[str, str]) -> Iterator[AppServer]:
+def app(
+    url: str,
+    tmp_path: Path,
+    clerk: Clerk,
+    settings: dict[str, str],
+    request: pytest.FixtureRequest,
+) -> Iterator[AppServer]:
     """The app as a client of that Clerk server; it sweeps every second."""
     defaults = {"DATABASE_URL": url, "SWEEP_INTERVAL_SECONDS": "1"}
-    with run_app(tmp_path, **clerk.settings, **defaults, **settings) as app:
+    with run_test_app(tmp_path, request, **clerk.settings, **defaults, **settings) as app:
         yield app
 
 
@@ -134,6 +141,7 @@ def test_rate_limit_of_clerk_stops_further_calls(app: AppServer, clerk: Clerk, u
     assert (len(clerk.calls), count(url, PROFILES)) == (1, 10)
 
 
+@pytest.mark.real_time_limits
 def test_silent_clerk_does_not_delay_the_request(app: AppServer, clerk: Clerk, url: str) -> None:
     clerk.fault = BackendFault(blocked_until=threading.Event())
     began = time.monotonic()

@@ -11,7 +11,8 @@ import requests
 from dev.clients import queue_length, request_as
 from dev.commit_proxy import CommitProxy
 from dev.databases import count, hold_locks
-from dev.servers import AppServer, eventually, run_app, workers
+from dev.servers import AppServer, eventually, workers
+from tests.support.servers import run_test_app
 from tests.support.users import BOB
 
 PROFILES = "SELECT count(*) FROM mentorados"
@@ -26,7 +27,7 @@ SELECT count(*) FROM pg_stat_activity
 @pytest.fixture
 def app(relay: CommitProxy, tmp_path: Path) -> Iterator[AppServer]:
     """The app in one worker process, without a sweep that would repair the rows."""
-    with run_app(tmp_path, DATABASE_URL=relay.url, SCHEDULER="off") as app:
+    with run_test_app(tmp_path, DATABASE_URL=relay.url, SCHEDULER="off") as app:
         yield app
 
 

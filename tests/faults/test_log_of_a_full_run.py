@@ -12,8 +12,9 @@ from sqlalchemy import text
 from dev.clients import ADMIN, request_as
 from dev.databases import REFUSE_PROFILES, connect_to
 from dev.fake_clerk import DevIdentityProvider, DevUser, clerk_user
-from dev.servers import AppServer, RedisServer, eventually, logged_events, run_app, suspended
+from dev.servers import AppServer, RedisServer, eventually, logged_events, suspended
 from tests.support.clerk_server import send_webhook
+from tests.support.servers import run_test_app
 
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 REQUEST_ID = "browser-4711"
@@ -44,7 +45,7 @@ def app_after_events(url: str, tmp_path: Path, redis: RedisServer) -> Iterator[A
     """The app after a run that produces all of these events."""
     settings = {"CLERK_WEBHOOK_SECRET": SECRET, "PROVISIONING_MAX_ATTEMPTS": "1"}
     more = {"REDIS_URL": redis.url, "SWEEP_INTERVAL_SECONDS": "1", "WEB_CONCURRENCY": "2"}
-    with run_app(tmp_path, DATABASE_URL=url, **settings, **more) as app:
+    with run_test_app(tmp_path, DATABASE_URL=url, **settings, **more) as app:
         sign_in(app)
         link(app, url)
         refuse(app)

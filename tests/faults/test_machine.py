@@ -592,8 +592,9 @@ def machine(
         yield type("ThisMachine", (Machine,), {"environment": environment})
 
 
+@pytest.mark.real_time_limits
 @pytest.mark.parametrize(
-    ("machine", "examples"), [(True, 18), (False, 6)], indirect=["machine"], ids=["redis", "none"]
+    ("machine", "examples"), [(True, 12), (False, 4)], indirect=["machine"], ids=["redis", "none"]
 )
 def test_invariants_hold_after_every_step(machine: type[Machine], examples: int) -> None:
     run_state_machine_as_test(

@@ -11,7 +11,7 @@ from tests.support.malformed_load import MalformedLoad
 from tests.support.request_samples import Credentials, Route, routes_of
 from tests.support.users import ALICE, BOB
 
-REQUESTS = 2_500
+REQUESTS = 1_500
 ERROR_MARKS = ("Traceback", '"level": "error"', '"level": "critical"')
 
 

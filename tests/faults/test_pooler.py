@@ -10,8 +10,9 @@ import requests
 from sqlalchemy import make_url
 
 from dev.clients import ADMIN, concurrently, is_served, new_users, request_as
-from dev.databases import connect_to, count
-from dev.servers import AppServer, eventually, free_port, run_app, stop
+from dev.databases import connect_to, count, create_app_on
+from dev.servers import AppServer, eventually, free_port, stop
+from tests.support.servers import run_test_app
 
 SETTINGS = """
 [databases]
@@ -53,7 +54,7 @@ def pooled_url(url: str) -> Iterator[str]:
 @pytest.fixture
 def app(pooled_url: str, tmp_path: Path) -> Iterator[AppServer]:
     """The app in two worker processes behind the pooler."""
-    with run_app(tmp_path, DATABASE_URL=pooled_url, WEB_CONCURRENCY="2") as app:
+    with run_test_app(tmp_path, DATABASE_URL=pooled_url, WEB_CONCURRENCY="2") as app:
         yield app
 
 
@@ -72,3 +73,16 @@ def test_logins_and_a_sweep_share_three_pooled_connections(app: AppServer, url: 
     assert eventually(lambda: count(url, "SELECT count(user_id) FROM mentorados") == 560)
     # A scheduled sweep may still be running.
     assert eventually(lambda: count(url, IDLE_IN_TRANSACTION) == 0)
+
+
+def test_doctor_tells_a_pooler_from_the_server(tmp_path: Path, pooled_url: str, url: str) -> None:
+    outputs = []
+    for each, direct in ((pooled_url, None), (url, None), (pooled_url, url), (url, pooled_url)):
+        with create_app_on(tmp_path, each, database_url_unpooled=direct) as app:
+            outputs.append(app.test_cli_runner().invoke(args=["doctor"]).stdout)
+
+    assert "warn  connection     through a pooler" in outputs[0]
+    assert "ok    connection     direct" in outputs[1]
+    assert "ok    connection     through a pooler" in outputs[2]
+    assert "ok    migrations by  DATABASE_URL_UNPOOLED" in outputs[2]
+    assert "warn  migrations by  DATABASE_URL_UNPOOLED: it leads to a pooler" in outputs[3]

@@ -16,10 +16,10 @@ from dev.servers import (
     RedisServer,
     eventually,
     run_app,
-    start_postgres,
     start_redis,
     workers,
 )
+from tests.support.databases import start_copy
 from tests.support.users import ALICE, BOB, CHARLIE
 
 BANNER = "por enquanto não dá para alterar nada"
@@ -34,9 +34,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def postgres(folder: Path) -> Iterator[PostgresServer]:
+def postgres(migrated_data: Path, folder: Path) -> Iterator[PostgresServer]:
     """A server that the test stops."""
-    with start_postgres(folder / "database") as server:
+    with start_copy(migrated_data, folder / "database") as server:
         yield server
 
 

@@ -10,15 +10,8 @@ import pytest
 from dev.clients import is_served, new_users, request_as, run_with_few_threads
 from dev.databases import count
 from dev.fake_clerk import DevUser
-from dev.servers import (
-    AppServer,
-    RedisServer,
-    free_port,
-    logged_events,
-    run_app,
-    start_redis,
-    wait_for,
-)
+from dev.servers import AppServer, RedisServer, free_port, logged_events, start_redis, wait_for
+from tests.support.servers import run_test_app
 
 USERS = new_users(120)
 KILLING_USER, RESTARTING_USER = USERS[40], USERS[80]
@@ -44,7 +37,7 @@ def redis(start: StartRedis) -> RedisServer:
 def app(url: str, redis: RedisServer, tmp_path: Path) -> Iterator[AppServer]:
     """The app in two worker processes that share this Redis."""
     settings = {"DATABASE_URL": url, "REDIS_URL": redis.url, "WEB_CONCURRENCY": "2"}
-    with run_app(tmp_path, **settings) as app:
+    with run_test_app(tmp_path, **settings) as app:
         yield app
 
 

@@ -1,4 +1,4 @@
-"""An admin pre-registers a user during the first login of that user, two hundred times."""
+"""An admin pre-registers a user during the first login of that user, sixty times."""
 
 from functools import partial
 
@@ -9,7 +9,7 @@ from dev.databases import count
 from dev.fake_clerk import DevUser
 from dev.servers import AppServer
 
-USERS = new_users(100)
+USERS = new_users(60)
 REGISTERED_AND_OWNED = """
 SELECT count(user_id) FROM mentorados WHERE nome_completo LIKE 'Cadastro de %'
 """

@@ -13,7 +13,8 @@ import requests
 from dev.clients import concurrently, is_served, new_users, queue_length, request_as
 from dev.databases import count, hold_locks
 from dev.fake_clerk import DevUser
-from dev.servers import AppServer, eventually, run_app, workers
+from dev.servers import AppServer, eventually, workers
+from tests.support.servers import run_test_app
 
 USERS = new_users(100)
 STOPPING_USER = USERS[0]
@@ -25,7 +26,7 @@ PROFILES = "SELECT count(user_id) FROM mentorados"
 @pytest.fixture
 def second_app(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
     """Another server on the same database."""
-    with run_app(tmp_path_factory.mktemp("second"), DATABASE_URL=url) as app:
+    with run_test_app(tmp_path_factory.mktemp("second"), DATABASE_URL=url) as app:
         yield app
 
 

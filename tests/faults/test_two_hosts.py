@@ -14,8 +14,9 @@ import requests
 from dev.clients import ADMIN, is_served, new_users, request_as, run_with_few_threads
 from dev.databases import connect_to, count
 from dev.fake_clerk import DevIdentityProvider, DevUser
-from dev.servers import AppServer, RedisServer, eventually, run_app
+from dev.servers import AppServer, RedisServer, eventually
 from tests.support.nginx import run_nginx
+from tests.support.servers import run_test_app
 from tests.support.users import ALICE
 
 USERS = new_users(60)
@@ -50,7 +51,7 @@ def site(url: str, redis: RedisServer, tmp_path: Path) -> Iterator[Site]:
 def host(folder: Path, url: str, redis: RedisServer) -> Iterator[AppServer]:
     folder.mkdir()
     (folder / "identity").symlink_to(folder.parent / "identity")
-    with run_app(
+    with run_test_app(
         folder,
         DATABASE_URL=url,
         REDIS_URL=redis.url,

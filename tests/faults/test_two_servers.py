@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -18,13 +18,17 @@ from dev.servers import (
     RedisServer,
     child_environment,
     eventually,
-    run_app,
+    start_redis,
     suspended,
 )
 from provisioning.context_cache import CONFIRMED_SECONDS
+from tests.support.servers import run_test_app
 from tests.support.users import ALICE
 
-NEW_USER, *OTHER_USERS = new_users(3)
+NEW_USER, BLOCKED, GRANTED, *OTHER_USERS = new_users(5)
+
+
+PROFILES = "SELECT count(*) FROM mentorados"
 
 
 class Pair(NamedTuple):
@@ -34,13 +38,26 @@ class Pair(NamedTuple):
     user_server: AppServer
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def url(copy_database: Callable[[str], str]) -> str:
+    """The URL of the database of both servers."""
+    return copy_database("two_servers")
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """The Redis of both servers."""
+    with start_redis(tmp_path_factory.mktemp("redis_of_two")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
 def pair(url: str, redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    """Two servers with the same development identity provider."""
+    """Two servers with the same development identity provider; each test has its own users."""
     folder = tmp_path_factory.mktemp("pair")
     settings = {"DATABASE_URL": url, "REDIS_URL": redis.url}
     with ExitStack() as stack:
-        yield Pair(*(stack.enter_context(run_app(folder, **settings)) for _ in range(2)))
+        yield Pair(*(stack.enter_context(run_test_app(folder, **settings)) for _ in range(2)))
 
 
 def me(server: AppServer, user: DevUser) -> dict[str, object]:
@@ -81,21 +98,22 @@ def test_admin_changes_apply_at_the_next_request_in_the_other_server(pair: Pair)
 
 
 def test_granted_role_applies_at_the_next_request(pair: Pair, url: str, redis: RedisServer) -> None:
-    before = me(pair.user_server, ALICE)["user"]["role"]  # type: ignore[index] # as JSON has it
+    before = me(pair.user_server, GRANTED)["user"]["role"]  # type: ignore[index] # as JSON has it
 
     settings = {
         "DATABASE_URL": url,
         "REDIS_URL": redis.url,
         "INSTANCE_PATH": str(pair.admin_server.instance),
     }
-    command = [sys.executable, "-m", "flask", "token", ALICE.clerk_id, "--admin"]
+    command = [sys.executable, "-m", "flask", "token", GRANTED.clerk_id, "--admin"]
     subprocess.run(command, cwd=PROJECT, env=child_environment(settings), check=True)
 
-    after = me(pair.user_server, ALICE)["user"]["role"]  # type: ignore[index] # as JSON has it
+    after = me(pair.user_server, GRANTED)["user"]["role"]  # type: ignore[index] # as JSON has it
     assert (before, after) == ("user", "admin")
 
 
 def test_auto_create_setting_applies_at_once_in_both_servers(pair: Pair, url: str) -> None:
+    before = count(url, PROFILES)
     admin_request(pair.admin_server, "settings/auto-create", {"enabled": False}, "PUT")
     refused = [code_of(request_as(server, OTHER_USERS[0])) for server in pair]
     admin_request(pair.user_server, "settings/auto-create", {"enabled": True}, "PUT")
@@ -104,22 +122,22 @@ def test_auto_create_setting_applies_at_once_in_both_servers(pair: Pair, url: st
     ]
 
     assert (refused, created) == (["auto_create_disabled"] * 2, [201, 201])
-    assert count(url, "SELECT count(*) FROM mentorados") == 2
+    assert count(url, PROFILES) == before + 2
 
 
 def test_block_that_a_hanging_redis_missed_applies_in_both_servers(
     pair: Pair, redis: RedisServer
 ) -> None:
-    user_id, _ = ids(me(pair.user_server, ALICE))
+    user_id, _ = ids(me(pair.user_server, BLOCKED))
 
     with suspended(redis.process):
         new_user_status = request_as(pair.user_server, NEW_USER).status_code
-        before = me(pair.user_server, ALICE)["status"]
+        before = me(pair.user_server, BLOCKED)["status"]
         admin_request(pair.admin_server, f"users/{user_id}/block")
-        during = [me(server, ALICE)["status"] for server in pair]
+        during = [me(server, BLOCKED)["status"] for server in pair]
 
     assert (new_user_status, before, during) == (201, "ready", ["user_blocked"] * 2)
     assert eventually(
-        lambda: [me(server, ALICE)["status"] for server in pair] == ["user_blocked"] * 2,
+        lambda: [me(server, BLOCKED)["status"] for server in pair] == ["user_blocked"] * 2,
         seconds=CONFIRMED_SECONDS + 2,
     )

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models import AuditEvent, Mentorado, MetricaMensal, User
@@ -125,29 +125,6 @@ def test_unlinked_automatic_profile_is_no_longer_unedited(session: Session, bob:
     assert profile.is_unedited is False
 
 
-def test_removed_profile_is_not_created_again(session: Session, alice: Mentorado) -> None:
-    affected = admin_actions.remove(session, alice.id, source=ADMIN, now=NOW)
-
-    ensured = ensure(session, identity_of(ALICE), source=PAGE, now=NOW, rules=Rules())
-
-    assert (affected, ensured.denial) == ([ALICE.clerk_id], Denial.USER_BLOCKED)
-    assert session.scalars(select(func.count()).select_from(Mentorado)).one() == 0
-
-
-def test_pre_registered_profile_can_be_removed(session: Session, unlinked: Mentorado) -> None:
-    assert admin_actions.remove(session, unlinked.id, source=ADMIN, now=NOW) == []
-
-
-def test_profile_that_another_table_references_is_not_removed(
-    session: Session, alice: Mentorado
-) -> None:
-    session.execute(text("CREATE TABLE contratos (m integer NOT NULL REFERENCES mentorados (id))"))
-    session.execute(text("INSERT INTO contratos VALUES (:id)"), {"id": alice.id})
-
-    with pytest.raises(ConflictError):
-        admin_actions.remove(session, alice.id, source=ADMIN, now=NOW)
-
-
 CALLS: dict[str, tuple[Callable[[Session], object], type[Exception]]] = {
     "block": (
         lambda s: admin_actions.block(s, UNKNOWN_ID, source=ADMIN, now=NOW),
@@ -160,10 +137,6 @@ CALLS: dict[str, tuple[Callable[[Session], object], type[Exception]]] = {
     ),
     "unlink": (
         lambda s: admin_actions.unlink(s, UNKNOWN_ID, source=ADMIN, now=NOW),
-        UnknownMentoradoError,
-    ),
-    "remove": (
-        lambda s: admin_actions.remove(s, UNKNOWN_ID, source=ADMIN, now=NOW),
         UnknownMentoradoError,
     ),
 }

@@ -127,12 +127,13 @@ def verdict_of_registration(
 
 def test_preview_import_and_single_registration_give_equal_verdicts(session: Session) -> None:
     ExistingRows(session)
-    lines = read_list(ALL_KINDS_CSV)
+    mentees = read_list(ALL_KINDS_CSV)
+    lines = mentees.lines
     single = [verdict_of_registration(session, line) for line in lines if line.values]
 
     previewed = preview_list(session, lines)
     job = AdminJob(id=uuid.uuid4(), counts={}, results=[], position=0, dry_run=False)
-    MenteeImport(lines, NOW).step(session, job, len(lines))
+    MenteeImport(mentees, NOW).step(session, job, len(lines))
 
     expected = {r.line.number: r.to_stored(with_person=False) for r in previewed}
     done = {result["line"]: result for result in job.results}
@@ -240,7 +241,7 @@ def test_preview_locks_nothing_and_consumes_no_id(app: Flask, url: str) -> None:
     ids = count(url, IDS_USED)
 
     with transaction() as session:
-        preview_list(session, read_list(ALL_KINDS_CSV))
+        preview_list(session, read_list(ALL_KINDS_CSV).lines)
         locks = session.scalar(LOCKS)
 
     assert (locks, count(url, IDS_USED)) == (0, ids)
@@ -253,7 +254,7 @@ def test_preview_answers_while_listed_users_are_locked(app: Flask, url: str) -> 
             " VALUES ('p0', 'p0@example.com', true)"
         )
     with hold_locks(url, "SELECT 1 FROM users FOR UPDATE"), transaction() as session:
-        results = preview_list(session, read_list(csv_of(2)))
+        results = preview_list(session, read_list(csv_of(2)).lines)
 
     assert [result.verdict for result in results] == [LineVerdict.NEW] * 2
 
@@ -275,6 +276,7 @@ def test_job_of_a_killed_process_resumes_after_its_last_batch(app: Flask, url: s
     assert [result["line"] for result in job.results] == list(range(2, 12))
 
 
+@pytest.mark.real_time_limits
 def test_batch_whose_commit_reply_was_lost_is_not_repeated(url: str, tmp_path: Path) -> None:
     with commit_proxy_before(url) as relay, create_app_on(tmp_path, relay.url):
         job_id = add(csv_of(10))
@@ -345,6 +347,7 @@ def test_thread_continues_after_a_job_with_an_unexpected_error(app: Flask, url: 
     assert (load_job(broken).status, load_job(broken).error) == ("failed", "RuntimeError")
 
 
+@pytest.mark.real_time_limits
 def test_import_blocked_by_another_batch_refuses_no_line(app: Flask, url: str) -> None:
     job_id = add(csv_of(4))
     other = f"SELECT pg_advisory_xact_lock({imports.IMPORT_LOCK}, 0)"

@@ -224,7 +224,8 @@ def test_import_distinguishes_look_alikes_from_spellings(session: Session) -> No
         "eva@github.com",
         "EVA@github.com",
     )
-    lines = read_list("nome;e-mail\n" + "\n".join(f"Ana;{address}" for address in addresses))
+    content = "nome;e-mail\n" + "\n".join(f"Ana;{address}" for address in addresses)
+    lines = read_list(content).lines
 
     results = preview_list(session, lines)
     values = [line.values for line in lines[:3] if line.values]

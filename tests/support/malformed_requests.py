@@ -41,7 +41,6 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
     "/admin/criacao-automatica": ("reason",),
     "/api/admin": ("q", "cursor", "limit", "state"),
     "/static": ("v",),
-    "/bootstrap": ("v",),
 }
 # fmt: off
 CONTENT_TYPES = (

@@ -1,5 +1,6 @@
 """Browser helpers: signing in, expired sessions and accessibility checks."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from auth.cookies import SESSION
 from dev.fake_clerk import DevIdentityProvider
 
 PHONE = {"width": 390, "height": 844}
+SMALL_PHONE = {"width": 360, "height": 740}
 DESKTOP = {"width": 1280, "height": 900}
 ENSURE = "/api/auth/ensure"
 SERIOUS_IMPACTS = {"serious", "critical"}
@@ -87,11 +89,16 @@ def expire_session(page: Page, provider: DevIdentityProvider) -> None:
 
 def serious_issues(page: Page) -> list[str]:
     """The serious and critical findings of axe-core."""
+    return accessibility_issues(page, SERIOUS_IMPACTS)
+
+
+def accessibility_issues(page: Page, impacts: Collection[str] | None = None) -> list[str]:
+    """The findings of axe-core, of these impacts or of any."""
     violations = Axe().run(page).response["violations"]
     return [
         f"{issue['id']}: {node['html']}"
         for issue in violations
-        if issue["impact"] in SERIOUS_IMPACTS
+        if impacts is None or issue["impact"] in impacts
         for node in issue["nodes"]
     ]
 

@@ -95,6 +95,7 @@ def app(url: str, tmp_path: Path) -> Iterator[Flask]:
         yield app
 
 
+@pytest.mark.real_time_limits
 def test_user_locked_by_an_admin_is_skipped_without_blocking_the_others(
     app: Flask, url: str
 ) -> None:

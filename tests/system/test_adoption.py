@@ -1,6 +1,6 @@
 """A legacy installation is adopted without losing a row, and restored by the downgrade."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,42 @@ def legacy(app: Flask, url: str) -> str:
     return url
 
 
+@pytest.fixture(scope="session")
+def original(new_database: NewDatabase) -> str:
+    """A legacy installation that no test changes."""
+    url = new_database("legacy_original")
+    install(url)
+    return url
+
+
+@pytest.fixture(scope="session")
+def adopted_template(
+    original: str,
+    clone_database: Callable[[str, str], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> str:
+    """That installation after its adoption."""
+    url = clone_database(original, "legacy_adopted")
+    with create_app_on(tmp_path_factory.mktemp("adopted"), url):
+        upgrade()
+    return url
+
+
+@pytest.fixture
+def adopted_app(
+    adopted_template: str, clone_database: Callable[[str, str], str], tmp_path: Path
+) -> Iterator[Flask]:
+    """The app on an adopted installation."""
+    with create_app_on(tmp_path, clone_database(adopted_template, f"a_{tmp_path.name}")) as app:
+        yield app
+
+
+@pytest.fixture
+def adopted(adopted_app: Flask) -> str:
+    """The URL of an adopted installation."""
+    return str(adopted_app.config["SQLALCHEMY_DATABASE_URI"])
+
+
 def run(url: str, *statements: str) -> None:
     with connect_to(url) as connection:
         for statement in statements:
@@ -97,29 +133,20 @@ def test_adopted_schema_equals_the_models(app: Flask, url: str, newer: bool) -> 
 
 
 def test_adopted_schema_contains_the_schema_of_a_new_database(
-    legacy: str, new_database: NewDatabase, tmp_path: Path
+    adopted: str, template_url: str
 ) -> None:
+    assert set(schema(template_url)) - set(schema(adopted)) == set()
+
+
+def test_second_upgrade_changes_nothing(adopted: str) -> None:
     upgrade()
-    fresh = new_database(f"fresh_{tmp_path.name}")
-    with create_app_on(tmp_path / "fresh", fresh):
-        upgrade()
+    before = (schema(adopted), rows(adopted))
 
-    assert set(schema(fresh)) - set(schema(legacy)) == set()
+    assert (schema(adopted), rows(adopted)) == before
 
 
-def test_second_upgrade_changes_nothing(legacy: str) -> None:
-    upgrade()
-    before = (schema(legacy), rows(legacy))
-
-    upgrade()
-
-    assert (schema(legacy), rows(legacy)) == before
-
-
-def test_each_user_keeps_the_profile_with_history(legacy: str) -> None:
-    upgrade()
-
-    assert owners(legacy) == [11, 13]
+def test_each_user_keeps_the_profile_with_history(adopted: str) -> None:
+    assert owners(adopted) == [11, 13]
 
 
 @pytest.mark.parametrize(
@@ -143,48 +170,39 @@ def test_kept_profile_is_chosen_by_history_then_age(
     assert owners(legacy) == kept
 
 
-def test_rows_of_all_tables_are_moved_or_archived(legacy: str) -> None:
-    before = {table: len(found) for table, found in rows(legacy).items()}
+def test_rows_of_all_tables_are_moved_or_archived(original: str, adopted: str) -> None:
+    before = {table: len(found) for table, found in rows(original).items()}
+    live = {table: len(found) for table, found in rows(adopted).items()}
+    archived = {table: scalars(adopted, ARCHIVED.format(table))[0] for table in TABLES}
 
-    upgrade()
-
-    live = {table: len(found) for table, found in rows(legacy).items()}
-    archived = {table: scalars(legacy, ARCHIVED.format(table))[0] for table in TABLES}
     assert {table: live[table] + archived[table] for table in TABLES} == before
-    assert scalars(legacy, "SELECT mentorado_id FROM interacoes ORDER BY id") == [11, 11, 13]
+    assert scalars(adopted, "SELECT mentorado_id FROM interacoes ORDER BY id") == [11, 11, 13]
 
 
-def test_revenue_of_each_user_is_unchanged(legacy: str) -> None:
-    before = scalars(
-        legacy, REVENUE_BY_USER.format(profiles="mentorados", months="metricas_mensais")
-    )
+def test_revenue_of_each_user_is_unchanged(original: str, adopted: str) -> None:
+    before = REVENUE_BY_USER.format(profiles="mentorados", months="metricas_mensais")
+    after = REVENUE_BY_USER.format(profiles=ALL_PROFILES, months=ALL_MONTHS)
 
-    upgrade()
-
-    assert (
-        scalars(legacy, REVENUE_BY_USER.format(profiles=ALL_PROFILES, months=ALL_MONTHS)) == before
-    )
+    assert scalars(adopted, after) == scalars(original, before)
 
 
-def test_row_of_the_kept_profile_stays_and_the_other_is_archived(legacy: str) -> None:
-    upgrade()
-
+def test_row_of_the_kept_profile_stays_and_the_other_is_archived(adopted: str) -> None:
     kept = "SELECT faturamento FROM metricas_mensais WHERE mentorado_id = 13 ORDER BY mes"
     archived = """
         SELECT jsonb_build_array(content -> 'faturamento', mentorado_id, kept_mentorado_id)
           FROM archived_rows WHERE table_name = 'metricas_mensais' AND reason = 'adoption'
     """
-    assert scalars(legacy, kept) == [9000, 9900]
-    assert scalars(legacy, archived) == [[9100, 14, 13]]
+    assert scalars(adopted, kept) == [9000, 9900]
+    assert scalars(adopted, archived) == [[9100, 14, 13]]
 
 
-def test_unknown_tables_keep_their_schema(legacy: str) -> None:
+def test_unknown_tables_keep_their_schema(original: str, adopted: str) -> None:
     unknown = ("diagnosticos", "interacoes", "atividade_progress")
-    before = [line for line in schema(legacy) if line[0] in unknown]
 
-    upgrade()
-
-    assert [line for line in schema(legacy) if line[0] in unknown] == before
+    before, after = (
+        [line for line in schema(url) if line[0] in unknown] for url in (original, adopted)
+    )
+    assert after == before
 
 
 def test_naive_times_are_read_as_utc_in_any_server_time_zone(legacy: str, url: str) -> None:
@@ -198,11 +216,9 @@ def test_naive_times_are_read_as_utc_in_any_server_time_zone(legacy: str, url: s
     assert str(scalars(legacy, query)[0]) == "2026-01-05 10:00:00"
 
 
-def test_legacy_program_can_still_write(legacy: str) -> None:
-    upgrade()
-
+def test_legacy_program_can_still_write(adopted: str) -> None:
     run(
-        legacy,
+        adopted,
         "INSERT INTO users (clerk_id, last_signed_in) VALUES ('user_old', '2026-03-01 10:00')",
         "INSERT INTO mentorados (nome_completo, turma) VALUES ('Antiga', 'neon')",
         "INSERT INTO metricas_mensais (mentorado_id, ano, mes) VALUES (11, 2026, 3)",
@@ -213,16 +229,13 @@ def test_legacy_program_can_still_write(legacy: str) -> None:
              + (SELECT count(*) FROM mentorados WHERE nome_completo = 'Antiga')
              + (SELECT count(*) FROM metricas_mensais WHERE mentorado_id = 11 AND mes = 3)
     """
-    assert scalars(legacy, written) == [3]
+    assert scalars(adopted, written) == [3]
 
 
-def test_downgrade_restores_everything(legacy: str) -> None:
-    before = (schema(legacy), rows(legacy))
-    upgrade()
-
+def test_downgrade_restores_everything(original: str, adopted: str) -> None:
     downgrade(revision="base")
 
-    assert (schema(legacy), rows(legacy)) == before
+    assert (schema(adopted), rows(adopted)) == (schema(original), rows(original))
 
 
 def test_downgrade_of_a_newer_installation_keeps_its_index(app: Flask, url: str) -> None:
@@ -235,10 +248,9 @@ def test_downgrade_of_a_newer_installation_keeps_its_index(app: Flask, url: str)
     assert schema(url) == before
 
 
-def test_downgrade_keeps_changes_since_the_adoption(legacy: str) -> None:
-    upgrade()
+def test_downgrade_keeps_changes_since_the_adoption(adopted: str) -> None:
     run(
-        legacy,
+        adopted,
         "INSERT INTO metricas_mensais (mentorado_id, ano, mes) VALUES (11, 2026, 3)",
         "DELETE FROM interacoes WHERE id = 3",
         "DELETE FROM users WHERE id = 2",
@@ -246,19 +258,17 @@ def test_downgrade_keeps_changes_since_the_adoption(legacy: str) -> None:
 
     downgrade(revision="base")
 
-    assert scalars(legacy, "SELECT mes FROM metricas_mensais WHERE mentorado_id = 11") == [1, 2, 3]
-    assert scalars(legacy, "SELECT id FROM mentorados WHERE user_id IS NULL AND id < 15") == [
+    assert scalars(adopted, "SELECT mes FROM metricas_mensais WHERE mentorado_id = 11") == [1, 2, 3]
+    assert scalars(adopted, "SELECT id FROM mentorados WHERE user_id IS NULL AND id < 15") == [
         13,
         14,
     ]
-    assert scalars(legacy, "SELECT count(*) FROM interacoes") == [2]
+    assert scalars(adopted, "SELECT count(*) FROM interacoes") == [2]
 
 
-def test_invalid_month_is_refused_after_the_adoption(legacy: str) -> None:
-    upgrade()
-
+def test_invalid_month_is_refused_after_the_adoption(adopted: str) -> None:
     with pytest.raises(DBAPIError, match="metricas_mensais_mes_check"):
-        run(legacy, "INSERT INTO metricas_mensais (mentorado_id, ano, mes) VALUES (11, 2025, 14)")
+        run(adopted, "INSERT INTO metricas_mensais (mentorado_id, ano, mes) VALUES (11, 2025, 14)")
 
 
 def test_unrelated_users_table_is_refused_and_unchanged(
@@ -329,19 +339,18 @@ def test_rows_of_unusual_tables_are_moved_and_restored(legacy: str) -> None:
     assert [scalars(legacy, query) for query in queries] == before
 
 
-def test_first_sweep_and_logins_after_the_adoption(app: Flask, legacy: str) -> None:
-    upgrade()
-    service = app.extensions["services"].provisioning
+def test_first_sweep_and_logins_after_the_adoption(adopted_app: Flask, adopted: str) -> None:
+    service = adopted_app.extensions["services"].provisioning
 
     build_sweeper(service).start("cli")
-    shared = me(app, DevUser("user_eva", "Eva", "eva@example.com"))
-    claimed = me(app, DevUser("user_fabio", "Fabio", "fabio@example.com"))
+    shared = me(adopted_app, DevUser("user_eva", "Eva", "eva@example.com"))
+    claimed = me(adopted_app, DevUser("user_fabio", "Fabio", "fabio@example.com"))
 
     without = f"SELECT clerk_id FROM users u WHERE NOT EXISTS ({OWN_PROFILE})"
-    assert scalars(legacy, without) == ["user_admin"]
+    assert scalars(adopted, without) == ["user_admin"]
     assert (claimed["id"], shared["id"] > 17) == (17, True)
-    assert me(app, DevUser("user_admin", "Dona", ADMIN_EMAIL)) is None
-    assert me(app, DevUser("user_alice"))["id"] == 11
+    assert me(adopted_app, DevUser("user_admin", "Dona", ADMIN_EMAIL)) is None
+    assert me(adopted_app, DevUser("user_alice"))["id"] == 11
 
 
 def me(app: Flask, user: DevUser) -> Any:

@@ -127,7 +127,7 @@ def test_environment_is_read_by_the_entry_points_only() -> None:
     reads = {str(path) for path in product if any(c.startswith("os.environ") for c in calls(path))}
 
     # The entry points pass it to core.config; the Prometheus client reads its folder from it.
-    assert reads <= {"wsgi.py", "gunicorn.conf.py", "core/metrics.py"}
+    assert reads <= {"app.py", "gunicorn.conf.py", "core/metrics.py"}
 
 
 def test_domain_packages_read_no_clock() -> None:

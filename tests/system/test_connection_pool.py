@@ -1,5 +1,6 @@
 """The pool opens connections in the background and loses none."""
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from core import deadlines
 from core.connection_pool import (
+    PATIENT_THREADS,
     RENEWAL_SECONDS,
     ConnectionPool,
     KnownOutageError,
@@ -177,9 +179,10 @@ def test_silent_connect_does_not_block_new_ones_once_the_server_is_back(
     assert not is_served(engine)
     network.is_silent = False
 
-    assert eventually(lambda: is_served(engine), seconds=2)
+    assert eventually(lambda: is_served(engine), seconds=4)
 
 
+@pytest.mark.real_time_limits
 def test_deadline_of_a_thread_closes_only_its_own_connection(
     engine: Engine, network: SimulatedNetwork
 ) -> None:
@@ -195,6 +198,7 @@ def test_deadline_of_a_thread_closes_only_its_own_connection(
     assert network.accepted == 2
 
 
+@pytest.mark.real_time_limits
 def test_silent_server_closes_all_connections_of_the_pool(
     engine: Engine, network: SimulatedNetwork
 ) -> None:
@@ -263,6 +267,30 @@ def test_open_first_continues_in_the_background_after_its_timeout(
 
     assert eventually(lambda: pool_of(engine).checkedin() == 1)
     assert network.accepted == 1
+
+
+def test_only_two_threads_wait_for_the_first_connection_until_it_is_open(
+    engine: Engine, network: SimulatedNetwork
+) -> None:
+    pool = pool_of(engine)
+    network.is_slow = True
+    assert not is_served(engine)
+
+    def is_turned_away() -> bool:
+        started = time.monotonic()
+        pool.wait_while_connecting(0.2)
+        return time.monotonic() - started < 0.1
+
+    with ThreadPoolExecutor(PATIENT_THREADS) as threads:
+        first_is_turned_away = is_turned_away()
+        waiting = [threads.submit(pool.wait_while_connecting, 30) for _ in range(PATIENT_THREADS)]
+        assert eventually(is_turned_away)
+        network.is_slow = False
+        for thread in waiting:
+            thread.result(timeout=10)
+
+    assert not first_is_turned_away
+    assert pool.checkedin() == 1
 
 
 def test_round_trip_is_measured_on_connect(engine: Engine, network: SimulatedNetwork) -> None:

@@ -135,6 +135,7 @@ def test_connection_is_usable_after_a_refused_statement(engine: Engine, url: str
     assert count(url, "SELECT sum(number) FROM notes") == 2
 
 
+@pytest.mark.real_time_limits
 def test_timeouts_are_the_time_that_remains(engine: Engine) -> None:
     with deadlines.within(2.0 + GRACE_SECONDS), engine.connect() as connection:
         lock, statement = connection.scalars(TIMEOUTS)
@@ -149,6 +150,7 @@ def test_timeouts_end_with_their_transaction(engine: Engine) -> None:
         assert list(connection.scalars(TIMEOUTS)) == [0, 0]
 
 
+@pytest.mark.real_time_limits
 @pytest.mark.parametrize(("seconds", "idle"), [(0.9, "0"), (5.0, "10s"), (60.0, "10s")])
 def test_idle_transaction_timeout_releases_locks_of_a_suspended_sweep(
     engine: Engine, seconds: float, idle: str

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from sqlalchemy import make_url
 
+from core.database import EmbeddedDatabaseError
 from dev import postgres
 from dev.databases import connect_to, count
 from dev.servers import PROJECT, child_environment, eventually, has_ended
@@ -21,6 +22,7 @@ from dev.servers import PROJECT, child_environment, eventually, has_ended
 ONE = "SELECT 1"
 USE_UNTIL_EOF = """
 import sys, pathlib
+from core.database import EmbeddedDatabaseError
 from dev import postgres
 print(postgres.start(pathlib.Path(sys.argv[1])), flush=True)
 sys.stdin.read()
@@ -270,7 +272,7 @@ def test_server_that_does_not_start_is_reported_in_one_line(folder: Path) -> Non
     original = settings.read_text()
     settings.write_text("no_such_setting = 1\n")
 
-    with pytest.raises(postgres.EmbeddedDatabaseError) as caught:
+    with pytest.raises(EmbeddedDatabaseError) as caught:
         postgres.start(folder)
     settings.write_text(original)
 

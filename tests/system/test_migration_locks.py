@@ -25,6 +25,7 @@ ACCEPTED = {
     "constraint-missing-not-valid": "one scan of a table with twelve rows for each user and year",
     "require-concurrent-index-creation": "one transaction, so that a kill changes nothing",
     "require-concurrent-index-deletion": "indexes that the same transaction has created",
+    "ban-drop-default": "the default of a new column marks the existing rows, without a rewrite",
     "ban-drop-table": "temporary tables of the same transaction",
     "ban-drop-function": "the old function that compared addresses, which is not used any more",
     "renaming-object": "a function and its indexes are replaced within the same transaction",

@@ -1,17 +1,21 @@
 """Migrations on PostgreSQL: upgrade, downgrade, and equality with the models."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from alembic.script import ScriptDirectory
 from flask import Flask
 from flask_migrate import downgrade, upgrade
 from sqlalchemy import text
 
 from core.database import db
 from dev.databases import create_app_on
+from dev.servers import PROJECT
 
 OBJECTS = text("""
     SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace
@@ -84,6 +88,106 @@ def test_second_upgrade_changes_nothing(empty: Flask) -> None:
     assert objects() == before
 
 
+def run(app: Flask, *command: str) -> str:
+    result = app.test_cli_runner().invoke(args=["db", *command])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def execute_script(script: str) -> None:
+    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(script.replace("%", "%%"))
+
+
+def test_current_of_an_empty_database_is_nothing(empty: Flask) -> None:
+    assert run(empty, "current") == ""
+    assert objects() == []
+
+
+def test_unknown_revision_of_a_command_is_named(empty: Flask) -> None:
+    upgrade(revision="0001")
+
+    result = empty.test_cli_runner().invoke(args=["db", "upgrade", "nosuch"])
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: Can't locate revision identified by 'nosuch' (database")
+
+
+def test_printed_statements_create_the_same_objects(empty: Flask) -> None:
+    script = run(empty, "upgrade", "--sql")
+    before = objects()
+    execute_script(script)
+    created = sorted(objects())
+    downgrade(revision="base")
+    upgrade()
+
+    assert before == []
+    assert created == sorted(objects())
+
+
+def test_printed_range_of_statements_is_undone_by_its_reverse(empty: Flask) -> None:
+    upgrade(revision="0008")
+    before = objects()
+
+    execute_script(run(empty, "upgrade", "0008:head", "--sql"))
+    run(empty, "check")
+    execute_script(run(empty, "downgrade", "head:0008", "--sql"))
+
+    assert sorted(objects()) == sorted(before)
+
+
+def test_index_is_created_concurrently_in_an_autocommit_block(empty: Flask) -> None:
+    upgrade()
+    with db.engine.connect() as connection:
+        context = MigrationContext.configure(connection)
+        with context.begin_transaction():
+            connection.execute(text("INSERT INTO users (clerk_id) VALUES ('before')"))
+            with context.autocommit_block():
+                Operations(context).execute(
+                    "CREATE INDEX CONCURRENTLY users_name_idx ON users (name)"
+                )
+            connection.execute(text("INSERT INTO users (clerk_id) VALUES ('after')"))
+        connection.rollback()
+
+    assert "users_name_idx" in objects()
+    with db.engine.begin() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM users")) == 2
+
+
+def test_connection_has_transactions_again_after_autocommit(empty: Flask) -> None:
+    upgrade()
+    execute_script("VACUUM users")
+
+    with db.engine.connect() as connection:
+        connection.execute(text("INSERT INTO users (clerk_id) VALUES ('gone')"))
+        connection.rollback()
+        assert connection.scalar(text("SELECT count(*) FROM users")) == 0
+
+
+def test_new_migration_has_the_given_number_and_follows_the_newest(
+    empty: Flask, tmp_path: Path
+) -> None:
+    folder = tmp_path / "migrations"
+    shutil.copytree(PROJECT / "migrations", folder)
+
+    run(empty, "revision", "-d", str(folder), "--rev-id", "9999", "-m", "add a table")
+
+    head = ScriptDirectory(str(PROJECT / "migrations")).get_current_head()
+    content = (folder / "versions" / "9999_add_a_table.py").read_text()
+    assert f"revision = '9999'\ndown_revision = '{head}'" in content.replace('"', "'")
+
+
+def test_no_migration_is_written_for_equal_models(empty: Flask, tmp_path: Path) -> None:
+    upgrade()
+    folder = tmp_path / "migrations"
+    shutil.copytree(PROJECT / "migrations", folder)
+    before = sorted(path.name for path in (folder / "versions").glob("*.py"))
+
+    run(empty, "migrate", "-d", str(folder))
+
+    assert sorted(path.name for path in (folder / "versions").glob("*.py")) == before
+
+
 def test_existing_sweep_runs_are_summed_up(empty: Flask) -> None:
     upgrade(revision="0007")
     with db.engine.begin() as connection:
@@ -122,6 +226,65 @@ def test_inserts_of_the_legacy_program_still_work(empty: Flask) -> None:
             text("INSERT INTO mentorados (nome_completo, turma) VALUES ('Antiga', 'neon')")
         )
         assert connection.scalar(text("SELECT created_automatically FROM mentorados")) is False
+
+
+GOAL_CHANGES = (
+    "UPDATE mentorados SET nome_completo = 'Ana Lima'",
+    "UPDATE mentorados SET meta_leads = 60",
+    "UPDATE mentorados SET meta_leads = 70, meta_posts = NULL",
+)
+
+
+def test_goals_before_the_first_unconfirmed_change_are_kept(empty: Flask) -> None:
+    upgrade()
+    kept = []
+    with db.engine.begin() as connection:
+        connection.execute(text("INSERT INTO users (id, clerk_id) VALUES (1, 'a')"))
+        connection.execute(
+            text("INSERT INTO mentorados (user_id, nome_completo, turma) VALUES (1, 'Ana', 'neon')")
+        )
+        for change in (*GOAL_CHANGES, "UPDATE mentorados SET previous_goals = NULL"):
+            connection.execute(text(change))
+            kept.append(connection.scalar(text("SELECT previous_goals FROM mentorados")))
+
+    before = {
+        "meta_faturamento": 16_000,
+        "meta_leads": 50,
+        "meta_procedimentos": 10,
+        "meta_posts": 12,
+        "meta_stories": 60,
+    }
+    assert kept == [None, before, before, None]
+
+
+def test_goals_of_a_pre_registered_profile_are_not_kept(empty: Flask) -> None:
+    upgrade()
+    with db.engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO mentorados (nome_completo, turma) VALUES ('Ana', 'neon')")
+        )
+        connection.execute(text("UPDATE mentorados SET meta_leads = 60"))
+        assert connection.scalar(text("SELECT previous_goals FROM mentorados")) is None
+
+
+def test_feedback_from_before_the_upgrade_counts_as_read(empty: Flask) -> None:
+    upgrade(revision="0018")
+    insert = (
+        "INSERT INTO feedbacks (mentorado_id, ano, mes, analise_mes, foco_proximo_mes,"
+        " sugestao_mentor) VALUES (1, 2026, {}, 'a', 'f', 's')"
+    )
+    with db.engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO mentorados (id, nome_completo, turma) VALUES (1, 'Ana', 'neon')")
+        )
+        connection.execute(text(insert.format(1)))
+
+    upgrade()
+
+    with db.engine.begin() as connection:
+        connection.execute(text(insert.format(2)))
+        read = text("SELECT read_at >= updated_at FROM feedbacks ORDER BY mes")
+        assert list(connection.scalars(read)) == [True, None]
 
 
 @pytest.mark.parametrize(

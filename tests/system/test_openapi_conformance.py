@@ -14,7 +14,7 @@ from dev import demo_data
 from dev.clients import ADMIN
 from dev.databases import connect_to
 from dev.fake_clerk import DevIdentityProvider, DevUser
-from dev.servers import run_app
+from tests.support.servers import run_test_app
 from tests.support.users import BOB
 
 SETTINGS = {"CLERK_WEBHOOK_SECRET": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"}
@@ -51,7 +51,7 @@ def test_every_answer_matches_its_description(
     url = copy_database(f"described_{user.clerk_id}")
     fill(url)
 
-    with run_app(tmp_path, DATABASE_URL=url, **SETTINGS) as app:
+    with run_test_app(tmp_path, DATABASE_URL=url, **SETTINGS) as app:
         token = DevIdentityProvider(app.instance / "identity").token(user)
         run = ("run", f"{app.url}/api/openapi.json", "--header", f"Authorization: Bearer {token}")
         completed = subprocess.run(

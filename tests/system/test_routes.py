@@ -6,10 +6,9 @@ from web.access_policy import Access, policy_of
 
 PUBLIC = {
     "static",
-    "bootstrap.static",
     "auth.login",
     "auth.logout",
-    "pages.home",
+    "site_files.root_file",
     "api_docs.docs",
     "api_docs.openapi",
     "ops.healthz",
@@ -23,6 +22,8 @@ PUBLIC = {
     "local_clerk.users",
     "local_clerk.handshake",
     "local_clerk.revoke",
+    "local_clerk.handshake_payload",
+    "local_clerk.refresh",
 }
 
 

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from core.config import load_config
 from dev.fake_clerk import PUBLISHABLE_KEY
-from dev.servers import PROJECT, child_environment, run_app
+from dev.servers import PROJECT, child_environment, free_port, run_app, stop, wait_for
 from scripts import install
 from web.startup import warn_of_insecure_settings
 
@@ -118,6 +118,39 @@ def test_production_without_its_settings_does_not_start(tmp_path: Path) -> None:
     assert "DATABASE_URL, CLERK_PUBLISHABLE_KEY, CLERK_SECRET_KEY, SECRET_KEY" in failed.stderr
 
 
+IMPORTED_BY_A_START = """
+import runpy, sys
+runpy.run_path("gunicorn.conf.py")
+import wsgi
+print(*{name.partition(".")[0] for name in sys.modules})
+"""
+
+
+def test_production_start_imports_nothing_of_development_and_no_commands(tmp_path: Path) -> None:
+    settings = {
+        "APP_ENV": "production",
+        "DATABASE_URL": "postgresql://127.0.0.1:1/none",
+        "CLERK_PUBLISHABLE_KEY": PUBLISHABLE_KEY,
+        "CLERK_SECRET_KEY": "sk_test_x",
+        "SECRET_KEY": "s" * 40,
+        "INSTANCE_PATH": str(tmp_path),
+    }
+
+    imported = subprocess.run(
+        [sys.executable, "-c", IMPORTED_BY_A_START],
+        cwd=PROJECT,
+        env=child_environment(settings),
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+
+    assert {"app", "blueprints", "gunicorn"} <= set(imported)
+    assert {"dev", "cli", "alembic", "flask_migrate", "openapi_pydantic", "psutil"} & {
+        *imported
+    } == set()
+
+
 def test_ctrl_c_stops_the_server_and_its_database(tmp_path: Path) -> None:
     with run_app(tmp_path) as app:
         pid = int((tmp_path / "postgres" / "postmaster.pid").read_text().split()[0])
@@ -135,6 +168,35 @@ def test_embedded_database_is_ready_at_the_first_start(tmp_path: Path) -> None:
 
     assert f"Neon Dashboard  {app.url}" in output
     assert "Dona Admin" in output
+
+
+def test_flask_run_with_the_factory_serves_a_fresh_folder(tmp_path: Path) -> None:
+    port, log = free_port(), tmp_path / "flask.log"
+    command = [sys.executable, "-m", "flask", "--app", "app", "run", "--port", str(port)]
+    environment = child_environment({"INSTANCE_PATH": str(tmp_path)})
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=PROJECT, env=environment, stdout=output, stderr=output
+        )
+    try:
+        answer = wait_for(f"http://127.0.0.1:{port}/readyz")
+    finally:
+        stop(process)
+
+    assert answer.json()["checks"]["database"] == "ok"
+    assert f"Neon Dashboard  http://127.0.0.1:{port}" in log.read_text()
+
+
+@pytest.mark.parametrize("module", ["gunicorn", "flask"])
+def test_forgotten_database_url_gives_one_clear_line(tmp_path: Path, module: str) -> None:
+    arguments = {"gunicorn": ["wsgi:app"], "flask": ["db", "upgrade"]}[module]
+    failed = attempt(module, *arguments, folder=tmp_path, SECRET_KEY="of-a-server")
+
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr == (
+        "neon-dashboard: DATABASE_URL: is not set, but SECRET_KEY is; "
+        "set APP_ENV=development to use the embedded database\n"
+    )
 
 
 def test_missing_venv_module_gives_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:

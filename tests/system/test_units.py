@@ -1,4 +1,4 @@
-"""The systemd units are valid, and set only existing settings."""
+"""The systemd units are valid; the file of settings and its reader work."""
 
 import re
 import shutil
@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from core.config import Config
-from dev.servers import PROJECT
+from core.config import REQUIRED_IN_PRODUCTION, Config
+from dev.servers import PROJECT, child_environment
 
+EXAMPLE = PROJECT / "ops" / "neon-dashboard.env.example"
 UNITS = sorted((PROJECT / "ops" / "systemd").glob("*.service"))
 
 
@@ -43,3 +44,42 @@ def test_unit_passes_the_security_analysis(unit: Path) -> None:
     status, output = analyze("security", "--offline=true", "--threshold=20", str(unit))
 
     assert status == 0, output
+
+
+NEON_URL = (
+    "postgresql://bia:pw%26%24@ep-x-pooler.sa-east-1.aws.neon.tech/neondb"
+    "?sslmode=require&channel_binding=require"
+)
+
+
+def test_example_file_names_only_existing_settings() -> None:
+    lines = EXAMPLE.read_text().splitlines()
+    names = {found[1].lower() for line in lines if (found := re.match(r"#?([A-Z_]+)=", line))}
+
+    assert names <= set(Config.model_fields)
+    assert {name.lower() for name in REQUIRED_IN_PRODUCTION} <= names
+
+
+def test_settings_pasted_into_the_example_file_reach_a_command(tmp_path: Path) -> None:
+    file = tmp_path / "neon dashboard & co.env"
+    values = {
+        "DATABASE_URL": NEON_URL,
+        "SECRET_KEY": "a#b;c'd\\e",
+        "CLERK_PUBLISHABLE_KEY": "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k",
+        "CLERK_SECRET_KEY": "sk_live_x",
+        "INSTANCE_PATH": str(tmp_path),
+    }
+    content = EXAMPLE.read_text()
+    for name, value in values.items():
+        content = re.sub(f"(?m)^{name}=.*$", lambda _: f"{name}={value}", content)  # noqa: B023
+    file.write_text(content)
+
+    environment = child_environment({"NEON_ENV_FILE": str(file)})
+    command = [str(PROJECT / "ops" / "neon-flask"), "config"]
+    completed = subprocess.run(
+        command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+    )
+
+    url = NEON_URL.replace("bia:pw%26%24@", "").replace("postgresql", "postgresql+psycopg2")
+    assert re.search(rf"(?m)^DATABASE_URL +{re.escape(url)} +set$", completed.stdout)
+    assert re.search(r"(?m)^APP_ENV +production +set$", completed.stdout)

@@ -78,8 +78,8 @@ def console_routes(app: Flask) -> list[tuple[str, str]]:
 def confirm(client: FlaskClient, path: str, **form: str) -> int:
     """Preview a change and confirm it; return the status."""
     preview = client.post(path, data=form, headers=SAME_ORIGIN).get_data(as_text=True)
-    hidden = dict(HIDDEN.findall(html.unescape(preview)))
-    return client.post(path, data={**hidden, "reason": "Pedido"}, headers=SAME_ORIGIN).status_code
+    sent = {**form, **dict(HIDDEN.findall(html.unescape(preview))), "reason": "Pedido"}
+    return client.post(path, data=sent, headers=SAME_ORIGIN).status_code
 
 
 def test_console_is_forbidden_for_mentees_and_anonymous_requests(
@@ -119,15 +119,17 @@ def test_get_request_changes_nothing(
 
 
 def test_overview_counts_users_without_profile(console: FlaskClient, bob: User) -> None:
-    page = page_of(console, "/admin")
+    page = page_of(console, "/admin/sistema")
 
     assert "IntegrityError 23514" not in page  # it failed longer than a day ago
-    assert re.search(r"Sem perfil agora</h2><p>1</p><small>a mais antiga há \d+ dias", page)
+    assert re.search(
+        r"Sem perfil agora</h2><p><a [^>]*>1</a></p><small>a mais antiga há \d+ dias", page
+    )
     assert re.search(r"Precisam de atenção</h2><p><a [^>]*>1<", page)
 
 
 def test_overview_without_users_has_no_percentages(console: FlaskClient) -> None:
-    page = page_of(console, "/admin")
+    page = page_of(console, "/admin/sistema")
 
     assert page.count("<p>n/d</p>") == 2
     assert "Sem perfil agora</h2><p>0</p><small>ninguém esperando" in page
@@ -139,10 +141,10 @@ def test_user_with_a_profile_is_not_counted_as_missing(
     session.add(Mentorado(user_id=bob.id, nome_completo="Bob", turma=Turma.NEON))
     session.commit()
 
-    assert "Sem perfil agora</h2><p>0</p>" in page_of(console, "/admin")
+    assert "Sem perfil agora</h2><p>0</p>" in page_of(console, "/admin/sistema")
 
 
-@pytest.mark.parametrize("query", ["bob l", "BOB@example.com", "user_bob", "req-of-bob"])
+@pytest.mark.parametrize("query", ["lima bob", "BOB@example.com", "user_bob", "req-of-bob"])
 def test_user_is_found_by_name_address_id_and_reference_code(
     console: FlaskClient, bob: User, query: str
 ) -> None:
@@ -318,8 +320,8 @@ def test_merge_shows_the_conflict_and_keeps_the_preferred_month(
     status = confirm(console, path, **form)
 
     session.expire_all()
-    assert "vai para o arquivo ano 2026, mes 1, faturamento 222" in preview
-    assert f"Perfil nº {number}" in preview
+    assert "vai para o arquivo janeiro de 2026, faturamento 222" in preview
+    assert f"Bob (lista) (perfil nº {number})" in preview
     assert status == 303
     assert session.scalars(select(MetricaMensal.faturamento)).all() == [111]
 
@@ -400,9 +402,9 @@ def test_mentees_are_listed_by_kind(
 def test_deletion_of_a_profile_blocks_its_owner(
     console: FlaskClient, alice: Mentorado, browser_of: Browser
 ) -> None:
-    assert "deixa de existir" in page_of(console, f"/admin/mentorado/{alice.id}/excluir")
+    assert "São apagados: 0 meses" in page_of(console, f"/admin/mentorado/{alice.id}/excluir")
 
-    confirm(console, f"/admin/mentorado/{alice.id}/excluir")
+    confirm(console, f"/admin/mentorado/{alice.id}/excluir", confirma_nome="Alice Prado")
 
     assert browser_of(ALICE).get("/dashboard").status_code == 403
 
@@ -454,10 +456,10 @@ def test_overview_shows_a_change_by_an_admin_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(services.backlog, "clock", lambda: 0.0)
-    before = page_of(console, "/admin")
+    before = page_of(console, "/admin/sistema")
     services.backlog._valid_until = 60.0  # as if counting had taken a second
 
     console.post(f"/api/admin/users/{bob.id}/block", headers=admin)
 
-    assert "Sem perfil agora</h2><p>1</p>" in before
-    assert "Sem perfil agora</h2><p>0</p>" in page_of(console, "/admin")
+    assert re.search(r"Sem perfil agora</h2><p><a [^>]*>1</a></p>", before)
+    assert "Sem perfil agora</h2><p>0</p>" in page_of(console, "/admin/sistema")

@@ -1,11 +1,13 @@
 """Pre-registration in the admin console: a preview of each line, then one import as previewed."""
 
+import csv
 import html
 import io
 import re
 from datetime import timedelta
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
@@ -15,6 +17,7 @@ from blueprints.admin.imports import MAX_LIST_BYTES
 from models import AdminJob, AuditEvent, Mentorado
 from models.mentorado import Turma
 from provisioning import jobs
+from tests.support.spreadsheets import inline, spreadsheet
 from tests.support.types import Browser
 from tests.support.users import ALICE, BOB
 from web.problem_responses import MAX_FORM_BYTES
@@ -73,7 +76,8 @@ def list_of(number: int) -> str:
 
 
 def results(page: str) -> dict[str, str]:
-    cells = re.findall(r"<tr><th scope=\"row\">(\d+)</th>.*?<td>([^<]*)</td></tr>", page)
+    row = r'<tr><th [^>]*data-label="Linha">(\d+)</th>.*?data-label="Resultado">([^<]*)</td>'
+    cells = re.findall(row, page)
     return dict(cells)
 
 
@@ -94,10 +98,12 @@ def test_preview_shows_the_result_of_each_line(
     assert profiles(session) == before
     assert line_results["2"] == line_results["8"] == "Será pré-cadastrado"
     assert line_results["3"] == "Repete o e-mail da linha 2"
-    assert line_results["4"] == f"Já existe: perfil nº {alice.id}"
-    assert line_results["5"] == f"Vai completar o perfil automático nº {bobs_id}, ainda sem uso"
-    assert line_results["6"].startswith("Já existe: perfil nº")
-    assert line_results["7"].startswith("email: Informe um e-mail válido")
+    assert line_results["4"] == f"Já existe: Alice Prado (perfil nº {alice.id})"
+    assert line_results["5"] == (
+        f"Vai completar o perfil automático, ainda sem uso: Bob Lima (perfil nº {bobs_id})"
+    )
+    assert line_results["6"].startswith("Já existe: Espera (perfil nº")
+    assert line_results["7"].startswith("E-mail: Informe um e-mail válido")
 
 
 def test_confirmed_list_is_imported_as_previewed_and_audited(
@@ -194,7 +200,7 @@ def test_long_list_is_previewed_and_imported_in_the_background(
     assert (sent.status_code, confirmation.status_code, before) == (303, 303, 0)
     assert "Conferindo a lista: 0 de 0" in running_page
     assert "O que será feito: 10.000 de 10.001" in preview
-    assert results(preview)["10002"].startswith("email: Informe um e-mail válido")
+    assert results(preview)["10002"].startswith("E-mail: Informe um e-mail válido")
     assert "sem arroba" in preview
     assert "Feito: 10.000 de 10.001" in result_page
     assert profiles(session) == 10_000
@@ -282,7 +288,7 @@ def test_unknown_job_is_not_found(console: FlaskClient, path: str) -> None:
 def test_nul_character_is_an_error_of_its_line(console: FlaskClient, session: Session) -> None:
     preview = preview_of(console, "nome;e-mail\nE\x00va;eva@example.com\nFabio;f@example.com")
 
-    assert results(preview)["2"].startswith("nome_completo")
+    assert results(preview)["2"].startswith("Nome:")
     assert "Feito: 1 de 2" in confirm(console, preview)
 
 
@@ -313,7 +319,202 @@ def test_too_large_list_in_a_form_field_is_refused(console: FlaskClient) -> None
     assert response.status_code == 413
 
 
+ODD_COLUMNS = """Nome completo;Telefone;E-mail;Email;Meta de leads;Meta faturamento
+Eva;11;eva@example.com;x@example.com;70;R$ 25.000,00
+Mal;=1+1;sem arroba;;;
+"""
+
+
+def rows_of(response: TestResponse) -> list[list[str]]:
+    """The rows of a CSV download; a byte order mark tells Excel that it is UTF-8."""
+    assert response.content_type == "text/csv; charset=utf-8"
+    assert response.headers["Content-Disposition"].startswith("attachment; filename=")
+    text = response.get_data(as_text=True)
+    assert text.startswith("\ufeff")
+    return list(csv.reader(io.StringIO(text[1:]), delimiter=";"))
+
+
+def test_preview_shows_goals_and_columns_that_are_not_read(console: FlaskClient) -> None:
+    preview = preview_of(console, ODD_COLUMNS)
+
+    goals = "R$\u00a025.000 · 70 leads · 10 procedimentos · 12 posts · 60 stories"
+    assert f'data-label="Metas">{goals}</td>' in preview
+    assert "Coluna ignorada:</strong> «Telefone»." in preview
+    assert "Coluna repetida:</strong> «Email»." in preview
+
+
+def test_page_of_a_long_list_shows_goals_and_columns_that_are_not_read(
+    console: FlaskClient, services: Services
+) -> None:
+    lines = "\n".join(f"Pessoa {n};11;p{n}@example.com;;9;" for n in range(501))
+    location = send(console, f"{ODD_COLUMNS}{lines}").location
+    services.jobs.run_pending()
+
+    preview = page_of(console.get(location))
+
+    assert "· 70 leads ·" in preview
+    assert "Coluna ignorada:</strong> «Telefone»." in preview
+    assert len(results(preview)) == 20
+
+
+def test_rejected_lines_of_a_preview_can_be_downloaded(console: FlaskClient) -> None:
+    content = LIST.search(preview_of(console, ODD_COLUMNS))
+    assert content is not None
+
+    response = console.post(f"{NEW}/recusadas", data={"lista": content[1]}, headers=SAME_ORIGIN)
+
+    titles, *rows = rows_of(response)
+    assert titles == [*ODD_COLUMNS.split("\n", maxsplit=1)[0].split(";"), "Motivo"]
+    assert rows == [
+        [
+            "Mal",
+            "'=1+1",
+            "sem arroba",
+            "",
+            "",
+            "",
+            "E-mail: Informe um e-mail válido, com até 320 caracteres.",
+        ]
+    ]
+
+
+def test_rejected_lines_of_an_import_can_be_downloaded_for_a_day(
+    console: FlaskClient, session: Session, services: Services
+) -> None:
+    location = submit(console, preview_of(console, ODD_COLUMNS)).location
+
+    page = page_of(console.get(location))
+    rows = rows_of(console.get(f"{location}/recusadas.csv"))
+    yesterday = AdminJob.created_at - timedelta(days=1, minutes=1)
+    session.execute(update(AdminJob).values(created_at=yesterday))
+    jobs.delete_old(session, services.now())
+    session.commit()
+
+    assert f'href="{location}/recusadas.csv" download>Baixar a linha recusada (CSV)' in page
+    later_page = page_of(console.get(location))
+    assert [row[0] for row in rows] == ["Nome completo", "Mal"]
+    assert (">Mal<" in page, ">sem arroba<" in page) == (True, True)
+    assert (">Mal<" in later_page, "Baixar" in later_page) == (False, False)
+    assert len(rows_of(console.get(f"{location}/recusadas.csv"))) == 1
+
+
+@pytest.mark.parametrize("content", ["", "x;y\nz", "nome;e-mail", list_of(501)])
+def test_download_without_the_list_of_a_preview_is_refused(
+    console: FlaskClient, content: str
+) -> None:
+    response = console.post(f"{NEW}/recusadas", data={"lista": content}, headers=SAME_ORIGIN)
+
+    assert response.status_code == 422
+
+
+def test_corrected_rejected_lines_can_be_imported(console: FlaskClient) -> None:
+    location = submit(console, preview_of(console, ODD_COLUMNS)).location
+    rejected = console.get(f"{location}/recusadas.csv").get_data(as_text=True)
+
+    preview = preview_of(console, rejected.replace("sem arroba", "mal@example.com"))
+
+    assert results(preview) == {"2": "Será pré-cadastrado"}
+
+
+def test_template_has_all_columns_and_no_lines(console: FlaskClient) -> None:
+    [titles] = rows_of(console.get(f"{NEW}/modelo.csv"))
+
+    preview = preview_of(console, ";".join(titles) + "\nEva;eva@example.com;1;2;3;4;5")
+
+    assert "R$\u00a01 · 2 leads · 3 procedimentos · 4 posts · 5 stories" in preview
+    assert "ignorada" not in preview
+
+
+def test_small_spreadsheet_is_imported(console: FlaskClient, session: Session) -> None:
+    rows = f"<row>{inline('Nome completo', 'E-mail')}</row><row>{inline('Eva', 'e@x.com')}</row>"
+    file = (io.BytesIO(spreadsheet(rows)), "turma.xlsx")
+
+    preview = page_of(console.post(NEW, data={"arquivo": file}, headers=SAME_ORIGIN))
+
+    assert "Feito: 1 de 1" in confirm(console, preview)
+    assert session.scalars(select(Mentorado.email)).one() == "e@x.com"
+
+
+def test_long_spreadsheet_is_imported_by_a_job(
+    console: FlaskClient, session: Session, services: Services
+) -> None:
+    people = (f"<row>{inline(f'P {n}', f'p{n}@x.com')}</row>" for n in range(3_000))
+    content = spreadsheet(f"<row>{inline('Nome', 'E-mail', 'Cidade')}</row>{''.join(people)}")
+    file = (io.BytesIO(content), "turma.xlsx")
+
+    location = console.post(NEW, data={"arquivo": file}, headers=SAME_ORIGIN).location
+    services.jobs.run_pending()
+    preview = page_of(console.get(location))
+    console.post(f"{location}/confirmar", headers=SAME_ORIGIN)
+    services.jobs.run_pending()
+
+    assert "O que será feito: 3.000 de 3.000" in preview
+    assert "Coluna ignorada:</strong> «Cidade»." in preview
+    assert profiles(session) == 3_000
+
+
+def test_unreadable_file_is_named(console: FlaskClient) -> None:
+    file = (io.BytesIO(b"\xd0\xcf\x11\xe0\xa1\xb1"), "turma.xls")
+
+    response = console.post(NEW, data={"arquivo": file}, headers=SAME_ORIGIN)
+
+    assert response.status_code == 422
+    assert "Isto é uma planilha antiga do Excel (.xls)" in page_of(response)
+
+
+@pytest.mark.parametrize(
+    ("typed", "field", "message"),
+    [
+        ({"nome": "Eva Melo", "email": "sem arroba"}, "email", "Informe um e-mail válido"),
+        ({"nome": " ", "email": "eva@example.com"}, "nome", "Informe um nome"),
+        ({"nome": "Eva Melo", "email": ALICE.email}, "email", "Já existe um perfil"),
+    ],
+)
+def test_form_for_one_mentee_keeps_what_was_typed(
+    console: FlaskClient,
+    alice: Mentorado,
+    typed: dict[str, str],
+    field: str,
+    message: str,
+) -> None:
+    response = console.post(NEW, data=typed, headers=SAME_ORIGIN)
+
+    page = page_of(response)
+    assert response.status_code == 422
+    assert f'id="{field}-erro">{message}' in page
+    for name, value in typed.items():
+        assert re.search(f'name="{name}" type="[a-z]+" value="{value}"', page)
+    assert (f'href="/admin/mentorados/{alice.id}"' in page) == (message == "Já existe um perfil")
+
+
+def test_expired_session_keeps_the_form_of_a_list(app: Flask, console: FlaskClient) -> None:
+    """Its largest list fits, because the page sends it again without escapes."""
+    names = "\n".join(f"{'Érica ' * 30}{n};p{n}@example.com" for n in range(480))
+    preview = preview_of(console, f"nome;e-mail\n{names}")
+    content = LIST.search(preview)
+    assert content is not None
+    form = {"confirmado": "sim", "lista": content[1]}
+
+    answer = app.test_client().post(
+        NEW, data=form, headers=SAME_ORIGIN, content_type="multipart/form-data"
+    )
+
+    page = page_of(answer)
+    assert answer.status_code == 401
+    assert f'action="{NEW}" enctype="multipart/form-data">' in page
+    assert "p479@example.com" in page
+
+
+def test_expired_session_does_not_promise_to_keep_a_file(app: Flask) -> None:
+    file = (io.BytesIO(b"nome\nEva"), "lista.csv")
+
+    answer = app.test_client().post(NEW, data={"arquivo": file}, headers=SAME_ORIGIN)
+
+    assert answer.status_code == 401
+    assert "se perdeu" not in page_of(answer)
+
+
 def test_existing_profile_is_named(console: FlaskClient, alice: Mentorado) -> None:
     line_results = results(preview_of(console, f"nome;e-mail\nOutra;{ALICE.email}"))
 
-    assert line_results == {"2": f"Já existe: perfil nº {alice.id}"}
+    assert line_results == {"2": f"Já existe: Alice Prado (perfil nº {alice.id})"}

@@ -51,6 +51,94 @@ def test_goals_of_a_month_apply_to_that_month(
     assert (status, goal["goal"], goal["percent"]) == (303, 8_000, 100)
 
 
+def page_of(console: FlaskClient, path: str) -> str:
+    return html.unescape(console.get(path).get_data(as_text=True))
+
+
+def test_goals_of_a_month_are_shown_and_can_be_removed(
+    console: FlaskClient, alice: Mentorado, january: MetricaMensal, session: Session
+) -> None:
+    path = f"/admin/mentorados/{alice.id}/metas/2026/1"
+    post(console, path, meta_leads="70", meta_posts="")
+    shown = page_of(console, path)
+
+    status, _ = post(console, path, meta_leads="", meta_posts="")
+
+    session.expire_all()
+    [*_, removed] = session.scalars(select(AuditEvent).order_by(AuditEvent.id))
+    assert 'name="meta_leads" value="70"' in shown
+    assert "Padrão: 50</p>" in shown
+    assert "Padrão: 12 (é a que vale)" in shown
+    assert (status, january.meta_leads) == (303, None)
+    assert (removed.details or {})["before"] == {"meta_leads": 70}
+    assert (removed.details or {})["after"] == {"meta_leads": None}
+
+
+def test_preview_of_goals_of_all_shows_who_changes_from_what_to_what(
+    console: FlaskClient, alice: Mentorado, session: Session
+) -> None:
+    session.add(Mentorado(nome_completo="Já assim", turma=Turma.NEON, meta_leads=77))
+    session.commit()
+
+    _, page = post(console, "/admin/metas", meta_leads="77")
+
+    assert "Um mentorado ativo muda." in page
+    assert re.search(r">Alice Prado</a></th>\s*<td[^>]*>50 → <strong>77</strong>", page)
+    assert "Já assim" not in page
+
+
+def test_goals_of_all_are_undone_except_where_changed_again(
+    console: FlaskClient, alice: Mentorado, session: Session
+) -> None:
+    later = Mentorado(nome_completo="Mudou depois", turma=Turma.NEON)
+    session.add(later)
+    session.commit()
+    form = {"meta_leads": "77", "confirmado": "sim", **preview_fields(console, meta_leads="77")}
+    job = console.post("/admin/metas", data=form, headers=SAME_ORIGIN).location
+    session.expire_all()
+    later.meta_leads = 80
+    session.commit()
+    before = page_of(console, job)
+
+    undone = [console.post(f"{job}/desfazer", headers=SAME_ORIGIN).location for _ in range(2)]
+
+    session.expire_all()
+    page = page_of(console, undone[0])
+    assert "Desfazer esta mudança" in before
+    assert undone[0] == undone[1] != job
+    assert (alice.meta_leads, later.meta_leads) == (50, 80)
+    assert "Metas de um mentorado voltaram ao que eram" in page
+    assert "ficou como está: 1" in page
+    assert "Esta mudança foi desfeita." in page_of(console, job)
+    assert admin_actions(session).count("goals_undone") == 1
+
+
+def test_goals_of_a_month_for_all_are_undone_to_the_standing_goals(
+    console: FlaskClient, alice: Mentorado, january: MetricaMensal, session: Session
+) -> None:
+    form = {"meta_leads": "77", "mes": "2026-01"}
+    fields = preview_fields(console, **form)
+    response = console.post(
+        "/admin/metas", data={**form, **fields, "confirmado": "sim"}, headers=SAME_ORIGIN
+    )
+    session.expire_all()
+    changed = january.meta_leads
+
+    console.post(f"{response.location}/desfazer", headers=SAME_ORIGIN)
+
+    session.expire_all()
+    assert (changed, january.meta_leads) == (77, None)
+
+
+def test_undo_of_an_undo_is_refused(console: FlaskClient, alice: Mentorado) -> None:
+    form = {"meta_leads": "77", "confirmado": "sim", **preview_fields(console, meta_leads="77")}
+    job = console.post("/admin/metas", data=form, headers=SAME_ORIGIN).location
+    undo = console.post(f"{job}/desfazer", headers=SAME_ORIGIN).location
+
+    assert "Desfazer esta mudança" not in page_of(console, undo)
+    assert console.post(f"{undo}/desfazer", headers=SAME_ORIGIN).status_code == 409
+
+
 def test_goals_of_an_unreported_month_are_refused(
     console: FlaskClient, alice: Mentorado, session: Session
 ) -> None:
@@ -117,7 +205,7 @@ def test_goals_of_all_submitted_twice_are_set_once(
     page = html.unescape(console.get(responses[1].location).get_data(as_text=True))
     assert responses[0].location == responses[1].location
     assert "Metas de um mentorado atualizadas" in page
-    assert admin_actions(session) == ["goals_of_all"]
+    assert admin_actions(session) == ["goals_in_bulk", "goals_of_all"]
 
 
 def test_goals_other_than_the_previewed_ones_are_refused(
@@ -174,6 +262,69 @@ def test_feedback_is_visible_at_once_and_audited(
     [event] = session.scalars(select(AuditEvent).where(AuditEvent.event == "admin_action"))
     assert (status, feedback["foco_proximo_mes"]) == (303, "Leads\nmais")
     assert event.details == {"action": "feedback", "month": [2026, 1]}
+
+
+def add_reported(session: Session, *names: str) -> list[int]:
+    """Add mentees who have reported January, and return their ids."""
+    profiles = [Mentorado(nome_completo=name, turma=Turma.NEON) for name in names]
+    session.add_all(profiles)
+    session.flush()  # the months need the ids
+    session.add_all(MetricaMensal(mentorado_id=p.id, ano=2026, mes=1) for p in profiles)
+    session.commit()
+    return [profile.id for profile in profiles]
+
+
+def test_writing_view_shows_figures_notes_and_the_last_feedback(
+    console: FlaskClient, alice: Mentorado, january: MetricaMensal, session: Session
+) -> None:
+    january.observacoes = "Perdi 3 clientes.\nPreciso de ajuda."
+    february = MetricaMensal(
+        mentorado_id=alice.id, ano=2026, mes=2, faturamento=12_000, meta_faturamento=10_000
+    )
+    last = Feedback(
+        mentorado_id=alice.id,
+        ano=2026,
+        mes=1,
+        analise_mes="Um bom começo",
+        foco_proximo_mes="b",
+        sugestao_mentor="c",
+    )
+    session.add_all([february, last])
+    session.commit()
+
+    of_january = page_of(console, f"/admin/mentorados/{alice.id}/feedback/2026/1")
+    of_february = page_of(console, f"/admin/mentorados/{alice.id}/feedback/2026/2")
+
+    text = re.sub(r"[ \n]+", " ", re.sub(r"<[^>]+>", " ", of_february))
+    assert "Preciso de ajuda." in of_january
+    assert "Último feedback" not in of_january
+    assert "Último feedback: janeiro de 2026" in text
+    assert "Um bom começo" in text
+    assert "Faturamento R$\u00a012.000 R$\u00a08.000 R$\u00a010.000 (só deste mês)" in text
+    assert "O mês: 48 pontos (+28)" in text
+    assert f"/admin/mentorados/{alice.id}/feedback/2026/1" in of_february
+
+
+def test_saving_leads_to_the_next_mentee_without_feedback_until_none_is_left(
+    console: FlaskClient, session: Session
+) -> None:
+    ana, elida, zoe = add_reported(session, "Ana", "Élida", "Zoé")
+    session.add(Mentorado(nome_completo="Bia, sem mês", turma=Turma.NEON))
+    session.commit()
+    visited = [f"/admin/mentorados/{elida}/feedback/2026/1"]
+
+    while "/feedback/" in visited[-1]:
+        response = console.post(
+            visited[-1], data={**TEXTS, "depois": "proximo"}, headers=SAME_ORIGIN
+        )
+        visited.append(response.location)
+
+    assert visited[1:] == [
+        f"/admin/mentorados/{zoe}/feedback/2026/1",
+        f"/admin/mentorados/{ana}/feedback/2026/1",
+        "/admin/meses/2026/1",
+    ]
+    assert "Todos que registraram janeiro de 2026 têm feedback." in page_of(console, visited[-1])
 
 
 def test_second_feedback_of_a_month_replaces_the_first(

@@ -53,7 +53,17 @@ def statements(connection: Connection) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize(
     "path",
-    ["/admin", "/admin/pessoas", "/admin/pessoas?q=P", "/admin/mentorados", "/admin/varreduras"],
+    [
+        "/admin",
+        "/admin/meses/2026/2?filter=sem_feedback&sort=pontos",
+        "/admin/busca?q=P",
+        "/admin/registro?q=P",
+        "/admin/sistema",
+        "/admin/pessoas",
+        "/admin/pessoas?q=P",
+        "/admin/mentorados",
+        "/admin/varreduras",
+    ],
 )
 def test_list_pages_need_few_statements(
     console: FlaskClient, statements: list[str], path: str

@@ -91,7 +91,7 @@ def test_error_of_a_wrong_method_lists_the_allowed_ones(client: FlaskClient) -> 
 def test_lost_connection_is_a_503_without_sql(
     browser_of: Browser, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr("web.request_context.read_overview", lose_connection)
+    monkeypatch.setattr("web.request_context.read_report", lose_connection)
 
     response = browser_of(BOB).get(path)
 
@@ -102,7 +102,7 @@ def test_lost_connection_is_a_503_without_sql(
 def test_page_without_database_reloads_itself(
     browser_of: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("web.request_context.read_overview", lose_connection)
+    monkeypatch.setattr("web.request_context.read_report", lose_connection)
 
     page = browser_of(BOB).get("/dashboard").text
 
@@ -115,7 +115,7 @@ def test_lost_connection_shows_the_last_overview(
 ) -> None:
     browser = browser_of(BOB)
     previous = browser.get(OVERVIEW).json or {}
-    monkeypatch.setattr("web.request_context.read_overview", lose_connection)
+    monkeypatch.setattr("web.request_context.read_report", lose_connection)
 
     assert browser.get(OVERVIEW).json == {**previous, "read_only": True}
     assert "por enquanto não dá para alterar nada" in browser.get("/dashboard").text
@@ -126,7 +126,7 @@ def test_permanent_error_does_not_show_the_last_overview(
 ) -> None:
     browser = browser_of(BOB)
     browser.get(OVERVIEW)
-    monkeypatch.setattr("web.request_context.read_overview", fail_permanently)
+    monkeypatch.setattr("web.request_context.read_report", fail_permanently)
 
     assert browser.get(OVERVIEW).status_code == 500
 
@@ -137,7 +137,7 @@ def test_unexpected_error_is_a_500_page_without_details(
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr("web.request_context.read_overview", fail)
+    monkeypatch.setattr("web.request_context.read_report", fail)
     monkeypatch.setitem(app.config, "PROPAGATE_EXCEPTIONS", False)
 
     response = browser_of(BOB).get("/dashboard")

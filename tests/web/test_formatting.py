@@ -107,7 +107,7 @@ def test_score_has_a_tone_and_a_word(score: int, tone: str, word: str) -> None:
 def test_text_of_a_bar_has_its_month() -> None:
     march = Month(2026, 3, 17_600, 7_040, 0, 0, 0, 0, Goals(0, 0, 0, 0, 0))
 
-    formatted = bar_text(Bar(Period(2026, 3), march, 0, 0))
+    formatted = bar_text(Bar(Period(2026, 3), march, 0))
 
     assert formatted == "março de 2026: faturamento R$\u00a017.600, lucro R$\u00a07.040"
 
@@ -115,13 +115,13 @@ def test_text_of_a_bar_has_its_month() -> None:
 def test_text_of_a_bar_names_a_loss() -> None:
     march = Month(2026, 3, 17_600, -7_040, 0, 0, 0, 0, Goals(0, 0, 0, 0, 0))
 
-    formatted = bar_text(Bar(Period(2026, 3), march, 0, 0))
+    formatted = bar_text(Bar(Period(2026, 3), march, 0))
 
     assert formatted == "março de 2026: faturamento R$\u00a017.600, prejuízo R$\u00a07.040"
 
 
 def test_text_of_a_bar_names_a_missing_month() -> None:
-    assert bar_text(Bar(Period(2026, 3), None, 0, 0)) == "março de 2026: sem registro"
+    assert bar_text(Bar(Period(2026, 3), None, 0)) == "março de 2026: sem registro"
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_preview_of_a_list_names_the_fault_of_a_line(
     response = console.post(NEW, data={"lista": content}, headers=SAME_ORIGIN)
 
     page = html.unescape(response.get_data(as_text=True))
-    assert f"email: {message}" in page
+    assert f"E-mail: {message}" in page
     assert "1 de 2" in page
 
 

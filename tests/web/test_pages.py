@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from dev import demo_data
 from dev.fake_clerk import DevUser
 from models import Feedback, Mentorado, MetricaMensal
+from tests.support.html_page import open_page
 from tests.support.types import Browser
 from tests.support.users import ALICE, BOB, NOW
 
@@ -116,10 +117,10 @@ def test_profit_card_names_a_loss(session: Session, alice: Mentorado, browser_of
     session.add(MetricaMensal(mentorado_id=alice.id, ano=2026, mes=3, lucro=-2_500))
     session.commit()
 
-    page = page_of(browser_of(ALICE))
+    page = open_page(browser_of(ALICE))
 
-    assert "<p>-R$\u00a02.500</p>\n    <small>prejuízo em março de 2026</small>" in page
-    assert "Prejuízo</p>" in page
+    assert "Lucro do mês -R$\u00a02.500 prejuízo em março de 2026" in page.text
+    assert "Faturamento Lucro Prejuízo" in page.text  # the legend of the chart
 
 
 def test_chart_without_a_loss_does_not_mention_one(
@@ -147,10 +148,30 @@ def test_name_is_escaped(browser_of: Browser) -> None:
     assert "<script>" not in page
 
 
-def test_home_redirects_to_the_dashboard(client: FlaskClient) -> None:
-    response = client.get("/")
+def test_home_redirects_to_the_dashboard(browser_of: Browser) -> None:
+    response = browser_of(BOB).get("/")
 
     assert (response.status_code, response.location) == (302, "/dashboard")
+
+
+def test_home_of_an_anonymous_browser_is_the_login(client: FlaskClient) -> None:
+    response = client.get("/")
+
+    assert (response.status_code, response.location) == (302, "/login?next=/")
+
+
+def test_home_of_an_admin_without_profile_is_the_admin_console(console: FlaskClient) -> None:
+    response = console.get("/")
+
+    assert (response.status_code, response.location) == (302, "/admin")
+
+
+def test_dashboard_of_an_admin_without_profile_redirects_to_the_admin_console(
+    console: FlaskClient,
+) -> None:
+    response = console.get("/dashboard")
+
+    assert (response.status_code, response.location) == (303, "/admin")
 
 
 def test_unknown_page_is_a_404_with_a_reference_code(client: FlaskClient) -> None:

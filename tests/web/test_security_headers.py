@@ -97,7 +97,7 @@ def test_forms_in_development_may_submit_to_loopback(client: FlaskClient) -> Non
     [
         (
             {"clerk_publishable_key": KEY, "clerk_frontend_api_url": "https://id.example"},
-            "'self' https://id.example",
+            "'self' https://accounts.example.com https://id.example",
         ),
         (
             {"clerk_publishable_key": KEY},

@@ -6,15 +6,19 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import requests
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from auth.cookies import cookie_suffix
 from dev.databases import create_app_on
 from dev.fake_clerk import ISSUER, DevUser
 from tests.support.clerk_server import Clerk, run_clerk
 
 EVA = DevUser("user_eva", "Eva Melo", "eva@example.com")
 LIVE_KEY = f"pk_live_{b64encode(b'clerk.example.com$').decode()}"
+EXPIRED = "session-token-expired-refresh-non-eligible-no-refresh-cookie"
+BEARER_PATHS = ("/dashboard", "/api/auth/me")
 PAGE = {"Accept": "text/html", "Sec-Fetch-Dest": "document"}
 
 
@@ -38,7 +42,7 @@ def client(
 ) -> Iterator[FlaskClient]:
     """A browser of an app with production keys."""
     settings = {name.lower(): value for name, value in clerk.settings.items()}
-    keys = {"clerk_publishable_key": LIVE_KEY, "clerk_secret_key": "sk_live_x"}
+    keys = {"clerk_publishable_key": LIVE_KEY}
     live = {**settings, **keys, "trusted_proxies": proxies}
     with create_app_on(tmp_path, copy_database(f"sessions_{tmp_path.name}"), **live) as app:
         yield app.test_client()
@@ -72,7 +76,59 @@ def test_expired_session_redirects_to_clerk_without_caching(
     assert (response.status_code, response.headers["Cache-Control"]) == (307, "no-store")
     assert (response.location or "").startswith(f"{clerk.url}/v1/client/handshake?")
     assert redirect_parameters(response)["redirect_url"] == ["http://localhost/dashboard?aba=metas"]
-    assert redirect_parameters(response)["__clerk_hs_reason"] == ["session-token-expired"]
+    assert redirect_parameters(response)["__clerk_hs_reason"] == [EXPIRED]
+
+
+def test_returning_browser_is_refreshed_without_a_redirect(
+    client: FlaskClient, clerk: Clerk
+) -> None:
+    browser = clerk.sessions.sign_in(clerk.sessions.browser(None), EVA)
+    expired = clerk.provider.sign({"sub": EVA.clerk_id, "sid": browser.session_id}, -60)
+    set_cookies(client, __session=expired, __client_uat="1")
+    client.set_cookie(f"__refresh_{cookie_suffix(LIVE_KEY)}", browser.refresh_token)
+
+    pages = [client.get("/dashboard", headers=PAGE) for _ in range(2)]
+
+    assert [page.status_code for page in pages] == [200, 200]
+    assert [("__session" in cookie_names(page)) for page in pages] == [True, False]
+
+
+def test_refused_refresh_falls_back_to_the_handshake(client: FlaskClient, clerk: Clerk) -> None:
+    set_cookies(client, __session=session_token(clerk, -60), __client_uat="1")
+    client.set_cookie(f"__refresh_{cookie_suffix(LIVE_KEY)}", "rt_invented")
+
+    response = client.get("/dashboard", headers=PAGE)
+
+    reason = "session-token-expired-refresh-session_refresh_refused"
+    assert (response.status_code, redirect_parameters(response)["__clerk_hs_reason"]) == (
+        307,
+        [reason],
+    )
+
+
+def test_handshake_may_be_answered_by_a_nonce(client: FlaskClient, clerk: Clerk) -> None:
+    browser = clerk.sessions.sign_in(clerk.sessions.browser(None), EVA)
+    set_cookies(client, __client_uat="1")
+    redirected = client.get("/dashboard", headers=PAGE)
+    answer = requests.get(
+        f"{redirected.location}&__clerk_db_jwt={browser.id}", allow_redirects=False, timeout=10
+    )
+    [nonce] = parse_qs(urlsplit(answer.headers["Location"]).query)["__clerk_handshake_nonce"]
+    set_cookies(client, __clerk_handshake_nonce=nonce)
+
+    response = client.get("/dashboard", headers=PAGE)
+
+    assert (response.status_code, "Eva Melo" in response.text) == (200, True)
+
+
+def test_page_with_an_expired_bearer_token_goes_to_the_handshake(
+    client: FlaskClient, clerk: Clerk
+) -> None:
+    bearer = {"Authorization": f"Bearer {session_token(clerk, -60)}"}
+
+    statuses = [client.get(path, headers=PAGE | bearer).status_code for path in BEARER_PATHS]
+
+    assert statuses == [307, 401]
 
 
 def test_handshake_answer_signs_the_browser_in_at_once(client: FlaskClient, clerk: Clerk) -> None:

@@ -1,18 +1,21 @@
 """Static files are compressed, and cached for a year by the version in their URL."""
 
+import json
 import re
+import struct
 from pathlib import Path
 
 import pytest
 from flask import Flask, url_for
 from flask.testing import FlaskClient
 
+from tests.support.html_page import Page
 from tests.support.types import Browser
 from tests.support.users import BOB
 from web.static_files import register_static_files
 
 BROWSER_ENCODINGS = {"Accept-Encoding": "gzip, deflate, br, zstd"}  # the header of current browsers
-FIRST_PAGE_BYTES = 150_000
+FIRST_PAGE_BYTES = 60_000
 VERSIONED_URL = re.compile(r'(?:src|href)="(/[^"]*\?v=[0-9a-f]{12})"')
 
 
@@ -36,7 +39,7 @@ def test_first_page_with_its_static_files_is_small(browser_of: Browser) -> None:
 
     sizes = [size_of(browser, path) for path in paths]
 
-    assert len(paths) == 4
+    assert len(paths) == 6
     assert sum(sizes) < FIRST_PAGE_BYTES
 
 
@@ -48,7 +51,7 @@ def test_pages_and_styles_are_compressed(
     browser_of: Browser, accepted: str, encodings: set[str]
 ) -> None:
     browser = browser_of(BOB)
-    [_, *styles] = versioned_urls(browser, "/dashboard")
+    styles = [path for path in versioned_urls(browser, "/dashboard") if ".css" in path]
 
     responses = [
         headers_of(browser, p, **{"Accept-Encoding": accepted}) for p in ("/dashboard", *styles)
@@ -128,3 +131,37 @@ def test_unchanged_file_is_not_sent_twice(client: FlaskClient) -> None:
 
 def test_file_outside_the_static_folder_is_not_served(client: FlaskClient) -> None:
     assert client.get("/static/..%2fapp.py?v=1").status_code == 404
+
+
+def test_manifest_names_icons_of_its_sizes(client: FlaskClient) -> None:
+    with client.get("/static/manifest.webmanifest") as response:
+        manifest, content_type = json.loads(response.data), response.mimetype
+
+    assert content_type == "application/manifest+json"
+    assert (manifest["start_url"], manifest["display"]) == ("/dashboard", "standalone")
+    for icon in manifest["icons"]:
+        with client.get(f"/static/{icon['src']}") as image:
+            width, height = struct.unpack(">II", image.data[16:24])  # of a PNG
+        assert f"{width}x{height}" == icon["sizes"]
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type"),
+    [("/favicon.ico", "image/vnd.microsoft.icon"), ("/robots.txt", "text/plain; charset=utf-8")],
+)
+def test_files_at_the_root_are_found_without_a_session(
+    client: FlaskClient, path: str, content_type: str
+) -> None:
+    headers = headers_of(client, path)
+
+    assert headers["Content-Type"] == content_type
+    assert "max-age=86400" in headers["Cache-Control"]
+
+
+def test_page_has_icons_manifest_description_and_theme_colour(client: FlaskClient) -> None:
+    page = Page(client.get("/local-clerk/sign-in").text)
+
+    links = {each.attributes["rel"] for each in page.all("link")}
+    names = {each.attributes.get("name") for each in page.all("meta")}
+    assert {"icon", "apple-touch-icon", "manifest"} <= links
+    assert {"description", "theme-color"} <= names

@@ -1,35 +1,37 @@
-"""The admin console's overview: statistics, backlog, health, the auto-create switch and sweeps."""
+"""The state of the system: statistics, backlog, health, the auto-create switch and sweeps."""
 
 from flask import Blueprint, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from blueprints.api.admin_operations import get_run
 from core import metrics
 from core.database import transaction
 from models import SweepRun
 from models.sweep_run import SweepStatus
-from provisioning import auto_create
+from provisioning import attempts, auto_create
+from provisioning.audit_log import read_user_names
 from provisioning.errors import DatabaseUnavailableError
 from sweep import runs
 from sweep.stats import read_stats
 from web import health
 from web.access_policy import admin_required
-from web.admin_change import admin_source, log
+from web.admin_change import admin_source, log, log_admin_action, run_with_retry
 from web.errors import InvalidInputError
 from web.request_context import flash_user
 from web.services import services
 from web.validation import ID_CONVERTER, WithReason, validate_model
 
-console = Blueprint("console", __name__, url_prefix="/admin")
+console_system = Blueprint("console_system", __name__, url_prefix="/admin")
 
 SWITCH_VALUES = {"sim": True, "nao": False}
 NO_VALUE_MESSAGE = "Diga se é para ligar ou para desligar."
 
 
-@console.get("")
+@console_system.get("/sistema")
 @admin_required
-def overview() -> ResponseReturnValue:
+def show_system() -> ResponseReturnValue:
     """Show the last day's provisioning, the backlog and the health of each part."""
     now = services().now()
     with transaction() as session:
@@ -38,7 +40,7 @@ def overview() -> ResponseReturnValue:
     if reading is None:
         raise DatabaseUnavailableError("the backlog could not be counted")
     return render_template(
-        "console_overview.html",
+        "console_system.html",
         stats=stats,
         backlog=reading.backlog,
         now=now,
@@ -49,7 +51,7 @@ def overview() -> ResponseReturnValue:
     )
 
 
-@console.get("/criacao-automatica")
+@console_system.get("/criacao-automatica")
 @admin_required
 def confirm_auto_create() -> ResponseReturnValue:
     """Show what switching automatic creation would change."""
@@ -58,7 +60,7 @@ def confirm_auto_create() -> ResponseReturnValue:
     return render_template("console_auto_create.html", is_on=is_on)
 
 
-@console.post("/criacao-automatica")
+@console_system.post("/criacao-automatica")
 @admin_required
 def set_auto_create() -> ResponseReturnValue:
     """Switch the automatic creation of profiles on or off, in every process at once."""
@@ -75,7 +77,32 @@ def set_auto_create() -> ResponseReturnValue:
     if is_changed:  # a repeated request has changed nothing
         log.warning("auto_create_changed", enabled=enabled, entry="admin")
     flash_user("Criação automática ligada." if enabled else "Criação automática desligada.")
-    return redirect(url_for(".overview"), code=303)
+    return redirect(url_for(".show_system"), code=303)
+
+
+@console_system.post("/sistema/tentar")
+@admin_required
+def retry_all() -> ResponseReturnValue:
+    """Make all failed attempts due and queue a sweep, which retries them."""
+    source, now = admin_source(), services().now()
+    count = run_with_retry(lambda session: attempts.reset_all_attempts(session, now, source=source))
+    if not count:
+        flash_user("Não há falhas em aberto.")
+        return redirect(url_for(".show_system"), code=303)
+    log_admin_action("retry_all")
+    services().backlog.invalidate()
+    return _queue_sweep(is_dry=False)
+
+
+def is_creation_paused() -> bool:
+    """Whether automatic creation is off, for the banner of the console's pages."""
+    if not services().config.enable_auto_create:
+        return True
+    try:
+        with transaction() as session:
+            return not auto_create.is_enabled(session)
+    except SQLAlchemyError:
+        return False  # the page itself shows the outage
 
 
 console_sweeps = Blueprint("console_sweeps", __name__, url_prefix="/admin/varreduras")
@@ -88,7 +115,7 @@ STATUSES = {
     SweepStatus.FAILED: "com erro",
     SweepStatus.ABANDONED: "abandonada",
 }
-TRIGGERS = {"clock": "relógio", "admin": "administração", "cli": "terminal"}
+TRIGGERS = {"clock": "automática", "admin": "iniciada pela administração", "cli": "pelo terminal"}
 
 
 @console_sweeps.get("")
@@ -105,14 +132,19 @@ def index() -> ResponseReturnValue:
 @admin_required
 def start() -> ResponseReturnValue:
     """Queue a sweep; if one is queued or running, show that one."""
-    is_dry = request.form.get("ensaio") == "sim"
+    return _queue_sweep(is_dry=request.form.get("ensaio") == "sim")
+
+
+def _queue_sweep(*, is_dry: bool) -> ResponseReturnValue:
+    """Queue a sweep and redirect to its page, or to the one that is queued or running."""
     try:
         with transaction() as session:
             run_id = runs.queue(session, dry_run=is_dry, requested_by=g.context.user["id"]).id
+        services().activity.wake_scheduler()
     except runs.SweepRunningError as err:
         flash_user("Já há uma varredura na fila ou em andamento: é esta.")
         run_id = err.run_id
-    return redirect(url_for(".show", run_id=run_id), code=303)
+    return redirect(url_for("console_sweeps.show", run_id=run_id), code=303)
 
 
 @console_sweeps.get(f"/<{ID_CONVERTER}:run_id>")
@@ -120,7 +152,13 @@ def start() -> ResponseReturnValue:
 def show(run_id: int) -> ResponseReturnValue:
     """Show one run: its progress and its result."""
     run = get_run(run_id)
-    is_active = run.status in runs.ACTIVE
+    with transaction() as session:
+        names = read_user_names(session, [found["user_id"] for found in run.sample or ()])
     return render_template(
-        "console_sweep.html", run=run, is_active=is_active, statuses=STATUSES, triggers=TRIGGERS
+        "console_sweep.html",
+        run=run,
+        names=names,
+        is_active=run.status in runs.ACTIVE,
+        statuses=STATUSES,
+        triggers=TRIGGERS,
     )

@@ -1,0 +1,208 @@
+"""«É a mesma pessoa»: choose two accounts or profiles, see them side by side, and unite them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from flask import Blueprint, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+from sqlalchemy.orm import Session
+
+from core.database import transaction
+from provisioning.admin_actions import ConflictError
+from provisioning.audit import Source
+from provisioning.merge_rows import MergeConflict, Prefer
+from provisioning.preview import (
+    ChangeRequest,
+    Preview,
+    Snapshot,
+    confirm,
+    preview,
+    profile_snapshot,
+    user_snapshot,
+)
+from provisioning.references import count_references
+from provisioning.same_person import (
+    Party,
+    find_candidates,
+    find_parties,
+    load_profile_party,
+    load_user_party,
+    unite,
+)
+from web.access_policy import admin_required
+from web.admin_change import admin_source, apply_admin_work, run_with_retry
+from web.admin_labels import CONFLICTS
+from web.request_context import flash_user
+from web.search import search_term
+from web.services import services
+from web.validation import MAX_ID, Query, Text, WithReason, read_query, validate_model
+
+console_same_person = Blueprint("console_same_person", __name__, url_prefix="/admin/mesma-pessoa")
+
+DIGEST_FIELD = "marca"  # the hidden field with the digest of the preview
+MOST_FOUND = 20
+LOADERS: dict[str, Callable[[Session, int], Party]] = {
+    "conta": load_user_party,
+    "perfil": load_profile_party,
+}
+
+
+def _check_reference(text: str | None) -> str | None:
+    """Check the reference to an account or a profile, such as `conta-17`."""
+    kind, _, number = (text or "").partition("-")
+    is_number = number.isascii() and number.isdecimal() and len(number) <= len(str(MAX_ID))
+    if text is not None and not (kind in LOADERS and is_number and int(number) <= MAX_ID):
+        raise PydanticCustomError("literal_error", "no account or profile")
+    return text
+
+
+Reference = Annotated[Text, AfterValidator(_check_reference)]
+
+
+class Choice(Query):
+    """The one that stays, the other, whose months count, and a search for the other."""
+
+    um: Reference = None
+    dois: Reference = None
+    prefere: Literal["into", "from"] = "into"
+    q: Text = None
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A party as the page shows it, with its number of rows by table."""
+
+    party: Party
+    reference: str
+    rows: dict[str, int]
+
+
+@console_same_person.get("")
+@admin_required
+def choose() -> ResponseReturnValue:
+    """Choose the other one, among candidates or by a search; then show both side by side."""
+    choice = read_query(Choice)
+    if choice.um and choice.dois:
+        return _render_pair(choice)
+    term = search_term(choice.q)
+    with transaction() as session:
+        party = _load(session, choice.um) if choice.um else None
+        found = find_parties(session, term, limit=MOST_FOUND) if term else []
+        candidates = find_candidates(session, party) if party else []
+    return render_template(
+        "console_same_person.html",
+        choice=choice,
+        party=party,
+        candidates=[(each, _reference(each.party)) for each in candidates],
+        found=[(each, _reference(each)) for each in found if not party or each.key != party.key],
+    )
+
+
+@console_same_person.post("")
+@admin_required
+def act() -> ResponseReturnValue:
+    """Unite both, as previewed."""
+    choice = validate_model(Choice, request.form.to_dict())
+    if not (choice.um and choice.dois):
+        return redirect(url_for(".choose", um=choice.um), code=303)
+    reason = validate_model(WithReason, {"reason": request.form.get("reason", "")}).reason
+    digest = request.form.get(DIGEST_FIELD, "")
+    source = admin_source(reason)
+
+    def work(session: Session) -> list[str]:
+        change = _change_request(session, choice, [])
+        return confirm(session, change, digest=digest, source=source)
+
+    try:
+        apply_admin_work("same_person", work)
+    except ConflictError as err:
+        return _render_pair(choice, CONFLICTS[err.kind])
+    flash_user("Pronto: agora é uma pessoa só.")
+    with transaction() as session:
+        kept = _load(session, choice.um)
+    return redirect(_page_of(kept), code=303)
+
+
+def _render_pair(choice: Choice, note: str = "") -> ResponseReturnValue:
+    """Show both side by side and what would happen; an account always stays before a profile."""
+    with transaction() as session:
+        sides = [_side(session, reference) for reference in (choice.um, choice.dois) if reference]
+    if sides[0].party.user is None and sides[1].party.user is not None:
+        return redirect(url_for(".choose", um=choice.dois, dois=choice.um), code=302)
+    conflicts: list[MergeConflict] = []
+    result: Preview | None = None
+    try:
+        result = run_with_retry(
+            lambda session: preview(
+                session, _change_request(session, choice, conflicts), source=admin_source()
+            )
+        )
+    except ConflictError as err:
+        note = note or CONFLICTS[err.kind]
+    page = render_template(
+        "console_same_person_pair.html",
+        choice=choice,
+        sides=sides,
+        has_two_accounts=all(side.party.user for side in sides),
+        digest=result.digest if result else None,
+        conflicts=conflicts,
+        note=note,
+    )
+    return page, 409 if note else 200
+
+
+def _change_request(
+    session: Session, choice: Choice, conflicts: list[MergeConflict]
+) -> ChangeRequest:
+    """Return the change; the conflicts of its merge are added to the list."""
+    kept, other = _load(session, choice.um or ""), _load(session, choice.dois or "")
+    keys, now = (kept.key, other.key), services().now()
+
+    def change(session: Session, source: Source) -> list[str]:
+        result = unite(session, kept, other, prefer=Prefer(choice.prefere), source=source, now=now)
+        conflicts[:] = result.merged.conflicts if result.merged else ()
+        return result.clerk_ids
+
+    def take_snapshots(session: Session) -> dict[str, Snapshot]:
+        found: dict[str, Snapshot] = {}
+        for user_id, mentorado_id in keys:
+            if user_id is not None:
+                found[f"conta/{user_id}"] = user_snapshot(session, user_id)
+            if mentorado_id is not None:
+                found[f"perfil/{mentorado_id}"] = profile_snapshot(session, mentorado_id)
+        return found
+
+    return ChangeRequest(
+        name=f"same_person/{choice.um}/{choice.dois}",
+        values={"prefere": choice.prefere},
+        change=change,
+        take_snapshots=take_snapshots,
+        user_id=keys[0][0],
+        mentorado_id=keys[0][1],
+    )
+
+
+def _load(session: Session, reference: str) -> Party:
+    kind, _, number = reference.partition("-")
+    return LOADERS[kind](session, int(number))
+
+
+def _side(session: Session, reference: str) -> Side:
+    party = _load(session, reference)
+    rows = count_references(session, party.profile.id) if party.profile else {}
+    return Side(party, _reference(party), rows)
+
+
+def _reference(party: Party) -> str:
+    user_id, mentorado_id = party.key
+    return f"conta-{user_id}" if user_id is not None else f"perfil-{mentorado_id}"
+
+
+def _page_of(party: Party) -> str:
+    user_id, mentorado_id = party.key
+    if user_id is not None:
+        return url_for("console_users.show", user_id=user_id)
+    return url_for("console_mentees.show", mentorado_id=mentorado_id)

@@ -1,0 +1,59 @@
+"""«Meu perfil»: what a mentee sees and changes about the own profile and account."""
+
+from flask import Blueprint, g, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from web.access_policy import mentorado_required
+from web.advice import address_advice
+from web.errors import FieldErrors, InvalidInputError
+from web.own_changes import rename_own_profile
+from web.problem_responses import MAX_FORM_BYTES
+from web.request_context import flash_user, own_report
+from web.services import services
+from web.validation import Body, Name, validate_model
+
+profile = Blueprint("profile", __name__)
+
+
+class ProfileForm(Body):
+    """What mentees may change about their profile."""
+
+    nome_completo: Name
+
+
+@profile.get("/perfil")
+@mentorado_required
+def show() -> ResponseReturnValue:
+    """Show the own profile, with advice about the e-mail address."""
+    return _render(g.context.mentorado["nome_completo"])
+
+
+@profile.post("/perfil")
+@mentorado_required
+def save() -> ResponseReturnValue:
+    """Save the own name."""
+    request.max_content_length = MAX_FORM_BYTES
+    typed = request.form.get("nome_completo", "")
+    try:
+        name = validate_model(ProfileForm, {"nome_completo": typed}).nome_completo
+    except InvalidInputError as err:
+        return _render(typed, err.errors), 422
+    is_changed = name != g.context.mentorado["nome_completo"]
+    rename_own_profile(name, "page")
+    flash_user(f"Pronto: seu nome agora é {name}." if is_changed else "Nada mudou no seu nome.")
+    return redirect(url_for("profile.show"), code=303)
+
+
+def _render(typed_name: str, errors: FieldErrors = ()) -> str:
+    report = own_report().report
+    return render_template(
+        "profile.html",
+        mentorado=g.context.mentorado,
+        user=g.context.user,
+        address=report.address,
+        advice=address_advice(report.address),
+        account_url=services().config.account_url,
+        typed_name=typed_name,
+        errors=errors,
+        labels={"nome_completo": "Nome completo"},
+    )

@@ -1,0 +1,187 @@
+"""One month of a mentee as the dashboard shows it: figures, goals, score, feedback and pace."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+
+from dashboard.months import FIGURES, Month, ReceivedFeedback, Report
+from dashboard.overview import Goal, goals_of
+from dashboard.periods import BRASILIA, Period, current_period
+from dashboard.score import ScorePart, WayToPoints, half_up, score, score_parts, shortest_ways
+
+MAX_PERCENT = 999  # a larger change is given as an amount, because the month before was small
+THOUSANDTHS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The difference from the month before; `percent` is None where an amount says more."""
+
+    difference: int
+    percent: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class GoalProgress:
+    """A goal of the month; `missing` is what is left to do, and `change` against the month before.
+
+    `is_on_pace` tells, in the running month, whether the part done is at least the part of the days
+    that have passed.
+    """
+
+    goal: Goal
+    change: Change | None
+    missing: int
+    is_on_pace: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How far the running month is: days left after today, and the part passed in thousandths."""
+
+    days_left: int
+    passed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The points of a month, how they come about, and what would earn more."""
+
+    points: int
+    change: Change | None
+    parts: tuple[ScorePart, ...]
+    ways: tuple[WayToPoints, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MonthView:
+    """One month. `month` is None if it was not reported; `previous` is the calendar month before.
+
+    `focus` is the feedback on the month before, whose focus is meant for this one. `pace` is None
+    unless the month is running.
+    """
+
+    period: Period
+    month: Month | None
+    previous: Month | None
+    revenue_change: Change | None
+    profit_change: Change | None
+    goals: tuple[GoalProgress, ...]
+    score: Score | None
+    pace: Pace | None
+    feedback: ReceivedFeedback | None
+    focus: ReceivedFeedback | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClosingTask:
+    """The last month while figures of it are missing; `days_left` is None after the closing day."""
+
+    period: Period
+    missing: tuple[str, ...]
+    days_left: int | None
+
+    @property
+    def given(self) -> int:
+        """The number of figures that the mentee has given."""
+        return len(FIGURES) - len(self.missing)
+
+
+def view_month(report: Report, period: Period | None, *, now: datetime) -> MonthView:
+    """Return the view of a month; None means the newest reported one, or the current month."""
+    newest = report.months[-1].period if report.months else current_period(now)
+    shown = period or newest
+    by_period = {month.period: month for month in report.months}
+    month, previous = by_period.get(shown), by_period.get(shown.previous)
+    feedbacks = {each.period: each for each in report.received}
+    newest_feedback = report.received[-1] if report.received else None
+    pace = _pace(shown, now)
+    return MonthView(
+        period=shown,
+        month=month,
+        previous=previous,
+        revenue_change=_change_of("faturamento", month, previous),
+        profit_change=_change_of("lucro", month, previous),
+        goals=tuple(
+            GoalProgress(
+                goal,
+                _change_of(goal.key, month, previous),
+                max(goal.goal - goal.value, 0),
+                _is_on_pace(goal, pace),
+            )
+            for goal in goals_of(month, report.goals)
+        ),
+        score=_score(month, previous) if month else None,
+        pace=pace,
+        feedback=feedbacks.get(shown) if period else feedbacks.get(shown, newest_feedback),
+        focus=feedbacks.get(shown.previous),
+    )
+
+
+def closing_task(report: Report, joined_at: datetime, *, now: datetime) -> ClosingTask | None:
+    """Return the month before the current one as a task while figures of it are missing.
+
+    A mentee who has joined in the current month and has reported no earlier one has no such task.
+    """
+    current = current_period(now)
+    period = current.previous
+    month = next((month for month in report.months if month.period == period), None)
+    has_begun = current_period(joined_at) < current or any(
+        each.period <= period for each in report.months
+    )
+    missing = month.missing if month else FIGURES
+    if not missing or not has_begun:
+        return None
+    seconds_left = (period.closes_at - now).total_seconds()
+    return ClosingTask(period, missing, int(seconds_left // 86_400) if seconds_left > 0 else None)
+
+
+def count_streak(months: Sequence[Month], *, now: datetime) -> int:
+    """Return how many months in a row were reported by their closing day, up to the last one.
+
+    The last month breaks the streak only after its closing day.
+    """
+    by_period = {month.period: month for month in months}
+    period = current_period(now).previous
+    if period not in by_period and now < period.closes_at:
+        period = period.previous
+    count = 0
+    while (month := by_period.get(period)) and _is_reported_in_time(month):
+        count += 1
+        period = period.previous
+    return count
+
+
+def compare(value: int, before: int) -> Change:
+    """Return the change; without a percentage if it is zero, huge, or relative to no gain."""
+    difference = value - before
+    percent = half_up(Fraction(100 * difference, before)) if before > 0 and value >= 0 else 0
+    return Change(difference, percent if 0 < abs(percent) <= MAX_PERCENT else None)
+
+
+def _change_of(key: str, month: Month | None, previous: Month | None) -> Change | None:
+    if month is None or previous is None:
+        return None
+    return compare(getattr(month, key), getattr(previous, key))
+
+
+def _score(month: Month, previous: Month | None) -> Score:
+    points = score(month)
+    change = Change(points - score(previous), None) if previous else None
+    return Score(points, change, score_parts(month), shortest_ways(month))
+
+
+def _pace(period: Period, now: datetime) -> Pace | None:
+    if period != current_period(now):
+        return None
+    day = now.astimezone(BRASILIA).day
+    return Pace(period.days - day, day * THOUSANDTHS // period.days)
+
+
+def _is_on_pace(goal: Goal, pace: Pace | None) -> bool:
+    return pace is not None and goal.value * THOUSANDTHS >= goal.goal * pace.passed
+
+
+def _is_reported_in_time(month: Month) -> bool:
+    return month.reported_at is not None and month.reported_at < month.period.closes_at

@@ -1,0 +1,117 @@
+"""The score of a month: its parts, and the shortest ways to more points.
+
+Rules: `docs/reference/contract.md#overview-and-score`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+from dashboard.months import Goals, Month
+
+PERCENT_CAP = 150  # results above one and a half times a goal do not count
+FULL_SCORE = 80  # for meeting every goal
+SHORTEST_WAYS = 2
+
+
+def half_up(value: Fraction) -> int:
+    """Round to the nearest whole number, a half always up."""
+    return (value + Fraction(1, 2)).__floor__()
+
+
+def percent_of_goal(value: int, goal: int) -> Fraction:
+    """Return how much of a goal is reached in percent, at most 150; 0 if no goal is set."""
+    if goal <= 0:
+        return Fraction(0)
+    return min(Fraction(100 * value, goal), Fraction(PERCENT_CAP))
+
+
+def mean(values: Sequence[Fraction | int]) -> Fraction:
+    """Return the arithmetic mean; 0 for no values."""
+    return Fraction(sum(values), len(values)) if values else Fraction(0)
+
+
+@dataclass(frozen=True, slots=True)
+class PartRule:
+    """A part of the score: the mean of its measures in percent; `full` points for 100 percent."""
+
+    label: str
+    measures: tuple[str, ...]
+    full: int
+
+
+PARTS = (
+    PartRule("Faturamento", ("faturamento",), 40),
+    PartRule("Conteúdo (posts e stories)", ("posts", "stories"), 20),
+    PartRule("Clientes (leads e procedimentos)", ("leads", "procedimentos"), 20),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ScorePart:
+    """The rounded points of one part, and the points for meeting its goals."""
+
+    label: str
+    points: int
+    full: int
+
+
+@dataclass(frozen=True, slots=True)
+class WayToPoints:
+    """How much more of one measure earns how many points; `effort` is its share of the goal."""
+
+    measure: str
+    amount: int
+    points: int
+    effort: Fraction
+
+
+def score_parts(month: Month) -> tuple[ScorePart, ...]:
+    """Return the parts of the score of a month."""
+    return tuple(ScorePart(rule.label, _points(rule, month), rule.full) for rule in PARTS)
+
+
+def score(month: Month) -> int:
+    """Return the sum of the rounded parts."""
+    return sum(_points(rule, month) for rule in PARTS)
+
+
+def shortest_ways(month: Month) -> tuple[WayToPoints, ...]:
+    """Return the measures that earn more points with the least effort, at most two."""
+    ways = (_way(rule, measure, month) for rule in PARTS for measure in rule.measures)
+    found = sorted((way for way in ways if way), key=lambda way: way.effort)
+    return tuple(found[:SHORTEST_WAYS])
+
+
+def _points(rule: PartRule, month: Month) -> int:
+    percents = [_percent(month, measure) for measure in rule.measures]
+    return half_up(mean(percents) * rule.full / 100)
+
+
+def _percent(month: Month, measure: str) -> Fraction:
+    return percent_of_goal(getattr(month, measure), _goal(month.goals, measure))
+
+
+def _goal(goals: Goals, measure: str) -> int:
+    target: int = getattr(goals, measure)
+    return target
+
+
+def _way(rule: PartRule, measure: str, month: Month) -> WayToPoints | None:
+    """Return the least amount of a measure that earns a point; None where none can be earned."""
+    goal = _goal(month.goals, measure)
+    if goal <= 0:
+        return None
+    points = _points(rule, month)
+    # The next point needs this mean, and this measure everything that the others do not reach.
+    needed_mean = (points + Fraction(1, 2)) * 100 / rule.full
+    others = sum(_percent(month, other) for other in rule.measures if other != measure)
+    needed = needed_mean * len(rule.measures) - others
+    if needed > PERCENT_CAP:
+        return None
+    value: int = getattr(month, measure)
+    amount = -(-needed * goal // 100) - value
+    more: dict[str, Any] = {measure: value + amount}
+    gained = _points(rule, replace(month, **more)) - points
+    return WayToPoints(measure, amount, gained, Fraction(amount, goal))

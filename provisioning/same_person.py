@@ -1,0 +1,224 @@
+"""Unite what belongs to one person: two accounts, an account and a profile, or two profiles.
+
+1. Lock both users, then both profiles, each by id.
+2. Of two accounts, the other one is unlinked and blocked; it is told which address to use.
+3. Of two profiles, one is merged into the other; an untouched automatic profile is the one that
+   goes. A single profile is given to the account that stays.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, aliased
+
+from core.email_address import normalize_address
+from models import Mentorado, User
+from provisioning.admin_actions import (
+    Conflict,
+    ConflictError,
+    UnknownMentoradoError,
+    UnknownUserError,
+    load_profile_for_update,
+    load_user_for_update,
+    record_action,
+    release_profile,
+)
+from provisioning.audit import Source
+from provisioning.errors import StaleDecisionError
+from provisioning.merge import MergeResult, merge
+from provisioning.merge_rows import MergeSpec, Prefer
+from provisioning.profiles import is_untouched
+from provisioning.queries import list_mentees, list_users
+from provisioning.search import SearchTerm
+
+MOST_CANDIDATES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """One of the two: an account with or without profile, or a profile without account."""
+
+    user: User | None
+    profile: Mentorado | None
+
+    @property
+    def name(self) -> str:
+        """What to call the party."""
+        own = self.profile.nome_completo if self.profile else None
+        return (self.user.name if self.user else None) or own or "sem nome"
+
+    @property
+    def emails(self) -> list[str]:
+        """The addresses of the account and of the profile, without repetition."""
+        written = (self.user and self.user.email, self.profile and self.profile.email)
+        return list(dict.fromkeys(email for email in written if email))
+
+    @property
+    def key(self) -> tuple[int | None, int | None]:
+        """Tells parties apart."""
+        return (self.user.id if self.user else None, self.profile.id if self.profile else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A party that may be the same person, and whether the address or the name is the reason."""
+
+    party: Party
+    has_same_address: bool
+
+
+def load_user_party(session: Session, user_id: int) -> Party:
+    """Return an account with its profile; raises UnknownUserError."""
+    user = session.get(User, user_id)
+    if user is None:
+        raise UnknownUserError(f"there is no user {user_id}")
+    own = select(Mentorado).where(Mentorado.user_id == user_id)
+    return Party(user, session.scalars(own).one_or_none())
+
+
+def load_profile_party(session: Session, mentorado_id: int) -> Party:
+    """Return a profile with its account, if any; raises UnknownMentoradoError."""
+    profile = session.get(Mentorado, mentorado_id)
+    if profile is None:
+        raise UnknownMentoradoError(f"there is no mentorado {mentorado_id}")
+    user = session.get(User, profile.user_id) if profile.user_id is not None else None
+    return Party(user, profile)
+
+
+def find_parties(session: Session, term: SearchTerm, *, limit: int) -> list[Party]:
+    """Return the accounts that a search finds, then the profiles without an account."""
+    users = list_users(session, search=term, limit=limit)
+    profiles = list_mentees(session, search=term, limit=limit)
+    accounts = [Party(row.user, row.mentorado) for row in users]
+    return accounts + [Party(None, each) for each in profiles if each.user_id is None]
+
+
+def find_candidates(session: Session, party: Party) -> list[Candidate]:
+    """Return who may be the same person: with the same address, verified or not, or the same name.
+
+    Those with the same address come first.
+    """
+    found: dict[tuple[int | None, int | None], Candidate] = {}
+    addresses = {normalize_address(email) for email in party.emails}
+    for text in dict.fromkeys([*party.emails, party.name]):
+        for other in find_parties(session, SearchTerm(text), limit=MOST_CANDIDATES):
+            is_same = any(normalize_address(email) in addresses for email in other.emails)
+            if other.key != party.key and (is_same or text == party.name):
+                found.setdefault(other.key, Candidate(other, is_same))
+    return sorted(found.values(), key=lambda each: not each.has_same_address)[:MOST_CANDIDATES]
+
+
+@dataclass(frozen=True, slots=True)
+class UniteResult:
+    """The merge of the profiles, None where there were not two, and the affected Clerk ids."""
+
+    merged: MergeResult | None
+    clerk_ids: list[str]
+
+
+def unite(
+    session: Session,
+    kept: Party,
+    other: Party,
+    *,
+    prefer: Prefer = Prefer.INTO,
+    source: Source,
+    now: datetime,
+) -> UniteResult:
+    """Give everything of `other` to `kept`, whose account stays, in the caller's transaction.
+
+    `prefer` says whose row counts where both have reported the same month: INTO is that of `kept`.
+    Raises ConflictError, StaleDecisionError where one of them has changed meanwhile, and what
+    `merge` raises; then nothing is written.
+    """
+    kept, other = _lock(session, kept, other)
+    _check(kept, other, source)
+    is_replaced = _is_untouched(session, kept) and not _is_untouched(session, other)
+    if other.user is not None and kept.user is not None:
+        _close_account(session, other.user, other.profile, kept.user, now)
+    merged = None
+    profile = kept.profile or other.profile
+    if kept.profile is not None and other.profile is not None:
+        removed, stays = other.profile, kept.profile
+        if is_replaced:
+            removed, stays = stays, removed
+            prefer = Prefer.FROM if prefer is Prefer.INTO else Prefer.INTO
+        spec = MergeSpec(removed.id, stays.id, prefer, source.request_id)
+        merged = merge(session, spec, source=source, now=now)
+        profile = merged.mentorado
+    elif profile is not None and kept.user is not None and profile.user_id != kept.user.id:
+        profile.user_id, profile.edited_at, profile.updated_at = kept.user.id, now, now
+    session.flush()  # the event refers to the new state
+    record_action(
+        session,
+        source,
+        "same_person",
+        user=kept.user,
+        profile=profile,
+        other_user_id=other.user.id if other.user else None,
+    )
+    users = [party.user.clerk_id for party in (kept, other) if party.user]
+    return UniteResult(merged, sorted({*users, *(merged.clerk_ids if merged else ())}))
+
+
+def address_to_use(session: Session, clerk_id: str) -> str | None:
+    """Return the address of the account to use instead of this one, mostly hidden; or None."""
+    other = aliased(User)
+    found = select(other.email).join(User, User.same_person_as == other.id)
+    email = session.scalars(
+        found.where(User.clerk_id == clerk_id, User.blocked_at.is_not(None))
+    ).one_or_none()
+    if email is None:
+        return None
+    local, _, domain = email.rpartition("@")
+    return f"{local[:2]}•••@{domain}"
+
+
+def _lock(session: Session, kept: Party, other: Party) -> tuple[Party, Party]:
+    users = _by_id(party.user.id for party in (kept, other) if party.user)
+    locked_users = {user_id: load_user_for_update(session, user_id) for user_id in users}
+    profiles = _by_id(party.profile.id for party in (kept, other) if party.profile)
+    locked_profiles = {each: load_profile_for_update(session, each) for each in profiles}
+    result = []
+    for party in (kept, other):
+        user = locked_users[party.user.id] if party.user else None
+        profile = locked_profiles[party.profile.id] if party.profile else None
+        if profile is not None and profile.user_id != (user.id if user else None):
+            raise StaleDecisionError(f"mentorado {profile.id} has just changed its owner")
+        result.append(Party(user, profile))
+    return result[0], result[1]
+
+
+def _is_untouched(session: Session, party: Party) -> bool:
+    return party.profile is not None and is_untouched(session, party.profile)
+
+
+def _by_id(ids: Iterable[int]) -> list[int]:
+    return sorted(set(ids))
+
+
+def _check(kept: Party, other: Party, source: Source) -> None:
+    if kept.key == other.key or (kept.user is not None and kept.user is other.user):
+        raise ConflictError(Conflict.SAME_PROFILE)
+    if kept.user is None and other.user is not None:
+        raise ConflictError(Conflict.OWNED, "the account has to be the one that stays")
+    if kept.user is not None and kept.user.deleted_at is not None:
+        raise ConflictError(Conflict.DELETED_ACCOUNT)
+    if kept.user is not None and kept.user.blocked_at is not None:
+        raise ConflictError(Conflict.KEPT_BLOCKED)
+    if other.user is not None and other.user.id == source.actor_id:
+        raise ConflictError(Conflict.OWN_ACCOUNT)
+
+
+def _close_account(
+    session: Session, user: User, profile: Mentorado | None, kept: User, now: datetime
+) -> None:
+    """Block an account, take its profile from it, and store which account to use instead."""
+    if profile is not None:
+        release_profile(session, profile, user)
+        profile.edited_at = profile.updated_at = now
+    user.blocked_at = user.blocked_at or now
+    user.same_person_as = kept.id
+    session.flush()  # `user_id` is unique: it must be free for the other account

@@ -1,0 +1,67 @@
+"""Names and constants equal those of Clerk's JavaScript package."""
+
+import enum
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+from auth import cookies, handshake, handshake_reader, jwks, tokens
+from auth.reasons import AuthReason, RefreshReason, TokenReason
+from scripts import clerk_constants
+
+EXTRACT: dict[str, Any] = json.loads(clerk_constants.EXTRACT.read_text())
+CLERK: dict[str, Any] = EXTRACT["constants"]
+
+
+@pytest.mark.parametrize(
+    ("reasons", "name"),
+    [
+        (AuthReason, "AuthErrorReason"),
+        (TokenReason, "TokenVerificationErrorReason"),
+        (RefreshReason, "RefreshTokenErrorReason"),
+    ],
+)
+def test_each_reason_is_one_of_clerk(reasons: type[enum.StrEnum], name: str) -> None:
+    assert {str(reason) for reason in reasons} <= set(CLERK[name].values())
+
+
+def test_cookies_have_the_names_of_clerk() -> None:
+    ours = {
+        "Session": cookies.SESSION,
+        "Refresh": cookies.REFRESH,
+        "ClientUat": cookies.CLIENT_UAT,
+        "DevBrowser": cookies.DEV_BROWSER,
+        "Handshake": handshake_reader.HANDSHAKE,
+        "HandshakeNonce": handshake_reader.NONCE,
+        "RedirectCount": handshake.REDIRECT_COUNT,
+    }
+
+    assert ours == CLERK["Cookies"]
+
+
+def test_all_parameters_of_clerk_are_removed_from_the_url() -> None:
+    names = CLERK["QueryParameters"]
+    returned = {"DevBrowser", "Handshake", "HandshakeHelp", "LegacyDevBrowser", "HandshakeNonce"}
+
+    assert {names[name] for name in returned} == handshake_reader.CLERK_PARAMETERS
+
+
+def test_versions_classes_and_ages_are_those_of_clerk() -> None:
+    categories = {CLERK["JWT_CATEGORY_SESSION_TOKEN"], CLERK["JWT_CATEGORY_IGNORE"]}
+
+    assert CLERK["SUPPORTED_BAPI_VERSION"] == handshake.API_VERSION
+    assert tokens.SESSION_CATEGORIES - {None} == categories
+    assert CLERK["M2M_SUBJECT_PREFIX"] == tokens.MACHINE_SUBJECT_PREFIX
+    assert CLERK["MAX_CACHE_LAST_UPDATED_AT_SECONDS"] == jwks.MAX_AGE_SECONDS
+
+
+def test_extract_is_that_of_the_package() -> None:
+    package = f"{EXTRACT['package']}@{EXTRACT['version']}"
+    try:
+        source = clerk_constants.download(package)
+    except (OSError, subprocess.SubprocessError) as err:
+        pytest.skip(f"npm or its registry is not available: {type(err).__name__}")
+
+    assert clerk_constants.read_constants(source) == CLERK

@@ -1,0 +1,118 @@
+"""The commands `flask config` and `flask cache clear`, and lines of `flask doctor`."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from redis import StrictRedis
+from sqlalchemy import make_url
+
+from cli.doctor import Setup, examine_clerk
+from core.database import background_transaction
+from dev.databases import create_app_on
+from dev.servers import RedisServer
+from models import User
+
+SECRET = "hush-0123456789"
+
+
+def test_config_prints_every_setting_without_secrets(
+    tmp_path: Path, template_url: str, redis_server: RedisServer
+) -> None:
+    url = make_url(template_url).set(password=SECRET).update_query_dict({"passfile": SECRET})
+    settings = {
+        "secret_key": SECRET,
+        "metrics_token": SECRET,
+        "redis_url": redis_server.url.replace("://", f"://:{SECRET}@"),
+        "admin_emails": "bia@example.com",
+        "clerk_publishable_key": "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k",
+        "clerk_secret_key": f"sk_live_{SECRET}",
+    }
+    database_url = url.render_as_string(hide_password=False)
+    with create_app_on(tmp_path, database_url, **settings) as app:
+        result = app.test_cli_runner().invoke(args=["config"])
+
+    lines = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines()}
+    assert SECRET not in result.output
+    assert lines["SECRET_KEY"] == ["(withheld)", "set"]
+    assert lines["REDIS_URL"] == [redis_server.url, "set"]
+    assert lines["DATABASE_URL"][0].startswith("postgresql+psycopg2:///template?")
+    assert lines["CLERK_ISSUER"] == ["https://clerk.example.com", "derived"]
+    assert lines["ADMIN_EMAILS"] == ["bia@example.com", "set"]
+    assert lines["WEB_THREADS"] == ["8", "default"]
+
+
+def test_cache_clear_removes_the_keys_of_this_program_only(
+    tmp_path: Path, template_url: str, redis: RedisServer
+) -> None:
+    with StrictRedis.from_url(redis.url) as store:
+        store.mset({f"neon:{number}": "x" for number in range(1_500)})
+        store.set("another:program", "x")
+        with create_app_on(tmp_path, template_url, redis_url=redis.url) as app:
+            result = app.test_cli_runner().invoke(args=["cache", "clear"])
+        keys = store.keys()
+
+    assert (result.exit_code, result.stdout) == (0, "1500 keys removed\n")
+    assert keys == [b"another:program"]
+
+
+def test_cache_clear_names_a_redis_that_does_not_answer(tmp_path: Path, template_url: str) -> None:
+    url = f"redis://:{SECRET}@127.0.0.1:1/0"
+    with create_app_on(tmp_path, template_url, redis_url=url) as app:
+        result = app.test_cli_runner().invoke(args=["cache", "clear"])
+
+    assert (result.exit_code, SECRET in result.output) == (1, False)
+    assert "the cache at 127.0.0.1:1 did not answer" in result.stderr
+
+
+SETUP = Setup(
+    publishable_key="pk_live_x",
+    secret_key=None,
+    client=None,
+    directory=None,
+    jwks_url=None,
+    sign_in_url=None,
+    frontend_api_url="https://clerk.example.com",
+    authorized_parties=frozenset({"https://app.example.com"}),
+    has_webhook_secret=False,
+    identity_max_age_seconds=86_400,
+)
+
+
+def clerk_lines(setup: Setup = SETUP) -> dict[str, tuple[bool, str]]:
+    """Return the lines about Clerk that need no call to it."""
+    return {part: (is_well, detail) for part, is_well, detail in examine_clerk(setup)}
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_well"),
+    [
+        ("https://app.example.com", True),
+        ("https://example.com", True),
+        ("http://app.example.com", False),
+        ("https://app.exemplo.com.br", False),
+        ("https://evilexample.com", False),
+    ],
+)
+def test_doctor_compares_origins_with_the_domain_of_the_instance(
+    tmp_path: Path, template_url: str, origin: str, *, is_well: bool
+) -> None:
+    with create_app_on(tmp_path, template_url):
+        lines = clerk_lines(replace(SETUP, authorized_parties=frozenset({origin})))
+
+    assert lines["clerk origins"][0] is is_well
+    assert origin in lines["clerk origins"][1]
+
+
+def test_doctor_says_what_follows_from_missing_webhook_and_claims(
+    tmp_path: Path, copy_database: Callable[[str], str]
+) -> None:
+    with create_app_on(tmp_path, copy_database("claims")) as app:
+        with background_transaction() as session:
+            now = app.extensions["services"].now()
+            session.add_all([User(clerk_id="a", identity_asked_at=now), User(clerk_id="b")])
+        lines = clerk_lines()
+
+    assert "24 h later" in lines["clerk webhook"][1]
+    assert lines["clerk claims"][1].startswith("missing: Clerk was asked about 1 of the newest 2")

@@ -1,0 +1,112 @@
+"""Portuguese labels of audit events, and the filter that a request asks for."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+from sqlalchemy.orm import Session
+
+from dashboard.periods import BRASILIA
+from models import AuditEvent
+from provisioning.audit_log import AuditFilter, AuditNames, read_events, read_names
+from provisioning.queries import list_mentees, list_users
+from web.admin_labels import ACTIONS, EVENTS, event_labels, event_name
+from web.csv_export import Row
+from web.search import search_term
+from web.validation import Query, Text
+
+CHANNELS = {
+    "page": "site",
+    "api": "aplicativo (API)",
+    "webhook": "aviso do Clerk",
+    "sweep": "varredura",
+    "admin": "administração",
+    "cli": "terminal",
+}
+KINDS = dict(sorted({**EVENTS, **ACTIONS}.items(), key=lambda item: item[1]))
+CSV_TITLES = (
+    "Número",
+    "Quando",
+    "O quê",
+    "Quem fez",
+    "Conta",
+    "Perfil",
+    "Por onde",
+    "Motivo e detalhes",
+    "Código",
+)
+MOST_FOUND = 50  # accounts and profiles of a search whose events are shown
+
+
+def _check_date(text: str | None) -> str | None:
+    if text is not None:
+        try:
+            datetime.strptime(text, "%Y-%m-%d")  # noqa: DTZ007 - a day, without a time
+        except ValueError as err:
+            raise PydanticCustomError("date", "no date") from err
+    return text
+
+
+Day = Annotated[Text, AfterValidator(_check_date), Field(description="`2026-03-31`, in Brasília")]
+
+
+class AuditSearch(Query):
+    """Filters of the audit log."""
+
+    q: Annotated[Text, Field(description="Whom the event concerns, or who did it")] = None
+    kind: Annotated[Text, Field(description="An event, or the action of an admin")] = None
+    since: Day = None
+    until: Day = None
+
+
+def audit_filter(session: Session, query: AuditSearch) -> AuditFilter:
+    """Return the filter of a request."""
+    term = search_term(query.q)
+    users = list_users(session, search=term, limit=MOST_FOUND) if term else None
+    profiles = list_mentees(session, search=term, limit=MOST_FOUND) if term else None
+    return AuditFilter(
+        kind=query.kind,
+        is_action=query.kind not in EVENTS,
+        since=_start_of_day(query.since),
+        until=_start_of_day(query.until, days=1),
+        user_ids=None if users is None else [row.user.id for row in users],
+        mentorado_ids=None if profiles is None else [profile.id for profile in profiles],
+    )
+
+
+def channel_name(channel: str) -> str:
+    """Return where a change came from."""
+    return CHANNELS.get(channel, channel)
+
+
+def read_csv_batch(
+    session: Session, wanted: AuditFilter, before_id: int | None, limit: int
+) -> tuple[Sequence[Row], int | None]:
+    """Return the next lines of the audit log as CSV, and the id to continue before."""
+    events = read_events(session, wanted, before_id=before_id, limit=limit)
+    names = read_names(session, events)
+    rows = [_csv_row(event, names) for event in events]
+    return rows, events[-1].id if len(events) == limit else None
+
+
+def _csv_row(event: AuditEvent, names: AuditNames) -> Row:
+    return (
+        event.id,
+        event.at,
+        event_name(event),
+        names.user(event.actor_id),
+        names.user(event.user_id),
+        names.profile(event.mentorado_id),
+        channel_name(event.entry),
+        event_labels(event),
+        event.request_id,
+    )
+
+
+def _start_of_day(text: str | None, *, days: int = 0) -> datetime | None:
+    if text is None:
+        return None
+    day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=BRASILIA)
+    return day + timedelta(days=days)

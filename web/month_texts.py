@@ -1,0 +1,162 @@
+"""Sentences of the mentee's dashboard: changes, goals, pace, score and deadlines, in pt-BR."""
+
+from flask import Flask
+
+from dashboard.chart import MEASURES, is_money
+from dashboard.month_view import Change, ClosingTask, GoalProgress, Pace
+from dashboard.months import FIGURES, GoalChange, Goals
+from dashboard.overview import GOAL_LABELS
+from dashboard.periods import CLOSING_DAY, Period
+from dashboard.score import PERCENT_CAP, WayToPoints
+from web.formatting import MONTHS, number, reais
+
+UNITS = {
+    "leads": ("lead", "leads"),
+    "procedimentos": ("procedimento", "procedimentos"),
+    "posts": ("post", "posts"),
+    "stories": ("story", "stories"),
+    "points": ("ponto", "pontos"),
+}
+FIGURE_NAMES = {
+    "faturamento": "faturamento",
+    "lucro": "lucro",
+    "leads": "leads",
+    "procedimentos": "procedimentos",
+    "posts_feed": "posts",
+    "stories": "stories",
+}
+MILESTONES = (3, 6, 12)
+SIGNS = {"more": "▲", "less": "▼", "same": "="}
+
+
+def register_month_texts(app: Flask) -> None:
+    """Register the template filters of the dashboard."""
+    filters = (
+        amount,
+        change_kind,
+        change_sign,
+        change_text,
+        closing_text,
+        goal_percent,
+        goal_status,
+        goals_text,
+        month_alone,
+        streak_text,
+        way_text,
+    )
+    for template_filter in filters:
+        app.add_template_filter(template_filter)
+    app.jinja_env.globals["chart_measures"] = MEASURES
+
+
+def month_alone(period: Period) -> str:
+    """Return the name of the month without its year."""
+    return MONTHS.split()[period.mes - 1]
+
+
+def amount(value: int, measure: str) -> str:
+    """16000, «faturamento» → «R$ 16.000»; 1, «leads» → «1 lead»."""
+    if is_money(measure):
+        return reais(value)
+    one, many = UNITS[measure]
+    return f"{number(value)}\u00a0{one if value == 1 else many}"
+
+
+def change_kind(change: Change) -> str:
+    """Return `more`, `less` or `same`, for the style."""
+    if change.difference == 0:
+        return "same"
+    return "more" if change.difference > 0 else "less"
+
+
+def change_sign(change: Change) -> str:
+    """Return the sign before the text, which screen readers skip."""
+    return SIGNS[change_kind(change)]
+
+
+def change_text(change: Change, measure: str, before: Period) -> str:
+    """«18% a mais que em outubro», «3 leads a menos que em outubro», «igual a outubro»."""
+    month = month_alone(before)
+    if change.difference == 0:
+        return f"igual a {month}"
+    direction = "a mais" if change.difference > 0 else "a menos"
+    if is_money(measure) and change.percent is not None:
+        size = f"{abs(change.percent)}%"
+    else:
+        size = amount(abs(change.difference), measure)
+    return f"{size} {direction} que em {month}"
+
+
+def goal_percent(progress: GoalProgress) -> str:
+    """«83%»; results above one and a half times the goal are «mais de 150%»."""
+    goal = progress.goal
+    is_beyond = goal.goal > 0 and goal.value * 100 > PERCENT_CAP * goal.goal
+    return f"mais de {PERCENT_CAP}%" if is_beyond else f"{goal.percent}%"
+
+
+def goal_status(progress: GoalProgress, pace: Pace | None) -> str:
+    """«meta batida», «no ritmo: faltam 3 leads em 2 dias», «faltaram R$ 2.400»; blank: no goal."""
+    goal, missing = progress.goal, progress.missing
+    if goal.goal <= 0:
+        return ""
+    if missing == 0:
+        return "meta batida"
+    size = amount(missing, goal.key)
+    is_one = missing == 1 and not is_money(goal.key)
+    if pace is None:
+        return f"{'faltou' if is_one else 'faltaram'} {size}"
+    verb = "falta" if is_one else "faltam"
+    on_pace = "no ritmo: " if progress.is_on_pace else ""
+    return f"{on_pace}{verb} {size} {days_left_text(pace.days_left)}"
+
+
+def days_left_text(days: int) -> str:
+    """«em 2 dias», «em 1 dia», «até hoje à noite»."""
+    if days == 0:
+        return "até hoje à noite"
+    return f"em {days}\u00a0{'dia' if days == 1 else 'dias'}"
+
+
+def way_text(way: WayToPoints) -> str:
+    """«+1 ponto com mais 5 stories»."""
+    return f"+{amount(way.points, 'points')} com mais {amount(way.amount, way.measure)}"
+
+
+def goals_text(change: GoalChange, now: Goals) -> str:
+    """«faturamento de R$ 16.000 para R$ 20.000; leads de 50 para 60»."""
+    texts = []
+    for key, label in GOAL_LABELS.items():
+        before, after = getattr(change.before, key), getattr(now, key)
+        if before != after:
+            show = reais if is_money(key) else number
+            texts.append(f"{label.lower()} de {show(before)} para {show(after)}")
+    return "; ".join(texts)
+
+
+def closing_text(task: ClosingTask) -> str:
+    """«Faltam leads e posts. O prazo é dia 10: faltam 3 dias.»."""
+    names = [FIGURE_NAMES[name] for name in FIGURES if name in task.missing]
+    missing = f"Ainda sem {_join(names)}. " if len(names) < len(FIGURES) else ""
+    if task.days_left is None:
+        return f"{missing}O prazo era dia {CLOSING_DAY}, mas ainda dá para registrar."
+    if task.days_left == 0:
+        return f"{missing}O prazo é hoje, dia {CLOSING_DAY}."
+    days = "falta 1 dia" if task.days_left == 1 else f"faltam {task.days_left} dias"
+    return f"{missing}O prazo é dia {CLOSING_DAY}: {days}."
+
+
+def streak_text(months: int) -> str:
+    """«4 meses seguidos registrados até o dia 10. Com mais 2, você chega a 6.»."""
+    if months == 1:
+        text = f"1 mês registrado até o dia {CLOSING_DAY}."
+    else:
+        more = " ou mais" if months >= MILESTONES[-1] else ""
+        text = f"{months} meses seguidos{more} registrados até o dia {CLOSING_DAY}."
+    goal = next((each for each in MILESTONES if each > months), None)
+    if months in MILESTONES:
+        return f"{text} Parabéns pela constância!"
+    return text if goal is None else f"{text} Com mais {goal - months}, você chega a {goal}."
+
+
+def _join(names: list[str]) -> str:
+    return " e ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
