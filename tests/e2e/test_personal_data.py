@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any, cast
 
 from playwright.sync_api import Page, expect
 
@@ -51,7 +52,8 @@ def test_support_session_shows_its_banner(visitors: BrowserProfiles, site: AppSe
     cookies = [c for c in page.context.cookies() if re.match("__session|__client_uat", c["name"])]
     for cookie in cookies:
         is_session = cookie["name"].startswith("__session")
-        page.context.add_cookies([{**cookie, "value": token if is_session else "1"}])
+        cookie["value"] = token if is_session else "1"
+        page.context.add_cookies([cast(Any, cookie)])
 
     page.goto("/dashboard")
 
