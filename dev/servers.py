@@ -27,7 +27,7 @@ from dev import postgres
 PROJECT = Path(__file__).resolve().parent.parent
 # Tests poll until a condition holds, and all users of Locust have one address.
 UNLIMITED = {"RATE_LIMIT_PER_MINUTE": "1000000", "ENSURE_RATE_LIMIT_PER_MINUTE": "1000000"}
-START_RETRY = Retry(total=80, backoff_factor=0.05, backoff_max=0.25, status_forcelist=[503])
+START_RETRY = Retry(total=160, backoff_factor=0.05, backoff_max=0.25, status_forcelist=[503])
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ def suspended(process: subprocess.Popen[bytes] | psutil.Process) -> Iterator[Non
 
 
 def wait_for(url: str) -> requests.Response:
-    """Repeat a request until it is answered with another status than 503; at most about 15 s."""
+    """Repeat a request until it is answered with another status than 503; at most about 40 s."""
     with requests.Session() as session:
         session.mount("http://", HTTPAdapter(max_retries=START_RETRY))
         # A keep-alive connection would delay the end of a stopping worker by two seconds.
