@@ -226,6 +226,9 @@ def _check_service(stage: Stage, folder: Path) -> None:
         if not eventually(is_healthy, seconds=60):
             sys.exit("image: the health check fails")
         print(f"image: healthy, and wrote {sorted(_content(state))}")
+        # The demo of compose.yaml starts with this command.
+        demo = {"APP_ENV": "development", "DATABASE_URL": settings["DATABASE_URL"]}
+        _run(stage, ["flask", "demo"], **demo)
     finally:
         server.terminate()
         server.wait(30)
