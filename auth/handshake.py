@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import structlog
 
 from auth.cookies import (
+    CLIENT_UAT,
     DEV_BROWSER,
     SESSION,
     SessionCookies,
@@ -66,6 +67,7 @@ class HandshakeDecision:
 
 log = structlog.get_logger(__name__)
 
+SUFFIXED_COOKIES = (f"{SESSION}_", f"{CLIENT_UAT}_")
 REDIRECT_COUNT = "__clerk_redirect_count"
 MOST_REDIRECTS = 3
 REDIRECT_COUNT_TTL_SECONDS = 10  # a redirect loop is faster, a user who tries again is slower
@@ -165,9 +167,13 @@ class HandshakeService:
 
     def _resolve_program(self, request: BrowserRequest, *, may_call: bool) -> HandshakeDecision:
         """Decide by one token; only a later sign-out or sign-in makes a valid one void."""
-        cookies = self._cookies(request.cookies)
-        if not cookies.session:
-            cookies = replace(cookies, session=any_session(request.cookies))
+        jar = request.cookies
+        if any(name.startswith(SUFFIXED_COOKIES) for name in jar):
+            cookies = self._cookies(jar)
+            if not cookies.session:
+                cookies = replace(cookies, session=any_session(jar))
+        else:
+            cookies = SessionCookies(jar.get(SESSION, ""), jar.get(CLIENT_UAT, ""))
         if not cookies.session:
             return HandshakeDecision(AuthReason.SESSION_AND_UAT_MISSING)
         if cookies.client_uat and not 0 < cookies.signed_in_since <= _issued_at(cookies):

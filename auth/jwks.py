@@ -107,7 +107,8 @@ class KeySet:
 
     def is_current(self, key: PyJWK) -> bool:
         """Whether this key object is still the known key of its id."""
-        self._renew_old_keys()
+        if self._clock() - self._loaded_at >= RENEWAL_SECONDS:
+            self._renew_old_keys()
         return self._keys.get(str(key.key_id)) is key
 
     def _renew_old_keys(self) -> None:

@@ -4,7 +4,7 @@ import base64
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
-from functools import partial
+from functools import cached_property, partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
@@ -388,7 +388,7 @@ class Config(BaseModel):
         """Whether the development identity provider replaces Clerk; never in production."""
         return not (self.clerk_publishable_key or self.is_production)
 
-    @property
+    @cached_property  # each page without a bearer token reads it
     def frontend_api_url(self) -> str | None:
         """The base URL of Clerk's public keys and handshake: given, or from the publishable key."""
         return self.clerk_frontend_api_url or self._instance_url

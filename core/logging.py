@@ -195,7 +195,7 @@ def _complete_event(_: object, method: str, event: EventDict) -> EventDict:
         **event,
         "pid": os.getpid(),
     }
-    exception = _exception(error)
+    exception = None if error is None else _exception(error)
     if exception is not None:
         complete["exception"] = "\n".join(_exception_text(exception))
     return complete

@@ -93,19 +93,16 @@ def bearer_token() -> str | None:
 
 
 def _browser_request() -> BrowserRequest:
+    """Return the request; an API request loads no document, even when opened in a browser."""
+    destination = request.headers.get("Sec-Fetch-Dest", "")
     return BrowserRequest(
         url=request.url,
         cookies=request.cookies,
         method=request.method,
         accept=request.headers.get("Accept", ""),
-        destination=_destination(),
+        destination=NO_DOCUMENT if is_api_path(request.path) else destination,
         headers=request.headers,
     )
-
-
-def _destination() -> str:
-    """Return `Sec-Fetch-Dest`; an API request loads no document, even when opened in a browser."""
-    return NO_DOCUMENT if is_api_path(request.path) else request.headers.get("Sec-Fetch-Dest", "")
 
 
 def _error_for(decision: HandshakeDecision) -> UnauthenticatedError:

@@ -90,7 +90,7 @@ def test_profile_exists_before_the_view_runs(
 ) -> None:
     response = client.get(path, headers=sign(BOB))
 
-    assert response.status_code == 200
+    assert response.status_code == (404 if path.endswith("/apagar") else 200)  # no such month yet
     assert session.scalars(select(func.count()).select_from(Mentorado)).one() == 1
 
 
