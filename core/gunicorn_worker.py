@@ -9,9 +9,12 @@ import socket
 import time
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from gunicorn.workers import gthread
+
+from core import long_responses
 
 HEAD_SECONDS = 5  # for the head of a request, from its first byte on
 REQUEST_SECONDS = 10  # for a small body, and for receiving the response
@@ -47,7 +50,12 @@ class SlowClientThreadWorker(gthread.ThreadWorker):  # type: ignore[misc] # guni
         """Answer a request whose head is complete, in the same thread."""
         length = getattr(req.body.reader, "length", 0)
         self._deadlines[conn] = time.monotonic() + request_timeout_seconds(length)
+        long_responses.set_renewal(partial(self._renew, conn))
         return super().handle_request(req, conn)
+
+    def _renew(self, conn: Any) -> None:
+        """Give the client of a long response the same time for its next part."""
+        self._deadlines[conn] = time.monotonic() + REQUEST_SECONDS
 
     def _cap_keepalive(self, deadline: float) -> None:
         """At shutdown, limit the wait for new silent clients as that for keep-alive connections."""

@@ -1,4 +1,8 @@
-"""The work list of a month: for each active mentee, what is reported, written and missing."""
+"""The work list of a month: for each active mentee, what is reported, written and missing.
+
+A page is one statement: its inner query finds the page by the key of the order, the outer one reads
+what is shown of its rows.
+"""
 
 import enum
 from dataclasses import dataclass
@@ -11,12 +15,14 @@ from sqlalchemy import (
     Integer,
     Select,
     and_,
+    bindparam,
     case,
     cast,
     extract,
     func,
     literal,
     select,
+    true,
     tuple_,
 )
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
@@ -117,41 +123,18 @@ def list_work(
     after: Position | None = None,
     limit: int,
 ) -> list[WorkItem]:
-    """Return the next mentees after a position, in one statement.
-
-    The inner query finds the page by its key, the outer one reads what is shown of its rows.
-    """
-    columns = _Columns(period)
-    keys = columns.page_of_keys(work_filter, order)
+    """Return the next mentees after a position, in one statement."""
+    keys = _keys(work_filter, order)
     key, page_id = keys.selected_columns
     if after is not None:
         keys = keys.where(tuple_(key, page_id) > tuple_(literal(after[0]), after[1]))
-    return _read_items(session, columns, keys.order_by(key, page_id).limit(limit))
-
-
-def _read_items(session: Session, columns: "_Columns", keys: Select[Any]) -> list[WorkItem]:
-    page = keys.subquery()
-    rows = select(
-        Mentorado.id,
-        Mentorado.user_id,
-        Mentorado.nome_completo,
-        Mentorado.email,
-        columns.reported.id.is_not(None),
-        columns.score,
-        columns.change,
-        columns.feedback.id.is_not(None),
-        User.last_signed_in,
-        page.c.key,
-    )
-    found = columns.joined(rows.join(page, page.c.id == Mentorado.id))
-    return [WorkItem(*row) for row in session.execute(found.order_by(page.c.key, page.c.id))]
+    return _read_items(session, period, keys.order_by(key, page_id).limit(limit))
 
 
 def read_work_item(session: Session, period: Period, mentorado_id: int) -> WorkItem | None:
     """Return the item of one mentee; None for an inactive or unknown one."""
-    columns = _Columns(period)
-    key = columns.page_of_keys(None, WorkOrder.NAME).where(Mentorado.id == mentorado_id)
-    return next(iter(_read_items(session, columns, key)), None)
+    key = _keys(None, WorkOrder.NAME).where(Mentorado.id == mentorado_id)
+    return next(iter(_read_items(session, period, key)), None)
 
 
 def next_to_write(session: Session, period: Period, mentorado_id: int) -> int | None:
@@ -169,24 +152,9 @@ def next_to_write(session: Session, period: Period, mentorado_id: int) -> int | 
 
 
 def count_work(session: Session, period: Period) -> WorkCounts:
-    """Return the counts of a month, in one statement.
-
-    What is reported is counted by month and then reduced by the few inactive profiles: to compare
-    all profiles with all months would take ten times as long.
-    """
-    columns = _Columns(period)
-    active = select(func.count()).select_from(Mentorado).where(IS_ACTIVE)
-    scores = columns.joined(select(columns.score.label("score")).select_from(Mentorado))
-    scored = scores.where(IS_ACTIVE, columns.reported.id.is_not(None)).limit(MOST_SCORED).subquery()
-    total, without_account, reported, written, low_score = session.execute(
-        select(
-            active.scalar_subquery(),
-            active.where(Mentorado.user_id.is_(None)).scalar_subquery(),
-            _count_of_active(MetricaMensal, period),
-            _count_of_active(Feedback, period),
-            select(func.count()).where(scored.c.score < LOW_SCORE).scalar_subquery(),
-        )
-    ).one()
+    """Return the counts of a month, in one statement."""
+    row = session.execute(COUNTS, _parameters(period)).one()
+    total, without_account, reported, written, low_score = row
     return WorkCounts(
         total=total,
         no_metrics=total - reported,
@@ -196,65 +164,38 @@ def count_work(session: Session, period: Period) -> WorkCounts:
     )
 
 
-def _count_of_active(model: type[MetricaMensal | Feedback], period: Period) -> ColumnElement[int]:
-    is_month = (model.ano == period.ano, model.mes == period.mes)
-    of_all = select(func.count()).select_from(model).where(*is_month).scalar_subquery()
-    of_inactive = (
-        select(func.count())
-        .select_from(Mentorado)
-        .join(model, model.mentorado_id == Mentorado.id)
-        .where(Mentorado.ativo == SimNao.NAO, *is_month)
-        .scalar_subquery()
-    )
-    return of_all - of_inactive
+def _keys(work_filter: WorkFilter | None, order: WorkOrder) -> Select[Any]:
+    """Return a query of key and id of the active mentees of a filter."""
+    keys = select(KEYS[order].label("key"), Mentorado.id.label("id")).select_from(Mentorado)
+    return _joined(keys).where(IS_ACTIVE, FILTERS[work_filter])
 
 
-IS_ACTIVE = Mentorado.ativo == SimNao.SIM
+def _read_items(session: Session, period: Period, keys: Select[Any]) -> list[WorkItem]:
+    """Read what is shown of a page whose keys a query finds."""
+    page = keys.subquery()
+    items = select(*ITEM_COLUMNS, page.c.key).join(page, page.c.id == Mentorado.id)
+    ordered = _joined(items).order_by(page.c.key, page.c.id)
+    return [WorkItem(*row) for row in session.execute(ordered, _parameters(period))]
 
 
-class _Columns:
-    """The tables and expressions of one month."""
+def _joined(query: Select[Any]) -> Select[Any]:
+    """Join everything about the month; PostgreSQL leaves out the tables that are not used."""
+    query = query.outerjoin(User, User.id == Mentorado.user_id)
+    for table, (ano, mes) in ((REPORTED, THIS), (BEFORE, PREVIOUS), (FEEDBACK, THIS)):
+        is_month = and_(table.ano == ano, table.mes == mes)
+        query = query.outerjoin(table, and_(table.mentorado_id == Mentorado.id, is_month))
+    return query
 
-    def __init__(self, period: Period) -> None:
-        self.period = period
-        self.reported, self.before = aliased(MetricaMensal), aliased(MetricaMensal)
-        self.feedback = aliased(Feedback)
-        self.score = _score_of(self.reported)
-        self.change = self.score - _score_of(self.before)
 
-    def joined(self, query: Select[Any]) -> Select[Any]:
-        """Join everything about the month; PostgreSQL leaves out the tables that are not used."""
-        query = query.outerjoin(User, User.id == Mentorado.user_id)
-        for table, period in (
-            (self.reported, self.period),
-            (self.before, self.period.previous),
-            (self.feedback, self.period),
-        ):
-            is_month = and_(table.ano == period.ano, table.mes == period.mes)
-            query = query.outerjoin(table, and_(table.mentorado_id == Mentorado.id, is_month))
-        return query
-
-    def page_of_keys(self, work_filter: WorkFilter | None, order: WorkOrder) -> Select[Any]:
-        """Return a query of key and id of the active mentees of a filter."""
-        keys: dict[WorkOrder, ColumnElement[Any]] = {
-            WorkOrder.NAME: func.folded_text(Mentorado.nome_completo).collate("C"),
-            WorkOrder.SCORE: func.coalesce(self.score, LAST),
-            WorkOrder.LAST_VISIT: func.coalesce(
-                cast(func.floor(extract("epoch", User.last_signed_in)), BigInteger), NEVER
-            ),
-        }
-        filters: dict[WorkFilter | None, ColumnElement[bool]] = {
-            None: literal(True),  # noqa: FBT003 - SQL
-            WorkFilter.NO_METRICS: self.reported.mentorado_id.is_(None),
-            WorkFilter.NO_FEEDBACK: self.feedback.mentorado_id.is_(None),
-            WorkFilter.NO_ACCESS: Mentorado.user_id.is_(None),
-            WorkFilter.LOW_SCORE: self.score < LOW_SCORE,
-            WorkFilter.TO_WRITE: and_(
-                self.reported.id.is_not(None), self.feedback.mentorado_id.is_(None)
-            ),
-        }
-        query = select(keys[order].label("key"), Mentorado.id.label("id")).select_from(Mentorado)
-        return self.joined(query).where(IS_ACTIVE, filters[work_filter])
+def _parameters(period: Period) -> dict[str, int]:
+    """Return the parameters of every query of this module."""
+    before = period.previous
+    return {
+        "ano": period.ano,
+        "mes": period.mes,
+        "ano_before": before.ano,
+        "mes_before": before.mes,
+    }
 
 
 def _score_of(month: type[MetricaMensal]) -> ColumnElement[int]:
@@ -289,3 +230,70 @@ def _score_of(month: type[MetricaMensal]) -> ColumnElement[int]:
     clients = leads, points(10, month.procedimentos, "meta_procedimentos")
     score = (revenue + goal) // (2 * goal) + rounded(*reach) + rounded(*clients)
     return case((month.id.is_not(None), cast(score, Integer)))
+
+
+def _counts() -> Select[Any]:
+    """Return the query of the counts.
+
+    What is reported is counted by month and then reduced by the few inactive profiles: to compare
+    all profiles with all months would take ten times as long.
+    """
+    active = select(func.count()).select_from(Mentorado).where(IS_ACTIVE)
+    scores = _joined(select(SCORE.label("score")).select_from(Mentorado))
+    scored = scores.where(IS_ACTIVE, REPORTED.id.is_not(None)).limit(MOST_SCORED).subquery()
+    return select(
+        active.scalar_subquery(),
+        active.where(Mentorado.user_id.is_(None)).scalar_subquery(),
+        _count_of_active(MetricaMensal),
+        _count_of_active(Feedback),
+        select(func.count()).where(scored.c.score < LOW_SCORE).scalar_subquery(),
+    )
+
+
+def _count_of_active(model: type[MetricaMensal | Feedback]) -> ColumnElement[int]:
+    is_month = (model.ano == THIS[0], model.mes == THIS[1])
+    of_all = select(func.count()).select_from(model).where(*is_month).scalar_subquery()
+    of_inactive = (
+        select(func.count())
+        .select_from(Mentorado)
+        .join(model, model.mentorado_id == Mentorado.id)
+        .where(Mentorado.ativo == SimNao.NAO, *is_month)
+        .scalar_subquery()
+    )
+    return of_all - of_inactive
+
+
+# Built once: to build them for each page took longer than to run them.
+THIS = (bindparam("ano", type_=Integer), bindparam("mes", type_=Integer))
+PREVIOUS = (bindparam("ano_before", type_=Integer), bindparam("mes_before", type_=Integer))
+IS_ACTIVE = Mentorado.ativo == SimNao.SIM
+REPORTED, BEFORE, FEEDBACK = aliased(MetricaMensal), aliased(MetricaMensal), aliased(Feedback)
+SCORE = _score_of(REPORTED)
+ITEM_COLUMNS = (
+    Mentorado.id,
+    Mentorado.user_id,
+    Mentorado.nome_completo,
+    Mentorado.email,
+    REPORTED.id.is_not(None),
+    SCORE,
+    SCORE - _score_of(BEFORE),
+    FEEDBACK.id.is_not(None),
+    User.last_signed_in,
+)
+KEYS: dict[WorkOrder, ColumnElement[Any]] = {
+    WorkOrder.NAME: func.folded_text(Mentorado.nome_completo).collate("C"),
+    WorkOrder.SCORE: func.coalesce(SCORE, LAST),
+    WorkOrder.LAST_VISIT: func.coalesce(
+        cast(func.floor(extract("epoch", User.last_signed_in)), BigInteger), NEVER
+    ),
+}
+# `mentorado_id`, which is in the join: only then is it an anti join for PostgreSQL.
+FILTERS: dict[WorkFilter | None, ColumnElement[bool]] = {
+    None: true(),
+    WorkFilter.NO_METRICS: REPORTED.mentorado_id.is_(None),
+    WorkFilter.NO_FEEDBACK: FEEDBACK.mentorado_id.is_(None),
+    WorkFilter.NO_ACCESS: Mentorado.user_id.is_(None),
+    WorkFilter.LOW_SCORE: SCORE < LOW_SCORE,
+    WorkFilter.TO_WRITE: and_(REPORTED.id.is_not(None), FEEDBACK.mentorado_id.is_(None)),
+}
+COUNTS = _counts()

@@ -54,6 +54,7 @@ RECORDS = (
     ("adoptions", "facts", "jsonb", "true"),
     ("admin_jobs", "content", "text", "true"),
     ("admin_jobs", "results", "jsonb", "true"),
+    ("admin_jobs", "rejected", "jsonb", "true"),
     ("admin_jobs", "options", "jsonb", "true"),
     ("admin_jobs", "reason", "text", "true"),
 )

@@ -12,19 +12,11 @@ from dashboard.periods import BRASILIA
 from models import AuditEvent
 from provisioning.audit_log import AuditFilter, AuditNames, read_events, read_names
 from provisioning.queries import list_mentees, list_users
-from web.admin_labels import ACTIONS, EVENTS, event_labels, event_name
+from web.admin_labels import ACTIONS, EVENTS, channel_text, event_labels, event_name
 from web.csv_export import Row
 from web.search import search_term
 from web.validation import Query, Text
 
-CHANNELS = {
-    "page": "site",
-    "api": "aplicativo (API)",
-    "webhook": "aviso do Clerk",
-    "sweep": "varredura",
-    "admin": "administração",
-    "cli": "terminal",
-}
 KINDS = dict(sorted({**EVENTS, **ACTIONS}.items(), key=lambda item: item[1]))
 CSV_TITLES = (
     "Número",
@@ -76,11 +68,6 @@ def audit_filter(session: Session, query: AuditSearch) -> AuditFilter:
     )
 
 
-def channel_name(channel: str) -> str:
-    """Return where a change came from."""
-    return CHANNELS.get(channel, channel)
-
-
 def read_csv_batch(
     session: Session, wanted: AuditFilter, before_id: int | None, limit: int
 ) -> tuple[Sequence[Row], int | None]:
@@ -99,7 +86,7 @@ def _csv_row(event: AuditEvent, names: AuditNames) -> Row:
         names.user(event.actor_id),
         names.user(event.user_id),
         names.profile(event.mentorado_id),
-        channel_name(event.entry),
+        channel_text(event.entry),
         event_labels(event),
         event.request_id,
     )

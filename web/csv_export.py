@@ -10,6 +10,7 @@ from flask import Flask, Response, current_app
 from pydantic import InstanceOf, WithJsonSchema
 from sqlalchemy.orm import Session
 
+from core import long_responses
 from core.database import background_transaction
 from dashboard.periods import BRASILIA
 
@@ -46,6 +47,7 @@ def csv_response(file_name: str, titles: Sequence[str], read_batch: ReadBatch[Ke
         yield BOM + write_rows([titles, *rows])
         while key is not None:
             rows, key = _read(app, read_batch, key)
+            long_responses.renew_response()
             yield write_rows(rows)
 
     response = Response(chunks(), content_type=f"{MEDIA_TYPE}; charset=utf-8")

@@ -8,7 +8,7 @@ import structlog
 from flask import Flask, current_app, request
 from flask.typing import ResponseReturnValue
 from gunicorn.http.errors import ParseException
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import NoResultFound, SQLAlchemyError
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed
 
 from auth.errors import InvalidSignatureError, KeysUnavailableError
@@ -41,6 +41,7 @@ DOMAIN_ERROR_CODES: dict[type[Exception], str] = {
     UnknownMentoradoError: "not_found",
     UnknownAttemptError: "not_found",
     UnknownJobError: "not_found",
+    NoResultFound: "not_found",  # deleted since the request began
     ConflictError: "conflict",
     ParseException: "invalid_input",  # raised when a body with broken chunks is read
     InvalidSignatureError: "invalid_signature",

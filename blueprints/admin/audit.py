@@ -8,8 +8,8 @@ from flask.typing import ResponseReturnValue
 from core.database import transaction
 from provisioning.audit_log import read_events, read_names
 from web.access_policy import admin_required
-from web.admin_labels import event_labels, event_name
-from web.audit_labels import KINDS, AuditSearch, audit_filter, channel_name
+from web.admin_labels import channel_text, event_labels, event_name
+from web.audit_labels import KINDS, AuditSearch, audit_filter
 from web.validation import EventCursor, read_query
 
 console_audit = Blueprint("console_audit", __name__, url_prefix="/admin/registro")
@@ -38,7 +38,7 @@ def index() -> ResponseReturnValue:
         filters=query.model_dump(exclude={"cursor"}, exclude_none=True),
         kinds=KINDS,
         events=[
-            (event, event_name(event), channel_name(event.entry), event_labels(event))
+            (event, event_name(event), channel_text(event.entry), event_labels(event))
             for event in events
         ],
         names=names,

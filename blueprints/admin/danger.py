@@ -40,8 +40,8 @@ def dangers_of_profile(
     rows, who = count_text(counts), owner and (owner.name or "A pessoa")
     dangers = []
     if profile.is_active:
-        sees = f"{who} perde o acesso e vê" if who else "Quem assumir o perfil vê"
-        text = f"{sees} que ele está inativo. Ficam guardados: {rows}."
+        loss = f"{who} perde o acesso" if who else "Ninguém entra com ele"
+        text = f"{loss}, e o perfil fica inativo. Ficam guardados: {rows}."
         dangers.append(Danger(PROFILE, profile.id, "desativar", "Desativar", text))
     if who:
         dangers.append(_unlink(profile, f"{who} deixa de ver este perfil", rows))

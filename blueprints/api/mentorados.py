@@ -7,6 +7,7 @@ from core.database import transaction
 from core.types import Timestamp
 from dashboard.months import ReportedMonth, reported_months, save_month
 from dashboard.overview import OverviewShape, read_overview, serialize_overview
+from dashboard.periods import Period
 from models import Mentorado
 from provisioning.context import READY, MentoradoShape, RequestContext, iso_utc, serialize_mentorado
 from provisioning.personal_data import PersonExport
@@ -92,7 +93,7 @@ def report(ano: Year, mes: MonthNumber, body: MonthReport) -> MonthShape:
 @api_operation("not_found", "conflict")
 def delete_month(ano: Year, mes: MonthNumber) -> NoContent:
     """Delete a month; the mentee can restore it for thirty days."""
-    delete_own_month(requested_period(ano, mes), "api")
+    delete_own_month(Period(ano, mes), "api")
     return "", 204
 
 

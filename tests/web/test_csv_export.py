@@ -11,6 +11,7 @@ from sqlalchemy import select, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
+from core import long_responses
 from web.csv_export import BATCH_ROWS, Row, csv_response, write_rows
 
 
@@ -66,6 +67,21 @@ def test_batches_are_read_one_after_the_other_in_own_transactions(
     assert asked_before_streaming == [None]
     assert asked == [None, BATCH_ROWS, 2 * BATCH_ROWS]
     assert lines[1:] == [str(number) for number in range(2_500)]
+
+
+def test_each_batch_gives_the_client_time_to_receive_it(app: Flask, connection: Connection) -> None:
+    renewals: list[None] = []
+    long_responses.set_renewal(lambda: renewals.append(None))
+
+    def read(_: Session, key: int | None, __: int) -> tuple[Sequence[Row], int | None]:
+        number = (key or 0) + 1
+        return [(number,)], number if number < 4 else None
+
+    with app.test_request_context():
+        csv_response("n.csv", ["n"], read).get_data()
+
+    long_responses.set_renewal(lambda: None)
+    assert len(renewals) == 3
 
 
 def test_error_in_first_batch_is_raised_before_the_response(

@@ -7,8 +7,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 from gunicorn.http.errors import InvalidChunkSize
 from psycopg2.errors import OperationalError as DriverError
+from sqlalchemy import event, text
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
+from models import Mentorado
 from tests.support.types import Browser, Sign
 from tests.support.users import BOB
 from web.services import EXTENSION, Services
@@ -185,5 +188,22 @@ def test_impossible_id_is_not_found_by_any_method(
     client: FlaskClient, method: str, number: int
 ) -> None:
     response = client.open(f"/api/admin/mentorados/{number}", method=method)
+
+    assert response.status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/admin/mentorados/{}", "/api/mentorados/{}/overview"])
+def test_profile_deleted_during_a_request_is_not_found(
+    console: FlaskClient, connection: Connection, alice: Mentorado, path: str
+) -> None:
+    deletions = ["DELETE FROM mentorados"]
+
+    def delete_before_the_report(_c: object, _k: object, statement: str, *_: object) -> None:
+        if "metricas_mensais" in statement and deletions:
+            connection.execute(text(deletions.pop()))
+
+    event.listen(connection, "before_cursor_execute", delete_before_the_report)
+
+    response = console.get(path.format(alice.id))
 
     assert response.status_code == 404

@@ -205,12 +205,13 @@ def test_api_deletes_a_month_once(browser: FlaskClient, client: FlaskClient, sig
     assert "Fevereiro de 2026" in open_page(browser, "/perfil/meses").text
 
 
-def test_api_refuses_an_impossible_month(
-    browser: FlaskClient, client: FlaskClient, sign: Sign
+@pytest.mark.parametrize("month", ["2026/13", "2026/0", "1999/1", "2999/1", "2025/5"])
+def test_api_finds_no_month_that_was_not_reported(
+    browser: FlaskClient, client: FlaskClient, sign: Sign, month: str
 ) -> None:
-    response = client.delete("/api/mentorados/me/metricas/2026/13", headers=sign(ALICE))
+    response = client.delete(f"/api/mentorados/me/metricas/{month}", headers=sign(ALICE))
 
-    assert response.status_code == 422
+    assert (response.status_code, response.get_json()["code"]) == (404, "not_found")
 
 
 def test_every_month_is_listed_beyond_twelve(
