@@ -134,7 +134,5 @@ def test_missing_package_stops_the_start_with_one_line(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "sentry_sdk", None)
     config = Config.model_validate({"sentry_dsn": "http://key@127.0.0.1:1/1"})
 
-    with pytest.raises(
-        SystemExit, match=r"SENTRY_DSN: needs a package: .*sentry\.lock"
-    ):
+    with pytest.raises(SystemExit, match=r"SENTRY_DSN: needs a package: .*sentry\.lock"):
         start_logging(config)
