@@ -17,9 +17,11 @@ import structlog
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError
 
+from core.config import Config
 from core.logging import configure_logs
 from core.sentry import build_report
 from dev.servers import eventually
+from web.startup import start_logging
 
 ADDRESS = "bia.nunes@example.com"
 UNPACK = {"gzip": gzip.decompress, "br": brotli.decompress}
@@ -126,3 +128,11 @@ def test_only_what_needs_an_operator_is_sent(logs: io.StringIO, receiver: Receiv
 
     assert receiver.event()["message"] == "it broke"
     assert len(receiver.bodies) == 1
+
+
+def test_missing_package_stops_the_start_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sentry_sdk", None)
+    config = Config.model_validate({"sentry_dsn": "http://key@127.0.0.1:1/1"})
+
+    with pytest.raises(SystemExit, match=r"SENTRY_DSN: needs a package: .*sentry\.lock"):
+        start_logging(config)
