@@ -23,7 +23,6 @@ from web.services import EXTENSION, Services
 PROFILE_ROUTES = [
     "/dashboard",
     "/metricas/2026/1",
-    "/metricas/2026/1/apagar",
     "/perfil",
     "/perfil/meses",
     "/perfil/meses.csv",
