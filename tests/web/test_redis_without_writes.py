@@ -97,7 +97,7 @@ def test_refused_writes_are_degraded_and_fail_no_request(
             send(app, "GET", "/api/auth/me", ALICE),
             send(app, "POST", "/api/auth/ensure", ALICE),
             send(app, "PUT", "/api/mentorados/me/metricas/2026/1", ALICE),
-            send(app, "GET", "/admin", CHARLIE),
+            send(app, "GET", "/admin/sistema", CHARLIE),
         ]
         doctor = app.test_cli_runner().invoke(args=["doctor"])
 
