@@ -12,6 +12,7 @@ from dev.servers import AppServer, eventually
 from tests.support.network_faults import FaultTarget, refuse_profiles
 from tests.support.pages import (
     DESKTOP,
+    PHONE,
     BrowserProfiles,
     is_too_wide,
     serious_issues,
@@ -322,6 +323,26 @@ def test_dead_letter_is_resolved_by_an_admin(
     rute.goto("/dashboard")
     expect(rute.get_by_text("Boas-vindas, Rute!")).to_be_visible()
     assert eventually(lambda: count(single_attempt.database_url, DEAD) == 0, seconds=30)
+
+
+def test_work_list_search_and_copied_addresses_on_a_phone(
+    visitors: BrowserProfiles, site: AppServer
+) -> None:
+    page = visitors.open_page(
+        site.url, viewport=PHONE, permissions=["clipboard-read", "clipboard-write"]
+    )
+    sign_in(page, "Dona Admin")
+    page.goto("/admin")
+    page.get_by_role("link", name="Copiar e-mails").click()
+    page.get_by_role("button", name="Copiar").click()
+    expect(page.get_by_text("E-mails copiados.")).to_be_visible()
+    copied = page.evaluate("navigator.clipboard.readText()")
+
+    page.get_by_role("searchbox", name="Buscar").fill("nery fabio")
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_text("à espera de quem confirmar fabio@example.com")).to_be_visible()
+    assert "alice@example.com; eva@example.com; fabio@example.com" in copied
 
 
 PAGES = [
