@@ -267,7 +267,7 @@ class HandshakeService:
             "suffixed_cookies": str(cookies.are_suffixed).lower(),
             "__clerk_hs_reason": str(reason),
         }
-        if self.reader.exchange is not None:
+        if self.reader.may_ask_for_nonce(request):
             parameters["format"] = "nonce"
         if cookies.session and len(cookies.session) <= LONGEST_SENT_TOKEN:
             parameters[SESSION] = cookies.session

@@ -86,19 +86,39 @@ class HandshakeReader:
         instances have no other way than the URL. Raises CallNeededError where a call to Clerk is
         needed and `may_call` is False.
         """
-        values = request.query if self.is_development else request.cookies
+        values = self._values(request)
         token, nonce = values.get(HANDSHAKE), values.get(NONCE)
-        try:
-            if nonce and self.exchange is not None and NONCE_PATTERN.fullmatch(nonce):
-                if not may_call:
-                    raise CallNeededError("a nonce")
-                return self.allowed(self.exchange(nonce))
-            if not token:
-                return None
-            return self.allowed(self.verifier.directives(token, may_fetch=may_call))
-        except (InvalidTokenError, ProviderUnavailableError) as err:
-            log.warning("handshake_refused", reason=str(err))
+        for read, value in ((self._from_nonce, nonce), (self._from_token, token)):
+            if not value:
+                continue
+            try:
+                directives = read(value, may_call=may_call)
+            except (InvalidTokenError, ProviderUnavailableError) as err:
+                log.warning("handshake_refused", error=str(err))
+                continue
+            if directives is not None:
+                return self.allowed(directives)
+        return None
+
+    def may_ask_for_nonce(self, request: BrowserRequest) -> bool:
+        """Whether the next handshake may be answered by a nonce.
+
+        Not after a nonce that could not be exchanged: a signed answer needs no call.
+        """
+        return self.exchange is not None and NONCE not in self._values(request)
+
+    def _values(self, request: BrowserRequest) -> Mapping[str, str]:
+        return request.query if self.is_development else request.cookies
+
+    def _from_nonce(self, nonce: str, *, may_call: bool) -> list[str] | None:
+        if self.exchange is None or not NONCE_PATTERN.fullmatch(nonce):
             return None
+        if not may_call:
+            raise CallNeededError("a nonce")
+        return self.exchange(nonce)
+
+    def _from_token(self, token: str, *, may_call: bool) -> list[str]:
+        return self.verifier.directives(token, may_fetch=may_call)
 
     def allowed(self, directives: list[str]) -> tuple[str, ...]:
         """Return the directives for session and handshake cookies; Clerk may set no others here."""

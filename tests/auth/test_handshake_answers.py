@@ -92,6 +92,28 @@ def test_nonce_that_cannot_be_exchanged_is_no_answer(fetch: Fetch | None) -> Non
     assert handshake_service("production", fetch).reader.directives(request) is None
 
 
+@pytest.mark.parametrize("place", ["production", "development"])
+def test_signed_answer_is_asked_for_after_a_nonce_that_could_not_be_exchanged(place: str) -> None:
+    with_nonce = (
+        page({**cookies_of(uat=SINCE), "__clerk_handshake_nonce": "n1"})
+        if place == "production"
+        else page(cookies_of(uat=SINCE), "?__clerk_handshake_nonce=n1")
+    )
+
+    decision = handshake_service(place, raise_rate_limited).resolve(with_nonce, ISSUER)
+
+    assert decision.location is not None
+    assert "format" not in redirect_parameters(decision)
+
+
+def test_signed_answer_counts_beside_a_nonce_that_cannot_be_exchanged() -> None:
+    request = request_with(__clerk_handshake_nonce="n1", __clerk_handshake=answer(DIRECTIVE))
+
+    directives = handshake_service("production", raise_rate_limited).reader.directives(request)
+
+    assert directives == (DIRECTIVE,)
+
+
 BAD_ANSWERS: dict[str, Callable[[], str]] = {
     "garbage": lambda: "not.an.answer",
     "another key's": lambda: token(session_tokens.signed_by_other_key, handshake=[DIRECTIVE]),
