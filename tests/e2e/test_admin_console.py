@@ -2,11 +2,13 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from dashboard.periods import current_period
 from dev.databases import count
 from dev.servers import AppServer, eventually
 from tests.support.network_faults import FaultTarget, refuse_profiles
@@ -21,6 +23,7 @@ from tests.support.pages import (
 )
 from tests.support.servers import run_test_app
 
+THIS_MONTH = current_period(datetime.now(UTC))
 PRE_REGISTERED = "INSERT INTO mentorados (nome_completo, email, turma) VALUES (%s, %s, 'neon')"
 NAMED = "SELECT count(*) FROM mentorados WHERE nome_completo = :name"
 DEAD = "SELECT count(*) FROM provisioning_attempts WHERE state = 'dead'"
@@ -352,8 +355,9 @@ PAGES = [
     *("/admin/mentorado/1/desativar", "/admin/metas", "/admin/mentorados/1/feedback/2026/1"),
     *("/admin/mentorados/1/metas/2026/1", "/admin/tarefas", "/admin/mentorado/1/excluir"),
     "/admin/mentorados/excluidos",
-    *("/admin/mentorados/1/metas/2026/1", "/admin/tarefas", "/admin/registro", "/admin/sistema"),
+    *("/admin/registro", "/admin/sistema"),
     *("/admin/meses/2026/1", "/admin/meses/2026/1/emails", "/admin/busca?q=a"),
+    f"/admin/mentorados/1/feedback/{THIS_MONTH.ano}/{THIS_MONTH.mes}",  # reported by Alice
     *("/admin/mesma-pessoa?um=conta-1", "/admin/mesma-pessoa?um=conta-1&dois=perfil-2"),
 ]
 
