@@ -65,7 +65,7 @@ def open_user(admin_page: Page, stage: FaultTarget) -> None:
 
 def open_profile(admin_page: Page, query: str) -> None:
     admin_page.goto(f"/admin/mentorados?q={query}")
-    admin_page.get_by_role("table").get_by_role("link").first.click()
+    admin_page.get_by_role("row").filter(has_text=query).get_by_role("link").first.click()
 
 
 def confirm(admin_page: Page, message: str) -> None:
