@@ -185,6 +185,9 @@ class HandshakeService:
     ) -> HandshakeDecision:
         cookies = self._cookies(request.cookies)
         reason = self._dev_browser_reason(request, cookies) or _session_reason(cookies)
+        if reason is None and not cookies.session and self.reader.has_nonce(request):
+            # Clerk has answered, but the nonce could not be exchanged: ask for a signed answer.
+            reason = AuthReason.SESSION_AND_UAT_MISSING
         if reason is not None:
             return self._redirect_to_clerk(request, frontend_api, cookies, reason)
         decision = self._resolve_token(request, cookies, may_call=may_call)

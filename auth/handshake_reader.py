@@ -105,7 +105,11 @@ class HandshakeReader:
 
         Not after a nonce that could not be exchanged: a signed answer needs no call.
         """
-        return self.exchange is not None and NONCE not in self._values(request)
+        return self.exchange is not None and not self.has_nonce(request)
+
+    def has_nonce(self, request: BrowserRequest) -> bool:
+        """Whether the request brings a nonce."""
+        return NONCE in self._values(request)
 
     def _values(self, request: BrowserRequest) -> Mapping[str, str]:
         return request.query if self.is_development else request.cookies

@@ -106,6 +106,14 @@ def test_signed_answer_is_asked_for_after_a_nonce_that_could_not_be_exchanged(pl
     assert "format" not in redirect_parameters(decision)
 
 
+def test_browser_without_a_session_is_not_signed_out_by_an_unread_nonce() -> None:
+    request = page({"__clerk_db_jwt": "browser"}, "?__clerk_handshake_nonce=n1")
+
+    decision = handshake_service("development", raise_rate_limited).resolve(request, ISSUER)
+
+    assert "format" not in redirect_parameters(decision)
+
+
 def test_signed_answer_counts_beside_a_nonce_that_cannot_be_exchanged() -> None:
     request = request_with(__clerk_handshake_nonce="n1", __clerk_handshake=answer(DIRECTIVE))
 
