@@ -76,17 +76,18 @@ def _read(
         return read_batch(session, key, BATCH_ROWS)
 
 
-def _cell_text(cell: Cell) -> str | int:
-    """Return a cell as people read it; a text that a spreadsheet would run is prefixed with `'`.
+def _cell_text(cell: Cell) -> str:
+    """Return a cell as people read it; one that a spreadsheet would run is prefixed with `'`.
 
-    Numbers stay numbers, also negative ones, so that a spreadsheet can add them up.
+    Rule: `docs/reference/contract.md#csv-files`. It has no exception for negative numbers.
     """
-    if cell is None:
-        return ""
-    if isinstance(cell, bool):
-        return "sim" if cell else "não"
-    if isinstance(cell, int):
-        return cell
-    if isinstance(cell, datetime):
-        return cell.astimezone(BRASILIA).strftime("%Y-%m-%d %H:%M:%S")
-    return f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell
+    match cell:
+        case None:
+            text = ""
+        case bool():
+            text = "sim" if cell else "não"
+        case datetime():
+            text = cell.astimezone(BRASILIA).strftime("%Y-%m-%d %H:%M:%S")
+        case _:
+            text = str(cell)
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text

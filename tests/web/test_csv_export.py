@@ -37,7 +37,8 @@ def test_text_that_a_spreadsheet_would_run_is_prefixed(start: str) -> None:
         (None, ""),
         (True, "sim"),
         (False, "não"),
-        (-500, "-500"),  # a number of ours, not a text: spreadsheets can add it up
+        (500, "500"),
+        (-500, "'-500"),
         ("a;b", '"a;b"'),
         ("duas\nlinhas", '"duas\nlinhas"'),
         (datetime(2026, 3, 10, 12, 0, 5, tzinfo=UTC), "2026-03-10 09:00:05"),
