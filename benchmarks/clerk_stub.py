@@ -37,7 +37,7 @@ class ClerkStub:
         """The app's settings for this Clerk."""
         return {
             "CLERK_PUBLISHABLE_KEY": f"pk_live_{b64encode(b'clerk.bench.example.com$').decode()}",
-            "CLERK_SECRET_KEY": "sk_live_bench",
+            "CLERK_SECRET_KEY": "sk_live_bench",  # nosec B105 # of the stub
             "CLERK_FRONTEND_API_URL": self.url,
             "CLERK_API_URL": self.url,
             "CLERK_ISSUER": ISSUER,
