@@ -104,6 +104,12 @@ def delete_month(
     return month
 
 
+def delete_old(session: Session, now: datetime) -> None:
+    """Delete the copies of months that were deleted more than thirty days ago."""
+    is_old = (ArchivedRow.reason == REASON, ArchivedRow.at <= now - timedelta(days=RESTORE_DAYS))
+    session.execute(delete(ArchivedRow).where(*is_old))
+
+
 def deleted_months(session: Session, own: OwnProfile, *, now: datetime) -> list[DeletedMonth]:
     """Return the months that can be restored, the last deleted first; one for each month."""
     check_owner(session, own)

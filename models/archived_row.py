@@ -37,5 +37,9 @@ class ArchivedRow(Model):
             "user_id",
             postgresql_where=text("user_id IS NOT NULL"),
         ),
-        Index("archived_rows_deleted_idx", "at", postgresql_where=text("reason = 'delete'")),
+        Index(
+            "archived_rows_deleted_idx",
+            "at",
+            postgresql_where=text("reason IN ('delete', 'month_deleted')"),
+        ),
     )

@@ -26,6 +26,7 @@ from sqlalchemy.orm import Session
 from core import deadlines
 from core.activity import Activity
 from core.database import Transaction, background_transaction, transaction
+from dashboard import deleted_months
 from models import AdminJob
 from provisioning import deleted_profiles, jobs
 from provisioning.imports import UnreadableListError
@@ -146,7 +147,7 @@ class JobRunner:
             self._stopping.is_set,
         )
         try:
-            self._delete_old_jobs()
+            self._delete_old_rows()
             while not self._stopping.is_set() and self._run_next(limits):
                 pass
         except Exception as err:  # an error of one job must not end the thread
@@ -214,11 +215,12 @@ class JobRunner:
         """Poll every second until the lease of a job that could not be released has expired."""
         self._poll_quickly_until = self.clock() + 2 * jobs.LEASE.total_seconds()
 
-    def _delete_old_jobs(self) -> None:
+    def _delete_old_rows(self) -> None:
         if self.clock() >= self._next_cleanup:
             with background_transaction(BATCH_SECONDS) as session:
                 jobs.delete_old(session, datetime.now(UTC))
                 deleted_profiles.delete_old(session, datetime.now(UTC))
+                deleted_months.delete_old(session, datetime.now(UTC))
             self._next_cleanup = self.clock() + CLEANUP_SECONDS
 
 

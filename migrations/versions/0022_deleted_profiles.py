@@ -16,7 +16,8 @@ ALTER TABLE archived_rows ADD CONSTRAINT archived_rows_user_id_fkey
     FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE NOT VALID;
 ALTER TABLE archived_rows VALIDATE CONSTRAINT archived_rows_user_id_fkey;
 CREATE INDEX archived_rows_user_id_idx ON archived_rows (user_id) WHERE user_id IS NOT NULL;
-CREATE INDEX archived_rows_deleted_idx ON archived_rows (at) WHERE reason = 'delete';
+CREATE INDEX archived_rows_deleted_idx ON archived_rows (at)
+ WHERE reason IN ('delete', 'month_deleted');
 """
 
 

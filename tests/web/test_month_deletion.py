@@ -1,7 +1,7 @@
 """Deleting a month by page and API, restoring it, the list of all months, and its CSV."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from models import ArchivedRow, AuditEvent, Mentorado, MetricaMensal
 from tests.support.html_page import Page, open_page, submit
 from tests.support.types import Browser, Sign
 from tests.support.users import ALICE, BOB, NOW
+from web.job_runner import JobRunner
 from web.services import EXTENSION, Services
 
 FEBRUARY = "/metricas/2026/2"
@@ -67,6 +68,23 @@ def test_confirmation_shows_the_figures(browser: FlaskClient) -> None:
     assert page.headings == ["Apagar fevereiro de 2026?"]
     assert "Faturamento R$\u00a012.900 Lucro -R$\u00a0500 Leads 20" in page.text
     assert "Mês curto" in page.text
+
+
+def test_copies_of_deleted_months_are_deleted_by_the_job_runner(
+    browser: FlaskClient, session: Session
+) -> None:
+    browser.post(f"{FEBRUARY}/apagar", headers=SAME_ORIGIN)
+    session.execute(update(ArchivedRow).values(at=datetime.now(UTC) - timedelta(days=29)))
+    session.commit()
+    JobRunner({}, lambda *_: None).run_pending()
+    kept = session.scalars(select(ArchivedRow.reason)).all()
+    session.execute(update(ArchivedRow).values(at=datetime.now(UTC) - timedelta(days=31)))
+    session.commit()
+
+    JobRunner({}, lambda *_: None).run_pending()
+
+    assert kept == ["month_deleted"]
+    assert session.scalars(select(ArchivedRow.id)).all() == []
 
 
 def test_deleted_month_leaves_the_dashboard_and_can_be_restored(
