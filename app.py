@@ -297,6 +297,7 @@ def _handshake_service(
         cookie_suffix(key) if key else None,
         config.is_development_instance,
         session_calls.exchange_nonce if session_calls and has_nonces else None,
+        session_calls.can_exchange_nonces if session_calls else lambda: False,
     )
     refresh = session_calls.refresh if session_calls else None
     return HandshakeService(verifier, answers, time.time, refresh)

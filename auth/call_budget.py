@@ -90,13 +90,20 @@ class CallBudget:
     def take(self, share: Share) -> None:
         """Charge one call, or raise ProviderUnavailableError with the time to wait."""
         with self._lock:
-            now = self._clock()
-            limits = self._limits(share)
-            seconds = max(bucket.seconds_until_next(now, kept) for bucket, kept in limits)
+            seconds = self._seconds_until_next(share)
             if seconds:
                 raise ProviderUnavailableError("the budget of calls is spent", seconds)
-            for bucket, _ in limits:
+            for bucket, _ in self._limits(share):
                 bucket.take()
+
+    def has_call(self, share: Share) -> bool:
+        """Whether a call of this share could be charged now."""
+        with self._lock:
+            return self._seconds_until_next(share) == 0
+
+    def _seconds_until_next(self, share: Share) -> float:
+        now, limits = self._clock(), self._limits(share)
+        return max(bucket.seconds_until_next(now, kept) for bucket, kept in limits)
 
     def _limits(self, share: Share) -> list[tuple[_Bucket, int]]:
         """Return the buckets that a call of this share uses, each with its reserve."""

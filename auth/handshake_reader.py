@@ -69,12 +69,16 @@ def delete_cookie(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class HandshakeReader:
-    """Reads handshake results of one instance; `exchange` trades a nonce for cookies."""
+    """Reads handshake results of one instance; `exchange` trades a nonce for cookies.
+
+    `can_exchange` returns whether the budget of calls allows that now.
+    """
 
     verifier: TokenVerifier
     suffix: str | None
     is_development: bool
     exchange: Callable[[str], list[str]] | None = field(default=None, repr=False)
+    can_exchange: Callable[[], bool] = field(default=lambda: True, repr=False)
 
     def directives(
         self, request: BrowserRequest, *, may_call: bool = True
@@ -103,9 +107,10 @@ class HandshakeReader:
     def may_ask_for_nonce(self, request: BrowserRequest) -> bool:
         """Whether the next handshake may be answered by a nonce.
 
-        Not after a nonce that could not be exchanged: a signed answer needs no call.
+        Not after a nonce that could not be exchanged, and not without a call left: a signed answer
+        needs none.
         """
-        return self.exchange is not None and not self.has_nonce(request)
+        return self.exchange is not None and not self.has_nonce(request) and self.can_exchange()
 
     def has_nonce(self, request: BrowserRequest) -> bool:
         """Whether the request brings a nonce."""

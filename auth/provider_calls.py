@@ -105,6 +105,15 @@ class ProviderCalls:
         """Whether the latest call of this process to the Backend API was answered."""
         return self._backend.is_closed
 
+    def is_available(self, share: Share) -> bool:
+        """Whether a call of this share would be made now."""
+        try:
+            self._backend.check()
+            self._circuits[share].check()
+        except CircuitOpenError:
+            return False
+        return self._budget.has_call(share)
+
     def start(
         self,
         call: str,

@@ -66,6 +66,10 @@ class SessionCalls:
         object.__setattr__(self, "_bad_nonces", LocalStore(MAX_BAD_NONCES, self.clock))
         object.__setattr__(self, "_refused_refreshes", LocalStore(MAX_BAD_NONCES, self.clock))
 
+    def can_exchange_nonces(self) -> bool:
+        """Whether a nonce could be exchanged now."""
+        return self.calls.is_available(Share.ANONYMOUS)
+
     def exchange_nonce(self, nonce: str) -> list[str]:
         """Exchange a nonce for cookies; a refused nonce is cached for a minute.
 

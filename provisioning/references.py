@@ -6,7 +6,7 @@ too.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -101,8 +101,8 @@ class Reference:
 
     columns: tuple[str, ...]
     targets: tuple[str, ...]
-    is_cascading: bool = False
-    is_optional: bool = False
+    is_cascading: bool = field(default=False, kw_only=True)
+    is_optional: bool = field(default=False, kw_only=True)
 
     def matches(self, row: str, target: str) -> str:
         """Return the SQL condition that `row` refers to `target`, both table names of a query."""
@@ -167,7 +167,7 @@ def keys_of(session: Session, table_name: str) -> list[tuple[str, Reference]]:
     """Return the foreign keys of a table (a quoted name), each with the table that it points at."""
     rows = session.execute(KEYS_OF, {"table": table_name}).all()
     return [
-        (row.target, Reference(tuple(row.columns), tuple(row.targets), row.is_optional))
+        (row.target, Reference(tuple(row.columns), tuple(row.targets), is_optional=row.is_optional))
         for row in rows
     ]
 

@@ -379,6 +379,7 @@ def _preview(
 
     def merge_once(session: Session, source: Source) -> list[str]:
         nonlocal conflicts
+        requested.change_type.check_other_subject(session, form_data)
         spec = merge_spec(requested.subject_id, form_data, source)
         result = merge.merge(session, spec, source=source, now=now)
         conflicts = result.conflicts

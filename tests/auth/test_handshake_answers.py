@@ -1,6 +1,7 @@
 """The handshake with Clerk: the redirect's parameters, accepted answers, and the redirect limit."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from urllib.parse import urlencode
 
 import pytest
@@ -103,6 +104,15 @@ def test_signed_answer_is_asked_for_after_a_nonce_that_could_not_be_exchanged(pl
     decision = handshake_service(place, raise_rate_limited).resolve(with_nonce, ISSUER)
 
     assert decision.location is not None
+    assert "format" not in redirect_parameters(decision)
+
+
+def test_signed_answer_is_asked_for_while_no_nonce_can_be_exchanged() -> None:
+    service = handshake_service("development", lambda _: [])
+    reader = replace(service.reader, can_exchange=lambda: False)
+
+    decision = replace(service, reader=reader).resolve(page(cookies_of(uat=SINCE)), ISSUER)
+
     assert "format" not in redirect_parameters(decision)
 
 

@@ -23,6 +23,7 @@ SAVED = re.compile(r"Métricas de \w+ de \d{4} salvas!")
 def open_form(page: Page) -> None:
     page.get_by_role("link", name="Métricas", exact=True).click()
     expect(page.get_by_role("heading", name="Métricas de")).to_be_visible()
+    page.wait_for_load_state()  # the scripts run before it
 
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])

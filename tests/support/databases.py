@@ -15,7 +15,7 @@ MEMORY = Path("/dev/shm")
 DATA_BYTES = 4 * 1024**3  # of two test processes, each with some hundred databases
 # Without them, a database is created in a fifth of the time and dropped in a fortieth. Autovacuum
 # would visit the hundreds of databases one after the other all the time.
-FAST_SETTINGS = ("fsync", "full_page_writes", "synchronous_commit", "autovacuum")
+FAST_SETTINGS = ("fsync", "full_page_writes", "autovacuum")
 
 
 def new_server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

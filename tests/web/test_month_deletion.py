@@ -254,7 +254,7 @@ def test_csv_has_every_month_for_a_spreadsheet(browser: FlaskClient) -> None:
     assert "meses.csv" in response.headers["Content-Disposition"]
     assert response.data.decode() == (
         "\ufeffano;mês;faturamento;lucro;leads;procedimentos;posts no feed;stories;observações\r\n"
-        '2026;2;12900;-500;20;;;;"\'=1+1\nMês curto"\r\n'
+        "2026;2;12900;'-500;20;;;;\"'=1+1\nMês curto\"\r\n"
         "2026;1;9000;0;9;0;0;0;\r\n"
     )
 
