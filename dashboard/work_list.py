@@ -199,7 +199,7 @@ def _parameters(period: Period) -> dict[str, int]:
 
 
 def _score_of(month: type[MetricaMensal]) -> ColumnElement[int]:
-    """Return the score of `dashboard.overview.score` in SQL; NULL where nothing is reported.
+    """Return the score of `dashboard.score.score` in SQL; NULL where nothing is reported.
 
     Computed in whole numbers of 64 bits, each sum rounded half up: the points p for the value v of
     a goal g are min(2pv, 3pg) / 2g, so that a result counts up to one and a half times its goal.
