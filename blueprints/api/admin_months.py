@@ -12,14 +12,13 @@ from typing_extensions import TypedDict
 
 from core.database import transaction
 from core.types import Timestamp, one_of
-from dashboard.periods import Period
+from dashboard.periods import Period, working_period
 from dashboard.work_list import (
     Position,
     WorkFilter,
     WorkItem,
     WorkOrder,
     list_work,
-    working_period,
 )
 from provisioning.context import iso_utc
 from web.access_policy import admin_required

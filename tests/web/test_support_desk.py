@@ -10,8 +10,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dashboard.periods import Period
-from dashboard.work_list import working_period
+from dashboard.periods import Period, working_period
 from models import (
     Feedback,
     Mentorado,
