@@ -28,16 +28,6 @@ INTERNALS = re.compile(r"metricas_mensais|feedbacks\b|user_id|mentorado_id|SQLST
 
 
 @pytest.fixture
-def with_rows(session: Session, alice: Mentorado) -> Mentorado:
-    """Alice's profile with eight months and one feedback."""
-    texts = dict.fromkeys(("analise_mes", "foco_proximo_mes", "sugestao_mentor"), "Muito bem")
-    months = [MetricaMensal(mentorado_id=alice.id, ano=2026, mes=m, leads=m) for m in range(1, 9)]
-    session.add_all([*months, Feedback(mentorado_id=alice.id, ano=2026, mes=1, **texts)])
-    session.commit()
-    return alice
-
-
-@pytest.fixture
 def other_console(session: Session, browser_of: Browser) -> FlaskClient:
     """The browser of another admin."""
     session.add(User(clerk_id=OTHER_ADMIN.clerk_id, name=OTHER_ADMIN.name, role=Role.ADMIN))
