@@ -14,11 +14,11 @@ from dev.fake_clerk import DevUser
 from models import ArchivedRow, Feedback, Mentorado, MetricaMensal, User
 from models.mentorado import Turma
 from models.user import Role
+from tests.support.html_page import SAME_ORIGIN
 from tests.support.types import Browser
 from tests.support.users import ALICE
 from web.job_runner import JobRunner
 
-SAME_ORIGIN = {"Origin": "http://localhost"}
 HIDDEN = re.compile(r'<input type="hidden" name="([a-z_]+)" value="([^"]*)"')
 FIELDS = re.compile(r'id="([a-z_]+)" name="[a-z_]+" value="([^"]*)"')
 DELETED = "/admin/mentorados/excluidos"

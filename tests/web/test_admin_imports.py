@@ -17,6 +17,7 @@ from blueprints.admin.imports import MAX_LIST_BYTES
 from models import AdminJob, AuditEvent, Mentorado
 from models.mentorado import Turma
 from provisioning import jobs
+from tests.support.html_page import SAME_ORIGIN
 from tests.support.spreadsheets import inline, spreadsheet
 from tests.support.types import Browser
 from tests.support.users import ALICE, BOB
@@ -24,7 +25,6 @@ from web.problem_responses import MAX_FORM_BYTES
 from web.services import Services
 
 NEW = "/admin/mentorados/novos"
-SAME_ORIGIN = {"Origin": "http://localhost"}
 LIST = re.compile(r'name="lista"[^>]*>\n(.*?)</textarea>', re.DOTALL)
 KEY = re.compile(r'name="chave" value="([^"]+)"')
 FORM = re.compile(r'action="([^"]+/confirmar)"')

@@ -14,10 +14,10 @@ from models import AuditEvent, Feedback, Mentorado, MetricaMensal
 from models.columns import SimNao
 from models.mentorado import Turma
 from provisioning.audit import Source
+from tests.support.html_page import SAME_ORIGIN
 from tests.support.types import Browser
 from tests.support.users import ALICE, NOW
 
-SAME_ORIGIN = {"Origin": "http://localhost"}
 SEEN_FIELD = re.compile(r'name="visto" value="([^"]*)"')
 TEXTS = {"analise_mes": "Bom", "foco_proximo_mes": "Leads\r\nmais", "sugestao_mentor": "<Agenda>"}
 

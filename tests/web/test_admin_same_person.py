@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from models import Mentorado, MetricaMensal, User
 from models.mentorado import Turma
+from tests.support.html_page import SAME_ORIGIN
 from tests.support.types import Browser
 from tests.support.users import ALICE, BOB, NOW
 
-SAME_ORIGIN = {"Origin": "http://localhost"}
 HIDDEN = re.compile(r'<input type="hidden" name="([a-z_]+)" value="([^"]*)"')
 
 
