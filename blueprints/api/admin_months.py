@@ -30,9 +30,8 @@ from web.problem_responses import FieldError
 from web.services import services
 from web.validation import (
     CURSOR_DESCRIPTION,
-    LIMIT_DESCRIPTION,
     MAX_PAGE_SIZE,
-    Count,
+    Limit,
     Listed,
     Query,
     Text,
@@ -76,11 +75,7 @@ class WorkPage(WorkQuery):
     cursor: Annotated[
         Text, AfterValidator(_check_cursor), Field(description=CURSOR_DESCRIPTION)
     ] = None
-    limit: Annotated[
-        Count,
-        AfterValidator(lambda limit: min(limit, MAX_PAGE_SIZE)),
-        Field(description=LIMIT_DESCRIPTION),
-    ] = MAX_PAGE_SIZE
+    limit: Limit = MAX_PAGE_SIZE
 
     @property
     def after(self) -> Position | None:
