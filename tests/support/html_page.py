@@ -1,5 +1,6 @@
 """A page as its readers get it: its text, headings, links and buttons."""
 
+import html
 import re
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -109,3 +110,8 @@ def submit(client: FlaskClient, path: str, **fields: str) -> Page:
     response = client.post(path, data=fields, headers=SAME_ORIGIN, follow_redirects=True)
     assert response.status_code == 200, response.text
     return Page(response.get_data(as_text=True))
+
+
+def page_of(client: FlaskClient, path: str) -> str:
+    """Return the HTML of a page, with its characters unescaped."""
+    return html.unescape(client.get(path).get_data(as_text=True))
