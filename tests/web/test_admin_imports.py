@@ -505,7 +505,7 @@ def test_expired_session_keeps_the_form_of_a_list(app: Flask, console: FlaskClie
     assert "p479@example.com" in page
 
 
-def test_expired_session_does_not_promise_to_keep_a_file(app: Flask) -> None:
+def test_expired_session_page_does_not_mention_an_uploaded_file(app: Flask) -> None:
     file = (io.BytesIO(b"nome\nEva"), "lista.csv")
 
     answer = app.test_client().post(NEW, data={"arquivo": file}, headers=SAME_ORIGIN)

@@ -116,7 +116,7 @@ def test_retry_without_failures_starts_nothing(console: FlaskClient, session: Se
 
 
 @pytest.mark.parametrize("path", ["/admin", "/admin/pessoas", "/admin/registro", "/admin/metas"])
-def test_every_page_tells_while_automatic_creation_is_off(
+def test_every_page_shows_that_automatic_creation_is_off(
     console: FlaskClient, session: Session, path: str
 ) -> None:
     before = page_of(console, path)
@@ -186,5 +186,5 @@ def test_failures_of_a_sweep_lead_to_the_users(
         ("KeyError", "um erro que o programa não esperava"),
     ],
 )
-def test_errors_are_told_in_words(error: str, text: str) -> None:
+def test_errors_are_shown_in_words(error: str, text: str) -> None:
     assert failure_text(error) == text
