@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from psycopg2 import extensions
-from sqlalchemy import URL, Connection, Engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from cli.database_errors import explain, reason_of
@@ -56,15 +56,12 @@ def _round_trip_ms(connection: Connection) -> float:
 
 def _has_pooler(connection: Connection, backend: int) -> bool:
     """Whether a pooler is between: its host is named so, or the session is not with the server."""
-    host = str(_url(connection).host or _url(connection).query.get("host") or "")
+    url = connection.engine.url
+    host = str(url.host or url.query.get("host") or "")
     if POOLER_HOST.search(host) or PROXIED_HOST.search(host):
         return POOLER_HOST.search(host) is not None
     driver = connection.connection.driver_connection
     return isinstance(driver, extensions.connection) and driver.info.backend_pid != backend
-
-
-def _url(connection: Connection) -> URL:
-    return connection.engine.url
 
 
 def _connection(*, has_pooler: bool, has_direct: bool) -> Line:

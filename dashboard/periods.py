@@ -90,11 +90,16 @@ def parse_period(text: str, *, now: datetime) -> Period:
     return reportable_period(int(match[1]), int(match[2]), now=now)
 
 
+def working_period(now: datetime) -> Period:
+    """Return the month that mentors work on: until the closing day, the month before."""
+    current = current_period(now)
+    return current.previous if now < current.previous.closes_at else current
+
+
 def period_to_report(joined_at: datetime, *, now: datetime) -> Period:
-    """Return the month whose report is due: until the closing day, the month before.
+    """Return the month whose report is due: the `working_period`.
 
     For a mentee who has joined in the current month it is always the current one.
     """
     current = current_period(now)
-    is_before = now < current.previous.closes_at and current_period(joined_at) < current
-    return current.previous if is_before else current
+    return working_period(now) if current_period(joined_at) < current else current

@@ -11,7 +11,6 @@ from typing import Any
 from dashboard.months import Goals, Month
 
 PERCENT_CAP = 150  # results above one and a half times a goal do not count
-FULL_SCORE = 80  # for meeting every goal
 SHORTEST_WAYS = 2
 
 

@@ -27,13 +27,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
-from dashboard.periods import BRASILIA, Period, current_period
+from dashboard.periods import Period
 from models import Feedback, Mentorado, MetricaMensal, User
 from models.columns import SimNao
 
 LOW_SCORE = 30  # points
 MOST_SCORED = 5_000  # reported months whose scores are counted; more would take too long
-LAST_DAY_OF_CLOSING = 10  # until then, mentees report the month before
 LARGEST_GOAL = 100_000_000  # a larger one counts as this one, so that products fit in 64 bits
 NEVER, LAST = -1, 1_000  # keys of rows without a value: before all visits, after all points
 
@@ -106,12 +105,6 @@ class WorkCounts:
             WorkFilter.NO_ACCESS: self.no_access,
             WorkFilter.LOW_SCORE: self.low_score,
         }.get(work_filter)
-
-
-def working_period(now: datetime) -> Period:
-    """Return the month that mentors work on: until the tenth, the one before."""
-    current = current_period(now)
-    return current.previous if now.astimezone(BRASILIA).day <= LAST_DAY_OF_CLOSING else current
 
 
 def list_work(
@@ -199,7 +192,7 @@ def _parameters(period: Period) -> dict[str, int]:
 
 
 def _score_of(month: type[MetricaMensal]) -> ColumnElement[int]:
-    """Return the score of `dashboard.overview.score` in SQL; NULL where nothing is reported.
+    """Return the score of `dashboard.score.score` in SQL; NULL where nothing is reported.
 
     Computed in whole numbers of 64 bits, each sum rounded half up: the points p for the value v of
     a goal g are min(2pv, 3pg) / 2g, so that a result counts up to one and a half times its goal.

@@ -58,11 +58,11 @@ class AuditNames:
     profiles: Mapping[int, str] = field(default_factory=dict)
 
     def user(self, user_id: int | None) -> str:
-        """The name of a user, or what is left to say of them."""
+        """Return the name of a user; the number of a deleted one, «—» for None."""
         return _name(self.users, user_id, "conta")
 
     def profile(self, mentorado_id: int | None) -> str:
-        """The name of a profile, or what is left to say of it."""
+        """Return the name of a profile; the number of a deleted one, «—» for None."""
         return _name(self.profiles, mentorado_id, "perfil")
 
 
@@ -89,7 +89,7 @@ def read_names(session: Session, events: Iterable[AuditEvent]) -> AuditNames:
 
 
 def read_user_names(session: Session, user_ids: Iterable[int]) -> dict[int, str]:
-    """Return what to call these users, by id."""
+    """Return by id the name of each user, or else the address or the number."""
     users = select(User.id, User.name, User.email).where(User.id.in_(list(user_ids)))
     return {row.id: row.name or row.email or f"conta nº {row.id}" for row in session.execute(users)}
 

@@ -16,9 +16,24 @@ from sqlalchemy.orm import Session
 
 MENTORADOS = "mentorados"
 
+# Whether a foreign key k is optional, its columns, and the columns that it points at.
+KEY_COLUMNS = """
+           k.confdeltype <> 'c' AND EXISTS (
+               SELECT FROM pg_attribute a
+                WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) AND NOT a.attnotnull
+           ) AS is_optional,
+           ARRAY(SELECT quote_ident(a.attname)
+                   FROM unnest(k.conkey) WITH ORDINALITY AS own (attnum, place)
+                   JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = own.attnum
+                  ORDER BY own.place) AS columns,
+           ARRAY(SELECT quote_ident(a.attname)
+                   FROM unnest(k.confkey) WITH ORDINALITY AS their (attnum, place)
+                   JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = their.attnum
+                  ORDER BY their.place) AS targets
+"""
 # A partition carries a copy of its parent's key (conparentid); rows are reached through the parent.
 # A key that points at a partitioned table covers the rows of its partitions (their ancestors).
-REFERENCES = text("""
+REFERENCES = text(f"""
     WITH RECURSIVE targets AS (
         SELECT to_regclass(:target)::oid AS oid
          UNION SELECT relid FROM pg_partition_ancestors(to_regclass(:target))
@@ -40,47 +55,25 @@ REFERENCES = text("""
            t.relkind = 'p' OR t.relispartition AS is_partitioned,
            row_security_active(t.oid) OR NOT has_schema_privilege(t.relnamespace, 'USAGE')
                OR NOT has_table_privilege(t.oid, 'SELECT') AS is_hidden,
-           k.confdeltype <> 'c' AND EXISTS (
-               SELECT FROM pg_attribute a
-                WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) AND NOT a.attnotnull
-           ) AS is_optional,
-           ARRAY(SELECT quote_ident(a.attname)
-                   FROM unnest(k.conkey) WITH ORDINALITY AS own (attnum, place)
-                   JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = own.attnum
-                  ORDER BY own.place) AS columns,
-           ARRAY(SELECT quote_ident(a.attname)
-                   FROM unnest(k.confkey) WITH ORDINALITY AS their (attnum, place)
-                   JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = their.attnum
-                  ORDER BY their.place) AS targets,
+           {KEY_COLUMNS},
            k.confdeltype = 'c' AND k.conrelid = r.member AS is_cascading
       FROM referring r
       JOIN foreign_keys k ON k.oid = r.key
       JOIN pg_class t ON t.oid = r.member
      ORDER BY table_name, columns, targets
-""")
+""")  # noqa: S608 - a constant; here and below
 # The foreign keys of a table, with those of the tables that it is a partition of or inherits from.
-KEYS_OF = text("""
+KEYS_OF = text(f"""
     WITH RECURSIVE tables AS (
         SELECT to_regclass(:table)::oid AS oid
          UNION SELECT i.inhparent FROM tables t JOIN pg_inherits i ON i.inhrelid = t.oid
     )
-    SELECT c.confrelid::regclass::text AS target,
-           c.confdeltype <> 'c' AND EXISTS (
-               SELECT FROM pg_attribute a
-                WHERE a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey) AND NOT a.attnotnull
-           ) AS is_optional,
-           ARRAY(SELECT quote_ident(a.attname)
-                   FROM unnest(c.conkey) WITH ORDINALITY AS own (attnum, place)
-                   JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = own.attnum
-                  ORDER BY own.place) AS columns,
-           ARRAY(SELECT quote_ident(a.attname)
-                   FROM unnest(c.confkey) WITH ORDINALITY AS their (attnum, place)
-                   JOIN pg_attribute a ON a.attrelid = c.confrelid AND a.attnum = their.attnum
-                  ORDER BY their.place) AS targets
-      FROM tables t JOIN pg_constraint c ON c.conrelid = t.oid
-     WHERE c.contype = 'f'
-     ORDER BY c.oid
-""")
+    SELECT k.confrelid::regclass::text AS target,
+           {KEY_COLUMNS}
+      FROM tables t JOIN pg_constraint k ON k.conrelid = t.oid
+     WHERE k.contype = 'f'
+     ORDER BY k.oid
+""")  # noqa: S608
 # References among these tables.
 MUTUAL_REFERENCES = text("""
     SELECT coalesce(pg_partition_root(conrelid), conrelid)::regclass::text AS child,

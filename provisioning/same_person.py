@@ -45,7 +45,7 @@ class Party:
 
     @property
     def name(self) -> str:
-        """What to call the party."""
+        """The name of the account, or else of the profile; «sem nome» without either."""
         own = self.profile.nome_completo if self.profile else None
         return (self.user.name if self.user else None) or own or "sem nome"
 
@@ -57,7 +57,7 @@ class Party:
 
     @property
     def key(self) -> tuple[int | None, int | None]:
-        """Tells parties apart."""
+        """The ids of the account and of the profile; no two parties have the same."""
         return (self.user.id if self.user else None, self.profile.id if self.profile else None)
 
 

@@ -25,7 +25,7 @@ from dev import postgres
 from dev.databases import UNLIMITED, connect_to, create_app_on
 from dev.fake_clerk import DevIdentityProvider, DevUser
 from dev.servers import PostgresServer, RedisServer, start_postgres, start_redis
-from models import Mentorado, User
+from models import Feedback, Mentorado, MetricaMensal, User
 from models.mentorado import Turma
 from models.user import Role
 from tests.support.concurrency import Clock
@@ -229,6 +229,16 @@ def alice(session: Session) -> Mentorado:
     session.add(profile)
     session.commit()
     return profile
+
+
+@pytest.fixture
+def with_rows(session: Session, alice: Mentorado) -> Mentorado:
+    """Alice's profile with eight months and one feedback."""
+    texts = dict.fromkeys(("analise_mes", "foco_proximo_mes", "sugestao_mentor"), "Muito bem")
+    months = [MetricaMensal(mentorado_id=alice.id, ano=2026, mes=m, leads=m) for m in range(1, 9)]
+    session.add_all([*months, Feedback(mentorado_id=alice.id, ano=2026, mes=1, **texts)])
+    session.commit()
+    return alice
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import structlog
-from flask import g
+from flask import g, request
 from sqlalchemy.orm import Session
 
 from core import deadlines
@@ -14,6 +14,7 @@ from provisioning.audit import Source
 from provisioning.errors import StaleDecisionError
 from provisioning.retry import retry_transient
 from web.services import services
+from web.validation import WithReason, validate_model
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +65,11 @@ def admin_source(reason: str | None = None) -> Source:
         reason=reason,
         impersonator=g.get("impersonator"),
     )
+
+
+def typed_reason() -> str | None:
+    """Return the reason of the submitted form; raises InvalidInputError for an invalid one."""
+    return validate_model(WithReason, {"reason": request.form.get("reason", "")}).reason
 
 
 def apply_admin_change(

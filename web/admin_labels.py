@@ -12,7 +12,8 @@ from provisioning.errors import Denial
 from provisioning.preview import Fact, Snapshot
 from provisioning.queries import UserState
 from provisioning.rules import Action
-from web.formatting import month_name, number, reais
+from web.formatting import join_words, month_name, number, reais
+from web.month_texts import FIGURE_LABELS
 
 STATES = {
     UserState.READY: "Pronta",
@@ -147,13 +148,7 @@ COUNTED = {
     "metricas_mensais": ("mês", "meses"),
     "feedbacks": ("feedback", "feedbacks"),
 }
-COLUMNS = {
-    "faturamento": "Faturamento",
-    "lucro": "Lucro",
-    "posts_feed": "Posts",
-    "stories": "Stories",
-    "leads": "Leads",
-    "procedimentos": "Procedimentos",
+COLUMNS = FIGURE_LABELS | {
     "observacoes": "Observações:",
     "analise_mes": "Análise:",
     "foco_proximo_mes": "Foco:",
@@ -266,7 +261,7 @@ def count_text(counts: Mapping[str, int]) -> str:
         parts.append(
             f"{number(others)} {'registro' if others == 1 else 'registros'} de outro sistema"
         )
-    return " e ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+    return join_words(parts)
 
 
 def goal_text(goals: Mapping[str, int]) -> str:

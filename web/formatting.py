@@ -1,6 +1,7 @@
 """Formatting and parsing of numbers, amounts and dates in Brazilian Portuguese."""
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 
@@ -195,6 +196,11 @@ def initials(name: str) -> str:
     """«Bia dos Santos Nunes» → «BN»."""
     words = name.split() or ["?"]
     return (words[0][0] + (words[-1][0] if len(words) > 1 else "")).upper()
+
+
+def join_words(words: Sequence[str]) -> str:
+    """«leads», «posts», «stories» → «leads, posts e stories»."""
+    return " e ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def score_tone(score: int) -> str:

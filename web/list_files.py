@@ -1,7 +1,8 @@
 """Reading an uploaded list as text: encodings of CSV files, and spreadsheets (.xlsx).
 
-1. The first bytes tell a spreadsheet and other formats; what cannot be read is named.
-2. A byte order mark, or many NUL bytes, tell UTF-16. Otherwise each line is UTF-8 or Windows-1252.
+1. The first bytes identify a spreadsheet and other formats; unreadable ones are named.
+2. A byte order mark, or many NUL bytes, identify UTF-16. Otherwise each line is UTF-8 or
+   Windows-1252.
 3. A small spreadsheet is converted to CSV at once. A larger one is kept as Base64, which
    `list_text` converts in the background.
 """

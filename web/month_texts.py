@@ -8,7 +8,7 @@ from dashboard.months import FIGURES, GoalChange, Goals
 from dashboard.overview import GOAL_LABELS
 from dashboard.periods import CLOSING_DAY, Period
 from dashboard.score import PERCENT_CAP, WayToPoints
-from web.formatting import MONTHS, number, reais
+from web.formatting import MONTHS, join_words, number, reais
 
 UNITS = {
     "leads": ("lead", "leads"),
@@ -17,13 +17,13 @@ UNITS = {
     "stories": ("story", "stories"),
     "points": ("ponto", "pontos"),
 }
-FIGURE_NAMES = {
-    "faturamento": "faturamento",
-    "lucro": "lucro",
-    "leads": "leads",
-    "procedimentos": "procedimentos",
-    "posts_feed": "posts",
-    "stories": "stories",
+FIGURE_LABELS = {
+    "faturamento": "Faturamento",
+    "lucro": "Lucro",
+    "posts_feed": "Posts",
+    "stories": "Stories",
+    "leads": "Leads",
+    "procedimentos": "Procedimentos",
 }
 MILESTONES = (3, 6, 12)
 SIGNS = {"more": "▲", "less": "▼", "same": "="}
@@ -135,8 +135,8 @@ def goals_text(change: GoalChange, now: Goals) -> str:
 
 def closing_text(task: ClosingTask) -> str:
     """«Faltam leads e posts. O prazo é dia 10: faltam 3 dias.»."""
-    names = [FIGURE_NAMES[name] for name in FIGURES if name in task.missing]
-    missing = f"Ainda sem {_join(names)}. " if len(names) < len(FIGURES) else ""
+    names = [FIGURE_LABELS[name].lower() for name in FIGURES if name in task.missing]
+    missing = f"Ainda sem {join_words(names)}. " if len(names) < len(FIGURES) else ""
     if task.days_left is None:
         return f"{missing}O prazo era dia {CLOSING_DAY}, mas ainda dá para registrar."
     if task.days_left == 0:
@@ -156,7 +156,3 @@ def streak_text(months: int) -> str:
     if months in MILESTONES:
         return f"{text} Parabéns pela constância!"
     return text if goal is None else f"{text} Com mais {goal - months}, você chega a {goal}."
-
-
-def _join(names: list[str]) -> str:
-    return " e ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -11,6 +11,13 @@ from provisioning.context import MentoradoShape, serialize_mentorado
 from web.errors import HttpError
 from web.request_context import with_own_profile
 from web.services import services
+from web.validation import Body, Name
+
+
+class OwnProfileEdit(Body):
+    """What mentees may change about their profile."""
+
+    nome_completo: Name
 
 
 def rename_own_profile(name: str, channel: str) -> MentoradoShape:

@@ -1,7 +1,7 @@
 """Reading the first sheet of a spreadsheet (.xlsx, ECMA-376) as rows of text.
 
 The reader is our own (docs/decisions/032-lists-of-mentees.md). It reads four parts of the archive:
-the workbook, its relationships, the shared texts and the sheet. The directory of the archive tells
+the workbook, its relationships, the shared texts and the sheet. The directory of the archive states
 their sizes, which limits what is decompressed.
 """
 

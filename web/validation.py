@@ -308,12 +308,14 @@ def _cap_limit(value: int) -> int:
 
 
 CURSOR_DESCRIPTION = "`next_cursor` of the previous page"
-LIMIT_DESCRIPTION = f"Larger values count as {MAX_PAGE_SIZE}"
 
 Digits = BeforeValidator(_parse_digits)
 IdCursor = Annotated[int, Field(ge=0, le=MAX_ID), Digits]
 EventCursor = Annotated[int, Field(ge=0, le=MAX_EVENT_ID), Digits]
 Count = Annotated[int, Field(ge=1, le=MAX_ID), Digits]
+Limit = Annotated[
+    Count, Field(description=f"Larger values count as {MAX_PAGE_SIZE}"), AfterValidator(_cap_limit)
+]
 Text = Annotated[str | None, BeforeValidator(_blank_to_none), WithJsonSchema({"type": "string"})]
 
 
@@ -321,9 +323,7 @@ class Paging(Query):
     """A page of a list: at most `limit` rows after the key `cursor`."""
 
     cursor: Annotated[IdCursor, Field(description=CURSOR_DESCRIPTION)] = 0
-    limit: Annotated[Count, Field(description=LIMIT_DESCRIPTION), AfterValidator(_cap_limit)] = (
-        MAX_PAGE_SIZE
-    )
+    limit: Limit = MAX_PAGE_SIZE
 
 
 class Search(Paging):

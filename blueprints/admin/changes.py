@@ -32,7 +32,7 @@ from provisioning.preview import (
     user_snapshot,
 )
 from web.access_policy import admin_required
-from web.admin_change import admin_source, apply_admin_work, run_with_retry
+from web.admin_change import admin_source, apply_admin_work, run_with_retry, typed_reason
 from web.admin_labels import (
     CONFIRMED_NAME,
     CONFLICTS,
@@ -55,7 +55,6 @@ from web.validation import (
     Id,
     Name,
     WebAddress,
-    WithReason,
     validate_model,
 )
 
@@ -440,7 +439,7 @@ def _render_changed_form(
 def _apply_confirmed(requested: RequestedChange) -> ResponseReturnValue:
     try:
         form_data = requested.read_form(request.form)
-        reason = validate_model(WithReason, {"reason": request.form.get("reason", "")}).reason
+        reason = typed_reason()
         if errors := _errors_of_name(requested):
             return _render_preview(requested, request.form, errors=errors)
         change, source = requested.change_request(form_data), admin_source(reason)

@@ -1,6 +1,6 @@
 """The admin console's deleted profiles, which can be restored for thirty days."""
 
-from flask import Blueprint, redirect, render_template, request, url_for
+from flask import Blueprint, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
@@ -10,12 +10,12 @@ from provisioning import deleted_profiles
 from provisioning.admin_actions import ConflictError
 from provisioning.deleted_profiles import DeletedProfile, RestoredProfile
 from web.access_policy import admin_required
-from web.admin_change import admin_source, apply_admin_work
+from web.admin_change import admin_source, apply_admin_work, typed_reason
 from web.admin_labels import CONFLICTS
 from web.errors import HttpError
 from web.request_context import flash_user
 from web.services import services
-from web.validation import ID_CONVERTER, WithReason, validate_model
+from web.validation import ID_CONVERTER
 
 console_deleted = Blueprint("console_deleted", __name__, url_prefix="/admin/mentorados/excluidos")
 
@@ -53,7 +53,7 @@ def restore(mentorado_id: int) -> ResponseReturnValue:
         if session.get(Mentorado, mentorado_id) is not None:
             return page
     deleted = _get_deleted(mentorado_id)
-    reason = validate_model(WithReason, {"reason": request.form.get("reason", "")}).reason
+    reason = typed_reason()
     source, now, restored = admin_source(reason), services().now(), list[RestoredProfile]()
 
     def work(session: Session) -> list[str]:

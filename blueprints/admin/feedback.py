@@ -17,6 +17,7 @@ from web.admin_change import admin_source, log_admin_action
 from web.errors import FieldErrors, InvalidInputError
 from web.formatting import month_name
 from web.month_input import MONTH, YEAR, requested_period
+from web.month_texts import FIGURE_LABELS
 from web.problem_responses import FieldError
 from web.request_context import flash_user
 from web.services import services
@@ -30,14 +31,6 @@ LABELS = {
     "sugestao_mentor": "Sugestão do mentor",
 }
 DIGEST_FIELD = "visto"  # the digest of the feedback when the form was opened
-FIGURE_LABELS = {
-    "faturamento": "Faturamento",
-    "lucro": "Lucro",
-    "posts_feed": "Posts",
-    "stories": "Stories",
-    "leads": "Leads",
-    "procedimentos": "Procedimentos",
-}
 AFTER_FIELD, NEXT = "depois", "proximo"  # the button that leads to the next mentee
 OVERTAKEN_MESSAGE = "Alguém salvou este feedback enquanto você escrevia: veja abaixo do seu texto."
 

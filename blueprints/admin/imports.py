@@ -25,7 +25,7 @@ from provisioning.imports import (
 )
 from provisioning.jobs import JobRequest, KeyReusedError
 from web.access_policy import admin_required
-from web.admin_change import admin_source
+from web.admin_change import admin_source, typed_reason
 from web.admin_labels import FACTS
 from web.csv_export import csv_file
 from web.csv_import import GOALS, Row, count_lines, read_list, write_list
@@ -33,7 +33,7 @@ from web.errors import InvalidInputError
 from web.list_files import decode_file, is_encoded_spreadsheet
 from web.month_input import FORM_INPUT
 from web.problem_responses import MAX_FORM_BYTES
-from web.validation import WithReason, validate_model
+from web.validation import validate_model
 
 console_imports = Blueprint("console_imports", __name__, url_prefix="/admin/mentorados/novos")
 
@@ -80,7 +80,7 @@ def act() -> ResponseReturnValue:
     try:
         content = _read_content()
         is_long = _is_long(content)
-        reason = validate_model(WithReason, {"reason": request.form.get("reason", "")}).reason
+        reason = typed_reason()
     except InvalidInputError as err:
         return _render_form([FormError(e["message"], e["field"]) for e in err.errors])
     except UnreadableListError as err:

@@ -17,14 +17,13 @@ from models.admin_job import JobKind, JobStatus
 from provisioning import jobs
 from provisioning.imports import LONGEST_REPORT, LineVerdict
 from web.access_policy import admin_required
-from web.admin_change import admin_source, run_with_retry
+from web.admin_change import admin_source, run_with_retry, typed_reason
 from web.admin_labels import FACTS
 from web.csv_export import csv_file
 from web.csv_import import MAX_SHOWN_LENGTH
 from web.errors import HttpError
 from web.formatting import month_name
 from web.services import services
-from web.validation import WithReason, validate_model
 
 MAX_INLINE_UNDO = 1_000  # profiles that a request restores at once; more are left to the thread
 PREVIEW_TEXTS = {
@@ -189,7 +188,7 @@ def rejected(job_id: uuid.UUID) -> Response:
 @admin_required
 def confirm(job_id: uuid.UUID) -> ResponseReturnValue:
     """Confirm the preview of a long list; a second confirmation has no effect."""
-    reason = validate_model(WithReason, {"reason": request.form.get("reason", "")}).reason
+    reason = typed_reason()
     run_with_retry(lambda session: jobs.confirm(session, job_id, source=admin_source(reason)))
     services().jobs.wake()
     return redirect(url_for(".show", job_id=job_id), code=303)

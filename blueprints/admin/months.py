@@ -5,8 +5,8 @@ from flask.typing import ResponseReturnValue
 
 from blueprints.api.admin_months import WorkPage, next_cursor, read_page
 from core.database import transaction
-from dashboard.periods import Period, current_period
-from dashboard.work_list import WorkFilter, WorkOrder, count_work, list_work, working_period
+from dashboard.periods import Period, current_period, working_period
+from dashboard.work_list import WorkFilter, WorkOrder, count_work, list_work
 from web.access_policy import admin_required
 from web.formatting import month_name
 from web.month_input import MONTH, YEAR, requested_period

@@ -9,10 +9,11 @@ from core.database import transaction
 from models import User
 from provisioning.admin_actions import ConflictError
 from web.access_policy import admin_required
+from web.admin_change import typed_reason
 from web.admin_labels import CONFLICTS
 from web.errors import HttpError, InvalidInputError
 from web.request_context import flash_user
-from web.validation import ID_CONVERTER, WithReason, validate_model
+from web.validation import ID_CONVERTER
 
 console_personal_data = Blueprint(
     "console_personal_data", __name__, url_prefix=f"/admin/pessoas/<{ID_CONVERTER}:user_id>"
@@ -42,7 +43,7 @@ def erase(user_id: int) -> ResponseReturnValue:
     if request.form.get("confirmacao", "").strip().lower() != CONFIRMATION:
         return _render(user_id, f"Digite «{CONFIRMATION}» para confirmar."), 422
     try:
-        reason = validate_model(WithReason, {"reason": request.form.get("reason", "")}).reason
+        reason = typed_reason()
         erase_user(user_id, reason, dry_run=False)
     except InvalidInputError:
         return _render(user_id, "Informe o motivo."), 422

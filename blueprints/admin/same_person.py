@@ -33,12 +33,12 @@ from provisioning.same_person import (
     unite,
 )
 from web.access_policy import admin_required
-from web.admin_change import admin_source, apply_admin_work, run_with_retry
+from web.admin_change import admin_source, apply_admin_work, run_with_retry, typed_reason
 from web.admin_labels import CONFLICTS
 from web.request_context import flash_user
 from web.search import search_term
 from web.services import services
-from web.validation import MAX_ID, Query, Text, WithReason, read_query, validate_model
+from web.validation import MAX_ID, Query, Text, read_query, validate_model
 
 console_same_person = Blueprint("console_same_person", __name__, url_prefix="/admin/mesma-pessoa")
 
@@ -108,7 +108,7 @@ def act() -> ResponseReturnValue:
     choice = validate_model(Choice, request.form.to_dict())
     if not (choice.um and choice.dois):
         return redirect(url_for(".choose", um=choice.um), code=303)
-    reason = validate_model(WithReason, {"reason": request.form.get("reason", "")}).reason
+    reason = typed_reason()
     digest = request.form.get(DIGEST_FIELD, "")
     source = admin_source(reason)
 

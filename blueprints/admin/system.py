@@ -17,11 +17,11 @@ from sweep import runs
 from sweep.stats import read_stats
 from web import health
 from web.access_policy import admin_required
-from web.admin_change import admin_source, log, log_admin_action, run_with_retry
+from web.admin_change import admin_source, log, log_admin_action, run_with_retry, typed_reason
 from web.errors import InvalidInputError
 from web.request_context import flash_user
 from web.services import services
-from web.validation import ID_CONVERTER, WithReason, validate_model
+from web.validation import ID_CONVERTER
 
 console_system = Blueprint("console_system", __name__, url_prefix="/admin")
 
@@ -67,7 +67,7 @@ def set_auto_create() -> ResponseReturnValue:
     enabled = SWITCH_VALUES.get(request.form.get("ligar", ""))
     if enabled is None:  # a form without its field must not switch anything off
         raise InvalidInputError([{"field": "ligar", "message": NO_VALUE_MESSAGE}])
-    reason = validate_model(WithReason, {"reason": request.form.get("reason", "")}).reason
+    reason = typed_reason()
     with transaction() as session:
         is_changed = auto_create.is_enabled(session) != enabled
         if is_changed:

@@ -12,14 +12,13 @@ from typing_extensions import TypedDict
 
 from core.database import transaction
 from core.types import Timestamp, one_of
-from dashboard.periods import Period
+from dashboard.periods import Period, working_period
 from dashboard.work_list import (
     Position,
     WorkFilter,
     WorkItem,
     WorkOrder,
     list_work,
-    working_period,
 )
 from provisioning.context import iso_utc
 from web.access_policy import admin_required
@@ -31,9 +30,8 @@ from web.problem_responses import FieldError
 from web.services import services
 from web.validation import (
     CURSOR_DESCRIPTION,
-    LIMIT_DESCRIPTION,
     MAX_PAGE_SIZE,
-    Count,
+    Limit,
     Listed,
     Query,
     Text,
@@ -77,11 +75,7 @@ class WorkPage(WorkQuery):
     cursor: Annotated[
         Text, AfterValidator(_check_cursor), Field(description=CURSOR_DESCRIPTION)
     ] = None
-    limit: Annotated[
-        Count,
-        AfterValidator(lambda limit: min(limit, MAX_PAGE_SIZE)),
-        Field(description=LIMIT_DESCRIPTION),
-    ] = MAX_PAGE_SIZE
+    limit: Limit = MAX_PAGE_SIZE
 
     @property
     def after(self) -> Position | None:

@@ -15,10 +15,10 @@ from web.access_policy import mentorado_required, own_dashboard, signed_in
 from web.api import PROFILE_CODES, NoContent, api_operation
 from web.errors import HttpError, ProfileRequiredError
 from web.month_input import MONTH, YEAR, MonthNumber, MonthReport, Year, requested_period
-from web.own_changes import delete_own_month, rename_own_profile
+from web.own_changes import OwnProfileEdit, delete_own_month, rename_own_profile
 from web.request_context import own_export, own_overview, with_own_profile
 from web.services import services
-from web.validation import ID_CONVERTER, MAX_PAGE_SIZE, Body, Items, Name
+from web.validation import ID_CONVERTER, MAX_PAGE_SIZE, Items
 
 mentorados = Blueprint("mentorados", __name__, url_prefix="/api/mentorados")
 
@@ -36,12 +36,6 @@ class MonthShape(TypedDict):
     procedimentos: int
     observacoes: str | None
     updated_at: Timestamp
-
-
-class OwnProfileEdit(Body):
-    """What mentees may change about their profile."""
-
-    nome_completo: Name
 
 
 @mentorados.get("/me")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, Response, g, redirect, render_template, request, url_for
+from flask import Blueprint, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
@@ -24,8 +24,8 @@ from dashboard.months import (
 )
 from dashboard.periods import EARLIEST_YEAR, Period, current_period
 from provisioning.audit import Source
+from web import csv_export
 from web.access_policy import mentorado_required
-from web.csv_export import BOM, write_rows
 from web.errors import OTHER_ACCOUNT, FieldErrors, HttpError, InvalidInputError
 from web.formatting import month_name, number, reais
 from web.month_input import (
@@ -225,12 +225,7 @@ def csv_file() -> ResponseReturnValue:
         [None if name in month.missing else getattr(month, name) for name in CSV_COLUMNS]
         for month in months
     ]
-    response = Response(
-        BOM + write_rows([list(CSV_COLUMNS.values()), *rows]),
-        content_type="text/csv; charset=utf-8",
-    )
-    response.headers.set("Content-Disposition", "attachment", filename="meses.csv")
-    return response
+    return csv_export.csv_file("meses.csv", [list(CSV_COLUMNS.values()), *rows])
 
 
 def _check_owner() -> None:

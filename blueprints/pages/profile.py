@@ -6,19 +6,13 @@ from flask.typing import ResponseReturnValue
 from web.access_policy import mentorado_required
 from web.advice import address_advice
 from web.errors import FieldErrors, InvalidInputError
-from web.own_changes import rename_own_profile
+from web.own_changes import OwnProfileEdit, rename_own_profile
 from web.problem_responses import MAX_FORM_BYTES
 from web.request_context import flash_user, own_report
 from web.services import services
-from web.validation import Body, Name, validate_model
+from web.validation import validate_model
 
 profile = Blueprint("profile", __name__)
-
-
-class ProfileForm(Body):
-    """What mentees may change about their profile."""
-
-    nome_completo: Name
 
 
 @profile.get("/perfil")
@@ -35,7 +29,7 @@ def save() -> ResponseReturnValue:
     request.max_content_length = MAX_FORM_BYTES
     typed = request.form.get("nome_completo", "")
     try:
-        name = validate_model(ProfileForm, {"nome_completo": typed}).nome_completo
+        name = validate_model(OwnProfileEdit, {"nome_completo": typed}).nome_completo
     except InvalidInputError as err:
         return _render(typed, err.errors), 422
     is_changed = name != g.context.mentorado["nome_completo"]

@@ -1,4 +1,4 @@
-"""Whether the installation is in use or idle, as its processes tell each other."""
+"""Whether the installation is in use or idle, as its processes share it."""
 
 import os
 from collections.abc import Callable, Iterator

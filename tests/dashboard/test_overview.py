@@ -28,7 +28,6 @@ from dashboard.periods import Period
 from tests.support.users import NOW
 
 DEFAULT_GOALS = Goals(faturamento=16000, leads=50, procedimentos=10, posts=12, stories=60)
-NO_GOALS = Goals(faturamento=0, leads=0, procedimentos=0, posts=0, stories=0)
 NO_FINANCIALS: dict[str, object] = {
     "totalRevenue": 0,
     "totalProfit": 0,

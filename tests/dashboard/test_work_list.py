@@ -10,7 +10,7 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from dashboard.months import Goals, Month
-from dashboard.periods import Period
+from dashboard.periods import Period, working_period
 from dashboard.score import score
 from dashboard.work_list import (
     LARGEST_GOAL,
@@ -20,7 +20,6 @@ from dashboard.work_list import (
     WorkOrder,
     count_work,
     list_work,
-    working_period,
 )
 from models import Feedback, Mentorado, MetricaMensal, User
 from models.columns import SimNao

@@ -38,6 +38,7 @@ from provisioning.audit import Source
 from provisioning.errors import ProvisioningError
 from sweep.scheduler import build_sweeper
 from tests.support.concurrency import Clock
+from tests.support.html_page import SAME_ORIGIN
 from tests.support.users import NOW
 from web.services import EXTENSION, Services
 
@@ -52,7 +53,6 @@ PROCESS = st.integers(0, 1)
 MAX_STALE_SECONDS = 5.0  # after a change that was not published to Redis
 STEP_SECONDS = st.sampled_from([1.0, 4.0, 6.0])
 ENROL = "/admin/mentorados/novos"
-SAME_ORIGIN = {"Origin": "http://localhost"}
 
 # A trigger that refuses profiles with the SQLSTATE in `faults`, which is permanent or transient.
 CREATE_FAULTS = """

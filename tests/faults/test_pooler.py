@@ -75,7 +75,7 @@ def test_logins_and_a_sweep_share_three_pooled_connections(app: AppServer, url: 
     assert eventually(lambda: count(url, IDLE_IN_TRANSACTION) == 0)
 
 
-def test_doctor_tells_a_pooler_from_the_server(tmp_path: Path, pooled_url: str, url: str) -> None:
+def test_doctor_recognises_a_pooler(tmp_path: Path, pooled_url: str, url: str) -> None:
     outputs = []
     for each, direct in ((pooled_url, None), (url, None), (pooled_url, url), (url, pooled_url)):
         with create_app_on(tmp_path, each, database_url_unpooled=direct) as app:

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from models import ArchivedRow, AuditEvent, Feedback, Mentorado, MetricaMensal, User
+from models import ArchivedRow, AuditEvent, Mentorado, MetricaMensal, User
 from models.mentorado import Turma
 from provisioning import admin_actions
 from provisioning.admin_actions import ConflictError, UnknownMentoradoError
@@ -41,16 +41,6 @@ def admin(session: Session) -> Source:
     session.add(user)
     session.flush()
     return Source("admin", "req-1", actor_id=user.id, reason="Saiu da turma")
-
-
-@pytest.fixture
-def with_rows(session: Session, alice: Mentorado) -> Mentorado:
-    """Alice's profile with eight months and one feedback."""
-    texts = dict.fromkeys(("analise_mes", "foco_proximo_mes", "sugestao_mentor"), "Muito bem")
-    months = [MetricaMensal(mentorado_id=alice.id, ano=2026, mes=m, leads=m) for m in range(1, 9)]
-    session.add_all([*months, Feedback(mentorado_id=alice.id, ano=2026, mes=1, **texts)])
-    session.commit()
-    return alice
 
 
 def contents(session: Session, *tables: str) -> list[object]:

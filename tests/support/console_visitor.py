@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-SAME_ORIGIN = {"Origin": "http://localhost"}
+from tests.support.html_page import SAME_ORIGIN
+
 VOID_FIELDS = ("hidden", "text", "search", "email", "date", "month", "")
 
 

@@ -1,5 +1,6 @@
 """A page as its readers get it: its text, headings, links and buttons."""
 
+import html
 import re
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -9,6 +10,7 @@ from flask.testing import FlaskClient
 VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"}
 INLINE = {"a", "abbr", "b", "code", "em", "small", "span", "strong"}
 SPACE = re.compile(r"[ \n\t]+")
+SAME_ORIGIN = {"Origin": "http://localhost"}  # as browsers send it with a form of this site
 
 
 @dataclass
@@ -105,8 +107,11 @@ def open_page(client: FlaskClient, path: str = "/dashboard", status: int = 200) 
 
 def submit(client: FlaskClient, path: str, **fields: str) -> Page:
     """Send a form as a page of this site does, follow the redirect, and parse the page."""
-    response = client.post(
-        path, data=fields, headers={"Origin": "http://localhost"}, follow_redirects=True
-    )
+    response = client.post(path, data=fields, headers=SAME_ORIGIN, follow_redirects=True)
     assert response.status_code == 200, response.text
     return Page(response.get_data(as_text=True))
+
+
+def page_of(client: FlaskClient, path: str) -> str:
+    """Return the HTML of a page, with its characters unescaped."""
+    return html.unescape(client.get(path).get_data(as_text=True))

@@ -14,11 +14,11 @@ from benchmarks.chaos_rules import ADMINISTRATION, PROFILE, RULES, TIMED_RULES, 
 from benchmarks.chaos_servers import read_code, shown_by
 from dev.fake_clerk import ADMIN_EMAIL, DevUser
 from models import Mentorado
+from tests.support.html_page import SAME_ORIGIN
 from tests.support.types import Browser, Sign
 from tests.support.users import ALICE, BOB
 
 ADMIN = DevUser("user_admin", "Dona Admin", ADMIN_EMAIL)
-SAME_ORIGIN = {"Origin": "http://localhost"}
 INVALID_ROWS = """
 INSERT INTO users (id, clerk_id, deleted_at)
 VALUES (1, 'user_alone', NULL), (2, 'user_gone', now());

@@ -188,7 +188,7 @@ def test_flask_run_with_the_factory_serves_a_fresh_folder(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("module", ["gunicorn", "flask"])
-def test_forgotten_database_url_gives_one_clear_line(tmp_path: Path, module: str) -> None:
+def test_missing_database_url_gives_one_clear_line(tmp_path: Path, module: str) -> None:
     arguments = {"gunicorn": ["wsgi:app"], "flask": ["db", "upgrade"]}[module]
     failed = attempt(module, *arguments, folder=tmp_path, SECRET_KEY="of-a-server")
 

@@ -14,11 +14,11 @@ from models import AuditEvent, Mentorado, MetricaMensal, ProvisioningAttempt, Sw
 from models.columns import SimNao
 from models.mentorado import Turma
 from models.user import Role
+from tests.support.html_page import SAME_ORIGIN, page_of
 from tests.support.types import Browser
 from tests.support.users import ALICE, BOB, CHARLIE, NOW
 from web.services import Services
 
-SAME_ORIGIN = {"Origin": "http://localhost"}
 HIDDEN = re.compile(r'<input type="hidden" name="([a-z_]+)" value="([^"]*)"')
 UNKNOWN_ID = 2_147_483_647
 
@@ -51,10 +51,6 @@ def add_unlinked_profile(session: Session, **columns: object) -> Mentorado:
     session.add(profile)
     session.commit()
     return profile
-
-
-def page_of(client: FlaskClient, path: str) -> str:
-    return html.unescape(client.get(path).get_data(as_text=True))
 
 
 def path_for(rule: str) -> str:

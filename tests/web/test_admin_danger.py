@@ -14,27 +14,17 @@ from dev.fake_clerk import DevUser
 from models import ArchivedRow, Feedback, Mentorado, MetricaMensal, User
 from models.mentorado import Turma
 from models.user import Role
+from tests.support.html_page import SAME_ORIGIN
 from tests.support.types import Browser
 from tests.support.users import ALICE
 from web.job_runner import JobRunner
 
-SAME_ORIGIN = {"Origin": "http://localhost"}
 HIDDEN = re.compile(r'<input type="hidden" name="([a-z_]+)" value="([^"]*)"')
 FIELDS = re.compile(r'id="([a-z_]+)" name="[a-z_]+" value="([^"]*)"')
 DELETED = "/admin/mentorados/excluidos"
 UNKNOWN_ID = 99_999
 OTHER_ADMIN = DevUser("user_rita", "Rita Rocha", "rita@example.com")
 INTERNALS = re.compile(r"metricas_mensais|feedbacks\b|user_id|mentorado_id|SQLSTATE")
-
-
-@pytest.fixture
-def with_rows(session: Session, alice: Mentorado) -> Mentorado:
-    """Alice's profile with eight months and one feedback."""
-    texts = dict.fromkeys(("analise_mes", "foco_proximo_mes", "sugestao_mentor"), "Muito bem")
-    months = [MetricaMensal(mentorado_id=alice.id, ano=2026, mes=m, leads=m) for m in range(1, 9)]
-    session.add_all([*months, Feedback(mentorado_id=alice.id, ano=2026, mes=1, **texts)])
-    session.commit()
-    return alice
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from blueprints.admin.imports import MAX_LIST_BYTES
 from models import AdminJob, AuditEvent, Mentorado
 from models.mentorado import Turma
 from provisioning import jobs
+from tests.support.html_page import SAME_ORIGIN
 from tests.support.spreadsheets import inline, spreadsheet
 from tests.support.types import Browser
 from tests.support.users import ALICE, BOB
@@ -24,7 +25,6 @@ from web.problem_responses import MAX_FORM_BYTES
 from web.services import Services
 
 NEW = "/admin/mentorados/novos"
-SAME_ORIGIN = {"Origin": "http://localhost"}
 LIST = re.compile(r'name="lista"[^>]*>\n(.*?)</textarea>', re.DOTALL)
 KEY = re.compile(r'name="chave" value="([^"]+)"')
 FORM = re.compile(r'action="([^"]+/confirmar)"')
@@ -505,7 +505,7 @@ def test_expired_session_keeps_the_form_of_a_list(app: Flask, console: FlaskClie
     assert "p479@example.com" in page
 
 
-def test_expired_session_does_not_promise_to_keep_a_file(app: Flask) -> None:
+def test_expired_session_page_does_not_mention_an_uploaded_file(app: Flask) -> None:
     file = (io.BytesIO(b"nome\nEva"), "lista.csv")
 
     answer = app.test_client().post(NEW, data={"arquivo": file}, headers=SAME_ORIGIN)

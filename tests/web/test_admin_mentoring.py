@@ -14,10 +14,10 @@ from models import AuditEvent, Feedback, Mentorado, MetricaMensal
 from models.columns import SimNao
 from models.mentorado import Turma
 from provisioning.audit import Source
+from tests.support.html_page import SAME_ORIGIN, page_of
 from tests.support.types import Browser
 from tests.support.users import ALICE, NOW
 
-SAME_ORIGIN = {"Origin": "http://localhost"}
 SEEN_FIELD = re.compile(r'name="visto" value="([^"]*)"')
 TEXTS = {"analise_mes": "Bom", "foco_proximo_mes": "Leads\r\nmais", "sugestao_mentor": "<Agenda>"}
 
@@ -49,10 +49,6 @@ def test_goals_of_a_month_apply_to_that_month(
 
     goal = overview_of(browser_of(ALICE))["goals"][0]
     assert (status, goal["goal"], goal["percent"]) == (303, 8_000, 100)
-
-
-def page_of(console: FlaskClient, path: str) -> str:
-    return html.unescape(console.get(path).get_data(as_text=True))
 
 
 def test_goals_of_a_month_are_shown_and_can_be_removed(

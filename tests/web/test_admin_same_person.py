@@ -1,6 +1,5 @@
 """«É a mesma pessoa»: from an account's page to one confirmation, and what the other is told."""
 
-import html
 import re
 
 import pytest
@@ -10,10 +9,10 @@ from sqlalchemy.orm import Session
 
 from models import Mentorado, MetricaMensal, User
 from models.mentorado import Turma
+from tests.support.html_page import SAME_ORIGIN, page_of
 from tests.support.types import Browser
 from tests.support.users import ALICE, BOB, NOW
 
-SAME_ORIGIN = {"Origin": "http://localhost"}
 HIDDEN = re.compile(r'<input type="hidden" name="([a-z_]+)" value="([^"]*)"')
 
 
@@ -31,10 +30,6 @@ def bob(session: Session, alice: Mentorado) -> User:
     session.add(MetricaMensal(mentorado_id=profile.id, ano=2026, mes=1, faturamento=5_000))
     session.commit()
     return user
-
-
-def page_of(client: FlaskClient, path: str) -> str:
-    return html.unescape(client.get(path).get_data(as_text=True))
 
 
 def link_of(page: str, text: str) -> str:

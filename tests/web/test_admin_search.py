@@ -1,20 +1,15 @@
 """The search on every page of the console."""
 
-import html
-
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy.orm import Session
 
 from models import Mentorado, User
 from models.mentorado import Turma
+from tests.support.html_page import page_of
 from tests.support.types import Browser
 from tests.support.users import BOB
 from web.services import Services
-
-
-def page_of(client: FlaskClient, path: str) -> str:
-    return html.unescape(client.get(path).get_data(as_text=True))
 
 
 @pytest.fixture

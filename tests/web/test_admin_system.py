@@ -10,10 +10,9 @@ from sqlalchemy.orm import Session
 
 from models import AppSetting, AuditEvent, Mentorado, ProvisioningAttempt, SweepRun, User
 from models.mentorado import Turma
+from tests.support.html_page import SAME_ORIGIN
 from web.failure_labels import failure_text
 from web.services import Services
-
-SAME_ORIGIN = {"Origin": "http://localhost"}
 
 
 def page_of(client: FlaskClient, path: str) -> str:
@@ -117,7 +116,7 @@ def test_retry_without_failures_starts_nothing(console: FlaskClient, session: Se
 
 
 @pytest.mark.parametrize("path", ["/admin", "/admin/pessoas", "/admin/registro", "/admin/metas"])
-def test_every_page_tells_while_automatic_creation_is_off(
+def test_every_page_shows_that_automatic_creation_is_off(
     console: FlaskClient, session: Session, path: str
 ) -> None:
     before = page_of(console, path)
@@ -187,5 +186,5 @@ def test_failures_of_a_sweep_lead_to_the_users(
         ("KeyError", "um erro que o programa não esperava"),
     ],
 )
-def test_errors_are_told_in_words(error: str, text: str) -> None:
+def test_errors_are_shown_in_words(error: str, text: str) -> None:
     assert failure_text(error) == text

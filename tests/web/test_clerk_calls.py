@@ -21,13 +21,13 @@ from jwt.algorithms import RSAAlgorithm
 from dev.databases import create_app_on
 from dev.fake_clerk import clerk_user
 from dev.servers import eventually
+from tests.support.html_page import SAME_ORIGIN
 from tests.support.users import BOB
 
 ISSUER = "https://clerk.example.com"
 LIVE = f"pk_live_{b64encode(b'clerk.example.com$').decode()}"
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 PAGE = {"Accept": "text/html", "Sec-Fetch-Dest": "document"}
-SAME_ORIGIN = {"Origin": "http://localhost"}
 PER_MINUTE = 30
 PUBLIC = {**RSAAlgorithm.to_jwk(KEY.public_key(), as_dict=True), "kid": "ins_1", "use": "sig"}
 

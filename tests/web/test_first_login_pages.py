@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 from dev.databases import REFUSE_PROFILES
 from dev.fake_clerk import DevIdentityProvider
 from models import Mentorado, User
+from tests.support.html_page import SAME_ORIGIN
 from tests.support.types import Browser
 from tests.support.users import ALICE, BOB, NOW
 
-SAME_ORIGIN = {"Origin": "http://localhost"}
 REFRESH = re.compile(r'http-equiv="refresh" content="(\d+); url=([^"]+)"')
 
 

@@ -3,11 +3,12 @@
 import pytest
 from flask.testing import FlaskClient
 
+from tests.support.html_page import SAME_ORIGIN
+
 SIGN_IN = "/local-clerk/sign-in"
 MONTH = "/metricas/2026/3"
 BOUNDARY = "--x\r\n"
 PART = 'Content-Disposition: form-data; name="nome"\r\n\r\nEva\r\n'
-SAME_ORIGIN = {"Origin": "http://localhost"}
 
 
 @pytest.mark.parametrize(("parts", "status"), [(100, 303), (101, 413)])

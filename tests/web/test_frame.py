@@ -7,11 +7,10 @@ from sqlalchemy.orm import Session
 
 from dev.fake_clerk import DevIdentityProvider
 from models import Mentorado, User
-from tests.support.html_page import Page, open_page
+from tests.support.html_page import SAME_ORIGIN, Page, open_page
 from tests.support.types import Browser
 from tests.support.users import ALICE, BOB, NOW
 
-SAME_ORIGIN = {"Origin": "http://localhost"}
 MENU = ["Painel", "Métricas", "Meu perfil"]
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from dashboard.months import FIGURES
 from models import Mentorado, MetricaMensal
-from tests.support.html_page import Page, open_page, submit
+from tests.support.html_page import SAME_ORIGIN, Page, open_page, submit
 from tests.support.types import Browser
 from tests.support.users import ALICE, BOB, NOW
 from web.services import EXTENSION, Services
@@ -20,7 +20,6 @@ from web.services import EXTENSION, Services
 MARCH = "/metricas/2026/3"
 AMOUNT = "Digite o valor em reais, por exemplo 4.800."
 COUNT = "Digite um número inteiro, por exemplo 25. Se não teve nenhum, digite 0."
-SAME_ORIGIN = {"Origin": "http://localhost"}
 BLANK = dict.fromkeys((*FIGURES, "observacoes"), "")
 INPUT = re.compile(r'<input (?:type="hidden" |id="[a-z_]+" )name="([a-z_]+)"[^>]* value="([^"]*)"')
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from dashboard.deleted_months import RESTORE_DAYS
 from models import ArchivedRow, AuditEvent, Mentorado, MetricaMensal
-from tests.support.html_page import Page, open_page, submit
+from tests.support.html_page import SAME_ORIGIN, Page, open_page, submit
 from tests.support.types import Browser, Sign
 from tests.support.users import ALICE, BOB, NOW
 from web.job_runner import JobRunner
@@ -20,7 +20,6 @@ from web.services import EXTENSION, Services
 
 FEBRUARY = "/metricas/2026/2"
 API = "/api/mentorados/me/metricas/2026/2"
-SAME_ORIGIN = {"Origin": "http://localhost"}
 
 
 @pytest.fixture(autouse=True)

@@ -9,12 +9,12 @@ from sqlalchemy.orm import Session
 
 from dev.fake_clerk import DevUser
 from models import Mentorado, User
+from tests.support.html_page import SAME_ORIGIN
 from tests.support.types import Sign
 from tests.support.users import BOB
 
 API = "/api/admin/mentorados"
 NEW = "/admin/mentorados/novos"
-SAME_ORIGIN = {"Origin": "http://localhost"}
 FAULTS = [
     ("eva\u200b@x.com", "O e-mail contém um caractere invisível (U+200B)."),
     ("\ufeffeva@x.com", "O e-mail contém um caractere invisível (U+FEFF)."),

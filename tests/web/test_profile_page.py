@@ -7,12 +7,11 @@ from sqlalchemy.orm import Session
 
 from models import AuditEvent, Mentorado
 from provisioning.profiles import is_untouched
-from tests.support.html_page import Page, open_page, submit
+from tests.support.html_page import SAME_ORIGIN, Page, open_page, submit
 from tests.support.types import Browser, Sign
 from tests.support.users import ALICE, BOB
 
 ME = "/api/mentorados/me"
-SAME_ORIGIN = {"Origin": "http://localhost"}
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dashboard.periods import Period
-from dashboard.work_list import working_period
+from dashboard.periods import Period, working_period
 from models import (
     Feedback,
     Mentorado,
@@ -79,7 +78,7 @@ def test_person_who_cannot_sign_in_is_found_with_one_click(
 def test_profile_with_a_wrong_address_goes_to_its_person_with_four_clicks(
     desk: ConsoleVisitor, session: Session
 ) -> None:
-    """Before: 9 clicks and a number to remember."""
+    """Before: 9 clicks and a number to copy."""
     user = add_account(session, "Helena Prado", "helena@example.com")
     add_profile(session, "Helena Prado", email="helen@example.com", meta_leads=99)
     session.commit()
