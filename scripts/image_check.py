@@ -217,22 +217,28 @@ def _check_service(stage: Stage, folder: Path) -> None:
     try:
         _run(stage, ["flask", "db", "upgrade"], **settings)
         server = subprocess.Popen(_in_stage(stage, stage.command, settings))  # nosec B603
-        check = _in_stage(stage, stage.health, settings)
-
-        def is_healthy() -> bool:
-            done = subprocess.run(check, check=False, stderr=subprocess.DEVNULL)  # nosec B603
-            return done.returncode == 0
-
-        if not eventually(is_healthy, seconds=60):
-            sys.exit("image: the health check fails")
+        try:
+            _check_health(stage, settings)
+        finally:
+            server.terminate()
+            server.wait(30)
         print(f"image: healthy, and wrote {sorted(_content(state))}")
         # The demo of compose.yaml starts with this command.
         demo = {"APP_ENV": "development", "DATABASE_URL": settings["DATABASE_URL"]}
         _run(stage, ["flask", "demo"], **demo)
     finally:
-        server.terminate()
-        server.wait(30)
         postgres.release(database)
+
+
+def _check_health(stage: Stage, settings: dict[str, str]) -> None:
+    check = _in_stage(stage, stage.health, settings)
+
+    def is_healthy() -> bool:
+        done = subprocess.run(check, check=False, stderr=subprocess.DEVNULL)  # nosec B603
+        return done.returncode == 0
+
+    if not eventually(is_healthy, seconds=60):
+        sys.exit("image: the health check fails")
 
 
 def _mount(*arguments: str | Path) -> None:
