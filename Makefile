@@ -1,8 +1,8 @@
 # The main commands are `make run` and `make test`. Needs Python >= 3.11 with pip and venv.
 PYTHON ?= python3
 BIN := .venv/bin
-# One for each core; with more, tests wait for each other.
-TEST_WORKERS ?= 2
+# Most tests wait for servers and browsers: half as many again as two cores.
+TEST_WORKERS ?= 3
 LOAD_USERS ?= 10 50 100
 LOAD_SECONDS ?= 10
 LOAD_SHAPE ?= at-once mixed

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
 from auth.cookies import SESSION
 from dev.fake_clerk import DevIdentityProvider
+from dev.servers import eventually
 
 PHONE = {"width": 390, "height": 844}
 SMALL_PHONE = {"width": 360, "height": 740}
@@ -104,5 +105,6 @@ def accessibility_issues(page: Page, impacts: Collection[str] | None = None) -> 
 
 
 def is_too_wide(page: Page) -> bool:
-    """Whether the page must be scrolled sideways."""
-    return bool(page.locator("html").evaluate(IS_WIDER_THAN_THE_SCREEN))
+    """Whether the page must be scrolled sideways, also once its layout has settled."""
+    html = page.locator("html")
+    return not eventually(lambda: not html.evaluate(IS_WIDER_THAN_THE_SCREEN), seconds=2)

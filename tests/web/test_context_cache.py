@@ -8,6 +8,8 @@ from typing import Any, cast
 import pytest
 from flask.testing import FlaskClient
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from sqlalchemy import Engine, event, func, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
@@ -324,7 +326,7 @@ def test_dashboard_copy_is_deleted_when_its_user_is_denied(
 @pytest.fixture
 def broken_cache(contexts: ContextCache, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cache of the app is a Redis that does not answer."""
-    nothing = RedisStore(Redis(port=free_port()))
+    nothing = RedisStore(Redis(port=free_port(), retry=Retry(NoBackoff(), 0)))
     monkeypatch.setattr(contexts, "store", nothing)
 
 
@@ -345,7 +347,9 @@ def test_change_of_this_process_is_effective_despite_a_cache_failure(
 ) -> None:
     contexts.put(ALICES_IDENTITY, alices_context, clock())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contexts, "store", RedisStore(Redis(port=free_port())))
+        patch.setattr(
+            contexts, "store", RedisStore(Redis(port=free_port(), retry=Retry(NoBackoff(), 0)))
+        )
         contexts.publish_versions({ALICE.clerk_id: (alices_context.version or 0) + 1})
 
     assert contexts.get(ALICES_IDENTITY) is None
