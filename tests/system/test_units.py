@@ -24,9 +24,12 @@ def analyze(*arguments: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_unit_is_valid(unit: Path, tmp_path: Path) -> None:
-    bin_folder = Path(sys.executable).parent
+    # Links, because a unit quotes the spaces of a folder's name.
+    bin_folder, folder = tmp_path / "bin", tmp_path / "app"
+    bin_folder.symlink_to(Path(sys.executable).parent)
+    folder.symlink_to(PROJECT)
     installed = unit.read_text().replace("/srv/neon-dashboard/.venv/bin", str(bin_folder))
-    (tmp_path / unit.name).write_text(installed.replace("/srv/neon-dashboard", str(PROJECT)))
+    (tmp_path / unit.name).write_text(installed.replace("/srv/neon-dashboard", str(folder)))
 
     assert analyze("verify", str(tmp_path / unit.name)) == (0, "")
 
