@@ -69,8 +69,9 @@ bench-compare: dev  ## Measure this checkout beside another one (REV=main)
 
 # Known vulnerabilities of the locked packages; passes if their database is not reachable.
 .PHONY: audit
-audit: dev  ## List known vulnerabilities of the locked packages
+audit: dev  ## List known vulnerabilities of the locked packages; compare Clerk's constants
 	@$(BIN)/python -m scripts.pip_audit
+	@$(BIN)/python -m scripts.clerk_constants --check
 
 # Ten minutes of load: checks that memory stays flat and every connection is returned.
 .PHONY: soak

@@ -116,7 +116,7 @@ def _found_person(who: str, *, lock: bool = False) -> Iterator[tuple[Session, Pe
         try:
             yield session, _single_person(session, identifier, users, lock=lock)
         except UnknownUserError as err:
-            raise click.ClickException("nobody with that id or address is known") from err
+            raise click.ClickException("no user and no profile has that id or address") from err
 
 
 def _single_person(

@@ -1,4 +1,4 @@
-"""Reading the audit log: events by filter, and the names of whom they concern."""
+"""Reading the audit log: events by filter, and the names of their users."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -77,7 +77,7 @@ def read_events(
 
 
 def read_names(session: Session, events: Iterable[AuditEvent]) -> AuditNames:
-    """Return the names of all whom these events concern, in two statements."""
+    """Return the names of the users and profiles of these events, in two statements."""
     events = list(events)
     user_ids = {i for event in events for i in (event.user_id, event.actor_id) if i is not None}
     profile_ids = {event.mentorado_id for event in events if event.mentorado_id is not None}

@@ -1,7 +1,8 @@
 """Read the constants of Clerk's JavaScript package, which the tests compare with ours.
 
 `python -m scripts.clerk_constants [VERSION]` downloads the package with npm and writes the extract
-that the tests use. Needs npm and its registry; development only.
+that the tests use. With `--check` it compares the extract with the package, and exits with 1 if
+they differ. Needs npm and its registry; development only.
 """
 
 import io
@@ -84,5 +85,17 @@ def _members(source: str, name: str, cookies: dict[str, str]) -> dict[str, str]:
     return {key: text or cookies[cookie] for key, text, cookie in MEMBER.findall(block[1])}
 
 
+def check() -> None:
+    """Exit with one line if the extract is not that of its version of the package."""
+    extract = json.loads(EXTRACT.read_text())
+    package = f"{extract['package']}@{extract['version']}"
+    if read_constants(download(package)) != extract["constants"]:
+        sys.exit(f"clerk_constants: the extract differs from {package}")
+    print(f"the extract is that of {package}")
+
+
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else json.loads(EXTRACT.read_text())["version"])
+    if sys.argv[1:] == ["--check"]:
+        check()
+    else:
+        main(sys.argv[1] if len(sys.argv) > 1 else json.loads(EXTRACT.read_text())["version"])

@@ -26,7 +26,7 @@ class AuditPage(AuditSearch):
 @console_audit.get("")
 @admin_required
 def index() -> ResponseReturnValue:
-    """List audit events, newest first, with the names of whom they concern."""
+    """List audit events, newest first, with the names of their users."""
     query = read_query(AuditPage)
     with transaction() as session:
         wanted = audit_filter(session, query)

@@ -138,7 +138,7 @@ class Switch(TypedDict):
 @admin_required
 @api_operation()
 def download_audit(query: AuditSearch) -> CsvFile:
-    """The audit log as CSV, newest events first, with the names of whom they concern."""
+    """The audit log as CSV, newest events first, with the names of their users."""
     with transaction() as session:
         wanted = audit_filter(session, query)
     return csv_response(

@@ -44,7 +44,7 @@ def add_month(session: Session, profile: Mentorado, mes: int, *figures: int, **g
 
 @pytest.fixture
 def mentees(session: Session) -> None:
-    """Four active mentees, of whom each lacks something else, and an inactive one."""
+    """Four active mentees, each of which lacks something else, and an inactive one."""
     users = [User(clerk_id=f"user_{n}", last_signed_in=NOW - timedelta(days=n)) for n in range(4)]
     session.add_all(users)
     session.flush()  # profiles need the ids

@@ -106,12 +106,12 @@ def test_work_list_leads_to_the_first_feedback_to_write(
 
 @pytest.mark.usefixtures("mentees")
 def test_addresses_of_a_filter_can_be_copied(console: FlaskClient) -> None:
-    everybody = page_of(console, "/admin/meses/2026/2/emails")
-    nobody = page_of(console, "/admin/meses/2026/2/emails?filter=sem_metricas")
+    all_mentees = page_of(console, "/admin/meses/2026/2/emails")
+    no_mentee = page_of(console, "/admin/meses/2026/2/emails?filter=sem_metricas")
 
-    assert ">ana@example.com; elida@example.com</textarea>" in everybody
-    assert "Um mentorado não tem e-mail." in everybody
-    assert "></textarea>" in nobody
+    assert ">ana@example.com; elida@example.com</textarea>" in all_mentees
+    assert "Um mentorado não tem e-mail." in all_mentees
+    assert "></textarea>" in no_mentee
 
 
 @pytest.mark.parametrize(
