@@ -47,9 +47,7 @@ Day = Annotated[Text, AfterValidator(_check_date), Field(description="`2026-03-3
 class AuditSearch(Query):
     """Filters of the audit log."""
 
-    q: Annotated[
-        Text, Field(description="The event's user, profile or admin")
-    ] = None
+    q: Annotated[Text, Field(description="The event's user, profile or admin")] = None
     kind: Annotated[Text, Field(description="An event, or the action of an admin")] = None
     since: Day = None
     until: Day = None
