@@ -89,9 +89,9 @@ class SingleFlight:
             now = self._clock()
             self._drop_oldest(now)
             call = self._calls.get(key)
-            if call is not None and call.is_shared_at(now):
-                if keep_seconds or not call.future.done():
-                    return cast("Future[Result]", call.future)
+            is_wanted = call is not None and (keep_seconds > 0 or not call.future.done())
+            if call is not None and is_wanted and call.is_shared_at(now):
+                return cast("Future[Result]", call.future)
             future = start()
             self._calls[key] = _Call(future, now + keep_seconds)
             self._calls.move_to_end(key)
