@@ -18,7 +18,14 @@ from redis import Redis
 
 from auth.call_budget import PRODUCTION
 from benchmarks.clerk_stub import ClerkStub
-from benchmarks.raw_client import BASELINE_PATH, Answer, Run, request_bytes, send_all
+from benchmarks.raw_client import (
+    BASELINE_PATH,
+    FLOOR_PATH,
+    Answer,
+    Run,
+    request_bytes,
+    send_all,
+)
 from dev.servers import (
     PROJECT,
     AppServer,
@@ -71,6 +78,13 @@ class Installation:
     def bare(self, requests: int, clients: int) -> Slice:
         """Send requests to the bare view of the same server."""
         return self._measure([request_bytes("GET", f"{BASELINE_PATH}/")] * requests, clients, 200)
+
+    def floor(self, *, with_call: bool) -> Slice:
+        """Send the statements of first logins alone, perhaps after their calls to Clerk."""
+        numbers = [next(self.clerk.numbers) for _ in range(self.sizes.logins)]
+        query = "?call" if with_call else ""
+        paths = [f"{FLOOR_PATH}/user_floor_{number}{query}" for number in numbers]
+        return self._measure([request_bytes("POST", path) for path in paths], AT_A_TIME, 201)
 
     def warm(self) -> Slice:
         """Read one user's cached context again and again."""
