@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from flask import Flask, g
+from flask import Flask
 
 from blueprints.admin.audit import console_audit
 from blueprints.admin.changes import console_changes
@@ -106,14 +106,12 @@ def register_blueprints(app: Flask, config: Config) -> None:
     app.before_request(request_hooks.before_request)
     app.after_request(request_hooks.after_request)
     app.teardown_request(request_hooks.teardown_request)
-    app.context_processor(
-        lambda: {
-            "support_link": support_link,
-            "reference_code": reference_code,
-            "flashes": pop_flashes,
-            "period_due": period_due,
-            "impersonator": g.get("impersonator"),
-        }
+    app.jinja_env.globals.update(
+        support_link=support_link,
+        reference_code=reference_code,
+        flashes=pop_flashes,
+        period_due=period_due,
+        account_url=config.account_url,
     )
     register_static_files(app)
     register_security_headers(app, config)

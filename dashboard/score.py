@@ -1,4 +1,4 @@
-"""The score of a month: its parts, and the shortest ways to more points.
+"""The goals and the score of a month: its parts, and the shortest ways to more points.
 
 Rules: `docs/reference/contract.md#overview-and-score`.
 """
@@ -29,6 +29,35 @@ def percent_of_goal(value: int, goal: int) -> Fraction:
 def mean(values: Sequence[Fraction | int]) -> Fraction:
     """Return the arithmetic mean; 0 for no values."""
     return Fraction(sum(values), len(values)) if values else Fraction(0)
+
+
+GOAL_LABELS = {
+    "faturamento": "Faturamento",
+    "leads": "Leads",
+    "procedimentos": "Procedimentos",
+    "posts": "Posts",
+    "stories": "Stories",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One goal and the result of a month; `percent` is whole and at most 150."""
+
+    key: str
+    label: str
+    value: int
+    goal: int
+    percent: int
+
+
+def goals_of(month: Month | None, standing: Goals) -> tuple[Goal, ...]:
+    """Return the goals of a month, or the standing goals of one that was not reported."""
+    targets, goals = month.goals if month else standing, []
+    for key, label in GOAL_LABELS.items():
+        value, target = getattr(month, key) if month else 0, getattr(targets, key)
+        goals.append(Goal(key, label, value, target, half_up(percent_of_goal(value, target))))
+    return tuple(goals)
 
 
 @dataclass(frozen=True, slots=True)

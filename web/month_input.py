@@ -1,4 +1,4 @@
-"""Reading a month's figures, from JSON or from a form, and the parameters of the dashboard."""
+"""Reading a month's figures, from JSON or from a form, and the months and measures of URLs."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -148,14 +148,8 @@ def requested_period(ano: int, mes: int) -> Period:
         raise _period_error(err) from err
 
 
-def selected_period() -> Period | None:
-    """Return the month of the query parameter `mes`, such as «2026-03»; None without one.
-
-    Raises InvalidInputError as `requested_period`.
-    """
-    text = request.args.get("mes", "").strip()
-    if not text:
-        return None
+def period_from_text(text: str) -> Period:
+    """Return the month of a text such as «2026-03»; raises InvalidInputError as the above."""
     try:
         return parse_period(text, now=services().now())
     except PeriodError as err:

@@ -5,9 +5,8 @@ from flask import Flask
 from dashboard.chart import MEASURES, is_money
 from dashboard.month_view import Change, ClosingTask, GoalProgress, Pace
 from dashboard.months import FIGURES, GoalChange, Goals
-from dashboard.overview import GOAL_LABELS
 from dashboard.periods import CLOSING_DAY, Period
-from dashboard.score import PERCENT_CAP, WayToPoints
+from dashboard.score import GOAL_LABELS, PERCENT_CAP, WayToPoints
 from web.formatting import MONTHS, join_words, number, reais
 
 UNITS = {
