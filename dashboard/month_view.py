@@ -83,7 +83,7 @@ class SinceFirst:
 class MonthView:
     """One month. `month` is None if it was not reported; `previous` is the calendar month before.
 
-    `changes` holds the change of each measure if both are reported, otherwise nothing.
+    `changes` holds the change of each measure whose figure both months have.
     `since_first` is None with fewer than two months up to this one. `focus` is the feedback on the
     month before, whose focus is meant for this one. `pace` is None unless the month is running.
     """
@@ -122,7 +122,9 @@ def view_month(report: Report, period: Period | None, *, now: datetime) -> Month
     month, previous = by_period.get(shown), by_period.get(shown.previous)
     changes: dict[str, Change] = {}
     if month and previous:
-        changes = {key: compare(getattr(month, key), getattr(previous, key)) for key in MEASURES}
+        for key in MEASURES:
+            if month.has(key) and previous.has(key):
+                changes[key] = compare(getattr(month, key), getattr(previous, key))
     pace = None
     if shown == current:
         day, days = now.astimezone(BRASILIA).day, monthrange(shown.ano, shown.mes)[1]

@@ -58,6 +58,10 @@ class Month:
         """The calendar month."""
         return Period(self.ano, self.mes)
 
+    def has(self, measure: str) -> bool:
+        """Whether the mentee has given the figure of a measure, such as `posts`."""
+        return ("posts_feed" if measure == "posts" else measure) not in self.missing
+
 
 @dataclass(frozen=True, slots=True)
 class MonthFeedback:

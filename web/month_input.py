@@ -29,6 +29,7 @@ FIELDS = (*FIGURES, "observacoes")
 SEEN_PREFIX = "visto_"  # of the hidden fields with the values when the form was opened
 FORM_INPUT = "by hand"  # validation context of forms, where numbers are typed texts
 PERIOD_MESSAGES = {
+    "not_a_month": "Não reconhecemos este mês.",
     "unknown_month": "Informe um mês de 1 a 12.",
     "too_early": "Informe um ano a partir de 2000.",
     "in_the_future": "Este mês ainda não começou.",

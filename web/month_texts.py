@@ -7,7 +7,7 @@ from dashboard.month_view import Change, ClosingTask, GoalProgress, Pace
 from dashboard.months import FIGURES, GoalChange, Goals
 from dashboard.periods import CLOSING_DAY, Period
 from dashboard.score import GOAL_LABELS, PERCENT_CAP, WayToPoints
-from web.formatting import MONTHS, join_words, number, reais
+from web.formatting import MONTHS, figure, join_words, number, reais
 
 UNITS = {
     "leads": ("lead", "leads"),
@@ -127,8 +127,7 @@ def goals_text(change: GoalChange, now: Goals) -> str:
     for key, label in GOAL_LABELS.items():
         before, after = getattr(change.before, key), getattr(now, key)
         if before != after:
-            show = reais if is_money(key) else number
-            texts.append(f"{label.lower()} de {show(before)} para {show(after)}")
+            texts.append(f"{label.lower()} de {figure(before, key)} para {figure(after, key)}")
     return "; ".join(texts)
 
 

@@ -12,6 +12,7 @@ from dashboard.months import OwnProfile
 from dashboard.own_profile import confirm_goals, mark_feedback
 from dashboard.periods import Period, PeriodError, current_period, parse_period
 from provisioning.context import NOT_REQUIRED
+from provisioning.profiles import DEFAULT_NAME
 from web.access_policy import mentorado_required, own_dashboard, signed_in
 from web.advice import address_advice
 from web.errors import HttpError
@@ -47,6 +48,7 @@ def dashboard() -> ResponseReturnValue:
         as_of=stored.as_of,
         view=view_month(report, period, now=now),
         chart=draw_chart(report.months, selected_measure()) if report.months else None,
+        is_unnamed=g.context.mentorado["nome_completo"] == DEFAULT_NAME,
         selected=period,
         this_month=current_period(now),
         # Only the newest months say what is due and how long the streak is.

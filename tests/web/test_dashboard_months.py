@@ -147,9 +147,9 @@ def test_month_far_before_the_window_is_shown(
         ("2026-04", "Este mês ainda não começou"),
         ("2026-13", "Informe um mês de 1 a 12"),
         ("1999-12", "Informe um ano a partir de 2000"),
-        ("março", "Informe um mês de 1 a 12"),
-        ("2026-1-1", "Informe um mês de 1 a 12"),
-        ("٢٠٢٦-٠١", "Informe um mês de 1 a 12"),
+        ("março", "Não reconhecemos este mês"),
+        ("2026-1-1", "Não reconhecemos este mês"),
+        ("٢٠٢٦-٠١", "Não reconhecemos este mês"),
     ],
 )
 def test_impossible_month_is_refused_with_the_reason(
@@ -317,6 +317,57 @@ def test_gain_since_the_first_month_is_named_in_words(
         in page.text
     )
     assert "n/d" not in page.text
+
+
+def test_gain_over_a_full_window_names_the_month_it_starts_with(
+    browser: FlaskClient, alice: Mentorado, session: Session
+) -> None:
+    for mes in range(1, 13):
+        add_month(session, alice, mes, 2025)
+    add_month(session, alice, 1, faturamento=12_500)
+
+    text = open_page(browser).text
+
+    assert "A mais do que em fevereiro de 2025 R$\u00a02.500 soma de 12 meses" in text
+
+
+def test_growth_with_a_running_month_says_that_it_is_not_over(
+    browser: FlaskClient, alice: Mentorado, session: Session
+) -> None:
+    add_month(session, alice, 1)
+    add_month(session, alice, 3, faturamento=1_000)
+
+    text = open_page(browser).text
+
+    assert "Crescimento -90% no faturamento, de janeiro de 2026 até agora" in text
+    assert "soma de 2 meses, comparados a janeiro de 2026, até agora" in text
+
+
+def test_figures_that_were_not_given_are_no_zeros(
+    browser: FlaskClient, alice: Mentorado, session: Session
+) -> None:
+    add_month(session, alice, 1, posts_feed=9)
+    add_month(session, alice, 2, lucro=0, leads=0, reported_fields={"faturamento": True})
+
+    page = open_page(browser)
+
+    assert "Lucro do mês Sem registro" in page.text
+    assert "Leads 0% Sem registro, meta de 50 Procedimentos" in page.text
+    assert "Posts 0% Sem registro, meta de 12 Stories" in page.text
+    assert "fev. 2026 R$\u00a010.000 –sem registro –sem registro" in page.text
+    assert radios_of(page)[-1].attributes["aria-label"] == (
+        "fevereiro de 2026: faturamento R$\u00a010.000, lucro sem registro, meta R$\u00a016.000"
+    )
+
+
+def test_figure_not_given_yet_says_what_is_missing_in_the_running_month(
+    browser: FlaskClient, alice: Mentorado, session: Session
+) -> None:
+    add_month(session, alice, 3, leads=0, reported_fields={"faturamento": True})
+
+    text = open_page(browser).text
+
+    assert "Leads 0% Sem registro · faltam 50\u00a0leads em 10\u00a0dias" in text
 
 
 def test_first_month_shows_no_empty_comparison(
