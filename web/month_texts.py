@@ -117,8 +117,10 @@ def days_left_text(days: int) -> str:
 
 
 def way_text(way: WayToPoints) -> str:
-    """«+1 ponto com mais 5 stories»."""
-    return f"+{amount(way.points, 'points')} com mais {amount(way.amount, way.measure)}"
+    """«+1 ponto com mais 5 stories», «+2 pontos com mais R$ 400 de faturamento»."""
+    more = amount(way.amount, way.measure)
+    suffix = f" de {way.measure}" if is_money(way.measure) else ""
+    return f"+{amount(way.points, 'points')} com mais {more}{suffix}"
 
 
 def goals_text(change: GoalChange, now: Goals) -> str:

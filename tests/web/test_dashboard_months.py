@@ -252,7 +252,8 @@ def test_score_explains_its_parts_and_the_shortest_ways_to_more(
     assert "Total 69 de 80" in page.text
     assert "80 pontos são todas as metas batidas" in page.text
     assert (
-        "Os caminhos mais curtos para mais pontos: +1\u00a0ponto com mais R$\u00a0200" in page.text
+        "Os caminhos mais curtos para mais pontos: +1\u00a0ponto com mais R$\u00a0200 de faturamento"
+        in page.text
     )
 
 
