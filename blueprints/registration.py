@@ -40,7 +40,7 @@ from web.admin_labels import register_admin_labels
 from web.error_handlers import register_error_handlers
 from web.failure_labels import failure_text
 from web.formatting import register_filters
-from web.month_texts import register_month_texts
+from web.mentee_texts import register_mentee_texts
 from web.problem_responses import reference_code, support_link
 from web.request_context import period_due, pop_flashes
 from web.request_log import register_request_log
@@ -117,7 +117,7 @@ def register_blueprints(app: Flask, config: Config) -> None:
     register_security_headers(app, config)
     register_error_handlers(app)
     register_filters(app)
-    register_month_texts(app)
+    register_mentee_texts(app)
     register_admin_labels(app)
     app.add_template_filter(failure_text)
     app.add_template_global(is_creation_paused)

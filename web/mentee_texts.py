@@ -28,7 +28,7 @@ MILESTONES = (3, 6, 12)
 SIGNS = {"more": "▲", "less": "▼", "same": "="}
 
 
-def register_month_texts(app: Flask) -> None:
+def register_mentee_texts(app: Flask) -> None:
     """Register the template filters of the dashboard."""
     filters = (
         amount,
