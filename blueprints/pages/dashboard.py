@@ -14,8 +14,8 @@ from dashboard.periods import Period, PeriodError, current_period, parse_period
 from provisioning.context import NOT_REQUIRED
 from provisioning.profiles import DEFAULT_NAME
 from web.access_policy import mentorado_required, own_dashboard, signed_in
-from web.advice import address_advice
 from web.errors import HttpError
+from web.mentee_texts import address_advice
 from web.month_input import MONTH, YEAR, period_from_text, requested_period, selected_measure
 from web.problem_responses import MAX_FORM_BYTES
 from web.request_context import flash_user, own_report, with_own_profile

@@ -4,8 +4,8 @@ from flask import Blueprint, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from web.access_policy import mentorado_required
-from web.advice import address_advice
 from web.errors import FieldErrors, InvalidInputError
+from web.mentee_texts import address_advice
 from web.own_changes import OwnProfileEdit, rename_own_profile
 from web.problem_responses import MAX_FORM_BYTES
 from web.request_context import flash_user, own_report
