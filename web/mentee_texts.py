@@ -6,7 +6,7 @@ from flask import Flask
 
 from dashboard.chart import MEASURES, is_money
 from dashboard.month_view import Change, ClosingTask, GoalProgress, Pace
-from dashboard.months import FIGURES, AddressState, GoalChange, Goals
+from dashboard.months import AddressState, GoalChange, Goals
 from dashboard.periods import CLOSING_DAY, Period
 from dashboard.score import GOAL_LABELS, PERCENT_CAP, WayToPoints
 from provisioning.context import NOT_REQUIRED, READY, RequestContext
@@ -20,13 +20,13 @@ UNITS = {
     "stories": ("story", "stories"),
     "points": ("ponto", "pontos"),
 }
-FIGURE_LABELS = {
+FIGURE_LABELS = {  # in the order of the form
     "faturamento": "Faturamento",
     "lucro": "Lucro",
-    "posts_feed": "Posts",
-    "stories": "Stories",
     "leads": "Leads",
     "procedimentos": "Procedimentos",
+    "posts_feed": "Posts",
+    "stories": "Stories",
 }
 MILESTONES = (3, 6, 12)
 SIGNS = {"more": "▲", "less": "▼", "same": "="}
@@ -159,8 +159,8 @@ def goals_text(change: GoalChange, now: Goals) -> str:
 
 def closing_text(task: ClosingTask) -> str:
     """«Faltam leads e posts. O prazo é dia 10: faltam 3 dias.»."""
-    names = [FIGURE_LABELS[name].lower() for name in FIGURES if name in task.missing]
-    missing = f"Ainda sem {join_words(names)}. " if len(names) < len(FIGURES) else ""
+    names = [label.lower() for name, label in FIGURE_LABELS.items() if name in task.missing]
+    missing = f"Ainda sem {join_words(names)}. " if task.given else ""
     if task.days_left is None:
         return f"{missing}O prazo era dia {CLOSING_DAY}, mas ainda dá para registrar."
     if task.days_left == 0:

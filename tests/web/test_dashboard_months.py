@@ -446,11 +446,14 @@ def test_half_reported_month_names_what_is_missing_until_it_is_complete(
     set_now(START_OF_MARCH)
     four = {"faturamento": "9.000", "lucro": "0", "leads": "30", "procedimentos": "5"}
 
+    submit(browser, "/metricas/2026/2", faturamento="9.000")
+    begun = open_page(browser)
     submit(browser, "/metricas/2026/2", **four)
     half = open_page(browser)
     submit(browser, "/metricas/2026/2", posts_feed="0", stories="12")
     complete = open_page(browser)
 
+    assert "Ainda sem lucro, leads, procedimentos, posts e stories." in begun.text
     assert half.headings[0] == "Falta fechar fevereiro: 4 de 6 campos"
     assert "Ainda sem posts e stories." in half.text
     assert "Falta fechar" not in complete.text
