@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 
-from dashboard.chart import MEASURES
 from dashboard.months import FIGURES, Month, ReceivedFeedback, Report
 from dashboard.overview import growth_percent
 from dashboard.periods import BRASILIA, Period, current_period
 from dashboard.score import (
+    MEASURES,
     Goal,
     ScorePart,
     WayToPoints,

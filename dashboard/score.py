@@ -1,4 +1,4 @@
-"""The goals and the score of a month: its parts, and the shortest ways to more points.
+"""The measures, goals and score of a month: its parts, and the shortest ways to more points.
 
 Rules: `docs/reference/contract.md#overview-and-score`.
 """
@@ -12,6 +12,22 @@ from dashboard.months import Goals, Month
 
 PERCENT_CAP = 150  # results above one and a half times a goal do not count
 SHORTEST_WAYS = 2
+REVENUE, PROFIT = "faturamento", "lucro"
+# The measures of a month, each by its name in `Month`.
+MEASURES = {
+    REVENUE: "Faturamento",
+    PROFIT: "Lucro",
+    "leads": "Leads",
+    "procedimentos": "Procedimentos",
+    "posts": "Posts",
+    "stories": "Stories",
+}
+GOAL_LABELS = {key: label for key, label in MEASURES.items() if key != PROFIT}
+
+
+def is_money(measure: str) -> bool:
+    """Whether the values of a measure are reais."""
+    return measure in (REVENUE, PROFIT)
 
 
 def half_up(value: Fraction) -> int:
@@ -29,15 +45,6 @@ def percent_of_goal(value: int, goal: int) -> Fraction:
 def mean(values: Sequence[Fraction | int]) -> Fraction:
     """Return the arithmetic mean; 0 for no values."""
     return Fraction(sum(values), len(values)) if values else Fraction(0)
-
-
-GOAL_LABELS = {
-    "faturamento": "Faturamento",
-    "leads": "Leads",
-    "procedimentos": "Procedimentos",
-    "posts": "Posts",
-    "stories": "Stories",
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from decimal import ROUND_HALF_UP, Decimal
 
 from flask import Flask
 
-from dashboard.chart import MEASURES, PROFIT, REVENUE, Bar, is_money
+from dashboard.chart import Bar
 from dashboard.periods import BRASILIA
+from dashboard.score import MEASURES, PROFIT, REVENUE, is_money
 
 MAX_LENGTH = 40
 # A typed minus, or what word processors replace it by: hyphens, an en dash, a minus sign.

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 from flask import Flask
 
-from dashboard.chart import MEASURES, is_money
 from dashboard.month_view import Change, ClosingTask, GoalProgress, Pace
 from dashboard.months import AddressState, GoalChange, Goals
 from dashboard.periods import CLOSING_DAY, Period
-from dashboard.score import GOAL_LABELS, PERCENT_CAP, WayToPoints
+from dashboard.score import GOAL_LABELS, MEASURES, PERCENT_CAP, WayToPoints, is_money
 from provisioning.context import NOT_REQUIRED, READY, RequestContext
 from provisioning.queries import Diagnosis
 from web.formatting import MONTHS, figure, join_words, number, reais

@@ -7,7 +7,6 @@ from flask import request
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
-from dashboard.chart import MEASURES, REVENUE
 from dashboard.months import FIGURES
 from dashboard.periods import (
     EARLIEST_YEAR,
@@ -17,6 +16,7 @@ from dashboard.periods import (
     parse_period,
     reportable_period,
 )
+from dashboard.score import MEASURES, REVENUE
 from web.errors import InvalidInputError
 from web.formatting import NumberFormatError, parse_amount, parse_whole_number
 from web.services import services
