@@ -11,6 +11,7 @@ from dashboard.overview import growth_percent
 from dashboard.periods import BRASILIA, Period, current_period
 from dashboard.score import (
     MEASURES,
+    REVENUE,
     Goal,
     ScorePart,
     WayToPoints,
@@ -67,7 +68,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class SinceFirst:
-    """The last month of a report against its first one.
+    """The last month of a report against its first one, of the months whose revenue was given.
 
     `gain` is the revenue above that of the first month, summed up, in whole reais. `growth_percent`
     is None if the first month's revenue is zero.
@@ -84,7 +85,7 @@ class MonthView:
     """One month. `month` is None if it was not reported; `previous` is the calendar month before.
 
     `changes` holds the change of each measure whose figure both months have.
-    `since_first` is None with fewer than two months up to this one. `focus` is the feedback on the
+    `since_first` is None without two revenues up to this month. `focus` is the feedback on the
     month before, whose focus is meant for this one. `pace` is None unless the month is running.
     """
 
@@ -120,11 +121,7 @@ def view_month(report: Report, period: Period | None, *, now: datetime) -> Month
     shown = period or (months[-1].period if months else current)
     by_period = {month.period: month for month in months}
     month, previous = by_period.get(shown), by_period.get(shown.previous)
-    changes: dict[str, Change] = {}
-    if month and previous:
-        for key in MEASURES:
-            if month.has(key) and previous.has(key):
-                changes[key] = compare(getattr(month, key), getattr(previous, key))
+    changes = _compare_months(month, previous)
     pace = None
     if shown == current:
         day, days = now.astimezone(BRASILIA).day, monthrange(shown.ano, shown.mes)[1]
@@ -141,7 +138,7 @@ def view_month(report: Report, period: Period | None, *, now: datetime) -> Month
         month=month,
         previous=previous,
         changes=changes,
-        since_first=_since_first(months) if len(months) > 1 else None,
+        since_first=_since_first(months),
         goals=tuple(goals),
         score=_score(month, previous) if month else None,
         pace=pace,
@@ -191,10 +188,25 @@ def compare(value: int, before: int) -> Change:
     return Change(difference, percent if 0 < abs(percent) <= MAX_PERCENT else None)
 
 
-def _since_first(months: Sequence[Month]) -> SinceFirst:
-    first, revenues = months[0], [month.faturamento for month in months]
-    gain = sum(revenues) - len(months) * first.faturamento
-    return SinceFirst(first, len(months), growth_percent(revenues[0], revenues[-1]), gain)
+def _compare_months(month: Month | None, previous: Month | None) -> dict[str, Change]:
+    """Return the change of each measure whose figure both months have."""
+    if month is None or previous is None:
+        return {}
+    return {
+        key: compare(getattr(month, key), getattr(previous, key))
+        for key in MEASURES
+        if month.has(key) and previous.has(key)
+    }
+
+
+def _since_first(months: Sequence[Month]) -> SinceFirst | None:
+    """Return the comparison; None without two revenues, or without that of the last month."""
+    given = [month for month in months if month.has(REVENUE)]
+    if len(given) < 2 or given[-1] != months[-1]:
+        return None
+    first, last = given[0], given[-1]
+    gain = sum(month.faturamento for month in given) - len(given) * first.faturamento
+    return SinceFirst(first, len(given), growth_percent(first.faturamento, last.faturamento), gain)
 
 
 def _score(month: Month, previous: Month | None) -> Score:

@@ -8,6 +8,7 @@ from dashboard.month_view import (
     Change,
     ClosingTask,
     Pace,
+    SinceFirst,
     closing_task,
     compare,
     count_streak,
@@ -89,9 +90,30 @@ def test_last_month_is_compared_with_the_first(
     assert (since.growth_percent, since.gain) == expected
 
 
-@pytest.mark.parametrize("months", [(), (month(1),)], ids=len)
-def test_fewer_than_two_months_have_no_first_to_compare_with(months: tuple[Month, ...]) -> None:
+@pytest.mark.parametrize(
+    "months",
+    [
+        (),
+        (month(1),),
+        (month(1, missing=("faturamento",)), month(2)),
+        (month(1), month(2), month(3, missing=("faturamento",))),
+    ],
+)
+def test_without_two_revenues_there_is_no_first_to_compare_with(months: tuple[Month, ...]) -> None:
     assert view_month(report_of(*months), None, now=NOW).since_first is None
+
+
+def test_months_without_a_revenue_are_left_out_of_the_comparison() -> None:
+    months = [
+        month(1, missing=("faturamento",), faturamento=0),
+        month(2, faturamento=100),
+        month(3, missing=("faturamento",), faturamento=0),
+        month(4, faturamento=150),
+    ]
+
+    since = view_month(report_of(*months), None, now=NOW).since_first
+
+    assert since == SinceFirst(months[1], 2, growth_percent=50, gain=50)
 
 
 def test_only_the_month_before_in_the_calendar_is_compared() -> None:
