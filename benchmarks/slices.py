@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 from redis import Redis
@@ -44,6 +45,7 @@ PROCESSES, THREADS = 2, 4
 READERS, AT_A_TIME, STAMPEDE = 8, 16, 100  # clients at once
 NAIVE = "benchmarks.naive_app:app"
 LEAST_SHARE = 0.1  # of the processor time of a slice, for each process
+Measured = TypeVar("Measured")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +193,8 @@ def install_naive(folder: Path, clerk: ClerkStub, sizes: Sizes) -> Iterator[Inst
 
 
 def alternate(
-    ours: Callable[[], Slice], yardstick: Callable[[], Slice], repetitions: int
-) -> list[tuple[Slice, Slice]]:
+    ours: Callable[[], Measured], yardstick: Callable[[], Measured], repetitions: int
+) -> list[tuple[Measured, Measured]]:
     """Measure both in turns, ours last and first alternately; the first pair is not returned."""
     pairs = []
     for number in range(repetitions + 1):
