@@ -34,7 +34,7 @@ from provisioning.audit import Source, record
 from provisioning.errors import ProvisioningError
 from provisioning.loading import upsert_user
 from sweep.directory_sync import sync_directory
-from sweep.progress import SweepCounts
+from sweep.executor import SweepCounts
 from sweep.runs import LEASE, LeaseLostError, SweepRunningError, SweepStoppedError
 from sweep.scheduler import build_sweeper
 from sweep.sweeper import BATCH_SIZE, Sweeper
@@ -97,7 +97,10 @@ def sweep(dry_run: bool, batch_size: int, as_json: bool, directory: bool) -> Non
             bar.update(counts.scanned - bar.pos)
 
         sweeper = build_sweeper(
-            services().provisioning, batch_size=batch_size, on_progress=update_bar
+            services().provisioning,
+            batch_size=batch_size,
+            on_progress=update_bar,
+            now=services().now,
         )
         counts = _run_sweep(replace(sweeper, should_stop=stop_requested.is_set), is_dry=dry_run)
     _print_counts(counts, as_json=as_json, is_dry=dry_run)

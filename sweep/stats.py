@@ -26,7 +26,7 @@ from models.sweep_run import SweepStatus
 from provisioning import auto_create
 from provisioning.profiles import SHOULD_HAVE_PROFILE
 from provisioning.rules import Rules
-from sweep import missing_profiles, runs
+from sweep import runs, worklist
 
 # Of a failed attempt: its user has a profile by now; the next sweep resolves the attempt.
 HAS_PROFILE = (
@@ -79,7 +79,7 @@ def count_backlog(session: Session, rules: Rules) -> Backlog:
     queries = (dead, ambiguous, incomplete, failing, since)
     row = session.execute(select(*(query.scalar_subquery() for query in queries))).one()
     dead_letters, addresses, incomplete_users, failing_users, failing_since = row
-    missing, missing_since = missing_profiles.missing_since(session, rules)
+    missing, missing_since = worklist.missing_since(session, rules)
     first = min(filter(None, (missing_since, failing_since)), default=None)
     return Backlog(dead_letters, addresses, incomplete_users, missing + failing_users, first)
 

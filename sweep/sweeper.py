@@ -32,10 +32,8 @@ from provisioning.retention import RetentionPolicy
 from provisioning.rules import Rules
 from sweep import runs
 from sweep.batches import GROUP_SIZE, Link
-from sweep.executor import DryRunExecutor, SweepExecutor
+from sweep.executor import DryRunExecutor, IdentityCompletion, Step, SweepCounts, SweepExecutor
 from sweep.heartbeat import Heartbeat
-from sweep.identity_completion import IdentityCompletion, Step
-from sweep.progress import SweepCounts
 from sweep.runs import LeaseLostError, SweepStoppedError
 from sweep.worklist import MOST_LOOKUPS, BatchSizer, Worklist
 

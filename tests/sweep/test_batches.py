@@ -15,7 +15,7 @@ from models import Mentorado, User
 from models.mentorado import Turma
 from sweep import batches
 from sweep.batches import ContendedError
-from sweep.progress import SweepCounts
+from sweep.executor import SweepCounts
 from sweep.scheduler import build_sweeper
 from tests.support.sweeps import executor_of, sweep_during_logins
 from web.services import EXTENSION, Services

@@ -20,7 +20,7 @@ from provisioning import auto_create
 from provisioning.audit import Source
 from provisioning.ensure import EnsureResult
 from provisioning.rules import Rules
-from sweep.progress import SAMPLE_SIZE
+from sweep.executor import SAMPLE_SIZE
 from sweep.runs import LeaseLostError, SweepRunningError, SweepStoppedError
 from sweep.scheduler import build_sweeper
 from sweep.sweeper import Sweeper

@@ -112,8 +112,8 @@ def test_packages_below_web_import_no_web_framework() -> None:
         if layer(path) in below and FRAMEWORKS & {n.split(".")[0] for n in imported(path)}
     ]
 
-    # Both push an app context in their own threads.
-    assert set(offenders) <= {"sweep/scheduler.py", "provisioning/identity_refresh.py"}
+    # It pushes an app context in its own threads.
+    assert set(offenders) <= {"provisioning/identity_refresh.py"}
 
 
 def test_one_module_commits() -> None:
