@@ -29,7 +29,7 @@ from dev import demo_data
 from dev.fake_clerk import DevIdentityProvider, DevUser
 from models import User
 from models.user import Role
-from provisioning import auto_create as switch
+from provisioning.admin_actions import is_auto_create_on, set_auto_create
 from provisioning.audit import Source, record
 from provisioning.errors import ProvisioningError
 from provisioning.loading import upsert_user
@@ -220,10 +220,8 @@ def auto_create(wanted: str) -> None:
     """
     with background_transaction() as session:
         if wanted != "status":
-            switch.set_enabled(
-                session, on=wanted == "on", source=Source("cli"), now=services().now()
-            )
-        is_on = switch.is_enabled(session)
+            set_auto_create(session, on=wanted == "on", source=Source("cli"), now=services().now())
+        is_on = is_auto_create_on(session)
     if wanted != "status":
         log.warning("auto_create_changed", enabled=is_on, entry="cli")
         services().activity.exchange()  # wakes the schedulers of an idle installation

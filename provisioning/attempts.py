@@ -25,9 +25,8 @@ from sqlalchemy.orm import Session, aliased
 
 from models import Mentorado, ProvisioningAttempt, User
 from models.provisioning_attempt import UNUSABLE_ANSWER, AttemptState
-from provisioning.admin_actions import load_user_for_update, record_action
+from provisioning.admin_actions import load_user_for_update, may_create_profiles, record_action
 from provisioning.audit import Source
-from provisioning.auto_create import may_create
 from provisioning.profiles import SHOULD_HAVE_PROFILE, has_unlinked_match
 from provisioning.rules import Rules
 
@@ -133,7 +132,9 @@ def delete_resolved(session: Session, rules: Rules) -> int:
     is_about_identity = record.error_class == UNUSABLE_ANSWER
     is_excluded = not_(and_(*SHOULD_HAVE_PROFILE))
     is_denied = (
-        is_excluded if may_create(session, rules) else or_(is_excluded, ~has_unlinked_match())
+        is_excluded
+        if may_create_profiles(session, rules)
+        else or_(is_excluded, ~has_unlinked_match())
     )
     has_no_access = or_(User.blocked_at.is_not(None), User.deleted_at.is_not(None))
     # A join instead of EXISTS: else PostgreSQL may hash all users for a single attempt.

@@ -17,14 +17,16 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from models import User
-from provisioning.merge_rows import StoredRow, columns_of
 from provisioning.references import (
     MENTORADOS,
     Reference,
     ReferringTable,
+    StoredRow,
+    columns_of,
     escaped,
     keys_of,
     references_to,
+    select_rows,
 )
 
 USERS = "users"
@@ -114,8 +116,7 @@ class _Search:
         query = (
             f"SELECT {columns_of('r')} FROM ONLY {table_name} r WHERE r.id = ANY(:ids) {self.lock}"  # noqa: S608 - constants
         )
-        rows = self.session.execute(text(query), {"ids": ids}).mappings()
-        return [FoundRow(StoredRow(**row), table) for row in rows]
+        return [FoundRow(row, table) for row in select_rows(self.session, query, {"ids": ids})]
 
     def _of(self, parent_name: str, parents: Sequence[FoundRow]) -> Iterator[FoundRow]:
         """Yield the rows that refer to these rows of one table and belong to the person."""
@@ -141,8 +142,8 @@ class _Search:
              ORDER BY r.tableoid, r.ctid {self.lock}
         """  # noqa: S608 - names of the catalogue, quoted by it; here and below
         places = [parent.row.place for parent in parents]
-        rows = self.session.execute(text(query), {"places": places}).mappings()
-        return [FoundRow(StoredRow(**row), table) for row in rows]
+        rows = select_rows(self.session, query, {"places": places})
+        return [FoundRow(row, table) for row in rows]
 
     def _belonging(
         self,

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from core.database import Transaction
 from models import SweepRun
-from provisioning.auto_create import may_create
+from provisioning.admin_actions import may_create_profiles
 from provisioning.ensure import CHANGES, EnsureResult, Outcome, forecast_decision
 from provisioning.errors import (
     DatabaseUnavailableError,
@@ -198,7 +198,7 @@ class SweepExecutor:
         """Create a batch and write its progress, in one transaction."""
         updated = replace(self.counts)
         with self.transaction() as session:
-            if may_create(session, self.rules):
+            if may_create_profiles(session, self.rules):
                 updated.add_batch(*create(session, ids))
             else:
                 updated.add_refused(worklist.count_range(session, ids))
@@ -259,7 +259,7 @@ class DryRunExecutor:
         """Count the users of a range for whom the set-based step would create a profile."""
         with self.transaction() as session:
             due = worklist.count_range(session, ids)
-            if not may_create(session, self.rules):
+            if not may_create_profiles(session, self.rules):
                 self.counts.add_refused(due)
                 return
             first = worklist.first_in_range(session, ids, SAMPLE_SIZE)

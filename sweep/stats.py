@@ -23,7 +23,7 @@ from core.database import background_transaction
 from models import AuditEvent, Mentorado, ProvisioningAttempt, SweepRun, SweepTotal, User
 from models.provisioning_attempt import UNUSABLE_ANSWER, AttemptState
 from models.sweep_run import SweepStatus
-from provisioning import auto_create
+from provisioning.admin_actions import is_auto_create_on
 from provisioning.profiles import SHOULD_HAVE_PROFILE
 from provisioning.rules import Rules
 from sweep import runs, worklist
@@ -139,7 +139,7 @@ def read_stats(session: Session, *, now: datetime) -> ProvisioningStats:
         failing=sum(reason.last_day for reason in reasons),
         p95_seconds=p95_seconds,
         reasons=reasons,
-        is_switched_on=auto_create.is_enabled(session),
+        is_switched_on=is_auto_create_on(session),
         last_sweep=_last_sweep(session),
     )
 

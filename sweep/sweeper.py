@@ -26,9 +26,9 @@ from sqlalchemy.orm import Session
 
 from core.database import Transaction
 from models import SweepRun
-from provisioning import attempts, queries, retention, webhook_messages
+from provisioning import attempts, audit, clerk_messages, queries
+from provisioning.clerk_messages import RetentionPolicy
 from provisioning.ensure import EnsureResult
-from provisioning.retention import RetentionPolicy
 from provisioning.rules import Rules
 from sweep import runs
 from sweep.batches import GROUP_SIZE, Link
@@ -356,10 +356,10 @@ class _SweepPass:
         sweeper, now = self.sweeper, self.sweeper.now()
         with self.heartbeat.transaction() as session:
             attempts.delete_resolved(session, sweeper.rules)
-            webhook_messages.delete_old(session, now)
+            clerk_messages.delete_old_messages(session, now)
             runs.delete_old(session, now)
-            retention.strip_old_events(session, sweeper.retention, now)
-            expired = retention.expired_accounts(session, sweeper.retention, now)
+            audit.strip_old_events(session, now - sweeper.retention.audit_values)
+            expired = clerk_messages.expired_accounts(session, sweeper.retention, now)
         self._run_steps(
             (partial(sweeper.erase_account, user_id) for user_id in expired), RETENTION_SECONDS
         )
