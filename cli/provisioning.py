@@ -20,9 +20,8 @@ import models
 from auth.errors import ProviderUnavailableError
 from auth.identity import Identity
 from auth.tokens import LONGEST_SUBJECT
-from cli import adoption
 from cli.admin import fail_if_unpublished
-from cli.database_errors import IS_FOREIGN, database_name, explain, state_reason
+from cli.database import IS_FOREIGN, database_name, explain, needs_adoption, state_reason
 from core import metrics
 from core.database import background_transaction, db
 from dev import demo_data
@@ -239,7 +238,7 @@ def fill_demo(quiet: bool) -> None:
     it before it starts the server.
     """
     _dev_provider()
-    if adoption.needs_adoption():
+    if needs_adoption():
         raise click.ClickException(f"{database_name()} {IS_FOREIGN}")
     upgrade()
     with background_transaction() as session:
