@@ -13,9 +13,9 @@ from sqlalchemy import make_url
 from cli.doctor import Finding, examine_clerk
 from core.config import Config
 from core.database import background_transaction
-from dev.databases import create_app_on
 from dev.servers import RedisServer
 from models import User
+from tests.support.apps import create_app_on
 from web.services import EXTENSION, Services
 
 SECRET = "hush-0123456789"
