@@ -41,6 +41,16 @@ from web import health
 from web.services import services
 from web.startup import start_background_work
 
+log = structlog.get_logger(__name__)
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+
+
+def register_provisioning_commands(app: Flask) -> None:
+    """Add the commands to `flask`."""
+    for command in (sweep, scheduler, auto_create, fill_demo, token):
+        app.cli.add_command(command)
+
 
 def shell_context() -> dict[str, Any]:
     """Return the names of the shell; `with background_transaction() as session:` commits."""
@@ -55,17 +65,6 @@ def shell_context() -> dict[str, Any]:
         "Source": Source,
         "Identity": Identity,
     }
-
-
-log = structlog.get_logger(__name__)
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
-
-
-def register_provisioning_commands(app: Flask) -> None:
-    """Add the commands to `flask`."""
-    for command in (sweep, scheduler, auto_create, fill_demo, token):
-        app.cli.add_command(command)
 
 
 @click.command()

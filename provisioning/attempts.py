@@ -32,7 +32,7 @@ from provisioning.rules import Rules
 
 MAX_DOUBLINGS = 20  # far beyond any cap, and still within the range of timedelta
 IS_ABOUT_IDENTITY = ProvisioningAttempt.error_class == UNUSABLE_ANSWER
-Position = tuple[datetime, int]  # of an attempt in the order of `due`: last failure, id
+Position = tuple[datetime, int]  # of an attempt in the order of `due_attempts`: last failure, id
 
 
 class UnknownAttemptError(Exception):
@@ -50,7 +50,7 @@ class RetryPolicy:
     def pause_after(self, attempts: int, jitter: float) -> timedelta:
         """Return the pause before the next retry: exponential, capped, its later half random.
 
-        `dice` is a random number from 0 to 1; it spreads users who failed together.
+        `jitter` is a random number from 0 to 1; it spreads users who failed together.
         """
         factor: int = 2 ** min(attempts, MAX_DOUBLINGS)
         return min(self.longest_pause, self.first_pause * factor) * (0.5 + jitter / 2)
@@ -169,19 +169,19 @@ def due_attempts(
     the start of the run, are excluded, so that a run tries none twice.
     """
     record = ProvisioningAttempt
-    due_attempts = (
+    due = (
         select(record.last_failed_at, record.id, record.clerk_id)
         .where(~IS_ABOUT_IDENTITY, *is_due(now), record.last_failed_at < before)
         .order_by(record.last_failed_at, record.id)
     )
     if after is not None:
-        due_attempts = due_attempts.where(tuple_(record.last_failed_at, record.id) > after)
-    rows = session.execute(due_attempts.limit(limit))
+        due = due.where(tuple_(record.last_failed_at, record.id) > after)
+    rows = session.execute(due.limit(limit))
     return [((row.last_failed_at, row.id), row.clerk_id) for row in rows]
 
 
 def count_due(session: Session, now: datetime | None) -> int:
-    """Return the number of attempts that `due` would return."""
+    """Return the number of attempts that `due_attempts` returns."""
     counted = select(func.count()).select_from(ProvisioningAttempt)
     return session.scalars(counted.where(~IS_ABOUT_IDENTITY, *is_due(now))).one()
 

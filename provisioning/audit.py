@@ -81,34 +81,16 @@ def record(
     session.execute(insert(AuditEvent).values(user_id=user_id, mentorado_id=mentorado_id, **values))
 
 
-def record_each(
-    session: Session,
-    source: Source,
-    event: str,
-    *,
-    concerning: Iterable[tuple[int, int | None]],
-    details: dict[str, Any] | None = None,
-) -> None:
-    """Add the same event for each of many profiles, in one statement.
-
-    `concerning` holds the ids of the profiles, each with the id of its owner or None.
-    """
-    values = event_values(source, event, details)
-    rows = [
-        {**values, "mentorado_id": mentorado_id, "user_id": user_id}
-        for mentorado_id, user_id in concerning
-    ]
-    if rows:
-        session.execute(insert(AuditEvent), rows)
-
-
 def record_all(
     session: Session,
     source: Source,
     event: str,
     concerning: Iterable[tuple[int, int | None, dict[str, Any]]],
 ) -> None:
-    """As `record_each`, with details of its own for each profile."""
+    """Add one event for each of many profiles, in one statement.
+
+    `concerning` holds the ids of the profiles, each with the id of its owner or None, and details.
+    """
     rows = [
         {
             **event_values(source, event, details),

@@ -169,22 +169,21 @@ class _Search:
         reference: Reference,
         referring: Sequence[FoundRow],
     ) -> set[Address]:
-        if table.root_name in PERSONS and not self._is_profile_of_account(parent_name, table):
+        """Return the addresses of the rows that belong to another person or to no person."""
+        is_account = parent_name == USERS
+        if is_account and table.root_name == MENTORADOS:
+            return set()  # the account's own profile
+        # Accounts and profiles are persons themselves. The program's own tables name an account
+        # that did something.
+        if table.root_name in PERSONS or (is_account and table.root_name in User.metadata.tables):
             return {found.address for found in referring}
-        if parent_name == USERS and table.root_name in User.metadata.tables:
-            # Own tables name who did something; only the profile belongs to the account.
-            is_profile = table.root_name == MENTORADOS
-            return set() if is_profile else {found.address for found in referring}
-        if parent_name == MENTORADOS or (parent_name != USERS and not reference.is_optional):
+        if parent_name == MENTORADOS or (not is_account and not reference.is_optional):
             return set()
         others: set[Address] = set()
         for name, rows in group_by_leaf(referring):
             places = self._places_of_others(name, [found.row.place for found in rows])
             others.update(found.address for found in rows if found.row.place in places)
         return others
-
-    def _is_profile_of_account(self, parent_name: str, table: ReferringTable) -> bool:
-        return parent_name == USERS and table.root_name == MENTORADOS
 
     def _places_of_others(self, table_name: str, places: Sequence[str]) -> set[str]:
         """Return which rows of a table belong to another person, by their mandatory references.

@@ -52,7 +52,16 @@ from sweep.worklist import (
 
 # Each address takes an entry of the server's lock table, which has 64 for each connection.
 GROUP_SIZE = 200
-SHORT_LOCK_WAIT = select(func.set_config("lock_timeout", "100ms", text("true")))
+# Far below deadlock_timeout: of two transactions that block each other, this one fails first.
+LOCK_TIMEOUT = timedelta(milliseconds=100)
+FEW = 1_000  # up to so many unlinked profiles it is faster to look up each than each user
+SETTINGS = {
+    # The table statistics are from before the sweep. A plan with a sequential scan would be right
+    # for the first batch and read all profiles in every later one.
+    "enable_seqscan": "off",
+    "lock_timeout": f"{LOCK_TIMEOUT // timedelta(milliseconds=1)}ms",
+}
+SHORT_LOCK_WAIT = select(func.set_config("lock_timeout", SETTINGS["lock_timeout"], text("true")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,16 +162,6 @@ def _write_links(session: Session, chosen: dict[int, User]) -> list[Link]:
     return [Link(chosen[each].id, chosen[each].clerk_id, each) for each in ids]
 
 
-# Far below deadlock_timeout: of two transactions that block each other, this one fails first.
-LOCK_TIMEOUT = timedelta(milliseconds=100)
-FEW = 1_000  # up to so many unlinked profiles it is faster to look up each than each user
-
-SETTINGS = {
-    # The table statistics are from before the sweep. A plan with a sequential scan would be right
-    # for the first batch and read all profiles in every later one.
-    "enable_seqscan": "off",
-    "lock_timeout": f"{LOCK_TIMEOUT // timedelta(milliseconds=1)}ms",
-}
 BOUNDS: Bounds = (bindparam("low"), bindparam("high"))
 IS_NEW = Mentorado.created_at == func.now()  # now() is when this transaction began
 

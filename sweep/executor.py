@@ -32,7 +32,17 @@ log = structlog.get_logger(__name__)
 SAMPLE_SIZE = 20
 Step = Callable[[], None]
 RangeResult = tuple[int, int]  # users that were due, and how many of them got a profile
-PATIENCE_SECONDS = 3.0  # for a batch that fails with a transient error
+RETRY_SECONDS = 3.0  # for a batch that fails with a transient error
+# A single failure may concern its user only; a second one in a row concerns the provider.
+FAILURES_IN_A_ROW = 2
+OUTCOMES = {
+    Action.KEEP: Outcome.EXISTING,
+    Action.CLAIM: Outcome.CLAIMED,
+    Action.LINK: Outcome.LINKED,
+    Action.CREATE: Outcome.CREATED,
+    Action.EXEMPT: Outcome.ADMIN,
+    Action.DENY: Outcome.DENIED,
+}
 
 
 @dataclass(slots=True)
@@ -185,7 +195,7 @@ class SweepExecutor:
         try:
             retry_transient(
                 lambda: self._create_batch(ids, batches.create_range_with_locks),
-                seconds_left=lambda: PATIENCE_SECONDS,
+                seconds_left=lambda: RETRY_SECONDS,
                 on_retry=lambda reason: log.warning("sweep_batch_retried", reason=reason),
             )
         except SQLAlchemyError as err:
@@ -225,16 +235,6 @@ def _create_without_locks(session: Session, ids: Range) -> RangeResult:
     return created, created
 
 
-OUTCOMES = {
-    Action.KEEP: Outcome.EXISTING,
-    Action.CLAIM: Outcome.CLAIMED,
-    Action.LINK: Outcome.LINKED,
-    Action.CREATE: Outcome.CREATED,
-    Action.EXEMPT: Outcome.ADMIN,
-    Action.DENY: Outcome.DENIED,
-}
-
-
 @dataclass(frozen=True, slots=True)
 class DryRunExecutor:
     """Counts the outcomes that a real sweep would have, and keeps a sample; writes nothing."""
@@ -268,34 +268,31 @@ class DryRunExecutor:
             self.counts.add_to_sample(user_id, Outcome.CREATED)
 
 
-# A single failure may concern its user only; a second one in a row concerns the provider.
-FAILURES_IN_A_ROW = 2
-
-
 @dataclass(slots=True)
 class IdentityCompletion:
     """Refreshes one identity after the other, until the provider does not answer.
 
-    `refresh_identity` raises IdentityUnavailableError if the provider does not answer.
     `note_unanswered` moves a user behind the others for the next run. `stopped_by` is the reason
     why some were left out.
     """
 
-    refresh_identity: Callable[[str], None]
     note_unanswered: Callable[[str], None]
     stopped_by: str | None = None
     _failures: int = 0
 
-    def steps(self, clerk_ids: Iterable[str]) -> Iterator[Step]:
-        """Yield one step for each user, until the provider does not answer."""
+    def steps(self, clerk_ids: Iterable[str], refresh: Callable[[str], None]) -> Iterator[Step]:
+        """Yield one step for each user, until the provider does not answer.
+
+        `refresh` then raises IdentityUnavailableError.
+        """
         for clerk_id in () if self.stopped_by else clerk_ids:
-            yield partial(self._refresh, clerk_id)
+            yield partial(self._refresh, clerk_id, refresh)
             if self.stopped_by is not None:
                 return
 
-    def _refresh(self, clerk_id: str) -> None:
+    def _refresh(self, clerk_id: str, refresh: Callable[[str], None]) -> None:
         try:
-            self.refresh_identity(clerk_id)
+            refresh(clerk_id)
         except IdentityUnavailableError as err:
             self._record_failure(clerk_id, err)
         else:

@@ -28,6 +28,14 @@ from provisioning.profiles import SHOULD_HAVE_PROFILE
 from provisioning.rules import Rules
 from sweep import runs, worklist
 
+log = structlog.get_logger(__name__)
+
+PROFILE_EVENTS = ("mentorado_created", "mentorado_linked", "mentorado_claimed")
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+# To find users without a profile, PostgreSQL compares two whole tables: a second for millions of
+# users. A reading is valid for this multiple of its own duration, which costs 2 % at most.
+VALIDITY_FACTOR = 50
+LONGEST_READ_SECONDS = 5.0  # Prometheus times out after ten
 # Of a failed attempt: its user has a profile by now; the next sweep resolves the attempt.
 HAS_PROFILE = (
     select(Mentorado.id)
@@ -93,10 +101,6 @@ def count_users_with_two_profiles(session: Session) -> int:
         .having(func.count() > 1)
     )
     return session.scalars(select(func.count()).select_from(duplicates.subquery())).one()
-
-
-PROFILE_EVENTS = ("mentorado_created", "mentorado_linked", "mentorado_claimed")
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +187,6 @@ def _last_sweep(session: Session) -> SweepRun | None:
     ended = (SweepStatus.SUCCEEDED, SweepStatus.FAILED, SweepStatus.ABANDONED)
     found = select(SweepRun).where(SweepRun.status.in_(ended), ~SweepRun.dry_run)
     return session.scalars(found.order_by(SweepRun.id.desc()).limit(1)).one_or_none()
-
-
-log = structlog.get_logger(__name__)
-
-# To find users without a profile, PostgreSQL compares two whole tables: a second for millions of
-# users. A reading is valid for this multiple of its own duration, which costs 2 % at most.
-VALIDITY_FACTOR = 50
-LONGEST_READ_SECONDS = 5.0  # Prometheus times out after ten
 
 
 @dataclass(frozen=True, slots=True)

@@ -279,16 +279,17 @@ class _SweepPass:
     def _refresh_identities(self, worklist: Worklist, executor: SweepExecutor) -> None:
         if self.sweeper.refresh_from_clerk is None:
             return
-        completion = IdentityCompletion(
+        completion = IdentityCompletion(worklist.note_unanswered)
+        incomplete = completion.steps(
+            worklist.incomplete(),
             partial(executor.refresh_identity, self.sweeper.refresh_from_clerk),
-            worklist.note_unanswered,
         )
-        if self._run_steps(completion.steps(worklist.incomplete()), COMPLETION_SECONDS):
-            completion.refresh_identity = partial(
-                executor.refresh_identity, self.sweeper.refresh_identity
+        if self._run_steps(incomplete, COMPLETION_SECONDS):
+            oldest = completion.steps(
+                islice(worklist.longest_unasked(self.sweeper.max_age), MOST_LOOKUPS),
+                partial(executor.refresh_identity, self.sweeper.refresh_identity),
             )
-            oldest = islice(worklist.longest_unasked(self.sweeper.max_age), MOST_LOOKUPS)
-            self._run_steps(completion.steps(oldest), COMPLETION_SECONDS)
+            self._run_steps(oldest, COMPLETION_SECONDS)
         if completion.stopped_by is not None:
             log.info("completion_put_off", sweep_id=self.run.id, reason=completion.stopped_by)
 

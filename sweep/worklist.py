@@ -21,6 +21,16 @@ from provisioning.attempts import Position
 from provisioning.profiles import SHOULD_HAVE_PROFILE, Unlinked, has_unlinked_match
 from provisioning.rules import Rules
 
+# The login of a user in a batch waits for its commit, and the login's wait for a lock ends after
+# a third of a second.
+TARGET_SECONDS = 0.1
+FIRST_SIZE = 1_000
+SMALLEST_SIZE = 100  # in smaller batches the fixed cost exceeds that of the rows
+MOST_LOOKUPS = 200  # users in one run; the call budget of the provider ends before
+SEEN_WITHIN = timedelta(days=30)  # identities of users without a later visit are not refreshed
+ROWS_AT_A_TIME = 20_000
+
+Rows = TypeVar("Rows")
 Range = tuple[int, int]  # ids, the first excluded, the last included
 Bounds = tuple[Any, Any]  # the same, or its bind parameters in a statement
 
@@ -156,13 +166,6 @@ def needs_no_decision(ids: Range) -> tuple[ColumnElement[bool], ...]:
     return (*is_due_within(ids), ~has_unlinked_match())
 
 
-# The login of a user in a batch waits for its commit, and the login's wait for a lock ends after
-# a third of a second.
-TARGET_SECONDS = 0.1
-FIRST_SIZE = 1_000
-SMALLEST_SIZE = 100  # in smaller batches the fixed cost exceeds that of the rows
-
-
 @dataclass(slots=True)
 class BatchSizer:
     """Adapts the size of the next batch to the time of the last one, up to `most`.
@@ -190,13 +193,6 @@ class BatchSizer:
         if seconds <= 0:
             return most
         return max(least, min(most, int(self.size * TARGET_SECONDS / seconds)))
-
-
-MOST_LOOKUPS = 200  # users in one run; the call budget of the provider ends before
-SEEN_WITHIN = timedelta(days=30)  # identities of users without a later visit are not refreshed
-ROWS_AT_A_TIME = 20_000
-
-Rows = TypeVar("Rows")
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ def test_database_lost_during_a_batch_ends_the_run(
 
     monkeypatch.setattr(batches, "create_range", lose_database)
     monkeypatch.setattr(batches, "create_range_with_locks", lose_database)
-    monkeypatch.setattr("sweep.executor.PATIENCE_SECONDS", 0)
+    monkeypatch.setattr("sweep.executor.RETRY_SECONDS", 0)
 
     with pytest.raises(OperationalError):
         sweeper.start("cli")
