@@ -113,9 +113,7 @@ def linkable_users(session: Session, unlinked_ids: Range) -> list[str]:
         OtherUnlinked.id != Unlinked.id,
         func.normalized_address(OtherUnlinked.email) == func.normalized_address(Unlinked.email),
     )
-    is_mergeable = and_(
-        Mentorado.created_automatically, Mentorado.edited_at.is_(None), ~has_other_match
-    )
+    is_mergeable = and_(Mentorado.is_unedited, ~has_other_match)
     found = session.scalars(
         select(User.clerk_id)
         .select_from(Unlinked)
