@@ -20,6 +20,7 @@ from sqlalchemy import CursorResult, text
 from sqlalchemy.exc import NotSupportedError
 from sqlalchemy.orm import Session
 
+from core.database import rolled_back
 from models import AuditEvent
 from models.user import Role
 from provisioning import audit
@@ -104,9 +105,8 @@ def erase_person(session: Session, person: Person, *, source: Source) -> Erasure
 
 def preview_erasure(session: Session, person: Person, *, source: Source) -> Erasure:
     """Erase the person in a savepoint, roll it back, and return the result."""
-    with session.begin_nested() as savepoint:
+    with rolled_back(session):
         erasure = erase_person(session, person, source=source)
-        savepoint.rollback()
     session.expire_all()
     return erasure
 
@@ -149,10 +149,7 @@ def _rewrite(session: Session, naming: NamingRow, replacements: Mapping[str, str
     if not changes:
         return
     assignments = ", ".join(f"{name} = {value}" for name, value in changes.items())
-    update = f"""
-        UPDATE {naming.found.table.root} r SET {assignments}
-         WHERE {ROW}
-    """  # noqa: S608
+    update = f"UPDATE {naming.found.table.root} r SET {assignments} WHERE {ROW}"  # noqa: S608
     updated = execute(session, update, {**parameters, **row.address})
     if updated.rowcount != 1:  # a trigger or a rule of another program prevented it
         raise ConflictError(Conflict.STILL_REFERENCED, row.table_name)

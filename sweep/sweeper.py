@@ -236,21 +236,24 @@ class _SweepPass:
     reported_at: float = -inf
 
     def sweep(self) -> None:
-        """Do all steps; raises SweepStoppedError, LeaseLostError and SQLAlchemyError."""
+        """Do all steps, numbered as in the docstring of the module.
+
+        Raises SweepStoppedError, LeaseLostError and SQLAlchemyError.
+        """
         if not self.is_dry:
             self._delete_old_rows()
         worklist, executor = self._worklist(), self._executor()
         missing = worklist.count_missing()
         self.counts.total = self.counts.scanned + missing + worklist.count_failed_users()
         self._report_progress()
-        singles = self._provide_profiles(worklist, executor, missing)
-        while not self._run_steps(singles, RETRIES_SECONDS):
+        singles = self._provide_profiles(worklist, executor, missing)  # 1 to 3
+        while not self._run_steps(singles, RETRIES_SECONDS):  # 4
             self._provide_profiles(worklist, executor, worklist.count_missing())
         failed = (partial(executor.ensure_one, clerk_id) for clerk_id in worklist.failed_users())
-        is_done = self._run_steps(failed, RETRIES_SECONDS)
+        is_done = self._run_steps(failed, RETRIES_SECONDS)  # 5
         if isinstance(executor, SweepExecutor):
-            self._refresh_identities(worklist, executor)
-        while not is_done and self.run.trigger != runs.SCHEDULED:
+            self._refresh_identities(worklist, executor)  # 6
+        while not is_done and self.run.trigger != runs.SCHEDULED:  # 7
             self._provide_profiles(worklist, executor, worklist.count_missing())
             is_done = self._run_steps(failed, RETRIES_SECONDS)
 
