@@ -31,11 +31,11 @@ from sqlalchemy import make_url
 
 from core import files
 from core.database import EmbeddedDatabaseError
+from dev import postgres_supervisor
+from dev.postgres_supervisor import STOPPING_SECONDS, is_unused
 
 STARTING_SECONDS = 60  # recovery after a crash included
-STOPPING_SECONDS = 20
 POLL_SECONDS = 0.01
-SUPERVISOR = Path(__file__).with_name("postgres_supervisor.py")
 SOCKET_NAME = ".s.PGSQL.5432"
 LONGEST_SOCKET_PATH = 100  # bytes; the kernel's limit is 107 on Linux and 103 elsewhere
 # The database does not depend on the caller's locale or time zone.
@@ -100,7 +100,7 @@ def release(folder: Path) -> None:
         return
     with _lock(folder):
         os.close(use.descriptor)
-        if _is_unused(folder):
+        if is_unused(folder):
             _stop(folder)
 
 
@@ -118,25 +118,10 @@ def _join(folder: Path) -> None:
         return
     if use is not None:
         os.close(use.descriptor)  # inherited from the parent process, which has its own copy
-    descriptor = _open_users(folder)
+    descriptor = os.open(folder / "postgres.users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     _uses[folder] = _Use(os.getpid(), descriptor)
     atexit.register(release, folder)
-
-
-def _is_unused(folder: Path) -> bool:
-    descriptor = _open_users(folder)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
-
-
-def _open_users(folder: Path) -> int:
-    return os.open(folder / "postgres.users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _running_socket_folder(folder: Path) -> Path | None:
@@ -199,7 +184,7 @@ def _launch(folder: Path) -> Path:
     with (data / "log").open("ab") as log:
         supervisor = subprocess.Popen(  # nosec B603 - no external input
             [
-                *(sys.executable, "-I", "-S", str(SUPERVISOR), str(folder)),
+                *(sys.executable, "-I", "-S", postgres_supervisor.__file__, str(folder)),
                 *(*_as_user(user), program_path("postgres"), "-D", str(data), *options),
             ],
             stdin=subprocess.DEVNULL,
