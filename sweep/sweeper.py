@@ -33,7 +33,7 @@ from provisioning.rules import Rules
 from sweep import runs
 from sweep.batches import GROUP_SIZE, Link
 from sweep.executor import DryRunExecutor, IdentityCompletion, Step, SweepCounts, SweepExecutor
-from sweep.heartbeat import Heartbeat
+from sweep.heartbeat import POLL_SECONDS, Heartbeat
 from sweep.runs import LeaseLostError, SweepStoppedError
 from sweep.worklist import MOST_LOOKUPS, BatchSizer, Worklist
 
@@ -79,6 +79,7 @@ class Sweeper:
     now: Callable[[], datetime]
     interval: timedelta = timedelta(minutes=1)
     batch_size: int = BATCH_SIZE
+    heartbeat_poll_seconds: float = POLL_SECONDS
     on_progress: Callable[[SweepCounts], None] | None = None
     on_batch: Callable[[int], None] = lambda _: None
     on_link: Callable[[Link, float], None] = lambda *_: None
@@ -183,6 +184,7 @@ class Sweeper:
             open_heartbeat_connection=self.open_heartbeat_connection,
             monotonic=self.monotonic,
             should_stop=self.should_stop,
+            poll_seconds=self.heartbeat_poll_seconds,
         )
 
     def _end_stopped(self, sweep_pass: "_SweepPass", err: SweepStoppedError) -> None:

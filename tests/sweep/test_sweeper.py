@@ -39,8 +39,12 @@ CREATE TRIGGER poison BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION 
 
 @pytest.fixture
 def sweeper(services: Services, session: Session) -> Sweeper:
-    """A sweeper on the connection of the test, with small batches."""
-    return build_sweeper(services.provisioning, batch_size=2)
+    """A sweeper on the connection of the test, with small batches.
+
+    The heartbeat's thread never writes: two threads cannot use one connection.
+    """
+    sweeper = build_sweeper(services.provisioning, batch_size=2)
+    return replace(sweeper, heartbeat_poll_seconds=3_600)
 
 
 def add_users(session: Session, count: int, **facts: object) -> list[User]:
