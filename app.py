@@ -33,7 +33,7 @@ from core.cache import Store
 from core.config import Config
 from core.connection_pool import CONNECTION_LIMIT, ConnectionPool, pool_of, prepare_engine
 from core.connections import DeferredBeginConnection
-from core.database import DIRECT, cache, db
+from core.database import DIRECT, EmbeddedDatabaseError, cache, db
 from core.flask_app import LazyCommands, LazyExtension, LeanFlask
 from core.lazy_import import LazyModule
 from core.rate_limit import RateLimiter
@@ -134,7 +134,7 @@ def _shell_context() -> dict[str, Any]:
 
 
 def _flask_settings(config: Config) -> dict[str, Any]:
-    url = config.database_url or postgres.start(config.instance_path)
+    url = config.database_url or _start_embedded_database(config)
     binds = {}
     if direct_url := config.database_url_unpooled:
         binds[DIRECT] = {"url": direct_url, **_engine_options(config, direct_url)}
@@ -150,6 +150,16 @@ def _flask_settings(config: Config) -> dict[str, Any]:
         "SQLALCHEMY_BINDS": binds,
         **_cache_settings(config),
     }
+
+
+def _start_embedded_database(config: Config) -> str:
+    try:
+        return postgres.start(config.instance_path)
+    except ModuleNotFoundError:  # its packages are not in requirements.lock
+        raise EmbeddedDatabaseError(
+            "DATABASE_URL: is not set, and no embedded database is installed (`make run` does); "
+            "on a server, ops/neon-flask COMMAND reads the file of settings"
+        ) from None
 
 
 def _engine_options(config: Config, url: str) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def test_settings_pasted_into_the_example_file_reach_a_command(tmp_path: Path) -
         content = re.sub(f"(?m)^{name}=.*$", lambda _: f"{name}={value}", content)  # noqa: B023
     file.write_text(content)
 
-    environment = child_environment({"NEON_ENV_FILE": str(file)})
+    environment = child_environment({"NEON_ENV_FILE": file.name})
     command = [str(PROJECT / "ops" / "neon-flask"), "config"]
     completed = subprocess.run(
         command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
