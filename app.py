@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import ssl
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -162,7 +163,21 @@ def _start_embedded_database(config: Config) -> str:
         ) from None
 
 
+def _use_trusted_certificates(url: str) -> None:
+    """Name this machine's certificates for `sslrootcert=system`.
+
+    The driver's own OpenSSL looks for them in the folder where the driver was built.
+    """
+    if make_url(url).query.get("sslrootcert") == "system":
+        paths = ssl.get_default_verify_paths()
+        if paths.cafile:
+            os.environ.setdefault(paths.openssl_cafile_env, paths.cafile)
+        if paths.capath:
+            os.environ.setdefault(paths.openssl_capath_env, paths.capath)
+
+
 def _engine_options(config: Config, url: str) -> dict[str, Any]:
+    _use_trusted_certificates(url)
     return {
         "hide_parameters": True,  # they contain names and addresses, and errors are logged
         "poolclass": ConnectionPool,

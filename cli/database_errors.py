@@ -25,6 +25,7 @@ REASONS = {
 }
 SYNTAX_OR_ACCESS = "42"  # the class of SQLSTATEs for missing tables and columns
 NO_PRIVILEGE = "42501"
+RIGHTS_ADVICE = ": use the role that owns the tables, or grant this one its rights"
 PREFIX = "failed: "  # libpq's text after the name of the server
 
 
@@ -33,9 +34,10 @@ def database_name() -> str:
     url = _url()
     if services().config.database_url is None:
         return f"the embedded database in {services().config.instance_path}"
-    host = url.host or url.query.get("host") or "this machine"
-    port = f":{url.port}" if url.port else ""
-    return f"database {url.database or url.username or 'postgres'} on {host}{port}"
+    host = url.query.get("host") or url.host or "this machine"
+    port = url.query.get("port") or url.port
+    name = url.query.get("dbname") or url.database or url.username or "postgres"
+    return f"database {name} on {host}{f':{port}' if port else ''}"
 
 
 def explain(err: BaseException) -> str:
@@ -70,7 +72,8 @@ def _refused(err: BaseException) -> str:
     cause = getattr(err, "orig", None)
     if not isinstance(cause, DriverError):
         return f"does not answer as expected: {type(err).__name__}"
-    return f"refuses: {_first_line(cause)} (SQLSTATE {cause.pgcode})"
+    advice = RIGHTS_ADVICE if cause.pgcode == NO_PRIVILEGE else ""
+    return f"refuses: {_first_line(cause)} (SQLSTATE {cause.pgcode}){advice}"
 
 
 def _first_line(err: BaseException) -> str:

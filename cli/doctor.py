@@ -17,9 +17,11 @@ from auth.tokens import LEEWAY_SECONDS
 from auth.user_directory import UserDirectory
 from cli.database_checks import examine_connection
 from cli.database_errors import database_name, explain, state_reason
+from cli.installation import redis_address
 from core.config import Config, insecure_settings
 from core.database import background_transaction
 from models import User
+from provisioning.retry import is_connection_lost
 from sweep import runs, stats
 from sweep.runs import BlockedRun
 from sweep.stats import Backlog
@@ -32,10 +34,10 @@ LONGEST_WAIT = 5  # sweep intervals; a user who waits longer will not get a prof
 NEWEST_USERS = 100  # whose logins show whether tokens carry claims
 
 REDIS_ADVICE = {
-    "down": "does not answer: start it, or correct REDIS_URL, its password included",
+    "down": " does not answer: start it, or correct REDIS_URL, its password included",
     "refuses_writes": (
-        "refuses writes, so that nothing is cached: check maxmemory and its policy, its disk, "
-        "the rights of its user, and whether it is a replica"
+        " refuses writes, so that nothing is cached: check maxmemory and its policy, its disk, "
+        "the rights of its user, the number of the database, and whether it is a replica"
     ),
 }
 
@@ -59,9 +61,7 @@ def examine_installation(installation: Services) -> Iterator[Finding]:
     yield from warnings(installation.config)
     database, reason = _database()
     yield Finding("database", reason is None, reason or f"{database_name()}, writable")
-    redis = health.redis(is_configured=installation.config.redis_url is not None)
-    detail = REDIS_ADVICE.get(redis, "writable" if redis == "ok" else redis.replace("_", " "))
-    yield Finding("redis", redis not in REDIS_ADVICE, detail)
+    yield _redis(installation.config)
     if database is None:
         return
     for part, found, advice in examine_connection():
@@ -75,6 +75,14 @@ def examine_installation(installation: Services) -> Iterator[Finding]:
         yield from _backlog_findings(installation)
 
 
+def _redis(config: Config) -> Finding:
+    is_configured = config.redis_url is not None
+    state = health.redis(is_configured=is_configured)
+    detail = REDIS_ADVICE.get(state, ", writable" if state == "ok" else state.replace("_", " "))
+    place = redis_address() if is_configured else ""
+    return Finding("redis", state not in REDIS_ADVICE, f"{place}{detail}")
+
+
 def warnings(config: Config) -> Iterator[Finding]:
     """Yield a warning for each setting that is insecure in production."""
     for setting, advice in insecure_settings(config):
@@ -86,7 +94,8 @@ def _database() -> tuple[str | None, str | None]:
     try:
         state = health.read_database_state()
     except SQLAlchemyError as err:
-        return None, explain(err)
+        advice = ": start the server, or correct DATABASE_URL" if is_connection_lost(err) else ""
+        return None, f"{explain(err)}{advice}"
     if state == "read_only":
         return None, f"{database_name()} {state_reason(state)}"
     return state, None

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit, urlunsplit
 
 from dotenv import dotenv_values
 from psycopg2 import Error as DriverError
@@ -37,6 +37,9 @@ QUOTES = ('"', "'")
 HOST = re.compile(r"[\w.-]+|[0-9a-f.:]*:[0-9a-f.:]*", re.IGNORECASE)
 VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 CLERK_SECRET_KEY = re.compile(r"sk_(test|live)_[\x21-\x7e]+")
+# The others would change how long a request waits for Redis, or what its answers are.
+REDIS_OPTION = re.compile("db|username|password|client_name|ssl_[a-z_]+")
+CONTROL_CHARACTER = re.compile("%[01][0-9a-f]|%7f", re.IGNORECASE)
 TCP_ADDRESS = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:]*)):(\d+)", re.ASCII)
 DEFAULT_PORTS = {"https": 443, "http": 80}
 LAST_PORT = 65_535
@@ -127,6 +130,8 @@ def _check_url(value: str, schemes: tuple[str, ...]) -> str:
     )
     if parts.scheme not in schemes or not has_place:
         raise ValueError(f"must be a URL starting with {' or '.join(f'{s}://' for s in schemes)}")
+    if CONTROL_CHARACTER.search(value):
+        raise ValueError("holds a control character (%00 to %1F)")
     if port == 0 or not HOST.fullmatch(parts.hostname or "localhost"):
         raise ValueError("has a host or a port that cannot be")
     if parts.netloc.count("@") > 1 or "#" in value or any(map(str.isspace, value)):
@@ -169,6 +174,8 @@ def _check_api_url(value: str) -> str:
 def _parse_database_url(value: str) -> str:
     """Accept both spellings of the scheme and return the URL with SQLAlchemy's driver name."""
     parts = value.partition("://")
+    if not parts[1]:
+        raise ValueError("must be a URL such as postgresql://user:password@host/name")
     if "," in parts[2].partition("/")[0].rpartition("@")[2]:
         raise ValueError("names several hosts; give one")
     _check_url(value, DATABASE)
@@ -192,6 +199,8 @@ def _check_options(url: URL) -> None:
     for name, option in url.query.items():
         if name in ("host", "hostaddr", "port") and (not isinstance(option, str) or "," in option):
             raise ValueError("names several hosts; give one")
+        if not isinstance(option, str):
+            raise ValueError(f"has the option {name} twice")
         try:
             make_dsn(**{name: "1"})
         except DriverError:
@@ -204,9 +213,13 @@ def _check_redis_url(value: str) -> str:
     database = parts.path.strip("/")
     if parts.scheme != "unix" and database and not re.fullmatch("[0-9]+", database):
         raise ValueError("must end in the number of a database, if in anything")
+    if not all(map(REDIS_OPTION.fullmatch, parse_qs(parts.query, keep_blank_values=True))):
+        raise ValueError(
+            "has an option (after the ?) other than db, username, password, client_name and ssl_…"
+        )
     try:
         ConnectionPool.from_url(checked).make_connection()  # does not connect
-    except Exception:  # the option is unknown or has another type
+    except Exception:  # the option is unknown, or its value has another type
         raise ValueError("has an option (after the ?) that Redis clients do not know") from None
     return checked
 

@@ -129,12 +129,19 @@ def test_environment_overrides_the_env_file(tmp_path: Path) -> None:
         ("DATABASE_URL", "postgresql://db1,db2/neon"),
         ("DATABASE_URL", "postgresql://db1:5432,db2:5432/neon"),
         ("DATABASE_URL", "postgresql://[::1/neon"),
+        ("DATABASE_URL", "postgresql:/db/neon"),
+        ("DATABASE_URL", "postgresql://db/neon?krbsrvname=%00"),
+        ("DATABASE_URL", "postgresql://u:p%0a@db/neon"),
+        ("DATABASE_URL", "postgresql://db/neon?sslmode=require&sslmode=disable"),
         ("REDIS_URL", "redis://"),
         ("REDIS_URL", "redis://cache/sessions"),
         ("REDIS_URL", "redis://cache/-1"),
         ("REDIS_URL", "redis://cache/1.5"),
         ("REDIS_URL", "redis://cache?db=sessions"),
         ("REDIS_URL", "redis://cache?unknown=1"),
+        ("REDIS_URL", "redis://cache?decode_responses=True"),
+        ("REDIS_URL", "redis://cache?socket_timeout=30"),
+        ("REDIS_URL", "redis://cache?protocol="),
         ("REDIS_URL", "redis://cache:70000"),
         ("ADMIN_EMAILS", "mailto:ana@example.com"),
         ("ADMIN_EMAILS", "Ana <ana@example.com>"),
@@ -573,7 +580,12 @@ def test_usual_database_urls_are_accepted(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://cache", "rediss://u:p%40@cache:6380/2", "unix:///run/redis.sock?db=1"]
+    "url",
+    [
+        "redis://cache",
+        "rediss://u:p%40@cache:6380/2?ssl_cert_reqs=none",
+        "unix:///run/redis.sock?db=1",
+    ],
 )
 def test_usual_redis_urls_are_accepted(url: str) -> None:
     assert load(REDIS_URL=url).redis_url == url
