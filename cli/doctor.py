@@ -188,7 +188,7 @@ def examine_clerk(setup: Setup) -> Iterator[Line]:
     """Check the settings for Clerk, and call Clerk with them."""
     yield _check_keys(setup)
     yield from _check_jwks(setup)
-    yield _check_backend_api(setup.directory)
+    yield _check_backend_api(setup)
     url = setup.sign_in_url
     yield ("clerk sign-in", url is not None, url or "set CLERK_SIGN_IN_URL")
     yield _check_origins(setup)
@@ -290,11 +290,11 @@ def _check_clock(date: str | None) -> Line:
     return ("clock", is_right, f"{ahead:+.0f} s from Clerk's{advice}")
 
 
-def _check_backend_api(directory: UserDirectory | None) -> Line:
-    if directory is None:
+def _check_backend_api(setup: Setup) -> Line:
+    if setup.directory is None:
         return ("clerk api", False, "set CLERK_SECRET_KEY")
     try:
-        directory.page(0, 1)
+        setup.directory.page(0, 1)
     except ProviderUnavailableError as err:
         return ("clerk api", False, f"{err}: check the outgoing connections, CLERK_API_URL")
     except Exception as err:  # any other error of the client has the same remedy
@@ -303,4 +303,17 @@ def _check_backend_api(directory: UserDirectory | None) -> Line:
             False,
             f"{type(err).__name__}: correct CLERK_SECRET_KEY, CLERK_API_URL",
         )
+    if setup.client is not None and _is_for_another_instance(setup.client):
+        advice = "copy CLERK_PUBLISHABLE_KEY and CLERK_SECRET_KEY from one instance"
+        return ("clerk api", False, f"answers for an instance with other keys: {advice}")
     return ("clerk api", True, "answers")
+
+
+def _is_for_another_instance(client: ClerkClient) -> bool:
+    """Whether the secret key's instance has none of the published keys; False if unknown."""
+    try:
+        published = usable_keys(client.key_set())
+        own = usable_keys(client.instance_key_set())
+    except Exception:  # another line reports it, or this Backend API has no such call
+        return False
+    return bool(published and own) and published.keys().isdisjoint(own)

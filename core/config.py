@@ -200,7 +200,7 @@ def _check_options(url: URL) -> None:
         if name in ("host", "hostaddr", "port") and (not isinstance(option, str) or "," in option):
             raise ValueError("names several hosts; give one")
         if not isinstance(option, str):
-            raise ValueError(f"has the option {name} twice")
+            raise ValueError(f"has the option {name} twice")  # noqa: TRY004 - as pydantic reads it
         try:
             make_dsn(**{name: "1"})
         except DriverError:
@@ -224,6 +224,11 @@ def _check_redis_url(value: str) -> str:
     return checked
 
 
+def _absolute_path(path: Path) -> Path:
+    """Return the path in the project's folder, unless it is absolute or begins with `~`."""
+    return PROJECT / path.expanduser()
+
+
 def _check_clerk_secret_key(value: SecretStr) -> SecretStr:
     """Refuse a key that cannot be sent in a header, such as one shortened with an ellipsis."""
     if not CLERK_SECRET_KEY.fullmatch(value.get_secret_value()):
@@ -240,7 +245,7 @@ def _check_token(value: SecretStr) -> SecretStr:
 
 def _check_bind(value: str) -> str:
     for address in value.split(","):
-        if address.startswith("unix:"):
+        if address.startswith("unix:") and address != "unix:":
             continue
         host, port = _host_and_port(address)
         if host is None or not HOST.fullmatch(host) or int(port) > LAST_PORT:
@@ -306,7 +311,7 @@ class Config(BaseModel):
     model_config = {"frozen": True, "hide_input_in_errors": True}
 
     app_env: Literal["development", "production"] = "development"
-    instance_path: Path = PROJECT / "instance"
+    instance_path: Annotated[Path, AfterValidator(_absolute_path)] = PROJECT / "instance"
     database_url: Annotated[str, BeforeValidator(_parse_database_url)] | None = SECRET_URL
     database_url_unpooled: Annotated[str, BeforeValidator(_parse_database_url)] | None = SECRET_URL
     database_connect_seconds: float = Field(default=10, gt=0, le=120)
@@ -317,7 +322,7 @@ class Config(BaseModel):
 
     clerk_publishable_key: Annotated[str, BeforeValidator(_check_publishable_key)] | None = None
     clerk_secret_key: Annotated[SecretStr, AfterValidator(_check_clerk_secret_key)] | None = None
-    clerk_frontend_api_url: WebUrl | None = None
+    clerk_frontend_api_url: Annotated[str, BeforeValidator(_check_api_url)] | None = None
     clerk_api_url: Annotated[str, BeforeValidator(_check_api_url)] = "https://api.clerk.com"
     clerk_jwks_url: PageUrl | None = None
     clerk_issuer: WebUrl | None = None
@@ -476,7 +481,7 @@ def _bind_of_port(environ: Mapping[str, str | None]) -> str | None:
 
     It can be reached from outside, unless the development identity provider serves there.
     """
-    port = (environ.get("PORT") or "").strip()
+    port = _trim(environ.get("PORT") or "")
     if not port:
         return None
     if not re.fullmatch("[0-9]{1,5}", port) or int(port) > LAST_PORT:
@@ -510,8 +515,10 @@ def _read_env_file(path: Path | None) -> Mapping[str, str | None]:
 
 
 def insecure_settings(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield settings that work but are insecure in production, each with its fix."""
+    """Yield settings that work but are insecure for real users, each with its fix."""
     if not config.is_production:
+        if not config.is_development_instance:
+            yield "APP_ENV", "is development, but the Clerk keys are pk_live_…: set production"
         return
     if config.is_development_instance:
         yield (
@@ -530,8 +537,10 @@ def insecure_settings(config: Config) -> Iterator[tuple[str, str]]:
 def _one_line(err: ValidationError) -> str:
     first = err.errors(include_url=False, include_input=False)[0]
     name = ".".join(str(part) for part in first["loc"]).split(".")[0].upper()
-    reason = first["msg"].removeprefix("Value error, ")
-    return f"{name}: {reason}" if name else reason
+    reason = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if first["type"] == "bool_parsing":
+        reason = "must be on or off"
+    return f"{name}: {reason.partition(', unable to parse')[0]}" if name else reason
 
 
 def _instance_host(publishable_key: str) -> str:
