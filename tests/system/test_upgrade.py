@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 
@@ -156,9 +157,9 @@ def test_new_server_takes_over_without_a_failed_request(
     assert after >= before + ANSWERS
 
 
-def redis_state(app: AppServer) -> str:
+def has_redis_state(app: AppServer, state: str) -> bool:
     answer = requests.get(f"{app.url}/readyz", timeout=20, headers={"Connection": "close"})
-    return str(answer.json()["checks"]["redis"])
+    return bool(answer.json()["checks"]["redis"] == state)
 
 
 def test_reload_loads_changed_code_without_a_failed_request(
@@ -171,7 +172,7 @@ def test_reload_loads_changed_code_without_a_failed_request(
     for old, new in (("not_configured", "changed"), ("changed", "changed_again")):
         health.write_text(health.read_text().replace(f'return "{old}"', f'return "{new}"'))
         app.process.send_signal(signal.SIGHUP)
-        assert eventually(lambda state=new: redis_state(app) == state, seconds=20)
+        assert eventually(partial(has_redis_state, app, new), seconds=20)
         assert request_loop.wait_for_answers()
     request_loop.stop()
 
