@@ -68,9 +68,10 @@ def examine_installation(installation: Services) -> Iterator[Finding]:
         detail = f"{found}: {advice}" if advice else found
         yield Finding(part, is_well=True, detail=detail, is_warning=advice is not None)
     is_behind = database == "behind_on_migrations"
-    detail = _migration_advice() if is_behind else f"at head ({health.newest_revision()})"
-    yield Finding("migrations", not is_behind, detail)
-    if not is_behind:
+    if is_behind:
+        yield Finding("migrations", is_well=False, detail=_migration_advice())
+    else:
+        yield _migrations()
         yield _sweep()
         yield from _backlog_findings(installation)
 
@@ -99,6 +100,18 @@ def _database() -> tuple[str | None, str | None]:
     if state == "read_only":
         return None, f"{database_name()} {state_reason(state)}"
     return state, None
+
+
+def _migrations() -> Finding:
+    """Check for a database that a newer version has migrated; it works, but its host is old."""
+    try:
+        revision = health.database_revision()
+    except SQLAlchemyError as err:
+        return Finding("migrations", is_well=False, detail=explain(err))
+    if not health.is_newer(revision):
+        return Finding("migrations", is_well=True, detail=f"at head ({revision})")
+    detail = f"at {revision}, by a newer version of this program: update this host"
+    return Finding("migrations", is_well=True, detail=detail, is_warning=True)
 
 
 def _migration_advice() -> str:

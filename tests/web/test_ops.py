@@ -52,6 +52,22 @@ def test_not_ready_behind_on_migrations(client: FlaskClient, connection: Connect
     )
 
 
+@pytest.mark.parametrize(
+    ("revision", "database"),
+    [("9998", "ok"), ("f00d", "behind_on_migrations"), ("10000", "behind_on_migrations")],
+    ids=["of a newer version", "of another program", "of another numbering"],
+)
+def test_database_of_a_newer_version_is_ready(
+    client: FlaskClient, connection: Connection, revision: str, database: str
+) -> None:
+    connection.execute(text("UPDATE alembic_version SET version_num = :r"), {"r": revision})
+
+    response = client.get("/readyz")
+
+    assert response.json is not None
+    assert response.json["checks"]["database"] == database
+
+
 def test_not_ready_before_the_first_migration(client: FlaskClient, connection: Connection) -> None:
     connection.execute(text("DROP TABLE alembic_version"))
 
