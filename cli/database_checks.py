@@ -4,9 +4,10 @@ import re
 import statistics
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from psycopg2 import extensions
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, Row, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from cli.database_errors import explain, reason_of
@@ -23,6 +24,9 @@ FACTS = text("""
       FROM pg_database WHERE datname = current_database()
 """)
 
+# The same for each connection to one database, also through a pooler; any role may read it.
+IDENTITY = text("SELECT current_database(), pg_postmaster_start_time()")
+
 Line = tuple[str, str, str | None]  # the part, what is found, and an advice if it is not well
 
 
@@ -34,12 +38,13 @@ def examine_connection() -> Iterator[Line]:
             backend, encoding, letters, ignores_case = connection.execute(FACTS).one()
             milliseconds = _round_trip_ms(connection)
             has_pooler = _has_pooler(connection, backend)
+            identity = connection.execute(IDENTITY).one()
     except SQLAlchemyError as err:
         yield "connection", explain(err), "repeat flask doctor"
         return
     yield _connection(has_pooler=has_pooler, has_direct=DIRECT in db.engines)
     if DIRECT in db.engines:
-        yield _direct_connection(db.engines[DIRECT])
+        yield _direct_connection(db.engines[DIRECT], identity)
     yield _distance(milliseconds)
     yield _letters(encoding, letters, ignores_case=ignores_case)
 
@@ -72,13 +77,16 @@ def _connection(*, has_pooler: bool, has_direct: bool) -> Line:
     return "connection", found, None if has_direct else advice
 
 
-def _direct_connection(engine: Engine) -> Line:
+def _direct_connection(engine: Engine, identity: Row[Any]) -> Line:
     part, name = "migrations by", "DATABASE_URL_UNPOOLED"
     try:
         with engine.connect() as connection:
             has_pooler = _has_pooler(connection, connection.scalar(text("SELECT pg_backend_pid()")))
+            is_same = connection.execute(IDENTITY).one() == identity
     except SQLAlchemyError as err:
         return part, f"{name} {reason_of(err)}", "correct it"
+    if not is_same:
+        return part, name, "it leads to another database than DATABASE_URL: correct it"
     return part, name, "it leads to a pooler as well: give the direct one" if has_pooler else None
 
 
