@@ -5,6 +5,7 @@ import gc
 gc.disable()  # while modules load: collections of a growing heap take a tenth of the start
 
 import os
+import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,12 @@ def post_worker_init(worker: Any) -> None:
 
 
 def worker_exit(_: Any, worker: Any) -> None:
-    """In each worker, at its end: stop the job runner and the scheduler, so that it can exit."""
+    """In each worker, at its end: stop the job runner and the scheduler, so that it can exit.
+
+    After Ctrl-C two signals come, from the terminal and from the master; the second is ignored.
+    """
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     background_work = _background_work.pop(worker.pid, None)
     if background_work is not None:
         background_work.stop()
