@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import ssl
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -33,7 +34,7 @@ from core.cache import Store
 from core.config import Config
 from core.connection_pool import CONNECTION_LIMIT, ConnectionPool, pool_of, prepare_engine
 from core.connections import DeferredBeginConnection
-from core.database import DIRECT, cache, db
+from core.database import DIRECT, EmbeddedDatabaseError, cache, db
 from core.flask_app import LazyCommands, LazyExtension, LeanFlask
 from core.lazy_import import LazyModule
 from core.rate_limit import RateLimiter
@@ -134,7 +135,7 @@ def _shell_context() -> dict[str, Any]:
 
 
 def _flask_settings(config: Config) -> dict[str, Any]:
-    url = config.database_url or postgres.start(config.instance_path)
+    url = config.database_url or _start_embedded_database(config)
     binds = {}
     if direct_url := config.database_url_unpooled:
         binds[DIRECT] = {"url": direct_url, **_engine_options(config, direct_url)}
@@ -152,7 +153,31 @@ def _flask_settings(config: Config) -> dict[str, Any]:
     }
 
 
+def _start_embedded_database(config: Config) -> str:
+    try:
+        return postgres.start(config.instance_path)
+    except ModuleNotFoundError:  # its packages are not in requirements.lock
+        raise EmbeddedDatabaseError(
+            "DATABASE_URL: is not set, and no embedded database is installed (`make run` does); "
+            "on a server, ops/neon-flask COMMAND reads the file of settings"
+        ) from None
+
+
+def _use_trusted_certificates(url: str) -> None:
+    """Name this machine's certificates for `sslrootcert=system`.
+
+    The driver's own OpenSSL looks for them in the folder where the driver was built.
+    """
+    if make_url(url).query.get("sslrootcert") == "system":
+        paths = ssl.get_default_verify_paths()
+        if paths.cafile:
+            os.environ.setdefault(paths.openssl_cafile_env, paths.cafile)
+        if paths.capath:
+            os.environ.setdefault(paths.openssl_capath_env, paths.capath)
+
+
 def _engine_options(config: Config, url: str) -> dict[str, Any]:
+    _use_trusted_certificates(url)
     return {
         "hide_parameters": True,  # they contain names and addresses, and errors are logged
         "poolclass": ConnectionPool,

@@ -5,6 +5,8 @@ import gc
 gc.disable()  # while modules load: collections of a growing heap take a tenth of the start
 
 import os
+import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +56,29 @@ def on_starting(server: Any) -> None:
     command = server.START_CTX["args"]
     if Path(command[1]).name == "__main__.py":  # an upgrade would run it in gunicorn's package
         command[1:2] = ["-m", "gunicorn"]
+    server.reload = partial(start_again, server)
     startup.start_logging(settings)
     startup.refuse_exposed_development_provider(settings, server.cfg.address)
     startup.warn_of_insecure_settings(settings)
     startup.refuse_busy_ports(server.cfg.address, server.cfg.env_orig)
     startup.start_metrics(settings, is_upgrade=server.master_pid != 0)
     startup.prepare_database(settings, build_app)
+
+
+def start_again(server: Any) -> None:
+    """In the master, after SIGHUP: stop the workers, and start again as a new program.
+
+    gunicorn's own reload forks the new workers from this process, which has the code of the old
+    version loaded. The process id stays. New connections wait in the open sockets meanwhile.
+    """
+    sockets, server.LISTENERS = server.LISTENERS, []  # so that they are not closed
+    server.stop()
+    environment = server.cfg.env_orig | {
+        "GUNICORN_PID": str(server.pid),
+        "GUNICORN_FD": ",".join(str(each.fileno()) for each in sockets),
+    }
+    os.chdir(server.START_CTX["cwd"])
+    os.execvpe(server.START_CTX[0], server.START_CTX["args"], environment)  # noqa: S606 # nosec B606
 
 
 def when_ready(server: Any) -> None:
@@ -90,7 +109,12 @@ def post_worker_init(worker: Any) -> None:
 
 
 def worker_exit(_: Any, worker: Any) -> None:
-    """In each worker, at its end: stop the job runner and the scheduler, so that it can exit."""
+    """In each worker, at its end: stop the job runner and the scheduler, so that it can exit.
+
+    After Ctrl-C two signals come, from the terminal and from the master; the second is ignored.
+    """
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     background_work = _background_work.pop(worker.pid, None)
     if background_work is not None:
         background_work.stop()

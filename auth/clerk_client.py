@@ -118,6 +118,10 @@ class ClerkClient:
         answer = self._fetch_key_set()
         return _as_object(_parse_json(answer)), answer.headers.get("date")
 
+    def instance_key_set(self) -> Document:
+        """Return the keys of the instance to which the secret key belongs."""
+        return _as_object(_parse_json(self._call("GET", "/jwks")))
+
     def _call(
         self,
         method: str,

@@ -101,6 +101,14 @@ def jwks() -> ResponseReturnValue:
     return jsonify(_provider().key_set())
 
 
+@local_clerk.get("/v1/jwks")
+@public_unlimited
+def instance_jwks() -> ResponseReturnValue:
+    """Return the public keys, as the Backend API does."""
+    _check_secret()
+    return jsonify(_provider().key_set())
+
+
 @local_clerk.get("/v1/users")
 @public_unlimited
 def users() -> ResponseReturnValue:

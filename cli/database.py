@@ -5,13 +5,14 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from flask import current_app
 from psycopg2 import Error as DriverError
 from psycopg2 import extensions
-from sqlalchemy import URL, Connection, Engine, text
+from sqlalchemy import URL, Connection, Engine, Row, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.database import DIRECT, background_transaction, db
@@ -33,10 +34,11 @@ REASONS = {
 }
 SYNTAX_OR_ACCESS = "42"  # the class of SQLSTATEs for missing tables and columns
 NO_PRIVILEGE = "42501"
+RIGHTS_ADVICE = ": use the role that owns the tables, or grant this one its rights"
 PREFIX = "failed: "  # libpq's text after the name of the server
 
 ROUND_TRIPS = 5
-FAR_MS = 20.0  # a first login takes three round trips
+FAR_MS = 20.0  # a first login takes two round trips
 # Hosts of poolers by name: Neon's, Supabase's and others'. Neon's proxy hides the pooler otherwise.
 POOLER_HOST = re.compile(r"(^|[.-])pooler\.|-pooler\b")
 PROXIED_HOST = re.compile(r"\.neon\.(tech|build)$")
@@ -46,6 +48,9 @@ FACTS = text("""
       FROM pg_database WHERE datname = current_database()
 """)
 
+# The same for each connection to one database, also through a pooler; any role may read it.
+IDENTITY = text("SELECT current_database(), pg_postmaster_start_time()")
+
 Line = tuple[str, str, str | None]  # the part, what is found, and an advice if it is not well
 
 
@@ -54,9 +59,10 @@ def database_name() -> str:
     url = _url()
     if services().config.database_url is None:
         return f"the embedded database in {services().config.instance_path}"
-    host = url.host or url.query.get("host") or "this machine"
-    port = f":{url.port}" if url.port else ""
-    return f"database {url.database or url.username or 'postgres'} on {host}{port}"
+    host = url.query.get("host") or url.host or "this machine"
+    port = url.query.get("port") or url.port
+    name = url.query.get("dbname") or url.database or url.username or "postgres"
+    return f"database {name} on {host}{f':{port}' if port else ''}"
 
 
 def explain(err: BaseException) -> str:
@@ -91,7 +97,8 @@ def _refused(err: BaseException) -> str:
     cause = getattr(err, "orig", None)
     if not isinstance(cause, DriverError):
         return f"does not answer as expected: {type(err).__name__}"
-    return f"refuses: {_first_line(cause)} (SQLSTATE {cause.pgcode})"
+    advice = RIGHTS_ADVICE if cause.pgcode == NO_PRIVILEGE else ""
+    return f"refuses: {_first_line(cause)} (SQLSTATE {cause.pgcode}){advice}"
 
 
 def _first_line(err: BaseException) -> str:
@@ -127,12 +134,13 @@ def examine_connection() -> Iterator[Line]:
             backend, encoding, letters, ignores_case = connection.execute(FACTS).one()
             milliseconds = _round_trip_ms(connection)
             has_pooler = _has_pooler(connection, backend)
+            identity = connection.execute(IDENTITY).one()
     except SQLAlchemyError as err:
         yield "connection", explain(err), "repeat flask doctor"
         return
     yield _connection(has_pooler=has_pooler, has_direct=DIRECT in db.engines)
     if DIRECT in db.engines:
-        yield _direct_connection(db.engines[DIRECT])
+        yield _direct_connection(db.engines[DIRECT], identity)
     yield _distance(milliseconds)
     yield _letters(encoding, letters, ignores_case=ignores_case)
 
@@ -165,13 +173,16 @@ def _connection(*, has_pooler: bool, has_direct: bool) -> Line:
     return "connection", found, None if has_direct else advice
 
 
-def _direct_connection(engine: Engine) -> Line:
+def _direct_connection(engine: Engine, identity: Row[Any]) -> Line:
     part, name = "migrations by", "DATABASE_URL_UNPOOLED"
     try:
         with engine.connect() as connection:
             has_pooler = _has_pooler(connection, connection.scalar(text("SELECT pg_backend_pid()")))
+            is_same = connection.execute(IDENTITY).one() == identity
     except SQLAlchemyError as err:
         return part, f"{name} {reason_of(err)}", "correct it"
+    if not is_same:
+        return part, name, "it leads to another database than DATABASE_URL: correct it"
     return part, name, "it leads to a pooler as well: give the direct one" if has_pooler else None
 
 

@@ -18,9 +18,11 @@ from auth.jwks import usable_keys
 from auth.tokens import LEEWAY_SECONDS
 from auth.user_directory import UserDirectory
 from cli.database import database_name, examine_connection, explain, state_reason
+from cli.installation import redis_address
 from core.config import Config, insecure_settings
 from core.database import background_transaction
 from models import User
+from provisioning.retry import is_connection_lost
 from sweep import runs, stats
 from sweep.runs import BlockedRun
 from sweep.stats import Backlog
@@ -33,10 +35,10 @@ LONGEST_WAIT = 5  # sweep intervals; a user who waits longer will not get a prof
 NEWEST_USERS = 100  # whose logins show whether tokens carry claims
 
 REDIS_ADVICE = {
-    "down": "does not answer: start it, or correct REDIS_URL, its password included",
+    "down": " does not answer: start it, or correct REDIS_URL, its password included",
     "refuses_writes": (
-        "refuses writes, so that nothing is cached: check maxmemory and its policy, its disk, "
-        "the rights of its user, and whether it is a replica"
+        " refuses writes, so that nothing is cached: check maxmemory and its policy, its disk, "
+        "the rights of its user, the number of the database, and whether it is a replica"
     ),
 }
 
@@ -102,20 +104,27 @@ def examine_installation(installation: Services) -> Iterator[Finding]:
     yield from warnings(installation.config)
     database, reason = _database()
     yield Finding("database", reason is None, reason or f"{database_name()}, writable")
-    redis = health.redis(is_configured=installation.config.redis_url is not None)
-    detail = REDIS_ADVICE.get(redis, "writable" if redis == "ok" else redis.replace("_", " "))
-    yield Finding("redis", redis not in REDIS_ADVICE, detail)
+    yield _redis(installation.config)
     if database is None:
         return
     for part, found, advice in examine_connection():
         detail = f"{found}: {advice}" if advice else found
         yield Finding(part, is_well=True, detail=detail, is_warning=advice is not None)
     is_behind = database == "behind_on_migrations"
-    detail = _migration_advice() if is_behind else f"at head ({health.newest_revision()})"
-    yield Finding("migrations", not is_behind, detail)
-    if not is_behind:
+    if is_behind:
+        yield Finding("migrations", is_well=False, detail=_migration_advice())
+    else:
+        yield _migrations()
         yield _sweep()
         yield from _backlog_findings(installation)
+
+
+def _redis(config: Config) -> Finding:
+    is_configured = config.redis_url is not None
+    state = health.redis(is_configured=is_configured)
+    detail = REDIS_ADVICE.get(state, ", writable" if state == "ok" else state.replace("_", " "))
+    place = redis_address() if is_configured else ""
+    return Finding("redis", state not in REDIS_ADVICE, f"{place}{detail}")
 
 
 def warnings(config: Config) -> Iterator[Finding]:
@@ -129,10 +138,23 @@ def _database() -> tuple[str | None, str | None]:
     try:
         state = health.read_database_state()
     except SQLAlchemyError as err:
-        return None, explain(err)
+        advice = ": start the server, or correct DATABASE_URL" if is_connection_lost(err) else ""
+        return None, f"{explain(err)}{advice}"
     if state == "read_only":
         return None, f"{database_name()} {state_reason(state)}"
     return state, None
+
+
+def _migrations() -> Finding:
+    """Check for a database that a newer version has migrated; it works, but its host is old."""
+    try:
+        revision = health.database_revision()
+    except SQLAlchemyError as err:
+        return Finding("migrations", is_well=False, detail=explain(err))
+    if not health.is_newer(revision):
+        return Finding("migrations", is_well=True, detail=f"at head ({revision})")
+    detail = f"at {revision}, by a newer version of this program: update this host"
+    return Finding("migrations", is_well=True, detail=detail, is_warning=True)
 
 
 def _migration_advice() -> str:
@@ -222,7 +244,7 @@ def examine_clerk(parts: Services) -> Iterator[Finding]:
     config = parts.config
     yield _check_keys(config)
     yield from _check_jwks(parts.clerk, config.jwks_url)
-    yield _check_backend_api(parts.provisioning.directory)
+    yield _check_backend_api(parts.clerk, parts.provisioning.directory)
     url = config.sign_in_url
     yield Finding("clerk sign-in", url is not None, url or "set CLERK_SIGN_IN_URL")
     yield _check_origins(config)
@@ -323,7 +345,7 @@ def _check_clock(date: str | None) -> Finding:
     return Finding("clock", is_right, f"{ahead:+.0f} s from Clerk's{advice}")
 
 
-def _check_backend_api(directory: UserDirectory | None) -> Finding:
+def _check_backend_api(client: ClerkClient | None, directory: UserDirectory | None) -> Finding:
     if directory is None:
         return _failed("clerk api", "set CLERK_SECRET_KEY")
     try:
@@ -335,4 +357,17 @@ def _check_backend_api(directory: UserDirectory | None) -> Finding:
             "clerk api",
             f"{type(err).__name__}: correct CLERK_SECRET_KEY, CLERK_API_URL",
         )
+    if client is not None and _is_for_another_instance(client):
+        advice = "copy CLERK_PUBLISHABLE_KEY and CLERK_SECRET_KEY from one instance"
+        return _failed("clerk api", f"answers for an instance with other keys: {advice}")
     return _well("clerk api", "answers")
+
+
+def _is_for_another_instance(client: ClerkClient) -> bool:
+    """Whether the secret key's instance has none of the published keys; False if unknown."""
+    try:
+        published = usable_keys(client.key_set())
+        own = usable_keys(client.instance_key_set())
+    except Exception:  # another line reports it, or this Backend API has no such call
+        return False
+    return bool(published and own) and published.keys().isdisjoint(own)

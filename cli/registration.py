@@ -5,7 +5,8 @@ Each command names its database: after its work, or in the one line that reports
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
@@ -24,6 +25,8 @@ UNNAMED = {"cache clear", "config", "doctor", "scheduler", "token"}
 # Subcommands of `flask db` that only read or write migration files.
 FILES_ONLY = {"branches", "edit", "heads", "history", "init", "list-templates", "merge", "revision"}
 UNNAMED |= {f"db {name}" for name in (*FILES_ONLY, "show")}
+MIGRATING = {"db upgrade", "db downgrade"}
+migration_steps = logging.getLogger("alembic.runtime.migration")
 
 
 def register_commands(app: Flask) -> None:
@@ -63,7 +66,8 @@ def _with_report(app: Flask, command: click.Command, path: str) -> click.Command
             name: _with_report(app, each, f"{path} {name}") for name, each in commands
         }
     elif command.callback is not None:
-        wrapped.callback = _report(app, command.callback, is_named=path not in UNNAMED)
+        callback = _printed_steps()(command.callback) if path in MIGRATING else command.callback
+        wrapped.callback = _report(app, callback, is_named=path not in UNNAMED)
     return wrapped
 
 
@@ -107,3 +111,32 @@ class _MigrationErrorHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage().removeprefix("Error: ")
         click.echo(f"Error: {_with_place(message)}", err=True)
+
+
+class _StepHandler(logging.Handler):
+    """Collects the migrations that run: `Running upgrade 0021 -> 0022, …`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if (message := record.getMessage()).startswith("Running "):
+            self.steps.append(message)
+
+
+@contextmanager
+def _printed_steps() -> Iterator[None]:
+    """Print the migrations that ran; after an error none has, because they are one transaction."""
+    handler = _StepHandler()
+    migration_steps.addHandler(handler)
+    migration_steps.setLevel(logging.INFO)
+    migration_steps.propagate = False
+    try:
+        yield
+        for step in handler.steps:
+            click.echo(step, err=True)
+    finally:
+        migration_steps.removeHandler(handler)
+        migration_steps.setLevel(logging.NOTSET)
+        migration_steps.propagate = True

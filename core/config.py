@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit, urlunsplit
 
 from dotenv import dotenv_values
 from psycopg2 import Error as DriverError
@@ -37,6 +37,9 @@ QUOTES = ('"', "'")
 HOST = re.compile(r"[\w.-]+|[0-9a-f.:]*:[0-9a-f.:]*", re.IGNORECASE)
 VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 CLERK_SECRET_KEY = re.compile(r"sk_(test|live)_[\x21-\x7e]+")
+# The others would change how long a request waits for Redis, or what its answers are.
+REDIS_OPTION = re.compile("db|username|password|client_name|ssl_[a-z_]+")
+CONTROL_CHARACTER = re.compile("%[01][0-9a-f]|%7f", re.IGNORECASE)
 TCP_ADDRESS = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:]*)):(\d+)", re.ASCII)
 DEFAULT_PORTS = {"https": 443, "http": 80}
 LAST_PORT = 65_535
@@ -127,6 +130,8 @@ def _check_url(value: str, schemes: tuple[str, ...]) -> str:
     )
     if parts.scheme not in schemes or not has_place:
         raise ValueError(f"must be a URL starting with {' or '.join(f'{s}://' for s in schemes)}")
+    if CONTROL_CHARACTER.search(value):
+        raise ValueError("holds a control character (%00 to %1F)")
     if port == 0 or not HOST.fullmatch(parts.hostname or "localhost"):
         raise ValueError("has a host or a port that cannot be")
     if parts.netloc.count("@") > 1 or "#" in value or any(map(str.isspace, value)):
@@ -169,6 +174,8 @@ def _check_api_url(value: str) -> str:
 def _parse_database_url(value: str) -> str:
     """Accept both spellings of the scheme and return the URL with SQLAlchemy's driver name."""
     parts = value.partition("://")
+    if not parts[1]:
+        raise ValueError("must be a URL such as postgresql://user:password@host/name")
     if "," in parts[2].partition("/")[0].rpartition("@")[2]:
         raise ValueError("names several hosts; give one")
     _check_url(value, DATABASE)
@@ -192,6 +199,8 @@ def _check_options(url: URL) -> None:
     for name, option in url.query.items():
         if name in ("host", "hostaddr", "port") and (not isinstance(option, str) or "," in option):
             raise ValueError("names several hosts; give one")
+        if not isinstance(option, str):
+            raise ValueError(f"has the option {name} twice")  # noqa: TRY004 - as pydantic reads it
         try:
             make_dsn(**{name: "1"})
         except DriverError:
@@ -204,11 +213,20 @@ def _check_redis_url(value: str) -> str:
     database = parts.path.strip("/")
     if parts.scheme != "unix" and database and not re.fullmatch("[0-9]+", database):
         raise ValueError("must end in the number of a database, if in anything")
+    if not all(map(REDIS_OPTION.fullmatch, parse_qs(parts.query, keep_blank_values=True))):
+        raise ValueError(
+            "has an option (after the ?) other than db, username, password, client_name and ssl_…"
+        )
     try:
         ConnectionPool.from_url(checked).make_connection()  # does not connect
-    except Exception:  # the option is unknown or has another type
+    except Exception:  # the option is unknown, or its value has another type
         raise ValueError("has an option (after the ?) that Redis clients do not know") from None
     return checked
+
+
+def _absolute_path(path: Path) -> Path:
+    """Return the path in the project's folder, unless it is absolute or begins with `~`."""
+    return PROJECT / path.expanduser()
 
 
 def _check_clerk_secret_key(value: SecretStr) -> SecretStr:
@@ -227,7 +245,7 @@ def _check_token(value: SecretStr) -> SecretStr:
 
 def _check_bind(value: str) -> str:
     for address in value.split(","):
-        if address.startswith("unix:"):
+        if address.startswith("unix:") and address != "unix:":
             continue
         host, port = _host_and_port(address)
         if host is None or not HOST.fullmatch(host) or int(port) > LAST_PORT:
@@ -293,7 +311,7 @@ class Config(BaseModel):
     model_config = {"frozen": True, "hide_input_in_errors": True}
 
     app_env: Literal["development", "production"] = "development"
-    instance_path: Path = PROJECT / "instance"
+    instance_path: Annotated[Path, AfterValidator(_absolute_path)] = PROJECT / "instance"
     database_url: Annotated[str, BeforeValidator(_parse_database_url)] | None = SECRET_URL
     database_url_unpooled: Annotated[str, BeforeValidator(_parse_database_url)] | None = SECRET_URL
     database_connect_seconds: float = Field(default=10, gt=0, le=120)
@@ -304,7 +322,7 @@ class Config(BaseModel):
 
     clerk_publishable_key: Annotated[str, BeforeValidator(_check_publishable_key)] | None = None
     clerk_secret_key: Annotated[SecretStr, AfterValidator(_check_clerk_secret_key)] | None = None
-    clerk_frontend_api_url: WebUrl | None = None
+    clerk_frontend_api_url: Annotated[str, BeforeValidator(_check_api_url)] | None = None
     clerk_api_url: Annotated[str, BeforeValidator(_check_api_url)] = "https://api.clerk.com"
     clerk_jwks_url: PageUrl | None = None
     clerk_issuer: WebUrl | None = None
@@ -463,7 +481,7 @@ def _bind_of_port(environ: Mapping[str, str | None]) -> str | None:
 
     It can be reached from outside, unless the development identity provider serves there.
     """
-    port = (environ.get("PORT") or "").strip()
+    port = _trim(environ.get("PORT") or "")
     if not port:
         return None
     if not re.fullmatch("[0-9]{1,5}", port) or int(port) > LAST_PORT:
@@ -497,8 +515,10 @@ def _read_env_file(path: Path | None) -> Mapping[str, str | None]:
 
 
 def insecure_settings(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield settings that work but are insecure in production, each with its fix."""
+    """Yield settings that work but are insecure for real users, each with its fix."""
     if not config.is_production:
+        if not config.is_development_instance:
+            yield "APP_ENV", "is development, but the Clerk keys are pk_live_…: set production"
         return
     if config.is_development_instance:
         yield (
@@ -517,8 +537,10 @@ def insecure_settings(config: Config) -> Iterator[tuple[str, str]]:
 def _one_line(err: ValidationError) -> str:
     first = err.errors(include_url=False, include_input=False)[0]
     name = ".".join(str(part) for part in first["loc"]).split(".")[0].upper()
-    reason = first["msg"].removeprefix("Value error, ")
-    return f"{name}: {reason}" if name else reason
+    reason = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if first["type"] == "bool_parsing":
+        reason = "must be on or off"
+    return f"{name}: {reason.partition(', unable to parse')[0]}" if name else reason
 
 
 def _instance_host(publishable_key: str) -> str:

@@ -170,10 +170,10 @@ def enable_multiprocess(folder: Path) -> None:
 
 def remove_dead_processes(folder: Path) -> None:
     """Delete the metrics files of processes that no longer run."""
-    for file in folder.glob("*.db"):
-        pid = file.stem.rpartition("_")[2]
-        if pid.isdecimal() and not _is_running(int(pid)):
-            with suppress(OSError):
+    with suppress(OSError):  # a folder that cannot be read
+        for file in folder.glob("*.db"):
+            pid = file.stem.rpartition("_")[2]
+            if pid.isdecimal() and not _is_running(int(pid)):
                 file.unlink(missing_ok=True)
 
 

@@ -134,8 +134,10 @@ def start_postgres(folder: Path) -> Iterator[PostgresServer]:
 
 
 def workers(app: AppServer) -> list[psutil.Process]:
-    """Return the worker processes, the oldest first."""
-    return sorted(psutil.Process(app.process.pid).children(), key=psutil.Process.create_time)
+    """Return the worker processes, the oldest first; the embedded database is none of them."""
+    children = psutil.Process(app.process.pid).children()
+    found = [child for child in children if child.name() != "postgres"]
+    return sorted(found, key=psutil.Process.create_time)
 
 
 def logged_events(app: AppServer, event: str) -> list[dict[str, object]]:

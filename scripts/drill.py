@@ -27,6 +27,8 @@ from core.config import ConfigError, load_config
 from core.database import EmbeddedDatabaseError
 from dev import postgres
 
+# Modes that need TLS, which the programs of the wheel are built without.
+TLS_MODES = ("require", "verify-ca", "verify-full")
 PROJECT = Path(__file__).resolve().parent.parent
 TABLES = text("""
     SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname)
@@ -66,9 +68,12 @@ def _restore(source: URL, target: URL, dump: Path) -> dict[str, int]:
     with _connection(source) as connection:
         snapshot = connection.scalar(text("SELECT pg_export_snapshot()"))
         counts = _counts(connection)
+        if not counts:
+            sys.exit(f"drill: {source.render_as_string()} has no tables; set DATABASE_URL")
         options = ["--format=custom", "--no-owner", "--no-privileges", f"--snapshot={snapshot}"]
         _run("pg_dump", source, *options, f"--file={dump}")
-    print(f"drill: dumped {sum(counts.values())} rows, {dump.stat().st_size} bytes")
+    size = dump.stat().st_size
+    print(f"drill: dumped {sum(counts.values())} rows of {source.render_as_string()}, {size} bytes")
     _run("pg_restore", target, "--no-owner", "--exit-on-error", "--single-transaction", str(dump))
     return counts
 
@@ -100,7 +105,7 @@ def _counts(connection: Connection) -> dict[str, int]:
 
 def _run(program: str, url: URL, *arguments: str) -> None:
     """Run a program of PostgreSQL on a database; the password is not on its command line."""
-    path = _newest(program)
+    path = newest(program, needs_tls=url.query.get("sslmode") in TLS_MODES)
     names = url.set(password=None).translate_connect_args(username="user", database="dbname")
     options = {name: str(value) for name, value in url.query.items()}
     place = make_dsn(**names, **options)
@@ -108,12 +113,13 @@ def _run(program: str, url: URL, *arguments: str) -> None:
     command = [path, *arguments, f"--dbname={place}"]
     completed = subprocess.run(command, env=environment, check=False)  # nosec B603 # no shell
     if completed.returncode:
-        sys.exit(f"drill: {program} failed ({path})")
+        sys.exit(f"drill: {program} failed ({path}); it must not be older than the server")
 
 
-def _newest(program: str) -> str:
+def newest(program: str, *, needs_tls: bool) -> str:
     """Return the path of the newest installed version; older ones refuse newer servers."""
-    found = [path for path in (shutil.which(program), _of_the_wheel(program)) if path]
+    embedded = None if needs_tls else _of_the_wheel(program)
+    found = [path for path in (shutil.which(program), embedded) if path]
     if not found:
         sys.exit(f"drill: {program} is missing; on Debian: apt install postgresql-client")
     return max(found, key=_major_version)

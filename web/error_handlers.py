@@ -19,12 +19,15 @@ from provisioning.jobs import UnknownJobError
 from provisioning.preregistration import MentoradoExistsError
 from provisioning.retry import is_unavailable
 from sweep.runs import SweepRunningError
+from web import health
 from web.errors import HttpError, TooManyRequestsError, provisioning_error_code
 from web.problem_responses import is_api_path, problem_response
 
 log = structlog.get_logger(__name__)
 
 CONNECTING_RETRY_SECONDS = 1  # with the pauses of preparing.js, a visitor rarely waits for two more
+
+MISSING_OBJECTS = ("42P01", "42703", "42883")  # SQLSTATEs: no such table, column, function
 
 # Codes for the statuses of Werkzeug; every other client error is answered as invalid input.
 CODES_BY_STATUS = {
@@ -106,8 +109,17 @@ def _handle_database_error(err: SQLAlchemyError) -> ResponseReturnValue:
     if is_unavailable(err):
         log.warning("database_unavailable", error=type(err).__name__)
         return problem_response("database_unavailable")
+    if _is_not_migrated(err):
+        log.error("database_not_migrated", advice="run flask db upgrade")
+        return problem_response("database_unavailable")
     log.error("unexpected_error", exc_info=err)
     return problem_response("internal")
+
+
+def _is_not_migrated(err: SQLAlchemyError) -> bool:
+    """Whether a table, column or function is missing because migrations are."""
+    sqlstate = getattr(getattr(err, "orig", None), "pgcode", None) or ""
+    return sqlstate in MISSING_OBJECTS and health.database() == "behind_on_migrations"
 
 
 def _handle_werkzeug_error(err: HTTPException) -> ResponseReturnValue:

@@ -1,5 +1,6 @@
 """Health checks of the database, Redis, the sweep and the identity provider."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -28,6 +29,7 @@ STATE_QUERY = text("""
     SELECT to_regclass('alembic_version') IS NOT NULL, current_setting('transaction_read_only')
 """)
 REVISION_QUERY = text("SELECT version_num FROM alembic_version")
+OWN_REVISION = re.compile("[0-9]{4}")
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations" / "versions"
 
 
@@ -47,14 +49,30 @@ def database() -> str:
 
 
 def read_database_state() -> str:
-    """Return `ok`, `read_only` or `behind_on_migrations`; raises the database's errors."""
+    """Return `ok`, `read_only` or `behind_on_migrations`; raises the database's errors.
+
+    A database that a newer version has migrated is `ok`: migrations are safe under the old code.
+    """
     with transaction() as session:
         is_migrated, read_only = session.execute(STATE_QUERY).one()
-        current = session.scalar(REVISION_QUERY) if is_migrated else None
+        current = (session.scalar(REVISION_QUERY) if is_migrated else None) or ""
     if read_only == "on":
         pool_of(db.engine.engine).server.note_read_only()  # the next connection may be writable
         return "read_only"
-    return "ok" if current == newest_revision() else "behind_on_migrations"
+    is_behind = current != newest_revision() and not is_newer(current)
+    return "behind_on_migrations" if is_behind else "ok"
+
+
+def is_newer(revision: str) -> bool:
+    """Whether a newer version of this program has made the revision, by its number."""
+    return OWN_REVISION.fullmatch(revision) is not None and revision > newest_revision()
+
+
+def database_revision() -> str:
+    """Return the revision of a migrated database."""
+    with transaction() as session:
+        revision: str = session.scalars(REVISION_QUERY).one()
+    return revision
 
 
 def redis(*, is_configured: bool) -> str:

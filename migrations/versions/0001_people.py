@@ -1,5 +1,7 @@
 """Create users and mentorados with the other program's names and types, or adopt its tables."""
 
+import logging
+
 from alembic import op
 
 from migrations import adoption, baseline
@@ -7,10 +9,13 @@ from migrations import adoption, baseline
 revision = "0001"
 down_revision = None
 
+log = logging.getLogger("alembic.runtime.migration")
+
 
 def upgrade() -> None:
     if adoption.is_foreign():
         adoption.examine()
+        log.info("Running the adoption of existing tables: flask adopt --json reports it")
         _adopt()
         return
     for name in baseline.ENUMS:

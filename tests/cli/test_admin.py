@@ -363,6 +363,17 @@ def test_doctor_names_a_refused_secret_key(tmp_path: Path, url: str, clerk: Cler
     assert "status 401: CLERK_SECRET_KEY is refused" in result.output
 
 
+def test_doctor_names_keys_of_two_instances(tmp_path: Path, url: str, clerk: Clerk) -> None:
+    with run_clerk(tmp_path / "other") as other:
+        secret = other.settings["CLERK_SECRET_KEY"]
+        settings = settings_of(clerk, clerk_api_url=other.url, clerk_secret_key=secret)
+        with create_app_on(tmp_path, url, **settings) as app:
+            result = app.test_cli_runner().invoke(args=["doctor"])
+
+    assert result.exit_code == 1
+    assert "copy CLERK_PUBLISHABLE_KEY and CLERK_SECRET_KEY from one instance" in result.output
+
+
 def test_doctor_reports_a_user_without_profile(runner: FlaskCliRunner, session: Session) -> None:
     session.add(User(clerk_id="user_waiting", created_at=NOW))
     session.commit()

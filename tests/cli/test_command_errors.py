@@ -160,6 +160,19 @@ def unusable_databases(
     return {**urls, "restricted": role_url.render_as_string()}
 
 
+def test_doctor_warns_about_a_database_of_a_newer_version(
+    tmp_path: Path, copy_database: Callable[[str], str]
+) -> None:
+    url = copy_database(f"newer_{tmp_path.name}")
+    with connect_to(url) as other:
+        other.exec_driver_sql(UNKNOWN_REVISION)
+    with create_app_on(tmp_path, url) as app:
+        result = run(app, "doctor")
+
+    line = "warn  migrations     at 9999, by a newer version of this program: update this host"
+    assert (result.exit_code, line in result.output) == (0, True)
+
+
 def test_no_command_prints_a_traceback(
     tmp_path: Path, unusable_databases: dict[str, str], commands: list[str]
 ) -> None:

@@ -31,6 +31,19 @@ def test_adoption_uses_the_direct_connection(app: Flask) -> None:
     assert "there is no other program's installation in this database" in result.output
 
 
+def test_doctor_warns_if_the_direct_connection_leads_to_another_database(
+    new_database: Callable[[str], str], tmp_path: Path
+) -> None:
+    urls = [new_database(f"{name}_{tmp_path.name}") for name in ("pooled", "direct")]
+    outputs = []
+    for direct in urls:
+        with create_app_on(tmp_path, urls[0], database_url_unpooled=direct) as app:
+            outputs.append(app.test_cli_runner().invoke(args=["doctor"]).output)
+
+    warning = "DATABASE_URL_UNPOOLED: it leads to another database than DATABASE_URL"
+    assert [warning in output for output in outputs] == [False, True]
+
+
 def test_other_commands_use_the_pooler(app: Flask) -> None:
     result = app.test_cli_runner().invoke(args=["auto-create", "status"])
 

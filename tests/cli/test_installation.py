@@ -1,5 +1,7 @@
 """The commands `flask config` and `flask cache clear`, and lines of `flask doctor`."""
 
+import os
+import ssl
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import replace
@@ -68,6 +70,29 @@ def test_cache_clear_names_a_redis_that_does_not_answer(tmp_path: Path, template
 
     assert (result.exit_code, SECRET in result.output) == (1, False)
     assert "the cache at 127.0.0.1:1 did not answer" in result.stderr
+
+
+def test_doctor_names_what_does_not_answer_with_an_advice(tmp_path: Path) -> None:
+    urls = {
+        "database_url": "postgresql://127.0.0.1:1/none",
+        "redis_url": f"redis://:{SECRET}@127.0.0.1:1/0",
+    }
+    with create_app_on(tmp_path, urls.pop("database_url"), **urls) as app:
+        output = app.test_cli_runner().invoke(args=["doctor"]).output
+
+    assert "Connection refused: start the server, or correct DATABASE_URL" in output
+    assert "FAIL  redis          127.0.0.1:1 does not answer: start it, or correct REDIS" in output
+
+
+def test_trusted_certificates_are_those_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_DIR", "")
+    monkeypatch.delenv("SSL_CERT_DIR")
+    folder = ssl.get_default_verify_paths().capath
+    url = "postgresql://127.0.0.1:1/none?sslmode=verify-full&sslrootcert=system"
+    with create_app_on(tmp_path, url):
+        assert os.environ.get("SSL_CERT_DIR") == folder
 
 
 CLERK = {

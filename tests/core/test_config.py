@@ -9,6 +9,7 @@ import pytest
 
 from app import create_app
 from core.config import (
+    PROJECT,
     Config,
     ConfigError,
     insecure_settings,
@@ -129,13 +130,22 @@ def test_environment_overrides_the_env_file(tmp_path: Path) -> None:
         ("DATABASE_URL", "postgresql://db1,db2/neon"),
         ("DATABASE_URL", "postgresql://db1:5432,db2:5432/neon"),
         ("DATABASE_URL", "postgresql://[::1/neon"),
+        ("DATABASE_URL", "postgresql:/db/neon"),
+        ("DATABASE_URL", "postgresql://db/neon?krbsrvname=%00"),
+        ("DATABASE_URL", "postgresql://u:p%0a@db/neon"),
+        ("DATABASE_URL", "postgresql://db/neon?sslmode=require&sslmode=disable"),
         ("REDIS_URL", "redis://"),
         ("REDIS_URL", "redis://cache/sessions"),
         ("REDIS_URL", "redis://cache/-1"),
         ("REDIS_URL", "redis://cache/1.5"),
         ("REDIS_URL", "redis://cache?db=sessions"),
         ("REDIS_URL", "redis://cache?unknown=1"),
+        ("REDIS_URL", "redis://cache?decode_responses=True"),
+        ("REDIS_URL", "redis://cache?socket_timeout=30"),
+        ("REDIS_URL", "redis://cache?protocol="),
         ("REDIS_URL", "redis://cache:70000"),
+        ("BIND", "unix:"),
+        ("CLERK_FRONTEND_API_URL", "https://clerk.example.com/v1"),
         ("ADMIN_EMAILS", "mailto:ana@example.com"),
         ("ADMIN_EMAILS", "Ana <ana@example.com>"),
         ("ADMIN_EMAILS", "ana@example.com;"),
@@ -573,7 +583,12 @@ def test_usual_database_urls_are_accepted(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://cache", "rediss://u:p%40@cache:6380/2", "unix:///run/redis.sock?db=1"]
+    "url",
+    [
+        "redis://cache",
+        "rediss://u:p%40@cache:6380/2?ssl_cert_reqs=none",
+        "unix:///run/redis.sock?db=1",
+    ],
 )
 def test_usual_redis_urls_are_accepted(url: str) -> None:
     assert load(REDIS_URL=url).redis_url == url
@@ -592,6 +607,28 @@ def test_clerk_setting_without_publishable_key_is_refused(name: str) -> None:
     error = config_error(**{name: ALL_SETTINGS[name]})
 
     assert str(error) == f"{name} needs CLERK_PUBLISHABLE_KEY"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("SCHEDULER", "sim", "must be on or off"),
+        ("WEB_THREADS", "muitas", "must be a valid integer"),
+        ("WEB_THREADS", "0", "must be greater than or equal to 1"),
+        ("LOG_FORMAT", "text", "must be 'json' or 'console'"),
+    ],
+)
+def test_reason_of_a_wrong_value_is_short(name: str, value: str, reason: str) -> None:
+    assert str(config_error(**{name: value})) == f"{name}: {reason}"
+
+
+def test_port_may_be_quoted() -> None:
+    assert load(PORT='"5000"').bind == "127.0.0.1:5000"
+
+
+def test_instance_folder_does_not_depend_on_the_current_one() -> None:
+    assert load(INSTANCE_PATH="data").instance_path == PROJECT / "data"
+    assert load(INSTANCE_PATH="~/neon").instance_path == Path.home() / "neon"
 
 
 def test_byte_order_mark_of_an_env_file_is_ignored(tmp_path: Path) -> None:
@@ -627,7 +664,7 @@ def insecure_names(**changed: str) -> list[str]:
         ({"CLERK_JWKS_URL": "http://keys.example.com"}, ["CLERK_JWKS_URL"]),
         ({"CLERK_FRONTEND_API_URL": "http://clerk.example.com"}, ["CLERK_FRONTEND_API_URL"]),
         ({"SECRET_KEY": "s" * 31}, ["SECRET_KEY"]),
-        ({"APP_ENV": "development", "SECRET_KEY": "s"}, []),
+        ({"APP_ENV": "development", "SECRET_KEY": "s"}, ["APP_ENV"]),
     ],
 )
 def test_insecure_settings_of_production_are_named(

@@ -27,6 +27,10 @@ def test_files_of_ended_processes_are_deleted(tmp_path: Path, pid: int, is_kept:
     assert file.exists() == is_kept
 
 
+def test_folder_that_cannot_be_read_ends_nothing(tmp_path: Path) -> None:
+    remove_dead_processes(tmp_path / ("x" * 256))  # a name that no file system accepts
+
+
 def write_counter(folder: Path, pid: int, number: int) -> Path:
     """Write the file of a process that has write_counter `number` logins and return its path."""
     file = folder / f"counter_{pid}.db"

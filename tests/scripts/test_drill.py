@@ -8,7 +8,7 @@ from sqlalchemy import make_url
 
 from dev.databases import connect_to, count
 from dev.servers import child_environment
-from scripts.drill import compare, main
+from scripts.drill import compare, main, newest
 
 ADD_USERS = "INSERT INTO users (clerk_id) SELECT 'u' || i FROM generate_series(1, 30) AS i"
 GIVE_PROFILES = """
@@ -40,6 +40,21 @@ def test_database_with_tables_is_not_overwritten(
 
     with pytest.raises(SystemExit, match="is not empty"):
         drill(tmp_path, source, source)
+
+
+def test_database_without_tables_is_not_a_source(
+    tmp_path: Path, new_database: Callable[[str], str]
+) -> None:
+    with pytest.raises(SystemExit, match="has no tables; set DATABASE_URL"):
+        drill(tmp_path, new_database("empty_source"), new_database("empty_target"))
+
+
+def test_server_with_tls_needs_the_programs_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    assert "pixeltable" in newest("pg_dump", needs_tls=False)
+    with pytest.raises(SystemExit, match="pg_dump is missing"):
+        newest("pg_dump", needs_tls=True)
 
 
 def test_table_with_fewer_rows_fails_the_drill() -> None:

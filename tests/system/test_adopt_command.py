@@ -97,6 +97,12 @@ def test_doctor_recommends_the_adoption(runner: FlaskCliRunner, legacy: str) -> 
     assert "migrations     at head" in runner.invoke(args=["doctor"]).output
 
 
+def test_upgrade_tells_of_the_adoption(runner: FlaskCliRunner, legacy: str) -> None:
+    result = runner.invoke(args=["db", "upgrade"])
+
+    assert "Running the adoption of existing tables: flask adopt --json" in result.stderr
+
+
 def test_database_of_this_program_is_not_adopted(runner: FlaskCliRunner, url: str) -> None:
     upgrade()
 

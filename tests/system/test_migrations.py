@@ -104,6 +104,19 @@ def test_current_of_an_empty_database_is_nothing(empty: Flask) -> None:
     assert objects() == []
 
 
+def test_migrations_are_named_as_they_run(empty: Flask) -> None:
+    upgrade(revision="0001")
+
+    result = empty.test_cli_runner().invoke(args=["db", "upgrade", "0003"])
+
+    steps, place = result.stderr.splitlines()[:-1], result.stderr.splitlines()[-1]
+    assert [step[:29] for step in steps] == [
+        "Running upgrade 0001 -> 0002,",
+        "Running upgrade 0002 -> 0003,",
+    ]
+    assert place.startswith("(database ")
+
+
 def test_unknown_revision_of_a_command_is_named(empty: Flask) -> None:
     upgrade(revision="0001")
 

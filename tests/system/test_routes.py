@@ -17,6 +17,7 @@ PUBLIC = {
     "webhooks.clerk",
     "local_clerk.sign_in",
     "local_clerk.enter",
+    "local_clerk.instance_jwks",
     "local_clerk.jwks",
     "local_clerk.user",
     "local_clerk.users",

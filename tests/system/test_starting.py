@@ -110,6 +110,23 @@ def test_flask_commands_name_a_bad_setting_too(tmp_path: Path) -> None:
     assert failed.stderr.startswith("neon-dashboard: ENROLMENT: ")
 
 
+def test_production_packages_without_a_database_give_one_clear_line(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['psutil'] = None; import wsgi"
+    failed = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=PROJECT,
+        env=child_environment({"INSTANCE_PATH": str(tmp_path)}),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("neon-dashboard: DATABASE_URL: is not set, and no embedded ")
+    assert failed.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("command", [("gunicorn", "wsgi:app"), ("flask", "sweep")])
 def test_unwritable_folder_gives_one_clear_line(command: tuple[str, str]) -> None:
     failed = attempt(*command, folder=Path("/proc/nowhere"))

@@ -77,7 +77,7 @@ def test_settings_pasted_into_the_example_file_reach_a_command(tmp_path: Path) -
         content = re.sub(f"(?m)^{name}=.*$", lambda _: f"{name}={value}", content)  # noqa: B023
     file.write_text(content)
 
-    environment = child_environment({"NEON_ENV_FILE": str(file)})
+    environment = child_environment({"NEON_ENV_FILE": file.name})
     command = [str(PROJECT / "ops" / "neon-flask"), "config"]
     completed = subprocess.run(
         command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
@@ -86,3 +86,21 @@ def test_settings_pasted_into_the_example_file_reach_a_command(tmp_path: Path) -
     url = NEON_URL.replace("bia:pw%26%24@", "").replace("postgresql", "postgresql+psycopg2")
     assert re.search(rf"(?m)^DATABASE_URL +{re.escape(url)} +set$", completed.stdout)
     assert re.search(r"(?m)^APP_ENV +production +set$", completed.stdout)
+
+
+@pytest.mark.parametrize("line", ["export SECRET_KEY=hush", "SECRET_KEY = hush"])
+def test_line_that_systemd_skips_is_refused(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "neon.env"
+    file.write_text(f"# Settings\nAPP_ENV=production\n{line}\n")
+
+    completed = subprocess.run(
+        [str(PROJECT / "ops" / "neon-flask"), "config"],
+        env=child_environment({"NEON_ENV_FILE": str(file)}),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+    assert completed.returncode == 1
+    assert completed.stderr.endswith("without export and spaces, in line 3\n")
+    assert "hush" not in completed.stderr

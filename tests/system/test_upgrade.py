@@ -1,13 +1,15 @@
-"""gunicorn's upgrade in place (SIGUSR2): the new server takes over without failed requests."""
+"""Signals that load a new version (SIGUSR2, SIGHUP): no request fails meanwhile."""
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 
@@ -27,6 +29,7 @@ from dev.servers import (
     stop,
     wait_for,
 )
+from scripts.image_check import project_context
 from tests.support.users import BOB
 from web.startup import refuse_busy_ports
 
@@ -43,7 +46,17 @@ def command() -> list[str]:
 
 
 @pytest.fixture
-def app(tmp_path: Path, command: list[str]) -> Iterator[AppServer]:
+def project(tmp_path: Path) -> Path:
+    """A copy of the code, which a test can change."""
+    folder = tmp_path / "project"
+    for file in project_context():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PROJECT / file, folder / file)
+    return folder
+
+
+@pytest.fixture
+def app(tmp_path: Path, command: list[str], project: Path) -> Iterator[AppServer]:
     """The app on its embedded database."""
     bind = f"127.0.0.1:{free_port()}"
     settings = {"INSTANCE_PATH": str(tmp_path), "BIND": bind, "SCHEDULER": "off", **UNLIMITED}
@@ -51,7 +64,7 @@ def app(tmp_path: Path, command: list[str]) -> Iterator[AppServer]:
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "wsgi:app"],
-            cwd=PROJECT,
+            cwd=project,
             env=child_environment(settings),
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -142,6 +155,29 @@ def test_new_server_takes_over_without_a_failed_request(
     assert (exit_code, is_same_database, is_stopped) == (0, True, True)
     assert set(request_loop.statuses) == {200}
     assert after >= before + ANSWERS
+
+
+def has_redis_state(app: AppServer, state: str) -> bool:
+    answer = requests.get(f"{app.url}/readyz", timeout=20, headers={"Connection": "close"})
+    return bool(answer.json()["checks"]["redis"] == state)
+
+
+def test_reload_loads_changed_code_without_a_failed_request(
+    app: AppServer, request_loop: RequestLoop, project: Path
+) -> None:
+    database, health = database_of(app), project / "web" / "health.py"
+    assert request_loop.wait_for_answers()
+
+    # The second time, the server is one that was started again.
+    for old, new in (("not_configured", "changed"), ("changed", "changed_again")):
+        health.write_text(health.read_text().replace(f'return "{old}"', f'return "{new}"'))
+        app.process.send_signal(signal.SIGHUP)
+        assert eventually(partial(has_redis_state, app, new), seconds=20)
+        assert request_loop.wait_for_answers()
+    request_loop.stop()
+
+    assert set(request_loop.statuses) == {200}
+    assert database_of(app) == database
 
 
 @pytest.mark.parametrize("command", COMMANDS[1:], ids=["as a module"])

@@ -1,5 +1,6 @@
 """Health and readiness: `/healthz` and `/readyz`."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -13,12 +14,15 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
+from structlog.testing import capture_logs
 
 from dev.fake_clerk import PUBLISHABLE_KEY
 from dev.servers import eventually
 from models import SweepRun
 from models.sweep_run import SweepStatus
 from tests.support.apps import create_app_on
+from tests.support.users import BOB
+from web.services import EXTENSION
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 TOKEN = jwt.encode({"sub": "user_bob"}, KEY, algorithm="RS256", headers={"kid": "unknown"})
@@ -50,6 +54,36 @@ def test_not_ready_behind_on_migrations(client: FlaskClient, connection: Connect
         503,
         "behind_on_migrations",
     )
+
+
+@pytest.mark.parametrize(
+    ("revision", "database"),
+    [("9998", "ok"), ("f00d", "behind_on_migrations"), ("10000", "behind_on_migrations")],
+    ids=["of a newer version", "of another program", "of another numbering"],
+)
+def test_database_of_a_newer_version_is_ready(
+    client: FlaskClient, connection: Connection, revision: str, database: str
+) -> None:
+    connection.execute(text("UPDATE alembic_version SET version_num = :r"), {"r": revision})
+
+    response = client.get("/readyz")
+
+    assert response.json is not None
+    assert response.json["checks"]["database"] == database
+
+
+def test_database_without_migrations_is_an_outage(
+    tmp_path: Path, new_database: Callable[[str], str]
+) -> None:
+    with create_app_on(tmp_path, new_database(f"not_migrated_{tmp_path.name}")) as app:
+        provider = app.extensions[EXTENSION].dev_provider
+        headers = {"Authorization": f"Bearer {provider.token(BOB)}"}
+        with capture_logs() as logged:
+            response = app.test_client().get("/api/auth/me", headers=headers)
+
+    assert response.json is not None
+    assert (response.status_code, response.json["code"]) == (503, "database_unavailable")
+    assert "run flask db upgrade" in [line.get("advice") for line in logged]
 
 
 def test_not_ready_before_the_first_migration(client: FlaskClient, connection: Connection) -> None:
