@@ -31,6 +31,7 @@ from auth.identity import Identity
 from auth.tokens import identity_from_claims
 from benchmarks.chaos_operations import CONFIRMED_FIELD, FormReader
 from core.cache import LocalStore
+from core.circuit_breaker import CircuitBreaker
 from dev.databases import connect_to, create_app_on
 from dev.fake_clerk import ADMIN_EMAIL, DevUser
 from dev.servers import RedisServer, free_port, start_redis
@@ -144,7 +145,11 @@ class Environment:
         for app in self.apps:
             with app.app_context():
                 contexts = cast(Services, app.extensions[EXTENSION]).provisioning.contexts
-                contexts.clock = contexts.store.clock = self.clock
+                contexts.clock = self.clock
+                if isinstance(contexts.store, LocalStore):
+                    contexts.store.clock = self.clock
+                else:
+                    contexts.store.circuit = CircuitBreaker(clock=self.clock)
 
     def start_redis(self) -> None:
         """Start an empty Redis on its port, unless it runs or the machine has none."""
