@@ -24,13 +24,12 @@ from dashboard.months import (
 )
 from dashboard.periods import Period
 from dev.databases import connect_to, count, create_app_on, hold_locks
-from dev.servers import eventually
 from models import Mentorado, MetricaMensal
+from tests.support.databases import is_blocked_eventually
 from tests.support.users import BOB, NOW, PAGE, identity_of
 from web.services import EXTENSION
 
 MARCH = Period(2026, 3)
-WAITING_SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 
 
 @pytest.fixture
@@ -121,7 +120,7 @@ def test_month_waits_for_an_unlink_and_is_refused(
         with connection.execution_options(isolation_level="READ COMMITTED").begin():
             connection.exec_driver_sql("UPDATE mentorados SET user_id = NULL")
             saved = pool.submit(save)
-            assert eventually(lambda: count(url, WAITING_SESSIONS) == 1)
+            assert is_blocked_eventually(url)
         with pytest.raises(NoResultFound):
             saved.result(timeout=10)
 
@@ -142,7 +141,7 @@ def test_month_waits_for_a_deletion_and_is_refused(
         with connection.execution_options(isolation_level="READ COMMITTED").begin():
             connection.exec_driver_sql("DELETE FROM mentorados")
             saved = pool.submit(save)
-            assert eventually(lambda: count(url, WAITING_SESSIONS) == 1)
+            assert is_blocked_eventually(url)
         with pytest.raises(NoResultFound):
             saved.result(timeout=10)
 
@@ -158,7 +157,7 @@ def test_deletion_waits_for_a_month_being_saved(
         with transaction() as session:
             save_month(session, bobs_profile, MARCH, {"lucro": 1}, now=NOW)
             deleted = pool.submit(delete)
-            assert eventually(lambda: count(url, WAITING_SESSIONS) == 1)
+            assert is_blocked_eventually(url)
         deleted.result(timeout=10)
 
     assert count(url, "SELECT count(*) FROM metricas_mensais") == 0

@@ -1,4 +1,4 @@
-"""PostgreSQL servers of tests, which need not survive a power cut."""
+"""PostgreSQL servers of tests, which need not survive a power cut, and waits for their locks."""
 
 import shutil
 import tempfile
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dev.databases import connect_to
-from dev.servers import PostgresServer, start_postgres
+from dev.clients import WAITING_FOR_A_LOCK
+from dev.databases import connect_to, count
+from dev.servers import PostgresServer, eventually, start_postgres
 
 MEMORY = Path("/dev/shm")
 DATA_BYTES = 4 * 1024**3  # of two test processes, each with some hundred databases
@@ -39,3 +40,8 @@ def start_copy(data: Path, folder: Path) -> Iterator[PostgresServer]:
     shutil.copytree(data, folder / "postgres")
     with start_postgres(folder) as server:
         yield server
+
+
+def is_blocked_eventually(url: str) -> bool:
+    """Wait until one session of the database waits for a lock; returns whether one does."""
+    return eventually(lambda: count(url, WAITING_FOR_A_LOCK) == 1)
