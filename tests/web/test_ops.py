@@ -1,24 +1,24 @@
 """Health and readiness: `/healthz` and `/readyz`."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from threading import Event
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import func, text
+from sqlalchemy import event, func, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
-from dev.databases import create_app_on
+from core.database import db
+from dev.databases import create_app_on, hold_locks
 from dev.fake_clerk import PUBLISHABLE_KEY
-from dev.servers import eventually
 from models import SweepRun
 from models.sweep_run import SweepStatus
+from tests.support.databases import is_blocked_eventually
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 TOKEN = jwt.encode({"sub": "user_bob"}, KEY, algorithm="RS256", headers={"kid": "unknown"})
@@ -124,20 +124,20 @@ def test_unreachable_key_set_is_degraded(tmp_path: Path, template_url: str) -> N
 
 
 def test_concurrent_readiness_requests_share_the_check(
-    app: Flask, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, copy_database: Callable[[str], str]
 ) -> None:
-    calls, may_answer = [], Event()
+    url = copy_database(f"readiness_{tmp_path.name}")
+    reads: list[str] = []
 
-    def database() -> str:
-        calls.append("database")
-        may_answer.wait(10)
-        return "down"
+    def record(_c: object, _k: object, statement: str, *_: object) -> None:
+        if "alembic_version" in statement and "to_regclass" not in statement:
+            reads.append(statement)
 
-    monkeypatch.setattr("web.health.database", database)
-    with ThreadPoolExecutor(8) as pool:
-        requests = [pool.submit(app.test_client().get, "/readyz") for _ in range(8)]
-        assert eventually(lambda: len(calls) == 1)
-        may_answer.set()
+    with create_app_on(tmp_path, url) as app, ThreadPoolExecutor(8) as pool:
+        event.listen(db.engine, "before_cursor_execute", record)
+        with hold_locks(url, "LOCK TABLE alembic_version"):
+            requests = [pool.submit(app.test_client().get, "/readyz") for _ in range(8)]
+            assert is_blocked_eventually(url)
         statuses = [request.result().status_code for request in requests]
 
-    assert (statuses, len(calls) < 8) == ([503] * 8, True)
+    assert (statuses, len(reads) < 8) == ([200] * 8, True)
