@@ -224,7 +224,7 @@ def _check_webhook(setup: Setup) -> Line:
 
 
 def _check_claims() -> Iterator[Line]:
-    """Tell from the newest users whether tokens carry name and address; nothing without users."""
+    """Check with the newest users whether tokens carry name and address; nothing without users."""
     newest = select(User.identity_asked_at).order_by(User.id.desc()).limit(NEWEST_USERS).subquery()
     counts = select(func.count(), func.count(newest.c.identity_asked_at)).select_from(newest)
     try:

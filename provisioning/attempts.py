@@ -51,7 +51,7 @@ class RetryPolicy:
     def pause_after(self, attempts: int, jitter: float) -> timedelta:
         """Return the pause before the next retry: exponential, capped, its later half random.
 
-        `dice` is a random number from 0 to 1; it spreads users who failed together.
+        `jitter` is a random number from 0 to 1; it spreads users who failed together.
         """
         factor: int = 2 ** min(attempts, MAX_DOUBLINGS)
         return min(self.longest_pause, self.first_pause * factor) * (0.5 + jitter / 2)

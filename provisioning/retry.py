@@ -226,7 +226,7 @@ class RetryingUnitOfWork:
         self, clerk_id: str, failure: Failure, source: Source, now: datetime
     ) -> ProvisioningAttempt | None:
         """Record a failed attempt; returns None where the database does not take it."""
-        dice = random.random()  # nosec B311 # noqa: S311 - it spreads retries
+        jitter = random.random()  # nosec B311 # noqa: S311 - it spreads retries
         try:
             with transaction(SHORTEST_TRY_SECONDS) as session:
                 attempt = record_failure(
@@ -236,7 +236,7 @@ class RetryingUnitOfWork:
                     source=source,
                     now=now,
                     policy=self.policy,
-                    jitter=dice,
+                    jitter=jitter,
                 )
         except SQLAlchemyError as err:
             log.warning("attempt_not_recorded", error=type(err).__name__)

@@ -100,7 +100,7 @@ def work_that(*errors: Exception) -> Callable[[], str]:
         pytest.param(failed("23505"), None, id="23505 unique_violation"),
         pytest.param(failed("22021"), None, id="22021 character_not_in_repertoire"),
         pytest.param(failed("42P01"), None, id="42P01 undefined_table"),
-        pytest.param(failed("40002"), None, id="40002 neighbour of a transient one"),
+        pytest.param(failed("40002"), None, id="40002 next to a transient one"),
         pytest.param(failed("25P02"), None, id="25P02 in_failed_sql_transaction"),
         pytest.param(failed("53400"), None, id="53400 configuration_limit_exceeded"),
         pytest.param(failed("XX000"), None, id="XX000 internal_error"),

@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from core import deadlines
 from core.connection_pool import (
-    PATIENT_THREADS,
+    LONG_WAITS,
     RENEWAL_SECONDS,
     ConnectionPool,
     KnownOutageError,
@@ -281,9 +281,9 @@ def test_only_two_threads_wait_for_the_first_connection_until_it_is_open(
         pool.wait_while_connecting(0.2)
         return time.monotonic() - started < 0.1
 
-    with ThreadPoolExecutor(PATIENT_THREADS) as threads:
+    with ThreadPoolExecutor(LONG_WAITS) as threads:
         first_is_turned_away = is_turned_away()
-        waiting = [threads.submit(pool.wait_while_connecting, 30) for _ in range(PATIENT_THREADS)]
+        waiting = [threads.submit(pool.wait_while_connecting, 30) for _ in range(LONG_WAITS)]
         assert eventually(is_turned_away)
         network.is_slow = False
         for thread in waiting:

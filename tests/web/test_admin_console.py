@@ -14,12 +14,11 @@ from models import AuditEvent, Mentorado, MetricaMensal, ProvisioningAttempt, Sw
 from models.columns import SimNao
 from models.mentorado import Turma
 from models.user import Role
-from tests.support.html_page import SAME_ORIGIN, page_of
+from tests.support.html_page import SAME_ORIGIN, hidden_fields, page_of
 from tests.support.types import Browser
 from tests.support.users import ALICE, BOB, CHARLIE, NOW
 from web.services import Services
 
-HIDDEN = re.compile(r'<input type="hidden" name="([a-z_]+)" value="([^"]*)"')
 UNKNOWN_ID = 2_147_483_647
 
 
@@ -74,7 +73,7 @@ def console_routes(app: Flask) -> list[tuple[str, str]]:
 def confirm(client: FlaskClient, path: str, **form: str) -> int:
     """Preview a change and confirm it; return the status."""
     preview = client.post(path, data=form, headers=SAME_ORIGIN).get_data(as_text=True)
-    sent = {**form, **dict(HIDDEN.findall(html.unescape(preview))), "reason": "Pedido"}
+    sent = {**form, **hidden_fields(html.unescape(preview)), "reason": "Pedido"}
     return client.post(path, data=sent, headers=SAME_ORIGIN).status_code
 
 
@@ -235,7 +234,7 @@ def test_change_submitted_twice_is_done_once(
     console: FlaskClient, bob: User, session: Session
 ) -> None:
     path = f"/admin/pessoa/{bob.id}/bloquear"
-    hidden = dict(HIDDEN.findall(page_of(console, path)))
+    hidden = hidden_fields(page_of(console, path))
 
     statuses = [console.post(path, data=hidden, headers=SAME_ORIGIN).status_code for _ in range(2)]
 
@@ -251,7 +250,7 @@ def test_merge_submitted_twice_succeeds(
     preview = html.unescape(
         console.post(path, data=form, headers=SAME_ORIGIN).get_data(as_text=True)
     )
-    hidden = dict(HIDDEN.findall(preview))
+    hidden = hidden_fields(preview)
 
     statuses = [console.post(path, data=hidden, headers=SAME_ORIGIN).status_code for _ in range(2)]
 
@@ -262,7 +261,7 @@ def test_change_with_another_digest_is_previewed_again(
     console: FlaskClient, alice: Mentorado, session: Session
 ) -> None:
     path = f"/admin/mentorado/{alice.id}/desativar"
-    hidden = dict(HIDDEN.findall(page_of(console, path)))
+    hidden = hidden_fields(page_of(console, path))
     alice.meta_leads = 99
     session.commit()
 
