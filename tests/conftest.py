@@ -135,6 +135,12 @@ def copy_database(
     return partial(clone_database, template_url)
 
 
+@pytest.fixture
+def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
+    """The URL of a migrated database for one test that commits."""
+    return copy_database(f"own_{tmp_path.name}")
+
+
 @pytest.fixture(scope="session")
 def app(
     copy_database: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory

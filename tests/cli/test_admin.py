@@ -23,11 +23,11 @@ from core.database import background_transaction, db
 from core.email_address import normalize_address
 from dev.databases import connect_to, count, create_app_on
 from dev.fake_clerk import PUBLISHABLE_KEY, DevUser
-from models import ProvisioningAttempt, SweepRun, User
+from models import SweepRun, User
 from models.user import Role
 from tests.support.clerk_server import BackendFault, Clerk, run_clerk
 from tests.support.types import Sign
-from tests.support.users import ALICE, BOB, NOW
+from tests.support.users import ALICE, BOB, NOW, failed_attempt
 from web.services import EXTENSION
 
 # Of an instance whose frontend API has a name of its own, so that its account portal is unknown.
@@ -45,12 +45,6 @@ def clerk(tmp_path: Path) -> Iterator[Clerk]:
     """A development identity provider of this test."""
     with run_clerk(tmp_path / "clerk") as clerk:
         yield clerk
-
-
-@pytest.fixture
-def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
-    """A database of this test."""
-    return copy_database(f"support_{tmp_path.name}")
 
 
 def settings_of(clerk: Clerk, **changes: object) -> dict[str, object]:
@@ -372,10 +366,7 @@ def test_doctor_reports_a_user_without_profile(runner: FlaskCliRunner, session: 
 
 
 def test_doctor_reports_a_dead_letter(runner: FlaskCliRunner, session: Session) -> None:
-    times = {"first_failed_at": NOW, "last_failed_at": NOW, "next_attempt_at": NOW}
-    session.add(
-        ProvisioningAttempt(clerk_id="x", state="dead", attempts=8, error_class="E", **times)
-    )
+    session.add(failed_attempt("x"))
     session.commit()
 
     assert run_checks(runner, "doctor")[1]["backlog"] == "FAIL"

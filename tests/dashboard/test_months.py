@@ -1,6 +1,6 @@
 """Reported months: concurrent saves of different fields are all kept, and ownership is checked."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -30,12 +30,6 @@ from tests.support.users import BOB, NOW, PAGE, identity_of
 from web.services import EXTENSION
 
 MARCH = Period(2026, 3)
-
-
-@pytest.fixture
-def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
-    """A database of this test."""
-    return copy_database(f"report_{tmp_path.name}")
 
 
 @pytest.fixture

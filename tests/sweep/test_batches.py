@@ -1,6 +1,6 @@
 """Batches without row locks: a concurrent change makes the batch restart with locks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -88,12 +88,6 @@ def test_range_skips_users_with_a_pre_registered_profile(
 
     with_profile = select(User.clerk_id).join(Mentorado, Mentorado.user_id == User.id)
     assert sorted(session.scalars(with_profile)) == ["user_1", "user_3"]
-
-
-@pytest.fixture
-def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
-    """The URL of a migrated database for one test."""
-    return copy_database(f"batch_{tmp_path.name}")
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Groups of users with pre-registered profiles are linked in one statement, by the same rules."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -146,12 +146,6 @@ def test_failing_user_is_isolated_and_the_others_are_linked(
 
     assert (counts.linked, counts.failed, counts.scanned) == (8, 1, 9)
     assert session.scalars(select(ProvisioningAttempt.clerk_id)).all() == ["user_3"]
-
-
-@pytest.fixture
-def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
-    """The URL of a migrated database for one test."""
-    return copy_database(f"group_{tmp_path.name}")
 
 
 @pytest.fixture

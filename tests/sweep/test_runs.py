@@ -1,9 +1,7 @@
 """Sweep runs: one active run, held by a lease, taken over after the lease has ended."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import NullPool, create_engine, func, select, text, update
@@ -109,10 +107,7 @@ def test_run_with_a_valid_lease_blocks_a_request(session: Session) -> None:
         runs.queue(session, dry_run=False, requested_by=None)
 
 
-def test_command_claims_a_run_that_is_queued_concurrently(
-    copy_database: Callable[[str], str], tmp_path: Path
-) -> None:
-    url = copy_database(f"runs_{tmp_path.name}")
+def test_command_claims_a_run_that_is_queued_concurrently(url: str) -> None:
     queueing = "INSERT INTO sweep_runs (status, trigger) VALUES ('queued', 'admin')"
 
     def claim() -> str:

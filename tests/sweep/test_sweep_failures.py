@@ -1,6 +1,6 @@
 """Sweeps that lose the database, and rare cases of their counts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
 from dev.databases import connect_to, count, create_app_on
-from models import Mentorado, ProvisioningAttempt, SweepRun, User
+from models import Mentorado, SweepRun, User
 from models.mentorado import Turma
 from provisioning.ensure import EnsureResult, Outcome
 from provisioning.errors import DatabaseUnavailableError
@@ -20,7 +20,7 @@ from sweep.progress import SAMPLE_SIZE, SweepCounts
 from sweep.scheduler import build_sweeper
 from sweep.sweeper import Sweeper
 from tests.support.sweeps import executor_of
-from tests.support.users import NOW
+from tests.support.users import failed_attempt
 from web.services import EXTENSION, Services
 
 ADD_EVA = """
@@ -60,12 +60,6 @@ def test_database_lost_during_one_user_ends_the_run(session: Session, sweeper: S
         replace(sweeper, ensure_user=lose_database).start("cli")
 
     assert session.scalars(select(SweepRun.error)).one() == "DatabaseUnavailableError"
-
-
-@pytest.fixture
-def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
-    """The URL of a migrated database for one test."""
-    return copy_database(f"failures_{tmp_path.name}")
 
 
 @pytest.fixture
@@ -109,10 +103,7 @@ def test_connections_lost_during_each_try_of_a_batch_end_the_sweep(
 def test_dry_run_counts_an_attempt_without_a_stored_user(
     session: Session, sweeper: Sweeper
 ) -> None:
-    times = {"first_failed_at": NOW, "last_failed_at": NOW, "next_attempt_at": NOW}
-    session.add(
-        ProvisioningAttempt(clerk_id="x", state="pending", attempts=1, error_class="E", **times)
-    )
+    session.add(failed_attempt("x", "pending"))
     session.commit()
 
     counts = sweeper.start("cli", dry_run=True)

@@ -10,13 +10,13 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models import AuditEvent, Mentorado, MetricaMensal, ProvisioningAttempt, SweepRun, User
+from models import AuditEvent, Mentorado, MetricaMensal, SweepRun, User
 from models.columns import SimNao
 from models.mentorado import Turma
 from models.user import Role
 from tests.support.html_page import SAME_ORIGIN, hidden_fields, page_of
 from tests.support.types import Browser
-from tests.support.users import ALICE, BOB, CHARLIE, NOW
+from tests.support.users import ALICE, BOB, CHARLIE, failed_attempt
 from web.services import Services
 
 UNKNOWN_ID = 2_147_483_647
@@ -27,19 +27,7 @@ def bob(session: Session) -> User:
     """Bob, whose ensure calls have failed until the dead letter."""
     user = User(clerk_id=BOB.clerk_id, name=BOB.name, email=BOB.email, email_verified=True)
     session.add(user)
-    session.add(
-        ProvisioningAttempt(
-            clerk_id=BOB.clerk_id,
-            state="dead",
-            attempts=8,
-            next_attempt_at=NOW,
-            error_class="IntegrityError",
-            error_code="23514",
-            request_id="req-of-bob",
-            first_failed_at=NOW,
-            last_failed_at=NOW,
-        )
-    )
+    session.add(failed_attempt(BOB.clerk_id, error_code="23514", request_id="req-of-bob"))
     session.commit()
     return user
 

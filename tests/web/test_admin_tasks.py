@@ -21,6 +21,7 @@ from models import (
 )
 from models.mentorado import Turma
 from tests.support.console_visitor import ConsoleVisitor
+from tests.support.users import failed_attempt
 from web.services import Services
 
 CODE = "77aa88bb99cc00dd11ee22ff33445566"
@@ -202,19 +203,8 @@ def test_failing_people_are_seen_and_all_retried_with_two_clicks(
     visitor: ConsoleVisitor, session: Session, services: Services
 ) -> None:
     """Before: 4 clicks for one person, none for all."""
-    user, now = add_account(session, "Caio Reis", "caio@example.com"), services.now()
-    session.add(
-        ProvisioningAttempt(
-            clerk_id=user.clerk_id,
-            state="dead",
-            attempts=8,
-            next_attempt_at=now,
-            error_class="IntegrityError",
-            error_code="23514",
-            first_failed_at=now,
-            last_failed_at=now,
-        )
-    )
+    user = add_account(session, "Caio Reis", "caio@example.com")
+    session.add(failed_attempt(user.clerk_id, at=services.now(), error_code="23514"))
     session.commit()
 
     visitor.follow("Sistema")

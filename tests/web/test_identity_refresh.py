@@ -1,7 +1,7 @@
 """Later changes at Clerk become effective without a webhook and with default tokens."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -53,11 +53,6 @@ def clerk(tmp_path: Path) -> Iterator[Clerk]:
 @pytest.fixture
 def shifted_time() -> ShiftedTime:
     return ShiftedTime()
-
-
-@pytest.fixture
-def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
-    return copy_database(f"refresh_{tmp_path.name}")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Health and readiness: `/healthz` and `/readyz`."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -123,10 +122,7 @@ def test_unreachable_key_set_is_degraded(tmp_path: Path, template_url: str) -> N
     assert (after["status"], after["checks"]["identity_provider"]) == ("degraded", "no_keys")
 
 
-def test_concurrent_readiness_requests_share_the_check(
-    tmp_path: Path, copy_database: Callable[[str], str]
-) -> None:
-    url = copy_database(f"readiness_{tmp_path.name}")
+def test_concurrent_readiness_requests_share_the_check(tmp_path: Path, url: str) -> None:
     reads: list[str] = []
 
     def record(_c: object, _k: object, statement: str, *_: object) -> None:
