@@ -169,7 +169,7 @@ def test_refused_connect_is_reported_at_once_and_the_next_one_is_tried(
 
     assert isinstance(error, OperationalError)
     assert not isinstance(error, KnownOutageError)
-    assert is_served(engine)
+    assert eventually(lambda: is_served(engine))
 
 
 def test_silent_connect_does_not_block_new_ones_once_the_server_is_back(
@@ -179,7 +179,7 @@ def test_silent_connect_does_not_block_new_ones_once_the_server_is_back(
     assert not is_served(engine)
     network.is_silent = False
 
-    assert eventually(lambda: is_served(engine), seconds=4)
+    assert eventually(lambda: is_served(engine))
 
 
 @pytest.mark.real_time_limits
@@ -318,7 +318,7 @@ def test_connection_is_replaced_after_an_error_that_ends_its_session(
         connection.execute(text(statement))
 
     assert caught.value.connection_invalidated is is_invalid
-    assert is_served(engine)
+    assert eventually(lambda: is_served(engine))
 
 
 def test_connections_of_a_read_only_database_are_replaced_until_one_accepts_writes(
