@@ -103,8 +103,13 @@ def test_month_of_a_profile_with_another_owner_is_refused(
     assert session.scalars(select(MetricaMensal)).all() == []
 
 
-def test_month_waits_for_an_unlink_and_is_refused(
-    app: Flask, bobs_profile: OwnProfile, url: str
+@pytest.mark.parametrize(
+    "change",
+    ["UPDATE mentorados SET user_id = NULL", "DELETE FROM mentorados"],
+    ids=["unlink", "deletion"],
+)
+def test_month_waits_for_a_change_of_the_profile_and_is_refused(
+    app: Flask, bobs_profile: OwnProfile, url: str, change: str
 ) -> None:
     def save() -> None:
         with app.app_context(), transaction() as session:
@@ -112,7 +117,7 @@ def test_month_waits_for_an_unlink_and_is_refused(
 
     with ThreadPoolExecutor(1) as pool, connect_to(url) as connection:
         with connection.execution_options(isolation_level="READ COMMITTED").begin():
-            connection.exec_driver_sql("UPDATE mentorados SET user_id = NULL")
+            connection.exec_driver_sql(change)
             saved = pool.submit(save)
             assert is_blocked_eventually(url)
         with pytest.raises(NoResultFound):
@@ -122,22 +127,6 @@ def test_month_waits_for_an_unlink_and_is_refused(
 def test_month_of_an_unknown_profile_is_refused(session: Session) -> None:
     with pytest.raises(NoResultFound):
         save_month(session, OwnProfile(2_147_483_647, 1), MARCH, {"lucro": 1}, now=NOW)
-
-
-def test_month_waits_for_a_deletion_and_is_refused(
-    app: Flask, bobs_profile: OwnProfile, url: str
-) -> None:
-    def save() -> None:
-        with app.app_context(), transaction() as session:
-            save_month(session, bobs_profile, MARCH, {"lucro": 1}, now=NOW)
-
-    with ThreadPoolExecutor(1) as pool, connect_to(url) as connection:
-        with connection.execution_options(isolation_level="READ COMMITTED").begin():
-            connection.exec_driver_sql("DELETE FROM mentorados")
-            saved = pool.submit(save)
-            assert is_blocked_eventually(url)
-        with pytest.raises(NoResultFound):
-            saved.result(timeout=10)
 
 
 def test_deletion_waits_for_a_month_being_saved(
