@@ -1,7 +1,6 @@
 """Calendar months: arithmetic, which months may be reported, and until when a month is closed."""
 
 import re
-from calendar import monthrange
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
@@ -15,7 +14,7 @@ PERIOD_PATTERN = re.compile(r"(\d{4})-(\d{1,2})", re.ASCII)
 class PeriodError(Exception):
     """A month that cannot be reported; `field` is `ano` or `mes`.
 
-    `reason` is `unknown_month`, `too_early` or `in_the_future`.
+    `reason` is `not_a_month`, `unknown_month`, `too_early` or `in_the_future`.
     """
 
     def __init__(self, field: str, reason: str) -> None:
@@ -50,14 +49,9 @@ class Period:
         return self.plus(1)
 
     @property
-    def days(self) -> int:
-        """The number of days."""
-        return monthrange(self.ano, self.mes)[1]
-
-    @property
     def closes_at(self) -> datetime:
         """The end of the tenth day of the next month, in Brasília."""
-        after = self.next
+        after = self.plus(1)
         return datetime(after.ano, after.mes, CLOSING_DAY + 1, tzinfo=BRASILIA)
 
 
@@ -83,10 +77,13 @@ def reportable_period(ano: int, mes: int, *, now: datetime) -> Period:
 
 
 def parse_period(text: str, *, now: datetime) -> Period:
-    """Return the month of a text such as «2026-03»; raises PeriodError as `reportable_period`."""
+    """Return the month of a text such as «2026-03».
+
+    Raises PeriodError for another text, and as `reportable_period`.
+    """
     match = PERIOD_PATTERN.fullmatch(text)
     if match is None:
-        raise PeriodError("mes", "unknown_month")
+        raise PeriodError("mes", "not_a_month")
     return reportable_period(int(match[1]), int(match[2]), now=now)
 
 
@@ -94,12 +91,3 @@ def working_period(now: datetime) -> Period:
     """Return the month that mentors work on: until the closing day, the month before."""
     current = current_period(now)
     return current.previous if now < current.previous.closes_at else current
-
-
-def period_to_report(joined_at: datetime, *, now: datetime) -> Period:
-    """Return the month whose report is due: the `working_period`.
-
-    For a mentee who has joined in the current month it is always the current one.
-    """
-    current = current_period(now)
-    return working_period(now) if current_period(joined_at) < current else current

@@ -1,13 +1,12 @@
-"""Reading a month's figures, from JSON or from a form, and the parameters of the dashboard."""
+"""Reading a month's figures, from JSON or from a form, and the months and measures of URLs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from flask import request
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
-from dashboard.chart import MEASURES, REVENUE
 from dashboard.months import FIGURES
 from dashboard.periods import (
     EARLIEST_YEAR,
@@ -17,6 +16,7 @@ from dashboard.periods import (
     parse_period,
     reportable_period,
 )
+from dashboard.score import MEASURES, REVENUE
 from web.errors import InvalidInputError
 from web.formatting import NumberFormatError, parse_amount, parse_whole_number
 from web.services import services
@@ -29,6 +29,7 @@ FIELDS = (*FIGURES, "observacoes")
 SEEN_PREFIX = "visto_"  # of the hidden fields with the values when the form was opened
 FORM_INPUT = "by hand"  # validation context of forms, where numbers are typed texts
 PERIOD_MESSAGES = {
+    "not_a_month": "Não reconhecemos este mês.",
     "unknown_month": "Informe um mês de 1 a 12.",
     "too_early": "Informe um ano a partir de 2000.",
     "in_the_future": "Este mês ainda não começou.",
@@ -58,24 +59,24 @@ FORM_MESSAGES = {
 AMOUNTS = ("faturamento", "lucro")
 
 
-def parse_typed_number(value: object, info: ValidationInfo) -> object:
+def _parse_typed(parse: Callable[[str], int], value: object, info: ValidationInfo) -> object:
     """Parse a number typed in a form; values from JSON stay as they are."""
     if info.context != FORM_INPUT or not isinstance(value, str):
         return value
     try:
-        return parse_whole_number(value)
+        return parse(value)
     except NumberFormatError as err:
         raise PydanticCustomError(err.kind, err.kind) from err
+
+
+def parse_typed_number(value: object, info: ValidationInfo) -> object:
+    """Parse a whole number typed in a form."""
+    return _parse_typed(parse_whole_number, value, info)
 
 
 def parse_typed_amount(value: object, info: ValidationInfo) -> object:
-    """As `parse_typed_number`, for an amount of money, whose cents are rounded."""
-    if info.context != FORM_INPUT or not isinstance(value, str):
-        return value
-    try:
-        return parse_amount(value)
-    except NumberFormatError as err:
-        raise PydanticCustomError(err.kind, err.kind) from err
+    """Parse an amount of money typed in a form; its cents are rounded."""
+    return _parse_typed(parse_amount, value, info)
 
 
 Figure = Annotated[Amount, BeforeValidator(parse_typed_number)]
@@ -148,14 +149,8 @@ def requested_period(ano: int, mes: int) -> Period:
         raise _period_error(err) from err
 
 
-def selected_period() -> Period | None:
-    """Return the month of the query parameter `mes`, such as «2026-03»; None without one.
-
-    Raises InvalidInputError as `requested_period`.
-    """
-    text = request.args.get("mes", "").strip()
-    if not text:
-        return None
+def period_from_text(text: str) -> Period:
+    """Return the month of a text such as «2026-03»; raises InvalidInputError as the above."""
     try:
         return parse_period(text, now=services().now())
     except PeriodError as err:

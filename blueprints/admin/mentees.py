@@ -13,7 +13,6 @@ from core.database import transaction
 from dashboard.chart import draw_chart
 from dashboard.month_view import view_month
 from dashboard.months import read_report
-from dashboard.overview import compute_overview
 from dashboard.periods import current_period
 from models import Mentorado, User
 from provisioning import audit
@@ -96,7 +95,6 @@ def show(mentorado_id: int) -> ResponseReturnValue:
         owner=owner,
         danger=dangers_of_profile(profile, owner, counts),
         report=report,
-        overview=compute_overview(report, now=now),
         view=view_month(report, None, now=now),
         this_month=current_period(now),
         chart=draw_chart(report.months, selected_measure()) if report.months else None,

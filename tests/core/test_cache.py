@@ -1,9 +1,9 @@
 """The cache backends: text only, versions never decrease, a bounded store in the process."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import cast
+from typing import Any, NamedTuple, cast
 
 import pytest
 from flask import Flask
@@ -20,8 +20,7 @@ from core.cache import (
     RedisStore,
     Take,
     TextSerializer,
-    Versioned,
-    as_versioned,
+    parse_version,
     version_keys,
 )
 from core.circuit_breaker import CircuitBreaker, CircuitOpenError
@@ -45,8 +44,22 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
         yield cast(Store, cache.cache)
 
 
+class Versioned(NamedTuple):
+    """What the store has of a key."""
+
+    newest: int | None
+    confirmed: int | None
+    value: str | None
+
+
 def versioned(store: Store, key: str) -> Versioned:
-    return as_versioned(store.read(version_keys(key, f"context:{key}")))
+    """Return the newest version, the confirmed version and the value of a key."""
+    return parsed(store.read(version_keys(key, f"context:{key}")))
+
+
+def parsed(found: Sequence[Any]) -> Versioned:
+    newest, confirmed, value = found
+    return Versioned(parse_version(newest), parse_version(confirmed), value)
 
 
 def put(store: Store, version: int, text: str, confirmed_seconds: float = 5.0) -> None:
@@ -227,7 +240,8 @@ def test_keys_are_read_with_the_limit(store: Store) -> None:
 
     _, found = store.take_and_read(PER_SECOND, version_keys("ana", "context:ana"))
 
-    assert as_versioned(found) == (3, 3, "text")
+    assert found is not None
+    assert parsed(found) == (3, 3, "text")
     assert store.take_and_read(PER_SECOND, ["missing"])[1] == [None]
 
 
