@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from dashboard.periods import BRASILIA
 from models import AuditEvent
-from provisioning.audit_log import AuditFilter, AuditNames, read_events, read_names
+from provisioning.audit import AuditFilter, AuditNames, read_events, read_names
 from provisioning.queries import list_mentees, list_users
 from web.admin_labels import ACTIONS, EVENTS, channel_text, event_labels, event_name
 from web.csv_export import Row

@@ -6,7 +6,7 @@ from flask import Blueprint, render_template
 from flask.typing import ResponseReturnValue
 
 from core.database import transaction
-from provisioning.audit_log import read_events, read_names
+from provisioning.audit import read_events, read_names
 from web.access_policy import admin_required
 from web.admin_labels import channel_text, event_labels, event_name
 from web.audit_labels import KINDS, AuditSearch, audit_filter

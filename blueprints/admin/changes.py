@@ -18,7 +18,7 @@ from models import Mentorado, User
 from provisioning import admin_actions, attempts, audit, deleted_profiles, merge
 from provisioning.admin_actions import ConflictError, UnknownMentoradoError
 from provisioning.audit import Source
-from provisioning.merge_rows import MergeConflict, MergeSpec, Prefer
+from provisioning.merge import MergeConflict, MergeSpec, Prefer
 from provisioning.preregistration import MentoradoExistsError
 from provisioning.preview import (
     PROFILE_COLUMNS,
@@ -480,7 +480,7 @@ def _latest_change(requested: RequestedChange) -> str:
         (requested.subject_id, None) if is_user else (None, requested.subject_id)
     )
     with transaction() as session:
-        newest = audit.events(session, user_id=user_id, mentorado_id=mentorado_id, limit=1)
+        newest = audit.read_history(session, user_id=user_id, mentorado_id=mentorado_id, limit=1)
         event = next((e for e in newest if e.actor_id not in (None, admin_source().actor_id)), None)
         actor = session.get(User, event.actor_id) if event else None
     if event is None:

@@ -16,7 +16,7 @@ from dashboard.months import read_report
 from dashboard.periods import current_period
 from models import Mentorado, User
 from provisioning import audit
-from provisioning.audit_log import read_names
+from provisioning.audit import read_names
 from provisioning.context import serialize_mentorado
 from provisioning.queries import KINDS, MenteeKind, list_mentees
 from provisioning.references import count_references
@@ -84,7 +84,7 @@ def show(mentorado_id: int) -> ResponseReturnValue:
     profile, owner = row
     with transaction() as session:
         report = read_report(session, mentorado_id)
-        history = audit.events(session, mentorado_id=mentorado_id, limit=HISTORY_SIZE)
+        history = audit.read_history(session, mentorado_id=mentorado_id, limit=HISTORY_SIZE)
         names = read_names(session, history)
         counts = count_references(session, mentorado_id)
     now = services().now()

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from core.database import transaction
 from provisioning.admin_actions import ConflictError
 from provisioning.audit import Source
-from provisioning.merge_rows import MergeConflict, Prefer
+from provisioning.merge import MergeConflict, Prefer
 from provisioning.preview import (
     ChangeRequest,
     Preview,

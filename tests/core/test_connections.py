@@ -13,7 +13,7 @@ from core import deadlines
 from core.connection_pool import ConnectionPool
 from core.connections import DeferredBeginConnection, begin_statement
 from core.deadlines import GRACE_SECONDS
-from dev.commit_proxy import CommitProxy, commit_proxy_before
+from dev.database_proxies import CommitProxy, commit_proxy_before
 from dev.databases import count
 from dev.servers import eventually
 

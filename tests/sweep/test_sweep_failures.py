@@ -11,14 +11,15 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
-from dev.databases import connect_to, count, create_app_on
+from dev.databases import connect_to, count
 from models import Mentorado, SweepRun, User
 from models.mentorado import Turma
 from provisioning.ensure import EnsureResult, Outcome
 from provisioning.errors import DatabaseUnavailableError
-from sweep.progress import SAMPLE_SIZE, SweepCounts
+from sweep.executor import SAMPLE_SIZE, SweepCounts
 from sweep.scheduler import build_sweeper
 from sweep.sweeper import Sweeper
+from tests.support.apps import create_app_on
 from tests.support.sweeps import executor_of
 from tests.support.users import failed_attempt
 from web.services import EXTENSION, Services

@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from dev.commit_proxy import commit_proxy_before
-from dev.databases import create_app_on
+from dev.database_proxies import StatementCounts, commit_proxy_before
 from dev.fake_clerk import DevUser
 from dev.servers import RedisServer
+from tests.support.apps import create_app_on
 from tests.support.redis_counter import RedisCounts, counted_redis
-from tests.support.statement_counter import StatementCounts
 from tests.support.users import BOB, CHARLIE
 from web.services import EXTENSION
 

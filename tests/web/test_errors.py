@@ -12,8 +12,8 @@ from sqlalchemy import event, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
-from dev.databases import create_app_on
 from models import Mentorado
+from tests.support.apps import create_app_on
 from tests.support.databases import ADMIN_SHUTDOWN, UNDEFINED_COLUMN, fail_queries_of_months
 from tests.support.types import Browser, Sign
 from tests.support.users import BOB

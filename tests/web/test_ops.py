@@ -13,10 +13,11 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
 from core.database import db
-from dev.databases import create_app_on, hold_locks
+from dev.databases import hold_locks
 from dev.fake_clerk import PUBLISHABLE_KEY
 from models import SweepRun
 from models.sweep_run import SweepStatus
+from tests.support.apps import create_app_on
 from tests.support.databases import is_blocked_eventually
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
