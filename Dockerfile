@@ -15,7 +15,7 @@ RUN useradd --no-log-init --uid 10001 --no-create-home --home-dir /var/lib/neon-
     && install -d -o neon -g neon -m 0700 /var/lib/neon-dashboard /var/lib/neon-dashboard/identity
 WORKDIR /app
 COPY --from=build /app /app
-# The root file system may be read-only: counters go to the volume, passing files to memory.
+# The root file system may be read-only: counters go to the volume, temporary files to memory.
 ENV PATH=/app/.venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -6,7 +6,7 @@ TEST_WORKERS ?= 3
 LOAD_USERS ?= 10 50 100
 LOAD_SECONDS ?= 10
 LOAD_SHAPE ?= at-once mixed
-MISHAPS ?= redis connections database worker
+LOAD_FAULTS ?= redis connections database worker
 CHAOS_MINUTES ?= 10
 SOAK_USERS ?= 50
 SOAK_MINUTES ?= 10
@@ -45,10 +45,10 @@ load: dev  ## Load a freshly started app; fails if a rule or a time limit is bro
 		--shape $(LOAD_SHAPE)
 
 # The same load with injected faults: one run for each fault, with its own allowed errors.
-.PHONY: mishaps
-mishaps: dev  ## Load it while Redis, PostgreSQL or a worker fails (MISHAPS)
-	@for mishap in $(MISHAPS); do $(BIN)/python -m benchmarks.load_with_faults --only $$mishap \
-		--report instance/load/$$mishap || exit 1; done
+.PHONY: load-with-faults
+load-with-faults: dev  ## Load it while Redis, PostgreSQL or a worker fails (LOAD_FAULTS)
+	@for fault in $(LOAD_FAULTS); do $(BIN)/python -m benchmarks.load_with_faults --only $$fault \
+		--report instance/load/$$fault || exit 1; done
 
 # A random mix for minutes: logins, repairs, imports, commands, webhook messages and faults.
 .PHONY: chaos

@@ -390,11 +390,11 @@ def send_webhooks(client: Client) -> None:
     visitor = client.env.known.any_visitor(client.rng)
     known = [visitor.user] if visitor else []
     number = client.env.known.next_number()
-    strangers = [
-        DevUser(f"chaos_told_{number}_{n}", "Contada", f"contada{number}_{n}@example.com")
+    unknown = [
+        DevUser(f"chaos_new_{number}_{n}", "Contada", f"contada{number}_{n}@example.com")
         for n in range(MESSAGES // 2)
     ]
-    for user in [*known, *strangers]:
+    for user in [*known, *unknown]:
         event = client.rng.choice(["user.created", "user.updated", "user.updated"])
         message = partial(send, client, user, event, client.rng.choice([0, 0, 0, 3_600]))
         if client.rng.random() < 0.3:

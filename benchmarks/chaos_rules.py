@@ -347,7 +347,7 @@ RULES: dict[str, Rule] = {
     "refused without a code": refusals_without_code,
     "connection broken without a killed process": lost_answers,
     "shown another user's data": answers_for_another_user,
-    "told twice that a profile was created": creations_reported_twice,
+    "a creation reported twice": creations_reported_twice,
     "linked without proof of the address": links_without_proof,
     "profile given to a denied user": profiles_for_denied_users,
     "address registered twice": addresses_registered_twice,

@@ -92,7 +92,7 @@ def check_stampede(visitor: Visitor, answers: Sequence[Mapping[str, Any] | None]
     created = sum(answer["created"] for answer in answers if answer)
     if created == 1 or (created == 0 and visitor.had_forgiven_failure):
         return []
-    return [f"{created} of {len(answers)} devices were told created:true"]
+    return [f"{created} of {len(answers)} devices received created:true"]
 
 
 def check_profiles(visitors: Sequence[Visitor], statuses: Sequence[str]) -> list[str]:
@@ -111,7 +111,7 @@ def check_profiles(visitors: Sequence[Visitor], statuses: Sequence[str]) -> list
 def check_login_times(p95: Mapping[str, float], slowest: float) -> list[str]:
     """Return the kinds of first login whose 95th percentile exceeds `slowest` milliseconds."""
     if not p95:
-        return ["nobody signed in for the first time"]
+        return ["no user signed in for the first time"]
     return [
         f"p95 of {name}: {milliseconds:.0f} ms, more than {slowest:.0f}"
         for name, milliseconds in p95.items()

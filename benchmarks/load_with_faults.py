@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = common_options(__doc__, REPORTS / "mishaps")
+    parser = common_options(__doc__, REPORTS / "faults")
     add = parser.add_argument
     add("--only", choices=FAULTS, nargs="+", default=FAULTS, help="the faults to cause, in turn")
     add("--users", type=int, default=20, help="simultaneous users")

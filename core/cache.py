@@ -18,9 +18,11 @@ from flask import Flask
 from flask_caching.backends.base import BaseCache
 from flask_caching.backends.rediscache import RedisCache
 
+from core.circuit_breaker import CircuitBreaker, CircuitOpenError
+
 log = structlog.get_logger(__name__)
 
-BYPASS_SECONDS = 1.0  # after a failure, so that few requests wait for a cache that hangs
+PAUSE_SECONDS = 1.0  # after a failure, so that few requests wait for a Redis that hangs
 ROUNDING_SECONDS = 0.001  # of sums of floating-point numbers
 SCAN_KEYS = 1_000  # in a step, so that Redis answers others meanwhile
 VERSION_TTL_SECONDS = 7 * 86_400  # longer than any value that is stored under a version
@@ -112,17 +114,14 @@ class RedisStore(RedisCache):
     """Flask-Caching's Redis backend with text instead of pickles, and with versioned values.
 
     Every method of this class is one round trip. After a failure all of them raise
-    CacheUnavailableError, for a second without calling Redis: few requests wait for a Redis that
-    hangs. The pause is fixed and needs no probe, so that the hot path takes no lock of a
-    CircuitBreaker. `clock` is monotonic, in seconds.
+    CacheUnavailableError without calling Redis, until a probe by one of them succeeds.
     """
 
     serializer = TextSerializer()
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.clock: Callable[[], float] = time.monotonic
-        self.skipped_until = 0.0
+        self.circuit = CircuitBreaker(PAUSE_SECONDS, PAUSE_SECONDS)
         self._prefix = self._get_prefix()
         self._put_version = self._write_client.register_script(PUT_VERSION)
         self._put_limited = self._write_client.register_script(PUT_LIMITED)
@@ -192,14 +191,19 @@ class RedisStore(RedisCache):
 
     def _attempt(self, operation: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Run an operation of the client; every error becomes CacheUnavailableError."""
-        if self.clock() < self.skipped_until:
-            raise CacheUnavailableError
         try:
-            return operation(*args, **options)
+            self.circuit.check()
+        except CircuitOpenError as err:
+            raise CacheUnavailableError from err
+        self.circuit.note_call()
+        try:
+            answer = operation(*args, **options)
         except Exception as err:  # no failure of the cache may fail a request
-            self.skipped_until = self.clock() + BYPASS_SECONDS
+            self.circuit.note_failure()
             log.warning("cache_error", error=type(err).__name__)
             raise CacheUnavailableError from err
+        self.circuit.note_success()
+        return answer
 
     def remove_all(self) -> int:
         """Remove every key of this program, in small steps; returns how many there were."""

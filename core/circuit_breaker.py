@@ -47,9 +47,9 @@ class CircuitBreaker:
         with self._lock:
             now = self._clock()
             if now < self._rests_until:
-                raise CircuitOpenError("the provider has asked for rest", self._rests_until - now)
+                raise CircuitOpenError("the service has asked for rest", self._rests_until - now)
             if now < self._paused_until and not may_probe:
-                raise CircuitOpenError("the provider has just failed", self._paused_until - now)
+                raise CircuitOpenError("the service has just failed", self._paused_until - now)
 
     def note_call(self) -> None:
         """Note that a call begins; after a failure, others are refused until it has ended."""

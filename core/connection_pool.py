@@ -49,7 +49,7 @@ RENEWAL_SECONDS = 0.5
 READ_ONLY_SQLSTATE = "25006"
 CONNECTION_CLASS = "08"  # of SQLSTATEs; also from poolers it means an unusable connection
 SESSION_ENDING_SEVERITIES = ("FATAL", "PANIC")
-PATIENT_THREADS = 2  # that may wait for the first connection in full; the others serve requests
+LONG_WAITS = 2  # threads that wait for the first connection in full; others serve requests
 ROUND_TRIPS = 4  # BEGIN with the first statement, a second one, COMMIT, and one to spare
 
 
@@ -77,7 +77,7 @@ class ConnectionPool(QueuePool):
         self.connect_seconds = connect_seconds
         self._opening = 0
         self._waiting = 0
-        self._patient = 0
+        self._long_waits = 0
         self._last_attempt_at = -float("inf")
         self._failures = 0
         self._last_failure: Exception | None = None
@@ -110,14 +110,14 @@ class ConnectionPool(QueuePool):
             return
         until = time.monotonic() + seconds
         with self._queue.not_empty:
-            if self._patient >= PATIENT_THREADS:
+            if self._long_waits >= LONG_WAITS:
                 return
-            self._patient += 1
+            self._long_waits += 1
             try:
                 while self.is_connecting and (left := until - time.monotonic()) > 0:
                     self._queue.not_empty.wait(left)
             finally:
-                self._patient -= 1
+                self._long_waits -= 1
 
     def recreate(self) -> "ConnectionPool":
         """Return an empty pool with the same settings and the same ServerStatus."""

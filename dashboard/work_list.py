@@ -133,7 +133,7 @@ def read_work_item(session: Session, period: Period, mentorado_id: int) -> WorkI
 def next_to_write(session: Session, period: Period, mentorado_id: int) -> int | None:
     """Return the next mentee by name who has reported and has no feedback, other than this one.
 
-    After the last one the search begins again; None where nobody is left.
+    After the last one the search begins again; None where no mentee is left.
     """
     current = read_work_item(session, period, mentorado_id)
     for after in (current.position if current else None, None):

@@ -186,7 +186,7 @@ def claim(session: Session, *, owner: str, job_id: uuid.UUID | None = None) -> A
 
 
 def hold(session: Session, job_id: uuid.UUID, *, owner: str) -> AdminJob:
-    """Lock the job for a batch and renew its lease.
+    """Lock the job for a batch and extend its lease.
 
     Raises LeaseLostError where another process has claimed it.
     """

@@ -118,38 +118,44 @@ def retry_transient(
     *,
     seconds_left: Callable[[], float],
     on_retry: Callable[[str], None],
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Result:
     """Run the whole unit of work again while its error is transient and there is time.
 
     `seconds_left` is called once, after the first failure: no retry follows a try that started
     later. `on_retry` gets the reason of each failure. Pauses are exponential; full jitter spreads
     calls that failed together (AWS Architecture Blog, «Exponential Backoff And Jitter»). Raises the
-    last error.
+    last error. `clock` is monotonic, in seconds.
     """
     failures, ends_at = 0, 0.0
     while True:
-        tried_at = time.monotonic()
+        tried_at = clock()
         try:
             return work()
         except TRANSIENT_TYPES as err:
             reason = transient_reason(err)
             if failures == 0:
-                tried_at = time.monotonic()
+                tried_at = clock()
                 ends_at = tried_at + seconds_left()
             if reason is None or tried_at >= ends_at:
                 raise
             on_retry(reason)
             pause = backoff.full_jitter(FIRST_PAUSE_SECONDS * 2**failures)
-            time.sleep(min(pause, ends_at - tried_at))
+            sleep(min(pause, ends_at - tried_at))
             failures += 1
 
 
 @dataclass(frozen=True, slots=True)
 class RetryingUnitOfWork:
-    """Runs units of work, each for one user, with retry; shared by an app's threads."""
+    """Runs units of work, each for one user, with retry; shared by an app's threads.
+
+    `budget_seconds` is the time of a request for its tries and pauses.
+    """
 
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     server: ServerStatus = field(default_factory=ServerStatus, repr=False)
+    budget_seconds: float = REQUEST_BUDGET_SECONDS
 
     def run(
         self,
@@ -168,7 +174,7 @@ class RetryingUnitOfWork:
         """
 
         def work_once() -> Result:
-            left = scaled(REQUEST_BUDGET_SECONDS) - (time.monotonic() - started)
+            left = scaled(self.budget_seconds) - (time.monotonic() - started)
             timeout_seconds = max(SHORTEST_TRY_SECONDS, min(LONGEST_TRY_SECONDS, left))
             with transaction(timeout_seconds) as session:
                 return work(session)
@@ -190,7 +196,7 @@ class RetryingUnitOfWork:
         """
         elapsed = max(time.monotonic() - started, self.server.outage_seconds)
         last_try = SHORTEST_TRY_SECONDS + ROUND_TRIPS * self.server.round_trip_seconds
-        return max(0.0, scaled(REQUEST_BUDGET_SECONDS) - last_try - elapsed)
+        return max(0.0, scaled(self.budget_seconds) - last_try - elapsed)
 
     def _failure(
         self, err: Exception, clerk_id: str, source: Source, now: datetime, started: float
@@ -220,7 +226,7 @@ class RetryingUnitOfWork:
         self, clerk_id: str, failure: Failure, source: Source, now: datetime
     ) -> ProvisioningAttempt | None:
         """Record a failed attempt; returns None where the database does not take it."""
-        dice = random.random()  # nosec B311 # noqa: S311 - it spreads retries
+        jitter = random.random()  # nosec B311 # noqa: S311 - it spreads retries
         try:
             with transaction(SHORTEST_TRY_SECONDS) as session:
                 attempt = record_failure(
@@ -230,7 +236,7 @@ class RetryingUnitOfWork:
                     source=source,
                     now=now,
                     policy=self.policy,
-                    jitter=dice,
+                    jitter=jitter,
                 )
         except SQLAlchemyError as err:
             log.warning("attempt_not_recorded", error=type(err).__name__)

@@ -1,7 +1,7 @@
 """Unite what belongs to one person: two accounts, an account and a profile, or two profiles.
 
 1. Lock both users, then both profiles, each by id.
-2. Of two accounts, the other one is unlinked and blocked; it is told which address to use.
+2. Of two accounts, the other one is unlinked and blocked; its user sees which address to use.
 3. Of two profiles, one is merged into the other; an untouched automatic profile is the one that
    goes. A single profile is given to the account that stays.
 """

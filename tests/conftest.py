@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import structlog
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
@@ -16,6 +17,7 @@ from redis import StrictRedis
 from sqlalchemy import make_url, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
+from structlog.dev import ConsoleRenderer, plain_traceback
 
 from app import create_app
 from core import deadlines
@@ -36,6 +38,13 @@ from tests.support.types import Browser, Sign
 from tests.support.users import ALICE, CHARLIE
 from web.services import EXTENSION, Services
 
+# structlog's own tracebacks have the values of all variables and take a second each.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        ConsoleRenderer(exception_formatter=plain_traceback),
+    ]
+)
 gc.disable()  # until all tests are collected: collections of a growing heap take a quarter of that
 
 
@@ -134,6 +143,12 @@ def copy_database(
 ) -> Callable[[str], str]:
     """Return a function that creates a migrated database, for tests that commit."""
     return partial(clone_database, template_url)
+
+
+@pytest.fixture
+def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
+    """The URL of a migrated database for one test that commits."""
+    return copy_database(f"own_{tmp_path.name}")
 
 
 @pytest.fixture(scope="session")

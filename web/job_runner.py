@@ -269,7 +269,7 @@ class _HeldJob:
         return step
 
     def heartbeat(self) -> None:
-        """Renew the lease between failing batches."""
+        """Extend the lease between failing batches."""
         with self.limits.transaction() as session:
             jobs.hold(session, self.job_id, owner=self.owner)
 

@@ -129,7 +129,7 @@ def test_background_gets_a_hundred_calls_a_minute(clock: Clock) -> None:
     assert calls in (99, 100)  # fractions of a token
 
 
-def test_budget_tells_whether_a_call_is_left_without_charging_it() -> None:
+def test_reading_whether_a_call_is_left_takes_none() -> None:
     budget = CallBudget(Rate(burst=5, per_second=0), Clock())
     before = [budget.has_call(Share.ANONYMOUS) for _ in range(3)]
 

@@ -94,14 +94,14 @@ def test_answer_about_one_user_opens_no_circuit(calls: ProviderCalls, err: Excep
 def test_failed_anonymous_call_does_not_stop_calls_for_users(calls: ProviderCalls) -> None:
     call_result(calls, Share.ANONYMOUS, err=UNAVAILABLE)
 
-    assert call_result(calls, Share.ANONYMOUS, "other") == "the provider has just failed"
+    assert call_result(calls, Share.ANONYMOUS, "other") == "the service has just failed"
     assert call_result(calls, Share.SIGNED_IN) == "answer"
 
 
 def test_failed_call_for_a_user_stops_anonymous_calls(calls: ProviderCalls) -> None:
     call_result(calls, Share.SIGNED_IN, err=UNAVAILABLE)
 
-    assert call_result(calls, Share.ANONYMOUS) == "the provider has just failed"
+    assert call_result(calls, Share.ANONYMOUS) == "the service has just failed"
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_keys_and_users_have_separate_circuit_breakers(
 def test_rate_limit_of_one_call_stops_all_calls(calls: ProviderCalls, share: Share) -> None:
     call_result(calls, Share.ANONYMOUS, err=RateLimitedError(7))
 
-    assert call_result(calls, share) == "the provider has asked for rest"
+    assert call_result(calls, share) == "the service has asked for rest"
 
 
 def test_anonymous_calls_leave_budget_for_users(calls: ProviderCalls) -> None:

@@ -37,8 +37,8 @@ RESULTS: dict[str, Exception | None] = {
     "rate_limited": LIMITED,
     "error": UNAVAILABLE,
 }
-PAUSED = "the provider has just failed"
-RESTING = "the provider has asked for rest"
+PAUSED = "the service has just failed"
+RESTING = "the service has asked for rest"
 KNOWN_ALICE, KNOWN_BOB = (replace(identity_of(user), is_complete=True) for user in (ALICE, BOB))
 
 

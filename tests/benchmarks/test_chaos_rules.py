@@ -155,7 +155,7 @@ def test_created_is_returned_once_for_a_profile() -> None:
 
     assert rules_broken(answers=[created, another], changes=changes) == []
     assert rules_broken(answers=[created, created], changes=changes) == [
-        "told twice that a profile was created"
+        "a creation reported twice"
     ]
 
 

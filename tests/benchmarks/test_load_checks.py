@@ -53,9 +53,9 @@ def test_refusal_is_named_by_its_code_and_excusable_only_with_a_retry(
         ([True, False, False], False, []),
         ([True, None, None], True, []),
         ([False, None, False], True, []),
-        ([False, False, False], False, ["0 of 3 devices were told created:true"]),
-        ([True, True, False], False, ["2 of 3 devices were told created:true"]),
-        ([True, True, None], True, ["2 of 3 devices were told created:true"]),
+        ([False, False, False], False, ["0 of 3 devices received created:true"]),
+        ([True, True, False], False, ["2 of 3 devices received created:true"]),
+        ([True, True, None], True, ["2 of 3 devices received created:true"]),
     ],
 )
 def test_created_is_returned_once_unless_that_response_was_lost(
@@ -85,4 +85,4 @@ def test_slow_or_missing_first_logins_are_faults() -> None:
     slow = check_login_times({"first login": 2001, "first login, 10 devices": 2000}, 2000)
 
     assert slow == ["p95 of first login: 2001 ms, more than 2000"]
-    assert check_login_times({}, 2000) == ["nobody signed in for the first time"]
+    assert check_login_times({}, 2000) == ["no user signed in for the first time"]

@@ -1,15 +1,20 @@
 """The cache backends: text only, versions never decrease, a bounded store in the process."""
 
+import socket
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, cast
 
 import pytest
 from flask import Flask
 from flask_caching import Cache
 from redis import Redis, StrictRedis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from structlog.testing import capture_logs
 
 from core.cache import (
+    PAUSE_SECONDS,
     CacheUnavailableError,
     LocalStore,
     RedisStore,
@@ -18,6 +23,7 @@ from core.cache import (
     parse_version,
     version_keys,
 )
+from core.circuit_breaker import CircuitBreaker, CircuitOpenError
 from dev.servers import RedisServer, eventually, free_port
 from tests.support.concurrency import Clock
 
@@ -158,8 +164,8 @@ def test_entry_expires() -> None:
 
 
 def redis_store(url: str, clock: Clock) -> RedisStore:
-    store = RedisStore(Redis.from_url(url))
-    store.clock = clock
+    store = RedisStore(Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=10))
+    store.circuit = CircuitBreaker(PAUSE_SECONDS, PAUSE_SECONDS, clock)
     return store
 
 
@@ -176,13 +182,32 @@ def test_failed_redis_is_not_called_for_a_second(clock: Clock) -> None:
 
 def test_redis_is_used_again_after_a_second(redis: RedisServer, clock: Clock) -> None:
     store = redis_store(redis.url, clock)
-    store.skipped_until = clock() + 1.0
+    store.put("owner", "text", 60)
     with pytest.raises(CacheUnavailableError):
-        store.read(["key"])
+        store.put_limited("owner", "key", "text", limit=1, seconds=60)  # the owner has no list
+    with pytest.raises(CacheUnavailableError):
+        store.read(["owner"])
 
-    clock.seconds += 1.0
+    clock.seconds += PAUSE_SECONDS
 
-    assert store.read(["key"]) == [None]
+    assert [store.read(["owner"]) for _ in range(3)] == [["text"]] * 3
+
+
+def test_other_threads_are_refused_while_one_probes_a_failed_redis(clock: Clock) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor() as threads:
+        store = redis_store(f"redis://127.0.0.1:{silent.getsockname()[1]}", clock)
+        store.circuit.note_failure()
+        clock.seconds += PAUSE_SECONDS
+        probe = threads.submit(store.read, ["key"])
+        connection, _ = silent.accept()
+
+        with pytest.raises(CacheUnavailableError) as caught:
+            store.read(["key"])
+
+        connection.close()
+        silent.close()
+        assert isinstance(caught.value.__cause__, CircuitOpenError)
+        assert isinstance(probe.exception(), CacheUnavailableError)
 
 
 PER_SECOND = Take("limit", 1.0, 5, 1)  # one token a second, five at once

@@ -1,4 +1,4 @@
-"""Server status: the silence starts with the first unanswered attempt."""
+"""Server status: the time without an answer starts with the first unanswered attempt."""
 
 import pytest
 

@@ -20,9 +20,9 @@ from dashboard.months import (
 )
 from dashboard.overview import Overview, compute_overview, growth_percent, serialize_overview
 from dashboard.periods import Period
+from tests.support.months import DEFAULT_GOALS, month
 from tests.support.users import NOW
 
-DEFAULT_GOALS = Goals(faturamento=16000, leads=50, procedimentos=10, posts=12, stories=60)
 NO_FINANCIALS: dict[str, object] = {
     "totalRevenue": 0,
     "totalProfit": 0,
@@ -30,20 +30,6 @@ NO_FINANCIALS: dict[str, object] = {
     "growthPercent": None,
     "chartData": [],
 }
-
-
-def month(
-    faturamento: int = 0,
-    posts: int = 0,
-    stories: int = 0,
-    leads: int = 0,
-    procedimentos: int = 0,
-    *,
-    mes: int = 1,
-    lucro: int = 0,
-    goals: Goals = DEFAULT_GOALS,
-) -> Month:
-    return Month(2026, mes, faturamento, lucro, leads, procedimentos, posts, stories, goals)
 
 
 def overview_of(

@@ -17,8 +17,8 @@ from dashboard.score import (
     score_parts,
     shortest_ways,
 )
+from tests.support.months import month
 
-DEFAULT_GOALS = Goals(faturamento=16000, leads=50, procedimentos=10, posts=12, stories=60)
 NO_GOALS = Goals(faturamento=0, leads=0, procedimentos=0, posts=0, stories=0)
 COUNTS = st.integers(0, 2_147_483_647)
 PROFITS = st.integers(-2_147_483_648, 2_147_483_647)
@@ -26,18 +26,6 @@ GOALS = st.builds(Goals, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)
 MONTHS = st.builds(
     Month, st.just(2026), st.integers(1, 12), COUNTS, PROFITS, COUNTS, COUNTS, COUNTS, COUNTS, GOALS
 )
-
-
-def month(
-    faturamento: int = 0,
-    posts: int = 0,
-    stories: int = 0,
-    leads: int = 0,
-    procedimentos: int = 0,
-    *,
-    goals: Goals = DEFAULT_GOALS,
-) -> Month:
-    return Month(2026, 1, faturamento, 0, leads, procedimentos, posts, stories, goals)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ DEAD = "SELECT count(*) FROM provisioning_attempts WHERE state = 'dead'"
 
 
 @pytest.fixture
-def stage(site: AppServer, site_url: str) -> FaultTarget:
+def target(site: AppServer, site_url: str) -> FaultTarget:
     """The site, its database, and an unused address."""
     return FaultTarget(site, site_url, f"{uuid.uuid4().hex}@example.com")
 
@@ -51,16 +51,16 @@ def admin_page(visitors: BrowserProfiles, site: AppServer, *, javascript: bool) 
 
 
 @pytest.fixture
-def rute(visitors: BrowserProfiles, stage: FaultTarget) -> Page:
+def rute(visitors: BrowserProfiles, target: FaultTarget) -> Page:
     """The dashboard of Rute, after the first login."""
-    page = visitors.open_page(stage.app.url)
-    sign_in_as(page, "Rute Alves", stage.email)
+    page = visitors.open_page(target.app.url)
+    sign_in_as(page, "Rute Alves", target.email)
     expect(page.get_by_role("heading", name="Rute Alves")).to_be_visible()
     return page
 
 
-def open_user(admin_page: Page, stage: FaultTarget) -> None:
-    admin_page.goto(f"/admin/pessoas?q={stage.email}")
+def open_user(admin_page: Page, target: FaultTarget) -> None:
+    admin_page.goto(f"/admin/pessoas?q={target.email}")
     admin_page.get_by_role("table").get_by_role("link").first.click()
 
 
@@ -82,12 +82,12 @@ def choose_danger(admin_page: Page, name: str) -> None:
 
 
 def test_failed_attempt_is_retried_by_an_admin(
-    admin_page: Page, visitors: BrowserProfiles, stage: FaultTarget
+    admin_page: Page, visitors: BrowserProfiles, target: FaultTarget
 ) -> None:
-    rute = visitors.open_page(stage.app.url, javascript=False)
-    with refuse_profiles(stage):
-        sign_in_as(rute, "Rute Alves", stage.email)
-    open_user(admin_page, stage)
+    rute = visitors.open_page(target.app.url, javascript=False)
+    with refuse_profiles(target):
+        sign_in_as(rute, "Rute Alves", target.email)
+    open_user(admin_page, target)
     expect(admin_page.get_by_role("heading", name="Em nova tentativa")).to_be_visible()
 
     admin_page.get_by_role("button", name="Tentar agora").click()
@@ -98,22 +98,22 @@ def test_failed_attempt_is_retried_by_an_admin(
 
 
 def test_user_is_found_by_the_reference_code(
-    admin_page: Page, visitors: BrowserProfiles, stage: FaultTarget
+    admin_page: Page, visitors: BrowserProfiles, target: FaultTarget
 ) -> None:
-    rute = visitors.open_page(stage.app.url, javascript=False)
-    with refuse_profiles(stage):
-        sign_in_as(rute, "Rute Alves", stage.email)
+    rute = visitors.open_page(target.app.url, javascript=False)
+    with refuse_profiles(target):
+        sign_in_as(rute, "Rute Alves", target.email)
         code = rute.locator("[data-reference]:visible").text_content() or ""
 
     admin_page.goto(f"/admin/pessoas?q={code}")
 
-    expect(admin_page.get_by_role("table").get_by_text(stage.email)).to_be_visible()
+    expect(admin_page.get_by_role("table").get_by_text(target.email)).to_be_visible()
 
 
 def test_user_is_blocked_and_allowed_again(
-    admin_page: Page, rute: Page, stage: FaultTarget
+    admin_page: Page, rute: Page, target: FaultTarget
 ) -> None:
-    open_user(admin_page, stage)
+    open_user(admin_page, target)
     choose_danger(admin_page, "Bloquear acesso")
     confirm(admin_page, "Acesso bloqueado.", "Bloquear acesso")
     rute.reload()
@@ -127,9 +127,9 @@ def test_user_is_blocked_and_allowed_again(
 
 
 def test_profile_is_deactivated_and_reactivated(
-    admin_page: Page, rute: Page, stage: FaultTarget
+    admin_page: Page, rute: Page, target: FaultTarget
 ) -> None:
-    open_profile(admin_page, stage.email)
+    open_profile(admin_page, target.email)
     choose_danger(admin_page, "Desativar")
     confirm(admin_page, "Perfil desativado.", "Desativar perfil")
     rute.reload()
@@ -143,13 +143,13 @@ def test_profile_is_deactivated_and_reactivated(
 
 
 def test_ambiguous_address_is_resolved_by_linking_one_profile(
-    admin_page: Page, visitors: BrowserProfiles, stage: FaultTarget
+    admin_page: Page, visitors: BrowserProfiles, target: FaultTarget
 ) -> None:
     for name in ("Rute (turma A)", "Rute (turma B)"):
-        stage.execute(PRE_REGISTERED, name, stage.email)
-    rute = visitors.open_page(stage.app.url)
-    sign_in_as(rute, "Rute Alves", stage.email)
-    open_user(admin_page, stage)
+        target.execute(PRE_REGISTERED, name, target.email)
+    rute = visitors.open_page(target.app.url)
+    sign_in_as(rute, "Rute Alves", target.email)
+    open_user(admin_page, target)
 
     admin_page.get_by_role("listitem").filter(has_text="turma B").get_by_role(
         "link", name="vincular a esta pessoa"
@@ -161,9 +161,9 @@ def test_ambiguous_address_is_resolved_by_linking_one_profile(
 
 
 def test_user_of_an_unlinked_profile_gets_a_new_one(
-    admin_page: Page, rute: Page, stage: FaultTarget
+    admin_page: Page, rute: Page, target: FaultTarget
 ) -> None:
-    open_profile(admin_page, stage.email)
+    open_profile(admin_page, target.email)
     admin_page.get_by_role("link", name="Corrigir").click()
     admin_page.get_by_label("E-mail").fill("")
     admin_page.get_by_role("button", name="Ver o que muda").click()
@@ -177,24 +177,24 @@ def test_user_of_an_unlinked_profile_gets_a_new_one(
 
 
 def test_profile_with_a_corrected_address_is_linked(
-    admin_page: Page, rute: Page, stage: FaultTarget
+    admin_page: Page, rute: Page, target: FaultTarget
 ) -> None:
-    stage.execute(PRE_REGISTERED, f"Rute {stage.email[:6]}", f"x{stage.email}")
-    open_profile(admin_page, f"Rute {stage.email[:6]}")
+    target.execute(PRE_REGISTERED, f"Rute {target.email[:6]}", f"x{target.email}")
+    open_profile(admin_page, f"Rute {target.email[:6]}")
 
     admin_page.get_by_role("link", name="Corrigir").click()
-    admin_page.get_by_label("E-mail").fill(stage.email)
+    admin_page.get_by_label("E-mail").fill(target.email)
     admin_page.get_by_role("button", name="Ver o que muda").click()
     confirm(admin_page, "Perfil corrigido.")
 
     rute.reload()
-    expect(rute.get_by_role("heading", name=f"Rute {stage.email[:6]}")).to_be_visible()
+    expect(rute.get_by_role("heading", name=f"Rute {target.email[:6]}")).to_be_visible()
 
 
-def test_merged_profile_has_all_months(admin_page: Page, rute: Page, stage: FaultTarget) -> None:
-    name = f"Rute {stage.email[:6]}"
-    stage.execute(PRE_REGISTERED, name, None)
-    stage.execute(
+def test_merged_profile_has_all_months(admin_page: Page, rute: Page, target: FaultTarget) -> None:
+    name = f"Rute {target.email[:6]}"
+    target.execute(PRE_REGISTERED, name, None)
+    target.execute(
         "INSERT INTO metricas_mensais (mentorado_id, ano, mes, faturamento)"
         " SELECT id, 2025, 1, 4321 FROM mentorados WHERE nome_completo = %s",
         name,
@@ -213,10 +213,10 @@ def test_merged_profile_has_all_months(admin_page: Page, rute: Page, stage: Faul
 
 
 def test_csv_file_is_imported(
-    admin_page: Page, visitors: BrowserProfiles, stage: FaultTarget, tmp_path: Path
+    admin_page: Page, visitors: BrowserProfiles, target: FaultTarget, tmp_path: Path
 ) -> None:
     file = tmp_path / "lista.csv"
-    file.write_text(f"nome;e-mail\nRute da Lista;{stage.email}\n", encoding="utf-8-sig")
+    file.write_text(f"nome;e-mail\nRute da Lista;{target.email}\n", encoding="utf-8-sig")
     admin_page.goto("/admin/mentorados/novos")
 
     admin_page.get_by_label("Arquivo").set_input_files(file)
@@ -225,17 +225,17 @@ def test_csv_file_is_imported(
     admin_page.get_by_role("button", name="Confirmar").click()
 
     expect(admin_page.get_by_role("heading", name="Feito: 1 de 1")).to_be_visible()
-    rute = visitors.open_page(stage.app.url)
-    sign_in_as(rute, "Rute Alves", stage.email)
+    rute = visitors.open_page(target.app.url)
+    sign_in_as(rute, "Rute Alves", target.email)
     expect(rute.get_by_role("heading", name="Rute da Lista")).to_be_visible()
 
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
 def test_progress_of_a_long_import_is_shown_to_its_end(
-    admin_page: Page, stage: FaultTarget, tmp_path: Path
+    admin_page: Page, target: FaultTarget, tmp_path: Path
 ) -> None:
     file = tmp_path / "lista.csv"
-    lines = "\n".join(f"Pessoa {number};{number}.{stage.email}" for number in range(600))
+    lines = "\n".join(f"Pessoa {number};{number}.{target.email}" for number in range(600))
     file.write_text(f"nome;e-mail\n{lines}\n", encoding="utf-8-sig")
     admin_page.goto("/admin/mentorados/novos")
 
@@ -250,9 +250,9 @@ def test_progress_of_a_long_import_is_shown_to_its_end(
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["js", "no-js"])
 def test_double_click_on_a_form_applies_it_once(
-    admin_page: Page, stage: FaultTarget, *, javascript: bool
+    admin_page: Page, target: FaultTarget, *, javascript: bool
 ) -> None:
-    name, sent = f"Rute {stage.email[:6]}", list[str]()
+    name, sent = f"Rute {target.email[:6]}", list[str]()
     admin_page.goto("/admin/mentorados/novos")
     admin_page.get_by_label("Nome").fill(name)
     admin_page.get_by_role("button", name="Ver o que muda").click()
@@ -261,18 +261,18 @@ def test_double_click_on_a_form_applies_it_once(
     admin_page.get_by_role("button", name="Confirmar").dblclick()
 
     expect(admin_page.get_by_role("heading", name="Feito: 1 de 1")).to_be_visible()
-    assert count(stage.database_url, NAMED, name=name) == 1
+    assert count(target.database_url, NAMED, name=name) == 1
     assert not javascript or sent.count("POST") == 1
 
 
 def test_auto_create_setting_applies_at_the_next_request(
-    admin_page: Page, visitors: BrowserProfiles, stage: FaultTarget
+    admin_page: Page, visitors: BrowserProfiles, target: FaultTarget
 ) -> None:
-    rute = visitors.open_page(stage.app.url)
+    rute = visitors.open_page(target.app.url)
     admin_page.goto("/admin/sistema")
     admin_page.get_by_role("link", name="desligar").click()
     admin_page.get_by_role("button", name="Desligar").click()
-    sign_in_as(rute, "Rute Alves", stage.email)
+    sign_in_as(rute, "Rute Alves", target.email)
     expect(rute.get_by_role("heading", name="Novos perfis em pausa")).to_be_visible()
 
     admin_page.get_by_role("link", name="ligar", exact=True).click()

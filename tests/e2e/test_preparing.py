@@ -28,16 +28,16 @@ RECORDED_TOASTS = "JSON.parse(sessionStorage.toasts)"
 
 
 @pytest.fixture
-def stage(site: AppServer, site_url: str) -> FaultTarget:
+def target(site: AppServer, site_url: str) -> FaultTarget:
     """The site and its database, without an address."""
     return FaultTarget(site, site_url, "")
 
 
 @pytest.fixture
-def refused_profiles(stage: FaultTarget) -> Iterator[ExitStack]:
+def refused_profiles(target: FaultTarget) -> Iterator[ExitStack]:
     """The database refuses profiles until this stack is closed."""
     with ExitStack() as stack:
-        stack.enter_context(refuse_profiles(stage))
+        stack.enter_context(refuse_profiles(target))
         yield stack
 
 
@@ -130,7 +130,7 @@ def test_waiting_without_network_ends(page: Page, refused_profiles: ExitStack) -
 
 
 def test_retry_after_beyond_the_limit_ends_the_waiting(
-    page: Page, refused_profiles: ExitStack, stage: FaultTarget
+    page: Page, refused_profiles: ExitStack, target: FaultTarget
 ) -> None:
     calls = record_calls(page)
     page.route(f"**{ENSURE}", lambda r: r.fulfill(status=429, headers={"Retry-After": "30"}))

@@ -39,7 +39,7 @@ SUPPORT = "https://ajuda.example/contato?ref="
 
 
 @pytest.fixture
-def stage(site: AppServer, site_url: str) -> FaultTarget:
+def target(site: AppServer, site_url: str) -> FaultTarget:
     """The site, its database, and an unused address."""
     return FaultTarget(site, site_url, unused_address())
 
@@ -74,29 +74,29 @@ def check_page(page: Page, heading: str, message: str, *, javascript: bool) -> N
 )
 def test_state_has_its_own_page(
     visitors: BrowserProfiles,
-    stage: FaultTarget,
+    target: FaultTarget,
     trouble: Fault,
     heading: str,
     message: str,
     *,
     javascript: bool,
 ) -> None:
-    page = visitors.open_page(stage.app.url, javascript=javascript, viewport=PHONE)
+    page = visitors.open_page(target.app.url, javascript=javascript, viewport=PHONE)
 
-    with trouble(stage):
-        sign_in_as(page, "Rute Alves", stage.email)
+    with trouble(target):
+        sign_in_as(page, "Rute Alves", target.email)
         check_page(page, heading, message, javascript=javascript)
 
 
 @with_and_without_javascript
 def test_blocked_user_sees_the_reason(
-    visitors: BrowserProfiles, stage: FaultTarget, *, javascript: bool
+    visitors: BrowserProfiles, target: FaultTarget, *, javascript: bool
 ) -> None:
-    page = visitors.open_page(stage.app.url, javascript=javascript)
-    sign_in_as(page, "Rute Alves", stage.email)
+    page = visitors.open_page(target.app.url, javascript=javascript)
+    sign_in_as(page, "Rute Alves", target.email)
     user = page.request.get("/api/auth/me").json()["user"]["id"]
 
-    request_as(stage.app, ADMIN, f"/api/admin/users/{user}/block").raise_for_status()
+    request_as(target.app, ADMIN, f"/api/admin/users/{user}/block").raise_for_status()
     page.reload()
 
     check_page(page, "Acesso suspenso", "Fale com a equipe da mentoria", javascript=javascript)

@@ -23,12 +23,6 @@ UPDATE sweep_runs SET heartbeat_at = now() - interval '1 minute' WHERE status = 
 
 
 @pytest.fixture
-def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
-    """The URL of a migrated database for one test."""
-    return copy_database(f"faults_{tmp_path.name}")
-
-
-@pytest.fixture
 def postgres(migrated_data: Path, tmp_path: Path) -> Iterator[PostgresServer]:
     """A PostgreSQL server for one test, which may crash or hang."""
     with start_copy(migrated_data, tmp_path / "database") as server:

@@ -1,6 +1,6 @@
 """Transient errors are retried within the time budget; permanent errors are not."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
@@ -47,12 +47,6 @@ SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity
 """
 
 COUNT_ROWS = "SELECT (SELECT count(*) FROM mentorados) + (SELECT count(*) FROM audit_events)"
-
-
-@pytest.fixture
-def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
-    """The URL of a migrated database for one test."""
-    return copy_database(f"deadline_{tmp_path.name}")
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from dev.databases import connect_to, hold_locks
 from dev.fake_clerk import DevUser
 from dev.servers import eventually
 from tests.support.apps import create_app_on
+from tests.support.stopwatch import stopwatch
 from tests.support.users import ALICE, BOB
 from web import health
 from web.services import EXTENSION
@@ -161,9 +162,9 @@ def visit(app: Flask, network: SimulatedNetwork, connect_seconds: float) -> Visi
     second.set_cookie("__session", sign(ALICE))
 
     def send(path: str, method: str = "GET") -> TestResponse:
-        started = time.monotonic()
-        answer = client.open(path, method=method, headers={"Origin": "http://localhost"})
-        durations.append(time.monotonic() - started)
+        with stopwatch() as watch:
+            answer = client.open(path, method=method, headers={"Origin": "http://localhost"})
+        durations.append(watch.seconds)
         return answer
 
     with ThreadPoolExecutor(1) as threads:

@@ -6,7 +6,7 @@ them, together with the times to live in Redis.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache as cached
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from auth.identity import Identity
 from auth.tokens import identity_from_claims
 from benchmarks.chaos_operations import CONFIRMED_FIELD, FormReader
 from core.cache import LocalStore
+from core.circuit_breaker import CircuitBreaker
 from dev.databases import connect_to
 from dev.fake_clerk import ADMIN_EMAIL, DevUser
 from dev.servers import RedisServer, free_port, start_redis
@@ -145,7 +146,19 @@ class Environment:
         for app in self.apps:
             with app.app_context():
                 contexts = cast(Services, app.extensions[EXTENSION]).provisioning.contexts
-                contexts.clock = contexts.store.clock = self.clock
+                contexts.clock = self.clock
+                if isinstance(contexts.store, LocalStore):
+                    contexts.store.clock = self.clock
+                else:
+                    contexts.store.circuit = CircuitBreaker(clock=self.clock)
+
+    def limit_retries(self, seconds: float) -> None:
+        """Let both apps retry for this time only."""
+        for app in self.apps:
+            services = cast(Services, app.extensions[EXTENSION])
+            unit_of_work = replace(services.provisioning.unit_of_work, budget_seconds=seconds)
+            provisioning = replace(services.provisioning, unit_of_work=unit_of_work)
+            app.extensions[EXTENSION] = replace(services, provisioning=provisioning)
 
     def start_redis(self) -> None:
         """Start an empty Redis on its port, unless it runs or the machine has none."""
@@ -574,11 +587,8 @@ def token(sign: Callable[[DevUser], str], user: DevUser) -> str:
 
 
 @pytest.fixture
-def machine(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Iterator[type[Machine]]:
+def machine(url: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[type[Machine]]:
     """The machine on two apps and one database, with a short time budget for retries."""
-    monkeypatch.setattr("provisioning.retry.REQUEST_BUDGET_SECONDS", 0.25)
     port = free_port() if request.param else None
     settings = {"redis_url": f"redis://127.0.0.1:{port}/0"} if port else {}
     with (
@@ -590,6 +600,7 @@ def machine(
         database.exec_driver_sql(CREATE_FAULTS)
         environment = Environment((first, second), database, exit_stack, tmp_path, port)
         environment.stop_clocks()
+        environment.limit_retries(0.25)
         yield type("ThisMachine", (Machine,), {"environment": environment})
 
 

@@ -84,12 +84,6 @@ def outage(request: pytest.FixtureRequest, server_url: str, url: str) -> Outage:
 
 
 @pytest.fixture
-def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
-    """The URL of a migrated database for one test."""
-    return copy_database(f"writable_{tmp_path.name}")
-
-
-@pytest.fixture
 def app(url: str, tmp_path: Path) -> Iterator[Flask]:
     """An app on that database."""
     with create_app_on(tmp_path, url, clerk_webhook_secret=SECRET) as app:

@@ -68,13 +68,13 @@ def due(session: Session, now: datetime | None) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("count", "dice", "seconds"),
+    ("count", "jitter", "seconds"),
     [(0, 1.0, 60), (0, 0.0, 30), (1, 1.0, 120), (3, 0.5, 360), (6, 1.0, 3600), (999, 1.0, 3600)],
 )
 def test_pause_doubles_up_to_its_cap_with_jitter_in_its_second_half(
-    count: int, dice: float, seconds: int
+    count: int, jitter: float, seconds: int
 ) -> None:
-    assert POLICY.pause_after(count, dice) == timedelta(seconds=seconds)
+    assert POLICY.pause_after(count, jitter) == timedelta(seconds=seconds)
 
 
 def test_first_failure_of_a_request_is_recorded_with_no_attempt_counted(session: Session) -> None:

@@ -3,10 +3,10 @@
 import pytest
 from sqlalchemy.orm import Session
 
-from models import Mentorado, ProvisioningAttempt, User
+from models import Mentorado, User
 from models.mentorado import Turma
 from provisioning.queries import diagnose
-from tests.support.users import ALICE, BOB, NOW
+from tests.support.users import ALICE, BOB, failed_attempt
 
 
 def add_bob(session: Session, *, verified: bool = True) -> None:
@@ -51,9 +51,7 @@ def test_pre_registrations_are_hidden_from_an_unverified_address(session: Sessio
 
 def test_failed_attempt_is_pending(session: Session) -> None:
     add_bob(session)
-    times = {"next_attempt_at": NOW, "first_failed_at": NOW, "last_failed_at": NOW}
-    facts = {"state": "pending", "attempts": 1, "error_class": "OperationalError"}
-    session.add(ProvisioningAttempt(clerk_id=BOB.clerk_id, **facts, **times))
+    session.add(failed_attempt(BOB.clerk_id, "pending", error_class="OperationalError"))
     session.flush()
 
     assert diagnose(session, BOB.clerk_id).pending_attempt is True

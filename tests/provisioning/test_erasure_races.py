@@ -25,12 +25,6 @@ ROUNDS, THREADS = 10, 6
 
 
 @pytest.fixture
-def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
-    """The URL of a migrated database for one test."""
-    return copy_database(f"erasure_race_{tmp_path.name}")
-
-
-@pytest.fixture
 def app(url: str, tmp_path: Path) -> Iterator[Flask]:
     """An app on that database with one connection for each thread."""
     with create_app_on(tmp_path, url, web_threads=THREADS) as app:

@@ -192,12 +192,6 @@ def test_number_of_statements_does_not_depend_on_the_number_of_lines(
 
 
 @pytest.fixture
-def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
-    """The URL of a migrated database for one test."""
-    return copy_database(f"import_{tmp_path.name}")
-
-
-@pytest.fixture
 def app(url: str, tmp_path: Path) -> Iterator[Flask]:
     """An app whose commits are real."""
     with create_app_on(tmp_path, url) as app:

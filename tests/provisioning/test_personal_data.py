@@ -18,7 +18,6 @@ from models import (
     Feedback,
     Mentorado,
     MetricaMensal,
-    ProvisioningAttempt,
     SweepRun,
     User,
 )
@@ -37,7 +36,7 @@ from provisioning.personal_data import (
 )
 from provisioning.rules import Rules
 from tests.support.foreign_tables import SHAPES, Shape, add_row, create_tables
-from tests.support.users import NOW, PAGE
+from tests.support.users import NOW, PAGE, failed_attempt
 from tests.support.whole_database import tables_with
 
 ADMIN = Source("admin", "req-admin-0001", actor_id=None, reason="pedido da titular Zelia Quintana")
@@ -59,17 +58,7 @@ def zelia(session: Session) -> User:
     session.add(
         Feedback(**period, analise_mes=ANALYSIS, foco_proximo_mes="foco", sugestao_mentor="mais")
     )
-    session.add(
-        ProvisioningAttempt(
-            clerk_id=CLERK_ID,
-            state="dead",
-            attempts=8,
-            next_attempt_at=NOW,
-            error_class="X",
-            first_failed_at=NOW,
-            last_failed_at=NOW,
-        )
-    )
+    session.add(failed_attempt(CLERK_ID))
     changes = {"nome_completo": f"{NAME} Lima", "foto_url": PHOTO}
     admin_actions.edit(session, profile_id, changes=changes, source=ADMIN, now=NOW)
     admin_actions.edit(session, profile_id, changes={"nome_completo": NAME}, source=ADMIN, now=NOW)

@@ -1,6 +1,6 @@
 """Concurrent logins with threads, a barrier and real commits; rows are counted afterwards."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -16,12 +16,6 @@ from tests.support.users import BOB, NOW, PAGE, identity_of
 from web.services import EXTENSION
 
 THREADS = 10
-
-
-@pytest.fixture
-def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
-    """The URL of a migrated database for one test."""
-    return copy_database(f"race_{tmp_path.name}")
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
-"""Which database errors can pass, and how patiently they are waited for."""
+"""Which database errors are transient, and for how long their work is retried."""
 
 from collections.abc import Callable
-from types import SimpleNamespace
+from functools import partial
 
 import pytest
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -10,6 +10,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from provisioning.errors import StaleDecisionError
 from provisioning.retry import is_connection_lost, is_outage, retry_transient, transient_reason
+
+Retry = Callable[..., str]
 
 DEADLOCK = "40P01"
 UNIQUE_VIOLATION = "23505"
@@ -38,29 +40,26 @@ MISUSED = DBAPIError(None, None, InterfaceError())
 
 
 class Clock:
-    """Time that passes only by pausing; the dice always ask for the longest pause."""
+    """A clock that only pauses advance."""
 
     def __init__(self) -> None:
         self.pauses: list[float] = []
-        self.throws: list[tuple[float, float]] = []
 
-    def monotonic(self) -> float:
+    def __call__(self) -> float:
         return sum(self.pauses)
 
-    def sleep(self, seconds: float) -> None:
-        self.pauses.append(seconds)
 
-    def throw(self, low: float, high: float) -> float:
-        self.throws.append((low, high))
-        return high
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
-@pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("provisioning.retry.time", clock)
-    monkeypatch.setattr("backoff._jitter.random", SimpleNamespace(uniform=clock.throw))
-    return clock
+@pytest.fixture
+def retry(clock: Clock) -> Retry:
+    """`retry_transient` with 1.2 seconds left, on the clock of the test."""
+    return partial(
+        retry_transient, seconds_left=lambda: 1.2, clock=clock, sleep=clock.pauses.append
+    )
 
 
 def work_that(*errors: Exception) -> Callable[[], str]:
@@ -101,7 +100,7 @@ def work_that(*errors: Exception) -> Callable[[], str]:
         pytest.param(failed("23505"), None, id="23505 unique_violation"),
         pytest.param(failed("22021"), None, id="22021 character_not_in_repertoire"),
         pytest.param(failed("42P01"), None, id="42P01 undefined_table"),
-        pytest.param(failed("40002"), None, id="40002 neighbour of a transient one"),
+        pytest.param(failed("40002"), None, id="40002 next to a transient one"),
         pytest.param(failed("25P02"), None, id="25P02 in_failed_sql_transaction"),
         pytest.param(failed("53400"), None, id="53400 configuration_limit_exceeded"),
         pytest.param(failed("XX000"), None, id="XX000 internal_error"),
@@ -110,7 +109,7 @@ def work_that(*errors: Exception) -> Callable[[], str]:
         pytest.param(ConnectionError(), None, id="no database error"),
     ],
 )
-def test_only_what_can_pass_has_a_reason(error: Exception, reason: str | None) -> None:
+def test_only_transient_errors_have_a_reason(error: Exception, reason: str | None) -> None:
     assert transient_reason(error) == reason
 
 
@@ -148,65 +147,73 @@ def test_outage_concerns_every_user(error: Exception, expected: bool) -> None:
     assert is_outage(error) is expected
 
 
-def test_work_that_succeeds_is_done_once_and_in_silence(clock: Clock) -> None:
+def test_work_that_succeeds_is_done_once_without_a_pause(retry: Retry, clock: Clock) -> None:
     reasons: list[str] = []
 
-    assert retry_transient(work_that(), seconds_left=lambda: 1.2, on_retry=reasons.append) == "done"
+    assert retry(work_that(), on_retry=reasons.append) == "done"
     assert (reasons, clock.pauses) == ([], [])
 
 
-def test_work_is_done_again_until_it_succeeds_and_each_reason_is_told() -> None:
+def test_work_is_done_again_until_it_succeeds_and_each_reason_is_reported(retry: Retry) -> None:
     reasons: list[str] = []
     work = work_that(failed(DEADLOCK), PoolTimeoutError(), StaleDecisionError())
 
-    assert retry_transient(work, seconds_left=lambda: 1.2, on_retry=reasons.append) == "done"
+    assert retry(work, on_retry=reasons.append) == "done"
     assert reasons == ["deadlock_detected", "pool_timeout", "stale_decision"]
 
 
-def test_permanent_error_is_raised_at_once(clock: Clock) -> None:
+def test_permanent_error_is_raised_at_once(retry: Retry, clock: Clock) -> None:
     error = failed(UNIQUE_VIOLATION)
 
     with pytest.raises(DBAPIError) as caught:
-        retry_transient(work_that(error), seconds_left=lambda: 1.2, on_retry=pytest.fail)
+        retry(work_that(error), on_retry=pytest.fail)
 
     assert (caught.value, clock.pauses) == (error, [])
 
 
-def test_permanent_error_after_a_passing_one_ends_the_patience() -> None:
+def test_permanent_error_after_a_transient_one_ends_the_retries(retry: Retry) -> None:
     reasons: list[str] = []
     work = work_that(failed(DEADLOCK), failed(UNIQUE_VIOLATION))
 
     with pytest.raises(DBAPIError):
-        retry_transient(work, seconds_left=lambda: 1.2, on_retry=reasons.append)
+        retry(work, on_retry=reasons.append)
 
     assert reasons == ["deadlock_detected"]
 
 
-def test_foreign_error_is_not_caught(clock: Clock) -> None:
+def test_foreign_error_is_not_caught(retry: Retry, clock: Clock) -> None:
     with pytest.raises(LookupError):
-        retry_transient(work_that(LookupError()), seconds_left=lambda: 1.2, on_retry=pytest.fail)
+        retry(work_that(LookupError()), on_retry=pytest.fail)
 
     assert clock.pauses == []
 
 
-def test_patience_ends_with_the_budget_and_raises_the_last_error(clock: Clock) -> None:
-    errors = [failed(DEADLOCK) for _ in range(99)]
+def test_retries_end_with_the_time_left_and_raise_the_last_error(
+    retry: Retry, clock: Clock
+) -> None:
+    errors = [failed(DEADLOCK) for _ in range(999)]
 
     with pytest.raises(DBAPIError) as caught:
-        retry_transient(work_that(*errors), seconds_left=lambda: 1.2, on_retry=lambda _: None)
+        retry(work_that(*errors), on_retry=lambda _: None)
 
     assert sum(clock.pauses) == pytest.approx(1.2)
     assert caught.value is errors[len(clock.pauses)]
 
 
-def test_without_budget_there_is_one_try() -> None:
+def test_work_is_tried_once_without_time_left(retry: Retry) -> None:
     with pytest.raises(DBAPIError):
-        retry_transient(work_that(failed(DEADLOCK)), seconds_left=lambda: 0, on_retry=pytest.fail)
+        retry(work_that(failed(DEADLOCK)), seconds_left=lambda: 0, on_retry=pytest.fail)
 
 
-def test_dice_choose_each_pause_below_a_growing_bound(clock: Clock) -> None:
-    work = work_that(*[failed(DEADLOCK)] * 4)
+def test_each_pause_is_random_below_a_growing_bound(retry: Retry, clock: Clock) -> None:
+    first_pauses = set[float]()
+    for _ in range(50):
+        clock.pauses.clear()
 
-    retry_transient(work, seconds_left=lambda: 1.2, on_retry=lambda _: None)
+        retry(work_that(*[failed(DEADLOCK)] * 4), on_retry=lambda _: None)
 
-    assert clock.throws == [(0, 0.05), (0, 0.1), (0, 0.2), (0, 0.4)]
+        bounds = zip(clock.pauses, (0.05, 0.1, 0.2, 0.4), strict=True)
+        assert all(0 <= pause <= bound for pause, bound in bounds)
+        first_pauses.add(clock.pauses[0])
+
+    assert len(first_pauses) > 40

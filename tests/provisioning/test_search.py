@@ -4,11 +4,11 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from models import AuditEvent, Mentorado, ProvisioningAttempt, User
+from models import AuditEvent, Mentorado, User
 from models.mentorado import Turma
 from provisioning.queries import list_mentees, list_users
 from provisioning.search import SearchTerm
-from tests.support.users import NOW
+from tests.support.users import NOW, failed_attempt
 
 NAMES = ("Amanda São João", "Bruna D'Ávila", "Camila Rocha", "Jørgen Ærø", "Ana-Luíza  de Melo")
 
@@ -122,12 +122,7 @@ def test_account_is_found_by_clerk_id_and_by_the_first_eight_characters_of_a_cod
     session.add_all([user, User(clerk_id="user_failed", name="Com falha"), User(clerk_id="other")])
     session.flush()  # the event needs the id
     session.add(AuditEvent(event="x", entry="page", user_id=user.id, request_id=code))
-    session.add(
-        ProvisioningAttempt(
-            clerk_id="user_failed", state="pending", attempts=0, next_attempt_at=NOW,
-            error_class="X", request_id=code, first_failed_at=NOW, last_failed_at=NOW,
-        )
-    )  # fmt: skip
+    session.add(failed_attempt("user_failed", "pending", attempts=0, request_id=code))
     session.commit()
 
     expected = ["Com código"] if wanted == "user_coded" else ["Com código", "Com falha"]

@@ -25,10 +25,14 @@ Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 @dataclass
 class BackendFault:
-    """The error response of the Backend API, or an event until which it does not respond."""
+    """The error response of the Backend API, or an event until which it does not respond.
+
+    With `times`, it ends after so many responses.
+    """
 
     status: str | None = None
     headers: list[tuple[str, str]] = field(default_factory=list)
+    times: int | None = None
     blocked_until: threading.Event | None = None  # ends when it is set
 
 
@@ -114,6 +118,9 @@ def _with_faults(app: Wsgi, clerk: Clerk) -> Wsgi:
             trouble = clerk.fault or clerk.answers.get(path.rpartition("/")[2])
             if trouble is not None and trouble.blocked_until is not None:
                 trouble.blocked_until.wait(MAX_SILENCE_SECONDS)
+            if trouble is not None and trouble.times is not None:
+                trouble.times -= 1
+                trouble = None if trouble.times < 0 else trouble
             if trouble is not None and trouble.status is not None:
                 start_response(trouble.status, trouble.headers)
                 return [b"{}"]

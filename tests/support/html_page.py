@@ -1,4 +1,4 @@
-"""A page as its readers get it: its text, headings, links and buttons."""
+"""A page as its readers get it: its text, headings, links, forms and buttons."""
 
 import html
 import re
@@ -10,6 +10,9 @@ from flask.testing import FlaskClient
 VOID = {"area", "base", "br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"}
 INLINE = {"a", "abbr", "b", "code", "em", "small", "span", "strong"}
 SPACE = re.compile(r"[ \n\t]+")
+HIDDEN = re.compile(r'<input type="hidden" name="([a-z_]+)" value="([^"]*)"')
+# Of inputs whose value a browser sends as it is.
+VALUE_TYPES = {"hidden", "text", "search", "email", "date", "month", ""}
 SAME_ORIGIN = {"Origin": "http://localhost"}  # as browsers send it with a form of this site
 
 
@@ -25,6 +28,16 @@ class Element:
     def text(self) -> str:
         """The text inside, with single blanks."""
         return SPACE.sub(" ", "".join(self.texts)).strip()
+
+
+@dataclass
+class Form:
+    """A form with the values that a browser would send, and its buttons by text."""
+
+    method: str
+    action: str
+    fields: dict[str, str] = field(default_factory=dict)
+    buttons: dict[str, Element] = field(default_factory=dict)
 
 
 class Page(HTMLParser):
@@ -83,6 +96,22 @@ class Page(HTMLParser):
         """The headings, in their order."""
         return [each.text for each in self.elements if re.fullmatch("h[1-6]", each.tag)]
 
+    @property
+    def forms(self) -> list[Form]:
+        """The forms, in their order."""
+        forms: list[Form] = []
+        for element in self.elements:
+            attributes = element.attributes
+            if element.tag == "form":
+                forms.append(Form(attributes.get("method", "get"), attributes.get("action", "")))
+            elif element.tag == "textarea" and "name" in attributes:
+                forms[-1].fields[attributes["name"]] = "".join(element.texts).removeprefix("\n")
+            elif element.tag == "input" and attributes.get("type", "") in VALUE_TYPES:
+                forms[-1].fields[attributes["name"]] = attributes.get("value", "")
+            elif element.tag == "button" and forms:
+                forms[-1].buttons[element.text] = element
+        return forms
+
     def link(self, text: str) -> str:
         """Return the address of the one link with this text."""
         [address] = [each.attributes["href"] for each in self.all("a") if each.text == text]
@@ -110,6 +139,11 @@ def submit(client: FlaskClient, path: str, **fields: str) -> Page:
     response = client.post(path, data=fields, headers=SAME_ORIGIN, follow_redirects=True)
     assert response.status_code == 200, response.text
     return Page(response.get_data(as_text=True))
+
+
+def hidden_fields(content: str) -> dict[str, str]:
+    """Return the hidden fields of a page."""
+    return dict(HIDDEN.findall(content))
 
 
 def page_of(client: FlaskClient, path: str) -> str:

@@ -34,37 +34,37 @@ Fault = Callable[[FaultTarget], AbstractContextManager[None]]
 
 
 @contextmanager
-def refuse_profiles(stage: FaultTarget) -> Iterator[None]:
+def refuse_profiles(target: FaultTarget) -> Iterator[None]:
     """No profile can be written."""
-    stage.execute(REFUSE_PROFILES.replace("%", "%%"))
+    target.execute(REFUSE_PROFILES.replace("%", "%%"))
     try:
         yield
     finally:
-        stage.execute(ALLOW_PROFILES)
+        target.execute(ALLOW_PROFILES)
 
 
 @contextmanager
-def auto_create_off(stage: FaultTarget) -> Iterator[None]:
+def auto_create_off(target: FaultTarget) -> Iterator[None]:
     """An admin has turned off the creation of profiles."""
-    request_as(stage.app, ADMIN, AUTO_CREATE_PATH, "PUT", {"enabled": False}).raise_for_status()
+    request_as(target.app, ADMIN, AUTO_CREATE_PATH, "PUT", {"enabled": False}).raise_for_status()
     try:
         yield
     finally:
-        request_as(stage.app, ADMIN, AUTO_CREATE_PATH, "PUT", {"enabled": True}).raise_for_status()
+        request_as(target.app, ADMIN, AUTO_CREATE_PATH, "PUT", {"enabled": True}).raise_for_status()
 
 
 @contextmanager
-def inactive_profile(stage: FaultTarget) -> Iterator[None]:
+def inactive_profile(target: FaultTarget) -> Iterator[None]:
     """The pre-registered profile of the user is inactive."""
-    stage.execute(ADD_INACTIVE_PROFILE, stage.email)
+    target.execute(ADD_INACTIVE_PROFILE, target.email)
     yield
 
 
 @contextmanager
-def missing_table(stage: FaultTarget) -> Iterator[None]:
+def missing_table(target: FaultTarget) -> Iterator[None]:
     """A table that the dashboard reads is missing."""
-    stage.execute("ALTER TABLE feedbacks RENAME TO feedbacks_away")
+    target.execute("ALTER TABLE feedbacks RENAME TO feedbacks_away")
     try:
         yield
     finally:
-        stage.execute("ALTER TABLE feedbacks_away RENAME TO feedbacks")
+        target.execute("ALTER TABLE feedbacks_away RENAME TO feedbacks")

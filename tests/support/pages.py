@@ -107,4 +107,4 @@ def accessibility_issues(page: Page, impacts: Collection[str] | None = None) -> 
 def is_too_wide(page: Page) -> bool:
     """Whether the page must be scrolled sideways, also once its layout has settled."""
     html = page.locator("html")
-    return not eventually(lambda: not html.evaluate(IS_WIDER_THAN_THE_SCREEN), seconds=2)
+    return not eventually(lambda: not html.evaluate(IS_WIDER_THAN_THE_SCREEN))

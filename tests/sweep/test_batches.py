@@ -1,6 +1,6 @@
 """Batches without row locks: a concurrent change makes the batch restart with locks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,14 +10,14 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from dev.databases import connect_to, count, hold_locks
-from dev.servers import eventually
 from models import Mentorado, User
 from models.mentorado import Turma
 from sweep import batches
-from sweep.batches import ContendedError
+from sweep.batches import FEW, ContendedError
 from sweep.executor import SweepCounts
 from sweep.scheduler import build_sweeper
 from tests.support.apps import create_app_on
+from tests.support.databases import is_blocked_eventually
 from tests.support.sweeps import executor_of, sweep_during_logins
 from web.services import EXTENSION, Services
 
@@ -35,6 +35,10 @@ ADD_USERS = """
 INSERT INTO users (clerk_id, email, email_verified)
 SELECT 'user_' || i, i || '@example.com', true FROM generate_series(1, {number}) AS i
 """
+ADD_UNLINKED_PROFILES = """
+INSERT INTO mentorados (nome_completo, email, turma)
+SELECT 'Eva', 'unlinked_' || i || '@example.com', 'neon' FROM generate_series(1, {number}) AS i
+"""
 COUNT_PROFILES = "SELECT count(user_id) FROM mentorados"
 COUNT_CREATIONS = "SELECT count(*) FROM audit_events WHERE event = 'mentorado_created'"
 ALL_IDS = (0, 2**31 - 1)
@@ -45,27 +49,31 @@ def add_users(session: Session, number: int) -> None:
     session.commit()
 
 
-@pytest.mark.parametrize("threshold", [0, 1_000])
+def add_unlinked_profiles(session: Session, number: int) -> None:
+    """Pre-register addresses that no user has."""
+    session.execute(text(ADD_UNLINKED_PROFILES.format(number=number)))
+    session.commit()
+
+
+@pytest.mark.parametrize("unlinked", [0, FEW + 1])
 @pytest.mark.parametrize("change", [BLOCK, PRE_REGISTER])
 def test_batch_with_a_concurrent_change_raises_contended_error(
-    session: Session, monkeypatch: pytest.MonkeyPatch, change: str, threshold: int
+    session: Session, change: str, unlinked: int
 ) -> None:
-    monkeypatch.setattr(batches, "FEW", threshold)
     add_users(session, 2)
+    add_unlinked_profiles(session, unlinked)
     session.execute(text(MEANWHILE.format(change=change)))
 
     with pytest.raises(ContendedError):
         batches.create_range(session, ALL_IDS)
 
 
-@pytest.mark.parametrize("threshold", [0, 1_000])
-def test_pre_registered_profile_of_another_address_does_not_contend(
-    session: Session, monkeypatch: pytest.MonkeyPatch, threshold: int
+@pytest.mark.parametrize("unlinked", [1, FEW + 1])
+def test_pre_registered_profiles_of_other_addresses_do_not_contend(
+    session: Session, unlinked: int
 ) -> None:
-    monkeypatch.setattr(batches, "FEW", threshold)
     add_users(session, 2)
-    session.add(Mentorado(nome_completo="Eva", email="eva@example.com", turma=Turma.NEON))
-    session.commit()
+    add_unlinked_profiles(session, unlinked)
 
     assert batches.create_range(session, ALL_IDS) == 2
 
@@ -81,12 +89,6 @@ def test_range_skips_users_with_a_pre_registered_profile(
 
     with_profile = select(User.clerk_id).join(Mentorado, Mentorado.user_id == User.id)
     assert sorted(session.scalars(with_profile)) == ["user_1", "user_3"]
-
-
-@pytest.fixture
-def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
-    """The URL of a migrated database for one test."""
-    return copy_database(f"batch_{tmp_path.name}")
 
 
 @pytest.fixture
@@ -127,11 +129,6 @@ def test_profile_of_an_uncommitted_login_is_not_duplicated(app: Flask, url: str)
         counts = pending.result(timeout=10)
 
     assert (counts.created, count(url, COUNT_PROFILES)) == (19, 20)
-
-
-def is_blocked_eventually(url: str) -> bool:
-    sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-    return eventually(lambda: count(url, f"{sessions} AND wait_event_type = 'Lock'") == 1)
 
 
 def test_sweep_during_logins_of_the_same_users_creates_one_profile_each(

@@ -1,6 +1,6 @@
 """The heartbeat extends the lease of a sweep while the sweep works."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -24,12 +24,6 @@ RENEWED = "SELECT count(*) FROM sweep_runs WHERE heartbeat_at > now() - interval
 EXPIRE = "UPDATE sweep_runs SET heartbeat_at = now() - interval '1 hour'"
 STATUS = "SELECT count(*) FROM sweep_runs WHERE status = :status AND coalesce(owner, '') = :owner"
 SLEEP = text("SELECT pg_sleep(30)")
-
-
-@pytest.fixture
-def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
-    """The URL of a migrated database for one test."""
-    return copy_database(f"heartbeat_{tmp_path.name}")
 
 
 @pytest.fixture

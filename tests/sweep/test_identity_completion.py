@@ -34,7 +34,7 @@ from provisioning.queries import Position, is_identity_complete, users_to_refres
 from sweep.scheduler import build_sweeper
 from sweep.sweeper import Sweeper
 from tests.support.concurrency import Clock
-from tests.support.users import NOW, PAGE
+from tests.support.users import NOW, PAGE, failed_attempt
 from web.services import Services
 
 LATE = DevUser("user_late", "Lia Prado", "lia@example.com")
@@ -139,12 +139,7 @@ def test_dry_run_refreshes_no_identity(sweeper: Sweeper) -> None:
 
 
 def test_user_with_a_dead_letter_is_not_refreshed(session: Session, sweeper: Sweeper) -> None:
-    times = {"first_failed_at": NOW, "last_failed_at": NOW, "next_attempt_at": NOW}
-    session.add(
-        ProvisioningAttempt(
-            clerk_id=LATE.clerk_id, state="dead", attempts=8, error_class="E", **times
-        )
-    )
+    session.add(failed_attempt(LATE.clerk_id))
     session.commit()
     refresh = FailingRefresh(AssertionError())
 

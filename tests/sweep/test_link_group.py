@@ -1,12 +1,11 @@
 """Groups of users with pre-registered profiles are linked in one statement, by the same rules."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from flask import Flask
 from sqlalchemy import select, text
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
@@ -148,28 +147,6 @@ def test_failing_user_is_isolated_and_the_others_are_linked(
 
     assert (counts.linked, counts.failed, counts.scanned) == (8, 1, 9)
     assert session.scalars(select(ProvisioningAttempt.clerk_id)).all() == ["user_3"]
-
-
-def test_group_is_processed_one_by_one_after_a_lost_connection(
-    session: Session, services: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    add_user(session)
-    pre_register(session, "eva@example.com")
-    calls: list[object] = []
-
-    def lose_connection(*args: object) -> None:
-        calls.append(args)
-        raise OperationalError("", None, Exception(), connection_invalidated=True)
-
-    monkeypatch.setattr("sweep.executor.link_group", lose_connection)
-
-    assert (build_sweeper(services.provisioning).start("cli").linked, len(calls)) == (1, 1)
-
-
-@pytest.fixture
-def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
-    """The URL of a migrated database for one test."""
-    return copy_database(f"group_{tmp_path.name}")
 
 
 @pytest.fixture

@@ -1,14 +1,17 @@
 """Sweep runs: one active run, held by a lease, taken over after the lease has ended."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import NullPool, create_engine, func, select, text, update
 from sqlalchemy.orm import Session
 
+from dev.databases import hold_locks
 from models import SweepRun, User
 from models.sweep_run import SweepStatus
 from sweep import runs
+from tests.support.databases import is_blocked_eventually
 from tests.support.users import NOW
 
 OWNER, OTHER_OWNER = "host:1:a", "host:2:b"
@@ -104,16 +107,19 @@ def test_run_with_a_valid_lease_blocks_a_request(session: Session) -> None:
         runs.queue(session, dry_run=False, requested_by=None)
 
 
-def test_command_claims_a_run_that_is_queued_concurrently(
-    session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def queue_first(*_: object, **__: object) -> SweepRun:
-        queued = runs.queue(session, dry_run=False, requested_by=None)
-        raise runs.SweepRunningError(queued.id)
+def test_command_claims_a_run_that_is_queued_concurrently(url: str) -> None:
+    queueing = "INSERT INTO sweep_runs (status, trigger) VALUES ('queued', 'admin')"
 
-    monkeypatch.setattr(runs, "start", queue_first)
+    def claim() -> str:
+        with Session(create_engine(url, poolclass=NullPool)) as session:
+            return runs.claim(session, dry_run=False, owner=OWNER).trigger
 
-    assert runs.claim(session, dry_run=False, owner=OWNER).trigger == "admin"
+    with hold_locks(url, queueing) as admin_transaction, ThreadPoolExecutor(1) as pool:
+        claimed = pool.submit(claim)
+        assert is_blocked_eventually(url)
+        admin_transaction.commit()
+
+        assert claimed.result(timeout=10) == "admin"
 
 
 def test_heartbeat_has_the_time_of_its_statement_not_of_the_transaction(session: Session) -> None:

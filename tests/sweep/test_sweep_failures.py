@@ -1,23 +1,45 @@
 """Sweeps that lose the database, and rare cases of their counts."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
-import psycopg2
 import pytest
+from flask import Flask
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
+from structlog.testing import capture_logs
 
-from models import Mentorado, ProvisioningAttempt, SweepRun, User
+from dev.databases import connect_to, count
+from models import Mentorado, SweepRun, User
 from models.mentorado import Turma
 from provisioning.ensure import EnsureResult, Outcome
 from provisioning.errors import DatabaseUnavailableError
-from sweep import batches
 from sweep.executor import SAMPLE_SIZE, SweepCounts
 from sweep.scheduler import build_sweeper
 from sweep.sweeper import Sweeper
-from tests.support.users import NOW
-from web.services import Services
+from tests.support.apps import create_app_on
+from tests.support.sweeps import executor_of
+from tests.support.users import failed_attempt
+from web.services import EXTENSION, Services
+
+ADD_EVA = """
+INSERT INTO users (clerk_id, email, email_verified) VALUES ('eva', 'eva@example.com', true)
+"""
+PRE_REGISTER_EVA = """
+INSERT INTO mentorados (nome_completo, email, turma) VALUES ('Eva', 'eva@example.com', 'neon')
+"""
+# The server ends the session at the first changes of a profile. Rollbacks do not reset a sequence.
+LOSE_CONNECTIONS = """
+CREATE SEQUENCE losses;
+CREATE FUNCTION lose_connection() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF nextval('losses') <= {times} THEN
+        PERFORM pg_terminate_backend(pg_backend_pid());
+    END IF; RETURN NEW; END $$;
+CREATE TRIGGER lose_connection BEFORE {event} ON mentorados
+   FOR EACH ROW EXECUTE FUNCTION lose_connection();
+"""
 
 
 @pytest.fixture
@@ -41,31 +63,48 @@ def test_database_lost_during_one_user_ends_the_run(session: Session, sweeper: S
     assert session.scalars(select(SweepRun.error)).one() == "DatabaseUnavailableError"
 
 
-def test_database_lost_during_a_batch_ends_the_run(
-    session: Session, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def app_with_commits(url: str, tmp_path: Path) -> Iterator[Flask]:
+    """An app on that database."""
+    with create_app_on(tmp_path, url) as app:
+        yield app
+
+
+def test_group_is_processed_one_by_one_after_a_lost_connection(
+    app_with_commits: Flask, url: str
 ) -> None:
-    session.add(User(clerk_id="eva"))
-    session.commit()
+    with connect_to(url) as connection:
+        connection.exec_driver_sql(ADD_EVA)
+        connection.exec_driver_sql(PRE_REGISTER_EVA)
+        connection.exec_driver_sql(LOSE_CONNECTIONS.format(event="UPDATE", times=1))
+    sweeper = build_sweeper(app_with_commits.extensions[EXTENSION].provisioning)
 
-    def lose_database(*_: object) -> tuple[int, int]:
-        error = OperationalError("", None, psycopg2.OperationalError(), connection_invalidated=True)
-        raise error
+    with capture_logs() as logs:
+        counts = sweeper.start("cli")
 
-    monkeypatch.setattr(batches, "create_range", lose_database)
-    monkeypatch.setattr(batches, "create_range_with_locks", lose_database)
-    monkeypatch.setattr("sweep.executor.RETRY_SECONDS", 0)
+    splits = [line["reason"] for line in logs if line["event"] == "sweep_group_split"]
+    assert (counts.linked, counts.failed, splits) == (1, 0, ["OperationalError"])
+
+
+def test_connections_lost_during_each_try_of_a_batch_end_the_sweep(
+    app_with_commits: Flask, url: str
+) -> None:
+    with connect_to(url) as connection:
+        connection.exec_driver_sql(ADD_EVA)
+        connection.exec_driver_sql(LOSE_CONNECTIONS.format(event="INSERT", times=99))
+    sweeper = build_sweeper(app_with_commits.extensions[EXTENSION].provisioning)
+    executor = replace(executor_of(sweeper), retry_seconds=0.2)
 
     with pytest.raises(OperationalError):
-        sweeper.start("cli")
+        executor.create_range((0, 99))
+
+    assert count(url, "SELECT last_value FROM losses") > 2
 
 
 def test_dry_run_counts_an_attempt_without_a_stored_user(
     session: Session, sweeper: Sweeper
 ) -> None:
-    times = {"first_failed_at": NOW, "last_failed_at": NOW, "next_attempt_at": NOW}
-    session.add(
-        ProvisioningAttempt(clerk_id="x", state="pending", attempts=1, error_class="E", **times)
-    )
+    session.add(failed_attempt("x", "pending"))
     session.commit()
 
     counts = sweeper.start("cli", dry_run=True)

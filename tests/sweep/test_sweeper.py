@@ -25,7 +25,7 @@ from sweep.runs import LeaseLostError, SweepRunningError, SweepStoppedError
 from sweep.scheduler import build_sweeper
 from sweep.sweeper import Sweeper
 from tests.support.concurrency import Clock
-from tests.support.users import NOW
+from tests.support.users import NOW, failed_attempt
 from web.services import Services
 
 POISON = """
@@ -212,9 +212,7 @@ def test_attempt_is_deleted_by_the_run_after_its_success(
 def test_attempt_without_a_stored_user_creates_user_and_profile(
     session: Session, sweeper: Sweeper
 ) -> None:
-    attempt = {"attempts": 0, "error_class": "X", "state": "pending", "next_attempt_at": NOW}
-    times = {"first_failed_at": NOW, "last_failed_at": NOW}
-    session.add(ProvisioningAttempt(clerk_id="unknown", **attempt, **times))
+    session.add(failed_attempt("unknown", "pending", attempts=0))
     session.commit()
 
     counts = sweeper.start("clock")
@@ -532,15 +530,10 @@ def test_scheduler_runs_more_often_while_identities_are_incomplete(
 
 def add_failed(session: Session, number: int) -> None:
     """Add users with a failed attempt that is due."""
-    times = {"first_failed_at": NOW, "last_failed_at": NOW, "next_attempt_at": NOW}
     for index in range(number):
         clerk_id = f"failed_{index}"
         session.add(User(clerk_id=clerk_id))
-        session.add(
-            ProvisioningAttempt(
-                clerk_id=clerk_id, state="pending", attempts=1, error_class="E", **times
-            )
-        )
+        session.add(failed_attempt(clerk_id, "pending", attempts=1))
     session.commit()
 
 

@@ -43,7 +43,7 @@ CASES = (
         1,
         (
             "FAILED: one profile was shown to two people",
-            "FAILED: 10 of 10 devices were told created:true",
+            "FAILED: 10 of 10 devices received created:true",
             ": provisioning_unavailable, {1}",
         ),
     ),

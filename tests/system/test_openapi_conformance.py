@@ -21,6 +21,8 @@ SETTINGS = {"CLERK_WEBHOOK_SECRET": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"}
 COMMAND = (sys.executable, "-m", "schemathesis.cli", "--no-color", "--config-file")
 CONFIG = str(Path(__file__).with_name("schemathesis.toml"))
 TIMEOUT_SECONDS = 600
+# Of the admin API a mentee gets one answer, for which two lists stand.
+NOT_FOR_ADMINS = ("--exclude-path-regex", "^/api/admin/(?!users$|audit$)")
 
 # Thirty dead letters, and an admin who cannot be blocked, also not by a request of the test.
 EXTRA_ROWS = """
@@ -44,9 +46,11 @@ def fill(url: str) -> None:
         connection.exec_driver_sql(EXTRA_ROWS)
 
 
-@pytest.mark.parametrize("user", [ADMIN, BOB], ids=["admin", "mentee"])
+@pytest.mark.parametrize(
+    ("user", "options"), [(ADMIN, ()), (BOB, NOT_FOR_ADMINS)], ids=["admin", "mentee"]
+)
 def test_every_answer_matches_its_description(
-    copy_database: Callable[[str], str], tmp_path: Path, user: DevUser
+    copy_database: Callable[[str], str], tmp_path: Path, user: DevUser, options: tuple[str, ...]
 ) -> None:
     url = copy_database(f"described_{user.clerk_id}")
     fill(url)
@@ -55,7 +59,7 @@ def test_every_answer_matches_its_description(
         token = DevIdentityProvider(app.instance / "identity").token(user)
         run = ("run", f"{app.url}/api/openapi.json", "--header", f"Authorization: Bearer {token}")
         completed = subprocess.run(
-            [*COMMAND, CONFIG, *run],
+            [*COMMAND, CONFIG, *run, *options],
             cwd=tmp_path,
             check=False,
             capture_output=True,

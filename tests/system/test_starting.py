@@ -1,6 +1,5 @@
 """Starting and stopping: one clear error line, and no process left running."""
 
-import importlib.util
 import os
 import signal
 import socket
@@ -229,23 +228,17 @@ def test_missing_database_url_gives_one_clear_line(tmp_path: Path, module: str) 
 
 
 def test_missing_venv_module_gives_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "venv", None)  # as if it were not installed
 
     with pytest.raises(SystemExit, match="Python's venv module is missing"):
         install.refuse_unfit_machine()
 
 
-def test_old_python_gives_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(install, "OLDEST", (99, 0))
-
+def test_old_python_gives_one_clear_line() -> None:
     with pytest.raises(SystemExit, match="or newer is needed"):
-        install.refuse_unfit_machine()
+        install.refuse_unfit_machine(oldest=(99, 0))
 
 
-def test_folder_that_cannot_be_written_gives_one_clear_line(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(install, "VENV", Path("/proc/nowhere/.venv"))
-
+def test_folder_that_cannot_be_written_gives_one_clear_line() -> None:
     with pytest.raises(SystemExit, match="cannot be written"):
-        install.refuse_unfit_machine()
+        install.refuse_unfit_machine(venv=Path("/proc/nowhere/.venv"))

@@ -1,7 +1,8 @@
 """Every route of the URL map, by its access policy, called by every kind of user.
 
 Access is decided in one order: a deleted account (401), a blocked user (`user_blocked`), then the
-status of the profile, then the policy; also where the ensure call fails.
+status of the profile, then the policy. Where the ensure call fails, which takes ten statements
+more, one route of each area and policy is requested.
 """
 
 import re
@@ -46,6 +47,15 @@ def routes(app: Flask) -> Iterator[Route]:
         path = re.sub(r"<[^>]*>", "x", path)
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
             yield method, path, policy.access
+
+
+def one_of_each_kind(every: Iterator[Route]) -> Iterator[Route]:
+    """One route for each policy, of the pages, the API and the console, that reads and writes."""
+    chosen: dict[object, Route] = {}
+    for method, path, access in every:
+        area = "/".join(path.split("/")[1:3] if path.startswith("/api/") else path.split("/")[1:2])
+        chosen.setdefault((area, access, method == "GET"), (method, path, access))
+    yield from chosen.values()
 
 
 def become_admin(session: Session) -> None:
@@ -129,7 +139,8 @@ def test_each_route_checks_access_in_the_same_order(
     session.execute(text(failing_ensure or "SELECT 1"))
     session.commit()
 
-    for method, path, access in routes(app):
+    chosen = one_of_each_kind(routes(app)) if failing_ensure else routes(app)
+    for method, path, access in chosen:
         with rolled_back(session):
             response = call(method, path)
         expected = EXPECTED_ERRORS.get((kind, access))

@@ -10,16 +10,15 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models import AuditEvent, Mentorado, MetricaMensal, ProvisioningAttempt, SweepRun, User
+from models import AuditEvent, Mentorado, MetricaMensal, SweepRun, User
 from models.columns import SimNao
 from models.mentorado import Turma
 from models.user import Role
-from tests.support.html_page import SAME_ORIGIN, page_of
+from tests.support.html_page import SAME_ORIGIN, hidden_fields, page_of
 from tests.support.types import Browser
-from tests.support.users import ALICE, BOB, CHARLIE, NOW
+from tests.support.users import ALICE, BOB, CHARLIE, failed_attempt
 from web.services import Services
 
-HIDDEN = re.compile(r'<input type="hidden" name="([a-z_]+)" value="([^"]*)"')
 UNKNOWN_ID = 2_147_483_647
 
 
@@ -28,19 +27,7 @@ def bob(session: Session) -> User:
     """Bob, whose ensure calls have failed until the dead letter."""
     user = User(clerk_id=BOB.clerk_id, name=BOB.name, email=BOB.email, email_verified=True)
     session.add(user)
-    session.add(
-        ProvisioningAttempt(
-            clerk_id=BOB.clerk_id,
-            state="dead",
-            attempts=8,
-            next_attempt_at=NOW,
-            error_class="IntegrityError",
-            error_code="23514",
-            request_id="req-of-bob",
-            first_failed_at=NOW,
-            last_failed_at=NOW,
-        )
-    )
+    session.add(failed_attempt(BOB.clerk_id, error_code="23514", request_id="req-of-bob"))
     session.commit()
     return user
 
@@ -74,7 +61,7 @@ def console_routes(app: Flask) -> list[tuple[str, str]]:
 def confirm(client: FlaskClient, path: str, **form: str) -> int:
     """Preview a change and confirm it; return the status."""
     preview = client.post(path, data=form, headers=SAME_ORIGIN).get_data(as_text=True)
-    sent = {**form, **dict(HIDDEN.findall(html.unescape(preview))), "reason": "Pedido"}
+    sent = {**form, **hidden_fields(html.unescape(preview)), "reason": "Pedido"}
     return client.post(path, data=sent, headers=SAME_ORIGIN).status_code
 
 
@@ -235,7 +222,7 @@ def test_change_submitted_twice_is_done_once(
     console: FlaskClient, bob: User, session: Session
 ) -> None:
     path = f"/admin/pessoa/{bob.id}/bloquear"
-    hidden = dict(HIDDEN.findall(page_of(console, path)))
+    hidden = hidden_fields(page_of(console, path))
 
     statuses = [console.post(path, data=hidden, headers=SAME_ORIGIN).status_code for _ in range(2)]
 
@@ -251,7 +238,7 @@ def test_merge_submitted_twice_succeeds(
     preview = html.unescape(
         console.post(path, data=form, headers=SAME_ORIGIN).get_data(as_text=True)
     )
-    hidden = dict(HIDDEN.findall(preview))
+    hidden = hidden_fields(preview)
 
     statuses = [console.post(path, data=hidden, headers=SAME_ORIGIN).status_code for _ in range(2)]
 
@@ -262,7 +249,7 @@ def test_change_with_another_digest_is_previewed_again(
     console: FlaskClient, alice: Mentorado, session: Session
 ) -> None:
     path = f"/admin/mentorado/{alice.id}/desativar"
-    hidden = dict(HIDDEN.findall(page_of(console, path)))
+    hidden = hidden_fields(page_of(console, path))
     alice.meta_leads = 99
     session.commit()
 

@@ -14,12 +14,11 @@ from dev.fake_clerk import DevUser
 from models import ArchivedRow, Feedback, Mentorado, MetricaMensal, User
 from models.mentorado import Turma
 from models.user import Role
-from tests.support.html_page import SAME_ORIGIN
+from tests.support.html_page import SAME_ORIGIN, hidden_fields
 from tests.support.types import Browser
 from tests.support.users import ALICE
 from web.job_runner import JobRunner
 
-HIDDEN = re.compile(r'<input type="hidden" name="([a-z_]+)" value="([^"]*)"')
 FIELDS = re.compile(r'id="([a-z_]+)" name="[a-z_]+" value="([^"]*)"')
 DELETED = "/admin/mentorados/excluidos"
 UNKNOWN_ID = 99_999
@@ -45,7 +44,7 @@ def post(client: FlaskClient, path: str, **form: str) -> TestResponse:
 
 def preview(client: FlaskClient, path: str, **form: str) -> dict[str, str]:
     """Preview a change and return the hidden fields of its confirmation."""
-    return dict(HIDDEN.findall(page_of(post(client, path, **form))))
+    return hidden_fields(page_of(post(client, path, **form)))
 
 
 def delete(client: FlaskClient, profile: Mentorado, name: str = "Alice Prado") -> TestResponse:
@@ -272,10 +271,10 @@ def test_edit_of_a_field_that_another_admin_has_changed_meanwhile_is_a_conflict(
     sent = {**dict(FIELDS.findall(theirs)), "meta_leads": "70"}
     post(other_console, edit, **preview(other_console, edit, **sent))
 
-    form = {**dict(FIELDS.findall(mine)), **dict(HIDDEN.findall(mine)), "meta_posts": "33"}
+    form = {**dict(FIELDS.findall(mine)), **hidden_fields(mine), "meta_posts": "33"}
     response = post(console, edit, **form)
     page = page_of(response)
-    again = {**dict(FIELDS.findall(page)), **dict(HIDDEN.findall(page))}
+    again = {**dict(FIELDS.findall(page)), **hidden_fields(page)}
     status = post(console, edit, **preview(console, edit, **again)).status_code
 
     session.refresh(alice)

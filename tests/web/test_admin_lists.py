@@ -9,11 +9,11 @@ from flask.testing import FlaskClient
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from models import AuditEvent, Mentorado, ProvisioningAttempt, User
+from models import AuditEvent, Mentorado, User
 from models.columns import SimNao
 from models.mentorado import Turma
 from models.user import Role
-from tests.support.users import NOW
+from tests.support.users import NOW, failed_attempt
 
 USERS, PROFILES, AUDIT = "/api/admin/users", "/api/admin/mentorados", "/api/admin/audit"
 STATES = ["admin", "attention", "blocked", "missing", "pending", "ready"]
@@ -33,18 +33,7 @@ def add_profile(session: Session, user: User, **columns: Any) -> None:
 
 
 def add_attempt(session: Session, user: User, state: str) -> None:
-    session.add(
-        ProvisioningAttempt(
-            clerk_id=user.clerk_id,
-            state=state,
-            attempts=3,
-            next_attempt_at=NOW,
-            error_class="IntegrityError",
-            request_id=f"req-{user.name}",
-            first_failed_at=NOW,
-            last_failed_at=NOW,
-        )
-    )
+    session.add(failed_attempt(user.clerk_id, state, attempts=3, request_id=f"req-{user.name}"))
 
 
 @pytest.fixture

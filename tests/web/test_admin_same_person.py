@@ -1,4 +1,4 @@
-"""«É a mesma pessoa»: from an account's page to one confirmation, and what the other is told."""
+"""«É a mesma pessoa»: from an account's page to one confirmation, and what the other user sees."""
 
 import re
 
@@ -9,11 +9,9 @@ from sqlalchemy.orm import Session
 
 from models import Mentorado, MetricaMensal, User
 from models.mentorado import Turma
-from tests.support.html_page import SAME_ORIGIN, page_of
+from tests.support.html_page import SAME_ORIGIN, hidden_fields, page_of
 from tests.support.types import Browser
 from tests.support.users import ALICE, BOB, NOW
-
-HIDDEN = re.compile(r'<input type="hidden" name="([a-z_]+)" value="([^"]*)"')
 
 
 @pytest.fixture
@@ -46,18 +44,16 @@ def test_other_account_is_told_which_address_to_use(
     choose = page_of(console, link_of(account, "É a mesma pessoa"))
     pair = page_of(console, link_of(choose, "Escolher Alice Prado"))
 
-    response = console.post(
-        "/admin/mesma-pessoa", data=dict(HIDDEN.findall(pair)), headers=SAME_ORIGIN
-    )
+    response = console.post("/admin/mesma-pessoa", data=hidden_fields(pair), headers=SAME_ORIGIN)
 
-    told = page_of(browser_of(BOB), "/dashboard")
+    dashboard = page_of(browser_of(BOB), "/dashboard")
     session.expire_all()
     month = session.scalars(select(MetricaMensal)).one()
     assert "Tudo passa para a conta de alice@example.com." in pair
     assert "1 mês, 0 feedbacks" in pair
     assert (response.status_code, response.location) == (303, f"/admin/pessoas/{alice.user_id}")
     assert month.mentorado_id == alice.id
-    assert "Entre com al•••@example.com." in told
+    assert "Entre com al•••@example.com." in dashboard
     assert browser_of(ALICE).get("/dashboard").status_code == 200
 
 
@@ -105,7 +101,7 @@ def test_outdated_confirmation_is_shown_again_and_changes_nothing(
     console: FlaskClient, alice: Mentorado, bob: User, session: Session
 ) -> None:
     path = f"/admin/mesma-pessoa?um=conta-{alice.user_id}&dois=conta-{bob.id}"
-    form = dict(HIDDEN.findall(page_of(console, path)))
+    form = hidden_fields(page_of(console, path))
     alice.nome_completo = "Alice Prado Lima"
     session.commit()
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from models import AppSetting, AuditEvent, Mentorado, ProvisioningAttempt, SweepRun, User
 from models.mentorado import Turma
 from tests.support.html_page import SAME_ORIGIN
+from tests.support.users import failed_attempt
 from web.failure_labels import failure_text
 from web.services import Services
 
@@ -24,19 +25,8 @@ def page_of(client: FlaskClient, path: str) -> str:
 def add_failure(session: Session, services: Services, name: str, state: str) -> User:
     user = User(clerk_id=f"user_{name}", name=name)
     session.add(user)
-    now = services.now()
     session.add(
-        ProvisioningAttempt(
-            clerk_id=user.clerk_id,
-            state=state,
-            attempts=8,
-            next_attempt_at=now,
-            error_class="IntegrityError",
-            error_code="23514",
-            request_id="req-1",
-            first_failed_at=now,
-            last_failed_at=now,
-        )
+        failed_attempt(user.clerk_id, state, services.now(), error_code="23514", request_id="req-1")
     )
     session.commit()
     return user

@@ -9,7 +9,7 @@ from werkzeug.routing import Rule
 
 from models import AuditEvent, Mentorado, ProvisioningAttempt, User
 from tests.support.types import Sign
-from tests.support.users import ALICE, BOB, NOW
+from tests.support.users import ALICE, BOB, failed_attempt
 
 EVA = {"nome_completo": "Eva Melo", "email": "eva@example.com", "meta_leads": 70}
 UNKNOWN_ID = 2_147_483_647
@@ -19,16 +19,7 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 @pytest.fixture
 def dead_letter(session: Session) -> ProvisioningAttempt:
     """A dead letter of Bob."""
-    dead_letter = ProvisioningAttempt(
-        clerk_id=BOB.clerk_id,
-        state="dead",
-        attempts=8,
-        next_attempt_at=NOW,
-        error_class="IntegrityError",
-        error_code="23514",
-        first_failed_at=NOW,
-        last_failed_at=NOW,
-    )
+    dead_letter = failed_attempt(BOB.clerk_id, error_code="23514")
     session.add(dead_letter)
     session.commit()
     return dead_letter
@@ -228,17 +219,7 @@ def test_dead_letters_are_listed(
 def test_dead_letters_are_paginated(
     client: FlaskClient, session: Session, admin: dict[str, str], dead_letter: ProvisioningAttempt
 ) -> None:
-    session.add(
-        ProvisioningAttempt(
-            clerk_id="another",
-            state="dead",
-            attempts=8,
-            next_attempt_at=NOW,
-            error_class="X",
-            first_failed_at=NOW,
-            last_failed_at=NOW,
-        )
-    )
+    session.add(failed_attempt("another"))
     session.commit()
 
     first = client.get("/api/admin/dead-letters?limit=1", headers=admin).json or {}

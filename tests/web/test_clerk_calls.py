@@ -22,6 +22,7 @@ from dev.fake_clerk import clerk_user
 from dev.servers import eventually
 from tests.support.apps import create_app_on
 from tests.support.html_page import SAME_ORIGIN
+from tests.support.stopwatch import stopwatch
 from tests.support.users import BOB
 
 ISSUER = "https://clerk.example.com"
@@ -254,24 +255,24 @@ def test_repeated_logout_ends_the_session_once(client: FlaskClient, clerk: Clerk
 def test_logout_does_not_wait_for_a_slow_provider(client: FlaskClient, clerk: Clerk) -> None:
     clerk.slow = ("/v1/sessions",)
     client.get("/api/auth/me", headers=bearer())
-    started_at = time.monotonic()
 
-    status = sign_out(client, {"__session": token("sess_own")})
+    with stopwatch() as watch:
+        status = sign_out(client, {"__session": token("sess_own")})
 
-    assert (status, time.monotonic() - started_at < 2.0) == (303, True)
+    assert (status, watch.seconds < 2.0) == (303, True)
 
 
 def test_slow_keys_cause_a_coded_error_in_time(client: FlaskClient, clerk: Clerk) -> None:
     clerk.slow = ("/jwks.json",)
-    started_at = time.monotonic()
 
-    response = client.get("/api/auth/me", headers=bearer())
+    with stopwatch() as watch:
+        response = client.get("/api/auth/me", headers=bearer())
 
     assert (response.status_code, (response.json or {})["code"]) == (
         503,
         "provisioning_unavailable",
     )
-    assert time.monotonic() - started_at < 2.0
+    assert watch.seconds < 2.0
 
 
 def test_forged_tokens_do_not_delay_users_while_keys_are_slow(
@@ -280,25 +281,23 @@ def test_forged_tokens_do_not_delay_users_while_keys_are_slow(
     client.get("/api/auth/me", headers=bearer())
     clerk.slow = ("/jwks.json",)
 
-    with ThreadPoolExecutor(8) as pool:
-        started_at = time.monotonic()
+    with ThreadPoolExecutor(8) as pool, stopwatch() as watch:
         forged_calls = [
             pool.submit(app.test_client().get, "/api/auth/me", headers=bearer(kid=f"forged_{n}"))
             for n in range(8)
         ]
         response = client.get("/api/auth/me", headers=bearer())
-        waited = time.monotonic() - started_at
+        waited = watch.seconds
         statuses = {call.result().status_code for call in forged_calls}
-        total = time.monotonic() - started_at
 
     assert (response.status_code, waited < 2.0) == (200, True)
-    assert (statuses, total < 2.0) == ({401}, True)
+    assert (statuses, watch.seconds < 2.0) == ({401}, True)
 
 
 def test_slow_user_document_does_not_stop_a_first_login(client: FlaskClient, clerk: Clerk) -> None:
     clerk.slow = ("/v1/users",)
-    started_at = time.monotonic()
 
-    response = client.get("/api/mentorados/me", headers=bearer())
+    with stopwatch() as watch:
+        response = client.get("/api/mentorados/me", headers=bearer())
 
-    assert (response.status_code, time.monotonic() - started_at < 2.0) == (200, True)
+    assert (response.status_code, watch.seconds < 2.0) == (200, True)

@@ -7,14 +7,13 @@ from datetime import UTC, datetime
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from psycopg2.errors import OperationalError as DriverError
 from sqlalchemy import select, update
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from dashboard import mentoring
 from models import Feedback, Mentorado, MetricaMensal, User
 from provisioning.audit import Source
+from tests.support.databases import ADMIN_SHUTDOWN, fail_queries_of_months
 from tests.support.html_page import Element, Page, open_page, submit
 from tests.support.types import Browser, Sign
 from tests.support.users import ALICE, BOB, NOW
@@ -705,17 +704,13 @@ def test_second_pre_registration_with_the_own_address_is_announced(
 # Without a database
 
 
-def lose_connection(*_: object, **__: object) -> None:
-    raise OperationalError("SELECT", {}, DriverError("closed"), connection_invalidated=True)
-
-
 def test_earlier_month_is_read_from_the_copy_while_the_database_is_away(
-    browser: FlaskClient, alice: Mentorado, session: Session, monkeypatch: pytest.MonkeyPatch
+    browser: FlaskClient, alice: Mentorado, session: Session
 ) -> None:
     add_month(session, alice, 1, faturamento=4_321)
     add_month(session, alice, 2)
     open_page(browser)
-    monkeypatch.setattr("web.request_context.read_report", lose_connection)
+    fail_queries_of_months(session, ADMIN_SHUTDOWN)
 
     page = open_page(browser, "/dashboard?mes=2026-01")
     too_early = browser.get("/dashboard?mes=2025-12")
@@ -727,13 +722,13 @@ def test_earlier_month_is_read_from_the_copy_while_the_database_is_away(
 
 
 def test_earlier_month_does_not_replace_the_copy_of_the_newest(
-    browser: FlaskClient, alice: Mentorado, session: Session, monkeypatch: pytest.MonkeyPatch
+    browser: FlaskClient, alice: Mentorado, session: Session
 ) -> None:
     add_month(session, alice, 1)
     add_month(session, alice, 2, faturamento=4_321)
     open_page(browser)
     open_page(browser, "/dashboard?mes=2026-01")
-    monkeypatch.setattr("web.request_context.read_report", lose_connection)
+    fail_queries_of_months(session, ADMIN_SHUTDOWN)
 
     assert "R$\u00a04.321" in open_page(browser).text
 

@@ -1,19 +1,23 @@
 """Errors: a problem document for API requests, a page for browsers, no technical details."""
 
 from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from gunicorn.http.errors import InvalidChunkSize
-from psycopg2.errors import OperationalError as DriverError
 from sqlalchemy import event, text
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.orm import Session
 
 from models import Mentorado
+from tests.support.apps import create_app_on
+from tests.support.databases import ADMIN_SHUTDOWN, UNDEFINED_COLUMN, fail_queries_of_months
 from tests.support.types import Browser, Sign
 from tests.support.users import BOB
+from web.access_policy import public
 from web.services import EXTENSION, Services
 
 MARCH = "/api/mentorados/me/metricas/2026/3"
@@ -21,16 +25,12 @@ OVERVIEW = "/api/mentorados/me/overview"
 PROBLEM_KEYS = {"type", "title", "status", "code", "detail", "request_id"}
 
 
-def lose_connection(*_: object, **__: object) -> None:
-    """Fail as if the connection were lost during a statement."""
-    raise OperationalError(
-        "SELECT secret", {}, DriverError("server closed"), connection_invalidated=True
-    )
+class TornBody(BytesIO):
+    """A request body whose second chunk is invalid, as gunicorn reports it."""
 
-
-def fail_permanently(*_: object, **__: object) -> None:
-    """Fail with a permanent error of a statement."""
-    raise ProgrammingError("SELECT secret", {}, DriverError("no such column"))
+    def read(self, *_: object) -> bytes:
+        """Fail as gunicorn's reader does."""
+        raise InvalidChunkSize(b"zz")
 
 
 def test_unknown_api_path_is_a_problem_document(client: FlaskClient) -> None:
@@ -70,15 +70,15 @@ def test_each_error_has_its_code(
     assert response.json["code"] == code
 
 
-def test_invalid_chunk_is_invalid_input(
-    client: FlaskClient, sign: Sign, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise InvalidChunkSize(b"zz")
+def test_invalid_chunk_is_invalid_input(client: FlaskClient, sign: Sign) -> None:
+    headers = {**sign(BOB), "Content-Type": "application/json"}
 
-    monkeypatch.setattr("flask.Request.get_data", fail)
-
-    response = client.put(MARCH, json={"lucro": 1}, headers=sign(BOB))
+    response = client.put(
+        MARCH,
+        input_stream=TornBody(),
+        headers=headers,
+        environ_overrides={"wsgi.input_terminated": True},
+    )
 
     assert response.json is not None
     assert (response.status_code, response.json["code"]) == (422, "invalid_input")
@@ -92,9 +92,9 @@ def test_error_of_a_wrong_method_lists_the_allowed_ones(client: FlaskClient) -> 
 
 @pytest.mark.parametrize("path", ["/dashboard", OVERVIEW])
 def test_lost_connection_is_a_503_without_sql(
-    browser_of: Browser, monkeypatch: pytest.MonkeyPatch, path: str
+    browser_of: Browser, session: Session, path: str
 ) -> None:
-    monkeypatch.setattr("web.request_context.read_report", lose_connection)
+    fail_queries_of_months(session, ADMIN_SHUTDOWN)
 
     response = browser_of(BOB).get(path)
 
@@ -102,10 +102,8 @@ def test_lost_connection_is_a_503_without_sql(
     assert "secret" not in response.get_data(as_text=True)
 
 
-def test_page_without_database_reloads_itself(
-    browser_of: Browser, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("web.request_context.read_report", lose_connection)
+def test_page_without_database_reloads_itself(browser_of: Browser, session: Session) -> None:
+    fail_queries_of_months(session, ADMIN_SHUTDOWN)
 
     page = browser_of(BOB).get("/dashboard").text
 
@@ -113,37 +111,33 @@ def test_page_without_database_reloads_itself(
     assert 'http-equiv="refresh"' in page
 
 
-def test_lost_connection_shows_the_last_overview(
-    browser_of: Browser, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lost_connection_shows_the_last_overview(browser_of: Browser, session: Session) -> None:
     browser = browser_of(BOB)
     previous = browser.get(OVERVIEW).json or {}
-    monkeypatch.setattr("web.request_context.read_report", lose_connection)
+    fail_queries_of_months(session, ADMIN_SHUTDOWN)
 
     assert browser.get(OVERVIEW).json == {**previous, "read_only": True}
     assert "por enquanto não dá para alterar nada" in browser.get("/dashboard").text
 
 
 def test_permanent_error_does_not_show_the_last_overview(
-    browser_of: Browser, monkeypatch: pytest.MonkeyPatch
+    browser_of: Browser, session: Session
 ) -> None:
     browser = browser_of(BOB)
     browser.get(OVERVIEW)
-    monkeypatch.setattr("web.request_context.read_report", fail_permanently)
+    fail_queries_of_months(session, UNDEFINED_COLUMN)
 
     assert browser.get(OVERVIEW).status_code == 500
 
 
-def test_unexpected_error_is_a_500_page_without_details(
-    app: Flask, browser_of: Browser, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> None:
+def test_unexpected_error_is_a_500_page_without_details(tmp_path: Path, template_url: str) -> None:
+    @public
+    def fail() -> str:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr("web.request_context.read_report", fail)
-    monkeypatch.setitem(app.config, "PROPAGATE_EXCEPTIONS", False)
-
-    response = browser_of(BOB).get("/dashboard")
+    with create_app_on(tmp_path, template_url) as app:
+        app.add_url_rule("/failing", view_func=fail)
+        response = app.test_client().get("/failing")
 
     assert (response.status_code, "Algo deu errado" in response.get_data(as_text=True)) == (
         500,

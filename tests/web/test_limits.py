@@ -25,11 +25,6 @@ SendRequest = Callable[[], Response]
 
 
 @pytest.fixture
-def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
-    return copy_database(f"limits_{tmp_path.name}")
-
-
-@pytest.fixture
 def app(tmp_path: Path, url: str) -> Iterator[Flask]:
     with create_app_on(tmp_path, url, clerk_webhook_secret=SECRET, **LIMITS) as app:
         yield app

@@ -4,23 +4,23 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from threading import Event
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import func, text
+from sqlalchemy import event, func, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
+from core.database import db
+from dev.databases import hold_locks
 from dev.fake_clerk import PUBLISHABLE_KEY
-from dev.servers import eventually
 from models import SweepRun
 from models.sweep_run import SweepStatus
 from tests.support.apps import create_app_on
+from tests.support.databases import is_blocked_eventually
 from tests.support.users import BOB
 from web.services import EXTENSION
 
@@ -157,21 +157,18 @@ def test_unreachable_key_set_is_degraded(tmp_path: Path, template_url: str) -> N
     assert (after["status"], after["checks"]["identity_provider"]) == ("degraded", "no_keys")
 
 
-def test_concurrent_readiness_requests_share_the_check(
-    app: Flask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls, may_answer = [], Event()
+def test_concurrent_readiness_requests_share_the_check(tmp_path: Path, url: str) -> None:
+    reads: list[str] = []
 
-    def database() -> str:
-        calls.append("database")
-        may_answer.wait(10)
-        return "down"
+    def record(_c: object, _k: object, statement: str, *_: object) -> None:
+        if "alembic_version" in statement and "to_regclass" not in statement:
+            reads.append(statement)
 
-    monkeypatch.setattr("web.health.database", database)
-    with ThreadPoolExecutor(8) as pool:
-        requests = [pool.submit(app.test_client().get, "/readyz") for _ in range(8)]
-        assert eventually(lambda: len(calls) == 1)
-        may_answer.set()
+    with create_app_on(tmp_path, url) as app, ThreadPoolExecutor(8) as pool:
+        event.listen(db.engine, "before_cursor_execute", record)
+        with hold_locks(url, "LOCK TABLE alembic_version"):
+            requests = [pool.submit(app.test_client().get, "/readyz") for _ in range(8)]
+            assert is_blocked_eventually(url)
         statuses = [request.result().status_code for request in requests]
 
-    assert (statuses, len(calls) < 8) == ([503] * 8, True)
+    assert (statuses, len(reads) < 8) == ([200] * 8, True)

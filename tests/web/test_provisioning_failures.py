@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
 from dev.databases import REFUSE_PROFILES
-from models import ProvisioningAttempt, User
+from models import User
 from tests.support.types import Sign
-from tests.support.users import BOB
+from tests.support.users import BOB, failed_attempt
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 REFUSE_USERS = "CREATE TRIGGER refuse_users BEFORE INSERT ON users FOR EACH ROW"
@@ -32,17 +32,7 @@ def refuse_profiles(session: Session) -> None:
 
 
 def add_attempt(session: Session, state: str) -> None:
-    session.add(
-        ProvisioningAttempt(
-            clerk_id=BOB.clerk_id,
-            state=state,
-            attempts=3,
-            next_attempt_at=LONG_AGO,
-            error_class="IntegrityError",
-            first_failed_at=LONG_AGO,
-            last_failed_at=LONG_AGO,
-        )
-    )
+    session.add(failed_attempt(BOB.clerk_id, state, LONG_AGO, attempts=3))
     session.commit()
 
 

@@ -1,7 +1,7 @@
 """Clerk's webhooks are applied once and in order, and only with a valid signature."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,6 @@ SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 UPDATED_AT = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 NAME = "SELECT count(*) FROM users WHERE name = :name"
 PROFILES = "SELECT count(*) FROM mentorados"
-
-
-@pytest.fixture
-def url(copy_database: Callable[[str], str], tmp_path: Path) -> str:
-    """A database of this test."""
-    return copy_database(f"webhooks_{tmp_path.name}")
 
 
 @pytest.fixture
