@@ -5,11 +5,11 @@ from typing import Annotated
 from flask import Blueprint, render_template
 from flask.typing import ResponseReturnValue
 
+from blueprints.api.admin_audit import KINDS, AuditSearch, audit_filter
 from core.database import transaction
 from provisioning.audit_log import read_events, read_names
 from web.access_policy import admin_required
 from web.admin_labels import channel_text, event_labels, event_name
-from web.audit_labels import KINDS, AuditSearch, audit_filter
 from web.validation import EventCursor, read_query
 
 console_audit = Blueprint("console_audit", __name__, url_prefix="/admin/registro")

@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 from pydantic import BeforeValidator, Field
 from sqlalchemy import select
 
-from blueprints.admin.danger import dangers_of_profile
+from blueprints.admin.change_types import dangers_of_profile
 from blueprints.admin.deleted import successor_url
 from core.database import transaction
 from dashboard.chart import draw_chart

@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from blueprints.admin.danger import dangers_of_user
+from blueprints.admin.change_types import dangers_of_user
 from blueprints.api.admin_users import UserSearch, ensure_user, search_users
 from core.database import transaction
 from models import Mentorado

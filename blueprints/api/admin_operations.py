@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from typing_extensions import TypedDict
 
+from blueprints.api.admin_audit import CSV_TITLES, AuditSearch, audit_filter, read_csv_batch
 from blueprints.api.admin_users import Retried, ensure_user
 from core.database import transaction
 from core.types import Timestamp, one_of
@@ -23,7 +24,6 @@ from sweep import runs
 from web.access_policy import admin_required
 from web.admin_change import admin_source, log_admin_action, run_with_retry
 from web.api import api_operation
-from web.audit_labels import CSV_TITLES, AuditSearch, audit_filter, read_csv_batch
 from web.csv_export import CsvFile, csv_response
 from web.errors import HttpError
 from web.services import services
