@@ -9,7 +9,7 @@ from models import AuditEvent
 from provisioning.admin_actions import Conflict
 from provisioning.ensure import ForecastResult
 from provisioning.errors import Denial
-from provisioning.preview import Fact, Snapshot
+from provisioning.preview import Fact, Snapshot, Subject, SubjectKind
 from provisioning.queries import UserState
 from provisioning.rules import Action
 from web.formatting import join_words, month_name, number, reais
@@ -283,7 +283,7 @@ Names = Mapping[tuple[str, int], str]  # of users and profiles, by the fact that
 
 
 def list_differences(
-    before: Mapping[str, Snapshot], after: Mapping[str, Snapshot], names: Names
+    before: Mapping[Subject, Snapshot], after: Mapping[Subject, Snapshot], names: Names
 ) -> list[tuple[str, ...]]:
     """List what would change, each as: subject, fact, before, after."""
     result: list[tuple[str, ...]] = []
@@ -306,11 +306,11 @@ def list_differences(
     return result
 
 
-def subject_label(subject: str, facts: Snapshot) -> str:
-    """Return the name of what changes: `mentorado/5` → «Eva Melo (perfil nº 5)»."""
-    kind, _, subject_id = subject.partition("/")
+def subject_label(subject: Subject, facts: Snapshot) -> str:
+    """Return the name of a user or profile: «Eva Melo (perfil nº 5)»."""
     name = facts.get("nome_completo") or facts.get("name")
-    label = f"{'perfil' if kind == 'mentorado' else 'pessoa'} nº {subject_id}"
+    kind = "pessoa" if subject.kind is SubjectKind.USER else "perfil"
+    label = f"{kind} nº {subject.id}"
     return f"{name} ({label})" if name else label.capitalize()
 
 

@@ -1,19 +1,185 @@
-"""Changes that take access or data away: the closed section of a user's or a profile's page."""
+"""What admins may change: each type of change with its form, its texts and its function."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
+from sqlalchemy.orm import Session
 
 from models import Mentorado, User
+from provisioning import admin_actions, attempts, deleted_profiles
+from provisioning.audit import Source
+from provisioning.merge import merge
+from provisioning.merge_rows import MergeSpec, Prefer
+from provisioning.preview import ChangeResult, SubjectKind
 from web.admin_labels import count_text
+from web.month_input import parse_typed_number
+from web.validation import Amount, Body, Email, Id, Name, WebAddress
 
-PROFILE, USER = "mentorado", "pessoa"  # the subjects of `changes.CHANGE_TYPES`
+USER, PROFILE = SubjectKind.USER, SubjectKind.PROFILE
+TypedAmount = Annotated[Amount, BeforeValidator(parse_typed_number)]
+TypedId = Annotated[Id, BeforeValidator(parse_typed_number)]
+BlankAsNone = BeforeValidator(lambda value: value or None)
+
+
+class NoFields(Body):
+    """A change without input."""
+
+
+class TargetUser(Body):
+    """The new owner of the profile."""
+
+    pessoa: TypedId
+
+
+class MergeTarget(Body):
+    """The profile to merge into, and the profile whose row stays in a conflict."""
+
+    destino: TypedId
+    prefere: Literal["into", "from"] = "into"
+
+
+class ProfileFields(Body):
+    """The fields of a profile."""
+
+    nome_completo: Name
+    email: Annotated[Email | None, BlankAsNone]
+    foto_url: Annotated[WebAddress | None, BlankAsNone]
+    meta_faturamento: TypedAmount
+    meta_leads: TypedAmount
+    meta_procedimentos: TypedAmount
+    meta_posts: TypedAmount
+    meta_stories: TypedAmount
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeInput:
+    """What a change gets: the id of the user or profile, the validated form, who and when."""
+
+    id: int
+    fields: Mapping[str, Any]
+    source: Source
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeType:
+    """One change to a subject; `other_subject` is the form field of a second one, and its kind.
+
+    `is_danger`: people lose access or data; `needs_name`: the admin has to type the subject's name.
+    """
+
+    title: str
+    success_message: str
+    explanation: str
+    apply: Callable[[Session, ChangeInput], ChangeResult]
+    form: type[Body] = NoFields
+    other_subject: tuple[str, SubjectKind] | None = None
+    removes_subject: bool = False
+    is_danger: bool = False
+    needs_name: bool = False
+
+
+def _edit(session: Session, given: ChangeInput, changes: Mapping[str, Any]) -> ChangeResult:
+    return ChangeResult(
+        admin_actions.edit(session, given.id, changes=changes, source=given.source, now=given.now)
+    )
+
+
+def _merge(session: Session, given: ChangeInput) -> ChangeResult:
+    into, prefer = given.fields["destino"], Prefer(given.fields["prefere"])
+    spec = MergeSpec(given.id, into, prefer, given.source.request_id)
+    merged = merge(session, spec, source=given.source, now=given.now)
+    return ChangeResult(merged.clerk_ids, merged.conflicts)
+
+
+CHANGE_TYPES: dict[tuple[SubjectKind, str], ChangeType] = {
+    (USER, "bloquear"): ChangeType(
+        "Bloquear acesso",
+        "Acesso bloqueado.",
+        "A pessoa perde o acesso na hora. O perfil e os dados ficam guardados.",
+        lambda s, c: ChangeResult(admin_actions.block(s, c.id, source=c.source, now=c.now)),
+        is_danger=True,
+    ),
+    (USER, "liberar"): ChangeType(
+        "Liberar acesso",
+        "Acesso liberado.",
+        "A pessoa volta a entrar no próximo pedido; se não tiver perfil, ganha um pelas regras.",
+        lambda s, c: ChangeResult(admin_actions.allow(s, c.id, source=c.source)),
+    ),
+    (USER, "descartar"): ChangeType(
+        "Descartar tentativas",
+        "Tentativas descartadas.",
+        "O registro das falhas é esquecido; a próxima varredura trata a pessoa como nova.",
+        lambda s, c: ChangeResult(attempts.delete_attempt(s, c.id, source=c.source)),
+    ),
+    (PROFILE, "vincular"): ChangeType(
+        "Vincular perfil",
+        "Perfil vinculado.",
+        "O perfil passa a ser da pessoa; um perfil automático dela, sem uso, dá lugar a este.",
+        lambda s, c: ChangeResult(
+            admin_actions.link(s, c.id, c.fields["pessoa"], source=c.source, now=c.now)
+        ),
+        form=TargetUser,
+        other_subject=("pessoa", USER),
+    ),
+    (PROFILE, "desvincular"): ChangeType(
+        "Desvincular perfil",
+        "Perfil desvinculado.",
+        "A pessoa deixa de ver este perfil. Ele fica guardado e espera por quem confirmar o e-mail "
+        "dele.",
+        lambda s, c: ChangeResult(admin_actions.unlink(s, c.id, source=c.source, now=c.now)),
+        is_danger=True,
+    ),
+    (PROFILE, "desativar"): ChangeType(
+        "Desativar perfil",
+        "Perfil desativado.",
+        "A pessoa vê que o perfil está inativo; os dados continuam guardados.",
+        lambda s, c: _edit(s, c, {"ativo": "nao"}),
+        is_danger=True,
+    ),
+    (PROFILE, "reativar"): ChangeType(
+        "Reativar perfil",
+        "Perfil reativado.",
+        "A pessoa volta ao painel no próximo pedido.",
+        lambda s, c: _edit(s, c, {"ativo": "sim"}),
+    ),
+    (PROFILE, "corrigir"): ChangeType(
+        "Corrigir perfil",
+        "Perfil corrigido.",
+        "Quem tiver o novo e-mail confirmado recebe este perfil no próximo acesso.",
+        lambda s, c: _edit(s, c, c.fields),
+        form=ProfileFields,
+    ),
+    (PROFILE, "unir"): ChangeType(
+        "Unir a outro perfil",
+        "Perfis unidos.",
+        "Tudo deste perfil passa ao outro, e este deixa de existir; o que não couber é arquivado.",
+        _merge,
+        form=MergeTarget,
+        other_subject=("destino", PROFILE),
+        removes_subject=True,
+    ),
+    (PROFILE, "excluir"): ChangeType(
+        "Excluir perfil",
+        "Perfil excluído. Dá para restaurar por 30 dias.",
+        "O perfil e tudo o que é dele são apagados, e a pessoa perde o acesso. Dá para restaurar "
+        "por 30 dias.",
+        lambda s, c: ChangeResult(deleted_profiles.remove(s, c.id, source=c.source, now=c.now)),
+        removes_subject=True,
+        is_danger=True,
+        needs_name=True,
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Danger:
-    """A change, by its key in `changes.CHANGE_TYPES`, with its button and what follows from it."""
+    """A dangerous change by its key in `CHANGE_TYPES`, with its button and consequence."""
 
-    subject: str
+    subject: SubjectKind
     subject_id: int
     key: str
     button: str
@@ -22,7 +188,7 @@ class Danger:
 
 @dataclass(frozen=True, slots=True)
 class DangerSection:
-    """The changes of a section; its summary names them."""
+    """The dangerous changes on a page, in a closed section whose summary names them."""
 
     dangers: Sequence[Danger]
 
