@@ -26,8 +26,8 @@ Target = Mentorado | MetricaMensal  # the row with the goals
 
 
 @dataclass(frozen=True, slots=True)
-class GoalChange:
-    """A mentee whose goals would change, and the goals before by column."""
+class AffectedProfile:
+    """A profile whose goals would change: its name, and its goals before by column."""
 
     mentorado_id: int
     name: str
@@ -42,14 +42,14 @@ def count_changes(session: Session, month: Month | None, goals: Goals) -> int:
 
 def list_changes(
     session: Session, month: Month | None, goals: Goals, *, limit: int
-) -> list[GoalChange]:
+) -> list[AffectedProfile]:
     """Return the first profiles that the goals would change, by name."""
     model = Mentorado if month is None else MetricaMensal
     names = list(goals)
     columns = (getattr(model, name) for name in names)
     changing = _changing(select(Mentorado.id, Mentorado.nome_completo, *columns), month, goals)
     rows = session.execute(changing.order_by(Mentorado.nome_completo).limit(limit))
-    return [GoalChange(row[0], row[1], dict(zip(names, row[2:], strict=True))) for row in rows]
+    return [AffectedProfile(row[0], row[1], dict(zip(names, row[2:], strict=True))) for row in rows]
 
 
 def _changing(query: Select[Any], month: Month | None, goals: Goals) -> Select[Any]:

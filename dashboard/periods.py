@@ -9,13 +9,13 @@ BRASILIA = timezone(timedelta(hours=-3))  # no summer time since 2019 (Decreto 9
 EARLIEST_YEAR = 2000
 MONTHS_PER_YEAR = 12
 CLOSING_DAY = 10  # of the next month; a month should be reported by then
-PERIOD_PATTERN = re.compile(r"(\d{4})-(\d{1,2})", re.ASCII)
+PERIOD_PATTERN = re.compile(r"(\d{4})-(\d{2})", re.ASCII)
 
 
 class PeriodError(Exception):
     """A month that cannot be reported; `field` is `ano` or `mes`.
 
-    `reason` is `unknown_month`, `too_early` or `in_the_future`.
+    `reason` is `unreadable_month`, `unknown_month`, `too_early` or `in_the_future`.
     """
 
     def __init__(self, field: str, reason: str) -> None:
@@ -84,9 +84,9 @@ def reportable_period(ano: int, mes: int, *, now: datetime) -> Period:
 
 def parse_period(text: str, *, now: datetime) -> Period:
     """Return the month of a text such as «2026-03»; raises PeriodError as `reportable_period`."""
-    match = PERIOD_PATTERN.fullmatch(text)
+    match = PERIOD_PATTERN.fullmatch(text.strip())
     if match is None:
-        raise PeriodError("mes", "unknown_month")
+        raise PeriodError("mes", "unreadable_month")
     return reportable_period(int(match[1]), int(match[2]), now=now)
 
 

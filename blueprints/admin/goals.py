@@ -21,11 +21,18 @@ from web.access_policy import admin_required
 from web.admin_change import admin_source
 from web.admin_labels import FACTS
 from web.errors import FieldErrors, InvalidInputError
-from web.month_input import FORM_INPUT, MONTH, YEAR, parse_typed_number, requested_period
+from web.month_input import (
+    FORM_INPUT,
+    MONTH,
+    YEAR,
+    MonthQuery,
+    parse_typed_number,
+    requested_period,
+)
 from web.problem_responses import FieldError
 from web.request_context import flash_user
 from web.services import services
-from web.validation import MESSAGES, Amount, Body, validate_model
+from web.validation import MESSAGES, Amount, Body, read_query, validate_model
 
 console_goals = Blueprint("console_goals", __name__, url_prefix="/admin")
 
@@ -36,7 +43,6 @@ CONFIRMED_FIELD = "confirmado"
 DIGEST_FIELD = "contado"  # the hidden field with the digest of the counted values
 MAX_INLINE_PROFILES = 1_000  # that a request changes at once; more are a background job
 MOST_SHOWN = 50  # of those who would change
-MONTH_LENGTH = len("2026-03")
 TypedAmount = Annotated[Amount | None, BeforeValidator(parse_typed_number)]
 
 
@@ -60,7 +66,8 @@ def month_goals(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
     if request.method == "GET":
         return _render_month_form(profile, period)
     try:
-        goals = _read_month_goals()
+        goals = _read_goals()
+        _check_any(goals)
         with transaction() as session:
             mentoring.set_month_goals(
                 session,
@@ -85,9 +92,12 @@ def goals_of_all() -> ResponseReturnValue:
     if request.method == "GET":
         return _render_form()
     try:
-        goals, month = _read_goals(), _read_month()
+        goals = {name: goal for name, goal in _read_goals().items() if goal is not None}
+        _check_any(goals)
+        period = read_query(MonthQuery, request.form).mes
     except InvalidInputError as err:
         return _render_form(err.errors)
+    month = (period.ano, period.mes) if period else None
     job_request = JobRequest(
         key=form_key(),
         kind=JobKind.GOALS,
@@ -114,36 +124,20 @@ class GoalsPreview:
 
     job_request: JobRequest
     count: int
-    changes: list[mass_goals.GoalChange]
+    changes: list[mass_goals.AffectedProfile]
 
 
-def _read_month_goals() -> dict[str, int | None]:
-    """Return the goals of the form; a blank one is None, which removes the month's own goal."""
+def _read_goals() -> dict[str, int | None]:
+    """Return the goals of the form; a blank one is None."""
     typed = {name: request.form[name].strip() for name in GOALS if name in request.form}
-    if not typed:
+    filled = {name: text for name, text in typed.items() if text}
+    read = validate_model(GoalsForm, filled, FORM_INPUT)
+    return {name: getattr(read, name) for name in typed}
+
+
+def _check_any(goals: Mapping[str, int | None]) -> None:
+    if not goals:
         raise InvalidInputError([FieldError(field="", message=MESSAGES["nothing"])])
-    filled = {name: value for name, value in typed.items() if value}
-    read = validate_model(GoalsForm, filled, FORM_INPUT).model_dump(exclude_unset=True)
-    return {name: read.get(name) for name in typed}
-
-
-def _read_goals() -> dict[str, int]:
-    typed = {name: value for name in GOALS if (value := request.form.get(name, "").strip())}
-    if not typed:
-        raise InvalidInputError([FieldError(field="", message=MESSAGES["nothing"])])
-    return validate_model(GoalsForm, typed, FORM_INPUT).model_dump(exclude_unset=True)
-
-
-def _read_month() -> tuple[int, int] | None:
-    """Return the form's month, which browsers send as `2026-03`; None for a blank one."""
-    text = request.form.get("mes", "").strip()
-    if not text:
-        return None
-    ano, _, mes = text.partition("-")
-    if not (ano.isdecimal() and mes.isdecimal() and text.isascii() and len(text) <= MONTH_LENGTH):
-        raise InvalidInputError([FieldError(field="mes", message="Informe um mês como 2026-03.")])
-    period = requested_period(int(ano), int(mes))
-    return period.ano, period.mes
 
 
 def _render_preview(preview: GoalsPreview, note: str = "") -> ResponseReturnValue:

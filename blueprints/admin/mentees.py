@@ -28,9 +28,8 @@ from web.admin_labels import CONFLICTS, event_name
 from web.errors import HttpError
 from web.month_input import selected_measure
 from web.request_context import flash_user
-from web.search import search_term
 from web.services import services
-from web.validation import ID_CONVERTER, Digits, Search, read_query
+from web.validation import ID_CONVERTER, Digits, Search, read_query, search_term
 
 console_mentees = Blueprint("console_mentees", __name__, url_prefix="/admin/mentorados")
 console_deleted = Blueprint("console_deleted", __name__, url_prefix="/admin/mentorados/excluidos")

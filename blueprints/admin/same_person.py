@@ -28,9 +28,8 @@ from web.access_policy import admin_required
 from web.admin_change import confirm_change, preview_change
 from web.admin_labels import CONFLICTS
 from web.request_context import flash_user
-from web.search import search_term
 from web.services import services
-from web.validation import MAX_ID, Query, Text, read_query, validate_model
+from web.validation import MAX_ID, Query, Text, read_query, search_term, validate_model
 
 console_same_person = Blueprint("console_same_person", __name__, url_prefix="/admin/mesma-pessoa")
 

@@ -31,9 +31,8 @@ from web.admin_change import has_typed, typed_reason
 from web.admin_labels import CONFLICTS, STATES, event_name, forecast_text
 from web.errors import HttpError, InvalidInputError
 from web.request_context import flash_user
-from web.search import search_term
 from web.services import services
-from web.validation import ID_CONVERTER, Digits, Search, read_query
+from web.validation import ID_CONVERTER, Digits, Search, read_query, search_term
 
 console_users = Blueprint("console_users", __name__, url_prefix="/admin/pessoas")
 console_search = Blueprint("console_search", __name__, url_prefix="/admin/busca")

@@ -14,8 +14,7 @@ from provisioning.audit_log import AuditFilter, AuditNames, read_events, read_na
 from provisioning.queries import list_mentees, list_users
 from web.admin_labels import ACTIONS, EVENTS, channel_text, event_labels, event_name
 from web.csv_export import Row
-from web.search import search_term
-from web.validation import Query, Text
+from web.validation import Query, Text, search_term
 
 KINDS = dict(sorted({**EVENTS, **ACTIONS}.items(), key=lambda item: item[1]))
 CSV_TITLES = (

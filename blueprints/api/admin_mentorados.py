@@ -29,7 +29,6 @@ from web.api import NoContent, api_operation
 from web.csv_export import CsvFile, Row, csv_response
 from web.csv_import import GOALS
 from web.errors import InvalidInputError
-from web.search import search_term
 from web.services import services
 from web.validation import (
     ID_CONVERTER,
@@ -47,6 +46,7 @@ from web.validation import (
     WebAddress,
     WithReason,
     list_page,
+    search_term,
 )
 
 

@@ -33,7 +33,6 @@ from web.admin_change import (
 )
 from web.api import api_operation
 from web.errors import InvalidInputError
-from web.search import search_term
 from web.services import services
 from web.validation import (
     ID_CONVERTER,
@@ -44,6 +43,7 @@ from web.validation import (
     Text,
     WithReason,
     list_page,
+    search_term,
 )
 
 admin_users = Blueprint("admin_users", __name__, url_prefix="/api/admin/users")

@@ -147,9 +147,9 @@ def test_month_far_before_the_window_is_shown(
         ("2026-04", "Este mês ainda não começou"),
         ("2026-13", "Informe um mês de 1 a 12"),
         ("1999-12", "Informe um ano a partir de 2000"),
-        ("março", "Informe um mês de 1 a 12"),
-        ("2026-1-1", "Informe um mês de 1 a 12"),
-        ("٢٠٢٦-٠١", "Informe um mês de 1 a 12"),
+        ("março", "Informe um mês como 2026-03"),
+        ("2026-1-1", "Informe um mês como 2026-03"),
+        ("٢٠٢٦-٠١", "Informe um mês como 2026-03"),
     ],
 )
 def test_impossible_month_is_refused_with_the_reason(
