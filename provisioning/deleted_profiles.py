@@ -3,15 +3,14 @@
 1. `remove` copies the profile and all rows that the database deletes with it, of any table, to
    the archive; then it deletes the profile and blocks its owner.
 2. `restore` writes these rows again, parents first, with the ids that they had.
-3. `delete_old` deletes the copies after thirty days.
+3. `archive.delete_old` deletes the copies after thirty days.
 
 Rows whose reference the database only sets to NULL stay, and are not restored.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, func, insert, literal, select, text
@@ -19,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from models import ArchivedRow, AuditEvent, Mentorado, User
+from provisioning import archive
 from provisioning.address_holders import find_holders, normalize_addresses
 from provisioning.admin_actions import (
     Conflict,
@@ -32,21 +32,11 @@ from provisioning.admin_actions import (
     record_action,
     release_profile,
 )
+from provisioning.archive import PROFILE_DELETED
 from provisioning.audit import Source
 from provisioning.merge_rows import REFUSING_ERRORS, StoredRow, columns_of
 from provisioning.profiles import is_untouched, lock_addresses
 from provisioning.references import MENTORADOS, ReferringTable, escaped, references_to
-
-KEPT = timedelta(days=30)
-REASON = "delete"  # in the archive
-
-# The columns that can be written, of a table that still exists.
-COLUMNS = text("""
-    SELECT to_regclass(:table)::text AS table_name,
-           ARRAY(SELECT quote_ident(attname) FROM pg_attribute
-                  WHERE attrelid = to_regclass(:table) AND attnum > 0 AND NOT attisdropped
-                    AND attgenerated = '' AND CAST(:contents AS jsonb) -> 0 ? attname) AS columns
-""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +135,7 @@ def list_deleted(
     rows = aliased(ArchivedRow)
     counts = (
         select(rows.mentorado_id, rows.table_name, func.count().label("number"))
-        .where(rows.reason == REASON, rows.table_name != MENTORADOS)
+        .where(rows.reason == PROFILE_DELETED, rows.table_name != MENTORADOS)
         .group_by(rows.mentorado_id, rows.table_name)
         .subquery()
     )
@@ -159,7 +149,7 @@ def list_deleted(
         .where(
             AuditEvent.mentorado_id == ArchivedRow.mentorado_id,
             AuditEvent.event == "admin_action",
-            AuditEvent.details["action"].astext == REASON,
+            AuditEvent.details["action"].astext == "delete",
         )
         .order_by(AuditEvent.id.desc())
         .limit(1)
@@ -178,11 +168,7 @@ def list_deleted(
         .select_from(ArchivedRow)
         .outerjoin(event, literal(value=True))
         .outerjoin(User, User.id == event.c.actor_id)
-        .where(
-            ArchivedRow.reason == REASON,
-            ArchivedRow.table_name == MENTORADOS,
-            ArchivedRow.at > now - KEPT,
-        )
+        .where(archive.is_restorable(PROFILE_DELETED, now), ArchivedRow.table_name == MENTORADOS)
         .order_by(ArchivedRow.at.desc())
         .limit(limit)
     )
@@ -201,12 +187,6 @@ def find_merged_into(session: Session, mentorado_id: int) -> int | None:
     return session.scalars(merges.order_by(ArchivedRow.id.desc()).limit(1)).one_or_none()
 
 
-def delete_old(session: Session, now: datetime) -> None:
-    """Delete the copies of profiles that were deleted more than thirty days ago."""
-    is_old = (ArchivedRow.reason == REASON, ArchivedRow.at <= now - KEPT)
-    session.execute(delete(ArchivedRow).where(*is_old))
-
-
 def _archive(session: Session, profile: Mentorado, source: Source, now: datetime) -> None:
     """Copy the profile and the rows that are deleted with it to the archive, parents first."""
     session.flush()
@@ -219,7 +199,7 @@ def _archive(session: Session, profile: Mentorado, source: Source, now: datetime
         level = [each for each in children if (each[1].table_id, each[1].place) not in found]
     values = {
         "at": now,
-        "reason": REASON,
+        "reason": PROFILE_DELETED,
         "mentorado_id": profile.id,
         "kept_mentorado_id": profile.id,
         "user_id": profile.user_id,
@@ -267,8 +247,7 @@ def _archived_rows(session: Session, mentorado_id: int, now: datetime) -> Sequen
     """Lock and return the copies of a deleted profile in the order in which they were made."""
     copies = select(ArchivedRow).where(
         ArchivedRow.mentorado_id == mentorado_id,
-        ArchivedRow.reason == REASON,
-        ArchivedRow.at > now - KEPT,
+        archive.is_restorable(PROFILE_DELETED, now),
     )
     return session.scalars(copies.order_by(ArchivedRow.id).with_for_update()).all()
 
@@ -312,23 +291,6 @@ def _insert_all(session: Session, archived: Sequence[ArchivedRow], changes: dict
     try:
         with session.begin_nested():
             for table, contents in contents_by_table.items():
-                _insert(session, table, contents)
+                archive.insert_again(session, table, contents)
     except REFUSING_ERRORS as err:
         raise ConflictError(Conflict.UNRESOLVABLE) from err
-
-
-def _insert(session: Session, table: str, contents: Sequence[dict[str, Any]]) -> None:
-    """Insert archived rows of one table; columns that were added since get their defaults.
-
-    One statement, because the rows may refer to each other.
-    """
-    values = {"table": table, "contents": json.dumps(contents)}
-    found = session.execute(COLUMNS, values).one()
-    if found.table_name is None:
-        raise ConflictError(Conflict.UNRESOLVABLE, table)
-    columns, name = ", ".join(map(escaped, found.columns)), escaped(found.table_name)
-    rows = f"jsonb_populate_recordset(CAST(NULL AS {name}), CAST(:contents AS jsonb))"
-    statement = f"""
-        INSERT INTO {name} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {rows}
-    """  # noqa: S608 - names of the catalogue, quoted by it
-    session.execute(text(statement), values)
