@@ -19,9 +19,10 @@ from blueprints.admin.system import (
     is_creation_paused,
 )
 from blueprints.admin.users import console_personal_data, console_search, console_users
+from blueprints.api.admin_audit import admin_audit
 from blueprints.api.admin_mentorados import admin_mentorado_files, admin_mentorados
 from blueprints.api.admin_months import admin_months
-from blueprints.api.admin_operations import admin_audit, admin_provisioning, admin_sweeps
+from blueprints.api.admin_operations import admin_provisioning, admin_sweeps
 from blueprints.api.admin_users import admin_users
 from blueprints.api.auth import auth
 from blueprints.api.docs import api_docs, register_api_document
@@ -39,7 +40,6 @@ from web import request_hooks
 from web.access_policy import public_unlimited
 from web.admin_labels import register_admin_labels
 from web.error_handlers import register_error_handlers
-from web.failure_labels import failure_text
 from web.formatting import register_filters
 from web.month_texts import register_month_texts
 from web.problem_responses import reference_code, support_link
@@ -122,6 +122,5 @@ def register_blueprints(app: Flask, config: Config) -> None:
     register_filters(app)
     register_month_texts(app)
     register_admin_labels(app)
-    app.add_template_filter(failure_text)
     app.add_template_global(is_creation_paused)
     register_api_document(app)

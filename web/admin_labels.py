@@ -1,4 +1,4 @@
-"""Portuguese labels of the admin console."""
+"""Portuguese labels of the admin console: states, audit events, changes, tables and failures."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -135,7 +135,6 @@ FORECASTS = {
 }
 AMBIGUOUS_SUFFIX = " Há mais de um pré-cadastro com este e-mail: escolha um abaixo."
 
-
 OUTCOMES = {
     "created": "ganharia um perfil",
     "linked": "receberia o pré-cadastro",
@@ -175,11 +174,36 @@ HIDDEN_COLUMNS = (
     "focus_done_at",
 )
 
+# SQLSTATE (PostgreSQL, appendix A); the longest prefix counts.
+FAILURES_BY_SQLSTATE = {
+    "08": "o banco de dados não respondeu",
+    "22": "o banco de dados recusou um valor que não cabe",
+    "23": "o banco de dados recusou: uma regra foi violada",
+    "23505": "o banco de dados recusou: já existe um registro igual",
+    "25006": "o banco de dados só aceita leitura",
+    "40": "outra gravação ao mesmo tempo atrapalhou",
+    "42": "o banco de dados e o programa não combinam (falta uma migração?)",
+    "53": "o banco de dados ficou sem espaço ou sem conexões",
+    "55P03": "outra gravação demorou demais",
+    "57": "o banco de dados interrompeu o trabalho",
+    "57014": "o banco de dados demorou demais",
+    "P0": "o banco de dados recusou: uma regra da instalação foi violada",
+}
+FAILURES_BY_CLASS = {
+    "UnusableAnswerError": "o Clerk respondeu algo que não dá para usar",
+    "OperationalError": "o banco de dados não respondeu",
+    "DeadlineError": "o banco de dados demorou demais",
+    "ServerSilentError": "o banco de dados demorou demais",
+    "DatabaseUnavailableError": "o banco de dados não respondeu",
+}
+UNKNOWN_FAILURE = "um erro que o programa não esperava"
+SQLSTATE_LENGTH = 5  # other codes are of the identity provider
+
 
 def register_admin_labels(app: Flask) -> None:
     """Register the template filters of the admin console."""
     labels = (event_labels, row_labels, outcome_label, table_label, channel_text)
-    for template_filter in (*labels, goal_text, count_text):
+    for template_filter in (*labels, goal_text, count_text, failure_text):
         app.add_template_filter(template_filter)
 
 
@@ -277,6 +301,16 @@ def goal_text(goals: Mapping[str, int]) -> str:
 def outcome_label(outcome: str) -> str:
     """Return the text for the outcome of a dry run."""
     return OUTCOMES.get(outcome, outcome)
+
+
+def failure_text(error: str) -> str:
+    """Return an error such as `IntegrityError 23505` in words."""
+    error_class, _, code = error.partition(" ")
+    lengths = range(SQLSTATE_LENGTH, 1, -1) if len(code) == SQLSTATE_LENGTH else ()
+    for length in lengths:
+        if (text := FAILURES_BY_SQLSTATE.get(code[:length])) is not None:
+            return text
+    return FAILURES_BY_CLASS.get(error_class, UNKNOWN_FAILURE)
 
 
 Names = Mapping[tuple[str, int], str]  # of users and profiles, by the fact that refers to them

@@ -28,9 +28,16 @@ from web.access_policy import admin_required
 from web.admin_change import admin_source, typed_reason
 from web.admin_labels import FACTS
 from web.csv_export import csv_file
-from web.csv_import import GOALS, Row, count_lines, read_list, write_list
+from web.csv_import import (
+    GOALS,
+    Row,
+    count_lines,
+    decode_file,
+    is_encoded_spreadsheet,
+    read_list,
+    write_list,
+)
 from web.errors import InvalidInputError
-from web.list_files import decode_file, is_encoded_spreadsheet
 from web.month_input import FORM_INPUT
 from web.problem_responses import MAX_FORM_BYTES
 from web.validation import validate_model

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from models import AppSetting, AuditEvent, Mentorado, ProvisioningAttempt, SweepRun, User
 from models.mentorado import Turma
 from tests.support.html_page import SAME_ORIGIN
-from web.failure_labels import failure_text
+from web.admin_labels import failure_text
 from web.services import Services
 
 
