@@ -72,7 +72,7 @@ def month_goals(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
             mentoring.set_month_goals(
                 session,
                 mentorado_id,
-                (period.ano, period.mes),
+                period,
                 goals,
                 source=admin_source(),
                 now=services().now(),
@@ -94,10 +94,9 @@ def goals_of_all() -> ResponseReturnValue:
     try:
         goals = {name: goal for name, goal in _read_goals().items() if goal is not None}
         _check_any(goals)
-        period = read_query(MonthQuery, request.form).mes
+        month = read_query(MonthQuery, request.form).mes
     except InvalidInputError as err:
         return _render_form(err.errors)
-    month = (period.ano, period.mes) if period else None
     job_request = JobRequest(
         key=form_key(),
         kind=JobKind.GOALS,

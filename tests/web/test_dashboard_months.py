@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from dashboard import mentoring
+from dashboard.periods import Period
 from models import Feedback, Mentorado, MetricaMensal, User
 from provisioning.audit import Source
 from tests.support.html_page import Element, Page, open_page, submit
@@ -447,7 +448,7 @@ def test_feedback_has_its_author_and_date(
     mentoring.write_feedback(
         session,
         alice.id,
-        (2026, 2),
+        Period(2026, 2),
         texts,
         expected=dict.fromkeys(texts, ""),
         source=Source("admin", actor_id=mentor.id),
