@@ -151,18 +151,13 @@ def apply_admin_work(action: str, work: Callable[[Session], Applied]) -> Applied
     finally:
         clerk_ids = {clerk_id for result in results for clerk_id in result.clerk_ids}
         services().provisioning.contexts.publish(clerk_ids)
-    _refresh_backlog_and_log(action)
+    finish_admin_change(action)
     return results[-1]
 
 
-def publish_change(action: str, clerk_ids: Iterable[str]) -> None:
-    """Invalidate the cached contexts of these users after the commit, and log the action."""
-    services().provisioning.contexts.publish(clerk_ids)
-    _refresh_backlog_and_log(action)
-
-
-def _refresh_backlog_and_log(action: str) -> None:
-    services().backlog.invalidate()  # so that the overview shows the effect at once
+def finish_admin_change(action: str) -> None:
+    """Count the backlog anew, so that the overview shows the effect at once, and log the action."""
+    services().backlog.invalidate()
     log_admin_action(action)
 
 

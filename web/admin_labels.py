@@ -1,6 +1,7 @@
 """Portuguese labels of the admin console: states, audit events, changes, tables and failures."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from flask import Flask
@@ -348,8 +349,7 @@ def subject_label(subject: Subject, facts: Snapshot) -> str:
     return f"{name} ({label})" if name else label.capitalize()
 
 
-def _value_text(name: str, value: Fact, names: Names | None = None) -> str:
-    label = VALUES.get(name, {}).get(value)
-    if label is None and isinstance(value, int) and (name, value) in (names or {}):
-        return (names or {})[name, value]
-    return label or ("—" if value is None else str(value))
+def _value_text(name: str, value: Fact, names: Names = MappingProxyType({})) -> str:
+    if isinstance(value, int) and (name, value) in names:
+        return names[name, value]
+    return VALUES.get(name, {}).get(value) or ("—" if value is None else str(value))

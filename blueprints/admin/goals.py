@@ -9,7 +9,7 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from pydantic import BeforeValidator
 
-from blueprints.admin.jobs import KEY_FIELD, form_key, start_job
+from blueprints.admin.jobs import CONFIRMED_FIELD, KEY_FIELD, form_key, start_job
 from blueprints.admin.mentees import PROFILE_PATH, get_profile
 from core.database import transaction
 from dashboard import mass_goals, mentoring
@@ -39,7 +39,6 @@ console_goals = Blueprint("console_goals", __name__, url_prefix="/admin")
 GOALS = ("meta_faturamento", "meta_leads", "meta_procedimentos", "meta_posts", "meta_stories")
 NOT_REPORTED = "O mentorado ainda não registrou este mês. Mude a meta padrão no perfil."
 OTHER_VALUES = "Os valores não são os que foram contados. Confira e confirme de novo."
-CONFIRMED_FIELD = "confirmado"
 DIGEST_FIELD = "contado"  # the hidden field with the digest of the counted values
 MAX_INLINE_PROFILES = 1_000  # that a request changes at once; more are a background job
 MOST_SHOWN = 50  # of those who would change
@@ -54,6 +53,15 @@ class GoalsForm(Body):
     meta_procedimentos: TypedAmount = None
     meta_posts: TypedAmount = None
     meta_stories: TypedAmount = None
+
+
+@dataclass(frozen=True, slots=True)
+class GoalsPreview:
+    """Goals for all, how many profiles they change, and the first of these."""
+
+    job_request: JobRequest
+    count: int
+    changes: list[mass_goals.AffectedProfile]
 
 
 @console_goals.route(
@@ -117,15 +125,6 @@ def goals_of_all() -> ResponseReturnValue:
         return _render_preview(preview, OTHER_VALUES)
 
 
-@dataclass(frozen=True, slots=True)
-class GoalsPreview:
-    """Goals for all, how many profiles they change, and the first of these."""
-
-    job_request: JobRequest
-    count: int
-    changes: list[mass_goals.AffectedProfile]
-
-
 def _read_goals() -> dict[str, int | None]:
     """Return the goals of the form; a blank one is None."""
     typed = {name: request.form[name].strip() for name in GOALS if name in request.form}
@@ -141,25 +140,21 @@ def _check_any(goals: Mapping[str, int | None]) -> None:
 
 def _render_preview(preview: GoalsPreview, note: str = "") -> ResponseReturnValue:
     """Show whose goals would change, with a form that makes exactly this change, once."""
-    errors = [FieldError(field="", message=note)] if note else []
-    hidden_fields = {KEY_FIELD: uuid.uuid4(), DIGEST_FIELD: preview.job_request.digest}
-    page, _ = _render_form(errors, preview=preview, hidden_fields=hidden_fields)
+    page, _ = _render_form([FieldError(field="", message=note)] if note else [], preview)
     return page, 409 if note else 200
 
 
-def _render_form(
-    errors: FieldErrors = (),
-    *,
-    preview: GoalsPreview | None = None,
-    hidden_fields: Mapping[str, object] | None = None,
-) -> tuple[str, int]:
+def _render_form(errors: FieldErrors = (), preview: GoalsPreview | None = None) -> tuple[str, int]:
+    hidden_fields: dict[str, object] = {}
+    if preview is not None:
+        hidden_fields = {KEY_FIELD: uuid.uuid4(), DIGEST_FIELD: preview.job_request.digest}
     page = render_template(
         "console_goals.html",
         labels={name: FACTS[name] for name in GOALS},
         form=request.form,
         errors=errors,
         preview=preview,
-        hidden_fields=hidden_fields or {},
+        hidden_fields=hidden_fields,
     )
     return page, 422 if errors else 200
 

@@ -93,7 +93,7 @@ def choose() -> ResponseReturnValue:
 
 @console_same_person.post("")
 @admin_required
-def act() -> ResponseReturnValue:
+def confirm() -> ResponseReturnValue:
     """Unite both, as previewed."""
     choice = validate_model(Choice, request.form.to_dict())
     if not (choice.um and choice.dois):

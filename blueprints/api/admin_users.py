@@ -27,8 +27,8 @@ from web.access_policy import admin_required
 from web.admin_change import (
     admin_source,
     apply_admin_change,
+    finish_admin_change,
     log_admin_action,
-    publish_change,
     run_with_retry,
 )
 from web.api import api_operation
@@ -195,7 +195,7 @@ def erase_user(user_id: int, reason: str | None, *, dry_run: bool) -> dict[str, 
     if not dry_run:
         if erasure.clerk_id is not None:
             services().provisioning.contexts.erase(erasure.clerk_id)
-        publish_change("erase", ())
+        finish_admin_change("erase")
     return dict(erasure.counts)
 
 
