@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, literal, select, text
+from sqlalchemy import ColumnElement, FromClause, delete, func, insert, literal, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
@@ -132,6 +132,30 @@ def list_deleted(
     session: Session, now: datetime, *, mentorado_id: int | None = None, limit: int = 200
 ) -> list[DeletedProfile]:
     """Return the profiles that can be restored, the last deleted first."""
+    event = _deletion_event()
+    found = (
+        select(
+            ArchivedRow.mentorado_id,
+            ArchivedRow.content["nome_completo"].astext,
+            ArchivedRow.content["email"].astext,
+            ArchivedRow.at,
+            _row_counts(),
+            User.name,
+            event.c.details["reason"].astext,
+        )
+        .select_from(ArchivedRow)
+        .outerjoin(event, literal(value=True))
+        .outerjoin(User, User.id == event.c.actor_id)
+        .where(archive.is_restorable(PROFILE_DELETED, now), ArchivedRow.table_name == MENTORADOS)
+    )
+    if mentorado_id is not None:
+        found = found.where(ArchivedRow.mentorado_id == mentorado_id)
+    newest_first = found.order_by(ArchivedRow.at.desc()).limit(limit)
+    return [DeletedProfile(*row) for row in session.execute(newest_first)]
+
+
+def _row_counts() -> ColumnElement[dict[str, int]]:
+    """Return the number of archived rows by table, for the profile of the query around it."""
     rows = aliased(ArchivedRow)
     counts = (
         select(rows.mentorado_id, rows.table_name, func.count().label("number"))
@@ -144,7 +168,12 @@ def list_deleted(
         .where(counts.c.mentorado_id == ArchivedRow.mentorado_id)
         .scalar_subquery()
     )
-    event = (
+    return func.coalesce(by_table, text("'{}'::jsonb"))
+
+
+def _deletion_event() -> FromClause:
+    """Return the audit event of the deletion, for the profile of the query around it."""
+    newest = (
         select(AuditEvent.actor_id, AuditEvent.details)
         .where(
             AuditEvent.mentorado_id == ArchivedRow.mentorado_id,
@@ -153,28 +182,8 @@ def list_deleted(
         )
         .order_by(AuditEvent.id.desc())
         .limit(1)
-        .lateral("event")
     )
-    found = (
-        select(
-            ArchivedRow.mentorado_id,
-            ArchivedRow.content["nome_completo"].astext,
-            ArchivedRow.content["email"].astext,
-            ArchivedRow.at,
-            func.coalesce(by_table, text("'{}'::jsonb")),
-            User.name,
-            event.c.details["reason"].astext,
-        )
-        .select_from(ArchivedRow)
-        .outerjoin(event, literal(value=True))
-        .outerjoin(User, User.id == event.c.actor_id)
-        .where(archive.is_restorable(PROFILE_DELETED, now), ArchivedRow.table_name == MENTORADOS)
-        .order_by(ArchivedRow.at.desc())
-        .limit(limit)
-    )
-    if mentorado_id is not None:
-        found = found.where(ArchivedRow.mentorado_id == mentorado_id)
-    return [DeletedProfile(*row) for row in session.execute(found)]
+    return newest.lateral("event")
 
 
 def find_merged_into(session: Session, mentorado_id: int) -> int | None:
