@@ -15,7 +15,7 @@ PERIOD_PATTERN = re.compile(r"(\d{4})-(\d{2})", re.ASCII)
 class PeriodError(Exception):
     """A month that cannot be reported; `field` is `ano` or `mes`.
 
-    `reason` is `unreadable_month`, `unknown_month`, `too_early` or `in_the_future`.
+    `reason` is `not_a_month`, `unknown_month`, `too_early` or `in_the_future`.
     """
 
     def __init__(self, field: str, reason: str) -> None:
@@ -83,10 +83,13 @@ def reportable_period(ano: int, mes: int, *, now: datetime) -> Period:
 
 
 def parse_period(text: str, *, now: datetime) -> Period:
-    """Return the month of a text such as «2026-03»; raises PeriodError as `reportable_period`."""
+    """Return the month of a text such as «2026-03».
+
+    Raises PeriodError for another text, and as `reportable_period`.
+    """
     match = PERIOD_PATTERN.fullmatch(text.strip())
     if match is None:
-        raise PeriodError("mes", "unreadable_month")
+        raise PeriodError("mes", "not_a_month")
     return reportable_period(int(match[1]), int(match[2]), now=now)
 
 

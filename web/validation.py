@@ -104,7 +104,7 @@ MESSAGES = {
     "cents": "Informe um valor inteiro, sem centavos.",
     "nothing": "Informe ao menos um campo.",
     "date": "Informe um dia como 2026-03-31.",
-    "unreadable_month": "Informe um mês como 2026-03.",
+    "not_a_month": "Informe um mês como 2026-03.",
     "unknown_month": "Informe um mês de 1 a 12.",
     "too_early": "Informe um ano a partir de 2000.",
     "in_the_future": "Este mês ainda não começou.",
