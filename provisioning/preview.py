@@ -123,10 +123,8 @@ def _apply(
     result = request.apply(session, source)
     session.flush()  # before the second snapshot
     after = {subject: _snapshot(session, subject) for subject in request.subjects}
-    content = [
-        *(request.name, dict(request.values), source.actor_id, last_event),
-        *(list(before.items()), list(after.items())),
-    ]
+    states = [list(before.items()), list(after.items())]
+    content = [request.name, dict(request.values), source.actor_id, last_event, states]
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=str)
     digest = blake2b(text.encode(), digest_size=12).hexdigest()
     return Preview(before, after, result.conflicts, digest), result

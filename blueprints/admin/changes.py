@@ -153,7 +153,7 @@ def _render_preview(
     except REPORTED_ERRORS as err:
         return _render_form(requested, form, _field_errors(err))
     before = found.before[requested.subject]
-    others = [subject_label(*each) for each in found.before.items() if each[0] != requested.subject]
+    others = [s for s in found.before if s != requested.subject]
     page = render_template(
         "console_change_preview.html",
         requested=requested,
@@ -165,7 +165,7 @@ def _render_preview(
         changes=list_differences(found.before, found.after, _names_in(found)),
         conflicts=found.conflicts,
         name=before.get("nome_completo"),
-        other="".join(others),
+        other=subject_label(others[0], found.before[others[0]]) if others else "",
         counts={name: before[name] for name in before if name not in PROFILE_COLUMNS},
         confirmed_name_field=CONFIRMED_NAME,
     )
