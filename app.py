@@ -42,10 +42,10 @@ from dashboard.mass_goals import goals_of_all
 from models.admin_job import JobKind
 from provisioning.attempts import RetryPolicy
 from provisioning.audit import Source
+from provisioning.clerk_messages import RetentionPolicy
 from provisioning.context_cache import ContextCache
 from provisioning.identity_refresh import BackgroundRefresh
 from provisioning.imports import mentee_import
-from provisioning.retention import RetentionPolicy
 from provisioning.retry import RetryingUnitOfWork
 from provisioning.rules import Rules
 from provisioning.service import ProvisioningService

@@ -58,24 +58,18 @@ REASONS: dict[type[Exception], TokenReason] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SessionClaims:
-    """The claims of a token with verified signature and times; created by this module only."""
+    """The claims of a token with verified signature and times; created by this module only.
+
+    `impersonator` is the id of the account that acts for the subject (claim `act`), None for the
+    subject. A claim without a usable id is an impersonation as well.
+    """
 
     subject: str
     values: Mapping[str, Any]
+    impersonator: str | None = field(init=False)
 
-    @property
-    def impersonator(self) -> str | None:
-        """The id of the account that acts for the subject (claim `act`); None for the subject.
-
-        A claim without a usable id is an impersonation as well.
-        """
-        actor = self.values.get("act")
-        if actor is None:
-            return None
-        try:
-            return checked_subject(actor.get("sub") if isinstance(actor, dict) else None)
-        except InvalidTokenError:
-            return UNKNOWN_ACTOR
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "impersonator", _impersonator(self.values.get("act")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +213,15 @@ def _check_times(claims: Mapping[str, Any]) -> None:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not 0 <= value <= MAX_TIME:
             raise InvalidTokenError("a time out of range")
+
+
+def _impersonator(actor: object) -> str | None:
+    if actor is None:
+        return None
+    try:
+        return checked_subject(actor.get("sub") if isinstance(actor, dict) else None)
+    except InvalidTokenError:
+        return UNKNOWN_ACTOR
 
 
 @lru_cache(CACHED_HEADERS)

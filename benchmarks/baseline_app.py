@@ -8,7 +8,8 @@ The process, threads and gunicorn are the same. The view belongs to a plain Flas
 from flask import Flask
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from benchmarks.raw_client import BASELINE_PATH
+from benchmarks.floor_app import floor
+from benchmarks.raw_client import BASELINE_PATH, FLOOR_PATH
 from wsgi import app
 
 ANSWER: dict[str, object] = {
@@ -26,4 +27,4 @@ def view() -> dict[str, object]:
     return ANSWER
 
 
-app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {BASELINE_PATH: baseline})  # type: ignore[method-assign]
+app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {BASELINE_PATH: baseline, FLOOR_PATH: floor})  # type: ignore[method-assign]

@@ -42,7 +42,7 @@ def main() -> int:
     figures = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _extract(options.revision, folder / "revision")
+        extract_revision(options.revision, folder / "revision")
         for with_redis in (False, True):
             with ExitStack() as stack:
                 clerk = stack.enter_context(run_clerk_stub(_subfolder(folder, "clerk", with_redis)))
@@ -73,7 +73,7 @@ def _subfolder(folder: Path, label: str, with_redis: bool) -> Path:  # noqa: FBT
     return path
 
 
-def _extract(revision: str, folder: Path) -> None:
+def extract_revision(revision: str, folder: Path) -> None:
     """Write the files of a revision into the folder."""
     archive = subprocess.run(  # nosec B603 B607
         ["git", "archive", revision],  # noqa: S607 - git of the developer's PATH

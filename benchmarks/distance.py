@@ -19,12 +19,13 @@ from pathlib import Path
 import requests
 from flask_migrate import upgrade
 
+from app import create_app
+from core.config import Config
 from core.database import db
 from dev import postgres
 from dev.clients import is_retryable, is_served, provider_of, request_as
-from dev.databases import create_app_on
+from dev.database_proxies import network_proxy
 from dev.fake_clerk import DevUser
-from dev.network_proxy import network_proxy
 from dev.servers import AppServer, run_app
 
 ROUND_TRIPS_MS = (0, 20, 40, 70, 120, 200)
@@ -39,7 +40,8 @@ def main() -> int:
         base = Path(folder)
         url = postgres.start(base)
         try:
-            with create_app_on(base / "setup", url):
+            app = create_app(Config(instance_path=base / "setup", database_url=url))
+            with app.app_context():
                 upgrade()
                 db.engine.dispose()
             return 0 if _measure_tables(base, url) else 1

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import requests
 
-from dev.commit_proxy import CommitProxy, commit_proxy_before
+from dev.database_proxies import CommitProxy, commit_proxy_before
 from dev.servers import AppServer, run_app, start_postgres
 
 MONITORS = ("/metrics", "/readyz", "/healthz")

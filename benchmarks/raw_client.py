@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 BASELINE_PATH = "/bare"  # of the view in benchmarks/baseline_app.py
+FLOOR_PATH = "/floor"  # of the view in benchmarks/floor_app.py
 END_OF_HEAD = b"\r\n\r\n"
 LENGTH = b"content-length:"
 TIMEOUT_SECONDS = 30

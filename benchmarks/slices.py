@@ -12,13 +12,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 from redis import Redis
 
 from auth.call_budget import PRODUCTION
 from benchmarks.clerk_stub import ClerkStub
-from benchmarks.raw_client import BASELINE_PATH, Answer, Run, request_bytes, send_all
+from benchmarks.raw_client import (
+    BASELINE_PATH,
+    FLOOR_PATH,
+    Answer,
+    Run,
+    request_bytes,
+    send_all,
+)
 from dev.servers import (
     PROJECT,
     AppServer,
@@ -37,6 +45,7 @@ PROCESSES, THREADS = 2, 4
 READERS, AT_A_TIME, STAMPEDE = 8, 16, 100  # clients at once
 NAIVE = "benchmarks.naive_app:app"
 LEAST_SHARE = 0.1  # of the processor time of a slice, for each process
+Measured = TypeVar("Measured")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,13 @@ class Installation:
     def bare(self, requests: int, clients: int) -> Slice:
         """Send requests to the bare view of the same server."""
         return self._measure([request_bytes("GET", f"{BASELINE_PATH}/")] * requests, clients, 200)
+
+    def floor(self, *, with_call: bool) -> Slice:
+        """Send the statements of first logins alone, perhaps after their calls to Clerk."""
+        numbers = [next(self.clerk.numbers) for _ in range(self.sizes.logins)]
+        query = "?call" if with_call else ""
+        paths = [f"{FLOOR_PATH}/user_floor_{number}{query}" for number in numbers]
+        return self._measure([request_bytes("POST", path) for path in paths], AT_A_TIME, 201)
 
     def warm(self) -> Slice:
         """Read one user's cached context again and again."""
@@ -177,8 +193,8 @@ def install_naive(folder: Path, clerk: ClerkStub, sizes: Sizes) -> Iterator[Inst
 
 
 def alternate(
-    ours: Callable[[], Slice], yardstick: Callable[[], Slice], repetitions: int
-) -> list[tuple[Slice, Slice]]:
+    ours: Callable[[], Measured], yardstick: Callable[[], Measured], repetitions: int
+) -> list[tuple[Measured, Measured]]:
     """Measure both in turns, ours last and first alternately; the first pair is not returned."""
     pairs = []
     for number in range(repetitions + 1):

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from flask import Flask, g
+from flask import Flask
 
 from blueprints.admin.changes import console_changes
 from blueprints.admin.feedback import console_feedback
@@ -41,7 +41,7 @@ from web.access_policy import public_unlimited
 from web.admin_labels import register_admin_labels
 from web.error_handlers import register_error_handlers
 from web.formatting import register_filters
-from web.month_texts import register_month_texts
+from web.mentee_texts import register_mentee_texts
 from web.problem_responses import reference_code, support_link
 from web.request_context import period_due, pop_flashes
 from web.request_log import register_request_log
@@ -107,20 +107,18 @@ def register_blueprints(app: Flask, config: Config) -> None:
     app.before_request(request_hooks.before_request)
     app.after_request(request_hooks.after_request)
     app.teardown_request(request_hooks.teardown_request)
-    app.context_processor(
-        lambda: {
-            "support_link": support_link,
-            "reference_code": reference_code,
-            "flashes": pop_flashes,
-            "period_due": period_due,
-            "impersonator": g.get("impersonator"),
-        }
+    app.jinja_env.globals.update(
+        support_link=support_link,
+        reference_code=reference_code,
+        flashes=pop_flashes,
+        period_due=period_due,
+        account_url=config.account_url,
     )
     register_static_files(app)
     register_security_headers(app, config)
     register_error_handlers(app)
     register_filters(app)
-    register_month_texts(app)
+    register_mentee_texts(app)
     register_admin_labels(app)
     app.add_template_global(is_creation_paused)
     register_api_document(app)

@@ -1,6 +1,6 @@
-"""`flask admin` grants and revokes the admin role; `flask doctor` checks the installation."""
+"""`flask admin` grants and revokes the admin role."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
@@ -8,25 +8,21 @@ import structlog
 from flask import Flask
 from sqlalchemy.orm import Session
 
-from cli import doctor
-from cli.doctor import Finding
 from cli.installation import redis_address
-from core.config import Config
 from core.database import background_transaction
 from core.email_address import WHITE_SPACE, find_fault
 from models import User
 from provisioning import roles
 from provisioning.audit import Source
 from provisioning.context_cache import CONFIRMED_SECONDS
-from web.services import Services, services
+from web.services import services
 
 log = structlog.get_logger(__name__)
 
 
 def register(app: Flask) -> None:
-    """Add the commands to `flask`."""
+    """Add the command to `flask`."""
     app.cli.add_command(admin)
-    app.cli.add_command(run_doctor)
 
 
 @click.group()
@@ -72,64 +68,6 @@ def revoke(account: str) -> None:
     fail_if_unpublished()
 
 
-@click.command("doctor")
-def run_doctor() -> None:
-    """Check every part of this installation; exit 1 if a check fails.
-
-    Prints one line per check: the environment, insecure settings, the database, its connection and
-    its migrations, Redis, users with two profiles, users without a profile, Clerk's keys, origins,
-    webhook and claims. A failure or warning says what to do; docs/operations.md has more. Changes
-    nothing.
-    """
-    is_well = True
-    for finding in (*doctor.examine_installation(services()), *_clerk_findings(services())):
-        click.echo(f"{_mark(finding)}  {finding.part:<14} {finding.detail}")
-        is_well = is_well and finding.is_well
-    if not is_well:
-        raise SystemExit(1)
-
-
-def _mark(finding: Finding) -> str:
-    if not finding.is_well:
-        return click.style("FAIL", fg="red")
-    if finding.is_warning:
-        return click.style("warn", fg="yellow")
-    return click.style("ok  ", fg="green")
-
-
-def _clerk_findings(parts: Services) -> Iterator[Finding]:
-    config = parts.config
-    if parts.dev_provider is not None:
-        yield _development_provider(config)
-        return
-    setup = doctor.Setup(
-        publishable_key=config.clerk_publishable_key,
-        secret_key=config.clerk_secret_key.get_secret_value() if config.clerk_secret_key else None,
-        client=parts.clerk,
-        directory=parts.provisioning.directory,
-        jwks_url=config.jwks_url,
-        sign_in_url=config.sign_in_url,
-        frontend_api_url=config.frontend_api_url,
-        authorized_parties=config.clerk_authorized_parties,
-        has_webhook_secret=config.clerk_webhook_secret is not None,
-        identity_max_age_seconds=config.clerk_identity_max_age_seconds,
-    )
-    yield from (Finding(*line) for line in doctor.examine_clerk(setup))
-
-
-def _development_provider(config: Config) -> Finding:
-    if config.database_url is None:
-        return Finding("clerk", is_well=True, detail="the development identity provider")
-    return Finding(
-        "clerk",
-        is_well=True,
-        detail="anybody who reaches this address can sign in as anybody, admins included: the "
-        "development identity provider answers, on a database given by DATABASE_URL; in production "
-        "set APP_ENV=production, CLERK_PUBLISHABLE_KEY and CLERK_SECRET_KEY",
-        is_warning=True,
-    )
-
-
 def fail_if_unpublished() -> None:
     """Raise ClickException if Redis did not store the cache versions of a committed change."""
     if services().provisioning.contexts.has_unpublished:
@@ -149,13 +87,12 @@ def _locked_account(
     address that is not verified; an id needs no verification.
     """
     is_address = "@" in account
-    if is_address and (fault := find_fault(account)):
-        raise click.ClickException(f"the address {fault}")
-    if not account.isprintable():
-        raise click.ClickException("that is neither an address nor an id")
     try:
         with background_transaction() as session:
-            user = _single_account(roles.find_users(session, account.strip(WHITE_SPACE)), account)
+            user = find_account(session, account)
+            if user is None:
+                which = "with that address" if is_address else "of that id"
+                raise click.ClickException(f"no account {which} has signed in yet")
             if is_address and must_be_verified and not user.email_verified:
                 raise click.ClickException(
                     f"the address is not verified: {describe_account(user)}; "
@@ -166,16 +103,22 @@ def _locked_account(
         raise click.ClickException(str(err)) from err
 
 
-def _single_account(found: Sequence[User], account: str) -> User:
-    if not found:
-        which = "with that address" if "@" in account else "of that id"
-        raise click.ClickException(f"no account {which} has signed in yet")
+def find_account(session: Session, account: str) -> User | None:
+    """Return the account with this address, id or Clerk id; None if there is none.
+
+    Raises ClickException for a malformed one, and for an address that several accounts have.
+    """
+    if "@" in account and (fault := find_fault(account)):
+        raise click.ClickException(f"the address {fault}")
+    if not account.isprintable():
+        raise click.ClickException("that is neither an address nor an id")
+    found = roles.find_users(session, account.strip(WHITE_SPACE))
     if len(found) > 1:
         lines = "".join(f"\n  {describe_account(user)}" for user in found)
         raise click.ClickException(
             f"{len(found)} accounts have that address; give the id of one:{lines}"
         )
-    return found[0]
+    return found[0] if found else None
 
 
 def describe_account(user: User) -> str:

@@ -1,18 +1,29 @@
-"""`flask adopt`: take over an existing installation and report the changes, as text or JSON."""
+"""`flask adopt`: take over an existing installation and report the changes, as text or JSON.
+
+1. `needs_adoption` tells whether the database belongs to another program.
+2. `take_over` runs the migrations in the one transaction that `migrations/env.py` opens. They
+   compare the tables, adapt them, and try the program's writes (`adoption_trial.py`).
+3. Before the commit, `read_report` reads what was changed. A dry run is rolled back here, so that
+   its report cannot differ from that of the real run.
+4. Later calls print the report of that run.
+"""
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import click
+from alembic import command
 from alembic.util import CommandError
 from flask import Flask
+from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from cli import adoption
-from cli.adoption import Report
-from cli.database_errors import explain
-from core.database import use_direct_connection
+from cli.database import explain, migration_config, needs_adoption
+from core.database import db, use_direct_connection
+from migrations import inspection
 from migrations.inspection import AdoptionRefusedError
 
 REASONS = {
@@ -21,6 +32,86 @@ REASONS = {
     "older": "it is older",
     "first": "it has the lower id",
 }
+
+BUSINESS = ("users", "mentorados", "metricas_mensais", "feedbacks")
+SAMPLE = 20
+
+CHANGES = text("""
+    SELECT coalesce(jsonb_path_query_array(facts, '$.changes[*].what'), '[]')
+      FROM adoptions ORDER BY id DESC LIMIT 1
+""")
+DECISIONS = text("""
+    SELECT coalesce(facts -> 'decisions', '[]') FROM adoptions ORDER BY id DESC LIMIT 1
+""")
+TIMES = text("""
+    SELECT jsonb_object_agg(key, value) FROM adoptions, jsonb_each(facts) WHERE key = ANY (:tables)
+""")
+CONFLICTS = text("""
+    SELECT coalesce(jsonb_agg(jsonb_build_object(
+               'table', table_name, 'id', content -> 'id',
+               'from', mentorado_id, 'kept', kept_mentorado_id
+           ) ORDER BY table_name, mentorado_id, content::text), '[]')
+      FROM archived_rows WHERE reason = 'adoption' AND table_name <> 'mentorados'
+""")
+MOVED = text("""
+    SELECT coalesce(jsonb_object_agg(table_name, number), '{}') FROM (
+        SELECT table_name, count(*) AS number FROM archived_rows
+         WHERE reason = 'adoption: moved' GROUP BY table_name) AS counted
+""")
+AMBIGUOUS = text("""
+    SELECT coalesce(jsonb_agg(jsonb_build_object('address', address, 'mentorado_ids', ids)
+                              ORDER BY address), '[]')
+      FROM (SELECT normalized_address(email) AS address, jsonb_agg(id ORDER BY id) AS ids
+              FROM mentorados WHERE user_id IS NULL AND normalized_address(email) IS NOT NULL
+             GROUP BY 1 HAVING count(*) > 1) AS shared
+""")
+WITHOUT_PROFILE = text("""
+    SELECT id FROM users u
+     WHERE role = 'user' AND NOT EXISTS (SELECT 1 FROM mentorados m WHERE m.user_id = u.id)
+     ORDER BY id
+""")
+PRE_REGISTERED = text("SELECT id FROM mentorados WHERE user_id IS NULL ORDER BY id")
+# Live and archived rows together, which nothing may change.
+COUNTED = """
+    SELECT (SELECT count(*) FROM {table})
+         + (SELECT count(*) FROM archived_rows WHERE reason = 'adoption' AND table_name = '{table}')
+"""
+REVENUE = text("""
+    SELECT coalesce(sum(revenue), 0) FROM (
+        SELECT sum(faturamento) AS revenue FROM metricas_mensais
+        UNION ALL
+        SELECT sum((content ->> 'faturamento')::bigint) FROM archived_rows
+         WHERE reason = 'adoption' AND table_name = 'metricas_mensais') AS together
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The changes of a take-over, as ids and counts without the contents of rows.
+
+    `changes` are those of the schema, apart from times and objects that every database gets.
+    `decisions` name the profile that is kept and why: `history` (months or feedback), `used` (other
+    rows refer to it), `older`, or `first` (the lower id).
+    """
+
+    changes: list[str]
+    times: dict[str, list[str]]
+    decisions: list[dict[str, Any]]
+    moved: dict[str, int]
+    conflicts: list[dict[str, Any]]
+    ambiguous_addresses: list[dict[str, Any]]
+    without_profile: dict[str, Any]
+    pre_registered: dict[str, Any]
+    rows: dict[str, int]
+    revenue: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as plain values."""
+        return asdict(self)
+
+
+class DryRunError(Exception):
+    """Raised at the end of a dry run, so that its transaction is rolled back."""
 
 
 def register(app: Flask) -> None:
@@ -49,7 +140,7 @@ def adopt(*, dry_run: bool, as_json: bool) -> None:
     """
     use_direct_connection()
     try:
-        report = _adopt(is_dry=dry_run) if adoption.needs_adoption() else _past_report()
+        report = take_over(is_dry=dry_run) if needs_adoption() else _earlier_report()
     except AdoptionRefusedError as err:
         if as_json:
             click.echo(json.dumps({"problems": [asdict(problem) for problem in err.problems]}))
@@ -65,14 +156,10 @@ def adopt(*, dry_run: bool, as_json: bool) -> None:
         click.echo("\n".join(_lines(report)))
 
 
-def _adopt(*, is_dry: bool) -> Report:
-    return adoption.dry_run_adoption() if is_dry else adoption.adopt()
-
-
-def _past_report() -> Report:
-    report = adoption.past_report()
+def _earlier_report() -> Report:
+    report = past_report()
     if report is None:
-        similar = ", ".join(adoption.similar_tables())
+        similar = ", ".join(similar_tables())
         hint = f"; there are {similar}: set search_path, or rename them" if similar else ""
         raise click.ClickException(
             f"there is no other program's installation in this database{hint}"
@@ -102,3 +189,64 @@ def _lines(report: Report) -> Iterator[str]:
     yield f"times read as UTC from now on: {naive or 'none'}"
     counts = ", ".join(f"{number} {table}" for table, number in report.rows.items())
     yield f"kept or archived, none lost: {counts}; revenue {report.revenue}"
+
+
+def similar_tables() -> list[str]:
+    """Return tables with the expected names in another schema or letter case."""
+    with db.engine.connect() as connection:
+        return inspection.similar_tables(connection)
+
+
+def take_over(*, is_dry: bool) -> Report:
+    """Take over the installation in one transaction; a dry run is rolled back after its report.
+
+    The tables are locked meanwhile. Raises AdoptionRefusedError for an installation that cannot be
+    taken over, and the errors of the migrations; then nothing is changed.
+    """
+    reports: list[Report] = []
+
+    def read_before_commit(connection: Connection) -> None:
+        reports.append(read_report(connection))
+        if is_dry:
+            raise DryRunError
+
+    config = migration_config()
+    config.attributes["at_the_end"] = read_before_commit
+    with suppress(DryRunError):
+        command.upgrade(config, "head")
+    return reports[0]
+
+
+def past_report() -> Report | None:
+    """Return the report of an earlier take-over; None if there was none."""
+    with db.engine.connect() as connection:
+        if not connection.scalar(text("SELECT to_regclass('adoptions') IS NOT NULL")):
+            return None
+        is_adopted = connection.scalar(text("SELECT EXISTS (SELECT 1 FROM adoptions)"))
+        return read_report(connection) if is_adopted else None
+
+
+def read_report(connection: Connection) -> Report:
+    """Read the report from the tables `adoptions` and `archived_rows`."""
+    rows = {table: connection.scalar(text(COUNTED.format(table=table))) for table in BUSINESS}
+    return Report(
+        changes=connection.scalar(CHANGES) or [],
+        times=connection.scalar(TIMES, {"tables": list(BUSINESS)}) or {},
+        decisions=connection.scalar(DECISIONS) or [],
+        moved=connection.scalar(MOVED) or {},
+        conflicts=connection.scalar(CONFLICTS) or [],
+        ambiguous_addresses=connection.scalar(AMBIGUOUS) or [],
+        without_profile=_counted(connection, WITHOUT_PROFILE),
+        pre_registered=_counted(connection, PRE_REGISTERED),
+        rows={table: int(number or 0) for table, number in rows.items()},
+        revenue=int(connection.scalar(REVENUE) or 0),
+    )
+
+
+def _counted(connection: Connection, ids: TextClause) -> dict[str, Any]:
+    """Return the number of ids and the first of them."""
+    counted = text(f"SELECT count(*) FROM ({ids.text}) AS found")  # noqa: S608 - constants only
+    return {
+        "count": connection.scalar(counted),
+        "first": list(connection.scalars(text(f"{ids.text} LIMIT {SAMPLE}"))),
+    }

@@ -25,8 +25,7 @@ from provisioning.admin_actions import block, edit, link, unlink
 from provisioning.audit import Source
 from provisioning.deleted_profiles import remove
 from provisioning.ensure import EnsureResult, Outcome, ensure
-from provisioning.merge import merge
-from provisioning.merge_rows import MergeSpec, Prefer
+from provisioning.merge import MergeSpec, Prefer, merge
 from provisioning.preregistration import pre_register
 from provisioning.queries import list_mentees, list_users, record_user
 from provisioning.rules import Rules

@@ -1,4 +1,4 @@
-"""The checks of `flask doctor`: one finding for each part of the installation."""
+"""`flask doctor`: check each part of the installation, and print a line for each."""
 
 import time
 from collections.abc import Iterator
@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
+import click
+from flask import Flask
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -15,8 +17,7 @@ from auth.errors import ProviderUnavailableError, UnusableAnswerError
 from auth.jwks import usable_keys
 from auth.tokens import LEEWAY_SECONDS
 from auth.user_directory import UserDirectory
-from cli.database_checks import examine_connection
-from cli.database_errors import database_name, explain, state_reason
+from cli.database import database_name, examine_connection, explain, state_reason
 from core.config import Config, insecure_settings
 from core.database import background_transaction
 from models import User
@@ -24,7 +25,7 @@ from sweep import runs, stats
 from sweep.runs import BlockedRun
 from sweep.stats import Backlog
 from web import health
-from web.services import Services
+from web.services import Services, services
 
 TAKEN_WITHIN = timedelta(seconds=30)  # for a queued or dead sweep, if a scheduler runs
 LONGEST_WAIT = 5  # sweep intervals; a user who waits longer will not get a profile by itself
@@ -53,9 +54,51 @@ class Finding:
     is_warning: bool = False
 
 
+def _well(part: str, detail: str) -> Finding:
+    return Finding(part, is_well=True, detail=detail)
+
+
+def _warning(part: str, detail: str) -> Finding:
+    return Finding(part, is_well=True, detail=detail, is_warning=True)
+
+
+def _failed(part: str, detail: str) -> Finding:
+    return Finding(part, is_well=False, detail=detail)
+
+
+def register(app: Flask) -> None:
+    """Add the command to `flask`."""
+    app.cli.add_command(run_doctor)
+
+
+@click.command("doctor")
+def run_doctor() -> None:
+    """Check every part of this installation; exit 1 if a check fails.
+
+    Prints one line per check: the environment, insecure settings, the database, its connection and
+    its migrations, Redis, users with two profiles, users without a profile, Clerk's keys, origins,
+    webhook and claims. A failure or warning says what to do; docs/operations.md has more. Changes
+    nothing.
+    """
+    is_well = True
+    for finding in (*examine_installation(services()), *_clerk_findings(services())):
+        click.echo(f"{_mark(finding)}  {finding.part:<14} {finding.detail}")
+        is_well = is_well and finding.is_well
+    if not is_well:
+        raise SystemExit(1)
+
+
+def _mark(finding: Finding) -> str:
+    if not finding.is_well:
+        return click.style("FAIL", fg="red")
+    if finding.is_warning:
+        return click.style("warn", fg="yellow")
+    return click.style("ok  ", fg="green")
+
+
 def examine_installation(installation: Services) -> Iterator[Finding]:
     """Check all parts except Clerk, which `examine_clerk` checks."""
-    yield Finding("environment", is_well=True, detail=installation.config.app_env)
+    yield _well("environment", installation.config.app_env)
     yield from warnings(installation.config)
     database, reason = _database()
     yield Finding("database", reason is None, reason or f"{database_name()}, writable")
@@ -78,7 +121,7 @@ def examine_installation(installation: Services) -> Iterator[Finding]:
 def warnings(config: Config) -> Iterator[Finding]:
     """Yield a warning for each setting that is insecure in production."""
     for setting, advice in insecure_settings(config):
-        yield Finding(setting, is_well=True, detail=advice, is_warning=True)
+        yield _warning(setting, advice)
 
 
 def _database() -> tuple[str | None, str | None]:
@@ -105,11 +148,11 @@ def _sweep() -> Finding:
         with background_transaction() as session:
             blocking, age = runs.blocked_run(session), runs.time_since_success(session)
     except SQLAlchemyError as err:
-        return Finding("sweep", is_well=False, detail=explain(err))
+        return _failed("sweep", explain(err))
     if blocking is not None and blocking.since > TAKEN_WITHIN:
-        return Finding("sweep", is_well=False, detail=_why_blocked(blocking))
+        return _failed("sweep", _why_blocked(blocking))
     detail = "none yet" if age is None else f"last success {_rounded(age)} ago"
-    return Finding("sweep", is_well=True, detail=detail)
+    return _well("sweep", detail)
 
 
 def _why_blocked(blocking: BlockedRun) -> str:
@@ -132,7 +175,7 @@ def _backlog_findings(installation: Services) -> Iterator[Finding]:
             duplicates = stats.count_users_with_two_profiles(session)
             backlog = stats.count_backlog(session, installation.provisioning.rules)
     except SQLAlchemyError as err:
-        yield Finding("backlog", is_well=False, detail=explain(err))
+        yield _failed("backlog", explain(err))
         return
     shared = backlog.ambiguous_addresses
     detail = f"{duplicates} users with two profiles, {shared} addresses with two unlinked profiles"
@@ -156,55 +199,55 @@ def _backlog(backlog: Backlog, installation: Services) -> Finding:
     return Finding("backlog", not backlog.dead_letters and not waits_too_long, detail)
 
 
-Line = tuple[str, bool, str]  # the first three fields of a Finding
+def _clerk_findings(parts: Services) -> Iterator[Finding]:
+    if parts.dev_provider is not None:
+        yield _development_provider(parts.config)
+    else:
+        yield from examine_clerk(parts)
 
 
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """The settings and clients for Clerk."""
-
-    publishable_key: str | None
-    secret_key: str | None
-    client: ClerkClient | None
-    directory: UserDirectory | None
-    jwks_url: str | None
-    sign_in_url: str | None
-    frontend_api_url: str | None
-    authorized_parties: frozenset[str]
-    has_webhook_secret: bool
-    identity_max_age_seconds: int
+def _development_provider(config: Config) -> Finding:
+    if config.database_url is None:
+        return _well("clerk", "the development identity provider")
+    return _warning(
+        "clerk",
+        "anybody who reaches this address can sign in as anybody, admins included: the "
+        "development identity provider answers, on a database given by DATABASE_URL; in production "
+        "set APP_ENV=production, CLERK_PUBLISHABLE_KEY and CLERK_SECRET_KEY",
+    )
 
 
-def examine_clerk(setup: Setup) -> Iterator[Line]:
+def examine_clerk(parts: Services) -> Iterator[Finding]:
     """Check the settings for Clerk, and call Clerk with them."""
-    yield _check_keys(setup)
-    yield from _check_jwks(setup)
-    yield _check_backend_api(setup.directory)
-    url = setup.sign_in_url
-    yield ("clerk sign-in", url is not None, url or "set CLERK_SIGN_IN_URL")
-    yield _check_origins(setup)
-    yield _check_webhook(setup)
+    config = parts.config
+    yield _check_keys(config)
+    yield from _check_jwks(parts.clerk, config.jwks_url)
+    yield _check_backend_api(parts.provisioning.directory)
+    url = config.sign_in_url
+    yield Finding("clerk sign-in", url is not None, url or "set CLERK_SIGN_IN_URL")
+    yield _check_origins(config)
+    yield _check_webhook(config)
     yield from _check_claims()
 
 
-def _check_origins(setup: Setup) -> Line:
+def _check_origins(config: Config) -> Finding:
     """Compare the authorized parties with the origins that browsers send under this instance.
 
     A browser has Clerk's cookies only on https:// pages of the domain whose `clerk.` subdomain is
     the production instance. A development instance has no such rule.
     """
-    parties = sorted(setup.authorized_parties)
+    parties = sorted(config.clerk_authorized_parties)
     if not parties:
-        return ("clerk origins", True, "any (CLERK_AUTHORIZED_PARTIES is not set)")
-    host = urlsplit(setup.frontend_api_url or "").hostname or ""
-    is_live = (setup.publishable_key or "").startswith("pk_live_")
+        return _well("clerk origins", "any (CLERK_AUTHORIZED_PARTIES is not set)")
+    host = urlsplit(config.frontend_api_url or "").hostname or ""
+    is_live = (config.clerk_publishable_key or "").startswith("pk_live_")
     domain = host.removeprefix("clerk.") if is_live and host.startswith("clerk.") else ""
     strange = [party for party in parties if not _is_on_domain(party, domain)] if domain else []
     if strange:
         expected = f"browsers of this instance send https://{domain} or a name below it"
         advice = f"correct CLERK_AUTHORIZED_PARTIES: {expected}, never {', '.join(strange)}"
-        return ("clerk origins", False, advice)
-    return ("clerk origins", True, ", ".join(parties))
+        return _failed("clerk origins", advice)
+    return _well("clerk origins", ", ".join(parties))
 
 
 def _is_on_domain(origin: str, domain: str) -> bool:
@@ -212,19 +255,19 @@ def _is_on_domain(origin: str, domain: str) -> bool:
     return parts.scheme == "https" and f".{parts.hostname}".endswith(f".{domain}")
 
 
-def _check_webhook(setup: Setup) -> Line:
-    if setup.has_webhook_secret:
-        return ("clerk webhook", True, "on")
-    hours = setup.identity_max_age_seconds / 3600
+def _check_webhook(config: Config) -> Finding:
+    if config.clerk_webhook_secret is not None:
+        return _well("clerk webhook", "on")
+    hours = config.clerk_identity_max_age_seconds / 3600
     detail = (
         "off (CLERK_WEBHOOK_SECRET is not set): a change at Clerk holds after a visit or a sweep "
         f"{hours:g} h later, a deleted account keeps its profile"
     )
-    return ("clerk webhook", True, detail)
+    return _well("clerk webhook", detail)
 
 
-def _check_claims() -> Iterator[Line]:
-    """Tell from the newest users whether tokens carry name and address; nothing without users."""
+def _check_claims() -> Iterator[Finding]:
+    """Check with the newest users whether tokens carry name and address; nothing without users."""
     newest = select(User.identity_asked_at).order_by(User.id.desc()).limit(NEWEST_USERS).subquery()
     counts = select(func.count(), func.count(newest.c.identity_asked_at)).select_from(newest)
     try:
@@ -237,61 +280,59 @@ def _check_claims() -> Iterator[Line]:
             f"missing: Clerk was asked about {asked} of the newest {total} users, and their first "
             "login waited for it; docs/clerk.md has the claims"
         )
-        yield ("clerk claims", True, detail)
+        yield _well("clerk claims", detail)
     elif total:
-        yield ("clerk claims", True, f"none of the newest {total} users needed a call to Clerk")
+        yield _well("clerk claims", f"none of the newest {total} users needed a call to Clerk")
 
 
-def _check_keys(setup: Setup) -> Line:
+def _check_keys(config: Config) -> Finding:
     """Check that both keys are set and belong to one instance type."""
-    if setup.publishable_key is None or setup.secret_key is None:
-        return ("clerk keys", False, "set CLERK_PUBLISHABLE_KEY and CLERK_SECRET_KEY")
-    kind = setup.publishable_key.split("_")[1]
-    if setup.secret_key.split("_")[1:2] != [kind]:
-        return ("clerk keys", False, f"pk_{kind} needs an sk_{kind} key")
-    return ("clerk keys", True, "production instance" if kind == "live" else "development instance")
+    if config.clerk_publishable_key is None or config.clerk_secret_key is None:
+        return _failed("clerk keys", "set CLERK_PUBLISHABLE_KEY and CLERK_SECRET_KEY")
+    kind = config.clerk_publishable_key.split("_")[1]
+    if config.clerk_secret_key.get_secret_value().split("_")[1:2] != [kind]:
+        return _failed("clerk keys", f"pk_{kind} needs an sk_{kind} key")
+    return _well("clerk keys", "production instance" if kind == "live" else "development instance")
 
 
-def _check_jwks(setup: Setup) -> Iterator[Line]:
+def _check_jwks(client: ClerkClient | None, url: str | None) -> Iterator[Finding]:
     """Check that the JWKS has usable keys, and compare clocks by the Date header of its answer."""
-    client, url = setup.client, setup.jwks_url
     if client is None or url is None:
-        yield ("clerk jwks", False, "set CLERK_PUBLISHABLE_KEY or CLERK_JWKS_URL")
+        yield _failed("clerk jwks", "set CLERK_PUBLISHABLE_KEY or CLERK_JWKS_URL")
         return
     try:
         document, date = client.dated_key_set()
     except (ProviderUnavailableError, UnusableAnswerError) as err:
         advice = "check the outgoing connections of this host, CLERK_PUBLISHABLE_KEY"
-        yield ("clerk jwks", False, f"{err} at {url}: {advice}")
+        yield _failed("clerk jwks", f"{err} at {url}: {advice}")
         return
     found = len(usable_keys(document))
     advice = f"no usable key at {url}: correct CLERK_JWKS_URL, CLERK_FRONTEND_API_URL"
-    yield ("clerk jwks", found > 0, f"{found} keys" if found else advice)
+    yield Finding("clerk jwks", found > 0, f"{found} keys" if found else advice)
     yield _check_clock(date)
 
 
-def _check_clock(date: str | None) -> Line:
+def _check_clock(date: str | None) -> Finding:
     try:
         clerk_time = parsedate_to_datetime(date or "").astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
-        return ("clock", True, "Clerk's answer has no usable Date header")
+        return _well("clock", "Clerk's answer has no usable Date header")
     ahead = (datetime.fromtimestamp(time.time(), UTC) - clerk_time).total_seconds()
     is_right = abs(ahead) <= LEEWAY_SECONDS
     advice = "" if is_right else ": set the clock of this host (NTP), or every token is refused"
-    return ("clock", is_right, f"{ahead:+.0f} s from Clerk's{advice}")
+    return Finding("clock", is_right, f"{ahead:+.0f} s from Clerk's{advice}")
 
 
-def _check_backend_api(directory: UserDirectory | None) -> Line:
+def _check_backend_api(directory: UserDirectory | None) -> Finding:
     if directory is None:
-        return ("clerk api", False, "set CLERK_SECRET_KEY")
+        return _failed("clerk api", "set CLERK_SECRET_KEY")
     try:
         directory.page(0, 1)
     except ProviderUnavailableError as err:
-        return ("clerk api", False, f"{err}: check the outgoing connections, CLERK_API_URL")
+        return _failed("clerk api", f"{err}: check the outgoing connections, CLERK_API_URL")
     except Exception as err:  # any other error of the client has the same remedy
-        return (
+        return _failed(
             "clerk api",
-            False,
             f"{type(err).__name__}: correct CLERK_SECRET_KEY, CLERK_API_URL",
         )
-    return ("clerk api", True, "answers")
+    return _well("clerk api", "answers")

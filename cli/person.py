@@ -2,18 +2,17 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
 from flask import Flask
 from sqlalchemy.orm import Session
 
-from cli.admin import describe_account, fail_if_unpublished
+from cli.admin import describe_account, fail_if_unpublished, find_account
 from core.database import background_transaction
-from core.email_address import WHITE_SPACE, find_fault
+from core.email_address import WHITE_SPACE
 from models import User
-from provisioning import roles
 from provisioning.admin_actions import ConflictError, UnknownUserError
 from provisioning.audit import Source
 from provisioning.ensure import forecast_decision
@@ -106,32 +105,20 @@ def _print_counts(counts: object) -> None:
 @contextmanager
 def _found_person(who: str, *, lock: bool = False) -> Iterator[tuple[Session, Person]]:
     """Yield the one person with this id or address; raises ClickException without exactly one."""
-    if "@" in who and (fault := find_fault(who)):
-        raise click.ClickException(f"the address {fault}")
-    if not who.isprintable():
-        raise click.ClickException("that is neither an address nor an id")
-    identifier = who.strip(WHITE_SPACE)
     with background_transaction() as session:
-        users = roles.find_users(session, identifier)
+        user = find_account(session, who)
         try:
-            yield session, _single_person(session, identifier, users, lock=lock)
+            yield session, _load_person(session, user, who.strip(WHITE_SPACE), lock=lock)
         except UnknownUserError as err:
             raise click.ClickException("no user and no profile has that id or address") from err
 
 
-def _single_person(
-    session: Session, identifier: str, users: Sequence[User], *, lock: bool
-) -> Person:
-    if len(users) > 1:
-        lines = "".join(f"\n  {describe_account(user)}" for user in users)
-        raise click.ClickException(
-            f"{len(users)} accounts have that address; give the id of one:{lines}"
-        )
-    if users:
-        return find_person(session, users[0].id, lock=lock)
-    if "@" not in identifier:
+def _load_person(session: Session, user: User | None, address: str, *, lock: bool) -> Person:
+    if user is not None:
+        return find_person(session, user.id, lock=lock)
+    if "@" not in address:
         raise UnknownUserError("there is no account of that id")
-    return find_person_without_account(session, identifier, lock=lock)
+    return find_person_without_account(session, address, lock=lock)
 
 
 def _describe(session: Session, found: Person) -> Iterator[str]:

@@ -20,27 +20,36 @@ import models
 from auth.errors import ProviderUnavailableError
 from auth.identity import Identity
 from auth.tokens import LONGEST_SUBJECT
-from cli import adoption
 from cli.admin import fail_if_unpublished
-from cli.database_errors import IS_FOREIGN, database_name, explain, state_reason
+from cli.database import IS_FOREIGN, database_name, explain, needs_adoption, state_reason
 from core import metrics
 from core.database import background_transaction, db
 from dev import demo_data
 from dev.fake_clerk import DevIdentityProvider, DevUser
 from models import User
 from models.user import Role
-from provisioning import auto_create as switch
+from provisioning.admin_actions import is_auto_create_on, set_auto_create
 from provisioning.audit import Source, record
 from provisioning.errors import ProvisioningError
 from provisioning.loading import upsert_user
 from sweep.directory_sync import sync_directory
-from sweep.progress import SweepCounts
+from sweep.executor import SweepCounts
 from sweep.runs import LEASE, LeaseLostError, SweepRunningError, SweepStoppedError
 from sweep.scheduler import build_sweeper
 from sweep.sweeper import BATCH_SIZE, Sweeper
 from web import health
 from web.services import services
 from web.startup import start_background_work
+
+log = structlog.get_logger(__name__)
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+
+
+def register_provisioning_commands(app: Flask) -> None:
+    """Add the commands to `flask`."""
+    for command in (sweep, scheduler, auto_create, fill_demo, token):
+        app.cli.add_command(command)
 
 
 def shell_context() -> dict[str, Any]:
@@ -56,17 +65,6 @@ def shell_context() -> dict[str, Any]:
         "Source": Source,
         "Identity": Identity,
     }
-
-
-log = structlog.get_logger(__name__)
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
-
-
-def register_provisioning_commands(app: Flask) -> None:
-    """Add the commands to `flask`."""
-    for command in (sweep, scheduler, auto_create, fill_demo, token):
-        app.cli.add_command(command)
 
 
 @click.command()
@@ -97,7 +95,10 @@ def sweep(dry_run: bool, batch_size: int, as_json: bool, directory: bool) -> Non
             bar.update(counts.scanned - bar.pos)
 
         sweeper = build_sweeper(
-            services().provisioning, batch_size=batch_size, on_progress=update_bar
+            services().provisioning,
+            batch_size=batch_size,
+            on_progress=update_bar,
+            now=services().now,
         )
         counts = _run_sweep(replace(sweeper, should_stop=stop_requested.is_set), is_dry=dry_run)
     _print_counts(counts, as_json=as_json, is_dry=dry_run)
@@ -217,10 +218,8 @@ def auto_create(wanted: str) -> None:
     """
     with background_transaction() as session:
         if wanted != "status":
-            switch.set_enabled(
-                session, on=wanted == "on", source=Source("cli"), now=services().now()
-            )
-        is_on = switch.is_enabled(session)
+            set_auto_create(session, on=wanted == "on", source=Source("cli"), now=services().now())
+        is_on = is_auto_create_on(session)
     if wanted != "status":
         log.warning("auto_create_changed", enabled=is_on, entry="cli")
         services().activity.exchange()  # wakes the schedulers of an idle installation
@@ -238,7 +237,7 @@ def fill_demo(quiet: bool) -> None:
     it before it starts the server.
     """
     _dev_provider()
-    if adoption.needs_adoption():
+    if needs_adoption():
         raise click.ClickException(f"{database_name()} {IS_FOREIGN}")
     upgrade()
     with background_transaction() as session:

@@ -1,11 +1,29 @@
-"""Registration of the flask commands and of Flask-Migrate, at the first use of a command."""
+"""The flask commands, registered at the first use of one.
 
+Each command names its database: after its work, or in the one line that reports an error.
+"""
+
+import copy
+import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import click
 from flask import Flask
 from flask_migrate import Migrate
+from sqlalchemy.exc import SQLAlchemyError
 
-from cli import admin, adopt, installation, person, provisioning
-from cli.error_reports import report_errors_in_one_line
+from cli import admin, adopt, doctor, installation, person, provisioning
+from cli.database import database_name, explain
 from core.database import db
+from web.services import services
+
+# They name the database themselves, or do not use it.
+UNNAMED = {"cache clear", "config", "doctor", "scheduler", "token"}
+# Subcommands of `flask db` that only read or write migration files.
+FILES_ONLY = {"branches", "edit", "heads", "history", "init", "list-templates", "merge", "revision"}
+UNNAMED |= {f"db {name}" for name in (*FILES_ONLY, "show")}
 
 
 def register_commands(app: Flask) -> None:
@@ -16,9 +34,76 @@ def register_commands(app: Flask) -> None:
     person.register(app)
     adopt.register(app)
     installation.register(app)
-    report_errors_in_one_line(app)
+    doctor.register(app)
+    _report_errors_in_one_line(app)
 
 
 def init_migrate(app: Flask) -> None:
     """Initialise Flask-Migrate, which also adds the command `db`."""
     Migrate(db=db, compare_type=True, compare_server_default=True).init_app(app)
+
+
+def _report_errors_in_one_line(app: Flask) -> None:
+    """Make each command name its database, and end with one line and exit code 1 after an error.
+
+    All commands are registered by now, those of extensions included.
+    """
+    for name, command in app.cli.commands.items():
+        app.cli.commands[name] = _with_report(app, command, name)
+    migration_log = logging.getLogger("flask_migrate")
+    migration_log.handlers, migration_log.propagate = [_MigrationErrorHandler()], False
+
+
+def _with_report(app: Flask, command: click.Command, path: str) -> click.Command:
+    """Return a copy of the command or group that reports its database and database errors."""
+    wrapped = copy.copy(command)
+    if isinstance(wrapped, click.Group):
+        commands = wrapped.commands.items()
+        wrapped.commands = {
+            name: _with_report(app, each, f"{path} {name}") for name, each in commands
+        }
+    elif command.callback is not None:
+        wrapped.callback = _report(app, command.callback, is_named=path not in UNNAMED)
+    return wrapped
+
+
+def _report(app: Flask, callback: Callable[..., Any], *, is_named: bool) -> Callable[..., Any]:
+    @wraps(callback)
+    def run(*args: Any, **options: Any) -> Any:
+        try:
+            result = callback(*args, **options)
+        except SQLAlchemyError as err:
+            with app.app_context():
+                raise click.ClickException(explain(err)) from err
+        except click.ClickException as err:
+            if is_named and type(err) is click.ClickException:
+                with app.app_context():
+                    raise click.ClickException(_with_place(err.message)) from err
+            raise
+        # --json: a program reads the last line. --sql: no database is used.
+        if is_named and not (options.get("as_json") or options.get("sql")):
+            with app.app_context():
+                click.echo(_place(), err=True)
+        return result
+
+    return run
+
+
+def _with_place(message: str) -> str:
+    """Return the message with the name of the database on its first line."""
+    if database_name() in message:
+        return message
+    first, separator, more = message.partition("\n")
+    return f"{first} {_place()}{separator}{more}"
+
+
+def _place() -> str:
+    return f"({database_name()}, {services().config.app_env})"
+
+
+class _MigrationErrorHandler(logging.Handler):
+    """Prints an error of Flask-Migrate as other commands do, with the name of the database."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage().removeprefix("Error: ")
+        click.echo(f"Error: {_with_place(message)}", err=True)

@@ -75,14 +75,6 @@ class CacheUnavailableError(Exception):
     """The cache cannot be used now; everything in it can be read from the database."""
 
 
-class Versioned(NamedTuple):
-    """The entries of a key: its newest version, confirmed version and value (of any version)."""
-
-    newest: int | None
-    confirmed: int | None
-    value: str | None
-
-
 class Take(NamedTuple):
     """The tokens to take from a rate limit: its key, its seconds for each token, and its burst."""
 
@@ -356,7 +348,6 @@ def version_keys(key: str, value_key: str) -> tuple[str, str, str]:
     return f"version:{key}", f"confirmed:{key}", value_key
 
 
-def as_versioned(found: Sequence[Any]) -> Versioned:
-    """Return what was read under `version_keys`; a version that is not a number is missing."""
-    newest, confirmed = (int(v) if str(v).isdecimal() else None for v in found[:2])
-    return Versioned(newest, confirmed, found[2])
+def parse_version(value: str | int | None) -> int | None:
+    """Return a version as it was read from a store; one that is not a number is missing."""
+    return int(value) if str(value).isdecimal() else None  # type: ignore[arg-type] # not of None

@@ -30,14 +30,14 @@ class DeferredBeginCursor(extensions.cursor):
 
     def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002 - psycopg2's name
         """Execute as psycopg2 does; several statements in one message are one round trip."""
-        if _begins_transaction(self.connection):
-            query = begin_statement() + query
-        super().execute(query, vars)
+        begin = begin_statement(self.connection)
+        super().execute(begin + query if begin else query, vars)
 
     def executemany(self, query: Any, vars_list: Any) -> None:
         """Execute for each row of values; psycopg2 does not call `execute` for them."""
-        if _begins_transaction(self.connection):
-            super().execute(begin_statement())
+        begin = begin_statement(self.connection)
+        if begin:
+            super().execute(begin)
         super().executemany(query, vars_list)
 
 
@@ -91,12 +91,15 @@ class DeferredBeginConnection(extensions.connection):
         self.round_trip_seconds = min(elapsed, self.round_trip_seconds or elapsed)
 
 
-def begin_statement() -> str:
-    """Return BEGIN with timeouts from the thread's deadline.
+def begin_statement(connection: extensions.connection) -> str:
+    """Return BEGIN with timeouts from the thread's deadline; blank within a transaction.
 
     They are local to the transaction, so that they work through a transaction-mode pooler. A single
     statement needs no BEGIN: the server runs all statements of one message in one transaction.
     """
+    has_begun = connection.get_transaction_status() != extensions.TRANSACTION_STATUS_IDLE
+    if has_begun or not cast(DeferredBeginConnection, connection).has_transactions:
+        return ""
     deadline = deadlines.current()
     if deadline is None:
         return "BEGIN; "
@@ -108,11 +111,3 @@ def begin_statement() -> str:
     if milliseconds > MAX_REQUEST_MS:
         limits += f"SET LOCAL idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS}; "
     return f"BEGIN; {limits}"
-
-
-def _begins_transaction(connection: extensions.connection) -> bool:
-    """Whether the next statement begins a transaction."""
-    return (
-        connection.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE
-        and cast(DeferredBeginConnection, connection).has_transactions
-    )

@@ -8,6 +8,7 @@ first may return older results on purpose, and the second must not.
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -57,9 +58,14 @@ class FreshSingleFlight(Generic[Result]):
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    began_at: float
-    keep_seconds: float
     future: Future[Any]
+    kept_until: float
+
+    def is_shared_at(self, now: float) -> bool:
+        """Whether the call is under way, or its result is kept."""
+        if not self.future.done():
+            return True
+        return now < self.kept_until and self.future.exception() is None
 
 
 class SingleFlight:
@@ -67,7 +73,7 @@ class SingleFlight:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._calls: dict[Hashable, _Call] = {}
+        self._calls: OrderedDict[Hashable, _Call] = OrderedDict()  # the oldest first
         self._lock = threading.Lock()
 
     def share(
@@ -81,16 +87,20 @@ class SingleFlight:
         """
         with self._lock:
             now = self._clock()
-            self._drop_ended(now)
+            self._drop_oldest(now)
             call = self._calls.get(key)
-            if call is not None and (not call.future.done() or now < call.began_at + keep_seconds):
+            is_wanted = call is not None and (keep_seconds > 0 or not call.future.done())
+            if call is not None and is_wanted and call.is_shared_at(now):
                 return cast("Future[Result]", call.future)
             future = start()
-            self._calls[key] = _Call(now, keep_seconds, future)
+            self._calls[key] = _Call(future, now + keep_seconds)
+            self._calls.move_to_end(key)
             return future
 
-    def _drop_ended(self, now: float) -> None:
-        for key, call in list(self._calls.items()):
-            is_old = now >= call.began_at + call.keep_seconds
-            if call.future.done() and (is_old or call.future.exception() is not None):
-                del self._calls[key]
+    def _drop_oldest(self, now: float) -> None:
+        """Drop the oldest calls up to the first that is shared, so that each is looked at once."""
+        while self._calls:
+            key, call = next(iter(self._calls.items()))
+            if call.is_shared_at(now):
+                return
+            del self._calls[key]

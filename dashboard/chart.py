@@ -6,22 +6,13 @@ from itertools import count
 
 from dashboard.months import WINDOW_MONTHS, Month
 from dashboard.periods import Period
+from dashboard.score import REVENUE, is_money
 
 FULL_HEIGHT = 1_000  # bars are measured in thousandths of the chart
 LEAST_VISIBLE = 4  # thousandths, for a value that is not zero
 LOWEST_TOP = {True: 1_000, False: 10}  # reais or counts; a chart of zeros needs a scale as well
 MOST_STEPS = 5  # of a scale with negative amounts
 ROUND_DIGITS = (1, 2, 5)
-REVENUE, PROFIT = "faturamento", "lucro"
-# The measures that the chart can show, each by its name in `Month`.
-MEASURES = {
-    REVENUE: "Faturamento",
-    PROFIT: "Lucro",
-    "leads": "Leads",
-    "procedimentos": "Procedimentos",
-    "posts": "Posts",
-    "stories": "Stories",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +60,10 @@ class Chart:
         return any(bar.goal is not None for bar in self.bars)
 
 
-def is_money(measure: str) -> bool:
-    """Whether the values of a measure are reais."""
-    return measure in (REVENUE, PROFIT)
-
-
 def draw_chart(months: Sequence[Month], measure: str = REVENUE) -> Chart:
     """Compute the chart of at least one reported month, in ascending order.
 
-    `measure` is one of `MEASURES`; beside the revenue the chart shows the profit.
+    `measure` is one of `score.MEASURES`; beside the revenue the chart shows the profit.
     """
     newest = months[-1].period
     start = newest.plus(1 - WINDOW_MONTHS)

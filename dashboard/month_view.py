@@ -1,14 +1,26 @@
 """One month of a mentee as the dashboard shows it: figures, goals, score, feedback and pace."""
 
-from collections.abc import Sequence
+from calendar import monthrange
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 
 from dashboard.months import FIGURES, Month, ReceivedFeedback, Report
-from dashboard.overview import Goal, goals_of
+from dashboard.overview import growth_percent
 from dashboard.periods import BRASILIA, Period, current_period
-from dashboard.score import ScorePart, WayToPoints, half_up, score, score_parts, shortest_ways
+from dashboard.score import (
+    MEASURES,
+    REVENUE,
+    Goal,
+    ScorePart,
+    WayToPoints,
+    goals_of,
+    half_up,
+    score,
+    score_parts,
+    shortest_ways,
+)
 
 MAX_PERCENT = 999  # a larger change is given as an amount, because the month before was small
 THOUSANDTHS = 1_000
@@ -55,18 +67,33 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class SinceFirst:
+    """The last month of a report against its first one, of the months whose revenue was given.
+
+    `gain` is the revenue above that of the first month, summed up, in whole reais. `growth_percent`
+    is None if the first month's revenue is zero.
+    """
+
+    first: Month
+    months: int
+    growth_percent: int | None
+    gain: int
+
+
+@dataclass(frozen=True, slots=True)
 class MonthView:
     """One month. `month` is None if it was not reported; `previous` is the calendar month before.
 
-    `focus` is the feedback on the month before, whose focus is meant for this one. `pace` is None
-    unless the month is running.
+    `changes` holds the change of each measure whose figure both months have.
+    `since_first` is None without two revenues up to this month. `focus` is the feedback on the
+    month before, whose focus is meant for this one. `pace` is None unless the month is running.
     """
 
     period: Period
     month: Month | None
     previous: Month | None
-    revenue_change: Change | None
-    profit_change: Change | None
+    changes: Mapping[str, Change]
+    since_first: SinceFirst | None
     goals: tuple[GoalProgress, ...]
     score: Score | None
     pace: Pace | None
@@ -90,31 +117,32 @@ class ClosingTask:
 
 def view_month(report: Report, period: Period | None, *, now: datetime) -> MonthView:
     """Return the view of a month; None means the newest reported one, or the current month."""
-    newest = report.months[-1].period if report.months else current_period(now)
-    shown = period or newest
-    by_period = {month.period: month for month in report.months}
+    current, months = current_period(now), report.months
+    shown = period or (months[-1].period if months else current)
+    by_period = {month.period: month for month in months}
     month, previous = by_period.get(shown), by_period.get(shown.previous)
+    changes = _compare_months(month, previous)
+    pace = None
+    if shown == current:
+        day, days = now.astimezone(BRASILIA).day, monthrange(shown.ano, shown.mes)[1]
+        pace = Pace(days - day, day * THOUSANDTHS // days)
+    goals = []
+    for goal in goals_of(month, report.goals):
+        is_on_pace = pace is not None and goal.value * THOUSANDTHS >= goal.goal * pace.passed
+        missing = max(goal.goal - goal.value, 0)
+        goals.append(GoalProgress(goal, changes.get(goal.key), missing, is_on_pace))
     feedbacks = {each.period: each for each in report.received}
-    newest_feedback = report.received[-1] if report.received else None
-    pace = _pace(shown, now)
+    newest_feedback = report.received[-1] if report.received and period is None else None
     return MonthView(
         period=shown,
         month=month,
         previous=previous,
-        revenue_change=_change_of("faturamento", month, previous),
-        profit_change=_change_of("lucro", month, previous),
-        goals=tuple(
-            GoalProgress(
-                goal,
-                _change_of(goal.key, month, previous),
-                max(goal.goal - goal.value, 0),
-                _is_on_pace(goal, pace),
-            )
-            for goal in goals_of(month, report.goals)
-        ),
+        changes=changes,
+        since_first=_since_first(months),
+        goals=tuple(goals),
         score=_score(month, previous) if month else None,
         pace=pace,
-        feedback=feedbacks.get(shown) if period else feedbacks.get(shown, newest_feedback),
+        feedback=feedbacks.get(shown, newest_feedback),
         focus=feedbacks.get(shown.previous),
     )
 
@@ -160,27 +188,31 @@ def compare(value: int, before: int) -> Change:
     return Change(difference, percent if 0 < abs(percent) <= MAX_PERCENT else None)
 
 
-def _change_of(key: str, month: Month | None, previous: Month | None) -> Change | None:
+def _compare_months(month: Month | None, previous: Month | None) -> dict[str, Change]:
+    """Return the change of each measure whose figure both months have."""
     if month is None or previous is None:
+        return {}
+    return {
+        key: compare(getattr(month, key), getattr(previous, key))
+        for key in MEASURES
+        if month.has(key) and previous.has(key)
+    }
+
+
+def _since_first(months: Sequence[Month]) -> SinceFirst | None:
+    """Return the comparison; None without two revenues, or without that of the last month."""
+    given = [month for month in months if month.has(REVENUE)]
+    if len(given) < 2 or given[-1] != months[-1]:
         return None
-    return compare(getattr(month, key), getattr(previous, key))
+    first, last = given[0], given[-1]
+    gain = sum(month.faturamento for month in given) - len(given) * first.faturamento
+    return SinceFirst(first, len(given), growth_percent(first.faturamento, last.faturamento), gain)
 
 
 def _score(month: Month, previous: Month | None) -> Score:
     points = score(month)
     change = Change(points - score(previous), None) if previous else None
     return Score(points, change, score_parts(month), shortest_ways(month))
-
-
-def _pace(period: Period, now: datetime) -> Pace | None:
-    if period != current_period(now):
-        return None
-    day = now.astimezone(BRASILIA).day
-    return Pace(period.days - day, day * THOUSANDTHS // period.days)
-
-
-def _is_on_pace(goal: Goal, pace: Pace | None) -> bool:
-    return pace is not None and goal.value * THOUSANDTHS >= goal.goal * pace.passed
 
 
 def _is_reported_in_time(month: Month) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import astuple, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import Integer, bindparam, select, text
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.exc import NoResultFound
@@ -56,6 +57,10 @@ class Month:
     def period(self) -> Period:
         """The calendar month."""
         return Period(self.ano, self.mes)
+
+    def has(self, measure: str) -> bool:
+        """Whether the mentee has given the figure of a measure, such as `posts`."""
+        return ("posts_feed" if measure == "posts" else measure) not in self.missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +151,28 @@ class Report:
             received=received,
             feedback=received[-1].texts if received else None,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReport:
+    """A report and the time when it was read."""
+
+    report: Report
+    as_of: datetime
+
+
+_STORED_REPORT = TypeAdapter(StoredReport)
+
+
+def report_to_text(stored: StoredReport) -> str:
+    """Serialize a report for the cache of dashboard copies."""
+    return _STORED_REPORT.dump_json(stored).decode()
+
+
+def report_from_text(text: str) -> StoredReport:
+    """Read a serialized report, marked read-only; raises pydantic's ValidationError."""
+    stored = _STORED_REPORT.validate_json(text)
+    return replace(stored, report=replace(stored.report, is_read_only=True))
 
 
 @dataclass(frozen=True, slots=True)

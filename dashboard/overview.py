@@ -1,16 +1,15 @@
 """The overview of a mentee's dashboard, computed from the report: totals, score, goals."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 
-from pydantic import TypeAdapter
 from sqlalchemy.orm import Session
 from typing_extensions import TypedDict
 
 from core.types import Timestamp
-from dashboard.months import Goals, Month, MonthFeedback, Report, read_report
-from dashboard.score import half_up, mean, percent_of_goal, score
+from dashboard.months import Month, MonthFeedback, Report, read_report
+from dashboard.score import Goal, goals_of, half_up, mean, score
 
 
 def growth_percent(first: int, last: int) -> int | None:
@@ -18,26 +17,6 @@ def growth_percent(first: int, last: int) -> int | None:
     if first == 0:
         return None
     return half_up(Fraction(100 * (last - first), first))
-
-
-GOAL_LABELS = {
-    "faturamento": "Faturamento",
-    "leads": "Leads",
-    "procedimentos": "Procedimentos",
-    "posts": "Posts",
-    "stories": "Stories",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """One goal and the result of the newest month; `percent` is whole and at most 150."""
-
-    key: str
-    label: str
-    value: int
-    goal: int
-    percent: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +33,6 @@ class Overview:
     feedback: MonthFeedback | None
     as_of: datetime
     read_only: bool = False
-
-    @property
-    def newest(self) -> Month | None:
-        """The last reported month."""
-        return self.months[-1] if self.months else None
-
-    @property
-    def gain(self) -> int | None:
-        """Revenue above that of the first month of the window, summed up, in whole reais.
-
-        This is the gain since the start of the mentorship, without its price. None with fewer than
-        two months.
-        """
-        count = len(self.months)
-        return self.total_revenue - count * self.months[0].faturamento if count > 1 else None
 
 
 class ChartPoint(TypedDict):
@@ -152,19 +116,6 @@ def serialize_overview(overview: Overview) -> OverviewShape:
     }
 
 
-def goals_of(month: Month | None, standing: Goals) -> tuple[Goal, ...]:
-    """Return the goals of a month, or the standing goals of one that was not reported."""
-    targets = month.goals if month else standing
-    return tuple(
-        _goal(key, getattr(month, key) if month else 0, getattr(targets, key))
-        for key in GOAL_LABELS
-    )
-
-
-def _goal(key: str, value: int, target: int) -> Goal:
-    return Goal(key, GOAL_LABELS[key], value, target, half_up(percent_of_goal(value, target)))
-
-
 def _chart_point(month: Month) -> ChartPoint:
     return {
         "ano": month.ano,
@@ -176,25 +127,3 @@ def _chart_point(month: Month) -> ChartPoint:
         "postsFeed": month.posts,
         "stories": month.stories,
     }
-
-
-@dataclass(frozen=True, slots=True)
-class StoredReport:
-    """A report and the time when it was read."""
-
-    report: Report
-    as_of: datetime
-
-
-_STORED_REPORT = TypeAdapter(StoredReport)
-
-
-def report_to_text(stored: StoredReport) -> str:
-    """Serialize a report for the cache of dashboard copies."""
-    return _STORED_REPORT.dump_json(stored).decode()
-
-
-def report_from_text(text: str) -> StoredReport:
-    """Read a serialized report, marked read-only; raises pydantic's ValidationError."""
-    stored = _STORED_REPORT.validate_json(text)
-    return replace(stored, report=replace(stored.report, is_read_only=True))

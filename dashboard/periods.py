@@ -1,7 +1,6 @@
 """Calendar months: arithmetic, which months may be reported, and until when a month is closed."""
 
 import re
-from calendar import monthrange
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
@@ -50,14 +49,9 @@ class Period:
         return self.plus(1)
 
     @property
-    def days(self) -> int:
-        """The number of days."""
-        return monthrange(self.ano, self.mes)[1]
-
-    @property
     def closes_at(self) -> datetime:
         """The end of the tenth day of the next month, in Brasília."""
-        after = self.next
+        after = self.plus(1)
         return datetime(after.ano, after.mes, CLOSING_DAY + 1, tzinfo=BRASILIA)
 
 
@@ -97,12 +91,3 @@ def working_period(now: datetime) -> Period:
     """Return the month that mentors work on: until the closing day, the month before."""
     current = current_period(now)
     return current.previous if now < current.previous.closes_at else current
-
-
-def period_to_report(joined_at: datetime, *, now: datetime) -> Period:
-    """Return the month whose report is due: the `working_period`.
-
-    For a mentee who has joined in the current month it is always the current one.
-    """
-    current = current_period(now)
-    return working_period(now) if current_period(joined_at) < current else current

@@ -1,4 +1,4 @@
-"""The score of a month: its parts, and the shortest ways to more points.
+"""The measures, goals and score of a month: its parts, and the shortest ways to more points.
 
 Rules: `docs/reference/contract.md#overview-and-score`.
 """
@@ -12,6 +12,22 @@ from dashboard.months import Goals, Month
 
 PERCENT_CAP = 150  # results above one and a half times a goal do not count
 SHORTEST_WAYS = 2
+REVENUE, PROFIT = "faturamento", "lucro"
+# The measures of a month, each by its name in `Month`.
+MEASURES = {
+    REVENUE: "Faturamento",
+    PROFIT: "Lucro",
+    "leads": "Leads",
+    "procedimentos": "Procedimentos",
+    "posts": "Posts",
+    "stories": "Stories",
+}
+GOAL_LABELS = {key: label for key, label in MEASURES.items() if key != PROFIT}
+
+
+def is_money(measure: str) -> bool:
+    """Whether the values of a measure are reais."""
+    return measure in (REVENUE, PROFIT)
 
 
 def half_up(value: Fraction) -> int:
@@ -29,6 +45,26 @@ def percent_of_goal(value: int, goal: int) -> Fraction:
 def mean(values: Sequence[Fraction | int]) -> Fraction:
     """Return the arithmetic mean; 0 for no values."""
     return Fraction(sum(values), len(values)) if values else Fraction(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One goal and the result of a month; `percent` is whole and at most 150."""
+
+    key: str
+    label: str
+    value: int
+    goal: int
+    percent: int
+
+
+def goals_of(month: Month | None, standing: Goals) -> tuple[Goal, ...]:
+    """Return the goals of a month, or the standing goals of one that was not reported."""
+    targets, goals = month.goals if month else standing, []
+    for key, label in GOAL_LABELS.items():
+        value, target = getattr(month, key) if month else 0, getattr(targets, key)
+        goals.append(Goal(key, label, value, target, half_up(percent_of_goal(value, target))))
+    return tuple(goals)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from flask import Flask
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Connection
-
-from app import create_app
-from core.config import Config
-from core.database import db
-from dev import servers
 
 # Makes every insert of a profile fail with a permanent error.
 REFUSE_PROFILES = """
@@ -19,7 +12,6 @@ CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION 'poisoned' USING ERRCODE = '23514'; END $$;
 CREATE TRIGGER poison BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION poison();
 """
-UNLIMITED = {name.lower(): int(number) for name, number in servers.UNLIMITED.items()}
 
 
 @contextmanager
@@ -49,13 +41,3 @@ def count(url: str, query: str, **values: object) -> int:
     """Return the result of a counting query."""
     with connect_to(url) as connection:
         return int(connection.execute(text(query), values).scalar_one())
-
-
-@contextmanager
-def create_app_on(folder: Path, url: str, **settings: object) -> Iterator[Flask]:
-    """Create an app on that database, with real commits; its connections are closed at the end."""
-    values = {"instance_path": folder, "database_url": url, **UNLIMITED, **settings}
-    app = create_app(Config.model_validate(values))
-    with app.app_context():
-        yield app
-        db.engine.dispose()

@@ -13,6 +13,18 @@ from models.mentorado import Turma
 ALICE = "user_local_alice"
 REVENUES = (9_800, 11_200, 10_400, 12_900, 13_500, 15_800, 14_900, 17_600)
 LOSSES = {10_400: 2_600}  # the month with this revenue ends with a loss
+FEEDBACKS = (  # of the last two months
+    {
+        "analise_mes": "O lucro acompanhou o faturamento.\nO Instagram trouxe metade dos leads.",
+        "foco_proximo_mes": "Pedir uma indicação a cada cliente que volta.",
+        "sugestao_mentor": "Combine o retorno ainda na primeira consulta.",
+    },
+    {
+        "analise_mes": "Seu melhor mês até aqui: a agenda cheia veio das indicações.",
+        "foco_proximo_mes": "Transformar metade dos leads em consultas.",
+        "sugestao_mentor": "Reserve a manhã de segunda para responder a todos os leads.",
+    },
+)
 PREREGISTERED = (("Eva Melo", "eva@example.com"), ("Fabio Nery", "fabio@example.com"))
 
 
@@ -46,30 +58,10 @@ def _add_alice(session: Session, now: datetime) -> None:
         reported_at = min(now, Period(ano, mes).closes_at - timedelta(days=5))
         values = {**_month(alice.id, ano, mes, revenue), "created_at": reported_at}
         session.execute(insert(MetricaMensal).values(values))
-    ano, mes = months[-2]
-    session.add(
-        Feedback(
-            mentorado_id=alice.id,
-            ano=ano,
-            mes=mes,
-            analise_mes="O lucro acompanhou o faturamento.\nO Instagram trouxe metade dos leads.",
-            foco_proximo_mes="Pedir uma indicação a cada cliente que volta.",
-            sugestao_mentor="Combine o retorno ainda na primeira consulta.",
-            read_at=now,
-            updated_at=now,
-        )
-    )
-    ano, mes = months[-1]
-    session.add(
-        Feedback(
-            mentorado_id=alice.id,
-            ano=ano,
-            mes=mes,
-            analise_mes="Seu melhor mês até aqui: a agenda cheia veio das indicações.",
-            foco_proximo_mes="Transformar metade dos leads em consultas.",
-            sugestao_mentor="Reserve a manhã de segunda para responder a todos os leads.",
-        )
-    )
+    for (ano, mes), texts in zip(months[-2:], FEEDBACKS, strict=True):
+        read_at = None if (ano, mes) == months[-1] else now
+        values = {**texts, "mentorado_id": alice.id, "ano": ano, "mes": mes, "updated_at": now}
+        session.execute(insert(Feedback).values(values | {"read_at": read_at}))
 
 
 def _month(mentorado_id: int, ano: int, mes: int, revenue: int) -> dict[str, int]:

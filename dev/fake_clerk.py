@@ -24,12 +24,16 @@ from auth.cookies import CLIENT_UAT, DEV_BROWSER, REFRESH, SESSION, cookie_suffi
 from auth.errors import RefreshRefusedError, UnknownUserError
 from auth.session_calls import RefreshRequest
 from core import files
-from core import files as instance
 
 HOST = "clerk.local.invalid"  # never resolved: the keys are read from the folder
 ISSUER = f"https://{HOST}"
 PUBLISHABLE_KEY = f"pk_test_{base64.b64encode(f'{HOST}$'.encode()).decode()}"
 TOKEN_LIFETIME_SECONDS = 12 * 3600
+SESSION_TOKEN_SECONDS = 60  # as Clerk's; afterwards the browser needs a handshake
+HANDSHAKE_TOKEN_SECONDS = 60
+COOKIE_ATTRIBUTES = "Path=/; Max-Age=31536000; SameSite=Lax"
+SUFFIX = cookie_suffix(PUBLISHABLE_KEY)
+NONCE = re.compile("[0-9a-f]{32}")  # it names a file
 SESSION_CATEGORY = "cl_B7d4PD111AAA"
 ADMIN_EMAIL = "admin@example.com"
 
@@ -102,7 +106,7 @@ class DevIdentityProvider:
         self.folder = folder
         self.clock = clock
         self._users = folder / "people"
-        pem = instance.read_or_create(folder / "signing_key.pem", _new_private_key)
+        pem = files.read_or_create(folder / "signing_key.pem", _new_private_key)
         self._retired: list[dict[str, Any]] = []
         self._load_key(pem)
 
@@ -149,7 +153,7 @@ class DevIdentityProvider:
 
     def _derive_secret(self, purpose: str) -> str:
         """Derive a secret for one purpose from the secret of this folder."""
-        key = instance.read_or_create(self.folder / "secret", lambda: secrets.token_bytes(32))
+        key = files.read_or_create(self.folder / "secret", lambda: secrets.token_bytes(32))
         return hmac.new(key, purpose.encode(), hashlib.sha256).hexdigest()
 
     def add_user(self, user: DevUser) -> str:
@@ -160,7 +164,7 @@ class DevIdentityProvider:
     def save_user(self, user: DevUser) -> None:
         """Store a user, or replace the stored one."""
         content = json.dumps(asdict(user)).encode()
-        instance.write_atomically(self._file(user.clerk_id), content)
+        files.write_atomically(self._file(user.clerk_id), content)
 
     def find(self, clerk_id: str) -> DevUser | None:
         """Return the stored user with that id; None if there is none."""
@@ -176,8 +180,8 @@ class DevIdentityProvider:
 
     def users(self, offset: int, limit: int) -> list[Mapping[str, Any]]:
         """Return a page of the stored users, by time."""
-        files = sorted(self._users.glob("*.json"), key=lambda f: (f.stat().st_mtime, f.name))
-        page = files[offset : offset + limit]
+        stored = sorted(self._users.glob("*.json"), key=lambda f: (f.stat().st_mtime, f.name))
+        page = stored[offset : offset + limit]
         return [clerk_user(DevUser(**json.loads(file.read_bytes()))) for file in page]
 
     def _file(self, clerk_id: str) -> Path:
@@ -222,13 +226,6 @@ def _new_private_key() -> bytes:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-
-
-SESSION_TOKEN_SECONDS = 60  # as Clerk's; afterwards the browser needs a handshake
-HANDSHAKE_TOKEN_SECONDS = 60
-COOKIE_ATTRIBUTES = "Path=/; Max-Age=31536000; SameSite=Lax"
-SUFFIX = cookie_suffix(PUBLISHABLE_KEY)
-NONCE = re.compile("[0-9a-f]{32}")  # it names a file
 
 
 @dataclass(frozen=True, slots=True)

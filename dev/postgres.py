@@ -2,8 +2,9 @@
 
 1. A lock on a file in the instance folder serialises the processes that start or stop it.
 2. Each process that uses it holds a shared lock on another file. The kernel releases that lock when
-   the process ends, however it ends; the last process that leaves stops the server.
-3. After a crash, the number in `postmaster.pid` may belong to any process. A process counts as the
+   the process ends, however it ends. The last process that leaves stops the server.
+3. If that process was killed, the server's parent process stops it (`postgres_supervisor.py`).
+4. After a crash, the number in `postmaster.pid` may belong to any process. A process counts as the
    server only if it is a postgres whose working directory is this data folder. No other process is
    signalled, and a file that names one is removed.
 """
@@ -16,6 +17,7 @@ import pwd
 import shutil
 import signal
 import subprocess  # nosec B404
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -29,9 +31,10 @@ from sqlalchemy import make_url
 
 from core import files
 from core.database import EmbeddedDatabaseError
+from dev import postgres_supervisor
+from dev.postgres_supervisor import STOPPING_SECONDS, is_unused
 
 STARTING_SECONDS = 60  # recovery after a crash included
-STOPPING_SECONDS = 20
 POLL_SECONDS = 0.01
 SOCKET_NAME = ".s.PGSQL.5432"
 LONGEST_SOCKET_PATH = 100  # bytes; the kernel's limit is 107 on Linux and 103 elsewhere
@@ -66,7 +69,7 @@ class _Use:
 
 
 _uses: dict[Path, _Use] = {}
-_children: dict[Path, subprocess.Popen[bytes]] = {}
+_supervisors: dict[Path, subprocess.Popen[bytes]] = {}
 
 
 def start(folder: Path) -> str:
@@ -88,12 +91,16 @@ def release(folder: Path) -> None:
     """Leave the server now instead of at exit; the last process to leave stops it."""
     folder = folder.resolve()
     use = _uses.get(folder)
-    if use is None or use.pid != os.getpid() or not folder.exists():
+    if use is None or use.pid != os.getpid():
         return  # a forked process has not joined by itself
     del _uses[folder]
+    if not folder.exists():  # so the supervisor stops the server
+        os.close(use.descriptor)
+        _reap(folder)
+        return
     with _lock(folder):
         os.close(use.descriptor)
-        if _is_unused(folder):
+        if is_unused(folder):
             _stop(folder)
 
 
@@ -111,25 +118,10 @@ def _join(folder: Path) -> None:
         return
     if use is not None:
         os.close(use.descriptor)  # inherited from the parent process, which has its own copy
-    descriptor = _open_users(folder)
+    descriptor = os.open(folder / "postgres.users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     _uses[folder] = _Use(os.getpid(), descriptor)
     atexit.register(release, folder)
-
-
-def _is_unused(folder: Path) -> bool:
-    descriptor = _open_users(folder)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
-
-
-def _open_users(folder: Path) -> int:
-    return os.open(folder / "postgres.users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _running_socket_folder(folder: Path) -> Path | None:
@@ -190,16 +182,19 @@ def _launch(folder: Path) -> Path:
     settings = ("listen_addresses=", f"unix_socket_directories={socket_folder}", "port=5432")
     options = [part for setting in settings for part in ("-c", setting)]
     with (data / "log").open("ab") as log:
-        child = subprocess.Popen(  # nosec B603 - no external input
-            [*_as_user(user), program_path("postgres"), "-D", str(data), *options],
+        supervisor = subprocess.Popen(  # nosec B603 - no external input
+            [
+                *(sys.executable, "-I", "-S", postgres_supervisor.__file__, str(folder)),
+                *(*_as_user(user), program_path("postgres"), "-D", str(data), *options),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             env=ENVIRONMENT,
             start_new_session=True,  # Ctrl-C on the terminal must not stop it
         )
-    _children[folder] = child
-    _wait_until_ready(folder, lambda: child.poll() is None)
+    _supervisors[folder] = supervisor
+    _wait_until_ready(folder, lambda: supervisor.poll() is None)
     return socket_folder
 
 
@@ -263,10 +258,10 @@ def _stop(folder: Path) -> None:
 
 
 def _reap(folder: Path) -> None:
-    """Collect the exit status of a server that this process has started."""
-    child = _children.pop(folder, None)
-    if child is not None:
-        child.poll()
+    """Wait for the supervisor of an ended server, if this process has started it."""
+    supervisor = _supervisors.pop(folder, None)
+    if supervisor is not None:
+        supervisor.wait(STOPPING_SECONDS)
 
 
 def _terminate(server: psutil.Process) -> None:

@@ -2,8 +2,9 @@
 
 import enum
 
-from sqlalchemy import ForeignKey, Index, String, text
+from sqlalchemy import ColumnElement, ForeignKey, Index, String, and_, text
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.database import Model
@@ -87,7 +88,12 @@ class Mentorado(Model):
         """Whether the mentee takes part in the programme."""
         return self.ativo is SimNao.SIM
 
-    @property
+    @hybrid_property
     def is_unedited(self) -> bool:
-        """Whether the profile was created automatically and never edited."""
+        """Whether the profile was created automatically and never edited; also in statements."""
         return self.created_automatically and self.edited_at is None
+
+    @is_unedited.inplace.expression
+    @classmethod
+    def _is_unedited_in_sql(cls) -> ColumnElement[bool]:
+        return and_(cls.created_automatically, cls.edited_at.is_(None))

@@ -1,9 +1,9 @@
-"""sweep_runs: runs of the reconciliation of users without profile; queued, running or ended."""
+"""sweep_runs and sweep_totals: runs of the sweep, and their counts after old runs are deleted."""
 
 import enum
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -59,3 +59,14 @@ class SweepRun(Model):
             postgresql_where=text("status IN ('queued', 'running')"),
         ),
     )
+
+
+class SweepTotal(Model):
+    """The number of runs with a trigger and a status, and the profiles that they provided."""
+
+    __tablename__ = "sweep_totals"
+
+    trigger: Mapped[str] = mapped_column(Text, primary_key=True)
+    status: Mapped[str] = mapped_column(Text, primary_key=True)
+    runs: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    repaired: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))

@@ -31,7 +31,6 @@ from models import Mentorado, User
 from provisioning.profiles import ADDRESS_LOCKS
 from provisioning.references import referenced_among
 
-IS_UNEDITED = and_(Mentorado.created_automatically, Mentorado.edited_at.is_(None))
 user_key = func.normalized_address(User.email)
 profile_key = func.normalized_address(Mentorado.email)
 
@@ -158,16 +157,20 @@ def _select_matches(addresses: Sequence[Address]) -> CompoundSelect[Any]:
         Mentorado.user_id.is_(None), profile_key == any_(keys)
     )
     verified = (
-        select(user_key, Mentorado.id, User.id, User.clerk_id, true(), IS_UNEDITED)
+        select(user_key, Mentorado.id, User.id, User.clerk_id, true(), Mentorado.is_unedited)
         .join(User, User.id == Mentorado.user_id)
         .where(User.email_verified, user_key == any_(keys))
     )
     own = (
-        select(profile_key, Mentorado.id, User.id, User.clerk_id, false(), IS_UNEDITED)
+        select(profile_key, Mentorado.id, User.id, User.clerk_id, false(), Mentorado.is_unedited)
         .join(User, User.id == Mentorado.user_id)
         .where(
             or_(
-                and_(Mentorado.user_id.is_not(None), not_(IS_UNEDITED), profile_key == any_(keys)),
+                and_(
+                    Mentorado.user_id.is_not(None),
+                    not_(Mentorado.is_unedited),
+                    profile_key == any_(keys),
+                ),
                 # An automatic profile has a copy of the owner's address: no index has its key.
                 Mentorado.email == any_(cast(written, ARRAY(String))),
             )
@@ -206,6 +209,8 @@ def _untouched(session: Session, mentorado_ids: Sequence[int], *, for_update: bo
         return set()
     unedited = set(mentorado_ids)
     if for_update:
-        statement = select(Mentorado.id).where(Mentorado.id.in_(mentorado_ids), IS_UNEDITED)
+        statement = select(Mentorado.id).where(
+            Mentorado.id.in_(mentorado_ids), Mentorado.is_unedited
+        )
         unedited = set(session.scalars(statement.order_by(Mentorado.id).with_for_update()))
     return unedited - referenced_among(session, sorted(unedited))

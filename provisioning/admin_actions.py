@@ -1,7 +1,8 @@
-"""Changes of users and profiles by admins: each is idempotent and adds an audit event.
+"""Changes by admins of users, profiles and the auto-create switch.
 
-Each function locks its rows in the order of a login (`lock_profile_with_users`) and returns the
-Clerk ids of the users whose next request must see the change.
+Each is idempotent and adds an audit event. A change of a user or profile locks its rows in the
+order of a login (`lock_profile_with_users`). It returns the Clerk ids of the users whose next
+request must see the change.
 """
 
 import enum
@@ -10,15 +11,19 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select, func, select, union
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from models import AuditEvent, Mentorado, User
+from models import AppSetting, AuditEvent, Mentorado, User
 from provisioning import audit
 from provisioning.audit import Source
 from provisioning.context_version import increment_versions
 from provisioning.errors import StaleDecisionError
 from provisioning.preregistration import MentoradoExistsError, lock_address
-from provisioning.profiles import is_untouched, lock_addresses
+from provisioning.profiles import AUTO_CREATE, is_untouched, lock_addresses
+from provisioning.rules import Rules
+
+STORED_SWITCH = select(AppSetting.value).where(AppSetting.key == AUTO_CREATE)
 
 
 class UnknownUserError(Exception):
@@ -302,3 +307,27 @@ def edit(
         )
     # Also where nothing changed: an earlier try of this request may have committed.
     return [owner.clerk_id] if owner else invalidate_claimants(session, profile)
+
+
+def is_auto_create_on(session: Session) -> bool:
+    """Whether the stored switch is on; it is unless an admin has turned it off."""
+    return session.scalars(STORED_SWITCH).one_or_none() is not False
+
+
+def may_create_profiles(session: Session, rules: Rules) -> bool:
+    """Whether a user without a pre-registered profile gets one, by settings and stored switch."""
+    return rules.auto_create and not rules.invited_only and is_auto_create_on(session)
+
+
+def set_auto_create(session: Session, *, on: bool, source: Source, now: datetime) -> None:
+    """Turn the switch on or off.
+
+    It holds at once: the requests of a user without profile read the database each time.
+    """
+    values = {"value": on, "updated_at": now, "updated_by": source.actor_id}
+    session.execute(
+        insert(AppSetting)
+        .values(key=AUTO_CREATE, **values)
+        .on_conflict_do_update(index_elements=[AppSetting.key], set_=values)
+    )
+    audit.record(session, source, "auto_create_changed", details={"enabled": on})

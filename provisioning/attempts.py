@@ -25,15 +25,14 @@ from sqlalchemy.orm import Session, aliased
 
 from models import Mentorado, ProvisioningAttempt, User
 from models.provisioning_attempt import UNUSABLE_ANSWER, AttemptState
-from provisioning.admin_actions import load_user_for_update, record_action
+from provisioning.admin_actions import load_user_for_update, may_create_profiles, record_action
 from provisioning.audit import Source
-from provisioning.auto_create import may_create
 from provisioning.profiles import SHOULD_HAVE_PROFILE, has_unlinked_match
 from provisioning.rules import Rules
 
 MAX_DOUBLINGS = 20  # far beyond any cap, and still within the range of timedelta
 IS_ABOUT_IDENTITY = ProvisioningAttempt.error_class == UNUSABLE_ANSWER
-Position = tuple[datetime, int]  # of an attempt in the order of `due`: last failure, id
+Position = tuple[datetime, int]  # of an attempt in the order of `due_attempts`: last failure, id
 
 
 class UnknownAttemptError(Exception):
@@ -51,7 +50,7 @@ class RetryPolicy:
     def pause_after(self, attempts: int, jitter: float) -> timedelta:
         """Return the pause before the next retry: exponential, capped, its later half random.
 
-        `dice` is a random number from 0 to 1; it spreads users who failed together.
+        `jitter` is a random number from 0 to 1; it spreads users who failed together.
         """
         factor: int = 2 ** min(attempts, MAX_DOUBLINGS)
         return min(self.longest_pause, self.first_pause * factor) * (0.5 + jitter / 2)
@@ -133,7 +132,9 @@ def delete_resolved(session: Session, rules: Rules) -> int:
     is_about_identity = record.error_class == UNUSABLE_ANSWER
     is_excluded = not_(and_(*SHOULD_HAVE_PROFILE))
     is_denied = (
-        is_excluded if may_create(session, rules) else or_(is_excluded, ~has_unlinked_match())
+        is_excluded
+        if may_create_profiles(session, rules)
+        else or_(is_excluded, ~has_unlinked_match())
     )
     has_no_access = or_(User.blocked_at.is_not(None), User.deleted_at.is_not(None))
     # A join instead of EXISTS: else PostgreSQL may hash all users for a single attempt.
@@ -168,19 +169,19 @@ def due_attempts(
     the start of the run, are excluded, so that a run tries none twice.
     """
     record = ProvisioningAttempt
-    due_attempts = (
+    due = (
         select(record.last_failed_at, record.id, record.clerk_id)
         .where(~IS_ABOUT_IDENTITY, *is_due(now), record.last_failed_at < before)
         .order_by(record.last_failed_at, record.id)
     )
     if after is not None:
-        due_attempts = due_attempts.where(tuple_(record.last_failed_at, record.id) > after)
-    rows = session.execute(due_attempts.limit(limit))
+        due = due.where(tuple_(record.last_failed_at, record.id) > after)
+    rows = session.execute(due.limit(limit))
     return [((row.last_failed_at, row.id), row.clerk_id) for row in rows]
 
 
 def count_due(session: Session, now: datetime | None) -> int:
-    """Return the number of attempts that `due` would return."""
+    """Return the number of attempts that `due_attempts` returns."""
     counted = select(func.count()).select_from(ProvisioningAttempt)
     return session.scalars(counted.where(~IS_ABOUT_IDENTITY, *is_due(now))).one()
 

@@ -1,23 +1,44 @@
-"""The audit log: events are written in the transaction of the change they record."""
+"""The audit log: events are written in the transaction of the change that they record.
+
+Readers get the events of a filter, or those about one user and profile, with the current names.
+"""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, cast
 
 from sqlalchemy import (
     CTE,
     ColumnElement,
+    CursorResult,
     Insert,
     Table,
+    and_,
     bindparam,
     insert,
     literal,
     or_,
     select,
+    text,
 )
 from sqlalchemy.orm import Session
 
-from models import AuditEvent
+from models import AuditEvent, Mentorado, User
+
+# Parameters of an event for `insert_events_of`; `event_values` returns their values.
+VALUE_PARAMETERS = {
+    name: bindparam(name, type_=AuditEvent.__table__.c[name].type)
+    for name in ("event", "entry", "actor_id", "request_id", "details")
+}
+# The condition of the partial index is that of migration 0021.
+STRIP_OLD_EVENTS = text("""
+    UPDATE audit_events SET details = details - CAST(array['before', 'after', 'email'] AS text[])
+     WHERE id IN (SELECT id FROM audit_events
+                   WHERE details ?| array['before', 'after', 'email'] AND at < :before
+                   ORDER BY at LIMIT :limit)
+""")
+MAX_STRIPPED = 1_000  # events of one sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,34 +81,16 @@ def record(
     session.execute(insert(AuditEvent).values(user_id=user_id, mentorado_id=mentorado_id, **values))
 
 
-def record_each(
-    session: Session,
-    source: Source,
-    event: str,
-    *,
-    concerning: Iterable[tuple[int, int | None]],
-    details: dict[str, Any] | None = None,
-) -> None:
-    """Add the same event for each of many profiles, in one statement.
-
-    `concerning` holds the ids of the profiles, each with the id of its owner or None.
-    """
-    values = event_values(source, event, details)
-    rows = [
-        {**values, "mentorado_id": mentorado_id, "user_id": user_id}
-        for mentorado_id, user_id in concerning
-    ]
-    if rows:
-        session.execute(insert(AuditEvent), rows)
-
-
 def record_all(
     session: Session,
     source: Source,
     event: str,
     concerning: Iterable[tuple[int, int | None, dict[str, Any]]],
 ) -> None:
-    """As `record_each`, with details of its own for each profile."""
+    """Add one event for each of many profiles, in one statement.
+
+    `concerning` holds the ids of the profiles, each with the id of its owner or None, and details.
+    """
     rows = [
         {
             **event_values(source, event, details),
@@ -133,31 +136,105 @@ def sweep_event_values(event: str) -> dict[str, ColumnElement[Any]]:
     return {"event": literal(event), "entry": literal("sweep")}
 
 
-def events(
-    session: Session,
-    *,
-    before_id: int | None = None,
-    limit: int,
-    user_id: int | None = None,
-    mentorado_id: int | None = None,
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """What to read; an unset field does not limit. `until` is excluded.
+
+    `kind` is the name of an event; with `is_action`, the action of an admin. Where `user_ids` or
+    `mentorado_ids` is set, only events about one of them or by one of the users are read.
+    """
+
+    kind: str | None = None
+    is_action: bool = False
+    since: datetime | None = None
+    until: datetime | None = None
+    user_ids: Iterable[int] | None = None
+    mentorado_ids: Iterable[int] | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """Return the SQL conditions."""
+        found: list[ColumnElement[bool]] = []
+        if self.kind is not None:
+            action = AuditEvent.details["action"].astext
+            is_action = and_(AuditEvent.event == "admin_action", action == self.kind)
+            found.append(is_action if self.is_action else AuditEvent.event == self.kind)
+        if self.since is not None:
+            found.append(AuditEvent.at >= self.since)
+        if self.until is not None:
+            found.append(AuditEvent.at < self.until)
+        if self.user_ids is not None or self.mentorado_ids is not None:
+            users, profiles = list(self.user_ids or ()), list(self.mentorado_ids or ())
+            found.append(
+                or_(
+                    AuditEvent.user_id.in_(users),
+                    AuditEvent.actor_id.in_(users),
+                    AuditEvent.mentorado_id.in_(profiles),
+                )
+            )
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class AuditNames:
+    """The current names of users and profiles by id; a deleted one has none."""
+
+    users: Mapping[int, str] = field(default_factory=dict)
+    profiles: Mapping[int, str] = field(default_factory=dict)
+
+    def user(self, user_id: int | None) -> str:
+        """Return the name of a user; the number of a deleted one, «—» for None."""
+        return _name(self.users, user_id, "conta")
+
+    def profile(self, mentorado_id: int | None) -> str:
+        """Return the name of a profile; the number of a deleted one, «—» for None."""
+        return _name(self.profiles, mentorado_id, "perfil")
+
+
+def read_events(
+    session: Session, wanted: AuditFilter, *, before_id: int | None = None, limit: int
 ) -> list[AuditEvent]:
-    """Return the newest events first: about a user, a profile, either of both, or all."""
-    found = select(AuditEvent).order_by(AuditEvent.id.desc()).limit(limit)
+    """Return the newest events of a filter first, before an id."""
+    found = select(AuditEvent).where(*wanted.conditions()).order_by(AuditEvent.id.desc())
     if before_id is not None:
         found = found.where(AuditEvent.id < before_id)
-    conditions = [
-        column == value
-        for column, value in (
-            (AuditEvent.user_id, user_id),
-            (AuditEvent.mentorado_id, mentorado_id),
-        )
-        if value is not None
-    ]
-    return list(session.scalars(found.where(or_(*conditions)) if conditions else found))
+    return list(session.scalars(found.limit(limit)))
 
 
-_VALUES = ("event", "entry", "actor_id", "request_id", "details")
-# Parameters of an event for `insert_events_of`; `event_values` returns their values.
-VALUE_PARAMETERS = {
-    name: bindparam(name, type_=AuditEvent.__table__.c[name].type) for name in _VALUES
-}
+def read_history(
+    session: Session, *, user_id: int | None = None, mentorado_id: int | None = None, limit: int
+) -> list[AuditEvent]:
+    """Return the newest events about a user, a profile or either of both."""
+    subjects = ((AuditEvent.user_id, user_id), (AuditEvent.mentorado_id, mentorado_id))
+    about = or_(*(column == value for column, value in subjects if value is not None))
+    found = select(AuditEvent).where(about).order_by(AuditEvent.id.desc())
+    return list(session.scalars(found.limit(limit)))
+
+
+def read_names(session: Session, events: Iterable[AuditEvent]) -> AuditNames:
+    """Return the names of the users and profiles of these events, in two statements."""
+    events = list(events)
+    user_ids = {i for event in events for i in (event.user_id, event.actor_id) if i is not None}
+    profile_ids = {event.mentorado_id for event in events if event.mentorado_id is not None}
+    profiles = select(Mentorado.id, Mentorado.nome_completo).where(Mentorado.id.in_(profile_ids))
+    return AuditNames(
+        read_user_names(session, user_ids),
+        {row.id: row.nome_completo for row in session.execute(profiles)},
+    )
+
+
+def read_user_names(session: Session, user_ids: Iterable[int]) -> dict[int, str]:
+    """Return by id the name of each user, or else the address or the number."""
+    users = select(User.id, User.name, User.email).where(User.id.in_(list(user_ids)))
+    return {row.id: row.name or row.email or f"conta nº {row.id}" for row in session.execute(users)}
+
+
+def _name(names: Mapping[int, str], number: int | None, kind: str) -> str:
+    if number is None:
+        return "—"
+    return names.get(number, f"{kind} nº {number}")
+
+
+def strip_old_events(session: Session, before: datetime) -> int:
+    """Remove the values before and after from events older than `before`; return their number."""
+    parameters = {"before": before, "limit": MAX_STRIPPED}
+    return cast("CursorResult[Any]", session.execute(STRIP_OLD_EVENTS, parameters)).rowcount

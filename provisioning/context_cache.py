@@ -30,8 +30,7 @@ from core.cache import (
     CacheUnavailableError,
     LocalStore,
     Store,
-    Versioned,
-    as_versioned,
+    parse_version,
     version_keys,
 )
 from core.database import transaction
@@ -91,7 +90,7 @@ class ContextCache:
 
     def keys(self, clerk_id: str) -> Sequence[str]:
         """Return the keys of the cache that `evaluate` needs the values of."""
-        return version_keys(clerk_id, _context_key(clerk_id))
+        return version_keys(clerk_id, f"context:{clerk_id}")
 
     def evaluate(
         self, identity: Identity, found: Sequence[Any] | None, now: datetime | None
@@ -105,19 +104,19 @@ class ContextCache:
         if found is None:
             metrics.CACHE_REQUESTS.labels("error").inc()
             return None
-        versioned = self._versioned(identity.clerk_id, found)
-        entry = _parse(versioned.value)
+        newest, confirmed = self._newest(identity.clerk_id, found[0]), found[1]
+        entry = _parse(found[2])
         version, due, question = entry.get("version"), entry.get("question"), None
         is_usable = (
             entry.get("identity") == fingerprint(self.rules_key, identity)
             and isinstance(version, int)
-            and version >= (versioned.newest or 0)
+            and version >= newest
         )
         if due is not None:
             question = NextLookup(datetime.fromtimestamp(due[0], UTC), must_wait=due[1])
             if question.must_wait and now is not None and question.is_due(now):
                 is_usable = False
-        if is_usable and versioned.confirmed != version:
+        if is_usable and str(confirmed) != str(version):
             is_usable = self._stored_version(identity.clerk_id) == version
         if not is_usable:
             metrics.CACHE_REQUESTS.labels("miss").inc()
@@ -224,9 +223,8 @@ class ContextCache:
             stored = self.store.read(version_keys(clerk_id, _copy_key(clerk_id)))
         except CacheUnavailableError:
             return None
-        found = self._versioned(clerk_id, stored)
-        entry = _parse(found.value)
-        if found.newest is None or entry.get("version") != found.newest:
+        newest, entry = self._newest(clerk_id, stored[0]), _parse(stored[2])
+        if not newest or entry.get("version") != newest:
             return None
         user: UserShape = entry["user"]
         user = {**user, "role": str(Role.USER)}
@@ -263,11 +261,10 @@ class ContextCache:
             return None
         return _parse(value).get("clerk_id")
 
-    def _versioned(self, clerk_id: str, values: Sequence[Any]) -> Versioned:
-        """Return what was read, with the newest version of the cache and of this process."""
-        found = as_versioned(values)
+    def _newest(self, clerk_id: str, stored: str | int | None) -> int:
+        """Return the newest version known to the cache or to this process; 0 for none."""
         own: int = self._versions.get(f"version:{clerk_id}") or 0
-        return found if own <= (found.newest or 0) else found._replace(newest=own)
+        return max(own, parse_version(stored) or 0)
 
     def _stored_version(self, clerk_id: str) -> int | None:
         """Return the version in the database; simultaneous requests of one user share one read."""

@@ -10,12 +10,15 @@ from sqlalchemy.orm import Session
 
 from models import User
 
-READ_VERSION = select(User.context_version).where(User.clerk_id == bindparam("clerk_id"))
+_columns = User.__table__.c  # of the table: the ORM takes as long as the database for one value
+READ_VERSION = select(_columns.context_version).where(_columns.clerk_id == bindparam("clerk_id"))
 
 
 def read_version(session: Session, clerk_id: str) -> int | None:
     """Return the version of one user, by one indexed read; None for an unknown user."""
-    return session.scalars(READ_VERSION, {"clerk_id": clerk_id}).one_or_none()
+    values = {"clerk_id": clerk_id}
+    version: int | None = session.connection().execute(READ_VERSION, values).scalar_one_or_none()
+    return version
 
 
 def read_versions(session: Session, clerk_ids: Sequence[str]) -> dict[str, int]:

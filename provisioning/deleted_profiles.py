@@ -34,9 +34,17 @@ from provisioning.admin_actions import (
 )
 from provisioning.archive import PROFILE_DELETED
 from provisioning.audit import Source
-from provisioning.merge_rows import REFUSING_ERRORS, StoredRow, columns_of
 from provisioning.profiles import is_untouched, lock_addresses
-from provisioning.references import MENTORADOS, ReferringTable, escaped, references_to
+from provisioning.references import (
+    MENTORADOS,
+    REFUSING_ERRORS,
+    ReferringTable,
+    StoredRow,
+    columns_of,
+    escaped,
+    references_to,
+    select_rows,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +208,7 @@ def _archive(session: Session, profile: Mentorado, source: Source, now: datetime
     """Copy the profile and the rows that are deleted with it to the archive, parents first."""
     session.flush()
     query = f"SELECT {columns_of('r')} FROM ONLY mentorados r WHERE r.id = :id"  # noqa: S608
-    level = [(MENTORADOS, row) for row in _stored_rows(session, query, {"id": profile.id})]
+    level = [(MENTORADOS, row) for row in select_rows(session, query, {"id": profile.id})]
     found: dict[tuple[int, str], tuple[str, StoredRow]] = {}
     while level:
         found |= {(row.table_id, row.place): (table, row) for table, row in level}
@@ -245,11 +253,7 @@ def _rows_of_parents(
          ORDER BY r.tableoid, r.ctid FOR UPDATE OF r
     """  # noqa: S608 - names of the catalogue, quoted by it
     tables, ctids = zip(*places, strict=True)
-    return _stored_rows(session, query, {"tables": list(tables), "places": list(ctids)})
-
-
-def _stored_rows(session: Session, query: str, values: dict[str, Any]) -> list[StoredRow]:
-    return [StoredRow(**row) for row in session.execute(text(query), values).mappings()]
+    return select_rows(session, query, {"tables": list(tables), "places": list(ctids)})
 
 
 def _archived_rows(session: Session, mentorado_id: int, now: datetime) -> Sequence[ArchivedRow]:

@@ -1,7 +1,8 @@
 """Ensure that a user has exactly one profile, in the caller's transaction.
 
 1. Upsert the user, lock the row, and load the own profile and the unlinked profiles with the
-   user's verified address (`provisioning/loading.py`).
+   user's verified address (`provisioning/loading.py`). A new user without such a profile gets an
+   automatic one in the same statement, which ends here.
 2. Set or remove the admin role by ADMIN_EMAILS.
 3. Decide (`provisioning/rules.py`).
 4. Keep, link, claim or create the profile, or deny; add the audit event.
@@ -33,8 +34,15 @@ from provisioning.profiles import (
     insert_automatic_profile,
     missing_values,
 )
-from provisioning.roles import sync_listed_admin
-from provisioning.rules import Action, Decision, DecisionFacts, Rules, decide
+from provisioning.roles import is_listed, sync_listed_admin
+from provisioning.rules import (
+    Action,
+    Decision,
+    DecisionFacts,
+    Rules,
+    decide,
+    may_create_at_once,
+)
 
 
 class Outcome(enum.StrEnum):
@@ -84,7 +92,16 @@ def ensure(
     """
     # The row lock and the address lock queue calls for the same user or address. Under READ
     # COMMITTED every statement sees what the call before has committed.
-    loaded = upsert_and_load_user(session, identity, signs_in=source.is_sign_in, now=now)
+    may_create = may_create_at_once(rules) and not is_listed(identity, rules.admin_emails)
+    loaded = upsert_and_load_user(
+        session,
+        identity,
+        signs_in=source.is_sign_in,
+        now=now,
+        create_as=source if may_create else None,
+    )
+    if loaded.is_created:
+        return EnsureResult(Outcome.CREATED, loaded.user, loaded.profile)
     user = sync_listed_admin(session, loaded.user, rules.admin_emails, source=source)
     loaded, facts = read_facts(session, replace(loaded, user=user), is_locking=True)
     result = _apply_decision(session, decide(facts, rules), loaded, facts, source)

@@ -20,20 +20,21 @@ from sqlalchemy import CursorResult, text
 from sqlalchemy.exc import NotSupportedError
 from sqlalchemy.orm import Session
 
+from core.database import rolled_back
 from models import AuditEvent
 from models.user import Role
-from provisioning import audit, merge_rows
+from provisioning import audit
 from provisioning.admin_actions import Conflict, ConflictError
 from provisioning.audit import Source
 from provisioning.person_rows import USERS, FoundRow, NamingRow, PersonRows, find_rows
 from provisioning.personal_data import ARCHIVED, EVENTS, Person
-from provisioning.references import escaped
+from provisioning.references import REFUSING_ERRORS, ROW, escaped, execute
 
 ERASED = "(apagado)"  # replaces a value in a record that stays
 PSEUDONYM_PREFIX = "erased_"  # of a Clerk id; Clerk's own begin otherwise
 EVENT = "person_erased"
 # Errors by which another program's rules and triggers refuse a deletion.
-REFUSING_ERRORS = (*merge_rows.REFUSING_ERRORS, NotSupportedError)
+DELETION_ERRORS = (*REFUSING_ERRORS, NotSupportedError)
 
 # Of an event about the person, only the action, who acted in their session, numbers and flags stay.
 STRIP_EVENTS = text(f"""
@@ -93,7 +94,7 @@ def erase_person(session: Session, person: Person, *, source: Source) -> Erasure
             needs_account = _release(session, rows, _replacements(person, pseudonym))
             counts.update(_delete_rows(session, rows))
             counts.update(_delete_account(session, person, pseudonym, is_needed=needs_account))
-        except REFUSING_ERRORS as err:
+        except DELETION_ERRORS as err:
             raise ConflictError(Conflict.STILL_REFERENCED) from err
         counts.update(_delete_records(session, person))
         counts.update(_strip_records(session, person, pseudonym))
@@ -104,9 +105,8 @@ def erase_person(session: Session, person: Person, *, source: Source) -> Erasure
 
 def preview_erasure(session: Session, person: Person, *, source: Source) -> Erasure:
     """Erase the person in a savepoint, roll it back, and return the result."""
-    with session.begin_nested() as savepoint:
+    with rolled_back(session):
         erasure = erase_person(session, person, source=source)
-        savepoint.rollback()
     session.expire_all()
     return erasure
 
@@ -149,11 +149,8 @@ def _rewrite(session: Session, naming: NamingRow, replacements: Mapping[str, str
     if not changes:
         return
     assignments = ", ".join(f"{name} = {value}" for name, value in changes.items())
-    update = f"""
-        UPDATE {naming.found.table.root} r SET {assignments}
-         WHERE r.tableoid = CAST(:table_id AS oid) AND r.ctid = CAST(:place AS tid)
-    """  # noqa: S608
-    updated = _execute(session, update, {**parameters, **row.address})
+    update = f"UPDATE {naming.found.table.root} r SET {assignments} WHERE {ROW}"  # noqa: S608
+    updated = execute(session, update, {**parameters, **row.address})
     if updated.rowcount != 1:  # a trigger or a rule of another program prevented it
         raise ConflictError(Conflict.STILL_REFERENCED, row.table_name)
 
@@ -188,7 +185,7 @@ def _delete_rows(session: Session, rows: PersonRows) -> dict[str, int]:
     for number, group in enumerate(by_root.values()):
         parameters[f"ids_{number}"] = [found.row.table_id for found in group]
         parameters[f"places_{number}"] = [found.row.place for found in group]
-    deleted = tuple(_execute(session, _delete_statement(list(by_root)), parameters).one())
+    deleted = tuple(execute(session, _delete_statement(list(by_root)), parameters).one())
     for count, group in zip(deleted, by_root.values(), strict=True):
         if count != len(group):  # a trigger or a rule of another program prevented it
             raise ConflictError(Conflict.STILL_REFERENCED, group[0].table.root_name)
@@ -224,7 +221,7 @@ def _delete_records(session: Session, person: Person) -> dict[str, int]:
         "provisioning_attempts": "DELETE FROM provisioning_attempts WHERE clerk_id = :clerk_id",
     }
     counts = {
-        table: _execute(session, statement, person.parameters).rowcount
+        table: execute(session, statement, person.parameters).rowcount
         for table, statement in statements.items()
     }
     return {table: count for table, count in counts.items() if count}
@@ -245,7 +242,7 @@ def _strip_records(session: Session, person: Person, pseudonym: str) -> dict[str
                 UPDATE {table} SET {column} = CAST({replaced} AS {kind})
                  WHERE {condition} AND CAST({column} AS text) LIKE ANY (:patterns)
             """  # noqa: S608
-            counts[table] += _execute(session, update, parameters).rowcount
+            counts[table] += execute(session, update, parameters).rowcount
     return {table: count for table, count in counts.items() if count}
 
 
@@ -260,7 +257,7 @@ def _delete_account(
     if person.user_id is None:
         return {}
     if not is_needed:
-        _execute(session, "DELETE FROM users WHERE id = :user_id", person.parameters)
+        execute(session, "DELETE FROM users WHERE id = :user_id", person.parameters)
         return {USERS: 1}
     update = """
         UPDATE users SET clerk_id = :pseudonym, name = NULL, email = NULL, email_verified = false,
@@ -269,7 +266,7 @@ def _delete_account(
                blocked_at = NULL, deleted_at = now()
          WHERE id = :user_id
     """
-    _execute(session, update, {**person.parameters, "pseudonym": pseudonym, "role": Role.USER})
+    execute(session, update, {**person.parameters, "pseudonym": pseudonym, "role": Role.USER})
     return {USERS: 1}
 
 
@@ -285,8 +282,3 @@ def _record(
     profile_id = person.profile_ids[0] if person.profile_ids else None
     session.add(AuditEvent(user_id=person.user_id, mentorado_id=profile_id, **values))
     session.flush()
-
-
-def _execute(session: Session, statement: str, parameters: Mapping[str, Any]) -> CursorResult[Any]:
-    """Execute SQL whose names come from the catalogue, quoted by it."""
-    return cast("CursorResult[Any]", session.execute(text(statement), parameters))

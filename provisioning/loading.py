@@ -1,21 +1,24 @@
-"""Load a user, their profile and the facts of the decision; upsert and lock in one round trip."""
+"""Store and load a user with their profile, in one round trip, and the facts of the decision."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, bindparam, select, text
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import Boolean, Column, bindparam, select, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Integer
 
 from auth.identity import Identity
 from models import AppSetting, Mentorado, User
+from provisioning import audit
+from provisioning.audit import Source
 from provisioning.errors import StaleDecisionError
 from provisioning.profiles import (
     ADDRESS_LOCKS,
     AUTO_CREATE,
+    DEFAULT_NAME,
     MENTORADO_COLUMNS,
     USER_COLUMNS,
     MentoradoRow,
@@ -31,12 +34,14 @@ class LoadedUser:
     """A user with their own profile, the stored switch for auto-creation, and possible matches.
 
     `matches` are at most two ids of unlinked profiles with the user's *verified* address.
+    `is_created`: the profile was created in this round trip.
     """
 
     user: UserRow
     profile: MentoradoRow | None
     is_switched_on: bool
     matches: tuple[int, ...]
+    is_created: bool = False
 
 
 COLUMNS = (
@@ -44,17 +49,23 @@ COLUMNS = (
     *MENTORADO_COLUMNS,
     AppSetting.__table__.c.value,
     Column("matches", ARRAY(Integer)),
+    Column("is_created", Boolean),
 )
-# The function of migration 0018 holds the rules for what is stored.
-UPSERT_AND_LOAD = text(f"""
+# The functions of migrations 0018 and 0023 hold the rules for what is stored.
+UPSERT_AND_LOAD = (
+    text(f"""
     SELECT {", ".join(f"(loaded.loaded_user).{column.name}" for column in USER_COLUMNS)},
            {", ".join(f"(loaded.profile).{column.name}" for column in MENTORADO_COLUMNS)},
-           loaded.switch, loaded.matches
-      FROM upsert_user_and_load_profile(
+           loaded.switch, loaded.matches, loaded.is_created
+      FROM upsert_user_and_create_profile(
                :clerk_id, :name, :email, :email_verified, :image_url, :login_method,
-               :is_complete, :as_of, :signs_in, :now,
-               {ADDRESS_LOCKS}, '{AUTO_CREATE}') AS loaded
-""").columns(*COLUMNS)  # noqa: S608 - names of columns, and constants
+               :is_complete, :as_of, :signs_in, :now, {ADDRESS_LOCKS}, '{AUTO_CREATE}',
+               :may_create, '{DEFAULT_NAME}', :entry, :actor_id, :request_id, :details) AS loaded
+""")  # noqa: S608 - names of columns, and constants
+    .bindparams(bindparam("details", type_=JSONB))
+    .columns(*COLUMNS)
+)
+NO_EVENT = dict.fromkeys(("entry", "actor_id", "request_id", "details"))
 IDENTITY_FIELDS = [field.name for field in fields(Identity)]
 LOAD = (
     select(*USER_COLUMNS, *MENTORADO_COLUMNS, AppSetting.value)
@@ -66,17 +77,27 @@ LOAD = (
 
 
 def upsert_and_load_user(
-    session: Session, identity: Identity, *, signs_in: bool, now: datetime
+    session: Session,
+    identity: Identity,
+    *,
+    signs_in: bool,
+    now: datetime,
+    create_as: Source | None = None,
 ) -> LoadedUser:
     """Store the identity's known values and return the user as loaded, in one round trip.
 
     The user's row is locked until the commit, so that calls for one user queue up. Where an
     unlinked profile may be linked, the user's address is locked too: other users with that address
     and its pre-registration wait.
+
+    With `create_as`, a user who was not stored before gets an automatic profile at once, and its
+    audit event has this source. Not where an unlinked profile may be linked, or where the stored
+    switch forbids automatic profiles.
     """
     session.flush()  # for the caller's changes; execution on the connection does not flush
     values = {name: getattr(identity, name) for name in IDENTITY_FIELDS}
-    values |= {"signs_in": signs_in, "now": now}
+    event = audit.event_values(create_as, "mentorado_created") if create_as else NO_EVENT
+    values |= {**event, "signs_in": signs_in, "now": now, "may_create": create_as is not None}
     return _loaded_user(session.connection().execute(UPSERT_AND_LOAD, values).one())
 
 
@@ -93,16 +114,17 @@ def load_user(session: Session, clerk_id: str) -> LoadedUser:
     """
     session.flush()  # as above
     row = session.execute(LOAD, {"clerk_id": clerk_id}).one()
-    loaded = _loaded_user([*row, ()])
+    loaded = _loaded_user([*row, (), False])
     if not loaded.user.email or not loaded.user.email_verified:
         return loaded
     return replace(loaded, matches=find_unlinked_ids(session, loaded.user.email))
 
 
 def _loaded_user(row: Sequence[Any]) -> LoadedUser:
-    user, (*profile, switch, matches) = row[: len(USER_COLUMNS)], row[len(USER_COLUMNS) :]
+    user, rest = row[: len(USER_COLUMNS)], row[len(USER_COLUMNS) :]
+    *profile, switch, matches, is_created = rest
     owned = MentoradoRow(*profile) if profile[0] is not None else None
-    return LoadedUser(UserRow(*user), owned, switch is not False, tuple(matches))
+    return LoadedUser(UserRow(*user), owned, switch is not False, tuple(matches), is_created)
 
 
 def read_facts(

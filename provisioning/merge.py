@@ -1,14 +1,24 @@
-"""Merge two profiles into one: months, feedback and all other rows that refer to them move."""
+"""Merge two profiles into one: months, feedback and all other rows that refer to them move.
 
+1. Lock the owners, then both profiles.
+2. Move the rows of the removed profile to the kept one, in all tables that the catalogue lists.
+   Where a unique index excludes a row of each, one of the two goes to the archive.
+3. Archive and delete the removed profile. No row is deleted without a copy in the archive.
+4. Give the kept profile the owner, and the values that it lacks.
+5. Add the audit event.
+"""
+
+import enum
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, literal_column, select
+from psycopg2.errors import UniqueViolation
+from sqlalchemy import func, insert, literal_column, select, text
 from sqlalchemy.orm import Session
 
 from core.database import rolled_back
-from models import Mentorado, User
+from models import ArchivedRow, Mentorado, User
 from provisioning.admin_actions import (
     Conflict,
     ConflictError,
@@ -19,10 +29,85 @@ from provisioning.admin_actions import (
 )
 from provisioning.audit import Source
 from provisioning.errors import StaleDecisionError
-from provisioning.merge_rows import CHECK_AT_EACH_ROW, MergeConflict, MergeSpec, archive, move_rows
-from provisioning.references import MENTORADOS, is_referenced, references_to_mentorados
+from provisioning.references import (
+    MENTORADOS,
+    REFUSING_ERRORS,
+    ROW,
+    ReferringTable,
+    StoredRow,
+    columns_of,
+    escaped,
+    execute,
+    is_referenced,
+    references_to,
+    references_to_mentorados,
+    select_rows,
+)
 
 FILLED_COLUMNS = ("email", "foto_url")  # copied to the kept profile where it has no value
+# The table of a unique index, which may be a single partition, its columns and its condition; no
+# row for an index on expressions.
+UNIQUE_INDEX = text("""
+    SELECT i.indrelid::regclass::text AS table_name,
+           coalesce(pg_partition_root(i.indrelid), i.indrelid)::regclass::text AS root_name,
+           ARRAY(SELECT quote_ident(a.attname)
+                   FROM pg_attribute a
+                  WHERE a.attrelid = i.indrelid
+                    AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])) AS columns,
+           coalesce(pg_get_expr(i.indpred, i.indrelid), 'true') AS condition
+      FROM pg_index i
+      JOIN pg_class c ON c.oid = i.indexrelid
+      JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = :schema AND c.relname = :index AND 0 <> ALL (i.indkey)
+""")
+# Checks deferred unique constraints at each row instead of at the commit, which would be too late.
+CHECK_AT_EACH_ROW = text("SET CONSTRAINTS ALL IMMEDIATE")
+BOTH = "mentorados removed, mentorados kept WHERE removed.id = :from_id AND kept.id = :into_id"
+# Rows of these tables are users and profiles themselves and are never archived as a conflict.
+NEVER_ARCHIVED = (MENTORADOS, "users")
+# Below version 15, an UPDATE that moves a referenced row to another partition fires ON DELETE.
+MOVES_KEEP_REFERENCES = (15,)
+
+
+class Prefer(enum.StrEnum):
+    """Which of two conflicting rows is kept."""
+
+    INTO = "into"  # the row of the kept profile
+    FROM = "from"  # the row of the removed profile
+
+
+@dataclass(frozen=True, slots=True)
+class MergeSpec:
+    """The removed and the kept profile, which rows win conflicts, and the id of the request."""
+
+    from_id: int
+    into_id: int
+    prefer: Prefer
+    request_id: str | None = None
+
+    @property
+    def ids(self) -> dict[str, int]:
+        """The parameters of `BOTH`."""
+        return {"from_id": self.from_id, "into_id": self.into_id}
+
+
+@dataclass(frozen=True, slots=True)
+class MergeConflict:
+    """Two rows that a unique index excludes; contents by column, as JSON values."""
+
+    table: str
+    kept: dict[str, Any]
+    archived: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueIndex:
+    """A unique index: its columns must differ among the rows of a table that meet its condition."""
+
+    name: str
+    table_name: str
+    columns: tuple[str, ...]
+    condition: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +185,7 @@ def _move_all_rows(session: Session, spec: MergeSpec) -> tuple[dict[str, int], l
     conflicts: list[MergeConflict] = []
     session.execute(CHECK_AT_EACH_ROW)
     for table in references_to_mentorados(session):
-        count, table_conflicts = move_rows(session, table, spec)
+        count, table_conflicts = RowMover(session, table, spec).move_all()
         if count:
             moved[table.table_name] = count
         conflicts += table_conflicts
@@ -117,3 +202,157 @@ def _archive_and_delete(session: Session, profile: Mentorado, spec: MergeSpec) -
     archive(session, MENTORADOS, content, spec)
     session.delete(profile)
     session.flush()  # `user_id` is unique: it must be free before the kept profile gets it
+
+
+@dataclass(frozen=True, slots=True)
+class RowMover:
+    """Moves the rows of one table from a profile to another."""
+
+    session: Session
+    table: ReferringTable
+    spec: MergeSpec
+
+    def move_all(self) -> tuple[int, list[MergeConflict]]:
+        """Move all rows; return how many were moved, and the conflicts.
+
+        Raises ConflictError where the conflicting row cannot be determined, another row refers to
+        the losing one, or the database refuses the move.
+        """
+        if self.table.is_hidden:
+            raise ConflictError(Conflict.STILL_REFERENCED, self.table.table_name)
+        conflicts: list[MergeConflict] = []
+        moved = sum(self._move(row, conflicts) for row in self._rows())
+        return moved, conflicts
+
+    def _rows(self) -> list[StoredRow]:
+        """Lock and return the rows that refer to the removed profile, apart from its own."""
+        itself = "AND r.ctid <> removed.ctid" if self.table.table_name == MENTORADOS else ""
+        query = f"""
+            SELECT {columns_of("r")} FROM {self.table.rows} r, {BOTH}
+               AND {self.table.refers("r", "removed")} {itself}
+             ORDER BY r.tableoid, r.ctid FOR UPDATE OF r
+        """  # noqa: S608 - names of the catalogue, quoted by it; here and below
+        return select_rows(self.session, query, self.spec.ids)
+
+    def _move(self, row: StoredRow, conflicts: list[MergeConflict]) -> bool:
+        """Move one row after archiving each conflicting one; False where the row itself loses."""
+        while (index := self._try_move(row)) is not None:
+            other = self._conflicting_row(row, index)
+            loser, winner = (row, other) if self.spec.prefer is Prefer.INTO else (other, row)
+            self._archive(loser)
+            conflicts.append(MergeConflict(self.table.table_name, winner.content, loser.content))
+            if loser is row:
+                return False
+        return True
+
+    def _try_move(self, row: StoredRow) -> UniqueIndex | None:
+        """Move the row; return the unique index that prevents it, None after a move."""
+        self._refuse_unsafe_move(row)
+        changes = ", ".join(f"{name} = {value}" for name, value in self._new_values().items())
+        condition = f"{ROW}{self._targets_exist()}"
+        update = f"UPDATE {self.table.root} r SET {changes} FROM {BOTH} AND {condition}"  # noqa: S608
+        try:
+            with self.session.begin_nested():
+                updated = execute(self.session, update, {**self.spec.ids, **row.address})
+        except REFUSING_ERRORS as err:
+            if isinstance(err.orig, UniqueViolation):
+                return self._unique_index(err.orig.diag.schema_name, err.orig.diag.constraint_name)
+            raise ConflictError(Conflict.UNRESOLVABLE, row.table_name) from err
+        if updated.rowcount != 1:  # a trigger or a rule of another program prevented the update
+            raise ConflictError(Conflict.UNRESOLVABLE, row.table_name)
+        return None
+
+    def _new_values(self) -> dict[str, str]:
+        """Return for each column of a reference the SQL value that makes row `r` refer to `kept`.
+
+        A column of several references follows the first that refers to `removed`.
+        """
+        cases: dict[str, str] = {}
+        for reference in self.table.references:
+            refers = reference.matches("r", "removed")
+            for column, target in zip(reference.columns, reference.targets, strict=True):
+                case = f"WHEN {refers} THEN kept.{escaped(target)}"
+                cases[column] = f"{cases.get(column, '')} {case}"
+        return {
+            escaped(column): f"CASE {case} ELSE r.{escaped(column)} END"
+            for column, case in cases.items()
+        }
+
+    def _targets_exist(self) -> str:
+        """Return the SQL condition that the kept profile has values for the references of `r`."""
+        others = (r for r in self.table.references if r.targets != ("id",))
+        return "".join(
+            f" AND CASE WHEN {r.matches('r', 'removed')}"
+            f" THEN num_nulls({', '.join(f'kept.{escaped(t)}' for t in r.targets)}) = 0"
+            f" ELSE true END"
+            for r in others
+        )
+
+    def _unique_index(self, schema: str | None, name: str | None) -> UniqueIndex:
+        found = self.session.execute(UNIQUE_INDEX, {"schema": schema, "index": name}).one_or_none()
+        if found is None or found.root_name != self.table.root_name:
+            raise ConflictError(Conflict.UNRESOLVABLE, name or "")
+        return UniqueIndex(str(name), found.table_name, tuple(found.columns), found.condition)
+
+    def _conflicting_row(self, row: StoredRow, index: UniqueIndex) -> StoredRow:
+        """Return the row of either profile that the index excludes beside the moved row."""
+        values = self._new_values()
+        columns = [escaped(column) for column in index.columns]
+        same = " AND ".join(
+            f"other.{column} IS NOT DISTINCT FROM {values.get(column, f'r.{column}')}"
+            for column in columns
+        )
+        query = f"""
+            SELECT {columns_of("other")}
+              FROM ONLY {escaped(index.table_name)} other, {self.table.root} r, {BOTH} AND {ROW}
+               AND {same} AND (other.tableoid, other.ctid) <> (r.tableoid, r.ctid)
+               AND ({self.table.refers("other", "removed")} OR {self.table.refers("other", "kept")})
+               AND EXISTS (SELECT 1 FROM (SELECT other.*) AS candidate
+                            WHERE {escaped(index.condition)})
+        """  # noqa: S608
+        rows = select_rows(self.session, query, {**self.spec.ids, **row.address})
+        if len(rows) != 1:
+            raise ConflictError(Conflict.UNRESOLVABLE, index.name)
+        return rows[0]
+
+    def _archive(self, row: StoredRow) -> None:
+        """Move a row to the archive; raises ConflictError where another row refers to it."""
+        if self.table.root_name in NEVER_ARCHIVED:
+            raise ConflictError(Conflict.UNRESOLVABLE, row.table_name)
+        self._refuse_if_held(row)
+        delete = f"DELETE FROM {self.table.root} r WHERE {ROW} RETURNING to_jsonb(r)"  # noqa: S608
+        deleted = execute(self.session, delete, row.address).scalar_one_or_none()
+        if deleted is None:
+            raise ConflictError(Conflict.UNRESOLVABLE, row.table_name)
+        archive(self.session, self.table.table_name, deleted, self.spec)
+
+    def _refuse_unsafe_move(self, row: StoredRow) -> None:
+        version = self.session.connection().dialect.server_version_info or ()
+        if self.table.is_partitioned and version < MOVES_KEEP_REFERENCES:
+            self._refuse_if_held(row)
+
+    def _refuse_if_held(self, row: StoredRow) -> None:
+        """Raise ConflictError where a row of any table refers to this one."""
+        for child in references_to(self.session, row.table_name):
+            query = f"""
+                SELECT EXISTS (
+                    SELECT 1 FROM {child.rows} c, {self.table.root} r
+                     WHERE {ROW} AND {child.refers("c", "r")}
+                       AND (c.tableoid, c.ctid) <> (r.tableoid, r.ctid))
+            """  # noqa: S608
+            if child.is_hidden or execute(self.session, query, row.address).scalar_one():
+                raise ConflictError(Conflict.ROW_STILL_REFERENCED, child.table_name)
+
+
+def archive(session: Session, table: str, content: dict[str, Any], spec: MergeSpec) -> None:
+    """Store the content of a row and the ids of the merged profiles in the archive."""
+    session.execute(
+        insert(ArchivedRow).values(
+            reason="merge",
+            table_name=table,
+            content=content,
+            mentorado_id=spec.from_id,
+            kept_mentorado_id=spec.into_id,
+            request_id=spec.request_id,
+        )
+    )

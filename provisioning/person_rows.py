@@ -17,14 +17,16 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from models import User
-from provisioning.merge_rows import StoredRow, columns_of
 from provisioning.references import (
     MENTORADOS,
     Reference,
     ReferringTable,
+    StoredRow,
+    columns_of,
     escaped,
     keys_of,
     references_to,
+    select_rows,
 )
 
 USERS = "users"
@@ -92,6 +94,12 @@ def group_by_leaf(rows: Iterable[FoundRow]) -> Iterator[tuple[str, list[FoundRow
 
 @dataclass(slots=True)
 class _Search:
+    """Finds the rows of one person; `lock` is the end of each query.
+
+    `found` has the addresses of the person's rows. `is_of_another` tells whether a row that was
+    read on the way belongs to another person.
+    """
+
     session: Session
     lock: str
     rows: PersonRows = field(default_factory=PersonRows)
@@ -101,23 +109,24 @@ class _Search:
     def run(self, user_id: int | None, profile_ids: list[int]) -> None:
         """Find the rows level by level, so that each table is asked once for each level."""
         user_ids = [] if user_id is None else [user_id]
-        level = [*self._roots(USERS, user_ids), *self._roots(MENTORADOS, profile_ids)]
+        level = [*self._first_rows(USERS, user_ids), *self._first_rows(MENTORADOS, profile_ids)]
         while level:
             self.rows.own += level
             self.found.update(found.address for found in level)
             level = [
-                row for name, parents in group_by_leaf(level) for row in self._of(name, parents)
+                row
+                for name, parents in group_by_leaf(level)
+                for row in self._rows_of_person(name, parents)
             ]
 
-    def _roots(self, table_name: str, ids: list[int]) -> list[FoundRow]:
+    def _first_rows(self, table_name: str, ids: list[int]) -> list[FoundRow]:
         table = ReferringTable(table_name, table_name, False, False, ())  # noqa: FBT003 - fields
         query = (
             f"SELECT {columns_of('r')} FROM ONLY {table_name} r WHERE r.id = ANY(:ids) {self.lock}"  # noqa: S608 - constants
         )
-        rows = self.session.execute(text(query), {"ids": ids}).mappings()
-        return [FoundRow(StoredRow(**row), table) for row in rows]
+        return [FoundRow(row, table) for row in select_rows(self.session, query, {"ids": ids})]
 
-    def _of(self, parent_name: str, parents: Sequence[FoundRow]) -> Iterator[FoundRow]:
+    def _rows_of_person(self, parent_name: str, parents: Sequence[FoundRow]) -> Iterator[FoundRow]:
         """Yield the rows that refer to these rows of one table and belong to the person."""
         for table in references_to(self.session, parent_name):
             if table.is_hidden:
@@ -125,7 +134,7 @@ class _Search:
                 continue
             for reference in table.references:
                 referring = self._referring(table, reference, parent_name, parents)
-                yield from self._belonging(parent_name, table, reference, referring)
+                yield from self._keep_or_list_apart(parent_name, table, reference, referring)
 
     def _referring(
         self,
@@ -141,10 +150,10 @@ class _Search:
              ORDER BY r.tableoid, r.ctid {self.lock}
         """  # noqa: S608 - names of the catalogue, quoted by it; here and below
         places = [parent.row.place for parent in parents]
-        rows = self.session.execute(text(query), {"places": places}).mappings()
-        return [FoundRow(StoredRow(**row), table) for row in rows]
+        rows = select_rows(self.session, query, {"places": places})
+        return [FoundRow(row, table) for row in rows]
 
-    def _belonging(
+    def _keep_or_list_apart(
         self,
         parent_name: str,
         table: ReferringTable,
@@ -152,7 +161,7 @@ class _Search:
         referring: Sequence[FoundRow],
     ) -> Iterator[FoundRow]:
         """Yield the rows that belong to the person; list the others as rows that only name it."""
-        others = self._of_others(parent_name, table, reference, referring)
+        others = self._addresses_of_others(parent_name, table, reference, referring)
         for found in referring:
             if found.address in others:
                 naming = self.rows.naming.setdefault(found.address, NamingRow(found))
@@ -161,29 +170,28 @@ class _Search:
                 self.found.add(found.address)
                 yield found
 
-    def _of_others(
+    def _addresses_of_others(
         self,
         parent_name: str,
         table: ReferringTable,
         reference: Reference,
         referring: Sequence[FoundRow],
     ) -> set[Address]:
-        if table.root_name in PERSONS and not self._is_profile_of_account(parent_name, table):
+        """Return the addresses of the rows that belong to another person or to no person."""
+        is_account = parent_name == USERS
+        if is_account and table.root_name == MENTORADOS:
+            return set()  # the account's own profile
+        # Accounts and profiles are persons themselves. The program's own tables name an account
+        # that did something.
+        if table.root_name in PERSONS or (is_account and table.root_name in User.metadata.tables):
             return {found.address for found in referring}
-        if parent_name == USERS and table.root_name in User.metadata.tables:
-            # Own tables name who did something; only the profile belongs to the account.
-            is_profile = table.root_name == MENTORADOS
-            return set() if is_profile else {found.address for found in referring}
-        if parent_name == MENTORADOS or (parent_name != USERS and not reference.is_optional):
+        if parent_name == MENTORADOS or (not is_account and not reference.is_optional):
             return set()
         others: set[Address] = set()
         for name, rows in group_by_leaf(referring):
             places = self._places_of_others(name, [found.row.place for found in rows])
             others.update(found.address for found in rows if found.row.place in places)
         return others
-
-    def _is_profile_of_account(self, parent_name: str, table: ReferringTable) -> bool:
-        return parent_name == USERS and table.root_name == MENTORADOS
 
     def _places_of_others(self, table_name: str, places: Sequence[str]) -> set[str]:
         """Return which rows of a table belong to another person, by their mandatory references.

@@ -212,10 +212,8 @@ def _insert(session: Session, lines: Sequence[Values], source: Source, now: date
     rows = [{"turma": Turma.NEON, "edited_at": now, **line} for line in lines]
     statement = insert(TABLE).returning(TABLE.c.id, sort_by_parameter_order=True)
     ids = list(session.scalars(statement, rows))
-    concerning = [(mentorado_id, None) for mentorado_id in ids]
-    audit.record_each(
-        session, source, EVENT, concerning=concerning, details={"action": PRE_REGISTER}
-    )
+    details = {"action": PRE_REGISTER}
+    audit.record_all(session, source, EVENT, [(each, None, details) for each in ids])
     return ids
 
 
@@ -237,5 +235,6 @@ def _take_over(
         .where(TABLE.c.id == lines.c.line_id)
         .values(**values, edited_at=now, updated_at=now)
     )
-    concerning = [(holder.mentorado_id, holder.user_id) for holder, _ in pairs]
-    audit.record_each(session, source, EVENT, concerning=concerning, details={"action": TAKE_OVER})
+    details = {"action": TAKE_OVER}
+    concerning = [(holder.mentorado_id, holder.user_id, details) for holder, _ in pairs]
+    audit.record_all(session, source, EVENT, concerning)

@@ -14,7 +14,7 @@ from core.database import rolled_back
 from models import AuditEvent, Mentorado
 from provisioning.admin_actions import Conflict, ConflictError
 from provisioning.audit import Source
-from provisioning.merge_rows import MergeConflict
+from provisioning.merge import MergeConflict
 from provisioning.queries import find_user
 from provisioning.references import count_references
 

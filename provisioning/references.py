@@ -1,20 +1,25 @@
-"""Find the tables whose rows refer to a profile, from the catalogue; also tables of other programs.
+"""Find the tables and rows that refer to a row, from the catalogue; also those of other programs.
 
 A foreign key may have several columns, point at another column than `id`, or exist on one partition
 only. It is not enforced for tables that inherit from its table, but their rows refer to the profile
-too.
+too. Rows are addressed by `tableoid` and `ctid`: a `ctid` alone is not unique among partitions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Row, text
+from sqlalchemy import CursorResult, Row, text
+from sqlalchemy.exc import DataError, IntegrityError, InternalError, ProgrammingError
 from sqlalchemy.orm import Session
 
 MENTORADOS = "mentorados"
+# Of the row r: it has the address of a `StoredRow`.
+ROW = "r.tableoid = CAST(:table_id AS oid) AND r.ctid = CAST(:place AS tid)"
+# Errors by which constraints and triggers of other programs refuse a change.
+REFUSING_ERRORS = (IntegrityError, InternalError, ProgrammingError, DataError)
 
 # Whether a foreign key k is optional, its columns, and the columns that it points at.
 KEY_COLUMNS = """
@@ -145,9 +150,42 @@ class ReferringTable:
         return "(" + " OR ".join(cascading) + ")"
 
 
+@dataclass(frozen=True, slots=True)
+class StoredRow:
+    """A row with its content and its address: table or partition (`tableoid`) and `ctid`."""
+
+    table_id: int
+    table_name: str
+    place: str
+    content: dict[str, Any]
+
+    @property
+    def address(self) -> dict[str, Any]:
+        """The parameters of `ROW`."""
+        return {"table_id": self.table_id, "place": self.place}
+
+
 def escaped(name: str) -> str:
     """Return a name for `text()`, where a colon would start a parameter."""
     return name.replace(":", r"\:")
+
+
+def columns_of(row: str) -> str:
+    """Return the select list for the fields of a `StoredRow`."""
+    return (
+        f"{row}.tableoid AS table_id, {row}.tableoid::regclass::text AS table_name,"
+        f" {row}.ctid::text AS place, to_jsonb({row}) AS content"
+    )
+
+
+def select_rows(session: Session, query: str, parameters: Mapping[str, Any]) -> list[StoredRow]:
+    """Return the rows of a query whose columns are those of `columns_of`."""
+    return [StoredRow(**row) for row in execute(session, query, parameters).mappings()]
+
+
+def execute(session: Session, statement: str, parameters: Mapping[str, Any]) -> CursorResult[Any]:
+    """Execute SQL whose names come from the catalogue, quoted by it."""
+    return cast("CursorResult[Any]", session.execute(text(statement), parameters))
 
 
 def references_to(session: Session, table_name: str) -> list[ReferringTable]:

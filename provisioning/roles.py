@@ -7,6 +7,7 @@ from dataclasses import replace
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from auth.identity import Identity
 from core.email_address import normalize_address
 from models import User
 from models.user import Role
@@ -83,9 +84,9 @@ def _set_listed_role(session: Session, user: UserRow, role: Role, source: Source
     return replace(user, role=role, admin_by_address=is_admin, context_version=version)
 
 
-def is_listed(user: User | UserRow, admin_emails: frozenset[str]) -> bool:
+def is_listed(user: User | UserRow | Identity, admin_emails: frozenset[str]) -> bool:
     """Whether the user has a verified address in the list of normalized addresses."""
-    return user.email_verified and normalize_address(user.email or "") in admin_emails
+    return bool(user.email_verified) and normalize_address(user.email or "") in admin_emails
 
 
 def _record(session: Session, user: User | UserRow, source: Source, action: str) -> None:

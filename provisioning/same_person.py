@@ -27,8 +27,7 @@ from provisioning.admin_actions import (
 )
 from provisioning.audit import Source
 from provisioning.errors import StaleDecisionError
-from provisioning.merge import MergeResult, merge
-from provisioning.merge_rows import MergeSpec, Prefer
+from provisioning.merge import MergeResult, MergeSpec, Prefer, merge
 from provisioning.profiles import is_untouched
 from provisioning.queries import list_mentees, list_users
 from provisioning.search import SearchTerm

@@ -15,13 +15,12 @@ from models import AuditEvent, Mentorado, ProvisioningAttempt, User
 
 CODE_LENGTH = 8  # characters of a reference code that suffice to find it
 MAX_NUMBER = 2_147_483_647
-IS_UNTOUCHED_COPY = and_(Mentorado.created_automatically, Mentorado.edited_at.is_(None))
 # The condition of mentorados_search_idx: other profiles are found by their user's name and address.
-HAS_OWN_WORDS = or_(Mentorado.user_id.is_(None), not_(IS_UNTOUCHED_COPY))
+HAS_OWN_WORDS = or_(Mentorado.user_id.is_(None), not_(Mentorado.is_unedited))
 # The conditions of the two indexes of the profiles' addresses.
 ADDRESS_CONDITIONS = (
     Mentorado.user_id.is_(None),
-    and_(Mentorado.user_id.is_not(None), not_(IS_UNTOUCHED_COPY)),
+    and_(Mentorado.user_id.is_not(None), not_(Mentorado.is_unedited)),
 )
 MOST_MATCHES = 1_000  # of one condition: a word of most addresses must not read the whole table
 

@@ -26,11 +26,16 @@ from core import metrics
 from core.database import background_transaction, transaction
 from core.single_flight import FreshSingleFlight
 from models.provisioning_attempt import UNUSABLE_ANSWER
-from provisioning import queries, webhook_messages
-from provisioning.account_deletion import handle_account_deletion
+from provisioning import queries
 from provisioning.admin_actions import ConflictError, UnknownUserError
 from provisioning.attempts import Failure
 from provisioning.audit import Source
+from provisioning.clerk_messages import (
+    RetentionPolicy,
+    expired_accounts,
+    handle_account_deletion,
+    is_new_message,
+)
 from provisioning.context import RequestContext, context_from_result
 from provisioning.context_cache import ContextCache
 from provisioning.ensure import CHANGES, EnsureResult, Outcome, ensure, recover_lost_commit
@@ -46,7 +51,6 @@ from provisioning.errors import (
 from provisioning.identity_refresh import IdentityLookup, LookupResult
 from provisioning.personal_data import find_person
 from provisioning.profiles import UserRow
-from provisioning.retention import RetentionPolicy, expired_accounts
 from provisioning.retry import RetryingUnitOfWork
 from provisioning.rules import Rules
 
@@ -182,7 +186,7 @@ class ProvisioningService:
         """
 
         def work(session: Session) -> EnsureResult | None:
-            if not webhook_messages.is_new(session, *message):
+            if not is_new_message(session, *message):
                 return None
             if not identity.is_complete:
                 queries.mark_identity_incomplete(session, identity.clerk_id)
@@ -203,7 +207,7 @@ class ProvisioningService:
         """
 
         def work(session: Session) -> list[str] | None:
-            if not webhook_messages.is_new(session, *message):
+            if not is_new_message(session, *message):
                 return None
             return handle_account_deletion(session, identity.clerk_id, source=source, now=now)
 

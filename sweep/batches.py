@@ -5,6 +5,7 @@ all of them at once. Users with any other decision, and users with a locked row 
 to `ensure`. A group skips locked rows, so it cannot be part of a deadlock.
 
 `create_range` creates profiles without row locks and checks the result before the commit.
+`create_range_with_locks` does so after a conflict, and skips locked rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,21 +36,32 @@ from provisioning.profiles import (
     SHOULD_HAVE_PROFILE,
     Unlinked,
     has_unlinked_match,
+    insert_missing_profiles,
     insert_profiles,
 )
 from provisioning.roles import is_role_current
 from provisioning.rules import Action, DecisionFacts, Rules, decide
-from sweep.missing_profiles import (
+from sweep.worklist import (
     Bounds,
     Range,
     has_unlinked_address,
     is_due_within,
     is_within,
+    needs_no_decision,
 )
 
 # Each address takes an entry of the server's lock table, which has 64 for each connection.
 GROUP_SIZE = 200
-SHORT_LOCK_WAIT = select(func.set_config("lock_timeout", "100ms", text("true")))
+# Far below deadlock_timeout: of two transactions that block each other, this one fails first.
+LOCK_TIMEOUT = timedelta(milliseconds=100)
+FEW = 1_000  # up to so many unlinked profiles it is faster to look up each than each user
+SETTINGS = {
+    # The table statistics are from before the sweep. A plan with a sequential scan would be right
+    # for the first batch and read all profiles in every later one.
+    "enable_seqscan": "off",
+    "lock_timeout": f"{LOCK_TIMEOUT // timedelta(milliseconds=1)}ms",
+}
+SHORT_LOCK_WAIT = select(func.set_config("lock_timeout", SETTINGS["lock_timeout"], text("true")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,16 +162,6 @@ def _write_links(session: Session, chosen: dict[int, User]) -> list[Link]:
     return [Link(chosen[each].id, chosen[each].clerk_id, each) for each in ids]
 
 
-# Far below deadlock_timeout: of two transactions that block each other, this one fails first.
-LOCK_TIMEOUT = timedelta(milliseconds=100)
-FEW = 1_000  # up to so many unlinked profiles it is faster to look up each than each user
-
-SETTINGS = {
-    # The table statistics are from before the sweep. A plan with a sequential scan would be right
-    # for the first batch and read all profiles in every later one.
-    "enable_seqscan": "off",
-    "lock_timeout": f"{LOCK_TIMEOUT // timedelta(milliseconds=1)}ms",
-}
 BOUNDS: Bounds = (bindparam("low"), bindparam("high"))
 IS_NEW = Mentorado.created_at == func.now()  # now() is when this transaction began
 
@@ -225,6 +227,27 @@ def create_range(session: Session, ids: Range) -> int:
     if created and _has_new_profile(session, _users_to_decide(session, bounds)):
         raise ContendedError(f"a user with an id in {ids} needs a decision")
     return created
+
+
+def create_range_with_locks(session: Session, ids: Range) -> tuple[int, int]:
+    """Create profiles for the users of a range who need no decision, in one statement.
+
+    Returns how many users were due and how many got a profile: a user who signs in meanwhile has
+    one already. Users whose row an admin's change locks are skipped; a later run finds them again.
+    """
+    due = (
+        select(User.id, User.name, User.email, User.image_url)
+        .where(*needs_no_decision(ids))
+        .with_for_update(read=True, key_share=True, skip_locked=True)
+        .cte("due")
+    )
+    created = insert_missing_profiles(due).returning(Mentorado.id, Mentorado.user_id).cte("created")
+    recorded = audit.insert_events_of(created, audit.sweep_event_values("mentorado_created")).cte(
+        "recorded"
+    )
+    counts = [select(func.count()).select_from(cte).scalar_subquery() for cte in (due, created)]
+    row = session.execute(select(*counts).add_cte(recorded)).one()
+    return row[0], row[1]
 
 
 def _users_to_decide(session: Session, bounds: Mapping[str, int]) -> list[int]:

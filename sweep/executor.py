@@ -1,14 +1,20 @@
-"""Carry out the work of a sweep: link groups, create ranges, or ensure users one by one."""
+"""Carry out the steps of a sweep and count the results.
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+Link groups, create ranges, ensure users one by one, and refresh identities.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import structlog
 from sqlalchemy.exc import NoResultFound, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from core.database import Transaction
-from provisioning.auto_create import may_create
+from models import SweepRun
+from provisioning.admin_actions import may_create_profiles
 from provisioning.ensure import CHANGES, EnsureResult, Outcome, forecast_decision
 from provisioning.errors import (
     DatabaseUnavailableError,
@@ -17,15 +23,91 @@ from provisioning.errors import (
 )
 from provisioning.retry import is_outage, retry_transient
 from provisioning.rules import Action, Rules
-from sweep import batches, missing_profiles
+from sweep import batches, worklist
 from sweep.batches import ContendedError, Link, link_group
-from sweep.missing_profiles import Range
-from sweep.progress import SAMPLE_SIZE, SweepCounts
+from sweep.worklist import Range
 
 log = structlog.get_logger(__name__)
 
+SAMPLE_SIZE = 20
+Step = Callable[[], None]
 RangeResult = tuple[int, int]  # users that were due, and how many of them got a profile
-PATIENCE_SECONDS = 3.0  # for a batch that fails with a transient error
+RETRY_SECONDS = 3.0  # for a batch that fails with a transient error
+# A single failure may concern its user only; a second one in a row concerns the provider.
+FAILURES_IN_A_ROW = 2
+OUTCOMES = {
+    Action.KEEP: Outcome.EXISTING,
+    Action.CLAIM: Outcome.CLAIMED,
+    Action.LINK: Outcome.LINKED,
+    Action.CREATE: Outcome.CREATED,
+    Action.EXEMPT: Outcome.ADMIN,
+    Action.DENY: Outcome.DENIED,
+}
+
+
+@dataclass(slots=True)
+class SweepCounts:
+    """The counts of a run; `sample` holds the outcomes of the first users of a dry run."""
+
+    total: int = 0
+    scanned: int = 0
+    created: int = 0
+    linked: int = 0
+    existing: int = 0
+    failed: int = 0
+    ambiguous: int = 0
+    sample: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, run: SweepRun) -> "SweepCounts":
+        """Read the counts of a run; they are not zero if another process released the run."""
+        counts = cls()
+        for name in counts.numbers():
+            setattr(counts, name, getattr(run, name) or 0)
+        return counts
+
+    def numbers(self) -> dict[str, int]:
+        """Return the counts by column name, without the sample."""
+        counts = asdict(self)
+        del counts["sample"]
+        return counts
+
+    def replace_with(self, committed: "SweepCounts") -> None:
+        """Replace the counts by those that a transaction has just committed."""
+        for name, value in asdict(committed).items():
+            setattr(self, name, value)
+
+    def add(self, outcome: Outcome | None, *, is_ambiguous: bool = False) -> None:
+        """Count one user; `outcome` is None for a failure."""
+        self.scanned += 1
+        self.ambiguous += is_ambiguous
+        self.total = max(self.total, self.scanned)  # users may have been added since the count
+        match outcome:
+            case None:
+                self.failed += 1
+            case Outcome.CREATED:
+                self.created += 1
+            case Outcome.LINKED | Outcome.CLAIMED:
+                self.linked += 1
+            case Outcome.EXISTING:
+                self.existing += 1
+
+    def add_batch(self, due: int, created: int) -> None:
+        """Count a batch of users; those without a new profile got one elsewhere meanwhile."""
+        self.scanned += due
+        self.created += created
+        self.existing += due - created
+        self.total = max(self.total, self.scanned)
+
+    def add_refused(self, due: int) -> None:
+        """Count users for whom the rules create no profile."""
+        self.scanned += due
+        self.total = max(self.total, self.scanned)
+
+    def add_to_sample(self, user_id: int, outcome: Outcome) -> None:
+        """Add a user to the sample unless it is full."""
+        if len(self.sample) < SAMPLE_SIZE:
+            self.sample.append({"user_id": user_id, "outcome": str(outcome)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +194,8 @@ class SweepExecutor:
         """Create a range, skipping locked rows; halve it if a row fails for good."""
         try:
             retry_transient(
-                lambda: self._create_batch(ids, missing_profiles.create_range_with_locks),
-                seconds_left=lambda: PATIENCE_SECONDS,
+                lambda: self._create_batch(ids, batches.create_range_with_locks),
+                seconds_left=lambda: RETRY_SECONDS,
                 on_retry=lambda reason: log.warning("sweep_batch_retried", reason=reason),
             )
         except SQLAlchemyError as err:
@@ -126,10 +208,10 @@ class SweepExecutor:
         """Create a batch and write its progress, in one transaction."""
         updated = replace(self.counts)
         with self.transaction() as session:
-            if may_create(session, self.rules):
+            if may_create_profiles(session, self.rules):
                 updated.add_batch(*create(session, ids))
             else:
-                updated.add_refused(missing_profiles.count_range(session, ids))
+                updated.add_refused(worklist.count_range(session, ids))
             self.report(session, updated)
         self.on_batch(updated.created - self.counts.created)
         self.counts.replace_with(updated)
@@ -143,7 +225,7 @@ class SweepExecutor:
             self._create_with_locks((middle, high))
             return
         with self.transaction() as session:
-            remaining = missing_profiles.clerk_ids(session, ids)
+            remaining = worklist.clerk_ids(session, ids)
         for clerk_id in remaining:
             self.ensure_one(clerk_id)
 
@@ -151,16 +233,6 @@ class SweepExecutor:
 def _create_without_locks(session: Session, ids: Range) -> RangeResult:
     created = batches.create_range(session, ids)
     return created, created
-
-
-OUTCOMES = {
-    Action.KEEP: Outcome.EXISTING,
-    Action.CLAIM: Outcome.CLAIMED,
-    Action.LINK: Outcome.LINKED,
-    Action.CREATE: Outcome.CREATED,
-    Action.EXEMPT: Outcome.ADMIN,
-    Action.DENY: Outcome.DENIED,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +258,50 @@ class DryRunExecutor:
     def create_range(self, ids: Range) -> None:
         """Count the users of a range for whom the set-based step would create a profile."""
         with self.transaction() as session:
-            due = missing_profiles.count_range(session, ids)
-            if not may_create(session, self.rules):
+            due = worklist.count_range(session, ids)
+            if not may_create_profiles(session, self.rules):
                 self.counts.add_refused(due)
                 return
-            first = missing_profiles.first_in_range(session, ids, SAMPLE_SIZE)
+            first = worklist.first_in_range(session, ids, SAMPLE_SIZE)
         self.counts.add_batch(due, due)
         for user_id in first:
             self.counts.add_to_sample(user_id, Outcome.CREATED)
+
+
+@dataclass(slots=True)
+class IdentityCompletion:
+    """Refreshes one identity after the other, until the provider does not answer.
+
+    `note_unanswered` moves a user behind the others for the next run. `stopped_by` is the reason
+    why some were left out.
+    """
+
+    note_unanswered: Callable[[str], None]
+    stopped_by: str | None = None
+    _failures: int = 0
+
+    def steps(self, clerk_ids: Iterable[str], refresh: Callable[[str], None]) -> Iterator[Step]:
+        """Yield one step for each user, until the provider does not answer.
+
+        `refresh` then raises IdentityUnavailableError.
+        """
+        for clerk_id in () if self.stopped_by else clerk_ids:
+            yield partial(self._refresh, clerk_id, refresh)
+            if self.stopped_by is not None:
+                return
+
+    def _refresh(self, clerk_id: str, refresh: Callable[[str], None]) -> None:
+        try:
+            refresh(clerk_id)
+        except IdentityUnavailableError as err:
+            self._record_failure(clerk_id, err)
+        else:
+            self._failures = 0
+
+    def _record_failure(self, clerk_id: str, err: IdentityUnavailableError) -> None:
+        must_wait = err.wait_seconds is not None
+        if not must_wait:
+            self.note_unanswered(clerk_id)
+            self._failures += 1
+        if must_wait or self._failures == FAILURES_IN_A_ROW:
+            self.stopped_by = str(err)

@@ -40,9 +40,9 @@ GRACE_SECONDS = 1.5
 class Heartbeat:
     """Extends the lease of one run; a context manager around its sweep.
 
-    `open_transaction` is for the sweep's work, `open_beat` for the heartbeat, whose transactions
-    must end well within the lease. `monotonic` returns seconds. `look_seconds` is the time between
-    two checks of the thread.
+    `open_transaction` is for the sweep's work, `open_heartbeat_connection` for the heartbeat, whose
+    transactions must end well within the lease. `monotonic` returns seconds. `poll_seconds` is the
+    time between two checks of the thread.
     """
 
     def __init__(

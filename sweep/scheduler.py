@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -25,7 +25,6 @@ import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
-from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
 
 from auth.identity import Identity
@@ -36,7 +35,7 @@ from provisioning.audit import Source
 from provisioning.ensure import EnsureResult
 from provisioning.service import ProvisioningService
 from sweep.batches import Link
-from sweep.progress import SweepCounts
+from sweep.executor import SweepCounts
 from sweep.runs import LeaseLostError, SweepRunningError, SweepStoppedError
 from sweep.sweeper import BATCH_SIZE, Sweeper
 
@@ -115,12 +114,12 @@ class SweepScheduler(BackgroundScheduler):  # type: ignore[misc] # APScheduler 3
 
 
 def start_scheduler(
-    app: Flask,
     poller: Poller,
+    app_context: Callable[[], AbstractContextManager[object]],
     *,
     is_process_stopping: Callable[[], bool] = lambda: False,
 ) -> SweepScheduler:
-    """Start a daemon thread that polls every second.
+    """Start a daemon thread that polls every second, each time within a new `app_context`.
 
     The first poll is immediate: a process may live for less than an interval. Any number of
     processes may do so, because the run row in the database admits one at a time.
@@ -136,23 +135,33 @@ def start_scheduler(
 
     if poller.sweeper is not None:
         poller.sweeper = replace(poller.sweeper, should_stop=should_stop)
-    _add_polling_job(scheduler, app, poller.poll)
+    scheduler.add_job(
+        partial(_poll, poller, app_context),
+        "interval",
+        id=POLLING_JOB,
+        seconds=POLL_INTERVAL.total_seconds(),
+        next_run_time=_now(),
+        coalesce=True,  # calls missed during a sweep are made up for once
+        misfire_grace_time=None,
+    )
     scheduler.start()
     poller.activity.wake_scheduler = scheduler.poll_now
     return scheduler
 
 
-def _add_polling_job(scheduler: SweepScheduler, app: Flask, job: Callable[[], object]) -> None:
-    """Call the job now and every second; calls missed during a sweep are made up for once."""
-    scheduler.add_job(
-        _in_app(app, job),
-        "interval",
-        id=POLLING_JOB,
-        seconds=POLL_INTERVAL.total_seconds(),
-        next_run_time=_now(),
-        coalesce=True,
-        misfire_grace_time=None,
-    )
+def _poll(poller: Poller, app_context: Callable[[], AbstractContextManager[object]]) -> None:
+    """Poll once; an expected error is logged and ends this poll only."""
+    with app_context():
+        try:
+            poller.poll()
+        except (SweepRunningError, LeaseLostError, SweepStoppedError) as err:
+            log.info("sweep_skipped", reason=str(err))
+        except SQLAlchemyError as err:
+            log.warning("sweep_skipped", reason=type(err).__name__)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 RETENTION = Source("sweep", reason="retention")
@@ -164,20 +173,21 @@ def build_sweeper(
     interval: timedelta = timedelta(minutes=1),
     batch_size: int = BATCH_SIZE,
     on_progress: Callable[[SweepCounts], None] | None = None,
+    now: Callable[[], datetime] = _now,
 ) -> Sweeper:
     """Build the sweeper of this process; it ensures users through the provisioning service."""
 
     def ensure_user(clerk_id: str) -> EnsureResult:
-        return provisioning.ensure(Identity(clerk_id), source=Source("sweep"), now=_now())
+        return provisioning.ensure(Identity(clerk_id), source=Source("sweep"), now=now())
 
     def refresh_from_clerk(clerk_id: str) -> EnsureResult | None:
-        return provisioning.refresh_from_clerk(clerk_id, source=Source("sweep"), now=_now())
+        return provisioning.refresh_from_clerk(clerk_id, source=Source("sweep"), now=now())
 
     def refresh_identity(clerk_id: str) -> EnsureResult | None:
-        return provisioning.refresh(clerk_id, source=Source("sweep"), now=_now())
+        return provisioning.refresh(clerk_id, source=Source("sweep"), now=now())
 
     def erase_account(user_id: int) -> None:
-        provisioning.erase_account(user_id, source=RETENTION, now=_now())
+        provisioning.erase_account(user_id, source=RETENTION, now=now())
 
     def record_link(link: Link, seconds: float) -> None:
         metrics.ENSURES.labels("sweep", "linked").inc()
@@ -201,29 +211,10 @@ def build_sweeper(
         retention=provisioning.retention,
         rules=provisioning.rules,
         monotonic=time.monotonic,
-        now=_now,
+        now=now,
         interval=interval,
         batch_size=batch_size,
         on_progress=on_progress,
         on_batch=metrics.ENSURES.labels("sweep", "created").inc,
         on_link=record_link,
     )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def _in_app(app: Flask, job: Callable[[], object]) -> Callable[[], None]:
-    """Return the job with an app context; expected errors are logged and end this call only."""
-
-    def run() -> None:
-        with app.app_context():
-            try:
-                job()
-            except (SweepRunningError, LeaseLostError, SweepStoppedError) as err:
-                log.info("sweep_skipped", reason=str(err))
-            except SQLAlchemyError as err:
-                log.warning("sweep_skipped", reason=type(err).__name__)
-
-    return run

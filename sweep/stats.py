@@ -23,11 +23,19 @@ from core.database import background_transaction
 from models import AuditEvent, Mentorado, ProvisioningAttempt, SweepRun, SweepTotal, User
 from models.provisioning_attempt import UNUSABLE_ANSWER, AttemptState
 from models.sweep_run import SweepStatus
-from provisioning import auto_create
+from provisioning.admin_actions import is_auto_create_on
 from provisioning.profiles import SHOULD_HAVE_PROFILE
 from provisioning.rules import Rules
-from sweep import missing_profiles, runs
+from sweep import runs, worklist
 
+log = structlog.get_logger(__name__)
+
+PROFILE_EVENTS = ("mentorado_created", "mentorado_linked", "mentorado_claimed")
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+# To find users without a profile, PostgreSQL compares two whole tables: a second for millions of
+# users. A reading is valid for this multiple of its own duration, which costs 2 % at most.
+VALIDITY_FACTOR = 50
+LONGEST_READ_SECONDS = 5.0  # Prometheus times out after ten
 # Of a failed attempt: its user has a profile by now; the next sweep resolves the attempt.
 HAS_PROFILE = (
     select(Mentorado.id)
@@ -79,7 +87,7 @@ def count_backlog(session: Session, rules: Rules) -> Backlog:
     queries = (dead, ambiguous, incomplete, failing, since)
     row = session.execute(select(*(query.scalar_subquery() for query in queries))).one()
     dead_letters, addresses, incomplete_users, failing_users, failing_since = row
-    missing, missing_since = missing_profiles.missing_since(session, rules)
+    missing, missing_since = worklist.missing_since(session, rules)
     first = min(filter(None, (missing_since, failing_since)), default=None)
     return Backlog(dead_letters, addresses, incomplete_users, missing + failing_users, first)
 
@@ -93,10 +101,6 @@ def count_users_with_two_profiles(session: Session) -> int:
         .having(func.count() > 1)
     )
     return session.scalars(select(func.count()).select_from(duplicates.subquery())).one()
-
-
-PROFILE_EVENTS = ("mentorado_created", "mentorado_linked", "mentorado_claimed")
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +143,7 @@ def read_stats(session: Session, *, now: datetime) -> ProvisioningStats:
         failing=sum(reason.last_day for reason in reasons),
         p95_seconds=p95_seconds,
         reasons=reasons,
-        is_switched_on=auto_create.is_enabled(session),
+        is_switched_on=is_auto_create_on(session),
         last_sweep=_last_sweep(session),
     )
 
@@ -183,14 +187,6 @@ def _last_sweep(session: Session) -> SweepRun | None:
     ended = (SweepStatus.SUCCEEDED, SweepStatus.FAILED, SweepStatus.ABANDONED)
     found = select(SweepRun).where(SweepRun.status.in_(ended), ~SweepRun.dry_run)
     return session.scalars(found.order_by(SweepRun.id.desc()).limit(1)).one_or_none()
-
-
-log = structlog.get_logger(__name__)
-
-# To find users without a profile, PostgreSQL compares two whole tables: a second for millions of
-# users. A reading is valid for this multiple of its own duration, which costs 2 % at most.
-VALIDITY_FACTOR = 50
-LONGEST_READ_SECONDS = 5.0  # Prometheus times out after ten
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,16 +26,14 @@ from sqlalchemy.orm import Session
 
 from core.database import Transaction
 from models import SweepRun
-from provisioning import attempts, queries, retention, webhook_messages
+from provisioning import attempts, audit, clerk_messages, queries
+from provisioning.clerk_messages import RetentionPolicy
 from provisioning.ensure import EnsureResult
-from provisioning.retention import RetentionPolicy
 from provisioning.rules import Rules
 from sweep import runs
 from sweep.batches import GROUP_SIZE, Link
-from sweep.executor import DryRunExecutor, SweepExecutor
-from sweep.heartbeat import Heartbeat
-from sweep.identity_completion import IdentityCompletion, Step
-from sweep.progress import SweepCounts
+from sweep.executor import DryRunExecutor, IdentityCompletion, Step, SweepCounts, SweepExecutor
+from sweep.heartbeat import POLL_SECONDS, Heartbeat
 from sweep.runs import LeaseLostError, SweepStoppedError
 from sweep.worklist import MOST_LOOKUPS, BatchSizer, Worklist
 
@@ -81,6 +79,7 @@ class Sweeper:
     now: Callable[[], datetime]
     interval: timedelta = timedelta(minutes=1)
     batch_size: int = BATCH_SIZE
+    heartbeat_poll_seconds: float = POLL_SECONDS
     on_progress: Callable[[SweepCounts], None] | None = None
     on_batch: Callable[[int], None] = lambda _: None
     on_link: Callable[[Link, float], None] = lambda *_: None
@@ -185,6 +184,7 @@ class Sweeper:
             open_heartbeat_connection=self.open_heartbeat_connection,
             monotonic=self.monotonic,
             should_stop=self.should_stop,
+            poll_seconds=self.heartbeat_poll_seconds,
         )
 
     def _end_stopped(self, sweep_pass: "_SweepPass", err: SweepStoppedError) -> None:
@@ -238,21 +238,24 @@ class _SweepPass:
     reported_at: float = -inf
 
     def sweep(self) -> None:
-        """Do all steps; raises SweepStoppedError, LeaseLostError and SQLAlchemyError."""
+        """Do all steps, numbered as in the docstring of the module.
+
+        Raises SweepStoppedError, LeaseLostError and SQLAlchemyError.
+        """
         if not self.is_dry:
             self._delete_old_rows()
         worklist, executor = self._worklist(), self._executor()
         missing = worklist.count_missing()
         self.counts.total = self.counts.scanned + missing + worklist.count_failed_users()
         self._report_progress()
-        singles = self._provide_profiles(worklist, executor, missing)
-        while not self._run_steps(singles, RETRIES_SECONDS):
+        singles = self._provide_profiles(worklist, executor, missing)  # 1 to 3
+        while not self._run_steps(singles, RETRIES_SECONDS):  # 4
             self._provide_profiles(worklist, executor, worklist.count_missing())
         failed = (partial(executor.ensure_one, clerk_id) for clerk_id in worklist.failed_users())
-        is_done = self._run_steps(failed, RETRIES_SECONDS)
+        is_done = self._run_steps(failed, RETRIES_SECONDS)  # 5
         if isinstance(executor, SweepExecutor):
-            self._refresh_identities(worklist, executor)
-        while not is_done and self.run.trigger != runs.SCHEDULED:
+            self._refresh_identities(worklist, executor)  # 6
+        while not is_done and self.run.trigger != runs.SCHEDULED:  # 7
             self._provide_profiles(worklist, executor, worklist.count_missing())
             is_done = self._run_steps(failed, RETRIES_SECONDS)
 
@@ -281,16 +284,17 @@ class _SweepPass:
     def _refresh_identities(self, worklist: Worklist, executor: SweepExecutor) -> None:
         if self.sweeper.refresh_from_clerk is None:
             return
-        completion = IdentityCompletion(
+        completion = IdentityCompletion(worklist.note_unanswered)
+        incomplete = completion.steps(
+            worklist.incomplete(),
             partial(executor.refresh_identity, self.sweeper.refresh_from_clerk),
-            worklist.note_unanswered,
         )
-        if self._run_steps(completion.steps(worklist.incomplete()), COMPLETION_SECONDS):
-            completion.refresh_identity = partial(
-                executor.refresh_identity, self.sweeper.refresh_identity
+        if self._run_steps(incomplete, COMPLETION_SECONDS):
+            oldest = completion.steps(
+                islice(worklist.longest_unasked(self.sweeper.max_age), MOST_LOOKUPS),
+                partial(executor.refresh_identity, self.sweeper.refresh_identity),
             )
-            oldest = islice(worklist.longest_unasked(self.sweeper.max_age), MOST_LOOKUPS)
-            self._run_steps(completion.steps(oldest), COMPLETION_SECONDS)
+            self._run_steps(oldest, COMPLETION_SECONDS)
         if completion.stopped_by is not None:
             log.info("completion_put_off", sweep_id=self.run.id, reason=completion.stopped_by)
 
@@ -358,10 +362,10 @@ class _SweepPass:
         sweeper, now = self.sweeper, self.sweeper.now()
         with self.heartbeat.transaction() as session:
             attempts.delete_resolved(session, sweeper.rules)
-            webhook_messages.delete_old(session, now)
+            clerk_messages.delete_old_messages(session, now)
             runs.delete_old(session, now)
-            retention.strip_old_events(session, sweeper.retention, now)
-            expired = retention.expired_accounts(session, sweeper.retention, now)
+            audit.strip_old_events(session, now - sweeper.retention.audit_values)
+            expired = clerk_messages.expired_accounts(session, sweeper.retention, now)
         self._run_steps(
             (partial(sweeper.erase_account, user_id) for user_id in expired), RETENTION_SECONDS
         )

@@ -1,22 +1,167 @@
-"""Read the users of a sweep in pages: linkable, by id range, failed, incomplete, oldest."""
+"""The users of a sweep: who should have a profile and has none, and in which order they are read.
 
-from collections.abc import Callable, Iterator
+The functions compute the difference from the tables each time. `Worklist` reads it in pages:
+linkable users, users by id range, failed, incomplete, and oldest identities.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, and_, bindparam, exists, func, or_, select, text
+from sqlalchemy.orm import Session, aliased
 
 from core.database import Transaction
+from models import Mentorado, ProvisioningAttempt, User
+from models.provisioning_attempt import UNUSABLE_ANSWER
 from provisioning import attempts, queries
 from provisioning.attempts import Position
-from sweep import missing_profiles
-from sweep.missing_profiles import Range
+from provisioning.profiles import SHOULD_HAVE_PROFILE, Unlinked, has_unlinked_match
+from provisioning.rules import Rules
 
 # The login of a user in a batch waits for its commit, and the login's wait for a lock ends after
 # a third of a second.
 TARGET_SECONDS = 0.1
 FIRST_SIZE = 1_000
 SMALLEST_SIZE = 100  # in smaller batches the fixed cost exceeds that of the rows
+MOST_LOOKUPS = 200  # users in one run; the call budget of the provider ends before
+SEEN_WITHIN = timedelta(days=30)  # identities of users without a later visit are not refreshed
+ROWS_AT_A_TIME = 20_000
+
+Rows = TypeVar("Rows")
+Range = tuple[int, int]  # ids, the first excluded, the last included
+Bounds = tuple[Any, Any]  # the same, or its bind parameters in a statement
+
+OtherUnlinked = aliased(Mentorado)  # another unlinked profile with the same address
+
+# If the table of profiles was empty when it was last analysed, PostgreSQL would choose a nested
+# loop that is quadratic in the number of users.
+NO_NESTED_LOOP = text("SELECT set_config('enable_nestloop', 'off', true)")
+
+
+NEXT_IDS = (
+    select(User.id)
+    .where(User.id > bindparam("after_id"))
+    .order_by(User.id)
+    .limit(bindparam("size"))
+    .subquery()
+)
+LAST_OF_NEXT = select(func.max(NEXT_IDS.c.id))
+
+
+def count_missing(session: Session) -> int:
+    """Count the users who should have a profile and have none, without those of the attempts."""
+    session.execute(NO_NESTED_LOOP)
+    missing = select(func.count()).select_from(User).where(*_is_due())
+    return session.scalars(missing).one()
+
+
+def missing_since(session: Session, rules: Rules) -> tuple[int, datetime | None]:
+    """Return `count_missing` under these rules, and when the first of these users was created.
+
+    Includes the users who wait while the auto-create switch is off.
+    """
+    session.execute(NO_NESTED_LOOP)
+    due = [*_is_due(), has_unlinked_match()] if rules.invited_only else _is_due()
+    missing = select(func.count(), func.min(User.created_at)).select_from(User).where(*due)
+    number, since = session.execute(missing).one()
+    return number, since
+
+
+def next_range(session: Session, after_id: int, size: int) -> Range | None:
+    """Return the ids of the next `size` users after `after_id`; None after the last."""
+    last = session.scalars(LAST_OF_NEXT, {"after_id": after_id, "size": size}).one()
+    return None if last is None else (after_id, last)
+
+
+def count_range(session: Session, ids: Range) -> int:
+    """Count the users of a range who should get a profile and need no decision."""
+    due = select(func.count()).select_from(User).where(*needs_no_decision(ids))
+    return session.scalars(due).one()
+
+
+def first_in_range(session: Session, ids: Range, limit: int) -> list[int]:
+    """Return the first user ids that `count_range` counts."""
+    due = select(User.id).where(*needs_no_decision(ids))
+    return list(session.scalars(due.order_by(User.id).limit(limit)))
+
+
+def clerk_ids(session: Session, ids: Range) -> Sequence[str]:
+    """Return the Clerk ids of the users that `count_range` counts."""
+    return session.scalars(select(User.clerk_id).where(*needs_no_decision(ids))).all()
+
+
+def next_unlinked_range(session: Session, after_id: int, size: int) -> Range | None:
+    """Return the ids of the next `size` unlinked profiles after `after_id`; None after the last."""
+    ids = select(Unlinked.id).where(*has_unlinked_address(), Unlinked.id > after_id)
+    page = ids.order_by(Unlinked.id).limit(size).subquery()
+    last = session.scalars(select(func.max(page.c.id))).one()
+    return None if last is None else (after_id, last)
+
+
+def linkable_users(session: Session, unlinked_ids: Range) -> list[str]:
+    """Return the Clerk ids of users with the verified address of an unlinked profile in the range.
+
+    These users have no profile, or an automatic one that could be merged into the unlinked one.
+    """
+    low, high = unlinked_ids
+    is_same = func.normalized_address(User.email) == func.normalized_address(Unlinked.email)
+    has_other_match = exists().where(
+        OtherUnlinked.user_id.is_(None),
+        OtherUnlinked.id != Unlinked.id,
+        func.normalized_address(OtherUnlinked.email) == func.normalized_address(Unlinked.email),
+    )
+    is_mergeable = and_(Mentorado.is_unedited, ~has_other_match)
+    found = session.scalars(
+        select(User.clerk_id)
+        .select_from(Unlinked)
+        .join(User, and_(User.email_verified, is_same))
+        .outerjoin(Mentorado, Mentorado.user_id == User.id)
+        .where(Unlinked.id > low, Unlinked.id <= high, *has_unlinked_address())
+        .where(*_is_candidate(), or_(Mentorado.id.is_(None), is_mergeable))
+        .order_by(Unlinked.id, User.id)
+    )
+    return list(dict.fromkeys(found))
+
+
+def has_unlinked_address() -> tuple[ColumnElement[bool], ...]:
+    """Of an unlinked profile: it has no owner and has an address."""
+    return (Unlinked.user_id.is_(None), Unlinked.email.is_not(None))
+
+
+def _is_candidate() -> tuple[ColumnElement[bool], ...]:
+    """Of a user: it should have a profile, and has no failed attempt."""
+    has_failed = exists().where(
+        ProvisioningAttempt.clerk_id == User.clerk_id,
+        ProvisioningAttempt.error_class != UNUSABLE_ANSWER,
+    )
+    return (*SHOULD_HAVE_PROFILE, ~has_failed)
+
+
+def _is_due() -> tuple[ColumnElement[bool], ...]:
+    return (*_is_candidate(), ~exists().where(Mentorado.user_id == User.id))
+
+
+def is_due_within(ids: Bounds) -> tuple[ColumnElement[bool], ...]:
+    """Of a user: in that range, should have a profile and has none.
+
+    The range restricts the profiles as well; otherwise each batch would read all of them.
+    """
+    own = exists().where(Mentorado.user_id == User.id, *is_within(Mentorado.user_id, ids))
+    return (*is_within(User.id, ids), *_is_candidate(), ~own)
+
+
+def is_within(column: Any, ids: Bounds) -> tuple[ColumnElement[bool], ...]:
+    """Of a column of user ids: in that range."""
+    low, high = ids
+    return (column > low, column <= high)
+
+
+def needs_no_decision(ids: Range) -> tuple[ColumnElement[bool], ...]:
+    """Of a user: due, and no unlinked profile has its verified address."""
+    return (*is_due_within(ids), ~has_unlinked_match())
 
 
 @dataclass(slots=True)
@@ -48,13 +193,6 @@ class BatchSizer:
         return max(least, min(most, int(self.size * TARGET_SECONDS / seconds)))
 
 
-MOST_LOOKUPS = 200  # users in one run; the call budget of the provider ends before
-SEEN_WITHIN = timedelta(days=30)  # identities of users without a later visit are not refreshed
-ROWS_AT_A_TIME = 20_000
-
-Rows = TypeVar("Rows")
-
-
 @dataclass(frozen=True, slots=True)
 class Worklist:
     """The work of one run, read a batch at a time, so that memory does not grow with the users.
@@ -71,7 +209,7 @@ class Worklist:
 
     def count_missing(self) -> int:
         """Count the users without a profile and without a failed attempt."""
-        return self._read(missing_profiles.count_missing)
+        return self._read(count_missing)
 
     def count_failed_users(self) -> int:
         """Count the failed attempts that are due."""
@@ -80,8 +218,8 @@ class Worklist:
     def linkable_users(self) -> Iterator[str]:
         """Yield the Clerk ids of users whose address has a pre-registered profile."""
         after = 0
-        while ids := self._read(missing_profiles.next_unlinked_range, after, self.batch_size):
-            yield from self._read(missing_profiles.linkable_users, ids)
+        while ids := self._read(next_unlinked_range, after, self.batch_size):
+            yield from self._read(linkable_users, ids)
             after = ids[1]
 
     def groups(self, size: int) -> Iterator[list[str]]:
@@ -93,7 +231,7 @@ class Worklist:
     def ranges(self, sizer: BatchSizer) -> Iterator[Range]:
         """Yield ranges of ids that cover all users, each of the sizer's current size."""
         after = 0
-        while ids := self._read(missing_profiles.next_range, after, sizer.size):
+        while ids := self._read(next_range, after, sizer.size):
             yield ids
             after = ids[1]
 

@@ -22,12 +22,13 @@ from core import deadlines
 from core.config import Config
 from core.database import cache, db
 from dev import postgres
-from dev.databases import UNLIMITED, connect_to, create_app_on
+from dev.databases import connect_to
 from dev.fake_clerk import DevIdentityProvider, DevUser
 from dev.servers import PostgresServer, RedisServer, start_postgres, start_redis
 from models import Feedback, Mentorado, MetricaMensal, User
 from models.mentorado import Turma
 from models.user import Role
+from tests.support.apps import UNLIMITED, create_app_on
 from tests.support.concurrency import Clock
 from tests.support.databases import new_server_folder, use_fast_settings
 from tests.support.time_limits import TIME_LIMIT_SCALE

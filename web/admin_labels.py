@@ -14,7 +14,7 @@ from provisioning.preview import Fact, Snapshot, Subject, SubjectKind
 from provisioning.queries import UserState
 from provisioning.rules import Action
 from web.formatting import join_words, month_name, number, reais
-from web.month_texts import FIGURE_LABELS
+from web.mentee_texts import FIGURE_LABELS
 
 STATES = {
     UserState.READY: "Pronta",

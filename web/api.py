@@ -57,7 +57,8 @@ def api_operation(*error_codes: str) -> Callable[[View], View]:
         def wrapper(**ids: object) -> object:
             return view(**ids, **{name: read() for name, read in readers.items()})
 
-        _specs[wrapper] = OperationSpec(
+        registered = cast(View, wrapper) if readers else view
+        _specs[registered] = OperationSpec(
             (getdoc(view) or "").split("\n\n")[0].replace("\n", " "),
             {name: hint for name, hint in hints.items() if name not in readers},
             _first_subclass(Body, hints),
@@ -65,7 +66,7 @@ def api_operation(*error_codes: str) -> Callable[[View], View]:
             responses,
             error_codes,
         )
-        return cast(View, wrapper)
+        return registered
 
     return decorate
 

@@ -7,8 +7,9 @@ from decimal import ROUND_HALF_UP, Decimal
 
 from flask import Flask
 
-from dashboard.chart import MEASURES, PROFIT, REVENUE, Bar, is_money
+from dashboard.chart import Bar
 from dashboard.periods import BRASILIA
+from dashboard.score import MEASURES, PROFIT, REVENUE, is_money
 
 MAX_LENGTH = 40
 # A typed minus, or what word processors replace it by: hyphens, an en dash, a minus sign.
@@ -60,6 +61,7 @@ def _parse_decimal(text: str) -> Decimal:
 
 MONTHS = "janeiro fevereiro março abril maio junho julho agosto setembro outubro novembro dezembro"
 MISSING = "n/d"
+NOT_GIVEN = "sem registro"
 MAX_PERCENT = 999  # larger figures only show that the first month was small
 TENTHS_BELOW = 10  # seconds
 NO_SCORE = ("none", "sem pontos ainda")
@@ -85,6 +87,7 @@ def register_filters(app: Flask) -> None:
         month_letters,
         day,
         scale_mark,
+        figure,
         moment,
         seconds,
         bar_text,
@@ -148,18 +151,27 @@ def bar_text(bar: Bar, measure: str = REVENUE) -> str:
     """«março de 2026: faturamento R$ 17.600, lucro R$ 7.040, meta R$ 16.000»."""
     name = month_name(bar.period.mes, bar.period.ano)
     if bar.month is None:
-        return f"{name}: sem registro"
-    show = reais if is_money(measure) else number
+        return f"{name}: {NOT_GIVEN}"
     parts = []
     if measure != PROFIT:
-        parts.append(f"{MEASURES[measure].lower()} {show(getattr(bar.month, measure))}")
-    if is_money(measure):
+        is_given, value = bar.month.has(measure), getattr(bar.month, measure)
+        parts.append(
+            f"{MEASURES[measure].lower()} {figure(value, measure) if is_given else NOT_GIVEN}"
+        )
+    if is_money(measure) and not bar.month.has(PROFIT):
+        parts.append(f"lucro {NOT_GIVEN}")
+    elif is_money(measure):
         # Many screen readers skip a minus sign.
         result = "prejuízo" if bar.month.lucro < 0 else "lucro"
         parts.append(f"{result} {reais(abs(bar.month.lucro))}")
     if bar.goal is not None:
-        parts.append(f"meta {show(getattr(bar.month.goals, measure))}")
+        parts.append(f"meta {figure(getattr(bar.month.goals, measure), measure)}")
     return f"{name}: {', '.join(parts)}"
+
+
+def figure(value: int, measure: str) -> str:
+    """16000, «faturamento» → «R$ 16.000»; 50, «leads» → «50»."""
+    return reais(value) if is_money(measure) else number(value)
 
 
 def scale_mark(value: int, measure: str) -> str:

@@ -1,6 +1,6 @@
 """Reading months and their figures, from JSON, forms and URLs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from flask import request
@@ -14,7 +14,6 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from dashboard.chart import MEASURES, REVENUE
 from dashboard.months import FIGURES
 from dashboard.periods import (
     EARLIEST_YEAR,
@@ -24,6 +23,7 @@ from dashboard.periods import (
     parse_period,
     reportable_period,
 )
+from dashboard.score import MEASURES, REVENUE
 from web.errors import InvalidInputError
 from web.formatting import NumberFormatError, parse_amount, parse_whole_number
 from web.services import services
@@ -70,24 +70,24 @@ FORM_MESSAGES = {
 AMOUNTS = ("faturamento", "lucro")
 
 
-def parse_typed_number(value: object, info: ValidationInfo) -> object:
+def _parse_typed(parse: Callable[[str], int], value: object, info: ValidationInfo) -> object:
     """Parse a number typed in a form; values from JSON stay as they are."""
     if info.context != FORM_INPUT or not isinstance(value, str):
         return value
     try:
-        return parse_whole_number(value)
+        return parse(value)
     except NumberFormatError as err:
         raise PydanticCustomError(err.kind, err.kind) from err
+
+
+def parse_typed_number(value: object, info: ValidationInfo) -> object:
+    """Parse a whole number typed in a form."""
+    return _parse_typed(parse_whole_number, value, info)
 
 
 def parse_typed_amount(value: object, info: ValidationInfo) -> object:
-    """As `parse_typed_number`, for an amount of money, whose cents are rounded."""
-    if info.context != FORM_INPUT or not isinstance(value, str):
-        return value
-    try:
-        return parse_amount(value)
-    except NumberFormatError as err:
-        raise PydanticCustomError(err.kind, err.kind) from err
+    """Parse an amount of money typed in a form; its cents are rounded."""
+    return _parse_typed(parse_amount, value, info)
 
 
 Figure = Annotated[Amount, BeforeValidator(parse_typed_number)]

@@ -16,15 +16,15 @@ from auth.tokens import SessionClaims, identity_from_claims
 from core.connection_pool import pool_of
 from core.database import db, transaction
 from core.deadlines import scaled
-from dashboard.months import OwnProfile, read_report
-from dashboard.overview import (
-    Overview,
+from dashboard.months import (
+    OwnProfile,
     StoredReport,
-    compute_overview,
+    read_report,
     report_from_text,
     report_to_text,
 )
-from dashboard.periods import Period, period_to_report
+from dashboard.overview import Overview, compute_overview
+from dashboard.periods import Period, current_period, working_period
 from provisioning import audit
 from provisioning.audit import Source
 from provisioning.context import (
@@ -62,18 +62,14 @@ def pop_flashes() -> list[str]:
 
     A response that is not shown (HEAD, a prefetch, a frame) leaves them for the next page.
     """
-    if "context" not in g or not _is_visible_page():
-        return []
-    categories = [g.context.user["clerk_id"]]
-    return [str(message) for message in get_flashed_messages(category_filter=categories)]
-
-
-def _is_visible_page() -> bool:
     headers = request.headers
     purpose = f"{headers.get('Sec-Purpose', '')} {headers.get('Purpose', '')}".lower()
     is_prefetch = "prefetch" in purpose or "prerender" in purpose
     is_document = headers.get("Sec-Fetch-Dest", "document") == "document"
-    return request.method != "HEAD" and not is_prefetch and is_document
+    if "context" not in g or request.method == "HEAD" or is_prefetch or not is_document:
+        return []
+    categories = [g.context.user["clerk_id"]]
+    return [str(message) for message in get_flashed_messages(category_filter=categories)]
 
 
 def ensure_context() -> None:
@@ -208,9 +204,13 @@ def with_own_profile(
 
 
 def period_due() -> Period:
-    """Return the month that «Métricas» opens for the signed-in user, who has a profile."""
-    joined_at = datetime.fromisoformat(g.context.mentorado["created_at"])
-    return period_to_report(joined_at, now=services().now())
+    """Return the month that «Métricas» opens for the signed-in user, who has a profile.
+
+    It is the `working_period`; in the month in which the mentee has joined, always that month.
+    """
+    joined_at, now = datetime.fromisoformat(g.context.mentorado["created_at"]), services().now()
+    current = current_period(now)
+    return working_period(now) if current_period(joined_at) < current else current
 
 
 def own_overview() -> Overview:

@@ -17,12 +17,12 @@ from flask.typing import ResponseReturnValue
 from prometheus_client import Counter, Histogram
 
 from auth.errors import CallNeededError
-from auth.tokens import SessionClaims
+from auth.tokens import SessionClaims, identity_from_claims
 from core import deadlines, metrics
 from core.rate_limit import LimitKind
 from provisioning.context import FAILED_STATUSES, NOT_REQUIRED, READY, RequestContext
 from provisioning.ensure import CHANGES, Outcome
-from provisioning.errors import Denial
+from provisioning.errors import DatabaseUnavailableError, Denial
 from web.access_policy import Access, AccessPolicy, policy_of
 from web.errors import (
     AccountDeletedError,
@@ -120,6 +120,7 @@ def before_request() -> ResponseReturnValue | None:
         raise HttpError("invalid_host", "the Host header has no valid name")
     if request.endpoint is None:
         check_address_rate_limit()
+        _load_cached_context()
         return _redirect_without_trailing_slash()  # None: the router's 404 or 405 follows
     policy = policy_of(current_app.view_functions[request.endpoint])
     if policy is None:
@@ -252,6 +253,23 @@ def _redirect_without_trailing_slash() -> ResponseReturnValue | None:
         return None
     query = request.query_string.decode("ascii", "ignore")
     return redirect(f"{path}?{query}" if query else path, code=308)
+
+
+def _load_cached_context() -> None:
+    """Set `g.context` for the menu of a page that does not exist, if the user's is cached."""
+    if not _is_page_request():
+        return
+    try:
+        claims = authenticate(may_call=False)
+        if isinstance(claims, SessionClaims) and claims.impersonator is None:
+            contexts, now = services().provisioning.contexts, services().now()
+            context = contexts.get(identity_from_claims(claims), now)
+            if context is not None:
+                g.context = context
+    except (UnauthenticatedError, CallNeededError, DatabaseUnavailableError):
+        return
+    finally:
+        g.pop("set_cookies", None)  # of a handshake that does not take place
 
 
 def _is_page_request() -> bool:

@@ -208,9 +208,8 @@ def start_background_work(
     """
     built: Services = app.extensions[EXTENSION]
     config = built.config
-    sweeper = build_sweeper(
-        built.provisioning, interval=timedelta(seconds=config.sweep_interval_seconds)
-    )
+    interval = timedelta(seconds=config.sweep_interval_seconds)
+    sweeper = build_sweeper(built.provisioning, interval=interval, now=built.now)
 
     def read_once_more() -> None:
         built.backlog.refresh()
@@ -223,9 +222,8 @@ def start_background_work(
         on_idle=read_once_more if built.activity.serves_requests else lambda: None,
     )
     built.jobs.start(app, polls=sweeps)
-    return BackgroundWork(
-        built.jobs, start_scheduler(app, poller, is_process_stopping=is_process_stopping)
-    )
+    scheduler = start_scheduler(poller, app.app_context, is_process_stopping=is_process_stopping)
+    return BackgroundWork(built.jobs, scheduler)
 
 
 def print_banner(config: Config, addresses: Iterable[Address]) -> None:

@@ -11,8 +11,7 @@ from sqlalchemy.orm import Session
 from models import Mentorado, User
 from provisioning import admin_actions, attempts, deleted_profiles
 from provisioning.audit import Source
-from provisioning.merge import merge
-from provisioning.merge_rows import MergeSpec, Prefer
+from provisioning.merge import MergeSpec, Prefer, merge
 from provisioning.preview import ChangeResult, SubjectKind
 from web.admin_labels import count_text
 from web.month_input import parse_typed_number

@@ -205,7 +205,7 @@ def _latest_change(requested: RequestedChange) -> str:
     is_user, number = requested.subject.kind is SubjectKind.USER, requested.subject.id
     about = {"user_id": number} if is_user else {"mentorado_id": number}
     with transaction() as session:
-        newest = audit.events(session, **about, limit=1)
+        newest = audit.read_history(session, **about, limit=1)
         event = next((e for e in newest if e.actor_id not in (None, admin_source().actor_id)), None)
         actor = session.get(User, event.actor_id) if event else None
     if event is None:

@@ -16,8 +16,8 @@ from web.access_policy import admin_required
 from web.admin_change import admin_source, log_admin_action
 from web.errors import FieldErrors, InvalidInputError
 from web.formatting import month_name
+from web.mentee_texts import FIGURE_LABELS
 from web.month_input import MONTH, YEAR, requested_period
-from web.month_texts import FIGURE_LABELS
 from web.problem_responses import FieldError
 from web.request_context import flash_user
 from web.services import services

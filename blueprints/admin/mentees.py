@@ -12,12 +12,11 @@ from core.database import transaction
 from dashboard.chart import draw_chart
 from dashboard.month_view import view_month
 from dashboard.months import read_report
-from dashboard.overview import compute_overview
 from dashboard.periods import current_period
 from models import Mentorado, User
 from provisioning import audit, deleted_profiles
 from provisioning.admin_actions import ConflictError
-from provisioning.audit_log import read_names
+from provisioning.audit import read_names
 from provisioning.context import serialize_mentorado
 from provisioning.deleted_profiles import DeletedProfile, RestoredProfile
 from provisioning.queries import KINDS, MenteeKind, list_mentees
@@ -95,7 +94,7 @@ def show(mentorado_id: int) -> ResponseReturnValue:
     profile, owner = row
     with transaction() as session:
         report = read_report(session, mentorado_id)
-        history = audit.events(session, mentorado_id=mentorado_id, limit=HISTORY_SIZE)
+        history = audit.read_history(session, mentorado_id=mentorado_id, limit=HISTORY_SIZE)
         names = read_names(session, history)
         counts = count_references(session, mentorado_id)
     now = services().now()
@@ -106,7 +105,6 @@ def show(mentorado_id: int) -> ResponseReturnValue:
         owner=owner,
         danger=dangers_of_profile(profile, owner, counts),
         report=report,
-        overview=compute_overview(report, now=now),
         view=view_month(report, None, now=now),
         this_month=current_period(now),
         chart=draw_chart(report.months, selected_measure()) if report.months else None,

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from core.database import transaction
 from provisioning.admin_actions import ConflictError
 from provisioning.audit import Source
-from provisioning.merge_rows import Prefer
+from provisioning.merge import Prefer
 from provisioning.preview import ChangeRequest, ChangeResult, Preview, Subject, SubjectKind
 from provisioning.references import count_references
 from provisioning.same_person import (

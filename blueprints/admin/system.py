@@ -13,8 +13,8 @@ from core import metrics
 from core.database import transaction
 from models import SweepRun
 from models.sweep_run import SweepStatus
-from provisioning import attempts, auto_create
-from provisioning.audit_log import read_events, read_names, read_user_names
+from provisioning import admin_actions, attempts
+from provisioning.audit import read_events, read_names, read_user_names
 from provisioning.errors import DatabaseUnavailableError
 from sweep import runs
 from sweep.stats import read_stats
@@ -60,7 +60,7 @@ def show_system() -> ResponseReturnValue:
 def confirm_auto_create() -> ResponseReturnValue:
     """Show what switching automatic creation would change."""
     with transaction() as session:
-        is_on = auto_create.is_enabled(session)
+        is_on = admin_actions.is_auto_create_on(session)
     return render_template("console_auto_create.html", is_on=is_on)
 
 
@@ -73,9 +73,9 @@ def set_auto_create() -> ResponseReturnValue:
         raise InvalidInputError([{"field": "ligar", "message": NO_VALUE_MESSAGE}])
     reason = typed_reason()
     with transaction() as session:
-        is_changed = auto_create.is_enabled(session) != enabled
+        is_changed = admin_actions.is_auto_create_on(session) != enabled
         if is_changed:
-            auto_create.set_enabled(
+            admin_actions.set_auto_create(
                 session, on=enabled, source=admin_source(reason), now=services().now()
             )
     if is_changed:  # a repeated request has changed nothing
@@ -104,7 +104,7 @@ def is_creation_paused() -> bool:
         return True
     try:
         with transaction() as session:
-            return not auto_create.is_enabled(session)
+            return not admin_actions.is_auto_create_on(session)
     except SQLAlchemyError:
         return False  # the page itself shows the outage
 

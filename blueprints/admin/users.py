@@ -20,7 +20,7 @@ from core.database import transaction
 from models import Mentorado, User
 from provisioning import audit
 from provisioning.admin_actions import ConflictError
-from provisioning.audit_log import read_names
+from provisioning.audit import read_names
 from provisioning.ensure import forecast_decision
 from provisioning.errors import ProvisioningError
 from provisioning.profiles import list_unlinked_profiles
@@ -78,7 +78,7 @@ def show(user_id: int) -> ResponseReturnValue:
         row = _get_user(session, user_id)
         result = forecast_decision(session, row.user.clerk_id, services().provisioning.rules)
         mentorado_id = row.mentorado.id if row.mentorado else None
-        history = audit.events(
+        history = audit.read_history(
             session, user_id=user_id, mentorado_id=mentorado_id, limit=HISTORY_SIZE
         )
         unlinked = _matching_profiles(session, row)

@@ -14,8 +14,7 @@ from core.database import transaction
 from core.types import Timestamp
 from dashboard.periods import BRASILIA
 from models import AuditEvent
-from provisioning import audit
-from provisioning.audit_log import AuditFilter, AuditNames, read_events, read_names
+from provisioning.audit import AuditFilter, AuditNames, read_events, read_names
 from provisioning.context import iso_utc
 from provisioning.queries import list_mentees, list_users
 from web.access_policy import admin_required
@@ -97,7 +96,9 @@ class AuditQuery(Paging):
 def list_events(query: AuditQuery) -> Listed[EventShape]:
     """The newest audit events first; the cursor goes back in time."""
     with transaction() as session:
-        events = audit.events(session, before_id=query.cursor or None, limit=query.limit)
+        events = read_events(
+            session, AuditFilter(), before_id=query.cursor or None, limit=query.limit
+        )
     return list_page(events, serialize_event, limit=query.limit)
 
 

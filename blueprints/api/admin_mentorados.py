@@ -15,7 +15,7 @@ from models import Mentorado
 from provisioning import admin_actions, deleted_profiles
 from provisioning import merge as profile_merge
 from provisioning.context import MentoradoShape, serialize_mentorado
-from provisioning.merge_rows import MergeConflict, MergeSpec, Prefer
+from provisioning.merge import MergeConflict, MergeSpec, Prefer
 from provisioning.preregistration import (
     RegistrationResult,
     find_registered_by_request,

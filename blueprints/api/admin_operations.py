@@ -17,7 +17,7 @@ from core.types import Timestamp, one_of
 from models import ProvisioningAttempt, SweepRun
 from models.provisioning_attempt import AttemptState
 from models.sweep_run import SweepStatus
-from provisioning import attempts, audit, auto_create
+from provisioning import admin_actions, attempts, audit
 from provisioning.context import iso_utc
 from sweep import runs
 from web.access_policy import admin_required
@@ -150,7 +150,7 @@ def show_switch() -> Switch:
 def turn_switch(body: SwitchRequest) -> Switch:
     """Switch automatic creation in every process; the next request or sweep applies it."""
     with transaction() as session:
-        auto_create.set_enabled(
+        admin_actions.set_auto_create(
             session, on=body.enabled, source=admin_source(), now=services().now()
         )
         shape = _switch_shape(session)
@@ -159,7 +159,7 @@ def turn_switch(body: SwitchRequest) -> Switch:
 
 
 def _switch_shape(session: Session) -> Switch:
-    stored = auto_create.is_enabled(session)
+    stored = admin_actions.is_auto_create_on(session)
     return {"enabled": stored and services().config.enable_auto_create, "stored": stored}
 
 

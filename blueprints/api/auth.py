@@ -21,9 +21,9 @@ from provisioning.context import (
 )
 from provisioning.queries import diagnose
 from web.access_policy import public, public_unlimited, signed_in, signed_in_fresh
-from web.advice import diagnostic_advice
 from web.api import PROFILE_CODES, api_operation
 from web.errors import ProfileRequiredError
+from web.mentee_texts import diagnostic_advice
 from web.problem_responses import problem_response
 from web.services import services
 from web.session import end_session

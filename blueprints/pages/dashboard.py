@@ -9,13 +9,13 @@ from sqlalchemy.orm import Session
 from dashboard.chart import draw_chart
 from dashboard.month_view import closing_task, count_streak, view_month
 from dashboard.months import OwnProfile
-from dashboard.overview import compute_overview
 from dashboard.own_profile import confirm_goals, mark_feedback
 from dashboard.periods import Period, PeriodError, current_period, parse_period
 from provisioning.context import NOT_REQUIRED
+from provisioning.profiles import DEFAULT_NAME
 from web.access_policy import mentorado_required, own_dashboard, signed_in
-from web.advice import address_advice
 from web.errors import HttpError
+from web.mentee_texts import address_advice
 from web.month_input import MONTH, YEAR, requested_period, selected_measure, selected_period
 from web.problem_responses import MAX_FORM_BYTES
 from web.request_context import flash_user, own_report, with_own_profile
@@ -44,16 +44,16 @@ def dashboard() -> ResponseReturnValue:
         "dashboard.html",
         mentorado=g.context.mentorado,
         report=report,
-        overview=compute_overview(report, now=stored.as_of),
+        as_of=stored.as_of,
         view=view_month(report, period, now=now),
         chart=draw_chart(report.months, selected_measure()) if report.months else None,
+        is_unnamed=g.context.mentorado["nome_completo"] == DEFAULT_NAME,
         selected=period,
         this_month=current_period(now),
         # Only the newest months say what is due and how long the streak is.
         closing=None if period else closing_task(report, joined_at, now=now),
         streak=0 if period else count_streak(report.months, now=now),
         advice=address_advice(report.address),
-        account_url=services().config.account_url,
     )
 
 

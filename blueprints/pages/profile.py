@@ -5,11 +5,10 @@ from flask.typing import ResponseReturnValue
 
 from blueprints.api.mentorados import OwnProfileEdit, rename_own_profile
 from web.access_policy import mentorado_required
-from web.advice import address_advice
 from web.errors import FieldErrors, InvalidInputError
+from web.mentee_texts import address_advice
 from web.problem_responses import MAX_FORM_BYTES
 from web.request_context import flash_user, own_report
-from web.services import services
 from web.validation import validate_model
 
 profile = Blueprint("profile", __name__)
@@ -46,7 +45,6 @@ def _render(typed_name: str, errors: FieldErrors = ()) -> str:
         user=g.context.user,
         address=report.address,
         advice=address_advice(report.address),
-        account_url=services().config.account_url,
         typed_name=typed_name,
         errors=errors,
         labels={"nome_completo": "Nome completo"},

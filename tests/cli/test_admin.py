@@ -19,10 +19,11 @@ from app import create_app
 from core.config import Config
 from core.database import background_transaction, db
 from core.email_address import normalize_address
-from dev.databases import connect_to, count, create_app_on
+from dev.databases import connect_to, count
 from dev.fake_clerk import PUBLISHABLE_KEY, DevUser
 from models import ProvisioningAttempt, SweepRun, User
 from models.user import Role
+from tests.support.apps import create_app_on
 from tests.support.clerk_server import BackendFault, Clerk, run_clerk
 from tests.support.types import Sign
 from tests.support.users import ALICE, BOB, NOW

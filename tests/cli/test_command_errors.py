@@ -9,7 +9,8 @@ from click.testing import Result
 from flask import Flask
 from sqlalchemy import make_url
 
-from dev.databases import connect_to, create_app_on
+from dev.databases import connect_to
+from tests.support.apps import create_app_on
 
 PASSWORD = "hush-0123456789"
 UNREACHABLE_URL = f"postgresql+psycopg2://bia:{PASSWORD}@127.0.0.1:1/nowhere"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from dev.databases import create_app_on
+from tests.support.apps import create_app_on
 
 POOLER = "postgresql://nobody@127.0.0.1:1/none"
 

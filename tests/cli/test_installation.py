@@ -1,18 +1,22 @@
 """The commands `flask config` and `flask cache clear`, and lines of `flask doctor`."""
 
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from flask import Flask
 from redis import StrictRedis
 from sqlalchemy import make_url
 
-from cli.doctor import Setup, examine_clerk
+from cli.doctor import Finding, examine_clerk
+from core.config import Config
 from core.database import background_transaction
-from dev.databases import create_app_on
 from dev.servers import RedisServer
 from models import User
+from tests.support.apps import create_app_on
+from web.services import EXTENSION, Services
 
 SECRET = "hush-0123456789"
 
@@ -66,23 +70,17 @@ def test_cache_clear_names_a_redis_that_does_not_answer(tmp_path: Path, template
     assert "the cache at 127.0.0.1:1 did not answer" in result.stderr
 
 
-SETUP = Setup(
-    publishable_key="pk_live_x",
-    secret_key=None,
-    client=None,
-    directory=None,
-    jwks_url=None,
-    sign_in_url=None,
-    frontend_api_url="https://clerk.example.com",
-    authorized_parties=frozenset({"https://app.example.com"}),
-    has_webhook_secret=False,
-    identity_max_age_seconds=86_400,
-)
+CLERK = {
+    "clerk_publishable_key": f"pk_live_{b64encode(b'clerk.example.com$').decode()}",
+    "clerk_authorized_parties": frozenset({"https://app.example.com"}),
+}
 
 
-def clerk_lines(setup: Setup = SETUP) -> dict[str, tuple[bool, str]]:
-    """Return the lines about Clerk that need no call to it."""
-    return {part: (is_well, detail) for part, is_well, detail in examine_clerk(setup)}
+def clerk_findings(app: Flask, **settings: object) -> dict[str, Finding]:
+    """Return the findings about Clerk that need no call to it."""
+    parts: Services = app.extensions[EXTENSION]
+    config = Config.model_validate({**CLERK, **settings})
+    return {finding.part: finding for finding in examine_clerk(replace(parts, config=config))}
 
 
 @pytest.mark.parametrize(
@@ -98,11 +96,11 @@ def clerk_lines(setup: Setup = SETUP) -> dict[str, tuple[bool, str]]:
 def test_doctor_compares_origins_with_the_domain_of_the_instance(
     tmp_path: Path, template_url: str, origin: str, *, is_well: bool
 ) -> None:
-    with create_app_on(tmp_path, template_url):
-        lines = clerk_lines(replace(SETUP, authorized_parties=frozenset({origin})))
+    with create_app_on(tmp_path, template_url) as app:
+        findings = clerk_findings(app, clerk_authorized_parties=frozenset({origin}))
 
-    assert lines["clerk origins"][0] is is_well
-    assert origin in lines["clerk origins"][1]
+    assert findings["clerk origins"].is_well is is_well
+    assert origin in findings["clerk origins"].detail
 
 
 def test_doctor_says_what_follows_from_missing_webhook_and_claims(
@@ -110,9 +108,11 @@ def test_doctor_says_what_follows_from_missing_webhook_and_claims(
 ) -> None:
     with create_app_on(tmp_path, copy_database("claims")) as app:
         with background_transaction() as session:
-            now = app.extensions["services"].now()
+            now = app.extensions[EXTENSION].now()
             session.add_all([User(clerk_id="a", identity_asked_at=now), User(clerk_id="b")])
-        lines = clerk_lines()
+        findings = clerk_findings(app)
 
-    assert "24 h later" in lines["clerk webhook"][1]
-    assert lines["clerk claims"][1].startswith("missing: Clerk was asked about 1 of the newest 2")
+    assert "24 h later" in findings["clerk webhook"].detail
+    assert findings["clerk claims"].detail.startswith(
+        "missing: Clerk was asked about 1 of the newest 2"
+    )

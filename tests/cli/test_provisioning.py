@@ -13,9 +13,10 @@ from flask.testing import FlaskClient, FlaskCliRunner
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from dev.databases import count, create_app_on
+from dev.databases import count
 from models import AuditEvent, Mentorado, SweepRun, User
 from models.user import Role
+from tests.support.apps import create_app_on
 from tests.support.types import Sign
 from tests.support.users import ALICE
 from web.services import Services

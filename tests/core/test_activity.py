@@ -11,8 +11,8 @@ from flask import Flask
 from core.activity import EXCHANGE_SECONDS, Activity, LastUse, LastUseFile, LastUseInRedis
 from core.cache import Store
 from core.database import cache
-from dev.databases import create_app_on
 from dev.servers import RedisServer
+from tests.support.apps import create_app_on
 from tests.support.concurrency import Clock
 
 IDLE_SECONDS = 240

@@ -1,7 +1,7 @@
 """The cache backends: text only, versions never decrease, a bounded store in the process."""
 
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, cast
 
 import pytest
 from flask import Flask
@@ -15,8 +15,7 @@ from core.cache import (
     RedisStore,
     Take,
     TextSerializer,
-    Versioned,
-    as_versioned,
+    parse_version,
     version_keys,
 )
 from dev.servers import RedisServer, eventually, free_port
@@ -39,8 +38,22 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
         yield cast(Store, cache.cache)
 
 
+class Versioned(NamedTuple):
+    """What the store has of a key."""
+
+    newest: int | None
+    confirmed: int | None
+    value: str | None
+
+
 def versioned(store: Store, key: str) -> Versioned:
-    return as_versioned(store.read(version_keys(key, f"context:{key}")))
+    """Return the newest version, the confirmed version and the value of a key."""
+    return parsed(store.read(version_keys(key, f"context:{key}")))
+
+
+def parsed(found: Sequence[Any]) -> Versioned:
+    newest, confirmed, value = found
+    return Versioned(parse_version(newest), parse_version(confirmed), value)
 
 
 def put(store: Store, version: int, text: str, confirmed_seconds: float = 5.0) -> None:
@@ -202,7 +215,8 @@ def test_keys_are_read_with_the_limit(store: Store) -> None:
 
     _, found = store.take_and_read(PER_SECOND, version_keys("ana", "context:ana"))
 
-    assert as_versioned(found) == (3, 3, "text")
+    assert found is not None
+    assert parsed(found) == (3, 3, "text")
     assert store.take_and_read(PER_SECOND, ["missing"])[1] == [None]
 
 

@@ -89,3 +89,27 @@ def test_call_that_could_not_start_leaves_nothing(flight: SingleFlight) -> None:
     flight.share("k", start)
 
     assert len(start.futures) == 1
+
+
+def test_cost_of_a_call_does_not_grow_with_the_kept_results(
+    flight: SingleFlight, clock: Clock
+) -> None:
+    """5 000 logins in five seconds took quadratic time."""
+    looked_at = 0
+
+    class CountingFuture(Future[str]):
+        def done(self) -> bool:
+            nonlocal looked_at
+            looked_at += 1
+            return super().done()
+
+    def start() -> Future[str]:
+        future = CountingFuture()
+        future.set_result("answer")
+        return future
+
+    for number in range(1_000):
+        clock.seconds += 0.01
+        flight.share(number, start, keep_seconds=5)
+
+    assert looked_at < 4 * 1_000

@@ -10,12 +10,13 @@ from flask import Flask
 from core.database import transaction
 from dashboard.mass_goals import GoalsOfAll, count_changes, goals_options, month_of
 from dashboard.periods import Period
-from dev.databases import connect_to, count, create_app_on
+from dev.databases import connect_to, count
 from models import AdminJob
 from models.admin_job import JobKind
 from provisioning import jobs
 from provisioning.audit import Source
 from provisioning.jobs import JobRequest
+from tests.support.apps import create_app_on
 from tests.support.users import NOW
 from web.job_runner import JobRunner
 

@@ -8,6 +8,7 @@ from dashboard.month_view import (
     Change,
     ClosingTask,
     Pace,
+    SinceFirst,
     closing_task,
     compare,
     count_streak,
@@ -72,10 +73,53 @@ def test_view_of_a_mentee_without_months_is_the_running_month() -> None:
     assert [progress.goal.goal for progress in view.goals] == [16_000, 50, 10, 12, 60]
 
 
+@pytest.mark.parametrize(
+    ("revenues", "expected"),
+    [((0, 100), (None, 100)), ((100, 130, 90), (-10, 20)), ((100, 50), (-50, -50))],
+    ids=str,
+)
+def test_last_month_is_compared_with_the_first(
+    revenues: tuple[int, ...], expected: tuple[int | None, int]
+) -> None:
+    months = [month(mes, faturamento=value) for mes, value in enumerate(revenues, 1)]
+
+    since = view_month(report_of(*months), None, now=NOW).since_first
+
+    assert since is not None
+    assert (since.first, since.months) == (months[0], len(revenues))
+    assert (since.growth_percent, since.gain) == expected
+
+
+@pytest.mark.parametrize(
+    "months",
+    [
+        (),
+        (month(1),),
+        (month(1, missing=("faturamento",)), month(2)),
+        (month(1), month(2), month(3, missing=("faturamento",))),
+    ],
+)
+def test_without_two_revenues_there_is_no_first_to_compare_with(months: tuple[Month, ...]) -> None:
+    assert view_month(report_of(*months), None, now=NOW).since_first is None
+
+
+def test_months_without_a_revenue_are_left_out_of_the_comparison() -> None:
+    months = [
+        month(1, missing=("faturamento",), faturamento=0),
+        month(2, faturamento=100),
+        month(3, missing=("faturamento",), faturamento=0),
+        month(4, faturamento=150),
+    ]
+
+    since = view_month(report_of(*months), None, now=NOW).since_first
+
+    assert since == SinceFirst(months[1], 2, growth_percent=50, gain=50)
+
+
 def test_only_the_month_before_in_the_calendar_is_compared() -> None:
     view = view_month(report_of(month(12, 2025), month(2)), None, now=NOW)
 
-    assert (view.previous, view.revenue_change) == (None, None)
+    assert (view.previous, view.changes) == (None, {})
 
 
 def test_only_the_running_month_has_a_pace() -> None:

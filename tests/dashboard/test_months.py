@@ -23,9 +23,10 @@ from dashboard.months import (
     save_month,
 )
 from dashboard.periods import Period
-from dev.databases import connect_to, count, create_app_on, hold_locks
+from dev.databases import connect_to, count, hold_locks
 from dev.servers import eventually
 from models import Mentorado, MetricaMensal
+from tests.support.apps import create_app_on
 from tests.support.users import BOB, NOW, PAGE, identity_of
 from web.services import EXTENSION
 

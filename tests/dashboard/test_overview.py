@@ -14,16 +14,11 @@ from dashboard.months import (
     MonthFeedback,
     ReceivedFeedback,
     Report,
-)
-from dashboard.overview import (
-    Overview,
     StoredReport,
-    compute_overview,
-    growth_percent,
     report_from_text,
     report_to_text,
-    serialize_overview,
 )
+from dashboard.overview import Overview, compute_overview, growth_percent, serialize_overview
 from dashboard.periods import Period
 from tests.support.users import NOW
 
@@ -102,7 +97,7 @@ def test_loss_of_a_month_reduces_the_total_profit_only() -> None:
     overview = overview_of(month(100, lucro=40, mes=1), month(50, lucro=-90, mes=2))
 
     assert (overview.total_revenue, overview.total_profit) == (150, -50)
-    assert (overview.average_revenue, overview.growth_percent, overview.gain) == (75, -50, -50)
+    assert (overview.average_revenue, overview.growth_percent) == (75, -50)
 
 
 def test_loss_changes_neither_score_nor_goals() -> None:
@@ -133,23 +128,12 @@ def test_growth_compares_the_last_month_with_the_first(
     assert overview.growth_percent == expected
 
 
-@pytest.mark.parametrize(
-    ("revenues", "expected"),
-    [((), None), ((100,), None), ((0, 100), 100), ((100, 130, 90), 20), ((100, 50), -50)],
-    ids=str,
-)
-def test_gain_is_the_revenue_above_the_first_month(
-    revenues: tuple[int, ...], expected: int | None
-) -> None:
-    assert overview_of(*(month(revenue) for revenue in revenues)).gain == expected
-
-
 def test_score_and_goals_are_those_of_the_newest_month() -> None:
     newest = month(8000, 6, 30, 25, 5, mes=2)
 
     overview = overview_of(month(mes=1), newest)
 
-    assert (overview.score, overview.newest) == (40, newest)
+    assert (overview.score, overview.months[-1]) == (40, newest)
     assert [goal.value for goal in overview.goals] == [8000, 25, 5, 6, 30]
 
 

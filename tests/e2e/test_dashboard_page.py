@@ -154,13 +154,16 @@ def test_amounts_are_never_broken(page: Page) -> None:
     sign_in_as(page, "Rica Souza")
     page.goto("/metricas/2026/1")
     page.get_by_label("Faturamento (R$)").fill("123.456.789")
+    page.get_by_label("Lucro (R$)").fill("-123.456.789")
     page.get_by_role("button", name="Salvar").click()
-    amount = page.locator(".figure p").first
+    amount, readout = page.locator(".figure p").first, page.locator(".readout")
     expect(amount).to_have_text("R$\u00a0123.456.789")
 
     for width in (320, 360, 512, 680, 768, 1000):
         page.set_viewport_size({"width": width, "height": 800})
         assert (amount.evaluate(LINES), is_too_wide(page)) == (pytest.approx(1, abs=0.1), False)
+        top_of_scale = box_of(page.locator(".scale span").first)["y"]
+        assert box_of(readout)["y"] + box_of(readout)["height"] <= top_of_scale
 
 
 def test_chart_and_table_have_accessible_names(alice_page: Page) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.commit_proxy import CommitProxy, commit_proxy_before
+from dev.database_proxies import CommitProxy, commit_proxy_before
 from dev.databases import connect_to
 from dev.servers import AppServer, PostgresServer
 from tests.support.databases import start_copy

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from core.database import transaction
 from core.metrics import REGISTRY
 from core.server_status import ServerStatus
-from dev.databases import REFUSE_PROFILES, connect_to, count, create_app_on, hold_locks
+from dev.databases import REFUSE_PROFILES, connect_to, count, hold_locks
 from dev.servers import eventually
 from provisioning.attempts import RetryPolicy
 from provisioning.audit import Source
@@ -28,6 +28,7 @@ from provisioning.errors import (
 from provisioning.profiles import ADDRESS_LOCKS
 from provisioning.retry import RetryingUnitOfWork
 from provisioning.service import ProvisioningService
+from tests.support.apps import create_app_on
 from tests.support.users import BOB, NOW, PAGE, identity_of
 from web.services import EXTENSION
 

@@ -9,14 +9,15 @@ from flask import Flask
 
 from core.database import transaction
 from dev.clients import queue_length
-from dev.databases import connect_to, count, create_app_on, hold_locks
+from dev.databases import connect_to, count, hold_locks
 from dev.fake_clerk import DevUser
 from dev.servers import eventually
 from provisioning.audit import Source
 from provisioning.ensure import Outcome
 from provisioning.preregistration import pre_register
 from provisioning.profiles import ADDRESS_LOCKS
-from sweep import missing_profiles
+from sweep import batches
+from tests.support.apps import create_app_on
 from tests.support.users import NOW, PAGE, identity_of
 from web.services import EXTENSION, Services
 
@@ -70,7 +71,7 @@ def test_registration_waits_for_a_login_or_sweep_of_the_same_user(
 def test_sweep_skips_a_user_locked_by_an_admin(url: str) -> None:
     held = "SELECT 1 FROM users WHERE clerk_id = 'eva' FOR UPDATE"
     with hold_locks(url, held), transaction() as session:
-        created = missing_profiles.create_range_with_locks(session, ALL_IDS)
+        created = batches.create_range_with_locks(session, ALL_IDS)
 
     assert (created, count(url, "SELECT count(*) FROM mentorados")) == ((1, 1), 1)
 
@@ -79,7 +80,7 @@ def test_sweep_skips_a_user_locked_by_an_admin(url: str) -> None:
 def test_sweep_does_not_wait_for_a_login(url: str) -> None:
     held = "UPDATE users SET name = 'Eva' WHERE clerk_id = 'eva'"
     with hold_locks(url, held), transaction() as session:
-        created = missing_profiles.create_range_with_locks(session, ALL_IDS)
+        created = batches.create_range_with_locks(session, ALL_IDS)
 
     assert created == (2, 2)
 
@@ -88,7 +89,7 @@ def test_set_based_step_skips_a_user_with_a_pre_registered_profile(app: Flask, u
     register(app)
 
     with transaction() as session:
-        created = missing_profiles.create_range_with_locks(session, ALL_IDS)
+        created = batches.create_range_with_locks(session, ALL_IDS)
 
     assert (created, count(url, "SELECT count(user_id) FROM mentorados")) == ((1, 1), 1)
 

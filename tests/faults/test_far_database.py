@@ -16,10 +16,11 @@ from werkzeug.test import TestResponse
 
 from core.connection_pool import pool_of
 from core.database import db
-from dev.databases import connect_to, create_app_on, hold_locks
+from dev.database_proxies import SimulatedNetwork, network_proxy
+from dev.databases import connect_to, hold_locks
 from dev.fake_clerk import DevUser
-from dev.network_proxy import SimulatedNetwork, network_proxy
 from dev.servers import eventually
+from tests.support.apps import create_app_on
 from tests.support.users import ALICE, BOB
 from web import health
 from web.services import EXTENSION

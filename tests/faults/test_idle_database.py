@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from dev.clients import ADMIN, request_as
-from dev.commit_proxy import CommitProxy
+from dev.database_proxies import CommitProxy
 from dev.databases import count
 from dev.servers import PROJECT, AppServer, child_environment, eventually, run_app, stop
 

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from dev.clients import queue_length, request_as
-from dev.commit_proxy import CommitProxy
+from dev.database_proxies import CommitProxy
 from dev.databases import count, hold_locks
 from dev.servers import AppServer, eventually, workers
 from tests.support.servers import run_test_app

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from dev.clients import ADMIN, new_users, provider_of, request_as
-from dev.commit_proxy import CommitProxy, commit_proxy_before
+from dev.database_proxies import CommitProxy, commit_proxy_before
 from dev.databases import connect_to, count
 from dev.fake_clerk import DevUser
 from dev.servers import AppServer, eventually, run_app

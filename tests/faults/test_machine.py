@@ -31,12 +31,13 @@ from auth.identity import Identity
 from auth.tokens import identity_from_claims
 from benchmarks.chaos_operations import CONFIRMED_FIELD, FormReader
 from core.cache import LocalStore
-from dev.databases import connect_to, create_app_on
+from dev.databases import connect_to
 from dev.fake_clerk import ADMIN_EMAIL, DevUser
 from dev.servers import RedisServer, free_port, start_redis
 from provisioning.audit import Source
 from provisioning.errors import ProvisioningError
 from sweep.scheduler import build_sweeper
+from tests.support.apps import create_app_on
 from tests.support.concurrency import Clock
 from tests.support.html_page import SAME_ORIGIN
 from tests.support.users import NOW

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from dev.clients import ADMIN, is_served, new_users, provider_of, request_as
-from dev.databases import create_app_on
 from dev.servers import AppServer, workers
+from tests.support.apps import create_app_on
 from tests.support.malformed_load import MalformedLoad
 from tests.support.request_samples import Credentials, Route, routes_of
 from tests.support.users import ALICE, BOB

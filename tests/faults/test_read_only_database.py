@@ -20,13 +20,14 @@ from werkzeug.test import TestResponse
 
 from core.connection_pool import RENEWAL_SECONDS
 from dev import postgres
-from dev.databases import REFUSE_PROFILES, connect_to, count, create_app_on
+from dev.databases import REFUSE_PROFILES, connect_to, count
 from dev.fake_clerk import DevUser, clerk_user
 from dev.servers import PostgresServer, eventually, start_postgres
 from provisioning.audit import Source
 from provisioning.errors import DatabaseUnavailableError
 from provisioning.retry import is_outage
 from sweep.scheduler import build_sweeper
+from tests.support.apps import create_app_on
 from tests.support.users import ALICE, BOB, NOW, identity_of
 from web.services import EXTENSION, Services
 

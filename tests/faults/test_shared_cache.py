@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from dev.databases import create_app_on
 from dev.servers import RedisServer
 from provisioning.context import RequestContext
 from provisioning.context_cache import ContextCache
+from tests.support.apps import create_app_on
 from tests.support.users import BOB, NOW, PAGE, identity_of
 from web.services import EXTENSION
 

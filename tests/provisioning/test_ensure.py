@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
-from sqlalchemy import event, func, select, text
+from sqlalchemy import ColumnElement, event, func, select, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -18,6 +19,7 @@ from models.user import Role
 from provisioning.ensure import EnsureResult, Outcome, ensure, forecast_decision
 from provisioning.errors import Denial, StaleDecisionError
 from provisioning.profiles import MentoradoRow
+from provisioning.queries import record_user
 from provisioning.rules import Action, Rules
 from tests.support.users import ALICE, BOB, CHARLIE, NOW, PAGE, identity_of
 
@@ -363,14 +365,42 @@ def test_enabling_auto_create_again_creates_the_profile(session: Session, ensure
 
 
 def test_profile_inserted_concurrently_is_returned(
-    ensured: Ensure, before_statement: BeforeStatement
+    session: Session, ensured: Ensure, before_statement: BeforeStatement
 ) -> None:
+    record_user(session, identity_of(BOB), NOW - timedelta(days=1))
     before_statement("INSERT INTO mentorados", INSERT_OTHER_PROFILE)
 
     result = ensured(identity_of(BOB))
 
     assert result.mentorado is not None
     assert (result.outcome, result.mentorado.nome_completo) == (Outcome.EXISTING, "Outro")
+
+
+@pytest.mark.parametrize("name", [None, "", "Ana", "Ânĝela 🦷", "x" * 300])
+@pytest.mark.parametrize("image_url", [None, "https://img.example/a.png", f"https://{'x' * 600}"])
+def test_new_user_gets_the_same_profile_as_a_stored_user(
+    session: Session, ensured: Ensure, name: str | None, image_url: str | None
+) -> None:
+    """The first is created by the SQL function that stores the user, the other by `ensure`."""
+    new = Identity("user_new", name, "new@example.com", True, image_url)
+    stored = replace(new, clerk_id="user_stored")
+    record_user(session, stored, NOW - timedelta(days=1))
+
+    results = [ensured(identity) for identity in (new, stored)]
+
+    assert [result.outcome for result in results] == [Outcome.CREATED, Outcome.CREATED]
+    profiles = [values_of(session, Mentorado, Mentorado.user_id == r.user.id) for r in results]
+    events = [values_of(session, AuditEvent, AuditEvent.user_id == r.user.id) for r in results]
+    assert (profiles[0], events[0]) == (profiles[1], events[1])
+
+
+def values_of(
+    session: Session, model: type[Mentorado | AuditEvent], condition: ColumnElement[bool]
+) -> dict[str, object]:
+    """Return the only row with this condition, without the ids."""
+    ids = ("id", "user_id", "mentorado_id")
+    columns = [column for column in model.__table__.columns if column.name not in ids]
+    return dict(session.execute(select(*columns).where(condition)).one()._mapping)
 
 
 def test_forecast_returns_the_decision_of_ensure_and_writes_nothing(session: Session) -> None:

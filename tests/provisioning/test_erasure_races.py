@@ -11,12 +11,13 @@ import pytest
 from flask import Flask
 
 from core.database import background_transaction
-from dev.databases import connect_to, count, create_app_on
+from dev.databases import connect_to, count
 from provisioning.admin_actions import UnknownUserError
 from provisioning.audit import Source
 from provisioning.erasure import erase_person
 from provisioning.personal_data import find_person
 from provisioning.service import ProvisioningService
+from tests.support.apps import create_app_on
 from tests.support.users import BOB, NOW, PAGE, identity_of
 from web.services import EXTENSION
 

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from core import deadlines
 from core.database import transaction
-from dev.commit_proxy import commit_proxy_before
-from dev.databases import connect_to, count, create_app_on, hold_locks
+from dev.database_proxies import commit_proxy_before
+from dev.databases import connect_to, count, hold_locks
 from dev.servers import eventually
 from models import AdminJob, Mentorado, MetricaMensal, User
 from models.admin_job import JobKind
@@ -23,6 +23,7 @@ from provisioning.audit import Source
 from provisioning.imports import LineVerdict, MenteeImport, preview_list
 from provisioning.jobs import JobRequest
 from provisioning.preregistration import MentoradoExistsError, pre_register
+from tests.support.apps import create_app_on
 from tests.support.users import NOW
 from web.csv_import import read_list
 from web.job_runner import JobRunner, Work

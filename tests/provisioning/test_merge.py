@@ -12,8 +12,7 @@ from models import ArchivedRow, AuditEvent, Feedback, Mentorado, MetricaMensal, 
 from models.mentorado import Turma
 from provisioning.admin_actions import ConflictError, UnknownMentoradoError
 from provisioning.audit import Source
-from provisioning.merge import MergeResult, merge, preview
-from provisioning.merge_rows import MergeSpec, Prefer
+from provisioning.merge import MergeResult, MergeSpec, Prefer, merge, preview
 from tests.support.users import ALICE, BOB, NOW
 
 BY_ADMIN = Source("admin", "req-1", actor_id=1)

@@ -15,8 +15,7 @@ from models import ArchivedRow, Mentorado
 from models.mentorado import Turma
 from provisioning.admin_actions import ConflictError
 from provisioning.audit import Source
-from provisioning.merge import MergeResult, merge
-from provisioning.merge_rows import MergeSpec, Prefer
+from provisioning.merge import MergeResult, MergeSpec, Prefer, merge
 from provisioning.references import count_references, is_referenced
 from tests.support.foreign_tables import (
     SHAPES,

@@ -24,12 +24,12 @@ from models import (
 )
 from models.mentorado import Turma
 from provisioning import admin_actions, merge
-from provisioning.account_deletion import handle_account_deletion
 from provisioning.admin_actions import ConflictError, UnknownUserError
 from provisioning.audit import Source
+from provisioning.clerk_messages import handle_account_deletion
 from provisioning.ensure import ensure
 from provisioning.erasure import EVENT, erase_person, preview_erasure
-from provisioning.merge_rows import MergeSpec, Prefer
+from provisioning.merge import MergeSpec, Prefer
 from provisioning.personal_data import (
     export_person,
     find_person,

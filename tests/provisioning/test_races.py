@@ -9,8 +9,9 @@ import pytest
 from flask import Flask
 
 from auth.identity import Identity
-from dev.databases import connect_to, count, create_app_on
+from dev.databases import connect_to, count
 from provisioning.ensure import EnsureResult, Outcome
+from tests.support.apps import create_app_on
 from tests.support.users import BOB, NOW, PAGE, identity_of
 from web.services import EXTENSION
 

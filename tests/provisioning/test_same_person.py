@@ -10,7 +10,7 @@ from models import ArchivedRow, AuditEvent, Feedback, Mentorado, MetricaMensal, 
 from models.mentorado import Turma
 from provisioning.admin_actions import Conflict, ConflictError, allow
 from provisioning.audit import Source
-from provisioning.merge_rows import Prefer
+from provisioning.merge import Prefer
 from provisioning.same_person import (
     Party,
     address_to_use,

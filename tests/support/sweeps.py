@@ -6,8 +6,7 @@ from threading import Barrier
 from flask import Flask
 
 from auth.identity import Identity
-from sweep.executor import SweepExecutor
-from sweep.progress import SweepCounts
+from sweep.executor import SweepCounts, SweepExecutor
 from sweep.scheduler import build_sweeper
 from sweep.sweeper import Sweeper
 from tests.support.users import NOW, PAGE

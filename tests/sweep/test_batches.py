@@ -9,14 +9,15 @@ from flask import Flask
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from dev.databases import connect_to, count, create_app_on, hold_locks
+from dev.databases import connect_to, count, hold_locks
 from dev.servers import eventually
 from models import Mentorado, User
 from models.mentorado import Turma
 from sweep import batches
 from sweep.batches import ContendedError
-from sweep.progress import SweepCounts
+from sweep.executor import SweepCounts
 from sweep.scheduler import build_sweeper
+from tests.support.apps import create_app_on
 from tests.support.sweeps import executor_of, sweep_during_logins
 from web.services import EXTENSION, Services
 

@@ -11,11 +11,12 @@ from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
 from core.database import background_transaction
-from dev.databases import connect_to, count, create_app_on
+from dev.databases import connect_to, count
 from dev.servers import eventually
 from sweep import runs
 from sweep.heartbeat import BEAT_SECONDS, GRACE_SECONDS, LONGEST_STEP_SECONDS, Heartbeat
 from sweep.runs import LEASE, LeaseLostError, SweepStoppedError
+from tests.support.apps import create_app_on
 from tests.support.concurrency import Clock
 
 OWNER = "host:1:a"

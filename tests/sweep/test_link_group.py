@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
-from dev.databases import connect_to, count, create_app_on, hold_locks
+from dev.databases import connect_to, count, hold_locks
 from models import AuditEvent, Mentorado, ProvisioningAttempt, User
 from models.mentorado import Turma
 from models.user import Role
@@ -18,6 +18,7 @@ from provisioning.profiles import ADDRESS_LOCKS
 from provisioning.rules import Rules
 from sweep.batches import link_group
 from sweep.scheduler import build_sweeper
+from tests.support.apps import create_app_on
 from tests.support.sweeps import executor_of, sweep_during_logins
 from tests.support.users import NOW
 from web.services import EXTENSION, Services

@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 
 from models import AuditEvent, User
 from models.mentorado import Mentorado
-from provisioning.account_deletion import handle_account_deletion
 from provisioning.audit import Source
+from provisioning.clerk_messages import handle_account_deletion
 from provisioning.erasure import EVENT
 from sweep.scheduler import build_sweeper
 from sweep.sweeper import Sweeper

@@ -12,8 +12,8 @@ from models import Mentorado, ProvisioningAttempt, SweepRun, User
 from models.mentorado import Turma
 from provisioning.ensure import EnsureResult, Outcome
 from provisioning.errors import DatabaseUnavailableError
-from sweep import batches, missing_profiles
-from sweep.progress import SAMPLE_SIZE, SweepCounts
+from sweep import batches
+from sweep.executor import SAMPLE_SIZE, SweepCounts
 from sweep.scheduler import build_sweeper
 from sweep.sweeper import Sweeper
 from tests.support.users import NOW
@@ -52,8 +52,8 @@ def test_database_lost_during_a_batch_ends_the_run(
         raise error
 
     monkeypatch.setattr(batches, "create_range", lose_database)
-    monkeypatch.setattr(missing_profiles, "create_range_with_locks", lose_database)
-    monkeypatch.setattr("sweep.executor.PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(batches, "create_range_with_locks", lose_database)
+    monkeypatch.setattr("sweep.executor.RETRY_SECONDS", 0)
 
     with pytest.raises(OperationalError):
         sweeper.start("cli")

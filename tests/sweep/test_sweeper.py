@@ -16,11 +16,11 @@ from models.columns import SimNao
 from models.mentorado import Turma
 from models.sweep_run import SweepStatus
 from models.user import Role
-from provisioning import auto_create
+from provisioning.admin_actions import set_auto_create
 from provisioning.audit import Source
 from provisioning.ensure import EnsureResult
 from provisioning.rules import Rules
-from sweep.progress import SAMPLE_SIZE
+from sweep.executor import SAMPLE_SIZE
 from sweep.runs import LeaseLostError, SweepRunningError, SweepStoppedError
 from sweep.scheduler import build_sweeper
 from sweep.sweeper import Sweeper
@@ -39,8 +39,12 @@ CREATE TRIGGER poison BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION 
 
 @pytest.fixture
 def sweeper(services: Services, session: Session) -> Sweeper:
-    """A sweeper on the connection of the test, with small batches."""
-    return build_sweeper(services.provisioning, batch_size=2)
+    """A sweeper on the connection of the test, with small batches.
+
+    The heartbeat's thread never writes: two threads cannot use one connection.
+    """
+    sweeper = build_sweeper(services.provisioning, batch_size=2)
+    return replace(sweeper, heartbeat_poll_seconds=3_600)
 
 
 def add_users(session: Session, count: int, **facts: object) -> list[User]:
@@ -270,7 +274,7 @@ def test_disabled_auto_create_applies_to_the_sweep_and_its_dry_run(
     session: Session, sweeper: Sweeper
 ) -> None:
     add_users(session, 3)
-    auto_create.set_enabled(session, on=False, source=Source("cli"), now=NOW)
+    set_auto_create(session, on=False, source=Source("cli"), now=NOW)
     session.commit()
 
     forecast, done = sweeper.start("cli", dry_run=True), sweeper.start("cli")
@@ -282,10 +286,10 @@ def test_sweep_creates_profiles_once_auto_create_is_enabled(
     session: Session, sweeper: Sweeper
 ) -> None:
     add_users(session, 3)
-    auto_create.set_enabled(session, on=False, source=Source("cli"), now=NOW)
+    set_auto_create(session, on=False, source=Source("cli"), now=NOW)
     session.commit()
     sweeper.start("cli")
-    auto_create.set_enabled(session, on=True, source=Source("cli"), now=NOW)
+    set_auto_create(session, on=True, source=Source("cli"), now=NOW)
     session.commit()
 
     assert sweeper.start("cli").created == 3
@@ -637,11 +641,11 @@ def test_attempts_are_deleted_while_auto_create_is_off_and_users_created_later(
     session: Session, sweeper: Sweeper
 ) -> None:
     add_failed(session, 2)
-    auto_create.set_enabled(session, on=False, source=Source("cli"), now=NOW)
+    set_auto_create(session, on=False, source=Source("cli"), now=NOW)
     session.commit()
     while_off = sweeper.start("clock")
     remaining = session.scalars(select(func.count()).select_from(ProvisioningAttempt)).one()
-    auto_create.set_enabled(session, on=True, source=Source("cli"), now=NOW)
+    set_auto_create(session, on=True, source=Source("cli"), now=NOW)
     session.commit()
 
     assert (while_off.created, remaining, sweeper.start("clock").created) == (0, 0, 2)

@@ -12,10 +12,11 @@ from flask_migrate import downgrade, upgrade
 from sqlalchemy.exc import DBAPIError
 
 from core.database import db
-from dev.databases import connect_to, create_app_on
+from dev.databases import connect_to
 from dev.fake_clerk import ADMIN_EMAIL, DevUser
 from dev.legacy_installations import TABLES, NewDatabase, install, rows, scalars, schema
 from sweep.scheduler import build_sweeper
+from tests.support.apps import create_app_on
 
 ARCHIVED = "SELECT count(*) FROM archived_rows WHERE reason = 'adoption' AND table_name = '{}'"
 

@@ -9,9 +9,10 @@ from flask import Flask
 from flask_migrate import downgrade, upgrade
 from sqlalchemy.exc import DBAPIError
 
-from dev.databases import connect_to, create_app_on
+from dev.databases import connect_to
 from dev.fake_clerk import DevUser
 from dev.legacy_installations import NewDatabase, install, rows, scalars, schema
+from tests.support.apps import create_app_on
 
 BEFORE = "0013"
 LOSS = "UPDATE metricas_mensais SET lucro = -2147483648 WHERE mentorado_id = 11 AND mes = 1"

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from dev.databases import create_app_on
 from dev.legacy_installations import install
 from migrations import duplicates
+from tests.support.apps import create_app_on
 from tests.support.foreign_tables import (
     SHAPES,
     UNMOVABLE_ROWS,

@@ -23,8 +23,8 @@ from core.connection_pool import (
 )
 from core.connections import DeferredBeginConnection
 from core.deadlines import DeadlineError, ServerSilentError
+from dev.database_proxies import SimulatedNetwork, network_proxy
 from dev.databases import connect_to, count
-from dev.network_proxy import SimulatedNetwork, network_proxy
 from dev.servers import eventually
 
 ONE = text("SELECT 1")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from select import select
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import Engine, create_engine, event, text
@@ -13,7 +13,7 @@ from core import deadlines
 from core.connection_pool import ConnectionPool
 from core.connections import DeferredBeginConnection, begin_statement
 from core.deadlines import GRACE_SECONDS
-from dev.commit_proxy import CommitProxy, commit_proxy_before
+from dev.database_proxies import CommitProxy, commit_proxy_before
 from dev.databases import count
 from dev.servers import eventually
 
@@ -161,9 +161,11 @@ def test_idle_transaction_timeout_releases_locks_of_a_suspended_sweep(
     assert limit == idle
 
 
-def test_timeout_after_the_deadline_is_one_millisecond() -> None:
-    with deadlines.within(0):
-        assert "statement_timeout = 1;" in begin_statement()
+def test_timeout_after_the_deadline_is_one_millisecond(engine: Engine) -> None:
+    with engine.connect() as connection, deadlines.within(0):
+        driver_connection = cast(DeferredBeginConnection, connection.connection.dbapi_connection)
+
+        assert "statement_timeout = 1;" in begin_statement(driver_connection)
 
 
 def test_terminated_idle_connection_is_replaced(engine: Engine, url: str) -> None:

@@ -199,6 +199,31 @@ def test_killed_user_does_not_keep_the_server_running(folder: Path) -> None:
     assert has_ended(server)
 
 
+def test_server_stops_after_its_last_user_was_killed(folder: Path) -> None:
+    with using(folder) as (process, _):
+        server = server_of(folder)
+        process.kill()
+
+    assert eventually(lambda: has_ended(server))
+
+
+def test_server_stops_after_its_folder_was_deleted(folder: Path) -> None:
+    postgres.start(folder)
+    server = server_of(folder)
+    shutil.rmtree(folder)
+    postgres.release(folder)
+
+    assert has_ended(server)
+
+
+def test_killed_server_leaves_no_supervisor(folder: Path) -> None:
+    postgres.start(folder)
+    supervisor = psutil.Process(server_of(folder).ppid())
+    kill_server(folder)
+
+    assert eventually(lambda: has_ended(supervisor))
+
+
 def test_exit_of_a_forked_process_does_not_stop_the_server(folder: Path) -> None:
     url = postgres.start(folder)
     child = os.fork()

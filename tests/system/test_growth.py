@@ -10,7 +10,8 @@ from sqlalchemy import event, text
 from sqlalchemy.engine import Connection
 
 from core.database import db
-from dev.databases import connect_to, count, create_app_on
+from dev.databases import connect_to, count
+from tests.support.apps import create_app_on
 from tests.support.users import ALICE, BOB
 from web.services import EXTENSION
 

@@ -14,8 +14,8 @@ from flask_migrate import downgrade, upgrade
 from sqlalchemy import text
 
 from core.database import db
-from dev.databases import create_app_on
 from dev.servers import PROJECT
+from tests.support.apps import create_app_on
 
 OBJECTS = text("""
     SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace

@@ -15,7 +15,16 @@ from structlog.testing import capture_logs
 
 from core.config import load_config
 from dev.fake_clerk import PUBLISHABLE_KEY
-from dev.servers import PROJECT, child_environment, free_port, run_app, stop, wait_for
+from dev.servers import (
+    PROJECT,
+    child_environment,
+    eventually,
+    free_port,
+    has_ended,
+    run_app,
+    stop,
+    wait_for,
+)
 from scripts import install
 from web.startup import warn_of_insecure_settings
 
@@ -180,9 +189,12 @@ def test_flask_run_with_the_factory_serves_a_fresh_folder(tmp_path: Path) -> Non
         )
     try:
         answer = wait_for(f"http://127.0.0.1:{port}/readyz")
+        pid = int((tmp_path / "postgres" / "postmaster.pid").read_text().split()[0])
+        server = psutil.Process(pid)
     finally:
         stop(process)
 
+    assert eventually(lambda: has_ended(server))
     assert answer.json()["checks"]["database"] == "ok"
     assert f"Neon Dashboard  http://127.0.0.1:{port}" in log.read_text()
 

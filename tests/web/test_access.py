@@ -19,8 +19,8 @@ from core.database import rolled_back
 from dev.fake_clerk import DevIdentityProvider
 from models import Mentorado, User
 from models.user import Role
-from provisioning.account_deletion import handle_account_deletion
 from provisioning.audit import Source
+from provisioning.clerk_messages import handle_account_deletion
 from tests.support.users import ALICE, BOB, NOW
 from web.access_policy import Access, policy_of
 

@@ -18,9 +18,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from jwt.algorithms import RSAAlgorithm
 
-from dev.databases import create_app_on
 from dev.fake_clerk import clerk_user
 from dev.servers import eventually
+from tests.support.apps import create_app_on
 from tests.support.html_page import SAME_ORIGIN
 from tests.support.users import BOB
 

@@ -252,9 +252,8 @@ def test_score_explains_its_parts_and_the_shortest_ways_to_more(
     assert "Clientes (leads e procedimentos) 10 de 20" in page.text
     assert "Total 69 de 80" in page.text
     assert "80 pontos são todas as metas batidas" in page.text
-    assert (
-        "Os caminhos mais curtos para mais pontos: +1\u00a0ponto com mais R$\u00a0200" in page.text
-    )
+    assert "Os caminhos mais curtos para mais pontos: +1\u00a0ponto com mais R$" in page.text
+    assert "mais R$\u00a0200 de faturamento" in page.text
 
 
 def test_month_without_points_says_it_once(
@@ -320,6 +319,57 @@ def test_gain_since_the_first_month_is_named_in_words(
     assert "n/d" not in page.text
 
 
+def test_gain_over_a_full_window_names_the_month_it_starts_with(
+    browser: FlaskClient, alice: Mentorado, session: Session
+) -> None:
+    for mes in range(1, 13):
+        add_month(session, alice, mes, 2025)
+    add_month(session, alice, 1, faturamento=12_500)
+
+    text = open_page(browser).text
+
+    assert "A mais do que em fevereiro de 2025 R$\u00a02.500 soma de 12 meses" in text
+
+
+def test_growth_with_a_running_month_says_that_it_is_not_over(
+    browser: FlaskClient, alice: Mentorado, session: Session
+) -> None:
+    add_month(session, alice, 1)
+    add_month(session, alice, 3, faturamento=1_000)
+
+    text = open_page(browser).text
+
+    assert "Crescimento -90% no faturamento, de janeiro de 2026 até agora" in text
+    assert "soma de 2 meses, comparados a janeiro de 2026, até agora" in text
+
+
+def test_figures_that_were_not_given_are_no_zeros(
+    browser: FlaskClient, alice: Mentorado, session: Session
+) -> None:
+    add_month(session, alice, 1, posts_feed=9)
+    add_month(session, alice, 2, lucro=0, leads=0, reported_fields={"faturamento": True})
+
+    page = open_page(browser)
+
+    assert "Lucro do mês Sem registro" in page.text
+    assert "Leads 0% Sem registro, meta de 50 Procedimentos" in page.text
+    assert "Posts 0% Sem registro, meta de 12 Stories" in page.text
+    assert "fev. 2026 R$\u00a010.000 –sem registro –sem registro" in page.text
+    assert radios_of(page)[-1].attributes["aria-label"] == (
+        "fevereiro de 2026: faturamento R$\u00a010.000, lucro sem registro, meta R$\u00a016.000"
+    )
+
+
+def test_figure_not_given_yet_says_what_is_missing_in_the_running_month(
+    browser: FlaskClient, alice: Mentorado, session: Session
+) -> None:
+    add_month(session, alice, 3, leads=0, reported_fields={"faturamento": True})
+
+    text = open_page(browser).text
+
+    assert "Leads 0% Sem registro · faltam 50\u00a0leads em 10\u00a0dias" in text
+
+
 def test_first_month_shows_no_empty_comparison(
     browser: FlaskClient, alice: Mentorado, session: Session
 ) -> None:
@@ -365,6 +415,20 @@ def test_metrics_link_of_a_mentee_who_has_just_joined_opens_the_current_month(
     assert "Falta fechar" not in page.text
 
 
+def test_metrics_link_beside_a_month_to_close_opens_that_month(
+    browser: FlaskClient, alice: Mentorado, session: Session, set_now: SetNow
+) -> None:
+    alice.created_at = START_OF_MARCH
+    session.commit()
+    set_now(START_OF_MARCH)
+    add_month(session, alice, 2, reported_fields={"faturamento": True})
+
+    page = open_page(browser)
+
+    assert page.headings[0] == "Falta fechar fevereiro: 1 de 6 campos"
+    assert page.link("Métricas") == "/metricas/2026/2"
+
+
 def test_last_month_without_a_report_is_announced_as_due(
     browser: FlaskClient, set_now: SetNow
 ) -> None:
@@ -383,11 +447,14 @@ def test_half_reported_month_names_what_is_missing_until_it_is_complete(
     set_now(START_OF_MARCH)
     four = {"faturamento": "9.000", "lucro": "0", "leads": "30", "procedimentos": "5"}
 
+    submit(browser, "/metricas/2026/2", faturamento="9.000")
+    begun = open_page(browser)
     submit(browser, "/metricas/2026/2", **four)
     half = open_page(browser)
     submit(browser, "/metricas/2026/2", posts_feed="0", stories="12")
     complete = open_page(browser)
 
+    assert "Ainda sem lucro, leads, procedimentos, posts e stories." in begun.text
     assert half.headings[0] == "Falta fechar fevereiro: 4 de 6 campos"
     assert "Ainda sem posts e stories." in half.text
     assert "Falta fechar" not in complete.text
@@ -486,6 +553,20 @@ def test_new_feedback_of_another_month_is_announced(
     page = open_page(browser)
 
     assert page.link("ler o de janeiro de 2026") == "/dashboard?mes=2026-01#feedback"
+
+
+def test_several_new_feedbacks_are_announced_together(
+    browser: FlaskClient, alice: Mentorado, session: Session
+) -> None:
+    for mes in (1, 2, 3):
+        add_feedback(session, alice, mes)
+
+    page = open_page(browser, "/dashboard?mes=2026-03")
+
+    assert (
+        "Você tem 2 feedbacks novos: ler o de fevereiro de 2026, o de janeiro de 2026." in page.text
+    )
+    assert page.link("o de janeiro de 2026") == "/dashboard?mes=2026-01#feedback"
 
 
 def test_feedback_of_other_months_is_listed(

@@ -1,6 +1,7 @@
 """What every page has in common: menu, name, messages, and the ways on from error pages."""
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import update
 from sqlalchemy.orm import Session
@@ -52,6 +53,33 @@ def test_error_pages_of_a_mentee_have_the_menu(
     assert menu_of(page) == MENU
     assert "Sair" in [button.text for button in page.all("button")]
     assert "Entrar com outra conta" not in [button.text for button in page.all("button")]
+
+
+def test_unknown_page_has_the_menu_of_a_mentee_who_has_just_been_here(
+    app: Flask, alice: Mentorado, browser_of: Browser
+) -> None:
+    browser = browser_of(ALICE)
+    browser.get("/dashboard")
+
+    with app.app_context():  # as each request of a server has its own
+        page = open_page(browser, "/nada", 404)
+
+    assert menu_of(page) == MENU
+    assert "Você entrou como Alice Prado" in page.all("header")[0].text
+
+
+def test_unknown_page_of_an_invalid_session_is_not_found(
+    app: Flask, alice: Mentorado, browser_of: Browser
+) -> None:
+    browser = browser_of(ALICE)
+    browser.get("/dashboard")
+    browser.set_cookie("__session", "eyJhbGciOiJub25lIn0.e30.")
+
+    with app.app_context():
+        response = browser.get("/nada")
+
+    assert (response.status_code, menu_of(Page(response.text))) == (404, [])
+    assert "Set-Cookie" not in response.headers
 
 
 def test_error_page_of_an_anonymous_browser_has_no_menu(client: FlaskClient) -> None:

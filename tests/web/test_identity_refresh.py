@@ -13,11 +13,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from dev.databases import connect_to, count, create_app_on
+from dev.databases import connect_to, count
 from dev.fake_clerk import DevUser
 from dev.servers import eventually
 from provisioning.identity_refresh import LOOKUP_SECONDS
 from sweep.scheduler import build_sweeper
+from tests.support.apps import create_app_on
 from tests.support.clerk_server import BackendFault, Clerk, run_clerk
 from web.services import EXTENSION
 

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from app import create_app
 from core.config import Config
 from core.database import db
-from dev.databases import UNLIMITED
+from tests.support.apps import UNLIMITED
 from tests.support.clerk_server import Clerk, run_clerk
 from tests.support.users import ALICE
 

@@ -10,8 +10,8 @@ from redis import Redis as RedisClient
 from sqlalchemy import Engine, event
 from werkzeug.wrappers import Response
 
-from dev.databases import create_app_on
 from dev.servers import RedisServer, eventually
+from tests.support.apps import create_app_on
 from tests.support.types import Sign
 from tests.support.users import ALICE, BOB
 from web.services import EXTENSION

@@ -17,7 +17,7 @@ from flask.testing import FlaskClient
 from jwt.algorithms import RSAAlgorithm
 from svix.webhooks import Webhook
 
-from dev.databases import create_app_on
+from tests.support.apps import create_app_on
 
 PUBLISHABLE_KEY = "pk_test_aGFwcHktZm94LTEuY2xlcmsuYWNjb3VudHMuZGV2JA"
 ISSUER = "https://happy-fox-1.clerk.accounts.dev"

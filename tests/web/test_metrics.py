@@ -11,12 +11,13 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
-from dev.databases import REFUSE_PROFILES, create_app_on
+from dev.databases import REFUSE_PROFILES
 from dev.servers import eventually
 from models import Mentorado, User
 from provisioning.rules import Rules
 from sweep.scheduler import build_sweeper
 from sweep.stats import BacklogCollector
+from tests.support.apps import create_app_on
 from tests.support.types import Sign
 from tests.support.users import ALICE, BOB, NOW
 from web.services import Services

@@ -97,7 +97,7 @@ def test_deleted_month_leaves_the_dashboard_and_can_be_restored(
     restored = submit(browser, f"{FEBRUARY}/restaurar")
 
     assert "Apagamos fevereiro de 2026." in deleted.text
-    assert "Fevereiro de 2026 (faturamento R$\u00a012.900), até 09/04/2026" in deleted.text
+    assert "Fevereiro de 2026 (faturamento R$\u00a012.900): restaure até 09/04/2026" in deleted.text
     assert "Fevereiro de 2026: sem registro" in dashboard.headings
     assert months_without == before[:1]
     assert "Restauramos fevereiro de 2026." in restored.text

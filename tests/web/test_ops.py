@@ -14,11 +14,11 @@ from sqlalchemy import func, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
-from dev.databases import create_app_on
 from dev.fake_clerk import PUBLISHABLE_KEY
 from dev.servers import eventually
 from models import SweepRun
 from models.sweep_run import SweepStatus
+from tests.support.apps import create_app_on
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 TOKEN = jwt.encode({"sub": "user_bob"}, KEY, algorithm="RS256", headers={"kid": "unknown"})

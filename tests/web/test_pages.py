@@ -1,5 +1,6 @@
 """Pages are complete without JavaScript, in Portuguese, and usable at the first request."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -34,6 +35,13 @@ def test_created_profile_is_announced_once(browser_of: Browser) -> None:
     first, second = page_of(browser), page_of(browser)
 
     assert ("Perfil criado!" in first, "Perfil criado!" in second) == (True, False)
+
+
+def test_mentee_without_a_name_is_asked_for_it(browser_of: Browser) -> None:
+    page = open_page(browser_of(replace(BOB, name=None)))
+
+    assert "Boas-vindas!" in page.headings
+    assert page.link("Escreva seu nome") == "/perfil"
 
 
 def test_profile_created_by_the_api_is_announced_on_the_first_page(browser_of: Browser) -> None:

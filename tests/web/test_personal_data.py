@@ -9,10 +9,11 @@ from redis import StrictRedis
 from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
-from dev.databases import connect_to, create_app_on
+from dev.databases import connect_to
 from dev.fake_clerk import DevUser
 from dev.servers import RedisServer
 from models import AuditEvent, Mentorado, User
+from tests.support.apps import create_app_on
 from tests.support.types import Browser, Sign
 from tests.support.users import ALICE, BOB
 from tests.support.whole_database import tables_with

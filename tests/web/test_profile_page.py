@@ -140,4 +140,6 @@ def test_admin_without_profile_has_no_profile_page(console: FlaskClient) -> None
     response = console.get("/perfil")
 
     assert response.status_code == 403
-    assert Page(response.text).link("Ir para a administração") == "/admin"
+    page = Page(response.text)
+    assert page.link("Ir para a administração") == "/admin"
+    assert "fale com a equipe" not in page.text

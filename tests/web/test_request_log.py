@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from structlog.testing import capture_logs
 
-from dev.databases import create_app_on
+from tests.support.apps import create_app_on
 
 
 @pytest.fixture

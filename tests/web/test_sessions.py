@@ -11,8 +11,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from auth.cookies import cookie_suffix
-from dev.databases import create_app_on
 from dev.fake_clerk import ISSUER, DevUser
+from tests.support.apps import create_app_on
 from tests.support.clerk_server import Clerk, run_clerk
 
 EVA = DevUser("user_eva", "Eva Melo", "eva@example.com")

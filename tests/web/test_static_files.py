@@ -68,9 +68,9 @@ def test_scripts_are_compressed(client: FlaskClient) -> None:
 
 def test_version_depends_on_the_content_only(tmp_path: Path) -> None:
     app = Flask(__name__, static_folder=str(tmp_path), static_url_path="/static")
-    register_static_files(app)
     for name, content in (("a.css", "old"), ("b.css", "old"), ("c.css", "new")):
         (tmp_path / name).write_text(content)
+    register_static_files(app)
 
     with app.test_request_context():
         a, b, c = (url_for("static", filename=f"{name}.css")[-12:] for name in "abc")

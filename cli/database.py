@@ -1,16 +1,39 @@
-"""The lines of `flask doctor` about the database connection: pooler, distance, letters."""
+"""The database, for operators: its name, an error in one line with advice, and its connection."""
 
 import re
 import statistics
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from flask import current_app
+from psycopg2 import Error as DriverError
 from psycopg2 import extensions
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import URL, Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from cli.database_errors import explain, reason_of
 from core.database import DIRECT, background_transaction, db
+from migrations import inspection
+from provisioning.retry import is_connection_lost
+from web import health
+from web.services import services
+
+NEEDS_UPGRADE = "is not migrated: run flask db upgrade"
+IS_FOREIGN = "belongs to another program: run flask adopt --dry-run"
+IS_READ_ONLY = (
+    "is read-only: a standby, or default_transaction_read_only is on for the server, the database "
+    "or the role"
+)
+REASONS = {
+    "25006": IS_READ_ONLY,
+    "53100": "has no space left on its disk",
+    "53300": "has no free connection: raise max_connections, or use fewer processes",
+}
+SYNTAX_OR_ACCESS = "42"  # the class of SQLSTATEs for missing tables and columns
+NO_PRIVILEGE = "42501"
+PREFIX = "failed: "  # libpq's text after the name of the server
 
 ROUND_TRIPS = 5
 FAR_MS = 20.0  # a first login takes three round trips
@@ -24,6 +47,76 @@ FACTS = text("""
 """)
 
 Line = tuple[str, str, str | None]  # the part, what is found, and an advice if it is not well
+
+
+def database_name() -> str:
+    """Return the name and host of the database, never its password."""
+    url = _url()
+    if services().config.database_url is None:
+        return f"the embedded database in {services().config.instance_path}"
+    host = url.host or url.query.get("host") or "this machine"
+    port = f":{url.port}" if url.port else ""
+    return f"database {url.database or url.username or 'postgres'} on {host}{port}"
+
+
+def explain(err: BaseException) -> str:
+    """Return the name of the database and the reason of the error, with advice if there is any."""
+    return f"{database_name()} {reason_of(err)}"
+
+
+def reason_of(err: BaseException) -> str:
+    """Return the reason of a database error, worded to follow the name of the database."""
+    cause = getattr(err, "orig", None)
+    sqlstate = getattr(cause, "pgcode", None) or ""
+    if sqlstate in REASONS:
+        return REASONS[sqlstate]
+    if is_connection_lost(err):
+        return f"cannot be reached: {_first_line(cause or err)}"
+    if sqlstate.startswith(SYNTAX_OR_ACCESS) and sqlstate != NO_PRIVILEGE:
+        with suppress(SQLAlchemyError):
+            return state_reason(health.read_database_state()) or _refused(err)
+    return _refused(err)
+
+
+def state_reason(state: str) -> str | None:
+    """Return what is wrong in a state of `health.read_database_state`; None if nothing is."""
+    if state == "read_only":
+        return IS_READ_ONLY
+    if state == "behind_on_migrations":
+        return IS_FOREIGN if needs_adoption() else NEEDS_UPGRADE
+    return None
+
+
+def _refused(err: BaseException) -> str:
+    cause = getattr(err, "orig", None)
+    if not isinstance(cause, DriverError):
+        return f"does not answer as expected: {type(err).__name__}"
+    return f"refuses: {_first_line(cause)} (SQLSTATE {cause.pgcode})"
+
+
+def _first_line(err: BaseException) -> str:
+    """Return the first line of the server's or libpq's message; later lines may quote rows."""
+    line = (str(err).strip().splitlines() or [type(err).__name__])[0].rpartition(PREFIX)[2].strip()
+    password = _url().password
+    return line.replace(str(password), "…") if password else line
+
+
+def _url() -> URL:
+    return db.engine.engine.url
+
+
+def needs_adoption() -> bool:
+    """Whether the database belongs to another program and is not taken over yet."""
+    scripts = ScriptDirectory.from_config(migration_config())
+    revisions = {script.revision for script in scripts.walk_revisions()}
+    with db.engine.connect() as connection:
+        return inspection.is_foreign(connection, revisions)
+
+
+def migration_config() -> Config:
+    """Return the configuration of the migrations."""
+    config: Config = current_app.extensions["migrate"].migrate.get_config()
+    return config
 
 
 def examine_connection() -> Iterator[Line]:

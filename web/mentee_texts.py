@@ -1,14 +1,16 @@
-"""Sentences of the mentee's dashboard: changes, goals, pace, score and deadlines, in pt-BR."""
+"""Sentences for mentees in pt-BR: changes, goals, pace, score, deadlines, and advice."""
+
+from dataclasses import dataclass
 
 from flask import Flask
 
-from dashboard.chart import MEASURES, is_money
 from dashboard.month_view import Change, ClosingTask, GoalProgress, Pace
-from dashboard.months import FIGURES, GoalChange, Goals
-from dashboard.overview import GOAL_LABELS
+from dashboard.months import AddressState, GoalChange, Goals
 from dashboard.periods import CLOSING_DAY, Period
-from dashboard.score import PERCENT_CAP, WayToPoints
-from web.formatting import MONTHS, join_words, number, reais
+from dashboard.score import GOAL_LABELS, MEASURES, PERCENT_CAP, WayToPoints, is_money
+from provisioning.context import NOT_REQUIRED, READY, RequestContext
+from provisioning.queries import Diagnosis
+from web.formatting import MONTHS, figure, join_words, number, reais
 
 UNITS = {
     "leads": ("lead", "leads"),
@@ -17,19 +19,39 @@ UNITS = {
     "stories": ("story", "stories"),
     "points": ("ponto", "pontos"),
 }
-FIGURE_LABELS = {
+FIGURE_LABELS = {  # in the order of the form
     "faturamento": "Faturamento",
     "lucro": "Lucro",
-    "posts_feed": "Posts",
-    "stories": "Stories",
     "leads": "Leads",
     "procedimentos": "Procedimentos",
+    "posts_feed": "Posts",
+    "stories": "Stories",
 }
 MILESTONES = (3, 6, 12)
 SIGNS = {"more": "▲", "less": "▼", "same": "="}
+NO_EMAIL = "Sua conta não informa um e-mail. Adicione um para encontrarmos seu pré-cadastro."
+UNVERIFIED = "Confirme seu e-mail para que possamos encontrar seu pré-cadastro."
+SEVERAL_MATCHES = "Há mais de um pré-cadastro com seu e-mail. Fale com a equipe para unificá-los."
+ONE_MATCH = "Há um pré-cadastro com seu e-mail. Fale com a equipe para uni-lo ao seu perfil."
+STEPS = (
+    "Abra sua conta, escolha «Endereços de e-mail», {step} e digite o código que chega por e-mail. "
+    "Depois atualize esta página: em cerca de um minuto encontramos seu cadastro."
+)
 
 
-def register_month_texts(app: Flask) -> None:
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What a mentee can do; `how_to` has the steps that are done on Clerk's account page."""
+
+    text: str
+    how_to: str | None = None
+
+
+ADD_EMAIL = Advice(NO_EMAIL, STEPS.format(step="adicione o seu"))
+VERIFY_EMAIL = Advice(UNVERIFIED, STEPS.format(step="toque no seu, depois em «Verificar»,"))
+
+
+def register_mentee_texts(app: Flask) -> None:
     """Register the template filters of the dashboard."""
     filters = (
         amount,
@@ -118,8 +140,10 @@ def days_left_text(days: int) -> str:
 
 
 def way_text(way: WayToPoints) -> str:
-    """«+1 ponto com mais 5 stories»."""
-    return f"+{amount(way.points, 'points')} com mais {amount(way.amount, way.measure)}"
+    """«+1 ponto com mais 5 stories», «+2 pontos com mais R$ 400 de faturamento»."""
+    more = amount(way.amount, way.measure)
+    suffix = f" de {way.measure}" if is_money(way.measure) else ""
+    return f"+{amount(way.points, 'points')} com mais {more}{suffix}"
 
 
 def goals_text(change: GoalChange, now: Goals) -> str:
@@ -128,15 +152,14 @@ def goals_text(change: GoalChange, now: Goals) -> str:
     for key, label in GOAL_LABELS.items():
         before, after = getattr(change.before, key), getattr(now, key)
         if before != after:
-            show = reais if is_money(key) else number
-            texts.append(f"{label.lower()} de {show(before)} para {show(after)}")
+            texts.append(f"{label.lower()} de {figure(before, key)} para {figure(after, key)}")
     return "; ".join(texts)
 
 
 def closing_text(task: ClosingTask) -> str:
     """«Faltam leads e posts. O prazo é dia 10: faltam 3 dias.»."""
-    names = [FIGURE_LABELS[name].lower() for name in FIGURES if name in task.missing]
-    missing = f"Ainda sem {join_words(names)}. " if len(names) < len(FIGURES) else ""
+    names = [label.lower() for name, label in FIGURE_LABELS.items() if name in task.missing]
+    missing = f"Ainda sem {join_words(names)}. " if task.given else ""
     if task.days_left is None:
         return f"{missing}O prazo era dia {CLOSING_DAY}, mas ainda dá para registrar."
     if task.days_left == 0:
@@ -156,3 +179,35 @@ def streak_text(months: int) -> str:
     if months in MILESTONES:
         return f"{text} Parabéns pela constância!"
     return text if goal is None else f"{text} Com mais {goal - months}, você chega a {goal}."
+
+
+def diagnostic_advice(context: RequestContext, diagnosis: Diagnosis) -> list[str]:
+    """Return what the user can do or expect."""
+    cases = {
+        "Seu perfil está pronto.": context.status == READY,
+        "Sua conta é de administração e não precisa de perfil.": context.status == NOT_REQUIRED,
+        NO_EMAIL: diagnosis.is_known and not diagnosis.has_email,
+        UNVERIFIED: diagnosis.has_email and not diagnosis.email_verified,
+        SEVERAL_MATCHES: diagnosis.multiple_matches,
+        ONE_MATCH: (
+            diagnosis.linked and diagnosis.unlinked_match and not diagnosis.multiple_matches
+        ),
+        "Estamos tentando criar seu perfil de novo automaticamente.": (
+            diagnosis.pending_attempt and not diagnosis.linked
+        ),
+        "Fale com a equipe da mentoria para liberar seu acesso.": (
+            context.status not in (READY, NOT_REQUIRED)
+        ),
+    }
+    return [sentence for sentence, applies in cases.items() if applies]
+
+
+def address_advice(address: AddressState) -> Advice | None:
+    """Return what a mentee can do about the own address; None if there is nothing to do."""
+    if not address.has_email:
+        return ADD_EMAIL
+    if not address.is_verified:
+        return VERIFY_EMAIL
+    if address.unlinked_matches:
+        return Advice(SEVERAL_MATCHES if address.unlinked_matches > 1 else ONE_MATCH)
+    return None

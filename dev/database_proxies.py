@@ -1,12 +1,16 @@
-"""A proxy before PostgreSQL that simulates a network: far, slow to connect, silent or resetting."""
+"""Proxies before PostgreSQL: one simulates a network, one counts and withholds messages.
+
+`network_proxy` is far, slow to connect, silent or resetting. `commit_proxy_before` counts
+statements and can drop the confirmation of a commit.
+"""
 
 import asyncio
 import socket
 import struct
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 from sqlalchemy import make_url
@@ -14,6 +18,14 @@ from sqlalchemy import make_url
 CHUNK_BYTES = 65_536
 POLL_SECONDS = 0.01
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # closing resets the connection
+COMMITTED = b"C\x00\x00\x00\x0bCOMMIT\x00"  # CommandComplete, which only the server sends
+READY, COMPLETE = ord("Z"), ord("C")
+REFUSED = b"N"  # one-byte response: no encryption
+
+
+def socket_path(url: str) -> str:
+    """Return the path of the socket that the server of this URL listens on."""
+    return f"{make_url(url).query['host']}/.s.PGSQL.5432"
 
 
 @dataclass(slots=True)
@@ -40,7 +52,6 @@ class SimulatedNetwork:
 @contextmanager
 def network_proxy(server_url: str) -> Iterator[SimulatedNetwork]:
     """Run a network in front of a server that listens on a Unix socket."""
-    socket_path = f"{make_url(server_url).query['host']}/.s.PGSQL.5432"
     loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -53,7 +64,7 @@ def network_proxy(server_url: str) -> Iterator[SimulatedNetwork]:
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         network.accepted += 1
-        tasks.add(loop.create_task(_forward(network, socket_path, reader, writer)))
+        tasks.add(loop.create_task(_forward(network, socket_path(server_url), reader, writer)))
 
     server = run(asyncio.start_server(accept, "127.0.0.1", 0))
     port = server.sockets[0].getsockname()[1]
@@ -133,3 +144,112 @@ async def _close(server: asyncio.Server, tasks: set[asyncio.Task[None]]) -> None
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     await asyncio.sleep(POLL_SECONDS)  # closed transports close their sockets a moment later
+
+
+@dataclass(slots=True)
+class StatementCounts:
+    """Counters: round trips end with ReadyForQuery, statements with CommandComplete."""
+
+    round_trips: int = 0
+    statements: int = 0
+
+    def clear(self) -> None:
+        """Reset the counters."""
+        self.round_trips = self.statements = 0
+
+
+class ResponseParser:
+    """Parses the messages of one server connection (PostgreSQL protocol version 3)."""
+
+    def __init__(self, tally: StatementCounts) -> None:
+        self._tally = tally
+        self._unread = b""
+        self._is_open = False  # after the start of the session, whose messages are not counted
+
+    def feed(self, chunk: bytes) -> None:
+        """Count the complete messages in the received bytes."""
+        self._unread += chunk
+        while not self._is_open and self._unread.startswith(REFUSED):
+            self._unread = self._unread[1:]
+        while len(self._unread) >= 5:
+            kind, length = struct.unpack("!BI", self._unread[:5])
+            if len(self._unread) <= length:
+                return
+            self._unread = self._unread[length + 1 :]
+            self._count(kind)
+
+    def _count(self, kind: int) -> None:
+        if not self._is_open:
+            self._is_open = kind == READY
+        elif kind == READY:
+            self._tally.round_trips += 1
+        elif kind == COMPLETE:
+            self._tally.statements += 1
+
+
+class CommitProxy:
+    """Forwards all bytes both ways; while `withholds` is set, it drops commit confirmations.
+
+    `tally` counts the round trips and statements of all connections.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._server = socket_path(url)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = (
+            make_url(url)
+            .set(host="127.0.0.1", port=self._listener.getsockname()[1], query={})
+            .render_as_string(hide_password=False)
+        )
+        self.tally = StatementCounts()
+        self.withholds = Event()
+        self.has_withheld = Event()
+
+    def serve(self) -> None:
+        """Accept connections until `close`."""
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(self._server)
+                for direction in (
+                    (client, server, None),
+                    (server, client, ResponseParser(self.tally)),
+                ):
+                    Thread(target=self._forward, args=direction, daemon=True).start()
+
+    def close(self) -> None:
+        """Accept no more connections."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _forward(
+        self, source: socket.socket, target: socket.socket, parser: ResponseParser | None
+    ) -> None:
+        with source:
+            with suppress(OSError):
+                self._forward_all(source, target, parser)
+            with suppress(OSError):  # the other side sees the end as well
+                target.shutdown(socket.SHUT_RDWR)
+
+    def _forward_all(
+        self, source: socket.socket, target: socket.socket, parser: ResponseParser | None
+    ) -> None:
+        while chunk := source.recv(65_536):
+            if parser:
+                parser.feed(chunk)
+            if self.withholds.is_set() and COMMITTED in chunk:
+                self.has_withheld.set()
+                continue
+            target.sendall(chunk)
+
+
+@contextmanager
+def commit_proxy_before(url: str) -> Iterator[CommitProxy]:
+    """Run a proxy in front of a server that listens on a Unix socket."""
+    proxy = CommitProxy(url)
+    Thread(target=proxy.serve, daemon=True).start()
+    try:
+        yield proxy
+    finally:
+        proxy.close()

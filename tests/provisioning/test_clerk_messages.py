@@ -7,8 +7,8 @@ from sqlalchemy.orm import Session
 from auth.identity import Identity
 from models import AuditEvent, Mentorado, User
 from models.mentorado import Turma
-from provisioning.account_deletion import handle_account_deletion
 from provisioning.audit import Source
+from provisioning.clerk_messages import handle_account_deletion
 from provisioning.ensure import Outcome, ensure
 from provisioning.errors import Denial
 from provisioning.rules import Rules
