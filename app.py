@@ -52,10 +52,9 @@ from provisioning.rules import Rules
 from provisioning.service import ProvisioningService
 from sweep.stats import BacklogCollector
 from web import startup
-from web.csv_import import read_list
+from web.csv_import import list_text, read_list
 from web.health import Readiness
 from web.job_runner import JobRunner
-from web.list_files import list_text
 from web.problem_responses import MAX_FORM_BYTES
 from web.services import EXTENSION, Services
 

@@ -4,23 +4,25 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 
-from blueprints.admin.audit import console_audit
 from blueprints.admin.changes import console_changes
-from blueprints.admin.deleted import console_deleted
 from blueprints.admin.feedback import console_feedback
 from blueprints.admin.goals import console_goals
 from blueprints.admin.imports import console_imports
 from blueprints.admin.jobs import console_jobs
-from blueprints.admin.mentees import console_mentees
+from blueprints.admin.mentees import console_deleted, console_mentees
 from blueprints.admin.months import console
-from blueprints.admin.personal_data import console_personal_data
 from blueprints.admin.same_person import console_same_person
-from blueprints.admin.search import console_search
-from blueprints.admin.system import console_sweeps, console_system, is_creation_paused
-from blueprints.admin.users import console_users
+from blueprints.admin.system import (
+    console_audit,
+    console_sweeps,
+    console_system,
+    is_creation_paused,
+)
+from blueprints.admin.users import console_personal_data, console_search, console_users
+from blueprints.api.admin_audit import admin_audit
 from blueprints.api.admin_mentorados import admin_mentorado_files, admin_mentorados
 from blueprints.api.admin_months import admin_months
-from blueprints.api.admin_operations import admin_audit, admin_provisioning, admin_sweeps
+from blueprints.api.admin_operations import admin_provisioning, admin_sweeps
 from blueprints.api.admin_users import admin_users
 from blueprints.api.auth import auth
 from blueprints.api.docs import api_docs, register_api_document
@@ -38,7 +40,6 @@ from web import request_hooks
 from web.access_policy import public_unlimited
 from web.admin_labels import register_admin_labels
 from web.error_handlers import register_error_handlers
-from web.failure_labels import failure_text
 from web.formatting import register_filters
 from web.mentee_texts import register_mentee_texts
 from web.problem_responses import reference_code, support_link
@@ -119,6 +120,5 @@ def register_blueprints(app: Flask, config: Config) -> None:
     register_filters(app)
     register_mentee_texts(app)
     register_admin_labels(app)
-    app.add_template_filter(failure_text)
     app.add_template_global(is_creation_paused)
     register_api_document(app)

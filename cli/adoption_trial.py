@@ -108,12 +108,12 @@ class Trial:
     def write_feedback(self) -> None:
         """Write a month's feedback, twice."""
         mentorado_id, *_ = (own.id for own in self._profiles())
-        month, seen = (MONTH.ano, MONTH.mes), dict.fromkeys(TEXTS, "")
+        seen = dict.fromkeys(TEXTS, "")
         for texts in (TEXTS, dict.fromkeys(TEXTS, "y")):
             mentoring.write_feedback(
                 self.session,
                 mentorado_id,
-                month,
+                MONTH,
                 texts,
                 expected=seen,
                 source=SOURCE,
@@ -121,7 +121,7 @@ class Trial:
             )
             seen = texts
         self.session.expire_all()
-        if mentoring.read_feedback(self.session, mentorado_id, month) is None:
+        if mentoring.read_feedback(self.session, mentorado_id, MONTH) is None:
             raise UnexpectedError("feedback is not kept")
 
     def read_lists(self) -> None:

@@ -1,37 +1,27 @@
 """Delete a reported month, and restore it from the archive within thirty days."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
 
 from sqlalchemy import (
     ColumnElement,
     Select,
-    bindparam,
     delete,
     func,
     insert,
     literal_column,
     select,
-    text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from dashboard.months import OwnProfile, ReportedMonth, check_owner, reported_month
 from dashboard.periods import Period
 from models import ArchivedRow, MetricaMensal
-from provisioning import audit
+from provisioning import archive, audit
+from provisioning.archive import MONTH_DELETED, RESTORE_TIME
 from provisioning.audit import Source
 
-RESTORE_DAYS = 30
-REASON = "month_deleted"  # of the archived row
 TABLE = MetricaMensal.__tablename__
-# Every column that the table has now, also those of an adopted installation.
-COLUMNS = text("""
-    SELECT attname, quote_ident(attname) FROM pg_attribute
-     WHERE attrelid = to_regclass(:table) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
-""")
 
 
 class MonthChangedError(Exception):
@@ -59,7 +49,7 @@ class DeletedMonth:
     @property
     def restorable_until(self) -> datetime:
         """The end of the time in which it can be restored."""
-        return self.deleted_at + timedelta(days=RESTORE_DAYS)
+        return self.deleted_at + RESTORE_TIME
 
 
 def delete_month(
@@ -91,7 +81,7 @@ def delete_month(
     session.execute(
         insert(ArchivedRow).values(
             at=now,
-            reason=REASON,
+            reason=MONTH_DELETED,
             table_name=TABLE,
             content=row.content,
             mentorado_id=own.id,
@@ -102,12 +92,6 @@ def delete_month(
     session.execute(delete(MetricaMensal).where(MetricaMensal.id == row.id))
     _record(session, "month_deleted", own, period, source)
     return month
-
-
-def delete_old(session: Session, now: datetime) -> None:
-    """Delete the copies of months that were deleted more than thirty days ago."""
-    is_old = (ArchivedRow.reason == REASON, ArchivedRow.at <= now - timedelta(days=RESTORE_DAYS))
-    session.execute(delete(ArchivedRow).where(*is_old))
 
 
 def deleted_months(session: Session, own: OwnProfile, *, now: datetime) -> list[DeletedMonth]:
@@ -143,7 +127,7 @@ def restore_month(
     ).one_or_none()
     if row is None:
         return False
-    if not _insert(session, row.content):
+    if not archive.insert_again(session, TABLE, [row.content], skip_existing=True):
         raise MonthExistsError
     session.delete(row)
     session.flush()
@@ -151,25 +135,9 @@ def restore_month(
     return True
 
 
-def _insert(session: Session, content: dict[str, Any]) -> bool:
-    """Insert an archived row; return False if the month exists.
-
-    Columns that were added after the deletion get their defaults.
-    """
-    columns = session.execute(COLUMNS, {"table": TABLE})
-    names = ", ".join(quoted for name, quoted in columns if name in content)
-    statement = text(
-        f"INSERT INTO {TABLE} ({names}) SELECT {names}"  # noqa: S608 - names from the catalogue
-        f" FROM jsonb_populate_record(NULL::{TABLE}, :content) ON CONFLICT DO NOTHING RETURNING id"
-    ).bindparams(bindparam("content", type_=JSONB))
-    return session.execute(statement, {"content": content}).one_or_none() is not None
-
-
 def _restorable(own: OwnProfile, now: datetime) -> Select[ArchivedRow]:
     return select(ArchivedRow).where(
-        ArchivedRow.mentorado_id == own.id,
-        ArchivedRow.reason == REASON,
-        ArchivedRow.at > now - timedelta(days=RESTORE_DAYS),
+        ArchivedRow.mentorado_id == own.id, archive.is_restorable(MONTH_DELETED, now)
     )
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, func, or_, select
 from sqlalchemy.orm import Session
 
-from dashboard.mentoring import Goals, Month
+from dashboard.mentoring import GoalValues, write_goals
+from dashboard.periods import Period
 from models import AdminJob, AuditEvent, Mentorado, MetricaMensal, User
 from models.columns import SimNao
 from provisioning import audit, jobs
@@ -26,42 +27,42 @@ Target = Mentorado | MetricaMensal  # the row with the goals
 
 
 @dataclass(frozen=True, slots=True)
-class GoalChange:
-    """A mentee whose goals would change, and the goals before by column."""
+class AffectedProfile:
+    """A profile whose goals would change: its name, and its goals before by column."""
 
     mentorado_id: int
     name: str
     before: Mapping[str, int | None]
 
 
-def count_changes(session: Session, month: Month | None, goals: Goals) -> int:
+def count_changes(session: Session, month: Period | None, goals: GoalValues) -> int:
     """Return how many profiles the goals would change just now; locks nothing."""
     changing = _changing(select(func.count()).select_from(Mentorado), month, goals)
     return int(session.scalars(changing).one())
 
 
 def list_changes(
-    session: Session, month: Month | None, goals: Goals, *, limit: int
-) -> list[GoalChange]:
+    session: Session, month: Period | None, goals: GoalValues, *, limit: int
+) -> list[AffectedProfile]:
     """Return the first profiles that the goals would change, by name."""
     model = Mentorado if month is None else MetricaMensal
     names = list(goals)
     columns = (getattr(model, name) for name in names)
     changing = _changing(select(Mentorado.id, Mentorado.nome_completo, *columns), month, goals)
     rows = session.execute(changing.order_by(Mentorado.nome_completo).limit(limit))
-    return [GoalChange(row[0], row[1], dict(zip(names, row[2:], strict=True))) for row in rows]
+    return [AffectedProfile(row[0], row[1], dict(zip(names, row[2:], strict=True))) for row in rows]
 
 
-def _changing(query: Select[Any], month: Month | None, goals: Goals) -> Select[Any]:
+def _changing(query: Select[Any], month: Period | None, goals: GoalValues) -> Select[Any]:
     """Limit a query to active profiles whose goals differ; a month must have been reported."""
     if month is None:
         return query.where(IS_ACTIVE, _differs(Mentorado, goals))
     reported = query.join(MetricaMensal, MetricaMensal.mentorado_id == Mentorado.id)
-    is_month = (MetricaMensal.ano == month[0], MetricaMensal.mes == month[1])
+    is_month = (MetricaMensal.ano == month.ano, MetricaMensal.mes == month.mes)
     return reported.where(IS_ACTIVE, *is_month, _differs(MetricaMensal, goals))
 
 
-def _differs(model: type[Target], goals: Goals) -> ColumnElement[bool]:
+def _differs(model: type[Target], goals: GoalValues) -> ColumnElement[bool]:
     return or_(*(getattr(model, name).is_distinct_from(value) for name, value in goals.items()))
 
 
@@ -73,8 +74,8 @@ class GoalsOfAll:
     standing goals.
     """
 
-    month: Month | None
-    goals: Goals
+    month: Period | None
+    goals: GoalValues
     now: datetime
     batch_size: int = BATCH_PROFILES
     action: str = OF_ALL
@@ -108,7 +109,7 @@ class GoalsOfAll:
             session,
             jobs.source_of(job),
             self.action,
-            month=list(self.month) if self.month else None,
+            month=_stored(self.month),
             after=dict(self.goals),
             count=job.scanned,
         )
@@ -122,7 +123,7 @@ class GoalsUndo:
     goal that was changed again since keeps its value.
     """
 
-    month: Month | None
+    month: Period | None
     undone_job: str
     first_event: int
     now: datetime
@@ -170,9 +171,9 @@ class GoalsUndo:
         )
 
 
-def goals_options(goals: Goals, month: Month | None) -> dict[str, Any]:
+def goals_options(goals: GoalValues, month: Period | None) -> dict[str, Any]:
     """Return the options of a job that sets these goals."""
-    return {"month": list(month) if month else None, "goals": dict(goals)}
+    return {"month": _stored(month), "goals": dict(goals)}
 
 
 def undo_options(session: Session, job: AdminJob) -> dict[str, Any] | None:
@@ -186,10 +187,14 @@ def undo_options(session: Session, job: AdminJob) -> dict[str, Any] | None:
     return {**job.options, "undo": str(job.id), "first_event": first_event}
 
 
-def month_of(options: Mapping[str, Any]) -> Month | None:
+def month_of(options: Mapping[str, Any]) -> Period | None:
     """Return the month of a job's options; None for the standing goals."""
     month = options["month"]
-    return (month[0], month[1]) if month else None
+    return Period(*month) if month else None
+
+
+def _stored(month: Period | None) -> list[int] | None:
+    return [month.ano, month.mes] if month else None
 
 
 def goals_of_all(options: Mapping[str, Any], now: datetime) -> GoalsOfAll | GoalsUndo:
@@ -211,67 +216,62 @@ def _events_of(job_id: str) -> Select[AuditEvent]:
 def _set_goals(
     session: Session,
     job: AdminJob,
-    month: Month | None,
-    wanted: Mapping[int, Goals],
+    month: Period | None,
+    wanted: Mapping[int, GoalValues],
     *,
-    expected: Mapping[int | None, Goals] | None = None,
+    expected: Mapping[int | None, GoalValues] | None = None,
     now: datetime,
 ) -> list[int]:
     """Set goals by profile, with an audit event each; return the ids of the changed profiles.
 
-    With `expected`, only goals that have that value are set. Locks owners before profiles, both by
-    id, as every change of a profile does.
+    With `expected`, only goals that have that value are set.
     """
-    session.execute(jobs.SHORT_LOCK_WAIT)
-    owners = select(User.id).join(Mentorado, Mentorado.user_id == User.id)
-    owners = owners.where(Mentorado.id.in_(wanted)).order_by(User.id)
-    session.execute(owners.with_for_update(of=User, key_share=True))
-    these = select(Mentorado).where(Mentorado.id.in_(wanted), IS_ACTIVE).order_by(Mentorado.id)
-    profiles = session.scalars(
-        these.with_for_update(key_share=True), execution_options={"populate_existing": True}
-    ).all()
-    events = []
-    for profile, row in _rows_with_goals(session, profiles, month):
+    changed = []
+    for profile, row in _lock_rows_with_goals(session, list(wanted), month):
         goals = wanted[profile.id]
         if expected is not None:
             seen = expected[profile.id]
             goals = {n: value for n, value in goals.items() if getattr(row, n) == seen[n]}
-        before = {name: getattr(row, name) for name in goals}
-        after = {name: value for name, value in goals.items() if value != before[name]}
+        before, after = write_goals(row, goals, now)
         if not after:
             continue
-        for name, value in after.items():
-            setattr(row, name, value)
-        row.updated_at = now
         if isinstance(row, Mentorado):
             row.edited_at = now
-        details = {
-            "action": OF_ONE,
-            "job": str(job.id),
-            "month": list(month) if month else None,
-            "before": {name: before[name] for name in after},
-            "after": after,
-        }
-        events.append((profile, details))
+        details = {"action": OF_ONE, "job": str(job.id), "month": _stored(month)}
+        changed.append((profile, {**details, "before": before, "after": after}))
     session.flush()
     audit.record_all(
         session,
         jobs.source_of(job),
         "admin_action",
-        [(profile.id, profile.user_id, details) for profile, details in events],
+        [(profile.id, profile.user_id, details) for profile, details in changed],
     )
-    return [profile.id for profile, _ in events]
+    return [profile.id for profile, _ in changed]
 
 
-def _rows_with_goals(
-    session: Session, profiles: Sequence[Mentorado], month: Month | None
+def _lock_rows_with_goals(
+    session: Session, mentorado_ids: Sequence[int], month: Period | None
 ) -> list[tuple[Mentorado, Target]]:
+    """Lock the active profiles; return each with the row that has its goals.
+
+    A profile that has not reported the month is left out. Owners are locked before profiles, both
+    by id, as in every change of a profile.
+    """
+    session.execute(jobs.SHORT_LOCK_WAIT)
+    owners = select(User.id).join(Mentorado, Mentorado.user_id == User.id)
+    owners = owners.where(Mentorado.id.in_(mentorado_ids)).order_by(User.id)
+    session.execute(owners.with_for_update(of=User, key_share=True))
+    these = select(Mentorado).where(Mentorado.id.in_(mentorado_ids), IS_ACTIVE)
+    profiles = session.scalars(
+        these.order_by(Mentorado.id).with_for_update(key_share=True),
+        execution_options={"populate_existing": True},
+    ).all()
     if month is None:
         return [(profile, profile) for profile in profiles]
     reported = select(MetricaMensal).where(
         MetricaMensal.mentorado_id.in_([profile.id for profile in profiles]),
-        MetricaMensal.ano == month[0],
-        MetricaMensal.mes == month[1],
+        MetricaMensal.ano == month.ano,
+        MetricaMensal.mes == month.mes,
     )
     rows = {row.mentorado_id: row for row in session.scalars(reported)}
     return [(profile, rows[profile.id]) for profile in profiles if profile.id in rows]

@@ -14,10 +14,9 @@ from models import Feedback, Mentorado, MetricaMensal
 from provisioning.admin_actions import load_profile_for_update, record_action
 from provisioning.audit import Source
 
-Month = tuple[int, int]  # year and month
 Texts = Mapping[str, str]  # the texts of a feedback by column, blank if there is none
 # Columns that begin with meta_; None for a month means the standing goal.
-Goals = Mapping[str, int | None]
+GoalValues = Mapping[str, int | None]
 
 GOAL_OF = {
     "faturamento": "meta_faturamento",
@@ -64,8 +63,8 @@ class EditConflictError(Exception):
 def set_month_goals(
     session: Session,
     mentorado_id: int,
-    month: Month,
-    goals: Goals,
+    period: Period,
+    goals: GoalValues,
     *,
     source: Source,
     now: datetime,
@@ -77,34 +76,45 @@ def set_month_goals(
     profile = load_profile_for_update(session, mentorado_id)
     reported = select(MetricaMensal).where(
         MetricaMensal.mentorado_id == mentorado_id,
-        MetricaMensal.ano == month[0],
-        MetricaMensal.mes == month[1],
+        MetricaMensal.ano == period.ano,
+        MetricaMensal.mes == period.mes,
     )
     found = session.scalars(reported).one_or_none()
     if found is None:
         raise MonthNotReportedError
-    before = {name: getattr(found, name) for name in goals}
-    changed = {name: value for name, value in goals.items() if value != before[name]}
-    if not changed:
-        return  # a second submit of the same form changes and records nothing
-    for name, value in changed.items():
-        setattr(found, name, value)
-    found.updated_at = now
-    record_action(
-        session,
-        source,
-        "month_goals",
-        profile=profile,
-        month=list(month),
-        before={name: before[name] for name in changed},
-        after=changed,
-    )
+    before, after = write_goals(found, goals, now)
+    if after:  # a second submit of the same form changes and records nothing
+        month = [period.ano, period.mes]
+        record_action(
+            session,
+            source,
+            "month_goals",
+            profile=profile,
+            month=month,
+            before=before,
+            after=after,
+        )
 
 
-def read_feedback(session: Session, mentorado_id: int, month: Month) -> Feedback | None:
+def write_goals(
+    row: Mentorado | MetricaMensal, goals: GoalValues, now: datetime
+) -> tuple[GoalValues, GoalValues]:
+    """Write the goals that differ from those of the row; return them before and after."""
+    before = {n: old for n, value in goals.items() if (old := getattr(row, n)) != value}
+    after = {name: goals[name] for name in before}
+    for name, value in after.items():
+        setattr(row, name, value)
+    if after:
+        row.updated_at = now
+    return before, after
+
+
+def read_feedback(session: Session, mentorado_id: int, period: Period) -> Feedback | None:
     """Return the feedback of one month, or None."""
     this = select(Feedback).where(
-        Feedback.mentorado_id == mentorado_id, Feedback.ano == month[0], Feedback.mes == month[1]
+        Feedback.mentorado_id == mentorado_id,
+        Feedback.ano == period.ano,
+        Feedback.mes == period.mes,
     )
     return session.scalars(this).one_or_none()
 
@@ -112,7 +122,7 @@ def read_feedback(session: Session, mentorado_id: int, month: Month) -> Feedback
 def write_feedback(
     session: Session,
     mentorado_id: int,
-    month: Month,
+    period: Period,
     texts: Texts,
     *,
     expected: Texts,
@@ -125,14 +135,14 @@ def write_feedback(
     differ from the expected ones, and UnknownMentoradoError.
     """
     profile = load_profile_for_update(session, mentorado_id)  # so that two writers take turns
-    found = read_feedback(session, mentorado_id, month)
+    found = read_feedback(session, mentorado_id, period)
     if {name: getattr(found, name) if found else "" for name in texts} != dict(expected):
         raise EditConflictError
-    key = {"mentorado_id": mentorado_id, "ano": month[0], "mes": month[1]}
+    key = {"mentorado_id": mentorado_id, "ano": period.ano, "mes": period.mes}
     written = {**texts, "author_id": source.actor_id, "updated_at": now}
     statement = insert(Feedback).values(**key, **written)
     session.execute(statement.on_conflict_do_update(index_elements=list(key), set_=written))
-    record_action(session, source, "feedback", profile=profile, month=list(month))
+    record_action(session, source, "feedback", profile=profile, month=[period.ano, period.mes])
 
 
 def read_review(session: Session, profile: Mentorado, period: Period) -> MonthReview:

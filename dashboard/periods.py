@@ -8,7 +8,7 @@ BRASILIA = timezone(timedelta(hours=-3))  # no summer time since 2019 (Decreto 9
 EARLIEST_YEAR = 2000
 MONTHS_PER_YEAR = 12
 CLOSING_DAY = 10  # of the next month; a month should be reported by then
-PERIOD_PATTERN = re.compile(r"(\d{4})-(\d{1,2})", re.ASCII)
+PERIOD_PATTERN = re.compile(r"(\d{4})-(\d{2})", re.ASCII)
 
 
 class PeriodError(Exception):
@@ -81,7 +81,7 @@ def parse_period(text: str, *, now: datetime) -> Period:
 
     Raises PeriodError for another text, and as `reportable_period`.
     """
-    match = PERIOD_PATTERN.fullmatch(text)
+    match = PERIOD_PATTERN.fullmatch(text.strip())
     if match is None:
         raise PeriodError("mes", "not_a_month")
     return reportable_period(int(match[1]), int(match[2]), now=now)

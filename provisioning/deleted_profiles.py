@@ -3,22 +3,22 @@
 1. `remove` copies the profile and all rows that the database deletes with it, of any table, to
    the archive; then it deletes the profile and blocks its owner.
 2. `restore` writes these rows again, parents first, with the ids that they had.
-3. `delete_old` deletes the copies after thirty days.
+3. `archive.delete_old` deletes the copies after thirty days.
 
 Rows whose reference the database only sets to NULL stay, and are not restored.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, literal, select, text
+from sqlalchemy import ColumnElement, FromClause, delete, func, insert, literal, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from models import ArchivedRow, AuditEvent, Mentorado, User
+from provisioning import archive
 from provisioning.address_holders import find_holders, normalize_addresses
 from provisioning.admin_actions import (
     Conflict,
@@ -32,6 +32,7 @@ from provisioning.admin_actions import (
     record_action,
     release_profile,
 )
+from provisioning.archive import PROFILE_DELETED
 from provisioning.audit import Source
 from provisioning.profiles import is_untouched, lock_addresses
 from provisioning.references import (
@@ -44,17 +45,6 @@ from provisioning.references import (
     references_to,
     select_rows,
 )
-
-KEPT = timedelta(days=30)
-REASON = "delete"  # in the archive
-
-# The columns that can be written, of a table that still exists.
-COLUMNS = text("""
-    SELECT to_regclass(:table)::text AS table_name,
-           ARRAY(SELECT quote_ident(attname) FROM pg_attribute
-                  WHERE attrelid = to_regclass(:table) AND attnum > 0 AND NOT attisdropped
-                    AND attgenerated = '' AND CAST(:contents AS jsonb) -> 0 ? attname) AS columns
-""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +140,34 @@ def list_deleted(
     session: Session, now: datetime, *, mentorado_id: int | None = None, limit: int = 200
 ) -> list[DeletedProfile]:
     """Return the profiles that can be restored, the last deleted first."""
+    event = _deletion_event()
+    found = (
+        select(
+            ArchivedRow.mentorado_id,
+            ArchivedRow.content["nome_completo"].astext,
+            ArchivedRow.content["email"].astext,
+            ArchivedRow.at,
+            _row_counts(),
+            User.name,
+            event.c.details["reason"].astext,
+        )
+        .select_from(ArchivedRow)
+        .outerjoin(event, literal(value=True))
+        .outerjoin(User, User.id == event.c.actor_id)
+        .where(archive.is_restorable(PROFILE_DELETED, now), ArchivedRow.table_name == MENTORADOS)
+    )
+    if mentorado_id is not None:
+        found = found.where(ArchivedRow.mentorado_id == mentorado_id)
+    newest_first = found.order_by(ArchivedRow.at.desc()).limit(limit)
+    return [DeletedProfile(*row) for row in session.execute(newest_first)]
+
+
+def _row_counts() -> ColumnElement[dict[str, int]]:
+    """Return the number of archived rows by table, for the profile of the query around it."""
     rows = aliased(ArchivedRow)
     counts = (
         select(rows.mentorado_id, rows.table_name, func.count().label("number"))
-        .where(rows.reason == REASON, rows.table_name != MENTORADOS)
+        .where(rows.reason == PROFILE_DELETED, rows.table_name != MENTORADOS)
         .group_by(rows.mentorado_id, rows.table_name)
         .subquery()
     )
@@ -162,41 +176,22 @@ def list_deleted(
         .where(counts.c.mentorado_id == ArchivedRow.mentorado_id)
         .scalar_subquery()
     )
-    event = (
+    return func.coalesce(by_table, text("'{}'::jsonb"))
+
+
+def _deletion_event() -> FromClause:
+    """Return the audit event of the deletion, for the profile of the query around it."""
+    newest = (
         select(AuditEvent.actor_id, AuditEvent.details)
         .where(
             AuditEvent.mentorado_id == ArchivedRow.mentorado_id,
             AuditEvent.event == "admin_action",
-            AuditEvent.details["action"].astext == REASON,
+            AuditEvent.details["action"].astext == "delete",
         )
         .order_by(AuditEvent.id.desc())
         .limit(1)
-        .lateral("event")
     )
-    found = (
-        select(
-            ArchivedRow.mentorado_id,
-            ArchivedRow.content["nome_completo"].astext,
-            ArchivedRow.content["email"].astext,
-            ArchivedRow.at,
-            func.coalesce(by_table, text("'{}'::jsonb")),
-            User.name,
-            event.c.details["reason"].astext,
-        )
-        .select_from(ArchivedRow)
-        .outerjoin(event, literal(value=True))
-        .outerjoin(User, User.id == event.c.actor_id)
-        .where(
-            ArchivedRow.reason == REASON,
-            ArchivedRow.table_name == MENTORADOS,
-            ArchivedRow.at > now - KEPT,
-        )
-        .order_by(ArchivedRow.at.desc())
-        .limit(limit)
-    )
-    if mentorado_id is not None:
-        found = found.where(ArchivedRow.mentorado_id == mentorado_id)
-    return [DeletedProfile(*row) for row in session.execute(found)]
+    return newest.lateral("event")
 
 
 def find_merged_into(session: Session, mentorado_id: int) -> int | None:
@@ -207,12 +202,6 @@ def find_merged_into(session: Session, mentorado_id: int) -> int | None:
         ArchivedRow.table_name == MENTORADOS,
     )
     return session.scalars(merges.order_by(ArchivedRow.id.desc()).limit(1)).one_or_none()
-
-
-def delete_old(session: Session, now: datetime) -> None:
-    """Delete the copies of profiles that were deleted more than thirty days ago."""
-    is_old = (ArchivedRow.reason == REASON, ArchivedRow.at <= now - KEPT)
-    session.execute(delete(ArchivedRow).where(*is_old))
 
 
 def _archive(session: Session, profile: Mentorado, source: Source, now: datetime) -> None:
@@ -227,7 +216,7 @@ def _archive(session: Session, profile: Mentorado, source: Source, now: datetime
         level = [each for each in children if (each[1].table_id, each[1].place) not in found]
     values = {
         "at": now,
-        "reason": REASON,
+        "reason": PROFILE_DELETED,
         "mentorado_id": profile.id,
         "kept_mentorado_id": profile.id,
         "user_id": profile.user_id,
@@ -271,8 +260,7 @@ def _archived_rows(session: Session, mentorado_id: int, now: datetime) -> Sequen
     """Lock and return the copies of a deleted profile in the order in which they were made."""
     copies = select(ArchivedRow).where(
         ArchivedRow.mentorado_id == mentorado_id,
-        ArchivedRow.reason == REASON,
-        ArchivedRow.at > now - KEPT,
+        archive.is_restorable(PROFILE_DELETED, now),
     )
     return session.scalars(copies.order_by(ArchivedRow.id).with_for_update()).all()
 
@@ -316,23 +304,6 @@ def _insert_all(session: Session, archived: Sequence[ArchivedRow], changes: dict
     try:
         with session.begin_nested():
             for table, contents in contents_by_table.items():
-                _insert(session, table, contents)
+                archive.insert_again(session, table, contents)
     except REFUSING_ERRORS as err:
         raise ConflictError(Conflict.UNRESOLVABLE) from err
-
-
-def _insert(session: Session, table: str, contents: Sequence[dict[str, Any]]) -> None:
-    """Insert archived rows of one table; columns that were added since get their defaults.
-
-    One statement, because the rows may refer to each other.
-    """
-    values = {"table": table, "contents": json.dumps(contents)}
-    found = session.execute(COLUMNS, values).one()
-    if found.table_name is None:
-        raise ConflictError(Conflict.UNRESOLVABLE, table)
-    columns, name = ", ".join(map(escaped, found.columns)), escaped(found.table_name)
-    rows = f"jsonb_populate_recordset(CAST(NULL AS {name}), CAST(:contents AS jsonb))"
-    statement = f"""
-        INSERT INTO {name} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {rows}
-    """  # noqa: S608 - names of the catalogue, quoted by it
-    session.execute(text(statement), values)

@@ -71,6 +71,11 @@ class RegistrationResult:
         """Whether the profile was inserted and has no owner yet."""
         return self.clerk_id is None
 
+    @property
+    def clerk_ids(self) -> list[str]:
+        """The users whose next request must see the change."""
+        return [self.clerk_id] if self.clerk_id else []
+
 
 def pre_register(
     session: Session, values: Values, *, source: Source, now: datetime

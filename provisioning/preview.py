@@ -1,9 +1,11 @@
 """Admin changes in two steps: a preview that is rolled back, then a confirmation bound to it."""
 
+import enum
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from typing import NamedTuple
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -12,6 +14,7 @@ from core.database import rolled_back
 from models import AuditEvent, Mentorado
 from provisioning.admin_actions import Conflict, ConflictError
 from provisioning.audit import Source
+from provisioning.merge import MergeConflict
 from provisioning.queries import find_user
 from provisioning.references import count_references
 
@@ -33,60 +36,51 @@ PROFILE_COLUMNS = (
 )
 
 
-def user_snapshot(session: Session, user_id: int) -> Snapshot:
-    """Return the state of a user as facts; empty for an unknown id."""
-    row = find_user(session, user_id)
-    if row is None:
-        return {}
-    return {
-        "name": row.user.name,
-        "state": row.state.value,
-        "role": row.user.role.value,
-        "blocked": row.user.blocked_at is not None,
-        "mentorado_id": row.mentorado.id if row.mentorado else None,
-        "attempt": row.attempt.state if row.attempt else None,
-    }
+class SubjectKind(enum.StrEnum):
+    """What a change is about; the values are those of the console's URLs."""
+
+    USER = "pessoa"
+    PROFILE = "mentorado"
 
 
-def profile_snapshot(session: Session, mentorado_id: int) -> Snapshot:
-    """Return a profile's values and its number of rows by table; empty for an unknown id."""
-    profile = session.get(Mentorado, mentorado_id, populate_existing=True)
-    if profile is None:
-        return {}
-    facts: Snapshot = {}
-    for column in PROFILE_COLUMNS:
-        value = getattr(profile, column)
-        facts[column] = value if isinstance(value, int | None) else str(value)
-    return facts | count_references(session, mentorado_id)
+class Subject(NamedTuple):
+    """A user or a profile that a change is about."""
+
+    kind: SubjectKind
+    id: int
 
 
-Change = Callable[[Session, Source], list[str]]  # returns the Clerk ids of affected users
-SnapshotFunction = Callable[[Session], dict[str, Snapshot]]  # by user or profile
+@dataclass(frozen=True, slots=True)
+class ChangeResult:
+    """The Clerk ids of the affected users, and the rows that conflicted in a merge."""
+
+    clerk_ids: Sequence[str]
+    conflicts: Sequence[MergeConflict] = ()
+
 
 RECENT_EVENTS = 10_000  # searched for a confirmation; far more than pass until a second click
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeRequest:
-    """A change that an admin may confirm: its name and values, the change, and the snapshots of it.
+    """A change that an admin may confirm: its name and values, its subjects, and the change.
 
-    The newest audit event about `user_id` or `mentorado_id` is part of the digest.
+    The newest audit event about the first subject is part of the digest.
     """
 
     name: str
     values: Mapping[str, object]
-    change: Change
-    take_snapshots: SnapshotFunction
-    user_id: int | None = None
-    mentorado_id: int | None = None
+    subjects: Sequence[Subject]
+    apply: Callable[[Session, Source], ChangeResult]
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The snapshots before and after a change, and the digest that a confirmation must have."""
+    """What a change would do, and the digest that its confirmation must have."""
 
-    before: dict[str, Snapshot]
-    after: dict[str, Snapshot]
+    before: dict[Subject, Snapshot]
+    after: dict[Subject, Snapshot]
+    conflicts: Sequence[MergeConflict]
     digest: str
 
 
@@ -100,42 +94,80 @@ def preview(session: Session, request: ChangeRequest, *, source: Source) -> Prev
     return result
 
 
-def confirm(session: Session, request: ChangeRequest, *, digest: str, source: Source) -> list[str]:
-    """Apply the previewed change once; return the Clerk ids of affected users.
+def confirm(
+    session: Session, request: ChangeRequest, *, digest: str, source: Source
+) -> ChangeResult:
+    """Apply the previewed change once.
 
     The digest covers the change, its values, the admin, the state before and after, and the last
     audit event about it: it confirms nothing else, and only once. A second click on the same button
-    returns []. Raises ConflictError where the result differs from the preview, and what the change
-    raises.
+    changes nothing. Raises ConflictError where the result differs from the preview, and what the
+    change raises.
     """
     session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(digest, 0))))
     if _is_confirmed(session, digest):
-        return []
+        return ChangeResult([])
     with session.begin_nested():
-        result, clerk_ids = _apply(session, request, replace(source, confirmation=digest))
-        if result.digest != digest:
+        previewed, result = _apply(session, request, replace(source, confirmation=digest))
+        if previewed.digest != digest:
             raise ConflictError(Conflict.PREVIEW_OUTDATED)
-    return clerk_ids
+    return result
 
 
-def _apply(session: Session, request: ChangeRequest, source: Source) -> tuple[Preview, list[str]]:
-    """Apply the change; return its preview and the Clerk ids of affected users."""
-    before, last_event = request.take_snapshots(session), _last_event(session, request)
-    clerk_ids = request.change(session, source)
+def _apply(
+    session: Session, request: ChangeRequest, source: Source
+) -> tuple[Preview, ChangeResult]:
+    """Apply the change; return its preview and its result."""
+    last_event = _last_event(session, request.subjects[0])
+    before = {subject: _snapshot(session, subject) for subject in request.subjects}
+    result = request.apply(session, source)
     session.flush()  # before the second snapshot
-    after = request.take_snapshots(session)
-    content = [request.name, dict(request.values), source.actor_id, last_event, before, after]
+    after = {subject: _snapshot(session, subject) for subject in request.subjects}
+    states = [list(before.items()), list(after.items())]
+    content = [request.name, dict(request.values), source.actor_id, last_event, states]
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=str)
-    return Preview(before, after, blake2b(text.encode(), digest_size=12).hexdigest()), clerk_ids
+    digest = blake2b(text.encode(), digest_size=12).hexdigest()
+    return Preview(before, after, result.conflicts, digest), result
 
 
-def _last_event(session: Session, request: ChangeRequest) -> int:
+def _snapshot(session: Session, subject: Subject) -> Snapshot:
+    """Return the state of a subject as facts; empty for one that does not exist."""
+    if subject.kind is SubjectKind.USER:
+        return _user_snapshot(session, subject.id)
+    return _profile_snapshot(session, subject.id)
+
+
+def _user_snapshot(session: Session, user_id: int) -> Snapshot:
+    row = find_user(session, user_id)
+    if row is None:
+        return {}
+    return {
+        "name": row.user.name,
+        "state": row.state.value,
+        "role": row.user.role.value,
+        "blocked": row.user.blocked_at is not None,
+        "mentorado_id": row.mentorado.id if row.mentorado else None,
+        "attempt": row.attempt.state if row.attempt else None,
+    }
+
+
+def _profile_snapshot(session: Session, mentorado_id: int) -> Snapshot:
+    """Return a profile's values and its number of rows by table."""
+    profile = session.get(Mentorado, mentorado_id, populate_existing=True)
+    if profile is None:
+        return {}
+    facts: Snapshot = {}
+    for column in PROFILE_COLUMNS:
+        value = getattr(profile, column)
+        facts[column] = value if isinstance(value, int | None) else str(value)
+    return facts | count_references(session, mentorado_id)
+
+
+def _last_event(session: Session, subject: Subject) -> int:
     """Return the id of the last audit event about the user or the profile; 0 for none."""
-    if request.user_id is not None:
-        about = AuditEvent.user_id == request.user_id
-    else:
-        about = AuditEvent.mentorado_id == request.mentorado_id
-    return session.scalar(select(func.max(AuditEvent.id)).where(about)) or 0
+    is_user = subject.kind is SubjectKind.USER
+    column = AuditEvent.user_id if is_user else AuditEvent.mentorado_id
+    return session.scalar(select(func.max(AuditEvent.id)).where(column == subject.id)) or 0
 
 
 def _is_confirmed(session: Session, digest: str) -> bool:

@@ -210,14 +210,6 @@ def claim_identity_lookup(
     return session.scalars(claimed).one_or_none() is not None
 
 
-def is_identity_complete(session: Session, clerk_id: str) -> bool:
-    """Whether the stored identity of this user is complete."""
-    complete = select(User.id).where(
-        User.clerk_id == clerk_id, User.identity_completed_at.is_not(None)
-    )
-    return session.scalars(complete).one_or_none() is not None
-
-
 def mark_identity_unchanged(session: Session, clerk_ids: Sequence[str], now: datetime) -> None:
     """Mark the identities of these users as complete at `now`, without a change."""
     session.execute(

@@ -1,7 +1,12 @@
-"""Changes by admins: a transaction with retries, then cache invalidation and a log line."""
+"""Changes by admins: preview and confirmation, transactions with retries, cache invalidation.
 
+A page with a preview calls `preview_change`, shows it with its digest in a hidden field, and calls
+`confirm_change` with the same ChangeRequest when that form comes back.
+"""
+
+import unicodedata
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from flask import g, request
@@ -12,12 +17,14 @@ from core.database import STATEMENT_TIMEOUT_SECONDS, transaction
 from provisioning.admin_actions import Conflict, ConflictError, UnknownMentoradoError
 from provisioning.audit import Source
 from provisioning.errors import StaleDecisionError
+from provisioning.preview import ChangeRequest, ChangeResult, Preview, confirm, preview
 from provisioning.retry import retry_transient
 from web.services import services
 from web.validation import WithReason, validate_model
 
 log = structlog.get_logger(__name__)
 
+DIGEST_FIELD = "marca"  # the hidden field with the digest of a preview
 SPARE_SECONDS = 0.3  # left for rendering the response
 MAX_TRY_SECONDS = 0.6  # leaves time for a second try
 MIN_TRY_SECONDS = 0.2
@@ -72,6 +79,44 @@ def typed_reason() -> str | None:
     return validate_model(WithReason, {"reason": request.form.get("reason", "")}).reason
 
 
+class Affecting(Protocol):
+    """The result of a change, with the Clerk ids of the users whose next request must see it."""
+
+    @property
+    def clerk_ids(self) -> Iterable[str]:
+        """The affected users."""
+
+
+Applied = TypeVar("Applied", bound=Affecting)
+
+
+def preview_change(change: ChangeRequest) -> Preview:
+    """Return what the change would do; nothing is written. Raises what the change raises."""
+    source = admin_source()
+    return run_with_retry(lambda session: preview(session, change, source=source))
+
+
+def confirm_change(action: str, change: ChangeRequest) -> None:
+    """Make the change that the submitted form confirms, with its reason; a second time, nothing.
+
+    Raises ConflictError where the form's digest is not that of a preview made now, what the change
+    raises, and InvalidInputError for an invalid reason.
+    """
+    digest, source = request.form.get(DIGEST_FIELD, ""), admin_source(typed_reason())
+    apply_admin_work(action, lambda session: confirm(session, change, digest=digest, source=source))
+
+
+def has_typed(field: str, expected: str) -> bool:
+    """Whether the field of the submitted form has this text; case, accents and blanks aside."""
+    return _plain(request.form.get(field, "")) == _plain(expected)
+
+
+def _plain(text: str) -> str:
+    """Return a text in lower case, without accents and repeated blanks."""
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    return " ".join("".join(c for c in letters if not unicodedata.combining(c)).split())
+
+
 def apply_admin_change(
     change: Callable[..., list[str]], *ids: int, reason: str | None = None, **values: Any
 ) -> None:
@@ -81,43 +126,38 @@ def apply_admin_change(
     """
     source = admin_source(reason)
     apply_admin_work(
-        change.__name__, lambda session: change(session, *ids, source=source, **values)
+        change.__name__,
+        lambda session: ChangeResult(change(session, *ids, source=source, **values)),
     )
 
 
-def apply_admin_work(action: str, work: Callable[[Session], Iterable[str]]) -> None:
-    """As `apply_admin_change`, for work that returns the Clerk ids of the affected users.
+def apply_admin_work(action: str, work: Callable[[Session], Applied]) -> Applied:
+    """As `apply_admin_change`, for any work; return its result.
 
-    The ids of every try count: a commit may have succeeded although its answer was lost. The next
-    try then finds nothing to do, or its profile deleted.
+    The affected users of every try count: a commit may have succeeded although its answer was lost.
+    The next try then finds nothing to do, or its profile deleted.
     """
-    clerk_ids: set[str] = set()
-    has_succeeded = False
+    results: list[Applied] = []
 
     def attempt(session: Session) -> None:
-        nonlocal has_succeeded
         try:
-            clerk_ids.update(work(session))
+            results.append(work(session))
         except UnknownMentoradoError:
-            if not has_succeeded:
+            if not results:
                 raise  # otherwise the previous try has deleted it
-        has_succeeded = True
 
     try:
         run_with_retry(attempt)
     finally:
+        clerk_ids = {clerk_id for result in results for clerk_id in result.clerk_ids}
         services().provisioning.contexts.publish(clerk_ids)
-    _refresh_backlog_and_log(action)
+    finish_admin_change(action)
+    return results[-1]
 
 
-def publish_change(action: str, clerk_ids: Iterable[str]) -> None:
-    """Invalidate the cached contexts of these users after the commit, and log the action."""
-    services().provisioning.contexts.publish(clerk_ids)
-    _refresh_backlog_and_log(action)
-
-
-def _refresh_backlog_and_log(action: str) -> None:
-    services().backlog.invalidate()  # so that the overview shows the effect at once
+def finish_admin_change(action: str) -> None:
+    """Count the backlog anew, so that the overview shows the effect at once, and log the action."""
+    services().backlog.invalidate()
     log_admin_action(action)
 
 

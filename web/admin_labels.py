@@ -1,6 +1,7 @@
-"""Portuguese labels of the admin console."""
+"""Portuguese labels of the admin console: states, audit events, changes, tables and failures."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from flask import Flask
@@ -9,7 +10,7 @@ from models import AuditEvent
 from provisioning.admin_actions import Conflict
 from provisioning.ensure import ForecastResult
 from provisioning.errors import Denial
-from provisioning.preview import Fact, Snapshot
+from provisioning.preview import Fact, Snapshot, Subject, SubjectKind
 from provisioning.queries import UserState
 from provisioning.rules import Action
 from web.formatting import join_words, month_name, number, reais
@@ -135,7 +136,6 @@ FORECASTS = {
 }
 AMBIGUOUS_SUFFIX = " Há mais de um pré-cadastro com este e-mail: escolha um abaixo."
 
-
 OUTCOMES = {
     "created": "ganharia um perfil",
     "linked": "receberia o pré-cadastro",
@@ -175,11 +175,36 @@ HIDDEN_COLUMNS = (
     "focus_done_at",
 )
 
+# SQLSTATE (PostgreSQL, appendix A); the longest prefix counts.
+FAILURES_BY_SQLSTATE = {
+    "08": "o banco de dados não respondeu",
+    "22": "o banco de dados recusou um valor que não cabe",
+    "23": "o banco de dados recusou: uma regra foi violada",
+    "23505": "o banco de dados recusou: já existe um registro igual",
+    "25006": "o banco de dados só aceita leitura",
+    "40": "outra gravação ao mesmo tempo atrapalhou",
+    "42": "o banco de dados e o programa não combinam (falta uma migração?)",
+    "53": "o banco de dados ficou sem espaço ou sem conexões",
+    "55P03": "outra gravação demorou demais",
+    "57": "o banco de dados interrompeu o trabalho",
+    "57014": "o banco de dados demorou demais",
+    "P0": "o banco de dados recusou: uma regra da instalação foi violada",
+}
+FAILURES_BY_CLASS = {
+    "UnusableAnswerError": "o Clerk respondeu algo que não dá para usar",
+    "OperationalError": "o banco de dados não respondeu",
+    "DeadlineError": "o banco de dados demorou demais",
+    "ServerSilentError": "o banco de dados demorou demais",
+    "DatabaseUnavailableError": "o banco de dados não respondeu",
+}
+UNKNOWN_FAILURE = "um erro que o programa não esperava"
+SQLSTATE_LENGTH = 5  # other codes are of the identity provider
+
 
 def register_admin_labels(app: Flask) -> None:
     """Register the template filters of the admin console."""
     labels = (event_labels, row_labels, outcome_label, table_label, channel_text)
-    for template_filter in (*labels, goal_text, count_text):
+    for template_filter in (*labels, goal_text, count_text, failure_text):
         app.add_template_filter(template_filter)
 
 
@@ -279,11 +304,21 @@ def outcome_label(outcome: str) -> str:
     return OUTCOMES.get(outcome, outcome)
 
 
+def failure_text(error: str) -> str:
+    """Return an error such as `IntegrityError 23505` in words."""
+    error_class, _, code = error.partition(" ")
+    lengths = range(SQLSTATE_LENGTH, 1, -1) if len(code) == SQLSTATE_LENGTH else ()
+    for length in lengths:
+        if (text := FAILURES_BY_SQLSTATE.get(code[:length])) is not None:
+            return text
+    return FAILURES_BY_CLASS.get(error_class, UNKNOWN_FAILURE)
+
+
 Names = Mapping[tuple[str, int], str]  # of users and profiles, by the fact that refers to them
 
 
 def list_differences(
-    before: Mapping[str, Snapshot], after: Mapping[str, Snapshot], names: Names
+    before: Mapping[Subject, Snapshot], after: Mapping[Subject, Snapshot], names: Names
 ) -> list[tuple[str, ...]]:
     """List what would change, each as: subject, fact, before, after."""
     result: list[tuple[str, ...]] = []
@@ -306,16 +341,15 @@ def list_differences(
     return result
 
 
-def subject_label(subject: str, facts: Snapshot) -> str:
-    """Return the name of what changes: `mentorado/5` → «Eva Melo (perfil nº 5)»."""
-    kind, _, subject_id = subject.partition("/")
+def subject_label(subject: Subject, facts: Snapshot) -> str:
+    """Return the name of a user or profile: «Eva Melo (perfil nº 5)»."""
     name = facts.get("nome_completo") or facts.get("name")
-    label = f"{'perfil' if kind == 'mentorado' else 'pessoa'} nº {subject_id}"
+    kind = "pessoa" if subject.kind is SubjectKind.USER else "perfil"
+    label = f"{kind} nº {subject.id}"
     return f"{name} ({label})" if name else label.capitalize()
 
 
-def _value_text(name: str, value: Fact, names: Names | None = None) -> str:
-    label = VALUES.get(name, {}).get(value)
-    if label is None and isinstance(value, int) and (name, value) in (names or {}):
-        return (names or {})[name, value]
-    return label or ("—" if value is None else str(value))
+def _value_text(name: str, value: Fact, names: Names = MappingProxyType({})) -> str:
+    if isinstance(value, int) and (name, value) in names:
+        return names[name, value]
+    return VALUES.get(name, {}).get(value) or ("—" if value is None else str(value))

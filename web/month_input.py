@@ -1,10 +1,17 @@
-"""Reading a month's figures, from JSON or from a form, and the months and measures of URLs."""
+"""Reading months and their figures, from JSON, forms and URLs."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from flask import request
-from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from dashboard.months import FIGURES
@@ -20,7 +27,17 @@ from dashboard.score import MEASURES, REVENUE
 from web.errors import InvalidInputError
 from web.formatting import NumberFormatError, parse_amount, parse_whole_number
 from web.services import services
-from web.validation import PARTIAL_UPDATE, Amount, Body, Note, SignedAmount, validate_model
+from web.validation import (
+    MESSAGES,
+    PARTIAL_UPDATE,
+    Amount,
+    Body,
+    Note,
+    Query,
+    SignedAmount,
+    read_query,
+    validate_model,
+)
 
 YEAR, MONTH = "int(max=9999)", "int(max=99)"  # larger numbers get the router's 404
 Year = Annotated[int, Field(ge=EARLIEST_YEAR)]
@@ -28,12 +45,6 @@ MonthNumber = Annotated[int, Field(ge=1, le=MONTHS_PER_YEAR)]
 FIELDS = (*FIGURES, "observacoes")
 SEEN_PREFIX = "visto_"  # of the hidden fields with the values when the form was opened
 FORM_INPUT = "by hand"  # validation context of forms, where numbers are typed texts
-PERIOD_MESSAGES = {
-    "not_a_month": "Não reconhecemos este mês.",
-    "unknown_month": "Informe um mês de 1 a 12.",
-    "too_early": "Informe um ano a partir de 2000.",
-    "in_the_future": "Este mês ainda não começou.",
-}
 COUNT = "Digite um número inteiro, por exemplo 25. Se não teve nenhum, digite 0."
 COUNT_MESSAGES = {
     "numeral": COUNT,
@@ -146,25 +157,45 @@ def requested_period(ano: int, mes: int) -> Period:
     try:
         return reportable_period(ano, mes, now=services().now())
     except PeriodError as err:
-        raise _period_error(err) from err
+        raise InvalidInputError([{"field": err.field, "message": MESSAGES[err.reason]}]) from err
 
 
-def period_from_text(text: str) -> Period:
-    """Return the month of a text such as «2026-03»; raises InvalidInputError as the above."""
+def _parse_month(value: object) -> Period | None:
+    """Return the month of a typed text; None for a blank one. A repeated parameter is a list."""
+    text = value.strip() if isinstance(value, str) else "repeated"
     try:
-        return parse_period(text, now=services().now())
+        return parse_period(text, now=services().now()) if text else None
     except PeriodError as err:
-        raise _period_error(err) from err
+        raise PydanticCustomError(err.reason, err.reason) from err
+
+
+# A month such as `2026-03`; None for a blank one.
+TypedMonth = Annotated[
+    Period | None,
+    PlainValidator(_parse_month),
+    WithJsonSchema({"type": "string"}),
+    Field(description="`2026-03`"),
+]
+
+
+class MonthQuery(Query):
+    """The month of a page or a form."""
+
+    mes: TypedMonth = None
+
+
+def selected_period() -> Period | None:
+    """Return the month of the query parameter `mes`, such as «2026-03»; None without one.
+
+    Raises InvalidInputError for a text that is no month, and as `requested_period`.
+    """
+    return read_query(MonthQuery).mes
 
 
 def selected_measure() -> str:
     """Return the measure of the query parameter `medida`; the revenue for an unknown one."""
     measure = request.args.get("medida", REVENUE)
     return measure if measure in MEASURES else REVENUE
-
-
-def _period_error(err: PeriodError) -> InvalidInputError:
-    return InvalidInputError([{"field": err.field, "message": PERIOD_MESSAGES[err.reason]}])
 
 
 def _normalized_text(form: Mapping[str, str], name: str) -> str:

@@ -18,11 +18,14 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 from typing_extensions import TypedDict
+from werkzeug.datastructures import MultiDict
 
 from auth.identity import NAME_LENGTH, UNPRINTABLE, clean_url, fold_name
 from core.email_address import WHITE_SPACE, AddressFault, FaultKind, code_point, find_fault
+from provisioning.search import SearchTerm
 from web.errors import InvalidInputError
 from web.problem_responses import FieldError
+from web.services import services
 
 MAX_DEPTH = 20  # levels; the bodies of this API have one
 NOT_JSON: list[FieldError] = [{"field": "", "message": "O conteúdo não é um JSON válido."}]
@@ -101,6 +104,10 @@ MESSAGES = {
     "cents": "Informe um valor inteiro, sem centavos.",
     "nothing": "Informe ao menos um campo.",
     "date": "Informe um dia como 2026-03-31.",
+    "not_a_month": "Informe um mês como 2026-03.",
+    "unknown_month": "Informe um mês de 1 a 12.",
+    "too_early": "Informe um ano a partir de 2000.",
+    "in_the_future": "Este mês ainda não começou.",
     "cursor": "O cursor não é desta ordem. Comece pela primeira página.",
 }
 MAX_NOTE_LENGTH = 5_000
@@ -334,15 +341,26 @@ class Search(Paging):
     )
 
 
-def read_query(model: type[QueryType]) -> QueryType:
-    """Validate the query string against the model; a blank parameter counts as absent.
+def search_term(text: str | None) -> SearchTerm | None:
+    """Return the term for a typed text; None for no text.
 
-    Raises InvalidInputError with every invalid parameter; a repeated one is invalid, because its
-    values may contradict each other.
+    A client can choose its request id, so a reference code never replaces the other matches.
     """
-    parameters = {name: texts for name, texts in request.args.lists() if any(texts)}
+    if text is None:
+        return None
+    return SearchTerm(text, services().provisioning.contexts.find_user_of_reference(text))
+
+
+def read_query(model: type[QueryType], parameters: MultiDict[str, str] | None = None) -> QueryType:
+    """Validate the query string, or these parameters of a form, against the model.
+
+    A blank parameter counts as absent. Raises InvalidInputError with every invalid parameter; a
+    repeated one is invalid, because its values may contradict each other.
+    """
+    given = request.args if parameters is None else parameters
+    values = {name: texts for name, texts in given.lists() if any(texts)}
     return validate_model(
-        model, {n: texts[0] if len(texts) == 1 else texts for n, texts in parameters.items()}
+        model, {n: texts[0] if len(texts) == 1 else texts for n, texts in values.items()}
     )
 
 

@@ -1,38 +1,42 @@
 """Changes in the admin console: form, preview, and confirmation with a reason."""
 
-import unicodedata
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from pydantic import BeforeValidator
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from blueprints.admin.deleted import successor_url
+from blueprints.admin.change_types import (
+    CHANGE_TYPES,
+    ChangeInput,
+    ChangeType,
+    NoFields,
+)
+from blueprints.admin.mentees import successor_url
 from core.database import transaction
 from models import Mentorado, User
-from provisioning import admin_actions, attempts, audit, deleted_profiles, merge
+from provisioning import audit
 from provisioning.admin_actions import ConflictError, UnknownMentoradoError
 from provisioning.audit import Source
-from provisioning.merge import MergeConflict, MergeSpec, Prefer
 from provisioning.preregistration import MentoradoExistsError
 from provisioning.preview import (
     PROFILE_COLUMNS,
     ChangeRequest,
+    ChangeResult,
     Preview,
-    Snapshot,
-    SnapshotFunction,
-    confirm,
-    preview,
-    profile_snapshot,
-    user_snapshot,
+    Subject,
+    SubjectKind,
 )
 from web.access_policy import admin_required
-from web.admin_change import admin_source, apply_admin_work, run_with_retry, typed_reason
+from web.admin_change import (
+    DIGEST_FIELD,
+    admin_source,
+    confirm_change,
+    has_typed,
+    preview_change,
+)
 from web.admin_labels import (
     CONFIRMED_NAME,
     CONFLICTS,
@@ -44,260 +48,36 @@ from web.admin_labels import (
 )
 from web.errors import FieldErrors, HttpError, InvalidInputError
 from web.formatting import moment
-from web.month_input import FORM_INPUT, SEEN_PREFIX, parse_typed_number
+from web.month_input import FORM_INPUT, SEEN_PREFIX
 from web.request_context import flash_user
 from web.services import services
-from web.validation import (
-    ID_CONVERTER,
-    Amount,
-    Body,
-    Email,
-    Id,
-    Name,
-    WebAddress,
-    validate_model,
-)
-
-FormData = dict[str, Any]  # the validated form
-Action = Callable[[Session, int, FormData, Source, datetime], list[str]]
-TypedAmount = Annotated[Amount, BeforeValidator(parse_typed_number)]
-TypedId = Annotated[Id, BeforeValidator(parse_typed_number)]
-BlankAsNone = BeforeValidator(lambda value: value or None)
-
-USER, PROFILE = "pessoa", "mentorado"
-MERGE = "unir"
-VIEWS: dict[str, Callable[[Session, int], Snapshot]] = {
-    USER: user_snapshot,
-    PROFILE: profile_snapshot,
-}
-MODELS = {USER: User, PROFILE: Mentorado}
-MISSING = {USER: "Não existe pessoa nº {}.", PROFILE: "Não existe perfil nº {}."}
-
-
-class NoFields(Body):
-    """A change without input."""
-
-
-class TargetUser(Body):
-    """The new owner of the profile."""
-
-    pessoa: TypedId
-
-
-class MergeTarget(Body):
-    """The profile to merge into, and the profile whose row stays in a conflict."""
-
-    destino: TypedId
-    prefere: Literal["into", "from"] = "into"
-
-
-class ProfileFields(Body):
-    """The fields of a profile."""
-
-    nome_completo: Name
-    email: Annotated[Email | None, BlankAsNone]
-    foto_url: Annotated[WebAddress | None, BlankAsNone]
-    meta_faturamento: TypedAmount
-    meta_leads: TypedAmount
-    meta_procedimentos: TypedAmount
-    meta_posts: TypedAmount
-    meta_stories: TypedAmount
-
-
-@dataclass(frozen=True, slots=True)
-class ChangeType:
-    """One change to a subject; `other_subject` is the form field of a second one, and its kind.
-
-    `is_danger`: people lose access or data; `needs_name`: the admin has to type the subject's name.
-    """
-
-    title: str
-    success_message: str
-    explanation: str
-    apply: Action
-    form: type[Body] = NoFields
-    other_subject: tuple[str, str] | None = None
-    removes_subject: bool = False
-    is_danger: bool = False
-    needs_name: bool = False
-
-    def snapshot_function(
-        self, subject: str, subject_id: int, form_data: FormData
-    ) -> SnapshotFunction:
-        """Return a function that takes a snapshot of each affected user and profile, by key."""
-        subjects = [(subject, subject_id)]
-        if self.other_subject is not None:
-            name, kind = self.other_subject
-            subjects.append((kind, form_data[name]))
-        return lambda s: {f"{kind}/{number}": VIEWS[kind](s, number) for kind, number in subjects}
-
-    def check_other_subject(self, session: Session, form_data: FormData) -> None:
-        """Raise InvalidInputError for the number of a user or profile that does not exist."""
-        if self.other_subject is None:
-            return
-        name, kind = self.other_subject
-        if session.get(MODELS[kind], form_data[name]) is None:
-            message = MISSING[kind].format(form_data[name])
-            raise InvalidInputError([{"field": name, "message": message}])
-
-
-def merge_spec(mentorado_id: int, form_data: FormData, source: Source) -> MergeSpec:
-    """Return the merge for the form's data."""
-    return MergeSpec(
-        mentorado_id, form_data["destino"], Prefer(form_data["prefere"]), source.request_id
-    )
-
-
-def _merge(
-    session: Session, mentorado_id: int, form_data: FormData, source: Source, now: datetime
-) -> list[str]:
-    spec = merge_spec(mentorado_id, form_data, source)
-    return list(merge.merge(session, spec, source=source, now=now).clerk_ids)
-
-
-def _edit(
-    session: Session, mentorado_id: int, form_data: FormData, source: Source, now: datetime
-) -> list[str]:
-    return admin_actions.edit(session, mentorado_id, changes=form_data, source=source, now=now)
-
-
-def _set_active(value: str) -> Action:
-    return lambda s, mentorado_id, _, source, now: _edit(
-        s, mentorado_id, {"ativo": value}, source, now
-    )
-
-
-CHANGE_TYPES: dict[tuple[str, str], ChangeType] = {
-    (USER, "bloquear"): ChangeType(
-        "Bloquear acesso",
-        "Acesso bloqueado.",
-        "A pessoa perde o acesso na hora. O perfil e os dados ficam guardados.",
-        lambda s, user_id, _, source, now: admin_actions.block(s, user_id, source=source, now=now),
-        is_danger=True,
-    ),
-    (USER, "liberar"): ChangeType(
-        "Liberar acesso",
-        "Acesso liberado.",
-        "A pessoa volta a entrar no próximo pedido; se não tiver perfil, ganha um pelas regras.",
-        lambda s, user_id, _, source, __: admin_actions.allow(s, user_id, source=source),
-    ),
-    (USER, "descartar"): ChangeType(
-        "Descartar tentativas",
-        "Tentativas descartadas.",
-        "O registro das falhas é esquecido; a próxima varredura trata a pessoa como nova.",
-        lambda s, user_id, _, source, __: attempts.delete_attempt(s, user_id, source=source),
-    ),
-    (PROFILE, "vincular"): ChangeType(
-        "Vincular perfil",
-        "Perfil vinculado.",
-        "O perfil passa a ser da pessoa; um perfil automático dela, sem uso, dá lugar a este.",
-        lambda s, mentorado_id, form_data, source, now: admin_actions.link(
-            s, mentorado_id, form_data["pessoa"], source=source, now=now
-        ),
-        form=TargetUser,
-        other_subject=("pessoa", USER),
-    ),
-    (PROFILE, "desvincular"): ChangeType(
-        "Desvincular perfil",
-        "Perfil desvinculado.",
-        "A pessoa deixa de ver este perfil. Ele fica guardado e espera por quem confirmar o e-mail "
-        "dele.",
-        lambda s, mentorado_id, _, source, now: admin_actions.unlink(
-            s, mentorado_id, source=source, now=now
-        ),
-        is_danger=True,
-    ),
-    (PROFILE, "desativar"): ChangeType(
-        "Desativar perfil",
-        "Perfil desativado.",
-        "A pessoa vê que o perfil está inativo; os dados continuam guardados.",
-        _set_active("nao"),
-        is_danger=True,
-    ),
-    (PROFILE, "reativar"): ChangeType(
-        "Reativar perfil",
-        "Perfil reativado.",
-        "A pessoa volta ao painel no próximo pedido.",
-        _set_active("sim"),
-    ),
-    (PROFILE, "corrigir"): ChangeType(
-        "Corrigir perfil",
-        "Perfil corrigido.",
-        "Quem tiver o novo e-mail confirmado recebe este perfil no próximo acesso.",
-        _edit,
-        form=ProfileFields,
-    ),
-    (PROFILE, MERGE): ChangeType(
-        "Unir a outro perfil",
-        "Perfis unidos.",
-        "Tudo deste perfil passa ao outro, e este deixa de existir; o que não couber é arquivado.",
-        _merge,
-        form=MergeTarget,
-        other_subject=("destino", PROFILE),
-        removes_subject=True,
-    ),
-    (PROFILE, "excluir"): ChangeType(
-        "Excluir perfil",
-        "Perfil excluído. Dá para restaurar por 30 dias.",
-        "O perfil e tudo o que é dele são apagados, e a pessoa perde o acesso. Dá para restaurar "
-        "por 30 dias.",
-        lambda s, mentorado_id, _, source, now: deleted_profiles.remove(
-            s, mentorado_id, source=source, now=now
-        ),
-        removes_subject=True,
-        is_danger=True,
-        needs_name=True,
-    ),
-}
-
+from web.validation import ID_CONVERTER, validate_model
 
 console_changes = Blueprint("console_changes", __name__, url_prefix="/admin")
 
-PATH = f"/<any({USER}, {PROFILE}):subject>/<{ID_CONVERTER}:subject_id>/<key>"
-DIGEST_FIELD = "marca"  # the hidden field with the digest of the preview
+PATH = f"/<any({', '.join(SubjectKind)}):subject>/<{ID_CONVERTER}:subject_id>/<key>"
 REPORTED_ERRORS = (InvalidInputError, ConflictError, MentoradoExistsError)
+MODELS = {SubjectKind.USER: User, SubjectKind.PROFILE: Mentorado}
+MISSING = {
+    SubjectKind.USER: "Não existe pessoa nº {}.",
+    SubjectKind.PROFILE: "Não existe perfil nº {}.",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class RequestedChange:
-    """A change type and the subject that it applies to."""
+    """The change that a URL names: its type, and the user or profile that it is about."""
 
-    change_type: ChangeType
-    subject: str
-    subject_id: int
+    type: ChangeType
     key: str
-
-    def read_form(self, form: Mapping[str, str]) -> FormData:
-        """Validate the form; raises InvalidInputError."""
-        fields = {name: form.get(name, "").strip() for name in self.change_type.form.model_fields}
-        filled = {name: value for name, value in fields.items() if value or name in form}
-        return validate_model(self.change_type.form, filled, FORM_INPUT).model_dump()
+    subject: Subject
 
     @property
     def subject_url(self) -> str:
         """The page of the subject."""
-        if self.subject == USER:
-            return url_for("console_users.show", user_id=self.subject_id)
-        return url_for("console_mentees.show", mentorado_id=self.subject_id)
-
-    def change_request(self, form_data: FormData) -> ChangeRequest:
-        """Return the change with its values, to be previewed or confirmed."""
-        now, is_user = services().now(), self.subject == USER
-
-        def change(session: Session, source: Source) -> list[str]:
-            self.change_type.check_other_subject(session, form_data)
-            return self.change_type.apply(session, self.subject_id, form_data, source, now)
-
-        return ChangeRequest(
-            name=f"{self.subject}/{self.subject_id}/{self.key}",
-            values=form_data,
-            change=change,
-            take_snapshots=self.change_type.snapshot_function(
-                self.subject, self.subject_id, form_data
-            ),
-            user_id=self.subject_id if is_user else None,
-            mentorado_id=None if is_user else self.subject_id,
-        )
+        if self.subject.kind is SubjectKind.USER:
+            return url_for("console_users.show", user_id=self.subject.id)
+        return url_for("console_mentees.show", mentorado_id=self.subject.id)
 
 
 @console_changes.get(PATH)
@@ -305,7 +85,7 @@ class RequestedChange:
 def show_form(subject: str, subject_id: int, key: str) -> ResponseReturnValue:
     """Show the form of a change; for a change without input, its preview."""
     requested = _requested_change(subject, subject_id, key)
-    if requested.change_type.form is not NoFields and not request.args:
+    if requested.type.form is not NoFields and not request.args:
         return _render_form(requested, {})
     return _render_preview(requested, request.args)
 
@@ -320,7 +100,9 @@ def preview_or_confirm(subject: str, subject_id: int, key: str) -> ResponseRetur
     requested = _requested_change(subject, subject_id, key)
     try:
         if DIGEST_FIELD in request.form:
-            return _apply_confirmed(requested)
+            return _confirm(requested)
+        if changed := _changed_since_opened(requested):
+            return _render_changed_form(requested, changed)
         return _render_preview(requested, request.form)
     except UnknownMentoradoError:
         if (url := successor_url(subject_id)) is None:
@@ -329,10 +111,32 @@ def preview_or_confirm(subject: str, subject_id: int, key: str) -> ResponseRetur
 
 
 def _requested_change(subject: str, subject_id: int, key: str) -> RequestedChange:
-    change_type = CHANGE_TYPES.get((subject, key))
+    kind = SubjectKind(subject)
+    change_type = CHANGE_TYPES.get((kind, key))
     if change_type is None:
         raise HttpError("not_found", f"there is no change {key}")
-    return RequestedChange(change_type, subject, subject_id, key)
+    return RequestedChange(change_type, key, Subject(kind, subject_id))
+
+
+def _read_change(requested: RequestedChange, form: Mapping[str, str]) -> ChangeRequest:
+    """Return the change with the values of the form; raises InvalidInputError."""
+    change_type, subject, now = requested.type, requested.subject, services().now()
+    typed = {name: form[name].strip() for name in change_type.form.model_fields if name in form}
+    values = validate_model(change_type.form, typed, FORM_INPUT).model_dump()
+    subjects = [subject]
+    if change_type.other_subject is not None:
+        field, kind = change_type.other_subject
+        subjects.append(Subject(kind, values[field]))
+
+    def apply(session: Session, source: Source) -> ChangeResult:
+        for other in subjects[1:]:
+            if session.get(MODELS[other.kind], other.id) is None:
+                message = MISSING[other.kind].format(other.id)
+                raise InvalidInputError([{"field": field, "message": message}])
+        return change_type.apply(session, ChangeInput(subject.id, values, source, now))
+
+    name = f"{subject.kind}/{subject.id}/{requested.key}"
+    return ChangeRequest(name, values, subjects, apply)
 
 
 def _render_preview(
@@ -342,151 +146,99 @@ def _render_preview(
     note: str = "",
     errors: FieldErrors = (),
 ) -> ResponseReturnValue:
-    if changed := _changed_since_opened(requested, form):
-        return _render_changed_form(requested, form, changed)
+    """Render what would change; where it cannot be made, the form with the errors."""
     try:
-        form_data = requested.read_form(form)
-        change_preview, conflicts, names = _preview(requested, form_data)
+        change = _read_change(requested, form)
+        found = preview_change(change)
     except REPORTED_ERRORS as err:
         return _render_form(requested, form, _field_errors(err))
-    before, *others = change_preview.before.values()
-    other_keys = list(change_preview.before)[1:]
+    before = found.before[requested.subject]
+    others = [s for s in found.before if s != requested.subject]
     page = render_template(
         "console_change_preview.html",
         requested=requested,
-        form_data=form_data,
+        values=change.values,
         note=note,
         errors=errors,
         reason=form.get("reason", ""),
-        digest=change_preview.digest,
-        changes=list_differences(change_preview.before, change_preview.after, names),
-        conflicts=conflicts,
+        digest=found.digest,
+        changes=list_differences(found.before, found.after, _names_in(found)),
+        conflicts=found.conflicts,
         name=before.get("nome_completo"),
-        other=next(map(subject_label, other_keys, others), ""),
+        other=subject_label(others[0], found.before[others[0]]) if others else "",
         counts={name: before[name] for name in before if name not in PROFILE_COLUMNS},
         confirmed_name_field=CONFIRMED_NAME,
     )
     return page, 409 if note else 422 if errors else 200
 
 
-def _preview(
-    requested: RequestedChange, form_data: FormData
-) -> tuple[Preview, tuple[MergeConflict, ...], Names]:
-    source, now = admin_source(), services().now()
-    change = requested.change_request(form_data)
-    conflicts: tuple[MergeConflict, ...] = ()
-
-    def merge_once(session: Session, source: Source) -> list[str]:
-        nonlocal conflicts
-        requested.change_type.check_other_subject(session, form_data)
-        spec = merge_spec(requested.subject_id, form_data, source)
-        result = merge.merge(session, spec, source=source, now=now)
-        conflicts = result.conflicts
-        return list(result.clerk_ids)
-
-    def work(session: Session) -> tuple[Preview, Names]:
-        change_preview = preview(session, change, source=source)
-        return change_preview, _names_in(session, change_preview)
-
-    if requested.key == MERGE:
-        change = replace(change, change=merge_once)
-    change_preview, names = run_with_retry(work)
-    return change_preview, conflicts, names
-
-
-def _names_in(session: Session, change_preview: Preview) -> Names:
-    """Return the names of the users and profiles that the facts of a preview refer to."""
-    snapshots = [*change_preview.before.values(), *change_preview.after.values()]
-    names: dict[tuple[str, int], str] = {}
-    for fact, model, name in (
-        ("user_id", User, User.name),
-        ("mentorado_id", Mentorado, Mentorado.nome_completo),
-    ):
-        ids = {facts[fact] for facts in snapshots if facts.get(fact) is not None}
-        rows = session.execute(select(model.id, name).where(model.id.in_(ids))) if ids else ()
-        names |= {(fact, number): f"{text or 'sem nome'} (nº {number})" for number, text in rows}
-    return names
-
-
-def _changed_since_opened(requested: RequestedChange, form: Mapping[str, str]) -> dict[str, str]:
-    """Return by field the stored value that another admin has changed since the form was opened."""
-    seen = {
-        name: form.get(f"{SEEN_PREFIX}{name}") for name in requested.change_type.form.model_fields
-    }
-    if all(text is None for text in seen.values()):
-        return {}
-    stored = _stored_values(requested)
-    return {name: stored[name] for name, text in seen.items() if text not in (None, stored[name])}
-
-
-def _render_changed_form(
-    requested: RequestedChange, form: Mapping[str, str], changed: Mapping[str, str]
-) -> ResponseReturnValue:
-    """Render the form again: what this admin has typed, and the newest values of other fields."""
-    kept = {
-        name: form[name]
-        for name in requested.change_type.form.model_fields
-        if name in form and form[name] != form.get(f"{SEEN_PREFIX}{name}")
-    }
-    errors: FieldErrors = [
-        {"field": name, "message": f"mudou para «{value or 'em branco'}» enquanto você editava."}
-        for name, value in changed.items()
-    ]
-    page, _ = _render_form(requested, kept, errors, note=_latest_change(requested))
-    return page, 409
-
-
-def _apply_confirmed(requested: RequestedChange) -> ResponseReturnValue:
+def _confirm(requested: RequestedChange) -> ResponseReturnValue:
+    """Make the change and redirect to its result; where it cannot be made, show it again."""
+    if errors := _errors_of_name(requested):
+        return _render_preview(requested, request.form, errors=errors)
     try:
-        form_data = requested.read_form(request.form)
-        reason = typed_reason()
-        if errors := _errors_of_name(requested):
-            return _render_preview(requested, request.form, errors=errors)
-        change, source = requested.change_request(form_data), admin_source(reason)
-        digest = request.form[DIGEST_FIELD]
-        apply_admin_work(requested.key, lambda s: confirm(s, change, digest=digest, source=source))
+        change = _read_change(requested, request.form)
+        confirm_change(requested.key, change)
     except ConflictError as err:
         note = f"{CONFLICTS[err.kind]} {_latest_change(requested)}"
         return _render_preview(requested, request.form, note=note.strip())
     except (InvalidInputError, MentoradoExistsError) as err:
         return _render_form(requested, request.form, _field_errors(err))
-    flash_user(requested.change_type.success_message)
-    return redirect(_result_url(requested, form_data), code=303)
+    flash_user(requested.type.success_message)
+    return redirect(_result_url(requested, change), code=303)
 
 
 def _errors_of_name(requested: RequestedChange) -> FieldErrors:
     """Return an error where the admin has not typed the name of a profile to be deleted."""
-    if not requested.change_type.needs_name:
+    if not requested.type.needs_name:
         return ()
     with transaction() as session:
-        profile = session.get(Mentorado, requested.subject_id)
-    typed = request.form.get(CONFIRMED_NAME, "")
-    if profile is None or _plain(typed) == _plain(profile.nome_completo):
+        profile = session.get(Mentorado, requested.subject.id)
+    if profile is None or has_typed(CONFIRMED_NAME, profile.nome_completo):
         return ()  # a second click on the same button finds no profile
     message = f"Digite «{profile.nome_completo}» para confirmar."
     return [{"field": CONFIRMED_NAME, "message": message}]
 
 
-def _plain(name: str) -> str:
-    """Return a name in lower case, without accents and repeated blanks."""
-    letters = unicodedata.normalize("NFKD", name.casefold())
-    return " ".join("".join(c for c in letters if not unicodedata.combining(c)).split())
-
-
 def _latest_change(requested: RequestedChange) -> str:
     """Return a sentence about the newest change of the subject, if another admin made it."""
-    is_user = requested.subject == USER
-    user_id, mentorado_id = (
-        (requested.subject_id, None) if is_user else (None, requested.subject_id)
-    )
+    is_user, number = requested.subject.kind is SubjectKind.USER, requested.subject.id
+    about = {"user_id": number} if is_user else {"mentorado_id": number}
     with transaction() as session:
-        newest = audit.read_history(session, user_id=user_id, mentorado_id=mentorado_id, limit=1)
+        newest = audit.read_history(session, **about, limit=1)
         event = next((e for e in newest if e.actor_id not in (None, admin_source().actor_id)), None)
         actor = session.get(User, event.actor_id) if event else None
     if event is None:
         return ""
     name = (actor.name if actor else None) or "outra pessoa da equipe"
     return f"Última mudança: «{event_name(event)}», por {name}, em {moment(event.at)}."
+
+
+def _result_url(requested: RequestedChange, change: ChangeRequest) -> str:
+    """Return the page with the result: of the subject, or of the profile it was merged into."""
+    if not requested.type.removes_subject:
+        return requested.subject_url
+    if "destino" in change.values:
+        return url_for("console_mentees.show", mentorado_id=change.values["destino"])
+    return url_for("console_deleted.show_deleted", mentorado_id=requested.subject.id)
+
+
+def _names_in(preview: Preview) -> Names:
+    """Return the names of the users and profiles that the facts of a preview refer to."""
+    snapshots = [*preview.before.values(), *preview.after.values()]
+    names: dict[tuple[str, int], str] = {}
+    for fact, model, name in (
+        ("user_id", User, User.name),
+        ("mentorado_id", Mentorado, Mentorado.nome_completo),
+    ):
+        ids = {facts[fact] for facts in snapshots if facts.get(fact) is not None}
+        if ids:
+            with transaction() as session:
+                rows = session.execute(select(model.id, name).where(model.id.in_(ids))).all()
+            names |= {
+                (fact, number): f"{text or 'sem nome'} (nº {number})" for number, text in rows
+            }
+    return names
 
 
 def _render_form(
@@ -512,15 +264,42 @@ def _render_form(
     return page, 422 if errors else 200
 
 
+def _changed_since_opened(requested: RequestedChange) -> dict[str, str]:
+    """Return by field the stored value that another admin has changed since the form was opened."""
+    fields = requested.type.form.model_fields
+    seen = {
+        name: text for name in fields if (text := request.form.get(SEEN_PREFIX + name)) is not None
+    }
+    stored = _stored_values(requested) if seen else {}
+    return {name: stored[name] for name, text in seen.items() if text != stored[name]}
+
+
+def _render_changed_form(
+    requested: RequestedChange, changed: Mapping[str, str]
+) -> ResponseReturnValue:
+    """Render the form again: what this admin has typed, and the newest values of other fields."""
+    typed = {
+        name: text
+        for name, text in request.form.items()
+        if text != request.form.get(SEEN_PREFIX + name)
+    }
+    errors: FieldErrors = [
+        {"field": name, "message": f"mudou para «{value or 'em branco'}» enquanto você editava."}
+        for name, value in changed.items()
+    ]
+    page, _ = _render_form(requested, typed, errors, note=_latest_change(requested))
+    return page, 409
+
+
 def _stored_values(requested: RequestedChange) -> dict[str, str]:
     """Return by field of the form the stored value as text, blank where there is none."""
-    with transaction() as session:
-        is_profile = requested.subject == PROFILE
-        profile = session.get(Mentorado, requested.subject_id) if is_profile else None
-    if is_profile and profile is None:
-        raise UnknownMentoradoError(f"there is no mentorado {requested.subject_id}")
-    fields = requested.change_type.form.model_fields
-    values = {name: getattr(profile, name, None) for name in fields}
+    profile = None
+    if requested.subject.kind is SubjectKind.PROFILE:
+        with transaction() as session:
+            profile = session.get(Mentorado, requested.subject.id)
+        if profile is None:
+            raise UnknownMentoradoError(f"there is no mentorado {requested.subject.id}")
+    values = {name: getattr(profile, name, None) for name in requested.type.form.model_fields}
     return {name: "" if value is None else str(value) for name, value in values.items()}
 
 
@@ -534,12 +313,3 @@ def _field_errors(err: Exception) -> FieldErrors:
         message = f"{name} nº {err.mentorado_id}, já tem este e-mail. Una os dois perfis."
         return [{"field": "email", "message": message}]
     return [{"field": "", "message": CONFLICTS[err.kind]}] if isinstance(err, ConflictError) else []
-
-
-def _result_url(requested: RequestedChange, form_data: FormData) -> str:
-    """Return the page with the result: of the subject, or of the profile it was merged into."""
-    if not requested.change_type.removes_subject:
-        return requested.subject_url
-    if "destino" in form_data:
-        return url_for("console_mentees.show", mentorado_id=form_data["destino"])
-    return url_for("console_deleted.show", mentorado_id=requested.subject_id)

@@ -50,8 +50,7 @@ class FeedbackForm(Body):
 def edit(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
     """Edit the mentor's feedback on one month."""
     profile, period = get_profile(mentorado_id), requested_period(ano, mes)
-    month = (period.ano, period.mes)
-    saved = _saved_texts(mentorado_id, month)
+    saved = _saved_texts(mentorado_id, period)
     if request.method == "GET":
         return _render_form(profile, period, saved, saved)
     typed = {name: request.form.get(name, "") for name in LABELS}
@@ -62,14 +61,14 @@ def edit(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
             mentoring.write_feedback(
                 session,
                 mentorado_id,
-                month,
+                period,
                 texts,
                 expected=saved,
                 source=admin_source(),
                 now=services().now(),
             )
     except mentoring.EditConflictError:
-        saved = _saved_texts(mentorado_id, month)
+        saved = _saved_texts(mentorado_id, period)
         return _render_form(
             profile,
             period,
@@ -106,9 +105,9 @@ def _check_unchanged(saved: Mapping[str, str]) -> None:
         raise mentoring.EditConflictError
 
 
-def _saved_texts(mentorado_id: int, month: tuple[int, int]) -> dict[str, str]:
+def _saved_texts(mentorado_id: int, period: Period) -> dict[str, str]:
     with transaction() as session:
-        feedback = mentoring.read_feedback(session, mentorado_id, month)
+        feedback = mentoring.read_feedback(session, mentorado_id, period)
     return {name: getattr(feedback, name) if feedback else "" for name in LABELS}
 
 

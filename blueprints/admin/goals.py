@@ -9,7 +9,7 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from pydantic import BeforeValidator
 
-from blueprints.admin.jobs import KEY_FIELD, form_key, start_job
+from blueprints.admin.jobs import CONFIRMED_FIELD, KEY_FIELD, form_key, start_job
 from blueprints.admin.mentees import PROFILE_PATH, get_profile
 from core.database import transaction
 from dashboard import mass_goals, mentoring
@@ -21,22 +21,27 @@ from web.access_policy import admin_required
 from web.admin_change import admin_source
 from web.admin_labels import FACTS
 from web.errors import FieldErrors, InvalidInputError
-from web.month_input import FORM_INPUT, MONTH, YEAR, parse_typed_number, requested_period
+from web.month_input import (
+    FORM_INPUT,
+    MONTH,
+    YEAR,
+    MonthQuery,
+    parse_typed_number,
+    requested_period,
+)
 from web.problem_responses import FieldError
 from web.request_context import flash_user
 from web.services import services
-from web.validation import MESSAGES, Amount, Body, validate_model
+from web.validation import MESSAGES, Amount, Body, read_query, validate_model
 
 console_goals = Blueprint("console_goals", __name__, url_prefix="/admin")
 
 GOALS = ("meta_faturamento", "meta_leads", "meta_procedimentos", "meta_posts", "meta_stories")
 NOT_REPORTED = "O mentorado ainda não registrou este mês. Mude a meta padrão no perfil."
 OTHER_VALUES = "Os valores não são os que foram contados. Confira e confirme de novo."
-CONFIRMED_FIELD = "confirmado"
 DIGEST_FIELD = "contado"  # the hidden field with the digest of the counted values
 MAX_INLINE_PROFILES = 1_000  # that a request changes at once; more are a background job
 MOST_SHOWN = 50  # of those who would change
-MONTH_LENGTH = len("2026-03")
 TypedAmount = Annotated[Amount | None, BeforeValidator(parse_typed_number)]
 
 
@@ -50,6 +55,15 @@ class GoalsForm(Body):
     meta_stories: TypedAmount = None
 
 
+@dataclass(frozen=True, slots=True)
+class GoalsPreview:
+    """Goals for all, how many profiles they change, and the first of these."""
+
+    job_request: JobRequest
+    count: int
+    changes: list[mass_goals.AffectedProfile]
+
+
 @console_goals.route(
     f"/mentorados{PROFILE_PATH}/metas/<{YEAR}:ano>/<{MONTH}:mes>", methods=["GET", "POST"]
 )
@@ -60,12 +74,13 @@ def month_goals(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
     if request.method == "GET":
         return _render_month_form(profile, period)
     try:
-        goals = _read_month_goals()
+        goals = _read_goals()
+        _check_any(goals)
         with transaction() as session:
             mentoring.set_month_goals(
                 session,
                 mentorado_id,
-                (period.ano, period.mes),
+                period,
                 goals,
                 source=admin_source(),
                 now=services().now(),
@@ -85,7 +100,9 @@ def goals_of_all() -> ResponseReturnValue:
     if request.method == "GET":
         return _render_form()
     try:
-        goals, month = _read_goals(), _read_month()
+        goals = {name: goal for name, goal in _read_goals().items() if goal is not None}
+        _check_any(goals)
+        month = read_query(MonthQuery, request.form).mes
     except InvalidInputError as err:
         return _render_form(err.errors)
     job_request = JobRequest(
@@ -108,65 +125,36 @@ def goals_of_all() -> ResponseReturnValue:
         return _render_preview(preview, OTHER_VALUES)
 
 
-@dataclass(frozen=True, slots=True)
-class GoalsPreview:
-    """Goals for all, how many profiles they change, and the first of these."""
-
-    job_request: JobRequest
-    count: int
-    changes: list[mass_goals.GoalChange]
-
-
-def _read_month_goals() -> dict[str, int | None]:
-    """Return the goals of the form; a blank one is None, which removes the month's own goal."""
+def _read_goals() -> dict[str, int | None]:
+    """Return the goals of the form; a blank one is None."""
     typed = {name: request.form[name].strip() for name in GOALS if name in request.form}
-    if not typed:
+    filled = {name: text for name, text in typed.items() if text}
+    read = validate_model(GoalsForm, filled, FORM_INPUT)
+    return {name: getattr(read, name) for name in typed}
+
+
+def _check_any(goals: Mapping[str, int | None]) -> None:
+    if not goals:
         raise InvalidInputError([FieldError(field="", message=MESSAGES["nothing"])])
-    filled = {name: value for name, value in typed.items() if value}
-    read = validate_model(GoalsForm, filled, FORM_INPUT).model_dump(exclude_unset=True)
-    return {name: read.get(name) for name in typed}
-
-
-def _read_goals() -> dict[str, int]:
-    typed = {name: value for name in GOALS if (value := request.form.get(name, "").strip())}
-    if not typed:
-        raise InvalidInputError([FieldError(field="", message=MESSAGES["nothing"])])
-    return validate_model(GoalsForm, typed, FORM_INPUT).model_dump(exclude_unset=True)
-
-
-def _read_month() -> tuple[int, int] | None:
-    """Return the form's month, which browsers send as `2026-03`; None for a blank one."""
-    text = request.form.get("mes", "").strip()
-    if not text:
-        return None
-    ano, _, mes = text.partition("-")
-    if not (ano.isdecimal() and mes.isdecimal() and text.isascii() and len(text) <= MONTH_LENGTH):
-        raise InvalidInputError([FieldError(field="mes", message="Informe um mês como 2026-03.")])
-    period = requested_period(int(ano), int(mes))
-    return period.ano, period.mes
 
 
 def _render_preview(preview: GoalsPreview, note: str = "") -> ResponseReturnValue:
     """Show whose goals would change, with a form that makes exactly this change, once."""
-    errors = [FieldError(field="", message=note)] if note else []
-    hidden_fields = {KEY_FIELD: uuid.uuid4(), DIGEST_FIELD: preview.job_request.digest}
-    page, _ = _render_form(errors, preview=preview, hidden_fields=hidden_fields)
+    page, _ = _render_form([FieldError(field="", message=note)] if note else [], preview)
     return page, 409 if note else 200
 
 
-def _render_form(
-    errors: FieldErrors = (),
-    *,
-    preview: GoalsPreview | None = None,
-    hidden_fields: Mapping[str, object] | None = None,
-) -> tuple[str, int]:
+def _render_form(errors: FieldErrors = (), preview: GoalsPreview | None = None) -> tuple[str, int]:
+    hidden_fields: dict[str, object] = {}
+    if preview is not None:
+        hidden_fields = {KEY_FIELD: uuid.uuid4(), DIGEST_FIELD: preview.job_request.digest}
     page = render_template(
         "console_goals.html",
         labels={name: FACTS[name] for name in GOALS},
         form=request.form,
         errors=errors,
         preview=preview,
-        hidden_fields=hidden_fields or {},
+        hidden_fields=hidden_fields,
     )
     return page, 422 if errors else 200
 

@@ -8,6 +8,7 @@ from flask import Blueprint, Response, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from blueprints.admin.jobs import (
+    CONFIRMED_FIELD,
     KEY_FIELD,
     form_key,
     line_reports,
@@ -28,9 +29,16 @@ from web.access_policy import admin_required
 from web.admin_change import admin_source, typed_reason
 from web.admin_labels import FACTS
 from web.csv_export import csv_file
-from web.csv_import import GOALS, Row, count_lines, read_list, write_list
+from web.csv_import import (
+    GOALS,
+    Row,
+    count_lines,
+    decode_file,
+    is_encoded_spreadsheet,
+    read_list,
+    write_list,
+)
 from web.errors import InvalidInputError
-from web.list_files import decode_file, is_encoded_spreadsheet
 from web.month_input import FORM_INPUT
 from web.problem_responses import MAX_FORM_BYTES
 from web.validation import validate_model
@@ -41,7 +49,6 @@ MAX_LIST_BYTES = 2 * 1024 * 1024  # of a file: twenty thousand lines of a hundre
 # A list up to this size is imported within the request; a longer one is a job with its own page.
 MAX_INLINE_LINES = 500
 MAX_INLINE_BYTES = MAX_FORM_BYTES - 8 * 1024  # its form fits into the limit of any form
-CONFIRMED_FIELD = "confirmado"
 FIELD_IDS = {"nome_completo": "nome", "email": "email"}  # of the form for one mentee
 TEMPLATE_TITLES = ("Nome completo", "E-mail", *(FACTS[goal] for goal in GOALS))
 TEMPLATE_FILE, REJECTED_FILE = "modelo-mentorados.csv", "linhas-recusadas.csv"
@@ -61,21 +68,21 @@ class FormError:
 
 @console_imports.get("")
 @admin_required
-def ask() -> ResponseReturnValue:
+def show_form() -> ResponseReturnValue:
     """Show the form for one mentee or a file with many."""
     return _render_form()
 
 
 @console_imports.get("/modelo.csv")
 @admin_required
-def template() -> Response:
+def download_template() -> Response:
     """Return an empty list with all titles."""
     return csv_file(TEMPLATE_FILE, [TEMPLATE_TITLES])
 
 
 @console_imports.post("")
 @admin_required
-def act() -> ResponseReturnValue:
+def preview_or_import() -> ResponseReturnValue:
     """Show a preview line by line; after its confirmation, import the list."""
     try:
         content = _read_content()
@@ -87,7 +94,7 @@ def act() -> ResponseReturnValue:
         return _render_form([FormError(str(err), "arquivo")])
     is_confirmed = CONFIRMED_FIELD in request.form
     if not is_long and not is_confirmed:
-        return _preview(content)
+        return _render_preview(content)
     job_request = JobRequest(
         key=form_key() if is_confirmed else uuid.uuid4(),
         kind=JobKind.IMPORT,
@@ -99,13 +106,13 @@ def act() -> ResponseReturnValue:
         return start_job(job_request, is_short=not is_long)
     except KeyReusedError:
         if not is_long:
-            return _preview(content, OTHER_LIST)
+            return _render_preview(content, OTHER_LIST)
         return _render_form([FormError(OTHER_LIST)])
 
 
 @console_imports.post("/recusadas")
 @admin_required
-def rejected() -> ResponseReturnValue:
+def download_rejected() -> ResponseReturnValue:
     """Return the lines of a previewed list that would not be registered, with the reasons."""
     # Long lists are jobs, whose pages have a download of their own.
     try:
@@ -123,7 +130,7 @@ def rejected() -> ResponseReturnValue:
     )
 
 
-def _preview(content: str, note: str = "") -> ResponseReturnValue:
+def _render_preview(content: str, note: str = "") -> ResponseReturnValue:
     """Render the preview of a short list, with a form that imports it once."""
     try:
         mentees, results = _results(content)

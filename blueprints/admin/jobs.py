@@ -126,6 +126,7 @@ def _line_text(
 console_jobs = Blueprint("console_jobs", __name__, url_prefix="/admin/tarefas")
 
 KEY_FIELD = "chave"  # the hidden field with the idempotency key of a form
+CONFIRMED_FIELD = "confirmado"  # sent with a form whose preview was shown
 HISTORY_SIZE = 50
 STATUSES = {
     JobStatus.QUEUED: "na fila",
@@ -199,7 +200,7 @@ def confirm(job_id: uuid.UUID) -> ResponseReturnValue:
 def discard(job_id: uuid.UUID) -> ResponseReturnValue:
     """Delete a preview with its list."""
     run_with_retry(lambda session: jobs.discard(session, job_id))
-    return redirect(url_for("console_imports.ask"), code=303)
+    return redirect(url_for("console_imports.show_form"), code=303)
 
 
 @console_jobs.post("/<uuid:job_id>/desfazer")

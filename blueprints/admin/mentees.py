@@ -1,38 +1,48 @@
-"""The admin console's mentees: a list, and the dashboard of each."""
+"""The admin console's mentees: a list, the dashboard of each, and the deleted profiles."""
 
 from typing import Annotated
 
-from flask import Blueprint, redirect, render_template
+from flask import Blueprint, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 from pydantic import BeforeValidator, Field
 from sqlalchemy import select
 
-from blueprints.admin.danger import dangers_of_profile
-from blueprints.admin.deleted import successor_url
+from blueprints.admin.change_types import dangers_of_profile
 from core.database import transaction
 from dashboard.chart import draw_chart
 from dashboard.month_view import view_month
 from dashboard.months import read_report
 from dashboard.periods import current_period
 from models import Mentorado, User
-from provisioning import audit
+from provisioning import audit, deleted_profiles
+from provisioning.admin_actions import ConflictError
 from provisioning.audit import read_names
 from provisioning.context import serialize_mentorado
+from provisioning.deleted_profiles import DeletedProfile, RestoredProfile
 from provisioning.queries import KINDS, MenteeKind, list_mentees
 from provisioning.references import count_references
 from web.access_policy import admin_required
-from web.admin_labels import event_name
+from web.admin_change import admin_source, apply_admin_work, typed_reason
+from web.admin_labels import CONFLICTS, event_name
 from web.errors import HttpError
 from web.month_input import selected_measure
-from web.search import search_term
+from web.request_context import flash_user
 from web.services import services
-from web.validation import ID_CONVERTER, Digits, Search, read_query
+from web.validation import ID_CONVERTER, Digits, Search, read_query, search_term
 
 console_mentees = Blueprint("console_mentees", __name__, url_prefix="/admin/mentorados")
+console_deleted = Blueprint("console_deleted", __name__, url_prefix="/admin/mentorados/excluidos")
 
 PROFILE_PATH = f"/<{ID_CONVERTER}:mentorado_id>"
 PAGE_SIZE = 50
 HISTORY_SIZE = 50
+RESTORED = "Perfil restaurado, com tudo o que era dele."
+WITHOUT_OWNER = (
+    "Perfil restaurado sem dono, porque a pessoa usa outro perfil ou excluiu a conta. Para juntar "
+    "dois perfis, use «Unir a outro»."
+)
+WITHOUT_ADDRESS = "Perfil restaurado sem e-mail, porque outro perfil já tem o e-mail dele."
+MERGED = "Este perfil foi unido a outro: é este aqui."
 
 
 def _parse_kind(text: str) -> MenteeKind | None:
@@ -110,3 +120,74 @@ def get_profile(mentorado_id: int) -> Mentorado:
     if profile is None:
         raise HttpError("not_found", f"there is no mentorado {mentorado_id}")
     return profile
+
+
+@console_deleted.get("")
+@admin_required
+def list_deleted() -> ResponseReturnValue:
+    """List the profiles that were deleted in the last thirty days."""
+    with transaction() as session:
+        found = deleted_profiles.list_deleted(session, services().now())
+    return render_template("console_deleted_profiles.html", deleted=found)
+
+
+@console_deleted.get(f"/<{ID_CONVERTER}:mentorado_id>")
+@admin_required
+def show_deleted(mentorado_id: int) -> ResponseReturnValue:
+    """Show one deleted profile, with what comes back."""
+    return _render_deleted(_get_deleted(mentorado_id))
+
+
+@console_deleted.post(f"/<{ID_CONVERTER}:mentorado_id>")
+@admin_required
+def restore(mentorado_id: int) -> ResponseReturnValue:
+    """Restore a deleted profile; a second click leads to it."""
+    page = redirect(url_for("console_mentees.show", mentorado_id=mentorado_id), code=303)
+    with transaction() as session:
+        if session.get(Mentorado, mentorado_id) is not None:
+            return page
+    deleted = _get_deleted(mentorado_id)
+    reason = typed_reason()
+    source, now = admin_source(reason), services().now()
+    try:
+        restored = apply_admin_work(
+            "restore",
+            lambda s: deleted_profiles.restore(s, mentorado_id, source=source, now=now),
+        )
+    except ConflictError as err:
+        return _render_deleted(deleted, CONFLICTS[err.kind]), 409
+    flash_user(_restored_message(restored))
+    return page
+
+
+def successor_url(mentorado_id: int) -> str | None:
+    """Return the page of a deleted profile, or of the one it was merged into; None for neither."""
+    with transaction() as session:
+        kept_id = deleted_profiles.find_merged_into(session, mentorado_id)
+        is_deleted = deleted_profiles.list_deleted(
+            session, services().now(), mentorado_id=mentorado_id
+        )
+    if is_deleted:
+        return url_for("console_deleted.show_deleted", mentorado_id=mentorado_id)
+    if kept_id is None:
+        return None
+    flash_user(MERGED)
+    return url_for("console_mentees.show", mentorado_id=kept_id)
+
+
+def _restored_message(restored: RestoredProfile) -> str:
+    if restored.has_lost_owner:
+        return WITHOUT_OWNER
+    return WITHOUT_ADDRESS if restored.has_lost_address else RESTORED
+
+
+def _get_deleted(mentorado_id: int) -> DeletedProfile:
+    with transaction() as session:
+        found = deleted_profiles.list_deleted(session, services().now(), mentorado_id=mentorado_id)
+    if not found:
+        raise HttpError("not_found", f"there is no deleted mentorado {mentorado_id}")
+    return found[0]
+
+
+def _render_deleted(deleted: DeletedProfile, error: str = "") -> str:
+    return render_template("console_deleted_profile.html", deleted=deleted, error=error)

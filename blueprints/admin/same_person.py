@@ -13,16 +13,8 @@ from sqlalchemy.orm import Session
 from core.database import transaction
 from provisioning.admin_actions import ConflictError
 from provisioning.audit import Source
-from provisioning.merge import MergeConflict, Prefer
-from provisioning.preview import (
-    ChangeRequest,
-    Preview,
-    Snapshot,
-    confirm,
-    preview,
-    profile_snapshot,
-    user_snapshot,
-)
+from provisioning.merge import Prefer
+from provisioning.preview import ChangeRequest, ChangeResult, Preview, Subject, SubjectKind
 from provisioning.references import count_references
 from provisioning.same_person import (
     Party,
@@ -33,16 +25,14 @@ from provisioning.same_person import (
     unite,
 )
 from web.access_policy import admin_required
-from web.admin_change import admin_source, apply_admin_work, run_with_retry, typed_reason
+from web.admin_change import confirm_change, preview_change
 from web.admin_labels import CONFLICTS
 from web.request_context import flash_user
-from web.search import search_term
 from web.services import services
-from web.validation import MAX_ID, Query, Text, read_query, validate_model
+from web.validation import MAX_ID, Query, Text, read_query, search_term, validate_model
 
 console_same_person = Blueprint("console_same_person", __name__, url_prefix="/admin/mesma-pessoa")
 
-DIGEST_FIELD = "marca"  # the hidden field with the digest of the preview
 MOST_FOUND = 20
 LOADERS: dict[str, Callable[[Session, int], Party]] = {
     "conta": load_user_party,
@@ -103,21 +93,13 @@ def choose() -> ResponseReturnValue:
 
 @console_same_person.post("")
 @admin_required
-def act() -> ResponseReturnValue:
+def confirm() -> ResponseReturnValue:
     """Unite both, as previewed."""
     choice = validate_model(Choice, request.form.to_dict())
     if not (choice.um and choice.dois):
         return redirect(url_for(".choose", um=choice.um), code=303)
-    reason = typed_reason()
-    digest = request.form.get(DIGEST_FIELD, "")
-    source = admin_source(reason)
-
-    def work(session: Session) -> list[str]:
-        change = _change_request(session, choice, [])
-        return confirm(session, change, digest=digest, source=source)
-
     try:
-        apply_admin_work("same_person", work)
+        confirm_change("same_person", _change_request(choice))
     except ConflictError as err:
         return _render_pair(choice, CONFLICTS[err.kind])
     flash_user("Pronto: agora é uma pessoa só.")
@@ -132,14 +114,9 @@ def _render_pair(choice: Choice, note: str = "") -> ResponseReturnValue:
         sides = [_side(session, reference) for reference in (choice.um, choice.dois) if reference]
     if sides[0].party.user is None and sides[1].party.user is not None:
         return redirect(url_for(".choose", um=choice.dois, dois=choice.um), code=302)
-    conflicts: list[MergeConflict] = []
-    result: Preview | None = None
+    found: Preview | None = None
     try:
-        result = run_with_retry(
-            lambda session: preview(
-                session, _change_request(session, choice, conflicts), source=admin_source()
-            )
-        )
+        found = preview_change(_change_request(choice))
     except ConflictError as err:
         note = note or CONFLICTS[err.kind]
     page = render_template(
@@ -147,42 +124,38 @@ def _render_pair(choice: Choice, note: str = "") -> ResponseReturnValue:
         choice=choice,
         sides=sides,
         has_two_accounts=all(side.party.user for side in sides),
-        digest=result.digest if result else None,
-        conflicts=conflicts,
+        digest=found.digest if found else None,
+        conflicts=found.conflicts if found else (),
         note=note,
     )
     return page, 409 if note else 200
 
 
-def _change_request(
-    session: Session, choice: Choice, conflicts: list[MergeConflict]
-) -> ChangeRequest:
-    """Return the change; the conflicts of its merge are added to the list."""
-    kept, other = _load(session, choice.um or ""), _load(session, choice.dois or "")
-    keys, now = (kept.key, other.key), services().now()
+def _change_request(choice: Choice) -> ChangeRequest:
+    """Return the change that unites both."""
+    prefer, now = Prefer(choice.prefere), services().now()
 
-    def change(session: Session, source: Source) -> list[str]:
-        result = unite(session, kept, other, prefer=Prefer(choice.prefere), source=source, now=now)
-        conflicts[:] = result.merged.conflicts if result.merged else ()
-        return result.clerk_ids
+    def load_both(session: Session) -> tuple[Party, Party]:
+        return _load(session, choice.um or ""), _load(session, choice.dois or "")
 
-    def take_snapshots(session: Session) -> dict[str, Snapshot]:
-        found: dict[str, Snapshot] = {}
-        for user_id, mentorado_id in keys:
-            if user_id is not None:
-                found[f"conta/{user_id}"] = user_snapshot(session, user_id)
-            if mentorado_id is not None:
-                found[f"perfil/{mentorado_id}"] = profile_snapshot(session, mentorado_id)
-        return found
+    def apply(session: Session, source: Source) -> ChangeResult:
+        result = unite(session, *load_both(session), prefer=prefer, source=source, now=now)
+        return ChangeResult(result.clerk_ids, result.merged.conflicts if result.merged else ())
 
+    with transaction() as session:
+        parties = load_both(session)
     return ChangeRequest(
         name=f"same_person/{choice.um}/{choice.dois}",
         values={"prefere": choice.prefere},
-        change=change,
-        take_snapshots=take_snapshots,
-        user_id=keys[0][0],
-        mentorado_id=keys[0][1],
+        subjects=[subject for party in parties for subject in _subjects(party)],
+        apply=apply,
     )
+
+
+def _subjects(party: Party) -> list[Subject]:
+    user_id, mentorado_id = party.key
+    ids = ((SubjectKind.USER, user_id), (SubjectKind.PROFILE, mentorado_id))
+    return [Subject(kind, number) for kind, number in ids if number is not None]
 
 
 def _load(session: Session, reference: str) -> Party:

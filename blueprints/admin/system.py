@@ -1,27 +1,31 @@
-"""The state of the system: statistics, backlog, health, the auto-create switch and sweeps."""
+"""The state of the system: statistics, health, the auto-create switch, sweeps, audit log."""
+
+from typing import Annotated
 
 from flask import Blueprint, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from blueprints.api.admin_audit import KINDS, AuditSearch, audit_filter
 from blueprints.api.admin_operations import get_run
 from core import metrics
 from core.database import transaction
 from models import SweepRun
 from models.sweep_run import SweepStatus
 from provisioning import admin_actions, attempts
-from provisioning.audit import read_user_names
+from provisioning.audit import read_events, read_names, read_user_names
 from provisioning.errors import DatabaseUnavailableError
 from sweep import runs
 from sweep.stats import read_stats
 from web import health
 from web.access_policy import admin_required
 from web.admin_change import admin_source, log, log_admin_action, run_with_retry, typed_reason
+from web.admin_labels import channel_text, event_labels, event_name
 from web.errors import InvalidInputError
 from web.request_context import flash_user
 from web.services import services
-from web.validation import ID_CONVERTER
+from web.validation import ID_CONVERTER, EventCursor, read_query
 
 console_system = Blueprint("console_system", __name__, url_prefix="/admin")
 
@@ -161,4 +165,38 @@ def show(run_id: int) -> ResponseReturnValue:
         is_active=run.status in runs.ACTIVE,
         statuses=STATUSES,
         triggers=TRIGGERS,
+    )
+
+
+console_audit = Blueprint("console_audit", __name__, url_prefix="/admin/registro")
+
+AUDIT_PAGE_SIZE = 50
+
+
+class AuditPage(AuditSearch):
+    """Filters and page of the audit log."""
+
+    cursor: Annotated[EventCursor, "the last event of the previous page"] = 0
+
+
+@console_audit.get("")
+@admin_required
+def show_audit_log() -> ResponseReturnValue:
+    """List audit events, newest first, with the names of their users."""
+    query = read_query(AuditPage)
+    with transaction() as session:
+        wanted = audit_filter(session, query)
+        events = read_events(session, wanted, before_id=query.cursor or None, limit=AUDIT_PAGE_SIZE)
+        names = read_names(session, events)
+    return render_template(
+        "console_audit.html",
+        query=query,
+        filters=query.model_dump(exclude={"cursor"}, exclude_none=True),
+        kinds=KINDS,
+        events=[
+            (event, event_name(event), channel_text(event.entry), event_labels(event))
+            for event in events
+        ],
+        names=names,
+        cursor=events[-1].id if len(events) == AUDIT_PAGE_SIZE else None,
     )

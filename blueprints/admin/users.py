@@ -1,34 +1,49 @@
-"""The admin console's users: search, state, history, and a retry of the ensure call."""
+"""The admin console's users: search, state and history, a retry, and their personal data."""
 
 from typing import Annotated
 
-from flask import Blueprint, redirect, render_template, url_for
+from flask import Blueprint, Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from blueprints.admin.danger import dangers_of_user
-from blueprints.api.admin_users import UserSearch, ensure_user, search_users
+from blueprints.admin.change_types import dangers_of_user
+from blueprints.api.admin_users import (
+    UserSearch,
+    ensure_user,
+    erase_user,
+    export_user,
+    search_users,
+)
+from blueprints.pages.personal_data import json_download
 from core.database import transaction
-from models import Mentorado
+from models import Mentorado, User
 from provisioning import audit
+from provisioning.admin_actions import ConflictError
 from provisioning.audit import read_names
 from provisioning.ensure import forecast_decision
 from provisioning.errors import ProvisioningError
 from provisioning.profiles import list_unlinked_profiles
-from provisioning.queries import ListedUser, find_user
+from provisioning.queries import ListedUser, MenteeKind, find_user, list_mentees, list_users
 from provisioning.references import count_references
 from web.access_policy import admin_required
-from web.admin_labels import STATES, event_name, forecast_text
-from web.errors import HttpError
+from web.admin_change import has_typed, typed_reason
+from web.admin_labels import CONFLICTS, STATES, event_name, forecast_text
+from web.errors import HttpError, InvalidInputError
 from web.request_context import flash_user
 from web.services import services
-from web.validation import ID_CONVERTER, Digits, read_query
+from web.validation import ID_CONVERTER, Digits, Search, read_query, search_term
 
 console_users = Blueprint("console_users", __name__, url_prefix="/admin/pessoas")
+console_search = Blueprint("console_search", __name__, url_prefix="/admin/busca")
+console_personal_data = Blueprint(
+    "console_personal_data", __name__, url_prefix=f"/admin/pessoas/<{ID_CONVERTER}:user_id>"
+)
 
 PAGE_SIZE = 50
 HISTORY_SIZE = 100
+MOST_RESULTS = 20  # of accounts and of profiles; the lists have the others
+ERASURE_WORD = "apagar"  # which the admin types
 
 
 class UsersPage(UserSearch):
@@ -108,3 +123,83 @@ def _get_user(session: Session, user_id: int) -> ListedUser:
 def _matching_profiles(session: Session, row: ListedUser) -> list[Mentorado]:
     """Return the pre-registered profiles with the user's address, verified or not."""
     return list_unlinked_profiles(session, row.user.email) if row.user.email else []
+
+
+@console_search.get("")
+@admin_required
+def search() -> ResponseReturnValue:
+    """Find accounts and pre-registered profiles; a single result is opened at once.
+
+    A profile with an account is found as its account.
+    """
+    query = read_query(Search)
+    term = search_term(query.q)
+    if term is None:
+        return render_template("console_search.html", search_text="", users=(), profiles=())
+    with transaction() as session:
+        users = list_users(session, search=term, limit=MOST_RESULTS + 1)
+        profiles = list_mentees(
+            session, kind=MenteeKind.UNLINKED, search=term, limit=MOST_RESULTS + 1
+        )
+    if len(users) + len(profiles) == 1:
+        if users:
+            return redirect(url_for("console_users.show", user_id=users[0].user.id))
+        return redirect(url_for("console_mentees.show", mentorado_id=profiles[0].id))
+    return render_template(
+        "console_search.html",
+        search_text=query.q,
+        users=users,
+        profiles=profiles,
+        states=STATES,
+        most=MOST_RESULTS,
+    )
+
+
+@console_personal_data.get("/dados.json")
+@admin_required
+def export(user_id: int) -> Response:
+    """Download everything that is kept about a user."""
+    return json_download(export_user(user_id), f"dados-pessoa-{user_id}.json")
+
+
+@console_personal_data.get("/apagar-dados")
+@admin_required
+def preview_erasure(user_id: int) -> ResponseReturnValue:
+    """Show what an erasure would delete, and ask for a reason and a typed word."""
+    return _render_erasure(user_id)
+
+
+@console_personal_data.post("/apagar-dados")
+@admin_required
+def erase(user_id: int) -> ResponseReturnValue:
+    """Erase the user, if the word was typed and a reason is given."""
+    if not has_typed("confirmacao", ERASURE_WORD):
+        return _render_erasure(user_id, f"Digite «{ERASURE_WORD}» para confirmar."), 422
+    try:
+        erase_user(user_id, typed_reason(), dry_run=False)
+    except InvalidInputError:
+        return _render_erasure(user_id, "Informe o motivo."), 422
+    except ConflictError as err:
+        return _render_erasure(user_id, CONFLICTS[err.kind]), 409
+    flash_user("Dados pessoais apagados.")
+    return redirect(url_for("console_users.index"), code=303)
+
+
+def _render_erasure(user_id: int, fault: str = "") -> str:
+    with transaction() as session:
+        user = session.get(User, user_id)
+    if user is None:
+        raise HttpError("not_found", f"there is no user {user_id}")
+    counts: dict[str, int] = {}
+    try:
+        counts = erase_user(user_id, None, dry_run=True)
+    except ConflictError as err:
+        fault = fault or CONFLICTS[err.kind]
+    return render_template(
+        "console_erase_person.html",
+        user=user,
+        counts=counts,
+        fault=fault,
+        word=ERASURE_WORD,
+        reason=request.form.get("reason", ""),
+    )

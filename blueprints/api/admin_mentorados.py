@@ -23,13 +23,12 @@ from provisioning.preregistration import (
 )
 from provisioning.queries import MenteeKind, list_mentees
 from web.access_policy import admin_required
-from web.admin_change import admin_source, apply_admin_change, publish_change, run_with_retry
+from web.admin_change import admin_source, apply_admin_change, apply_admin_work, run_with_retry
 from web.admin_labels import FACTS
 from web.api import NoContent, api_operation
 from web.csv_export import CsvFile, Row, csv_response
 from web.csv_import import GOALS
 from web.errors import InvalidInputError
-from web.search import search_term
 from web.services import services
 from web.validation import (
     ID_CONVERTER,
@@ -47,6 +46,7 @@ from web.validation import (
     WebAddress,
     WithReason,
     list_page,
+    search_term,
 )
 
 
@@ -188,8 +188,7 @@ def register(body: Registration) -> tuple[MentoradoShape, Literal[200, 201]]:
         registered = find_registered_by_request(session, source) if next(tries) else None
         return registered or pre_register(session, values, source=source, now=now)
 
-    registered = run_with_retry(work)
-    publish_change("pre_register", [registered.clerk_id] if registered.clerk_id else [])
+    registered = apply_admin_work("pre_register", work)
     return serialize_mentorado(registered.mentorado), 201 if registered.is_new else 200
 
 
@@ -208,11 +207,7 @@ def correct(mentorado_id: int, body: Correction) -> MentoradoShape:
         now=services().now(),
         reason=body.reason,
     )
-    with transaction() as session:
-        profile = session.get(Mentorado, mentorado_id)
-    if profile is None:
-        raise admin_actions.UnknownMentoradoError(f"mentorado {mentorado_id} has just gone")
-    return serialize_mentorado(profile)
+    return _stored_shape(mentorado_id)
 
 
 @admin_mentorados.delete(f"/<{ID_CONVERTER}:mentorado_id>")
@@ -252,17 +247,32 @@ def unlink(mentorado_id: int, body: WithReason) -> Owned:
 def merge(mentorado_id: int, body: MergeRequest) -> MergeShape:
     """Merge the profile into another one; a dry run shows the result and rolls it back."""
     spec = MergeSpec(mentorado_id, body.into, Prefer(body.prefer), g.request_id)
-    work = profile_merge.preview if body.dry_run else profile_merge.merge
     source, now = admin_source(body.reason), services().now()
-    merged = run_with_retry(lambda session: work(session, spec, source=source, now=now))
-    if not body.dry_run:
-        publish_change("merge", merged.clerk_ids)
+    if body.dry_run:
+        merged = run_with_retry(
+            lambda session: profile_merge.preview(session, spec, source=source, now=now)
+        )
+        kept = serialize_mentorado(merged.mentorado)
+    else:
+        merged = apply_admin_work(
+            "merge", lambda session: profile_merge.merge(session, spec, source=source, now=now)
+        )
+        kept = _stored_shape(body.into)
     return {
         "id": mentorado_id,
         "into": body.into,
         "dry_run": body.dry_run,
         "moved": merged.moved,
         "conflicts": list(merged.conflicts),
-        "mentorado": serialize_mentorado(merged.mentorado),
+        "mentorado": kept,
         "request_id": g.request_id,
     }
+
+
+def _stored_shape(mentorado_id: int) -> MentoradoShape:
+    """Return a profile as JSON values; raises UnknownMentoradoError."""
+    with transaction() as session:
+        profile = session.get(Mentorado, mentorado_id)
+    if profile is None:
+        raise admin_actions.UnknownMentoradoError(f"mentorado {mentorado_id} has just gone")
+    return serialize_mentorado(profile)

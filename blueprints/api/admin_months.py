@@ -24,9 +24,7 @@ from provisioning.context import iso_utc
 from web.access_policy import admin_required
 from web.api import api_operation
 from web.csv_export import CsvFile, Row, csv_response
-from web.errors import InvalidInputError
-from web.month_input import MONTH, YEAR, MonthNumber, Year, requested_period
-from web.problem_responses import FieldError
+from web.month_input import MONTH, YEAR, MonthNumber, TypedMonth, Year, requested_period
 from web.services import services
 from web.validation import (
     CURSOR_DESCRIPTION,
@@ -51,8 +49,6 @@ CSV_TITLES = (
 )
 NAME_CURSOR = re.compile(r"\d{1,10}:[^\x00]{0,1000}", re.ASCII)  # `17:ana lima`
 NUMBER_CURSOR = re.compile(r"\d{1,10}:-?\d{1,12}", re.ASCII)  # `17:80`
-MONTH_TEXT = re.compile(r"(\d{4})-(\d{2})", re.ASCII)
-INVALID_MONTH: list[FieldError] = [{"field": "mes", "message": "Informe um mês como 2026-03."}]
 
 
 def _check_cursor(text: str | None, info: ValidationInfo) -> str | None:
@@ -89,7 +85,7 @@ class WorkPage(WorkQuery):
 class MonthDownload(WorkQuery):
     """The month of a download, by default that of the current work list."""
 
-    mes: Annotated[Text, Field(description="`2026-03`")] = None
+    mes: TypedMonth = None
 
 
 class WorkItemShape(TypedDict):
@@ -128,7 +124,7 @@ def list_month(ano: Year, mes: MonthNumber, query: WorkPage) -> Listed[WorkItemS
 @api_operation("invalid_input")
 def download_month(query: MonthDownload) -> CsvFile:
     """The work list of a month as CSV."""
-    period = requested_month(query.mes)
+    period = query.mes or working_period(services().now())
 
     def read(
         session: Session, after: Position | None, limit: int
@@ -159,16 +155,6 @@ def next_cursor(items: Sequence[WorkItem], query: WorkPage) -> str | None:
     if len(items) < query.limit:
         return None
     return f"{items[-1].id}:{items[-1].key}"
-
-
-def requested_month(text: str | None) -> Period:
-    """Return the month of a text such as `2026-03`, by default that of the current work list."""
-    if text is None:
-        return working_period(services().now())
-    match = MONTH_TEXT.fullmatch(text)
-    if match is None:
-        raise InvalidInputError(INVALID_MONTH)
-    return requested_period(int(match[1]), int(match[2]))
 
 
 def _serialize(item: WorkItem) -> WorkItemShape:

@@ -1,4 +1,4 @@
-"""Operations for admins: audit events, dead letters, the auto-create switch, sweeps."""
+"""Operations for admins: the audit log as CSV, dead letters, the auto-create switch, sweeps."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -6,89 +6,35 @@ from typing import Annotated, Any, Literal, NotRequired
 
 import structlog
 from flask import Blueprint, g, url_for
-from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from typing_extensions import TypedDict
 
+from blueprints.api.admin_audit import CSV_TITLES, AuditSearch, audit_filter, read_csv_batch
 from blueprints.api.admin_users import Retried, ensure_user
 from core.database import transaction
 from core.types import Timestamp, one_of
-from models import AuditEvent, ProvisioningAttempt, SweepRun
+from models import ProvisioningAttempt, SweepRun
 from models.provisioning_attempt import AttemptState
 from models.sweep_run import SweepStatus
 from provisioning import admin_actions, attempts, audit
-from provisioning.audit import AuditFilter, read_events
 from provisioning.context import iso_utc
 from sweep import runs
 from web.access_policy import admin_required
 from web.admin_change import admin_source, log_admin_action, run_with_retry
 from web.api import api_operation
-from web.audit_labels import CSV_TITLES, AuditSearch, audit_filter, read_csv_batch
 from web.csv_export import CsvFile, csv_response
 from web.errors import HttpError
 from web.services import services
 from web.validation import (
-    CURSOR_DESCRIPTION,
     ID_CONVERTER,
     MAX_PAGE_SIZE,
     Body,
-    EventCursor,
     Items,
     Listed,
     Paging,
     list_page,
 )
-
-admin_audit = Blueprint("admin_audit", __name__, url_prefix="/api/admin/audit")
-
-
-class EventShape(TypedDict):
-    """An audit event; its ids stay after what they refer to was deleted."""
-
-    id: int
-    at: Timestamp
-    event: str
-    entry: str
-    actor_id: int | None
-    user_id: int | None
-    mentorado_id: int | None
-    request_id: str | None
-    details: dict[str, Any] | None
-
-
-class AuditQuery(Paging):
-    """A page of audit events."""
-
-    cursor: Annotated[EventCursor, Field(description=CURSOR_DESCRIPTION)] = 0
-
-
-@admin_audit.get("")
-@admin_required
-@api_operation()
-def list_events(query: AuditQuery) -> Listed[EventShape]:
-    """The newest audit events first; the cursor goes back in time."""
-    with transaction() as session:
-        events = read_events(
-            session, AuditFilter(), before_id=query.cursor or None, limit=query.limit
-        )
-    return list_page(events, serialize_event, limit=query.limit)
-
-
-def serialize_event(event: AuditEvent) -> EventShape:
-    """Return an audit event as JSON values."""
-    return {
-        "id": event.id,
-        "at": iso_utc(event.at),
-        "event": event.event,
-        "entry": event.entry,
-        "actor_id": event.actor_id,
-        "user_id": event.user_id,
-        "mentorado_id": event.mentorado_id,
-        "request_id": event.request_id,
-        "details": event.details,
-    }
-
 
 admin_provisioning = Blueprint("admin_provisioning", __name__, url_prefix="/api/admin")
 log = structlog.get_logger(__name__)

@@ -27,13 +27,12 @@ from web.access_policy import admin_required
 from web.admin_change import (
     admin_source,
     apply_admin_change,
+    finish_admin_change,
     log_admin_action,
-    publish_change,
     run_with_retry,
 )
 from web.api import api_operation
 from web.errors import InvalidInputError
-from web.search import search_term
 from web.services import services
 from web.validation import (
     ID_CONVERTER,
@@ -44,6 +43,7 @@ from web.validation import (
     Text,
     WithReason,
     list_page,
+    search_term,
 )
 
 admin_users = Blueprint("admin_users", __name__, url_prefix="/api/admin/users")
@@ -195,7 +195,7 @@ def erase_user(user_id: int, reason: str | None, *, dry_run: bool) -> dict[str, 
     if not dry_run:
         if erasure.clerk_id is not None:
             services().provisioning.contexts.erase(erasure.clerk_id)
-        publish_change("erase", ())
+        finish_admin_change("erase")
     return dict(erasure.counts)
 
 

@@ -1,26 +1,34 @@
 """Profiles and figures: the user's own, and any for admins."""
 
 from flask import Blueprint, g
+from sqlalchemy.exc import IntegrityError
 from typing_extensions import TypedDict
 
 from core.database import transaction
 from core.types import Timestamp
+from dashboard import deleted_months, own_profile
 from dashboard.months import ReportedMonth, reported_months, save_month
 from dashboard.overview import OverviewShape, read_overview, serialize_overview
 from dashboard.periods import Period
 from models import Mentorado
+from provisioning.audit import Source
 from provisioning.context import READY, MentoradoShape, RequestContext, iso_utc, serialize_mentorado
 from provisioning.personal_data import PersonExport
 from web.access_policy import mentorado_required, own_dashboard, signed_in
 from web.api import PROFILE_CODES, NoContent, api_operation
 from web.errors import HttpError, ProfileRequiredError
 from web.month_input import MONTH, YEAR, MonthNumber, MonthReport, Year, requested_period
-from web.own_changes import OwnProfileEdit, delete_own_month, rename_own_profile
 from web.request_context import own_export, own_overview, with_own_profile
 from web.services import services
-from web.validation import ID_CONVERTER, MAX_PAGE_SIZE, Items
+from web.validation import ID_CONVERTER, MAX_PAGE_SIZE, Body, Items, Name
 
 mentorados = Blueprint("mentorados", __name__, url_prefix="/api/mentorados")
+
+
+class OwnProfileEdit(Body):
+    """What mentees may change about their profile."""
+
+    nome_completo: Name
 
 
 class MonthShape(TypedDict):
@@ -149,3 +157,32 @@ def _check_may_see(mentorado_id: int) -> None:
         raise ProfileRequiredError(context.status)
     if context.mentorado is None or context.mentorado["id"] != mentorado_id:
         raise HttpError("forbidden", "the profile of another user")
+
+
+def rename_own_profile(name: str, channel: str) -> MentoradoShape:
+    """Write the signed-in user's name; the user's next request sees it in every process."""
+    now, source = services().now(), Source(channel, g.request_id)
+    renamed = with_own_profile(
+        lambda s, own: own_profile.rename(s, own, name, source=source, now=now)
+    )
+    services().provisioning.contexts.publish([g.context.user["clerk_id"]])
+    return serialize_mentorado(renamed)
+
+
+def delete_own_month(period: Period, channel: str, *, seen: str | None = None) -> None:
+    """Delete a month of the signed-in user; `seen` as in `deleted_months.delete_month`.
+
+    Raises HttpError `not_found` if it was not reported, `conflict` if rows of another program refer
+    to it, and MonthChangedError.
+    """
+    now, source = services().now(), Source(channel, g.request_id)
+    try:
+        month = with_own_profile(
+            lambda s, own: deleted_months.delete_month(
+                s, own, period, source=source, now=now, seen=seen
+            )
+        )
+    except IntegrityError as err:
+        raise HttpError("conflict", "other rows refer to the month") from err
+    if month is None:
+        raise HttpError("not_found", f"{period} is not reported")

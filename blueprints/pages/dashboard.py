@@ -16,7 +16,7 @@ from provisioning.profiles import DEFAULT_NAME
 from web.access_policy import mentorado_required, own_dashboard, signed_in
 from web.errors import HttpError
 from web.mentee_texts import address_advice
-from web.month_input import MONTH, YEAR, period_from_text, requested_period, selected_measure
+from web.month_input import MONTH, YEAR, requested_period, selected_measure, selected_period
 from web.problem_responses import MAX_FORM_BYTES
 from web.request_context import flash_user, own_report, with_own_profile
 from web.services import services
@@ -36,8 +36,7 @@ def home() -> ResponseReturnValue:
 @own_dashboard
 def dashboard() -> ResponseReturnValue:
     """Show the mentee's own dashboard: the newest reported month, or the one of `mes`."""
-    text = request.args.get("mes", "").strip()
-    period = period_from_text(text) if text else None
+    period = selected_period()
     stored = own_report(period)
     report, now = stored.report, services().now()
     joined_at = datetime.fromisoformat(g.context.mentorado["created_at"])

@@ -8,6 +8,7 @@ from flask import Blueprint, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
+from blueprints.api.mentorados import delete_own_month
 from dashboard.deleted_months import (
     DeletedMonth,
     MonthChangedError,
@@ -38,7 +39,6 @@ from web.month_input import (
     requested_period,
     rounded_amounts,
 )
-from web.own_changes import delete_own_month
 from web.problem_responses import MAX_FORM_BYTES
 from web.request_context import flash_user, with_own_profile
 from web.services import services

@@ -9,6 +9,7 @@ from flask import Flask
 
 from core.database import transaction
 from dashboard.mass_goals import GoalsOfAll, count_changes, goals_options, month_of
+from dashboard.periods import Period
 from dev.databases import connect_to, count
 from models import AdminJob
 from models.admin_job import JobKind
@@ -57,7 +58,7 @@ def app(url: str, tmp_path: Path) -> Iterator[Flask]:
         yield app
 
 
-def add(month: tuple[int, int] | None = None) -> uuid.UUID:
+def add(month: Period | None = None) -> uuid.UUID:
     options = goals_options({"meta_leads": 77}, month)
     request = JobRequest(uuid.uuid4(), JobKind.GOALS, Source("admin", "req-1"), options)
     with transaction() as session:
@@ -77,9 +78,9 @@ def runner(on_change: Callable[[str, Iterable[str]], None] = lambda *_: None) ->
     return JobRunner({JobKind.GOALS: small_batches}, on_change)
 
 
-@pytest.mark.parametrize("month", [None, (2026, 1)], ids=["standing", "month"])
+@pytest.mark.parametrize("month", [None, Period(2026, 1)], ids=["standing", "month"])
 def test_count_in_advance_equals_the_changed_profiles(
-    app: Flask, url: str, month: tuple[int, int] | None
+    app: Flask, url: str, month: Period | None
 ) -> None:
     with transaction() as session:
         expected = count_changes(session, month, {"meta_leads": 77})

@@ -100,6 +100,17 @@ def test_registration_succeeds_after_a_lost_commit_reply(
 
 
 @pytest.mark.usefixtures("cached_admin")
+def test_merge_succeeds_after_a_lost_commit_reply(app: AppServer, relay: CommitProxy) -> None:
+    register = partial(request_as, app, ADMIN, "/api/admin/mentorados", "POST")
+    removed, kept = (register({"nome_completo": name}).json()["id"] for name in ("Um", "Dois"))
+    path = f"/api/admin/mentorados/{removed}/merge"
+
+    answer = lose_commit_reply(relay, partial(request_as, app, ADMIN, path, "POST", {"into": kept}))
+
+    assert (answer.status_code, answer.json()["mentorado"]["id"]) == (200, kept)
+
+
+@pytest.mark.usefixtures("cached_admin")
 def test_form_is_applied_once_after_a_lost_commit_reply(
     app: AppServer, relay: CommitProxy, url: str
 ) -> None:

@@ -10,8 +10,9 @@ from models import ArchivedRow, AuditEvent, Mentorado, MetricaMensal, User
 from models.mentorado import Turma
 from provisioning import admin_actions
 from provisioning.admin_actions import ConflictError, UnknownMentoradoError
+from provisioning.archive import RESTORE_TIME, delete_old
 from provisioning.audit import Source
-from provisioning.deleted_profiles import KEPT, delete_old, list_deleted, remove, restore
+from provisioning.deleted_profiles import list_deleted, remove, restore
 from provisioning.ensure import Outcome, ensure
 from provisioning.errors import Denial
 from provisioning.rules import Rules
@@ -147,7 +148,7 @@ def test_deleted_profile_is_forgotten_after_thirty_days(
         )
     )
     session.flush()
-    later = NOW + KEPT
+    later = NOW + RESTORE_TIME
 
     with pytest.raises(UnknownMentoradoError):
         restore(session, with_rows.id, source=admin, now=later)

@@ -13,7 +13,6 @@ from models.provisioning_attempt import UNUSABLE_ANSWER
 from provisioning.loading import upsert_user
 from provisioning.queries import (
     incomplete_users,
-    is_identity_complete,
     mark_identity_asked,
     mark_identity_incomplete,
 )
@@ -133,12 +132,11 @@ def test_complete_identity_without_values_keeps_the_verification(session: Sessio
 
 
 def test_completeness_is_stored(session: Session) -> None:
-    upsert(session, Identity(BOB.clerk_id))
-    before = is_identity_complete(session, BOB.clerk_id)
+    before = upsert(session, Identity(BOB.clerk_id)).identity_completed_at
 
-    upsert(session, Identity(BOB.clerk_id, is_complete=True))
+    after = upsert(session, Identity(BOB.clerk_id, is_complete=True)).identity_completed_at
 
-    assert (before, is_identity_complete(session, BOB.clerk_id)) == (False, True)
+    assert (before, after) == (None, NOW)
 
 
 def test_incomplete_users_are_listed_newest_first(session: Session) -> None:
@@ -193,11 +191,12 @@ def test_user_with_an_attempt_is_listed_only_when_an_unusable_answer_is_due(
 
 
 def test_marked_identity_is_incomplete_again(session: Session) -> None:
-    upsert(session, Identity(BOB.clerk_id, is_complete=True))
+    user = upsert(session, Identity(BOB.clerk_id, is_complete=True))
 
     mark_identity_incomplete(session, BOB.clerk_id)
 
-    assert is_identity_complete(session, BOB.clerk_id) is False
+    session.refresh(user)
+    assert user.identity_completed_at is None
 
 
 @pytest.mark.parametrize("column", ["identity_completed_at", "identity_asked_at"])

@@ -7,7 +7,7 @@ from random import Random
 
 from flask import Flask
 
-from blueprints.admin.changes import CHANGE_TYPES
+from blueprints.admin.change_types import CHANGE_TYPES
 
 Headers = tuple[tuple[str, str], ...]
 

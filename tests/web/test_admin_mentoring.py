@@ -10,6 +10,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from dashboard.mentoring import EditConflictError, write_feedback
+from dashboard.periods import Period
 from models import AuditEvent, Feedback, Mentorado, MetricaMensal
 from models.columns import SimNao
 from models.mentorado import Turma
@@ -353,10 +354,10 @@ def test_feedback_based_on_an_old_version_is_refused(alice: Mentorado, session: 
     blank = dict.fromkeys(TEXTS, "")
     first, second = {**TEXTS, "analise_mes": "Primeira"}, {**TEXTS, "analise_mes": "Segunda"}
     options: Any = {"expected": blank, "source": Source("admin"), "now": NOW}
-    write_feedback(session, alice.id, (2026, 1), first, **options)
+    write_feedback(session, alice.id, Period(2026, 1), first, **options)
 
     with pytest.raises(EditConflictError):
-        write_feedback(session, alice.id, (2026, 1), second, **options)
+        write_feedback(session, alice.id, Period(2026, 1), second, **options)
 
     assert session.scalars(select(Feedback.analise_mes)).all() == ["Primeira"]
 

@@ -5,6 +5,7 @@ import html
 import io
 import re
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -12,9 +13,15 @@ from sqlalchemy.orm import Session
 
 from models import Feedback, Mentorado, MetricaMensal, User
 from models.mentorado import Turma
-from tests.support.users import NOW
+from tests.support.html_page import SAME_ORIGIN
+from tests.support.types import Browser
+from tests.support.users import ALICE, NOW
 
 API = "/api/admin/months/2026/2"
+FORM: dict[str, Any] = {
+    "headers": SAME_ORIGIN,
+    "content_type": "application/x-www-form-urlencoded",
+}
 TEXTS = {"analise_mes": "a", "foco_proximo_mes": "b", "sugestao_mentor": "c"}
 
 
@@ -181,10 +188,44 @@ def test_month_is_downloaded_as_csv(client: FlaskClient, admin: dict[str, str]) 
     assert [line[1:5] for line in lines[1:]] == [["Zoé Prado", "", "não", ""]]
 
 
-@pytest.mark.parametrize("month", ["2026", "2026-13", "26-01", "2026-1", "2999-01"])
-def test_csv_of_an_unknown_month_is_refused(
-    client: FlaskClient, admin: dict[str, str], month: str
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("mes=2026", "Informe um mês como 2026-03."),
+        ("mes=2026-1", "Informe um mês como 2026-03."),
+        ("mes=26-01", "Informe um mês como 2026-03."),
+        ("mes=２０２６-０１", "Informe um mês como 2026-03."),
+        ("mes=2026-01&mes=2026-02", "Informe um mês como 2026-03."),
+        ("mes=2026-13", "Informe um mês de 1 a 12."),
+        ("mes=0000-01", "Informe um ano a partir de 2000."),
+        ("mes=9999-12", "Este mês ainda não começou."),
+    ],
+)
+@pytest.mark.usefixtures("alice")
+def test_page_form_and_api_refuse_the_same_months(
+    client: FlaskClient,
+    admin: dict[str, str],
+    console: FlaskClient,
+    browser_of: Browser,
+    query: str,
+    message: str,
 ) -> None:
-    response = client.get(f"/api/admin/months.csv?mes={month}", headers=admin)
+    page = browser_of(ALICE).get(f"/dashboard?{query}")
+    form = console.post("/admin/metas", data=f"meta_leads=5&{query}", **FORM)
+    api = client.get(f"/api/admin/months.csv?{query}", headers=admin)
 
-    assert (response.status_code, (response.json or {})["code"]) == (422, "invalid_input")
+    assert [page.status_code, form.status_code] == [422, 422]
+    assert message.rstrip(".") in html.unescape(page.get_data(as_text=True))
+    assert message in html.unescape(form.get_data(as_text=True))
+    assert (api.json or {})["errors"] == [{"field": "mes", "message": message}]
+
+
+@pytest.mark.usefixtures("alice")
+def test_page_form_and_api_accept_blanks_around_a_month(
+    client: FlaskClient, admin: dict[str, str], console: FlaskClient, browser_of: Browser
+) -> None:
+    page = browser_of(ALICE).get("/dashboard?mes=+2026-01+")
+    form = console.post("/admin/metas", data="meta_leads=5&mes=+2026-01+", **FORM)
+    api = client.get("/api/admin/months.csv?mes=+2026-01+", headers=admin)
+
+    assert [each.status_code for each in (page, form, api)] == [200, 200, 200]

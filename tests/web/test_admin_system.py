@@ -12,7 +12,7 @@ from models import AppSetting, AuditEvent, Mentorado, ProvisioningAttempt, Sweep
 from models.mentorado import Turma
 from tests.support.html_page import SAME_ORIGIN
 from tests.support.users import failed_attempt
-from web.failure_labels import failure_text
+from web.admin_labels import failure_text
 from web.services import Services
 
 

@@ -4,8 +4,7 @@ import pytest
 
 from provisioning.imports import UnreadableListError
 from tests.support.spreadsheets import inline, spreadsheet, zipped
-from web.csv_import import read_list
-from web.list_files import decode_file, is_encoded_spreadsheet, list_text
+from web.csv_import import decode_file, is_encoded_spreadsheet, list_text, read_list
 from web.spreadsheet import MAX_SMALL_XML
 
 ERICA = "nome;e-mail\nÉrica Conceição;e@x.com"

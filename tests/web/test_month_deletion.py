@@ -10,8 +10,8 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, literal_column, select, update
 from sqlalchemy.orm import Session
 
-from dashboard.deleted_months import RESTORE_DAYS
 from models import ArchivedRow, AuditEvent, Mentorado, MetricaMensal
+from provisioning.archive import RESTORE_TIME
 from tests.support.html_page import SAME_ORIGIN, Page, open_page, submit
 from tests.support.types import Browser, Sign
 from tests.support.users import ALICE, BOB, NOW
@@ -144,7 +144,7 @@ def test_month_deleted_twice_is_restored_as_it_was_last(
 
 def test_month_cannot_be_restored_after_thirty_days(browser: FlaskClient, session: Session) -> None:
     submit(browser, f"{FEBRUARY}/apagar")
-    session.execute(update(ArchivedRow).values(at=NOW - timedelta(days=RESTORE_DAYS)))
+    session.execute(update(ArchivedRow).values(at=NOW - RESTORE_TIME))
     session.commit()
 
     page = open_page(browser, "/perfil/meses")

@@ -1,21 +1,38 @@
-"""Portuguese labels of audit events, and the filter that a request asks for."""
+"""The audit log for admins: events as JSON and CSV, and the filter that pages share."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
+from flask import Blueprint
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 from sqlalchemy.orm import Session
+from typing_extensions import TypedDict
 
+from core.database import transaction
+from core.types import Timestamp
 from dashboard.periods import BRASILIA
 from models import AuditEvent
 from provisioning.audit import AuditFilter, AuditNames, read_events, read_names
+from provisioning.context import iso_utc
 from provisioning.queries import list_mentees, list_users
+from web.access_policy import admin_required
 from web.admin_labels import ACTIONS, EVENTS, channel_text, event_labels, event_name
+from web.api import api_operation
 from web.csv_export import Row
-from web.search import search_term
-from web.validation import Query, Text
+from web.validation import (
+    CURSOR_DESCRIPTION,
+    EventCursor,
+    Listed,
+    Paging,
+    Query,
+    Text,
+    list_page,
+    search_term,
+)
+
+admin_audit = Blueprint("admin_audit", __name__, url_prefix="/api/admin")
 
 KINDS = dict(sorted({**EVENTS, **ACTIONS}.items(), key=lambda item: item[1]))
 CSV_TITLES = (
@@ -51,6 +68,53 @@ class AuditSearch(Query):
     kind: Annotated[Text, Field(description="An event, or the action of an admin")] = None
     since: Day = None
     until: Day = None
+
+
+class EventShape(TypedDict):
+    """An audit event; its ids stay after what they refer to was deleted."""
+
+    id: int
+    at: Timestamp
+    event: str
+    entry: str
+    actor_id: int | None
+    user_id: int | None
+    mentorado_id: int | None
+    request_id: str | None
+    details: dict[str, Any] | None
+
+
+class AuditQuery(Paging):
+    """A page of audit events."""
+
+    cursor: Annotated[EventCursor, Field(description=CURSOR_DESCRIPTION)] = 0
+
+
+@admin_audit.get("/audit")
+@admin_required
+@api_operation()
+def list_events(query: AuditQuery) -> Listed[EventShape]:
+    """The newest audit events first; the cursor goes back in time."""
+    with transaction() as session:
+        events = read_events(
+            session, AuditFilter(), before_id=query.cursor or None, limit=query.limit
+        )
+    return list_page(events, serialize_event, limit=query.limit)
+
+
+def serialize_event(event: AuditEvent) -> EventShape:
+    """Return an audit event as JSON values."""
+    return {
+        "id": event.id,
+        "at": iso_utc(event.at),
+        "event": event.event,
+        "entry": event.entry,
+        "actor_id": event.actor_id,
+        "user_id": event.user_id,
+        "mentorado_id": event.mentorado_id,
+        "request_id": event.request_id,
+        "details": event.details,
+    }
 
 
 def audit_filter(session: Session, query: AuditSearch) -> AuditFilter:

@@ -1,0 +1,235 @@
+"""What admins may change: each type of change with its form, its texts and its function."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
+from sqlalchemy.orm import Session
+
+from models import Mentorado, User
+from provisioning import admin_actions, attempts, deleted_profiles
+from provisioning.audit import Source
+from provisioning.merge import MergeSpec, Prefer, merge
+from provisioning.preview import ChangeResult, SubjectKind
+from web.admin_labels import count_text
+from web.month_input import parse_typed_number
+from web.validation import Amount, Body, Email, Id, Name, WebAddress
+
+USER, PROFILE = SubjectKind.USER, SubjectKind.PROFILE
+TypedAmount = Annotated[Amount, BeforeValidator(parse_typed_number)]
+TypedId = Annotated[Id, BeforeValidator(parse_typed_number)]
+BlankAsNone = BeforeValidator(lambda value: value or None)
+
+
+class NoFields(Body):
+    """A change without input."""
+
+
+class TargetUser(Body):
+    """The new owner of the profile."""
+
+    pessoa: TypedId
+
+
+class MergeTarget(Body):
+    """The profile to merge into, and the profile whose row stays in a conflict."""
+
+    destino: TypedId
+    prefere: Literal["into", "from"] = "into"
+
+
+class ProfileFields(Body):
+    """The fields of a profile."""
+
+    nome_completo: Name
+    email: Annotated[Email | None, BlankAsNone]
+    foto_url: Annotated[WebAddress | None, BlankAsNone]
+    meta_faturamento: TypedAmount
+    meta_leads: TypedAmount
+    meta_procedimentos: TypedAmount
+    meta_posts: TypedAmount
+    meta_stories: TypedAmount
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeInput:
+    """What a change gets: the id of the user or profile, the validated form, who and when."""
+
+    id: int
+    fields: Mapping[str, Any]
+    source: Source
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeType:
+    """One change to a subject; `other_subject` is the form field of a second one, and its kind.
+
+    `is_danger`: people lose access or data; `needs_name`: the admin has to type the subject's name.
+    """
+
+    title: str
+    success_message: str
+    explanation: str
+    apply: Callable[[Session, ChangeInput], ChangeResult]
+    form: type[Body] = NoFields
+    other_subject: tuple[str, SubjectKind] | None = None
+    removes_subject: bool = False
+    is_danger: bool = False
+    needs_name: bool = False
+
+
+def _edit(session: Session, given: ChangeInput, changes: Mapping[str, Any]) -> ChangeResult:
+    return ChangeResult(
+        admin_actions.edit(session, given.id, changes=changes, source=given.source, now=given.now)
+    )
+
+
+def _merge(session: Session, given: ChangeInput) -> ChangeResult:
+    into, prefer = given.fields["destino"], Prefer(given.fields["prefere"])
+    spec = MergeSpec(given.id, into, prefer, given.source.request_id)
+    merged = merge(session, spec, source=given.source, now=given.now)
+    return ChangeResult(merged.clerk_ids, merged.conflicts)
+
+
+CHANGE_TYPES: dict[tuple[SubjectKind, str], ChangeType] = {
+    (USER, "bloquear"): ChangeType(
+        "Bloquear acesso",
+        "Acesso bloqueado.",
+        "A pessoa perde o acesso na hora. O perfil e os dados ficam guardados.",
+        lambda s, c: ChangeResult(admin_actions.block(s, c.id, source=c.source, now=c.now)),
+        is_danger=True,
+    ),
+    (USER, "liberar"): ChangeType(
+        "Liberar acesso",
+        "Acesso liberado.",
+        "A pessoa volta a entrar no próximo pedido; se não tiver perfil, ganha um pelas regras.",
+        lambda s, c: ChangeResult(admin_actions.allow(s, c.id, source=c.source)),
+    ),
+    (USER, "descartar"): ChangeType(
+        "Descartar tentativas",
+        "Tentativas descartadas.",
+        "O registro das falhas é esquecido; a próxima varredura trata a pessoa como nova.",
+        lambda s, c: ChangeResult(attempts.delete_attempt(s, c.id, source=c.source)),
+    ),
+    (PROFILE, "vincular"): ChangeType(
+        "Vincular perfil",
+        "Perfil vinculado.",
+        "O perfil passa a ser da pessoa; um perfil automático dela, sem uso, dá lugar a este.",
+        lambda s, c: ChangeResult(
+            admin_actions.link(s, c.id, c.fields["pessoa"], source=c.source, now=c.now)
+        ),
+        form=TargetUser,
+        other_subject=("pessoa", USER),
+    ),
+    (PROFILE, "desvincular"): ChangeType(
+        "Desvincular perfil",
+        "Perfil desvinculado.",
+        "A pessoa deixa de ver este perfil. Ele fica guardado e espera por quem confirmar o e-mail "
+        "dele.",
+        lambda s, c: ChangeResult(admin_actions.unlink(s, c.id, source=c.source, now=c.now)),
+        is_danger=True,
+    ),
+    (PROFILE, "desativar"): ChangeType(
+        "Desativar perfil",
+        "Perfil desativado.",
+        "A pessoa vê que o perfil está inativo; os dados continuam guardados.",
+        lambda s, c: _edit(s, c, {"ativo": "nao"}),
+        is_danger=True,
+    ),
+    (PROFILE, "reativar"): ChangeType(
+        "Reativar perfil",
+        "Perfil reativado.",
+        "A pessoa volta ao painel no próximo pedido.",
+        lambda s, c: _edit(s, c, {"ativo": "sim"}),
+    ),
+    (PROFILE, "corrigir"): ChangeType(
+        "Corrigir perfil",
+        "Perfil corrigido.",
+        "Quem tiver o novo e-mail confirmado recebe este perfil no próximo acesso.",
+        lambda s, c: _edit(s, c, c.fields),
+        form=ProfileFields,
+    ),
+    (PROFILE, "unir"): ChangeType(
+        "Unir a outro perfil",
+        "Perfis unidos.",
+        "Tudo deste perfil passa ao outro, e este deixa de existir; o que não couber é arquivado.",
+        _merge,
+        form=MergeTarget,
+        other_subject=("destino", PROFILE),
+        removes_subject=True,
+    ),
+    (PROFILE, "excluir"): ChangeType(
+        "Excluir perfil",
+        "Perfil excluído. Dá para restaurar por 30 dias.",
+        "O perfil e tudo o que é dele são apagados, e a pessoa perde o acesso. Dá para restaurar "
+        "por 30 dias.",
+        lambda s, c: ChangeResult(deleted_profiles.remove(s, c.id, source=c.source, now=c.now)),
+        removes_subject=True,
+        is_danger=True,
+        needs_name=True,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Danger:
+    """A dangerous change by its key in `CHANGE_TYPES`, with its button and consequence."""
+
+    subject: SubjectKind
+    subject_id: int
+    key: str
+    button: str
+    consequence: str
+
+
+@dataclass(frozen=True, slots=True)
+class DangerSection:
+    """The dangerous changes on a page, in a closed section whose summary names them."""
+
+    dangers: Sequence[Danger]
+
+    @property
+    def summary(self) -> str:
+        """What the closed section shows: «Desativar, desvincular ou excluir»."""
+        *others, last = [danger.key for danger in self.dangers]
+        return (f"{', '.join(others)} ou {last}" if others else last).capitalize()
+
+
+def dangers_of_profile(
+    profile: Mentorado, owner: User | None, counts: Mapping[str, int]
+) -> DangerSection:
+    """Return what may be done to a profile; `counts` are the rows that refer to it, by table."""
+    rows, who = count_text(counts), owner and (owner.name or "A pessoa")
+    dangers = []
+    if profile.is_active:
+        loss = f"{who} perde o acesso" if who else "Ninguém entra com ele"
+        text = f"{loss}, e o perfil fica inativo. Ficam guardados: {rows}."
+        dangers.append(Danger(PROFILE, profile.id, "desativar", "Desativar", text))
+    if who:
+        dangers.append(_unlink(profile, f"{who} deixa de ver este perfil", rows))
+    loss = f" {who} perde o acesso." if who else ""
+    text = f"São apagados: {rows}.{loss} Dá para restaurar por 30 dias."
+    return DangerSection([*dangers, Danger(PROFILE, profile.id, "excluir", "Excluir", text)])
+
+
+def dangers_of_user(
+    user: User, profile: Mentorado | None, counts: Mapping[str, int]
+) -> DangerSection | None:
+    """Return what may be done to a user; None for a blocked user without a profile."""
+    rows, dangers = count_text(counts), []
+    if user.blocked_at is None:
+        kept = f"O perfil fica guardado: {rows}." if profile else "Nenhum perfil é criado para ela."
+        text = f"A pessoa perde o acesso na hora. {kept}"
+        dangers.append(Danger(USER, user.id, "bloquear", "Bloquear acesso", text))
+    if profile is not None:
+        loss = f"A pessoa deixa de ver o perfil {profile.nome_completo}"
+        dangers.append(_unlink(profile, loss, rows))
+    return DangerSection(dangers) if dangers else None
+
+
+def _unlink(profile: Mentorado, loss: str, rows: str) -> Danger:
+    text = f"{loss} ({rows}). Ele fica guardado, à espera de quem confirmar o e-mail dele."
+    return Danger(PROFILE, profile.id, "desvincular", "Desvincular", text)
