@@ -185,9 +185,9 @@ class RedisStore(RedisCache):
         """Store a value for `seconds`."""
         self._attempt(self._write_client.set, self._prefix + key, value, ex=seconds)
 
-    def remove(self, key: str) -> None:
-        """Remove a value."""
-        self._attempt(self._write_client.delete, self._prefix + key)
+    def remove(self, *keys: str) -> None:
+        """Remove values; at least one."""
+        self._attempt(self._write_client.delete, *[self._prefix + key for key in keys])
 
     def _attempt(self, operation: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Run an operation of the client; every error becomes CacheUnavailableError."""
@@ -316,9 +316,10 @@ class LocalStore(BaseCache):
         """As `RedisStore.put`."""
         self.set(key, value, seconds)
 
-    def remove(self, key: str) -> None:
+    def remove(self, *keys: str) -> None:
         """As `RedisStore.remove`."""
-        self.delete(key)
+        for key in keys:
+            self.delete(key)
 
     def delete_owner(self, key: str, owners: Sequence[str], value_keys: Sequence[str]) -> None:
         """As `RedisStore.delete_owner`."""

@@ -171,7 +171,7 @@ class ContextCache:
         """Publish the committed versions of these users, so that older entries end at once.
 
         Returns whether the cache stored them. Otherwise the change is seen within
-        CONFIRMED_SECONDS.
+        CONFIRMED_SECONDS. Where the versions cannot be read, the entries are removed.
         """
         ids = list(clerk_ids)
         if not ids:
@@ -180,8 +180,13 @@ class ContextCache:
             with transaction() as session:
                 versions = read_versions(session, ids)
         except SQLAlchemyError as err:
+            # The database has gone since the commit. Without their entries these users are read
+            # from it again; only a read that began before the commit may store an old one.
             log.warning("context_versions_not_read", error=type(err).__name__)
             self._unpublished.set()
+            keys = [key for each in ids for key in (_context_key(each), _copy_key(each))]
+            with suppress(CacheUnavailableError):
+                self.store.remove(*keys)
             return False
         return self.publish_versions(versions)
 

@@ -65,6 +65,24 @@ def test_version_published_by_one_process_invalidates_the_other_s_context(
         assert context_cache(first).get(identity_of(BOB)) is None
 
 
+def test_change_is_seen_where_the_database_has_gone_since_its_commit(
+    two_apps: tuple[Flask, Flask], tmp_path: Path, redis: RedisServer
+) -> None:
+    first, _ = two_apps
+    context = ensure_context(first)
+    context_cache(first).put_dashboard_copy(context, "{}")
+
+    unreachable = "postgresql://127.0.0.1:1/none"
+    with create_app_on(tmp_path / "3", unreachable, redis_url=redis.url) as changing:
+        with changing.app_context():
+            is_published = context_cache(changing).publish([BOB.clerk_id])
+
+    with first.app_context():
+        assert context_cache(first).get(identity_of(BOB)) is None
+        assert context_cache(first).get_dashboard_copy(BOB.clerk_id) is None
+    assert not is_published
+
+
 def test_silent_redis_is_connected_to_once(tmp_path: Path, template_url: str) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
         silent.setblocking(False)
