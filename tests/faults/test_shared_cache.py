@@ -73,9 +73,11 @@ def test_change_is_seen_where_the_database_has_gone_since_its_commit(
     context_cache(first).put_dashboard_copy(context, "{}")
 
     unreachable = "postgresql://127.0.0.1:1/none"
-    with create_app_on(tmp_path / "3", unreachable, redis_url=redis.url) as changing:
-        with changing.app_context():
-            is_published = context_cache(changing).publish([BOB.clerk_id])
+    with (
+        create_app_on(tmp_path / "3", unreachable, redis_url=redis.url) as changing,
+        changing.app_context(),
+    ):
+        is_published = context_cache(changing).publish([BOB.clerk_id])
 
     with first.app_context():
         assert context_cache(first).get(identity_of(BOB)) is None
