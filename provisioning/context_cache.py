@@ -52,6 +52,8 @@ REFERENCES_KEPT = 20  # the newest of each user
 DASHBOARD_COPY_TTL_SECONDS = 86_400
 PARSED_ENTRIES_KEPT = 4_096  # most clients send another request within the minute
 VERSIONS_KEPT = 50_000
+# In stored entries, which processes of the version before read and write too.
+LOOKUP_KEY, REPORT_KEY = "question", "overview"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class ContextCache:
 
     def keys(self, clerk_id: str) -> Sequence[str]:
         """Return the keys of the cache that `evaluate` needs the values of."""
-        return version_keys(clerk_id, f"context:{clerk_id}")
+        return version_keys(clerk_id, _context_key(clerk_id))
 
     def evaluate(
         self, identity: Identity, found: Sequence[Any] | None, now: datetime | None
@@ -106,15 +108,16 @@ class ContextCache:
             return None
         newest, confirmed = self._newest(identity.clerk_id, found[0]), found[1]
         entry = _parse(found[2])
-        version, due, question = entry.get("version"), entry.get("question"), None
+        version, stored_lookup, next_lookup = entry.get("version"), entry.get(LOOKUP_KEY), None
         is_usable = (
             entry.get("identity") == fingerprint(self.rules_key, identity)
             and isinstance(version, int)
             and version >= newest
         )
-        if due is not None:
-            question = NextLookup(datetime.fromtimestamp(due[0], UTC), must_wait=due[1])
-            if question.must_wait and now is not None and question.is_due(now):
+        if stored_lookup is not None:
+            at, must_wait = stored_lookup
+            next_lookup = NextLookup(datetime.fromtimestamp(at, UTC), must_wait=must_wait)
+            if must_wait and now is not None and next_lookup.is_due(now):
                 is_usable = False
         if is_usable and str(confirmed) != str(version):
             is_usable = self._stored_version(identity.clerk_id) == version
@@ -129,7 +132,7 @@ class ContextCache:
         metrics.CACHE_REQUESTS.labels("hit").inc()
         log.info("cache_hit", user_id=entry["user"]["id"])
         return RequestContext(
-            entry["user"], entry["mentorado"], READY, version=version, question=question
+            entry["user"], entry["mentorado"], READY, version=version, next_lookup=next_lookup
         )
 
     def drop(self, clerk_id: str) -> None:
@@ -164,7 +167,7 @@ class ContextCache:
         clerk_id, value = identity.clerk_id, None
         if context.status == READY:
             entry = _serialize(context, identity=fingerprint(self.rules_key, identity))
-            value = (f"context:{clerk_id}", entry, self.ttl_seconds)
+            value = (_context_key(clerk_id), entry, self.ttl_seconds)
         self._put_version(clerk_id, context.version, read_at=read_at, value=value)
 
     def publish(self, clerk_ids: Iterable[str]) -> bool:
@@ -316,8 +319,8 @@ def _serialize(context: RequestContext, **more: str) -> str:
         "mentorado": context.mentorado,
         **more,
     }
-    if context.question is not None:
-        entry["question"] = [context.question.at.timestamp(), context.question.must_wait]
+    if context.next_lookup is not None:
+        entry[LOOKUP_KEY] = [context.next_lookup.at.timestamp(), context.next_lookup.must_wait]
     return json.dumps(entry)
 
 

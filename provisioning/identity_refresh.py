@@ -81,7 +81,7 @@ class IdentityLookup:
             return LookupResult(identity, is_unanswered=True, is_unavailable=is_unavailable)
         return LookupResult(identity.merged_with(found))
 
-    def question(self, identity: Identity, user: UserRow) -> NextLookup | None:
+    def next_lookup(self, identity: Identity, user: UserRow) -> NextLookup | None:
         """Return the next lookup of the user whose token has this identity; None for never."""
         if identity.is_complete or self.directory is None:
             return None
@@ -93,8 +93,8 @@ class IdentityLookup:
             known = queries.known_identity(session, clerk_id)
             if known is None:
                 return False
-            question = next_lookup(known, self.max_age)
-            if question is None or not question.is_due(now):
+            lookup = next_lookup(known, self.max_age)
+            if lookup is None or not lookup.is_due(now):
                 return False
             return queries.claim_identity_lookup(session, clerk_id, known.identity_asked_at, now)
 
@@ -108,8 +108,8 @@ class IdentityLookup:
                 known = queries.known_identity(session, clerk_id)
                 if known is None:
                     return True, True
-                question = next_lookup(known, self.max_age)
-                if question is None or not question.must_wait or not question.is_due(now):
+                lookup = next_lookup(known, self.max_age)
+                if lookup is None or not lookup.must_wait or not lookup.is_due(now):
                     return False, False
                 asked_at = known.identity_asked_at
                 return queries.claim_identity_lookup(session, clerk_id, asked_at, now), False

@@ -113,8 +113,8 @@ class ProvisioningService:
         result = self._ensure(lookup_result, source, now, started)
         if is_fresh or result.outcome in CHANGES or result.denial:
             log.info("session_invalidated", user_id=result.user.id)
-        question = self.lookup.question(identity, result.user)
-        context = replace(context_from_result(result), question=question)
+        next_lookup = self.lookup.next_lookup(identity, result.user)
+        context = replace(context_from_result(result), next_lookup=next_lookup)
         self.contexts.put(identity, context, read_at)
         return context
 

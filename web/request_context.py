@@ -105,8 +105,8 @@ def context_for_request(
         return copy
     except ProvisioningError as err:
         context = _fallback_context(identity, provisioning_error_code(err), is_fresh=is_fresh)
-    question = context.question
-    if question is not None and not question.must_wait and question.is_due(now):
+    lookup = context.next_lookup
+    if lookup is not None and not lookup.must_wait and lookup.is_due(now):
         app = cast(Any, current_app)._get_current_object()  # noqa: SLF001 - as Flask documents
         services().refresh.start(app, identity.clerk_id, now)
     if context.status == Denial.USER_DELETED:
