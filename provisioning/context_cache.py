@@ -58,10 +58,13 @@ LOOKUP_KEY, REPORT_KEY = "question", "overview"
 
 @dataclass(frozen=True, slots=True)
 class DashboardCopy:
-    """The last dashboard of a user: a context without the admin role, and the overview as JSON."""
+    """The last dashboard of a user: a context without the admin role, and the report.
+
+    `report_text` is a `StoredReport` of `dashboard/months.py` as JSON.
+    """
 
     context: RequestContext
-    overview: str
+    report_text: str
 
 
 @dataclass(slots=True)
@@ -208,12 +211,12 @@ class ContextCache:
         self._versions.clear()
         self._unpublished.clear()
 
-    def put_dashboard_copy(self, context: RequestContext, overview: str) -> None:
+    def put_dashboard_copy(self, context: RequestContext, report_text: str) -> None:
         """Store the dashboard of a user, to be shown while no database answers."""
         if context.version is None:
             return
         clerk_id = context.user["clerk_id"]
-        entry = _serialize(context, overview=overview)
+        entry = _serialize(context, **{REPORT_KEY: report_text})
         value = (_copy_key(clerk_id), entry, DASHBOARD_COPY_TTL_SECONDS)
         self._put_version(clerk_id, context.version, value=value)
 
@@ -231,7 +234,7 @@ class ContextCache:
             return None
         user: UserShape = entry["user"]
         user = {**user, "role": str(Role.USER)}
-        return DashboardCopy(RequestContext(user, entry["mentorado"], READY), entry["overview"])
+        return DashboardCopy(RequestContext(user, entry["mentorado"], READY), entry[REPORT_KEY])
 
     def store_reference(self, reference: str, clerk_id: str) -> None:
         """Store which user was shown this reference code, so that support finds the user by it.

@@ -255,7 +255,7 @@ def own_export() -> PersonExport:
 def _report_from_copy(err: SQLAlchemyError, until: Period | None) -> StoredReport:
     copy = services().provisioning.contexts.get_dashboard_copy(g.context.user["clerk_id"])
     try:
-        stored = report_from_text(copy.overview) if copy else None
+        stored = report_from_text(copy.report_text) if copy else None
     except ValidationError:
         stored = None  # written by another version of the program
     if stored is None:

@@ -225,9 +225,10 @@ def search_users(session: Session, query: UserSearch) -> list[ListedUser]:
 
 
 def ensure_user(clerk_id: str) -> Retried:
-    """Ensure a user's profile for an admin; an existing attempt is left to the next sweep.
+    """Ensure a user's profile for an admin; after a success the next sweep deletes the attempt.
 
-    Raises ProvisioningError, with the attempt unchanged, if it fails again.
+    Raises ProvisioningError if it fails again: the attempt then has the new error, and the same
+    number of tries.
     """
     now = services().now()
     result = services().provisioning.ensure(Identity(clerk_id), source=admin_source(), now=now)
