@@ -283,7 +283,7 @@ def _job_runner(
 
 def _background_refresh(service: ProvisioningService) -> BackgroundRefresh:
     def refresh(clerk_id: str, now: datetime) -> None:
-        service.refresh_if_due(clerk_id, source=Source("sweep"), now=now)
+        service.refresh_visitor_if_due(clerk_id, source=Source("sweep"), now=now)
 
     return BackgroundRefresh(refresh)
 

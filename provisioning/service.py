@@ -134,7 +134,7 @@ class ProvisioningService:
         self._publish_version(result.user)
         return result
 
-    def refresh_from_clerk(
+    def complete_from_clerk(
         self, clerk_id: str, *, source: Source, now: datetime
     ) -> EnsureResult | None:
         """Ask the provider about a user and ensure the profile with its answer.
@@ -152,8 +152,10 @@ class ProvisioningService:
             raise UnusableIdentityError(str(err)) from err
         return self._apply_answer(identity, source, now)
 
-    def refresh(self, clerk_id: str, *, source: Source, now: datetime) -> EnsureResult | None:
-        """As `refresh_from_clerk`, for a user whose identity is complete but old.
+    def refresh_old_identity(
+        self, clerk_id: str, *, source: Source, now: datetime
+    ) -> EnsureResult | None:
+        """As `complete_from_clerk`, for a user whose identity is complete but old.
 
         An unusable answer changes nothing and records no failed attempt; returns None as well.
         """
@@ -166,14 +168,14 @@ class ProvisioningService:
             return None
         return self._apply_answer(identity, source, now)
 
-    def refresh_if_due(self, clerk_id: str, *, source: Source, now: datetime) -> None:
+    def refresh_visitor_if_due(self, clerk_id: str, *, source: Source, now: datetime) -> None:
         """Refresh a user who visits, unless another process has just done so.
 
-        The next request reads from the database in any case. Raises as `refresh` does.
+        The next request reads from the database in any case. Raises as `refresh_old_identity` does.
         """
         try:
             if self.lookup.claim_in_background(clerk_id, now):
-                self.refresh(clerk_id, source=source, now=now)
+                self.refresh_old_identity(clerk_id, source=source, now=now)
         finally:
             self.contexts.drop(clerk_id)
 

@@ -180,11 +180,11 @@ def build_sweeper(
     def ensure_user(clerk_id: str) -> EnsureResult:
         return provisioning.ensure(Identity(clerk_id), source=Source("sweep"), now=now())
 
-    def refresh_from_clerk(clerk_id: str) -> EnsureResult | None:
-        return provisioning.refresh_from_clerk(clerk_id, source=Source("sweep"), now=now())
+    def complete_from_clerk(clerk_id: str) -> EnsureResult | None:
+        return provisioning.complete_from_clerk(clerk_id, source=Source("sweep"), now=now())
 
-    def refresh_identity(clerk_id: str) -> EnsureResult | None:
-        return provisioning.refresh(clerk_id, source=Source("sweep"), now=now())
+    def refresh_old_identity(clerk_id: str) -> EnsureResult | None:
+        return provisioning.refresh_old_identity(clerk_id, source=Source("sweep"), now=now())
 
     def erase_account(user_id: int) -> None:
         provisioning.erase_account(user_id, source=RETENTION, now=now())
@@ -204,8 +204,8 @@ def build_sweeper(
         transaction=background_transaction,
         open_heartbeat_connection=partial(background_transaction, HEARTBEAT_TIMEOUT_SECONDS),
         ensure_user=ensure_user,
-        refresh_from_clerk=refresh_from_clerk if provisioning.directory is not None else None,
-        refresh_identity=refresh_identity,
+        complete_from_clerk=complete_from_clerk if provisioning.directory is not None else None,
+        refresh_old_identity=refresh_old_identity,
         max_age=provisioning.max_age,
         erase_account=erase_account,
         retention=provisioning.retention,

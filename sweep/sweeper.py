@@ -57,9 +57,9 @@ class Sweeper:
     """Runs sweeps for one process; `owner` is its name in the run rows.
 
     `ensure_user` ensures one user by Clerk id in a transaction of its own, invalidates the cache,
-    and records a failure. `refresh_from_clerk` first reads the user from the identity provider; it
-    is None without a provider. `refresh_identity` reads a user again whose identity is older than
-    `max_age`. `erase_account` erases the person of a deleted account whose `retention` has ended.
+    and records a failure. `complete_from_clerk` first reads the user from the identity provider,
+    and records an unusable answer; it is None without a provider. `refresh_old_identity` reads a
+    user again whose identity is older than `max_age`. `erase_account` erases the person of a deleted account whose `retention` has ended.
     `open_heartbeat_connection` opens the heartbeat's transactions. `monotonic` returns
     seconds, `now` the current time. `on_batch` receives the number of profiles that a batch
     created, `on_link` each link of a group and its seconds. `interval` is the scheduler's.
@@ -69,8 +69,8 @@ class Sweeper:
     transaction: Transaction
     open_heartbeat_connection: Transaction
     ensure_user: Callable[[str], EnsureResult]
-    refresh_from_clerk: Callable[[str], EnsureResult | None] | None
-    refresh_identity: Callable[[str], EnsureResult | None]
+    complete_from_clerk: Callable[[str], EnsureResult | None] | None
+    refresh_old_identity: Callable[[str], EnsureResult | None]
     max_age: timedelta
     erase_account: Callable[[int], None]
     retention: RetentionPolicy
@@ -136,7 +136,7 @@ class Sweeper:
         """
         with self.transaction() as session:
             schedule = runs.read_schedule(session)
-            asks_provider = self.refresh_from_clerk is not None
+            asks_provider = self.complete_from_clerk is not None
             due_at = attempts.next_due_at(session, with_identities=asks_provider)
             has_incomplete = asks_provider and queries.incomplete_users(session, self.now(), 1)
         if schedule.is_active or schedule.since_scheduled is None:
@@ -150,7 +150,7 @@ class Sweeper:
         return pause - schedule.since_scheduled
 
     def _due_after(self, session: Session) -> timedelta:
-        if self.refresh_from_clerk is None or self.interval <= COMPLETION_INTERVAL:
+        if self.complete_from_clerk is None or self.interval <= COMPLETION_INTERVAL:
             return self.interval
         has_incomplete = queries.incomplete_users(session, self.now(), limit=1)
         return COMPLETION_INTERVAL if has_incomplete else self.interval
@@ -282,17 +282,17 @@ class _SweepPass:
         return singles
 
     def _refresh_identities(self, worklist: Worklist, executor: SweepExecutor) -> None:
-        if self.sweeper.refresh_from_clerk is None:
+        if self.sweeper.complete_from_clerk is None:
             return
         completion = IdentityCompletion(worklist.note_unanswered)
         incomplete = completion.steps(
             worklist.incomplete(),
-            partial(executor.refresh_identity, self.sweeper.refresh_from_clerk),
+            partial(executor.refresh_identity, self.sweeper.complete_from_clerk),
         )
         if self._run_steps(incomplete, COMPLETION_SECONDS):
             oldest = completion.steps(
                 islice(worklist.longest_unasked(self.sweeper.max_age), MOST_LOOKUPS),
-                partial(executor.refresh_identity, self.sweeper.refresh_identity),
+                partial(executor.refresh_identity, self.sweeper.refresh_old_identity),
             )
             self._run_steps(oldest, COMPLETION_SECONDS)
         if completion.stopped_by is not None:

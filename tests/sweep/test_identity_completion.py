@@ -110,7 +110,7 @@ def test_refresh_stops_after_two_failed_calls_and_the_run_succeeds(
     session.commit()
     unavailable = FailingRefresh(IdentityUnavailableError("unavailable"))
 
-    counts = replace(sweeper, refresh_from_clerk=unavailable).start("cli")
+    counts = replace(sweeper, complete_from_clerk=unavailable).start("cli")
 
     assert (counts.created, unavailable.calls) == (4, 2)
 
@@ -120,14 +120,14 @@ def test_user_whose_refresh_fails_blocks_no_other_user(session: Session, sweeper
     session.commit()
     failing = FailingRefresh(ProvisioningUnavailableError("lock timeout"))
 
-    replace(sweeper, refresh_from_clerk=failing).start("cli")
+    replace(sweeper, complete_from_clerk=failing).start("cli")
 
     assert failing.calls == 2
 
 
 def test_unavailable_database_ends_the_run(sweeper: Sweeper) -> None:
     with pytest.raises(DatabaseUnavailableError):
-        replace(sweeper, refresh_from_clerk=FailingRefresh(DatabaseUnavailableError("gone"))).start(
+        replace(sweeper, complete_from_clerk=FailingRefresh(DatabaseUnavailableError("gone"))).start(
             "cli"
         )
 
@@ -135,7 +135,7 @@ def test_unavailable_database_ends_the_run(sweeper: Sweeper) -> None:
 def test_dry_run_refreshes_no_identity(sweeper: Sweeper) -> None:
     refresh = FailingRefresh(AssertionError())
 
-    replace(sweeper, refresh_from_clerk=refresh).start("cli", dry_run=True)
+    replace(sweeper, complete_from_clerk=refresh).start("cli", dry_run=True)
 
     assert refresh.calls == 0
 
@@ -145,7 +145,7 @@ def test_user_with_a_dead_letter_is_not_refreshed(session: Session, sweeper: Swe
     session.commit()
     refresh = FailingRefresh(AssertionError())
 
-    replace(sweeper, refresh_from_clerk=refresh).start("cli")
+    replace(sweeper, complete_from_clerk=refresh).start("cli")
 
     assert refresh.calls == 0
 
