@@ -3,6 +3,8 @@
 Level-triggered: each run computes the difference anew, under the same rules as a login. The order
 keeps new users from waiting for users who are slow or have failed before:
 
+0. Except in a dry run, the retention is applied: old rows and values are deleted, and people whose
+   account was deleted long ago are erased, for `RETENTION_SECONDS`.
 1. Users with exactly one pre-registered profile are linked in groups.
 2. Other users with pre-registered profiles are ensured one by one, for `SINGLES_SECONDS`.
 3. All other users without a profile get one, a range of ids in one statement.
@@ -59,15 +61,16 @@ class Sweeper:
     `ensure_user` ensures one user by Clerk id in a transaction of its own, invalidates the cache,
     and records a failure. `complete_from_clerk` first reads the user from the identity provider,
     and records an unusable answer; it is None without a provider. `refresh_old_identity` reads a
-    user again whose identity is older than `max_age`. `erase_account` erases the person of a deleted account whose `retention` has ended.
-    `open_heartbeat_connection` opens the heartbeat's transactions. `monotonic` returns
-    seconds, `now` the current time. `on_batch` receives the number of profiles that a batch
-    created, `on_link` each link of a group and its seconds. `interval` is the scheduler's.
+    user again whose identity is older than `max_age`. `erase_account` erases the person of a
+    deleted account whose `retention` has ended. `open_heartbeat_transaction` is the heartbeat's.
+    `monotonic` returns seconds, `now` the current time. `on_batch` receives the number of profiles
+    that a batch created, `on_link` each link of a group and its seconds. `interval` is the
+    scheduler's.
     """
 
     owner: str
     transaction: Transaction
-    open_heartbeat_connection: Transaction
+    open_heartbeat_transaction: Transaction
     ensure_user: Callable[[str], EnsureResult]
     complete_from_clerk: Callable[[str], EnsureResult | None] | None
     refresh_old_identity: Callable[[str], EnsureResult | None]
@@ -112,7 +115,9 @@ class Sweeper:
         with self.transaction() as session:
             interval = min(self._due_after(session), longest)
             has_work = not self.should_stop() and runs.has_work(session, interval)
-        return self.run_waiting() or self.start_if_due(interval) if has_work else None
+        if not has_work:
+            return None
+        return self.run_waiting() or self.start_if_due(interval)
 
     def start_if_due(self, interval: timedelta) -> SweepCounts | None:
         """Start a scheduled run unless another process has started one within the interval."""
@@ -181,7 +186,7 @@ class Sweeper:
             run.id,
             self.owner,
             open_transaction=self.transaction,
-            open_heartbeat_connection=self.open_heartbeat_connection,
+            open_heartbeat_transaction=self.open_heartbeat_transaction,
             monotonic=self.monotonic,
             should_stop=self.should_stop,
             poll_seconds=self.heartbeat_poll_seconds,
@@ -243,7 +248,7 @@ class _SweepPass:
         Raises SweepStoppedError, LeaseLostError and SQLAlchemyError.
         """
         if not self.is_dry:
-            self._delete_old_rows()
+            self._apply_retention()  # 0
         worklist, executor = self._worklist(), self._executor()
         missing = worklist.count_missing()
         self.counts.total = self.counts.scanned + missing + worklist.count_failed_users()
@@ -358,7 +363,8 @@ class _SweepPass:
             sweeper.monotonic,
         )
 
-    def _delete_old_rows(self) -> None:
+    def _apply_retention(self) -> None:
+        """Delete old rows, strip old audit events, and erase people whose retention has ended."""
         sweeper, now = self.sweeper, self.sweeper.now()
         with self.heartbeat.transaction() as session:
             attempts.delete_resolved(session, sweeper.rules)
