@@ -124,7 +124,7 @@ class ProvisioningStats:
     failing: int
     p95_seconds: float | None
     reasons: tuple[Reason, ...]
-    is_switched_on: bool
+    is_auto_create_on: bool
     last_sweep: SweepRun | None
 
     @property
@@ -143,7 +143,7 @@ def read_stats(session: Session, *, now: datetime) -> ProvisioningStats:
         failing=sum(reason.last_day for reason in reasons),
         p95_seconds=p95_seconds,
         reasons=reasons,
-        is_switched_on=is_auto_create_on(session),
+        is_auto_create_on=is_auto_create_on(session),
         last_sweep=_last_sweep(session),
     )
 
