@@ -38,7 +38,7 @@ class Conflict(enum.Enum):
     """Why a change conflicts with the stored rows."""
 
     SAME_PROFILE = "a profile cannot be merged into itself"
-    OWNER_CHANGED = "a profile has just changed hands"
+    PROFILE_CHANGED = "the owner or the address of a profile has just changed"
     OWNED = "the profile has another owner"
     HAS_PROFILE = "the user has a profile of their own"
     OWN_ACCOUNT = "admins cannot block or delete themselves"

@@ -46,7 +46,7 @@ def run_with_retry(work: Callable[[Session], Result]) -> Result:
     try:
         return retry_transient(attempt, seconds_left=_seconds_to_retry, on_retry=_log_retry)
     except StaleDecisionError as err:
-        raise ConflictError(Conflict.OWNER_CHANGED) from err
+        raise ConflictError(Conflict.PROFILE_CHANGED) from err
 
 
 def _seconds_left() -> float:

@@ -26,7 +26,7 @@ STATES = {
 }
 CONFLICTS = {
     Conflict.SAME_PROFILE: "Um perfil não pode ser unido a si mesmo.",
-    Conflict.OWNER_CHANGED: "O perfil acabou de mudar de dono.",
+    Conflict.PROFILE_CHANGED: "O perfil acabou de mudar (dono ou e-mail). Confira de novo.",
     Conflict.OWNED: "O perfil já é de outra pessoa. Desvincule-o antes.",
     Conflict.HAS_PROFILE: "A pessoa já usa um perfil próprio. Una os dois perfis.",
     Conflict.OWN_ACCOUNT: "Ninguém bloqueia nem exclui a si mesmo.",
