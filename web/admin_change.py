@@ -99,8 +99,8 @@ def preview_change(change: ChangeRequest) -> Preview:
 def confirm_change(action: str, change: ChangeRequest) -> None:
     """Make the change that the submitted form confirms, with its reason; a second time, nothing.
 
-    Raises ConflictError where the form's digest is not that of a preview made now, what the change
-    raises, and InvalidInputError for an invalid reason.
+    `action` is its name in the audit log. Raises ConflictError where the form's digest is not that
+    of a preview made now, what the change raises, and InvalidInputError for an invalid reason.
     """
     digest, source = request.form.get(DIGEST_FIELD, ""), admin_source(typed_reason())
     apply_admin_work(action, lambda session: confirm(session, change, digest=digest, source=source))
@@ -118,15 +118,20 @@ def _plain(text: str) -> str:
 
 
 def apply_admin_change(
-    change: Callable[..., list[str]], *ids: int, reason: str | None = None, **values: Any
+    action: str,
+    change: Callable[..., list[str]],
+    *ids: int,
+    reason: str | None = None,
+    **values: Any,
 ) -> None:
     """Make the change; it applies to the next request of every affected user, in every process.
 
-    Raises what the change raises, and ConflictError as `run_with_retry` does.
+    `action` is its name in the audit log. Raises what the change raises, and ConflictError as
+    `run_with_retry` does.
     """
     source = admin_source(reason)
     apply_admin_work(
-        change.__name__,
+        action,
         lambda session: ChangeResult(change(session, *ids, source=source, **values)),
     )
 
@@ -162,5 +167,5 @@ def finish_admin_change(action: str) -> None:
 
 
 def log_admin_action(action: str) -> None:
-    """Log the action of an admin; the audit event in the database has the details."""
+    """Log the action of an admin by its name in the audit log, which has the details."""
     log.info("admin_action", action=action, entry="admin", actor_id=g.context.user["id"])

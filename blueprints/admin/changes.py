@@ -178,7 +178,7 @@ def _confirm(requested: RequestedChange) -> ResponseReturnValue:
         return _render_preview(requested, request.form, errors=errors)
     try:
         change = _read_change(requested, request.form)
-        confirm_change(requested.key, change)
+        confirm_change(requested.type.action, change)
     except ConflictError as err:
         note = f"{CONFLICTS[err.kind]} {_latest_change(requested)}"
         return _render_preview(requested, request.form, note=note.strip())

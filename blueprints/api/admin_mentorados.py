@@ -201,6 +201,7 @@ def correct(mentorado_id: int, body: Correction) -> MentoradoShape:
     if not changes:
         raise InvalidInputError([{"field": "", "message": MESSAGES["nothing"]}])
     apply_admin_change(
+        "edit",
         admin_actions.edit,
         mentorado_id,
         changes=changes,
@@ -216,7 +217,7 @@ def correct(mentorado_id: int, body: Correction) -> MentoradoShape:
 def remove(mentorado_id: int, body: WithReason) -> NoContent:
     """Delete a profile; its user is blocked until `allow`."""
     apply_admin_change(
-        deleted_profiles.remove, mentorado_id, now=services().now(), reason=body.reason
+        "delete", deleted_profiles.remove, mentorado_id, now=services().now(), reason=body.reason
     )
     return "", 204
 
@@ -227,7 +228,12 @@ def remove(mentorado_id: int, body: WithReason) -> NoContent:
 def link(mentorado_id: int, body: LinkRequest) -> Owned:
     """Link the profile to a user."""
     apply_admin_change(
-        admin_actions.link, mentorado_id, body.user_id, now=services().now(), reason=body.reason
+        "link",
+        admin_actions.link,
+        mentorado_id,
+        body.user_id,
+        now=services().now(),
+        reason=body.reason,
     )
     return {"id": mentorado_id, "user_id": body.user_id, "request_id": g.request_id}
 
@@ -237,7 +243,9 @@ def link(mentorado_id: int, body: LinkRequest) -> Owned:
 @api_operation("conflict")
 def unlink(mentorado_id: int, body: WithReason) -> Owned:
     """Unlink the profile from its user."""
-    apply_admin_change(admin_actions.unlink, mentorado_id, now=services().now(), reason=body.reason)
+    apply_admin_change(
+        "unlink", admin_actions.unlink, mentorado_id, now=services().now(), reason=body.reason
+    )
     return {"id": mentorado_id, "user_id": None, "request_id": g.request_id}
 
 

@@ -124,7 +124,9 @@ def list_users_page(query: UserSearch) -> Listed[ListedUserShape]:
 @api_operation("conflict")
 def block(user_id: int, body: WithReason) -> Blocked:
     """Block a user from their next request on."""
-    apply_admin_change(admin_actions.block, user_id, now=services().now(), reason=body.reason)
+    apply_admin_change(
+        "block", admin_actions.block, user_id, now=services().now(), reason=body.reason
+    )
     return {"id": user_id, "blocked": True, "request_id": g.request_id}
 
 
@@ -133,7 +135,7 @@ def block(user_id: int, body: WithReason) -> Blocked:
 @api_operation()
 def allow(user_id: int, body: WithReason) -> Blocked:
     """Unblock a user."""
-    apply_admin_change(admin_actions.allow, user_id, reason=body.reason)
+    apply_admin_change("allow", admin_actions.allow, user_id, reason=body.reason)
     return {"id": user_id, "blocked": False, "request_id": g.request_id}
 
 
