@@ -352,4 +352,4 @@ def _record_user(identity: Identity, now: datetime) -> None:
         with transaction(RECORD_USER_SECONDS) as session:
             queries.record_user(session, identity, now)
     except SQLAlchemyError as err:
-        log.warning("person_not_introduced", error=type(err).__name__)
+        log.warning("user_not_recorded", error=type(err).__name__)

@@ -301,7 +301,7 @@ class _SweepPass:
             )
             self._run_steps(oldest, COMPLETION_SECONDS)
         if completion.stopped_by is not None:
-            log.info("completion_put_off", sweep_id=self.run.id, reason=completion.stopped_by)
+            log.info("identity_lookups_stopped", sweep_id=self.run.id, reason=completion.stopped_by)
 
     def _run_steps(self, steps: Iterator[Step], seconds: float | None = None) -> bool:
         """Run one step after the other for at most `seconds`; returns whether all are done.

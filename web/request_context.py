@@ -173,8 +173,8 @@ def _fallback_context(identity: Identity, code: str, *, is_fresh: bool) -> Reque
         return context_without_profile(identity, code)
     context = context_from_result(state)
     is_usable = context.status in (READY, NOT_REQUIRED)
-    is_undecided = is_fresh or (state.mentorado is None and not state.user.is_admin)
-    if is_usable and is_undecided:
+    needs_ensure = is_fresh or (state.mentorado is None and not state.user.is_admin)
+    if is_usable and needs_ensure:
         return replace(context, mentorado=None, status=code, outcome=Outcome.DENIED, version=None)
     return replace(context, version=None)
 
