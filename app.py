@@ -283,6 +283,7 @@ def _job_runner(
 
 def _background_refresh(service: ProvisioningService) -> BackgroundRefresh:
     def refresh(clerk_id: str, now: datetime) -> None:
+        # `sweep` is the channel of all background work: no client waits, and it is no visit.
         service.refresh_visitor_if_due(clerk_id, source=Source("sweep"), now=now)
 
     return BackgroundRefresh(refresh)
