@@ -136,7 +136,7 @@ IS_REFRESHABLE = (
 LAST_ASKED: ColumnElement[datetime] = func.greatest(
     User.identity_asked_at, User.identity_completed_at
 )
-Position = tuple[datetime, int]  # when last asked about, and the user's id
+LookupPosition = tuple[datetime, int]  # when last asked about, and the user's id
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,8 +251,13 @@ def incomplete_users(session: Session, now: datetime | None, limit: int) -> list
 
 
 def users_to_refresh(
-    session: Session, *, before: datetime, seen_after: datetime, after: Position | None, limit: int
-) -> tuple[list[str], Position | None]:
+    session: Session,
+    *,
+    before: datetime,
+    seen_after: datetime,
+    after: LookupPosition | None,
+    limit: int,
+) -> tuple[list[str], LookupPosition | None]:
     """Return Clerk ids of users to look up again, and the position to continue from.
 
     The next `limit` rows in the order of the last lookup are read; the position is None at the end.

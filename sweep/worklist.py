@@ -17,7 +17,7 @@ from core.database import Transaction
 from models import Mentorado, ProvisioningAttempt, User
 from models.provisioning_attempt import UNUSABLE_ANSWER
 from provisioning import attempts, queries
-from provisioning.attempts import Position
+from provisioning.attempts import AttemptPosition
 from provisioning.profiles import SHOULD_HAVE_PROFILE, Unlinked, has_unlinked_match
 from provisioning.rules import Rules
 
@@ -237,7 +237,7 @@ class Worklist:
 
     def failed_users(self) -> Iterator[str]:
         """Yield the Clerk ids of failed attempts to retry, the one tried longest ago first."""
-        after: Position | None = None
+        after: AttemptPosition | None = None
         while batch := self._next_failed(after):
             yield from (clerk_id for _, clerk_id in batch)
             after = batch[-1][0]
@@ -248,7 +248,7 @@ class Worklist:
 
     def longest_unasked(self, max_age: timedelta) -> Iterator[str]:
         """Yield the Clerk ids of users whose identity is older than `max_age`, oldest first."""
-        after: queries.Position | None = None
+        after: queries.LookupPosition | None = None
         while True:
             with self.transaction() as session:
                 found, after = queries.users_to_refresh(
@@ -266,7 +266,7 @@ class Worklist:
         """Move a user to the end of the lookup order of the next run."""
         self._read(queries.mark_identity_asked, clerk_id, self.started_at)
 
-    def _next_failed(self, after: Position | None) -> list[tuple[Position, str]]:
+    def _next_failed(self, after: AttemptPosition | None) -> list[tuple[AttemptPosition, str]]:
         with self.transaction() as session:
             return attempts.due_attempts(
                 session,

@@ -22,7 +22,7 @@ from provisioning.admin_actions import ConflictError, UnknownMentoradoError
 from provisioning.audit import Source
 from provisioning.preregistration import MentoradoExistsError
 from provisioning.preview import (
-    PROFILE_COLUMNS,
+    SHOWN_COLUMNS,
     ChangeRequest,
     ChangeResult,
     Preview,
@@ -166,7 +166,7 @@ def _render_preview(
         conflicts=found.conflicts,
         name=before.get("nome_completo"),
         other=subject_label(others[0], found.before[others[0]]) if others else "",
-        counts={name: before[name] for name in before if name not in PROFILE_COLUMNS},
+        counts={name: before[name] for name in before if name not in SHOWN_COLUMNS},
         confirmed_name_field=CONFIRMED_NAME,
     )
     return page, 409 if note else 422 if errors else 200

@@ -30,7 +30,7 @@ from provisioning.errors import (
     IdentityUnavailableError,
     ProvisioningUnavailableError,
 )
-from provisioning.queries import Position, known_identity, users_to_refresh
+from provisioning.queries import LookupPosition, known_identity, users_to_refresh
 from sweep.scheduler import build_sweeper
 from sweep.sweeper import Sweeper
 from tests.support.concurrency import Clock
@@ -498,7 +498,7 @@ def test_rows_of_inactive_users_are_skipped_page_by_page(session: Session) -> No
     add_complete(session, "seen", completed=8)
     now, steps = datetime.now(UTC), 0
     found: list[str] = []
-    after: Position | None = None
+    after: LookupPosition | None = None
     while steps == 0 or after is not None:
         page, after = users_to_refresh(
             session, before=now - DAYS, seen_after=now - 30 * DAYS, after=after, limit=2
