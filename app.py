@@ -118,7 +118,7 @@ def create_app(config: Config | None = None) -> Flask:
 
 def _create_from_environment() -> Flask:
     config = startup.load_settings(os.environ)
-    startup.refuse_exposed_development_server(config)
+    startup.refuse_exposed_flask_run(config)
     startup.start_logging(config)
     app = build_app(config)
     startup.prepare_flask_run(app, config)

@@ -47,7 +47,8 @@ from web.session import SAFE_METHODS
 
 log = structlog.get_logger(__name__)
 
-CONNECTION_WAIT_SECONDS = 1.2  # of a request to ensure the profile; the rest is for its statements
+# Of a request that asks for ensure, for the first connection; the rest is for its statements.
+FIRST_CONNECTION_WAIT_SECONDS = 1.2
 
 Result = TypeVar("Result")
 
@@ -87,7 +88,7 @@ def context_for_request(
     a deleted account, and DatabaseUnavailableError.
     """
     if is_fresh:  # such a request reads little afterwards, so that it can wait longer
-        pool_of(db.engine.engine).wait_while_connecting(scaled(CONNECTION_WAIT_SECONDS))
+        pool_of(db.engine.engine).wait_while_connecting(scaled(FIRST_CONNECTION_WAIT_SECONDS))
     if claims.impersonator is not None:
         return _impersonated_context(claims.subject)
     identity = identity_from_claims(claims)
