@@ -176,6 +176,7 @@ class ContextCache:
     def publish(self, clerk_ids: Iterable[str]) -> bool:
         """Publish the committed versions of these users, so that older entries end at once.
 
+        Logs `session_invalidated` once for each stored user.
         Returns whether the cache stored them. Otherwise the change is seen within
         CONFIRMED_SECONDS.
         """
@@ -184,15 +185,17 @@ class ContextCache:
             return True
         try:
             with transaction() as session:
-                versions = read_versions(session, ids)
+                users = read_versions(session, ids)
         except SQLAlchemyError as err:
             log.warning("context_versions_not_read", error=type(err).__name__)
             self._unpublished.set()
             return False
-        return self.publish_versions(versions)
+        for user in users:
+            log.info("session_invalidated", user_id=user.user_id, clerk_id=user.clerk_id)
+        return self.publish_versions({user.clerk_id: user.version for user in users})
 
     def publish_versions(self, versions: Mapping[str, int]) -> bool:
-        """As `publish`, for versions that the caller has read."""
+        """As `publish`, for versions that the caller has read; logs nothing."""
         self._versions.raise_versions(versions)
         try:
             self.store.raise_versions(versions)

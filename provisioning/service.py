@@ -317,6 +317,7 @@ class ProvisioningService:
         )
 
     def _publish_version(self, user: UserRow) -> None:
+        log.info("session_invalidated", user_id=user.id, clerk_id=user.clerk_id)
         self.contexts.publish_versions({user.clerk_id: user.context_version})
 
 

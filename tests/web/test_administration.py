@@ -155,6 +155,16 @@ def test_deletion_is_logged_under_its_action_in_the_audit_log(
     assert (logged, audited) == (["delete"], ["delete"])
 
 
+def test_change_by_an_admin_logs_the_end_of_older_contexts_of_its_user(
+    client: FlaskClient, admin: dict[str, str], alice: Mentorado
+) -> None:
+    with capture_logs() as logs:
+        client.post(f"/api/admin/users/{alice.user_id}/block", headers=admin)
+
+    invalidated = [line["user_id"] for line in logs if line["event"] == "session_invalidated"]
+    assert invalidated == [alice.user_id]
+
+
 def test_link_and_unlink_are_effective_at_the_next_request(
     client: FlaskClient, session: Session, admin: dict[str, str], sign: Sign
 ) -> None:
