@@ -26,7 +26,7 @@ from models.sweep_run import SweepStatus
 from provisioning.admin_actions import is_auto_create_on
 from provisioning.profiles import SHOULD_HAVE_PROFILE
 from provisioning.rules import Rules
-from sweep import runs, worklist
+from sweep import missing_users, runs
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +87,7 @@ def count_backlog(session: Session, rules: Rules) -> Backlog:
     queries = (dead, ambiguous, incomplete, failing, since)
     row = session.execute(select(*(query.scalar_subquery() for query in queries))).one()
     dead_letters, addresses, incomplete_users, failing_users, failing_since = row
-    missing, missing_since = worklist.missing_since(session, rules)
+    missing, missing_since = missing_users.missing_since(session, rules)
     first = min(filter(None, (missing_since, failing_since)), default=None)
     return Backlog(dead_letters, addresses, incomplete_users, missing + failing_users, first)
 

@@ -37,7 +37,7 @@ from sweep.batches import GROUP_SIZE, Link
 from sweep.executor import DryRunExecutor, IdentityCompletion, Step, SweepCounts, SweepExecutor
 from sweep.heartbeat import POLL_SECONDS, Heartbeat
 from sweep.runs import LeaseLostError, SweepStoppedError
-from sweep.worklist import MOST_LOOKUPS, BatchSizer, Worklist
+from sweep.missing_users import MOST_LOOKUPS, BatchSizer, SweepUsers
 
 log = structlog.get_logger(__name__)
 
@@ -249,23 +249,23 @@ class _SweepPass:
         """
         if not self.is_dry:
             self._apply_retention()  # 0
-        worklist, executor = self._worklist(), self._executor()
-        missing = worklist.count_missing()
-        self.counts.total = self.counts.scanned + missing + worklist.count_failed_users()
+        users, executor = self._users(), self._executor()
+        missing = users.count_missing()
+        self.counts.total = self.counts.scanned + missing + users.count_failed_users()
         self._report_progress()
-        singles = self._provide_profiles(worklist, executor, missing)  # 1 to 3
+        singles = self._provide_profiles(users, executor, missing)  # 1 to 3
         while not self._run_steps(singles, RETRIES_SECONDS):  # 4
-            self._provide_profiles(worklist, executor, worklist.count_missing())
-        failed = (partial(executor.ensure_one, clerk_id) for clerk_id in worklist.failed_users())
+            self._provide_profiles(users, executor, users.count_missing())
+        failed = (partial(executor.ensure_one, clerk_id) for clerk_id in users.failed_users())
         is_done = self._run_steps(failed, RETRIES_SECONDS)  # 5
         if isinstance(executor, SweepExecutor):
-            self._refresh_identities(worklist, executor)  # 6
+            self._refresh_identities(users, executor)  # 6
         while not is_done and self.run.trigger != runs.SCHEDULED:  # 7
-            self._provide_profiles(worklist, executor, worklist.count_missing())
+            self._provide_profiles(users, executor, users.count_missing())
             is_done = self._run_steps(failed, RETRIES_SECONDS)
 
     def _provide_profiles(
-        self, worklist: Worklist, executor: SweepExecutor | DryRunExecutor, missing: int
+        self, users: SweepUsers, executor: SweepExecutor | DryRunExecutor, missing: int
     ) -> Iterator[Step]:
         """Link or create profiles for users without a failed attempt; `missing` have none yet.
 
@@ -273,30 +273,30 @@ class _SweepPass:
         """
         if isinstance(executor, SweepExecutor):
             self._run_steps(
-                partial(executor.link_group, group) for group in worklist.groups(GROUP_SIZE)
+                partial(executor.link_group, group) for group in users.groups(GROUP_SIZE)
             )
         # Level-triggered within the run as well: users that no group linked are found again here.
-        singles = (partial(executor.ensure_one, clerk_id) for clerk_id in worklist.linkable_users())
+        singles = (partial(executor.ensure_one, clerk_id) for clerk_id in users.linkable_users())
         self._run_steps(singles, SINGLES_SECONDS)
         if missing:
             sizer = BatchSizer(self.sweeper.batch_size, self.sweeper.monotonic)
-            ranges = worklist.ranges(sizer)
+            ranges = users.ranges(sizer)
             self._run_steps(
                 partial(sizer.measure, partial(executor.create_range, ids)) for ids in ranges
             )
         return singles
 
-    def _refresh_identities(self, worklist: Worklist, executor: SweepExecutor) -> None:
+    def _refresh_identities(self, users: SweepUsers, executor: SweepExecutor) -> None:
         if self.sweeper.complete_from_clerk is None:
             return
-        completion = IdentityCompletion(worklist.note_unanswered)
+        completion = IdentityCompletion(users.note_unanswered)
         incomplete = completion.steps(
-            worklist.incomplete(),
+            users.incomplete(),
             partial(executor.refresh_identity, self.sweeper.complete_from_clerk),
         )
         if self._run_steps(incomplete, COMPLETION_SECONDS):
             oldest = completion.steps(
-                islice(worklist.longest_unasked(self.sweeper.max_age), MOST_LOOKUPS),
+                islice(users.longest_unasked(self.sweeper.max_age), MOST_LOOKUPS),
                 partial(executor.refresh_identity, self.sweeper.refresh_old_identity),
             )
             self._run_steps(oldest, COMPLETION_SECONDS)
@@ -339,9 +339,9 @@ class _SweepPass:
         numbers = self.progress(counts)
         runs.report(session, self.run.id, owner=self.sweeper.owner, counts=numbers)
 
-    def _worklist(self) -> Worklist:
+    def _users(self) -> SweepUsers:
         sweeper, now = self.sweeper, self.sweeper.now()
-        return Worklist(
+        return SweepUsers(
             self.heartbeat.transaction,
             sweeper.batch_size,
             started_at=now,

@@ -1,6 +1,6 @@
 """The users of a sweep: who should have a profile and has none, and in which order they are read.
 
-The functions compute the difference from the tables each time. `Worklist` reads it in pages:
+The functions compute the difference from the tables each time. `SweepUsers` reads it in pages:
 linkable users, users by id range, failed, incomplete, and oldest identities.
 """
 
@@ -194,8 +194,8 @@ class BatchSizer:
 
 
 @dataclass(frozen=True, slots=True)
-class Worklist:
-    """The work of one run, read a batch at a time, so that memory does not grow with the users.
+class SweepUsers:
+    """The users of one run, read a batch at a time, so that memory does not grow with the users.
 
     Linkable users come first. Otherwise the set-based step would create an automatic profile for a
     user with a pre-registered one. Failed attempts are due at `due_at`; None takes all of them,
