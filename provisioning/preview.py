@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from core.database import rolled_back
 from models import AuditEvent, Mentorado
-from provisioning.admin_actions import Conflict, ConflictError
 from provisioning.audit import Source
+from provisioning.errors import Conflict, ConflictError
 from provisioning.merge import MergeConflict
 from provisioning.queries import find_user
 from provisioning.references import count_references

@@ -27,7 +27,6 @@ from core.database import background_transaction, transaction
 from core.single_flight import FreshSingleFlight
 from models.provisioning_attempt import UNUSABLE_ANSWER
 from provisioning import queries
-from provisioning.admin_actions import ConflictError, UnknownUserError
 from provisioning.attempts import Failure
 from provisioning.audit import Source
 from provisioning.clerk_messages import (
@@ -41,11 +40,13 @@ from provisioning.context_cache import ContextCache
 from provisioning.ensure import CHANGES, EnsureResult, Outcome, ensure, recover_lost_commit
 from provisioning.erasure import erase_person
 from provisioning.errors import (
+    ConflictError,
     DatabaseUnavailableError,
     IdentityUnavailableError,
     NeedsAttentionError,
     ProvisioningError,
     ProvisioningUnavailableError,
+    UnknownUserError,
     UnusableIdentityError,
 )
 from provisioning.identity_refresh import IdentityLookup, LookupResult

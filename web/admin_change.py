@@ -14,9 +14,8 @@ from sqlalchemy.orm import Session
 
 from core import deadlines
 from core.database import STATEMENT_TIMEOUT_SECONDS, transaction
-from provisioning.admin_actions import Conflict, ConflictError, UnknownMentoradoError
 from provisioning.audit import Source
-from provisioning.errors import StaleDecisionError
+from provisioning.errors import Conflict, ConflictError, StaleDecisionError, UnknownMentoradoError
 from provisioning.preview import ChangeRequest, ChangeResult, Preview, confirm, preview
 from provisioning.retry import retry_transient
 from web.services import services

@@ -7,9 +7,8 @@ from typing import Any
 from flask import Flask
 
 from models import AuditEvent
-from provisioning.admin_actions import Conflict
 from provisioning.ensure import ForecastResult
-from provisioning.errors import Denial
+from provisioning.errors import Conflict, Denial
 from provisioning.preview import Fact, Snapshot, Subject, SubjectKind
 from provisioning.queries import UserState
 from provisioning.rules import Action

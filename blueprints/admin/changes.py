@@ -18,8 +18,8 @@ from blueprints.admin.mentees import successor_url
 from core.database import transaction
 from models import Mentorado, User
 from provisioning import audit
-from provisioning.admin_actions import ConflictError, UnknownMentoradoError
 from provisioning.audit import Source
+from provisioning.errors import ConflictError, UnknownMentoradoError
 from provisioning.preregistration import MentoradoExistsError
 from provisioning.preview import (
     SHOWN_COLUMNS,

@@ -15,10 +15,10 @@ from dashboard.months import read_report
 from dashboard.periods import current_period
 from models import Mentorado, User
 from provisioning import audit, deleted_profiles
-from provisioning.admin_actions import ConflictError
 from provisioning.audit import read_names
 from provisioning.context import serialize_mentorado
 from provisioning.deleted_profiles import DeletedProfile, RestoredProfile
+from provisioning.errors import ConflictError
 from provisioning.queries import KINDS, MenteeKind, list_mentees
 from provisioning.references import count_references
 from web.access_policy import admin_required

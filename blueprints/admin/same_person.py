@@ -11,8 +11,8 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy.orm import Session
 
 from core.database import transaction
-from provisioning.admin_actions import ConflictError
 from provisioning.audit import Source
+from provisioning.errors import ConflictError
 from provisioning.merge import Prefer
 from provisioning.preview import ChangeRequest, ChangeResult, Preview, Subject, SubjectKind
 from provisioning.references import count_references

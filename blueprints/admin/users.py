@@ -19,10 +19,9 @@ from blueprints.pages.personal_data import json_download
 from core.database import transaction
 from models import Mentorado, User
 from provisioning import audit
-from provisioning.admin_actions import ConflictError
 from provisioning.audit import read_names
 from provisioning.ensure import forecast_decision
-from provisioning.errors import ProvisioningError
+from provisioning.errors import ConflictError, ProvisioningError
 from provisioning.profiles import list_unlinked_profiles
 from provisioning.queries import ListedUser, MenteeKind, find_user, list_mentees, list_users
 from provisioning.references import count_references

@@ -15,6 +15,7 @@ from models import Mentorado
 from provisioning import admin_actions, deleted_profiles
 from provisioning import merge as profile_merge
 from provisioning.context import MentoradoShape, serialize_mentorado
+from provisioning.errors import UnknownMentoradoError
 from provisioning.merge import MergeConflict, MergeSpec, Prefer
 from provisioning.preregistration import (
     RegistrationResult,
@@ -282,5 +283,5 @@ def _stored_shape(mentorado_id: int) -> MentoradoShape:
     with transaction() as session:
         profile = session.get(Mentorado, mentorado_id)
     if profile is None:
-        raise admin_actions.UnknownMentoradoError(f"mentorado {mentorado_id} has just gone")
+        raise UnknownMentoradoError(f"mentorado {mentorado_id} has just gone")
     return serialize_mentorado(profile)

@@ -21,6 +21,7 @@ from provisioning.context import (
     serialize_user,
 )
 from provisioning.erasure import erase_person, preview_erasure
+from provisioning.errors import UnknownUserError
 from provisioning.personal_data import PersonExport, export_person, find_person
 from provisioning.queries import ListedUser, UserState, list_users
 from web.access_policy import admin_required
@@ -147,7 +148,7 @@ def retry(user_id: int) -> Retried:
     with transaction() as session:
         user = session.get(User, user_id)
     if user is None:
-        raise admin_actions.UnknownUserError(f"there is no user {user_id}")
+        raise UnknownUserError(f"there is no user {user_id}")
     return ensure_user(user.clerk_id)
 
 
