@@ -32,8 +32,9 @@ from web.errors import (
     TooManyRequestsError,
     UnauthenticatedError,
 )
+from web.flashes import flash_user
 from web.problem_responses import is_api_path
-from web.request_context import context_for_request, flash_user, record_impersonated_write
+from web.request_context import context_for_request, record_impersonated_write
 from web.services import services
 from web.session import (
     SAFE_METHODS,

@@ -47,9 +47,9 @@ from web.admin_labels import (
     subject_label,
 )
 from web.errors import FieldErrors, HttpError, InvalidInputError
+from web.flashes import flash_user
 from web.formatting import moment
 from web.month_input import FORM_INPUT, SEEN_PREFIX
-from web.request_context import flash_user
 from web.services import services
 from web.validation import ID_CONVERTER, validate_model
 

@@ -25,8 +25,8 @@ from web.access_policy import admin_required
 from web.admin_change import admin_source, apply_admin_work, typed_reason
 from web.admin_labels import CONFLICTS, event_name
 from web.errors import HttpError
+from web.flashes import flash_user
 from web.month_input import selected_measure
-from web.request_context import flash_user
 from web.services import services
 from web.validation import ID_CONVERTER, Digits, Search, read_query, search_term
 

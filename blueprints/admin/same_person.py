@@ -27,7 +27,7 @@ from provisioning.same_person import (
 from web.access_policy import admin_required
 from web.admin_change import confirm_change, preview_change
 from web.admin_labels import CONFLICTS
-from web.request_context import flash_user
+from web.flashes import flash_user
 from web.services import services
 from web.validation import MAX_ID, Query, Text, read_query, search_term, validate_model
 

@@ -29,7 +29,7 @@ from web.access_policy import admin_required
 from web.admin_change import has_typed, typed_reason
 from web.admin_labels import CONFLICTS, STATES, event_name, forecast_text
 from web.errors import HttpError, InvalidInputError
-from web.request_context import flash_user
+from web.flashes import flash_user
 from web.services import services
 from web.validation import ID_CONVERTER, Digits, Search, read_query, search_term
 
