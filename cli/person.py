@@ -23,7 +23,7 @@ from provisioning.personal_data import (
     find_person,
     find_person_without_account,
 )
-from provisioning.queries import find_user
+from provisioning.user_lists import find_user
 from web.admin_labels import STATES, forecast_text
 from web.services import services
 

@@ -15,8 +15,8 @@ from models import AuditEvent, Mentorado
 from provisioning.audit import Source
 from provisioning.errors import Conflict, ConflictError
 from provisioning.merge import MergeConflict
-from provisioning.queries import find_user
 from provisioning.references import count_references
+from provisioning.user_lists import find_user
 
 Fact = str | int | bool | None
 Snapshot = dict[str, Fact]

@@ -31,8 +31,8 @@ from provisioning.errors import (
 )
 from provisioning.merge import MergeResult, MergeSpec, Prefer, merge
 from provisioning.profiles import is_untouched
-from provisioning.queries import list_mentees, list_users
 from provisioning.search import SearchTerm
+from provisioning.user_lists import list_mentees, list_users
 
 MOST_CANDIDATES = 10
 

@@ -26,7 +26,7 @@ from core import metrics
 from core.database import background_transaction, transaction
 from core.single_flight import FreshSingleFlight
 from models.provisioning_attempt import UNUSABLE_ANSWER
-from provisioning import queries
+from provisioning import identity_store
 from provisioning.attempts import Failure
 from provisioning.audit import Source
 from provisioning.clerk_messages import (
@@ -164,7 +164,10 @@ class ProvisioningService:
             identity = self._look_up(clerk_id)
         except UnusableAnswerError:
             self._run(
-                lambda s: queries.mark_identity_asked(s, clerk_id, now), clerk_id, source, now
+                lambda s: identity_store.mark_identity_asked(s, clerk_id, now),
+                clerk_id,
+                source,
+                now,
             )
             return None
         return self._apply_answer(identity, source, now)
@@ -192,7 +195,7 @@ class ProvisioningService:
             if not is_new_message(session, *message):
                 return None
             if not identity.is_complete:
-                queries.mark_identity_incomplete(session, identity.clerk_id)
+                identity_store.mark_identity_incomplete(session, identity.clerk_id)
             return ensure(session, identity, source=source, now=now, rules=self.rules)
 
         result = self._run_measured(work, identity.clerk_id, source, now, time.monotonic())
@@ -254,7 +257,9 @@ class ProvisioningService:
         if not identity.is_unknown:
             return self.apply_identity(identity, source=source, now=now)
         ids = [identity.clerk_id]
-        self._run(lambda s: queries.mark_identity_unchanged(s, ids, now), ids[0], source, now)
+        self._run(
+            lambda s: identity_store.mark_identity_unchanged(s, ids, now), ids[0], source, now
+        )
         return None
 
     def _ensure(
@@ -270,10 +275,10 @@ class ProvisioningService:
         def work(session: Session) -> EnsureResult:
             nonlocal was_committing
             if answer.is_unavailable:
-                queries.mark_identity_incomplete(session, clerk_id)
+                identity_store.mark_identity_incomplete(session, clerk_id)
             result = ensure(session, identity, source=source, now=now, rules=self.rules)
             if answer.is_unanswered:
-                queries.mark_identity_asked(session, clerk_id, now)
+                identity_store.mark_identity_asked(session, clerk_id, now)
                 result = replace(result, user=replace(result.user, identity_asked_at=now))
             if was_committing:
                 result = recover_lost_commit(session, result, source)
@@ -352,6 +357,6 @@ def _record_user(identity: Identity, now: datetime) -> None:
     """Store the user whose ensure call was rolled back, so that support finds them."""
     try:
         with transaction(RECORD_USER_SECONDS) as session:
-            queries.record_user(session, identity, now)
+            identity_store.record_user(session, identity, now)
     except SQLAlchemyError as err:
         log.warning("user_not_recorded", error=type(err).__name__)

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, aliased
 from core.database import Transaction
 from models import Mentorado, ProvisioningAttempt, User
 from models.provisioning_attempt import UNUSABLE_ANSWER
-from provisioning import attempts, queries
+from provisioning import attempts, identity_store
 from provisioning.attempts import AttemptPosition
 from provisioning.profiles import SHOULD_HAVE_PROFILE, Unlinked, has_unlinked_match
 from provisioning.rules import Rules
@@ -244,14 +244,14 @@ class SweepUsers:
 
     def incomplete(self) -> list[str]:
         """Return the Clerk ids of users with an incomplete identity, in order of lookup."""
-        return self._read(queries.incomplete_users, self.due_at, MOST_LOOKUPS)
+        return self._read(identity_store.incomplete_users, self.due_at, MOST_LOOKUPS)
 
     def longest_unasked(self, max_age: timedelta) -> Iterator[str]:
         """Yield the Clerk ids of users whose identity is older than `max_age`, oldest first."""
-        after: queries.LookupPosition | None = None
+        after: identity_store.LookupPosition | None = None
         while True:
             with self.transaction() as session:
-                found, after = queries.users_to_refresh(
+                found, after = identity_store.users_to_refresh(
                     session,
                     before=self.started_at - max_age,
                     seen_after=self.started_at - SEEN_WITHIN,
@@ -264,7 +264,7 @@ class SweepUsers:
 
     def note_unanswered(self, clerk_id: str) -> None:
         """Move a user to the end of the lookup order of the next run."""
-        self._read(queries.mark_identity_asked, clerk_id, self.started_at)
+        self._read(identity_store.mark_identity_asked, clerk_id, self.started_at)
 
     def _next_failed(self, after: AttemptPosition | None) -> list[tuple[AttemptPosition, str]]:
         with self.transaction() as session:

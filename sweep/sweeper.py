@@ -28,7 +28,7 @@ from sqlalchemy.orm import Session
 
 from core.database import Transaction
 from models import SweepRun
-from provisioning import attempts, audit, clerk_messages, queries
+from provisioning import attempts, audit, clerk_messages, identity_store
 from provisioning.clerk_messages import RetentionPolicy
 from provisioning.ensure import EnsureResult
 from provisioning.rules import Rules
@@ -143,7 +143,9 @@ class Sweeper:
             schedule = runs.read_schedule(session)
             asks_provider = self.complete_from_clerk is not None
             due_at = attempts.next_due_at(session, with_identities=asks_provider)
-            has_incomplete = asks_provider and queries.incomplete_users(session, self.now(), 1)
+            has_incomplete = asks_provider and identity_store.incomplete_users(
+                session, self.now(), limit=1
+            )
         if schedule.is_active or schedule.since_scheduled is None:
             return timedelta(0)
         pause = longest
@@ -157,7 +159,7 @@ class Sweeper:
     def _due_after(self, session: Session) -> timedelta:
         if self.complete_from_clerk is None or self.interval <= COMPLETION_INTERVAL:
             return self.interval
-        has_incomplete = queries.incomplete_users(session, self.now(), limit=1)
+        has_incomplete = identity_store.incomplete_users(session, self.now(), limit=1)
         return COMPLETION_INTERVAL if has_incomplete else self.interval
 
     def _run(self, run: SweepRun, *, is_dry: bool) -> SweepCounts:

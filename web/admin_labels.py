@@ -10,8 +10,8 @@ from models import AuditEvent
 from provisioning.ensure import ForecastResult
 from provisioning.errors import Conflict, Denial
 from provisioning.preview import Fact, Snapshot, Subject, SubjectKind
-from provisioning.queries import UserState
 from provisioning.rules import Action
+from provisioning.user_lists import UserState
 from web.formatting import join_words, month_name, number, reais
 from web.mentee_texts import FIGURE_LABELS
 

@@ -19,8 +19,8 @@ from provisioning.audit import read_names
 from provisioning.context import serialize_mentorado
 from provisioning.deleted_profiles import DeletedProfile, RestoredProfile
 from provisioning.errors import ConflictError
-from provisioning.queries import KINDS, MenteeKind, list_mentees
 from provisioning.references import count_references
+from provisioning.user_lists import KINDS, MenteeKind, list_mentees
 from web.access_policy import admin_required
 from web.admin_change import admin_source, apply_admin_work, typed_reason
 from web.admin_labels import CONFLICTS, event_name

@@ -23,8 +23,8 @@ from provisioning.audit import read_names
 from provisioning.ensure import forecast_decision
 from provisioning.errors import ConflictError, ProvisioningError
 from provisioning.profiles import list_unlinked_profiles
-from provisioning.queries import ListedUser, MenteeKind, find_user, list_mentees, list_users
 from provisioning.references import count_references
+from provisioning.user_lists import ListedUser, MenteeKind, find_user, list_mentees, list_users
 from web.access_policy import admin_required
 from web.admin_change import has_typed, typed_reason
 from web.admin_labels import CONFLICTS, STATES, event_name, forecast_text

@@ -22,7 +22,7 @@ from provisioning.preregistration import (
     find_registered_by_request,
     pre_register,
 )
-from provisioning.queries import MenteeKind, list_mentees
+from provisioning.user_lists import MenteeKind, list_mentees
 from web.access_policy import admin_required
 from web.admin_change import admin_source, apply_admin_change, apply_admin_work, run_with_retry
 from web.admin_labels import FACTS

@@ -23,7 +23,7 @@ from provisioning.context import (
 from provisioning.erasure import erase_person, preview_erasure
 from provisioning.errors import UnknownUserError
 from provisioning.personal_data import PersonExport, export_person, find_person
-from provisioning.queries import ListedUser, UserState, list_users
+from provisioning.user_lists import ListedUser, UserState, list_users
 from web.access_policy import admin_required
 from web.admin_change import (
     admin_source,

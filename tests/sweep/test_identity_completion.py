@@ -30,7 +30,7 @@ from provisioning.errors import (
     IdentityUnavailableError,
     ProvisioningUnavailableError,
 )
-from provisioning.queries import LookupPosition, known_identity, users_to_refresh
+from provisioning.identity_store import LookupPosition, known_identity, users_to_refresh
 from sweep.scheduler import build_sweeper
 from sweep.sweeper import Sweeper
 from tests.support.concurrency import Clock
