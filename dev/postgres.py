@@ -118,7 +118,9 @@ def _join(folder: Path) -> None:
         return
     if use is not None:
         os.close(use.descriptor)  # inherited from the parent process, which has its own copy
-    descriptor = os.open(folder / "postgres.users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(folder / "postgres.users", os.O_RDWR | os.O_CREAT, 0o600)
+    # The lock outlasts an exec: a server that starts again goes on using the database.
+    os.set_inheritable(descriptor, True)  # noqa: FBT003 - the only way to call it
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     _uses[folder] = _Use(os.getpid(), descriptor)
     atexit.register(release, folder)

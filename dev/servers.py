@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,8 +135,12 @@ def start_postgres(folder: Path) -> Iterator[PostgresServer]:
 
 def workers(app: AppServer) -> list[psutil.Process]:
     """Return the worker processes, the oldest first; the embedded database is none of them."""
-    children = psutil.Process(app.process.pid).children()
-    found = [child for child in children if child.name() != "postgres"]
+    master = psutil.Process(app.process.pid)
+    found = []
+    for child in master.children():
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            if child.cmdline() == master.cmdline():
+                found.append(child)
     return sorted(found, key=psutil.Process.create_time)
 
 

@@ -16,7 +16,7 @@ from flask import Response, current_app, g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from prometheus_client import Counter, Histogram
 
-from auth.errors import CallNeededError
+from auth.errors import CallNeededError, KeysUnavailableError
 from auth.tokens import SessionClaims, identity_from_claims
 from core import deadlines, metrics
 from core.rate_limit import LimitKind
@@ -42,6 +42,7 @@ from web.session import (
     bearer_token,
     check_origin,
     expired_session_id,
+    has_session_cookie,
 )
 from web.urls import is_valid_host
 
@@ -258,7 +259,7 @@ def _redirect_without_trailing_slash() -> ResponseReturnValue | None:
 
 def _load_cached_context() -> None:
     """Set `g.context` for the menu of a page that does not exist, if the user's is cached."""
-    if not _is_page_request():
+    if not (_is_page_request() and has_session_cookie()):
         return
     try:
         claims = authenticate(may_call=False)
@@ -267,7 +268,12 @@ def _load_cached_context() -> None:
             context = contexts.get(identity_from_claims(claims), now)
             if context is not None:
                 g.context = context
-    except (UnauthenticatedError, CallNeededError, DatabaseUnavailableError):
+    except (
+        UnauthenticatedError,
+        CallNeededError,
+        KeysUnavailableError,
+        DatabaseUnavailableError,
+    ):
         return
     finally:
         g.pop("set_cookies", None)  # of a handshake that does not take place

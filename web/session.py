@@ -81,9 +81,14 @@ def expired_session_id() -> str | None:
 
 def check_origin() -> None:
     """Reject a write with a session cookie that did not come from this site (CSRF)."""
-    is_by_cookie = bearer_token() is None and any(map(_is_session_cookie, request.cookies))
+    is_by_cookie = bearer_token() is None and has_session_cookie()
     if is_by_cookie and request.method not in SAFE_METHODS and not is_same_origin():
         raise HttpError("csrf_failed", "a write with a session cookie comes from another site")
+
+
+def has_session_cookie() -> bool:
+    """Whether the request brings a session token in a cookie, valid or not."""
+    return any(map(_is_session_cookie, request.cookies))
 
 
 def bearer_token() -> str | None:

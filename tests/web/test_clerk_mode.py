@@ -92,3 +92,23 @@ def test_unreachable_issuer_is_a_503(tmp_path: Path, template_url: str) -> None:
         response = app.test_client().get("/api/auth/me", headers=bearer())
 
     assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
+
+
+@pytest.mark.parametrize("has_asked", [False, True])
+def test_unknown_address_is_a_404_while_the_issuer_is_unreachable(
+    tmp_path: Path, template_url: str, *, has_asked: bool
+) -> None:
+    settings = {
+        "clerk_publishable_key": PUBLISHABLE_KEY,
+        "clerk_jwks_url": "http://127.0.0.1:1/jwks.json",
+    }
+    with create_app_on(tmp_path, template_url, **settings) as app:
+        client = app.test_client()
+        if has_asked:  # further requests ask no more for a while
+            client.get("/api/auth/me", headers=bearer())
+        token = bearer()["Authorization"].removeprefix("Bearer ")
+        client.set_cookie("__session", token)
+        client.set_cookie("__client_uat", "1")
+        client.set_cookie("__clerk_db_jwt", "dvb_1")
+
+        assert client.get("/nowhere", headers={"Accept": "text/html"}).status_code == 404
