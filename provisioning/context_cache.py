@@ -176,9 +176,8 @@ class ContextCache:
     def publish(self, clerk_ids: Iterable[str]) -> bool:
         """Publish the committed versions of these users, so that older entries end at once.
 
-        Logs `session_invalidated` once for each stored user.
-        Returns whether the cache stored them. Otherwise the change is seen within
-        CONFIRMED_SECONDS.
+        Logs `session_invalidated` once for each stored user. Returns whether the cache stored the
+        versions. Otherwise the change is seen within CONFIRMED_SECONDS.
         """
         ids = list(clerk_ids)
         if not ids:
