@@ -36,8 +36,8 @@ from sweep import runs
 from sweep.batches import GROUP_SIZE, Link
 from sweep.executor import DryRunExecutor, IdentityCompletion, Step, SweepCounts, SweepExecutor
 from sweep.heartbeat import POLL_SECONDS, Heartbeat
-from sweep.runs import LeaseLostError, SweepStoppedError
 from sweep.missing_users import MOST_LOOKUPS, BatchSizer, SweepUsers
+from sweep.runs import LeaseLostError, SweepStoppedError
 
 log = structlog.get_logger(__name__)
 

@@ -127,9 +127,9 @@ def test_user_whose_refresh_fails_blocks_no_other_user(session: Session, sweeper
 
 def test_unavailable_database_ends_the_run(sweeper: Sweeper) -> None:
     with pytest.raises(DatabaseUnavailableError):
-        replace(sweeper, complete_from_clerk=FailingRefresh(DatabaseUnavailableError("gone"))).start(
-            "cli"
-        )
+        replace(
+            sweeper, complete_from_clerk=FailingRefresh(DatabaseUnavailableError("gone"))
+        ).start("cli")
 
 
 def test_dry_run_refreshes_no_identity(sweeper: Sweeper) -> None:
