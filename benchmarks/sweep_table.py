@@ -19,7 +19,7 @@ def measure(repetitions: int) -> list[Figure]:
     baseline = f"{LINKS_PER_SECOND:,}/s"
     return [
         at_most(
-            1.5,
+            1.4,
             Figure(f"sweep of {USERS:,} users", swept, raw, _values(figures.ratio), wrong=wrong),
         ),
         at_least(

@@ -44,6 +44,10 @@ class CircuitBreaker:
 
         `may_probe` ignores the pause after a failure, but not a rate limit of the service.
         """
+        # Without the lock, which each request would take: a failure that is noted at this very
+        # moment concerns the next call.
+        if not self._failures and not self._rests_until:
+            return
         with self._lock:
             now = self._clock()
             if now < self._rests_until:
@@ -53,12 +57,16 @@ class CircuitBreaker:
 
     def note_call(self) -> None:
         """Note that a call begins; after a failure, others are refused until it has ended."""
+        if not self._failures:
+            return
         with self._lock:
             if self._failures:
                 self._paused_until = self._clock() + self._pause()
 
     def note_success(self) -> None:
         """Note that a call succeeded, and close the circuit."""
+        if not self._failures:
+            return
         with self._lock:
             self._failures, self._paused_until = 0, 0.0
 

@@ -53,6 +53,7 @@ class Deadline:
 
 
 _deadline: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
+_received_at: ContextVar[float | None] = ContextVar("received_at", default=None)
 # Multiplies every time limit of this process, so that tests of behaviour pass on a busy machine.
 _scale = 1.0
 
@@ -73,6 +74,16 @@ def install_wait_callback() -> None:
     extensions.set_wait_callback(_wait)
 
 
+def note_received(moment: float) -> None:
+    """Note when this process received the request that this thread is going to serve."""
+    _received_at.set(moment)
+
+
+def received_at() -> float | None:
+    """Return when this process received the request, by the monotonic clock; None if unknown."""
+    return _received_at.get()
+
+
 def begin(seconds: float) -> None:
     """Set the deadline of a request for this thread's database calls."""
     _deadline.set(Deadline(time.monotonic() + seconds * _scale, is_request=True))
@@ -81,6 +92,7 @@ def begin(seconds: float) -> None:
 def end() -> None:
     """Remove the deadline of a request, before the thread serves the next one."""
     _deadline.set(None)
+    _received_at.set(None)
 
 
 def seconds_left() -> float | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from gunicorn.workers import gthread
 
-from core import long_responses
+from core import deadlines, long_responses
 
 HEAD_SECONDS = 5  # for the head of a request, from its first byte on
 REQUEST_SECONDS = 10  # for a small body, and for receiving the response
@@ -28,10 +28,12 @@ class SlowClientThreadWorker(gthread.ThreadWorker):  # type: ignore[misc] # guni
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._deadlines: dict[Any, float] = {}  # of each connection that has a thread
+        self._received_at: dict[Any, float] = {}  # of each connection that waits for a thread
 
     def enqueue_req(self, conn: Any) -> None:
         """Assign a thread to the connection; a new one waits for its first byte without one."""
         if conn.initialized or conn.data_ready or not self.alive:
+            self._received_at[conn] = time.monotonic()
             super().enqueue_req(conn)
             return
         deferred: Future[object] = Future()
@@ -40,7 +42,9 @@ class SlowClientThreadWorker(gthread.ThreadWorker):  # type: ignore[misc] # guni
 
     def handle(self, conn: Any) -> Any:
         """Read a request and answer it, in a thread."""
-        self._deadlines[conn] = time.monotonic() + HEAD_SECONDS
+        now = time.monotonic()
+        self._deadlines[conn] = now + HEAD_SECONDS
+        deadlines.note_received(self._received_at.pop(conn, now))
         try:
             return super().handle(conn)
         finally:

@@ -11,49 +11,83 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Generic, TypeVar, cast
 
+KEEP_SECONDS = 1.0  # of results; a request rarely waits longer for a thread
+
 Result = TypeVar("Result")
+
+
+@dataclass(slots=True)
+class _Execution(Generic[Result]):
+    """One execution: waiting for its turn, running, or ended."""
+
+    future: "Future[Result]" = field(default_factory=Future)
+    began_at: float = inf
+    ended_at: float = inf
 
 
 class FreshSingleFlight(Generic[Result]):
     """Runs at most one call of each key at a time in this process, and lets one more wait.
 
     A caller that arrives during an execution shares the next one. No result is older than the call
-    that receives it.
+    that receives it. `clock` is monotonic, in seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
-        self._waiting: dict[Hashable, Future[Result]] = {}
-        self._running: dict[Hashable, Future[Result]] = {}
+        self._waiting: dict[Hashable, _Execution[Result]] = {}
+        # The last one that has begun, of each key; those that began first come first.
+        self._begun: OrderedDict[Hashable, _Execution[Result]] = OrderedDict()
 
-    def run(self, key: Hashable, work: Callable[[], Result]) -> tuple[Result, bool]:
-        """Return the result, and whether this caller ran `work`; raises what `work` raises."""
+    def run(
+        self, key: Hashable, work: Callable[[], Result], *, received_at: float | None = None
+    ) -> tuple[Result, bool]:
+        """Return the result, and whether this caller ran `work`; raises what `work` raises.
+
+        `received_at` is the time by `clock` at which this process received the request, which may
+        have waited for a thread since. An execution that began later is shared, also for a moment
+        after its end.
+        """
         with self._lock:
-            joined, running = self._waiting.get(key), self._running.get(key)
-            own: Future[Result] = Future()
-            if joined is None:
+            begun, waiting = self._begun.get(key), self._waiting.get(key)
+            shared = begun if begun and _may_share(begun, received_at) else waiting
+            own: _Execution[Result] = _Execution()
+            if shared is None:
                 self._waiting[key] = own
-        if joined is not None:
-            return joined.result(), False
-        if running is not None:
-            running.exception()  # waits for its end, whatever its result
+        if shared is not None:
+            return shared.future.result(), False
+        if begun is not None:
+            begun.future.exception()  # waits for its end, whatever its result
         with self._lock:
-            self._running[key] = self._waiting.pop(key)
+            self._begun[key] = self._waiting.pop(key)
+            self._begun.move_to_end(key)
+            own.began_at = self._clock()
+            self._drop_ended(own.began_at)
         try:
             result = work()
         except BaseException as err:
-            # The next execution replaces this entry, so it ends before the future is resolved.
-            with self._lock:
-                del self._running[key]
-            own.set_exception(err)
+            own.ended_at = self._clock()
+            own.future.set_exception(err)
             raise
-        with self._lock:
-            del self._running[key]  # as above
-        own.set_result(result)
+        own.ended_at = self._clock()
+        own.future.set_result(result)
         return result, True
+
+    def _drop_ended(self, now: float) -> None:
+        """Drop the executions that have ended a while ago; one that still runs ends this."""
+        while next(iter(self._begun.values())).ended_at < now - KEEP_SECONDS:
+            self._begun.popitem(last=False)
+
+
+def _may_share(execution: _Execution[Any], received_at: float | None) -> bool:
+    """Whether the execution began after the request was received, and has not failed."""
+    if received_at is None or execution.began_at < received_at:
+        return False
+    return not execution.future.done() or execution.future.exception() is None
 
 
 @dataclass(frozen=True, slots=True)

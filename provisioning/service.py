@@ -86,17 +86,25 @@ class ProvisioningService:
         object.__setattr__(self, "lookup", IdentityLookup(self.directory, self.max_age))
 
     def context_for(
-        self, identity: Identity, *, source: Source, now: datetime, is_fresh: bool = False
+        self,
+        identity: Identity,
+        *,
+        source: Source,
+        now: datetime,
+        is_fresh: bool = False,
+        received_at: float | None = None,
     ) -> RequestContext:
         """Ensure the user's profile and return the context of their request.
 
         `is_fresh` says that the request asked for an invalidation of the cached context.
+        `received_at` is when this process received the request, on the monotonic clock.
         Simultaneous requests of one user share one call, and only one of them gets `created`.
         """
         started = time.monotonic()  # the wait for an earlier call counts as well
         context, is_leader = self.single_flight.run(
             (identity, is_fresh),
             partial(self._ensured_context, identity, source, now, started, is_fresh=is_fresh),
+            received_at=received_at,
         )
         if not is_leader and context.outcome in CHANGES:
             return replace(context, outcome=Outcome.EXISTING)

@@ -9,6 +9,7 @@ from flask import current_app, g, request
 
 from auth.identity import Identity
 from auth.tokens import SessionClaims, identity_from_claims
+from core import deadlines
 from core.connection_pool import pool_of
 from core.database import db, transaction
 from core.deadlines import scaled
@@ -59,7 +60,13 @@ def context_for_request(
         context = None if is_fresh else provisioning.contexts.evaluate(identity, cached, now)
         if context is None:
             source = Source("api" if is_api_path(request.path) else "page", g.request_id)
-            context = provisioning.context_for(identity, source=source, now=now, is_fresh=is_fresh)
+            context = provisioning.context_for(
+                identity,
+                source=source,
+                now=now,
+                is_fresh=is_fresh,
+                received_at=deadlines.received_at(),
+            )
     except DatabaseUnavailableError:
         copy = _dashboard_copy(identity)
         if copy is None:

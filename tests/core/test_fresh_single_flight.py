@@ -6,7 +6,7 @@ from threading import Event
 import pytest
 
 from core.single_flight import FreshSingleFlight
-from tests.support.concurrency import ThreadCountingKey, frequent_thread_switches
+from tests.support.concurrency import Clock, ThreadCountingKey, frequent_thread_switches
 
 CALLERS = 20
 CALLS = 20_000
@@ -82,3 +82,73 @@ def test_executions_of_one_key_never_overlap() -> None:
         results = list(pool.map(lambda _: flight.run("key", execute)[0], range(CALLS)))
 
     assert (sum(results), max(max_running)) == (CALLS, 1)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def flight(clock: Clock) -> FreshSingleFlight[str]:
+    return FreshSingleFlight(clock)
+
+
+@pytest.mark.parametrize(
+    ("received_before_begin", "expected"),
+    [(0.5, ("first", False)), (0.0, ("first", False)), (-0.5, ("second", True))],
+)
+def test_request_shares_an_execution_that_began_after_it_was_received(
+    flight: FreshSingleFlight[str],
+    clock: Clock,
+    received_before_begin: float,
+    expected: tuple[str, bool],
+) -> None:
+    received_at = clock() - received_before_begin
+    flight.run("key", lambda: "first")
+    clock.seconds += 0.1
+
+    assert flight.run("key", lambda: "second", received_at=received_at) == expected
+
+
+def test_waiting_request_shares_the_running_execution(flight: FreshSingleFlight[str]) -> None:
+    running, finish = Event(), Event()
+
+    def execute() -> str:
+        running.set()
+        finish.wait(timeout=10)
+        return "first"
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(flight.run, "key", execute)
+        running.wait(timeout=10)
+        second = pool.submit(flight.run, "key", lambda: "second", received_at=0.0)
+        finish.set()
+
+    assert [first.result(), second.result()] == [("first", True), ("first", False)]
+
+
+def test_request_without_time_of_receipt_shares_no_ended_execution(
+    flight: FreshSingleFlight[str],
+) -> None:
+    flight.run("key", lambda: "first")
+
+    assert flight.run("key", lambda: "second") == ("second", True)
+
+
+def test_failed_execution_is_not_shared_with_a_waiting_request(
+    flight: FreshSingleFlight[str],
+) -> None:
+    with pytest.raises(LookupError):
+        flight.run("key", lambda: dict[str, str]()["missing"])
+
+    assert flight.run("key", lambda: "better", received_at=0.0) == ("better", True)
+
+
+def test_results_are_dropped_after_a_second(flight: FreshSingleFlight[str], clock: Clock) -> None:
+    received_at = clock()
+    flight.run("key", lambda: "first")
+    clock.seconds += 1.5
+    flight.run("other", lambda: "text")
+
+    assert flight.run("key", lambda: "second", received_at=received_at) == ("second", True)

@@ -15,7 +15,13 @@ from web.services import Services
 class FollowerSingleFlight(FreshSingleFlight[RequestContext]):
     """A single flight in which the caller always shares the result of another request."""
 
-    def run(self, key: Hashable, work: Callable[[], RequestContext]) -> tuple[RequestContext, bool]:
+    def run(
+        self,
+        key: Hashable,
+        work: Callable[[], RequestContext],
+        *,
+        received_at: float | None = None,
+    ) -> tuple[RequestContext, bool]:
         return work(), False
 
 
