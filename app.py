@@ -118,7 +118,7 @@ def create_app(config: Config | None = None) -> Flask:
 
 def _create_from_environment() -> Flask:
     config = startup.load_settings(os.environ)
-    startup.refuse_exposed_development_server(config)
+    startup.refuse_exposed_flask_run(config)
     startup.start_logging(config)
     app = build_app(config)
     startup.prepare_flask_run(app, config)
@@ -283,7 +283,8 @@ def _job_runner(
 
 def _background_refresh(service: ProvisioningService) -> BackgroundRefresh:
     def refresh(clerk_id: str, now: datetime) -> None:
-        service.refresh_if_due(clerk_id, source=Source("sweep"), now=now)
+        # `sweep` is the channel of all background work: no client waits, and it is no visit.
+        service.refresh_visitor_if_due(clerk_id, source=Source("sweep"), now=now)
 
     return BackgroundRefresh(refresh)
 

@@ -17,7 +17,7 @@ from auth.errors import (
     RateLimitedError,
     RefreshRefusedError,
     SecretKeyRefusedError,
-    UnknownUserError,
+    UnknownAtProviderError,
     UnusableAnswerError,
 )
 from auth.handshake import API_VERSION
@@ -60,7 +60,7 @@ class ClerkClient:
         self._keys = BoundedClient(jwks_url) if jwks_url else None
 
     def user(self, clerk_id: str) -> Document:
-        """Return Clerk's user document; raises UnknownUserError as well."""
+        """Return Clerk's user document; raises UnknownAtProviderError as well."""
         return _as_object(_parse_json(self._call("GET", f"/users/{quote(clerk_id, safe='')}")))
 
     def users(self, offset: int, limit: int) -> list[object]:
@@ -74,11 +74,11 @@ class ClerkClient:
         return found
 
     def end_session(self, session_id: str) -> None:
-        """Revoke a session; raises UnknownUserError for one that Clerk does not know."""
+        """Revoke a session; raises UnknownAtProviderError for one that Clerk does not know."""
         self._call("POST", f"/sessions/{quote(session_id, safe='')}/revoke")
 
     def handshake_cookies(self, nonce: str) -> list[str]:
-        """Exchange a nonce for cookies; raises UnknownUserError as well."""
+        """Exchange a nonce for cookies; raises UnknownAtProviderError as well."""
         answer = self._call("GET", "/clients/handshake_payload", {"nonce": nonce})
         directives = _as_object(_parse_json(answer)).get("directives")
         return [d for d in directives if isinstance(d, str)] if isinstance(directives, list) else []
@@ -197,7 +197,7 @@ def _raise_for_status(answer: Response) -> None:
     """Raise the error for the status, unless it is 200."""
     status = answer.status
     if status == 404 and _is_from_clerk(answer):
-        raise UnknownUserError("nothing of that id")
+        raise UnknownAtProviderError("nothing of that id")
     unavailable = _unavailable_error(status, answer.headers.get("retry-after"))
     if unavailable is not None:
         raise unavailable

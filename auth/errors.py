@@ -80,11 +80,11 @@ class UnusableAnswerError(Exception):
         self.code = code
 
 
-class UnknownUserError(Exception):
+class UnknownAtProviderError(Exception):
     """The provider has no user, session or nonce with that id."""
 
 
-class RefreshRefusedError(UnknownUserError):
+class RefreshRefusedError(UnknownAtProviderError):
     """A session was not refreshed; `reason` is Clerk's name for the cause."""
 
     def __init__(self, reason: str) -> None:

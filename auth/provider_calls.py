@@ -22,7 +22,7 @@ from auth.call_budget import CallBudget, Rate, Share
 from auth.errors import (
     ProviderUnavailableError,
     RateLimitedError,
-    UnknownUserError,
+    UnknownAtProviderError,
     UnusableAnswerError,
 )
 from core import metrics
@@ -127,7 +127,7 @@ class ProviderCalls:
 
         `call` is its name in metrics and logs. Calls with the same `call` and `key` are equal. A
         result is shared for `keep_seconds`. Raises ProviderUnavailableError where no call may be
-        made. The future raises it as well, and UnknownUserError and UnusableAnswerError from
+        made. The future raises it as well, and UnknownAtProviderError and UnusableAnswerError from
         `work`.
         """
         begin = partial(self._submit, call, work, share, time.monotonic())
@@ -178,8 +178,8 @@ class ProviderCalls:
             raise ProviderUnavailableError("waited too long for a worker")
         try:
             answer = work()
-        except (UnknownUserError, UnusableAnswerError) as err:
-            is_unknown = isinstance(err, UnknownUserError)
+        except (UnknownAtProviderError, UnusableAnswerError) as err:
+            is_unknown = isinstance(err, UnknownAtProviderError)
             self._note_answer(call, "not_found" if is_unknown else "unusable", share)
             if not is_unknown:
                 log.warning("identity_answer_unusable", call=call, error=str(err))

@@ -10,7 +10,7 @@ from auth.errors import (
     InvalidTokenError,
     ProviderUnavailableError,
     RefreshRefusedError,
-    UnknownUserError,
+    UnknownAtProviderError,
     UnusableAnswerError,
 )
 from auth.provider_calls import ProviderCalls
@@ -87,7 +87,7 @@ class SessionCalls:
                 Share.ANONYMOUS,
                 wait_seconds=NONCE_WAIT_SECONDS,
             )
-        except (UnknownUserError, UnusableAnswerError) as err:
+        except (UnknownAtProviderError, UnusableAnswerError) as err:
             self._bad_nonces.set(nonce, "bad", BAD_NONCE_SECONDS)
             raise InvalidTokenError("a bad nonce") from err
         if not cookies:
@@ -115,7 +115,7 @@ class SessionCalls:
         except RefreshRefusedError as err:
             self._refused_refreshes.set(request.key, err.reason, REFUSED_REFRESH_SECONDS)
             raise
-        except (UnknownUserError, UnusableAnswerError) as err:
+        except (UnknownAtProviderError, UnusableAnswerError) as err:
             raise RefreshRefusedError(RefreshReason.UNEXPECTED_API_ERROR) from err
         except ProviderUnavailableError as err:
             raise RefreshRefusedError(RefreshReason.FETCH_ERROR) from err
@@ -126,7 +126,7 @@ class SessionCalls:
     def end(self, session_id: str) -> None:
         """End a session; the caller waits half a second at most, and the call continues.
 
-        Raises ProviderUnavailableError, UnknownUserError and UnusableAnswerError.
+        Raises ProviderUnavailableError, UnknownAtProviderError and UnusableAnswerError.
         """
         self.calls.run(
             "session",

@@ -14,7 +14,7 @@ from auth.clerk_users import parse_clerk_user
 from auth.errors import (
     InvalidTokenError,
     ProviderUnavailableError,
-    UnknownUserError,
+    UnknownAtProviderError,
     UnreadableProfileError,
     UnusableAnswerError,
 )
@@ -35,7 +35,10 @@ class UserSource(Protocol):
     """A source of Clerk's user documents."""
 
     def user(self, clerk_id: str) -> Document:
-        """Return a user; raises UnknownUserError, UnusableAnswerError, ProviderUnavailableError."""
+        """Return a user.
+
+        Raises UnknownAtProviderError, UnusableAnswerError and ProviderUnavailableError.
+        """
         ...
 
     def users(self, offset: int, limit: int) -> Sequence[object]:
@@ -89,7 +92,7 @@ class UserDirectory:
                 wait_seconds=wait_seconds,
                 keep_seconds=FRESH_SECONDS if is_new else 0.0,
             )
-        except UnknownUserError:
+        except UnknownAtProviderError:
             return Identity(clerk_id, is_complete=True)
 
     def page(self, offset: int, limit: int) -> DirectoryPage:
@@ -106,7 +109,7 @@ class UserDirectory:
                 Share.BACKGROUND,
                 wait_seconds=PAGE_SECONDS,
             )
-        except UnknownUserError as err:
+        except UnknownAtProviderError as err:
             raise ProviderUnavailableError("there is no directory at this address") from err
         except UnusableAnswerError as err:
             if err.code not in (NOT_JSON, TOO_LARGE):

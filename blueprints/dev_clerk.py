@@ -10,7 +10,7 @@ from flask import Blueprint, jsonify, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
 from auth.cookies import DEV_BROWSER, SESSION
-from auth.errors import InvalidTokenError, RefreshRefusedError, UnknownUserError
+from auth.errors import InvalidTokenError, RefreshRefusedError, UnknownAtProviderError
 from auth.handshake_reader import HANDSHAKE, NONCE
 from auth.session_calls import RefreshRequest
 from auth.tokens import identity_from_claims
@@ -126,7 +126,7 @@ def user(clerk_id: str) -> ResponseReturnValue:
     _check_secret()
     try:
         return jsonify(_provider().user(clerk_id))
-    except UnknownUserError as err:
+    except UnknownAtProviderError as err:
         return _not_found(err)
 
 
@@ -137,7 +137,7 @@ def handshake_payload() -> ResponseReturnValue:
     _check_secret()
     try:
         directives = _sessions().exchange_nonce(request.args.get("nonce", ""))
-    except UnknownUserError as err:
+    except UnknownAtProviderError as err:
         return _not_found(err)
     return jsonify({"directives": directives})
 
@@ -169,12 +169,12 @@ def revoke(session_id: str) -> ResponseReturnValue:
     _check_secret()
     try:
         _sessions().end(session_id)
-    except UnknownUserError as err:
+    except UnknownAtProviderError as err:
         raise HttpError("not_found", str(err)) from err
     return jsonify({"object": "session", "id": session_id, "status": "revoked"})
 
 
-def _not_found(err: UnknownUserError) -> ResponseReturnValue:
+def _not_found(err: UnknownAtProviderError) -> ResponseReturnValue:
     return jsonify({"errors": [{"code": "resource_not_found", "message": str(err)}]}), 404
 
 

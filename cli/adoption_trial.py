@@ -25,11 +25,12 @@ from provisioning.admin_actions import block, edit, link, unlink
 from provisioning.audit import Source
 from provisioning.deleted_profiles import remove
 from provisioning.ensure import EnsureResult, Outcome, ensure
+from provisioning.identity_store import record_user
 from provisioning.merge import MergeSpec, Prefer, merge
 from provisioning.preregistration import pre_register
-from provisioning.queries import list_mentees, list_users, record_user
 from provisioning.rules import Rules
 from provisioning.search import SearchTerm
+from provisioning.user_lists import list_mentees, list_users
 from sweep.batches import create_range
 
 log = structlog.get_logger(__name__)

@@ -13,17 +13,17 @@ from cli.admin import describe_account, fail_if_unpublished, find_account
 from core.database import background_transaction
 from core.email_address import WHITE_SPACE
 from models import User
-from provisioning.admin_actions import ConflictError, UnknownUserError
 from provisioning.audit import Source
 from provisioning.ensure import forecast_decision
 from provisioning.erasure import Erasure, erase_person, preview_erasure
+from provisioning.errors import ConflictError, UnknownUserError
 from provisioning.personal_data import (
     Person,
     export_person,
     find_person,
     find_person_without_account,
 )
-from provisioning.queries import find_user
+from provisioning.user_lists import find_user
 from web.admin_labels import STATES, forecast_text
 from web.services import services
 

@@ -126,7 +126,7 @@ class AddressState:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The data of the overview; `months` are in ascending order, at most twelve.
+    """The data of the dashboard; `months` are in ascending order, at most twelve.
 
     `feedback` is the newest, `received` the newest ones with everything that a mentee sees, and
     `archive` every month with feedback, newest first. `is_read_only` is true while the database

@@ -1,4 +1,7 @@
-"""The overview of a mentee's dashboard, computed from the report: totals, score, goals."""
+"""The overview of the JSON API, computed from the report: totals, score, goals.
+
+The page has `month_view.py`.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +24,7 @@ def growth_percent(first: int, last: int) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The values of a dashboard; money in whole reais, `growth_percent` None if undefined."""
+    """The values of an overview; money in whole reais, `growth_percent` None if undefined."""
 
     months: tuple[Month, ...]
     total_revenue: int

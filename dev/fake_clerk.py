@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from auth.cookies import CLIENT_UAT, DEV_BROWSER, REFRESH, SESSION, cookie_suffix
-from auth.errors import RefreshRefusedError, UnknownUserError
+from auth.errors import RefreshRefusedError, UnknownAtProviderError
 from auth.session_calls import RefreshRequest
 from core import files
 
@@ -172,10 +172,10 @@ class DevIdentityProvider:
         return DevUser(**json.loads(file.read_bytes())) if file.exists() else None
 
     def user(self, clerk_id: str) -> Mapping[str, Any]:
-        """Return a stored user as a Backend API document; raises UnknownUserError."""
+        """Return a stored user as a Backend API document; raises UnknownAtProviderError."""
         found = self.find(clerk_id)
         if found is None:
-            raise UnknownUserError("no user with that id has signed in here")
+            raise UnknownAtProviderError("no user with that id has signed in here")
         return clerk_user(found)
 
     def users(self, offset: int, limit: int) -> list[Mapping[str, Any]]:
@@ -270,10 +270,10 @@ class DevSessions:
         return self._save(Browser(browser.id, user.clerk_id, int(self._provider.clock())))
 
     def end(self, session_id: str) -> None:
-        """End a session; raises UnknownUserError if there is none with that id."""
+        """End a session; raises UnknownAtProviderError if there is none with that id."""
         file = self._file(session_id)
         if not file.exists():
-            raise UnknownUserError("no such session")
+            raise UnknownAtProviderError("no such session")
         self._save(Browser(json.loads(file.read_bytes())["id"]))
 
     def refresh(self, request: RefreshRequest) -> list[str]:
@@ -311,10 +311,10 @@ class DevSessions:
         return nonce
 
     def exchange_nonce(self, nonce: str) -> list[str]:
-        """Return the Set-Cookie values of a nonce, once; raises UnknownUserError."""
+        """Return the Set-Cookie values of a nonce, once; raises UnknownAtProviderError."""
         file = self._nonces / nonce
         if not NONCE.fullmatch(nonce) or not file.exists():
-            raise UnknownUserError("no such nonce")
+            raise UnknownAtProviderError("no such nonce")
         directives: list[str] = json.loads(file.read_bytes())
         file.unlink()
         return directives

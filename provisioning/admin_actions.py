@@ -5,7 +5,6 @@ order of a login (`lock_profile_with_users`). It returns the Clerk ids of the us
 request must see the change.
 """
 
-import enum
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -18,45 +17,18 @@ from models import AppSetting, AuditEvent, Mentorado, User
 from provisioning import audit
 from provisioning.audit import Source
 from provisioning.context_version import increment_versions
-from provisioning.errors import StaleDecisionError
+from provisioning.errors import (
+    Conflict,
+    ConflictError,
+    StaleDecisionError,
+    UnknownMentoradoError,
+    UnknownUserError,
+)
 from provisioning.preregistration import MentoradoExistsError, lock_address
 from provisioning.profiles import AUTO_CREATE, is_untouched, lock_addresses
 from provisioning.rules import Rules
 
 STORED_SWITCH = select(AppSetting.value).where(AppSetting.key == AUTO_CREATE)
-
-
-class UnknownUserError(Exception):
-    """There is no user of that id."""
-
-
-class UnknownMentoradoError(Exception):
-    """There is no mentorado of that id."""
-
-
-class Conflict(enum.Enum):
-    """Why a change conflicts with the stored rows."""
-
-    SAME_PROFILE = "a profile cannot be merged into itself"
-    OWNER_CHANGED = "a profile has just changed hands"
-    OWNED = "the profile has another owner"
-    HAS_PROFILE = "the user has a profile of their own"
-    OWN_ACCOUNT = "admins cannot block or delete themselves"
-    KEPT_BLOCKED = "the account that stays is blocked"
-    DELETED_ACCOUNT = "the user's account has been deleted"
-    TWO_OWNERS = "both profiles have an owner"
-    STILL_REFERENCED = "something still refers to the profile"
-    UNRESOLVABLE = "the database refuses a row for a reason that cannot be resolved"
-    ROW_STILL_REFERENCED = "something refers to a row that would have to be archived"
-    PREVIEW_OUTDATED = "the result is no longer that of the confirmed preview"
-
-
-class ConflictError(Exception):
-    """The change conflicts with stored rows; nothing was written. `about` names what conflicts."""
-
-    def __init__(self, kind: Conflict, about: str = "") -> None:
-        super().__init__(f"{kind.value}: {about}" if about else kind.value)
-        self.kind = kind
 
 
 def block(session: Session, user_id: int, *, source: Source, now: datetime) -> list[str]:

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, CursorResult, and_, delete, text
 from sqlalchemy.orm import Session
 
 from models import ArchivedRow
-from provisioning.admin_actions import Conflict, ConflictError
+from provisioning.errors import Conflict, ConflictError
 from provisioning.references import escaped
 
 RESTORE_TIME = timedelta(days=30)

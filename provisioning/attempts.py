@@ -32,7 +32,7 @@ from provisioning.rules import Rules
 
 MAX_DOUBLINGS = 20  # far beyond any cap, and still within the range of timedelta
 IS_ABOUT_IDENTITY = ProvisioningAttempt.error_class == UNUSABLE_ANSWER
-Position = tuple[datetime, int]  # of an attempt in the order of `due_attempts`: last failure, id
+AttemptPosition = tuple[datetime, int]  # in the order of `due_attempts`: last failure, id
 
 
 class UnknownAttemptError(Exception):
@@ -160,9 +160,9 @@ def due_attempts(
     *,
     now: datetime | None,
     before: datetime,
-    after: Position | None,
+    after: AttemptPosition | None,
     limit: int,
-) -> list[tuple[Position, str]]:
+) -> list[tuple[AttemptPosition, str]]:
     """Return positions and Clerk ids of users whose profile is to be retried, oldest failure first.
 
     Without `now`, users whose pause is not over are included. Attempts that failed after `before`,

@@ -45,8 +45,9 @@ MAX_STRIPPED = 1_000  # events of one sweep
 class Source:
     """Where a change or an ensure call comes from.
 
-    `channel` is one of `page api webhook sweep admin cli`. `request_id` joins the event to the
-    logs. `actor_id` is the id of the admin who acts, if any, and `reason` the reason they gave.
+    `channel` is one of `page api webhook sweep admin cli`; `sweep` is all work of the background,
+    also the refresh of a visitor's old identity. `request_id` joins the event to the logs.
+    `actor_id` is the id of the admin who acts, if any, and `reason` the reason they gave.
     """
 
     channel: str

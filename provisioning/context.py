@@ -75,7 +75,7 @@ class RequestContext:
     `status` is `ready`, `not_required` or the error code of routes that need a profile; `mentorado`
     is set exactly when it is `ready`. `outcome` is what the ensure call of this request did.
     `version` is `users.context_version` as read with it; None where nothing may be cached.
-    `question` is the next lookup of this user at the identity provider; None for never.
+    `next_lookup` is that of this user at the identity provider; None for never.
     """
 
     user: UserShape
@@ -83,7 +83,7 @@ class RequestContext:
     status: str
     outcome: str = Outcome.EXISTING
     version: int | None = None
-    question: NextLookup | None = None
+    next_lookup: NextLookup | None = None
 
     @property
     def is_admin(self) -> bool:

@@ -52,14 +52,19 @@ REFERENCES_KEPT = 20  # the newest of each user
 DASHBOARD_COPY_TTL_SECONDS = 86_400
 PARSED_ENTRIES_KEPT = 4_096  # most clients send another request within the minute
 VERSIONS_KEPT = 50_000
+# In stored entries, which processes of the version before read and write too.
+LOOKUP_KEY, REPORT_KEY = "question", "overview"
 
 
 @dataclass(frozen=True, slots=True)
 class DashboardCopy:
-    """The last dashboard of a user: a context without the admin role, and the overview as JSON."""
+    """The last dashboard of a user: a context without the admin role, and the report.
+
+    `report_text` is a `StoredReport` of `dashboard/months.py` as JSON.
+    """
 
     context: RequestContext
-    overview: str
+    report_text: str
 
 
 @dataclass(slots=True)
@@ -90,7 +95,7 @@ class ContextCache:
 
     def keys(self, clerk_id: str) -> Sequence[str]:
         """Return the keys of the cache that `evaluate` needs the values of."""
-        return version_keys(clerk_id, f"context:{clerk_id}")
+        return version_keys(clerk_id, _context_key(clerk_id))
 
     def evaluate(
         self, identity: Identity, found: Sequence[Any] | None, now: datetime | None
@@ -106,15 +111,16 @@ class ContextCache:
             return None
         newest, confirmed = self._newest(identity.clerk_id, found[0]), found[1]
         entry = _parse(found[2])
-        version, due, question = entry.get("version"), entry.get("question"), None
+        version, stored_lookup, next_lookup = entry.get("version"), entry.get(LOOKUP_KEY), None
         is_usable = (
             entry.get("identity") == fingerprint(self.rules_key, identity)
             and isinstance(version, int)
             and version >= newest
         )
-        if due is not None:
-            question = NextLookup(datetime.fromtimestamp(due[0], UTC), must_wait=due[1])
-            if question.must_wait and now is not None and question.is_due(now):
+        if stored_lookup is not None:
+            at, must_wait = stored_lookup
+            next_lookup = NextLookup(datetime.fromtimestamp(at, UTC), must_wait=must_wait)
+            if must_wait and now is not None and next_lookup.is_due(now):
                 is_usable = False
         if is_usable and str(confirmed) != str(version):
             is_usable = self._stored_version(identity.clerk_id) == version
@@ -129,7 +135,7 @@ class ContextCache:
         metrics.CACHE_REQUESTS.labels("hit").inc()
         log.info("cache_hit", user_id=entry["user"]["id"])
         return RequestContext(
-            entry["user"], entry["mentorado"], READY, version=version, question=question
+            entry["user"], entry["mentorado"], READY, version=version, next_lookup=next_lookup
         )
 
     def drop(self, clerk_id: str) -> None:
@@ -164,21 +170,22 @@ class ContextCache:
         clerk_id, value = identity.clerk_id, None
         if context.status == READY:
             entry = _serialize(context, identity=fingerprint(self.rules_key, identity))
-            value = (f"context:{clerk_id}", entry, self.ttl_seconds)
+            value = (_context_key(clerk_id), entry, self.ttl_seconds)
         self._put_version(clerk_id, context.version, read_at=read_at, value=value)
 
     def publish(self, clerk_ids: Iterable[str]) -> bool:
         """Publish the committed versions of these users, so that older entries end at once.
 
-        Returns whether the cache stored them. Otherwise the change is seen within
-        CONFIRMED_SECONDS. Where the versions cannot be read, the entries are removed.
+        Logs `session_invalidated` once for each stored user. Returns whether the cache stored the
+        versions. Otherwise the change is seen within CONFIRMED_SECONDS. Where the versions cannot
+        be read, the entries are removed.
         """
         ids = list(clerk_ids)
         if not ids:
             return True
         try:
             with transaction() as session:
-                versions = read_versions(session, ids)
+                users = read_versions(session, ids)
         except SQLAlchemyError as err:
             # The database has gone since the commit. Without their entries these users are read
             # from it again; only a read that began before the commit may store an old one.
@@ -188,10 +195,12 @@ class ContextCache:
             with suppress(CacheUnavailableError):
                 self.store.remove(*keys)
             return False
-        return self.publish_versions(versions)
+        for user in users:
+            log.info("session_invalidated", user_id=user.user_id, clerk_id=user.clerk_id)
+        return self.publish_versions({user.clerk_id: user.version for user in users})
 
     def publish_versions(self, versions: Mapping[str, int]) -> bool:
-        """As `publish`, for versions that the caller has read."""
+        """As `publish`, for versions that the caller has read; logs nothing."""
         self._versions.raise_versions(versions)
         try:
             self.store.raise_versions(versions)
@@ -210,12 +219,12 @@ class ContextCache:
         self._versions.clear()
         self._unpublished.clear()
 
-    def put_dashboard_copy(self, context: RequestContext, overview: str) -> None:
+    def put_dashboard_copy(self, context: RequestContext, report_text: str) -> None:
         """Store the dashboard of a user, to be shown while no database answers."""
         if context.version is None:
             return
         clerk_id = context.user["clerk_id"]
-        entry = _serialize(context, overview=overview)
+        entry = _serialize(context, **{REPORT_KEY: report_text})
         value = (_copy_key(clerk_id), entry, DASHBOARD_COPY_TTL_SECONDS)
         self._put_version(clerk_id, context.version, value=value)
 
@@ -233,7 +242,7 @@ class ContextCache:
             return None
         user: UserShape = entry["user"]
         user = {**user, "role": str(Role.USER)}
-        return DashboardCopy(RequestContext(user, entry["mentorado"], READY), entry["overview"])
+        return DashboardCopy(RequestContext(user, entry["mentorado"], READY), entry[REPORT_KEY])
 
     def store_reference(self, reference: str, clerk_id: str) -> None:
         """Store which user was shown this reference code, so that support finds the user by it.
@@ -321,8 +330,8 @@ def _serialize(context: RequestContext, **more: str) -> str:
         "mentorado": context.mentorado,
         **more,
     }
-    if context.question is not None:
-        entry["question"] = [context.question.at.timestamp(), context.question.must_wait]
+    if context.next_lookup is not None:
+        entry[LOOKUP_KEY] = [context.next_lookup.at.timestamp(), context.next_lookup.must_wait]
     return json.dumps(entry)
 
 

@@ -4,6 +4,7 @@ Triggers increment them as well (migration 0012).
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
@@ -14,6 +15,15 @@ _columns = User.__table__.c  # of the table: the ORM takes as long as the databa
 READ_VERSION = select(_columns.context_version).where(_columns.clerk_id == bindparam("clerk_id"))
 
 
+@dataclass(frozen=True, slots=True)
+class UserVersion:
+    """A user by both ids, and the version of their request context."""
+
+    user_id: int
+    clerk_id: str
+    version: int
+
+
 def read_version(session: Session, clerk_id: str) -> int | None:
     """Return the version of one user, by one indexed read; None for an unknown user."""
     values = {"clerk_id": clerk_id}
@@ -21,10 +31,11 @@ def read_version(session: Session, clerk_id: str) -> int | None:
     return version
 
 
-def read_versions(session: Session, clerk_ids: Sequence[str]) -> dict[str, int]:
-    """Return the versions by Clerk id; unknown users are missing."""
-    found = select(User.clerk_id, User.context_version).where(User.clerk_id.in_(clerk_ids))
-    return {row.clerk_id: row.context_version for row in session.execute(found)}
+def read_versions(session: Session, clerk_ids: Sequence[str]) -> list[UserVersion]:
+    """Return the versions of these users; unknown ones are missing."""
+    found = select(User.id, User.clerk_id, User.context_version)
+    rows = session.execute(found.where(User.clerk_id.in_(clerk_ids)))
+    return [UserVersion(*row) for row in rows]
 
 
 def increment_versions(session: Session, user_ids: Iterable[int]) -> None:

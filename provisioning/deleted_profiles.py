@@ -21,9 +21,6 @@ from models import ArchivedRow, AuditEvent, Mentorado, User
 from provisioning import archive
 from provisioning.address_holders import find_holders, normalize_addresses
 from provisioning.admin_actions import (
-    Conflict,
-    ConflictError,
-    UnknownMentoradoError,
     block,
     invalidate_claimants,
     load_profile_for_update,
@@ -34,6 +31,7 @@ from provisioning.admin_actions import (
 )
 from provisioning.archive import PROFILE_DELETED
 from provisioning.audit import Source
+from provisioning.errors import Conflict, ConflictError, UnknownMentoradoError
 from provisioning.profiles import is_untouched, lock_addresses
 from provisioning.references import (
     MENTORADOS,

@@ -105,6 +105,7 @@ def ensure(
     user = sync_listed_admin(session, loaded.user, rules.admin_emails, source=source)
     loaded, facts = read_facts(session, replace(loaded, user=user), is_locking=True)
     result = _apply_decision(session, decide(facts, rules), loaded, facts, source)
+    # Triggers increment the version if an own profile changes, not for a user who had none.
     is_own_changed = loaded.profile is not None and result.mentorado not in (None, loaded.profile)
     return _with_current_version(session, result) if is_own_changed else result
 

@@ -24,8 +24,8 @@ from core.database import rolled_back
 from models import AuditEvent
 from models.user import Role
 from provisioning import audit
-from provisioning.admin_actions import Conflict, ConflictError
 from provisioning.audit import Source
+from provisioning.errors import Conflict, ConflictError
 from provisioning.person_rows import USERS, FoundRow, NamingRow, PersonRows, find_rows
 from provisioning.personal_data import ARCHIVED, EVENTS, Person
 from provisioning.references import REFUSING_ERRORS, ROW, escaped, execute

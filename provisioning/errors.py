@@ -1,4 +1,4 @@
-"""Reasons for denials and errors of provisioning; the web layer maps them to responses."""
+"""Denials, conflicts and errors of provisioning; the web layer maps them to responses."""
 
 import enum
 
@@ -53,3 +53,36 @@ class DatabaseUnavailableError(ProvisioningUnavailableError):
 
 class DatabaseConnectingError(DatabaseUnavailableError):
     """The connection to the database is being opened, which takes longer than a request may."""
+
+
+class UnknownUserError(Exception):
+    """There is no user of that id."""
+
+
+class UnknownMentoradoError(Exception):
+    """There is no mentorado of that id."""
+
+
+class Conflict(enum.Enum):
+    """Why a change conflicts with the stored rows."""
+
+    SAME_PROFILE = "a profile cannot be merged into itself"
+    PROFILE_CHANGED = "the owner or the address of a profile has just changed"
+    OWNED = "the profile has another owner"
+    HAS_PROFILE = "the user has a profile of their own"
+    OWN_ACCOUNT = "admins cannot block or delete themselves"
+    KEPT_BLOCKED = "the account that stays is blocked"
+    DELETED_ACCOUNT = "the user's account has been deleted"
+    TWO_OWNERS = "both profiles have an owner"
+    STILL_REFERENCED = "something still refers to the profile"
+    UNRESOLVABLE = "the database refuses a row for a reason that cannot be resolved"
+    ROW_STILL_REFERENCED = "something refers to a row that would have to be archived"
+    PREVIEW_OUTDATED = "the result is no longer that of the confirmed preview"
+
+
+class ConflictError(Exception):
+    """The change conflicts with stored rows; nothing was written. `about` names what conflicts."""
+
+    def __init__(self, kind: Conflict, about: str = "") -> None:
+        super().__init__(f"{kind.value}: {about}" if about else kind.value)
+        self.kind = kind

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from provisioning.identity_store import KnownIdentity
 from provisioning.profiles import UserRow
-from provisioning.queries import KnownIdentity
 
 UNVERIFIED_PAUSE = timedelta(seconds=60)  # while no verified address is known
 RETRY_PAUSE = timedelta(minutes=5)  # after a lookup in the background without answer

@@ -26,7 +26,7 @@ from auth.identity import Identity
 from auth.user_directory import UserDirectory
 from core import deadlines
 from core.database import background_transaction, transaction
-from provisioning import queries
+from provisioning import identity_store
 from provisioning.errors import ProvisioningError
 from provisioning.identity_age import NextLookup, next_lookup
 from provisioning.profiles import UserRow
@@ -81,7 +81,7 @@ class IdentityLookup:
             return LookupResult(identity, is_unanswered=True, is_unavailable=is_unavailable)
         return LookupResult(identity.merged_with(found))
 
-    def question(self, identity: Identity, user: UserRow) -> NextLookup | None:
+    def next_lookup(self, identity: Identity, user: UserRow) -> NextLookup | None:
         """Return the next lookup of the user whose token has this identity; None for never."""
         if identity.is_complete or self.directory is None:
             return None
@@ -90,13 +90,14 @@ class IdentityLookup:
     def claim_in_background(self, clerk_id: str, now: datetime) -> bool:
         """Claim a background lookup of the user; return whether it is due and claimed."""
         with background_transaction() as session:
-            known = queries.known_identity(session, clerk_id)
+            known = identity_store.known_identity(session, clerk_id)
             if known is None:
                 return False
-            question = next_lookup(known, self.max_age)
-            if question is None or not question.is_due(now):
+            lookup = next_lookup(known, self.max_age)
+            if lookup is None or not lookup.is_due(now):
                 return False
-            return queries.claim_identity_lookup(session, clerk_id, known.identity_asked_at, now)
+            asked_at = known.identity_asked_at
+            return identity_store.claim_identity_lookup(session, clerk_id, asked_at, now)
 
     def _claim(self, clerk_id: str, now: datetime) -> tuple[bool, bool]:
         """Return whether this request must look the user up and wait, and whether the user is new.
@@ -105,14 +106,14 @@ class IdentityLookup:
         """
         try:
             with transaction(READ_SECONDS, is_single=True) as session:
-                known = queries.known_identity(session, clerk_id)
+                known = identity_store.known_identity(session, clerk_id)
                 if known is None:
                     return True, True
-                question = next_lookup(known, self.max_age)
-                if question is None or not question.must_wait or not question.is_due(now):
+                lookup = next_lookup(known, self.max_age)
+                if lookup is None or not lookup.must_wait or not lookup.is_due(now):
                     return False, False
                 asked_at = known.identity_asked_at
-                return queries.claim_identity_lookup(session, clerk_id, asked_at, now), False
+                return identity_store.claim_identity_lookup(session, clerk_id, asked_at, now), False
         except SQLAlchemyError:
             return False, False
 

@@ -31,7 +31,7 @@ TOO_MANY_LINES = "A lista passa de 20.000 linhas. Divida o arquivo."
 # connection; `IMPORT_LOCK` prevents several imports from filling it together.
 BATCH_LINES = 500
 PREVIEW_LINES = 2_000  # in a batch without locks
-IMPORT_LOCK = 20_252
+IMPORT_LOCK = 20_252  # first half of the advisory key, as is `ADDRESS_LOCKS`; the second is 0
 # The server's statistics may be older than the rows, and the planner underrates the cost of
 # normalizing an address (0.5 µs, measured): it would read whole tables for each batch.
 PLANNER_SETTINGS = {

@@ -39,7 +39,7 @@ class LoadedUser:
 
     user: UserRow
     profile: MentoradoRow | None
-    is_switched_on: bool
+    is_auto_create_on: bool
     matches: tuple[int, ...]
     is_created: bool = False
 
@@ -139,7 +139,8 @@ def read_facts(
     if is_locking and matches and profile is not None and profile.is_unedited:
         profile = _lock_profile(session, profile)
         loaded = replace(loaded, profile=profile)
-    if not (profile.is_unedited if profile else not user.is_admin):
+    may_be_linked = profile.is_unedited if profile else not user.is_admin
+    if not may_be_linked:
         matches = ()
     return loaded, DecisionFacts(
         is_deleted=user.deleted_at is not None,
@@ -147,7 +148,7 @@ def read_facts(
         is_admin=user.is_admin,
         has_profile=profile is not None,
         is_untouched=bool(matches) and profile is not None and is_untouched(session, profile),
-        is_switched_on=loaded.is_switched_on,
+        is_auto_create_on=loaded.is_auto_create_on,
         matches=matches,
     )
 

@@ -20,15 +20,13 @@ from sqlalchemy.orm import Session
 from core.database import rolled_back
 from models import ArchivedRow, Mentorado, User
 from provisioning.admin_actions import (
-    Conflict,
-    ConflictError,
     invalidate_claimants,
     load_profile_for_update,
     load_user_for_update,
     record_action,
 )
 from provisioning.audit import Source
-from provisioning.errors import StaleDecisionError
+from provisioning.errors import Conflict, ConflictError, StaleDecisionError
 from provisioning.references import (
     MENTORADOS,
     REFUSING_ERRORS,

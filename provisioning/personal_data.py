@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 
 from core.types import Timestamp
 from models import Mentorado, User
-from provisioning.admin_actions import UnknownUserError
+from provisioning.errors import UnknownUserError
 from provisioning.person_rows import NamingRow, find_rows
 from provisioning.profiles import DEFAULT_NAME, lock_addresses
 

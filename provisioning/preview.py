@@ -12,16 +12,16 @@ from sqlalchemy.orm import Session
 
 from core.database import rolled_back
 from models import AuditEvent, Mentorado
-from provisioning.admin_actions import Conflict, ConflictError
 from provisioning.audit import Source
+from provisioning.errors import Conflict, ConflictError
 from provisioning.merge import MergeConflict
-from provisioning.queries import find_user
 from provisioning.references import count_references
+from provisioning.user_lists import find_user
 
 Fact = str | int | bool | None
 Snapshot = dict[str, Fact]
 
-PROFILE_COLUMNS = (
+SHOWN_COLUMNS = (
     "user_id",
     "nome_completo",
     "email",
@@ -157,7 +157,7 @@ def _profile_snapshot(session: Session, mentorado_id: int) -> Snapshot:
     if profile is None:
         return {}
     facts: Snapshot = {}
-    for column in PROFILE_COLUMNS:
+    for column in SHOWN_COLUMNS:
         value = getattr(profile, column)
         facts[column] = value if isinstance(value, int | None) else str(value)
     return facts | count_references(session, mentorado_id)

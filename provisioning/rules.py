@@ -34,8 +34,8 @@ class DecisionFacts:
     """The facts about a user that the decision depends on.
 
     `matches` are the ids of unlinked profiles with the user's *verified* address; empty without
-    one. `is_untouched`: the own profile is automatic, unedited and unreferenced. `is_switched_on`:
-    the stored switch allows automatic profiles.
+    one. `is_untouched`: the own profile is automatic, unedited and unreferenced.
+    `is_auto_create_on`: the stored switch allows automatic profiles.
     """
 
     is_deleted: bool = False
@@ -43,7 +43,7 @@ class DecisionFacts:
     is_admin: bool = False
     has_profile: bool = False
     is_untouched: bool = False
-    is_switched_on: bool = True
+    is_auto_create_on: bool = True
     matches: tuple[int, ...] = ()
 
     @property
@@ -80,7 +80,7 @@ def decide(facts: DecisionFacts, rules: Rules) -> Decision:
         return Decision(Action.EXEMPT)
     if match is not None:
         return Decision(Action.LINK, match)
-    if not (rules.auto_create and facts.is_switched_on):
+    if not (rules.auto_create and facts.is_auto_create_on):
         return Decision(Action.DENY, denial=Denial.AUTO_CREATE_DISABLED)
     # Several matches count as an invitation too, although none of them can be chosen.
     if rules.invited_only and not facts.matches:

@@ -16,21 +16,23 @@ from sqlalchemy.orm import Session, aliased
 from core.email_address import normalize_address
 from models import Mentorado, User
 from provisioning.admin_actions import (
-    Conflict,
-    ConflictError,
-    UnknownMentoradoError,
-    UnknownUserError,
     load_profile_for_update,
     load_user_for_update,
     record_action,
     release_profile,
 )
 from provisioning.audit import Source
-from provisioning.errors import StaleDecisionError
+from provisioning.errors import (
+    Conflict,
+    ConflictError,
+    StaleDecisionError,
+    UnknownMentoradoError,
+    UnknownUserError,
+)
 from provisioning.merge import MergeResult, MergeSpec, Prefer, merge
 from provisioning.profiles import is_untouched
-from provisioning.queries import list_mentees, list_users
 from provisioning.search import SearchTerm
+from provisioning.user_lists import list_mentees, list_users
 
 MOST_CANDIDATES = 10
 

@@ -26,8 +26,7 @@ from core import metrics
 from core.database import background_transaction, transaction
 from core.single_flight import FreshSingleFlight
 from models.provisioning_attempt import UNUSABLE_ANSWER
-from provisioning import queries
-from provisioning.admin_actions import ConflictError, UnknownUserError
+from provisioning import identity_store
 from provisioning.attempts import Failure
 from provisioning.audit import Source
 from provisioning.clerk_messages import (
@@ -41,11 +40,13 @@ from provisioning.context_cache import ContextCache
 from provisioning.ensure import CHANGES, EnsureResult, Outcome, ensure, recover_lost_commit
 from provisioning.erasure import erase_person
 from provisioning.errors import (
+    ConflictError,
     DatabaseUnavailableError,
     IdentityUnavailableError,
     NeedsAttentionError,
     ProvisioningError,
     ProvisioningUnavailableError,
+    UnknownUserError,
     UnusableIdentityError,
 )
 from provisioning.identity_refresh import IdentityLookup, LookupResult
@@ -121,8 +122,8 @@ class ProvisioningService:
         result = self._ensure(lookup_result, source, now, started)
         if is_fresh or result.outcome in CHANGES or result.denial:
             log.info("session_invalidated", user_id=result.user.id)
-        question = self.lookup.question(identity, result.user)
-        context = replace(context_from_result(result), question=question)
+        next_lookup = self.lookup.next_lookup(identity, result.user)
+        context = replace(context_from_result(result), next_lookup=next_lookup)
         self.contexts.put(identity, context, read_at)
         return context
 
@@ -142,7 +143,7 @@ class ProvisioningService:
         self._publish_version(result.user)
         return result
 
-    def refresh_from_clerk(
+    def complete_from_clerk(
         self, clerk_id: str, *, source: Source, now: datetime
     ) -> EnsureResult | None:
         """Ask the provider about a user and ensure the profile with its answer.
@@ -160,8 +161,10 @@ class ProvisioningService:
             raise UnusableIdentityError(str(err)) from err
         return self._apply_answer(identity, source, now)
 
-    def refresh(self, clerk_id: str, *, source: Source, now: datetime) -> EnsureResult | None:
-        """As `refresh_from_clerk`, for a user whose identity is complete but old.
+    def refresh_old_identity(
+        self, clerk_id: str, *, source: Source, now: datetime
+    ) -> EnsureResult | None:
+        """As `complete_from_clerk`, for a user whose identity is complete but old.
 
         An unusable answer changes nothing and records no failed attempt; returns None as well.
         """
@@ -169,19 +172,22 @@ class ProvisioningService:
             identity = self._look_up(clerk_id)
         except UnusableAnswerError:
             self._run(
-                lambda s: queries.mark_identity_asked(s, clerk_id, now), clerk_id, source, now
+                lambda s: identity_store.mark_identity_asked(s, clerk_id, now),
+                clerk_id,
+                source,
+                now,
             )
             return None
         return self._apply_answer(identity, source, now)
 
-    def refresh_if_due(self, clerk_id: str, *, source: Source, now: datetime) -> None:
+    def refresh_visitor_if_due(self, clerk_id: str, *, source: Source, now: datetime) -> None:
         """Refresh a user who visits, unless another process has just done so.
 
-        The next request reads from the database in any case. Raises as `refresh` does.
+        The next request reads from the database in any case. Raises as `refresh_old_identity` does.
         """
         try:
             if self.lookup.claim_in_background(clerk_id, now):
-                self.refresh(clerk_id, source=source, now=now)
+                self.refresh_old_identity(clerk_id, source=source, now=now)
         finally:
             self.contexts.drop(clerk_id)
 
@@ -197,7 +203,7 @@ class ProvisioningService:
             if not is_new_message(session, *message):
                 return None
             if not identity.is_complete:
-                queries.mark_identity_incomplete(session, identity.clerk_id)
+                identity_store.mark_identity_incomplete(session, identity.clerk_id)
             return ensure(session, identity, source=source, now=now, rules=self.rules)
 
         result = self._run_measured(work, identity.clerk_id, source, now, time.monotonic())
@@ -259,7 +265,9 @@ class ProvisioningService:
         if not identity.is_unknown:
             return self.apply_identity(identity, source=source, now=now)
         ids = [identity.clerk_id]
-        self._run(lambda s: queries.mark_identity_unchanged(s, ids, now), ids[0], source, now)
+        self._run(
+            lambda s: identity_store.mark_identity_unchanged(s, ids, now), ids[0], source, now
+        )
         return None
 
     def _ensure(
@@ -275,10 +283,10 @@ class ProvisioningService:
         def work(session: Session) -> EnsureResult:
             nonlocal was_committing
             if answer.is_unavailable:
-                queries.mark_identity_incomplete(session, clerk_id)
+                identity_store.mark_identity_incomplete(session, clerk_id)
             result = ensure(session, identity, source=source, now=now, rules=self.rules)
             if answer.is_unanswered:
-                queries.mark_identity_asked(session, clerk_id, now)
+                identity_store.mark_identity_asked(session, clerk_id, now)
                 result = replace(result, user=replace(result.user, identity_asked_at=now))
             if was_committing:
                 result = recover_lost_commit(session, result, source)
@@ -323,6 +331,7 @@ class ProvisioningService:
         )
 
     def _publish_version(self, user: UserRow) -> None:
+        log.info("session_invalidated", user_id=user.id, clerk_id=user.clerk_id)
         self.contexts.publish_versions({user.clerk_id: user.context_version})
 
 
@@ -356,6 +365,6 @@ def _record_user(identity: Identity, now: datetime) -> None:
     """Store the user whose ensure call was rolled back, so that support finds them."""
     try:
         with transaction(RECORD_USER_SECONDS) as session:
-            queries.record_user(session, identity, now)
+            identity_store.record_user(session, identity, now)
     except SQLAlchemyError as err:
-        log.warning("person_not_introduced", error=type(err).__name__)
+        log.warning("user_not_recorded", error=type(err).__name__)

@@ -41,7 +41,7 @@ from provisioning.profiles import (
 )
 from provisioning.roles import is_role_current
 from provisioning.rules import Action, DecisionFacts, Rules, decide
-from sweep.worklist import (
+from sweep.missing_users import (
     Bounds,
     Range,
     has_unlinked_address,

@@ -11,7 +11,7 @@ from auth.errors import ProviderUnavailableError
 from auth.identity import Identity
 from auth.user_directory import DirectoryPage, UserDirectory
 from core.database import background_transaction
-from provisioning import queries
+from provisioning import identity_store
 from provisioning.audit import Source
 from provisioning.errors import DatabaseUnavailableError, ProvisioningError
 from provisioning.service import ProvisioningService
@@ -77,12 +77,13 @@ def _page(directory: UserDirectory, offset: int) -> DirectoryPage:
 def _changed(page: DirectoryPage, now: datetime) -> list[Identity]:
     """Return the users of a page who are new or changed; mark the others as unchanged now."""
     with background_transaction() as session:
-        known = queries.known_identities(session, [listed.clerk_id for listed in page.identities])
+        ids = [listed.clerk_id for listed in page.identities]
+        known = identity_store.known_identities(session, ids)
         changed = [
             listed
             for listed in page.identities
             if listed.clerk_id not in known or known[listed.clerk_id].is_changed_by(listed)
         ]
         unchanged = known.keys() - {listed.clerk_id for listed in changed}
-        queries.mark_identity_unchanged(session, sorted(unchanged), now)
+        identity_store.mark_identity_unchanged(session, sorted(unchanged), now)
     return changed

@@ -23,9 +23,9 @@ from provisioning.errors import (
 )
 from provisioning.retry import is_outage, retry_transient
 from provisioning.rules import Action, Rules
-from sweep import batches, worklist
+from sweep import batches, missing_users
 from sweep.batches import ContendedError, Link, link_group
-from sweep.worklist import Range
+from sweep.missing_users import Range
 
 log = structlog.get_logger(__name__)
 
@@ -212,7 +212,7 @@ class SweepExecutor:
             if may_create_profiles(session, self.rules):
                 updated.add_batch(*create(session, ids))
             else:
-                updated.add_refused(worklist.count_range(session, ids))
+                updated.add_refused(missing_users.count_range(session, ids))
             self.report(session, updated)
         self.on_batch(updated.created - self.counts.created)
         self.counts.replace_with(updated)
@@ -226,7 +226,7 @@ class SweepExecutor:
             self._create_with_locks((middle, high))
             return
         with self.transaction() as session:
-            remaining = worklist.clerk_ids(session, ids)
+            remaining = missing_users.clerk_ids(session, ids)
         for clerk_id in remaining:
             self.ensure_one(clerk_id)
 
@@ -259,11 +259,11 @@ class DryRunExecutor:
     def create_range(self, ids: Range) -> None:
         """Count the users of a range for whom the set-based step would create a profile."""
         with self.transaction() as session:
-            due = worklist.count_range(session, ids)
+            due = missing_users.count_range(session, ids)
             if not may_create_profiles(session, self.rules):
                 self.counts.add_refused(due)
                 return
-            first = worklist.first_in_range(session, ids, SAMPLE_SIZE)
+            first = missing_users.first_in_range(session, ids, SAMPLE_SIZE)
         self.counts.add_batch(due, due)
         for user_id in first:
             self.counts.add_to_sample(user_id, Outcome.CREATED)

@@ -40,9 +40,9 @@ GRACE_SECONDS = 1.5
 class Heartbeat:
     """Extends the lease of one run; a context manager around its sweep.
 
-    `open_transaction` is for the sweep's work, `open_heartbeat_connection` for the heartbeat, whose
-    transactions must end well within the lease. `monotonic` returns seconds. `poll_seconds` is the
-    time between two checks of the thread.
+    `open_transaction` is for the sweep's work, `open_heartbeat_transaction` for the heartbeat's,
+    which must end well within the lease. `monotonic` returns seconds. `poll_seconds` is the time
+    between two checks of the thread.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class Heartbeat:
         owner: str,
         *,
         open_transaction: Transaction,
-        open_heartbeat_connection: Transaction,
+        open_heartbeat_transaction: Transaction,
         monotonic: Callable[[], float],
         should_stop: Callable[[], bool],
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._run_id, self._owner = run_id, owner
-        self._open_transaction, self._open_beat = open_transaction, open_heartbeat_connection
+        self._open_transaction, self._open_beat = open_transaction, open_heartbeat_transaction
         self._monotonic, self._should_stop = monotonic, should_stop
         self._poll_seconds = poll_seconds
         self._beaten_at = self._worked_at = monotonic()

@@ -39,7 +39,9 @@ from models.sweep_run import SweepStatus
 LEASE = timedelta(seconds=15)  # an owner without a heartbeat for this time counts as dead
 ACTIVE = (SweepStatus.QUEUED, SweepStatus.RUNNING)
 SCHEDULED, COMMAND = "clock", "cli"  # triggers
-DUE_LOCK = 20_252  # advisory key: processes check one at a time whether a run is due
+# Advisory key: processes check one at a time whether a run is due. The number is used for nothing
+# else, also not as the first half of a key (`ADDRESS_LOCKS`, `IMPORT_LOCK`).
+DUE_LOCK = 20_253
 TOLERANCE = timedelta(seconds=0.5)  # schedulers poll every second and may come slightly early
 RETENTION = timedelta(days=30)  # for scheduled runs, of which there is one a minute
 

@@ -45,6 +45,7 @@ POLLING_JOB = "poll"
 POLL_INTERVAL = timedelta(seconds=1)  # a run queued by an admin starts within a second
 SETTLING_SECONDS = 15.0  # for the last sweep of another process when the installation becomes idle
 HEARTBEAT_TIMEOUT_SECONDS = 5.0  # a third of the lease, so that a second attempt is possible
+RETENTION_SOURCE = Source("sweep", reason="retention")  # of erasures
 
 
 @dataclass(slots=True)
@@ -84,7 +85,8 @@ class Poller:
     def _poll_idle(self, sweeper: Sweeper) -> None:
         """Run a sweep that is due, and find out when the next one is needed."""
         unused = timedelta(seconds=self.activity.idle_seconds)
-        # First, the last sweep must be younger than the last use.
+        # At the first poll of an idle time, a sweep is due unless one has started since the last
+        # use.
         sweeper.run_if_due(self.idle_interval if self._has_polled_idle else unused)
         self._has_polled_idle = True
         pause = sweeper.time_until_needed(self.idle_interval)
@@ -164,9 +166,6 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-RETENTION = Source("sweep", reason="retention")
-
-
 def build_sweeper(
     provisioning: ProvisioningService,
     *,
@@ -180,14 +179,14 @@ def build_sweeper(
     def ensure_user(clerk_id: str) -> EnsureResult:
         return provisioning.ensure(Identity(clerk_id), source=Source("sweep"), now=now())
 
-    def refresh_from_clerk(clerk_id: str) -> EnsureResult | None:
-        return provisioning.refresh_from_clerk(clerk_id, source=Source("sweep"), now=now())
+    def complete_from_clerk(clerk_id: str) -> EnsureResult | None:
+        return provisioning.complete_from_clerk(clerk_id, source=Source("sweep"), now=now())
 
-    def refresh_identity(clerk_id: str) -> EnsureResult | None:
-        return provisioning.refresh(clerk_id, source=Source("sweep"), now=now())
+    def refresh_old_identity(clerk_id: str) -> EnsureResult | None:
+        return provisioning.refresh_old_identity(clerk_id, source=Source("sweep"), now=now())
 
     def erase_account(user_id: int) -> None:
-        provisioning.erase_account(user_id, source=RETENTION, now=now())
+        provisioning.erase_account(user_id, source=RETENTION_SOURCE, now=now())
 
     def record_link(link: Link, seconds: float) -> None:
         metrics.ENSURES.labels("sweep", "linked").inc()
@@ -202,10 +201,10 @@ def build_sweeper(
     return Sweeper(
         owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
         transaction=background_transaction,
-        open_heartbeat_connection=partial(background_transaction, HEARTBEAT_TIMEOUT_SECONDS),
+        open_heartbeat_transaction=partial(background_transaction, HEARTBEAT_TIMEOUT_SECONDS),
         ensure_user=ensure_user,
-        refresh_from_clerk=refresh_from_clerk if provisioning.directory is not None else None,
-        refresh_identity=refresh_identity,
+        complete_from_clerk=complete_from_clerk if provisioning.directory is not None else None,
+        refresh_old_identity=refresh_old_identity,
         max_age=provisioning.max_age,
         erase_account=erase_account,
         retention=provisioning.retention,

@@ -26,7 +26,7 @@ from models.sweep_run import SweepStatus
 from provisioning.admin_actions import is_auto_create_on
 from provisioning.profiles import SHOULD_HAVE_PROFILE
 from provisioning.rules import Rules
-from sweep import runs, worklist
+from sweep import missing_users, runs
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +87,7 @@ def count_backlog(session: Session, rules: Rules) -> Backlog:
     queries = (dead, ambiguous, incomplete, failing, since)
     row = session.execute(select(*(query.scalar_subquery() for query in queries))).one()
     dead_letters, addresses, incomplete_users, failing_users, failing_since = row
-    missing, missing_since = worklist.missing_since(session, rules)
+    missing, missing_since = missing_users.missing_since(session, rules)
     first = min(filter(None, (missing_since, failing_since)), default=None)
     return Backlog(dead_letters, addresses, incomplete_users, missing + failing_users, first)
 
@@ -124,7 +124,7 @@ class ProvisioningStats:
     failing: int
     p95_seconds: float | None
     reasons: tuple[Reason, ...]
-    is_switched_on: bool
+    is_auto_create_on: bool
     last_sweep: SweepRun | None
 
     @property
@@ -143,7 +143,7 @@ def read_stats(session: Session, *, now: datetime) -> ProvisioningStats:
         failing=sum(reason.last_day for reason in reasons),
         p95_seconds=p95_seconds,
         reasons=reasons,
-        is_switched_on=is_auto_create_on(session),
+        is_auto_create_on=is_auto_create_on(session),
         last_sweep=_last_sweep(session),
     )
 

@@ -3,6 +3,8 @@
 Level-triggered: each run computes the difference anew, under the same rules as a login. The order
 keeps new users from waiting for users who are slow or have failed before:
 
+0. Except in a dry run, the retention is applied: old rows and values are deleted, and people whose
+   account was deleted long ago are erased, for `RETENTION_SECONDS`.
 1. Users with exactly one pre-registered profile are linked in groups.
 2. Other users with pre-registered profiles are ensured one by one, for `SINGLES_SECONDS`.
 3. All other users without a profile get one, a range of ids in one statement.
@@ -26,7 +28,7 @@ from sqlalchemy.orm import Session
 
 from core.database import Transaction
 from models import SweepRun
-from provisioning import attempts, audit, clerk_messages, queries
+from provisioning import attempts, audit, clerk_messages, identity_store
 from provisioning.clerk_messages import RetentionPolicy
 from provisioning.ensure import EnsureResult
 from provisioning.rules import Rules
@@ -34,8 +36,8 @@ from sweep import runs
 from sweep.batches import GROUP_SIZE, Link
 from sweep.executor import DryRunExecutor, IdentityCompletion, Step, SweepCounts, SweepExecutor
 from sweep.heartbeat import POLL_SECONDS, Heartbeat
+from sweep.missing_users import MOST_LOOKUPS, BatchSizer, SweepUsers
 from sweep.runs import LeaseLostError, SweepStoppedError
-from sweep.worklist import MOST_LOOKUPS, BatchSizer, Worklist
 
 log = structlog.get_logger(__name__)
 
@@ -57,20 +59,21 @@ class Sweeper:
     """Runs sweeps for one process; `owner` is its name in the run rows.
 
     `ensure_user` ensures one user by Clerk id in a transaction of its own, invalidates the cache,
-    and records a failure. `refresh_from_clerk` first reads the user from the identity provider; it
-    is None without a provider. `refresh_identity` reads a user again whose identity is older than
-    `max_age`. `erase_account` erases the person of a deleted account whose `retention` has ended.
-    `open_heartbeat_connection` opens the heartbeat's transactions. `monotonic` returns
-    seconds, `now` the current time. `on_batch` receives the number of profiles that a batch
-    created, `on_link` each link of a group and its seconds. `interval` is the scheduler's.
+    and records a failure. `complete_from_clerk` first reads the user from the identity provider,
+    and records an unusable answer; it is None without a provider. `refresh_old_identity` reads a
+    user again whose identity is older than `max_age`. `erase_account` erases the person of a
+    deleted account whose `retention` has ended. `open_heartbeat_transaction` is the heartbeat's.
+    `monotonic` returns seconds, `now` the current time. `on_batch` receives the number of profiles
+    that a batch created, `on_link` each link of a group and its seconds. `interval` is the
+    scheduler's.
     """
 
     owner: str
     transaction: Transaction
-    open_heartbeat_connection: Transaction
+    open_heartbeat_transaction: Transaction
     ensure_user: Callable[[str], EnsureResult]
-    refresh_from_clerk: Callable[[str], EnsureResult | None] | None
-    refresh_identity: Callable[[str], EnsureResult | None]
+    complete_from_clerk: Callable[[str], EnsureResult | None] | None
+    refresh_old_identity: Callable[[str], EnsureResult | None]
     max_age: timedelta
     erase_account: Callable[[int], None]
     retention: RetentionPolicy
@@ -112,7 +115,9 @@ class Sweeper:
         with self.transaction() as session:
             interval = min(self._due_after(session), longest)
             has_work = not self.should_stop() and runs.has_work(session, interval)
-        return self.run_waiting() or self.start_if_due(interval) if has_work else None
+        if not has_work:
+            return None
+        return self.run_waiting() or self.start_if_due(interval)
 
     def start_if_due(self, interval: timedelta) -> SweepCounts | None:
         """Start a scheduled run unless another process has started one within the interval."""
@@ -136,9 +141,11 @@ class Sweeper:
         """
         with self.transaction() as session:
             schedule = runs.read_schedule(session)
-            asks_provider = self.refresh_from_clerk is not None
+            asks_provider = self.complete_from_clerk is not None
             due_at = attempts.next_due_at(session, with_identities=asks_provider)
-            has_incomplete = asks_provider and queries.incomplete_users(session, self.now(), 1)
+            has_incomplete = asks_provider and identity_store.incomplete_users(
+                session, self.now(), limit=1
+            )
         if schedule.is_active or schedule.since_scheduled is None:
             return timedelta(0)
         pause = longest
@@ -150,9 +157,9 @@ class Sweeper:
         return pause - schedule.since_scheduled
 
     def _due_after(self, session: Session) -> timedelta:
-        if self.refresh_from_clerk is None or self.interval <= COMPLETION_INTERVAL:
+        if self.complete_from_clerk is None or self.interval <= COMPLETION_INTERVAL:
             return self.interval
-        has_incomplete = queries.incomplete_users(session, self.now(), limit=1)
+        has_incomplete = identity_store.incomplete_users(session, self.now(), limit=1)
         return COMPLETION_INTERVAL if has_incomplete else self.interval
 
     def _run(self, run: SweepRun, *, is_dry: bool) -> SweepCounts:
@@ -181,7 +188,7 @@ class Sweeper:
             run.id,
             self.owner,
             open_transaction=self.transaction,
-            open_heartbeat_connection=self.open_heartbeat_connection,
+            open_heartbeat_transaction=self.open_heartbeat_transaction,
             monotonic=self.monotonic,
             should_stop=self.should_stop,
             poll_seconds=self.heartbeat_poll_seconds,
@@ -243,24 +250,24 @@ class _SweepPass:
         Raises SweepStoppedError, LeaseLostError and SQLAlchemyError.
         """
         if not self.is_dry:
-            self._delete_old_rows()
-        worklist, executor = self._worklist(), self._executor()
-        missing = worklist.count_missing()
-        self.counts.total = self.counts.scanned + missing + worklist.count_failed_users()
+            self._apply_retention()  # 0
+        users, executor = self._users(), self._executor()
+        missing = users.count_missing()
+        self.counts.total = self.counts.scanned + missing + users.count_failed_users()
         self._report_progress()
-        singles = self._provide_profiles(worklist, executor, missing)  # 1 to 3
+        singles = self._provide_profiles(users, executor, missing)  # 1 to 3
         while not self._run_steps(singles, RETRIES_SECONDS):  # 4
-            self._provide_profiles(worklist, executor, worklist.count_missing())
-        failed = (partial(executor.ensure_one, clerk_id) for clerk_id in worklist.failed_users())
+            self._provide_profiles(users, executor, users.count_missing())
+        failed = (partial(executor.ensure_one, clerk_id) for clerk_id in users.failed_users())
         is_done = self._run_steps(failed, RETRIES_SECONDS)  # 5
         if isinstance(executor, SweepExecutor):
-            self._refresh_identities(worklist, executor)  # 6
+            self._refresh_identities(users, executor)  # 6
         while not is_done and self.run.trigger != runs.SCHEDULED:  # 7
-            self._provide_profiles(worklist, executor, worklist.count_missing())
+            self._provide_profiles(users, executor, users.count_missing())
             is_done = self._run_steps(failed, RETRIES_SECONDS)
 
     def _provide_profiles(
-        self, worklist: Worklist, executor: SweepExecutor | DryRunExecutor, missing: int
+        self, users: SweepUsers, executor: SweepExecutor | DryRunExecutor, missing: int
     ) -> Iterator[Step]:
         """Link or create profiles for users without a failed attempt; `missing` have none yet.
 
@@ -268,35 +275,35 @@ class _SweepPass:
         """
         if isinstance(executor, SweepExecutor):
             self._run_steps(
-                partial(executor.link_group, group) for group in worklist.groups(GROUP_SIZE)
+                partial(executor.link_group, group) for group in users.groups(GROUP_SIZE)
             )
         # Level-triggered within the run as well: users that no group linked are found again here.
-        singles = (partial(executor.ensure_one, clerk_id) for clerk_id in worklist.linkable_users())
+        singles = (partial(executor.ensure_one, clerk_id) for clerk_id in users.linkable_users())
         self._run_steps(singles, SINGLES_SECONDS)
         if missing:
             sizer = BatchSizer(self.sweeper.batch_size, self.sweeper.monotonic)
-            ranges = worklist.ranges(sizer)
+            ranges = users.ranges(sizer)
             self._run_steps(
                 partial(sizer.measure, partial(executor.create_range, ids)) for ids in ranges
             )
         return singles
 
-    def _refresh_identities(self, worklist: Worklist, executor: SweepExecutor) -> None:
-        if self.sweeper.refresh_from_clerk is None:
+    def _refresh_identities(self, users: SweepUsers, executor: SweepExecutor) -> None:
+        if self.sweeper.complete_from_clerk is None:
             return
-        completion = IdentityCompletion(worklist.note_unanswered)
+        completion = IdentityCompletion(users.note_unanswered)
         incomplete = completion.steps(
-            worklist.incomplete(),
-            partial(executor.refresh_identity, self.sweeper.refresh_from_clerk),
+            users.incomplete(),
+            partial(executor.refresh_identity, self.sweeper.complete_from_clerk),
         )
         if self._run_steps(incomplete, COMPLETION_SECONDS):
             oldest = completion.steps(
-                islice(worklist.longest_unasked(self.sweeper.max_age), MOST_LOOKUPS),
-                partial(executor.refresh_identity, self.sweeper.refresh_identity),
+                islice(users.longest_unasked(self.sweeper.max_age), MOST_LOOKUPS),
+                partial(executor.refresh_identity, self.sweeper.refresh_old_identity),
             )
             self._run_steps(oldest, COMPLETION_SECONDS)
         if completion.stopped_by is not None:
-            log.info("completion_put_off", sweep_id=self.run.id, reason=completion.stopped_by)
+            log.info("identity_lookups_stopped", sweep_id=self.run.id, reason=completion.stopped_by)
 
     def _run_steps(self, steps: Iterator[Step], seconds: float | None = None) -> bool:
         """Run one step after the other for at most `seconds`; returns whether all are done.
@@ -334,9 +341,9 @@ class _SweepPass:
         numbers = self.progress(counts)
         runs.report(session, self.run.id, owner=self.sweeper.owner, counts=numbers)
 
-    def _worklist(self) -> Worklist:
+    def _users(self) -> SweepUsers:
         sweeper, now = self.sweeper, self.sweeper.now()
-        return Worklist(
+        return SweepUsers(
             self.heartbeat.transaction,
             sweeper.batch_size,
             started_at=now,
@@ -358,7 +365,8 @@ class _SweepPass:
             sweeper.monotonic,
         )
 
-    def _delete_old_rows(self) -> None:
+    def _apply_retention(self) -> None:
+        """Delete old rows, strip old audit events, and erase people whose retention has ended."""
         sweeper, now = self.sweeper, self.sweeper.now()
         with self.heartbeat.transaction() as session:
             attempts.delete_resolved(session, sweeper.rules)

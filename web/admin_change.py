@@ -14,9 +14,8 @@ from sqlalchemy.orm import Session
 
 from core import deadlines
 from core.database import STATEMENT_TIMEOUT_SECONDS, transaction
-from provisioning.admin_actions import Conflict, ConflictError, UnknownMentoradoError
 from provisioning.audit import Source
-from provisioning.errors import StaleDecisionError
+from provisioning.errors import Conflict, ConflictError, StaleDecisionError, UnknownMentoradoError
 from provisioning.preview import ChangeRequest, ChangeResult, Preview, confirm, preview
 from provisioning.retry import retry_transient
 from web.services import services
@@ -46,7 +45,7 @@ def run_with_retry(work: Callable[[Session], Result]) -> Result:
     try:
         return retry_transient(attempt, seconds_left=_seconds_to_retry, on_retry=_log_retry)
     except StaleDecisionError as err:
-        raise ConflictError(Conflict.OWNER_CHANGED) from err
+        raise ConflictError(Conflict.PROFILE_CHANGED) from err
 
 
 def _seconds_left() -> float:
@@ -99,8 +98,8 @@ def preview_change(change: ChangeRequest) -> Preview:
 def confirm_change(action: str, change: ChangeRequest) -> None:
     """Make the change that the submitted form confirms, with its reason; a second time, nothing.
 
-    Raises ConflictError where the form's digest is not that of a preview made now, what the change
-    raises, and InvalidInputError for an invalid reason.
+    `action` is its name in the audit log. Raises ConflictError where the form's digest is not that
+    of a preview made now, what the change raises, and InvalidInputError for an invalid reason.
     """
     digest, source = request.form.get(DIGEST_FIELD, ""), admin_source(typed_reason())
     apply_admin_work(action, lambda session: confirm(session, change, digest=digest, source=source))
@@ -118,15 +117,20 @@ def _plain(text: str) -> str:
 
 
 def apply_admin_change(
-    change: Callable[..., list[str]], *ids: int, reason: str | None = None, **values: Any
+    action: str,
+    change: Callable[..., list[str]],
+    *ids: int,
+    reason: str | None = None,
+    **values: Any,
 ) -> None:
     """Make the change; it applies to the next request of every affected user, in every process.
 
-    Raises what the change raises, and ConflictError as `run_with_retry` does.
+    `action` is its name in the audit log. Raises what the change raises, and ConflictError as
+    `run_with_retry` does.
     """
     source = admin_source(reason)
     apply_admin_work(
-        change.__name__,
+        action,
         lambda session: ChangeResult(change(session, *ids, source=source, **values)),
     )
 
@@ -162,5 +166,5 @@ def finish_admin_change(action: str) -> None:
 
 
 def log_admin_action(action: str) -> None:
-    """Log the action of an admin; the audit event in the database has the details."""
+    """Log the action of an admin by its name in the audit log, which has the details."""
     log.info("admin_action", action=action, entry="admin", actor_id=g.context.user["id"])

@@ -7,12 +7,11 @@ from typing import Any
 from flask import Flask
 
 from models import AuditEvent
-from provisioning.admin_actions import Conflict
 from provisioning.ensure import ForecastResult
-from provisioning.errors import Denial
+from provisioning.errors import Conflict, Denial
 from provisioning.preview import Fact, Snapshot, Subject, SubjectKind
-from provisioning.queries import UserState
 from provisioning.rules import Action
+from provisioning.user_lists import UserState
 from web.formatting import join_words, month_name, number, reais
 from web.mentee_texts import FIGURE_LABELS
 
@@ -26,7 +25,7 @@ STATES = {
 }
 CONFLICTS = {
     Conflict.SAME_PROFILE: "Um perfil não pode ser unido a si mesmo.",
-    Conflict.OWNER_CHANGED: "O perfil acabou de mudar de dono.",
+    Conflict.PROFILE_CHANGED: "O perfil acabou de mudar (dono ou e-mail). Confira de novo.",
     Conflict.OWNED: "O perfil já é de outra pessoa. Desvincule-o antes.",
     Conflict.HAS_PROFILE: "A pessoa já usa um perfil próprio. Una os dois perfis.",
     Conflict.OWN_ACCOUNT: "Ninguém bloqueia nem exclui a si mesmo.",

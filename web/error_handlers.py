@@ -12,9 +12,14 @@ from sqlalchemy.exc import NoResultFound, SQLAlchemyError
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed
 
 from auth.errors import InvalidSignatureError, KeysUnavailableError
-from provisioning.admin_actions import ConflictError, UnknownMentoradoError, UnknownUserError
 from provisioning.attempts import UnknownAttemptError
-from provisioning.errors import DatabaseConnectingError, ProvisioningError
+from provisioning.errors import (
+    ConflictError,
+    DatabaseConnectingError,
+    ProvisioningError,
+    UnknownMentoradoError,
+    UnknownUserError,
+)
 from provisioning.jobs import UnknownJobError
 from provisioning.preregistration import MentoradoExistsError
 from provisioning.retry import is_unavailable

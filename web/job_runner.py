@@ -83,7 +83,7 @@ class OutOfTimeError(Exception):
 class JobRunner:
     """Runs jobs for one process; shared by its threads.
 
-    `works` maps each kind of job to a function that returns the job's work, or raises
+    `work_by_kind` maps each kind of job to a function that returns the job's work, or raises
     UnreadableListError. `on_change` is called after each commit with the action and the Clerk ids
     of users whose context has changed.
     """

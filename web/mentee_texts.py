@@ -9,7 +9,7 @@ from dashboard.months import AddressState, GoalChange, Goals
 from dashboard.periods import CLOSING_DAY, Period
 from dashboard.score import GOAL_LABELS, MEASURES, PERCENT_CAP, WayToPoints, is_money
 from provisioning.context import NOT_REQUIRED, READY, RequestContext
-from provisioning.queries import Diagnosis
+from provisioning.user_lists import Diagnosis
 from web.formatting import MONTHS, figure, join_words, number, reais
 
 UNITS = {

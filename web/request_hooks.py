@@ -32,8 +32,9 @@ from web.errors import (
     TooManyRequestsError,
     UnauthenticatedError,
 )
+from web.flashes import flash_user
 from web.problem_responses import is_api_path
-from web.request_context import context_for_request, flash_user, record_impersonated_write
+from web.request_context import context_for_request, record_impersonated_write
 from web.services import services
 from web.session import (
     SAFE_METHODS,
@@ -125,7 +126,7 @@ def before_request() -> ResponseReturnValue | None:
         return _redirect_without_trailing_slash()  # None: the router's 404 or 405 follows
     policy = policy_of(current_app.view_functions[request.endpoint])
     if policy is None:
-        log.error("view_without_stance", endpoint=request.endpoint)
+        log.error("view_without_policy", endpoint=request.endpoint)
         raise HttpError("forbidden", "this view has no access policy")
     has_body = environ.get("CONTENT_LENGTH", "0").strip("0") or "HTTP_TRANSFER_ENCODING" in environ
     if has_body and is_api_path(request.path) and not request.is_json:
@@ -240,7 +241,7 @@ def _check_access(access: Access, context: RequestContext) -> None:
     if access is Access.MENTORADO and context.status != READY:
         raise ProfileRequiredError(context.status)
     if access is Access.ADMIN and not context.is_admin:
-        # Of an undecided user the role is not known either.
+        # Where the ensure call has failed, the role is not known either.
         if context.status in (Denial.USER_BLOCKED, *FAILED_STATUSES):
             raise ProfileRequiredError(context.status)
         raise HttpError("forbidden", "for admins only")

@@ -7,7 +7,7 @@ from auth.cookies import SESSION
 from auth.errors import (
     InvalidTokenError,
     ProviderUnavailableError,
-    UnknownUserError,
+    UnknownAtProviderError,
     UnusableAnswerError,
 )
 from auth.handshake import HandshakeDecision
@@ -67,7 +67,7 @@ def end_session() -> None:
         return
     try:
         sessions.end(session_id)
-    except (ProviderUnavailableError, UnknownUserError, UnusableAnswerError) as err:
+    except (ProviderUnavailableError, UnknownAtProviderError, UnusableAnswerError) as err:
         log.warning("session_not_ended", reason=str(err))
 
 

@@ -103,7 +103,7 @@ def refuse_exposed_development_provider(config: Config, addresses: Iterable[Addr
             )
 
 
-def refuse_exposed_development_server(config: Config) -> None:
+def refuse_exposed_flask_run(config: Config) -> None:
     """As `refuse_exposed_development_provider`, for the address that `flask run` was given."""
     address = _flask_run_address()
     if address is not None:

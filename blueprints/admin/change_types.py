@@ -67,9 +67,11 @@ class ChangeInput:
 class ChangeType:
     """One change to a subject; `other_subject` is the form field of a second one, and its kind.
 
-    `is_danger`: people lose access or data; `needs_name`: the admin has to type the subject's name.
+    `action` is its name in the audit log and in the log. `is_danger`: people lose access or data;
+    `needs_name`: the admin has to type the subject's name.
     """
 
+    action: str
     title: str
     success_message: str
     explanation: str
@@ -96,6 +98,7 @@ def _merge(session: Session, given: ChangeInput) -> ChangeResult:
 
 CHANGE_TYPES: dict[tuple[SubjectKind, str], ChangeType] = {
     (USER, "bloquear"): ChangeType(
+        "block",
         "Bloquear acesso",
         "Acesso bloqueado.",
         "A pessoa perde o acesso na hora. O perfil e os dados ficam guardados.",
@@ -103,18 +106,21 @@ CHANGE_TYPES: dict[tuple[SubjectKind, str], ChangeType] = {
         is_danger=True,
     ),
     (USER, "liberar"): ChangeType(
+        "allow",
         "Liberar acesso",
         "Acesso liberado.",
         "A pessoa volta a entrar no próximo pedido; se não tiver perfil, ganha um pelas regras.",
         lambda s, c: ChangeResult(admin_actions.allow(s, c.id, source=c.source)),
     ),
     (USER, "descartar"): ChangeType(
+        "discard",
         "Descartar tentativas",
         "Tentativas descartadas.",
         "O registro das falhas é esquecido; a próxima varredura trata a pessoa como nova.",
         lambda s, c: ChangeResult(attempts.delete_attempt(s, c.id, source=c.source)),
     ),
     (PROFILE, "vincular"): ChangeType(
+        "link",
         "Vincular perfil",
         "Perfil vinculado.",
         "O perfil passa a ser da pessoa; um perfil automático dela, sem uso, dá lugar a este.",
@@ -125,6 +131,7 @@ CHANGE_TYPES: dict[tuple[SubjectKind, str], ChangeType] = {
         other_subject=("pessoa", USER),
     ),
     (PROFILE, "desvincular"): ChangeType(
+        "unlink",
         "Desvincular perfil",
         "Perfil desvinculado.",
         "A pessoa deixa de ver este perfil. Ele fica guardado e espera por quem confirmar o e-mail "
@@ -133,6 +140,7 @@ CHANGE_TYPES: dict[tuple[SubjectKind, str], ChangeType] = {
         is_danger=True,
     ),
     (PROFILE, "desativar"): ChangeType(
+        "edit",
         "Desativar perfil",
         "Perfil desativado.",
         "A pessoa vê que o perfil está inativo; os dados continuam guardados.",
@@ -140,12 +148,14 @@ CHANGE_TYPES: dict[tuple[SubjectKind, str], ChangeType] = {
         is_danger=True,
     ),
     (PROFILE, "reativar"): ChangeType(
+        "edit",
         "Reativar perfil",
         "Perfil reativado.",
         "A pessoa volta ao painel no próximo pedido.",
         lambda s, c: _edit(s, c, {"ativo": "sim"}),
     ),
     (PROFILE, "corrigir"): ChangeType(
+        "edit",
         "Corrigir perfil",
         "Perfil corrigido.",
         "Quem tiver o novo e-mail confirmado recebe este perfil no próximo acesso.",
@@ -153,6 +163,7 @@ CHANGE_TYPES: dict[tuple[SubjectKind, str], ChangeType] = {
         form=ProfileFields,
     ),
     (PROFILE, "unir"): ChangeType(
+        "merge",
         "Unir a outro perfil",
         "Perfis unidos.",
         "Tudo deste perfil passa ao outro, e este deixa de existir; o que não couber é arquivado.",
@@ -162,6 +173,7 @@ CHANGE_TYPES: dict[tuple[SubjectKind, str], ChangeType] = {
         removes_subject=True,
     ),
     (PROFILE, "excluir"): ChangeType(
+        "delete",
         "Excluir perfil",
         "Perfil excluído. Dá para restaurar por 30 dias.",
         "O perfil e tudo o que é dele são apagados, e a pessoa perde o acesso. Dá para restaurar "

@@ -18,11 +18,11 @@ from blueprints.admin.mentees import successor_url
 from core.database import transaction
 from models import Mentorado, User
 from provisioning import audit
-from provisioning.admin_actions import ConflictError, UnknownMentoradoError
 from provisioning.audit import Source
+from provisioning.errors import ConflictError, UnknownMentoradoError
 from provisioning.preregistration import MentoradoExistsError
 from provisioning.preview import (
-    PROFILE_COLUMNS,
+    SHOWN_COLUMNS,
     ChangeRequest,
     ChangeResult,
     Preview,
@@ -47,9 +47,9 @@ from web.admin_labels import (
     subject_label,
 )
 from web.errors import FieldErrors, HttpError, InvalidInputError
+from web.flashes import flash_user
 from web.formatting import moment
 from web.month_input import FORM_INPUT, SEEN_PREFIX
-from web.request_context import flash_user
 from web.services import services
 from web.validation import ID_CONVERTER, validate_model
 
@@ -166,7 +166,7 @@ def _render_preview(
         conflicts=found.conflicts,
         name=before.get("nome_completo"),
         other=subject_label(others[0], found.before[others[0]]) if others else "",
-        counts={name: before[name] for name in before if name not in PROFILE_COLUMNS},
+        counts={name: before[name] for name in before if name not in SHOWN_COLUMNS},
         confirmed_name_field=CONFIRMED_NAME,
     )
     return page, 409 if note else 422 if errors else 200
@@ -178,7 +178,7 @@ def _confirm(requested: RequestedChange) -> ResponseReturnValue:
         return _render_preview(requested, request.form, errors=errors)
     try:
         change = _read_change(requested, request.form)
-        confirm_change(requested.key, change)
+        confirm_change(requested.type.action, change)
     except ConflictError as err:
         note = f"{CONFLICTS[err.kind]} {_latest_change(requested)}"
         return _render_preview(requested, request.form, note=note.strip())

@@ -15,11 +15,11 @@ from models import Mentorado
 from web.access_policy import admin_required
 from web.admin_change import admin_source, log_admin_action
 from web.errors import FieldErrors, InvalidInputError
+from web.flashes import flash_user
 from web.formatting import month_name
 from web.mentee_texts import FIGURE_LABELS
 from web.month_input import MONTH, YEAR, requested_period
 from web.problem_responses import FieldError
-from web.request_context import flash_user
 from web.services import services
 from web.validation import Body, Note, validate_model
 

@@ -21,6 +21,7 @@ from web.access_policy import admin_required
 from web.admin_change import admin_source
 from web.admin_labels import FACTS
 from web.errors import FieldErrors, InvalidInputError
+from web.flashes import flash_user
 from web.month_input import (
     FORM_INPUT,
     MONTH,
@@ -30,7 +31,6 @@ from web.month_input import (
     requested_period,
 )
 from web.problem_responses import FieldError
-from web.request_context import flash_user
 from web.services import services
 from web.validation import MESSAGES, Amount, Body, read_query, validate_model
 

@@ -15,18 +15,18 @@ from dashboard.months import read_report
 from dashboard.periods import current_period
 from models import Mentorado, User
 from provisioning import audit, deleted_profiles
-from provisioning.admin_actions import ConflictError
 from provisioning.audit import read_names
 from provisioning.context import serialize_mentorado
 from provisioning.deleted_profiles import DeletedProfile, RestoredProfile
-from provisioning.queries import KINDS, MenteeKind, list_mentees
+from provisioning.errors import ConflictError
 from provisioning.references import count_references
+from provisioning.user_lists import KINDS, MenteeKind, list_mentees
 from web.access_policy import admin_required
 from web.admin_change import admin_source, apply_admin_work, typed_reason
 from web.admin_labels import CONFLICTS, event_name
 from web.errors import HttpError
+from web.flashes import flash_user
 from web.month_input import selected_measure
-from web.request_context import flash_user
 from web.services import services
 from web.validation import ID_CONVERTER, Digits, Search, read_query, search_term
 

@@ -8,9 +8,9 @@ from core.database import transaction
 from dashboard.periods import Period, current_period, working_period
 from dashboard.work_list import WorkFilter, WorkOrder, count_work, list_work
 from web.access_policy import admin_required
+from web.flashes import flash_user
 from web.formatting import month_name
 from web.month_input import MONTH, YEAR, requested_period
-from web.request_context import flash_user
 from web.services import services
 from web.validation import read_query
 

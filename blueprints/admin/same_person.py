@@ -11,8 +11,8 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy.orm import Session
 
 from core.database import transaction
-from provisioning.admin_actions import ConflictError
 from provisioning.audit import Source
+from provisioning.errors import ConflictError
 from provisioning.merge import Prefer
 from provisioning.preview import ChangeRequest, ChangeResult, Preview, Subject, SubjectKind
 from provisioning.references import count_references
@@ -27,7 +27,7 @@ from provisioning.same_person import (
 from web.access_policy import admin_required
 from web.admin_change import confirm_change, preview_change
 from web.admin_labels import CONFLICTS
-from web.request_context import flash_user
+from web.flashes import flash_user
 from web.services import services
 from web.validation import MAX_ID, Query, Text, read_query, search_term, validate_model
 

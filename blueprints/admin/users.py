@@ -19,18 +19,17 @@ from blueprints.pages.personal_data import json_download
 from core.database import transaction
 from models import Mentorado, User
 from provisioning import audit
-from provisioning.admin_actions import ConflictError
 from provisioning.audit import read_names
 from provisioning.ensure import forecast_decision
-from provisioning.errors import ProvisioningError
+from provisioning.errors import ConflictError, ProvisioningError
 from provisioning.profiles import list_unlinked_profiles
-from provisioning.queries import ListedUser, MenteeKind, find_user, list_mentees, list_users
 from provisioning.references import count_references
+from provisioning.user_lists import ListedUser, MenteeKind, find_user, list_mentees, list_users
 from web.access_policy import admin_required
 from web.admin_change import has_typed, typed_reason
 from web.admin_labels import CONFLICTS, STATES, event_name, forecast_text
 from web.errors import HttpError, InvalidInputError
-from web.request_context import flash_user
+from web.flashes import flash_user
 from web.services import services
 from web.validation import ID_CONVERTER, Digits, Search, read_query, search_term
 

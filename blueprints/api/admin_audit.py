@@ -16,7 +16,7 @@ from dashboard.periods import BRASILIA
 from models import AuditEvent
 from provisioning.audit import AuditFilter, AuditNames, read_events, read_names
 from provisioning.context import iso_utc
-from provisioning.queries import list_mentees, list_users
+from provisioning.user_lists import list_mentees, list_users
 from web.access_policy import admin_required
 from web.admin_labels import ACTIONS, EVENTS, channel_text, event_labels, event_name
 from web.api import api_operation

@@ -15,13 +15,14 @@ from models import Mentorado
 from provisioning import admin_actions, deleted_profiles
 from provisioning import merge as profile_merge
 from provisioning.context import MentoradoShape, serialize_mentorado
+from provisioning.errors import UnknownMentoradoError
 from provisioning.merge import MergeConflict, MergeSpec, Prefer
 from provisioning.preregistration import (
     RegistrationResult,
     find_registered_by_request,
     pre_register,
 )
-from provisioning.queries import MenteeKind, list_mentees
+from provisioning.user_lists import MenteeKind, list_mentees
 from web.access_policy import admin_required
 from web.admin_change import admin_source, apply_admin_change, apply_admin_work, run_with_retry
 from web.admin_labels import FACTS
@@ -201,6 +202,7 @@ def correct(mentorado_id: int, body: Correction) -> MentoradoShape:
     if not changes:
         raise InvalidInputError([{"field": "", "message": MESSAGES["nothing"]}])
     apply_admin_change(
+        "edit",
         admin_actions.edit,
         mentorado_id,
         changes=changes,
@@ -216,7 +218,7 @@ def correct(mentorado_id: int, body: Correction) -> MentoradoShape:
 def remove(mentorado_id: int, body: WithReason) -> NoContent:
     """Delete a profile; its user is blocked until `allow`."""
     apply_admin_change(
-        deleted_profiles.remove, mentorado_id, now=services().now(), reason=body.reason
+        "delete", deleted_profiles.remove, mentorado_id, now=services().now(), reason=body.reason
     )
     return "", 204
 
@@ -227,7 +229,12 @@ def remove(mentorado_id: int, body: WithReason) -> NoContent:
 def link(mentorado_id: int, body: LinkRequest) -> Owned:
     """Link the profile to a user."""
     apply_admin_change(
-        admin_actions.link, mentorado_id, body.user_id, now=services().now(), reason=body.reason
+        "link",
+        admin_actions.link,
+        mentorado_id,
+        body.user_id,
+        now=services().now(),
+        reason=body.reason,
     )
     return {"id": mentorado_id, "user_id": body.user_id, "request_id": g.request_id}
 
@@ -237,7 +244,9 @@ def link(mentorado_id: int, body: LinkRequest) -> Owned:
 @api_operation("conflict")
 def unlink(mentorado_id: int, body: WithReason) -> Owned:
     """Unlink the profile from its user."""
-    apply_admin_change(admin_actions.unlink, mentorado_id, now=services().now(), reason=body.reason)
+    apply_admin_change(
+        "unlink", admin_actions.unlink, mentorado_id, now=services().now(), reason=body.reason
+    )
     return {"id": mentorado_id, "user_id": None, "request_id": g.request_id}
 
 
@@ -274,5 +283,5 @@ def _stored_shape(mentorado_id: int) -> MentoradoShape:
     with transaction() as session:
         profile = session.get(Mentorado, mentorado_id)
     if profile is None:
-        raise admin_actions.UnknownMentoradoError(f"mentorado {mentorado_id} has just gone")
+        raise UnknownMentoradoError(f"mentorado {mentorado_id} has just gone")
     return serialize_mentorado(profile)

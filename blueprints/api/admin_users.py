@@ -21,8 +21,9 @@ from provisioning.context import (
     serialize_user,
 )
 from provisioning.erasure import erase_person, preview_erasure
+from provisioning.errors import UnknownUserError
 from provisioning.personal_data import PersonExport, export_person, find_person
-from provisioning.queries import ListedUser, UserState, list_users
+from provisioning.user_lists import ListedUser, UserState, list_users
 from web.access_policy import admin_required
 from web.admin_change import (
     admin_source,
@@ -124,7 +125,9 @@ def list_users_page(query: UserSearch) -> Listed[ListedUserShape]:
 @api_operation("conflict")
 def block(user_id: int, body: WithReason) -> Blocked:
     """Block a user from their next request on."""
-    apply_admin_change(admin_actions.block, user_id, now=services().now(), reason=body.reason)
+    apply_admin_change(
+        "block", admin_actions.block, user_id, now=services().now(), reason=body.reason
+    )
     return {"id": user_id, "blocked": True, "request_id": g.request_id}
 
 
@@ -133,7 +136,7 @@ def block(user_id: int, body: WithReason) -> Blocked:
 @api_operation()
 def allow(user_id: int, body: WithReason) -> Blocked:
     """Unblock a user."""
-    apply_admin_change(admin_actions.allow, user_id, reason=body.reason)
+    apply_admin_change("allow", admin_actions.allow, user_id, reason=body.reason)
     return {"id": user_id, "blocked": False, "request_id": g.request_id}
 
 
@@ -145,7 +148,7 @@ def retry(user_id: int) -> Retried:
     with transaction() as session:
         user = session.get(User, user_id)
     if user is None:
-        raise admin_actions.UnknownUserError(f"there is no user {user_id}")
+        raise UnknownUserError(f"there is no user {user_id}")
     return ensure_user(user.clerk_id)
 
 
@@ -225,9 +228,10 @@ def search_users(session: Session, query: UserSearch) -> list[ListedUser]:
 
 
 def ensure_user(clerk_id: str) -> Retried:
-    """Ensure a user's profile for an admin; an existing attempt is left to the next sweep.
+    """Ensure a user's profile for an admin; after a success the next sweep deletes the attempt.
 
-    Raises ProvisioningError, with the attempt unchanged, if it fails again.
+    Raises ProvisioningError if it fails again: the attempt then has the new error, and the same
+    number of tries.
     """
     now = services().now()
     result = services().provisioning.ensure(Identity(clerk_id), source=admin_source(), now=now)

@@ -19,7 +19,7 @@ from provisioning.context import (
     UserShape,
     serialize_outcome,
 )
-from provisioning.queries import diagnose
+from provisioning.user_lists import diagnose
 from web.access_policy import public, public_unlimited, signed_in, signed_in_fresh
 from web.api import PROFILE_CODES, api_operation
 from web.errors import ProfileRequiredError

@@ -28,6 +28,7 @@ from provisioning.audit import Source
 from web import csv_export
 from web.access_policy import mentorado_required
 from web.errors import OTHER_ACCOUNT, FieldErrors, HttpError, InvalidInputError
+from web.flashes import flash_user
 from web.formatting import month_name, number, reais
 from web.month_input import (
     AMOUNTS,
@@ -39,8 +40,8 @@ from web.month_input import (
     requested_period,
     rounded_amounts,
 )
+from web.own_data import with_own_profile
 from web.problem_responses import MAX_FORM_BYTES
-from web.request_context import flash_user, with_own_profile
 from web.services import services
 from web.validation import MESSAGES
 

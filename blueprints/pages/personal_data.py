@@ -3,7 +3,7 @@
 from flask import Blueprint, Response, jsonify
 
 from web.access_policy import signed_in
-from web.request_context import own_export
+from web.own_data import own_export
 
 personal_data = Blueprint("personal_data", __name__, url_prefix="/perfil")
 

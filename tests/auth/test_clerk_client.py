@@ -20,7 +20,7 @@ from auth.errors import (
     RateLimitedError,
     RefreshRefusedError,
     SecretKeyRefusedError,
-    UnknownUserError,
+    UnknownAtProviderError,
     UnusableAnswerError,
 )
 from auth.handshake import API_VERSION
@@ -229,7 +229,7 @@ def test_user_that_clerks_sdk_refuses_is_returned_as_sent(api: ClerkClient, cler
 def test_missing_user_is_unknown(api: ClerkClient, clerk: Clerk) -> None:
     clerk.set_response(NOT_FOUND, 404)
 
-    with pytest.raises(UnknownUserError):
+    with pytest.raises(UnknownAtProviderError):
         api.user(BOB.clerk_id)
 
 
@@ -416,7 +416,7 @@ def test_answer_that_is_no_list_does_not_end_the_directory(
 def test_id_with_special_characters_stays_one_path_segment(api: ClerkClient, clerk: Clerk) -> None:
     clerk.set_response(NOT_FOUND, 404)
 
-    with pytest.raises(UnknownUserError):
+    with pytest.raises(UnknownAtProviderError):
         api.user("../a?b#c")
 
     assert clerk.requests[-1].startswith("GET /v1/users/..%2Fa%3Fb%23c")

@@ -11,7 +11,7 @@ from auth.call_budget import Rate, Share
 from auth.errors import (
     ProviderUnavailableError,
     RateLimitedError,
-    UnknownUserError,
+    UnknownAtProviderError,
     UnusableAnswerError,
 )
 from auth.provider_calls import WORKERS, ProviderCalls
@@ -49,7 +49,7 @@ def call_result(
     work = (lambda: "answer") if err is None else (lambda: str(fail(err)))
     try:
         return calls.run(name, key, work, share, wait_seconds=5)
-    except (ProviderUnavailableError, UnknownUserError, UnusableAnswerError) as caught:
+    except (ProviderUnavailableError, UnknownAtProviderError, UnusableAnswerError) as caught:
         return str(caught)
 
 
@@ -84,7 +84,7 @@ def test_error_of_the_client_is_logged_without_its_text(calls: ProviderCalls) ->
     ]
 
 
-@pytest.mark.parametrize("err", [UnknownUserError("no"), UnusableAnswerError("422")])
+@pytest.mark.parametrize("err", [UnknownAtProviderError("no"), UnusableAnswerError("422")])
 def test_answer_about_one_user_opens_no_circuit(calls: ProviderCalls, err: Exception) -> None:
     call_result(calls, Share.SIGNED_IN, err=err)
 

@@ -16,7 +16,7 @@ from auth.errors import (
     ProviderUnavailableError,
     RateLimitedError,
     SecretKeyRefusedError,
-    UnknownUserError,
+    UnknownAtProviderError,
     UnusableAnswerError,
 )
 from auth.identity import Identity
@@ -32,7 +32,7 @@ UNAVAILABLE, LIMITED = ProviderUnavailableError("status 500"), RateLimitedError(
 UNUSABLE, KEY_REFUSED = UnusableAnswerError("422"), SecretKeyRefusedError(401)
 RESULTS: dict[str, Exception | None] = {
     "ok": None,
-    "not_found": UnknownUserError(),
+    "not_found": UnknownAtProviderError(),
     "unusable": UNUSABLE,
     "rate_limited": LIMITED,
     "error": UNAVAILABLE,
@@ -92,7 +92,7 @@ def request_count(**labels: str) -> float:
 
 
 def test_unknown_user_is_complete(directory: UserDirectory, fake_clerk: FakeClerk) -> None:
-    fake_clerk.error = UnknownUserError()
+    fake_clerk.error = UnknownAtProviderError()
 
     assert directory.look_up(BOB.clerk_id) == Identity(BOB.clerk_id, is_complete=True)
 

@@ -10,15 +10,10 @@ from sqlalchemy.orm import Session
 from models import AuditEvent, Mentorado, MetricaMensal, User
 from models.mentorado import Turma
 from provisioning import admin_actions
-from provisioning.admin_actions import (
-    ConflictError,
-    UnknownMentoradoError,
-    UnknownUserError,
-    edit,
-)
+from provisioning.admin_actions import edit
 from provisioning.audit import Source
 from provisioning.ensure import Outcome, ensure
-from provisioning.errors import Denial
+from provisioning.errors import ConflictError, Denial, UnknownMentoradoError, UnknownUserError
 from provisioning.rules import Rules
 from tests.support.users import ALICE, BOB, NOW, PAGE, identity_of
 

@@ -9,12 +9,11 @@ from sqlalchemy.orm import Session
 from models import ArchivedRow, AuditEvent, Mentorado, MetricaMensal, User
 from models.mentorado import Turma
 from provisioning import admin_actions
-from provisioning.admin_actions import ConflictError, UnknownMentoradoError
 from provisioning.archive import RESTORE_TIME, delete_old
 from provisioning.audit import Source
 from provisioning.deleted_profiles import list_deleted, remove, restore
 from provisioning.ensure import Outcome, ensure
-from provisioning.errors import Denial
+from provisioning.errors import ConflictError, Denial, UnknownMentoradoError
 from provisioning.rules import Rules
 from tests.support.foreign_tables import SHAPES, add_row, create_tables, read_rows
 from tests.support.users import ALICE, NOW, PAGE, identity_of

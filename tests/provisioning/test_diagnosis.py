@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 
 from models import Mentorado, User
 from models.mentorado import Turma
-from provisioning.queries import diagnose
+from provisioning.user_lists import diagnose
 from tests.support.users import ALICE, BOB, failed_attempt
 
 

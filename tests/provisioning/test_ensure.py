@@ -18,8 +18,8 @@ from models.mentorado import Turma
 from models.user import Role
 from provisioning.ensure import EnsureResult, Outcome, ensure, forecast_decision
 from provisioning.errors import Denial, StaleDecisionError
+from provisioning.identity_store import record_user
 from provisioning.profiles import MentoradoRow
-from provisioning.queries import record_user
 from provisioning.rules import Action, Rules
 from tests.support.users import ALICE, BOB, CHARLIE, NOW, PAGE, identity_of
 

@@ -12,9 +12,9 @@ from flask import Flask
 
 from core.database import background_transaction
 from dev.databases import connect_to, count
-from provisioning.admin_actions import UnknownUserError
 from provisioning.audit import Source
 from provisioning.erasure import erase_person
+from provisioning.errors import UnknownUserError
 from provisioning.personal_data import find_person
 from provisioning.service import ProvisioningService
 from tests.support.apps import create_app_on

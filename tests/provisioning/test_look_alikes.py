@@ -14,7 +14,7 @@ from provisioning.ensure import Outcome, ensure
 from provisioning.imports import LineVerdict, preview_list
 from provisioning.preregistration import MentoradoExistsError, pre_register, register_all
 from provisioning.rules import Rules
-from sweep import batches, worklist
+from sweep import batches, missing_users
 from sweep.batches import link_group
 from sweep.scheduler import build_sweeper
 from tests.support.users import NOW, PAGE
@@ -145,7 +145,7 @@ def test_sweep_range_detects_a_pre_registered_profile(
 
     with pytest.raises(batches.ContendedError):
         batches.create_range(session, (user.id - 1, user.id))
-    assert worklist.count_range(session, (user.id - 1, user.id)) == 0
+    assert missing_users.count_range(session, (user.id - 1, user.id)) == 0
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from models import ArchivedRow, AuditEvent, Feedback, Mentorado, MetricaMensal, User
 from models.mentorado import Turma
-from provisioning.admin_actions import ConflictError, UnknownMentoradoError
 from provisioning.audit import Source
+from provisioning.errors import ConflictError, UnknownMentoradoError
 from provisioning.merge import MergeResult, MergeSpec, Prefer, merge, preview
 from tests.support.users import ALICE, BOB, NOW
 

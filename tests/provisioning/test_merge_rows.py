@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from models import ArchivedRow, Mentorado
 from models.mentorado import Turma
-from provisioning.admin_actions import ConflictError
 from provisioning.audit import Source
+from provisioning.errors import ConflictError
 from provisioning.merge import MergeResult, MergeSpec, Prefer, merge
 from provisioning.references import count_references, is_referenced
 from tests.support.foreign_tables import (

@@ -23,11 +23,11 @@ from models import (
 )
 from models.mentorado import Turma
 from provisioning import admin_actions, merge
-from provisioning.admin_actions import ConflictError, UnknownUserError
 from provisioning.audit import Source
 from provisioning.clerk_messages import handle_account_deletion
 from provisioning.ensure import ensure
 from provisioning.erasure import EVENT, erase_person, preview_erasure
+from provisioning.errors import ConflictError, UnknownUserError
 from provisioning.merge import MergeSpec, Prefer
 from provisioning.personal_data import (
     export_person,

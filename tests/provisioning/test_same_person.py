@@ -8,8 +8,9 @@ from sqlalchemy.orm import Session
 
 from models import ArchivedRow, AuditEvent, Feedback, Mentorado, MetricaMensal, User
 from models.mentorado import Turma
-from provisioning.admin_actions import Conflict, ConflictError, allow
+from provisioning.admin_actions import allow
 from provisioning.audit import Source
+from provisioning.errors import Conflict, ConflictError
 from provisioning.merge import Prefer
 from provisioning.same_person import (
     Party,

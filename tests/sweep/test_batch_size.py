@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sweep.worklist import TARGET_SECONDS, BatchSizer
+from sweep.missing_users import TARGET_SECONDS, BatchSizer
 
 
 def next_size(size: int, seconds: float, maximum: int = 10_000) -> int:

@@ -59,7 +59,7 @@ def heartbeat(app: Flask, url: str, clock: Clock, stops: list[bool]) -> Iterator
         run.id,
         OWNER,
         open_transaction=background_transaction,
-        open_heartbeat_connection=partial(background_transaction, 5.0),
+        open_heartbeat_transaction=partial(background_transaction, 5.0),
         monotonic=clock,
         should_stop=should_stop,
         poll_seconds=0.01,

@@ -30,7 +30,7 @@ from provisioning.errors import (
     IdentityUnavailableError,
     ProvisioningUnavailableError,
 )
-from provisioning.queries import Position, known_identity, users_to_refresh
+from provisioning.identity_store import LookupPosition, known_identity, users_to_refresh
 from sweep.scheduler import build_sweeper
 from sweep.sweeper import Sweeper
 from tests.support.concurrency import Clock
@@ -110,7 +110,7 @@ def test_refresh_stops_after_two_failed_calls_and_the_run_succeeds(
     session.commit()
     unavailable = FailingRefresh(IdentityUnavailableError("unavailable"))
 
-    counts = replace(sweeper, refresh_from_clerk=unavailable).start("cli")
+    counts = replace(sweeper, complete_from_clerk=unavailable).start("cli")
 
     assert (counts.created, unavailable.calls) == (4, 2)
 
@@ -120,22 +120,22 @@ def test_user_whose_refresh_fails_blocks_no_other_user(session: Session, sweeper
     session.commit()
     failing = FailingRefresh(ProvisioningUnavailableError("lock timeout"))
 
-    replace(sweeper, refresh_from_clerk=failing).start("cli")
+    replace(sweeper, complete_from_clerk=failing).start("cli")
 
     assert failing.calls == 2
 
 
 def test_unavailable_database_ends_the_run(sweeper: Sweeper) -> None:
     with pytest.raises(DatabaseUnavailableError):
-        replace(sweeper, refresh_from_clerk=FailingRefresh(DatabaseUnavailableError("gone"))).start(
-            "cli"
-        )
+        replace(
+            sweeper, complete_from_clerk=FailingRefresh(DatabaseUnavailableError("gone"))
+        ).start("cli")
 
 
 def test_dry_run_refreshes_no_identity(sweeper: Sweeper) -> None:
     refresh = FailingRefresh(AssertionError())
 
-    replace(sweeper, refresh_from_clerk=refresh).start("cli", dry_run=True)
+    replace(sweeper, complete_from_clerk=refresh).start("cli", dry_run=True)
 
     assert refresh.calls == 0
 
@@ -145,7 +145,7 @@ def test_user_with_a_dead_letter_is_not_refreshed(session: Session, sweeper: Swe
     session.commit()
     refresh = FailingRefresh(AssertionError())
 
-    replace(sweeper, refresh_from_clerk=refresh).start("cli")
+    replace(sweeper, complete_from_clerk=refresh).start("cli")
 
     assert refresh.calls == 0
 
@@ -498,7 +498,7 @@ def test_rows_of_inactive_users_are_skipped_page_by_page(session: Session) -> No
     add_complete(session, "seen", completed=8)
     now, steps = datetime.now(UTC), 0
     found: list[str] = []
-    after: Position | None = None
+    after: LookupPosition | None = None
     while steps == 0 or after is not None:
         page, after = users_to_refresh(
             session, before=now - DAYS, seen_after=now - 30 * DAYS, after=after, limit=2

@@ -185,7 +185,7 @@ def test_incomplete_identity_is_looked_up_every_minute_while_idle(
     session: Session, poller: Poller, is_polling: Callable[[], bool], clock: Clock
 ) -> None:
     assert poller.sweeper is not None
-    poller.sweeper = replace(poller.sweeper, refresh_from_clerk=lambda _: None)
+    poller.sweeper = replace(poller.sweeper, complete_from_clerk=lambda _: None)
     session.add(User(clerk_id="user_eva"))
     session.commit()
     clock.seconds += IDLE_SECONDS

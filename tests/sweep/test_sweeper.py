@@ -517,7 +517,7 @@ def test_stopping_process_takes_over_no_run(session: Session, sweeper: Sweeper) 
 def test_scheduler_runs_more_often_while_identities_are_incomplete(
     session: Session, sweeper: Sweeper
 ) -> None:
-    hourly = replace(sweeper, interval=timedelta(hours=1), refresh_from_clerk=lambda _: None)
+    hourly = replace(sweeper, interval=timedelta(hours=1), complete_from_clerk=lambda _: None)
     two_minutes_ago = func.now() - timedelta(minutes=2)
     session.add(SweepRun(status="succeeded", trigger="clock", created_at=two_minutes_ago))
     session.commit()

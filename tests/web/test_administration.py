@@ -5,6 +5,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from structlog.testing import capture_logs
 from werkzeug.routing import Rule
 
 from models import AuditEvent, Mentorado, ProvisioningAttempt, User
@@ -139,6 +140,31 @@ def test_owner_of_a_deleted_profile_is_blocked_until_allowed(
 
     assert (response.status_code, after["code"]) == (204, "user_blocked")
     assert (after_allow["status"], after_allow["mentorado"]["user_id"]) == ("ready", user_id)
+
+
+def test_deletion_is_logged_under_its_action_in_the_audit_log(
+    client: FlaskClient, session: Session, admin: dict[str, str], alice: Mentorado
+) -> None:
+    with capture_logs() as logs:
+        client.delete(f"/api/admin/mentorados/{alice.id}", headers=admin)
+
+    audited = session.scalars(
+        select(AuditEvent.details["action"].astext)
+        .where(AuditEvent.event == "admin_action")
+        .order_by(AuditEvent.id)
+    ).all()
+    logged = [line["action"] for line in logs if line["event"] == "admin_action"]
+    assert (logged, audited) == (["delete"], ["delete", "block"])
+
+
+def test_change_by_an_admin_logs_the_end_of_older_contexts_of_its_user(
+    client: FlaskClient, admin: dict[str, str], alice: Mentorado
+) -> None:
+    with capture_logs() as logs:
+        client.post(f"/api/admin/users/{alice.user_id}/block", headers=admin)
+
+    invalidated = [line["user_id"] for line in logs if line["event"] == "session_invalidated"]
+    assert invalidated == [alice.user_id]
 
 
 def test_link_and_unlink_are_effective_at_the_next_request(

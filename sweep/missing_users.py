@@ -1,6 +1,6 @@
 """The users of a sweep: who should have a profile and has none, and in which order they are read.
 
-The functions compute the difference from the tables each time. `Worklist` reads it in pages:
+The functions compute the difference from the tables each time. `SweepUsers` reads it in pages:
 linkable users, users by id range, failed, incomplete, and oldest identities.
 """
 
@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session, aliased
 from core.database import Transaction
 from models import Mentorado, ProvisioningAttempt, User
 from models.provisioning_attempt import UNUSABLE_ANSWER
-from provisioning import attempts, queries
-from provisioning.attempts import Position
+from provisioning import attempts, identity_store
+from provisioning.attempts import AttemptPosition
 from provisioning.profiles import SHOULD_HAVE_PROFILE, Unlinked, has_unlinked_match
 from provisioning.rules import Rules
 
@@ -194,8 +194,8 @@ class BatchSizer:
 
 
 @dataclass(frozen=True, slots=True)
-class Worklist:
-    """The work of one run, read a batch at a time, so that memory does not grow with the users.
+class SweepUsers:
+    """The users of one run, read a batch at a time, so that memory does not grow with the users.
 
     Linkable users come first. Otherwise the set-based step would create an automatic profile for a
     user with a pre-registered one. Failed attempts are due at `due_at`; None takes all of them,
@@ -237,21 +237,21 @@ class Worklist:
 
     def failed_users(self) -> Iterator[str]:
         """Yield the Clerk ids of failed attempts to retry, the one tried longest ago first."""
-        after: Position | None = None
+        after: AttemptPosition | None = None
         while batch := self._next_failed(after):
             yield from (clerk_id for _, clerk_id in batch)
             after = batch[-1][0]
 
     def incomplete(self) -> list[str]:
         """Return the Clerk ids of users with an incomplete identity, in order of lookup."""
-        return self._read(queries.incomplete_users, self.due_at, MOST_LOOKUPS)
+        return self._read(identity_store.incomplete_users, self.due_at, MOST_LOOKUPS)
 
     def longest_unasked(self, max_age: timedelta) -> Iterator[str]:
         """Yield the Clerk ids of users whose identity is older than `max_age`, oldest first."""
-        after: queries.Position | None = None
+        after: identity_store.LookupPosition | None = None
         while True:
             with self.transaction() as session:
-                found, after = queries.users_to_refresh(
+                found, after = identity_store.users_to_refresh(
                     session,
                     before=self.started_at - max_age,
                     seen_after=self.started_at - SEEN_WITHIN,
@@ -264,9 +264,9 @@ class Worklist:
 
     def note_unanswered(self, clerk_id: str) -> None:
         """Move a user to the end of the lookup order of the next run."""
-        self._read(queries.mark_identity_asked, clerk_id, self.started_at)
+        self._read(identity_store.mark_identity_asked, clerk_id, self.started_at)
 
-    def _next_failed(self, after: Position | None) -> list[tuple[Position, str]]:
+    def _next_failed(self, after: AttemptPosition | None) -> list[tuple[AttemptPosition, str]]:
         with self.transaction() as session:
             return attempts.due_attempts(
                 session,
