@@ -1,9 +1,9 @@
 """Single flight: concurrent calls of the same key share one execution.
 
 `SingleFlight` shares futures: a caller joins the call under way, and may leave at its own deadline.
-`FreshSingleFlight` runs in a calling thread: a caller never joins an execution that has begun, so
-that its result includes every change committed before the call. They are two classes because the
-first may return older results on purpose, and the second must not.
+`FreshSingleFlight` runs in a calling thread: a caller joins only executions that begin after its
+request was received, so that the result includes every change committed before the request. They
+are two classes because the first may return older results on purpose, and the second must not.
 """
 
 import threading
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Generic, TypeVar, cast
 
-KEEP_SECONDS = 1.0  # of results; a request rarely waits longer for a thread
+KEEP_SECONDS = 1.0  # of a result after its end; a request rarely waits longer for a thread
 
 Result = TypeVar("Result")
 
@@ -32,8 +32,8 @@ class _Execution(Generic[Result]):
 class FreshSingleFlight(Generic[Result]):
     """Runs at most one call of each key at a time in this process, and lets one more wait.
 
-    A caller that arrives during an execution shares the next one. No result is older than the call
-    that receives it. `clock` is monotonic, in seconds.
+    A caller that arrives during an execution shares the next one. No result is older than the
+    request of the caller that gets it. `clock` is monotonic, in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -49,12 +49,13 @@ class FreshSingleFlight(Generic[Result]):
         """Return the result, and whether this caller ran `work`; raises what `work` raises.
 
         `received_at` is the time by `clock` at which this process received the request, which may
-        have waited for a thread since. An execution that began later is shared, also for a moment
-        after its end.
+        have waited for a thread since. An execution that began later is shared, also within
+        KEEP_SECONDS after its end.
         """
         with self._lock:
             begun, waiting = self._begun.get(key), self._waiting.get(key)
-            shared = begun if begun and _may_share(begun, received_at) else waiting
+            is_shared = begun is not None and self._is_shared(begun, received_at)
+            shared = begun if is_shared else waiting
             own: _Execution[Result] = _Execution()
             if shared is None:
                 self._waiting[key] = own
@@ -77,17 +78,19 @@ class FreshSingleFlight(Generic[Result]):
         own.future.set_result(result)
         return result, True
 
+    def _is_shared(self, begun: _Execution[Result], received_at: float | None) -> bool:
+        """Whether it began after the request was received, and runs or succeeded lately."""
+        if received_at is None or begun.began_at < received_at:
+            return False
+        if not begun.future.done():
+            return True
+        is_recent = self._clock() <= begun.ended_at + KEEP_SECONDS
+        return is_recent and begun.future.exception() is None
+
     def _drop_ended(self, now: float) -> None:
         """Drop the executions that have ended a while ago; one that still runs ends this."""
         while next(iter(self._begun.values())).ended_at < now - KEEP_SECONDS:
             self._begun.popitem(last=False)
-
-
-def _may_share(execution: _Execution[Any], received_at: float | None) -> bool:
-    """Whether the execution began after the request was received, and has not failed."""
-    if received_at is None or execution.began_at < received_at:
-        return False
-    return not execution.future.done() or execution.future.exception() is None
 
 
 @dataclass(frozen=True, slots=True)
