@@ -109,7 +109,7 @@ def create_app(config: Config | None = None) -> Flask:
     with app.app_context():
         for engine in db.engines.values():
             prepare_engine(engine)
-        app.extensions[EXTENSION] = _build_services(config, pool_of(db.engine).server)
+        app.extensions[EXTENSION] = _build_services(app, config, pool_of(db.engine).server)
     register_blueprints(app, config)
     app.cli = LazyCommands(app.name, lambda: registration.register_commands(app))
     app.shell_context_processor(_shell_context)
@@ -214,7 +214,7 @@ def _cache_settings(config: Config) -> dict[str, Any]:
     }
 
 
-def _build_services(config: Config, server: ServerStatus) -> Services:
+def _build_services(app: Flask, config: Config, server: ServerStatus) -> Services:
     dev_provider = dev_sessions = None
     if config.uses_local_identity:
         dev_provider = fake_clerk.DevIdentityProvider(config.instance_path / "identity")
@@ -237,7 +237,7 @@ def _build_services(config: Config, server: ServerStatus) -> Services:
         handshakes=_handshake_service(config, verifier, session_calls),
         provisioning=service,
         backlog=backlog,
-        refresh=_background_refresh(service),
+        refresh=_background_refresh(service, app),
         jobs=_job_runner(service, backlog, activity),
         rate_limiter=RateLimiter(
             config.rate_limit_per_minute,
@@ -281,12 +281,12 @@ def _job_runner(
     )
 
 
-def _background_refresh(service: ProvisioningService) -> BackgroundRefresh:
+def _background_refresh(service: ProvisioningService, app: Flask) -> BackgroundRefresh:
     def refresh(clerk_id: str, now: datetime) -> None:
         # `sweep` is the channel of all background work: no client waits, and it is no visit.
         service.refresh_visitor_if_due(clerk_id, source=Source("sweep"), now=now)
 
-    return BackgroundRefresh(refresh)
+    return BackgroundRefresh(refresh, app.app_context)
 
 
 def _clerk_client(config: Config) -> ClerkClient | None:

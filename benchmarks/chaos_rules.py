@@ -376,7 +376,7 @@ class _Tables:
     own: dict[int, Mapping[str, Any]] = field(default_factory=dict)  # profiles by their user's id
 
     def apply(self, change: Change) -> set[int]:
-        """Apply one change; returns the ids of the users whom it concerns."""
+        """Apply one change; returns the ids of the users that it concerns."""
         if change.table == "users":
             self.users[change.new["id"]] = change.new
             return {change.new["id"]}

@@ -14,11 +14,11 @@ it, and repeats it only after a pause.
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
-from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
 
 from auth.errors import ProviderUnavailableError, UnusableAnswerError
@@ -121,11 +121,16 @@ class IdentityLookup:
 class BackgroundRefresh:
     """Looks users up in worker threads while their requests go on.
 
-    `refresh` looks one user up by Clerk id where that is due, and applies the answer.
+    `refresh` looks one user up by Clerk id where that is due, and applies the answer. It runs in an
+    `app_context`.
     """
 
-    def __init__(self, refresh: Callable[[str, datetime], None]) -> None:
-        self._refresh = refresh
+    def __init__(
+        self,
+        refresh: Callable[[str, datetime], None],
+        app_context: Callable[[], AbstractContextManager[object]],
+    ) -> None:
+        self._refresh, self._app_context = refresh, app_context
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="identity-refresh")
         self._pending: set[str] = set()
         self._lock = threading.Lock()
@@ -135,20 +140,20 @@ class BackgroundRefresh:
         """Whether no lookup is queued or running."""
         return not self._pending
 
-    def start(self, app: Flask, clerk_id: str, now: datetime) -> None:
+    def start(self, clerk_id: str, now: datetime) -> None:
         """Queue a lookup of this user, unless one is pending or too many are."""
         with self._lock:
             if clerk_id in self._pending or len(self._pending) >= MAX_PENDING:
                 return
             self._pending.add(clerk_id)
         try:
-            self._pool.submit(self._run, app, clerk_id, now)
+            self._pool.submit(self._run, clerk_id, now)
         except RuntimeError:  # the process is ending
             self._end(clerk_id)
 
-    def _run(self, app: Flask, clerk_id: str, now: datetime) -> None:
+    def _run(self, clerk_id: str, now: datetime) -> None:
         try:
-            with app.app_context():
+            with self._app_context():
                 self._refresh(clerk_id, now)
         except (ProvisioningError, SQLAlchemyError) as err:
             log.warning("identity_not_refreshed", reason=type(err).__name__)

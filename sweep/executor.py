@@ -100,7 +100,7 @@ class SweepCounts:
         self.total = max(self.total, self.scanned)
 
     def add_refused(self, due: int) -> None:
-        """Count users for whom the rules create no profile."""
+        """Count users that the rules create no profile for."""
         self.scanned += due
         self.total = max(self.total, self.scanned)
 
@@ -257,7 +257,7 @@ class DryRunExecutor:
         self.counts.add_to_sample(forecast.user_id, outcome)
 
     def create_range(self, ids: Range) -> None:
-        """Count the users of a range for whom the set-based step would create a profile."""
+        """Count the users of a range who would get a profile by the set-based step."""
         with self.transaction() as session:
             due = missing_users.count_range(session, ids)
             if not may_create_profiles(session, self.rules):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import structlog
 from flask import current_app, g, request
@@ -76,8 +76,7 @@ def context_for_request(
         context = _fallback_context(identity, provisioning_error_code(err), is_fresh=is_fresh)
     lookup = context.next_lookup
     if lookup is not None and not lookup.must_wait and lookup.is_due(now):
-        app = cast(Any, current_app)._get_current_object()  # noqa: SLF001 - as Flask documents
-        services().refresh.start(app, identity.clerk_id, now)
+        services().refresh.start(identity.clerk_id, now)
     if context.status == Denial.USER_DELETED:
         raise AccountDeletedError("the account has been deleted")
     return context

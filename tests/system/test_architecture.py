@@ -121,8 +121,7 @@ def test_packages_below_web_import_no_web_framework() -> None:
         if layer(path) in below and FRAMEWORKS & {n.split(".")[0] for n in imported(path)}
     ]
 
-    # It pushes an app context in its own threads.
-    assert set(offenders) <= {"provisioning/identity_refresh.py"}
+    assert not offenders
 
 
 def test_one_module_commits() -> None:
