@@ -325,7 +325,9 @@ def _handshake_service(
         session_calls.can_exchange_nonces if session_calls else lambda: False,
     )
     refresh = session_calls.refresh if session_calls else None
-    return HandshakeService(verifier, answers, time.time, refresh)
+    local_api = fake_clerk.FRONTEND_PATH if config.uses_local_identity else ""
+    frontend_api = config.frontend_api_url or local_api
+    return HandshakeService(verifier, answers, time.time, refresh, frontend_api)
 
 
 def _user_directory(
