@@ -49,7 +49,8 @@ from provisioning.errors import (
     UnknownUserError,
     UnusableIdentityError,
 )
-from provisioning.identity_refresh import IdentityLookup, LookupResult
+from provisioning.identity_age import next_lookup
+from provisioning.identity_refresh import LookupResult, claim_in_background, complete_identity
 from provisioning.personal_data import find_person
 from provisioning.profiles import UserRow
 from provisioning.retry import RetryingUnitOfWork
@@ -80,10 +81,6 @@ class ProvisioningService:
     single_flight: FreshSingleFlight[RequestContext] = field(
         default_factory=FreshSingleFlight, repr=False
     )
-    lookup: IdentityLookup = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "lookup", IdentityLookup(self.directory, self.max_age))
 
     def context_for(
         self,
@@ -117,13 +114,16 @@ class ProvisioningService:
 
         After a change or a denial, older entries of the cache end.
         """
-        read_at = self.contexts.clock()
-        lookup_result = self.lookup.complete_identity(identity, now)
-        result = self._ensure(lookup_result, source, now, started)
+        read_at, answer = self.contexts.clock(), LookupResult(identity)
+        directory = None if identity.is_complete else self.directory
+        if directory is not None:
+            answer = complete_identity(directory, identity, now, self.max_age)
+        result = self._ensure(answer, source, now, started)
         if is_fresh or result.outcome in CHANGES or result.denial:
             log.info("session_invalidated", user_id=result.user.id)
-        next_lookup = self.lookup.next_lookup(identity, result.user)
-        context = replace(context_from_result(result), next_lookup=next_lookup)
+        context = context_from_result(result)
+        if directory is not None:
+            context = replace(context, next_lookup=next_lookup(result.user, self.max_age))
         self.contexts.put(identity, context, read_at)
         return context
 
@@ -186,7 +186,7 @@ class ProvisioningService:
         The next request reads from the database in any case. Raises as `refresh_old_identity` does.
         """
         try:
-            if self.lookup.claim_in_background(clerk_id, now):
+            if claim_in_background(clerk_id, now, self.max_age):
                 self.refresh_old_identity(clerk_id, source=source, now=now)
         finally:
             self.contexts.drop(clerk_id)

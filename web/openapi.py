@@ -22,9 +22,9 @@ from provisioning.context import FAILED_STATUSES
 from web import csv_export
 from web.access_policy import POLICIES, Access, AccessPolicy
 from web.api import PROFILE_CODES, OperationSpec, operation_spec
-from web.problem_responses import INVALID_HOST, ProblemDocument, is_api_path
+from web.problem_responses import INVALID_HOST, ProblemDocument
 from web.problems import PROBLEMS
-from web.session import SAFE_METHODS
+from web.session import SAFE_METHODS, is_api_path
 
 Json = dict[str, Any]
 

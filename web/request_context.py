@@ -27,9 +27,8 @@ from provisioning.ensure import Outcome, stored_state
 from provisioning.errors import DatabaseUnavailableError, Denial, ProvisioningError
 from web.access_policy import POLICIES
 from web.errors import AccountDeletedError, provisioning_error_code
-from web.problem_responses import is_api_path
 from web.services import services
-from web.session import SAFE_METHODS
+from web.session import SAFE_METHODS, is_api_path
 
 # Of a request that asks for ensure, for the first connection; the rest is for its statements.
 FIRST_CONNECTION_WAIT_SECONDS = 1.2

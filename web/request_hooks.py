@@ -33,7 +33,6 @@ from web.errors import (
     UnauthenticatedError,
 )
 from web.flashes import flash_user
-from web.problem_responses import is_api_path
 from web.request_context import context_for_request, record_impersonated_write
 from web.security_headers import FRAMED_ENDPOINT, SecurityHeaders
 from web.services import services
@@ -44,6 +43,7 @@ from web.session import (
     check_origin,
     expired_session_id,
     has_session_cookie,
+    is_api_path,
 )
 from web.static_files import COMPRESSED_TYPES, STATIC, StaticFiles
 from web.urls import is_valid_host

@@ -14,12 +14,12 @@ from auth.handshake import HandshakeDecision
 from auth.handshake_reader import BrowserRequest
 from auth.tokens import SessionClaims
 from web.errors import HttpError, SessionLoopError, UnauthenticatedError
-from web.problem_responses import is_api_path
 from web.services import services
 from web.urls import is_same_origin
 
 log = structlog.get_logger(__name__)
 
+API_PREFIXES = ("/api/", "/webhooks/")
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 PAGE_DESTINATIONS = ("document", "iframe")  # of `Sec-Fetch-Dest`: the browser loads a page
 MAX_TOKENS_READ = 2  # the suffixed cookie and the plain one; each signature costs time
@@ -90,6 +90,11 @@ def bearer_token() -> str | None:
     """Return the request's bearer token, if any; browsers never send one by themselves."""
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
     return value.strip() if scheme.lower() == "bearer" else None
+
+
+def is_api_path(path: str) -> bool:
+    """Whether the path belongs to the API, whose answers are documents instead of pages."""
+    return path.startswith(API_PREFIXES)
 
 
 def _browser_request() -> BrowserRequest:
