@@ -52,7 +52,6 @@ from provisioning.errors import (
 from provisioning.identity_age import next_lookup
 from provisioning.identity_refresh import LookupResult, claim_in_background, complete_identity
 from provisioning.personal_data import find_person
-from provisioning.profiles import UserRow
 from provisioning.retry import RetryingUnitOfWork
 from provisioning.rules import Rules
 
@@ -130,17 +129,14 @@ class ProvisioningService:
     def ensure(self, identity: Identity, *, source: Source, now: datetime) -> EnsureResult:
         """Ensure the profile of a user outside a request of theirs.
 
-        After a change or a denial the new context version is published.
+        The context version is published after a change or a denial, and where the identity is a
+        complete answer of the provider.
         """
         result = self._ensure(LookupResult(identity), source, now, time.monotonic())
-        if result.outcome in CHANGES or result.denial:
-            self._publish_version(result.user)
-        return result
-
-    def apply_identity(self, identity: Identity, *, source: Source, now: datetime) -> EnsureResult:
-        """Ensure the profile with a complete answer of the provider; publish the new version."""
-        result = self._ensure(LookupResult(identity), source, now, time.monotonic())
-        self._publish_version(result.user)
+        if identity.is_complete or result.outcome in CHANGES or result.denial:
+            user = result.user
+            log.info("session_invalidated", user_id=user.id, clerk_id=user.clerk_id)
+            self.contexts.publish_versions({user.clerk_id: user.context_version})
         return result
 
     def complete_from_clerk(
@@ -263,7 +259,7 @@ class ProvisioningService:
     ) -> EnsureResult | None:
         """Ensure the profile with the provider's answer; None where it has no such user."""
         if not identity.is_unknown:
-            return self.apply_identity(identity, source=source, now=now)
+            return self.ensure(identity, source=source, now=now)
         ids = [identity.clerk_id]
         self._run(
             lambda s: identity_store.mark_identity_unchanged(s, ids, now), ids[0], source, now
@@ -329,10 +325,6 @@ class ProvisioningService:
         return self.unit_of_work.run(
             work, clerk_id, source=source, now=now, started=time.monotonic()
         )
-
-    def _publish_version(self, user: UserRow) -> None:
-        log.info("session_invalidated", user_id=user.id, clerk_id=user.clerk_id)
-        self.contexts.publish_versions({user.clerk_id: user.context_version})
 
 
 def _record(result: EnsureResult | Literal["failed"], source: Source, seconds: float) -> None:
