@@ -32,8 +32,7 @@ from blueprints.api.ops import ops
 from blueprints.api.webhooks import webhooks
 from blueprints.pages.dashboard import pages
 from blueprints.pages.months import metricas, own_months
-from blueprints.pages.personal_data import personal_data
-from blueprints.pages.profile import profile
+from blueprints.pages.profile import personal_data, profile
 from blueprints.pages.site_files import site_files
 from core.config import Config
 from core.lazy_import import LazyModule
