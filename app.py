@@ -283,7 +283,7 @@ def _job_runner(
 
 def _background_refresh(service: ProvisioningService, app: Flask) -> BackgroundRefresh:
     def refresh(clerk_id: str, now: datetime) -> None:
-        # `sweep` is the channel of all background work: no client waits, and it is no visit.
+        # The source of all background work is `sweep`: no client waits, and it counts as no visit.
         service.refresh_visitor_if_due(clerk_id, source=Source("sweep"), now=now)
 
     return BackgroundRefresh(refresh, app.app_context)

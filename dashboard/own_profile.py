@@ -1,4 +1,4 @@
-"""What mentees change about themselves: their name, and what they have read of the team's work."""
+"""Changes by mentees: rename the own profile, mark goals and feedback as read."""
 
 from collections.abc import Mapping
 from datetime import datetime

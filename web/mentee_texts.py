@@ -7,7 +7,7 @@ from flask import Flask
 from dashboard.month_view import Change, ClosingTask, GoalProgress, Pace
 from dashboard.months import AddressState, GoalChange, Goals
 from dashboard.periods import CLOSING_DAY, Period
-from dashboard.score import GOAL_LABELS, MEASURES, PERCENT_CAP, WayToPoints, is_money
+from dashboard.score import GOAL_LABELS, MEASURES, PERCENT_CAP, ScoreSuggestion, is_money
 from provisioning.context import NOT_REQUIRED, READY, RequestContext
 from provisioning.user_lists import Diagnosis
 from web.formatting import MONTHS, figure, join_words, number, reais
@@ -139,7 +139,7 @@ def days_left_text(days: int) -> str:
     return f"em {days}\u00a0{'dia' if days == 1 else 'dias'}"
 
 
-def way_text(way: WayToPoints) -> str:
+def way_text(way: ScoreSuggestion) -> str:
     """«+1 ponto com mais 5 stories», «+2 pontos com mais R$ 400 de faturamento»."""
     more = amount(way.amount, way.measure)
     suffix = f" de {way.measure}" if is_money(way.measure) else ""
