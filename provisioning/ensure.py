@@ -210,9 +210,9 @@ def upsert_and_load_user(
     unlinked profile may be linked, the user's address is locked too: other users with that address
     and its pre-registration wait.
 
-    With `profile_source`, a user who was not stored before gets an automatic profile at once, and its
-    audit event has this source. Not where an unlinked profile may be linked, or where the stored
-    switch forbids automatic profiles.
+    With `profile_source`, a user who was not stored before gets an automatic profile at once, and
+    its audit event has this source. Not where an unlinked profile may be linked, or where the
+    stored switch forbids automatic profiles.
     """
     session.flush()  # for the caller's changes; execution on the connection does not flush
     values = {name: getattr(identity, name) for name in IDENTITY_FIELDS}

@@ -39,9 +39,9 @@ def with_own_profile(
     """Run the work in a transaction with the signed-in user's profile, and return its result.
 
     When the work raises NoResultFound, because the profile is gone or has another owner since the
-    request context was cached, the profile is ensured again and the work is repeated. `is_single_statement`
-    is for work of one statement. Raises ProfileRequiredError if there is no profile then, and what
-    the work raises.
+    request context was cached, the profile is ensured again and the work is repeated.
+    `is_single_statement` is for work of one statement. Raises ProfileRequiredError if there is no
+    profile then, and what the work raises.
     """
     for is_last in (False, True):
         own = OwnProfile(g.context.mentorado["id"], g.context.user["id"])

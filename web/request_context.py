@@ -44,9 +44,9 @@ def context_for_request(
 ) -> RequestContext:
     """Return the context of the user of these claims: from the cache, or by an ensure call.
 
-    `cached` are the values of `ContextCache.keys`; `skips_cache` ignores them. An impersonated session
-    only reads the stored state: it creates nothing and is no visit. Raises AccountDeletedError for
-    a deleted account, and DatabaseUnavailableError.
+    `cached` are the values of `ContextCache.keys`; `skips_cache` ignores them. An impersonated
+    session only reads the stored state: it creates nothing and is no visit. Raises
+    AccountDeletedError for a deleted account, and DatabaseUnavailableError.
     """
     if skips_cache:  # such a request reads little afterwards, so that it can wait longer
         pool_of(db.engine.engine).wait_while_connecting(scaled(FIRST_CONNECTION_WAIT_SECONDS))
