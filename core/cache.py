@@ -285,9 +285,8 @@ class LocalStore(BaseCache):
             if tokens:
                 next_arrival = arrival + tokens * wanted.interval
                 self._set(wanted.key, next_arrival, next_arrival - now)
-            return TokenGrant(tokens, arrival + wanted.interval - latest), [
-                self._get(key) for key in keys
-            ]
+            grant = TokenGrant(tokens, arrival + wanted.interval - latest)
+            return grant, [self._get(key) for key in keys]
 
     def put_version(
         self,
