@@ -150,7 +150,7 @@ def check_database(folder: Path) -> list[str]:
 
 
 def errors_logged(log: Path, tolerated: tuple[str, ...] = ()) -> list[str]:
-    """Return the errors in the app's log, except events that start with an `tolerated` text."""
+    """Return the errors in the app's log, except events that start with a `tolerated` text."""
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     errors = [line for line in lines if line["level"] in ("error", "critical")]
     return [f"logged: {line}" for line in errors if not line["event"].startswith(tolerated)]
