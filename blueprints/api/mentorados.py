@@ -7,8 +7,8 @@ from typing_extensions import TypedDict
 from core.database import transaction
 from core.types import Timestamp
 from dashboard import deleted_months, own_profile
-from dashboard.months import ReportedMonth, reported_months, save_month
-from dashboard.overview import OverviewShape, read_overview, serialize_overview
+from dashboard.months import ReportedMonth, read_report, reported_months, save_month
+from dashboard.overview import OverviewShape, compute_overview
 from dashboard.periods import Period
 from models import Mentorado
 from provisioning.audit import Source
@@ -68,7 +68,7 @@ def rename(body: OwnProfileEdit) -> MentoradoShape:
 @api_operation()
 def overview() -> OverviewShape:
     """The figures of the signed-in user's dashboard."""
-    return serialize_overview(own_overview())
+    return own_overview()
 
 
 @mentorados.get("/me/metricas")
@@ -129,8 +129,8 @@ def overview_of_one(mentorado_id: int) -> OverviewShape:
     with transaction() as session:
         if session.get(Mentorado, mentorado_id) is None:
             raise HttpError("not_found", "no such mentorado")
-        figures = read_overview(session, mentorado_id, now=services().now())
-    return serialize_overview(figures)
+        report = read_report(session, mentorado_id)
+    return compute_overview(report, now=services().now())
 
 
 def serialize_month(month: ReportedMonth) -> MonthShape:
