@@ -56,6 +56,7 @@ class WorkOrder(enum.StrEnum):
 
 
 Position = tuple[str | int, int]  # the key of the order, and the profile's id
+Fraction = tuple[ColumnElement[int], ColumnElement[int]]  # numerator and denominator
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,30 +82,6 @@ class WorkItem:
     def position(self) -> Position:
         """Where the next page begins."""
         return self.key, self.id
-
-
-@dataclass(frozen=True, slots=True)
-class WorkCounts:
-    """How many active mentees there are, and how many each filter has.
-
-    `low_score` is None where more than MOST_SCORED have reported.
-    """
-
-    total: int
-    no_metrics: int
-    no_feedback: int
-    no_access: int
-    low_score: int | None
-
-    def of(self, work_filter: WorkFilter | None) -> int | None:
-        """The number of mentees of a filter; of all without one."""
-        return {
-            None: self.total,
-            WorkFilter.NO_METRICS: self.no_metrics,
-            WorkFilter.NO_FEEDBACK: self.no_feedback,
-            WorkFilter.NO_ACCESS: self.no_access,
-            WorkFilter.LOW_SCORE: self.low_score,
-        }.get(work_filter)
 
 
 def list_work(
@@ -144,17 +121,20 @@ def next_to_write(session: Session, period: Period, mentorado_id: int) -> int | 
     return None
 
 
-def count_work(session: Session, period: Period) -> WorkCounts:
-    """Return the counts of a month, in one statement."""
+def count_work(session: Session, period: Period) -> dict[WorkFilter | None, int | None]:
+    """Return how many active mentees each filter has, and how many there are, in one statement.
+
+    The low scores are None where more than MOST_SCORED have reported.
+    """
     row = session.execute(COUNTS, _parameters(period)).one()
     total, without_account, reported, written, low_score = row
-    return WorkCounts(
-        total=total,
-        no_metrics=total - reported,
-        no_feedback=total - written,
-        no_access=without_account,
-        low_score=low_score if reported <= MOST_SCORED else None,
-    )
+    return {
+        None: total,
+        WorkFilter.NO_METRICS: total - reported,
+        WorkFilter.NO_FEEDBACK: total - written,
+        WorkFilter.NO_ACCESS: without_account,
+        WorkFilter.LOW_SCORE: low_score if reported <= MOST_SCORED else None,
+    }
 
 
 def _keys(work_filter: WorkFilter | None, order: WorkOrder) -> Select[Any]:
@@ -183,12 +163,8 @@ def _joined(query: Select[Any]) -> Select[Any]:
 def _parameters(period: Period) -> dict[str, int]:
     """Return the parameters of every query of this module."""
     before = period.previous
-    return {
-        "ano": period.ano,
-        "mes": period.mes,
-        "ano_before": before.ano,
-        "mes_before": before.mes,
-    }
+    this = {"ano": period.ano, "mes": period.mes}
+    return {**this, "ano_before": before.ano, "mes_before": before.mes}
 
 
 def _score_of(month: type[MetricaMensal]) -> ColumnElement[int]:
@@ -201,27 +177,23 @@ def _score_of(month: type[MetricaMensal]) -> ColumnElement[int]:
     def least(*values: Any) -> ColumnElement[int]:
         return func.least(*values, type_=BigInteger())
 
-    def points(
-        weight: int, figure: InstrumentedAttribute[int], goal: str
-    ) -> tuple[ColumnElement[int], ColumnElement[int]]:
+    def points(weight: int, figure: InstrumentedAttribute[int], goal: str) -> Fraction:
         """Return twice the goal's points as a fraction of the goal: numerator and denominator."""
         own, standing = getattr(month, goal), getattr(Mentorado, goal)
         target = least(cast(func.coalesce(own, standing, 0), BigInteger), LARGEST_GOAL)
         reached = least(2 * weight * cast(figure, BigInteger), 3 * weight * target)
         return reached, func.greatest(target, 1, type_=BigInteger())
 
-    def rounded(
-        one: tuple[ColumnElement[int], ColumnElement[int]],
-        two: tuple[ColumnElement[int], ColumnElement[int]],
-    ) -> ColumnElement[int]:
-        (a, g), (b, h) = one, two
-        return (a * h + b * g + g * h) // (2 * g * h)
-
     revenue, goal = points(40, month.faturamento, "meta_faturamento")
-    reach = points(10, month.posts_feed, "meta_posts"), points(10, month.stories, "meta_stories")
-    leads = points(10, month.leads, "meta_leads")
-    clients = leads, points(10, month.procedimentos, "meta_procedimentos")
-    score = (revenue + goal) // (2 * goal) + rounded(*reach) + rounded(*clients)
+    score = (revenue + goal) // (2 * goal)
+    for (a, g), (b, h) in (
+        (points(10, month.posts_feed, "meta_posts"), points(10, month.stories, "meta_stories")),
+        (
+            points(10, month.leads, "meta_leads"),
+            points(10, month.procedimentos, "meta_procedimentos"),
+        ),
+    ):
+        score += (a * h + b * g + g * h) // (2 * g * h)  # the sum of both, rounded half up
     return case((month.id.is_not(None), cast(score, Integer)))
 
 
@@ -245,15 +217,10 @@ def _counts() -> Select[Any]:
 
 def _count_of_active(model: type[MetricaMensal | Feedback]) -> ColumnElement[int]:
     is_month = (model.ano == THIS[0], model.mes == THIS[1])
-    of_all = select(func.count()).select_from(model).where(*is_month).scalar_subquery()
-    of_inactive = (
-        select(func.count())
-        .select_from(Mentorado)
-        .join(model, model.mentorado_id == Mentorado.id)
-        .where(Mentorado.ativo == SimNao.NAO, *is_month)
-        .scalar_subquery()
-    )
-    return of_all - of_inactive
+    of_all = select(func.count()).select_from(model).where(*is_month)
+    profiles = of_all.join(Mentorado, Mentorado.id == model.mentorado_id)
+    of_inactive = profiles.where(Mentorado.ativo == SimNao.NAO)
+    return of_all.scalar_subquery() - of_inactive.scalar_subquery()
 
 
 # Built once: to build them for each page took longer than to run them.
