@@ -48,7 +48,6 @@ class MonthReview:
     figures: tuple[Figure, ...]
     is_reported: bool
     notes: str | None
-    feedback: Feedback | None
     last: Feedback | None
 
 
@@ -74,10 +73,8 @@ def set_month_goals(
     Raises MonthNotReportedError and UnknownMentoradoError.
     """
     profile = load_profile_for_update(session, mentorado_id)
-    reported = select(MetricaMensal).where(
-        MetricaMensal.mentorado_id == mentorado_id,
-        MetricaMensal.ano == period.ano,
-        MetricaMensal.mes == period.mes,
+    reported = select(MetricaMensal).filter_by(
+        mentorado_id=mentorado_id, ano=period.ano, mes=period.mes
     )
     found = session.scalars(reported).one_or_none()
     if found is None:
@@ -86,13 +83,7 @@ def set_month_goals(
     if after:  # a second submit of the same form changes and records nothing
         month = [period.ano, period.mes]
         record_action(
-            session,
-            source,
-            "month_goals",
-            profile=profile,
-            month=month,
-            before=before,
-            after=after,
+            session, source, "month_goals", profile=profile, month=month, before=before, after=after
         )
 
 
@@ -111,11 +102,7 @@ def write_goals(
 
 def read_feedback(session: Session, mentorado_id: int, period: Period) -> Feedback | None:
     """Return the feedback of one month, or None."""
-    this = select(Feedback).where(
-        Feedback.mentorado_id == mentorado_id,
-        Feedback.ano == period.ano,
-        Feedback.mes == period.mes,
-    )
+    this = select(Feedback).filter_by(mentorado_id=mentorado_id, ano=period.ano, mes=period.mes)
     return session.scalars(this).one_or_none()
 
 
@@ -154,21 +141,16 @@ def read_review(session: Session, profile: Mentorado, period: Period) -> MonthRe
     )
     by_key = {(month.ano, month.mes): month for month in session.scalars(months)}
     month, before = (by_key.get(key) for key in keys)
-    until = select(Feedback).where(
+    feedbacks = select(Feedback).where(
         Feedback.mentorado_id == profile.id,
-        tuple_(Feedback.ano, Feedback.mes) <= tuple_(*keys[0]),
+        tuple_(Feedback.ano, Feedback.mes) < tuple_(*keys[0]),
     )
-    newest = list(
-        session.scalars(until.order_by(Feedback.ano.desc(), Feedback.mes.desc()).limit(2))
-    )
-    feedback = newest[0] if newest and (newest[0].ano, newest[0].mes) == keys[0] else None
-    earlier = newest[1:] if feedback else newest
+    newest_first = feedbacks.order_by(Feedback.ano.desc(), Feedback.mes.desc())
     return MonthReview(
         figures=tuple(_figure(name, profile, month, before) for name in FIGURES),
         is_reported=month is not None,
         notes=month.observacoes if month else None,
-        feedback=feedback,
-        last=earlier[0] if earlier else None,
+        last=session.scalars(newest_first.limit(1)).one_or_none(),
     )
 
 
