@@ -5,12 +5,10 @@ from typing import TYPE_CHECKING
 from flask import Flask
 
 from blueprints.admin.changes import console_changes
-from blueprints.admin.feedback import console_feedback
-from blueprints.admin.goals import console_goals
 from blueprints.admin.imports import console_imports
 from blueprints.admin.jobs import console_jobs
 from blueprints.admin.mentees import console_deleted, console_mentees
-from blueprints.admin.months import console
+from blueprints.admin.months import console, console_feedback, console_goals
 from blueprints.admin.same_person import console_same_person
 from blueprints.admin.system import (
     console_audit,
