@@ -163,6 +163,8 @@ def read_list(content: str) -> MenteeList:
     opened = _OpenedList(content)
     fields = opened.columns.fields
     lines = [_check_line(number, fields, cells) for number, cells in opened.rows]
+    if not lines:
+        raise UnreadableListError(NO_LINES)
     if len(lines) > MAX_LIST_LINES:
         raise UnreadableListError(TOO_MANY_LINES)
     return MenteeList(lines, opened.columns)

@@ -106,6 +106,16 @@ def test_preview_shows_the_result_of_each_line(
     assert line_results["7"].startswith("E-mail: Informe um e-mail válido")
 
 
+@pytest.mark.parametrize("line", ['"";""', "\u00a0;\u00a0"], ids=["quotes", "hard-blanks"])
+def test_list_whose_lines_have_no_text_is_answered_with_an_error(
+    console: FlaskClient, line: str
+) -> None:
+    response = send(console, f"nome;e-mail\n{line}\n")
+
+    assert response.status_code == 422
+    assert "A lista só tem os títulos" in page_of(response)
+
+
 def test_confirmed_list_is_imported_as_previewed_and_audited(
     console: FlaskClient, browser_of: Browser, session: Session
 ) -> None:
