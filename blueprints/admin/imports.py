@@ -1,8 +1,8 @@
 """The admin console's pre-registration, of one mentee or of a list, with a preview."""
 
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
 
 from flask import Blueprint, Response, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -20,7 +20,7 @@ from models.admin_job import JobKind
 from provisioning.imports import (
     LineResult,
     LineVerdict,
-    MenteeList,
+    ListColumns,
     UnreadableListError,
     preview_list,
 )
@@ -38,7 +38,7 @@ from web.csv_import import (
     read_list,
     write_list,
 )
-from web.errors import InvalidInputError
+from web.errors import FieldErrors, InvalidInputError
 from web.month_input import FORM_INPUT
 from web.problem_responses import MAX_FORM_BYTES
 from web.validation import validate_model
@@ -51,33 +51,23 @@ MAX_INLINE_LINES = 500
 MAX_INLINE_BYTES = MAX_FORM_BYTES - 8 * 1024  # its form fits into the limit of any form
 FIELD_IDS = {"nome_completo": "nome", "email": "email"}  # of the form for one mentee
 TEMPLATE_TITLES = ("Nome completo", "E-mail", *(FACTS[goal] for goal in GOALS))
-TEMPLATE_FILE, REJECTED_FILE = "modelo-mentorados.csv", "linhas-recusadas.csv"
 EMPTY = "Escolha um arquivo, ou escreva um nome."
 EXISTS = "Já existe um perfil com este e-mail."
 OTHER_LIST = "Este formulário já foi enviado com outra lista. Confira e confirme de novo."
-
-
-@dataclass(frozen=True, slots=True)
-class FormError:
-    """A message of the page; `field` is the id of the wrong field, `url` a page about it."""
-
-    message: str
-    field: str = ""
-    url: str = ""
 
 
 @console_imports.get("")
 @admin_required
 def show_form() -> ResponseReturnValue:
     """Show the form for one mentee or a file with many."""
-    return _render_form()
+    return _render_form([])
 
 
 @console_imports.get("/modelo.csv")
 @admin_required
 def download_template() -> Response:
     """Return an empty list with all titles."""
-    return csv_file(TEMPLATE_FILE, [TEMPLATE_TITLES])
+    return csv_file("modelo-mentorados.csv", [TEMPLATE_TITLES])
 
 
 @console_imports.post("")
@@ -89,9 +79,9 @@ def preview_or_import() -> ResponseReturnValue:
         is_long = _is_long(content)
         reason = typed_reason()
     except InvalidInputError as err:
-        return _render_form([FormError(e["message"], e["field"]) for e in err.errors])
+        return _render_form(err.errors)
     except UnreadableListError as err:
-        return _render_form([FormError(str(err), "arquivo")])
+        return _render_form([{"field": "arquivo", "message": str(err)}])
     is_confirmed = CONFIRMED_FIELD in request.form
     if not is_long and not is_confirmed:
         return _render_preview(content)
@@ -107,7 +97,7 @@ def preview_or_import() -> ResponseReturnValue:
     except KeyReusedError:
         if not is_long:
             return _render_preview(content, OTHER_LIST)
-        return _render_form([FormError(OTHER_LIST)])
+        return _render_form([{"field": "", "message": OTHER_LIST}])
 
 
 @console_imports.post("/recusadas")
@@ -115,40 +105,34 @@ def preview_or_import() -> ResponseReturnValue:
 def download_rejected() -> ResponseReturnValue:
     """Return the lines of a previewed list that would not be registered, with the reasons."""
     # Long lists are jobs, whose pages have a download of their own.
-    try:
+    with suppress(InvalidInputError, UnreadableListError):
         content = _read_content()
-        found = None if _is_long(content) else _results(content)
-    except (InvalidInputError, UnreadableListError):
-        found = None
-    if found is None:
-        return _render_form([FormError(OTHER_LIST)])
-    mentees, results = found
-    return rejected_csv(
-        REJECTED_FILE,
-        mentees.columns.titles,
-        [result.to_rejected() for result in results if not result.verdict.is_good],
-    )
+        if not _is_long(content):
+            columns, results = _results(content)
+            rejected = [result.to_rejected() for result in results if not result.verdict.is_good]
+            return rejected_csv("linhas-recusadas.csv", columns.titles, rejected)
+    return _render_form([{"field": "", "message": OTHER_LIST}])
 
 
 def _render_preview(content: str, note: str = "") -> ResponseReturnValue:
     """Render the preview of a short list, with a form that imports it once."""
     try:
-        mentees, results = _results(content)
+        columns, results = _results(content)
     except UnreadableListError as err:
-        return _render_form([FormError(str(err), "arquivo")])
-    if errors := _errors_of_one(results):
-        return _render_form(errors)
-    good = sum(result.verdict.is_good for result in results)
+        return _render_form([{"field": "arquivo", "message": str(err)}])
+    first = results[0]
+    if _is_form_for_one() and len(results) == 1 and first.verdict is LineVerdict.EXISTS:
+        url = url_for("console_mentees.show", mentorado_id=first.mentorado_id)
+        return _render_form([{"field": "email", "message": EXISTS}], url)
+    stored = [result.to_stored(with_person=True) for result in results]
     with transaction() as session:
-        reports = line_reports(
-            session, [result.to_stored(with_person=True) for result in results], is_preview=True
-        )
+        reports = line_reports(session, stored, is_preview=True)
     page = render_template(
         "console_imports_report.html",
-        good=good,
+        good=sum(result.verdict.is_good for result in results),
         total=len(results),
         reports=reports,
-        columns=mentees.columns.to_stored(),
+        columns=columns.to_stored(),
         content=content,
         note=note,
         key_field=KEY_FIELD,
@@ -161,24 +145,13 @@ def _is_long(content: str) -> bool:
     """Whether a list is read by a job; raises UnreadableListError for a text that is no list."""
     if is_encoded_spreadsheet(content):
         return True
-    if count_lines(content) > MAX_INLINE_LINES or len(content) > MAX_INLINE_BYTES:
-        return True
-    return len(content.encode()) > MAX_INLINE_BYTES
+    return count_lines(content) > MAX_INLINE_LINES or len(content.encode()) > MAX_INLINE_BYTES
 
 
-def _results(content: str) -> tuple[MenteeList, list[LineResult]]:
+def _results(content: str) -> tuple[ListColumns, list[LineResult]]:
     mentees = read_list(content)
     with transaction() as session:
-        return mentees, preview_list(session, mentees.lines)
-
-
-def _errors_of_one(results: Sequence[LineResult]) -> list[FormError]:
-    """Return the error of the form for one mentee, if another profile has the address."""
-    [result, *others] = results
-    if not _is_form_for_one() or others or result.verdict is not LineVerdict.EXISTS:
-        return []
-    url = url_for("console_mentees.show", mentorado_id=result.mentorado_id)
-    return [FormError(EXISTS, "email", url)]
+        return mentees.columns, preview_list(session, mentees.lines)
 
 
 def _is_form_for_one() -> bool:
@@ -194,8 +167,7 @@ def _read_content() -> str:
     is_multipart = request.mimetype == "multipart/form-data"
     limit = MAX_LIST_BYTES if is_multipart else MAX_FORM_BYTES
     request.max_content_length = request.max_form_memory_size = limit
-    file = request.files.get("arquivo")
-    if file:
+    if file := request.files.get("arquivo"):
         content = decode_file(file.read())
     elif _is_form_for_one():
         return _list_of_one(request.form)
@@ -219,12 +191,13 @@ def _list_of_one(form: Mapping[str, str]) -> str:
     return write_list([("nome", "e-mail"), (name, email)])
 
 
-def _render_form(errors: Sequence[FormError] = ()) -> ResponseReturnValue:
-    """Render the form with what was typed."""
+def _render_form(errors: FieldErrors, url: str = "") -> ResponseReturnValue:
+    """Render the form with what was typed, the ids of wrong fields, and a page about the error."""
     page = render_template(
         "console_imports.html",
         errors=errors,
-        error_of={error.field: error for error in errors},
+        url=url,
+        error_of={error["field"]: error for error in errors},
         typed={field: request.form.get(field, "") for field in FIELD_IDS.values()},
     )
     return page, 422 if errors else 200
