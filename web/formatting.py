@@ -93,6 +93,7 @@ def register_filters(app: Flask) -> None:
         bar_text,
         first_name,
         initials,
+        join_words,
         score_tone,
         score_word,
     )
@@ -210,9 +211,9 @@ def initials(name: str) -> str:
     return (words[0][0] + (words[-1][0] if len(words) > 1 else "")).upper()
 
 
-def join_words(words: Sequence[str]) -> str:
+def join_words(words: Sequence[str], conjunction: str = "e") -> str:
     """«leads», «posts», «stories» → «leads, posts e stories»."""
-    return " e ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+    return f" {conjunction} ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def score_tone(score: int) -> str:

@@ -8,12 +8,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from blueprints.admin.change_types import (
-    CHANGE_TYPES,
-    ChangeInput,
-    ChangeType,
-    NoFields,
-)
+from blueprints.admin.change_types import CHANGE_TYPES, ChangeInput, ChangeType
 from blueprints.admin.mentees import successor_url
 from core.database import transaction
 from models import Mentorado, User
@@ -85,7 +80,7 @@ class RequestedChange:
 def show_form(subject: str, subject_id: int, key: str) -> ResponseReturnValue:
     """Show the form of a change; for a change without input, its preview."""
     requested = _requested_change(subject, subject_id, key)
-    if requested.type.form is not NoFields and not request.args:
+    if requested.type.form.model_fields and not request.args:
         return _render_form(requested, {})
     return _render_preview(requested, request.args)
 
@@ -205,12 +200,11 @@ def _latest_change(requested: RequestedChange) -> str:
     is_user, number = requested.subject.kind is SubjectKind.USER, requested.subject.id
     about = {"user_id": number} if is_user else {"mentorado_id": number}
     with transaction() as session:
-        newest = audit.read_history(session, **about, limit=1)
-        event = next((e for e in newest if e.actor_id not in (None, admin_source().actor_id)), None)
-        actor = session.get(User, event.actor_id) if event else None
-    if event is None:
-        return ""
-    name = (actor.name if actor else None) or "outra pessoa da equipe"
+        event = next(iter(audit.read_history(session, **about, limit=1)), None)
+        if event is None or event.actor_id in (None, admin_source().actor_id):
+            return ""
+        actor = session.get(User, event.actor_id)
+    name = (actor and actor.name) or "outra pessoa da equipe"
     return f"Última mudança: «{event_name(event)}», por {name}, em {moment(event.at)}."
 
 
@@ -226,18 +220,16 @@ def _result_url(requested: RequestedChange, change: ChangeRequest) -> str:
 def _names_in(preview: Preview) -> Names:
     """Return the names of the users and profiles that the facts of a preview refer to."""
     snapshots = [*preview.before.values(), *preview.after.values()]
+    columns = {
+        "user_id": (User.id, User.name),
+        "mentorado_id": (Mentorado.id, Mentorado.nome_completo),
+    }
     names: dict[tuple[str, int], str] = {}
-    for fact, model, name in (
-        ("user_id", User, User.name),
-        ("mentorado_id", Mentorado, Mentorado.nome_completo),
-    ):
-        ids = {facts[fact] for facts in snapshots if facts.get(fact) is not None}
-        if ids:
+    for fact, (key, name) in columns.items():
+        if ids := {facts[fact] for facts in snapshots if facts.get(fact) is not None}:
             with transaction() as session:
-                rows = session.execute(select(model.id, name).where(model.id.in_(ids))).all()
-            names |= {
-                (fact, number): f"{text or 'sem nome'} (nº {number})" for number, text in rows
-            }
+                rows = session.execute(select(key, name).where(key.in_(ids)))
+                names |= {(fact, n): f"{text or 'sem nome'} (nº {n})" for n, text in rows}
     return names
 
 
@@ -266,29 +258,26 @@ def _render_form(
 
 def _changed_since_opened(requested: RequestedChange) -> dict[str, str]:
     """Return by field the stored value that another admin has changed since the form was opened."""
-    fields = requested.type.form.model_fields
-    seen = {
-        name: text for name in fields if (text := request.form.get(SEEN_PREFIX + name)) is not None
+    if not any(SEEN_PREFIX + name in request.form for name in requested.type.form.model_fields):
+        return {}
+    return {
+        name: value
+        for name, value in _stored_values(requested).items()
+        if request.form.get(SEEN_PREFIX + name, value) != value
     }
-    stored = _stored_values(requested) if seen else {}
-    return {name: stored[name] for name, text in seen.items() if text != stored[name]}
 
 
 def _render_changed_form(
     requested: RequestedChange, changed: Mapping[str, str]
 ) -> ResponseReturnValue:
     """Render the form again: what this admin has typed, and the newest values of other fields."""
-    typed = {
-        name: text
-        for name, text in request.form.items()
-        if text != request.form.get(SEEN_PREFIX + name)
-    }
+    form = request.form
+    typed = {name: text for name, text in form.items() if text != form.get(SEEN_PREFIX + name)}
     errors: FieldErrors = [
         {"field": name, "message": f"mudou para «{value or 'em branco'}» enquanto você editava."}
         for name, value in changed.items()
     ]
-    page, _ = _render_form(requested, typed, errors, note=_latest_change(requested))
-    return page, 409
+    return _render_form(requested, typed, errors, note=_latest_change(requested))[0], 409
 
 
 def _stored_values(requested: RequestedChange) -> dict[str, str]:

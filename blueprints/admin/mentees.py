@@ -103,7 +103,7 @@ def show(mentorado_id: int) -> ResponseReturnValue:
         mentorado=serialize_mentorado(profile),
         profile=profile,
         owner=owner,
-        danger=dangers_of_profile(profile, owner, counts),
+        dangers=dangers_of_profile(profile, owner, counts),
         report=report,
         view=view_month(report, None, now=now),
         this_month=current_period(now),

@@ -89,7 +89,7 @@ def show(user_id: int) -> ResponseReturnValue:
         state=STATES[row.state],
         forecast=forecast_text(result),
         unlinked_profiles=unlinked,
-        danger=dangers_of_user(row.user, row.mentorado, counts),
+        dangers=dangers_of_user(row.user, row.mentorado, counts),
         history=[(event, event_name(event)) for event in history],
         names=names,
     )
