@@ -23,6 +23,13 @@ STATES = {
     UserState.BLOCKED: "Bloqueada",
     UserState.ADMIN: "Administração",
 }
+STATUSES = {  # of sweeps and jobs
+    "queued": "na fila",
+    "running": "em andamento",
+    "succeeded": "concluída",
+    "failed": "com erro",
+    "abandoned": "abandonada",
+}
 CONFLICTS = {
     Conflict.SAME_PROFILE: "Um perfil não pode ser unido a si mesmo.",
     Conflict.PROFILE_CHANGED: "O perfil acabou de mudar (dono ou e-mail). Confira de novo.",

@@ -17,7 +17,7 @@ from provisioning import jobs
 from provisioning.imports import LONGEST_REPORT, LineVerdict
 from web.access_policy import admin_required
 from web.admin_change import admin_source, run_with_retry, typed_reason
-from web.admin_labels import FACTS
+from web.admin_labels import FACTS, STATUSES
 from web.csv_export import csv_file
 from web.csv_import import MAX_SHOWN_LENGTH
 from web.errors import HttpError
@@ -96,12 +96,6 @@ console_jobs = Blueprint("console_jobs", __name__, url_prefix="/admin/tarefas")
 KEY_FIELD = "chave"  # the hidden field with the idempotency key of a form
 CONFIRMED_FIELD = "confirmado"  # sent with a form whose preview was shown
 HISTORY_SIZE = 50
-STATUSES = {
-    JobStatus.QUEUED: "na fila",
-    JobStatus.RUNNING: "em andamento",
-    JobStatus.SUCCEEDED: "concluída",
-    JobStatus.FAILED: "com erro",
-}
 KINDS = {JobKind.IMPORT: "Lista de mentorados", JobKind.GOALS: "Metas de todos"}
 
 
@@ -136,7 +130,7 @@ def show(job_id: uuid.UUID) -> ResponseReturnValue:
     return render_template(
         "console_import_job.html" if is_import else "console_goals_job.html",
         job=job,
-        status=STATUSES[JobStatus(job.status)],
+        status=STATUSES[job.status],
         good=sum(job.counts.get(verdict, 0) for verdict in LineVerdict if verdict.is_good),
         reports=reports,
         columns=job.options.get("columns", {}),

@@ -17,7 +17,7 @@ from models import Mentorado, User
 from provisioning import audit, deleted_profiles
 from provisioning.audit import read_names
 from provisioning.context import serialize_mentorado
-from provisioning.deleted_profiles import DeletedProfile, RestoredProfile
+from provisioning.deleted_profiles import DeletedProfile
 from provisioning.errors import ConflictError
 from provisioning.references import count_references
 from provisioning.user_lists import KINDS, MenteeKind, list_mentees
@@ -36,25 +36,19 @@ console_deleted = Blueprint("console_deleted", __name__, url_prefix="/admin/ment
 PROFILE_PATH = f"/<{ID_CONVERTER}:mentorado_id>"
 PAGE_SIZE = 50
 HISTORY_SIZE = 50
-RESTORED = "Perfil restaurado, com tudo o que era dele."
 WITHOUT_OWNER = (
     "Perfil restaurado sem dono, porque a pessoa usa outro perfil ou excluiu a conta. Para juntar "
     "dois perfis, use «Unir a outro»."
 )
 WITHOUT_ADDRESS = "Perfil restaurado sem e-mail, porque outro perfil já tem o e-mail dele."
-MERGED = "Este perfil foi unido a outro: é este aqui."
-
-
-def _parse_kind(text: str) -> MenteeKind | None:
-    """Return None, which means all kinds, for an unknown kind."""
-    return next((kind for kind in MenteeKind if kind == text), None)
+Kind = BeforeValidator(lambda text: text if text in list(MenteeKind) else None)
 
 
 class MenteesPage(Search):
-    """Filters and page of the list."""
+    """Filters and page of the list; an unknown kind means all kinds."""
 
     limit: Annotated[int, Field(ge=1, le=PAGE_SIZE), Digits] = PAGE_SIZE
-    tipo: Annotated[MenteeKind | None, BeforeValidator(_parse_kind)] = None
+    tipo: Annotated[MenteeKind | None, Kind] = None
 
 
 @console_mentees.get("")
@@ -147,16 +141,19 @@ def restore(mentorado_id: int) -> ResponseReturnValue:
         if session.get(Mentorado, mentorado_id) is not None:
             return page
     deleted = _get_deleted(mentorado_id)
-    reason = typed_reason()
-    source, now = admin_source(reason), services().now()
+    source, now = admin_source(typed_reason()), services().now()
     try:
         restored = apply_admin_work(
-            "restore",
-            lambda s: deleted_profiles.restore(s, mentorado_id, source=source, now=now),
+            "restore", lambda s: deleted_profiles.restore(s, mentorado_id, source=source, now=now)
         )
     except ConflictError as err:
         return _render_deleted(deleted, CONFLICTS[err.kind]), 409
-    flash_user(_restored_message(restored))
+    if restored.has_lost_owner:
+        flash_user(WITHOUT_OWNER)
+    elif restored.has_lost_address:
+        flash_user(WITHOUT_ADDRESS)
+    else:
+        flash_user("Perfil restaurado, com tudo o que era dele.")
     return page
 
 
@@ -171,14 +168,8 @@ def successor_url(mentorado_id: int) -> str | None:
         return url_for("console_deleted.show_deleted", mentorado_id=mentorado_id)
     if kept_id is None:
         return None
-    flash_user(MERGED)
+    flash_user("Este perfil foi unido a outro: é este aqui.")
     return url_for("console_mentees.show", mentorado_id=kept_id)
-
-
-def _restored_message(restored: RestoredProfile) -> str:
-    if restored.has_lost_owner:
-        return WITHOUT_OWNER
-    return WITHOUT_ADDRESS if restored.has_lost_address else RESTORED
 
 
 def _get_deleted(mentorado_id: int) -> DeletedProfile:

@@ -12,7 +12,6 @@ from blueprints.api.admin_operations import get_run
 from core import metrics
 from core.database import transaction
 from models import SweepRun
-from models.sweep_run import SweepStatus
 from provisioning import admin_actions, attempts
 from provisioning.audit import read_events, read_names, read_user_names
 from provisioning.errors import DatabaseUnavailableError
@@ -21,16 +20,13 @@ from sweep.stats import read_stats
 from web import health
 from web.access_policy import admin_required
 from web.admin_change import admin_source, log, log_admin_action, run_with_retry, typed_reason
-from web.admin_labels import channel_text, event_labels, event_name
+from web.admin_labels import STATUSES, channel_text, event_labels, event_name
 from web.errors import InvalidInputError
 from web.flashes import flash_user
 from web.services import services
 from web.validation import ID_CONVERTER, EventCursor, read_query
 
 console_system = Blueprint("console_system", __name__, url_prefix="/admin")
-
-SWITCH_VALUES = {"sim": True, "nao": False}
-NO_VALUE_MESSAGE = "Diga se é para ligar ou para desligar."
 
 
 @console_system.get("/sistema")
@@ -68,16 +64,14 @@ def confirm_auto_create() -> ResponseReturnValue:
 @admin_required
 def set_auto_create() -> ResponseReturnValue:
     """Switch the automatic creation of profiles on or off, in every process at once."""
-    enabled = SWITCH_VALUES.get(request.form.get("ligar", ""))
-    if enabled is None:  # a form without its field must not switch anything off
-        raise InvalidInputError([{"field": "ligar", "message": NO_VALUE_MESSAGE}])
-    reason = typed_reason()
+    if request.form.get("ligar") not in ("sim", "nao"):  # must not switch anything off
+        message = "Diga se é para ligar ou para desligar."
+        raise InvalidInputError([{"field": "ligar", "message": message}])
+    enabled, source = request.form["ligar"] == "sim", admin_source(typed_reason())
     with transaction() as session:
         is_changed = admin_actions.is_auto_create_on(session) != enabled
         if is_changed:
-            admin_actions.set_auto_create(
-                session, on=enabled, source=admin_source(reason), now=services().now()
-            )
+            admin_actions.set_auto_create(session, on=enabled, source=source, now=services().now())
     if is_changed:  # a repeated request has changed nothing
         log.warning("auto_create_changed", enabled=enabled, entry="admin")
     flash_user("Criação automática ligada." if enabled else "Criação automática desligada.")
@@ -112,13 +106,6 @@ def is_creation_paused() -> bool:
 console_sweeps = Blueprint("console_sweeps", __name__, url_prefix="/admin/varreduras")
 
 HISTORY_SIZE = 50
-STATUSES = {
-    SweepStatus.QUEUED: "na fila",
-    SweepStatus.RUNNING: "em andamento",
-    SweepStatus.SUCCEEDED: "concluída",
-    SweepStatus.FAILED: "com erro",
-    SweepStatus.ABANDONED: "abandonada",
-}
 TRIGGERS = {"clock": "automática", "admin": "iniciada pela administração", "cli": "pelo terminal"}
 
 
