@@ -77,7 +77,7 @@ SCORES = (
 
 def register_filters(app: Flask) -> None:
     """Register the template filters."""
-    filters = (
+    for template_filter in (
         reais,
         compact_reais,
         number,
@@ -94,10 +94,8 @@ def register_filters(app: Flask) -> None:
         first_name,
         initials,
         join_words,
-        score_tone,
-        score_word,
-    )
-    for template_filter in filters:
+        score_label,
+    ):
         app.add_template_filter(template_filter)
 
 
@@ -216,15 +214,6 @@ def join_words(words: Sequence[str], conjunction: str = "e") -> str:
     return f" {conjunction} ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
-def score_tone(score: int) -> str:
-    """Return the name of the style for a score."""
-    return _score_label(score)[0]
-
-
-def score_word(score: int) -> str:
-    """80 → «ótimo mês»."""
-    return _score_label(score)[1]
-
-
-def _score_label(score: int) -> tuple[str, str]:
+def score_label(score: int) -> tuple[str, str]:
+    """80 → the name of the style and «ótimo mês»."""
     return next(((tone, word) for least, tone, word in SCORES if score >= least), NO_SCORE)

@@ -47,13 +47,9 @@ class Advice:
     how_to: str | None = None
 
 
-ADD_EMAIL = Advice(NO_EMAIL, STEPS.format(step="adicione o seu"))
-VERIFY_EMAIL = Advice(UNVERIFIED, STEPS.format(step="toque no seu, depois em «Verificar»,"))
-
-
 def register_mentee_texts(app: Flask) -> None:
     """Register the template filters of the dashboard."""
-    filters = (
+    for template_filter in (
         amount,
         change_kind,
         change_sign,
@@ -65,8 +61,7 @@ def register_mentee_texts(app: Flask) -> None:
         month_alone,
         streak_text,
         way_text,
-    )
-    for template_filter in filters:
+    ):
         app.add_template_filter(template_filter)
     app.jinja_env.globals["chart_measures"] = MEASURES
 
@@ -129,14 +124,8 @@ def goal_status(progress: GoalProgress, pace: Pace | None) -> str:
         return f"{'faltou' if is_one else 'faltaram'} {size}"
     verb = "falta" if is_one else "faltam"
     on_pace = "no ritmo: " if progress.is_on_pace else ""
-    return f"{on_pace}{verb} {size} {days_left_text(pace.days_left)}"
-
-
-def days_left_text(days: int) -> str:
-    """«em 2 dias», «em 1 dia», «até hoje à noite»."""
-    if days == 0:
-        return "até hoje à noite"
-    return f"em {days}\u00a0{'dia' if days == 1 else 'dias'}"
+    until = f"em {pace.days_left}\u00a0{'dia' if pace.days_left == 1 else 'dias'}"
+    return f"{on_pace}{verb} {size} {until if pace.days_left else 'até hoje à noite'}"
 
 
 def way_text(way: WayToPoints) -> str:
@@ -205,9 +194,10 @@ def diagnostic_advice(context: RequestContext, diagnosis: Diagnosis) -> list[str
 def address_advice(address: AddressState) -> Advice | None:
     """Return what a mentee can do about the own address; None if there is nothing to do."""
     if not address.has_email:
-        return ADD_EMAIL
+        return Advice(NO_EMAIL, STEPS.format(step="adicione o seu"))
     if not address.is_verified:
-        return VERIFY_EMAIL
+        step = "toque no seu, depois em «Verificar»,"
+        return Advice(UNVERIFIED, STEPS.format(step=step))
     if address.unlinked_matches:
         return Advice(SEVERAL_MATCHES if address.unlinked_matches > 1 else ONE_MATCH)
     return None
