@@ -14,7 +14,6 @@ import codecs
 import csv
 import io
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import Annotated, Any
@@ -32,6 +31,7 @@ from provisioning.imports import (
 )
 from web.admin_labels import FACTS
 from web.errors import InvalidInputError
+from web.formatting import plain_text
 from web.month_input import FORM_INPUT, Figure
 from web.spreadsheet import BROKEN, SAVE_AS_CSV, ZIP, is_small, read_rows
 from web.validation import Body, Email, Name, validate_model
@@ -216,9 +216,7 @@ def _columns_of(titles: list[str]) -> ListColumns:
 
 def _normalized_title(title: str) -> str:
     """Return a title in lower case, without accents, signs, parentheses and filling words."""
-    letters = unicodedata.normalize("NFKD", title.casefold())
-    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
-    words = re.sub(r"\([^)]*\)|[^a-z0-9]", " ", plain).split()
+    words = re.sub(r"\([^)]*\)|[^a-z0-9]", " ", plain_text(title)).split()
     return " ".join(word for word in words if word not in FILLERS)
 
 

@@ -1,6 +1,7 @@
 """Formatting and parsing of numbers, amounts and dates in Brazilian Portuguese."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
@@ -207,6 +208,12 @@ def initials(name: str) -> str:
     """«Bia dos Santos Nunes» → «BN»."""
     words = name.split() or ["?"]
     return (words[0][0] + (words[-1][0] if len(words) > 1 else "")).upper()
+
+
+def plain_text(text: str) -> str:
+    """Return a text in lower case and without accents."""
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 
 def join_words(words: Sequence[str], conjunction: str = "e") -> str:
