@@ -26,7 +26,7 @@ class Bar:
 
     period: Period
     month: Month | None
-    value: int
+    value: int = 0
     profit: int | None = None
     goal: int | None = None
 
@@ -43,11 +43,6 @@ class Chart:
     bars: tuple[Bar, ...]
     marks: tuple[int, ...]
     zero: int
-
-    @property
-    def is_money(self) -> bool:
-        """Whether the values are reais."""
-        return is_money(self.measure)
 
     @property
     def has_loss(self) -> bool:
@@ -75,7 +70,8 @@ def draw_chart(months: Sequence[Month], measure: str = REVENUE) -> Chart:
     span = marks[0] - marks[-1]
     period, bars = min(shown), []
     while period <= newest:
-        bars.append(_bar(period, shown.get(period), measure, span))
+        month = shown.get(period)
+        bars.append(_bar(month, measure, span) if month else Bar(period, None))
         period = period.next
     return Chart(measure, tuple(bars), marks, _length(marks[0], span))
 
@@ -90,18 +86,10 @@ def _goal(month: Month, measure: str) -> int | None:
     return getattr(month.goals, measure, 0) or None
 
 
-def _bar(period: Period, month: Month | None, measure: str, span: int) -> Bar:
-    if month is None:
-        return Bar(period, None, 0)
-    value, *beside = (_length(value, span) for value in _values(month, measure))
-    goal = _goal(month, measure)
-    return Bar(
-        period,
-        month,
-        value,
-        profit=beside[0] if beside else None,
-        goal=None if goal is None else _length(goal, span),
-    )
+def _bar(month: Month, measure: str, span: int) -> Bar:
+    value, *profits = (_length(each, span) for each in _values(month, measure))
+    profit, goal = profits[0] if profits else None, _goal(month, measure)
+    return Bar(month.period, month, value, profit, goal and _length(goal, span))
 
 
 def _length(value: int, span: int) -> int:
