@@ -7,14 +7,7 @@ from contextlib import suppress
 from flask import Blueprint, Response, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from blueprints.admin.jobs import (
-    CONFIRMED_FIELD,
-    KEY_FIELD,
-    form_key,
-    line_reports,
-    rejected_csv,
-    start_job,
-)
+from blueprints.admin import jobs
 from core.database import transaction
 from models.admin_job import JobKind
 from provisioning.imports import (
@@ -25,19 +18,11 @@ from provisioning.imports import (
     preview_list,
 )
 from provisioning.jobs import JobRequest, KeyReusedError
+from web import csv_import
 from web.access_policy import admin_required
 from web.admin_change import admin_source, typed_reason
 from web.admin_labels import FACTS
 from web.csv_export import csv_file
-from web.csv_import import (
-    GOALS,
-    Row,
-    count_lines,
-    decode_file,
-    is_encoded_spreadsheet,
-    read_list,
-    write_list,
-)
 from web.errors import FieldErrors, InvalidInputError
 from web.month_input import FORM_INPUT
 from web.problem_responses import MAX_FORM_BYTES
@@ -50,7 +35,7 @@ MAX_LIST_BYTES = 2 * 1024 * 1024  # of a file: twenty thousand lines of a hundre
 MAX_INLINE_LINES = 500
 MAX_INLINE_BYTES = MAX_FORM_BYTES - 8 * 1024  # its form fits into the limit of any form
 FIELD_IDS = {"nome_completo": "nome", "email": "email"}  # of the form for one mentee
-TEMPLATE_TITLES = ("Nome completo", "E-mail", *(FACTS[goal] for goal in GOALS))
+TEMPLATE_TITLES = ("Nome completo", "E-mail", *(FACTS[goal] for goal in csv_import.GOALS))
 EMPTY = "Escolha um arquivo, ou escreva um nome."
 EXISTS = "Já existe um perfil com este e-mail."
 OTHER_LIST = "Este formulário já foi enviado com outra lista. Confira e confirme de novo."
@@ -82,18 +67,18 @@ def preview_or_import() -> ResponseReturnValue:
         return _render_form(err.errors)
     except UnreadableListError as err:
         return _render_form([{"field": "arquivo", "message": str(err)}])
-    is_confirmed = CONFIRMED_FIELD in request.form
+    is_confirmed = jobs.CONFIRMED_FIELD in request.form
     if not is_long and not is_confirmed:
         return _render_preview(content)
     job_request = JobRequest(
-        key=form_key() if is_confirmed else uuid.uuid4(),
+        key=jobs.form_key() if is_confirmed else uuid.uuid4(),
         kind=JobKind.IMPORT,
         source=admin_source(reason),
         content=content,
         dry_run=not is_confirmed,
     )
     try:
-        return start_job(job_request, is_short=not is_long)
+        return jobs.start_job(job_request, is_short=not is_long)
     except KeyReusedError:
         if not is_long:
             return _render_preview(content, OTHER_LIST)
@@ -110,7 +95,7 @@ def download_rejected() -> ResponseReturnValue:
         if not _is_long(content):
             columns, results = _results(content)
             rejected = [result.to_rejected() for result in results if not result.verdict.is_good]
-            return rejected_csv("linhas-recusadas.csv", columns.titles, rejected)
+            return jobs.rejected_csv("linhas-recusadas.csv", columns.titles, rejected)
     return _render_form([{"field": "", "message": OTHER_LIST}])
 
 
@@ -126,7 +111,7 @@ def _render_preview(content: str, note: str = "") -> ResponseReturnValue:
         return _render_form([{"field": "email", "message": EXISTS}], url)
     stored = [result.to_stored(with_person=True) for result in results]
     with transaction() as session:
-        reports = line_reports(session, stored, is_preview=True)
+        reports = jobs.line_reports(session, stored, is_preview=True)
     page = render_template(
         "console_imports_report.html",
         good=sum(result.verdict.is_good for result in results),
@@ -135,7 +120,7 @@ def _render_preview(content: str, note: str = "") -> ResponseReturnValue:
         columns=columns.to_stored(),
         content=content,
         note=note,
-        key_field=KEY_FIELD,
+        key_field=jobs.KEY_FIELD,
         key=uuid.uuid4(),
     )
     return page, 409 if note else 200
@@ -143,13 +128,15 @@ def _render_preview(content: str, note: str = "") -> ResponseReturnValue:
 
 def _is_long(content: str) -> bool:
     """Whether a list is read by a job; raises UnreadableListError for a text that is no list."""
-    if is_encoded_spreadsheet(content):
+    if csv_import.is_encoded_spreadsheet(content):
         return True
-    return count_lines(content) > MAX_INLINE_LINES or len(content.encode()) > MAX_INLINE_BYTES
+    if csv_import.count_lines(content) > MAX_INLINE_LINES:
+        return True
+    return len(content.encode()) > MAX_INLINE_BYTES
 
 
 def _results(content: str) -> tuple[ListColumns, list[LineResult]]:
-    mentees = read_list(content)
+    mentees = csv_import.read_list(content)
     with transaction() as session:
         return mentees.columns, preview_list(session, mentees.lines)
 
@@ -168,7 +155,7 @@ def _read_content() -> str:
     limit = MAX_LIST_BYTES if is_multipart else MAX_FORM_BYTES
     request.max_content_length = request.max_form_memory_size = limit
     if file := request.files.get("arquivo"):
-        content = decode_file(file.read())
+        content = csv_import.decode_file(file.read())
     elif _is_form_for_one():
         return _list_of_one(request.form)
     else:
@@ -183,12 +170,12 @@ def _list_of_one(form: Mapping[str, str]) -> str:
     """Return a list of one line; raises InvalidInputError with the ids of the wrong fields."""
     name, email = (form.get(field, "").strip() for field in FIELD_IDS.values())
     try:
-        validate_model(Row, {"nome_completo": name, "email": email}, FORM_INPUT)
+        validate_model(csv_import.Row, {"nome_completo": name, "email": email}, FORM_INPUT)
     except InvalidInputError as err:
         raise InvalidInputError(
             [{"field": FIELD_IDS[e["field"]], "message": e["message"]} for e in err.errors]
         ) from err
-    return write_list([("nome", "e-mail"), (name, email)])
+    return csv_import.write_list([("nome", "e-mail"), (name, email)])
 
 
 def _render_form(errors: FieldErrors, url: str = "") -> ResponseReturnValue:

@@ -10,13 +10,7 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy.orm import Session
 
 from blueprints.admin.change_types import dangers_of_user
-from blueprints.api.admin_users import (
-    UserSearch,
-    ensure_user,
-    erase_user,
-    export_user,
-    search_users,
-)
+from blueprints.api import admin_users
 from blueprints.pages.personal_data import json_download
 from core.database import transaction
 from provisioning import audit, same_person
@@ -59,7 +53,7 @@ MOST_RESULTS = 20  # of accounts and of profiles; the lists have the others
 ERASURE_WORD = "apagar"  # which the admin types
 
 
-class UsersPage(UserSearch):
+class UsersPage(admin_users.UserSearch):
     """Filters and page of the list."""
 
     limit: Annotated[int, Field(ge=1, le=PAGE_SIZE), Digits] = PAGE_SIZE
@@ -71,7 +65,7 @@ def index() -> ResponseReturnValue:
     """List users by id: of one state, or by name, address, Clerk id or reference code."""
     query = read_query(UsersPage)
     with transaction() as session:
-        users = search_users(session, query)
+        users = admin_users.search_users(session, query)
     next_id = users[-1].user.id if len(users) == query.limit else None
     return render_template(
         "console_users.html",
@@ -117,7 +111,7 @@ def retry(user_id: int) -> ResponseReturnValue:
     with transaction() as session:
         clerk_id = _get_user(session, user_id).user.clerk_id
     try:
-        has_profile = ensure_user(clerk_id)["mentorado"]
+        has_profile = admin_users.ensure_user(clerk_id)["mentorado"]
         flash_user("O perfil está pronto." if has_profile else "Nada a criar para esta pessoa.")
     except ProvisioningError:
         flash_user("Ainda não deu certo. O motivo está nesta página.")
@@ -165,7 +159,7 @@ def search() -> ResponseReturnValue:
 @admin_required
 def export(user_id: int) -> Response:
     """Download everything that is kept about a user."""
-    return json_download(export_user(user_id), f"dados-pessoa-{user_id}.json")
+    return json_download(admin_users.export_user(user_id), f"dados-pessoa-{user_id}.json")
 
 
 @console_personal_data.get("/apagar-dados")
@@ -182,7 +176,7 @@ def erase(user_id: int) -> ResponseReturnValue:
     if not has_typed("confirmacao", ERASURE_WORD):
         return _render_erasure(user_id, f"Digite «{ERASURE_WORD}» para confirmar."), 422
     try:
-        erase_user(user_id, typed_reason(), dry_run=False)
+        admin_users.erase_user(user_id, typed_reason(), dry_run=False)
     except InvalidInputError:
         return _render_erasure(user_id, "Informe o motivo."), 422
     except ConflictError as err:
@@ -196,7 +190,7 @@ def _render_erasure(user_id: int, fault: str = "") -> str:
         user = _get_user(session, user_id).user
     counts: dict[str, int] = {}
     try:
-        counts = erase_user(user_id, None, dry_run=True)
+        counts = admin_users.erase_user(user_id, None, dry_run=True)
     except ConflictError as err:
         fault = fault or CONFLICTS[err.kind]
     return render_template(
