@@ -142,8 +142,7 @@ def read_review(session: Session, profile: Mentorado, period: Period) -> MonthRe
     by_key = {(month.ano, month.mes): month for month in session.scalars(months)}
     month, before = (by_key.get(key) for key in keys)
     feedbacks = select(Feedback).where(
-        Feedback.mentorado_id == profile.id,
-        tuple_(Feedback.ano, Feedback.mes) < tuple_(*keys[0]),
+        Feedback.mentorado_id == profile.id, tuple_(Feedback.ano, Feedback.mes) < tuple_(*keys[0])
     )
     newest_first = feedbacks.order_by(Feedback.ano.desc(), Feedback.mes.desc())
     return MonthReview(

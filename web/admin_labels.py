@@ -150,10 +150,7 @@ OUTCOMES = {
     "denied": "ficaria sem perfil, pelas regras",
     "admin": "não precisa de perfil",
 }
-COUNTED = {
-    "metricas_mensais": ("mês", "meses"),
-    "feedbacks": ("feedback", "feedbacks"),
-}
+COUNTED = {"metricas_mensais": ("mês", "meses"), "feedbacks": ("feedback", "feedbacks")}
 COLUMNS = FIGURE_LABELS | {
     "observacoes": "Observações:",
     "analise_mes": "Análise:",

@@ -18,13 +18,7 @@ from provisioning.errors import ConflictError, UnknownMentoradoError
 from provisioning.preregistration import MentoradoExistsError
 from web import admin_labels
 from web.access_policy import admin_required
-from web.admin_change import (
-    DIGEST_FIELD,
-    admin_source,
-    confirm_change,
-    has_typed,
-    preview_change,
-)
+from web.admin_change import DIGEST_FIELD, admin_source, confirm_change, has_typed, preview_change
 from web.errors import FieldErrors, HttpError, InvalidInputError
 from web.flashes import flash_user
 from web.formatting import moment
@@ -119,11 +113,7 @@ def _read_change(requested: RequestedChange, form: Mapping[str, str]) -> preview
 
 
 def _render_preview(
-    requested: RequestedChange,
-    form: Mapping[str, str],
-    *,
-    note: str = "",
-    errors: FieldErrors = (),
+    requested: RequestedChange, form: Mapping[str, str], *, note: str = "", errors: FieldErrors = ()
 ) -> ResponseReturnValue:
     """Render what would change; where it cannot be made, the form with the errors."""
     try:
@@ -218,11 +208,7 @@ def _names_in(found: preview.Preview) -> admin_labels.Names:
 
 
 def _render_form(
-    requested: RequestedChange,
-    form: Mapping[str, str],
-    errors: FieldErrors = (),
-    *,
-    note: str = "",
+    requested: RequestedChange, form: Mapping[str, str], errors: FieldErrors = (), *, note: str = ""
 ) -> str:
     """Render the form of the change, filled in with stored values."""
     stored = _stored_values(requested)
@@ -262,9 +248,7 @@ def _stored_values(requested: RequestedChange) -> dict[str, str]:
     return {name: "" if value is None else str(value) for name, value in values.items()}
 
 
-def _field_errors(
-    err: InvalidInputError | ConflictError | MentoradoExistsError,
-) -> FieldErrors:
+def _field_errors(err: InvalidInputError | ConflictError | MentoradoExistsError) -> FieldErrors:
     if isinstance(err, InvalidInputError):
         return err.errors
     if isinstance(err, MentoradoExistsError):
