@@ -203,10 +203,11 @@ SQLSTATE_LENGTH = 5  # other codes are of the identity provider
 
 
 def register_admin_labels(app: Flask) -> None:
-    """Register the template filters of the admin console."""
-    labels = (event_labels, row_labels, outcome_label, table_label, channel_text)
+    """Register the template filters of the admin console, and the tables of its labels."""
+    labels = (event_name, event_labels, row_labels, outcome_label, table_label, channel_text)
     for template_filter in (*labels, goal_text, count_text, failure_text):
         app.add_template_filter(template_filter)
+    app.jinja_env.globals.update(states=STATES, statuses=STATUSES, field_labels=FIELDS)
 
 
 def forecast_text(result: ForecastResult) -> str:

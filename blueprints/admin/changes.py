@@ -136,7 +136,6 @@ def _render_preview(
         name=before.get("nome_completo"),
         other=admin_labels.subject_label(others[0], found.before[others[0]]) if others else "",
         counts={name: before[name] for name in before if name not in preview.SHOWN_COLUMNS},
-        confirmed_name_field=admin_labels.CONFIRMED_NAME,
     )
     return page, 409 if note else 422 if errors else 200
 
@@ -215,10 +214,8 @@ def _render_form(
     return render_template(
         "console_change_form.html",
         requested=requested,
-        labels=admin_labels.FIELDS,
         values={name: form.get(name, stored[name]) for name in stored},
-        seen=stored if requested.key == "corrigir" else {},
-        seen_prefix=SEEN_PREFIX,
+        stored=stored,
         errors=errors,
         error_of={error["field"]: error["message"] for error in errors},
         note=note,

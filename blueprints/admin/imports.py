@@ -120,7 +120,6 @@ def _render_preview(content: str, note: str = "") -> ResponseReturnValue:
         columns=columns.to_stored(),
         content=content,
         note=note,
-        key_field=jobs.KEY_FIELD,
         key=uuid.uuid4(),
     )
     return page, 409 if note else 200

@@ -17,7 +17,7 @@ from provisioning import jobs
 from provisioning.imports import LONGEST_REPORT, LineVerdict
 from web.access_policy import admin_required
 from web.admin_change import admin_source, run_with_retry, typed_reason
-from web.admin_labels import FACTS, STATUSES
+from web.admin_labels import FACTS
 from web.csv_export import csv_file
 from web.csv_import import MAX_SHOWN_LENGTH
 from web.errors import HttpError
@@ -106,7 +106,7 @@ def index() -> ResponseReturnValue:
     newest = select(AdminJob).order_by(AdminJob.created_at.desc()).limit(HISTORY_SIZE)
     with transaction() as session:
         latest = session.scalars(newest).all()
-    return render_template("console_jobs.html", jobs=latest, statuses=STATUSES, kinds=KINDS)
+    return render_template("console_jobs.html", jobs=latest, kinds=KINDS)
 
 
 @console_jobs.get("/<uuid:job_id>")
@@ -130,7 +130,6 @@ def show(job_id: uuid.UUID) -> ResponseReturnValue:
     return render_template(
         "console_import_job.html" if is_import else "console_goals_job.html",
         job=job,
-        status=STATUSES[job.status],
         good=sum(job.counts.get(verdict, 0) for verdict in LineVerdict if verdict.is_good),
         reports=reports,
         columns=job.options.get("columns", {}),

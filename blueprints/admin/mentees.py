@@ -15,15 +15,13 @@ from dashboard.months import read_report
 from dashboard.periods import current_period
 from models import Mentorado, User
 from provisioning import audit, deleted_profiles
-from provisioning.audit import read_names
-from provisioning.context import serialize_mentorado
 from provisioning.deleted_profiles import DeletedProfile
 from provisioning.errors import ConflictError
 from provisioning.references import count_references
-from provisioning.user_lists import KINDS, MenteeKind, list_mentees
+from provisioning.user_lists import MenteeKind, list_mentees
 from web.access_policy import admin_required
 from web.admin_change import admin_source, apply_admin_work, typed_reason
-from web.admin_labels import CONFLICTS, event_name
+from web.admin_labels import CONFLICTS
 from web.errors import HttpError
 from web.flashes import flash_user
 from web.month_input import selected_measure
@@ -57,17 +55,14 @@ def index() -> ResponseReturnValue:
     """List profiles by id: of one kind, or found by a search."""
     query = read_query(MenteesPage)
     with transaction() as session:
+        term, after_id = search_term(query.q), query.cursor
         mentees = list_mentees(
-            session,
-            kind=query.tipo,
-            search=search_term(query.q),
-            after_id=query.cursor,
-            limit=query.limit,
+            session, kind=query.tipo, search=term, after_id=after_id, limit=query.limit
         )
     return render_template(
         "console_mentees.html",
         mentees=mentees,
-        kinds=KINDS,
+        kinds=MenteeKind,
         kind=query.tipo,
         search_text=query.q or "",
         next_id=mentees[-1].id if len(mentees) == query.limit else None,
@@ -89,12 +84,11 @@ def show(mentorado_id: int) -> ResponseReturnValue:
     with transaction() as session:
         report = read_report(session, mentorado_id)
         history = audit.read_history(session, mentorado_id=mentorado_id, limit=HISTORY_SIZE)
-        names = read_names(session, history)
+        names = audit.read_names(session, history)
         counts = count_references(session, mentorado_id)
     now = services().now()
     return render_template(
         "console_mentee.html",
-        mentorado=serialize_mentorado(profile),
         profile=profile,
         owner=owner,
         dangers=dangers_of_profile(profile, owner, counts),
@@ -102,7 +96,7 @@ def show(mentorado_id: int) -> ResponseReturnValue:
         view=view_month(report, None, now=now),
         this_month=current_period(now),
         chart=draw_chart(report.months, selected_measure()) if report.months else None,
-        history=[(event, event_name(event)) for event in history],
+        history=history,
         names=names,
     )
 

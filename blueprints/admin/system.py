@@ -20,7 +20,6 @@ from sweep.stats import read_stats
 from web import health
 from web.access_policy import admin_required
 from web.admin_change import admin_source, log, log_admin_action, run_with_retry, typed_reason
-from web.admin_labels import STATUSES, channel_text, event_labels, event_name
 from web.errors import InvalidInputError
 from web.flashes import flash_user
 from web.services import services
@@ -116,7 +115,7 @@ def index() -> ResponseReturnValue:
     newest = select(SweepRun).order_by(SweepRun.id.desc()).limit(HISTORY_SIZE)
     with transaction() as session:
         latest = session.scalars(newest).all()
-    return render_template("console_sweeps.html", runs=latest, statuses=STATUSES, triggers=TRIGGERS)
+    return render_template("console_sweeps.html", runs=latest, triggers=TRIGGERS)
 
 
 @console_sweeps.post("")
@@ -145,13 +144,9 @@ def show(run_id: int) -> ResponseReturnValue:
     run = get_run(run_id)
     with transaction() as session:
         names = read_user_names(session, [found["user_id"] for found in run.sample or ()])
+    is_active = run.status in runs.ACTIVE
     return render_template(
-        "console_sweep.html",
-        run=run,
-        names=names,
-        is_active=run.status in runs.ACTIVE,
-        statuses=STATUSES,
-        triggers=TRIGGERS,
+        "console_sweep.html", run=run, names=names, is_active=is_active, triggers=TRIGGERS
     )
 
 
@@ -180,10 +175,7 @@ def show_audit_log() -> ResponseReturnValue:
         query=query,
         filters=query.model_dump(exclude={"cursor"}, exclude_none=True),
         kinds=KINDS,
-        events=[
-            (event, event_name(event), channel_text(event.entry), event_labels(event))
-            for event in events
-        ],
+        events=events,
         names=names,
         cursor=events[-1].id if len(events) == AUDIT_PAGE_SIZE else None,
     )

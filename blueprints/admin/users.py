@@ -25,7 +25,7 @@ from provisioning.same_person import Party
 from provisioning.user_lists import ListedUser, MenteeKind, find_user, list_mentees, list_users
 from web.access_policy import admin_required
 from web.admin_change import confirm_change, has_typed, preview_change, typed_reason
-from web.admin_labels import CONFLICTS, STATES, event_name, forecast_text
+from web.admin_labels import CONFLICTS, forecast_text
 from web.errors import HttpError, InvalidInputError
 from web.flashes import flash_user
 from web.services import services
@@ -68,12 +68,7 @@ def index() -> ResponseReturnValue:
         users = admin_users.search_users(session, query)
     next_id = users[-1].user.id if len(users) == query.limit else None
     return render_template(
-        "console_users.html",
-        users=users,
-        states=STATES,
-        state=query.state,
-        search_text=query.q or "",
-        next_id=next_id,
+        "console_users.html", users=users, query=query, search_text=query.q or "", next_id=next_id
     )
 
 
@@ -95,11 +90,10 @@ def show(user_id: int) -> ResponseReturnValue:
     return render_template(
         "console_user.html",
         row=row,
-        state=STATES[row.state],
         forecast=forecast_text(result),
         unlinked_profiles=unlinked,
         dangers=dangers_of_user(row.user, row.mentorado, counts),
-        history=[(event, event_name(event)) for event in history],
+        history=history,
         names=names,
     )
 
@@ -150,7 +144,6 @@ def search() -> ResponseReturnValue:
         search_text=query.q,
         users=users,
         profiles=profiles,
-        states=STATES,
         most=MOST_RESULTS,
     )
 
