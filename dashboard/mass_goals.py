@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import RowMapping, Select, func, or_, select
 from sqlalchemy.orm import Session
 
 from dashboard.mentoring import GoalValues, write_goals
@@ -26,15 +26,6 @@ OF_ALL, OF_ONE, UNDONE = "goals_of_all", "goals_in_bulk", "goals_undone"  # audi
 Target = Mentorado | MetricaMensal  # the row with the goals
 
 
-@dataclass(frozen=True, slots=True)
-class AffectedProfile:
-    """A profile whose goals would change: its name, and its goals before by column."""
-
-    mentorado_id: int
-    name: str
-    before: Mapping[str, int | None]
-
-
 def count_changes(session: Session, month: Period | None, goals: GoalValues) -> int:
     """Return how many profiles the goals would change just now; locks nothing."""
     changing = _changing(select(func.count()).select_from(Mentorado), month, goals)
@@ -43,14 +34,12 @@ def count_changes(session: Session, month: Period | None, goals: GoalValues) -> 
 
 def list_changes(
     session: Session, month: Period | None, goals: GoalValues, *, limit: int
-) -> list[AffectedProfile]:
-    """Return the first profiles that the goals would change, by name."""
-    model = Mentorado if month is None else MetricaMensal
-    names = list(goals)
-    columns = (getattr(model, name) for name in names)
+) -> Sequence[RowMapping]:
+    """Return id, name and goals of the first profiles that the goals would change, by name."""
+    columns = (getattr(Mentorado if month is None else MetricaMensal, name) for name in goals)
     changing = _changing(select(Mentorado.id, Mentorado.nome_completo, *columns), month, goals)
-    rows = session.execute(changing.order_by(Mentorado.nome_completo).limit(limit))
-    return [AffectedProfile(row[0], row[1], dict(zip(names, row[2:], strict=True))) for row in rows]
+    first = changing.order_by(Mentorado.nome_completo).limit(limit)
+    return session.execute(first).mappings().all()
 
 
 def _changing(query: Select[Any], month: Period | None, goals: GoalValues) -> Select[Any]:

@@ -9,22 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Integer,
-    Select,
-    and_,
-    bindparam,
-    case,
-    cast,
-    extract,
-    func,
-    literal,
-    select,
-    true,
-    tuple_,
-)
+import sqlalchemy as sa
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from dashboard.periods import Period
@@ -56,7 +41,7 @@ class WorkOrder(enum.StrEnum):
 
 
 Position = tuple[str | int, int]  # the key of the order, and the profile's id
-Fraction = tuple[ColumnElement[int], ColumnElement[int]]  # numerator and denominator
+Fraction = tuple[sa.ColumnElement[int], sa.ColumnElement[int]]  # numerator and denominator
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +82,7 @@ def list_work(
     keys = _keys(work_filter, order)
     key, page_id = keys.selected_columns
     if after is not None:
-        keys = keys.where(tuple_(key, page_id) > tuple_(literal(after[0]), after[1]))
+        keys = keys.where(sa.tuple_(key, page_id) > sa.tuple_(sa.literal(after[0]), after[1]))
     return _read_items(session, period, keys.order_by(key, page_id).limit(limit))
 
 
@@ -137,26 +122,26 @@ def count_work(session: Session, period: Period) -> dict[WorkFilter | None, int 
     }
 
 
-def _keys(work_filter: WorkFilter | None, order: WorkOrder) -> Select[Any]:
+def _keys(work_filter: WorkFilter | None, order: WorkOrder) -> sa.Select[Any]:
     """Return a query of key and id of the active mentees of a filter."""
-    keys = select(KEYS[order].label("key"), Mentorado.id.label("id")).select_from(Mentorado)
+    keys = sa.select(KEYS[order].label("key"), Mentorado.id.label("id")).select_from(Mentorado)
     return _joined(keys).where(IS_ACTIVE, FILTERS[work_filter])
 
 
-def _read_items(session: Session, period: Period, keys: Select[Any]) -> list[WorkItem]:
+def _read_items(session: Session, period: Period, keys: sa.Select[Any]) -> list[WorkItem]:
     """Read what is shown of a page whose keys a query finds."""
     page = keys.subquery()
-    items = select(*ITEM_COLUMNS, page.c.key).join(page, page.c.id == Mentorado.id)
+    items = sa.select(*ITEM_COLUMNS, page.c.key).join(page, page.c.id == Mentorado.id)
     ordered = _joined(items).order_by(page.c.key, page.c.id)
     return [WorkItem(*row) for row in session.execute(ordered, _parameters(period))]
 
 
-def _joined(query: Select[Any]) -> Select[Any]:
+def _joined(query: sa.Select[Any]) -> sa.Select[Any]:
     """Join everything about the month; PostgreSQL leaves out the tables that are not used."""
     query = query.outerjoin(User, User.id == Mentorado.user_id)
     for table, (ano, mes) in ((REPORTED, THIS), (BEFORE, PREVIOUS), (FEEDBACK, THIS)):
-        is_month = and_(table.ano == ano, table.mes == mes)
-        query = query.outerjoin(table, and_(table.mentorado_id == Mentorado.id, is_month))
+        is_month = sa.and_(table.ano == ano, table.mes == mes)
+        query = query.outerjoin(table, sa.and_(table.mentorado_id == Mentorado.id, is_month))
     return query
 
 
@@ -167,22 +152,22 @@ def _parameters(period: Period) -> dict[str, int]:
     return {**this, "ano_before": before.ano, "mes_before": before.mes}
 
 
-def _score_of(month: type[MetricaMensal]) -> ColumnElement[int]:
+def _score_of(month: type[MetricaMensal]) -> sa.ColumnElement[int]:
     """Return the score of `dashboard.score.score` in SQL; NULL where nothing is reported.
 
     Computed in whole numbers of 64 bits, each sum rounded half up: the points p for the value v of
     a goal g are min(2pv, 3pg) / 2g, so that a result counts up to one and a half times its goal.
     """
 
-    def least(*values: Any) -> ColumnElement[int]:
-        return func.least(*values, type_=BigInteger())
+    def least(*values: Any) -> sa.ColumnElement[int]:
+        return sa.func.least(*values, type_=sa.BigInteger())
 
     def points(weight: int, figure: InstrumentedAttribute[int], goal: str) -> Fraction:
         """Return twice the goal's points as a fraction of the goal: numerator and denominator."""
         own, standing = getattr(month, goal), getattr(Mentorado, goal)
-        target = least(cast(func.coalesce(own, standing, 0), BigInteger), LARGEST_GOAL)
-        reached = least(2 * weight * cast(figure, BigInteger), 3 * weight * target)
-        return reached, func.greatest(target, 1, type_=BigInteger())
+        target = least(sa.cast(sa.func.coalesce(own, standing, 0), sa.BigInteger), LARGEST_GOAL)
+        reached = least(2 * weight * sa.cast(figure, sa.BigInteger), 3 * weight * target)
+        return reached, sa.func.greatest(target, 1, type_=sa.BigInteger())
 
     revenue, goal = points(40, month.faturamento, "meta_faturamento")
     score = (revenue + goal) // (2 * goal)
@@ -194,38 +179,41 @@ def _score_of(month: type[MetricaMensal]) -> ColumnElement[int]:
         ),
     ):
         score += (a * h + b * g + g * h) // (2 * g * h)  # the sum of both, rounded half up
-    return case((month.id.is_not(None), cast(score, Integer)))
+    return sa.case((month.id.is_not(None), sa.cast(score, sa.Integer)))
 
 
-def _counts() -> Select[Any]:
+def _counts() -> sa.Select[Any]:
     """Return the query of the counts.
 
     What is reported is counted by month and then reduced by the few inactive profiles: to compare
     all profiles with all months would take ten times as long.
     """
-    active = select(func.count()).select_from(Mentorado).where(IS_ACTIVE)
-    scores = _joined(select(SCORE.label("score")).select_from(Mentorado))
+    active = sa.select(sa.func.count()).select_from(Mentorado).where(IS_ACTIVE)
+    scores = _joined(sa.select(SCORE.label("score")).select_from(Mentorado))
     scored = scores.where(IS_ACTIVE, REPORTED.id.is_not(None)).limit(MOST_SCORED).subquery()
-    return select(
+    return sa.select(
         active.scalar_subquery(),
         active.where(Mentorado.user_id.is_(None)).scalar_subquery(),
         _count_of_active(MetricaMensal),
         _count_of_active(Feedback),
-        select(func.count()).where(scored.c.score < LOW_SCORE).scalar_subquery(),
+        sa.select(sa.func.count()).where(scored.c.score < LOW_SCORE).scalar_subquery(),
     )
 
 
-def _count_of_active(model: type[MetricaMensal | Feedback]) -> ColumnElement[int]:
+def _count_of_active(model: type[MetricaMensal | Feedback]) -> sa.ColumnElement[int]:
     is_month = (model.ano == THIS[0], model.mes == THIS[1])
-    of_all = select(func.count()).select_from(model).where(*is_month)
+    of_all = sa.select(sa.func.count()).select_from(model).where(*is_month)
     profiles = of_all.join(Mentorado, Mentorado.id == model.mentorado_id)
     of_inactive = profiles.where(Mentorado.ativo == SimNao.NAO)
     return of_all.scalar_subquery() - of_inactive.scalar_subquery()
 
 
 # Built once: to build them for each page took longer than to run them.
-THIS = (bindparam("ano", type_=Integer), bindparam("mes", type_=Integer))
-PREVIOUS = (bindparam("ano_before", type_=Integer), bindparam("mes_before", type_=Integer))
+THIS = (sa.bindparam("ano", type_=sa.Integer), sa.bindparam("mes", type_=sa.Integer))
+PREVIOUS = (
+    sa.bindparam("ano_before", type_=sa.Integer),
+    sa.bindparam("mes_before", type_=sa.Integer),
+)
 IS_ACTIVE = Mentorado.ativo == SimNao.SIM
 REPORTED, BEFORE, FEEDBACK = aliased(MetricaMensal), aliased(MetricaMensal), aliased(Feedback)
 SCORE = _score_of(REPORTED)
@@ -240,20 +228,20 @@ ITEM_COLUMNS = (
     FEEDBACK.id.is_not(None),
     User.last_signed_in,
 )
-KEYS: dict[WorkOrder, ColumnElement[Any]] = {
-    WorkOrder.NAME: func.folded_text(Mentorado.nome_completo).collate("C"),
-    WorkOrder.SCORE: func.coalesce(SCORE, LAST),
-    WorkOrder.LAST_VISIT: func.coalesce(
-        cast(func.floor(extract("epoch", User.last_signed_in)), BigInteger), NEVER
+KEYS: dict[WorkOrder, sa.ColumnElement[Any]] = {
+    WorkOrder.NAME: sa.func.folded_text(Mentorado.nome_completo).collate("C"),
+    WorkOrder.SCORE: sa.func.coalesce(SCORE, LAST),
+    WorkOrder.LAST_VISIT: sa.func.coalesce(
+        sa.cast(sa.func.floor(sa.extract("epoch", User.last_signed_in)), sa.BigInteger), NEVER
     ),
 }
 # `mentorado_id`, which is in the join: only then is it an anti join for PostgreSQL.
-FILTERS: dict[WorkFilter | None, ColumnElement[bool]] = {
-    None: true(),
+FILTERS: dict[WorkFilter | None, sa.ColumnElement[bool]] = {
+    None: sa.true(),
     WorkFilter.NO_METRICS: REPORTED.mentorado_id.is_(None),
     WorkFilter.NO_FEEDBACK: FEEDBACK.mentorado_id.is_(None),
     WorkFilter.NO_ACCESS: Mentorado.user_id.is_(None),
     WorkFilter.LOW_SCORE: SCORE < LOW_SCORE,
-    WorkFilter.TO_WRITE: and_(REPORTED.id.is_not(None), FEEDBACK.mentorado_id.is_(None)),
+    WorkFilter.TO_WRITE: sa.and_(REPORTED.id.is_not(None), FEEDBACK.mentorado_id.is_(None)),
 }
 COUNTS = _counts()

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from flask import Blueprint, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator
 from sqlalchemy import select
 
 from blueprints.admin.change_types import dangers_of_profile
@@ -26,7 +26,7 @@ from web.errors import HttpError
 from web.flashes import flash_user
 from web.month_input import selected_measure
 from web.services import services
-from web.validation import ID_CONVERTER, Digits, Search, read_query, search_term
+from web.validation import ID_CONVERTER, Search, read_query, search_term
 
 console_mentees = Blueprint("console_mentees", __name__, url_prefix="/admin/mentorados")
 console_deleted = Blueprint("console_deleted", __name__, url_prefix="/admin/mentorados/excluidos")
@@ -43,9 +43,8 @@ Kind = BeforeValidator(lambda text: text if text in list(MenteeKind) else None)
 
 
 class MenteesPage(Search):
-    """Filters and page of the list; an unknown kind means all kinds."""
+    """Filters of the list; an unknown kind means all kinds."""
 
-    limit: Annotated[int, Field(ge=1, le=PAGE_SIZE), Digits] = PAGE_SIZE
     tipo: Annotated[MenteeKind | None, Kind] = None
 
 
@@ -53,7 +52,7 @@ class MenteesPage(Search):
 @admin_required
 def index() -> ResponseReturnValue:
     """List profiles by id: of one kind, or found by a search."""
-    query = read_query(MenteesPage)
+    query = read_query(MenteesPage).model_copy(update={"limit": PAGE_SIZE})
     with transaction() as session:
         term, after_id = search_term(query.q), query.cursor
         mentees = list_mentees(

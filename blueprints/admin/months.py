@@ -122,7 +122,6 @@ TEXTS = {
     "sugestao_mentor": "Sugestão do mentor",
 }
 SEEN_FIELD = "visto"  # the digest of the feedback when the form was opened
-AFTER_FIELD, NEXT = "depois", "proximo"  # the button that leads to the next mentee
 OVERTAKEN_MESSAGE = "Alguém salvou este feedback enquanto você escrevia: veja abaixo do seu texto."
 
 
@@ -158,7 +157,7 @@ def edit(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
     except InvalidInputError as err:
         return _render_feedback(profile, period, typed, saved, err.errors), 422
     log_admin_action("feedback")
-    if request.form.get(AFTER_FIELD) == NEXT:
+    if request.form.get("depois") == "proximo":
         return _go_to_next(profile, period)
     flash_user(f"Feedback de {month_name(mes, ano)} salvo.")
     return redirect(url_for("console_mentees.show", mentorado_id=mentorado_id), code=303)
@@ -228,7 +227,6 @@ def _render_feedback(
 console_goals = Blueprint("console_goals", __name__, url_prefix="/admin")
 
 GOALS = {name: FACTS[name] for name in mentoring.GOAL_OF.values()}
-NOT_REPORTED = "O mentorado ainda não registrou este mês. Mude a meta padrão no perfil."
 OTHER_VALUES = "Os valores não são os que foram contados. Confira e confirme de novo."
 COUNTED_FIELD = "contado"  # the hidden field with the digest of the counted values
 MAX_INLINE_PROFILES = 1_000  # that a request changes at once; more are a background job
@@ -261,7 +259,8 @@ def month_goals(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
     except InvalidInputError as err:
         return _render_month_goals(profile, period, err.errors), 422
     except mentoring.MonthNotReportedError:
-        errors = [FieldError(field="", message=NOT_REPORTED)]
+        message = "O mentorado ainda não registrou este mês. Mude a meta padrão no perfil."
+        errors = [FieldError(field="", message=message)]
         return _render_month_goals(profile, period, errors), 422
     flash_user("Metas do mês salvas.")
     return redirect(url_for("console_mentees.show", mentorado_id=mentorado_id), code=303)

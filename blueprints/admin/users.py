@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from flask import Blueprint, Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 from sqlalchemy.orm import Session
 
@@ -32,7 +32,6 @@ from web.services import services
 from web.validation import (
     ID_CONVERTER,
     MAX_ID,
-    Digits,
     Query,
     Search,
     Text,
@@ -53,17 +52,11 @@ MOST_RESULTS = 20  # of accounts and of profiles; the lists have the others
 ERASURE_WORD = "apagar"  # which the admin types
 
 
-class UsersPage(admin_users.UserSearch):
-    """Filters and page of the list."""
-
-    limit: Annotated[int, Field(ge=1, le=PAGE_SIZE), Digits] = PAGE_SIZE
-
-
 @console_users.get("")
 @admin_required
 def index() -> ResponseReturnValue:
     """List users by id: of one state, or by name, address, Clerk id or reference code."""
-    query = read_query(UsersPage)
+    query = read_query(admin_users.UserSearch).model_copy(update={"limit": PAGE_SIZE})
     with transaction() as session:
         users = admin_users.search_users(session, query)
     next_id = users[-1].user.id if len(users) == query.limit else None
