@@ -39,7 +39,7 @@ from core.flask_app import LazyCommands, LazyExtension, LeanFlask
 from core.lazy_import import LazyModule
 from core.rate_limit import RateLimiter
 from core.server_status import ServerStatus
-from dashboard.mass_goals import goals_job
+from dashboard.goal_changes import goals_job
 from models.admin_job import JobKind
 from provisioning.attempts import RetryPolicy
 from provisioning.audit import Source

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.database import transaction
-from dashboard import mass_goals
+from dashboard import goal_changes
 from models import AdminJob, Mentorado
 from models.admin_job import JobKind, JobStatus
 from provisioning import jobs
@@ -175,7 +175,7 @@ def undo(job_id: uuid.UUID) -> ResponseReturnValue:
     """Undo a change of the goals of all, once: its form key follows from the job."""
     with transaction() as session:
         job = jobs.find(session, job_id)
-        options = mass_goals.undo_options(session, job) if _can_undo(job) else None
+        options = goal_changes.undo_options(session, job) if _can_undo(job) else None
     if options is None:
         raise HttpError("conflict", f"the job {job_id} cannot be undone")
     job_request = jobs.JobRequest(_undo_key(job), JobKind.GOALS, admin_source(), options)

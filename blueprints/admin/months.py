@@ -14,9 +14,10 @@ from blueprints.admin.jobs import CONFIRMED_FIELD, KEY_FIELD, form_key, start_jo
 from blueprints.admin.mentees import PROFILE_PATH, get_profile
 from blueprints.api.admin_months import WorkPage, next_cursor, read_page
 from core.database import transaction
-from dashboard import mass_goals, mentoring
+from dashboard import goal_changes, mentoring
+from dashboard.goal_changes import GOAL_OF
+from dashboard.mentoring import WorkFilter, count_work, list_work, next_to_write, read_work_item
 from dashboard.periods import Period, current_period, working_period
-from dashboard.work_list import WorkFilter, count_work, list_work, next_to_write, read_work_item
 from models import Mentorado
 from models.admin_job import JobKind
 from provisioning.jobs import JobRequest, KeyReusedError
@@ -226,7 +227,7 @@ def _render_feedback(
 
 console_goals = Blueprint("console_goals", __name__, url_prefix="/admin")
 
-GOALS = {name: FACTS[name] for name in mentoring.GOAL_OF.values()}
+GOALS = {name: FACTS[name] for name in GOAL_OF.values()}
 OTHER_VALUES = "Os valores não são os que foram contados. Confira e confirme de novo."
 COUNTED_FIELD = "contado"  # the hidden field with the digest of the counted values
 MAX_INLINE_PROFILES = 1_000  # that a request changes at once; more are a background job
@@ -255,10 +256,12 @@ def month_goals(mentorado_id: int, ano: int, mes: int) -> ResponseReturnValue:
     try:
         goals = _read_goals(with_blank=True)
         with transaction() as session:
-            mentoring.set_month_goals(session, mentorado_id, period, goals, source=source, now=now)
+            goal_changes.set_month_goals(
+                session, mentorado_id, period, goals, source=source, now=now
+            )
     except InvalidInputError as err:
         return _render_month_goals(profile, period, err.errors), 422
-    except mentoring.MonthNotReportedError:
+    except goal_changes.MonthNotReportedError:
         message = "O mentorado ainda não registrou este mês. Mude a meta padrão no perfil."
         errors = [FieldError(field="", message=message)]
         return _render_month_goals(profile, period, errors), 422
@@ -280,11 +283,11 @@ def goals_of_all() -> ResponseReturnValue:
         period = read_query(MonthQuery, request.form).mes
     except InvalidInputError as err:
         return _render_goals(err.errors), 422
-    options = mass_goals.goals_options(goals, period)
+    options = goal_changes.goals_options(goals, period)
     job_request = JobRequest(form_key(), JobKind.GOALS, admin_source(), options)
     with transaction() as session:
-        count = mass_goals.count_changes(session, period, goals)
-        changes = mass_goals.list_changes(session, period, goals, limit=MOST_SHOWN)
+        count = goal_changes.count_changes(session, period, goals)
+        changes = goal_changes.list_changes(session, period, goals, limit=MOST_SHOWN)
     hidden_fields = {KEY_FIELD: uuid.uuid4(), COUNTED_FIELD: job_request.digest}
     preview = {"goals": goals, "total": count, "changes": changes, "hidden": hidden_fields}
     if CONFIRMED_FIELD not in request.form:
@@ -315,7 +318,7 @@ def _render_month_goals(profile: Mentorado, period: Period, errors: FieldErrors 
     """Show the goals in force; a month's own goals are filled in."""
     with transaction() as session:
         review = mentoring.read_review(session, profile, period)
-    own = {mentoring.GOAL_OF[each.name]: each.goal for each in review.figures if each.is_own_goal}
+    own = {GOAL_OF[each.name]: each.goal for each in review.figures if each.is_own_goal}
     return render_template(
         "console_month_goals.html",
         profile=profile,

@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 
 from core.database import transaction
-from dashboard.mass_goals import GoalsOfAll, count_changes, goals_options
+from dashboard.goal_changes import GoalsOfAll, count_changes, goals_options
 from dashboard.periods import Period
 from dev.databases import connect_to, count
 from models import AdminJob

@@ -9,10 +9,7 @@ from hypothesis import strategies as st
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
-from dashboard.months import Goals, Month
-from dashboard.periods import Period, working_period
-from dashboard.score import score
-from dashboard.work_list import (
+from dashboard.mentoring import (
     LARGEST_GOAL,
     WorkFilter,
     WorkItem,
@@ -20,6 +17,9 @@ from dashboard.work_list import (
     count_work,
     list_work,
 )
+from dashboard.months import Goals, Month
+from dashboard.periods import Period, working_period
+from dashboard.score import score
 from models import Feedback, Mentorado, MetricaMensal, User
 from models.columns import SimNao
 from models.mentorado import Turma

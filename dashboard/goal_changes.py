@@ -1,7 +1,7 @@
-"""Goals of all active mentees: who would change, the change in batches, and its undoing.
+"""Goals: of one mentee's month, and of all active mentees, with their undoing.
 
-Both are admin jobs. Each changed profile gets an audit event with its goals before and after; the
-undo reads these events and restores what has not been changed again since.
+The changes of all are admin jobs in batches. Each changed profile gets an audit event with its
+goals before and after; the undo reads these events and restores what has not been changed since.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,18 +12,69 @@ from typing import Any
 from sqlalchemy import RowMapping, Select, func, or_, select
 from sqlalchemy.orm import Session
 
-from dashboard.mentoring import GoalValues, write_goals
 from dashboard.periods import Period
 from models import AdminJob, AuditEvent, Mentorado, MetricaMensal, User
 from models.columns import SimNao
 from provisioning import audit, jobs
-from provisioning.admin_actions import record_action
+from provisioning.admin_actions import load_profile_for_update, record_action
+from provisioning.audit import Source
 from provisioning.jobs import Step
 
+# Columns that begin with meta_; None for a month means the standing goal.
+GoalValues = Mapping[str, int | None]
+
+GOAL_OF = {
+    "faturamento": "meta_faturamento",
+    "leads": "meta_leads",
+    "procedimentos": "meta_procedimentos",
+    "posts_feed": "meta_posts",
+    "stories": "meta_stories",
+}
 BATCH_PROFILES = 500  # changed in some ten milliseconds, for which their users wait
 IS_ACTIVE = Mentorado.ativo == SimNao.SIM
 OF_ALL, OF_ONE, UNDONE = "goals_of_all", "goals_in_bulk", "goals_undone"  # audit actions
 Target = Mentorado | MetricaMensal  # the row with the goals
+
+
+class MonthNotReportedError(Exception):
+    """Goals were set for a month that the mentee has not reported; none is created."""
+
+
+def set_month_goals(
+    session: Session,
+    mentorado_id: int,
+    period: Period,
+    goals: GoalValues,
+    *,
+    source: Source,
+    now: datetime,
+) -> None:
+    """Set one mentee's goals for a reported month; None removes one, and the standing one counts.
+
+    Raises MonthNotReportedError and UnknownMentoradoError.
+    """
+    profile = load_profile_for_update(session, mentorado_id)
+    of_profile = select(MetricaMensal).filter_by(mentorado_id=mentorado_id)
+    found = session.scalars(of_profile.filter_by(ano=period.ano, mes=period.mes)).one_or_none()
+    if found is None:
+        raise MonthNotReportedError
+    before, after = write_goals(found, goals, now)
+    if after:  # a second submit of the same form changes and records nothing
+        month = [period.ano, period.mes]
+        record_action(
+            session, source, "month_goals", profile=profile, month=month, before=before, after=after
+        )
+
+
+def write_goals(row: Target, goals: GoalValues, now: datetime) -> tuple[GoalValues, GoalValues]:
+    """Write the goals that differ from those of the row; return them before and after."""
+    before = {n: old for n, value in goals.items() if (old := getattr(row, n)) != value}
+    after = {name: goals[name] for name in before}
+    for name, value in after.items():
+        setattr(row, name, value)
+    if after:
+        row.updated_at = now
+    return before, after
 
 
 def count_changes(session: Session, month: Period | None, goals: GoalValues) -> int:
