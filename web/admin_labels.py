@@ -166,14 +166,8 @@ TABLES = {
     "admin_jobs": "Tarefas (ficam, sem dados pessoais)",
 }
 HIDDEN_COLUMNS = (
-    "id",
-    "mentorado_id",
-    "created_at",
-    "updated_at",
-    "reported_fields",
-    "author_id",
-    "read_at",
-    "focus_done_at",
+    *("id", "mentorado_id", "created_at", "updated_at", "reported_fields"),
+    *("author_id", "read_at", "focus_done_at"),
 )
 
 # SQLSTATE (PostgreSQL, appendix A); the longest prefix counts.
@@ -204,10 +198,11 @@ SQLSTATE_LENGTH = 5  # other codes are of the identity provider
 
 def register_admin_labels(app: Flask) -> None:
     """Register the template filters of the admin console, and the tables of its labels."""
-    labels = (event_name, event_labels, row_labels, outcome_label, table_label, channel_text)
+    labels = (event_name, event_labels, row_labels, table_label, channel_text)
     for template_filter in (*labels, goal_text, count_text, failure_text):
         app.add_template_filter(template_filter)
-    app.jinja_env.globals.update(states=STATES, statuses=STATUSES, field_labels=FIELDS)
+    tables = {"states": STATES, "statuses": STATUSES, "outcomes": OUTCOMES, "field_labels": FIELDS}
+    app.jinja_env.globals.update(tables)
 
 
 def forecast_text(result: ForecastResult) -> str:
@@ -290,11 +285,6 @@ def goal_text(goals: Mapping[str, int]) -> str:
         if name in goals
     ]
     return " · ".join(parts) or "—"
-
-
-def outcome_label(outcome: str) -> str:
-    """Return the text for the outcome of a dry run."""
-    return OUTCOMES.get(outcome, outcome)
 
 
 def failure_text(error: str) -> str:

@@ -74,8 +74,6 @@ NO_NAME_COLUMN = (
     "«Nome completo» e «E-mail» acima das colunas."
 )
 NO_LINES = "A lista só tem os títulos, e nenhuma linha abaixo deles."
-TOO_MANY_COLUMNS = "A lista passa de 50 colunas. Deixe só as que importam."
-LINE_TOO_LONG = "A linha {} passa de 20.000 caracteres."
 
 OTHER_FORMATS = (
     (b"\xd0\xcf\x11\xe0", "Isto é uma planilha antiga do Excel (.xls) ou protegida por senha."),
@@ -192,11 +190,11 @@ class _OpenedList:
         self.content = rest if named else content
         for number, line in enumerate(self.content.split("\n"), start=lines_above + 1):
             if len(line) > MAX_LINE_LENGTH:
-                raise UnreadableListError(LINE_TOO_LONG.format(number))
+                raise UnreadableListError(f"A linha {number} passa de 20.000 caracteres.")
         first = self.content.partition("\n")[0]
         separator = named[1] if named else max(SEPARATORS, key=first.count)
         if first.count(separator) >= MAX_LIST_COLUMNS:
-            raise UnreadableListError(TOO_MANY_COLUMNS)
+            raise UnreadableListError("A lista passa de 50 colunas. Deixe só as que importam.")
         reader = csv.reader(io.StringIO(self.content, newline=""), delimiter=separator)
         self.rows = _non_blank_rows(reader, lines_above)
         self.columns = _columns_of(next(self.rows, (0, []))[1])

@@ -80,7 +80,6 @@ def register_filters(app: Flask) -> None:
     """Register the template filters."""
     for template_filter in (
         reais,
-        compact_reais,
         number,
         percent,
         month_name,

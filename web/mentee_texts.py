@@ -19,16 +19,9 @@ UNITS = {
     "stories": ("story", "stories"),
     "points": ("ponto", "pontos"),
 }
-FIGURE_LABELS = {  # in the order of the form
-    "faturamento": "Faturamento",
-    "lucro": "Lucro",
-    "leads": "Leads",
-    "procedimentos": "Procedimentos",
-    "posts_feed": "Posts",
-    "stories": "Stories",
-}
+# By column and in the order of the form.
+FIGURE_LABELS = {"posts_feed" if key == "posts" else key: label for key, label in MEASURES.items()}
 MILESTONES = (3, 6, 12)
-SIGNS = {"more": "▲", "less": "▼", "same": "="}
 NO_EMAIL = "Sua conta não informa um e-mail. Adicione um para encontrarmos seu pré-cadastro."
 UNVERIFIED = "Confirme seu e-mail para que possamos encontrar seu pré-cadastro."
 SEVERAL_MATCHES = "Há mais de um pré-cadastro com seu e-mail. Fale com a equipe para unificá-los."
@@ -50,9 +43,7 @@ class Advice:
 def register_mentee_texts(app: Flask) -> None:
     """Register the template filters of the dashboard."""
     for template_filter in (
-        amount,
-        change_kind,
-        change_sign,
+        change_mark,
         change_text,
         closing_text,
         goal_percent,
@@ -79,16 +70,11 @@ def amount(value: int, measure: str) -> str:
     return f"{number(value)}\u00a0{one if value == 1 else many}"
 
 
-def change_kind(change: Change) -> str:
-    """Return `more`, `less` or `same`, for the style."""
+def change_mark(change: Change) -> tuple[str, str]:
+    """Return `more`, `less` or `same`, for the style, and a sign, which screen readers skip."""
     if change.difference == 0:
-        return "same"
-    return "more" if change.difference > 0 else "less"
-
-
-def change_sign(change: Change) -> str:
-    """Return the sign before the text, which screen readers skip."""
-    return SIGNS[change_kind(change)]
+        return "same", "="
+    return ("more", "▲") if change.difference > 0 else ("less", "▼")
 
 
 def change_text(change: Change, measure: str, before: Period) -> str:

@@ -63,7 +63,7 @@ class ChangeType:
     """One change to a subject; `other_subject` is the form field of a second one, and its kind.
 
     `action` is its name in the audit log and in the log. `is_danger`: people lose access or data;
-    `needs_name`: the admin has to type the subject's name.
+    `is_deletion`: the admin has to type the subject's name.
     """
 
     action: str
@@ -73,9 +73,8 @@ class ChangeType:
     apply: Callable[[Session, ChangeInput], ChangeResult]
     form: type[Body] = Body  # without fields
     other_subject: tuple[str, SubjectKind] | None = None
-    removes_subject: bool = False
     is_danger: bool = False
-    needs_name: bool = False
+    is_deletion: bool = False
 
 
 def _edit(session: Session, given: ChangeInput, changes: Mapping[str, Any]) -> ChangeResult:
@@ -165,7 +164,6 @@ CHANGE_TYPES: dict[tuple[SubjectKind, str], ChangeType] = {
         _merge,
         form=MergeTarget,
         other_subject=("destino", PROFILE),
-        removes_subject=True,
     ),
     (PROFILE, "excluir"): ChangeType(
         "delete",
@@ -174,9 +172,8 @@ CHANGE_TYPES: dict[tuple[SubjectKind, str], ChangeType] = {
         "O perfil e tudo o que é dele são apagados, e a pessoa perde o acesso. Dá para restaurar "
         "por 30 dias.",
         lambda s, c: ChangeResult(deleted_profiles.remove(s, c.id, source=c.source, now=c.now)),
-        removes_subject=True,
         is_danger=True,
-        needs_name=True,
+        is_deletion=True,
     ),
 }
 

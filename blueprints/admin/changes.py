@@ -29,7 +29,6 @@ from web.validation import ID_CONVERTER, validate_model
 console_changes = Blueprint("console_changes", __name__, url_prefix="/admin")
 
 PATH = f"/<any({', '.join(preview.SubjectKind)}):subject>/<{ID_CONVERTER}:subject_id>/<key>"
-REPORTED_ERRORS = (InvalidInputError, ConflictError, MentoradoExistsError)
 KINDS = {USER: (User, "pessoa"), PROFILE: (Mentorado, "perfil")}
 
 
@@ -119,7 +118,7 @@ def _render_preview(
     try:
         change = _read_change(requested, form)
         found = preview_change(change)
-    except REPORTED_ERRORS as err:
+    except (InvalidInputError, ConflictError, MentoradoExistsError) as err:
         return _render_form(requested, form, _field_errors(err)), 422
     before = found.before[requested.subject]
     others = [s for s in found.before if s != requested.subject]
@@ -153,12 +152,17 @@ def _confirm(requested: RequestedChange) -> ResponseReturnValue:
     except (InvalidInputError, MentoradoExistsError) as err:
         return _render_form(requested, request.form, _field_errors(err)), 422
     flash_user(requested.type.success_message)
-    return redirect(_result_url(requested, change), code=303)
+    url = requested.subject_url
+    if "destino" in change.values:
+        url = url_for("console_mentees.show", mentorado_id=change.values["destino"])
+    elif requested.type.is_deletion:
+        url = url_for("console_deleted.show_deleted", mentorado_id=requested.subject.id)
+    return redirect(url, code=303)
 
 
 def _errors_of_name(requested: RequestedChange) -> FieldErrors:
     """Return an error where the admin has not typed the name of a profile to be deleted."""
-    if not requested.type.needs_name:
+    if not requested.type.is_deletion:
         return ()
     with transaction() as session:
         profile = session.get(Mentorado, requested.subject.id)
@@ -179,15 +183,6 @@ def _latest_change(requested: RequestedChange) -> str:
         actor = session.get(User, event.actor_id)
     name = (actor and actor.name) or "outra pessoa da equipe"
     return f"Última mudança: «{admin_labels.event_name(event)}», por {name}, em {moment(event.at)}."
-
-
-def _result_url(requested: RequestedChange, change: preview.ChangeRequest) -> str:
-    """Return the page with the result: of the subject, or of the profile it was merged into."""
-    if not requested.type.removes_subject:
-        return requested.subject_url
-    if "destino" in change.values:
-        return url_for("console_mentees.show", mentorado_id=change.values["destino"])
-    return url_for("console_deleted.show_deleted", mentorado_id=requested.subject.id)
 
 
 def _names_in(found: preview.Preview) -> admin_labels.Names:

@@ -36,7 +36,6 @@ RESULT_TEXTS = PREVIEW_TEXTS | {
     LineVerdict.NEW: "Pré-cadastrado",
     LineVerdict.TAKES_OVER: "Completou o perfil automático: {profile}",
 }
-REASON_TITLE = "Motivo"  # of the column that the file of rejected lines has more
 People = Mapping[int, Mapping[str, str | None]]  # `name` and `email` of profiles, by id
 
 
@@ -72,7 +71,7 @@ def rejected_csv(
     for result in results:
         cells = [*result["cells"], *[""] * len(titles)][: len(titles)]
         rows.append([*cells, _line_text(result, PREVIEW_TEXTS, people)])
-    return csv_file(file_name, [[*titles, REASON_TITLE], *rows])
+    return csv_file(file_name, [[*titles, "Motivo"], *rows])
 
 
 def _people_of(session: Session, results: Iterable[Mapping[str, Any]]) -> People:
@@ -194,10 +193,7 @@ def _can_undo(job: AdminJob) -> bool:
 
 
 def start_job(job_request: jobs.JobRequest, *, is_short: bool) -> ResponseReturnValue:
-    """Queue the job and redirect to its page; a short job runs at once.
-
-    Raises KeyReusedError.
-    """
+    """Queue the job and redirect to its page; a short one runs at once. Raises KeyReusedError."""
     job = run_with_retry(lambda session: jobs.add(session, job_request))
     if is_short and job.status == JobStatus.QUEUED:
         services().jobs.run_now(job.id)

@@ -122,7 +122,7 @@ def list_deleted() -> ResponseReturnValue:
 @admin_required
 def show_deleted(mentorado_id: int) -> ResponseReturnValue:
     """Show one deleted profile, with what comes back."""
-    return _render_deleted(_get_deleted(mentorado_id))
+    return render_template("console_deleted_profile.html", deleted=_get_deleted(mentorado_id))
 
 
 @console_deleted.post(f"/<{ID_CONVERTER}:mentorado_id>")
@@ -140,7 +140,8 @@ def restore(mentorado_id: int) -> ResponseReturnValue:
             "restore", lambda s: deleted_profiles.restore(s, mentorado_id, source=source, now=now)
         )
     except ConflictError as err:
-        return _render_deleted(deleted, CONFLICTS[err.kind]), 409
+        error = CONFLICTS[err.kind]
+        return render_template("console_deleted_profile.html", deleted=deleted, error=error), 409
     if restored.has_lost_owner:
         flash_user(WITHOUT_OWNER)
     elif restored.has_lost_address:
@@ -171,7 +172,3 @@ def _get_deleted(mentorado_id: int) -> DeletedProfile:
     if not found:
         raise HttpError("not_found", f"there is no deleted mentorado {mentorado_id}")
     return found[0]
-
-
-def _render_deleted(deleted: DeletedProfile, error: str = "") -> str:
-    return render_template("console_deleted_profile.html", deleted=deleted, error=error)

@@ -163,7 +163,7 @@ def test_initials_are_those_of_the_first_and_the_last_name(name: str, letters: s
         ("1|short_month(2026)", "jan. 2026"),
         ("'Bia Nunes'|first_name", "Bia"),
         ("'Bia Nunes'|initials", "BN"),
-        ("5000|compact_reais", "R$\u00a05\u00a0mil"),
+        ("5000|scale_mark('lucro')", "R$\u00a05\u00a0mil"),
         ("3|month_letters", "mar"),
         ("80|score_label|join(' ')", "good ótimo mês"),
     ],
