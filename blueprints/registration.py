@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING
 from flask import Flask
 
 from blueprints.admin.changes import console_changes
-from blueprints.admin.imports import console_imports
 from blueprints.admin.jobs import console_jobs
-from blueprints.admin.mentees import console_deleted, console_mentees
+from blueprints.admin.mentees import console_deleted, console_imports, console_mentees
 from blueprints.admin.months import console, console_feedback, console_goals
 from blueprints.admin.system import (
     console_audit,

@@ -13,7 +13,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
-from blueprints.admin.imports import MAX_LIST_BYTES
+from blueprints.admin.mentees import MAX_LIST_BYTES
 from models import AdminJob, AuditEvent, Mentorado
 from models.mentorado import Turma
 from provisioning import jobs
