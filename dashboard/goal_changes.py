@@ -131,8 +131,8 @@ class GoalsJob:
         job: AdminJob,
         wanted: Mapping[int, GoalValues],
         expected: Mapping[int, GoalValues] | None = None,
-    ) -> list[int]:
-        """Set goals by profile, with an audit event each; return the ids of the changed profiles.
+    ) -> list[str]:
+        """Set goals by profile, with an audit event each; return the Clerk ids of those affected.
 
         With `expected`, only goals that have that value are set.
         """
@@ -153,7 +153,9 @@ class GoalsJob:
         session.flush()
         audit.record_all(session, jobs.source_of(job), "admin_action", changed)
         job.counts = {**job.counts, "changed": job.counts.get("changed", 0) + len(changed)}
-        return [mentorado_id for mentorado_id, _, _ in changed]
+        ids = [mentorado_id for mentorado_id, _, _ in changed]
+        affected = select(User.clerk_id).join(Mentorado, Mentorado.user_id == User.id)
+        return list(session.scalars(affected.where(Mentorado.id.in_(ids))))
 
 
 @dataclass(slots=True)
@@ -177,9 +179,9 @@ class GoalsOfAll(GoalsJob):
         if not ids:
             return Step([], is_last=True)
         self.first_tried, job.position = ids[0], ids[-1]
-        changed = self.set_goals(session, job, dict.fromkeys(ids, goals))
-        job.scanned += len(changed)
-        return Step(_clerk_ids(session, changed), is_last=len(ids) < size)
+        clerk_ids = self.set_goals(session, job, dict.fromkeys(ids, goals))
+        job.scanned = job.counts["changed"]
+        return Step(clerk_ids, is_last=len(ids) < size)
 
     def close(self, session: Session, job: AdminJob) -> None:
         """Record the goals and the number of profiles in the audit log."""
@@ -214,9 +216,9 @@ class GoalsUndo(GoalsJob):
         details = {event.mentorado_id or 0: event.details or {} for event in events}
         before = {mentorado_id: each["before"] for mentorado_id, each in details.items()}
         after = {mentorado_id: each["after"] for mentorado_id, each in details.items()}
-        changed = self.set_goals(session, job, before, expected=after)
+        clerk_ids = self.set_goals(session, job, before, expected=after)
         job.scanned += len(events)
-        return Step(_clerk_ids(session, changed), is_last=len(events) < size)
+        return Step(clerk_ids, is_last=len(events) < size)
 
     def close(self, session: Session, job: AdminJob) -> None:
         """Record the number of profiles in the audit log."""
@@ -275,8 +277,3 @@ def _lock_rows_with_goals(
     reported = of_month.where(MetricaMensal.mentorado_id.in_([each.id for each in profiles]))
     rows = {row.mentorado_id: row for row in session.scalars(reported)}
     return [(profile, rows[profile.id]) for profile in profiles if profile.id in rows]
-
-
-def _clerk_ids(session: Session, mentorado_ids: Sequence[int]) -> list[str]:
-    affected = select(User.clerk_id).join(Mentorado, Mentorado.user_id == User.id)
-    return list(session.scalars(affected.where(Mentorado.id.in_(mentorado_ids))))

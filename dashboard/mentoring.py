@@ -202,26 +202,19 @@ def read_review(session: Session, profile: Mentorado, period: Period) -> MonthRe
     is_earlier = sa.tuple_(Feedback.ano, Feedback.mes) < sa.tuple_(*keys[0])
     feedbacks = sa.select(Feedback).where(Feedback.mentorado_id == profile.id, is_earlier)
     newest_first = feedbacks.order_by(Feedback.ano.desc(), Feedback.mes.desc())
+    figures = []
+    for name in FIGURES:
+        value, value_before = getattr(month, name, None), getattr(before, name, None)
+        goal = GOAL_OF.get(name)
+        own = getattr(month, goal, None) if goal else None
+        standing = getattr(profile, goal) if goal else None
+        in_force = standing if own is None else own
+        figures.append(Figure(name, value, value_before, in_force, is_own_goal=own is not None))
     return MonthReview(
-        figures=tuple(_figure(name, profile, month, before) for name in FIGURES),
+        figures=tuple(figures),
         is_reported=month is not None,
         notes=month.observacoes if month else None,
         last=session.scalars(newest_first.limit(1)).one_or_none(),
-    )
-
-
-def _figure(
-    name: str, profile: Mentorado, month: MetricaMensal | None, before: MetricaMensal | None
-) -> Figure:
-    goal_name = GOAL_OF.get(name)
-    own = getattr(month, goal_name, None) if goal_name else None
-    standing = getattr(profile, goal_name) if goal_name else None
-    return Figure(
-        name=name,
-        value=getattr(month, name, None),
-        before=getattr(before, name, None),
-        goal=standing if own is None else own,
-        is_own_goal=own is not None,
     )
 
 
