@@ -30,6 +30,7 @@ STATUSES = {  # of sweeps and jobs
     "failed": "com erro",
     "abandoned": "abandonada",
 }
+TRIGGERS = {"clock": "automática", "admin": "iniciada pela administração", "cli": "pelo terminal"}
 CONFLICTS = {
     Conflict.SAME_PROFILE: "Um perfil não pode ser unido a si mesmo.",
     Conflict.PROFILE_CHANGED: "O perfil acabou de mudar (dono ou e-mail). Confira de novo.",
@@ -201,8 +202,8 @@ def register_admin_labels(app: Flask) -> None:
     labels = (event_name, event_labels, row_labels, table_label, channel_text)
     for template_filter in (*labels, goal_text, count_text, failure_text):
         app.add_template_filter(template_filter)
-    tables = {"states": STATES, "statuses": STATUSES, "outcomes": OUTCOMES, "field_labels": FIELDS}
-    app.jinja_env.globals.update(tables)
+    app.jinja_env.globals.update(states=STATES, statuses=STATUSES, triggers=TRIGGERS)
+    app.jinja_env.globals.update(outcomes=OUTCOMES, field_labels=FIELDS)
 
 
 def forecast_text(result: ForecastResult) -> str:

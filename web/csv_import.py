@@ -15,6 +15,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import product
 from typing import Annotated, Any
 
@@ -277,28 +278,17 @@ def _decode_narrow(content: bytes) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError:
-        if not _has_utf_8(content):
-            return _decode_windows_1252(1, content)
-    lines = []
-    encoded = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-    for number, line in enumerate(encoded, start=1):
-        try:
-            lines.append(line.decode())
-        except UnicodeDecodeError as err:
-            if _has_utf_8(line):
-                raise UnreadableListError(f"{MIXED_LINE.format(number)} {SAVE_AS_CSV}") from err
-            lines.append(_decode_windows_1252(number, line))
-    return "\n".join(lines)
+        lines = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        return "\n".join(_decode_line(number, line) for number, line in enumerate(lines, start=1))
 
 
-def _has_utf_8(content: bytes) -> bool:
-    """Whether there are characters of several bytes; in Windows-1252 they hardly ever occur."""
-    return not content.decode(errors="ignore").isascii()
-
-
-def _decode_windows_1252(first_line: int, content: bytes) -> str:
+def _decode_line(number: int, line: bytes) -> str:
     try:
-        return content.decode("cp1252")
+        return line.decode()
     except UnicodeDecodeError as err:
-        number = first_line + content.count(b"\n", 0, err.start)
-        raise UnreadableListError(f"{NO_ENCODING.format(number)} {SAVE_AS_CSV}") from err
+        # In Windows-1252, what UTF-8 writes in several bytes hardly ever occurs.
+        message = NO_ENCODING if line.decode(errors="ignore").isascii() else MIXED_LINE
+        if message is NO_ENCODING:
+            with suppress(UnicodeDecodeError):
+                return line.decode("cp1252")
+        raise UnreadableListError(f"{message.format(number)} {SAVE_AS_CSV}") from err

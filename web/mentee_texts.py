@@ -54,7 +54,7 @@ def register_mentee_texts(app: Flask) -> None:
         way_text,
     ):
         app.add_template_filter(template_filter)
-    app.jinja_env.globals["chart_measures"] = MEASURES
+    app.jinja_env.globals.update(chart_measures=MEASURES, figure_labels=FIGURE_LABELS)
 
 
 def month_alone(period: Period) -> str:

@@ -212,7 +212,6 @@ def _render_form(
         values={name: form.get(name, stored[name]) for name in stored},
         stored=stored,
         errors=errors,
-        error_of={error["field"]: error["message"] for error in errors},
         note=note,
     )
 

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from flask import Blueprint, Response, redirect, render_template, request, url_for
@@ -17,11 +18,9 @@ from provisioning import jobs
 from provisioning.imports import LONGEST_REPORT, LineVerdict
 from web.access_policy import admin_required
 from web.admin_change import admin_source, run_with_retry, typed_reason
-from web.admin_labels import FACTS
 from web.csv_export import csv_file
 from web.csv_import import MAX_SHOWN_LENGTH
 from web.errors import HttpError
-from web.formatting import month_name, number
 from web.services import services
 
 MAX_INLINE_UNDO = 1_000  # profiles that a request restores at once; more are left to the thread
@@ -133,7 +132,6 @@ def show(job_id: uuid.UUID) -> ResponseReturnValue:
         reports=reports,
         columns=job.options.get("columns", {}),
         rejected=rejected,
-        goals={} if is_import else _goal_lines(job),
         can_undo=_can_undo(job) and not is_undone,
         is_undone=is_undone,
     )
@@ -203,10 +201,9 @@ def start_job(job_request: jobs.JobRequest, *, is_short: bool) -> ResponseReturn
 
 def form_key() -> uuid.UUID:
     """Return the form's idempotency key; a new one if the form has none."""
-    try:
+    with suppress(ValueError):
         return uuid.UUID(request.form.get(KEY_FIELD, ""))
-    except ValueError:
-        return uuid.uuid4()
+    return uuid.uuid4()
 
 
 def _rejected_cells(session: Session, job_id: uuid.UUID) -> tuple[dict[int, list[str]], int]:
@@ -223,10 +220,3 @@ def _person_in(job: AdminJob, cells: list[str] | None) -> dict[str, str]:
     values = dict(zip(fields, cells or (), strict=False))
     named = {"name": values.get("nome_completo", ""), "email": values.get("email", "")}
     return {key: value[:MAX_SHOWN_LENGTH] for key, value in named.items() if value}
-
-
-def _goal_lines(job: AdminJob) -> dict[str, str]:
-    """Return the month and the goals that a job sets, by label."""
-    month, goals = job.options["month"], job.options["goals"]
-    lines = {"Mês": month_name(month[1], month[0]) if month else "meta padrão"}
-    return lines | {FACTS[name]: number(value) for name, value in goals.items()}

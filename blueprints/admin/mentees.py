@@ -202,7 +202,6 @@ MAX_INLINE_BYTES = MAX_FORM_BYTES - 8 * 1024  # its form fits into the limit of 
 FIELD_IDS = {"nome_completo": "nome", "email": "email"}  # of the form for one mentee
 TEMPLATE_TITLES = ("Nome completo", "E-mail", *(FACTS[goal] for goal in csv_import.GOALS))
 EMPTY = "Escolha um arquivo, ou escreva um nome."
-EXISTS = "Já existe um perfil com este e-mail."
 OTHER_LIST = "Este formulário já foi enviado com outra lista. Confira e confirme de novo."
 
 
@@ -273,7 +272,8 @@ def _render_preview(content: str, note: str = "") -> ResponseReturnValue:
     first = results[0]
     if _is_form_for_one() and len(results) == 1 and first.verdict is LineVerdict.EXISTS:
         url = url_for("console_mentees.show", mentorado_id=first.mentorado_id)
-        return _render_form([{"field": "email", "message": EXISTS}], url)
+        message = "Já existe um perfil com este e-mail."
+        return _render_form([{"field": "email", "message": message}], url)
     stored = [result.to_stored(with_person=True) for result in results]
     with transaction() as session:
         reports = jobs.line_reports(session, stored, is_preview=True)
@@ -344,11 +344,5 @@ def _list_of_one(form: Mapping[str, str]) -> str:
 
 def _render_form(errors: FieldErrors, url: str = "") -> ResponseReturnValue:
     """Render the form with what was typed, the ids of wrong fields, and a page about the error."""
-    page = render_template(
-        "console_imports.html",
-        errors=errors,
-        url=url,
-        error_of={error["field"]: error for error in errors},
-        typed={field: request.form.get(field, "") for field in FIELD_IDS.values()},
-    )
+    page = render_template("console_imports.html", errors=errors, url=url)
     return page, 422 if errors else 200

@@ -27,7 +27,6 @@ from web.admin_labels import FACTS
 from web.errors import FieldErrors, InvalidInputError
 from web.flashes import flash_user
 from web.formatting import month_name
-from web.mentee_texts import FIGURE_LABELS
 from web.month_input import FORM_INPUT, MONTH, YEAR, Figure, MonthQuery, requested_period
 from web.problem_responses import FieldError
 from web.services import services
@@ -216,7 +215,6 @@ def _render_feedback(
         following=_following(period),
         review=review,
         item=item,
-        figure_labels=FIGURE_LABELS,
         labels=TEXTS,
         typed=typed,
         saved=saved,
@@ -324,7 +322,6 @@ def _render_month_goals(profile: Mentorado, period: Period, errors: FieldErrors 
         profile=profile,
         period=period,
         labels=GOALS,
-        standing={name: getattr(profile, name) for name in GOALS},
         values={name: request.form.get(name, own.get(name, "")) for name in GOALS},
         errors=errors,
     )

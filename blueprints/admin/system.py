@@ -105,7 +105,6 @@ def is_creation_paused() -> bool:
 console_sweeps = Blueprint("console_sweeps", __name__, url_prefix="/admin/varreduras")
 
 HISTORY_SIZE = 50
-TRIGGERS = {"clock": "automática", "admin": "iniciada pela administração", "cli": "pelo terminal"}
 
 
 @console_sweeps.get("")
@@ -115,7 +114,7 @@ def index() -> ResponseReturnValue:
     newest = select(SweepRun).order_by(SweepRun.id.desc()).limit(HISTORY_SIZE)
     with transaction() as session:
         latest = session.scalars(newest).all()
-    return render_template("console_sweeps.html", runs=latest, triggers=TRIGGERS)
+    return render_template("console_sweeps.html", runs=latest)
 
 
 @console_sweeps.post("")
@@ -145,9 +144,7 @@ def show(run_id: int) -> ResponseReturnValue:
     with transaction() as session:
         names = read_user_names(session, [found["user_id"] for found in run.sample or ()])
     is_active = run.status in runs.ACTIVE
-    return render_template(
-        "console_sweep.html", run=run, names=names, is_active=is_active, triggers=TRIGGERS
-    )
+    return render_template("console_sweep.html", run=run, names=names, is_active=is_active)
 
 
 console_audit = Blueprint("console_audit", __name__, url_prefix="/admin/registro")

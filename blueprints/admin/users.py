@@ -277,8 +277,7 @@ def _render_pair(choice: Choice, note: str = "") -> ResponseReturnValue:
         choice=choice,
         sides=list(zip(parties, counts, strict=True)),
         has_two_accounts=all(party.user for party in parties),
-        digest=found.digest if found else None,
-        conflicts=found.conflicts if found else (),
+        found=found,
         note=note,
     )
     return page, 409 if note else 200
