@@ -12,7 +12,6 @@ FULL_HEIGHT = 1_000  # bars are measured in thousandths of the chart
 LEAST_VISIBLE = 4  # thousandths, for a value that is not zero
 LOWEST_TOP = {True: 1_000, False: 10}  # reais or counts; a chart of zeros needs a scale as well
 MOST_STEPS = 5  # of a scale with negative amounts
-ROUND_DIGITS = (1, 2, 5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +108,11 @@ def _marks(most: int, least: int, lowest_top: int) -> tuple[int, ...]:
         top = next(value for value in _round_values() if value >= max(most, lowest_top))
         return top, top // 2, 0
     steps = (step for step in _round_values() if step >= lowest_top // 2)
-    step = next(step for step in steps if len(_multiples(most, least, step)) <= MOST_STEPS + 1)
-    return tuple(step * number for number in _multiples(most, least, step))
-
-
-def _multiples(most: int, least: int, step: int) -> range:
-    """Return the factors of the step, from the first mark at or above `most` down to `least`."""
-    return range(-(-most // step), least // step - 1, -1)
+    # From the first mark at or above `most` down to the first one at or below `least`.
+    scales = (range(-(-most // step) * step, least // step * step - 1, -step) for step in steps)
+    return tuple(next(scale for scale in scales if len(scale) <= MOST_STEPS + 1))
 
 
 def _round_values() -> Iterator[int]:
     """Yield 1, 2, 5, 10, 20, 50 and so on."""
-    return (digit * 10**zeros for zeros in count() for digit in ROUND_DIGITS)
+    return (digit * 10**zeros for zeros in count() for digit in (1, 2, 5))

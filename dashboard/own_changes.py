@@ -139,11 +139,8 @@ def restore_month(
     Raises MonthExistsError if it was reported again, and NoResultFound as `rename`.
     """
     check_owner(session, own, lock=True)
-    of_month = (
-        ArchivedRow.content["ano"].as_integer() == period.ano,
-        ArchivedRow.content["mes"].as_integer() == period.mes,
-    )
-    newest = _restorable(own, now).where(*of_month).limit(1).with_for_update()
+    of_month = ArchivedRow.content.contains({"ano": period.ano, "mes": period.mes})
+    newest = _restorable(own, now).where(of_month).limit(1).with_for_update()
     row = session.scalars(newest).one_or_none()
     if row is None:
         return False

@@ -193,7 +193,6 @@ FAILURES_BY_CLASS = {
     "ServerSilentError": "o banco de dados demorou demais",
     "DatabaseUnavailableError": "o banco de dados não respondeu",
 }
-UNKNOWN_FAILURE = "um erro que o programa não esperava"
 SQLSTATE_LENGTH = 5  # other codes are of the identity provider
 
 
@@ -295,7 +294,7 @@ def failure_text(error: str) -> str:
         for length in range(SQLSTATE_LENGTH, 1, -1):
             if text := FAILURES_BY_SQLSTATE.get(code[:length]):
                 return text
-    return FAILURES_BY_CLASS.get(error_class, UNKNOWN_FAILURE)
+    return FAILURES_BY_CLASS.get(error_class, "um erro que o programa não esperava")
 
 
 Names = Mapping[tuple[str, int], str]  # of users and profiles, by the fact that refers to them

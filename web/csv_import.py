@@ -92,7 +92,6 @@ BYTE_ORDER_MARKS = {  # those of UTF-32 begin like those of UTF-16
 }
 PROBE_BYTES = 1_024  # of a file without a mark; a third of them are NUL in UTF-16
 XLSX_PREFIX = "xlsx:"  # of a spreadsheet that is converted later; no list begins like this
-XLSX_SEPARATOR_LINE = "sep=;\n"
 
 
 class Row(Body):
@@ -247,7 +246,7 @@ def _convert(spreadsheet: bytes) -> str:
     """Return a spreadsheet as CSV, each row in the line of its number."""
     text = io.StringIO(newline="")
     csv.writer(text, delimiter=";", lineterminator="\n").writerows(read_rows(spreadsheet))
-    return XLSX_SEPARATOR_LINE + text.getvalue()
+    return "sep=;\n" + text.getvalue()
 
 
 def _check_line_breaks(*counts: int) -> None:

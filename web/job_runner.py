@@ -41,7 +41,7 @@ JOIN_SECONDS = 3.0  # a running batch ends sooner when the process stops
 
 BATCH_SECONDS = 5.0  # of a batch in the background, far below the lease
 RETRY_SECONDS = 3.0  # of a batch with a transient error, before it is split
-# SQLSTATE (PostgreSQL, appendix A) of errors that one row can cause: its data, a constraint, a
+# SQLSTATE (PostgreSQL, appendix A) of errors that one item can cause: its data, a constraint, a
 # trigger, or a lock of another program. Other errors concern the server or this program.
 ITEM_SQLSTATE_CLASSES = ("22", "23", "P0")
 ITEM_SQLSTATES = ("40P01", "55P03", "57014")
@@ -207,7 +207,8 @@ class JobRunner:
                 step = held.run_batch(work, size)
                 suspects = max(0, suspects - size)
             except SQLAlchemyError as err:
-                if not _is_about_an_item(err):
+                sqlstate = getattr(getattr(err, "orig", None), "pgcode", None) or ""
+                if sqlstate[:2] not in ITEM_SQLSTATE_CLASSES and sqlstate not in ITEM_SQLSTATES:
                     raise
                 log.warning("job_batch_split", size=size, reason=type(err).__name__)
                 with held.limits.transaction() as session:  # extends the lease
@@ -283,12 +284,6 @@ class _HeldJob:
                 work.close(session, job)
             jobs.finish(job, error=error)
         log.warning("job_failed", job_id=str(self.job_id), reason=error if work else "unreadable")
-
-
-def _is_about_an_item(err: SQLAlchemyError) -> bool:
-    """Whether one item may have caused the error, so that the others can be done without it."""
-    sqlstate = getattr(getattr(err, "orig", None), "pgcode", None) or ""
-    return sqlstate[:2] in ITEM_SQLSTATE_CLASSES or sqlstate in ITEM_SQLSTATES
 
 
 def _request_seconds_left() -> float:

@@ -270,7 +270,7 @@ def _render_preview(content: str, note: str = "") -> ResponseReturnValue:
     except UnreadableListError as err:
         return _render_form([{"field": "arquivo", "message": str(err)}])
     first = results[0]
-    if _is_form_for_one() and len(results) == 1 and first.verdict is LineVerdict.EXISTS:
+    if "nome" in request.form and len(results) == 1 and first.verdict is LineVerdict.EXISTS:
         url = url_for("console_mentees.show", mentorado_id=first.mentorado_id)
         message = "Já existe um perfil com este e-mail."
         return _render_form([{"field": "email", "message": message}], url)
@@ -305,10 +305,6 @@ def _results(content: str) -> tuple[ListColumns, list[LineResult]]:
         return mentees.columns, preview_list(session, mentees.lines)
 
 
-def _is_form_for_one() -> bool:
-    return "nome" in request.form
-
-
 def _read_content() -> str:
     """Return the file, the previewed list, or a list of the form's name and address.
 
@@ -320,7 +316,7 @@ def _read_content() -> str:
     request.max_content_length = request.max_form_memory_size = limit
     if file := request.files.get("arquivo"):
         content = csv_import.decode_file(file.read())
-    elif _is_form_for_one():
+    elif "nome" in request.form:  # the form for one mentee
         return _list_of_one(request.form)
     else:
         content = request.form.get("lista", "")

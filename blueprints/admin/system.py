@@ -104,14 +104,14 @@ def is_creation_paused() -> bool:
 
 console_sweeps = Blueprint("console_sweeps", __name__, url_prefix="/admin/varreduras")
 
-HISTORY_SIZE = 50
+PAGE_SIZE = 50
 
 
 @console_sweeps.get("")
 @admin_required
 def index() -> ResponseReturnValue:
     """List the latest runs, newest first."""
-    newest = select(SweepRun).order_by(SweepRun.id.desc()).limit(HISTORY_SIZE)
+    newest = select(SweepRun).order_by(SweepRun.id.desc()).limit(PAGE_SIZE)
     with transaction() as session:
         latest = session.scalars(newest).all()
     return render_template("console_sweeps.html", runs=latest)
@@ -149,8 +149,6 @@ def show(run_id: int) -> ResponseReturnValue:
 
 console_audit = Blueprint("console_audit", __name__, url_prefix="/admin/registro")
 
-AUDIT_PAGE_SIZE = 50
-
 
 class AuditPage(AuditSearch):
     """Filters and page of the audit log."""
@@ -165,7 +163,7 @@ def show_audit_log() -> ResponseReturnValue:
     query = read_query(AuditPage)
     with transaction() as session:
         wanted = audit_filter(session, query)
-        events = read_events(session, wanted, before_id=query.cursor or None, limit=AUDIT_PAGE_SIZE)
+        events = read_events(session, wanted, before_id=query.cursor or None, limit=PAGE_SIZE)
         names = read_names(session, events)
     return render_template(
         "console_audit.html",
@@ -174,5 +172,5 @@ def show_audit_log() -> ResponseReturnValue:
         kinds=KINDS,
         events=events,
         names=names,
-        cursor=events[-1].id if len(events) == AUDIT_PAGE_SIZE else None,
+        cursor=events[-1].id if len(events) == PAGE_SIZE else None,
     )

@@ -191,7 +191,6 @@ def _render_erasure(user_id: int, fault: str = "") -> str:
 
 console_same_person = Blueprint("console_same_person", __name__, url_prefix="/admin/mesma-pessoa")
 
-MOST_FOUND = 20
 LOADERS: dict[str, Callable[[Session, int], Party]] = {
     "conta": same_person.load_user_party,
     "perfil": same_person.load_profile_party,
@@ -229,7 +228,7 @@ def choose() -> ResponseReturnValue:
     term = search_term(choice.q)
     with transaction() as session:
         party = _load(session, choice.um) if choice.um else None
-        found = same_person.find_parties(session, term, limit=MOST_FOUND) if term else []
+        found = same_person.find_parties(session, term, limit=MOST_RESULTS) if term else []
         candidates = same_person.find_candidates(session, party) if party else []
     return render_template(
         "console_same_person.html",
