@@ -1,7 +1,4 @@
-"""The overview of the JSON API, computed from the report: totals, score, goals.
-
-The page has `month_view.py`.
-"""
+"""The overview of the JSON API, computed from the report; the page has `month_view.py`."""
 
 from datetime import datetime
 from fractions import Fraction

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, func, insert, literal_column, select, update
+from sqlalchemy import Select, func, literal_column, select, update
 from sqlalchemy.orm import Session
 
 from dashboard.months import OwnProfile, check_owner
@@ -104,17 +104,10 @@ def delete_month(
     month, content = row
     if seen is not None and seen != month.updated_at.isoformat():
         raise MonthChangedError
-    session.execute(
-        insert(ArchivedRow).values(
-            at=now,
-            reason=MONTH_DELETED,
-            table_name=TABLE,
-            content=content,
-            mentorado_id=own.id,
-            kept_mentorado_id=own.id,
-            request_id=source.request_id,
-        )
-    )
+    archived = ArchivedRow(at=now, reason=MONTH_DELETED, table_name=TABLE, content=content)
+    archived.mentorado_id = archived.kept_mentorado_id = own.id
+    archived.request_id = source.request_id
+    session.add(archived)
     session.delete(month)
     session.flush()
     _record(session, own, source, "month_deleted", {"month": [period.ano, period.mes]})

@@ -238,10 +238,7 @@ def event_labels(event: AuditEvent) -> str:
 
 
 def row_labels(row: Mapping[str, Any]) -> str:
-    """Return the columns of a row of any table as text, without technical ones.
-
-    A month has its name: «março de 2026, leads 57».
-    """
+    """Return the columns of a row as text, without technical ones: «março de 2026, leads 57»."""
     shown = {k: v for k, v in row.items() if k not in HIDDEN_COLUMNS and v not in (None, "", 0)}
     parts = []
     if {"ano", "mes"} <= shown.keys():

@@ -47,8 +47,7 @@ from web.validation import ID_CONVERTER, Search, read_query, search_term, valida
 console_mentees = Blueprint("console_mentees", __name__, url_prefix="/admin/mentorados")
 
 PROFILE_PATH = f"/<{ID_CONVERTER}:mentorado_id>"
-PAGE_SIZE = 50
-HISTORY_SIZE = 50
+PAGE_SIZE = 50  # also of the history
 Kind = BeforeValidator(lambda text: text if text in list(MenteeKind) else None)
 
 
@@ -92,7 +91,7 @@ def show(mentorado_id: int) -> ResponseReturnValue:
     profile, owner = row
     with transaction() as session:
         report = read_report(session, mentorado_id)
-        history = audit.read_history(session, mentorado_id=mentorado_id, limit=HISTORY_SIZE)
+        history = audit.read_history(session, mentorado_id=mentorado_id, limit=PAGE_SIZE)
         names = audit.read_names(session, history)
         counts = count_references(session, mentorado_id)
     now = services().now()
@@ -306,10 +305,7 @@ def _results(content: str) -> tuple[ListColumns, list[LineResult]]:
 
 
 def _read_content() -> str:
-    """Return the file, the previewed list, or a list of the form's name and address.
-
-    Raises InvalidInputError and UnreadableListError.
-    """
+    """Return what was sent as a list; raises InvalidInputError and UnreadableListError."""
     # A form in another encoding costs ten times as much to decode as a file.
     is_multipart = request.mimetype == "multipart/form-data"
     limit = MAX_LIST_BYTES if is_multipart else MAX_FORM_BYTES
