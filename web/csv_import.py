@@ -277,6 +277,9 @@ def _decode_narrow(content: bytes) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError:
+        with suppress(UnicodeDecodeError):
+            if content.decode(errors="ignore").isascii():  # one encoding; faster than by lines
+                return content.decode("cp1252")
         lines = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         return "\n".join(_decode_line(number, line) for number, line in enumerate(lines, start=1))
 
