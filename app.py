@@ -283,7 +283,7 @@ def _job_runner(
 
 def _background_refresh(service: ProvisioningService, app: Flask) -> BackgroundRefresh:
     def refresh(clerk_id: str, now: datetime) -> None:
-        # `sweep` is the channel of all background work: no client waits, and it is no visit.
+        # The source of all background work is `sweep`: no client waits, and it counts as no visit.
         service.refresh_visitor_if_due(clerk_id, source=Source("sweep"), now=now)
 
     return BackgroundRefresh(refresh, app.app_context)
@@ -325,7 +325,9 @@ def _handshake_service(
         session_calls.can_exchange_nonces if session_calls else lambda: False,
     )
     refresh = session_calls.refresh if session_calls else None
-    return HandshakeService(verifier, answers, time.time, refresh)
+    local_api = fake_clerk.FRONTEND_PATH if config.uses_local_identity else ""
+    frontend_api = config.frontend_api_url or local_api
+    return HandshakeService(verifier, answers, time.time, refresh, frontend_api)
 
 
 def _user_directory(

@@ -26,7 +26,8 @@ from provisioning.retry import is_unavailable
 from sweep.runs import SweepRunningError
 from web import health
 from web.errors import HttpError, TooManyRequestsError, provisioning_error_code
-from web.problem_responses import is_api_path, problem_response
+from web.problem_responses import problem_response
+from web.session import is_api_path
 
 log = structlog.get_logger(__name__)
 

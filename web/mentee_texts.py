@@ -7,7 +7,7 @@ from flask import Flask
 from dashboard.month_view import Change, ClosingTask, GoalProgress, Pace
 from dashboard.months import AddressState, GoalChange, Goals
 from dashboard.periods import CLOSING_DAY, Period
-from dashboard.score import GOAL_LABELS, MEASURES, PERCENT_CAP, WayToPoints, is_money
+from dashboard.score import GOAL_LABELS, MEASURES, PERCENT_CAP, ScoreSuggestion, is_money
 from provisioning.context import NOT_REQUIRED, READY, RequestContext
 from provisioning.user_lists import Diagnosis
 from web.formatting import MONTHS, figure, join_words, number, reais
@@ -114,7 +114,7 @@ def goal_status(progress: GoalProgress, pace: Pace | None) -> str:
     return f"{on_pace}{verb} {size} {until if pace.days_left else 'até hoje à noite'}"
 
 
-def way_text(way: WayToPoints) -> str:
+def way_text(way: ScoreSuggestion) -> str:
     """«+1 ponto com mais 5 stories», «+2 pontos com mais R$ 400 de faturamento»."""
     more = amount(way.amount, way.measure)
     suffix = f" de {way.measure}" if is_money(way.measure) else ""

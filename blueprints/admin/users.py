@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from blueprints.admin.change_types import dangers_of_user
 from blueprints.api import admin_users
-from blueprints.pages.personal_data import json_download
+from blueprints.pages.profile import json_download
 from core.database import transaction
 from provisioning import audit, same_person
 from provisioning.audit import Source
