@@ -6,20 +6,21 @@ from typing import TYPE_CHECKING
 from flask import Flask
 
 from blueprints.admin.changes import console_changes
-from blueprints.admin.feedback import console_feedback
-from blueprints.admin.goals import console_goals
-from blueprints.admin.imports import console_imports
 from blueprints.admin.jobs import console_jobs
-from blueprints.admin.mentees import console_deleted, console_mentees
-from blueprints.admin.months import console
-from blueprints.admin.same_person import console_same_person
+from blueprints.admin.mentees import console_deleted, console_imports, console_mentees
+from blueprints.admin.months import console, console_feedback, console_goals
 from blueprints.admin.system import (
     console_audit,
     console_sweeps,
     console_system,
     is_creation_paused,
 )
-from blueprints.admin.users import console_personal_data, console_search, console_users
+from blueprints.admin.users import (
+    console_personal_data,
+    console_same_person,
+    console_search,
+    console_users,
+)
 from blueprints.api.admin_audit import admin_audit
 from blueprints.api.admin_mentorados import admin_mentorado_files, admin_mentorados
 from blueprints.api.admin_months import admin_months

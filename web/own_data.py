@@ -19,7 +19,7 @@ from dashboard.months import (
     report_from_text,
     report_to_text,
 )
-from dashboard.overview import Overview, compute_overview
+from dashboard.overview import OverviewShape, compute_overview
 from dashboard.periods import Period, current_period, working_period
 from provisioning.context import READY
 from provisioning.personal_data import PersonExport, export_person, find_person
@@ -67,7 +67,7 @@ def period_due() -> Period:
     return working_period(now) if current_period(joined_at) < current else current
 
 
-def own_overview() -> Overview:
+def own_overview() -> OverviewShape:
     """Return the signed-in user's overview; raises as `own_report`."""
     stored = own_report()
     return compute_overview(stored.report, now=stored.as_of)
