@@ -17,9 +17,14 @@ from sqlalchemy.orm import Session
 from dashboard.months import OwnProfile, ReportedMonth, check_owner, reported_month
 from dashboard.periods import Period
 from models import ArchivedRow, MetricaMensal
-from provisioning import archive, audit
-from provisioning.archive import MONTH_DELETED, RESTORE_TIME
+from provisioning import audit
 from provisioning.audit import Source
+from provisioning.deleted_profiles import (
+    MONTH_DELETED,
+    RESTORE_TIME,
+    insert_again,
+    is_restorable,
+)
 
 TABLE = MetricaMensal.__tablename__
 
@@ -127,7 +132,7 @@ def restore_month(
     ).one_or_none()
     if row is None:
         return False
-    if not archive.insert_again(session, TABLE, [row.content], skip_existing=True):
+    if not insert_again(session, TABLE, [row.content], skip_existing=True):
         raise MonthExistsError
     session.delete(row)
     session.flush()
@@ -137,7 +142,7 @@ def restore_month(
 
 def _restorable(own: OwnProfile, now: datetime) -> Select[ArchivedRow]:
     return select(ArchivedRow).where(
-        ArchivedRow.mentorado_id == own.id, archive.is_restorable(MONTH_DELETED, now)
+        ArchivedRow.mentorado_id == own.id, is_restorable(MONTH_DELETED, now)
     )
 
 

@@ -86,7 +86,7 @@ def record_all(
     session: Session,
     source: Source,
     event: str,
-    concerning: Iterable[tuple[int, int | None, dict[str, Any]]],
+    concerning: Iterable[tuple[int | None, int | None, dict[str, Any]]],
 ) -> None:
     """Add one event for each of many profiles, in one statement.
 

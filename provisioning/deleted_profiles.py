@@ -3,46 +3,57 @@
 1. `remove` copies the profile and all rows that the database deletes with it, of any table, to
    the archive; then it deletes the profile and blocks its owner.
 2. `restore` writes these rows again, parents first, with the ids that they had.
-3. `archive.delete_old` deletes the copies after thirty days.
+3. `delete_old` deletes the copies after thirty days.
 
-Rows whose reference the database only sets to NULL stay, and are not restored.
+Rows whose reference the database only sets to NULL stay, and are not restored. The archive also has
+deleted months (`dashboard/deleted_months.py`), and rows that a merge has archived, which stay.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, delete, func, insert, literal, select, text
+from sqlalchemy import ColumnElement, FromClause, and_, delete, func, insert, literal, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from models import ArchivedRow, AuditEvent, Mentorado, User
-from provisioning import archive
-from provisioning.address_holders import find_holders, normalize_addresses
 from provisioning.admin_actions import (
     block,
+    delete_untouched,
     invalidate_claimants,
     load_profile_for_update,
-    lock_profile_with_users,
-    lock_users,
+    lock_profile_and_owner,
     record_action,
     release_profile,
 )
-from provisioning.archive import PROFILE_DELETED
 from provisioning.audit import Source
 from provisioning.errors import Conflict, ConflictError, UnknownMentoradoError
-from provisioning.profiles import is_untouched, lock_addresses
+from provisioning.preregistration import Verdict, find_outcomes, lock_users_and_addresses
 from provisioning.references import (
     MENTORADOS,
     REFUSING_ERRORS,
-    ReferringTable,
     StoredRow,
-    columns_of,
+    by_leaf,
     escaped,
+    execute,
     references_to,
-    select_rows,
+    rows_by_id,
+    rows_referring,
 )
+
+RESTORE_TIME = timedelta(days=30)
+PROFILE_DELETED, MONTH_DELETED = "delete", "month_deleted"  # reasons of archived rows
+
+# The columns that can be written, of a table that still exists, also those of other programs.
+COLUMNS = text("""
+    SELECT to_regclass(:table)::text AS table_name,
+           ARRAY(SELECT quote_ident(attname) FROM pg_attribute
+                  WHERE attrelid = to_regclass(:table) AND attnum > 0 AND NOT attisdropped
+                    AND attgenerated = '' AND CAST(:contents AS jsonb) -> 0 ? attname) AS columns
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +88,7 @@ def remove(session: Session, mentorado_id: int, *, source: Source, now: datetime
     Raises ConflictError where a row of another program's table refers to it and prevents that, and
     for an admin's own profile.
     """
-    profile, users = lock_profile_with_users(session, mentorado_id)
-    owner = users[profile.user_id] if profile.user_id is not None else None
+    profile, owner = lock_profile_and_owner(session, mentorado_id)
     if owner is not None and owner.id == source.actor_id:
         raise ConflictError(Conflict.OWN_ACCOUNT)
     record_action(session, source, "delete", user=owner, profile=profile, email=profile.email)
@@ -109,10 +119,10 @@ def restore(
     former_owner, can_own = _lock_owner(session, content)
     owner = former_owner if can_own else None
     address = content["email"]
-    is_address_free = address is None or _is_free(session, address)
+    [outcome] = find_outcomes(session, [address])
     changes = {
         "user_id": owner.id if owner else None,
-        "email": address if is_address_free else None,
+        "email": address if outcome.verdict is Verdict.NEW else None,
         "edited_at": now.isoformat(),  # no other profile replaces an edited one
         "updated_at": now.isoformat(),
     }
@@ -152,7 +162,7 @@ def list_deleted(
         .select_from(ArchivedRow)
         .outerjoin(event, literal(value=True))
         .outerjoin(User, User.id == event.c.actor_id)
-        .where(archive.is_restorable(PROFILE_DELETED, now), ArchivedRow.table_name == MENTORADOS)
+        .where(is_restorable(PROFILE_DELETED, now), ArchivedRow.table_name == MENTORADOS)
     )
     if mentorado_id is not None:
         found = found.where(ArchivedRow.mentorado_id == mentorado_id)
@@ -205,13 +215,11 @@ def find_merged_into(session: Session, mentorado_id: int) -> int | None:
 def _archive(session: Session, profile: Mentorado, source: Source, now: datetime) -> None:
     """Copy the profile and the rows that are deleted with it to the archive, parents first."""
     session.flush()
-    query = f"SELECT {columns_of('r')} FROM ONLY mentorados r WHERE r.id = :id"  # noqa: S608
-    level = [(MENTORADOS, row) for row in select_rows(session, query, {"id": profile.id})]
-    found: dict[tuple[int, str], tuple[str, StoredRow]] = {}
+    level = rows_by_id(session, MENTORADOS, [profile.id])
+    found: dict[tuple[int, str], StoredRow] = {}
     while level:
-        found |= {(row.table_id, row.place): (table, row) for table, row in level}
-        children = _deleted_with(session, [row for _, row in level])
-        level = [each for each in children if (each[1].table_id, each[1].place) not in found]
+        found |= {row.key: row for row in level}
+        level = [row for row in _deleted_with(session, level) if row.key not in found]
     values = {
         "at": now,
         "reason": PROFILE_DELETED,
@@ -221,44 +229,29 @@ def _archive(session: Session, profile: Mentorado, source: Source, now: datetime
         "request_id": source.request_id,
     }
     rows = [
-        {**values, "table_name": table, "content": row.content} for table, row in found.values()
+        {**values, "table_name": row.table.root_name, "content": row.content}
+        for row in found.values()
     ]
     session.execute(insert(ArchivedRow), rows)
 
 
-def _deleted_with(session: Session, parents: Sequence[StoredRow]) -> list[tuple[str, StoredRow]]:
-    """Lock and return the rows that the database deletes together with these, with their table."""
-    rows: dict[tuple[int, str], tuple[str, StoredRow]] = {}
-    for parent in sorted({row.table_name for row in parents}):
-        places = [(row.table_id, row.place) for row in parents if row.table_name == parent]
-        for child in references_to(session, parent):
-            if child.is_deleted_along and not child.is_hidden:
-                for row in _rows_of_parents(session, child, parent, places):
-                    table = child.root_name if child.is_partitioned else row.table_name
-                    rows[row.table_id, row.place] = (table, row)
+def _deleted_with(session: Session, parents: Sequence[StoredRow]) -> list[StoredRow]:
+    """Lock and return the rows that the database deletes together with these."""
+    rows: dict[tuple[int, str], StoredRow] = {}
+    for leaf, of_leaf in sorted(by_leaf(parents).items()):
+        for child in references_to(session, leaf):
+            cascading = [reference for reference in child.references if reference.is_cascading]
+            if cascading and not child.is_hidden:
+                found = rows_referring(session, child, cascading, of_leaf)
+                rows |= {row.key: row for row in found}
     return list(rows.values())
-
-
-def _rows_of_parents(
-    session: Session, child: ReferringTable, parent: str, places: Sequence[tuple[int, str]]
-) -> list[StoredRow]:
-    query = f"""
-        SELECT {columns_of("r")}
-          FROM {child.rows} r, {escaped(parent)} p,
-               unnest(CAST(:tables AS oid[]), CAST(:places AS tid[])) AS wanted (table_id, place)
-         WHERE p.tableoid = wanted.table_id AND p.ctid = wanted.place
-           AND {child.is_deleted_with("r", "p")}
-         ORDER BY r.tableoid, r.ctid FOR UPDATE OF r
-    """  # noqa: S608 - names of the catalogue, quoted by it
-    tables, ctids = zip(*places, strict=True)
-    return select_rows(session, query, {"tables": list(tables), "places": list(ctids)})
 
 
 def _archived_rows(session: Session, mentorado_id: int, now: datetime) -> Sequence[ArchivedRow]:
     """Lock and return the copies of a deleted profile in the order in which they were made."""
     copies = select(ArchivedRow).where(
         ArchivedRow.mentorado_id == mentorado_id,
-        archive.is_restorable(PROFILE_DELETED, now),
+        is_restorable(PROFILE_DELETED, now),
     )
     return session.scalars(copies.order_by(ArchivedRow.id).with_for_update()).all()
 
@@ -270,27 +263,15 @@ def _lock_owner(session: Session, content: dict[str, Any]) -> tuple[User | None,
     got meanwhile is deleted.
     """
     user_id, address = content["user_id"], content["email"]
-    addresses = [address] if address else []
-    users = lock_users(session, {user_id} if user_id else (), addresses)
-    lock_addresses(session, addresses)
-    owner = users.get(user_id)
+    user_ids = [user_id] if user_id else []
+    owner = lock_users_and_addresses(session, [address], user_ids=user_ids).get(user_id)
     if owner is None or owner.deleted_at is not None:
         return owner, False
-    own = session.scalars(
-        select(Mentorado).where(Mentorado.user_id == owner.id).with_for_update()
-    ).one_or_none()
-    if own is not None and not is_untouched(session, own):
+    try:
+        delete_untouched(session, owner)
+    except ConflictError:
         return owner, False
-    if own is not None:
-        session.delete(own)
-        session.flush()  # `user_id` is unique: it must be free for the restored profile
     return owner, True
-
-
-def _is_free(session: Session, address: str) -> bool:
-    """Whether no other profile has the address."""
-    [holder] = find_holders(session, normalize_addresses(session, [address]))
-    return holder is None
 
 
 def _insert_all(session: Session, archived: Sequence[ArchivedRow], changes: dict[str, Any]) -> None:
@@ -302,6 +283,39 @@ def _insert_all(session: Session, archived: Sequence[ArchivedRow], changes: dict
     try:
         with session.begin_nested():
             for table, contents in contents_by_table.items():
-                archive.insert_again(session, table, contents)
+                insert_again(session, table, contents)
     except REFUSING_ERRORS as err:
         raise ConflictError(Conflict.UNRESOLVABLE) from err
+
+
+def is_restorable(reason: str, now: datetime) -> ColumnElement[bool]:
+    """Return the condition of rows that were archived for this reason, for thirty days."""
+    return and_(ArchivedRow.reason == reason, ArchivedRow.at > now - RESTORE_TIME)
+
+
+def insert_again(
+    session: Session, table: str, contents: Sequence[dict[str, Any]], *, skip_existing: bool = False
+) -> int:
+    """Insert archived rows of one table and return their number.
+
+    Columns that were added since get their defaults. It is one statement, because the rows may
+    refer to each other. Raises ConflictError where the table is gone, and what the database raises;
+    with `skip_existing`, a row that violates a unique constraint is left out instead.
+    """
+    values = {"table": table, "contents": json.dumps(contents)}
+    found = session.execute(COLUMNS, values).one()
+    if found.table_name is None:
+        raise ConflictError(Conflict.UNRESOLVABLE, table)
+    columns, name = ", ".join(map(escaped, found.columns)), escaped(found.table_name)
+    rows = f"jsonb_populate_recordset(CAST(NULL AS {name}), CAST(:contents AS jsonb))"
+    statement = f"""
+        INSERT INTO {name} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {rows}
+        {"ON CONFLICT DO NOTHING" if skip_existing else ""}
+    """  # noqa: S608 - names of the catalogue, quoted by it
+    return execute(session, statement, values).rowcount
+
+
+def delete_old(session: Session, now: datetime) -> None:
+    """Delete the copies of profiles and months that can no longer be restored."""
+    reasons = ArchivedRow.reason.in_([PROFILE_DELETED, MONTH_DELETED])
+    session.execute(delete(ArchivedRow).where(reasons, ArchivedRow.at <= now - RESTORE_TIME))

@@ -63,6 +63,14 @@ class UnknownMentoradoError(Exception):
     """There is no mentorado of that id."""
 
 
+class MentoradoExistsError(Exception):
+    """Another profile has this address; `mentorado_id` is its id."""
+
+    def __init__(self, mentorado_id: int | None) -> None:
+        super().__init__(f"mentorado {mentorado_id} has this address")
+        self.mentorado_id = mentorado_id
+
+
 class Conflict(enum.Enum):
     """Why a change conflicts with the stored rows."""
 

@@ -177,10 +177,8 @@ def _identifying_values(user: User | None, profiles: Sequence[Mentorado]) -> tup
 
 
 def _named_in(naming: NamingRow) -> NamingRowShape:
-    content = naming.found.row.content
-    names = (name.strip('"') for _, key in naming.references for name in key.columns)
-    columns = {"id", *names}
+    names = {name.strip('"') for _, key in naming.references for name in key.columns}
     return {
-        "table": naming.found.table.root_name,
-        "row": {name: value for name, value in content.items() if name in columns},
+        "table": naming.row.table.root_name,
+        "row": {k: v for k, v in naming.row.content.items() if k in {"id", *names}},
     }

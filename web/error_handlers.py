@@ -16,12 +16,12 @@ from provisioning.attempts import UnknownAttemptError
 from provisioning.errors import (
     ConflictError,
     DatabaseConnectingError,
+    MentoradoExistsError,
     ProvisioningError,
     UnknownMentoradoError,
     UnknownUserError,
 )
 from provisioning.jobs import UnknownJobError
-from provisioning.preregistration import MentoradoExistsError
 from provisioning.retry import is_unavailable
 from sweep.runs import SweepRunningError
 from web import health

@@ -19,8 +19,7 @@ from core.database import transaction
 from models import Mentorado, User
 from provisioning import audit
 from provisioning.audit import Source
-from provisioning.errors import ConflictError, UnknownMentoradoError
-from provisioning.preregistration import MentoradoExistsError
+from provisioning.errors import ConflictError, MentoradoExistsError, UnknownMentoradoError
 from provisioning.preview import (
     SHOWN_COLUMNS,
     ChangeRequest,

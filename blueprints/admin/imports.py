@@ -19,12 +19,12 @@ from core.database import transaction
 from models.admin_job import JobKind
 from provisioning.imports import (
     LineResult,
-    LineVerdict,
     MenteeList,
     UnreadableListError,
     preview_list,
 )
 from provisioning.jobs import JobRequest, KeyReusedError
+from provisioning.preregistration import Verdict
 from web.access_policy import admin_required
 from web.admin_change import admin_source, typed_reason
 from web.admin_labels import FACTS
@@ -148,7 +148,7 @@ def _render_preview(content: str, note: str = "") -> ResponseReturnValue:
         good=good,
         total=len(results),
         reports=reports,
-        columns=mentees.columns.to_stored(),
+        columns=mentees.columns,
         content=content,
         note=note,
         key_field=KEY_FIELD,
@@ -175,7 +175,7 @@ def _results(content: str) -> tuple[MenteeList, list[LineResult]]:
 def _errors_of_one(results: Sequence[LineResult]) -> list[FormError]:
     """Return the error of the form for one mentee, if another profile has the address."""
     [result, *others] = results
-    if not _is_form_for_one() or others or result.verdict is not LineVerdict.EXISTS:
+    if not _is_form_for_one() or others or result.verdict is not Verdict.EXISTS:
         return []
     url = url_for("console_mentees.show", mentorado_id=result.mentorado_id)
     return [FormError(EXISTS, "email", url)]

@@ -15,7 +15,8 @@ from dashboard import mass_goals
 from models import AdminJob, Mentorado
 from models.admin_job import JobKind, JobStatus
 from provisioning import jobs
-from provisioning.imports import LONGEST_REPORT, LineVerdict
+from provisioning.imports import LONGEST_REPORT
+from provisioning.preregistration import Verdict
 from web.access_policy import admin_required
 from web.admin_change import admin_source, run_with_retry, typed_reason
 from web.admin_labels import FACTS
@@ -27,15 +28,15 @@ from web.services import services
 
 MAX_INLINE_UNDO = 1_000  # profiles that a request restores at once; more are left to the thread
 PREVIEW_TEXTS = {
-    LineVerdict.NEW: "Será pré-cadastrado",
-    LineVerdict.TAKES_OVER: "Vai completar o perfil automático, ainda sem uso: {profile}",
-    LineVerdict.EXISTS: "Já existe: {profile}",
-    LineVerdict.REPEATED: "Repete o e-mail da linha {earlier}",
-    LineVerdict.REFUSED: "O banco de dados recusou esta linha. Envie-a de novo.",
+    Verdict.NEW: "Será pré-cadastrado",
+    Verdict.TAKES_OVER: "Vai completar o perfil automático, ainda sem uso: {profile}",
+    Verdict.EXISTS: "Já existe: {profile}",
+    Verdict.REPEATED: "Repete o e-mail da linha {earlier}",
+    Verdict.REFUSED: "O banco de dados recusou esta linha. Envie-a de novo.",
 }
 RESULT_TEXTS = PREVIEW_TEXTS | {
-    LineVerdict.NEW: "Pré-cadastrado",
-    LineVerdict.TAKES_OVER: "Completou o perfil automático: {profile}",
+    Verdict.NEW: "Pré-cadastrado",
+    Verdict.TAKES_OVER: "Completou o perfil automático: {profile}",
 }
 REASON_TITLE = "Motivo"  # of the column that the file of rejected lines has more
 Profiles = Mapping[int, tuple[str, str | None]]  # names and addresses by id
@@ -56,7 +57,7 @@ class LineReport:
 
 def count_good(counts: Mapping[str, int]) -> int:
     """Return how many lines were registered, or would be."""
-    return sum(number for verdict, number in counts.items() if LineVerdict(verdict).is_good)
+    return sum(number for verdict, number in counts.items() if Verdict(verdict).is_good)
 
 
 def line_reports(
@@ -106,16 +107,14 @@ def _report(result: Mapping[str, Any], profiles: Profiles, *, is_preview: bool) 
         email,
         result.get("goals", {}),
         _line_text(result, texts, profiles),
-        LineVerdict(result["verdict"]).is_good,
+        Verdict(result["verdict"]).is_good,
         mentorado_id if mentorado_id in profiles else None,
     )
 
 
-def _line_text(
-    result: Mapping[str, Any], texts: Mapping[LineVerdict, str], profiles: Profiles
-) -> str:
-    verdict, mentorado_id = LineVerdict(result["verdict"]), result.get("mentorado_id")
-    if verdict is LineVerdict.FAULTY:
+def _line_text(result: Mapping[str, Any], texts: Mapping[Verdict, str], profiles: Profiles) -> str:
+    verdict, mentorado_id = Verdict(result["verdict"]), result.get("mentorado_id")
+    if verdict is Verdict.FAULTY:
         return " ".join(result.get("faults", ()))
     name = profiles.get(mentorado_id or 0, ("perfil excluído", None))[0]
     return texts[verdict].format(

@@ -10,7 +10,8 @@ from auth.identity import Identity
 from models import AuditEvent, Mentorado, MetricaMensal, User
 from provisioning.audit import Source
 from provisioning.ensure import Outcome, ensure
-from provisioning.preregistration import MentoradoExistsError, RegistrationResult, pre_register
+from provisioning.errors import MentoradoExistsError
+from provisioning.preregistration import RegistrationResult, pre_register
 from provisioning.rules import Rules
 from tests.support.users import NOW, PAGE
 
