@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import (
     ColumnElement,
+    Update,
     and_,
     case,
     delete,
@@ -80,40 +81,31 @@ def record_failure(
     After `policy.max_attempts` of them the attempt is a dead letter. A user has one attempt: a
     failure of the other kind, profile or identity, restarts the count.
     """
-    increment = int(source.is_background)
-    last_values = {
-        "error_class": failure.error_class,
-        "error_code": failure.error_code,
-        "request_id": source.request_id,
-        "last_failed_at": now,
-    }
-    first_values = {
-        "clerk_id": clerk_id,
-        "state": AttemptState.PENDING,
-        "attempts": increment,
-        "next_attempt_at": now + policy.pause_after(0, jitter),
-        "first_failed_at": now,
-    }
-    is_about_identity = failure.error_class == UNUSABLE_ANSWER
-    is_other_kind = ~IS_ABOUT_IDENTITY if is_about_identity else IS_ABOUT_IDENTITY
-    record = ProvisioningAttempt
+    inserted = insert(ProvisioningAttempt).values(
+        clerk_id=clerk_id,
+        state=AttemptState.PENDING,
+        attempts=int(source.is_background),
+        next_attempt_at=now + policy.pause_after(0, jitter),
+        error_class=failure.error_class,
+        error_code=failure.error_code,
+        request_id=source.request_id,
+        first_failed_at=now,
+        last_failed_at=now,
+    )
+    old, new = ProvisioningAttempt, inserted.excluded
+    is_other_kind = (new.error_class == UNUSABLE_ANSWER) != IS_ABOUT_IDENTITY
+    kept = ("state", "next_attempt_at", "first_failed_at")
+    replaced = ("error_class", "error_code", "request_id", "last_failed_at")
     updates = {
-        "attempts": case((is_other_kind, increment), else_=record.attempts + increment),
-        **{
-            name: case((is_other_kind, first_values[name]), else_=getattr(record, name))
-            for name in ("state", "next_attempt_at", "first_failed_at")
-        },
+        "attempts": new.attempts + case((is_other_kind, 0), else_=old.attempts),
+        **{name: case((is_other_kind, new[name]), else_=getattr(old, name)) for name in kept},
+        **{name: new[name] for name in replaced},
     }
     attempt = session.scalars(
-        insert(ProvisioningAttempt)
-        .values(**first_values, **last_values)
-        .on_conflict_do_update(
-            index_elements=[ProvisioningAttempt.clerk_id], set_={**updates, **last_values}
-        )
-        .returning(ProvisioningAttempt),
+        inserted.on_conflict_do_update(index_elements=[old.clerk_id], set_=updates).returning(old),
         execution_options={"populate_existing": True},
     ).one()
-    if increment:
+    if source.is_background:
         attempt.next_attempt_at = now + policy.pause_after(attempt.attempts, jitter)
         if attempt.attempts >= policy.max_attempts:
             attempt.state = AttemptState.DEAD
@@ -131,12 +123,11 @@ def delete_resolved(session: Session, rules: Rules) -> int:
     record = aliased(ProvisioningAttempt)
     is_about_identity = record.error_class == UNUSABLE_ANSWER
     is_excluded = not_(and_(*SHOULD_HAVE_PROFILE))
-    is_denied = (
-        is_excluded
-        if may_create_profiles(session, rules)
-        else or_(is_excluded, ~has_unlinked_match())
-    )
+    is_denied = is_excluded
+    if not may_create_profiles(session, rules):
+        is_denied = or_(is_excluded, ~has_unlinked_match())
     has_no_access = or_(User.blocked_at.is_not(None), User.deleted_at.is_not(None))
+    has_identity = User.identity_completed_at.is_not(None)
     # A join instead of EXISTS: else PostgreSQL may hash all users for a single attempt.
     resolved = (
         select(record.id)
@@ -145,9 +136,7 @@ def delete_resolved(session: Session, rules: Rules) -> int:
         .where(
             or_(
                 and_(~is_about_identity, or_(Mentorado.id.is_not(None), is_denied)),
-                and_(
-                    is_about_identity, or_(User.identity_completed_at.is_not(None), has_no_access)
-                ),
+                and_(is_about_identity, or_(has_identity, has_no_access)),
             )
         )
     )
@@ -199,9 +188,7 @@ def next_due_at(session: Session, *, with_identities: bool) -> datetime | None:
 def is_due(now: datetime | None) -> tuple[ColumnElement[bool], ...]:
     """SQL conditions: the attempt is pending and, with `now`, its pause is over."""
     is_pending = ProvisioningAttempt.state == AttemptState.PENDING
-    return (
-        (is_pending,) if now is None else (is_pending, ProvisioningAttempt.next_attempt_at <= now)
-    )
+    return (is_pending, *([] if now is None else [ProvisioningAttempt.next_attempt_at <= now]))
 
 
 def list_dead_letters(
@@ -234,22 +221,20 @@ def reset_attempt(session: Session, clerk_id: str, now: datetime) -> None:
 
     One statement, because a sweep or another admin may delete the attempt at any moment.
     """
-    session.execute(
-        update(ProvisioningAttempt)
-        .where(ProvisioningAttempt.clerk_id == clerk_id)
-        .values(state=AttemptState.PENDING, attempts=0, next_attempt_at=now)
-    )
+    session.execute(_reset(now).where(ProvisioningAttempt.clerk_id == clerk_id))
 
 
 def reset_all_attempts(session: Session, now: datetime, *, source: Source) -> int:
     """Make every attempt due at once, also dead letters; return how many, recorded in the audit."""
-    reset = update(ProvisioningAttempt).values(
-        state=AttemptState.PENDING, attempts=0, next_attempt_at=now
-    )
-    count = len(session.scalars(reset.returning(ProvisioningAttempt.id)).all())
+    count = len(session.scalars(_reset(now).returning(ProvisioningAttempt.id)).all())
     if count:
         record_action(session, source, "retry_all", count=count)
     return count
+
+
+def _reset(now: datetime) -> Update:
+    values = {"state": AttemptState.PENDING, "attempts": 0, "next_attempt_at": now}
+    return update(ProvisioningAttempt).values(values)
 
 
 def delete_attempt(session: Session, user_id: int, *, source: Source) -> list[str]:

@@ -4,7 +4,7 @@ Readers get the events of a filter, or those about one user and profile, with th
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
@@ -14,7 +14,6 @@ from sqlalchemy import (
     CursorResult,
     Insert,
     Table,
-    and_,
     bindparam,
     insert,
     literal,
@@ -93,11 +92,7 @@ def record_all(
     `concerning` holds the ids of the profiles, each with the id of its owner or None, and details.
     """
     rows = [
-        {
-            **event_values(source, event, details),
-            "mentorado_id": mentorado_id,
-            "user_id": user_id,
-        }
+        {**event_values(source, event, details), "mentorado_id": mentorado_id, "user_id": user_id}
         for mentorado_id, user_id, details in concerning
     ]
     if rows:
@@ -108,17 +103,18 @@ def event_values(
     source: Source, event: str, details: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return the values of an event without the ids of its user and profile."""
-    extra = {"reason": source.reason} if source.reason else {}
-    if source.confirmation:
-        extra["confirmation"] = source.confirmation
-    if source.impersonator:
-        extra["impersonator"] = source.impersonator
+    extra = {
+        "reason": source.reason,
+        "confirmation": source.confirmation,
+        "impersonator": source.impersonator,
+    }
+    given = {name: value for name, value in extra.items() if value}
     return {
         "event": event,
         "entry": source.channel,
         "actor_id": source.actor_id,
         "request_id": source.request_id,
-        "details": {**(details or {}), **extra} or None,
+        "details": {**(details or {}), **given} or None,
     }
 
 
@@ -152,53 +148,45 @@ class AuditFilter:
     user_ids: Iterable[int] | None = None
     mentorado_ids: Iterable[int] | None = None
 
-    def conditions(self) -> list[ColumnElement[bool]]:
-        """Return the SQL conditions."""
-        found: list[ColumnElement[bool]] = []
-        if self.kind is not None:
-            action = AuditEvent.details["action"].astext
-            is_action = and_(AuditEvent.event == "admin_action", action == self.kind)
-            found.append(is_action if self.is_action else AuditEvent.event == self.kind)
-        if self.since is not None:
-            found.append(AuditEvent.at >= self.since)
-        if self.until is not None:
-            found.append(AuditEvent.at < self.until)
-        if self.user_ids is not None or self.mentorado_ids is not None:
-            users, profiles = list(self.user_ids or ()), list(self.mentorado_ids or ())
-            found.append(
-                or_(
-                    AuditEvent.user_id.in_(users),
-                    AuditEvent.actor_id.in_(users),
-                    AuditEvent.mentorado_id.in_(profiles),
-                )
-            )
-        return found
-
 
 @dataclass(frozen=True, slots=True)
 class AuditNames:
     """The current names of users and profiles by id; a deleted one has none."""
 
-    users: Mapping[int, str] = field(default_factory=dict)
-    profiles: Mapping[int, str] = field(default_factory=dict)
+    users: Mapping[int, str]
+    profiles: Mapping[int, str]
 
     def user(self, user_id: int | None) -> str:
         """Return the name of a user; the number of a deleted one, «—» for None."""
-        return _name(self.users, user_id, "conta")
+        return "—" if user_id is None else self.users.get(user_id, f"conta nº {user_id}")
 
     def profile(self, mentorado_id: int | None) -> str:
         """Return the name of a profile; the number of a deleted one, «—» for None."""
-        return _name(self.profiles, mentorado_id, "perfil")
+        number = f"perfil nº {mentorado_id}"
+        return "—" if mentorado_id is None else self.profiles.get(mentorado_id, number)
 
 
 def read_events(
     session: Session, wanted: AuditFilter, *, before_id: int | None = None, limit: int
 ) -> list[AuditEvent]:
     """Return the newest events of a filter first, before an id."""
-    found = select(AuditEvent).where(*wanted.conditions()).order_by(AuditEvent.id.desc())
+    found = select(AuditEvent).order_by(AuditEvent.id.desc()).limit(limit)
+    if wanted.kind is not None and wanted.is_action:
+        action = AuditEvent.details["action"].astext
+        found = found.where(AuditEvent.event == "admin_action", action == wanted.kind)
+    elif wanted.kind is not None:
+        found = found.where(AuditEvent.event == wanted.kind)
+    if wanted.since is not None:
+        found = found.where(AuditEvent.at >= wanted.since)
+    if wanted.until is not None:
+        found = found.where(AuditEvent.at < wanted.until)
+    if wanted.user_ids is not None or wanted.mentorado_ids is not None:
+        users, profiles = list(wanted.user_ids or ()), list(wanted.mentorado_ids or ())
+        is_about_user = or_(AuditEvent.user_id.in_(users), AuditEvent.actor_id.in_(users))
+        found = found.where(or_(is_about_user, AuditEvent.mentorado_id.in_(profiles)))
     if before_id is not None:
         found = found.where(AuditEvent.id < before_id)
-    return list(session.scalars(found.limit(limit)))
+    return list(session.scalars(found))
 
 
 def read_history(
@@ -227,12 +215,6 @@ def read_user_names(session: Session, user_ids: Iterable[int]) -> dict[int, str]
     """Return by id the name of each user, or else the address or the number."""
     users = select(User.id, User.name, User.email).where(User.id.in_(list(user_ids)))
     return {row.id: row.name or row.email or f"conta nº {row.id}" for row in session.execute(users)}
-
-
-def _name(names: Mapping[int, str], number: int | None, kind: str) -> str:
-    if number is None:
-        return "—"
-    return names.get(number, f"{kind} nº {number}")
 
 
 def strip_old_events(session: Session, before: datetime) -> int:

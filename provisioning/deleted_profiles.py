@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, and_, delete, func, insert, literal, select, text
+from sqlalchemy import ColumnElement, and_, delete, insert, select, text
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
-from models import ArchivedRow, AuditEvent, Mentorado, User
+from models import ArchivedRow, Mentorado, User
 from provisioning.admin_actions import (
     block,
     delete_untouched,
@@ -54,6 +54,26 @@ COLUMNS = text("""
                   WHERE attrelid = to_regclass(:table) AND attnum > 0 AND NOT attisdropped
                     AND attgenerated = '' AND CAST(:contents AS jsonb) -> 0 ? attname) AS columns
 """)
+# The newest audit event of a deletion tells who deleted the profile, and why.
+DELETED = """
+    SELECT a.mentorado_id, a.content ->> 'nome_completo' AS name, a.content ->> 'email' AS email,
+           a.at AS deleted_at, u.name AS actor_name, e.details ->> 'reason' AS reason,
+           (SELECT coalesce(jsonb_object_agg(table_name, number), '{}')
+              FROM (SELECT table_name, count(*) AS number FROM archived_rows r
+                     WHERE r.mentorado_id = a.mentorado_id AND reason = 'delete'
+                       AND table_name <> 'mentorados'
+                     GROUP BY table_name) AS counts) AS rows
+      FROM archived_rows a
+      LEFT JOIN LATERAL (
+           SELECT actor_id, details FROM audit_events
+            WHERE mentorado_id = a.mentorado_id AND event = 'admin_action'
+              AND details ->> 'action' = 'delete'
+            ORDER BY id DESC LIMIT 1) e ON true
+      LEFT JOIN users u ON u.id = e.actor_id
+     WHERE a.reason = 'delete' AND a.table_name = 'mentorados' AND a.at > :since
+       AND (CAST(:mentorado_id AS integer) IS NULL OR a.mentorado_id = :mentorado_id)
+     ORDER BY a.at DESC LIMIT :limit
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,58 +168,8 @@ def list_deleted(
     session: Session, now: datetime, *, mentorado_id: int | None = None, limit: int = 200
 ) -> list[DeletedProfile]:
     """Return the profiles that can be restored, the last deleted first."""
-    event = _deletion_event()
-    found = (
-        select(
-            ArchivedRow.mentorado_id,
-            ArchivedRow.content["nome_completo"].astext,
-            ArchivedRow.content["email"].astext,
-            ArchivedRow.at,
-            _row_counts(),
-            User.name,
-            event.c.details["reason"].astext,
-        )
-        .select_from(ArchivedRow)
-        .outerjoin(event, literal(value=True))
-        .outerjoin(User, User.id == event.c.actor_id)
-        .where(is_restorable(PROFILE_DELETED, now), ArchivedRow.table_name == MENTORADOS)
-    )
-    if mentorado_id is not None:
-        found = found.where(ArchivedRow.mentorado_id == mentorado_id)
-    newest_first = found.order_by(ArchivedRow.at.desc()).limit(limit)
-    return [DeletedProfile(*row) for row in session.execute(newest_first)]
-
-
-def _row_counts() -> ColumnElement[dict[str, int]]:
-    """Return the number of archived rows by table, for the profile of the query around it."""
-    rows = aliased(ArchivedRow)
-    counts = (
-        select(rows.mentorado_id, rows.table_name, func.count().label("number"))
-        .where(rows.reason == PROFILE_DELETED, rows.table_name != MENTORADOS)
-        .group_by(rows.mentorado_id, rows.table_name)
-        .subquery()
-    )
-    by_table = (
-        select(func.jsonb_object_agg(counts.c.table_name, counts.c.number))
-        .where(counts.c.mentorado_id == ArchivedRow.mentorado_id)
-        .scalar_subquery()
-    )
-    return func.coalesce(by_table, text("'{}'::jsonb"))
-
-
-def _deletion_event() -> FromClause:
-    """Return the audit event of the deletion, for the profile of the query around it."""
-    newest = (
-        select(AuditEvent.actor_id, AuditEvent.details)
-        .where(
-            AuditEvent.mentorado_id == ArchivedRow.mentorado_id,
-            AuditEvent.event == "admin_action",
-            AuditEvent.details["action"].astext == "delete",
-        )
-        .order_by(AuditEvent.id.desc())
-        .limit(1)
-    )
-    return newest.lateral("event")
+    parameters = {"since": now - RESTORE_TIME, "mentorado_id": mentorado_id, "limit": limit}
+    return [DeletedProfile(**row) for row in execute(session, DELETED, parameters).mappings()]
 
 
 def find_merged_into(session: Session, mentorado_id: int) -> int | None:

@@ -139,8 +139,7 @@ def _change_request(choice: Choice) -> ChangeRequest:
         return _load(session, choice.um or ""), _load(session, choice.dois or "")
 
     def apply(session: Session, source: Source) -> ChangeResult:
-        result = unite(session, *load_both(session), prefer=prefer, source=source, now=now)
-        return ChangeResult(result.clerk_ids, result.merged.conflicts if result.merged else ())
+        return unite(session, *load_both(session), prefer=prefer, source=source, now=now)
 
     with transaction() as session:
         parties = load_both(session)
