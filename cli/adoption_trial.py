@@ -29,8 +29,7 @@ from provisioning.identity_store import record_user
 from provisioning.merge import MergeSpec, Prefer, merge
 from provisioning.preregistration import pre_register
 from provisioning.rules import Rules
-from provisioning.search import SearchTerm
-from provisioning.user_lists import list_mentees, list_users
+from provisioning.user_lists import SearchTerm, list_mentees, list_users
 from sweep.batches import create_range
 
 log = structlog.get_logger(__name__)

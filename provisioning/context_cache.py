@@ -41,7 +41,7 @@ from provisioning.context_version import read_version, read_versions
 from provisioning.errors import DatabaseUnavailableError
 from provisioning.identity_age import NextLookup
 from provisioning.retry import is_outage
-from provisioning.search import CODE_LENGTH
+from provisioning.user_lists import CODE_LENGTH
 
 log = structlog.get_logger(__name__)
 

@@ -32,8 +32,7 @@ from provisioning.errors import (
 from provisioning.merge import MergeConflict, MergeSpec, Prefer, merge
 from provisioning.preview import ChangeResult
 from provisioning.profiles import is_untouched
-from provisioning.search import SearchTerm
-from provisioning.user_lists import list_mentees, list_users
+from provisioning.user_lists import SearchTerm, list_mentees, list_users
 
 MOST_CANDIDATES = 10
 
