@@ -1,6 +1,6 @@
 """The erasure of a person (docs/pt-BR/dados-pessoais.md), in the caller's transaction.
 
-1. Find the person's rows in all tables (`provisioning/person_rows.py`) and lock them.
+1. Find the person's rows in all tables (`provisioning/personal_data.py`) and lock them.
 2. Release rows of other persons that name this one, and delete the person's rows, archived ones and
    failed attempts.
 3. Strip the audit events about the person, and remove their name, addresses, photo and Clerk id
@@ -25,8 +25,15 @@ from models.user import Role
 from provisioning import audit
 from provisioning.audit import Source
 from provisioning.errors import Conflict, ConflictError
-from provisioning.person_rows import USERS, NamingRow, PersonRows, find_rows
-from provisioning.personal_data import ARCHIVED, EVENTS, Person
+from provisioning.personal_data import (
+    ARCHIVED,
+    EVENTS,
+    USERS,
+    NamingRow,
+    Person,
+    PersonRows,
+    find_rows,
+)
 from provisioning.references import REFUSING_ERRORS, ROW, StoredRow, escaped, execute
 
 ERASED = "(apagado)"  # replaces a value in a record that stays
