@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -125,7 +125,12 @@ def release_profile(session: Session, profile: Mentorado, owner: User) -> None:
     key = normalize_address(profile.email or "")
     is_from_owner = key is not None and key == normalize_address(owner.email or "")
     is_verified = is_from_owner and owner.email_verified
-    is_from_admin = not profile.created_automatically or _is_written_by_admin(session, profile)
+    written_by_admin = exists().where(
+        AuditEvent.mentorado_id == profile.id,
+        AuditEvent.event == "admin_action",
+        AuditEvent.details["after"]["email"].astext == profile.email,
+    )
+    is_from_admin = not profile.created_automatically or session.scalar(select(written_by_admin))
     if not is_verified and (is_from_owner or not is_from_admin):
         profile.email = None
     profile.user_id = None
@@ -163,16 +168,6 @@ def load_profile_for_update(session: Session, mentorado_id: int) -> Mentorado:
     return profile
 
 
-def _is_written_by_admin(session: Session, profile: Mentorado) -> bool:
-    """Whether an admin's edit has set the profile's current address."""
-    edits = select(AuditEvent.id).where(
-        AuditEvent.mentorado_id == profile.id,
-        AuditEvent.event == "admin_action",
-        AuditEvent.details["after"]["email"].astext == profile.email,
-    )
-    return session.scalars(edits.limit(1)).one_or_none() is not None
-
-
 def record_action(
     session: Session,
     source: Source,
@@ -183,14 +178,8 @@ def record_action(
     **details: Any,
 ) -> None:
     """Add an audit event for the action of an admin."""
-    audit.record(
-        session,
-        source,
-        "admin_action",
-        user_id=user.id if user else None,
-        mentorado_id=profile.id if profile else None,
-        details={"action": action, **details},
-    )
+    ids = {"user_id": user.id if user else None, "mentorado_id": profile.id if profile else None}
+    audit.record(session, source, "admin_action", **ids, details={"action": action, **details})
 
 
 def delete_untouched(session: Session, user: User) -> int | None:
@@ -237,15 +226,11 @@ def edit(
         for column in changed:
             setattr(profile, column, changes[column])
         profile.edited_at = profile.updated_at = now
-        record_action(
-            session,
-            source,
-            "edit",
-            user=owner,
-            profile=profile,
-            before={column: before[column] for column in changed},
-            after={column: changes[column] for column in changed},
-        )
+        values = {
+            "before": {column: before[column] for column in changed},
+            "after": {column: changes[column] for column in changed},
+        }
+        record_action(session, source, "edit", user=owner, profile=profile, **values)
     # Also where nothing changed: an earlier try of this request may have committed.
     return [owner.clerk_id] if owner else invalidate_claimants(session, profile)
 

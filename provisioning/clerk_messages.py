@@ -16,11 +16,7 @@ from auth.identity import Identity
 from models import Mentorado, User, WebhookMessage
 from models.user import Role
 from provisioning import audit
-from provisioning.admin_actions import (
-    invalidate_claimants,
-    load_profile_for_update,
-    release_profile,
-)
+from provisioning.admin_actions import invalidate_claimants, release_profile
 from provisioning.audit import Source
 from provisioning.erasure import PSEUDONYM_PREFIX
 from provisioning.loading import upsert_user
@@ -73,18 +69,17 @@ def handle_account_deletion(
         return [clerk_id]
     user.deleted_at = now
     user.role, user.admin_by_address = Role.USER, False
-    profile_id = session.scalars(
-        select(Mentorado.id).where(Mentorado.user_id == user.id)
-    ).one_or_none()
+    own = select(Mentorado).where(Mentorado.user_id == user.id).with_for_update()
+    profile = session.scalars(own, execution_options={"populate_existing": True}).one_or_none()
     claimants: list[str] = []
-    if profile_id is not None:
-        profile = load_profile_for_update(session, profile_id)
+    if profile is not None:
         release_profile(session, profile, user)
         if user.email_verified:
             profile.email = user.email
         profile.updated_at = now
         session.flush()
         claimants = invalidate_claimants(session, profile)
+    profile_id = profile.id if profile else None
     audit.record(session, source, "user_deleted", user_id=user.id, mentorado_id=profile_id)
     return [clerk_id, *claimants]
 

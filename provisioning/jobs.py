@@ -27,6 +27,7 @@ from models.admin_job import JobKind, JobStatus
 from provisioning.audit import Source
 
 LEASE = timedelta(seconds=15)  # after so long without a heartbeat, the owner counts as dead
+IS_FINISHED = AdminJob.status.in_((JobStatus.SUCCEEDED, JobStatus.FAILED))
 UNCONFIRMED_KEPT = timedelta(days=1)  # for a dry run that was not confirmed
 REJECTED_KEPT = timedelta(days=1)  # for the lines that were not registered
 KEPT = timedelta(days=30)
@@ -83,21 +84,21 @@ def add(session: Session, request: JobRequest) -> AdminJob:
     A concurrent submit waits here for the other's commit. Raises KeyReusedError where the key
     belongs to another request.
     """
-    digest = request.digest
+    source = request.source
     values = {
         "kind": request.kind,
         "status": JobStatus.QUEUED,
         "dry_run": request.dry_run,
-        "digest": digest,
+        "digest": request.digest,
         "options": request.options,
         "content": request.content,
-        "requested_by": request.source.actor_id,
-        "reason": request.source.reason,
-        "request_id": request.source.request_id,
+        "requested_by": source.actor_id,
+        "reason": source.reason,
+        "request_id": source.request_id,
     }
     session.execute(insert(AdminJob).values(id=request.key, **values).on_conflict_do_nothing())
     job = session.get_one(AdminJob, request.key)
-    if job.digest != digest:
+    if job.digest != values["digest"]:
         raise KeyReusedError
     return job
 
@@ -134,8 +135,7 @@ def confirm(session: Session, job_id: uuid.UUID, *, source: Source) -> AdminJob:
 
 def discard(session: Session, job_id: uuid.UUID) -> None:
     """Delete a finished dry run with its content."""
-    is_finished = AdminJob.status.in_((JobStatus.SUCCEEDED, JobStatus.FAILED))
-    session.execute(delete(AdminJob).where(AdminJob.id == job_id, AdminJob.dry_run, is_finished))
+    session.execute(delete(AdminJob).where(AdminJob.id == job_id, AdminJob.dry_run, IS_FINISHED))
 
 
 def find(session: Session, job_id: uuid.UUID) -> AdminJob:
@@ -219,15 +219,14 @@ def delete_old(session: Session, now: datetime) -> None:
 
     The rejected lines of a list contain names and addresses; they are deleted after a day.
     """
-    is_finished = AdminJob.status.in_((JobStatus.SUCCEEDED, JobStatus.FAILED))
     is_old = or_(
         AdminJob.created_at < now - KEPT,
         and_(AdminJob.dry_run, AdminJob.created_at < now - UNCONFIRMED_KEPT),
     )
-    session.execute(delete(AdminJob).where(is_finished, is_old))
+    session.execute(delete(AdminJob).where(IS_FINISHED, is_old))
     session.execute(
         update(AdminJob)
-        .where(is_finished, AdminJob.rejected.is_not(None))
+        .where(IS_FINISHED, AdminJob.rejected.is_not(None))
         .where(AdminJob.created_at < now - REJECTED_KEPT)
         .values(rejected=None)
     )

@@ -106,8 +106,8 @@ class MergeResult:
 
     mentorado: Mentorado
     moved: dict[str, int]
-    conflicts: tuple[MergeConflict, ...]
-    clerk_ids: tuple[str, ...]
+    conflicts: list[MergeConflict]
+    clerk_ids: list[str]
 
 
 def merge(session: Session, spec: MergeSpec, *, source: Source, now: datetime) -> MergeResult:
@@ -122,25 +122,22 @@ def merge(session: Session, spec: MergeSpec, *, source: Source, now: datetime) -
     owner_id = removed.user_id or kept.user_id
     columns = [name for name in FILLED_COLUMNS if getattr(kept, name) is None]
     filled = {name: getattr(removed, name) for name in columns}
-    moved, conflicts = _move_all_rows(session, spec)
+    result = MergeResult(kept, moved={}, conflicts=[], clerk_ids=[])
+    session.execute(CHECK_AT_EACH_ROW)
+    for table in references_to_mentorados(session):
+        if count := RowMover(session, table, spec, result.conflicts).move_all():
+            result.moved[table.table_name] = count
     _archive_and_delete(session, removed, spec)
     for name, value in filled.items():
         setattr(kept, name, value)
     kept.user_id, kept.edited_at, kept.updated_at = owner_id, now, now
     session.flush()  # writes the new owner before the statements below
     owner = session.get_one(User, owner_id) if owner_id else None
-    record_action(
-        session,
-        source,
-        "merge",
-        user=owner,
-        profile=kept,
-        merged_mentorado_id=spec.from_id,
-        moved=moved,
-        archived=len(conflicts),
-    )
-    clerk_ids = [owner.clerk_id] if owner else invalidate_claimants(session, kept)
-    return MergeResult(kept, moved, tuple(conflicts), tuple(clerk_ids))
+    details = {"merged_mentorado_id": spec.from_id, "moved": result.moved}
+    archived = len(result.conflicts)
+    record_action(session, source, "merge", user=owner, profile=kept, **details, archived=archived)
+    result.clerk_ids.extend([owner.clerk_id] if owner else invalidate_claimants(session, kept))
+    return result
 
 
 def preview(session: Session, spec: MergeSpec, *, source: Source, now: datetime) -> MergeResult:
@@ -166,17 +163,6 @@ def _lock_both(session: Session, spec: MergeSpec) -> tuple[Mentorado, Mentorado]
     if len(owner_ids) > 1:
         raise ConflictError(Conflict.TWO_OWNERS)
     return profiles[spec.from_id], profiles[spec.into_id]
-
-
-def _move_all_rows(session: Session, spec: MergeSpec) -> tuple[dict[str, int], list[MergeConflict]]:
-    """Return the number of moved rows by table, and the conflicts."""
-    moved: dict[str, int] = {}
-    conflicts: list[MergeConflict] = []
-    session.execute(CHECK_AT_EACH_ROW)
-    for table in references_to_mentorados(session):
-        if count := RowMover(session, table, spec, conflicts).move_all():
-            moved[table.table_name] = count
-    return moved, conflicts
 
 
 def _archive_and_delete(session: Session, profile: Mentorado, spec: MergeSpec) -> None:

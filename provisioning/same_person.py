@@ -130,7 +130,7 @@ def unite(
     _lock(session, parties)
     _check(kept, other, source)
     profile = kept.profile or other.profile
-    conflicts: tuple[MergeConflict, ...] = ()
+    conflicts: list[MergeConflict] = []
     clerk_ids = {party.user.clerk_id for party in parties if party.user}
     spec = _merge_spec(session, kept, other, prefer, source)
     if other.user is not None and kept.user is not None:
@@ -142,14 +142,8 @@ def unite(
     elif profile is not None and kept.user is not None and profile.user_id != kept.user.id:
         profile.user_id, profile.edited_at, profile.updated_at = kept.user.id, now, now
     session.flush()  # the event refers to the new state
-    record_action(
-        session,
-        source,
-        "same_person",
-        user=kept.user,
-        profile=profile,
-        other_user_id=other.key[0],
-    )
+    details = {"other_user_id": other.key[0]}
+    record_action(session, source, "same_person", user=kept.user, profile=profile, **details)
     return ChangeResult(sorted(clerk_ids), conflicts)
 
 

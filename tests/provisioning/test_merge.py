@@ -146,7 +146,7 @@ def test_missing_owner_address_and_photo_are_taken_from_the_deleted_profile(
 
     kept = merged.mentorado
     assert (kept.user_id, kept.email, kept.foto_url) == (owner, "b@example.com", photo)
-    assert merged.clerk_ids == (BOB.clerk_id,)
+    assert merged.clerk_ids == [BOB.clerk_id]
 
 
 def test_owner_of_the_kept_profile_keeps_it(session: Session, pair: tuple[int, int]) -> None:
