@@ -96,7 +96,8 @@ def record_all(
         for mentorado_id, user_id, details in concerning
     ]
     if rows:
-        session.execute(insert(AuditEvent), rows)
+        # Else rows with and without an owner would be different statements.
+        session.execute(insert(AuditEvent).execution_options(render_nulls=True), rows)
 
 
 def event_values(

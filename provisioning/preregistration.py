@@ -48,7 +48,6 @@ from provisioning.references import referenced_among
 Values = Mapping[str, Any]  # checked columns of mentorados; `nome_completo` is among them
 
 EVENT = "admin_action"
-PRE_REGISTER, TAKE_OVER = "pre_register", "take_over"  # actions in the audit event
 TABLE: Table = Mentorado.metadata.tables[Mentorado.__tablename__]
 user_key = func.normalized_address(User.email)
 profile_key = func.normalized_address(Mentorado.email)
@@ -67,7 +66,10 @@ class Verdict(enum.StrEnum):
     @property
     def is_good(self) -> bool:
         """Whether the profile is registered."""
-        return self in (Verdict.NEW, Verdict.TAKES_OVER)
+        return self in ACTIONS
+
+
+ACTIONS = {Verdict.NEW: "pre_register", Verdict.TAKES_OVER: "take_over"}  # in the audit event
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +123,13 @@ def find_registered_by_request(session: Session, source: Source) -> Registration
 
     For a retry: the commit of an earlier try may have succeeded although its answer was lost.
     """
-    action = AuditEvent.details["action"].astext
-    events = select(AuditEvent.mentorado_id, User.clerk_id).outerjoin(
-        User, User.id == AuditEvent.user_id
+    events = (
+        select(AuditEvent.mentorado_id, User.clerk_id)
+        .outerjoin(User, User.id == AuditEvent.user_id)
+        .where(AuditEvent.request_id == source.request_id, AuditEvent.event == EVENT)
+        .where(AuditEvent.details["action"].astext.in_(ACTIONS.values()))
     )
-    of_request = events.where(
-        AuditEvent.request_id == source.request_id,
-        AuditEvent.event == EVENT,
-        action.in_((PRE_REGISTER, TAKE_OVER)),
-    )
-    event = session.execute(of_request.order_by(AuditEvent.id.desc()).limit(1)).one_or_none()
+    event = session.execute(events.order_by(AuditEvent.id.desc()).limit(1)).one_or_none()
     return _load_registered(session, *event) if event else None
 
 
@@ -148,11 +147,10 @@ def register_all(
     4. Write the profiles and their audit events.
     """
     outcomes = find_outcomes(session, [line.get("email") for line in lines])
-    indexes = [n for n, outcome in enumerate(outcomes) if outcome.verdict is not Verdict.EXISTS]
-    registered = _register(session, [lines[index] for index in indexes], source, now)
-    for index, outcome in zip(indexes, registered, strict=True):
-        outcomes[index] = outcome
-    return outcomes
+    pairs = zip(outcomes, lines, strict=True)
+    possible = [line for outcome, line in pairs if outcome.verdict is not Verdict.EXISTS]
+    registered = iter(_register(session, possible, source, now))
+    return [each if each.verdict is Verdict.EXISTS else next(registered) for each in outcomes]
 
 
 def lock_users_and_addresses(
@@ -301,37 +299,31 @@ def _load_registered(
 def _register(
     session: Session, lines: Sequence[Values], source: Source, now: datetime
 ) -> list[RegistrationOutcome]:
-    """Lock the addresses, read the profiles that have them, and write the lines."""
+    """Lock the addresses, read the profiles that have them, and write lines and audit events."""
     addresses = [line.get("email") for line in lines]
     lock_users_and_addresses(session, addresses)
     outcomes = find_outcomes(session, addresses, for_update=True)
     pairs = list(zip(outcomes, lines, strict=True))
-    new = [line for outcome, line in pairs if outcome.verdict is Verdict.NEW]
-    ids = iter(_insert(session, new, source, now))
-    taken = [pair for pair in pairs if pair[0].verdict is Verdict.TAKES_OVER]
-    _take_over(session, taken, source, now)
-    return [
+    defaults = {"turma": Turma.NEON, "edited_at": now}
+    new = [{**defaults, **line} for outcome, line in pairs if outcome.verdict is Verdict.NEW]
+    inserted = insert(TABLE).returning(TABLE.c.id, sort_by_parameter_order=True)
+    ids = iter(session.scalars(inserted, new) if new else ())
+    _take_over(session, [pair for pair in pairs if pair[0].verdict is Verdict.TAKES_OVER], now)
+    outcomes = [
         replace(outcome, mentorado_id=next(ids)) if outcome.verdict is Verdict.NEW else outcome
         for outcome in outcomes
     ]
-
-
-def _insert(session: Session, lines: Sequence[Values], source: Source, now: datetime) -> list[int]:
-    if not lines:
-        return []
-    rows = [{"turma": Turma.NEON, "edited_at": now, **line} for line in lines]
-    statement = insert(TABLE).returning(TABLE.c.id, sort_by_parameter_order=True)
-    ids = list(session.scalars(statement, rows))
-    details = {"action": PRE_REGISTER}
-    audit.record_all(session, source, EVENT, [(each, None, details) for each in ids])
-    return ids
+    concerning = [
+        (outcome.mentorado_id, outcome.user_id, {"action": ACTIONS[outcome.verdict]})
+        for outcome in outcomes
+        if outcome.verdict in ACTIONS
+    ]
+    audit.record_all(session, source, EVENT, concerning)
+    return outcomes
 
 
 def _take_over(
-    session: Session,
-    pairs: Sequence[tuple[RegistrationOutcome, Values]],
-    source: Source,
-    now: datetime,
+    session: Session, pairs: Sequence[tuple[RegistrationOutcome, Values]], now: datetime
 ) -> None:
     """Write lines into untouched profiles, in one statement."""
     if not pairs:
@@ -349,6 +341,3 @@ def _take_over(
         .where(TABLE.c.id == lines.c.line_id)
         .values(**values, edited_at=now, updated_at=now)
     )
-    details = {"action": TAKE_OVER}
-    concerning = [(each.mentorado_id, each.user_id, details) for each, _ in pairs]
-    audit.record_all(session, source, EVENT, concerning)
