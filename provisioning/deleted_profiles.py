@@ -10,7 +10,7 @@ deleted months (`dashboard/deleted_months.py`), and rows that a merge has archiv
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -189,7 +189,8 @@ def _archive(session: Session, profile: Mentorado, source: Source, now: datetime
     found: dict[tuple[int, str], StoredRow] = {}
     while level:
         found |= {row.key: row for row in level}
-        level = [row for row in _deleted_with(session, level) if row.key not in found]
+        children = _deleted_with(session, by_leaf(level))
+        level = list({row.key: row for row in children if row.key not in found}.values())
     values = {
         "at": now,
         "reason": PROFILE_DELETED,
@@ -205,24 +206,21 @@ def _archive(session: Session, profile: Mentorado, source: Source, now: datetime
     session.execute(insert(ArchivedRow), rows)
 
 
-def _deleted_with(session: Session, parents: Sequence[StoredRow]) -> list[StoredRow]:
-    """Lock and return the rows that the database deletes together with these."""
-    rows: dict[tuple[int, str], StoredRow] = {}
-    for leaf, of_leaf in sorted(by_leaf(parents).items()):
+def _deleted_with(
+    session: Session, parents: Mapping[str, Sequence[StoredRow]]
+) -> Iterator[StoredRow]:
+    """Lock and yield the rows that the database deletes together with these, grouped by leaf."""
+    for leaf in sorted(parents):
         for child in references_to(session, leaf):
             cascading = [reference for reference in child.references if reference.is_cascading]
             if cascading and not child.is_hidden:
-                found = rows_referring(session, child, cascading, of_leaf)
-                rows |= {row.key: row for row in found}
-    return list(rows.values())
+                yield from rows_referring(session, child, cascading, parents[leaf])
 
 
 def _archived_rows(session: Session, mentorado_id: int, now: datetime) -> Sequence[ArchivedRow]:
     """Lock and return the copies of a deleted profile in the order in which they were made."""
-    copies = select(ArchivedRow).where(
-        ArchivedRow.mentorado_id == mentorado_id,
-        is_restorable(PROFILE_DELETED, now),
-    )
+    is_copy = (ArchivedRow.mentorado_id == mentorado_id, is_restorable(PROFILE_DELETED, now))
+    copies = select(ArchivedRow).where(*is_copy)
     return session.scalars(copies.order_by(ArchivedRow.id).with_for_update()).all()
 
 
