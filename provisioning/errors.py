@@ -66,7 +66,7 @@ class UnknownMentoradoError(Exception):
 class MentoradoExistsError(Exception):
     """Another profile has this address; `mentorado_id` is its id."""
 
-    def __init__(self, mentorado_id: int | None) -> None:
+    def __init__(self, mentorado_id: int) -> None:
         super().__init__(f"mentorado {mentorado_id} has this address")
         self.mentorado_id = mentorado_id
 
