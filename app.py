@@ -40,7 +40,7 @@ from core.lazy_import import LazyModule
 from core.rate_limit import RateLimiter
 from core.server_status import ServerStatus
 from dashboard.mass_goals import goals_of_all
-from models.admin_job import JobKind
+from models.background import JobKind
 from provisioning.attempts import RetryPolicy
 from provisioning.audit import Source
 from provisioning.clerk_messages import RetentionPolicy

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from dashboard.mentoring import GoalValues, write_goals
 from dashboard.periods import Period
 from models import AdminJob, AuditEvent, Mentorado, MetricaMensal, User
-from models.columns import SimNao
+from models.people import SimNao
 from provisioning import audit, jobs
 from provisioning.admin_actions import record_action
 from provisioning.jobs import Step

@@ -29,7 +29,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from dashboard.periods import Period
 from models import Feedback, Mentorado, MetricaMensal, User
-from models.columns import SimNao
+from models.people import SimNao
 
 LOW_SCORE = 30  # points
 MOST_SCORED = 5_000  # reported months whose scores are counted; more would take too long

@@ -219,7 +219,7 @@ def edit(
     if new_address is not None:
         [found] = find_outcomes(session, [new_address], ignored_id=mentorado_id, for_update=True)
         if found.verdict is Verdict.EXISTS or (owner and found.verdict is Verdict.TAKES_OVER):
-            raise MentoradoExistsError(found.mentorado_id)
+            raise MentoradoExistsError(found.mentorado_id or 0)
     before = {column: getattr(profile, column) for column in changes}
     changed = sorted(column for column, value in changes.items() if value != before[column])
     if changed:

@@ -25,7 +25,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
 from models import Mentorado, ProvisioningAttempt, User
-from models.provisioning_attempt import UNUSABLE_ANSWER, AttemptState
+from models.background import UNUSABLE_ANSWER, AttemptState
 from provisioning.admin_actions import load_user_for_update, may_create_profiles, record_action
 from provisioning.audit import Source
 from provisioning.profiles import SHOULD_HAVE_PROFILE, has_unlinked_match

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from auth.identity import Identity
 from models import Mentorado, User, WebhookMessage
-from models.user import Role
+from models.people import Role
 from provisioning import audit
 from provisioning.admin_actions import invalidate_claimants, release_profile
 from provisioning.audit import Source

@@ -35,7 +35,7 @@ from core.cache import (
 )
 from core.database import transaction
 from core.single_flight import FreshSingleFlight
-from models.user import Role
+from models.people import Role
 from provisioning.context import READY, RequestContext, UserShape
 from provisioning.context_version import read_version, read_versions
 from provisioning.errors import DatabaseUnavailableError

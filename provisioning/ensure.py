@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from auth.identity import Identity
 from models import AuditEvent, Mentorado
-from models.mentorado import UNIQUE_USER_INDEX
+from models.people import UNIQUE_USER_INDEX
 from provisioning import audit
 from provisioning.audit import Source
 from provisioning.context_version import read_version

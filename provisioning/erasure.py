@@ -21,7 +21,7 @@ from sqlalchemy.exc import NotSupportedError
 from sqlalchemy.orm import Session
 
 from core.database import rolled_back
-from models.user import Role
+from models.people import Role
 from provisioning import audit
 from provisioning.audit import Source
 from provisioning.errors import Conflict, ConflictError

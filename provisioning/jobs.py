@@ -23,7 +23,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased, undefer
 
 from models import AdminJob
-from models.admin_job import JobKind, JobStatus
+from models.background import JobKind, JobStatus
 from provisioning.audit import Source
 
 LEASE = timedelta(seconds=15)  # after so long without a heartbeat, the owner counts as dead

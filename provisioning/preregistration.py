@@ -38,7 +38,7 @@ from sqlalchemy.orm import Session
 
 from core.email_address import normalize_address
 from models import AuditEvent, Mentorado, User
-from models.mentorado import Turma
+from models.people import Turma
 from provisioning import audit
 from provisioning.audit import Source
 from provisioning.errors import MentoradoExistsError, StaleDecisionError
@@ -114,7 +114,7 @@ def pre_register(
     """
     [outcome] = _register(session, [values], source, now)
     if outcome.verdict is Verdict.EXISTS:
-        raise MentoradoExistsError(outcome.mentorado_id)
+        raise MentoradoExistsError(outcome.mentorado_id or 0)
     return _load_registered(session, outcome.mentorado_id, outcome.clerk_id)
 
 

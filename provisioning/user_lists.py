@@ -26,9 +26,8 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from core.email_address import normalize_address
 from models import AuditEvent, Mentorado, ProvisioningAttempt, User
-from models.columns import SimNao
-from models.provisioning_attempt import AttemptState
-from models.user import Role
+from models.background import AttemptState
+from models.people import Role, SimNao
 from provisioning.profiles import find_unlinked_ids
 
 CODE_LENGTH = 8  # characters of a reference code that suffice to find it

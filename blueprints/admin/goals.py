@@ -15,7 +15,7 @@ from core.database import transaction
 from dashboard import mass_goals, mentoring
 from dashboard.periods import Period
 from models import Mentorado
-from models.admin_job import JobKind
+from models.background import JobKind
 from provisioning.jobs import JobRequest, KeyReusedError
 from web.access_policy import admin_required
 from web.admin_change import admin_source

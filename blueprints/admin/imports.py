@@ -16,7 +16,7 @@ from blueprints.admin.jobs import (
     start_job,
 )
 from core.database import transaction
-from models.admin_job import JobKind
+from models.background import JobKind
 from provisioning.imports import (
     LineResult,
     MenteeList,

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from core.database import transaction
 from dashboard import mass_goals
 from models import AdminJob, Mentorado
-from models.admin_job import JobKind, JobStatus
+from models.background import JobKind, JobStatus
 from provisioning import jobs
 from provisioning.imports import LONGEST_REPORT
 from provisioning.preregistration import Verdict

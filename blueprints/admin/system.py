@@ -12,7 +12,7 @@ from blueprints.api.admin_operations import get_run
 from core import metrics
 from core.database import transaction
 from models import SweepRun
-from models.sweep_run import SweepStatus
+from models.background import SweepStatus
 from provisioning import admin_actions, attempts
 from provisioning.audit import read_events, read_names, read_user_names
 from provisioning.errors import DatabaseUnavailableError

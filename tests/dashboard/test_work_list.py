@@ -22,8 +22,7 @@ from dashboard.work_list import (
     list_work,
 )
 from models import Feedback, Mentorado, MetricaMensal, User
-from models.columns import SimNao
-from models.mentorado import Turma
+from models.people import SimNao, Turma
 from tests.support.users import NOW
 
 MARCH = Period(2026, 3)

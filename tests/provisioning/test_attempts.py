@@ -8,9 +8,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
 from models import Mentorado, ProvisioningAttempt, User
-from models.mentorado import Turma
-from models.provisioning_attempt import UNUSABLE_ANSWER
-from models.user import Role
+from models.background import UNUSABLE_ANSWER
+from models.people import Role, Turma
 from provisioning import attempts
 from provisioning.attempts import Failure, RetryPolicy, UnknownAttemptError
 from provisioning.audit import Source

@@ -7,7 +7,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from models import ArchivedRow, AuditEvent, Mentorado, MetricaMensal, User
-from models.mentorado import Turma
+from models.people import Turma
 from provisioning import admin_actions
 from provisioning.audit import Source
 from provisioning.deleted_profiles import (

@@ -16,8 +16,8 @@ from dev.database_proxies import commit_proxy_before
 from dev.databases import connect_to, count, hold_locks
 from dev.servers import eventually
 from models import AdminJob, Mentorado, MetricaMensal, User
-from models.admin_job import JobKind
-from models.mentorado import Turma
+from models.background import JobKind
+from models.people import Turma
 from provisioning import imports, jobs
 from provisioning.audit import Source
 from provisioning.errors import MentoradoExistsError

@@ -6,8 +6,7 @@ from sqlalchemy.orm import Session
 
 from auth.identity import Identity
 from models import Mentorado, User
-from models.mentorado import Turma
-from models.user import Role
+from models.people import Role, Turma
 from provisioning.admin_actions import edit
 from provisioning.audit import Source
 from provisioning.ensure import Outcome, ensure

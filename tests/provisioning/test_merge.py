@@ -9,7 +9,7 @@ from sqlalchemy import Integer, bindparam, func, select, text
 from sqlalchemy.orm import Session
 
 from models import ArchivedRow, AuditEvent, Feedback, Mentorado, MetricaMensal, User
-from models.mentorado import Turma
+from models.people import Turma
 from provisioning.audit import Source
 from provisioning.errors import ConflictError, UnknownMentoradoError
 from provisioning.merge import MergeResult, MergeSpec, Prefer, merge, preview

@@ -5,7 +5,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from models import AuditEvent, Mentorado, User
-from models.mentorado import Turma
+from models.people import Turma
 from provisioning.user_lists import SearchTerm, list_mentees, list_users
 from tests.support.users import NOW, failed_attempt
 
