@@ -143,10 +143,8 @@ def invalidate_claimants(session: Session, profile: Mentorado) -> list[str]:
     """
     if profile.user_id is not None or profile.email is None:
         return []
-    verified = select(User.id, User.clerk_id).where(
-        User.email_verified,
-        func.normalized_address(User.email) == func.normalized_address(profile.email),
-    )
+    is_same = func.normalized_address(User.email) == normalize_address(profile.email)
+    verified = select(User.id, User.clerk_id).where(User.email_verified, is_same)
     claimants = session.execute(verified).all()
     increment_versions(session, [user.id for user in claimants])
     return [user.clerk_id for user in claimants]
@@ -202,7 +200,7 @@ def edit(
     session: Session,
     mentorado_id: int,
     *,
-    changes: Mapping[str, str | int | None],
+    changes: Mapping[str, Any],
     source: Source,
     now: datetime,
 ) -> list[str]:
@@ -214,23 +212,21 @@ def edit(
     another profile has, and StaleDecisionError as `lock_profile_and_owner` does.
     """
     address = changes.get("email")
-    new_address = address if isinstance(address, str) else None
-    profile, owner = lock_profile_and_owner(session, mentorado_id, address=new_address)
-    if new_address is not None:
-        [found] = find_outcomes(session, [new_address], ignored_id=mentorado_id, for_update=True)
+    profile, owner = lock_profile_and_owner(session, mentorado_id, address=address)
+    if address is not None:
+        [found] = find_outcomes(session, [address], ignored_id=mentorado_id, for_update=True)
         if found.verdict is Verdict.EXISTS or (owner and found.verdict is Verdict.TAKES_OVER):
             raise MentoradoExistsError(found.mentorado_id or 0)
-    before = {column: getattr(profile, column) for column in changes}
-    changed = sorted(column for column, value in changes.items() if value != before[column])
-    if changed:
-        for column in changed:
-            setattr(profile, column, changes[column])
+    stored = {column: getattr(profile, column) for column in sorted(changes)}
+    before = {column: value for column, value in stored.items() if value != changes[column]}
+    after = {column: changes[column] for column in before}
+    if before:
+        for column, value in after.items():
+            setattr(profile, column, value)
         profile.edited_at = profile.updated_at = now
-        values = {
-            "before": {column: before[column] for column in changed},
-            "after": {column: changes[column] for column in changed},
-        }
-        record_action(session, source, "edit", user=owner, profile=profile, **values)
+        record_action(
+            session, source, "edit", user=owner, profile=profile, before=before, after=after
+        )
     # Also where nothing changed: an earlier try of this request may have committed.
     return [owner.clerk_id] if owner else invalidate_claimants(session, profile)
 

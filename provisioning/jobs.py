@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, delete, exists, func, or_, select, text, update
+from sqlalchemy import and_, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session, aliased, undefer
+from sqlalchemy.orm import Session, undefer
 
 from models import AdminJob
 from models.background import JobKind, JobStatus
@@ -34,6 +34,19 @@ KEPT = timedelta(days=30)
 # How long a batch waits for a row that another program has locked. Then it is split, to continue
 # without that row. Far below the lease.
 SHORT_LOCK_WAIT = select(func.set_config("lock_timeout", "1s", text("true")))
+CLAIM = text("""
+    UPDATE admin_jobs SET status = 'running', owner = :owner, heartbeat_at = now(),
+           started_at = coalesce(started_at, now())
+     WHERE id = (
+           SELECT id FROM admin_jobs
+            WHERE (status = 'queued' OR (
+                   status = 'running' AND (heartbeat_at IS NULL OR heartbeat_at < now() - :lease)))
+              AND (CAST(:job_id AS uuid) IS NULL OR id = :job_id)
+              AND NOT (kind = 'goals' AND status = 'queued' AND EXISTS (
+                       SELECT FROM admin_jobs WHERE kind = 'goals' AND status = 'running'))
+            ORDER BY created_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+    RETURNING id
+""")
 
 
 class UnknownJobError(Exception):
@@ -153,32 +166,8 @@ def claim(session: Session, *, owner: str, job_id: uuid.UUID | None = None) -> A
     owner is alive. Only one job that sets goals runs at a time; IntegrityError means that another
     process was faster.
     """
-    other = aliased(AdminJob)
-    is_waiting_for_other = and_(
-        AdminJob.kind == JobKind.GOALS,
-        AdminJob.status == JobStatus.QUEUED,
-        exists().where(other.kind == JobKind.GOALS, other.status == JobStatus.RUNNING),
-    )
-    is_dead = and_(
-        AdminJob.status == JobStatus.RUNNING,
-        or_(AdminJob.heartbeat_at.is_(None), AdminJob.heartbeat_at < func.now() - LEASE),
-    )
-    available = select(AdminJob.id).where(or_(AdminJob.status == JobStatus.QUEUED, is_dead))
-    if job_id is not None:
-        available = available.where(AdminJob.id == job_id)
-    oldest = available.where(~is_waiting_for_other).order_by(AdminJob.created_at).limit(1)
-    claimed = session.scalars(
-        update(AdminJob)
-        .execution_options(synchronize_session=False)
-        .where(AdminJob.id == oldest.with_for_update(skip_locked=True).scalar_subquery())
-        .values(
-            status=JobStatus.RUNNING,
-            owner=owner,
-            started_at=func.coalesce(AdminJob.started_at, func.now()),
-            heartbeat_at=func.now(),
-        )
-        .returning(AdminJob.id)
-    ).one_or_none()
+    parameters = {"owner": owner, "job_id": job_id, "lease": LEASE}
+    claimed = session.scalars(CLAIM, parameters).one_or_none()
     if claimed is None:
         return None
     with_content = [undefer(AdminJob.content)]

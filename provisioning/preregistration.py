@@ -12,25 +12,17 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    CompoundSelect,
-    Integer,
     Row,
-    String,
     Table,
     Text,
     and_,
     any_,
-    cast,
-    false,
     func,
     insert,
     literal,
-    not_,
-    null,
     or_,
     select,
-    true,
-    union_all,
+    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -49,8 +41,31 @@ Values = Mapping[str, Any]  # checked columns of mentorados; `nome_completo` is 
 
 EVENT = "admin_action"
 TABLE: Table = Mentorado.metadata.tables[Mentorado.__tablename__]
-user_key = func.normalized_address(User.email)
-profile_key = func.normalized_address(Mentorado.email)
+
+# Every profile that has one of the addresses, with the key of that address. `is_verified`: it is
+# the verified one of the profile's owner. The addresses are constants of the statement, not a
+# joined table: with poor statistics the worst plan reads one table once. An automatic profile has a
+# copy of the owner's address: no index has its key.
+MATCHES = text("""
+    SELECT normalized_address(m.email) AS key, m.id, NULL AS user_id, NULL AS clerk_id,
+           false AS is_verified, false AS is_unedited
+      FROM mentorados m
+     WHERE m.user_id IS NULL AND normalized_address(m.email) = ANY (:keys)
+     UNION ALL
+    SELECT normalized_address(u.email), m.id, u.id, u.clerk_id,
+           true, m.created_automatically AND m.edited_at IS NULL
+      FROM users u JOIN mentorados m ON m.user_id = u.id
+     WHERE u.email_verified AND normalized_address(u.email) = ANY (:keys)
+     UNION ALL
+    SELECT normalized_address(m.email), m.id, u.id, u.clerk_id,
+           false, m.created_automatically AND m.edited_at IS NULL
+      FROM users u JOIN mentorados m ON m.user_id = u.id
+     WHERE (m.email = ANY (CAST(:written AS varchar[])) OR (
+            m.user_id IS NOT NULL AND NOT (m.created_automatically AND m.edited_at IS NULL)
+            AND normalized_address(m.email) = ANY (:keys)))
+       AND (u.email_verified OR u.email IS NULL
+            OR normalized_address(u.email) <> normalized_address(m.email))
+""")
 
 
 class Verdict(enum.StrEnum):
@@ -169,8 +184,9 @@ def lock_users_and_addresses(
     if user_ids:
         conditions.append(User.id.in_(user_ids))
     if written:
-        keys = _array(map(normalize_address, written))
-        conditions.append(and_(User.email_verified, user_key == any_(keys)))
+        keys = literal([normalize_address(address) for address in written], ARRAY(Text))
+        has_address = func.normalized_address(User.email) == any_(keys)
+        conditions.append(and_(User.email_verified, has_address))
     if not conditions:
         return {}
     # An ORDER BY that the primary key cannot satisfy: a scan of its index would read all users.
@@ -199,57 +215,18 @@ def find_outcomes(
     keys = [normalize_address(address or "") for address in addresses]
     session.flush()  # for the caller's changes
     matches: defaultdict[str | None, dict[int, Row[Any]]] = defaultdict(dict)
+    parameters = {
+        "keys": list({key for key in keys if key}),
+        "written": list({address for address in (*addresses, *keys) if address}),
+    }
     if any(keys):
-        for match in session.execute(_select_matches(addresses, keys)):
+        for match in session.execute(MATCHES, parameters):
             of_key = matches[match.key]
             if match.id != ignored_id and (match.is_verified or match.id not in of_key):
                 of_key[match.id] = match
     candidates = {each.id for found in matches.values() if (each := _candidate(found))}
     untouched = _untouched(session, candidates, for_update=for_update)
     return [_outcome(matches[key], untouched) for key in keys]
-
-
-def _array(values: Iterable[str | None]) -> ColumnElement[Any]:
-    return literal(list(values), ARRAY(Text))
-
-
-def _select_matches(
-    addresses: Iterable[str | None], keys: Sequence[str | None]
-) -> CompoundSelect[Any]:
-    """Select every profile that has one of the addresses, with the key of that address.
-
-    `is_verified`: the address is the verified one of the profile's owner. The addresses are
-    constants of the statement, not a joined table: with poor statistics the worst plan reads one
-    table once.
-    """
-    wanted, written = (
-        _array(set(filter(None, keys))),
-        _array(set(filter(None, [*addresses, *keys]))),
-    )
-    no_owner = (cast(null(), Integer).label("user_id"), cast(null(), Text).label("clerk_id"))
-    owner = (User.id.label("user_id"), User.clerk_id)
-    is_verified, is_copy = true().label("is_verified"), false().label("is_verified")
-    unedited = Mentorado.is_unedited.label("is_unedited")
-    unlinked = select(
-        profile_key.label("key"), Mentorado.id, *no_owner, is_copy, false().label("is_unedited")
-    ).where(Mentorado.user_id.is_(None), profile_key == any_(wanted))
-    verified = (
-        select(user_key.label("key"), Mentorado.id, *owner, is_verified, unedited)
-        .join(User, User.id == Mentorado.user_id)
-        .where(User.email_verified, user_key == any_(wanted))
-    )
-    is_edited_profile_of_address = and_(
-        Mentorado.user_id.is_not(None), not_(Mentorado.is_unedited), profile_key == any_(wanted)
-    )
-    # An automatic profile has a copy of the owner's address: no index has its key.
-    is_written_address = Mentorado.email == any_(cast(written, ARRAY(String)))
-    own = (
-        select(profile_key.label("key"), Mentorado.id, *owner, is_copy, unedited)
-        .join(User, User.id == Mentorado.user_id)
-        .where(or_(is_edited_profile_of_address, is_written_address))
-        .where(or_(User.email_verified, user_key != profile_key, User.email.is_(None)))
-    )
-    return union_all(unlinked, verified, own)
 
 
 def _candidate(matches: Mapping[int, Row[Any]]) -> Row[Any] | None:
@@ -279,12 +256,13 @@ def _untouched(session: Session, mentorado_ids: set[int], *, for_update: bool) -
     `for_update` locks them first, by id: a month that is being saved is either seen by the second
     statement or fails on its foreign key.
     """
-    if mentorado_ids and for_update:
-        unedited = select(Mentorado.id).where(
-            Mentorado.id.in_(mentorado_ids), Mentorado.is_unedited
-        )
-        mentorado_ids = set(session.scalars(unedited.order_by(Mentorado.id).with_for_update()))
-    return mentorado_ids - referenced_among(session, mentorado_ids) if mentorado_ids else set()
+    if not mentorado_ids:
+        return set()
+    if for_update:
+        is_unedited = (Mentorado.id.in_(mentorado_ids), Mentorado.is_unedited)
+        locked = select(Mentorado.id).where(*is_unedited).order_by(Mentorado.id).with_for_update()
+        mentorado_ids = set(session.scalars(locked))
+    return mentorado_ids - referenced_among(session, mentorado_ids)
 
 
 def _load_registered(
