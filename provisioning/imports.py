@@ -194,24 +194,23 @@ def _results(
     writing: tuple[Source, datetime] | None,
 ) -> list[LineResult]:
     """Return the results of the lines; `writing`, a source and a time, also registers them."""
-    valid = [line for line in lines if line.values is not None and line.number not in repeated]
-    values = [line.values or {} for line in valid]
+    values = [line.values for line in lines if line.values and line.number not in repeated]
     session.execute(PREFER_INDEXES)
     if writing is None:
-        outcomes = find_outcomes(session, [each.get("email") for each in values])
+        outcomes = iter(find_outcomes(session, [each.get("email") for each in values]))
     else:
         _lock_out_other_imports(session)
-        outcomes = register_all(session, values, source=writing[0], now=writing[1])
-    by_number = {line.number: outcome for line, outcome in zip(valid, outcomes, strict=True)}
+        outcomes = iter(register_all(session, values, source=writing[0], now=writing[1]))
     results = []
     for line in lines:
-        if (found := by_number.get(line.number)) is not None:
-            result = LineResult(line, found.verdict, found.mentorado_id, clerk_id=found.clerk_id)
-        elif line.values is None:
-            result = LineResult(line, Verdict.FAULTY)
+        if not line.values:
+            results.append(LineResult(line, Verdict.FAULTY))
+        elif line.number in repeated:
+            results.append(LineResult(line, Verdict.REPEATED, earlier=repeated[line.number]))
         else:
-            result = LineResult(line, Verdict.REPEATED, earlier=repeated[line.number])
-        results.append(result)
+            found = next(outcomes)
+            result = LineResult(line, found.verdict, found.mentorado_id, clerk_id=found.clerk_id)
+            results.append(result)
     return results
 
 
