@@ -36,10 +36,6 @@ IS_ABOUT_IDENTITY = ProvisioningAttempt.error_class == UNUSABLE_ANSWER
 AttemptPosition = tuple[datetime, int]  # in the order of `due_attempts`: last failure, id
 
 
-class UnknownAttemptError(Exception):
-    """There is no dead letter of that id."""
-
-
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How often and when the background retries; `first_pause` is the sweep's interval."""
@@ -206,14 +202,11 @@ def list_dead_letters(
 
 
 def load_dead_letter(session: Session, attempt_id: int) -> ProvisioningAttempt:
-    """Return one dead letter, locked; raises UnknownAttemptError."""
+    """Return one dead letter, locked; raises NoResultFound."""
     found = select(ProvisioningAttempt).where(
         ProvisioningAttempt.id == attempt_id, ProvisioningAttempt.state == AttemptState.DEAD
     )
-    attempt = session.scalars(found.with_for_update()).one_or_none()
-    if attempt is None:
-        raise UnknownAttemptError(f"there is no dead letter {attempt_id}")
-    return attempt
+    return session.scalars(found.with_for_update()).one()
 
 
 def reset_attempt(session: Session, clerk_id: str, now: datetime) -> None:

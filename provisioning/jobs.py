@@ -49,10 +49,6 @@ CLAIM = text("""
 """)
 
 
-class UnknownJobError(Exception):
-    """There is no job of that id."""
-
-
 class KeyReusedError(Exception):
     """The idempotency key belongs to a different request; nothing was done."""
 
@@ -119,7 +115,7 @@ def add(session: Session, request: JobRequest) -> AdminJob:
 def confirm(session: Session, job_id: uuid.UUID, *, source: Source) -> AdminJob:
     """Queue a finished dry run as the real job; a confirmed one is returned unchanged.
 
-    Raises UnknownJobError where the job was deleted meanwhile.
+    Raises NoResultFound where the job was deleted meanwhile.
     """
     finished = update(AdminJob).where(
         AdminJob.id == job_id,
@@ -152,11 +148,8 @@ def discard(session: Session, job_id: uuid.UUID) -> None:
 
 
 def find(session: Session, job_id: uuid.UUID) -> AdminJob:
-    """Return the job; raises UnknownJobError."""
-    job = session.get(AdminJob, job_id, populate_existing=True)
-    if job is None:
-        raise UnknownJobError(f"there is no job {job_id}")
-    return job
+    """Return the job; raises NoResultFound."""
+    return session.get_one(AdminJob, job_id, populate_existing=True)
 
 
 def claim(session: Session, *, owner: str, job_id: uuid.UUID | None = None) -> AdminJob | None:
