@@ -11,10 +11,7 @@ from models.columns import CreatedAt, partial_index
 
 
 class AuditEvent(Model):
-    """Who changed what, when and why; rows are only inserted.
-
-    Ids have no foreign keys, because the event outlives their rows.
-    """
+    """Who changed what, when and why; without foreign keys, because it outlives the rows."""
 
     __tablename__ = "audit_events"
 
@@ -96,10 +93,7 @@ class Adoption(Model):
 
 
 class WebhookMessage(Model):
-    """A message from Clerk that was applied or ignored; a repeated one has no second effect.
-
-    Kept while Clerk may send it again.
-    """
+    """A message from Clerk that was applied or ignored, kept while Clerk may send it again."""
 
     __tablename__ = "webhook_messages"
 

@@ -34,10 +34,7 @@ STORED_SWITCH = select(AppSetting.value).where(AppSetting.key == AUTO_CREATE)
 
 
 def block(session: Session, user_id: int, *, source: Source, now: datetime) -> list[str]:
-    """Block this user from the next request on; the sweep skips blocked users.
-
-    Raises ConflictError for an admin's own account.
-    """
+    """Block a user from the next request on; raises ConflictError for an admin's own account."""
     if user_id == source.actor_id:
         raise ConflictError(Conflict.OWN_ACCOUNT)
     user = load_user_for_update(session, user_id)
@@ -181,10 +178,7 @@ def record_action(
 
 
 def delete_untouched(session: Session, user: User) -> int | None:
-    """Delete the user's untouched profile and return its id, None where they have none.
-
-    Raises ConflictError for a profile that is not untouched.
-    """
+    """Delete the user's profile and return its id; raises ConflictError if it is not untouched."""
     own = select(Mentorado).where(Mentorado.user_id == user.id).with_for_update()
     profile = session.scalars(own).one_or_none()
     if profile is None:
@@ -242,10 +236,7 @@ def may_create_profiles(session: Session, rules: Rules) -> bool:
 
 
 def set_auto_create(session: Session, *, on: bool, source: Source, now: datetime) -> None:
-    """Turn the switch on or off.
-
-    It holds at once: the requests of a user without profile read the database each time.
-    """
+    """Turn the switch on or off; it holds at once, as users without profile are not cached."""
     values = {"value": on, "updated_at": now, "updated_by": source.actor_id}
     session.execute(
         insert(AppSetting)

@@ -87,10 +87,7 @@ def record_all(
     event: str,
     concerning: Iterable[tuple[int | None, int | None, dict[str, Any]]],
 ) -> None:
-    """Add one event for each of many profiles, in one statement.
-
-    `concerning` holds the ids of the profiles, each with the id of its owner or None, and details.
-    """
+    """Add an event for each (id of a profile, id of its owner, details), in one statement."""
     rows = [
         {**event_values(source, event, details), "mentorado_id": mentorado_id, "user_id": user_id}
         for mentorado_id, user_id, details in concerning

@@ -192,10 +192,7 @@ def _as_json_text(value: str) -> str:
 
 
 def _delete_rows(session: Session, rows: PersonRows, counts: Counter[str]) -> None:
-    """Delete the person's rows but the account, in one statement; count them by table.
-
-    References among them are checked at the end of the statement.
-    """
+    """Delete and count all rows but the account, in one statement: keys are checked at its end."""
     by_root: defaultdict[str, list[StoredRow]] = defaultdict(list)
     for row in rows.own:
         if row.table.root_name != USERS:

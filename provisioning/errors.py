@@ -4,10 +4,7 @@ import enum
 
 
 class Denial(enum.StrEnum):
-    """Why a user has no usable profile although no error occurred.
-
-    The values are error codes, see docs/reference/contract.md#errors.
-    """
+    """Why a user has no usable profile; error codes of docs/reference/contract.md#errors."""
 
     USER_DELETED = "unauthenticated"  # sessions of a deleted account are refused
     USER_BLOCKED = "user_blocked"

@@ -113,10 +113,7 @@ def add(session: Session, request: JobRequest) -> AdminJob:
 
 
 def confirm(session: Session, job_id: uuid.UUID, *, source: Source) -> AdminJob:
-    """Queue a finished dry run as the real job; a confirmed one is returned unchanged.
-
-    Raises NoResultFound where the job was deleted meanwhile.
-    """
+    """Queue a finished dry run as the real job, once; raises NoResultFound if it was deleted."""
     finished = update(AdminJob).where(
         AdminJob.id == job_id,
         AdminJob.dry_run,
@@ -168,10 +165,7 @@ def claim(session: Session, *, owner: str, job_id: uuid.UUID | None = None) -> A
 
 
 def hold(session: Session, job_id: uuid.UUID, *, owner: str) -> AdminJob:
-    """Lock the job for a batch and extend its lease.
-
-    Raises LeaseLostError where another process has claimed it.
-    """
+    """Lock the job for a batch and extend its lease; raises LeaseLostError if it is another's."""
     owned = select(AdminJob).where(
         AdminJob.id == job_id, AdminJob.owner == owner, AdminJob.status == JobStatus.RUNNING
     )

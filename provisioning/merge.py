@@ -184,11 +184,7 @@ class RowMover:
     conflicts: list[MergeConflict]
 
     def move_all(self) -> int:
-        """Move all rows; return how many were moved.
-
-        Raises ConflictError where the conflicting row cannot be determined, another row refers to
-        the losing one, or the database refuses the move.
-        """
+        """Move all rows and return how many; raises ConflictError where one cannot be moved."""
         if self.table.is_hidden:
             raise ConflictError(Conflict.STILL_REFERENCED, self.table.table_name)
         return sum(self._move(row) for row in self._rows())

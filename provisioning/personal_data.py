@@ -190,10 +190,7 @@ class PersonRows:
     def _rows_of_person(
         self, parent_name: str, parents: Sequence[StoredRow]
     ) -> Iterator[StoredRow]:
-        """Yield the rows that refer to these rows of one table and belong to the person.
-
-        The others are listed as rows that only name it.
-        """
+        """Yield rows of the person that refer to these of one table; list others as naming it."""
         for table in references_to(self.session, parent_name):
             if table.is_hidden:
                 self.hidden_tables.add(table.table_name)
@@ -229,10 +226,7 @@ class PersonRows:
         return others
 
     def _places_of_others(self, table_name: str, places: Sequence[str]) -> set[str]:
-        """Return which rows of a table belong to another person, by their mandatory references.
-
-        A reference to a profile counts in any case.
-        """
+        """Return which rows belong to another, by a mandatory reference or one to a profile."""
         of_others: set[str] = set()
         unknown: defaultdict[str, defaultdict[Key, set[str]]] = defaultdict(
             lambda: defaultdict(set)

@@ -134,10 +134,7 @@ def pre_register(
 
 
 def find_registered_by_request(session: Session, source: Source) -> RegistrationResult | None:
-    """Return what an earlier try of the same request has registered; None if nothing.
-
-    For a retry: the commit of an earlier try may have succeeded although its answer was lost.
-    """
+    """Return what an earlier try of this request has committed although its answer was lost."""
     events = (
         select(AuditEvent.mentorado_id, User.clerk_id)
         .outerjoin(User, User.id == AuditEvent.user_id)

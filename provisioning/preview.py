@@ -74,10 +74,7 @@ class Preview:
 
 
 def preview(session: Session, request: ChangeRequest, *, source: Source) -> Preview:
-    """Apply the change in a savepoint, roll it back, and return the preview.
-
-    Raises what the change raises.
-    """
+    """Apply the change in a savepoint and roll it back; raises what the change raises."""
     with rolled_back(session):
         result, _ = _apply(session, request, source)
     return result
@@ -122,10 +119,7 @@ def _apply(
 
 
 def _snapshot(session: Session, subject: Subject) -> Snapshot:
-    """Return the state of a subject as facts; empty for one that does not exist.
-
-    That of a profile has its values and its number of rows by table.
-    """
+    """Return the facts about a subject, of a profile also its rows by table; empty without it."""
     if subject.kind is SubjectKind.USER:
         row = find_user(session, subject.id)
         if row is None:

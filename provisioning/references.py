@@ -279,10 +279,7 @@ def count_references(session: Session, mentorado_id: int) -> dict[str, int]:
 
 
 def referenced_among(session: Session, mentorado_ids: Collection[int]) -> set[int]:
-    """Return the ids of the profiles that any row of any table refers to, in one statement.
-
-    Returns all of them where rows are hidden from this program.
-    """
+    """Return which of the profiles any row refers to; all of them where rows are hidden."""
     tables = references_to(session, MENTORADOS)
     if any(table.is_hidden for table in tables):
         return set(mentorado_ids)
