@@ -139,7 +139,7 @@ class Trial:
         goals = {"meta_faturamento": 0, "meta_leads": 2_147_483_647}
         names = ({"nome_completo": "A", "email": "a@trial.example.com"}, {"nome_completo": "B"})
         first, second = (
-            pre_register(session, {**name, **goals}, source=SOURCE, now=now).mentorado.id
+            pre_register(session, {**name, **goals}, source=SOURCE, now=now).mentorado_id
             for name in names
         )
         edit(session, first, changes={"email": None, "ativo": "nao"}, source=SOURCE, now=now)

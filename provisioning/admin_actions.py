@@ -210,7 +210,7 @@ def edit(
     if address is not None:
         [found] = find_outcomes(session, [address], ignored_id=mentorado_id, for_update=True)
         if found.verdict is Verdict.EXISTS or (owner and found.verdict is Verdict.TAKES_OVER):
-            raise MentoradoExistsError(found.mentorado_id or 0)
+            raise MentoradoExistsError(found.mentorado_id)
     stored = {column: getattr(profile, column) for column in sorted(changes)}
     before = {column: value for column, value in stored.items() if value != changes[column]}
     after = {column: changes[column] for column in before}

@@ -85,7 +85,7 @@ def record_all(
     session: Session,
     source: Source,
     event: str,
-    concerning: Iterable[tuple[int | None, int | None, dict[str, Any]]],
+    concerning: Iterable[tuple[int, int | None, dict[str, Any]]],
 ) -> None:
     """Add an event for each (id of a profile, id of its owner, details), in one statement."""
     rows = [

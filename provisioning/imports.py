@@ -209,8 +209,8 @@ def _results(
             results.append(LineResult(line, Verdict.REPEATED, earlier=repeated[line.number]))
         else:
             found = next(outcomes)
-            result = LineResult(line, found.verdict, found.mentorado_id, clerk_id=found.clerk_id)
-            results.append(result)
+            profile_id = found.mentorado_id or None
+            results.append(LineResult(line, found.verdict, profile_id, clerk_id=found.clerk_id))
     return results
 
 

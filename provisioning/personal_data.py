@@ -175,21 +175,7 @@ class PersonRows:
     found: set[Key] = field(default_factory=set)
     is_of_another: dict[Key, bool] = field(default_factory=dict)
 
-    def find(self, user_ids: Collection[int], profile_ids: Collection[int]) -> None:
-        """Find the rows level by level, so that each table is asked once for each level."""
-        level = [
-            *rows_by_id(self.session, USERS, user_ids, lock=self.lock),
-            *rows_by_id(self.session, MENTORADOS, profile_ids, lock=self.lock),
-        ]
-        while level:
-            self.own += level
-            self.found.update(row.key for row in level)
-            groups = by_leaf(level).items()
-            level = [row for leaf, parents in groups for row in self._rows_of_person(leaf, parents)]
-
-    def _rows_of_person(
-        self, parent_name: str, parents: Sequence[StoredRow]
-    ) -> Iterator[StoredRow]:
+    def referring(self, parent_name: str, parents: Sequence[StoredRow]) -> Iterator[StoredRow]:
         """Yield rows of the person that refer to these of one table; list others as naming it."""
         for table in references_to(self.session, parent_name):
             if table.is_hidden:
@@ -272,7 +258,14 @@ def find_rows(
 ) -> PersonRows:
     """Return all rows of the account and the profiles with these ids; `lock` locks each row."""
     rows = PersonRows(session, lock)
-    rows.find([] if user_id is None else [user_id], profile_ids)
+    user_ids = [] if user_id is None else [user_id]
+    level = rows_by_id(session, USERS, user_ids, lock=lock)
+    level += rows_by_id(session, MENTORADOS, profile_ids, lock=lock)
+    while level:
+        rows.own += level
+        rows.found.update(row.key for row in level)
+        groups = by_leaf(level).items()
+        level = [row for leaf, parents in groups for row in rows.referring(leaf, parents)]
     return rows
 
 

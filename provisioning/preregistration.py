@@ -33,7 +33,7 @@ from models import AuditEvent, Mentorado, User
 from models.people import Turma
 from provisioning import audit
 from provisioning.audit import Source
-from provisioning.errors import MentoradoExistsError, StaleDecisionError
+from provisioning.errors import MentoradoExistsError
 from provisioning.profiles import lock_addresses
 from provisioning.references import referenced_among
 
@@ -89,28 +89,15 @@ ACTIONS = {Verdict.NEW: "pre_register", Verdict.TAKES_OVER: "take_over"}  # in t
 
 @dataclass(frozen=True, slots=True)
 class RegistrationOutcome:
-    """A verdict, and the profile that has the address or was inserted; None for a new one.
+    """A verdict, and the profile that has the address or was inserted; 0 for a new one.
 
     `user_id` and `clerk_id` are the owner of an untouched profile that gets the data.
     """
 
     verdict: Verdict
-    mentorado_id: int | None = None
+    mentorado_id: int = 0
     user_id: int | None = None
     clerk_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RegistrationResult:
-    """The profile, with the Clerk id of its owner if an untouched one got the data."""
-
-    mentorado: Mentorado
-    clerk_id: str | None = None
-
-    @property
-    def is_new(self) -> bool:
-        """Whether the profile was inserted and has no owner yet."""
-        return self.clerk_id is None
 
     @property
     def clerk_ids(self) -> list[str]:
@@ -120,7 +107,7 @@ class RegistrationResult:
 
 def pre_register(
     session: Session, values: Values, *, source: Source, now: datetime
-) -> RegistrationResult:
+) -> RegistrationOutcome:
     """Create a profile for the user who has, or will have, its verified address.
 
     If that user has an untouched automatic profile, the data is written into it. Raises
@@ -129,20 +116,25 @@ def pre_register(
     """
     [outcome] = _register(session, [values], source, now)
     if outcome.verdict is Verdict.EXISTS:
-        raise MentoradoExistsError(outcome.mentorado_id or 0)
-    return _load_registered(session, outcome.mentorado_id, outcome.clerk_id)
+        raise MentoradoExistsError(outcome.mentorado_id)
+    return outcome
 
 
-def find_registered_by_request(session: Session, source: Source) -> RegistrationResult | None:
+def find_registered_by_request(session: Session, source: Source) -> RegistrationOutcome | None:
     """Return what an earlier try of this request has committed although its answer was lost."""
+    action = AuditEvent.details["action"].astext
     events = (
-        select(AuditEvent.mentorado_id, User.clerk_id)
+        select(action, AuditEvent.mentorado_id, AuditEvent.user_id, User.clerk_id)
         .outerjoin(User, User.id == AuditEvent.user_id)
         .where(AuditEvent.request_id == source.request_id, AuditEvent.event == EVENT)
-        .where(AuditEvent.details["action"].astext.in_(ACTIONS.values()))
+        .where(action.in_(ACTIONS.values()))
     )
     event = session.execute(events.order_by(AuditEvent.id.desc()).limit(1)).one_or_none()
-    return _load_registered(session, *event) if event else None
+    if event is None:
+        return None
+    action_name, mentorado_id, user_id, clerk_id = event
+    verdict = Verdict.NEW if action_name == ACTIONS[Verdict.NEW] else Verdict.TAKES_OVER
+    return RegistrationOutcome(verdict, mentorado_id, user_id, clerk_id)
 
 
 def register_all(
@@ -260,15 +252,6 @@ def _untouched(session: Session, mentorado_ids: set[int], *, for_update: bool) -
         locked = select(Mentorado.id).where(*is_unedited).order_by(Mentorado.id).with_for_update()
         mentorado_ids = set(session.scalars(locked))
     return mentorado_ids - referenced_among(session, mentorado_ids)
-
-
-def _load_registered(
-    session: Session, mentorado_id: int | None, clerk_id: str | None
-) -> RegistrationResult:
-    profile = session.get(Mentorado, mentorado_id, populate_existing=True)
-    if profile is None:
-        raise StaleDecisionError(f"mentorado {mentorado_id} was deleted meanwhile")
-    return RegistrationResult(profile, clerk_id)
 
 
 def _register(

@@ -120,9 +120,9 @@ def verdict_of_registration(
     except MentoradoExistsError as err:
         return Verdict.EXISTS, err.mentorado_id
     else:
-        if registered.is_new:
+        if registered.verdict is Verdict.NEW:
             return Verdict.NEW, None
-        return Verdict.TAKES_OVER, registered.mentorado.id
+        return registered.verdict, registered.mentorado_id
     finally:
         savepoint.rollback()
 

@@ -172,7 +172,7 @@ def test_registration_of_a_look_alike_is_new(
     add_user(session, verified)
 
     values = {"nome_completo": "Ana", "email": registered}
-    assert pre_register(session, values, source=ADMIN, now=NOW).is_new
+    assert pre_register(session, values, source=ADMIN, now=NOW).verdict is Verdict.NEW
 
 
 @spellings
