@@ -32,6 +32,7 @@ from provisioning.profiles import SHOULD_HAVE_PROFILE, has_unlinked_match
 from provisioning.rules import Rules
 
 MAX_DOUBLINGS = 20  # far beyond any cap, and still within the range of timedelta
+IS_DEAD = ProvisioningAttempt.state == AttemptState.DEAD
 IS_ABOUT_IDENTITY = ProvisioningAttempt.error_class == UNUSABLE_ANSWER
 AttemptPosition = tuple[datetime, int]  # in the order of `due_attempts`: last failure, id
 
@@ -194,7 +195,7 @@ def list_dead_letters(
     rows = session.execute(
         select(ProvisioningAttempt, User.id)
         .outerjoin(User, User.clerk_id == ProvisioningAttempt.clerk_id)
-        .where(ProvisioningAttempt.state == AttemptState.DEAD, ProvisioningAttempt.id > after_id)
+        .where(IS_DEAD, ProvisioningAttempt.id > after_id)
         .order_by(ProvisioningAttempt.id)
         .limit(limit)
     )
@@ -203,9 +204,7 @@ def list_dead_letters(
 
 def load_dead_letter(session: Session, attempt_id: int) -> ProvisioningAttempt:
     """Return one dead letter, locked; raises NoResultFound."""
-    found = select(ProvisioningAttempt).where(
-        ProvisioningAttempt.id == attempt_id, ProvisioningAttempt.state == AttemptState.DEAD
-    )
+    found = select(ProvisioningAttempt).where(ProvisioningAttempt.id == attempt_id, IS_DEAD)
     return session.scalars(found.with_for_update()).one()
 
 

@@ -114,29 +114,15 @@ def add(session: Session, request: JobRequest) -> AdminJob:
 
 def confirm(session: Session, job_id: uuid.UUID, *, source: Source) -> AdminJob:
     """Queue a finished dry run as the real job, once; raises NoResultFound if it was deleted."""
-    finished = update(AdminJob).where(
-        AdminJob.id == job_id,
-        AdminJob.dry_run,
-        AdminJob.status == JobStatus.SUCCEEDED,
-        AdminJob.content.is_not(None),
-    )
-    session.execute(
-        finished.execution_options(synchronize_session=False).values(
-            dry_run=False,
-            status=JobStatus.QUEUED,
-            requested_by=source.actor_id,
-            reason=source.reason,
-            request_id=source.request_id,
-            position=0,
-            scanned=0,
-            counts={},
-            results=[],
-            rejected=None,
-            started_at=None,
-            finished_at=None,
-        )
-    )
-    return find(session, job_id)
+    job = session.get_one(AdminJob, job_id, with_for_update=True, populate_existing=True)
+    if job.is_preview:
+        job.dry_run, job.status = False, JobStatus.QUEUED
+        job.requested_by, job.reason = source.actor_id, source.reason
+        job.request_id = source.request_id
+        job.position = job.scanned = 0
+        job.counts, job.results, job.rejected = {}, [], None
+        job.started_at = job.finished_at = None
+    return job
 
 
 def discard(session: Session, job_id: uuid.UUID) -> None:

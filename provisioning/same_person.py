@@ -32,7 +32,7 @@ from provisioning.errors import (
 from provisioning.merge import MergeConflict, MergeSpec, Prefer, merge
 from provisioning.preview import ChangeResult
 from provisioning.profiles import is_untouched
-from provisioning.user_lists import SearchTerm, list_mentees, list_users
+from provisioning.user_lists import SearchTerm, find_user, list_mentees, list_users
 
 MOST_CANDIDATES = 10
 
@@ -72,11 +72,10 @@ class Candidate:
 
 def load_user_party(session: Session, user_id: int) -> Party:
     """Return an account with its profile; raises UnknownUserError."""
-    user = session.get(User, user_id)
-    if user is None:
+    row = find_user(session, user_id)
+    if row is None:
         raise UnknownUserError(f"there is no user {user_id}")
-    own = select(Mentorado).where(Mentorado.user_id == user_id)
-    return Party(user, session.scalars(own).one_or_none())
+    return Party(row.user, row.mentorado)
 
 
 def load_profile_party(session: Session, mentorado_id: int) -> Party:
