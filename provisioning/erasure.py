@@ -14,9 +14,9 @@ import secrets
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import CursorResult, text
+from sqlalchemy import text
 from sqlalchemy.exc import NotSupportedError
 from sqlalchemy.orm import Session
 
@@ -26,8 +26,8 @@ from provisioning import audit
 from provisioning.audit import Source
 from provisioning.errors import Conflict, ConflictError
 from provisioning.personal_data import (
-    ARCHIVED,
     EVENTS,
+    RECORDS,
     USERS,
     NamingRow,
     Person,
@@ -43,19 +43,19 @@ EVENT = "person_erased"
 DELETION_ERRORS = (*REFUSING_ERRORS, NotSupportedError)
 
 # Of an event about the person, only the action, who acted in their session, numbers and flags stay.
-STRIP_EVENTS = text(f"""
+STRIP_EVENTS = f"""
     UPDATE audit_events SET request_id = NULL, details = (
         SELECT jsonb_object_agg(key, value)
           FROM jsonb_each(CASE jsonb_typeof(details) WHEN 'object' THEN details END)
          WHERE jsonb_typeof(value) IN ('number', 'boolean') OR key IN ('action', 'impersonator'))
      WHERE {EVENTS}
-""")  # noqa: S608 - constants, and names of the catalogue quoted by it; here and below
+"""  # noqa: S608 - constants, and names of the catalogue quoted by it; here and below
 # Events with texts that people have written; they have partial indexes (migration 0021).
 WITH_TEXTS = """(details ?| array['reason', 'impersonator']
                  OR details ?| array['before', 'after', 'email'])"""
 # Texts of records that stay, which may contain a person's name or address: table, column, type and
 # a condition that limits the rows.
-RECORDS = (
+KEPT_TEXTS = (
     ("audit_events", "details", "jsonb", WITH_TEXTS),
     ("archived_rows", "content", "jsonb", "true"),
     ("adoptions", "facts", "jsonb", "true"),
@@ -103,11 +103,8 @@ def erase_person(session: Session, person: Person, *, source: Source) -> Erasure
             _delete_account(session, person, pseudonym if needs_account else None, counts)
         except DELETION_ERRORS as err:
             raise ConflictError(Conflict.STILL_REFERENCED) from err
-        for table, condition in (
-            ("archived_rows", ARCHIVED),
-            ("provisioning_attempts", "clerk_id = :clerk_id"),
-        ):
-            delete = f"DELETE FROM {table} WHERE {condition}"  # noqa: S608
+        for table in ("archived_rows", "provisioning_attempts"):
+            delete = f"DELETE FROM {table} WHERE {RECORDS[table]}"  # noqa: S608
             counts[table] += execute(session, delete, person.parameters).rowcount
         _strip_records(session, person, replacements, counts)
     session.expire_all()
@@ -223,9 +220,8 @@ def _strip_records(
     session: Session, person: Person, replacements: Mapping[str, str], counts: Counter[str]
 ) -> None:
     """Remove the person's values from records that stay; count the changed rows by table."""
-    stripped = cast("CursorResult[Any]", session.execute(STRIP_EVENTS, person.parameters))
-    counts["audit_events"] += stripped.rowcount
-    for table, column, kind, condition in RECORDS if replacements else ():
+    counts["audit_events"] += execute(session, STRIP_EVENTS, person.parameters).rowcount
+    for table, column, kind, condition in KEPT_TEXTS if replacements else ():
         parameters: dict[str, Any] = {}
         replaced = _replaced(column, replacements, parameters, is_json=kind == "jsonb")
         values = [v for name, v in parameters.items() if not name.startswith("new_")]

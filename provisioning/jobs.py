@@ -72,12 +72,6 @@ class JobRequest:
     content: str | None = None
     dry_run: bool = False
 
-    @property
-    def digest(self) -> str:
-        """A hash of the request without admin and reason."""
-        request = json.dumps([self.kind, self.options], sort_keys=True)
-        return hashlib.sha256(f"{request}\n{self.content or ''}".encode()).hexdigest()
-
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -94,11 +88,13 @@ def add(session: Session, request: JobRequest) -> AdminJob:
     belongs to another request.
     """
     source = request.source
+    identity = json.dumps([request.kind, request.options], sort_keys=True)
+    digest = hashlib.sha256(f"{identity}\n{request.content or ''}".encode()).hexdigest()
     values = {
         "kind": request.kind,
         "status": JobStatus.QUEUED,
         "dry_run": request.dry_run,
-        "digest": request.digest,
+        "digest": digest,
         "options": request.options,
         "content": request.content,
         "requested_by": source.actor_id,
@@ -107,7 +103,7 @@ def add(session: Session, request: JobRequest) -> AdminJob:
     }
     session.execute(insert(AdminJob).values(id=request.key, **values).on_conflict_do_nothing())
     job = session.get_one(AdminJob, request.key)
-    if job.digest != values["digest"]:
+    if job.digest != digest:
         raise KeyReusedError
     return job
 

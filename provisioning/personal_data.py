@@ -68,8 +68,13 @@ UNLINKED_PROFILES = text("""
     SELECT id FROM mentorados
      WHERE user_id IS NULL AND normalized_address(email) = normalized_address(:address)
 """)
+# The records without foreign keys that are about the person.
 EVENTS = "user_id = :user_id OR (mentorado_id = ANY (:past_ids) AND user_id IS NULL)"
-ARCHIVED = "mentorado_id = ANY (:past_ids) OR kept_mentorado_id = ANY (:past_ids)"
+RECORDS = {
+    "audit_events": EVENTS,
+    "archived_rows": "mentorado_id = ANY (:past_ids) OR kept_mentorado_id = ANY (:past_ids)",
+    "provisioning_attempts": "clerk_id = :clerk_id",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,11 +303,7 @@ def export_person(session: Session, person: Person, *, now: datetime) -> PersonE
     tables: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows.own:
         tables[row.table.root_name].append(row.content)
-    for table, condition in (
-        ("audit_events", EVENTS),
-        ("archived_rows", ARCHIVED),
-        ("provisioning_attempts", "clerk_id = :clerk_id"),
-    ):
+    for table, condition in RECORDS.items():
         query = f"SELECT to_jsonb(r) FROM {table} r WHERE {condition} ORDER BY id"  # noqa: S608 - constants
         tables[table] = list(session.scalars(text(query), person.parameters))
     return {
