@@ -1,9 +1,4 @@
-"""Messages from Clerk: each is applied once; a deleted account is unlinked, and erased later.
-
-1. `is_new_message` stores the id of a message, so that a repeated one has no second effect.
-2. `handle_account_deletion` marks the account as deleted and unlinks its profile.
-3. `expired_accounts` lists the accounts that a sweep erases when their retention ends.
-"""
+"""Messages from Clerk: each is applied once; a deleted account is unlinked, and erased later."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta

@@ -224,17 +224,14 @@ def _strip_records(
     for table, column, kind, condition in KEPT_TEXTS if replacements else ():
         parameters: dict[str, Any] = {}
         replaced = _replaced(column, replacements, parameters, is_json=kind == "jsonb")
-        values = [v for name, v in parameters.items() if not name.startswith("new_")]
-        parameters["patterns"] = [f"%{_escape_pattern(value)}%" for value in values]
+        searched = [v for name, v in parameters.items() if not name.startswith("new_")]
         update = f"""
             UPDATE {table} SET {column} = CAST({replaced} AS {kind})
-             WHERE {condition} AND CAST({column} AS text) LIKE ANY (:patterns)
+             WHERE {condition} AND EXISTS (
+                   SELECT FROM unnest(CAST(:values AS text[])) AS value
+                    WHERE strpos(CAST({column} AS text), value) > 0)
         """  # noqa: S608
-        counts[table] += execute(session, update, parameters).rowcount
-
-
-def _escape_pattern(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        counts[table] += execute(session, update, {**parameters, "values": searched}).rowcount
 
 
 def _delete_account(

@@ -213,29 +213,23 @@ def find_outcomes(
             of_key = matches[match.key]
             if match.id != ignored_id and (match.is_verified or match.id not in of_key):
                 of_key[match.id] = match
-    candidates = {each.id for found in matches.values() if (each := _candidate(found))}
+    candidates = {
+        match.id
+        for found in matches.values()
+        for match in found.values()
+        if len(found) == 1 and match.is_verified and match.is_unedited
+    }
     untouched = _untouched(session, candidates, for_update=for_update)
-    return [_outcome(matches[key], untouched) for key in keys]
+    return [_outcome(matches[key].values(), untouched) for key in keys]
 
 
-def _candidate(matches: Mapping[int, Row[Any]]) -> Row[Any] | None:
-    """Return the only match if it may be taken over, provided that nothing refers to it."""
-    if len(matches) != 1:
-        return None
-    [match] = matches.values()
-    return match if match.is_verified and match.is_unedited else None
-
-
-def _outcome(matches: Mapping[int, Row[Any]], untouched: set[int]) -> RegistrationOutcome:
+def _outcome(matches: Collection[Row[Any]], untouched: set[int]) -> RegistrationOutcome:
     """Return the outcome for an address: unlinked profiles have it first, then the oldest."""
-    if not matches:
+    first = min(matches, key=lambda match: (match.user_id is not None, match.id), default=None)
+    if first is None:
         return RegistrationOutcome(Verdict.NEW)
-    candidate = _candidate(matches)
-    if candidate is not None and candidate.id in untouched:
-        return RegistrationOutcome(
-            Verdict.TAKES_OVER, candidate.id, candidate.user_id, candidate.clerk_id
-        )
-    first = min(matches.values(), key=lambda match: (match.user_id is not None, match.id))
+    if len(matches) == 1 and first.is_verified and first.id in untouched:
+        return RegistrationOutcome(Verdict.TAKES_OVER, first.id, first.user_id, first.clerk_id)
     return RegistrationOutcome(Verdict.EXISTS, first.id)
 
 
