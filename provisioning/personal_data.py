@@ -132,8 +132,7 @@ def _person(
     profile_ids = sorted({*known_ids, *(row.id for row in past if row.is_unlinked)})
     chosen = select(Mentorado).where(Mentorado.id.in_(profile_ids)).order_by(Mentorado.id)
     profiles = session.scalars(
-        chosen.with_for_update() if lock else chosen,
-        execution_options={"populate_existing": True},
+        chosen.with_for_update() if lock else chosen, execution_options={"populate_existing": True}
     ).all()
     return Person(
         user_id,

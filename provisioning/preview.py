@@ -143,7 +143,6 @@ def _snapshot(session: Session, subject: Subject) -> Snapshot:
 def _is_confirmed(session: Session, digest: str) -> bool:
     newest = select(func.max(AuditEvent.id)).scalar_subquery()
     confirmed = select(AuditEvent.id).where(
-        AuditEvent.id > newest - RECENT_EVENTS,
-        AuditEvent.details["confirmation"].astext == digest,
+        AuditEvent.id > newest - RECENT_EVENTS, AuditEvent.details["confirmation"].astext == digest
     )
     return session.scalars(confirmed.limit(1)).one_or_none() is not None
