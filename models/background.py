@@ -25,6 +25,25 @@ from models.columns import Count, CreatedAt, Flag, Time, partial_index
 UNUSABLE_ANSWER = "UnusableAnswerError"
 
 
+class BackgroundRun:
+    """What jobs and sweeps share: who has requested one, its process, lease and progress.
+
+    A dry run shows what it would do; that of an import waits for a confirmation.
+    """
+
+    status: Mapped[str]
+    dry_run: Mapped[Flag]
+    requested_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+    owner: Mapped[str | None]
+    total: Mapped[Count]
+    scanned: Mapped[Count]
+    created_at: Mapped[CreatedAt]
+    started_at: Mapped[Time | None]
+    heartbeat_at: Mapped[Time | None]
+    finished_at: Mapped[Time | None]
+    error: Mapped[str | None]
+
+
 class JobKind(enum.StrEnum):
     """The kinds of jobs."""
 
@@ -41,27 +60,20 @@ class JobStatus(enum.StrEnum):
     FAILED = "failed"
 
 
-class AdminJob(Model):
+class AdminJob(BackgroundRun, Model):
     """One job. Its id is the idempotency key of the form that created it."""
 
     __tablename__ = "admin_jobs"
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     kind: Mapped[str]
-    status: Mapped[str]
-    # A dry run of an import shows what it would do and waits for a confirmation.
-    dry_run: Mapped[Flag]
     # Of the request, to tell a second submit of a form from another request with the same key.
     digest: Mapped[str]
     options: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
     # The list as it was sent; deleted when the job ends, because it contains names and addresses.
     content: Mapped[str | None] = mapped_column(deferred=True)
-    requested_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     reason: Mapped[str | None]
     request_id: Mapped[str | None]
-    owner: Mapped[str | None]
-    total: Mapped[Count]
-    scanned: Mapped[Count]
     # The start of the next batch: the index of a line, or the id of the last profile.
     position: Mapped[Count]
     counts: Mapped[dict[str, int]] = mapped_column(JSONB, server_default=text("'{}'"))
@@ -71,11 +83,6 @@ class AdminJob(Model):
     rejected: Mapped[list[dict[str, Any]] | None] = mapped_column(
         JSONB(none_as_null=True), deferred=True
     )
-    created_at: Mapped[CreatedAt]
-    started_at: Mapped[Time | None]
-    heartbeat_at: Mapped[Time | None]
-    finished_at: Mapped[Time | None]
-    error: Mapped[str | None]
 
     __table_args__ = (
         CheckConstraint("kind IN ('import', 'goals')", name="kind"),
@@ -114,29 +121,18 @@ class SweepStatus(enum.StrEnum):
     ABANDONED = "abandoned"
 
 
-class SweepRun(Model):
+class SweepRun(BackgroundRun, Model):
     """One run; a partial unique index allows only one queued or running at a time."""
 
     __tablename__ = "sweep_runs"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    status: Mapped[str]
     trigger: Mapped[str]
-    dry_run: Mapped[Flag]
-    requested_by: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
-    owner: Mapped[str | None]
-    total: Mapped[Count]
-    scanned: Mapped[Count]
     created: Mapped[Count]
     linked: Mapped[Count]
     existing: Mapped[Count]
     failed: Mapped[Count]
     ambiguous: Mapped[Count]
-    created_at: Mapped[CreatedAt]
-    started_at: Mapped[Time | None]
-    heartbeat_at: Mapped[Time | None]
-    finished_at: Mapped[Time | None]
-    error: Mapped[str | None]
     # What a dry run would do for the first users it found: [{"user_id", "outcome"}].
     sample: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
 

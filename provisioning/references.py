@@ -55,8 +55,7 @@ REFERENCES = text(f"""
           JOIN pg_inherits i ON i.inhparent = r.member
           JOIN pg_class c ON c.oid = i.inhrelid AND NOT c.relispartition
     )
-    SELECT DISTINCT t.oid AS table_id,
-           t.oid::regclass::text AS table_name,
+    SELECT DISTINCT t.oid::regclass::text AS table_name,
            coalesce(pg_partition_root(t.oid), t.oid)::regclass::text AS root_name,
            t.relkind = 'p' OR t.relispartition AS is_partitioned,
            row_security_active(t.oid) OR NOT has_schema_privilege(t.relnamespace, 'USAGE')
