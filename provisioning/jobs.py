@@ -28,9 +28,8 @@ from provisioning.audit import Source
 
 LEASE = timedelta(seconds=15)  # after so long without a heartbeat, the owner counts as dead
 IS_FINISHED = AdminJob.status.in_((JobStatus.SUCCEEDED, JobStatus.FAILED))
-UNCONFIRMED_KEPT = timedelta(days=1)  # for a dry run that was not confirmed
-REJECTED_KEPT = timedelta(days=1)  # for the lines that were not registered
 KEPT = timedelta(days=30)
+NAMES_KEPT = timedelta(days=1)  # of unconfirmed dry runs, and of lines that were not registered
 # How long a batch waits for a row that another program has locked. Then it is split, to continue
 # without that row. Far below the lease.
 SHORT_LOCK_WAIT = select(func.set_config("lock_timeout", "1s", text("true")))
@@ -177,17 +176,11 @@ def delete_old(session: Session, now: datetime) -> None:
 
     The rejected lines of a list contain names and addresses; they are deleted after a day.
     """
-    is_old = or_(
-        AdminJob.created_at < now - KEPT,
-        and_(AdminJob.dry_run, AdminJob.created_at < now - UNCONFIRMED_KEPT),
-    )
+    is_unconfirmed = and_(AdminJob.dry_run, AdminJob.created_at < now - NAMES_KEPT)
+    is_old = or_(AdminJob.created_at < now - KEPT, is_unconfirmed)
     session.execute(delete(AdminJob).where(IS_FINISHED, is_old))
-    session.execute(
-        update(AdminJob)
-        .where(IS_FINISHED, AdminJob.rejected.is_not(None))
-        .where(AdminJob.created_at < now - REJECTED_KEPT)
-        .values(rejected=None)
-    )
+    has_names = (AdminJob.rejected.is_not(None), AdminJob.created_at < now - NAMES_KEPT)
+    session.execute(update(AdminJob).where(IS_FINISHED, *has_names).values(rejected=None))
 
 
 def source_of(job: AdminJob) -> Source:

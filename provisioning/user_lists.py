@@ -15,6 +15,7 @@ from sqlalchemy import (
     Select,
     and_,
     case,
+    exists,
     false,
     func,
     not_,
@@ -188,10 +189,7 @@ def _users(session: Session, *conditions: ColumnElement[bool], limit: int) -> li
         .outerjoin(ProvisioningAttempt, ProvisioningAttempt.clerk_id == User.clerk_id)
     )
     rows = session.execute(found.where(*conditions).order_by(User.id).limit(limit))
-    return [
-        ListedUser(user, UserState(state), profile, attempt)
-        for user, state, profile, attempt in rows
-    ]
+    return [ListedUser(user, UserState(state), *others) for user, state, *others in rows]
 
 
 def _is(state: UserState) -> ColumnElement[bool]:
@@ -245,14 +243,10 @@ class MenteeKind(enum.StrEnum):
 
 
 _OTHER = aliased(Mentorado)
-_HAS_TWIN = (
-    select(_OTHER.id)
-    .where(
-        _OTHER.user_id.is_(None),
-        _OTHER.id != Mentorado.id,
-        func.normalized_address(_OTHER.email) == func.normalized_address(Mentorado.email),
-    )
-    .exists()
+_HAS_TWIN = exists().where(
+    _OTHER.user_id.is_(None),
+    _OTHER.id != Mentorado.id,
+    func.normalized_address(_OTHER.email) == func.normalized_address(Mentorado.email),
 )
 KINDS: dict[MenteeKind, ColumnElement[bool]] = {
     MenteeKind.ACTIVE: Mentorado.ativo == SimNao.SIM,
