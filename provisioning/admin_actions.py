@@ -30,8 +30,6 @@ from provisioning.preregistration import Verdict, find_outcomes, lock_users_and_
 from provisioning.profiles import AUTO_CREATE, is_untouched
 from provisioning.rules import Rules
 
-STORED_SWITCH = select(AppSetting.value).where(AppSetting.key == AUTO_CREATE)
-
 
 def block(session: Session, user_id: int, *, source: Source, now: datetime) -> list[str]:
     """Block a user from the next request on; raises ConflictError for an admin's own account."""
@@ -134,10 +132,7 @@ def release_profile(session: Session, profile: Mentorado, owner: User) -> None:
 
 
 def invalidate_claimants(session: Session, profile: Mentorado) -> list[str]:
-    """Invalidate the contexts of users who may claim this profile at their next request.
-
-    Those are the users with the verified address of an unlinked profile. Returns their Clerk ids.
-    """
+    """Invalidate the contexts of users who may claim this profile; return their Clerk ids."""
     if profile.user_id is not None or profile.email is None:
         return []
     is_same = func.normalized_address(User.email) == normalize_address(profile.email)
@@ -227,7 +222,8 @@ def edit(
 
 def is_auto_create_on(session: Session) -> bool:
     """Whether the stored switch is on; it is unless an admin has turned it off."""
-    return session.scalars(STORED_SWITCH).one_or_none() is not False
+    stored = select(AppSetting.value).where(AppSetting.key == AUTO_CREATE)
+    return session.scalars(stored).one_or_none() is not False
 
 
 def may_create_profiles(session: Session, rules: Rules) -> bool:

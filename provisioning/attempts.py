@@ -46,10 +46,7 @@ class RetryPolicy:
     longest_pause: timedelta = timedelta(hours=1)
 
     def pause_after(self, attempts: int, jitter: float) -> timedelta:
-        """Return the pause before the next retry: exponential, capped, its later half random.
-
-        `jitter` is a random number from 0 to 1; it spreads users who failed together.
-        """
+        """Return the pause: exponential, capped, its later half times `jitter`, which is 0 to 1."""
         factor: int = 2 ** min(attempts, MAX_DOUBLINGS)
         return min(self.longest_pause, self.first_pause * factor) * (0.5 + jitter / 2)
 

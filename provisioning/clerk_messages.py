@@ -29,10 +29,7 @@ class RetentionPolicy:
 
 
 def is_new_message(session: Session, message_id: str, event: str) -> bool:
-    """Store the message id in the caller's transaction; return False if it was stored before.
-
-    A concurrent delivery of the same message waits here for the other's commit.
-    """
+    """Store a message id; False if it was stored before. Waits for a concurrent delivery of it."""
     inserted = (
         insert(WebhookMessage)
         .values(id=message_id, event=event)

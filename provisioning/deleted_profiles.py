@@ -11,6 +11,7 @@ deleted months (`dashboard/deleted_months.py`), and rows that a merge has archiv
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -219,9 +220,9 @@ def _deleted_with(
 
 def _archived_rows(session: Session, mentorado_id: int, now: datetime) -> Sequence[ArchivedRow]:
     """Lock and return the copies of a deleted profile in the order in which they were made."""
-    is_copy = (ArchivedRow.mentorado_id == mentorado_id, is_restorable(PROFILE_DELETED, now))
-    copies = select(ArchivedRow).where(*is_copy)
-    return session.scalars(copies.order_by(ArchivedRow.id).with_for_update()).all()
+    copies = select(ArchivedRow).where(is_restorable(PROFILE_DELETED, now))
+    of_profile = copies.where(ArchivedRow.mentorado_id == mentorado_id).order_by(ArchivedRow.id)
+    return session.scalars(of_profile.with_for_update()).all()
 
 
 def _lock_owner(session: Session, content: dict[str, Any]) -> tuple[User | None, bool]:
@@ -233,13 +234,11 @@ def _lock_owner(session: Session, content: dict[str, Any]) -> tuple[User | None,
     user_id, address = content["user_id"], content["email"]
     user_ids = [user_id] if user_id else []
     owner = lock_users_and_addresses(session, [address], user_ids=user_ids).get(user_id)
-    if owner is None or owner.deleted_at is not None:
-        return owner, False
-    try:
-        delete_untouched(session, owner)
-    except ConflictError:
-        return owner, False
-    return owner, True
+    if owner is not None and owner.deleted_at is None:
+        with suppress(ConflictError):  # of a profile that is not untouched
+            delete_untouched(session, owner)
+            return owner, True
+    return owner, False
 
 
 def _insert_all(session: Session, archived: Sequence[ArchivedRow], changes: dict[str, Any]) -> None:

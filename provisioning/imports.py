@@ -45,7 +45,6 @@ PREFER_INDEXES = select(
 )
 LONGEST_REPORT = 500  # lines that a page shows and a job keeps
 SAMPLE_LINES = 20  # of a long list, that its preview shows although nothing is wrong with them
-ACTION = "pre_register"
 
 
 class UnreadableListError(Exception):
@@ -54,10 +53,7 @@ class UnreadableListError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ImportLine:
-    """A line with its number in the file, and with either its checked values or its faults.
-
-    `cells` are the texts of all columns, also of ignored ones.
-    """
+    """A line with its number, its checked values or else its faults, and the texts of all cells."""
 
     number: int
     name: str
@@ -143,7 +139,7 @@ class MenteeImport:
     now: datetime
     batch_size: int = BATCH_LINES
     repeated: Mapping[int, int] | None = None
-    action: str = ACTION
+    action: str = "pre_register"
 
     def step(self, session: Session, job: AdminJob, size: int) -> Step:
         """Import or preview the next lines of the list and store their results in the job."""

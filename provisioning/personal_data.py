@@ -154,10 +154,7 @@ def _identifying_values(user: User | None, profiles: Sequence[Mentorado]) -> tup
 
 @dataclass(frozen=True, slots=True)
 class NamingRow:
-    """A row that does not belong to the person, but refers to a row that does.
-
-    `references` are the foreign keys by which it does, each with the table that it points at.
-    """
+    """A row of another person or of none, and the keys by which it refers to this person's rows."""
 
     row: StoredRow
     references: list[tuple[str, Reference]] = field(default_factory=list)

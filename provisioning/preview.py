@@ -52,10 +52,7 @@ class ChangeResult:
 
 @dataclass(frozen=True, slots=True)
 class ChangeRequest:
-    """A change that an admin may confirm: its name and values, its subjects, and the change.
-
-    The newest audit event about the first subject is part of the digest.
-    """
+    """A change that an admin may confirm: its name and values, its subjects, and the change."""
 
     name: str
     values: Mapping[str, object]

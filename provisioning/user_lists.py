@@ -45,10 +45,7 @@ MOST_MATCHES = 1_000  # of one condition: a word of most addresses must not read
 
 @dataclass(frozen=True, slots=True)
 class SearchTerm:
-    """A text that is not blank, as an admin has typed it.
-
-    `shown_to` is the Clerk id of the user who was shown the text as a reference code, if any.
-    """
+    """A text that an admin has typed, and the Clerk id of the user who was shown it as a code."""
 
     text: str
     shown_to: str | None = None
@@ -141,19 +138,18 @@ class ListedUser:
     attempt: ProvisioningAttempt | None
 
 
-def _null_as_false(condition: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Return the condition, false where an outer join has found no row."""
-    return func.coalesce(condition, false())
-
-
-IS_INACTIVE_MENTEE = and_(User.role == Role.USER, _null_as_false(Mentorado.ativo == SimNao.NAO))
+# Where an outer join has found no row, a condition is false instead of NULL.
+IS_DEAD = func.coalesce(ProvisioningAttempt.state == AttemptState.DEAD, false())
+IS_INACTIVE = func.coalesce(Mentorado.ativo == SimNao.NAO, false())
 STATE_CONDITIONS: dict[UserState, ColumnElement[bool]] = {
     UserState.BLOCKED: or_(
-        User.blocked_at.is_not(None), User.deleted_at.is_not(None), IS_INACTIVE_MENTEE
+        User.blocked_at.is_not(None),
+        User.deleted_at.is_not(None),
+        and_(User.role == Role.USER, IS_INACTIVE),
     ),
     UserState.ADMIN: User.role == Role.ADMIN,
     UserState.READY: Mentorado.id.is_not(None),
-    UserState.ATTENTION: _null_as_false(ProvisioningAttempt.state == AttemptState.DEAD),
+    UserState.ATTENTION: IS_DEAD,
     UserState.PENDING: ProvisioningAttempt.id.is_not(None),
     UserState.MISSING: User.id.is_not(None),
 }
