@@ -76,10 +76,7 @@ def link(
 
 
 def unlink(session: Session, mentorado_id: int, *, source: Source, now: datetime) -> list[str]:
-    """Unlink a profile from its owner; a user with its verified address may claim it.
-
-    An address that comes from the owner and is unverified is removed, see `release_profile`.
-    """
+    """Unlink a profile as `release_profile` does; a user with its verified address may claim it."""
     profile, owner = lock_profile_and_owner(session, mentorado_id)
     if owner is None:
         return []

@@ -1,7 +1,7 @@
-"""Failed attempts, stored durably: one row for each user.
+"""Failed attempts: one row for each user, retried by the sweep with backoff until a dead letter.
 
 An attempt records that a profile could not be ensured, or that the identity provider's answer about
-the user could not be used. The sweep retries it with backoff until it succeeds or is a dead letter.
+the user could not be used.
 """
 
 from dataclasses import dataclass
@@ -206,10 +206,7 @@ def load_dead_letter(session: Session, attempt_id: int) -> ProvisioningAttempt:
 
 
 def reset_attempt(session: Session, clerk_id: str, now: datetime) -> None:
-    """Make the attempt of this user due at once, also a dead letter.
-
-    One statement, because a sweep or another admin may delete the attempt at any moment.
-    """
+    """Make the user's attempt, if it still exists, due at once, also a dead letter."""
     session.execute(_reset(now).where(ProvisioningAttempt.clerk_id == clerk_id))
 
 
@@ -227,10 +224,7 @@ def _reset(now: datetime) -> Update:
 
 
 def delete_attempt(session: Session, user_id: int, *, source: Source) -> list[str]:
-    """Delete the attempt of this user, if any, and record its error in the audit log.
-
-    Returns no Clerk ids: no context changes. Raises UnknownUserError.
-    """
+    """Delete the user's attempt, with its error in the audit log; raises UnknownUserError."""
     user = load_user_for_update(session, user_id)
     deleted = delete(ProvisioningAttempt).where(ProvisioningAttempt.clerk_id == user.clerk_id)
     attempt = session.scalars(deleted.returning(ProvisioningAttempt)).one_or_none()

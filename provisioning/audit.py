@@ -11,7 +11,6 @@ from typing import Any, cast
 from sqlalchemy import (
     CTE,
     ColumnElement,
-    CursorResult,
     Insert,
     Table,
     bindparam,
@@ -19,11 +18,11 @@ from sqlalchemy import (
     literal,
     or_,
     select,
-    text,
 )
 from sqlalchemy.orm import Session
 
 from models import AuditEvent, Mentorado, User
+from provisioning.references import execute
 
 # Parameters of an event for `insert_events_of`; `event_values` returns their values.
 VALUE_PARAMETERS = {
@@ -31,12 +30,12 @@ VALUE_PARAMETERS = {
     for name in ("event", "entry", "actor_id", "request_id", "details")
 }
 # The condition of the partial index is that of migration 0021.
-STRIP_OLD_EVENTS = text("""
+STRIP_OLD_EVENTS = """
     UPDATE audit_events SET details = details - CAST(array['before', 'after', 'email'] AS text[])
      WHERE id IN (SELECT id FROM audit_events
                    WHERE details ?| array['before', 'after', 'email'] AND at < :before
                    ORDER BY at LIMIT :limit)
-""")
+"""
 MAX_STRIPPED = 1_000  # events of one sweep
 
 
@@ -218,4 +217,4 @@ def read_user_names(session: Session, user_ids: Iterable[int]) -> dict[int, str]
 def strip_old_events(session: Session, before: datetime) -> int:
     """Remove the values before and after from events older than `before`; return their number."""
     parameters = {"before": before, "limit": MAX_STRIPPED}
-    return cast("CursorResult[Any]", session.execute(STRIP_OLD_EVENTS, parameters)).rowcount
+    return execute(session, STRIP_OLD_EVENTS, parameters).rowcount

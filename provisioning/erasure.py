@@ -37,8 +37,8 @@ from provisioning.personal_data import (
 from provisioning.references import REFUSING_ERRORS, ROW, StoredRow, escaped, execute
 
 ERASED = "(apagado)"  # replaces a value in a record that stays
-PSEUDONYM_PREFIX = "erased_"  # of a Clerk id; Clerk's own begin otherwise
 EVENT = "person_erased"
+PSEUDONYM_PREFIX = "erased_"  # of a Clerk id; Clerk's own begin otherwise
 # Errors by which another program's rules and triggers refuse a deletion.
 DELETION_ERRORS = (*REFUSING_ERRORS, NotSupportedError)
 

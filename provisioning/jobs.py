@@ -71,6 +71,12 @@ class JobRequest:
     content: str | None = None
     dry_run: bool = False
 
+    @property
+    def digest(self) -> str:
+        """A hash of the request without admin and reason."""
+        request = json.dumps([self.kind, self.options], sort_keys=True)
+        return hashlib.sha256(f"{request}\n{self.content or ''}".encode()).hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -87,13 +93,11 @@ def add(session: Session, request: JobRequest) -> AdminJob:
     belongs to another request.
     """
     source = request.source
-    identity = json.dumps([request.kind, request.options], sort_keys=True)
-    digest = hashlib.sha256(f"{identity}\n{request.content or ''}".encode()).hexdigest()
     values = {
         "kind": request.kind,
         "status": JobStatus.QUEUED,
         "dry_run": request.dry_run,
-        "digest": digest,
+        "digest": request.digest,
         "options": request.options,
         "content": request.content,
         "requested_by": source.actor_id,
@@ -102,7 +106,7 @@ def add(session: Session, request: JobRequest) -> AdminJob:
     }
     session.execute(insert(AdminJob).values(id=request.key, **values).on_conflict_do_nothing())
     job = session.get_one(AdminJob, request.key)
-    if job.digest != digest:
+    if job.digest != values["digest"]:
         raise KeyReusedError
     return job
 
@@ -172,10 +176,7 @@ def finish(job: AdminJob, *, error: str | None = None) -> None:
 
 
 def delete_old(session: Session, now: datetime) -> None:
-    """Delete dry runs that were not confirmed for a day, and every job after thirty days.
-
-    The rejected lines of a list contain names and addresses; they are deleted after a day.
-    """
+    """Delete jobs after thirty days; after one, unconfirmed dry runs and rejected lines."""
     is_unconfirmed = and_(AdminJob.dry_run, AdminJob.created_at < now - NAMES_KEPT)
     is_old = or_(AdminJob.created_at < now - KEPT, is_unconfirmed)
     session.execute(delete(AdminJob).where(IS_FINISHED, is_old))

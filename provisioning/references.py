@@ -200,15 +200,14 @@ def rows_referring(
     session: Session,
     table: ReferringTable,
     references: Iterable[Reference],
-    parents: Collection[StoredRow],
+    parents: Sequence[StoredRow],
     *,
     lock: bool = True,
 ) -> list[StoredRow]:
     """Return the rows that refer by any of these references to the parents, which have one leaf."""
-    leaf = next(parent.leaf for parent in parents)
     condition = " OR ".join(reference.matches("r", "p") for reference in references)
     query = f"""
-        SELECT {columns_of("r")} FROM {table.rows} r, ONLY {escaped(leaf)} p
+        SELECT {columns_of("r")} FROM {table.rows} r, ONLY {escaped(parents[0].leaf)} p
          WHERE p.ctid = ANY (CAST(:places AS tid[])) AND ({condition})
          ORDER BY r.tableoid, r.ctid {"FOR UPDATE OF r" if lock else ""}
     """  # noqa: S608

@@ -96,10 +96,7 @@ def find_parties(session: Session, term: SearchTerm, *, limit: int) -> list[Part
 
 
 def find_candidates(session: Session, party: Party) -> list[Candidate]:
-    """Return who may be the same person: with the same address, verified or not, or the same name.
-
-    Those with the same address come first.
-    """
+    """Return who has the same address, verified or not, and then who has the same name."""
     found: dict[tuple[int | None, int | None], Candidate] = {}
     addresses = {normalize_address(email) for email in party.emails}
     for text in dict.fromkeys([*party.emails, party.name]):
