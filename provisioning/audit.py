@@ -116,10 +116,7 @@ def event_values(
 
 
 def insert_events_of(changed: CTE, values: Mapping[str, ColumnElement[Any]]) -> Insert:
-    """Return an INSERT of an event for each changed row, to be part of the change's statement.
-
-    `changed` has the columns `id` of a profile and `user_id`; `values` is the rest of the event.
-    """
+    """Return an INSERT of `values` for each profile of `changed`, which has `id` and `user_id`."""
     rows = select(*values.values(), changed.c.user_id, changed.c.id)
     columns = [*values, "user_id", "mentorado_id"]
     return insert(cast(Table, AuditEvent.__table__)).from_select(columns, rows)

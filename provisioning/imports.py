@@ -65,10 +65,7 @@ class ImportLine:
 
 @dataclass(frozen=True, slots=True)
 class ListColumns:
-    """The titles of a list, the field of each column, blank for one that is not read.
-
-    Titles without a field are ignored or repeat an earlier column.
-    """
+    """The titles of a list, the field of each (blank: not read), and the titles not read."""
 
     titles: tuple[str, ...]
     fields: tuple[str, ...]

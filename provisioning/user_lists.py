@@ -58,10 +58,7 @@ class SearchTerm:
         return int(digits) if is_number and int(digits) <= MAX_NUMBER else None
 
     def user_ids(self, *, after_id: int = 0) -> CompoundSelect[int]:
-        """Return a query of the ids of matching users: by their own data or by their profile's.
-
-        Ids begin after `after_id`; each condition gives at most MOST_MATCHES.
-        """
+        """Return a query of the first ids after `after_id` of users that match, also by profile."""
         attempts = select(ProvisioningAttempt.clerk_id).where(
             self._is_code(ProvisioningAttempt.request_id)
         )
