@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from dashboard.periods import Period
 from models import AdminJob, AuditEvent, Mentorado, MetricaMensal, User
-from models.columns import SimNao
+from models.people import SimNao
 from provisioning import audit, jobs
 from provisioning.admin_actions import load_profile_for_update, record_action
 from provisioning.audit import Source

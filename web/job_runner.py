@@ -27,7 +27,7 @@ from core import deadlines
 from core.activity import Activity
 from core.database import Transaction, background_transaction, transaction
 from models import AdminJob
-from provisioning import archive, jobs
+from provisioning import deleted_profiles, jobs
 from provisioning.imports import UnreadableListError
 from provisioning.jobs import LeaseLostError, NotNowError, Step
 from provisioning.retry import is_unavailable, retry_transient
@@ -151,7 +151,7 @@ class JobRunner:
             if self.clock() >= self._next_cleanup:
                 with background_transaction(BATCH_SECONDS) as session:
                     jobs.delete_old(session, datetime.now(UTC))
-                    archive.delete_old(session, datetime.now(UTC))
+                    deleted_profiles.delete_old(session, datetime.now(UTC))
                 self._next_cleanup = self.clock() + CLEANUP_SECONDS
             while not self._stopping.is_set() and self._run_next(limits):
                 pass

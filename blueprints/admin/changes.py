@@ -14,8 +14,7 @@ from core.database import transaction
 from models import Mentorado, User
 from provisioning import audit, preview
 from provisioning.audit import Source
-from provisioning.errors import ConflictError, UnknownMentoradoError
-from provisioning.preregistration import MentoradoExistsError
+from provisioning.errors import ConflictError, MentoradoExistsError, UnknownMentoradoError
 from web import admin_labels
 from web.access_policy import admin_required
 from web.admin_change import DIGEST_FIELD, admin_source, confirm_change, has_typed, preview_change

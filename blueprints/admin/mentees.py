@@ -18,18 +18,18 @@ from dashboard.month_view import view_month
 from dashboard.months import read_report
 from dashboard.periods import current_period
 from models import Mentorado, User
-from models.admin_job import JobKind
+from models.background import JobKind
 from provisioning import audit, deleted_profiles
 from provisioning.deleted_profiles import DeletedProfile
 from provisioning.errors import ConflictError
 from provisioning.imports import (
     LineResult,
-    LineVerdict,
     ListColumns,
     UnreadableListError,
     preview_list,
 )
 from provisioning.jobs import JobRequest, KeyReusedError
+from provisioning.preregistration import Verdict
 from provisioning.references import count_references
 from provisioning.user_lists import MenteeKind, list_mentees
 from web import csv_import
@@ -269,7 +269,7 @@ def _render_preview(content: str, note: str = "") -> ResponseReturnValue:
     except UnreadableListError as err:
         return _render_form([{"field": "arquivo", "message": str(err)}])
     first = results[0]
-    if "nome" in request.form and len(results) == 1 and first.verdict is LineVerdict.EXISTS:
+    if "nome" in request.form and len(results) == 1 and first.verdict is Verdict.EXISTS:
         url = url_for("console_mentees.show", mentorado_id=first.mentorado_id)
         message = "Já existe um perfil com este e-mail."
         return _render_form([{"field": "email", "message": message}], url)
@@ -281,7 +281,7 @@ def _render_preview(content: str, note: str = "") -> ResponseReturnValue:
         good=sum(result.verdict.is_good for result in results),
         total=len(results),
         reports=reports,
-        columns=columns.to_stored(),
+        columns=columns,
         content=content,
         note=note,
         key=uuid.uuid4(),

@@ -19,7 +19,7 @@ from dashboard.goal_changes import GOAL_OF
 from dashboard.mentoring import WorkFilter, count_work, list_work, next_to_write, read_work_item
 from dashboard.periods import Period, current_period, working_period
 from models import Mentorado
-from models.admin_job import JobKind
+from models.background import JobKind
 from provisioning.jobs import JobRequest, KeyReusedError
 from web.access_policy import admin_required
 from web.admin_change import admin_source, log_admin_action

@@ -288,8 +288,7 @@ def _change_request(choice: Choice) -> ChangeRequest:
 
     def apply(session: Session, source: Source) -> ChangeResult:
         parties = _load_both(session, choice)
-        result = same_person.unite(session, *parties, prefer=prefer, source=source, now=now)
-        return ChangeResult(result.clerk_ids, result.merged.conflicts if result.merged else ())
+        return same_person.unite(session, *parties, prefer=prefer, source=source, now=now)
 
     with transaction() as session:
         parties = _load_both(session, choice)

@@ -18,7 +18,8 @@ from provisioning.context import MentoradoShape, serialize_mentorado
 from provisioning.errors import UnknownMentoradoError
 from provisioning.merge import MergeConflict, MergeSpec, Prefer
 from provisioning.preregistration import (
-    RegistrationResult,
+    RegistrationOutcome,
+    Verdict,
     find_registered_by_request,
     pre_register,
 )
@@ -184,13 +185,14 @@ def register(body: Registration) -> tuple[MentoradoShape, Literal[200, 201]]:
     values: dict[str, Any] = body.model_dump(exclude_unset=True)
     source, now, tries = admin_source(), services().now(), count()
 
-    def work(session: Session) -> RegistrationResult:
+    def work(session: Session) -> RegistrationOutcome:
         # The commit of an earlier try may have succeeded although its answer was lost.
         registered = find_registered_by_request(session, source) if next(tries) else None
         return registered or pre_register(session, values, source=source, now=now)
 
     registered = apply_admin_work("pre_register", work)
-    return serialize_mentorado(registered.mentorado), 201 if registered.is_new else 200
+    is_new = registered.verdict is Verdict.NEW
+    return _stored_shape(registered.mentorado_id), 201 if is_new else 200
 
 
 @admin_mentorados.patch(f"/<{ID_CONVERTER}:mentorado_id>")

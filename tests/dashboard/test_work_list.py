@@ -21,8 +21,7 @@ from dashboard.months import Goals, Month
 from dashboard.periods import Period, working_period
 from dashboard.score import score
 from models import Feedback, Mentorado, MetricaMensal, User
-from models.columns import SimNao
-from models.mentorado import Turma
+from models.people import SimNao, Turma
 from tests.support.users import NOW
 
 MARCH = Period(2026, 3)

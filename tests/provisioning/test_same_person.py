@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import ArchivedRow, AuditEvent, Feedback, Mentorado, MetricaMensal, User
-from models.mentorado import Turma
+from models.people import Turma
 from provisioning.admin_actions import allow
 from provisioning.audit import Source
 from provisioning.errors import Conflict, ConflictError
@@ -47,7 +47,7 @@ def add_profile(session: Session, name: str, *months: int, **columns: Any) -> Me
 
 def unite_users(session: Session, kept: User, other: User, **options: Any) -> list[str]:
     parties = load_user_party(session, kept.id), load_user_party(session, other.id)
-    return unite(session, *parties, source=SOURCE, now=NOW, **options).clerk_ids
+    return list(unite(session, *parties, source=SOURCE, now=NOW, **options).clerk_ids)
 
 
 def months_of(session: Session, profile: Mentorado) -> dict[int, int]:

@@ -11,7 +11,7 @@ from sqlalchemy import func, literal_column, select, update
 from sqlalchemy.orm import Session
 
 from models import ArchivedRow, AuditEvent, Mentorado, MetricaMensal
-from provisioning.archive import RESTORE_TIME
+from provisioning.deleted_profiles import RESTORE_TIME
 from tests.support.html_page import SAME_ORIGIN, Page, open_page, submit
 from tests.support.types import Browser, Sign
 from tests.support.users import ALICE, BOB, NOW
