@@ -29,7 +29,7 @@ from provisioning.personal_data import (
     EVENTS,
     RECORDS,
     USERS,
-    NamingRow,
+    ForeignRow,
     Person,
     PersonRows,
     find_rows,
@@ -139,20 +139,20 @@ def _release(session: Session, rows: PersonRows, replacements: Mapping[str, str]
     """
     deleted = {row.key for row in rows.own if row.table.root_name != USERS}
     needed: set[str] = set()
-    for naming in (each for key, each in rows.naming.items() if key not in deleted):
-        targets = {target for target, key in naming.references if not key.is_optional}
+    for foreign in (each for key, each in rows.foreign.items() if key not in deleted):
+        targets = {target for target, key in foreign.references if not key.is_optional}
         if targets - {USERS}:
-            raise ConflictError(Conflict.STILL_REFERENCED, naming.row.leaf)
+            raise ConflictError(Conflict.STILL_REFERENCED, foreign.row.leaf)
         needed |= targets
-        _rewrite(session, naming, replacements)
+        _rewrite(session, foreign, replacements)
     return bool(needed)
 
 
-def _rewrite(session: Session, naming: NamingRow, replacements: Mapping[str, str]) -> None:
+def _rewrite(session: Session, foreign: ForeignRow, replacements: Mapping[str, str]) -> None:
     """Set optional references to NULL, and replace the person's values in the row's texts."""
-    row = naming.row
+    row = foreign.row
     parameters: dict[str, Any] = {}
-    optional = [key for _, key in naming.references if key.is_optional]
+    optional = [key for _, key in foreign.references if key.is_optional]
     changes = dict.fromkeys((escaped(name) for key in optional for name in key.columns), "NULL")
     content = json.dumps(row.content, ensure_ascii=False)
     if any(_as_json_text(value) in content for value in replacements):

@@ -18,7 +18,7 @@ from core.email_address import normalize_address
 from models import AdminJob
 from provisioning import jobs
 from provisioning.audit import Source
-from provisioning.jobs import NotNowError, Step
+from provisioning.jobs import BatchResult, JobMustWaitError
 from provisioning.preregistration import Values, Verdict, find_outcomes, register_all
 from provisioning.retry import is_connection_lost
 
@@ -138,7 +138,7 @@ class MenteeImport:
     repeated: Mapping[int, int] | None = None
     action: str = "pre_register"
 
-    def step(self, session: Session, job: AdminJob, size: int) -> Step:
+    def run_batch(self, session: Session, job: AdminJob, size: int) -> BatchResult:
         """Import or preview the next lines of the list and store their results in the job."""
         if self.repeated is None:
             self.repeated = find_repeated(self.mentees.lines)
@@ -146,7 +146,7 @@ class MenteeImport:
         writing = None if job.dry_run else (jobs.source_of(job), self.now)
         return self._store_results(job, _results(session, batch, self.repeated, writing))
 
-    def skip(self, job: AdminJob) -> Step:
+    def skip(self, job: AdminJob) -> BatchResult:
         """Store that the database refused the next line, and continue after it."""
         refused = LineResult(self.mentees.lines[job.position], Verdict.REFUSED)
         return self._store_results(job, [refused])
@@ -154,7 +154,7 @@ class MenteeImport:
     def close(self, session: Session, job: AdminJob) -> None:
         """Do nothing: the audit log has an event for each line already."""
 
-    def _store_results(self, job: AdminJob, results: Sequence[LineResult]) -> Step:
+    def _store_results(self, job: AdminJob, results: Sequence[LineResult]) -> BatchResult:
         total = len(self.mentees.lines)
         counts = Counter(job.counts) + Counter(result.verdict.value for result in results)
         job.options = {**(job.options or {}), "columns": asdict(self.mentees.columns)}
@@ -172,7 +172,7 @@ class MenteeImport:
         job.position += len(results)
         job.scanned, job.total = job.position, total
         affected = [] if job.dry_run else [r.clerk_id for r in results if r.clerk_id]
-        return Step(affected, is_last=job.position >= total)
+        return BatchResult(affected, is_last=job.position >= total)
 
 
 def mentee_import(job: AdminJob, mentees: MenteeList, now: datetime) -> MenteeImport:
@@ -208,11 +208,11 @@ def _results(
 
 
 def _lock_out_other_imports(session: Session) -> None:
-    """Wait for the batches of other imports; raises NotNowError where they take too long."""
+    """Wait for the batches of other imports; raises JobMustWaitError where they take too long."""
     try:
         session.execute(select(func.pg_advisory_xact_lock(IMPORT_LOCK, 0)))
     except OperationalError as err:
         if is_connection_lost(err):
             raise
-        raise NotNowError("another import is writing") from err
+        raise JobMustWaitError("another import is writing") from err
     session.execute(jobs.SHORT_LOCK_WAIT)

@@ -3,8 +3,9 @@
 1. `add` inserts the job under the idempotency key of its form, so that a form acts once.
 2. `claim` gives the job to a process, which keeps it by a heartbeat. Another process claims the job
    of one that has died.
-3. Each batch locks the job (`hold`), does its work and stores its progress in one transaction. A
-   killed process leaves nothing half done, and the next one continues after the last batch.
+3. Each batch locks the job (`lock_and_extend`), does its work and stores its progress in one
+   transaction. A killed process leaves nothing half done; the next one continues after the last
+   batch.
 4. `finish` closes the job and deletes its content.
 
 Leases are compared on the database's clock, because the hosts' own may disagree.
@@ -52,11 +53,11 @@ class KeyReusedError(Exception):
     """The idempotency key belongs to a different request; nothing was done."""
 
 
-class NotNowError(Exception):
+class JobMustWaitError(Exception):
     """The job has to wait for another one and is to be retried later."""
 
 
-class LeaseLostError(Exception):
+class JobLeaseLostError(Exception):
     """Another process has claimed the job; this one must stop."""
 
 
@@ -79,7 +80,7 @@ class JobRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class BatchResult:
     """The result of a batch: the Clerk ids of users whose context it changed."""
 
     clerk_ids: list[str]
@@ -149,21 +150,21 @@ def claim(session: Session, *, owner: str, job_id: uuid.UUID | None = None) -> A
     return session.get_one(AdminJob, claimed, options=with_content, populate_existing=True)
 
 
-def hold(session: Session, job_id: uuid.UUID, *, owner: str) -> AdminJob:
-    """Lock the job for a batch and extend its lease; raises LeaseLostError if it is another's."""
+def lock_and_extend(session: Session, job_id: uuid.UUID, *, owner: str) -> AdminJob:
+    """Lock the job for a batch and extend its lease; raises JobLeaseLostError."""
     owned = select(AdminJob).where(
         AdminJob.id == job_id, AdminJob.owner == owner, AdminJob.status == JobStatus.RUNNING
     )
     job = session.scalars(owned.with_for_update(key_share=True)).one_or_none()
     if job is None:
-        raise LeaseLostError(f"job {job_id} belongs to another process")
+        raise JobLeaseLostError(f"job {job_id} belongs to another process")
     job.heartbeat_at = func.now()  # the database's clock
     return job
 
 
 def release(session: Session, job_id: uuid.UUID, *, owner: str) -> None:
     """Return the job to the queue, so that another process can continue it at once."""
-    job = hold(session, job_id, owner=owner)
+    job = lock_and_extend(session, job_id, owner=owner)
     job.status, job.owner, job.heartbeat_at = JobStatus.QUEUED, None, None
 
 

@@ -153,7 +153,7 @@ def _identifying_values(user: User | None, profiles: Sequence[Mentorado]) -> tup
 
 
 @dataclass(frozen=True, slots=True)
-class NamingRow:
+class ForeignRow:
     """A row of another person or of none, and the keys by which it refers to this person's rows."""
 
     row: StoredRow
@@ -171,13 +171,13 @@ class PersonRows:
     session: Session
     lock: bool
     own: list[StoredRow] = field(default_factory=list)
-    naming: dict[Key, NamingRow] = field(default_factory=dict)
+    foreign: dict[Key, ForeignRow] = field(default_factory=dict)
     hidden_tables: set[str] = field(default_factory=set)
     found: set[Key] = field(default_factory=set)
     is_of_another: dict[Key, bool] = field(default_factory=dict)
 
     def referring(self, parent_name: str, parents: Sequence[StoredRow]) -> Iterator[StoredRow]:
-        """Yield rows of the person that refer to these of one table; list others as naming it."""
+        """Yield the person's rows that refer to these of one table; keep those of others apart."""
         for table in references_to(self.session, parent_name):
             if table.is_hidden:
                 self.hidden_tables.add(table.table_name)
@@ -187,8 +187,8 @@ class PersonRows:
                 others = self._keys_of_others(parent_name, table.root_name, reference, rows)
                 for row in rows:
                     if row.key in others:
-                        naming = self.naming.setdefault(row.key, NamingRow(row))
-                        naming.references.append((parent_name, reference))
+                        foreign = self.foreign.setdefault(row.key, ForeignRow(row))
+                        foreign.references.append((parent_name, reference))
                     elif row.key not in self.found:
                         self.found.add(row.key)
                         yield row
@@ -308,14 +308,14 @@ def export_person(session: Session, person: Person, *, now: datetime) -> PersonE
         "clerk_id": person.clerk_id,
         "mentorado_ids": list(person.profile_ids),
         "tables": {name: contents for name, contents in sorted(tables.items()) if contents},
-        "named_in": [_named_in(naming) for naming in rows.naming.values()],
+        "named_in": [_named_in(foreign) for foreign in rows.foreign.values()],
         "hidden_tables": sorted(rows.hidden_tables),
     }
 
 
-def _named_in(naming: NamingRow) -> NamingRowShape:
-    names = {name.strip('"') for _, key in naming.references for name in key.columns}
+def _named_in(foreign: ForeignRow) -> NamingRowShape:
+    names = {name.strip('"') for _, key in foreign.references for name in key.columns}
     return {
-        "table": naming.row.table.root_name,
-        "row": {k: v for k, v in naming.row.content.items() if k in {"id", *names}},
+        "table": foreign.row.table.root_name,
+        "row": {k: v for k, v in foreign.row.content.items() if k in {"id", *names}},
     }

@@ -38,7 +38,7 @@ MOST_CANDIDATES = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Party:
+class AccountOrProfile:
     """One of the two: an account with or without profile, or a profile without account."""
 
     user: User | None
@@ -66,36 +66,36 @@ class Party:
 class Candidate:
     """A party that may be the same person, and whether the address or the name is the reason."""
 
-    party: Party
+    party: AccountOrProfile
     has_same_address: bool
 
 
-def load_user_party(session: Session, user_id: int) -> Party:
+def load_user_party(session: Session, user_id: int) -> AccountOrProfile:
     """Return an account with its profile; raises UnknownUserError."""
     row = find_user(session, user_id)
     if row is None:
         raise UnknownUserError(f"there is no user {user_id}")
-    return Party(row.user, row.mentorado)
+    return AccountOrProfile(row.user, row.mentorado)
 
 
-def load_profile_party(session: Session, mentorado_id: int) -> Party:
+def load_profile_party(session: Session, mentorado_id: int) -> AccountOrProfile:
     """Return a profile with its account, if any; raises UnknownMentoradoError."""
     profile = session.get(Mentorado, mentorado_id)
     if profile is None:
         raise UnknownMentoradoError(f"there is no mentorado {mentorado_id}")
     user = session.get(User, profile.user_id) if profile.user_id is not None else None
-    return Party(user, profile)
+    return AccountOrProfile(user, profile)
 
 
-def find_parties(session: Session, term: SearchTerm, *, limit: int) -> list[Party]:
+def find_parties(session: Session, term: SearchTerm, *, limit: int) -> list[AccountOrProfile]:
     """Return the accounts that a search finds, then the profiles without an account."""
     users = list_users(session, search=term, limit=limit)
     profiles = list_mentees(session, search=term, limit=limit)
-    accounts = [Party(row.user, row.mentorado) for row in users]
-    return accounts + [Party(None, each) for each in profiles if each.user_id is None]
+    accounts = [AccountOrProfile(row.user, row.mentorado) for row in users]
+    return accounts + [AccountOrProfile(None, each) for each in profiles if each.user_id is None]
 
 
-def find_candidates(session: Session, party: Party) -> list[Candidate]:
+def find_candidates(session: Session, party: AccountOrProfile) -> list[Candidate]:
     """Return who has the same address, verified or not, and then who has the same name."""
     found: dict[tuple[int | None, int | None], Candidate] = {}
     addresses = {normalize_address(email) for email in party.emails}
@@ -107,10 +107,10 @@ def find_candidates(session: Session, party: Party) -> list[Candidate]:
     return sorted(found.values(), key=lambda each: not each.has_same_address)[:MOST_CANDIDATES]
 
 
-def unite(
+def merge_same_person(
     session: Session,
-    kept: Party,
-    other: Party,
+    kept: AccountOrProfile,
+    other: AccountOrProfile,
     *,
     prefer: Prefer = Prefer.INTO,
     source: Source,
@@ -156,7 +156,7 @@ def address_to_use(session: Session, clerk_id: str) -> str | None:
     return f"{local[:2]}•••@{domain}"
 
 
-def _lock(session: Session, parties: Iterable[Party]) -> None:
+def _lock(session: Session, parties: Iterable[AccountOrProfile]) -> None:
     keys = [party.key for party in parties]
     for user_id in sorted({user_id for user_id, _ in keys if user_id is not None}):
         load_user_for_update(session, user_id)
@@ -168,7 +168,11 @@ def _lock(session: Session, parties: Iterable[Party]) -> None:
 
 
 def _merge_spec(
-    session: Session, kept: Party, other: Party, prefer: Prefer, source: Source
+    session: Session,
+    kept: AccountOrProfile,
+    other: AccountOrProfile,
+    prefer: Prefer,
+    source: Source,
 ) -> MergeSpec | None:
     """Return which profile to merge into which; None where there are not two."""
     if kept.profile is None or other.profile is None:
@@ -180,7 +184,7 @@ def _merge_spec(
     return MergeSpec(removed.id, stays.id, prefer, source.request_id)
 
 
-def _check(kept: Party, other: Party, source: Source) -> None:
+def _check(kept: AccountOrProfile, other: AccountOrProfile, source: Source) -> None:
     if kept.key == other.key or (kept.user is not None and kept.user is other.user):
         raise ConflictError(Conflict.SAME_PROFILE)
     if kept.user is None and other.user is not None:

@@ -236,7 +236,7 @@ class MenteeKind(enum.StrEnum):
 
 
 _OTHER = aliased(Mentorado)
-_HAS_TWIN = exists().where(
+_SHARES_ADDRESS = exists().where(
     _OTHER.user_id.is_(None),
     _OTHER.id != Mentorado.id,
     func.normalized_address(_OTHER.email) == func.normalized_address(Mentorado.email),
@@ -245,7 +245,7 @@ KINDS: dict[MenteeKind, ColumnElement[bool]] = {
     MenteeKind.ACTIVE: Mentorado.ativo == SimNao.SIM,
     MenteeKind.INACTIVE: Mentorado.ativo == SimNao.NAO,
     MenteeKind.UNLINKED: Mentorado.user_id.is_(None),
-    MenteeKind.AMBIGUOUS: and_(Mentorado.user_id.is_(None), _HAS_TWIN),
+    MenteeKind.AMBIGUOUS: and_(Mentorado.user_id.is_(None), _SHARES_ADDRESS),
 }
 
 

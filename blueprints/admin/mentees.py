@@ -34,7 +34,7 @@ from provisioning.references import count_references
 from provisioning.user_lists import MenteeKind, list_mentees
 from web import csv_import
 from web.access_policy import admin_required
-from web.admin_change import admin_source, apply_admin_work, typed_reason
+from web.admin_change import admin_source, run_admin_transaction, typed_reason
 from web.admin_labels import CONFLICTS, FACTS
 from web.csv_export import csv_file
 from web.errors import FieldErrors, HttpError, InvalidInputError
@@ -154,7 +154,7 @@ def restore(mentorado_id: int) -> ResponseReturnValue:
     deleted = _get_deleted(mentorado_id)
     source, now = admin_source(typed_reason()), services().now()
     try:
-        restored = apply_admin_work(
+        restored = run_admin_transaction(
             "restore", lambda s: deleted_profiles.restore(s, mentorado_id, source=source, now=now)
         )
     except ConflictError as err:

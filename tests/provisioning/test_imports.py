@@ -135,7 +135,7 @@ def test_preview_import_and_single_registration_give_equal_verdicts(session: Ses
 
     previewed = preview_list(session, lines)
     job = AdminJob(id=uuid.uuid4(), counts={}, results=[], position=0, dry_run=False)
-    MenteeImport(mentees, NOW).step(session, job, len(lines))
+    MenteeImport(mentees, NOW).run_batch(session, job, len(lines))
 
     expected = {r.line.number: r.to_stored(with_person=False) for r in previewed}
     done = {result["line"]: result for result in job.results}
@@ -183,7 +183,7 @@ def test_number_of_statements_does_not_depend_on_the_number_of_lines(
         session.flush()
         job = AdminJob(id=uuid.uuid4(), counts={}, results=[], position=0, dry_run=dry_run)
         statements.clear()
-        MenteeImport(read_list(csv_of(lines)), NOW).step(session, job, lines)
+        MenteeImport(read_list(csv_of(lines)), NOW).run_batch(session, job, lines)
         number = len(statements)
         session.rollback()
         return number
