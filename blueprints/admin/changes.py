@@ -19,9 +19,9 @@ from web import admin_labels
 from web.access_policy import admin_required
 from web.admin_change import DIGEST_FIELD, admin_source, confirm_change, has_typed, preview_change
 from web.errors import FieldErrors, HttpError, InvalidInputError
-from web.flashes import flash_user
 from web.formatting import moment
 from web.month_input import FORM_INPUT, SEEN_PREFIX
+from web.request_context import flash_user
 from web.services import services
 from web.validation import ID_CONVERTER, validate_model
 

@@ -38,9 +38,9 @@ from web.admin_change import admin_source, run_admin_transaction, typed_reason
 from web.admin_labels import CONFLICTS, FACTS
 from web.csv_export import csv_file
 from web.errors import FieldErrors, HttpError, InvalidInputError
-from web.flashes import flash_user
 from web.month_input import FORM_INPUT, selected_measure
 from web.problem_responses import MAX_FORM_BYTES
+from web.request_context import flash_user
 from web.services import services
 from web.validation import ID_CONVERTER, Search, read_query, search_term, validate_model
 

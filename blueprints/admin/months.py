@@ -25,9 +25,9 @@ from web.access_policy import admin_required
 from web.admin_change import admin_source, log_admin_action
 from web.admin_labels import FACTS
 from web.errors import FieldError, FieldErrors, InvalidInputError
-from web.flashes import flash_user
 from web.formatting import month_name
 from web.month_input import FORM_INPUT, MONTH, YEAR, Figure, MonthQuery, requested_period
+from web.request_context import flash_user
 from web.services import services
 from web.validation import MESSAGES, Body, Note, read_query, validate_model
 

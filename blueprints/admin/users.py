@@ -27,7 +27,7 @@ from web.access_policy import admin_required
 from web.admin_change import confirm_change, has_typed, preview_change, typed_reason
 from web.admin_labels import CONFLICTS, forecast_text
 from web.errors import HttpError, InvalidInputError
-from web.flashes import flash_user
+from web.request_context import flash_user
 from web.services import services
 from web.validation import (
     ID_CONVERTER,

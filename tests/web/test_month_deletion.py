@@ -196,7 +196,7 @@ def test_unchanged_month_is_deleted_by_its_confirmation(
 def test_deletion_form_opened_by_another_user_is_refused(
     browser: FlaskClient, session: Session
 ) -> None:
-    response = browser.post(f"{FEBRUARY}/apagar", data={"mentorado": "1"}, headers=SAME_ORIGIN)
+    response = browser.post(f"{FEBRUARY}/apagar", data={"mentorado": "0"}, headers=SAME_ORIGIN)
 
     assert (response.status_code, len(stored_months(session))) == (409, 2)
 
