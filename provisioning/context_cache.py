@@ -33,7 +33,7 @@ from models.people import Role
 from provisioning.context import READY, RequestContext, UserShape
 from provisioning.context_version import read_version, read_versions
 from provisioning.errors import DatabaseUnavailableError
-from provisioning.identity_age import NextLookup
+from provisioning.identity_store import NextLookup
 from provisioning.retry import is_outage
 from provisioning.user_lists import CODE_LENGTH
 

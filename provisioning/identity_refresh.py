@@ -25,10 +25,9 @@ from auth.errors import ProviderUnavailableError, UnusableAnswerError
 from auth.identity import Identity
 from auth.user_directory import UserDirectory
 from core import deadlines
-from core.database import background_transaction, transaction
-from provisioning import identity_store
+from core.database import transaction
 from provisioning.errors import ProvisioningError
-from provisioning.identity_age import next_lookup
+from provisioning.identity_store import claim_lookup_if_due, known_identity
 
 log = structlog.get_logger(__name__)
 
@@ -63,24 +62,15 @@ def complete_identity(
     must_look_up, is_new = _claim(identity.clerk_id, now, max_age)
     if not must_look_up:
         return LookupResult(identity)
+    left = deadlines.seconds_left()
+    wait = LOOKUP_SECONDS if left is None else max(0.0, min(LOOKUP_SECONDS, left - SPARE_SECONDS))
     try:
-        found = directory.look_up(identity.clerk_id, wait_seconds=_wait_seconds(), is_new=is_new)
+        found = directory.look_up(identity.clerk_id, wait_seconds=wait, is_new=is_new)
     except (ProviderUnavailableError, UnusableAnswerError) as err:
         log.warning("identity_not_completed", reason=str(err))
         is_unavailable = isinstance(err, ProviderUnavailableError)
         return LookupResult(identity, is_unanswered=True, is_unavailable=is_unavailable)
     return LookupResult(identity.merged_with(found))
-
-
-def claim_in_background(clerk_id: str, now: datetime, max_age: timedelta) -> bool:
-    """Claim a background lookup of the user; return whether it is due and claimed."""
-    with background_transaction() as session:
-        known = identity_store.known_identity(session, clerk_id)
-        lookup = next_lookup(known, max_age) if known else None
-        if known is None or lookup is None or not lookup.is_due(now):
-            return False
-        asked_at = known.identity_asked_at
-        return identity_store.claim_identity_lookup(session, clerk_id, asked_at, now)
 
 
 def _claim(clerk_id: str, now: datetime, max_age: timedelta) -> tuple[bool, bool]:
@@ -90,14 +80,10 @@ def _claim(clerk_id: str, now: datetime, max_age: timedelta) -> tuple[bool, bool
     """
     try:
         with transaction(READ_SECONDS, is_single_statement=True) as session:
-            known = identity_store.known_identity(session, clerk_id)
+            known = known_identity(session, clerk_id)
             if known is None:
                 return True, True
-            lookup = next_lookup(known, max_age)
-            if lookup is None or not lookup.must_wait or not lookup.is_due(now):
-                return False, False
-            asked_at = known.identity_asked_at
-            return identity_store.claim_identity_lookup(session, clerk_id, asked_at, now), False
+            return claim_lookup_if_due(session, known, now, max_age, must_wait=True), False
     except SQLAlchemyError:
         return False, False
 
@@ -149,9 +135,3 @@ class BackgroundRefresh:
     def _end(self, clerk_id: str) -> None:
         with self._lock:
             self._pending.discard(clerk_id)
-
-
-def _wait_seconds() -> float:
-    """Return how long the request may wait for the provider."""
-    left = deadlines.seconds_left()
-    return LOOKUP_SECONDS if left is None else max(0.0, min(LOOKUP_SECONDS, left - SPARE_SECONDS))

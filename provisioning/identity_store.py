@@ -1,8 +1,9 @@
-"""What is stored of users' identities: read, claim and mark lookups at the identity provider."""
+"""What is stored of users' identities, and when they are looked up at the identity provider."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import ColumnElement, and_, bindparam, func, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
@@ -12,6 +13,7 @@ from auth.identity import Identity
 from models import ProvisioningAttempt, User
 from models.background import UNUSABLE_ANSWER
 from provisioning.attempts import is_due
+from provisioning.profiles import USER_COLUMNS, UserRow
 
 # Of a user: the identity is incomplete, and access is not denied.
 IS_INCOMPLETE = (
@@ -33,75 +35,90 @@ LAST_ASKED: ColumnElement[datetime] = func.greatest(
 LookupPosition = tuple[datetime, int]  # when last asked about, and the user's id
 
 
-@dataclass(frozen=True, slots=True)
-class KnownIdentity:
-    """The stored identity of a user."""
-
-    clerk_id: str
-    name: str | None
-    email: str | None
-    email_verified: bool
-    image_url: str | None
-    blocked_at: datetime | None
-    deleted_at: datetime | None
-    identity_as_of: datetime | None
-    identity_completed_at: datetime | None
-    identity_asked_at: datetime | None
-
-    def is_changed_by(self, new: Identity) -> bool:
-        """Whether the provider's answer differs from the stored identity and is not older."""
-        if self.identity_completed_at is None:
-            return True
-        is_older = (
-            new.as_of is not None
-            and self.identity_as_of is not None
-            and new.as_of < self.identity_as_of
-        )
-        if is_older or new.is_unknown:
-            return False
-        is_new_text = any(
-            text is not None and text != old
-            for text, old in ((new.name, self.name), (new.image_url, self.image_url))
-        )
-        is_new_address = new.email is not None and new.email != self.email
-        return is_new_text or is_new_address or bool(new.email_verified) != self.email_verified
-
-
 # Columns of the table instead of the model: the ORM takes as long as the database for one row.
-KNOWN_COLUMNS = [User.__table__.c[name] for name in KnownIdentity.__dataclass_fields__]
-KNOWN_IDENTITY = select(*KNOWN_COLUMNS).where(User.__table__.c.clerk_id == bindparam("clerk_id"))
+KNOWN_IDENTITY = select(*USER_COLUMNS).where(User.__table__.c.clerk_id == bindparam("clerk_id"))
+UNVERIFIED_PAUSE = timedelta(seconds=60)  # while no verified address is known
+RETRY_PAUSE = timedelta(minutes=5)  # after a lookup in the background without answer
+AT_ONCE = datetime.fromtimestamp(0, UTC)
 
 
-def known_identity(session: Session, clerk_id: str) -> KnownIdentity | None:
+@dataclass(frozen=True, slots=True)
+class NextLookup:
+    """The next lookup of a user: not before `at`; `must_wait` if a request waits for it."""
+
+    at: datetime
+    must_wait: bool
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether the lookup may be made now."""
+        return now >= self.at
+
+
+def next_lookup(user: UserRow, max_age: timedelta) -> NextLookup | None:
+    """Decide when to look this user up again; None for never (docs/clerk.md).
+
+    A request waits for the lookup while the user's address is absent or unverified, so that a
+    pre-registered profile is found at that visit. Other users are looked up in the background.
+    """
+    if user.deleted_at is not None or user.blocked_at is not None:
+        return None
+    asked_at = user.identity_asked_at or AT_ONCE
+    completed_at = user.identity_completed_at or AT_ONCE
+    if user.identity_completed_at is not None and user.email and user.email_verified:
+        is_unanswered = asked_at > completed_at
+        retry_at = asked_at + min(RETRY_PAUSE, max_age) if is_unanswered else AT_ONCE
+        return NextLookup(max(completed_at + max_age, retry_at), must_wait=False)
+    last_lookup = max(asked_at, completed_at)
+    at = AT_ONCE if last_lookup == AT_ONCE else last_lookup + UNVERIFIED_PAUSE
+    return NextLookup(at, must_wait=True)
+
+
+def known_identity(session: Session, clerk_id: str) -> UserRow | None:
     """Return the stored identity of one user, without a lock; None for an unknown user."""
     values = {"clerk_id": clerk_id}
-    row = session.connection().execute(KNOWN_IDENTITY, values).one_or_none()
-    return None if row is None else KnownIdentity(*row)
+    found = session.connection().execute(KNOWN_IDENTITY, values)
+    row: Sequence[Any] | None = found.one_or_none()
+    return None if row is None else UserRow(*row)
 
 
-def known_identities(session: Session, clerk_ids: Sequence[str]) -> dict[str, KnownIdentity]:
+def known_identities(session: Session, clerk_ids: Sequence[str]) -> dict[str, UserRow]:
     """Return the stored identities of several users, by Clerk id."""
-    rows = session.execute(select(*KNOWN_COLUMNS).where(User.clerk_id.in_(clerk_ids)))
-    return {known.clerk_id: known for known in (KnownIdentity(*row) for row in rows)}
+    found = select(*USER_COLUMNS).where(User.clerk_id.in_(clerk_ids))
+    rows: Iterable[Sequence[Any]] = session.execute(found)
+    return {user.clerk_id: user for user in (UserRow(*row) for row in rows)}
 
 
-def claim_identity_lookup(
-    session: Session, clerk_id: str, last_asked_at: datetime | None, now: datetime
-) -> bool:
-    """Claim a lookup of the user for the caller; return False if another caller was faster.
-
-    `last_asked_at` is the value of `identity_asked_at` that the caller has read.
-    """
-    claimed = (
-        update(User)
-        .where(
-            User.clerk_id == clerk_id,
-            User.identity_asked_at.is_not_distinct_from(last_asked_at),
-        )
-        .values(identity_asked_at=now)
-        .returning(User.id)
+def is_changed(user: UserRow | None, new: Identity) -> bool:
+    """Whether the provider's answer differs from the stored identity and is not older."""
+    if user is None or user.identity_completed_at is None:
+        return True
+    is_older = (
+        new.as_of is not None
+        and user.identity_as_of is not None
+        and new.as_of < user.identity_as_of
     )
-    return session.scalars(claimed).one_or_none() is not None
+    if is_older or new.is_unknown:
+        return False
+    texts = ((new.name, user.name), (new.image_url, user.image_url), (new.email, user.email))
+    is_new_text = any(text is not None and text != old for text, old in texts)
+    return is_new_text or bool(new.email_verified) != user.email_verified
+
+
+def claim_lookup_if_due(
+    session: Session, user: UserRow, now: datetime, max_age: timedelta, *, must_wait: bool = False
+) -> bool:
+    """Claim a lookup of the user for the caller; return False if none is due.
+
+    Also False if another caller was faster: `identity_asked_at` has changed since the user was
+    read. With `must_wait`, only a lookup is claimed that a request waits for.
+    """
+    lookup = next_lookup(user, max_age)
+    if lookup is None or not lookup.is_due(now) or (must_wait and not lookup.must_wait):
+        return False
+    is_unclaimed = User.identity_asked_at.is_not_distinct_from(user.identity_asked_at)
+    claimed = update(User).where(User.clerk_id == user.clerk_id, is_unclaimed)
+    found = session.scalars(claimed.values(identity_asked_at=now).returning(User.id))
+    return found.one_or_none() is not None
 
 
 def mark_identity_unchanged(session: Session, clerk_ids: Sequence[str], now: datetime) -> None:
@@ -116,9 +133,8 @@ def mark_identity_unchanged(session: Session, clerk_ids: Sequence[str], now: dat
 
 def mark_identity_incomplete(session: Session, clerk_id: str) -> None:
     """Mark the identity of this user as incomplete, so that the sweep looks it up."""
-    session.execute(
-        update(User).where(User.clerk_id == clerk_id).values(identity_completed_at=None)
-    )
+    incomplete = update(User).where(User.clerk_id == clerk_id).values(identity_completed_at=None)
+    session.execute(incomplete)
 
 
 def mark_identity_asked(session: Session, clerk_id: str, now: datetime) -> None:

@@ -49,6 +49,7 @@ class UserRow:
     admin_by_address: bool
     blocked_at: datetime | None
     deleted_at: datetime | None
+    identity_as_of: datetime | None
     identity_completed_at: datetime | None
     identity_asked_at: datetime | None
     context_version: int

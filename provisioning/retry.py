@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from typing import TypeVar
 
 import backoff
@@ -110,7 +109,7 @@ def _sqlstate(error: BaseException) -> str:
 
 def is_unavailable(error: BaseException) -> bool:
     """Whether the state of the database, not the statement, is the reason for this error."""
-    return is_connection_lost(error) or transient_reason(error) is not None
+    return transient_reason(error) is not None
 
 
 def retry_transient(
@@ -164,17 +163,19 @@ class RetryingUnitOfWork:
         *,
         source: Source,
         now: datetime,
-        started: float,
+        started: float | None = None,
     ) -> Result:
         """Run the work in a transaction of its own, again while its error is transient.
 
-        `started` is when the wait began, on the monotonic clock. Raises DatabaseUnavailableError
-        where no database answers or takes writes. Any other failure is recorded and raises
-        ProvisioningUnavailableError, or NeedsAttentionError once the record is a dead letter.
+        `started` is when the wait began, on the monotonic clock; None for now. Raises
+        DatabaseUnavailableError where no database answers or takes writes. Any other failure is
+        recorded and raises ProvisioningUnavailableError, or NeedsAttentionError once the record is
+        a dead letter.
         """
+        began = time.monotonic() if started is None else started
 
         def work_once() -> Result:
-            left = scaled(self.budget_seconds) - (time.monotonic() - started)
+            left = scaled(self.budget_seconds) - (time.monotonic() - began)
             timeout_seconds = max(SHORTEST_TRY_SECONDS, min(LONGEST_TRY_SECONDS, left))
             with transaction(timeout_seconds) as session:
                 return work(session)
@@ -182,11 +183,11 @@ class RetryingUnitOfWork:
         try:
             return retry_transient(
                 work_once,
-                seconds_left=partial(self._seconds_for_retries, started),
+                seconds_left=lambda: self._seconds_for_retries(began),
                 on_retry=_log_retry,
             )
         except (SQLAlchemyError, StaleDecisionError) as err:
-            raise self._failure(err, clerk_id, source, now, started) from err
+            raise self._failure(err, clerk_id, source, now, began) from err
 
     def _seconds_for_retries(self, started: float) -> float:
         """How long to retry, so that the last try and its round trips fit into the budget.
@@ -202,7 +203,7 @@ class RetryingUnitOfWork:
         self, err: Exception, clerk_id: str, source: Source, now: datetime, started: float
     ) -> ProvisioningError:
         """Record and log the failed attempt; return the domain error for the database's error."""
-        failure = Failure(type(err).__name__, getattr(getattr(err, "orig", None), "pgcode", None))
+        failure = Failure(type(err).__name__, _sqlstate(err) or None)
         attempt = None if is_outage(err) else self.record_attempt(clerk_id, failure, source, now)
         log.error(
             "mentorado_creation_failed",

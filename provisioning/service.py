@@ -49,8 +49,7 @@ from provisioning.errors import (
     UnknownUserError,
     UnusableIdentityError,
 )
-from provisioning.identity_age import next_lookup
-from provisioning.identity_refresh import LookupResult, claim_in_background, complete_identity
+from provisioning.identity_refresh import LookupResult, complete_identity
 from provisioning.personal_data import find_person
 from provisioning.retry import RetryingUnitOfWork
 from provisioning.rules import Rules
@@ -61,7 +60,6 @@ RECORD_USER_SECONDS = 0.2  # after the failure was recorded, and still within th
 
 Message = tuple[str, str]  # the id of a webhook message and the name of its event
 Result = TypeVar("Result", EnsureResult, "EnsureResult | None")
-WorkResult = TypeVar("WorkResult")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +126,9 @@ class ProvisioningService:
             log.info("session_invalidated", user_id=result.user.id)
         context = context_from_result(result)
         if directory is not None:
-            context = replace(context, next_lookup=next_lookup(result.user, self.max_age))
+            context = replace(
+                context, next_lookup=identity_store.next_lookup(result.user, self.max_age)
+            )
         self.contexts.put(identity, context, read_at)
         return context
 
@@ -146,50 +146,49 @@ class ProvisioningService:
         return result
 
     def complete_from_clerk(
-        self, clerk_id: str, *, source: Source, now: datetime
+        self, clerk_id: str, *, source: Source, now: datetime, is_refresh: bool = False
     ) -> EnsureResult | None:
         """Ask the provider about a user and ensure the profile with its answer.
 
         Returns None where the provider has no user of that id. Also raises
         IdentityUnavailableError, where it cannot be asked, and UnusableIdentityError, where its
         answer about this user cannot be used. The latter records a failed attempt.
+
+        `is_refresh` is for a user whose identity is complete but old: an unusable answer changes
+        nothing, records no failed attempt, and returns None as well.
         """
+        if self.directory is None:
+            raise IdentityUnavailableError("no identity provider is configured")
+        run = partial(self.unit_of_work.run, clerk_id=clerk_id, source=source, now=now)
         try:
-            identity = self._look_up(clerk_id)
+            identity = self.directory.look_up(clerk_id, is_background=True)
+        except ProviderUnavailableError as err:
+            raise IdentityUnavailableError(str(err), err.wait_seconds) from err
         except UnusableAnswerError as err:
-            self.unit_of_work.record_attempt(
-                clerk_id, Failure(UNUSABLE_ANSWER, err.code), source, now
-            )
+            if is_refresh:
+                run(lambda s: identity_store.mark_identity_asked(s, clerk_id, now))
+                return None
+            failure = Failure(UNUSABLE_ANSWER, err.code)
+            self.unit_of_work.record_attempt(clerk_id, failure, source, now)
             raise UnusableIdentityError(str(err)) from err
-        return self._apply_answer(identity, source, now)
-
-    def refresh_old_identity(
-        self, clerk_id: str, *, source: Source, now: datetime
-    ) -> EnsureResult | None:
-        """As `complete_from_clerk`, for a user whose identity is complete but old.
-
-        An unusable answer changes nothing and records no failed attempt; returns None as well.
-        """
-        try:
-            identity = self._look_up(clerk_id)
-        except UnusableAnswerError:
-            self._run(
-                lambda s: identity_store.mark_identity_asked(s, clerk_id, now),
-                clerk_id,
-                source,
-                now,
-            )
-            return None
-        return self._apply_answer(identity, source, now)
+        if not identity.is_unknown:
+            return self.ensure(identity, source=source, now=now)
+        run(lambda s: identity_store.mark_identity_unchanged(s, [clerk_id], now))
+        return None
 
     def refresh_visitor_if_due(self, clerk_id: str, *, source: Source, now: datetime) -> None:
         """Refresh a user who visits, unless another process has just done so.
 
-        The next request reads from the database in any case. Raises as `refresh_old_identity` does.
+        The next request reads from the database in any case. Raises as `complete_from_clerk` does.
         """
         try:
-            if claim_in_background(clerk_id, now, self.max_age):
-                self.refresh_old_identity(clerk_id, source=source, now=now)
+            with background_transaction() as session:
+                user = identity_store.known_identity(session, clerk_id)
+                is_claimed = user is not None and identity_store.claim_lookup_if_due(
+                    session, user, now, self.max_age
+                )
+            if is_claimed:
+                self.complete_from_clerk(clerk_id, source=source, now=now, is_refresh=True)
         finally:
             self.contexts.drop(clerk_id)
 
@@ -227,7 +226,7 @@ class ProvisioningService:
                 return None
             return handle_account_deletion(session, identity.clerk_id, source=source, now=now)
 
-        changed_ids = self._run(work, identity.clerk_id, source, now)
+        changed_ids = self.unit_of_work.run(work, identity.clerk_id, source=source, now=now)
         self.contexts.publish([identity.clerk_id, *(changed_ids or ())])  # as above
         return changed_ids is not None
 
@@ -251,26 +250,6 @@ class ProvisioningService:
             self.contexts.erase(erasure.clerk_id)
         log.info("person_erased", user_id=user_id, entry=source.channel)
         return True
-
-    def _look_up(self, clerk_id: str) -> Identity:
-        if self.directory is None:
-            raise IdentityUnavailableError("no identity provider is configured")
-        try:
-            return self.directory.look_up(clerk_id, is_background=True)
-        except ProviderUnavailableError as err:
-            raise IdentityUnavailableError(str(err), err.wait_seconds) from err
-
-    def _apply_answer(
-        self, identity: Identity, source: Source, now: datetime
-    ) -> EnsureResult | None:
-        """Ensure the profile with the provider's answer; None where it has no such user."""
-        if not identity.is_unknown:
-            return self.ensure(identity, source=source, now=now)
-        ids = [identity.clerk_id]
-        self._run(
-            lambda s: identity_store.mark_identity_unchanged(s, ids, now), ids[0], source, now
-        )
-        return None
 
     def _ensure(
         self, answer: LookupResult, source: Source, now: datetime, started: float
@@ -300,7 +279,12 @@ class ProvisioningService:
         except DatabaseUnavailableError:
             raise  # the user could not be stored either
         except (ProvisioningUnavailableError, NeedsAttentionError):
-            _record_user(identity, now)
+            # It was rolled back; support finds the user in the table.
+            try:
+                with transaction(RECORD_USER_SECONDS) as session:
+                    identity_store.record_user(session, identity, now)
+            except SQLAlchemyError as err:
+                log.warning("user_not_recorded", error=type(err).__name__)
             raise
 
     def _run_measured(
@@ -324,13 +308,6 @@ class ProvisioningService:
         if result is not None:
             _record(result, source, time.monotonic() - started)
         return result
-
-    def _run(
-        self, work: Callable[[Session], WorkResult], clerk_id: str, source: Source, now: datetime
-    ) -> WorkResult:
-        return self.unit_of_work.run(
-            work, clerk_id, source=source, now=now, started=time.monotonic()
-        )
 
 
 def _record(result: EnsureResult | Literal["failed"], source: Source, seconds: float) -> None:
@@ -357,12 +334,3 @@ def _record(result: EnsureResult | Literal["failed"], source: Source, seconds: f
     log.info(f"mentorado_{result.outcome}", **fields)
     if result.is_ambiguous:
         log.warning("mentorado_link_ambiguous", **fields)
-
-
-def _record_user(identity: Identity, now: datetime) -> None:
-    """Store the user whose ensure call was rolled back, so that support finds them."""
-    try:
-        with transaction(RECORD_USER_SECONDS) as session:
-            identity_store.record_user(session, identity, now)
-    except SQLAlchemyError as err:
-        log.warning("user_not_recorded", error=type(err).__name__)

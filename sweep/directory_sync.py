@@ -82,7 +82,7 @@ def _changed(page: DirectoryPage, now: datetime) -> list[Identity]:
         changed = [
             listed
             for listed in page.identities
-            if listed.clerk_id not in known or known[listed.clerk_id].is_changed_by(listed)
+            if identity_store.is_changed(known.get(listed.clerk_id), listed)
         ]
         unchanged = known.keys() - {listed.clerk_id for listed in changed}
         identity_store.mark_identity_unchanged(session, sorted(unchanged), now)

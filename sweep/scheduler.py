@@ -183,7 +183,9 @@ def build_sweeper(
         return provisioning.complete_from_clerk(clerk_id, source=Source("sweep"), now=now())
 
     def refresh_old_identity(clerk_id: str) -> EnsureResult | None:
-        return provisioning.refresh_old_identity(clerk_id, source=Source("sweep"), now=now())
+        return provisioning.complete_from_clerk(
+            clerk_id, source=Source("sweep"), now=now(), is_refresh=True
+        )
 
     def erase_account(user_id: int) -> None:
         provisioning.erase_account(user_id, source=RETENTION_SOURCE, now=now())

@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 import pytest
 
 from models.people import Role
-from provisioning.identity_age import AT_ONCE, NextLookup, next_lookup
+from provisioning.identity_store import AT_ONCE, NextLookup, next_lookup
 from provisioning.profiles import UserRow
 from tests.support.users import ALICE, NOW
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 VERIFIED = UserRow(
     1, ALICE.clerk_id, ALICE.name, ALICE.email, True, None,
-    Role.USER, False, None, None, NOW, None, 1,
+    Role.USER, False, None, None, None, NOW, None, 1,
 )  # fmt: skip
 UNVERIFIED = replace(VERIFIED, email_verified=False)
 WITHOUT_ADDRESS = replace(UNVERIFIED, email=None)
