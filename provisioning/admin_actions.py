@@ -17,7 +17,6 @@ from core.email_address import normalize_address
 from models import AppSetting, AuditEvent, Mentorado, User
 from provisioning import audit
 from provisioning.audit import Source
-from provisioning.context_version import increment_versions
 from provisioning.errors import (
     Conflict,
     ConflictError,
@@ -27,7 +26,7 @@ from provisioning.errors import (
     UnknownUserError,
 )
 from provisioning.preregistration import Verdict, find_outcomes, lock_users_and_addresses
-from provisioning.profiles import AUTO_CREATE, is_untouched
+from provisioning.profiles import AUTO_CREATE, increment_versions, is_untouched
 from provisioning.rules import Rules
 
 

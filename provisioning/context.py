@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, cast
 
 from typing_extensions import TypedDict
 
@@ -120,45 +120,20 @@ def serialize_outcome(context: RequestContext) -> OutcomeShape:
 
 def context_without_profile(identity: Identity, status: str) -> RequestContext:
     """Return the context of a user who is not stored, because the ensure call failed."""
-    user: UserShape = {
-        "id": None,
-        "clerk_id": identity.clerk_id,
-        "name": identity.name,
-        "email": identity.email,
-        "role": Role.USER,
-    }
+    name, email = identity.name, identity.email
+    user = UserShape(id=None, clerk_id=identity.clerk_id, name=name, email=email, role=Role.USER)
     return RequestContext(user, None, status, Outcome.DENIED)
 
 
 def serialize_user(user: User | UserRow) -> UserShape:
     """Return a user as the API shows them."""
-    return {
-        "id": user.id,
-        "clerk_id": user.clerk_id,
-        "name": user.name,
-        "email": user.email,
-        "role": str(user.role),
-    }
+    return cast(UserShape, {name: getattr(user, name) for name in UserShape.__annotations__})
 
 
 def serialize_mentorado(mentorado: Mentorado | MentoradoRow) -> MentoradoShape:
     """Return a profile as the API shows it."""
-    return {
-        "id": mentorado.id,
-        "user_id": mentorado.user_id,
-        "nome_completo": mentorado.nome_completo,
-        "email": mentorado.email,
-        "foto_url": mentorado.foto_url,
-        "turma": str(mentorado.turma),
-        "ativo": str(mentorado.ativo),
-        "onboarding_completed": str(mentorado.onboarding_completed),
-        "meta_faturamento": mentorado.meta_faturamento,
-        "meta_leads": mentorado.meta_leads,
-        "meta_procedimentos": mentorado.meta_procedimentos,
-        "meta_posts": mentorado.meta_posts,
-        "meta_stories": mentorado.meta_stories,
-        "created_at": iso_utc(mentorado.created_at),
-    }
+    values = {name: getattr(mentorado, name) for name in MentoradoShape.__annotations__}
+    return cast(MentoradoShape, values | {"created_at": iso_utc(mentorado.created_at)})
 
 
 def iso_utc(moment: datetime) -> str:

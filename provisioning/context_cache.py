@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
 from typing import Any
 
 import structlog
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from auth.identity import Identity
@@ -29,11 +30,12 @@ from core import metrics
 from core.cache import CacheUnavailableError, LocalStore, Store, VersionKeys
 from core.database import transaction
 from core.single_flight import FreshSingleFlight
+from models import User
 from models.people import Role
 from provisioning.context import READY, RequestContext, UserShape
-from provisioning.context_version import read_version, read_versions
 from provisioning.errors import DatabaseUnavailableError
 from provisioning.identity_store import NextLookup
+from provisioning.profiles import read_version
 from provisioning.retry import is_outage
 from provisioning.user_lists import CODE_LENGTH
 
@@ -118,7 +120,10 @@ class ContextCache:
             if must_wait and now is not None and next_lookup.is_due(now):
                 is_usable = False
         if is_usable and str(confirmed) != str(version):
-            is_usable = self._stored_version(identity.clerk_id) == version
+            # Simultaneous requests of one user share one read.
+            read = partial(self._read_stored_version, identity.clerk_id)
+            stored, _ = self._single_flight.run(identity.clerk_id, read)
+            is_usable = stored == version
         if not is_usable:
             metrics.CACHE_REQUESTS.labels("miss").inc()
             log.info("cache_miss")
@@ -162,13 +167,11 @@ class ContextCache:
         """
         if context.version is None:
             return
-        value = None
+        keys, value = self.keys(identity.clerk_id), None
         if context.status == READY:
             entry = _serialize(context, identity=fingerprint(self.rules_key, identity))
             value = (entry, self.ttl_seconds)
-        self._put_version(
-            self.keys(identity.clerk_id), context.version, read_at=read_at, value=value
-        )
+        self._put_version(keys, context.version, read_at=read_at, value=value)
 
     def publish(self, clerk_ids: Iterable[str]) -> bool:
         """Publish the committed versions of these users, so that older entries end at once.
@@ -182,7 +185,8 @@ class ContextCache:
             return True
         try:
             with transaction() as session:
-                users = read_versions(session, ids)
+                versions = select(User.id, User.clerk_id, User.context_version)
+                users = session.execute(versions.where(User.clerk_id.in_(ids))).all()
         except SQLAlchemyError as err:
             # The database has gone since the commit. Without their entries these users are read
             # from it again; only a read that began before the commit may store an old one.
@@ -193,8 +197,8 @@ class ContextCache:
                 self.store.remove(*values)
             return False
         for user in users:
-            log.info("session_invalidated", user_id=user.user_id, clerk_id=user.clerk_id)
-        return self.publish_versions({user.clerk_id: user.version for user in users})
+            log.info("session_invalidated", user_id=user.id, clerk_id=user.clerk_id)
+        return self.publish_versions({user.clerk_id: user.context_version for user in users})
 
     def publish_versions(self, versions: Mapping[str, int]) -> bool:
         """As `publish`, for versions that the caller has read; logs nothing."""
@@ -221,9 +225,8 @@ class ContextCache:
         """Store the dashboard of a user, to be shown while no database answers."""
         if context.version is None:
             return
-        entry = _serialize(context, **{REPORT_KEY: report_text})
-        keys = self.keys(context.user["clerk_id"], COPY)
-        self._put_version(keys, context.version, value=(entry, DASHBOARD_COPY_TTL_SECONDS))
+        value = _serialize(context, **{REPORT_KEY: report_text}), DASHBOARD_COPY_TTL_SECONDS
+        self._put_version(self.keys(context.user["clerk_id"], COPY), context.version, value=value)
 
     def get_dashboard_copy(self, clerk_id: str) -> DashboardCopy | None:
         """Return the last dashboard of a user, if it has the newest version known.
@@ -274,13 +277,9 @@ class ContextCache:
 
     def _newest(self, clerk_id: str, stored: str | int | None) -> int:
         """Return the newest version known to the cache or to this process; 0 for none."""
-        [own] = self._versions.read([self.keys(clerk_id).newest])
-        return max(own or 0, int(stored) if str(stored).isdecimal() else 0)  # type: ignore[arg-type] # not of None
-
-    def _stored_version(self, clerk_id: str) -> int | None:
-        """Return the version in the database; simultaneous requests of one user share one read."""
-        stored, _ = self._single_flight.run(clerk_id, lambda: self._read_stored_version(clerk_id))
-        return stored
+        own: int = self._versions.get(self.keys(clerk_id).newest) or 0
+        text = str(stored)
+        return max(own, int(text)) if text.isdecimal() else own
 
     def _read_stored_version(self, clerk_id: str) -> int | None:
         """Read the version from the database and store it as the newest; None where that fails."""

@@ -21,34 +21,27 @@ from sqlalchemy.exc import IntegrityError, NoResultFound
 from sqlalchemy.orm import Session
 from sqlalchemy.types import Integer
 
-from auth.identity import Identity
+from auth.identity import NAME_LENGTH, URL_LENGTH, Identity
 from models import AppSetting, AuditEvent, Mentorado, User
 from models.people import UNIQUE_USER_INDEX
 from provisioning import audit
 from provisioning.audit import Source
-from provisioning.context_version import read_version
 from provisioning.errors import Denial, StaleDecisionError
 from provisioning.profiles import (
     ADDRESS_LOCKS,
     AUTO_CREATE,
     DEFAULT_NAME,
+    INSERT_WITH_EVENT,
     MENTORADO_COLUMNS,
     USER_COLUMNS,
     MentoradoRow,
     UserRow,
     find_unlinked_ids,
-    insert_automatic_profile,
     is_untouched,
-    missing_values,
+    read_version,
 )
 from provisioning.roles import is_listed, sync_listed_admin
-from provisioning.rules import (
-    Action,
-    Decision,
-    DecisionFacts,
-    Rules,
-    decide,
-)
+from provisioning.rules import Action, Decision, DecisionFacts, Rules, decide
 
 
 class Outcome(enum.StrEnum):
@@ -161,8 +154,10 @@ def ensure(
     loaded, facts = read_facts(session, replace(loaded, user=user), is_locking=True)
     result = _apply_decision(session, decide(facts, rules), loaded, facts, source)
     # Triggers increment the version if an own profile changes, not for a user who had none.
-    is_own_changed = loaded.profile is not None and result.mentorado not in (None, loaded.profile)
-    return _with_current_version(session, result) if is_own_changed else result
+    if loaded.profile is None or result.mentorado in (None, loaded.profile):
+        return result
+    version = read_version(session, user.clerk_id) or user.context_version
+    return replace(result, user=replace(user, context_version=version))
 
 
 def stored_state(session: Session, clerk_id: str) -> EnsureResult | None:
@@ -262,7 +257,12 @@ def read_facts(
     """
     user, profile, matches = loaded.user, loaded.profile, loaded.matches
     if is_locking and matches and profile is not None and profile.is_unedited:
-        profile = _lock_profile(session, profile)
+        # A month that is being saved is committed before this lock, or fails on its foreign key.
+        locked = select(*MENTORADO_COLUMNS).where(Mentorado.id == profile.id).with_for_update()
+        row: Sequence[Any] | None = session.execute(locked).one_or_none()
+        if row is None:
+            raise StaleDecisionError(f"mentorado {profile.id} was deleted meanwhile")
+        profile = MentoradoRow(*row)
         loaded = replace(loaded, profile=profile)
     may_be_linked = profile.is_unedited if profile else not user.is_admin
     if not may_be_linked:
@@ -276,15 +276,6 @@ def read_facts(
         is_auto_create_on=loaded.is_auto_create_on,
         matches=matches,
     )
-
-
-def _lock_profile(session: Session, profile: MentoradoRow) -> MentoradoRow:
-    # A month that is being saved is either committed before this lock or fails on its foreign key.
-    statement = select(*MENTORADO_COLUMNS).where(Mentorado.id == profile.id).with_for_update()
-    row: Sequence[Any] | None = session.execute(statement).one_or_none()
-    if row is None:
-        raise StaleDecisionError(f"mentorado {profile.id} was deleted meanwhile")
-    return MentoradoRow(*row)
 
 
 def _apply_decision(
@@ -312,16 +303,17 @@ def _existing(session: Session, user: UserRow, profile: MentoradoRow | None) -> 
 
 
 def _fill_gaps(session: Session, user: UserRow, profile: MentoradoRow) -> MentoradoRow:
-    filled: dict[str, Any] = missing_values(profile, user)
+    """Store values for empty columns of an automatic profile that the user's identity now has."""
+    filled: dict[str, Any] = {}
+    if profile.nome_completo == DEFAULT_NAME and user.name:
+        filled["nome_completo"] = user.name[:NAME_LENGTH]
+    if profile.email is None and user.email is not None:
+        filled["email"] = user.email
+    if profile.foto_url is None and 0 < len(user.image_url or "") <= URL_LENGTH:
+        filled["foto_url"] = user.image_url
     if filled:
         session.execute(update(Mentorado).where(Mentorado.id == profile.id).values(**filled))
     return replace(profile, **filled)
-
-
-def _with_current_version(session: Session, result: EnsureResult) -> EnsureResult:
-    """Return the result with the context version as incremented by its own changes."""
-    version = read_version(session, result.user.clerk_id) or result.user.context_version
-    return replace(result, user=replace(result.user, context_version=version))
 
 
 def _link(
@@ -378,11 +370,14 @@ def _link_if_unlinked(session: Session, user: UserRow, unlinked_id: int) -> Ment
 
 
 def _create(session: Session, user: UserRow, source: Source, *, is_ambiguous: bool) -> EnsureResult:
-    created = insert_automatic_profile(session, user.id, source)
-    if created is None:  # a program without our lock was faster; its row is the profile
+    values = audit.event_values(source, "mentorado_created") | {"of_user": user.id}
+    inserted = session.connection().execute(INSERT_WITH_EVENT, values)
+    row: Sequence[Any] | None = inserted.one_or_none()
+    if row is None:  # a program without our lock was faster; its row is the profile
         existing = select(*MENTORADO_COLUMNS).where(Mentorado.user_id == user.id)
-        row: Sequence[Any] = session.execute(existing).one()
-        return _existing(session, user, MentoradoRow(*row))
+        owned: Sequence[Any] = session.execute(existing).one()
+        return _existing(session, user, MentoradoRow(*owned))
+    created = MentoradoRow(*row)
     if is_ambiguous:
         audit.record(
             session, source, "mentorado_link_ambiguous", user_id=user.id, mentorado_id=created.id

@@ -1,6 +1,6 @@
-"""Users and profiles as values without a session, the matching of addresses, automatic profiles."""
+"""Users and profiles as values without a session, matching, automatic profiles, versions."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, cast
@@ -8,7 +8,6 @@ from typing import Any, cast
 from sqlalchemy import (
     CTE,
     ColumnElement,
-    Select,
     Subquery,
     Table,
     and_,
@@ -20,6 +19,7 @@ from sqlalchemy import (
     select,
     text,
     true,
+    update,
 )
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.orm import Session, aliased
@@ -29,7 +29,6 @@ from auth.identity import NAME_LENGTH, URL_LENGTH
 from models import Mentorado, User
 from models.people import Role, SimNao, Turma
 from provisioning import audit
-from provisioning.audit import Source
 from provisioning.references import is_referenced
 
 Columns = Sequence[KeyedColumnElement[Any]]
@@ -133,16 +132,19 @@ def lock_addresses(session: Session, addresses: Collection[str]) -> None:
 
 def find_unlinked_ids(session: Session, address: str) -> tuple[int, ...]:
     """Return the ids of at most two unlinked profiles with this address."""
-    same_address = func.normalized_address(Mentorado.email) == func.normalized_address(address)
-    unlinked = select(Mentorado.id).where(Mentorado.user_id.is_(None), same_address)
+    unlinked = select(Mentorado.id).where(*_is_unlinked(address))
     return tuple(session.scalars(unlinked.order_by(Mentorado.id).limit(2)))
 
 
 def list_unlinked_profiles(session: Session, address: str) -> list[Mentorado]:
     """Return the unlinked profiles with this address, for an admin to choose from."""
-    same_address = func.normalized_address(Mentorado.email) == func.normalized_address(address)
-    unlinked = select(Mentorado).where(Mentorado.user_id.is_(None), same_address)
+    unlinked = select(Mentorado).where(*_is_unlinked(address))
     return list(session.scalars(unlinked.order_by(Mentorado.id).limit(MAX_CHOICES)))
+
+
+def _is_unlinked(address: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    same_address = func.normalized_address(Mentorado.email) == func.normalized_address(address)
+    return Mentorado.user_id.is_(None), same_address
 
 
 def has_unlinked_match() -> ColumnElement[bool]:
@@ -188,35 +190,36 @@ def insert_profiles(users: CTE | Subquery) -> Insert:
     return insert(cast(Table, Mentorado.__table__)).from_select(list(values), rows)
 
 
-def insert_automatic_profile(session: Session, user_id: int, source: Source) -> MentoradoRow | None:
-    """Insert an automatic profile and its audit event in one round trip.
+# An automatic profile and its audit event in one round trip; no row where the user has a profile
+# by now. From tables instead of mapped classes, which cost the ORM's work at every call.
+_users = User.__table__
+_user = select(_users).where(_users.c.id == bindparam("of_user")).subquery()
+_created = insert_missing_profiles(_user).returning(*MENTORADO_COLUMNS).cte("created")
+_recorded = audit.insert_events_of(_created, audit.VALUE_PARAMETERS).cte("recorded")
+INSERT_WITH_EVENT = select(_created).add_cte(_recorded)
 
-    Returns None where the user has a profile by now.
+READ_VERSION = select(_users.c.context_version).where(_users.c.clerk_id == bindparam("clerk_id"))
+
+
+def read_version(session: Session, clerk_id: str) -> int | None:
+    """Return the version of a user's request context, by one indexed read; None if unknown."""
+    values = {"clerk_id": clerk_id}
+    version: int | None = session.connection().execute(READ_VERSION, values).scalar_one_or_none()
+    return version
+
+
+def increment_versions(session: Session, user_ids: Iterable[int]) -> None:
+    """Invalidate the cached contexts of users whose own rows do not change.
+
+    Needed where these users may now claim another profile; for changed rows triggers do it
+    (migration 0012). Their rows are locked in the order of ids.
     """
-    values = audit.event_values(source, "mentorado_created") | {"of_user": user_id}
-    row = session.connection().execute(INSERT_WITH_EVENT, values).one_or_none()
-    return None if row is None else MentoradoRow(*row)
-
-
-def missing_values(profile: MentoradoRow, user: UserRow) -> dict[str, str]:
-    """Return values for empty columns of an automatic profile that the user's identity now has."""
-    filled: dict[str, str] = {}
-    if profile.nome_completo == DEFAULT_NAME and user.name:
-        filled["nome_completo"] = user.name[:NAME_LENGTH]
-    if profile.email is None and user.email is not None:
-        filled["email"] = user.email
-    if profile.foto_url is None and 0 < len(user.image_url or "") <= URL_LENGTH:
-        filled["foto_url"] = str(user.image_url)
-    return filled
-
-
-def _insert_with_event() -> Select[Any]:
-    # From tables instead of mapped classes, which cost the ORM's work at every call.
-    users = User.__table__
-    user = select(users).where(users.c.id == bindparam("of_user")).subquery()
-    created = insert_missing_profiles(user).returning(*MENTORADO_COLUMNS).cte("created")
-    recorded = audit.insert_events_of(created, audit.VALUE_PARAMETERS).cte("recorded")
-    return select(created).add_cte(recorded)
-
-
-INSERT_WITH_EVENT = _insert_with_event()
+    ids = sorted(user_ids)
+    if ids:
+        session.execute(select(User.id).where(User.id.in_(ids)).order_by(User.id).with_for_update())
+        session.execute(
+            update(User)
+            .where(User.id.in_(ids))
+            .values(context_version=User.context_version + 1)
+            .execution_options(synchronize_session=False)
+        )

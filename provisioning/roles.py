@@ -31,18 +31,19 @@ def sync_listed_admin(
     The role depends on the verified primary address: it is removed when the address or the list has
     changed. A granted role does not depend on the list (docs/reference/contract.md#access).
     """
-    should_be_admin = is_listed(user, admin_emails)
-    if should_be_admin and not user.is_admin:
-        return _set_listed_role(session, user, Role.ADMIN, source)
-    if user.admin_by_address and not should_be_admin:
-        return _set_listed_role(session, user, Role.USER, source)
-    return user
+    if is_role_current(user, admin_emails):
+        return user
+    is_admin = is_listed(user, admin_emails)
+    role = Role.ADMIN if is_admin else Role.USER
+    statement = update(User).where(User.id == user.id).values(role=role, admin_by_address=is_admin)
+    version = session.scalars(statement.returning(User.context_version)).one()
+    _record(session, user, source, "listed" if is_admin else "unlisted")
+    return replace(user, role=role, admin_by_address=is_admin, context_version=version)
 
 
 def is_role_current(user: User | UserRow, admin_emails: frozenset[str]) -> bool:
     """Whether `sync_listed_admin` would change nothing."""
-    should_be_admin = is_listed(user, admin_emails)
-    return user.is_admin if should_be_admin else not user.admin_by_address
+    return user.is_admin if is_listed(user, admin_emails) else not user.admin_by_address
 
 
 def find_users(session: Session, identifier: str) -> Sequence[User]:
@@ -74,14 +75,6 @@ def revoke(session: Session, user: User, *, source: Source) -> None:
     """Remove the admin role; a user listed in ADMIN_EMAILS gets it again at the next request."""
     user.role, user.admin_by_address = Role.USER, False
     _record(session, user, source, "revoke")
-
-
-def _set_listed_role(session: Session, user: UserRow, role: Role, source: Source) -> UserRow:
-    is_admin = role is Role.ADMIN
-    statement = update(User).where(User.id == user.id).values(role=role, admin_by_address=is_admin)
-    version = session.scalars(statement.returning(User.context_version)).one()
-    _record(session, user, source, "listed" if is_admin else "unlisted")
-    return replace(user, role=role, admin_by_address=is_admin, context_version=version)
 
 
 def is_listed(user: User | UserRow | Identity, admin_emails: frozenset[str]) -> bool:

@@ -23,7 +23,7 @@ from dev.servers import free_port
 from models import Mentorado, User
 from provisioning.context import RequestContext, serialize_mentorado
 from provisioning.context_cache import CONFIRMED_SECONDS, ContextCache, DashboardCopy, fingerprint
-from provisioning.context_version import increment_versions, read_version
+from provisioning.profiles import increment_versions, read_version
 from tests.support.concurrency import Clock
 from tests.support.types import Sign
 from tests.support.users import ALICE, BOB, NOW, identity_of
