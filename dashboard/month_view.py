@@ -7,7 +7,6 @@ from datetime import datetime
 from fractions import Fraction
 
 from dashboard.months import FIGURES, Month, ReceivedFeedback, Report
-from dashboard.overview import growth_percent
 from dashboard.periods import BRASILIA, Period, current_period
 from dashboard.score import (
     MEASURES,
@@ -17,6 +16,7 @@ from dashboard.score import (
     ScoreSuggestion,
     best_suggestions,
     goals_of,
+    growth_percent,
     half_up,
     score,
     score_parts,
@@ -131,6 +131,11 @@ def view_month(report: Report, period: Period | None, *, now: datetime) -> Month
         is_on_pace = pace is not None and goal.value * THOUSANDTHS >= goal.goal * pace.passed
         remaining = max(goal.goal - goal.value, 0)
         goals.append(GoalProgress(goal, changes.get(goal.key), remaining, is_on_pace))
+    score_view = None
+    if month is not None:
+        points = score(month)
+        change = Change(points - score(previous), None) if previous else None
+        score_view = Score(points, change, score_parts(month), best_suggestions(month))
     feedbacks = {each.period: each for each in report.received}
     newest_feedback = report.received[-1] if report.received and period is None else None
     return MonthView(
@@ -140,7 +145,7 @@ def view_month(report: Report, period: Period | None, *, now: datetime) -> Month
         changes=changes,
         since_first=_since_first(months),
         goals=tuple(goals),
-        score=_score(month, previous) if month else None,
+        score=score_view,
         pace=pace,
         feedback=feedbacks.get(shown, newest_feedback),
         focus=feedbacks.get(shown.previous),
@@ -175,7 +180,9 @@ def count_streak(months: Sequence[Month], *, now: datetime) -> int:
     if period not in by_period and now < period.closes_at:
         period = period.previous
     count = 0
-    while (month := by_period.get(period)) and _is_reported_in_time(month):
+    while (month := by_period.get(period)) and month.reported_at is not None:
+        if month.reported_at >= period.closes_at:
+            break
         count += 1
         period = period.previous
     return count
@@ -207,13 +214,3 @@ def _since_first(months: Sequence[Month]) -> SinceFirst | None:
     first, last = given[0], given[-1]
     gain = sum(month.faturamento for month in given) - len(given) * first.faturamento
     return SinceFirst(first, len(given), growth_percent(first.faturamento, last.faturamento), gain)
-
-
-def _score(month: Month, previous: Month | None) -> Score:
-    points = score(month)
-    change = Change(points - score(previous), None) if previous else None
-    return Score(points, change, score_parts(month), best_suggestions(month))
-
-
-def _is_reported_in_time(month: Month) -> bool:
-    return month.reported_at is not None and month.reported_at < month.period.closes_at

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import Integer, bindparam, select, text
+from sqlalchemy import Integer, bindparam, select, text, tuple_
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
@@ -266,7 +266,12 @@ def read_report(
     if row is None:
         raise NoResultFound(f"no mentorado {mentorado_id} of that owner")
     profile_goals = Goals(*(value or 0 for value in row.goals))
-    received = tuple(_received(values) for values in row.received)
+    received = tuple(
+        ReceivedFeedback(
+            MonthFeedback(*texts), datetime.fromisoformat(at), author, is_new, is_focus_done
+        )
+        for *texts, at, author, is_new, is_focus_done in row.received
+    )
     change = None
     if row.previous_goals is not None:
         before = Goals(*(row.previous_goals.get(f"meta_{name}") or 0 for name in GOAL_NAMES))
@@ -297,13 +302,6 @@ def _month(values: Sequence[Any], profile_goals: Goals) -> Month:
         missing=_missing_figures(reported),
         reported_at=datetime.fromisoformat(created_at),
         has_own_goals=goals != profile_goals,
-    )
-
-
-def _received(values: Sequence[Any]) -> ReceivedFeedback:
-    *texts, written_at, author, is_new, is_focus_done = values
-    return ReceivedFeedback(
-        MonthFeedback(*texts), datetime.fromisoformat(written_at), author, is_new, is_focus_done
     )
 
 
@@ -365,35 +363,24 @@ def save_month(
     return _reported(row)
 
 
-def reported_months(session: Session, own: OwnProfile, *, limit: int) -> list[ReportedMonth]:
-    """Return the newest months, newest first; raises NoResultFound as `save_month` does."""
-    check_owner(session, own)
-    rows = session.scalars(
-        select(MetricaMensal)
-        .where(MetricaMensal.mentorado_id == own.id)
-        .order_by(MetricaMensal.ano.desc(), MetricaMensal.mes.desc())
-        .limit(limit)
-    )
-    return [_reported(row) for row in rows]
+def reported_months(
+    session: Session, own: OwnProfile, *periods: Period, limit: int | None = None
+) -> list[ReportedMonth]:
+    """Return the newest months, newest first; with periods, only those of them.
 
-
-def reported_month(session: Session, own: OwnProfile, period: Period) -> ReportedMonth | None:
-    """Return the reported values of a month, or None; raises as `reported_months` does."""
+    Raises NoResultFound as `save_month` does.
+    """
     check_owner(session, own)
-    row = session.scalars(
-        select(MetricaMensal)
-        .where(MetricaMensal.mentorado_id == own.id)
-        .where(MetricaMensal.ano == period.ano, MetricaMensal.mes == period.mes)
-    ).one_or_none()
-    return _reported(row) if row else None
+    month = MetricaMensal
+    found = select(month).where(month.mentorado_id == own.id)
+    if periods:
+        wanted = [(period.ano, period.mes) for period in periods]
+        found = found.where(tuple_(month.ano, month.mes).in_(wanted))
+    newest_first = found.order_by(month.ano.desc(), month.mes.desc()).limit(limit)
+    return [_reported(row) for row in session.scalars(newest_first)]
 
 
 def _reported(row: MetricaMensal) -> ReportedMonth:
-    return ReportedMonth(
-        ano=row.ano,
-        mes=row.mes,
-        observacoes=row.observacoes,
-        updated_at=row.updated_at,
-        missing=_missing_figures(row.reported_fields),
-        **{field: getattr(row, field) for field in FIGURES},
-    )
+    copied = (*FIGURES, "ano", "mes", "observacoes", "updated_at")
+    values: dict[str, Any] = {name: getattr(row, name) for name in copied}
+    return ReportedMonth(**values, missing=_missing_figures(row.reported_fields))

@@ -1,14 +1,19 @@
-"""The measures, goals and score of a month: its parts, and suggestions for more points.
+"""The measures, goals and score of a month, and the overview of the JSON API.
 
 Rules: `docs/reference/contract.md#overview-and-score`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
-from dashboard.months import Goals, Month
+from typing_extensions import TypedDict
+
+from core.types import Timestamp
+from dashboard.months import Goals, Month, MonthFeedback, Report
+from provisioning.context import iso_utc
 
 PERCENT_CAP = 150  # results above one and a half times a goal do not count
 MOST_SUGGESTIONS = 2
@@ -41,6 +46,11 @@ def percent_of_goal(value: int, goal: int) -> Fraction:
 def mean(values: Sequence[Fraction | int]) -> Fraction:
     """Return the arithmetic mean; 0 for no values."""
     return Fraction(sum(values), len(values)) if values else Fraction(0)
+
+
+def growth_percent(first: int, last: int) -> int | None:
+    """Return the growth from the first to the last month in percent; None if the first is zero."""
+    return half_up(Fraction(100 * (last - first), first)) if first else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,17 +131,12 @@ def _points(rule: PartRule, month: Month) -> int:
 
 
 def _percent(month: Month, measure: str) -> Fraction:
-    return percent_of_goal(getattr(month, measure), _goal(month.goals, measure))
-
-
-def _goal(goals: Goals, measure: str) -> int:
-    target: int = getattr(goals, measure)
-    return target
+    return percent_of_goal(getattr(month, measure), getattr(month.goals, measure))
 
 
 def _suggestion(rule: PartRule, measure: str, month: Month) -> ScoreSuggestion | None:
     """Return the least amount of a measure that earns a point; None where none can be earned."""
-    goal = _goal(month.goals, measure)
+    goal: int = getattr(month.goals, measure)
     if goal <= 0:
         return None
     points = _points(rule, month)
@@ -146,3 +151,70 @@ def _suggestion(rule: PartRule, measure: str, month: Month) -> ScoreSuggestion |
     more: dict[str, Any] = {measure: value + amount}
     gained = _points(rule, replace(month, **more)) - points
     return ScoreSuggestion(measure, amount, gained, Fraction(amount, goal))
+
+
+class ChartPoint(TypedDict):
+    """A month in the chart."""
+
+    ano: int
+    mes: int
+    faturamento: int
+    lucro: int
+    leads: int
+    procedimentos: int
+    postsFeed: int
+    stories: int
+
+
+class Financials(TypedDict):
+    """Money in whole reais; the growth is null with fewer than two months."""
+
+    totalRevenue: int
+    totalProfit: int
+    averageRevenue: int
+    growthPercent: int | None
+    chartData: list[ChartPoint]
+
+
+class OverviewShape(TypedDict):
+    """The JSON form of an overview."""
+
+    financials: Financials
+    score: int
+    goals: list[Goal]
+    feedback: MonthFeedback | None
+    as_of: Timestamp
+    read_only: bool
+
+
+def compute_overview(report: Report, *, now: datetime) -> OverviewShape:
+    """Compute the overview of a report; without reported months its numbers are zero."""
+    months = report.months
+    revenues = [month.faturamento for month in months]
+    newest = months[-1] if months else None
+    return {
+        "financials": {
+            "totalRevenue": sum(revenues),
+            "totalProfit": sum(month.lucro for month in months),
+            "averageRevenue": half_up(mean(revenues)),
+            "growthPercent": growth_percent(revenues[0], revenues[-1]) if revenues[1:] else None,
+            "chartData": [
+                {
+                    "ano": month.ano,
+                    "mes": month.mes,
+                    "faturamento": month.faturamento,
+                    "lucro": month.lucro,
+                    "leads": month.leads,
+                    "procedimentos": month.procedimentos,
+                    "postsFeed": month.posts,
+                    "stories": month.stories,
+                }
+                for month in months
+            ],
+        },
+        "score": score(newest) if newest else 0,
+        "goals": list(goals_of(newest, report.goals)),
+        "feedback": report.feedback,
+        "as_of": iso_utc(now),
+        "read_only": report.is_read_only,
+    }

@@ -19,8 +19,8 @@ from dashboard.months import (
     report_from_text,
     report_to_text,
 )
-from dashboard.overview import OverviewShape, compute_overview
 from dashboard.periods import Period, current_period, working_period
+from dashboard.score import OverviewShape, compute_overview
 from provisioning.context import READY
 from provisioning.personal_data import PersonExport, export_person, find_person
 from provisioning.retry import is_outage

@@ -8,8 +8,8 @@ from core.database import transaction
 from core.types import Timestamp
 from dashboard import own_changes
 from dashboard.months import ReportedMonth, read_report, reported_months, save_month
-from dashboard.overview import OverviewShape, compute_overview
 from dashboard.periods import Period
+from dashboard.score import OverviewShape, compute_overview
 from models import Mentorado
 from provisioning.audit import Source
 from provisioning.context import READY, MentoradoShape, RequestContext, iso_utc, serialize_mentorado

@@ -6,23 +6,11 @@ from typing import Any
 
 from flask import Blueprint, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from sqlalchemy.orm import Session
 
 from blueprints.api.mentorados import delete_own_month
-from dashboard.months import (
-    OwnProfile,
-    ReportedMonth,
-    reported_month,
-    reported_months,
-    save_month,
-)
-from dashboard.own_changes import (
-    DeletedMonth,
-    MonthChangedError,
-    MonthExistsError,
-    deleted_months,
-    restore_month,
-)
+from dashboard import own_changes
+from dashboard.months import ReportedMonth, reported_months, save_month
+from dashboard.own_changes import MonthChangedError, MonthExistsError
 from dashboard.periods import EARLIEST_YEAR, Period, current_period
 from provisioning.audit import Source
 from web import csv_export
@@ -46,7 +34,6 @@ from web.services import services
 from web.validation import MESSAGES
 
 NOTE_FIELD = "observacoes"
-SIGNED_FIELD = "lucro"
 LABELS = {
     "faturamento": "Faturamento (R$)",
     "lucro": "Lucro (R$)",
@@ -72,31 +59,14 @@ class Field:
     previous: str
     error: str | None
 
-    @property
-    def may_be_negative(self) -> bool:
-        """Whether the input needs a minus sign, which numeric keypads of phones lack."""
-        return self.name == SIGNED_FIELD
 
-
-@dataclass(frozen=True, slots=True)
-class FormMonths:
-    """The saved month and the one before; None where nothing was reported."""
-
-    saved: ReportedMonth | None
-    previous: ReportedMonth | None
-
-
-def saved_fields(months: FormMonths) -> list[Field]:
-    """Return the inputs with the saved values."""
-    saved = {name: _saved_text(name, months.saved) for name in LABELS}
-    seen = {SEEN_PREFIX + name: text for name, text in saved.items()}
-    return typed_fields(months, saved | seen)
-
-
-def typed_fields(
-    months: FormMonths, typed: Mapping[str, str], errors: FieldErrors = ()
+def _form_fields(
+    saved: ReportedMonth | None, previous: ReportedMonth | None, errors: FieldErrors
 ) -> list[Field]:
-    """Return the inputs with the submitted values and their errors."""
+    """Return the inputs with the saved values, or after errors with the submitted ones."""
+    texts = {name: _saved_text(name, saved) for name in LABELS}
+    seen = {SEEN_PREFIX + name: text for name, text in texts.items()}
+    typed = request.form if errors else texts | seen
     messages = {error["field"]: error["message"] for error in errors}
     return [
         Field(
@@ -104,7 +74,7 @@ def typed_fields(
             label=label,
             value=typed.get(name, ""),
             seen=typed.get(SEEN_PREFIX + name, ""),
-            previous=_value_text(name, months.previous),
+            previous=_value_text(name, previous),
             error=messages.get(name),
         )
         for name, label in LABELS.items()
@@ -188,7 +158,7 @@ def restore(ano: int, mes: int) -> ResponseReturnValue:
     name = month_name(period.mes, period.ano)
     try:
         is_restored = with_own_profile(
-            lambda s, own: restore_month(s, own, period, source=source, now=now)
+            lambda s, own: own_changes.restore_month(s, own, period, source=source, now=now)
         )
     except MonthExistsError:
         flash_user(f"Você já registrou {name} de novo. Apague esse registro antes de restaurar.")
@@ -204,14 +174,12 @@ def restore(ano: int, mes: int) -> ResponseReturnValue:
 def index() -> ResponseReturnValue:
     """List every reported month, and the deleted ones that can be restored."""
     now = services().now()
-
-    def read(session: Session, own: OwnProfile) -> tuple[list[ReportedMonth], list[DeletedMonth]]:
-        return (
-            reported_months(session, own, limit=MAX_MONTHS),
-            deleted_months(session, own, now=now),
+    months, deleted = with_own_profile(
+        lambda s, own: (
+            reported_months(s, own, limit=MAX_MONTHS),
+            own_changes.deleted_months(s, own, now=now),
         )
-
-    months, deleted = with_own_profile(read)
+    )
     return render_template(
         "months.html", mentorado=g.context.mentorado, months=months, deleted=deleted
     )
@@ -259,32 +227,31 @@ def _saved_message(period: Period, changes: Mapping[str, Any]) -> str:
     return f"Métricas de {name} salvas! {'; '.join(texts)}."
 
 
-def _read_months(period: Period) -> FormMonths:
-    def read(session: Session, own: OwnProfile) -> FormMonths:
-        return FormMonths(
-            reported_month(session, own, period), reported_month(session, own, period.previous)
-        )
-
-    return with_own_profile(read)
+def _read_months(period: Period) -> tuple[ReportedMonth | None, ReportedMonth | None]:
+    """Return the saved month and the one before; None where nothing was reported."""
+    months = with_own_profile(lambda s, own: reported_months(s, own, period, period.previous))
+    found = {Period(month.ano, month.mes): month for month in months}
+    return found.get(period), found.get(period.previous)
 
 
 def _render_form(period: Period, errors: FieldErrors = ()) -> str:
-    months = _read_months(period)
+    saved, previous = _read_months(period)
     return render_template(
         "metricas.html",
         period=period,
         earliest_year=EARLIEST_YEAR,
         this_month=current_period(services().now()),
         mentorado=g.context.mentorado,
-        months=months,
-        fields=typed_fields(months, request.form, errors) if errors else saved_fields(months),
+        saved=saved,
+        previous=previous,
+        fields=_form_fields(saved, previous, errors),
         errors=errors,
         labels=LABELS,
     )
 
 
 def _render_deletion(period: Period, *, has_changed: bool = False) -> str:
-    month = _read_months(period).saved
+    month, _ = _read_months(period)
     if month is None:
         raise HttpError("not_found", f"{period} is not reported")
     return render_template(

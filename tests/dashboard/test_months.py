@@ -18,7 +18,6 @@ from dashboard.months import (
     OwnProfile,
     ReportedMonth,
     read_report,
-    reported_month,
     reported_months,
     save_month,
 )
@@ -63,7 +62,7 @@ def test_concurrent_saves_of_different_fields_are_all_kept(
         list(pool.map(save, FIGURES))
 
     with transaction() as session:
-        month = reported_month(session, bobs_profile, MARCH)
+        [month] = reported_months(session, bobs_profile, MARCH)
     assert [getattr(month, field) for field in FIGURES] == [7] * len(FIGURES)
 
 
@@ -94,7 +93,7 @@ def test_month_of_a_profile_with_another_owner_is_refused(
 
     for read_or_write in (
         lambda: save_month(session, owned, MARCH, {"lucro": 1}, now=NOW),
-        lambda: reported_month(session, owned, MARCH),
+        lambda: reported_months(session, owned, MARCH),
         lambda: reported_months(session, owned, limit=9),
         lambda: read_report(session, owned.id, owner_id=owned.user_id),
     ):

@@ -18,8 +18,8 @@ from dashboard.months import (
     report_from_text,
     report_to_text,
 )
-from dashboard.overview import OverviewShape, compute_overview, growth_percent
 from dashboard.periods import Period
+from dashboard.score import OverviewShape, compute_overview, growth_percent
 from tests.support.months import DEFAULT_GOALS, month
 from tests.support.users import NOW
 
