@@ -1,4 +1,4 @@
-"""Read the signed-in user's profile, report, overview and export."""
+"""Read the signed-in user's profile, report and export."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +20,6 @@ from dashboard.months import (
     report_to_text,
 )
 from dashboard.periods import Period, current_period, working_period
-from dashboard.score import OverviewShape, compute_overview
 from provisioning.context import READY
 from provisioning.personal_data import PersonExport, export_person, find_person
 from provisioning.retry import is_outage
@@ -43,18 +42,19 @@ def with_own_profile(
     `is_single_statement` is for work of one statement. Raises ProfileRequiredError if there is no
     profile then, and what the work raises.
     """
-    for is_last in (False, True):
+
+    def run() -> Result:
         own = OwnProfile(g.context.mentorado["id"], g.context.user["id"])
-        try:
-            with transaction(is_single_statement=is_single_statement) as session:
-                return work(session, own)
-        except NoResultFound:
-            if is_last:
-                raise
+        with transaction(is_single_statement=is_single_statement) as session:
+            return work(session, own)
+
+    try:
+        return run()
+    except NoResultFound:
         ensure_context()
-        if g.context.status != READY:
-            raise ProfileRequiredError(g.context.status)
-    raise AssertionError("the last try has returned or raised")
+    if g.context.status != READY:
+        raise ProfileRequiredError(g.context.status)
+    return run()
 
 
 def period_due() -> Period:
@@ -65,12 +65,6 @@ def period_due() -> Period:
     joined_at, now = datetime.fromisoformat(g.context.mentorado["created_at"]), services().now()
     current = current_period(now)
     return working_period(now) if current_period(joined_at) < current else current
-
-
-def own_overview() -> OverviewShape:
-    """Return the signed-in user's overview; raises as `own_report`."""
-    stored = own_report()
-    return compute_overview(stored.report, now=stored.as_of)
 
 
 def own_report(until: Period | None = None) -> StoredReport:

@@ -18,7 +18,7 @@ from web.access_policy import mentorado_required, own_dashboard, signed_in
 from web.api import PROFILE_CODES, NoContent, api_operation
 from web.errors import HttpError, ProfileRequiredError
 from web.month_input import MONTH, YEAR, MonthNumber, MonthReport, Year, requested_period
-from web.own_data import own_export, own_overview, with_own_profile
+from web.own_data import own_export, own_report, with_own_profile
 from web.services import services
 from web.validation import ID_CONVERTER, MAX_PAGE_SIZE, Body, Items, Name
 
@@ -68,7 +68,8 @@ def rename(body: OwnProfileEdit) -> MentoradoShape:
 @api_operation()
 def overview() -> OverviewShape:
     """The figures of the signed-in user's dashboard."""
-    return own_overview()
+    stored = own_report()
+    return compute_overview(stored.report, now=stored.as_of)
 
 
 @mentorados.get("/me/metricas")

@@ -4,11 +4,9 @@ from datetime import datetime
 
 from flask import Blueprint, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from sqlalchemy.orm import Session
 
 from dashboard.chart import draw_chart
 from dashboard.month_view import closing_task, count_streak, view_month
-from dashboard.months import OwnProfile
 from dashboard.own_changes import confirm_goals, mark_feedback
 from dashboard.periods import Period, PeriodError, current_period, parse_period
 from provisioning.context import NOT_REQUIRED
@@ -71,8 +69,7 @@ def confirm_changed_goals() -> ResponseReturnValue:
 @mentorado_required
 def mark_as_read(ano: int, mes: int) -> ResponseReturnValue:
     """Mark the feedback on a month as read."""
-    period = requested_period(ano, mes)
-    _mark_feedback(period, read_at=services().now())
+    _mark_feedback(requested_period(ano, mes), read_at=services().now())
     flash_user("Feedback marcado como lido.")
     return _back_to_dashboard("feedback")
 
@@ -82,18 +79,15 @@ def mark_as_read(ano: int, mes: int) -> ResponseReturnValue:
 def tick_focus(ano: int, mes: int) -> ResponseReturnValue:
     """Mark the focus of the feedback on a month as done, or as open with `feito=nao`."""
     request.max_content_length = MAX_FORM_BYTES
-    period, now = requested_period(ano, mes), services().now()
     is_done = request.form.get("feito") != "nao"
-    _mark_feedback(period, focus_done_at=now if is_done else None)
+    done_at = services().now() if is_done else None
+    _mark_feedback(requested_period(ano, mes), focus_done_at=done_at)
     flash_user("Foco do mês concluído. Parabéns!" if is_done else "Foco do mês reaberto.")
     return _back_to_dashboard("foco")
 
 
 def _mark_feedback(period: Period, **values: datetime | None) -> None:
-    def mark(session: Session, own: OwnProfile) -> bool:
-        return mark_feedback(session, own, period, values)
-
-    if not with_own_profile(mark):
+    if not with_own_profile(lambda s, own: mark_feedback(s, own, period, values)):
         raise HttpError("not_found", f"no feedback on {period}")
 
 
