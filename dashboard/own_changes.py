@@ -16,12 +16,7 @@ from dashboard.periods import Period
 from models import ArchivedRow, Feedback, Mentorado, MetricaMensal
 from provisioning import audit
 from provisioning.audit import Source
-from provisioning.deleted_profiles import (
-    MONTH_DELETED,
-    RESTORE_TIME,
-    insert_again,
-    is_restorable,
-)
+from provisioning.deleted_profiles import MONTH_DELETED, RESTORE_TIME, insert_again, is_restorable
 
 TABLE = MetricaMensal.__tablename__
 

@@ -8,17 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import (
-    CTE,
-    ColumnElement,
-    Insert,
-    Table,
-    bindparam,
-    insert,
-    literal,
-    or_,
-    select,
-)
+from sqlalchemy import CTE, ColumnElement, Insert, Table, bindparam, insert, literal, or_, select
 from sqlalchemy.orm import Session
 
 from models import AuditEvent, Mentorado, User
@@ -100,12 +90,8 @@ def event_values(
     source: Source, event: str, details: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return the values of an event without the ids of its user and profile."""
-    extra = {
-        "reason": source.reason,
-        "confirmation": source.confirmation,
-        "impersonator": source.impersonator,
-    }
-    given = {name: value for name, value in extra.items() if value}
+    extra = ("reason", "confirmation", "impersonator")
+    given = {name: getattr(source, name) for name in extra if getattr(source, name)}
     return {
         "event": event,
         "entry": source.channel,

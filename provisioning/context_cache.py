@@ -84,11 +84,7 @@ class ContextCache:
 
     def get(self, identity: Identity, now: datetime | None = None) -> RequestContext | None:
         """As `evaluate`, with the entry as it is stored now."""
-        try:
-            found = self.store.read(self.keys(identity.clerk_id))
-        except CacheUnavailableError:
-            found = None
-        return self.evaluate(identity, found, now)
+        return self.evaluate(identity, self._read(self.keys(identity.clerk_id)), now)
 
     def keys(self, clerk_id: str, name: str = CONTEXT) -> VersionKeys:
         """Return the keys of a user's context, whose values `evaluate` needs, or of the copy."""
@@ -233,9 +229,8 @@ class ContextCache:
 
         Its user never has the admin role.
         """
-        try:
-            stored = self.store.read(self.keys(clerk_id, COPY))
-        except CacheUnavailableError:
+        stored = self._read(self.keys(clerk_id, COPY))
+        if stored is None:
             return None
         newest, entry = self._newest(clerk_id, stored[0]), _parse(stored[2])
         if not newest or entry.get("version") != newest:
@@ -249,31 +244,26 @@ class ContextCache:
 
         Its first characters suffice: 32 of them are too many to dictate.
         """
-        text = json.dumps({"clerk_id": clerk_id})
-        try:
-            for owner, code in zip(
-                _reference_owners(clerk_id), (reference, reference[:CODE_LENGTH]), strict=True
-            ):
-                self.store.put_limited(
-                    owner,
-                    _reference_key(code),
-                    text,
-                    limit=REFERENCES_KEPT,
-                    seconds=REFERENCE_TTL_SECONDS,
-                )
-        except CacheUnavailableError:
-            return  # the log has the code as well
+        text, codes = json.dumps({"clerk_id": clerk_id}), (reference, reference[:CODE_LENGTH])
+        limits = {"limit": REFERENCES_KEPT, "seconds": REFERENCE_TTL_SECONDS}
+        with suppress(CacheUnavailableError):  # the log has the code as well
+            for owner, code in zip(_reference_owners(clerk_id), codes, strict=True):
+                self.store.put_limited(owner, _reference_key(code), text, **limits)
 
     def find_user_of_reference(self, reference: str) -> str | None:
         """Return the Clerk id of the user who was shown this code or one that begins with it.
 
         None for an unknown code.
         """
+        stored = self._read([_reference_key(reference)])
+        return _parse(stored[0]).get("clerk_id") if stored else None
+
+    def _read(self, keys: Sequence[str]) -> Sequence[Any] | None:
+        """Return the values of these keys; None where the cache is not available."""
         try:
-            [value] = self.store.read([_reference_key(reference)])
+            return self.store.read(keys)
         except CacheUnavailableError:
             return None
-        return _parse(value).get("clerk_id")
 
     def _newest(self, clerk_id: str, stored: str | int | None) -> int:
         """Return the newest version known to the cache or to this process; 0 for none."""
@@ -306,10 +296,8 @@ class ContextCache:
     ) -> None:
         self._versions.raise_versions({keys.newest: version})
         left = 0.0 if read_at is None else CONFIRMED_SECONDS - (self.clock() - read_at)
-        try:
+        with suppress(CacheUnavailableError):  # the next request reads the database
             self.store.put_version(keys, version, confirmed_seconds=left, value=value)
-        except CacheUnavailableError:
-            return  # the next request reads the database
 
 
 @lru_cache(PARSED_ENTRIES_KEPT)

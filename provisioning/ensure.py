@@ -295,25 +295,23 @@ def _apply_decision(
 
 
 def _existing(session: Session, user: UserRow, profile: MentoradoRow | None) -> EnsureResult:
-    if profile is not None and profile.is_unedited:
-        profile = _fill_gaps(session, user, profile)
-    if profile is not None and not profile.is_active:
-        return EnsureResult(Outcome.DENIED, user, profile, Denial.MENTORADO_INACTIVE)
-    return EnsureResult(Outcome.EXISTING, user, profile)
-
-
-def _fill_gaps(session: Session, user: UserRow, profile: MentoradoRow) -> MentoradoRow:
-    """Store values for empty columns of an automatic profile that the user's identity now has."""
+    """Fill empty columns of an unedited profile with what the user's identity now has."""
     filled: dict[str, Any] = {}
-    if profile.nome_completo == DEFAULT_NAME and user.name:
-        filled["nome_completo"] = user.name[:NAME_LENGTH]
-    if profile.email is None and user.email is not None:
-        filled["email"] = user.email
-    if profile.foto_url is None and 0 < len(user.image_url or "") <= URL_LENGTH:
-        filled["foto_url"] = user.image_url
+    if profile is None:
+        return EnsureResult(Outcome.EXISTING, user)
+    if profile.is_unedited:
+        if profile.nome_completo == DEFAULT_NAME and user.name:
+            filled["nome_completo"] = user.name[:NAME_LENGTH]
+        if profile.email is None and user.email is not None:
+            filled["email"] = user.email
+        if profile.foto_url is None and 0 < len(user.image_url or "") <= URL_LENGTH:
+            filled["foto_url"] = user.image_url
     if filled:
         session.execute(update(Mentorado).where(Mentorado.id == profile.id).values(**filled))
-    return replace(profile, **filled)
+        profile = replace(profile, **filled)
+    if not profile.is_active:
+        return EnsureResult(Outcome.DENIED, user, profile, Denial.MENTORADO_INACTIVE)
+    return EnsureResult(Outcome.EXISTING, user, profile)
 
 
 def _link(

@@ -9,7 +9,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from flask import Flask
 
 from dashboard.chart import Bar
-from dashboard.periods import BRASILIA
+from dashboard.periods import BRASILIA, Period
 from dashboard.score import MEASURES, MONEY, PROFIT, REVENUE
 
 MAX_LENGTH = 40
@@ -78,24 +78,9 @@ SCORES = (
 
 def register_filters(app: Flask) -> None:
     """Register the template filters."""
-    for template_filter in (
-        reais,
-        number,
-        percent,
-        month_name,
-        short_month,
-        month_letters,
-        day,
-        scale_mark,
-        figure,
-        moment,
-        seconds,
-        bar_text,
-        first_name,
-        initials,
-        join_words,
-        score_label,
-    ):
+    numbers = (reais, number, percent, scale_mark, figure, seconds, score_label, bar_text)
+    dates = (month_name, short_month, month_letters, month_alone, day, moment)
+    for template_filter in (*numbers, *dates, first_name, initials, join_words):
         app.add_template_filter(template_filter)
 
 
@@ -144,6 +129,11 @@ def short_month(mes: int, ano: int) -> str:
 def month_letters(mes: int) -> str:
     """3 → «mar», for narrow columns."""
     return MONTHS.split()[mes - 1][:3]
+
+
+def month_alone(period: Period) -> str:
+    """Return the name of the month without its year."""
+    return MONTHS.split()[period.mes - 1]
 
 
 def bar_text(bar: Bar, measure: str = REVENUE) -> str:

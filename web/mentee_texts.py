@@ -10,7 +10,7 @@ from dashboard.periods import CLOSING_DAY, Period
 from dashboard.score import GOAL_LABELS, MEASURES, MONEY, PERCENT_CAP, ScoreSuggestion
 from provisioning.context import NOT_REQUIRED, READY, RequestContext
 from provisioning.user_lists import Diagnosis
-from web.formatting import MONTHS, figure, join_words, number, reais
+from web.formatting import figure, join_words, month_alone, number, reais
 
 UNITS = {
     "leads": ("lead", "leads"),
@@ -42,24 +42,10 @@ class Advice:
 
 def register_mentee_texts(app: Flask) -> None:
     """Register the template filters of the dashboard."""
-    for template_filter in (
-        change_mark,
-        change_text,
-        closing_text,
-        goal_percent,
-        goal_status,
-        goals_text,
-        month_alone,
-        streak_text,
-        suggestion_text,
-    ):
+    changes = (change_mark, change_text, closing_text, streak_text)
+    for template_filter in (*changes, goal_percent, goal_status, goals_text, suggestion_text):
         app.add_template_filter(template_filter)
     app.jinja_env.globals.update(chart_measures=MEASURES, figure_labels=FIGURE_LABELS)
-
-
-def month_alone(period: Period) -> str:
-    """Return the name of the month without its year."""
-    return MONTHS.split()[period.mes - 1]
 
 
 def amount(value: int, measure: str) -> str:

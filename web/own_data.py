@@ -12,13 +12,7 @@ from sqlalchemy.exc import NoResultFound, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from core.database import transaction
-from dashboard.months import (
-    OwnProfile,
-    StoredReport,
-    read_report,
-    report_from_text,
-    report_to_text,
-)
+from dashboard.months import OwnProfile, StoredReport, read_report, report_from_text, report_to_text
 from dashboard.periods import Period, current_period, working_period
 from provisioning.context import READY
 from provisioning.personal_data import PersonExport, export_person, find_person
