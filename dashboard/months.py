@@ -8,7 +8,6 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlalchemy import Integer, bindparam, select, text, tuple_
 from sqlalchemy.dialects.postgresql import JSONB, insert
-from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
 from dashboard.periods import Period
@@ -252,19 +251,9 @@ def read_report(
     own the profile. Raises NoResultFound for a profile that does not exist or has another owner.
     """
     last = until or LAST_PERIOD
-    row = session.execute(
-        REPORT,
-        {
-            "mentorado": mentorado_id,
-            "owner": owner_id,
-            "ano": last.ano,
-            "mes": last.mes,
-            "months": WINDOW_MONTHS,
-            "feedbacks": NEWEST_FEEDBACKS,
-        },
-    ).one_or_none()
-    if row is None:
-        raise NoResultFound(f"no mentorado {mentorado_id} of that owner")
+    values = {"mentorado": mentorado_id, "owner": owner_id, "ano": last.ano, "mes": last.mes}
+    limits = {"months": WINDOW_MONTHS, "feedbacks": NEWEST_FEEDBACKS}
+    row = session.execute(REPORT, values | limits).one()
     profile_goals = Goals(*(value or 0 for value in row.goals))
     received = tuple(
         ReceivedFeedback(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 from typing_extensions import TypedDict
 
@@ -198,19 +198,7 @@ def compute_overview(report: Report, *, now: datetime) -> OverviewShape:
             "totalProfit": sum(month.lucro for month in months),
             "averageRevenue": half_up(mean(revenues)),
             "growthPercent": growth_percent(revenues[0], revenues[-1]) if revenues[1:] else None,
-            "chartData": [
-                {
-                    "ano": month.ano,
-                    "mes": month.mes,
-                    "faturamento": month.faturamento,
-                    "lucro": month.lucro,
-                    "leads": month.leads,
-                    "procedimentos": month.procedimentos,
-                    "postsFeed": month.posts,
-                    "stories": month.stories,
-                }
-                for month in months
-            ],
+            "chartData": [_chart_point(month) for month in months],
         },
         "score": score(newest) if newest else 0,
         "goals": list(goals_of(newest, report.goals)),
@@ -218,3 +206,8 @@ def compute_overview(report: Report, *, now: datetime) -> OverviewShape:
         "as_of": iso_utc(now),
         "read_only": report.is_read_only,
     }
+
+
+def _chart_point(month: Month) -> ChartPoint:
+    attributes = {name: name for name in ChartPoint.__annotations__} | {"postsFeed": "posts"}
+    return cast(ChartPoint, {key: getattr(month, name) for key, name in attributes.items()})

@@ -94,13 +94,6 @@ class ForecastResult:
     facts: DecisionFacts
 
 
-COLUMNS = (
-    *USER_COLUMNS,
-    *MENTORADO_COLUMNS,
-    AppSetting.__table__.c.value,
-    Column("matches", ARRAY(Integer)),
-    Column("is_created", Boolean),
-)
 # The functions of migrations 0018 and 0023 hold the rules for what is stored.
 UPSERT_AND_LOAD = (
     text(f"""
@@ -113,7 +106,13 @@ UPSERT_AND_LOAD = (
                :may_create, '{DEFAULT_NAME}', :entry, :actor_id, :request_id, :details) AS loaded
 """)  # noqa: S608 - names of columns, and constants
     .bindparams(bindparam("details", type_=JSONB))
-    .columns(*COLUMNS)
+    .columns(
+        *USER_COLUMNS,
+        *MENTORADO_COLUMNS,
+        AppSetting.__table__.c.value,
+        Column("matches", ARRAY(Integer)),
+        Column("is_created", Boolean),
+    )
 )
 NO_EVENT = dict.fromkeys(("entry", "actor_id", "request_id", "details"))
 IDENTITY_FIELDS = [field.name for field in fields(Identity)]
@@ -212,12 +211,8 @@ def upsert_and_load_user(
     session.flush()  # for the caller's changes; execution on the connection does not flush
     values = {name: getattr(identity, name) for name in IDENTITY_FIELDS}
     event = audit.event_values(profile_source, "mentorado_created") if profile_source else NO_EVENT
-    values |= {
-        **event,
-        "signs_in": signs_in,
-        "now": now,
-        "may_create": profile_source is not None,
-    }
+    may_create = profile_source is not None
+    values |= event | {"signs_in": signs_in, "now": now, "may_create": may_create}
     return _loaded_user(session.connection().execute(UPSERT_AND_LOAD, values).one())
 
 

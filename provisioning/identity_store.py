@@ -92,12 +92,10 @@ def is_changed(user: UserRow | None, new: Identity) -> bool:
     """Whether the provider's answer differs from the stored identity and is not older."""
     if user is None or user.identity_completed_at is None:
         return True
-    is_older = (
-        new.as_of is not None
-        and user.identity_as_of is not None
-        and new.as_of < user.identity_as_of
-    )
-    if is_older or new.is_unknown:
+    stored_as_of = user.identity_as_of
+    if new.as_of is not None and stored_as_of is not None and new.as_of < stored_as_of:
+        return False
+    if new.is_unknown:
         return False
     texts = ((new.name, user.name), (new.image_url, user.image_url), (new.email, user.email))
     is_new_text = any(text is not None and text != old for text, old in texts)
@@ -193,15 +191,8 @@ def record_user(session: Session, identity: Identity, now: datetime) -> None:
 
     A stored user is not changed.
     """
-    statement = insert(User).values(
-        clerk_id=identity.clerk_id,
-        name=identity.name,
-        email=identity.email,
-        email_verified=bool(identity.email_verified),
-        image_url=identity.image_url,
-        login_method=identity.login_method,
-        created_at=now,
-        updated_at=now,
-        last_signed_in=now,
-    )
+    copied = ("clerk_id", "name", "email", "image_url", "login_method")
+    values = {name: getattr(identity, name) for name in copied}
+    values |= dict.fromkeys(("created_at", "updated_at", "last_signed_in"), now)
+    statement = insert(User).values(**values, email_verified=bool(identity.email_verified))
     session.execute(statement.on_conflict_do_nothing(index_elements=[User.clerk_id]))
