@@ -127,14 +127,12 @@ class AddressState:
 class Report:
     """The data of the dashboard; `months` are in ascending order, at most twelve.
 
-    `feedback` is the newest, `received` the newest ones with everything that a mentee sees, and
-    `feedback_months` every month with feedback, newest first. `is_read_only` is true while the
-    database refuses writes.
+    `received` are the newest feedbacks, the last one at the end; `feedback_months` is every month
+    with feedback, newest first. `is_read_only` is true while the database refuses writes.
     """
 
     months: tuple[Month, ...]
     goals: Goals
-    feedback: MonthFeedback | None
     is_read_only: bool = False
     received: tuple[ReceivedFeedback, ...] = ()
     feedback_months: tuple[FeedbackMonth, ...] = ()
@@ -143,12 +141,10 @@ class Report:
 
     def until(self, period: Period) -> "Report":
         """Return the report as it is up to that month."""
-        received = tuple(each for each in self.received if each.period <= period)
         return replace(
             self,
             months=tuple(month for month in self.months if month.period <= period),
-            received=received,
-            feedback=received[-1].texts if received else None,
+            received=tuple(each for each in self.received if each.period <= period),
         )
 
 
@@ -255,12 +251,6 @@ def read_report(
     limits = {"months": WINDOW_MONTHS, "feedbacks": NEWEST_FEEDBACKS}
     row = session.execute(REPORT, values | limits).one()
     profile_goals = Goals(*(value or 0 for value in row.goals))
-    received = tuple(
-        ReceivedFeedback(
-            MonthFeedback(*texts), datetime.fromisoformat(at), author, is_new, is_focus_done
-        )
-        for *texts, at, author, is_new, is_focus_done in row.received
-    )
     change = None
     if row.previous_goals is not None:
         before = Goals(*(row.previous_goals.get(f"meta_{name}") or 0 for name in GOAL_NAMES))
@@ -269,9 +259,13 @@ def read_report(
     return Report(
         months=tuple(_month(values, profile_goals) for values in row.months),
         goals=profile_goals,
-        feedback=received[-1].texts if received else None,
         is_read_only=row.read_only == "on",
-        received=received,
+        received=tuple(
+            ReceivedFeedback(
+                MonthFeedback(*texts), datetime.fromisoformat(at), author, is_new, is_focus_done
+            )
+            for *texts, at, author, is_new, is_focus_done in row.received
+        ),
         feedback_months=tuple(FeedbackMonth(*values) for values in row.feedback_months),
         goal_change=change,
         address=AddressState(row.has_email, row.is_verified, row.unlinked_matches),

@@ -202,7 +202,7 @@ def compute_overview(report: Report, *, now: datetime) -> OverviewShape:
         },
         "score": score(newest) if newest else 0,
         "goals": list(goals_of(newest, report.goals)),
-        "feedback": report.feedback,
+        "feedback": report.received[-1].texts if report.received else None,
         "as_of": iso_utc(now),
         "read_only": report.is_read_only,
     }

@@ -35,7 +35,7 @@ def report_of(*months: Month, feedback_on: tuple[int, ...] = ()) -> Report:
         )
         for mes in feedback_on
     )
-    return Report(months, GOALS, received[-1].texts if received else None, received=received)
+    return Report(months, GOALS, received=received)
 
 
 @pytest.mark.parametrize(
