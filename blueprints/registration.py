@@ -39,12 +39,11 @@ from core.lazy_import import LazyModule
 from web import request_hooks
 from web.access_policy import public_unlimited
 from web.admin_labels import register_admin_labels
-from web.error_handlers import register_error_handlers
 from web.flashes import pop_flashes
 from web.formatting import register_filters
 from web.mentee_texts import register_mentee_texts
 from web.own_data import period_due
-from web.problem_responses import reference_code, support_link
+from web.problem_responses import reference_code, register_error_handlers, support_link
 from web.request_log import register_request_log
 from web.security_headers import register_security_headers
 from web.static_files import register_static_files

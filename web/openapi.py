@@ -22,8 +22,8 @@ from provisioning.context import FAILED_STATUSES
 from web import csv_export
 from web.access_policy import Access, AccessPolicy, policy_of
 from web.api import PROFILE_CODES, OperationSpec, operation_spec
+from web.errors import PROBLEMS
 from web.problem_responses import INVALID_HOST, ProblemDocument, is_api_path
-from web.problems import PROBLEMS
 from web.session import SAFE_METHODS
 
 Json = dict[str, Any]

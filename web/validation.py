@@ -23,8 +23,7 @@ from werkzeug.datastructures import MultiDict
 from auth.identity import NAME_LENGTH, UNPRINTABLE, clean_url, fold_name
 from core.email_address import WHITE_SPACE, AddressFault, FaultKind, code_point, find_fault
 from provisioning.search import SearchTerm
-from web.errors import InvalidInputError
-from web.problem_responses import FieldError
+from web.errors import FieldError, InvalidInputError
 from web.services import services
 
 MAX_DEPTH = 20  # levels; the bodies of this API have one

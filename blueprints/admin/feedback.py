@@ -14,12 +14,11 @@ from dashboard.work_list import next_to_write, read_work_item
 from models import Mentorado
 from web.access_policy import admin_required
 from web.admin_change import admin_source, log_admin_action
-from web.errors import FieldErrors, InvalidInputError
+from web.errors import FieldError, FieldErrors, InvalidInputError
 from web.flashes import flash_user
 from web.formatting import month_name
 from web.mentee_texts import FIGURE_LABELS
 from web.month_input import MONTH, YEAR, requested_period
-from web.problem_responses import FieldError
 from web.services import services
 from web.validation import Body, Note, validate_model
 

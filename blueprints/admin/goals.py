@@ -20,7 +20,7 @@ from provisioning.jobs import JobRequest, KeyReusedError
 from web.access_policy import admin_required
 from web.admin_change import admin_source
 from web.admin_labels import FACTS
-from web.errors import FieldErrors, InvalidInputError
+from web.errors import FieldError, FieldErrors, InvalidInputError
 from web.flashes import flash_user
 from web.month_input import (
     FORM_INPUT,
@@ -30,7 +30,6 @@ from web.month_input import (
     parse_typed_number,
     requested_period,
 )
-from web.problem_responses import FieldError
 from web.services import services
 from web.validation import MESSAGES, Amount, Body, read_query, validate_model
 

@@ -12,9 +12,9 @@ from openapi_pydantic import OpenAPI
 from models import Mentorado
 from tests.support.types import Sign
 from tests.support.users import ALICE, BOB
+from web.errors import PROBLEMS
 from web.openapi import IMPLIED_METHODS, PATH_PARAMETER
 from web.problem_responses import API_PREFIXES
-from web.problems import PROBLEMS
 
 PROBLEM = "application/problem+json"
 PAGES = {"/api/docs"}  # HTML pages
