@@ -3,15 +3,17 @@
 mypy checks the view against it, requests are validated by it, and OpenAPI describes it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial, wraps
 from inspect import getdoc
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
+from typing_extensions import TypedDict
 
-from provisioning.context import DENIED, FAILED_STATUSES
+from provisioning.context import DENIED, FAILED_STATUSES, iso_utc
 from web.validation import Body, Query, read_body, read_query
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -20,6 +22,42 @@ View = TypeVar("View", bound=Callable[..., Any])
 PROFILE_CODES = ("mentorado_required", *DENIED, *FAILED_STATUSES)
 
 NoContent = tuple[Literal[""], Literal[204]]
+
+Row = TypeVar("Row")
+Item = TypeVar("Item", bound=Mapping[str, Any])
+
+
+class Items(TypedDict, Generic[Item]):
+    """A complete list."""
+
+    items: list[Item]
+
+
+class Listed(Items[Item]):
+    """A page of a list; `next_cursor` is null on the last page."""
+
+    next_cursor: str | None
+
+
+def list_page(rows: Sequence[Row], serialize: Callable[[Row], Item], *, limit: int) -> Listed[Item]:
+    """Return the serialized rows of a page; the next cursor is the last item's id."""
+    items = [serialize(row) for row in rows]
+    is_full = len(items) == limit
+    return {"items": items, "next_cursor": str(items[-1]["id"]) if is_full else None}
+
+
+def serialize_row(shape: type[Item], row: object, **values: object) -> Item:
+    """Return the fields of a typed dictionary as JSON values.
+
+    They are the row's attributes of the same names, or `values`; optional fields only from there.
+    """
+    required: frozenset[str] = getattr(shape, "__required_keys__")  # noqa: B009 - unknown to mypy
+    found = {
+        name: values[name] if name in values else getattr(row, name)
+        for name in shape.__annotations__
+        if name in required or name in values
+    }
+    return cast(Item, {n: iso_utc(v) if isinstance(v, datetime) else v for n, v in found.items()})
 
 
 @dataclass(frozen=True, slots=True)

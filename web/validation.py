@@ -2,9 +2,9 @@
 
 import json
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from flask import request
 from pydantic import (
@@ -17,7 +17,6 @@ from pydantic import (
     WithJsonSchema,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
-from typing_extensions import TypedDict
 from werkzeug.datastructures import MultiDict
 
 from auth.identity import NAME_LENGTH, UNPRINTABLE, clean_url, fold_name
@@ -364,25 +363,3 @@ def read_query(model: type[QueryType], parameters: MultiDict[str, str] | None = 
 
 
 ID_CONVERTER = f"int(min=1, max={MAX_ID})"  # other ids get the router's 404
-
-Row = TypeVar("Row")
-Item = TypeVar("Item", bound=Mapping[str, Any])
-
-
-class Items(TypedDict, Generic[Item]):
-    """A complete list."""
-
-    items: list[Item]
-
-
-class Listed(Items[Item]):
-    """A page of a list; `next_cursor` is null on the last page."""
-
-    next_cursor: str | None
-
-
-def list_page(rows: Sequence[Row], serialize: Callable[[Row], Item], *, limit: int) -> Listed[Item]:
-    """Return the serialized rows of a page; the next cursor is the last item's id."""
-    items = [serialize(row) for row in rows]
-    is_full = len(items) == limit
-    return {"items": items, "next_cursor": str(items[-1]["id"]) if is_full else None}

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated, Any
 
 from flask import Blueprint
@@ -15,22 +16,12 @@ from core.types import Timestamp
 from dashboard.periods import BRASILIA
 from models import AuditEvent
 from provisioning.audit import AuditFilter, AuditNames, read_events, read_names
-from provisioning.context import iso_utc
 from provisioning.user_lists import list_mentees, list_users
 from web.access_policy import admin_required
 from web.admin_labels import ACTIONS, EVENTS, channel_text, event_labels, event_name
-from web.api import api_operation
+from web.api import Listed, api_operation, list_page, serialize_row
 from web.csv_export import Row
-from web.validation import (
-    CURSOR_DESCRIPTION,
-    EventCursor,
-    Listed,
-    Paging,
-    Query,
-    Text,
-    list_page,
-    search_term,
-)
+from web.validation import CURSOR_DESCRIPTION, EventCursor, Paging, Query, Text, search_term
 
 admin_audit = Blueprint("admin_audit", __name__, url_prefix="/api/admin")
 
@@ -99,22 +90,7 @@ def list_events(query: AuditQuery) -> Listed[EventShape]:
         events = read_events(
             session, AuditFilter(), before_id=query.cursor or None, limit=query.limit
         )
-    return list_page(events, serialize_event, limit=query.limit)
-
-
-def serialize_event(event: AuditEvent) -> EventShape:
-    """Return an audit event as JSON values."""
-    return {
-        "id": event.id,
-        "at": iso_utc(event.at),
-        "event": event.event,
-        "entry": event.entry,
-        "actor_id": event.actor_id,
-        "user_id": event.user_id,
-        "mentorado_id": event.mentorado_id,
-        "request_id": event.request_id,
-        "details": event.details,
-    }
+    return list_page(events, partial(serialize_row, EventShape), limit=query.limit)
 
 
 def audit_filter(session: Session, query: AuditSearch) -> AuditFilter:

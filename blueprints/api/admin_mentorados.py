@@ -26,7 +26,7 @@ from provisioning.user_lists import MenteeKind, list_mentees
 from web.access_policy import admin_required
 from web.admin_change import admin_source, apply_admin_change, apply_admin_work, run_with_retry
 from web.admin_labels import FACTS
-from web.api import NoContent, api_operation
+from web.api import Listed, NoContent, api_operation, list_page
 from web.csv_export import CsvFile, Row, csv_response
 from web.csv_import import GOALS
 from web.errors import InvalidInputError
@@ -39,14 +39,12 @@ from web.validation import (
     Body,
     Email,
     Id,
-    Listed,
     Name,
     Query,
     Search,
     Text,
     WebAddress,
     WithReason,
-    list_page,
     search_term,
 )
 

@@ -1,7 +1,6 @@
 """Operations for admins: the audit log as CSV, dead letters, the auto-create switch, sweeps."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated, Any, Literal, NotRequired
 
 import structlog
@@ -18,23 +17,14 @@ from models import ProvisioningAttempt, SweepRun
 from models.provisioning_attempt import AttemptState
 from models.sweep_run import SweepStatus
 from provisioning import admin_actions, attempts, audit
-from provisioning.context import iso_utc
 from sweep import runs
 from web.access_policy import admin_required
 from web.admin_change import admin_source, log_admin_action, run_with_retry
-from web.api import api_operation
+from web.api import Items, Listed, api_operation, list_page, serialize_row
 from web.csv_export import CsvFile, csv_response
 from web.errors import HttpError
 from web.services import services
-from web.validation import (
-    ID_CONVERTER,
-    MAX_PAGE_SIZE,
-    Body,
-    Items,
-    Listed,
-    Paging,
-    list_page,
-)
+from web.validation import ID_CONVERTER, MAX_PAGE_SIZE, Body, Paging
 
 admin_provisioning = Blueprint("admin_provisioning", __name__, url_prefix="/api/admin")
 log = structlog.get_logger(__name__)
@@ -165,19 +155,7 @@ def _switch_shape(session: Session) -> Switch:
 
 def _serialize_dead_letter(row: tuple[ProvisioningAttempt, int | None]) -> DeadLetter:
     attempt, user_id = row
-    return {
-        "id": attempt.id,
-        "clerk_id": attempt.clerk_id,
-        "user_id": user_id,
-        "state": attempt.state,
-        "attempts": attempt.attempts,
-        "error_class": attempt.error_class,
-        "error_code": attempt.error_code,
-        "request_id": attempt.request_id,
-        "first_failed_at": iso_utc(attempt.first_failed_at),
-        "last_failed_at": iso_utc(attempt.last_failed_at),
-        "next_attempt_at": iso_utc(attempt.next_attempt_at),
-    }
+    return serialize_row(DeadLetter, attempt, user_id=user_id)
 
 
 admin_sweeps = Blueprint("admin_sweeps", __name__, url_prefix="/api/admin/sweeps")
@@ -258,25 +236,4 @@ def get_run(run_id: int) -> SweepRun:
 
 def serialize_sweep(run: SweepRun) -> SweepShape:
     """Return a run as JSON values."""
-    shape: SweepShape = {
-        "id": run.id,
-        "status": run.status,
-        "trigger": run.trigger,
-        "dry_run": run.dry_run,
-        "total": run.total,
-        "scanned": run.scanned,
-        "created": run.created,
-        "linked": run.linked,
-        "existing": run.existing,
-        "failed": run.failed,
-        "ambiguous": run.ambiguous,
-        "started_at": _optional_utc(run.started_at),
-        "finished_at": _optional_utc(run.finished_at),
-        "heartbeat_at": _optional_utc(run.heartbeat_at),
-        "error": run.error,
-    }
-    return {**shape, "sample": run.sample or []} if run.dry_run else shape
-
-
-def _optional_utc(moment: datetime | None) -> str | None:
-    return iso_utc(moment) if moment else None
+    return serialize_row(SweepShape, run, **({"sample": run.sample or []} if run.dry_run else {}))

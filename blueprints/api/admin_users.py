@@ -16,9 +16,7 @@ from provisioning.context import (
     OutcomeShape,
     UserShape,
     context_from_result,
-    iso_utc,
     serialize_outcome,
-    serialize_user,
 )
 from provisioning.erasure import erase_person, preview_erasure
 from provisioning.errors import UnknownUserError
@@ -32,20 +30,10 @@ from web.admin_change import (
     log_admin_action,
     run_with_retry,
 )
-from web.api import api_operation
+from web.api import Listed, api_operation, list_page, serialize_row
 from web.errors import InvalidInputError
 from web.services import services
-from web.validation import (
-    ID_CONVERTER,
-    Body,
-    Listed,
-    Reason,
-    Search,
-    Text,
-    WithReason,
-    list_page,
-    search_term,
-)
+from web.validation import ID_CONVERTER, Body, Reason, Search, Text, WithReason, search_term
 
 admin_users = Blueprint("admin_users", __name__, url_prefix="/api/admin/users")
 
@@ -204,16 +192,13 @@ def erase_user(user_id: int, reason: str | None, *, dry_run: bool) -> dict[str, 
 
 def serialize_user_row(row: ListedUser) -> ListedUserShape:
     """Return a listed user as JSON values."""
-    user = row.user
-    return {
-        **serialize_user(user),
-        "state": row.state,
-        "mentorado_id": row.mentorado.id if row.mentorado else None,
-        "attempts": row.attempt.attempts if row.attempt else 0,
-        "created_at": iso_utc(user.created_at),
-        "last_signed_in": iso_utc(user.last_signed_in),
-        "blocked_at": iso_utc(user.blocked_at) if user.blocked_at else None,
-    }
+    return serialize_row(
+        ListedUserShape,
+        row.user,
+        state=row.state,
+        mentorado_id=row.mentorado.id if row.mentorado else None,
+        attempts=row.attempt.attempts if row.attempt else 0,
+    )
 
 
 def search_users(session: Session, query: UserSearch) -> list[ListedUser]:

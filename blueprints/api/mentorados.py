@@ -7,20 +7,20 @@ from typing_extensions import TypedDict
 from core.database import transaction
 from core.types import Timestamp
 from dashboard import deleted_months, own_profile
-from dashboard.months import ReportedMonth, reported_months, save_month
+from dashboard.months import reported_months, save_month
 from dashboard.overview import OverviewShape, read_overview, serialize_overview
 from dashboard.periods import Period
 from models import Mentorado
 from provisioning.audit import Source
-from provisioning.context import READY, MentoradoShape, RequestContext, iso_utc, serialize_mentorado
+from provisioning.context import READY, MentoradoShape, RequestContext, serialize_mentorado
 from provisioning.personal_data import PersonExport
 from web.access_policy import mentorado_required, own_dashboard, signed_in
-from web.api import PROFILE_CODES, NoContent, api_operation
+from web.api import PROFILE_CODES, Items, NoContent, api_operation, serialize_row
 from web.errors import HttpError, ProfileRequiredError
 from web.month_input import MONTH, YEAR, MonthNumber, MonthReport, Year, requested_period
 from web.own_data import own_export, own_overview, with_own_profile
 from web.services import services
-from web.validation import ID_CONVERTER, MAX_PAGE_SIZE, Body, Items, Name
+from web.validation import ID_CONVERTER, MAX_PAGE_SIZE, Body, Name
 
 mentorados = Blueprint("mentorados", __name__, url_prefix="/api/mentorados")
 
@@ -77,7 +77,7 @@ def overview() -> OverviewShape:
 def metricas() -> Items[MonthShape]:
     """The reported months, newest first."""
     months = with_own_profile(lambda s, own: reported_months(s, own, limit=MAX_PAGE_SIZE))
-    return {"items": [serialize_month(month) for month in months]}
+    return {"items": [serialize_row(MonthShape, month) for month in months]}
 
 
 @mentorados.put(f"/me/metricas/<{YEAR}:ano>/<{MONTH}:mes>")
@@ -87,7 +87,7 @@ def report(ano: Year, mes: MonthNumber, body: MonthReport) -> MonthShape:
     """Write the given fields of a month; omitted ones keep their values."""
     period, now, changes = requested_period(ano, mes), services().now(), body.changes()
     month = with_own_profile(lambda s, own: save_month(s, own, period, changes, now=now))
-    return serialize_month(month)
+    return serialize_row(MonthShape, month)
 
 
 @mentorados.delete(f"/me/metricas/<{YEAR}:ano>/<{MONTH}:mes>")
@@ -131,22 +131,6 @@ def overview_of_one(mentorado_id: int) -> OverviewShape:
             raise HttpError("not_found", "no such mentorado")
         figures = read_overview(session, mentorado_id, now=services().now())
     return serialize_overview(figures)
-
-
-def serialize_month(month: ReportedMonth) -> MonthShape:
-    """Return a month as JSON values."""
-    return {
-        "ano": month.ano,
-        "mes": month.mes,
-        "faturamento": month.faturamento,
-        "lucro": month.lucro,
-        "posts_feed": month.posts_feed,
-        "stories": month.stories,
-        "leads": month.leads,
-        "procedimentos": month.procedimentos,
-        "observacoes": month.observacoes,
-        "updated_at": iso_utc(month.updated_at),
-    }
 
 
 def _check_may_see(mentorado_id: int) -> None:
