@@ -17,11 +17,10 @@ from typing import Any
 import click
 from alembic import command
 from alembic.util import CommandError
-from flask import Flask
 from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from cli.database import explain, migration_config, needs_adoption
+from cli.installation import explain, migration_config, needs_adoption
 from core.database import db, use_direct_connection
 from migrations import inspection
 from migrations.inspection import AdoptionRefusedError
@@ -112,11 +111,6 @@ class Report:
 
 class DryRunError(Exception):
     """Raised at the end of a dry run, so that its transaction is rolled back."""
-
-
-def register(app: Flask) -> None:
-    """Add the command to `flask`."""
-    app.cli.add_command(adopt)
 
 
 @click.command()

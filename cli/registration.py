@@ -15,8 +15,8 @@ from flask import Flask
 from flask_migrate import Migrate
 from sqlalchemy.exc import SQLAlchemyError
 
-from cli import admin, adopt, doctor, installation, person, provisioning
-from cli.database import database_name, explain
+from cli import accounts, adopt, doctor, installation, provisioning
+from cli.installation import database_name, explain
 from core.database import db
 from web.services import services
 
@@ -29,32 +29,30 @@ MIGRATING = {"db upgrade", "db downgrade"}
 migration_steps = logging.getLogger("alembic.runtime.migration")
 
 
+COMMANDS = (
+    *(provisioning.sweep, provisioning.scheduler, provisioning.auto_create),
+    *(provisioning.demo, provisioning.token, accounts.admin, accounts.person),
+    *(adopt.adopt, installation.config, installation.cache, doctor.doctor),
+)
+
+
 def register_commands(app: Flask) -> None:
-    """Add all commands to `flask`; each reports database errors in one line."""
+    """Add all commands to `flask`, those of extensions included.
+
+    Each names its database, and ends with one line and exit code 1 after a database error.
+    """
     init_migrate(app)
-    provisioning.register_provisioning_commands(app)
-    admin.register(app)
-    person.register(app)
-    adopt.register(app)
-    installation.register(app)
-    doctor.register(app)
-    _report_errors_in_one_line(app)
+    for command in COMMANDS:
+        app.cli.add_command(command)
+    for name, command in app.cli.commands.items():
+        app.cli.commands[name] = _with_report(app, command, name)
+    migration_log = logging.getLogger("flask_migrate")
+    migration_log.handlers, migration_log.propagate = [_MigrationErrorHandler()], False
 
 
 def init_migrate(app: Flask) -> None:
     """Initialise Flask-Migrate, which also adds the command `db`."""
     Migrate(db=db, compare_type=True, compare_server_default=True).init_app(app)
-
-
-def _report_errors_in_one_line(app: Flask) -> None:
-    """Make each command name its database, and end with one line and exit code 1 after an error.
-
-    All commands are registered by now, those of extensions included.
-    """
-    for name, command in app.cli.commands.items():
-        app.cli.commands[name] = _with_report(app, command, name)
-    migration_log = logging.getLogger("flask_migrate")
-    migration_log.handlers, migration_log.propagate = [_MigrationErrorHandler()], False
 
 
 def _with_report(app: Flask, command: click.Command, path: str) -> click.Command:
