@@ -11,7 +11,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -84,29 +84,7 @@ REVENUE = text("""
 """)
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """The changes of a take-over, as ids and counts without the contents of rows.
-
-    `changes` are those of the schema, apart from times and objects that every database gets.
-    `decisions` name the profile that is kept and why: `history` (months or feedback), `used` (other
-    rows refer to it), `older`, or `first` (the lower id).
-    """
-
-    changes: list[str]
-    times: dict[str, list[str]]
-    decisions: list[dict[str, Any]]
-    moved: dict[str, int]
-    conflicts: list[dict[str, Any]]
-    ambiguous_addresses: list[dict[str, Any]]
-    without_profile: dict[str, Any]
-    pre_registered: dict[str, Any]
-    rows: dict[str, int]
-    revenue: int
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the report as plain values."""
-        return asdict(self)
+Report = dict[str, Any]
 
 
 class DryRunError(Exception):
@@ -139,56 +117,48 @@ def adopt(*, dry_run: bool, as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps({"problems": [asdict(problem) for problem in err.problems]}))
         raise click.ClickException(f"nothing was changed: {err}") from err
-    except SQLAlchemyError as err:
-        raise click.ClickException(f"nothing was changed: {explain(err)}") from err
-    except (RuntimeError, CommandError) as err:
-        first_line = str(err).splitlines()[0]
-        raise click.ClickException(f"nothing was changed: {first_line}") from err
+    except (SQLAlchemyError, RuntimeError, CommandError) as err:
+        is_of_database = isinstance(err, SQLAlchemyError)
+        reason = explain(err) if is_of_database else str(err).splitlines()[0]
+        raise click.ClickException(f"nothing was changed: {reason}") from err
     if as_json:
-        click.echo(json.dumps(report.as_json(), ensure_ascii=False))
+        click.echo(json.dumps(report, ensure_ascii=False))
     else:
         click.echo("\n".join(_lines(report)))
 
 
 def _earlier_report() -> Report:
-    report = past_report()
-    if report is None:
-        similar = ", ".join(similar_tables())
-        hint = f"; there are {similar}: set search_path, or rename them" if similar else ""
-        raise click.ClickException(
-            f"there is no other program's installation in this database{hint}"
-        )
-    return report
+    """Return the report of an earlier take-over; raises ClickException if there was none."""
+    with db.engine.connect() as connection:
+        has_table = connection.scalar(text("SELECT to_regclass('adoptions') IS NOT NULL"))
+        if has_table and connection.scalar(text("SELECT EXISTS (SELECT 1 FROM adoptions)")):
+            return read_report(connection)
+        similar = ", ".join(inspection.similar_tables(connection))
+    hint = f"; there are {similar}: set search_path, or rename them" if similar else ""
+    raise click.ClickException(f"there is no other program's installation in this database{hint}")
 
 
 def _lines(report: Report) -> Iterator[str]:
-    yield from report.changes
-    yield f"{len(report.decisions)} profiles are archived in favour of another one of the same user"
-    for decision in report.decisions:
-        yield (
-            "  person {user_id}: {keeper_id} stays, {loser_id} goes, ".format(**decision)
-            + f"because {REASONS[decision['why']]}"
-        )
-    for table, number in report.moved.items():
+    yield from report["changes"]
+    decisions, times = report["decisions"], report["times"]
+    yield f"{len(decisions)} profiles are archived in favour of another one of the same user"
+    for each in decisions:
+        fate = "  person {user_id}: {keeper_id} stays, {loser_id} goes".format(**each)
+        yield f"{fate}, because {REASONS[each['why']]}"
+    for table, number in report["moved"].items():
         yield f"  {number} rows of {table} follow the profile that stays"
-    yield f"{len(report.conflicts)} rows conflicted with one of that profile and are archived"
-    for conflict in report.conflicts:
+    yield f"{len(report['conflicts'])} rows conflicted with one of that profile and are archived"
+    for conflict in report["conflicts"]:
         yield "  {table}: row {id} of {from} in favour of {kept}".format(**conflict)
-    yield f"{len(report.ambiguous_addresses)} addresses have several profiles without owner"
-    for shared in report.ambiguous_addresses:
+    yield f"{len(report['ambiguous_addresses'])} addresses have several profiles without owner"
+    for shared in report["ambiguous_addresses"]:
         yield f"  {shared['address']}: {', '.join(map(str, shared['mentorado_ids']))}"
-    yield f"{report.pre_registered['count']} pre-registered profiles have no user yet"
-    yield f"{report.without_profile['count']} users without profile, for the first sweep"
-    naive = ", ".join(f"{table}.{name}" for table, names in report.times.items() for name in names)
+    yield f"{report['pre_registered']['count']} pre-registered profiles have no user yet"
+    yield f"{report['without_profile']['count']} users without profile, for the first sweep"
+    naive = ", ".join(f"{table}.{name}" for table, names in times.items() for name in names)
     yield f"times read as UTC from now on: {naive or 'none'}"
-    counts = ", ".join(f"{number} {table}" for table, number in report.rows.items())
-    yield f"kept or archived, none lost: {counts}; revenue {report.revenue}"
-
-
-def similar_tables() -> list[str]:
-    """Return tables with the expected names in another schema or letter case."""
-    with db.engine.connect() as connection:
-        return inspection.similar_tables(connection)
+    counts = ", ".join(f"{number} {table}" for table, number in report["rows"].items())
+    yield f"kept or archived, none lost: {counts}; revenue {report['revenue']}"
 
 
 def take_over(*, is_dry: bool) -> Report:
@@ -211,30 +181,25 @@ def take_over(*, is_dry: bool) -> Report:
     return reports[0]
 
 
-def past_report() -> Report | None:
-    """Return the report of an earlier take-over; None if there was none."""
-    with db.engine.connect() as connection:
-        if not connection.scalar(text("SELECT to_regclass('adoptions') IS NOT NULL")):
-            return None
-        is_adopted = connection.scalar(text("SELECT EXISTS (SELECT 1 FROM adoptions)"))
-        return read_report(connection) if is_adopted else None
-
-
 def read_report(connection: Connection) -> Report:
-    """Read the report from the tables `adoptions` and `archived_rows`."""
-    rows = {table: connection.scalar(text(COUNTED.format(table=table))) for table in BUSINESS}
-    return Report(
-        changes=connection.scalar(CHANGES) or [],
-        times=connection.scalar(TIMES, {"tables": list(BUSINESS)}) or {},
-        decisions=connection.scalar(DECISIONS) or [],
-        moved=connection.scalar(MOVED) or {},
-        conflicts=connection.scalar(CONFLICTS) or [],
-        ambiguous_addresses=connection.scalar(AMBIGUOUS) or [],
-        without_profile=_counted(connection, WITHOUT_PROFILE),
-        pre_registered=_counted(connection, PRE_REGISTERED),
-        rows={table: int(number or 0) for table, number in rows.items()},
-        revenue=int(connection.scalar(REVENUE) or 0),
-    )
+    """Read the changes of a take-over, as ids and counts without the contents of rows.
+
+    `changes` are those of the schema, apart from times and objects that every database gets.
+    `decisions` name the profile that is kept and why: `history` (months or feedback), `used` (other
+    rows refer to it), `older`, or `first` (the lower id).
+    """
+    return {
+        "changes": connection.scalar(CHANGES) or [],
+        "times": connection.scalar(TIMES, {"tables": list(BUSINESS)}) or {},
+        "decisions": connection.scalar(DECISIONS) or [],
+        "moved": connection.scalar(MOVED),
+        "conflicts": connection.scalar(CONFLICTS),
+        "ambiguous_addresses": connection.scalar(AMBIGUOUS),
+        "without_profile": _counted(connection, WITHOUT_PROFILE),
+        "pre_registered": _counted(connection, PRE_REGISTERED),
+        "rows": {name: connection.scalar(text(COUNTED.format(table=name))) for name in BUSINESS},
+        "revenue": int(connection.scalar(REVENUE) or 0),
+    }
 
 
 def _counted(connection: Connection, ids: TextClause) -> dict[str, Any]:
