@@ -124,11 +124,13 @@ def create_app(config: Config | None = None) -> Flask:
 
 
 def _create_from_environment() -> Flask:
-    config = startup.load_settings(os.environ)
-    startup.refuse_exposed_flask_run(config)
+    config, addresses = startup.load_settings(os.environ), startup.flask_run_addresses()
+    startup.refuse_exposed_development_provider(config, addresses)
     startup.start_logging(config)
     app = build_app(config)
-    startup.prepare_flask_run(app, config)
+    if addresses:  # `flask run` does what gunicorn's hooks do
+        startup.prepare_database(config, lambda _: app)
+        startup.print_banner(config, addresses)
     return app
 
 

@@ -103,27 +103,12 @@ def refuse_exposed_development_provider(config: Config, addresses: Iterable[Addr
             )
 
 
-def refuse_exposed_flask_run(config: Config) -> None:
-    """As `refuse_exposed_development_provider`, for the address that `flask run` was given."""
-    address = _flask_run_address()
-    if address is not None:
-        refuse_exposed_development_provider(config, [address])
-
-
-def prepare_flask_run(app: Flask, config: Config) -> None:
-    """Before `flask run`, prepare the database and print the banner, as gunicorn does."""
-    address = _flask_run_address()
-    if address is not None:
-        prepare_database(config, lambda _: app)
-        print_banner(config, [address])
-
-
-def _flask_run_address() -> tuple[str, int] | None:
-    """Return the address of `flask run`; None in any other command or server."""
+def flask_run_addresses() -> list[Address]:
+    """Return the address that `flask run` was given; none in any other command or server."""
     context = click.get_current_context(silent=True)
     if context is None or context.info_name != "run" or not context.params.get("host"):
-        return None
-    return context.params["host"], context.params.get("port") or 0
+        return []
+    return [(context.params["host"], context.params.get("port") or 0)]
 
 
 def warn_of_insecure_settings(config: Config) -> None:
@@ -165,18 +150,13 @@ def prepare_database(config: Config, build_app: Callable[[Config], Flask]) -> No
     if url is not None and (config.is_production or not _is_empty(url, config)):
         return
     with build_app(config).app_context():
-        _upgrade()
+        try:
+            flask_migrate.upgrade()
+        except SQLAlchemyError as err:
+            if not is_outage(err):
+                raise
+            log.warning("database_not_migrated", error=type(err).__name__)  # as /readyz reports
         db.engine.dispose()  # the workers fork from here and open their own connections
-
-
-def _upgrade() -> None:
-    """Migrate, except during an outage, which /readyz reports until it is over."""
-    try:
-        flask_migrate.upgrade()
-    except SQLAlchemyError as err:
-        if not is_outage(err):
-            raise
-        log.warning("database_not_migrated", error=type(err).__name__)
 
 
 def connect_worker(app: Flask) -> None:
