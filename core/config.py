@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import SplitResult, parse_qs, urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from dotenv import dotenv_values
 from psycopg2 import Error as DriverError
@@ -35,8 +35,6 @@ DATABASE = ("postgresql", "postgres", "postgresql+psycopg2")
 INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060"
 QUOTES = ('"', "'")
 HOST = re.compile(r"[\w.-]+|[0-9a-f.:]*:[0-9a-f.:]*", re.IGNORECASE)
-VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
-CLERK_SECRET_KEY = re.compile(r"sk_(test|live)_[\x21-\x7e]+")
 # The others would change how long a request waits for Redis, or what its answers are.
 REDIS_OPTION = re.compile("db|username|password|client_name|ssl_[a-z_]+")
 CONTROL_CHARACTER = re.compile("%[01][0-9a-f]|%7f", re.IGNORECASE)
@@ -76,13 +74,6 @@ def _trim(value: str) -> str:
     return value
 
 
-def _split_list(value: object) -> object:
-    """Parse a comma list: trimmed, lower case, blanks dropped."""
-    if not isinstance(value, str):
-        return value
-    return frozenset(part.strip().lower() for part in value.split(",") if part.strip())
-
-
 def _parse_addresses(value: object) -> object:
     """Parse a comma list of e-mail addresses into the keys by which they are compared.
 
@@ -101,11 +92,11 @@ def _parse_addresses(value: object) -> object:
 
 def _parse_origins(value: object) -> object:
     """Parse a comma list of origins, such as `https://app.example.com` without a path."""
-    values = _split_list(value)
-    if not isinstance(values, frozenset):
-        return values
+    if not isinstance(value, str):
+        return value
+    parts = [part.strip() for part in value.lower().split(",")]
     try:
-        return frozenset(_parse_origin(each) for each in values)
+        return frozenset(_parse_origin(part) for part in parts if part)
     except ValueError:
         example = "https://app.example.com"
         raise ValueError(f"must be a comma list of origins such as {example}") from None
@@ -125,10 +116,8 @@ def _check_url(value: str, schemes: tuple[str, ...]) -> str:
         port = parts.port
     except ValueError:
         raise ValueError("has a host or a port that cannot be read") from None
-    has_place = (
-        bool(parts.hostname) if schemes == WEB else bool(parts.netloc or _database_path(parts))
-    )
-    if parts.scheme not in schemes or not has_place:
+    place = parts.hostname if schemes == WEB else parts.netloc + parts.query + parts.path.strip("/")
+    if parts.scheme not in schemes or not place:
         raise ValueError(f"must be a URL starting with {' or '.join(f'{s}://' for s in schemes)}")
     if CONTROL_CHARACTER.search(value):
         raise ValueError("holds a control character (%00 to %1F)")
@@ -137,10 +126,6 @@ def _check_url(value: str, schemes: tuple[str, ...]) -> str:
     if parts.netloc.count("@") > 1 or "#" in value or any(map(str.isspace, value)):
         raise ValueError("holds a character that must be percent-encoded (in a password: @ is %40)")
     return _with_plain_host(value).rstrip("/")
-
-
-def _database_path(parts: SplitResult) -> str:
-    return parts.query or parts.path.strip("/")
 
 
 def _with_plain_host(value: str) -> str:
@@ -185,10 +170,7 @@ def _parse_database_url(value: str) -> str:
     except (ArgumentError, ValueError):
         raise ValueError("cannot be read; give postgresql://user:password@host/name") from None
     # With an unencoded special character the two parsers disagree about the password.
-    if (
-        url.host != urlsplit(value).hostname
-        and (url.host or "").lower() != urlsplit(value).hostname
-    ):
+    if (url.host or "").lower() != (urlsplit(value).hostname or ""):
         raise ValueError("holds a character that must be percent-encoded (in a password: / is %2F)")
     _check_options(url)
     return driver_url
@@ -229,18 +211,15 @@ def _absolute_path(path: Path) -> Path:
     return PROJECT / path.expanduser()
 
 
-def _check_clerk_secret_key(value: SecretStr) -> SecretStr:
-    """Refuse a key that cannot be sent in a header, such as one shortened with an ellipsis."""
-    if not CLERK_SECRET_KEY.fullmatch(value.get_secret_value()):
-        raise ValueError("is not a Clerk secret key (sk_test_… or sk_live_…)")
-    return value
+def _secret_of(pattern: str, reason: str) -> AfterValidator:
+    """Return the check of a secret, which must be fit for a header; a shortened one is not."""
 
+    def check(value: SecretStr) -> SecretStr:
+        if not re.fullmatch(pattern, value.get_secret_value()):
+            raise ValueError(reason)
+        return value
 
-def _check_token(value: SecretStr) -> SecretStr:
-    """Refuse a token that cannot be sent in a header."""
-    if not VISIBLE_ASCII.fullmatch(value.get_secret_value()):
-        raise ValueError("must consist of visible ASCII characters")
-    return value
+    return AfterValidator(check)
 
 
 def _check_bind(value: str) -> str:
@@ -297,9 +276,20 @@ def _check_support_url(value: str) -> str:
 
 Addresses = Annotated[frozenset[str], BeforeValidator(_parse_addresses)]
 Origins = Annotated[frozenset[str], BeforeValidator(_parse_origins)]
+DatabaseUrl = Annotated[str, BeforeValidator(_parse_database_url)]
 WebUrl = Annotated[str, BeforeValidator(_check_web_url)]
+ApiUrl = Annotated[str, BeforeValidator(_check_api_url)]
 PageUrl = Annotated[str, BeforeValidator(partial(_check_web_url, may_have_query=True))]
 RedisUrl = Annotated[str, BeforeValidator(_check_redis_url)]
+ClerkSecretKey = Annotated[
+    SecretStr,
+    _secret_of(
+        r"sk_(test|live)_[\x21-\x7e]+", "is not a Clerk secret key (sk_test_… or sk_live_…)"
+    ),
+]
+Token = Annotated[
+    SecretStr, _secret_of(r"[\x21-\x7e]+", "must consist of visible ASCII characters")
+]
 
 
 SECRET_URL = Field(default=None, repr=False)  # the URL may contain a password
@@ -312,8 +302,8 @@ class Config(BaseModel):
 
     app_env: Literal["development", "production"] = "development"
     instance_path: Annotated[Path, AfterValidator(_absolute_path)] = PROJECT / "instance"
-    database_url: Annotated[str, BeforeValidator(_parse_database_url)] | None = SECRET_URL
-    database_url_unpooled: Annotated[str, BeforeValidator(_parse_database_url)] | None = SECRET_URL
+    database_url: DatabaseUrl | None = SECRET_URL
+    database_url_unpooled: DatabaseUrl | None = SECRET_URL
     database_connect_seconds: float = Field(default=10, gt=0, le=120)
     database_idle_seconds: int = Field(default=240, ge=0, le=604_800)
     database_idle_sweep_seconds: int = Field(default=21_600, ge=1, le=604_800)
@@ -321,9 +311,9 @@ class Config(BaseModel):
     secret_key: SecretStr | None = None
 
     clerk_publishable_key: Annotated[str, BeforeValidator(_check_publishable_key)] | None = None
-    clerk_secret_key: Annotated[SecretStr, AfterValidator(_check_clerk_secret_key)] | None = None
-    clerk_frontend_api_url: Annotated[str, BeforeValidator(_check_api_url)] | None = None
-    clerk_api_url: Annotated[str, BeforeValidator(_check_api_url)] = "https://api.clerk.com"
+    clerk_secret_key: ClerkSecretKey | None = None
+    clerk_frontend_api_url: ApiUrl | None = None
+    clerk_api_url: ApiUrl = "https://api.clerk.com"
     clerk_jwks_url: PageUrl | None = None
     clerk_issuer: WebUrl | None = None
     clerk_authorized_parties: Origins = frozenset()
@@ -345,7 +335,7 @@ class Config(BaseModel):
 
     rate_limit_per_minute: int = Field(default=600, ge=1, le=1_000_000_000)
     ensure_rate_limit_per_minute: int = Field(default=60, ge=1, le=1_000_000_000)
-    metrics_token: Annotated[SecretStr, AfterValidator(_check_token)] | None = None
+    metrics_token: Token | None = None
 
     web_concurrency: int = Field(default=1, ge=1, le=1_000)
     web_threads: int = Field(default=8, ge=1, le=1_000)
@@ -355,25 +345,17 @@ class Config(BaseModel):
     sentry_dsn: Annotated[SecretStr, AfterValidator(_check_sentry_dsn)] | None = None
 
     @model_validator(mode="after")
-    def _refuse_unsafe_production(self) -> "Config":
+    def _refuse_contradictions(self) -> "Config":
+        """Refuse an incomplete production, and two databases: one migrated, another one served.
+
+        Also settings by which real users would reach the development identity provider, where any
+        user can sign in as an admin.
+        """
         missing = [name.upper() for name in REQUIRED_IN_PRODUCTION if not getattr(self, name)]
         if self.is_production and missing:
             raise ValueError(f"APP_ENV=production needs {', '.join(missing)}")
-        return self
-
-    @model_validator(mode="after")
-    def _refuse_direct_connection_alone(self) -> "Config":
-        """Refuse to migrate one database and to serve the embedded one."""
         if self.database_url_unpooled is not None and self.database_url is None:
             raise ValueError("DATABASE_URL_UNPOOLED needs DATABASE_URL")
-        return self
-
-    @model_validator(mode="after")
-    def _refuse_accidental_dev_provider(self) -> "Config":
-        """Refuse settings by which real users would reach the development identity provider.
-
-        Any user can sign in as an admin there.
-        """
         if self.clerk_publishable_key is None:
             for name in type(self).model_fields:
                 is_given = getattr(self, name) and name in self.model_fields_set
