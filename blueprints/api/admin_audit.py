@@ -1,6 +1,6 @@
 """The audit log for admins: events as JSON and CSV, and the filter that pages share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated, Any
@@ -20,23 +20,23 @@ from provisioning.user_lists import list_mentees, list_users
 from web.access_policy import admin_required
 from web.admin_labels import ACTIONS, EVENTS, channel_text, event_labels, event_name
 from web.api import Listed, api_operation, list_page, serialize_row
-from web.csv_export import Row
+from web.csv_export import Cell, Row
 from web.validation import CURSOR_DESCRIPTION, EventCursor, Paging, Query, Text, search_term
 
 admin_audit = Blueprint("admin_audit", __name__, url_prefix="/api/admin")
 
 KINDS = dict(sorted({**EVENTS, **ACTIONS}.items(), key=lambda item: item[1]))
-CSV_TITLES = (
-    "Número",
-    "Quando",
-    "O quê",
-    "Quem fez",
-    "Conta",
-    "Perfil",
-    "Por onde",
-    "Motivo e detalhes",
-    "Código",
-)
+CSV_COLUMNS: dict[str, Callable[[AuditEvent, AuditNames], Cell]] = {
+    "Número": lambda event, _: event.id,
+    "Quando": lambda event, _: event.at,
+    "O quê": lambda event, _: event_name(event),
+    "Quem fez": lambda event, names: names.user(event.actor_id),
+    "Conta": lambda event, names: names.user(event.user_id),
+    "Perfil": lambda event, names: names.profile(event.mentorado_id),
+    "Por onde": lambda event, _: channel_text(event.entry),
+    "Motivo e detalhes": lambda event, _: event_labels(event),
+    "Código": lambda event, _: event.request_id,
+}
 MOST_FOUND = 50  # accounts and profiles of a search whose events are shown
 
 
@@ -114,22 +114,8 @@ def read_csv_batch(
     """Return the next lines of the audit log as CSV, and the id to continue before."""
     events = read_events(session, wanted, before_id=before_id, limit=limit)
     names = read_names(session, events)
-    rows = [_csv_row(event, names) for event in events]
+    rows = [[cell(event, names) for cell in CSV_COLUMNS.values()] for event in events]
     return rows, events[-1].id if len(events) == limit else None
-
-
-def _csv_row(event: AuditEvent, names: AuditNames) -> Row:
-    return (
-        event.id,
-        event.at,
-        event_name(event),
-        names.user(event.actor_id),
-        names.user(event.user_id),
-        names.profile(event.mentorado_id),
-        channel_text(event.entry),
-        event_labels(event),
-        event.request_id,
-    )
 
 
 def _start_of_day(text: str | None, *, days: int = 0) -> datetime | None:

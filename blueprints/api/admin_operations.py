@@ -9,11 +9,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from typing_extensions import TypedDict
 
-from blueprints.api.admin_audit import CSV_TITLES, AuditSearch, audit_filter, read_csv_batch
+from blueprints.api.admin_audit import CSV_COLUMNS, AuditSearch, audit_filter, read_csv_batch
 from blueprints.api.admin_users import Retried, ensure_user
 from core.database import transaction
 from core.types import Timestamp, one_of
-from models import ProvisioningAttempt, SweepRun
+from models import SweepRun
 from models.provisioning_attempt import AttemptState
 from models.sweep_run import SweepStatus
 from provisioning import admin_actions, attempts, audit
@@ -82,7 +82,7 @@ def download_audit(query: AuditSearch) -> CsvFile:
         wanted = audit_filter(session, query)
     return csv_response(
         "registro.csv",
-        CSV_TITLES,
+        list(CSV_COLUMNS),
         lambda session, before_id, limit: read_csv_batch(session, wanted, before_id, limit),
     )
 
@@ -94,7 +94,9 @@ def list_dead_letters(query: Paging) -> Listed[DeadLetter]:
     """Dead letters: users whose profile the background no longer tries to create."""
     with transaction() as session:
         letters = attempts.list_dead_letters(session, after_id=query.cursor, limit=query.limit)
-    return list_page(letters, _serialize_dead_letter, limit=query.limit)
+    return list_page(
+        letters, lambda row: serialize_row(DeadLetter, row[0], user_id=row[1]), limit=query.limit
+    )
 
 
 @admin_provisioning.post(f"/dead-letters/<{ID_CONVERTER}:attempt_id>/retry")
@@ -151,11 +153,6 @@ def turn_switch(body: SwitchRequest) -> Switch:
 def _switch_shape(session: Session) -> Switch:
     stored = admin_actions.is_auto_create_on(session)
     return {"enabled": stored and services().config.enable_auto_create, "stored": stored}
-
-
-def _serialize_dead_letter(row: tuple[ProvisioningAttempt, int | None]) -> DeadLetter:
-    attempt, user_id = row
-    return serialize_row(DeadLetter, attempt, user_id=user_id)
 
 
 admin_sweeps = Blueprint("admin_sweeps", __name__, url_prefix="/api/admin/sweeps")

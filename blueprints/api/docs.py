@@ -63,7 +63,7 @@ def docs() -> str:
 
 
 def sections(document: Json) -> Iterator[tuple[str, str, list[tuple[str, str, Json]]]]:
-    """Yield the common path of each tag, its description, and method, path and operation of each."""
+    """Yield the common path and description of each tag, with its methods, paths, operations."""
     for tag in document["tags"]:
         calls = [
             (method, path, operation)

@@ -113,11 +113,7 @@ def export() -> PersonExport:
 def one(mentorado_id: int) -> MentoradoShape:
     """One profile, for its owner and for admins."""
     _check_may_see(mentorado_id)
-    with transaction() as session:
-        profile = session.get(Mentorado, mentorado_id)
-    if profile is None:
-        raise HttpError("not_found", "no such mentorado")
-    return serialize_mentorado(profile)
+    return load_profile(mentorado_id)
 
 
 @mentorados.get(f"/<{ID_CONVERTER}:mentorado_id>/overview")
@@ -127,10 +123,15 @@ def overview_of_one(mentorado_id: int) -> OverviewShape:
     """The figures of one dashboard, for its owner and for admins."""
     _check_may_see(mentorado_id)
     with transaction() as session:
-        if session.get(Mentorado, mentorado_id) is None:
-            raise HttpError("not_found", "no such mentorado")
+        session.get_one(Mentorado, mentorado_id)
         figures = read_overview(session, mentorado_id, now=services().now())
     return serialize_overview(figures)
+
+
+def load_profile(mentorado_id: int) -> MentoradoShape:
+    """Return a profile as JSON values; raises NoResultFound."""
+    with transaction() as session:
+        return serialize_mentorado(session.get_one(Mentorado, mentorado_id))
 
 
 def _check_may_see(mentorado_id: int) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from hmac import compare_digest
 from typing import Literal, NotRequired
 
-from flask import Blueprint, request
+from flask import Blueprint
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from pydantic import SecretStr
 from typing_extensions import TypedDict
@@ -16,6 +16,7 @@ from web.access_policy import public_unlimited
 from web.api import api_operation
 from web.errors import HttpError, UnauthenticatedError
 from web.services import services
+from web.session import bearer_token
 
 HEALTHY_STATES = {"ok", "not_configured", "none_yet"}
 
@@ -85,7 +86,5 @@ def metrics() -> tuple[str, Literal[200], Mapping[str, str]]:
 def _check_token(token: SecretStr | None) -> None:
     if token is None:
         raise HttpError("not_found", "there are no metrics without a token")
-    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    is_right = compare_digest(value.encode(), token.get_secret_value().encode())
-    if scheme.lower() != "bearer" or not is_right:
+    if not compare_digest((bearer_token() or "").encode(), token.get_secret_value().encode()):
         raise UnauthenticatedError("the token is not METRICS_TOKEN")
