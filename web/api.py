@@ -6,7 +6,7 @@ mypy checks the view against it, requests are validated by it, and OpenAPI descr
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial, wraps
+from functools import wraps
 from inspect import getdoc
 from typing import Any, Generic, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 from provisioning.context import DENIED, FAILED_STATUSES, iso_utc
-from web.validation import Body, Query, read_body, read_query
+from web.validation import Body, Query, read_json, read_query, validate_model
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -116,9 +116,9 @@ def operation_spec(view: Callable[..., Any]) -> OperationSpec | None:
 
 def _reader(hint: object) -> Callable[[], BaseModel] | None:
     if isinstance(hint, type) and issubclass(hint, Body):
-        return partial(read_body, hint)
+        return lambda: validate_model(hint, read_json())
     if isinstance(hint, type) and issubclass(hint, Query):
-        return partial(read_query, hint)
+        return lambda: read_query(hint)
     return None
 
 

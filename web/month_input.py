@@ -1,6 +1,7 @@
 """Reading months and their figures, from JSON, forms and URLs."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any
 
 from flask import request
@@ -80,23 +81,11 @@ def _parse_typed(parse: Callable[[str], int], value: object, info: ValidationInf
         raise PydanticCustomError(err.kind, err.kind) from err
 
 
-def parse_typed_number(value: object, info: ValidationInfo) -> object:
-    """Parse a whole number typed in a form."""
-    return _parse_typed(parse_whole_number, value, info)
-
-
-def parse_typed_amount(value: object, info: ValidationInfo) -> object:
-    """Parse an amount of money typed in a form; its cents are rounded."""
-    return _parse_typed(parse_amount, value, info)
-
-
+parse_typed_number = partial(_parse_typed, parse_whole_number)
+TYPED_MONEY = BeforeValidator(partial(_parse_typed, parse_amount))  # its cents are rounded
 Figure = Annotated[Amount, BeforeValidator(parse_typed_number)]
-Revenue = Annotated[Amount, BeforeValidator(parse_typed_amount)]
-Profit = Annotated[
-    SignedAmount,
-    BeforeValidator(parse_typed_amount),
-    Field(description="Negative in a month with a loss"),
-]
+Revenue = Annotated[Amount, TYPED_MONEY]
+Profit = Annotated[SignedAmount, TYPED_MONEY, Field(description="Negative in a month with a loss")]
 
 
 class MonthReport(Body):

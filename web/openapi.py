@@ -87,11 +87,9 @@ class ExactSchema(GenerateJsonSchema):
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         """Leave out the default None, which the type of a query parameter excludes."""
         described = super().default_schema(schema)
-        return {
-            name: value
-            for name, value in described.items()
-            if name != "default" or value is not None
-        }
+        if described.get("default", "") is None:
+            del described["default"]
+        return described
 
     def normalize_name(self, name: str) -> str:
         """Turn `Listed[User]` into `ListedUser`, because names allow no brackets."""
@@ -131,15 +129,15 @@ def build_document(app: Flask) -> Json:
         "paths": paths,
         "components": {"schemas": components, "securitySchemes": SECURITY, "headers": HEADERS},
         "tags": [
-            {"name": name, "description": _tag_description(app, name)}
-            for name in dict.fromkeys(rule.endpoint.partition(".")[0] for rule, *_ in operations)
+            {"name": name, "description": (docstring or "").partition("\n")[0]}
+            for name in dict.fromkeys(_tag(rule) for rule, *_ in operations)
+            for docstring in [sys.modules[app.blueprints[name].import_name].__doc__]
         ],
     }
 
 
-def _tag_description(app: Flask, name: str) -> str:
-    docstring = sys.modules[app.blueprints[name].import_name].__doc__ or ""
-    return docstring.partition("\n")[0]
+def _tag(rule: Rule) -> str:
+    return str(rule.endpoint).partition(".")[0]
 
 
 def _operation(
@@ -149,7 +147,7 @@ def _operation(
     operation: Json = {
         "operationId": rule.endpoint,
         "summary": spec.summary,
-        "tags": [rule.endpoint.partition(".")[0]],
+        "tags": [_tag(rule)],
         "parameters": [*_path_parameters(rule, spec), *_query_parameters(spec)],
         "responses": _responses(rule, method, spec, policy, schemas),
         "security": [] if scopes is None else [{name: scopes} for name in SECURITY],
@@ -214,9 +212,9 @@ def _response(description: str, content: Json, headers: list[str]) -> Json:
 
 
 def _media(type_: object, schemas: Json) -> Json:
-    is_csv = csv_export.MEDIA_TYPE in getattr(type_, "__metadata__", ())
-    text_type = csv_export.MEDIA_TYPE if is_csv else "text/plain"
-    media_type = text_type if is_csv or type_ is str else "application/json"
+    media_type = "text/plain" if type_ is str else "application/json"
+    if csv_export.MEDIA_TYPE in getattr(type_, "__metadata__", ()):
+        media_type = csv_export.MEDIA_TYPE
     return {media_type: {"schema": schemas[repr(type_)]}}
 
 
