@@ -206,11 +206,6 @@ def _check_redis_url(value: str) -> str:
     return checked
 
 
-def _absolute_path(path: Path) -> Path:
-    """Return the path in the project's folder, unless it is absolute or begins with `~`."""
-    return PROJECT / path.expanduser()
-
-
 def _secret_of(pattern: str, reason: str) -> AfterValidator:
     """Return the check of a secret, which must be fit for a header; a shortened one is not."""
 
@@ -237,19 +232,10 @@ def _host_and_port(address: str) -> tuple[str | None, str]:
     return (found[1] or found[2], found[3]) if found else (None, "0")
 
 
-def _check_publishable_key(value: str) -> str:
-    _instance_host(value)
-    return value
-
-
 def _check_webhook_secret(value: SecretStr) -> SecretStr:
     """Refuse a secret with which no signature could be verified: `whsec_` and base64 are needed."""
     prefix, _, encoded = value.get_secret_value().partition("_")
-    try:
-        base64.b64decode(encoded, validate=True)
-    except ValueError:  # also for characters beyond ASCII
-        encoded = ""
-    if prefix != "whsec" or not encoded:
+    if prefix != "whsec" or not _decode(encoded):
         raise ValueError("is not a signing secret (whsec_…)")
     return value
 
@@ -274,6 +260,8 @@ def _check_support_url(value: str) -> str:
     return value
 
 
+# In the project's folder, unless it is absolute or begins with `~`.
+ProjectPath = Annotated[Path, AfterValidator(lambda path: PROJECT / path.expanduser())]
 Addresses = Annotated[frozenset[str], BeforeValidator(_parse_addresses)]
 Origins = Annotated[frozenset[str], BeforeValidator(_parse_origins)]
 DatabaseUrl = Annotated[str, BeforeValidator(_parse_database_url)]
@@ -287,6 +275,7 @@ ClerkSecretKey = Annotated[
         r"sk_(test|live)_[\x21-\x7e]+", "is not a Clerk secret key (sk_test_… or sk_live_…)"
     ),
 ]
+PublishableKey = Annotated[str, AfterValidator(lambda key: _instance_host(key) and key)]
 Token = Annotated[
     SecretStr, _secret_of(r"[\x21-\x7e]+", "must consist of visible ASCII characters")
 ]
@@ -301,7 +290,7 @@ class Config(BaseModel):
     model_config = {"frozen": True, "hide_input_in_errors": True}
 
     app_env: Literal["development", "production"] = "development"
-    instance_path: Annotated[Path, AfterValidator(_absolute_path)] = PROJECT / "instance"
+    instance_path: ProjectPath = PROJECT / "instance"
     database_url: DatabaseUrl | None = SECRET_URL
     database_url_unpooled: DatabaseUrl | None = SECRET_URL
     database_connect_seconds: float = Field(default=10, gt=0, le=120)
@@ -310,7 +299,7 @@ class Config(BaseModel):
     redis_url: RedisUrl | None = SECRET_URL
     secret_key: SecretStr | None = None
 
-    clerk_publishable_key: Annotated[str, BeforeValidator(_check_publishable_key)] | None = None
+    clerk_publishable_key: PublishableKey | None = None
     clerk_secret_key: ClerkSecretKey | None = None
     clerk_frontend_api_url: ApiUrl | None = None
     clerk_api_url: ApiUrl = "https://api.clerk.com"
@@ -361,17 +350,14 @@ class Config(BaseModel):
                 is_given = getattr(self, name) and name in self.model_fields_set
                 if is_given and name.startswith("clerk_") and name not in WITHOUT_PUBLISHABLE_KEY:
                     raise ValueError(f"{name.upper()} needs CLERK_PUBLISHABLE_KEY")
-        if self.uses_local_identity and not self._is_bound_to_loopback:
+        addresses = [each for each in self.bind.split(",") if not each.startswith("unix:")]
+        is_exposed = not all(is_loopback(_host_and_port(each)[0] or "") for each in addresses)
+        if self.uses_local_identity and is_exposed:
             raise ValueError(
                 "BIND: without CLERK_PUBLISHABLE_KEY the development identity provider answers, "
                 "which serves on loopback only"
             )
         return self
-
-    @property
-    def _is_bound_to_loopback(self) -> bool:
-        addresses = [each for each in self.bind.split(",") if not each.startswith("unix:")]
-        return all(is_loopback(_host_and_port(each)[0] or "") for each in addresses)
 
     @property
     def metrics_path(self) -> Path:
@@ -443,7 +429,11 @@ def load_config(environ: Mapping[str, str], dotenv: Path | None = PROJECT / ".en
     White space and quotes around a value are removed, and a blank value means unset. Raises
     ConfigError with one line that names the first wrong setting.
     """
-    merged = {**_read_env_file(dotenv), **environ}
+    try:
+        stored = dotenv_values(dotenv, encoding="utf-8-sig") if dotenv else {}
+    except (OSError, UnicodeDecodeError) as err:
+        raise ConfigError(f"{dotenv}: cannot be read ({type(err).__name__})") from None
+    merged = {**stored, **environ}
     if not (merged.get("BIND") or "").strip():
         merged["BIND"] = _bind_of_port(merged)
     known: dict[str, str] = {}
@@ -489,13 +479,6 @@ def refuse_accidental_database(config: Config) -> None:
         )
 
 
-def _read_env_file(path: Path | None) -> Mapping[str, str | None]:
-    try:
-        return dotenv_values(path, encoding="utf-8-sig") if path else {}
-    except (OSError, UnicodeDecodeError) as err:
-        raise ConfigError(f"{path}: cannot be read ({type(err).__name__})") from None
-
-
 def insecure_settings(config: Config) -> Iterator[tuple[str, str]]:
     """Yield settings that work but are insecure for real users, each with its fix."""
     if not config.is_production:
@@ -528,14 +511,19 @@ def _one_line(err: ValidationError) -> str:
 def _instance_host(publishable_key: str) -> str:
     """Return the instance's host from the key: `pk_(test|live)_` + base64 of `host$`."""
     prefix, _, encoded = publishable_key.rpartition("_")
-    try:
-        host = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True).decode("ascii")
-    except ValueError:  # also for characters beyond ASCII
-        host = ""
+    host = _decode(encoded + "=" * (-len(encoded) % 4)).decode("ascii", "replace")
     is_host = "." in host and HOST.fullmatch(host.removesuffix("$"))
     if prefix not in ("pk_test", "pk_live") or not host.endswith("$") or not is_host:
         raise ValueError("is not a Clerk publishable key (pk_test_… or pk_live_…)")
     return host.removesuffix("$")
+
+
+def _decode(text: str) -> bytes:
+    """Return the bytes of a base64 text; none for any other text."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:  # also for characters beyond ASCII
+        return b""
 
 
 def _account_portal(frontend_api_url: str | None) -> str | None:
