@@ -112,13 +112,7 @@ class Trial:
         seen = dict.fromkeys(TEXTS, "")
         for texts in (TEXTS, dict.fromkeys(TEXTS, "y")):
             mentoring.write_feedback(
-                self.session,
-                mentorado_id,
-                MONTH,
-                texts,
-                expected=seen,
-                source=SOURCE,
-                now=self.now,
+                self.session, mentorado_id, MONTH, texts, expected=seen, source=SOURCE, now=self.now
             )
             seen = texts
         self.session.expire_all()

@@ -197,9 +197,7 @@ def _responses(
         is_document = is_api_path(rule.rule) or codes == [INVALID_HOST]
         can_retry = any(PROBLEMS[code].can_retry for code in codes)
         responses[str(status)] = _response(
-            ", ".join(codes),
-            problem if is_document else page,
-            ["Retry-After"] if can_retry else [],
+            ", ".join(codes), problem if is_document else page, ["Retry-After"] if can_retry else []
         )
     return responses
 

@@ -187,8 +187,7 @@ WebAddress = Annotated[
     str,
     AfterValidator(_clean_web_address),
     _string_schema(
-        r"^\s*[Hh][Tt][Tt][Pp][Ss]?://[!#-&(-;=?-\[\]-~]+\s*$",
-        "At most 500 characters",
+        r"^\s*[Hh][Tt][Tt][Pp][Ss]?://[!#-&(-;=?-\[\]-~]+\s*$", "At most 500 characters"
     ),
 ]
 Amount = Annotated[int, Field(ge=0, le=2_147_483_647)]

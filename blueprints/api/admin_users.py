@@ -12,12 +12,7 @@ from core.database import transaction
 from core.types import Timestamp, one_of
 from models import User
 from provisioning import admin_actions, attempts
-from provisioning.context import (
-    OutcomeShape,
-    UserShape,
-    context_from_result,
-    serialize_outcome,
-)
+from provisioning.context import OutcomeShape, UserShape, context_from_result, serialize_outcome
 from provisioning.erasure import erase_person, preview_erasure
 from provisioning.errors import UnknownUserError
 from provisioning.personal_data import PersonExport, export_person, find_person
