@@ -37,19 +37,24 @@ CSV_COLUMNS: dict[str, Callable[[AuditEvent, AuditNames], Cell]] = {
     "Motivo e detalhes": lambda event, _: event_labels(event),
     "Código": lambda event, _: event.request_id,
 }
+DAY = timedelta(days=1)
 MOST_FOUND = 50  # accounts and profiles of a search whose events are shown
 
 
-def _check_date(text: str | None) -> str | None:
-    if text is not None:
-        try:
-            datetime.strptime(text, "%Y-%m-%d")  # noqa: DTZ007 - a day, without a time
-        except ValueError as err:
-            raise PydanticCustomError("date", "no date") from err
+def _start_of_day(text: str) -> datetime:
+    return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=BRASILIA)
+
+
+def _check_day(text: str | None) -> str | None:
+    try:
+        if text is not None:
+            _start_of_day(text) + DAY
+    except (ValueError, OverflowError) as err:  # its end must be a time as well
+        raise PydanticCustomError("date", "no date") from err
     return text
 
 
-Day = Annotated[Text, AfterValidator(_check_date), Field(description="`2026-03-31`, in Brasília")]
+Day = Annotated[Text, AfterValidator(_check_day), Field(description="`2026-03-31`, in Brasília")]
 
 
 class AuditSearch(Query):
@@ -101,8 +106,8 @@ def audit_filter(session: Session, query: AuditSearch) -> AuditFilter:
     return AuditFilter(
         kind=query.kind,
         is_action=query.kind not in EVENTS,
-        since=_start_of_day(query.since),
-        until=_start_of_day(query.until, days=1),
+        since=_start_of_day(query.since) if query.since else None,
+        until=_start_of_day(query.until) + DAY if query.until else None,
         user_ids=None if users is None else [row.user.id for row in users],
         mentorado_ids=None if profiles is None else [profile.id for profile in profiles],
     )
@@ -116,10 +121,3 @@ def read_csv_batch(
     names = read_names(session, events)
     rows = [[cell(event, names) for cell in CSV_COLUMNS.values()] for event in events]
     return rows, events[-1].id if len(events) == limit else None
-
-
-def _start_of_day(text: str | None, *, days: int = 0) -> datetime | None:
-    if text is None:
-        return None
-    day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=BRASILIA)
-    return day + timedelta(days=days)
