@@ -53,41 +53,30 @@ REDIS_ADVICE = {
 }
 
 
+OK, WARNING, FAILED = "ok  ", "warn", "FAIL"
+COLOURS = {OK: "green", WARNING: "yellow", FAILED: "red"}
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check; `detail` says what to do if it failed.
+    """The result of one check; `detail` says what to do if it is a warning or failed.
 
     A warning is about a part that works, but is not suitable for production.
     """
 
     part: str
-    is_well: bool
     detail: str
-    is_warning: bool = False
+    mark: str = OK
 
     @property
-    def mark(self) -> str:
-        """The word before the line, in its colour."""
-        if not self.is_well:
-            return click.style("FAIL", fg="red")
-        return click.style("warn", fg="yellow") if self.is_warning else click.style("ok  ", "green")
-
-
-def _well(part: str, detail: str) -> Finding:
-    return Finding(part, is_well=True, detail=detail)
-
-
-def _warning(part: str, detail: str) -> Finding:
-    return Finding(part, is_well=True, detail=detail, is_warning=True)
-
-
-def _failed(part: str, detail: str) -> Finding:
-    return Finding(part, is_well=False, detail=detail)
+    def is_well(self) -> bool:
+        """Whether the part works."""
+        return self.mark != FAILED
 
 
 def _advised(part: str, found: str, advice: str) -> Finding:
     """Return what was found; with an advice it is a warning."""
-    return _warning(part, f"{found}: {advice}") if advice else _well(part, found)
+    return Finding(part, f"{found}: {advice}", WARNING) if advice else Finding(part, found)
 
 
 @click.command("doctor")
@@ -101,7 +90,8 @@ def doctor() -> None:
     """
     is_well = True
     for finding in (*examine_installation(services()), *_clerk_findings(services())):
-        click.echo(f"{finding.mark}  {finding.part:<14} {finding.detail}")
+        mark = click.style(finding.mark, fg=COLOURS[finding.mark])
+        click.echo(f"{mark}  {finding.part:<14} {finding.detail}")
         is_well = is_well and finding.is_well
     if not is_well:
         raise SystemExit(1)
@@ -109,11 +99,12 @@ def doctor() -> None:
 
 def examine_installation(installation: Services) -> Iterator[Finding]:
     """Check all parts except Clerk, which `examine_clerk` checks."""
-    yield _well("environment", installation.config.app_env)
+    yield Finding("environment", installation.config.app_env)
     for setting, advice in insecure_settings(installation.config):
-        yield _warning(setting, advice)
+        yield Finding(setting, advice, WARNING)
     state, fault = _database_state()
-    yield _failed("database", fault) if fault else _well("database", f"{database_name()}, writable")
+    mark = FAILED if fault else OK
+    yield Finding("database", fault or f"{database_name()}, writable", mark)
     yield _redis(installation.config)
     if fault:
         return
@@ -129,7 +120,7 @@ def _reported(part: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Fin
     try:
         yield from check()
     except SQLAlchemyError as err:
-        yield _failed(part, explain(err))
+        yield Finding(part, explain(err), FAILED)
 
 
 def _database_state() -> tuple[str, str | None]:
@@ -147,7 +138,7 @@ def _redis(config: Config) -> Finding:
     state = health.redis(is_configured=is_configured)
     detail = REDIS_ADVICE.get(state, ", writable" if state == "ok" else state.replace("_", " "))
     place = redis_address() if is_configured else ""
-    return Finding("redis", state not in REDIS_ADVICE, f"{place}{detail}")
+    return Finding("redis", f"{place}{detail}", FAILED if state in REDIS_ADVICE else OK)
 
 
 def _connection() -> Iterator[Finding]:
@@ -200,9 +191,9 @@ def _direct_connection(identity: Row[Any]) -> Finding:
             has_pooler = _has_pooler(connection, connection.scalar(text("SELECT pg_backend_pid()")))
             is_same = connection.execute(IDENTITY).one() == identity
     except SQLAlchemyError as err:
-        return _warning(part, f"{name} {reason_of(err)}: correct it")
+        return Finding(part, f"{name} {reason_of(err)}: correct it", WARNING)
     if not is_same:
-        return _warning(part, f"{name}: it leads to another database than DATABASE_URL: correct it")
+        return _advised(part, name, "it leads to another database than DATABASE_URL: correct it")
     advice = "it leads to a pooler as well: give the direct one" if has_pooler else ""
     return _advised(part, name, advice)
 
@@ -210,14 +201,14 @@ def _direct_connection(identity: Row[Any]) -> Finding:
 def _migrations(state: str) -> Iterator[Finding]:
     """Compare the database's revision; a newer program's works, but this host is old."""
     if state == "behind_on_migrations":
-        yield _failed("migrations", state_reason(state) or "")
+        yield Finding("migrations", state_reason(state) or "", FAILED)
         return
     revision = health.database_revision()
     if health.is_newer(revision):
         detail = f"at {revision}, by a newer version of this program: update this host"
-        yield _warning("migrations", detail)
+        yield Finding("migrations", detail, WARNING)
     else:
-        yield _well("migrations", f"at head ({revision})")
+        yield Finding("migrations", f"at head ({revision})")
 
 
 def _sweep() -> Iterator[Finding]:
@@ -230,10 +221,10 @@ def _sweep() -> Iterator[Finding]:
             state = "is queued and taken by no scheduler"
         found = f"sweep {blocking.run_id} {state}, for {_rounded(blocking.since)}"
         advice = "start flask scheduler, or run flask sweep, which takes it over"
-        yield _failed("sweep", f"{found}: {advice}")
+        yield Finding("sweep", f"{found}: {advice}", FAILED)
     else:
         detail = "none yet" if age is None else f"last success {_rounded(age)} ago"
-        yield _well("sweep", detail)
+        yield Finding("sweep", detail)
 
 
 def _rounded(age: timedelta) -> timedelta:
@@ -247,8 +238,10 @@ def _backlog(installation: Services) -> Iterator[Finding]:
         backlog = stats.count_backlog(session, installation.provisioning.rules)
     shared = backlog.ambiguous_addresses
     detail = f"{duplicates} users with two profiles, {shared} addresses with two unlinked profiles"
-    advice = ": merge them under /admin" if duplicates else ""
-    yield Finding("duplicates", not duplicates, f"{detail}{advice}")
+    if duplicates:
+        yield Finding("duplicates", f"{detail}: merge them under /admin", FAILED)
+    else:
+        yield Finding("duplicates", detail)
     interval = timedelta(seconds=installation.config.sweep_interval_seconds)
     since = backlog.waiting_since
     waits_too_long = since is not None and installation.now() - since > interval * LONGEST_WAIT
@@ -260,20 +253,21 @@ def _backlog(installation: Services) -> Iterator[Finding]:
         detail += ": see /admin, «Precisa de atenção»"
     if waits_too_long:
         detail += ": start a scheduler, or run flask sweep, which shows the obstacle"
-    yield Finding("backlog", not backlog.dead_letters and not waits_too_long, detail)
+    yield Finding("backlog", detail, FAILED if backlog.dead_letters or waits_too_long else OK)
 
 
 def _clerk_findings(parts: Services) -> Iterator[Finding]:
     if parts.dev_provider is None:
         yield from examine_clerk(parts)
     elif parts.config.database_url is None:
-        yield _well("clerk", "the development identity provider")
+        yield Finding("clerk", "the development identity provider")
     else:
-        yield _warning(
+        yield Finding(
             "clerk",
             "anybody who reaches this address can sign in as anybody, admins included: the "
             "development identity provider answers, on a database given by DATABASE_URL; in "
             "production set APP_ENV=production, CLERK_PUBLISHABLE_KEY and CLERK_SECRET_KEY",
+            WARNING,
         )
 
 
@@ -284,14 +278,14 @@ def examine_clerk(parts: Services) -> Iterator[Finding]:
     yield from _check_jwks(parts.clerk, config.jwks_url)
     yield _check_backend_api(parts.clerk, parts.provisioning.directory)
     url = config.sign_in_url
-    yield Finding("clerk sign-in", url is not None, url or "set CLERK_SIGN_IN_URL")
+    yield Finding("clerk sign-in", url or "set CLERK_SIGN_IN_URL", OK if url else FAILED)
     yield _check_origins(config)
     hours = config.clerk_identity_max_age_seconds / 3600
     off = (
         "off (CLERK_WEBHOOK_SECRET is not set): a change at Clerk holds after a visit or a sweep "
         f"{hours:g} h later, a deleted account keeps its profile"
     )
-    yield _well("clerk webhook", "on" if config.clerk_webhook_secret else off)
+    yield Finding("clerk webhook", "on" if config.clerk_webhook_secret else off)
     with suppress(SQLAlchemyError):  # the lines about the database have the reason
         yield from _check_claims()
 
@@ -299,27 +293,29 @@ def examine_clerk(parts: Services) -> Iterator[Finding]:
 def _check_keys(config: Config) -> Finding:
     """Check that both keys are set and belong to one instance type."""
     if config.clerk_publishable_key is None or config.clerk_secret_key is None:
-        return _failed("clerk keys", "set CLERK_PUBLISHABLE_KEY and CLERK_SECRET_KEY")
+        return Finding("clerk keys", "set CLERK_PUBLISHABLE_KEY and CLERK_SECRET_KEY", FAILED)
     kind = config.clerk_publishable_key.split("_")[1]
     if config.clerk_secret_key.get_secret_value().split("_")[1:2] != [kind]:
-        return _failed("clerk keys", f"pk_{kind} needs an sk_{kind} key")
-    return _well("clerk keys", "production instance" if kind == "live" else "development instance")
+        return Finding("clerk keys", f"pk_{kind} needs an sk_{kind} key", FAILED)
+    return Finding(
+        "clerk keys", "production instance" if kind == "live" else "development instance"
+    )
 
 
 def _check_jwks(client: ClerkClient | None, url: str | None) -> Iterator[Finding]:
     """Check that the JWKS has usable keys, and compare clocks by the Date header of its answer."""
     if client is None or url is None:
-        yield _failed("clerk jwks", "set CLERK_PUBLISHABLE_KEY or CLERK_JWKS_URL")
+        yield Finding("clerk jwks", "set CLERK_PUBLISHABLE_KEY or CLERK_JWKS_URL", FAILED)
         return
     try:
         document, date = client.dated_key_set()
     except (ProviderUnavailableError, UnusableAnswerError) as err:
         advice = "check the outgoing connections of this host, CLERK_PUBLISHABLE_KEY"
-        yield _failed("clerk jwks", f"{err} at {url}: {advice}")
+        yield Finding("clerk jwks", f"{err} at {url}: {advice}", FAILED)
         return
     found = len(usable_keys(document))
     advice = f"no usable key at {url}: correct CLERK_JWKS_URL, CLERK_FRONTEND_API_URL"
-    yield Finding("clerk jwks", found > 0, f"{found} keys" if found else advice)
+    yield Finding("clerk jwks", f"{found} keys" if found else advice, OK if found else FAILED)
     yield _check_clock(date)
 
 
@@ -327,27 +323,29 @@ def _check_clock(date: str | None) -> Finding:
     try:
         clerk_time = parsedate_to_datetime(date or "").astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
-        return _well("clock", "Clerk's answer has no usable Date header")
+        return Finding("clock", "Clerk's answer has no usable Date header")
     ahead = (datetime.fromtimestamp(time.time(), UTC) - clerk_time).total_seconds()
-    is_right = abs(ahead) <= LEEWAY_SECONDS
-    advice = "" if is_right else ": set the clock of this host (NTP), or every token is refused"
-    return Finding("clock", is_right, f"{ahead:+.0f} s from Clerk's{advice}")
+    detail = f"{ahead:+.0f} s from Clerk's"
+    if abs(ahead) <= LEEWAY_SECONDS:
+        return Finding("clock", detail)
+    advice = "set the clock of this host (NTP), or every token is refused"
+    return Finding("clock", f"{detail}: {advice}", FAILED)
 
 
 def _check_backend_api(client: ClerkClient | None, directory: UserDirectory | None) -> Finding:
     if directory is None:
-        return _failed("clerk api", "set CLERK_SECRET_KEY")
+        return Finding("clerk api", "set CLERK_SECRET_KEY", FAILED)
     try:
         directory.page(0, 1)
     except ProviderUnavailableError as err:
-        return _failed("clerk api", f"{err}: check the outgoing connections, CLERK_API_URL")
+        return Finding("clerk api", f"{err}: check the outgoing connections, CLERK_API_URL", FAILED)
     except Exception as err:  # any other error of the client has the same remedy
         advice = "correct CLERK_SECRET_KEY, CLERK_API_URL"
-        return _failed("clerk api", f"{type(err).__name__}: {advice}")
+        return Finding("clerk api", f"{type(err).__name__}: {advice}", FAILED)
     if client is not None and _is_for_another_instance(client):
         advice = "copy CLERK_PUBLISHABLE_KEY and CLERK_SECRET_KEY from one instance"
-        return _failed("clerk api", f"answers for an instance with other keys: {advice}")
-    return _well("clerk api", "answers")
+        return Finding("clerk api", f"answers for an instance with other keys: {advice}", FAILED)
+    return Finding("clerk api", "answers")
 
 
 def _is_for_another_instance(client: ClerkClient) -> bool:
@@ -368,22 +366,17 @@ def _check_origins(config: Config) -> Finding:
     """
     parties = sorted(config.clerk_authorized_parties)
     if not parties:
-        return _well("clerk origins", "any (CLERK_AUTHORIZED_PARTIES is not set)")
+        return Finding("clerk origins", "any (CLERK_AUTHORIZED_PARTIES is not set)")
     host = urlsplit(config.frontend_api_url or "").hostname or ""
     domain = host.removeprefix("clerk.")
-    if config.is_development_instance or domain == host:
-        return _well("clerk origins", ", ".join(parties))
-    strange = [party for party in parties if not _is_on_domain(party, domain)]
+    has_rule = domain != host and not config.is_development_instance
+    is_on_domain = re.compile(rf"https://(.*\.)?{re.escape(domain)}(:[0-9]+)?")
+    strange = [party for party in parties if has_rule and not is_on_domain.fullmatch(party)]
     if strange:
         expected = f"browsers of this instance send https://{domain} or a name below it"
         advice = f"correct CLERK_AUTHORIZED_PARTIES: {expected}, never {', '.join(strange)}"
-        return _failed("clerk origins", advice)
-    return _well("clerk origins", ", ".join(parties))
-
-
-def _is_on_domain(origin: str, domain: str) -> bool:
-    parts = urlsplit(origin)
-    return parts.scheme == "https" and f".{parts.hostname}".endswith(f".{domain}")
+        return Finding("clerk origins", advice, FAILED)
+    return Finding("clerk origins", ", ".join(parties))
 
 
 def _check_claims() -> Iterator[Finding]:
@@ -397,6 +390,6 @@ def _check_claims() -> Iterator[Finding]:
             f"missing: Clerk was asked about {asked} of the newest {total} users, and their first "
             "login waited for it; docs/clerk.md has the claims"
         )
-        yield _well("clerk claims", detail)
+        yield Finding("clerk claims", detail)
     elif total:
-        yield _well("clerk claims", f"none of the newest {total} users needed a call to Clerk")
+        yield Finding("clerk claims", f"none of the newest {total} users needed a call to Clerk")
