@@ -89,18 +89,18 @@ def api_operation(*error_codes: str) -> Callable[[View], View]:
     def decorate(view: View) -> View:
         hints = get_type_hints(view, include_extras=True)
         responses = _response_types(hints.pop("return"))
-        readers = {name: r for name, hint in hints.items() if (r := _reader(hint)) is not None}
+        models = {name: hint for name, hint in hints.items() if _is_model(hint)}
 
         @wraps(view)
         def wrapper(**ids: object) -> object:
-            return view(**ids, **{name: read() for name, read in readers.items()})
+            return view(**ids, **{name: _read(model) for name, model in models.items()})
 
-        registered = cast(View, wrapper) if readers else view
+        registered = cast(View, wrapper) if models else view
         _specs[registered] = OperationSpec(
             (getdoc(view) or "").split("\n\n")[0].replace("\n", " "),
-            {name: hint for name, hint in hints.items() if name not in readers},
-            _first_subclass(Body, hints),
-            _first_subclass(Query, hints),
+            {name: hint for name, hint in hints.items() if name not in models},
+            next((model for model in models.values() if issubclass(model, Body)), None),
+            next((model for model in models.values() if issubclass(model, Query)), None),
             responses,
             error_codes,
         )
@@ -114,19 +114,12 @@ def operation_spec(view: Callable[..., Any]) -> OperationSpec | None:
     return _specs.get(view)
 
 
-def _reader(hint: object) -> Callable[[], BaseModel] | None:
-    if isinstance(hint, type) and issubclass(hint, Body):
-        return lambda: validate_model(hint, read_json())
-    if isinstance(hint, type) and issubclass(hint, Query):
-        return lambda: read_query(hint)
-    return None
+def _is_model(hint: object) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Body | Query)
 
 
-Kind = TypeVar("Kind", Body, Query)
-
-
-def _first_subclass(kind: type[Kind], hints: Mapping[str, object]) -> type[Kind] | None:
-    return next((h for h in hints.values() if isinstance(h, type) and issubclass(h, kind)), None)
+def _read(model: type[Body] | type[Query]) -> BaseModel:
+    return validate_model(model, read_json()) if issubclass(model, Body) else read_query(model)
 
 
 def _response_types(returned: object) -> dict[int, Any]:
