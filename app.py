@@ -304,7 +304,9 @@ def _handshake_service(config: Config, provider: Provider) -> HandshakeService:
         calls.can_exchange_nonces if calls else lambda: False,
     )
     refresh = calls.refresh if calls else None
-    return HandshakeService(provider.verifier, answers, time.time, refresh)
+    local_api = fake_clerk.FRONTEND_PATH if config.uses_local_identity else ""
+    frontend_api = config.frontend_api_url or local_api
+    return HandshakeService(provider.verifier, answers, time.time, refresh, frontend_api)
 
 
 def _job_runner(

@@ -9,7 +9,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from auth.clerk_users import parse_clerk_user, parse_clerk_user_id
 from auth.errors import InvalidSignatureError, UnreadableProfileError
 from auth.identity import Identity
-from auth.nesting import is_too_deep
+from auth.tokens import is_too_deep
 
 CHANGES = ("user.created", "user.updated")
 DELETION = "user.deleted"

@@ -1,6 +1,7 @@
 """Registration of all blueprints, hooks, error handlers and template filters."""
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -31,7 +32,7 @@ from blueprints.api import (
     ops,
     webhooks,
 )
-from blueprints.pages import dashboard, months, personal_data, profile, site_files
+from blueprints.pages import dashboard, months, profile, site_files
 from core.config import Config
 from core.lazy_import import LazyModule
 from core.logging import uses_console
@@ -43,8 +44,8 @@ from web.formatting import register_filters
 from web.mentee_texts import register_mentee_texts
 from web.own_data import period_due
 from web.problem_responses import reference_code, register_error_handlers, support_link
-from web.security_headers import register_security_headers
-from web.static_files import register_static_files
+from web.security_headers import security_headers
+from web.static_files import StaticFiles
 
 if TYPE_CHECKING:
     from blueprints import dev_clerk
@@ -56,7 +57,7 @@ log = structlog.get_logger(__name__)
 BLUEPRINTS = (
     *(auth.auth, ops.ops, webhooks.webhooks, docs.api_docs, mentorados.mentorados),
     *(dashboard.pages, months.metricas, months.own_months, profile.profile),
-    *(personal_data.personal_data, site_files.site_files),
+    *(profile.personal_data, site_files.site_files),
     *(admin_mentorados.admin_mentorados, admin_mentorados.admin_mentorado_files),
     *(admin_operations.admin_provisioning, admin_operations.admin_sweeps),
     *(admin_audit.admin_audit, admin_months.admin_months, admin_users.admin_users),
@@ -79,7 +80,8 @@ def register_blueprints(app: Flask, config: Config) -> None:
     if not is_production and uses_console(config.log_format, is_production=is_production):
         app.after_request(_log_request)  # before hooks that may answer a request themselves
     app.before_request(request_hooks.before_request)
-    app.after_request(request_hooks.after_request)
+    headers, files = security_headers(config), StaticFiles(app)
+    app.after_request(partial(request_hooks.after_request, headers, files))
     app.teardown_request(request_hooks.teardown_request)
     app.jinja_env.globals.update(
         support_link=support_link,
@@ -89,8 +91,6 @@ def register_blueprints(app: Flask, config: Config) -> None:
         account_url=config.account_url,
         is_creation_paused=system.is_creation_paused,
     )
-    register_static_files(app)
-    register_security_headers(app, config)
     register_error_handlers(app)
     register_filters(app)
     register_mentee_texts(app)

@@ -28,8 +28,8 @@ from dev.fake_clerk import DevIdentityProvider, DevUser
 from provisioning import roles
 from provisioning.admin_actions import is_auto_create_on, set_auto_create
 from provisioning.audit import Source
+from provisioning.ensure import upsert_user
 from provisioning.errors import ProvisioningError
-from provisioning.loading import upsert_user
 from sweep.directory_sync import sync_directory
 from sweep.executor import SweepCounts
 from sweep.runs import LEASE, LeaseLostError, SweepRunningError, SweepStoppedError

@@ -8,7 +8,7 @@ of a key never decreases, so that a late store of an older version changes nothi
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -93,6 +93,14 @@ class Taken(NamedTuple):
     wait_seconds: float
 
 
+class VersionKeys(NamedTuple):
+    """The keys of the newest version, of the confirmed version, and of the value under it."""
+
+    newest: str
+    confirmed: str
+    value: str
+
+
 class TextSerializer(RedisSerializer):
     """Stores text instead of pickles, so that data in Redis is never executed."""
 
@@ -146,34 +154,30 @@ class RedisStore(RedisCache):
 
     def put_version(
         self,
-        key: str,
+        keys: VersionKeys,
         version: int,
         *,
         confirmed_seconds: float = 0.0,
-        value: tuple[str, str, int] | None = None,
+        value: tuple[str, int] | None = None,
     ) -> None:
-        """Make the version the newest of the key and store a value under it.
+        """Make the version the newest of these keys and store a value under it.
 
         `confirmed_seconds`: for how long the version counts as just compared with its source.
-        `value`: its key, its text and its TTL in seconds. Does nothing where a newer version is
-        stored.
+        `value`: its text and its TTL in seconds. Does nothing where a newer version is stored.
         """
-        value_key, *text = value or (key,)
         confirmed_ms = max(0, int(confirmed_seconds * 1000))
         self._attempt(
             self._put_version,
-            keys=[self._prefix + name for name in version_keys(key, value_key)],
-            args=[version, VERSION_TTL_SECONDS, confirmed_ms, *text],
+            keys=[self._prefix + key for key in keys],
+            args=[version, VERSION_TTL_SECONDS, confirmed_ms, *(value or ())],
         )
 
     def raise_versions(self, versions: Mapping[str, int]) -> None:
-        """Make each version the newest of its key."""
+        """Make each version the newest under its key (`VersionKeys.newest`)."""
         with self._write_client.pipeline(transaction=False) as pipeline:
             for key, version in versions.items():
-                keys = [self._prefix + name for name in version_keys(key, key)]
-                self._put_version(
-                    keys=keys, args=[version, VERSION_TTL_SECONDS, 0], client=pipeline
-                )
+                args = [version, VERSION_TTL_SECONDS, 0]
+                self._put_version(keys=[self._prefix + key], args=args, client=pipeline)
             self._attempt(pipeline.execute)
 
     def put_limited(self, owner: str, key: str, value: str, *, limit: int, seconds: int) -> None:
@@ -213,9 +217,9 @@ class RedisStore(RedisCache):
             removed += int(self._write_client.unlink(*batch))
         return removed
 
-    def delete_owner(self, key: str, owners: Sequence[str], value_keys: Sequence[str]) -> None:
-        """Delete the versions of `key`, these values, and what `put_limited` stored for owners."""
-        names = [self._prefix + name for name in (*version_keys(key, key), *value_keys, *owners)]
+    def delete_owned(self, owners: Iterable[str], keys: Iterable[str]) -> None:
+        """Delete these keys and the values that `put_limited` has stored for these owners."""
+        names = [self._prefix + name for name in (*keys, *owners)]
         for owner in owners:
             names += self._attempt(self._write_client.lrange, self._prefix + owner, 0, -1)
         self._attempt(self._write_client.delete, *names)
@@ -281,27 +285,27 @@ class LocalStore(BaseCache):
 
     def put_version(
         self,
-        key: str,
+        keys: VersionKeys,
         version: int,
         *,
         confirmed_seconds: float = 0.0,
-        value: tuple[str, str, int] | None = None,
+        value: tuple[str, int] | None = None,
     ) -> None:
         """As `RedisStore.put_version`."""
-        newest, confirmed, _ = version_keys(key, key)
         with self._lock:
-            if (self._get(newest) or 0) > version:
+            if (self._get(keys.newest) or 0) > version:
                 return
-            self._set(newest, version, VERSION_TTL_SECONDS)
+            self._set(keys.newest, version, VERSION_TTL_SECONDS)
             if value is not None:
-                self._set(*value)
+                self._set(keys.value, *value)
             if confirmed_seconds > 0:
-                self._set(confirmed, version, confirmed_seconds)
+                self._set(keys.confirmed, version, confirmed_seconds)
 
     def raise_versions(self, versions: Mapping[str, int]) -> None:
         """As `RedisStore.raise_versions`."""
-        for key, version in versions.items():
-            self.put_version(key, version)
+        with self._lock:
+            for key, version in versions.items():
+                self._set(key, max(version, self._get(key) or 0), VERSION_TTL_SECONDS)
 
     def put_limited(self, owner: str, key: str, value: str, *, limit: int, seconds: int) -> None:
         """As `RedisStore.put_limited`."""
@@ -321,11 +325,11 @@ class LocalStore(BaseCache):
         for key in keys:
             self.delete(key)
 
-    def delete_owner(self, key: str, owners: Sequence[str], value_keys: Sequence[str]) -> None:
-        """As `RedisStore.delete_owner`."""
+    def delete_owned(self, owners: Iterable[str], keys: Iterable[str]) -> None:
+        """As `RedisStore.delete_owned`."""
         with self._lock:
             limited = [name for owner in owners for name in self._get(owner) or ()]
-            for name in (*version_keys(key, key), *value_keys, *owners, *limited):
+            for name in (*keys, *owners, *limited):
                 self._entries.pop(name, None)
 
     def _get(self, key: str) -> Any:
@@ -346,13 +350,3 @@ class LocalStore(BaseCache):
 
 
 Store = RedisStore | LocalStore
-
-
-def version_keys(key: str, value_key: str) -> tuple[str, str, str]:
-    """Return the keys of the newest version, of the confirmed version, and of the value."""
-    return f"version:{key}", f"confirmed:{key}", value_key
-
-
-def parse_version(value: str | int | None) -> int | None:
-    """Return a version as it was read from a store; one that is not a number is missing."""
-    return int(value) if str(value).isdecimal() else None  # type: ignore[arg-type] # not of None

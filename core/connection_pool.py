@@ -142,7 +142,7 @@ class ConnectionPool(QueuePool):
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         with self._queue.not_empty:
-            if self._is_disposed or not _is_open(record):
+            if self._is_disposed or cast(Any, record)._is_hard_or_soft_invalidated():  # noqa: SLF001
                 self._discard(record)
             else:
                 self._note_answer(record)
@@ -297,7 +297,7 @@ class ConnectionPool(QueuePool):
         never used is not checked for that. If the server closes every new one at once, the first
         statement fails with a transient error; replacing them would never end.
         """
-        if not _is_open(record):
+        if cast(Any, record)._is_hard_or_soft_invalidated():  # noqa: SLF001 - as SQLAlchemy asks
             return False
         if self.server.is_read_only:
             opened_at = cast(float, cast(Any, record).starttime)
@@ -356,7 +356,3 @@ def ends_session(error: DriverError) -> bool:
 def pool_of(engine: Engine) -> ConnectionPool:
     """Return the engine's pool with its actual type."""
     return cast(ConnectionPool, engine.pool)
-
-
-def _is_open(record: ConnectionPoolEntry) -> bool:
-    return not cast(Any, record)._is_hard_or_soft_invalidated()  # noqa: SLF001 - as SQLAlchemy asks

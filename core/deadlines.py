@@ -84,15 +84,13 @@ def received_at() -> float | None:
     return _received_at.get()
 
 
-def begin(seconds: float) -> None:
-    """Set the deadline of a request for this thread's database calls."""
-    _deadline.set(Deadline(time.monotonic() + seconds * _scale, is_request=True))
-
-
-def end() -> None:
-    """Remove the deadline of a request, before the thread serves the next one."""
-    _deadline.set(None)
-    _received_at.set(None)
+def set_for_request(seconds: float | None) -> None:
+    """Set the deadline of a request for this thread's database calls; None after the request."""
+    if seconds is None:
+        _deadline.set(None)
+        _received_at.set(None)
+    else:
+        _deadline.set(Deadline(time.monotonic() + seconds * _scale, is_request=True))
 
 
 def seconds_left() -> float | None:

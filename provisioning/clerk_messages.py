@@ -22,8 +22,8 @@ from provisioning.admin_actions import (
     release_profile,
 )
 from provisioning.audit import Source
+from provisioning.ensure import upsert_user
 from provisioning.erasure import PSEUDONYM_PREFIX
-from provisioning.loading import upsert_user
 
 MESSAGES_KEPT = timedelta(days=30)  # far longer than a sender retries
 MAX_EXPIRED = 50  # accounts of one sweep

@@ -49,9 +49,9 @@ from provisioning.errors import (
     UnknownUserError,
     UnusableIdentityError,
 )
-from provisioning.identity_refresh import IdentityLookup, LookupResult
+from provisioning.identity_age import next_lookup
+from provisioning.identity_refresh import LookupResult, claim_in_background, complete_identity
 from provisioning.personal_data import find_person
-from provisioning.profiles import UserRow
 from provisioning.retry import RetryingUnitOfWork
 from provisioning.rules import Rules
 
@@ -80,10 +80,6 @@ class ProvisioningService:
     single_flight: FreshSingleFlight[RequestContext] = field(
         default_factory=FreshSingleFlight, repr=False
     )
-    lookup: IdentityLookup = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "lookup", IdentityLookup(self.directory, self.max_age))
 
     def context_for(
         self,
@@ -117,30 +113,30 @@ class ProvisioningService:
 
         After a change or a denial, older entries of the cache end.
         """
-        read_at = self.contexts.clock()
-        lookup_result = self.lookup.complete_identity(identity, now)
-        result = self._ensure(lookup_result, source, now, started)
+        read_at, answer = self.contexts.clock(), LookupResult(identity)
+        directory = None if identity.is_complete else self.directory
+        if directory is not None:
+            answer = complete_identity(directory, identity, now, self.max_age)
+        result = self._ensure(answer, source, now, started)
         if is_fresh or result.outcome in CHANGES or result.denial:
             log.info("session_invalidated", user_id=result.user.id)
-        next_lookup = self.lookup.next_lookup(identity, result.user)
-        context = replace(context_from_result(result), next_lookup=next_lookup)
+        context = context_from_result(result)
+        if directory is not None:
+            context = replace(context, next_lookup=next_lookup(result.user, self.max_age))
         self.contexts.put(identity, context, read_at)
         return context
 
     def ensure(self, identity: Identity, *, source: Source, now: datetime) -> EnsureResult:
         """Ensure the profile of a user outside a request of theirs.
 
-        After a change or a denial the new context version is published.
+        The context version is published after a change or a denial, and where the identity is a
+        complete answer of the provider.
         """
         result = self._ensure(LookupResult(identity), source, now, time.monotonic())
-        if result.outcome in CHANGES or result.denial:
-            self._publish_version(result.user)
-        return result
-
-    def apply_identity(self, identity: Identity, *, source: Source, now: datetime) -> EnsureResult:
-        """Ensure the profile with a complete answer of the provider; publish the new version."""
-        result = self._ensure(LookupResult(identity), source, now, time.monotonic())
-        self._publish_version(result.user)
+        if identity.is_complete or result.outcome in CHANGES or result.denial:
+            user = result.user
+            log.info("session_invalidated", user_id=user.id, clerk_id=user.clerk_id)
+            self.contexts.publish_versions({user.clerk_id: user.context_version})
         return result
 
     def complete_from_clerk(
@@ -186,7 +182,7 @@ class ProvisioningService:
         The next request reads from the database in any case. Raises as `refresh_old_identity` does.
         """
         try:
-            if self.lookup.claim_in_background(clerk_id, now):
+            if claim_in_background(clerk_id, now, self.max_age):
                 self.refresh_old_identity(clerk_id, source=source, now=now)
         finally:
             self.contexts.drop(clerk_id)
@@ -263,7 +259,7 @@ class ProvisioningService:
     ) -> EnsureResult | None:
         """Ensure the profile with the provider's answer; None where it has no such user."""
         if not identity.is_unknown:
-            return self.apply_identity(identity, source=source, now=now)
+            return self.ensure(identity, source=source, now=now)
         ids = [identity.clerk_id]
         self._run(
             lambda s: identity_store.mark_identity_unchanged(s, ids, now), ids[0], source, now
@@ -329,10 +325,6 @@ class ProvisioningService:
         return self.unit_of_work.run(
             work, clerk_id, source=source, now=now, started=time.monotonic()
         )
-
-    def _publish_version(self, user: UserRow) -> None:
-        log.info("session_invalidated", user_id=user.id, clerk_id=user.clerk_id)
-        self.contexts.publish_versions({user.clerk_id: user.context_version})
 
 
 def _record(result: EnsureResult | Literal["failed"], source: Source, seconds: float) -> None:

@@ -41,11 +41,11 @@ from web.errors import (
     provisioning_error_code,
 )
 from web.services import services
+from web.session import is_api_path
 from web.urls import is_same_origin
 
 log = structlog.get_logger(__name__)
 
-API_PREFIXES = ("/api/", "/webhooks/")
 RETRY_AFTER_SECONDS = 2
 INVALID_HOST = "invalid_host"  # never a page: its links could not be built
 CONNECTING_RETRY_SECONDS = 1  # with the pauses of preparing.js, a visitor rarely waits for two more
@@ -187,11 +187,6 @@ def _handle_method_not_allowed(methods: Iterable[str]) -> ResponseReturnValue:
     response = problem_response("method_not_allowed" if allowed else "not_found")
     response.allow.update(allowed)
     return response
-
-
-def is_api_path(path: str) -> bool:
-    """Whether the path belongs to the API, whose errors are documents instead of pages."""
-    return path.startswith(API_PREFIXES)
 
 
 def problem_response(

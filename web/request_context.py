@@ -25,11 +25,10 @@ from provisioning.context import (
 )
 from provisioning.ensure import Outcome, stored_state
 from provisioning.errors import DatabaseUnavailableError, Denial, ProvisioningError
-from web.access_policy import policy_of
+from web.access_policy import POLICIES
 from web.errors import AccountDeletedError, provisioning_error_code
-from web.problem_responses import is_api_path
 from web.services import services
-from web.session import SAFE_METHODS
+from web.session import SAFE_METHODS, is_api_path
 
 # Of a request that asks for ensure, for the first connection; the rest is for its statements.
 FIRST_CONNECTION_WAIT_SECONDS = 1.2
@@ -121,7 +120,7 @@ def record_impersonated_write(impersonator: str) -> None:
 
 def _dashboard_copy(identity: Identity) -> RequestContext | None:
     """Return the last copy of the user's own dashboard, to be read during a database outage."""
-    policy = policy_of(current_app.view_functions[str(request.endpoint)])
+    policy = POLICIES.get(current_app.view_functions[str(request.endpoint)])
     if policy is None or not policy.serves_copy or request.method not in SAFE_METHODS:
         return None
     copy = services().provisioning.contexts.get_dashboard_copy(identity.clerk_id)

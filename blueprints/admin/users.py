@@ -15,7 +15,7 @@ from blueprints.api.admin_users import (
     export_user,
     search_users,
 )
-from blueprints.pages.personal_data import json_download
+from blueprints.pages.profile import json_download
 from core.database import transaction
 from models import Mentorado, User
 from provisioning import audit

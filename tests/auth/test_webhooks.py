@@ -10,7 +10,7 @@ from svix.webhooks import Webhook
 
 from auth.errors import InvalidSignatureError
 from auth.identity import Identity
-from auth.nesting import DEEPEST
+from auth.tokens import DEEPEST
 from auth.webhooks import VerifiedMessage, read_message
 from dev.fake_clerk import clerk_user
 from tests.support.users import ALICE, BOB

@@ -275,9 +275,9 @@ def test_job_of_a_killed_process_resumes_after_its_last_batch(app: Flask, url: s
 def test_batch_whose_commit_reply_was_lost_is_not_repeated(url: str, tmp_path: Path) -> None:
     with commit_proxy_before(url) as relay, create_app_on(tmp_path, relay.url):
         job_id = add(csv_of(10))
-        deadlines.begin(1.5)
+        deadlines.set_for_request(1.5)
         runner(lambda *_: relay.withholds.set()).run_now(job_id)
-        deadlines.end()
+        deadlines.set_for_request(None)
         relay.withholds.clear()
         expire_lease(url)
 
@@ -348,9 +348,9 @@ def test_import_blocked_by_another_batch_refuses_no_line(app: Flask, url: str) -
     other = f"SELECT pg_advisory_xact_lock({imports.IMPORT_LOCK}, 0)"
 
     with hold_locks(url, other):
-        deadlines.begin(1.0)
+        deadlines.set_for_request(1.0)
         runner().run_now(job_id)
-        deadlines.end()
+        deadlines.set_for_request(None)
     while_locked = load_job(job_id).status
     runner().run_pending()
 

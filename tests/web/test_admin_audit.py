@@ -94,7 +94,9 @@ def test_page_is_filtered(console: FlaskClient, query: str, expected: list[str])
     )
 
 
-@pytest.mark.parametrize("query", ["since=ontem", "until=2026-02-30", "until=9999-12-31", "cursor=x"])
+@pytest.mark.parametrize(
+    "query", ["since=ontem", "until=2026-02-30", "until=9999-12-31", "cursor=x"]
+)
 def test_invalid_filter_is_refused(console: FlaskClient, query: str) -> None:
     assert console.get(f"/admin/registro?{query}").status_code == 422
 

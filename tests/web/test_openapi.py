@@ -14,7 +14,7 @@ from tests.support.types import Sign
 from tests.support.users import ALICE, BOB
 from web.errors import PROBLEMS
 from web.openapi import IMPLIED_METHODS, PATH_PARAMETER
-from web.problem_responses import API_PREFIXES
+from web.session import API_PREFIXES
 
 PROBLEM = "application/problem+json"
 PAGES = {"/api/docs"}  # HTML pages
