@@ -21,7 +21,6 @@ from blueprints.admin import (
 )
 from blueprints.admin import months as work_list
 from blueprints.api import (
-    admin_audit,
     admin_mentorados,
     admin_months,
     admin_operations,
@@ -60,7 +59,7 @@ BLUEPRINTS = (
     *(profile.personal_data, site_files.site_files),
     *(admin_mentorados.admin_mentorados, admin_mentorados.admin_mentorado_files),
     *(admin_operations.admin_provisioning, admin_operations.admin_sweeps),
-    *(admin_audit.admin_audit, admin_months.admin_months, admin_users.admin_users),
+    *(admin_operations.admin_audit, admin_months.admin_months, admin_users.admin_users),
     *(work_list.console, system.console_system, system.console_audit, system.console_sweeps),
     *(users.console_users, users.console_search, users.console_personal_data),
     *(mentees.console_mentees, mentees.console_deleted, same_person.console_same_person),
