@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from timeit import repeat
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,7 +34,7 @@ from web.services import Services, services
 TAKEN_WITHIN = timedelta(seconds=30)  # for a queued or dead sweep, if a scheduler runs
 LONGEST_WAIT = 5  # sweep intervals; a user who waits longer will not get a profile by itself
 NEWEST_USERS = 100  # whose logins show whether tokens carry claims
-ROUND_TRIPS = 5
+PING, ROUND_TRIPS = text("SELECT 1"), 5
 FAR_MS = 20.0  # a first login takes two round trips
 # Hosts of poolers by name: Neon's, Supabase's and others'. Neon's proxy hides the pooler otherwise.
 POOLER_HOST = re.compile(r"(^|[.-])pooler\.|-pooler\b")
@@ -146,7 +147,7 @@ def _connection() -> Iterator[Finding]:
     with background_transaction() as session:
         connection = session.connection()
         backend, encoding, letters, ignores_case = connection.execute(FACTS).one()
-        milliseconds = _round_trip_ms(connection)
+        seconds = repeat(lambda: connection.execute(PING), number=1, repeat=ROUND_TRIPS)
         has_pooler = _has_pooler(connection, backend)
         identity = connection.execute(IDENTITY).one()
     found = "through a pooler (it must pool transactions, not statements)"
@@ -156,22 +157,13 @@ def _connection() -> Iterator[Finding]:
     if DIRECT in db.engines:
         yield _direct_connection(identity)
     advice = "every login waits for several: move both into one region"
+    milliseconds = statistics.median(seconds) * 1000
     is_far = milliseconds > FAR_MS
     yield _advised("round trip", f"{milliseconds:.1f} ms", advice if is_far else "")
     advice = "" if ignores_case else "the search tells «Á» from «á»: create it with C.UTF-8"
     if encoding != "UTF8":
         advice = "names may not be storable: create the database with UTF8"
     yield _advised("lc_ctype", f"{letters}, {encoding}", advice)
-
-
-def _round_trip_ms(connection: Connection) -> float:
-    """Return the median time of a small query, in milliseconds."""
-    times = []
-    for _ in range(ROUND_TRIPS):
-        started = time.perf_counter()
-        connection.execute(text("SELECT 1"))
-        times.append((time.perf_counter() - started) * 1000)
-    return statistics.median(times)
 
 
 def _has_pooler(connection: Connection, backend: int) -> bool:
