@@ -6,6 +6,7 @@ gc.disable()  # while modules load: collections of a growing heap take a tenth o
 
 import os
 import signal
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from app import build_app
 from core.gunicorn_worker import SlowClientThreadWorker
 from core.logging import GUNICORN
 from web import startup
-from web.startup import BackgroundWork
 
 settings = startup.load_settings(os.environ)
 
@@ -48,7 +48,7 @@ limit_request_field_size = 32_768  # the app refuses longer tokens itself, with 
 forwarded_allow_ips = ""
 control_socket_disable = True
 
-_background_work: dict[int, BackgroundWork] = {}
+_stop_background_work: dict[int, Callable[[], None]] = {}
 
 
 def on_starting(server: Any) -> None:
@@ -103,7 +103,7 @@ def post_worker_init(worker: Any) -> None:
     gc.freeze()
     # The worker leaves after SIGTERM or max_requests: its requests have some seconds left, and
     # another process continues the sweep.
-    _background_work[worker.pid] = startup.start_background_work(
+    _stop_background_work[worker.pid] = startup.start_background_work(
         app, sweeps=settings.scheduler, is_process_stopping=lambda: not worker.alive
     )
 
@@ -115,6 +115,4 @@ def worker_exit(_: Any, worker: Any) -> None:
     """
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    background_work = _background_work.pop(worker.pid, None)
-    if background_work is not None:
-        background_work.stop()
+    _stop_background_work.pop(worker.pid, lambda: None)()

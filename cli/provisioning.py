@@ -174,11 +174,11 @@ def scheduler(context: click.Context) -> None:
     stop_requested = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop_requested.set())
-    background_work = start_background_work(app, sweeps=True)
+    stop = start_background_work(app, sweeps=True)
     seconds = services().config.sweep_interval_seconds
     click.echo(f"sweeping {database_name()} every {seconds} s; Ctrl-C stops")
     stop_requested.wait()
-    background_work.stop()  # a running job or sweep returns to the queue
+    stop()  # a running job or sweep returns to the queue
 
 
 def _check_database_of_scheduler() -> None:

@@ -5,7 +5,6 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -31,8 +30,7 @@ from core.lazy_import import LazyModule
 from core.logging import configure_logs
 from core.sentry import SentryMissingError, build_report
 from provisioning.retry import is_outage
-from sweep.scheduler import Poller, SweepScheduler, build_sweeper, start_scheduler
-from web.job_runner import JobRunner
+from sweep.scheduler import Poller, build_sweeper, start_scheduler
 from web.services import EXTENSION, Services
 
 if TYPE_CHECKING:
@@ -166,25 +164,13 @@ def connect_worker(app: Flask) -> None:
         pool_of(db.engine).open_first(FIRST_CONNECTION_SECONDS)
 
 
-@dataclass(frozen=True, slots=True)
-class BackgroundWork:
-    """The background threads of a process."""
-
-    jobs: JobRunner
-    scheduler: SweepScheduler
-
-    def stop(self) -> None:
-        """Stop; a running job or sweep returns to the queue."""
-        self.jobs.stop()
-        self.scheduler.stop()
-
-
 def start_background_work(
     app: Flask, *, sweeps: bool, is_process_stopping: Callable[[], bool] = lambda: False
-) -> BackgroundWork:
+) -> Callable[[], None]:
     """Start the job runner and the scheduler; with `sweeps` they take work of other processes.
 
-    Without it the scheduler only exchanges uses of the installation with other processes.
+    Without it the scheduler only exchanges uses of the installation with other processes. Return
+    the function that stops both; a running job or sweep returns to the queue.
     """
     built: Services = app.extensions[EXTENSION]
     config = built.config
@@ -203,7 +189,12 @@ def start_background_work(
     )
     built.jobs.start(app, polls=sweeps)
     scheduler = start_scheduler(poller, app.app_context, is_process_stopping=is_process_stopping)
-    return BackgroundWork(built.jobs, scheduler)
+
+    def stop() -> None:
+        built.jobs.stop()
+        scheduler.stop()
+
+    return stop
 
 
 def print_banner(config: Config, addresses: Iterable[Address]) -> None:
