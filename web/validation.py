@@ -4,7 +4,7 @@ import json
 import unicodedata
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from flask import request
 from pydantic import (
@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     ValidationError,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 from werkzeug.datastructures import MultiDict
@@ -213,7 +214,20 @@ def _describe_partial_update(schema: dict[str, Any]) -> None:
         field.pop("default", None)
 
 
-PARTIAL_UPDATE = ConfigDict(json_schema_extra=_describe_partial_update)
+class PartialUpdate(Body):
+    """Base of bodies whose omitted fields keep their values; at least one must be given."""
+
+    model_config = ConfigDict(json_schema_extra=_describe_partial_update)
+
+    def changes(self) -> dict[str, Any]:
+        """Return the given fields with their new values; a reason is none of them."""
+        return self.model_dump(exclude_unset=True, exclude={"reason"})
+
+    @model_validator(mode="after")
+    def _require_a_change(self) -> Self:
+        if not self.changes():
+            raise _error("nothing")
+        return self
 
 
 class WithReason(Body):

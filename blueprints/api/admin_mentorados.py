@@ -29,17 +29,15 @@ from web.admin_labels import FACTS
 from web.api import Listed, NoContent, api_operation, list_page
 from web.csv_export import CsvFile, Row, csv_response
 from web.csv_import import GOALS
-from web.errors import InvalidInputError
 from web.services import services
 from web.validation import (
     ID_CONVERTER,
-    MESSAGES,
-    PARTIAL_UPDATE,
     Amount,
     Body,
     Email,
     Id,
     Name,
+    PartialUpdate,
     Query,
     Search,
     Text,
@@ -63,10 +61,8 @@ class Registration(Body):
     meta_stories: Amount = 60
 
 
-class Correction(WithReason, Registration):
+class Correction(PartialUpdate, WithReason, Registration):
     """The fields to change; omitted ones keep their values."""
-
-    model_config = PARTIAL_UPDATE
 
     nome_completo: Name = ""
     ativo: Literal["sim", "nao"] = "sim"
@@ -183,16 +179,9 @@ def register(body: Registration) -> tuple[MentoradoShape, Literal[200, 201]]:
 @api_operation("conflict", "mentorado_exists")
 def correct(mentorado_id: int, body: Correction) -> MentoradoShape:
     """Change a profile; its user sees the change at their next request."""
-    changes = body.model_dump(exclude_unset=True, exclude={"reason"})
-    if not changes:
-        raise InvalidInputError([{"field": "", "message": MESSAGES["nothing"]}])
+    changes, now = body.changes(), services().now()
     apply_admin_change(
-        "edit",
-        admin_actions.edit,
-        mentorado_id,
-        changes=changes,
-        now=services().now(),
-        reason=body.reason,
+        "edit", admin_actions.edit, mentorado_id, changes=changes, now=now, reason=body.reason
     )
     return load_profile(mentorado_id)
 
@@ -213,14 +202,8 @@ def remove(mentorado_id: int, body: WithReason) -> NoContent:
 @api_operation("conflict")
 def link(mentorado_id: int, body: LinkRequest) -> Owned:
     """Link the profile to a user."""
-    apply_admin_change(
-        "link",
-        admin_actions.link,
-        mentorado_id,
-        body.user_id,
-        now=services().now(),
-        reason=body.reason,
-    )
+    ids, now = (mentorado_id, body.user_id), services().now()
+    apply_admin_change("link", admin_actions.link, *ids, now=now, reason=body.reason)
     return {"id": mentorado_id, "user_id": body.user_id, "request_id": g.request_id}
 
 
