@@ -29,7 +29,6 @@ from web.admin_change import admin_source, log_admin_action, run_with_retry
 from web.admin_labels import ACTIONS, EVENTS, channel_text, event_labels, event_name
 from web.api import Items, Listed, api_operation, list_page, serialize_row
 from web.csv_export import Cell, CsvFile, Row, csv_response
-from web.errors import HttpError
 from web.services import services
 from web.validation import (
     CURSOR_DESCRIPTION,
@@ -331,12 +330,9 @@ def show_sweep(run_id: int) -> SweepShape:
 
 
 def get_run(run_id: int) -> SweepRun:
-    """Return the run with that id; raises HttpError `not_found`."""
+    """Return the run with that id; raises NoResultFound."""
     with transaction() as session:
-        run = session.get(SweepRun, run_id)
-    if run is None:
-        raise HttpError("not_found", f"there is no sweep run {run_id}")
-    return run
+        return session.get_one(SweepRun, run_id)
 
 
 def serialize_sweep(run: SweepRun) -> SweepShape:

@@ -14,7 +14,6 @@ from models import User
 from provisioning import admin_actions, attempts
 from provisioning.context import OutcomeShape, UserShape, context_from_result, serialize_outcome
 from provisioning.erasure import erase_person, preview_erasure
-from provisioning.errors import UnknownUserError
 from provisioning.personal_data import PersonExport, export_person, find_person
 from provisioning.user_lists import ListedUser, UserState, list_users
 from web.access_policy import admin_required
@@ -129,10 +128,8 @@ def allow(user_id: int, body: WithReason) -> Blocked:
 def retry(user_id: int) -> Retried:
     """Ensure a user's profile now."""
     with transaction() as session:
-        user = session.get(User, user_id)
-    if user is None:
-        raise UnknownUserError(f"there is no user {user_id}")
-    return ensure_user(user.clerk_id)
+        clerk_id = session.get_one(User, user_id).clerk_id
+    return ensure_user(clerk_id)
 
 
 @admin_users.get(f"/<{ID_CONVERTER}:user_id>/export")
