@@ -174,10 +174,7 @@ STEPS: tuple[tuple[str, Callable[[Trial], None]], ...] = (
 
 
 def run_trial(connection: Connection) -> None:
-    """Run all steps in a savepoint that is rolled back.
-
-    Raises AdoptionRefusedError with the first step that fails.
-    """
+    """Run all steps and roll them back; raises AdoptionRefusedError with the first that fails."""
     with rolled_back(connection):
         for sequence in connection.execute(SEQUENCES).all():
             _make_reversible(connection, sequence)

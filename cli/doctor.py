@@ -60,10 +60,7 @@ COLOURS = {OK: "green", WARNING: "yellow", FAILED: "red"}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check; `detail` says what to do if it is a warning or failed.
-
-    A warning is about a part that works, but is not suitable for production.
-    """
+    """The result of one check; a warning is about a part that works, but not for production."""
 
     part: str
     detail: str

@@ -39,10 +39,7 @@ COMMANDS = (
 
 
 def register_commands(app: Flask) -> None:
-    """Add all commands to `flask`, those of extensions included.
-
-    Each names its database, and ends with one line and exit code 1 after a database error.
-    """
+    """Add all commands to `flask`; each ends with exit code 1 and one line after an error."""
     init_migrate(app)
     for command in COMMANDS:
         app.cli.add_command(command)

@@ -62,10 +62,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _trim(value: str) -> str:
-    """Return the value without white space and quotes that were pasted with it.
-
-    Raises ValueError for a control character.
-    """
+    """Return the value without white space and quotes around it; refuse a control character."""
     value = value.strip().strip(INVISIBLE).strip()
     if len(value) > 1 and value[0] in QUOTES and value[0] == value[-1]:
         value = value[1:-1].strip()
@@ -75,10 +72,7 @@ def _trim(value: str) -> str:
 
 
 def _parse_addresses(value: object) -> object:
-    """Parse a comma list of e-mail addresses into the keys by which they are compared.
-
-    Raises ValueError for an address that cannot be verified; the message names the character.
-    """
+    """Parse a comma list of e-mail addresses into keys to compare; an error names the character."""
     if not isinstance(value, str):
         return value
     given = [part for part in value.split(",") if part.strip()]
@@ -449,10 +443,7 @@ def load_config(environ: Mapping[str, str], dotenv: Path | None = PROJECT / ".en
 
 
 def _bind_of_port(environ: Mapping[str, str | None]) -> str | None:
-    """Return the address for a port that a host assigns by PORT; None without one.
-
-    It can be reached from outside, unless the development identity provider serves there.
-    """
+    """Return the address for a PORT; on loopback where the development provider serves there."""
     port = _trim(environ.get("PORT") or "")
     if not port:
         return None

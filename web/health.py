@@ -163,5 +163,5 @@ class Readiness:
 
 @once
 def newest_revision() -> str:
-    """Return the newest migration; each file's name begins with its number, without gaps."""
+    """Return the newest migration; each file's name begins with its number."""
     return max(path.name.partition("_")[0] for path in MIGRATIONS.glob("[0-9]*.py"))

@@ -192,10 +192,7 @@ def _handle_method_not_allowed(methods: Iterable[str]) -> ResponseReturnValue:
 def problem_response(
     code: str, *, retry_after_seconds: int = RETRY_AFTER_SECONDS, **members: Unpack[ProblemMembers]
 ) -> Response:
-    """Return the response for a code, with further members for the problem document.
-
-    Where a retry can help, the response has `Retry-After`.
-    """
+    """Return the response for a code; `members` are further ones of the problem document."""
     problem = PROBLEMS[code]
     if problem.can_retry:
         members["retry_after_ms"] = retry_after_seconds * 1000

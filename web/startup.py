@@ -89,10 +89,7 @@ def refuse_busy_ports(addresses: Iterable[Address], environ: Mapping[str, str]) 
 
 
 def refuse_exposed_development_provider(config: Config, addresses: Iterable[Address]) -> None:
-    """Exit with one line if other machines could reach the development identity provider.
-
-    `addresses` are those that the server listens on, from any source of configuration.
-    """
+    """Exit with one line if other machines could reach the development identity provider."""
     for address in addresses if config.uses_local_identity else ():
         if isinstance(address, tuple) and not is_loopback(address[0]):
             sys.exit(

@@ -33,10 +33,7 @@ TOO_DEEP = FieldError(field="", message=f"O JSON passa de {MAX_DEPTH} níveis.")
 
 
 def read_json() -> object:
-    """Return the JSON document of the request's body; an absent body counts as `{}`.
-
-    Raises InvalidInputError for invalid JSON, and for one that is nested too deeply.
-    """
+    """Return the JSON of the request's body, `{}` without one; refuse one nested too deeply."""
     content = request.get_data()
     if not content:
         return {}
@@ -123,10 +120,7 @@ class Body(BaseModel):
 
 
 def _clean_name(value: str) -> str:
-    """Return a name with white space folded to single blanks and without invisible characters.
-
-    Rejects control characters; a name that is too long is rejected, not cut.
-    """
+    """Return a name with white space folded; refuse control characters, and cut nothing."""
     if len(value) > MAX_TYPED_NAME_LENGTH:
         raise _error("name")
     for character in value:
