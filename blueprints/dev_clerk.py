@@ -50,7 +50,9 @@ def refuse_other_sites() -> None:
     """
     if safe_urlsplit(request.host_url).hostname not in LOOPBACK:
         raise HttpError("not_found", "the development identity provider has loopback names only")
-    if not _is_local_client():
+    is_forwarded = any(name in request.headers for name in PROXY_HEADERS)
+    client = request.environ.get("REMOTE_ADDR") or "localhost"  # a Unix socket has no address
+    if is_forwarded or not is_loopback(client):
         raise HttpError("not_found", "the development identity provider serves this machine only")
     if request.method == "POST" and "Origin" in request.headers and not is_same_origin():
         raise HttpError("csrf_failed", "the form comes from another site")
@@ -68,10 +70,15 @@ def sign_in() -> ResponseReturnValue:
 @public_unlimited
 def enter() -> ResponseReturnValue:
     """Sign the chosen user in and redirect the browser to its destination."""
-    user = demo_user(request.form.get("pessoa", "")) or _user_from_form()
+    form = request.form
+    user = demo_user(form.get("pessoa", ""))
+    if user is None:
+        name, email = (form.get(field, "").strip() or None for field in ("nome", "email"))
+        is_verified = "verificado" in form
+        user = new_demo_user(DevUser("", name, email, email_verified=is_verified))
     browser = _sessions().browser(request.cookies.get(DEV_BROWSER))
     browser = _sessions().sign_in(browser, user)
-    target = _return_url(request.form.get("redirect_url"))
+    target = _return_url(form.get("redirect_url"))
     if urlsplit(target).netloc:  # another site identifies its browsers by this parameter
         target = _with_parameter(target, DEV_BROWSER, browser.id)
     response = redirect(target, code=303)
@@ -170,13 +177,6 @@ def handle_unknown(err: UnknownAtProviderError) -> ResponseReturnValue:
     return jsonify({"errors": [{"code": "resource_not_found", "message": str(err)}]}), 404
 
 
-def _is_local_client() -> bool:
-    """Whether the connection comes from this machine and not from a proxy."""
-    is_forwarded = any(name in request.headers for name in PROXY_HEADERS)
-    client = request.environ.get("REMOTE_ADDR") or ""  # a Unix socket has no address
-    return not is_forwarded and (client == "" or is_loopback(client))
-
-
 def _check_secret() -> None:
     # Compared as bytes, because compare_digest accepts only ASCII texts.
     if not compare_digest((bearer_token() or "").encode(), _provider().secret_key.encode()):
@@ -197,13 +197,6 @@ def _sign_in_by_token(browser: Browser) -> Browser:
             identity.clerk_id, identity.name, identity.email, is_verified, identity.image_url
         )
     return _sessions().sign_in(browser, user)
-
-
-def _user_from_form() -> DevUser:
-    """Create a user from the form's fields."""
-    name, email = (request.form.get(field, "").strip() or None for field in ("nome", "email"))
-    is_verified = "verificado" in request.form
-    return new_demo_user(DevUser("", name, email, email_verified=is_verified))
 
 
 def _return_url(url: str | None) -> str:

@@ -93,7 +93,12 @@ def sweep(dry_run: bool, batch_size: int, as_json: bool, directory: bool) -> Non
             now=services().now,
         )
         counts = _run_sweep(replace(sweeper, should_stop=stop_requested.is_set), is_dry=dry_run)
-    _print_counts(counts, as_json=as_json, is_dry=dry_run)
+    if as_json:
+        click.echo(json.dumps(asdict(counts) if dry_run else counts.numbers()))
+    else:
+        click.echo(", ".join(f"{name} {value}" for name, value in counts.numbers().items()))
+        for user in counts.sample:
+            click.echo(f"  user {user['user_id']}: {user['outcome']}")
     fail_if_unpublished()
 
 
@@ -123,15 +128,6 @@ def _set_by_signals(event: threading.Event) -> Iterator[None]:
     finally:
         for signum, handler in previous.items():
             signal.signal(signum, handler)
-
-
-def _print_counts(counts: SweepCounts, *, as_json: bool, is_dry: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(asdict(counts) if is_dry else counts.numbers()))
-        return
-    click.echo(", ".join(f"{name} {value}" for name, value in counts.numbers().items()))
-    for user in counts.sample:
-        click.echo(f"  user {user['user_id']}: {user['outcome']}")
 
 
 def _sync_directory() -> None:

@@ -89,7 +89,11 @@ def api_operation(*error_codes: str) -> Callable[[View], View]:
     def decorate(view: View) -> View:
         hints = get_type_hints(view, include_extras=True)
         responses = _response_types(hints.pop("return"))
-        models = {name: hint for name, hint in hints.items() if _is_model(hint)}
+        models = {
+            name: hint
+            for name, hint in hints.items()
+            if isinstance(hint, type) and issubclass(hint, Body | Query)
+        }
 
         @wraps(view)
         def wrapper(**ids: object) -> object:
@@ -112,10 +116,6 @@ def api_operation(*error_codes: str) -> Callable[[View], View]:
 def operation_spec(view: Callable[..., Any]) -> OperationSpec | None:
     """Return the specification of a view; None if it is not an API operation."""
     return _specs.get(view)
-
-
-def _is_model(hint: object) -> bool:
-    return isinstance(hint, type) and issubclass(hint, Body | Query)
 
 
 def _read(model: type[Body] | type[Query]) -> BaseModel:

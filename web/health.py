@@ -141,24 +141,21 @@ class Readiness:
         return self.check(), None
 
     def _run_all(self) -> dict[str, str]:
+        silent_seconds = self.config.sweep_interval_seconds * SILENT_AFTER_INTERVALS
+        if self.activity.seconds_in_use < silent_seconds:  # the first sweep after idle time runs
+            silent_seconds += self.config.database_idle_sweep_seconds
         state = database()
-        sweep_state = sweep(self._silent_after()) if state == "ok" else "unknown"
-        checks = {"database": state, "sweep": sweep_state}
-        self._database_checks, self._checked_at = checks, self.now()
-        return {**checks, **self._other_checks()}
+        is_ok = state == "ok"
+        sweep_state = sweep(timedelta(seconds=silent_seconds)) if is_ok else "unknown"
+        self._database_checks = {"database": state, "sweep": sweep_state}
+        self._checked_at = self.now()
+        return {**self._database_checks, **self._other_checks()}
 
     def _other_checks(self) -> dict[str, str]:
         return {
             "redis": redis(is_configured=self.config.redis_url is not None),
             "identity_provider": identity_provider(self.provisioning, self.keys),
         }
-
-    def _silent_after(self) -> timedelta:
-        """Return the time without a success; longer while the first sweep after idle time runs."""
-        seconds = self.config.sweep_interval_seconds * SILENT_AFTER_INTERVALS
-        if self.activity.seconds_in_use < seconds:
-            seconds += self.config.database_idle_sweep_seconds
-        return timedelta(seconds=seconds)
 
 
 @once

@@ -148,7 +148,7 @@ def _operation(
         "operationId": rule.endpoint,
         "summary": spec.summary,
         "tags": [_tag(rule)],
-        "parameters": [*_path_parameters(rule, spec), *_query_parameters(spec)],
+        "parameters": list(_parameters(rule, spec)),
         "responses": _responses(rule, method, spec, policy, schemas),
         "security": [] if scopes is None else [{name: scopes} for name in SECURITY],
     }
@@ -160,17 +160,14 @@ def _operation(
     return operation
 
 
-def _path_parameters(rule: Rule, spec: OperationSpec) -> Iterator[Json]:
-    """Yield the numbers in the path, with the bounds of their converters and their type hints."""
+def _parameters(rule: Rule, spec: OperationSpec) -> Iterator[Json]:
+    """Yield the numbers in the path, with the bounds of their converters, and the query."""
     for match in PATH_PARAMETER.finditer(rule.rule):
         _, bounds = parse_converter_args(match["bounds"] or "")
         limits = {f"{name}imum": bounds[name] for name in ("min", "max") if name in bounds}
         hint = TypeAdapter(spec.path_parameters[match["name"]]).json_schema()
         schema = {"minimum": 0, **limits, **hint}
         yield {"name": match["name"], "in": "path", "required": True, "schema": schema}
-
-
-def _query_parameters(spec: OperationSpec) -> Iterator[Json]:
     if spec.query is not None:
         schema = TypeAdapter(spec.query).json_schema(schema_generator=ExactSchema)
         for name, each in schema["properties"].items():

@@ -151,17 +151,12 @@ def _handle_database_error(err: SQLAlchemyError) -> ResponseReturnValue:
     if is_unavailable(err):
         log.warning("database_unavailable", error=type(err).__name__)
         return problem_response("database_unavailable")
-    if _is_not_migrated(err):
+    sqlstate = getattr(getattr(err, "orig", None), "pgcode", None)
+    if sqlstate in MISSING_OBJECTS and health.database() == "behind_on_migrations":
         log.error("database_not_migrated", advice="run flask db upgrade")
         return problem_response("database_unavailable")
     log.error("unexpected_error", exc_info=err)
     return problem_response("internal")
-
-
-def _is_not_migrated(err: SQLAlchemyError) -> bool:
-    """Whether a table, column or function is missing because migrations are."""
-    sqlstate = getattr(getattr(err, "orig", None), "pgcode", None) or ""
-    return sqlstate in MISSING_OBJECTS and health.database() == "behind_on_migrations"
 
 
 def _handle_werkzeug_error(err: HTTPException) -> ResponseReturnValue:

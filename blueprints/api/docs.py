@@ -71,7 +71,9 @@ def sections(document: Json) -> Iterator[tuple[str, str, list[tuple[str, str, Js
             for method, operation in methods.items()
             if tag["name"] in operation["tags"]
         ]
-        yield _common_path([path for _, path, _ in calls]), tag["description"], calls
+        paths = [path for _, path, _ in calls]
+        common = commonpath(paths).partition("/{")[0]
+        yield common if common != "/" else " · ".join(paths), tag["description"], calls
 
 
 def allowed_users(security: list[Json]) -> str:
@@ -92,7 +94,10 @@ def type_text(schema: Json) -> str:
         return f"lista de {type_text(schema['items'])}"
     if schema.get("format") == "date-time":
         return "data e hora em UTC (ISO 8601)"
-    return TYPE_LABELS.get(schema.get("type", ""), "qualquer valor") + _range_text(schema)
+    label = TYPE_LABELS.get(schema.get("type", ""), "qualquer valor")
+    if "maximum" in schema:
+        return f"{label} de {schema.get('minimum')} a {schema['maximum']}"
+    return f"{label} a partir de {schema['minimum']}" if "minimum" in schema else label
 
 
 def shape_of(schema: Json) -> str | None:
@@ -108,15 +113,3 @@ def describe(schema: Json) -> str:
     default = schema.get("default")
     parts = [schema.get("description", ""), "" if default is None else f"default: {default}"]
     return "; ".join(filter(None, parts)).replace("`", "")
-
-
-def _range_text(schema: Json) -> str:
-    minimum, maximum = schema.get("minimum"), schema.get("maximum")
-    if maximum is not None:
-        return f" de {minimum} a {maximum}"
-    return "" if minimum is None else f" a partir de {minimum}"
-
-
-def _common_path(paths: list[str]) -> str:
-    common = commonpath(paths).partition("/{")[0]
-    return common if common != "/" else " · ".join(paths)

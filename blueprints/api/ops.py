@@ -6,7 +6,6 @@ from typing import Literal, NotRequired
 
 from flask import Blueprint
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
-from pydantic import SecretStr
 from typing_extensions import TypedDict
 
 from core.metrics import render
@@ -78,13 +77,10 @@ def metrics() -> tuple[str, Literal[200], Mapping[str, str]]:
     In production METRICS_TOKEN is required; without that setting there is no such page.
     """
     if services().config.is_production:
-        _check_token(services().config.metrics_token)
+        token = services().config.metrics_token
+        if token is None:
+            raise HttpError("not_found", "there are no metrics without a token")
+        if not compare_digest((bearer_token() or "").encode(), token.get_secret_value().encode()):
+            raise UnauthenticatedError("the token is not METRICS_TOKEN")
     text = render(services().backlog).decode()
     return text, 200, {"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
-
-
-def _check_token(token: SecretStr | None) -> None:
-    if token is None:
-        raise HttpError("not_found", "there are no metrics without a token")
-    if not compare_digest((bearer_token() or "").encode(), token.get_secret_value().encode()):
-        raise UnauthenticatedError("the token is not METRICS_TOKEN")
