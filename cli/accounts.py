@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import click
 import structlog
@@ -51,9 +52,7 @@ def grant(account: str) -> None:
     EMAIL is a verified address of the account. If several accounts have it, they are listed and
     nothing changes; give the id or the Clerk id of one instead.
     """
-    with _locked_account(account, must_be_verified=True) as (session, user):
-        roles.grant(session, user, source=Source("cli"))
-    _publish("grant", user)
+    user = _change_role(account, "grant", must_be_verified=True)
     click.echo(f"{describe_account(user)} is an admin")
     fail_if_unpublished()
 
@@ -65,25 +64,23 @@ def revoke(account: str) -> None:
 
     EMAIL may be the id or the Clerk id of the account, as for `grant`.
     """
-    with _locked_account(account) as (session, user):
-        roles.revoke(session, user, source=Source("cli"))
-    _publish("revoke", user)
+    user = _change_role(account, "revoke")
     click.echo(f"{describe_account(user)} is no admin any longer")
     if roles.is_listed(user, services().config.admin_emails):
         click.echo("but is listed in ADMIN_EMAILS, and will be one again at the next sign-in")
     fail_if_unpublished()
 
 
-@contextmanager
-def _locked_account(
-    account: str, *, must_be_verified: bool = False
-) -> Iterator[tuple[Session, User]]:
-    """Yield the one account with this address, id or Clerk id, locked for a change.
+def _change_role(
+    account: str, action: Literal["grant", "revoke"], *, must_be_verified: bool = False
+) -> User:
+    """Grant or revoke the role of the one account with this address, id or Clerk id; return it.
 
     Raises ClickException if there is not exactly one. With `must_be_verified` it also raises for an
     address that is not verified; an id needs no verification.
     """
     is_address = "@" in account
+    change = roles.grant if action == "grant" else roles.revoke
     try:
         with background_transaction() as session:
             user = find_account(session, account)
@@ -95,14 +92,12 @@ def _locked_account(
                     f"the address is not verified: {describe_account(user)}; "
                     "give the id to grant the role anyway"
                 )
-            yield session, user
+            change(session, user, source=Source("cli"))
     except roles.DeletedAccountError as err:
         raise click.ClickException(str(err)) from err
-
-
-def _publish(action: str, user: User) -> None:
     log.info("admin_action", action=action, entry="cli")
     services().provisioning.contexts.publish([user.clerk_id])
+    return user
 
 
 @click.group()
