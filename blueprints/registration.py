@@ -94,7 +94,6 @@ def register_blueprints(app: Flask, config: Config) -> None:
     register_filters(app)
     register_mentee_texts(app)
     register_admin_labels(app)
-    docs.register_api_document(app)
 
 
 def _log_request(response: Response) -> Response:

@@ -76,7 +76,7 @@ class OperationSpec:
     error_codes: tuple[str, ...]
 
 
-_specs: dict[Callable[..., Any], OperationSpec] = {}
+OPERATIONS: dict[Callable[..., Any], OperationSpec] = {}  # by view
 
 
 def api_operation(*error_codes: str) -> Callable[[View], View]:
@@ -100,7 +100,7 @@ def api_operation(*error_codes: str) -> Callable[[View], View]:
             return view(**ids, **{name: _read(model) for name, model in models.items()})
 
         registered = cast(View, wrapper) if models else view
-        _specs[registered] = OperationSpec(
+        OPERATIONS[registered] = OperationSpec(
             (getdoc(view) or "").split("\n\n")[0].replace("\n", " "),
             {name: hint for name, hint in hints.items() if name not in models},
             next((model for model in models.values() if issubclass(model, Body)), None),
@@ -111,11 +111,6 @@ def api_operation(*error_codes: str) -> Callable[[View], View]:
         return registered
 
     return decorate
-
-
-def operation_spec(view: Callable[..., Any]) -> OperationSpec | None:
-    """Return the specification of a view; None if it is not an API operation."""
-    return _specs.get(view)
 
 
 def _read(model: type[Body] | type[Query]) -> BaseModel:

@@ -19,21 +19,14 @@ class FieldError(TypedDict):
 
 FieldErrors = Sequence[FieldError]
 
-OTHER_ACCOUNT: FieldErrors = [
-    {
-        "field": "",
-        "message": (
-            "Este formulário foi aberto por outra conta. Abra a página de novo para usar a sua."
-        ),
-    }
-]
+OTHER_ACCOUNT = FieldError(
+    field="",
+    message="Este formulário foi aberto por outra conta. Abra a página de novo para usar a sua.",
+)
 
 
 class HttpError(Exception):
-    """A request that is answered with a problem: its code, a reason for developers, field errors.
-
-    The subclasses carry data or are caught apart.
-    """
+    """A request that is answered with a problem: its code, reason for developers, field errors."""
 
     def __init__(self, code: str, reason: str, errors: FieldErrors = ()) -> None:
         super().__init__(reason)

@@ -104,14 +104,6 @@ def sweep(silent_after: timedelta) -> str:
     return "silent" if age > silent_after else "ok"
 
 
-def identity_provider(provisioning: ProvisioningService, keys: KeySet) -> str:
-    """Return `ok`, `not_answering` or `no_keys`, as known from earlier calls; calls nothing."""
-    directory = provisioning.directory
-    if keys.is_missing:
-        return "no_keys"
-    return "ok" if directory is None or directory.is_answering else "not_answering"
-
-
 @dataclass(slots=True)
 class Readiness:
     """The checks of `/readyz`; simultaneous requests share one.
@@ -152,9 +144,13 @@ class Readiness:
         return {**self._database_checks, **self._other_checks()}
 
     def _other_checks(self) -> dict[str, str]:
+        """Return the state of Redis, and of the provider as known from earlier calls."""
+        directory = self.provisioning.directory
+        is_answering = directory is None or directory.is_answering
+        provider = "ok" if is_answering else "not_answering"
         return {
             "redis": redis(is_configured=self.config.redis_url is not None),
-            "identity_provider": identity_provider(self.provisioning, self.keys),
+            "identity_provider": "no_keys" if self.keys.is_missing else provider,
         }
 
 

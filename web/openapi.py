@@ -21,7 +21,7 @@ from auth.cookies import SESSION
 from provisioning.context import FAILED_STATUSES
 from web import csv_export
 from web.access_policy import POLICIES, Access, AccessPolicy
-from web.api import PROFILE_CODES, OperationSpec, operation_spec
+from web.api import OPERATIONS, PROFILE_CODES, OperationSpec
 from web.errors import PROBLEMS
 from web.problem_responses import INVALID_HOST, ProblemDocument
 from web.session import SAFE_METHODS, is_api_path
@@ -105,7 +105,7 @@ def build_document(app: Flask) -> Json:
     operations = [
         (rule, method, spec, policy)
         for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule)
-        if (spec := operation_spec(view := app.view_functions[rule.endpoint])) is not None
+        if (spec := OPERATIONS.get(view := app.view_functions[rule.endpoint])) is not None
         if (policy := POLICIES.get(view)) is not None
         for method in sorted((rule.methods or set()) - IMPLIED_METHODS)
     ]

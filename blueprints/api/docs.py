@@ -1,11 +1,10 @@
 """The API's description, as OpenAPI and as a page."""
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from collections.abc import Iterator, Mapping
 from os.path import commonpath
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Flask, current_app, render_template
+from flask import Blueprint, current_app, render_template
 
 from core.lazy_import import LazyModule
 from web.access_policy import public
@@ -33,17 +32,16 @@ TYPE_LABELS = {
 }
 
 
-def register_api_document(app: Flask) -> None:
-    """Register a function that builds the document once, on its first use."""
-    app.extensions[EXTENSION] = cache(lambda: schema.build_document(app))
-
-
 @api_docs.get("/openapi.json")
 @public
 @api_operation()
 def openapi() -> Document:
     """This document."""
-    return cast(Callable[[], Document], current_app.extensions[EXTENSION])()
+    extensions = current_app.extensions
+    if EXTENSION not in extensions:  # built once for an app, on the first use
+        extensions[EXTENSION] = schema.build_document(current_app)
+    document: Document = extensions[EXTENSION]
+    return document
 
 
 @api_docs.get("/docs")
