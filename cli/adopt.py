@@ -35,34 +35,20 @@ REASONS = {
 BUSINESS = ("users", "mentorados", "metricas_mensais", "feedbacks")
 SAMPLE = 20
 
-CHANGES = text("""
-    SELECT coalesce(jsonb_path_query_array(facts, '$.changes[*].what'), '[]')
-      FROM adoptions ORDER BY id DESC LIMIT 1
-""")
-DECISIONS = text("""
-    SELECT coalesce(facts -> 'decisions', '[]') FROM adoptions ORDER BY id DESC LIMIT 1
-""")
-TIMES = text("""
-    SELECT jsonb_object_agg(key, value) FROM adoptions, jsonb_each(facts) WHERE key = ANY (:tables)
-""")
 CONFLICTS = text("""
-    SELECT coalesce(jsonb_agg(jsonb_build_object(
-               'table', table_name, 'id', content -> 'id',
-               'from', mentorado_id, 'kept', kept_mentorado_id
-           ) ORDER BY table_name, mentorado_id, content::text), '[]')
+    SELECT table_name AS "table", content -> 'id' AS id, mentorado_id AS "from",
+           kept_mentorado_id AS kept
       FROM archived_rows WHERE reason = 'adoption' AND table_name <> 'mentorados'
+     ORDER BY table_name, mentorado_id, content::text
 """)
 MOVED = text("""
-    SELECT coalesce(jsonb_object_agg(table_name, number), '{}') FROM (
-        SELECT table_name, count(*) AS number FROM archived_rows
-         WHERE reason = 'adoption: moved' GROUP BY table_name) AS counted
+    SELECT table_name, count(*) FROM archived_rows
+     WHERE reason = 'adoption: moved' GROUP BY table_name ORDER BY table_name
 """)
 AMBIGUOUS = text("""
-    SELECT coalesce(jsonb_agg(jsonb_build_object('address', address, 'mentorado_ids', ids)
-                              ORDER BY address), '[]')
-      FROM (SELECT normalized_address(email) AS address, jsonb_agg(id ORDER BY id) AS ids
-              FROM mentorados WHERE user_id IS NULL AND normalized_address(email) IS NOT NULL
-             GROUP BY 1 HAVING count(*) > 1) AS shared
+    SELECT normalized_address(email) AS address, jsonb_agg(id ORDER BY id) AS mentorado_ids
+      FROM mentorados WHERE user_id IS NULL AND normalized_address(email) IS NOT NULL
+     GROUP BY 1 HAVING count(*) > 1 ORDER BY 1
 """)
 WITHOUT_PROFILE = text("""
     SELECT id FROM users u
@@ -188,13 +174,14 @@ def read_report(connection: Connection) -> Report:
     `decisions` name the profile that is kept and why: `history` (months or feedback), `used` (other
     rows refer to it), `older`, or `first` (the lower id).
     """
+    facts = connection.scalar(text("SELECT facts FROM adoptions")) or {}
     return {
-        "changes": connection.scalar(CHANGES) or [],
-        "times": connection.scalar(TIMES, {"tables": list(BUSINESS)}) or {},
-        "decisions": connection.scalar(DECISIONS) or [],
-        "moved": connection.scalar(MOVED),
-        "conflicts": connection.scalar(CONFLICTS),
-        "ambiguous_addresses": connection.scalar(AMBIGUOUS),
+        "changes": [change["what"] for change in facts.get("changes", ())],
+        "times": {table: facts[table] for table in BUSINESS if table in facts},
+        "decisions": facts.get("decisions") or [],
+        "moved": dict(connection.execute(MOVED).all()),
+        "conflicts": [dict(row) for row in connection.execute(CONFLICTS).mappings()],
+        "ambiguous_addresses": [dict(row) for row in connection.execute(AMBIGUOUS).mappings()],
         "without_profile": _counted(connection, WITHOUT_PROFILE),
         "pre_registered": _counted(connection, PRE_REGISTERED),
         "rows": {name: connection.scalar(text(COUNTED.format(table=name))) for name in BUSINESS},

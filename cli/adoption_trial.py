@@ -64,11 +64,11 @@ SEQUENCES = text("""
 """)
 SHORT_LOCK_WAIT = text("SELECT set_config('lock_timeout', '200ms', true)")
 TRIGGERS = text("""
-    WITH ours AS (SELECT to_regclass(name) AS oid FROM unnest(CAST(:tables AS text[])) AS name)
-    SELECT tgrelid::regclass::text || '.' || tgname FROM pg_trigger JOIN ours ON oid = tgrelid
+    WITH ours AS (SELECT to_regclass(name) AS id FROM unnest(CAST(:tables AS text[])) AS name)
+    SELECT tgrelid::regclass::text || '.' || tgname FROM pg_trigger JOIN ours ON id = tgrelid
      WHERE NOT tgisinternal AND tgenabled <> 'D'
      UNION ALL
-    SELECT ev_class::regclass::text || '.' || rulename FROM pg_rewrite JOIN ours ON oid = ev_class
+    SELECT ev_class::regclass::text || '.' || rulename FROM pg_rewrite JOIN ours ON id = ev_class
      ORDER BY 1
 """).bindparams(tables=["users", "mentorados", "metricas_mensais", "feedbacks"])
 
