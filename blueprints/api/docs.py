@@ -1,6 +1,6 @@
 """The API's description, as OpenAPI and as a page."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from os.path import commonpath
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,7 @@ else:
 
 api_docs = Blueprint("api_docs", __name__, url_prefix="/api")
 
-Json = Mapping[str, Any]
-Document = dict[str, Any]
+Json = dict[str, Any]
 
 EXTENSION = "neon-description"
 ROLE_LABELS = {"admin": "administração", "mentorado": "mentorados", "": "quem entrou na conta"}
@@ -35,12 +34,12 @@ TYPE_LABELS = {
 @api_docs.get("/openapi.json")
 @public
 @api_operation()
-def openapi() -> Document:
+def openapi() -> Json:
     """This document."""
     extensions = current_app.extensions
     if EXTENSION not in extensions:  # built once for an app, on the first use
         extensions[EXTENSION] = schema.build_document(current_app)
-    document: Document = extensions[EXTENSION]
+    document: Json = extensions[EXTENSION]
     return document
 
 
