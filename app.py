@@ -39,7 +39,7 @@ from core.flask_app import LazyCommands, LazyExtension, LeanFlask
 from core.lazy_import import LazyModule
 from core.rate_limit import RateLimiter
 from core.server_status import ServerStatus
-from dashboard.mass_goals import goals_of_all
+from dashboard.goal_changes import goals_job
 from models.admin_job import JobKind
 from provisioning.attempts import RetryPolicy
 from provisioning.audit import Source
@@ -237,7 +237,7 @@ def _build_services(app: Flask, config: Config, server: ServerStatus) -> Service
         provisioning=service,
         backlog=backlog,
         refresh=BackgroundRefresh(
-            # `sweep` is the channel of all background work: no client waits, and it is no visit.
+            # The source of all background work is `sweep`: no client waits; it is no visit.
             lambda clerk_id, now: service.refresh_visitor_if_due(
                 clerk_id, source=Source("sweep"), now=now
             ),
@@ -321,7 +321,7 @@ def _job_runner(
             JobKind.IMPORT: lambda job: mentee_import(
                 job, read_list(list_text(job.content or "")), _now()
             ),
-            JobKind.GOALS: lambda job: goals_of_all(job.options, _now()),
+            JobKind.GOALS: lambda job: goals_job(job.options, _now()),
         },
         publish_changes,
         activity,

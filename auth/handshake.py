@@ -97,7 +97,7 @@ class HandshakeService:
         is needed and `may_call` is False.
         """
         if request.is_for_document and self.frontend_api:
-            return self._resolve_document(request, may_call=may_call)
+            return self._resolve_page(request, may_call=may_call)
         jar = request.cookies
         if any(name.startswith(SUFFIXED_COOKIES) for name in jar):
             cookies = self._cookies(jar)
@@ -143,16 +143,16 @@ class HandshakeService:
         session_ids = (self.verifier.session_id(token, may_fetch=True) for token in tokens)
         return next((session_id for session_id in session_ids if session_id), None)
 
-    def _resolve_document(self, request: BrowserRequest, *, may_call: bool) -> HandshakeDecision:
+    def _resolve_page(self, request: BrowserRequest, *, may_call: bool) -> HandshakeDecision:
         """Decide by a handshake result, where the request brings one; otherwise by its cookies."""
         directives = self.reader.directives(request, may_call=may_call)
         if directives is None:
-            return self._resolve_page(request, may_call=may_call)
+            return self._resolve_cookies(request, may_call=may_call)
         if self.reader.is_development:
             return HandshakeDecision("handshake-returned", None, request.clean_url, directives)
-        return self._resolve_answer(request, directives, may_call=may_call)
+        return self._resolve_result(request, directives, may_call=may_call)
 
-    def _resolve_answer(
+    def _resolve_result(
         self, request: BrowserRequest, directives: tuple[str, ...], *, may_call: bool
     ) -> HandshakeDecision:
         """Decide by the session of a handshake result that came in a cookie; it is read once.
@@ -168,11 +168,11 @@ class HandshakeService:
             claims = self.verifier.verify(token, may_fetch=may_call)
         except InvalidTokenError as err:
             log.warning("handshake_refused", reason=err.reason, error=str(err))
-            decision = self._resolve_page(request, may_call=may_call)
+            decision = self._resolve_cookies(request, may_call=may_call)
             return decision.with_cookies_before(used)
         return _signed_in(request, HandshakeDecision("", claims, None, (*directives, *used)))
 
-    def _resolve_page(self, request: BrowserRequest, *, may_call: bool) -> HandshakeDecision:
+    def _resolve_cookies(self, request: BrowserRequest, *, may_call: bool) -> HandshakeDecision:
         cookies = self._cookies(request.cookies)
         reason = self._dev_browser_reason(request, cookies) or _session_reason(cookies)
         if reason is None and not cookies.session and self.reader.has_nonce(request):
@@ -211,7 +211,9 @@ class HandshakeService:
         except InvalidTokenError as err:
             if isinstance(err, UnknownKeyError) and self._claims_to_be_expired(cookies.session):
                 # Keys are rotated while users are away; an expired token is renewed in any case.
-                return _expired(_ineligible(request, cookies) or RefreshReason.NOT_DECODED)
+                return _expired_decision(
+                    _refresh_refusal(request, cookies) or RefreshReason.NOT_DECODED
+                )
             return HandshakeDecision(err.reason, detail=str(err))
         return HandshakeDecision(claims=claims)
 
@@ -225,11 +227,11 @@ class HandshakeService:
 
         The signature of the token is valid. Whatever fails is part of the reason of the redirect.
         """
-        reason = _ineligible(request, cookies)
+        reason = _refresh_refusal(request, cookies)
         session_id = self.verifier.session_id(cookies.session)
         if reason is not None or self.refresh is None or session_id is None:
             missing = RefreshReason.NO_SESSION_ID if self.refresh else RefreshReason.NO_CLIENT
-            return _expired(reason or missing)
+            return _expired_decision(reason or missing)
         if not may_call:
             raise CallNeededError("a session to refresh")
         refresh_request = RefreshRequest(
@@ -244,10 +246,10 @@ class HandshakeService:
             directives = self.reader.allowed(self.refresh(refresh_request))
             claims = self.verifier.verify(session_token_of(directives), may_fetch=may_call)
         except RefreshRefusedError as err:
-            return _expired(err.reason)
+            return _expired_decision(err.reason)
         except InvalidTokenError as err:
             log.warning("refresh_refused", reason=err.reason, error=str(err))
-            return _expired(RefreshReason.INVALID_SESSION)
+            return _expired_decision(RefreshReason.INVALID_SESSION)
         return HandshakeDecision("", claims, None, directives)
 
     def _redirect_to_clerk(
@@ -272,14 +274,14 @@ class HandshakeService:
         return _with_redirect_count(request, HandshakeDecision(reason, location=location))
 
 
-def _ineligible(request: BrowserRequest, cookies: SessionCookies) -> RefreshReason | None:
+def _refresh_refusal(request: BrowserRequest, cookies: SessionCookies) -> RefreshReason | None:
     """Return why the token of this request may not be refreshed; None if it may."""
     if request.method != "GET":
         return RefreshReason.NOT_GET
     return None if cookies.refresh else RefreshReason.NO_COOKIE
 
 
-def _expired(refresh_reason: str) -> HandshakeDecision:
+def _expired_decision(refresh_reason: str) -> HandshakeDecision:
     return HandshakeDecision(
         f"{AuthReason.SESSION_EXPIRED}-refresh-{refresh_reason}", is_untimely=True
     )

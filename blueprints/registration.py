@@ -8,17 +8,7 @@ from urllib.parse import quote
 import structlog
 from flask import Flask, Response, g, request
 
-from blueprints.admin import (
-    changes,
-    feedback,
-    goals,
-    imports,
-    jobs,
-    mentees,
-    same_person,
-    system,
-    users,
-)
+from blueprints.admin import changes, jobs, mentees, system, users
 from blueprints.admin import months as work_list
 from blueprints.api import (
     admin_mentorados,
@@ -60,11 +50,11 @@ BLUEPRINTS = (
     *(admin_mentorados.admin_mentorados, admin_mentorados.admin_mentorado_files),
     *(admin_operations.admin_provisioning, admin_operations.admin_sweeps),
     *(admin_operations.admin_audit, admin_months.admin_months, admin_users.admin_users),
-    *(work_list.console, system.console_system, system.console_audit, system.console_sweeps),
+    *(work_list.console, work_list.console_feedback, work_list.console_goals),
+    *(system.console_system, system.console_audit, system.console_sweeps),
     *(users.console_users, users.console_search, users.console_personal_data),
-    *(mentees.console_mentees, mentees.console_deleted, same_person.console_same_person),
-    *(goals.console_goals, feedback.console_feedback, changes.console_changes),
-    *(imports.console_imports, jobs.console_jobs),
+    *(users.console_same_person, mentees.console_mentees, mentees.console_deleted),
+    *(mentees.console_imports, changes.console_changes, jobs.console_jobs),
 )
 
 

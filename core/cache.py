@@ -39,25 +39,25 @@ if tonumber(ARGV[3]) > 0 then redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[3])
 return 1
 """
 
-# The generic cell rate algorithm (GCRA). KEYS[1] is the moment at which all requests counted so
-# far are paid for. ARGV: seconds for each request, burst, tokens wanted. Takes one token where the
+# The generic cell rate algorithm (GCRA). KEYS[1] is its theoretical arrival time: when the bucket
+# is full again. ARGV: seconds for each request, burst, tokens wanted. Takes one token where the
 # limit does not allow all; a millisecond of rounding does not count. The other keys are read.
 TAKE_AND_READ = """
 local interval, burst, wanted = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1000000
 local latest = now + burst * interval
-local paid = math.min(latest, math.max(now, tonumber(redis.call('GET', KEYS[1]) or now) or now))
+local arrival = math.min(latest, math.max(now, tonumber(redis.call('GET', KEYS[1]) or now) or now))
 local taken = 0
 for _, tokens in ipairs({wanted, 1}) do
-    if taken == 0 and paid + tokens * interval <= latest + 0.001 then taken = tokens end
+    if taken == 0 and arrival + tokens * interval <= latest + 0.001 then taken = tokens end
 end
 if taken > 0 then
-    local until_then = paid + taken * interval
-    redis.call('SET', KEYS[1], string.format('%.6f', until_then), 'PX',
-               math.ceil((until_then - now) * 1000))
+    local next_arrival = arrival + taken * interval
+    redis.call('SET', KEYS[1], string.format('%.6f', next_arrival), 'PX',
+               math.ceil((next_arrival - now) * 1000))
 end
-local found = {taken, tostring(paid + interval - latest)}
+local found = {taken, tostring(arrival + interval - latest)}
 for number = 2, #KEYS do found[number + 1] = redis.call('GET', KEYS[number]) end
 return found
 """
@@ -77,8 +77,8 @@ class CacheUnavailableError(Exception):
     """The cache cannot be used now; everything in it can be read from the database."""
 
 
-class Take(NamedTuple):
-    """The tokens to take from a rate limit: its key, its seconds for each token, and its burst."""
+class TokenRequest(NamedTuple):
+    """A request for tokens of a rate limit: its key, its seconds for each token, and its burst."""
 
     key: str
     interval: float
@@ -86,8 +86,8 @@ class Take(NamedTuple):
     tokens: int
 
 
-class Taken(NamedTuple):
-    """The tokens that were taken; with none, the seconds until there is one."""
+class TokenGrant(NamedTuple):
+    """The tokens that a rate limit gave; with none, the seconds until there is one."""
 
     tokens: int
     wait_seconds: float
@@ -140,17 +140,19 @@ class RedisStore(RedisCache):
         found = self._attempt(self._read_client.mget, [self._prefix + key for key in keys])
         return [self.serializer.loads(value) for value in found]
 
-    def take_and_read(self, take: Take, keys: Sequence[str]) -> tuple[Taken, list[str | None]]:
+    def take_and_read(
+        self, wanted: TokenRequest, keys: Sequence[str]
+    ) -> tuple[TokenGrant, list[str | None]]:
         """Take tokens from a rate limit and read these keys.
 
         Of a limit that does not allow so many tokens, one is taken if possible.
         """
         tokens, wait, *found = self._attempt(
             self._take_and_read,
-            keys=[self._prefix + key for key in (take.key, *keys)],
-            args=take[1:],
+            keys=[self._prefix + key for key in (wanted.key, *keys)],
+            args=wanted[1:],
         )
-        return Taken(tokens, float(wait)), [self.serializer.loads(value) for value in found]
+        return TokenGrant(tokens, float(wait)), [self.serializer.loads(value) for value in found]
 
     def put_version(
         self,
@@ -270,18 +272,21 @@ class LocalStore(BaseCache):
         with self._lock:
             return [self._get(key) for key in keys]
 
-    def take_and_read(self, take: Take, keys: Sequence[str]) -> tuple[Taken, list[Any]]:
+    def take_and_read(
+        self, wanted: TokenRequest, keys: Sequence[str]
+    ) -> tuple[TokenGrant, list[Any]]:
         """As `RedisStore.take_and_read`."""
         with self._lock:
             now = self.clock()
-            paid = max(now, self._get(take.key) or 0.0)
-            latest = now + take.burst * take.interval + ROUNDING_SECONDS
-            counts = (n for n in (take.tokens, 1) if paid + n * take.interval <= latest)
+            arrival = max(now, self._get(wanted.key) or 0.0)
+            latest = now + wanted.burst * wanted.interval + ROUNDING_SECONDS
+            counts = (n for n in (wanted.tokens, 1) if arrival + n * wanted.interval <= latest)
             tokens = next(counts, 0)
             if tokens:
-                until = paid + tokens * take.interval
-                self._set(take.key, until, until - now)
-            return Taken(tokens, paid + take.interval - latest), [self._get(key) for key in keys]
+                next_arrival = arrival + tokens * wanted.interval
+                self._set(wanted.key, next_arrival, next_arrival - now)
+            grant = TokenGrant(tokens, arrival + wanted.interval - latest)
+            return grant, [self._get(key) for key in keys]
 
     def put_version(
         self,

@@ -201,7 +201,7 @@ class ConnectionPool(QueuePool):
         """Open a connection for each waiting thread; one a second while the server is silent."""
         if self._is_disposed:
             return
-        if not self.server.is_answering:
+        if not self.server.can_open_several:
             if self._is_another_attempt_due():
                 self._start_attempt()
             return
@@ -233,7 +233,7 @@ class ConnectionPool(QueuePool):
         try:
             with deadlines.within(
                 2 * self.connect_seconds,
-                is_beyond=True,
+                is_background=True,
                 statement_seconds=INITIALISATION_QUERY_SECONDS,
             ):
                 record = self._create_connection()
@@ -327,7 +327,7 @@ def prepare_engine(engine: Engine) -> None:
             return connection
 
     @event.listens_for(engine, "handle_error")
-    def judge(context: ExceptionContext) -> None:
+    def handle_error(context: ExceptionContext) -> None:
         _note_error(pool.server, context)
 
 

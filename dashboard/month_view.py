@@ -14,12 +14,12 @@ from dashboard.score import (
     REVENUE,
     Goal,
     ScorePart,
-    WayToPoints,
+    ScoreSuggestion,
+    best_suggestions,
     goals_of,
     half_up,
     score,
     score_parts,
-    shortest_ways,
 )
 
 MAX_PERCENT = 999  # a larger change is given as an amount, because the month before was small
@@ -63,7 +63,7 @@ class Score:
     points: int
     change: Change | None
     parts: tuple[ScorePart, ...]
-    ways: tuple[WayToPoints, ...]
+    suggestions: tuple[ScoreSuggestion, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +212,7 @@ def _since_first(months: Sequence[Month]) -> SinceFirst | None:
 def _score(month: Month, previous: Month | None) -> Score:
     points = score(month)
     change = Change(points - score(previous), None) if previous else None
-    return Score(points, change, score_parts(month), shortest_ways(month))
+    return Score(points, change, score_parts(month), best_suggestions(month))
 
 
 def _is_reported_in_time(month: Month) -> bool:

@@ -1,4 +1,4 @@
-"""The measures, goals and score of a month: its parts, and the shortest ways to more points.
+"""The measures, goals and score of a month: its parts, and suggestions for more points.
 
 Rules: `docs/reference/contract.md#overview-and-score`.
 """
@@ -11,7 +11,7 @@ from typing import Any
 from dashboard.months import Goals, Month
 
 PERCENT_CAP = 150  # results above one and a half times a goal do not count
-SHORTEST_WAYS = 2
+MOST_SUGGESTIONS = 2
 REVENUE, PROFIT = "faturamento", "lucro"
 # The measures of a month, each by its name in `Month`.
 MEASURES = {
@@ -93,13 +93,13 @@ class ScorePart:
 
 
 @dataclass(frozen=True, slots=True)
-class WayToPoints:
-    """How much more of one measure earns how many points; `effort` is its share of the goal."""
+class ScoreSuggestion:
+    """How much more of one measure earns how many points, and its share of the goal."""
 
     measure: str
     amount: int
     points: int
-    effort: Fraction
+    share_of_goal: Fraction
 
 
 def score_parts(month: Month) -> tuple[ScorePart, ...]:
@@ -112,11 +112,11 @@ def score(month: Month) -> int:
     return sum(_points(rule, month) for rule in PARTS)
 
 
-def shortest_ways(month: Month) -> tuple[WayToPoints, ...]:
-    """Return the measures that earn more points with the least effort, at most two."""
-    ways = (_way(rule, measure, month) for rule in PARTS for measure in rule.measures)
-    found = sorted((way for way in ways if way), key=lambda way: way.effort)
-    return tuple(found[:SHORTEST_WAYS])
+def best_suggestions(month: Month) -> tuple[ScoreSuggestion, ...]:
+    """Return at most two measures that earn points with the least share of their goals."""
+    suggestions = (_suggestion(rule, measure, month) for rule in PARTS for measure in rule.measures)
+    found = sorted(filter(None, suggestions), key=lambda each: each.share_of_goal)
+    return tuple(found[:MOST_SUGGESTIONS])
 
 
 def _points(rule: PartRule, month: Month) -> int:
@@ -133,7 +133,7 @@ def _goal(goals: Goals, measure: str) -> int:
     return target
 
 
-def _way(rule: PartRule, measure: str, month: Month) -> WayToPoints | None:
+def _suggestion(rule: PartRule, measure: str, month: Month) -> ScoreSuggestion | None:
     """Return the least amount of a measure that earns a point; None where none can be earned."""
     goal = _goal(month.goals, measure)
     if goal <= 0:
@@ -149,4 +149,4 @@ def _way(rule: PartRule, measure: str, month: Month) -> WayToPoints | None:
     amount = -(-needed * goal // 100) - value
     more: dict[str, Any] = {measure: value + amount}
     gained = _points(rule, replace(month, **more)) - points
-    return WayToPoints(measure, amount, gained, Fraction(amount, goal))
+    return ScoreSuggestion(measure, amount, gained, Fraction(amount, goal))

@@ -58,8 +58,8 @@ class Source:
     impersonator: str | None = None  # the Clerk id of the account that acts in the actor's session
 
     @property
-    def is_sign_in(self) -> bool:
-        """Whether a request of the user is the source."""
+    def is_user_request(self) -> bool:
+        """Whether a request of the user is the source, so that it counts as a visit."""
         return self.channel in ("page", "api")
 
     @property

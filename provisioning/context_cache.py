@@ -286,7 +286,7 @@ class ContextCache:
         """Read the version from the database and store it as the newest; None where that fails."""
         read_at = self.clock()
         try:
-            with transaction(READ_SECONDS, is_single=True) as session:
+            with transaction(READ_SECONDS, is_single_statement=True) as session:
                 stored = read_version(session, clerk_id)
         except SQLAlchemyError as err:
             if is_outage(err):

@@ -150,10 +150,10 @@ def ensure(
     loaded = upsert_and_load_user(
         session,
         identity,
-        signs_in=source.is_sign_in,
+        signs_in=source.is_user_request,
         now=now,
         # As `decide` would, for a new user without a match.
-        create_as=source if may_create and not is_listed_admin else None,
+        profile_source=source if may_create and not is_listed_admin else None,
     )
     if loaded.is_created:
         return EnsureResult(Outcome.CREATED, loaded.user, loaded.profile)
@@ -168,8 +168,8 @@ def ensure(
 def stored_state(session: Session, clerk_id: str) -> EnsureResult | None:
     """Return the stored state of a user, without a lock or a change; None for an unknown user.
 
-    `existing` with a usable profile, `admin` without one, `denied` with the reason where access is
-    denied, and `existing` without a profile where there is none.
+    The outcome is `existing` for a user with or without a usable profile, `admin` for an admin
+    without one, and `denied`, with the reason, for a user whose access is denied.
     """
     try:
         loaded = load_user(session, clerk_id)
@@ -202,7 +202,7 @@ def upsert_and_load_user(
     *,
     signs_in: bool,
     now: datetime,
-    create_as: Source | None = None,
+    profile_source: Source | None = None,
 ) -> LoadedUser:
     """Store the identity's known values and return the user as loaded, in one round trip.
 
@@ -210,14 +210,19 @@ def upsert_and_load_user(
     unlinked profile may be linked, the user's address is locked too: other users with that address
     and its pre-registration wait.
 
-    With `create_as`, a user who was not stored before gets an automatic profile at once, and its
-    audit event has this source. Not where an unlinked profile may be linked, or where the stored
-    switch forbids automatic profiles.
+    With `profile_source`, a user who was not stored before gets an automatic profile at once, and
+    its audit event has this source. Not where an unlinked profile may be linked, or where the
+    stored switch forbids automatic profiles.
     """
     session.flush()  # for the caller's changes; execution on the connection does not flush
     values = {name: getattr(identity, name) for name in IDENTITY_FIELDS}
-    event = audit.event_values(create_as, "mentorado_created") if create_as else NO_EVENT
-    values |= {**event, "signs_in": signs_in, "now": now, "may_create": create_as is not None}
+    event = audit.event_values(profile_source, "mentorado_created") if profile_source else NO_EVENT
+    values |= {
+        **event,
+        "signs_in": signs_in,
+        "now": now,
+        "may_create": profile_source is not None,
+    }
     return _loaded_user(session.connection().execute(UPSERT_AND_LOAD, values).one())
 
 

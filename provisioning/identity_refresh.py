@@ -60,8 +60,8 @@ def complete_identity(
     No transaction is open during the lookup. Without a usable answer in time the identity is
     returned unchanged, and the sweep completes it later.
     """
-    must_ask, is_new = _claim(identity.clerk_id, now, max_age)
-    if not must_ask:
+    must_look_up, is_new = _claim(identity.clerk_id, now, max_age)
+    if not must_look_up:
         return LookupResult(identity)
     try:
         found = directory.look_up(identity.clerk_id, wait_seconds=_wait_seconds(), is_new=is_new)
@@ -89,7 +89,7 @@ def _claim(clerk_id: str, now: datetime, max_age: timedelta) -> tuple[bool, bool
     Without a database no lookup is made. Read and claim are transactions of their own.
     """
     try:
-        with transaction(READ_SECONDS, is_single=True) as session:
+        with transaction(READ_SECONDS, is_single_statement=True) as session:
             known = identity_store.known_identity(session, clerk_id)
             if known is None:
                 return True, True

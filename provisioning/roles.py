@@ -62,7 +62,7 @@ def find_users(session: Session, identifier: str) -> Sequence[User]:
 def grant(session: Session, user: User, *, source: Source) -> None:
     """Give this user the admin role, whatever ADMIN_EMAILS lists.
 
-    Raises RefusedAccountError for a deleted account.
+    Raises DeletedAccountError for a deleted account.
     """
     if user.deleted_at is not None:
         raise DeletedAccountError("the account has been deleted at Clerk")

@@ -87,19 +87,19 @@ class ProvisioningService:
         *,
         source: Source,
         now: datetime,
-        is_fresh: bool = False,
+        skips_cache: bool = False,
         received_at: float | None = None,
     ) -> RequestContext:
         """Ensure the user's profile and return the context of their request.
 
-        `is_fresh` says that the request asked for an invalidation of the cached context.
+        `skips_cache`: the request asks for a new ensure call, so that the cached context ends.
         `received_at` is when this process received the request, on the monotonic clock.
         Simultaneous requests of one user share one call, and only one of them gets `created`.
         """
         started = time.monotonic()  # the wait for an earlier call counts as well
         context, is_leader = self.single_flight.run(
-            (identity, is_fresh),
-            partial(self._ensured_context, identity, source, now, started, is_fresh=is_fresh),
+            (identity, skips_cache),
+            partial(self._ensured_context, identity, source, now, started, skips_cache=skips_cache),
             received_at=received_at,
         )
         if not is_leader and context.outcome in CHANGES:
@@ -107,7 +107,13 @@ class ProvisioningService:
         return context
 
     def _ensured_context(
-        self, identity: Identity, source: Source, now: datetime, started: float, *, is_fresh: bool
+        self,
+        identity: Identity,
+        source: Source,
+        now: datetime,
+        started: float,
+        *,
+        skips_cache: bool,
     ) -> RequestContext:
         """Complete the identity, ensure the profile, and store its context in the cache.
 
@@ -118,7 +124,7 @@ class ProvisioningService:
         if directory is not None:
             answer = complete_identity(directory, identity, now, self.max_age)
         result = self._ensure(answer, source, now, started)
-        if is_fresh or result.outcome in CHANGES or result.denial:
+        if skips_cache or result.outcome in CHANGES or result.denial:
             log.info("session_invalidated", user_id=result.user.id)
         context = context_from_result(result)
         if directory is not None:

@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
@@ -41,7 +41,7 @@ JOIN_SECONDS = 3.0  # a running batch ends sooner when the process stops
 
 BATCH_SECONDS = 5.0  # of a batch in the background, far below the lease
 RETRY_SECONDS = 3.0  # of a batch with a transient error, before it is split
-# SQLSTATE (PostgreSQL, appendix A) of errors that one row can cause: its data, a constraint, a
+# SQLSTATE (PostgreSQL, appendix A) of errors that one item can cause: its data, a constraint, a
 # trigger, or a lock of another program. Other errors concern the server or this program.
 ITEM_SQLSTATE_CLASSES = ("22", "23", "P0")
 ITEM_SQLSTATES = ("40P01", "55P03", "57014")
@@ -129,7 +129,9 @@ class JobRunner:
     def run_now(self, job_id: uuid.UUID) -> None:
         """Run the job as long as the request has time, and leave the rest to the thread."""
         limits = ExecutionLimits(
-            _request_transaction, _request_seconds_left, lambda: not _request_seconds_left()
+            lambda: transaction(max(MIN_TRY_SECONDS, _request_seconds_left())),
+            _request_seconds_left,
+            lambda: not _request_seconds_left(),
         )
         try:
             self._run_next(limits, job_id)
@@ -146,7 +148,11 @@ class JobRunner:
             self._stopping.is_set,
         )
         try:
-            self._delete_old_rows()
+            if self.clock() >= self._next_cleanup:
+                with background_transaction(BATCH_SECONDS) as session:
+                    jobs.delete_old(session, datetime.now(UTC))
+                    archive.delete_old(session, datetime.now(UTC))
+                self._next_cleanup = self.clock() + CLEANUP_SECONDS
             while not self._stopping.is_set() and self._run_next(limits):
                 pass
         except Exception as err:  # an error of one job must not end the thread
@@ -182,7 +188,11 @@ class JobRunner:
         except (OutOfTimeError, NotNowError):
             held.release()
         except Exception as err:
-            held.release_or_fail(err, work)
+            with suppress(SQLAlchemyError, LeaseLostError):
+                if is_unavailable(err) or isinstance(err, OperationalError):
+                    held.release()
+                else:
+                    held.fail(type(err).__name__, work)
             raise
         else:
             action = "preview" if job.dry_run else work.action
@@ -197,10 +207,12 @@ class JobRunner:
                 step = held.run_batch(work, size)
                 suspects = max(0, suspects - size)
             except SQLAlchemyError as err:
-                if not _is_about_an_item(err):
+                sqlstate = getattr(getattr(err, "orig", None), "pgcode", None) or ""
+                if sqlstate[:2] not in ITEM_SQLSTATE_CLASSES and sqlstate not in ITEM_SQLSTATES:
                     raise
                 log.warning("job_batch_split", size=size, reason=type(err).__name__)
-                held.heartbeat()
+                with held.limits.transaction() as session:  # extends the lease
+                    jobs.hold(session, held.job_id, owner=held.owner)
                 if size > 1:
                     suspects, size = size, max(1, size // SPLIT_FACTOR)
                     continue
@@ -213,13 +225,6 @@ class JobRunner:
     def _poll_quickly(self) -> None:
         """Poll every second until the lease of a job that could not be released has expired."""
         self._poll_quickly_until = self.clock() + 2 * jobs.LEASE.total_seconds()
-
-    def _delete_old_rows(self) -> None:
-        if self.clock() >= self._next_cleanup:
-            with background_transaction(BATCH_SECONDS) as session:
-                jobs.delete_old(session, datetime.now(UTC))
-                archive.delete_old(session, datetime.now(UTC))
-            self._next_cleanup = self.clock() + CLEANUP_SECONDS
 
 
 @dataclass(slots=True)
@@ -266,11 +271,6 @@ class _HeldJob:
         self.position = position
         return step
 
-    def heartbeat(self) -> None:
-        """Extend the lease between failing batches."""
-        with self.limits.transaction() as session:
-            jobs.hold(session, self.job_id, owner=self.owner)
-
     def release(self) -> None:
         """Put the job back into the queue."""
         with self.limits.transaction() as session:
@@ -284,24 +284,6 @@ class _HeldJob:
                 work.close(session, job)
             jobs.finish(job, error=error)
         log.warning("job_failed", job_id=str(self.job_id), reason=error if work else "unreadable")
-
-    def release_or_fail(self, err: Exception, work: Work | None) -> None:
-        """Release the job after an error of the database; after others, fail it."""
-        with suppress(SQLAlchemyError, LeaseLostError):
-            if is_unavailable(err) or isinstance(err, OperationalError):
-                self.release()
-            else:
-                self.fail(type(err).__name__, work)
-
-
-def _is_about_an_item(err: SQLAlchemyError) -> bool:
-    """Whether one item may have caused the error, so that the others can be done without it."""
-    sqlstate = getattr(getattr(err, "orig", None), "pgcode", None) or ""
-    return sqlstate[:2] in ITEM_SQLSTATE_CLASSES or sqlstate in ITEM_SQLSTATES
-
-
-def _request_transaction() -> AbstractContextManager[Session]:
-    return transaction(max(MIN_TRY_SECONDS, _request_seconds_left()))
 
 
 def _request_seconds_left() -> float:

@@ -7,7 +7,7 @@ from flask import Flask
 from dashboard.month_view import Change, ClosingTask, GoalProgress, Pace
 from dashboard.months import AddressState, GoalChange, Goals
 from dashboard.periods import CLOSING_DAY, Period
-from dashboard.score import GOAL_LABELS, MEASURES, PERCENT_CAP, WayToPoints, is_money
+from dashboard.score import GOAL_LABELS, MEASURES, PERCENT_CAP, ScoreSuggestion, is_money
 from provisioning.context import NOT_REQUIRED, READY, RequestContext
 from provisioning.user_lists import Diagnosis
 from web.formatting import MONTHS, figure, join_words, number, reais
@@ -19,16 +19,9 @@ UNITS = {
     "stories": ("story", "stories"),
     "points": ("ponto", "pontos"),
 }
-FIGURE_LABELS = {  # in the order of the form
-    "faturamento": "Faturamento",
-    "lucro": "Lucro",
-    "leads": "Leads",
-    "procedimentos": "Procedimentos",
-    "posts_feed": "Posts",
-    "stories": "Stories",
-}
+# By column and in the order of the form.
+FIGURE_LABELS = {"posts_feed" if key == "posts" else key: label for key, label in MEASURES.items()}
 MILESTONES = (3, 6, 12)
-SIGNS = {"more": "▲", "less": "▼", "same": "="}
 NO_EMAIL = "Sua conta não informa um e-mail. Adicione um para encontrarmos seu pré-cadastro."
 UNVERIFIED = "Confirme seu e-mail para que possamos encontrar seu pré-cadastro."
 SEVERAL_MATCHES = "Há mais de um pré-cadastro com seu e-mail. Fale com a equipe para unificá-los."
@@ -47,16 +40,10 @@ class Advice:
     how_to: str | None = None
 
 
-ADD_EMAIL = Advice(NO_EMAIL, STEPS.format(step="adicione o seu"))
-VERIFY_EMAIL = Advice(UNVERIFIED, STEPS.format(step="toque no seu, depois em «Verificar»,"))
-
-
 def register_mentee_texts(app: Flask) -> None:
     """Register the template filters of the dashboard."""
-    filters = (
-        amount,
-        change_kind,
-        change_sign,
+    for template_filter in (
+        change_mark,
         change_text,
         closing_text,
         goal_percent,
@@ -65,10 +52,9 @@ def register_mentee_texts(app: Flask) -> None:
         month_alone,
         streak_text,
         way_text,
-    )
-    for template_filter in filters:
+    ):
         app.add_template_filter(template_filter)
-    app.jinja_env.globals["chart_measures"] = MEASURES
+    app.jinja_env.globals.update(chart_measures=MEASURES, figure_labels=FIGURE_LABELS)
 
 
 def month_alone(period: Period) -> str:
@@ -84,16 +70,11 @@ def amount(value: int, measure: str) -> str:
     return f"{number(value)}\u00a0{one if value == 1 else many}"
 
 
-def change_kind(change: Change) -> str:
-    """Return `more`, `less` or `same`, for the style."""
+def change_mark(change: Change) -> tuple[str, str]:
+    """Return `more`, `less` or `same`, for the style, and a sign, which screen readers skip."""
     if change.difference == 0:
-        return "same"
-    return "more" if change.difference > 0 else "less"
-
-
-def change_sign(change: Change) -> str:
-    """Return the sign before the text, which screen readers skip."""
-    return SIGNS[change_kind(change)]
+        return "same", "="
+    return ("more", "▲") if change.difference > 0 else ("less", "▼")
 
 
 def change_text(change: Change, measure: str, before: Period) -> str:
@@ -129,17 +110,11 @@ def goal_status(progress: GoalProgress, pace: Pace | None) -> str:
         return f"{'faltou' if is_one else 'faltaram'} {size}"
     verb = "falta" if is_one else "faltam"
     on_pace = "no ritmo: " if progress.is_on_pace else ""
-    return f"{on_pace}{verb} {size} {days_left_text(pace.days_left)}"
+    until = f"em {pace.days_left}\u00a0{'dia' if pace.days_left == 1 else 'dias'}"
+    return f"{on_pace}{verb} {size} {until if pace.days_left else 'até hoje à noite'}"
 
 
-def days_left_text(days: int) -> str:
-    """«em 2 dias», «em 1 dia», «até hoje à noite»."""
-    if days == 0:
-        return "até hoje à noite"
-    return f"em {days}\u00a0{'dia' if days == 1 else 'dias'}"
-
-
-def way_text(way: WayToPoints) -> str:
+def way_text(way: ScoreSuggestion) -> str:
     """«+1 ponto com mais 5 stories», «+2 pontos com mais R$ 400 de faturamento»."""
     more = amount(way.amount, way.measure)
     suffix = f" de {way.measure}" if is_money(way.measure) else ""
@@ -205,9 +180,10 @@ def diagnostic_advice(context: RequestContext, diagnosis: Diagnosis) -> list[str
 def address_advice(address: AddressState) -> Advice | None:
     """Return what a mentee can do about the own address; None if there is nothing to do."""
     if not address.has_email:
-        return ADD_EMAIL
+        return Advice(NO_EMAIL, STEPS.format(step="adicione o seu"))
     if not address.is_verified:
-        return VERIFY_EMAIL
+        step = "toque no seu, depois em «Verificar»,"
+        return Advice(UNVERIFIED, STEPS.format(step=step))
     if address.unlinked_matches:
         return Advice(SEVERAL_MATCHES if address.unlinked_matches > 1 else ONE_MATCH)
     return None

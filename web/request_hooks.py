@@ -193,7 +193,7 @@ def _authorize(policy: AccessPolicy) -> ResponseReturnValue | None:
             raise TooManyRequestsError(seconds)
         services().activity.note_use()
         g.claims = claims
-        g.context = context_for_request(claims, cached, is_fresh=policy.fresh)
+        g.context = context_for_request(claims, cached, skips_cache=policy.fresh)
     except UnauthenticatedError as err:
         if _is_page_request() and not _is_framed() and not isinstance(err, LOGIN_CANNOT_HELP):
             return redirect(url_for("auth.login", next=_requested_path()))

@@ -13,8 +13,8 @@ from typing_extensions import TypedDict
 
 from core.database import transaction
 from core.types import Timestamp, one_of
+from dashboard.mentoring import Position, WorkFilter, WorkItem, WorkOrder, list_work
 from dashboard.periods import Period, working_period
-from dashboard.work_list import Position, WorkFilter, WorkItem, WorkOrder, list_work
 from web.access_policy import admin_required
 from web.api import Listed, api_operation, serialize_row
 from web.csv_export import CsvFile, Row, csv_response

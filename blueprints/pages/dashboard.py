@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from dashboard.chart import draw_chart
 from dashboard.month_view import closing_task, count_streak, view_month
 from dashboard.months import OwnProfile
-from dashboard.own_profile import confirm_goals, mark_feedback
+from dashboard.own_changes import confirm_goals, mark_feedback
 from dashboard.periods import Period, PeriodError, current_period, parse_period
 from provisioning.context import NOT_REQUIRED
 from provisioning.profiles import DEFAULT_NAME

@@ -9,19 +9,19 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
 from blueprints.api.mentorados import delete_own_month
-from dashboard.deleted_months import (
-    DeletedMonth,
-    MonthChangedError,
-    MonthExistsError,
-    deleted_months,
-    restore_month,
-)
 from dashboard.months import (
     OwnProfile,
     ReportedMonth,
     reported_month,
     reported_months,
     save_month,
+)
+from dashboard.own_changes import (
+    DeletedMonth,
+    MonthChangedError,
+    MonthExistsError,
+    deleted_months,
+    restore_month,
 )
 from dashboard.periods import EARLIEST_YEAR, Period, current_period
 from provisioning.audit import Source

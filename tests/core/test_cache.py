@@ -18,8 +18,8 @@ from core.cache import (
     CacheUnavailableError,
     LocalStore,
     RedisStore,
-    Take,
     TextSerializer,
+    TokenRequest,
     VersionKeys,
 )
 from core.circuit_breaker import CircuitBreaker, CircuitOpenError
@@ -217,7 +217,7 @@ def test_other_threads_are_refused_while_one_probes_a_failed_redis(clock: Clock)
         assert isinstance(probe.exception(), CacheUnavailableError)
 
 
-PER_SECOND = Take("limit", 1.0, 5, 1)  # one token a second, five at once
+PER_SECOND = TokenRequest("limit", 1.0, 5, 1)  # one token a second, five at once
 
 
 def test_burst_is_taken_and_no_more(store: Store) -> None:

@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 
 from core.database import transaction
-from dashboard.mass_goals import GoalsOfAll, count_changes, goals_options, month_of
+from dashboard.goal_changes import GoalsOfAll, count_changes, goals_options
 from dashboard.periods import Period
 from dev.databases import connect_to, count
 from models import AdminJob
@@ -71,7 +71,7 @@ def find_job(job_id: uuid.UUID) -> AdminJob:
 
 
 def small_batches(job: AdminJob) -> GoalsOfAll:
-    return GoalsOfAll(month_of(job.options), job.options["goals"], NOW, batch_size=4)
+    return GoalsOfAll(job.options, NOW, batch_size=4)
 
 
 def runner(on_change: Callable[[str, Iterable[str]], None] = lambda *_: None) -> JobRunner:
