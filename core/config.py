@@ -226,6 +226,11 @@ def _host_and_port(address: str) -> tuple[str | None, str]:
     return (found[1] or found[2], found[3]) if found else (None, "0")
 
 
+def _check_publishable_key(value: str) -> str:
+    _instance_host(value)
+    return value
+
+
 def _check_webhook_secret(value: SecretStr) -> SecretStr:
     """Refuse a secret with which no signature could be verified: `whsec_` and base64 are needed."""
     prefix, _, encoded = value.get_secret_value().partition("_")
@@ -269,7 +274,7 @@ ClerkSecretKey = Annotated[
         r"sk_(test|live)_[\x21-\x7e]+", "is not a Clerk secret key (sk_test_… or sk_live_…)"
     ),
 ]
-PublishableKey = Annotated[str, AfterValidator(lambda key: _instance_host(key) and key)]
+PublishableKey = Annotated[str, AfterValidator(_check_publishable_key)]
 Token = Annotated[
     SecretStr, _secret_of(r"[\x21-\x7e]+", "must consist of visible ASCII characters")
 ]
