@@ -40,7 +40,7 @@ from core.lazy_import import LazyModule
 from core.rate_limit import RateLimiter
 from core.server_status import ServerStatus
 from dashboard.goal_changes import goals_job
-from models.admin_job import JobKind
+from models.background import JobKind
 from provisioning.attempts import RetryPolicy
 from provisioning.audit import Source
 from provisioning.clerk_messages import RetentionPolicy

@@ -28,11 +28,11 @@ from core.logging import uses_console
 from web import request_hooks
 from web.access_policy import public_unlimited
 from web.admin_labels import register_admin_labels
-from web.flashes import pop_flashes
 from web.formatting import register_filters
 from web.mentee_texts import register_mentee_texts
 from web.own_data import period_due
 from web.problem_responses import reference_code, register_error_handlers, support_link
+from web.request_context import pop_flashes
 from web.security_headers import security_headers
 from web.static_files import StaticFiles
 

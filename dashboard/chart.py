@@ -6,7 +6,7 @@ from itertools import count
 
 from dashboard.months import WINDOW_MONTHS, Month
 from dashboard.periods import Period
-from dashboard.score import REVENUE, is_money
+from dashboard.score import MONEY, REVENUE
 
 FULL_HEIGHT = 1_000  # bars are measured in thousandths of the chart
 LEAST_VISIBLE = 4  # thousandths, for a value that is not zero
@@ -65,7 +65,7 @@ def draw_chart(months: Sequence[Month], measure: str = REVENUE) -> Chart:
     values = [value for month in shown.values() for value in _values(month, measure)]
     goals = [_goal(month, measure) or 0 for month in shown.values()]
     # Zero is part of every scale, also of one of losses only.
-    marks = _marks(max(0, *values, *goals), min(values), LOWEST_TOP[is_money(measure)])
+    marks = _marks(max(0, *values, *goals), min(values), LOWEST_TOP[measure in MONEY])
     span = marks[0] - marks[-1]
     period, bars = min(shown), []
     while period <= newest:

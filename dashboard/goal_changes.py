@@ -14,13 +14,13 @@ from sqlalchemy.orm import Session
 
 from dashboard.periods import Period
 from models import AdminJob, AuditEvent, Mentorado, MetricaMensal, User
-from models.columns import SimNao
+from models.people import SimNao
 from provisioning import audit, jobs
 from provisioning.admin_actions import load_profile_for_update, record_action
 from provisioning.audit import Source
-from provisioning.jobs import Step
+from provisioning.jobs import BatchResult
 
-# Columns that begin with meta_; None for a month means the standing goal.
+# Columns that begin with meta_; None for a month means the profile's goal.
 GoalValues = Mapping[str, int | None]
 
 GOAL_OF = {
@@ -32,7 +32,11 @@ GOAL_OF = {
 }
 BATCH_PROFILES = 500  # changed in some ten milliseconds, for which their users wait
 IS_ACTIVE = Mentorado.ativo == SimNao.SIM
-OF_ALL, OF_ONE, UNDONE = "goals_of_all", "goals_in_bulk", "goals_undone"  # audit actions
+JOB_ACTION, PROFILE_ACTION, UNDO_ACTION = (
+    "goals_of_all",
+    "goals_in_bulk",
+    "goals_undone",
+)  # audit actions
 Target = Mentorado | MetricaMensal  # the row with the goals
 
 
@@ -49,7 +53,7 @@ def set_month_goals(
     source: Source,
     now: datetime,
 ) -> None:
-    """Set one mentee's goals for a reported month; None removes one, and the standing one counts.
+    """Set one mentee's goals for a reported month; None means the profile's goal.
 
     Raises MonthNotReportedError and UnknownMentoradoError.
     """
@@ -115,15 +119,15 @@ class GoalsJob:
 
     @property
     def month(self) -> Period | None:
-        """The month whose goals are set; None for the standing goals."""
+        """The month whose goals are set; None for the profile's goals."""
         month = self.options["month"]
         return Period(*month) if month else None
 
-    def skip(self, job: AdminJob) -> Step:
+    def skip(self, job: AdminJob) -> BatchResult:
         """Count the first profile of the last batch as refused, and continue after it."""
         job.position = self.first_tried
         job.counts = {**job.counts, "refused": job.counts.get("refused", 0) + 1}
-        return Step([], is_last=False)
+        return BatchResult([], is_last=False)
 
     def set_goals(
         self,
@@ -147,7 +151,7 @@ class GoalsJob:
                 continue
             if isinstance(row, Mentorado):
                 row.edited_at = self.now
-            details = {"action": OF_ONE, "job": str(job.id), "month": self.options["month"]}
+            details = {"action": PROFILE_ACTION, "job": str(job.id), "month": self.options["month"]}
             details |= {"before": before, "after": after}
             changed.append((profile.id, profile.user_id, details))
         session.flush()
@@ -163,12 +167,12 @@ class GoalsOfAll(GoalsJob):
     """Sets the goals of all active mentees, by ranges of profile ids.
 
     With a month it sets the goals of that month for mentees who have reported it, otherwise the
-    standing goals.
+    profile's goals.
     """
 
-    action: str = OF_ALL
+    action: str = JOB_ACTION
 
-    def step(self, session: Session, job: AdminJob, size: int) -> Step:
+    def run_batch(self, session: Session, job: AdminJob, size: int) -> BatchResult:
         """Set the goals of the next profiles and add them to the job's counts."""
         goals = self.options["goals"]
         if not job.position:
@@ -177,11 +181,11 @@ class GoalsOfAll(GoalsJob):
         following = _changing(following, self.month, goals).order_by(Mentorado.id)
         ids = list(session.scalars(following.limit(size)))
         if not ids:
-            return Step([], is_last=True)
+            return BatchResult([], is_last=True)
         self.first_tried, job.position = ids[0], ids[-1]
         clerk_ids = self.set_goals(session, job, dict.fromkeys(ids, goals))
         job.scanned = job.counts["changed"]
-        return Step(clerk_ids, is_last=len(ids) < size)
+        return BatchResult(clerk_ids, is_last=len(ids) < size)
 
     def close(self, session: Session, job: AdminJob) -> None:
         """Record the goals and the number of profiles in the audit log."""
@@ -198,9 +202,9 @@ class GoalsUndo(GoalsJob):
     that was changed again since keeps its value.
     """
 
-    action: str = UNDONE
+    action: str = UNDO_ACTION
 
-    def step(self, session: Session, job: AdminJob, size: int) -> Step:
+    def run_batch(self, session: Session, job: AdminJob, size: int) -> BatchResult:
         """Restore the goals of the next profiles and add them to the job's counts."""
         first_event = self.options["first_event"]
         following = _events_of(self.options["undo"], AuditEvent)
@@ -210,7 +214,7 @@ class GoalsUndo(GoalsJob):
             job.total = session.scalars(counted).one()
         events = list(session.scalars(following.order_by(AuditEvent.id).limit(size)))
         if not events:
-            return Step([], is_last=True)
+            return BatchResult([], is_last=True)
         self.first_tried = events[0].id - first_event + 1
         job.position = events[-1].id - first_event + 1
         details = {event.mentorado_id or 0: event.details or {} for event in events}
@@ -218,7 +222,7 @@ class GoalsUndo(GoalsJob):
         after = {mentorado_id: each["after"] for mentorado_id, each in details.items()}
         clerk_ids = self.set_goals(session, job, before, expected=after)
         job.scanned += len(events)
-        return Step(clerk_ids, is_last=len(events) < size)
+        return BatchResult(clerk_ids, is_last=len(events) < size)
 
     def close(self, session: Session, job: AdminJob) -> None:
         """Record the number of profiles in the audit log."""
@@ -249,7 +253,7 @@ def _events_of(job_id: str, selected: Any) -> Select[Any]:
     """Select from the events of the profiles that a job has changed."""
     return select(selected).where(
         AuditEvent.event == "admin_action",
-        AuditEvent.details["action"].astext == OF_ONE,
+        AuditEvent.details["action"].astext == PROFILE_ACTION,
         AuditEvent.details["job"].astext == job_id,
     )
 

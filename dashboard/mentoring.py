@@ -19,7 +19,7 @@ from dashboard.goal_changes import GOAL_OF
 from dashboard.months import FIGURES
 from dashboard.periods import Period
 from models import Feedback, Mentorado, MetricaMensal, User
-from models.columns import SimNao
+from models.people import SimNao
 from provisioning.admin_actions import load_profile_for_update, record_action
 from provisioning.audit import Source
 
@@ -85,7 +85,7 @@ class Figure:
     value: int | None
     before: int | None
     goal: int | None
-    is_own_goal: bool  # set for this month, not the standing goal
+    is_own_goal: bool  # set for this month, not the profile's goal
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +207,8 @@ def read_review(session: Session, profile: Mentorado, period: Period) -> MonthRe
         value, value_before = getattr(month, name, None), getattr(before, name, None)
         goal = GOAL_OF.get(name)
         own = getattr(month, goal, None) if goal else None
-        standing = getattr(profile, goal) if goal else None
-        in_force = standing if own is None else own
+        profile_goal = getattr(profile, goal) if goal else None
+        in_force = profile_goal if own is None else own
         figures.append(Figure(name, value, value_before, in_force, is_own_goal=own is not None))
     return MonthReview(
         figures=tuple(figures),
@@ -260,8 +260,8 @@ def _score_of(month: type[MetricaMensal]) -> sa.ColumnElement[int]:
 
     def points(weight: int, figure: InstrumentedAttribute[int], goal: str) -> Fraction:
         """Return twice the goal's points as a fraction of the goal: numerator and denominator."""
-        own, standing = getattr(month, goal), getattr(Mentorado, goal)
-        target = least(sa.cast(sa.func.coalesce(own, standing, 0), sa.BigInteger), LARGEST_GOAL)
+        own, profile_goal = getattr(month, goal), getattr(Mentorado, goal)
+        target = least(sa.cast(sa.func.coalesce(own, profile_goal, 0), sa.BigInteger), LARGEST_GOAL)
         reached = least(2 * weight * sa.cast(figure, sa.BigInteger), 3 * weight * target)
         return reached, sa.func.greatest(target, 1, type_=sa.BigInteger())
 

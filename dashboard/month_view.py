@@ -36,7 +36,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class GoalProgress:
-    """A goal of the month; `missing` is what is left to do, and `change` against the month before.
+    """A goal of the month; `remaining` is what is left to do, `change` the one from last month.
 
     `is_on_pace` tells, in the running month, whether the part done is at least the part of the days
     that have passed.
@@ -44,7 +44,7 @@ class GoalProgress:
 
     goal: Goal
     change: Change | None
-    missing: int
+    remaining: int
     is_on_pace: bool
 
 
@@ -129,8 +129,8 @@ def view_month(report: Report, period: Period | None, *, now: datetime) -> Month
     goals = []
     for goal in goals_of(month, report.goals):
         is_on_pace = pace is not None and goal.value * THOUSANDTHS >= goal.goal * pace.passed
-        missing = max(goal.goal - goal.value, 0)
-        goals.append(GoalProgress(goal, changes.get(goal.key), missing, is_on_pace))
+        remaining = max(goal.goal - goal.value, 0)
+        goals.append(GoalProgress(goal, changes.get(goal.key), remaining, is_on_pace))
     feedbacks = {each.period: each for each in report.received}
     newest_feedback = report.received[-1] if report.received and period is None else None
     return MonthView(

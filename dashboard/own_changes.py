@@ -14,9 +14,14 @@ from sqlalchemy.orm import Session
 from dashboard.months import OwnProfile, check_owner
 from dashboard.periods import Period
 from models import ArchivedRow, Feedback, Mentorado, MetricaMensal
-from provisioning import archive, audit
-from provisioning.archive import MONTH_DELETED, RESTORE_TIME
+from provisioning import audit
 from provisioning.audit import Source
+from provisioning.deleted_profiles import (
+    MONTH_DELETED,
+    RESTORE_TIME,
+    insert_again,
+    is_restorable,
+)
 
 TABLE = MetricaMensal.__tablename__
 
@@ -137,7 +142,7 @@ def restore_month(
     row = session.scalars(newest).one_or_none()
     if row is None:
         return False
-    if not archive.insert_again(session, TABLE, [row.content], skip_existing=True):
+    if not insert_again(session, TABLE, [row.content], skip_existing=True):
         raise MonthExistsError
     session.delete(row)
     session.flush()
@@ -148,7 +153,7 @@ def restore_month(
 def _restorable(own: OwnProfile, now: datetime) -> Select[ArchivedRow]:
     """Return a query of the months that can be restored, the last deleted first."""
     of_profile = select(ArchivedRow).where(ArchivedRow.mentorado_id == own.id)
-    restorable = of_profile.where(archive.is_restorable(MONTH_DELETED, now))
+    restorable = of_profile.where(is_restorable(MONTH_DELETED, now))
     return restorable.order_by(ArchivedRow.id.desc())
 
 

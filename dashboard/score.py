@@ -13,6 +13,7 @@ from dashboard.months import Goals, Month
 PERCENT_CAP = 150  # results above one and a half times a goal do not count
 MOST_SUGGESTIONS = 2
 REVENUE, PROFIT = "faturamento", "lucro"
+MONEY = (REVENUE, PROFIT)  # the measures in reais
 # The measures of a month, each by its name in `Month`.
 MEASURES = {
     REVENUE: "Faturamento",
@@ -23,11 +24,6 @@ MEASURES = {
     "stories": "Stories",
 }
 GOAL_LABELS = {key: label for key, label in MEASURES.items() if key != PROFIT}
-
-
-def is_money(measure: str) -> bool:
-    """Whether the values of a measure are reais."""
-    return measure in (REVENUE, PROFIT)
 
 
 def half_up(value: Fraction) -> int:
@@ -58,9 +54,9 @@ class Goal:
     percent: int
 
 
-def goals_of(month: Month | None, standing: Goals) -> tuple[Goal, ...]:
-    """Return the goals of a month, or the standing goals of one that was not reported."""
-    targets, goals = month.goals if month else standing, []
+def goals_of(month: Month | None, profile_goals: Goals) -> tuple[Goal, ...]:
+    """Return the goals of a month, or the profile's goals of one that was not reported."""
+    targets, goals = month.goals if month else profile_goals, []
     for key, label in GOAL_LABELS.items():
         value, target = getattr(month, key) if month else 0, getattr(targets, key)
         goals.append(Goal(key, label, value, target, half_up(percent_of_goal(value, target))))

@@ -29,13 +29,13 @@ from core import metrics
 from core.cache import CacheUnavailableError, LocalStore, Store, VersionKeys
 from core.database import transaction
 from core.single_flight import FreshSingleFlight
-from models.user import Role
+from models.people import Role
 from provisioning.context import READY, RequestContext, UserShape
 from provisioning.context_version import read_version, read_versions
 from provisioning.errors import DatabaseUnavailableError
 from provisioning.identity_age import NextLookup
 from provisioning.retry import is_outage
-from provisioning.search import CODE_LENGTH
+from provisioning.user_lists import CODE_LENGTH
 
 log = structlog.get_logger(__name__)
 

@@ -23,7 +23,7 @@ from sqlalchemy.types import Integer
 
 from auth.identity import Identity
 from models import AppSetting, AuditEvent, Mentorado, User
-from models.mentorado import UNIQUE_USER_INDEX
+from models.people import UNIQUE_USER_INDEX
 from provisioning import audit
 from provisioning.audit import Source
 from provisioning.context_version import read_version

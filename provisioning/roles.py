@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from auth.identity import Identity
 from core.email_address import normalize_address
 from models import User
-from models.user import Role
+from models.people import Role
 from provisioning import audit
 from provisioning.audit import Source
 from provisioning.profiles import UserRow

@@ -25,7 +25,7 @@ from auth.user_directory import UserDirectory
 from core import metrics
 from core.database import background_transaction, transaction
 from core.single_flight import FreshSingleFlight
-from models.provisioning_attempt import UNUSABLE_ANSWER
+from models.background import UNUSABLE_ANSWER
 from provisioning import identity_store
 from provisioning.attempts import Failure
 from provisioning.audit import Source

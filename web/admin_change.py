@@ -76,7 +76,7 @@ def typed_reason() -> str | None:
     return validate_model(WithReason, {"reason": request.form.get("reason", "")}).reason
 
 
-class Affecting(Protocol):
+class HasAffectedUsers(Protocol):
     """The result of a change, with the Clerk ids of the users whose next request must see it."""
 
     @property
@@ -84,7 +84,7 @@ class Affecting(Protocol):
         """The affected users."""
 
 
-Applied = TypeVar("Applied", bound=Affecting)
+Applied = TypeVar("Applied", bound=HasAffectedUsers)
 
 
 def preview_change(change: ChangeRequest) -> Preview:
@@ -100,7 +100,9 @@ def confirm_change(action: str, change: ChangeRequest) -> None:
     of a preview made now, what the change raises, and InvalidInputError for an invalid reason.
     """
     digest, source = request.form.get(DIGEST_FIELD, ""), admin_source(typed_reason())
-    apply_admin_work(action, lambda session: confirm(session, change, digest=digest, source=source))
+    run_admin_transaction(
+        action, lambda session: confirm(session, change, digest=digest, source=source)
+    )
 
 
 def has_typed(field: str, expected: str) -> bool:
@@ -121,10 +123,10 @@ def apply_admin_change(
     `run_with_retry` does.
     """
     values["source"] = admin_source(reason)
-    apply_admin_work(action, lambda session: ChangeResult(change(session, *ids, **values)))
+    run_admin_transaction(action, lambda session: ChangeResult(change(session, *ids, **values)))
 
 
-def apply_admin_work(action: str, work: Callable[[Session], Applied]) -> Applied:
+def run_admin_transaction(action: str, work: Callable[[Session], Applied]) -> Applied:
     """As `apply_admin_change`, for any work; return its result.
 
     The affected users of every try count: a commit may have succeeded although its answer was lost.

@@ -120,7 +120,7 @@ def decode_file(content: bytes) -> str:
         if first_bytes.startswith(start):
             raise UnreadableListError(f"{message} {SAVE_AS_CSV}")
     _check_line_breaks(content.count(b"\n"), content.count(b"\r"))
-    return _decode_wide(content) or _decode_narrow(content)
+    return _decode_utf_16_or_32(content) or _decode_utf_8_or_windows_1252(content)
 
 
 def is_encoded_spreadsheet(content: str) -> bool:
@@ -255,7 +255,7 @@ def _check_line_breaks(*counts: int) -> None:
         raise UnreadableListError(TOO_MANY_LINES)
 
 
-def _decode_wide(content: bytes) -> str | None:
+def _decode_utf_16_or_32(content: bytes) -> str | None:
     """Decode UTF-16 or UTF-32; None for a file without a mark and without many NUL bytes."""
     marks = BYTE_ORDER_MARKS.items()
     encoding = next((name for name, mark in marks if content.startswith(mark)), None)
@@ -271,7 +271,7 @@ def _decode_wide(content: bytes) -> str | None:
         raise UnreadableListError(f"{BROKEN_UTF_16} {SAVE_AS_CSV}") from err
 
 
-def _decode_narrow(content: bytes) -> str:
+def _decode_utf_8_or_windows_1252(content: bytes) -> str:
     """Decode UTF-8, or Windows-1252, which Excel writes in Brazil; both may occur in one file."""
     content = content.removeprefix(codecs.BOM_UTF8)
     try:

@@ -10,7 +10,7 @@ from flask import Flask
 
 from dashboard.chart import Bar
 from dashboard.periods import BRASILIA
-from dashboard.score import MEASURES, PROFIT, REVENUE, is_money
+from dashboard.score import MEASURES, MONEY, PROFIT, REVENUE
 
 MAX_LENGTH = 40
 # A typed minus, or what word processors replace it by: hyphens, an en dash, a minus sign.
@@ -157,9 +157,9 @@ def bar_text(bar: Bar, measure: str = REVENUE) -> str:
         parts.append(
             f"{MEASURES[measure].lower()} {figure(value, measure) if is_given else NOT_GIVEN}"
         )
-    if is_money(measure) and not bar.month.has(PROFIT):
+    if measure in MONEY and not bar.month.has(PROFIT):
         parts.append(f"lucro {NOT_GIVEN}")
-    elif is_money(measure):
+    elif measure in MONEY:
         # Many screen readers skip a minus sign.
         result = "prejuízo" if bar.month.lucro < 0 else "lucro"
         parts.append(f"{result} {reais(abs(bar.month.lucro))}")
@@ -170,12 +170,12 @@ def bar_text(bar: Bar, measure: str = REVENUE) -> str:
 
 def figure(value: int, measure: str) -> str:
     """16000, «faturamento» → «R$ 16.000»; 50, «leads» → «50»."""
-    return reais(value) if is_money(measure) else number(value)
+    return reais(value) if measure in MONEY else number(value)
 
 
 def scale_mark(value: int, measure: str) -> str:
     """Return a value of the chart's scale."""
-    return compact_reais(value) if is_money(measure) else number(value)
+    return compact_reais(value) if measure in MONEY else number(value)
 
 
 def day(value: datetime) -> str:

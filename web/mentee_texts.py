@@ -7,7 +7,7 @@ from flask import Flask
 from dashboard.month_view import Change, ClosingTask, GoalProgress, Pace
 from dashboard.months import AddressState, GoalChange, Goals
 from dashboard.periods import CLOSING_DAY, Period
-from dashboard.score import GOAL_LABELS, MEASURES, PERCENT_CAP, ScoreSuggestion, is_money
+from dashboard.score import GOAL_LABELS, MEASURES, MONEY, PERCENT_CAP, ScoreSuggestion
 from provisioning.context import NOT_REQUIRED, READY, RequestContext
 from provisioning.user_lists import Diagnosis
 from web.formatting import MONTHS, figure, join_words, number, reais
@@ -51,7 +51,7 @@ def register_mentee_texts(app: Flask) -> None:
         goals_text,
         month_alone,
         streak_text,
-        way_text,
+        suggestion_text,
     ):
         app.add_template_filter(template_filter)
     app.jinja_env.globals.update(chart_measures=MEASURES, figure_labels=FIGURE_LABELS)
@@ -64,7 +64,7 @@ def month_alone(period: Period) -> str:
 
 def amount(value: int, measure: str) -> str:
     """16000, «faturamento» → «R$ 16.000»; 1, «leads» → «1 lead»."""
-    if is_money(measure):
+    if measure in MONEY:
         return reais(value)
     one, many = UNITS[measure]
     return f"{number(value)}\u00a0{one if value == 1 else many}"
@@ -83,7 +83,7 @@ def change_text(change: Change, measure: str, before: Period) -> str:
     if change.difference == 0:
         return f"igual a {month}"
     direction = "a mais" if change.difference > 0 else "a menos"
-    if is_money(measure) and change.percent is not None:
+    if measure in MONEY and change.percent is not None:
         size = f"{abs(change.percent)}%"
     else:
         size = amount(abs(change.difference), measure)
@@ -99,13 +99,13 @@ def goal_percent(progress: GoalProgress) -> str:
 
 def goal_status(progress: GoalProgress, pace: Pace | None) -> str:
     """«meta batida», «no ritmo: faltam 3 leads em 2 dias», «faltaram R$ 2.400»; blank: no goal."""
-    goal, missing = progress.goal, progress.missing
+    goal, remaining = progress.goal, progress.remaining
     if goal.goal <= 0:
         return ""
-    if missing == 0:
+    if remaining == 0:
         return "meta batida"
-    size = amount(missing, goal.key)
-    is_one = missing == 1 and not is_money(goal.key)
+    size = amount(remaining, goal.key)
+    is_one = remaining == 1 and goal.key not in MONEY
     if pace is None:
         return f"{'faltou' if is_one else 'faltaram'} {size}"
     verb = "falta" if is_one else "faltam"
@@ -114,11 +114,11 @@ def goal_status(progress: GoalProgress, pace: Pace | None) -> str:
     return f"{on_pace}{verb} {size} {until if pace.days_left else 'até hoje à noite'}"
 
 
-def way_text(way: ScoreSuggestion) -> str:
+def suggestion_text(suggestion: ScoreSuggestion) -> str:
     """«+1 ponto com mais 5 stories», «+2 pontos com mais R$ 400 de faturamento»."""
-    more = amount(way.amount, way.measure)
-    suffix = f" de {way.measure}" if is_money(way.measure) else ""
-    return f"+{amount(way.points, 'points')} com mais {more}{suffix}"
+    more = amount(suggestion.amount, suggestion.measure)
+    suffix = f" de {suggestion.measure}" if suggestion.measure in MONEY else ""
+    return f"+{amount(suggestion.points, 'points')} com mais {more}{suffix}"
 
 
 def goals_text(change: GoalChange, now: Goals) -> str:

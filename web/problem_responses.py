@@ -18,16 +18,14 @@ from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAll
 from auth.errors import InvalidSignatureError, KeysUnavailableError
 from core.database import transaction
 from core.types import one_of
-from provisioning.attempts import UnknownAttemptError
 from provisioning.errors import (
     ConflictError,
     DatabaseConnectingError,
+    MentoradoExistsError,
     ProvisioningError,
     UnknownMentoradoError,
     UnknownUserError,
 )
-from provisioning.jobs import UnknownJobError
-from provisioning.preregistration import MentoradoExistsError
 from provisioning.retry import is_unavailable
 from provisioning.same_person import address_to_use
 from sweep.runs import SweepRunningError
@@ -54,9 +52,7 @@ MISSING_OBJECTS = ("42P01", "42703", "42883")  # SQLSTATEs: no such table, colum
 CODES_BY_ERROR: dict[type[Exception], str] = {
     UnknownUserError: "not_found",
     UnknownMentoradoError: "not_found",
-    UnknownAttemptError: "not_found",
-    UnknownJobError: "not_found",
-    NoResultFound: "not_found",  # deleted since the request began
+    NoResultFound: "not_found",  # also of rows deleted since the request began
     ConflictError: "conflict",
     ParseException: "invalid_input",  # raised when a body with broken chunks is read
     InvalidSignatureError: "invalid_signature",

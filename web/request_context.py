@@ -1,11 +1,11 @@
-"""The request context of a signed-in user: from the cache, or by an ensure call."""
+"""The request context of a signed-in user: from the cache, or by an ensure call; flash messages."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import structlog
-from flask import current_app, g, request
+from flask import current_app, flash, g, get_flashed_messages, request
 
 from auth.identity import Identity
 from auth.tokens import SessionClaims, identity_from_claims
@@ -144,3 +144,23 @@ def _fallback_context(identity: Identity, code: str, *, skips_cache: bool) -> Re
     if is_usable and needs_ensure:
         return replace(context, mentorado=None, status=code, outcome=Outcome.DENIED, version=None)
     return replace(context, version=None)
+
+
+def flash_user(message: str) -> None:
+    """Flash a message for the signed-in user."""
+    flash(message, g.context.user["clerk_id"])
+
+
+def pop_flashes() -> list[str]:
+    """Return the user's flash messages; those of another user are dropped.
+
+    A response that is not shown (HEAD, a prefetch, a frame) leaves them for the next page.
+    """
+    headers = request.headers
+    purpose = f"{headers.get('Sec-Purpose', '')} {headers.get('Purpose', '')}".lower()
+    is_prefetch = "prefetch" in purpose or "prerender" in purpose
+    is_document = headers.get("Sec-Fetch-Dest", "document") == "document"
+    if "context" not in g or request.method == "HEAD" or is_prefetch or not is_document:
+        return []
+    categories = [g.context.user["clerk_id"]]
+    return [str(message) for message in get_flashed_messages(category_filter=categories)]

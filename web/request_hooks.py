@@ -32,8 +32,7 @@ from web.errors import (
     TooManyRequestsError,
     UnauthenticatedError,
 )
-from web.flashes import flash_user
-from web.request_context import context_for_request, record_impersonated_write
+from web.request_context import context_for_request, flash_user, record_impersonated_write
 from web.security_headers import FRAMED_ENDPOINT, SecurityHeaders
 from web.services import services
 from web.session import (

@@ -22,7 +22,7 @@ from werkzeug.datastructures import MultiDict
 
 from auth.identity import NAME_LENGTH, UNPRINTABLE, clean_url, fold_name
 from core.email_address import WHITE_SPACE, FaultKind, code_point, find_fault
-from provisioning.search import SearchTerm
+from provisioning.user_lists import SearchTerm
 from web.errors import FieldError, InvalidInputError
 from web.formatting import number
 from web.services import services

@@ -62,8 +62,8 @@ class ChangeInput:
 class ChangeType:
     """One change to a subject; `other_subject` is the form field of a second one, and its kind.
 
-    `action` is its name in the audit log and in the log. `is_danger`: people lose access or data;
-    `is_deletion`: the admin has to type the subject's name.
+    `action` is its name in the audit log and in the log. `is_destructive`: people lose access or
+    data; `is_deletion`: the admin has to type the subject's name.
     """
 
     action: str
@@ -73,7 +73,7 @@ class ChangeType:
     apply: Callable[[Session, ChangeInput], ChangeResult]
     form: type[Body] = Body  # without fields
     other_subject: tuple[str, SubjectKind] | None = None
-    is_danger: bool = False
+    is_destructive: bool = False
     is_deletion: bool = False
 
 
@@ -97,7 +97,7 @@ CHANGE_TYPES: dict[tuple[SubjectKind, str], ChangeType] = {
         "Acesso bloqueado.",
         "A pessoa perde o acesso na hora. O perfil e os dados ficam guardados.",
         lambda s, c: ChangeResult(admin_actions.block(s, c.id, source=c.source, now=c.now)),
-        is_danger=True,
+        is_destructive=True,
     ),
     (USER, "liberar"): ChangeType(
         "allow",
@@ -131,7 +131,7 @@ CHANGE_TYPES: dict[tuple[SubjectKind, str], ChangeType] = {
         "A pessoa deixa de ver este perfil. Ele fica guardado e espera por quem confirmar o e-mail "
         "dele.",
         lambda s, c: ChangeResult(admin_actions.unlink(s, c.id, source=c.source, now=c.now)),
-        is_danger=True,
+        is_destructive=True,
     ),
     (PROFILE, "desativar"): ChangeType(
         "edit",
@@ -139,7 +139,7 @@ CHANGE_TYPES: dict[tuple[SubjectKind, str], ChangeType] = {
         "Perfil desativado.",
         "A pessoa vê que o perfil está inativo; os dados continuam guardados.",
         lambda s, c: _edit(s, c, {"ativo": "nao"}),
-        is_danger=True,
+        is_destructive=True,
     ),
     (PROFILE, "reativar"): ChangeType(
         "edit",
@@ -172,14 +172,14 @@ CHANGE_TYPES: dict[tuple[SubjectKind, str], ChangeType] = {
         "O perfil e tudo o que é dele são apagados, e a pessoa perde o acesso. Dá para restaurar "
         "por 30 dias.",
         lambda s, c: ChangeResult(deleted_profiles.remove(s, c.id, source=c.source, now=c.now)),
-        is_danger=True,
+        is_destructive=True,
         is_deletion=True,
     ),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Danger:
+class DestructiveChange:
     """A dangerous change by its key in `CHANGE_TYPES`, with its button and consequence."""
 
     subject: SubjectKind
@@ -191,36 +191,36 @@ class Danger:
 
 def dangers_of_profile(
     profile: Mentorado, owner: User | None, counts: Mapping[str, int]
-) -> list[Danger]:
+) -> list[DestructiveChange]:
     """Return what may be done to a profile; `counts` are the rows that refer to it, by table."""
     rows, who = count_text(counts), owner and (owner.name or "A pessoa")
     dangers = []
     if profile.is_active:
         loss = f"{who} perde o acesso" if who else "Ninguém entra com ele"
         text = f"{loss}, e o perfil fica inativo. Ficam guardados: {rows}."
-        dangers.append(Danger(PROFILE, profile.id, "desativar", "Desativar", text))
+        dangers.append(DestructiveChange(PROFILE, profile.id, "desativar", "Desativar", text))
     if who:
         dangers.append(_unlink(profile, f"{who} deixa de ver este perfil", rows))
     loss = f" {who} perde o acesso." if who else ""
     text = f"São apagados: {rows}.{loss} Dá para restaurar por 30 dias."
-    return [*dangers, Danger(PROFILE, profile.id, "excluir", "Excluir", text)]
+    return [*dangers, DestructiveChange(PROFILE, profile.id, "excluir", "Excluir", text)]
 
 
 def dangers_of_user(
     user: User, profile: Mentorado | None, counts: Mapping[str, int]
-) -> list[Danger]:
+) -> list[DestructiveChange]:
     """Return what may be done to a user; nothing to a blocked user without a profile."""
     rows, dangers = count_text(counts), []
     if user.blocked_at is None:
         kept = f"O perfil fica guardado: {rows}." if profile else "Nenhum perfil é criado para ela."
         text = f"A pessoa perde o acesso na hora. {kept}"
-        dangers.append(Danger(USER, user.id, "bloquear", "Bloquear acesso", text))
+        dangers.append(DestructiveChange(USER, user.id, "bloquear", "Bloquear acesso", text))
     if profile is not None:
         loss = f"A pessoa deixa de ver o perfil {profile.nome_completo}"
         dangers.append(_unlink(profile, loss, rows))
     return dangers
 
 
-def _unlink(profile: Mentorado, loss: str, rows: str) -> Danger:
+def _unlink(profile: Mentorado, loss: str, rows: str) -> DestructiveChange:
     text = f"{loss} ({rows}). Ele fica guardado, à espera de quem confirmar o e-mail dele."
-    return Danger(PROFILE, profile.id, "desvincular", "Desvincular", text)
+    return DestructiveChange(PROFILE, profile.id, "desvincular", "Desvincular", text)

@@ -14,15 +14,14 @@ from core.database import transaction
 from models import Mentorado, User
 from provisioning import audit, preview
 from provisioning.audit import Source
-from provisioning.errors import ConflictError, UnknownMentoradoError
-from provisioning.preregistration import MentoradoExistsError
+from provisioning.errors import ConflictError, MentoradoExistsError, UnknownMentoradoError
 from web import admin_labels
 from web.access_policy import admin_required
 from web.admin_change import DIGEST_FIELD, admin_source, confirm_change, has_typed, preview_change
 from web.errors import FieldErrors, HttpError, InvalidInputError
-from web.flashes import flash_user
 from web.formatting import moment
 from web.month_input import FORM_INPUT, SEEN_PREFIX
+from web.request_context import flash_user
 from web.services import services
 from web.validation import ID_CONVERTER, validate_model
 
@@ -33,7 +32,7 @@ KINDS = {USER: (User, "pessoa"), PROFILE: (Mentorado, "perfil")}
 
 
 @dataclass(frozen=True, slots=True)
-class RequestedChange:
+class ChangeTarget:
     """The change that a URL names: its type, and the user or profile that it is about."""
 
     type: ChangeType
@@ -52,10 +51,10 @@ class RequestedChange:
 @admin_required
 def show_form(subject: str, subject_id: int, key: str) -> ResponseReturnValue:
     """Show the form of a change; for a change without input, its preview."""
-    requested = _requested_change(subject, subject_id, key)
-    if requested.type.form.model_fields and not request.args:
-        return _render_form(requested, {})
-    return _render_preview(requested, request.args)
+    target = _change_target(subject, subject_id, key)
+    if target.type.form.model_fields and not request.args:
+        return _render_form(target, {})
+    return _render_preview(target, request.args)
 
 
 @console_changes.post(PATH)
@@ -66,32 +65,32 @@ def preview_or_confirm(subject: str, subject_id: int, key: str) -> ResponseRetur
     What another admin has changed since the form was opened is shown first; a profile that was
     deleted or merged meanwhile is answered with its new page.
     """
-    requested = _requested_change(subject, subject_id, key)
+    target = _change_target(subject, subject_id, key)
     try:
         if DIGEST_FIELD in request.form:
-            return _confirm(requested)
-        if errors := _changed_since_opened(requested):
-            form, note = request.form, _latest_change(requested)
+            return _confirm(target)
+        if errors := _changed_since_opened(target):
+            form, note = request.form, _latest_change(target)
             typed = {n: text for n, text in form.items() if text != form.get(SEEN_PREFIX + n)}
-            return _render_form(requested, typed, errors, note=note), 409
-        return _render_preview(requested, request.form)
+            return _render_form(target, typed, errors, note=note), 409
+        return _render_preview(target, request.form)
     except UnknownMentoradoError:
         if (url := successor_url(subject_id)) is None:
             raise
         return redirect(url, code=303)
 
 
-def _requested_change(subject: str, subject_id: int, key: str) -> RequestedChange:
+def _change_target(subject: str, subject_id: int, key: str) -> ChangeTarget:
     kind = preview.SubjectKind(subject)
     change_type = CHANGE_TYPES.get((kind, key))
     if change_type is None:
         raise HttpError("not_found", f"there is no change {key}")
-    return RequestedChange(change_type, key, preview.Subject(kind, subject_id))
+    return ChangeTarget(change_type, key, preview.Subject(kind, subject_id))
 
 
-def _read_change(requested: RequestedChange, form: Mapping[str, str]) -> preview.ChangeRequest:
+def _read_change(target: ChangeTarget, form: Mapping[str, str]) -> preview.ChangeRequest:
     """Return the change with the values of the form; raises InvalidInputError."""
-    change_type, subject, now = requested.type, requested.subject, services().now()
+    change_type, subject, now = target.type, target.subject, services().now()
     typed = {name: form[name].strip() for name in change_type.form.model_fields if name in form}
     values = validate_model(change_type.form, typed, FORM_INPUT).model_dump()
     subjects = [subject]
@@ -107,24 +106,24 @@ def _read_change(requested: RequestedChange, form: Mapping[str, str]) -> preview
                 raise InvalidInputError([{"field": field, "message": message}])
         return change_type.apply(session, ChangeInput(subject.id, values, source, now))
 
-    name = f"{subject.kind}/{subject.id}/{requested.key}"
+    name = f"{subject.kind}/{subject.id}/{target.key}"
     return preview.ChangeRequest(name, values, subjects, apply)
 
 
 def _render_preview(
-    requested: RequestedChange, form: Mapping[str, str], *, note: str = "", errors: FieldErrors = ()
+    target: ChangeTarget, form: Mapping[str, str], *, note: str = "", errors: FieldErrors = ()
 ) -> ResponseReturnValue:
     """Render what would change; where it cannot be made, the form with the errors."""
     try:
-        change = _read_change(requested, form)
+        change = _read_change(target, form)
         found = preview_change(change)
     except (InvalidInputError, ConflictError, MentoradoExistsError) as err:
-        return _render_form(requested, form, _field_errors(err)), 422
-    before = found.before[requested.subject]
-    others = [s for s in found.before if s != requested.subject]
+        return _render_form(target, form, _field_errors(err)), 422
+    before = found.before[target.subject]
+    others = [s for s in found.before if s != target.subject]
     page = render_template(
         "console_change_preview.html",
-        requested=requested,
+        target=target,
         values=change.values,
         note=note,
         errors=errors,
@@ -139,42 +138,42 @@ def _render_preview(
     return page, 409 if note else 422 if errors else 200
 
 
-def _confirm(requested: RequestedChange) -> ResponseReturnValue:
+def _confirm(target: ChangeTarget) -> ResponseReturnValue:
     """Make the change and redirect to its result; where it cannot be made, show it again."""
-    if errors := _errors_of_name(requested):
-        return _render_preview(requested, request.form, errors=errors)
+    if errors := _errors_of_name(target):
+        return _render_preview(target, request.form, errors=errors)
     try:
-        change = _read_change(requested, request.form)
-        confirm_change(requested.type.action, change)
+        change = _read_change(target, request.form)
+        confirm_change(target.type.action, change)
     except ConflictError as err:
-        note = f"{admin_labels.CONFLICTS[err.kind]} {_latest_change(requested)}"
-        return _render_preview(requested, request.form, note=note.strip())
+        note = f"{admin_labels.CONFLICTS[err.kind]} {_latest_change(target)}"
+        return _render_preview(target, request.form, note=note.strip())
     except (InvalidInputError, MentoradoExistsError) as err:
-        return _render_form(requested, request.form, _field_errors(err)), 422
-    flash_user(requested.type.success_message)
-    url = requested.subject_url
+        return _render_form(target, request.form, _field_errors(err)), 422
+    flash_user(target.type.success_message)
+    url = target.subject_url
     if "destino" in change.values:
         url = url_for("console_mentees.show", mentorado_id=change.values["destino"])
-    elif requested.type.is_deletion:
-        url = url_for("console_deleted.show_deleted", mentorado_id=requested.subject.id)
+    elif target.type.is_deletion:
+        url = url_for("console_deleted.show_deleted", mentorado_id=target.subject.id)
     return redirect(url, code=303)
 
 
-def _errors_of_name(requested: RequestedChange) -> FieldErrors:
+def _errors_of_name(target: ChangeTarget) -> FieldErrors:
     """Return an error where the admin has not typed the name of a profile to be deleted."""
-    if not requested.type.is_deletion:
+    if not target.type.is_deletion:
         return ()
     with transaction() as session:
-        profile = session.get(Mentorado, requested.subject.id)
+        profile = session.get(Mentorado, target.subject.id)
     if profile is None or has_typed(admin_labels.CONFIRMED_NAME, profile.nome_completo):
         return ()  # a second click on the same button finds no profile
     message = f"Digite «{profile.nome_completo}» para confirmar."
     return [{"field": admin_labels.CONFIRMED_NAME, "message": message}]
 
 
-def _latest_change(requested: RequestedChange) -> str:
+def _latest_change(target: ChangeTarget) -> str:
     """Return a sentence about the newest change of the subject, if another admin made it."""
-    is_user, number = requested.subject.kind is USER, requested.subject.id
+    is_user, number = target.subject.kind is USER, target.subject.id
     about = {"user_id": number} if is_user else {"mentorado_id": number}
     with transaction() as session:
         event = next(iter(audit.read_history(session, **about, limit=1)), None)
@@ -202,13 +201,13 @@ def _names_in(found: preview.Preview) -> admin_labels.Names:
 
 
 def _render_form(
-    requested: RequestedChange, form: Mapping[str, str], errors: FieldErrors = (), *, note: str = ""
+    target: ChangeTarget, form: Mapping[str, str], errors: FieldErrors = (), *, note: str = ""
 ) -> str:
     """Render the form of the change, filled in with stored values."""
-    stored = _stored_values(requested)
+    stored = _stored_values(target)
     return render_template(
         "console_change_form.html",
-        requested=requested,
+        target=target,
         values={name: form.get(name, stored[name]) for name in stored},
         stored=stored,
         errors=errors,
@@ -216,26 +215,26 @@ def _render_form(
     )
 
 
-def _changed_since_opened(requested: RequestedChange) -> FieldErrors:
+def _changed_since_opened(target: ChangeTarget) -> FieldErrors:
     """Return an error for each field that another admin has changed since the form was opened."""
-    if not any(SEEN_PREFIX + name in request.form for name in requested.type.form.model_fields):
+    if not any(SEEN_PREFIX + name in request.form for name in target.type.form.model_fields):
         return ()
     return [
         {"field": name, "message": f"mudou para «{value or 'em branco'}» enquanto você editava."}
-        for name, value in _stored_values(requested).items()
+        for name, value in _stored_values(target).items()
         if request.form.get(SEEN_PREFIX + name, value) != value
     ]
 
 
-def _stored_values(requested: RequestedChange) -> dict[str, str]:
+def _stored_values(target: ChangeTarget) -> dict[str, str]:
     """Return by field of the form the stored value as text, blank where there is none."""
     profile = None
-    if requested.subject.kind is PROFILE:
+    if target.subject.kind is PROFILE:
         with transaction() as session:
-            profile = session.get(Mentorado, requested.subject.id)
+            profile = session.get(Mentorado, target.subject.id)
         if profile is None:
-            raise UnknownMentoradoError(f"there is no mentorado {requested.subject.id}")
-    values = {name: getattr(profile, name, None) for name in requested.type.form.model_fields}
+            raise UnknownMentoradoError(f"there is no mentorado {target.subject.id}")
+    values = {name: getattr(profile, name, None) for name in target.type.form.model_fields}
     return {name: "" if value is None else str(value) for name, value in values.items()}
 
 

@@ -13,9 +13,10 @@ from sqlalchemy.orm import Session
 from core.database import transaction
 from dashboard import goal_changes
 from models import AdminJob, Mentorado
-from models.admin_job import JobKind, JobStatus
+from models.background import JobKind, JobStatus
 from provisioning import jobs
-from provisioning.imports import LONGEST_REPORT, LineVerdict
+from provisioning.imports import LONGEST_REPORT
+from provisioning.preregistration import Verdict
 from web.access_policy import admin_required
 from web.admin_change import admin_source, run_with_retry, typed_reason
 from web.csv_export import csv_file
@@ -25,15 +26,15 @@ from web.services import services
 
 MAX_INLINE_UNDO = 1_000  # profiles that a request restores at once; more are left to the thread
 PREVIEW_TEXTS = {
-    LineVerdict.NEW: "Será pré-cadastrado",
-    LineVerdict.TAKES_OVER: "Vai completar o perfil automático, ainda sem uso: {profile}",
-    LineVerdict.EXISTS: "Já existe: {profile}",
-    LineVerdict.REPEATED: "Repete o e-mail da linha {earlier}",
-    LineVerdict.REFUSED: "O banco de dados recusou esta linha. Envie-a de novo.",
+    Verdict.NEW: "Será pré-cadastrado",
+    Verdict.TAKES_OVER: "Vai completar o perfil automático, ainda sem uso: {profile}",
+    Verdict.EXISTS: "Já existe: {profile}",
+    Verdict.REPEATED: "Repete o e-mail da linha {earlier}",
+    Verdict.REFUSED: "O banco de dados recusou esta linha. Envie-a de novo.",
 }
 RESULT_TEXTS = PREVIEW_TEXTS | {
-    LineVerdict.NEW: "Pré-cadastrado",
-    LineVerdict.TAKES_OVER: "Completou o perfil automático: {profile}",
+    Verdict.NEW: "Pré-cadastrado",
+    Verdict.TAKES_OVER: "Completou o perfil automático: {profile}",
 }
 People = Mapping[int, Mapping[str, str | None]]  # `name` and `email` of profiles, by id
 
@@ -57,7 +58,7 @@ def line_reports(
         elif not is_preview:
             report.update(person)
         reports.append(report)
-    return sorted(reports, key=lambda each: LineVerdict(each["verdict"]).is_good)[:LONGEST_REPORT]
+    return sorted(reports, key=lambda each: Verdict(each["verdict"]).is_good)[:LONGEST_REPORT]
 
 
 def rejected_csv(
@@ -80,9 +81,9 @@ def _people_of(session: Session, results: Iterable[Mapping[str, Any]]) -> People
     return {row.id: {"name": row.nome_completo, "email": row.email} for row in rows}
 
 
-def _line_text(result: Mapping[str, Any], texts: Mapping[LineVerdict, str], people: People) -> str:
-    verdict, mentorado_id = LineVerdict(result["verdict"]), result.get("mentorado_id", 0)
-    if verdict is LineVerdict.FAULTY:
+def _line_text(result: Mapping[str, Any], texts: Mapping[Verdict, str], people: People) -> str:
+    verdict, mentorado_id = Verdict(result["verdict"]), result.get("mentorado_id", 0)
+    if verdict is Verdict.FAULTY:
         return " ".join(result.get("faults", ()))
     name = people[mentorado_id]["name"] if mentorado_id in people else "perfil excluído"
     profile = f"{name} (perfil nº {mentorado_id})"
@@ -128,7 +129,7 @@ def show(job_id: uuid.UUID) -> ResponseReturnValue:
     return render_template(
         "console_import_job.html" if is_import else "console_goals_job.html",
         job=job,
-        good=sum(job.counts.get(verdict, 0) for verdict in LineVerdict if verdict.is_good),
+        good=sum(job.counts.get(verdict, 0) for verdict in Verdict if verdict.is_good),
         reports=reports,
         columns=job.options.get("columns", {}),
         rejected=rejected,

@@ -18,29 +18,29 @@ from dashboard.month_view import view_month
 from dashboard.months import read_report
 from dashboard.periods import current_period
 from models import Mentorado, User
-from models.admin_job import JobKind
+from models.background import JobKind
 from provisioning import audit, deleted_profiles
 from provisioning.deleted_profiles import DeletedProfile
 from provisioning.errors import ConflictError
 from provisioning.imports import (
     LineResult,
-    LineVerdict,
     ListColumns,
     UnreadableListError,
     preview_list,
 )
 from provisioning.jobs import JobRequest, KeyReusedError
+from provisioning.preregistration import Verdict
 from provisioning.references import count_references
 from provisioning.user_lists import MenteeKind, list_mentees
 from web import csv_import
 from web.access_policy import admin_required
-from web.admin_change import admin_source, apply_admin_work, typed_reason
+from web.admin_change import admin_source, run_admin_transaction, typed_reason
 from web.admin_labels import CONFLICTS, FACTS
 from web.csv_export import csv_file
 from web.errors import FieldErrors, HttpError, InvalidInputError
-from web.flashes import flash_user
 from web.month_input import FORM_INPUT, selected_measure
 from web.problem_responses import MAX_FORM_BYTES
+from web.request_context import flash_user
 from web.services import services
 from web.validation import ID_CONVERTER, Search, read_query, search_term, validate_model
 
@@ -154,7 +154,7 @@ def restore(mentorado_id: int) -> ResponseReturnValue:
     deleted = _get_deleted(mentorado_id)
     source, now = admin_source(typed_reason()), services().now()
     try:
-        restored = apply_admin_work(
+        restored = run_admin_transaction(
             "restore", lambda s: deleted_profiles.restore(s, mentorado_id, source=source, now=now)
         )
     except ConflictError as err:
@@ -269,7 +269,7 @@ def _render_preview(content: str, note: str = "") -> ResponseReturnValue:
     except UnreadableListError as err:
         return _render_form([{"field": "arquivo", "message": str(err)}])
     first = results[0]
-    if "nome" in request.form and len(results) == 1 and first.verdict is LineVerdict.EXISTS:
+    if "nome" in request.form and len(results) == 1 and first.verdict is Verdict.EXISTS:
         url = url_for("console_mentees.show", mentorado_id=first.mentorado_id)
         message = "Já existe um perfil com este e-mail."
         return _render_form([{"field": "email", "message": message}], url)
@@ -281,7 +281,7 @@ def _render_preview(content: str, note: str = "") -> ResponseReturnValue:
         good=sum(result.verdict.is_good for result in results),
         total=len(results),
         reports=reports,
-        columns=columns.to_stored(),
+        columns=columns,
         content=content,
         note=note,
         key=uuid.uuid4(),

@@ -19,15 +19,15 @@ from dashboard.goal_changes import GOAL_OF
 from dashboard.mentoring import WorkFilter, count_work, list_work, next_to_write, read_work_item
 from dashboard.periods import Period, current_period, working_period
 from models import Mentorado
-from models.admin_job import JobKind
+from models.background import JobKind
 from provisioning.jobs import JobRequest, KeyReusedError
 from web.access_policy import admin_required
 from web.admin_change import admin_source, log_admin_action
 from web.admin_labels import FACTS
 from web.errors import FieldError, FieldErrors, InvalidInputError
-from web.flashes import flash_user
 from web.formatting import month_name
 from web.month_input import FORM_INPUT, MONTH, YEAR, Figure, MonthQuery, requested_period
+from web.request_context import flash_user
 from web.services import services
 from web.validation import MESSAGES, Body, Note, read_query, validate_model
 

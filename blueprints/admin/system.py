@@ -20,7 +20,7 @@ from web import health
 from web.access_policy import admin_required
 from web.admin_change import admin_source, log, log_admin_action, run_with_retry, typed_reason
 from web.errors import InvalidInputError
-from web.flashes import flash_user
+from web.request_context import flash_user
 from web.services import services
 from web.validation import ID_CONVERTER, EventCursor, read_query
 

@@ -21,13 +21,13 @@ from provisioning.merge import Prefer
 from provisioning.preview import ChangeRequest, ChangeResult, Preview, Subject, SubjectKind
 from provisioning.profiles import list_unlinked_profiles
 from provisioning.references import count_references
-from provisioning.same_person import Party
+from provisioning.same_person import AccountOrProfile
 from provisioning.user_lists import ListedUser, MenteeKind, find_user, list_mentees, list_users
 from web.access_policy import admin_required
 from web.admin_change import confirm_change, has_typed, preview_change, typed_reason
 from web.admin_labels import CONFLICTS, forecast_text
 from web.errors import HttpError, InvalidInputError
-from web.flashes import flash_user
+from web.request_context import flash_user
 from web.services import services
 from web.validation import (
     ID_CONVERTER,
@@ -191,7 +191,7 @@ def _render_erasure(user_id: int, fault: str = "") -> str:
 
 console_same_person = Blueprint("console_same_person", __name__, url_prefix="/admin/mesma-pessoa")
 
-LOADERS: dict[str, Callable[[Session, int], Party]] = {
+LOADERS: dict[str, Callable[[Session, int], AccountOrProfile]] = {
     "conta": same_person.load_user_party,
     "perfil": same_person.load_profile_party,
 }
@@ -288,8 +288,9 @@ def _change_request(choice: Choice) -> ChangeRequest:
 
     def apply(session: Session, source: Source) -> ChangeResult:
         parties = _load_both(session, choice)
-        result = same_person.unite(session, *parties, prefer=prefer, source=source, now=now)
-        return ChangeResult(result.clerk_ids, result.merged.conflicts if result.merged else ())
+        return same_person.merge_same_person(
+            session, *parties, prefer=prefer, source=source, now=now
+        )
 
     with transaction() as session:
         parties = _load_both(session, choice)
@@ -303,15 +304,15 @@ def _change_request(choice: Choice) -> ChangeRequest:
     return ChangeRequest(name, {"prefere": choice.prefere}, subjects, apply)
 
 
-def _load(session: Session, reference: str) -> Party:
+def _load(session: Session, reference: str) -> AccountOrProfile:
     kind, _, number = reference.partition("-")
     return LOADERS[kind](session, int(number))
 
 
-def _load_both(session: Session, choice: Choice) -> tuple[Party, Party]:
+def _load_both(session: Session, choice: Choice) -> tuple[AccountOrProfile, AccountOrProfile]:
     return _load(session, choice.um or ""), _load(session, choice.dois or "")
 
 
-def _reference(party: Party) -> str:
+def _reference(party: AccountOrProfile) -> str:
     user_id, mentorado_id = party.key
     return f"conta-{user_id}" if user_id is not None else f"perfil-{mentorado_id}"

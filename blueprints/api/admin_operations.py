@@ -18,8 +18,7 @@ from core.database import transaction
 from core.types import Timestamp, one_of
 from dashboard.periods import BRASILIA
 from models import AuditEvent, SweepRun
-from models.provisioning_attempt import AttemptState
-from models.sweep_run import SweepStatus
+from models.background import AttemptState, SweepStatus
 from provisioning import admin_actions, attempts, audit
 from provisioning.audit import AuditFilter, AuditNames, read_events, read_names
 from provisioning.user_lists import list_mentees, list_users

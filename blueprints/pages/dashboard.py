@@ -15,11 +15,11 @@ from provisioning.context import NOT_REQUIRED
 from provisioning.profiles import DEFAULT_NAME
 from web.access_policy import mentorado_required, own_dashboard, signed_in
 from web.errors import HttpError
-from web.flashes import flash_user
 from web.mentee_texts import address_advice
 from web.month_input import MONTH, YEAR, MonthQuery, requested_period, selected_measure
 from web.own_data import own_report, with_own_profile
 from web.problem_responses import MAX_FORM_BYTES
+from web.request_context import flash_user
 from web.services import services
 from web.validation import read_query
 

@@ -28,7 +28,6 @@ from provisioning.audit import Source
 from web import csv_export
 from web.access_policy import mentorado_required
 from web.errors import OTHER_ACCOUNT, FieldErrors, HttpError, InvalidInputError
-from web.flashes import flash_user
 from web.formatting import month_name, number, reais
 from web.month_input import (
     AMOUNTS,
@@ -42,6 +41,7 @@ from web.month_input import (
 )
 from web.own_data import with_own_profile
 from web.problem_responses import MAX_FORM_BYTES
+from web.request_context import flash_user
 from web.services import services
 from web.validation import MESSAGES
 

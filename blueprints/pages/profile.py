@@ -6,10 +6,10 @@ from flask.typing import ResponseReturnValue
 from blueprints.api.mentorados import OwnProfileEdit, rename_own_profile
 from web.access_policy import mentorado_required, signed_in
 from web.errors import FieldErrors, InvalidInputError
-from web.flashes import flash_user
 from web.mentee_texts import address_advice
 from web.own_data import own_export, own_report
 from web.problem_responses import MAX_FORM_BYTES
+from web.request_context import flash_user
 from web.validation import validate_model
 
 profile = Blueprint("profile", __name__)

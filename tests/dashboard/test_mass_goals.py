@@ -12,7 +12,7 @@ from dashboard.goal_changes import GoalsOfAll, count_changes, goals_options
 from dashboard.periods import Period
 from dev.databases import connect_to, count
 from models import AdminJob
-from models.admin_job import JobKind
+from models.background import JobKind
 from provisioning import jobs
 from provisioning.audit import Source
 from provisioning.jobs import JobRequest

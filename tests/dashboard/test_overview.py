@@ -184,7 +184,7 @@ def test_report_survives_serialization_to_text() -> None:
         DEFAULT_GOALS,
         feedback,
         received=(received,),
-        archive=(FeedbackMonth(2026, 2, is_new=True),),
+        feedback_months=(FeedbackMonth(2026, 2, is_new=True),),
         goal_change=GoalChange(DEFAULT_GOALS, NOW),
         address=AddressState(has_email=True, is_verified=False),
     )

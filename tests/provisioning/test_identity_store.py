@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from auth.identity import Identity
 from models import ProvisioningAttempt, User
-from models.provisioning_attempt import UNUSABLE_ANSWER
+from models.background import UNUSABLE_ANSWER
 from provisioning.ensure import upsert_user
 from provisioning.identity_store import (
     incomplete_users,

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from auth.identity import Identity
 from models import AuditEvent, User
-from models.user import Role
+from models.people import Role
 from provisioning.audit import Source
 from provisioning.ensure import upsert_and_load_user
 from provisioning.profiles import UserRow

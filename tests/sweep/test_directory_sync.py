@@ -14,8 +14,7 @@ from auth.provider_calls import ProviderCalls
 from auth.user_directory import UserDirectory
 from dev.fake_clerk import DevUser, clerk_user
 from models import Mentorado, User
-from models.mentorado import Turma
-from models.user import Role
+from models.people import Role, Turma
 from provisioning.rules import Rules
 from sweep.directory_sync import DirectoryCounts, sync_directory
 from tests.support.users import NOW

@@ -23,7 +23,7 @@ from auth.provider_calls import ProviderCalls
 from auth.user_directory import UserDirectory
 from dev.fake_clerk import DevUser, clerk_user
 from models import Mentorado, ProvisioningAttempt, User
-from models.mentorado import Turma
+from models.people import Turma
 from provisioning.ensure import EnsureResult
 from provisioning.errors import (
     DatabaseUnavailableError,

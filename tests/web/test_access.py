@@ -19,7 +19,7 @@ from werkzeug.test import TestResponse
 from core.database import rolled_back
 from dev.fake_clerk import DevIdentityProvider
 from models import Mentorado, User
-from models.user import Role
+from models.people import Role
 from provisioning.audit import Source
 from provisioning.clerk_messages import handle_account_deletion
 from tests.support.users import ALICE, BOB, NOW

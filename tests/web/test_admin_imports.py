@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 
 from blueprints.admin.mentees import MAX_LIST_BYTES
 from models import AdminJob, AuditEvent, Mentorado
-from models.mentorado import Turma
+from models.people import Turma
 from provisioning import jobs
 from tests.support.html_page import SAME_ORIGIN
 from tests.support.spreadsheets import inline, spreadsheet
