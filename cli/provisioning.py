@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -35,7 +35,6 @@ from provisioning.loading import upsert_user
 from sweep.directory_sync import sync_directory
 from sweep.executor import SweepCounts
 from sweep.runs import LEASE, LeaseLostError, SweepRunningError, SweepStoppedError
-from sweep.scheduler import build_sweeper
 from sweep.sweeper import BATCH_SIZE, Sweeper
 from web import health
 from web.services import services
@@ -94,13 +93,14 @@ def sweep(dry_run: bool, batch_size: int, as_json: bool, directory: bool) -> Non
             bar.length = max(counts.total, 1)
             bar.update(counts.scanned - bar.pos)
 
-        sweeper = build_sweeper(
+        sweeper = Sweeper(
             services().provisioning,
             batch_size=batch_size,
             on_progress=update_bar,
+            should_stop=stop_requested.is_set,
             now=services().now,
         )
-        counts = _run_sweep(replace(sweeper, should_stop=stop_requested.is_set), is_dry=dry_run)
+        counts = _run_sweep(sweeper, is_dry=dry_run)
     _print_counts(counts, as_json=as_json, is_dry=dry_run)
     fail_if_unpublished()
 

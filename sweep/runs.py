@@ -8,18 +8,14 @@ the hosts may differ.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Interval,
     ScalarSelect,
     Select,
-    Table,
-    Update,
     and_,
-    bindparam,
     case,
     delete,
     exists,
@@ -73,7 +69,6 @@ def queue(session: Session, *, dry_run: bool, requested_by: int | None) -> Sweep
 
     Raises SweepRunningError while one is queued, or running and alive.
     """
-    abandon_dead(session)
     return _insert(
         session,
         status=SweepStatus.QUEUED,
@@ -92,7 +87,6 @@ def start(
     requested_by: int | None = None,
 ) -> SweepRun:
     """Start a run now, in place of a dead one; raises as `queue` does."""
-    abandon_dead(session)
     return _insert(
         session,
         status=SweepStatus.RUNNING,
@@ -133,19 +127,11 @@ def has_work(session: Session, interval: timedelta) -> bool:
     return session.scalars(select(has_run)).one()
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """Whether a run is queued or running, and how long ago the newest scheduled one was created."""
-
-    is_active: bool
-    since_scheduled: timedelta | None
-
-
-def read_schedule(session: Session) -> Schedule:
-    """Return what decides when the next scheduled run is needed."""
+def read_schedule(session: Session) -> tuple[bool, timedelta | None]:
+    """Return whether a run is active, and how long ago the newest scheduled one was created."""
     is_active = exists().where(SweepRun.status.in_(ACTIVE))
     age = type_coerce(func.now() - _newest_scheduled(), Interval)
-    return Schedule(*session.execute(select(is_active, age)).one())
+    return session.execute(select(is_active, age)).one()
 
 
 def take_queued(session: Session, *, owner: str, by_command: bool = False) -> SweepRun | None:
@@ -173,16 +159,14 @@ def claim(session: Session, *, dry_run: bool, owner: str) -> SweepRun:
 
     Raises SweepRunningError while one is running and alive.
     """
-    queued = take_queued(session, owner=owner, by_command=True)
-    if queued is not None:
+    if queued := take_queued(session, owner=owner, by_command=True):
         return queued
     try:
         return start(session, trigger=COMMAND, dry_run=dry_run, owner=owner)
     except SweepRunningError:
-        queued = take_queued(session, owner=owner, by_command=True)  # queued meanwhile
-        if queued is None:
-            raise
-        return queued
+        if queued := take_queued(session, owner=owner, by_command=True):  # queued meanwhile
+            return queued
+        raise
 
 
 def take_over(session: Session, *, owner: str) -> SweepRun | None:
@@ -210,63 +194,26 @@ def abandon_dead(session: Session) -> SweepRun | None:
         update(SweepRun)
         .where(SweepRun.id.in_(free))
         .values(status=SweepStatus.ABANDONED, finished_at=func.now())
-        .returning(SweepRun),
-        execution_options={"populate_existing": True},  # `report` changes rows, not objects
+        .returning(SweepRun)
     ).one_or_none()
     if dead is not None:
         _add_to_totals(session, dead)
     return dead
 
 
-def beat(session: Session, run_id: int, *, owner: str) -> None:
-    """Extend the lease; raises LeaseLostError if the run has another owner."""
-    report(session, run_id, owner=owner, counts={})
-
-
 def report(session: Session, run_id: int, *, owner: str, counts: dict[str, int]) -> None:
-    """Write progress and extend the lease; raises LeaseLostError if the run has another owner.
-
-    The heartbeat is the current time, not the start of a long transaction.
-    """
-    values = {f"new_{name}": number for name, number in counts.items()}
-    changed = session.connection().execute(
-        _progress_update(tuple(counts)), {"run_id": run_id, "owned_by": owner, **values}
-    )
-    if not changed.rowcount:
-        raise LeaseLostError(f"sweep run {run_id} has another owner")
+    """Write progress and extend the lease; raises LeaseLostError if the run has another owner."""
+    _change_own(session, run_id, owner, **counts)
 
 
-@cache
-def _progress_update(names: tuple[str, ...]) -> Update:
-    """Return the UPDATE of these counts; built once, because it is part of each batch."""
-    table = cast(Table, SweepRun.__table__)
-    is_own = (table.c.id == bindparam("run_id"), table.c.owner == bindparam("owned_by"))
-    counts: dict[str, Any] = {name: bindparam(f"new_{name}") for name in names}
-    return (
-        update(table)
-        .where(*is_own, table.c.status == SweepStatus.RUNNING)
-        .values(**counts, heartbeat_at=func.clock_timestamp())
-    )
-
-
-def release(
-    session: Session, run_id: int, *, owner: str, counts: dict[str, int] | None = None
-) -> None:
+def release(session: Session, run_id: int, *, owner: str, counts: dict[str, int]) -> None:
     """Return the run to the queue; another process takes it within a second.
 
     The counts continue from here, and the heartbeat is the time of the release. Raises
     LeaseLostError.
     """
-    _change_own(
-        session,
-        run_id,
-        owner,
-        **(counts or {}),
-        status=SweepStatus.QUEUED,
-        owner=None,
-        started_at=None,
-        heartbeat_at=func.clock_timestamp(),
-    )
+    queued = {"status": SweepStatus.QUEUED, "owner": None, "started_at": None}
+    _change_own(session, run_id, owner, **counts, **queued)
 
 
 def finish(
@@ -279,16 +226,14 @@ def finish(
     error: str | None = None,
 ) -> None:
     """Write how the run ended; raises LeaseLostError if it has another owner."""
-    status = SweepStatus.FAILED if error else SweepStatus.SUCCEEDED
     finished = _change_own(
         session,
         run_id,
         owner,
         **counts,
-        status=status,
+        status=SweepStatus.FAILED if error else SweepStatus.SUCCEEDED,
         error=error,
         sample=sample,
-        heartbeat_at=func.clock_timestamp(),
         finished_at=func.clock_timestamp(),
     )
     _add_to_totals(session, finished)
@@ -331,7 +276,11 @@ def _newest_scheduled() -> ScalarSelect[datetime]:
 
 
 def _insert(session: Session, **values: object) -> SweepRun:
-    """Insert an active run; the partial unique index admits one. Raises SweepRunningError."""
+    """Insert an active run in place of a dead one; the partial unique index admits one.
+
+    Raises SweepRunningError.
+    """
+    abandon_dead(session)
     run = session.scalars(
         insert(SweepRun).values(**values).on_conflict_do_nothing().returning(SweepRun)
     ).one_or_none()
@@ -342,10 +291,17 @@ def _insert(session: Session, **values: object) -> SweepRun:
 
 
 def _change_own(session: Session, run_id: int, owned_by: str, **values: object) -> SweepRun:
+    """Change a running run of this owner; its heartbeat is the time of the statement.
+
+    That of the transaction may be long ago. Raises LeaseLostError.
+    """
     is_own = (SweepRun.id == run_id, SweepRun.owner == owned_by)
-    is_running = SweepRun.status == SweepStatus.RUNNING
     found = session.scalars(
-        update(SweepRun).where(*is_own, is_running).values(**values).returning(SweepRun)
+        update(SweepRun)
+        .where(*is_own, SweepRun.status == SweepStatus.RUNNING)
+        .values(**values, heartbeat_at=func.clock_timestamp())
+        .returning(SweepRun),
+        execution_options={"populate_existing": True},
     ).one_or_none()
     if found is None:
         raise LeaseLostError(f"sweep run {run_id} has another owner")

@@ -16,7 +16,7 @@ from models.user import Role
 from provisioning.profiles import ADDRESS_LOCKS
 from provisioning.rules import Rules
 from sweep.batches import link_group
-from sweep.scheduler import build_sweeper
+from sweep.sweeper import Sweeper
 from tests.support.apps import create_app_on
 from tests.support.sweeps import executor_of, sweep_during_logins
 from tests.support.users import NOW
@@ -129,7 +129,7 @@ def test_sweep_logs_each_link(session: Session, services: Services) -> None:
     pre_register(session, "eva@example.com")
 
     with capture_logs() as logs:
-        build_sweeper(services.provisioning).start("cli")
+        Sweeper(services.provisioning).start("cli")
 
     [line] = [line for line in logs if line["event"] == "mentorado_linked"]
     assert (line["user_id"], line["entry"], "duration_ms" in line) == (eva.id, "sweep", True)
@@ -143,7 +143,7 @@ def test_failing_user_is_isolated_and_the_others_are_linked(
     session.execute(text(POISON.format(id=third)))
     session.commit()
 
-    counts = build_sweeper(services.provisioning).start("clock")
+    counts = Sweeper(services.provisioning).start("clock")
 
     assert (counts.linked, counts.failed, counts.scanned) == (8, 1, 9)
     assert session.scalars(select(ProvisioningAttempt.clerk_id)).all() == ["user_3"]
@@ -165,7 +165,7 @@ PROFILE_LOCK = "SELECT id FROM mentorados WHERE nome_completo = 'user_3' FOR UPD
 def test_group_skips_a_locked_user_without_waiting(app: Flask, url: str, lock: str) -> None:
     with connect_to(url) as connection:
         connection.exec_driver_sql(PRE_REGISTERED_USERS.format(number=8))
-    sweeper = build_sweeper(app.extensions[EXTENSION].provisioning)
+    sweeper = Sweeper(app.extensions[EXTENSION].provisioning)
     executor = executor_of(sweeper)
 
     with hold_locks(url, lock), capture_logs() as logs:
