@@ -138,13 +138,15 @@ def read_stats(session: Session, *, now: datetime) -> ProvisioningStats:
     """Read the statistics of the day before `now`."""
     reasons = _reasons(session, now)
     provided, p95_seconds = _provided(session, now - DAY)
+    ended = (SweepStatus.SUCCEEDED, SweepStatus.FAILED, SweepStatus.ABANDONED)
+    sweeps = select(SweepRun).where(SweepRun.status.in_(ended), ~SweepRun.dry_run)
     return ProvisioningStats(
         provided=provided,
         failing=sum(reason.last_day for reason in reasons),
         p95_seconds=p95_seconds,
         reasons=reasons,
         is_auto_create_on=is_auto_create_on(session),
-        last_sweep=_last_sweep(session),
+        last_sweep=session.scalar(sweeps.order_by(SweepRun.id.desc()).limit(1)),
     )
 
 
@@ -183,12 +185,6 @@ def _reasons(session: Session, now: datetime) -> tuple[Reason, ...]:
     return tuple(Reason(*row) for row in rows)
 
 
-def _last_sweep(session: Session) -> SweepRun | None:
-    ended = (SweepStatus.SUCCEEDED, SweepStatus.FAILED, SweepStatus.ABANDONED)
-    found = select(SweepRun).where(SweepRun.status.in_(ended), ~SweepRun.dry_run)
-    return session.scalars(found.order_by(SweepRun.id.desc()).limit(1)).one_or_none()
-
-
 @dataclass(frozen=True, slots=True)
 class Reading:
     """The backlog and the totals of sweeps at one moment."""
@@ -223,14 +219,15 @@ class BacklogCollector(Collector):
         is_idle = float(self.activity.is_idle)
         yield GaugeMetricFamily("database_idle", "Whether the database is left alone.", is_idle)
         reading = self.read()
-        if reading is not None:
-            yield GaugeMetricFamily(
-                "backlog_as_of_timestamp_seconds",
-                "When the values that follow were read.",
-                reading.read_at.timestamp(),
-            )
-            yield from _backlog_metrics(reading.backlog, self.now())
-            yield from _sweep_metrics(reading.totals, reading.succeeded_at)
+        if reading is None:
+            return
+        yield from _gauges(reading, self.now())
+        ended = CounterMetricFamily("sweep_runs", "Ended sweeps.", labels=["trigger", "status"])
+        for total in reading.totals:
+            ended.add_metric([total.trigger, total.status], total.runs)
+        yield ended
+        repaired = sum(total.repaired for total in reading.totals)
+        yield CounterMetricFamily("sweep_repaired", "Profiles provided by sweeps.", repaired)
 
     def describe(self) -> list[Metric]:
         """Return nothing, so that registering the collector does not read the database."""
@@ -266,10 +263,12 @@ class BacklogCollector(Collector):
         self._valid_until = self.clock() + factor * (self.clock() - started)
 
 
-def _backlog_metrics(backlog: Backlog, now: datetime) -> Iterator[Metric]:
-    since = backlog.waiting_since
+def _gauges(reading: Reading, now: datetime) -> Iterator[Metric]:
+    backlog, since, success = reading.backlog, reading.backlog.waiting_since, reading.succeeded_at
     seconds = (now - since).total_seconds() if since else 0.0
+    read_at, success_at = reading.read_at.timestamp(), success.timestamp() if success else None
     for name, meaning, value in (
+        ("backlog_as_of_timestamp_seconds", "When the values that follow were read.", read_at),
         ("users_without_mentorado", "Users due a profile who have none.", backlog.waiting),
         ("users_without_mentorado_oldest_seconds", "How long the first of them waits.", seconds),
         ("provisioning_dead_letters", "Failed users without further retry.", backlog.dead_letters),
@@ -278,20 +277,11 @@ def _backlog_metrics(backlog: Backlog, now: datetime) -> Iterator[Metric]:
             "Addresses of more than one unlinked profile.",
             backlog.ambiguous_addresses,
         ),
-    ):
-        yield GaugeMetricFamily(name, meaning, value)
-
-
-def _sweep_metrics(totals: Sequence[SweepTotal], succeeded_at: datetime | None) -> Iterator[Metric]:
-    ended = CounterMetricFamily("sweep_runs", "Ended sweeps.", labels=["trigger", "status"])
-    for total in totals:
-        ended.add_metric([total.trigger, total.status], total.runs)
-    yield ended
-    repaired = sum(total.repaired for total in totals)
-    yield CounterMetricFamily("sweep_repaired", "Profiles provided by sweeps.", repaired)
-    if succeeded_at is not None:
-        yield GaugeMetricFamily(
+        (
             "sweep_last_success_timestamp_seconds",
             "When the last successful sweep ended.",
-            succeeded_at.timestamp(),
-        )
+            success_at,
+        ),
+    ):
+        if value is not None:
+            yield GaugeMetricFamily(name, meaning, value)
