@@ -54,14 +54,14 @@ class ClerkClient:
     """
 
     def __init__(self, secret_key: str | None, api_url: str, jwks_url: str | None = None) -> None:
-        self._secret_key = secret_key
+        self._headers = {"Authorization": f"Bearer {secret_key}", **VERSION_HEADER}
         self._jwks_url = jwks_url
         self._api = BoundedClient(f"{api_url.rstrip('/')}/v1")
         self._keys = BoundedClient(jwks_url) if jwks_url else None
 
     def user(self, clerk_id: str) -> Document:
         """Return Clerk's user document; raises UnknownAtProviderError as well."""
-        return _as_object(_parse_json(self._call("GET", f"/users/{quote(clerk_id, safe='')}")))
+        return _as_object(self._call("GET", f"/users/{quote(clerk_id, safe='')}"))
 
     def users(self, offset: int, limit: int) -> list[object]:
         """Return user documents in the order of creation; entries are not validated."""
@@ -80,8 +80,7 @@ class ClerkClient:
     def handshake_cookies(self, nonce: str) -> list[str]:
         """Exchange a nonce for cookies; raises UnknownAtProviderError as well."""
         answer = self._call("GET", "/clients/handshake_payload", {"nonce": nonce})
-        directives = _as_object(_parse_json(answer)).get("directives")
-        return [d for d in directives if isinstance(d, str)] if isinstance(directives, list) else []
+        return _texts(_as_object(answer).get("directives"))
 
     def refresh_session(self, request: RefreshRequest) -> list[str]:
         """Exchange an expired session token for cookies; raises RefreshRefusedError as well."""
@@ -90,7 +89,7 @@ class ClerkClient:
             for name, value in request.headers.items()
             if name.lower() not in WITHHELD_HEADERS
         }
-        answer = self._request(
+        answer = self._send(
             "POST",
             f"/sessions/{quote(request.session_id, safe='')}/refresh",
             {"suffixed_cookies": "true"} if request.are_suffixed else None,
@@ -106,8 +105,7 @@ class ClerkClient:
         if 400 <= answer.status < 500 and answer.status != 429 and code is not None:
             raise RefreshRefusedError(code)
         _raise_for_status(answer)
-        cookies = _as_object(_parse_json(answer)).get("cookies")
-        return [c for c in cookies if isinstance(c, str)] if isinstance(cookies, list) else []
+        return _texts(_as_object(answer).get("cookies"))
 
     def key_set(self) -> Document:
         """Return the published keys, a JSON Web Key Set (RFC 7517)."""
@@ -115,62 +113,11 @@ class ClerkClient:
 
     def dated_key_set(self) -> tuple[Document, str | None]:
         """Return the published keys and the `Date` header of their host."""
-        answer = self._fetch_key_set()
-        return _as_object(_parse_json(answer)), answer.headers.get("date")
-
-    def instance_key_set(self) -> Document:
-        """Return the keys of the instance to which the secret key belongs."""
-        return _as_object(_parse_json(self._call("GET", "/jwks")))
-
-    def _call(
-        self,
-        method: str,
-        path: str,
-        params: Mapping[str, str | int] | None = None,
-        *,
-        seconds: float = CALL_SECONDS,
-        max_bytes: int = MAX_ANSWER_BYTES,
-    ) -> Response:
-        """Make a request with the secret key; raises an error for every status but 200."""
-        answer = self._request(method, path, params, seconds=seconds, max_bytes=max_bytes)
-        _raise_for_status(answer)
-        return answer
-
-    def _request(
-        self,
-        method: str,
-        path: str,
-        params: Mapping[str, str | int] | None = None,
-        *,
-        body: Document | None = None,
-        seconds: float = CALL_SECONDS,
-        max_bytes: int = MAX_ANSWER_BYTES,
-    ) -> Response:
-        return _request(
-            self._api,
-            method,
-            path,
-            params=params,
-            headers={"Authorization": f"Bearer {self._secret_key}", **VERSION_HEADER},
-            body=body,
-            seconds=seconds,
-            max_bytes=max_bytes,
-        )
-
-    def _fetch_key_set(self) -> Response:
-        client = self._keys
-        if client is None or self._jwks_url is None:
+        client, url = self._keys, self._jwks_url
+        if client is None or url is None:
             raise ProviderUnavailableError("the address of the keys is not set")
-        url = self._jwks_url
         for _ in range(1 + MAX_REDIRECTS):
-            answer = _request(
-                client,
-                "GET",
-                "",
-                headers=VERSION_HEADER,
-                seconds=CALL_SECONDS,
-                max_bytes=MAX_KEY_SET_BYTES,
-            )
+            answer = _send(client, "GET", headers=VERSION_HEADER, max_bytes=MAX_KEY_SET_BYTES)
             location = answer.headers.get("location")
             if answer.status not in REDIRECTS or location is None:
                 break
@@ -178,13 +125,39 @@ class ClerkClient:
             client = BoundedClient(url)
         if answer.status != 200:
             raise ProviderUnavailableError(f"status {answer.status}: check the address of the keys")
+        return _as_object(answer), answer.headers.get("date")
+
+    def instance_key_set(self) -> Document:
+        """Return the keys of the instance to which the secret key belongs."""
+        return _as_object(self._call("GET", "/jwks"))
+
+    def _call(
+        self, method: str, path: str, params: Mapping[str, str | int] | None = None, **options: Any
+    ) -> Response:
+        """As `_send`, with an error for every status but 200."""
+        answer = self._send(method, path, params, **options)
+        _raise_for_status(answer)
         return answer
 
+    def _send(
+        self, method: str, path: str, params: Mapping[str, str | int] | None = None, **options: Any
+    ) -> Response:
+        """Make a request with the secret key."""
+        return _send(self._api, method, path, params=params, headers=self._headers, **options)
 
-def _request(client: BoundedClient, method: str, path: str, **options: Any) -> Response:
+
+def _send(
+    client: BoundedClient,
+    method: str,
+    path: str = "",
+    *,
+    seconds: float = CALL_SECONDS,
+    max_bytes: int = MAX_ANSWER_BYTES,
+    **options: Any,
+) -> Response:
     """As `BoundedClient.request`, with the errors of this package."""
     try:
-        return client.request(method, path, **options)
+        return client.request(method, path, seconds=seconds, max_bytes=max_bytes, **options)
     except TooLargeError as err:
         raise UnusableAnswerError(TOO_LARGE) from err
     except NotDecodableError as err:
@@ -194,32 +167,26 @@ def _request(client: BoundedClient, method: str, path: str, **options: Any) -> R
 
 
 def _raise_for_status(answer: Response) -> None:
-    """Raise the error for the status, unless it is 200."""
+    """Raise the error for the status, unless it is 200; most of them concern all users."""
     status = answer.status
     if status == 404 and _is_from_clerk(answer):
         raise UnknownAtProviderError("nothing of that id")
-    unavailable = _unavailable_error(status, answer.headers.get("retry-after"))
-    if unavailable is not None:
-        raise unavailable
+    if status == 429:
+        raise RateLimitedError(_retry_after_seconds(answer.headers.get("retry-after")))
+    if status in KEY_REFUSED:
+        raise SecretKeyRefusedError(status)
+    if status in WRONG_URL:
+        raise ProviderUnavailableError(f"status {status}: check CLERK_API_URL")
+    if status in OUTAGES:
+        raise ProviderUnavailableError(f"status {status}")
     if status != 200:
         raise UnusableAnswerError(str(status))
-
-
-def _unavailable_error(status: int, retry_after: str | None) -> ProviderUnavailableError | None:
-    """Return the error for a status that concerns all users; None for any other status."""
-    if status == 429:
-        return RateLimitedError(_retry_after_seconds(retry_after))
-    if status in KEY_REFUSED:
-        return SecretKeyRefusedError(status)
-    if status in WRONG_URL:
-        return ProviderUnavailableError(f"status {status}: check CLERK_API_URL")
-    return ProviderUnavailableError(f"status {status}") if status in OUTAGES else None
 
 
 def _error_code(answer: Response) -> str | None:
     """Return the code of Clerk's error document; None where there is none."""
     try:
-        errors = _as_object(_parse_json(answer)).get("errors")
+        errors = _as_object(answer).get("errors")
     except UnusableAnswerError:
         return None
     first = errors[0] if isinstance(errors, list) and errors else None
@@ -230,7 +197,7 @@ def _error_code(answer: Response) -> str | None:
 def _is_from_clerk(answer: Response) -> bool:
     """Whether a 404 is Clerk's «not found», and not that of a wrong URL."""
     try:
-        return "errors" in _as_object(_parse_json(answer))
+        return "errors" in _as_object(answer)
     except UnusableAnswerError:
         return False
 
@@ -243,10 +210,15 @@ def _parse_json(answer: Response) -> object:
     return found
 
 
-def _as_object(found: object) -> Document:
+def _as_object(answer: Response) -> Document:
+    found = _parse_json(answer)
     if not isinstance(found, dict):
         raise UnusableAnswerError("not_an_object")
     return found
+
+
+def _texts(found: object) -> list[str]:
+    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
 
 
 def _retry_after_seconds(value: str | None) -> float:

@@ -23,8 +23,10 @@ from auth.cookies import (
     unverified_claims,
 )
 from auth.errors import (
+    AuthReason,
     CallNeededError,
     InvalidTokenError,
+    RefreshReason,
     RefreshRefusedError,
     UnknownKeyError,
     UntimelyTokenError,
@@ -36,7 +38,6 @@ from auth.handshake_reader import (
     expired_handshake_cookies,
     session_token_of,
 )
-from auth.reasons import AuthReason, RefreshReason
 from auth.session_calls import RefreshRequest
 from auth.tokens import SessionClaims, TokenVerifier
 

@@ -5,16 +5,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from auth.call_budget import Share
 from auth.errors import (
     InvalidTokenError,
     ProviderUnavailableError,
+    RefreshReason,
     RefreshRefusedError,
     UnknownAtProviderError,
     UnusableAnswerError,
 )
-from auth.provider_calls import ProviderCalls
-from auth.reasons import RefreshReason
+from auth.provider_calls import ProviderCalls, Share
 from core.cache import LocalStore
 
 NONCE_WAIT_SECONDS = 0.8
@@ -23,7 +22,7 @@ REFRESHED_SECONDS = 5.0  # during which requests with the same cookies share the
 REFUSED_REFRESH_SECONDS = 60
 SIGN_OUT_WAIT_SECONDS = 0.5
 ENDED_SECONDS = 60.0  # during which an ended session is not ended again
-MAX_BAD_NONCES = 4_096
+MAX_REFUSED = 4_096  # nonces, and refreshes
 BAD_NONCE_SECONDS = 60
 
 
@@ -45,7 +44,7 @@ class RefreshRequest:
         return blake2b(content, digest_size=16).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SessionCalls:
     """Makes these calls within the budget; one for an app, shared by its threads.
 
@@ -63,8 +62,8 @@ class SessionCalls:
     _refused_refreshes: LocalStore = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_bad_nonces", LocalStore(MAX_BAD_NONCES, self.clock))
-        object.__setattr__(self, "_refused_refreshes", LocalStore(MAX_BAD_NONCES, self.clock))
+        self._bad_nonces = LocalStore(MAX_REFUSED, self.clock)
+        self._refused_refreshes = LocalStore(MAX_REFUSED, self.clock)
 
     def can_exchange_nonces(self) -> bool:
         """Whether a nonce could be exchanged now."""

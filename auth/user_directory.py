@@ -8,7 +8,6 @@ from typing import Protocol
 
 import structlog
 
-from auth.call_budget import Share
 from auth.clerk_client import NOT_JSON, PAGE_SECONDS, TOO_LARGE, Document
 from auth.clerk_users import parse_clerk_user
 from auth.errors import (
@@ -19,7 +18,7 @@ from auth.errors import (
     UnusableAnswerError,
 )
 from auth.identity import Identity
-from auth.provider_calls import CALL_SECONDS, ProviderCalls
+from auth.provider_calls import CALL_SECONDS, ProviderCalls, Share
 from auth.tokens import checked_subject
 
 log = structlog.get_logger(__name__)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from auth.call_budget import Rate
 from auth.clerk_client import NOT_JSON, Document
 from auth.errors import (
     ProviderUnavailableError,
@@ -20,7 +19,7 @@ from auth.errors import (
     UnusableAnswerError,
 )
 from auth.identity import Identity
-from auth.provider_calls import ProviderCalls
+from auth.provider_calls import ProviderCalls, Rate
 from auth.user_directory import UserDirectory
 from core.metrics import REGISTRY
 from dev.fake_clerk import clerk_user

@@ -10,7 +10,6 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import ClauseElement, Executable
 
-from auth.call_budget import Rate
 from auth.clerk_client import Document
 from auth.errors import (
     ProviderUnavailableError,
@@ -19,7 +18,7 @@ from auth.errors import (
     UnusableAnswerError,
 )
 from auth.identity import Identity
-from auth.provider_calls import ProviderCalls
+from auth.provider_calls import ProviderCalls, Rate
 from auth.user_directory import UserDirectory
 from dev.fake_clerk import DevUser, clerk_user
 from models import Mentorado, ProvisioningAttempt, User
