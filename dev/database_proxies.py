@@ -1,15 +1,11 @@
-"""Proxies before PostgreSQL: one simulates a network, one counts and withholds messages.
-
-`network_proxy` is far, slow to connect, silent or resetting. `commit_proxy_before` counts
-statements and can drop the confirmation of a commit.
-"""
+"""A simulated network before PostgreSQL: far, slow to connect, silent, resetting, and counting."""
 
 import asyncio
 import socket
 import struct
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from threading import Event, Thread
 from typing import Any
 
@@ -21,129 +17,6 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # closing resets the connection
 COMMITTED = b"C\x00\x00\x00\x0bCOMMIT\x00"  # CommandComplete, which only the server sends
 READY, COMPLETE = ord("Z"), ord("C")
 REFUSED = b"N"  # one-byte response: no encryption
-
-
-def socket_path(url: str) -> str:
-    """Return the path of the socket that the server of this URL listens on."""
-    return f"{make_url(url).query['host']}/.s.PGSQL.5432"
-
-
-@dataclass(slots=True)
-class SimulatedNetwork:
-    """The state of the simulated network; its fields may change at any time.
-
-    `round_trip_seconds` delay every message of every connection, and the first one twice, because
-    of TCP's handshake. `connect_seconds` pass before a new connection delivers its first byte, as
-    for TLS and authentication; while the network `is_slow`, it delivers none. A connection that is
-    used while the network `is_silent` is lost, and neither side gets an error. While it `resets`,
-    new connections are reset. `accepted` and `lost` count connections.
-    """
-
-    url: str
-    round_trip_seconds: float = 0.0
-    connect_seconds: float = 0.0
-    is_slow: bool = False
-    is_silent: bool = False
-    resets: bool = False
-    accepted: int = 0
-    lost: int = 0
-
-
-@contextmanager
-def network_proxy(server_url: str) -> Iterator[SimulatedNetwork]:
-    """Run a network in front of a server that listens on a Unix socket."""
-    loop = asyncio.new_event_loop()
-    thread = Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-
-    def run(work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, loop).result(timeout=10)
-
-    network = SimulatedNetwork(server_url)
-    tasks: set[asyncio.Task[None]] = set()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        network.accepted += 1
-        tasks.add(loop.create_task(_forward(network, socket_path(server_url), reader, writer)))
-
-    server = run(asyncio.start_server(accept, "127.0.0.1", 0))
-    port = server.sockets[0].getsockname()[1]
-    url = make_url(server_url).set(host="127.0.0.1", port=port, query={})
-    network.url = url.render_as_string(hide_password=False)
-    try:
-        yield network
-    finally:
-        run(_close(server, tasks))
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(timeout=10)
-        loop.close()
-
-
-async def _forward(
-    network: SimulatedNetwork, path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> None:
-    """Forward one connection until either side ends it."""
-    try:
-        if network.resets:
-            connection: socket.socket = writer.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-            return
-        if network.is_silent:
-            await reader.read()  # until the client gives up
-            return
-        await asyncio.sleep(network.connect_seconds + network.round_trip_seconds)
-        while network.is_slow:
-            await asyncio.sleep(POLL_SECONDS)
-        server_reader, server_writer = await asyncio.open_unix_connection(path)
-        await asyncio.gather(
-            _deliver(network, reader, server_writer), _deliver(network, server_reader, writer)
-        )
-    finally:
-        writer.transport.abort()
-
-
-async def _deliver(
-    network: SimulatedNetwork, source: asyncio.StreamReader, target: asyncio.StreamWriter
-) -> None:
-    """Deliver what arrives in order, each byte half a round trip after it was sent."""
-    queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
-    reading = asyncio.create_task(_read(network, source, queue))
-    try:
-        while True:
-            arrives_at, chunk = await queue.get()
-            await asyncio.sleep(arrives_at - asyncio.get_running_loop().time())
-            if network.is_silent:
-                network.lost += 1
-                await asyncio.Event().wait()  # lost: nothing arrives any more, not even EOF
-            if not chunk:
-                return
-            target.write(chunk)
-    finally:
-        reading.cancel()
-        target.close()
-
-
-async def _read(
-    network: SimulatedNetwork,
-    source: asyncio.StreamReader,
-    queue: asyncio.Queue[tuple[float, bytes]],
-) -> None:
-    chunk = b"-"
-    while chunk:
-        try:
-            chunk = await source.read(CHUNK_BYTES)
-        except ConnectionError:
-            chunk = b""
-        arrives_at = asyncio.get_running_loop().time() + network.round_trip_seconds / 2
-        queue.put_nowait((arrives_at, chunk))
-
-
-async def _close(server: asyncio.Server, tasks: set[asyncio.Task[None]]) -> None:
-    server.close()
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.sleep(POLL_SECONDS)  # closed transports close their sockets a moment later
 
 
 @dataclass(slots=True)
@@ -187,69 +60,135 @@ class ResponseParser:
             self._tally.statements += 1
 
 
-class CommitProxy:
-    """Forwards all bytes both ways; while `withholds` is set, it drops commit confirmations.
+@dataclass(slots=True)
+class SimulatedNetwork:
+    """The state of the simulated network; its fields may change at any time.
 
-    `tally` counts the round trips and statements of all connections.
+    `round_trip_seconds` delay every message of every connection, and the first one twice, because
+    of TCP's handshake. `connect_seconds` pass before a new connection delivers its first byte, as
+    for TLS and authentication; while the network `is_slow`, it delivers none. A connection that is
+    used while the network `is_silent` is lost, and neither side gets an error. While it `resets`,
+    new connections are reset. While `withholds` is set, it drops the confirmations of commits, and
+    sets `has_withheld`. `accepted` and `lost` count connections, `tally` what passes through them.
     """
 
-    def __init__(self, url: str) -> None:
-        self._server = socket_path(url)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = (
-            make_url(url)
-            .set(host="127.0.0.1", port=self._listener.getsockname()[1], query={})
-            .render_as_string(hide_password=False)
-        )
-        self.tally = StatementCounts()
-        self.withholds = Event()
-        self.has_withheld = Event()
-
-    def serve(self) -> None:
-        """Accept connections until `close`."""
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.socket(socket.AF_UNIX)
-                server.connect(self._server)
-                for direction in (
-                    (client, server, None),
-                    (server, client, ResponseParser(self.tally)),
-                ):
-                    Thread(target=self._forward, args=direction, daemon=True).start()
-
-    def close(self) -> None:
-        """Accept no more connections."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _forward(
-        self, source: socket.socket, target: socket.socket, parser: ResponseParser | None
-    ) -> None:
-        with source:
-            with suppress(OSError):
-                self._forward_all(source, target, parser)
-            with suppress(OSError):  # the other side sees the end as well
-                target.shutdown(socket.SHUT_RDWR)
-
-    def _forward_all(
-        self, source: socket.socket, target: socket.socket, parser: ResponseParser | None
-    ) -> None:
-        while chunk := source.recv(65_536):
-            if parser:
-                parser.feed(chunk)
-            if self.withholds.is_set() and COMMITTED in chunk:
-                self.has_withheld.set()
-                continue
-            target.sendall(chunk)
+    url: str
+    round_trip_seconds: float = 0.0
+    connect_seconds: float = 0.0
+    is_slow: bool = False
+    is_silent: bool = False
+    resets: bool = False
+    withholds: Event = field(default_factory=Event)
+    has_withheld: Event = field(default_factory=Event)
+    tally: StatementCounts = field(default_factory=StatementCounts)
+    accepted: int = 0
+    lost: int = 0
 
 
 @contextmanager
-def commit_proxy_before(url: str) -> Iterator[CommitProxy]:
-    """Run a proxy in front of a server that listens on a Unix socket."""
-    proxy = CommitProxy(url)
-    Thread(target=proxy.serve, daemon=True).start()
+def network_proxy(server_url: str) -> Iterator[SimulatedNetwork]:
+    """Run a network in front of a server that listens on a Unix socket."""
+    path = f"{make_url(server_url).query['host']}/.s.PGSQL.5432"
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def run(work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(timeout=10)
+
+    network = SimulatedNetwork(server_url)
+    tasks: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        network.accepted += 1
+        tasks.add(loop.create_task(_forward(network, path, reader, writer)))
+
+    server = run(asyncio.start_server(accept, "127.0.0.1", 0))
+    port = server.sockets[0].getsockname()[1]
+    url = make_url(server_url).set(host="127.0.0.1", port=port, query={})
+    network.url = url.render_as_string(hide_password=False)
     try:
-        yield proxy
+        yield network
     finally:
-        proxy.close()
+        run(_close(server, tasks))
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout=10)
+        loop.close()
+
+
+async def _forward(
+    network: SimulatedNetwork, path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Forward one connection until either side ends it."""
+    try:
+        if network.resets:
+            connection: socket.socket = writer.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            return
+        if network.is_silent:
+            await reader.read()  # until the client gives up
+            return
+        await asyncio.sleep(network.connect_seconds + network.round_trip_seconds)
+        while network.is_slow:
+            await asyncio.sleep(POLL_SECONDS)
+        server_reader, server_writer = await asyncio.open_unix_connection(path)
+        await asyncio.gather(
+            _deliver(network, reader, server_writer),
+            _deliver(network, server_reader, writer, ResponseParser(network.tally)),
+        )
+    finally:
+        writer.transport.abort()
+
+
+async def _deliver(
+    network: SimulatedNetwork,
+    source: asyncio.StreamReader,
+    target: asyncio.StreamWriter,
+    parser: ResponseParser | None = None,
+) -> None:
+    """Deliver what arrives in order, each byte half a round trip after it was sent."""
+    queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+    reading = asyncio.create_task(_read(network, source, queue, parser))
+    try:
+        while True:
+            arrives_at, chunk = await queue.get()
+            await asyncio.sleep(arrives_at - asyncio.get_running_loop().time())
+            if network.is_silent:
+                network.lost += 1
+                await asyncio.Event().wait()  # lost: nothing arrives any more, not even EOF
+            if not chunk:
+                return
+            target.write(chunk)
+    finally:
+        reading.cancel()
+        target.close()
+
+
+async def _read(
+    network: SimulatedNetwork,
+    source: asyncio.StreamReader,
+    queue: asyncio.Queue[tuple[float, bytes]],
+    parser: ResponseParser | None,
+) -> None:
+    """Queue what arrives; with `parser`, it comes from the server."""
+    chunk = b"-"
+    while chunk:
+        try:
+            chunk = await source.read(CHUNK_BYTES)
+        except ConnectionError:
+            chunk = b""
+        if parser is not None:
+            parser.feed(chunk)
+            if network.withholds.is_set() and COMMITTED in chunk:
+                network.has_withheld.set()
+                continue
+        arrives_at = asyncio.get_running_loop().time() + network.round_trip_seconds / 2
+        queue.put_nowait((arrives_at, chunk))
+
+
+async def _close(server: asyncio.Server, tasks: set[asyncio.Task[None]]) -> None:
+    server.close()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(POLL_SECONDS)  # closed transports close their sockets a moment later

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from dev.clients import queue_length, request_as
-from dev.database_proxies import CommitProxy
+from dev.database_proxies import SimulatedNetwork
 from dev.databases import count, hold_locks
 from dev.servers import AppServer, eventually, workers
 from tests.support.servers import run_test_app
@@ -25,7 +25,7 @@ SELECT count(*) FROM pg_stat_activity
 
 
 @pytest.fixture
-def app(relay: CommitProxy, tmp_path: Path) -> Iterator[AppServer]:
+def app(relay: SimulatedNetwork, tmp_path: Path) -> Iterator[AppServer]:
     """The app in one worker process, without a sweep that would repair the rows."""
     with run_test_app(tmp_path, DATABASE_URL=relay.url, SCHEDULER="off") as app:
         yield app
@@ -61,7 +61,7 @@ def test_worker_killed_between_user_and_profile_leaves_no_rows(
 
 
 def test_profile_of_a_worker_killed_before_its_answer_is_returned(
-    app: AppServer, worker: psutil.Process, url: str, relay: CommitProxy
+    app: AppServer, worker: psutil.Process, url: str, relay: SimulatedNetwork
 ) -> None:
     relay.withholds.set()
     error = kill_during_login(app, worker, until=relay.has_withheld.is_set)

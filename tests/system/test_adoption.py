@@ -14,9 +14,9 @@ from sqlalchemy.exc import DBAPIError
 from core.database import db
 from dev.databases import connect_to
 from dev.fake_clerk import ADMIN_EMAIL, DevUser
-from dev.legacy_installations import TABLES, NewDatabase, install, rows, scalars, schema
 from sweep.sweeper import Sweeper
 from tests.support.apps import create_app_on
+from tests.support.legacy_installations import TABLES, NewDatabase, install, rows, scalars, schema
 
 ARCHIVED = "SELECT count(*) FROM archived_rows WHERE reason = 'adoption' AND table_name = '{}'"
 
