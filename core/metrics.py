@@ -165,7 +165,12 @@ def enable_multiprocess(folder: Path) -> None:
     os.environ[FOLDER] = str(folder)
     values.MmapedDict = AllocatedDict  # type: ignore[attr-defined] # there is no public way
     values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
-    _start_at_zero()
+    # Prometheus does not see the increase of a counter that first appears with 1, so those that
+    # alerts watch appear with 0.
+    for result in CACHE_RESULTS:
+        CACHE_REQUESTS.labels(result)
+    for source, outcome in product(SOURCES, OUTCOMES):
+        ENSURES.labels(source, outcome)
 
 
 def remove_dead_processes(folder: Path) -> None:
@@ -197,17 +202,6 @@ def cache_hit_ratio() -> float | None:
         if sample.name == "session_cache_requests_total"
     }
     return lookups.get("hit", 0.0) / sum(lookups.values()) if lookups else None
-
-
-def _start_at_zero() -> None:
-    """Create the counters that alerts watch with 0.
-
-    Prometheus does not see the increase of a counter that first appears with 1.
-    """
-    for result in CACHE_RESULTS:
-        CACHE_REQUESTS.labels(result)
-    for source, outcome in product(SOURCES, OUTCOMES):
-        ENSURES.labels(source, outcome)
 
 
 def _collector() -> Collector:
