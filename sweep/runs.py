@@ -13,7 +13,6 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Interval,
-    ScalarSelect,
     Select,
     and_,
     case,
@@ -41,10 +40,20 @@ DUE_LOCK = 20_253
 TOLERANCE = timedelta(seconds=0.5)  # schedulers poll every second and may come slightly early
 RETENTION = timedelta(days=30)  # for scheduled runs, of which there is one a minute
 
-# Of a run: its lease has expired.
-_IS_DEAD = (
+# Of a run: its lease has expired; no process works on it; it was started by the schedule.
+_IS_DEAD = and_(
     SweepRun.status == SweepStatus.RUNNING,
     or_(SweepRun.heartbeat_at.is_(None), SweepRun.heartbeat_at < func.now() - LEASE),
+)
+_IS_BLOCKED = or_(SweepRun.status == SweepStatus.QUEUED, _IS_DEAD)
+_IS_SCHEDULED = SweepRun.trigger == SCHEDULED
+# When the newest scheduled run was created; the primary key finds it in any table.
+_NEWEST_SCHEDULED = (
+    select(SweepRun.created_at)
+    .where(_IS_SCHEDULED)
+    .order_by(SweepRun.id.desc())
+    .limit(1)
+    .scalar_subquery()
 )
 
 
@@ -119,18 +128,15 @@ def is_due(session: Session, interval: timedelta) -> bool:
 
 def has_work(session: Session, interval: timedelta) -> bool:
     """Whether a run is due, queued or dead."""
-    status = SweepRun.status
-    is_active = exists().where(status.in_(ACTIVE))
-    is_queued = exists().where(status == SweepStatus.QUEUED)
-    is_dead = exists().where(*_IS_DEAD)
-    has_run = or_(is_queued, is_dead, and_(~is_active, _is_due(interval)))
+    is_active = exists().where(SweepRun.status.in_(ACTIVE))
+    has_run = or_(exists().where(_IS_BLOCKED), and_(~is_active, _is_due(interval)))
     return session.scalars(select(has_run)).one()
 
 
 def read_schedule(session: Session) -> tuple[bool, timedelta | None]:
     """Return whether a run is active, and how long ago the newest scheduled one was created."""
     is_active = exists().where(SweepRun.status.in_(ACTIVE))
-    age = type_coerce(func.now() - _newest_scheduled(), Interval)
+    age = type_coerce(func.now() - _NEWEST_SCHEDULED, Interval)
     return session.execute(select(is_active, age)).one()
 
 
@@ -139,7 +145,7 @@ def take_queued(session: Session, *, owner: str, by_command: bool = False) -> Sw
 
     A command that takes a scheduled run changes its trigger, so that the run leaves nothing out.
     """
-    trigger = case((SweepRun.trigger == SCHEDULED, COMMAND), else_=SweepRun.trigger)
+    trigger = case((_IS_SCHEDULED, COMMAND), else_=SweepRun.trigger)
     return session.scalars(
         update(SweepRun)
         .where(SweepRun.status == SweepStatus.QUEUED)
@@ -189,7 +195,7 @@ def abandon_dead(session: Session) -> SweepRun | None:
     A run with a locked row is skipped, so that no process waits. Its owner is writing, or is frozen
     and loses its locks when the transaction times out (`core/database.py`).
     """
-    free = select(SweepRun.id).where(*_IS_DEAD).with_for_update(skip_locked=True)
+    free = select(SweepRun.id).where(_IS_DEAD).with_for_update(skip_locked=True)
     dead = session.scalars(
         update(SweepRun)
         .where(SweepRun.id.in_(free))
@@ -241,8 +247,8 @@ def finish(
 
 def delete_old(session: Session, now: datetime) -> None:
     """Delete scheduled runs after `RETENTION`; runs by admins and commands are kept."""
-    is_old = (SweepRun.trigger == SCHEDULED, SweepRun.created_at < now - RETENTION)
-    session.execute(delete(SweepRun).where(*is_old, SweepRun.status.not_in(ACTIVE)))
+    is_old = and_(_IS_SCHEDULED, SweepRun.created_at < now - RETENTION)
+    session.execute(delete(SweepRun).where(is_old, SweepRun.status.not_in(ACTIVE)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,20 +265,12 @@ def blocked_run(session: Session) -> BlockedRun | None:
     waiting_since = func.coalesce(SweepRun.heartbeat_at, SweepRun.created_at)
     since = type_coerce(func.now() - waiting_since, Interval)
     is_queued = SweepRun.status == SweepStatus.QUEUED
-    found = select(SweepRun.id, is_queued, since).where(or_(is_queued, and_(*_IS_DEAD)))
-    row = session.execute(found).one_or_none()
+    row = session.execute(select(SweepRun.id, is_queued, since).where(_IS_BLOCKED)).one_or_none()
     return None if row is None else BlockedRun(*row)
 
 
 def _is_due(interval: timedelta) -> ColumnElement[bool]:
-    is_old = _newest_scheduled() <= func.now() - interval + TOLERANCE
-    return func.coalesce(is_old, true())
-
-
-def _newest_scheduled() -> ScalarSelect[datetime]:
-    """Select when the newest scheduled run was created; the primary key finds it in any table."""
-    newest = select(SweepRun.created_at).where(SweepRun.trigger == SCHEDULED)
-    return newest.order_by(SweepRun.id.desc()).limit(1).scalar_subquery()
+    return func.coalesce(func.now() - interval + TOLERANCE >= _NEWEST_SCHEDULED, true())
 
 
 def _insert(session: Session, **values: object) -> SweepRun:
@@ -286,7 +284,7 @@ def _insert(session: Session, **values: object) -> SweepRun:
     ).one_or_none()
     if run is not None:
         return run
-    active = session.scalars(select(SweepRun.id).where(SweepRun.status.in_(ACTIVE))).one_or_none()
+    active = session.scalar(select(SweepRun.id).where(SweepRun.status.in_(ACTIVE)))
     raise SweepRunningError(active or 0)
 
 
@@ -295,10 +293,10 @@ def _change_own(session: Session, run_id: int, owned_by: str, **values: object) 
 
     That of the transaction may be long ago. Raises LeaseLostError.
     """
-    is_own = (SweepRun.id == run_id, SweepRun.owner == owned_by)
+    is_own = and_(SweepRun.id == run_id, SweepRun.owner == owned_by)
     found = session.scalars(
         update(SweepRun)
-        .where(*is_own, SweepRun.status == SweepStatus.RUNNING)
+        .where(is_own, SweepRun.status == SweepStatus.RUNNING)
         .values(**values, heartbeat_at=func.clock_timestamp())
         .returning(SweepRun),
         execution_options={"populate_existing": True},
@@ -330,15 +328,14 @@ def read_totals(session: Session) -> tuple[Sequence[SweepTotal], datetime | None
 
     Dry runs do not count as a success.
     """
-    succeeded_at = _last_success(SweepRun.finished_at).scalar_subquery()
-    found = select(SweepTotal, succeeded_at).order_by(SweepTotal.trigger, SweepTotal.status)
-    rows = session.execute(found).all()
-    return [row[0] for row in rows], rows[0][1] if rows else None
+    totals = select(SweepTotal).order_by(SweepTotal.trigger, SweepTotal.status)
+    return session.scalars(totals).all(), session.scalar(_last_success(SweepRun.finished_at))
 
 
 def time_since_success(session: Session) -> timedelta | None:
     """Return how long ago the last success ended, by the database's clock."""
-    return session.scalars(_last_success(func.now() - SweepRun.finished_at)).one_or_none()
+    age: timedelta | None = session.scalar(_last_success(func.now() - SweepRun.finished_at))
+    return age
 
 
 def _last_success(value: Any) -> Select[Any]:
