@@ -88,10 +88,7 @@ def parse_clerk_user(document: object) -> Identity:
 
 
 def parse_clerk_user_id(document: object) -> str:
-    """Return the user id of a document, also if other fields are invalid.
-
-    Raises UnreadableProfileError.
-    """
+    """Return the user id of a document, also if other fields are invalid; raises as above."""
     try:
         return checked_subject(_WithId.model_validate(document).id)
     except (ValidationError, InvalidTokenError) as err:
@@ -134,10 +131,7 @@ class VerifiedMessage:
 
 
 def read_message(secret: str, headers: Mapping[str, str], body: bytes) -> VerifiedMessage:
-    """Verify the signature and its time (within five minutes), then read the message.
-
-    Raises InvalidSignatureError.
-    """
+    """Verify signature and time (within five minutes), and read; raises InvalidSignatureError."""
     signed_headers = _standard_headers(headers)
     try:
         document = Webhook(secret).verify(body, signed_headers)

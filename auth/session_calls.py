@@ -72,8 +72,7 @@ class SessionCalls:
     def exchange_nonce(self, nonce: str) -> list[str]:
         """Exchange a nonce for cookies; a refused nonce is cached for a minute.
 
-        Raises InvalidTokenError for a nonce that Clerk does not accept, and
-        ProviderUnavailableError.
+        Raises InvalidTokenError for a nonce that is refused, and ProviderUnavailableError.
         """
         exchange = self.handshake_cookies
         if exchange is None or self._bad_nonces.get(nonce):
@@ -123,10 +122,7 @@ class SessionCalls:
         return cookies
 
     def end(self, session_id: str) -> None:
-        """End a session; the caller waits half a second at most, and the call continues.
-
-        Raises ProviderUnavailableError, UnknownAtProviderError and UnusableAnswerError.
-        """
+        """End a session; the caller waits half a second at most, and raises as `calls.run`."""
         self.calls.run(
             "session",
             session_id,

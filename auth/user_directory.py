@@ -34,15 +34,10 @@ class UserSource(Protocol):
     """A source of Clerk's user documents."""
 
     def user(self, clerk_id: str) -> Document:
-        """Return a user.
-
-        Raises UnknownAtProviderError, UnusableAnswerError and ProviderUnavailableError.
-        """
-        ...
+        """Return a user; raises UnknownAtProviderError as well as the errors of `users`."""
 
     def users(self, offset: int, limit: int) -> Sequence[object]:
-        """Return users in the order of their creation; raises as `user` does."""
-        ...
+        """Return users by creation; raises UnusableAnswerError and ProviderUnavailableError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +109,13 @@ class UserDirectory:
             if err.code not in (NOT_JSON, TOO_LARGE):
                 raise ProviderUnavailableError(str(err)) from err
             return self._page_in_halves(offset, limit)
-        return DirectoryPage(
-            [identity for document in documents for identity in _readable_identities(document)],
-            len(documents),
-        )
+        identities = []
+        for document in documents:
+            try:
+                identities.append(parse_clerk_user(document))
+            except UnreadableProfileError:
+                log.warning("unreadable_profile")
+        return DirectoryPage(identities, len(documents))
 
     def _page_in_halves(self, offset: int, limit: int) -> DirectoryPage:
         if limit == 1:
@@ -143,11 +141,3 @@ def is_possible_user_id(clerk_id: str) -> bool:
     except InvalidTokenError:
         return False
     return FORBIDDEN_IN_ID.search(clerk_id) is None
-
-
-def _readable_identities(document: object) -> list[Identity]:
-    try:
-        return [parse_clerk_user(document)]
-    except UnreadableProfileError:
-        log.warning("unreadable_profile")
-        return []

@@ -89,10 +89,7 @@ class Heartbeat:
         self._worked_at = self._monotonic()
 
     def beat(self, counts: dict[str, int]) -> None:
-        """Extend the lease now, and store these counts of the run.
-
-        Raises LeaseLostError, and SQLAlchemyError if the database does not answer.
-        """
+        """Extend the lease and store these counts; raises LeaseLostError and SQLAlchemyError."""
         beaten_at = self._monotonic()
         with background_transaction(BEAT_TIMEOUT_SECONDS) as session:
             self.report(session, counts)

@@ -150,10 +150,7 @@ class BatchSizer:
         self.size = min(self.size, self.most)
 
     def measure(self, batch: Callable[[], None]) -> None:
-        """Run a batch, and set the size that would take `TARGET_SECONDS` for the next one.
-
-        It is at most double and at least half.
-        """
+        """Run a batch, and set the size of the next: double at most, and half at least."""
         started = self.monotonic()
         batch()
         seconds = self.monotonic() - started

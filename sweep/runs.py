@@ -74,10 +74,7 @@ class SweepStoppedError(Exception):
 
 
 def queue(session: Session, *, dry_run: bool, requested_by: int | None) -> SweepRun:
-    """Queue a run for the next scheduler, in place of a dead one.
-
-    Raises SweepRunningError while one is queued, or running and alive.
-    """
+    """Queue a run for the next scheduler; raises SweepRunningError while one is active."""
     return _insert(
         session,
         status=SweepStatus.QUEUED,
@@ -95,7 +92,7 @@ def start(
     owner: str,
     requested_by: int | None = None,
 ) -> SweepRun:
-    """Start a run now, in place of a dead one; raises as `queue` does."""
+    """Start a run now; raises as `queue` does."""
     return _insert(
         session,
         status=SweepStatus.RUNNING,
@@ -161,10 +158,7 @@ def take_queued(session: Session, *, owner: str, by_command: bool = False) -> Sw
 
 
 def claim(session: Session, *, dry_run: bool, owner: str) -> SweepRun:
-    """Take the queued run for a command, even if `dry_run` differs, or start one.
-
-    Raises SweepRunningError while one is running and alive.
-    """
+    """Take the queued run, even if `dry_run` differs, or start one; raises SweepRunningError."""
     if queued := take_queued(session, owner=owner, by_command=True):
         return queued
     try:
@@ -213,11 +207,7 @@ def report(session: Session, run_id: int, *, owner: str, counts: dict[str, int])
 
 
 def release(session: Session, run_id: int, *, owner: str, counts: dict[str, int]) -> None:
-    """Return the run to the queue; another process takes it within a second.
-
-    The counts continue from here, and the heartbeat is the time of the release. Raises
-    LeaseLostError.
-    """
+    """Return the run to the queue, where its counts continue; raises LeaseLostError."""
     queued = {"status": SweepStatus.QUEUED, "owner": None, "started_at": None}
     _change_own(session, run_id, owner, **counts, **queued)
 
@@ -274,10 +264,7 @@ def _is_due(interval: timedelta) -> ColumnElement[bool]:
 
 
 def _insert(session: Session, **values: object) -> SweepRun:
-    """Insert an active run in place of a dead one; the partial unique index admits one.
-
-    Raises SweepRunningError.
-    """
+    """Insert an active run in place of a dead one; raises SweepRunningError."""
     abandon_dead(session)
     run = session.scalars(
         insert(SweepRun).values(**values).on_conflict_do_nothing().returning(SweepRun)
@@ -289,10 +276,7 @@ def _insert(session: Session, **values: object) -> SweepRun:
 
 
 def _change_own(session: Session, run_id: int, owned_by: str, **values: object) -> SweepRun:
-    """Change a running run of this owner; its heartbeat is the time of the statement.
-
-    That of the transaction may be long ago. Raises LeaseLostError.
-    """
+    """Change a running run, whose heartbeat is now; raises LeaseLostError for another owner."""
     is_own = and_(SweepRun.id == run_id, SweepRun.owner == owned_by)
     found = session.scalars(
         update(SweepRun)
