@@ -3,7 +3,7 @@
 Link groups, create ranges, ensure users one by one, and refresh identities.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -109,8 +109,7 @@ class SweepExecutor:
     """Links and creates profiles, and counts the results.
 
     Each batch reports its counts in its own transaction, which raises LeaseLostError. A batch that
-    fails with a transient error is retried for `retry_seconds`. `lookups_stopped_by` is the reason
-    why the identity provider is not asked any more.
+    fails with a transient error is retried for `retry_seconds`.
     """
 
     heartbeat: Heartbeat
@@ -118,8 +117,7 @@ class SweepExecutor:
     counts: SweepCounts
     now: Callable[[], datetime]
     retry_seconds: float = RETRY_SECONDS
-    lookups_stopped_by: str | None = None
-    _failed_lookups: int = 0
+    _failed_lookups: int = 0  # in a row
 
     def ensure_one(self, clerk_id: str) -> None:
         """Ensure one user; a failure of this user is counted and does not stop the sweep."""
@@ -215,40 +213,31 @@ class SweepExecutor:
             self.heartbeat.report(session, updated.numbers())
         self.counts = updated
 
-    def until_lookups_stop(self, clerk_ids: Iterable[str]) -> Iterator[str]:
-        """Yield these users until the identity provider does not answer about one."""
-        for clerk_id in clerk_ids:
-            yield clerk_id
-            if self.lookups_stopped_by is not None:
-                return
-
     def refresh_identity(self, refresh: Callable[..., EnsureResult | None], clerk_id: str) -> None:
         """Refresh one user, who has a profile already; counted only if the profile changes.
 
-        `refresh` is the method of the provisioning service that asks the identity provider.
+        `refresh` is the method of the provisioning service that asks the identity provider. Raises
+        IdentityUnavailableError if no user can be looked up. After a first failed call only this
+        user is moved behind the others for the next run.
         """
         try:
             result = refresh(clerk_id, source=SOURCE, now=self.now())
         except DatabaseUnavailableError:
             raise
         except IdentityUnavailableError as err:
-            self._note_failed_lookup(clerk_id, err)
+            if err.wait_seconds is not None:
+                raise
+            with self.heartbeat.transaction() as session:
+                mark_identity_asked(session, clerk_id, self.now())
+            self._failed_lookups += 1
+            if self._failed_lookups == FAILURES_IN_A_ROW:
+                raise
             return
         except ProvisioningError:
             result = None  # recorded as a failed attempt, which a later sweep retries
         self._failed_lookups = 0
         if result and result.outcome in CHANGES:
             self.counts.add(result.outcome, is_ambiguous=result.is_ambiguous)
-
-    def _note_failed_lookup(self, clerk_id: str, err: IdentityUnavailableError) -> None:
-        """Move the user behind the others for the next run, unless none could be looked up."""
-        must_wait = err.wait_seconds is not None
-        if not must_wait:
-            with self.heartbeat.transaction() as session:
-                mark_identity_asked(session, clerk_id, self.now())
-            self._failed_lookups += 1
-        if must_wait or self._failed_lookups == FAILURES_IN_A_ROW:
-            self.lookups_stopped_by = str(err)
 
 
 class DryRunExecutor(SweepExecutor):

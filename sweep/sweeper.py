@@ -36,6 +36,7 @@ from core.database import background_transaction
 from models import SweepRun
 from provisioning import attempts, audit, clerk_messages, identity_store
 from provisioning.audit import Source
+from provisioning.errors import IdentityUnavailableError
 from provisioning.service import ProvisioningService
 from sweep import runs
 from sweep.batches import GROUP_SIZE
@@ -262,20 +263,16 @@ class _SweepPass:
         return singles
 
     def _refresh_identities(self) -> None:
-        service, executor = self.sweeper.provisioning, self.executor
+        """Refresh incomplete identities, then the oldest ones, as long as the provider answers."""
+        service, refresh = self.sweeper.provisioning, self.executor.refresh_identity
+        complete = partial(refresh, service.complete_from_clerk)
+        refresh_old = partial(refresh, service.refresh_old_identity)
         oldest = islice(self.users.longest_unasked(service.max_age), MOST_LOOKUPS)
-        for users, refresh in (
-            (self.users.incomplete(), service.complete_from_clerk),
-            (oldest, service.refresh_old_identity),
-        ):
-            step = partial(executor.refresh_identity, refresh)
-            is_done = self._for_each(executor.until_lookups_stop(users), step, COMPLETION_SECONDS)
-            if executor.lookups_stopped_by is not None:
-                reason = executor.lookups_stopped_by
-                log.info("identity_lookups_stopped", sweep_id=self.run.id, reason=reason)
-                return
-            if not is_done:
-                return
+        try:
+            if self._for_each(self.users.incomplete(), complete, COMPLETION_SECONDS):
+                self._for_each(oldest, refresh_old, COMPLETION_SECONDS)
+        except IdentityUnavailableError as err:
+            log.info("identity_lookups_stopped", sweep_id=self.run.id, reason=str(err))
 
     def _for_each(
         self,

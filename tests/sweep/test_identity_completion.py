@@ -46,7 +46,9 @@ def sweeper(services: Services, session: Session) -> Sweeper:
     services.dev_provider.save_user(LATE)
     session.add(User(clerk_id=LATE.clerk_id))
     session.commit()
-    return Sweeper(services.provisioning)
+    # Not the call budget of the app, which other tests share.
+    directory = UserDirectory(services.dev_provider, ProviderCalls(Rate(999, 999)))
+    return Sweeper(replace(services.provisioning, directory=directory))
 
 
 def add_pre_registered(session: Session) -> Mentorado:
