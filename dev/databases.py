@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.engine import Connection
 
 # Makes every insert of a profile fail with a permanent error.
@@ -17,24 +17,17 @@ CREATE TRIGGER poison BEFORE INSERT ON mentorados FOR EACH ROW EXECUTE FUNCTION 
 @contextmanager
 def connect_to(url: str) -> Iterator[Connection]:
     """Open a connection in autocommit mode."""
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    try:
-        with engine.connect() as connection:
-            yield connection
-    finally:
-        engine.dispose()
+    engine = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with engine.connect() as connection:
+        yield connection
 
 
 @contextmanager
 def hold_locks(url: str, query: str) -> Iterator[Connection]:
     """Open a connection that holds the locks of a query until it rolls back or is closed."""
-    engine = create_engine(url)
-    try:
-        with engine.connect() as connection:
-            connection.execute(text(query))
-            yield connection
-    finally:
-        engine.dispose()
+    with create_engine(url, poolclass=NullPool).connect() as connection:
+        connection.execute(text(query))
+        yield connection
 
 
 def count(url: str, query: str, **values: object) -> int:
