@@ -24,7 +24,7 @@ from core.config import Config
 from core.database import db
 from dev import postgres
 from dev.clients import is_retryable, is_served, provider_of, request_as
-from dev.database_proxies import network_proxy
+from dev.databases import network_proxy
 from dev.fake_clerk import DevUser
 from dev.servers import AppServer, run_app
 

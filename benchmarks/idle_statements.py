@@ -15,7 +15,7 @@ from pathlib import Path
 
 import requests
 
-from dev.database_proxies import SimulatedNetwork, network_proxy
+from dev.databases import SimulatedNetwork, network_proxy
 from dev.servers import AppServer, run_app, start_postgres
 
 MONITORS = ("/metrics", "/readyz", "/healthz")

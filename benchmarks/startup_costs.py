@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.bench_app import DASHBOARD, ENSURE, ME, BenchApp, bench_app
 from benchmarks.raw_client import request_bytes, send_all
-from dev.database_proxies import network_proxy
+from dev.databases import network_proxy
 from dev.fake_clerk import DevIdentityProvider, DevUser
 from dev.servers import run_app, start_postgres, start_redis, workers
 

@@ -13,8 +13,7 @@ from core import deadlines
 from core.connection_pool import ConnectionPool
 from core.connections import DeferredBeginConnection, begin_statement
 from core.deadlines import GRACE_SECONDS
-from dev.database_proxies import SimulatedNetwork, network_proxy
-from dev.databases import count
+from dev.databases import SimulatedNetwork, count, network_proxy
 from dev.servers import eventually
 
 pytestmark = pytest.mark.real_time_limits

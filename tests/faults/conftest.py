@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.database_proxies import SimulatedNetwork, network_proxy
-from dev.databases import connect_to
+from dev.databases import SimulatedNetwork, connect_to, network_proxy
 from dev.servers import AppServer, PostgresServer
 from tests.support.databases import start_copy
 from tests.support.servers import run_test_app

@@ -9,8 +9,7 @@ import pytest
 import requests
 
 from dev.clients import ADMIN, request_as
-from dev.database_proxies import SimulatedNetwork
-from dev.databases import count
+from dev.databases import SimulatedNetwork, count
 from dev.servers import PROJECT, AppServer, child_environment, eventually, run_app, stop
 
 MONITORS = ("/metrics", "/readyz", "/healthz")

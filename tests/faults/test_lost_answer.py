@@ -9,8 +9,7 @@ import pytest
 import requests
 
 from dev.clients import ADMIN, new_users, provider_of, request_as
-from dev.database_proxies import SimulatedNetwork, network_proxy
-from dev.databases import connect_to, count
+from dev.databases import SimulatedNetwork, connect_to, count, network_proxy
 from dev.fake_clerk import DevUser
 from dev.servers import AppServer, eventually, run_app
 from tests.support.users import BOB

@@ -12,8 +12,7 @@ from sqlalchemy.orm import Session
 
 from core import deadlines
 from core.database import transaction
-from dev.database_proxies import network_proxy
-from dev.databases import connect_to, count, hold_locks
+from dev.databases import connect_to, count, hold_locks, network_proxy
 from dev.servers import eventually
 from models import AdminJob, Mentorado, MetricaMensal, User
 from models.admin_job import JobKind

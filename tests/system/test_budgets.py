@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from dev.database_proxies import StatementCounts, network_proxy
+from dev.databases import StatementCounts, network_proxy
 from dev.fake_clerk import DevUser
 from dev.servers import RedisServer
 from tests.support.apps import create_app_on
