@@ -312,8 +312,10 @@ def read_totals(session: Session) -> tuple[Sequence[SweepTotal], datetime | None
 
     Dry runs do not count as a success.
     """
-    totals = select(SweepTotal).order_by(SweepTotal.trigger, SweepTotal.status)
-    return session.scalars(totals).all(), session.scalar(_last_success(SweepRun.finished_at))
+    succeeded_at = _last_success(SweepRun.finished_at).scalar_subquery()
+    found = select(SweepTotal, succeeded_at).order_by(SweepTotal.trigger, SweepTotal.status)
+    rows = session.execute(found).all()
+    return [row[0] for row in rows], rows[0][1] if rows else None
 
 
 def time_since_success(session: Session) -> timedelta | None:
