@@ -9,13 +9,13 @@ to `ensure`. A group skips locked rows, so it cannot be part of a deadlock.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import (
     ARRAY,
     CTE,
     Insert,
     Integer,
+    Row,
     Update,
     and_,
     bindparam,
@@ -51,6 +51,8 @@ from sweep.missing_users import (
     needs_no_decision,
 )
 
+Links = Sequence[Row[int, int | None]]
+
 # Each address takes an entry of the server's lock table, which has 64 for each connection.
 GROUP_SIZE = 200
 FEW = 1_000  # up to so many unlinked profiles it is faster to look up each than each user
@@ -63,20 +65,12 @@ INSERTION_SETTINGS = SHORT_LOCK_WAIT.add_columns(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A user and the profile that is now linked to it."""
-
-    user_id: int
-    clerk_id: str
-    mentorado_id: int
-
-
-def link_group(session: Session, clerk_ids: Sequence[str], rules: Rules) -> list[Link]:
+def link_group(session: Session, clerk_ids: Sequence[str], rules: Rules) -> Links:
     """Link the users of a group whose decision is a link; leave the others unchanged.
 
-    Locks in the order of a login: user rows, then addresses, then profiles, until the commit.
-    Raises SQLAlchemyError; the caller must then roll back.
+    Returns `user_id` and `mentorado_id` of each link. Locks in the order of a login: user rows,
+    then addresses, then profiles, until the commit. Raises SQLAlchemyError; the caller must then
+    roll back.
     """
     session.execute(SHORT_LOCK_WAIT)
     locked = _lock_users(session, clerk_ids)
@@ -131,7 +125,7 @@ def _matches(session: Session, ids: list[int]) -> dict[int, tuple[int, ...]]:
     return found
 
 
-def _write_links(session: Session, chosen: dict[int, User]) -> list[Link]:
+def _write_links(session: Session, chosen: dict[int, User]) -> Links:
     """Link each profile to its user, unless the profile is locked or linked already."""
     unlinked = select(Mentorado.id).where(Mentorado.id.in_(chosen), Mentorado.user_id.is_(None))
     free = unlinked.with_for_update(skip_locked=True).cte("free")
@@ -148,8 +142,8 @@ def _write_links(session: Session, chosen: dict[int, User]) -> list[Link]:
         .values(user_id=pairs.c.user_id, updated_at=func.now()),
         "mentorado_linked",
     )
-    ids = session.execute(select(linked.c.id).add_cte(recorded)).scalars()
-    return [Link(chosen[each].id, chosen[each].clerk_id, each) for each in ids]
+    found = select(linked.c.id.label("mentorado_id"), linked.c.user_id)
+    return session.execute(found.add_cte(recorded)).all()
 
 
 def _with_events(change: Insert | Update, event: str) -> tuple[CTE, CTE]:

@@ -30,7 +30,7 @@ from provisioning.retry import is_outage, retry_transient
 from provisioning.rules import Action
 from provisioning.service import ProvisioningService
 from sweep import batches
-from sweep.batches import ContendedError, Link
+from sweep.batches import ContendedError, Links
 from sweep.heartbeat import Heartbeat
 from sweep.missing_users import Range, count_range, first_in_range
 
@@ -133,7 +133,7 @@ class SweepExecutor:
     def link_group(self, clerk_ids: Sequence[str]) -> None:
         """Link the users of a group who need a link only; later steps find the others."""
         started = monotonic()
-        linked: list[Link] = []
+        linked: Links = []
         try:
             with self._batch() as (session, counts):
                 linked = batches.link_group(session, clerk_ids, self.provisioning.rules)

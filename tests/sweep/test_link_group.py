@@ -63,7 +63,7 @@ def test_users_with_one_match_are_linked_together(session: Session) -> None:
     links = link_group(session, ["eva", "bob"], Rules())
 
     owners = select(Mentorado.user_id).order_by(Mentorado.id)
-    assert {link.clerk_id for link in links} == {"eva", "bob"}
+    assert {link.user_id for link in links} == {eva.id, bob.id}
     assert session.scalars(owners).all() == [bob.id, eva.id]
 
 
@@ -116,12 +116,12 @@ def test_user_with_a_profile_is_skipped(session: Session) -> None:
 
 
 def test_first_of_two_users_with_one_address_is_linked(session: Session) -> None:
-    add_user(session), add_user(session, clerk_id="eve")
+    _, eve = add_user(session), add_user(session, clerk_id="eve")
     pre_register(session, "eva@example.com")
 
     links = link_group(session, ["eve", "eva"], Rules())
 
-    assert [link.clerk_id for link in links] == ["eve"]
+    assert [link.user_id for link in links] == [eve.id]
 
 
 def test_sweep_logs_each_link(session: Session, services: Services) -> None:
