@@ -8,10 +8,10 @@ from functools import partial
 import pytest
 import requests
 
-from dev.clients import ADMIN, new_users, provider_of, request_as
 from dev.databases import SimulatedNetwork, connect_to, count, network_proxy
 from dev.fake_clerk import DevUser
 from dev.servers import AppServer, eventually, run_app
+from tests.support.clients import ADMIN, new_users, provider_of, request_as
 from tests.support.users import BOB
 
 REGISTERED = "SELECT count(*) FROM mentorados WHERE nome_completo = :name"
