@@ -21,8 +21,8 @@ WHITE_SPACE = (
 TO_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 # Greek question mark, Greek grave accent, Kelvin sign: NFC would make `;`, a grave and `K` of them.
 BECOMES_ASCII = frozenset("\u037e\u1fef\u212a")
-_RANGES = [tuple(int(end, 16) for end in each.split("-")) for each in ASSIGNED.split()]
-_FIRST, _LAST = zip(*_RANGES, strict=True)
+_RANGES = [each.split("-") for each in ASSIGNED.split()]
+_FIRST, _LAST = ([int(ends[i], 16) for ends in _RANGES] for i in (0, -1))
 
 SCHEME = "mailto:"
 # Most addresses, which need no further check; shorter than a label may be.
