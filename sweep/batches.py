@@ -43,9 +43,9 @@ from provisioning.profiles import (
 from provisioning.roles import is_role_current
 from provisioning.rules import Action, DecisionFacts, Rules, decide
 from sweep.missing_users import (
+    HAS_UNLINKED_ADDRESS,
     Bounds,
     Range,
-    has_unlinked_address,
     is_due_within,
     is_within,
     needs_no_decision,
@@ -165,7 +165,7 @@ INSERTION = select(func.count()).select_from(CREATED).add_cte(RECORDED)
 EXCLUDED_USERS = select(User.id).where(
     *is_within(User.id, BOUNDS), not_(and_(*SHOULD_HAVE_PROFILE))
 )
-SOME_UNLINKED = select(Unlinked.id).where(*has_unlinked_address()).limit(FEW + 1).subquery()
+SOME_UNLINKED = select(Unlinked.id).where(*HAS_UNLINKED_ADDRESS).limit(FEW + 1).subquery()
 DECISION_FACTS = select(
     func.array(EXCLUDED_USERS.scalar_subquery()),
     select(func.count()).select_from(SOME_UNLINKED).scalar_subquery(),
@@ -185,7 +185,7 @@ MATCHED_BY_PROFILE = (
     select(OWNERS.c.id)
     .select_from(Unlinked)
     .join(OWNERS, true())
-    .where(*has_unlinked_address(), *is_within(OWNERS.c.id, BOUNDS))
+    .where(*HAS_UNLINKED_ADDRESS, *is_within(OWNERS.c.id, BOUNDS))
 )
 MATCHED_BY_USER = select(User.id).where(*is_within(User.id, BOUNDS), has_unlinked_match())
 

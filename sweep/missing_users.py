@@ -33,6 +33,16 @@ Range = tuple[int, int]  # ids, the first excluded, the last included
 Bounds = tuple[Any, Any]  # the same, or its bind parameters in a statement
 
 OtherUnlinked = aliased(Mentorado)  # another unlinked profile with the same address
+# Of an unlinked profile: it has no owner and has an address.
+HAS_UNLINKED_ADDRESS = (Unlinked.user_id.is_(None), Unlinked.email.is_not(None))
+# Of a user: it should have a profile, and has no failed attempt.
+IS_CANDIDATE = (
+    *SHOULD_HAVE_PROFILE,
+    ~exists().where(
+        ProvisioningAttempt.clerk_id == User.clerk_id,
+        ProvisioningAttempt.error_class != UNUSABLE_ANSWER,
+    ),
+)
 
 # If the table of profiles was empty when it was last analysed, PostgreSQL would choose a nested
 # loop that is quadratic in the number of users.
@@ -54,7 +64,11 @@ def missing_since(session: Session, *, invited_only: bool) -> tuple[int, datetim
     included; with `invited_only`, those without an unlinked profile are not.
     """
     session.execute(NO_NESTED_LOOP)
-    missing = select(func.count(), func.min(User.created_at)).select_from(User).where(*_is_due())
+    missing = (
+        select(func.count(), func.min(User.created_at))
+        .select_from(User)
+        .where(*IS_CANDIDATE, ~exists().where(Mentorado.user_id == User.id))
+    )
     if invited_only:
         missing = missing.where(has_unlinked_match())
     return session.execute(missing).one()
@@ -77,7 +91,6 @@ def linkable_users(session: Session, unlinked_ids: Range) -> list[str]:
 
     These users have no profile, or an automatic one that could be merged into the unlinked one.
     """
-    low, high = unlinked_ids
     is_same = func.normalized_address(User.email) == func.normalized_address(Unlinked.email)
     has_other_match = exists().where(
         OtherUnlinked.user_id.is_(None),
@@ -90,29 +103,11 @@ def linkable_users(session: Session, unlinked_ids: Range) -> list[str]:
         .select_from(Unlinked)
         .join(User, and_(User.email_verified, is_same))
         .outerjoin(Mentorado, Mentorado.user_id == User.id)
-        .where(Unlinked.id > low, Unlinked.id <= high, *has_unlinked_address())
-        .where(*_is_candidate(), or_(Mentorado.id.is_(None), is_mergeable))
+        .where(*is_within(Unlinked.id, unlinked_ids), *HAS_UNLINKED_ADDRESS)
+        .where(*IS_CANDIDATE, or_(Mentorado.id.is_(None), is_mergeable))
         .order_by(Unlinked.id, User.id)
     )
     return list(dict.fromkeys(found))
-
-
-def has_unlinked_address() -> tuple[ColumnElement[bool], ...]:
-    """Of an unlinked profile: it has no owner and has an address."""
-    return (Unlinked.user_id.is_(None), Unlinked.email.is_not(None))
-
-
-def _is_candidate() -> tuple[ColumnElement[bool], ...]:
-    """Of a user: it should have a profile, and has no failed attempt."""
-    has_failed = exists().where(
-        ProvisioningAttempt.clerk_id == User.clerk_id,
-        ProvisioningAttempt.error_class != UNUSABLE_ANSWER,
-    )
-    return (*SHOULD_HAVE_PROFILE, ~has_failed)
-
-
-def _is_due() -> tuple[ColumnElement[bool], ...]:
-    return (*_is_candidate(), ~exists().where(Mentorado.user_id == User.id))
 
 
 def is_due_within(ids: Bounds) -> tuple[ColumnElement[bool], ...]:
@@ -121,11 +116,11 @@ def is_due_within(ids: Bounds) -> tuple[ColumnElement[bool], ...]:
     The range restricts the profiles as well; otherwise each batch would read all of them.
     """
     own = exists().where(Mentorado.user_id == User.id, *is_within(Mentorado.user_id, ids))
-    return (*is_within(User.id, ids), *_is_candidate(), ~own)
+    return (*is_within(User.id, ids), *IS_CANDIDATE, ~own)
 
 
 def is_within(column: Any, ids: Bounds) -> tuple[ColumnElement[bool], ...]:
-    """Of a column of user ids: in that range."""
+    """Of a column of ids: in that range."""
     low, high = ids
     return (column > low, column <= high)
 
@@ -187,7 +182,7 @@ class SweepUsers:
     def linkable(self) -> Iterator[str]:
         """Yield the Clerk ids of users whose address has a pre-registered profile."""
         after = 0
-        unlinked = select(Unlinked.id).where(*has_unlinked_address()).order_by(Unlinked.id)
+        unlinked = select(Unlinked.id).where(*HAS_UNLINKED_ADDRESS).order_by(Unlinked.id)
         while True:
             page = unlinked.where(Unlinked.id > after).limit(self.batch_size).subquery()
             with self.transaction() as session:

@@ -140,7 +140,8 @@ class Sweeper:
         """
         with background_transaction() as session:
             is_active, since_scheduled = runs.read_schedule(session)
-            due_at = attempts.next_due_at(session, with_identities=self._asks_provider)
+            asks_provider = self.provisioning.directory is not None
+            due_at = attempts.next_due_at(session, with_identities=asks_provider)
             has_incomplete = self._has_incomplete(session)
         if is_active or since_scheduled is None:
             return timedelta(0)
@@ -151,15 +152,11 @@ class Sweeper:
             pause = min(pause, max(self.interval, since_scheduled - (self.now() - due_at)))
         return pause - since_scheduled
 
-    @property
-    def _asks_provider(self) -> bool:
-        return self.provisioning.directory is not None
-
     def _has_incomplete(self, session: Session) -> bool:
         """Whether the identity provider can be asked about a user whose identity is incomplete."""
-        return self._asks_provider and bool(
-            identity_store.incomplete_users(session, self.now(), limit=1)
-        )
+        if self.provisioning.directory is None:
+            return False
+        return bool(identity_store.incomplete_users(session, self.now(), limit=1))
 
     def _run(self, run: SweepRun, *, is_dry: bool) -> SweepCounts:
         heartbeat = Heartbeat(
