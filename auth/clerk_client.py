@@ -89,10 +89,11 @@ class ClerkClient:
             for name, value in request.headers.items()
             if name.lower() not in WITHHELD_HEADERS
         }
-        answer = self._send(
+        answer = self._call(
             "POST",
             f"/sessions/{quote(request.session_id, safe='')}/refresh",
             {"suffixed_cookies": "true"} if request.are_suffixed else None,
+            may_fail=True,
             body={
                 "format": "cookie",
                 "expired_token": request.expired_token,
@@ -132,18 +133,19 @@ class ClerkClient:
         return _as_object(self._call("GET", "/jwks"))
 
     def _call(
-        self, method: str, path: str, params: Mapping[str, str | int] | None = None, **options: Any
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str | int] | None = None,
+        *,
+        may_fail: bool = False,
+        **options: Any,
     ) -> Response:
-        """As `_send`, with an error for every status but 200."""
-        answer = self._send(method, path, params, **options)
-        _raise_for_status(answer)
+        """Make a request with the secret key; raises an error for every status but 200."""
+        answer = _send(self._api, method, path, params=params, headers=self._headers, **options)
+        if not may_fail:
+            _raise_for_status(answer)
         return answer
-
-    def _send(
-        self, method: str, path: str, params: Mapping[str, str | int] | None = None, **options: Any
-    ) -> Response:
-        """Make a request with the secret key."""
-        return _send(self._api, method, path, params=params, headers=self._headers, **options)
 
 
 def _send(
@@ -169,7 +171,7 @@ def _send(
 def _raise_for_status(answer: Response) -> None:
     """Raise the error for the status, unless it is 200; most of them concern all users."""
     status = answer.status
-    if status == 404 and _is_from_clerk(answer):
+    if status == 404 and _errors(answer) is not None:  # not that of a wrong URL
         raise UnknownAtProviderError("nothing of that id")
     if status == 429:
         raise RateLimitedError(_retry_after_seconds(answer.headers.get("retry-after")))
@@ -183,23 +185,20 @@ def _raise_for_status(answer: Response) -> None:
         raise UnusableAnswerError(str(status))
 
 
-def _error_code(answer: Response) -> str | None:
-    """Return the code of Clerk's error document; None where there is none."""
+def _errors(answer: Response) -> object:
+    """Return the errors of a response of Clerk; None for any other response."""
     try:
-        errors = _as_object(answer).get("errors")
+        return _as_object(answer).get("errors")
     except UnusableAnswerError:
         return None
+
+
+def _error_code(answer: Response) -> str | None:
+    """Return the code of the first error; None where there is none."""
+    errors = _errors(answer)
     first = errors[0] if isinstance(errors, list) and errors else None
     code = first.get("code") if isinstance(first, dict) else None
     return code if isinstance(code, str) and ERROR_CODE.fullmatch(code) else None
-
-
-def _is_from_clerk(answer: Response) -> bool:
-    """Whether a 404 is Clerk's «not found», and not that of a wrong URL."""
-    try:
-        return "errors" in _as_object(answer)
-    except UnusableAnswerError:
-        return False
 
 
 def _parse_json(answer: Response) -> object:
