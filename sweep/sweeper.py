@@ -116,19 +116,11 @@ class Sweeper:
             has_work = not self.should_stop() and runs.has_work(session, interval)
         if not has_work:
             return None
-        return self.run_waiting() or self.start_if_due(interval)
-
-    def start_if_due(self, interval: timedelta) -> SweepCounts | None:
-        """Start a scheduled run unless another process has started one within the interval."""
         with background_transaction() as session:
-            run = runs.start_if_due(session, interval, owner=self.owner)
-        return self._run(run, is_dry=False) if run else None
-
-    def run_waiting(self) -> SweepCounts | None:
-        """Run the queued run, or the run of a dead owner; returns None if there is neither."""
-        with background_transaction() as session:
-            run = runs.take_over(session, owner=self.owner) or runs.take_queued(
-                session, owner=self.owner
+            run = (
+                runs.take_over(session, owner=self.owner)
+                or runs.take_queued(session, owner=self.owner)
+                or runs.start_if_due(session, interval, owner=self.owner)
             )
         return self._run(run, is_dry=run.dry_run) if run else None
 

@@ -303,7 +303,7 @@ def test_sweep_interrupted_by_an_outage_is_taken_over(app: Flask, url: str, outa
             Sweeper(service, on_progress=interrupt).start("clock")
     with connect_to(url) as other:
         other.exec_driver_sql("UPDATE sweep_runs SET heartbeat_at = now() - interval '1 minute'")
-    counts = Sweeper(service).run_waiting()
+    counts = Sweeper(service).run_if_due()
 
     assert counts is not None
     assert (counts.created, count(url, PROFILES)) == (2, 2)

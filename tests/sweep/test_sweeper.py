@@ -367,9 +367,9 @@ def test_batch_is_not_written_after_losing_the_lease(session: Session, sweeper: 
 
 
 def test_scheduled_sweep_starts_once_in_an_interval(session: Session, sweeper: Sweeper) -> None:
-    first = sweeper.start_if_due(timedelta(minutes=1))
+    first = sweeper.run_if_due()
 
-    second = sweeper.start_if_due(timedelta(minutes=1))
+    second = sweeper.run_if_due()
 
     assert (first is not None, second) == (True, None)
 
@@ -378,10 +378,10 @@ def test_queued_run_is_executed(session: Session, sweeper: Sweeper) -> None:
     session.add(SweepRun(status="queued", trigger="admin"))
     add_users(session, 1)
 
-    counts = sweeper.run_waiting()
+    counts = sweeper.run_if_due()
 
     assert counts is not None
-    assert (counts.created, sweeper.run_waiting()) == (1, None)
+    assert (counts.created, runs_of(session)) == (1, [("succeeded", "admin", False)])
 
 
 def test_active_run_refuses_another(session: Session, sweeper: Sweeper) -> None:
@@ -488,7 +488,7 @@ def test_released_run_keeps_its_counts(session: Session, sweeper: Sweeper) -> No
     with pytest.raises(SweepStoppedError):
         replace(sweeper, should_stop=lambda: next(answers)).start("clock")
 
-    counts = replace(sweeper, owner="another").run_waiting()
+    counts = replace(sweeper, owner="another").run_if_due()
 
     assert counts is not None
     assert (counts.created, counts.scanned, counts.total) == (3, 3, 3)
@@ -681,7 +681,7 @@ def test_released_run_is_finished_by_another_process(session: Session, sweeper: 
     with pytest.raises(SweepStoppedError):
         replace(sweeper, should_stop=lambda: True).start("clock")
 
-    counts = replace(sweeper, owner="another").run_waiting()
+    counts = replace(sweeper, owner="another").run_if_due()
 
     statuses = session.scalars(select(SweepRun.status)).all()
     assert counts is not None
