@@ -12,11 +12,11 @@ from flask import Flask
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from auth.clerk_calls import UserDirectory
 from auth.clerk_client import ClerkClient
 from auth.errors import ProviderUnavailableError, UnusableAnswerError
 from auth.jwks import usable_keys
 from auth.tokens import LEEWAY_SECONDS
-from auth.user_directory import UserDirectory
 from cli.database import database_name, examine_connection, explain, state_reason
 from cli.installation import redis_address
 from core.config import Config, insecure_settings

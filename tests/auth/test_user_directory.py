@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from auth.clerk_calls import UserDirectory
 from auth.clerk_client import NOT_JSON, Document
 from auth.errors import (
     ProviderUnavailableError,
@@ -20,7 +21,6 @@ from auth.errors import (
 )
 from auth.identity import Identity
 from auth.provider_calls import ProviderCalls, Rate
-from auth.user_directory import UserDirectory
 from core.metrics import REGISTRY
 from dev.fake_clerk import clerk_user
 from tests.support.concurrency import Clock, ThreadCountingKey

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from auth.clerk_calls import UserDirectory
 from auth.clerk_client import Document
 from auth.provider_calls import ProviderCalls, Rate
-from auth.user_directory import UserDirectory
 from dev.fake_clerk import DevUser, clerk_user
 from models import Mentorado, User
 from models.mentorado import Turma

@@ -10,6 +10,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import ClauseElement, Executable
 
+from auth.clerk_calls import UserDirectory
 from auth.clerk_client import Document
 from auth.errors import (
     ProviderUnavailableError,
@@ -19,7 +20,6 @@ from auth.errors import (
 )
 from auth.identity import Identity
 from auth.provider_calls import ProviderCalls, Rate
-from auth.user_directory import UserDirectory
 from dev.fake_clerk import DevUser, clerk_user
 from models import Mentorado, ProvisioningAttempt, User
 from models.mentorado import Turma
