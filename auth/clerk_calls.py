@@ -1,25 +1,35 @@
-"""The user directory: look users up at the identity provider, one call for all waiting requests."""
+"""Clerk's calls as the app makes them: within the budget, with a limit of waiting, and shared.
+
+`UserDirectory` looks users up, one call for all waiting requests. `SessionCalls` are those for a
+browser's session: exchange a handshake nonce, refresh, end the session.
+"""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from hashlib import blake2b
+from typing import Any, Protocol
 
 import structlog
 
-from auth.clerk_client import NOT_JSON, PAGE_SECONDS, TOO_LARGE, Document
 from auth.clerk_users import parse_clerk_user
 from auth.errors import (
+    NOT_JSON,
+    TOO_LARGE,
     InvalidTokenError,
     ProviderUnavailableError,
+    RefreshReason,
+    RefreshRefusedError,
     UnknownAtProviderError,
     UnreadableProfileError,
     UnusableAnswerError,
 )
 from auth.identity import Identity
-from auth.provider_calls import CALL_SECONDS, ProviderCalls, Share
+from auth.provider_calls import CALL_SECONDS, PAGE_SECONDS, ProviderCalls, Share
 from auth.tokens import checked_subject
+from core.cache import LocalStore
 
 log = structlog.get_logger(__name__)
 
@@ -28,12 +38,20 @@ MAX_UNREADABLE_USERS = 16  # users; with more, the whole directory counts as unr
 # An id with one of these characters, or of dots alone, could change the URL of the call, also when
 # it is quoted: some proxies decode it.
 FORBIDDEN_IN_ID = re.compile(r"[/\\?#%]|^\.+$")
+NONCE_WAIT_SECONDS = 0.8
+BAD_NONCE_SECONDS = 60
+REFRESH_WAIT_SECONDS = 0.6
+REFRESHED_SECONDS = 5.0  # during which requests with the same cookies share the new ones
+REFUSED_REFRESH_SECONDS = 60
+MAX_REFUSED = 4_096  # nonces, and refreshes
+SIGN_OUT_WAIT_SECONDS = 0.5
+ENDED_SECONDS = 60.0  # during which an ended session is not ended again
 
 
 class UserSource(Protocol):
     """A source of Clerk's user documents."""
 
-    def user(self, clerk_id: str) -> Document:
+    def user(self, clerk_id: str) -> Mapping[str, Any]:
         """Return a user; raises UnknownAtProviderError as well as the errors of `users`."""
 
     def users(self, offset: int, limit: int) -> Sequence[object]:
@@ -141,3 +159,110 @@ def is_possible_user_id(clerk_id: str) -> bool:
     except InvalidTokenError:
         return False
     return FORBIDDEN_IN_ID.search(clerk_id) is None
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshRequest:
+    """An expired token with its refresh token, and the request that brought both."""
+
+    session_id: str
+    expired_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    origin: str
+    headers: Mapping[str, str] = field(repr=False)
+    are_suffixed: bool = False
+
+    @property
+    def key(self) -> str:
+        """A digest of both tokens: equal requests share one call."""
+        content = f"{self.expired_token}|{self.refresh_token}".encode("utf-8", "surrogatepass")
+        return blake2b(content, digest_size=16).hexdigest()
+
+
+@dataclass(slots=True)
+class SessionCalls:
+    """Calls for browser sessions; one for an app, shared by its threads.
+
+    `end_session` ends a session by its id. `handshake_cookies` exchanges a nonce, and is None where
+    the provider has no nonces. `refreshed_cookies` exchanges an expired token. `clock` is
+    monotonic, in seconds.
+    """
+
+    calls: ProviderCalls
+    end_session: Callable[[str], None]
+    handshake_cookies: Callable[[str], list[str]] | None
+    refreshed_cookies: Callable[[RefreshRequest], list[str]]
+    clock: Callable[[], float] = time.monotonic
+    _bad_nonces: LocalStore = field(init=False, repr=False)
+    _refused_refreshes: LocalStore = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._bad_nonces = LocalStore(MAX_REFUSED, self.clock)
+        self._refused_refreshes = LocalStore(MAX_REFUSED, self.clock)
+
+    def can_exchange_nonces(self) -> bool:
+        """Whether a nonce could be exchanged now."""
+        return self.calls.is_available(Share.ANONYMOUS)
+
+    def exchange_nonce(self, nonce: str) -> list[str]:
+        """Exchange a nonce for cookies; a refused nonce is cached for a minute.
+
+        Raises InvalidTokenError for a nonce that is refused, and ProviderUnavailableError.
+        """
+        exchange = self.handshake_cookies
+        if exchange is None or self._bad_nonces.get(nonce):
+            raise InvalidTokenError("a bad nonce")
+        try:
+            cookies = self.calls.run(
+                "handshake",
+                nonce,
+                lambda: exchange(nonce),
+                Share.ANONYMOUS,
+                wait_seconds=NONCE_WAIT_SECONDS,
+            )
+        except (UnknownAtProviderError, UnusableAnswerError) as err:
+            self._bad_nonces.set(nonce, "bad", BAD_NONCE_SECONDS)
+            raise InvalidTokenError("a bad nonce") from err
+        if not cookies:
+            self._bad_nonces.set(nonce, "bad", BAD_NONCE_SECONDS)
+        return cookies
+
+    def refresh(self, request: RefreshRequest) -> list[str]:
+        """Exchange an expired token for cookies; a refused one is not sent again for a minute.
+
+        Raises RefreshRefusedError where there are none, whatever the cause: the caller has another
+        way. Its reason is Clerk's name for the cause.
+        """
+        refused = self._refused_refreshes.get(request.key)
+        if refused is not None:
+            raise RefreshRefusedError(refused)
+        try:
+            cookies = self.calls.run(
+                "refresh",
+                request.key,
+                lambda: self.refreshed_cookies(request),
+                Share.REFRESH,
+                wait_seconds=REFRESH_WAIT_SECONDS,
+                keep_seconds=REFRESHED_SECONDS,
+            )
+        except RefreshRefusedError as err:
+            self._refused_refreshes.set(request.key, err.reason, REFUSED_REFRESH_SECONDS)
+            raise
+        except (UnknownAtProviderError, UnusableAnswerError) as err:
+            raise RefreshRefusedError(RefreshReason.UNEXPECTED_API_ERROR) from err
+        except ProviderUnavailableError as err:
+            raise RefreshRefusedError(RefreshReason.FETCH_ERROR) from err
+        if not cookies:
+            raise RefreshRefusedError(RefreshReason.UNEXPECTED_SDK_ERROR)
+        return cookies
+
+    def end(self, session_id: str) -> None:
+        """End a session; the caller waits half a second at most, and raises as `calls.run`."""
+        self.calls.run(
+            "session",
+            session_id,
+            lambda: self.end_session(session_id),
+            Share.SIGN_OUT,
+            wait_seconds=SIGN_OUT_WAIT_SECONDS,
+            keep_seconds=ENDED_SECONDS,
+        )

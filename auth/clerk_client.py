@@ -12,7 +12,10 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, urljoin
 
+from auth.clerk_calls import RefreshRequest
 from auth.errors import (
+    NOT_JSON,
+    TOO_LARGE,
     ProviderUnavailableError,
     RateLimitedError,
     RefreshRefusedError,
@@ -21,11 +24,9 @@ from auth.errors import (
     UnusableAnswerError,
 )
 from auth.handshake import API_VERSION
-from auth.provider_calls import CALL_SECONDS
-from auth.session_calls import RefreshRequest
+from auth.provider_calls import CALL_SECONDS, PAGE_SECONDS
 from core.bounded_http import BoundedClient, NotDecodableError, Response, TooLargeError
 
-PAGE_SECONDS = 30.0  # of five hundred users, for a command
 DEFAULT_REST_SECONDS = 10.0  # Clerk counts in windows of ten seconds
 MAX_ANSWER_BYTES = 1_000_000
 MAX_PAGE_BYTES = 32_000_000
@@ -36,8 +37,6 @@ KEY_REFUSED = (401, 403)
 REDIRECTS = (301, 302, 303, 307, 308)
 WRONG_URL = (404, *range(300, 400))  # a 404 that is not from Clerk, or a redirect
 OUTAGES = (408, *range(500, 600))
-# Errors with these codes concern one user of a page, whose data make the whole page unreadable.
-NOT_JSON, TOO_LARGE = "not_json", "too_large"
 VERSION_HEADER = {"Clerk-API-Version": API_VERSION}
 ERROR_CODE = re.compile(r"[a-z0-9_-]{1,64}")
 # They are sent as tokens, or belong to other programs on the same domain.

@@ -50,6 +50,10 @@ class RefreshReason(enum.StrEnum):
     UNEXPECTED_API_ERROR = "unexpected-bapi-error"
 
 
+# Codes that concern one user of a page, whose data make the whole page unreadable.
+NOT_JSON, TOO_LARGE = "not_json", "too_large"
+
+
 class InvalidTokenError(Exception):
     """The session token is not valid.
 

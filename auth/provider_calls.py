@@ -37,6 +37,7 @@ log = structlog.get_logger(__name__)
 Answer = TypeVar("Answer")
 
 CALL_SECONDS = 3.0  # the longest that a worker is busy with one call
+PAGE_SECONDS = 30.0  # of five hundred users, for a command
 MAX_REST_SECONDS = 300.0  # limits Retry-After
 BUSY_WAIT_SECONDS = 1.0
 

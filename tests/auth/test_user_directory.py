@@ -11,8 +11,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from auth.clerk_calls import UserDirectory
-from auth.clerk_client import NOT_JSON, Document
+from auth.clerk_client import Document
 from auth.errors import (
+    NOT_JSON,
     ProviderUnavailableError,
     RateLimitedError,
     SecretKeyRefusedError,
